@@ -1,0 +1,1 @@
+"""From a memory plan and scheduled loop nests to the text of one C++ file."""

@@ -1,0 +1,306 @@
+// Vectors: GCC/Clang vector types and the few operations on them that kernels are written with.
+//
+// This file is cut into sections, and a generated file receives only the sections it uses. The grammar, for every file in this folder:
+//
+//   //@ section NAME     starts the section NAME; it ends where the next one starts, or at the end of the file
+//   //@ needs A B ...    (the lines directly below) sections that must be pasted before this one
+//   //@ scope file       (the lines directly below) the section is pasted before the anonymous namespace opens, not into it
+//
+// The lines that start with //@ and the text before a file's first section are not pasted. Section names are unique in the folder. A section needs
+// only sections that come before it: in its file, or in an earlier file of the order vectors.h, maths.h, sha256.h, files.h. So a document pastes the
+// closure of what it uses in that order, once each. The section `vectors` is needed by all of vectors.h and maths.h and is not named in `needs`.
+//
+// Everything is generic: V is a vector type or its element type, so that the same kernel text serves one lane and thirty-two. The names of types are
+// element, bits, x, lanes: f32x16, i64x8, u8x16. A vector wider than the machine's registers works, but GCC makes slow code of it; choose a native width.
+
+//@ section vectors
+#if !defined(__GNUC__)
+#error "this file needs GCC or Clang: it uses their vector types"
+#endif
+#if defined(__FAST_MATH__)
+#error "compile without -ffast-math: rounding, NaN and infinity matter here"
+#endif
+#if !defined(__has_builtin)
+#define __has_builtin(x) 0
+#endif
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors are never passed to or from another file
+#define INLINE [[maybe_unused, gnu::always_inline]] inline
+
+// vec<float, 16> is a vector of 16 floats, vec<float, 1> is float.
+template <class T, int N> struct vector_of { typedef T type __attribute__((vector_size(N * sizeof(T)))); };
+template <class T> struct vector_of<T, 1> { typedef T type; };
+template <class T, int N> using vec = typename vector_of<T, N>::type;
+
+// elem<f32x16> and elem<float> are float; lanes<f32x16> is 16, lanes<float> is 1.
+template <class T> struct referred { typedef T type; };
+template <class T> struct referred<T&> { typedef T type; };
+template <class V> auto first_lane(V& v, int) -> decltype(v[0]);
+template <class V> auto first_lane(V& v, long) -> V&;
+template <class V> using elem = typename referred<decltype(first_lane(*static_cast<V*>(nullptr), 0))>::type;
+template <class V> constexpr int lanes = static_cast<int>(sizeof(V) / sizeof(elem<V>));
+
+// ints<V>, uints<V>: integers of the same width in the same number of lanes. mask<V>: what a comparison of two V gives; all bits of a true lane are 1.
+template <size_t BYTES> struct integer_of;
+template <> struct integer_of<1> { typedef int8_t i; typedef uint8_t u; };
+template <> struct integer_of<2> { typedef int16_t i; typedef uint16_t u; };
+template <> struct integer_of<4> { typedef int32_t i; typedef uint32_t u; };
+template <> struct integer_of<8> { typedef int64_t i; typedef uint64_t u; };
+template <class V> using ints = vec<typename integer_of<sizeof(elem<V>)>::i, lanes<V>>;
+template <class V> using uints = vec<typename integer_of<sizeof(elem<V>)>::u, lanes<V>>;
+template <class V> using mask = decltype(V{} < V{});
+
+// The same bits seen as another type of the same size.
+template <class To, class From> INLINE To bits_as(From from) {
+  static_assert(sizeof(To) == sizeof(From), "the same size");
+  To to;
+  __builtin_memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+// All lanes x. x - 0 is x, also for x = -0, so this is one broadcast; x + 0 would be an addition.
+template <class V> INLINE V splat(elem<V> x) {
+  if constexpr (lanes<V> == 1) return x;
+  else return x - V{};
+}
+
+// mask ? a : b, in each lane where mask is a vector.
+template <class M, class V> INLINE V select(M mask, V a, V b) { return mask ? a : b; }
+
+// The smaller and the larger: one instruction. When a is NaN the result is b; when b is NaN the result is NaN, so vmax(0, x) keeps the NaN of an x.
+// (On arm either NaN gives NaN.) Of -0 and +0 either may be returned.
+template <class V> INLINE V vmin(V a, V b) {
+#if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_minimum)
+  if constexpr (elem<V>(0.5) != 0) return __builtin_elementwise_minimum(a, b);
+  else
+#endif
+  return a < b ? a : b;
+}
+template <class V> INLINE V vmax(V a, V b) {
+#if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_maximum)
+  if constexpr (elem<V>(0.5) != 0) return __builtin_elementwise_maximum(a, b);
+  else
+#endif
+  return a > b ? a : b;
+}
+
+//@ section f32x2
+typedef float f32x2 __attribute__((vector_size(8)));
+//@ section f32x4
+typedef float f32x4 __attribute__((vector_size(16)));
+//@ section f32x8
+typedef float f32x8 __attribute__((vector_size(32)));
+//@ section f32x16
+typedef float f32x16 __attribute__((vector_size(64)));
+//@ section f32x32
+typedef float f32x32 __attribute__((vector_size(128)));
+//@ section f64x2
+typedef double f64x2 __attribute__((vector_size(16)));
+//@ section f64x4
+typedef double f64x4 __attribute__((vector_size(32)));
+//@ section f64x8
+typedef double f64x8 __attribute__((vector_size(64)));
+//@ section f64x16
+typedef double f64x16 __attribute__((vector_size(128)));
+//@ section i32x2
+typedef int32_t i32x2 __attribute__((vector_size(8)));
+//@ section i32x4
+typedef int32_t i32x4 __attribute__((vector_size(16)));
+//@ section i32x8
+typedef int32_t i32x8 __attribute__((vector_size(32)));
+//@ section i32x16
+typedef int32_t i32x16 __attribute__((vector_size(64)));
+//@ section i32x32
+typedef int32_t i32x32 __attribute__((vector_size(128)));
+//@ section u32x2
+typedef uint32_t u32x2 __attribute__((vector_size(8)));
+//@ section u32x4
+typedef uint32_t u32x4 __attribute__((vector_size(16)));
+//@ section u32x8
+typedef uint32_t u32x8 __attribute__((vector_size(32)));
+//@ section u32x16
+typedef uint32_t u32x16 __attribute__((vector_size(64)));
+//@ section i64x2
+typedef int64_t i64x2 __attribute__((vector_size(16)));
+//@ section i64x4
+typedef int64_t i64x4 __attribute__((vector_size(32)));
+//@ section i64x8
+typedef int64_t i64x8 __attribute__((vector_size(64)));
+//@ section i64x16
+typedef int64_t i64x16 __attribute__((vector_size(128)));
+//@ section u64x2
+typedef uint64_t u64x2 __attribute__((vector_size(16)));
+//@ section u64x4
+typedef uint64_t u64x4 __attribute__((vector_size(32)));
+//@ section u64x8
+typedef uint64_t u64x8 __attribute__((vector_size(64)));
+//@ section u64x16
+typedef uint64_t u64x16 __attribute__((vector_size(128)));
+//@ section i16x2
+typedef int16_t i16x2 __attribute__((vector_size(4)));
+//@ section i16x4
+typedef int16_t i16x4 __attribute__((vector_size(8)));
+//@ section i16x8
+typedef int16_t i16x8 __attribute__((vector_size(16)));
+//@ section i16x16
+typedef int16_t i16x16 __attribute__((vector_size(32)));
+//@ section u16x2
+typedef uint16_t u16x2 __attribute__((vector_size(4)));
+//@ section u16x4
+typedef uint16_t u16x4 __attribute__((vector_size(8)));
+//@ section u16x8
+typedef uint16_t u16x8 __attribute__((vector_size(16)));
+//@ section u16x16
+typedef uint16_t u16x16 __attribute__((vector_size(32)));
+//@ section i8x2
+typedef int8_t i8x2 __attribute__((vector_size(2)));
+//@ section i8x4
+typedef int8_t i8x4 __attribute__((vector_size(4)));
+//@ section i8x8
+typedef int8_t i8x8 __attribute__((vector_size(8)));
+//@ section i8x16
+typedef int8_t i8x16 __attribute__((vector_size(16)));
+//@ section u8x2
+typedef uint8_t u8x2 __attribute__((vector_size(2)));
+//@ section u8x4
+typedef uint8_t u8x4 __attribute__((vector_size(4)));
+//@ section u8x8
+typedef uint8_t u8x8 __attribute__((vector_size(8)));
+//@ section u8x16
+typedef uint8_t u8x16 __attribute__((vector_size(16)));
+
+//@ section load
+// Reads a V from p, which may have any element's alignment.
+template <class V> INLINE V load(const elem<V>* p) {
+  typedef V unaligned __attribute__((aligned(alignof(elem<V>)), may_alias));
+  return *reinterpret_cast<const unaligned*>(p);
+}
+
+//@ section store
+// Writes v to p, which may have any element's alignment.
+template <class V> INLINE void store(elem<V>* p, V v) {
+  typedef V unaligned __attribute__((aligned(alignof(elem<V>)), may_alias));
+  *reinterpret_cast<unaligned*>(p) = v;
+}
+
+//@ section convert
+// Each lane converted as by static_cast: to an integer it truncates, and the value must fit.
+template <class V, class From> INLINE V convert(From x) {
+  static_assert(lanes<V> == lanes<From>, "the same number of lanes");
+  constexpr bool to_float = elem<V>(0.5) != 0, from_float = elem<From>(0.5) != 0;
+  if constexpr (lanes<V> == 1) return static_cast<V>(x);
+  else if constexpr (to_float && !from_float && sizeof(V) > sizeof(From)) return convert<V>(convert<ints<V>>(x));  // GCC needs the steps
+  else if constexpr (from_float && !to_float && sizeof(From) > sizeof(V)) return convert<V>(convert<ints<From>>(x));
+  else return __builtin_convertvector(x, V);
+}
+
+//@ section halves
+// low(v) and high(v) are the halves of a vector; join(low(v), high(v)) is v.
+template <class V> using half = vec<elem<V>, lanes<V> / 2>;
+#if __has_builtin(__builtin_shufflevector)
+template <int... I> struct indices {};
+template <int N, int... I> struct count_to : count_to<N - 1, N - 1, I...> {};
+template <int... I> struct count_to<0, I...> { typedef indices<I...> type; };
+template <class R, int FIRST, class V, int... I> INLINE R shuffled(V a, V b, indices<I...>) { return __builtin_shufflevector(a, b, FIRST + I...); }
+template <class V> INLINE half<V> low(V v) {
+  if constexpr (lanes<V> == 2) return v[0];
+  else return shuffled<half<V>, 0>(v, v, typename count_to<lanes<V> / 2>::type());
+}
+template <class V> INLINE half<V> high(V v) {
+  if constexpr (lanes<V> == 2) return v[1];
+  else return shuffled<half<V>, lanes<V> / 2>(v, v, typename count_to<lanes<V> / 2>::type());
+}
+template <class H> INLINE vec<elem<H>, 2 * lanes<H>> join(H low, H high) {
+  if constexpr (lanes<H> == 1) return vec<H, 2>{low, high};
+  else return shuffled<vec<elem<H>, 2 * lanes<H>>, 0>(low, high, typename count_to<2 * lanes<H>>::type());
+}
+#else  // GCC before 12
+template <class V> struct two { V low, high; };
+template <class V> INLINE half<V> low(V v) { return bits_as<two<half<V>>>(v).low; }
+template <class V> INLINE half<V> high(V v) { return bits_as<two<half<V>>>(v).high; }
+template <class H> INLINE vec<elem<H>, 2 * lanes<H>> join(H low, H high) { return bits_as<vec<elem<H>, 2 * lanes<H>>>(two<H>{low, high}); }
+#endif
+
+//@ section load_partial
+//@ needs load halves
+// The first n elements at p, then zeros; reads nothing behind them. Zero for n <= 0, the whole vector for n >= lanes<V>.
+template <class V> INLINE V load_partial(const elem<V>* p, ptrdiff_t n) {
+  constexpr int H = lanes<V> / 2;
+  if (n >= lanes<V>) return load<V>(p);
+  if (H == 0 || n <= 0) return V{};
+#if defined(__AVX512F__)
+  if constexpr (sizeof(V) == 64 && sizeof(elem<V>) == 4) {
+    typedef vec<float, 16> F;
+    const F zero = {};
+    return bits_as<V>(static_cast<F>(__builtin_ia32_loadups512_mask(reinterpret_cast<const float*>(p), zero, static_cast<uint16_t>((1u << n) - 1))));
+  } else
+#endif
+  if constexpr (H > 0) {
+    const bool full = n >= H;  // the low half is
+    const half<V> part = load_partial<half<V>>(full ? p + H : p, full ? n - H : n);
+    return full ? join(load<half<V>>(p), part) : join(part, half<V>{});
+  } else {
+    return V{};
+  }
+}
+
+//@ section store_partial
+//@ needs store halves
+// Writes the first n lanes of v to p, and nothing behind them: none for n <= 0, all for n >= lanes<V>.
+template <class V> INLINE void store_partial(elem<V>* p, V v, ptrdiff_t n) {
+  constexpr int H = lanes<V> / 2;
+  if (n >= lanes<V>) return store(p, v);
+  if constexpr (H > 0) {
+    const bool full = n >= H;  // the low half is
+    if (full) store(p, low(v));
+    store_partial(full ? p + H : p, full ? high(v) : low(v), full ? n - H : n);
+  }
+}
+
+//@ section reduce
+//@ needs halves
+// op(lane, op(lane, ...)) over all lanes, by halves.
+template <class Op, class V> INLINE elem<V> reduce(V v, Op op) {
+  if constexpr (lanes<V> == 1) return v;
+  else return reduce(op(low(v), high(v)), op);
+}
+
+//@ section hsum
+//@ needs reduce
+// The sum of the lanes.
+template <class V> INLINE elem<V> hsum(V v) {
+  return reduce(v, [](auto a, auto b) { return static_cast<decltype(a)>(a + b); });
+}
+
+//@ section hprod
+//@ needs reduce
+// The product of the lanes.
+template <class V> INLINE elem<V> hprod(V v) {
+  return reduce(v, [](auto a, auto b) { return static_cast<decltype(a)>(a * b); });
+}
+
+//@ section hmax
+//@ needs reduce
+// The largest lane; NaN as in vmax.
+template <class V> INLINE elem<V> hmax(V v) {
+  return reduce(v, [](auto a, auto b) { return vmax(a, b); });
+}
+
+//@ section hmin
+//@ needs reduce
+// The smallest lane; NaN as in vmin.
+template <class V> INLINE elem<V> hmin(V v) {
+  return reduce(v, [](auto a, auto b) { return vmin(a, b); });
+}
+
+//@ section madd
+//@ needs halves
+// a * b + c, fused where the machine can (the compilers contract the expression; for wasm it takes relaxed SIMD).
+template <class V> INLINE V madd(V a, V b, V c) {
+#if defined(__wasm_relaxed_simd__)
+  if constexpr (sizeof(V) > 16) return join(madd(low(a), low(b), low(c)), madd(high(a), high(b), high(c)));
+  else if constexpr (sizeof(V) == 16 && sizeof(elem<V>) == 4 && elem<V>(0.5) != 0) return __builtin_wasm_relaxed_madd_f32x4(a, b, c);
+  else if constexpr (sizeof(V) == 16 && sizeof(elem<V>) == 8 && elem<V>(0.5) != 0) return __builtin_wasm_relaxed_madd_f64x2(a, b, c);
+  else
+#endif
+  return a * b + c;
+}

@@ -1,0 +1,1 @@
+"""The typed graph: reading ONNX into it, and the passes over it."""

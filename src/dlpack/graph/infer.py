@@ -1,0 +1,351 @@
+"""The type and static shape of every value, from ONNX's shape inference and, where that ends, from one run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
+
+from dlpack.graph.load import describe, free_names, opset_versions, subgraphs, tensor_bytes
+
+# Weights up to this size stay in the model for shape inference: they may be shapes, axes or indices.
+SMALL_WEIGHT_BYTES = 4096
+
+# Operators whose output shape hangs on the values they are given.
+DATA_DEPENDENT = frozenset(
+    ("Compress", "If", "ImageDecoder", "Loop", "NonMaxSuppression", "NonZero", "StringSplit", "Unique")
+)
+
+# Inputs whose values (not only their shapes) decide the shape of the output. Those of Squeeze, Unsqueeze, Split, Slice,
+# Pad and the reductions were attributes in older opsets, and are then not there.
+SHAPE_INPUTS: dict[str, tuple[int, ...]] = {
+    "AffineGrid": (1,),
+    "BlackmanWindow": (0,),
+    "CenterCropPad": (1,),
+    "Col2Im": (1, 2),
+    "ConstantOfShape": (0,),
+    "DFT": (1, 2),
+    "Expand": (1,),
+    "HammingWindow": (0,),
+    "HannWindow": (0,),
+    "MaxUnpool": (2,),
+    "MelWeightMatrix": (0, 1),
+    "OneHot": (1,),
+    "Pad": (1, 3),
+    "Range": (0, 1, 2),
+    "Reshape": (1,),
+    "Resize": (1, 2, 3),
+    "STFT": (1, 3),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+    "Squeeze": (1,),
+    "Tile": (1,),
+    "TopK": (1,),
+    "Unsqueeze": (1,),
+    "Upsample": (1,),
+    **{
+        f"Reduce{kind}": (1,)
+        for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
+    },
+}
+
+
+# Operators for which onnx infers a wrong shape: STFT's `onesided`, which is 1 by default.
+_MISJUDGED = frozenset(("STFT",))
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """What is known of a value: ONNX element type (0: unknown), shape (None: unknown), `kind` if it is no tensor."""
+
+    elem: int = 0
+    shape: tuple[int, ...] | None = None
+    kind: str = "tensor"
+
+    @property
+    def known(self) -> bool:
+        return self.kind == "tensor" and self.elem != 0 and self.shape is not None
+
+
+def shape_inputs(node: NodeProto, opset: int) -> list[int]:
+    """Indices of the node's inputs that must be constant for its output to have a static shape."""
+    if node.domain != "":
+        return []
+    indices = SHAPE_INPUTS.get(node.op_type, ())
+    if node.op_type == "Resize":
+        indices = (1,) if opset < 11 else (2, 3)
+    return [index for index in indices if index < len(node.input) and node.input[index]]
+
+
+def lighten(model: ModelProto) -> tuple[ModelProto, list[TensorProto]]:
+    """The model with its large weights as graph inputs, and those weights: cheap to serialise for onnx's C++ passes."""
+    light = ModelProto()
+    for field, value in model.ListFields():
+        if field.name == "graph":
+            continue
+        if field.is_repeated:
+            getattr(light, field.name).extend(value)
+        else:
+            setattr(light, field.name, value)
+    heavy = []
+    for field, value in model.graph.ListFields():
+        if field.name == "initializer":
+            for tensor in value:
+                if tensor_bytes(tensor) <= SMALL_WEIGHT_BYTES:
+                    light.graph.initializer.append(tensor)
+                else:
+                    heavy.append(tensor)
+        elif field.is_repeated:
+            getattr(light.graph, field.name).extend(value)
+        else:
+            setattr(light.graph, field.name, value)
+    for tensor in heavy:
+        light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return light, heavy
+
+
+def restore(light: ModelProto, heavy: Iterable[TensorProto]) -> ModelProto:
+    """Undo `lighten`, on a model that has passed through other hands since."""
+    weights = {tensor.name: tensor for tensor in heavy}
+    inputs = [value for value in light.graph.input if value.name not in weights]
+    kept = [_copy(value) for value in inputs]
+    del light.graph.input[:]
+    light.graph.input.extend(kept)
+    light.graph.initializer.extend(weights.values())
+    return light
+
+
+def _copy(value: ValueInfoProto) -> ValueInfoProto:
+    copy = ValueInfoProto()
+    copy.CopyFrom(value)
+    return copy
+
+
+def infer_types(model: ModelProto) -> dict[str, ValueType]:
+    """What ONNX's shape inference knows of each value. Shapes that the file states for inner values are not trusted."""
+    light, heavy = lighten(model)
+    del light.graph.value_info[:]
+    for value in light.graph.output:
+        value.ClearField("type")
+    try:
+        light = onnx.shape_inference.infer_shapes(light, check_type=False, strict_mode=False, data_prop=True)
+    except Exception:  # raised from C++ for some broken models; what is not inferred is found or refused later
+        pass
+    types = {}
+    for value in (*light.graph.input, *light.graph.value_info, *light.graph.output):
+        types[value.name] = value_type(value.type)
+    for tensor in (*light.graph.initializer, *heavy):
+        types[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
+    doubtful: set[str] = set()
+    for node in light.graph.node:
+        if (node.op_type in _MISJUDGED and node.domain == "") or not doubtful.isdisjoint(node.input):
+            doubtful.update(filter(None, node.output))
+    types.update({name: ValueType(types[name].elem) for name in doubtful if name in types})
+    return types
+
+
+def value_type(proto: TypeProto) -> ValueType:
+    kind = proto.WhichOneof("value")
+    if kind is None:
+        return ValueType()
+    if kind != "tensor_type":
+        return ValueType(kind=kind.removesuffix("_type"))
+    tensor = proto.tensor_type
+    if not tensor.HasField("shape"):
+        return ValueType(tensor.elem_type)
+    dims = tensor.shape.dim
+    if any(not dim.HasField("dim_value") or dim.dim_value < 0 for dim in dims):
+        return ValueType(tensor.elem_type)
+    return ValueType(tensor.elem_type, tuple(dim.dim_value for dim in dims))
+
+
+def dynamic_values(model: ModelProto) -> dict[str, str]:
+    """Value → why its shape may change from run to run, for each value that hangs on a data-dependent operator."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    opset = opset_versions(model).get("", 0)
+    why: dict[str, str] = {}
+    for node in model.graph.node:
+        reason = ""
+        if node.op_type in DATA_DEPENDENT and node.domain == "":
+            reason = f"{describe(node)}: the shape of its output depends on the data"
+        for index in shape_inputs(node, opset):
+            if node.input[index] not in constants:
+                reason = (
+                    f"{describe(node)}: the shape of its output depends on its input '{node.input[index]}', "
+                    "which is not constant"
+                )
+        if not reason:
+            reason = next((why[name] for name in node.input if name in why), "")
+        if reason:
+            for name in node.output:
+                if name:
+                    why[name] = reason
+    return why
+
+
+def shape_deciding_inputs(model: ModelProto) -> set[str]:
+    """The graph inputs whose values, not only shapes, decide the shape of a value: they must become constants."""
+    inputs = {value.name for value in model.graph.input}
+    opset = opset_versions(model).get("", 0)
+    deciding: set[str] = set()
+    for node in reversed(model.graph.node):
+        if node.op_type in ("Shape", "Size") and node.domain == "":
+            continue
+        deciding.update(node.input[index] for index in shape_inputs(node, opset))
+        if not deciding.isdisjoint(node.output):
+            deciding.update(filter(None, node.input))
+            for sub in subgraphs(node):
+                deciding |= free_names(sub)
+    return deciding & inputs
+
+
+def run_types(model: ModelProto, wanted: Iterable[str], types: Mapping[str, ValueType]) -> dict[str, ValueType]:
+    """The types of the wanted values, seen in one run of onnxruntime on made-up inputs; raises what it raises."""
+    probe = ModelProto()
+    probe.CopyFrom(model)
+    del probe.graph.value_info[:]
+    del probe.graph.output[:]
+    names = list(wanted)
+    for name in names:
+        probe.graph.output.append(ValueInfoProto(name=name))
+    session = onnxruntime.InferenceSession(
+        for_onnxruntime(probe).SerializeToString(),
+        session_options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL),
+        providers=["CPUExecutionProvider"],
+    )
+    feeds = {}
+    for value in model.graph.input:
+        kind = types[value.name]
+        assert kind.shape is not None
+        feeds[value.name] = example(kind.elem, kind.shape)
+    found = {}
+    for name, result in zip(names, session.run_with_ort_values(names, _ort_values(feeds)), strict=True):
+        if not result.is_tensor():
+            found[name] = ValueType(kind="sequence")
+        else:
+            found[name] = ValueType(result.element_type(), tuple(result.shape()))
+    return found
+
+
+def _ort_values(feeds: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
+    return {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in feeds.items()}
+
+
+def example(elem: int, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """A harmless value of the type: floats in [0, 1), whole numbers 1 (0 could be divided by)."""
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(elem)
+    if np.issubdtype(dtype, np.floating):
+        return np.random.default_rng(0).random(shape, dtype=np.float32).astype(dtype)
+    return np.ones(shape, dtype)
+
+
+def element_type_name(elem: int) -> str | None:
+    """numpy's name of an ONNX element type, "bfloat16" included; None for strings and types below a byte or a half."""
+    if elem == TensorProto.BFLOAT16:
+        return "bfloat16"
+    if elem == TensorProto.STRING:
+        return None
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(elem)
+        return dtype.name if np.dtype(dtype.name) == dtype and dtype.kind in "biufc" else None
+    except (KeyError, TypeError):
+        return None
+
+
+def to_numpy(tensor: TensorProto) -> np.ndarray[Any, Any]:
+    """The tensor as a numpy array; bfloat16 as ml_dtypes.bfloat16."""
+    array = np.asarray(onnx.numpy_helper.to_array(tensor))
+    if tensor.data_type == TensorProto.BFLOAT16 and array.dtype != ml_dtypes.bfloat16:
+        array = array.astype(np.float32).astype(ml_dtypes.bfloat16)
+    return array
+
+
+# --- onnxruntime ------------------------------------------------------------------------------------------------------
+
+
+def session_options(level: Any) -> onnxruntime.SessionOptions:
+    """Quiet, single-threaded (the same result every time) options."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors come as exceptions too
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    options.use_deterministic_compute = True
+    options.graph_optimization_level = level
+    return options
+
+
+@functools.cache
+def onnxruntime_limits() -> tuple[int, int]:
+    """The newest opset and the newest IR version that the installed onnxruntime takes, found by asking it."""
+
+    def accepts(opset: int, ir_version: int) -> bool:
+        value = onnx.helper.make_tensor_value_info
+        graph = onnx.helper.make_graph(
+            [onnx.helper.make_node("Relu", ["x"], ["y"])],
+            "probe",
+            [value("x", TensorProto.FLOAT, [1])],
+            [value("y", TensorProto.FLOAT, [1])],
+        )
+        opsets = [onnx.helper.make_opsetid("", opset)]
+        model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+        options = session_options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
+        try:
+            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception:
+            return False
+        return True
+
+    newest = onnx.defs.onnx_opset_version()
+    opset = next((version for version in range(newest, 14, -1) if accepts(version, 8)), 14)
+    ir_version = next((version for version in range(onnx.IR_VERSION, 8, -1) if accepts(opset, version)), 8)
+    return opset, ir_version
+
+
+def for_onnxruntime(model: ModelProto) -> ModelProto:
+    """The model with an opset and IR version that the installed onnxruntime knows, where that changes nothing.
+
+    onnx is often a release ahead of onnxruntime. The model is returned as it is if nothing has to, or can, be done.
+    """
+    newest_opset, newest_ir = onnxruntime_limits()
+    opset = opset_versions(model).get("", 0)
+    lower_opset = opset > newest_opset and all(
+        _same_schema(node, opset, newest_opset) for node in _all_nodes(model.graph.node)
+    )
+    if model.ir_version <= newest_ir and not lower_opset:
+        return model
+    older = ModelProto()
+    older.CopyFrom(model)
+    older.ir_version = min(model.ir_version, newest_ir)
+    if lower_opset:
+        set_opset(older, newest_opset)
+    return older
+
+
+def set_opset(model: ModelProto, version: int) -> None:
+    for entry in model.opset_import:
+        if entry.domain == "":
+            entry.version = version
+
+
+def _all_nodes(nodes: Iterable[NodeProto]) -> Iterable[NodeProto]:
+    for node in nodes:
+        yield node
+        for sub in subgraphs(node):
+            yield from _all_nodes(sub.node)
+
+
+def _same_schema(node: NodeProto, newer: int, older: int) -> bool:
+    if node.domain != "":
+        return True
+    try:
+        return bool(onnx.defs.get_schema(node.op_type, newer, "").since_version <= older)
+    except onnx.defs.SchemaError:
+        return False

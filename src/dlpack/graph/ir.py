@@ -1,0 +1,98 @@
+"""The graph IR: ONNX nodes with static types, ONNX names kept.
+
+A `Graph` is what every stage before lowering reads. Values are named by strings; each has a `TensorType`.
+Passes take a graph and return the next; nothing is changed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Element type (a numpy name such as "float32") and static shape of a value."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        n = 1
+        for d in self.shape:
+            n *= d
+        return n
+
+    @property
+    def itemsize(self) -> int:
+        return 2 if self.dtype == "bfloat16" else int(np.dtype(self.dtype).itemsize)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{'x'.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator. `sources` names the ONNX nodes it stands for; "" in `inputs` is an absent optional input.
+
+    `body` is the loop body of the internal operator "Scan" (see `operators/recurrent.py`), else None.
+    """
+
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    domain: str = ""
+    opset: int = 0
+    sources: tuple[str, ...] = ()
+    body: Graph | None = None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in topological order, `types` for every value, `constants` for the values known at build time."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, Array]
+    types: Mapping[str, TensorType]
+
+    def with_nodes(
+        self,
+        nodes: Iterable[Node],
+        constants: Mapping[str, Array] | None = None,
+        types: Mapping[str, TensorType] | None = None,
+    ) -> Graph:
+        """The graph with other nodes, and with constants and types added."""
+        return replace(
+            self,
+            nodes=tuple(nodes),
+            constants={**self.constants, **(constants or {})},
+            types={**self.types, **(types or {})},
+        )
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """Value name → the nodes that read it, once each, in order."""
+        out: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                if name:
+                    out.setdefault(name, []).append(node)
+        return out
+
+    def producers(self) -> dict[str, Node]:
+        return {name: node for node in self.nodes for name in node.outputs if name}

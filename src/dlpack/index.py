@@ -1,0 +1,142 @@
+"""Integer index arithmetic: linear forms over loop variables, with floor division and modulo that simplify.
+
+Every address in an emitted kernel is one `Linear`. Keeping indices linear is what lets the lowering see
+strides (is this load contiguous in the vector loop?) and fold constants when a loop is unrolled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class DivMod:
+    """The atom ``form // divisor`` (op "/") or ``form % divisor`` (op "%"), both rounding to minus infinity."""
+
+    op: str
+    form: Linear
+    divisor: int
+
+
+Atom = str | DivMod
+
+
+@dataclass(frozen=True)
+class Linear:
+    """``const + sum(coefficient * atom)``; terms are sorted and have no zero coefficient."""
+
+    const: int = 0
+    terms: tuple[tuple[Atom, int], ...] = ()
+
+    @staticmethod
+    def var(name: Atom) -> Linear:
+        return Linear(0, ((name, 1),))
+
+    def __add__(self, other: Linear | int) -> Linear:
+        if isinstance(other, int):
+            return Linear(self.const + other, self.terms)
+        if not other.terms:
+            return Linear(self.const + other.const, self.terms)
+        merged = dict(self.terms)
+        for atom, coefficient in other.terms:
+            merged[atom] = merged.get(atom, 0) + coefficient
+        return Linear(self.const + other.const, _sorted(merged))
+
+    def __sub__(self, other: Linear | int) -> Linear:
+        return self + (other * -1)
+
+    def __mul__(self, factor: int) -> Linear:
+        if factor == 0:
+            return Linear()
+        return Linear(self.const * factor, tuple((a, c * factor) for a, c in self.terms))
+
+    @property
+    def is_const(self) -> bool:
+        return not self.terms
+
+    def coefficient(self, name: str) -> int | None:
+        """The coefficient of variable `name`; None where it also occurs inside a division or modulo."""
+        found = 0
+        for atom, coefficient in self.terms:
+            if atom == name:
+                found = coefficient
+            elif isinstance(atom, DivMod) and atom.form.uses(name):
+                return None
+        return found
+
+    def uses(self, name: str) -> bool:
+        return any(a == name or (isinstance(a, DivMod) and a.form.uses(name)) for a, _ in self.terms)
+
+    def variables(self) -> set[str]:
+        out: set[str] = set()
+        for atom, _ in self.terms:
+            out |= {atom} if isinstance(atom, str) else atom.form.variables()
+        return out
+
+    def bounds(self, ranges: Mapping[str, Range]) -> Range:
+        """The smallest and largest value, given inclusive `ranges` of the variables."""
+        low = high = self.const
+        for atom, c in self.terms:
+            a, b = _atom_bounds(atom, ranges)
+            low += min(a * c, b * c)
+            high += max(a * c, b * c)
+        return low, high
+
+    def substitute(self, values: Mapping[str, Linear], ranges: Mapping[str, Range]) -> Linear:
+        out = Linear(self.const)
+        for atom, c in self.terms:
+            if isinstance(atom, str):
+                out += values.get(atom, Linear.var(atom)) * c
+            else:
+                inner = atom.form.substitute(values, ranges)
+                out += (floordiv if atom.op == "/" else floormod)(inner, atom.divisor, ranges) * c
+        return out
+
+
+def floordiv(form: Linear, divisor: int, ranges: Mapping[str, Range]) -> Linear:
+    """``form // divisor``, with every multiple of the divisor taken out of the division."""
+    if divisor == 1:
+        return form
+    whole = Linear(form.const // divisor, tuple((a, c // divisor) for a, c in form.terms if c % divisor == 0))
+    rest = Linear(form.const % divisor, tuple((a, c) for a, c in form.terms if c % divisor))
+    low, high = rest.bounds(ranges)
+    if low // divisor == high // divisor:
+        return whole + low // divisor
+    return whole + Linear.var(DivMod("/", rest, divisor))
+
+
+def floormod(form: Linear, divisor: int, ranges: Mapping[str, Range]) -> Linear:
+    """``form % divisor``, with every multiple of the divisor dropped."""
+    rest = Linear(form.const % divisor, tuple((a, c) for a, c in form.terms if c % divisor))
+    low, high = rest.bounds(ranges)
+    if low // divisor == high // divisor:
+        return rest - (low // divisor) * divisor
+    return Linear.var(DivMod("%", rest, divisor))
+
+
+def merge_divmod(form: Linear) -> Linear:
+    """Folds ``k*d*(a // d) + k*(a % d)`` back into ``k*a``: what fusing two loops over contiguous rows leaves."""
+    terms = dict(form.terms)
+    out = form
+    for atom, c in form.terms:
+        if isinstance(atom, DivMod) and atom.op == "%":
+            twin = DivMod("/", atom.form, atom.divisor)
+            if terms.get(twin) == c * atom.divisor:
+                out = out - Linear.var(atom) * c - Linear.var(twin) * (c * atom.divisor) + atom.form * c
+    return out
+
+
+def _sorted(terms: Mapping[Atom, int]) -> tuple[tuple[Atom, int], ...]:
+    return tuple(sorted(((a, c) for a, c in terms.items() if c), key=lambda t: str(t[0])))
+
+
+def _atom_bounds(atom: Atom, ranges: Mapping[str, Range]) -> Range:
+    if isinstance(atom, str):
+        return ranges.get(atom, (-(1 << 40), 1 << 40))
+    low, high = atom.form.bounds(ranges)
+    if atom.op == "/":
+        return low // atom.divisor, high // atom.divisor
+    return (low, high) if low >= 0 and high < atom.divisor else (0, atom.divisor - 1)

@@ -1,0 +1,677 @@
+"""Scheduled TVM loops → kernel IR: unrolling, loop partition, vectors, and registers.
+
+TVM's part ends with loops over buffers that still have shapes. From there this module goes its own way, since the
+emitted C++ wants what TVM's passes do not give: strided parameters, register tiles as named vectors, vector loops of
+any length whose last vector is partial, and loops split where a guard changes its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dlpack.index import Linear, Range, floordiv, floormod, merge_divmod
+from dlpack.kernel import (
+    Array,
+    Assign,
+    Const,
+    Declare,
+    Expr,
+    For,
+    Gathered,
+    If,
+    Index,
+    Kernel,
+    Load,
+    Op,
+    Param,
+    Ref,
+    ScatteredStore,
+    Scope,
+    Stmt,
+    Store,
+    While,
+)
+from dlpack.layout import Layout, dense
+from dlpack.registers import allocate_registers
+
+VECTOR_REDUCE = "dlpack.vector_reduce"
+"""Loop annotation: the loop is a reduction into one element, to be run on vectors of partial results."""
+
+_VECTOR_DTYPES = {"float32", "int32", "uint32"}
+_CONVERTIBLE = {"uint8", "int8"}
+_REDUCE_IDENTITY = {"+": 0.0, "*": 1.0, "max": -3.4028234663852886e38, "min": 3.4028234663852886e38}
+_BINARY = {
+    "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Max": "max", "Min": "min",
+    "FloorDiv": "floordiv", "FloorMod": "floormod", "Mod": "%",
+    "LT": "<", "LE": "<=", "GT": ">", "GE": ">=", "EQ": "==", "NE": "!=", "And": "&&", "Or": "||",
+}  # fmt: skip
+_COMPARISONS = {"LT", "LE", "GT", "GE", "EQ"}
+
+
+class _NotVectorisable(Exception):
+    """A vector loop holds an access or a type that vectors do not serve: it becomes a scalar loop."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A parameter of the kernel: its name in C++, where its elements lie, whether it is written.
+
+    A `padded` operand is a packed constant whose blocks are filled up, so that whole vectors may be read.
+    """
+
+    name: str
+    layout: Layout
+    written: bool = False
+    padded: bool = False
+
+
+def lower_kernel(func: Any, operands: Sequence[Operand], lanes: int, order: Sequence[int] = ()) -> Kernel:
+    """Lowers a scheduled function (see `tir.lower`) for vectors of `lanes` 32-bit elements.
+
+    `order` lists the output's dimensions from outermost to innermost in memory; local buffers of that rank follow it.
+    """
+    lowering = _Lowering(func, operands, lanes, order)
+    body = lowering.stmt(func.body)
+    return allocate_registers(Kernel(tuple(lowering.params), body, 0), lowering.locals)
+
+
+class _Lowering:
+    def __init__(self, func: Any, operands: Sequence[Operand], lanes: int, order: Sequence[int]) -> None:
+        self.lanes, self.order = lanes, tuple(order)
+        self.operands: dict[str, Operand] = {}
+        self.buffers: dict[Any, str] = {}
+        self.layouts: dict[str, Layout] = {}
+        self.dtypes: dict[str, str] = {}
+        self.params: list[Param] = []
+        self.locals: dict[str, tuple[str, int]] = {}
+        self.env: dict[Any, Linear] = {}
+        self.lets: dict[Any, Ref] = {}
+        self.ranges: dict[str, Range] = {}
+        self.names: set[str] = set()
+        self.lane: str | None = None
+        self.width = 1
+        self.valid = 1
+        for buffer, operand in zip(func.params, operands, strict=True):
+            name = self.fresh(operand.name)
+            self.buffers[buffer] = name
+            self.operands[name] = operand
+            self.dtypes[name] = _dtype(buffer)
+            self.params.append(Param(name, self.dtypes[name], operand.written))
+
+    def fresh(self, hint: str) -> str:
+        base = "".join(c if c.isalnum() else "_" for c in hint)
+        name, k = base, 1
+        while name in self.names:
+            k += 1
+            name = f"{base}{k}" if not base[-1].isdigit() else f"{base}_{k}"
+        self.names.add(name)
+        return name
+
+    # --- statements ---------------------------------------------------------------------------------------------
+
+    def stmt(self, s: Any) -> tuple[Stmt, ...]:
+        return getattr(self, "_" + type(s).__name__)(s)  # type: ignore[no-any-return]
+
+    def _SeqStmt(self, s: Any) -> tuple[Stmt, ...]:
+        return tuple(t for child in s.seq for t in self.stmt(child))
+
+    def _AttrStmt(self, s: Any) -> tuple[Stmt, ...]:
+        return self.stmt(s.body)
+
+    def _Evaluate(self, s: Any) -> tuple[Stmt, ...]:
+        return ()
+
+    def _AllocBuffer(self, s: Any) -> tuple[Stmt, ...]:
+        buffer = s.buffer
+        if buffer not in self.buffers:  # a partitioned loop comes here once per part
+            name = self.fresh(str(buffer.name).removesuffix("_local"))
+            self.buffers[buffer] = name
+            self.layouts[name], size = self.local_layout([int(d) for d in buffer.shape])
+            self.dtypes[name] = _dtype(buffer)
+            self.locals[name] = (self.dtypes[name], size)
+        return (Array(self.buffers[buffer], *self.locals[self.buffers[buffer]]),)
+
+    def local_layout(self, shape: list[int]) -> tuple[Layout, int]:
+        """Local buffers lie in the output's order, their innermost dimension filled up to whole vectors."""
+        order = self.order if len(self.order) == len(shape) else tuple(range(len(shape)))
+        if order:
+            inner = order[-1]
+            shape[inner] = -(-shape[inner] // self.lanes) * self.lanes
+        size = 1
+        for d in shape:
+            size *= d
+        return dense(shape, order), size
+
+    def _Bind(self, s: Any) -> tuple[Stmt, ...]:
+        value = self.expr(s.value)
+        if isinstance(value, Index):
+            self.env[s.var] = value.form
+            return ()
+        name = self.fresh(str(s.var.name))
+        self.lets[s.var] = Ref(value.dtype, value.lanes, name)
+        return (Declare(name, value.dtype, value.lanes, value),)
+
+    def _IfThenElse(self, s: Any) -> tuple[Stmt, ...]:
+        valid = self.valid
+        truth = self.condition(s.condition)
+        try:
+            if truth is True:
+                return self.stmt(s.then_case)
+            if truth is False:
+                return self.stmt(s.else_case) if s.else_case is not None else ()
+        finally:
+            self.valid = valid
+        if truth.lanes > 1 or self.lane:
+            raise _NotVectorisable
+        return (If(truth, self.stmt(s.then_case), self.stmt(s.else_case) if s.else_case is not None else ()),)
+
+    def _While(self, s: Any) -> tuple[Stmt, ...]:
+        return (While(self.expr(s.condition), self.stmt(s.body)),)
+
+    def _BufferStore(self, s: Any) -> tuple[Stmt, ...]:
+        name = self.buffers[s.buffer]
+        value = self.expr(s.value)
+        index = self.address(name, s.indices)
+        if isinstance(index, Expr):
+            if self.lane:
+                raise _NotVectorisable
+            return (ScatteredStore(name, index, value),)
+        if not self.lane:
+            return (Store(name, index, value, 1),)
+        if index.coefficient(self.lane) != 1 or self.dtypes[name] not in _VECTOR_DTYPES | _CONVERTIBLE:
+            raise _NotVectorisable
+        if value.dtype == "bool":
+            raise _NotVectorisable
+        valid = self.width if name in self.locals else self.valid
+        index = index - Linear.var(self.lane)
+        return (Store(name, index, _splat(value, self.width), valid),)
+
+    # --- loops --------------------------------------------------------------------------------------------------
+
+    def _For(self, s: Any) -> tuple[Stmt, ...]:
+        begin, extent = int(s.min), int(s.extent)
+        kind = int(s.kind)
+        if extent <= 0:
+            return ()
+        if extent == 1 and kind != 2:
+            return self.with_var(s.loop_var, Linear(begin), s.body)
+        if VECTOR_REDUCE in s.annotations and self.lanes > 1 and not self.lane:
+            saved = dict(self.env)
+            try:
+                return self.reduction_loop(s, extent)
+            except _NotVectorisable:
+                self.env, self.lane = saved, None
+        if kind == 2 and self.lanes > 1 and extent > 1 and not self.lane:
+            saved, names = dict(self.env), set(self.names)
+            try:
+                return self.vector_loop(s, extent)
+            except _NotVectorisable:
+                self.env, self.names, self.lane, self.width, self.valid = saved, names, None, 1, 1
+        if kind == 3:
+            return tuple(
+                t for i in range(begin, begin + extent) for t in self.with_var(s.loop_var, Linear(i), s.body)
+            )
+        if self.lane:
+            raise _NotVectorisable
+        out: list[Stmt] = []
+        for first, last in self.partition(s, begin, begin + extent):
+            if last - first == 1:
+                trip = self.with_var(s.loop_var, Linear(first), s.body)
+                out.extend([Scope(trip)] if any(isinstance(t, Array | Declare) for t in trip) else trip)
+                continue
+            var = self.fresh(str(s.loop_var.name))
+            self.ranges[var] = (first, last - 1)
+            body = self.with_var(s.loop_var, Linear.var(var), s.body)
+            self.names.discard(var)
+            if body:
+                out.append(For(var, first, last, 1, body, kind == 1))
+        return tuple(out)
+
+    def with_var(self, var: Any, value: Linear, body: Any) -> tuple[Stmt, ...]:
+        outer = self.env.get(var)
+        self.env[var] = value
+        out = self.stmt(body)
+        if outer is None:
+            del self.env[var]
+        else:
+            self.env[var] = outer
+        return out
+
+    def partition(self, s: Any, begin: int, end: int) -> list[Range]:
+        """Splits [begin, end) where a guard that depends on the loop's variable changes its answer."""
+        probe = self.fresh(f"probe_{s.loop_var.name}")
+        self.names.discard(probe)
+        forms: list[Linear] = []
+        self.env[s.loop_var] = Linear.var(probe)
+        self.ranges[probe] = (begin, end - 1)
+        self.collect_guards(s.body, forms)
+        del self.env[s.loop_var]
+        cuts: set[int] = set()
+        for form in forms:
+            k = form.coefficient(probe)
+            if not k:
+                continue
+            low, high = (form - Linear.var(probe) * k).bounds(self.ranges)
+            for bound in (low, high):
+                cut = -(bound // k) if k > 0 else bound // -k + 1
+                if begin < cut < end:
+                    cuts.add(cut)
+        if len(cuts) > 4:
+            return [(begin, end)]
+        edges = [begin, *sorted(cuts), end]
+        return list(zip(edges, edges[1:], strict=False))
+
+    def collect_guards(self, s: Any, forms: list[Linear]) -> None:
+        kind = type(s).__name__
+        if kind == "SeqStmt":
+            for child in s.seq:
+                self.collect_guards(child, forms)
+        elif kind == "For":
+            name = self.fresh(f"inner_{s.loop_var.name}")
+            self.ranges[name] = (int(s.min), int(s.min) + int(s.extent) - 1)
+            self.env[s.loop_var] = Linear.var(name)
+            self.collect_guards(s.body, forms)
+            self.names.discard(name)
+            del self.env[s.loop_var]
+        elif kind == "IfThenElse":
+            self.guard_forms(s.condition, forms)
+            self.collect_guards(s.then_case, forms)
+            if s.else_case is not None:
+                self.collect_guards(s.else_case, forms)
+        elif kind == "BufferStore":
+            self.value_guards(s.value, forms)
+        elif kind in ("AttrStmt", "While"):
+            self.collect_guards(s.body, forms)
+        elif kind == "Bind":
+            self.value_guards(s.value, forms)
+
+    def value_guards(self, e: Any, forms: list[Linear]) -> None:
+        kind = type(e).__name__
+        if kind == "Select":
+            self.guard_forms(e.condition, forms)
+            children = [e.true_value, e.false_value]
+        elif kind == "Call":
+            if str(e.op.name).endswith("if_then_else"):
+                self.guard_forms(e.args[0], forms)
+            children = list(e.args)
+        elif kind == "Cast":
+            children = [e.value]
+        else:
+            children = [e.a, e.b] if kind in _BINARY else []
+        for c in children:
+            if hasattr(c, "ty"):
+                self.value_guards(c, forms)
+
+    def guard_forms(self, e: Any, forms: list[Linear]) -> None:
+        """Appends a form for each comparison in `e`: true where the form is not negative."""
+        kind = type(e).__name__
+        if kind in ("And", "Or"):
+            self.guard_forms(e.a, forms)
+            self.guard_forms(e.b, forms)
+        elif kind == "Not":
+            self.guard_forms(e.a, forms)
+        elif kind == "Call" and str(e.op.name).endswith("likely"):
+            self.guard_forms(e.args[0], forms)
+        elif kind in _COMPARISONS:
+            forms.extend(f for f in self.comparison(e) or ())
+
+    def comparison(self, e: Any) -> tuple[Linear, ...] | None:
+        """The forms that must all be >= 0 for an integer comparison to hold."""
+        a, b = self.linear(e.a), self.linear(e.b)
+        if a is None or b is None:
+            return None
+        kind = type(e).__name__
+        if kind == "LT":
+            return (b - a - 1,)
+        if kind == "LE":
+            return (b - a,)
+        if kind == "GT":
+            return (a - b - 1,)
+        if kind == "GE":
+            return (a - b,)
+        return (a - b, b - a)
+
+    def condition(self, e: Any) -> bool | Expr:
+        """A guard's truth where it is known here; inside a vector, a guard on the lane shortens the vector."""
+        kind = type(e).__name__
+        if kind == "Call" and str(e.op.name).endswith("likely"):
+            return self.condition(e.args[0])
+        if kind == "And":
+            a = self.condition(e.a)
+            b = self.condition(e.b) if a is not False else False
+            if a is False or b is False:
+                return False
+            if a is True:
+                return b
+            return a if b is True else Op("bool", 1, "&&", (a, b))
+        if kind == "IntImm":
+            return bool(e.value)
+        if kind in _COMPARISONS:
+            forms = self.comparison(e)
+            if forms is not None:
+                unknown = False
+                for form in forms:
+                    low, high = form.bounds(self.ranges)
+                    if high < 0:
+                        return False
+                    if low < 0:
+                        unknown = True
+                        if self.lane and kind in ("LT", "LE") and form.coefficient(self.lane) == -1:
+                            room = form + Linear.var(self.lane)
+                            if room.is_const:
+                                self.valid = min(self.valid, room.const + 1)
+                                unknown = False
+                if not unknown:
+                    return True
+        out = self.expr(e)
+        if isinstance(out, Const):
+            return bool(out.value)
+        return out
+
+    def vector_loop(self, s: Any, extent: int) -> tuple[Stmt, ...]:
+        local = self.touches_local(s.body)
+        width = self.lanes if local else min(self.lanes, 1 << (extent - 1).bit_length())
+        full, rest = divmod(extent, width)
+        begin = int(s.min)
+        lane = self.fresh("lane")
+        self.lane, self.width = lane, width
+        self.ranges[lane] = (0, width - 1)
+        out: list[Stmt] = []
+
+        def chunk(base: Linear, valid: int) -> tuple[Stmt, ...]:
+            self.valid = valid
+            return self.with_var(s.loop_var, base + Linear.var(lane), s.body)
+
+        if full + (rest > 0) <= 2 or (local and full <= 16):
+            for k in range(full):
+                out.extend(chunk(Linear(begin + k * width), width))
+        elif full:
+            var = self.fresh(str(s.loop_var.name))
+            self.ranges[var] = (0, full - 1)
+            body = chunk(Linear.var(var) * width + begin, width)
+            out.append(For(var, 0, full, 1, body))
+        if rest:
+            out.extend(chunk(Linear(begin + full * width), rest))
+        self.lane, self.width, self.valid = None, 1, 1
+        self.names.discard(lane)
+        return tuple(out)
+
+    def touches_local(self, s: Any) -> bool:
+        """Whether a statement writes a buffer that is meant for registers."""
+        kind = type(s).__name__
+        if kind == "SeqStmt":
+            return any(self.touches_local(c) for c in s.seq)
+        if kind == "BufferStore":
+            return str(s.buffer.scope()) == "local" or _reads_local(s.value)
+        if kind == "IfThenElse":
+            return self.touches_local(s.then_case)
+        return kind in ("For", "AttrStmt") and self.touches_local(s.body)
+
+    def reduction_loop(self, s: Any, extent: int) -> tuple[Stmt, ...]:
+        """``acc = acc op f(i)`` over i as vectors of partial results, then a horizontal step and a scalar rest."""
+        store = s.body
+        if type(store).__name__ != "BufferStore":
+            raise _NotVectorisable
+        op, value = self.reduction_of(store)
+        target = self.buffers[store.buffer]
+        dtype = self.dtypes[target]
+        width = self.lanes
+        full, rest = divmod(extent, width)
+        if op not in _REDUCE_IDENTITY or dtype != "float32" or not full:
+            raise _NotVectorisable
+        index = self.address(target, store.indices)
+        if not isinstance(index, Linear):
+            raise _NotVectorisable
+        parts = min(4, full)
+        lane = self.fresh("lane")
+        self.ranges[lane] = (0, width - 1)
+        acc = [self.fresh("part") for _ in range(parts)]
+        identity = Op(dtype, width, "splat", (Const(dtype, 1, _REDUCE_IDENTITY[op]),))
+        out: list[Stmt] = [Declare(a, dtype, width, identity) for a in acc]
+
+        def step(base: Linear, a: str) -> Stmt:
+            self.lane, self.width, self.valid = lane, width, width
+            outer = self.env.get(s.loop_var)
+            self.env[s.loop_var] = base + Linear.var(lane)
+            term = _splat(self.expr(value), width)
+            if outer is None:
+                del self.env[s.loop_var]
+            self.lane, self.width, self.valid = None, 1, 1
+            return Assign(a, Op(dtype, width, op, (Ref(dtype, width, a), term)))
+
+        trips, left = divmod(full, parts)
+        if trips:
+            var = self.fresh(str(s.loop_var.name))
+            self.ranges[var] = (0, trips - 1)
+            base = Linear.var(var) * (parts * width)
+            body = tuple(step(base + k * width, a) for k, a in enumerate(acc))
+            out.extend(body if trips == 1 else [For(var, 0, trips, 1, body)]) if trips > 1 else out.extend(
+                step(Linear(k * width), a) for k, a in enumerate(acc)
+            )
+        out.extend(step(Linear((trips * parts + k) * width), acc[k]) for k in range(left))
+        total: Expr = Ref(dtype, width, acc[0])
+        for a in acc[1:]:
+            total = Op(dtype, width, op, (total, Ref(dtype, width, a)))
+        name = {"+": "hsum", "*": "hprod", "max": "hmax", "min": "hmin"}[op]
+        old = Load(dtype, 1, target, index, 1)
+        out.append(Store(target, index, Op(dtype, 1, op, (old, Op(dtype, 1, name, (total,)))), 1))
+        for i in range(full * width, full * width + rest):
+            out.extend(self.with_var(s.loop_var, Linear(i), store))
+        return tuple(out)
+
+    def reduction_of(self, store: Any) -> tuple[str, Any]:
+        op = _BINARY.get(type(store.value).__name__, "")
+        if op in _REDUCE_IDENTITY:
+            for old, value in ((store.value.a, store.value.b), (store.value.b, store.value.a)):
+                if type(old).__name__ == "TensorLoad" and self.buffers.get(old.source) == self.buffers[store.buffer]:
+                    return op, value
+        raise _NotVectorisable
+
+    # --- expressions --------------------------------------------------------------------------------------------
+
+    def address(self, name: str, indices: Any) -> Linear | Expr:
+        """The element address of an access: linear where all indices are, else an expression."""
+        linear = [self.linear(i) for i in indices]
+        layout = self.operands[name].layout if name in self.operands else self.layouts[name]
+        if all(i is not None for i in linear):
+            return merge_divmod(layout.address([i for i in linear if i is not None], self.ranges))
+        if layout.blocks:
+            raise _NotVectorisable
+        total: Expr = Index("int32", 1, Linear(layout.offset))
+        for i, stride in zip(indices, layout.strides, strict=True):
+            if stride:
+                e = self.expr(i)
+                if e.lanes > 1:
+                    raise _NotVectorisable
+                total = _add(total, _times(e, stride))
+        return total
+
+    def linear(self, e: Any) -> Linear | None:
+        kind = type(e).__name__
+        if kind == "IntImm":
+            return Linear(int(e.value))
+        if kind == "int":
+            return Linear(e)
+        if kind == "Var":
+            return self.env.get(e)
+        if kind == "Cast" and _dtype(e).startswith(("int", "uint")) and _dtype(e.value).startswith(("int", "uint")):
+            return self.linear(e.value)
+        if kind in ("Add", "Sub", "Mul", "FloorDiv", "FloorMod", "Div", "Mod", "Max", "Min"):
+            if not _dtype(e).startswith("int"):
+                return None
+            a, b = self.linear(e.a), self.linear(e.b)
+            if a is None or b is None:
+                return None
+            if kind == "Add":
+                return a + b
+            if kind == "Sub":
+                return a - b
+            if kind == "Mul":
+                return a * b.const if b.is_const else b * a.const if a.is_const else None
+            if kind in ("Max", "Min"):
+                low, high = (a - b).bounds(self.ranges)
+                if low >= 0:
+                    return a if kind == "Max" else b
+                if high <= 0:
+                    return b if kind == "Max" else a
+                return None
+            if b.is_const and b.const > 0:
+                if kind in ("FloorDiv", "Div") and (kind == "FloorDiv" or a.bounds(self.ranges)[0] >= 0):
+                    return floordiv(a, b.const, self.ranges)
+                if kind in ("FloorMod", "Mod") and (kind == "FloorMod" or a.bounds(self.ranges)[0] >= 0):
+                    return floormod(a, b.const, self.ranges)
+        return None
+
+    def expr(self, e: Any) -> Expr:
+        kind = type(e).__name__
+        dtype = _dtype(e)
+        if kind in ("IntImm", "FloatImm"):
+            return Const(dtype, 1, bool(e.value) if dtype == "bool" else e.value)
+        if dtype.startswith("int"):
+            form = self.linear(e)
+            if form is not None:
+                if self.lane and form.uses(self.lane):
+                    raise _NotVectorisable
+                return Index(dtype, 1, form)
+        if kind == "Var":
+            return self.lets[e]
+        if kind == "TensorLoad":
+            return self.load(e, dtype)
+        if kind == "Cast":
+            return self.op(dtype, "cast", self.expr(e.value))
+        if kind == "Select":
+            return self.select(e.condition, e.true_value, e.false_value, dtype)
+        if kind == "Not":
+            return self.op("bool", "!", self.expr(e.a))
+        if kind in _COMPARISONS or kind in ("And",):
+            if kind == "And" or self.comparison(e) is not None:
+                valid, truth = self.valid, None
+                if self.lane is None:
+                    truth = self.condition(e) if kind != "And" else None
+                else:
+                    forms = self.comparison(e) if kind != "And" else None
+                    if forms is not None:
+                        bounds = [f.bounds(self.ranges) for f in forms]
+                        if any(high < 0 for _, high in bounds):
+                            truth = False
+                        elif all(low >= 0 for low, _ in bounds):
+                            truth = True
+                self.valid = valid
+                if isinstance(truth, bool):
+                    return Const("bool", 1, truth)
+                if kind != "And":
+                    return self.op("bool", _BINARY[kind], self.int_expr(e.a), self.int_expr(e.b))
+        if kind in _BINARY:
+            a, b = self.expr(e.a), self.expr(e.b)
+            if kind == "And":
+                for x, y in ((a, b), (b, a)):
+                    if isinstance(x, Const):
+                        return y if x.value else x
+            if kind == "Or":
+                for x, y in ((a, b), (b, a)):
+                    if isinstance(x, Const):
+                        return x if x.value else y
+            return self.op(dtype, _BINARY[kind], a, b)
+        if kind == "Call":
+            return self.call(e, dtype)
+        raise NotImplementedError(f"cannot lower TVM's {kind}: {e}")  # a TVM node no operator of ours builds
+
+    def int_expr(self, e: Any) -> Expr:
+        """An integer operand of a comparison that is not decided here."""
+        form = self.linear(e)
+        if form is None:
+            return self.expr(e)
+        if self.lane and form.uses(self.lane):
+            raise _NotVectorisable
+        return Index(_dtype(e), 1, form)
+
+    def call(self, e: Any, dtype: str) -> Expr:
+        name = str(e.op.name).split(".")[-1]
+        if name == "if_then_else":
+            return self.select(e.args[0], e.args[1], e.args[2], dtype)
+        if name == "likely":
+            return self.expr(e.args[0])
+        if name in ("call_pure_extern", "call_extern"):
+            return self.op(dtype, str(e.args[0].value), *(self.expr(a) for a in e.args[1:]))
+        return self.op(dtype, name, *(self.expr(a) for a in e.args))
+
+    def select(self, condition: Any, yes: Any, no: Any, dtype: str) -> Expr:
+        truth = self.expr(condition)
+        if isinstance(truth, Const):
+            return self.expr(yes if truth.value else no)
+        return self.op(dtype, "select", truth, self.expr(yes), self.expr(no))
+
+    def op(self, dtype: str, op: str, *args: Expr) -> Expr:
+        lanes = max(a.lanes for a in args)
+        if lanes > 1:
+            wide = [a for a in args if a.lanes > 1]
+            for a in wide:
+                if a.dtype not in _VECTOR_DTYPES | {"bool"} and not (op == "cast" and a.dtype in _CONVERTIBLE):
+                    raise _NotVectorisable
+            if dtype not in _VECTOR_DTYPES | {"bool"} and not (op == "cast" and dtype in _CONVERTIBLE):
+                raise _NotVectorisable
+            if op in ("floordiv", "floormod", "%") or (op == "/" and dtype != "float32"):
+                raise _NotVectorisable
+            if op == "cast" and "bool" in (dtype, args[0].dtype):
+                raise _NotVectorisable
+            if op == "select":
+                args = (args[0], _splat(args[1], lanes), _splat(args[2], lanes))
+            elif op not in ("cast", "!", "-", "+", "*", "/", "&&", "||"):
+                args = tuple(_splat(a, lanes) for a in args)
+        return Op(dtype, lanes, op, args)
+
+    def load(self, e: Any, dtype: str) -> Expr:
+        name = self.buffers[e.source]
+        index = self.address(name, e.indices)
+        if isinstance(index, Expr):
+            if self.lane:
+                raise _NotVectorisable
+            return Gathered(dtype, 1, name, index)
+        if not self.lane:
+            return Load(dtype, 1, name, index, 1)
+        k = index.coefficient(self.lane)
+        if k == 0:
+            return Load(dtype, 1, name, index, 1)
+        if k != 1 or dtype not in _VECTOR_DTYPES | _CONVERTIBLE:
+            raise _NotVectorisable
+        whole = name in self.locals or (name in self.operands and self.operands[name].padded)
+        return Load(dtype, self.width, name, index - Linear.var(self.lane), self.width if whole else self.valid)
+
+
+def _reads_local(e: Any) -> bool:
+    kind = type(e).__name__
+    if kind == "TensorLoad":
+        return str(e.source.scope()) == "local"
+    if kind == "Call":
+        return any(_reads_local(a) for a in e.args)
+    if kind == "Cast":
+        return _reads_local(e.value)
+    if kind == "Select":
+        return _reads_local(e.true_value) or _reads_local(e.false_value)
+    return kind in _BINARY and (_reads_local(e.a) or _reads_local(e.b))
+
+
+def _dtype(e: Any) -> str:
+    return str(e.dtype) if hasattr(e, "dtype") else str(e.ty.dtype)
+
+
+def _splat(e: Expr, lanes: int) -> Expr:
+    return e if e.lanes == lanes else Op(e.dtype, lanes, "splat", (e,))
+
+
+def _times(e: Expr, factor: int) -> Expr:
+    if isinstance(e, Index):
+        return Index(e.dtype, 1, e.form * factor)
+    return e if factor == 1 else Op(e.dtype, 1, "*", (e, Const(e.dtype, 1, factor)))
+
+
+def _add(a: Expr, b: Expr) -> Expr:
+    if isinstance(a, Index) and isinstance(b, Index):
+        return Index(a.dtype, 1, a.form + b.form)
+    if isinstance(a, Index) and a.form == Linear():
+        return b
+    if isinstance(b, Index) and b.form == Linear():
+        return a
+    return Op(b.dtype, 1, "+", (a, b))

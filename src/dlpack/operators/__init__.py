@@ -1,0 +1,14 @@
+"""ONNX operators, a file per family. Importing this package enters all of them into the registry."""
+
+from __future__ import annotations
+
+from dlpack.operators import (  # noqa: F401
+    convolution,
+    elementwise,
+    matmul,
+    movement,
+    normalization,
+    pooling,
+    recurrent,
+    reduction,
+)

@@ -1,0 +1,171 @@
+"""Convolution: Conv, ConvTranspose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dlpack.operators.registry import Builder, Context, NotSupported, anchor, rewrite
+from dlpack.tir import te
+
+
+def window_pads(
+    ctx: Context, spatial: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> list[int]:
+    """The pads of a window operator, low ones first, with `auto_pad` resolved (ONNX Conv, MaxPool, AveragePool)."""
+    n = len(spatial)
+    auto = ctx.attr("auto_pad", "NOTSET")
+    if auto == "VALID":
+        return [0] * (2 * n)
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        pads = [0] * (2 * n)
+        for d in range(n):
+            out = -(-spatial[d] // strides[d])
+            total = max(0, (out - 1) * strides[d] + (kernel[d] - 1) * dilations[d] + 1 - spatial[d])
+            low = total // 2 if auto == "SAME_UPPER" else total - total // 2
+            pads[d], pads[n + d] = low, total - low
+        return pads
+    return list(ctx.attr("pads") or [0] * (2 * n))
+
+
+def add_pad(
+    b: Builder, x: str, low: Sequence[int], high: Sequence[int], fill: float, at_least_zero: bool = False
+) -> str:
+    """A pad of the spatial dimensions; it becomes a halo where that is possible."""
+    if not any(low) and not any(high):
+        return x
+    t = b.type_of(x)
+    lead = [0] * (len(t.shape) - len(low))
+    low, high = [*lead, *low], [*lead, *high]
+    shape = [n + p + q for n, p, q in zip(t.shape, low, high, strict=True)]
+    return b.add_internal(
+        "Pad", [x], shape, low=tuple(low), high=tuple(high), fill=fill, at_least_zero=at_least_zero
+    )
+
+
+@rewrite("Conv")
+def conv(ctx: Context, b: Builder) -> None:
+    """Conv → a pad, a convolution without pads, and the bias as a pointwise addition."""
+    x, w = ctx.input_type(0), ctx.input_type(1)
+    n = len(x.shape) - 2
+    kernel = list(w.shape[2:])
+    strides = ctx.attr("strides") or [1] * n
+    dilations = ctx.attr("dilations") or [1] * n
+    pads = window_pads(ctx, x.shape[2:], kernel, strides, dilations)
+    data = ctx.node.inputs[0]
+    if min(pads, default=0) < 0:
+        raise NotSupported("negative pads")
+    data = add_pad(b, data, pads[:n], pads[n:], 0.0)
+    out = ctx.output_type().shape
+    bias = ctx.has_input(2)
+    y = b.add_internal(
+        "Convolution",
+        [data, ctx.node.inputs[1]],
+        out,
+        output=None if bias else ctx.node.outputs[0],
+        strides=tuple(strides),
+        dilations=tuple(dilations),
+        group=ctx.attr("group", 1),
+    )
+    if bias:
+        add_bias(ctx, b, y, ctx.node.inputs[2], len(out), 1, ctx.node.outputs[0])
+
+
+def add_bias(ctx: Context, b: Builder, y: str, bias: str, rank: int, axis: int, output: str) -> None:
+    """``y + bias`` along `axis`; a constant bias is reshaped at build time."""
+    t = b.type_of(bias)
+    shape = [1] * rank
+    shape[axis] = t.shape[0]
+    constant = b.graph.constants.get(bias)
+    if constant is not None:
+        bias = b.constant(np.ascontiguousarray(constant.reshape(shape)), "bias")
+    else:
+        bias = b.add("Reshape", [bias, b.constant(np.array(shape, np.int64), "shape")], shape)
+    b.add("Add", [y, bias], b.type_of(y).shape, output=output)
+
+
+def _is_pixelwise(ctx: Context) -> bool:
+    kernel = ctx.input_type(1).shape[2:]
+    return all(k == 1 for k in (*kernel, *ctx.attr("strides")))
+
+
+@anchor("Convolution", domain="dlpack", layout="spatial", flattens=_is_pixelwise)
+def convolution(ctx: Context, x: Any, w: Any) -> list[Any]:
+    """Direct convolution without pads: x [N, C, spatial...], w [O, C/group, kernel...] → [N, O, spatial...]."""
+    strides, dilations, group = ctx.attr("strides"), ctx.attr("dilations"), ctx.attr("group")
+    xs, ws = [int(d) for d in x.shape], [int(d) for d in w.shape]
+    n = len(xs) - 2
+    out = [
+        (xs[2 + d] - (ws[2 + d] - 1) * dilations[d] - 1) // strides[d] + 1 for d in range(n)
+    ]
+    kernel = [te.reduce_axis((0, ws[2 + d]), name=f"k{'zyx'[3 - n + d] if n <= 3 else d}") for d in range(n)]
+    per_group, channels = ws[0] // group, ws[1]
+    ic = te.reduce_axis((0, channels), name="ic")
+
+    def at(*index: Any) -> Any:
+        i, o, *s = index
+        place = [s[d] * strides[d] + kernel[d] * dilations[d] for d in range(n)]
+        if channels == 1:
+            source = o if per_group == 1 else o // per_group
+            return te.sum(x(i, source, *place) * w(o, 0, *kernel), axis=kernel)
+        source = ic if group == 1 else o // per_group * channels + ic
+        return te.sum(x(i, source, *place) * w(o, ic, *kernel), axis=[*kernel, ic])
+
+    names = ["n", "oc", *("zyx"[3 - n :] if n <= 3 else [f"s{d}" for d in range(n)])]
+    return [te.compute((xs[0], ws[0], *out), at, name="acc", varargs_names=names)]
+
+
+@rewrite("ConvTranspose")
+def conv_transpose(ctx: Context, b: Builder) -> None:
+    """ConvTranspose → a convolution of the input with zeros put between its elements, the kernel turned around."""
+    x, w = ctx.input_type(0), ctx.input_type(1)
+    n = len(x.shape) - 2
+    kernel = list(w.shape[2:])
+    strides = ctx.attr("strides") or [1] * n
+    dilations = ctx.attr("dilations") or [1] * n
+    group = ctx.attr("group", 1)
+    out = ctx.output_type().shape
+    weights = ctx.constant(1, "weight")
+    # w [C, O/group, kernel...] → [O, C/group, kernel...], kernel turned around.
+    c, o = w.shape[0], w.shape[1]
+    turned = weights.reshape(group, c // group, o, *kernel).swapaxes(1, 2).reshape(group * o, c // group, *kernel)
+    turned = np.ascontiguousarray(np.flip(turned, axis=tuple(range(2, 2 + n))))
+    auto = ctx.attr("auto_pad", "NOTSET")
+    extra = ctx.attr("output_padding") or [0] * n
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    full = [(x.shape[2 + d] - 1) * strides[d] + reach[d] for d in range(n)]
+    if auto in ("SAME_UPPER", "SAME_LOWER") or ctx.attr("output_shape"):
+        total = [full[d] + extra[d] - out[2 + d] for d in range(n)]
+        half = [t // 2 for t in total]
+        low = [t - h if auto == "SAME_LOWER" else h for t, h in zip(total, half, strict=True)]
+    else:
+        low = list((ctx.attr("pads") or [0] * (2 * n))[:n]) if auto != "VALID" else [0] * n
+    data = ctx.node.inputs[0]
+    if any(s > 1 for s in strides):
+        spread = [(d - 1) * s + 1 for d, s in zip(x.shape[2:], strides, strict=True)]
+        data = b.add_internal("Spread", [data], [*x.shape[:2], *spread], strides=tuple(strides))
+    before = [r - 1 - p for r, p in zip(reach, low, strict=True)]
+    size = b.type_of(data).shape[2:]
+    after = [out[2 + d] + reach[d] - 1 - size[d] - before[d] for d in range(n)]
+    cut_low, cut_high = [max(0, -p) for p in before], [max(0, -p) for p in after]
+    if any(cut_low) or any(cut_high):
+        axes = list(range(2, 2 + n))
+        ends = [s - c for s, c in zip(size, cut_high, strict=True)]
+        cut = [e - s for s, e in zip(cut_low, ends, strict=True)]
+        args = [b.constant(np.array(v, np.int64)) for v in (cut_low, ends, axes)]
+        data = b.add("Slice", [data, *args], [*x.shape[:2], *cut])
+    data = add_pad(b, data, [max(0, p) for p in before], [max(0, p) for p in after], 0.0)
+    bias = ctx.has_input(2)
+    y = b.add_internal(
+        "Convolution",
+        [data, b.constant(turned, "weight")],
+        out,
+        output=None if bias else ctx.node.outputs[0],
+        strides=(1,) * n,
+        dilations=tuple(dilations),
+        group=group,
+    )
+    if bias:
+        add_bias(ctx, b, y, ctx.node.inputs[2], len(out), 1, ctx.node.outputs[0])

@@ -1,0 +1,238 @@
+"""Data movement: views where strides allow it, copies where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dlpack.layout import Layout, reshape as reshape_layout
+from dlpack.operators.registry import Builder, Context, NotSupported, compute, rewrite, view
+from dlpack.tir import te, tirx
+
+
+def flat_index(index: Sequence[Any], shape: Sequence[int]) -> Any:
+    out: Any = 0
+    for i, n in zip(index, shape, strict=True):
+        out = out * n + i
+    return out
+
+
+def unflatten(flat: Any, shape: Sequence[int]) -> list[Any]:
+    out: list[Any] = []
+    for n in reversed(shape):
+        out.append(tirx.floormod(flat, n) if n != 1 else 0)
+        flat = tirx.floordiv(flat, n) if n != 1 else flat
+    return out[::-1]
+
+
+@view("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
+def reshape_view(ctx: Context, x: Layout) -> list[Layout | None]:
+    return [reshape_layout(ctx.input_type(0).shape, x, ctx.output_type().shape)]
+
+
+@compute("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", constant_inputs=(1,))
+def reshape(ctx: Context, x: Any) -> list[Any]:
+    old, new = ctx.input_type(0).shape, ctx.output_type().shape
+    if old == new:
+        return [te.compute(new, lambda *i: x(*i), name="out")]
+    return [te.compute(new, lambda *i: x(*unflatten(flat_index(i, new), old)), name="out")]
+
+
+def _perm(ctx: Context) -> list[int]:
+    return list(ctx.attr("perm") or reversed(range(len(ctx.input_type(0).shape))))
+
+
+@view("Transpose")
+def transpose_view(ctx: Context, x: Layout) -> list[Layout | None]:
+    return [Layout(tuple(x.strides[p] for p in _perm(ctx)), x.offset)]
+
+
+@compute("Transpose")
+def transpose(ctx: Context, x: Any) -> list[Any]:
+    perm = _perm(ctx)
+    place = [perm.index(d) for d in range(len(perm))]
+    return [te.compute(ctx.output_type().shape, lambda *i: x(*(i[p] for p in place)), name="out")]
+
+
+@compute("Concat")
+def concat(ctx: Context, *xs: Any) -> list[Any]:
+    raise AssertionError("concat is settled when values are placed")
+
+
+@compute("Pad", domain="dlpack", layout="any")
+def pad(ctx: Context, x: Any) -> list[Any]:
+    """A constant pad that could not become a halo."""
+    low, fill = ctx.attr("low"), ctx.attr("fill")
+    shape = ctx.input_type(0).shape
+
+    def at(*i: Any) -> Any:
+        inside = [c for d, n in enumerate(shape) if ctx.attr("low")[d] or ctx.attr("high")[d]
+                  for c in (i[d] >= low[d], i[d] < n + low[d])]  # fmt: skip
+        place = [v - p for v, p in zip(i, low, strict=True)]
+        zero = tirx.const(fill, ctx.output_type().dtype)
+        return tirx.if_then_else(tirx.all(*inside), x(*place), zero) if inside else x(*place)
+
+    return [te.compute(ctx.output_type().shape, at, name="out")]
+
+
+@compute("Spread", domain="dlpack")
+def spread(ctx: Context, x: Any) -> list[Any]:
+    """Puts ``stride - 1`` zeros between the elements of each spatial dimension."""
+    strides = ctx.attr("strides")
+
+    def at(n: Any, c: Any, *s: Any) -> Any:
+        hits = [tirx.floormod(v, k) == 0 for v, k in zip(s, strides, strict=True) if k > 1]
+        place = [tirx.floordiv(v, k) for v, k in zip(s, strides, strict=True)]
+        return tirx.if_then_else(tirx.all(*hits), x(n, c, *place), tirx.const(0, ctx.output_type().dtype))
+
+    return [te.compute(ctx.output_type().shape, at, name="out")]
+
+
+def slice_parameters(ctx: Context) -> tuple[list[int], list[int]]:
+    """Start and step for every dimension (ONNX Slice, both the attribute and the input form)."""
+    shape = ctx.input_type(0).shape
+    rank = len(shape)
+    if ctx.node.opset < 10:
+        starts, axes, steps = ctx.attr("starts"), ctx.attr("axes"), None
+    else:
+        starts = ctx.ints(1, "starts")
+        axes = ctx.ints(3, "axes") if ctx.has_input(3) else None
+        steps = ctx.ints(4, "steps") if ctx.has_input(4) else None
+    axes = axes if axes is not None else list(range(len(starts)))
+    steps = steps or [1] * len(starts)
+    first, step = [0] * rank, [1] * rank
+    for start, axis, k in zip(starts, axes, steps, strict=True):
+        n = shape[axis % rank]
+        start = start + n if start < 0 else start
+        first[axis % rank] = min(max(start, 0), n if k > 0 else n - 1)
+        step[axis % rank] = k
+    return first, step
+
+
+@view("Slice")
+def slice_view(ctx: Context, x: Layout) -> list[Layout | None]:
+    first, step = slice_parameters(ctx)
+    at = x.at(first)
+    return [Layout(tuple(s * k for s, k in zip(at.strides, step, strict=True)), at.offset)]
+
+
+@compute("Slice", constant_inputs=(1, 2, 3, 4))
+def slice_(ctx: Context, x: Any) -> list[Any]:
+    first, step = slice_parameters(ctx)
+    return [
+        te.compute(
+            ctx.output_type().shape,
+            lambda *i: x(*(v * k + f for v, k, f in zip(i, step, first, strict=True))),
+            name="out",
+        )
+    ]
+
+
+@view("Split")
+def split_view(ctx: Context, x: Layout) -> list[Layout | None]:
+    axis = ctx.attr("axis", 0) % len(ctx.input_type(0).shape)
+    out: list[Layout | None] = []
+    start = 0
+    for k in range(len(ctx.node.outputs)):
+        index = [0] * len(x.strides)
+        index[axis] = start
+        out.append(x.at(index))
+        start += ctx.output_type(k).shape[axis]
+    return out
+
+
+@compute("Split", constant_inputs=(1,))
+def split(ctx: Context, x: Any) -> list[Any]:
+    raise AssertionError("split is a view")
+
+
+@view("Expand")
+def expand_view(ctx: Context, x: Layout) -> list[Layout | None]:
+    from dlpack.layout import expand
+
+    return [expand(x, ctx.input_type(0).shape, ctx.output_type().shape)]
+
+
+@compute("Expand", constant_inputs=(1,))
+def expand_(ctx: Context, x: Any) -> list[Any]:
+    raise AssertionError("expand is a view")
+
+
+@compute("Gather")
+def gather(ctx: Context, x: Any, indices: Any) -> list[Any]:
+    """numpy.take along an axis; an index outside is clamped, so that bad input reads no foreign memory."""
+    shape = ctx.input_type(0).shape
+    axis = ctx.attr("axis", 0) % len(shape)
+    n = shape[axis]
+    rank = len(ctx.input_type(1).shape)
+
+    def at(*i: Any) -> Any:
+        k = indices(*i[axis : axis + rank])
+        wrapped = tirx.Select(k < 0, k + n, k)
+        clamped = tirx.min(tirx.max(wrapped, tirx.const(0, wrapped.ty.dtype)), tirx.const(n - 1, wrapped.ty.dtype))
+        return x(*i[:axis], clamped.astype("int32"), *i[axis + rank :])
+
+    return [te.compute(ctx.output_type().shape, at, name="out")]
+
+
+@rewrite("Pad")
+def pad_rewrite(ctx: Context, b: Builder) -> None:
+    """Pad → the internal constant pad, or an indexed copy for the reflecting modes; negative pads cut."""
+    x = ctx.node.inputs[0]
+    shape = list(ctx.input_type(0).shape)
+    rank = len(shape)
+    pads = ctx.attr("pads") if ctx.node.opset < 11 else ctx.ints(1, "pads")
+    fill: Any = ctx.attr("value", 0.0)
+    if ctx.node.opset >= 11 and ctx.has_input(2):
+        fill = ctx.constant(2, "constant_value").reshape(-1)[0].item()
+    if ctx.has_input(3):
+        axes = [a % rank for a in ctx.ints(3, "axes")]
+        full = [0] * (2 * rank)
+        for k, a in enumerate(axes):
+            full[a], full[rank + a] = pads[k], pads[len(axes) + k]
+        pads = full
+    mode = ctx.attr("mode", "constant")
+    mode = mode.decode() if isinstance(mode, bytes) else mode
+    low, high = list(pads[:rank]), list(pads[rank:])
+    if min(low + high, default=0) < 0:
+        first = [max(0, -p) for p in low]
+        ends = [n - max(0, -q) for n, q in zip(shape, high, strict=True)]
+        shape = [e - f for f, e in zip(first, ends, strict=True)]
+        x = b.add("Slice", [x, *(b.constant(np.array(v, np.int64)) for v in (first, ends, range(rank)))], shape)
+        low, high = [max(0, p) for p in low], [max(0, p) for p in high]
+    attrs = {"low": tuple(low), "high": tuple(high)}
+    out = ctx.output_type().shape
+    if not any(low) and not any(high):
+        b.add("Identity", [x], out, output=ctx.node.outputs[0])
+    elif mode == "constant":
+        b.add_internal("Pad", [x], out, ctx.node.outputs[0], fill=fill, at_least_zero=False, **attrs)
+    elif mode in ("reflect", "edge", "wrap"):
+        b.add_internal("PadMirror", [x], out, ctx.node.outputs[0], mode=mode, **attrs)
+    else:
+        raise NotSupported(f"Pad mode {mode!r}")
+
+
+@compute("PadMirror", domain="dlpack", layout="any")
+def pad_mirror(ctx: Context, x: Any) -> list[Any]:
+    low, mode = ctx.attr("low"), ctx.attr("mode")
+    shape = ctx.input_type(0).shape
+
+    def source(v: Any, d: int) -> Any:
+        n = shape[d]
+        if not ctx.attr("low")[d] and not ctx.attr("high")[d]:
+            return v
+        k = v - low[d]
+        if mode == "edge":
+            return tirx.min(tirx.max(k, 0), n - 1)
+        if mode == "wrap":
+            return tirx.floormod(k, n)
+        if n == 1:
+            return 0
+        if low[d] < n and ctx.attr("high")[d] < n:
+            return tirx.if_then_else(k < 0, -k, tirx.if_then_else(k < n, k, 2 * (n - 1) - k))
+        k = tirx.floormod(k, 2 * (n - 1))
+        return tirx.if_then_else(k < n, k, 2 * (n - 1) - k)
+
+    return [te.compute(ctx.output_type().shape, lambda *i: x(*(source(v, d) for d, v in enumerate(i))), name="out")]

@@ -1,0 +1,123 @@
+"""Pooling: MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dlpack.operators.convolution import add_pad, window_pads
+from dlpack.operators.registry import Builder, Context, NotSupported, anchor, rewrite
+from dlpack.tir import te
+
+
+def _window(ctx: Context) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
+    """kernel, strides, dilations, low and high pads; the high ones reach as far as the last window does."""
+    x, out = ctx.input_type(0).shape, ctx.output_type().shape
+    kernel = list(ctx.attr("kernel_shape"))
+    n = len(kernel)
+    strides = list(ctx.attr("strides") or [1] * n)
+    dilations = list(ctx.attr("dilations") or [1] * n)
+    pads = window_pads(ctx, x[2:], kernel, strides, dilations)
+    low = pads[:n]
+    high = [
+        max(0, (out[2 + d] - 1) * strides[d] + (kernel[d] - 1) * dilations[d] + 1 - x[2 + d] - low[d]) for d in range(n)
+    ]
+    return kernel, strides, dilations, low, high
+
+
+@rewrite("MaxPool")
+def max_pool(ctx: Context, b: Builder) -> None:
+    if len(ctx.node.outputs) > 1 and ctx.node.outputs[1]:
+        raise NotSupported("MaxPool's second output (Indices)")
+    if ctx.input_type(0).dtype not in ("float32", "float64"):
+        lowest: float = float(np.iinfo(ctx.input_type(0).dtype).min)
+    else:
+        lowest = -3.4028234663852886e38
+    kernel, strides, dilations, low, high = _window(ctx)
+    x = add_pad(b, ctx.node.inputs[0], low, high, lowest, at_least_zero=True)
+    b.add_internal(
+        "PoolMax", [x], ctx.output_type().shape, output=ctx.node.outputs[0],
+        kernel=tuple(kernel), strides=tuple(strides), dilations=tuple(dilations),
+    )  # fmt: skip
+
+
+@rewrite("AveragePool")
+def average_pool(ctx: Context, b: Builder) -> None:
+    """AveragePool → a sum of windows over zero pads, then a factor, which differs at the border."""
+    kernel, strides, dilations, low, high = _window(ctx)
+    x = add_pad(b, ctx.node.inputs[0], low, high, 0.0)
+    t = ctx.output_type()
+    total = b.add_internal(
+        "PoolSum", [x], t.shape, kernel=tuple(kernel), strides=tuple(strides), dilations=tuple(dilations)
+    )
+    counted = ctx.attr("count_include_pad", 0)
+    declared = window_pads(ctx, ctx.input_type(0).shape[2:], kernel, strides, dilations)
+    n = len(kernel)
+    counts = np.ones(t.shape[2:])
+    for d in range(n):
+        size, count = ctx.input_type(0).shape[2 + d], np.zeros(t.shape[2 + d])
+        first, last = (0, size + low[d] + declared[n + d]) if counted else (low[d], low[d] + size)
+        for o in range(t.shape[2 + d]):
+            taps = o * strides[d] + np.arange(kernel[d]) * dilations[d]
+            count[o] = max(1, int(((taps >= first) & (taps < last)).sum()))
+        counts *= count.reshape([-1 if e == d else 1 for e in range(n)])
+    factor = (1.0 / counts).astype(t.dtype)
+    if np.all(factor == factor.reshape(-1)[0]):
+        factor = factor.reshape(-1)[:1].reshape(())
+    b.add("Mul", [total, b.constant(factor, "factor")], t.shape, output=ctx.node.outputs[0])
+
+
+def _pool(ctx: Context, x: Any, reduce: Any) -> list[Any]:
+    kernel, strides, dilations = ctx.attr("kernel"), ctx.attr("strides"), ctx.attr("dilations")
+    shape = [int(d) for d in x.shape]
+    n = len(kernel)
+    axes = [te.reduce_axis((0, k), name=f"k{'zyx'[3 - n + d] if n <= 3 else d}") for d, k in enumerate(kernel)]
+    out = [(shape[2 + d] - (kernel[d] - 1) * dilations[d] - 1) // strides[d] + 1 for d in range(n)]
+    return [
+        te.compute(
+            (*shape[:2], *out),
+            lambda *i: reduce(
+                x(*i[:2], *(i[2 + d] * strides[d] + axes[d] * dilations[d] for d in range(n))), axis=axes
+            ),
+            name="pool",
+        )
+    ]
+
+
+@anchor("PoolMax", domain="dlpack", layout="spatial")
+def pool_max(ctx: Context, x: Any) -> list[Any]:
+    return _pool(ctx, x, te.max)
+
+
+@anchor("PoolSum", domain="dlpack", layout="spatial")
+def pool_sum(ctx: Context, x: Any) -> list[Any]:
+    return _pool(ctx, x, te.sum)
+
+
+@rewrite("GlobalAveragePool")
+def global_average_pool(ctx: Context, b: Builder) -> None:
+    x, t = ctx.input_type(0), ctx.output_type()
+    total = b.add_internal("GlobalSum", [ctx.node.inputs[0]], t.shape)
+    factor = np.asarray(1.0 / max(1, int(np.prod(x.shape[2:]))), t.dtype)
+    b.add("Mul", [total, b.constant(factor, "factor")], t.shape, output=ctx.node.outputs[0])
+
+
+def _global(ctx: Context, x: Any, reduce: Any) -> list[Any]:
+    shape = [int(d) for d in x.shape]
+    axes = [te.reduce_axis((0, n), name=f"k{d}") for d, n in enumerate(shape[2:])]
+    return [
+        te.compute((*shape[:2], *([1] * len(axes))), lambda *i: reduce(x(*i[:2], *axes), axis=axes), name="pool")
+    ]
+
+
+@anchor("GlobalSum", domain="dlpack", layout="spatial")
+def global_sum(ctx: Context, x: Any) -> list[Any]:
+    return _global(ctx, x, te.sum)
+
+
+@anchor("GlobalMaxPool", layout="spatial")
+def global_max_pool(ctx: Context, x: Any) -> list[Any]:
+    return _global(ctx, x, te.max)
+
+

@@ -1,0 +1,350 @@
+"""Places every value: in which buffer it lies, and how. Views, concats and halos are settled here, before lowering.
+
+- A view operator's output shares its input's buffer.
+- A concat's inputs are computed straight into the concat's buffer.
+- A constant pad around a computed value becomes a halo: the buffer is larger, the producer writes its inside.
+- Values around convolutions and pooling lie channels-last.
+What cannot be shared becomes a copy kernel; the result is right either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from dlpack.graph.fuse import Group
+from dlpack.graph.ir import Graph, Node, TensorType
+from dlpack.layout import Layout, channels_last, dense, is_dense
+from dlpack.operators import registry
+from dlpack.operators.registry import Context
+
+
+@dataclass(frozen=True)
+class Halo:
+    """A border of `low[d]` and `high[d]` elements around dimension d, filled with `fill` before the inside is used."""
+
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    fill: float
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A block of memory: `kind` is "input", "output", "constant" or "arena"; `elements` of `dtype`."""
+
+    name: str
+    kind: str
+    dtype: str
+    elements: int
+    shape: tuple[int, ...]
+    layout: Layout
+    halo: Halo | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A value's buffer and its layout there."""
+
+    buffer: str
+    layout: Layout
+
+
+@dataclass
+class Placement:
+    """Every value's place, the buffers, and the groups that remain to be computed, copies among them."""
+
+    graph: Graph
+    groups: list[Group]
+    places: dict[str, Place] = field(default_factory=dict)
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+
+
+def place(graph: Graph, groups: list[Group]) -> Placement:
+    """Assigns places; adds "Copy" groups where a value must move."""
+    graph, groups = _separate_outputs(graph, groups)
+    computed = {o: g for g in groups if not _is_view(g, graph) for o in g.outputs}
+    producers = {o: g for g in groups for o in g.outputs}
+    parents, halos, shared_pads = _destinations(graph, groups, computed, producers)
+    last = _channels_last_values(graph, groups)
+    out = Placement(graph, [])
+
+    def root_buffer(value: str, kind: str) -> None:
+        t = graph.types[value]
+        halo = halos.get(value)
+        shape = t.shape
+        if halo:
+            shape = tuple(n + a + b for n, a, b in zip(t.shape, halo.low, halo.high, strict=True))
+        order = channels_last(len(shape)) if value in last and kind == "arena" else None
+        layout = dense(shape, order)
+        size = int(np.prod(shape, dtype=np.int64)) if shape else 1
+        out.buffers[value] = Buffer(value, kind, t.dtype, max(size, 1), shape, layout, halo)
+        out.places[value] = Place(value, layout.at(halo.low) if halo else layout)
+
+    for name in graph.inputs:
+        root_buffer(name, "input")
+    for name, array in graph.constants.items():
+        t = TensorType(array.dtype.name, array.shape)
+        out.buffers[name] = Buffer(name, "constant", t.dtype, max(t.size, 1), t.shape, dense(t.shape))
+        out.places[name] = Place(name, dense(t.shape))
+
+    def settle(value: str) -> None:
+        """Gives a computed value its place, its parent's first."""
+        if value in out.places:
+            return
+        if value in parents:
+            parent, index = parents[value]
+            settle(parent)
+            where = out.places[parent]
+            out.places[value] = Place(where.buffer, where.layout.at(index))
+        else:
+            root_buffer(value, "output" if value in graph.outputs else "arena")
+
+    types = dict(graph.types)
+    for group in groups:
+        node = group.nodes[0]
+        if node.op == "Concat" and len(group.nodes) == 1 and registry.find(node) is not None:
+            settle(node.outputs[0])
+            out.groups.extend(_concat_copies(node, graph, parents, out, types))
+            continue
+        if node.op == "Pad" and node.outputs[0] in shared_pads:
+            x, low = shared_pads[node.outputs[0]]
+            where = out.places[x]
+            out.places[node.outputs[0]] = Place(where.buffer, where.layout.at([-p for p in low]))
+            continue
+        if _is_view(group, graph):
+            context = Context(node, graph)
+            operator = registry.find(node)
+            assert operator is not None and operator.view is not None
+            layouts = operator.view(context, out.places[node.inputs[0]].layout)
+            todo = [o for o, layout in zip(node.outputs, layouts, strict=True) if o and layout is None]
+            for o, layout in zip(node.outputs, layouts, strict=True):
+                if o and layout is not None:
+                    out.places[o] = Place(out.places[node.inputs[0]].buffer, layout)
+            if not todo:
+                continue
+            if len(todo) != len([o for o in node.outputs if o]):
+                raise AssertionError(f"{node.op}: all outputs are views, or none is")
+        for o in group.outputs:
+            settle(o)
+        out.groups.append(_with_straight_inputs(group, graph, out, types))
+    out.graph = replace(graph, types=types)
+    return out
+
+
+def _is_view(group: Group, graph: Graph) -> bool:
+    operator = registry.find(group.nodes[0])
+    return len(group.nodes) == 1 and operator is not None and operator.view is not None
+
+
+def copy_node(source: str, target: str, like: Node) -> Node:
+    return Node("Copy", (source,), (target,), {}, target, "dlpack", 1, like.sources)
+
+
+def _copy_group(source: str, target: str, like: Node) -> Group:
+    return Group((copy_node(source, target, like),), None, (source,), (target,))
+
+
+def _separate_outputs(graph: Graph, groups: list[Group]) -> tuple[Graph, list[Group]]:
+    """A graph output that is a view, an input, a constant, or would not lie row-major gets a buffer by a copy."""
+    last = _channels_last_values(graph, groups)
+    producers = {o: g for g in groups for o in g.outputs}
+    consumers = {i for g in groups for i in g.inputs}
+    renames: dict[str, str] = {}
+    extra: list[Group] = []
+    types, constants = dict(graph.types), dict(graph.constants)
+    inputs = set(graph.inputs)
+    for name in dict.fromkeys(graph.outputs):
+        g = producers.get(name)
+        t = graph.types[name]
+        spread = name in last and len([d for d in t.shape[2:] if d != 1]) > 0 and t.shape[1] != 1
+        if g is not None and not _is_view(g, graph) and not spread and not (
+            g.nodes[0].op == "Pad" or name in consumers and g.nodes[0].op == "Concat"
+        ):
+            continue
+        inner = f"{name}/value"
+        types[inner] = t
+        if name in constants:
+            constants[inner] = constants.pop(name)
+        if name in inputs:
+            raise AssertionError("an input that is an output is renamed when the graph is read")
+        renames[name] = inner
+        like = g.nodes[0] if g else Node("Constant", (), (name,), sources=(name,))
+        extra.append(_copy_group(inner, name, like))
+
+    def rename_node(n: Node) -> Node:
+        return replace(
+            n,
+            inputs=tuple(renames.get(i, i) for i in n.inputs),
+            outputs=tuple(renames.get(o, o) for o in n.outputs),
+        )
+
+    if not renames:
+        return graph, groups
+    renamed = [
+        Group(
+            tuple(rename_node(n) for n in g.nodes),
+            rename_node(g.anchor) if g.anchor else None,
+            tuple(renames.get(i, i) for i in g.inputs),
+            tuple(renames.get(o, o) for o in g.outputs),
+        )
+        for g in groups
+    ]
+    nodes = tuple(n for g in [*renamed, *extra] for n in g.nodes)
+    return replace(graph, nodes=nodes, types=types, constants=constants), [*renamed, *extra]
+
+
+def _destinations(
+    graph: Graph, groups: list[Group], computed: Mapping[str, Group], producers: Mapping[str, Group]
+) -> tuple[dict[str, tuple[str, tuple[int, ...]]], dict[str, Halo], dict[str, tuple[str, tuple[int, ...]]]]:
+    """Which values are computed inside another's buffer, which get a halo, and which pads are free by that."""
+    parents: dict[str, tuple[str, tuple[int, ...]]] = {}
+    halos: dict[str, Halo] = {}
+    free: dict[str, tuple[str, tuple[int, ...]]] = {}
+    nonnegative = _nonnegative(graph)
+    for group in groups:
+        node = group.nodes[0]
+        if node.op == "Concat" and len(group.nodes) == 1:
+            axis = Context(node, graph).attr("axis", 0)
+            rank = len(graph.types[node.outputs[0]].shape)
+            at = 0
+            for i in node.inputs:
+                g = computed.get(i)
+                inside = g is not None and g.nodes[0].op != "Pad" and g.nodes[0].op != "Scan"
+                if inside and i not in parents and i not in graph.outputs and i not in halos:
+                    index = [0] * rank
+                    index[axis] = at
+                    parents[i] = (node.outputs[0], tuple(index))
+                at += graph.types[i].shape[axis]
+    for group in groups:
+        node = group.nodes[0]
+        if node.op != "Pad" or node.domain != "dlpack":
+            continue
+        x = node.inputs[0]
+        low, high, fill = node.attrs["low"], node.attrs["high"], float(node.attrs["fill"])
+        if node.attrs.get("at_least_zero") and x in nonnegative:
+            fill = 0.0
+        g = computed.get(x)
+        writable = (g is not None and g.nodes[0].op not in ("Pad", "Scan")) or (
+            x in producers and producers[x].nodes[0].op == "Concat"
+        )
+        old = halos.get(x)
+        if not writable or x in parents or x in graph.outputs or min(*low, *high, 0) < 0 or node.outputs[0] in graph.outputs:
+            continue
+        if old is not None and old.fill != fill:
+            continue
+        halos[x] = Halo(
+            tuple(max(a, b) for a, b in zip(low, old.low if old else low, strict=True)),
+            tuple(max(a, b) for a, b in zip(high, old.high if old else high, strict=True)),
+            fill,
+        )
+        free[node.outputs[0]] = (x, tuple(low))
+    return parents, halos, free
+
+
+def _nonnegative(graph: Graph) -> set[str]:
+    """Values that are never below zero: behind Relu, Sigmoid, Softmax, or a maximum, concat, pooling of such."""
+    out: set[str] = set()
+    for n in graph.nodes:
+        if n.op in ("Relu", "Sigmoid", "Softmax", "Exp", "Abs", "Sqrt"):
+            out.update(n.outputs)
+        elif n.op == "Clip":
+            low = graph.constants.get(n.inputs[1]) if len(n.inputs) > 1 else None
+            if low is not None and low.size == 1 and float(low.reshape(-1)[0]) >= 0:
+                out.update(n.outputs)
+        elif n.op in ("Concat", "MaxPool", "AveragePool", "Pad", "Identity", "Copy") and all(
+            i in out for i in n.inputs if i and i not in graph.constants
+        ):
+            out.update(n.outputs)
+    return out
+
+
+def _channels_last_values(graph: Graph, groups: list[Group]) -> set[str]:
+    """Values that lie channels-last: all that reach a spatial operator through shape-preserving ones."""
+    boss: dict[str, str] = {}
+
+    def find(v: str) -> str:
+        while boss.setdefault(v, v) != v:
+            boss[v] = boss[boss[v]]
+            v = boss[v]
+        return v
+
+    spatial: set[str] = set()
+    for group in groups:
+        for node in group.nodes:
+            operator = registry.find(node)
+            if operator is None or not node.outputs[0]:
+                continue
+            rank = len(graph.types[node.outputs[0]].shape)
+            if rank < 3:
+                continue
+            same = [i for i in node.inputs if i and i not in graph.constants and len(graph.types[i].shape) == rank]
+            if operator.layout == "spatial":
+                spatial.add(node.outputs[0])
+                spatial.update(same[:1])
+            elif operator.kind == "pointwise" or node.op in ("Concat", "Pad"):
+                for i in same:
+                    if graph.types[i].shape == graph.types[node.outputs[0]].shape or node.op in ("Concat", "Pad"):
+                        boss[find(i)] = find(node.outputs[0])
+    roots = {find(v) for v in spatial}
+    fixed = set(graph.inputs)
+    return {v for v in list(boss) + list(spatial) if find(v) in roots and v not in fixed}
+
+
+def _concat_copies(
+    node: Node,
+    graph: Graph,
+    parents: Mapping[str, tuple[str, tuple[int, ...]]],
+    out: Placement,
+    types: dict[str, TensorType],
+) -> list[Group]:
+    axis = Context(node, graph).attr("axis", 0)
+    rank = len(graph.types[node.outputs[0]].shape)
+    where = out.places[node.outputs[0]]
+    copies: list[Group] = []
+    at = 0
+    seen: set[str] = set()
+    for k, i in enumerate(node.inputs):
+        index = [0] * rank
+        index[axis] = at
+        at += graph.types[i].shape[axis]
+        if i not in seen and parents.get(i) == (node.outputs[0], tuple(index)):
+            seen.add(i)
+            continue
+        if graph.types[i].size == 0:
+            continue
+        part = f"{node.outputs[0]}/part{k}"
+        types[part] = graph.types[i]
+        out.places[part] = Place(where.buffer, where.layout.at(index))
+        copies.append(_copy_group(i, part, node))
+    return copies
+
+
+def _with_straight_inputs(group: Group, graph: Graph, out: Placement, types: dict[str, TensorType]) -> Group:
+    """Copies the inputs that an anchor can only read fast when they are contiguous along their last dimension."""
+    if group.anchor is None or group.anchor.op != "MatMul":
+        return group
+    b = group.anchor.inputs[1]
+    where = out.places[b]
+    shape = graph.types[b].shape
+    if b in graph.constants or len(shape) < 2 or where.layout.strides[-1] == 1 or shape[-1] < 4 or shape[-2] < 4:
+        return group
+    straight = f"{b}/rows"
+    if straight not in out.places:
+        types[straight] = graph.types[b]
+        layout = dense(shape)
+        out.buffers[straight] = Buffer(straight, "arena", types[straight].dtype, types[straight].size, shape, layout)
+        out.places[straight] = Place(straight, layout)
+        out.groups.append(_copy_group(b, straight, group.anchor))
+    swap = {b: straight}
+    nodes = tuple(
+        replace(n, inputs=tuple(swap.get(i, i) for i in n.inputs)) if n is group.anchor else n for n in group.nodes
+    )
+    inputs = tuple(dict.fromkeys(i for n in nodes for i in n.inputs if i and i not in {o for m in nodes for o in m.outputs}))
+    return Group(nodes, nodes[0], inputs, group.outputs)
+
+
+def whole(buffer: Buffer, layout: Layout) -> bool:
+    """Whether a layout covers its buffer without gaps."""
+    return buffer.halo is None and layout.offset == 0 and is_dense(buffer.shape, layout)

@@ -1,0 +1,33 @@
+"""What passes between the compiler and a target's schedules: a kernel to be scheduled, and the scheduled kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dlpack.kernel import Kernel
+from dlpack.layout import Layout
+from dlpack.lower import Operand
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """A kernel to be scheduled: its te tensors (inputs, then outputs), their operands, and which are constant.
+
+    `order` is the main output's dimensions from outermost to innermost in memory.
+    """
+
+    tensors: Sequence[Any]
+    operands: Sequence[Operand]
+    constant: frozenset[int]
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """The kernel, the packed layout chosen for constants (by parameter index), and the schedule in words."""
+
+    kernel: Kernel
+    packed: Mapping[int, Layout] = field(default_factory=dict)
+    description: str = ""

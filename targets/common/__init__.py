@@ -1,0 +1,1 @@
+"""What the CPU targets share: the machine description and the schedule rules."""

@@ -1,0 +1,34 @@
+"""Machine descriptions: the numbers that schedules are computed from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A CPU core as the schedules see it.
+
+    `lanes` is float32 elements per vector register, `registers` how many there are, `fma_ports` fused multiply-adds
+    started per cycle, `fma_latency` cycles until one is done, `load_ports` vector loads per cycle; caches in bytes.
+    `broadcast_operand` tells whether an FMA can take a scalar in memory for all its lanes (AVX-512, and Arm by lane),
+    so that no register holds it.
+    """
+
+    name: str
+    lanes: int
+    registers: int
+    fma_ports: int = 2
+    fma_latency: int = 4
+    load_ports: int = 2
+    broadcast_operand: bool = False
+    l1: int = 32 << 10
+    l2: int = 256 << 10
+
+
+SCALAR = Machine("scalar", lanes=1, registers=16, fma_ports=1)
+AVX2 = Machine("avx2", lanes=8, registers=16, l2=512 << 10)
+AVX512 = Machine("avx512", lanes=16, registers=32, broadcast_operand=True, l1=48 << 10, l2=1 << 20)
+NEON = Machine("neon", lanes=4, registers=32, broadcast_operand=True, fma_ports=1)
+NEON32 = Machine("neon32", lanes=4, registers=16, fma_ports=1)
+WASM = Machine("wasm", lanes=4, registers=16)

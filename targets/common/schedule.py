@@ -1,0 +1,300 @@
+"""Schedule rules for CPUs: a rule takes a kernel's blocks and schedules them, or returns None; the first match wins.
+
+The tiles are computed from the machine description; nothing is searched. All rules leave loops that
+`dlpack.lower` understands: vector loops of any length, unrolled register tiles, local accumulators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dlpack.layout import Block, Layout, dense
+from dlpack.lower import VECTOR_REDUCE, Operand, lower_kernel
+from dlpack.spec import KernelSpec, Scheduled
+from dlpack.targets.common.blocks import BlockInfo, examine
+from dlpack.targets.common.machine import Machine
+from dlpack.targets.common.tiles import choose_tile
+from dlpack.tir import Schedule, lower, new_schedule
+
+
+class State:
+    """One kernel while it is being scheduled."""
+
+    def __init__(self, spec: KernelSpec, machine: Machine) -> None:
+        self.spec, self.machine = spec, machine
+        self.sch: Schedule = new_schedule(spec.tensors)
+        self.root = self.sch.get_sblock("root")
+        func = self.sch.mod["main"]
+        self.param_index = {p: i for i, p in enumerate(func.params)}
+        self.packed: dict[int, Layout] = {}
+        self.padded: set[int] = set()
+
+    def layout(self, buffer: Any) -> Layout:
+        i = self.param_index.get(buffer)
+        if i is None:
+            return dense([int(d) for d in buffer.shape])
+        return self.packed.get(i, self.spec.operands[i].layout)
+
+    def is_constant(self, buffer: Any) -> bool:
+        return self.param_index.get(buffer, -1) in self.spec.constant
+
+    def blocks(self) -> list[Any]:
+        return list(self.sch.get_child_blocks(self.root))
+
+    def info(self, block: Any) -> BlockInfo:
+        return examine(self.sch.get(block), self.layout)
+
+    def finish(self, description: str) -> Scheduled:
+        operands = [
+            Operand(o.name, self.packed.get(i, o.layout), o.written, i in self.padded)
+            for i, o in enumerate(self.spec.operands)
+        ]
+        kernel = lower_kernel(lower(self.sch), operands, self.machine.lanes, self.spec.order)
+        return Scheduled(kernel, self.packed, description)
+
+
+def schedule(spec: KernelSpec, machine: Machine) -> Scheduled:
+    """Schedules and lowers one kernel."""
+    for rule in RULES:
+        result = rule(State(spec, machine))
+        if result is not None:
+            return result
+    raise AssertionError("the last rule takes every kernel")
+
+
+def register_tile(state: State) -> Scheduled | None:
+    """One reduction over a tile of outputs held in registers: convolution, matmul, depthwise, pooling.
+
+    The vector runs along the innermost dimension of the output; the tile's rows along the next one out. Constants that
+    the reduction reads across the vector are packed so that one step of the reduction reads one run of memory.
+    """
+    sch, machine = state.sch, state.machine
+    if machine.lanes == 1:
+        return None
+    blocks = state.blocks()
+    reductions = [b for b in blocks if state.info(b).reduces]
+    if len(reductions) != 1 or len(state.spec.order) == 0:
+        return None
+    acc = reductions[0]
+    info = state.info(acc)
+    if info.dtype != "float32" or len(info.writes) != 1 or info.extent_of_reduction < 2:
+        return None
+    before, after = blocks[: blocks.index(acc)], blocks[blocks.index(acc) + 1 :]
+    if len(after) > 1 and any(not _is_chain(state, b) for b in after[:-1]):
+        return None
+    for b in before:
+        sch.compute_inline(b)
+    for b in after[:-1]:
+        sch.compute_inline(b)
+    info = state.info(acc)
+    order = state.spec.order
+    if len(info.spatial) != len(order):
+        return None
+    vector = info.spatial[order[-1]]
+    if vector.extent < 2:
+        return None
+    shared: list[Any] = []  # reads that move with the vector
+    for read in info.reads:
+        step = read.strides.get(vector.name)
+        if read.buffer == info.writes[0].buffer or step == 0:
+            continue
+        if state.is_constant(read.buffer):
+            shared.append(read)
+        elif step != 1:
+            return None
+    rows = next((info.spatial[d] for d in reversed(order[:-1]) if info.spatial[d].extent > 1), None)
+    broadcast = any(read.strides.get(vector.name) == 0 for read in info.reads if read.buffer != info.writes[0].buffer)
+    tile = choose_tile(
+        rows.extent if rows else 1, vector.extent, info.extent_of_reduction, machine, broadcast, bool(shared)
+    )
+    for read in shared:
+        _pack(state, read, vector, tile.columns, info)
+    if after:
+        out = after[-1]
+    else:
+        acc_local = sch.cache_write(acc, 0, "local")
+        out = acc_local
+    loops = list(sch.get_loops(out))
+    if len(loops) != len(order):
+        return None
+    outer = [loops[d] for d in order[:-1]]
+    v = loops[order[-1]]
+    vo, vi = sch.split(v, [None, tile.columns])
+    if rows is not None:
+        r = loops[info.spatial.index(rows)]
+        ro, ri = sch.split(r, [None, tile.rows])
+        rest = [x for x in outer if x is not r]
+        sch.reorder(*rest[:0], *_outer_order(state, rest, vo, ro), ri, vi)
+        sch.unroll(ri)
+        at = ro
+    else:
+        sch.reorder(*outer, vo, vi)
+        at = vo
+    sch.vectorize(vi)
+    sch.compute_at(acc, at, preserve_unit_loops=True)
+    if after:
+        sch.set_scope(acc, 0, "local")
+    inner = list(sch.get_loops(acc))[-len(info.spatial) - len(info.reduction) :]
+    spatial, reduction = inner[: len(info.spatial)], inner[len(info.spatial) :]
+    vloop = spatial[order[-1]]
+    tile_loops = [spatial[info.spatial.index(rows)]] if rows is not None else []
+    others = [x for x in spatial if x is not vloop and x not in tile_loops]
+    unrolled: list[Any] = []
+    order_of_reduction = list(reduction)
+    if not broadcast:  # depthwise and pooling: the window's steps along the row share their loads
+        extents = [int(sch.get(x).extent) for x in reduction]
+        if extents and extents[-1] <= 7:
+            unrolled = [order_of_reduction.pop()]
+    sch.reorder(*others, *order_of_reduction, *unrolled, *tile_loops, vloop)
+    for x in [*unrolled, *tile_loops]:
+        sch.unroll(x)
+    sch.vectorize(vloop)
+    first = (order_of_reduction + unrolled)[0]
+    sch.decompose_reduction(acc, first)
+    return state.finish(f"register tile {tile.rows} x {tile.columns}")
+
+
+def _outer_order(state: State, rest: Sequence[Any], vo: Any, ro: Any) -> list[Any]:
+    batch = list(rest[:1]) if len(rest) > 1 else []
+    return [*batch, vo, *rest[len(batch) :], ro]
+
+
+def _is_chain(state: State, block: Any) -> bool:
+    return not state.info(block).reduces
+
+
+def _pack(state: State, read: Any, vector: Any, columns: int, info: BlockInfo) -> None:
+    """Packs a constant: blocks of `columns` along the vector, then the reduction in loop order, then the block."""
+    i = state.param_index[read.buffer]
+    shape = [int(d) for d in read.buffer.shape]
+    dim = read.dimension_of.get(vector.name)
+    if dim is None or i in state.packed:
+        return
+    strides = [0] * len(shape)
+    inner = [read.dimension_of[r.name] for r in info.reduction if r.name in read.dimension_of]
+    step = columns
+    for d in reversed(inner):
+        if d != dim and strides[d] == 0:
+            strides[d] = step
+            step *= shape[d]
+    blocks = -(-shape[dim] // columns)
+    strides[dim] = step
+    step *= blocks
+    for d in reversed(range(len(shape))):
+        if d != dim and d not in inner:
+            strides[d] = step
+            step *= shape[d]
+    state.packed[i] = Layout(tuple(strides), 0, ((dim, Block(columns, 1)),))
+    state.padded.add(i)
+
+
+def rows(state: State) -> Scheduled | None:
+    """Several stages over the same rows (softmax, normalisation, a reduction of rows): one pass per row."""
+    sch = state.sch
+    blocks = state.blocks()
+    infos = [state.info(b) for b in blocks]
+    reducing = [i for i in infos if i.reduces]
+    if not reducing or len(state.spec.order) == 0:
+        return None
+    main = max((r for i in reducing for r in i.reads if r.buffer != i.writes[0].buffer), key=lambda r: r.size, default=None)
+    if main is None or len(state.spec.tensors) - 1 > 12:
+        return None
+    for i in reducing:
+        last = i.reduction[-1]
+        big = [r for r in i.reads if r.strides.get(last.name) not in (0,) and r.buffer != i.writes[0].buffer]
+        if not big or any(r.strides.get(last.name) != 1 for r in big):
+            return None
+    # The outer dimensions that every stage shares: the output's leading ones that the reductions keep.
+    out = blocks[-1]
+    shared = min(len([s for s in i.spatial if s.extent > 1]) for i in reducing)
+    order = state.spec.order
+    loops = list(sch.get_loops(out))
+    if len(loops) < len(order):
+        return None
+    spatial = [loops[d] for d in order]
+    if len(infos[-1].spatial) != len(order):
+        return None
+    sch.reorder(*spatial)
+    outer = [d for d in order if infos[-1].spatial[d].extent > 1][:shared]
+    single = len(blocks) > 1
+    at = [loops[d] for d in outer][-1] if outer else None
+    if single and at is not None:
+        for b in reversed(blocks[:-1]):
+            sch.compute_at(b, at, preserve_unit_loops=True)
+    for b in blocks[:-1]:
+        sch.set_scope(b, 0, "local") if _fits_local(state, b, at is not None, outer, infos) else None
+    for b, i in zip(blocks, infos, strict=True):
+        _vectorise_stage(state, b, i, order if b is out else None)
+    return state.finish("rows")
+
+
+def _fits_local(state: State, block: Any, fused: bool, outer: Sequence[int], infos: Sequence[BlockInfo]) -> bool:
+    return fused and len(state.info(block).writes) == 1
+
+
+def generic(state: State) -> Scheduled | None:
+    """Every stage on its own: loops in memory order, vectors along the contiguous dimension."""
+    sch = state.sch
+    for b in state.blocks()[:-1]:
+        i = state.info(b)
+        if not i.reduces and not i.opaque and i.uses <= 1:
+            try:
+                sch.compute_inline(b)
+            except Exception:  # noqa: BLE001 - TVM raises ScheduleError subclasses; a stage not inlined is a loop of its own
+                pass
+    blocks = state.blocks()
+    for b in blocks:
+        info = state.info(b)
+        if info.opaque:
+            continue
+        order = state.spec.order if len(info.spatial) == len(state.spec.order) else None
+        _vectorise_stage(state, b, info, order)
+    return state.finish("loops")
+
+
+def _vectorise_stage(state: State, block: Any, info: BlockInfo, order: Sequence[int] | None) -> None:
+    """Puts the loop that walks memory with stride 1 innermost and marks it for vectors."""
+    sch = state.sch
+    loops = list(sch.get_loops(block))
+    own = loops[len(loops) - len(info.spatial) - len(info.reduction) :] if len(loops) >= len(
+        info.spatial
+    ) + len(info.reduction) else None
+    if own is None:
+        return
+    spatial, reduction = own[: len(info.spatial)], own[len(info.spatial) :]
+    if not info.reduces:
+        if not spatial:
+            return
+        inner = order[-1] if order is not None else _unit_axis(info, info.spatial)
+        if order is not None and len(order) == len(spatial):
+            sch.reorder(*[spatial[d] for d in order])
+        elif inner is not None and inner != len(spatial) - 1:
+            sch.reorder(*[x for k, x in enumerate(spatial) if k != inner], spatial[inner])
+        if inner is not None and info.vectorisable:
+            sch.vectorize(spatial[inner])
+        return
+    if len(info.writes) != 1 or info.dtype != "float32":
+        return
+    last = info.reduction[-1]
+    others = [r for r in info.reads if r.buffer != info.writes[0].buffer]
+    if any(r.strides.get(last.name) == 1 for r in others) and all(r.strides.get(last.name) in (0, 1) for r in others):
+        sch.annotate(reduction[-1], VECTOR_REDUCE, 1)
+        return
+    inner = _unit_axis(info, info.spatial)
+    if inner is None:
+        return
+    v = spatial[inner]
+    vo, vi = sch.split(v, [None, state.machine.lanes * 4])
+    sch.reorder(*[x for k, x in enumerate(spatial) if k != inner], vo, *reduction, vi)
+    sch.vectorize(vi)
+
+
+def _unit_axis(info: BlockInfo, axes: Sequence[Any]) -> int | None:
+    """The axis along which the write, and as many reads as can be, have stride 1."""
+    write = info.writes[0]
+    best = [k for k, a in enumerate(axes) if a.extent > 1 and write.strides.get(a.name) == 1]
+    return best[-1] if best else None
+
+
+RULES: tuple[Callable[[State], Scheduled | None], ...] = (register_tile, rows, generic)

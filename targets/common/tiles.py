@@ -1,0 +1,54 @@
+"""The register tile: how many rows and columns of a matrix product are kept in registers, by a cost model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dlpack.targets.common.machine import Machine
+
+
+@dataclass(frozen=True)
+class Tile:
+    rows: int
+    columns: int
+
+
+def choose_tile(rows: int, columns: int, depth: int, machine: Machine, broadcast: bool, streamed: bool) -> Tile:
+    """The tile with the least estimated cycles for a `rows x columns` result over `depth` steps.
+
+    `broadcast`: each row brings one scalar per step (a product), not a vector (depthwise, pooling).
+    `streamed`: each column vector brings one load per step (packed weights).
+    """
+    best: tuple[float, int, int] | None = None
+    vectors_total = -(-columns // machine.lanes)
+    for vectors in range(1, min(8, vectors_total) + 1):
+        for height in range(1, min(rows, 14) + 1):
+            if height * vectors + _other_registers(vectors, machine, broadcast, streamed) > machine.registers - 1:
+                continue
+            cycles = _cycles(rows, height, vectors_total, vectors, depth, machine, broadcast, streamed)
+            key = (cycles, -height * vectors, vectors)
+            if best is None or key < best:
+                best = key
+                tile = Tile(height, vectors * machine.lanes)
+    assert best is not None
+    return tile
+
+
+def _other_registers(vectors: int, machine: Machine, broadcast: bool, streamed: bool) -> int:
+    weights = vectors if streamed else 1
+    return weights + (0 if machine.broadcast_operand and broadcast else 1)
+
+
+def _cycles(
+    rows: int, height: int, vectors_total: int, vectors: int, depth: int, machine: Machine, broadcast: bool, streamed: bool
+) -> float:
+    """Sum over full and partial tiles of the slowest of: FMA issue, loads, FMA latency; plus a cost per tile."""
+    total = 0.0
+    for n, h in ((rows // height, height), (1, rows % height)):
+        for m, v in ((vectors_total // vectors, vectors), (1, vectors_total % vectors)):
+            if not (n and h and m and v):
+                continue
+            loads = (v if streamed else 0) + (h if broadcast else h * v)
+            step = max(h * v / machine.fma_ports, loads / machine.load_ports, machine.fma_latency if h * v else 0)
+            total += n * m * (step * depth + 8 + 2 * h * v)
+    return total

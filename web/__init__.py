@@ -1,0 +1,1 @@
+"""The JavaScript side of a bundle: loader, worker, classifier, demo page and TypeScript types."""
