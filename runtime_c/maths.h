@@ -101,6 +101,39 @@ template <class V> INLINE V round_(V x) { return rounded<to_even>(x); }
 // The integer next to x towards zero, exact.
 template <class V> INLINE V trunc_(V x) { return rounded<to_zero>(x); }
 
+//@ section fmod
+//@ needs constants
+// a - b trunc(a / b), exact, with the sign of a: long division of the mantissas, as many bits at a time as 64-bit integers take. Lane by lane.
+template <class T> [[maybe_unused]] inline T fmod_of_one(T a, T b) {
+  typedef uints<T> U;
+  constexpr int mantissa = sizeof(T) == 4 ? 23 : 52;
+  constexpr U one = U{1} << mantissa, sign = U{1} << (8 * sizeof(T) - 1), inf = sign - one;
+  const U x = bits_as<U>(a) & ~sign, y = bits_as<U>(b) & ~sign;
+  if (x >= inf || y > inf || y == 0) return constants<T>::nan;
+  if (x < y) return a;
+  U exponent = y >= one ? y >> mantissa : 1;
+  U more = (x >= one ? x >> mantissa : 1) - exponent;
+  const uint64_t divisor = y >= one ? y % one + one : y;
+  uint64_t rest = (x >= one ? x % one + one : x) % divisor;
+  while (more > 0 && rest > 0) {
+    const U step = more < 63 - mantissa ? more : 63 - mantissa;
+    rest = (rest << step) % divisor;
+    more -= step;
+  }
+  if (rest == 0) exponent = 0;
+  for (; rest < one && exponent > 1; exponent--) rest <<= 1;
+  const U magnitude = rest < one ? static_cast<U>(rest) : static_cast<U>(rest) - one + exponent * one;
+  return bits_as<T>(static_cast<U>(magnitude | (bits_as<U>(a) & sign)));
+}
+template <class V> INLINE V fmod_(V a, V b) {
+  elem<V> x[lanes<V>], y[lanes<V>];
+  __builtin_memcpy(x, &a, sizeof x);
+  __builtin_memcpy(y, &b, sizeof y);
+  for (int i = 0; i < lanes<V>; i++) x[i] = fmod_of_one(x[i], y[i]);
+  __builtin_memcpy(&a, x, sizeof x);
+  return a;
+}
+
 //@ section sqrt
 //@ needs halves
 // The square root, correctly rounded: the machine's instruction.
@@ -145,8 +178,19 @@ template <class V> INLINE V sqrt_(V x) {
 template <class V> INLINE V rsqrt_(V x) { return splat<V>(1) / sqrt_(x); }
 
 //@ section power_of_two
-// 2^n for -126 <= n <= 127.
-template <class V> INLINE V power_of_two(ints<V> n) { return bits_as<V>((bits_as<uints<V>>(n) + 127u) << 23); }
+// 2^n for normal results: -126 <= n <= 127 for float, -1022 <= n <= 1023 for double.
+template <class V> INLINE V power_of_two(ints<V> n) {
+  if constexpr (sizeof(elem<V>) == 4) return bits_as<V>((bits_as<uints<V>>(n) + 127u) << 23);
+  else return bits_as<V>((bits_as<uints<V>>(n) + 1023u) << 52);
+}
+// x 2^n, exact but for results that are denormal or overflow: 2^n is applied in two steps, so that only the last one rounds.
+template <class V> INLINE V times_power_of_two(V x, ints<V> n) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(V) == 64 && sizeof(elem<V>) == 4) return __builtin_ia32_scalefps512_mask(x, __builtin_convertvector(n, V), x, static_cast<uint16_t>(-1), 4);
+#endif
+  const ints<V> half_n = n >> 1;
+  return x * power_of_two<V>(half_n) * power_of_two<V>(n - half_n);
+}
 
 //@ section exp_parts
 //@ needs madd
@@ -160,22 +204,517 @@ template <class V> INLINE exp_parts<V> split_exp(V x) {
 }
 
 //@ section exp_shifted
-//@ needs exp_parts power_of_two horner halves convert
-// e^x * 2^k for -1 <= k <= 0. The scale 2^n is applied in two steps, so that the only rounding is the last one's, also when the result is denormal.
-template <class V> INLINE V scaled_by_power_of_two(V x, ints<V> n) {
-#if defined(__AVX512F__)
-  if constexpr (sizeof(V) == 64) return __builtin_ia32_scalefps512_mask(x, convert<V>(n), x, static_cast<uint16_t>(-1), 4);
-#endif
-  const ints<V> half_n = n >> 1;
-  return x * power_of_two<V>(half_n) * power_of_two<V>(n - half_n);
+//@ needs exp_parts power_of_two horner
+// e^x 2^k for small k.
+template <class V> INLINE V exp_reduced(V r, ints<V> n) {  // e^r 2^n
+  return times_power_of_two(horner(r, 1.0f, 1.0f, 0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558b2p-5f, 0x1.12399p-7f, 0x1.6a4aa6p-10f), n);
 }
 template <class V> INLINE V exp_shifted(V x, int k) {
   const exp_parts<V> p = split_exp(vmin(splat<V>(90), vmax(splat<V>(-105), x)));
-  const V q = horner(p.r, 1.0f, 1.0f, 0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558b2p-5f, 0x1.12399p-7f, 0x1.6a4aa6p-10f);
-  return scaled_by_power_of_two(q, p.n + k);
+  return exp_reduced(p.r, p.n + k);
 }
 
 //@ section exp
 //@ needs exp_shifted
 // e^x, 1 ulp: e^r 2^n.
 template <class V> INLINE V exp_(V x) { return exp_shifted(x, 0); }
+
+//@ section exp_parts_f64
+// x = n ln2 + r for double.
+INLINE exp_parts<double> split_exp(double x) {
+  const double shift = 0x1.8p52, shifted = x * 0x1.71547652b82fep0 + shift, n = shifted - shift;
+  return {(x - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33, bits_as<int64_t>(shifted) - bits_as<int64_t>(shift)};
+}
+
+//@ section exp_f64
+//@ needs exp_parts exp_parts_f64 power_of_two horner
+// e^x, 2 ulp: Taylor's series of e^r.
+INLINE double exp_shifted(double x, int k) {
+  const exp_parts<double> p = split_exp(vmin(712.0, vmax(-750.0, x)));
+  const double q = horner(p.r, 1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800);
+  return times_power_of_two(q, p.n + k);
+}
+INLINE double exp_(double x) { return exp_shifted(x, 0); }
+
+//@ section exp2
+//@ needs exp_shifted
+// 2^x, 1.5 ulp: 2^n e^(ln2 (x - n)).
+template <class V> INLINE V exp2_(V x) {
+  const V y = vmin(splat<V>(129), vmax(splat<V>(-151), x)), shift = splat<V>(0x1.8p23f), shifted = y + shift;
+  return exp_reduced((y - (shifted - shift)) * 0x1.62e43p-1f, bits_as<ints<V>>(shifted) - bits_as<ints<V>>(shift));
+}
+
+//@ section exp2_f64
+//@ needs exp_f64 round
+// 2^x, 2 ulp: 2^n e^(ln2 (x - n)).
+INLINE double exp2_(double x) {
+  const double y = vmin(1026.0, vmax(-1080.0, x)), n = round_(y);
+  return n == n ? times_power_of_two(exp_((y - n) * 0x1.62e42fefa39efp-1), static_cast<int64_t>(n)) : n;
+}
+
+//@ section expm1
+//@ needs exp_parts power_of_two horner abs
+// e^x - 1, 1.5 ulp: 2 (2^(n-1) (e^r - 1) + 2^(n-1) - 1/2); the factor 2 is outside because 2^128 is not a float.
+template <class V> INLINE V expm1_(V x) {
+  const exp_parts<V> p = split_exp(vmin(splat<V>(89), vmax(splat<V>(-20), x)));
+  const V q = horner(p.r, 0x1p-1f, 0x1.555554p-3f, 0x1.5554f8p-5f, 0x1.1112d6p-7f, 0x1.6d3a5ep-10f, 0x1.9e775cp-13f);
+  const V scale = power_of_two<V>(p.n - 1), y = madd(scale, madd(p.r * p.r, q, p.r), scale - 0.5f);
+  return select(abs_(x) < 0x1p-25f, x, y + y);
+}
+
+//@ section expm1_f64
+//@ needs exp_f64 abs
+// e^x - 1, 4 ulp: Taylor's series for |x| < 0.35, else as it stands.
+INLINE double expm1_(double x) {
+  if (!(abs_(x) < 0.35)) return exp_(x) - 1;
+  const double q = horner(x, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800, 1.0 / 87178291200);
+  return x == 0 ? x : x + x * x * q;
+}
+
+//@ section sigmoid
+//@ needs exp abs
+// 1 / (1 + e^-x), 2 ulp: with e = e^-|x| it is 1 / (1 + e) on the right and e / (1 + e) on the left, where the tail keeps its precision.
+template <class V> INLINE V sigmoid_(V x) {
+  const V one = splat<V>(1), e = exp_(-abs_(x));
+  return select(x < V{}, e, one) / (one + e);
+}
+
+//@ section sigmoid_f64
+//@ needs exp_f64 sigmoid
+// The template, for double: 4 ulp.
+
+//@ section exp2_fast
+//@ needs horner
+// 2^x for -125 <= x <= 126, 1 ulp; garbage for NaN.
+template <class V> INLINE V exp2_fast(V x) {
+  const V shift = splat<V>(0x1.8p23f), shifted = x + shift, f = x - (shifted - shift);
+  const V q = horner(f, 1.0f, 0x1.62e43p-1f, 0x1.ebfbdcp-3f, 0x1.c6af7ap-5f, 0x1.3b2dep-7f, 0x1.5f09a4p-10f, 0x1.416d1cp-13f);
+  return bits_as<V>(bits_as<uints<V>>(q) + (bits_as<uints<V>>(shifted) << 23));
+}
+
+//@ section tanh
+//@ needs exp2_fast abs
+// tanh x, 1.5 ulp: an odd polynomial for |x| < 0.6, else 1 - 2 / (e^(2|x|) + 1).
+template <class V> INLINE V tanh_(V x) {
+  const V a = vmin(splat<V>(9.1f), abs_(x)), u = a * a;
+  const V odd = madd(a * u, horner(u, -0x1.55553ep-2f, 0x1.1109bep-3f, -0x1.b89ab4p-5f, 0x1.54c36ap-6f, -0x1.8285p-8f), a);
+  const V rest = 2.0f / (exp2_fast(a * 0x1.715476p1f) + 1.0f);
+  return with_sign(select(a >= 0.6f, 1.0f - rest, odd), x);
+}
+
+//@ section tanh_f64
+//@ needs expm1_f64
+// tanh x, 6 ulp: t / (t + 2) with t = e^(2|x|) - 1.
+INLINE double tanh_(double x) {
+  const double t = expm1_(2 * vmin(20.0, abs_(x)));
+  return with_sign(t / (t + 2), x);
+}
+
+//@ section erf
+//@ needs exp2_fast abs
+// erf x, 1.5 ulp: an odd polynomial for |x| < 1, else 1 - 2^-p(|x|). The split is that of N. Juffa's erff.
+template <class V> INLINE V erf_(V x) {
+  const V a = vmin(splat<V>(3.95f), abs_(x)), u = a * a;
+  const V odd = horner(u, 0x1.06eba8p-3f, -0x1.81273ep-2f, 0x1.ce2ce6p-4f, -0x1.b7f71ap-6f, 0x1.53f224p-8f, -0x1.a3515ep-11f, 0x1.4771fep-14f);
+  const V rest = exp2_fast(horner(a, -0x1.f90c72p-9f, -0x1.9cb45cp0f, -0x1.e37126p-1f, -0x1.05e39p-3f, 0x1.5d5438p-6f, -0x1.b31d44p-10f));
+  return with_sign(select(a >= 1.0f, 1.0f - rest, madd(a, odd, a)), x);
+}
+
+//@ section erf_f64
+//@ needs exp_f64 abs
+// erf x, 1e-14: for |x| < 3 the series 2 x e^(-x^2) / sqrt(pi) (1 + 2 x^2 / 3 + (2 x^2)^2 / (3 5) + ...), whose terms are all positive; else 1 minus
+// the continued fraction e^(-x^2) / sqrt(pi) / (x + (1/2) / (x + (2/2) / (x + (3/2) / (x + ...)))). (Abramowitz and Stegun 7.1.6 and 7.1.14.)
+[[maybe_unused]] inline double erf_(double x) {
+  const double a = vmin(6.0, abs_(x));
+  if (!(a >= 3)) {
+    double term = 1, sum = 1;
+    for (int i = 3; term > 0x1p-56 * sum; i += 2) sum += term *= 2 * a * a / i;
+    return 0x1.20dd750429b6dp0 * x * exp_(-a * a) * sum;
+  }
+  double fraction = a;
+  for (int i = 40; i > 0; i--) fraction = a + 0.5 * i / fraction;
+  return with_sign(1 - exp_(-a * a) * 0x1.20dd750429b6dp-1 / fraction, x);
+}
+
+//@ section log_parts
+//@ needs horner convert
+// x = 2^e m with m in [3/4, 3/2), for positive normal x; log_sum is log(1 + f) + e ln2 for f in [-1/4, 1/2].
+template <class V> struct log_parts { V m, e; uints<V> exponent_bits; };
+template <class V> INLINE log_parts<V> split_log(V x) {
+  static_assert(sizeof(elem<V>) == 4, "float only: for double paste the section with _f64 behind its name");
+  const uints<V> exponent_bits = (bits_as<uints<V>>(x) - 0x3f400000u) & 0xff800000u;  // 0x3f400000 is 3/4
+  return {bits_as<V>(bits_as<uints<V>>(x) - exponent_bits), convert<V>(bits_as<ints<V>>(exponent_bits) >> 23), exponent_bits};
+}
+template <class V> INLINE V log_sum(V f, V e) {
+  const V q = horner(f, 0x1.5555a4p-2f, -0x1.00004ap-2f, 0x1.99699ep-3f, -0x1.54ed96p-3f, 0x1.28807ap-3f, -0x1.0d98fp-3f, 0x1.acf4aap-4f, -0x1.71e334p-5f);
+  const V y = madd(f * f, madd(f, q, splat<V>(-0.5f)), f);
+  return madd(e, splat<V>(0x1.62ep-1f), madd(e, splat<V>(0x1.0bfbe8p-15f), y));  // ln2 in two parts; e * 0x1.62ep-1 is exact
+}
+
+//@ section log
+//@ needs log_parts constants
+// log x, 1.5 ulp.
+template <class V> INLINE V log_(V x) {
+  typedef constants<float> c;
+  const auto denormal = x < 0x1p-126f;
+  const log_parts<V> p = split_log(select(denormal, x * 0x1p24f, x));
+  const V y = log_sum(p.m - 1.0f, select(denormal, p.e - 24.0f, p.e));
+  const V not_positive = select(x == V{}, splat<V>(-c::inf), splat<V>(c::nan));
+  return select(x > V{}, select(x < c::inf, y, x), not_positive);
+}
+
+//@ section log_f64
+//@ needs horner constants
+// log x, 2 ulp: e ln2 + 2 atanh((m - 1) / (m + 1)) with x = 2^e m and m in [sqrt(1/2), sqrt(2)).
+INLINE double log_(double x) {
+  typedef constants<double> c;
+  if (!(x > 0)) return x == 0 ? -c::inf : c::nan;
+  if (!(x < c::inf)) return x;
+  const bool denormal = x < 0x1p-1022;
+  const uint64_t bits = bits_as<uint64_t>(denormal ? x * 0x1p54 : x), exponent_bits = (bits - 0x3fe6a09e00000000u) & 0xfff0000000000000u;
+  const double e = static_cast<double>((bits_as<int64_t>(exponent_bits) >> 52) - (denormal ? 54 : 0)), f = bits_as<double>(bits - exponent_bits) - 1;
+  const double s = f / (2 + f), u = s * s;
+  const double q = horner(u, 1.0 / 3, 1.0 / 5, 1.0 / 7, 1.0 / 9, 1.0 / 11, 1.0 / 13, 1.0 / 15, 1.0 / 17, 1.0 / 19, 1.0 / 21, 1.0 / 23);
+  return e * 0x1.62e42feep-1 + (2 * s + (2 * s * u * q + e * 0x1.a39ef35793c76p-33));
+}
+
+//@ section log1p
+//@ needs log_parts constants abs
+// log(1 + x), 1.5 ulp: u = 1 + x chooses e; then 1 + f = 2^-e (1 + x), computed as f = 2^-e x + (2^-e - 1), does not see u's rounding. (N. Juffa.)
+template <class V> INLINE V log1p_(V x) {
+  typedef constants<float> c;
+  const log_parts<V> p = split_log(x + 1.0f);
+  const V scaled_x = bits_as<V>(bits_as<uints<V>>(x) - p.exponent_bits), four_scaled = bits_as<V>(0x40800000u - p.exponent_bits);
+  const V y = log_sum(scaled_x + madd(four_scaled, splat<V>(0.25f), splat<V>(-1)), p.e);
+  const V outside = select(x == -1.0f, splat<V>(-c::inf), splat<V>(c::nan));
+  return select(abs_(x) < 0x1p-25f, x, select(x > -1.0f, select(x < c::inf, y, x), outside));
+}
+
+//@ section log1p_f64
+//@ needs log_f64 abs
+// log(1 + x), 4 ulp: log u + (1 + x - u) / u with u the rounded 1 + x.
+INLINE double log1p_(double x) {
+  const double u = 1 + x;
+  if (abs_(x) < 0x1p-54 || !(u > 0) || !(u < constants<double>::inf)) return abs_(x) < 0x1p-54 ? x : log_(u);
+  return log_(u) + (x - (u - 1)) / u;
+}
+
+//@ section softplus
+//@ needs exp log1p abs
+// log(1 + e^x), 2 ulp: max(x, 0) + log(1 + e^-|x|).
+template <class V> INLINE V softplus_(V x) { return vmax(V{}, x) + log1p_(exp_(-abs_(x))); }
+
+//@ section softplus_f64
+//@ needs exp_f64 log1p_f64 softplus
+// The template, for double: 4 ulp.
+
+//@ section angle
+//@ needs horner hmax abs convert
+// x = n pi/2 + r with an integer n and |r| <= pi/4, in double. For |x| <= 2^27 by Cody and Waite's subtraction of two parts of pi/2. Beyond, each lane on
+// its own by Payne and Hanek's method: x 2/pi modulo 4 from the 96 bits of 2/pi that matter. Of n the two lowest bits are right.
+template <class V> using doubles = vec<double, lanes<V>>;
+template <class V> struct angle { doubles<V> r; ints<doubles<V>> n; };
+
+[[maybe_unused, gnu::noinline]] void reduce_large_angle(float x, double* r, int64_t* n) {
+  static const uint32_t two_over_pi[] = {0xa2f9836eu, 0x4e441529u, 0xfc2757d1u, 0xf534ddc0u, 0xdb629599u, 0x3c439041u, 0xfe5163abu};
+  const uint32_t bits = bits_as<uint32_t>(x), exponent = (bits >> 23) & 255u;
+  if (exponent < 127 + 27 || exponent == 255) return;
+  const uint64_t m = (bits & 0x7fffffu) | 0x800000u;  // |x| = m 2^e with e = exponent - 150
+  const uint32_t first = exponent - 150u - 2u;        // the bits of 2/pi before this one give multiples of 4
+  uint64_t w[3];
+  for (uint32_t i = 0; i < 3; i++) {
+    const uint32_t* const t = two_over_pi + first / 32 + i;
+    w[i] = ((((static_cast<uint64_t>(t[0]) << 32) | t[1]) << first % 32) >> 32) & 0xffffffffu;
+  }
+  const uint64_t turns = (m * w[0] << 32) + m * w[1] + (m * w[2] >> 32);  // |x| 2/pi modulo 4, in units of 2^-62
+  const uint64_t quarter = (turns + (uint64_t{1} << 61)) >> 62;
+  const double rest = static_cast<double>(static_cast<int64_t>(turns - (quarter << 62))) * 0x1.921fb54442d18p-62;
+  *r = x < 0 ? -rest : rest;
+  *n = x < 0 ? -static_cast<int64_t>(quarter) : static_cast<int64_t>(quarter);
+}
+
+template <class V> INLINE angle<V> reduce_angle(V x) {
+  typedef doubles<V> D;
+  static_assert(sizeof(elem<V>) == 4, "float only: for double paste the section with _f64 behind its name");
+  const D d = convert<D>(x), shift = splat<D>(0x1.8p52), shifted = madd(d, splat<D>(0x1.45f306dc9c883p-1), shift), n = shifted - shift;
+  angle<V> a = {madd(n, splat<D>(-0x1.10b4611a62633p-30), madd(n, splat<D>(-0x1.921fb54p0), d)), bits_as<ints<D>>(shifted)};
+  const V magnitude = abs_(x), finite = select(magnitude < __builtin_inff(), magnitude, V{});
+  if (__builtin_expect(hmax(finite) > 0x1p27f, false)) {
+    float in[lanes<V>];
+    double r[lanes<V>];
+    int64_t quarters[lanes<V>];
+    __builtin_memcpy(in, &x, sizeof in);
+    __builtin_memcpy(r, &a.r, sizeof r);
+    __builtin_memcpy(quarters, &a.n, sizeof quarters);
+    for (int i = 0; i < lanes<V>; i++) reduce_large_angle(in[i], &r[i], &quarters[i]);
+    __builtin_memcpy(&a.r, r, sizeof r);
+    __builtin_memcpy(&a.n, quarters, sizeof quarters);
+  }
+  return a;
+}
+
+//@ section sin_cos
+//@ needs angle sign
+// sin(r + quarter pi/2) for the reduced angle.
+template <class V> INLINE V sin_of_angle(angle<V> a, int quarter) {
+  const V r = convert<V>(a.r), u = r * r;
+  const uints<V> n = bits_as<uints<V>>(convert<ints<V>>(a.n)) + static_cast<uint32_t>(quarter);
+  const V sine = madd(r * u, horner(u, -0x1.555546p-3f, 0x1.110776p-7f, -0x1.9952f8p-13f), r);
+  const V cosine = madd(u * u, horner(u, 0x1.55554ap-5f, -0x1.6c0c28p-10f, 0x1.99e80cp-16f), madd(u, splat<V>(-0.5f), splat<V>(1)));
+  const V y = select((n & 1u) == uints<V>{}, sine, cosine);
+  return bits_as<V>(bits_as<uints<V>>(y) ^ ((n & 2u) << 30));
+}
+
+//@ section sin_cos_f64
+//@ needs horner trunc fmod convert
+// sin(x + quarter pi/2) for double, 1e-15 for |x| < 2^20, then an absolute error of |x| 2^-53, and finite for every finite x: x = n pi/2 + r by Cody and
+// Waite's subtraction of three parts of pi/2; Taylor's series of sin r and cos r.
+[[maybe_unused]] inline double sin_of(double x, int quarter) {
+  const double y = abs_(x) < 0x1p30 ? x : fmod_(x, 0x1.921fb54442d18p2), n = trunc_(y * 0x1.45f306dc9c883p-1 + (y < 0 ? -0.5 : 0.5));
+  if (!(n == n)) return n;
+  const double r = ((y - n * 0x1.921fb544p0) - n * 0x1.0b4611a6p-34) - n * 0x1.3198a2e037073p-69, u = r * r;
+  const int64_t k = static_cast<int64_t>(n) + quarter;
+  const double sine = r + r * u * horner(u, -1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800, -1.0 / 1307674368000, 1.0 / 355687428096000);
+  const double cosine = horner(u, 1.0, -1.0 / 2, 1.0 / 24, -1.0 / 720, 1.0 / 40320, -1.0 / 3628800, 1.0 / 479001600, -1.0 / 87178291200, 1.0 / 20922789888000);
+  const double value = k & 1 ? cosine : sine;
+  return k & 2 ? -value : value;
+}
+
+//@ section sin
+//@ needs sin_cos
+// sin x, 1.5 ulp for every float. Branch-free for |x| <= 2^27.
+template <class V> INLINE V sin_(V x) { return select(x == V{}, x, sin_of_angle(reduce_angle(x), 0)); }
+
+//@ section sin_f64
+//@ needs sin_cos_f64
+// sin x.
+INLINE double sin_(double x) { return x == 0 ? x : sin_of(x, 0); }
+
+//@ section cos
+//@ needs sin_cos
+// cos x, 1.5 ulp for every float. Branch-free for |x| <= 2^27.
+template <class V> INLINE V cos_(V x) { return sin_of_angle(reduce_angle(x), 1); }
+
+//@ section cos_f64
+//@ needs sin_cos_f64
+// cos x.
+INLINE double cos_(double x) { return sin_of(x, 1); }
+
+//@ section tan
+//@ needs angle
+// tan x, 1 ulp for every float, in double. Branch-free for |x| <= 2^27.
+template <class V> INLINE V tan_(V x) {
+  typedef doubles<V> D;
+  const angle<V> a = reduce_angle(x);
+  const D u = a.r * a.r;
+  const D t = a.r + a.r * u * horner(u, 0x1.55556p-2, 0x1.110d9ap-3, 0x1.badadep-5, 0x1.5cb298p-6, 0x1.631faap-7, 0x1.612492p-14, 0x1.1f0eccp-8);
+  return select(x == V{}, x, convert<V>(select((a.n & 1) == ints<D>{}, t, -1.0 / t)));
+}
+
+//@ section tan_f64
+//@ needs sin_cos_f64
+// tan x.
+INLINE double tan_(double x) { return x == 0 ? x : sin_of(x, 0) / sin_of(x, 1); }
+
+//@ section asin_parts
+//@ needs horner sqrt abs
+// For |x| <= 1/2: asin |x|. Else: asin sqrt((1 - |x|) / 2), which is half of acos |x|.
+template <class V> INLINE V asin_reduced(V x) {
+  static_assert(sizeof(elem<V>) == 4, "float only: for double paste the section with _f64 behind its name");
+  const V a = abs_(x), half_rest = 0.5f - 0.5f * a;
+  const auto central = a <= 0.5f;
+  const V u = select(central, a * a, half_rest), s = select(central, a, sqrt_(half_rest));
+  return madd(s * u, horner(u, 0x1.5555c8p-3f, 0x1.330204p-4f, 0x1.747bbap-5f, 0x1.8c3e26p-6f, 0x1.595c96p-5f), s);
+}
+
+//@ section asin
+//@ needs asin_parts
+// asin x, 2 ulp. 0x1.921fb6p0 - 0x1.777a5cp-25 is pi/2.
+template <class V> INLINE V asin_(V x) {
+  const V y = asin_reduced(x);
+  return with_sign(select(abs_(x) <= 0.5f, y, 0x1.921fb6p0f - (y + y + 0x1.777a5cp-25f)), x);
+}
+
+//@ section acos
+//@ needs asin_parts
+// acos x, 2 ulp.
+template <class V> INLINE V acos_(V x) {
+  const V y = asin_reduced(x);
+  const V outer = select(x < V{}, 0x1.921fb6p1f - (y + y + 0x1.777a5cp-24f), y + y);
+  return select(abs_(x) <= 0.5f, 0x1.921fb6p0f - with_sign(y, x), outer);
+}
+
+//@ section atan
+//@ needs horner abs
+// atan x, 2 ulp: of |x| > 1 it is pi/2 - atan(1 / |x|).
+template <class V> INLINE V atan_(V x) {
+  static_assert(sizeof(elem<V>) == 4, "float only: for double paste the section with _f64 behind its name");
+  const V a = abs_(x);
+  const auto outer = a > 1.0f;
+  const V z = select(outer, 1.0f / a, a), u = z * z;
+  const V q = horner(u, -0x1.55553ep-2f, 0x1.9991e4p-3f, -0x1.242084p-3f, 0x1.c08c1ap-4f, -0x1.580814p-4f, 0x1.da24cap-5f, -0x1.fd6fbcp-6f, 0x1.6410e4p-7f, -0x1.d32dacp-10f);
+  const V y = madd(z * u, q, z);
+  return with_sign(select(outer, 0x1.921fb6p0f - (y + 0x1.777a5cp-25f), y), x);
+}
+
+//@ section atan_f64
+//@ needs abs
+// atan x, 4 ulp: reduced to |x| < 2 - sqrt(3) by pi/2 - atan(1/x) and pi/6 + atan((sqrt(3) x - 1) / (x + sqrt(3))), then the power series.
+[[maybe_unused]] inline double atan_(double x) {
+  const double a = abs_(x), root3 = 0x1.bb67ae8584caap0, z = a > 1 ? 1 / a : a;
+  const bool turned = z > 0.267949192431122706;
+  const double t = turned ? (root3 * z - 1) / (z + root3) : z, u = t * t;
+  double sum = 0;
+  for (int i = 31; i > 1; i -= 2) sum = 1.0 / i - u * sum;
+  const double y = (turned ? 0x1.0c152382d7366p-1 : 0.0) + (t - t * u * sum);
+  return with_sign(a > 1 ? 0x1.921fb54442d18p0 - y : y, x);
+}
+
+//@ section asin_f64
+//@ needs atan_f64 sqrt
+// asin x, 6 ulp.
+INLINE double asin_(double x) { return x == 0 ? x : atan_(x / sqrt_((1 - x) * (1 + x))); }
+
+//@ section acos_f64
+//@ needs atan_f64 sqrt
+// acos x, 6 ulp.
+INLINE double acos_(double x) { return 2 * atan_(sqrt_((1 - x) / (1 + x))); }
+
+//@ section sinh
+//@ needs exp_shifted abs
+// sinh x, 2 ulp: an odd polynomial for |x| < 1, else h - 1 / (4 h) with h = e^|x| / 2.
+template <class V> INLINE V sinh_(V x) {
+  const V a = abs_(x), u = a * a, h = exp_shifted(a, -1);
+  const V odd = madd(a * u, horner(u, 0x1.555556p-3f, 0x1.1110ep-7f, 0x1.a022bap-13f, 0x1.756cb4p-19f), a);
+  return with_sign(select(a < 1.0f, odd, h - 0.25f / h), x);
+}
+
+//@ section sinh_f64
+//@ needs expm1_f64
+// sinh x, 6 ulp: (t + t / (t + 1)) / 2 with t = e^|x| - 1.
+INLINE double sinh_(double x) {
+  const double a = abs_(x), t = expm1_(vmin(30.0, a));
+  return with_sign(a < 30 ? 0.5 * (t + t / (t + 1)) : exp_shifted(a, -1), x);
+}
+
+//@ section cosh
+//@ needs exp_shifted abs
+// cosh x, 2 ulp: h + 1 / (4 h) with h = e^|x| / 2.
+template <class V> INLINE V cosh_(V x) {
+  const V h = exp_shifted(abs_(x), -1);
+  return h + 0.25f / h;
+}
+
+//@ section cosh_f64
+//@ needs exp_f64 cosh
+// The template, for double: 4 ulp.
+
+//@ section asinh
+//@ needs log1p sqrt
+// asinh x, 3 ulp: log1p(a + a^2 / (1 + sqrt(1 + a^2))) with a = |x|, and log a + ln2 for large a.
+template <class V> INLINE V asinh_(V x) {
+  const V a = abs_(x), square = a * a;
+  const auto large = a > (sizeof(elem<V>) == 4 ? elem<V>(0x1p25) : elem<V>(0x1p54));
+  const V y = log1p_(select(large, a, a + square / (1.0f + sqrt_(1.0f + square))));
+  return with_sign(select(large, y + elem<V>(0x1.62e42fefa39efp-1), y), x);
+}
+
+//@ section asinh_f64
+//@ needs log1p_f64 asinh
+// The template, for double: 8 ulp.
+
+//@ section acosh
+//@ needs log1p sqrt
+// acosh x, 3 ulp: log1p(t + sqrt(2 t + t^2)) with t = x - 1, and log x + ln2 for large x.
+template <class V> INLINE V acosh_(V x) {
+  const V t = x - 1.0f;
+  const auto large = x > (sizeof(elem<V>) == 4 ? elem<V>(0x1p25) : elem<V>(0x1p54));
+  const V y = log1p_(select(large, x, t + sqrt_(t + t + t * t)));
+  return select(x < 1.0f, splat<V>(constants<elem<V>>::nan), select(large, y + elem<V>(0x1.62e42fefa39efp-1), y));
+}
+
+//@ section acosh_f64
+//@ needs log1p_f64 acosh
+// The template, for double: 8 ulp.
+
+//@ section atanh
+//@ needs log1p
+// atanh x, 3 ulp: log1p(2 a / (1 - a)) / 2 with a = |x|.
+template <class V> INLINE V atanh_(V x) {
+  const V a = abs_(x);
+  return with_sign(0.5f * log1p_((a + a) / (1.0f - a)), x);
+}
+
+//@ section atanh_f64
+//@ needs log1p_f64 atanh
+// The template, for double: 8 ulp.
+
+//@ section log2
+//@ needs log_parts constants
+// log2 x, 2 ulp: e + log(1 + f) log2(e), with log2(e) in two parts.
+template <class V> INLINE V log2_(V x) {
+  typedef constants<float> c;
+  const auto denormal = x < 0x1p-126f;
+  const log_parts<V> p = split_log(select(denormal, x * 0x1p24f, x));
+  const V y = log_sum(p.m - 1.0f, V{}), e = select(denormal, p.e - 24.0f, p.e);
+  const V z = madd(y, splat<V>(0x1.715p0f), e) + y * 0x1.1d94aep-14f;
+  const V not_positive = select(x == V{}, splat<V>(-c::inf), splat<V>(c::nan));
+  return select(x > V{}, select(x < c::inf, z, x), not_positive);
+}
+
+//@ section log2_f64
+//@ needs log_f64
+// log2 x, 4 ulp; exact for powers of two.
+INLINE double log2_(double x) {
+  if (!(x > 0) || !(x < constants<double>::inf)) return log_(x);
+  const bool denormal = x < 0x1p-1022;
+  const uint64_t bits = bits_as<uint64_t>(denormal ? x * 0x1p54 : x), exponent_bits = (bits - 0x3fe6a09e00000000u) & 0xfff0000000000000u;
+  const double e = static_cast<double>((bits_as<int64_t>(exponent_bits) >> 52) - (denormal ? 54 : 0));
+  return e + log_(bits_as<double>(bits - exponent_bits)) * 0x1.71547652b82fep0;
+}
+
+//@ section pow
+//@ needs horner trunc abs convert constants power_of_two
+// a^b, 0.6 ulp, with the special cases of C99's pow: 2^(b log2 |a|) in double. The logarithm is the series of 2 atanh((m - 1) / (m + 1)), the power is
+// Taylor's series. A negative a needs an integer b.
+template <class V> INLINE vec<double, lanes<V>> magnitude_of_power(V a, V b) {
+  typedef vec<double, lanes<V>> D;
+  const D x = convert<D>(abs_(a)), one = splat<D>(1);
+  const uints<D> bits = bits_as<uints<D>>(x), exponent_bits = (bits - 0x3fe6a09e00000000u) & 0xfff0000000000000u;  // m is in [sqrt(1/2), sqrt(2))
+  const D m = bits_as<D>(bits - exponent_bits), e = convert<D>(bits_as<ints<D>>(exponent_bits) >> 52);
+  const D s = (m - one) / (m + one);
+  const D log_m = s * horner(s * s, 1.0, 1.0 / 3, 1.0 / 5, 1.0 / 7, 1.0 / 9, 1.0 / 11, 1.0 / 13);
+  const D log_x = select(x == D{}, splat<D>(-constants<double>::inf), select(x < constants<double>::inf, madd(log_m, splat<D>(0x1.71547652b82fep1), e), x));
+  const D y = vmin(splat<D>(160), vmax(splat<D>(-160), convert<D>(b) * log_x));
+  const D shift = splat<D>(0x1.8p52), shifted = y + shift, t = (y - (shifted - shift)) * 0x1.62e42fefa39efp-1;
+  const D q = horner(t, 1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320);
+  return q * power_of_two<D>(bits_as<ints<D>>(shifted) - bits_as<ints<D>>(shift));
+}
+template <class V> INLINE V pow_(V a, V b) {
+  static_assert(sizeof(elem<V>) == 4, "float only: for double paste the section with _f64 behind its name");
+  typedef constants<float> c;
+  const V one = splat<V>(1), nan = splat<V>(c::nan), whole = trunc_(b), half_whole = trunc_(0.5f * b);
+  const V magnitude = select(b == 0.0f, one, select(abs_(a) == 1.0f, one, convert<V>(magnitude_of_power(a, b))));
+  const V for_whole_b = with_sign(magnitude, select(half_whole + half_whole == b, V{}, a));
+  const V for_other_b = select(a < 0.0f, select(a > -c::inf, nan, magnitude), magnitude);
+  return select(whole == b, for_whole_b, for_other_b);
+}
+
+//@ section pow_f64
+//@ needs exp2_f64 log2_f64 trunc abs
+// a^b, 3e-13, with the special cases of C99's pow; for an integer |b| <= 64 by squaring, which keeps powers of integers exact.
+[[maybe_unused]] inline double pow_(double a, double b) {
+  const double inf = constants<double>::inf;
+  if (b == 0 || a == 1 || (a == -1 && abs_(b) == inf)) return 1;
+  const bool is_integer = trunc_(b) == b;
+  if (a < 0 && a > -inf && !is_integer) return constants<double>::nan;
+  double magnitude = 1;
+  if (is_integer && abs_(b) <= 64) {
+    double square = abs_(a);
+    for (int n = static_cast<int>(abs_(b)); n > 0; n >>= 1, square *= square) magnitude *= n & 1 ? square : 1;
+    if (b < 0) magnitude = 1 / magnitude;
+  } else {
+    magnitude = exp2_(b * log2_(abs_(a)));
+  }
+  return is_integer && trunc_(0.5 * b) * 2 != b ? with_sign(magnitude, a) : magnitude;
+}

@@ -182,15 +182,11 @@ def _separate_outputs(graph: Graph, groups: list[Group]) -> tuple[Graph, list[Gr
 
     if not renames:
         return graph, groups
-    renamed = [
-        Group(
-            tuple(rename_node(n) for n in g.nodes),
-            rename_node(g.anchor) if g.anchor else None,
-            tuple(renames.get(i, i) for i in g.inputs),
-            tuple(renames.get(o, o) for o in g.outputs),
-        )
-        for g in groups
-    ]
+    renamed = []
+    for g in groups:
+        own = tuple(rename_node(n) for n in g.nodes)
+        inputs, outputs = (tuple(renames.get(v, v) for v in vs) for vs in (g.inputs, g.outputs))
+        renamed.append(Group(own, own[0] if g.anchor else None, inputs, outputs))
     nodes = tuple(n for g in [*renamed, *extra] for n in g.nodes)
     return replace(graph, nodes=nodes, types=types, constants=constants), [*renamed, *extra]
 

@@ -34,7 +34,6 @@ class BlockInfo:
     writes: tuple[Access, ...]
     dtype: str
     opaque: bool
-    uses: int = 1
 
     @property
     def reduces(self) -> bool:
@@ -46,10 +45,6 @@ class BlockInfo:
         for a in self.reduction:
             n *= a.extent
         return n
-
-    @property
-    def vectorisable(self) -> bool:
-        return True
 
 
 def examine(block: Any, layout_of: Callable[[Any], Layout]) -> BlockInfo:

@@ -191,58 +191,62 @@ def _pack(state: State, read: Any, vector: Any, columns: int, info: BlockInfo) -
 
 def rows(state: State) -> Scheduled | None:
     """Several stages over the same rows (softmax, normalisation, a reduction of rows): one pass per row."""
-    sch = state.sch
+    sch, order = state.sch, state.spec.order
+    if not order:
+        return None
+    _inline_single_use(state)
     blocks = state.blocks()
     infos = [state.info(b) for b in blocks]
     reducing = [i for i in infos if i.reduces]
-    if not reducing or len(state.spec.order) == 0:
+    if not reducing or any(i.opaque for i in infos) or len(infos[-1].spatial) != len(order):
         return None
-    main = max((r for i in reducing for r in i.reads if r.buffer != i.writes[0].buffer), key=lambda r: r.size, default=None)
-    if main is None or len(state.spec.tensors) - 1 > 12:
+    if infos[-1].reduces and len(blocks) > 1:
         return None
-    for i in reducing:
-        last = i.reduction[-1]
-        big = [r for r in i.reads if r.strides.get(last.name) not in (0,) and r.buffer != i.writes[0].buffer]
-        if not big or any(r.strides.get(last.name) != 1 for r in big):
+    for i in reducing:  # the reduced dimensions must be the contiguous ones
+        last = i.reduction[-1].name
+        moving = [r for r in i.reads if r.strides.get(last) != 0 and r.buffer != i.writes[0].buffer]
+        if not moving or any(r.strides.get(last) != 1 for r in moving):
             return None
-    # The outer dimensions that every stage shares: the output's leading ones that the reductions keep.
-    out = blocks[-1]
-    shared = min(len([s for s in i.spatial if s.extent > 1]) for i in reducing)
-    order = state.spec.order
-    loops = list(sch.get_loops(out))
-    if len(loops) < len(order):
-        return None
-    spatial = [loops[d] for d in order]
-    if len(infos[-1].spatial) != len(order):
-        return None
-    sch.reorder(*spatial)
-    outer = [d for d in order if infos[-1].spatial[d].extent > 1][:shared]
-    single = len(blocks) > 1
-    at = [loops[d] for d in outer][-1] if outer else None
-    if single and at is not None:
+    out, info = blocks[-1], infos[-1]
+    loops = list(sch.get_loops(out))[: len(order)]
+    sch.reorder(*[loops[d] for d in order])
+    # The outer dimensions that every stage shares: those of the output that the reductions keep.
+    shared = min(sum(a.extent > 1 for a in i.spatial) for i in reducing)
+    outer = [d for d in order if info.spatial[d].extent > 1][:shared]
+    if len(blocks) > 1 and outer:
         for b in reversed(blocks[:-1]):
-            sch.compute_at(b, at, preserve_unit_loops=True)
-    for b in blocks[:-1]:
-        sch.set_scope(b, 0, "local") if _fits_local(state, b, at is not None, outer, infos) else None
-    for b, i in zip(blocks, infos, strict=True):
-        _vectorise_stage(state, b, i, order if b is out else None)
+            sch.compute_at(b, loops[outer[-1]], preserve_unit_loops=True)
+            sch.set_scope(b, 0, "local")
+    for b, i in zip(blocks[:-1], infos, strict=False):
+        _vectorise_stage(state, b, i, None)
+    if info.reduces:
+        _vectorise_stage(state, out, info, None)
+    elif info.spatial[order[-1]].extent > 1 and order[-1] not in outer:
+        sch.vectorize(loops[order[-1]])
     return state.finish("rows")
 
 
-def _fits_local(state: State, block: Any, fused: bool, outer: Sequence[int], infos: Sequence[BlockInfo]) -> bool:
-    return fused and len(state.info(block).writes) == 1
+def _inline_single_use(state: State) -> None:
+    """Inlines the pointwise stages that are as large as the output and read once."""
+    sch = state.sch
+    blocks = state.blocks()
+    size = max(_points(state.info(b)) for b in blocks)
+    for b in blocks[:-1]:
+        i = state.info(b)
+        if not i.reduces and not i.opaque and _points(i) == size and len(sch.get_consumers(b)) == 1:
+            sch.compute_inline(b)
+
+
+def _points(info: BlockInfo) -> int:
+    n = 1
+    for a in info.spatial:
+        n *= a.extent
+    return n
 
 
 def generic(state: State) -> Scheduled | None:
     """Every stage on its own: loops in memory order, vectors along the contiguous dimension."""
-    sch = state.sch
-    for b in state.blocks()[:-1]:
-        i = state.info(b)
-        if not i.reduces and not i.opaque and i.uses <= 1:
-            try:
-                sch.compute_inline(b)
-            except Exception:  # noqa: BLE001 - TVM raises ScheduleError subclasses; a stage not inlined is a loop of its own
-                pass
+    _inline_single_use(state)
     blocks = state.blocks()
     for b in blocks:
         info = state.info(b)
@@ -271,7 +275,7 @@ def _vectorise_stage(state: State, block: Any, info: BlockInfo, order: Sequence[
             sch.reorder(*[spatial[d] for d in order])
         elif inner is not None and inner != len(spatial) - 1:
             sch.reorder(*[x for k, x in enumerate(spatial) if k != inner], spatial[inner])
-        if inner is not None and info.vectorisable:
+        if inner is not None:
             sch.vectorize(spatial[inner])
         return
     if len(info.writes) != 1 or info.dtype != "float32":

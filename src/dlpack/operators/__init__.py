@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlpack.operators import (  # noqa: F401
+    activation,
     convolution,
     elementwise,
     matmul,

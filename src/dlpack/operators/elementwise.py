@@ -1,10 +1,17 @@
-"""Pointwise operators: one output element from the input elements at the same (broadcast) place."""
+"""Pointwise operators: arithmetic, elementary functions, comparisons, bits, casts.
+
+One output element comes from the input elements at the same (broadcast) place.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
-from dlpack.operators.registry import Context, pointwise
+import numpy as np
+
+from dlpack.operators.registry import Builder, Context, NotSupported, pointwise, rewrite
 from dlpack.tir import tirx
 
 
@@ -13,13 +20,25 @@ def call(name: str, dtype: str, *args: Any) -> Any:
     return tirx.call_pure_extern(dtype, name, *args)
 
 
+def dtype_of(x: Any) -> str:
+    return str(x.ty.dtype)
+
+
 def const(value: float | int | bool, like: Any) -> Any:
+    """A constant of the dtype of the expression `like`, or of the dtype that `like` names."""
     return tirx.const(value, like.ty.dtype if hasattr(like, "ty") else like)
+
+
+def is_float(dtype: str) -> bool:
+    return dtype.startswith("float")
 
 
 @pointwise("Copy", domain="dlpack")
 def copy(ctx: Context, x: Any) -> Any:
     return x
+
+
+# --- arithmetic -------------------------------------------------------------------------------------------------------
 
 
 @pointwise("Add")
@@ -39,49 +58,292 @@ def mul(ctx: Context, a: Any, b: Any) -> Any:
 
 @pointwise("Div")
 def div(ctx: Context, a: Any, b: Any) -> Any:
-    return tirx.truncdiv(a, b) if ctx.output_type().dtype.startswith(("int", "uint")) else tirx.div(a, b)
+    """Integers are divided towards zero; a division by zero gives zero, so that no input can stop the program."""
+    if is_float(dtype_of(a)):
+        return tirx.div(a, b)
+    return tirx.truncdiv(a, safe_divisor(b))
 
 
-@pointwise("Relu")
-def relu(ctx: Context, x: Any) -> Any:
-    return tirx.max(x, const(0, x))
+def safe_divisor(b: Any) -> Any:
+    """`b`, or 1 where it is zero (integers)."""
+    if hasattr(b, "value"):
+        return b if b.value else const(1, b)
+    return tirx.Select(tirx.EQ(b, const(0, b)), const(1, b), b)
 
 
-@pointwise("LeakyRelu")
-def leaky_relu(ctx: Context, x: Any) -> Any:
-    return tirx.Select(x > const(0, x), x, x * const(ctx.attr("alpha", 0.01), x))
+@pointwise("Mod")
+def mod(ctx: Context, a: Any, b: Any) -> Any:
+    """The remainder with the sign of the divisor, or with that of the dividend where `fmod` is set."""
+    if not is_float(dtype_of(a)):
+        return (tirx.truncmod if ctx.attr("fmod", 0) else tirx.floormod)(a, safe_divisor(b))
+    rest = call("fmod_", dtype_of(a), a, b)
+    if ctx.attr("fmod", 0):
+        return rest
+    zero = const(0, a)
+    turned = tirx.Or(tirx.And(rest < zero, b > zero), tirx.And(rest > zero, b < zero))
+    return tirx.Select(turned, rest + b, rest)
 
 
-@pointwise("Clip")
-def clip(ctx: Context, x: Any, low: Any = None, high: Any = None) -> Any:
-    if ctx.node.opset < 11:
-        low = const(ctx.attr("min"), x) if ctx.attr("min") is not None else None
-        high = const(ctx.attr("max"), x) if ctx.attr("max") is not None else None
-    if low is not None:
-        x = tirx.max(x, low)
-    return x if high is None else tirx.min(x, high)
+@pointwise("Neg")
+def neg(ctx: Context, x: Any) -> Any:
+    return const(-1, x) * x if is_float(dtype_of(x)) else const(0, x) - x
 
 
-@pointwise("Sigmoid")
-def sigmoid(ctx: Context, x: Any) -> Any:
-    return call("sigmoid_", ctx.output_type().dtype, x)
+@pointwise("Abs")
+def abs_(ctx: Context, x: Any) -> Any:
+    dtype = dtype_of(x)
+    if is_float(dtype):
+        return call("abs_", dtype, x)
+    return x if dtype.startswith("uint") else tirx.Select(x < const(0, x), const(0, x) - x, x)
 
 
-@pointwise("Tanh")
-def tanh(ctx: Context, x: Any) -> Any:
-    return call("tanh_", ctx.output_type().dtype, x)
+@pointwise("Sign")
+def sign(ctx: Context, x: Any) -> Any:
+    one, zero = const(1, x), const(0, x)
+    if dtype_of(x).startswith("uint"):
+        return tirx.Select(x > zero, one, zero)
+    return tirx.Select(x > zero, one, tirx.Select(x < zero, const(-1, x), x))
 
 
-@pointwise("Erf")
-def erf(ctx: Context, x: Any) -> Any:
-    return call("erf_", ctx.output_type().dtype, x)
+@pointwise("Reciprocal")
+def reciprocal(ctx: Context, x: Any) -> Any:
+    return const(1, x) / x
 
 
-@pointwise("Exp")
-def exp(ctx: Context, x: Any) -> Any:
-    return call("exp_", ctx.output_type().dtype, x)
+def _larger(a: Any, b: Any) -> Any:
+    return tirx.max(a, b)
 
 
-@pointwise("Sqrt")
-def sqrt(ctx: Context, x: Any) -> Any:
-    return call("sqrt_", ctx.output_type().dtype, x)
+def _smaller(a: Any, b: Any) -> Any:
+    return tirx.min(a, b)
+
+
+@pointwise("Max")
+def max_(ctx: Context, *xs: Any) -> Any:
+    return reduce(_larger, xs)
+
+
+@pointwise("Min")
+def min_(ctx: Context, *xs: Any) -> Any:
+    return reduce(_smaller, xs)
+
+
+@pointwise("Sum")
+def sum_(ctx: Context, *xs: Any) -> Any:
+    return reduce(lambda a, b: a + b, xs)
+
+
+@pointwise("Mean")
+def mean(ctx: Context, *xs: Any) -> Any:
+    return reduce(lambda a, b: a + b, xs) * const(1.0 / len(xs), xs[0])
+
+
+def round_half_even(x: Any) -> Any:
+    return call("round_", dtype_of(x), x)
+
+
+def power(base: Any, exponent: float, dtype: str) -> Any:
+    """``base ** exponent`` for a known exponent: products and roots where they do."""
+    small: dict[float, Callable[[Any], Any]] = {
+        0.0: lambda x: const(1, dtype),
+        0.5: lambda x: call("sqrt_", dtype, x),
+        1.0: lambda x: x,
+        2.0: lambda x: x * x,
+        3.0: lambda x: x * x * x,
+        -1.0: lambda x: const(1, dtype) / x,
+        -0.5: lambda x: const(1, dtype) / call("sqrt_", dtype, x),
+        -2.0: lambda x: const(1, dtype) / (x * x),
+    }
+    if exponent in small:
+        return small[exponent](base)
+    return call("pow_", dtype, base, const(exponent, dtype))
+
+
+@pointwise("Pow")
+def pow_(ctx: Context, a: Any, b: Any) -> Any:
+    """``a ** b`` of the dtype of `a`; integers by way of double, exact up to 2**53."""
+    dtype = dtype_of(a)
+    constant = ctx.maybe_constant(1)
+    if constant is not None and constant.size == 1 and is_float(dtype):
+        return power(a, float(constant.reshape(-1)[0]), dtype)
+    if is_float(dtype):
+        if is_float(dtype_of(b)) and dtype_of(b) != dtype:
+            return call("pow_", "float64", a.astype("float64"), b.astype("float64")).astype(dtype)
+        return call("pow_", dtype, a, b.astype(dtype))
+    return float_to(call("pow_", "float64", a.astype("float64"), b.astype("float64")), dtype)
+
+
+# --- elementary functions ---------------------------------------------------------------------------------------------
+
+
+def _function(op: str, name: str) -> None:
+    @pointwise(op)
+    def function(ctx: Context, x: Any) -> Any:
+        return call(name, dtype_of(x), x)
+
+
+for _op in (
+    "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf", "Exp", "Floor", "Log", "Round",
+    "Sigmoid", "Sin", "Sinh", "Softplus", "Sqrt", "Tan", "Tanh",
+):  # fmt: skip
+    _function(_op, f"{_op.lower()}_")
+
+
+# --- comparisons and logic --------------------------------------------------------------------------------------------
+
+
+def _number(x: Any) -> Any:
+    """A bool as a number: TVM neither orders nor compares bools."""
+    return x.astype("int32") if dtype_of(x) == "bool" else x
+
+
+@pointwise("Equal")
+def equal(ctx: Context, a: Any, b: Any) -> Any:
+    return tirx.EQ(_number(a), _number(b))
+
+
+@pointwise("Less")
+def less(ctx: Context, a: Any, b: Any) -> Any:
+    return a < b
+
+
+@pointwise("LessOrEqual")
+def less_or_equal(ctx: Context, a: Any, b: Any) -> Any:
+    return a <= b
+
+
+@pointwise("Greater")
+def greater(ctx: Context, a: Any, b: Any) -> Any:
+    return a > b
+
+
+@pointwise("GreaterOrEqual")
+def greater_or_equal(ctx: Context, a: Any, b: Any) -> Any:
+    return a >= b
+
+
+@pointwise("And")
+def and_(ctx: Context, a: Any, b: Any) -> Any:
+    return tirx.And(a, b)
+
+
+@pointwise("Or")
+def or_(ctx: Context, a: Any, b: Any) -> Any:
+    return tirx.Or(a, b)
+
+
+@pointwise("Xor")
+def xor(ctx: Context, a: Any, b: Any) -> Any:
+    return tirx.NE(_number(a), _number(b))
+
+
+@pointwise("Not")
+def not_(ctx: Context, x: Any) -> Any:
+    return tirx.Not(x)
+
+
+@pointwise("IsNaN")
+def is_nan(ctx: Context, x: Any) -> Any:
+    """Neither x >= 0 nor x <= 0."""
+    return tirx.Not(tirx.Or(x >= const(0, x), x <= const(0, x)))
+
+
+@pointwise("IsInf")
+def is_inf(ctx: Context, x: Any) -> Any:
+    largest = float(np.finfo(dtype_of(x)).max)
+    sides = []
+    if ctx.attr("detect_positive", 1):
+        sides.append(x > const(largest, x))
+    if ctx.attr("detect_negative", 1):
+        sides.append(x < const(-largest, x))
+    return tirx.any(*sides) if sides else const(False, "bool")
+
+
+@pointwise("Where")
+def where(ctx: Context, condition: Any, a: Any, b: Any) -> Any:
+    return tirx.Select(condition, a, b)
+
+
+# --- bits -------------------------------------------------------------------------------------------------------------
+
+
+@pointwise("BitwiseAnd")
+def bitwise_and(ctx: Context, a: Any, b: Any) -> Any:
+    return tirx.bitwise_and(a, b)
+
+
+@pointwise("BitwiseOr")
+def bitwise_or(ctx: Context, a: Any, b: Any) -> Any:
+    return tirx.bitwise_or(a, b)
+
+
+@pointwise("BitwiseXor")
+def bitwise_xor(ctx: Context, a: Any, b: Any) -> Any:
+    return tirx.bitwise_xor(a, b)
+
+
+@pointwise("BitwiseNot")
+def bitwise_not(ctx: Context, x: Any) -> Any:
+    """All bits turned: ``-1 - x``, or the largest value minus x."""
+    dtype = dtype_of(x)
+    return const(int(np.iinfo(dtype).max) if dtype.startswith("uint") else -1, x) - x
+
+
+@pointwise("BitShift")
+def bit_shift(ctx: Context, a: Any, b: Any) -> Any:
+    """A shift by the width or more gives zero."""
+    bits = np.iinfo(dtype_of(a)).bits
+    shift = tirx.shift_left if ctx.attr("direction") == "LEFT" else tirx.shift_right
+    room = const(bits - 1, b)
+    return tirx.Select(b > room, const(0, a), shift(a, tirx.min(b, room)))
+
+
+# --- types ------------------------------------------------------------------------------------------------------------
+
+
+def float_to(x: Any, dtype: str) -> Any:
+    """A float as an integer, towards zero; what does not fit is clamped, NaN becomes the least value."""
+    info = np.iinfo(dtype if dtype in ("int64", "uint64", "uint32") else "int32")
+    kind = np.dtype(dtype_of(x)).type
+    high = kind(info.max)
+    if float(high) > float(info.max) or int(high) > info.max:
+        high = np.nextafter(high, kind(0))
+    clamped = tirx.min(tirx.max(x, const(float(info.min), x)), const(float(high), x))
+    return clamped.astype(info.dtype.name).astype(dtype)
+
+
+def convert(x: Any, dtype: str) -> Any:
+    """`x` as `dtype` (ONNX Cast): to bool is "not zero", from float to integer is towards zero."""
+    old = dtype_of(x)
+    if old == dtype:
+        return x
+    if dtype == "bool":
+        return tirx.NE(x, const(0, x))
+    if old == "bool":
+        return tirx.Select(x, const(1, dtype), const(0, dtype))
+    if is_float(old) and not is_float(dtype):
+        return float_to(x, dtype)
+    return x.astype(dtype)
+
+
+@pointwise("Cast")
+def cast(ctx: Context, x: Any) -> Any:
+    return convert(x, ctx.output_type().dtype)
+
+
+@rewrite("CastLike")
+def cast_like(ctx: Context, b: Builder) -> None:
+    t = ctx.output_type()
+    b.add("Cast", [ctx.node.inputs[0]], t.shape, t.dtype, ctx.node.outputs[0])
+
+
+@pointwise("BitCast")
+def bit_cast(ctx: Context, x: Any) -> Any:
+    new = ctx.output_type()
+    if np.dtype(new.dtype).itemsize != np.dtype(dtype_of(x)).itemsize:
+        raise NotSupported("BitCast to a type of another size")
+    if "bool" in (new.dtype, dtype_of(x)):
+        raise NotSupported("BitCast of bool")
+    if is_float(new.dtype) == is_float(dtype_of(x)):
+        return x.astype(new.dtype)
+    return tirx.reinterpret(new.dtype, x)

@@ -1,0 +1,318 @@
+"""The one C++ file: a program and the runtime's text go in, the file's text comes out. Pure: no files, no clock."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dlpack.amalgamate.printer import CPP_TYPE, Printer, literal
+from dlpack.amalgamate.runtime import closure, sections
+from dlpack.program import CallStep, HaloStep, LoopStep, NamedKernel, Program, Ref, Step, Tensor
+
+_ALIGNED_EMBED_LIMIT = 1 << 20
+"""Up to here embedded weights are an aligned array; beyond it a pointer to a literal, which compilers take in a
+fraction of the memory (clang 19: 16 bytes per byte of weights instead of 88)."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the self-test knows of one output: expected values at some places, and the tolerance."""
+
+    places: tuple[int, ...]
+    values: tuple[float, ...]
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Input ranges (see runtime_c/selftest.h) and the outputs' samples."""
+
+    ranges: tuple[tuple[float, float], ...]
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the file was made from: no dates and no paths, so that the same input gives the same bytes."""
+
+    tool: str
+    model_sha256: str
+    opset: str
+    target: str
+    options: str
+    licence: str
+
+
+def emit_header(program: Program, runtime: Mapping[str, str]) -> str:
+    """NAME.h: the API block of NAME.cc."""
+    return _named(runtime["api.h"], program.name)
+
+
+def emit_source(
+    program: Program, runtime: Mapping[str, str], provenance: Provenance, embed: bool, test: SelfTest | None
+) -> str:
+    """NAME.cc: the whole predictor."""
+    return _Document(program, runtime, provenance, embed, test).text()
+
+
+def _named(text: str, name: str) -> str:
+    return text.replace("@name@", name).replace("@NAME@", name.upper())
+
+
+class _Document:
+    def __init__(
+        self,
+        program: Program,
+        runtime: Mapping[str, str],
+        provenance: Provenance,
+        embed: bool,
+        test: SelfTest | None,
+    ) -> None:
+        self.program, self.runtime, self.provenance = program, runtime, provenance
+        self.embed, self.test = embed, test
+        self.printer = Printer()
+
+    def text(self) -> str:
+        p = self.program
+        kernels = [self.kernel(k) for k in p.kernels]
+        run = self.run()
+        parts = [
+            self.opening(),
+            self.banner("API", "what a program calls; the same block is @name@.h"),
+            self.runtime["api.h"].strip(),
+            self.banner("CONFIGURATION", "macros to set when compiling this file"),
+            _CONFIGURATION,
+            *self.runtime_text(run),
+            self.banner("WEIGHTS", f"{len(p.weights)} bytes, packed for the kernels below"),
+            *self.weights(),
+            self.banner("MEMORY", "the arena: every intermediate has a fixed place"),
+            *self.memory(),
+            self.banner("KERNELS", f"{len(p.kernels)} kernels, named after their first place and their operators"),
+            *kernels,
+            self.banner("RUN", "the kernels in order, with the address of each operand"),
+            run,
+            "}  // namespace",
+            self.banner("ENTRY POINTS", "the functions declared above"),
+            self.runtime["predictor_api.h"].strip(),
+        ]
+        if self.test is not None:
+            parts += [self.banner("SELF-TEST", "compile with -D@NAME@_SELFTEST to get a program"), self.selftest()]
+        return _named("\n\n".join(x for x in parts if x), p.name) + "\n"
+
+    # --- front matter -------------------------------------------------------------------------------------------
+
+    def opening(self) -> str:
+        p, o = self.program, self.provenance
+        inputs = ", ".join(f"{t.name}: {_type(t)}" for t in p.inputs)
+        outputs = ", ".join(f"{t.name}: {_type(t)}" for t in p.outputs)
+        lines = [
+            o.licence,
+            "",
+            f"@name@: a neural network compiled to one C++ file. {inputs} -> {outputs}",
+            f"{p.macs:,} multiply-adds per run, {len(p.weights):,} bytes of weights, {p.arena.size:,} bytes of arena.",
+            "",
+            "Compile it with GCC or Clang as C++17 or later, -O2; it needs no library and no other file"
+            + (", except @name@.weights at run time." if not self.embed and p.weights else "."),
+            "",
+            f"Made by {o.tool}",
+            f"from an ONNX model with SHA-256 {o.model_sha256}, {o.opset},",
+            f"for target {o.target}" + (f" with {o.options}." if o.options else "."),
+            "",
+            "Contents (search for the words): [API] [CONFIGURATION] [RUNTIME] [WEIGHTS] [MEMORY] [KERNELS] [RUN]",
+            "[ENTRY POINTS]" + (" [SELF-TEST]" if self.test is not None else ""),
+        ]
+        return "\n".join(("// " + line).rstrip() for line in lines)
+
+    def banner(self, name: str, about: str) -> str:
+        return f"// {'=' * 117}\n// [{name}] {about}\n// {'=' * 117}"
+
+    def runtime_text(self, run: str) -> list[str]:
+        names = ["vectors.h", "maths.h", "values.h", "sha256.h", "files.h"]
+        everything = sections([self.runtime[n] for n in names])
+        wanted = {"vectors"} | self.printer.types
+        wanted |= {f.removesuffix("_") for f in self.printer.functions} - {"splat", "select"}
+        if "fill_halo" in run:
+            wanted.add("fill_halo")
+        parts = closure(everything, wanted)
+        hosted = [s for s in closure(everything, ["sha256", "files"]) if s.name not in {x.name for x in parts}]
+        outside = [s for s in [*parts, *hosted] if s.scope == "file"]
+        return [
+            self.banner("RUNTIME", "what the kernels are written with; only what they use"),
+            "\n\n".join(f"#if !defined(@NAME@_FREESTANDING)\n{s.text}\n#endif" for s in outside),
+            "namespace {",
+            "\n\n".join(s.text for s in parts if s.scope != "file"),
+            "#if !defined(@NAME@_FREESTANDING)  // mapping and checking the weights file\n\n"
+            + "\n\n".join(s.text for s in hosted if s.scope != "file")
+            + "\n\n#endif  // !@NAME@_FREESTANDING",
+        ]
+
+    # --- data ---------------------------------------------------------------------------------------------------
+
+    def weights(self) -> list[str]:
+        data = self.program.weights
+        digest = hashlib.sha256(data).digest()
+        out = [
+            f"constexpr size_t kWeightsBytes = {len(data)};",
+            "[[maybe_unused]] constexpr uint8_t kWeightsDigest[32] = {  // SHA-256\n    "
+            + ",\n    ".join(", ".join(f"0x{b:02x}" for b in digest[i : i + 16]) for i in (0, 16))
+            + "};",
+        ]
+        if not self.embed or not data:
+            out.append("constexpr const uint8_t* kEmbeddedWeights = nullptr;")
+        elif len(data) <= _ALIGNED_EMBED_LIMIT:
+            out.append(f"alignas(64) constexpr unsigned char kWeights[kWeightsBytes + 1] =\n{_string(data)};")
+            out.append("constexpr const uint8_t* kEmbeddedWeights = kWeights;")
+        else:
+            out.append(f"constexpr const char* kWeights =\n{_string(data)};")
+            out.append("const uint8_t* const kEmbeddedWeights = reinterpret_cast<const uint8_t*>(kWeights);")
+        return out
+
+    def memory(self) -> list[str]:
+        p = self.program
+        a = p.arena
+        out = [
+            f"// Placed {a.strategy}. The most bytes alive at once: {a.lower_bound:,}; without sharing: {a.naive:,}.\n"
+            f"constexpr size_t kArenaBytes = {a.size};",
+            *self.tensors("Input", p.inputs),
+            *self.tensors("Output", p.outputs),
+            self.runtime["predictor.h"].strip(),
+        ]
+        return out
+
+    def tensors(self, kind: str, tensors: Sequence[Tensor]) -> list[str]:
+        shapes = "\n".join(
+            f"constexpr int64_t k{kind}Shape{i}[] = {{{', '.join(str(d) for d in (*t.shape, 0))}}};"
+            for i, t in enumerate(tensors)
+        )
+        rows = ",\n    ".join(
+            f'{{{_quoted(t.name)}, "{t.dtype}", k{kind}Shape{i}, {len(t.shape)}, {t.nbytes}}}'
+            for i, t in enumerate(tensors)
+        )
+        count = f"constexpr int32_t k{kind}Count = {len(tensors)};"
+        if not tensors:
+            rows = "{nullptr, nullptr, nullptr, 0, 0}"
+        return [f"{count}\n{shapes}\nconstexpr @name@_tensor k{kind}s[] = {{\n    {rows}}};"]
+
+    # --- code ---------------------------------------------------------------------------------------------------
+
+    def kernel(self, k: NamedKernel) -> str:
+        lines = [f"// {k.title}"]
+        lines.append(f"// {k.schedule}" + (f"; {k.macs:,} multiply-adds" if k.macs else ""))
+        lines += [f"// ONNX: {line}" for line in _wrap(k.sources)]
+        return "\n".join([*lines, self.printer.kernel(k.kernel, k.name, k.restrict)])
+
+    def run(self) -> str:
+        lines = ["void run(const @name@_predictor& p) {"]
+        for step in self.program.steps:
+            lines += self.step(step, 1)
+        if not self.program.steps:
+            lines.append("    (void)p;")
+        return "\n".join([*lines, "}"])
+
+    def step(self, step: Step, depth: int) -> list[str]:
+        pad = "    " * depth
+        if isinstance(step, LoopStep):
+            body = [line for s in step.body for line in self.step(s, depth + 1)]
+            return [f"{pad}for (size_t t = 0; t < {step.count}; ++t) {{", *body, f"{pad}}}"]
+        if isinstance(step, HaloStep):
+            rank = len(step.shape)
+
+            def ints(v: Sequence[int]) -> str:
+                return ", ".join(map(str, v))
+
+            value = literal(step.fill, step.target.dtype)
+            return [
+                f"{pad}{{",
+                f"{pad}    constexpr int32_t shape[] = {{{ints((*step.shape, 0))}}};",
+                f"{pad}    constexpr int32_t low[] = {{{ints(step.low)}}}, high[] = {{{ints(step.high)}}};",
+                f"{pad}    fill_halo<{CPP_TYPE[step.target.dtype]}>({self.ref(step.target)}, {rank}, shape, low, high, {value});",
+                f"{pad}}}",
+            ]
+        assert isinstance(step, CallStep)
+        text = f"{pad}{step.kernel}({', '.join(self.ref(a) for a in step.arguments)});"
+        if len(text) > 118:
+            inner = ",\n".join(f"{pad}    {self.ref(a)}" for a in step.arguments)
+            text = f"{pad}{step.kernel}(\n{inner});"
+        return text.split("\n")
+
+    def ref(self, r: Ref) -> str:
+        offset = str(r.offset) + (f" + t * {r.step}" if r.step else "")
+        kind = CPP_TYPE[r.dtype]
+        if r.space == "arena":
+            return f"arena<{kind}>(p, {offset})"
+        if r.space == "weights":
+            return f"weight<{kind}>(p, {offset})"
+        return f"{r.space}<{kind}>(p, {r.index}, {offset})"
+
+    def selftest(self) -> str:
+        assert self.test is not None
+        fill, compare = [], []
+        for i, (t, (low, high)) in enumerate(zip(self.program.inputs, self.test.ranges, strict=True)):
+            kind = CPP_TYPE[t.dtype]
+            n = t.nbytes // max(1, _size(t.dtype))
+            fill.append(
+                f"  fill_input(const_cast<{kind}*>(input<{kind}>(*p, {i}, 0)), {n}, {i}, "
+                f"{literal(low, 'float64')}, {literal(high, 'float64')});"
+            )
+        for i, (t, s) in enumerate(zip(self.program.outputs, self.test.samples, strict=True)):
+            if not s.places:
+                continue
+            compare += [
+                "  {",
+                "    const uint32_t places[] = {" + _rows([f"{k}u" for k in s.places]) + "};",
+                "    const double expected[] = {" + _rows([literal(v, "float64") for v in s.values]) + "};",
+                f"    wrong += compare({_quoted(t.name)}, output<{CPP_TYPE[t.dtype]}>(*p, {i}, 0), places, expected, "
+                f"{len(s.places)}, {literal(s.tolerance, 'float64')});",
+                "  }",
+            ]
+        text = self.runtime["selftest.h"].strip()
+        return text.replace("@fill@", "\n".join(fill)).replace("@compare@", "\n".join(compare))
+
+
+_CONFIGURATION = """\
+// @NAME@_FREESTANDING  no libc: nothing is allocated and no file is read; give memory and weights to @name@_create()
+// @NAME@_API           how the functions are exported; default: visible
+// @NAME@_SELFTEST      adds main(): runs seeded inputs and compares with what onnxruntime computed
+#if !defined(@NAME@_FREESTANDING)
+#include <stdlib.h>
+#endif"""
+
+
+def _type(t: Tensor) -> str:
+    return f"{t.dtype}[{'x'.join(map(str, t.shape))}]"
+
+
+def _size(dtype: str) -> int:
+    return Tensor("", dtype, ()).nbytes
+
+
+def _quoted(text: str) -> str:
+    return '"' + "".join(chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode()) + '"'
+
+
+def _wrap(words: Sequence[str], width: int = 108) -> list[str]:
+    lines, line = [], ""
+    for w in words:
+        w = "".join(c if c.isprintable() and c != "\\" else "?" for c in w)
+        if line and len(line) + len(w) + 2 > width:
+            lines.append(line + ",")
+            line = w
+        else:
+            line = f"{line}, {w}" if line else w
+    return [*lines, line] if line else lines
+
+
+def _rows(items: Sequence[str], per_row: int = 8) -> str:
+    return ",\n        ".join(", ".join(items[i : i + per_row]) for i in range(0, len(items), per_row))
+
+
+_ESCAPES = [
+    chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' and not chr(b).isdigit() else f"\\{b:03o}" for b in range(256)
+]
+
+
+def _string(data: bytes, width: int = 512) -> str:
+    """Bytes as C string literals; octal escapes of three digits, so that no escape runs into the next character."""
+    rows = ("".join([_ESCAPES[b] for b in data[i : i + width]]) for i in range(0, len(data), width))
+    return "\n".join(f'"{row}"' for row in rows)

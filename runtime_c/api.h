@@ -1,0 +1,123 @@
+#ifndef @NAME@_H
+#define @NAME@_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if !defined(@NAME@_API)
+#define @NAME@_API __attribute__((visibility("default")))
+#endif
+
+/* What every function returns: 0, or what went wrong. @name@_error_text() says it in words. */
+typedef int32_t @name@_status;
+enum {
+  @NAME@_OK = 0,
+  @NAME@_BAD_ARGUMENT = 1, /* a null pointer, an index out of range, a wrong number of bytes */
+  @NAME@_NO_MEMORY = 2,    /* the memory given is too small, or none could be had */
+  @NAME@_NO_WEIGHTS = 3,   /* the weights lie in a file of their own and were not given */
+  @NAME@_BAD_WEIGHTS = 4,  /* the weights are not those that this file was built with */
+  @NAME@_NO_FILE = 5       /* the weights file cannot be read */
+};
+
+/* A predictor: one per thread. It owns no global state; the weights may be shared. */
+typedef struct @name@_predictor @name@_predictor;
+
+/* An input or output: dtype as in numpy ("float32"), shape of `rank` dimensions, row-major, `bytes` in all. */
+typedef struct @name@_tensor {
+  const char* name;
+  const char* dtype;
+  const int64_t* shape;
+  int32_t rank;
+  size_t bytes;
+} @name@_tensor;
+
+@NAME@_API int32_t @name@_input_count(void);
+@NAME@_API int32_t @name@_output_count(void);
+@NAME@_API const @name@_tensor* @name@_input(int32_t index);  /* null where there is none */
+@NAME@_API const @name@_tensor* @name@_output(int32_t index); /* null where there is none */
+@NAME@_API const char* @name@_error_text(@name@_status status);
+
+/* Bytes of memory that a predictor works in, and of the weights. */
+@NAME@_API size_t @name@_memory_size(void);
+@NAME@_API size_t @name@_weights_size(void);
+
+/* Makes a predictor in `memory` (of at least @name@_memory_size() bytes; null: it is allocated), with `weights` in
+   memory for as long as the predictor lives (null: those inside this file). After it nothing allocates. */
+@NAME@_API @name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
+                           size_t weights_bytes);
+
+/* The same with the weights in a file, which is mapped and checked against its SHA-256. */
+@NAME@_API @name@_status @name@_create_from_file(@name@_predictor** predictor, const char* weights_path);
+
+/* Maps and checks a weights file for several predictors; unmap it after the last one is destroyed. */
+@NAME@_API @name@_status @name@_map_weights(const char* weights_path, const void** weights, size_t* weights_bytes);
+@NAME@_API void @name@_unmap_weights(const void* weights, size_t weights_bytes);
+
+/* Copies an input in, or lets the predictor read it where it is (until bound anew). */
+@NAME@_API @name@_status @name@_set_input(@name@_predictor* predictor, int32_t index, const void* data, size_t bytes);
+@NAME@_API @name@_status @name@_bind_input(@name@_predictor* predictor, int32_t index, const void* data, size_t bytes);
+
+/* Computes all outputs from the inputs. */
+@NAME@_API @name@_status @name@_run(@name@_predictor* predictor);
+
+/* Copies an output out, tells where it lies (valid until the next run), or has it written where you want it. */
+@NAME@_API @name@_status @name@_get_output(@name@_predictor* predictor, int32_t index, void* data, size_t bytes);
+@NAME@_API const void* @name@_output_data(@name@_predictor* predictor, int32_t index);
+@NAME@_API @name@_status @name@_bind_output(@name@_predictor* predictor, int32_t index, void* data, size_t bytes);
+
+@NAME@_API void @name@_destroy(@name@_predictor* predictor);
+
+#ifdef __cplusplus
+}  // extern "C"
+
+namespace @name@ {
+
+// Owns a predictor. No exceptions: status() tells whether it was made, and each call returns its own status.
+class Predictor {
+ public:
+  Predictor() { status_ = @name@_create(&handle_, nullptr, 0, nullptr, 0); }
+  Predictor(const void* weights, size_t bytes) { status_ = @name@_create(&handle_, nullptr, 0, weights, bytes); }
+  explicit Predictor(const char* weights_path) { status_ = @name@_create_from_file(&handle_, weights_path); }
+  ~Predictor() { @name@_destroy(handle_); }
+  Predictor(const Predictor&) = delete;
+  Predictor& operator=(const Predictor&) = delete;
+  Predictor(Predictor&& other) noexcept : handle_(other.handle_), status_(other.status_) { other.handle_ = nullptr; }
+  Predictor& operator=(Predictor&& other) noexcept {
+    @name@_predictor* const handle = handle_;
+    handle_ = other.handle_, status_ = other.status_;
+    other.handle_ = handle;
+    return *this;
+  }
+
+  @name@_status status() const { return status_; }
+  explicit operator bool() const { return status_ == @NAME@_OK; }
+  @name@_predictor* get() const { return handle_; }
+
+  @name@_status set_input(int32_t index, const void* data, size_t bytes) {
+    return @name@_set_input(handle_, index, data, bytes);
+  }
+  @name@_status bind_input(int32_t index, const void* data, size_t bytes) {
+    return @name@_bind_input(handle_, index, data, bytes);
+  }
+  @name@_status bind_output(int32_t index, void* data, size_t bytes) {
+    return @name@_bind_output(handle_, index, data, bytes);
+  }
+  @name@_status run() { return @name@_run(handle_); }
+  template <class T>
+  const T* output(int32_t index) const {
+    return static_cast<const T*>(@name@_output_data(handle_, index));
+  }
+
+ private:
+  @name@_predictor* handle_ = nullptr;
+  @name@_status status_ = @NAME@_NO_MEMORY;
+};
+
+}  // namespace @name@
+#endif  // __cplusplus
+
+#endif  // @NAME@_H

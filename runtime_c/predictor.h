@@ -1,0 +1,41 @@
+constexpr size_t round_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+void copy_bytes(void* to, const void* from, size_t bytes) {
+  uint8_t* t = static_cast<uint8_t*>(to);
+  const uint8_t* f = static_cast<const uint8_t*>(from);
+  for (size_t i = 0; i < bytes; ++i) t[i] = f[i];
+}
+
+}  // namespace
+
+struct @name@_predictor {
+  const void* inputs[kInputCount + 1];
+  void* outputs[kOutputCount + 1];
+  uint8_t* arena;
+  const uint8_t* weights;
+  void* owned;         // memory to free with the predictor
+  const void* mapped;  // weights file to unmap with it
+};
+
+namespace {
+
+template <class T> T* arena(const @name@_predictor& p, size_t offset) { return reinterpret_cast<T*>(p.arena + offset); }
+template <class T> const T* weight(const @name@_predictor& p, size_t offset) { return reinterpret_cast<const T*>(p.weights + offset); }
+template <class T> const T* input(const @name@_predictor& p, int index, size_t offset) {
+  return reinterpret_cast<const T*>(static_cast<const uint8_t*>(p.inputs[index]) + offset);
+}
+template <class T> T* output(const @name@_predictor& p, int index, size_t offset) {
+  return reinterpret_cast<T*>(static_cast<uint8_t*>(p.outputs[index]) + offset);
+}
+
+size_t input_storage() {
+  size_t bytes = 0;
+  for (int i = 0; i < kInputCount; ++i) bytes += round_up(kInputs[i].bytes);
+  return bytes;
+}
+
+size_t output_storage() {
+  size_t bytes = 0;
+  for (int i = 0; i < kOutputCount; ++i) bytes += round_up(kOutputs[i].bytes);
+  return bytes;
+}

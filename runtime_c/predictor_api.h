@@ -1,0 +1,152 @@
+int32_t @name@_input_count(void) { return kInputCount; }
+int32_t @name@_output_count(void) { return kOutputCount; }
+const @name@_tensor* @name@_input(int32_t index) { return index >= 0 && index < kInputCount ? &kInputs[index] : nullptr; }
+const @name@_tensor* @name@_output(int32_t index) { return index >= 0 && index < kOutputCount ? &kOutputs[index] : nullptr; }
+
+const char* @name@_error_text(@name@_status status) {
+  switch (status) {
+    case @NAME@_OK: return "no error";
+    case @NAME@_BAD_ARGUMENT: return "bad argument: a null pointer, an index out of range, or a wrong number of bytes";
+    case @NAME@_NO_MEMORY: return "not enough memory: give at least @name@_memory_size() bytes";
+    case @NAME@_NO_WEIGHTS: return "no weights: this model keeps them in a file of their own; give it to @name@_create_from_file()";
+    case @NAME@_BAD_WEIGHTS: return "wrong weights: their size or SHA-256 is not the one that this file was built with";
+    case @NAME@_NO_FILE: return "the weights file cannot be opened or mapped";
+    default: return "unknown status";
+  }
+}
+
+size_t @name@_memory_size(void) {
+  return round_up(sizeof(@name@_predictor)) + kArenaBytes + input_storage() + output_storage() + 64;
+}
+size_t @name@_weights_size(void) { return kWeightsBytes; }
+
+@name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
+                   size_t weights_bytes) {
+  if (predictor == nullptr) return @NAME@_BAD_ARGUMENT;
+  *predictor = nullptr;
+  if (weights == nullptr && kEmbeddedWeights == nullptr && kWeightsBytes != 0) return @NAME@_NO_WEIGHTS;
+  if (weights != nullptr && weights_bytes != kWeightsBytes) return @NAME@_BAD_WEIGHTS;
+  void* owned = nullptr;
+  if (memory == nullptr) {
+#if defined(@NAME@_FREESTANDING)
+    return @NAME@_NO_MEMORY;
+#else
+    memory_bytes = @name@_memory_size();
+    owned = memory = malloc(memory_bytes);
+#endif
+  }
+  if (memory == nullptr || memory_bytes < @name@_memory_size()) return @NAME@_NO_MEMORY;
+  uint8_t* at = static_cast<uint8_t*>(memory);
+  at += (64 - reinterpret_cast<uintptr_t>(at) % 64) % 64;
+  @name@_predictor* const p = reinterpret_cast<@name@_predictor*>(at);
+  p->owned = owned;
+  p->mapped = nullptr;
+  p->weights = weights != nullptr ? static_cast<const uint8_t*>(weights) : kEmbeddedWeights;
+  p->arena = at += round_up(sizeof(@name@_predictor));
+  at += kArenaBytes;
+  for (int i = 0; i < kInputCount; ++i) {
+    for (size_t k = 0; k < kInputs[i].bytes; ++k) at[k] = 0;
+    p->inputs[i] = at;
+    at += round_up(kInputs[i].bytes);
+  }
+  for (int i = 0; i < kOutputCount; ++i) {
+    for (size_t k = 0; k < kOutputs[i].bytes; ++k) at[k] = 0;
+    p->outputs[i] = at;
+    at += round_up(kOutputs[i].bytes);
+  }
+  *predictor = p;
+  return @NAME@_OK;
+}
+
+@name@_status @name@_map_weights(const char* path, const void** weights, size_t* bytes) {
+#if defined(@NAME@_FREESTANDING)
+  (void)path, (void)weights, (void)bytes;
+  return @NAME@_NO_FILE;
+#else
+  if (path == nullptr || weights == nullptr || bytes == nullptr) return @NAME@_BAD_ARGUMENT;
+  mapped_file file = {};
+  if (map_file(path, &file) != FILE_OK) return @NAME@_NO_FILE;
+  uint8_t digest[32] = {};
+  bool good = file.size == kWeightsBytes;
+  if (good) sha256(file.data, file.size, digest);
+  for (int i = 0; i < 32; ++i) good = good && digest[i] == kWeightsDigest[i];
+  if (!good) {
+    unmap_file(&file);
+    return @NAME@_BAD_WEIGHTS;
+  }
+  *weights = file.data;
+  *bytes = file.size;
+  return @NAME@_OK;
+#endif
+}
+
+void @name@_unmap_weights(const void* weights, size_t bytes) {
+#if defined(@NAME@_FREESTANDING)
+  (void)weights, (void)bytes;
+#else
+  mapped_file file = {static_cast<const uint8_t*>(weights), bytes};
+  if (weights != nullptr) unmap_file(&file);
+#endif
+}
+
+@name@_status @name@_create_from_file(@name@_predictor** predictor, const char* path) {
+  const void* weights = nullptr;
+  size_t bytes = 0;
+  if (predictor == nullptr) return @NAME@_BAD_ARGUMENT;
+  *predictor = nullptr;
+  @name@_status status = @name@_map_weights(path, &weights, &bytes);
+  if (status != @NAME@_OK) return status;
+  status = @name@_create(predictor, nullptr, 0, weights, bytes);
+  if (status == @NAME@_OK) (*predictor)->mapped = weights;
+  else @name@_unmap_weights(weights, bytes);
+  return status;
+}
+
+@name@_status @name@_bind_input(@name@_predictor* p, int32_t index, const void* data, size_t bytes) {
+  if (p == nullptr || data == nullptr || index < 0 || index >= kInputCount || bytes != kInputs[index].bytes)
+    return @NAME@_BAD_ARGUMENT;
+  p->inputs[index] = data;
+  return @NAME@_OK;
+}
+
+@name@_status @name@_set_input(@name@_predictor* p, int32_t index, const void* data, size_t bytes) {
+  if (p == nullptr || data == nullptr || index < 0 || index >= kInputCount || bytes != kInputs[index].bytes)
+    return @NAME@_BAD_ARGUMENT;
+  uint8_t* own = p->arena + kArenaBytes;
+  for (int i = 0; i < index; ++i) own += round_up(kInputs[i].bytes);
+  copy_bytes(own, data, bytes);
+  p->inputs[index] = own;
+  return @NAME@_OK;
+}
+
+@name@_status @name@_run(@name@_predictor* p) {
+  if (p == nullptr) return @NAME@_BAD_ARGUMENT;
+  run(*p);
+  return @NAME@_OK;
+}
+
+const void* @name@_output_data(@name@_predictor* p, int32_t index) {
+  return p != nullptr && index >= 0 && index < kOutputCount ? p->outputs[index] : nullptr;
+}
+
+@name@_status @name@_get_output(@name@_predictor* p, int32_t index, void* data, size_t bytes) {
+  if (p == nullptr || data == nullptr || index < 0 || index >= kOutputCount || bytes != kOutputs[index].bytes)
+    return @NAME@_BAD_ARGUMENT;
+  copy_bytes(data, p->outputs[index], bytes);
+  return @NAME@_OK;
+}
+
+@name@_status @name@_bind_output(@name@_predictor* p, int32_t index, void* data, size_t bytes) {
+  if (p == nullptr || data == nullptr || index < 0 || index >= kOutputCount || bytes != kOutputs[index].bytes)
+    return @NAME@_BAD_ARGUMENT;
+  p->outputs[index] = data;
+  return @NAME@_OK;
+}
+
+void @name@_destroy(@name@_predictor* p) {
+  if (p == nullptr) return;
+  if (p->mapped != nullptr) @name@_unmap_weights(p->mapped, kWeightsBytes);
+#if !defined(@NAME@_FREESTANDING)
+  free(p->owned);
+#endif
+}

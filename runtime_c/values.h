@@ -1,0 +1,58 @@
+// Values: conversions and integer arithmetic with every case defined, and the filling of borders.
+
+//@ section to_integer
+// Towards zero; what does not fit becomes the nearest that does, NaN becomes 0.
+template <class To, class From> INLINE To to_integer(From x) {
+  constexpr bool is_signed = To(-1) < To(0);
+  constexpr To largest = static_cast<To>(is_signed ? (uint64_t{1} << (8 * sizeof(To) - 1)) - 1 : ~uint64_t{0});
+  constexpr To smallest = static_cast<To>(is_signed ? -largest - 1 : 0);
+  if (x != x) return 0;
+  if (x >= static_cast<From>(largest)) return largest;
+  if (x <= static_cast<From>(smallest)) return smallest;
+  return static_cast<To>(x);
+}
+
+//@ section floordiv
+// a / b rounded to minus infinity; 0 where b is 0.
+template <class T> INLINE T floordiv_(T a, T b) {
+  if (b == 0) return 0;
+  if (b == static_cast<T>(-1)) return static_cast<T>(T(0) - a);
+  const T q = static_cast<T>(a / b);
+  return static_cast<T>(a % b != 0 && ((a < 0) != (b < 0)) ? q - 1 : q);
+}
+
+//@ section floormod
+// a - b * floordiv_(a, b): it has the sign of b; 0 where b is 0.
+template <class T> INLINE T floormod_(T a, T b) {
+  if (b == 0 || b == static_cast<T>(-1)) return 0;
+  const T r = static_cast<T>(a % b);
+  return static_cast<T>(r != 0 && ((r < 0) != (b < 0)) ? r + b : r);
+}
+
+//@ section truncdiv
+// a / b towards zero; 0 where b is 0, and no overflow.
+template <class T> INLINE T truncdiv_(T a, T b) {
+  if (b == 0) return 0;
+  if (T(-1) < T(0) && b == static_cast<T>(-1)) return static_cast<T>(uint64_t{0} - static_cast<uint64_t>(a));
+  return static_cast<T>(a / b);
+}
+
+//@ section truncmod
+// a - b * truncdiv_(a, b): it has the sign of a; 0 where b is 0.
+template <class T> INLINE T truncmod_(T a, T b) {
+  if (b == 0 || (T(-1) < T(0) && b == static_cast<T>(-1))) return 0;
+  return static_cast<T>(a % b);
+}
+
+//@ section fill_halo
+// Writes value to the border of a dense block: low[d] and high[d] elements wide in dimension d. Inner dimensions without a border cost nothing.
+template <class T> void fill_halo(T* p, int rank, const int32_t* shape, const int32_t* low, const int32_t* high, T value) {
+  while (rank > 0 && low[rank - 1] == 0 && high[rank - 1] == 0) --rank;
+  if (rank == 0) return;
+  ptrdiff_t stride = 1;
+  for (int d = 1; shape[d] != 0; ++d) stride *= shape[d];  // shape ends with a 0
+  const ptrdiff_t first = low[0] * stride, last = (shape[0] - high[0]) * stride, end = shape[0] * stride;
+  for (ptrdiff_t i = 0; i < first; ++i) p[i] = value;
+  for (ptrdiff_t i = last; i < end; ++i) p[i] = value;
+  for (ptrdiff_t i = first; i < last; i += stride) fill_halo(p + i, rank - 1, shape + 1, low + 1, high + 1, value);
+}

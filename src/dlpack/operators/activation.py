@@ -1,0 +1,121 @@
+"""Activations: pointwise functions with parameters as attributes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from dlpack.operators.elementwise import call, const, dtype_of
+from dlpack.operators.registry import Context, pointwise
+from dlpack.tir import tirx
+
+
+def _positive(x: Any, yes: Any, no: Any) -> Any:
+    return tirx.Select(x > const(0, x), yes, no)
+
+
+def _expm1(x: Any) -> Any:
+    """e^x - 1 for x <= 0; 0 above, where it is not wanted and could overflow."""
+    return call("expm1_", dtype_of(x), tirx.min(x, const(0, x)))
+
+
+@pointwise("Relu")
+def relu(ctx: Context, x: Any) -> Any:
+    return tirx.max(x, const(0, x))
+
+
+@pointwise("LeakyRelu")
+def leaky_relu(ctx: Context, x: Any) -> Any:
+    return _positive(x, x, x * const(ctx.attr("alpha", 0.01), x))
+
+
+@pointwise("PRelu")
+def prelu(ctx: Context, x: Any, slope: Any) -> Any:
+    return tirx.Select(x < const(0, x), x * slope, x)
+
+
+@pointwise("ThresholdedRelu")
+def thresholded_relu(ctx: Context, x: Any) -> Any:
+    return tirx.Select(x > const(ctx.attr("alpha", 1.0), x), x, const(0, x))
+
+
+@pointwise("Elu")
+def elu(ctx: Context, x: Any) -> Any:
+    """x, or alpha (e^x - 1) below zero."""
+    return _positive(x, x, const(ctx.attr("alpha", 1.0), x) * _expm1(x))
+
+
+@pointwise("Selu")
+def selu(ctx: Context, x: Any) -> Any:
+    """gamma x, or gamma alpha (e^x - 1) below zero."""
+    alpha, gamma = ctx.attr("alpha", 1.67326319217681884765625), ctx.attr("gamma", 1.05070102214813232421875)
+    return const(gamma, x) * _positive(x, x, const(alpha, x) * _expm1(x))
+
+
+@pointwise("Celu")
+def celu(ctx: Context, x: Any) -> Any:
+    """x, or alpha (e^(x / alpha) - 1) below zero."""
+    alpha = ctx.attr("alpha", 1.0)
+    return _positive(x, x, const(alpha, x) * _expm1(x * const(1.0 / alpha, x)))
+
+
+@pointwise("Clip")
+def clip(ctx: Context, x: Any, low: Any = None, high: Any = None) -> Any:
+    if ctx.node.opset < 11:
+        low = const(ctx.attr("min"), x) if ctx.attr("min") is not None else None
+        high = const(ctx.attr("max"), x) if ctx.attr("max") is not None else None
+    if low is not None:
+        x = tirx.max(x, low)
+    return x if high is None else tirx.min(x, high)
+
+
+@pointwise("HardSigmoid")
+def hard_sigmoid(ctx: Context, x: Any) -> Any:
+    return _clamped_line(x, ctx.attr("alpha", 0.2), ctx.attr("beta", 0.5))
+
+
+def _clamped_line(x: Any, slope: float, shift: float) -> Any:
+    return tirx.max(tirx.min(x * const(slope, x) + const(shift, x), const(1, x)), const(0, x))
+
+
+@pointwise("HardSwish")
+def hard_swish(ctx: Context, x: Any) -> Any:
+    return x * _clamped_line(x, 1.0 / 6.0, 0.5)
+
+
+@pointwise("Swish")
+def swish(ctx: Context, x: Any) -> Any:
+    """x sigmoid(alpha x)."""
+    alpha = ctx.attr("alpha", 1.0)
+    return x * call("sigmoid_", dtype_of(x), x if alpha == 1.0 else x * const(alpha, x))
+
+
+@pointwise("Mish")
+def mish(ctx: Context, x: Any) -> Any:
+    """x tanh(log(1 + e^x))."""
+    return x * call("tanh_", dtype_of(x), call("softplus_", dtype_of(x), x))
+
+
+@pointwise("Gelu")
+def gelu(ctx: Context, x: Any) -> Any:
+    """x/2 (1 + erf(x / sqrt 2)), or its approximation x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
+    half = const(0.5, x) * x
+    if ctx.attr("approximate", "none") == "tanh":
+        inner = const(math.sqrt(2 / math.pi), x) * (x + const(0.044715, x) * x * x * x)
+        return half * (const(1, x) + call("tanh_", dtype_of(x), inner))
+    return half * (const(1, x) + call("erf_", dtype_of(x), x * const(math.sqrt(0.5), x)))
+
+
+@pointwise("Softsign")
+def softsign(ctx: Context, x: Any) -> Any:
+    return x / (const(1, x) + call("abs_", dtype_of(x), x))
+
+
+@pointwise("Shrink")
+def shrink(ctx: Context, x: Any) -> Any:
+    """x + bias below -lambd, x - bias above lambd, zero between."""
+    dtype = dtype_of(x)
+    y = x if dtype.startswith("float") else x.astype("float32")
+    lambd, bias = const(ctx.attr("lambd", 0.5), y), const(ctx.attr("bias", 0.0), y)
+    zero = const(0, y)
+    return tirx.Select(y < -lambd, y + bias, tirx.Select(y > lambd, y - bias, zero)).astype(dtype)

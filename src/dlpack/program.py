@@ -1,0 +1,294 @@
+"""The program: what the emitter prints. Kernels, the steps that call them, where every byte lies; nothing of TVM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dlpack.graph.fuse import Group, fuse
+from dlpack.graph.ir import Array, Graph, TensorType
+from dlpack.graph.rewrite import rewrite
+from dlpack.kernel import Kernel
+from dlpack.kernels import Call, KernelBuilder, Schedule, pack
+from dlpack.layout import Layout, is_dense
+from dlpack.memory import ALIGNMENT, Arena, Item, plan_arena
+from dlpack.place import Buffer, Placement, place
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of the model."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return TensorType(self.dtype, self.shape).nbytes
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A pointer: byte `offset` in "arena" or "weights", or in input or output number `index`.
+
+    In the trip t of the loop around it, it moves on by ``t * step`` bytes.
+    """
+
+    space: str
+    offset: int
+    dtype: str
+    index: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that a run does."""
+
+
+@dataclass(frozen=True)
+class CallStep(Step):
+    kernel: str
+    arguments: tuple[Ref, ...]
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HaloStep(Step):
+    """Fills the border of a padded buffer: `shape` in memory order, `low` and `high` the border's width there."""
+
+    target: Ref
+    shape: tuple[int, ...]
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    fill: float
+
+
+@dataclass(frozen=True)
+class LoopStep(Step):
+    """Runs `body` `count` times."""
+
+    count: int
+    body: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class NamedKernel:
+    """A kernel with its name in the file, what it computes, and how often which nodes call it."""
+
+    name: str
+    kernel: Kernel
+    title: str
+    schedule: str
+    sources: tuple[str, ...]
+    macs: int
+    restrict: bool
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled model. `weights` are packed, in order, each at a multiple of 64 bytes of the blob."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    kernels: tuple[NamedKernel, ...]
+    steps: tuple[Step, ...]
+    weights: bytes
+    arena: Arena
+    macs: int
+
+
+def compile_graph(graph: Graph, name: str, schedule: Schedule, progress: Callable[[str], None] = lambda _: None) -> Program:
+    """Rewrites, fuses, places, lowers and plans a graph."""
+    graph = rewrite(graph)
+    placement = place(graph, fuse(graph))
+    progress("kernels")
+    return _Assembler(placement, name, schedule).program()
+
+
+class _Assembler:
+    def __init__(self, placement: Placement, name: str, schedule: Schedule) -> None:
+        self.placement, self.name = placement, name
+        self.graph = placement.graph
+        self.builder = KernelBuilder(placement, schedule)
+        self.calls: list[Call] = [
+            self.builder.call(g) for g in placement.groups if any(self.graph.types[o].size for o in g.outputs)
+        ]
+        self.blob = bytearray()
+        self.constants: dict[tuple[str, Layout | None], int] = {}
+        self.merged: dict[str, str] = {}
+
+    def program(self) -> Program:
+        names = self._kernel_names()
+        lives = self._lifetimes()
+        shared = self._share_in_place(lives)
+        items = self._items(lives)
+        scratch = [
+            Item(f"scratch{k}", self.builder.entries[c.kernel].kernel.scratch, k, k)
+            for k, c in enumerate(self.calls)
+            if self.builder.entries[c.kernel].kernel.scratch
+        ]
+        arena = plan_arena([*items, *scratch])
+        steps: list[Step] = []
+        started: set[str] = set()
+        for k, call in enumerate(self.calls):
+            for a in call.arguments:
+                b = self.placement.buffers[a.buffer]
+                if b.kind == "arena" and a.buffer not in started:
+                    started.add(a.buffer)
+                    if b.halo is not None:
+                        steps.append(self._halo(b, arena))
+            refs = [self._ref(a.buffer, a.offset, a.packed, arena) for a in call.arguments]
+            if self.builder.entries[call.kernel].kernel.scratch:
+                refs.append(Ref("arena", arena.offsets[f"scratch{k}"], "uint8"))
+            steps.append(CallStep(names[call.kernel], tuple(refs), call.group.sources))
+        macs = [self._macs(c.group) for c in self.calls]
+        kernels = []
+        for number, entry in enumerate(self.builder.entries):
+            users = [c for c in self.calls if c.kernel == number]
+            kernels.append(
+                NamedKernel(
+                    names[number],
+                    entry.kernel,
+                    self._title(users[0].group),
+                    entry.description,
+                    tuple(dict.fromkeys(s for c in users for s in c.group.sources)),
+                    next(m for m, c in zip(macs, self.calls, strict=True) if c.kernel == number),
+                    number not in shared,
+                )
+            )
+        inputs = tuple(Tensor(n, self.graph.types[n].dtype, self.graph.types[n].shape) for n in self.graph.inputs)
+        outputs = tuple(Tensor(n, self.graph.types[n].dtype, self.graph.types[n].shape) for n in self.graph.outputs)
+        return Program(self.name, inputs, outputs, tuple(kernels), tuple(steps), bytes(self.blob), arena, sum(macs))
+
+    # --- kernels ------------------------------------------------------------------------------------------------
+
+    def _kernel_names(self) -> list[str]:
+        out = []
+        for number in range(len(self.builder.entries)):
+            first = next(k for k, c in enumerate(self.calls) if c.kernel == number)
+            words = [_word(n.op) for n in self.calls[first].group.nodes]
+            out.append(f"k{first:02d}_" + "_".join(words[:4]))
+        return out
+
+    def _title(self, group: Group) -> str:
+        ops = " + ".join(n.op for n in group.nodes)
+        inputs = ", ".join(str(self.graph.types[i]) for i in group.inputs if i not in self.graph.constants)
+        return f"{ops}: {inputs} -> {self.graph.types[group.output]}"
+
+    def _macs(self, group: Group) -> int:
+        """Multiply-adds of convolutions and matrix products (ONNX shapes)."""
+        node = group.nodes[0]
+        out = self.graph.types[node.outputs[0]]
+        if node.op == "Convolution":
+            w = self.graph.types[node.inputs[1]].shape
+            return out.size * int(np.prod(w[1:], dtype=np.int64))
+        if node.op == "MatMul":
+            return out.size * self.graph.types[node.inputs[0]].shape[-1]
+        return 0
+
+    # --- memory -------------------------------------------------------------------------------------------------
+
+    def _lifetimes(self) -> dict[str, tuple[int, int]]:
+        lives: dict[str, tuple[int, int]] = {}
+        for k, call in enumerate(self.calls):
+            for a in call.arguments:
+                if self.placement.buffers[a.buffer].kind == "arena":
+                    lives[a.buffer] = (lives.get(a.buffer, (k, k))[0], k)
+        return lives
+
+    def _share_in_place(self, lives: dict[str, tuple[int, int]]) -> set[int]:
+        """Lets a kernel write over an operand that it reads at the same places and that nobody needs later.
+
+        Returns the kernels for which that happens: their pointers may be equal.
+        """
+        kernels: set[int] = set()
+        for k, call in enumerate(self.calls):
+            *inputs, out = call.arguments
+            target = self.placement.buffers[out.buffer]
+            if len(call.group.outputs) != 1 or target.kind != "arena" or target.halo or lives[out.buffer][0] != k:
+                continue
+            for a in inputs:
+                source = self.placement.buffers[a.buffer]
+                if (
+                    a.in_place
+                    and source.kind == "arena"
+                    and source.halo is None
+                    and a.buffer != out.buffer
+                    and a.offset == out.offset == 0
+                    and lives[a.buffer][1] == k
+                    and a.buffer not in [b.buffer for b in inputs if b is not a]
+                    and (source.shape, source.layout, source.dtype) == (target.shape, target.layout, target.dtype)
+                    and self._same_view(call.group, a.buffer, out.buffer)
+                ):
+                    self.merged[out.buffer] = a.buffer
+                    kernels.add(call.kernel)
+                    break
+        return kernels
+
+    def _same_view(self, group: Group, source: str, target: str) -> bool:
+        places = self.placement.places
+        layouts = {places[v].layout for v in group.inputs if v in places and places[v].buffer == source}
+        return layouts == {places[group.output].layout} and is_dense(
+            self.placement.buffers[source].shape, self.placement.buffers[source].layout
+        )
+
+    def _root(self, buffer: str) -> str:
+        while buffer in self.merged:
+            buffer = self.merged[buffer]
+        return buffer
+
+    def _items(self, lives: Mapping[str, tuple[int, int]]) -> list[Item]:
+        joint: dict[str, tuple[int, int]] = {}
+        for name, (first, last) in lives.items():
+            root = self._root(name)
+            old = joint.get(root, (first, last))
+            joint[root] = (min(old[0], first), max(old[1], last))
+        return [Item(n, self._bytes(self.placement.buffers[n]), *life) for n, life in joint.items()]
+
+    def _bytes(self, b: Buffer) -> int:
+        return b.elements * TensorType(b.dtype, ()).itemsize
+
+    def _halo(self, b: Buffer, arena: Arena) -> HaloStep:
+        assert b.halo is not None
+        order = sorted(range(len(b.shape)), key=lambda d: -b.layout.strides[d])
+        target = self._ref(b.name, 0, None, arena)
+        return HaloStep(
+            target,
+            tuple(b.shape[d] for d in order),
+            tuple(b.halo.low[d] for d in order),
+            tuple(b.halo.high[d] for d in order),
+            b.halo.fill,
+        )
+
+    def _ref(self, buffer: str, offset: int, packed: Layout | None, arena: Arena) -> Ref:
+        b = self.placement.buffers[buffer]
+        at = offset * TensorType(b.dtype, ()).itemsize
+        if b.kind == "arena":
+            return Ref("arena", arena.offsets.get(self._root(buffer), 0) + at, b.dtype)
+        if b.kind == "constant":
+            return Ref("weights", self._constant(buffer, packed) + (0 if packed else at), b.dtype)
+        index = (self.graph.inputs if b.kind == "input" else self.graph.outputs).index(buffer)
+        return Ref(b.kind, at, b.dtype, index)
+
+    def _constant(self, name: str, packed: Layout | None) -> int:
+        key = (name, packed)
+        if key not in self.constants:
+            array: Array = self.graph.constants[name]
+            flat = pack(array, packed) if packed else np.ascontiguousarray(array).reshape(-1)
+            if array.dtype.name == "bool":
+                flat = flat.astype(np.uint8)
+            self.blob.extend(b"\0" * (-len(self.blob) % ALIGNMENT))
+            self.constants[key] = len(self.blob)
+            self.blob.extend(flat.tobytes())
+        return self.constants[key]
+
+
+def _word(op: str) -> str:
+    return {"Convolution": "conv", "PoolMax": "maxpool", "PoolSum": "avgpool", "GlobalSum": "globalpool"}.get(
+        op, op.lower()
+    )
