@@ -139,11 +139,11 @@ class _Document:
         outside = [s for s in [*parts, *hosted] if s.scope == "file"]
         return [
             self.banner("RUNTIME", "what the kernels are written with; only what they use"),
-            "\n\n".join(f"#if !defined(@NAME@_FREESTANDING)\n{s.text}\n#endif" for s in outside),
+            "\n\n".join(s.text for s in outside).replace("HOSTED_FILES", "@NAME@_FILES"),
             "namespace {",
             "\n\n".join(s.text for s in parts if s.scope != "file"),
             "#if !defined(@NAME@_FREESTANDING)  // mapping and checking the weights file\n\n"
-            + "\n\n".join(s.text for s in hosted if s.scope != "file")
+            + "\n\n".join(s.text for s in hosted if s.scope != "file").replace("HOSTED_FILES", "@NAME@_FILES")
             + "\n\n#endif  // !@NAME@_FREESTANDING",
         ]
 
@@ -159,13 +159,13 @@ class _Document:
             + "};",
         ]
         if not self.embed or not data:
-            out.append("constexpr const uint8_t* kEmbeddedWeights = nullptr;")
+            out.append("const uint8_t* embedded_weights() { return nullptr; }  // they lie in @name@.weights")
         elif len(data) <= _ALIGNED_EMBED_LIMIT:
             out.append(f"alignas(64) constexpr unsigned char kWeights[kWeightsBytes + 1] =\n{_string(data)};")
-            out.append("constexpr const uint8_t* kEmbeddedWeights = kWeights;")
+            out.append("const uint8_t* embedded_weights() { return kWeights; }")
         else:
             out.append(f"constexpr const char* kWeights =\n{_string(data)};")
-            out.append("const uint8_t* const kEmbeddedWeights = reinterpret_cast<const uint8_t*>(kWeights);")
+            out.append("const uint8_t* embedded_weights() { return reinterpret_cast<const uint8_t*>(kWeights); }")
         return out
 
     def memory(self) -> list[str]:
@@ -203,12 +203,26 @@ class _Document:
         return "\n".join([*lines, self.printer.kernel(k.kernel, k.name, k.restrict)])
 
     def run(self) -> str:
-        lines = ["void run(const @name@_predictor& p) {"]
-        for step in self.program.steps:
-            lines += self.step(step, 1)
+        lines = ["void run_step(const @name@_predictor& p, int32_t index) {", "    switch (index) {"]
+        for k, step in enumerate(self.program.steps):
+            body = self.step(step, 2)
+            if len(body) == 1:
+                lines.append(f"        case {k}: {body[0].strip()} return;")
+            else:
+                lines += [f"        case {k}:", *["    " + line for line in body], "            return;"]
         if not self.program.steps:
-            lines.append("    (void)p;")
-        return "\n".join([*lines, "}"])
+            lines.append("        case 0: (void)p; return;")
+        lines += ["        default: return;", "    }", "}"]
+        names = ",\n    ".join(f'"{self.step_name(s)}"' for s in self.program.steps) or "nullptr"
+        return (
+            f"constexpr int32_t kStepCount = {len(self.program.steps)};\n"
+            f"constexpr const char* kStepNames[] = {{\n    {names}}};\n\n" + "\n".join(lines)
+        )
+
+    def step_name(self, step: Step) -> str:
+        if isinstance(step, CallStep):
+            return step.kernel
+        return "fill_halo" if isinstance(step, HaloStep) else "loop"
 
     def step(self, step: Step, depth: int) -> list[str]:
         pad = "    " * depth
@@ -276,6 +290,7 @@ _CONFIGURATION = """\
 // @NAME@_SELFTEST      adds main(): runs seeded inputs and compares with what onnxruntime computed
 #if !defined(@NAME@_FREESTANDING)
 #include <stdlib.h>
+#define @NAME@_FILES
 #endif"""
 
 

@@ -64,6 +64,11 @@ typedef struct @name@_tensor {
 /* Computes all outputs from the inputs. */
 @NAME@_API @name@_status @name@_run(@name@_predictor* predictor);
 
+/* The same step by step, 0 to @name@_step_count() - 1 in order: for progress and for profiles. */
+@NAME@_API int32_t @name@_step_count(void);
+@NAME@_API const char* @name@_step_name(int32_t index);
+@NAME@_API @name@_status @name@_run_step(@name@_predictor* predictor, int32_t index);
+
 /* Copies an output out, tells where it lies (valid until the next run), or has it written where you want it. */
 @NAME@_API @name@_status @name@_get_output(@name@_predictor* predictor, int32_t index, void* data, size_t bytes);
 @NAME@_API const void* @name@_output_data(@name@_predictor* predictor, int32_t index);

@@ -36,10 +36,12 @@ template <class V> INLINE V abs_(V x) {
 }
 
 //@ section min
+//@ needs vmin
 // The smaller; NaN when either is NaN.
 template <class V> INLINE V min_(V a, V b) { return select(a == a, vmin(a, b), a); }
 
 //@ section max
+//@ needs vmax
 // The larger; NaN when either is NaN.
 template <class V> INLINE V max_(V a, V b) { return select(a == a, vmax(a, b), a); }
 
@@ -204,7 +206,7 @@ template <class V> INLINE exp_parts<V> split_exp(V x) {
 }
 
 //@ section exp_shifted
-//@ needs exp_parts power_of_two horner
+//@ needs exp_parts power_of_two horner vmin vmax
 // e^x 2^k for small k.
 template <class V> INLINE V exp_reduced(V r, ints<V> n) {  // e^r 2^n
   return times_power_of_two(horner(r, 1.0f, 1.0f, 0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558b2p-5f, 0x1.12399p-7f, 0x1.6a4aa6p-10f), n);
@@ -220,6 +222,7 @@ template <class V> INLINE V exp_shifted(V x, int k) {
 template <class V> INLINE V exp_(V x) { return exp_shifted(x, 0); }
 
 //@ section exp_parts_f64
+//@ needs exp_parts
 // x = n ln2 + r for double.
 INLINE exp_parts<double> split_exp(double x) {
   const double shift = 0x1.8p52, shifted = x * 0x1.71547652b82fep0 + shift, n = shifted - shift;
@@ -227,7 +230,7 @@ INLINE exp_parts<double> split_exp(double x) {
 }
 
 //@ section exp_f64
-//@ needs exp_parts exp_parts_f64 power_of_two horner
+//@ needs exp_parts exp_parts_f64 power_of_two horner vmin vmax
 // e^x, 2 ulp: Taylor's series of e^r.
 INLINE double exp_shifted(double x, int k) {
   const exp_parts<double> p = split_exp(vmin(712.0, vmax(-750.0, x)));
@@ -237,7 +240,7 @@ INLINE double exp_shifted(double x, int k) {
 INLINE double exp_(double x) { return exp_shifted(x, 0); }
 
 //@ section exp2
-//@ needs exp_shifted
+//@ needs exp_shifted vmin vmax
 // 2^x, 1.5 ulp: 2^n e^(ln2 (x - n)).
 template <class V> INLINE V exp2_(V x) {
   const V y = vmin(splat<V>(129), vmax(splat<V>(-151), x)), shift = splat<V>(0x1.8p23f), shifted = y + shift;
@@ -245,7 +248,7 @@ template <class V> INLINE V exp2_(V x) {
 }
 
 //@ section exp2_f64
-//@ needs exp_f64 round
+//@ needs exp_f64 round vmin vmax
 // 2^x, 2 ulp: 2^n e^(ln2 (x - n)).
 INLINE double exp2_(double x) {
   const double y = vmin(1026.0, vmax(-1080.0, x)), n = round_(y);
@@ -253,7 +256,7 @@ INLINE double exp2_(double x) {
 }
 
 //@ section expm1
-//@ needs exp_parts power_of_two horner abs
+//@ needs exp_parts power_of_two horner abs vmin vmax
 // e^x - 1, 1.5 ulp: 2 (2^(n-1) (e^r - 1) + 2^(n-1) - 1/2); the factor 2 is outside because 2^128 is not a float.
 template <class V> INLINE V expm1_(V x) {
   const exp_parts<V> p = split_exp(vmin(splat<V>(89), vmax(splat<V>(-20), x)));
@@ -293,7 +296,7 @@ template <class V> INLINE V exp2_fast(V x) {
 }
 
 //@ section tanh
-//@ needs exp2_fast abs
+//@ needs exp2_fast abs vmin
 // tanh x, 1.5 ulp: an odd polynomial for |x| < 0.6, else 1 - 2 / (e^(2|x|) + 1).
 template <class V> INLINE V tanh_(V x) {
   const V a = vmin(splat<V>(9.1f), abs_(x)), u = a * a;
@@ -303,7 +306,7 @@ template <class V> INLINE V tanh_(V x) {
 }
 
 //@ section tanh_f64
-//@ needs expm1_f64
+//@ needs expm1_f64 vmin
 // tanh x, 6 ulp: t / (t + 2) with t = e^(2|x|) - 1.
 INLINE double tanh_(double x) {
   const double t = expm1_(2 * vmin(20.0, abs_(x)));
@@ -311,7 +314,7 @@ INLINE double tanh_(double x) {
 }
 
 //@ section erf
-//@ needs exp2_fast abs
+//@ needs exp2_fast abs vmin
 // erf x, 1.5 ulp: an odd polynomial for |x| < 1, else 1 - 2^-p(|x|). The split is that of N. Juffa's erff.
 template <class V> INLINE V erf_(V x) {
   const V a = vmin(splat<V>(3.95f), abs_(x)), u = a * a;
@@ -321,7 +324,7 @@ template <class V> INLINE V erf_(V x) {
 }
 
 //@ section erf_f64
-//@ needs exp_f64 abs
+//@ needs exp_f64 abs vmin
 // erf x, 1e-14: for |x| < 3 the series 2 x e^(-x^2) / sqrt(pi) (1 + 2 x^2 / 3 + (2 x^2)^2 / (3 5) + ...), whose terms are all positive; else 1 minus
 // the continued fraction e^(-x^2) / sqrt(pi) / (x + (1/2) / (x + (2/2) / (x + (3/2) / (x + ...)))). (Abramowitz and Stegun 7.1.6 and 7.1.14.)
 [[maybe_unused]] inline double erf_(double x) {
@@ -400,7 +403,7 @@ INLINE double log1p_(double x) {
 }
 
 //@ section softplus
-//@ needs exp log1p abs
+//@ needs exp log1p abs vmax
 // log(1 + e^x), 2 ulp: max(x, 0) + log(1 + e^-|x|).
 template <class V> INLINE V softplus_(V x) { return vmax(V{}, x) + log1p_(exp_(-abs_(x))); }
 
@@ -590,7 +593,7 @@ template <class V> INLINE V sinh_(V x) {
 }
 
 //@ section sinh_f64
-//@ needs expm1_f64
+//@ needs expm1_f64 vmin
 // sinh x, 6 ulp: (t + t / (t + 1)) / 2 with t = e^|x| - 1.
 INLINE double sinh_(double x) {
   const double a = abs_(x), t = expm1_(vmin(30.0, a));
@@ -674,7 +677,7 @@ INLINE double log2_(double x) {
 }
 
 //@ section pow
-//@ needs horner trunc abs convert constants power_of_two
+//@ needs horner trunc abs convert constants power_of_two vmin vmax
 // a^b, 0.6 ulp, with the special cases of C99's pow: 2^(b log2 |a|) in double. The logarithm is the series of 2 atanh((m - 1) / (m + 1)), the power is
 // Taylor's series. A negative a needs an integer b.
 template <class V> INLINE vec<double, lanes<V>> magnitude_of_power(V a, V b) {

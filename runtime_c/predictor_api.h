@@ -24,7 +24,8 @@ size_t @name@_weights_size(void) { return kWeightsBytes; }
                    size_t weights_bytes) {
   if (predictor == nullptr) return @NAME@_BAD_ARGUMENT;
   *predictor = nullptr;
-  if (weights == nullptr && kEmbeddedWeights == nullptr && kWeightsBytes != 0) return @NAME@_NO_WEIGHTS;
+  const uint8_t* const embedded = embedded_weights();
+  if (weights == nullptr && embedded == nullptr && kWeightsBytes != 0) return @NAME@_NO_WEIGHTS;
   if (weights != nullptr && weights_bytes != kWeightsBytes) return @NAME@_BAD_WEIGHTS;
   void* owned = nullptr;
   if (memory == nullptr) {
@@ -41,7 +42,7 @@ size_t @name@_weights_size(void) { return kWeightsBytes; }
   @name@_predictor* const p = reinterpret_cast<@name@_predictor*>(at);
   p->owned = owned;
   p->mapped = nullptr;
-  p->weights = weights != nullptr ? static_cast<const uint8_t*>(weights) : kEmbeddedWeights;
+  p->weights = weights != nullptr ? static_cast<const uint8_t*>(weights) : embedded;
   p->arena = at += round_up(sizeof(@name@_predictor));
   at += kArenaBytes;
   for (int i = 0; i < kInputCount; ++i) {
@@ -65,7 +66,7 @@ size_t @name@_weights_size(void) { return kWeightsBytes; }
 #else
   if (path == nullptr || weights == nullptr || bytes == nullptr) return @NAME@_BAD_ARGUMENT;
   mapped_file file = {};
-  if (map_file(path, &file) != FILE_OK) return @NAME@_NO_FILE;
+  if (map_file(path, &file) != file_ok) return @NAME@_NO_FILE;
   uint8_t digest[32] = {};
   bool good = file.size == kWeightsBytes;
   if (good) sha256(file.data, file.size, digest);
@@ -121,7 +122,16 @@ void @name@_unmap_weights(const void* weights, size_t bytes) {
 
 @name@_status @name@_run(@name@_predictor* p) {
   if (p == nullptr) return @NAME@_BAD_ARGUMENT;
-  run(*p);
+  for (int32_t i = 0; i < kStepCount; ++i) run_step(*p, i);
+  return @NAME@_OK;
+}
+
+int32_t @name@_step_count(void) { return kStepCount; }
+const char* @name@_step_name(int32_t index) { return index >= 0 && index < kStepCount ? kStepNames[index] : nullptr; }
+
+@name@_status @name@_run_step(@name@_predictor* p, int32_t index) {
+  if (p == nullptr || index < 0 || index >= kStepCount) return @NAME@_BAD_ARGUMENT;
+  run_step(*p, index);
   return @NAME@_OK;
 }
 

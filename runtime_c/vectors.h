@@ -66,23 +66,6 @@ template <class V> INLINE V splat(elem<V> x) {
 // mask ? a : b, in each lane where mask is a vector.
 template <class M, class V> INLINE V select(M mask, V a, V b) { return mask ? a : b; }
 
-// The smaller and the larger: one instruction. When a is NaN the result is b; when b is NaN the result is NaN, so vmax(0, x) keeps the NaN of an x.
-// (On arm either NaN gives NaN.) Of -0 and +0 either may be returned.
-template <class V> INLINE V vmin(V a, V b) {
-#if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_minimum)
-  if constexpr (elem<V>(0.5) != 0) return __builtin_elementwise_minimum(a, b);
-  else
-#endif
-  return a < b ? a : b;
-}
-template <class V> INLINE V vmax(V a, V b) {
-#if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_maximum)
-  if constexpr (elem<V>(0.5) != 0) return __builtin_elementwise_maximum(a, b);
-  else
-#endif
-  return a > b ? a : b;
-}
-
 //@ section f32x2
 typedef float f32x2 __attribute__((vector_size(8)));
 //@ section f32x4
@@ -220,6 +203,43 @@ template <class V> INLINE half<V> high(V v) { return bits_as<two<half<V>>>(v).hi
 template <class H> INLINE vec<elem<H>, 2 * lanes<H>> join(H low, H high) { return bits_as<vec<elem<H>, 2 * lanes<H>>>(two<H>{low, high}); }
 #endif
 
+//@ section vmin
+//@ needs halves
+// The smaller: a < b ? a : b, in one instruction. So when a is NaN the result is b, and when b is NaN it is NaN; on arm, and for one
+// lane on wasm, either NaN gives NaN. Of -0 and +0 it may be either.
+template <class V> INLINE V vmin(V a, V b) {
+  constexpr bool is_float = elem<V>(0.5) != 0;
+#if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_minimum)
+  if constexpr (is_float) return __builtin_elementwise_minimum(a, b);
+#elif defined(__wasm_simd128__) && __has_builtin(__builtin_elementwise_minimum)  // clang would make relaxed_min of the expression, which may lose a NaN
+  if constexpr (is_float && sizeof(V) > 16) return join(vmin(low(a), low(b)), vmin(high(a), high(b)));
+  else if constexpr (is_float && sizeof(V) == 16 && sizeof(elem<V>) == 4) return __builtin_wasm_pmin_f32x4(b, a);
+  else if constexpr (is_float && sizeof(V) == 16) return __builtin_wasm_pmin_f64x2(b, a);
+  else if constexpr (is_float) return __builtin_elementwise_minimum(a, b);
+#else
+  if constexpr (is_float) return a < b ? a : b;
+#endif
+  else return a < b ? a : b;
+}
+
+//@ section vmax
+//@ needs halves
+// The larger: a > b ? a : b, in one instruction. NaN as in vmin, so vmax(0, x) keeps the NaN of an x.
+template <class V> INLINE V vmax(V a, V b) {
+  constexpr bool is_float = elem<V>(0.5) != 0;
+#if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_maximum)
+  if constexpr (is_float) return __builtin_elementwise_maximum(a, b);
+#elif defined(__wasm_simd128__) && __has_builtin(__builtin_elementwise_maximum)
+  if constexpr (is_float && sizeof(V) > 16) return join(vmax(low(a), low(b)), vmax(high(a), high(b)));
+  else if constexpr (is_float && sizeof(V) == 16 && sizeof(elem<V>) == 4) return __builtin_wasm_pmax_f32x4(b, a);
+  else if constexpr (is_float && sizeof(V) == 16) return __builtin_wasm_pmax_f64x2(b, a);
+  else if constexpr (is_float) return __builtin_elementwise_maximum(a, b);
+#else
+  if constexpr (is_float) return a > b ? a : b;
+#endif
+  else return a > b ? a : b;
+}
+
 //@ section load_partial
 //@ needs load halves
 // The first n elements at p, then zeros; reads nothing behind them. Zero for n <= 0, the whole vector for n >= lanes<V>.
@@ -279,14 +299,14 @@ template <class V> INLINE elem<V> hprod(V v) {
 }
 
 //@ section hmax
-//@ needs reduce
+//@ needs reduce vmax
 // The largest lane; NaN as in vmax.
 template <class V> INLINE elem<V> hmax(V v) {
   return reduce(v, [](auto a, auto b) { return vmax(a, b); });
 }
 
 //@ section hmin
-//@ needs reduce
+//@ needs reduce vmin
 // The smallest lane; NaN as in vmin.
 template <class V> INLINE elem<V> hmin(V v) {
   return reduce(v, [](auto a, auto b) { return vmin(a, b); });

@@ -46,6 +46,7 @@ _BINARY = {
     "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Max": "max", "Min": "min",
     "FloorDiv": "floordiv", "FloorMod": "floormod", "Mod": "%",
     "LT": "<", "LE": "<=", "GT": ">", "GE": ">=", "EQ": "==", "NE": "!=", "And": "&&", "Or": "||",
+    "BitwiseAnd": "&", "BitwiseOr": "|", "BitwiseXor": "^", "LShift": "<<", "RShift": ">>",
 }  # fmt: skip
 _COMPARISONS = {"LT", "LE", "GT", "GE", "EQ"}
 
@@ -545,24 +546,15 @@ class _Lowering:
             return self.select(e.condition, e.true_value, e.false_value, dtype)
         if kind == "Not":
             return self.op("bool", "!", self.expr(e.a))
-        if kind in _COMPARISONS or kind in ("And",):
-            if kind == "And" or self.comparison(e) is not None:
-                valid, truth = self.valid, None
-                if self.lane is None:
-                    truth = self.condition(e) if kind != "And" else None
-                else:
-                    forms = self.comparison(e) if kind != "And" else None
-                    if forms is not None:
-                        bounds = [f.bounds(self.ranges) for f in forms]
-                        if any(high < 0 for _, high in bounds):
-                            truth = False
-                        elif all(low >= 0 for low, _ in bounds):
-                            truth = True
-                self.valid = valid
-                if isinstance(truth, bool):
-                    return Const("bool", 1, truth)
-                if kind != "And":
-                    return self.op("bool", _BINARY[kind], self.int_expr(e.a), self.int_expr(e.b))
+        if kind in _COMPARISONS:
+            forms = self.comparison(e)
+            if forms is not None:
+                bounds = [f.bounds(self.ranges) for f in forms]
+                if any(high < 0 for _, high in bounds):
+                    return Const("bool", 1, False)
+                if all(low >= 0 for low, _ in bounds):
+                    return Const("bool", 1, True)
+                return self.op("bool", _BINARY[kind], self.int_expr(e.a), self.int_expr(e.b))
         if kind in _BINARY:
             a, b = self.expr(e.a), self.expr(e.b)
             if kind == "And":

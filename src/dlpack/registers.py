@@ -80,7 +80,7 @@ def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[str, int]]) -
         return [s]
 
     body = _declare_with_value(map_stmts(kernel.body, on_stmt, on_expr))
-    return replace(kernel, body=_name_shared_loads(body))
+    return replace(kernel, body=_name_shared_loads(body, Counter()))
 
 
 def _disjoint(places: set[tuple[int, int]]) -> bool:
@@ -114,15 +114,15 @@ def _declare_with_value(stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
     return tuple(out)
 
 
-def _name_shared_loads(stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+def _name_shared_loads(stmts: tuple[Stmt, ...], outer: Counter[str]) -> tuple[Stmt, ...]:
     """Within a run of updates of registers, names each load that occurs more than once: one load, one name."""
     out: list[Stmt] = []
     run: list[Stmt] = []
+    count = Counter(outer)
 
     def flush() -> None:
         loads = Counter(e for s in run for top in exprs(s) for e in walk_expr(top) if isinstance(e, Load))
         shared = [e for e, n in loads.items() if n > 1]
-        count: Counter[str] = Counter()
         names: dict[Expr, str] = {}
         for e in shared:
             names[e] = f"{e.buffer}_at{count[e.buffer]}"
@@ -139,9 +139,9 @@ def _name_shared_loads(stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
             continue
         flush()
         if isinstance(s, For | While | Scope):
-            s = replace(s, body=_name_shared_loads(s.body))
+            s = replace(s, body=_name_shared_loads(s.body, count))
         elif isinstance(s, If):
-            s = replace(s, then=_name_shared_loads(s.then), otherwise=_name_shared_loads(s.otherwise))
+            s = replace(s, then=_name_shared_loads(s.then, count), otherwise=_name_shared_loads(s.otherwise, count))
         out.append(s)
     flush()
     return tuple(out)

@@ -244,8 +244,8 @@ def not_(ctx: Context, x: Any) -> Any:
 
 @pointwise("IsNaN")
 def is_nan(ctx: Context, x: Any) -> Any:
-    """Neither x >= 0 nor x <= 0."""
-    return tirx.Not(tirx.Or(x >= const(0, x), x <= const(0, x)))
+    """``x != x``, as a call, since TVM would simplify the comparison away."""
+    return call("!=", "bool", x, x)
 
 
 @pointwise("IsInf")
@@ -291,11 +291,17 @@ def bitwise_not(ctx: Context, x: Any) -> Any:
 
 @pointwise("BitShift")
 def bit_shift(ctx: Context, a: Any, b: Any) -> Any:
-    """A shift by the width or more gives zero."""
-    bits = np.iinfo(dtype_of(a)).bits
-    shift = tirx.shift_left if ctx.attr("direction") == "LEFT" else tirx.shift_right
-    room = const(bits - 1, b)
-    return tirx.Select(b > room, const(0, a), shift(a, tirx.min(b, room)))
+    """A shift by the width or more, or to the left by a negative number, gives zero; to the right, the sign."""
+    dtype = dtype_of(a)
+    bits = np.iinfo(dtype).bits
+    outside = tirx.Or(b < const(0, b), b >= const(bits, b)) if dtype.startswith("int") else b >= const(bits, b)
+    amount = tirx.bitwise_and(b, const(bits - 1, b))
+    if ctx.attr("direction") == "LEFT":
+        unsigned = "u" + dtype.removeprefix("u")
+        shifted = tirx.shift_left(a.astype(unsigned), amount.astype(unsigned)).astype(dtype)
+        return tirx.Select(outside, const(0, a), shifted)
+    rest = tirx.Select(a < const(0, a), const(-1, a), const(0, a)) if dtype.startswith("int") else const(0, a)
+    return tirx.Select(outside, rest, tirx.shift_right(a, amount))
 
 
 # --- types ------------------------------------------------------------------------------------------------------------
@@ -343,7 +349,7 @@ def bit_cast(ctx: Context, x: Any) -> Any:
     if np.dtype(new.dtype).itemsize != np.dtype(dtype_of(x)).itemsize:
         raise NotSupported("BitCast to a type of another size")
     if "bool" in (new.dtype, dtype_of(x)):
-        raise NotSupported("BitCast of bool")
+        return convert(x, new.dtype)
     if is_float(new.dtype) == is_float(dtype_of(x)):
         return x.astype(new.dtype)
     return tirx.reinterpret(new.dtype, x)

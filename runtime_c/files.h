@@ -1,0 +1,53 @@
+// Files: map a file of weights read-only. Hosted: only POSIX systems, and only where the document defines HOSTED_FILES. The grammar of sections is told at
+// the top of vectors.h.
+
+//@ section files_headers
+//@ scope file
+#if defined(HOSTED_FILES) && (defined(__unix__) || defined(__APPLE__))
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
+//@ section files
+//@ needs files_headers
+// Where a file's bytes are in memory. An empty file has size 0 and no data.
+struct mapped_file { const uint8_t* data; size_t size; };
+
+enum file_status {
+  file_ok = 0,
+  file_not_supported = 1,  // not built with HOSTED_FILES, or not on a POSIX system
+  file_not_opened = 2,     // no such file, or no right to read it
+  file_not_mapped = 3,     // a folder, a device, or too large for the address space
+};
+
+#if defined(HOSTED_FILES) && (defined(__unix__) || defined(__APPLE__))
+[[maybe_unused]] inline file_status map_file(const char* path, mapped_file* file) {
+  *file = mapped_file{nullptr, 0};
+  const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return file_not_opened;
+  struct stat about;
+  void* data = MAP_FAILED;
+  const bool is_file = fstat(descriptor, &about) == 0 && S_ISREG(about.st_mode) && static_cast<uint64_t>(about.st_size) <= SIZE_MAX;
+  const bool is_empty = is_file && about.st_size == 0;
+  if (is_file && !is_empty) data = mmap(nullptr, static_cast<size_t>(about.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0);
+  close(descriptor);  // the mapping stays
+  if (is_empty) return file_ok;
+  if (data == MAP_FAILED) return file_not_mapped;
+  *file = mapped_file{static_cast<const uint8_t*>(data), static_cast<size_t>(about.st_size)};
+  return file_ok;
+}
+
+[[maybe_unused]] inline void unmap_file(mapped_file* file) {
+  if (file->data != nullptr) munmap(const_cast<uint8_t*>(file->data), file->size);
+  *file = mapped_file{nullptr, 0};
+}
+#else
+[[maybe_unused]] inline file_status map_file(const char*, mapped_file* file) {
+  *file = mapped_file{nullptr, 0};
+  return file_not_supported;
+}
+
+[[maybe_unused]] inline void unmap_file(mapped_file* file) { *file = mapped_file{nullptr, 0}; }
+#endif

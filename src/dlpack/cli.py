@@ -1,0 +1,242 @@
+"""The command line: build, inspect, verify, bench, targets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from dlpack import __version__
+from dlpack.errors import DlpackError, UsageError
+
+_ERR = Console(stderr=True, highlight=False)
+_OUT = Console(highlight=False)
+
+
+class _Group(click.Group):
+    """Turns our errors into a message and an exit code, and Ctrl-C into a clean end."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DlpackError as e:
+            _fail(str(e), e.exit_code, bool(ctx.params.get("json_")))
+        except KeyboardInterrupt:
+            _fail("interrupted; nothing was written", 130, False)
+
+
+def _fail(message: str, code: int, as_json: bool) -> NoReturn:
+    if as_json or "--json" in sys.argv:
+        click.echo(json.dumps({"error": message, "exit_code": code}))
+    else:
+        _ERR.print(f"[bold red]error:[/] {_plain(message)}", soft_wrap=True)
+    sys.exit(code)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="dlpack")
+def cli() -> None:
+    """Compiles a trained neural network to one C++ file that needs nothing."""
+
+
+def _parse_shapes(values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for value in values:
+        name, _, dims = value.rpartition("=")
+        try:
+            shape = tuple(int(d) for d in dims.split("x")) if dims else ()
+        except ValueError:
+            shape = (-1,)
+        if not name or any(d < 0 for d in shape):
+            raise UsageError(f"--shape {value!r}: write it as INPUT=1x3x224x224")
+        if name in shapes:
+            raise UsageError(f"--shape names input {name!r} twice")
+        shapes[name] = shape
+    return shapes
+
+
+@cli.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--target", "targets", multiple=True, default=("native",), show_default=True, help="Where it shall run; repeatable.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's folder [default: build/NAME].")
+@click.option("--name", default="", help="Prefix of the C API [default: the model file's name].")
+@click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Fixes an input's shape; repeatable.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Class names, one per line.")
+@click.option("--weights", type=click.Choice(["auto", "embed", "file"]), default="auto", show_default=True,
+              help="Weights inside the C++ file or beside it; auto embeds up to 4 MiB.")  # fmt: skip
+@click.option("--cc", help="Your own C++ compiler, with its options, in place of zig's clang.")
+@click.option("--json", "json_", is_flag=True, help="Events and the result as JSON lines.")
+def build(
+    model: Path,
+    targets: tuple[str, ...],
+    output: Path | None,
+    name: str,
+    shapes: tuple[str, ...],
+    labels: Path | None,
+    weights: str,
+    cc: str | None,
+    json_: bool,
+) -> None:
+    """Compiles MODEL and verifies the result against onnxruntime."""
+    from dlpack.pipeline import Options, Progress, c_name
+    from dlpack.pipeline import build as run_build
+
+    parsed = _parse_shapes(shapes)
+    names = _read_labels(labels) if labels else None
+    folder = output or Path("build") / c_name(name or model.stem)
+    for target in targets:
+        where = folder / target if len(targets) > 1 else folder
+        options = Options(target, name, parsed, names, weights, cc)
+        run_build(model, where, options, _progress(Progress, json_))
+        if json_:
+            click.echo(json.dumps({"bundle": str(where), "target": target}))
+        else:
+            _OUT.print(f"[bold green]{_plain(str(where))}[/] is ready for {target}", soft_wrap=True)
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as e:
+        raise UsageError(f"the labels file {path} cannot be read: {e}") from e
+
+
+def _progress(kind: Any, as_json: bool) -> Any:
+    if as_json:
+        return kind(
+            done=lambda name, s, d: click.echo(json.dumps({"stage": name, "seconds": round(s, 3), "detail": d})),
+            warn=lambda text: click.echo(json.dumps({"warning": text})),
+        )
+    if not _ERR.is_terminal:
+        return kind(
+            done=lambda name, s, d: click.echo(f"{name:<10} {s:6.2f} s  {d}", err=True),
+            warn=lambda text: click.echo(f"warning: {text}", err=True),
+        )
+    status = _ERR.status("")
+
+    def start(name: str) -> None:
+        status.update(name)
+        status.start()
+
+    def done(name: str, seconds: float, detail: str) -> None:
+        status.stop()
+        _ERR.print(f"[green]✓[/] {name:<10} [dim]{seconds:6.2f} s[/]  {_plain(detail)}", soft_wrap=True)
+
+    return kind(start, done, lambda text: _ERR.print(f"[yellow]warning:[/] {_plain(text)}"))
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Fixes an input's shape; repeatable.")
+@click.option("--json", "json_", is_flag=True, help="As JSON.")
+def inspect(path: Path, shapes: tuple[str, ...], json_: bool) -> None:
+    """Shows what a MODEL or a BUNDLE holds: inputs, outputs, operators, MACs, weights, memory plan."""
+    from dlpack.inspection import inspect_path
+
+    facts = inspect_path(path, _parse_shapes(shapes))
+    if json_:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for kind in ("inputs", "outputs"):
+        table = Table("name", "dtype", "shape", title=kind, title_justify="left", box=None, pad_edge=False)
+        for t in facts[kind]:
+            table.add_row(_plain(t["name"]), t["dtype"], " x ".join(map(str, t["shape"])) or "scalar")
+        _OUT.print(table)
+    if "operators" in facts:
+        table = Table("operator", "count", "compiled", title="operators", title_justify="left", box=None, pad_edge=False)
+        for row in facts["operators"]:
+            table.add_row(row["operator"], str(row["count"]), "yes" if row["supported"] else "[red]no[/]")
+        _OUT.print(table)
+    for key in ("opset", "target", "macs", "weights_bytes", "arena_bytes", "arena_lower_bound", "arena_naive", "kernels"):
+        if key in facts:
+            value = facts[key]
+            _OUT.print(f"{key.replace('_', ' '):<18} {value:,}" if isinstance(value, int) else f"{key:<18} {value}")
+
+
+@cli.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), help="Run onnxruntime again on this ONNX file.")
+@click.option("--json", "json_", is_flag=True, help="As JSON.")
+def verify(bundle: Path, model: Path | None, json_: bool) -> None:
+    """Runs BUNDLE against onnxruntime and shows the errors per output."""
+    from dlpack.verify import verify_bundle
+
+    errors = verify_bundle(bundle, model)
+    if json_:
+        click.echo(json.dumps([e.__dict__ for e in errors], indent=2))
+    else:
+        table = Table("output", "largest error", "of the range", "range", "", box=None, pad_edge=False)
+        for e in errors:
+            mark = "[green]ok[/]" if e.passed else "[bold red]wrong[/]"
+            table.add_row(_plain(e.name), f"{e.absolute:.3g}", f"{e.relative:.3g}", f"{e.range:.4g}", mark)
+        _OUT.print(table)
+    if not all(e.passed for e in errors):
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--vs", type=click.Choice(["onnxruntime"]), help="Time this beside it, in turn.")
+@click.option("--model", type=click.Path(path_type=Path), help="The ONNX file, for --vs.")
+@click.option("--rounds", default=50, show_default=True, help="Runs of each.")
+@click.option("--json", "json_", is_flag=True, help="As JSON.")
+def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, json_: bool) -> None:
+    """Times BUNDLE: latency per call, and per kernel."""
+    from dlpack.timing import bench_bundle
+
+    if vs and model is None:
+        raise UsageError("--vs onnxruntime needs the ONNX file: --model MODEL")
+    result = bench_bundle(bundle, model if vs else None, rounds)
+    if json_:
+        click.echo(json.dumps(result, indent=2))
+        return
+    table = Table("", "median ms", "minimum ms", box=None, pad_edge=False)
+    for row in result["runs"]:
+        table.add_row(row["name"], f"{row['median_ms']:.4f}", f"{row['minimum_ms']:.4f}")
+    _OUT.print(table)
+    if "ratio" in result:
+        _OUT.print(f"ratio to onnxruntime: {result['ratio']:.3f} (median over {rounds} interleaved rounds)")
+    if result.get("kernels"):
+        table = Table("kernel", "µs", "share", "GFLOP/s", box=None, pad_edge=False)
+        for row in result["kernels"]:
+            speed = f"{row['gflops']:.1f}" if row["gflops"] else ""
+            table.add_row(row["name"], f"{row['us']:.1f}", f"{row['share']:.1%}", speed)
+        _OUT.print(table)
+
+
+@cli.command()
+@click.option("--json", "json_", is_flag=True, help="As JSON.")
+def targets(json_: bool) -> None:
+    """Lists what can be built here, and what is missing for the rest."""
+    from dlpack.targets import all_targets
+
+    rows = [(t.name, t.about, t.machine().name, t.missing(), t.runs_here()) for t in all_targets().values()]
+    if json_:
+        keys = ("name", "about", "machine", "missing", "runs_here")
+        click.echo(json.dumps([dict(zip(keys, r, strict=True)) for r in rows], indent=2))
+        return
+    table = Table("target", "for", "machine", "can be built here", "runs here", box=None, pad_edge=False)
+    for name, about, machine, missing, here in rows:
+        table.add_row(name, about, machine, "yes" if missing is None else f"no: {missing}", "yes" if here else "no")
+    _OUT.print(table)
+
+
+def main() -> None:
+    """The console entry point."""
+    try:
+        cli(standalone_mode=True)
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing was written", 130, False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""The pipeline: the order of the stages from a model file to a bundle, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlpack import __version__
+from dlpack.errors import UsageError, VerificationError
+
+Shapes = Mapping[str, tuple[int, ...]]
+EMBED_LIMIT = 4 << 20
+"""`--weights auto` embeds up to this many bytes and writes a side file beyond."""
+
+RUNTIME_FILES = (
+    "vectors.h", "maths.h", "values.h", "sha256.h", "files.h", "api.h", "predictor.h", "predictor_api.h", "selftest.h",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `dlpack build` is told."""
+
+    target: str = "native"
+    name: str = ""
+    shapes: Shapes = field(default_factory=dict)
+    labels: tuple[str, ...] | None = None
+    weights: str = "auto"
+    cc: str | None = None
+    verify: bool = True
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told about stages: `start(name)` and `done(name, seconds, detail)`."""
+
+    start: Callable[[str], None] = lambda name: None
+    done: Callable[[str, float, str], None] = lambda name, seconds, detail: None
+    warn: Callable[[str], None] = lambda text: None
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[list[str]]:
+        """Reports one stage; what is appended to the list is its detail."""
+        self.start(name)
+        detail: list[str] = []
+        began = time.perf_counter()
+        yield detail
+        self.done(name, time.perf_counter() - began, ", ".join(detail))
+
+
+def build(model: str | Path, output: str | Path, options: Options | None = None, progress: Progress | None = None) -> Path:
+    """Builds a bundle from a model file; returns its folder.
+
+    Raises a `DlpackError` for everything a user can mend; then nothing is left behind.
+    """
+    options, progress = options or Options(), progress or Progress()
+    model, output = Path(model), Path(output)
+    from dlpack.bundle import new_bundle, write_json, write_notices
+    from dlpack.report import write_report
+    from dlpack.targets import get_target
+
+    target = get_target(options.target)
+    name = c_name(options.name or model.stem)
+    problem = target.missing() if not options.cc else None
+    if problem:
+        from dlpack.errors import ToolchainError
+
+        raise ToolchainError(f"target {target.name} cannot be built here: it needs {problem}")
+    with new_bundle(output) as folder:
+        with progress.stage("read") as detail:
+            source = read_source(model)
+            for text in source.warnings:
+                progress.warn(text)
+            detail.append(f"{len(source.proto.graph.node)} nodes, {source.opset}")
+        with progress.stage("clean") as detail:
+            from dlpack.graph.clean import clean
+            from dlpack.graph.read import read_graph
+            from dlpack.operators import registry
+
+            proto = clean(source.proto, options.shapes, lambda op, domain: not registry.supported(op, domain))
+            graph = read_graph(proto, registry.supported)
+            detail.append(f"{len(graph.nodes)} nodes")
+        with progress.stage("compile") as detail:
+            from dlpack.program import compile_graph
+            from dlpack.targets.common.schedule import schedule
+
+            machine = target.machine()
+            program = compile_graph(graph, name, lambda spec: schedule(spec, machine))
+            a = program.arena
+            detail.append(f"{len(program.kernels)} kernels")
+            detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
+        with progress.stage("reference") as detail:
+            from dlpack.reference import input_ranges, run_onnxruntime, seeded_input
+
+            ranges = input_ranges(graph, source.metadata)
+            inputs = {
+                t.name: seeded_input(k, t.shape, t.dtype, *ranges[k]) for k, t in enumerate(program.inputs)
+            }
+            expected = run_onnxruntime(proto, inputs)
+            detail.append("onnxruntime")
+        with progress.stage("emit") as detail:
+            from dlpack.amalgamate.document import Provenance, emit_header, emit_source
+
+            embed = options.weights == "embed" or (options.weights == "auto" and len(program.weights) <= EMBED_LIMIT)
+            runtime = read_runtime()
+            provenance = Provenance(
+                f"dlpack {__version__}",
+                source.sha256,
+                source.opset,
+                f"{target.name} ({machine.name})",
+                _options_text(options),
+                "SPDX-License-Identifier: Apache-2.0 (this text and the runtime; the weights are the model's, under its licence)",
+            )
+            text = emit_source(program, runtime, provenance, embed, _self_test(program, ranges, expected))
+            (folder / f"{name}.cc").write_text(text, encoding="utf-8")
+            (folder / f"{name}.h").write_text(emit_header(program, runtime), encoding="utf-8")
+            if program.weights and not embed:
+                (folder / f"{name}.weights").write_bytes(program.weights)
+            detail.append(f"{name}.cc {len(text):,} bytes, weights {len(program.weights):,} bytes " + ("inside" if embed else "beside"))
+        labels = options.labels or source.labels
+        manifest: dict[str, Any] = {
+            "format": 1,
+            "name": name,
+            "tool": f"dlpack {__version__}",
+            "target": target.name,
+            "machine": machine.name,
+            "model_sha256": source.sha256,
+            "opset": source.opset,
+            "inputs": [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in program.inputs],
+            "outputs": [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in program.outputs],
+            "ranges": [list(r) for r in ranges],
+            "source": f"{name}.cc",
+            "header": f"{name}.h",
+            "macs": program.macs,
+            "weights_bytes": len(program.weights),
+            "arena": {"bytes": a.size, "lower_bound": a.lower_bound, "naive": a.naive, "strategy": a.strategy},
+            "kernels": [
+                {"name": k.name, "computes": k.title, "schedule": k.schedule, "macs": k.macs, "nodes": list(k.sources)}
+                for k in program.kernels
+            ],
+        }  # fmt: skip
+        if labels:
+            manifest["labels"] = list(labels)
+        if program.weights and not embed:
+            manifest["weights"] = {
+                "file": f"{name}.weights",
+                "bytes": len(program.weights),
+                "sha256": hashlib.sha256(program.weights).hexdigest(),
+            }
+        np.savez(
+            folder / "reference.npz",
+            **{f"in_{k}": v for k, v in enumerate(inputs.values())},
+            **{f"out_{k}": v for k, v in enumerate(expected)},
+        )
+        if target.library:
+            with progress.stage("toolchain") as detail:
+                from dlpack.targets.common.toolchain import compile_library
+
+                library = target.library.format(name)
+                compiler = compile_library(
+                    folder / f"{name}.cc", folder / library, target.zig_target, target.flags, options.cc
+                )
+                manifest["library"] = library
+                detail.append(f"{compiler}, {library} {(folder / library).stat().st_size:,} bytes")
+        write_json(folder / "manifest.json", manifest)
+        if target.library and target.runs_here() and options.verify:
+            with progress.stage("verify") as detail:
+                from dlpack.verify import verify_bundle
+
+                errors = verify_bundle(folder)
+                manifest["verification"] = [e.__dict__ for e in errors]
+                bad = [e for e in errors if not e.passed]
+                if bad:
+                    lines = "; ".join(f"{e.name}: relative error {e.relative:.3g}" for e in bad)
+                    raise VerificationError(f"the compiled predictor differs from onnxruntime: {lines}")
+                detail.append(f"largest relative error {max((e.relative for e in errors), default=0.0):.2g}")
+                write_json(folder / "manifest.json", manifest)
+        write_notices(folder, manifest)
+        write_report(folder, manifest)
+    return output
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as read from its file."""
+
+    proto: Any
+    sha256: str
+    opset: str
+    metadata: dict[str, str]
+    labels: tuple[str, ...] | None
+    warnings: tuple[str, ...]
+
+
+def read_source(model: Path) -> Source:
+    from dlpack.graph.load import load_model, weight_warnings
+
+    proto = load_model(model)
+    opset = ", ".join(f"{o.domain or 'ai.onnx'} opset {o.version}" for o in proto.opset_import)
+    metadata = {p.key: p.value for p in proto.metadata_props}
+    labels = None
+    if "dlpack.labels" in metadata:
+        try:
+            labels = tuple(str(x) for x in json.loads(metadata["dlpack.labels"]))
+        except (ValueError, TypeError) as e:
+            raise UsageError("the model's metadata key dlpack.labels is not a JSON list") from e
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    return Source(proto, digest, opset, metadata, labels, tuple(weight_warnings(proto)))
+
+
+def read_runtime() -> dict[str, str]:
+    """The texts of runtime_c by file name."""
+    folder = resources.files("dlpack.runtime_c")
+    return {name: (folder / name).read_text(encoding="utf-8") for name in RUNTIME_FILES}
+
+
+_KEYWORDS = frozenset(
+    "alignas alignof and asm auto bool break case catch char class const continue default delete do double else enum "
+    "explicit export extern false float for friend goto if inline int long mutable namespace new not nullptr operator or "
+    "private protected public register return short signed sizeof static struct switch template this throw true try "
+    "typedef union unsigned using virtual void volatile while xor std main".split()
+)
+
+
+def c_name(text: str) -> str:
+    """A C identifier from a file name or `--name`."""
+    name = re.sub(r"[^0-9A-Za-z_]+", "_", text).strip("_").lower()
+    if not name or name[0].isdigit():
+        name = f"net_{name}".rstrip("_")
+    return f"{name}_net" if name in _KEYWORDS else name
+
+
+def _options_text(options: Options) -> str:
+    words = [f"--shape {k}={'x'.join(map(str, v))}" for k, v in sorted(options.shapes.items())]
+    if options.weights != "auto":
+        words.append(f"--weights {options.weights}")
+    return " ".join(words)
+
+
+def _self_test(program: Any, ranges: tuple[tuple[float, float], ...], expected: list[Any]) -> Any:
+    from dlpack.amalgamate.document import Sample, SelfTest
+    from dlpack.reference import RELATIVE_TOLERANCE
+
+    samples = []
+    for t, want in zip(program.outputs, expected, strict=True):
+        flat = np.asarray(want).reshape(-1)
+        places = np.unique(np.linspace(0, max(0, flat.size - 1), min(64, flat.size)).astype(np.int64))
+        finite = flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat
+        span = float(np.abs(finite.astype(np.float64)).max()) if finite.size else 0.0
+        tolerance = span * RELATIVE_TOLERANCE if flat.dtype.kind == "f" else 0.0
+        values = tuple(float(flat[p]) for p in places)
+        samples.append(Sample(tuple(int(p) for p in places) if t.nbytes else (), values, tolerance))
+    return SelfTest(ranges, tuple(samples))

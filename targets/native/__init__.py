@@ -1,0 +1,17 @@
+"""native: this computer, with all that its processor can do."""
+
+from __future__ import annotations
+
+from dlpack.targets.base import Target
+from dlpack.targets.common.host import host_machine, library_name
+from dlpack.targets.common.toolchain import missing_compiler
+
+TARGET = Target(
+    name="native",
+    about="this computer",
+    machine=host_machine,
+    library=library_name(),
+    flags=("-march=native",),
+    runs_here=lambda: True,
+    missing=missing_compiler,
+)
