@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dlpack.amalgamate.printer import CPP_TYPE, Printer, literal
 from dlpack.amalgamate.runtime import closure, sections
-from dlpack.program import CallStep, HaloStep, LoopStep, NamedKernel, Program, Ref, Step, Tensor
+from dlpack.program import CallStep, CopyStep, HaloStep, LoopStep, NamedKernel, Program, Ref, Step, Tensor
 
 _ALIGNED_EMBED_LIMIT = 1 << 20
 """Up to here embedded weights are an aligned array; beyond it a pointer to a literal, which compilers take in a
@@ -229,6 +229,8 @@ class _Document:
         if isinstance(step, LoopStep):
             body = [line for s in step.body for line in self.step(s, depth + 1)]
             return [f"{pad}for (size_t t = 0; t < {step.count}; ++t) {{", *body, f"{pad}}}"]
+        if isinstance(step, CopyStep):
+            return [f"{pad}copy_bytes({self.ref(step.target)}, {self.ref(step.source)}, {step.nbytes});"]
         if isinstance(step, HaloStep):
             rank = len(step.shape)
 
@@ -251,7 +253,9 @@ class _Document:
         return text.split("\n")
 
     def ref(self, r: Ref) -> str:
-        offset = str(r.offset) + (f" + t * {r.step}" if r.step else "")
+        offset = str(r.offset)
+        if r.step:
+            offset += f" {'+' if r.step > 0 else '-'} t * {abs(r.step)}"
         kind = CPP_TYPE[r.dtype]
         if r.space == "arena":
             return f"arena<{kind}>(p, {offset})"

@@ -8,7 +8,7 @@
 //
 // The lines that start with //@ and the text before a file's first section are not pasted. Section names are unique in the folder. A section needs
 // only sections that come before it: in its file, or in an earlier file of the order vectors.h, maths.h, sha256.h, files.h. So a document pastes the
-// closure of what it uses in that order, once each. The section `vectors` is needed by all of vectors.h and maths.h and is not named in `needs`.
+
 //
 // Everything is generic: V is a vector type or its element type, so that the same kernel text serves one lane and thirty-two. The names of types are
 // element, bits, x, lanes: f32x16, i64x8, u8x16. A vector wider than the machine's registers works, but GCC makes slow code of it; choose a native width.

@@ -16,7 +16,7 @@ import numpy as np
 
 from dlpack.graph.fuse import Group
 from dlpack.graph.ir import Graph, Node, TensorType
-from dlpack.layout import Layout, channels_last, dense, is_dense
+from dlpack.layout import Layout, channels_last, dense
 from dlpack.operators import registry
 from dlpack.operators.registry import Context
 
@@ -128,7 +128,10 @@ def place(graph: Graph, groups: list[Group]) -> Placement:
                 raise AssertionError(f"{node.op}: all outputs are views, or none is")
         for o in group.outputs:
             settle(o)
-        out.groups.append(_with_straight_inputs(group, graph, out, types))
+        group = _with_straight_inputs(group, graph, out, types)
+        if node.op == "Scan":
+            out.groups.extend(_initial_states(node, out, types))
+        out.groups.append(group)
     out.graph = replace(graph, types=types)
     return out
 
@@ -317,30 +320,46 @@ def _concat_copies(
     return copies
 
 
+def _initial_states(node: Node, out: Placement, types: dict[str, TensorType]) -> list[Group]:
+    """A loop's states live where its outputs do: the initial ones are copied there first."""
+    copies = []
+    for initial, final in zip(node.inputs[: node.attrs["states"]], node.outputs, strict=False):
+        start = f"{final}/start"
+        types[start] = types[final]
+        out.places[start] = out.places[final]
+        copies.append(_copy_group(initial, start, node))
+    return copies
+
+
 def _with_straight_inputs(group: Group, graph: Graph, out: Placement, types: dict[str, TensorType]) -> Group:
-    """Copies the inputs that an anchor can only read fast when they are contiguous along their last dimension."""
-    if group.anchor is None or group.anchor.op != "MatMul":
+    """Copies the inputs that must be contiguous and are not: a matrix's rows for MatMul, a loop's slices."""
+    anchor = group.anchor
+    if anchor is None or anchor.op not in ("MatMul", "Scan"):
         return group
-    b = group.anchor.inputs[1]
-    where = out.places[b]
-    shape = graph.types[b].shape
-    if b in graph.constants or len(shape) < 2 or where.layout.strides[-1] == 1 or shape[-1] < 4 or shape[-2] < 4:
+    swap: dict[str, str] = {}
+    candidates = anchor.inputs[1:2] if anchor.op == "MatMul" else anchor.inputs[anchor.attrs["states"] :]
+    for value in candidates:
+        shape, layout = graph.types[value].shape, out.places[value].layout
+        straight = dense(shape)
+        if value in graph.constants:
+            continue
+        if anchor.op == "MatMul":
+            small = len(shape) < 2 or shape[-1] < 4 or shape[-2] < 4
+            if small or layout.strides[-1] == 1:
+                continue
+        elif all(n == 1 or a == b for n, a, b in zip(shape, layout.strides, straight.strides, strict=True)):
+            continue
+        name = f"{value}/rows"
+        swap[value] = name
+        if name not in out.places:
+            types[name] = graph.types[value]
+            out.buffers[name] = Buffer(name, "arena", types[name].dtype, types[name].size, shape, straight)
+            out.places[name] = Place(name, straight)
+            out.groups.append(_copy_group(value, name, anchor))
+    if not swap:
         return group
-    straight = f"{b}/rows"
-    if straight not in out.places:
-        types[straight] = graph.types[b]
-        layout = dense(shape)
-        out.buffers[straight] = Buffer(straight, "arena", types[straight].dtype, types[straight].size, shape, layout)
-        out.places[straight] = Place(straight, layout)
-        out.groups.append(_copy_group(b, straight, group.anchor))
-    swap = {b: straight}
-    nodes = tuple(
-        replace(n, inputs=tuple(swap.get(i, i) for i in n.inputs)) if n is group.anchor else n for n in group.nodes
-    )
-    inputs = tuple(dict.fromkeys(i for n in nodes for i in n.inputs if i and i not in {o for m in nodes for o in m.outputs}))
-    return Group(nodes, nodes[0], inputs, group.outputs)
-
-
-def whole(buffer: Buffer, layout: Layout) -> bool:
-    """Whether a layout covers its buffer without gaps."""
-    return buffer.halo is None and layout.offset == 0 and is_dense(buffer.shape, layout)
+    swapped = replace(anchor, inputs=tuple(swap.get(i, i) for i in anchor.inputs))
+    nodes = tuple(swapped if n is anchor else n for n in group.nodes)
+    made = {o for n in nodes for o in n.outputs}
+    inputs = tuple(dict.fromkeys(i for n in nodes for i in n.inputs if i and i not in made))
+    return Group(nodes, swapped, inputs, group.outputs)

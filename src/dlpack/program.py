@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from dlpack.graph.fuse import Group, fuse
 from dlpack.graph.ir import Array, Graph, TensorType
 from dlpack.graph.rewrite import rewrite
 from dlpack.kernel import Kernel
-from dlpack.kernels import Call, KernelBuilder, Schedule, pack
+from dlpack.kernels import Argument, Call, KernelBuilder, Schedule, pack
 from dlpack.layout import Layout, is_dense
 from dlpack.memory import ALIGNMENT, Arena, Item, plan_arena
 from dlpack.place import Buffer, Placement, place
@@ -51,9 +51,12 @@ class Step:
 
 @dataclass(frozen=True)
 class CallStep(Step):
+    """Calls a kernel; the arguments numbered in `in_place` are read only where the output is then written."""
+
     kernel: str
     arguments: tuple[Ref, ...]
     sources: tuple[str, ...] = ()
+    in_place: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,15 @@ class HaloStep(Step):
     low: tuple[int, ...]
     high: tuple[int, ...]
     fill: float
+
+
+@dataclass(frozen=True)
+class CopyStep(Step):
+    """Copies `nbytes` from one place to another."""
+
+    source: Ref
+    target: Ref
+    nbytes: int
 
 
 @dataclass(frozen=True)
@@ -115,9 +127,16 @@ class _Assembler:
         self.placement, self.name = placement, name
         self.graph = placement.graph
         self.builder = KernelBuilder(placement, schedule)
-        self.calls: list[Call] = [
-            self.builder.call(g) for g in placement.groups if any(self.graph.types[o].size for o in g.outputs)
-        ]
+        self.loops: dict[int, Program] = {}
+        self.calls: list[Call] = []
+        for group in placement.groups:
+            if not any(self.graph.types[o].size for o in group.outputs):
+                continue
+            if group.nodes[0].body is not None:
+                self.loops[len(self.calls)] = self._body(group, schedule)
+                self.calls.append(self._loop_call(group))
+            else:
+                self.calls.append(self.builder.call(group))
         self.blob = bytearray()
         self.constants: dict[tuple[str, Layout | None], int] = {}
         self.merged: dict[str, str] = {}
@@ -126,13 +145,10 @@ class _Assembler:
         names = self._kernel_names()
         lives = self._lifetimes()
         shared = self._share_in_place(lives)
-        items = self._items(lives)
-        scratch = [
-            Item(f"scratch{k}", self.builder.entries[c.kernel].kernel.scratch, k, k)
-            for k, c in enumerate(self.calls)
-            if self.builder.entries[c.kernel].kernel.scratch
-        ]
-        arena = plan_arena([*items, *scratch])
+        scratch = [Item(f"scratch{k}", self._scratch(k), k, k) for k in range(len(self.calls))]
+        arena = plan_arena([*self._items(lives), *scratch])
+        kernels = {n: self._named(n, names[n], n not in shared) for n in range(len(self.builder.entries))}
+        nested: list[NamedKernel] = []
         steps: list[Step] = []
         started: set[str] = set()
         for k, call in enumerate(self.calls):
@@ -143,29 +159,118 @@ class _Assembler:
                     if b.halo is not None:
                         steps.append(self._halo(b, arena))
             refs = [self._ref(a.buffer, a.offset, a.packed, arena) for a in call.arguments]
-            if self.builder.entries[call.kernel].kernel.scratch:
+            if k in self.loops:
+                step, own = self._loop(k, refs, Ref("arena", arena.offsets.get(f"scratch{k}", 0), "uint8"))
+                steps.append(step)
+                nested.extend(own)
+                continue
+            if self._scratch(k):
                 refs.append(Ref("arena", arena.offsets[f"scratch{k}"], "uint8"))
-            steps.append(CallStep(names[call.kernel], tuple(refs), call.group.sources))
-        macs = [self._macs(c.group) for c in self.calls]
-        kernels = []
-        for number, entry in enumerate(self.builder.entries):
-            users = [c for c in self.calls if c.kernel == number]
-            kernels.append(
-                NamedKernel(
-                    names[number],
-                    entry.kernel,
-                    self._title(users[0].group),
-                    entry.description,
-                    tuple(dict.fromkeys(s for c in users for s in c.group.sources)),
-                    next(m for m, c in zip(macs, self.calls, strict=True) if c.kernel == number),
-                    number not in shared,
-                )
-            )
-        inputs = tuple(Tensor(n, self.graph.types[n].dtype, self.graph.types[n].shape) for n in self.graph.inputs)
-        outputs = tuple(Tensor(n, self.graph.types[n].dtype, self.graph.types[n].shape) for n in self.graph.outputs)
-        return Program(self.name, inputs, outputs, tuple(kernels), tuple(steps), bytes(self.blob), arena, sum(macs))
+            equal = frozenset(i for i, a in enumerate(call.arguments) if a.in_place)
+            steps.append(CallStep(names[call.kernel], tuple(refs), call.group.sources, equal))
+        macs = sum(self.loops[k].macs * c.group.nodes[0].attrs["count"] if k in self.loops else self._macs(c.group)
+                   for k, c in enumerate(self.calls))  # fmt: skip
+        return Program(
+            self.name,
+            self._tensors(self.graph.inputs),
+            self._tensors(self.graph.outputs),
+            (*kernels.values(), *nested),
+            tuple(steps),
+            bytes(self.blob),
+            arena,
+            macs,
+        )
+
+    def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
+        return tuple(Tensor(n, self.graph.types[n].dtype, self.graph.types[n].shape) for n in names)
+
+    def _scratch(self, k: int) -> int:
+        if k not in self.loops:
+            return self.builder.entries[self.calls[k].kernel].kernel.scratch
+        body = self.loops[k]
+        return body.arena.size + sum(body.outputs[i].nbytes + ALIGNMENT for i in self._unsafe_states(k))
+
+    def _unsafe_states(self, k: int) -> list[int]:
+        states = self.calls[k].group.nodes[0].attrs["states"]
+        return [i for i in range(states) if _overwritable(self.loops[k], i) is None]
+
+    # --- loops --------------------------------------------------------------------------------------------------
+
+    def _body(self, group: Group, schedule: Schedule) -> Program:
+        body = group.nodes[0].body
+        assert body is not None
+        return _Assembler(place(body, fuse(body)), "body", schedule).program()
+
+    def _loop_call(self, group: Group) -> Call:
+        """A loop's operands: what its body's inputs stand for, then what its outputs stand for."""
+        node = group.nodes[0]
+        states = node.attrs["states"]
+        values = [*node.outputs[:states], *node.inputs[states:], *node.outputs]
+        places = [self.placement.places[v] for v in values]
+        return Call(-1, tuple(Argument(p.buffer, p.layout.offset) for p in places), group)
+
+    def _loop(self, k: int, refs: list[Ref], arena: Ref) -> tuple[LoopStep, list[NamedKernel]]:
+        """The loop's steps with the body's operands replaced by ours, and its kernels under new names."""
+        node, body = self.calls[k].group.nodes[0], self.loops[k]
+        states, scans, count = node.attrs["states"], node.attrs["scans"], node.attrs["count"]
+        inputs, outputs = refs[: len(body.inputs)], refs[len(body.inputs) :]
+
+        def slices(ref: Ref, t: Tensor) -> Ref:
+            back = node.attrs["reverse"]
+            start = ref.offset + (count - 1) * t.nbytes if back else ref.offset
+            return replace(ref, offset=start, step=-t.nbytes if back else t.nbytes)
+
+        inputs = [
+            slices(r, t) if states <= i < states + scans else r
+            for i, (r, t) in enumerate(zip(inputs, body.inputs, strict=True))
+        ]
+        outputs = [slices(r, t) if i >= states else r for i, (r, t) in enumerate(zip(outputs, body.outputs, strict=True))]
+        base = self._append(body.weights)
+        late: list[Step] = []
+        room = -(-(arena.offset + body.arena.size) // ALIGNMENT) * ALIGNMENT
+        for i in self._unsafe_states(k):  # written elsewhere, copied at the end of the trip
+            nbytes = body.outputs[i].nbytes
+            outputs[i] = Ref("arena", room, body.outputs[i].dtype)
+            late.append(CopyStep(outputs[i], inputs[i], nbytes))
+            room += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        unrestricted = {n for i in range(states) for n in _overwritable(body, i) or ()}
+        rename = {n.name: f"k{k:02d}_step_{n.name.split('_', 1)[1]}_{j}" for j, n in enumerate(body.kernels)}
+
+        def bound(r: Ref) -> Ref:
+            if r.space == "arena":
+                return replace(r, offset=arena.offset + r.offset)
+            if r.space == "weights":
+                return replace(r, offset=base + r.offset)
+            outer = (inputs if r.space == "input" else outputs)[r.index]
+            return replace(outer, offset=outer.offset + r.offset, dtype=r.dtype)
+
+        steps: list[Step] = []
+        for s in body.steps:
+            if isinstance(s, CallStep):
+                steps.append(replace(s, kernel=rename[s.kernel], arguments=tuple(bound(a) for a in s.arguments)))
+            else:
+                assert isinstance(s, HaloStep)
+                steps.append(replace(s, target=bound(s.target)))
+        kernels_out = [
+            replace(n, name=rename[n.name], restrict=n.restrict and n.name not in unrestricted) for n in body.kernels
+        ]
+        return LoopStep(count, (*steps, *late)), kernels_out
+
+    def _append(self, data: bytes) -> int:
+        self.blob.extend(b"\0" * (-len(self.blob) % ALIGNMENT))
+        base = len(self.blob)
+        self.blob.extend(data)
+        return base
 
     # --- kernels ------------------------------------------------------------------------------------------------
+
+    def _named(self, number: int, name: str, restrict: bool) -> NamedKernel:
+        users = [c.group for c in self.calls if c.kernel == number]
+        entry = self.builder.entries[number]
+        sources = tuple(dict.fromkeys(s for g in users for s in g.sources))
+        return NamedKernel(
+            name, entry.kernel, self._title(users[0]), entry.description, sources, self._macs(users[0]), restrict
+        )
 
     def _kernel_names(self) -> list[str]:
         out = []
@@ -208,6 +313,8 @@ class _Assembler:
         """
         kernels: set[int] = set()
         for k, call in enumerate(self.calls):
+            if k in self.loops:
+                continue
             *inputs, out = call.arguments
             target = self.placement.buffers[out.buffer]
             if len(call.group.outputs) != 1 or target.kind != "arena" or target.halo or lives[out.buffer][0] != k:
@@ -282,9 +389,7 @@ class _Assembler:
             flat = pack(array, packed) if packed else np.ascontiguousarray(array).reshape(-1)
             if array.dtype.name == "bool":
                 flat = flat.astype(np.uint8)
-            self.blob.extend(b"\0" * (-len(self.blob) % ALIGNMENT))
-            self.constants[key] = len(self.blob)
-            self.blob.extend(flat.tobytes())
+            self.constants[key] = self._append(flat.tobytes())
         return self.constants[key]
 
 
@@ -292,3 +397,28 @@ def _word(op: str) -> str:
     return {"Convolution": "conv", "PoolMax": "maxpool", "PoolSum": "avgpool", "GlobalSum": "globalpool"}.get(
         op, op.lower()
     )
+
+
+def _overwritable(body: Program, state: int) -> set[str] | None:
+    """Whether a body may write its output `state` over its input of that number; None where it may not.
+
+    It may when every reader of the input runs before the output is written, or is the kernel that writes it and reads
+    at the same places; such kernels are returned, since their pointers are then equal.
+    """
+    equal: set[str] = set()
+    written = False
+    for step in body.steps:
+        if not isinstance(step, CallStep):
+            continue
+        *inputs, out = step.arguments
+        places = {i for i, a in enumerate(inputs) if a.space == "input" and a.index == state}
+        reads = bool(places)
+        writes = out.space == "output" and out.index == state
+        if written and reads:
+            return None
+        if reads and writes:
+            if not places <= step.in_place:
+                return None
+            equal.add(step.kernel)
+        written |= writes
+    return equal

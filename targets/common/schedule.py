@@ -24,8 +24,9 @@ class State:
     def __init__(self, spec: KernelSpec, machine: Machine) -> None:
         self.spec, self.machine = spec, machine
         self.sch: Schedule = new_schedule(spec.tensors)
-        self.root = self.sch.get_sblock("root")
         func = self.sch.mod["main"]
+        self.statements = str(func.body.block.name_hint) != "root"  # one block that is not te's: operators/loops.py
+        self.root = None if self.statements else self.sch.get_sblock("root")
         self.param_index = {p: i for i, p in enumerate(func.params)}
         self.packed: dict[int, Layout] = {}
         self.padded: set[int] = set()
@@ -301,4 +302,9 @@ def _unit_axis(info: BlockInfo, axes: Sequence[Any]) -> int | None:
     return best[-1] if best else None
 
 
-RULES: tuple[Callable[[State], Scheduled | None], ...] = (register_tile, rows, generic)
+def as_written(state: State) -> Scheduled | None:
+    """Loops that the operator wrote itself (operators/loops.py)."""
+    return state.finish("as written") if state.statements else None
+
+
+RULES: tuple[Callable[[State], Scheduled | None], ...] = (as_written, register_tile, rows, generic)

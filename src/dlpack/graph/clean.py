@@ -34,6 +34,7 @@ from dlpack.graph.infer import (
 )
 from dlpack.graph.load import (
     MAX_MODEL_BYTES,
+    MAX_RANK,
     TENSOR_BITS,
     describe,
     first_line,
@@ -101,10 +102,11 @@ def clean(model: ModelProto, shapes: Shapes | None = None, inline_ops: InlineOps
     _name_nodes(result.graph)
     _drop_constant_inputs(result.graph)
     _fix_shapes(result.graph, shapes or {})
+    _check_sizes(result, infer_types(result, follow_values=False))
     result = _inline_functions(result)
     _constants_to_initializers(result.graph)
     result = _inline_operators(result, inline_ops)
-    _check_sizes(result)
+    _check_sizes(result, infer_types(result))
     result = _optimize(result)
     result = _inline_operators(result, inline_ops)
     _finish(result)
@@ -327,7 +329,10 @@ def _optimize(model: ModelProto) -> ModelProto:
         options.optimized_model_filepath = str(file)
         try:
             onnxruntime.InferenceSession(
-                for_onnxruntime(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+                for_onnxruntime(model).SerializeToString(),
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,
             )
             optimized = onnx.load(file)
         except Exception:  # onnxruntime raises many kinds: an operator or a type that it lacks
@@ -367,18 +372,20 @@ def _every_node(nodes: Iterable[NodeProto]) -> Iterable[NodeProto]:
             yield from _every_node(sub.node)
 
 
-def _check_sizes(model: ModelProto) -> None:
-    """Refuse values that no memory should be taken for, before onnxruntime computes any."""
+def _check_sizes(model: ModelProto, types: Mapping[str, ValueType]) -> None:
+    """Refuse values that no memory should be taken for, before anything is computed."""
+    places = [(f"input '{value.name}'", value.name) for value in model.graph.input]
+    places += [(f"{describe(node)}: its output '{name}'", name) for node in model.graph.node for name in node.output]
     large = []
-    types = infer_types(model)
-    for node in model.graph.node:
-        for name in node.output:
-            shape = types.get(name, ValueType()).shape
-            size = math.prod(shape or ()) * TENSOR_BITS.get(types.get(name, ValueType()).elem, 0) // 8
-            if size > MAX_MODEL_BYTES:
-                large.append(f"{describe(node)}: its output '{name}' has the shape {list(shape or ())}, {size} bytes")
+    for where, name in places:
+        kind = types.get(name, ValueType())
+        size = math.prod(kind.shape or ()) * TENSOR_BITS.get(kind.elem, 0) // 8
+        if len(kind.shape or ()) > MAX_RANK:
+            large.append(f"{where} has {len(kind.shape or ())} dimensions")
+        elif size > MAX_MODEL_BYTES:
+            large.append(f"{where} has the shape {list(kind.shape or ())}, {size} bytes")
     if large:
-        raise UnsupportedError("values of more than 2 GiB are not supported:", tuple(large))
+        raise UnsupportedError(f"values of more than 2 GiB or {MAX_RANK} dimensions are not supported:", tuple(large))
 
 
 # --- folding ----------------------------------------------------------------------------------------------------------
@@ -621,7 +628,7 @@ def _generate(node: NodeProto, inputs: list[np.ndarray[Any, Any]]) -> np.ndarray
     if node.op_type == "ConstantOfShape":
         shape = tuple(int(size) for size in inputs[0].ravel())
         value = next((to_numpy(attribute.t) for attribute in node.attribute), np.zeros(1, np.float32))
-        if any(size < 0 for size in shape) or value.size != 1:
+        if len(shape) > MAX_RANK or any(size < 0 for size in shape) or value.size != 1:
             return None
         if math.prod(shape) * value.itemsize > MAX_GENERATED_BYTES:
             return None

@@ -30,53 +30,64 @@ class Group:
         return tuple(dict.fromkeys(s for n in self.nodes for s in n.sources))
 
 
+MAX_NODES = 32
+"""Pointwise operators in one kernel; beyond it compilers run out of registers and readers of patience."""
+
+
 def fuse(graph: Graph) -> list[Group]:
-    """Groups in execution order. View operators and loops ("Scan") stay groups of one node."""
+    """Groups in execution order. View operators and loops stay groups of one node.
+
+    A pointwise node draws in the groups that compute its inputs when nothing else needs what they compute: a value may
+    be read several times, as x in ``x * sigmoid(x)``, as long as all its readers end up in the same kernel.
+    """
     consumers = graph.consumers()
-    open_groups: list[list[Node] | None] = []
+    open_groups: dict[int, list[Node]] = {}
     group_of: dict[str, int] = {}
+    outputs = set(graph.outputs)
 
-    def joins(node: Node, value: str) -> bool:
-        k = group_of.get(value)
-        if k is None or open_groups[k] is None:
-            return False
-        last = open_groups[k][-1]  # type: ignore[index]
-        first = open_groups[k][0]  # type: ignore[index]
-        kind = registry.find(first)
-        return (
-            len(last.outputs) == 1
-            and last.outputs[0] == value
-            and value not in graph.outputs
-            and len(consumers[value]) == 1
-            and graph.types[value].shape == graph.types[node.outputs[0]].shape
-            and kind is not None
-            and kind.kind in ("pointwise", "anchor")
-            and not (kind.kind == "pointwise" and len(open_groups[k]) >= 24)  # type: ignore[arg-type]
-        )
+    def drawn_in(node: Node) -> list[int]:
+        shape = graph.types[node.outputs[0]].shape
+        taken: list[int] = []
+        inside = {node.name}
+        anchors = 0
+        changed = True
+        while changed:
+            changed = False
+            members = [n for k in taken for n in open_groups[k] if n.name in inside] + [node]
+            for value in dict.fromkeys(i for n in members for i in n.inputs if i):
+                k = group_of.get(value)
+                if k is None or k in taken or value in outputs:
+                    continue
+                group = open_groups[k]
+                kind = registry.find(group[0])
+                is_anchor = kind is not None and kind.kind == "anchor"
+                if (
+                    group[-1].outputs == (value,)
+                    and (is_anchor or (kind is not None and kind.kind == "pointwise"))
+                    and graph.types[value].shape == shape
+                    and all(c.name in inside for c in consumers[value])
+                    and not (is_anchor and anchors)
+                    and len(members) + len(group) <= MAX_NODES
+                ):
+                    taken.append(k)
+                    inside.update(n.name for n in (group[1:] if is_anchor else group))
+                    anchors += is_anchor
+                    changed = True
+        return sorted(taken, key=lambda k: (registry.find(open_groups[k][0]).kind != "anchor", k))  # type: ignore[union-attr]
 
+    number = 0
     for node in graph.nodes:
         operator = registry.find(node)
+        members = [node]
         if operator is not None and operator.kind == "pointwise":
-            candidates = [group_of[i] for i in node.inputs if i and joins(node, i)]
-            if candidates:
-                best = max(candidates, key=lambda k: (_weight(open_groups[k]), k))
-                group = open_groups[best]
-                assert group is not None
-                open_groups[best] = None
-                open_groups.append([*group, node])
-                for o in node.outputs:
-                    group_of[o] = len(open_groups) - 1
-                continue
-        open_groups.append([node])
-        for o in node.outputs:
-            if o:
-                group_of[o] = len(open_groups) - 1
-    return [_finish(nodes) for nodes in open_groups if nodes is not None]
-
-
-def _weight(nodes: list[Node] | None) -> int:
-    operator = registry.find(nodes[0]) if nodes else None
-    return 1 if operator is not None and operator.kind == "anchor" else 0
+            members = [n for k in drawn_in(node) for n in open_groups.pop(k)] + [node]
+        open_groups[number] = members
+        for n in members:
+            for o in n.outputs:
+                if o:
+                    group_of[o] = number
+        number += 1
+    return [_finish(nodes) for nodes in open_groups.values()]
 
 
 def _finish(nodes: list[Node]) -> Group:

@@ -17,11 +17,10 @@ from dlpack.graph.load import describe, free_names, opset_versions, subgraphs, t
 
 # Weights up to this size stay in the model for shape inference: they may be shapes, axes or indices.
 SMALL_WEIGHT_BYTES = 4096
+MAX_FOLLOWED_VALUES = 1 << 17
 
 # Operators whose output shape hangs on the values they are given.
-DATA_DEPENDENT = frozenset(
-    ("Compress", "If", "ImageDecoder", "Loop", "NonMaxSuppression", "NonZero", "StringSplit", "Unique")
-)
+DATA_DEPENDENT = frozenset(("If", "ImageDecoder", "Loop", "NonMaxSuppression", "NonZero", "StringSplit", "Unique"))
 
 # Inputs whose values (not only their shapes) decide the shape of the output. Those of Squeeze, Unsqueeze, Split, Slice,
 # Pad and the reductions were attributes in older opsets, and are then not there.
@@ -30,6 +29,7 @@ SHAPE_INPUTS: dict[str, tuple[int, ...]] = {
     "BlackmanWindow": (0,),
     "CenterCropPad": (1,),
     "Col2Im": (1, 2),
+    "Compress": (1,),
     "ConstantOfShape": (0,),
     "DFT": (1, 2),
     "Expand": (1,),
@@ -128,14 +128,32 @@ def _copy(value: ValueInfoProto) -> ValueInfoProto:
     return copy
 
 
-def infer_types(model: ModelProto) -> dict[str, ValueType]:
-    """What ONNX's shape inference knows of each value. Shapes that the file states for inner values are not trusted."""
+def infer_types(model: ModelProto, follow_values: bool = True) -> dict[str, ValueType]:
+    """What ONNX's shape inference knows of each value. Shapes that the file states for inner values are not trusted.
+
+    `follow_values`: compute with the values of small shape tensors too.
+    """
     light, heavy = lighten(model)
     del light.graph.value_info[:]
     for value in light.graph.output:
         value.ClearField("type")
+    types = _infer(light, heavy, False)
+    if follow_values:
+        # onnx keeps a symbol for each element of each vector, be it a shape or not.
+        longest = max((kind.shape[0] for kind in types.values() if kind.shape and len(kind.shape) == 1), default=0)
+        if longest <= MAX_FOLLOWED_VALUES:
+            types = _infer(light, heavy, True)
+    doubtful: set[str] = set()
+    for node in model.graph.node:
+        if (node.op_type in _MISJUDGED and node.domain == "") or not doubtful.isdisjoint(node.input):
+            doubtful.update(filter(None, node.output))
+    types.update({name: ValueType(types[name].elem) for name in doubtful if name in types})
+    return types
+
+
+def _infer(light: ModelProto, heavy: Iterable[TensorProto], data_prop: bool) -> dict[str, ValueType]:
     try:
-        light = onnx.shape_inference.infer_shapes(light, check_type=False, strict_mode=False, data_prop=True)
+        light = onnx.shape_inference.infer_shapes(light, check_type=False, strict_mode=False, data_prop=data_prop)
     except Exception:  # raised from C++ for some broken models; what is not inferred is found or refused later
         pass
     types = {}
@@ -143,11 +161,6 @@ def infer_types(model: ModelProto) -> dict[str, ValueType]:
         types[value.name] = value_type(value.type)
     for tensor in (*light.graph.initializer, *heavy):
         types[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
-    doubtful: set[str] = set()
-    for node in light.graph.node:
-        if (node.op_type in _MISJUDGED and node.domain == "") or not doubtful.isdisjoint(node.input):
-            doubtful.update(filter(None, node.output))
-    types.update({name: ValueType(types[name].elem) for name in doubtful if name in types})
     return types
 
 
@@ -219,6 +232,7 @@ def run_types(model: ModelProto, wanted: Iterable[str], types: Mapping[str, Valu
         for_onnxruntime(probe).SerializeToString(),
         session_options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL),
         providers=["CPUExecutionProvider"],
+        enable_fallback=0,
     )
     feeds = {}
     for value in model.graph.input:
@@ -298,7 +312,9 @@ def onnxruntime_limits() -> tuple[int, int]:
         model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
         options = session_options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
         try:
-            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         except Exception:
             return False
         return True

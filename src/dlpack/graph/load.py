@@ -13,13 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped, unused-ignore]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped, unused-ignore]
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 
 OLDEST_OPSET = 7
 MAX_MODEL_BYTES = 2**31 - 1  # what one protobuf message can hold
+MAX_RANK = 32
 MAX_SUBGRAPH_DEPTH = 16
 MAX_INLINED_NODES = 1_000_000
 
@@ -130,11 +132,30 @@ def _parse(data: bytes, path: Path) -> ModelProto:
     except DecodeError:
         broken = True
     if not broken:
+        if not _text_is_valid(model):
+            raise ModelError(f"{path}: the model is damaged: a name in it is not UTF-8; export or download it again")
         return model
     for offset, magic, what in _FOREIGN_MAGIC:
         if data[offset:].startswith(magic):
             raise ModelError(f"{path}: not an ONNX model but {what}")
     raise ModelError(f"{path}: {_parse_failure(data)}")
+
+
+def _text_is_valid(message: Message) -> bool:
+    """Whether all text in the message is UTF-8: protobuf hands out other text as bytes."""
+    for field, value in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_STRING:
+            if any(isinstance(text, bytes) for text in (value if field.is_repeated else (value,))):
+                return False
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            for part in value if field.is_repeated else (value,):
+                if isinstance(part, TensorProto):  # its data is large and no text
+                    texts = (part.name, part.doc_string, *(e.key + e.value for e in part.external_data))
+                    if any(isinstance(text, bytes) for text in texts):
+                        return False
+                elif not _text_is_valid(part):
+                    return False
+    return True
 
 
 def _parse_failure(data: bytes) -> str:
@@ -295,6 +316,8 @@ def _load_tensors(model: ModelProto, path: Path) -> None:
             names = tuple(sparse.values.name for sparse in graph.sparse_initializer)
             raise UnsupportedError("sparse weights are not supported; store them densely", names)
     for where, tensor in _tensors(model):
+        if len(tensor.dims) > MAX_RANK:
+            raise UnsupportedError(f"{where} has {len(tensor.dims)} dimensions; {MAX_RANK} are supported")
         if any(dim < 0 for dim in tensor.dims):
             raise ModelError(f"{where} has a negative dimension: {list(tensor.dims)}; export the model again")
         if tensor.data_type != TensorProto.STRING and tensor.data_type not in TENSOR_BITS:
@@ -399,9 +422,8 @@ def _check_graph(graph: GraphProto, outer: set[str], depth: int) -> None:
     for value in graph.input:
         if not value.name:
             raise ModelError(f"an input of the graph '{graph.name}' has no name")
-        kind = value.type.WhichOneof("value")
-        if not depth and (kind is None or (kind == "tensor_type" and not value.type.tensor_type.elem_type)):
-            raise ModelError(f"the input '{value.name}' has no type; export the model again")
+        if not depth:
+            _check_input_type(value)
         if value.name in inputs:
             raise ModelError(f"two inputs of the graph are named '{value.name}'; rename one")
         inputs.add(value.name)
@@ -450,6 +472,15 @@ def _check_graph(graph: GraphProto, outer: set[str], depth: int) -> None:
     for node in graph.node:
         for sub in subgraphs(node):
             _check_graph(sub, visible, depth + 1)
+
+
+def _check_input_type(value: ValueInfoProto) -> None:
+    kind = value.type.WhichOneof("value")
+    elem = value.type.tensor_type.elem_type
+    if kind is None or (kind == "tensor_type" and not elem):
+        raise ModelError(f"the input '{value.name}' has no type; export the model again")
+    if kind == "tensor_type" and elem not in TensorProto.DataType.values():
+        raise ModelError(f"the input '{value.name}' has the unknown element type {elem}")
 
 
 def _reads(node: NodeProto) -> set[str]:
@@ -573,7 +604,7 @@ def _check_nodes(model: ModelProto) -> None:
     problems = []
     for graph in _graphs(model.graph):
         for node in graph.node:
-            if (node.domain, node.op_type) in functions or subgraphs(node) or node.domain not in versions:
+            if (node.domain, node.op_type) in functions or node.domain not in versions:
                 continue
             if not onnx.defs.has(node.op_type, node.domain):
                 continue
@@ -586,11 +617,22 @@ def _check_nodes(model: ModelProto) -> None:
                 problems.append(f"{describe(node)} was removed before opset {versions[node.domain]}")
                 continue
             try:
-                onnx.checker.check_node(node, context)
+                onnx.checker.check_node(_without_bodies(node), context)
             except Exception as error:  # ValidationError, and what C++ throws
                 problems.append(f"{describe(node)}: {first_line(error)}")
     if problems:
         raise ModelError("\n- ".join(["the model breaks the ONNX specification; export it again:", *problems]))
+
+
+def _without_bodies(node: NodeProto) -> NodeProto:
+    """The node with empty subgraphs: the checker does not know the values around them."""
+    if not subgraphs(node):
+        return node
+    hollow = NodeProto()
+    hollow.CopyFrom(node)
+    for sub in subgraphs(hollow):
+        sub.CopyFrom(GraphProto(name="body"))
+    return hollow
 
 
 def first_line(error: BaseException) -> str:

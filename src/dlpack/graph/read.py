@@ -92,7 +92,8 @@ def attribute_value(attribute: AttributeProto, node: NodeProto) -> Any:
         return [to_numpy(tensor) for tensor in attribute.tensors]
     if kind == AttributeProto.GRAPHS:
         return list(attribute.graphs)
-    name = AttributeProto.AttributeType.Name(kind).lower()
+    names = {number: text.lower() for text, number in AttributeProto.AttributeType.items()}
+    name = names.get(kind, f"value of the unknown kind {kind}")
     problem = f"{describe(node)}: its attribute '{attribute.name}' is a {name}, which is not supported"
     raise UnsupportedError("the model cannot be compiled:", (problem,))
 
@@ -163,7 +164,8 @@ def _check_type(where: str, kind: ValueType, problems: list[str]) -> None:
         return
     name = element_type_name(kind.elem)
     if name is None:
-        element = TensorProto.DataType.Name(kind.elem).lower()
+        names = {number: text.lower() for text, number in TensorProto.DataType.items()}
+        element = names.get(kind.elem, str(kind.elem))
         problems.append(f"{where} has the element type {element}, which is not supported")
     elif kind.shape is not None and TensorType(name, kind.shape).nbytes > MAX_VALUE_BYTES:
         size = TensorType(name, kind.shape).nbytes

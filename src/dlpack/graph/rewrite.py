@@ -13,7 +13,7 @@ from dlpack.operators.registry import Builder, Context, NotSupported
 
 def rewrite(graph: Graph) -> Graph:
     """The graph in terms of operators that have kernels; raises one `UnsupportedError` that lists all that have none."""
-    problems: list[str] = []
+    problems = _unsupported_types(graph)
     for _ in range(20):
         graph, changed = _once(graph, problems)
         if problems:
@@ -21,6 +21,15 @@ def rewrite(graph: Graph) -> Graph:
         if not changed:
             return remove_dead(graph)
     raise AssertionError("rewriting does not end")
+
+
+def _unsupported_types(graph: Graph) -> list[str]:
+    problems = []
+    for node in graph.nodes:
+        odd = sorted({graph.types[v].dtype for v in (*node.inputs, *node.outputs) if v} - registry.DTYPES)
+        if odd:
+            problems.append(f"{describe(node, graph)}: the element type {odd[0]} is not supported")
+    return problems
 
 
 def _once(graph: Graph, problems: list[str]) -> tuple[Graph, bool]:

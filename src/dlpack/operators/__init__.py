@@ -6,6 +6,7 @@ from dlpack.operators import (  # noqa: F401
     activation,
     convolution,
     elementwise,
+    indexing,
     matmul,
     movement,
     normalization,

@@ -160,21 +160,54 @@ def expand_(ctx: Context, x: Any) -> list[Any]:
     raise AssertionError("expand is a view")
 
 
-@compute("Gather")
-def gather(ctx: Context, x: Any, indices: Any) -> list[Any]:
-    """numpy.take along an axis; an index outside is clamped, so that bad input reads no foreign memory."""
-    shape = ctx.input_type(0).shape
-    axis = ctx.attr("axis", 0) % len(shape)
-    n = shape[axis]
-    rank = len(ctx.input_type(1).shape)
+@compute("Tile", constant_inputs=(1,))
+def tile(ctx: Context, x: Any) -> list[Any]:
+    old, new = ctx.input_type(0).shape, ctx.output_type().shape
 
     def at(*i: Any) -> Any:
-        k = indices(*i[axis : axis + rank])
-        wrapped = tirx.Select(k < 0, k + n, k)
-        clamped = tirx.min(tirx.max(wrapped, tirx.const(0, wrapped.ty.dtype)), tirx.const(n - 1, wrapped.ty.dtype))
-        return x(*i[:axis], clamped.astype("int32"), *i[axis + rank :])
+        return x(*(v if n == m else tirx.floormod(v, n) for v, n, m in zip(i, old, new, strict=True)))
 
-    return [te.compute(ctx.output_type().shape, at, name="out")]
+    return [te.compute(new, at, name="out")]
+
+
+def _through(ctx: Context, b: Builder, split: Sequence[int], perm: Sequence[int]) -> None:
+    """Reshape, transpose, reshape."""
+    t = ctx.output_type()
+    x = b.add("Reshape", [ctx.node.inputs[0], b.constant(np.array(split, np.int64), "shape")], split)
+    x = b.add("Transpose", [x], [split[p] for p in perm], perm=list(perm))
+    b.add("Reshape", [x, b.constant(np.array(t.shape, np.int64), "shape")], t.shape, output=ctx.node.outputs[0])
+
+
+@rewrite("DepthToSpace")
+def depth_to_space(ctx: Context, b: Builder) -> None:
+    n, c, h, w = ctx.input_type(0).shape
+    k = ctx.attr("blocksize")
+    if ctx.attr("mode", "DCR") == "CRD":
+        _through(ctx, b, [n, c // (k * k), k, k, h, w], [0, 1, 4, 2, 5, 3])
+    else:
+        _through(ctx, b, [n, k, k, c // (k * k), h, w], [0, 3, 4, 1, 5, 2])
+
+
+@rewrite("SpaceToDepth")
+def space_to_depth(ctx: Context, b: Builder) -> None:
+    n, c, h, w = ctx.input_type(0).shape
+    k = ctx.attr("blocksize")
+    crd = ctx.attr("mode", "DCR") == "CRD"
+    _through(ctx, b, [n, c, h // k, k, w // k, k], [0, 1, 3, 5, 2, 4] if crd else [0, 3, 5, 1, 2, 4])
+
+
+@rewrite("Dropout")
+def dropout(ctx: Context, b: Builder) -> None:
+    """Inference: the input itself, and a mask of ones."""
+    t = ctx.output_type()
+    if ctx.node.opset >= 12 and ctx.has_input(2) and ctx.constant(2, "training_mode").any():
+        ratio = ctx.constant(1, "ratio") if ctx.has_input(1) else np.array(0.5)
+        if ratio.reshape(-1)[0] != 0:
+            raise NotSupported("Dropout in training mode, which is random")
+    b.add("Identity", [ctx.node.inputs[0]], t.shape, output=ctx.node.outputs[0])
+    if len(ctx.node.outputs) > 1 and ctx.node.outputs[1]:
+        mask = np.ones(t.shape, ctx.output_type(1).dtype)
+        b.add("Identity", [b.constant(mask, "mask")], t.shape, output=ctx.node.outputs[1])
 
 
 @rewrite("Pad")

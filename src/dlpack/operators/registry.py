@@ -23,6 +23,12 @@ from dlpack.graph.ir import Array, Graph, Node, TensorType
 from dlpack.layout import Layout
 
 
+DTYPES = frozenset(
+    ("bool", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+)
+"""The element types that kernels are built for."""
+
+
 class NotSupported(UnsupportedError):
     """Raised by an operator's function; the pipeline adds the node and collects all of them."""
 

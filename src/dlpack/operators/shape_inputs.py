@@ -1,0 +1,17 @@
+"""Inputs that must be known when compiling: those that decide a shape, and those that decide what code there is."""
+
+from __future__ import annotations
+
+from dlpack.graph.infer import SHAPE_INPUTS as _DECIDING_SHAPES
+
+_DECIDING_CODE: dict[str, tuple[int, ...]] = {
+    "CumProd": (1,),
+    "CumSum": (1,),
+    "Dropout": (1, 2),
+    "Pad": (1, 2, 3),
+    "TopK": (1,),
+    "Trilu": (1,),
+}
+
+SHAPE_INPUTS: dict[str, tuple[int, ...]] = {**_DECIDING_SHAPES, **_DECIDING_CODE}
+"""Operator → indices of those inputs; a test case's values for them are compiled into the program."""
