@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dlpack.amalgamate.printer import CPP_TYPE, Printer, literal
-from dlpack.amalgamate.runtime import closure, sections
+from dlpack.amalgamate.runtime import Section, closure, sections
 from dlpack.program import CallStep, CopyStep, HaloStep, LoopStep, NamedKernel, Program, Ref, Step, Tensor
+
+_RUNTIME_PARTS = ("vectors.h", "maths.h", "values.h", "sha256.h", "files.h")
 
 _ALIGNED_EMBED_LIMIT = 1 << 20
 """Up to here embedded weights are an aligned array; beyond it a pointer to a literal, which compilers take in a
@@ -53,14 +55,28 @@ def emit_source(
     program: Program, runtime: Mapping[str, str], provenance: Provenance, embed: bool, test: SelfTest | None
 ) -> str:
     """NAME.cc: the whole predictor."""
-    return _Document(program, runtime, provenance, embed, test).text()
+    return Document(program, runtime, provenance, embed, test).text()
 
 
 def _named(text: str, name: str) -> str:
     return text.replace("@name@", name).replace("@NAME@", name.upper())
 
 
-class _Document:
+def needed_names(printer: Printer, run: str) -> set[str]:
+    """The sections of runtime_c that printed kernels and the text of `run` name."""
+    wanted = {"vectors"} | printer.types
+    wanted |= {f.removesuffix("_") for f in printer.functions} - {"splat", "select", "bits_as"}
+    return wanted | {name for name in ("fill_halo", "copy_bytes") if f"{name}(" in run or f"{name}<" in run}
+
+
+def runtime_sections(runtime: Mapping[str, str], names: Iterable[str]) -> list[Section]:
+    """These sections of runtime_c and all that they need."""
+    return closure(sections([runtime[n] for n in _RUNTIME_PARTS]), names)
+
+
+class Document:
+    """NAME.cc in the making; its printer gathers what the kernels need of the runtime."""
+
     def __init__(
         self,
         program: Program,
@@ -128,13 +144,8 @@ class _Document:
         return f"// {'=' * 117}\n// [{name}] {about}\n// {'=' * 117}"
 
     def runtime_text(self, run: str) -> list[str]:
-        names = ["vectors.h", "maths.h", "values.h", "sha256.h", "files.h"]
-        everything = sections([self.runtime[n] for n in names])
-        wanted = {"vectors"} | self.printer.types
-        wanted |= {f.removesuffix("_") for f in self.printer.functions} - {"splat", "select"}
-        if "fill_halo" in run:
-            wanted.add("fill_halo")
-        parts = closure(everything, wanted)
+        everything = sections([self.runtime[n] for n in _RUNTIME_PARTS])
+        parts = runtime_sections(self.runtime, {"copy_bytes"} | needed_names(self.printer, run))
         hosted = [s for s in closure(everything, ["sha256", "files"]) if s.name not in {x.name for x in parts}]
         outside = [s for s in [*parts, *hosted] if s.scope == "file"]
         return [

@@ -205,6 +205,8 @@ class Printer:
                 return f"{self.type(e.dtype, e.lanes)}{{}}", _ATOM
             self.functions.add("splat")
             return f"splat<{self.type(e.dtype, e.lanes)}>({self.expr(args[0])})", _ATOM
+        if op == "reinterpret":
+            return f"bits_as<{self.type(e.dtype, e.lanes)}>({self.expr(args[0])})", _ATOM
         name = _FUNCTIONS.get(op, op if op.endswith("_") or op.startswith("h") else op + "_")
         if op == "cosh":
             name = "cosh_"

@@ -1,11 +1,5 @@
 constexpr size_t round_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-void copy_bytes(void* to, const void* from, size_t bytes) {
-  uint8_t* t = static_cast<uint8_t*>(to);
-  const uint8_t* f = static_cast<const uint8_t*>(from);
-  for (size_t i = 0; i < bytes; ++i) t[i] = f[i];
-}
-
 }  // namespace
 
 struct @name@_predictor {

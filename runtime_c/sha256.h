@@ -1,4 +1,4 @@
-// SHA-256 (FIPS 180-4), of bytes that are all in memory. The grammar of sections is told at the top of vectors.h; this one needs no other.
+// SHA-256 (FIPS 180-4), of bytes that are all in memory. The grammar of sections is told at the top of vectors.h; this section needs no other.
 
 //@ section sha256
 // Adds the block of 64 bytes at p to the hash state.

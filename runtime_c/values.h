@@ -56,3 +56,11 @@ template <class T> void fill_halo(T* p, int rank, const int32_t* shape, const in
   for (ptrdiff_t i = last; i < end; ++i) p[i] = value;
   for (ptrdiff_t i = first; i < last; i += stride) fill_halo(p + i, rank - 1, shape + 1, low + 1, high + 1, value);
 }
+
+//@ section copy_bytes
+// memcpy.
+void copy_bytes(void* to, const void* from, size_t bytes) {
+  uint8_t* t = static_cast<uint8_t*>(to);
+  const uint8_t* f = static_cast<const uint8_t*>(from);
+  for (size_t i = 0; i < bytes; ++i) t[i] = f[i];
+}

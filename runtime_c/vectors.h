@@ -1,17 +1,18 @@
 // Vectors: GCC/Clang vector types and the few operations on them that kernels are written with.
 //
-// This file is cut into sections, and a generated file receives only the sections it uses. The grammar, for every file in this folder:
+// This file is cut into sections, and a generated file receives only the sections it uses. The grammar, for every file in this folder that has sections:
 //
 //   //@ section NAME     starts the section NAME; it ends where the next one starts, or at the end of the file
-//   //@ needs A B ...    (the lines directly below) sections that must be pasted before this one
-//   //@ scope file       (the lines directly below) the section is pasted before the anonymous namespace opens, not into it
+//   //@ needs A B ...    (a line directly below) sections that must be pasted before this one
+//   //@ scope file       (a line directly below) the section is pasted before the anonymous namespace opens, not into it
 //
-// The lines that start with //@ and the text before a file's first section are not pasted. Section names are unique in the folder. A section needs
-// only sections that come before it: in its file, or in an earlier file of the order vectors.h, maths.h, sha256.h, files.h. So a document pastes the
-
+// The lines that start with //@ and the text before a file's first section are not pasted. Section names are unique in the folder. A section needs only
+// sections before it, in its file or in an earlier file of the order vectors.h, maths.h, values.h, sha256.h, files.h: a document pastes the closure of
+// what it uses in that order (amalgamate/runtime.py). All of vectors.h and maths.h needs the section `vectors`, which is not named in `needs`.
 //
 // Everything is generic: V is a vector type or its element type, so that the same kernel text serves one lane and thirty-two. The names of types are
-// element, bits, x, lanes: f32x16, i64x8, u8x16. A vector wider than the machine's registers works, but GCC makes slow code of it; choose a native width.
+// element, bits, x, lanes: f32x16, i64x8, u8x16. A vector wider than the machine's registers works, but GCC makes slow code of it and warns (-Wpsabi):
+// choose a native width.
 
 //@ section vectors
 #if !defined(__GNUC__)
@@ -205,12 +206,12 @@ template <class H> INLINE vec<elem<H>, 2 * lanes<H>> join(H low, H high) { retur
 
 //@ section vmin
 //@ needs halves
-// The smaller: a < b ? a : b, in one instruction. So when a is NaN the result is b, and when b is NaN it is NaN; on arm, and for one
-// lane on wasm, either NaN gives NaN. Of -0 and +0 it may be either.
+// The smaller: a < b ? a : b, in one instruction. So when a is NaN the result is b, and when b is NaN it is NaN; but vectors on arm,
+// and one lane on wasm and 64-bit arm, give NaN for either NaN. Of -0 and +0 it may be either.
 template <class V> INLINE V vmin(V a, V b) {
   constexpr bool is_float = elem<V>(0.5) != 0;
 #if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_minimum)
-  if constexpr (is_float) return __builtin_elementwise_minimum(a, b);
+  if constexpr (is_float && (sizeof(void*) == 8 || (sizeof(elem<V>) == 4 && lanes<V> > 1))) return __builtin_elementwise_minimum(a, b);
 #elif defined(__wasm_simd128__) && __has_builtin(__builtin_elementwise_minimum)  // clang would make relaxed_min of the expression, which may lose a NaN
   if constexpr (is_float && sizeof(V) > 16) return join(vmin(low(a), low(b)), vmin(high(a), high(b)));
   else if constexpr (is_float && sizeof(V) == 16 && sizeof(elem<V>) == 4) return __builtin_wasm_pmin_f32x4(b, a);
@@ -228,7 +229,7 @@ template <class V> INLINE V vmin(V a, V b) {
 template <class V> INLINE V vmax(V a, V b) {
   constexpr bool is_float = elem<V>(0.5) != 0;
 #if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_maximum)
-  if constexpr (is_float) return __builtin_elementwise_maximum(a, b);
+  if constexpr (is_float && (sizeof(void*) == 8 || (sizeof(elem<V>) == 4 && lanes<V> > 1))) return __builtin_elementwise_maximum(a, b);
 #elif defined(__wasm_simd128__) && __has_builtin(__builtin_elementwise_maximum)
   if constexpr (is_float && sizeof(V) > 16) return join(vmax(low(a), low(b)), vmax(high(a), high(b)));
   else if constexpr (is_float && sizeof(V) == 16 && sizeof(elem<V>) == 4) return __builtin_wasm_pmax_f32x4(b, a);

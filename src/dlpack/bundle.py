@@ -21,28 +21,51 @@ def new_bundle(output: Path) -> Iterator[Path]:
 
     An existing bundle is replaced; any other folder that is not empty is refused.
     """
-    output = output.absolute()
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"the output {output} exists and is not a folder")
-    if output.is_dir() and any(output.iterdir()) and not (output / "manifest.json").is_file():
-        raise UsageError(f"the output folder {output} is not empty and is no bundle; name another with -o")
+    work: Path | None = None
+    made: list[Path] = []
     try:
+        output = output.resolve()
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"the output {output} exists and is not a folder")
+        if output.is_dir() and any(output.iterdir()) and not (output / "manifest.json").is_file():
+            raise UsageError(f"the output folder {output} is not empty and is no bundle; name another with -o")
+        parents = [p for p in output.parents if not p.exists()]
+        made = list(reversed(parents))
         output.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    except OSError as e:
-        raise UsageError(f"cannot write in {output.parent}: {e.strerror or e}; name another folder with -o") from e
-    try:
         work.chmod(0o755)
+    except BaseException as e:
+        _remove(work, made)
+        if isinstance(e, OSError | RuntimeError):  # RuntimeError: links that lead to themselves
+            reason = getattr(e, "strerror", None) or e
+            raise UsageError(f"cannot write in {output.parent}: {reason}; name another folder with -o") from e
+        raise
+    old = Path(f"{work}-old")
+    try:
         yield work
-        old = Path(f"{work}-old")
         if output.exists():
             os.replace(output, old)
         os.replace(work, output)
-        shutil.rmtree(old, ignore_errors=True)
     except OSError as e:
-        raise UsageError(f"cannot write {output}: {e.strerror or e}") from e
+        raise UsageError(f"cannot write {e.filename or output}: {e.strerror or e}") from e
     finally:
+        if old.exists():
+            if output.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                os.replace(old, output)
+        _remove(work, made)
+
+
+def _remove(work: Path | None, made: list[Path]) -> None:
+    """Removes the working folder, and of the folders made for it those that hold nothing."""
+    if work is not None:
         shutil.rmtree(work, ignore_errors=True)
+    for folder in reversed(made):
+        try:
+            folder.rmdir()
+        except OSError:
+            return
 
 
 def write_json(path: Path, value: Any) -> None:

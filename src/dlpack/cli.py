@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,16 +23,17 @@ class _Group(click.Group):
     """Turns our errors into a message and an exit code, and Ctrl-C into a clean end."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        as_json = "--json" in ctx.args
         try:
             return super().invoke(ctx)
         except DlpackError as e:
-            _fail(str(e), e.exit_code, bool(ctx.params.get("json_")))
+            _fail(str(e), e.exit_code, as_json)
         except KeyboardInterrupt:
-            _fail("interrupted; nothing was written", 130, False)
+            _fail("interrupted; nothing was written", 130, as_json)
 
 
 def _fail(message: str, code: int, as_json: bool) -> NoReturn:
-    if as_json or "--json" in sys.argv:
+    if as_json:
         click.echo(json.dumps({"error": message, "exit_code": code}))
     else:
         _ERR.print(f"[bold red]error:[/] {_plain(message)}", soft_wrap=True)
@@ -186,7 +188,7 @@ def verify(bundle: Path, model: Path | None, json_: bool) -> None:
 @cli.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--vs", type=click.Choice(["onnxruntime"]), help="Time this beside it, in turn.")
-@click.option("--model", type=click.Path(path_type=Path), help="The ONNX file, for --vs.")
+@click.option("--model", type=click.Path(path_type=Path), help="The ONNX file that onnxruntime runs.")
 @click.option("--rounds", default=50, show_default=True, help="Runs of each.")
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
 def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, json_: bool) -> None:
@@ -195,21 +197,21 @@ def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, json_: 
 
     if vs and model is None:
         raise UsageError("--vs onnxruntime needs the ONNX file: --model MODEL")
-    result = bench_bundle(bundle, model if vs else None, rounds)
+    result = bench_bundle(bundle, model, rounds)
     if json_:
         click.echo(json.dumps(result, indent=2))
         return
-    table = Table("", "median ms", "minimum ms", box=None, pad_edge=False)
+    table = Table("", "median ms", "minimum ms", "CPU ms", box=None, pad_edge=False)
     for row in result["runs"]:
-        table.add_row(row["name"], f"{row['median_ms']:.4f}", f"{row['minimum_ms']:.4f}")
+        table.add_row(row["name"], *(f"{row[k]:.4f}" for k in ("median_ms", "minimum_ms", "cpu_ms")))
     _OUT.print(table)
     if "ratio" in result:
-        _OUT.print(f"ratio to onnxruntime: {result['ratio']:.3f} (median over {rounds} interleaved rounds)")
+        _OUT.print(f"ratio to onnxruntime: {result['ratio']:.3f} (CPU time, medians of {rounds} interleaved rounds)")
     if result.get("kernels"):
-        table = Table("kernel", "µs", "share", "GFLOP/s", box=None, pad_edge=False)
+        table = Table("kernel", "calls", "µs", "share", "GFLOP/s", box=None, pad_edge=False)
         for row in result["kernels"]:
             speed = f"{row['gflops']:.1f}" if row["gflops"] else ""
-            table.add_row(row["name"], f"{row['us']:.1f}", f"{row['share']:.1%}", speed)
+            table.add_row(row["name"], str(row["calls"]), f"{row['us']:.2f}", f"{row['share']:.1%}", speed)
         _OUT.print(table)
 
 
@@ -230,9 +232,14 @@ def targets(json_: bool) -> None:
     _OUT.print(table)
 
 
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """The console entry point."""
     try:
+        signal.signal(signal.SIGTERM, _interrupt)  # ends as Ctrl-C does: nothing half-written is left
         cli(standalone_mode=True)
     except KeyboardInterrupt:
         _fail("interrupted; nothing was written", 130, False)

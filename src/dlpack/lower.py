@@ -7,6 +7,7 @@ any length whose last vector is partial, and loops split where a guard changes i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ VECTOR_REDUCE = "dlpack.vector_reduce"
 
 _VECTOR_DTYPES = {"float32", "int32", "uint32"}
 _CONVERTIBLE = {"uint8", "int8"}
-_REDUCE_IDENTITY = {"+": 0.0, "*": 1.0, "max": -3.4028234663852886e38, "min": 3.4028234663852886e38}
+_REDUCE_IDENTITY = {"+": 0.0, "*": 1.0, "max": -math.inf, "min": math.inf}
 _BINARY = {
     "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Max": "max", "Min": "min",
     "FloorDiv": "floordiv", "FloorMod": "floormod", "Mod": "%",

@@ -284,7 +284,8 @@ def _vectorise_stage(state: State, block: Any, info: BlockInfo, order: Sequence[
     last = info.reduction[-1]
     others = [r for r in info.reads if r.buffer != info.writes[0].buffer]
     if any(r.strides.get(last.name) == 1 for r in others) and all(r.strides.get(last.name) in (0, 1) for r in others):
-        sch.annotate(reduction[-1], VECTOR_REDUCE, 1)
+        sch.decompose_reduction(block, reduction[0])
+        sch.annotate(sch.get_loops(block)[-1], VECTOR_REDUCE, 1)
         return
     inner = _unit_axis(info, info.spatial)
     if inner is None:
@@ -293,6 +294,7 @@ def _vectorise_stage(state: State, block: Any, info: BlockInfo, order: Sequence[
     vo, vi = sch.split(v, [None, state.machine.lanes * 4])
     sch.reorder(*[x for k, x in enumerate(spatial) if k != inner], vo, *reduction, vi)
     sch.vectorize(vi)
+    sch.decompose_reduction(block, reduction[0])
 
 
 def _unit_axis(info: BlockInfo, axes: Sequence[Any]) -> int | None:

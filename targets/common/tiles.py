@@ -21,8 +21,9 @@ def choose_tile(rows: int, columns: int, depth: int, machine: Machine, broadcast
     """
     best: tuple[float, int, int] | None = None
     vectors_total = -(-columns // machine.lanes)
-    for vectors in range(1, min(8, vectors_total) + 1):
-        for height in range(1, min(rows, 14) + 1):
+    widest, tallest = (8, 14) if broadcast else (2, 6)  # without a product there is little to share: keep the code small
+    for vectors in range(1, min(widest, vectors_total) + 1):
+        for height in range(1, min(rows, tallest) + 1):
             if height * vectors + _other_registers(vectors, machine, broadcast, streamed) > machine.registers - 1:
                 continue
             cycles = _cycles(rows, height, vectors_total, vectors, depth, machine, broadcast, streamed)

@@ -21,10 +21,8 @@ def missing_compiler() -> str | None:
     return None
 
 
-def compile_library(
-    source: Path, output: Path, zig_target: str, flags: Sequence[str], cc: str | None, timeout: float = 1800
-) -> str:
-    """Compiles `source` to the shared library `output`; returns the compiler's name."""
+def compiler_command(source: Path, output: Path, zig_target: str, flags: Sequence[str], cc: str | None) -> list[str]:
+    """The command that compiles `source` to the shared library `output`."""
     if cc:
         command = [*shlex.split(cc), "-fPIC"]
     else:
@@ -34,7 +32,14 @@ def compile_library(
         command = [sys.executable, "-m", "ziglang", "cc", "-nostdlib++", "-x", "c++"]
         command += ["-target", zig_target] if zig_target else []
         command += ["-fPIC"]
-    command += [*FLAGS, *flags, "-shared", "-s", str(source), "-o", str(output)]
+    return [*command, *FLAGS, *flags, "-shared", "-s", str(source), "-o", str(output)]
+
+
+def compile_library(
+    source: Path, output: Path, zig_target: str, flags: Sequence[str], cc: str | None, timeout: float = 1800
+) -> str:
+    """Compiles `source` to the shared library `output`; returns the compiler's name."""
+    command = compiler_command(source, output, zig_target, flags, cc)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except FileNotFoundError as e:

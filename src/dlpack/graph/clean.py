@@ -48,8 +48,10 @@ MAX_FOLDED_BYTES = 64 << 20  # of a value computed here; anything larger is left
 MAX_GENERATED_BYTES = 1 << 30  # of a constant that a node makes from a few numbers, such as ConstantOfShape
 MAX_ROUNDS = 64
 
-# Transformers of onnxruntime that make operators of its own, or that suit only the machine that runs them.
+# Transformers of onnxruntime that make operators of its own, that suit only the machine that runs them, or that put
+# reshapes and foreign names around a product (MatMulAddFusion).
 _DISABLED_TRANSFORMERS = (
+    "MatMulAddFusion",
     "Avx2WeightS8ToU8Transformer",
     "QDQS8ToU8Transformer",
     "DQMatMulNBitsFusion",

@@ -7,10 +7,13 @@ from dlpack.operators import (  # noqa: F401
     convolution,
     elementwise,
     indexing,
+    linear_algebra,
     matmul,
     movement,
     normalization,
     pooling,
+    quantization,
     recurrent,
     reduction,
+    resize,
 )

@@ -153,6 +153,7 @@ def power(base: Any, exponent: float, dtype: str) -> Any:
         -1.0: lambda x: const(1, dtype) / x,
         -0.5: lambda x: const(1, dtype) / call("sqrt_", dtype, x),
         -2.0: lambda x: const(1, dtype) / (x * x),
+        -0.75: lambda x: const(1, dtype) / (call("sqrt_", dtype, x) * call("sqrt_", dtype, call("sqrt_", dtype, x))),
     }
     if exponent in small:
         return small[exponent](base)

@@ -125,34 +125,34 @@ def batch_normalization(ctx: Context, b: Builder) -> None:
     b.add("Add", [y, names[1]], t.shape, output=ctx.node.outputs[0])
 
 
-@anchor("LRN", layout="spatial")
-def lrn(ctx: Context, x: Any) -> list[Any]:
+@rewrite("LRN")
+def lrn(ctx: Context, b: Builder) -> None:
     """x / (bias + alpha / size * sum of squares over neighbouring channels) ^ beta."""
-    size, dtype = ctx.attr("size"), ctx.output_type().dtype
-    channels = int(x.shape[1])
-    low = (size - 1) // 2
-    k = te.reduce_axis((0, size), name="k")
-    zero = const(0.0, dtype)
-
-    padded = te.compute(
-        (x.shape[0], channels + size - 1, *x.shape[2:]),
-        lambda n, c, *s: te_if(c, low, channels, x(n, c - low, *s) * x(n, c - low, *s), zero),
-        name="square",
+    t, size, x = ctx.output_type(), ctx.attr("size"), ctx.node.inputs[0]
+    low = [0, (size - 1) // 2, *[0] * (len(t.shape) - 2)]
+    high = [0, size - 1 - low[1], *low[2:]]
+    square = b.add("Mul", [x, x], t.shape)
+    shape = [n + p + q for n, p, q in zip(t.shape, low, high, strict=True)]
+    padded = b.add_internal(
+        "Pad", [square], shape, low=tuple(low), high=tuple(high), fill=0.0, at_least_zero=False
     )
-    total = te.compute(x.shape, lambda n, c, *s: te.sum(padded(n, c + k, *s), axis=k), name="squares")
-    alpha, beta, bias = ctx.attr("alpha", 1e-4) / size, ctx.attr("beta", 0.75), ctx.attr("bias", 1.0)
-    return [
-        te.compute(
-            x.shape,
-            lambda *i: x(*i) * call(
-                "pow_", dtype, const(bias, dtype) + total(*i) * const(alpha, dtype), const(-beta, dtype)
-            ),
-            name="out",
-        )
-    ]
+    total = b.add_internal("ChannelWindowSum", [padded], t.shape, size=size)
+
+    def number(value: float) -> str:
+        return b.constant(np.asarray(value, t.dtype), "number")
+
+    scaled = b.add("Mul", [total, number(ctx.attr("alpha", 1e-4) / size)], t.shape)
+    base = b.add("Add", [scaled, number(ctx.attr("bias", 1.0))], t.shape)
+    power = b.add("Pow", [base, number(-ctx.attr("beta", 0.75))], t.shape)
+    b.add("Mul", [x, power], t.shape, output=ctx.node.outputs[0])
 
 
-def te_if(c: Any, low: int, channels: int, inside: Any, outside: Any) -> Any:
-    from dlpack.tir import tirx
+@anchor("ChannelWindowSum", domain="dlpack", layout="spatial")
+def channel_window_sum(ctx: Context, x: Any) -> list[Any]:
+    """Sums of `size` neighbouring channels of a tensor padded along dimension 1."""
+    size = ctx.attr("size")
+    k = te.reduce_axis((0, size), name="k")
+    shape = [int(d) for d in x.shape]
+    shape[1] -= size - 1
+    return [te.compute(tuple(shape), lambda n, c, *s: te.sum(x(n, c + k, *s), axis=k), name="acc")]
 
-    return tirx.if_then_else(tirx.all(c >= low, c < channels + low), inside, outside)

@@ -29,6 +29,12 @@ def _product(e: Any, axis: Any) -> Any:
     return reducer(e, axis=axis)
 
 
+def _extreme_reducer(combine: Callable[[Any, Any], Any], side: int) -> Callable[..., Any]:
+    """A maximum or minimum that begins at an infinity; TVM's begins at the largest finite number."""
+    reducer = te.comm_reducer(combine, lambda t: tirx.const(_extreme(str(t), side), t))
+    return lambda e, axis: reducer(e, axis=axis)
+
+
 def reduce_tensor(x: Any, axes: list[int], keepdims: bool, combine: Callable[..., Any], name: str = "acc") -> Any:
     shape = [int(d) for d in x.shape]
     iters = {d: te.reduce_axis((0, shape[d]), name=f"r{d}") for d in axes}
@@ -73,7 +79,13 @@ def _reduce(combine: Callable[..., Any]) -> Callable[[Context, Any], list[Any]]:
     return function
 
 
-for _name, _combine in (("Sum", te.sum), ("Max", te.max), ("Min", te.min), ("Prod", _product)):
+_COMBINE = {
+    "Sum": te.sum,
+    "Max": _extreme_reducer(tirx.max, -1),
+    "Min": _extreme_reducer(tirx.min, 1),
+    "Prod": _product,
+}
+for _name, _combine in _COMBINE.items():
     anchor(f"Reduce{_name}", domain="dlpack", layout="rows")(_reduce(_combine))
 
 # What a reduction of nothing gives.

@@ -1,0 +1,78 @@
+"""Many small programs in one translation unit: the runtime once, then each program's kernels and one entry function.
+
+For testing only: compiling a thousand programs one by one takes hours, in batches minutes. Kernels and steps are
+printed by what prints NAME.cc; only what is around them differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dlpack.amalgamate.document import Document, Provenance, needed_names, runtime_sections
+from dlpack.program import Program
+
+
+class BatchPrinter:
+    """Prints programs one after the other, and then what must stand before them."""
+
+    def __init__(self, runtime: Mapping[str, str]) -> None:
+        self.runtime = runtime
+        self.needed: set[str] = set()
+
+    def program(self, program: Program, name: str) -> str:
+        """A program in a namespace of its own, with the entry
+        ``extern "C" void NAME(const void* const* inputs, void* const* outputs, uint8_t* arena, const uint8_t* weights)``.
+
+        Arena and weights are aligned to 64 bytes, inputs and outputs as their elements.
+        """
+        document = Document(program, self.runtime, Provenance("", "", "", "", "", ""), False, None)
+        kernels = [document.kernel(k) for k in program.kernels]
+        run = "\n".join(line for step in program.steps for line in document.step(step, 1))
+        self.needed |= {s.name for s in runtime_sections(self.runtime, needed_names(document.printer, run))}
+        return "\n\n".join(
+            [
+                f"namespace {{\nnamespace {name} {{",
+                *kernels,
+                f"void run([[maybe_unused]] const pointers& p) {{\n{run}\n}}",
+                f"}}  // namespace {name}\n}}  // namespace",
+                _ENTRY.replace("NAME", name),
+            ]
+        )
+
+    def opening(self) -> str:
+        """The runtime that the programs printed so far need."""
+        parts = runtime_sections(self.runtime, {"vectors"} | self.needed)
+        return "\n\n".join(
+            [
+                "#include <stddef.h>\n#include <stdint.h>",
+                *(s.text for s in parts if s.scope == "file"),
+                "namespace {",
+                *(s.text for s in parts if s.scope != "file"),
+                _POINTERS,
+                "}  // namespace",
+            ]
+        )
+
+
+_POINTERS = """\
+struct pointers {
+  const void* const* inputs;
+  void* const* outputs;
+  uint8_t* arena_;
+  const uint8_t* weights;
+};
+template <class T> T* arena(const pointers& p, size_t offset) { return reinterpret_cast<T*>(p.arena_ + offset); }
+template <class T> const T* weight(const pointers& p, size_t offset) { return reinterpret_cast<const T*>(p.weights + offset); }
+template <class T> const T* input(const pointers& p, int index, size_t offset) {
+  return reinterpret_cast<const T*>(static_cast<const uint8_t*>(p.inputs[index]) + offset);
+}
+template <class T> T* output(const pointers& p, int index, size_t offset) {
+  return reinterpret_cast<T*>(static_cast<uint8_t*>(p.outputs[index]) + offset);
+}"""
+
+_ENTRY = """\
+extern "C" __attribute__((visibility("default"))) void NAME(
+    const void* const* inputs, void* const* outputs, uint8_t* arena, const uint8_t* weights);
+extern "C" void NAME(const void* const* inputs, void* const* outputs, uint8_t* arena, const uint8_t* weights) {
+  ::NAME::run({inputs, outputs, arena, weights});
+}"""

@@ -1,0 +1,189 @@
+"""What a model file or a bundle holds, told without compiling it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
+
+from dlpack.errors import ModelError, UnsupportedError, UsageError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def inspect_path(path: Path, shapes: Shapes | None = None) -> dict[str, Any]:
+    """The facts about the model file or the bundle at `path`, as JSON data.
+
+    Both have `inputs` and `outputs` (lists of name, dtype, shape), `opset`, `macs` and `weights_bytes`. A model has
+    `operators` too (operator, count, supported), a bundle `target`, `kernels` and the arena's sizes in bytes. `macs` is
+    missing where input shapes are open. Raises UsageError for a path that is neither, ModelError for a broken model.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if shapes:
+            raise UsageError(f"{path} is a bundle, and its shapes are fixed: leave --shape out")
+        return _inspect_bundle(path)
+    return _inspect_model(path, shapes or {})
+
+
+# --- bundles ----------------------------------------------------------------------------------------------------------
+
+
+def _inspect_bundle(path: Path) -> dict[str, Any]:
+    from dlpack.loader import read_manifest
+
+    m = read_manifest(path)
+    try:
+        return {
+            "inputs": m["inputs"],
+            "outputs": m["outputs"],
+            "opset": m["opset"],
+            "target": m["target"],
+            "macs": m["macs"],
+            "weights_bytes": m["weights_bytes"],
+            "arena_bytes": m["arena"]["bytes"],
+            "arena_lower_bound": m["arena"]["lower_bound"],
+            "arena_naive": m["arena"]["naive"],
+            "kernels": len(m["kernels"]),
+        }
+    except (KeyError, TypeError) as e:
+        raise UsageError(f"{path} is not a bundle of this version: its manifest.json has no {e}") from e
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def _inspect_model(path: Path, shapes: Shapes) -> dict[str, Any]:
+    from dlpack.graph.clean import clean
+    from dlpack.graph.load import load_model
+    from dlpack.operators import registry
+
+    model = load_model(path)
+    try:
+        cleaned = clean(model, shapes, lambda op, domain: not registry.supported(op, domain))
+    except UsageError:
+        if shapes:
+            raise
+        cleaned = None  # input shapes are open: tell what can be told without them
+    except (UnsupportedError, ModelError):
+        cleaned = None
+    shown = cleaned or model
+    facts: dict[str, Any] = {
+        "inputs": [_value(v) for v in _inputs(shown.graph)],
+        "outputs": _outputs(model, cleaned),
+        "operators": _operators(model, cleaned, registry.supported),
+        "opset": ", ".join(f"{o.domain or 'ai.onnx'} opset {o.version}" for o in model.opset_import),
+        "weights_bytes": _weights_bytes(shown),
+    }
+    if cleaned is not None:
+        facts["macs"] = model_macs(cleaned)
+    return facts
+
+
+def _inputs(graph: GraphProto) -> list[ValueInfoProto]:
+    weights = {t.name for t in graph.initializer}
+    return [v for v in graph.input if v.name not in weights]
+
+
+def _outputs(model: ModelProto, cleaned: ModelProto | None) -> list[dict[str, Any]]:
+    from dlpack.graph.infer import element_type_name, infer_types
+
+    told = [_value(v) for v in model.graph.output]
+    types = infer_types(cleaned) if cleaned is not None else {}
+    for value in told:
+        kind = types.get(value["name"])
+        if kind is not None and kind.known:
+            value.update(dtype=element_type_name(kind.elem) or value["dtype"], shape=list(kind.shape or ()))
+    return told
+
+
+def _value(v: ValueInfoProto) -> dict[str, Any]:
+    """Name, dtype and shape; an open dimension is its symbol or "?"."""
+    from dlpack.graph.infer import element_type_name
+
+    kind = v.type.WhichOneof("value")
+    if kind not in ("tensor_type", None):
+        return {"name": v.name, "dtype": str(kind).removesuffix("_type"), "shape": []}
+    tensor = v.type.tensor_type
+    dims: list[int | str] = [
+        d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else d.dim_param or "?" for d in tensor.shape.dim
+    ]
+    names = {number: text.lower() for text, number in onnx.TensorProto.DataType.items()}
+    dtype = element_type_name(tensor.elem_type) or names.get(tensor.elem_type, "unknown")
+    return {"name": v.name, "dtype": dtype, "shape": dims}
+
+
+def _weights_bytes(model: ModelProto) -> int:
+    from dlpack.graph.load import tensor_bytes
+
+    return sum(tensor_bytes(t) for t in model.graph.initializer)
+
+
+def _operators(model: ModelProto, cleaned: ModelProto | None, supported: Any) -> list[dict[str, Any]]:
+    """The model's operators. One is supported if it compiles, or if cleaning leaves nothing of it."""
+    counts = Counter((n.op_type, n.domain) for n in _all_nodes(model.graph.node))
+    left = Counter((n.op_type, n.domain) for n in cleaned.graph.node) if cleaned is not None else None
+    rows = []
+    for (op, domain), count in counts.items():
+        good = supported(op, domain) or (not left[op, domain] if left is not None else op == "Constant")
+        rows.append((op, domain, count, bool(good)))
+    for (op, domain), count in (left or {}).items():
+        if (op, domain) not in counts and not supported(op, domain):
+            rows.append((op, domain, count, False))  # came with the definition of another operator
+    rows.sort(key=lambda r: (r[3], -r[2], r[0], r[1]))
+    return [
+        {"operator": f"{domain}.{op}" if domain not in ("", "ai.onnx") else op, "count": count, "supported": good}
+        for op, domain, count, good in rows
+    ]
+
+
+def _all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    from dlpack.graph.load import subgraphs
+
+    for node in nodes:
+        yield node
+        for graph in subgraphs(node):
+            yield from _all_nodes(graph.node)
+
+
+# --- multiply-adds ----------------------------------------------------------------------------------------------------
+
+
+def model_macs(model: ModelProto) -> int:
+    """Multiply-adds of a run: convolutions, matrix products and recurrent layers, by their ONNX shapes.
+
+    Nodes whose shapes cannot be inferred, and those in subgraphs, count as none.
+    """
+    from dlpack.graph.infer import infer_types
+
+    shapes = {name: kind.shape for name, kind in infer_types(model).items() if kind.known and kind.shape is not None}
+    return sum(_node_macs(n, shapes) for n in model.graph.node)
+
+
+def _node_macs(node: NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    def shape(names: Sequence[str], index: int) -> tuple[int, ...] | None:
+        return shapes.get(names[index]) if index < len(names) else None
+
+    op, x, y = node.op_type, shape(node.input, 0), shape(node.output, 0)
+    if op in ("Conv", "ConvInteger", "FusedConv", "QLinearConv"):
+        w = shape(node.input, 3 if op == "QLinearConv" else 1)
+        return math.prod(y) * math.prod(w[1:]) if w and y else 0
+    if op == "ConvTranspose":
+        w = shape(node.input, 1)
+        return math.prod(x) * math.prod(w[1:]) if w and x else 0
+    if op in ("MatMul", "MatMulInteger", "QLinearMatMul"):
+        if y is None and x is not None:  # a scalar product, or an operator without shape inference
+            return 0
+        return math.prod(y or ()) * x[-1] if x else 0
+    if op == "Gemm":
+        turned = any(a.name == "transA" and a.i for a in node.attribute)
+        return math.prod(y) * x[0 if turned else -1] if x and y else 0
+    if op in ("LSTM", "GRU", "RNN"):
+        w, r = shape(node.input, 1), shape(node.input, 2)
+        return math.prod(x[:2]) * (math.prod(w) + math.prod(r)) if x and w and r else 0
+    return 0

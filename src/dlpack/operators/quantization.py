@@ -1,0 +1,160 @@
+"""Quantised operators: QuantizeLinear, DequantizeLinear, and products of integers with 32-bit sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dlpack.operators.elementwise import const, round_half_even
+from dlpack.operators.registry import Builder, Context, NotSupported, pointwise, rewrite
+from dlpack.tir import tirx
+
+
+@pointwise("Quantize", domain="dlpack")
+def quantize(ctx: Context, x: Any, scale: Any, zero: Any = None) -> Any:
+    """round(x / scale) + zero, halves to even, clamped to what the output's dtype holds."""
+    dtype = ctx.output_type().dtype
+    info = np.iinfo(dtype)
+    y = round_half_even(x.astype("float32") / scale.astype("float32"))
+    if zero is not None:
+        y = y + zero.astype("float32")
+    y = tirx.min(tirx.max(y, const(float(info.min), y)), const(float(info.max), y))
+    return y.astype("int32").astype(dtype)
+
+
+@pointwise("Dequantize", domain="dlpack")
+def dequantize(ctx: Context, x: Any, scale: Any, zero: Any = None) -> Any:
+    """(x - zero) * scale."""
+    wide = x.astype("int32")
+    if zero is not None:
+        wide = wide - zero.astype("int32")
+    return wide.astype("float32") * scale
+
+
+def _along(ctx: Context, b: Builder, name: str, shape: Sequence[int]) -> str:
+    """A scale or zero point made broadcastable to `shape`: one for all, one per place of an axis, or one per block."""
+    t = b.type_of(name)
+    if t.size == 1:
+        return b.add("Reshape", [name, b.constant(np.array([1], np.int64))], [1]) if t.shape != (1,) else name
+    axis = ctx.attr("axis", 1) % len(shape)
+    if len(t.shape) == 1:
+        return reshaped(b, name, [t.shape[0] if d == axis else 1 for d in range(len(shape))])
+    if t.shape == tuple(shape):
+        return name
+    block = ctx.attr("block_size", 0)
+    if not block or t.shape[axis] * block != shape[axis]:
+        raise NotSupported(f"{ctx.node.op} with blocks that do not divide the axis")
+    split = [*t.shape[: axis + 1], 1, *t.shape[axis + 1 :]]
+    full = [*t.shape[: axis + 1], block, *t.shape[axis + 1 :]]
+    constant = b.graph.constants.get(name)
+    if constant is not None:
+        return b.constant(np.repeat(constant, block, axis=axis), "scale")
+    wide = b.add("Expand", [reshaped(b, name, split), b.constant(np.array(full, np.int64))], full)
+    return reshaped(b, wide, shape)
+
+
+def reshaped(b: Builder, name: str, shape: Sequence[int]) -> str:
+    """The value under another shape; a constant is reshaped now."""
+    constant = b.graph.constants.get(name)
+    if constant is not None:
+        return b.constant(np.ascontiguousarray(constant.reshape(shape)), "reshaped")
+    return b.add("Reshape", [name, b.constant(np.array(shape, np.int64), "shape")], shape)
+
+
+@rewrite("QuantizeLinear", "DequantizeLinear")
+def quantize_linear(ctx: Context, b: Builder) -> None:
+    t = ctx.output_type()
+    op = "Quantize" if ctx.node.op == "QuantizeLinear" else "Dequantize"
+    inputs = [ctx.node.inputs[0]]
+    inputs += [_along(ctx, b, ctx.node.inputs[k], t.shape) for k in (1, 2) if ctx.has_input(k)]
+    b.add_internal(op, inputs, t.shape, ctx.node.outputs[0])
+    b.types[ctx.node.outputs[0]] = t
+
+
+def _centred(b: Builder, x: str, zero: str, shape_of_zero: Sequence[int] | None = None) -> str:
+    """``int32(x) - int32(zero)``; a constant one is computed now."""
+    t = b.type_of(x)
+    known, offset = b.graph.constants.get(x), b.graph.constants.get(zero) if zero else np.int32(0)
+    if known is not None and offset is not None:
+        offset = offset.astype(np.int32)
+        if zero and shape_of_zero is not None:
+            offset = offset.reshape(shape_of_zero)
+        return b.constant(known.astype(np.int32) - offset, "centred")
+    wide = b.add("Cast", [x], t.shape, "int32")
+    if not zero:
+        return wide
+    shift = b.add("Cast", [zero], b.type_of(zero).shape, "int32")
+    if shape_of_zero is not None:
+        shift = b.add("Reshape", [shift, b.constant(np.array(shape_of_zero, np.int64))], shape_of_zero)
+    return b.add("Sub", [wide, shift], t.shape)
+
+
+def _per_row(b: Builder, name: str, rank: int) -> list[int] | None:
+    """The shape that lets a value per row of a matrix broadcast; None if it does as it is."""
+    shape = b.type_of(name).shape if name else ()
+    return [shape[0], 1] if len(shape) == 1 and shape[0] > 1 and rank > 1 else None
+
+
+def _input(ctx: Context, k: int) -> str:
+    return ctx.node.inputs[k] if ctx.has_input(k) else ""
+
+
+def _integer_matmul(ctx: Context, b: Builder, a: int, w: int, a_zero: int, w_zero: int, output: str | None) -> str:
+    left, right = ctx.node.inputs[a], ctx.node.inputs[w]
+    rank = len(b.type_of(left).shape)
+    x = _centred(b, left, _input(ctx, a_zero), _per_row(b, _input(ctx, a_zero), rank))
+    y = _centred(b, right, _input(ctx, w_zero))
+    return b.add("MatMul", [x, y], ctx.output_type().shape, "int32", output)
+
+
+@rewrite("MatMulInteger")
+def matmul_integer(ctx: Context, b: Builder) -> None:
+    _integer_matmul(ctx, b, 0, 1, 2, 3, ctx.node.outputs[0])
+
+
+@rewrite("QLinearMatMul")
+def qlinear_matmul(ctx: Context, b: Builder) -> None:
+    """The integer product times both scales, quantised again."""
+    t = ctx.output_type()
+    total = b.add("Cast", [_integer_matmul(ctx, b, 0, 3, 2, 5, None)], t.shape, "float32")
+    scale = ctx.node.inputs[1]
+    rows = _per_row(b, scale, len(b.type_of(ctx.node.inputs[0]).shape))
+    total = b.add("Mul", [total, reshaped(b, scale, rows) if rows else scale], t.shape)
+    total = b.add("Mul", [total, ctx.node.inputs[4]], t.shape)
+    zero = ctx.node.inputs[7]
+    rows = _per_row(b, ctx.node.inputs[6], len(t.shape))
+    out = [reshaped(b, v, rows) if rows else v for v in (ctx.node.inputs[6], zero)]
+    b.add_internal("Quantize", [total, *out], t.shape, ctx.node.outputs[0])
+    b.types[ctx.node.outputs[0]] = t
+
+
+def _integer_conv(ctx: Context, b: Builder, ins: Sequence[int], bias: str, output: str | None) -> str:
+    """`ins`: the places of x, w and their zero points among the node's inputs."""
+    x, w, x_zero, w_zero = (_input(ctx, k) for k in ins)
+    ones = [1] * (len(b.type_of(w).shape) - 1)
+    per_channel = [b.type_of(w_zero).shape[0], *ones] if w_zero and b.type_of(w_zero).size > 1 else None
+    left = _centred(b, x, x_zero, [1] if x_zero else None)
+    right = _centred(b, w, w_zero, per_channel or ([1] if w_zero else None))
+    inputs = [left, right, bias] if bias else [left, right]
+    return b.add("Conv", inputs, ctx.output_type().shape, "int32", output, **dict(ctx.node.attrs))
+
+
+@rewrite("ConvInteger")
+def conv_integer(ctx: Context, b: Builder) -> None:
+    _integer_conv(ctx, b, (0, 1, 2, 3), "", ctx.node.outputs[0])
+
+
+@rewrite("QLinearConv")
+def qlinear_conv(ctx: Context, b: Builder) -> None:
+    """The integer convolution and bias, times both scales, quantised again."""
+    t = ctx.output_type()
+    total = b.add("Cast", [_integer_conv(ctx, b, (0, 3, 2, 5), _input(ctx, 8), None)], t.shape, "float32")
+    total = b.add("Mul", [total, ctx.node.inputs[1]], t.shape)
+    scale = ctx.node.inputs[4]
+    if b.type_of(scale).size > 1:
+        scale = reshaped(b, scale, [b.type_of(scale).size] + [1] * (len(t.shape) - 2))
+    total = b.add("Mul", [total, scale], t.shape)
+    b.add_internal("Quantize", [total, ctx.node.inputs[6], ctx.node.inputs[7]], t.shape, ctx.node.outputs[0])
+    b.types[ctx.node.outputs[0]] = t

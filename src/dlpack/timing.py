@@ -1,0 +1,162 @@
+"""Timing a bundle: latency per call beside onnxruntime's, and the time of every kernel.
+
+Latency is read from `time.perf_counter_ns`, the clock that a caller sees; beside it stands the thread's CPU time
+(`time.thread_time_ns`), which does not count the moments when other programs had the processor.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlpack.errors import UsageError
+from dlpack.graph.ir import Array
+from dlpack.loader import Predictor, load
+
+_SAMPLE_NS = 200_000
+"""A round calls a fast function again and again for about this long, so that the clocks' own time does not matter."""
+
+_KERNEL_ROUNDS = 20
+"""The fewest rounds that a kernel's median comes from."""
+
+
+def bench_bundle(bundle: Path, model: Path | None = None, rounds: int = 50) -> dict[str, Any]:
+    """Times a native bundle on the inputs of its reference.npz.
+
+    `model`: the ONNX file; onnxruntime runs it beside, one round each in turn, on one thread. Gives `runs` (per runner
+    name, median_ms, minimum_ms: latency; cpu_ms: median CPU time), `ratio` of the CPU times if there is a model, and
+    `kernels` (name, calls, us, share, gflops or None), slowest first. Neither runner's Python call is subtracted from
+    `runs` (each about a microsecond: inputs and outputs are bound before); from `kernels` it is.
+    """
+    if rounds < 1:
+        raise UsageError(f"--rounds {rounds}: give 1 or more")
+    bundle = Path(bundle)
+    with load(bundle) as predictor:
+        inputs = _inputs(bundle, predictor)
+        predictor.bind(inputs)
+        runners: dict[str, Callable[[], object]] = {"dlpack": predictor.compute}
+        if model is not None:
+            runners["onnxruntime"] = _onnxruntime(Path(model), predictor, inputs)
+        result: dict[str, Any] = {
+            "rounds": rounds,
+            "clock": "median_ms and minimum_ms: time.perf_counter_ns; cpu_ms: time.thread_time_ns",
+            "runs": _interleaved(runners, rounds),
+        }
+        if model is not None:
+            ours, theirs = (row["cpu_ms"] for row in result["runs"])
+            result["ratio"] = ours / theirs if theirs else float("inf")
+        result["kernels"] = _kernels(predictor, max(rounds, _KERNEL_ROUNDS))
+    return result
+
+
+def _inputs(bundle: Path, predictor: Predictor) -> dict[str, Array]:
+    try:
+        with np.load(bundle / "reference.npz") as stored:
+            return {name: stored[f"in_{k}"] for k, name in enumerate(predictor.inputs)}
+    except (OSError, KeyError, ValueError) as e:
+        raise UsageError(f"{bundle} has no readable reference.npz: {e}") from e
+
+
+def _onnxruntime(model: Path, predictor: Predictor, inputs: Mapping[str, Array]) -> Callable[[], object]:
+    """A call that runs the model in onnxruntime, with inputs and outputs bound, on one thread."""
+    import onnxruntime
+
+    from dlpack.graph.clean import clean
+    from dlpack.graph.load import load_model
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    shapes = {name: shape for name, (_, shape) in predictor.inputs.items()}
+    data = clean(load_model(model), shapes).SerializeToString()
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        binding = session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        for output in session.get_outputs():
+            binding.bind_output(output.name)
+        session.run_with_iobinding(binding)
+    except Exception as e:  # noqa: BLE001 - onnxruntime raises its own classes, without a common base
+        raise UsageError(f"onnxruntime cannot run {model} on the bundle's inputs: {e}") from e
+    return lambda: session.run_with_iobinding(binding)
+
+
+def _interleaved(runners: Mapping[str, Callable[[], object]], rounds: int) -> list[dict[str, Any]]:
+    calls = {name: _warm_up(run) for name, run in runners.items()}
+    wall: dict[str, list[float]] = {name: [] for name in runners}
+    cpu: dict[str, list[float]] = {name: [] for name in runners}
+    for _ in range(rounds):
+        for name, run in runners.items():
+            n = calls[name]
+            cpu_began, began = time.thread_time_ns(), time.perf_counter_ns()
+            for _ in range(n):
+                run()
+            ended, cpu_ended = time.perf_counter_ns(), time.thread_time_ns()
+            wall[name].append((ended - began) / n / 1e6)
+            cpu[name].append((cpu_ended - cpu_began) / n / 1e6)
+    return [
+        {
+            "name": name,
+            "median_ms": statistics.median(wall[name]),
+            "minimum_ms": min(wall[name]),
+            "cpu_ms": statistics.median(cpu[name]),
+            "calls_per_round": calls[name],
+        }
+        for name in runners
+    ]
+
+
+def _warm_up(run: Callable[[], object]) -> int:
+    """Calls `run` a few times; returns how many calls fill a round."""
+    fastest = 1 << 62
+    for _ in range(5):
+        began = time.perf_counter_ns()
+        run()
+        fastest = min(fastest, time.perf_counter_ns() - began)
+    return max(1, min(1000, _SAMPLE_NS // max(1, fastest)))
+
+
+def _kernels(predictor: Predictor, rounds: int) -> list[dict[str, Any]]:
+    """The median time of each step, summed per kernel name, less what the call itself costs."""
+    names = predictor.steps
+    step = predictor.run_step
+    if not names:
+        return []
+    clock = time.perf_counter_ns
+    steps: list[list[int]] = [[] for _ in names]
+    empty: list[int] = []
+    for number in range(rounds + 3):
+        for index, times in enumerate(steps):
+            began = clock()
+            step(index)
+            took = clock() - began
+            if number >= 3:
+                times.append(took)
+        began = clock()
+        step(-1)  # refused at once: the price of a call
+        empty.append(clock() - began)
+    overhead = statistics.median(empty)
+    us: dict[str, float] = {}
+    calls: dict[str, int] = {}
+    for name, times in zip(names, steps, strict=True):
+        us[name] = us.get(name, 0.0) + max(0.0, statistics.median(times) - overhead) / 1e3
+        calls[name] = calls.get(name, 0) + 1
+    macs = {k["name"]: k["macs"] for k in predictor.manifest["kernels"]}
+    total = sum(us.values()) or 1.0
+    rows = [
+        {
+            "name": name,
+            "calls": calls[name],
+            "us": us[name],
+            "share": us[name] / total,
+            "gflops": 2e-3 * macs[name] * calls[name] / us[name] if macs.get(name) and us[name] else None,
+        }
+        for name in us
+    ]
+    return sorted(rows, key=lambda row: -row["us"])

@@ -1,0 +1,130 @@
+"""The cases: ONNX's node tests, with the inputs frozen that a compiler must know."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+from dlpack.graph.ir import Array
+from onnx import ModelProto, TensorProto
+
+
+@dataclass(frozen=True)
+class Case:
+    """A node test. A value of its data sets that is no tensor (a sequence, an absent optional) is kept as it is."""
+
+    name: str
+    operator: str
+    domain: str
+    model: ModelProto
+    data_sets: tuple[tuple[tuple[Any, ...], tuple[Any, ...]], ...]
+    rtol: float
+    atol: float
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A case with some inputs turned into constants: the data sets hold the other inputs, by name."""
+
+    model: ModelProto
+    inputs: tuple[dict[str, Array], ...]
+    outputs: tuple[tuple[Any, ...], ...]
+
+
+@cache
+def all_cases() -> tuple[Case, ...]:
+    """Every node test of the installed onnx, in the order of their names."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        from onnx.backend.test.loader import load_model_tests
+
+        found = load_model_tests(kind="node")
+        return tuple(_case(test) for test in sorted(found, key=lambda test: str(test.name)))
+
+
+def select(expanded: bool = False) -> list[Case]:
+    """The node tests; `expanded` adds those of the operators' definitions by other operators."""
+    return [case for case in all_cases() if expanded or "_expanded" not in case.name]
+
+
+def _case(test: Any) -> Case:
+    node = test.model.graph.node[-1]
+    data_sets = tuple((tuple(map(_value, a)), tuple(map(_value, b))) for a, b in test.data_sets)
+    return Case(test.name, node.op_type, node.domain, test.model, data_sets, float(test.rtol), float(test.atol))
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, TensorProto):
+        return onnx.numpy_helper.to_array(value)
+    return np.asarray(value) if isinstance(value, np.generic) else value
+
+
+def freeze(case: Case) -> Frozen:
+    """Takes the values of the inputs that decide shapes or code from the data, and the shapes of all others."""
+    model = ModelProto()
+    model.CopyFrom(case.model)
+    graph = model.graph
+    names = [value.name for value in graph.input]
+    values = [dict(zip(names, inputs, strict=True)) for inputs, _ in case.data_sets]
+    frozen = {name for name in _decisive(model) if all(_same(v.get(name), values[0].get(name)) for v in values)}
+    kept = []
+    for info in graph.input:
+        value = values[0][info.name]
+        if info.name in frozen and isinstance(value, np.ndarray):
+            graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value), info.name))
+            continue
+        if info.type.WhichOneof("value") == "tensor_type" and isinstance(value, np.ndarray):
+            shape = info.type.tensor_type.shape
+            shape.Clear()
+            info.type.tensor_type.shape.SetInParent()
+            for size in value.shape:
+                shape.dim.add().dim_value = size
+        kept.append(onnx.ValueInfoProto.FromString(info.SerializeToString()))
+    del graph.input[:]
+    graph.input.extend(kept)
+    left = [info.name for info in kept]
+    inputs = tuple({name: v[name] for name in left} for v in values)
+    return Frozen(model, inputs, tuple(outputs for _, outputs in case.data_sets))
+
+
+def _decisive(model: ModelProto) -> set[str]:
+    from dlpack.operators.shape_inputs import SHAPE_INPUTS
+
+    return {
+        node.input[index]
+        for node in model.graph.node
+        if node.domain == ""
+        for index in SHAPE_INPUTS.get(node.op_type, ())
+        if index < len(node.input) and node.input[index]
+    }
+
+
+def _same(a: Any, b: Any) -> bool:
+    return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.array_equal(a, b)
+
+
+def difference(got: Array, want: Any, rtol: float, atol: float) -> str:
+    """How `got` differs from `want`, in words; "" where it is within ``atol + rtol * |want|`` everywhere."""
+    if not isinstance(want, np.ndarray):
+        return f"a {type(want).__name__} is expected"
+    if got.dtype != want.dtype or got.shape != want.shape:
+        return f"{got.dtype}{list(got.shape)} instead of {want.dtype}{list(want.shape)}"
+    if got.dtype.kind not in "biufc":  # ml_dtypes' own, which numpy does not mix with its floats
+        got, want = got.astype(np.float32), want.astype(np.float32)
+    if got.dtype.kind == "f":
+        got, want = got.astype(np.float64), want.astype(np.float64)
+    with np.errstate(all="ignore"):
+        wrong = ~np.isclose(got, want, rtol=rtol, atol=atol, equal_nan=got.dtype.kind == "f")
+    if not wrong.any():
+        return ""
+    where = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return f"{int(wrong.sum())} of {wrong.size} values, [{_commas(where)}] is {got[where]} instead of {want[where]}"
+
+
+def _commas(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

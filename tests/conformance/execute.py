@@ -1,0 +1,92 @@
+"""Runs a compiled batch: LIBRARY JOBS SECONDS. Prints a line of JSON per job: "" or what is wrong with its outputs.
+
+A job that dies takes this process along, and the number of lines tells which it was.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import pickle
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401 - lets numpy know bfloat16 by its name
+import numpy as np
+from conformance.cases import difference
+
+GUARD = 256
+FILL = 0xFF  # NaN, -1 or "true": no value that an uninitialised read gets right by luck
+
+
+class Memory:
+    """A block with guards around it that tell when something was written outside."""
+
+    def __init__(self, nbytes: int, shift: int = 0) -> None:
+        """Aligned to 64 bytes, and then shifted by some."""
+        self._block = np.full(nbytes + 2 * GUARD + 64, FILL, np.uint8)
+        start = GUARD + (-(self._block.ctypes.data + GUARD)) % 64 + shift
+        self._before, self.bytes, self._behind = np.split(self._block, [start, start + nbytes])
+
+    @property
+    def address(self) -> int:
+        return int(self.bytes.ctypes.data)
+
+    @property
+    def intact(self) -> bool:
+        return bool((self._before == FILL).all() and (self._behind == FILL).all())
+
+
+def run_job(library: ctypes.CDLL, job: dict[str, Any]) -> str:
+    weights = Memory(len(job["weights"]))
+    weights.bytes[:] = np.frombuffer(job["weights"], np.uint8)
+    for inputs, expected in job["data"]:
+        problem = _run_once(getattr(library, job["entry"]), job, weights, inputs, expected)
+        if problem:
+            return problem
+    return ""
+
+
+def _run_once(entry: Any, job: dict[str, Any], weights: Memory, inputs: dict[str, Any], expected: tuple[Any, ...]) -> str:
+    arena = Memory(job["arena"])
+    given = []
+    for name, dtype, shape in job["inputs"]:
+        value = inputs[name]
+        if value.dtype != np.dtype(dtype) or value.shape != shape:
+            return f"input {name} is compiled as {dtype}{list(shape)}, the test gives {value.dtype}{list(value.shape)}"
+        memory = Memory(value.nbytes, np.dtype(dtype).itemsize)  # aligned as its elements, no better
+        memory.bytes[:] = np.frombuffer(value.tobytes(), np.uint8)
+        given.append(memory)
+    taken = [Memory(np.dtype(dtype).itemsize * int(np.prod(shape)), np.dtype(dtype).itemsize)
+             for _, dtype, shape in job["outputs"]]
+    entry(_pointers(given), _pointers(taken), ctypes.c_void_p(arena.address), ctypes.c_void_p(weights.address))
+    if not all(memory.intact for memory in (arena, weights, *given, *taken)):
+        return "wrote outside of its buffers"
+    got = {
+        name: memory.bytes.view(np.dtype(dtype)).reshape(shape)
+        for (name, dtype, shape), memory in zip(job["outputs"], taken, strict=True)
+    }
+    for name, want in zip(job["expected"], expected, strict=True):
+        if name not in got:
+            return f"output {name} is missing"
+        problem = difference(got[name], want, job["rtol"], job["atol"])
+        if problem:
+            return f"output {name}: {problem}"
+    return ""
+
+
+def _pointers(memories: list[Memory]) -> Any:
+    return (ctypes.c_void_p * (len(memories) + 1))(*(memory.address for memory in memories))
+
+
+def main(library: str, jobs: str, seconds: str) -> None:
+    loaded = ctypes.CDLL(library)
+    for job in pickle.loads(Path(jobs).read_bytes()):
+        signal.alarm(int(seconds))  # whose default is death
+        print(json.dumps(run_job(loaded, job)), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
