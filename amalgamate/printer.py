@@ -46,16 +46,19 @@ _ATOM = 12
 _OPERATOR_CALLS = {
     "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "shift_left": "<<", "shift_right": ">>",
 }  # fmt: skip
+_HORIZONTAL = {"hsum", "hprod", "hmax", "hmin"}
 _FUNCTIONS = {
     "fabs": "abs_", "nearbyint": "round_", "truncmod": "%",
 }  # fmt: skip
 
 
 class Printer:
-    """Prints kernels; `functions` and `types` gather the runtime functions and vector types that they use."""
+    """Prints kernels; `functions` and `types` gather the runtime functions and vector types that they use, `double_functions`
+    those that are called with doubles."""
 
     def __init__(self) -> None:
         self.functions: set[str] = set()
+        self.double_functions: set[str] = set()
         self.types: set[str] = set()
 
     def kernel(self, kernel: Kernel, name: str, restrict: bool = True) -> str:
@@ -207,10 +210,10 @@ class Printer:
             return f"splat<{self.type(e.dtype, e.lanes)}>({self.expr(args[0])})", _ATOM
         if op == "reinterpret":
             return f"bits_as<{self.type(e.dtype, e.lanes)}>({self.expr(args[0])})", _ATOM
-        name = _FUNCTIONS.get(op, op if op.endswith("_") or op.startswith("h") else op + "_")
-        if op == "cosh":
-            name = "cosh_"
+        name = _FUNCTIONS.get(op, op if op.endswith("_") or op in _HORIZONTAL else op + "_")
         self.functions.add(name)
+        if any(a.dtype == "float64" for a in args):
+            self.double_functions.add(name)
         return f"{name}({', '.join(self.expr(a) for a in args)})", _ATOM
 
     def narrow(self, dtype: str, lanes: int, op: str, text: str, p: int) -> tuple[str, int]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import nets
+import onnx
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+DIGITS = ROOT / "examples" / "digits" / "digits.onnx"
 
 
 def skip_or_fail(reason: str) -> NoReturn:
@@ -37,3 +41,42 @@ def models_dir() -> Path:
     if not path.is_dir():
         skip_or_fail("the folder ../shared/models is absent")
     return path
+
+
+@pytest.fixture(scope="session")
+def model_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """ONNX files by name: the digits example and the models of nets.py."""
+    folder = tmp_path_factory.mktemp("models")
+    files = {"digits": DIGITS}
+    for name in ("conv_net", "attention_net", "wide_net", "unsupported_net"):
+        files[name] = folder / f"{name}.onnx"
+        onnx.save(getattr(nets, name)(), files[name])
+    return files
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory, model_files: dict[str, Path]) -> Callable[[str], Path]:
+    """``bundles("digits")`` is that model built for native; each is built once. Tests must not write in it."""
+    folder = tmp_path_factory.mktemp("bundles")
+
+    def get(name: str) -> Path:
+        from dlpack.pipeline import build
+
+        path = folder / name
+        return path if path.exists() else build(model_files[name], path)
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def digits(bundles: Callable[[str], Path]) -> Path:
+    """The digits example built for native."""
+    return bundles("digits")
+
+
+@pytest.fixture(scope="session")
+def side_file_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits example with its weights in a file of their own."""
+    from dlpack.pipeline import Options, build
+
+    return build(DIGITS, tmp_path_factory.mktemp("side") / "digits", Options(weights="file"))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib.util
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -41,12 +45,34 @@ def compile_library(
     """Compiles `source` to the shared library `output`; returns the compiler's name."""
     command = compiler_command(source, output, zig_target, flags, cc)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-    except FileNotFoundError as e:
-        raise ToolchainError(f"the compiler {command[0]!r} was not found; name another with --cc") from e
+        status, text = _run(command, timeout)
+    except (FileNotFoundError, PermissionError) as e:
+        raise ToolchainError(f"the compiler {command[0]!r} was not found or cannot run; name another with --cc") from e
     except subprocess.TimeoutExpired as e:
         raise ToolchainError(f"the compiler did not end within {timeout:.0f} s: {shlex.join(command)}") from e
-    if done.returncode:
-        text = "\n".join(done.stderr.strip().splitlines()[-20:])
-        raise ToolchainError(f"the compiler failed: {shlex.join(command)}\n{text}")
+    if status:
+        if any(sign in text for sign in ("No space left", "NoSpaceLeft")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output))
+        tail = "\n".join(text.strip().splitlines()[-20:])
+        raise ToolchainError(f"the compiler failed: {shlex.join(command)}\n{tail}")
+    if not output.is_file():
+        raise ToolchainError(f"the compiler wrote no library: {shlex.join(command)}")
     return command[0] if cc else "zig cc"
+
+
+def _run(command: Sequence[str], timeout: float) -> tuple[int, str]:
+    """Runs a command; its exit status and what it wrote to stderr.
+
+    It gets a session of its own, so that on Ctrl-C or at the timeout all its processes end, not the first alone.
+    """
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True
+    ) as process:
+        try:
+            _, text = process.communicate(timeout=timeout)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+    return process.returncode, text

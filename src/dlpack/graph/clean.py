@@ -1,11 +1,15 @@
 """Cleaning an ONNX model before it is read: shapes fixed, functions inlined, constants folded, dead nodes gone.
 
 Most of it is done by others: onnx's inliner and onnxruntime's basic optimisation. What these leave is folded here.
+Over 500 lines: the folding, in the last part, wants a file of its own once it grows.
 """
 
 from __future__ import annotations
 
+import errno
 import math
+import os
+import shutil
 import tempfile
 import warnings
 from collections import Counter
@@ -167,16 +171,16 @@ def _fix_shapes(graph: GraphProto, shapes: Shapes) -> None:
             tensor.shape.SetInParent()
             for _ in shape:
                 tensor.shape.dim.add()
-        dims = tensor.shape.dim
+        dims, stated = tensor.shape.dim, _dims(inputs[name])
         if len(dims) != len(shape):
-            raise UsageError(f"{option}: the input '{name}' has {len(dims)} dimensions: {_dims(inputs[name])}")
+            raise UsageError(f"{option}: the input '{name}' has {len(dims)} dimensions: {stated}")
         for dim, size in zip(dims, shape, strict=True):
             if dim.dim_param:
                 other, where = bound.setdefault(dim.dim_param, (size, option))
                 if other != size:
                     raise UsageError(f"{option}: makes '{dim.dim_param}' {size}, but {where} makes it {other}")
             elif dim.HasField("dim_value") and dim.dim_value >= 0 and dim.dim_value != size:
-                raise UsageError(f"{option}: the model fixes that input to {_dims(inputs[name])}")
+                raise UsageError(f"{option}: the model fixes that input to {stated}")
             dim.dim_value = size
     open_inputs = []
     for value in graph.input:
@@ -325,21 +329,25 @@ def _optimize(model: ModelProto) -> ModelProto:
     options.add_session_config_entry("session.disable_aot_function_inlining", "1")
     options.add_session_config_entry("optimization.disable_specified_optimizers", ";".join(_DISABLED_TRANSFORMERS))
     options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(MAX_GENERATED_BYTES))
-    known = {(node.domain, node.op_type) for node in model.graph.node}
-    with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
-        file = Path(folder, "optimized.onnx")
-        options.optimized_model_filepath = str(file)
-        try:
-            onnxruntime.InferenceSession(
-                for_onnxruntime(model).SerializeToString(),
-                options,
-                providers=["CPUExecutionProvider"],
-                enable_fallback=0,
-            )
-            optimized = onnx.load(file)
-        except Exception:  # onnxruntime raises many kinds: an operator or a type that it lacks
-            return model
-    for node in optimized.graph.node:
+    known = {(node.domain, node.op_type) for node in _every_node(model.graph.node)}
+    data = for_onnxruntime(model)
+    try:
+        with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
+            if shutil.disk_usage(folder).free < 2 * data.ByteSize() + (1 << 20):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            file = Path(folder, "optimized.onnx")
+            options.optimized_model_filepath = str(file)
+            try:
+                onnxruntime.InferenceSession(
+                    data.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
+                )
+                optimized = onnx.load(file)
+            except Exception:  # onnxruntime raises many kinds: an operator or a type that it lacks
+                return model
+    except OSError as error:
+        place = tempfile.gettempdir()
+        raise UsageError(f"the folder for temporary files, {place}: {error.strerror}; set TMPDIR to another") from None
+    for node in _every_node(optimized.graph.node):
         if node.domain == "ai.onnx":
             node.domain = ""
         if (node.domain, node.op_type) not in known and not _standard(node, opset_versions(optimized)):

@@ -117,6 +117,28 @@ def convolution(ctx: Context, x: Any, w: Any) -> list[Any]:
     return [te.compute((xs[0], ws[0], *out), at, name="acc", varargs_names=names)]
 
 
+def _turned_weights(ctx: Context, b: Builder, group: int) -> str:
+    """w [C, O/group, kernel...] → [O, C/group, kernel...], the kernel turned around."""
+    c, o, *kernel = ctx.input_type(1).shape
+    n = len(kernel)
+    split, swapped = [group, c // group, o, *kernel], [group, o, c // group, *kernel]
+    shape = [group * o, c // group, *kernel]
+    constant = ctx.maybe_constant(1)
+    if constant is not None:
+        turned = constant.reshape(split).swapaxes(1, 2).reshape(shape)
+        return b.constant(np.ascontiguousarray(np.flip(turned, axis=tuple(range(2, 2 + n)))), "weight")
+
+    def ints(values: Sequence[int]) -> str:
+        return b.constant(np.array(values, np.int64), "ints")
+
+    w = b.add("Reshape", [ctx.node.inputs[1], ints(split)], split)
+    w = b.add("Transpose", [w], swapped, perm=[0, 2, 1, *range(3, 3 + n)])
+    w = b.add("Reshape", [w, ints(shape)], shape)
+    axes = list(range(2, 2 + n))
+    ends = [-(2**31)] * n
+    return b.add("Slice", [w, ints([k - 1 for k in kernel]), ints(ends), ints(axes), ints([-1] * n)], shape)
+
+
 @rewrite("ConvTranspose")
 def conv_transpose(ctx: Context, b: Builder) -> None:
     """ConvTranspose → a convolution of the input with zeros put between its elements, the kernel turned around."""
@@ -127,11 +149,7 @@ def conv_transpose(ctx: Context, b: Builder) -> None:
     dilations = ctx.attr("dilations") or [1] * n
     group = ctx.attr("group", 1)
     out = ctx.output_type().shape
-    weights = ctx.constant(1, "weight")
-    # w [C, O/group, kernel...] → [O, C/group, kernel...], kernel turned around.
-    c, o = w.shape[0], w.shape[1]
-    turned = weights.reshape(group, c // group, o, *kernel).swapaxes(1, 2).reshape(group * o, c // group, *kernel)
-    turned = np.ascontiguousarray(np.flip(turned, axis=tuple(range(2, 2 + n))))
+    turned = _turned_weights(ctx, b, group)
     auto = ctx.attr("auto_pad", "NOTSET")
     extra = ctx.attr("output_padding") or [0] * n
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
@@ -160,7 +178,7 @@ def conv_transpose(ctx: Context, b: Builder) -> None:
     bias = ctx.has_input(2)
     y = b.add_internal(
         "Convolution",
-        [data, b.constant(turned, "weight")],
+        [data, turned],
         out,
         output=None if bias else ctx.node.outputs[0],
         strides=(1,) * n,

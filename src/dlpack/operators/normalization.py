@@ -9,8 +9,8 @@ import numpy as np
 
 from dlpack.operators.elementwise import call, const
 from dlpack.operators.reduction import reduce_tensor
-from dlpack.operators.registry import Builder, Context, NotSupported, anchor, rewrite
-from dlpack.tir import te
+from dlpack.operators.registry import Builder, Context, NotSupported, anchor, pointwise, rewrite
+from dlpack.tir import te, tirx
 
 
 def _moments(x: Any, axes: list[int], dtype: str) -> tuple[Any, Any]:
@@ -45,10 +45,11 @@ def normalize_spatial(ctx: Context, x: Any) -> list[Any]:
 def _normalize(ctx: Context, x: Any) -> list[Any]:
     axes = list(ctx.attr("axes"))
     dtype = ctx.output_type().dtype
-    mean, variance = _moments(x, axes, dtype)
+    centre = bool(ctx.attr("centre", 1))
+    mean, variance = _moments(x, axes, dtype) if centre else (None, _mean_square(x, axes, dtype))
     epsilon = ctx.attr("epsilon")
     scale = te.compute(
-        mean.shape,
+        variance.shape,
         lambda *i: const(1.0, dtype) / call("sqrt_", dtype, variance(*i) + const(epsilon, dtype)),
         name="scale",
     )
@@ -56,23 +57,101 @@ def _normalize(ctx: Context, x: Any) -> list[Any]:
     def one(i: tuple[Any, ...]) -> list[Any]:
         return [0 if d in axes else v for d, v in enumerate(i)]
 
-    return [te.compute(x.shape, lambda *i: (x(*i) - mean(*one(i))) * scale(*one(i)), name="out")]
+    def at(*i: Any) -> Any:
+        return ((x(*i) - mean(*one(i))) if centre else x(*i)) * scale(*one(i))
+
+    return [te.compute(x.shape, at, name="out")]
+
+
+def _mean_square(x: Any, axes: list[int], dtype: str) -> Any:
+    count = math.prod(int(x.shape[a]) for a in axes)
+
+    def squares(e: Any, axis: Any) -> Any:
+        return te.sum(e * e, axis=axis)
+
+    total = reduce_tensor(x, axes, True, squares, "squares")
+    return te.compute(total.shape, lambda *i: total(*i) * const(1.0 / count, dtype), name="variance")
 
 
 @rewrite("LayerNormalization")
 def layer_normalization(ctx: Context, b: Builder) -> None:
-    if len([o for o in ctx.node.outputs if o]) > 1:
-        raise NotSupported("LayerNormalization's outputs Mean and InvStdDev")
-    t = ctx.output_type()
+    t, x = ctx.output_type(), ctx.node.inputs[0]
     rank = len(t.shape)
     axes = tuple(range(ctx.attr("axis", -1) % rank, rank))
-    y = b.add_internal(
-        "NormalizeRows", [ctx.node.inputs[0]], t.shape, axes=axes, epsilon=ctx.attr("epsilon", 1e-5)
-    )
+    epsilon = ctx.attr("epsilon", 1e-5)
+    if len([o for o in ctx.node.outputs if o]) > 1:
+        y = _with_moments(ctx, b, x, axes, epsilon)
+    else:
+        y = b.add_internal("NormalizeRows", [x], t.shape, axes=axes, epsilon=epsilon)
     bias = ctx.has_input(2)
     y = b.add("Mul", [y, ctx.node.inputs[1]], t.shape, output=None if bias else ctx.node.outputs[0])
     if bias:
         b.add("Add", [y, ctx.node.inputs[2]], t.shape, output=ctx.node.outputs[0])
+
+
+def _with_moments(ctx: Context, b: Builder, x: str, axes: tuple[int, ...], epsilon: float) -> str:
+    """The normalised rows, where the mean and the inverse deviation are outputs too."""
+    t = b.type_of(x)
+    kept = [1 if d in axes else n for d, n in enumerate(t.shape)]
+    names = [*ctx.node.outputs[1:], "", ""][:2]
+    share = b.constant(np.asarray(1.0 / math.prod(t.shape[a] for a in axes), t.dtype), "share")
+
+    def average(value: str, of: str, output: str | None) -> str:
+        total = b.add_internal("ReduceSum", [value], kept, axes=axes, keepdims=1, of=of)
+        return b.add("Mul", [total, share], kept, output=output)
+
+    centred = b.add("Sub", [x, average(x, "", names[0] or None)], t.shape)
+    shifted = b.add("Add", [average(centred, "square", None), b.constant(np.asarray(epsilon, t.dtype))], kept)
+    power = b.constant(np.asarray(-0.5, t.dtype))
+    return b.add("Mul", [centred, b.add("Pow", [shifted, power], kept, output=names[1] or None)], t.shape)
+
+
+@rewrite("RMSNormalization")
+def rms_normalization(ctx: Context, b: Builder) -> None:
+    """x / sqrt(mean of squares + epsilon) * scale."""
+    t, x = ctx.output_type(), ctx.node.inputs[0]
+    rank = len(t.shape)
+    axes = tuple(range(ctx.attr("axis", -1) % rank, rank))
+    y = b.add_internal("NormalizeRows", [x], t.shape, axes=axes, epsilon=ctx.attr("epsilon", 1e-5), centre=0)
+    b.add("Mul", [y, ctx.node.inputs[1]], t.shape, output=ctx.node.outputs[0])
+
+
+@rewrite("GroupNormalization")
+def group_normalization(ctx: Context, b: Builder) -> None:
+    """Rows of a group's channels and places; scale and bias per channel (per group up to opset 20)."""
+    t, x = ctx.output_type(), ctx.node.inputs[0]
+    groups = ctx.attr("num_groups")
+    rows = [t.shape[0] * groups, math.prod(t.shape[1:]) // groups]
+    y = b.add("Reshape", [x, b.constant(np.array(rows, np.int64))], rows)
+    y = b.add_internal("NormalizeRows", [y], rows, axes=(1,), epsilon=ctx.attr("epsilon", 1e-5))
+    if ctx.node.opset >= 21:
+        shape, rank = list(t.shape), len(t.shape)
+    else:
+        shape, rank = [t.shape[0], groups, rows[1]], 3
+    y = b.add("Reshape", [y, b.constant(np.array(shape, np.int64))], shape)
+    y = b.add("Mul", [y, per_channel(b, ctx.node.inputs[1], rank)], shape)
+    last = ctx.node.outputs[0] if shape == list(t.shape) else None
+    y = b.add("Add", [y, per_channel(b, ctx.node.inputs[2], rank)], shape, output=last)
+    if last is None:
+        b.add("Reshape", [y, b.constant(np.array(t.shape, np.int64))], t.shape, output=ctx.node.outputs[0])
+
+
+@rewrite("LpNormalization")
+def lp_normalization(ctx: Context, b: Builder) -> None:
+    """x / norm along the axis; zero where the norm is zero."""
+    t, x = ctx.output_type(), ctx.node.inputs[0]
+    axis = ctx.attr("axis", -1) % len(t.shape)
+    kept = [1 if d == axis else n for d, n in enumerate(t.shape)]
+    order = ctx.attr("p", 2)
+    norm = b.add_internal("ReduceSum", [x], kept, axes=(axis,), keepdims=1, of="abs" if order == 1 else "square")
+    if order == 2:
+        norm = b.add("Sqrt", [norm], kept)
+    b.add_internal("DivideOrZero", [x, norm], t.shape, ctx.node.outputs[0])
+
+
+@pointwise("DivideOrZero", domain="dlpack")
+def divide_or_zero(ctx: Context, a: Any, b: Any) -> Any:
+    return tirx.Select(tirx.EQ(b, const(0, b)), const(0, a), a / b)
 
 
 def per_channel(b: Builder, name: str, rank: int) -> str:
@@ -100,13 +179,43 @@ def instance_normalization(ctx: Context, b: Builder) -> None:
     b.add("Add", [y, per_channel(b, ctx.node.inputs[2], rank)], t.shape, output=ctx.node.outputs[0])
 
 
+def _batch_moments(ctx: Context, b: Builder) -> None:
+    """Training mode: the batch's own mean and variance, and the running ones moved towards them."""
+    t, x = ctx.output_type(), ctx.node.inputs[0]
+    axes = tuple(d for d in range(len(t.shape)) if d != 1)
+    kept = [n if d == 1 else 1 for d, n in enumerate(t.shape)]
+    share = b.constant(np.asarray(1.0 / math.prod(t.shape[a] for a in axes), t.dtype), "share")
+
+    def average(value: str, of: str) -> str:
+        total = b.add_internal("ReduceSum", [value], kept, axes=axes, keepdims=1, of=of)
+        return b.add("Mul", [total, share], kept)
+
+    mean = average(x, "")
+    centred = b.add("Sub", [x, mean], t.shape)
+    variance = average(centred, "square")
+    shifted = b.add("Add", [variance, b.constant(np.asarray(ctx.attr("epsilon", 1e-5), t.dtype))], kept)
+    y = b.add("Mul", [centred, b.add("Pow", [shifted, b.constant(np.asarray(-0.5, t.dtype))], kept)], t.shape)
+    y = b.add("Mul", [y, per_channel(b, ctx.node.inputs[1], len(t.shape))], t.shape)
+    b.add("Add", [y, per_channel(b, ctx.node.inputs[2], len(t.shape))], t.shape, output=ctx.node.outputs[0])
+    momentum = ctx.attr("momentum", 0.9)
+    for output, old, new in zip(ctx.node.outputs[1:], ctx.node.inputs[3:5], (mean, variance), strict=False):
+        if output:
+            flat = b.add("Reshape", [new, b.constant(np.array([t.shape[1]], np.int64))], [t.shape[1]])
+            moved = b.add("Mul", [flat, b.constant(np.asarray(1 - momentum, t.dtype))], [t.shape[1]])
+            kept_part = b.add("Mul", [old, b.constant(np.asarray(momentum, t.dtype))], [t.shape[1]])
+            b.add("Add", [kept_part, moved], [t.shape[1]], output=output)
+
+
 @rewrite("BatchNormalization")
 def batch_normalization(ctx: Context, b: Builder) -> None:
     """Inference: x * (scale / sqrt(var + epsilon)) + (bias - mean * that)."""
-    if ctx.attr("training_mode", 0) or len([o for o in ctx.node.outputs if o]) > 1:
-        raise NotSupported("BatchNormalization in training mode")
     t = ctx.output_type()
     rank = max(2, len(t.shape))
+    if ctx.attr("training_mode", 0):
+        _batch_moments(ctx, b)
+        return
+    if len([o for o in ctx.node.outputs if o]) > 1:
+        raise NotSupported("BatchNormalization's outputs beyond the first")
     scale, bias, mean, var = (ctx.maybe_constant(k) for k in range(1, 5))
     if scale is not None and bias is not None and mean is not None and var is not None:
         factor = scale.astype(np.float64) / np.sqrt(var.astype(np.float64) + ctx.attr("epsilon", 1e-5))

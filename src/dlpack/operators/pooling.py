@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from dlpack.operators.convolution import add_pad, window_pads
-from dlpack.operators.registry import Builder, Context, NotSupported, anchor, rewrite
-from dlpack.tir import te
+from dlpack.operators.registry import Builder, Context, anchor, compute, rewrite
+from dlpack.tir import te, tirx
 
 
 def _window(ctx: Context) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
@@ -28,18 +29,70 @@ def _window(ctx: Context) -> tuple[list[int], list[int], list[int], list[int], l
 
 @rewrite("MaxPool")
 def max_pool(ctx: Context, b: Builder) -> None:
-    if len(ctx.node.outputs) > 1 and ctx.node.outputs[1]:
-        raise NotSupported("MaxPool's second output (Indices)")
     if ctx.input_type(0).dtype not in ("float32", "float64"):
         lowest: float = float(np.iinfo(ctx.input_type(0).dtype).min)
     else:
         lowest = -3.4028234663852886e38
     kernel, strides, dilations, low, high = _window(ctx)
+    window = {"kernel": tuple(kernel), "strides": tuple(strides), "dilations": tuple(dilations)}
     x = add_pad(b, ctx.node.inputs[0], low, high, lowest, at_least_zero=True)
-    b.add_internal(
-        "PoolMax", [x], ctx.output_type().shape, output=ctx.node.outputs[0],
+    y = b.add_internal("PoolMax", [x], ctx.output_type().shape, output=ctx.node.outputs[0], **window)
+    if len(ctx.node.outputs) > 1 and ctx.node.outputs[1]:
+        by_columns = int(ctx.attr("storage_order", 0))
+        b.add_internal(
+            "PoolPlace", [ctx.node.inputs[0], y], ctx.output_type().shape, ctx.node.outputs[1],
+            low=tuple(low), by_columns=by_columns, **window,
+        )  # fmt: skip
+        b.types[ctx.node.outputs[1]] = ctx.output_type(1)
+
+
+@compute("PoolPlace", domain="dlpack", layout="rows")
+def pool_place(ctx: Context, x: Any, top: Any) -> list[Any]:
+    """The flat index of the first element in each window that equals its maximum."""
+    kernel, strides, dilations, low = (ctx.attr(k) for k in ("kernel", "strides", "dilations", "low"))
+    shape = ctx.input_type(0).shape
+    spatial = shape[2:]
+    axes = [te.reduce_axis((0, k), name=f"k{d}") for d, k in enumerate(kernel)]
+
+    def at(*i: Any) -> Any:
+        place = [i[2 + d] * strides[d] + axes[d] * dilations[d] - low[d] for d in range(len(kernel))]
+        inside = [c for v, n in zip(place, spatial, strict=True) for c in (v >= 0, v < n)]
+        safe = [tirx.min(tirx.max(v, 0), n - 1) for v, n in zip(place, spatial, strict=True)]
+        order = list(zip(place, spatial, strict=True))
+        flat: Any = 0
+        for v, n in reversed(order) if ctx.attr("by_columns") else order:
+            flat = flat * n + v
+        flat = flat + (i[0] * shape[1] + i[1]) * math.prod(spatial)
+        here = tirx.all(*inside, tirx.EQ(x(*i[:2], *safe), top(*i)))
+        return te.min(tirx.Select(here, flat, tirx.const(math.prod(shape), "int32")), axis=axes)
+
+    first = te.compute(ctx.output_type().shape, at, name="place")
+    return [te.compute(ctx.output_type().shape, lambda *i: first(*i).astype("int64"), name="out")]
+
+
+@rewrite("LpPool")
+def lp_pool(ctx: Context, b: Builder) -> None:
+    """(sum of |x|^p)^(1/p) over windows."""
+    kernel, strides, dilations, low, high = _window(ctx)
+    t, order = ctx.output_type(), ctx.attr("p", 2)
+    x = _power(b, b.add("Abs", [ctx.node.inputs[0]], ctx.input_type(0).shape), order)
+    total = b.add_internal(
+        "PoolSum", [add_pad(b, x, low, high, 0.0)], t.shape,
         kernel=tuple(kernel), strides=tuple(strides), dilations=tuple(dilations),
     )  # fmt: skip
+    _power(b, total, 1.0 / order, ctx.node.outputs[0])
+
+
+def _power(b: Builder, x: str, exponent: float, output: str | None = None) -> str:
+    t = b.type_of(x)
+    return b.add("Pow", [x, b.constant(np.asarray(exponent, t.dtype), "exponent")], t.shape, output=output)
+
+
+@rewrite("GlobalLpPool")
+def global_lp_pool(ctx: Context, b: Builder) -> None:
+    t, order = ctx.output_type(), ctx.attr("p", 2)
+    x = _power(b, b.add("Abs", [ctx.node.inputs[0]], ctx.input_type(0).shape), order)
+    _power(b, b.add_internal("GlobalSum", [x], t.shape), 1.0 / order, ctx.node.outputs[0])
 
 
 @rewrite("AveragePool")

@@ -81,8 +81,8 @@ def _reduce(combine: Callable[..., Any]) -> Callable[[Context, Any], list[Any]]:
 
 _COMBINE = {
     "Sum": te.sum,
-    "Max": _extreme_reducer(tirx.max, -1),
-    "Min": _extreme_reducer(tirx.min, 1),
+    "Max": _extreme_reducer(lambda a, b: tirx.max(a, b), -1),
+    "Min": _extreme_reducer(lambda a, b: tirx.min(a, b), 1),
     "Prod": _product,
 }
 for _name, _combine in _COMBINE.items():

@@ -1,0 +1,237 @@
+"""The bundle: its files, that the same model gives the same bytes, and weights in a file of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DIGITS, requires_tool
+
+import dlpack
+from dlpack.errors import UsageError
+from dlpack.pipeline import Options, build, c_name
+from dlpack.report import report_html
+
+
+def manifest_of(bundle: Path) -> dict[str, Any]:
+    return json.loads((bundle / "manifest.json").read_text())
+
+
+def contents(bundle: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(bundle.iterdir())}
+
+
+# --- what is in it ----------------------------------------------------------------------------------------------------
+
+
+def test_the_files_of_a_native_bundle(digits: Path) -> None:
+    m = manifest_of(digits)
+    want = {"digits.cc", "digits.h", "manifest.json", "report.html", "NOTICE", "digits.spdx.json", "reference.npz"}
+    assert {p.name for p in digits.iterdir()} == want | {m["library"]}
+    assert os.access(digits, os.R_OK | os.X_OK) and digits.stat().st_mode & 0o777 == 0o755
+
+
+def test_the_manifest_tells_what_a_program_needs(digits: Path) -> None:
+    m = manifest_of(digits)
+    assert (m["format"], m["name"], m["target"]) == (1, "digits", "native")
+    assert m["inputs"] == [{"name": "image", "dtype": "float32", "shape": [1, 1, 8, 8]}]
+    assert m["outputs"] == [{"name": "probability", "dtype": "float32", "shape": [1, 10]}]
+    assert m["model_sha256"] == hashlib.sha256(DIGITS.read_bytes()).hexdigest()
+    assert (m["source"], m["header"], m["opset"]) == ("digits.cc", "digits.h", "ai.onnx opset 17")
+    assert m["macs"] == 66600 and m["weights_bytes"] >= 85548
+    assert m["arena"]["lower_bound"] <= m["arena"]["bytes"] <= m["arena"]["naive"]
+    assert all(set(k) == {"name", "computes", "schedule", "macs", "nodes"} for k in m["kernels"])
+    assert {n for k in m["kernels"] for n in k["nodes"]} >= {"conv1", "conv2", "dense3", "softmax"}
+    (error,) = m["verification"]
+    assert error["passed"] and error["relative"] <= 1e-4
+
+
+def test_the_files_name_no_path_and_no_user(digits: Path) -> None:
+    """Nothing of the machine that built them."""
+    for name, data in contents(digits).items():
+        for word in (str(digits.parent), str(DIGITS.parent), str(Path.home()) + "/", "/tmp/"):
+            assert word.encode() not in data, (name, word)
+
+
+def test_notice_names_the_licence_and_the_model(digits: Path) -> None:
+    text = (digits / "NOTICE").read_text()
+    assert "Apache License, Version 2.0" in text and manifest_of(digits)["model_sha256"] in text
+
+
+def test_the_sbom_is_valid_spdx(digits: Path) -> None:
+    from spdx_tools.spdx.parser.parse_anything import parse_file
+    from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
+
+    document = parse_file(str(digits / "digits.spdx.json"))
+    assert validate_full_spdx_document(document) == []
+    sums = {f.name.removeprefix("./"): {c.algorithm.name: c.value for c in f.checksums} for f in document.files}
+    assert {"digits.cc", "digits.h", "manifest.json", "NOTICE"} <= set(sums)
+    for name, by_kind in sums.items():
+        data = (digits / name).read_bytes()
+        assert by_kind == {"SHA1": hashlib.sha1(data).hexdigest(), "SHA256": hashlib.sha256(data).hexdigest()}
+
+
+def test_the_report_shows_kernels_and_errors(digits: Path) -> None:
+    text = (digits / "report.html").read_text()
+    m = manifest_of(digits)
+    assert all(k["name"] in text and html.escape(k["computes"]) in text for k in m["kernels"])
+    assert f"{m['verification'][0]['relative']:.3g}" in text and "probability" in text
+    assert f"{m['arena']['lower_bound']:,}" in text
+    assert "<script" not in text and "http" not in text
+
+
+def test_the_report_escapes_names(digits: Path) -> None:
+    """A model's names are not ours: a tag in one stays text."""
+    m = manifest_of(digits)
+    evil = "<script>alert('x')</script>&"
+    for part in (m["inputs"][0], m["outputs"][0], m["kernels"][0], m["verification"][0]):
+        part["name"] = evil
+    m["kernels"][0].update(computes=evil, schedule=evil, nodes=[evil])
+    m.update(name=evil, opset=evil)
+    text = report_html(m, [(evil, 1)])
+    assert "<script" not in text and html.escape(evil) in text
+
+
+# --- the same bytes ---------------------------------------------------------------------------------------------------
+
+
+def test_two_builds_from_two_folders_are_byte_identical(tmp_path: Path, digits: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    copy = Path(shutil.copy(DIGITS, tmp_path / "elsewhere" / "digits.onnx"))
+    second = contents(build(copy, tmp_path / "a" / "longer-folder-name"))
+    first = contents(digits)
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_an_existing_bundle_is_replaced(tmp_path: Path) -> None:
+    where = build(DIGITS, tmp_path / "digits", Options("source", name="old"))
+    assert (where / "old.cc").exists()
+    build(DIGITS, where, Options("source", name="new"))
+    assert (where / "new.cc").exists() and not (where / "old.cc").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["digits"]
+
+
+def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    build(DIGITS, tmp_path / "link", Options("source"))
+    assert (tmp_path / "real" / "digits.cc").exists() and (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "text, name",
+    [
+        ("digits", "digits"),
+        ("ResNet-50 v1.5", "resnet_50_v1_5"),
+        ("8bit", "net_8bit"),
+        ("---", "net"),
+        ("class", "class_net"),
+        ("free", "free_net"),
+        ("mask", "mask_net"),
+        ("input", "input_net"),
+        ("model", "model"),
+    ],
+)
+def test_names_become_c_identifiers(text: str, name: str) -> None:
+    """Keywords, C library functions and words of the runtime are avoided: the name is a C++ namespace."""
+    assert c_name(text) == name
+
+
+# --- weights in a file ------------------------------------------------------------------------------------------------
+
+
+def test_weights_in_a_file(side_file_bundle: Path, digits: Path) -> None:
+    m = manifest_of(side_file_bundle)
+    data = (side_file_bundle / "digits.weights").read_bytes()
+    assert m["weights"] == {"file": "digits.weights", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    assert (side_file_bundle / "digits.cc").stat().st_size < (digits / "digits.cc").stat().st_size / 2
+    with dlpack.load(side_file_bundle) as a, dlpack.load(digits) as b:
+        x = {"image": bytearray(256)}
+        x = {"image": memoryview(x["image"]).cast("f", (1, 1, 8, 8))}
+        assert a.run(x)["probability"].tobytes() == b.run(x)["probability"].tobytes()
+
+
+def damage(bundle: Path, how: str) -> None:
+    path = bundle / "digits.weights"
+    data = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+    elif how == "a folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        changed = bytes([data[0] ^ 1]) + data[1:]
+        path.write_bytes({"wrong": changed, "short": data[:-1], "long": data + b"\0", "empty": b""}[how])
+
+
+DAMAGES = {
+    "wrong": "wrong weights",
+    "short": "wrong weights",
+    "long": "wrong weights",
+    "empty": "wrong weights",
+    "missing": "cannot be opened",
+    "a folder": "cannot be opened",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_weights_file_is_an_error_in_python(tmp_path: Path, side_file_bundle: Path, how: str) -> None:
+    bundle = shutil.copytree(side_file_bundle, tmp_path / "digits")
+    damage(bundle, how)
+    with pytest.raises(UsageError, match=DAMAGES[how]):
+        dlpack.load(bundle)
+
+
+@pytest.fixture(scope="module")
+def weights_program(tmp_path_factory: pytest.TempPathFactory, side_file_bundle: Path) -> Path:
+    """A C program that prints what digits_create_from_file says of the file it is given."""
+    folder = tmp_path_factory.mktemp("program")
+    (folder / "main.c").write_text(
+        """\
+#include <stdio.h>
+#include "digits.h"
+int main(int argc, char** argv) {
+  digits_predictor* p = NULL;
+  digits_status status = argc > 1 ? digits_create_from_file(&p, argv[1]) : digits_create(&p, NULL, 0, NULL, 0);
+  printf("%d %s\\n", (int)status, digits_error_text(status));
+  if (status == DIGITS_OK) status = digits_run(p);
+  digits_destroy(p);
+  return status != DIGITS_OK || (p == NULL);
+}
+"""
+    )
+    include = f"-I{side_file_bundle}"
+    subprocess.run([requires_tool("gcc"), "-c", include, "main.c", "-o", "main.o"], cwd=folder, check=True)
+    source = side_file_bundle / "digits.cc"
+    subprocess.run(
+        [requires_tool("g++"), "-O1", "-march=native", "-fsanitize=address", source, "main.o", "-o", "program"],
+        cwd=folder,
+        check=True,
+    )
+    return folder / "program"
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_weights_file_is_an_error_in_c(
+    tmp_path: Path, side_file_bundle: Path, weights_program: Path, how: str
+) -> None:
+    bundle = shutil.copytree(side_file_bundle, tmp_path / "digits")
+    good = subprocess.run([weights_program, bundle / "digits.weights"], capture_output=True, text=True, check=False)
+    assert (good.returncode, good.stdout) == (0, "0 no error\n"), good.stderr
+    damage(bundle, how)
+    bad = subprocess.run([weights_program, bundle / "digits.weights"], capture_output=True, text=True, check=False)
+    assert bad.returncode == 1 and re.search(DAMAGES[how], bad.stdout), bad.stderr
+
+
+def test_weights_that_were_not_given_are_an_error_in_c(weights_program: Path) -> None:
+    done = subprocess.run([weights_program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "no weights" in done.stdout

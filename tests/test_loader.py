@@ -1,0 +1,228 @@
+"""dlpack.load: what a predictor accepts, what it refuses, and how long its memory lives."""
+
+from __future__ import annotations
+
+import array
+import gc
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import DIGITS
+
+import dlpack
+from dlpack.errors import UsageError
+
+SHAPE = (1, 1, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return np.random.default_rng(0).random(SHAPE, np.float32)
+
+
+@pytest.fixture(scope="module")
+def expected(image: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(DIGITS.read_bytes(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"image": image})[0]
+
+
+class OnlyDLPack:
+    """What a framework's tensor shows of itself: the DLPack protocol and nothing else."""
+
+    def __init__(self, value: np.ndarray) -> None:
+        self._value = value
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._value.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._value.__dlpack_device__()
+
+
+def test_inputs_and_outputs_are_described(digits: Path) -> None:
+    with dlpack.load(digits) as p:
+        assert p.name == "digits"
+        assert p.inputs == {"image": ("float32", SHAPE)}
+        assert p.outputs == {"probability": ("float32", (1, 10))}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda x: x,
+        OnlyDLPack,
+        lambda x: memoryview(x),
+        lambda x: memoryview(array.array("f", x.ravel().tolist())).cast("B").cast("f", SHAPE),
+        lambda x: np.asfortranarray(x.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2),
+        lambda x: np.repeat(x, 2, axis=3)[..., ::2],
+    ],
+    ids=["numpy", "__dlpack__", "memoryview", "array.array", "other strides", "a step"],
+)
+def test_anything_that_holds_the_values_is_accepted(
+    digits: Path, image: np.ndarray, expected: np.ndarray, wrap: Callable[[np.ndarray], Any]
+) -> None:
+    with dlpack.load(digits) as p:
+        np.testing.assert_allclose(p.run({"image": wrap(image)})["probability"], expected, atol=1e-5)
+        np.testing.assert_allclose(p({"image": wrap(image)})["probability"], expected, atol=1e-5)
+
+
+def test_misaligned_memory_is_accepted(digits: Path, image: np.ndarray, expected: np.ndarray) -> None:
+    raw = np.zeros(image.nbytes + 1, np.uint8)
+    crooked = raw[1:].view(np.float32).reshape(SHAPE)
+    crooked[...] = image
+    with dlpack.load(digits) as p:
+        np.testing.assert_allclose(p.run({"image": crooked})["probability"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "inputs, told",
+    [
+        ({}, "'image' is missing"),
+        ({"image": np.zeros(SHAPE, np.float32), "mask": np.zeros(1)}, "unknown input 'mask'"),
+        ({"image": np.zeros((1, 8, 8), np.float32)}, r"of shape \(1, 8, 8\); the model takes float32"),
+        ({"image": np.zeros((8, 8, 1, 1), np.float32)}, "of shape"),
+        ({"image": np.zeros(SHAPE, np.float64)}, "is float64"),
+        ({"image": np.zeros(SHAPE, np.int32)}, "is int32"),
+        ({"image": np.zeros(SHAPE, np.dtype(np.float32).newbyteorder())}, "foreign byte order"),
+        ({"image": bytes(256)}, "is uint8"),
+    ],
+)
+def test_wrong_inputs_raise_value_error(digits: Path, inputs: dict[str, Any], told: str) -> None:
+    with dlpack.load(digits) as p, pytest.raises(ValueError, match=told):
+        p.run(inputs)
+
+
+def test_what_is_no_array_raises_type_error(digits: Path) -> None:
+    with dlpack.load(digits) as p, pytest.raises(TypeError, match="'image' is a list"):
+        p.run({"image": [[[[0.0] * 8] * 8]]})
+
+
+def test_a_refused_input_leaves_the_predictor_usable(digits: Path, image: np.ndarray, expected: np.ndarray) -> None:
+    with dlpack.load(digits) as p:
+        with pytest.raises(ValueError):
+            p.run({"image": image[0]})
+        np.testing.assert_allclose(p.run({"image": image})["probability"], expected, atol=1e-5)
+
+
+def test_inputs_are_read_where_they_are(digits: Path, image: np.ndarray, expected: np.ndarray) -> None:
+    """Bound once, computed after the caller has changed the values: no copy was made."""
+    mine = np.zeros_like(image)
+    with dlpack.load(digits) as p:
+        p.bind({"image": mine})
+        p.compute()
+        mine[...] = image
+        result = p.run({"image": mine})["probability"].copy()
+        mine[...] = 0
+        mine[...] = image
+        p.compute()
+        np.testing.assert_array_equal(p._output(0, "float32", (1, 10)), result)
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+        for wrapped in (OnlyDLPack(mine), memoryview(mine)):
+            p.bind({"image": wrapped})
+            mine[...] = 0
+            p.compute()
+            zero = p._output(0, "float32", (1, 10)).copy()
+            mine[...] = image
+            p.compute()
+            np.testing.assert_allclose(p._output(0, "float32", (1, 10)), expected, atol=1e-5)
+            assert not np.allclose(zero, expected, atol=1e-3)
+
+
+def test_a_bound_input_is_kept_alive(digits: Path, image: np.ndarray, expected: np.ndarray) -> None:
+    with dlpack.load(digits) as p:
+        p.bind({"image": image.copy()})
+        gc.collect()
+        p.compute()
+        np.testing.assert_allclose(p._output(0, "float32", (1, 10)), expected, atol=1e-5)
+
+
+def test_outputs_are_views_until_the_next_run(digits: Path, image: np.ndarray) -> None:
+    with dlpack.load(digits) as p:
+        first = p.run({"image": image})["probability"]
+        kept = first.copy()
+        second = p.run({"image": np.zeros_like(image)})["probability"]
+        assert np.shares_memory(first, second) and not np.array_equal(first, kept)
+
+
+def test_two_predictors_side_by_side(digits: Path, image: np.ndarray, expected: np.ndarray) -> None:
+    with dlpack.load(digits) as a, dlpack.load(digits) as b:
+        mine = a.run({"image": image})["probability"]
+        b.run({"image": np.zeros_like(image)})
+        np.testing.assert_allclose(mine, expected, atol=1e-5)
+
+
+def test_a_predictor_per_thread(digits: Path) -> None:
+    """Eight threads with a predictor each give what one gives."""
+    images = np.random.default_rng(1).random((8, *SHAPE), np.float32)
+    with dlpack.load(digits) as p:
+        want = [p.run({"image": x})["probability"].copy() for x in images]
+    wrong: list[int] = []
+
+    def work(k: int) -> None:
+        with dlpack.load(digits) as p:
+            for _ in range(200):
+                if not np.array_equal(p.run({"image": images[k]})["probability"], want[k]):
+                    wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert wrong == []
+
+
+def test_use_after_close_raises(digits: Path, image: np.ndarray) -> None:
+    p = dlpack.load(digits)
+    kept = p.run({"image": image})["probability"]
+    before = kept.copy()
+    p.close()
+    p.close()
+    for use in (lambda: p.run({"image": image}), lambda: p.bind({"image": image}), p.compute, p.__enter__):
+        with pytest.raises(ValueError, match="is closed"):
+            use()
+    assert p.run_step(0) is False
+    del p
+    gc.collect()
+    np.testing.assert_array_equal(kept, before)
+
+
+def test_steps_one_by_one_are_a_run(digits: Path, image: np.ndarray, expected: np.ndarray) -> None:
+    with dlpack.load(digits) as p:
+        p.bind({"image": image})
+        assert p.steps and all(p.run_step(k) for k in range(len(p.steps)))
+        assert not p.run_step(len(p.steps)) and not p.run_step(-1)
+        np.testing.assert_allclose(p._output(0, "float32", (1, 10)), expected, atol=1e-5)
+
+
+def test_a_bundle_built_again_is_loaded_anew(
+    tmp_path: Path, bundles: Callable[[str], Path], digits: Path, image: np.ndarray
+) -> None:
+    """Under the path of a library that is loaded already."""
+    where = tmp_path / "bundle"
+    shutil.copytree(digits, where)
+    old = dlpack.load(where)
+    shutil.rmtree(where)
+    shutil.copytree(bundles("conv_net"), where)
+    library = dlpack.loader.read_manifest(where)["library"]
+    (where / library).rename(where / "libdigits.so")
+    manifest = (where / "manifest.json").read_text().replace(library, "libdigits.so")
+    (where / "manifest.json").write_text(manifest)
+    with dlpack.load(where) as new, old:
+        assert new.name == "conv_net" and new.steps != old.steps
+
+
+def test_what_cannot_be_loaded_is_told(tmp_path: Path, digits: Path) -> None:
+    with pytest.raises(UsageError, match="is not a bundle"):
+        dlpack.load(tmp_path)
+    broken = shutil.copytree(digits, tmp_path / "broken")
+    (broken / dlpack.loader.read_manifest(broken)["library"]).write_bytes(b"not a library")
+    with pytest.raises(UsageError, match="cannot be loaded on this computer"):
+        dlpack.load(broken)
