@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dlpack.amalgamate.document import Document, Provenance, needed_names, runtime_sections
+from dlpack.amalgamate.document import Document, Provenance, all_sections, used_sections
+from dlpack.amalgamate.runtime import Section
 from dlpack.program import Program
 
 
@@ -17,18 +18,17 @@ class BatchPrinter:
 
     def __init__(self, runtime: Mapping[str, str]) -> None:
         self.runtime = runtime
-        self.needed: set[str] = set()
+        self.needed: set[Section] = set()
 
     def program(self, program: Program, name: str) -> str:
-        """A program in a namespace of its own, with the entry
-        ``extern "C" void NAME(const void* const* inputs, void* const* outputs, uint8_t* arena, const uint8_t* weights)``.
+        """A program in a namespace of its own, with the entry NAME(inputs, outputs, arena, weights); see _ENTRY.
 
         Arena and weights are aligned to 64 bytes, inputs and outputs as their elements.
         """
         document = Document(program, self.runtime, Provenance("", "", "", "", "", ""), False, None)
         kernels = [document.kernel(k) for k in program.kernels]
         run = "\n".join(line for step in program.steps for line in document.step(step, 1))
-        self.needed |= {s.name for s in runtime_sections(self.runtime, needed_names(document.printer, run))}
+        self.needed |= set(used_sections(self.runtime, document.printer, run))
         return "\n\n".join(
             [
                 f"namespace {{\nnamespace {name} {{",
@@ -41,7 +41,7 @@ class BatchPrinter:
 
     def opening(self) -> str:
         """The runtime that the programs printed so far need."""
-        parts = runtime_sections(self.runtime, {"vectors"} | self.needed)
+        parts = [s for s in all_sections(self.runtime) if s in self.needed]
         return "\n\n".join(
             [
                 "#include <stddef.h>\n#include <stdint.h>",
@@ -62,7 +62,9 @@ struct pointers {
   const uint8_t* weights;
 };
 template <class T> T* arena(const pointers& p, size_t offset) { return reinterpret_cast<T*>(p.arena_ + offset); }
-template <class T> const T* weight(const pointers& p, size_t offset) { return reinterpret_cast<const T*>(p.weights + offset); }
+template <class T> const T* weight(const pointers& p, size_t offset) {
+  return reinterpret_cast<const T*>(p.weights + offset);
+}
 template <class T> const T* input(const pointers& p, int index, size_t offset) {
   return reinterpret_cast<const T*>(static_cast<const uint8_t*>(p.inputs[index]) + offset);
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dlpack.amalgamate.printer import CPP_TYPE, Printer, literal
@@ -44,6 +44,8 @@ class Provenance:
     target: str
     options: str
     licence: str
+    flags: str = "-std=c++17 -O2"
+    """What to compile the file with, in the spelling that both GCC and Clang know."""
 
 
 def emit_header(program: Program, runtime: Mapping[str, str]) -> str:
@@ -52,26 +54,34 @@ def emit_header(program: Program, runtime: Mapping[str, str]) -> str:
 
 
 def emit_source(
-    program: Program, runtime: Mapping[str, str], provenance: Provenance, embed: bool, test: SelfTest | None
+    program: Program,
+    runtime: Mapping[str, str],
+    provenance: Provenance,
+    embed: bool,
+    test: SelfTest | None,
+    fma_call: bool = False,
 ) -> str:
-    """NAME.cc: the whole predictor."""
-    return Document(program, runtime, provenance, embed, test).text()
+    """NAME.cc: the whole predictor; `fma_call` as in `Printer`."""
+    return Document(program, runtime, provenance, embed, test, fma_call).text()
 
 
 def _named(text: str, name: str) -> str:
     return text.replace("@name@", name).replace("@NAME@", name.upper())
 
 
-def needed_names(printer: Printer, run: str) -> set[str]:
-    """The sections of runtime_c that printed kernels and the text of `run` name."""
+def all_sections(runtime: Mapping[str, str]) -> list[Section]:
+    """The sections of runtime_c that a file may need, in the order in which they stand in it."""
+    return list(sections([runtime[n] for n in _RUNTIME_PARTS]).values())
+
+
+def used_sections(runtime: Mapping[str, str], printer: Printer, run: str) -> list[Section]:
+    """The sections of runtime_c that printed kernels and the text of `run` use, and all that these need."""
+    everything = {s.name: s for s in all_sections(runtime)}
     wanted = {"vectors"} | printer.types
     wanted |= {f.removesuffix("_") for f in printer.functions} - {"splat", "select", "bits_as"}
-    return wanted | {name for name in ("fill_halo", "copy_bytes") if f"{name}(" in run or f"{name}<" in run}
-
-
-def runtime_sections(runtime: Mapping[str, str], names: Iterable[str]) -> list[Section]:
-    """These sections of runtime_c and all that they need."""
-    return closure(sections([runtime[n] for n in _RUNTIME_PARTS]), names)
+    wanted |= {name for name in ("fill_halo", "copy_bytes") if f"{name}(" in run or f"{name}<" in run}
+    overloads = {f"{name.removesuffix('_')}_f64" for name in printer.double_functions} & everything.keys()
+    return closure(everything, wanted | overloads)
 
 
 class Document:
@@ -84,10 +94,11 @@ class Document:
         provenance: Provenance,
         embed: bool,
         test: SelfTest | None,
+        fma_call: bool = False,
     ) -> None:
         self.program, self.runtime, self.provenance = program, runtime, provenance
         self.embed, self.test = embed, test
-        self.printer = Printer()
+        self.printer = Printer(fma_call)
 
     def text(self) -> str:
         p = self.program
@@ -128,8 +139,9 @@ class Document:
             f"@name@: a neural network compiled to one C++ file. {inputs} -> {outputs}",
             f"{p.macs:,} multiply-adds per run, {len(p.weights):,} bytes of weights, {p.arena.size:,} bytes of arena.",
             "",
-            "Compile it with GCC or Clang as C++17 or later, -O2; it needs no library and no other file"
+            "Compile it with GCC or Clang as C++17 or later; it needs no library and no other file"
             + (", except @name@.weights at run time." if not self.embed and p.weights else "."),
+            f"Flags: {o.flags}",
             "",
             f"Made by {o.tool}",
             f"from an ONNX model with SHA-256 {o.model_sha256}, {o.opset},",
@@ -144,8 +156,8 @@ class Document:
         return f"// {'=' * 117}\n// [{name}] {about}\n// {'=' * 117}"
 
     def runtime_text(self, run: str) -> list[str]:
-        everything = sections([self.runtime[n] for n in _RUNTIME_PARTS])
-        parts = runtime_sections(self.runtime, {"copy_bytes"} | needed_names(self.printer, run))
+        everything = {s.name: s for s in all_sections(self.runtime)}
+        parts = used_sections(self.runtime, self.printer, run + self.runtime["predictor_api.h"])
         hosted = [s for s in closure(everything, ["sha256", "files"]) if s.name not in {x.name for x in parts}]
         outside = [s for s in [*parts, *hosted] if s.scope == "file"]
         return [

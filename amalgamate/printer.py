@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -24,9 +24,13 @@ from dlpack.kernel import (
     Ref,
     ScatteredStore,
     Scope,
+    ScratchArray,
     Stmt,
     Store,
     While,
+    exprs,
+    walk,
+    walk_expr,
 )
 
 CPP_TYPE = {
@@ -43,6 +47,7 @@ _PRECEDENCE = {
     "<<": 8, ">>": 8, "+": 9, "-": 9, "*": 10, "/": 10, "%": 10,
 }  # fmt: skip
 _ATOM = 12
+_BITWISE = frozenset(("&", "|", "^", "<<", ">>"))
 _OPERATOR_CALLS = {
     "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "shift_left": "<<", "shift_right": ">>",
 }  # fmt: skip
@@ -53,19 +58,27 @@ _FUNCTIONS = {
 
 
 class Printer:
-    """Prints kernels; `functions` and `types` gather the runtime functions and vector types that they use, `double_functions`
-    those that are called with doubles."""
+    """Prints kernels; `functions` and `types` gather the runtime functions and vector types that they use,
+    `double_functions` those that are called with doubles.
 
-    def __init__(self) -> None:
+    `fma_call`: the compiler fuses no `acc += x * w` for this machine, so vectors are accumulated by `madd`.
+    """
+
+    def __init__(self, fma_call: bool = False) -> None:
+        self.fma_call = fma_call
         self.functions: set[str] = set()
         self.double_functions: set[str] = set()
         self.types: set[str] = set()
 
     def kernel(self, kernel: Kernel, name: str, restrict: bool = True) -> str:
         params = []
+        used = _used_buffers(kernel)
         for p in kernel.params:
             const = "" if p.written else "const "
-            params.append(f"{const}{CPP_TYPE[p.dtype]}* {'__restrict ' if restrict else ''}{p.name}")
+            label = p.name if p.name in used else f"/*{p.name}*/"
+            params.append(f"{const}{CPP_TYPE[p.dtype]}* {'__restrict ' if restrict else ''}{label}")
+        if kernel.scratch:
+            params.append("uint8_t* scratch")
         head = f"void {name}({', '.join(params)}) {{"
         if len(head) > 118:
             head = f"void {name}(\n    " + ",\n    ".join(params) + ") {"
@@ -85,6 +98,9 @@ class Printer:
             step = f"++{s.var}" if s.step == 1 else f"{s.var} += {s.step}"
             head = f"{pad}for (int {s.var} = {s.begin}; {s.var} < {s.end}; {step}) {{"
             body = self.block(s.body, depth + 1)
+            if s.step == 1 and _wraps(s):
+                self.functions.add("scalar_loop")
+                head = f"{pad}SCALAR_LOOP\n{head}"
             return [head, *body, f"{pad}}}" + (f"  // for {s.var}" if len(body) > 20 else "")]
         if isinstance(s, If):
             out = [f"{pad}if ({self.expr(s.condition)}) {{", *self.block(s.then, depth + 1)]
@@ -95,6 +111,9 @@ class Printer:
             return [f"{pad}while ({self.expr(s.condition)}) {{", *self.block(s.body, depth + 1), f"{pad}}}"]
         if isinstance(s, Scope):
             return [f"{pad}{{", *self.block(s.body, depth + 1), f"{pad}}}"]
+        if isinstance(s, ScratchArray):
+            kind = CPP_TYPE[s.dtype]
+            return [f"{pad}{kind}* const {s.name} = reinterpret_cast<{kind}*>(scratch + {s.offset});"]
         if isinstance(s, Array):
             return [f"{pad}alignas(64) {CPP_TYPE[s.dtype]} {s.name}[{s.size}];"]
         if isinstance(s, Declare):
@@ -103,6 +122,11 @@ class Printer:
             return [f"{pad}{'const ' if s.constant else ''}{kind} {s.name}{value};"]
         if isinstance(s, Assign):
             v = s.value
+            product = _accumulated(s) if self.fma_call else None
+            if product is not None:
+                self.functions.add("madd")
+                x, w = (self.as_type(a, v.dtype, v.lanes) for a in product.args)
+                return [f"{pad}{s.name} = madd({x}, {w}, {s.name});"]
             if isinstance(v, Op) and v.op in ("+", "*") and isinstance(v.args[0], Ref) and v.args[0].name == s.name:
                 return [f"{pad}{s.name} {v.op}= {self.expr(v.args[1])};"]
             return [f"{pad}{s.name} = {self.expr(v)};"]
@@ -187,7 +211,7 @@ class Printer:
             a, b = args
             if e.lanes > 1:  # a scalar operand is broadcast by the language; two scalars never meet here
                 a, b = _unsplat(a, b)
-            left, right = self.expr(a, p), self.expr(b, p + 1)
+            left, right = self.operand(op, a, p), self.operand(op, b, p + 1)
             return self.narrow(e.dtype, e.lanes, op, f"{left} {op} {right}", p)
         if op == "-":
             return f"-{self.expr(args[0], 11)}", 11
@@ -215,6 +239,12 @@ class Printer:
         if any(a.dtype == "float64" for a in args):
             self.double_functions.add(name)
         return f"{name}({', '.join(self.expr(a) for a in args)})", _ATOM
+
+    def operand(self, op: str, e: Expr, p: int) -> str:
+        """An operand of a binary operator; in parentheses too where compilers warn that few know the precedence."""
+        inner = _OPERATOR_CALLS.get(e.op, e.op) if isinstance(e, Op) and len(e.args) == 2 else ""
+        mixed = op == "||" and inner == "&&" or op in _BITWISE and inner in _PRECEDENCE and inner != op
+        return self.expr(e, _ATOM if mixed else p)
 
     def narrow(self, dtype: str, lanes: int, op: str, text: str, p: int) -> tuple[str, int]:
         """C++ computes small integers as int: cast back what would otherwise be a silent conversion."""
@@ -254,6 +284,52 @@ class Printer:
         if form.const or not out:
             out += (" + " if form.const > 0 else " - ") + str(abs(form.const)) if out else str(form.const)
         return out
+
+
+def _wraps(loop: For) -> bool:
+    """Whether an address within takes a remainder of the loop's variable by a power of two.
+
+    clang 22's vectoriser takes such an address for linear: test_tile's ``y[...] = x[... + i2 % 4 * 5 + i3 % 5]`` reads
+    at 20 in trip 4 of i2. So these loops are kept from it.
+    """
+
+    def forms() -> Iterator[Linear]:
+        for s in walk(loop.body):
+            if isinstance(s, Store):
+                yield s.index
+            for top in exprs(s):
+                for e in walk_expr(top):
+                    if isinstance(e, Load):
+                        yield e.index
+                    elif isinstance(e, Index):
+                        yield e.form
+
+    return any(_remainder_of(loop.var, form) for form in forms())
+
+
+def _remainder_of(var: str, form: Linear) -> bool:
+    return any(
+        isinstance(atom, DivMod)
+        and atom.form.uses(var)
+        and (_remainder_of(var, atom.form) or (atom.op == "%" and not atom.divisor & (atom.divisor - 1)))
+        for atom, _ in form.terms
+    )
+
+
+def _used_buffers(kernel: Kernel) -> set[str]:
+    used = {s.buffer for s in walk(kernel.body) if isinstance(s, Store | ScatteredStore)}
+    loads = (e for s in walk(kernel.body) for top in exprs(s) for e in walk_expr(top))
+    return used | {e.buffer for e in loads if isinstance(e, Load | Gathered)}
+
+
+def _accumulated(s: Assign) -> Op | None:
+    """`x * w` where the statement is `s += x * w` on vectors of floats."""
+    v = s.value
+    if isinstance(v, Op) and v.op == "+" and v.lanes > 1 and v.dtype in ("float32", "float64"):
+        old, term = v.args
+        if isinstance(term, Op) and term.op == "*" and isinstance(old, Ref) and old.name == s.name:
+            return term
+    return None
 
 
 def _unsplat(a: Expr, b: Expr) -> tuple[Expr, Expr]:

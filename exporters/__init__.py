@@ -1,1 +1,76 @@
-"""From a framework's model to ONNX, labels and preprocessing: one module per framework."""
+"""From a framework's model to ONNX, labels and preprocessing: one module per framework, found by itself.
+
+A module of this folder whose name has no leading underscore and that holds ``EXPORTER`` is an exporter; adding a
+framework is adding its file. Frameworks are imported inside ``export`` only.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from pathlib import Path
+
+from dlpack.errors import UsageError
+from dlpack.exporters.base import Exported, Exporter, ExportOptions, Preprocess, check_readable, head
+
+__all__ = ["ExportOptions", "Exported", "Exporter", "Preprocess", "all_exporters", "export", "find_exporter"]
+
+
+@cache
+def all_exporters() -> tuple[Exporter, ...]:
+    """Every exporter in this folder, by name."""
+    found = []
+    for module in pkgutil.iter_modules(__path__):
+        if not module.name.startswith("_") and module.name != "base":
+            exporter = getattr(importlib.import_module(f"{__name__}.{module.name}"), "EXPORTER", None)
+            if isinstance(exporter, Exporter):
+                found.append(exporter)
+    return tuple(sorted(found, key=lambda e: e.name))
+
+
+def find_exporter(path: Path) -> Exporter | None:
+    """The exporter that knows the file at `path`, by its content; None for an ONNX model.
+
+    Raises UsageError for a file that cannot be read, and for one that belongs to a model but is not its main file.
+    """
+    check_readable(path)
+    start = head(path)
+    for exporter in all_exporters():
+        if exporter.recognises(path, start):
+            return exporter
+    for exporter in all_exporters():
+        if (advice := exporter.advises(path, start)) is not None:
+            raise UsageError(f"{path}: {advice}")
+    return None
+
+
+def accepted() -> str:
+    """What is accepted, in words, for error messages."""
+    return "; ".join(["ONNX: model.onnx", *(f"{e.name}: {e.accepts}" for e in all_exporters())])
+
+
+def export(path: Path, params: Path | None = None, options: ExportOptions | None = None) -> Exported:
+    """The model at `path` as ONNX, with its labels and preprocessing in the ONNX metadata.
+
+    Raises a DlpackError for everything a user can mend; an UnsupportedError lists every node that is not supported.
+    """
+    path = Path(path)
+    exporter = find_exporter(path)
+    if exporter is None:
+        raise UsageError(f"{path}: {_what(head(path), path)}; accepted are {accepted()}")
+    if params is not None:
+        check_readable(params)
+    return exporter.run(path, params, options or ExportOptions())
+
+
+def _what(start: bytes, path: Path) -> str:
+    if not start:
+        return "the file is empty"
+    if path.suffix == ".onnx":
+        return "this is an ONNX model already"
+    if start.lstrip()[:1] in (b"{", b"["):
+        return "a JSON file, but not one of a model that is known"
+    if b"\0" not in start and start.isascii():
+        return "a text file, but not a model that is known"
+    return "the file's content is not recognised"

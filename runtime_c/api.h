@@ -16,7 +16,7 @@ extern "C" {
 typedef int32_t @name@_status;
 enum {
   @NAME@_OK = 0,
-  @NAME@_BAD_ARGUMENT = 1, /* a null pointer, an index out of range, a wrong number of bytes */
+  @NAME@_BAD_ARGUMENT = 1, /* a null or misaligned pointer, an index out of range, a wrong number of bytes */
   @NAME@_NO_MEMORY = 2,    /* the memory given is too small, or none could be had */
   @NAME@_NO_WEIGHTS = 3,   /* the weights lie in a file of their own and were not given */
   @NAME@_BAD_WEIGHTS = 4,  /* the weights are not those that this file was built with */
@@ -46,7 +46,8 @@ typedef struct @name@_tensor {
 @NAME@_API size_t @name@_weights_size(void);
 
 /* Makes a predictor in `memory` (of at least @name@_memory_size() bytes; null: it is allocated), with `weights` in
-   memory for as long as the predictor lives (null: those inside this file). After it nothing allocates. */
+   memory for as long as the predictor lives, at a multiple of 16 bytes (null: those inside this file).
+   After it nothing allocates. All inputs start as zeros. */
 @NAME@_API @name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
                            size_t weights_bytes);
 
@@ -81,7 +82,8 @@ typedef struct @name@_tensor {
 
 namespace @name@ {
 
-// Owns a predictor. No exceptions: status() tells whether it was made, and each call returns its own status.
+// Owns a predictor. No exceptions: it is false where none could be made (status() tells why) or after it was moved
+// from, and each call returns its own status.
 class Predictor {
  public:
   Predictor() { status_ = @name@_create(&handle_, nullptr, 0, nullptr, 0); }
@@ -93,13 +95,14 @@ class Predictor {
   Predictor(Predictor&& other) noexcept : handle_(other.handle_), status_(other.status_) { other.handle_ = nullptr; }
   Predictor& operator=(Predictor&& other) noexcept {
     @name@_predictor* const handle = handle_;
+    const @name@_status status = status_;
     handle_ = other.handle_, status_ = other.status_;
-    other.handle_ = handle;
+    other.handle_ = handle, other.status_ = status;
     return *this;
   }
 
   @name@_status status() const { return status_; }
-  explicit operator bool() const { return status_ == @NAME@_OK; }
+  explicit operator bool() const { return handle_ != nullptr; }
   @name@_predictor* get() const { return handle_; }
 
   @name@_status set_input(int32_t index, const void* data, size_t bytes) {

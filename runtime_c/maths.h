@@ -144,7 +144,7 @@ template <class V> INLINE V fmod_(V a, V b) {
 template <class V> INLINE V sqrt_(V x) {
 #if __has_builtin(__builtin_elementwise_sqrt)
   return __builtin_elementwise_sqrt(x);
-#elif defined(__SSE2__) && !defined(__clang__)
+#elif defined(__SSE2__)
   constexpr bool is_float = sizeof(elem<V>) == 4;
   if constexpr (sizeof(V) < 16) return low(sqrt_(join(x, x)));
   else if constexpr (sizeof(V) == 16 && is_float) return __builtin_ia32_sqrtps(x);
@@ -153,7 +153,10 @@ template <class V> INLINE V sqrt_(V x) {
   else if constexpr (sizeof(V) == 32 && is_float) return __builtin_ia32_sqrtps256(x);
   else if constexpr (sizeof(V) == 32) return __builtin_ia32_sqrtpd256(x);
 #endif
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && defined(__clang__)  // before clang 17
+  else if constexpr (sizeof(V) == 64 && is_float) return __builtin_ia32_sqrtps512(x, 4);
+  else if constexpr (sizeof(V) == 64) return __builtin_ia32_sqrtpd512(x, 4);
+#elif defined(__AVX512F__)
   else if constexpr (sizeof(V) == 64 && is_float) return __builtin_ia32_sqrtps512_mask(x, x, static_cast<uint16_t>(-1), 4);
   else if constexpr (sizeof(V) == 64) return __builtin_ia32_sqrtpd512_mask(x, x, static_cast<uint8_t>(-1), 4);
 #endif

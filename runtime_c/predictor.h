@@ -1,5 +1,13 @@
 constexpr size_t round_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
+// Whether a caller's memory can hold this tensor: the right number of bytes, each element at a multiple of its size.
+bool fits(const @name@_tensor& tensor, const void* data, size_t bytes) {
+  size_t elements = 1;
+  for (int32_t d = 0; d < tensor.rank; ++d) elements *= static_cast<size_t>(tensor.shape[d]);
+  const size_t each = elements == 0 ? 1 : tensor.bytes / elements;
+  return data != nullptr && bytes == tensor.bytes && reinterpret_cast<uintptr_t>(data) % each == 0;
+}
+
 }  // namespace
 
 struct @name@_predictor {

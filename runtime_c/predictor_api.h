@@ -6,7 +6,7 @@ const @name@_tensor* @name@_output(int32_t index) { return index >= 0 && index <
 const char* @name@_error_text(@name@_status status) {
   switch (status) {
     case @NAME@_OK: return "no error";
-    case @NAME@_BAD_ARGUMENT: return "bad argument: a null pointer, an index out of range, or a wrong number of bytes";
+    case @NAME@_BAD_ARGUMENT: return "bad argument: a null or misaligned pointer, an index out of range, or a wrong number of bytes";
     case @NAME@_NO_MEMORY: return "not enough memory: give at least @name@_memory_size() bytes";
     case @NAME@_NO_WEIGHTS: return "no weights: this model keeps them in a file of their own; give it to @name@_create_from_file()";
     case @NAME@_BAD_WEIGHTS: return "wrong weights: their size or SHA-256 is not the one that this file was built with";
@@ -27,6 +27,7 @@ size_t @name@_weights_size(void) { return kWeightsBytes; }
   const uint8_t* const embedded = embedded_weights();
   if (weights == nullptr && embedded == nullptr && kWeightsBytes != 0) return @NAME@_NO_WEIGHTS;
   if (weights != nullptr && weights_bytes != kWeightsBytes) return @NAME@_BAD_WEIGHTS;
+  if (reinterpret_cast<uintptr_t>(weights) % 16 != 0) return @NAME@_BAD_ARGUMENT;
   void* owned = nullptr;
   if (memory == nullptr) {
 #if defined(@NAME@_FREESTANDING)
@@ -104,8 +105,7 @@ void @name@_unmap_weights(const void* weights, size_t bytes) {
 }
 
 @name@_status @name@_bind_input(@name@_predictor* p, int32_t index, const void* data, size_t bytes) {
-  if (p == nullptr || data == nullptr || index < 0 || index >= kInputCount || bytes != kInputs[index].bytes)
-    return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || index < 0 || index >= kInputCount || !fits(kInputs[index], data, bytes)) return @NAME@_BAD_ARGUMENT;
   p->inputs[index] = data;
   return @NAME@_OK;
 }
@@ -147,8 +147,7 @@ const void* @name@_output_data(@name@_predictor* p, int32_t index) {
 }
 
 @name@_status @name@_bind_output(@name@_predictor* p, int32_t index, void* data, size_t bytes) {
-  if (p == nullptr || data == nullptr || index < 0 || index >= kOutputCount || bytes != kOutputs[index].bytes)
-    return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || index < 0 || index >= kOutputCount || !fits(kOutputs[index], data, bytes)) return @NAME@_BAD_ARGUMENT;
   p->outputs[index] = data;
   return @NAME@_OK;
 }

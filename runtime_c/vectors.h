@@ -152,6 +152,14 @@ typedef uint8_t u8x8 __attribute__((vector_size(8)));
 //@ section u8x16
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
 
+//@ section scalar_loop
+// Before a loop whose addresses hold a remainder of its variable: clang 22's vectoriser makes wrong code of some of these.
+#if defined(__clang__)
+#define SCALAR_LOOP _Pragma("clang loop vectorize(disable)")
+#else
+#define SCALAR_LOOP
+#endif
+
 //@ section load
 // Reads a V from p, which may have any element's alignment.
 template <class V> INLINE V load(const elem<V>* p) {

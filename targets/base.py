@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from dlpack.targets.common.machine import Machine
+
+Array = np.ndarray[Any, Any]
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PackageOptions:
+    """What a target's packaging is told of the command line."""
+
+    cc: str | None = None
+    single_file_html: bool = False
 
 
 @dataclass(frozen=True)
 class Target:
     """A place where a predictor runs.
 
-    `machine()` describes its core. `library` is the file name pattern of the compiled library ("" for none), `flags`
-    are the compiler's for it, `zig_target` what zig calls the platform. `runs_here()` tells whether this computer can
-    run it, `missing()` what is missing to build it (None: nothing).
+    `machine()` describes its core. A target makes either a shared library, which `library` (file name pattern),
+    `flags` (the compiler's) and `zig_target` describe; or what its own `package(folder, manifest, options)` compiles
+    and writes, which enters it into the manifest and returns a line for the log; or neither: the .cc alone.
+    `weights_file` keeps the weights out of the .cc whatever their size.
+
+    `missing()` is what is missing to build it (None: nothing), `runs_here()` whether this computer can run it.
+    `run(bundle, inputs)` gives the outputs by name where it is not a library for `dlpack.load`.
     """
 
     name: str
@@ -27,3 +45,6 @@ class Target:
     runs_here: Callable[[], bool] = lambda: False
     missing: Callable[[], str | None] = lambda: None
     extras: tuple[Callable[[Path, str], None], ...] = field(default=())
+    weights_file: bool = False
+    package: Callable[[Path, Manifest, PackageOptions], str] | None = None
+    run: Callable[[Path, Mapping[str, Array]], dict[str, Array]] | None = None

@@ -115,8 +115,8 @@ def test_two_builds_from_two_folders_are_byte_identical(tmp_path: Path, digits: 
 def test_an_existing_bundle_is_replaced(tmp_path: Path) -> None:
     where = build(DIGITS, tmp_path / "digits", Options("source", name="old"))
     assert (where / "old.cc").exists()
-    build(DIGITS, where, Options("source", name="new"))
-    assert (where / "new.cc").exists() and not (where / "old.cc").exists()
+    build(DIGITS, where, Options("source", name="young"))
+    assert (where / "young.cc").exists() and not (where / "old.cc").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["digits"]
 
 

@@ -73,8 +73,10 @@ def _parse_shapes(values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 @click.option("--name", default="", help="Prefix of the C API [default: the model file's name].")
 @click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Fixes an input's shape; repeatable.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names, one per line.")
+@click.option("--preprocess", metavar="imagenet|caffe|tf|none|FILE.json", help="What makes an input of a picture.")
 @click.option("--weights", type=click.Choice(["auto", "embed", "file"]), default="auto", show_default=True,
               help="Weights inside the C++ file or beside it; auto embeds up to 4 MiB.")  # fmt: skip
+@click.option("--single-file-html", is_flag=True, help="Target wasm: also NAME.html, one page with all inside.")
 @click.option("--cc", help="Your own C++ compiler, with its options, in place of zig's clang.")
 @click.option("--json", "json_", is_flag=True, help="Events and the result as JSON lines.")
 def build(
@@ -84,7 +86,9 @@ def build(
     name: str,
     shapes: tuple[str, ...],
     labels: Path | None,
+    preprocess: str | None,
     weights: str,
+    single_file_html: bool,
     cc: str | None,
     json_: bool,
 ) -> None:
@@ -97,7 +101,9 @@ def build(
     folder = output or Path("build") / c_name(name or model.stem)
     for target in targets:
         where = folder / target if len(targets) > 1 else folder
-        options = Options(target, name, parsed, names, weights, cc)
+        options = Options(
+            target, name, parsed, names, weights, cc, preprocess=preprocess, single_file_html=single_file_html
+        )
         run_build(model, where, options, _progress(Progress, json_))
         if json_:
             click.echo(json.dumps({"bundle": str(where), "target": target}))

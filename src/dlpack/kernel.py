@@ -133,6 +133,15 @@ class Array(Stmt):
 
 
 @dataclass(frozen=True)
+class ScratchArray(Stmt):
+    """An array in the kernel's scratch memory, `offset` bytes from its start (the last parameter, "scratch")."""
+
+    name: str
+    dtype: str
+    offset: int
+
+
+@dataclass(frozen=True)
 class Scope(Stmt):
     """A block of its own: one trip taken out of a loop."""
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ class Options:
     weights: str = "auto"
     cc: str | None = None
     verify: bool = True
+    preprocess: str | None = None
+    single_file_html: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,10 @@ def build(model: str | Path, output: str | Path, options: Options | None = None,
         from dlpack.errors import ToolchainError
 
         raise ToolchainError(f"target {target.name} cannot be built here: it needs {problem}")
+    if target.weights_file and options.weights == "embed":
+        raise UsageError(f"target {target.name} keeps the weights in a file of their own: leave --weights embed out")
+    if options.single_file_html and not target.package:
+        raise UsageError(f"--single-file-html is for the target wasm, not {target.name}")
     with new_bundle(output) as folder:
         with progress.stage("read") as detail:
             source = read_source(model)
@@ -92,10 +99,11 @@ def build(model: str | Path, output: str | Path, options: Options | None = None,
             detail.append(f"{len(graph.nodes)} nodes")
         with progress.stage("compile") as detail:
             from dlpack.program import compile_graph
-            from dlpack.targets.common.schedule import schedule
+            from dlpack.targets.common.schedule import CpuBackend
 
             machine = target.machine()
-            program = compile_graph(graph, name, lambda spec: schedule(spec, machine))
+            backend = CpuBackend(machine)
+            program = compile_graph(graph, name, backend.schedule, backend.winograd_pays)
             a = program.arena
             detail.append(f"{len(program.kernels)} kernels")
             detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
@@ -110,8 +118,11 @@ def build(model: str | Path, output: str | Path, options: Options | None = None,
             detail.append("onnxruntime")
         with progress.stage("emit") as detail:
             from dlpack.amalgamate.document import Provenance, emit_header, emit_source
+            from dlpack.targets.common.toolchain import source_flags
 
-            embed = options.weights == "embed" or (options.weights == "auto" and len(program.weights) <= EMBED_LIMIT)
+            embed = options.weights == "embed" or (
+                options.weights == "auto" and len(program.weights) <= EMBED_LIMIT and not target.weights_file
+            )
             runtime = read_runtime()
             provenance = Provenance(
                 f"dlpack {__version__}",
@@ -120,8 +131,10 @@ def build(model: str | Path, output: str | Path, options: Options | None = None,
                 f"{target.name} ({machine.name})",
                 _options_text(options),
                 "SPDX-License-Identifier: Apache-2.0 (this text and the runtime; the weights are the model's, under its licence)",
+                source_flags(machine.name),
             )
-            text = emit_source(program, runtime, provenance, embed, _self_test(program, ranges, expected))
+            test = _self_test(program, ranges, expected)
+            text = emit_source(program, runtime, provenance, embed, test, machine.fma_call)
             (folder / f"{name}.cc").write_text(text, encoding="utf-8")
             (folder / f"{name}.h").write_text(emit_header(program, runtime), encoding="utf-8")
             if program.weights and not embed:
@@ -151,6 +164,11 @@ def build(model: str | Path, output: str | Path, options: Options | None = None,
         }  # fmt: skip
         if labels:
             manifest["labels"] = list(labels)
+        told = options.preprocess or source.metadata.get("dlpack.preprocess")
+        if told:
+            from dlpack.preprocess import resolve
+
+            manifest["preprocess"] = resolve(told, manifest["inputs"]).to_json()
         if program.weights and not embed:
             manifest["weights"] = {
                 "file": f"{name}.weights",
@@ -172,8 +190,14 @@ def build(model: str | Path, output: str | Path, options: Options | None = None,
                 )
                 manifest["library"] = library
                 detail.append(f"{compiler}, {library} {(folder / library).stat().st_size:,} bytes")
+        if target.package:
+            with progress.stage("package") as detail:
+                from dlpack.targets.base import PackageOptions
+
+                packaging = PackageOptions(options.cc, options.single_file_html)
+                detail.append(target.package(folder, manifest, packaging))
         write_json(folder / "manifest.json", manifest)
-        if target.library and target.runs_here() and options.verify:
+        if (target.library or target.run) and target.runs_here() and options.verify:
             with progress.stage("verify") as detail:
                 from dlpack.verify import verify_bundle
 
@@ -232,12 +256,32 @@ _KEYWORDS = frozenset(
 )
 
 
+# Functions and types of C and POSIX that a model may be called after.
+_C_NAMES = frozenset(
+    "abort abs accept access acos alarm asin assert atan atof atoi bind bool bsearch calloc ceil clock close connect copysign "
+    "cos creat ctime difftime div dup erf errno exec exit exp fabs fclose fdim file floor fma fmax fmin fmod fopen fork "
+    "fprintf fputs fread free frexp fseek fsync ftell fwrite gamma getc getenv gets hypot index isalpha j0 j1 jn kill labs "
+    "ldexp ldiv lgamma link linux listen log logb lseek malloc memchr memcmp memcpy memmove memset mktime mmap modf nan nearbyint "
+    "nice open pause perror pipe pow printf puts qsort raise rand random read realloc recv remainder remove rename rewind rint "
+    "round scalbn scanf select send setjmp shutdown signal sin size_t sleep socket sqrt srand stat stderr stdin stdout strcat "
+    "strchr strcmp strcpy strlen strtol swab sync system tan tgamma time times trunc umask uname ungetc unix unlink utime "
+    "wait write y0 y1 yn".split()
+)
+
+
+@cache
+def _reserved() -> frozenset[str]:
+    """What a model may not be called, for its name is a C++ namespace: keywords, C's names and the runtime's own."""
+    code = re.sub(r"//[^\n]*|/\*.*?\*/|\"[^\"\n]*\"|@name@\w*", " ", "\n".join(read_runtime().values()), flags=re.DOTALL)
+    return _KEYWORDS | _C_NAMES | frozenset(re.findall(r"[A-Za-z_]\w*", code))
+
+
 def c_name(text: str) -> str:
     """A C identifier from a file name or `--name`."""
     name = re.sub(r"[^0-9A-Za-z_]+", "_", text).strip("_").lower()
     if not name or name[0].isdigit():
         name = f"net_{name}".rstrip("_")
-    return f"{name}_net" if name in _KEYWORDS else name
+    return f"{name}_net" if name in _reserved() else name
 
 
 def _options_text(options: Options) -> str:

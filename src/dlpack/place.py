@@ -279,9 +279,9 @@ def _channels_last_values(graph: Graph, groups: list[Group]) -> set[str]:
             if rank < 3:
                 continue
             same = [i for i in node.inputs if i and i not in graph.constants and len(graph.types[i].shape) == rank]
-            if operator.layout == "spatial":
-                spatial.add(node.outputs[0])
-                spatial.update(same[:1])
+            if operator.layout.startswith("spatial"):
+                spatial.update([] if operator.layout == "spatial input" else node.outputs[:1])
+                spatial.update([] if operator.layout == "spatial output" else node.inputs[:1])
             elif operator.kind == "pointwise" or node.op in ("Concat", "Pad"):
                 for i in same:
                     if graph.types[i].shape == graph.types[node.outputs[0]].shape or node.op in ("Concat", "Pad"):

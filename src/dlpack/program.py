@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from dlpack.graph.fuse import Group, fuse
 from dlpack.graph.ir import Array, Graph, TensorType
 from dlpack.graph.rewrite import rewrite
+from dlpack.graph.winograd import Pays, winograd
 from dlpack.kernel import Kernel
 from dlpack.kernels import Argument, Call, KernelBuilder, Schedule, pack
 from dlpack.layout import Layout, is_dense
@@ -114,11 +115,10 @@ class Program:
     macs: int
 
 
-def compile_graph(graph: Graph, name: str, schedule: Schedule, progress: Callable[[str], None] = lambda _: None) -> Program:
+def compile_graph(graph: Graph, name: str, schedule: Schedule, winograd_pays: Pays = lambda layer: False) -> Program:
     """Rewrites, fuses, places, lowers and plans a graph."""
-    graph = rewrite(graph)
+    graph = winograd(rewrite(graph), winograd_pays)
     placement = place(graph, fuse(graph))
-    progress("kernels")
     return _Assembler(placement, name, schedule).program()
 
 
@@ -288,6 +288,8 @@ class _Assembler:
     def _macs(self, group: Group) -> int:
         """Multiply-adds of convolutions and matrix products (ONNX shapes)."""
         node = group.nodes[0]
+        if "macs" in node.attrs:
+            return int(node.attrs["macs"])
         out = self.graph.types[node.outputs[0]]
         if node.op == "Convolution":
             w = self.graph.types[node.inputs[1]].shape

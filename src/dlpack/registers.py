@@ -20,6 +20,7 @@ from dlpack.kernel import (
     Load,
     Ref,
     Scope,
+    ScratchArray,
     Stmt,
     Store,
     While,
@@ -80,7 +81,39 @@ def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[str, int]]) -
         return [s]
 
     body = _declare_with_value(map_stmts(kernel.body, on_stmt, on_expr))
-    return replace(kernel, body=_name_shared_loads(body, Counter()))
+    body, scratch = _large_arrays_to_scratch(body)
+    return replace(kernel, body=_name_shared_loads(_drop_unread(body), Counter()), scratch=scratch)
+
+
+def _drop_unread(stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    """Removes variables of straight-line code that nothing reads: a tile's elements beyond a ragged edge."""
+    out: list[Stmt] = []
+    read: set[str] = set()
+    for s in reversed(stmts):
+        if isinstance(s, For | While | Scope):
+            s = replace(s, body=_drop_unread(s.body))
+        elif isinstance(s, Declare) and s.name not in read:
+            continue
+        assigned = {t.name for t in walk((s,)) if isinstance(t, Assign)}
+        used = {e.name for t in walk((s,)) for top in exprs(t) for e in walk_expr(top) if isinstance(e, Ref)}
+        read |= used | assigned
+        out.append(s)
+    return tuple(reversed(out))
+
+
+def _large_arrays_to_scratch(stmts: tuple[Stmt, ...]) -> tuple[tuple[Stmt, ...], int]:
+    """Moves arrays of more than a stack's share into scratch memory; returns its size in bytes, a multiple of 64."""
+    offsets: dict[str, int] = {}
+    size = 0
+    for s in walk(stmts):
+        if isinstance(s, Array) and s.name not in offsets and s.size * _ITEMSIZE.get(s.dtype, 1) > _STACK_BYTES:
+            offsets[s.name] = size
+            size += -(-s.size * _ITEMSIZE.get(s.dtype, 1) // 64) * 64
+
+    def on_stmt(s: Stmt) -> list[Stmt]:
+        return [ScratchArray(s.name, s.dtype, offsets[s.name])] if isinstance(s, Array) and s.name in offsets else [s]
+
+    return (map_stmts(stmts, on_stmt, lambda e: e), size) if offsets else (stmts, 0)
 
 
 def _disjoint(places: set[tuple[int, int]]) -> bool:

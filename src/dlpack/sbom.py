@@ -17,6 +17,7 @@ from spdx_tools.spdx.model import (
     Document,
     File,
     Package,
+    PackageVerificationCode,
     Relationship,
     RelationshipType,
     SpdxNoAssertion,
@@ -41,7 +42,15 @@ def spdx_document(manifest: dict[str, Any], digests: dict[str, dict[str, str]]) 
         [Actor(ActorType.TOOL, manifest["tool"].replace(" ", "-"))],
         _EPOCH,
     )
-    bundle = Package("SPDXRef-bundle", name, SpdxNoAssertion(), files_analyzed=False, license_concluded=SpdxNoAssertion())
+    sha1s = "".join(sorted(sums["SHA1"] for sums in digests.values()))  # SPDX 2.3, clause 7.9
+    bundle = Package(
+        "SPDXRef-bundle",
+        name,
+        SpdxNoAssertion(),
+        files_analyzed=True,
+        verification_code=PackageVerificationCode(hashlib.sha1(sha1s.encode(), usedforsecurity=False).hexdigest()),
+        license_concluded=SpdxNoAssertion(),
+    )
     model = Package(
         "SPDXRef-model",
         f"{name} (ONNX model)",

@@ -9,6 +9,7 @@ import numpy as np
 from dlpack.errors import UsageError
 from dlpack.loader import load, read_manifest
 from dlpack.reference import OutputError, compare, run_onnxruntime
+from dlpack.targets import get_target
 
 
 def verify_bundle(bundle: Path, model: Path | None = None) -> list[OutputError]:
@@ -29,6 +30,10 @@ def verify_bundle(bundle: Path, model: Path | None = None) -> list[OutputError]:
 
         shapes = {t["name"]: tuple(t["shape"]) for t in manifest["inputs"]}
         expected = run_onnxruntime(clean(load_model(model), shapes), inputs)
+    run = get_target(manifest["target"]).run
+    if run is not None:
+        outputs = run(bundle, inputs)
+        return [compare(n, outputs[n], want) for n, want in zip(outputs, expected, strict=True)]
     with load(bundle) as predictor:
         outputs = predictor.run(inputs)
         return [compare(n, outputs[n], want) for n, want in zip(outputs, expected, strict=True)]

@@ -12,7 +12,7 @@ class Machine:
     `lanes` is float32 elements per vector register, `registers` how many there are, `fma_ports` fused multiply-adds
     started per cycle, `fma_latency` cycles until one is done, `load_ports` vector loads per cycle; caches in bytes.
     `broadcast_operand` tells whether an FMA can take a scalar in memory for all its lanes (AVX-512, and Arm by lane),
-    so that no register holds it.
+    so that no register holds it; `fma_call` that the compiler fuses no multiply-add by itself.
     """
 
     name: str
@@ -22,13 +22,15 @@ class Machine:
     fma_latency: int = 4
     load_ports: int = 2
     broadcast_operand: bool = False
+    fma_call: bool = False
     l1: int = 32 << 10
     l2: int = 256 << 10
+    l3: int = 4 << 20
 
 
 SCALAR = Machine("scalar", lanes=1, registers=16, fma_ports=1)
-AVX2 = Machine("avx2", lanes=8, registers=16, l2=512 << 10)
-AVX512 = Machine("avx512", lanes=16, registers=32, broadcast_operand=True, l1=48 << 10, l2=1 << 20)
+AVX2 = Machine("avx2", lanes=8, registers=16, l2=512 << 10, l3=8 << 20)
+AVX512 = Machine("avx512", lanes=16, registers=32, broadcast_operand=True, l1=48 << 10, l2=1 << 20, l3=16 << 20)
 NEON = Machine("neon", lanes=4, registers=32, broadcast_operand=True, fma_ports=1)
 NEON32 = Machine("neon32", lanes=4, registers=16, fma_ports=1)
-WASM = Machine("wasm", lanes=4, registers=16)
+WASM = Machine("wasm", lanes=4, registers=16, fma_call=True)

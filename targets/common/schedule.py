@@ -15,6 +15,7 @@ from dlpack.spec import KernelSpec, Scheduled
 from dlpack.targets.common.blocks import BlockInfo, examine
 from dlpack.targets.common.machine import Machine
 from dlpack.targets.common.tiles import choose_tile
+from dlpack.targets.common.winograd import pays, tile_transform
 from dlpack.tir import Schedule, lower, new_schedule
 
 
@@ -53,6 +54,19 @@ class State:
         ]
         kernel = lower_kernel(lower(self.sch), operands, self.machine.lanes, self.spec.order)
         return Scheduled(kernel, self.packed, description)
+
+
+class CpuBackend:
+    """What the compiler asks of a CPU target: kernels scheduled, and whether Winograd's convolution pays."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+
+    def schedule(self, spec: KernelSpec) -> Scheduled:
+        return schedule(spec, self.machine)
+
+    def winograd_pays(self, layer: Any) -> bool:
+        return pays(self.machine, layer.batch, layer.inputs, layer.outputs, layer.height, layer.width)
 
 
 def schedule(spec: KernelSpec, machine: Machine) -> Scheduled:
@@ -309,4 +323,4 @@ def as_written(state: State) -> Scheduled | None:
     return state.finish("as written") if state.statements else None
 
 
-RULES: tuple[Callable[[State], Scheduled | None], ...] = (as_written, register_tile, rows, generic)
+RULES: tuple[Callable[[State], Scheduled | None], ...] = (as_written, tile_transform, register_tile, rows, generic)

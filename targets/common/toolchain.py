@@ -7,6 +7,7 @@ import errno
 import importlib.util
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,17 @@ from pathlib import Path
 from dlpack.errors import ToolchainError
 
 FLAGS = ("-std=c++17", "-O2", "-fno-math-errno", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti")
+
+# Machine → the flags that turn its vector unit on, as GCC and Clang both spell them.
+_VECTOR_FLAGS = {"avx2": "-march=x86-64-v3", "avx512": "-march=x86-64-v4", "neon32": "-mfpu=neon-vfpv4", "wasm": "-msimd128"}
+
+_LITTLE_SPACE = 1 << 20
+"""Bytes free on a disk on which a compiler's failure is taken for the disk's."""
+
+
+def source_flags(machine: str) -> str:
+    """What a user compiles the emitted file with by hand."""
+    return " ".join(["-std=c++17", "-O2", *([_VECTOR_FLAGS[machine]] if machine in _VECTOR_FLAGS else [])])
 
 
 def missing_compiler() -> str | None:
@@ -43,7 +55,12 @@ def compile_library(
     source: Path, output: Path, zig_target: str, flags: Sequence[str], cc: str | None, timeout: float = 1800
 ) -> str:
     """Compiles `source` to the shared library `output`; returns the compiler's name."""
-    command = compiler_command(source, output, zig_target, flags, cc)
+    compile_with(compiler_command(source, output, zig_target, flags, cc), output, timeout)
+    return shlex.split(cc)[0] if cc else "zig cc"
+
+
+def compile_with(command: Sequence[str], output: Path, timeout: float = 1800) -> None:
+    """Runs a compiler that makes `output`; raises ToolchainError with its words where it fails."""
     try:
         status, text = _run(command, timeout)
     except (FileNotFoundError, PermissionError) as e:
@@ -51,13 +68,13 @@ def compile_library(
     except subprocess.TimeoutExpired as e:
         raise ToolchainError(f"the compiler did not end within {timeout:.0f} s: {shlex.join(command)}") from e
     if status:
-        if any(sign in text for sign in ("No space left", "NoSpaceLeft")):
+        full = shutil.disk_usage(output.parent).free < _LITTLE_SPACE  # zig's linker dies without a word
+        if full or "No space left" in text or "NoSpaceLeft" in text:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output))
         tail = "\n".join(text.strip().splitlines()[-20:])
         raise ToolchainError(f"the compiler failed: {shlex.join(command)}\n{tail}")
     if not output.is_file():
         raise ToolchainError(f"the compiler wrote no library: {shlex.join(command)}")
-    return command[0] if cc else "zig cc"
 
 
 def _run(command: Sequence[str], timeout: float) -> tuple[int, str]:

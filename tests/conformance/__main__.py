@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import onnx
+
 from conformance import cases, harness, table
 from conformance.batch import OUTCOMES, Result
 
@@ -34,7 +35,7 @@ def main() -> int:
     print(report, end="")
     if options.report:
         options.report.write_text(report, encoding="utf-8")
-    broken = any(r.outcome not in ("passed", "unsupported") for r in results)
+    broken = any(r.outcome not in ("passed", "unsupported") and r.name not in cases.INEXACT for r in results)
     if options.only or options.expanded or options.machine != DEFAULT_MACHINE:
         return int(broken)
     first = chosen[0]

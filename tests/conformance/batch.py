@@ -18,6 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from conformance.cases import Case, Frozen, freeze
 from dlpack.errors import DlpackError
 
@@ -65,7 +66,7 @@ def result(case: Case, outcome: str, detail: str = "", constant: bool = False) -
 def run_cases(
     cases: Sequence[Case], machine: Machine, begin: Callable[[Case], None], keep: Path | None = None
 ) -> list[Result]:
-    """The results in the order of the cases. `begin` is told each case before it is compiled; the C++ goes to `keep`."""
+    """The results in the order of the cases. `begin` is told of each before it is compiled; the C++ goes to `keep`."""
     from dlpack.amalgamate.batch import BatchPrinter
     from dlpack.pipeline import read_runtime
 
@@ -95,14 +96,19 @@ def run_cases(
 
 
 def compile_case(frozen: Frozen, machine: Machine) -> Program:
-    """The way of `dlpack build`, from a model to a program."""
+    """The way of `dlpack build`, from a model file to a program."""
     from dlpack.graph.clean import clean
+    from dlpack.graph.load import load_model
     from dlpack.graph.read import read_graph
     from dlpack.operators import registry
     from dlpack.program import compile_graph
     from dlpack.targets.common.schedule import schedule
 
-    model = clean(frozen.model, {}, lambda op, domain: not registry.supported(op, domain))
+    with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
+        file = Path(folder, "case.onnx")
+        file.write_bytes(frozen.model.SerializeToString())
+        model = load_model(file)
+    model = clean(model, {}, lambda op, domain: not registry.supported(op, domain))
     graph = read_graph(model, registry.supported)
     return compile_graph(graph, "case", lambda spec: schedule(spec, machine))
 
@@ -166,7 +172,7 @@ def _compile(jobs: list[_Job], opening: str, source: Path, library: Path) -> dic
     errors: dict[str, str] = {}
     label = ""
     for line in done.stderr.splitlines():
-        match = re.match(r"(?:In file included from )?(?:\S*/)?(case_\d+|\S+):\d+:(?:\d+:)? (?:fatal )?(error|note): (.*)", line)
+        match = re.match(r"(\S+?):\d+:\d+: (?:fatal )?(error|note): (.*)", line)
         if not match:
             continue
         if match[2] == "error":
@@ -209,7 +215,7 @@ def _order(job: _Job) -> dict[str, object]:
         "outputs": [(t.name, t.dtype, t.shape) for t in program.outputs],
         "expected": [value.name for value in job.frozen.model.graph.output],
         "data": [
-            ({name: np.ascontiguousarray(value) for name, value in inputs.items()}, outputs)
+            ({name: np.asarray(value) for name, value in inputs.items()}, outputs)
             for inputs, outputs in zip(job.frozen.inputs, job.frozen.outputs, strict=True)
         ],
         "rtol": job.case.rtol,

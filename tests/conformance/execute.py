@@ -15,6 +15,7 @@ from typing import Any
 
 import ml_dtypes  # noqa: F401 - lets numpy know bfloat16 by its name
 import numpy as np
+
 from conformance.cases import difference
 
 GUARD = 256
@@ -49,7 +50,9 @@ def run_job(library: ctypes.CDLL, job: dict[str, Any]) -> str:
     return ""
 
 
-def _run_once(entry: Any, job: dict[str, Any], weights: Memory, inputs: dict[str, Any], expected: tuple[Any, ...]) -> str:
+def _run_once(
+    entry: Any, job: dict[str, Any], weights: Memory, inputs: dict[str, Any], expected: tuple[Any, ...]
+) -> str:
     arena = Memory(job["arena"])
     given = []
     for name, dtype, shape in job["inputs"]:
@@ -59,8 +62,10 @@ def _run_once(entry: Any, job: dict[str, Any], weights: Memory, inputs: dict[str
         memory = Memory(value.nbytes, np.dtype(dtype).itemsize)  # aligned as its elements, no better
         memory.bytes[:] = np.frombuffer(value.tobytes(), np.uint8)
         given.append(memory)
-    taken = [Memory(np.dtype(dtype).itemsize * int(np.prod(shape)), np.dtype(dtype).itemsize)
-             for _, dtype, shape in job["outputs"]]
+    taken = [
+        Memory(np.dtype(dtype).itemsize * int(np.prod(shape)), np.dtype(dtype).itemsize)
+        for _, dtype, shape in job["outputs"]
+    ]
     entry(_pointers(given), _pointers(taken), ctypes.c_void_p(arena.address), ctypes.c_void_p(weights.address))
     if not all(memory.intact for memory in (arena, weights, *given, *taken)):
         return "wrote outside of its buffers"

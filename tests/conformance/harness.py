@@ -18,6 +18,10 @@ MACHINES: dict[str, Machine] = {m.name: m for m in (AVX512, AVX2, NEON, WASM, SC
 
 BATCH = 60
 
+# Processes split off from a server that has loaded the cases and no more: the compiler's threads would not survive it.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["conformance.preload"])
+
 
 def run(
     cases: Sequence[Case],
@@ -27,7 +31,6 @@ def run(
     keep: Path | None = None,
 ) -> list[Result]:
     """The results in the order of the cases. `jobs` processes (0: one per core); the emitted C++ is left in `keep`."""
-    all_cases()  # once, before the processes split off
     todo = [list(cases[i : i + BATCH]) for i in range(0, len(cases), BATCH)]
     results: dict[str, Result] = {}
     workers: dict[Connection, _Worker] = {}
@@ -68,17 +71,17 @@ class _Worker:
     def __init__(self, cases: list[Case], machine: Machine, keep: Path | None) -> None:
         self.cases = cases
         self.at = cases[0]
-        context = multiprocessing.get_context("fork")
-        self.receiver, sender = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(cases, machine, keep, sender))
+        self.receiver, sender = _CONTEXT.Pipe(duplex=False)
+        self.process = _CONTEXT.Process(target=_work, args=([c.name for c in cases], machine, keep, sender))
         self.process.start()
         sender.close()
 
 
-def _work(cases: list[Case], machine: Machine, keep: Path | None, sender: Connection) -> None:
-    numbers = {case.name: k for k, case in enumerate(cases)}
+def _work(names: list[str], machine: Machine, keep: Path | None, sender: Connection) -> None:
+    numbers = {name: k for k, name in enumerate(names)}
+    by_name = {case.name: case for case in all_cases()}
     try:
-        sender.send(run_cases(cases, machine, lambda case: sender.send(numbers[case.name]), keep))
+        sender.send(run_cases([by_name[n] for n in names], machine, lambda case: sender.send(numbers[case.name]), keep))
     except Exception as e:  # noqa: BLE001 - the parent raises it
         traceback.print_exc()
         sender.send(RuntimeError(str(e)))

@@ -6,6 +6,7 @@ from dlpack.operators import (  # noqa: F401
     activation,
     convolution,
     elementwise,
+    geometry,
     indexing,
     linear_algebra,
     matmul,
@@ -16,4 +17,5 @@ from dlpack.operators import (  # noqa: F401
     recurrent,
     reduction,
     resize,
+    winograd,
 )

@@ -155,9 +155,8 @@ def conv_transpose(ctx: Context, b: Builder) -> None:
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     full = [(x.shape[2 + d] - 1) * strides[d] + reach[d] for d in range(n)]
     if auto in ("SAME_UPPER", "SAME_LOWER") or ctx.attr("output_shape"):
-        total = [full[d] + extra[d] - out[2 + d] for d in range(n)]
-        half = [t // 2 for t in total]
-        low = [t - h if auto == "SAME_LOWER" else h for t, h in zip(total, half, strict=True)]
+        total = [max(0, full[d] + extra[d] - out[2 + d]) for d in range(n)]
+        low = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
     else:
         low = list((ctx.attr("pads") or [0] * (2 * n))[:n]) if auto != "VALID" else [0] * n
     data = ctx.node.inputs[0]

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.layout import Layout, reshape as reshape_layout
+from dlpack.layout import Layout
+from dlpack.layout import reshape as reshape_layout
 from dlpack.operators.registry import Builder, Context, NotSupported, compute, rewrite, view
 from dlpack.tir import te, tirx
 

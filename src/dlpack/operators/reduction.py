@@ -89,7 +89,12 @@ for _name, _combine in _COMBINE.items():
     anchor(f"Reduce{_name}", domain="dlpack", layout="rows")(_reduce(_combine))
 
 # What a reduction of nothing gives.
-_OF_NOTHING = {"Sum": lambda t: 0, "Prod": lambda t: 1, "Max": lambda t: _extreme(t, -1), "Min": lambda t: _extreme(t, 1)}
+_OF_NOTHING: dict[str, Callable[[str], float | int]] = {
+    "Sum": lambda t: 0,
+    "Prod": lambda t: 1,
+    "Max": lambda t: _extreme(t, -1),
+    "Min": lambda t: _extreme(t, 1),
+}
 
 
 def _extreme(dtype: str, side: int) -> float | int:

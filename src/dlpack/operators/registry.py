@@ -22,7 +22,6 @@ from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Array, Graph, Node, TensorType
 from dlpack.layout import Layout
 
-
 DTYPES = frozenset(
     ("bool", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 )
@@ -77,7 +76,7 @@ class Operator:
     domain: str = ""
     view: Callable[[Context, Layout], Sequence[Layout | None]] | None = None
     constant_inputs: tuple[int, ...] = ()
-    layout: str = "any"  # "spatial": best channels-last; "rows": best row-major; "any": follows its inputs
+    layout: str = "any"  # "spatial" (or "spatial input", "spatial output"): best channels-last; "rows": best row-major
     flattens: Callable[[Context], bool] | None = None  # whether the spatial dimensions may be taken as one
 
 

@@ -1,0 +1,225 @@
+"""Builds an ONNX graph node by node; every value's type is inferred at once, so that converters see static shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
+
+from dlpack.errors import ModelError
+
+OPSET = 17
+MAX_VALUE_BYTES = 2**31 - 1
+MAX_RANK = 16
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+
+class NotConverted(Exception):
+    """Raised by a converter for what cannot be expressed; collected, so that the user sees all of them at once."""
+
+
+class Builder:
+    """An ONNX graph under construction. Values are named by strings; `shape` and `dtype` know their static types."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.nodes: list[NodeProto] = []
+        self.inputs: list[str] = []
+        self.constants: dict[str, Array] = {}
+        self._types: dict[str, tuple[np.dtype[Any], Shape]] = {}
+        self._names: set[str] = set()
+        self._scope = ""
+        self._scope_start = 0
+        self._schemas: dict[str, Any] = {}
+        self._shared: dict[tuple[Any, ...], str] = {}
+
+    # --- values
+
+    def shape(self, value: str) -> Shape:
+        return self._types[value][1]
+
+    def rank(self, value: str) -> int:
+        return len(self._types[value][1])
+
+    def dtype(self, value: str) -> np.dtype[Any]:
+        return self._types[value][0]
+
+    def value(self, name: str) -> Array | None:
+        """The value where it is a constant."""
+        return self.constants.get(name)
+
+    def unique(self, name: str) -> str:
+        """`name`, or with a number behind it where it is taken."""
+        result, k = name, 1
+        while result in self._names:
+            result, k = f"{name}_{k}", k + 1
+        self._names.add(result)
+        return result
+
+    def input(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> str:
+        if any(d <= 0 for d in shape) or len(shape) > MAX_RANK:
+            raise ModelError(f"input '{name}' has the shape {list(shape)}; its dimensions must be positive numbers")
+        name = self.unique(name)
+        self.inputs.append(name)
+        self._set(name, np.dtype(dtype), tuple(shape))
+        return name
+
+    def constant(self, value: Any, name: str = "", dtype: Any = None) -> str:
+        """A constant; small unnamed ones are shared."""
+        array = np.asarray(value, dtype)
+        if array.dtype in (np.float16, np.float64):
+            array = array.astype(np.float32)
+        key = (array.dtype.str, array.shape, array.tobytes()) if not name and array.size <= 16 else None
+        if key is not None and key in self._shared:
+            return self._shared[key]
+        made = self.unique(name or f"{self._scope}/const" if self._scope or name else "const")
+        self.constants[made] = array
+        self._types[made] = (array.dtype, array.shape)
+        if key is not None:
+            self._shared[key] = made
+        return made
+
+    def ints(self, values: Sequence[int]) -> str:
+        return self.constant(np.array(list(values), np.int64))
+
+    def scalar(self, value: float, like: str | None = None) -> str:
+        """A 0-d constant of the type of `like` (float32 without it)."""
+        return self.constant(np.array(value, self.dtype(like) if like else np.float32))
+
+    def filled(self, shape: Sequence[int], value: float, dtype: Any = np.float32) -> str:
+        """A constant of one value; its size is checked first."""
+        self.check_size("a constant", np.dtype(dtype), tuple(shape))
+        return self.constant(np.full(tuple(shape), value, dtype))
+
+    # --- nodes
+
+    def op(self, kind: str, *inputs: str, outputs: int = 1, types: Sequence[tuple[Any, Shape]] = (), **attrs: Any) -> Any:
+        """Adds a node; returns its output's name, or a list of names for several. `types` replaces inference."""
+        stem = f"{self._scope}/{kind}" if self._scope else kind
+        names = [self.unique(stem) for _ in range(outputs)]
+        node = helper.make_node(kind, list(inputs), names, name=self.unique(f"{stem}#"), **attrs)
+        found = list(types) or self._infer(node)
+        for name, (dtype, shape) in zip(names, found, strict=True):
+            self._set(name, np.dtype(dtype), tuple(shape))
+        self.nodes.append(node)
+        return names[0] if outputs == 1 else names
+
+    def _infer(self, node: NodeProto) -> list[tuple[np.dtype[Any], Shape]]:
+        schema = self._schemas.get(node.op_type)
+        if schema is None:
+            schema = self._schemas[node.op_type] = onnx.defs.get_schema(node.op_type, OPSET)
+        types, data = {}, {}
+        for name in node.input:
+            if name:
+                dtype, shape = self._types[name]
+                types[name] = helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(dtype), shape)
+                array = self.constants.get(name)
+                if array is not None and array.size <= 256:
+                    data[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        try:
+            found = onnx.shape_inference.infer_node_outputs(
+                schema, node, types, data, opset_imports=[helper.make_opsetid("", OPSET)]
+            )
+        except Exception as e:  # onnx raises its own and pybind's kinds
+            lines = str(e).strip().splitlines()
+            shapes = ", ".join(str(list(self._types[n][1])) for n in node.input if n)
+            raise ModelError(f"{node.op_type} does not fit its inputs' shapes {shapes}: {lines[-1] if lines else ''}") from e
+        return [_static(node, name, found.get(name)) for name in node.output]
+
+    def _set(self, name: str, dtype: np.dtype[Any], shape: Shape) -> None:
+        self.check_size(f"value '{name}'", dtype, shape)
+        self._types[name] = (dtype, shape)
+
+    def check_size(self, what: str, dtype: np.dtype[Any], shape: Shape) -> None:
+        """Raises ModelError for a shape that is not positive or too large to hold."""
+        if any(d <= 0 for d in shape):
+            raise ModelError(f"{what} would have the shape {list(shape)}: a window or a slice is larger than its input")
+        if len(shape) > MAX_RANK or math.prod(shape) * dtype.itemsize > MAX_VALUE_BYTES:
+            raise ModelError(f"{what} would have the shape {list(shape)}, more than 2 GiB or {MAX_RANK} dimensions")
+
+    @contextmanager
+    def scope(self, layer: str) -> Iterator[None]:
+        """Nodes and values made inside are named after `layer`."""
+        before = self._scope, self._scope_start
+        self._scope, self._scope_start = layer or "layer", len(self.nodes)
+        try:
+            yield
+        finally:
+            self._scope, self._scope_start = before
+
+    def publish(self, values: Sequence[str], names: Sequence[str], layer: str) -> list[str]:
+        """Gives the results of the current scope their source's names; the last node is named as the layer.
+
+        A value that the scope did not make (a pass-through) keeps its name.
+        """
+        made = self.nodes[self._scope_start :]
+        rename: dict[str, str] = {}
+        for value, name in zip(values, names, strict=True):
+            if value not in rename and any(value in node.output for node in made):
+                rename[value] = self.unique(name)
+        for old, new in rename.items():
+            self._types[new] = self._types.pop(old)
+            self._names.discard(old)
+        for node in made:
+            for k, name in enumerate(node.input):
+                node.input[k] = rename.get(name, name)
+            for k, name in enumerate(node.output):
+                node.output[k] = rename.get(name, name)
+        if made:
+            self._names.discard(made[-1].name)
+            made[-1].name = self._unique_node(layer, made[-1])
+        return [rename.get(v, v) for v in values]
+
+    def _unique_node(self, layer: str, node: NodeProto) -> str:
+        taken = {n.name for n in self.nodes if n is not node}
+        return layer if layer not in taken else self.unique(layer)
+
+    def build(self, outputs: Sequence[tuple[str, str]]) -> ModelProto:
+        """The model with the given outputs (value, wanted name); nodes that no output needs are dropped."""
+        results = []
+        for value, wanted in outputs:
+            made = any(value in node.output for node in self.nodes)
+            if not made or value in results:
+                with self.scope(wanted):
+                    value = self.publish([self.op("Identity", value)], [wanted], wanted)[0]
+            results.append(value)
+        needed, kept = set(results), []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                kept.append(node)
+                needed.update(node.input)
+                for attribute in node.attribute:
+                    if attribute.HasField("g"):
+                        needed.update(n for sub in attribute.g.node for n in sub.input)
+        graph = helper.make_graph(
+            kept[::-1],
+            self.name or "model",
+            [self._info(n) for n in self.inputs if n in needed],
+            [self._info(n) for n in results],
+            [numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in self.constants.items() if n in needed],
+            value_info=[self._info(n) for node in kept[::-1] for n in node.output if n in self._types and n not in results],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="dlpack")
+        model.ir_version = 8
+        return model
+
+    def _info(self, name: str) -> onnx.ValueInfoProto:
+        dtype, shape = self._types[name]
+        return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)
+
+
+def _static(node: NodeProto, name: str, found: TypeProto | None) -> tuple[np.dtype[Any], Shape]:
+    if found is None or not found.HasField("tensor_type") or not found.tensor_type.HasField("shape"):
+        raise NotConverted(f"the shape of its {node.op_type} is not static")
+    tensor = found.tensor_type
+    if tensor.elem_type == TensorProto.UNDEFINED or any(not d.HasField("dim_value") for d in tensor.shape.dim):
+        raise NotConverted(f"the shape of its {node.op_type} is not static")
+    return helper.tensor_dtype_to_np_dtype(tensor.elem_type), tuple(d.dim_value for d in tensor.shape.dim)

@@ -1,0 +1,190 @@
+"""What every exporter is and shares: its description, its result, reading untrusted files, finding weights."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto
+
+from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
+
+HEAD_BYTES = 4096
+MAX_TEXT_BYTES = 64 << 20  # a network's description; real ones stay below 2 MB
+MAX_WEIGHTS_BYTES = 8 << 30
+MAX_JSON_DEPTH = 64
+MAX_LABELS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From an image with values 0..255 to the model's input: ``(image - mean) * scale`` per channel.
+
+    `resize` is "stretch", "shorter-side" or "" (not known); `resize_to` and `crop` are (height, width).
+    `mean` and `scale` have one entry per channel in the order of `color`, or none where the source does not say.
+    """
+
+    color: str = "RGB"
+    layout: str = "NCHW"
+    resize: str = ""
+    resize_to: tuple[int, ...] = ()
+    crop: tuple[int, ...] = ()
+    mean: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    note: str = ""
+
+    def to_json(self) -> str:
+        """The value of the ONNX metadata key ``dlpack.preprocess``; what is not known is left out."""
+        return json.dumps({k: v for k, v in asdict(self).items() if v not in ("", ())})
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the command line tells an exporter: the inputs' shapes."""
+
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exporter's result; labels and preprocessing stand in the model's metadata too."""
+
+    model: ModelProto
+    labels: tuple[str, ...] | None = None
+    preprocess: Preprocess | None = None
+    params: Path | None = None
+    """The second file that was read, so that it enters the model's digest."""
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """One framework's way in.
+
+    `recognises` and `advises` get the path and the file's first bytes; `advises` says what to give in place of a file
+    that belongs to such a model but is not its main file.
+    """
+
+    name: str
+    accepts: str
+    recognises: Callable[[Path, bytes], bool]
+    export: Callable[[Path, Path | None, ExportOptions], Exported]
+    advises: Callable[[Path, bytes], str | None] = lambda path, start: None
+
+    def run(self, path: Path, params: Path | None, options: ExportOptions) -> Exported:
+        """`export`, with the file's name in every error and the metadata filled in."""
+        try:
+            result = self.export(path, params, options)
+        except UnsupportedError as e:
+            raise UnsupportedError(f"{path} ({self.name}): {e}") from e
+        except DlpackError as e:
+            raise e if str(path) in str(e) else type(e)(f"{path} ({self.name}): {e}") from e
+        except RecursionError as e:
+            raise ModelError(f"{path} ({self.name}): the model is nested too deeply") from e
+        except MemoryError as e:
+            raise ModelError(f"{path} ({self.name}): the model needs more memory than there is") from e
+        if result.labels:
+            set_metadata(result.model, "dlpack.labels", json.dumps(list(result.labels)))
+        if result.preprocess:
+            set_metadata(result.model, "dlpack.preprocess", result.preprocess.to_json())
+        set_metadata(result.model, "dlpack.source", self.name)
+        return result
+
+
+def set_metadata(model: ModelProto, key: str, value: str) -> None:
+    entry = model.metadata_props.add()
+    entry.key, entry.value = key, value
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def check_readable(path: Path) -> None:
+    """Raises UsageError unless `path` is a file that can be opened."""
+    try:
+        with open(path, "rb"):
+            pass
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path}: this is a folder; give the model's file in it") from None
+    except (OSError, ValueError) as e:
+        raise UsageError(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}") from None
+
+
+def head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def read_bytes(path: Path, limit: int = MAX_WEIGHTS_BYTES) -> bytes:
+    """The whole file; its size is looked at first."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                raise ModelError(f"{path}: the file has {size:,} bytes, more than the {limit:,} that are accepted")
+            return file.read(limit)
+    except OSError as e:
+        raise UsageError(f"{path}: cannot be read: {e.strerror}") from None
+
+
+def read_text(path: Path) -> str:
+    data = read_bytes(path, MAX_TEXT_BYTES)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")  # comments in old files; names stay distinct
+
+
+def parse_json(text: str, what: str, depth: int = MAX_JSON_DEPTH) -> Any:
+    """JSON whose nesting is counted before it is parsed. Raises ModelError."""
+    level = deepest = 0
+    quoted = escaped = False
+    for c in text if text.count("[") + text.count("{") > depth else "":
+        if quoted:
+            quoted, escaped = escaped or c != '"', c == "\\" and not escaped
+        elif c == '"':
+            quoted = True
+        elif c in "[{":
+            level += 1
+            deepest = max(deepest, level)
+        elif c in "]}":
+            level -= 1
+    if deepest > depth:
+        raise ModelError(f"{what} nests {deepest} levels deep; {depth} are accepted")
+    try:
+        return json.loads(text, parse_constant=lambda word: math.nan)
+    except ValueError as e:
+        raise ModelError(f"{what} is not valid JSON: {e}; it may be cut off, so copy or download it again") from None
+
+
+def find_params(path: Path, given: Path | None, stems: Sequence[str], suffix: str, good: Callable[[bytes], bool]) -> Path:
+    """The weights' file of the model at `path`: the given one, one of the same stem, or the only one beside it."""
+    if given is not None:
+        if not good(head(given)):
+            raise UsageError(f"--params {given}: this is not a {suffix} file")
+        return given
+    beside = sorted(p for p in path.parent.iterdir() if p.suffix == suffix and p.is_file() and good(head(p)))
+    for stem in stems:
+        same = [p for p in beside if p.stem == stem or p.stem.startswith(f"{stem}-")]
+        if same:
+            return same[-1]  # of several epochs the last
+    if len(beside) == 1:
+        return beside[0]
+    if not beside:
+        raise UsageError(f"its weights, a {suffix} file, are not beside it; give them with --params FILE")
+    names = ", ".join(p.name for p in beside[:8])
+    raise UsageError(f"which of these are its weights: {names}? Give them with --params FILE")
+
+
+def read_labels(text: str) -> tuple[str, ...]:
+    """Class names, one per line. Raises ModelError for more than anything real has."""
+    lines = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if len(lines) > MAX_LABELS:
+        raise ModelError(f"{len(lines):,} labels are more than the {MAX_LABELS:,} that are accepted")
+    return lines

@@ -1,0 +1,93 @@
+"""Winograd's convolution: 3x3 convolutions with a quarter of the multiplications, where the target says it pays.
+
+F(4x4, 3x3) of A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks" (2015): each 4x4 tile of the
+output is A^T [(G w G^T) * (B^T d B)] A, where d is the 6x6 tile of the input; summed over channels, the products are
+36 matrix products. The three steps become nodes of their own: WinogradInput, MatMul, WinogradOutput.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dlpack.graph.ir import Array, Graph, Node
+from dlpack.operators.registry import Builder
+
+TILE = 4
+"""Output elements of a tile in each direction; the input tile is two larger."""
+
+G: Array = np.array(
+    [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A 3x3 convolution with stride 1: input channels, output channels and output size, over a batch."""
+
+    batch: int
+    inputs: int
+    outputs: int
+    height: int
+    width: int
+
+
+Pays = Callable[[Layer], bool]
+
+
+def winograd(graph: Graph, pays: Pays) -> Graph:
+    """Replaces the convolutions for which `pays(layer)` holds."""
+    producers = graph.producers()
+    nodes: list[Node] = []
+    constants, types = dict(graph.constants), dict(graph.types)
+    for node in graph.nodes:
+        layer = _layer(node, graph)
+        if layer is None or not pays(layer):
+            nodes.append(node)
+            continue
+        builder = Builder(replace(graph, constants=constants, types=types), node)
+        _replace(node, layer, producers, builder)
+        nodes.extend(builder.nodes)
+        constants.update(builder.constants)
+        types.update(builder.types)
+    return replace(graph, nodes=tuple(nodes), constants=constants, types=types)
+
+
+def _layer(node: Node, graph: Graph) -> Layer | None:
+    if node.op != "Convolution" or node.inputs[1] not in graph.constants:
+        return None
+    out, w = graph.types[node.outputs[0]], graph.types[node.inputs[1]]
+    plain = node.attrs["strides"] == (1, 1) and node.attrs["dilations"] == (1, 1) and node.attrs["group"] == 1
+    if not plain or w.shape[2:] != (3, 3) or out.dtype != "float32":
+        return None
+    return Layer(out.shape[0], w.shape[1], w.shape[0], out.shape[2], out.shape[3])
+
+
+def _replace(node: Node, layer: Layer, producers: dict[str, Node], b: Builder) -> None:
+    n, c, o = layer.batch, layer.inputs, layer.outputs
+    rows, columns = -(-layer.height // TILE), -(-layer.width // TILE)
+    wide = [n, c, rows * TILE + 2, columns * TILE + 2]
+    x = node.inputs[0]
+    extra = [w - s for w, s in zip(wide, b.type_of(x).shape, strict=True)]
+    if any(extra):
+        low = (0,) * 4
+        pad = producers.get(x)
+        if pad is not None and pad.op == "Pad" and pad.domain == "dlpack" and pad.attrs["fill"] == 0.0:
+            x, low = pad.inputs[0], pad.attrs["low"]
+            extra = [e + h for e, h in zip(extra, pad.attrs["high"], strict=True)]
+        x = b.add_internal("Pad", [x], wide, low=low, high=tuple(extra), fill=0.0, at_least_zero=False)
+    tiles = [6, 6, n, rows, columns]
+    v = b.add_internal("WinogradInput", [x], [*tiles, c], rows=rows, columns=columns)
+    flat = [6, 6, n * rows * columns]
+    v = b.add("Reshape", [v, b.constant(np.array([*flat, c], np.int64))], [*flat, c])
+    w = b.graph.constants[node.inputs[1]].astype(np.float64)
+    u = np.einsum("ik,ocks,js->ijco", G, w, G).astype(np.float32)
+    m = b.add("MatMul", [v, b.constant(np.ascontiguousarray(u), "winograd")], [*flat, o])
+    m = b.add("Reshape", [m, b.constant(np.array([*tiles, o], np.int64))], [*tiles, o])
+    macs = n * layer.height * layer.width * c * o * 9
+    b.add_internal(
+        "WinogradOutput", [m], [n, o, layer.height, layer.width], output=node.outputs[0],
+        height=layer.height, width=layer.width, macs=macs,
+    )  # fmt: skip

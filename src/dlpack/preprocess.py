@@ -1,0 +1,188 @@
+"""Preprocessing: what is done to a picture before it becomes the input; the manifest's `preprocess` object.
+
+The definition, which web/preprocess.js follows step by step (tests/test_wasm.py holds the two within 1/255):
+
+1. **Channels.** RGB in 0..255; transparent pixels lie over white. "GRAY" is 0.299 R + 0.587 G + 0.114 B.
+2. **Size.** `resize` null: height and width become the input's. Else the shorter side becomes `resize` and the longer
+   one floor(longer * resize / shorter), and of the result the middle part of the input's size is cut out, from
+   floor((size - crop) / 2) on.
+3. **Resampling.** Bilinear with antialiasing, as in PIL and torchvision, without their rounding to bytes between: output
+   pixel i lies at c = (i + 0.5) * n_in / n_out; input pixel j weighs max(0, 1 - |j + 0.5 - c| / s) with
+   s = max(1, n_in / n_out), over the pixels from max(0, floor(c - s + 0.5)) to min(n_in, floor(c + s + 0.5)); the
+   weights are divided by their sum. Rows first, then columns.
+4. **Values.** (x * scale - mean[channel]) / std[channel], channels in the order `channels`.
+5. **Order.** `layout` NCHW or NHWC, batch 1, in the input's dtype (an integer one is rounded and clamped).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlpack.errors import UsageError
+
+Array = np.ndarray[Any, Any]
+
+CHANNELS = {"RGB": 3, "BGR": 3, "GRAY": 1}
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """`input` names the model's input, `height` and `width` are its size; the rest as told above."""
+
+    input: str
+    height: int
+    width: int
+    resize: int | None = None
+    channels: str = "RGB"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    layout: str = "NCHW"
+    dtype: str = "float32"
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    def __call__(self, picture: Array) -> Array:
+        """The input for `picture`: uint8 of height x width (x 1, 3 RGB or 4 RGBA)."""
+        x = _channels(np.asarray(picture), self.channels)
+        x = _middle(x, self.height, self.width, self.resize)
+        x = (x * np.float64(self.scale) - np.asarray(self.mean)) / np.asarray(self.std)
+        kind = np.dtype(self.dtype)
+        if kind.kind in "iu":
+            limits = np.iinfo(kind)
+            x = np.clip(np.floor(x + 0.5), limits.min, limits.max)
+        if self.layout == "NCHW":
+            x = x.transpose(2, 0, 1)
+        return np.ascontiguousarray(x[None].astype(kind))
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "imagenet": {
+        "resize": "8/7", "channels": "RGB", "scale": 1 / 255, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+    },
+    "caffe": {"resize": "8/7", "channels": "BGR", "scale": 1.0, "mean": [104.0, 117.0, 123.0], "std": [1.0]},
+    "tf": {"resize": "8/7", "channels": "RGB", "scale": 1 / 127.5, "mean": [1.0], "std": [1.0]},
+    "none": {},
+}  # fmt: skip
+"""By name; "8/7" resizes the shorter side to 8/7 of the input's (256 for 224), rounded down."""
+
+
+def resolve(text: str, inputs: Sequence[Mapping[str, Any]]) -> Preprocess:
+    """What `--preprocess` asks for: a preset's name, the path of a JSON file, or JSON itself, for these inputs
+    (name, dtype, shape). Keys that are left out are as in the preset `none`.
+
+    Raises UsageError for what is unknown or does not fit.
+    """
+    return from_json(_read(text), inputs)
+
+
+def _read(text: str) -> dict[str, Any]:
+    if text in PRESETS:
+        return PRESETS[text]
+    try:
+        value = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
+    except OSError as e:
+        raise UsageError(f"--preprocess {text}: no preset ({', '.join(PRESETS)}) and no readable file: {e}") from e
+    except ValueError as e:
+        raise UsageError(f"--preprocess {text}: not JSON: {e}") from e
+    if not isinstance(value, dict):
+        raise UsageError(f"--preprocess {text}: not a JSON object")
+    preset = value.pop("preset", "none")
+    if preset not in PRESETS:
+        raise UsageError(f"--preprocess {text}: unknown preset {preset!r}; known are {', '.join(PRESETS)}")
+    return {**PRESETS[preset], **value}
+
+
+def from_json(value: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> Preprocess:
+    """A `Preprocess` from its JSON form, fitted to the model's inputs and checked."""
+    v = dict(value)
+    unknown = set(v) - {*Preprocess.__dataclass_fields__}
+    if unknown:
+        raise UsageError(f"--preprocess: unknown key {sorted(unknown)[0]!r}")
+    pictures = [t for t in inputs if len(t["shape"]) == 4 and t["shape"][0] == 1]
+    chosen = next((t for t in pictures if v.get("input") in (None, t["name"])), None)
+    if chosen is None:
+        raise UsageError(f"--preprocess: the model has no input {v.get('input') or 'of shape 1 x C x H x W'} to take a picture")
+    shape = list(chosen["shape"])
+    layout = v.get("layout") or ("NHWC" if shape[3] in (1, 3) and shape[1] not in (1, 3) else "NCHW")
+    if layout not in ("NCHW", "NHWC"):
+        raise UsageError(f"--preprocess: layout {layout!r} is neither NCHW nor NHWC")
+    count, height, width = (shape[i] for i in ((1, 2, 3) if layout == "NCHW" else (3, 1, 2)))
+    channels = v.get("channels") or ("GRAY" if count == 1 else "RGB")
+    if CHANNELS.get(channels) != count:
+        raise UsageError(f"--preprocess: channels {channels!r} do not fit input {chosen['name']!r}, which has {count}")
+    resize = v.get("resize")
+    short = min(height, width)
+    if resize == "8/7":
+        resize = short * 8 // 7
+    if resize is not None and (not isinstance(resize, int) or resize < 1 or (resize < max(height, width))):
+        raise UsageError(f"--preprocess: resize {resize!r} must be null or at least {max(height, width)}, the input's size")
+    try:
+        numbers = {k: tuple(float(x) for x in v.get(k, d)) for k, d in (("mean", [0.0]), ("std", [1.0]))}
+        scale = float(v.get("scale", 1.0))
+    except (TypeError, ValueError) as e:
+        raise UsageError(f"--preprocess: mean and std are lists of numbers, scale a number: {e}") from e
+    for k, n in numbers.items():
+        if len(n) not in (1, count) or not np.isfinite(n).all() or (k == "std" and 0.0 in n):
+            raise UsageError(f"--preprocess: {k} takes 1 or {count} finite numbers" + (", not 0" if k == "std" else ""))
+    dtype = chosen["dtype"]
+    return Preprocess(
+        chosen["name"], height, width, resize, channels, scale, numbers["mean"], numbers["std"], layout, dtype
+    )
+
+
+def _channels(picture: Array, channels: str) -> Array:
+    x = picture.astype(np.float64)
+    if x.ndim == 2:
+        x = x[:, :, None]
+    if x.ndim != 3 or x.shape[2] not in (1, 3, 4):
+        raise ValueError(f"a picture is height x width (x 1, 3 or 4 channels), not {picture.shape}")
+    if x.shape[2] == 4:
+        alpha = x[:, :, 3:] / 255.0
+        x = x[:, :, :3] * alpha + 255.0 * (1.0 - alpha)
+    if x.shape[2] == 1:
+        return x if channels == "GRAY" else np.repeat(x, 3, axis=2)
+    if channels == "GRAY":
+        return (x @ np.array([0.299, 0.587, 0.114]))[:, :, None]
+    return x if channels == "RGB" else x[:, :, ::-1]
+
+
+def _middle(x: Array, height: int, width: int, resize: int | None) -> Array:
+    """Resizes, and cuts out the middle."""
+    h, w = x.shape[:2]
+    if resize is None:
+        new_h, new_w = height, width
+    else:
+        short = min(h, w)
+        new_h, new_w = h * resize // short, w * resize // short
+    top, left = (new_h - height) // 2, (new_w - width) // 2
+    x = np.einsum("ij,hjc->hic", _weights(w, new_w)[left : left + width], x, optimize=True)
+    return np.einsum("ij,jwc->iwc", _weights(h, new_h)[top : top + height], x, optimize=True)
+
+
+def _weights(n_in: int, n_out: int) -> Array:
+    """The matrix n_out x n_in of the resampling along one side."""
+    ratio = n_in / n_out
+    s = max(1.0, ratio)
+    c = (np.arange(n_out)[:, None] + 0.5) * ratio
+    j = np.arange(n_in)[None, :]
+    low, high = np.maximum(0, np.floor(c - s + 0.5)), np.minimum(n_in, np.floor(c + s + 0.5))
+    weights = np.where((j >= low) & (j < high), np.maximum(0.0, 1.0 - np.abs(j + 0.5 - c) / s), 0.0)
+    total: Array = weights / weights.sum(1, keepdims=True)
+    return total
+
+
+def open_picture(path: str | Path) -> Array:
+    """A picture file as uint8 RGB or RGBA, turned upright; needs Pillow."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as picture:
+        upright = ImageOps.exif_transpose(picture)
+        return np.asarray(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))

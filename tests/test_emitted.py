@@ -1,0 +1,484 @@
+"""The emitted C++ file: it compiles clean everywhere, needs nothing, exports only its API, and is right."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import requires_tool
+
+from dlpack.loader import read_manifest
+
+MODELS = ["digits", "conv_net", "attention_net"]
+STRICT = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"]
+COMPILERS = ["g++", "clang++"]
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A built model: its name as a C identifier, its folder and its files."""
+
+    name: str
+    folder: Path
+    source: Path
+    library: Path
+    macro: str
+
+
+@pytest.fixture(scope="module")
+def emitted(bundles: Callable[[str], Path]) -> Callable[[str], Emitted]:
+    def get(model: str) -> Emitted:
+        folder = bundles(model)
+        m = read_manifest(folder)
+        return Emitted(m["name"], folder, folder / m["source"], folder / m["library"], m["name"].upper())
+
+    return get
+
+
+def run(*words: str | Path, cwd: Path | None = None) -> str:
+    """Runs a command that has to succeed without a word on stderr; gives its stdout."""
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, cwd=cwd, check=False)
+    assert done.returncode == 0 and done.stderr == "", f"{words}\n{done.stderr}\n{done.stdout}"
+    return done.stdout
+
+
+def symbols(*words: str | Path) -> list[tuple[str, str]]:
+    """(type letter, name) of what nm lists."""
+    return [(line.split()[-2], line.split()[-1]) for line in run(requires_tool("nm"), *words).splitlines() if line]
+
+
+# --- compilers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("options", [["-std=c++17"], ["-std=c++20", "-march=native"]], ids=" ".join)
+def test_it_compiles_without_a_warning(
+    tmp_path: Path, emitted: Callable[[str], Emitted], model: str, compiler: str, options: list[str]
+) -> None:
+    """With all warnings as errors. Not even a note, except GCC's -Wpsabi where the vectors are wider than registers."""
+    e = emitted(model)
+    note = ["-Wno-psabi"] if compiler == "g++" else []
+    run(requires_tool(compiler), *options, "-O2", *STRICT, *note, "-c", e.source, "-o", tmp_path / "x.o")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_it_compiles_with_the_flags_that_it_names(
+    tmp_path: Path, emitted: Callable[[str], Emitted], model: str
+) -> None:
+    """The opening comment tells the compiler's flags."""
+    e = emitted(model)
+    found = re.search(r"^// Flags: (.*)$", e.source.read_text(), re.MULTILINE)
+    assert found, "no line with flags"
+    run(requires_tool("g++"), *found[1].split(), *STRICT, "-c", e.source, "-o", tmp_path / "x.o")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_header_is_c_and_cxx(tmp_path: Path, emitted: Callable[[str], Emitted], model: str) -> None:
+    e = emitted(model)
+    (tmp_path / "user.c").write_text(f'#include "{e.name}.h"\n#include "{e.name}.h"\nint size_of(void);\n'
+                                     f"int size_of(void) {{ return (int){e.name}_memory_size(); }}\n")  # fmt: skip
+    warnings = ["-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{e.folder}"]
+    run(requires_tool("gcc"), "-std=c99", *warnings, "-c", tmp_path / "user.c", "-o", tmp_path / "c.o")
+    for standard in ("c++11", "c++17", "c++20"):
+        run(requires_tool("g++"), f"-std={standard}", *warnings, "-Wshadow", "-x", "c++", "-c", tmp_path / "user.c",
+            "-o", tmp_path / "cc.o")  # fmt: skip
+
+
+# --- the self-test ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", [*MODELS, "wide_net"])
+@pytest.mark.parametrize("how", ["plain", "native", "sanitized"])
+def test_the_self_test_passes(tmp_path: Path, emitted: Callable[[str], Emitted], model: str, how: str) -> None:
+    """For any x86-64, for this machine, and under AddressSanitizer and UndefinedBehaviorSanitizer without a report."""
+    e = emitted(model)
+    options = {"plain": ["-Wno-psabi"], "native": ["-march=native"], "sanitized": ["-march=native", *SANITIZE]}[how]
+    program = tmp_path / "selftest"
+    run(requires_tool("g++"), "-std=c++17", "-O1", *STRICT, *options, f"-D{e.macro}_SELFTEST", e.source, "-o", program)
+    assert ": ok" in run(program)
+
+
+def test_the_self_test_fails_when_a_weight_is_wrong(tmp_path: Path, side_file_bundle: Path) -> None:
+    """It reads the weights file named on its command line, and does not say ok to anything."""
+    program = tmp_path / "selftest"
+    source = side_file_bundle / "digits.cc"
+    run(requires_tool("g++"), "-O1", "-march=native", "-DDIGITS_SELFTEST", source, "-o", program)
+    assert ": ok" in run(program, side_file_bundle / "digits.weights")
+    text = source.read_text()
+    expected = re.search(r"expected\[\] = \{([^,]*),", text)
+    assert expected
+    (tmp_path / "wrong.cc").write_text(text.replace(expected[1], "0.9", 1))
+    run(requires_tool("g++"), "-O1", "-march=native", "-DDIGITS_SELFTEST", tmp_path / "wrong.cc", "-o", program)
+    done = subprocess.run([program, side_file_bundle / "digits.weights"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "WRONG" in done.stdout
+
+
+# --- what is in the object --------------------------------------------------------------------------------------------
+
+
+def api_names(e: Emitted) -> set[str]:
+    """The functions that the header declares."""
+    text = (e.folder / f"{e.name}.h").read_text()
+    return set(re.findall(rf"{e.macro}_API [^;]*?\b({e.name}_\w+)\(", text))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_there_are_no_writable_globals(
+    tmp_path: Path, emitted: Callable[[str], Emitted], model: str, compiler: str
+) -> None:
+    """No symbol in .data or .bss. (Position-independent code keeps tables of pointers in a section that becomes
+    read-only once loaded, which nm cannot tell from .data: so this object is position-dependent.)"""
+    e = emitted(model)
+    run(requires_tool(compiler), "-std=c++17", "-O2", "-march=native", "-fno-pic", "-c", e.source, "-o", tmp_path / "x.o")
+    assert [s for s in symbols(tmp_path / "x.o") if s[0] in "bBdDcCgGsSuv"] == []
+    exported = {name for letter, name in symbols("--extern-only", "--defined-only", tmp_path / "x.o")}
+    assert exported == api_names(e)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads ELF files")
+@pytest.mark.parametrize("model", MODELS)
+def test_the_library_exports_the_api_alone(emitted: Callable[[str], Emitted], model: str) -> None:
+    e = emitted(model)
+    assert {name for _, name in symbols("-D", "--defined-only", e.library)} == api_names(e)
+    needed = run(requires_tool("readelf"), "-d", e.library)
+    assert set(re.findall(r"NEEDED.*\[(.*?)\]", needed)) <= {"libc.so.6"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_freestanding_needs_nothing(
+    tmp_path: Path, emitted: Callable[[str], Emitted], model: str, compiler: str
+) -> None:
+    """Without a C library: of symbols from outside there are only those that compilers call by themselves."""
+    e = emitted(model)
+    for march in ([], ["-march=native"]):
+        run(
+            requires_tool(compiler), "-std=c++17", "-O2", "-ffreestanding", "-nostdlib", "-fno-exceptions", "-fno-rtti",
+            *march, *STRICT, *(["-Wno-psabi"] if compiler == "g++" else []), f"-D{e.macro}_FREESTANDING", "-c", e.source,
+            "-o", tmp_path / "x.o",
+        )  # fmt: skip
+        outside = {name for _, name in symbols("-u", tmp_path / "x.o")} - {"_GLOBAL_OFFSET_TABLE_"}
+        assert outside <= {"memcpy", "memset", "memmove", "memcmp"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_kernel_names_its_onnx_nodes(emitted: Callable[[str], Emitted], model: str) -> None:
+    e = emitted(model)
+    text = e.source.read_text()
+    kernels = read_manifest(e.folder)["kernels"]
+    assert kernels
+    for k in kernels:
+        assert k["nodes"], k
+        found = re.search(rf"((?:^//.*\n)+)void {k['name']}\(", text, re.MULTILINE)
+        assert found, f"{k['name']} has no comment"
+        listed = ", ".join(line.removeprefix("// ONNX: ") for line in found[1].splitlines() if "ONNX: " in line)
+        for node in k["nodes"]:
+            assert node in listed, (k["name"], node)
+        assert k["computes"] in found[1]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_contents_at_the_top_can_be_searched_for(emitted: Callable[[str], Emitted], model: str) -> None:
+    text = emitted(model).source.read_text()
+    contents = re.search(r"// Contents \(search for the words\): ((?:.*\n//)*.*)", text)
+    assert contents
+    names = re.findall(r"\[([A-Z -]+)\]", contents[1])
+    assert names[:2] == ["API", "CONFIGURATION"] and names[-1] == "SELF-TEST"
+    places = [text.index(f"=\n// [{name}] ") for name in names]
+    assert places == sorted(places)
+
+
+# --- programs ---------------------------------------------------------------------------------------------------------
+
+
+def build_program(
+    folder: Path, code: str, models: Iterable[Emitted], options: Iterable[str] = (), defines: Iterable[str] = ()
+) -> Path:
+    """Compiles a C++ program with emitted files, clean of warnings; gives its path."""
+    (folder / "main.cc").write_text(code)
+    program = folder / "program"
+    models = list(models)
+    run(
+        requires_tool("g++"), "-std=c++17", "-O1", "-march=native", *STRICT, *(f"-I{e.folder}" for e in models),
+        *(f"-D{d}" for d in defines), folder / "main.cc", *(e.source for e in models), *options, "-o", program,
+    )  # fmt: skip
+    return program
+
+
+def write_reference(e: Emitted, folder: Path) -> None:
+    """The first input and output of reference.npz as NAME.in and NAME.out, raw."""
+    with np.load(e.folder / "reference.npz") as stored:
+        (folder / f"{e.name}.in").write_bytes(stored["in_0"].tobytes())
+        (folder / f"{e.name}.out").write_bytes(stored["out_0"].tobytes())
+
+
+READ = """\
+#include <stdio.h>
+#include <stdlib.h>
+#include <vector>
+static std::vector<float> read(const char* path) {
+  FILE* f = fopen(path, "rb");
+  if (f == nullptr) abort();
+  std::vector<float> data(1 << 16);
+  data.resize(fread(data.data(), sizeof(float), data.size(), f));
+  fclose(f);
+  return data;
+}
+static bool near(const float* a, const std::vector<float>& b) {
+  for (size_t i = 0; i < b.size(); ++i)
+    if (!(a[i] - b[i] < 1e-4f && b[i] - a[i] < 1e-4f)) return false;
+  return !b.empty();
+}
+"""
+
+
+def test_two_models_link_into_one_program(tmp_path: Path, emitted: Callable[[str], Emitted]) -> None:
+    """Two models and their classes side by side; each gives what onnxruntime gives."""
+    models = [emitted("digits"), emitted("attention_net")]
+    for e in models:
+        write_reference(e, tmp_path)
+    includes = "".join(f'#include "{e.name}.h"\n' for e in models)
+    checks = "".join(
+        f"""\
+  {{
+    const std::vector<float> in = read("{e.name}.in"), out = read("{e.name}.out");
+    {e.name}::Predictor p;
+    if (!p || p.status() != {e.macro}_OK) return 1;
+    if (p.set_input(0, in.data(), in.size() * sizeof(float)) != {e.macro}_OK) return 2;
+    if (p.run() != {e.macro}_OK || !near(p.output<float>(0), out)) return 3;
+  }}
+"""
+        for e in models
+    )
+    program = build_program(tmp_path, f"{includes}{READ}int main() {{\n{checks}  return 0;\n}}\n", models)
+    run(program, cwd=tmp_path)
+
+
+def test_the_cxx_class_owns_and_moves(tmp_path: Path, emitted: Callable[[str], Emitted]) -> None:
+    """Moved from, a predictor is false and every call on it an error; none is freed twice (under ASan)."""
+    e = emitted("digits")
+    write_reference(e, tmp_path)
+    code = f"""\
+#include <type_traits>
+#include <utility>
+#include "digits.h"
+{READ}
+using digits::Predictor;
+static_assert(!std::is_copy_constructible<Predictor>::value && !std::is_copy_assignable<Predictor>::value, "");
+static_assert(std::is_nothrow_move_constructible<Predictor>::value && std::is_nothrow_move_assignable<Predictor>::value, "");
+int main() {{
+  const std::vector<float> in = read("digits.in"), out = read("digits.out");
+  const size_t bytes = in.size() * sizeof(float);
+  std::vector<float> mine(out.size());
+  Predictor a;
+  if (!a || a.bind_input(0, in.data(), bytes) != DIGITS_OK) return 1;
+  if (a.bind_output(0, mine.data(), mine.size() * sizeof(float)) != DIGITS_OK) return 2;
+  Predictor b(std::move(a));
+  if (a || !b || a.get() != nullptr || a.run() != DIGITS_BAD_ARGUMENT || a.output<float>(0) != nullptr) return 3;
+  if (b.run() != DIGITS_OK || !near(mine.data(), out) || b.output<float>(0) != mine.data()) return 4;
+  Predictor c;
+  c = std::move(b);
+  if (!c || c.run() != DIGITS_OK || c.output<float>(0) != mine.data()) return 5;
+  Predictor& same = c;
+  c = std::move(same);
+  if (!c || c.run() != DIGITS_OK) return 6;
+  const Predictor none("no such file");
+  if (none || none.status() != DIGITS_NO_FILE) return 7;
+  const Predictor wrong(in.data(), bytes);
+  if (wrong || wrong.status() != DIGITS_BAD_WEIGHTS) return 8;
+  return 0;
+}}
+"""
+    run(build_program(tmp_path, code, [e], SANITIZE), cwd=tmp_path)
+
+
+def test_memory_of_the_caller_and_bad_arguments(tmp_path: Path, emitted: Callable[[str], Emitted]) -> None:
+    """A predictor in a static, misaligned array, without a C library's malloc; and every wrong call is a status."""
+    e = emitted("digits")
+    write_reference(e, tmp_path)
+    code = f"""\
+#include <string.h>
+#include "digits.h"
+{READ}
+#define EXPECT(status, call) do {{ if ((call) != DIGITS_##status) {{ printf("line %d\\n", __LINE__); return 1; }} }} while (0)
+static unsigned char memory[1 << 16];
+int main() {{
+  const std::vector<float> in = read("digits.in"), out = read("digits.out");
+  const size_t bytes = in.size() * sizeof(float), out_bytes = out.size() * sizeof(float), need = digits_memory_size();
+  if (need + 3 > sizeof memory) return 2;
+  digits_predictor* p = nullptr;
+  EXPECT(BAD_ARGUMENT, digits_create(nullptr, memory, need, nullptr, 0));
+  EXPECT(NO_MEMORY, digits_create(&p, memory, need - 1, nullptr, 0));
+  EXPECT(NO_MEMORY, digits_create(&p, nullptr, 0, nullptr, 0));
+  EXPECT(BAD_WEIGHTS, digits_create(&p, memory, need, in.data(), bytes));
+  EXPECT(BAD_ARGUMENT, digits_create(&p, memory, need, memory + 1, digits_weights_size()));
+  EXPECT(NO_FILE, digits_create_from_file(&p, "digits.in"));
+  if (p != nullptr) return 3;
+  memset(memory, 0xff, sizeof memory);
+  EXPECT(OK, digits_create(&p, memory + 1, need, nullptr, 0));
+  EXPECT(OK, digits_set_input(p, 0, in.data(), bytes));
+  EXPECT(OK, digits_run(p));
+  std::vector<float> got(out.size());
+  EXPECT(OK, digits_get_output(p, 0, got.data(), out_bytes));
+  if (!near(got.data(), out) || !near(static_cast<const float*>(digits_output_data(p, 0)), out)) return 4;
+  for (size_t i = 0; i < sizeof memory; ++i)
+    if ((i < 1 || i >= 1 + need) && memory[i] != 0xff) return 5;
+  EXPECT(BAD_ARGUMENT, digits_set_input(p, 0, in.data(), bytes - 1));
+  EXPECT(BAD_ARGUMENT, digits_set_input(p, 1, in.data(), bytes));
+  EXPECT(BAD_ARGUMENT, digits_set_input(p, -1, in.data(), bytes));
+  EXPECT(BAD_ARGUMENT, digits_set_input(p, 0, nullptr, bytes));
+  EXPECT(BAD_ARGUMENT, digits_set_input(nullptr, 0, in.data(), bytes));
+  EXPECT(BAD_ARGUMENT, digits_bind_input(p, 0, in.data(), bytes + 1));
+  EXPECT(BAD_ARGUMENT, digits_bind_input(p, 0, reinterpret_cast<const char*>(in.data()) + 1, bytes));
+  EXPECT(BAD_ARGUMENT, digits_bind_output(p, 0, reinterpret_cast<char*>(got.data()) + 1, out_bytes));
+  EXPECT(BAD_ARGUMENT, digits_bind_output(p, 1, got.data(), out_bytes));
+  EXPECT(BAD_ARGUMENT, digits_get_output(p, 0, got.data(), out_bytes + 1));
+  EXPECT(BAD_ARGUMENT, digits_run(nullptr));
+  EXPECT(BAD_ARGUMENT, digits_run_step(p, digits_step_count()));
+  EXPECT(BAD_ARGUMENT, digits_run_step(p, -1));
+  if (digits_input(1) != nullptr || digits_output(-1) != nullptr || digits_step_name(-1) != nullptr) return 6;
+  if (digits_output_data(p, 1) != nullptr || digits_output_data(nullptr, 0) != nullptr) return 7;
+  if (digits_input_count() != 1 || strcmp(digits_input(0)->name, "image") != 0 || digits_input(0)->rank != 4) return 8;
+  if (strcmp(digits_input(0)->dtype, "float32") != 0 || digits_input(0)->bytes != bytes) return 9;
+  EXPECT(OK, digits_run(p));
+  digits_destroy(p);
+  digits_destroy(nullptr);
+  for (int s = -1; s < 8; ++s)
+    if (digits_error_text(s) == nullptr) return 10;
+  return 0;
+}}
+"""
+    program = build_program(tmp_path, code, [e], SANITIZE, ["DIGITS_FREESTANDING"])
+    assert run(program, cwd=tmp_path) == ""
+
+
+def test_nothing_is_allocated_after_create(tmp_path: Path, emitted: Callable[[str], Emitted]) -> None:
+    """malloc, calloc, realloc, free and operator new are counted; create makes one block, destroy frees it."""
+    models = [emitted(m) for m in MODELS]
+    includes = "".join(f'#include "{e.name}.h"\n' for e in models)
+    checks = "".join(
+        f"""\
+  {{
+    count = 0;
+    {e.name}_predictor* p = nullptr;
+    if ({e.name}_create(&p, nullptr, 0, nullptr, 0) != {e.macro}_OK || count != 1) return 1;
+    static float buffer[1 << 16];
+    if ({e.name}_input(0)->bytes > sizeof buffer || {e.name}_output(0)->bytes > sizeof buffer) return 2;
+    count = 0;
+    {e.name}_status bad = {e.macro}_OK;
+    for (int i = 0; i < 3; ++i) {{
+      bad |= {e.name}_set_input(p, 0, buffer, {e.name}_input(0)->bytes);
+      bad |= {e.name}_run(p);
+      for (int k = 0; k < {e.name}_step_count(); ++k) bad |= {e.name}_run_step(p, k);
+      bad |= {e.name}_get_output(p, 0, buffer, {e.name}_output(0)->bytes);
+      bad |= {e.name}_bind_input(p, 0, buffer, {e.name}_input(0)->bytes);
+      bad |= {e.name}_run(p);
+    }}
+    if (bad != {e.macro}_OK || count != 0) return 3;
+    {e.name}_destroy(p);
+    if (count != 1) return 4;
+  }}
+"""
+        for e in models
+    )
+    code = f"""\
+#include <stdlib.h>
+#include <new>
+{includes}
+static int count = 0;
+extern "C" {{
+void* __real_malloc(size_t);
+void* __real_calloc(size_t, size_t);
+void* __real_realloc(void*, size_t);
+void __real_free(void*);
+void* __wrap_malloc(size_t n);
+void* __wrap_calloc(size_t n, size_t m);
+void* __wrap_realloc(void* p, size_t n);
+void __wrap_free(void* p);
+void* __wrap_malloc(size_t n) {{ return ++count, __real_malloc(n); }}
+void* __wrap_calloc(size_t n, size_t m) {{ return ++count, __real_calloc(n, m); }}
+void* __wrap_realloc(void* p, size_t n) {{ return ++count, __real_realloc(p, n); }}
+void __wrap_free(void* p) {{ ++count, __real_free(p); }}
+}}
+void* operator new(size_t n) {{ return ++count, __real_malloc(n); }}
+void operator delete(void* p) noexcept {{ __real_free(p); }}
+void operator delete(void* p, size_t) noexcept {{ __real_free(p); }}
+int main() {{
+{checks}  return 0;
+}}
+"""
+    program = build_program(
+        tmp_path, code, models, [f"-Wl,{','.join(f'--wrap={f}' for f in ('malloc', 'calloc', 'realloc', 'free'))}"]
+    )
+    run(program)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_eight_threads_with_a_handle_each(tmp_path: Path, emitted: Callable[[str], Emitted], model: str) -> None:
+    """Each on inputs of its own, with the same weights; bit for bit what one thread computes."""
+    e = emitted(model)
+    code = f"""\
+#include <string.h>
+#include <thread>
+#include <vector>
+#include "{e.name}.h"
+static bool compute(int seed, int rounds, std::vector<float>* out) {{
+  {e.name}::Predictor p;
+  std::vector<float> in({e.name}_input(0)->bytes / sizeof(float));
+  for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<float>((i * 37 + static_cast<size_t>(seed) * 11) % 101) / 101.0f;
+  if (!p || p.set_input(0, in.data(), in.size() * sizeof(float)) != {e.macro}_OK) return false;
+  out->resize({e.name}_output(0)->bytes / sizeof(float));
+  for (int r = 0; r < rounds; ++r) {{
+    if (p.run() != {e.macro}_OK) return false;
+    if (r > 0 && memcmp(out->data(), p.output<float>(0), {e.name}_output(0)->bytes) != 0) return false;
+    memcpy(out->data(), p.output<float>(0), {e.name}_output(0)->bytes);
+  }}
+  return true;
+}}
+int main() {{
+  std::vector<float> want[8], got[8];
+  bool good[8] = {{}};
+  for (int k = 0; k < 8; ++k)
+    if (!compute(k, 1, &want[k])) return 1;
+  std::vector<std::thread> threads;
+  for (int k = 0; k < 8; ++k) threads.emplace_back([&, k] {{ good[k] = compute(k, 200, &got[k]); }});
+  for (std::thread& t : threads) t.join();
+  for (int k = 0; k < 8; ++k)
+    if (!good[k] || got[k] != want[k]) return 2;
+  return want[0] == want[1] ? 3 : 0;
+}}
+"""
+    run(build_program(tmp_path, code, [e], ["-pthread"]), cwd=tmp_path)
+
+
+def test_a_program_in_c(tmp_path: Path, emitted: Callable[[str], Emitted]) -> None:
+    """The API from C, linked by the C compiler alone: no C++ library is needed."""
+    e = emitted("digits")
+    (tmp_path / "main.c").write_text(
+        """\
+#include "digits.h"
+int main(void) {
+  digits_predictor* p = NULL;
+  const float* y;
+  if (digits_create(&p, NULL, 0, NULL, 0) != DIGITS_OK || digits_run(p) != DIGITS_OK) return 1;
+  y = (const float*)digits_output_data(p, 0);
+  if (!(y[0] >= 0.0f && y[0] <= 1.0f)) return 2;
+  digits_destroy(p);
+  return 0;
+}
+"""
+    )
+    shutil.copy(e.source, tmp_path / "digits.cc")
+    run(requires_tool("g++"), "-O1", "-march=native", "-c", "digits.cc", cwd=tmp_path)
+    run(requires_tool("gcc"), "-std=c99", f"-I{e.folder}", "main.c", "digits.o", "-o", "program", cwd=tmp_path)
+    run(tmp_path / "program")
