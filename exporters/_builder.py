@@ -36,6 +36,8 @@ class Builder:
         self.constants: dict[str, Array] = {}
         self._types: dict[str, tuple[np.dtype[Any], Shape]] = {}
         self._names: set[str] = set()
+        self._node_names: set[str] = set()
+        self._next: dict[str, int] = {}
         self._scope = ""
         self._scope_start = 0
         self._schemas: dict[str, Any] = {}
@@ -56,12 +58,15 @@ class Builder:
         """The value where it is a constant."""
         return self.constants.get(name)
 
-    def unique(self, name: str) -> str:
-        """`name`, or with a number behind it where it is taken."""
+    def unique(self, name: str, taken: set[str] | None = None) -> str:
+        """`name`, or with a number behind it where it is taken (among the values, by default)."""
+        taken = self._names if taken is None else taken
         result, k = name, 1
-        while result in self._names:
-            result, k = f"{name}_{k}", k + 1
-        self._names.add(result)
+        while result in taken:
+            k = self._next.get(name, k)
+            result = f"{name}_{k}"
+            self._next[name] = k + 1
+        taken.add(result)
         return result
 
     def input(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> str:
@@ -80,7 +85,7 @@ class Builder:
         key = (array.dtype.str, array.shape, array.tobytes()) if not name and array.size <= 16 else None
         if key is not None and key in self._shared:
             return self._shared[key]
-        made = self.unique(name or f"{self._scope}/const" if self._scope or name else "const")
+        made = self.unique(name or (f"{self._scope}/const" if self._scope else "const"))
         self.constants[made] = array
         self._types[made] = (array.dtype, array.shape)
         if key is not None:
@@ -105,7 +110,7 @@ class Builder:
         """Adds a node; returns its output's name, or a list of names for several. `types` replaces inference."""
         stem = f"{self._scope}/{kind}" if self._scope else kind
         names = [self.unique(stem) for _ in range(outputs)]
-        node = helper.make_node(kind, list(inputs), names, name=self.unique(f"{stem}#"), **attrs)
+        node = helper.make_node(kind, list(inputs), names, name=self.unique(stem, self._node_names), **attrs)
         found = list(types) or self._infer(node)
         for name, (dtype, shape) in zip(names, found, strict=True):
             self._set(name, np.dtype(dtype), tuple(shape))
@@ -174,13 +179,8 @@ class Builder:
             for k, name in enumerate(node.output):
                 node.output[k] = rename.get(name, name)
         if made:
-            self._names.discard(made[-1].name)
-            made[-1].name = self._unique_node(layer, made[-1])
+            made[-1].name = self.unique(layer, self._node_names)
         return [rename.get(v, v) for v in values]
-
-    def _unique_node(self, layer: str, node: NodeProto) -> str:
-        taken = {n.name for n in self.nodes if n is not node}
-        return layer if layer not in taken else self.unique(layer)
 
     def build(self, outputs: Sequence[tuple[str, str]]) -> ModelProto:
         """The model with the given outputs (value, wanted name); nodes that no output needs are dropped."""

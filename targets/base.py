@@ -33,7 +33,8 @@ class Target:
     `weights_file` keeps the weights out of the .cc whatever their size.
 
     `missing()` is what is missing to build it (None: nothing), `runs_here()` whether this computer can run it.
-    `run(bundle, inputs)` gives the outputs by name where it is not a library for `dlpack.load`.
+    `run(bundle, inputs)` gives the outputs by name, for each build in the bundle, where it is not a library for
+    `dlpack.load`.
     """
 
     name: str
@@ -47,4 +48,4 @@ class Target:
     extras: tuple[Callable[[Path, str], None], ...] = field(default=())
     weights_file: bool = False
     package: Callable[[Path, Manifest, PackageOptions], str] | None = None
-    run: Callable[[Path, Mapping[str, Array]], dict[str, Array]] | None = None
+    run: Callable[[Path, Mapping[str, Array]], dict[str, dict[str, Array]]] | None = None

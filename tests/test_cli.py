@@ -165,7 +165,9 @@ def test_an_output_folder_that_is_no_bundle_is_not_touched(tmp_path: Path) -> No
     assert result.exit_code == 2 and "is not a folder" in result.stderr
 
 
-@pytest.mark.parametrize("data", [b"", b"not a model at all", b"PK\x03\x04 a zip file", b"\x08\x09\x3a\xff\xff\xff\xff\x07"])
+@pytest.mark.parametrize(
+    "data", [b"", b"not a model at all", b"PK\x03\x04 a zip file", b"\x08\x09\x3a\xff\xff\xff\xff\x07"]
+)
 def test_a_file_that_is_not_onnx_exits_with_3(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "model.onnx").write_bytes(data)
     assert "model.onnx" in fails(tmp_path, 3, tmp_path / "model.onnx")

@@ -139,7 +139,17 @@ def test_there_are_no_writable_globals(
     """No symbol in .data or .bss. (Position-independent code keeps tables of pointers in a section that becomes
     read-only once loaded, which nm cannot tell from .data: so this object is position-dependent.)"""
     e = emitted(model)
-    run(requires_tool(compiler), "-std=c++17", "-O2", "-march=native", "-fno-pic", "-c", e.source, "-o", tmp_path / "x.o")
+    run(
+        requires_tool(compiler),
+        "-std=c++17",
+        "-O2",
+        "-march=native",
+        "-fno-pic",
+        "-c",
+        e.source,
+        "-o",
+        tmp_path / "x.o",
+    )
     assert [s for s in symbols(tmp_path / "x.o") if s[0] in "bBdDcCgGsSuv"] == []
     exported = {name for letter, name in symbols("--extern-only", "--defined-only", tmp_path / "x.o")}
     assert exported == api_names(e)

@@ -300,6 +300,8 @@ class _Lowering:
             children = list(e.args)
         elif kind == "Cast":
             children = [e.value]
+        elif kind == "TensorLoad":
+            children = list(e.indices)
         else:
             children = [e.a, e.b] if kind in _BINARY else []
         for c in children:
@@ -334,6 +336,21 @@ class _Lowering:
         if kind == "GE":
             return (a - b,)
         return (a - b, b - a)
+
+    def known(self, e: Any) -> bool | None:
+        """A condition's truth where the bounds of the loop variables tell it."""
+        kind = type(e).__name__
+        if kind in ("And", "Or"):
+            a, b = self.known(e.a), self.known(e.b)
+            settled = kind == "Or"
+            return settled if settled in (a, b) else None if None in (a, b) else not settled
+        forms = self.comparison(e) if kind in _COMPARISONS else None
+        if forms is None:
+            return None
+        bounds = [f.bounds(self.ranges) for f in forms]
+        if any(high < 0 for _, high in bounds):
+            return False
+        return True if all(low >= 0 for low, _ in bounds) else None
 
     def condition(self, e: Any) -> bool | Expr:
         """A guard's truth where it is known here; inside a vector, a guard on the lane shortens the vector."""
@@ -498,6 +515,10 @@ class _Lowering:
             return Linear(e)
         if kind == "Var":
             return self.env.get(e)
+        if kind == "Select" or (kind == "Call" and str(e.op.name).endswith("if_then_else")):
+            condition, yes, no = (e.condition, e.true_value, e.false_value) if kind == "Select" else e.args
+            truth = self.known(condition)
+            return None if truth is None else self.linear(yes if truth else no)
         if kind == "Cast" and _dtype(e).startswith(("int", "uint")) and _dtype(e.value).startswith(("int", "uint")):
             return self.linear(e.value)
         if kind in ("Add", "Sub", "Mul", "FloorDiv", "FloorMod", "Div", "Mod", "Max", "Min"):

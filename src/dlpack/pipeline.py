@@ -249,30 +249,31 @@ def read_runtime() -> dict[str, str]:
 
 
 _KEYWORDS = frozenset(
-    "alignas alignof and asm auto bool break case catch char class const continue default delete do double else enum "
-    "explicit export extern false float for friend goto if inline int long mutable namespace new not nullptr operator or "
-    "private protected public register return short signed sizeof static struct switch template this throw true try "
-    "typedef union unsigned using virtual void volatile while xor std main".split()
+    "alignas alignof and asm auto bool break case catch char class const continue default delete do double else "
+    "enum explicit export extern false float for friend goto if inline int long mutable namespace new not nullptr "
+    "operator or private protected public register return short signed sizeof static struct switch template this "
+    "throw true try typedef union unsigned using virtual void volatile while xor std main".split()
 )
 
 
 # Functions and types of C and POSIX that a model may be called after.
 _C_NAMES = frozenset(
-    "abort abs accept access acos alarm asin assert atan atof atoi bind bool bsearch calloc ceil clock close connect copysign "
-    "cos creat ctime difftime div dup erf errno exec exit exp fabs fclose fdim file floor fma fmax fmin fmod fopen fork "
-    "fprintf fputs fread free frexp fseek fsync ftell fwrite gamma getc getenv gets hypot index isalpha j0 j1 jn kill labs "
-    "ldexp ldiv lgamma link linux listen log logb lseek malloc memchr memcmp memcpy memmove memset mktime mmap modf nan nearbyint "
-    "nice open pause perror pipe pow printf puts qsort raise rand random read realloc recv remainder remove rename rewind rint "
-    "round scalbn scanf select send setjmp shutdown signal sin size_t sleep socket sqrt srand stat stderr stdin stdout strcat "
-    "strchr strcmp strcpy strlen strtol swab sync system tan tgamma time times trunc umask uname ungetc unix unlink utime "
-    "wait write y0 y1 yn".split()
+    "abort abs accept access acos alarm asin assert atan atof atoi bind bool bsearch calloc ceil clock close "
+    "connect copysign cos creat ctime difftime div dup erf errno exec exit exp fabs fclose fdim file floor fma fmax "
+    "fmin fmod fopen fork fprintf fputs fread free frexp fseek fsync ftell fwrite gamma getc getenv gets hypot "
+    "index isalpha j0 j1 jn kill labs ldexp ldiv lgamma link linux listen log logb lseek malloc memchr memcmp "
+    "memcpy memmove memset mktime mmap modf nan nearbyint nice open pause perror pipe pow printf puts qsort raise "
+    "rand random read realloc recv remainder remove rename rewind rint round scalbn scanf select send setjmp "
+    "shutdown signal sin size_t sleep socket sqrt srand stat stderr stdin stdout strcat strchr strcmp strcpy strlen "
+    "strtol swab sync system tan tgamma time times trunc umask uname ungetc unix unlink utime wait write y0 y1 yn".split()
 )
 
 
 @cache
 def _reserved() -> frozenset[str]:
     """What a model may not be called, for its name is a C++ namespace: keywords, C's names and the runtime's own."""
-    code = re.sub(r"//[^\n]*|/\*.*?\*/|\"[^\"\n]*\"|@name@\w*", " ", "\n".join(read_runtime().values()), flags=re.DOTALL)
+    code = "\n".join(read_runtime().values())
+    code = re.sub(r"//[^\n]*|/\*.*?\*/|\"[^\"\n]*\"|@name@\w*", " ", code, flags=re.DOTALL)
     return _KEYWORDS | _C_NAMES | frozenset(re.findall(r"[A-Za-z_]\w*", code))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from dlpack.graph.fuse import Group
 from dlpack.graph.ir import Graph, Node, TensorType
-from dlpack.layout import Layout, channels_last, dense
+from dlpack.layout import Layout, channels_last, dense, order_of
 from dlpack.operators import registry
 from dlpack.operators.registry import Context
 
@@ -279,16 +279,25 @@ def _channels_last_values(graph: Graph, groups: list[Group]) -> set[str]:
             if rank < 3:
                 continue
             same = [i for i in node.inputs if i and i not in graph.constants and len(graph.types[i].shape) == rank]
-            if operator.layout.startswith("spatial"):
+            if operator.layout.startswith("spatial") and not _few_channels(node, graph):
                 spatial.update([] if operator.layout == "spatial input" else node.outputs[:1])
                 spatial.update([] if operator.layout == "spatial output" else node.inputs[:1])
-            elif operator.kind == "pointwise" or node.op in ("Concat", "Pad"):
+            elif operator.kind == "pointwise" or operator.layout == "same":
                 for i in same:
-                    if graph.types[i].shape == graph.types[node.outputs[0]].shape or node.op in ("Concat", "Pad"):
-                        boss[find(i)] = find(node.outputs[0])
+                    if graph.types[i].shape == graph.types[node.outputs[0]].shape or operator.layout == "same":
+                        for o in filter(None, node.outputs):
+                            boss[find(i)] = find(o)
     roots = {find(v) for v in spatial}
     fixed = set(graph.inputs)
     return {v for v in list(boss) + list(spatial) if find(v) in roots and v not in fixed}
+
+
+def _few_channels(node: Node, graph: Graph) -> bool:
+    """A convolution to at most 4 channels fills no vector with them: its vectors run along the rows of pixels."""
+    if node.op != "Convolution" or node.attrs["group"] != 1 or node.attrs["strides"][-1] != 1:
+        return False
+    out = graph.types[node.outputs[0]].shape
+    return out[1] <= 4 and out[-1] >= 16
 
 
 def _concat_copies(
@@ -331,13 +340,25 @@ def _initial_states(node: Node, out: Placement, types: dict[str, TensorType]) ->
     return copies
 
 
+def _vector_is_spatial(group: Group, graph: Graph, out: Placement) -> bool:
+    """Whether a convolution's output is contiguous along a row of pixels: few channels, or an output of the model."""
+    node = group.nodes[0]
+    if node.attrs["strides"][-1] != 1 or graph.types[node.inputs[0]].dtype != "float32":
+        return False
+    shape = graph.types[group.output].shape
+    return order_of(shape, out.places[group.output].layout)[-1] == len(shape) - 1
+
+
 def _with_straight_inputs(group: Group, graph: Graph, out: Placement, types: dict[str, TensorType]) -> Group:
     """Copies the inputs that must be contiguous and are not: a matrix's rows for MatMul, a loop's slices."""
     anchor = group.anchor
-    if anchor is None or anchor.op not in ("MatMul", "Scan"):
+    if anchor is None or anchor.op not in ("MatMul", "Scan", "Convolution"):
         return group
     swap: dict[str, str] = {}
-    candidates = anchor.inputs[1:2] if anchor.op == "MatMul" else anchor.inputs[anchor.attrs["states"] :]
+    if anchor.op == "Convolution":
+        candidates = anchor.inputs[:1] if _vector_is_spatial(group, graph, out) else ()
+    else:
+        candidates = anchor.inputs[1:2] if anchor.op == "MatMul" else anchor.inputs[anchor.attrs["states"] :]
     for value in candidates:
         shape, layout = graph.types[value].shape, out.places[value].layout
         straight = dense(shape)
@@ -347,6 +368,8 @@ def _with_straight_inputs(group: Group, graph: Graph, out: Placement, types: dic
             small = len(shape) < 2 or shape[-1] < 4 or shape[-2] < 4
             if small or layout.strides[-1] == 1:
                 continue
+        elif anchor.op == "Convolution" and (shape[1] == 1 or layout.strides[-1] == 1):
+            continue
         elif all(n == 1 or a == b for n, a, b in zip(shape, layout.strides, straight.strides, strict=True)):
             continue
         name = f"{value}/rows"

@@ -32,8 +32,11 @@ def verify_bundle(bundle: Path, model: Path | None = None) -> list[OutputError]:
         expected = run_onnxruntime(clean(load_model(model), shapes), inputs)
     run = get_target(manifest["target"]).run
     if run is not None:
-        outputs = run(bundle, inputs)
-        return [compare(n, outputs[n], want) for n, want in zip(outputs, expected, strict=True)]
+        return [
+            compare(f"{n} ({build})", outputs[n], want)
+            for build, outputs in run(bundle, inputs).items()
+            for n, want in zip(outputs, expected, strict=True)
+        ]
     with load(bundle) as predictor:
         outputs = predictor.run(inputs)
         return [compare(n, outputs[n], want) for n, want in zip(outputs, expected, strict=True)]

@@ -12,7 +12,7 @@ from typing import Any
 from dlpack.layout import Block, Layout, dense
 from dlpack.lower import VECTOR_REDUCE, Operand, lower_kernel
 from dlpack.spec import KernelSpec, Scheduled
-from dlpack.targets.common.blocks import BlockInfo, examine
+from dlpack.targets.common.blocks import Axis, BlockInfo, examine
 from dlpack.targets.common.machine import Machine
 from dlpack.targets.common.tiles import choose_tile
 from dlpack.targets.common.winograd import pays, tile_transform
@@ -118,7 +118,7 @@ def register_tile(state: State) -> Scheduled | None:
             shared.append(read)
         elif step != 1:
             return None
-    rows = next((info.spatial[d] for d in reversed(order[:-1]) if info.spatial[d].extent > 1), None)
+    rows = _row_axis(info, vector, order)
     broadcast = any(read.strides.get(vector.name) == 0 for read in info.reads if read.buffer != info.writes[0].buffer)
     tile = choose_tile(
         rows.extent if rows else 1, vector.extent, info.extent_of_reduction, machine, broadcast, bool(shared)
@@ -168,6 +168,13 @@ def register_tile(state: State) -> Scheduled | None:
     first = (order_of_reduction + unrolled)[0]
     sch.decompose_reduction(acc, first)
     return state.finish(f"register tile {tile.rows} x {tile.columns}")
+
+
+def _row_axis(info: BlockInfo, vector: Axis, order: Sequence[int]) -> Axis | None:
+    """The axis of the tile's rows: the innermost along which something that moves with the vector is used again."""
+    axes = [info.spatial[d] for d in reversed(order[:-1]) if info.spatial[d].extent > 1]
+    moving = [r for r in info.reads if r.strides.get(vector.name) != 0 and r.buffer != info.writes[0].buffer]
+    return next((a for a in axes if any(r.strides.get(a.name) == 0 for r in moving)), axes[0] if axes else None)
 
 
 def _outer_order(state: State, rest: Sequence[Any], vo: Any, ro: Any) -> list[Any]:

@@ -19,7 +19,12 @@ from dlpack.errors import ToolchainError
 FLAGS = ("-std=c++17", "-O2", "-fno-math-errno", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti")
 
 # Machine → the flags that turn its vector unit on, as GCC and Clang both spell them.
-_VECTOR_FLAGS = {"avx2": "-march=x86-64-v3", "avx512": "-march=x86-64-v4", "neon32": "-mfpu=neon-vfpv4", "wasm": "-msimd128"}
+_VECTOR_FLAGS = {
+    "avx2": "-march=x86-64-v3",
+    "avx512": "-march=x86-64-v4",
+    "neon32": "-mfpu=neon-vfpv4",
+    "wasm": "-msimd128",
+}
 
 _LITTLE_SPACE = 1 << 20
 """Bytes free on a disk on which a compiler's failure is taken for the disk's."""

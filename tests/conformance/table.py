@@ -46,7 +46,7 @@ def render(results: Sequence[Result], version: str, rtol: float, atol: float) ->
         tests = sorted(group, key=lambda r: r.name)
         passed = [r for r in tests if r.outcome == "passed"]
         example = next((r for r in passed if not r.constant), passed[0] if passed else None)
-        reasons = dict.fromkeys(reason for r in tests for reason in reasons_of(r))
+        reasons = dict.fromkeys(reason for r in tests for reason in sorted(reasons_of(r)))
         text += (
             f"| {operator} | {domain or 'ai.onnx'} | {len(passed)}/{len(tests)} | {example.name if example else ''} "
             f"| {'; '.join(_cell(r) for r in reasons)} |\n"
@@ -59,21 +59,23 @@ def _operator(r: Result) -> tuple[str, str]:
 
 
 def reasons_of(r: Result) -> list[str]:
-    """What is wrong with a test, without the names that only this test has."""
+    """What is wrong with a test, in few words and without the names that only this test has."""
     if r.outcome == "passed":
         return []
     if r.outcome != "unsupported":
         return [f"{r.outcome}: {r.name}" + (f", {INEXACT[r.name]}" if r.name in INEXACT else "")]
-    lines = [line.removeprefix("  - ") for line in r.detail.splitlines()]
-    if len(lines) > 1:
-        lines = lines[1:]
-    return list(dict.fromkeys(_general(line) for line in lines))
+    first, *problems = [line.strip().removeprefix("- ") for line in r.detail.splitlines()]
+    found = dict.fromkeys(_general(line) for line in problems or [first])
+    own = f"the operator {f'{r.domain}.' if r.domain else ''}{r.operator}"
+    return ["not this operator"] if own in found else list(found)
 
 
 def _general(line: str) -> str:
-    line = re.sub(r"^(node|input|output) '[^']*' ?(\w+)?(\([^()]*\))?:? ", "", line)
-    line = re.sub(r"\bits? (input|output) '[^']*'", r"its \1", line)
-    return re.sub(r" \(opset \d+\)", "", line)[:160]
+    for pattern in (r"the element type \w+", r"is of the kind (\w+)", r"the operator [\w.]+"):
+        match = re.search(pattern, line)
+        if match:
+            return match[match.re.groups] if match.re.groups else match[0].removeprefix("the element type ")
+    return re.sub(r"^node '[^']*' ?(\w+)?(\([^()]*\))?: ", "", line)[:160]
 
 
 def _cell(text: str) -> str:

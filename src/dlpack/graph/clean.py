@@ -92,6 +92,8 @@ _OPTIONAL_OUTPUTS = frozenset(
 # Their definitions are loops, whose shapes nobody knows.
 _NOT_INLINED = frozenset((("", "Range"), ("", "SequenceMap")))
 
+_DEFINITIONS = "dlpack.definitions"  # domain of the functions that stand for a node while it is inlined
+
 Shapes = Mapping[str, tuple[int, ...]]
 InlineOps = Callable[[str, str], bool]
 
@@ -279,6 +281,8 @@ def _inline_operators(model: ModelProto, inline_ops: InlineOps | None) -> ModelP
                 _state_defaults(node, version)
         try:
             light = onnx.shape_inference.infer_shapes(light, data_prop=True)
+            if _state_definitions(light, chosen, version):
+                light = onnx.inliner.inline_local_functions(light)
             light = onnx.inliner.inline_selected_functions(light, sorted(chosen), inline_schema_functions=True)
         except Exception:  # raised from C++: leave them, to be reported as not supported
             break
@@ -289,6 +293,32 @@ def _inline_operators(model: ModelProto, inline_ops: InlineOps | None) -> ModelP
         after = Counter((node.domain, node.op_type) for node in model.graph.node)
         stuck |= {key for key in chosen if after[key] >= count[key]}
     return model
+
+
+def _state_definitions(model: ModelProto, chosen: set[tuple[str, str]], versions: Mapping[str, int]) -> bool:
+    """Give nodes that leave out an input their definition as a function of the model's: onnx's inliner fails at them."""
+    types = {value.name: value.type for value in (*model.graph.input, *model.graph.value_info, *model.graph.output)}
+    for tensor in model.graph.initializer:
+        types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
+    for node in model.graph.node:
+        if (node.domain, node.op_type) not in chosen or "" not in node.input:
+            continue
+        schema: Any = onnx.defs.get_schema(node.op_type, versions.get(node.domain, 1), node.domain)
+        if not schema.has_context_dependent_function:
+            continue
+        inputs = [types[name].SerializeToString() if name else b"" for name in node.input]
+        function = onnx.FunctionProto.FromString(
+            schema.get_context_dependent_function(node.SerializeToString(), inputs)
+        )
+        function.domain, function.name = _DEFINITIONS, f"{node.op_type}_{len(model.functions)}"
+        for entry in function.opset_import:
+            entry.version = versions.get(entry.domain, entry.version)
+        node.domain, node.op_type = function.domain, function.name
+        model.functions.append(function)
+    if not model.functions:
+        return False
+    model.opset_import.append(onnx.helper.make_opsetid(_DEFINITIONS, 1))
+    return True
 
 
 def _state_defaults(node: NodeProto, versions: Mapping[str, int]) -> None:

@@ -57,12 +57,12 @@ def transpose(ctx: Context, x: Any) -> list[Any]:
     return [te.compute(ctx.output_type().shape, lambda *i: x(*(i[p] for p in place)), name="out")]
 
 
-@compute("Concat")
+@compute("Concat", layout="same")
 def concat(ctx: Context, *xs: Any) -> list[Any]:
     raise AssertionError("concat is settled when values are placed")
 
 
-@compute("Pad", domain="dlpack", layout="any")
+@compute("Pad", domain="dlpack", layout="same")
 def pad(ctx: Context, x: Any) -> list[Any]:
     """A constant pad that could not become a halo."""
     low, fill = ctx.attr("low"), ctx.attr("fill")
@@ -78,7 +78,7 @@ def pad(ctx: Context, x: Any) -> list[Any]:
     return [te.compute(ctx.output_type().shape, at, name="out")]
 
 
-@compute("Spread", domain="dlpack")
+@compute("Spread", domain="dlpack", layout="same")
 def spread(ctx: Context, x: Any) -> list[Any]:
     """Puts ``stride - 1`` zeros between the elements of each spatial dimension."""
     strides = ctx.attr("strides")
@@ -119,7 +119,7 @@ def slice_view(ctx: Context, x: Layout) -> list[Layout | None]:
     return [Layout(tuple(s * k for s, k in zip(at.strides, step, strict=True)), at.offset)]
 
 
-@compute("Slice", constant_inputs=(1, 2, 3, 4))
+@compute("Slice", constant_inputs=(1, 2, 3, 4), layout="same")
 def slice_(ctx: Context, x: Any) -> list[Any]:
     first, step = slice_parameters(ctx)
     return [
@@ -144,7 +144,7 @@ def split_view(ctx: Context, x: Layout) -> list[Layout | None]:
     return out
 
 
-@compute("Split", constant_inputs=(1,))
+@compute("Split", constant_inputs=(1,), layout="same")
 def split(ctx: Context, x: Any) -> list[Any]:
     raise AssertionError("split is a view")
 
@@ -248,7 +248,7 @@ def pad_rewrite(ctx: Context, b: Builder) -> None:
         raise NotSupported(f"Pad mode {mode!r}")
 
 
-@compute("PadMirror", domain="dlpack", layout="any")
+@compute("PadMirror", domain="dlpack", layout="same")
 def pad_mirror(ctx: Context, x: Any) -> list[Any]:
     low, mode = ctx.attr("low"), ctx.attr("mode")
     shape = ctx.input_type(0).shape

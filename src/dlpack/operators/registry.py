@@ -76,7 +76,8 @@ class Operator:
     domain: str = ""
     view: Callable[[Context, Layout], Sequence[Layout | None]] | None = None
     constant_inputs: tuple[int, ...] = ()
-    layout: str = "any"  # "spatial" (or "spatial input", "spatial output"): best channels-last; "rows": best row-major
+    layout: str = "any"  # "spatial" (or "spatial input", "spatial output"): best channels-last; "rows": best row-major;
+    # "same": inputs of the output's rank lie as the output does; "any": as pointwise operators, when shapes are equal
     flattens: Callable[[Context], bool] | None = None  # whether the spatial dimensions may be taken as one
 
 

@@ -159,7 +159,7 @@ def _interpolate(
     return b.add_internal("Interpolate", [x, *tables], shape, axis=axis)
 
 
-@compute("Repeat", domain="dlpack")
+@compute("Repeat", domain="dlpack", layout="same")
 def repeat(ctx: Context, x: Any) -> list[Any]:
     """Every element `factor` times along an axis."""
     axis, factor = ctx.attr("axis"), ctx.attr("factor")
@@ -172,7 +172,7 @@ def repeat(ctx: Context, x: Any) -> list[Any]:
     ]
 
 
-@compute("Interpolate", domain="dlpack")
+@compute("Interpolate", domain="dlpack", layout="same")
 def interpolate(ctx: Context, x: Any, places: Any, weights: Any) -> list[Any]:
     axis = ctx.attr("axis")
     k = te.reduce_axis((0, int(places.shape[1])), name="k")

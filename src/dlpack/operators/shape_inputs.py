@@ -8,7 +8,11 @@ _DECIDING_CODE: dict[str, tuple[int, ...]] = {
     "CumProd": (1,),
     "CumSum": (1,),
     "Dropout": (1, 2),
+    "GRU": (1, 2, 3),
+    "LSTM": (1, 2, 3, 7),
+    "MelWeightMatrix": (0, 1, 2, 3, 4),
     "Pad": (1, 2, 3),
+    "RNN": (1, 2, 3),
     "TopK": (1,),
     "Trilu": (1,),
 }

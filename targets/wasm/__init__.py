@@ -1,0 +1,20 @@
+"""wasm: browsers and node. Two builds beside each other, SIMD and relaxed SIMD, and a JavaScript package around them."""
+
+from __future__ import annotations
+
+from dlpack.targets.base import Target
+from dlpack.targets.common.machine import WASM
+from dlpack.targets.common.toolchain import missing_compiler
+from dlpack.targets.wasm.package import package
+from dlpack.targets.wasm.run import run, runs_here
+
+TARGET = Target(
+    name="wasm",
+    about="browsers and node",
+    machine=lambda: WASM,
+    runs_here=runs_here,
+    missing=missing_compiler,
+    weights_file=True,
+    package=package,
+    run=run,
+)

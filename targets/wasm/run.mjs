@@ -1,0 +1,24 @@
+// node run.mjs BUNDLE BUILD IN OUT: runs a bundle's build on the inputs in IN/0, IN/1 ..., writes OUT/0, OUT/1 ...
+// (raw bytes). With a number as fifth argument it also prints the milliseconds of that many runs, as JSON.
+import { readFileSync, writeFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+
+const [bundle, build, from, to, rounds] = process.argv.slice(2);
+const { Predictor, openBundle } = await import(pathToFileURL(`${bundle}/node.js`));
+const predictor = await Predictor.load(await openBundle(bundle), { build });
+const Types = { float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, bool: Uint8Array,
+  int16: Int16Array, uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array, int64: BigInt64Array, uint64: BigUint64Array };
+const inputs = {};
+predictor.inputs.forEach((t, i) => {
+  const bytes = new Uint8Array(readFileSync(`${from}/${i}`));
+  inputs[t.name] = new Types[t.dtype](bytes.buffer);
+});
+const outputs = await predictor.run(inputs);
+predictor.outputs.forEach((t, i) => writeFileSync(`${to}/${i}`, new Uint8Array(outputs[t.name].buffer)));
+const times = [];
+for (let i = 0; i < Number(rounds ?? 0); i++) {
+  const began = performance.now();
+  predictor.runSync(inputs);
+  times.push(performance.now() - began);
+}
+if (rounds) console.log(JSON.stringify(times));

@@ -1,0 +1,33 @@
+// The same for node, where a bundle is also a folder on the disk.
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import * as web from "./index.js";
+
+export { preprocess, supportedBuild } from "./index.js";
+
+/** The parts of the bundle in a folder (a path or a file: URL), as Predictor.load takes them. */
+export async function openBundle(folder) {
+  const path = /^file:/.test(String(folder)) ? fileURLToPath(folder) : String(folder);
+  const manifest = JSON.parse(await readFile(`${path}/manifest.json`, "utf8"));
+  if (manifest.format !== 1 || !manifest.wasm) throw new Error(`${path}/manifest.json is not the manifest of a bundle for wasm`);
+  const wasm = {};
+  for (const [build, { file }] of Object.entries(manifest.wasm)) wasm[build] = await readFile(`${path}/${file}`);
+  return { manifest, wasm, weights: manifest.weights && (await readFile(`${path}/${manifest.weights.file}`)) };
+}
+
+function opened(source) {
+  const address = typeof source === "string" || source instanceof URL;
+  return address && !/^https?:/.test(String(source)) ? openBundle(source) : source;
+}
+
+export class Predictor extends web.Predictor {
+  static async load(source, options) {
+    return super.load(await opened(source), options);
+  }
+}
+
+export class Classifier extends web.Classifier {
+  static async load(source, options) {
+    return super.load(await opened(source), options);
+  }
+}

@@ -1,0 +1,253 @@
+// Predictor: a compiled model in WebAssembly. No dependencies, no eval; works in pages, workers, bundlers and node.
+import { sha256 } from "./sha256.js";
+
+const TYPES = { float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, bool: Uint8Array,
+  int16: Int16Array, uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array, int64: BigInt64Array,
+  uint64: BigUint64Array }; // prettier-ignore
+const PAGE = 65536;
+
+// Modules of one function that use v128.const, and f32x4.relaxed_madd on three of them.
+const V128 = [0xfd, 12, ...new Array(16).fill(0)];
+const PROBES = { relaxed: [...V128, ...V128, ...V128, 0xfd, 0x85, 2], simd: V128 };
+
+/** Which of a bundle's builds this place can run, the fastest first: "relaxed", "simd" or null. */
+export function supportedBuild() {
+  const able = ([, code]) => {
+    const body = [0, ...code, 0x1a, 0x0b]; // no locals; drop; end
+    const head = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0];
+    return WebAssembly.validate(new Uint8Array([...head, 10, body.length + 2, 1, body.length, ...body]));
+  };
+  return typeof WebAssembly === "object" ? (Object.entries(PROBES).find(able)?.[0] ?? null) : null;
+}
+
+export class Predictor {
+  /**
+   * Loads a bundle.
+   * @param {string | URL | object} source the bundle's address (of its folder or its manifest.json), or its parts:
+   *   {manifest, wasm: {simd, relaxed}, weights}, each a buffer, a Response or a promise of one
+   * @param {object} options {signal, onProgress({loaded, total}), cache: true, build: "relaxed" | "simd", fetch}
+   */
+  static async load(source, options = {}) {
+    const { signal, onProgress } = options;
+    signal?.throwIfAborted();
+    const build = options.build ?? supportedBuild();
+    if (!build) {
+      throw new Error("this browser cannot run the model: it has no WebAssembly SIMD (Chrome 91, Firefox 89, Safari 16.4 have)");
+    }
+    const parts = isAddress(source) ? await partsAt(source, build, options) : source;
+    const manifest = parts.manifest;
+    const [module] = await Promise.all([compile(await (parts.wasm[build] ?? parts.wasm.simd))]);
+    const instance = await WebAssembly.instantiate(module, {});
+    const predictor = new this(instance, manifest, build);
+    const weights = manifest.weights;
+    if (weights) {
+      const to = predictor._place("weights");
+      await read(await parts.weights, to, weights, onProgress, signal);
+      signal?.throwIfAborted();
+      if ((await sha256(to)) !== weights.sha256) {
+        await parts.forget?.();
+        throw new Error(`${weights.file} is damaged: its SHA-256 is not the one in manifest.json; load it again`);
+      }
+      parts.keep?.(to);
+    }
+    predictor._create();
+    return predictor;
+  }
+
+  /** @hidden */
+  constructor(instance, manifest, build) {
+    const { exports } = instance;
+    this.name = manifest.name;
+    this.manifest = manifest;
+    this.build = build;
+    this.inputs = manifest.inputs.map(({ name, dtype, shape }) => ({ name, dtype, shape }));
+    this.outputs = manifest.outputs.map(({ name, dtype, shape }) => ({ name, dtype, shape }));
+    this._call = (name, ...args) => exports[`${manifest.name}_${name}`](...args);
+    this._memory = exports.memory;
+    this._at = {};
+    let end = exports.__heap_base.value;
+    const reserve = (what, bytes) => {
+      const at = Math.ceil(end / 64) * 64;
+      this._at[what] = { at, bytes };
+      end = at + bytes;
+    };
+    reserve("weights", manifest.weights?.bytes ?? 0);
+    this.inputs.forEach((t, i) => reserve(`input ${i}`, byteLength(t)));
+    reserve("predictor", this._call("memory_size") >>> 0);
+    reserve("handle", 4);
+    const missing = end - this._memory.buffer.byteLength;
+    try {
+      if (missing > 0) this._memory.grow(Math.ceil(missing / PAGE));
+    } catch {
+      throw new Error(`${this.name} needs ${Math.ceil(end / 1e6)} MB of memory, which this browser does not give`);
+    }
+  }
+
+  /** @returns {Uint8Array} a reserved part of the memory */
+  _place(what) {
+    const { at, bytes } = this._at[what];
+    return new Uint8Array(this._memory.buffer, at, bytes);
+  }
+
+  _create() {
+    const { weights, predictor, handle } = this._at;
+    const withWeights = weights.bytes > 0;
+    this._check(this._call("create", handle.at, predictor.at, predictor.bytes, withWeights ? weights.at : 0, weights.bytes));
+    this._handle = new Uint32Array(this._memory.buffer, handle.at, 1)[0];
+    this.inputs.forEach((t, i) => {
+      const { at, bytes } = this._at[`input ${i}`];
+      if (bytes) this._check(this._call("bind_input", this._handle, i, at, bytes));
+    });
+  }
+
+  /**
+   * Computes all outputs: {name: typed array} in, {name: typed array} out, in the order of the shapes.
+   * A plain array of numbers will do for a typed array.
+   */
+  async run(inputs) {
+    return this.runSync(inputs);
+  }
+
+  /** The same, at once. */
+  runSync(inputs) {
+    if (!this._memory) throw new Error(`${this.name} is disposed of; load it again`);
+    for (const name of Object.keys(inputs)) {
+      if (!this.inputs.some((t) => t.name === name)) throw new TypeError(`unknown input "${name}"; ${this._names()}`);
+    }
+    this.inputs.forEach((t, i) => {
+      const value = inputs[t.name];
+      const Type = TYPES[t.dtype];
+      const count = elements(t);
+      if (value === undefined) throw new TypeError(`input "${t.name}" is missing; ${this._names()}`);
+      const plain = Array.isArray(value);
+      if ((!plain && !(value instanceof Type)) || value.length !== count) {
+        const got = `${value?.constructor?.name ?? typeof value} of ${value?.length}`;
+        throw new TypeError(`input "${t.name}" is ${got}; the model takes ${Type.name} of ${count} (${t.shape.join(" x ")})`);
+      }
+      const big = Type === BigInt64Array || Type === BigUint64Array;
+      new Type(this._memory.buffer, this._at[`input ${i}`].at, count).set(plain && big ? value.map(BigInt) : value);
+    });
+    this._check(this._call("run", this._handle));
+    return Object.fromEntries(
+      this.outputs.map((t, i) => {
+        const at = this._call("output_data", this._handle, i) >>> 0;
+        return [t.name, new TYPES[t.dtype](this._memory.buffer, at, elements(t)).slice()];
+      }),
+    );
+  }
+
+  _names() {
+    return `the model has ${this.inputs.map((t) => `"${t.name}"`).join(", ")}`;
+  }
+
+  _check(status) {
+    if (status === 0) return;
+    const bytes = new Uint8Array(this._memory.buffer, this._call("error_text", status) >>> 0);
+    throw new Error(`${this.name}: ${new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)))}`);
+  }
+
+  /** Gives the memory back; the predictor cannot be used after it. */
+  dispose() {
+    this._memory = this._call = null;
+  }
+}
+
+function elements(t) {
+  return t.shape.reduce((n, d) => n * d, 1);
+}
+
+function byteLength(t) {
+  return elements(t) * TYPES[t.dtype].BYTES_PER_ELEMENT;
+}
+
+function isAddress(source) {
+  return typeof source === "string" || source instanceof URL;
+}
+
+async function fetched(url, { fetch = globalThis.fetch, signal }) {
+  let response;
+  try {
+    response = await fetch(url, { signal });
+  } catch (e) {
+    if (signal?.aborted) throw e;
+    throw new Error(`${url} cannot be loaded: ${e.message}`, { cause: e });
+  }
+  if (!response.ok) throw new Error(`${url} cannot be loaded: HTTP ${response.status} ${response.statusText}`.trim());
+  return response;
+}
+
+/** The parts of the bundle at an address: the manifest now, the rest on its way. */
+async function partsAt(source, build, options) {
+  const page = globalThis.document?.baseURI ?? globalThis.location?.href;
+  const text = String(source);
+  const url = new URL(/\.json([?#].*)?$/.test(text) ? text : `${text.replace(/\/*$/, "")}/manifest.json`, page);
+  const manifest = await (await fetched(url, options)).json();
+  if (manifest?.format !== 1 || !manifest.wasm) throw new Error(`${url} is not the manifest of a bundle for wasm`);
+  const parts = { manifest, wasm: {} };
+  parts.wasm[build] = quiet(fetched(new URL((manifest.wasm[build] ?? manifest.wasm.simd).file, url), options));
+  if (!manifest.weights) return parts;
+  const from = new URL(manifest.weights.file, url);
+  const key = new URL(from);
+  key.search = `sha256=${manifest.weights.sha256}`;
+  const cache = options.cache === false ? null : await globalThis.caches?.open("dlpack").catch(() => null);
+  const hit = await cache?.match(key.href);
+  parts.weights = hit ?? quiet(fetched(from, options));
+  parts.forget = () => cache?.delete(key.href);
+  parts.keep = async (bytes) => {
+    if (!cache || hit) return;
+    const response = new Response(bytes.slice(), { headers: { "content-length": String(bytes.length) } });
+    try {
+      for (const old of await cache.keys()) {
+        if (new URL(old.url).pathname === key.pathname) await cache.delete(old);
+      }
+      await cache.put(key.href, response);
+    } catch {
+      // no room for it: it is loaded again the next time
+    }
+  };
+  return parts;
+}
+
+/** A promise that is awaited later: until then nobody is told of its failure. */
+function quiet(promise) {
+  promise.catch(() => {});
+  return promise;
+}
+
+async function compile(wasm) {
+  if (wasm instanceof WebAssembly.Module) return wasm;
+  if (typeof Response === "function" && wasm instanceof Response) {
+    const typed = wasm.headers.get("content-type")?.startsWith("application/wasm");
+    return typed && WebAssembly.compileStreaming ? WebAssembly.compileStreaming(wasm) : WebAssembly.compile(await wasm.arrayBuffer());
+  }
+  return WebAssembly.compile(wasm);
+}
+
+/** Reads the weights into memory as they come. */
+async function read(from, to, { file, bytes: total }, onProgress, signal) {
+  const wrong = (loaded) => new Error(`${file} is damaged: it has ${loaded} bytes of ${total}; load it again`);
+  if (!(typeof Response === "function" && from instanceof Response)) {
+    const bytes = from instanceof ArrayBuffer ? new Uint8Array(from) : from;
+    if (bytes.byteLength !== total) throw wrong(bytes.byteLength);
+    to.set(new Uint8Array(bytes.buffer, bytes.byteOffset, total));
+    onProgress?.({ loaded: total, total });
+    return;
+  }
+  const reader = from.body.getReader();
+  let loaded = 0;
+  try {
+    for (;;) {
+      signal?.throwIfAborted();
+      const { done, value } = await reader.read();
+      if (done) break;
+      if (loaded + value.length > total) throw wrong(`more than ${total}`);
+      to.set(value, loaded);
+      loaded += value.length;
+      onProgress?.({ loaded, total });
+    }
+  } catch (e) {
+    reader.cancel().catch(() => {});
+    throw e;
+  }
+  if (loaded !== total) throw wrong(loaded);
+}

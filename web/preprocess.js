@@ -1,0 +1,132 @@
+// From a picture to the model's input. The definition stands in src/dlpack/preprocess.py, and web/README.md tells it in
+// words; the two give the same numbers.
+
+const TYPES = { float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, int16: Int16Array,
+  uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array }; // prettier-ignore
+
+/** The pixels of anything that can be drawn: {data (RGBA, RGB or gray), width, height}. */
+export function pixelsOf(image) {
+  if (image?.data && image.width && image.height) return image; // ImageData, or the like
+  const width = image?.naturalWidth || image?.videoWidth || image?.displayWidth || image?.width;
+  const height = image?.naturalHeight || image?.videoHeight || image?.displayHeight || image?.height;
+  if (!width || !height) throw new TypeError("not a picture, or one that has not loaded yet: it has no width or height");
+  const canvas = typeof OffscreenCanvas === "function" ? new OffscreenCanvas(width, height)
+    : Object.assign(document.createElement("canvas"), { width, height }); // prettier-ignore
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  if (!context) throw new Error("the picture cannot be drawn: no 2D canvas of this size can be had");
+  context.drawImage(image, 0, 0, width, height);
+  return context.getImageData(0, 0, width, height);
+}
+
+/** For each of `count` outputs from `first` on: where its input pixels begin, and their weights, `taps` apiece. */
+function resampling(nIn, nOut, first, count) {
+  const ratio = nIn / nOut;
+  const s = Math.max(1, ratio);
+  const taps = Math.ceil(2 * s) + 1;
+  const begin = new Int32Array(count);
+  const weights = new Float64Array(count * taps);
+  for (let i = 0; i < count; i++) {
+    const c = (first + i + 0.5) * ratio;
+    const low = Math.max(0, Math.floor(c - s + 0.5));
+    const high = Math.min(nIn, Math.floor(c + s + 0.5));
+    let sum = 0;
+    for (let j = low; j < high; j++) sum += weights[i * taps + j - low] = Math.max(0, 1 - Math.abs(j + 0.5 - c) / s);
+    for (let j = 0; j < taps; j++) weights[i * taps + j] /= sum;
+    begin[i] = Math.max(0, Math.min(low, nIn - taps));
+    const shift = low - begin[i]; // at the border the taps begin earlier, so that all of them lie inside
+    if (shift > 0) weights.copyWithin(i * taps + shift, i * taps, (i + 1) * taps - shift).fill(0, i * taps, i * taps + shift);
+  }
+  return { begin, weights, taps: Math.min(taps, nIn), stride: taps };
+}
+
+/** The model's input for a picture, as the manifest's `preprocess` object says. */
+export function preprocess(image, spec) {
+  const { data, width, height } = pixelsOf(image);
+  const perPixel = data.length / (width * height);
+  if (![1, 3, 4].includes(perPixel)) throw new TypeError(`a picture of ${width} x ${height} has not ${data.length} values`);
+  const short = Math.min(width, height);
+  const newWidth = spec.resize ? Math.floor((width * spec.resize) / short) : spec.width;
+  const newHeight = spec.resize ? Math.floor((height * spec.resize) / short) : spec.height;
+  const x = resampling(width, newWidth, Math.floor((newWidth - spec.width) / 2), spec.width);
+  const y = resampling(height, newHeight, Math.floor((newHeight - spec.height) / 2), spec.height);
+  const channels = spec.channels === "GRAY" ? 1 : 3;
+  const rowLength = spec.width * channels;
+
+  // Along rows, for the rows that the columns will want.
+  const top = y.begin.reduce((a, b) => Math.min(a, b), height);
+  const bottom = y.begin.reduce((a, b) => Math.max(a, b), 0) + y.taps;
+  const rows = new Float32Array((bottom - top) * rowLength);
+  const line = new Float64Array(width * channels);
+  for (let row = top; row < bottom; row++) {
+    readLine(line, data, row * width * perPixel, width, perPixel, spec.channels);
+    const to = (row - top) * rowLength;
+    for (let i = 0; i < spec.width; i++) {
+      const at = x.begin[i] * channels;
+      const w = i * x.stride;
+      if (channels === 1) {
+        let a = 0;
+        for (let j = 0; j < x.taps; j++) a += x.weights[w + j] * line[at + j];
+        rows[to + i] = a;
+        continue;
+      }
+      let [a, b, c] = [0, 0, 0];
+      for (let j = 0; j < x.taps; j++) {
+        const weight = x.weights[w + j];
+        a += weight * line[at + 3 * j];
+        b += weight * line[at + 3 * j + 1];
+        c += weight * line[at + 3 * j + 2];
+      }
+      rows[to + 3 * i] = a;
+      rows[to + 3 * i + 1] = b;
+      rows[to + 3 * i + 2] = c;
+    }
+  }
+
+  // Along columns; then values and order.
+  const Type = TYPES[spec.dtype];
+  if (!Type) throw new TypeError(`pictures cannot be made into ${spec.dtype}`);
+  const out = new Type(spec.height * rowLength);
+  const integer = !spec.dtype.startsWith("float");
+  const limit = integer ? 2 ** (8 * Type.BYTES_PER_ELEMENT - (spec.dtype.startsWith("u") ? 0 : 1)) - 1 : 0;
+  const lowest = spec.dtype.startsWith("u") ? 0 : -limit - 1;
+  const sum = new Float64Array(rowLength);
+  for (let i = 0; i < spec.height; i++) {
+    sum.fill(0);
+    for (let j = 0; j < y.taps; j++) {
+      const weight = y.weights[i * y.stride + j];
+      const from = (y.begin[i] + j - top) * rowLength;
+      if (weight !== 0) for (let k = 0; k < rowLength; k++) sum[k] += weight * rows[from + k];
+    }
+    for (let k = 0; k < rowLength; k++) {
+      const channel = k % channels;
+      let value = sum[k] * spec.scale - spec.mean[channel % spec.mean.length];
+      value /= spec.std[channel % spec.std.length];
+      if (integer) value = Math.min(limit, Math.max(lowest, Math.floor(value + 0.5)));
+      const column = (k - channel) / channels;
+      const place = spec.layout === "NHWC" ? i * rowLength + k : (channel * spec.height + i) * spec.width + column;
+      out[place] = value;
+    }
+  }
+  return out;
+}
+
+/** One row of the picture in the model's channels: over white, RGB, BGR or gray. */
+function readLine(line, data, at, width, perPixel, channels) {
+  const [first, third] = channels === "BGR" ? [2, 0] : [0, 2];
+  for (let i = 0; i < width; i++, at += perPixel) {
+    let r = data[at];
+    let g = perPixel === 1 ? r : data[at + 1];
+    let b = perPixel === 1 ? r : data[at + 2];
+    if (perPixel === 4 && data[at + 3] !== 255) {
+      const alpha = data[at + 3] / 255;
+      [r, g, b] = [r, g, b].map((v) => v * alpha + 255 * (1 - alpha));
+    }
+    if (channels === "GRAY") {
+      line[i] = perPixel === 1 ? r : 0.299 * r + 0.587 * g + 0.114 * b;
+    } else {
+      line[3 * i + first] = r;
+      line[3 * i + 1] = g;
+      line[3 * i + third] = b;
+    }
+  }
+}
