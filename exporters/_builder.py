@@ -99,6 +99,10 @@ class Builder:
         """A 0-d constant of the type of `like` (float32 without it)."""
         return self.constant(np.array(value, self.dtype(like) if like else np.float32))
 
+    def scalar_int(self, value: int) -> str:
+        """A 0-d int64 constant."""
+        return self.constant(np.array(value, np.int64))
+
     def filled(self, shape: Sequence[int], value: float, dtype: Any = np.float32) -> str:
         """A constant of one value; its size is checked first."""
         self.check_size("a constant", np.dtype(dtype), tuple(shape))

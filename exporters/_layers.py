@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from onnx import NodeProto, TensorProto, helper
 
 from dlpack.exporters._builder import Builder, NotConverted
 
@@ -101,17 +102,22 @@ def suppress(g: Builder, boxes: str, valid: str, groups: str | None, threshold: 
     groups apart, None compares all. A kept box removes every later valid one whose overlap is `at_least` (or above)
     the threshold. Returns (B, K) bool. One Scan over the K boxes: each step holds one row of overlaps.
     """
-    from onnx import TensorProto, helper
-
     batch, count = g.shape(boxes)[:2]
-    node, f, b = helper.make_node, TensorProto.FLOAT, TensorProto.BOOL
+    inner = g.unique("suppress")  # no name inside may be one of the graph around it
+    outside = {boxes, valid, groups}
+
+    def node(kind: str, inputs: list[str], outputs: list[str], **attrs: int) -> NodeProto:
+        known = [n if n in outside else f"{inner}/{n}" for n in inputs]
+        return helper.make_node(kind, known, [f"{inner}/{n}" for n in outputs], **attrs)
+
     x1, y1, x2, y2 = split(g, boxes, 2, [1, 1, 1, 1])
     rows = [reshape(g, v, (batch, count)) for v in (x1, y1, x2, y2)]
     zero, extra = g.scalar(0.0), g.scalar(plus)
     limit = g.scalar(threshold)
     sides = [g.op("Add", g.op("Sub", rows[2 + k], rows[k]), extra) for k in (0, 1)]
     area = g.op("Mul", g.op("Max", sides[0], zero), g.op("Max", sides[1], zero))
-    tiny = g.scalar(1e-30)
+    tiny, places = g.scalar(1e-30), g.constant(np.arange(count, dtype=np.int64))
+    outside |= {*rows, area, zero, extra, limit, tiny, places}
     body, at = [], {}
     for name, value in zip(("x1", "y1", "x2", "y2", "area"), (*rows, area), strict=True):
         body.append(node("Gather", [value, "i"], [f"s_{name}"], axis=1))
@@ -126,7 +132,7 @@ def suppress(g: Builder, boxes: str, valid: str, groups: str | None, threshold: 
         node("Max", ["union0", tiny], ["union"]), node("Div", ["both", "union"], ["overlap"]),
         node("GreaterOrEqual" if at_least else "Greater", ["overlap", limit], ["near"]),
         node("Gather", ["alive", "i"], ["mine"], axis=1), node("And", ["near", "mine"], ["hit0"]),
-        node("Greater", [g.constant(np.arange(count, dtype=np.int64)), "i"], ["later"]),
+        node("Greater", [places, "i"], ["later"]),
         node("And", ["hit0", "later"], ["hit1"]),
     ]  # fmt: skip
     hit = "hit1"
@@ -141,10 +147,12 @@ def suppress(g: Builder, boxes: str, valid: str, groups: str | None, threshold: 
     graph = helper.make_graph(
         body,
         "suppress",
-        [helper.make_tensor_value_info("alive", b, [batch, count]), helper.make_tensor_value_info("i", TensorProto.INT64, [1])],
-        [helper.make_tensor_value_info("alive_next", b, [batch, count])],
+        [
+            helper.make_tensor_value_info(f"{inner}/alive", TensorProto.BOOL, [batch, count]),
+            helper.make_tensor_value_info(f"{inner}/i", TensorProto.INT64, [1]),
+        ],
+        [helper.make_tensor_value_info(f"{inner}/alive_next", TensorProto.BOOL, [batch, count])],
     )
-    del f
     steps = g.constant(np.arange(count, dtype=np.int64)[:, None])
     kept = g.op("Scan", valid, steps, types=[(np.bool_, (batch, count))], body=graph, num_scan_inputs=1)
     return str(kept)

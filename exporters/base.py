@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,28 +20,27 @@ MAX_TEXT_BYTES = 64 << 20  # a network's description; real ones stay below 2 MB
 MAX_WEIGHTS_BYTES = 8 << 30
 MAX_JSON_DEPTH = 64
 MAX_LABELS = 1 << 20
+_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From an image with values 0..255 to the model's input: ``(image - mean) * scale`` per channel.
+    """From a picture with values 0..255 to the model's input: ``image * scale - mean`` per channel.
 
-    `resize` is "stretch", "shorter-side" or "" (not known); `resize_to` and `crop` are (height, width).
-    `mean` and `scale` have one entry per channel in the order of `color`, or none where the source does not say.
+    In the terms of `dlpack.preprocess`: `channels` is "RGB", "BGR" or "GRAY"; `resize` is the shorter side before the
+    middle is cut out, None stretches the picture to the input's size.
     """
 
-    color: str = "RGB"
+    input: str
+    channels: str = "RGB"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    resize: int | None = None
     layout: str = "NCHW"
-    resize: str = ""
-    resize_to: tuple[int, ...] = ()
-    crop: tuple[int, ...] = ()
-    mean: tuple[float, ...] = ()
-    scale: tuple[float, ...] = ()
-    note: str = ""
 
     def to_json(self) -> str:
-        """The value of the ONNX metadata key ``dlpack.preprocess``; what is not known is left out."""
-        return json.dumps({k: v for k, v in asdict(self).items() if v not in ("", ())})
+        """The value of the ONNX metadata key ``dlpack.preprocess``."""
+        return json.dumps({**asdict(self), "mean": list(self.mean)})
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,20 @@ def set_metadata(model: ModelProto, key: str, value: str) -> None:
     entry.key, entry.value = key, value
 
 
+def write_model(model: ModelProto, path: Path) -> None:
+    """Writes an ONNX file; it appears whole or not at all."""
+    if model.ByteSize() >= 2**31:
+        raise UnsupportedError("the model is larger than the 2 GiB that an ONNX file can hold")
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_bytes(model.SerializeToString(deterministic=True))
+        os.replace(part, path)
+    except OSError as e:
+        raise UsageError(f"{path} cannot be written: {e.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
@@ -144,17 +158,11 @@ def read_text(path: Path) -> str:
 def parse_json(text: str, what: str, depth: int = MAX_JSON_DEPTH) -> Any:
     """JSON whose nesting is counted before it is parsed. Raises ModelError."""
     level = deepest = 0
-    quoted = escaped = False
-    for c in text if text.count("[") + text.count("{") > depth else "":
-        if quoted:
-            quoted, escaped = escaped or c != '"', c == "\\" and not escaped
-        elif c == '"':
-            quoted = True
-        elif c in "[{":
-            level += 1
+    for match in _STRUCTURE.finditer(text):
+        c = text[match.start()]
+        if c != '"':
+            level += 1 if c in "[{" else -1
             deepest = max(deepest, level)
-        elif c in "]}":
-            level -= 1
     if deepest > depth:
         raise ModelError(f"{what} nests {deepest} levels deep; {depth} are accepted")
     try:

@@ -239,7 +239,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path, stage: str, number:
 def test_an_interrupt_ends_all_of_the_compiler(tmp_path: Path) -> None:
     """Also a process that the compiler started and that would write the library later."""
     script = tmp_path / "cc"
-    script.write_text("#!/bin/sh\n(sleep 1; touch %s/late) &\nwait\n" % tmp_path)
+    script.write_text(f"#!/bin/sh\n(sleep 1; touch {tmp_path}/late) &\nwait\n")
     script.chmod(0o755)
     process = subprocess.Popen(
         command("build", DIGITS, "-o", tmp_path / "digits", "--cc", script), stderr=subprocess.PIPE, text=True

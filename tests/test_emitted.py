@@ -174,8 +174,8 @@ def test_freestanding_needs_nothing(
     for march in ([], ["-march=native"]):
         run(
             requires_tool(compiler), "-std=c++17", "-O2", "-ffreestanding", "-nostdlib", "-fno-exceptions", "-fno-rtti",
-            *march, *STRICT, *(["-Wno-psabi"] if compiler == "g++" else []), f"-D{e.macro}_FREESTANDING", "-c", e.source,
-            "-o", tmp_path / "x.o",
+            *march, *STRICT, *(["-Wno-psabi"] if compiler == "g++" else []), f"-D{e.macro}_FREESTANDING",
+            "-c", e.source, "-o", tmp_path / "x.o",
         )  # fmt: skip
         outside = {name for _, name in symbols("-u", tmp_path / "x.o")} - {"_GLOBAL_OFFSET_TABLE_"}
         assert outside <= {"memcpy", "memset", "memmove", "memcmp"}
@@ -284,8 +284,10 @@ def test_the_cxx_class_owns_and_moves(tmp_path: Path, emitted: Callable[[str], E
 #include "digits.h"
 {READ}
 using digits::Predictor;
-static_assert(!std::is_copy_constructible<Predictor>::value && !std::is_copy_assignable<Predictor>::value, "");
-static_assert(std::is_nothrow_move_constructible<Predictor>::value && std::is_nothrow_move_assignable<Predictor>::value, "");
+static_assert(!std::is_copy_constructible<Predictor>::value, "");
+static_assert(!std::is_copy_assignable<Predictor>::value, "");
+static_assert(std::is_nothrow_move_constructible<Predictor>::value, "");
+static_assert(std::is_nothrow_move_assignable<Predictor>::value, "");
 int main() {{
   const std::vector<float> in = read("digits.in"), out = read("digits.out");
   const size_t bytes = in.size() * sizeof(float);
@@ -320,7 +322,7 @@ def test_memory_of_the_caller_and_bad_arguments(tmp_path: Path, emitted: Callabl
 #include <string.h>
 #include "digits.h"
 {READ}
-#define EXPECT(status, call) do {{ if ((call) != DIGITS_##status) {{ printf("line %d\\n", __LINE__); return 1; }} }} while (0)
+#define EXPECT(status, call) if ((call) != DIGITS_##status) return printf("line %d\\n", __LINE__), 1
 static unsigned char memory[1 << 16];
 int main() {{
   const std::vector<float> in = read("digits.in"), out = read("digits.out");
@@ -445,7 +447,8 @@ def test_eight_threads_with_a_handle_each(tmp_path: Path, emitted: Callable[[str
 static bool compute(int seed, int rounds, std::vector<float>* out) {{
   {e.name}::Predictor p;
   std::vector<float> in({e.name}_input(0)->bytes / sizeof(float));
-  for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<float>((i * 37 + static_cast<size_t>(seed) * 11) % 101) / 101.0f;
+  size_t n = static_cast<size_t>(seed) * 11;
+  for (float& x : in) x = static_cast<float>((n += 37) % 101) / 101.0f;
   if (!p || p.set_input(0, in.data(), in.size() * sizeof(float)) != {e.macro}_OK) return false;
   out->resize({e.name}_output(0)->bytes / sizeof(float));
   for (int r = 0; r < rounds; ++r) {{

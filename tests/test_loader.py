@@ -185,11 +185,12 @@ def test_use_after_close_raises(digits: Path, image: np.ndarray) -> None:
     before = kept.copy()
     p.close()
     p.close()
-    for use in (lambda: p.run({"image": image}), lambda: p.bind({"image": image}), p.compute, p.__enter__):
+    inputs = {"image": image}
+    for use, arguments in ((p.run, (inputs,)), (p.bind, (inputs,)), (p.compute, ()), (p.__enter__, ())):
         with pytest.raises(ValueError, match="is closed"):
-            use()
+            use(*arguments)
     assert p.run_step(0) is False
-    del p
+    del p, use
     gc.collect()
     np.testing.assert_array_equal(kept, before)
 

@@ -1,4 +1,4 @@
-"""The command line: build, inspect, verify, bench, targets."""
+"""The command line: build, export, inspect, verify, bench, targets."""
 
 from __future__ import annotations
 
@@ -68,10 +68,15 @@ def _parse_shapes(values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 
 @cli.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--target", "targets", multiple=True, default=("native",), show_default=True, help="Where it shall run; repeatable.")
+@click.option(
+    "--target", "targets", multiple=True, default=("native",), show_default=True, help="Where it shall run; repeatable."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's folder [default: build/NAME].")
 @click.option("--name", default="", help="Prefix of the C API [default: the model file's name].")
-@click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Fixes an input's shape; repeatable.")
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Fixes an input's shape; repeatable."
+)
+@click.option("--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names, one per line.")
 @click.option("--preprocess", metavar="imagenet|caffe|tf|none|FILE.json", help="What makes an input of a picture.")
 @click.option("--weights", type=click.Choice(["auto", "embed", "file"]), default="auto", show_default=True,
@@ -85,6 +90,7 @@ def build(
     output: Path | None,
     name: str,
     shapes: tuple[str, ...],
+    params: Path | None,
     labels: Path | None,
     preprocess: str | None,
     weights: str,
@@ -102,13 +108,38 @@ def build(
     for target in targets:
         where = folder / target if len(targets) > 1 else folder
         options = Options(
-            target, name, parsed, names, weights, cc, preprocess=preprocess, single_file_html=single_file_html
+            target, name, parsed, names, weights, cc, preprocess=preprocess, single_file_html=single_file_html, params=params
         )
         run_build(model, where, options, _progress(Progress, json_))
         if json_:
             click.echo(json.dumps({"bundle": str(where), "target": target}))
         else:
             _OUT.print(f"[bold green]{_plain(str(where))}[/] is ready for {target}", soft_wrap=True)
+
+
+@cli.command("export")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The ONNX file [default: NAME.onnx].")
+@click.option("--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL.")
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="An input's shape; repeatable."
+)
+@click.option("--json", "json_", is_flag=True, help="The result as JSON.")
+def export_command(
+    model: Path, output: Path | None, params: Path | None, shapes: tuple[str, ...], json_: bool
+) -> None:
+    """Converts MODEL from another framework (MXNet, Caffe, ...) to an ONNX file."""
+    from dlpack.exporters import ExportOptions, export
+    from dlpack.exporters.base import write_model
+
+    exported = export(model, params, ExportOptions(_parse_shapes(shapes)))
+    path = output or Path(f"{model.stem}.onnx")
+    write_model(exported.model, path)
+    nodes = len(exported.model.graph.node)
+    if json_:
+        click.echo(json.dumps({"model": str(path), "nodes": nodes, "params": str(exported.params or "")}))
+    else:
+        _OUT.print(f"[bold green]{_plain(str(path))}[/]: {nodes} nodes, opset {exported.model.opset_import[0].version}", soft_wrap=True)
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
@@ -144,7 +175,9 @@ def _progress(kind: Any, as_json: bool) -> Any:
 
 @cli.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Fixes an input's shape; repeatable.")
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Fixes an input's shape; repeatable."
+)
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
 def inspect(path: Path, shapes: tuple[str, ...], json_: bool) -> None:
     """Shows what a MODEL or a BUNDLE holds: inputs, outputs, operators, MACs, weights, memory plan."""
@@ -160,11 +193,22 @@ def inspect(path: Path, shapes: tuple[str, ...], json_: bool) -> None:
             table.add_row(_plain(t["name"]), t["dtype"], " x ".join(map(str, t["shape"])) or "scalar")
         _OUT.print(table)
     if "operators" in facts:
-        table = Table("operator", "count", "compiled", title="operators", title_justify="left", box=None, pad_edge=False)
+        table = Table(
+            "operator", "count", "compiled", title="operators", title_justify="left", box=None, pad_edge=False
+        )
         for row in facts["operators"]:
             table.add_row(row["operator"], str(row["count"]), "yes" if row["supported"] else "[red]no[/]")
         _OUT.print(table)
-    for key in ("opset", "target", "macs", "weights_bytes", "arena_bytes", "arena_lower_bound", "arena_naive", "kernels"):
+    for key in (
+        "opset",
+        "target",
+        "macs",
+        "weights_bytes",
+        "arena_bytes",
+        "arena_lower_bound",
+        "arena_naive",
+        "kernels",
+    ):
         if key in facts:
             value = facts[key]
             _OUT.print(f"{key.replace('_', ' '):<18} {value:,}" if isinstance(value, int) else f"{key:<18} {value}")

@@ -101,7 +101,7 @@ class Predictor:
 
     def run_step(self, index: int) -> bool:
         """Does one step of a run; False where there is none with this number."""
-        return self._run_step(self._handle, index) == 0
+        return bool(self._run_step(self._handle, index) == 0)
 
     def close(self) -> None:
         """Gives the weights back; outputs still held stay as they are. Closing twice is no error."""

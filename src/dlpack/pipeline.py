@@ -41,6 +41,7 @@ class Options:
     verify: bool = True
     preprocess: str | None = None
     single_file_html: bool = False
+    params: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ class Progress:
         self.done(name, time.perf_counter() - began, ", ".join(detail))
 
 
-def build(model: str | Path, output: str | Path, options: Options | None = None, progress: Progress | None = None) -> Path:
+def build(
+    model: str | Path, output: str | Path, options: Options | None = None, progress: Progress | None = None
+) -> Path:
     """Builds a bundle from a model file; returns its folder.
 
     Raises a `DlpackError` for everything a user can mend; then nothing is left behind.
@@ -85,7 +88,7 @@ def build(model: str | Path, output: str | Path, options: Options | None = None,
         raise UsageError(f"--single-file-html is for the target wasm, not {target.name}")
     with new_bundle(output) as folder:
         with progress.stage("read") as detail:
-            source = read_source(model)
+            source = read_source(model, options.params, options.shapes)
             for text in source.warnings:
                 progress.warn(text)
             detail.append(f"{len(source.proto.graph.node)} nodes, {source.opset}")
@@ -111,9 +114,7 @@ def build(model: str | Path, output: str | Path, options: Options | None = None,
             from dlpack.reference import input_ranges, run_onnxruntime, seeded_input
 
             ranges = input_ranges(graph, source.metadata)
-            inputs = {
-                t.name: seeded_input(k, t.shape, t.dtype, *ranges[k]) for k, t in enumerate(program.inputs)
-            }
+            inputs = {t.name: seeded_input(k, t.shape, t.dtype, *ranges[k]) for k, t in enumerate(program.inputs)}
             expected = run_onnxruntime(proto, inputs)
             detail.append("onnxruntime")
         with progress.stage("emit") as detail:
@@ -130,7 +131,7 @@ def build(model: str | Path, output: str | Path, options: Options | None = None,
                 source.opset,
                 f"{target.name} ({machine.name})",
                 _options_text(options),
-                "SPDX-License-Identifier: Apache-2.0 (this text and the runtime; the weights are the model's, under its licence)",
+                "SPDX-License-Identifier: Apache-2.0 (this text and the runtime; the weights: the model's licence)",
                 source_flags(machine.name),
             )
             test = _self_test(program, ranges, expected)
@@ -139,7 +140,8 @@ def build(model: str | Path, output: str | Path, options: Options | None = None,
             (folder / f"{name}.h").write_text(emit_header(program, runtime), encoding="utf-8")
             if program.weights and not embed:
                 (folder / f"{name}.weights").write_bytes(program.weights)
-            detail.append(f"{name}.cc {len(text):,} bytes, weights {len(program.weights):,} bytes " + ("inside" if embed else "beside"))
+            where = "inside" if embed else "beside"
+            detail.append(f"{name}.cc {len(text):,} bytes, weights {len(program.weights):,} bytes {where}")
         labels = options.labels or source.labels
         manifest: dict[str, Any] = {
             "format": 1,
@@ -175,11 +177,9 @@ def build(model: str | Path, output: str | Path, options: Options | None = None,
                 "bytes": len(program.weights),
                 "sha256": hashlib.sha256(program.weights).hexdigest(),
             }
-        np.savez(
-            folder / "reference.npz",
-            **{f"in_{k}": v for k, v in enumerate(inputs.values())},
-            **{f"out_{k}": v for k, v in enumerate(expected)},
-        )
+        arrays: dict[str, Any] = {f"in_{k}": v for k, v in enumerate(inputs.values())}
+        arrays |= {f"out_{k}": v for k, v in enumerate(expected)}
+        np.savez(folder / "reference.npz", **arrays)
         if target.library:
             with progress.stage("toolchain") as detail:
                 from dlpack.targets.common.toolchain import compile_library
@@ -226,10 +226,20 @@ class Source:
     warnings: tuple[str, ...]
 
 
-def read_source(model: Path) -> Source:
+def read_source(model: Path, params: Path | None = None, shapes: Shapes | None = None) -> Source:
+    """The model as ONNX: read from an ONNX file, or exported from another framework's."""
+    from dlpack.exporters import ExportOptions, export, find_exporter
     from dlpack.graph.load import load_model, weight_warnings
 
-    proto = load_model(model)
+    parts = [model]
+    if model.is_file() and find_exporter(model) is not None:
+        exported = export(model, params, ExportOptions(shapes or {}))
+        proto = exported.model
+        parts += [exported.params] if exported.params else []
+    elif params is not None:
+        raise UsageError(f"--params is for models in two files, and {model} is not one of them")
+    else:
+        proto = load_model(model)
     opset = ", ".join(f"{o.domain or 'ai.onnx'} opset {o.version}" for o in proto.opset_import)
     metadata = {p.key: p.value for p in proto.metadata_props}
     labels = None
@@ -238,7 +248,7 @@ def read_source(model: Path) -> Source:
             labels = tuple(str(x) for x in json.loads(metadata["dlpack.labels"]))
         except (ValueError, TypeError) as e:
             raise UsageError("the model's metadata key dlpack.labels is not a JSON list") from e
-    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    digest = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
     return Source(proto, digest, opset, metadata, labels, tuple(weight_warnings(proto)))
 
 
@@ -265,7 +275,8 @@ _C_NAMES = frozenset(
     "memcpy memmove memset mktime mmap modf nan nearbyint nice open pause perror pipe pow printf puts qsort raise "
     "rand random read realloc recv remainder remove rename rewind rint round scalbn scanf select send setjmp "
     "shutdown signal sin size_t sleep socket sqrt srand stat stderr stdin stdout strcat strchr strcmp strcpy strlen "
-    "strtol swab sync system tan tgamma time times trunc umask uname ungetc unix unlink utime wait write y0 y1 yn".split()
+    "strtol swab sync system tan tgamma time times trunc umask uname ungetc unix unlink utime wait write y0 y1 "
+    "yn".split()
 )
 
 

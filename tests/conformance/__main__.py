@@ -30,13 +30,13 @@ def main() -> int:
 
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
-    results = harness.run(chosen, harness.MACHINES[options.machine], options.jobs, progress, options.keep)
+    results = harness.run(chosen, harness.MACHINES[options.machine], options.jobs, progress, options.keep, options.cc)
     report = summary(results, options.unsupported)
     print(report, end="")
     if options.report:
         options.report.write_text(report, encoding="utf-8")
     broken = any(r.outcome not in ("passed", "unsupported") and r.name not in cases.INEXACT for r in results)
-    if options.only or options.expanded or options.machine != DEFAULT_MACHINE:
+    if options.only or options.expanded or options.cc or options.machine != DEFAULT_MACHINE:
         return int(broken)
     first = chosen[0]
     text = table.render(results, f"onnx {onnx.__version__}", first.rtol, first.atol)
@@ -78,6 +78,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--unsupported", action="store_true", help="also list what is not supported")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the summary to FILE too")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the last batch's C++ in DIR")
+    parser.add_argument("--cc", default="", help="another compiler, flags included (default: zig cc)")
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (default: one per core)")
     return parser.parse_args()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import pickle
 import signal
 import sys
@@ -20,16 +21,23 @@ from conformance.cases import difference
 
 GUARD = 256
 FILL = 0xFF  # NaN, -1 or "true": no value that an uninitialised read gets right by luck
+_PROT_NONE = 0
 
 
 class Memory:
-    """A block with guards around it that tell when something was written outside."""
+    """A block that ends at a page that nobody may touch, with filling around it that tells of writes outside."""
 
-    def __init__(self, nbytes: int, shift: int = 0) -> None:
-        """Aligned to 64 bytes, and then shifted by some."""
-        self._block = np.full(nbytes + 2 * GUARD + 64, FILL, np.uint8)
-        start = GUARD + (-(self._block.ctypes.data + GUARD)) % 64 + shift
-        self._before, self.bytes, self._behind = np.split(self._block, [start, start + nbytes])
+    def __init__(self, nbytes: int, alignment: int = 64) -> None:
+        """Aligned to `alignment` bytes and, where that can be, no better."""
+        pages = -(-(nbytes + GUARD + alignment) // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._map = mmap.mmap(-1, pages + mmap.PAGESIZE)
+        block = np.frombuffer(self._map, np.uint8)
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mprotect(ctypes.c_void_p(block.ctypes.data + pages), ctypes.c_size_t(mmap.PAGESIZE), _PROT_NONE):
+            raise OSError(ctypes.get_errno(), "mprotect")
+        block[:pages] = FILL
+        start = (pages - nbytes) // alignment * alignment
+        self._before, self.bytes, self._behind = np.split(block[:pages], [start, start + nbytes])
 
     @property
     def address(self) -> int:
@@ -59,7 +67,7 @@ def _run_once(
         value = inputs[name]
         if value.dtype != np.dtype(dtype) or value.shape != shape:
             return f"input {name} is compiled as {dtype}{list(shape)}, the test gives {value.dtype}{list(value.shape)}"
-        memory = Memory(value.nbytes, np.dtype(dtype).itemsize)  # aligned as its elements, no better
+        memory = Memory(value.nbytes, np.dtype(dtype).itemsize)
         memory.bytes[:] = np.frombuffer(value.tobytes(), np.uint8)
         given.append(memory)
     taken = [

@@ -29,14 +29,18 @@ def run(
     jobs: int = 0,
     progress: Callable[[int], None] = lambda done: None,
     keep: Path | None = None,
+    cc: str = "",
 ) -> list[Result]:
-    """The results in the order of the cases. `jobs` processes (0: one per core); the emitted C++ is left in `keep`."""
+    """The results in the order of the cases. `jobs` processes (0: one per core); the emitted C++ is left in `keep`.
+
+    `cc` names another compiler than the default one.
+    """
     todo = [list(cases[i : i + BATCH]) for i in range(0, len(cases), BATCH)]
     results: dict[str, Result] = {}
     workers: dict[Connection, _Worker] = {}
     while todo or workers:
         while todo and len(workers) < (jobs or os.cpu_count() or 1):
-            worker = _Worker(todo.pop(0), machine, keep)
+            worker = _Worker(todo.pop(0), machine, keep, cc)
             workers[worker.receiver] = worker
         for receiver in wait(list(workers)):
             assert isinstance(receiver, Connection)
@@ -68,20 +72,22 @@ class _Worker:
     `at` is the case that it is at.
     """
 
-    def __init__(self, cases: list[Case], machine: Machine, keep: Path | None) -> None:
+    def __init__(self, cases: list[Case], machine: Machine, keep: Path | None, cc: str) -> None:
         self.cases = cases
         self.at = cases[0]
         self.receiver, sender = _CONTEXT.Pipe(duplex=False)
-        self.process = _CONTEXT.Process(target=_work, args=([c.name for c in cases], machine, keep, sender))
+        self.process = _CONTEXT.Process(target=_work, args=([c.name for c in cases], machine, keep, cc, sender))
         self.process.start()
         sender.close()
 
 
-def _work(names: list[str], machine: Machine, keep: Path | None, sender: Connection) -> None:
+def _work(names: list[str], machine: Machine, keep: Path | None, cc: str, sender: Connection) -> None:
     numbers = {name: k for k, name in enumerate(names)}
     by_name = {case.name: case for case in all_cases()}
     try:
-        sender.send(run_cases([by_name[n] for n in names], machine, lambda case: sender.send(numbers[case.name]), keep))
+        sender.send(
+            run_cases([by_name[n] for n in names], machine, lambda case: sender.send(numbers[case.name]), keep, cc)
+        )
     except Exception as e:  # noqa: BLE001 - the parent raises it
         traceback.print_exc()
         sender.send(RuntimeError(str(e)))

@@ -10,6 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import onnx
+import onnx.reference
 import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 
@@ -220,7 +221,9 @@ def shape_deciding_inputs(model: ModelProto) -> set[str]:
 
 
 def run_types(model: ModelProto, wanted: Iterable[str], types: Mapping[str, ValueType]) -> dict[str, ValueType]:
-    """The types of the wanted values, seen in one run of onnxruntime on made-up inputs; raises what it raises."""
+    """The types of the wanted values, seen in one run on made-up inputs: of onnxruntime, or of onnx's own evaluator where
+    the model is too new for that. Raises what onnxruntime raises.
+    """
     probe = ModelProto()
     probe.CopyFrom(model)
     del probe.graph.value_info[:]
@@ -228,24 +231,38 @@ def run_types(model: ModelProto, wanted: Iterable[str], types: Mapping[str, Valu
     names = list(wanted)
     for name in names:
         probe.graph.output.append(ValueInfoProto(name=name))
-    session = onnxruntime.InferenceSession(
-        for_onnxruntime(probe).SerializeToString(),
-        session_options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL),
-        providers=["CPUExecutionProvider"],
-        enable_fallback=0,
-    )
     feeds = {}
     for value in model.graph.input:
         kind = types[value.name]
         assert kind.shape is not None
         feeds[value.name] = example(kind.elem, kind.shape)
+    try:
+        session = onnxruntime.InferenceSession(
+            for_onnxruntime(probe).SerializeToString(),
+            session_options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL),
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,
+        )
+        results = session.run_with_ort_values(names, _ort_values(feeds))
+    except Exception as error:  # onnxruntime raises many kinds
+        try:
+            arrays = onnx.reference.ReferenceEvaluator(probe).run(names, feeds)
+        except Exception:  # the evaluator raises anything
+            raise error from None
+        return {name: _type_of(array) for name, array in zip(names, arrays, strict=True)}
     found = {}
-    for name, result in zip(names, session.run_with_ort_values(names, _ort_values(feeds)), strict=True):
+    for name, result in zip(names, results, strict=True):
         if not result.is_tensor():
             found[name] = ValueType(kind="sequence")
         else:
             found[name] = ValueType(result.element_type(), tuple(result.shape()))
     return found
+
+
+def _type_of(value: Any) -> ValueType:
+    if not isinstance(value, np.ndarray | np.generic):
+        return ValueType(kind="sequence")
+    return ValueType(onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
 
 
 def _ort_values(feeds: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:

@@ -1,0 +1,96 @@
+"""The core of the compiler: index arithmetic, layouts, tiles."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from dlpack.index import Linear, floordiv, floormod, merge_divmod
+from dlpack.kernels import pack
+from dlpack.layout import Block, Layout, channels_last, dense, expand, merge_dims, order_of, reshape
+
+X, Y = Linear.var("x"), Linear.var("y")
+RANGES = {"x": (0, 6), "y": (0, 3)}
+
+
+def value(form: Linear, env: dict[str, int]) -> int:
+    return form.substitute({k: Linear(v) for k, v in env.items()}, {}).const
+
+
+@pytest.mark.parametrize("divisor", [1, 2, 3, 4, 7, 8])
+def test_division_agrees_with_python(divisor: int) -> None:
+    """Whatever is simplified, the value stays that of Python's // and %."""
+    forms = [X, X * 4 + Y, X * 8 + Y * 2 + 5, X * -3 + Y * 4 + 18, X * divisor + Y]
+    for form, x, y in itertools.product(forms, range(7), range(4)):
+        env = {"x": x, "y": y}
+        plain = value(form, env)
+        assert value(floordiv(form, divisor, RANGES), env) == plain // divisor
+        assert value(floormod(form, divisor, RANGES), env) == plain % divisor
+
+
+def test_multiples_leave_the_division() -> None:
+    assert floordiv(X * 4 + Y, 4, RANGES) == X
+    assert floormod(X * 4 + Y, 4, RANGES) == Y
+
+
+def test_fused_loops_fold_back() -> None:
+    """(f // W) * W * s + (f % W) * s is f * s: what a loop over contiguous rows leaves."""
+    f = Linear.var("f")
+    ranges = {"f": (0, 55)}
+    form = floordiv(f, 8, ranges) * 24 + floormod(f, 8, ranges) * 3
+    assert merge_divmod(form) == f * 3
+
+
+def elements(shape: tuple[int, ...], layout: Layout) -> list[int]:
+    return [
+        layout.address([Linear(i) for i in index], {}).const for index in itertools.product(*(range(n) for n in shape))
+    ]
+
+
+def test_channels_last_order() -> None:
+    layout = dense((2, 3, 4, 5), channels_last(4))
+    assert layout.strides == (60, 1, 15, 3)
+    assert order_of((2, 3, 4, 5), layout) == (0, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "order", "new", "view"),
+    [
+        ((2, 3, 4), None, (6, 4), True),
+        ((2, 3, 4), None, (2, 12), True),
+        ((2, 3, 4), None, (4, 3, 2), True),
+        ((1, 8, 1, 1), (0, 2, 3, 1), (1, 8), True),
+        ((1, 3, 4, 5), (0, 2, 3, 1), (1, 60), False),
+        ((4, 6), (1, 0), (24,), False),
+        ((4, 6), (1, 0), (4, 2, 3), True),
+    ],
+)
+def test_reshape_is_a_view_exactly_where_numpy_says(
+    old: tuple[int, ...], order: tuple[int, ...] | None, new: tuple[int, ...], view: bool
+) -> None:
+    layout = dense(old, order)
+    out = reshape(old, layout, new)
+    assert (out is not None) == view
+    if out is not None:
+        assert elements(new, out) == elements(old, layout)
+
+
+def test_broadcast_has_stride_zero() -> None:
+    assert expand(dense((3, 1)), (3, 1), (2, 3, 4)).strides == (0, 1, 0)
+
+
+def test_contiguous_dimensions_merge() -> None:
+    a, b = dense((2, 3, 4)), Layout((0, 4, 1))
+    assert merge_dims((2, 3, 4), [a], (0, 1, 2))[0] == [24]
+    shape, layouts = merge_dims((2, 3, 4), [a, b], (0, 1, 2))
+    assert shape == [2, 12] and layouts[1].strides == (0, 1)
+
+
+def test_packing_fills_blocks_with_zeros() -> None:
+    """Weights [O, K] in blocks of 4 outputs: [O / 4, K, 4]."""
+    w = np.arange(1, 19, dtype=np.float32).reshape(6, 3)
+    packed = pack(w, Layout((12, 4), 0, ((0, Block(4, 1)),))).reshape(2, 3, 4)
+    for o, k in itertools.product(range(8), range(3)):
+        assert packed[o // 4, k, o % 4] == (w[o, k] if o < 6 else 0)
