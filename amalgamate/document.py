@@ -122,6 +122,8 @@ class Document:
             "}  // namespace",
             self.banner("ENTRY POINTS", "the functions declared above"),
             self.runtime["predictor_api.h"].strip(),
+            self.banner("MXNET API", "compile with -D@NAME@_MXNET_API to get the functions of MXNet's c_predict_api.h"),
+            self.runtime["mxnet.h"].strip(),
         ]
         if self.test is not None:
             parts += [self.banner("SELF-TEST", "compile with -D@NAME@_SELFTEST to get a program"), self.selftest()]
@@ -148,7 +150,7 @@ class Document:
             f"for target {o.target}" + (f" with {o.options}." if o.options else "."),
             "",
             "Contents (search for the words): [API] [CONFIGURATION] [RUNTIME] [WEIGHTS] [MEMORY] [KERNELS] [RUN]",
-            "[ENTRY POINTS]" + (" [SELF-TEST]" if self.test is not None else ""),
+            "[ENTRY POINTS] [MXNET API]" + (" [SELF-TEST]" if self.test is not None else ""),
         ]
         return "\n".join(("// " + line).rstrip() for line in lines)
 
@@ -314,6 +316,7 @@ class Document:
 _CONFIGURATION = """\
 // @NAME@_FREESTANDING  no libc: nothing is allocated and no file is read; give memory and weights to @name@_create()
 // @NAME@_API           how the functions are exported; default: visible
+// @NAME@_MXNET_API     adds MXNet's c_predict_api.h (MXPredCreate ...), in one file of a program; see [MXNET API]
 // @NAME@_SELFTEST      adds main(): runs seeded inputs and compares with what onnxruntime computed
 #if !defined(@NAME@_FREESTANDING)
 #include <stdlib.h>

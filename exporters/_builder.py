@@ -132,7 +132,7 @@ class Builder:
                 types[name] = helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(dtype), shape)
                 array = self.constants.get(name)
                 if array is not None and array.size <= 256:
-                    data[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+                    data[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
         try:
             found = onnx.shape_inference.infer_node_outputs(
                 schema, node, types, data, opset_imports=[helper.make_opsetid("", OPSET)]
@@ -208,7 +208,7 @@ class Builder:
             self.name or "model",
             [self._info(n) for n in self.inputs if n in needed],
             [self._info(n) for n in results],
-            [numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in self.constants.items() if n in needed],
+            [numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in self.constants.items() if n in needed],
             value_info=[self._info(n) for node in kept[::-1] for n in node.output if n in self._types and n not in results],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="dlpack")

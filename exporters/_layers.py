@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
+from dlpack.errors import ModelError
 from dlpack.exporters._builder import Builder, NotConverted
 
 LOWEST = float(np.finfo(np.float32).min)
@@ -34,20 +35,19 @@ def pool(
     do: a last window that hangs over the padded end is divided by what lies inside.
     """
     sizes = g.shape(x)[2:]
-    over = [max(0, (o - 1) * s + k - n - p) for o, s, k, n, p in zip(out, stride, kernel, sizes, pad, strict=True)]
     if len(sizes) not in (1, 2, 3) or any(v <= 0 for v in (*kernel, *stride, *out)) or any(v < 0 for v in pad):
         raise NotConverted(f"pooling with kernel {list(kernel)}, stride {list(stride)} over {list(sizes)}")
-    if any(k > 2**20 or p >= 2**20 for k, p in zip(kernel, pad, strict=True)):
+    if any(k > 2**20 or p >= k for k, p in zip(kernel, pad, strict=True)):
         raise NotConverted(f"pooling with the kernel {list(kernel)} and the padding {list(pad)}")
-    before, after = list(pad), [max(0, v) for v in over]
-    if any(p >= k for p, k in zip(pad, kernel, strict=True)) or any(a >= k for a, k in zip(after, kernel, strict=True)):
-        fill = LOWEST if kind == "max" else 0.0
-        if kind == "avg" and not count_pad:
-            raise NotConverted("average pooling without its padding, whose windows lie in the padding alone")
-        x = g.op("Pad", x, g.ints([0, 0, *before, 0, 0, *after]), g.scalar(fill), mode="constant")
-        padded = [0] * (2 * len(sizes))
-    else:
-        padded = before + after
+    wanted, out = list(out), [min(o, -(-(n + p) // s)) for o, n, p, s in zip(out, sizes, pad, stride, strict=True)]
+    empty = [w - o for w, o in zip(wanted, out, strict=True)]  # windows that begin behind the input
+    if any(empty):
+        y = pool(g, x, kind, kernel, stride, pad, out, count_pad)
+        before = [0] * (2 + len(sizes))
+        fill = g.scalar(LOWEST if kind == "max" else 0.0)
+        return str(g.op("Pad", y, g.ints([*before, 0, 0, *empty]), fill, mode="constant"))
+    after = [max(0, (o - 1) * s + k - n - p) for o, s, k, n, p in zip(out, stride, kernel, sizes, pad, strict=True)]
+    padded = [*pad, *after]
     window = {"kernel_shape": list(kernel), "strides": list(stride), "pads": padded}
     if kind == "max":
         return str(g.op("MaxPool", x, **window))
@@ -65,6 +65,16 @@ def pool(
         return y
     factor = (area / np.maximum(counts, 1)).astype(np.float32)
     return str(g.op("Mul", y, g.constant(factor[None, None])))
+
+
+def check_channels(g: Builder, x: str, w: str, groups: int, transposed: bool = False) -> None:
+    """Raises ModelError unless a convolution's weight (O, I/groups, ...), or (I, O/groups, ...) transposed, fits `x`."""
+    have, shape = g.shape(x), g.shape(w)
+    if len(have) != len(shape) or len(shape) < 3:
+        raise ModelError(f"its weight has the shape {list(shape)}, which does not fit the input {list(have)}")
+    wanted = shape[0] if transposed else shape[1] * groups
+    if groups < 1 or shape[0] % groups or have[1] != wanted:
+        raise ModelError(f"its weight {list(shape)} with {groups} groups needs {wanted} channels; the input is {list(have)}")
 
 
 def reshape(g: Builder, x: str, shape: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dlpack.errors import ModelError
 from dlpack.exporters._builder import NotConverted, Shape
-from dlpack.exporters._layers import along, pool, pool_size, reshape, slice_axis, split
+from dlpack.exporters._layers import along, check_channels, pool, pool_size, reshape, slice_axis, split
 from dlpack.exporters._mxnet_call import Call, converts
 
 
@@ -48,6 +48,7 @@ def convolution(c: Call) -> str:
         w = c.op_("Transpose", w, perm=[0, rank + 1, *range(1, rank + 1)])
     if c.g.shape(w)[2:] != tuple(kernel):
         raise ModelError(f"its weight has the shape {list(c.g.shape(w))}, which does not fit the kernel {kernel}")
+    check_channels(c.g, x, w, c.p.int("num_group", 1))
     inputs = [x, w] if c.p.bool("no_bias") else [x, w, c.weight(2, "bias")]
     pad = _window(c, "pad", rank, 0)
     y = c.op_(
@@ -81,6 +82,7 @@ def deconvolution(c: Call) -> str:
                 raise ModelError(f"its parameter target_shape={target} is larger than what it computes")
             pad[k], adj[k] = (extra + 1) // 2, extra % 2
     w = c.weight(1, "weight")
+    check_channels(c.g, x, w, c.p.int("num_group", 1), transposed=True)
     inputs = [x, w] if c.p.bool("no_bias", True) else [x, w, c.weight(2, "bias")]
     return c.op_(
         "ConvTranspose",

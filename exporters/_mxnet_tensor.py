@@ -283,12 +283,7 @@ def cumsum(c: Call) -> str:
 def reshape_codes(shape: Shape, codes: tuple[int, ...], reverse: bool = False) -> Shape:
     """MXNet's Reshape: 0 copies, -1 infers, -2 copies the rest, -3 merges two, -4 splits one into the next two."""
     if reverse:
-        splits = [k for k, v in enumerate(codes) if v == -4]
-        turned = list(codes[::-1])
-        for k in splits:  # "-4 a b" is read "b a -4" from behind
-            place = len(codes) - 1 - k
-            turned[place - 2 : place + 1] = [-4, turned[place - 2], turned[place - 1]]
-        return reshape_codes(shape[::-1], tuple(turned))[::-1]
+        return reshape_codes(shape[::-1], codes[::-1])[::-1]
     out: list[int] = []
     place, k = 0, 0
     while k < len(codes):

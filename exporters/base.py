@@ -80,7 +80,9 @@ class Exporter:
         try:
             result = self.export(path, params, options)
         except UnsupportedError as e:
-            raise UnsupportedError(f"{path} ({self.name}): {e}") from e
+            error = UnsupportedError(f"{path} ({self.name}): {e}")
+            error.problems = e.problems
+            raise error from e
         except DlpackError as e:
             raise e if str(path) in str(e) else type(e)(f"{path} ({self.name}): {e}") from e
         except RecursionError as e:

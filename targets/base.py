@@ -30,7 +30,8 @@ class Target:
     `machine()` describes its core. A target makes either a shared library, which `library` (file name pattern),
     `flags` (the compiler's) and `zig_target` describe; or what its own `package(folder, manifest, options)` compiles
     and writes, which enters it into the manifest and returns a line for the log; or neither: the .cc alone.
-    `weights_file` keeps the weights out of the .cc whatever their size.
+    `downloads_weights`: the weights come over a network, so they stay out of the .cc whatever their size, and no
+    algorithm makes them larger to be faster.
 
     `missing()` is what is missing to build it (None: nothing), `runs_here()` whether this computer can run it.
     `run(bundle, inputs)` gives the outputs by name, for each build in the bundle, where it is not a library for
@@ -46,6 +47,6 @@ class Target:
     runs_here: Callable[[], bool] = lambda: False
     missing: Callable[[], str | None] = lambda: None
     extras: tuple[Callable[[Path, str], None], ...] = field(default=())
-    weights_file: bool = False
+    downloads_weights: bool = False
     package: Callable[[Path, Manifest, PackageOptions], str] | None = None
     run: Callable[[Path, Mapping[str, Array]], dict[str, dict[str, Array]]] | None = None

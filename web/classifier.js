@@ -1,6 +1,6 @@
 // Classifier: from a picture to named classes, with the preprocessing and the labels of the bundle.
 import { Predictor } from "./predictor.js";
-import { pixelsOf, preprocess } from "./preprocess.js";
+import { preprocess } from "./preprocess.js";
 
 export class Classifier {
   /** Loads a bundle that was built with --preprocess; arguments as of Predictor.load. */
@@ -29,6 +29,7 @@ export class Classifier {
     const size = (t) => t.shape.reduce((n, d) => n * d, 1);
     const named = predictor.outputs.find((t) => t.dtype.startsWith("float") && size(t) === labels?.length);
     this.output = (named ?? predictor.outputs[0]).name;
+    this.timing = null;
   }
 
   /**
@@ -37,8 +38,11 @@ export class Classifier {
    */
   async classify(image, { topK = 5, signal } = {}) {
     signal?.throwIfAborted();
+    const began = performance.now();
     const input = preprocess(image, this.spec);
+    const prepared = performance.now();
     const outputs = await this.predictor.run({ [this.spec.input]: input });
+    this.timing = { preprocess: prepared - began, run: performance.now() - prepared };
     return best(outputs[this.output], this.labels, topK);
   }
 
@@ -84,6 +88,7 @@ export class WorkerClassifier {
     this._worker = worker;
     this._waiting = new Map();
     this._next = 0;
+    this.timing = null;
     worker.onmessage = ({ data: { id, progress, result, error } }) => {
       const call = this._waiting.get(id);
       if (!call) return;
@@ -116,9 +121,12 @@ export class WorkerClassifier {
 
   async classify(image, { topK = 5, signal } = {}) {
     signal?.throwIfAborted();
-    if (image?.data) return this._ask("classify", [pixelsOf(image), { topK }], [], { signal });
-    const own = typeof createImageBitmap === "function" ? await createImageBitmap(image) : pixelsOf(image);
-    return this._ask("classify", [own, { topK }], own.data ? [] : [own], { signal });
+    let own = image;
+    if (image?.data) own = { data: image.data, width: image.width, height: image.height };
+    else own = await createImageBitmap(image);
+    const { classes, timing } = await this._ask("classify", [own, { topK }], own.data ? [] : [own], { signal });
+    this.timing = timing;
+    return classes;
   }
 
   dispose() {

@@ -45,8 +45,9 @@ export function preprocess(image, spec) {
   const perPixel = data.length / (width * height);
   if (![1, 3, 4].includes(perPixel)) throw new TypeError(`a picture of ${width} x ${height} has not ${data.length} values`);
   const short = Math.min(width, height);
-  const newWidth = spec.resize ? Math.floor((width * spec.resize) / short) : spec.width;
-  const newHeight = spec.resize ? Math.floor((height * spec.resize) / short) : spec.height;
+  const scaled = (n) => Math.floor((2 * n * spec.resize + short) / (2 * short));
+  const newWidth = spec.resize ? scaled(width) : spec.width;
+  const newHeight = spec.resize ? scaled(height) : spec.height;
   const x = resampling(width, newWidth, Math.floor((newWidth - spec.width) / 2), spec.width);
   const y = resampling(height, newHeight, Math.floor((newHeight - spec.height) / 2), spec.height);
   const channels = spec.channels === "GRAY" ? 1 : 3;
@@ -55,8 +56,8 @@ export function preprocess(image, spec) {
   // Along rows, for the rows that the columns will want.
   const top = y.begin.reduce((a, b) => Math.min(a, b), height);
   const bottom = y.begin.reduce((a, b) => Math.max(a, b), 0) + y.taps;
-  const rows = new Float32Array((bottom - top) * rowLength);
-  const line = new Float64Array(width * channels);
+  const rows = new Uint8Array((bottom - top) * rowLength);
+  const line = new Uint8Array(width * channels);
   for (let row = top; row < bottom; row++) {
     readLine(line, data, row * width * perPixel, width, perPixel, spec.channels);
     const to = (row - top) * rowLength;
@@ -66,7 +67,7 @@ export function preprocess(image, spec) {
       if (channels === 1) {
         let a = 0;
         for (let j = 0; j < x.taps; j++) a += x.weights[w + j] * line[at + j];
-        rows[to + i] = a;
+        rows[to + i] = a + 0.5;
         continue;
       }
       let [a, b, c] = [0, 0, 0];
@@ -76,9 +77,9 @@ export function preprocess(image, spec) {
         b += weight * line[at + 3 * j + 1];
         c += weight * line[at + 3 * j + 2];
       }
-      rows[to + 3 * i] = a;
-      rows[to + 3 * i + 1] = b;
-      rows[to + 3 * i + 2] = c;
+      rows[to + 3 * i] = a + 0.5; // stored in bytes: rounded down
+      rows[to + 3 * i + 1] = b + 0.5;
+      rows[to + 3 * i + 2] = c + 0.5;
     }
   }
 
@@ -99,7 +100,7 @@ export function preprocess(image, spec) {
     }
     for (let k = 0; k < rowLength; k++) {
       const channel = k % channels;
-      let value = sum[k] * spec.scale - spec.mean[channel % spec.mean.length];
+      let value = Math.floor(sum[k] + 0.5) * spec.scale - spec.mean[channel % spec.mean.length];
       value /= spec.std[channel % spec.std.length];
       if (integer) value = Math.min(limit, Math.max(lowest, Math.floor(value + 0.5)));
       const column = (k - channel) / channels;
@@ -119,10 +120,10 @@ function readLine(line, data, at, width, perPixel, channels) {
     let b = perPixel === 1 ? r : data[at + 2];
     if (perPixel === 4 && data[at + 3] !== 255) {
       const alpha = data[at + 3] / 255;
-      [r, g, b] = [r, g, b].map((v) => v * alpha + 255 * (1 - alpha));
+      [r, g, b] = [r, g, b].map((v) => Math.floor(v * alpha + 255 * (1 - alpha) + 0.5));
     }
     if (channels === "GRAY") {
-      line[i] = perPixel === 1 ? r : 0.299 * r + 0.587 * g + 0.114 * b;
+      line[i] = perPixel === 1 ? r : 0.299 * r + 0.587 * g + 0.114 * b + 0.5;
     } else {
       line[3 * i + first] = r;
       line[3 * i + 1] = g;

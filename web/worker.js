@@ -13,7 +13,7 @@ const methods = {
   },
   async classify([image, options]) {
     try {
-      return await classifier.classify(image, options);
+      return { classes: await classifier.classify(image, options), timing: classifier.timing };
     } finally {
       image.close?.();
     }

@@ -266,6 +266,21 @@ def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, json_: 
 
 
 @cli.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--port", default=8000, show_default=True, help="On localhost; 0 takes a free one.")
+def serve(bundle: Path, port: int) -> None:
+    """Shows the demo page of BUNDLE, built for wasm, on localhost; Ctrl-C ends it."""
+    from dlpack.serve import bundle_server
+
+    with bundle_server(bundle, port) as server:
+        click.echo(f"http://localhost:{server.server_address[1]}/")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+
+
+@cli.command()
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
 def targets(json_: bool) -> None:
     """Lists what can be built here, and what is missing for the rest."""

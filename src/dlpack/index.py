@@ -97,24 +97,30 @@ class Linear:
 
 
 def floordiv(form: Linear, divisor: int, ranges: Mapping[str, Range]) -> Linear:
-    """``form // divisor``, with every multiple of the divisor taken out of the division."""
+    """``form // divisor``, with every multiple of the divisor taken out; what is left to divide is not negative."""
     if divisor == 1:
         return form
     whole = Linear(form.const // divisor, tuple((a, c // divisor) for a, c in form.terms if c % divisor == 0))
-    rest = Linear(form.const % divisor, tuple((a, c) for a, c in form.terms if c % divisor))
-    low, high = rest.bounds(ranges)
+    rest, low, high = _remainder(form, divisor, ranges)
+    shift = -(low // divisor)
     if low // divisor == high // divisor:
-        return whole + low // divisor
-    return whole + Linear.var(DivMod("/", rest, divisor))
+        return whole - shift
+    return whole + Linear.var(DivMod("/", rest + shift * divisor, divisor)) - shift
 
 
 def floormod(form: Linear, divisor: int, ranges: Mapping[str, Range]) -> Linear:
-    """``form % divisor``, with every multiple of the divisor dropped."""
-    rest = Linear(form.const % divisor, tuple((a, c) for a, c in form.terms if c % divisor))
-    low, high = rest.bounds(ranges)
+    """``form % divisor``, with every multiple of the divisor dropped; what is left to divide is not negative."""
+    rest, low, high = _remainder(form, divisor, ranges)
+    shift = -(low // divisor)
     if low // divisor == high // divisor:
-        return rest - (low // divisor) * divisor
-    return Linear.var(DivMod("%", rest, divisor))
+        return rest + shift * divisor
+    return Linear.var(DivMod("%", rest + shift * divisor, divisor))
+
+
+def _remainder(form: Linear, divisor: int, ranges: Mapping[str, Range]) -> tuple[Linear, int, int]:
+    """The form without multiples of the divisor, and its bounds."""
+    rest = Linear(form.const % divisor, tuple((a, c) for a, c in form.terms if c % divisor))
+    return rest, *rest.bounds(ranges)
 
 
 def merge_divmod(form: Linear) -> Linear:

@@ -40,6 +40,9 @@ from dlpack.registers import allocate_registers
 VECTOR_REDUCE = "dlpack.vector_reduce"
 """Loop annotation: the loop is a reduction into one element, to be run on vectors of partial results."""
 
+WHOLE = "dlpack.whole"
+"""Loop annotation: the loop is not cut at guards; they are tested in every trip. For long bodies and cheap tests."""
+
 _VECTOR_DTYPES = {"float32", "int32", "uint32"}
 _CONVERTIBLE = {"uint8", "int8"}
 _REDUCE_IDENTITY = {"+": 0.0, "*": 1.0, "max": -math.inf, "min": math.inf}
@@ -165,7 +168,7 @@ class _Lowering:
                 return self.stmt(s.else_case) if s.else_case is not None else ()
         finally:
             self.valid = valid
-        if truth.lanes > 1 or self.lane:
+        if truth.lanes > 1:
             raise _NotVectorisable
         return (If(truth, self.stmt(s.then_case), self.stmt(s.else_case) if s.else_case is not None else ()),)
 
@@ -243,6 +246,8 @@ class _Lowering:
 
     def partition(self, s: Any, begin: int, end: int) -> list[Range]:
         """Splits [begin, end) where a guard that depends on the loop's variable changes its answer."""
+        if WHOLE in s.annotations:
+            return [(begin, end)]
         probe = self.fresh(f"probe_{s.loop_var.name}")
         self.names.discard(probe)
         forms: list[Linear] = []

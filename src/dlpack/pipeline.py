@@ -24,7 +24,8 @@ EMBED_LIMIT = 4 << 20
 """`--weights auto` embeds up to this many bytes and writes a side file beyond."""
 
 RUNTIME_FILES = (
-    "vectors.h", "maths.h", "values.h", "sha256.h", "files.h", "api.h", "predictor.h", "predictor_api.h", "selftest.h",
+    "vectors.h", "maths.h", "values.h", "sha256.h", "files.h", "api.h", "predictor.h", "predictor_api.h", "mxnet.h",
+    "selftest.h",
 )  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def build(
         from dlpack.errors import ToolchainError
 
         raise ToolchainError(f"target {target.name} cannot be built here: it needs {problem}")
-    if target.weights_file and options.weights == "embed":
+    if target.downloads_weights and options.weights == "embed":
         raise UsageError(f"target {target.name} keeps the weights in a file of their own: leave --weights embed out")
     if options.single_file_html and not target.package:
         raise UsageError(f"--single-file-html is for the target wasm, not {target.name}")
@@ -106,7 +107,10 @@ def build(
 
             machine = target.machine()
             backend = CpuBackend(machine)
-            program = compile_graph(graph, name, backend.schedule, backend.winograd_pays)
+            if target.downloads_weights:
+                program = compile_graph(graph, name, backend.schedule)
+            else:
+                program = compile_graph(graph, name, backend.schedule, backend.winograd_pays)
             a = program.arena
             detail.append(f"{len(program.kernels)} kernels")
             detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
@@ -122,7 +126,7 @@ def build(
             from dlpack.targets.common.toolchain import source_flags
 
             embed = options.weights == "embed" or (
-                options.weights == "auto" and len(program.weights) <= EMBED_LIMIT and not target.weights_file
+                options.weights == "auto" and len(program.weights) <= EMBED_LIMIT and not target.downloads_weights
             )
             runtime = read_runtime()
             provenance = Provenance(
@@ -166,11 +170,14 @@ def build(
         }  # fmt: skip
         if labels:
             manifest["labels"] = list(labels)
-        told = options.preprocess or source.metadata.get("dlpack.preprocess")
-        if told:
+        if options.preprocess:
             from dlpack.preprocess import resolve
 
-            manifest["preprocess"] = resolve(told, manifest["inputs"]).to_json()
+            manifest["preprocess"] = resolve(options.preprocess, manifest["inputs"]).to_json()
+        elif "dlpack.preprocess" in source.metadata:
+            from dlpack.preprocess import from_metadata
+
+            manifest["preprocess"] = from_metadata(source.metadata["dlpack.preprocess"], manifest["inputs"]).to_json()
         if program.weights and not embed:
             manifest["weights"] = {
                 "file": f"{name}.weights",

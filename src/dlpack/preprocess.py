@@ -2,14 +2,15 @@
 
 The definition, which web/preprocess.js follows step by step (tests/test_wasm.py holds the two within 1/255):
 
-1. **Channels.** RGB in 0..255; transparent pixels lie over white. "GRAY" is 0.299 R + 0.587 G + 0.114 B.
+1. **Channels.** RGB in 0..255; transparent pixels lie over white. "GRAY" is 0.299 R + 0.587 G + 0.114 B. "Rounded" is
+   floor(x + 0.5) here and below; both are rounded to bytes.
 2. **Size.** `resize` null: height and width become the input's. Else the shorter side becomes `resize` and the longer
-   one floor(longer * resize / shorter), and of the result the middle part of the input's size is cut out, from
+   one longer * resize / shorter, rounded, and of the result the middle part of the input's size is cut out, from
    floor((size - crop) / 2) on.
-3. **Resampling.** Bilinear with antialiasing, as in PIL and torchvision, without their rounding to bytes between: output
-   pixel i lies at c = (i + 0.5) * n_in / n_out; input pixel j weighs max(0, 1 - |j + 0.5 - c| / s) with
-   s = max(1, n_in / n_out), over the pixels from max(0, floor(c - s + 0.5)) to min(n_in, floor(c + s + 0.5)); the
-   weights are divided by their sum. Rows first, then columns.
+3. **Resampling.** Bilinear with antialiasing, as PIL does it and torchvision on its pictures: output pixel i lies at
+   c = (i + 0.5) * n_in / n_out; input pixel j weighs max(0, 1 - |j + 0.5 - c| / s) with s = max(1, n_in / n_out), for j
+   from max(0, floor(c - s + 0.5)) up to but without min(n_in, floor(c + s + 0.5)); the weights are divided by their
+   sum. Along rows first, rounded to bytes, then along columns, rounded to bytes.
 4. **Values.** (x * scale - mean[channel]) / std[channel], channels in the order `channels`.
 5. **Order.** `layout` NCHW or NHWC, batch 1, in the input's dtype (an integer one is rounded and clamped).
 """
@@ -80,58 +81,73 @@ def resolve(text: str, inputs: Sequence[Mapping[str, Any]]) -> Preprocess:
 
     Raises UsageError for what is unknown or does not fit.
     """
-    return from_json(_read(text), inputs)
+    return from_json(_with_preset(_read(text), f"--preprocess {text}"), inputs)
 
 
-def _read(text: str) -> dict[str, Any]:
+def from_metadata(text: str, inputs: Sequence[Mapping[str, Any]]) -> Preprocess:
+    """The same from the model's metadata key `dlpack.preprocess`, which is JSON and names no file."""
+    where = "the model's metadata key dlpack.preprocess"
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise UsageError(f"{where} is not JSON: {e}") from e
+    return from_json(_with_preset(value, where), inputs, where)
+
+
+def _read(text: str) -> Any:
     if text in PRESETS:
         return PRESETS[text]
     try:
-        value = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
+        return json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
     except OSError as e:
         raise UsageError(f"--preprocess {text}: no preset ({', '.join(PRESETS)}) and no readable file: {e}") from e
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise UsageError(f"--preprocess {text}: not JSON: {e}") from e
+
+
+def _with_preset(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise UsageError(f"--preprocess {text}: not a JSON object")
-    preset = value.pop("preset", "none")
-    if preset not in PRESETS:
-        raise UsageError(f"--preprocess {text}: unknown preset {preset!r}; known are {', '.join(PRESETS)}")
-    return {**PRESETS[preset], **value}
+        raise UsageError(f"{where}: not a JSON object")
+    preset = value.get("preset", "none")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise UsageError(f"{where}: unknown preset {preset!r}; known are {', '.join(PRESETS)}")
+    return {**PRESETS[preset], **{k: v for k, v in value.items() if k != "preset"}}
 
 
-def from_json(value: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> Preprocess:
-    """A `Preprocess` from its JSON form, fitted to the model's inputs and checked."""
+def from_json(value: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]], where: str = "--preprocess") -> Preprocess:
+    """A `Preprocess` from its JSON form, fitted to the model's inputs and checked; `where` it stands, for errors."""
     v = dict(value)
     unknown = set(v) - {*Preprocess.__dataclass_fields__}
     if unknown:
-        raise UsageError(f"--preprocess: unknown key {sorted(unknown)[0]!r}")
+        raise UsageError(f"{where}: unknown key {sorted(unknown)[0]!r}")
     pictures = [t for t in inputs if len(t["shape"]) == 4 and t["shape"][0] == 1]
     chosen = next((t for t in pictures if v.get("input") in (None, t["name"])), None)
     if chosen is None:
-        raise UsageError(f"--preprocess: the model has no input {v.get('input') or 'of shape 1 x C x H x W'} to take a picture")
+        raise UsageError(
+            f"{where}: the model has no input {v.get('input') or 'of shape 1 x C x H x W'} to take a picture"
+        )
     shape = list(chosen["shape"])
     layout = v.get("layout") or ("NHWC" if shape[3] in (1, 3) and shape[1] not in (1, 3) else "NCHW")
     if layout not in ("NCHW", "NHWC"):
-        raise UsageError(f"--preprocess: layout {layout!r} is neither NCHW nor NHWC")
+        raise UsageError(f"{where}: layout {layout!r} is neither NCHW nor NHWC")
     count, height, width = (shape[i] for i in ((1, 2, 3) if layout == "NCHW" else (3, 1, 2)))
     channels = v.get("channels") or ("GRAY" if count == 1 else "RGB")
-    if CHANNELS.get(channels) != count:
-        raise UsageError(f"--preprocess: channels {channels!r} do not fit input {chosen['name']!r}, which has {count}")
+    if not isinstance(channels, str) or CHANNELS.get(channels) != count:
+        raise UsageError(f"{where}: channels {channels!r} do not fit input {chosen['name']!r}, which has {count}")
     resize = v.get("resize")
     short = min(height, width)
     if resize == "8/7":
         resize = short * 8 // 7
-    if resize is not None and (not isinstance(resize, int) or resize < 1 or (resize < max(height, width))):
-        raise UsageError(f"--preprocess: resize {resize!r} must be null or at least {max(height, width)}, the input's size")
+    if resize is not None and (type(resize) is not int or not max(height, width) <= resize <= 1 << 16):
+        raise UsageError(f"{where}: resize {resize!r} must be null or at least {max(height, width)}, the input's size")
     try:
         numbers = {k: tuple(float(x) for x in v.get(k, d)) for k, d in (("mean", [0.0]), ("std", [1.0]))}
         scale = float(v.get("scale", 1.0))
     except (TypeError, ValueError) as e:
-        raise UsageError(f"--preprocess: mean and std are lists of numbers, scale a number: {e}") from e
+        raise UsageError(f"{where}: mean and std are lists of numbers, scale a number: {e}") from e
     for k, n in numbers.items():
         if len(n) not in (1, count) or not np.isfinite(n).all() or (k == "std" and 0.0 in n):
-            raise UsageError(f"--preprocess: {k} takes 1 or {count} finite numbers" + (", not 0" if k == "std" else ""))
+            raise UsageError(f"{where}: {k} takes 1 or {count} finite numbers" + (", not 0" if k == "std" else ""))
     dtype = chosen["dtype"]
     return Preprocess(
         chosen["name"], height, width, resize, channels, scale, numbers["mean"], numbers["std"], layout, dtype
@@ -146,11 +162,11 @@ def _channels(picture: Array, channels: str) -> Array:
         raise ValueError(f"a picture is height x width (x 1, 3 or 4 channels), not {picture.shape}")
     if x.shape[2] == 4:
         alpha = x[:, :, 3:] / 255.0
-        x = x[:, :, :3] * alpha + 255.0 * (1.0 - alpha)
+        x = _rounded(x[:, :, :3] * alpha + 255.0 * (1.0 - alpha))
     if x.shape[2] == 1:
         return x if channels == "GRAY" else np.repeat(x, 3, axis=2)
     if channels == "GRAY":
-        return (x @ np.array([0.299, 0.587, 0.114]))[:, :, None]
+        return _rounded(x[:, :, :1] * 0.299 + x[:, :, 1:2] * 0.587 + x[:, :, 2:] * 0.114)
     return x if channels == "RGB" else x[:, :, ::-1]
 
 
@@ -161,10 +177,15 @@ def _middle(x: Array, height: int, width: int, resize: int | None) -> Array:
         new_h, new_w = height, width
     else:
         short = min(h, w)
-        new_h, new_w = h * resize // short, w * resize // short
+        new_h, new_w = ((2 * n * resize + short) // (2 * short) for n in (h, w))
     top, left = (new_h - height) // 2, (new_w - width) // 2
-    x = np.einsum("ij,hjc->hic", _weights(w, new_w)[left : left + width], x, optimize=True)
-    return np.einsum("ij,jwc->iwc", _weights(h, new_h)[top : top + height], x, optimize=True)
+    x = _rounded(np.einsum("ij,hjc->hic", _weights(w, new_w)[left : left + width], x, optimize=True))
+    return _rounded(np.einsum("ij,jwc->iwc", _weights(h, new_h)[top : top + height], x, optimize=True))
+
+
+def _rounded(x: Array) -> Array:
+    result: Array = np.floor(x + 0.5)
+    return result
 
 
 def _weights(n_in: int, n_out: int) -> Array:

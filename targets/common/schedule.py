@@ -15,7 +15,7 @@ from dlpack.spec import KernelSpec, Scheduled
 from dlpack.targets.common.blocks import Axis, BlockInfo, examine
 from dlpack.targets.common.machine import Machine
 from dlpack.targets.common.tiles import choose_tile
-from dlpack.targets.common.winograd import pays, tile_transform
+from dlpack.targets.common.winograd import pays, winograd
 from dlpack.tir import Schedule, lower, new_schedule
 
 
@@ -330,4 +330,4 @@ def as_written(state: State) -> Scheduled | None:
     return state.finish("as written") if state.statements else None
 
 
-RULES: tuple[Callable[[State], Scheduled | None], ...] = (as_written, tile_transform, register_tile, rows, generic)
+RULES: tuple[Callable[[State], Scheduled | None], ...] = (as_written, winograd, register_tile, rows, generic)

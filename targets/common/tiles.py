@@ -13,17 +13,23 @@ class Tile:
     columns: int
 
 
-def choose_tile(rows: int, columns: int, depth: int, machine: Machine, broadcast: bool, streamed: bool) -> Tile:
+def choose_tile(
+    rows: int, columns: int, depth: int, machine: Machine, broadcast: bool, streamed: bool, whole: bool = False
+) -> Tile:
     """The tile with the least estimated cycles for a `rows x columns` result over `depth` steps.
 
     `broadcast`: each row brings one scalar per step (a product), not a vector (depthwise, pooling).
     `streamed`: each column vector brings one load per step (packed weights).
+    `whole`: the tile's height divides the rows, if one of at least 4 does.
     """
     best: tuple[float, int, int] | None = None
+    whole = whole and any(rows % h == 0 for h in range(min(4, rows), min(rows, 14) + 1))
     vectors_total = -(-columns // machine.lanes)
     widest, tallest = (8, 14) if broadcast else (2, 6)  # without a product there is little to share: keep the code small
     for vectors in range(1, min(widest, vectors_total) + 1):
         for height in range(1, min(rows, tallest) + 1):
+            if whole and rows % height:
+                continue
             if height * vectors + _other_registers(vectors, machine, broadcast, streamed) > machine.registers - 1:
                 continue
             cycles = _cycles(rows, height, vectors_total, vectors, depth, machine, broadcast, streamed)

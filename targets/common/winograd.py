@@ -1,72 +1,126 @@
-"""Schedules for Winograd's tile transforms, and the cost model that says where the algorithm pays."""
+"""The schedule of Winograd's convolution, and the cost model that says where the algorithm pays."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dlpack.lower import WHOLE
 from dlpack.targets.common.machine import Machine
+from dlpack.targets.common.tiles import choose_tile
 
 if TYPE_CHECKING:
     from dlpack.spec import Scheduled
     from dlpack.targets.common.schedule import State
 
-TILE_AXES = "dlpack.tile_axes"
-TILE = "dlpack.tile"
 
+def winograd(state: State) -> Scheduled | None:
+    """Bands of tiles that stay in the L2 cache: transform a band in, multiply, transform it out.
 
-def tile_transform(state: State) -> Scheduled | None:
-    """Transforms a tile in registers: the tile's elements unrolled, the vector along the channels.
-
-    The stages say so themselves: TILE_AXES counts the leading axes that number a tile's elements, TILE is the edge of
-    the tiles that an output's rows and columns are cut into.
+    The transforms hold a tile in registers, the vector along the channels; the products are register tiles of
+    tiles x output channels over packed weights.
     """
-    blocks = state.blocks()
-    notes = [dict(state.sch.get(b).annotations) for b in blocks]
-    if TILE_AXES not in notes[0] or state.machine.lanes == 1:
+    sch, machine = state.sch, state.machine
+    names = {sch.get(b).name_hint: b for b in state.blocks()}
+    if "winograd_out" not in names or machine.lanes == 1:
         return None
-    if TILE_AXES in notes[-1]:
-        return _input(state, blocks)
-    return _output(state, blocks, int(next(n[TILE] for n in notes if TILE in n)))
-
-
-def _input(state: State, blocks: list[Any]) -> Scheduled:
-    sch = state.sch
-    half, out = blocks
-    i, j, n, r, s, c = sch.get_loops(out)
-    co, ci = sch.split(c, [None, state.machine.lanes])
-    sch.reorder(n, r, s, co, i, j, ci)
-    _attach(state, half, co)
-    sch.unroll(i)
-    sch.unroll(j)
-    sch.vectorize(ci)
-    return state.finish("tile of 6 x 6 in registers")
-
-
-def _output(state: State, blocks: list[Any], tile: int) -> Scheduled:
-    sch = state.sch
-    half, out = blocks[0], blocks[-1]
-    for b in blocks[1:-1]:
+    blocks = state.blocks()
+    half_in, v, m, half_out = blocks[:4]
+    for b in blocks[4:-1]:
         sch.compute_inline(b)
+    out = blocks[-1]
+    info = state.info(m)
+    tiles, outputs, depth = info.spatial[3].extent, info.spatial[4].extent, info.extent_of_reduction
+    width = int(sch.get(sch.get_loops(out)[3]).extent)
+    columns = -(-width // 4)
+    rows = tiles // columns
+    band_rows, band_columns = _band(rows, columns, depth, outputs, machine)
+    tile = choose_tile(band_rows * band_columns, outputs, depth, machine, True, True, whole=True)
+    _pack(state, info, tile.columns)
+
+    local = sch.cache_write(m, 0, "local")
+    # The output: bands, then tiles with their 4 x 4 elements in registers.
     n, o, y, x = sch.get_loops(out)
-    yo, yi = sch.split(y, [None, tile])
-    xo, xi = sch.split(x, [None, tile])
-    oo, oi = sch.split(o, [None, state.machine.lanes])
-    sch.reorder(n, yo, xo, oo, yi, xi, oi)
-    _attach(state, half, oo)
-    sch.unroll(yi)
-    sch.unroll(xi)
-    sch.vectorize(oi)
-    return state.finish(f"tile of {tile} x {tile} in registers")
+    yb, yo, yi = sch.split(y, [None, band_rows, 4])
+    xb, xo, xi = sch.split(x, [None, band_columns, 4])
+    oo, oi = sch.split(o, [None, machine.lanes])
+    sch.reorder(n, yb, xb, yo, xo, oo, yi, xi, oi)
+    _tile_in_registers(state, half_out, oo, yi, xi, oi)
+    whole = [yo, xo]  # ragged edges: a test per element in place of copies of the body; ragged bands are worth copies
+    whole += [yb] if rows % band_rows == 0 else []
+    whole += [xb] if columns % band_columns == 0 else []
+    for loop in whole:
+        sch.annotate(loop, WHOLE, 1)
+    # The products of a band.
+    sch.compute_at(local, xb, preserve_unit_loops=True)
+    i, j, b, t, k = list(sch.get_loops(local))[-5:]
+    ko, ki = sch.split(k, [None, tile.columns])
+    to, ti = sch.split(t, [None, tile.rows])
+    sch.reorder(i, j, b, ko, to, ti, ki)
+    sch.unroll(ti)
+    sch.vectorize(ki)
+    sch.compute_at(m, to, preserve_unit_loops=True)
+    *_, mt, mk, mc = list(sch.get_loops(m))
+    sch.reorder(mc, mt, mk)
+    sch.unroll(mt)
+    sch.vectorize(mk)
+    sch.decompose_reduction(m, mc)
+    # The band's tiles in.
+    sch.compute_at(v, xb, preserve_unit_loops=True)
+    i, j, b, t, c = list(sch.get_loops(v))[-5:]
+    co, ci = sch.split(c, [None, machine.lanes])
+    sch.reorder(b, t, co, i, j, ci)
+    _tile_in_registers(state, half_in, co, i, j, ci)
+    return state.finish(
+        f"Winograd F(4x4, 3x3), bands of {band_rows} x {band_columns} tiles, register tile {tile.rows} x {tile.columns}"
+    )
 
 
-def _attach(state: State, half: Any, loop: Any) -> None:
+def _tile_in_registers(state: State, half: Any, at: Any, i: Any, j: Any, vector: Any) -> None:
+    """Unrolls a transform's tile and computes its first half beside it."""
     sch = state.sch
-    sch.compute_at(half, loop, preserve_unit_loops=True)
+    sch.compute_at(half, at, preserve_unit_loops=True)
     sch.set_scope(half, 0, "local")
-    i, j, *_, c = list(sch.get_loops(half))[-6:]
-    sch.unroll(i)
-    sch.unroll(j)
-    sch.vectorize(c)
+    hi, hj, *_, hc = list(sch.get_loops(half))[-5:]
+    for loop in (hi, hj, i, j):
+        sch.unroll(loop)
+    sch.vectorize(hc)
+    sch.vectorize(vector)
+
+
+def _pack(state: State, info: Any, columns: int) -> None:
+    """The transformed weights [6, 6, C, O] in blocks of `columns` outputs: [6, 6, O / columns, C, columns]."""
+    from dlpack.layout import Block, Layout
+
+    read = next(r for r in info.reads if state.is_constant(r.buffer))
+    index = state.param_index[read.buffer]
+    _, _, inputs, outputs = (int(d) for d in read.buffer.shape)
+    block = inputs * columns
+    matrix = -(-outputs // columns) * block
+    state.packed[index] = Layout((6 * matrix, matrix, columns, block), 0, ((3, Block(columns, 1)),))
+    state.padded.add(index)
+
+
+def _traffic(machine: Machine, layer: tuple[int, int, int, int], band: tuple[int, int]) -> float:
+    """Cycles to move the transformed tensors and the weights, a cache's speed each: all weights once per band."""
+    rows, columns, inputs, outputs = layer
+    bands = -(-rows // band[0]) * -(-columns // band[1])
+    per_tile = 36 * 4 * (inputs + outputs)
+    weights = 36 * 4 * inputs * outputs
+    tensors = 2 * rows * columns * per_tile / _speed(machine, band[0] * band[1] * per_tile)
+    return tensors + bands * weights / _speed(machine, weights)
+
+
+def _speed(machine: Machine, size: int) -> int:
+    """Bytes per cycle from the cache that holds `size` bytes beside what else is in use."""
+    return 32 if size <= machine.l2 // 2 else 16 if size <= machine.l3 else 5
+
+
+def _band(rows: int, columns: int, inputs: int, outputs: int, machine: Machine) -> tuple[int, int]:
+    """Tile rows and columns of a band, by least traffic: a part of one row, or several whole rows."""
+    parts = [(1, -(-columns // k)) for k in range(2, 9) if columns // k >= 8]
+    whole = [(k, columns) for k in range(1, rows + 1) if rows % k == 0]
+    candidates = [*parts, *whole]
+    return min(candidates, key=lambda band: _traffic(machine, (rows, columns, inputs, outputs), band))
 
 
 def pays(machine: Machine, batch: int, inputs: int, outputs: int, height: int, width: int) -> bool:
@@ -81,12 +135,11 @@ def pays(machine: Machine, batch: int, inputs: int, outputs: int, height: int, w
     per_cycle = machine.lanes * machine.fma_ports
     vectors_in, vectors_out = -(-inputs // machine.lanes), -(-outputs // machine.lanes)
     direct = batch * height * width * inputs * vectors_out * machine.lanes * 9 / per_cycle
-    weights_direct = 9 * inputs * outputs * 4
-    tiles = batch * -(-height // 4) * -(-width // 4)
+    rows, columns = -(-height // 4), -(-width // 4)
+    tiles = batch * rows * columns
     products = 36 * tiles * inputs * vectors_out * machine.lanes / per_cycle / 0.9 + 36 * tiles * vectors_out * 4
     transforms = tiles * (vectors_in * 150 + vectors_out * 110) / 1.5
-    moved = 2 * 36 * 4 * tiles * (inputs + outputs)
-    weights = 36 * inputs * outputs * 4
-    traffic = moved / (32 if moved < machine.l2 else 16)
-    traffic += max(0, weights - weights_direct) / (32 if weights < machine.l2 else 16 if weights < machine.l3 else 5)
-    return products + transforms + traffic < 0.9 * direct
+    band = _band(rows, columns, inputs, outputs, machine)
+    traffic = batch * _traffic(machine, (rows, columns, inputs, outputs), band)
+    weights = 9 * 4 * inputs * outputs
+    return products + transforms + traffic < 0.9 * (direct + weights / _speed(machine, weights) / 2)

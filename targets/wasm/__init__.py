@@ -14,7 +14,7 @@ TARGET = Target(
     machine=lambda: WASM,
     runs_here=runs_here,
     missing=missing_compiler,
-    weights_file=True,
+    downloads_weights=True,
     package=package,
     run=run,
 )

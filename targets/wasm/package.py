@@ -31,9 +31,11 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
     for build, processor in BUILDS.items():
         file = folder / f"{name}.{build}.wasm"
         compile_wasm(folder / manifest["source"], file, processor, name, options.cc)
+        file.chmod(0o644)  # it is no program
         data = file.read_bytes()
         builds[build] = {"file": file.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     manifest["wasm"] = builds
+    manifest["script_bytes"] = sum(len(web_text(f).encode()) for f in MODULES)
     for file_name in FILES:
         (folder / file_name).write_text(web_text(file_name), encoding="utf-8")
     (folder / "package.json").write_text(json.dumps(package_json(manifest), indent=2) + "\n", encoding="utf-8")

@@ -162,12 +162,12 @@ def _build_and_run(jobs: list[_Job], opening: str, texts: Path, folder: Path, cc
 
 def _compile(jobs: list[_Job], opening: str, source: Path, library: Path, cc: str) -> dict[str, str]:
     """The first error by the label of its case, or by "" where it names none; empty when all compiled."""
-    from dlpack.targets import get_target
     from dlpack.targets.common.toolchain import compiler_command
+    from dlpack.targets.native import TARGET
 
     parts = [opening, *(f'#line 1 "{job.label}"\n{job.text}' for job in jobs)]
     source.write_text("\n".join(parts), encoding="utf-8")
-    flags = (*get_target("native").flags, *CLEAN_FLAGS, "-O1", *(() if cc else ("-ferror-limit=0",)))
+    flags = (*TARGET.flags, *CLEAN_FLAGS, "-O1", *(() if cc else ("-ferror-limit=0",)))
     command = compiler_command(source, library, "", flags, cc or None)
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode == 0:

@@ -296,7 +296,7 @@ def _inline_operators(model: ModelProto, inline_ops: InlineOps | None) -> ModelP
 
 
 def _state_definitions(model: ModelProto, chosen: set[tuple[str, str]], versions: Mapping[str, int]) -> bool:
-    """Give nodes that leave out an input their definition as a function of the model's: onnx's inliner fails at them."""
+    """Make the definitions of nodes that leave out an input functions of the model: onnx's inliner fails there."""
     types = {value.name: value.type for value in (*model.graph.input, *model.graph.value_info, *model.graph.output)}
     for tensor in model.graph.initializer:
         types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))

@@ -221,8 +221,8 @@ def shape_deciding_inputs(model: ModelProto) -> set[str]:
 
 
 def run_types(model: ModelProto, wanted: Iterable[str], types: Mapping[str, ValueType]) -> dict[str, ValueType]:
-    """The types of the wanted values, seen in one run on made-up inputs: of onnxruntime, or of onnx's own evaluator where
-    the model is too new for that. Raises what onnxruntime raises.
+    """The types of the wanted values, seen in one run on made-up inputs: onnxruntime's, or that of onnx's own evaluator
+    where the model is too new. Raises what onnxruntime raises.
     """
     probe = ModelProto()
     probe.CopyFrom(model)

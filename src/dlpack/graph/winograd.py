@@ -2,7 +2,7 @@
 
 F(4x4, 3x3) of A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks" (2015): each 4x4 tile of the
 output is A^T [(G w G^T) * (B^T d B)] A, where d is the 6x6 tile of the input; summed over channels, the products are
-36 matrix products. The three steps become nodes of their own: WinogradInput, MatMul, WinogradOutput.
+36 matrix products. G w G^T is computed here; the rest is the operator WinogradConvolution.
 """
 
 from __future__ import annotations
@@ -78,16 +78,14 @@ def _replace(node: Node, layer: Layer, producers: dict[str, Node], b: Builder) -
             x, low = pad.inputs[0], pad.attrs["low"]
             extra = [e + h for e, h in zip(extra, pad.attrs["high"], strict=True)]
         x = b.add_internal("Pad", [x], wide, low=low, high=tuple(extra), fill=0.0, at_least_zero=False)
-    tiles = [6, 6, n, rows, columns]
-    v = b.add_internal("WinogradInput", [x], [*tiles, c], rows=rows, columns=columns)
-    flat = [6, 6, n * rows * columns]
-    v = b.add("Reshape", [v, b.constant(np.array([*flat, c], np.int64))], [*flat, c])
     w = b.graph.constants[node.inputs[1]].astype(np.float64)
-    u = np.einsum("ik,ocks,js->ijco", G, w, G).astype(np.float32)
-    m = b.add("MatMul", [v, b.constant(np.ascontiguousarray(u), "winograd")], [*flat, o])
-    m = b.add("Reshape", [m, b.constant(np.array([*tiles, o], np.int64))], [*tiles, o])
-    macs = n * layer.height * layer.width * c * o * 9
+    u = np.ascontiguousarray(np.einsum("ik,ockl,jl->ijco", G, w, G).astype(np.float32))
     b.add_internal(
-        "WinogradOutput", [m], [n, o, layer.height, layer.width], output=node.outputs[0],
-        height=layer.height, width=layer.width, macs=macs,
-    )  # fmt: skip
+        "WinogradConvolution",
+        [x, b.constant(u, "winograd")],
+        [n, o, layer.height, layer.width],
+        output=node.outputs[0],
+        height=layer.height,
+        width=layer.width,
+        macs=n * layer.height * layer.width * c * o * 9,
+    )

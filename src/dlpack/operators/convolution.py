@@ -40,9 +40,7 @@ def add_pad(
     lead = [0] * (len(t.shape) - len(low))
     low, high = [*lead, *low], [*lead, *high]
     shape = [n + p + q for n, p, q in zip(t.shape, low, high, strict=True)]
-    return b.add_internal(
-        "Pad", [x], shape, low=tuple(low), high=tuple(high), fill=fill, at_least_zero=at_least_zero
-    )
+    return b.add_internal("Pad", [x], shape, low=tuple(low), high=tuple(high), fill=fill, at_least_zero=at_least_zero)
 
 
 @rewrite("Conv")
@@ -97,9 +95,7 @@ def convolution(ctx: Context, x: Any, w: Any) -> list[Any]:
     strides, dilations, group = ctx.attr("strides"), ctx.attr("dilations"), ctx.attr("group")
     xs, ws = [int(d) for d in x.shape], [int(d) for d in w.shape]
     n = len(xs) - 2
-    out = [
-        (xs[2 + d] - (ws[2 + d] - 1) * dilations[d] - 1) // strides[d] + 1 for d in range(n)
-    ]
+    out = [(xs[2 + d] - (ws[2 + d] - 1) * dilations[d] - 1) // strides[d] + 1 for d in range(n)]
     kernel = [te.reduce_axis((0, ws[2 + d]), name=f"k{'zyx'[3 - n + d] if n <= 3 else d}") for d in range(n)]
     per_group, channels = ws[0] // group, ws[1]
     ic = te.reduce_axis((0, channels), name="ic")

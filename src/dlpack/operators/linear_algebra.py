@@ -90,9 +90,7 @@ def det(ctx: Context, x: Any) -> list[Any]:
                 pivot.set(k),
                 loop("r", n, choose),
                 when(tirx.NE(pivot[0], k), block(loop("c", n, swap), value.set(tirx.const(0, dtype) - value[0]))),
-                when(
-                    size(a[k * n + k]) > tirx.const(0, dtype), nonzero, value.set(value[0] * tirx.const(0, dtype))
-                ),
+                when(size(a[k * n + k]) > tirx.const(0, dtype), nonzero, value.set(value[0] * tirx.const(0, dtype))),
             )
 
         def one(i: list[Any]) -> Any:
@@ -147,9 +145,7 @@ def dft(ctx: Context, b: Builder) -> None:
         shape = tuple(used if d == axis else n for d, n in enumerate(shape))
         x = b.add("Slice", [x, *args], shape)
     matrix = (
-        _half_inverse_matrix(length, used)
-        if real
-        else fourier_matrix(length, used, t.shape[axis], shape[-1], inverse)
+        _half_inverse_matrix(length, used) if real else fourier_matrix(length, used, t.shape[axis], shape[-1], inverse)
     )
     order = [*(d for d in range(rank) if d != axis and d != rank - 1), axis, rank - 1]
     moved = [shape[p] for p in order]

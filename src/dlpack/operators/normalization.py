@@ -22,9 +22,7 @@ def _moments(x: Any, axes: list[int], dtype: str) -> tuple[Any, Any]:
     def one(i: tuple[Any, ...]) -> list[Any]:
         return [0 if d in axes else v for d, v in enumerate(i)]
 
-    square = te.compute(
-        x.shape, lambda *i: (x(*i) - mean(*one(i))) * (x(*i) - mean(*one(i))), name="square"
-    )
+    square = te.compute(x.shape, lambda *i: (x(*i) - mean(*one(i))) * (x(*i) - mean(*one(i))), name="square")
     squares = reduce_tensor(square, axes, True, te.sum, "squares")
     variance = te.compute(total.shape, lambda *i: squares(*i) * const(1.0 / count, dtype), name="variance")
     return mean, variance
@@ -242,9 +240,7 @@ def lrn(ctx: Context, b: Builder) -> None:
     high = [0, size - 1 - low[1], *low[2:]]
     square = b.add("Mul", [x, x], t.shape)
     shape = [n + p + q for n, p, q in zip(t.shape, low, high, strict=True)]
-    padded = b.add_internal(
-        "Pad", [square], shape, low=tuple(low), high=tuple(high), fill=0.0, at_least_zero=False
-    )
+    padded = b.add_internal("Pad", [square], shape, low=tuple(low), high=tuple(high), fill=0.0, at_least_zero=False)
     total = b.add_internal("ChannelWindowSum", [padded], t.shape, size=size)
 
     def number(value: float) -> str:
@@ -264,4 +260,3 @@ def channel_window_sum(ctx: Context, x: Any) -> list[Any]:
     shape = [int(d) for d in x.shape]
     shape[1] -= size - 1
     return [te.compute(tuple(shape), lambda n, c, *s: te.sum(x(n, c + k, *s), axis=k), name="acc")]
-

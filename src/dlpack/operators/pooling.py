@@ -159,9 +159,7 @@ def global_average_pool(ctx: Context, b: Builder) -> None:
 def _global(ctx: Context, x: Any, reduce: Any) -> list[Any]:
     shape = [int(d) for d in x.shape]
     axes = [te.reduce_axis((0, n), name=f"k{d}") for d, n in enumerate(shape[2:])]
-    return [
-        te.compute((*shape[:2], *([1] * len(axes))), lambda *i: reduce(x(*i[:2], *axes), axis=axes), name="pool")
-    ]
+    return [te.compute((*shape[:2], *([1] * len(axes))), lambda *i: reduce(x(*i[:2], *axes), axis=axes), name="pool")]
 
 
 @anchor("GlobalSum", domain="dlpack", layout="spatial")
@@ -172,5 +170,3 @@ def global_sum(ctx: Context, x: Any) -> list[Any]:
 @anchor("GlobalMaxPool", layout="spatial")
 def global_max_pool(ctx: Context, x: Any) -> list[Any]:
     return _global(ctx, x, te.max)
-
-

@@ -115,9 +115,7 @@ def resize(ctx: Context, b: Builder) -> None:
         b.add("Identity", [x], t.shape, output=ctx.node.outputs[0])
 
 
-def _parameters(
-    ctx: Context, shape: list[int], out: tuple[int, ...]
-) -> tuple[list[float], list[float], list[int]]:
+def _parameters(ctx: Context, shape: list[int], out: tuple[int, ...]) -> tuple[list[float], list[float], list[int]]:
     """Scale per dimension, region of interest (starts, then ends, per dimension), and the axes resized."""
     rank = len(shape)
     axes = [a % rank for a in ctx.attr("axes") or range(rank)]
@@ -145,9 +143,7 @@ def _parameters(
     return scales, roi, axes
 
 
-def _interpolate(
-    b: Builder, x: str, shape: list[int], axis: int, places: Floats, weights: Floats, dtype: str
-) -> str:
+def _interpolate(b: Builder, x: str, shape: list[int], axis: int, places: Floats, weights: Floats, dtype: str) -> str:
     """One axis: ``y[i] = sum over t of weights[i, t] * x[places[i, t]]``."""
     if places.shape[1] == 1 and np.all(weights == 1):
         n = b.type_of(x).shape[axis]

@@ -1,4 +1,4 @@
-"""The tile transforms of Winograd's convolution (see graph/winograd.py)."""
+"""Winograd's convolution in one kernel (see graph/winograd.py): tiles in, 36 matrix products, tiles out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dlpack.operators.elementwise import const
-from dlpack.operators.registry import Context, anchor, compute
+from dlpack.operators.registry import Context, anchor
 from dlpack.tir import te, tirx
 
 
@@ -46,40 +46,43 @@ def _output_rows(m: Sequence[Any]) -> list[Any]:
     ]
 
 
-@compute("WinogradInput", domain="dlpack", layout="spatial input")
-def winograd_input(ctx: Context, x: Any) -> list[Any]:
-    """x [N, C, 4 rows + 2, 4 columns + 2] → B^T d B of each 6x6 tile, [6, 6, N, rows, columns, C]."""
-    n, c = int(x.shape[0]), int(x.shape[1])
-    shape = (6, 6, n, ctx.attr("rows"), ctx.attr("columns"), c)
+@anchor("WinogradConvolution", domain="dlpack", layout="spatial")
+def winograd_convolution(ctx: Context, x: Any, u: Any) -> list[Any]:
+    """x [N, C, 4 rows + 2, 4 columns + 2], u = G w G^T [6, 6, C, O] → A^T [sum over C of (B^T d B) * u] A, [N, O, height, width].
+
+    Tiles are numbered t = row * columns + column. The stages' names are what the schedule knows them by.
+    """
+    n, c, high, wide = (int(d) for d in x.shape)
+    rows, columns, o = (high - 2) // 4, (wide - 2) // 4, int(u.shape[3])
+    tiles = rows * columns
+
+    def pixel(b: Any, k: Any, t: Any, dy: Any, dx: Any) -> Any:
+        return x(b, k, tirx.floordiv(t, columns) * 4 + dy, tirx.floormod(t, columns) * 4 + dx)
+
     half = te.compute(
-        shape,
-        lambda i, j, b, r, s, k: _pick(i, _input_rows([x(b, k, r * 4 + t, s * 4 + j) for t in range(6)])),
-        name="half",
-        attrs={"dlpack.tile_axes": 2},
+        (6, 6, n, tiles, c),
+        lambda i, j, b, t, k: _pick(i, _input_rows([pixel(b, k, t, r, j) for r in range(6)])),
+        name="winograd_half_in",
     )
-    return [
-        te.compute(
-            shape,
-            lambda i, j, b, r, s, k: _pick(j, _input_rows([half(i, t, b, r, s, k) for t in range(6)])),
-            name="out",
-            attrs={"dlpack.tile_axes": 2},
+    v = te.compute(
+        (6, 6, n, tiles, c),
+        lambda i, j, b, t, k: _pick(j, _input_rows([half(i, r, b, t, k) for r in range(6)])),
+        name="winograd_in",
+    )
+    ic = te.reduce_axis((0, c), name="ic")
+    m = te.compute(
+        (6, 6, n, tiles, o), lambda i, j, b, t, k: te.sum(v(i, j, b, t, ic) * u(i, j, ic, k), axis=ic), name="winograd_product"
+    )
+    half_out = te.compute(
+        (4, 6, n, tiles, o),
+        lambda i, j, b, t, k: _pick(i, _output_rows([m(r, j, b, t, k) for r in range(6)])),
+        name="winograd_half_out",
+    )
+
+    def at(b: Any, k: Any, y: Any, xx: Any) -> Any:
+        t = tirx.floordiv(y, 4) * columns + tirx.floordiv(xx, 4)
+        return _pick(
+            tirx.floormod(xx, 4), _output_rows([half_out(tirx.floormod(y, 4), r, b, t, k) for r in range(6)])
         )
-    ]
 
-
-@anchor("WinogradOutput", domain="dlpack", layout="spatial output")
-def winograd_output(ctx: Context, m: Any) -> list[Any]:
-    """m [6, 6, N, rows, columns, O] → A^T m A, the tiles put together: [N, O, height, width]."""
-    _, _, n, rows, columns, o = (int(d) for d in m.shape)
-    half = te.compute(
-        (4, 6, n, rows, columns, o),
-        lambda i, j, b, r, s, k: _pick(i, _output_rows([m(t, j, b, r, s, k) for t in range(6)])),
-        name="half",
-        attrs={"dlpack.tile_axes": 2},
-    )
-
-    def at(b: Any, k: Any, y: Any, x: Any) -> Any:
-        r, i, s, j = tirx.floordiv(y, 4), tirx.floormod(y, 4), tirx.floordiv(x, 4), tirx.floormod(x, 4)
-        return _pick(j, _output_rows([half(i, t, b, r, s, k) for t in range(6)]))
-
-    return [te.compute((n, o, ctx.attr("height"), ctx.attr("width")), at, name="out", attrs={"dlpack.tile": 4})]
+    return [te.compute((n, o, ctx.attr("height"), ctx.attr("width")), at, name="winograd_out")]

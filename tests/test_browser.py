@@ -1,0 +1,132 @@
+"""The bundle for wasm in a real browser: headless Chromium, driven by tests/browser.mjs through playwright-core."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DIGITS, ROOT, requires_tool, skip_or_fail
+
+from dlpack.pipeline import Options, build
+from dlpack.serve import bundle_server
+
+DRIVER = ROOT / "tests" / "browser.mjs"
+Play = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def play() -> Play:
+    """``play(scenario, address, *files)`` is what the scenario saw, after checks that hold for every page."""
+    node, chromium = requires_tool("node"), requires_tool("chromium")
+    environment = {
+        **os.environ,
+        "NODE_PATH": os.environ.get("NODE_PATH", str(ROOT / "build" / "node" / "node_modules")),
+    }
+    probe = subprocess.run(
+        [node, "-e", 'require("playwright-core")'], env=environment, capture_output=True, check=False
+    )
+    if probe.returncode:
+        skip_or_fail("the npm package playwright-core is not in NODE_PATH (script/test puts it in build/node)")
+
+    def run(scenario: str, address: str, *files: Path, errors: bool = False) -> Any:
+        command = [node, DRIVER, chromium, scenario, address, *files]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=180)
+        assert done.returncode == 0, done.stderr
+        seen = json.loads(done.stdout)
+        assert errors or seen["errors"] == []
+        assert seen["foreign"] == []
+        assert not seen["wide"], "the page is wider than a phone"
+        return seen
+
+    return run
+
+
+@contextmanager
+def served(bundle: Path) -> Iterator[str]:
+    with bundle_server(bundle, 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://localhost:{server.server_address[1]}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spec = str(ROOT / "examples" / "digits" / "preprocess.json")
+    options = Options("wasm", verify=False, preprocess=spec, single_file_html=True)
+    return build(DIGITS, tmp_path_factory.mktemp("browser") / "digits", options)
+
+
+def test_a_photograph_to_its_name(play: Play, models_dir: Path, tmp_path: Path) -> None:
+    """Picked, dropped and pasted; from a server with a strict policy, in a worker, and from a single file."""
+    labels = tuple((models_dir / "labels" / "synset.txt").read_text(encoding="utf-8").split("\n")[:1000])
+    options = Options("wasm", "squeezenet", labels=labels, verify=False, preprocess="imagenet", single_file_html=True)
+    bundle = build(models_dir / "onnx" / "squeezenet1.1" / "squeezenet1.1.onnx", tmp_path / "s", options)
+    pictures = [models_dir / "images" / "coyote.jpg", models_dir / "images" / "chelsea.png"]
+    with served(bundle) as address:
+        for where in (address, f"file://{bundle}/squeezenet.html"):
+            seen = play("photo", where, *pictures)
+            coyote, dropped, pasted = seen["got"]
+            assert coyote[0][0].startswith("coyote") and float(coyote[0][1].split()[0]) == pytest.approx(62, abs=1)
+            assert dropped == pasted and len(dropped) == 5
+            assert dropped[0][0] == "Egyptian cat" and float(dropped[0][1].split()[0]) == pytest.approx(50, abs=1)
+            assert seen["label"] == "photo.png" and "ms" in seen["timing"] and "4.9 MB of weights" in seen["bytes"]
+        seen = play("noPicture", address)
+        assert seen["status"] == "broken.png is not a picture that the browser can read" and seen["shown"] == 0
+
+
+def test_weights_come_from_the_cache(play: Play, digits: Path) -> None:
+    with served(digits) as address:
+        seen = play("cached", address)
+    assert (seen["first"], seen["second"]) == (1, 0)
+
+
+def test_the_api_in_a_page(play: Play, digits: Path) -> None:
+    with served(digits) as address:
+        seen = play("api", address, errors=True)  # the address that leads nowhere
+    assert all(r == seen["results"][0] for r in seen["results"])
+    assert seen["aborted"] == "Error: enough"
+    assert "disposed of" in seen["disposed"]
+    assert "nowhere/manifest.json cannot be loaded: HTTP 404" in seen["lost"]
+    assert seen["growth"] == 0 and seen["isolated"]
+
+
+def test_damaged_weights_show_an_error_and_nothing_else(play: Play, digits: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(digits, tmp_path / "copy"))
+    data = bytearray((copy / "digits.weights").read_bytes())
+    data[0] ^= 1
+    (copy / "digits.weights").write_bytes(data)
+    with served(copy) as address:
+        seen = play("status", address)
+    assert "digits.weights is damaged" in seen["status"] and not seen["shown"]
+
+
+def test_a_browser_without_simd_is_told(play: Play, digits: Path) -> None:
+    with served(digits) as address:
+        seen = play("withoutSimd", address)
+    assert "no WebAssembly SIMD" in seen["status"] and not seen["shown"]
+
+
+def test_a_digit_drawn_with_the_keyboard(play: Play, digits: Path) -> None:
+    with served(digits) as address:
+        for where in (address, f"file://{digits}/digits.html"):
+            seen = play("pad", where)
+            assert seen["focus"] == "pad" and seen["classes"][0][0] == "1" and seen["after"] == 0
+
+
+def test_a_model_without_pictures(play: Play, model_files: dict[str, Path], tmp_path: Path) -> None:
+    bundle = build(model_files["attention_net"], tmp_path / "a", Options("wasm", verify=False))
+    with served(bundle) as address:
+        seen = play("sample", address)
+    assert [r[0] for r in seen["rows"]] == ["output", "y"] and seen["rows"][1][1] == "1 x 9 x 24"
