@@ -267,7 +267,7 @@ class Document:
                 f"{pad}{{",
                 f"{pad}    constexpr int32_t shape[] = {{{ints((*step.shape, 0))}}};",
                 f"{pad}    constexpr int32_t low[] = {{{ints(step.low)}}}, high[] = {{{ints(step.high)}}};",
-                f"{pad}    fill_halo<{CPP_TYPE[step.target.dtype]}>({self.ref(step.target)}, {rank}, shape, low, high, {value});",
+                f"{pad}    fill_halo({self.ref(step.target)}, {rank}, shape, low, high, {value});",
                 f"{pad}}}",
             ]
         assert isinstance(step, CallStep)
@@ -333,7 +333,9 @@ def _size(dtype: str) -> int:
 
 
 def _quoted(text: str) -> str:
-    return '"' + "".join(chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode()) + '"'
+    return (
+        '"' + "".join(chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode()) + '"'
+    )
 
 
 def _wrap(words: Sequence[str], width: int = 108) -> list[str]:

@@ -142,7 +142,12 @@ class Printer:
         if value.lanes == 1:
             text = self.expr(value)
             old = Load(value.dtype, 1, s.buffer, s.index, 1)
-            if isinstance(value, Op) and value.op in ("+", "*") and value.args[0] == old and value.dtype in ("float32", "float64"):
+            if (
+                isinstance(value, Op)
+                and value.op in ("+", "*")
+                and value.args[0] == old
+                and value.dtype in ("float32", "float64")
+            ):
                 return f"{s.buffer}[{self.index(s.index)}] {value.op}= {self.expr(value.args[1])}"
             return f"{s.buffer}[{self.index(s.index)}] = {text}"
         where = f"{s.buffer} + {self.index(s.index)}" if s.index != Linear() else s.buffer
@@ -248,7 +253,11 @@ class Printer:
 
     def narrow(self, dtype: str, lanes: int, op: str, text: str, p: int) -> tuple[str, int]:
         """C++ computes small integers as int: cast back what would otherwise be a silent conversion."""
-        if lanes == 1 and dtype in ("int8", "int16", "uint8", "uint16") and op not in ("<", "<=", ">", ">=", "==", "!="):
+        if (
+            lanes == 1
+            and dtype in ("int8", "int16", "uint8", "uint16")
+            and op not in ("<", "<=", ">", ">=", "==", "!=")
+        ):
             return f"static_cast<{CPP_TYPE[dtype]}>({text})", _ATOM
         return text, p
 

@@ -18,7 +18,9 @@ def sections(texts: Sequence[str]) -> dict[str, Section]:
     """All sections of the given files, in order."""
     out: dict[str, Section] = {}
     for text in texts:
-        name, needs, scope, lines = "", [], "", []
+        name, scope = "", ""
+        needs: list[str] = []
+        lines: list[str] = []
 
         def close(name: str, needs: list[str], scope: str, lines: list[str]) -> None:
             if name:

@@ -23,6 +23,10 @@
 #endif
 #if defined(SHA256_INSTRUCTIONS)  // x86's SHA instructions do four rounds on the state as (f e b a), (h g d c), low lanes first
   typedef int four __attribute__((vector_size(16)));
+  typedef unsigned unsigned_four __attribute__((vector_size(16)));
+  const auto sum = [](four x, four y) {  // modulo 2^32
+    return reinterpret_cast<four>(reinterpret_cast<unsigned_four>(x) + reinterpret_cast<unsigned_four>(y));
+  };
   four dcba, hgfe, m[4], c[16];
   __builtin_memcpy(&dcba, state, 16);
   __builtin_memcpy(&hgfe, state + 4, 16);
@@ -33,14 +37,14 @@
   for (int i = 0; i < 16; i++) {
     if (i >= 4) {
       const four seven_ago = __builtin_shufflevector(m[(i + 2) % 4], m[(i + 3) % 4], 1, 2, 3, 4);
-      m[i % 4] = __builtin_ia32_sha256msg2(__builtin_ia32_sha256msg1(m[i % 4], m[(i + 1) % 4]) + seven_ago, m[(i + 3) % 4]);
+      m[i % 4] = __builtin_ia32_sha256msg2(sum(__builtin_ia32_sha256msg1(m[i % 4], m[(i + 1) % 4]), seven_ago), m[(i + 3) % 4]);
     }
-    const four t = m[i % 4] + c[i];
+    const four t = sum(m[i % 4], c[i]);
     hgdc = __builtin_ia32_sha256rnds2(hgdc, feba, t);
     feba = __builtin_ia32_sha256rnds2(feba, hgdc, __builtin_shufflevector(t, t, 2, 3, 2, 3));
   }
-  feba += feba_before;
-  hgdc += hgdc_before;
+  feba = sum(feba, feba_before);
+  hgdc = sum(hgdc, hgdc_before);
   dcba = __builtin_shufflevector(feba, hgdc, 3, 2, 7, 6);
   hgfe = __builtin_shufflevector(feba, hgdc, 1, 0, 5, 4);
   __builtin_memcpy(state, &dcba, 16);

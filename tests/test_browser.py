@@ -26,14 +26,9 @@ Play = Callable[..., Any]
 def play() -> Play:
     """``play(scenario, address, *files)`` is what the scenario saw, after checks that hold for every page."""
     node, chromium = requires_tool("node"), requires_tool("chromium")
-    environment = {
-        **os.environ,
-        "NODE_PATH": os.environ.get("NODE_PATH", str(ROOT / "build" / "node" / "node_modules")),
-    }
-    probe = subprocess.run(
-        [node, "-e", 'require("playwright-core")'], env=environment, capture_output=True, check=False
-    )
-    if probe.returncode:
+    environment = {"NODE_PATH": str(ROOT / "build" / "node" / "node_modules"), **os.environ}
+    probe = [node, "-e", 'require("playwright-core")']
+    if subprocess.run(probe, env=environment, capture_output=True, check=False).returncode:
         skip_or_fail("the npm package playwright-core is not in NODE_PATH (script/test puts it in build/node)")
 
     def run(scenario: str, address: str, *files: Path, errors: bool = False) -> Any:

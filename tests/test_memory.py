@@ -56,7 +56,7 @@ def test_residual_chain_reaches_the_lower_bound() -> None:
 
 
 def test_ten_thousand_operators_are_planned_in_seconds() -> None:
-    """The cost is near linear; the figure measured is about a second, the limit here only catches a quadratic planner."""
+    """The cost is near linear: measured, about a second. The limit here only catches a quadratic planner."""
     rng = random.Random(1)
     items = [Item(f"b{k}", rng.randrange(1, 1 << 20), k, k + rng.randrange(1, 6)) for k in range(10_000)]
     began = time.process_time()

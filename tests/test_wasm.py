@@ -113,7 +113,8 @@ def test_a_module_imports_nothing_and_exports_the_api(digits_wasm: Path) -> None
     for info in manifest_of(digits_wasm)["wasm"].values():
         script = """import { readFileSync } from "node:fs";
             const m = await WebAssembly.compile(readFileSync(process.argv[1]));
-            console.log(JSON.stringify([WebAssembly.Module.imports(m), WebAssembly.Module.exports(m).map((e) => e.name)]));"""
+            const { imports, exports } = WebAssembly.Module;
+            console.log(JSON.stringify([imports(m), exports(m).map((e) => e.name)]));"""
         imports, exports = node_json(script, digits_wasm / info["file"])
         assert imports == []
         assert {"memory", "__heap_base"} <= set(exports)
@@ -173,9 +174,7 @@ def test_the_package_resolves_by_its_name(digits_wasm: Path, tmp_path: Path) -> 
 
 
 def load_error(bundle: Path) -> str:
-    script = (
-        OPEN + "await Predictor.load(process.argv[1]).then(() => console.log('loaded'), (e) => console.log(e.message));"
-    )
+    script = OPEN + "console.log(await Predictor.load(process.argv[1]).then(() => 'loaded', (e) => e.message));"
     done = node(script, bundle)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -234,7 +233,8 @@ def test_loading_over_http(digits_wasm: Path) -> None:
         const aborted = await Predictor.load("http://example.test/", { fetch, signal: control.signal, onProgress })
           .catch((e) => e.message);
         const lost = await Predictor.load("http://example.test/manifest.json", {
-          fetch: (url, o) => /weights/.test(url) ? new Response("", { status: 404, statusText: "Not Found" }) : fetch(url, o) })
+          fetch: (url, o) =>
+            /weights/.test(url) ? new Response("", { status: 404, statusText: "Not Found" }) : fetch(url, o) })
           .catch((e) => e.message);
         console.log(JSON.stringify({ seen, aborted, lost, calls: calls.slice(0, 3), build: p.build }));"""
     )

@@ -76,7 +76,9 @@ def _parse_shapes(values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 @click.option(
     "--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Fixes an input's shape; repeatable."
 )
-@click.option("--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL.")
+@click.option(
+    "--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL."
+)
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names, one per line.")
 @click.option("--preprocess", metavar="imagenet|caffe|tf|none|FILE.json", help="What makes an input of a picture.")
 @click.option("--weights", type=click.Choice(["auto", "embed", "file"]), default="auto", show_default=True,
@@ -108,7 +110,15 @@ def build(
     for target in targets:
         where = folder / target if len(targets) > 1 else folder
         options = Options(
-            target, name, parsed, names, weights, cc, preprocess=preprocess, single_file_html=single_file_html, params=params
+            target,
+            name,
+            parsed,
+            names,
+            weights,
+            cc,
+            preprocess=preprocess,
+            single_file_html=single_file_html,
+            params=params,
         )
         run_build(model, where, options, _progress(Progress, json_))
         if json_:
@@ -120,14 +130,12 @@ def build(
 @cli.command("export")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The ONNX file [default: NAME.onnx].")
-@click.option("--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL.")
 @click.option(
-    "--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="An input's shape; repeatable."
+    "--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL."
 )
+@click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="An input's shape; repeatable.")
 @click.option("--json", "json_", is_flag=True, help="The result as JSON.")
-def export_command(
-    model: Path, output: Path | None, params: Path | None, shapes: tuple[str, ...], json_: bool
-) -> None:
+def export_command(model: Path, output: Path | None, params: Path | None, shapes: tuple[str, ...], json_: bool) -> None:
     """Converts MODEL from another framework (MXNet, Caffe, ...) to an ONNX file."""
     from dlpack.exporters import ExportOptions, export
     from dlpack.exporters.base import write_model
@@ -139,7 +147,10 @@ def export_command(
     if json_:
         click.echo(json.dumps({"model": str(path), "nodes": nodes, "params": str(exported.params or "")}))
     else:
-        _OUT.print(f"[bold green]{_plain(str(path))}[/]: {nodes} nodes, opset {exported.model.opset_import[0].version}", soft_wrap=True)
+        _OUT.print(
+            f"[bold green]{_plain(str(path))}[/]: {nodes} nodes, opset {exported.model.opset_import[0].version}",
+            soft_wrap=True,
+        )
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:

@@ -216,9 +216,7 @@ def map_expr(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
     return f(e)
 
 
-def map_stmts(
-    stmts: tuple[Stmt, ...], f: Callable[[Stmt], list[Stmt]], g: Callable[[Expr], Expr]
-) -> tuple[Stmt, ...]:
+def map_stmts(stmts: tuple[Stmt, ...], f: Callable[[Stmt], list[Stmt]], g: Callable[[Expr], Expr]) -> tuple[Stmt, ...]:
     """Rebuilds statements: expressions through `g`, then each statement through `f`, which may return several."""
     out: list[Stmt] = []
     for s in stmts:

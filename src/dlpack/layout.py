@@ -62,7 +62,9 @@ def channels_last(rank: int) -> tuple[int, ...]:
 def expand(layout: Layout, shape: Sequence[int], full: Sequence[int]) -> Layout:
     """`layout` of a tensor of `shape` seen as broadcast (numpy's rule) to the shape `full`: stride 0 where repeated."""
     lead = len(full) - len(shape)
-    strides = [0] * lead + [0 if n == 1 and f != 1 else s for n, f, s in zip(shape, full[lead:], layout.strides, strict=True)]
+    strides = [0] * lead + [
+        0 if n == 1 and f != 1 else s for n, f, s in zip(shape, full[lead:], layout.strides, strict=True)
+    ]
     return Layout(tuple(strides), layout.offset)
 
 
@@ -75,10 +77,14 @@ def order_of(shape: Sequence[int], layout: Layout) -> tuple[int, ...]:
 def is_dense(shape: Sequence[int], layout: Layout) -> bool:
     """Whether the elements fill a gapless range in some order of dimensions."""
     full = dense(shape, order_of(shape, layout))
-    return not layout.blocks and all(n == 1 or a == b for n, a, b in zip(shape, layout.strides, full.strides, strict=True))
+    return not layout.blocks and all(
+        n == 1 or a == b for n, a, b in zip(shape, layout.strides, full.strides, strict=True)
+    )
 
 
-def merge_dims(shapes: Sequence[int], layouts: Sequence[Layout], order: Sequence[int]) -> tuple[list[int], list[Layout]]:
+def merge_dims(
+    shapes: Sequence[int], layouts: Sequence[Layout], order: Sequence[int]
+) -> tuple[list[int], list[Layout]]:
     """Fuses dimensions that are adjacent in `order` and contiguous in every layout.
 
     Returns the new shape (outermost first) and the layouts over it: the fewest loops that walk all operands.

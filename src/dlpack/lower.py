@@ -215,9 +215,7 @@ class _Lowering:
             except _NotVectorisable:
                 self.env, self.names, self.lane, self.width, self.valid = saved, names, None, 1, 1
         if kind == 3:
-            return tuple(
-                t for i in range(begin, begin + extent) for t in self.with_var(s.loop_var, Linear(i), s.body)
-            )
+            return tuple(t for i in range(begin, begin + extent) for t in self.with_var(s.loop_var, Linear(i), s.body))
         if self.lane:
             raise _NotVectorisable
         out: list[Stmt] = []

@@ -162,8 +162,11 @@ def _separate_outputs(graph: Graph, groups: list[Group]) -> tuple[Graph, list[Gr
         g = producers.get(name)
         t = graph.types[name]
         spread = name in last and len([d for d in t.shape[2:] if d != 1]) > 0 and t.shape[1] != 1
-        if g is not None and not _is_view(g, graph) and not spread and not (
-            g.nodes[0].op == "Pad" or name in consumers and g.nodes[0].op == "Concat"
+        if (
+            g is not None
+            and not _is_view(g, graph)
+            and not spread
+            and not (g.nodes[0].op == "Pad" or name in consumers and g.nodes[0].op == "Concat")
         ):
             continue
         inner = f"{name}/value"
@@ -188,8 +191,9 @@ def _separate_outputs(graph: Graph, groups: list[Group]) -> tuple[Graph, list[Gr
     renamed = []
     for g in groups:
         own = tuple(rename_node(n) for n in g.nodes)
-        inputs, outputs = (tuple(renames.get(v, v) for v in vs) for vs in (g.inputs, g.outputs))
-        renamed.append(Group(own, own[0] if g.anchor else None, inputs, outputs))
+        reads = tuple(renames.get(v, v) for v in g.inputs)
+        writes = tuple(renames.get(v, v) for v in g.outputs)
+        renamed.append(Group(own, own[0] if g.anchor else None, reads, writes))
     nodes = tuple(n for g in [*renamed, *extra] for n in g.nodes)
     return replace(graph, nodes=nodes, types=types, constants=constants), [*renamed, *extra]
 
@@ -229,7 +233,13 @@ def _destinations(
             x in producers and producers[x].nodes[0].op == "Concat"
         )
         old = halos.get(x)
-        if not writable or x in parents or x in graph.outputs or min(*low, *high, 0) < 0 or node.outputs[0] in graph.outputs:
+        if (
+            not writable
+            or x in parents
+            or x in graph.outputs
+            or min(*low, *high, 0) < 0
+            or node.outputs[0] in graph.outputs
+        ):
             continue
         if old is not None and old.fill != fill:
             continue

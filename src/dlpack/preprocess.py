@@ -66,12 +66,16 @@ class Preprocess:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "imagenet": {
-        "resize": "8/7", "channels": "RGB", "scale": 1 / 255, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+        "resize": "8/7",
+        "channels": "RGB",
+        "scale": 1 / 255,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
     },
-    "caffe": {"resize": "8/7", "channels": "BGR", "scale": 1.0, "mean": [104.0, 117.0, 123.0], "std": [1.0]},
-    "tf": {"resize": "8/7", "channels": "RGB", "scale": 1 / 127.5, "mean": [1.0], "std": [1.0]},
+    "caffe": {"resize": "8/7", "channels": "BGR", "mean": [104.0, 117.0, 123.0]},
+    "tf": {"resize": "8/7", "channels": "RGB", "scale": 1 / 127.5, "mean": [1.0]},
     "none": {},
-}  # fmt: skip
+}
 """By name; "8/7" resizes the shorter side to 8/7 of the input's (256 for 224), rounded down."""
 
 

@@ -224,7 +224,9 @@ class _Assembler:
             slices(r, t) if states <= i < states + scans else r
             for i, (r, t) in enumerate(zip(inputs, body.inputs, strict=True))
         ]
-        outputs = [slices(r, t) if i >= states else r for i, (r, t) in enumerate(zip(outputs, body.outputs, strict=True))]
+        outputs = [
+            slices(r, t) if i >= states else r for i, (r, t) in enumerate(zip(outputs, body.outputs, strict=True))
+        ]
         base = self._append(body.weights)
         late: list[Step] = []
         room = -(-(arena.offset + body.arena.size) // ALIGNMENT) * ALIGNMENT

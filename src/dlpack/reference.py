@@ -38,6 +38,9 @@ def input_ranges(graph: Graph, metadata: Mapping[str, str]) -> tuple[tuple[float
     return tuple(out)
 
 
+_SAME_VALUES = ("Reshape", "Cast", "Identity", "Squeeze", "Unsqueeze")
+
+
 def _index_limit(graph: Graph, name: str) -> int:
     """How large an integer input may be: the smallest dimension that it indexes, else 100."""
     limits = []
@@ -46,7 +49,11 @@ def _index_limit(graph: Graph, name: str) -> int:
         if node.op in ("Gather", "GatherElements") and node.inputs[1] in same:
             shape = graph.types[node.inputs[0]].shape
             limits.append(shape[node.attrs.get("axis", 0) % len(shape)])
-        elif node.inputs and node.inputs[0] in same and node.op in ("Reshape", "Cast", "Identity", "Squeeze", "Unsqueeze"):
+        elif (
+            node.inputs
+            and node.inputs[0] in same
+            and node.op in ("Reshape", "Cast", "Identity", "Squeeze", "Unsqueeze")
+        ):
             same.update(node.outputs)
     return min(limits, default=100)
 
@@ -68,9 +75,7 @@ def run_onnxruntime(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> list
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         return [np.asarray(o) for o in session.run(None, dict(inputs))]
     except Exception as e:  # noqa: BLE001 - onnxruntime raises its own classes, without a common base
         from onnx.reference import ReferenceEvaluator
@@ -99,7 +104,9 @@ def compare(name: str, got: Array, want: Array, tolerance: float = RELATIVE_TOLE
         return OutputError(name, 0.0, 0.0, 0.0, True)
     if not got.dtype.kind == "f":
         wrong = int((got != want).sum())
-        return OutputError(name, float(wrong), wrong / got.size, float(np.abs(want.astype(np.float64)).max()), not wrong)
+        return OutputError(
+            name, float(wrong), wrong / got.size, float(np.abs(want.astype(np.float64)).max()), not wrong
+        )
     a, b = got.astype(np.float64), want.astype(np.float64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     finite = np.isfinite(b)
@@ -113,5 +120,3 @@ def compare(name: str, got: Array, want: Array, tolerance: float = RELATIVE_TOLE
 
 def model_metadata(model: onnx.ModelProto) -> dict[str, str]:
     return {p.key: p.value for p in model.metadata_props}
-
-

@@ -73,9 +73,7 @@ def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[str, int]]) -
 
     def on_stmt(s: Stmt) -> list[Stmt]:
         if isinstance(s, Array) and s.name in named:
-            return [
-                Declare(variable(s.name, start), s.dtype, lanes, None) for start, lanes in sorted(starts[s.name])
-            ]
+            return [Declare(variable(s.name, start), s.dtype, lanes, None) for start, lanes in sorted(starts[s.name])]
         if isinstance(s, Store) and s.buffer in named:
             return [Assign(variable(s.buffer, s.index.const), s.value)]
         return [s]
@@ -130,8 +128,10 @@ def _declare_with_value(stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
     out: list[Stmt] = []
     waiting: dict[str, Declare] = {}
     for s in stmts:
-        if hasattr(s, "body"):
+        if isinstance(s, For | While | Scope):
             s = replace(s, body=_declare_with_value(s.body))
+        elif isinstance(s, If):
+            s = replace(s, then=_declare_with_value(s.then), otherwise=_declare_with_value(s.otherwise))
         if isinstance(s, Declare) and s.value is None:
             waiting[s.name] = s
             continue
@@ -162,7 +162,10 @@ def _name_shared_loads(stmts: tuple[Stmt, ...], outer: Counter[str]) -> tuple[St
             count[e.buffer] += 1
         out.extend(Declare(n, e.dtype, e.lanes, e, True) for e, n in names.items())
         out.extend(
-            t for t in map_stmts(tuple(run), lambda s: [s], lambda e: Ref(e.dtype, e.lanes, names[e]) if e in names else e)
+            t
+            for t in map_stmts(
+                tuple(run), lambda s: [s], lambda e: Ref(e.dtype, e.lanes, names[e]) if e in names else e
+            )
         )
         run.clear()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,10 @@ def report_html(m: dict[str, Any], files: list[tuple[str, int]]) -> str:
                 ("output", "#largest error", "#of the range", "#range", ""),
                 [
                     (
-                        escape(e["name"]), f"{e['absolute']:.3g}", f"{e['relative']:.3g}", f"{e['range']:.4g}",
+                        escape(e["name"]),
+                        f"{e['absolute']:.3g}",
+                        f"{e['relative']:.3g}",
+                        f"{e['range']:.4g}",
                         "<span class=ok>ok</span>" if e["passed"] else "<span class=bad>wrong</span>",
                     )
                     for e in m["verification"]
@@ -58,8 +62,11 @@ def report_html(m: dict[str, Any], files: list[tuple[str, int]]) -> str:
             )  # fmt: skip
         )
     else:
-        parts.append("<p>Not run: this target does not run on the computer that built it. Its self-test does: "
-                     f"compile {escape(m['source'])} with <code>-D{escape(m['name'].upper())}_SELFTEST</code>.</p>")  # fmt: skip
+        macro = escape(m["name"].upper())
+        parts.append(
+            "<p>Not run: this target does not run on the computer that built it. Its self-test does: "
+            f"compile {escape(m['source'])} with <code>-D{macro}_SELFTEST</code>.</p>"
+        )
     parts += [
         "<h2>Memory</h2>",
         _table(
@@ -95,7 +102,7 @@ def _type(t: dict[str, Any]) -> str:
     return escape(f"{t['dtype']} {' x '.join(map(str, t['shape'])) or 'scalar'}")
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Rows of HTML cells; a column whose head starts with # is numeric."""
     number = [h.startswith("#") for h in head]
 

@@ -18,7 +18,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Access:
-    """`strides[axis]` in elements (None: not linear there); `dimension_of[axis]` is the buffer dimension it moves along."""
+    """`strides[axis]` in elements (None: not linear there), `dimension_of[axis]` the buffer dimension it moves along."""
 
     buffer: Any
     strides: dict[str, int | None]
@@ -72,9 +72,7 @@ def examine(block: Any, layout_of: Callable[[Any], Layout]) -> BlockInfo:
         size = 1
         for d in buffer.shape:
             size *= int(d)
-        dims = {
-            a: d for d, f in enumerate(forms) if f is not None for a in f.variables()
-        }
+        dims = {a: d for d, f in enumerate(forms) if f is not None for a in f.variables()}
         strides: dict[str, int | None]
         if any(f is None for f in forms):
             strides = {a: None for a in ranges}

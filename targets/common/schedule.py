@@ -283,9 +283,11 @@ def _vectorise_stage(state: State, block: Any, info: BlockInfo, order: Sequence[
     """Puts the loop that walks memory with stride 1 innermost and marks it for vectors."""
     sch = state.sch
     loops = list(sch.get_loops(block))
-    own = loops[len(loops) - len(info.spatial) - len(info.reduction) :] if len(loops) >= len(
-        info.spatial
-    ) + len(info.reduction) else None
+    own = (
+        loops[len(loops) - len(info.spatial) - len(info.reduction) :]
+        if len(loops) >= len(info.spatial) + len(info.reduction)
+        else None
+    )
     if own is None:
         return
     spatial, reduction = own[: len(info.spatial)], own[len(info.spatial) :]

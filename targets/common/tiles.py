@@ -25,7 +25,9 @@ def choose_tile(
     best: tuple[float, int, int] | None = None
     whole = whole and any(rows % h == 0 for h in range(min(4, rows), min(rows, 14) + 1))
     vectors_total = -(-columns // machine.lanes)
-    widest, tallest = (8, 14) if broadcast else (2, 6)  # without a product there is little to share: keep the code small
+    widest, tallest = (
+        (8, 14) if broadcast else (2, 6)
+    )  # without a product there is little to share: keep the code small
     for vectors in range(1, min(widest, vectors_total) + 1):
         for height in range(1, min(rows, tallest) + 1):
             if whole and rows % height:
@@ -47,7 +49,14 @@ def _other_registers(vectors: int, machine: Machine, broadcast: bool, streamed: 
 
 
 def _cycles(
-    rows: int, height: int, vectors_total: int, vectors: int, depth: int, machine: Machine, broadcast: bool, streamed: bool
+    rows: int,
+    height: int,
+    vectors_total: int,
+    vectors: int,
+    depth: int,
+    machine: Machine,
+    broadcast: bool,
+    streamed: bool,
 ) -> float:
     """Sum over full and partial tiles of the slowest of: FMA issue, loads, FMA latency; plus a cost per tile."""
     total = 0.0

@@ -126,9 +126,9 @@ def _band(rows: int, columns: int, inputs: int, outputs: int, machine: Machine) 
 def pays(machine: Machine, batch: int, inputs: int, outputs: int, height: int, width: int) -> bool:
     """Whether F(4x4, 3x3) is faster than the direct convolution, by estimated cycles.
 
-    Direct: the FMA peak. Winograd: 36 matrix products at nine tenths of it (less where the products are thin), about 150
-    vector operations per input tile and vector of channels and 110 per output tile, and the traffic of the transformed
-    tensors and weights, which is L2's while they fit and the memory's beyond L3.
+    Direct: the FMA peak. Winograd: 36 matrix products at nine tenths of it (less where they are thin), about 150 vector
+    operations per input tile and vector of channels and 110 per output tile, and the traffic of the transformed tensors
+    and weights.
     """
     if machine.lanes == 1 or inputs < machine.lanes // 2 or inputs < 4 or outputs < 4:
         return False

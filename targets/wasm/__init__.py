@@ -1,4 +1,4 @@
-"""wasm: browsers and node. Two builds beside each other, SIMD and relaxed SIMD, and a JavaScript package around them."""
+"""wasm: browsers and node. Two builds beside each other, SIMD and relaxed SIMD, and a JavaScript package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a wasm bundle on this computer: in node, through the bundle's own JavaScript, else in wasmtime's Python package."""
+"""Runs a wasm bundle on this computer: in node, through the bundle's own JavaScript, else in wasmtime (PyPI)."""
 
 from __future__ import annotations
 

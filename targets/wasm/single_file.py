@@ -19,6 +19,7 @@ from dlpack.targets.wasm.package import MODULES, web_text
 LARGEST_WEIGHTS = 380 << 20
 """Browsers hold no text longer than 512 MiB, and base64 makes 4 characters of 3 bytes."""
 
+_KEPT = frozenset("format name inputs outputs ranges macs wasm script_bytes weights labels preprocess".split())
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./([\w.]+)";$', re.MULTILINE)
 _PASS_ON = re.compile(r'^export (\{[^}]*\}) from "\./([\w.]+)";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
@@ -39,20 +40,7 @@ def single_file(folder: Path, manifest: Manifest) -> str:
     data = {f"bundle-{build}": (folder / info["file"]).read_bytes() for build, info in manifest["wasm"].items()}
     if weights:
         data["bundle-weights"] = weights
-    kept = (
-        "format",
-        "name",
-        "inputs",
-        "outputs",
-        "ranges",
-        "macs",
-        "wasm",
-        "script_bytes",
-        "weights",
-        "labels",
-        "preprocess",
-    )
-    about = json.dumps({k: manifest[k] for k in kept if k in manifest}).replace("<", "\\u003c")
+    about = json.dumps({k: v for k, v in manifest.items() if k in _KEPT}).replace("<", "\\u003c")
     policy = (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}' 'wasm-unsafe-eval'; "
         "base-uri 'none'; form-action 'none'"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-
 from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Graph, Node
 from dlpack.operators import registry
@@ -12,7 +11,7 @@ from dlpack.operators.registry import Builder, Context, NotSupported
 
 
 def rewrite(graph: Graph) -> Graph:
-    """The graph in terms of operators that have kernels; raises one `UnsupportedError` that lists all that have none."""
+    """The graph in terms of operators that have kernels; raises one `UnsupportedError` for all that have none."""
     problems = _unsupported_types(graph)
     for _ in range(20):
         graph, changed = _once(graph, problems)
@@ -87,5 +86,3 @@ def remove_dead(graph: Graph) -> Graph:
 def describe(node: Node, graph: Graph) -> str:
     shapes = ", ".join(str(graph.types[i]) if i in graph.types else "?" for i in node.inputs if i)
     return f"node {(node.sources or (node.name,))[0]!r} {node.op}({shapes})"
-
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
@@ -61,6 +61,8 @@ def grid_sample(ctx: Context, x: Any, grid: Any) -> list[Any]:
         return value
 
     at = te.compute((shape[0], *out.shape[2:], rank), coordinate, name="place")
+    base: Callable[..., Any]
+    weight: Callable[..., Any]
     if mode == "nearest":
         taps, base, weight = 1, lambda v: call("round_", dtype, v), lambda v, k: None
     elif mode == "linear":

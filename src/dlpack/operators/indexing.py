@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -211,7 +211,7 @@ def cumulative(ctx: Context, x: Any) -> list[Any]:
     axis = ctx.ints(1, "axis")[0] % len(t.shape)
     n = t.shape[axis]
     turned, exclusive = bool(ctx.attr("reverse", 0)), bool(ctx.attr("exclusive", 0))
-    combine = _COMBINE["add" if ctx.node.op == "CumSum" else "mul"]
+    combine: Callable[..., Any] = _COMBINE["add" if ctx.node.op == "CumSum" else "mul"]
     start = tirx.const(0 if ctx.node.op == "CumSum" else 1, t.dtype)
 
     def body(ins: Sequence[Any], outs: Sequence[Any]) -> Any:
@@ -328,7 +328,7 @@ def emit_constant(ctx: Context, b: Builder, value: np.ndarray[Any, Any]) -> None
 @rewrite("EyeLike")
 def eye_like(ctx: Context, b: Builder) -> None:
     t = ctx.output_type()
-    emit_constant(ctx, b, np.eye(*t.shape, k=ctx.attr("k", 0)).astype(t.dtype))
+    emit_constant(ctx, b, np.eye(t.shape[0], t.shape[1], k=ctx.attr("k", 0)).astype(t.dtype))
 
 
 @rewrite("Shape")

@@ -44,7 +44,7 @@ def _normalize(ctx: Context, x: Any) -> list[Any]:
     axes = list(ctx.attr("axes"))
     dtype = ctx.output_type().dtype
     centre = bool(ctx.attr("centre", 1))
-    mean, variance = _moments(x, axes, dtype) if centre else (None, _mean_square(x, axes, dtype))
+    mean, variance = _moments(x, axes, dtype) if centre else (x, _mean_square(x, axes, dtype))
     epsilon = ctx.attr("epsilon")
     scale = te.compute(
         variance.shape,
@@ -223,10 +223,10 @@ def batch_normalization(ctx: Context, b: Builder) -> None:
         b.add("Add", [y, b.constant(shift.astype(t.dtype).reshape(shape))], t.shape, output=ctx.node.outputs[0])
         return
     names = [per_channel(b, ctx.node.inputs[k], rank) for k in range(1, 5)]
-    shape = b.type_of(names[0]).shape
+    channel = b.type_of(names[0]).shape
     eps = b.constant(np.asarray(ctx.attr("epsilon", 1e-5), t.dtype))
-    deviation = b.add("Sqrt", [b.add("Add", [names[3], eps], shape)], shape)
-    f = b.add("Div", [names[0], deviation], shape)
+    deviation = b.add("Sqrt", [b.add("Add", [names[3], eps], channel)], channel)
+    f = b.add("Div", [names[0], deviation], channel)
     y = b.add("Sub", [ctx.node.inputs[0], names[2]], t.shape)
     y = b.add("Mul", [y, f], t.shape)
     b.add("Add", [y, names[1]], t.shape, output=ctx.node.outputs[0])

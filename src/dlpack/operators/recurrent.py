@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.graph.ir import Graph, Node, TensorType
+from dlpack.graph.ir import Array, Graph, Node, TensorType
 from dlpack.operators.registry import Builder, Context, NotSupported, compute, rewrite
 
 
@@ -155,7 +155,8 @@ class _Recurrence:
                 bias[g * h : (g + 1) * h] += self.bias[d][n + g * h : n + (g + 1) * h]
         y = b.add("MatMul", [flat, w], [rows, n])
         y = b.add("Add", [y, b.constant(bias, "bias")], [rows, n])
-        return b.add("Reshape", [y, b.constant(np.array([self.steps, self.batch, n], np.int64))], [self.steps, self.batch, n])
+        shape = [self.steps, self.batch, n]
+        return b.add("Reshape", [y, b.constant(np.array(shape, np.int64))], shape)
 
     def loop(
         self,
@@ -209,7 +210,7 @@ class _Recurrence:
 
     def finish(self, results: Sequence[Sequence[str]]) -> None:
         """Writes Y, Y_h (and Y_c) from each direction's final states and hidden states."""
-        b, out = self.b, (*self.ctx.node.outputs, "", "", "")
+        out = (*self.ctx.node.outputs, "", "", "")
         t, n, h, directions = self.steps, self.batch, self.hidden, self.directions
         if out[0]:
             parts = [self._reshape(r[-1], [t, 1, n, h]) for r in results]
@@ -247,38 +248,47 @@ class _Recurrence:
         return outs
 
 
+Step = Callable[[_Body, list[str], str], list[str]]
+Activation = Callable[[_Body, str], str]
+
+
 @rewrite("LSTM")
 def lstm(ctx: Context, b: Builder) -> None:
-    """it = f(Xt Wi + H Ri + Pi C + b), ft likewise, Ct = ft C + it g(Xt Wc + H Rc + b), Ht = ot h(Ct); gates i o f c."""
+    """it = f(Xt Wi + H Ri + Pi C + b), ft alike, Ct = ft C + it g(Xt Wc + H Rc + b), Ht = ot h(Ct); gates i o f c."""
     r = _Recurrence(ctx, b, gates=4, states=2)
     activations = _activations(ctx, ("Sigmoid", "Tanh", "Tanh"), r.directions)
     peepholes = ctx.constant(7, "peepholes P") if ctx.has_input(7) else None
     results = []
     for d in range(r.directions):
-        f, g, h = activations[d]
         p = peepholes[d].reshape(3, r.hidden) if peepholes is not None and peepholes[d].any() else None
-
-        def step(body: _Body, state: list[str], x: str) -> list[str]:
-            def peep(gate: str, k: int, cell: str) -> str:
-                if p is None:
-                    return gate
-                return body.op("Add", gate, body.op("Mul", cell, body.constant(p[k], "peephole")))
-
-            hidden, cell = state
-            total = body.op("Add", r.recurrent_product(body, hidden, d), x)
-            gi, go, gf, gc = r.split(body, r.limited(body, total), 4)
-            forget = f(body, peep(gf, 2, cell))
-            if ctx.attr("input_forget", 0):
-                enter = body.op("Sub", body.number(1.0), forget, shape=body.type_of(forget).shape)
-            else:
-                enter = f(body, peep(gi, 0, cell))
-            new = body.op("Add", body.op("Mul", forget, cell), body.op("Mul", enter, g(body, gc)))
-            return [body.op("Mul", f(body, peep(go, 1, new)), h(body, new)), new]
-
         shape = [r.batch, r.hidden]
         initial = [r.slice_input(5, d, shape), r.slice_input(6, d, shape)]
+        step = _lstm_step(r, d, activations[d], p)
         results.append(r.loop(d, initial, r.product(d, [True] * 4), step))
     r.finish(results)
+
+
+def _lstm_step(r: _Recurrence, d: int, activations: Sequence[Activation], p: Array | None) -> Step:
+    f, g, h = activations
+
+    def peep(body: _Body, gate: str, k: int, cell: str) -> str:
+        if p is None:
+            return gate
+        return body.op("Add", gate, body.op("Mul", cell, body.constant(p[k], "peephole")))
+
+    def step(body: _Body, state: list[str], x: str) -> list[str]:
+        hidden, cell = state
+        total = body.op("Add", r.recurrent_product(body, hidden, d), x)
+        gi, go, gf, gc = r.split(body, r.limited(body, total), 4)
+        forget = f(body, peep(body, gf, 2, cell))
+        if r.ctx.attr("input_forget", 0):
+            enter = body.op("Sub", body.number(1.0), forget, shape=body.type_of(forget).shape)
+        else:
+            enter = f(body, peep(body, gi, 0, cell))
+        new = body.op("Add", body.op("Mul", forget, cell), body.op("Mul", enter, g(body, gc)))
+        return [body.op("Mul", f(body, peep(body, go, 1, new)), h(body, new)), new]
+
+    return step
 
 
 @rewrite("GRU")
@@ -289,31 +299,33 @@ def gru(ctx: Context, b: Builder) -> None:
     linear = bool(ctx.attr("linear_before_reset", 0))
     results = []
     for d in range(r.directions):
-        f, g = activations[d]
-        n = 3 * r.hidden
-        late_bias = r.bias[d][n + 2 * r.hidden :]
-
-        def step(body: _Body, state: list[str], x: str) -> list[str]:
-            (hidden,) = state
-            xz, xr, xh = r.split(body, x, 3)
-            gates = r.recurrent_product(body, hidden, d, slice(0, 2))
-            hz, hr = r.split(body, gates, 2)
-            z = f(body, r.limited(body, body.op("Add", hz, xz)))
-            reset = f(body, r.limited(body, body.op("Add", hr, xr)))
-            if linear:
-                inner = r.recurrent_product(body, hidden, d, slice(2, 3))
-                inner = body.op("Add", inner, body.constant(late_bias, "bias"))
-                inner = body.op("Mul", reset, inner)
-            else:
-                inner = r.recurrent_product(body, body.op("Mul", reset, hidden), d, slice(2, 3))
-            new = g(body, r.limited(body, body.op("Add", inner, xh)))
-            keep = body.op("Mul", z, hidden)
-            rest = body.op("Sub", body.number(1.0), z, shape=[r.batch, r.hidden])
-            return [body.op("Add", body.op("Mul", rest, new), keep)]
-
         initial = [r.slice_input(5, d, [r.batch, r.hidden])]
+        step = _gru_step(r, d, activations[d], linear)
         results.append(r.loop(d, initial, r.product(d, [True, True, not linear]), step))
     r.finish(results)
+
+
+def _gru_step(r: _Recurrence, d: int, activations: Sequence[Activation], linear: bool) -> Step:
+    f, g = activations
+    late_bias = r.bias[d][5 * r.hidden :]
+
+    def step(body: _Body, state: list[str], x: str) -> list[str]:
+        (hidden,) = state
+        xz, xr, xh = r.split(body, x, 3)
+        gates = r.recurrent_product(body, hidden, d, slice(0, 2))
+        hz, hr = r.split(body, gates, 2)
+        z = f(body, r.limited(body, body.op("Add", hz, xz)))
+        reset = f(body, r.limited(body, body.op("Add", hr, xr)))
+        if linear:
+            inner = r.recurrent_product(body, hidden, d, slice(2, 3))
+            inner = body.op("Mul", reset, body.op("Add", inner, body.constant(late_bias, "bias")))
+        else:
+            inner = r.recurrent_product(body, body.op("Mul", reset, hidden), d, slice(2, 3))
+        new = g(body, r.limited(body, body.op("Add", inner, xh)))
+        rest = body.op("Sub", body.number(1.0), z, shape=[r.batch, r.hidden])
+        return [body.op("Add", body.op("Mul", rest, new), body.op("Mul", z, hidden))]
+
+    return step
 
 
 @rewrite("RNN")
@@ -323,12 +335,17 @@ def rnn(ctx: Context, b: Builder) -> None:
     activations = _activations(ctx, ("Tanh",), r.directions)
     results = []
     for d in range(r.directions):
-        (f,) = activations[d]
-
-        def step(body: _Body, state: list[str], x: str) -> list[str]:
-            total = body.op("Add", r.recurrent_product(body, state[0], d), x)
-            return [f(body, r.limited(body, total))]
-
         initial = [r.slice_input(5, d, [r.batch, r.hidden])]
+        step = _rnn_step(r, d, activations[d])
         results.append(r.loop(d, initial, r.product(d, [True]), step))
     r.finish(results)
+
+
+def _rnn_step(r: _Recurrence, d: int, activations: Sequence[Activation]) -> Step:
+    (f,) = activations
+
+    def step(body: _Body, state: list[str], x: str) -> list[str]:
+        total = body.op("Add", r.recurrent_product(body, state[0], d), x)
+        return [f(body, r.limited(body, total))]
+
+    return step

@@ -119,7 +119,7 @@ def emit_reduce(ctx: Context, b: Builder, op: str, x: str, output: str | None, o
     if t.size == 0:
         value = b.constant(np.full(shape, _OF_NOTHING[op](t.dtype), t.dtype), "nothing")
         return b.add("Identity", [value], shape, output=output)
-    attrs = {"axes": tuple(axes), "keepdims": int(keepdims), "of": of}
+    attrs: dict[str, Any] = {"axes": tuple(axes), "keepdims": int(keepdims), "of": of}
     if t.dtype != "bool":
         return b.add_internal(f"Reduce{op}", [x], shape, output, **attrs)
     wide = b.add("Cast", [x], t.shape, "uint8")
@@ -179,7 +179,7 @@ def reduce_log_sum_exp(ctx: Context, b: Builder) -> None:
     elif ctx.input_type(0).size == 0:
         b.add("Identity", [b.constant(np.full(t.shape, -np.inf, t.dtype))], t.shape, output=ctx.node.outputs[0])
     else:
-        attrs = {"axes": tuple(axes), "keepdims": int(ctx.attr("keepdims", 1))}
+        attrs: dict[str, Any] = {"axes": tuple(axes), "keepdims": int(ctx.attr("keepdims", 1))}
         b.add_internal("LogSumExp", [x], t.shape, ctx.node.outputs[0], **attrs)
 
 

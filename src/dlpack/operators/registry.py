@@ -191,9 +191,7 @@ class Builder:
         """Adds a node with one output of `shape` (dtype of its first input unless given); returns its name."""
         out = output or self.fresh(op.lower())
         self.types[out] = TensorType(dtype or self.type_of(inputs[0]).dtype, tuple(int(d) for d in shape))
-        self.nodes.append(
-            Node(op, tuple(inputs), (out,), attrs, out, "", self.origin.opset, self.origin.sources)
-        )
+        self.nodes.append(Node(op, tuple(inputs), (out,), attrs, out, "", self.origin.opset, self.origin.sources))
         return out
 
     def add_internal(

@@ -48,7 +48,7 @@ def _output_rows(m: Sequence[Any]) -> list[Any]:
 
 @anchor("WinogradConvolution", domain="dlpack", layout="spatial")
 def winograd_convolution(ctx: Context, x: Any, u: Any) -> list[Any]:
-    """x [N, C, 4 rows + 2, 4 columns + 2], u = G w G^T [6, 6, C, O] → A^T [sum over C of (B^T d B) * u] A, [N, O, height, width].
+    """x [N, C, 4 rows + 2, 4 columns + 2], u = G w G^T [6, 6, C, O] → A^T [sum over C of (B^T d B) * u] A.
 
     Tiles are numbered t = row * columns + column. The stages' names are what the schedule knows them by.
     """
@@ -71,7 +71,9 @@ def winograd_convolution(ctx: Context, x: Any, u: Any) -> list[Any]:
     )
     ic = te.reduce_axis((0, c), name="ic")
     m = te.compute(
-        (6, 6, n, tiles, o), lambda i, j, b, t, k: te.sum(v(i, j, b, t, ic) * u(i, j, ic, k), axis=ic), name="winograd_product"
+        (6, 6, n, tiles, o),
+        lambda i, j, b, t, k: te.sum(v(i, j, b, t, ic) * u(i, j, ic, k), axis=ic),
+        name="winograd_product",
     )
     half_out = te.compute(
         (4, 6, n, tiles, o),
@@ -81,8 +83,6 @@ def winograd_convolution(ctx: Context, x: Any, u: Any) -> list[Any]:
 
     def at(b: Any, k: Any, y: Any, xx: Any) -> Any:
         t = tirx.floordiv(y, 4) * columns + tirx.floordiv(xx, 4)
-        return _pick(
-            tirx.floormod(xx, 4), _output_rows([half_out(tirx.floormod(y, 4), r, b, t, k) for r in range(6)])
-        )
+        return _pick(tirx.floormod(xx, 4), _output_rows([half_out(tirx.floormod(y, 4), r, b, t, k) for r in range(6)]))
 
     return [te.compute((n, o, ctx.attr("height"), ctx.attr("width")), at, name="winograd_out")]
