@@ -184,9 +184,7 @@ def _fold_constants(proto: Any) -> None:
 
     graph = proto.graph
     known = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    shapes = {
-        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.input, *graph.value_info)
-    }
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.input, *graph.value_info)}
     for node in list(graph.node):
         names = [name for name in node.input if name]
         if node.op_type == "Shape" and all(shapes.get(names[0], [0])):

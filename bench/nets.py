@@ -64,10 +64,14 @@ def squeezenet11() -> nn.Module:
 def mobilenetv1() -> nn.Module:
     layers: list[nn.Module] = [conv_bn(3, 32, 3, 2)]
     channels = 32
-    for outputs, stride in [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)] + [(512, 1)] * 5 + [
-        (1024, 2),
-        (1024, 1),
-    ]:
+    for outputs, stride in (
+        [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)]
+        + [(512, 1)] * 5
+        + [
+            (1024, 2),
+            (1024, 1),
+        ]
+    ):
         layers += [conv_bn(channels, channels, 3, stride, groups=channels), conv_bn(channels, outputs, 1)]
         channels = outputs
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1024, 1000), nn.Softmax(1))

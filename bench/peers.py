@@ -136,7 +136,10 @@ def _convert_ncnn(model: Path, folder: Path) -> Path:
     copy.symlink_to(model.resolve())
     command = [str(tool if tool.is_file() else "pnnx"), copy.name, "fp16=0"]
     process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    return _finished(process, folder / "net.ncnn.param", "pnnx")
+    made = _finished(process, folder / "net.ncnn.param", "pnnx")
+    for spare in (*folder.glob("net.pnnx*"), folder / "net_pnnx.py"):
+        spare.unlink(missing_ok=True)
+    return made
 
 
 _NO_BATCH = 233

@@ -16,6 +16,7 @@ from dlpack.errors import ModelError
 
 OPSET = 17
 MAX_VALUE_BYTES = 2**31 - 1
+MAX_MADE_BYTES = 512 << 20
 MAX_RANK = 16
 
 Array = NDArray[Any]
@@ -41,6 +42,7 @@ class Builder:
         self._scope = ""
         self._scope_start = 0
         self._schemas: dict[str, Any] = {}
+        self._made = 0
         self._shared: dict[tuple[Any, ...], str] = {}
 
     # --- values
@@ -105,7 +107,7 @@ class Builder:
 
     def filled(self, shape: Sequence[int], value: float, dtype: Any = np.float32) -> str:
         """A constant of one value; its size is checked first."""
-        self.check_size("a constant", np.dtype(dtype), tuple(shape))
+        self.claim("a constant", shape, dtype)
         return self.constant(np.full(tuple(shape), value, dtype))
 
     # --- nodes
@@ -153,6 +155,13 @@ class Builder:
             raise ModelError(f"{what} would have the shape {list(shape)}: a window or a slice is larger than its input")
         if len(shape) > MAX_RANK or math.prod(shape) * dtype.itemsize > MAX_VALUE_BYTES:
             raise ModelError(f"{what} would have the shape {list(shape)}, more than 2 GiB or {MAX_RANK} dimensions")
+
+    def claim(self, what: str, shape: Sequence[int], dtype: Any = np.float32) -> None:
+        """To be called before a constant is made that the file does not hold: all of them together have a limit."""
+        self.check_size(what, np.dtype(dtype), tuple(shape))
+        self._made += math.prod(shape) * np.dtype(dtype).itemsize
+        if self._made > MAX_MADE_BYTES:
+            raise ModelError(f"{what} of the shape {list(shape)}: the constants that the model asks for exceed {MAX_MADE_BYTES:,} bytes")
 
     @contextmanager
     def scope(self, layer: str) -> Iterator[None]:

@@ -38,7 +38,7 @@ def prior_box(n: Layer) -> str:
         if large:
             sizes.append((math.sqrt(s * math.floor(large[k])),) * 2)
         sizes += [(s * math.sqrt(r), s / math.sqrt(r)) for r in ratios if abs(r - 1.0) >= 1e-6]
-    n.g.check_size("the prior boxes", np.dtype(np.float64), (2, h, w, len(sizes), 4))
+    n.g.claim("the prior boxes", (2, h, w, len(sizes), 4), np.float64)
     offset = p.float("offset", 0.5)
     x, y = (np.arange(w) + offset) * step_w, (np.arange(h) + offset) * step_h
     boxes = np.empty((h, w, len(sizes), 4))

@@ -57,6 +57,7 @@ def pool(
         return str(g.op("Mul", y, g.scalar(area)))
     if not count_pad:
         return y
+    g.claim("the windows' sizes", out, np.float64)
     counts = np.ones((), np.float64)
     for o, s, k, n, p in zip(out, stride, kernel, sizes, pad, strict=True):
         start = np.arange(o, dtype=np.int64) * s - p
@@ -113,6 +114,7 @@ def suppress(g: Builder, boxes: str, valid: str, groups: str | None, threshold: 
     the threshold. Returns (B, K) bool. One Scan over the K boxes: each step holds one row of overlaps.
     """
     batch, count = g.shape(boxes)[:2]
+    g.claim("the boxes", (count, 2), np.int64)
     inner = g.unique("suppress")  # no name inside may be one of the graph around it
     outside = {boxes, valid, groups}
 

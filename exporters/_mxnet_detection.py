@@ -24,7 +24,7 @@ def multi_box_prior(c: Call) -> str:
     root = [float(np.sqrt(r)) for r in ratios]
     half = [(s * h / w * root[0] / 2, s / root[0] / 2) for s in sizes]
     half += [(sizes[0] * h / w * r / 2, sizes[0] / r / 2) for r in root[1:]]
-    c.g.check_size("the prior boxes", np.dtype(np.float64), (h, w, len(half), 4))
+    c.g.claim("the prior boxes", (h, w, len(half), 4), np.float64)
     y = (np.arange(h) + offsets[0]) * (steps[0] if steps[0] > 0 else 1.0 / h)
     x = (np.arange(w) + offsets[1]) * (steps[1] if steps[1] > 0 else 1.0 / w)
     boxes = np.empty((h, w, len(half), 4))

@@ -559,7 +559,7 @@ def arange(c: Call) -> str:
             raise ModelError("its start, stop and step give no range")
         count = max(0, math.ceil((stop - start) / step)) * repeats
         shape = (count,)
-    c.g.check_size("a range", np.dtype(np.float64), (count,))
+    c.g.claim("a range", (count,), np.float64)
     if not 0 < repeats <= count:
         raise ModelError(f"repeat={repeats} is out of range")
     values = start + step * (np.arange(count) // repeats)
@@ -626,9 +626,8 @@ def one_hot(c: Call) -> str:
     if not 0 < depth < 2**31:
         raise ModelError(f"depth={depth} is out of range")
     index = c.cast(c.x(0), np.int64)
-    classes = c.g.constant(np.arange(depth, dtype=np.int64)) if depth <= 1 << 24 else ""
-    if not classes:
-        raise NotConverted(f"depth={depth}")
+    c.g.claim("the classes", (depth,), np.int64)
+    classes = c.g.constant(np.arange(depth, dtype=np.int64))
     hit = c.op_("Equal", reshape(c.g, index, (*c.g.shape(index), 1)), classes)
     on, off = (c.g.constant(np.array(c.p.float(k, d), kind)) for k, d in (("on_value", 1.0), ("off_value", 0.0)))
     return c.op_("Where", hit, on, off)

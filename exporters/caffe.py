@@ -153,8 +153,7 @@ class Conversion:
             raise UsageError(f"the prototxt does not give its inputs' shapes: add {' '.join(f'--shape {n}=1x3x224x224' for n in self.open)}")
         if self.problems:
             raise UnsupportedError("the model cannot be exported:", tuple(dict.fromkeys(self.problems)))
-        inputs = {v for v in self.g.inputs}
-        outputs = [(value, top) for top in self.unread if (value := self.values.get(top)) is not None and value not in inputs]
+        outputs = [(value, top) for top in self.unread if (value := self.values.get(top)) is not None]
         if not outputs:
             raise ModelError("the network has no outputs: every top is read by another layer")
         return self.g.build(outputs)

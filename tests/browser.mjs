@@ -1,9 +1,9 @@
-// node browser.mjs CHROMIUM SCENARIO ADDRESS [FILE ...]: plays a scenario in headless Chromium; prints what it saw as JSON.
-// playwright-core comes from NODE_PATH, or from a node_modules above this file.
-import { createRequire } from "node:module";
+// node browser.mjs BROWSER SCENARIO ADDRESS [FILE ...]: plays a scenario in a headless browser; prints what it saw as JSON.
+// Chromium is driven by playwright-core, Firefox by puppeteer-core, from NODE_PATH or a node_modules above this file.
 import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 
-const { chromium } = createRequire(import.meta.url)("playwright-core");
+const require = createRequire(import.meta.url);
 const [executablePath, scenario, address, ...files] = process.argv.slice(2);
 
 const READY = "#work:not([hidden])";
@@ -26,10 +26,9 @@ const scenarios = {
         async ([type, text]) => {
           document.querySelector("#classes").replaceChildren();
           const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-          const data = new DataTransfer();
-          data.items.add(new File([bytes], "photo.png", { type: "image/png" }));
-          const init = { bubbles: true, cancelable: true, dataTransfer: data, clipboardData: data };
-          document.body.dispatchEvent(type === "drop" ? new DragEvent(type, init) : new ClipboardEvent(type, init));
+          const data = { files: [new File([bytes], "photo.png", { type: "image/png" })] };
+          const event = new Event(type, { bubbles: true, cancelable: true }); // Firefox makes no ClipboardEvent with files
+          document.body.dispatchEvent(Object.assign(event, { dataTransfer: data, clipboardData: data }));
         },
         [type, base64(files[1])],
       );
@@ -43,7 +42,7 @@ const scenarios = {
   async noPicture(page) {
     await page.goto(address);
     await page.waitForSelector(READY);
-    await page.setInputFiles("#file", { name: "broken.png", mimeType: "image/png", buffer: Buffer.from("no picture") });
+    await page.setInputFiles("#file", files[0]);
     await page.waitForSelector("#status.bad");
     return { status: await page.textContent("#status"), shown: await page.$$eval("#classes li", (rows) => rows.length) };
   },
@@ -128,13 +127,38 @@ const scenarios = {
   },
 };
 
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+const viewport = { width: 390, height: 800 };
+
+async function openChromium() {
+  const browser = await require("playwright-core").chromium.launch({ executablePath, args: ["--no-sandbox"] });
+  return { browser, page: await browser.newPage({ viewport }) };
+}
+
+/** Firefox with as much of playwright's page as the scenarios use. */
+async function openFirefox() {
+  const puppeteer = require("puppeteer-core");
+  const browser = await puppeteer.launch({ browser: "firefox", executablePath, headless: true });
+  const page = await browser.newPage();
+  await page.setViewport(viewport);
+  return {
+    browser,
+    page: Object.assign(page, {
+      addInitScript: (f) => page.evaluateOnNewDocument(f),
+      setInputFiles: async (selector, file) => (await page.$(selector)).uploadFile(file),
+      textContent: (selector) => page.$eval(selector, (e) => e.textContent),
+      getAttribute: (selector, name) => page.$eval(selector, (e, name) => e.getAttribute(name), name),
+      isVisible: (selector) => page.$eval(selector, (e) => e.checkVisibility()),
+      waitForTimeout: (time) => new Promise((done) => setTimeout(done, time)),
+    }),
+  };
+}
+
+const { browser, page } = await (/firefox/.test(executablePath) ? openFirefox() : openChromium());
 try {
-  const page = await browser.newPage({ viewport: { width: 390, height: 800 } });
   page.setDefaultTimeout(30000);
   const errors = [];
   page.on("console", (m) => m.type() === "error" && errors.push(m.text()));
-  page.on("pageerror", (e) => errors.push(e.message));
+  page.on("pageerror", (e) => errors.push(String(e.message ?? e)));
   const requests = [];
   page.on("request", (r) => requests.push(r.url()));
   const seen = await scenarios[scenario](page);

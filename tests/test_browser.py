@@ -1,4 +1,4 @@
-"""The bundle for wasm in a real browser: headless Chromium, driven by tests/browser.mjs through playwright-core."""
+"""The bundle for wasm in real browsers: headless Chromium and Firefox, driven by tests/browser.mjs."""
 
 from __future__ import annotations
 
@@ -22,17 +22,21 @@ DRIVER = ROOT / "tests" / "browser.mjs"
 Play = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
-def play() -> Play:
+DRIVERS = {"chromium": "playwright-core", "firefox-esr": "puppeteer-core"}
+
+
+@pytest.fixture(scope="session", params=DRIVERS)
+def play(request: pytest.FixtureRequest) -> Play:
     """``play(scenario, address, *files)`` is what the scenario saw, after checks that hold for every page."""
-    node, chromium = requires_tool("node"), requires_tool("chromium")
+    node, browser = requires_tool("node"), requires_tool(request.param)
+    driver = DRIVERS[request.param]
     environment = {"NODE_PATH": str(ROOT / "build" / "node" / "node_modules"), **os.environ}
-    probe = [node, "-e", 'require("playwright-core")']
+    probe = [node, "-e", f'require("{driver}")']
     if subprocess.run(probe, env=environment, capture_output=True, check=False).returncode:
-        skip_or_fail("the npm package playwright-core is not in NODE_PATH (script/test puts it in build/node)")
+        skip_or_fail(f"the npm package {driver} is not in NODE_PATH (script/test puts it in build/node)")
 
     def run(scenario: str, address: str, *files: Path, errors: bool = False) -> Any:
-        command = [node, DRIVER, chromium, scenario, address, *files]
+        command = [node, DRIVER, browser, scenario, address, *files]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=180)
         assert done.returncode == 0, done.stderr
         seen = json.loads(done.stdout)
@@ -77,7 +81,8 @@ def test_a_photograph_to_its_name(play: Play, models_dir: Path, tmp_path: Path) 
             assert dropped == pasted and len(dropped) == 5
             assert dropped[0][0] == "Egyptian cat" and float(dropped[0][1].split()[0]) == pytest.approx(50, abs=1)
             assert seen["label"] == "photo.png" and "ms" in seen["timing"] and "4.9 MB of weights" in seen["bytes"]
-        seen = play("noPicture", address)
+        (tmp_path / "broken.png").write_bytes(b"no picture")
+        seen = play("noPicture", address, tmp_path / "broken.png")
         assert seen["status"] == "broken.png is not a picture that the browser can read" and seen["shown"] == 0
 
 

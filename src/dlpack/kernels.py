@@ -252,7 +252,8 @@ class _Job:
             for node in chain:
                 computed[node.outputs[0]] = self._pointwise(node, element)
             last = computed[chain[-1].outputs[0]]
-            results = [te.compute(shape, lambda *i: last(*i), name="out")]
+            axes = [str(a.var.name) for a in results[0].op.axis] if results else None
+            results = [te.compute(shape, lambda *i: last(*i), name="out", varargs_names=axes)]
         self.tensors = [*places, *results]
 
     def _pointwise(self, node: Node, element: Callable[[str, tuple[Any, ...]], Any]) -> Callable[..., Any]:

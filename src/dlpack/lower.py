@@ -8,7 +8,7 @@ any length whose last vector is partial, and loops split where a guard changes i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,19 +72,33 @@ class Operand:
     padded: bool = False
 
 
-def lower_kernel(func: Any, operands: Sequence[Operand], lanes: int, order: Sequence[int] = ()) -> Kernel:
+def lower_kernel(
+    func: Any,
+    operands: Sequence[Operand],
+    lanes: int,
+    order: Sequence[int] = (),
+    loop_names: Mapping[Any, str] | None = None,
+) -> Kernel:
     """Lowers a scheduled function (see `tir.lower`) for vectors of `lanes` 32-bit elements.
 
     `order` lists the output's dimensions from outermost to innermost in memory; local buffers of that rank follow it.
+    `loop_names` are better names for TVM's loop variables.
     """
-    lowering = _Lowering(func, operands, lanes, order)
+    lowering = _Lowering(func, operands, lanes, order, loop_names or {})
     body = lowering.stmt(func.body)
     return allocate_registers(Kernel(tuple(lowering.params), body, 0), lowering.locals)
 
 
 class _Lowering:
-    def __init__(self, func: Any, operands: Sequence[Operand], lanes: int, order: Sequence[int]) -> None:
-        self.lanes, self.order = lanes, tuple(order)
+    def __init__(
+        self,
+        func: Any,
+        operands: Sequence[Operand],
+        lanes: int,
+        order: Sequence[int],
+        loop_names: Mapping[Any, str],
+    ) -> None:
+        self.lanes, self.order, self.loop_names = lanes, tuple(order), loop_names
         self.operands: dict[str, Operand] = {}
         self.buffers: dict[Any, str] = {}
         self.layouts: dict[str, Layout] = {}
@@ -224,7 +238,7 @@ class _Lowering:
                 trip = self.with_var(s.loop_var, Linear(first), s.body)
                 out.extend([Scope(trip)] if any(isinstance(t, Array | Declare) for t in trip) else trip)
                 continue
-            var = self.fresh(str(s.loop_var.name))
+            var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
             self.ranges[var] = (first, last - 1)
             body = self.with_var(s.loop_var, Linear.var(var), s.body)
             self.names.discard(var)
@@ -410,7 +424,7 @@ class _Lowering:
             for k in range(full):
                 out.extend(chunk(Linear(begin + k * width), width))
         elif full:
-            var = self.fresh(str(s.loop_var.name))
+            var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
             self.ranges[var] = (0, full - 1)
             body = chunk(Linear.var(var) * width + begin, width)
             out.append(For(var, 0, full, 1, body))
@@ -465,7 +479,7 @@ class _Lowering:
 
         trips, left = divmod(full, parts)
         if trips:
-            var = self.fresh(str(s.loop_var.name))
+            var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
             self.ranges[var] = (0, trips - 1)
             base = Linear.var(var) * (parts * width)
             body = tuple(step(base + k * width, a) for k, a in enumerate(acc))

@@ -14,7 +14,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir import transform as s_transform
 from tvm.tirx import transform as transform
 
-__all__ = ["Schedule", "lower", "new_schedule", "te", "tirx", "version"]
+__all__ = ["Schedule", "loop_names", "lower", "new_schedule", "te", "tirx", "version"]
 
 version: str = tvm.__version__
 
@@ -35,6 +35,32 @@ def new_schedule(tensors: Sequence[te.Tensor]) -> Schedule:
     """A schedule over the PrimFunc that computes `tensors` (placeholders first, results last)."""
     func = te.create_prim_func(list(tensors))
     return Schedule(tvm.IRModule({"main": func}))
+
+
+def loop_names(schedule: Schedule) -> dict[Any, str]:
+    """A name for each loop variable: that of the block axis it runs along, or the axis' tile."""
+    names: dict[Any, str] = {}
+    _name_loops(schedule.mod["main"].body, names)
+    return names
+
+
+def _name_loops(s: Any, names: dict[Any, str]) -> None:
+    kind = type(s).__name__
+    if kind == "SeqStmt":
+        for child in s.seq:
+            _name_loops(child, names)
+    elif kind == "SBlockRealize":
+        for value, axis in zip(s.iter_values, s.block.iter_vars, strict=True):
+            name = str(axis.var.name).removeprefix("v_")
+            parts = [value.a, value.b] if type(value).__name__ == "Add" else [value]
+            for part in parts:
+                if type(part).__name__ == "Var":
+                    names.setdefault(part, name)
+                elif type(part).__name__ == "Mul" and type(part.a).__name__ == "Var":
+                    names.setdefault(part.a, f"{name}_tile")
+        _name_loops(s.block.body, names)
+    elif hasattr(s, "body"):
+        _name_loops(s.body, names)
 
 
 def lower(schedule: Schedule) -> Any:

@@ -16,7 +16,7 @@ from dlpack.targets.common.blocks import Axis, BlockInfo, examine
 from dlpack.targets.common.machine import Machine
 from dlpack.targets.common.tiles import choose_tile
 from dlpack.targets.common.winograd import pays, winograd
-from dlpack.tir import Schedule, lower, new_schedule
+from dlpack.tir import Schedule, loop_names, lower, new_schedule
 
 
 class State:
@@ -52,7 +52,9 @@ class State:
             Operand(o.name, self.packed.get(i, o.layout), o.written, i in self.padded)
             for i, o in enumerate(self.spec.operands)
         ]
-        kernel = lower_kernel(lower(self.sch), operands, self.machine.lanes, self.spec.order)
+        kernel = lower_kernel(
+            lower(self.sch), operands, self.machine.lanes, self.spec.order, loop_names(self.sch)
+        )
         return Scheduled(kernel, self.packed, description)
 
 

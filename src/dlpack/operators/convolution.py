@@ -84,6 +84,11 @@ def add_bias(ctx: Context, b: Builder, y: str, bias: str, rank: int, axis: int, 
     b.add("Add", [y, bias], b.type_of(y).shape, output=output)
 
 
+def axis_names(spatial: int) -> list[str]:
+    """Names for the axes N, C and the spatial ones: they become the loops' names in the emitted code."""
+    return ["n", "c", *(["plane", "row", "column"][3 - spatial :] if spatial <= 3 else map("s{}".format, range(spatial)))]
+
+
 def _is_pixelwise(ctx: Context) -> bool:
     kernel = ctx.input_type(1).shape[2:]
     return all(k == 1 for k in (*kernel, *ctx.attr("strides")))
@@ -109,8 +114,7 @@ def convolution(ctx: Context, x: Any, w: Any) -> list[Any]:
         source = ic if group == 1 else o // per_group * channels + ic
         return te.sum(x(i, source, *place) * w(o, ic, *kernel), axis=[*kernel, ic])
 
-    names = ["n", "oc", *("zyx"[3 - n :] if n <= 3 else [f"s{d}" for d in range(n)])]
-    return [te.compute((xs[0], ws[0], *out), at, name="acc", varargs_names=names)]
+    return [te.compute((xs[0], ws[0], *out), at, name="acc", varargs_names=axis_names(n))]
 
 
 def _turned_weights(ctx: Context, b: Builder, group: int) -> str:

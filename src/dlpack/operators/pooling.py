@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.operators.convolution import add_pad, window_pads
+from dlpack.operators.convolution import axis_names, add_pad, window_pads
 from dlpack.operators.registry import Builder, Context, anchor, compute, rewrite
 from dlpack.tir import te, tirx
 
@@ -134,6 +134,7 @@ def _pool(ctx: Context, x: Any, reduce: Any) -> list[Any]:
                 x(*i[:2], *(i[2 + d] * strides[d] + axes[d] * dilations[d] for d in range(n))), axis=axes
             ),
             name="pool",
+            varargs_names=axis_names(n),
         )
     ]
 

@@ -1,0 +1,502 @@
+"""The Caffe exporter: files of every dialect, and each layer against its definition written in NumPy."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from test_export_mxnet import run
+
+from dlpack import exporters
+from dlpack.errors import ModelError, UnsupportedError, UsageError
+from dlpack.exporters import ExportOptions
+from dlpack.exporters._caffe_files import parse_prototxt, read_weights
+from dlpack.preprocess import from_json, open_picture
+
+Array = Any
+
+
+def varint(value: int) -> bytes:
+    out = b""
+    while True:
+        out += bytes([value & 127 | (128 if value > 127 else 0)])
+        value >>= 7
+        if not value:
+            return out
+
+
+def block(number: int, data: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def blob(x: Array, old: bool = False, double: bool = False) -> bytes:
+    x = np.asarray(x)
+    if old:
+        dims = [1] * (4 - x.ndim) + list(x.shape)
+        head = b"".join(varint(k << 3) + varint(d) for k, d in enumerate(dims, 1))
+    else:
+        head = block(7, block(1, b"".join(map(varint, x.shape))))
+    return head + (block(8, x.astype("<f8").tobytes()) if double else block(5, x.astype("<f4").tobytes()))
+
+
+def caffemodel(layers: dict[str, Sequence[Array]], old: bool = False, double: bool = False) -> bytes:
+    out = block(1, b"net")
+    for name, blobs in layers.items():
+        body = block(4 if old else 1, name.encode())
+        body += b"".join(block(6 if old else 7, blob(b, old, double)) for b in blobs)
+        out += block(2 if old else 100, body)
+    return out
+
+
+def export(folder: Path, text: str, weights: dict[str, Sequence[Array]] | None = None, **options: Any) -> exporters.Exported:
+    path = folder / "net.prototxt"
+    path.write_text(text)
+    (folder / "net.caffemodel").write_bytes(caffemodel(weights or {}))
+    return exporters.export(path, **options)
+
+
+# --- layers -----------------------------------------------------------------------------------------------------------
+
+R = np.random.default_rng(7)
+X = R.standard_normal((2, 6, 9, 8)).astype(np.float32)
+Y = R.standard_normal((2, 6, 9, 8)).astype(np.float32)
+POSITIVE = np.abs(X) + np.float32(0.5)
+
+
+def sigmoid(v: Array) -> Array:
+    return 1 / (1 + np.exp(-v))
+
+
+def conv(x: Array, w: Array, b: Array | None, stride: int, pad: int, dilation: int, group: int) -> Array:
+    x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    n, c, h, wd = x.shape
+    o, _, kh, kw = w.shape
+    oh, ow = ((s - dilation * (k - 1) - 1) // stride + 1 for s, k in ((h, kh), (wd, kw)))
+    y = np.zeros((n, o, oh, ow))
+    for k in range(o):
+        first = k // (o // group) * (c // group)
+        for i in range(oh):
+            for j in range(ow):
+                part = x[:, first : first + c // group, i * stride :, j * stride :][:, :, : dilation * (kh - 1) + 1 : dilation]
+                part = part[:, :, :, : dilation * (kw - 1) + 1 : dilation]
+                y[:, k, i, j] = (part * w[k]).sum((1, 2, 3))
+    return y if b is None else y + b[:, None, None]
+
+
+def deconv(x: Array, w: Array, b: Array, stride: int, pad: int) -> Array:
+    n, c, h, wd = x.shape
+    _, o, kh, kw = w.shape
+    y = np.zeros((n, o, (h - 1) * stride + kh, (wd - 1) * stride + kw))
+    for i in range(h):
+        for j in range(wd):
+            y[:, :, i * stride : i * stride + kh, j * stride : j * stride + kw] += np.einsum("nc,cokl->nokl", x[:, :, i, j], w)
+    return y[:, :, pad : y.shape[2] - pad, pad : y.shape[3] - pad] + b[:, None, None]
+
+
+def pool(x: Array, kind: str, k: int, s: int, p: int) -> Array:
+    """As PoolingLayer::Forward_cpu does it: ceil, the last window clipped, an average over the padding too."""
+    n, c, h, w = x.shape
+    sizes = []
+    for size in (h, w):
+        o = math.ceil((size + 2 * p - k) / s) + 1
+        sizes.append(o - 1 if p and (o - 1) * s >= size + p else o)
+    y = np.zeros((n, c, *sizes))
+    for i in range(sizes[0]):
+        for j in range(sizes[1]):
+            i0, j0 = i * s - p, j * s - p
+            i1, j1 = min(i0 + k, h + p), min(j0 + k, w + p)
+            count = (i1 - i0) * (j1 - j0)
+            part = x[:, :, max(i0, 0) : min(i1, h), max(j0, 0) : min(j1, w)]
+            y[:, :, i, j] = part.max((2, 3)) if kind == "MAX" else part.sum((2, 3)) / count
+    return y
+
+
+def lrn(x: Array, size: int, alpha: float, beta: float, k: float) -> Array:
+    half, y = size // 2, np.zeros(x.shape)
+    for c in range(x.shape[1]):
+        part = x[:, max(0, c - half) : c + half + 1]
+        y[:, c] = x[:, c] / (k + alpha / size * (part.astype(np.float64) ** 2).sum(1)) ** beta
+    return y
+
+
+def interp(x: Array, out: tuple[int, int]) -> Array:
+    def axis(v: Array, dim: int, size: int) -> Array:
+        n = v.shape[dim]
+        place = np.arange(size) * ((n - 1) / (size - 1))
+        low = np.minimum(place.astype(int), n - 2)
+        t = (place - low).reshape([-1 if d == dim else 1 for d in range(4)])
+        return np.take(v, low, dim) * (1 - t) + np.take(v, low + 1, dim) * t
+
+    return axis(axis(x, 2, out[0]), 3, out[1])
+
+
+def lstm(x: Array, cont: Array, w: Array, b: Array, r: Array) -> Array:
+    steps, batch = cont.shape
+    size = r.shape[1]
+    h = c = np.zeros((batch, size))
+    out = []
+    for t in range(steps):
+        keep = cont[t][:, None]
+        i, f, o, g = np.split(x[t] @ w.T + b + (h * keep) @ r.T, 4, 1)
+        c = sigmoid(f) * c * keep + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        out.append(h)
+    return np.stack(out)
+
+
+def mvn(x: Array, axes: tuple[int, ...], eps: float = 1e-9) -> Array:
+    y = x - x.mean(axes, keepdims=True)
+    return y / (np.sqrt((y**2).mean(axes, keepdims=True)) + eps)
+
+
+def softmax(x: Array, axis: int) -> Array:
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+def rnd(*shape: int) -> Array:
+    return R.standard_normal(shape).astype(np.float32)
+
+
+W, B, WG, WD, BD = rnd(4, 6, 3, 3), rnd(4), rnd(6, 2, 3, 3), rnd(6, 3, 4, 4), rnd(3)
+IP, IPB, MEAN, VAR, V6, A6 = rnd(5, 432), rnd(5), rnd(6), np.abs(rnd(6)) + 0.5, rnd(6), rnd(6)
+SEQ, CONT = rnd(5, 2, 3), np.float32([[0, 0], [1, 1], [1, 0], [0, 1], [1, 1]])
+LW, LB, LR = rnd(16, 3), rnd(16), rnd(16, 4)
+EMB, EMBB, INDEX = rnd(7, 3), rnd(3), np.float32([[1, 6], [0, 3]])
+
+Case = tuple[str, list[Array], list[Array], Callable[[], Any]]
+CASES: dict[str, Case] = {
+    "convolution": ('type: "Convolution" convolution_param { num_output: 4 kernel_size: 3 stride: 2 pad: 1 }', [X], [W, B],
+                    lambda: conv(X, W, B, 2, 1, 1, 1)),
+    "convolution_group": ('type: "Convolution" convolution_param { num_output: 6 kernel_h: 3 kernel_w: 3 group: 3 dilation: 2 bias_term: false }',
+                          [X], [WG], lambda: conv(X, WG, None, 1, 0, 2, 3)),
+    "depthwise": ('type: "DepthwiseConvolution" convolution_param { num_output: 6 kernel_size: 3 bias_term: false }', [X], [WG[:, :1]],
+                  lambda: conv(X, WG[:, :1], None, 1, 0, 1, 6)),
+    "deconvolution": ('type: "Deconvolution" convolution_param { num_output: 3 kernel_size: 4 stride: 2 pad: 1 }', [X], [WD, BD],
+                      lambda: deconv(X, WD, BD, 2, 1)),
+    "inner_product": ('type: "InnerProduct" inner_product_param { num_output: 5 }', [X], [IP, IPB],
+                      lambda: X.reshape(2, -1) @ IP.T + IPB),
+    "inner_product_axis": ('type: "InnerProduct" inner_product_param { num_output: 5 axis: -1 transpose: true bias_term: false }', [X], [IP[:, :8].T],
+                           lambda: X @ IP[:, :8].T),
+    "embed": ('type: "Embed" embed_param { num_output: 3 input_dim: 7 }', [INDEX], [EMB, EMBB], lambda: EMB[INDEX.astype(int)] + EMBB),
+    "batch_norm": ('type: "BatchNorm" batch_norm_param { eps: 0.01 }', [X], [MEAN, VAR, np.float32([2])],
+                   lambda: (X - MEAN[:, None, None] / 2) / np.sqrt(VAR[:, None, None] / 2 + 0.01)),
+    "batch_norm_empty": ('type: "BatchNorm"', [X], [MEAN, VAR, np.float32([0])], lambda: X / np.sqrt(1e-5)),
+    "scale": ('type: "Scale" scale_param { bias_term: true }', [X], [V6, A6], lambda: X * V6[:, None, None] + A6[:, None, None]),
+    "scale_two": ('type: "Scale" scale_param { axis: 0 }', [X, Y[:, :, 0, 0].copy()], [], lambda: X * Y[:, :, :1, :1]),
+    "scale_axes": ('type: "Scale" scale_param { axis: 2 num_axes: -1 }', [X], [Y[0, 0]], lambda: X * Y[0, 0]),
+    "bias": ('type: "Bias"', [X], [V6], lambda: X + V6[:, None, None]),
+    "axpy": ('type: "Axpy"', [X[:, :, :1, :1].copy(), X, Y], [], lambda: X[:, :, :1, :1] * X + Y),
+    "lstm": ('type: "LSTM" recurrent_param { num_output: 4 }', [SEQ, CONT], [LW, LB, LR], lambda: lstm(SEQ, CONT, LW, LB, LR)),
+    "lrn": ('type: "LRN" lrn_param { local_size: 3 alpha: 0.5 beta: 0.6 k: 2 }', [X], [], lambda: lrn(X, 3, 0.5, 0.6, 2)),
+    "lrn_within": ('type: "LRN" lrn_param { local_size: 3 alpha: 0.5 norm_region: WITHIN_CHANNEL }', [X], [],
+                   lambda: X * (1 + 0.5 * pool(X**2, "AVE", 3, 1, 1)) ** -0.75),
+    "mvn": ('type: "MVN"', [X], [], lambda: mvn(X, (2, 3))),
+    "mvn_across": ('type: "MVN" mvn_param { across_channels: true normalize_variance: false }', [X], [], lambda: X - X.mean((1, 2, 3), keepdims=True)),
+    "normalize": ('type: "Normalize" norm_param { across_spatial: false channel_shared: false }', [X], [V6],
+                  lambda: X / np.sqrt((X**2).sum(1, keepdims=True) + 1e-10) * V6[:, None, None]),
+    "normalize_whole": ('type: "Normalize"', [X], [np.float32([3])], lambda: 3 * X / np.sqrt((X**2).sum((1, 2, 3), keepdims=True))),
+    "interp": ('type: "Interp" interp_param { height: 13 width: 5 }', [X], [], lambda: interp(X, (13, 5))),
+    "interp_zoom": ('type: "Interp" interp_param { zoom_factor: 2 pad_beg: -1 pad_end: -1 }', [X], [], lambda: interp(X[:, :, 1:-1, 1:-1], (13, 11))),
+    "interp_shrink": ('type: "Interp" interp_param { shrink_factor: 3 }', [X], [], lambda: interp(X, (3, 3))),
+    "relu": ('type: "ReLU"', [X], [], lambda: np.maximum(X, 0)),
+    "relu_slope": ('type: "ReLU" relu_param { negative_slope: 0.1 }', [X], [], lambda: np.where(X > 0, X, 0.1 * X)),
+    "prelu": ('type: "PReLU"', [X], [V6], lambda: np.where(X > 0, X, V6[:, None, None] * X)),
+    "prelu_shared": ('type: "PReLU" prelu_param { channel_shared: true }', [X], [V6[:1]], lambda: np.where(X > 0, X, V6[0] * X)),
+    "elu": ('type: "ELU" elu_param { alpha: 0.7 }', [X], [], lambda: np.where(X > 0, X, 0.7 * (np.exp(X) - 1))),
+    "sigmoid": ('type: "Sigmoid"', [X], [], lambda: sigmoid(X)),
+    "tanh": ('type: "TanH"', [X], [], lambda: np.tanh(X)),
+    "absval": ('type: "AbsVal"', [X], [], lambda: np.abs(X)),
+    "bnll": ('type: "BNLL"', [X], [], lambda: np.log1p(np.exp(X))),
+    "threshold": ('type: "Threshold" threshold_param { threshold: 0.3 }', [X], [], lambda: (X > 0.3).astype(np.float32)),
+    "swish": ('type: "Swish" swish_param { beta: 2 }', [X], [], lambda: X * sigmoid(2 * X)),
+    "power": ('type: "Power" power_param { power: 1.5 scale: 2 shift: 1 }', [POSITIVE], [], lambda: (1 + 2 * POSITIVE) ** 1.5),
+    "exp": ('type: "Exp" exp_param { base: 2 scale: 0.5 shift: 1 }', [X], [], lambda: 2 ** (1 + 0.5 * X)),
+    "log": ('type: "Log" log_param { base: 10 scale: 2 shift: 1 }', [POSITIVE], [], lambda: np.log10(1 + 2 * POSITIVE)),
+    "dropout": ('type: "Dropout" dropout_param { dropout_ratio: 0.4 }', [X], [], lambda: X),
+    "eltwise_sum": ('type: "Eltwise" eltwise_param { coeff: 2 coeff: -1 }', [X, Y], [], lambda: 2 * X - Y),
+    "eltwise_default": ('type: "Eltwise"', [X, Y], [], lambda: X + Y),
+    "eltwise_max": ('type: "Eltwise" eltwise_param { operation: MAX }', [X, Y], [], lambda: np.maximum(X, Y)),
+    "eltwise_prod": ('type: "Eltwise" eltwise_param { operation: PROD }', [X, Y], [], lambda: X * Y),
+    "concat": ('type: "Concat" concat_param { axis: 2 }', [X, Y], [], lambda: np.concatenate([X, Y], 2)),
+    "slice": ('type: "Slice" top: "z2" top: "z3" slice_param { slice_point: 1 slice_point: 3 }', [X], [], lambda: [X[:, :1], X[:, 1:3], X[:, 3:]]),
+    "slice_even": ('type: "Slice" top: "z2" slice_param { axis: 3 }', [X], [], lambda: np.split(X, 2, 3)),
+    "split": ('type: "Split" top: "z2"', [X], [], lambda: [X, X]),
+    "reshape": ('type: "Reshape" reshape_param { shape { dim: 0 dim: -1 dim: 4 } }', [X], [], lambda: X.reshape(2, -1, 4)),
+    "reshape_part": ('type: "Reshape" reshape_param { shape { dim: 2 dim: -1 } axis: 1 num_axes: 1 }', [X], [], lambda: X.reshape(2, 2, 3, 9, 8)),
+    "reshape_insert": ('type: "Reshape" reshape_param { shape { dim: 1 } axis: -1 num_axes: 0 }', [X], [], lambda: X.reshape(2, 6, 9, 8, 1)),
+    "flatten": ('type: "Flatten" flatten_param { axis: 1 end_axis: 2 }', [X], [], lambda: X.reshape(2, 54, 8)),
+    "permute": ('type: "Permute" permute_param { order: 0 order: 2 order: 3 }', [X], [], lambda: X.transpose(0, 2, 3, 1)),
+    "crop": ('type: "Crop" crop_param { offset: 2 offset: 1 }', [X, rnd(1, 1, 5, 4)], [], lambda: X[:, :, 2:7, 1:5]),
+    "tile": ('type: "Tile" tile_param { axis: 2 tiles: 3 }', [X], [], lambda: np.tile(X, (1, 1, 3, 1))),
+    "shuffle": ('type: "ShuffleChannel" shuffle_channel_param { group: 3 }', [X], [], lambda: X.reshape(2, 3, 2, 9, 8).transpose(0, 2, 1, 3, 4).reshape(X.shape)),
+    "softmax": ('type: "Softmax"', [X], [], lambda: softmax(X, 1)),
+    "softmax_axis": ('type: "Softmax" softmax_param { axis: -1 }', [X], [], lambda: softmax(X, 3)),
+    "softmax_loss": ('type: "SoftmaxWithLoss"', [X], [], lambda: softmax(X, 1)),
+    "reduction_sum": ('type: "Reduction" reduction_param { axis: 1 coeff: 2 }', [X], [], lambda: 2 * X.sum((1, 2, 3))),
+    "reduction_asum": ('type: "Reduction" reduction_param { operation: ASUM axis: 2 }', [X], [], lambda: np.abs(X).sum((2, 3))),
+    "reduction_sumsq": ('type: "Reduction" reduction_param { operation: SUMSQ axis: -1 }', [X], [], lambda: (X**2).sum(3)),
+    "reduction_mean": ('type: "Reduction" reduction_param { operation: MEAN }', [X], [], lambda: X.mean()),
+    "argmax": ('type: "ArgMax" argmax_param { out_max_val: true top_k: 2 }', [X], [],
+               lambda: np.stack([np.argsort(-X.reshape(2, -1), 1)[:, :2], -np.sort(-X.reshape(2, -1), 1)[:, :2]], 1)),
+    "argmax_axis": ('type: "ArgMax" argmax_param { axis: 1 }', [X], [], lambda: X.argmax(1)[:, None]),
+}  # fmt: skip
+for _kind in ("MAX", "AVE"):
+    for _k, _s, _p in ((2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 3, 1), (4, 3, 2), (2, 3, 1), (3, 1, 1), (5, 4, 0)):
+        _text = f'type: "Pooling" pooling_param {{ pool: {_kind} kernel_size: {_k} stride: {_s} pad: {_p} }}'
+        CASES[f"pooling_{_kind}_{_k}_{_s}_{_p}"] = (_text, [X], [], lambda a=(_kind, _k, _s, _p): pool(X, *a))  # type: ignore[misc]
+    CASES[f"pooling_{_kind}_global"] = (
+        f'type: "Pooling" pooling_param {{ pool: {_kind} global_pooling: true }}', [X], [],
+        lambda kind=_kind: (X.max if kind == "MAX" else X.mean)((2, 3), keepdims=True),
+    )  # type: ignore[misc]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_layer_computes_its_definition(name: str, tmp_path: Path) -> None:
+    text, inputs, blobs, definition = CASES[name]
+    net = "".join(
+        f'layer {{ name: "{n}" type: "Input" top: "{n}" input_param {{ shape {{ {" ".join(f"dim: {d}" for d in x.shape)} }} }} }}\n'
+        for n, x in zip("abc", inputs, strict=False)
+    )
+    bottoms = " ".join(f'bottom: "{n}"' for n, _ in zip("abc", inputs, strict=False))
+    net += f'layer {{ name: "layer" {bottoms} top: "z" {text} }}'
+    model = export(tmp_path, net, {"layer": blobs}).model
+    onnx.checker.check_model(model, full_check=True)
+    got = run(model, dict(zip("abc", inputs, strict=False)))
+    want = definition()
+    want = want if isinstance(want, list) else [want]
+    assert [o.name for o in model.graph.output][0] == "z" and len(got) == len(want)
+    for a, b in zip(got, want, strict=True):
+        assert a.shape == np.shape(b)
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
+def test_prior_boxes(tmp_path: Path) -> None:
+    net = """input: "data" input_shape { dim: 1 dim: 3 dim: 40 dim: 60 }
+    layer { name: "p" type: "Pooling" bottom: "data" top: "f" pooling_param { kernel_size: 20 stride: 20 } }
+    layer { name: "b" type: "PriorBox" bottom: "f" bottom: "data" top: "b"
+            prior_box_param { min_size: 10 max_size: 20.0 aspect_ratio: 2 clip: true variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2 } }"""
+    got = run(export(tmp_path, net).model, {"data": np.zeros((1, 3, 40, 60), np.float32)})[0]
+    boxes = []
+    for y in (10, 30):
+        for x in (10, 30, 50):
+            for w, h in ((10, 10), (200**0.5, 200**0.5), (10 * 2**0.5, 10 / 2**0.5), (10 / 2**0.5, 10 * 2**0.5)):
+                boxes += [(x - w / 2) / 60, (y - h / 2) / 40, (x + w / 2) / 60, (y + h / 2) / 40]
+    np.testing.assert_allclose(got[0, 0], np.clip(boxes, 0, 1), rtol=1e-5)
+    np.testing.assert_allclose(got[0, 1], np.tile([0.1, 0.1, 0.2, 0.2], 24), rtol=1e-6)
+
+
+@pytest.mark.parametrize("code", ["CORNER", "CENTER_SIZE"])
+@pytest.mark.parametrize("keep", [6, 100])
+def test_detection_output(code: str, keep: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    count, classes, batch, top_k, threshold, limit = 15, 3, 2, 8, 0.2, 0.4
+    low = rng.uniform(0, 0.5, (count, 2))
+    prior = np.concatenate([low, low + rng.uniform(0.2, 0.5, (count, 2))], 1)
+    variance = np.tile([0.1, 0.1, 0.2, 0.2], (count, 1))
+    loc = rng.standard_normal((batch, count, 4)) * 0.5
+    conf = softmax(rng.standard_normal((batch, count, classes)) * 2, 2)
+    net = f"""
+    layer {{ name: "a" type: "Input" top: "a" input_param {{ shape {{ dim: {batch} dim: {count * 4} }} }} }}
+    layer {{ name: "b" type: "Input" top: "b" input_param {{ shape {{ dim: {batch} dim: {count * classes} }} }} }}
+    layer {{ name: "c" type: "Input" top: "c" input_param {{ shape {{ dim: 1 dim: 2 dim: {count * 4} }} }} }}
+    layer {{ name: "d" type: "DetectionOutput" bottom: "a" bottom: "b" bottom: "c" top: "d" detection_output_param {{
+        num_classes: {classes} code_type: {code} keep_top_k: {keep} confidence_threshold: {threshold}
+        nms_param {{ nms_threshold: {limit} top_k: {top_k} }} }} }}"""
+    inputs = {"a": loc.reshape(batch, -1), "b": conf.reshape(batch, -1), "c": np.stack([prior.ravel(), variance.ravel()])[None]}
+    got = run(export(tmp_path, net).model, {k: v.astype(np.float32) for k, v in inputs.items()})[0]
+
+    def overlap(a: Array, b: Array) -> float:
+        w, h = (max(0.0, min(a[k + 2], b[k + 2]) - max(a[k], b[k])) for k in (0, 1))
+        both = w * h
+        return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+    for image in range(batch):
+        if code == "CORNER":
+            boxes = prior + loc[image] * variance
+        else:
+            size = prior[:, 2:] - prior[:, :2]
+            middle = (prior[:, 2:] + prior[:, :2]) / 2 + loc[image, :, :2] * 0.1 * size
+            half = np.exp(loc[image, :, 2:] * 0.2) * size / 2
+            boxes = np.concatenate([middle - half, middle + half], 1)
+        found = []
+        for c in range(1, classes):
+            kept: list[int] = []
+            for k in np.argsort(-conf[image, :, c])[:top_k]:
+                if conf[image, k, c] > threshold and all(overlap(boxes[k], boxes[j]) <= limit for j in kept):
+                    kept.append(int(k))
+            found += [(float(conf[image, k, c]), c, k) for k in kept]
+        found = sorted(found, reverse=True)[:keep]
+        rows = got[0, 0].reshape(batch, -1, 7)[image]
+        assert (rows[len(found) :] == -1).all() and found
+        for row, (score, c, k) in zip(rows, found, strict=False):
+            np.testing.assert_allclose(row, [image, c, score, *boxes[k]], rtol=1e-3, atol=1e-5)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+NET = """
+name: "small"  # a comment
+input: "data" input_dim: 1 input_dim: 6 input_dim: 9 input_dim: 8
+layer { name: 'conv' type: "Conv" "olution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 3 } }
+layer < name: "relu" type: "ReLU", bottom: "conv"; top: "conv" >
+layer { name: "prob" type: "Softmax" bottom: "conv" top: "prob" }
+"""
+
+
+def want() -> Array:
+    return softmax(np.maximum(conv(X[:1], W, B, 1, 0, 1, 1), 0), 1)
+
+
+def test_in_place_layers_and_names(tmp_path: Path) -> None:
+    model = export(tmp_path, NET, {"conv": [W, B]}).model
+    assert [n.name for n in model.graph.node] == ["conv", "relu", "prob"]
+    assert [n.output[0] for n in model.graph.node] == ["conv_conv", "conv", "prob"]
+    np.testing.assert_allclose(run(model, {"data": X[:1]})[0], want(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("double", [False, True])
+def test_version_1(old: bool, double: bool, tmp_path: Path) -> None:
+    text = NET.replace("layer", "layers").replace('"Conv" "olution"', "CONVOLUTION").replace('"ReLU"', "RELU").replace('"Softmax"', "SOFTMAX")
+    (tmp_path / "net_deploy.prototxt").write_text(text)
+    (tmp_path / "net.caffemodel").write_bytes(caffemodel({"conv": [W, B]}, old, double))
+    result = exporters.export(tmp_path / "net_deploy.prototxt")
+    assert result.params == tmp_path / "net.caffemodel"
+    np.testing.assert_allclose(run(result.model, {"data": X[:1]})[0], want(), rtol=1e-4, atol=1e-6)
+
+
+def test_training_network(tmp_path: Path) -> None:
+    mean = np.stack([np.full((5, 5), v, np.float32) for v in (104, 117, 123)])
+    (tmp_path / "image_mean.binaryproto").write_bytes(blob(mean, old=True))
+    net = """
+    layer { name: "d" type: "Data" top: "data" top: "label" include { phase: TRAIN } transform_param { crop_size: 99 } }
+    layer { name: "d" type: "Data" top: "data" top: "label" include { phase: TEST }
+            transform_param { mean_file: "/data/../image_mean.binaryproto" crop_size: 5 scale: 0.5 } }
+    layer { name: "drop" type: "Dropout" bottom: "data" top: "data" }
+    layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 2 } }
+    layer { name: "acc" type: "Accuracy" bottom: "fc" bottom: "label" top: "acc" }
+    layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }"""
+    w = rnd(2, 75)
+    result = export(tmp_path, net, {"fc": [w, rnd(2) * 0]})
+    metadata = {p.key: p.value for p in result.model.metadata_props}
+    assert json.loads(metadata["dlpack.preprocess"]) == {
+        "input": "data", "channels": "BGR", "scale": 0.5, "mean": [52.0, 58.5, 61.5], "resize": None, "layout": "NCHW"}  # fmt: skip
+    assert metadata["dlpack.channels"] == "BGR"
+    x = rnd(1, 3, 5, 5)
+    np.testing.assert_allclose(run(result.model, {"data": x})[0], softmax(x.reshape(1, -1) @ w.T, 1), rtol=1e-4)
+
+
+def test_shared_weights(tmp_path: Path) -> None:
+    one = 'type: "InnerProduct" inner_product_param { num_output: 6 bias_term: false axis: 3 } param { name: "w" }'
+    net = f"""input: "data" input_shape {{ dim: 1 dim: 2 dim: 3 dim: 6 }}
+    layer {{ name: "a" bottom: "data" top: "a" {one} }} layer {{ name: "b" bottom: "a" top: "b" {one} }}"""
+    w, x = rnd(6, 6), rnd(1, 2, 3, 6)
+    np.testing.assert_allclose(run(export(tmp_path, net, {"a": [w]}).model, {"data": x})[0], x @ w.T @ w.T, rtol=1e-3, atol=1e-5)
+
+
+def test_errors_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="'conv'.*its weight 0 has the shape"):
+        export(tmp_path, NET, {"conv": [W[:3], B]})
+    with pytest.raises(ModelError, match="0 blobs"):
+        export(tmp_path, NET, {"other": [W]})
+    with pytest.raises(UsageError, match="--shape data=1x3x224x224"):
+        export(tmp_path, NET.replace("input_dim: 1 input_dim: 6 input_dim: 9 input_dim: 8", ""), {"conv": [W, B]})
+    with pytest.raises(UsageError, match="'x'.*inputs are: data"):
+        export(tmp_path, NET, {"conv": [W, B]}, options=ExportOptions({"x": (1,)}))
+    with pytest.raises(UnsupportedError) as error:
+        export(tmp_path, NET.replace('"ReLU"', '"Python"').replace('"Softmax"', '"SPP"'), {"conv": [W, B]})
+    assert len(error.value.problems) == 2 and "layer 'relu' (Python)" in str(error.value)
+    for text, match in ((NET + "layer {", "brace is missing"), (NET + "\nlayer ] }", "line 8"), (NET + "layer { name: ", "no value")):
+        with pytest.raises(ModelError, match=match):
+            export(tmp_path, text, {"conv": [W, B]})
+    with pytest.raises(UsageError, match="deploy .prototxt"):
+        exporters.export(tmp_path / "net.caffemodel")
+    (tmp_path / "net.prototxt").write_text(NET)
+    (tmp_path / "net.caffemodel").write_bytes(b"\x89HDF\r\n")
+    with pytest.raises(UsageError, match="BINARYPROTO"):
+        exporters.export(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    (tmp_path / "net.caffemodel").unlink()
+    with pytest.raises(UsageError, match="--params"):
+        exporters.export(tmp_path / "net.prototxt")
+
+
+@pytest.mark.parametrize("data", [b"\x0a\xff", block(100, b"\x3a\x7f"), block(100, block(7, blob(W)[:-5])), block(100, block(7, block(7, block(1, varint(2**60))))), b"\x07"])
+def test_damaged_weights(data: bytes) -> None:
+    with pytest.raises(ModelError):
+        read_weights(data)
+
+
+def test_deep_prototxt() -> None:
+    with pytest.raises(ModelError, match="deep"):
+        parse_prototxt("a {" * 100000)
+    assert parse_prototxt('a: [1, 2] b: -1e3f c { d: "x\\n" }').ints("a") == [1, 2]
+
+
+# --- real models ------------------------------------------------------------------------------------------------------
+
+
+def pictures(models_dir: Path, name: str, size: tuple[int, int]) -> Array:
+    image = pytest.importorskip("PIL.Image")
+    with image.open(models_dir / "images" / name) as picture:
+        return np.asarray(picture.convert("RGB").resize(size, image.Resampling.BILINEAR), np.float32)
+
+
+def test_lenet(models_dir: Path) -> None:
+    digits = json.loads((models_dir / "images" / "mnist50.json").read_text())
+    x = np.float32(digits["images"]).reshape(50, 1, 28, 28) * np.float32(255 / 256)
+    path = models_dir / "caffe" / "lenet" / "lenet.prototxt"
+    model = exporters.export(path, options=ExportOptions({"data": (50, 1, 28, 28)})).model
+    labels = np.array(digits["labels"])
+    labels = labels.argmax(1) if labels.ndim > 1 else labels
+    assert int((run(model, {"data": x})[0].argmax(1) == labels).sum()) == 49
+
+
+@pytest.mark.parametrize(("name", "label", "score"), [("cat_snow.jpg", "Egyptian cat", 0.69), ("coyote.jpg", "coyote", 0.75)])
+def test_squeezenet(name: str, label: str, score: float, models_dir: Path) -> None:
+    model = exporters.export(models_dir / "caffe" / "squeezenet1.0" / "SqueezeNet_deploy.prototxt").model
+    told = {"channels": "BGR", "mean": [104, 117, 123], "resize": 256}  # the deploy net does not say it
+    preprocess = from_json(told, [{"name": "data", "shape": [1, 3, 227, 227], "dtype": "float32"}])
+    x = preprocess(open_picture(models_dir / "images" / name))
+    p = softmax(run(model, {"data": x})[0].ravel(), 0)
+    names = (models_dir / "labels" / "synset.txt").read_text().splitlines()
+    assert label in names[int(p.argmax())]
+    assert abs(float(p.max()) - score) < 0.01
+
+
+def test_ultraface_agrees_with_the_larger_one(models_dir: Path) -> None:
+    import onnxruntime
+
+    model = exporters.export(models_dir / "caffe" / "ultraface-rfb-320" / "RFB-320.prototxt").model
+    x = (pictures(models_dir, "astronaut.png", (320, 240)) - 127) / 128
+    boxes, scores = run(model, {"input": x.transpose(2, 0, 1)[None].astype(np.float32)})
+    priors = []
+    for step, sizes in ((8, (10, 16, 24)), (16, (32, 48)), (32, (64, 96)), (64, (128, 192, 256))):
+        rows, columns = -(-240 // step), -(-320 // step)
+        for j in range(rows):
+            for i in range(columns):
+                priors += [((i + 0.5) / (320 / step), (j + 0.5) / (240 / step), s / 320, s / 240) for s in sizes]
+    prior = np.clip(priors, 0, 1)
+    best = int(scores[0, :, 1].argmax())
+    middle = boxes[0, best, :2] * 0.1 * prior[best, 2:] + prior[best, :2]
+    size = np.exp(boxes[0, best, 2:] * 0.2) * prior[best, 2:]
+    face = np.concatenate([middle - size / 2, middle + size / 2])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    larger = onnxruntime.InferenceSession(models_dir / "onnx" / "ultraface-rfb-640" / "version-RFB-640.onnx", options)
+    y = (pictures(models_dir, "astronaut.png", (640, 480)) - 127) / 128
+    found, corners = larger.run(None, {"input": y.transpose(2, 0, 1)[None].astype(np.float32)})
+    other = corners[0, int(found[0, :, 1].argmax())]
+    assert scores[0, best, 1] > 0.999
+    low, high = np.maximum(face[:2], other[:2]), np.minimum(face[2:], other[2:])
+    both = float(np.prod(np.maximum(high - low, 0)))
+    areas = float(np.prod(face[2:] - face[:2]) + np.prod(other[2:] - other[:2]))
+    assert both / (areas - both) > 0.7
+
+
