@@ -11,7 +11,7 @@ import click
 
 from bench import ceilings, contest
 from bench.contest import Row, Setup
-from bench.models import MODELS, export_zoo
+from bench.models import MODELS
 from bench.peers import CONTESTANTS, OURS, PEERS
 from bench.profile import profile_bundle
 from bench.report import Benchmark, markdown, without_paths
@@ -30,7 +30,7 @@ def _choose_peers(context: click.Context, parameter: click.Parameter, text: str)
     return names
 
 
-def _choose_models(models: Path | None, only: str, cache: Path) -> list[Path]:
+def _choose_models(models: Path | None, only: str, cache: Path, peer_python: str) -> list[Path]:
     """The ONNX files to run; makes those of the zoo that are not in the cache."""
     try:
         wanted = re.compile(only)
@@ -43,12 +43,11 @@ def _choose_models(models: Path | None, only: str, cache: Path) -> list[Path]:
         raise click.UsageError(f"--only {only!r} leaves none of: {', '.join(names) or 'an empty folder'}")
     if models:
         return [models / f"{name}.onnx" for name in chosen]
-    try:
-        export_zoo(cache / "zoo", chosen, _say)
-    except ModuleNotFoundError as e:
+    command = [peer_python, "-m", "bench.models", str(cache / "zoo"), *chosen]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:
         raise click.UsageError(
-            f"making the zoo needs {e.name}: pip install torch onnxscript, or give ready models with --models DIR"
-        ) from e
+            "the zoo cannot be made; give ready models with --models DIR, or mend what is told above"
+        )
     return [cache / "zoo" / f"{name}.onnx" for name in chosen]
 
 
@@ -87,7 +86,7 @@ def _line(row: Row) -> str:
 @click.option("--profile", is_flag=True, help="Also the time of each of our kernels.")
 @click.option("--reuse", is_flag=True, help="Take the bundles of the last run, without building them again.")
 @click.option("--cache", default=ROOT / "build" / "bench", show_default="build/bench", metavar="DIR",
-              type=click.Path(file_okay=False, path_type=Path), help="For the zoo, bundles and conversions (2 GB).")  # fmt: skip
+              type=click.Path(file_okay=False, path_type=Path), help="For models and conversions (some GB).")  # fmt: skip
 @click.option("-o", "--output", default=None, type=click.Path(dir_okay=False, path_type=Path),
               help="The page to write, as docs/benchmarks.md; else it is printed.")  # fmt: skip
 def main(
@@ -100,7 +99,7 @@ def main(
     load = ceilings.load_average()
     if load > 0.5:
         _say(f"warning: {load:.1f} processes want the cores; the figures will not be worth publishing")
-    files = _choose_models(models, only, cache)
+    files = _choose_models(models, only, cache, peer_python)
     pythons, known, missing = contest.probe([OURS.name, *peers], peer_python)
     for name, why in missing.items():
         _say(f"{CONTESTANTS[name].title}: {without_paths(why)}")

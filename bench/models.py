@@ -1,12 +1,13 @@
 """The zoo: fifteen models with seeded random weights, exported to ONNX into a cache folder.
 
-What is here needs no torch, except for `make_module` and `export_zoo`, which import it. Weights and inputs come from
-numpy's generators, so that every version of torch gives the same model.
+Weights and inputs come from numpy's generators, so that every version of torch gives the same model. torch is imported
+only to make one: `python -m bench.models FOLDER NAME...` does that in whichever Python has it.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -223,3 +224,16 @@ def _drop_unused(graph: Any) -> None:
     used = {name for node in graph.node for name in node.input} | {v.name for v in graph.output}
     for tensor in [t for t in graph.initializer if t.name not in used]:
         graph.initializer.remove(tensor)
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        export_zoo(Path(arguments[0]), arguments[1:], lambda text: print(text, file=sys.stderr))
+    except ModuleNotFoundError as e:
+        print(f"making the models needs {e.name}: pip install torch onnx onnxscript", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

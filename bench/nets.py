@@ -177,7 +177,7 @@ class LRN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         settings = (5, 1e-4, 0.75, 1.0)
         if torch.onnx.is_in_onnx_export():
-            y: Tensor = _OnnxLRN.apply(x, *settings)
+            y: Tensor = _OnnxLRN.apply(x, *settings)  # type: ignore[no-untyped-call]
             return y
         return F.local_response_norm(x, *settings)
 
@@ -314,7 +314,7 @@ class EncoderLayer(nn.Module):
 
 
 class Bert(nn.Module):
-    """Token and position embeddings, `layers` encoder layers; two scores from the first token, and all hidden states."""
+    """Token and position embeddings and `layers` encoder layers; gives two scores for the first token, and all states."""
 
     def __init__(self, layers: int, width: int, heads: int, words: int = 30522, length: int = 128) -> None:
         super().__init__()

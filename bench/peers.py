@@ -95,7 +95,7 @@ class _Ours:
         self.run = self._predictor.compute
 
     def outputs(self) -> dict[str, Array]:
-        return self._predictor.run(self._inputs)
+        return dict(self._predictor.run(self._inputs))
 
 
 # --- onnxruntime ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from bench.ceilings import Ceilings
 @dataclass(frozen=True)
 class Cost:
     """`flops`: two per multiply-add of convolutions, matrix products and recurrent layers, done directly.
-    `weights`: bytes of weights that a run reads (of embeddings, only what is looked up counts, and that is next to none)."""
+    `weights`: bytes of weights that a run reads, without tables of embeddings, of which it reads a few rows."""
 
     flops: float
     weights: int
@@ -46,7 +46,7 @@ _RECURRENT = ("LSTM", "GRU", "RNN")
 
 def _tensor_bytes(tensor: onnx.TensorProto) -> int:
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    return math.prod(tensor.dims) * int(kind.itemsize)
+    return int(math.prod(tensor.dims) * kind.itemsize)
 
 
 class Weights:

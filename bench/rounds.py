@@ -53,7 +53,7 @@ class Worker:
         )
 
     def ask(self, line: str = "") -> dict[str, Any]:
-        """Sends a line, if there is one, and returns the answer. Raises WorkerError for an error, a crash, a timeout."""
+        """Sends a line, if there is one, and returns the answer; WorkerError for an error, a crash or a timeout."""
         assert self._process.stdin is not None and self._process.stdout is not None
         late = threading.Event()
 
@@ -112,7 +112,7 @@ class Race:
 def race(commands: Mapping[str, Sequence[str]], rounds: int, timeout_s: float = 600, threads: int = 1) -> Race:
     """Starts a worker for each command and times `rounds` rounds of each, one in turn: A B C, A B C, ...
 
-    The first round of each is not counted. With one thread the median and minimum are of CPU time, with more of wall time.
+    The first round of each is not counted. Median and minimum are of CPU time with one thread, of wall time with more.
     """
     workers: dict[str, Worker] = {}
     failed: dict[str, str] = {}

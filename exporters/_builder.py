@@ -112,7 +112,9 @@ class Builder:
 
     # --- nodes
 
-    def op(self, kind: str, *inputs: str, outputs: int = 1, types: Sequence[tuple[Any, Shape]] = (), **attrs: Any) -> Any:
+    def op(
+        self, kind: str, *inputs: str, outputs: int = 1, types: Sequence[tuple[Any, Shape]] = (), **attrs: Any
+    ) -> Any:
         """Adds a node; returns its output's name, or a list of names for several. `types` replaces inference."""
         stem = f"{self._scope}/{kind}" if self._scope else kind
         names = [self.unique(stem) for _ in range(outputs)]
@@ -142,7 +144,9 @@ class Builder:
         except Exception as e:  # onnx raises its own and pybind's kinds
             lines = str(e).strip().splitlines()
             shapes = ", ".join(str(list(self._types[n][1])) for n in node.input if n)
-            raise ModelError(f"{node.op_type} does not fit its inputs' shapes {shapes}: {lines[-1] if lines else ''}") from e
+            raise ModelError(
+                f"{node.op_type} does not fit its inputs' shapes {shapes}: {lines[-1] if lines else ''}"
+            ) from e
         return [_static(node, name, found.get(name)) for name in node.output]
 
     def _set(self, name: str, dtype: np.dtype[Any], shape: Shape) -> None:
@@ -161,7 +165,9 @@ class Builder:
         self.check_size(what, np.dtype(dtype), tuple(shape))
         self._made += math.prod(shape) * np.dtype(dtype).itemsize
         if self._made > MAX_MADE_BYTES:
-            raise ModelError(f"{what} of the shape {list(shape)}: the constants that the model asks for exceed {MAX_MADE_BYTES:,} bytes")
+            raise ModelError(
+                f"{what} of the shape {list(shape)}: the constants that the model asks for exceed {MAX_MADE_BYTES:,} bytes"
+            )
 
     @contextmanager
     def scope(self, layer: str) -> Iterator[None]:
@@ -218,7 +224,9 @@ class Builder:
             [self._info(n) for n in self.inputs if n in needed],
             [self._info(n) for n in results],
             [numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in self.constants.items() if n in needed],
-            value_info=[self._info(n) for node in kept[::-1] for n in node.output if n in self._types and n not in results],
+            value_info=[
+                self._info(n) for node in kept[::-1] for n in node.output if n in self._types and n not in results
+            ],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="dlpack")
         model.ir_version = 8

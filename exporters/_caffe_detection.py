@@ -83,7 +83,9 @@ def detection_output(n: Layer) -> str:
     index = reshape(n.g, places, (batch, len(labels) * kept, 1))
     index = n.op("Expand", index, n.g.ints([batch, len(labels) * kept, 4]))
     picked = n.op("GatherElements", boxes, index, axis=1)
-    alive = suppress(n.g, reshape(n.g, picked, (rows, kept, 4)), valid, None, nms.float("nms_threshold", 0.3), at_least=False)
+    alive = suppress(
+        n.g, reshape(n.g, picked, (rows, kept, 4)), valid, None, nms.float("nms_threshold", 0.3), at_least=False
+    )
     total = len(labels) * kept
     keep = p.int("keep_top_k", -1)
     keep = min(keep, total) if keep > 0 else total

@@ -223,7 +223,9 @@ def looks_like_caffemodel(start: bytes) -> bool:
             return False
         name, rest = start[pos : pos + size], start[pos + size :]
         printable = all(32 <= b for b in name)
-        return printable and (rest[:1] in (b"\x12", b"\x1a", b"\x20", b"\x28", b"") or rest[:2] in (b"\xa2\x06", b"\x42"))
+        return printable and (
+            rest[:1] in (b"\x12", b"\x1a", b"\x20", b"\x28", b"") or rest[:2] in (b"\xa2\x06", b"\x42")
+        )
     return start[:2] == b"\xa2\x06"
 
 
@@ -256,7 +258,7 @@ def read_blob(data: memoryview) -> Array:
     values = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.zeros(0, np.float32)
     if len(shape) > MAX_RANK or any(not 0 <= d < 2**40 for d in shape) or math.prod(shape) != values.size:
         raise ModelError(f"a blob of the weights' file claims the shape {list(shape)} and holds {values.size:,} values")
-    return values.astype(np.float32, copy=False).reshape(shape)
+    return values.astype(np.float32, copy=False).reshape(shape if values.size else (0,))
 
 
 def read_weights(data: bytes) -> dict[str, list[Array]]:

@@ -126,7 +126,11 @@ def scale(n: Layer) -> str:
         return y
     k = 0 if len(n.bottoms) > 1 else 1
     axis = n.axis(p, 1, n.rank())
-    shape = n.shape(1) if len(n.bottoms) > 1 else n.shape()[axis : n.rank() if p.int("num_axes", 1) == -1 else axis + p.int("num_axes", 1)]
+    shape = (
+        n.shape(1)
+        if len(n.bottoms) > 1
+        else n.shape()[axis : n.rank() if p.int("num_axes", 1) == -1 else axis + p.int("num_axes", 1)]
+    )
     return n.op("Add", y, along(n.g, n.blob(k, shape), n.rank(), axis))
 
 
@@ -259,7 +263,9 @@ def interp(n: Layer) -> str:
 def upsample(n: Layer) -> str:
     factor = float(n.p("upsample_param").int("scale", 2))
     scales = n.g.constant(np.float32([1, 1, factor, factor]))
-    return n.op("Resize", n.x(), "", scales, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric")
+    return n.op(
+        "Resize", n.x(), "", scales, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"
+    )
 
 
 # --- element by element -----------------------------------------------------------------------------------------------
@@ -353,7 +359,11 @@ def passed(n: Layer) -> list[str]:
 @converts("Eltwise")
 def eltwise(n: Layer) -> str:
     p, values = n.p("eltwise_param"), list(n.bottoms)
-    operation = p.choice("operation", ("SUM", "SUM", "MAX")) if "operation" not in p else p.choice("operation", ("PROD", "SUM", "MAX"))
+    operation = (
+        p.choice("operation", ("SUM", "SUM", "MAX"))
+        if "operation" not in p
+        else p.choice("operation", ("PROD", "SUM", "MAX"))
+    )
     coefficients = p.floats("coeff")
     if coefficients and (operation != "SUM" or len(coefficients) != len(values)):
         raise ModelError("its coeff needs one value per bottom, and the operation SUM")

@@ -75,7 +75,9 @@ def check_channels(g: Builder, x: str, w: str, groups: int, transposed: bool = F
         raise ModelError(f"its weight has the shape {list(shape)}, which does not fit the input {list(have)}")
     wanted = shape[0] if transposed else shape[1] * groups
     if groups < 1 or shape[0] % groups or have[1] != wanted:
-        raise ModelError(f"its weight {list(shape)} with {groups} groups needs {wanted} channels; the input is {list(have)}")
+        raise ModelError(
+            f"its weight {list(shape)} with {groups} groups needs {wanted} channels; the input is {list(have)}"
+        )
 
 
 def reshape(g: Builder, x: str, shape: Sequence[int]) -> str:
@@ -106,7 +108,9 @@ def along(g: Builder, values: str, rank: int, axis: int) -> str:
     return reshape(g, values, (*shape, *([1] * (rank - axis - len(shape)))))
 
 
-def suppress(g: Builder, boxes: str, valid: str, groups: str | None, threshold: float, at_least: bool, plus: float = 0.0) -> str:
+def suppress(
+    g: Builder, boxes: str, valid: str, groups: str | None, threshold: float, at_least: bool, plus: float = 0.0
+) -> str:
     """Greedy non-maximum suppression of boxes sorted by descending score, exact and with static shapes.
 
     `boxes` is (B, K, 4) as xmin, ymin, xmax, ymax; `valid` (B, K) bool; `groups` (B, K) float keeps boxes of different

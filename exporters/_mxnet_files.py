@@ -103,9 +103,13 @@ def _read_array(r: _Reader, index: int) -> Array:
     if flag == 12:
         raise UnsupportedError(f"{what} of the weights is bfloat16, which is not supported; cast it to float32")
     if flag not in DTYPES or any(d < 0 for d in shape):
-        raise ModelError(f"{what} of the weights has the element type {flag} and the shape {list(shape)}; it is damaged")
+        raise ModelError(
+            f"{what} of the weights has the element type {flag} and the shape {list(shape)}; it is damaged"
+        )
     dtype = np.dtype(DTYPES[flag])
     raw = r.take(math.prod(shape) * dtype.itemsize, f"{what}, of shape {list(shape)} and type {dtype},")
+    if 0 in shape:
+        return np.zeros((0,), dtype)
     if dtype == np.bool_:
         return np.frombuffer(raw, np.uint8).astype(np.bool_).reshape(shape)
     return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
@@ -230,7 +234,8 @@ class Files:
 def looks_like_symbol(start: bytes) -> bool:
     """Whether a file that begins so may be a symbol: JSON, with one of its keys near the front."""
     return start.lstrip()[:1] == b"{" and bool(
-        re.search(rb'"(nodes|arg_nodes|heads|node_row_ptr)"\s*:\s*\[', start) and re.search(rb'"(op|name|nodes)"', start)
+        re.search(rb'"(nodes|arg_nodes|heads|node_row_ptr)"\s*:\s*\[', start)
+        and re.search(rb'"(op|name|nodes)"', start)
     )
 
 
@@ -253,7 +258,11 @@ def read_symbol(document: Any) -> Symbol:
         raise ModelError(f"the symbol has more than {MAX_NODES:,} nodes")
     nodes: list[SymbolNode] = []
     for k, entry in enumerate(document["nodes"]):
-        if not isinstance(entry, dict) or not isinstance(entry.get("op"), str) or not isinstance(entry.get("name"), str):
+        if (
+            not isinstance(entry, dict)
+            or not isinstance(entry.get("op"), str)
+            or not isinstance(entry.get("name"), str)
+        ):
             raise ModelError(f"node {k} of the symbol has no op or name; the file is damaged")
         inputs = tuple(_entry(e, k, f"node '{entry['name'][:80]}'") for e in _list(entry.get("inputs", []), "inputs"))
         values: dict[str, str] = {}

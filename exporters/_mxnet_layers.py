@@ -291,7 +291,9 @@ def up_sampling(c: Call) -> str:
     if kind == "bilinear":
         x, w = c.floating(c.x(0)), c.weight(1, "weight")
         k, pad = 2 * scale - scale % 2, math.ceil((scale - 1) / 2)
-        return c.op_("ConvTranspose", x, w, kernel_shape=[k, k], strides=[scale] * 2, pads=[pad] * 4, group=c.g.shape(x)[1])
+        return c.op_(
+            "ConvTranspose", x, w, kernel_shape=[k, k], strides=[scale] * 2, pads=[pad] * 4, group=c.g.shape(x)[1]
+        )
     if kind != "nearest":
         raise NotConverted(f"sample_type={kind[:40]!r}")
     values = [c.floating(x) for x in c.all()]
@@ -404,7 +406,12 @@ def rnn_parameters(c: Call) -> str:
     return c.g.constant(np.concatenate([a.reshape(-1) for a in arrays if a is not None]))
 
 
-_GATES = {"lstm": ([0, 3, 1, 2], "LSTM", 4), "gru": ([1, 0, 2], "GRU", 3), "rnn_relu": ([0], "RNN", 1), "rnn_tanh": ([0], "RNN", 1)}
+_GATES = {
+    "lstm": ([0, 3, 1, 2], "LSTM", 4),
+    "gru": ([1, 0, 2], "GRU", 3),
+    "rnn_relu": ([0], "RNN", 1),
+    "rnn_tanh": ([0], "RNN", 1),
+}
 
 
 @converts("RNN")

@@ -480,7 +480,9 @@ def pad(c: Call) -> str:
         raise NotConverted(f"mode={mode[:40]!r} with pad_width={widths}")
     if any(not 0 <= w < 2**31 for w in widths):
         raise ModelError(f"its parameter pad_width={widths} is out of range")
-    return c.op_("Pad", x, c.g.ints(widths[::2] + widths[1::2]), c.g.scalar(c.p.float("constant_value", 0.0)), mode=mode)
+    return c.op_(
+        "Pad", x, c.g.ints(widths[::2] + widths[1::2]), c.g.scalar(c.p.float("constant_value", 0.0)), mode=mode
+    )
 
 
 @converts("tile")
@@ -661,8 +663,6 @@ def batch_dot(c: Call) -> str:
     y = c.op_("MatMul", a, b)
     alpha = c.p.float("alpha", 1.0)
     return y if alpha == 1.0 else c.op_("Mul", y, c.g.scalar(alpha))
-
-
 
 
 @converts("SequenceReverse", "SequenceLast", "SequenceMask")

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from onnx import ModelProto
 
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
@@ -78,7 +79,8 @@ class Exporter:
     def run(self, path: Path, params: Path | None, options: ExportOptions) -> Exported:
         """`export`, with the file's name in every error and the metadata filled in."""
         try:
-            result = self.export(path, params, options)
+            with np.errstate(all="ignore"):  # weights that are not finite are told of later
+                result = self.export(path, params, options)
         except UnsupportedError as e:
             error = UnsupportedError(f"{path} ({self.name}): {e}")
             error.problems = e.problems
@@ -173,19 +175,26 @@ def parse_json(text: str, what: str, depth: int = MAX_JSON_DEPTH) -> Any:
         raise ModelError(f"{what} is not valid JSON: {e}; it may be cut off, so copy or download it again") from None
 
 
-def find_params(path: Path, given: Path | None, stems: Sequence[str], suffix: str, good: Callable[[bytes], bool]) -> Path:
+def find_params(
+    path: Path, given: Path | None, stems: Sequence[str], suffix: str, good: Callable[[bytes], bool]
+) -> Path:
     """The weights' file of the model at `path`: the given one, one of the same stem, or the only one beside it."""
     if given is not None:
         if not good(head(given)):
             raise UsageError(f"--params {given}: this is not a {suffix} file")
         return given
-    beside = sorted(p for p in path.parent.iterdir() if p.suffix == suffix and p.is_file() and good(head(p)))
+    found = sorted(p for p in path.parent.iterdir() if p.suffix == suffix and p.is_file())
+    beside = [p for p in found if good(head(p))]
     for stem in stems:
         same = [p for p in beside if p.stem == stem or p.stem.startswith(f"{stem}-")]
         if same:
             return same[-1]  # of several epochs the last
     if len(beside) == 1:
         return beside[0]
+    if found and not beside:
+        raise UsageError(
+            f"{found[0].name} beside it is not a {suffix} file of this framework; copy or download it again"
+        )
     if not beside:
         raise UsageError(f"its weights, a {suffix} file, are not beside it; give them with --params FILE")
     names = ", ".join(p.name for p in beside[:8])

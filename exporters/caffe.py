@@ -51,8 +51,10 @@ def recognises(path: Path, start: bytes) -> bool:
     if b"\0" in start or start.lstrip()[:1] in (b"{", b"[", b"<"):
         return False
     text = re.sub(rb"#[^\n]*", b"", start)
-    return path.suffix == ".prototxt" and bool(_FIELD.search(text)) or bool(
-        re.search(rb"(^|\n)\s*(layers?\s*\{|input\s*:|input_dim\s*:)", text)
+    return (
+        path.suffix == ".prototxt"
+        and bool(_FIELD.search(text))
+        or bool(re.search(rb"(^|\n)\s*(layers?\s*\{|input\s*:|input_dim\s*:)", text))
     )
 
 
@@ -74,7 +76,11 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     conversion = Conversion(net, layers, weights, options, net.text("name") or path.stem)
     model = conversion.run()
     preprocess = _preprocess(path, layers, model)
-    if any(d.type.tensor_type.shape.dim[1].dim_value == 3 for d in model.graph.input if len(d.type.tensor_type.shape.dim) == 4):
+    if any(
+        d.type.tensor_type.shape.dim[1].dim_value == 3
+        for d in model.graph.input
+        if len(d.type.tensor_type.shape.dim) == 4
+    ):
         set_metadata(model, "dlpack.channels", "BGR")  # Caffe reads images through OpenCV
     return Exported(model, None, preprocess, used)
 
@@ -85,7 +91,9 @@ _WEIGHTED = ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution", "Dec
 
 def _is_weights(start: bytes) -> bool:
     if start.startswith(b"\x89HDF"):
-        raise UsageError("the weights are an HDF5 file; save them as a binary .caffemodel (snapshot_format: BINARYPROTO)")
+        raise UsageError(
+            "the weights are an HDF5 file; save them as a binary .caffemodel (snapshot_format: BINARYPROTO)"
+        )
     return start[:1] in (b"\x0a", b"\x12", b"\x1a", b"\x20", b"\x28", b"\x42", b"\xa2")
 
 
@@ -98,14 +106,18 @@ def net_layers(net: Message) -> list[Message]:
     if not layers:
         raise ModelError("the prototxt has no layers")
     if any("layer" in m for m in layers):
-        raise UnsupportedError("the prototxt is of version 0 (a layer within each `layers`); upgrade it with Caffe's upgrade_net_proto_text")
+        raise UnsupportedError(
+            "the prototxt is of version 0 (a layer within each `layers`); upgrade it with Caffe's upgrade_net_proto_text"
+        )
     return layers
 
 
 def _included(layer: Message) -> bool:
     def meets(rule: Message) -> bool:
         phase = rule.text("phase", "TEST")
-        return phase in ("TEST", "1") and "stage" not in rule and rule.int("min_level", 0) <= 0 <= rule.int("max_level", 0)
+        return (
+            phase in ("TEST", "1") and "stage" not in rule and rule.int("min_level", 0) <= 0 <= rule.int("max_level", 0)
+        )
 
     include, exclude = layer.messages("include"), layer.messages("exclude")
     return (not include or any(map(meets, include))) and not any(map(meets, exclude))
@@ -119,7 +131,9 @@ def layer_type(layer: Message) -> str:
 class Conversion:
     """One network on its way to an ONNX graph."""
 
-    def __init__(self, net: Message, layers: list[Message], weights: dict[str, list[Array]], options: ExportOptions, name: str) -> None:
+    def __init__(
+        self, net: Message, layers: list[Message], weights: dict[str, list[Array]], options: ExportOptions, name: str
+    ) -> None:
         self.net, self.layers, self.weights, self.options = net, layers, weights, options
         self.g = Builder(name)
         self.values: dict[str, str | None] = {}  # top → value; None where it could not be converted
@@ -148,9 +162,13 @@ class Conversion:
                     self.unread.pop(bottom, None)
         unknown = sorted(set(self.options.shapes) - names)
         if unknown:
-            raise UsageError(f"--shape names the input '{unknown[0]}', which the model does not have; its inputs are: {', '.join(sorted(names)) or 'none'}")
+            raise UsageError(
+                f"--shape names the input '{unknown[0]}', which the model does not have; its inputs are: {', '.join(sorted(names)) or 'none'}"
+            )
         if self.open:
-            raise UsageError(f"the prototxt does not give its inputs' shapes: add {' '.join(f'--shape {n}=1x3x224x224' for n in self.open)}")
+            raise UsageError(
+                f"the prototxt does not give its inputs' shapes: add {' '.join(f'--shape {n}=1x3x224x224' for n in self.open)}"
+            )
         if self.problems:
             raise UnsupportedError("the model cannot be exported:", tuple(dict.fromkeys(self.problems)))
         outputs = [(value, top) for top in self.unread if (value := self.values.get(top)) is not None]
@@ -238,7 +256,9 @@ class Conversion:
     def _blobs(self, name: str, layer: Message) -> list[Array]:
         """The layer's weights; a `param` with a name shares them with the first layer that names it so."""
         blobs = self.weights.get(name, [])
-        names = [m.text("name") for m in layer.messages("param")] if layer.messages_only("param") else layer.texts("param")
+        names = (
+            [m.text("name") for m in layer.messages("param")] if layer.messages_only("param") else layer.texts("param")
+        )
         key = "\0".join(names)
         if key.strip("\0"):
             if not blobs:

@@ -7,6 +7,7 @@ operators do what they do at inference: Dropout passes through, losses give thei
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,11 +105,17 @@ class Conversion:
         unknown = sorted(set(self.options.shapes) - free)
         if unknown:
             names = ", ".join(sorted(free)) or "none"
-            raise UsageError(f"--shape names the input '{unknown[0]}', which the model does not have; its inputs are: {names}")
+            raise UsageError(
+                f"--shape names the input '{unknown[0]}', which the model does not have; its inputs are: {names}"
+            )
         for k in sorted(needed):
             node = self.symbol.nodes[k]
             if node.op != "null":
                 self._convert(k, node)
+        for head in self.symbol.heads:
+            if self.symbol.nodes[head[0]].op == "null":
+                with contextlib.suppress(_Open):
+                    self._value(head)
         if self.open:
             words = " ".join(f"--shape {n}={s}" for n, s in self.open.items())
             raise UsageError(f"an MXNet symbol does not hold its inputs' shapes; give them, for instance: {words}")
@@ -159,7 +166,9 @@ class Conversion:
                 states = {
                     k: self._state(source) for k, (source, _) in enumerate(node.inputs) if k > 1 and self._is_open(source)
                 }  # fmt: skip
-                call = Call(self.g, node.name, node.op, node.attrs, inputs, self._parameter, self.symbol.version, states)
+                call = Call(
+                    self.g, node.name, node.op, node.attrs, inputs, self._parameter, self.symbol.version, states
+                )
                 result = converter(call)
                 results = result if isinstance(result, list) else [result]
                 names = [self._output_name(node, k, len(results)) for k in range(len(results))]
@@ -263,4 +272,6 @@ class Conversion:
         return "1x3x224x224"
 
 
-EXPORTER = Exporter("MXNet", "NAME-symbol.json with NAME-0000.params, or mxnet.js's single JSON", recognises, export, advises)
+EXPORTER = Exporter(
+    "MXNet", "NAME-symbol.json with NAME-0000.params, or mxnet.js's single JSON", recognises, export, advises
+)

@@ -109,7 +109,7 @@ const scenarios = {
     await page.keyboard.press("Tab");
     const focus = await page.evaluate(() => document.activeElement.id);
     for (let i = 0; i < 7; i++) await page.keyboard.press("ArrowUp");
-    await page.keyboard.press("Space");
+    await page.keyboard.press(" ");
     for (let i = 0; i < 14; i++) await page.keyboard.press("ArrowDown");
     await page.waitForTimeout(200);
     const classes = await answer(page);

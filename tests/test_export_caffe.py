@@ -54,7 +54,9 @@ def caffemodel(layers: dict[str, Sequence[Array]], old: bool = False, double: bo
     return out
 
 
-def export(folder: Path, text: str, weights: dict[str, Sequence[Array]] | None = None, **options: Any) -> exporters.Exported:
+def export(
+    folder: Path, text: str, weights: dict[str, Sequence[Array]] | None = None, **options: Any
+) -> exporters.Exported:
     path = folder / "net.prototxt"
     path.write_text(text)
     (folder / "net.caffemodel").write_bytes(caffemodel(weights or {}))
@@ -83,7 +85,9 @@ def conv(x: Array, w: Array, b: Array | None, stride: int, pad: int, dilation: i
         first = k // (o // group) * (c // group)
         for i in range(oh):
             for j in range(ow):
-                part = x[:, first : first + c // group, i * stride :, j * stride :][:, :, : dilation * (kh - 1) + 1 : dilation]
+                part = x[:, first : first + c // group, i * stride :, j * stride :][
+                    :, :, : dilation * (kh - 1) + 1 : dilation
+                ]
                 part = part[:, :, :, : dilation * (kw - 1) + 1 : dilation]
                 y[:, k, i, j] = (part * w[k]).sum((1, 2, 3))
     return y if b is None else y + b[:, None, None]
@@ -95,7 +99,9 @@ def deconv(x: Array, w: Array, b: Array, stride: int, pad: int) -> Array:
     y = np.zeros((n, o, (h - 1) * stride + kh, (wd - 1) * stride + kw))
     for i in range(h):
         for j in range(wd):
-            y[:, :, i * stride : i * stride + kh, j * stride : j * stride + kw] += np.einsum("nc,cokl->nokl", x[:, :, i, j], w)
+            y[:, :, i * stride : i * stride + kh, j * stride : j * stride + kw] += np.einsum(
+                "nc,cokl->nokl", x[:, :, i, j], w
+            )
     return y[:, :, pad : y.shape[2] - pad, pad : y.shape[3] - pad] + b[:, None, None]
 
 
@@ -309,7 +315,11 @@ def test_detection_output(code: str, keep: int, tmp_path: Path) -> None:
     layer {{ name: "d" type: "DetectionOutput" bottom: "a" bottom: "b" bottom: "c" top: "d" detection_output_param {{
         num_classes: {classes} code_type: {code} keep_top_k: {keep} confidence_threshold: {threshold}
         nms_param {{ nms_threshold: {limit} top_k: {top_k} }} }} }}"""
-    inputs = {"a": loc.reshape(batch, -1), "b": conf.reshape(batch, -1), "c": np.stack([prior.ravel(), variance.ravel()])[None]}
+    inputs = {
+        "a": loc.reshape(batch, -1),
+        "b": conf.reshape(batch, -1),
+        "c": np.stack([prior.ravel(), variance.ravel()])[None],
+    }
     got = run(export(tmp_path, net).model, {k: v.astype(np.float32) for k, v in inputs.items()})[0]
 
     def overlap(a: Array, b: Array) -> float:
@@ -364,7 +374,12 @@ def test_in_place_layers_and_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("double", [False, True])
 def test_version_1(old: bool, double: bool, tmp_path: Path) -> None:
-    text = NET.replace("layer", "layers").replace('"Conv" "olution"', "CONVOLUTION").replace('"ReLU"', "RELU").replace('"Softmax"', "SOFTMAX")
+    text = (
+        NET.replace("layer", "layers")
+        .replace('"Conv" "olution"', "CONVOLUTION")
+        .replace('"ReLU"', "RELU")
+        .replace('"Softmax"', "SOFTMAX")
+    )
     (tmp_path / "net_deploy.prototxt").write_text(text)
     (tmp_path / "net.caffemodel").write_bytes(caffemodel({"conv": [W, B]}, old, double))
     result = exporters.export(tmp_path / "net_deploy.prototxt")
@@ -398,7 +413,9 @@ def test_shared_weights(tmp_path: Path) -> None:
     net = f"""input: "data" input_shape {{ dim: 1 dim: 2 dim: 3 dim: 6 }}
     layer {{ name: "a" bottom: "data" top: "a" {one} }} layer {{ name: "b" bottom: "a" top: "b" {one} }}"""
     w, x = rnd(6, 6), rnd(1, 2, 3, 6)
-    np.testing.assert_allclose(run(export(tmp_path, net, {"a": [w]}).model, {"data": x})[0], x @ w.T @ w.T, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        run(export(tmp_path, net, {"a": [w]}).model, {"data": x})[0], x @ w.T @ w.T, rtol=1e-3, atol=1e-5
+    )
 
 
 def test_errors_say_what_to_do(tmp_path: Path) -> None:
@@ -413,7 +430,11 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError) as error:
         export(tmp_path, NET.replace('"ReLU"', '"Python"').replace('"Softmax"', '"SPP"'), {"conv": [W, B]})
     assert len(error.value.problems) == 2 and "layer 'relu' (Python)" in str(error.value)
-    for text, match in ((NET + "layer {", "brace is missing"), (NET + "\nlayer ] }", "line 8"), (NET + "layer { name: ", "no value")):
+    for text, match in (
+        (NET + "layer {", "brace is missing"),
+        (NET + "\nlayer ] }", "line 8"),
+        (NET + "layer { name: ", "no value"),
+    ):
         with pytest.raises(ModelError, match=match):
             export(tmp_path, text, {"conv": [W, B]})
     with pytest.raises(UsageError, match="deploy .prototxt"):
@@ -427,7 +448,16 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
         exporters.export(tmp_path / "net.prototxt")
 
 
-@pytest.mark.parametrize("data", [b"\x0a\xff", block(100, b"\x3a\x7f"), block(100, block(7, blob(W)[:-5])), block(100, block(7, block(7, block(1, varint(2**60))))), b"\x07"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x0a\xff",
+        block(100, b"\x3a\x7f"),
+        block(100, block(7, blob(W)[:-5])),
+        block(100, block(7, block(7, block(1, varint(2**60))))),
+        b"\x07",
+    ],
+)
 def test_damaged_weights(data: bytes) -> None:
     with pytest.raises(ModelError):
         read_weights(data)
@@ -458,7 +488,9 @@ def test_lenet(models_dir: Path) -> None:
     assert int((run(model, {"data": x})[0].argmax(1) == labels).sum()) == 49
 
 
-@pytest.mark.parametrize(("name", "label", "score"), [("cat_snow.jpg", "Egyptian cat", 0.69), ("coyote.jpg", "coyote", 0.75)])
+@pytest.mark.parametrize(
+    ("name", "label", "score"), [("cat_snow.jpg", "Egyptian cat", 0.69), ("coyote.jpg", "coyote", 0.75)]
+)
 def test_squeezenet(name: str, label: str, score: float, models_dir: Path) -> None:
     model = exporters.export(models_dir / "caffe" / "squeezenet1.0" / "SqueezeNet_deploy.prototxt").model
     told = {"channels": "BGR", "mean": [104, 117, 123], "resize": 256}  # the deploy net does not say it
@@ -498,5 +530,3 @@ def test_ultraface_agrees_with_the_larger_one(models_dir: Path) -> None:
     both = float(np.prod(np.maximum(high - low, 0)))
     areas = float(np.prod(face[2:] - face[:2]) + np.prod(other[2:] - other[:2]))
     assert both / (areas - both) > 0.7
-
-

@@ -93,7 +93,9 @@ def test_operator_computes_what_mxnet_computes(name: str, tmp_path: Path) -> Non
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def symbol(nodes: list[tuple[str, str, dict[str, str], list[int]]], key: str = "attrs", version: int | None = 10901) -> str:
+def symbol(
+    nodes: list[tuple[str, str, dict[str, str], list[int]]], key: str = "attrs", version: int | None = 10901
+) -> str:
     """A -symbol.json of (op, name, parameters, inputs); its last node is the output."""
     wide = key == "attrs"
     entries = [
@@ -152,7 +154,11 @@ def test_scalar_of_version_3() -> None:
 
 
 def test_mxnetjs_file_with_labels_and_mean(tmp_path: Path) -> None:
-    nodes = [("null", "data", {}, []), ("Flatten", "flat", {}, [0]), *[(o, n, a, [1 if i == 0 else i + 1 for i in s]) for o, n, a, s in MLP[1:]]]
+    nodes = [
+        ("null", "data", {}, []),
+        ("Flatten", "flat", {}, [0]),
+        *[(o, n, a, [1 if i == 0 else i + 1 for i in s]) for o, n, a, s in MLP[1:]],
+    ]
     arrays = {"arg:fc_weight": np.ones((3, 48), np.float32), "arg:fc_bias": WEIGHTS["arg:fc_bias"]}
     mean = np.stack([np.full((4, 4), v, np.float32) for v in (10, 20, 30)])
     document = {
@@ -175,7 +181,12 @@ def test_mxnetjs_file_with_labels_and_mean(tmp_path: Path) -> None:
 
 
 def test_old_files_leave_parameters_out(tmp_path: Path) -> None:
-    nodes = [("null", "data", {}, []), ("null", "bn_gamma", {}, []), ("null", "bn_beta", {}, []), ("BatchNorm", "bn", {}, [0, 1, 2])]
+    nodes = [
+        ("null", "data", {}, []),
+        ("null", "bn_gamma", {}, []),
+        ("null", "bn_beta", {}, []),
+        ("BatchNorm", "bn", {}, [0, 1, 2]),
+    ]
     arrays = {"arg:bn_gamma": np.float32([9, 9]), "arg:bn_beta": np.float32([1, 2]),
               "aux:bn_moving_mean": np.float32([3, 4]), "aux:bn_moving_var": np.float32([1, 4])}  # fmt: skip
     path = write_model(tmp_path, symbol(nodes, "param", None), arrays)
@@ -203,7 +214,11 @@ def test_params_are_found_or_asked_for(tmp_path: Path) -> None:
 
 
 def test_open_input_shapes_are_asked_for_with_an_example(tmp_path: Path) -> None:
-    nodes = [("null", "data", {}, []), ("null", "w", {}, []), ("Convolution", "c", {"kernel": "(3, 3)", "num_filter": "2", "no_bias": "True"}, [0, 1])]
+    nodes = [
+        ("null", "data", {}, []),
+        ("null", "w", {}, []),
+        ("Convolution", "c", {"kernel": "(3, 3)", "num_filter": "2", "no_bias": "True"}, [0, 1]),
+    ]
     path = write_model(tmp_path, symbol(nodes), {"arg:w": np.ones((2, 4, 3, 3), np.float32)})
     with pytest.raises(UsageError, match="--shape data=1x4x224x224"):
         exporters.export(path)
@@ -220,7 +235,11 @@ def test_every_unsupported_node_is_listed(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError) as error:
         exporters.export(path, options=ExportOptions({"data": (1, 2, 4)}))
     assert len(error.value.problems) == 3
-    for text in ("'mine': the operator Custom", "'p' (Pooling): pool_type='odd'", "'proposal': the operator _contrib_Proposal"):
+    for text in (
+        "'mine': the operator Custom",
+        "'p' (Pooling): pool_type='odd'",
+        "'proposal': the operator _contrib_Proposal",
+    ):
         assert text in str(error.value)
 
 
@@ -242,7 +261,12 @@ def test_damaged_weights(data: bytes, text: str) -> None:
 
 
 def test_unknown_files(tmp_path: Path) -> None:
-    for name, content, text in (("a.json", b'{"x": 1}', "JSON file"), ("a.txt", b"hello", "text file"), ("a.bin", b"\0\1\2", "not recognised"), ("e", b"", "empty")):
+    for name, content, text in (
+        ("a.json", b'{"x": 1}', "JSON file"),
+        ("a.txt", b"hello", "text file"),
+        ("a.bin", b"\0\1\2", "not recognised"),
+        ("e", b"", "empty"),
+    ):
         path = tmp_path / name
         path.write_bytes(content)
         with pytest.raises(UsageError, match=f"{text}.*accepted are.*MXNet"):
@@ -289,7 +313,9 @@ def test_legacy_files(models_dir: Path, tmp_path: Path) -> None:
               "fc3_bias": (10,), "batchnorm0_gamma": (10,), "batchnorm0_beta": (10,)}  # fmt: skip
     w = {k: rng.standard_normal(s).astype(np.float32) for k, s in shapes.items()}
     aux = {"batchnorm0_moving_mean": np.float32(np.arange(10)), "batchnorm0_moving_var": np.float32(np.arange(10) + 1)}
-    (tmp_path / "net.params").write_bytes(params_bytes({f"arg:{k}": v for k, v in w.items()} | {f"aux:{k}": v for k, v in aux.items()}, 0))
+    (tmp_path / "net.params").write_bytes(
+        params_bytes({f"arg:{k}": v for k, v in w.items()} | {f"aux:{k}": v for k, v in aux.items()}, 0)
+    )
     model = exporters.export(models_dir / "mxnet" / "legacy" / "save_000800.json", tmp_path / "net.params").model
     x = rng.standard_normal((1, 9)).astype(np.float32)
     y = np.maximum(x @ w["fc1_weight"].T + w["fc1_bias"], 0)

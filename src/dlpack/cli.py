@@ -84,6 +84,13 @@ def _parse_shapes(values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 @click.option("--weights", type=click.Choice(["auto", "embed", "file"]), default="auto", show_default=True,
               help="Weights inside the C++ file or beside it; auto embeds up to 4 MiB.")  # fmt: skip
 @click.option("--single-file-html", is_flag=True, help="Target wasm: also NAME.html, one page with all inside.")
+@click.option(
+    "--optimize",
+    type=click.Choice(["auto", "speed", "size"]),
+    default="auto",
+    show_default=True,
+    help="Whether weights may grow for speed (Winograd); auto: not where they are downloaded.",
+)
 @click.option("--cc", help="Your own C++ compiler, with its options, in place of zig's clang.")
 @click.option("--json", "json_", is_flag=True, help="Events and the result as JSON lines.")
 def build(
@@ -97,6 +104,7 @@ def build(
     preprocess: str | None,
     weights: str,
     single_file_html: bool,
+    optimize: str,
     cc: str | None,
     json_: bool,
 ) -> None:
@@ -118,6 +126,7 @@ def build(
             cc,
             preprocess=preprocess,
             single_file_html=single_file_html,
+            optimize=optimize,
             params=params,
         )
         run_build(model, where, options, _progress(Progress, json_))

@@ -42,6 +42,7 @@ class Options:
     verify: bool = True
     preprocess: str | None = None
     single_file_html: bool = False
+    optimize: str = "auto"
     params: Path | None = None
 
 
@@ -107,10 +108,9 @@ def build(
 
             machine = target.machine()
             backend = CpuBackend(machine)
-            if target.downloads_weights:
-                program = compile_graph(graph, name, backend.schedule)
-            else:
-                program = compile_graph(graph, name, backend.schedule, backend.winograd_pays)
+            small = options.optimize == "size" or (options.optimize == "auto" and target.downloads_weights)
+            pays = (lambda layer: False) if small else backend.winograd_pays
+            program = compile_graph(graph, name, backend.schedule, pays)
             a = program.arena
             detail.append(f"{len(program.kernels)} kernels")
             detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
@@ -305,6 +305,8 @@ def c_name(text: str) -> str:
 
 def _options_text(options: Options) -> str:
     words = [f"--shape {k}={'x'.join(map(str, v))}" for k, v in sorted(options.shapes.items())]
+    if options.optimize != "auto":
+        words.append(f"--optimize {options.optimize}")
     if options.weights != "auto":
         words.append(f"--weights {options.weights}")
     return " ".join(words)
