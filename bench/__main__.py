@@ -14,7 +14,7 @@ from bench.contest import Row, Setup
 from bench.models import MODELS
 from bench.peers import CONTESTANTS, OURS, PEERS
 from bench.profile import profile_bundle
-from bench.report import Benchmark, markdown, without_paths
+from bench.report import LOADED, Benchmark, markdown, without_paths
 from bench.rounds import ROOT, WorkerError
 
 
@@ -86,7 +86,7 @@ def _line(row: Row) -> str:
 @click.option("--profile", is_flag=True, help="Also the time of each of our kernels.")
 @click.option("--reuse", is_flag=True, help="Take the bundles of the last run, without building them again.")
 @click.option("--cache", default=ROOT / "build" / "bench", show_default="build/bench", metavar="DIR",
-              type=click.Path(file_okay=False, path_type=Path), help="For models and conversions (some GB).")  # fmt: skip
+              type=click.Path(file_okay=False, path_type=Path), help="For models and conversions.")  # fmt: skip
 @click.option("-o", "--output", default=None, type=click.Path(dir_okay=False, path_type=Path),
               help="The page to write, as docs/benchmarks.md; else it is printed.")  # fmt: skip
 def main(
@@ -96,9 +96,6 @@ def main(
     """Times our native bundles beside onnxruntime, ncnn, MNN, OpenVINO and LiteRT, and writes a page of Markdown."""
     cache = cache.resolve()
     cache.mkdir(parents=True, exist_ok=True)
-    load = ceilings.load_average()
-    if load > 0.5:
-        _say(f"warning: {load:.1f} processes want the cores; the figures will not be worth publishing")
     files = _choose_models(models, only, cache, peer_python)
     pythons, known, missing = contest.probe([OURS.name, *peers], peer_python)
     for name, why in missing.items():
@@ -107,6 +104,9 @@ def main(
         limits = ceilings.measure(cache)
     except (OSError, subprocess.CalledProcessError) as e:
         raise click.ClickException(f"the ceilings cannot be measured, ceilings.c does not compile or run: {e}") from e
+    load = ceilings.busy_cores()
+    if load > LOADED:
+        _say(f"warning: other programs keep {load:.1f} cores busy; the figures will not be worth publishing")
     _say(f"ceilings: {limits.gflops:.0f} GFLOP/s, {limits.memory:.1f} GB/s from memory")
     setup = Setup(cache, pythons, known, rounds, threads, reuse)
     rows = []
@@ -120,6 +120,7 @@ def main(
             row.kernels = profile_bundle(contest.bundle_folder(file, setup), file, limits)
         rows.append(row)
         _say(_line(row))
+    load = max(load, ceilings.busy_cores())
     limits = ceilings.better(limits, ceilings.measure(cache))  # a short disturbance hits one of the two at most
     command = _command(only, peers, rounds, profile, threads, models is not None)
     page = markdown(Benchmark(rows, ceilings.machine(), limits, known, missing, command, rounds, threads, load))

@@ -3,6 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #if defined(__AVX512F__)
 #define BYTES 64
@@ -53,7 +56,7 @@ static double multiply_adds(void) {
     return best;
 }
 
-/* GB/s of reading `bytes` bytes again and again. */
+/* GB/s of reading `bytes` bytes again and again, in two streams. */
 static double reading(const char *memory, size_t bytes) {
     size_t passes = 1 + ((size_t)64 << 20) / bytes;
     double best = 0;
@@ -61,10 +64,10 @@ static double reading(const char *memory, size_t bytes) {
         vec s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}, s4 = {0}, s5 = {0}, s6 = {0}, s7 = {0};
         double began = now();
         for (size_t pass = 0; pass < passes; ++pass) {
-            const vec *p = (const vec *)memory;
-            for (const vec *end = p + bytes / sizeof(vec); p < end; p += 8) {
+            const vec *p = (const vec *)memory, *q = p + bytes / sizeof(vec) / 2;
+            for (const vec *end = q; p < end; p += 4, q += 4) {
                 s0 += p[0]; s1 += p[1]; s2 += p[2]; s3 += p[3];
-                s4 += p[4]; s5 += p[5]; s6 += p[6]; s7 += p[7];
+                s4 += q[0]; s5 += q[1]; s6 += q[2]; s7 += q[3];
             }
             KEEP(s0);
         }
@@ -77,16 +80,19 @@ static double reading(const char *memory, size_t bytes) {
 }
 
 int main(void) {
-    static const size_t kib[] = {16, 256, 1024, 4096, 16384, 262144};
+    static const size_t kib[] = {16, 64, 256, 512, 1024, 4096, 16384, 262144};
+    static const size_t page = (size_t)2 << 20; /* large pages, where the system gives them */
     size_t largest = (size_t)262144 << 10;
-    char *block = malloc(largest + 4096);
-    if (!block) return 1;
-    char *memory = block + (4096 - (size_t)block % 4096);
+    char *memory = aligned_alloc(page, largest);
+    if (!memory) return 1;
+#if defined(__linux__)
+    madvise(memory, largest, MADV_HUGEPAGE);
+#endif
     for (size_t i = 0; i < largest / sizeof(float); ++i) ((float *)memory)[i] = 1.0f;
     printf("{\"vector_bits\": %d, \"gflops\": %.2f, \"gbps\": {", BYTES * 8, multiply_adds());
     for (size_t i = 0; i < sizeof kib / sizeof *kib; ++i)
         printf("%s\"%zu\": %.2f", i ? ", " : "", kib[i] << 10, reading(memory, kib[i] << 10));
     printf("}}\n");
-    free(block);
+    free(memory);
     return 0;
 }

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +26,9 @@ class Ceilings:
     vector_bits: int
 
     def reading(self, working_set: int) -> float:
-        """GB/s at which data of this size is read again and again: that of the next larger size measured."""
-        return next((rate for size, rate in sorted(self.gbps.items()) if size >= working_set), self.memory)
+        """GB/s at which data of this size is read again and again: the most that was measured at this size or above,
+        for prefetchers do worse on short runs through the same cache."""
+        return max((rate for size, rate in self.gbps.items() if size >= working_set), default=self.memory)
 
     @property
     def memory(self) -> float:
@@ -97,9 +99,17 @@ def _caches() -> str:
     return ", ".join(sizes)
 
 
-def load_average() -> float:
-    """Processes that wanted a core during the last minute; 0 where the system does not tell."""
+def busy_cores(seconds: float = 2) -> float:
+    """How many cores other programs kept busy while this one slept; 0 where the system does not tell."""
+
+    def busy() -> tuple[int, int]:
+        ticks = [int(t) for t in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+        return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
     try:
-        return os.getloadavg()[0]
-    except (AttributeError, OSError):
+        before, total = busy()
+        time.sleep(seconds)
+        after, end = busy()
+    except (OSError, ValueError, IndexError):
         return 0.0
+    return (after - before) / max(1, end - total) * (os.cpu_count() or 1)

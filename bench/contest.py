@@ -52,10 +52,13 @@ class Bundle:
 
 @dataclass
 class Row:
-    """What the benchmark tells of one model; `failed` and `errors` by contestant."""
+    """What the benchmark tells of one model. By contestant: `timings`, peak `memory` in bytes, `errors`, why it `failed`.
+    `file`: bytes of the ONNX file; `base`: of our process before the model is loaded."""
 
     model: str
     cost: Cost
+    file: int = 0
+    base: int = 0
     bundle: Bundle | None = None
     timings: dict[str, Timing] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
@@ -93,7 +96,7 @@ def probe(names: list[str], peer_python: str) -> tuple[dict[str, str], dict[str,
 
 def run_model(model: Path, setup: Setup) -> Row:
     """The row of one model. A contestant that fails is told of in the row; only a broken model raises."""
-    row = Row(model.stem, model_cost(model))
+    row = Row(model.stem, model_cost(model), model.stat().st_size)
     files: dict[str, Path] = {}
     for name in setup.pythons:
         try:
@@ -115,6 +118,7 @@ def run_model(model: Path, setup: Setup) -> Row:
     row.failed |= result.failed
     row.timings = result.timings
     row.memory = {name: end["peak_bytes"] for name, end in result.ends.items()}
+    row.base = result.ends.get(OURS.name, {}).get("base_bytes", 0)
     expected = reference(model, inputs)
     for name in result.timings:
         row.errors[name] = largest_error(_stored(work / f"{name}.npz"), expected)

@@ -314,7 +314,7 @@ class EncoderLayer(nn.Module):
 
 
 class Bert(nn.Module):
-    """Token and position embeddings and `layers` encoder layers; gives two scores for the first token, and all states."""
+    """Embeddings and `layers` encoder layers; gives two scores for the first token, and all hidden states."""
 
     def __init__(self, layers: int, width: int, heads: int, words: int = 30522, length: int = 128) -> None:
         super().__init__()
@@ -346,8 +346,8 @@ class MatrixFactorisation(nn.Module):
         self.user_bias, self.item_bias = nn.Embedding(users, 1), nn.Embedding(items, 1)
 
     def forward(self, u: Tensor, i: Tensor) -> Tensor:
-        score: Tensor = (self.users(u) * self.items(i)).sum(1)
-        return score + self.user_bias(u)[:, 0] + self.item_bias(i)[:, 0]
+        score: Tensor = (self.users(u) * self.items(i)).sum(1) + self.user_bias(u)[:, 0] + self.item_bias(i)[:, 0]
+        return score
 
 
 def mf() -> nn.Module:

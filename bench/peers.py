@@ -206,13 +206,16 @@ class _Mnn:
         # "high" is fp32; "normal" may be less.
         config = {"backend": "CPU", "numThread": threads, "precision": "high"}
         self._session = self._interpreter.createSession(config)
+        self._inputs = []
         for name, tensor in self._interpreter.getSessionInputAll(self._session).items():
             array = inputs[name]
             array = np.ascontiguousarray(array.astype(np.int32) if array.dtype == np.int64 else array)
             host = MNN.Tensor(array.shape, tensor.getDataType(), array, MNN.Tensor_DimensionType_Caffe)
-            tensor.copyFrom(host)
+            self._inputs.append((tensor, host))
 
     def run(self) -> None:
+        for tensor, host in self._inputs:  # each time: a session uses its inputs' memory for other tensors
+            tensor.copyFrom(host)
         self._interpreter.runSession(self._session)
 
     def outputs(self) -> dict[str, Array]:

@@ -19,10 +19,13 @@ NOTES = Path(__file__).with_name("notes.md")
 
 DASH = "–"
 
+LOADED = 0.3
+"""Cores kept busy by others from which on a page says that it was measured under load."""
+
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All that a page tells; `known` and `missing` by contestant, `load` at the start."""
+    """All that a page tells; `known` and `missing` by contestant; `load`: cores that others kept busy."""
 
     rows: Sequence[Row]
     machine: Sequence[tuple[str, str]]
@@ -100,9 +103,9 @@ def _introduction(b: Benchmark) -> str:
         if n != OURS.name
     ]
     loaded = (
-        f"\n\n**Measured under load**: {b.load:.1f} other processes wanted the cores when it began. "
+        f"\n\n**Measured under load**: other programs kept {b.load:.1f} cores busy. "
         "Take these figures for no more than proportions."
-        if b.load > 0.5
+        if b.load > LOADED
         else ""
     )
     return "\n\n".join([
@@ -185,18 +188,20 @@ def _of_reading(row: Row, b: Benchmark) -> float | None:
 
 def _sizes(b: Benchmark, names: Sequence[str]) -> str:
     rows = []
+    bases = [row.base for row in b.rows if row.base]
+    base = f"{min(bases) / 1e6:.0f} to {max(bases) / 1e6:.0f} MB" if bases else "its part"
     for row in b.rows:
         u = row.bundle
         mine, theirs = row.memory.get(OURS.name), row.memory.get("onnxruntime")
-        built = [_number(u.build_s), _number(u.library / 1e3), _megabytes(u.weights), _number(u.arena / 1e3),
-                 _ratio(u.arena / u.lower_bound if u.lower_bound else None)] if u else [DASH] * 5  # fmt: skip
+        built = [_number(u.build_s), _number(u.library / 1e3), _megabytes(u.weights), _megabytes(row.file), _number(u.arena / 1e3),
+                 _ratio(u.arena / u.lower_bound if u.lower_bound else None)] if u else [DASH] * 6  # fmt: skip
         share = _ratio(mine / theirs if mine and theirs else None)
         rows.append([row.model, *(_megabytes(row.memory.get(n)) for n in names), share, *built])
     head = ["model", *(f"{_title(n)} MB" for n in names), "ours of onnxruntime", "build s", "library kB",
-            "weights file MB", "arena kB", "of its lower bound"]  # fmt: skip
+            "weights file MB", "ONNX file MB", "arena kB", "of its lower bound"]  # fmt: skip
     return (
-        "## Memory, size and build\n\nPeak resident memory of each process, the Python interpreter and numpy in it "
-        "(some 35 MB) included. Build: `dlpack build` with its verification, nothing of the model in the compiler's "
+        "## Memory, size and build\n\nPeak resident memory of each process; the Python interpreter with numpy and the "
+        f"inputs alone takes {base}. Build: `dlpack build` with its verification, nothing of the model in the compiler's "
         "cache. Weights up to 4 MiB are inside the library.\n\n" + table(head, rows)
     )
 
@@ -242,6 +247,7 @@ pip install {packages} onnx onnxscript
 {b.command}
 ```
 
-The peers may live in another environment than the compiler: then add `--peer-python PATH_TO_ITS_PYTHON`. `--only REGEX` and `--peers LIST` choose, `--models DIR` takes ONNX files
-of your own (inputs in NAME.npz, keys `in_INPUT`), `--profile` adds the kernels, `--threads N` compares wall time on N
-threads. `script/bench` makes both environments and runs it all."""
+The peers may live in another environment than the compiler: then add `--peer-python PATH_TO_ITS_PYTHON`.
+`--only REGEX` and `--peers LIST` choose, `--models DIR` takes ONNX files of your own (inputs in NAME.npz, keys
+`in_INPUT`), `--profile` adds the kernels, `--threads N` compares wall time on N threads. `script/bench` makes
+both environments and runs it all."""

@@ -166,7 +166,7 @@ class Builder:
         self._made += math.prod(shape) * np.dtype(dtype).itemsize
         if self._made > MAX_MADE_BYTES:
             raise ModelError(
-                f"{what} of the shape {list(shape)}: the constants that the model asks for exceed {MAX_MADE_BYTES:,} bytes"
+                f"{what} of the shape {list(shape)}: the constants that it asks for exceed {MAX_MADE_BYTES:,} bytes"
             )
 
     @contextmanager

@@ -93,7 +93,7 @@ def detection_output(n: Layer) -> str:
     lowest = n.scalar(float(np.finfo(np.float32).min))
     key = reshape(n.g, n.op("Where", alive, best, lowest), (batch, total))
     score, order = n.g.op("TopK", key, n.g.ints([keep]), axis=1, outputs=2)
-    label = n.g.constant(np.repeat(np.float32(labels), kept))
+    label = n.g.constant(np.repeat(np.array(labels, np.float32), kept))
     label = reshape(n.g, n.op("Gather", label, order, axis=0), (batch, keep, 1))
     index = n.op("Expand", reshape(n.g, order, (batch, keep, 1)), n.g.ints([batch, keep, 4]))
     corners = n.op("GatherElements", picked, index, axis=1)

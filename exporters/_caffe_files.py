@@ -1,4 +1,4 @@
-"""Caffe's files, read without its schema: .prototxt (protobuf's text format) and .caffemodel, .binaryproto (its wire format).
+"""Caffe's files, read without its schema: .prototxt (protobuf's text) and .caffemodel, .binaryproto (its wire format).
 
 Forks of Caffe use the same field numbers for different layers. A network is therefore described by its text file alone,
 whose fields are read by name, and from the binary file only the weights are taken, whose numbers never changed:
@@ -28,6 +28,10 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "'": "'"}
+
+
+_Int = int  # the class below has methods of these names
+_Float = float
 
 
 @dataclass
@@ -64,7 +68,7 @@ class Message:
         found = self.texts(name)
         return found[-1] if found else default
 
-    def ints(self, name: str) -> list[int]:
+    def ints(self, name: str) -> list[_Int]:
         try:
             values = [int(v) for v in self.texts(name)]
         except ValueError:
@@ -73,18 +77,18 @@ class Message:
             raise ModelError(f"'{name}: {self.text(name)[:40]}' in the prototxt is out of range")
         return values
 
-    def int(self, name: str, default: int = 0) -> int:
+    def int(self, name: str, default: _Int = 0) -> _Int:
         found = self.ints(name)
         return found[-1] if found else default
 
-    def floats(self, name: str) -> list[float]:
+    def floats(self, name: str) -> list[_Float]:
         try:
             return [float(v.rstrip("fF") if v[-1:] in "fF" and v[:-1].strip("-+.0123456789e") == "" else v)
                     for v in self.texts(name)]  # fmt: skip
         except ValueError:
             raise ModelError(f"'{name}: {self.text(name)[:40]}' in the prototxt is not a number") from None
 
-    def float(self, name: str, default: float = 0.0) -> float:
+    def float(self, name: str, default: _Float = 0.0) -> _Float:
         found = self.floats(name)
         return found[-1] if found else default
 
@@ -94,8 +98,8 @@ class Message:
             raise ModelError(f"'{name}: {value[:40]}' in the prototxt is neither true nor false")
         return value in ("true", "1", "t")
 
-    def choice(self, name: str, values: tuple[str, ...], first: int = 0) -> str:
-        """An enumeration's value by name, given as a name or a number that counts from `first`; the first by default."""
+    def choice(self, name: str, values: tuple[str, ...], first: _Int = 0) -> str:
+        """An enumeration's value by name, given as one or as a number counted from `first`; the first by default."""
         value = self.text(name, values[0])
         if value.isdigit() and 0 <= int(value[:3]) - first < len(values):
             return values[int(value[:3]) - first]
@@ -262,7 +266,7 @@ def read_blob(data: memoryview) -> Array:
 
 
 def read_weights(data: bytes) -> dict[str, list[Array]]:
-    """A .caffemodel's blobs by layer, as V2 (`layer`) and V1 (`layers`) hold them. Layers without blobs are left out."""
+    """A .caffemodel's blobs by layer, of V2 (`layer`) and V1 (`layers`); those without blobs are left out."""
     layers: dict[str, list[Array]] = {}
     for number, kind, value in wire_fields(memoryview(data)):
         if number not in (2, 100) or kind != 2:

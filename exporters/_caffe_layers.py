@@ -262,7 +262,7 @@ def interp(n: Layer) -> str:
 @converts("Upsample")
 def upsample(n: Layer) -> str:
     factor = float(n.p("upsample_param").int("scale", 2))
-    scales = n.g.constant(np.float32([1, 1, factor, factor]))
+    scales = n.g.constant(np.array([1, 1, factor, factor], np.float32))
     return n.op(
         "Resize", n.x(), "", scales, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"
     )

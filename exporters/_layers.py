@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
@@ -48,7 +49,7 @@ def pool(
         return str(g.op("Pad", y, g.ints([*before, 0, 0, *empty]), fill, mode="constant"))
     after = [max(0, (o - 1) * s + k - n - p) for o, s, k, n, p in zip(out, stride, kernel, sizes, pad, strict=True)]
     padded = [*pad, *after]
-    window = {"kernel_shape": list(kernel), "strides": list(stride), "pads": padded}
+    window: dict[str, Any] = {"kernel_shape": list(kernel), "strides": list(stride), "pads": padded}
     if kind == "max":
         return str(g.op("MaxPool", x, **window))
     y = str(g.op("AveragePool", x, count_include_pad=int(count_pad or kind == "sum"), **window))
@@ -69,7 +70,7 @@ def pool(
 
 
 def check_channels(g: Builder, x: str, w: str, groups: int, transposed: bool = False) -> None:
-    """Raises ModelError unless a convolution's weight (O, I/groups, ...), or (I, O/groups, ...) transposed, fits `x`."""
+    """Raises ModelError unless a weight (O, I/groups, ...), or transposed (I, O/groups, ...), fits `x`."""
     have, shape = g.shape(x), g.shape(w)
     if len(have) != len(shape) or len(shape) < 3:
         raise ModelError(f"its weight has the shape {list(shape)}, which does not fit the input {list(have)}")
@@ -122,7 +123,7 @@ def suppress(
     inner = g.unique("suppress")  # no name inside may be one of the graph around it
     outside = {boxes, valid, groups}
 
-    def node(kind: str, inputs: list[str], outputs: list[str], **attrs: int) -> NodeProto:
+    def node(kind: str, inputs: list[str], outputs: list[str], **attrs: Any) -> NodeProto:
         known = [n if n in outside else f"{inner}/{n}" for n in inputs]
         return helper.make_node(kind, known, [f"{inner}/{n}" for n in outputs], **attrs)
 

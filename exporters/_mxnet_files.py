@@ -1,4 +1,4 @@
-"""MXNet's files: arrays (.params, .nd, every version) and symbols (-symbol.json, both dialects, mxnet.js's single file).
+"""MXNet's files: arrays (.params, .nd, every version) and symbols (-symbol.json, every dialect, mxnet.js's file).
 
 The formats, from MXNet's src/ndarray/ndarray.cc and nnvm's pass/saveload_json.cc: a list file is u64 0x112, u64 0,
 u64 count, arrays, u64 count, names (u64 length, bytes). An array begins with a magic number: v1 0xF993fac8, v2
@@ -47,8 +47,8 @@ class _Reader:
         left = len(self.data) - self.pos
         if count < 0 or count > left:
             raise ModelError(
-                f"the weights' file is damaged or cut off: {what} at byte {self.pos:,} needs {count:,} bytes, {left:,} are "
-                "there; copy or download it again"
+                f"the weights' file is damaged or cut off: {what} at byte {self.pos:,} needs {count:,} bytes, "
+                f"{left:,} are there; copy or download it again"
             )
         self.pos += count
         return self.data[self.pos - count : self.pos]
@@ -118,6 +118,10 @@ def _read_array(r: _Reader, index: int) -> Array:
 # --- symbols ----------------------------------------------------------------------------------------------------------
 
 
+_Int = int  # the class below has methods of these names
+_Float = float
+
+
 @dataclass(frozen=True)
 class Attributes:
     """A node's parameters: strings, read as what the operator takes them for."""
@@ -136,7 +140,7 @@ class Attributes:
         except (ValueError, OverflowError):
             raise ModelError(f"its parameter {key}={self.values[key]!r} is not {what}") from None
 
-    def int(self, key: str, default: int | None = None) -> int:
+    def int(self, key: str, default: _Int | None = None) -> _Int:
         if key in self:
             value = self._read(key, lambda t: int(float(t)) if "." in t or "e" in t else int(t), "a whole number")
             if not -(2**62) < value < 2**62:
@@ -146,9 +150,9 @@ class Attributes:
             raise ModelError(f"its parameter {key} is missing")
         return default
 
-    def float(self, key: str, default: float | None = None) -> float:
+    def float(self, key: str, default: _Float | None = None) -> _Float:
         if key in self:
-            return float(self._read(key, float, "a number"))
+            return _Float(self._read(key, float, "a number"))
         if default is None:
             raise ModelError(f"its parameter {key} is missing")
         return default
@@ -177,13 +181,13 @@ class Attributes:
             raise ModelError(f"its parameter {key}={self.values[key][:80]!r} is out of range")
         return values
 
-    def optional_ints(self, key: str) -> tuple[int | None, ...]:
+    def optional_ints(self, key: str) -> tuple[_Int | None, ...]:
         try:
             return tuple(None if w == "None" else int(w.rstrip("L")) for w in self.items(key))
         except ValueError:
             raise ModelError(f"its parameter {key}={self.values[key][:80]!r} is not a list of whole numbers") from None
 
-    def floats(self, key: str, default: tuple[float, ...] = ()) -> tuple[float, ...]:
+    def floats(self, key: str, default: tuple[_Float, ...] = ()) -> tuple[_Float, ...]:
         if key not in self:
             return default
         try:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dlpack.errors import ModelError
 from dlpack.exporters._builder import NotConverted, Shape
-from dlpack.exporters._layers import along, check_channels, pool, pool_size, reshape, slice_axis, split
+from dlpack.exporters._layers import along, check_channels, pool, pool_size, reshape, split
 from dlpack.exporters._mxnet_call import Call, converts
 
 
@@ -331,7 +331,8 @@ def bilinear_resize(c: Call) -> str:
     elif mode == "size":
         out = (c.p.int("height", 1), c.p.int("width", 1))
     elif mode == "like":
-        out = c.g.shape(c.x(1))[2:]
+        h, w = c.g.shape(c.x(1))[2:]
+        out = (h, w)
     else:
         raise NotConverted(f"mode={mode[:40]!r}")
     how = "align_corners" if c.p.bool("align_corners", True) else "half_pixel"
@@ -487,31 +488,3 @@ def _state(c: Call, i: int, shape: Shape) -> str:
         return c.states[i](shape)
     value = c.floating(c.x(i))
     return value if c.g.shape(value) == shape else c.op_("Expand", value, c.g.ints(shape))
-
-
-@converts("SliceChannel", "split")
-def slice_channel(c: Call) -> list[str]:
-    x, count = c.x(0), c.p.int("num_outputs")
-    axis = c.axis(c.g.rank(x), 1)
-    size = c.g.shape(x)[axis]
-    if not 0 < count <= size or size % count:
-        raise ModelError(f"num_outputs={count} does not divide dimension {axis} of {list(c.g.shape(x))}")
-    pieces = split(c.g, x, axis, [size // count] * count)
-    if c.p.bool("squeeze_axis"):
-        pieces = [c.op_("Squeeze", v, c.g.ints([axis])) for v in pieces]
-    return pieces
-
-
-@converts("Crop")
-def crop(c: Call) -> str:
-    x = c.x(0)
-    h, w = c.g.shape(x)[2:]
-    like = c.p.int("num_args", len(c.inputs)) > 1 and len(c.inputs) > 1
-    size = c.g.shape(c.x(1))[2:] if like else c.p.ints("h_w", (0, 0))
-    offset = c.p.ints("offset", (0, 0))
-    if c.p.bool("center_crop"):
-        offset = ((h - size[0]) // 2, (w - size[1]) // 2)
-    if any(o < 0 or o + n > have for o, n, have in zip(offset, size, (h, w), strict=True)):
-        raise ModelError(f"the crop of {list(size)} at {list(offset)} does not lie in {[h, w]}")
-    y = slice_axis(c.g, x, 2, offset[0], offset[0] + size[0])
-    return slice_axis(c.g, y, 3, offset[1], offset[1] + size[1])

@@ -32,14 +32,13 @@ from dlpack.exporters.base import (
 )
 
 # V1's enumeration of layer types: names in old .prototxt files → today's.
-_V1 = {
-    name.upper().replace("_", ""): name.replace("_", "")
-    for name in ("Abs_Val", "Accuracy", "Arg_Max", "BNLL", "Concat", "Contrastive_Loss", "Convolution", "Data", "Deconvolution",
-                 "Dropout", "Dummy_Data", "Euclidean_Loss", "Eltwise", "ELU", "Exp", "Flatten", "HDF5_Data", "HDF5_Output",
-                 "Hinge_Loss", "Im2col", "Image_Data", "Infogain_Loss", "Inner_Product", "LRN", "Memory_Data",
-                 "Multinomial_Logistic_Loss", "MVN", "Pooling", "Power", "ReLU", "PReLU", "Sigmoid",
-                 "Sigmoid_Cross_Entropy_Loss", "Silence", "Softmax", "Split", "Slice", "TanH", "Window_Data", "Threshold")
-} | {"SOFTMAXLOSS": "SoftmaxWithLoss"}  # fmt: skip
+_NAMES = (
+    "AbsVal Accuracy ArgMax BNLL Concat ContrastiveLoss Convolution Data Deconvolution Dropout DummyData EuclideanLoss "
+    "Eltwise ELU Exp Flatten HDF5Data HDF5Output HingeLoss Im2col ImageData InfogainLoss InnerProduct LRN MemoryData "
+    "MultinomialLogisticLoss MVN Pooling Power ReLU PReLU Sigmoid SigmoidCrossEntropyLoss Silence Softmax Split Slice "
+    "TanH WindowData Threshold"
+)
+_V1 = {name.upper(): name for name in _NAMES.split()} | {"SOFTMAXLOSS": "SoftmaxWithLoss"}
 _DATA = ("Data", "ImageData", "WindowData", "HDF5Data", "MemoryData", "DummyData", "AnnotatedData", "Input")
 _DROPPED = ("Accuracy", "HDF5Output", "Silence")
 _LOSSES = ("SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss")
@@ -85,8 +84,10 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     return Exported(model, None, preprocess, used)
 
 
-_WEIGHTED = ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution", "Deconvolution", "InnerProduct", "BatchNorm",
-             "PReLU", "Embed", "LSTM", "Normalize", "Scale", "Bias")  # fmt: skip
+_WEIGHTED = (
+    "Convolution", "ConvolutionDepthwise", "DepthwiseConvolution", "Deconvolution", "InnerProduct", "BatchNorm",
+    "PReLU", "Embed", "LSTM", "Normalize", "Scale", "Bias",
+)  # fmt: skip
 
 
 def _is_weights(start: bytes) -> bool:
@@ -107,7 +108,7 @@ def net_layers(net: Message) -> list[Message]:
         raise ModelError("the prototxt has no layers")
     if any("layer" in m for m in layers):
         raise UnsupportedError(
-            "the prototxt is of version 0 (a layer within each `layers`); upgrade it with Caffe's upgrade_net_proto_text"
+            "the prototxt is of version 0 (a layer within each `layers`); run Caffe's upgrade_net_proto_text on it"
         )
     return layers
 
@@ -163,12 +164,12 @@ class Conversion:
         unknown = sorted(set(self.options.shapes) - names)
         if unknown:
             raise UsageError(
-                f"--shape names the input '{unknown[0]}', which the model does not have; its inputs are: {', '.join(sorted(names)) or 'none'}"
+                f"--shape names the input '{unknown[0]}', which the model does not have; "
+                f"its inputs are: {', '.join(sorted(names)) or 'none'}"
             )
         if self.open:
-            raise UsageError(
-                f"the prototxt does not give its inputs' shapes: add {' '.join(f'--shape {n}=1x3x224x224' for n in self.open)}"
-            )
+            words = " ".join(f"--shape {n}=1x3x224x224" for n in self.open)
+            raise UsageError(f"the prototxt does not give its inputs' shapes; add them, for instance: {words}")
         if self.problems:
             raise UnsupportedError("the model cannot be exported:", tuple(dict.fromkeys(self.problems)))
         outputs = [(value, top) for top in self.unread if (value := self.values.get(top)) is not None]

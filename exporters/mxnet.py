@@ -15,7 +15,7 @@ import numpy as np
 from onnx import ModelProto
 
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
-from dlpack.exporters import _mxnet_detection, _mxnet_layers, _mxnet_tensor  # noqa: F401  (they enter their converters)
+from dlpack.exporters import _mxnet_detection, _mxnet_layers, _mxnet_math, _mxnet_tensor  # noqa: F401  (they enter their converters)
 from dlpack.exporters._builder import Array, Builder, NotConverted, Shape
 from dlpack.exporters._mxnet_call import CONVERTERS, Call
 from dlpack.exporters._mxnet_files import (
@@ -163,9 +163,8 @@ class Conversion:
         try:
             with self.g.scope(node.name):
                 inputs = [self._getter(entry) for entry in node.inputs]
-                states = {
-                    k: self._state(source) for k, (source, _) in enumerate(node.inputs) if k > 1 and self._is_open(source)
-                }  # fmt: skip
+                later = list(enumerate(node.inputs))[2:]
+                states = {k: self._state(source) for k, (source, _) in later if self._is_open(source)}
                 call = Call(
                     self.g, node.name, node.op, node.attrs, inputs, self._parameter, self.symbol.version, states
                 )

@@ -35,7 +35,8 @@ class Target:
 
     `missing()` is what is missing to build it (None: nothing), `runs_here()` whether this computer can run it.
     `run(bundle, inputs)` gives the outputs by name, for each build in the bundle, where it is not a library for
-    `dlpack.load`.
+    `dlpack.load`; `measure(bundle, inputs, rounds)` gives for each build the milliseconds of the `runs`, the `cpu`
+    time of each, and the `steps` of a run as (name, median).
     """
 
     name: str
@@ -50,3 +51,4 @@ class Target:
     downloads_weights: bool = False
     package: Callable[[Path, Manifest, PackageOptions], str] | None = None
     run: Callable[[Path, Mapping[str, Array]], dict[str, dict[str, Array]]] | None = None
+    measure: Callable[[Path, Mapping[str, Array], int], dict[str, dict[str, Any]]] | None = None

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a table's rows)
 """The Caffe exporter: files of every dialect, and each layer against its definition written in NumPy."""
 
 from __future__ import annotations

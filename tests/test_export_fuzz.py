@@ -1,6 +1,6 @@
 """Damaged model files: whatever is done to a file, an exporter gives a model or a DlpackError, soon.
 
-As a test a few hundred mutations of each format; for more: ``python tests/test_export_fuzz.py --count 20000 [--seed N]``.
+As a test a few hundred mutations of each format; for more: ``script/fuzz --count 20000 [--seed N]``.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from dlpack.errors import DlpackError
 from dlpack.exporters import ExportOptions
 
 LIMIT_S = 10.0
-NUMBERS = ("0", "-1", "1", "2", "3", "7", "255", "65536", "2147483647", "-2147483648", "4294967296", "9223372036854775807",
-           "99999999999999999999999", "1e308", "nan", "inf", "1.5", "")  # fmt: skip
+NUMBERS = ("0", "-1", "1", "2", "3", "7", "255", "65536", "2147483647", "-2147483648", "4294967296",
+           "9223372036854775807", "99999999999999999999999", "1e308", "nan", "inf", "1.5", "")  # fmt: skip
 
 
 def mutate_bytes(data: bytes, rng: random.Random) -> bytes:

@@ -229,7 +229,8 @@ def test_open_input_shapes_are_asked_for_with_an_example(tmp_path: Path) -> None
 
 
 def test_every_unsupported_node_is_listed(tmp_path: Path) -> None:
-    nodes = [("null", "data", {}, []), ("Custom", "mine", {"op_type": "x"}, [0]), ("Pooling", "p", {"pool_type": "odd", "kernel": "(1,)"}, [0]),
+    nodes = [("null", "data", {}, []), ("Custom", "mine", {"op_type": "x"}, [0]),
+             ("Pooling", "p", {"pool_type": "odd", "kernel": "(1,)"}, [0]),
              ("_contrib_Proposal", "proposal", {}, [1]), ("_plus", "sum", {}, [3, 2])]  # fmt: skip
     path = write_model(tmp_path, symbol(nodes), {})
     with pytest.raises(UnsupportedError) as error:
@@ -309,7 +310,8 @@ def test_legacy_files(models_dir: Path, tmp_path: Path) -> None:
     arrays = read_arrays((models_dir / "mxnet" / "legacy" / "legacy_ndarray.v0").read_bytes())
     assert len(arrays) == 6 and all(np.array_equal(a, np.arange(128)) for a in arrays.values())
     rng = np.random.default_rng(0)
-    shapes = {"fc1_weight": (128, 9), "fc1_bias": (128,), "fc2_weight": (64, 128), "fc2_bias": (64,), "fc3_weight": (10, 64),
+    shapes = {"fc1_weight": (128, 9), "fc1_bias": (128,), "fc2_weight": (64, 128), "fc2_bias": (64,),
+              "fc3_weight": (10, 64),
               "fc3_bias": (10,), "batchnorm0_gamma": (10,), "batchnorm0_beta": (10,)}  # fmt: skip
     w = {k: rng.standard_normal(s).astype(np.float32) for k, s in shapes.items()}
     aux = {"batchnorm0_moving_mean": np.float32(np.arange(10)), "batchnorm0_moving_var": np.float32(np.arange(10) + 1)}

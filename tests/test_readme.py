@@ -61,6 +61,6 @@ def test_the_cmake_example_builds(tmp_path: Path, digits: Path) -> None:
 def test_the_commands_and_options_exist() -> None:
     commands = set(re.findall(r"^\| `dlpack (\w+)", README, re.MULTILINE))
     assert commands == set(cli.commands)
-    told = set(re.findall(r"^\| `(--?\w+)", README, re.MULTILINE))
+    told = set(re.findall(r"^\| `(--?[\w-]+)", README, re.MULTILINE))
     known = {name for p in cli.commands["build"].params for name in p.opts}
     assert told <= known, told - known

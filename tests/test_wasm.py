@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -20,6 +21,7 @@ from dlpack.preprocess import PRESETS, Preprocess, from_json, open_picture, reso
 from dlpack.targets.wasm.package import FILES, MODULES, web_text
 from dlpack.targets.wasm.run import node_command, run_in_node, run_in_wasmtime
 from dlpack.targets.wasm.single_file import bundled
+from dlpack.timing import bench_bundle
 from dlpack.verify import verify_bundle
 
 INPUT = [{"name": "x", "dtype": "float32", "shape": [1, 3, 24, 32]}]
@@ -102,6 +104,17 @@ def test_a_thousand_runs_take_no_memory(digits_wasm: Path) -> None:
     got = node_json(script, digits_wasm)
     assert got["before"] == got["after"] and got["same"] and got["gone"]
     assert "disposed of" in got["disposed"]
+
+
+def test_a_bundle_is_timed_in_node(digits_wasm: Path) -> None:
+    requires_tool("node")
+    result = bench_bundle(digits_wasm, rounds=3)
+    assert [row["name"] for row in result["runs"]] == ["simd", "relaxed"]
+    assert {k["name"] for k in result["kernels"]} <= {k["name"] for k in manifest_of(digits_wasm)["kernels"]} | {
+        "fill_halo"
+    }
+    with pytest.raises(UsageError, match="beside onnxruntime"):
+        bench_bundle(digits_wasm, DIGITS, rounds=3)
 
 
 # --- what a module is -------------------------------------------------------------------------------------------------
@@ -190,6 +203,25 @@ def test_damaged_weights_are_refused(copy: Path) -> None:
         verify_bundle(copy)
     path.write_bytes(data[:-1])
     assert re.search(r"damaged: it has \d+ bytes of \d+", load_error(copy))
+
+
+def test_every_chunk_of_the_weights_is_checked(copy: Path) -> None:
+    """With chunks of 1000 bytes: all right, and one bit wrong in the first, a middle or the last one."""
+    manifest, path = manifest_of(copy), copy / "digits.weights"
+    data = path.read_bytes()
+    digests = [hashlib.sha256(data[at : at + 1000]).hexdigest() for at in range(0, len(data), 1000)]
+    manifest["weights"] |= {"chunk_bytes": 1000, "chunk_sha256": digests}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert load_error(copy) == "loaded"
+    for at in (0, len(data) // 2, len(data) - 1):
+        damaged = bytearray(data)
+        damaged[at] ^= 0x80
+        path.write_bytes(damaged)
+        assert "is damaged" in load_error(copy)
+    path.write_bytes(data)
+    del manifest["weights"]["chunk_sha256"], manifest["weights"]["chunk_bytes"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert load_error(copy) == "loaded"
 
 
 def test_bad_inputs_are_told(digits_wasm: Path) -> None:

@@ -51,7 +51,7 @@ export interface Manifest {
   inputs: TensorInfo[];
   outputs: TensorInfo[];
   wasm: Record<Build, FileInfo>;
-  weights?: FileInfo;
+  weights?: FileInfo & { chunk_bytes?: number; chunk_sha256?: string[] };
   labels?: string[];
   preprocess?: PreprocessSpec;
 }
@@ -92,6 +92,10 @@ export class Predictor {
   /** Computes all outputs; data are in the order of the shapes. */
   run(inputs: Record<string, TensorData | number[]>): Promise<Record<string, TensorData>>;
   runSync(inputs: Record<string, TensorData | number[]>): Record<string, TensorData>;
+  /** What a run does, in order: the names of kernels, "fill_halo" and "loop". */
+  readonly steps: string[];
+  /** Does one step of a run: for profiles. */
+  runStep(index: number): void;
   /** Gives the memory back. */
   dispose(): void;
 }

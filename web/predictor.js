@@ -36,15 +36,20 @@ export class Predictor {
     }
     const parts = isAddress(source) ? await partsAt(source, build, options) : source;
     const manifest = parts.manifest;
-    const [module] = await Promise.all([compile(await (parts.wasm[build] ?? parts.wasm.simd))]);
+    const module = await compile(await (parts.wasm[build] ?? parts.wasm.simd));
     const instance = await WebAssembly.instantiate(module, {});
     const predictor = new this(instance, manifest, build);
     const weights = manifest.weights;
     if (weights) {
       const to = predictor._place("weights");
-      await read(await parts.weights, to, weights, onProgress, signal);
+      const check = checked(to, weights);
+      const arrived = (loaded) => {
+        check.upTo(loaded);
+        onProgress?.({ loaded, total: weights.bytes });
+      };
+      await read(await parts.weights, to, weights, arrived, signal);
       signal?.throwIfAborted();
-      if ((await sha256(to)) !== weights.sha256) {
+      if (!(await check.good())) {
         await parts.forget?.();
         throw new Error(`${weights.file} is damaged: its SHA-256 is not the one in manifest.json; load it again`);
       }
@@ -136,14 +141,28 @@ export class Predictor {
     );
   }
 
+  /** What a run does, in order: the names of kernels, "fill_halo" and "loop". */
+  get steps() {
+    return Array.from({ length: this._call("step_count") }, (_, i) => this._text(this._call("step_name", i)));
+  }
+
+  /** Does one step of a run: for profiles. */
+  runStep(index) {
+    this._check(this._call("run_step", this._handle, index));
+  }
+
+  _text(pointer) {
+    const bytes = new Uint8Array(this._memory.buffer, pointer >>> 0);
+    return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)));
+  }
+
   _names() {
     return `the model has ${this.inputs.map((t) => `"${t.name}"`).join(", ")}`;
   }
 
   _check(status) {
     if (status === 0) return;
-    const bytes = new Uint8Array(this._memory.buffer, this._call("error_text", status) >>> 0);
-    throw new Error(`${this.name}: ${new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)))}`);
+    throw new Error(`${this.name}: ${this._text(this._call("error_text", status))}`);
   }
 
   /** Gives the memory back; the predictor cannot be used after it. */
@@ -223,14 +242,27 @@ async function compile(wasm) {
   return WebAssembly.compile(wasm);
 }
 
+/** Checks the weights chunk by chunk while the rest is on its way, so that little is left to do when all are there. */
+function checked(to, { sha256: whole, chunk_bytes: size = to.length, chunk_sha256: wanted = [whole] }) {
+  const checks = [];
+  return {
+    upTo(loaded) {
+      for (let k = checks.length; k < wanted.length && loaded >= Math.min((k + 1) * size, to.length); k++) {
+        checks.push(quiet(sha256(to.subarray(k * size, (k + 1) * size)).then((digest) => digest === wanted[k])));
+      }
+    },
+    good: async () => (await Promise.all(checks)).every(Boolean) && checks.length === wanted.length,
+  };
+}
+
 /** Reads the weights into memory as they come. */
-async function read(from, to, { file, bytes: total }, onProgress, signal) {
+async function read(from, to, { file, bytes: total }, arrived, signal) {
   const wrong = (loaded) => new Error(`${file} is damaged: it has ${loaded} bytes of ${total}; load it again`);
   if (!(typeof Response === "function" && from instanceof Response)) {
     const bytes = from instanceof ArrayBuffer ? new Uint8Array(from) : from;
     if (bytes.byteLength !== total) throw wrong(bytes.byteLength);
     to.set(new Uint8Array(bytes.buffer, bytes.byteOffset, total));
-    onProgress?.({ loaded: total, total });
+    arrived(total);
     return;
   }
   const reader = from.body.getReader();
@@ -243,7 +275,7 @@ async function read(from, to, { file, bytes: total }, onProgress, signal) {
       if (loaded + value.length > total) throw wrong(`more than ${total}`);
       to.set(value, loaded);
       loaded += value.length;
-      onProgress?.({ loaded, total });
+      arrived(loaded);
     }
   } catch (e) {
     reader.cancel().catch(() => {});

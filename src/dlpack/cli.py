@@ -114,7 +114,7 @@ def build(
 
     parsed = _parse_shapes(shapes)
     names = _read_labels(labels) if labels else None
-    folder = output or Path("build") / c_name(name or model.stem)
+    folder = output or Path("build") / c_name(name or model.stem.removesuffix("-symbol"))
     for target in targets:
         where = folder / target if len(targets) > 1 else folder
         options = Options(
@@ -150,7 +150,7 @@ def export_command(model: Path, output: Path | None, params: Path | None, shapes
     from dlpack.exporters.base import write_model
 
     exported = export(model, params, ExportOptions(_parse_shapes(shapes)))
-    path = output or Path(f"{model.stem}.onnx")
+    path = output or Path(f"{model.stem.removesuffix('-symbol')}.onnx")
     write_model(exported.model, path)
     nodes = len(exported.model.graph.node)
     if json_:

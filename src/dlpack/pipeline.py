@@ -78,7 +78,7 @@ def build(
     from dlpack.targets import get_target
 
     target = get_target(options.target)
-    name = c_name(options.name or model.stem)
+    name = c_name(options.name or model.stem.removesuffix("-symbol"))
     problem = target.missing() if not options.cc else None
     if problem:
         from dlpack.errors import ToolchainError

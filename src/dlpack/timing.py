@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
-from dlpack.loader import Predictor, load
+from dlpack.loader import Predictor, load, read_manifest
+from dlpack.targets import get_target
 
 _SAMPLE_NS = 200_000
 """A round calls a fast function again and again for about this long, so that the clocks' own time does not matter."""
@@ -26,7 +27,7 @@ _KERNEL_ROUNDS = 20
 
 
 def bench_bundle(bundle: Path, model: Path | None = None, rounds: int = 50) -> dict[str, Any]:
-    """Times a native bundle on the inputs of its reference.npz.
+    """Times a bundle on the inputs of its reference.npz: one for wasm in node, all others in this process.
 
     `model`: the ONNX file; onnxruntime runs it beside, one round each in turn, on one thread. Gives `runs` (per runner
     name, median_ms, minimum_ms: latency; cpu_ms: median CPU time), `ratio` of the CPU times if there is a model, and
@@ -36,8 +37,15 @@ def bench_bundle(bundle: Path, model: Path | None = None, rounds: int = 50) -> d
     if rounds < 1:
         raise UsageError(f"--rounds {rounds}: give 1 or more")
     bundle = Path(bundle)
+    manifest = read_manifest(bundle)
+    measure = get_target(manifest["target"]).measure
+    if measure is not None:
+        if model is not None:
+            raise UsageError(f"{bundle} is for {manifest['target']}: it cannot be timed beside onnxruntime")
+        names = [t["name"] for t in manifest["inputs"]]
+        return _measured(measure(bundle, _inputs(bundle, names), rounds), manifest, rounds)
     with load(bundle) as predictor:
-        inputs = _inputs(bundle, predictor)
+        inputs = _inputs(bundle, predictor.inputs)
         predictor.bind(inputs)
         runners: dict[str, Callable[[], object]] = {"dlpack": predictor.compute}
         if model is not None:
@@ -54,10 +62,27 @@ def bench_bundle(bundle: Path, model: Path | None = None, rounds: int = 50) -> d
     return result
 
 
-def _inputs(bundle: Path, predictor: Predictor) -> dict[str, Array]:
+def _measured(times: Mapping[str, Mapping[str, Any]], manifest: Mapping[str, Any], rounds: int) -> dict[str, Any]:
+    """The result for a bundle that is not called from Python; its kernels are those of the last build."""
+    result: dict[str, Any] = {
+        "rounds": rounds,
+        "clock": "performance.now in node; cpu_ms: process.cpuUsage",
+        "runs": [],
+    }
+    for build, t in times.items():
+        medians = {"median_ms": statistics.median(t["runs"]), "cpu_ms": statistics.median(t["cpu"])}
+        result["runs"].append({"name": build, "minimum_ms": min(t["runs"]), "calls_per_round": 1, **medians})
+        us: dict[str, list[float]] = {}
+        for name, milliseconds in t["steps"]:
+            us.setdefault(name, []).append(1e3 * milliseconds)
+        result["kernels"] = _rows({k: sum(v) for k, v in us.items()}, {k: len(v) for k, v in us.items()}, manifest)
+    return result
+
+
+def _inputs(bundle: Path, names: Iterable[str]) -> dict[str, Array]:
     try:
         with np.load(bundle / "reference.npz") as stored:
-            return {name: stored[f"in_{k}"] for k, name in enumerate(predictor.inputs)}
+            return {name: stored[f"in_{k}"] for k, name in enumerate(names)}
     except (OSError, KeyError, ValueError) as e:
         raise UsageError(f"{bundle} has no readable reference.npz: {e}") from e
 
@@ -147,7 +172,11 @@ def _kernels(predictor: Predictor, rounds: int) -> list[dict[str, Any]]:
     for name, times in zip(names, steps, strict=True):
         us[name] = us.get(name, 0.0) + max(0.0, statistics.median(times) - overhead) / 1e3
         calls[name] = calls.get(name, 0) + 1
-    macs = {k["name"]: k["macs"] for k in predictor.manifest["kernels"]}
+    return _rows(us, calls, predictor.manifest)
+
+
+def _rows(us: Mapping[str, float], calls: Mapping[str, int], manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    macs = {k["name"]: k["macs"] for k in manifest["kernels"]}
     total = sum(us.values()) or 1.0
     rows = [
         {

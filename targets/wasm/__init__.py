@@ -6,7 +6,7 @@ from dlpack.targets.base import Target
 from dlpack.targets.common.machine import WASM
 from dlpack.targets.common.toolchain import missing_compiler
 from dlpack.targets.wasm.package import package
-from dlpack.targets.wasm.run import run, runs_here
+from dlpack.targets.wasm.run import measure, run, runs_here
 
 TARGET = Target(
     name="wasm",
@@ -17,4 +17,5 @@ TARGET = Target(
     downloads_weights=True,
     package=package,
     run=run,
+    measure=measure,
 )

@@ -18,6 +18,9 @@ BUILDS = {"simd": "generic+simd128+bulk_memory", "relaxed": "generic+simd128+bul
 STACK = 256 << 10
 """Bytes of stack; it lies below everything else, so that an overflow traps."""
 
+CHUNK = 4 << 20
+"""Bytes of weights that the page checks at a time, while the next are on their way."""
+
 MODULES = ("sha256.js", "preprocess.js", "predictor.js", "classifier.js")
 """The modules of the package in the order of their imports."""
 
@@ -35,6 +38,10 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
         data = file.read_bytes()
         builds[build] = {"file": file.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     manifest["wasm"] = builds
+    if "weights" in manifest:
+        data = (folder / manifest["weights"]["file"]).read_bytes()
+        chunks = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)]
+        manifest["weights"] |= {"chunk_bytes": CHUNK, "chunk_sha256": [hashlib.sha256(c).hexdigest() for c in chunks]}
     manifest["script_bytes"] = sum(len(web_text(f).encode()) for f in MODULES)
     for file_name in FILES:
         (folder / file_name).write_text(web_text(file_name), encoding="utf-8")

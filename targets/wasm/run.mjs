@@ -1,5 +1,5 @@
 // node run.mjs BUNDLE BUILD IN OUT: runs a bundle's build on the inputs in IN/0, IN/1 ..., writes OUT/0, OUT/1 ...
-// (raw bytes). With a number as fifth argument it also prints the milliseconds of that many runs, as JSON.
+// (raw bytes). With a number as fifth argument it also times that many runs: {runs, cpu: ms of each, steps: [[name, ms]]}.
 import { readFileSync, writeFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
@@ -15,10 +15,23 @@ predictor.inputs.forEach((t, i) => {
 });
 const outputs = await predictor.run(inputs);
 predictor.outputs.forEach((t, i) => writeFileSync(`${to}/${i}`, new Uint8Array(outputs[t.name].buffer)));
-const times = [];
-for (let i = 0; i < Number(rounds ?? 0); i++) {
-  const began = performance.now();
-  predictor.runSync(inputs);
-  times.push(performance.now() - began);
+if (rounds) {
+  const [runs, cpu] = [[], []];
+  const steps = predictor.steps.map((name) => [name, []]);
+  for (let i = 0; i < 5; i++) predictor.runSync(inputs); // by then V8 has its best code
+  for (let i = 0; i < Number(rounds); i++) {
+    const used = process.cpuUsage();
+    const began = performance.now();
+    predictor.runSync(inputs);
+    runs.push(performance.now() - began);
+    const { user, system } = process.cpuUsage(used);
+    cpu.push((user + system) / 1e3);
+    steps.forEach(([, times], index) => {
+      const start = performance.now();
+      predictor.runStep(index);
+      times.push(performance.now() - start);
+    });
+  }
+  const median = (times) => times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
+  console.log(JSON.stringify({ runs, cpu, steps: steps.map(([name, times]) => [name, median(times)]) }));
 }
-if (rounds) console.log(JSON.stringify(times));

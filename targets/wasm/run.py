@@ -42,10 +42,18 @@ def run(bundle: Path, inputs: Mapping[str, Array]) -> dict[str, dict[str, Array]
     return {build: runner(bundle, manifest, build, inputs)[0] for build in manifest["wasm"]}
 
 
+def measure(bundle: Path, inputs: Mapping[str, Array], rounds: int) -> dict[str, dict[str, Any]]:
+    """For each build, what `run_in_node` tells of the time."""
+    if not node_command():
+        raise ToolchainError("a bundle for wasm is timed in node, which is not installed here")
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    return {build: run_in_node(bundle, manifest, build, inputs, rounds)[1] for build in manifest["wasm"]}
+
+
 def run_in_node(
     bundle: Path, manifest: Mapping[str, Any], build: str, inputs: Mapping[str, Array], rounds: int = 0
-) -> tuple[dict[str, Array], list[float]]:
-    """The outputs, and the milliseconds of `rounds` further runs."""
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The outputs, and of `rounds` further runs the milliseconds: `runs`, `cpu`, `steps` (name, median)."""
     with tempfile.TemporaryDirectory(prefix="dlpack-") as folder, resources.as_file(_script()) as script:
         into, out = Path(folder) / "in", Path(folder) / "out"
         into.mkdir()
@@ -61,7 +69,7 @@ def run_in_node(
             t["name"]: np.fromfile(out / str(k), t["dtype"]).reshape(t["shape"])
             for k, t in enumerate(manifest["outputs"])
         }
-        return outputs, json.loads(done.stdout) if rounds else []
+        return outputs, json.loads(done.stdout) if rounds else {}
 
 
 def _script() -> Any:
@@ -70,7 +78,7 @@ def _script() -> Any:
 
 def run_in_wasmtime(
     bundle: Path, manifest: Mapping[str, Any], build: str, inputs: Mapping[str, Array]
-) -> tuple[dict[str, Array], list[float]]:
+) -> tuple[dict[str, Array], dict[str, Any]]:
     """The same in wasmtime, without times."""
     import wasmtime
 
@@ -117,4 +125,4 @@ def run_in_wasmtime(
         kind = np.dtype(t["dtype"])
         nbytes = int(np.prod(t["shape"], dtype=np.int64)) * kind.itemsize
         outputs[t["name"]] = np.frombuffer(bytes(memory.read(store, at, at + nbytes)), kind).reshape(t["shape"])
-    return outputs, []
+    return outputs, {}

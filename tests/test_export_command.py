@@ -1,0 +1,58 @@
+"""`dlpack export`, and `dlpack build` of models that are not ONNX."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from test_export_mxnet import MLP, WEIGHTS, X, mlp_result, run, symbol, write_model
+
+import dlpack
+from dlpack import exporters
+from dlpack.cli import cli
+
+
+@pytest.fixture
+def mlp(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "source", symbol(MLP), WEIGHTS)
+
+
+def test_export_writes_one_file(mlp: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "net.onnx"
+    out.parent.mkdir()
+    result = CliRunner().invoke(cli, ["export", str(mlp), "-o", str(out), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["model"] == str(out)
+    assert [p.name for p in out.parent.iterdir()] == ["net.onnx"]
+    np.testing.assert_allclose(run(onnx.load(out), {"data": X})[0], mlp_result(), rtol=1e-5)
+    again = tmp_path / "out" / "again.onnx"
+    CliRunner().invoke(cli, ["export", str(mlp), "-o", str(again), "--shape", "data=1x4"])
+    assert again.read_bytes() == out.read_bytes()  # the same input gives the same bytes
+
+
+def test_export_refuses_what_it_does_not_know(mlp: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("hello")
+    missing = str(tmp_path / "none" / "net.onnx")
+    for arguments, text in (([str(other)], "accepted are"), ([str(mlp), "-o", missing], "cannot be written")):
+        result = CliRunner().invoke(cli, ["export", *arguments])
+        assert result.exit_code == 2 and text in result.stderr.replace("\n", " ")
+
+
+def test_build_takes_a_model_of_another_framework(mlp: Path, tmp_path: Path) -> None:
+    params = (mlp.parent / "net-0000.params").rename(tmp_path / "weights.params")
+    result = CliRunner().invoke(cli, ["build", str(mlp), "-o", str(tmp_path / "b"), "--params", str(params)])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "b" / "net.cc").exists()  # named without -symbol
+    predictor = dlpack.load(tmp_path / "b")
+    np.testing.assert_allclose(np.asarray(predictor.run({"data": X})["softmax_output"]), mlp_result(), rtol=1e-5)
+    result = CliRunner().invoke(cli, ["build", str(mlp), "-o", str(tmp_path / "c")])
+    assert result.exit_code == 2 and "--params" in result.stderr and not (tmp_path / "c").exists()
+
+
+def test_exporters_are_found_by_themselves() -> None:
+    assert {e.name for e in exporters.all_exporters()} >= {"Caffe", "MXNet"}
