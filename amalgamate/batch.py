@@ -31,10 +31,10 @@ class BatchPrinter:
         self.needed |= set(used_sections(self.runtime, document.printer, run))
         return "\n\n".join(
             [
-                f"namespace {{\nnamespace {name} {{",
+                f"namespace {{\nnamespace of_{name} {{",
                 *kernels,
                 f"void run([[maybe_unused]] const pointers& p) {{\n{run}\n}}",
-                f"}}  // namespace {name}\n}}  // namespace",
+                f"}}  // namespace of_{name}\n}}  // namespace",
                 _ENTRY.replace("NAME", name),
             ]
         )
@@ -76,5 +76,5 @@ _ENTRY = """\
 extern "C" __attribute__((visibility("default"))) void NAME(
     const void* const* inputs, void* const* outputs, uint8_t* arena, const uint8_t* weights);
 extern "C" void NAME(const void* const* inputs, void* const* outputs, uint8_t* arena, const uint8_t* weights) {
-  ::NAME::run({inputs, outputs, arena, weights});
+  of_NAME::run({inputs, outputs, arena, weights});
 }"""

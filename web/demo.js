@@ -129,7 +129,7 @@ function photo(model, manifest) {
   });
   const pictureIn = (data) => [...(data?.files ?? [])].find((f) => f.type.startsWith("image/")) ?? data?.files?.[0];
 
-  $("pick").onclick = () => $("file").click();
+  $("pick").onclick = $("drop").onclick = () => $("file").click();
   $("file").onchange = () => take($("file").files[0]).then(() => ($("file").value = ""));
   document.addEventListener("paste", (e) => take(pictureIn(e.clipboardData)));
   document.addEventListener("dragover", (e) => {
@@ -147,6 +147,7 @@ function photo(model, manifest) {
     stream?.getTracks().forEach((track) => track.stop());
     stream = null;
     $("camera").setAttribute("aria-pressed", "false");
+    $("classes").setAttribute("aria-live", "polite");
     show("video", false);
   }
   $("camera").onclick = attempt(async () => {
@@ -161,6 +162,7 @@ function photo(model, manifest) {
     show("picture", false);
     show("hint", false);
     $("camera").setAttribute("aria-pressed", "true");
+    $("classes").setAttribute("aria-live", "off"); // it changes with every frame
     while (stream === own) {
       await answer(video);
       await new Promise(requestAnimationFrame);

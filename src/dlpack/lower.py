@@ -9,10 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from dlpack.index import Linear, Range, floordiv, floormod, merge_divmod
+from dlpack.expressions import (
+    BINARY,
+    COMPARISONS,
+    CONVERTIBLE,
+    VECTOR_DTYPES,
+    ExpressionLowering,
+    NotVectorisable,
+    Operand,
+    dtype_of,
+    splat,
+)
+from dlpack.index import Linear, Range
 from dlpack.kernel import (
     Array,
     Assign,
@@ -20,7 +30,6 @@ from dlpack.kernel import (
     Declare,
     Expr,
     For,
-    Gathered,
     If,
     Index,
     Kernel,
@@ -43,33 +52,7 @@ VECTOR_REDUCE = "dlpack.vector_reduce"
 WHOLE = "dlpack.whole"
 """Loop annotation: the loop is not cut at guards; they are tested in every trip. For long bodies and cheap tests."""
 
-_VECTOR_DTYPES = {"float32", "int32", "uint32"}
-_CONVERTIBLE = {"uint8", "int8"}
 _REDUCE_IDENTITY = {"+": 0.0, "*": 1.0, "max": -math.inf, "min": math.inf}
-_BINARY = {
-    "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Max": "max", "Min": "min",
-    "FloorDiv": "floordiv", "FloorMod": "floormod", "Mod": "%",
-    "LT": "<", "LE": "<=", "GT": ">", "GE": ">=", "EQ": "==", "NE": "!=", "And": "&&", "Or": "||",
-    "BitwiseAnd": "&", "BitwiseOr": "|", "BitwiseXor": "^", "LShift": "<<", "RShift": ">>",
-}  # fmt: skip
-_COMPARISONS = {"LT", "LE", "GT", "GE", "EQ"}
-
-
-class _NotVectorisable(Exception):
-    """A vector loop holds an access or a type that vectors do not serve: it becomes a scalar loop."""
-
-
-@dataclass(frozen=True)
-class Operand:
-    """A parameter of the kernel: its name in C++, where its elements lie, whether it is written.
-
-    A `padded` operand is a packed constant whose blocks are filled up, so that whole vectors may be read.
-    """
-
-    name: str
-    layout: Layout
-    written: bool = False
-    padded: bool = False
 
 
 def lower_kernel(
@@ -89,7 +72,7 @@ def lower_kernel(
     return allocate_registers(Kernel(tuple(lowering.params), body, 0), lowering.locals)
 
 
-class _Lowering:
+class _Lowering(ExpressionLowering):
     def __init__(
         self,
         func: Any,
@@ -98,25 +81,15 @@ class _Lowering:
         order: Sequence[int],
         loop_names: Mapping[Any, str],
     ) -> None:
+        super().__init__()
         self.lanes, self.order, self.loop_names = lanes, tuple(order), loop_names
-        self.operands: dict[str, Operand] = {}
-        self.buffers: dict[Any, str] = {}
-        self.layouts: dict[str, Layout] = {}
-        self.dtypes: dict[str, str] = {}
         self.params: list[Param] = []
-        self.locals: dict[str, tuple[str, int]] = {}
-        self.env: dict[Any, Linear] = {}
-        self.lets: dict[Any, Ref] = {}
-        self.ranges: dict[str, Range] = {}
         self.names: set[str] = set()
-        self.lane: str | None = None
-        self.width = 1
-        self.valid = 1
         for buffer, operand in zip(func.params, operands, strict=True):
             name = self.fresh(operand.name)
             self.buffers[buffer] = name
             self.operands[name] = operand
-            self.dtypes[name] = _dtype(buffer)
+            self.dtypes[name] = dtype_of(buffer)
             self.params.append(Param(name, self.dtypes[name], operand.written))
 
     def fresh(self, hint: str) -> str:
@@ -148,7 +121,7 @@ class _Lowering:
             name = self.fresh(str(buffer.name).removesuffix("_local"))
             self.buffers[buffer] = name
             self.layouts[name], size = self.local_layout([int(d) for d in buffer.shape])
-            self.dtypes[name] = _dtype(buffer)
+            self.dtypes[name] = dtype_of(buffer)
             self.locals[name] = (self.dtypes[name], size)
         return (Array(self.buffers[buffer], *self.locals[self.buffers[buffer]]),)
 
@@ -183,7 +156,7 @@ class _Lowering:
         finally:
             self.valid = valid
         if truth.lanes > 1:
-            raise _NotVectorisable
+            raise NotVectorisable
         return (If(truth, self.stmt(s.then_case), self.stmt(s.else_case) if s.else_case is not None else ()),)
 
     def _While(self, s: Any) -> tuple[Stmt, ...]:
@@ -195,17 +168,17 @@ class _Lowering:
         index = self.address(name, s.indices)
         if isinstance(index, Expr):
             if self.lane:
-                raise _NotVectorisable
+                raise NotVectorisable
             return (ScatteredStore(name, index, value),)
         if not self.lane:
             return (Store(name, index, value, 1),)
-        if index.coefficient(self.lane) != 1 or self.dtypes[name] not in _VECTOR_DTYPES | _CONVERTIBLE:
-            raise _NotVectorisable
+        if index.coefficient(self.lane) != 1 or self.dtypes[name] not in VECTOR_DTYPES | CONVERTIBLE:
+            raise NotVectorisable
         if value.dtype == "bool":
-            raise _NotVectorisable
+            raise NotVectorisable
         valid = self.width if name in self.locals else self.valid
         index = index - Linear.var(self.lane)
-        return (Store(name, index, _splat(value, self.width), valid),)
+        return (Store(name, index, splat(value, self.width), valid),)
 
     # --- loops --------------------------------------------------------------------------------------------------
 
@@ -220,18 +193,18 @@ class _Lowering:
             saved = dict(self.env)
             try:
                 return self.reduction_loop(s, extent)
-            except _NotVectorisable:
+            except NotVectorisable:
                 self.env, self.lane = saved, None
         if kind == 2 and self.lanes > 1 and extent > 1 and not self.lane:
             saved, names = dict(self.env), set(self.names)
             try:
                 return self.vector_loop(s, extent)
-            except _NotVectorisable:
+            except NotVectorisable:
                 self.env, self.names, self.lane, self.width, self.valid = saved, names, None, 1, 1
         if kind == 3:
             return tuple(t for i in range(begin, begin + extent) for t in self.with_var(s.loop_var, Linear(i), s.body))
         if self.lane:
-            raise _NotVectorisable
+            raise NotVectorisable
         out: list[Stmt] = []
         for first, last in self.partition(s, begin, begin + extent):
             if last - first == 1:
@@ -320,7 +293,7 @@ class _Lowering:
         elif kind == "TensorLoad":
             children = list(e.indices)
         else:
-            children = [e.a, e.b] if kind in _BINARY else []
+            children = [e.a, e.b] if kind in BINARY else []
         for c in children:
             if hasattr(c, "ty"):
                 self.value_guards(c, forms)
@@ -335,76 +308,8 @@ class _Lowering:
             self.guard_forms(e.a, forms)
         elif kind == "Call" and str(e.op.name).endswith("likely"):
             self.guard_forms(e.args[0], forms)
-        elif kind in _COMPARISONS:
+        elif kind in COMPARISONS:
             forms.extend(f for f in self.comparison(e) or ())
-
-    def comparison(self, e: Any) -> tuple[Linear, ...] | None:
-        """The forms that must all be >= 0 for an integer comparison to hold."""
-        a, b = self.linear(e.a), self.linear(e.b)
-        if a is None or b is None:
-            return None
-        kind = type(e).__name__
-        if kind == "LT":
-            return (b - a - 1,)
-        if kind == "LE":
-            return (b - a,)
-        if kind == "GT":
-            return (a - b - 1,)
-        if kind == "GE":
-            return (a - b,)
-        return (a - b, b - a)
-
-    def known(self, e: Any) -> bool | None:
-        """A condition's truth where the bounds of the loop variables tell it."""
-        kind = type(e).__name__
-        if kind in ("And", "Or"):
-            a, b = self.known(e.a), self.known(e.b)
-            settled = kind == "Or"
-            return settled if settled in (a, b) else None if None in (a, b) else not settled
-        forms = self.comparison(e) if kind in _COMPARISONS else None
-        if forms is None:
-            return None
-        bounds = [f.bounds(self.ranges) for f in forms]
-        if any(high < 0 for _, high in bounds):
-            return False
-        return True if all(low >= 0 for low, _ in bounds) else None
-
-    def condition(self, e: Any) -> bool | Expr:
-        """A guard's truth where it is known here; inside a vector, a guard on the lane shortens the vector."""
-        kind = type(e).__name__
-        if kind == "Call" and str(e.op.name).endswith("likely"):
-            return self.condition(e.args[0])
-        if kind == "And":
-            a = self.condition(e.a)
-            b = self.condition(e.b) if a is not False else False
-            if a is False or b is False:
-                return False
-            if a is True:
-                return b
-            return a if b is True else Op("bool", 1, "&&", (a, b))
-        if kind == "IntImm":
-            return bool(e.value)
-        if kind in _COMPARISONS:
-            forms = self.comparison(e)
-            if forms is not None:
-                unknown = False
-                for form in forms:
-                    low, high = form.bounds(self.ranges)
-                    if high < 0:
-                        return False
-                    if low < 0:
-                        unknown = True
-                        if self.lane and kind in ("LT", "LE") and form.coefficient(self.lane) == -1:
-                            room = form + Linear.var(self.lane)
-                            if room.is_const:
-                                self.valid = min(self.valid, room.const + 1)
-                                unknown = False
-                if not unknown:
-                    return True
-        out = self.expr(e)
-        if isinstance(out, Const):
-            return bool(out.value)
-        return out
 
     def vector_loop(self, s: Any, extent: int) -> tuple[Stmt, ...]:
         local = self.touches_local(s.body)
@@ -449,17 +354,17 @@ class _Lowering:
         """``acc = acc op f(i)`` over i as vectors of partial results, then a horizontal step and a scalar rest."""
         store = s.body
         if type(store).__name__ != "BufferStore":
-            raise _NotVectorisable
+            raise NotVectorisable
         op, value = self.reduction_of(store)
         target = self.buffers[store.buffer]
         dtype = self.dtypes[target]
         width = self.lanes
         full, rest = divmod(extent, width)
         if op not in _REDUCE_IDENTITY or dtype != "float32" or not full:
-            raise _NotVectorisable
+            raise NotVectorisable
         index = self.address(target, store.indices)
         if not isinstance(index, Linear):
-            raise _NotVectorisable
+            raise NotVectorisable
         parts = min(4, full)
         lane = self.fresh("lane")
         self.ranges[lane] = (0, width - 1)
@@ -471,7 +376,7 @@ class _Lowering:
             self.lane, self.width, self.valid = lane, width, width
             outer = self.env.get(s.loop_var)
             self.env[s.loop_var] = base + Linear.var(lane)
-            term = _splat(self.expr(value), width)
+            term = splat(self.expr(value), width)
             if outer is None:
                 del self.env[s.loop_var]
             self.lane, self.width, self.valid = None, 1, 1
@@ -498,177 +403,12 @@ class _Lowering:
         return tuple(out)
 
     def reduction_of(self, store: Any) -> tuple[str, Any]:
-        op = _BINARY.get(type(store.value).__name__, "")
+        op = BINARY.get(type(store.value).__name__, "")
         if op in _REDUCE_IDENTITY:
             for old, value in ((store.value.a, store.value.b), (store.value.b, store.value.a)):
                 if type(old).__name__ == "TensorLoad" and self.buffers.get(old.source) == self.buffers[store.buffer]:
                     return op, value
-        raise _NotVectorisable
-
-    # --- expressions --------------------------------------------------------------------------------------------
-
-    def address(self, name: str, indices: Any) -> Linear | Expr:
-        """The element address of an access: linear where all indices are, else an expression."""
-        linear = [self.linear(i) for i in indices]
-        layout = self.operands[name].layout if name in self.operands else self.layouts[name]
-        if all(i is not None for i in linear):
-            return merge_divmod(layout.address([i for i in linear if i is not None], self.ranges))
-        if layout.blocks:
-            raise _NotVectorisable
-        total: Expr = Index("int32", 1, Linear(layout.offset))
-        for i, stride in zip(indices, layout.strides, strict=True):
-            if stride:
-                e = self.expr(i)
-                if e.lanes > 1:
-                    raise _NotVectorisable
-                total = _add(total, _times(e, stride))
-        return total
-
-    def linear(self, e: Any) -> Linear | None:
-        kind = type(e).__name__
-        if kind == "IntImm":
-            return Linear(int(e.value))
-        if kind == "int":
-            return Linear(e)
-        if kind == "Var":
-            return self.env.get(e)
-        if kind == "Select" or (kind == "Call" and str(e.op.name).endswith("if_then_else")):
-            condition, yes, no = (e.condition, e.true_value, e.false_value) if kind == "Select" else e.args
-            truth = self.known(condition)
-            return None if truth is None else self.linear(yes if truth else no)
-        if kind == "Cast" and _dtype(e).startswith(("int", "uint")) and _dtype(e.value).startswith(("int", "uint")):
-            return self.linear(e.value)
-        if kind in ("Add", "Sub", "Mul", "FloorDiv", "FloorMod", "Div", "Mod", "Max", "Min"):
-            if not _dtype(e).startswith("int"):
-                return None
-            a, b = self.linear(e.a), self.linear(e.b)
-            if a is None or b is None:
-                return None
-            if kind == "Add":
-                return a + b
-            if kind == "Sub":
-                return a - b
-            if kind == "Mul":
-                return a * b.const if b.is_const else b * a.const if a.is_const else None
-            if kind in ("Max", "Min"):
-                low, high = (a - b).bounds(self.ranges)
-                if low >= 0:
-                    return a if kind == "Max" else b
-                if high <= 0:
-                    return b if kind == "Max" else a
-                return None
-            if b.is_const and b.const > 0:
-                if kind in ("FloorDiv", "Div") and (kind == "FloorDiv" or a.bounds(self.ranges)[0] >= 0):
-                    return floordiv(a, b.const, self.ranges)
-                if kind in ("FloorMod", "Mod") and (kind == "FloorMod" or a.bounds(self.ranges)[0] >= 0):
-                    return floormod(a, b.const, self.ranges)
-        return None
-
-    def expr(self, e: Any) -> Expr:
-        kind = type(e).__name__
-        dtype = _dtype(e)
-        if kind in ("IntImm", "FloatImm"):
-            return Const(dtype, 1, bool(e.value) if dtype == "bool" else e.value)
-        if dtype.startswith("int"):
-            form = self.linear(e)
-            if form is not None:
-                if self.lane and form.uses(self.lane):
-                    raise _NotVectorisable
-                return Index(dtype, 1, form)
-        if kind == "Var":
-            return self.lets[e]
-        if kind == "TensorLoad":
-            return self.load(e, dtype)
-        if kind == "Cast":
-            return self.op(dtype, "cast", self.expr(e.value))
-        if kind == "Select":
-            return self.select(e.condition, e.true_value, e.false_value, dtype)
-        if kind == "Not":
-            return self.op("bool", "!", self.expr(e.a))
-        if kind in _COMPARISONS:
-            forms = self.comparison(e)
-            if forms is not None:
-                bounds = [f.bounds(self.ranges) for f in forms]
-                if any(high < 0 for _, high in bounds):
-                    return Const("bool", 1, False)
-                if all(low >= 0 for low, _ in bounds):
-                    return Const("bool", 1, True)
-                return self.op("bool", _BINARY[kind], self.int_expr(e.a), self.int_expr(e.b))
-        if kind in _BINARY:
-            a, b = self.expr(e.a), self.expr(e.b)
-            if kind == "And":
-                for x, y in ((a, b), (b, a)):
-                    if isinstance(x, Const):
-                        return y if x.value else x
-            if kind == "Or":
-                for x, y in ((a, b), (b, a)):
-                    if isinstance(x, Const):
-                        return x if x.value else y
-            return self.op(dtype, _BINARY[kind], a, b)
-        if kind == "Call":
-            return self.call(e, dtype)
-        raise NotImplementedError(f"cannot lower TVM's {kind}: {e}")  # a TVM node no operator of ours builds
-
-    def int_expr(self, e: Any) -> Expr:
-        """An integer operand of a comparison that is not decided here."""
-        form = self.linear(e)
-        if form is None:
-            return self.expr(e)
-        if self.lane and form.uses(self.lane):
-            raise _NotVectorisable
-        return Index(_dtype(e), 1, form)
-
-    def call(self, e: Any, dtype: str) -> Expr:
-        name = str(e.op.name).split(".")[-1]
-        if name == "if_then_else":
-            return self.select(e.args[0], e.args[1], e.args[2], dtype)
-        if name == "likely":
-            return self.expr(e.args[0])
-        if name in ("call_pure_extern", "call_extern"):
-            return self.op(dtype, str(e.args[0].value), *(self.expr(a) for a in e.args[1:]))
-        return self.op(dtype, name, *(self.expr(a) for a in e.args))
-
-    def select(self, condition: Any, yes: Any, no: Any, dtype: str) -> Expr:
-        truth = self.expr(condition)
-        if isinstance(truth, Const):
-            return self.expr(yes if truth.value else no)
-        return self.op(dtype, "select", truth, self.expr(yes), self.expr(no))
-
-    def op(self, dtype: str, op: str, *args: Expr) -> Expr:
-        lanes = max(a.lanes for a in args)
-        if lanes > 1:
-            wide = [a for a in args if a.lanes > 1]
-            for a in wide:
-                if a.dtype not in _VECTOR_DTYPES | {"bool"} and not (op == "cast" and a.dtype in _CONVERTIBLE):
-                    raise _NotVectorisable
-            if dtype not in _VECTOR_DTYPES | {"bool"} and not (op == "cast" and dtype in _CONVERTIBLE):
-                raise _NotVectorisable
-            if op in ("floordiv", "floormod", "%") or (op == "/" and dtype != "float32"):
-                raise _NotVectorisable
-            if op == "cast" and "bool" in (dtype, args[0].dtype):
-                raise _NotVectorisable
-            if op == "select":
-                args = (args[0], _splat(args[1], lanes), _splat(args[2], lanes))
-            elif op not in ("cast", "!", "-", "+", "*", "/", "&&", "||"):
-                args = tuple(_splat(a, lanes) for a in args)
-        return Op(dtype, lanes, op, args)
-
-    def load(self, e: Any, dtype: str) -> Expr:
-        name = self.buffers[e.source]
-        index = self.address(name, e.indices)
-        if isinstance(index, Expr):
-            if self.lane:
-                raise _NotVectorisable
-            return Gathered(dtype, 1, name, index)
-        if not self.lane:
-            return Load(dtype, 1, name, index, 1)
-        k = index.coefficient(self.lane)
-        if k == 0:
-            return Load(dtype, 1, name, index, 1)
-        if k != 1 or dtype not in _VECTOR_DTYPES | _CONVERTIBLE:
-            raise _NotVectorisable
-        whole = name in self.locals or (name in self.operands and self.operands[name].padded)
-        return Load(dtype, self.width, name, index - Linear.var(self.lane), self.width if whole else self.valid)
+        raise NotVectorisable
 
 
 def _reads_local(e: Any) -> bool:
@@ -681,28 +421,4 @@ def _reads_local(e: Any) -> bool:
         return _reads_local(e.value)
     if kind == "Select":
         return _reads_local(e.true_value) or _reads_local(e.false_value)
-    return kind in _BINARY and (_reads_local(e.a) or _reads_local(e.b))
-
-
-def _dtype(e: Any) -> str:
-    return str(e.dtype) if hasattr(e, "dtype") else str(e.ty.dtype)
-
-
-def _splat(e: Expr, lanes: int) -> Expr:
-    return e if e.lanes == lanes else Op(e.dtype, lanes, "splat", (e,))
-
-
-def _times(e: Expr, factor: int) -> Expr:
-    if isinstance(e, Index):
-        return Index(e.dtype, 1, e.form * factor)
-    return e if factor == 1 else Op(e.dtype, 1, "*", (e, Const(e.dtype, 1, factor)))
-
-
-def _add(a: Expr, b: Expr) -> Expr:
-    if isinstance(a, Index) and isinstance(b, Index):
-        return Index(a.dtype, 1, a.form + b.form)
-    if isinstance(a, Index) and a.form == Linear():
-        return b
-    if isinstance(b, Index) and b.form == Linear():
-        return a
-    return Op(b.dtype, 1, "+", (a, b))
+    return kind in BINARY and (_reads_local(e.a) or _reads_local(e.b))
