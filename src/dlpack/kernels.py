@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import UnsupportedError
+from dlpack.expressions import Operand
 from dlpack.graph.fuse import Group
 from dlpack.graph.ir import Array, Graph, Node
 from dlpack.graph.rewrite import describe
 from dlpack.kernel import Kernel
 from dlpack.layout import Layout, dense, expand, merge_dims, order_of
-from dlpack.lower import Operand
 from dlpack.operators import registry
 from dlpack.operators.registry import Context, NotSupported
 from dlpack.place import Placement

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dlpack.expressions import Operand
 from dlpack.kernel import Kernel
 from dlpack.layout import Layout
-from dlpack.lower import Operand
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dlpack.expressions import Operand
 from dlpack.layout import Block, Layout, dense
-from dlpack.lower import VECTOR_REDUCE, Operand, lower_kernel
+from dlpack.lower import VECTOR_REDUCE, lower_kernel
 from dlpack.spec import KernelSpec, Scheduled
 from dlpack.targets.common.blocks import Axis, BlockInfo, examine
 from dlpack.targets.common.machine import Machine

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.operators.convolution import axis_names, add_pad, window_pads
+from dlpack.operators.convolution import add_pad, axis_names, window_pads
 from dlpack.operators.registry import Builder, Context, anchor, compute, rewrite
 from dlpack.tir import te, tirx
 
