@@ -53,9 +53,7 @@ class State:
             Operand(o.name, self.packed.get(i, o.layout), o.written, i in self.padded)
             for i, o in enumerate(self.spec.operands)
         ]
-        kernel = lower_kernel(
-            lower(self.sch), operands, self.machine.lanes, self.spec.order, loop_names(self.sch)
-        )
+        kernel = lower_kernel(lower(self.sch), operands, self.machine.lanes, self.spec.order, loop_names(self.sch))
         return Scheduled(kernel, self.packed, description)
 
 

@@ -86,7 +86,8 @@ def add_bias(ctx: Context, b: Builder, y: str, bias: str, rank: int, axis: int, 
 
 def axis_names(spatial: int) -> list[str]:
     """Names for the axes N, C and the spatial ones: they become the loops' names in the emitted code."""
-    return ["n", "c", *(["plane", "row", "column"][3 - spatial :] if spatial <= 3 else map("s{}".format, range(spatial)))]
+    known = ["plane", "row", "column"]
+    return ["n", "c", *(known[3 - spatial :] if spatial <= 3 else map("s{}".format, range(spatial)))]
 
 
 def _is_pixelwise(ctx: Context) -> bool:
