@@ -18,7 +18,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Access:
-    """`strides[axis]` in elements (None: not linear there); `dimension_of[axis]`: the buffer's dimension it moves in."""
+    """`strides[axis]` in elements (None: not linear there); `dimension_of[axis]`: the dimension it moves along."""
 
     buffer: Any
     strides: dict[str, int | None]
