@@ -230,7 +230,7 @@ def main(arguments: list[str]) -> int:
     try:
         export_zoo(Path(arguments[0]), arguments[1:], lambda text: print(text, file=sys.stderr))
     except ModuleNotFoundError as e:
-        print(f"making the models needs {e.name}: pip install torch onnx onnxscript", file=sys.stderr)
+        print(f"making the models needs {e.name}: pip install torch onnx", file=sys.stderr)
         return 1
     return 0
 

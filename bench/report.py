@@ -193,16 +193,19 @@ def _sizes(b: Benchmark, names: Sequence[str]) -> str:
     for row in b.rows:
         u = row.bundle
         mine, theirs = row.memory.get(OURS.name), row.memory.get("onnxruntime")
-        built = [_number(u.build_s), _number(u.library / 1e3), _megabytes(u.weights), _megabytes(row.file), _number(u.arena / 1e3),
-                 _ratio(u.arena / u.lower_bound if u.lower_bound else None)] if u else [DASH] * 6  # fmt: skip
+        built = [DASH] * 6
+        if u is not None:
+            ratio = u.arena / u.lower_bound if u.lower_bound else None
+            weights = [_megabytes(u.weights), _megabytes(row.file)]
+            built = [_number(u.build_s), _number(u.library / 1e3), *weights, _number(u.arena / 1e3), _ratio(ratio)]
         share = _ratio(mine / theirs if mine and theirs else None)
         rows.append([row.model, *(_megabytes(row.memory.get(n)) for n in names), share, *built])
     head = ["model", *(f"{_title(n)} MB" for n in names), "ours of onnxruntime", "build s", "library kB",
             "weights file MB", "ONNX file MB", "arena kB", "of its lower bound"]  # fmt: skip
     return (
         "## Memory, size and build\n\nPeak resident memory of each process; the Python interpreter with numpy and the "
-        f"inputs alone takes {base}. Build: `dlpack build` with its verification, nothing of the model in the compiler's "
-        "cache. Weights up to 4 MiB are inside the library.\n\n" + table(head, rows)
+        f"inputs alone takes {base}. Build: `dlpack build` with its verification, nothing of the model in the "
+        "compiler's cache. Weights up to 4 MiB are inside the library.\n\n" + table(head, rows)
     )
 
 
@@ -243,7 +246,7 @@ def _commands(b: Benchmark) -> str:
 
 ```
 pip install -e .
-pip install {packages} onnx onnxscript
+pip install {packages} onnx
 {b.command}
 ```
 

@@ -217,11 +217,19 @@ def test_a_failed_build_leaves_the_old_bundle(tmp_path: Path, monkeypatch: pytes
 # --- interruption and bad disks ---------------------------------------------------------------------------------------
 
 
+def hear_interrupts() -> None:
+    """In a child process: a suite that runs in the background of a shell has SIGINT ignored, and children inherit it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("stage, number", [("read", signal.SIGINT), ("emit", signal.SIGINT), ("emit", signal.SIGTERM)])
 def test_an_interrupted_build_leaves_nothing(tmp_path: Path, stage: str, number: signal.Signals) -> None:
     """Ctrl-C (or kill) after `stage`: exit code 130, and neither the bundle nor temporary folders."""
     process = subprocess.Popen(
-        command("build", DIGITS, "-o", tmp_path / "deep" / "digits"), stderr=subprocess.PIPE, text=True
+        command("build", DIGITS, "-o", tmp_path / "deep" / "digits"),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,
     )
     assert process.stderr is not None
     for line in process.stderr:
@@ -242,7 +250,10 @@ def test_an_interrupt_ends_all_of_the_compiler(tmp_path: Path) -> None:
     script.write_text(f"#!/bin/sh\n(sleep 1; touch {tmp_path}/late) &\nwait\n")
     script.chmod(0o755)
     process = subprocess.Popen(
-        command("build", DIGITS, "-o", tmp_path / "digits", "--cc", script), stderr=subprocess.PIPE, text=True
+        command("build", DIGITS, "-o", tmp_path / "digits", "--cc", script),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,
     )
     assert process.stderr is not None
     for line in process.stderr:
