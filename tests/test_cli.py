@@ -218,7 +218,7 @@ def test_a_failed_build_leaves_the_old_bundle(tmp_path: Path, monkeypatch: pytes
 
 
 def hear_interrupts() -> None:
-    """In a child process: a suite that runs in the background of a shell has SIGINT ignored, and children inherit it."""
+    """In a child process: when a shell runs the suite in the background, SIGINT is ignored, and children inherit it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
