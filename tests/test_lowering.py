@@ -91,6 +91,6 @@ def test_contiguous_dimensions_merge() -> None:
 def test_packing_fills_blocks_with_zeros() -> None:
     """Weights [O, K] in blocks of 4 outputs: [O / 4, K, 4]."""
     w = np.arange(1, 19, dtype=np.float32).reshape(6, 3)
-    packed = pack(w, Layout((12, 4), 0, ((0, Block(4, 1)),))).reshape(2, 3, 4)
+    packed = pack(w, Layout((12, 4), 0, ((0, Block(4, 1, 4)),))).reshape(2, 3, 4)
     for o, k in itertools.product(range(8), range(3)):
         assert packed[o // 4, k, o % 4] == (w[o, k] if o < 6 else 0)

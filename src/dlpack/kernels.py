@@ -302,7 +302,7 @@ def pack(array: np.ndarray[Any, Any], layout: Layout) -> np.ndarray[Any, Any]:
         if d in blocks:
             block = blocks[d]
             place = k // block.size * layout.strides[d] + k % block.size * block.inner
-            reach = (n - 1) // block.size * layout.strides[d] + (block.size - 1) * block.inner
+            reach = (n - 1) // block.size * layout.strides[d] + (block.room - 1) * block.inner
         else:
             place = k * layout.strides[d]
             reach = (n - 1) * layout.strides[d]

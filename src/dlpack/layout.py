@@ -14,10 +14,14 @@ from dlpack.index import Linear, Range, floordiv, floormod
 
 @dataclass(frozen=True)
 class Block:
-    """Packing of one dimension in blocks of `size`: index i lies at ``i // size * outer + i % size * inner``."""
+    """Packing of one dimension in blocks of `size`: index i lies at ``i // size * outer + i % size * inner``.
+
+    A block has room for `room` elements, so that whole vectors may be read from it.
+    """
 
     size: int
     inner: int
+    room: int
 
 
 @dataclass(frozen=True)

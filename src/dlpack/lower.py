@@ -323,6 +323,7 @@ class _Lowering(ExpressionLowering):
 
         def chunk(base: Linear, valid: int) -> tuple[Stmt, ...]:
             self.valid = valid
+            self.ranges[lane] = (0, valid - 1)  # what the other lanes would address does not matter
             return self.with_var(s.loop_var, base + Linear.var(lane), s.body)
 
         if full + (rest > 0) <= 2 or (local and full <= 16):

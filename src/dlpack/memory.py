@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 ALIGNMENT = 64
+REPAIRED_ITEMS = 1000
+REPAIRS = 100
+"""A plan of so many items at most is repaired, in so many rounds, when it is not at the lower bound."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ def plan_arena(items: Sequence[Item]) -> Arena:
         "largest first": sorted(items, key=lambda i: (-i.size, i.first)),
         "longest-lived first": sorted(items, key=lambda i: (i.first - i.last, -i.size)),
         "in order of use": sorted(items, key=lambda i: (i.first, -i.size)),
+        "largest in bytes and steps first": sorted(items, key=lambda i: (-i.size * (i.last - i.first + 1), i.first)),
     }
     for name, order in orders.items():
         offsets, size = _first_fit(order)
@@ -50,7 +54,27 @@ def plan_arena(items: Sequence[Item]) -> Arena:
         if best[0] == bound:
             break
     assert best is not None
+    if best[0] > bound and len(items) <= REPAIRED_ITEMS:
+        best = min(best, _repair(items, orders[best[1]], best, bound), key=lambda b: b[0])
     return Arena(best[2], best[0], bound, sum(i.size for i in items), best[1])
+
+
+def _repair(
+    items: Sequence[Item], order: Sequence[Item], best: tuple[int, str, dict[str, int]], bound: int
+) -> tuple[int, str, dict[str, int]]:
+    """Places again and again, each time with the item at the arena's top put first, and keeps the best plan seen."""
+    now = list(order)
+    offsets = best[2]
+    for _ in range(REPAIRS):
+        top = max(items, key=lambda i: (offsets[i.name] + i.size, i.name))
+        now.remove(top)
+        now.insert(0, top)
+        offsets, size = _first_fit(now)
+        if size < best[0]:
+            best = (size, f"{best[1].removesuffix(', repaired')}, repaired", offsets)
+        if size == bound:
+            break
+    return best
 
 
 def lower_bound(items: Sequence[Item]) -> int:

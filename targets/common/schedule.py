@@ -13,11 +13,15 @@ from dlpack.expressions import Operand
 from dlpack.layout import Block, Layout, dense
 from dlpack.lower import VECTOR_REDUCE, lower_kernel
 from dlpack.spec import KernelSpec, Scheduled
-from dlpack.targets.common.blocks import Axis, BlockInfo, examine
+from dlpack.targets.common.blocks import Access, Axis, BlockInfo, examine
 from dlpack.targets.common.machine import Machine
-from dlpack.targets.common.tiles import choose_tile
+from dlpack.targets.common.tiles import choose_tile, grouped_tile
 from dlpack.targets.common.winograd import pays, winograd
 from dlpack.tir import Schedule, loop_names, lower, new_schedule
+
+
+GROUP = "dlpack.group"
+"""Block annotation: outputs of so many neighbouring channels read the same inputs (grouped convolution)."""
 
 
 class State:
@@ -110,9 +114,10 @@ def register_tile(state: State) -> Scheduled | None:
     vector = info.spatial[order[-1]]
     if vector.extent < 2:
         return None
+    group = int(sch.get(acc).annotations.get(GROUP, vector.extent))
     shared: list[Any] = []  # reads that move with the vector
     for read in info.reads:
-        step = read.strides.get(vector.name)
+        step = _vector_step(read, vector, group)
         if read.buffer == info.writes[0].buffer or step == 0:
             continue
         if state.is_constant(read.buffer):
@@ -120,10 +125,13 @@ def register_tile(state: State) -> Scheduled | None:
         elif step != 1:
             return None
     rows = _row_axis(info, vector, order)
-    broadcast = any(read.strides.get(vector.name) == 0 for read in info.reads if read.buffer != info.writes[0].buffer)
-    tile = choose_tile(
-        rows.extent if rows else 1, vector.extent, info.extent_of_reduction, machine, broadcast, bool(shared)
-    )
+    others = [read for read in info.reads if read.buffer != info.writes[0].buffer]
+    broadcast = any(_vector_step(read, vector, group) == 0 for read in others)
+    height = rows.extent if rows else 1
+    if group < vector.extent:
+        tile = grouped_tile(height, group, machine)
+    else:
+        tile = choose_tile(height, group, info.extent_of_reduction, machine, broadcast, bool(shared))
     for read in shared:
         _pack(state, read, vector, tile.columns, info)
     if after:
@@ -136,6 +144,9 @@ def register_tile(state: State) -> Scheduled | None:
         return None
     outer = [loops[d] for d in order[:-1]]
     v = loops[order[-1]]
+    if group < vector.extent:
+        vg, v = sch.split(v, [None, group])
+        outer.append(vg)
     vo, vi = sch.split(v, [None, tile.columns])
     if rows is not None:
         r = loops[info.spatial.index(rows)]
@@ -155,20 +166,26 @@ def register_tile(state: State) -> Scheduled | None:
     spatial, reduction = inner[: len(info.spatial)], inner[len(info.spatial) :]
     vloop = spatial[order[-1]]
     tile_loops = [spatial[info.spatial.index(rows)]] if rows is not None else []
-    others = [x for x in spatial if x is not vloop and x not in tile_loops]
+    rest_of_tile = [x for x in spatial if x is not vloop and x not in tile_loops]
     unrolled: list[Any] = []
     order_of_reduction = list(reduction)
     if not broadcast:  # depthwise and pooling: the window's steps along the row share their loads
         extents = [int(sch.get(x).extent) for x in reduction]
         if extents and extents[-1] <= 7:
             unrolled = [order_of_reduction.pop()]
-    sch.reorder(*others, *order_of_reduction, *unrolled, *tile_loops, vloop)
+    sch.reorder(*rest_of_tile, *order_of_reduction, *unrolled, *tile_loops, vloop)
     for x in [*unrolled, *tile_loops]:
         sch.unroll(x)
     sch.vectorize(vloop)
     first = (order_of_reduction + unrolled)[0]
     sch.decompose_reduction(acc, first)
     return state.finish(f"register tile {tile.rows} x {tile.columns}")
+
+
+def _vector_step(read: Access, vector: Axis, group: int) -> int | None:
+    """The stride of a read along the vector; a read that changes only from group to group stands still in one."""
+    step = read.strides.get(vector.name)
+    return 0 if step is None and group < vector.extent else step
 
 
 def _row_axis(info: BlockInfo, vector: Axis, order: Sequence[int]) -> Axis | None:
@@ -196,7 +213,8 @@ def _pack(state: State, read: Any, vector: Any, columns: int, info: BlockInfo) -
         return
     strides = [0] * len(shape)
     inner = [read.dimension_of[r.name] for r in info.reduction if r.name in read.dimension_of]
-    step = columns
+    room = -(-columns // state.machine.lanes) * state.machine.lanes
+    step = room
     for d in reversed(inner):
         if d != dim and strides[d] == 0:
             strides[d] = step
@@ -208,7 +226,7 @@ def _pack(state: State, read: Any, vector: Any, columns: int, info: BlockInfo) -
         if d != dim and d not in inner:
             strides[d] = step
             step *= shape[d]
-    state.packed[i] = Layout(tuple(strides), 0, ((dim, Block(columns, 1)),))
+    state.packed[i] = Layout(tuple(strides), 0, ((dim, Block(columns, 1, room)),))
     state.padded.add(i)
 
 

@@ -43,6 +43,14 @@ def choose_tile(
     return tile
 
 
+def grouped_tile(rows: int, group: int, machine: Machine) -> Tile:
+    """The tile within a group of channels: as many columns as divide the group and leave registers for some rows."""
+    divisors = [d for d in range(1, group + 1) if group % d == 0 and -(-d // machine.lanes) <= 4]
+    columns = divisors[-1]
+    vectors = -(-columns // machine.lanes)
+    return Tile(max(1, min(rows, 14, (machine.registers - 2 - vectors) // vectors)), columns)
+
+
 def _other_registers(vectors: int, machine: Machine, broadcast: bool, streamed: bool) -> int:
     weights = vectors if streamed else 1
     return weights + (0 if machine.broadcast_operand and broadcast else 1)

@@ -94,9 +94,10 @@ def _pack(state: State, info: Any, columns: int) -> None:
     read = next(r for r in info.reads if state.is_constant(r.buffer))
     index = state.param_index[read.buffer]
     _, _, inputs, outputs = (int(d) for d in read.buffer.shape)
-    block = inputs * columns
+    room = -(-columns // state.machine.lanes) * state.machine.lanes
+    block = inputs * room
     matrix = -(-outputs // columns) * block
-    state.packed[index] = Layout((6 * matrix, matrix, columns, block), 0, ((3, Block(columns, 1)),))
+    state.packed[index] = Layout((6 * matrix, matrix, room, block), 0, ((3, Block(columns, 1, room)),))
     state.padded.add(index)
 
 

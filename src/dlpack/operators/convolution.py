@@ -115,7 +115,8 @@ def convolution(ctx: Context, x: Any, w: Any) -> list[Any]:
         source = ic if group == 1 else o // per_group * channels + ic
         return te.sum(x(i, source, *place) * w(o, ic, *kernel), axis=[*kernel, ic])
 
-    return [te.compute((xs[0], ws[0], *out), at, name="acc", varargs_names=axis_names(n))]
+    grouped = {"dlpack.group": per_group} if group > 1 and channels > 1 else None
+    return [te.compute((xs[0], ws[0], *out), at, name="acc", varargs_names=axis_names(n), attrs=grouped)]
 
 
 def _turned_weights(ctx: Context, b: Builder, group: int) -> str:

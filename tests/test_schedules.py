@@ -1,0 +1,92 @@
+"""Schedules: which rule takes which layer, and that odd sizes come out right; each case is built and verified."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.helper as oh
+import onnx.numpy_helper as nh
+import pytest
+
+import dlpack
+from dlpack.pipeline import Options
+from dlpack.targets.common.machine import AVX2, AVX512, NEON
+from dlpack.targets.common.tiles import choose_tile
+from dlpack.targets.common.winograd import pays
+
+
+def conv_net(path: Path, channels: int, outputs: int, size: int, kernel: int, group: int = 1, stride: int = 1) -> Path:
+    """conv → relu → conv 1x1, so that the first one's output lies as it likes."""
+    rng = np.random.default_rng(channels * outputs + kernel)
+    w = rng.standard_normal((outputs, channels // group, kernel, kernel)).astype(np.float32) * 0.2
+    v = rng.standard_normal((8, outputs, 1, 1)).astype(np.float32) * 0.2
+    nodes = [
+        oh.make_node("Relu", ["x"], ["r"]),
+        oh.make_node("Conv", ["r", "w", "b"], ["c"], pads=[kernel // 2] * 4, group=group, strides=[stride] * 2),
+        oh.make_node("Relu", ["c"], ["d"]),
+        oh.make_node("Conv", ["d", "v"], ["y"]),
+    ]
+    tensors = [nh.from_array(w, "w"), nh.from_array(rng.standard_normal(outputs).astype(np.float32), "b")]
+    graph = oh.make_graph(
+        nodes,
+        "net",
+        [oh.make_tensor_value_info("x", 1, [1, channels, size, size])],
+        [oh.make_tensor_value_info("y", 1, None)],
+        [*tensors, nh.from_array(v, "v")],
+    )
+    model = oh.make_model(graph, opset_imports=[oh.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+    return path
+
+
+def schedules(bundle: Path) -> list[str]:
+    """The schedules of the kernels that multiply."""
+    return [k["schedule"] for k in json.loads((bundle / "manifest.json").read_text())["kernels"] if k["macs"]]
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "size", "kernel", "group", "stride"),
+    [
+        (16, 32, 14, 3, 1, 2),  # strided
+        (5, 7, 11, 5, 1, 1),  # nothing divides anything
+        (68, 136, 14, 1, 2, 1),  # groups that no vector divides
+        (64, 64, 9, 3, 16, 1),  # groups of four
+        (24, 24, 10, 3, 24, 1),  # depthwise
+        (24, 48, 10, 3, 24, 1),  # depthwise with a multiplier
+        (16, 1, 20, 3, 1, 1),  # one output channel: vectors along the row
+        (16, 3, 20, 9, 1, 1),  # three
+        (8, 70, 6, 1, 1, 1),  # a partial tile of columns
+    ],
+)
+def test_convolutions_run_in_register_tiles(
+    tmp_path: Path, channels: int, outputs: int, size: int, kernel: int, group: int, stride: int
+) -> None:
+    model = conv_net(tmp_path / "net.onnx", channels, outputs, size, kernel, group, stride)
+    bundle = dlpack.build(model, tmp_path / "bundle", Options(optimize="size"))
+    assert all(s.startswith("register tile") for s in schedules(bundle)), schedules(bundle)
+
+
+@pytest.mark.parametrize("size", [16, 19, 26])
+def test_winograd_gets_ragged_edges_right(tmp_path: Path, size: int) -> None:
+    model = conv_net(tmp_path / "net.onnx", 64, 64, size, 3)
+    bundle = dlpack.build(model, tmp_path / "bundle", Options(optimize="speed"))
+    assert any("Winograd" in s for s in schedules(bundle)), schedules(bundle)
+
+
+def test_winograd_pays_where_multiplications_dominate() -> None:
+    assert pays(AVX512, 1, 64, 64, 56, 56)
+    assert pays(AVX2, 1, 128, 128, 28, 28)
+    assert not pays(AVX512, 1, 3, 64, 112, 112)  # three channels: the transforms cost more than they save
+    assert not pays(AVX512, 1, 512, 512, 7, 7)  # the transformed weights are four times as much to stream
+
+
+@pytest.mark.parametrize("machine", [AVX2, AVX512, NEON])
+def test_tiles_fit_the_registers(machine: object) -> None:
+    for rows in (1, 3, 7, 14, 49, 196):
+        for columns in (1, 10, 64, 96, 1000):
+            tile = choose_tile(rows, columns, 64, machine, True, True)  # type: ignore[arg-type]
+            vectors = tile.columns // machine.lanes  # type: ignore[attr-defined]
+            assert tile.rows * vectors + vectors < machine.registers  # type: ignore[attr-defined]
