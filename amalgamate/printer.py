@@ -21,6 +21,7 @@ from dlpack.kernel import (
     Kernel,
     Load,
     Op,
+    Prefetch,
     Ref,
     ScatteredStore,
     Scope,
@@ -114,6 +115,8 @@ class Printer:
         if isinstance(s, ScratchArray):
             kind = CPP_TYPE[s.dtype]
             return [f"{pad}{kind}* const {s.name} = reinterpret_cast<{kind}*>(scratch + {s.offset});"]
+        if isinstance(s, Prefetch):
+            return [f"{pad}__builtin_prefetch({s.buffer} + {self.index(s.index)});"]
         if isinstance(s, Array):
             return [f"{pad}alignas(64) {CPP_TYPE[s.dtype]} {s.name}[{s.size}];"]
         if isinstance(s, Declare):

@@ -149,6 +149,14 @@ class Scope(Stmt):
 
 
 @dataclass(frozen=True)
+class Prefetch(Stmt):
+    """Asks for the cache line at an address that will be read soon; harmless beyond the buffer's end."""
+
+    buffer: str
+    index: Linear
+
+
+@dataclass(frozen=True)
 class While(Stmt):
     condition: Expr
     body: tuple[Stmt, ...]

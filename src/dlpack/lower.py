@@ -36,18 +36,25 @@ from dlpack.kernel import (
     Load,
     Op,
     Param,
+    Prefetch,
     Ref,
     ScatteredStore,
     Scope,
     Stmt,
     Store,
     While,
+    exprs,
+    walk,
+    walk_expr,
 )
 from dlpack.layout import Layout, dense
 from dlpack.registers import allocate_registers
 
 VECTOR_REDUCE = "dlpack.vector_reduce"
 """Loop annotation: the loop is a reduction into one element, to be run on vectors of partial results."""
+
+PREFETCH = "dlpack.prefetch"
+"""Loop annotation: how many elements ahead to prefetch the packed weights that the loop reads."""
 
 WHOLE = "dlpack.whole"
 """Loop annotation: the loop is not cut at guards; they are tested in every trip. For long bodies and cheap tests."""
@@ -215,9 +222,18 @@ class _Lowering(ExpressionLowering):
             self.ranges[var] = (first, last - 1)
             body = self.with_var(s.loop_var, Linear.var(var), s.body)
             self.names.discard(var)
+            if body and PREFETCH in s.annotations:
+                body = (*self.prefetches(body, int(s.annotations[PREFETCH])), *body)
             if body:
                 out.append(For(var, first, last, 1, body, kind == 1))
         return tuple(out)
+
+    def prefetches(self, body: tuple[Stmt, ...], distance: int) -> list[Stmt]:
+        """A prefetch for each vector that a trip reads from packed weights, `distance` elements ahead."""
+        loads = {e for s in walk(body) for top in exprs(s) for e in walk_expr(top) if isinstance(e, Load)}
+        streamed = {(e.buffer, e.index) for e in loads if e.lanes > 1 and e.buffer in self.operands}
+        streamed = {(b, i) for b, i in streamed if self.operands[b].padded}
+        return [Prefetch(b, i + distance) for b, i in sorted(streamed, key=lambda x: (x[0], x[1].const))]
 
     def with_var(self, var: Any, value: Linear, body: Any) -> tuple[Stmt, ...]:
         outer = self.env.get(var)

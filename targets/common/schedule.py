@@ -11,7 +11,7 @@ from typing import Any
 
 from dlpack.expressions import Operand
 from dlpack.layout import Block, Layout, dense
-from dlpack.lower import VECTOR_REDUCE, lower_kernel
+from dlpack.lower import PREFETCH, VECTOR_REDUCE, lower_kernel
 from dlpack.spec import KernelSpec, Scheduled
 from dlpack.targets.common.blocks import Access, Axis, BlockInfo, examine
 from dlpack.targets.common.machine import Machine
@@ -177,9 +177,20 @@ def register_tile(state: State) -> Scheduled | None:
     for x in [*unrolled, *tile_loops]:
         sch.unroll(x)
     sch.vectorize(vloop)
+    if shared and _streams(state, shared):
+        sch.annotate(order_of_reduction[-1], PREFETCH, PREFETCH_VECTORS * machine.lanes)
     first = (order_of_reduction + unrolled)[0]
     sch.decompose_reduction(acc, first)
     return state.finish(f"register tile {tile.rows} x {tile.columns}")
+
+
+PREFETCH_VECTORS = 32
+"""How many vectors ahead packed weights are prefetched: hardware stops at each page of 4 KiB."""
+
+
+def _streams(state: State, reads: Sequence[Access]) -> bool:
+    """Whether packed weights are larger than half of L2, so that they come from beyond it."""
+    return max(4 * r.size for r in reads) > state.machine.l2 // 2
 
 
 def _vector_step(read: Access, vector: Axis, group: int) -> int | None:
