@@ -291,7 +291,8 @@ def _channels_last_values(graph: Graph, groups: list[Group]) -> set[str]:
             same = [i for i in node.inputs if i and i not in graph.constants and len(graph.types[i].shape) == rank]
             if operator.layout.startswith("spatial") and not _few_channels(node, graph):
                 spatial.update([] if operator.layout == "spatial input" else node.outputs[:1])
-                spatial.update([] if operator.layout == "spatial output" else node.inputs[:1])
+                planes = node.op == "Convolution" and graph.types[node.inputs[0]].shape[1] <= 4
+                spatial.update([] if operator.layout == "spatial output" or planes else node.inputs[:1])
             elif operator.kind == "pointwise" or operator.layout == "same":
                 for i in same:
                     if graph.types[i].shape == graph.types[node.outputs[0]].shape or operator.layout == "same":

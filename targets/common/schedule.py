@@ -19,7 +19,6 @@ from dlpack.targets.common.tiles import choose_tile, grouped_tile
 from dlpack.targets.common.winograd import pays, winograd
 from dlpack.tir import Schedule, loop_names, lower, new_schedule
 
-
 GROUP = "dlpack.group"
 """Block annotation: outputs of so many neighbouring channels read the same inputs (grouped convolution)."""
 
@@ -98,7 +97,7 @@ def register_tile(state: State) -> Scheduled | None:
         return None
     acc = reductions[0]
     info = state.info(acc)
-    if info.dtype != "float32" or len(info.writes) != 1 or info.extent_of_reduction < 2:
+    if info.dtype != "float32" or len(info.writes) != 1:
         return None
     before, after = blocks[: blocks.index(acc)], blocks[blocks.index(acc) + 1 :]
     if len(after) > 1 and any(not _is_chain(state, b) for b in after[:-1]):

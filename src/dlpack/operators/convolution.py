@@ -115,7 +115,7 @@ def convolution(ctx: Context, x: Any, w: Any) -> list[Any]:
         source = ic if group == 1 else o // per_group * channels + ic
         return te.sum(x(i, source, *place) * w(o, ic, *kernel), axis=[*kernel, ic])
 
-    grouped = {"dlpack.group": per_group} if group > 1 and channels > 1 else None
+    grouped = {"dlpack.group": per_group} if group > 1 and per_group > 1 else None
     return [te.compute((xs[0], ws[0], *out), at, name="acc", varargs_names=axis_names(n), attrs=grouped)]
 
 
