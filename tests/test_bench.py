@@ -215,7 +215,7 @@ def test_page_ratios_and_geometric_means() -> None:
 
 def test_page_says_what_is_missing_without_paths() -> None:
     one = row("one", {"ours": 2.0})
-    one.failed["ncnn"] = "pnnx failed on /home/someone/work/net.onnx"
+    one.failed["ncnn"] = "pnnx failed on /home/someone/models/net.onnx"
     one.kernels = [KernelTime("k00_conv", "Conv", "tile", 1, 3.0, 1.0, None, None, None)]
     text = page([one], missing={"mnn": "not installed: pip install MNN"}, load=1.7)
     assert "- MNN: not installed: pip install MNN" in text
