@@ -1,4 +1,7 @@
-"""MXNet's C predict API in the emitted file: programs for c_predict_api.h relink, and no bytes break it."""
+"""MXNet's C predict API in the emitted file: programs for c_predict_api.h relink, and no bytes break it.
+
+Over 500 lines because the C++ programs that the tests compile stand beside the tests that run them.
+"""
 
 from __future__ import annotations
 
