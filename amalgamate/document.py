@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd
 
 from dlpack.amalgamate.printer import CPP_TYPE, Printer, literal
 from dlpack.amalgamate.runtime import Section, closure, sections
-from dlpack.program import CallStep, CopyStep, HaloStep, LoopStep, NamedKernel, Program, Ref, Step, Tensor
+from dlpack.program import CallStep, CopyStep, HaloStep, LoopStep, NamedKernel, Program, Ref, Step, Tensor, WinogradStep
 
-_RUNTIME_PARTS = ("vectors.h", "maths.h", "values.h", "sha256.h", "files.h")
+_RUNTIME_PARTS = ("vectors.h", "maths.h", "values.h", "winograd.h", "sha256.h", "files.h")
 
 _ALIGNED_EMBED_LIMIT = 1 << 20
 """Up to here embedded weights are an aligned array; beyond it a pointer to a literal, which compilers take in a
@@ -79,7 +80,8 @@ def used_sections(runtime: Mapping[str, str], printer: Printer, run: str) -> lis
     everything = {s.name: s for s in all_sections(runtime)}
     wanted = {"vectors"} | printer.types
     wanted |= {f.removesuffix("_") for f in printer.functions} - {"splat", "select", "bits_as"}
-    wanted |= {name for name in ("fill_halo", "copy_bytes") if f"{name}(" in run or f"{name}<" in run}
+    of_steps = ("fill_halo", "copy_bytes", "winograd_weights")
+    wanted |= {name for name in of_steps if f"{name}(" in run or f"{name}<" in run}
     overloads = {f"{name.removesuffix('_')}_f64" for name in printer.double_functions} & everything.keys()
     return closure(everything, wanted | overloads)
 
@@ -139,7 +141,8 @@ class Document:
             o.licence,
             "",
             f"@name@: a neural network compiled to one C++ file. {inputs} -> {outputs}",
-            f"{p.macs:,} multiply-adds per run, {len(p.weights):,} bytes of weights, {p.arena.size:,} bytes of arena.",
+            f"{p.macs:,} multiply-adds per run, {len(p.weights):,} bytes of weights, {p.arena.size:,} bytes of arena"
+            + (f", {p.prepared:,} bytes of weights computed at create." if p.prepared else "."),
             "",
             "Compile it with GCC or Clang as C++17 or later; it needs no library and no other file"
             + (", except @name@.weights at run time." if not self.embed and p.weights else "."),
@@ -198,7 +201,8 @@ class Document:
         a = p.arena
         out = [
             f"// Placed {a.strategy}. The most bytes alive at once: {a.lower_bound:,}; without sharing: {a.naive:,}.\n"
-            f"constexpr size_t kArenaBytes = {a.size};",
+            f"constexpr size_t kArenaBytes = {a.size};\n"
+            f"constexpr size_t kPreparedBytes = {p.prepared};  // weights that are computed when a predictor is made",
             *self.tensors("Input", p.inputs),
             *self.tensors("Output", p.outputs),
             self.runtime["predictor.h"].strip(),
@@ -239,6 +243,8 @@ class Document:
             lines.append("        case 0: (void)p; return;")
         lines += ["        default: return;", "    }", "}"]
         names = ",\n    ".join(f'"{self.step_name(s)}"' for s in self.program.steps) or "nullptr"
+        prepare = [line for step in self.program.prepare for line in self.step(step, 1)] or ["    (void)p;"]
+        lines += ["", "void prepare(const @name@_predictor& p) {", *prepare, "}"]
         return (
             f"constexpr int32_t kStepCount = {len(self.program.steps)};\n"
             f"constexpr const char* kStepNames[] = {{\n    {names}}};\n\n" + "\n".join(lines)
@@ -256,6 +262,10 @@ class Document:
             return [f"{pad}for (size_t t = 0; t < {step.count}; ++t) {{", *body, f"{pad}}}"]
         if isinstance(step, CopyStep):
             return [f"{pad}copy_bytes({self.ref(step.target)}, {self.ref(step.source)}, {step.nbytes});"]
+        if isinstance(step, WinogradStep):
+            sizes = f"{step.inputs}, {step.outputs}, {step.columns}, {step.room}"
+            lanes = gcd(step.room, 16)
+            return [f"{pad}winograd_weights<{lanes}>({self.ref(step.target)}, {self.ref(step.source)}, {sizes});"]
         if isinstance(step, HaloStep):
             rank = len(step.shape)
 
@@ -286,6 +296,8 @@ class Document:
             return f"arena<{kind}>(p, {offset})"
         if r.space == "weights":
             return f"weight<{kind}>(p, {offset})"
+        if r.space == "prepared":
+            return f"prepared<{kind}>(p, {offset})"
         return f"{r.space}<{kind}>(p, {r.index}, {offset})"
 
     def selftest(self) -> str:

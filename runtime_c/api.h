@@ -41,8 +41,9 @@ typedef struct @name@_tensor {
 @NAME@_API const @name@_tensor* @name@_output(int32_t index); /* null where there is none */
 @NAME@_API const char* @name@_error_text(@name@_status status);
 
-/* Bytes of memory that a predictor works in, and of the weights. */
+/* Bytes of memory that a predictor works in, that one with another's weights works in, and of the weights. */
 @NAME@_API size_t @name@_memory_size(void);
+@NAME@_API size_t @name@_shared_memory_size(void);
 @NAME@_API size_t @name@_weights_size(void);
 
 /* Makes a predictor in `memory` (of at least @name@_memory_size() bytes; null: it is allocated), with `weights` in
@@ -50,6 +51,11 @@ typedef struct @name@_tensor {
    After it nothing allocates. All inputs start as zeros. */
 @NAME@_API @name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
                            size_t weights_bytes);
+
+/* Another predictor, for another thread, with the weights of `like`, which must outlive it. It works in memory of at least
+   @name@_shared_memory_size() bytes: what `like` computed from its weights is not computed again. */
+@NAME@_API @name@_status @name@_create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes,
+                                  const @name@_predictor* like);
 
 /* The same with the weights in a file, which is mapped and checked against its SHA-256. */
 @NAME@_API @name@_status @name@_create_from_file(@name@_predictor** predictor, const char* weights_path);
@@ -101,6 +107,13 @@ class Predictor {
     return *this;
   }
 
+  // Another predictor with the same weights, for another thread; this one must outlive it.
+  Predictor share() const {
+    @name@_predictor* handle = nullptr;
+    const @name@_status status = @name@_create_shared(&handle, nullptr, 0, handle_);
+    return Predictor(handle, status);
+  }
+
   @name@_status status() const { return status_; }
   explicit operator bool() const { return handle_ != nullptr; }
   @name@_predictor* get() const { return handle_; }
@@ -121,6 +134,8 @@ class Predictor {
   }
 
  private:
+  Predictor(@name@_predictor* handle, @name@_status status) : handle_(handle), status_(status) {}
+
   @name@_predictor* handle_ = nullptr;
   @name@_status status_ = @NAME@_NO_MEMORY;
 };

@@ -15,6 +15,7 @@ struct @name@_predictor {
   void* outputs[kOutputCount + 1];
   uint8_t* arena;
   const uint8_t* weights;
+  uint8_t* prepared;   // weights computed from them, maybe another predictor's
   void* owned;         // memory to free with the predictor
   const void* mapped;  // weights file to unmap with it
 };
@@ -23,6 +24,7 @@ namespace {
 
 template <class T> T* arena(const @name@_predictor& p, size_t offset) { return reinterpret_cast<T*>(p.arena + offset); }
 template <class T> const T* weight(const @name@_predictor& p, size_t offset) { return reinterpret_cast<const T*>(p.weights + offset); }
+template <class T> T* prepared(const @name@_predictor& p, size_t offset) { return reinterpret_cast<T*>(p.prepared + offset); }
 template <class T> const T* input(const @name@_predictor& p, int index, size_t offset) {
   return reinterpret_cast<const T*>(static_cast<const uint8_t*>(p.inputs[index]) + offset);
 }

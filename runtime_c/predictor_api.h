@@ -15,35 +15,33 @@ const char* @name@_error_text(@name@_status status) {
   }
 }
 
-size_t @name@_memory_size(void) {
+size_t @name@_memory_size(void) { return @name@_shared_memory_size() + kPreparedBytes; }
+size_t @name@_shared_memory_size(void) {
   return round_up(sizeof(@name@_predictor)) + kArenaBytes + input_storage() + output_storage() + 64;
 }
 size_t @name@_weights_size(void) { return kWeightsBytes; }
 
-@name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
-                   size_t weights_bytes) {
-  if (predictor == nullptr) return @NAME@_BAD_ARGUMENT;
-  *predictor = nullptr;
-  const uint8_t* const embedded = embedded_weights();
-  if (weights == nullptr && embedded == nullptr && kWeightsBytes != 0) return @NAME@_NO_WEIGHTS;
-  if (weights != nullptr && weights_bytes != kWeightsBytes) return @NAME@_BAD_WEIGHTS;
-  if (reinterpret_cast<uintptr_t>(weights) % 16 != 0) return @NAME@_BAD_ARGUMENT;
+namespace {
+
+// Lays a predictor out in `memory` of at least `bytes` bytes (null: it is allocated), with its prepared weights, or those of `like`, at its end.
+@name@_status make(@name@_predictor** predictor, void* memory, size_t memory_bytes, const uint8_t* weights, const @name@_predictor* like) {
+  const size_t bytes = like == nullptr ? @name@_memory_size() : @name@_shared_memory_size();
   void* owned = nullptr;
   if (memory == nullptr) {
 #if defined(@NAME@_FREESTANDING)
     return @NAME@_NO_MEMORY;
 #else
-    memory_bytes = @name@_memory_size();
-    owned = memory = malloc(memory_bytes);
+    memory_bytes = bytes;
+    owned = memory = malloc(bytes);
 #endif
   }
-  if (memory == nullptr || memory_bytes < @name@_memory_size()) return @NAME@_NO_MEMORY;
+  if (memory == nullptr || memory_bytes < bytes) return @NAME@_NO_MEMORY;
   uint8_t* at = static_cast<uint8_t*>(memory);
   at += (64 - reinterpret_cast<uintptr_t>(at) % 64) % 64;
   @name@_predictor* const p = reinterpret_cast<@name@_predictor*>(at);
   p->owned = owned;
   p->mapped = nullptr;
-  p->weights = weights != nullptr ? static_cast<const uint8_t*>(weights) : embedded;
+  p->weights = weights;
   p->arena = at += round_up(sizeof(@name@_predictor));
   at += kArenaBytes;
   for (int i = 0; i < kInputCount; ++i) {
@@ -56,8 +54,30 @@ size_t @name@_weights_size(void) { return kWeightsBytes; }
     p->outputs[i] = at;
     at += round_up(kOutputs[i].bytes);
   }
+  p->prepared = like == nullptr ? at : like->prepared;
+  if (like == nullptr) prepare(*p);
   *predictor = p;
   return @NAME@_OK;
+}
+
+}  // namespace
+
+@name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
+                   size_t weights_bytes) {
+  if (predictor == nullptr) return @NAME@_BAD_ARGUMENT;
+  *predictor = nullptr;
+  const uint8_t* const embedded = embedded_weights();
+  if (weights == nullptr && embedded == nullptr && kWeightsBytes != 0) return @NAME@_NO_WEIGHTS;
+  if (weights != nullptr && weights_bytes != kWeightsBytes) return @NAME@_BAD_WEIGHTS;
+  if (reinterpret_cast<uintptr_t>(weights) % 16 != 0) return @NAME@_BAD_ARGUMENT;
+  return make(predictor, memory, memory_bytes, weights != nullptr ? static_cast<const uint8_t*>(weights) : embedded, nullptr);
+}
+
+@name@_status @name@_create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes, const @name@_predictor* like) {
+  if (predictor == nullptr) return @NAME@_BAD_ARGUMENT;
+  *predictor = nullptr;
+  if (like == nullptr) return @NAME@_BAD_ARGUMENT;
+  return make(predictor, memory, memory_bytes, like->weights, like);
 }
 
 @name@_status @name@_map_weights(const char* path, const void** weights, size_t* bytes) {

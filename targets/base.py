@@ -30,8 +30,7 @@ class Target:
     `machine()` describes its core. A target makes either a shared library, which `library` (file name pattern),
     `flags` (the compiler's) and `zig_target` describe; or what its own `package(folder, manifest, options)` compiles
     and writes, which enters it into the manifest and returns a line for the log; or neither: the .cc alone.
-    `downloads_weights`: the weights come over a network, so they stay out of the .cc whatever their size, and no
-    algorithm makes them larger to be faster.
+    `downloads_weights`: the weights come over a network, so they stay out of the .cc whatever their size.
 
     `missing()` is what is missing to build it (None: nothing), `runs_here()` whether this computer can run it.
     `run(bundle, inputs)` gives the outputs by name, for each build in the bundle, where it is not a library for

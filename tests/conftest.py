@@ -48,7 +48,7 @@ def model_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """ONNX files by name: the digits example and the models of nets.py."""
     folder = tmp_path_factory.mktemp("models")
     files = {"digits": DIGITS}
-    for name in ("conv_net", "attention_net", "wide_net", "unsupported_net"):
+    for name in ("conv_net", "attention_net", "wide_net", "winograd_net", "unsupported_net"):
         files[name] = folder / f"{name}.onnx"
         onnx.save(getattr(nets, name)(), files[name])
     return files

@@ -101,6 +101,22 @@ def wide_net() -> ModelProto:
     )
 
 
+def winograd_net() -> ModelProto:
+    """Two 3x3 convolutions that are worth Winograd's algorithm, one with a number of outputs that fills no vector."""
+    node = helper.make_node
+    pads = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    return model(
+        [
+            node("Conv", ["image", "w0", "b0"], ["h"], "conv0", **pads),
+            node("Relu", ["h"], ["r"], "relu0"),
+            node("Conv", ["r", "w1"], ["y"], "conv1", **pads),
+        ],
+        {"image": (1, 64, 30, 26)},
+        {"y": (1, 70, 30, 26)},
+        _random(4, w0=(64, 64, 3, 3), b0=(64,), w1=(70, 64, 3, 3)),
+    )
+
+
 def unsupported_net() -> ModelProto:
     """Three nodes that nobody can compile, and one that all can."""
     node = helper.make_node

@@ -96,7 +96,7 @@ def test_the_header_is_c_and_cxx(tmp_path: Path, emitted: Callable[[str], Emitte
 # --- the self-test ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", [*MODELS, "wide_net"])
+@pytest.mark.parametrize("model", [*MODELS, "wide_net", "winograd_net"])
 @pytest.mark.parametrize("how", ["plain", "native", "sanitized"])
 def test_the_self_test_passes(tmp_path: Path, emitted: Callable[[str], Emitted], model: str, how: str) -> None:
     """For any x86-64, for this machine, and under AddressSanitizer and UndefinedBehaviorSanitizer without a report."""
@@ -308,6 +308,38 @@ int main() {{
   if (none || none.status() != DIGITS_NO_FILE) return 7;
   const Predictor wrong(in.data(), bytes);
   if (wrong || wrong.status() != DIGITS_BAD_WEIGHTS) return 8;
+  return 0;
+}}
+"""
+    run(build_program(tmp_path, code, [e], SANITIZE), cwd=tmp_path)
+
+
+def test_predictors_share_what_is_computed_from_the_weights(tmp_path: Path, emitted: Callable[[str], Emitted]) -> None:
+    """Winograd's weights are stored as they were, transformed once, and shared; under ASan."""
+    e = emitted("winograd_net")
+    m = read_manifest(e.folder)
+    assert m["prepared_bytes"] > 3.9 * m["weights_bytes"] > 0
+    write_reference(e, tmp_path)
+    code = f"""\
+#include "winograd_net.h"
+{READ}
+int main() {{
+  const std::vector<float> in = read("winograd_net.in"), out = read("winograd_net.out");
+  const size_t bytes = in.size() * sizeof(float), shared = winograd_net_shared_memory_size();
+  if (winograd_net_memory_size() - shared != {m["prepared_bytes"]}) return 1;
+  winograd_net::Predictor a;
+  winograd_net_predictor* none = nullptr;
+  if (winograd_net_create_shared(&none, nullptr, 0, nullptr) != WINOGRAD_NET_BAD_ARGUMENT || none != nullptr) return 2;
+  std::vector<char> memory(shared);
+  if (winograd_net_create_shared(&none, memory.data(), shared - 1, a.get()) != WINOGRAD_NET_NO_MEMORY) return 3;
+  for (int round = 0; round < 2; ++round) {{
+    winograd_net::Predictor b = a.share(), c = b.share();
+    for (winograd_net::Predictor* p : {{&c, &a, &b}}) {{
+      if (p->set_input(0, in.data(), bytes) != WINOGRAD_NET_OK || p->run() != WINOGRAD_NET_OK) return 4;
+      if (!near(p->output<float>(0), out)) return 5;
+    }}
+    if (a.output<float>(0) == b.output<float>(0)) return 6;
+  }}
   return 0;
 }}
 """

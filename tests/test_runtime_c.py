@@ -18,7 +18,7 @@ from conftest import ROOT, requires_tool, skip_or_fail
 
 from dlpack.amalgamate.runtime import Section, closure, sections
 
-FILES = ["vectors.h", "maths.h", "sha256.h", "files.h"]
+FILES = ["vectors.h", "maths.h", "winograd.h", "sha256.h", "files.h"]
 STRICT = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
 WIDTHS = {1: "float", 4: "f32x4", 8: "f32x8", 16: "f32x16"}
 ZIG = [sys.executable, "-m", "ziglang", "cc", "-x", "c++"]
@@ -126,6 +126,10 @@ void convert_all(float* y, uint8_t* q, const uint8_t* x, const float* z) {
   store(y + 8, convert<f32x8>(bits_as<i8x8>(load<u8x8>(x))));
   store(q, convert<u8x8>(load<f32x8>(z)));
   store(y + 16, convert<f32x8>(convert<f64x8>(load<f32x8>(z))));
+}
+EXPORT void winograd(float* u, const float* w, size_t i, size_t o, size_t c, size_t r);
+void winograd(float* u, const float* w, size_t i, size_t o, size_t c, size_t r) {
+  winograd_weights<8>(u, w, i, o, c, r);
 }
 EXPORT void digest(const uint8_t* data, size_t n, uint8_t* out);
 void digest(const uint8_t* data, size_t n, uint8_t* out) { sha256(data, n, out); }
@@ -296,6 +300,24 @@ def test_conversions(library: ctypes.CDLL) -> None:
     library.convert_all(*(a.ctypes.data_as(ctypes.c_void_p) for a in (y, q, x, z)))
     np.testing.assert_array_equal(y, np.concatenate([x, x.view(np.int8), z]).astype(np.float32))
     np.testing.assert_array_equal(q, z.astype(np.uint8))
+
+
+@pytest.mark.parametrize(("outputs", "columns", "room"), [(24, 24, 24), (37, 24, 24), (5, 12, 16), (16, 8, 8)])
+def test_winograd_weights(library: ctypes.CDLL, outputs: int, columns: int, room: int) -> None:
+    """G w G^T, in blocks of columns, to 4 ulp of its largest element; zeros where a block is not filled."""
+    inputs, blocks = 3, -(-outputs // columns)
+    w = np.random.default_rng(outputs).standard_normal((3, 3, inputs, outputs)).astype(np.float32)
+    g = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24.0
+    g[0, 0] = 0.25
+    full = np.zeros((6, 6, inputs, blocks * columns))
+    full[..., :outputs] = np.einsum("iy,jx,yxco->ijco", g, g, w.astype(np.float64))
+    want = np.zeros((6, 6, blocks, inputs, room))
+    want[..., :columns] = full.reshape(6, 6, inputs, blocks, columns).transpose(0, 1, 3, 2, 4)
+    u = np.full(want.shape, np.nan, np.float32)
+    sizes = [ctypes.c_size_t(n) for n in (inputs, outputs, columns, room)]
+    library.winograd(*(a.ctypes.data_as(ctypes.c_void_p) for a in (u, w)), *sizes)
+    assert np.abs(u - want).max() <= 4 * np.spacing(np.float32(np.abs(want).max()))
+    assert not u[want == 0].any()
 
 
 def test_sha256(library: ctypes.CDLL) -> None:

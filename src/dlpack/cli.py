@@ -86,10 +86,10 @@ def _parse_shapes(values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 @click.option("--single-file-html", is_flag=True, help="Target wasm: also NAME.html, one page with all inside.")
 @click.option(
     "--optimize",
-    type=click.Choice(["auto", "speed", "size"]),
-    default="auto",
+    type=click.Choice(["speed", "size"]),
+    default="speed",
     show_default=True,
-    help="Whether weights may grow for speed (Winograd); auto: not where they are downloaded.",
+    help="Whether memory may grow for speed (Winograd).",
 )
 @click.option("--cc", help="Your own C++ compiler, with its options, in place of zig's clang.")
 @click.option("--json", "json_", is_flag=True, help="Events and the result as JSON lines.")

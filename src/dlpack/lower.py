@@ -153,18 +153,19 @@ class _Lowering(ExpressionLowering):
         return (Declare(name, value.dtype, value.lanes, value),)
 
     def _IfThenElse(self, s: Any) -> tuple[Stmt, ...]:
+        """`condition` may shorten the vector for what is guarded; then no lane may need the other branch."""
         valid = self.valid
         truth = self.condition(s.condition)
-        try:
-            if truth is True:
-                return self.stmt(s.then_case)
-            if truth is False:
-                return self.stmt(s.else_case) if s.else_case is not None else ()
-        finally:
-            self.valid = valid
-        if truth.lanes > 1:
+        shorter, self.valid = self.valid, valid
+        other = self.stmt(s.else_case) if s.else_case is not None and truth is not True else ()
+        if truth is False:
+            return other
+        if shorter != valid and s.else_case is not None or isinstance(truth, Expr) and truth.lanes > 1:
             raise NotVectorisable
-        return (If(truth, self.stmt(s.then_case), self.stmt(s.else_case) if s.else_case is not None else ()),)
+        self.valid = shorter
+        then = self.stmt(s.then_case)
+        self.valid = valid
+        return then if truth is True else (If(truth, then, other),)
 
     def _While(self, s: Any) -> tuple[Stmt, ...]:
         return (While(self.expr(s.condition), self.stmt(s.body)),)

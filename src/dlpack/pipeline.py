@@ -24,8 +24,8 @@ EMBED_LIMIT = 4 << 20
 """`--weights auto` embeds up to this many bytes and writes a side file beyond."""
 
 RUNTIME_FILES = (
-    "vectors.h", "maths.h", "values.h", "sha256.h", "files.h", "api.h", "predictor.h", "predictor_api.h", "mxnet.h",
-    "selftest.h",
+    "vectors.h", "maths.h", "values.h", "winograd.h", "sha256.h", "files.h", "api.h", "predictor.h", "predictor_api.h",
+    "mxnet.h", "selftest.h",
 )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ class Options:
     verify: bool = True
     preprocess: str | None = None
     single_file_html: bool = False
-    optimize: str = "auto"
+    optimize: str = "speed"
     params: Path | None = None
 
 
@@ -108,8 +108,7 @@ def build(
 
             machine = target.machine()
             backend = CpuBackend(machine)
-            small = options.optimize == "size" or (options.optimize == "auto" and target.downloads_weights)
-            pays = (lambda layer: False) if small else backend.winograd_pays
+            pays = (lambda layer: False) if options.optimize == "size" else backend.winograd_pays
             program = compile_graph(graph, name, backend.schedule, pays)
             a = program.arena
             detail.append(f"{len(program.kernels)} kernels")
@@ -162,6 +161,7 @@ def build(
             "header": f"{name}.h",
             "macs": program.macs,
             "weights_bytes": len(program.weights),
+            "prepared_bytes": program.prepared,
             "arena": {"bytes": a.size, "lower_bound": a.lower_bound, "naive": a.naive, "strategy": a.strategy},
             "kernels": [
                 {"name": k.name, "computes": k.title, "schedule": k.schedule, "macs": k.macs, "nodes": list(k.sources)}
@@ -305,7 +305,7 @@ def c_name(text: str) -> str:
 
 def _options_text(options: Options) -> str:
     words = [f"--shape {k}={'x'.join(map(str, v))}" for k, v in sorted(options.shapes.items())]
-    if options.optimize != "auto":
+    if options.optimize != "speed":
         words.append(f"--optimize {options.optimize}")
     if options.weights != "auto":
         words.append(f"--weights {options.weights}")

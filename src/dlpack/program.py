@@ -33,7 +33,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Ref:
-    """A pointer: byte `offset` in "arena" or "weights", or in input or output number `index`.
+    """A pointer: byte `offset` in "arena", "weights" or "prepared", or in input or output number `index`.
 
     In the trip t of the loop around it, it moves on by ``t * step`` bytes.
     """
@@ -81,6 +81,21 @@ class CopyStep(Step):
 
 
 @dataclass(frozen=True)
+class WinogradStep(Step):
+    """Computes a layer's Winograd weights [6, 6, inputs, outputs] from the weights [3, 3, inputs, outputs].
+
+    They lie in blocks of `columns` outputs with room for `room`: [6, 6, outputs / columns, inputs, room].
+    """
+
+    source: Ref
+    target: Ref
+    inputs: int
+    outputs: int
+    columns: int
+    room: int
+
+
+@dataclass(frozen=True)
 class LoopStep(Step):
     """Runs `body` `count` times."""
 
@@ -103,7 +118,10 @@ class NamedKernel:
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled model. `weights` are packed, in order, each at a multiple of 64 bytes of the blob."""
+    """A compiled model. `weights` are packed, in order, each at a multiple of 64 bytes of the blob.
+
+    The steps of `prepare` run once, when a predictor is made, and fill its `prepared` bytes.
+    """
 
     name: str
     inputs: tuple[Tensor, ...]
@@ -113,6 +131,8 @@ class Program:
     weights: bytes
     arena: Arena
     macs: int
+    prepare: tuple[Step, ...] = ()
+    prepared: int = 0
 
 
 def compile_graph(graph: Graph, name: str, schedule: Schedule, winograd_pays: Pays = lambda layer: False) -> Program:
@@ -140,6 +160,8 @@ class _Assembler:
         self.blob = bytearray()
         self.constants: dict[tuple[str, Layout | None], int] = {}
         self.merged: dict[str, str] = {}
+        self.prepare: list[Step] = []
+        self.prepared = 0
 
     def program(self) -> Program:
         names = self._kernel_names()
@@ -179,6 +201,8 @@ class _Assembler:
             bytes(self.blob),
             arena,
             macs,
+            tuple(self.prepare),
+            self.prepared,
         )
 
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
@@ -381,6 +405,9 @@ class _Assembler:
         at = offset * TensorType(b.dtype, ()).itemsize
         if b.kind == "arena":
             return Ref("arena", arena.offsets.get(self._root(buffer), 0) + at, b.dtype)
+        if buffer in self.graph.derived:
+            assert packed is not None
+            return Ref("prepared", self._derived(buffer, packed), b.dtype)
         if b.kind == "constant":
             return Ref("weights", self._constant(buffer, packed) + (0 if packed else at), b.dtype)
         index = (self.graph.inputs if b.kind == "input" else self.graph.outputs).index(buffer)
@@ -394,6 +421,21 @@ class _Assembler:
             if array.dtype.name == "bool":
                 flat = flat.astype(np.uint8)
             self.constants[key] = self._append(flat.tobytes())
+        return self.constants[key]
+
+    def _derived(self, name: str, packed: Layout) -> int:
+        """The place of Winograd weights, which a step of `prepare` computes."""
+        key = (name, packed)
+        if key not in self.constants:
+            *_, inputs, outputs = self.graph.types[name].shape
+            ((_, block),) = packed.blocks
+            w = self.graph.derived[name]
+            at = self._append(np.ascontiguousarray(self.graph.constants[w].transpose(2, 3, 1, 0)).tobytes())
+            self.constants[key] = self.prepared
+            refs = Ref("weights", at, "float32"), Ref("prepared", self.prepared, "float32")
+            self.prepare.append(WinogradStep(*refs, inputs, outputs, block.size, block.room))
+            nbytes = 36 * -(-outputs // block.size) * inputs * block.room * 4
+            self.prepared += -(-nbytes // ALIGNMENT) * ALIGNMENT
         return self.constants[key]
 
 

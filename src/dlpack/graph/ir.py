@@ -62,7 +62,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in topological order, `types` for every value, `constants` for the values known at build time."""
+    """Nodes in topological order, `types` for every value, `constants` for the values known at build time.
+
+    `derived` names constants that the predictor computes from another when it is made, and that one: Winograd's
+    weights, which are four times as large as what they come from. Their elements in `constants` are not there (NaN).
+    """
 
     name: str
     inputs: tuple[str, ...]
@@ -70,6 +74,7 @@ class Graph:
     nodes: tuple[Node, ...]
     constants: Mapping[str, Array]
     types: Mapping[str, TensorType]
+    derived: Mapping[str, str] = field(default_factory=dict)
 
     def with_nodes(
         self,

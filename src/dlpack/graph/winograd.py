@@ -2,7 +2,8 @@
 
 F(4x4, 3x3) of A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks" (2015): each 4x4 tile of the
 output is A^T [(G w G^T) * (B^T d B)] A, where d is the 6x6 tile of the input; summed over channels, the products are
-36 matrix products. G w G^T is computed here; the rest is the operator WinogradConvolution.
+36 matrix products. G w G^T is computed when the predictor is made (runtime_c/winograd.h), so that the weights that are
+stored and sent stay small; the rest is the operator WinogradConvolution.
 """
 
 from __future__ import annotations
@@ -12,16 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dlpack.graph.ir import Array, Graph, Node
+from dlpack.graph.ir import Graph, Node
 from dlpack.operators.registry import Builder
 
 TILE = 4
 """Output elements of a tile in each direction; the input tile is two larger."""
-
-G: Array = np.array(
-    [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
-     [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,18 +38,18 @@ def winograd(graph: Graph, pays: Pays) -> Graph:
     """Replaces the convolutions for which `pays(layer)` holds."""
     producers = graph.producers()
     nodes: list[Node] = []
-    constants, types = dict(graph.constants), dict(graph.types)
+    constants, types, derived = dict(graph.constants), dict(graph.types), dict(graph.derived)
     for node in graph.nodes:
         layer = _layer(node, graph)
         if layer is None or not pays(layer):
             nodes.append(node)
             continue
         builder = Builder(replace(graph, constants=constants, types=types), node)
-        _replace(node, layer, producers, builder)
+        derived[_replace(node, layer, producers, builder)] = node.inputs[1]
         nodes.extend(builder.nodes)
         constants.update(builder.constants)
         types.update(builder.types)
-    return replace(graph, nodes=tuple(nodes), constants=constants, types=types)
+    return replace(graph, nodes=tuple(nodes), constants=constants, types=types, derived=derived)
 
 
 def _layer(node: Node, graph: Graph) -> Layer | None:
@@ -66,7 +62,8 @@ def _layer(node: Node, graph: Graph) -> Layer | None:
     return Layer(out.shape[0], w.shape[1], w.shape[0], out.shape[2], out.shape[3])
 
 
-def _replace(node: Node, layer: Layer, producers: dict[str, Node], b: Builder) -> None:
+def _replace(node: Node, layer: Layer, producers: dict[str, Node], b: Builder) -> str:
+    """Returns the name of the transformed weights."""
     n, c, o = layer.batch, layer.inputs, layer.outputs
     rows, columns = -(-layer.height // TILE), -(-layer.width // TILE)
     wide = [n, c, rows * TILE + 2, columns * TILE + 2]
@@ -79,14 +76,15 @@ def _replace(node: Node, layer: Layer, producers: dict[str, Node], b: Builder) -
             x, low = pad.inputs[0], pad.attrs["low"]
             extra = [e + h for e, h in zip(extra, pad.attrs["high"], strict=True)]
         x = b.add_internal("Pad", [x], wide, low=low, high=tuple(extra), fill=0.0, at_least_zero=False)
-    w = b.graph.constants[node.inputs[1]].astype(np.float64)
-    u = np.ascontiguousarray(np.einsum("ik,ockl,jl->ijco", G, w, G).astype(np.float32))
+    unknown = np.broadcast_to(np.float32(np.nan), (TILE + 2, TILE + 2, c, o))
+    u = b.constant(unknown, "winograd")
     b.add_internal(
         "WinogradConvolution",
-        [x, b.constant(u, "winograd")],
+        [x, u],
         [n, o, layer.height, layer.width],
         output=node.outputs[0],
         height=layer.height,
         width=layer.width,
         macs=n * layer.height * layer.width * c * o * 9,
     )
+    return u
