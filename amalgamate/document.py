@@ -66,6 +66,17 @@ def emit_source(
     return Document(program, runtime, provenance, embed, test, fma_call).text()
 
 
+def _variant(text: str, threads: bool) -> str:
+    """The text with or without the lines between ``//@ threads`` and ``//@ end``."""
+    out, keep = [], True
+    for line in text.split("\n"):
+        if line.startswith("//@ "):
+            keep = threads or line == "//@ end"
+        elif keep:
+            out.append(line)
+    return "\n".join(out)
+
+
 def _named(text: str, name: str) -> str:
     return text.replace("@name@", name).replace("@NAME@", name.upper())
 
@@ -101,6 +112,8 @@ class Document:
         self.program, self.runtime, self.provenance = program, runtime, provenance
         self.embed, self.test = embed, test
         self.printer = Printer(fma_call)
+        self.kernels = {k.name: k.kernel for k in program.kernels}
+        self.threaded = program.threads > 1
 
     def text(self) -> str:
         p = self.program
@@ -112,6 +125,7 @@ class Document:
             self.runtime["api.h"].strip(),
             self.banner("CONFIGURATION", "macros to set when compiling this file"),
             _CONFIGURATION,
+            *self.thread_text("thread_host"),
             *self.runtime_text(run),
             self.banner("WEIGHTS", f"{len(p.weights)} bytes, packed for the kernels below"),
             *self.weights(),
@@ -121,6 +135,7 @@ class Document:
             *kernels,
             self.banner("RUN", "the kernels in order, with the address of each operand"),
             run,
+            *self.thread_text("thread_work"),
             "}  // namespace",
             self.banner("ENTRY POINTS", "the functions declared above"),
             self.runtime["predictor_api.h"].strip(),
@@ -129,7 +144,13 @@ class Document:
         ]
         if self.test is not None:
             parts += [self.banner("SELF-TEST", "compile with -D@NAME@_SELFTEST to get a program"), self.selftest()]
-        return _named("\n\n".join(x for x in parts if x), p.name) + "\n"
+        return _named(_variant("\n\n".join(x for x in parts if x), p.threads > 1), p.name) + "\n"
+
+    def thread_text(self, section: str) -> list[str]:
+        """A section of threads.h, where threads are to share kernels."""
+        if self.program.threads == 1:
+            return []
+        return [sections([self.runtime["threads.h"]])[section].text]
 
     # --- front matter -------------------------------------------------------------------------------------------
 
@@ -205,7 +226,9 @@ class Document:
             f"constexpr size_t kPreparedBytes = {p.prepared};  // weights that are computed when a predictor is made",
             *self.tensors("Input", p.inputs),
             *self.tensors("Output", p.outputs),
+            *([f"constexpr int32_t kMostThreads = {p.threads};"] if p.threads > 1 else []),
             self.runtime["predictor.h"].strip(),
+            *self.thread_text("thread_pool"),
         ]
         return out
 
@@ -232,15 +255,25 @@ class Document:
         return "\n".join([*lines, self.printer.kernel(k.kernel, k.name, k.restrict)])
 
     def run(self) -> str:
-        lines = ["void run_step(const @name@_predictor& p, int32_t index) {", "    switch (index) {"]
-        for k, step in enumerate(self.program.steps):
-            body = self.step(step, 2)
-            if len(body) == 1:
-                lines.append(f"        case {k}: {body[0].strip()} return;")
-            else:
-                lines += [f"        case {k}:", *["    " + line for line in body], "            return;"]
-        if not self.program.steps:
-            lines.append("        case 0: (void)p; return;")
+        steps = self.program.steps
+        shared = {k: s for k, s in enumerate(steps) if isinstance(s, CallStep) and self.trips(s) and self.threaded}
+        lines: list[str] = []
+        if self.threaded:
+            cases = [self.case(k, self.step(s, 2, shared=True)) for k, s in shared.items()]
+            head = "int begin, int end, [[maybe_unused]] int32_t worker"
+            lines += [
+                f"void run_part([[maybe_unused]] const @name@_predictor& p, int32_t index, {head}) {{",
+                "    switch (index) {",
+                *[line for case in cases for line in case],
+                "        default: (void)begin, (void)end; return;",
+                "    }",
+                "}",
+                "void share_trips(const @name@_predictor& p, int32_t index, int32_t trips);",
+                "",
+            ]
+        lines += ["void run_step([[maybe_unused]] const @name@_predictor& p, int32_t index) {", "    switch (index) {"]
+        for k, step in enumerate(steps):
+            lines += self.case(k, [f"share_trips(p, {k}, {self.trips(step)});"] if k in shared else self.step(step, 2))
         lines += ["        default: return;", "    }", "}"]
         names = ",\n    ".join(f'"{self.step_name(s)}"' for s in self.program.steps) or "nullptr"
         prepare = [line for step in self.program.prepare for line in self.step(step, 1)] or ["    (void)p;"]
@@ -250,12 +283,22 @@ class Document:
             f"constexpr const char* kStepNames[] = {{\n    {names}}};\n\n" + "\n".join(lines)
         )
 
+    def case(self, k: int, body: list[str]) -> list[str]:
+        if len(body) == 1:
+            return [f"        case {k}: {body[0].strip()} return;"]
+        return [f"        case {k}:", *["    " + line for line in body], "            return;"]
+
+    def trips(self, step: Step) -> int:
+        """Of a call: the trips that threads may share."""
+        return self.kernels[step.kernel].trips if isinstance(step, CallStep) else 0
+
     def step_name(self, step: Step) -> str:
         if isinstance(step, CallStep):
             return step.kernel
         return "fill_halo" if isinstance(step, HaloStep) else "loop"
 
-    def step(self, step: Step, depth: int) -> list[str]:
+    def step(self, step: Step, depth: int, shared: bool = False) -> list[str]:
+        """A step's statements; `shared`: the part [begin, end) of a call's trips, by thread `worker`."""
         pad = "    " * depth
         if isinstance(step, LoopStep):
             body = [line for s in step.body for line in self.step(s, depth + 1)]
@@ -281,9 +324,15 @@ class Document:
                 f"{pad}}}",
             ]
         assert isinstance(step, CallStep)
-        text = f"{pad}{step.kernel}({', '.join(self.ref(a) for a in step.arguments)});"
+        kernel = self.kernels[step.kernel]
+        arguments = [self.ref(a) for a in step.arguments]
+        if shared and kernel.scratch:
+            arguments[-1] += f" + worker * {kernel.scratch}"
+        if kernel.trips:
+            arguments += ["begin", "end"] if shared else ["0", str(kernel.trips)]
+        text = f"{pad}{step.kernel}({', '.join(arguments)});"
         if len(text) > 118:
-            inner = ",\n".join(f"{pad}    {self.ref(a)}" for a in step.arguments)
+            inner = ",\n".join(f"{pad}    {a}" for a in arguments)
             text = f"{pad}{step.kernel}(\n{inner});"
         return text.split("\n")
 

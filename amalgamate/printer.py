@@ -70,8 +70,10 @@ class Printer:
         self.functions: set[str] = set()
         self.double_functions: set[str] = set()
         self.types: set[str] = set()
+        self.trips = 0
 
     def kernel(self, kernel: Kernel, name: str, restrict: bool = True) -> str:
+        self.trips = kernel.trips
         params = []
         used = _used_buffers(kernel)
         for p in kernel.params:
@@ -80,6 +82,8 @@ class Printer:
             params.append(f"{const}{CPP_TYPE[p.dtype]}* {'__restrict ' if restrict else ''}{label}")
         if kernel.scratch:
             params.append("uint8_t* scratch")
+        if kernel.trips:
+            params.append("int begin, int end")
         head = f"void {name}({', '.join(params)}) {{"
         if len(head) > 118:
             head = f"void {name}(\n    " + ",\n    ".join(params) + ") {"
@@ -97,7 +101,11 @@ class Printer:
         pad = "    " * depth
         if isinstance(s, For):
             step = f"++{s.var}" if s.step == 1 else f"{s.var} += {s.step}"
-            head = f"{pad}for (int {s.var} = {s.begin}; {s.var} < {s.end}; {step}) {{"
+            begin, end = str(s.begin), str(s.end)
+            if s.shared and self.trips:
+                begin = f"begin > {s.begin} ? begin : {s.begin}" if s.begin else "begin"
+                end = f"(end < {s.end} ? end : {s.end})" if s.end < self.trips else "end"
+            head = f"{pad}for (int {s.var} = {begin}; {s.var} < {end}; {step}) {{"
             body = self.block(s.body, depth + 1)
             if s.step == 1 and _wraps(s):
                 self.functions.add("scalar_loop")

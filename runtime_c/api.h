@@ -71,6 +71,11 @@ typedef struct @name@_tensor {
 /* Computes all outputs from the inputs. */
 @NAME@_API @name@_status @name@_run(@name@_predictor* predictor);
 
+/* How many threads a run uses, the caller's included. At most as many as the file was made for (dlpack build --threads), 1 in a file made for
+   one; at first as many as there are processors. Not while a run is under way. */
+@NAME@_API @name@_status @name@_set_threads(@name@_predictor* predictor, int32_t count);
+@NAME@_API int32_t @name@_threads(const @name@_predictor* predictor);
+
 /* The same step by step, 0 to @name@_step_count() - 1 in order: for progress and for profiles. */
 @NAME@_API int32_t @name@_step_count(void);
 @NAME@_API const char* @name@_step_name(int32_t index);

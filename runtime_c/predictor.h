@@ -10,12 +10,20 @@ bool fits(const @name@_tensor& tensor, const void* data, size_t bytes) {
 
 }  // namespace
 
+//@ threads
+namespace {
+struct thread_pool;
+}
+//@ end
 struct @name@_predictor {
   const void* inputs[kInputCount + 1];
   void* outputs[kOutputCount + 1];
   uint8_t* arena;
   const uint8_t* weights;
   uint8_t* prepared;   // weights computed from them, maybe another predictor's
+//@ threads
+  thread_pool* pool;
+//@ end
   void* owned;         // memory to free with the predictor
   const void* mapped;  // weights file to unmap with it
 };

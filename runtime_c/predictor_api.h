@@ -1,3 +1,11 @@
+namespace {
+constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor))
+//@ threads
+    + round_up(sizeof(thread_pool))
+//@ end
+    ;
+}
+
 int32_t @name@_input_count(void) { return kInputCount; }
 int32_t @name@_output_count(void) { return kOutputCount; }
 const @name@_tensor* @name@_input(int32_t index) { return index >= 0 && index < kInputCount ? &kInputs[index] : nullptr; }
@@ -17,7 +25,7 @@ const char* @name@_error_text(@name@_status status) {
 
 size_t @name@_memory_size(void) { return @name@_shared_memory_size() + kPreparedBytes; }
 size_t @name@_shared_memory_size(void) {
-  return round_up(sizeof(@name@_predictor)) + kArenaBytes + input_storage() + output_storage() + 64;
+  return kHandleBytes + kArenaBytes + input_storage() + output_storage() + 64;
 }
 size_t @name@_weights_size(void) { return kWeightsBytes; }
 
@@ -42,7 +50,10 @@ namespace {
   p->owned = owned;
   p->mapped = nullptr;
   p->weights = weights;
-  p->arena = at += round_up(sizeof(@name@_predictor));
+//@ threads
+  p->pool = reinterpret_cast<thread_pool*>(at + round_up(sizeof(@name@_predictor)));
+//@ end
+  p->arena = at += kHandleBytes;
   at += kArenaBytes;
   for (int i = 0; i < kInputCount; ++i) {
     for (size_t k = 0; k < kInputs[i].bytes; ++k) at[k] = 0;
@@ -56,6 +67,14 @@ namespace {
   }
   p->prepared = like == nullptr ? at : like->prepared;
   if (like == nullptr) prepare(*p);
+//@ threads
+  p->pool->ticket = 0;
+#if defined(@NAME@_POSIX_THREADS)
+  pthread_mutex_init(&p->pool->mutex, nullptr);
+  pthread_cond_init(&p->pool->wake, nullptr);
+#endif
+  start_workers(*p, first_count());
+//@ end
   *predictor = p;
   return @NAME@_OK;
 }
@@ -172,8 +191,31 @@ const void* @name@_output_data(@name@_predictor* p, int32_t index) {
   return @NAME@_OK;
 }
 
+@name@_status @name@_set_threads(@name@_predictor* p, int32_t count) {
+  if (p == nullptr || count < 1) return @NAME@_BAD_ARGUMENT;
+//@ threads
+  stop_workers(*p);
+  start_workers(*p, count < kMostThreads ? count : kMostThreads);
+//@ end
+  return @NAME@_OK;
+}
+
+int32_t @name@_threads(const @name@_predictor* p) {
+//@ threads
+  if (p != nullptr) return p->pool->count;
+//@ end
+  return p != nullptr ? 1 : 0;
+}
+
 void @name@_destroy(@name@_predictor* p) {
   if (p == nullptr) return;
+//@ threads
+  stop_workers(*p);
+#if defined(@NAME@_POSIX_THREADS)
+  pthread_cond_destroy(&p->pool->wake);
+  pthread_mutex_destroy(&p->pool->mutex);
+#endif
+//@ end
   if (p->mapped != nullptr) @name@_unmap_weights(p->mapped, kWeightsBytes);
 #if !defined(@NAME@_FREESTANDING)
   free(p->owned);

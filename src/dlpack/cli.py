@@ -91,6 +91,9 @@ def _parse_shapes(values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     show_default=True,
     help="Whether memory may grow for speed (Winograd).",
 )
+@click.option(
+    "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Most threads that a run may use."
+)
 @click.option("--cc", help="Your own C++ compiler, with its options, in place of zig's clang.")
 @click.option("--json", "json_", is_flag=True, help="Events and the result as JSON lines.")
 def build(
@@ -105,6 +108,7 @@ def build(
     weights: str,
     single_file_html: bool,
     optimize: str,
+    threads: int,
     cc: str | None,
     json_: bool,
 ) -> None:
@@ -127,6 +131,7 @@ def build(
             preprocess=preprocess,
             single_file_html=single_file_html,
             optimize=optimize,
+            threads=threads,
             params=params,
         )
         run_build(model, where, options, _progress(Progress, json_))

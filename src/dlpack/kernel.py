@@ -74,14 +74,14 @@ class Stmt:
 
 @dataclass(frozen=True)
 class For(Stmt):
-    """``for (var = begin; var < end; var += step)``; `parallel` marks a loop whose trips are independent."""
+    """``for (var = begin; var < end; var += step)``; `shared` marks the loop whose trips threads share, in parts."""
 
     var: str
     begin: int
     end: int
     step: int
     body: tuple[Stmt, ...]
-    parallel: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,11 +174,16 @@ class Param:
 
 @dataclass(frozen=True)
 class Kernel:
-    """`params` in calling order (inputs, then outputs); `scratch` is the bytes of arena it wants beside them."""
+    """`params` in calling order (inputs, then outputs); `scratch` is the bytes of arena it wants beside them.
+
+    `trips` is how many trips threads may share, 0 where one thread does all: a call then takes a part of
+    [0, trips), and each thread has a scratch of its own.
+    """
 
     params: tuple[Param, ...]
     body: tuple[Stmt, ...]
     scratch: int = 0
+    trips: int = 0
 
 
 def children(e: Expr) -> tuple[Expr, ...]:

@@ -59,6 +59,9 @@ PREFETCH = "dlpack.prefetch"
 WHOLE = "dlpack.whole"
 """Loop annotation: the loop is not cut at guards; they are tested in every trip. For long bodies and cheap tests."""
 
+SHARED = "dlpack.shared"
+"""Loop annotation: the trips are independent, and threads share them."""
+
 _REDUCE_IDENTITY = {"+": 0.0, "*": 1.0, "max": -math.inf, "min": math.inf}
 
 
@@ -76,7 +79,22 @@ def lower_kernel(
     """
     lowering = _Lowering(func, operands, lanes, order, loop_names or {})
     body = lowering.stmt(func.body)
-    return allocate_registers(Kernel(tuple(lowering.params), body, 0), lowering.locals)
+    trips = lowering.trips if _writes_in_shared_loops(body, {p.name for p in lowering.params}) else 0
+    return allocate_registers(Kernel(tuple(lowering.params), body, 0, trips), lowering.locals)
+
+
+def _writes_in_shared_loops(body: tuple[Stmt, ...], params: set[str]) -> bool:
+    """Whether all that a kernel writes for others is written in loops that threads share."""
+    outside = [s for s in body if not (isinstance(s, For) and s.shared)]
+    written = {s.buffer for s in outside if isinstance(s, Store | ScatteredStore)}
+    inner = [c for s in outside for c in _bodies(s)]
+    return not written & params and all(_writes_in_shared_loops(b, params) for b in inner)
+
+
+def _bodies(s: Stmt) -> tuple[tuple[Stmt, ...], ...]:
+    if isinstance(s, For | While | Scope):
+        return (s.body,)
+    return (s.then, s.otherwise) if isinstance(s, If) else ()
 
 
 class _Lowering(ExpressionLowering):
@@ -91,6 +109,7 @@ class _Lowering(ExpressionLowering):
         super().__init__()
         self.lanes, self.order, self.loop_names = lanes, tuple(order), loop_names
         self.params: list[Param] = []
+        self.trips = 0
         self.names: set[str] = set()
         for buffer, operand in zip(func.params, operands, strict=True):
             name = self.fresh(operand.name)
@@ -214,19 +233,23 @@ class _Lowering(ExpressionLowering):
         if self.lane:
             raise NotVectorisable
         out: list[Stmt] = []
+        shared = SHARED in s.annotations
+        if shared:
+            self.trips = begin + extent
         for first, last in self.partition(s, begin, begin + extent):
-            if last - first == 1:
+            if last - first == 1 and not shared:
                 trip = self.with_var(s.loop_var, Linear(first), s.body)
                 out.extend([Scope(trip)] if any(isinstance(t, Array | Declare) for t in trip) else trip)
                 continue
             var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
             self.ranges[var] = (first, last - 1)
-            body = self.with_var(s.loop_var, Linear.var(var), s.body)
+            index = Linear.var(var) if last - first > 1 else Linear(first)
+            body = self.with_var(s.loop_var, index, s.body)
             self.names.discard(var)
             if body and PREFETCH in s.annotations:
                 body = (*self.prefetches(body, int(s.annotations[PREFETCH])), *body)
             if body:
-                out.append(For(var, first, last, 1, body, kind == 1))
+                out.append(For(var, first, last, 1, body, shared))
         return tuple(out)
 
     def prefetches(self, body: tuple[Stmt, ...], distance: int) -> list[Stmt]:

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -24,8 +24,8 @@ EMBED_LIMIT = 4 << 20
 """`--weights auto` embeds up to this many bytes and writes a side file beyond."""
 
 RUNTIME_FILES = (
-    "vectors.h", "maths.h", "values.h", "winograd.h", "sha256.h", "files.h", "api.h", "predictor.h", "predictor_api.h",
-    "mxnet.h", "selftest.h",
+    "vectors.h", "maths.h", "values.h", "winograd.h", "sha256.h", "files.h", "api.h", "threads.h", "predictor.h",
+    "predictor_api.h", "mxnet.h", "selftest.h",
 )  # fmt: skip
 
 
@@ -44,6 +44,7 @@ class Options:
     single_file_html: bool = False
     optimize: str = "speed"
     params: Path | None = None
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,10 @@ def build(
             from dlpack.program import compile_graph
             from dlpack.targets.common.schedule import CpuBackend
 
-            machine = target.machine()
+            machine = replace(target.machine(), threads=options.threads)
             backend = CpuBackend(machine)
             pays = (lambda layer: False) if options.optimize == "size" else backend.winograd_pays
-            program = compile_graph(graph, name, backend.schedule, pays)
+            program = compile_graph(graph, name, backend.schedule, pays, options.threads)
             a = program.arena
             detail.append(f"{len(program.kernels)} kernels")
             detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
@@ -307,6 +308,8 @@ def _options_text(options: Options) -> str:
     words = [f"--shape {k}={'x'.join(map(str, v))}" for k, v in sorted(options.shapes.items())]
     if options.optimize != "speed":
         words.append(f"--optimize {options.optimize}")
+    if options.threads != 1:
+        words.append(f"--threads {options.threads}")
     if options.weights != "auto":
         words.append(f"--weights {options.weights}")
     return " ".join(words)

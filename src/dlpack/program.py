@@ -120,6 +120,7 @@ class NamedKernel:
 class Program:
     """A compiled model. `weights` are packed, in order, each at a multiple of 64 bytes of the blob.
 
+    `threads` may share the trips of its kernels; 1 where none is worth it.
     The steps of `prepare` run once, when a predictor is made, and fill its `prepared` bytes.
     """
 
@@ -133,18 +134,21 @@ class Program:
     macs: int
     prepare: tuple[Step, ...] = ()
     prepared: int = 0
+    threads: int = 1
 
 
-def compile_graph(graph: Graph, name: str, schedule: Schedule, winograd_pays: Pays = lambda layer: False) -> Program:
-    """Rewrites, fuses, places, lowers and plans a graph."""
+def compile_graph(
+    graph: Graph, name: str, schedule: Schedule, winograd_pays: Pays = lambda layer: False, threads: int = 1
+) -> Program:
+    """Rewrites, fuses, places, lowers and plans a graph; up to `threads` threads share the kernels' trips."""
     graph = winograd(rewrite(graph), winograd_pays)
     placement = place(graph, fuse(graph))
-    return _Assembler(placement, name, schedule).program()
+    return _Assembler(placement, name, schedule, threads).program()
 
 
 class _Assembler:
-    def __init__(self, placement: Placement, name: str, schedule: Schedule) -> None:
-        self.placement, self.name = placement, name
+    def __init__(self, placement: Placement, name: str, schedule: Schedule, threads: int) -> None:
+        self.placement, self.name, self.threads = placement, name, threads
         self.graph = placement.graph
         self.builder = KernelBuilder(placement, schedule)
         self.loops: dict[int, Program] = {}
@@ -203,6 +207,7 @@ class _Assembler:
             macs,
             tuple(self.prepare),
             self.prepared,
+            self.threads if any(k.kernel.trips for k in kernels.values()) else 1,
         )
 
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
@@ -210,7 +215,8 @@ class _Assembler:
 
     def _scratch(self, k: int) -> int:
         if k not in self.loops:
-            return self.builder.entries[self.calls[k].kernel].kernel.scratch
+            kernel = self.builder.entries[self.calls[k].kernel].kernel
+            return kernel.scratch * (self.threads if kernel.trips else 1)
         body = self.loops[k]
         return body.arena.size + sum(body.outputs[i].nbytes + ALIGNMENT for i in self._unsafe_states(k))
 
@@ -223,7 +229,7 @@ class _Assembler:
     def _body(self, group: Group, schedule: Schedule) -> Program:
         body = group.nodes[0].body
         assert body is not None
-        return _Assembler(place(body, fuse(body)), "body", schedule).program()
+        return _Assembler(place(body, fuse(body)), "body", schedule, 1).program()
 
     def _loop_call(self, group: Group) -> Call:
         """A loop's operands: what its body's inputs stand for, then what its outputs stand for."""

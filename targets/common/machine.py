@@ -13,6 +13,7 @@ class Machine:
     started per cycle, `fma_latency` cycles until one is done, `load_ports` vector loads per cycle; caches in bytes.
     `broadcast_operand` tells whether an FMA can take a scalar in memory for all its lanes (AVX-512, and Arm by lane),
     so that no register holds it; `fma_call` that the compiler fuses no multiply-add by itself.
+    `threads` is how many cores may work on one kernel.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Machine:
     l1: int = 32 << 10
     l2: int = 256 << 10
     l3: int = 4 << 20
+    threads: int = 1
 
 
 SCALAR = Machine("scalar", lanes=1, registers=16, fma_ports=1)

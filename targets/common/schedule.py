@@ -11,7 +11,7 @@ from typing import Any
 
 from dlpack.expressions import Operand
 from dlpack.layout import Block, Layout, dense
-from dlpack.lower import PREFETCH, VECTOR_REDUCE, lower_kernel
+from dlpack.lower import PREFETCH, SHARED, VECTOR_REDUCE, lower_kernel
 from dlpack.spec import KernelSpec, Scheduled
 from dlpack.targets.common.blocks import Access, Axis, BlockInfo, examine
 from dlpack.targets.common.machine import Machine
@@ -21,6 +21,14 @@ from dlpack.tir import Schedule, loop_names, lower, new_schedule
 
 GROUP = "dlpack.group"
 """Block annotation: outputs of so many neighbouring channels read the same inputs (grouped convolution)."""
+
+
+SHARED_CYCLES = 20_000
+"""Kernels that take fewer are not worth a second thread: to wake and to wait for it takes one or two microseconds."""
+
+
+SHARED_RUN = 4096
+"""Elements that a thread takes at a time where there is but one loop."""
 
 
 class State:
@@ -50,6 +58,26 @@ class State:
 
     def info(self, block: Any) -> BlockInfo:
         return examine(self.sch.get(block), self.layout)
+
+    def share(self, loops: Sequence[Any]) -> None:
+        """Lets threads share the trips of that loop of `loops` that splits most evenly, an earlier rather than a later.
+
+        They are loops over the output around all that the kernel does. A kernel of a few microseconds is left alone.
+        """
+        threads = self.machine.threads
+        if threads == 1 or self.cycles() < SHARED_CYCLES:
+            return
+        extents = [int(self.sch.get(x).extent) for x in loops]
+        uneven = [-(-n // threads) * threads / n for n in extents]
+        best = [x for x, n, u in zip(loops, extents, uneven, strict=True) if n > 1 and u < min(uneven) + 0.05]
+        if best:
+            self.sch.annotate(best[0], SHARED, 1)
+
+    def cycles(self) -> float:
+        """Estimated: a vector operation per reduced element, four per element of another stage."""
+        infos = [self.info(b) for b in self.blocks()]
+        each = self.machine.lanes * self.machine.fma_ports
+        return sum(_points(i) * (i.extent_of_reduction if i.reduces else 4) / each for i in infos)
 
     def finish(self, description: str) -> Scheduled:
         operands = [
@@ -151,11 +179,13 @@ def register_tile(state: State) -> Scheduled | None:
         r = loops[info.spatial.index(rows)]
         ro, ri = sch.split(r, [None, tile.rows])
         rest = [x for x in outer if x is not r]
+        around = [*rest, ro]
         sch.reorder(*rest[:0], *_outer_order(state, rest, vo, ro), ri, vi)
         sch.unroll(ri)
         at = ro
     else:
         sch.reorder(*outer, vo, vi)
+        around = outer
         at = vo
     sch.vectorize(vi)
     sch.compute_at(acc, at, preserve_unit_loops=True)
@@ -180,6 +210,8 @@ def register_tile(state: State) -> Scheduled | None:
         sch.annotate(order_of_reduction[-1], PREFETCH, PREFETCH_VECTORS * machine.lanes)
     first = (order_of_reduction + unrolled)[0]
     sch.decompose_reduction(acc, first)
+    heavy = sum(r.size for r in shared) > sum(r.size for r in others if r not in shared)
+    state.share([vo, *around] if heavy else [*around, vo])
     return state.finish(f"register tile {tile.rows} x {tile.columns}")
 
 
@@ -268,6 +300,7 @@ def rows(state: State) -> Scheduled | None:
         for b in reversed(blocks[:-1]):
             sch.compute_at(b, loops[outer[-1]], preserve_unit_loops=True)
             sch.set_scope(b, 0, "local")
+    state.share([loops[d] for d in outer])
     for b, i in zip(blocks[:-1], infos, strict=False):
         _vectorise_stage(state, b, i, None)
     if info.reduces:
@@ -304,6 +337,11 @@ def generic(state: State) -> Scheduled | None:
         if info.opaque:
             continue
         order = state.spec.order if len(info.spatial) == len(state.spec.order) else None
+        if len(blocks) == 1:
+            loops = list(state.sch.get_loops(b))
+            if len(loops) == 1 and state.machine.threads > 1:
+                loops = list(state.sch.split(loops[0], [None, SHARED_RUN]))
+            state.share(loops[: len(loops) - len(info.reduction)][:-1])
         _vectorise_stage(state, b, info, order)
     return state.finish("loops")
 

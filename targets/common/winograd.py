@@ -40,10 +40,11 @@ def winograd(state: State) -> Scheduled | None:
     local = sch.cache_write(m, 0, "local")
     # The output: bands, then tiles with their 4 x 4 elements in registers.
     n, o, y, x = sch.get_loops(out)
+    ob, o = sch.split(o, [None, _channels(rows, columns, outputs, tile.columns, (band_rows, band_columns), machine)])
     yb, yo, yi = sch.split(y, [None, band_rows, 4])
     xb, xo, xi = sch.split(x, [None, band_columns, 4])
     oo, oi = sch.split(o, [None, machine.lanes])
-    sch.reorder(n, yb, xb, yo, xo, oo, yi, xi, oi)
+    sch.reorder(n, ob, yb, xb, yo, xo, oo, yi, xi, oi)
     _tile_in_registers(state, half_out, oo, yi, xi, oi)
     whole = [yo, xo]  # ragged edges: a test per element in place of copies of the body; ragged bands are worth copies
     whole += [yb] if rows % band_rows == 0 else []
@@ -70,6 +71,7 @@ def winograd(state: State) -> Scheduled | None:
     co, ci = sch.split(c, [None, machine.lanes])
     sch.reorder(b, t, co, i, j, ci)
     _tile_in_registers(state, half_in, co, i, j, ci)
+    state.share([n, yb, xb, ob])
     return state.finish(
         f"Winograd F(4x4, 3x3), bands of {band_rows} x {band_columns} tiles, register tile {tile.rows} x {tile.columns}"
     )
@@ -117,11 +119,35 @@ def _speed(machine: Machine, size: int) -> int:
 
 
 def _band(rows: int, columns: int, inputs: int, outputs: int, machine: Machine) -> tuple[int, int]:
-    """Tile rows and columns of a band, by least traffic: a part of one row, or several whole rows."""
-    parts = [(1, -(-columns // k)) for k in range(2, 9) if columns // k >= 8]
+    """Tile rows and columns of a band, by least traffic: a part of one row, or several whole rows.
+
+    Where there are enough bands for the threads, their number should split evenly.
+    """
+    ends = [(1, -(-columns // k)) for k in range(2, 9) if columns // k >= 8]
     whole = [(k, columns) for k in range(1, rows + 1) if rows % k == 0]
-    candidates = [*parts, *whole]
-    return min(candidates, key=lambda band: _traffic(machine, (rows, columns, inputs, outputs), band))
+    products = 36 * rows * columns * inputs * outputs / machine.lanes / machine.fma_ports
+
+    def cost(band: tuple[int, int]) -> float:
+        bands = max(-(-rows // band[0]), -(-columns // band[1]))
+        parts = bands if bands >= machine.threads else -(-outputs // (2 * machine.lanes))
+        uneven = _uneven(parts, machine.threads)
+        return _traffic(machine, (rows, columns, inputs, outputs), band) + products * (uneven - 1)
+
+    return min([*ends, *whole], key=cost)
+
+
+def _uneven(parts: int, threads: int) -> float:
+    """How much longer the busiest thread works than if the parts were split evenly."""
+    return -(-parts // threads) * threads / parts
+
+
+def _channels(rows: int, columns: int, outputs: int, tile: int, band: tuple[int, int], machine: Machine) -> int:
+    """Output channels to compute at a time: all, unless the bands are too few for the threads.
+
+    Each part transforms its bands' tiles again, which costs little beside the products.
+    """
+    bands = max(-(-rows // band[0]), -(-columns // band[1]))
+    return outputs if _uneven(bands, machine.threads) < 1.15 else -(-outputs // machine.threads // tile) * tile
 
 
 def pays(machine: Machine, batch: int, inputs: int, outputs: int, height: int, width: int) -> bool:

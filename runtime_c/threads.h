@@ -1,0 +1,176 @@
+// Threads that share the trips of a kernel's loop. The grammar of sections is told at the top of vectors.h; a document that may use threads has thread_host
+// at its top, thread_pool before the predictor's struct and thread_work after the steps.
+
+//@ section thread_host
+#if !defined(@NAME@_FREESTANDING) && !defined(_WIN32)
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+#define @NAME@_POSIX_THREADS
+#endif
+#if defined(@NAME@_POSIX_THREADS) || defined(__wasm_atomics__)
+#define @NAME@_WORKERS  // else one thread does all
+#endif
+
+//@ section thread_pool
+// Tells the processor that this is a loop that waits.
+#if defined(__x86_64__) || defined(__i386__)
+INLINE void spin() { __builtin_ia32_pause(); }
+#elif defined(__aarch64__) || defined(__arm__)
+INLINE void spin() { __asm__ volatile("yield"); }
+#else
+INLINE void spin() {}
+#endif
+
+// The threads of a predictor. One job at a time: the trips of one step, cut into parts that the caller and the workers take one by one, so that a slow core
+// takes fewer. Workers spin for a while after a job, since the next is near, and sleep then. After create nothing is allocated.
+struct worker_id {
+  @name@_predictor* predictor;
+  int32_t number;
+};
+
+struct thread_pool {
+  uint64_t ticket;  // the job's number * 2^32 + the parts that nobody has taken yet
+  int32_t step, trips, part;  // the job: the trips of a step, `part` at a time
+  int32_t done;     // parts that are done
+  int32_t jobs;     // counts jobs; workers wait for it to change
+  int32_t asleep;   // workers that must be woken
+  int32_t stop;     // whether workers shall end
+  int32_t count;    // threads at work, the caller included
+#if defined(@NAME@_POSIX_THREADS)
+  pthread_mutex_t mutex;
+  pthread_cond_t wake;
+  pthread_t threads[kMostThreads];
+  worker_id workers[kMostThreads];
+#endif
+};
+
+template <class T> INLINE T look(const T& x) { return __atomic_load_n(&x, __ATOMIC_RELAXED); }
+template <class T> INLINE void put(T& x, T value) { __atomic_store_n(&x, value, __ATOMIC_RELAXED); }
+
+//@ section thread_work
+#if defined(@NAME@_WORKERS)
+// Takes parts of the job until none is left. A part is taken by counting the ticket down; since its upper half is the job's number, that fails where the job
+// is not the one whose step and trips were read.
+void take_parts(const @name@_predictor& p, int32_t worker) {
+  thread_pool& pool = *p.pool;
+  uint64_t ticket = __atomic_load_n(&pool.ticket, __ATOMIC_ACQUIRE);
+  while (static_cast<uint32_t>(ticket) != 0) {
+    const int32_t step = look(pool.step), trips = look(pool.trips), part = look(pool.part);
+    if (!__atomic_compare_exchange_n(&pool.ticket, &ticket, ticket - 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) continue;
+    const int32_t begin = (static_cast<int32_t>(static_cast<uint32_t>(ticket)) - 1) * part;
+    run_part(p, step, begin, trips - begin < part ? trips : begin + part, worker);
+    __atomic_add_fetch(&pool.done, 1, __ATOMIC_RELEASE);
+    ticket = __atomic_load_n(&pool.ticket, __ATOMIC_ACQUIRE);
+  }
+}
+
+void wake_workers(thread_pool& pool) {
+  if (__atomic_load_n(&pool.asleep, __ATOMIC_SEQ_CST) == 0) return;
+#if defined(@NAME@_POSIX_THREADS)
+  pthread_mutex_lock(&pool.mutex);
+  pthread_cond_broadcast(&pool.wake);
+  pthread_mutex_unlock(&pool.mutex);
+#elif defined(__wasm_atomics__)
+  __builtin_wasm_memory_atomic_notify(&pool.jobs, 0x7fffffff);
+#endif
+}
+
+#endif  // @NAME@_WORKERS
+
+// Runs all trips of a step on all threads; returns when they are done.
+void share_trips(const @name@_predictor& p, int32_t step, int32_t trips) {
+  thread_pool& pool = *p.pool;
+  if (pool.count == 1) return run_part(p, step, 0, trips, 0);
+#if defined(@NAME@_WORKERS)
+  const int32_t part = (trips - 1) / (4 * pool.count) + 1, parts = (trips - 1) / part + 1;
+  put(pool.step, step), put(pool.trips, trips), put(pool.part, part), put(pool.done, 0);
+  const uint64_t number = (look(pool.ticket) >> 32) + 1;
+  __atomic_store_n(&pool.ticket, number << 32 | static_cast<uint64_t>(parts), __ATOMIC_SEQ_CST);
+  __atomic_add_fetch(&pool.jobs, 1, __ATOMIC_SEQ_CST);
+  wake_workers(pool);
+  take_parts(p, 0);
+  for (int32_t turns = 0; __atomic_load_n(&pool.done, __ATOMIC_ACQUIRE) != parts; ++turns) {
+#if defined(@NAME@_POSIX_THREADS)
+    if (turns > 4000) sched_yield();
+#endif
+    spin();
+  }
+#endif
+}
+
+#if defined(@NAME@_WORKERS)
+// A worker's life: it waits for a job, spinning for some 50 microseconds and then asleep, and helps.
+void work(const @name@_predictor& p, int32_t worker) {
+  thread_pool& pool = *p.pool;
+  int32_t seen = 0;
+  while (__atomic_load_n(&pool.stop, __ATOMIC_ACQUIRE) == 0) {
+    for (int32_t turns = 0; turns < 2000 && look(pool.jobs) == seen; ++turns) spin();
+#if defined(@NAME@_POSIX_THREADS)
+    if (look(pool.jobs) == seen) {
+      pthread_mutex_lock(&pool.mutex);
+      __atomic_add_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
+      while (__atomic_load_n(&pool.jobs, __ATOMIC_SEQ_CST) == seen) pthread_cond_wait(&pool.wake, &pool.mutex);
+      __atomic_sub_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
+      pthread_mutex_unlock(&pool.mutex);
+    }
+#elif defined(__wasm_atomics__)
+    __atomic_add_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
+    __builtin_wasm_memory_atomic_wait32(&pool.jobs, seen, -1);
+    __atomic_sub_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
+#endif
+    seen = __atomic_load_n(&pool.jobs, __ATOMIC_ACQUIRE);
+    take_parts(p, worker);
+  }
+}
+#endif
+
+#if defined(@NAME@_POSIX_THREADS)
+void* work_of(void* id) {
+  const worker_id& me = *static_cast<const worker_id*>(id);
+  work(*me.predictor, me.number);
+  return nullptr;
+}
+#endif
+
+void stop_workers(const @name@_predictor& p) {
+  thread_pool& pool = *p.pool;
+#if defined(@NAME@_WORKERS)
+  __atomic_store_n(&pool.stop, 1, __ATOMIC_SEQ_CST);
+  __atomic_add_fetch(&pool.jobs, 1, __ATOMIC_SEQ_CST);
+  wake_workers(pool);
+#endif
+#if defined(@NAME@_POSIX_THREADS)
+  for (int32_t k = 1; k < pool.count; ++k) pthread_join(pool.threads[k], nullptr);
+#endif
+  pool.count = 1;
+}
+
+// Starts workers, so that with the caller `count` threads work; fewer where the system gives no more.
+void start_workers(@name@_predictor& p, int32_t count) {
+  thread_pool& pool = *p.pool;
+  pool.stop = pool.jobs = pool.asleep = 0;
+  pool.count = 1;
+#if defined(@NAME@_POSIX_THREADS)
+  while (pool.count < count) {
+    worker_id& id = pool.workers[pool.count];
+    id = {&p, pool.count};
+    if (pthread_create(&pool.threads[pool.count], nullptr, work_of, &id) != 0) return;
+    ++pool.count;
+  }
+#elif defined(__wasm_atomics__)
+  pool.count = count;  // the page starts the workers: each calls @name@_work()
+#else
+  (void)count;
+#endif
+}
+
+// How many threads to start with: as many as there are processors, at most kMostThreads.
+int32_t first_count() {
+#if defined(@NAME@_POSIX_THREADS)
+  const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+  return processors < 1 ? 1 : processors < kMostThreads ? static_cast<int32_t>(processors) : kMostThreads;
+#else
+  return 1;
+#endif
+}

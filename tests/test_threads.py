@@ -1,0 +1,184 @@
+"""Threads: what one computes alone, several compute together; and nothing is read while another writes it."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nets
+import numpy as np
+import onnx
+import pytest
+from conftest import DIGITS, requires_tool
+from onnx import helper
+from test_emitted import STRICT
+
+from dlpack.loader import read_manifest
+from dlpack.pipeline import Options, build
+
+MOST = 4
+
+
+def busy_net() -> onnx.ModelProto:
+    """A kernel of each rule that is large enough to be shared, and a small one that is not."""
+    node = helper.make_node
+    pads = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    return nets.model(
+        [
+            node("Conv", ["image", "w0"], ["a"], "first", kernel_shape=[5, 5], strides=[2, 2], pads=[2, 2, 2, 2]),
+            node("Conv", ["a", "w1"], ["b"], "winograd", **pads),
+            node("Relu", ["b"], ["c"], "relu"),
+            node("Conv", ["c", "w2"], ["d"], "depthwise", group=64, **pads),
+            node("Transpose", ["d"], ["f"], "transposed", perm=[0, 2, 3, 1]),
+            node("MatMul", ["f", "w3"], ["g"], "product"),
+            node("Softmax", ["g"], ["h"], "rows", axis=-1),
+            node("Sin", ["signal"], ["sine"], "pointwise"),
+            node("GlobalAveragePool", ["d"], ["pooled"], "pool"),
+        ],
+        {"image": (1, 3, 121, 90), "signal": (200_001,)},
+        {"h": (1, 61, 45, 40), "pooled": (1, 64, 1, 1), "sine": (200_001,)},
+        nets._random(5, w0=(64, 3, 5, 5), w1=(64, 64, 3, 3), w2=(64, 1, 3, 3), w3=(64, 40)),
+    )
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("threads")
+    onnx.save(busy_net(), folder / "busy.onnx")
+    return build(folder / "busy.onnx", folder / "busy", Options(threads=MOST))
+
+
+class Library:
+    """The C API of a bundle with embedded weights, one predictor of it."""
+
+    def __init__(self, bundle: Path) -> None:
+        self.manifest = read_manifest(bundle)
+        self.name = self.manifest["name"]
+        self.library = ctypes.CDLL(str(bundle / self.manifest["library"]))
+        self.handle = ctypes.c_void_p()
+        assert self("create", ctypes.byref(self.handle), None, ctypes.c_size_t(0), None, ctypes.c_size_t(0)) == 0
+
+    def __call__(self, function: str, *words: object) -> int:
+        return int(getattr(self.library, f"{self.name}_{function}")(*words))
+
+    def outputs(self, seed: int) -> list[np.ndarray]:
+        rng = np.random.default_rng(seed)
+        for k, t in enumerate(self.manifest["inputs"]):
+            x = rng.standard_normal(t["shape"]).astype(np.float32)
+            assert self("set_input", self.handle, k, x.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(x.nbytes)) == 0
+        assert self("run", self.handle) == 0
+        out = []
+        for k, t in enumerate(self.manifest["outputs"]):
+            y = np.empty(t["shape"], np.float32)
+            assert self("get_output", self.handle, k, y.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(y.nbytes)) == 0
+            out.append(y)
+        return out
+
+
+@pytest.fixture
+def library(busy: Path) -> Iterator[Library]:
+    one = Library(busy)
+    yield one
+    one("destroy", one.handle)
+
+
+def test_kernels_of_every_rule_are_shared(busy: Path) -> None:
+    text = (busy / "busy.cc").read_text()
+    shared = [line for line in text.splitlines() if "share_trips(p, " in line]
+    rules = {k["schedule"].split()[0] for k in read_manifest(busy)["kernels"]}
+    assert rules >= {"Winograd", "register", "rows", "loops"}
+    assert len(shared) >= 6
+    assert "--threads 4" in text.split("#ifndef")[0]
+
+
+def test_any_number_of_threads_computes_the_same(library: Library) -> None:
+    """Bit for bit; the number is capped at what the file was made for."""
+    library("set_threads", library.handle, 1)
+    want = [library.outputs(seed) for seed in range(3)]
+    for count in (2, 3, MOST, 1, MOST + 5, 2):
+        assert library("set_threads", library.handle, count) == 0
+        assert library("threads", library.handle) == min(count, MOST)
+        for seed in range(3):
+            for got, expected in zip(library.outputs(seed), want[seed], strict=True):
+                np.testing.assert_array_equal(got, expected)
+
+
+def test_wrong_numbers_are_refused(library: Library) -> None:
+    assert library("set_threads", library.handle, 0) == 1
+    assert library("set_threads", None, 2) == 1
+    assert library("threads", None) == 0
+
+
+def tasks() -> int:
+    """How many threads this process has (0 where that cannot be told)."""
+    folder = Path("/proc/self/task")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+
+def test_predictors_with_threads_run_side_by_side(busy: Path) -> None:
+    """Each has workers of its own, which sleep between runs and end with it."""
+    reference = Library(busy)
+    want = reference.outputs(1)
+    before = tasks()
+    wrong: list[int] = []
+
+    def use(k: int) -> None:
+        one = Library(busy)
+        one("set_threads", one.handle, 2 + k)
+        for _ in range(20):
+            if any(not np.array_equal(a, b) for a, b in zip(one.outputs(1), want, strict=True)):
+                wrong.append(k)
+        one("destroy", one.handle)
+
+    users = [threading.Thread(target=use, args=(k,)) for k in range(3)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    assert not wrong
+    end = time.monotonic() + 10  # a joined thread stays in /proc for a moment
+    while tasks() > before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert tasks() == before
+    reference("destroy", reference.handle)
+
+
+def test_threads_do_not_race(busy: Path, tmp_path: Path) -> None:
+    """The self-test under ThreadSanitizer."""
+    source = busy / "busy.cc"
+    program = tmp_path / "selftest"
+    flags = ["-std=c++17", "-O1", "-g1", "-fsanitize=thread", "-DBUSY_SELFTEST", *STRICT, "-Wno-psabi"]
+    done = subprocess.run(
+        [requires_tool("g++"), *flags, source, "-o", program, "-pthread"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    done = subprocess.run([program], capture_output=True, text=True)
+    assert done.returncode == 0 and "WARNING" not in done.stderr, done.stdout + done.stderr
+
+
+def test_without_a_system_there_is_one_thread(busy: Path, tmp_path: Path) -> None:
+    """-DNAME_FREESTANDING: the same file, compiled without threads and without libc."""
+    flags = ["-std=c++17", "-O2", "-DBUSY_FREESTANDING", "-ffreestanding", *STRICT, "-Wno-psabi"]
+    done = subprocess.run(
+        [requires_tool("g++"), *flags, "-c", busy / "busy.cc", "-o", tmp_path / "x.o"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    names = subprocess.run([requires_tool("nm"), "-u", tmp_path / "x.o"], capture_output=True, text=True).stdout
+    assert "pthread" not in names
+
+
+@pytest.mark.parametrize("threads", [1, MOST])
+def test_a_file_without_threads(tmp_path: Path, threads: int) -> None:
+    """Made for one thread, or with kernels that are too small to be shared: no trace of threads in it."""
+    bundle = build(DIGITS, tmp_path / "digits", Options(threads=threads))
+    text = (bundle / "digits.cc").read_text()
+    assert "pthread" not in text and "share_trips" not in text
+    one = Library(bundle)
+    assert one("threads", one.handle) == 1
+    assert one("set_threads", one.handle, 8) == 0
+    assert one("threads", one.handle) == 1
+    one("destroy", one.handle)
