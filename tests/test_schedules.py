@@ -90,3 +90,30 @@ def test_tiles_fit_the_registers(machine: object) -> None:
             tile = choose_tile(rows, columns, 64, machine, True, True)  # type: ignore[arg-type]
             vectors = tile.columns // machine.lanes  # type: ignore[attr-defined]
             assert tile.rows * vectors + vectors < machine.registers  # type: ignore[attr-defined]
+
+
+def test_heads_are_joined_without_a_copy(tmp_path: Path) -> None:
+    """Attention's product is written where the transpose and the reshape behind it want it."""
+    rng = np.random.default_rng(1)
+    heads, tokens, depth = 3, 10, 8
+    nodes = [
+        oh.make_node("MatMul", ["p", "v"], ["each"]),
+        oh.make_node("Transpose", ["each"], ["turned"], perm=[0, 2, 1, 3]),
+        oh.make_node("Reshape", ["turned", "shape"], ["joined"]),
+        oh.make_node("MatMul", ["joined", "w"], ["y"]),
+    ]
+    w = rng.standard_normal((heads * depth, 16)).astype(np.float32)
+    graph = oh.make_graph(
+        nodes,
+        "heads",
+        [
+            oh.make_tensor_value_info("p", 1, [1, heads, tokens, tokens]),
+            oh.make_tensor_value_info("v", 1, [1, heads, tokens, depth]),
+        ],
+        [oh.make_tensor_value_info("y", 1, None)],
+        [nh.from_array(w, "w"), nh.from_array(np.array([1, tokens, heads * depth]), "shape")],
+    )
+    onnx.save(oh.make_model(graph, opset_imports=[oh.make_opsetid("", 17)], ir_version=9), tmp_path / "heads.onnx")
+    bundle = dlpack.build(tmp_path / "heads.onnx", tmp_path / "bundle")
+    kernels = json.loads((bundle / "manifest.json").read_text())["kernels"]
+    assert [k["computes"].split(":")[0] for k in kernels] == ["MatMul", "MatMul"]

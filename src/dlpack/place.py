@@ -68,6 +68,7 @@ def place(graph: Graph, groups: list[Group]) -> Placement:
     producers = {o: g for g in groups for o in g.outputs}
     parents, halos, shared_pads = _destinations(graph, groups, computed, producers)
     last = _channels_last_values(graph, groups)
+    orders = _product_orders(graph, groups)
     out = Placement(graph, [])
 
     def root_buffer(value: str, kind: str) -> None:
@@ -76,7 +77,8 @@ def place(graph: Graph, groups: list[Group]) -> Placement:
         shape = t.shape
         if halo:
             shape = tuple(n + a + b for n, a, b in zip(t.shape, halo.low, halo.high, strict=True))
-        order = channels_last(len(shape)) if value in last and kind == "arena" else None
+        order = channels_last(len(shape)) if value in last else orders.get(value)
+        order = order if kind == "arena" else None
         layout = dense(shape, order)
         size = int(np.prod(shape, dtype=np.int64)) if shape else 1
         out.buffers[value] = Buffer(value, kind, t.dtype, max(size, 1), shape, layout, halo)
@@ -301,6 +303,22 @@ def _channels_last_values(graph: Graph, groups: list[Group]) -> set[str]:
     roots = {find(v) for v in spatial}
     fixed = set(graph.inputs)
     return {v for v in list(boss) + list(spatial) if find(v) in roots and v not in fixed}
+
+
+def _product_orders(graph: Graph, groups: list[Group]) -> dict[str, tuple[int, ...]]:
+    """Matrix products that are only transposed and then reshaped lie as the reshape wants them: attention's heads."""
+    consumers = graph.consumers()
+    out: dict[str, tuple[int, ...]] = {}
+    for group in groups:
+        value, readers = group.output, consumers.get(group.output, [])
+        if group.nodes[0].op != "MatMul" or [n.op for n in readers] != ["Transpose"]:
+            continue
+        after = consumers.get(readers[0].outputs[0], [])
+        rank = len(graph.types[value].shape)
+        order = tuple(readers[0].attrs.get("perm", ()))
+        if after and all(n.op == "Reshape" for n in after) and len(order) == rank and order[-1] == rank - 1:
+            out[value] = order
+    return out
 
 
 def _few_channels(node: Node, graph: Graph) -> bool:
