@@ -180,9 +180,11 @@ def register_tile(state: State) -> Scheduled | None:
         ro, ri = sch.split(r, [None, tile.rows])
         rest = [x for x in outer if x is not r]
         around = [*rest, ro]
-        sch.reorder(*rest[:0], *_outer_order(state, rest, vo, ro), ri, vi)
+        depthwise = bool(shared) and not broadcast  # each channel for itself: memory is read in its order
+        nest = [*rest, ro, vo] if depthwise else _outer_order(state, rest, vo, ro)
+        sch.reorder(*nest, ri, vi)
         sch.unroll(ri)
-        at = ro
+        at = nest[-1]
     else:
         sch.reorder(*outer, vo, vi)
         around = outer
