@@ -1,0 +1,521 @@
+"""The PyTorch exporter: the same nets as .pt2, TorchScript and code, against PyTorch; and files that are traps."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from conftest import skip_or_fail
+from test_export_mxnet import run
+
+import dlpack
+from dlpack import exporters
+from dlpack.cli import cli
+from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
+from dlpack.exporters import ExportOptions
+
+try:
+    import onnxscript  # noqa: F401
+    import torch
+except ImportError:
+    skip_or_fail("torch and onnxscript are not installed", whole_file=True)
+from torch import nn
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch.jit is deprecated, and that is what people have
+
+
+class Mlp(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self.layers(x), dim=-1)
+
+
+class ConvNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(6)
+        self.depthwise = nn.Conv2d(6, 6, 3, groups=6, padding="same")
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.hardswish(self.norm(self.conv(x)))
+        x = nn.functional.max_pool2d(self.depthwise(x), 2)
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class Residual(nn.Module):
+    """Weights used twice, a loop over modules, control flow over a shape and an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Conv1d(4, 4, 3, padding=1) for _ in range(3)])
+        self.scale = nn.Parameter(torch.full((4, 1), 0.5))
+        self.double = True
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        total = x
+        for block in self.blocks:
+            total = total + torch.tanh(block(total)) * self.scale
+        if self.double and x.shape[2] > 3:
+            total = total * 2
+        return {"sum": total, "peak": total.amax(dim=(1, 2))}
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(20, 6)
+        self.lstm = nn.LSTM(6, 5, num_layers=2, batch_first=True)
+        self.gru = nn.GRU(5, 4, bidirectional=True)
+
+    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y, (hidden, _) = self.lstm(self.embed(tokens))
+        return self.gru(y.transpose(0, 1))[0], hidden
+
+
+class Transformer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(16, 4, 24, batch_first=True, activation="gelu")
+        self.encoder = nn.TransformerEncoder(layer, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.encoder(x).mean(1)
+
+
+def image(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape)
+
+
+NETS: dict[str, tuple[Callable[[], nn.Module], Callable[[], torch.Tensor]]] = {
+    "mlp": (Mlp, lambda: image(2, 12)),
+    "conv": (ConvNet, lambda: image(2, 3, 12, 10)),
+    "residual": (Residual, lambda: image(1, 4, 7)),
+    "recurrent": (Recurrent, lambda: torch.randint(0, 20, (2, 6))),
+    "transformer": (Transformer, lambda: image(2, 5, 16)),
+}
+
+
+def make(name: str) -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(11)
+    net = NETS[name][0]().eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.5, 2)
+    return net, NETS[name][1]()
+
+
+def save(net: nn.Module, example: torch.Tensor, path: Path, way: str) -> Path:
+    path = path.with_suffix(".pt2" if way == "export" else ".pt")
+    with torch.no_grad():
+        if way == "export":
+            torch.export.save(torch.export.export(net, (example,)), path)
+        elif way == "script":
+            torch.jit.script(net).save(str(path))
+        else:
+            torch.jit.trace(net, example, strict=False).save(str(path))
+    return path
+
+
+def compare(model: onnx.ModelProto, net: nn.Module, inputs: dict[str, torch.Tensor]) -> None:
+    onnx.checker.check_model(model, full_check=True)
+    with torch.no_grad():
+        result = net(**inputs)
+    want = (
+        list(result.values()) if isinstance(result, dict) else list(result) if isinstance(result, tuple) else [result]
+    )
+    got = run(model, {n: x.numpy() for n, x in inputs.items()})
+    assert len(got) == len(want)
+    for g, w in zip(got, want, strict=True):
+        np.testing.assert_allclose(g, w.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def export(path: Path, dtypes: dict[str, str] | None = None, **shapes: tuple[int, ...]) -> onnx.ModelProto:
+    return exporters.export(path, None, ExportOptions(shapes, dtypes or {})).model
+
+
+@pytest.mark.parametrize("way", ["export", "script", "trace"])
+@pytest.mark.parametrize("name", NETS)
+def test_file_computes_what_pytorch_computes(name: str, way: str, tmp_path: Path) -> None:
+    net, example = make(name)
+    path = save(net, example, tmp_path / name, way)
+    key = "tokens" if name == "recurrent" else "x"
+    given = {} if way != "script" else {key: tuple(example.shape)}
+    types = {key: "int64"} if name == "recurrent" else {}
+    model = export(path, types, **given)
+    assert [v.name for v in model.graph.input] == [key]
+    other = NETS[name][1]()
+    compare(model, net, {key: other})
+    assert not any(p.key for node in model.graph.node for p in node.metadata_props)  # no paths of this machine
+
+
+def test_names_come_from_the_source(tmp_path: Path) -> None:
+    net, example = make("conv")
+    path = save(net, example, tmp_path / "net", "script")
+    model = export(path, x=tuple(example.shape))
+    assert {"conv.weight", "head.weight", "head.bias"} <= {i.name for i in model.graph.initializer}
+    again = export(path, x=tuple(example.shape))
+    assert model.SerializeToString(deterministic=True) == again.SerializeToString(deterministic=True)
+    net, example = make("residual")
+    assert [o.name for o in export(save(net, example, tmp_path / "net", "script"), x=(1, 4, 7)).graph.output] == [
+        "sum",
+        "peak",
+    ]
+
+
+def test_open_dimensions_take_the_given_shape(tmp_path: Path) -> None:
+    net, example = make("conv")
+    batch = torch.export.Dim("batch", min=2, max=64)
+    torch.export.save(torch.export.export(net, (example,), dynamic_shapes=({0: batch},)), tmp_path / "open.pt2")
+    with pytest.raises(UsageError, match="--shape x=2x3x12x10"):
+        export(tmp_path / "open.pt2")
+    compare(export(tmp_path / "open.pt2", x=(5, 3, 12, 10)), net, {"x": image(5, 3, 12, 10)})
+    with pytest.raises(UsageError, match=r"another shape than the program's \?x3x12x10"):
+        export(tmp_path / "open.pt2", x=(5, 3, 12, 11))
+    with pytest.raises(UsageError, match="does not have; its inputs are: x"):
+        export(tmp_path / "open.pt2", image=(5, 3, 12, 10))
+
+
+class Odd(nn.Module):
+    """Gradients off inside, a tied weight, a constant tensor, a state that is written, shapes computed with tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(6, 6)
+        self.b = nn.Linear(6, 6, bias=False)
+        self.b.weight = self.a.weight
+        self.register_buffer("seen", torch.zeros(6))
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            z = self.a(x) + self.b(y)
+        self.seen.add_(1.0)
+        z = z * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+        half = z.shape[1] // 2
+        left, right = z.split([half, z.shape[1] - half], dim=1)
+        return torch.cat([right, left], 1).reshape(x.size(0), half, -1), torch.where(
+            z > 0, z, torch.zeros_like(z)
+        ).argmax(1)
+
+
+@pytest.mark.parametrize("way", ["export", "trace", "script"])
+def test_what_files_may_hold_besides(way: str, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    net, example = Odd().eval(), (image(4, 6), image(4, 6))
+    path = tmp_path / ("odd.pt2" if way == "export" else "odd.pt")
+    if way == "export":
+        torch.export.save(torch.export.export(net, example), path)
+    elif way == "trace":
+        torch.jit.trace(net, example).save(str(path))
+    else:
+        torch.jit.script(net).save(str(path))
+    model = export(path, x=(4, 6), y=(4, 6))
+    assert len([i for i in model.graph.initializer if list(i.dims) == [6, 6]]) == 1  # tied weights stay one
+    compare(model, net, {"x": image(4, 6), "y": image(4, 6)})
+
+
+CODE = """
+    import torch
+    from torch import nn
+
+    class Small(nn.Module):
+        def __init__(self, width=4):
+            super().__init__()
+            torch.manual_seed(1)
+            self.linear = nn.Linear(6, width)
+            self.drop = nn.Dropout(0.9)
+
+        def forward(self, x, scale=2.0):
+            return self.drop(torch.relu(self.linear(x))) * scale
+
+    def make(width=5):
+        return Small(width)
+
+    ready = Small(3)
+    weight = torch.ones(6, 2)
+
+    def function(x, y):
+        return {"product": x @ weight, "sum": x + y}
+
+    class Branches(nn.Module):
+        def forward(self, x):
+            if x.sum() > 0:
+                return x
+            return -x
+
+    class Strange(nn.Module):
+        def forward(self, x):
+            return torch.linalg.eigh(x @ x.T)[0]
+
+    def none():
+        return None
+
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(9, 2)
+
+        def forward(self, words):
+            return self.table(words)
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    path = tmp_path / "small_net.py"
+    path.write_text(dedent(CODE))
+    return path
+
+
+@pytest.mark.parametrize(("name", "width"), [("Small", 4), ("make", 5), ("ready", 3)])
+def test_module_class_and_factory(name: str, width: int, code: Path) -> None:
+    model = export(Path(f"{code}:{name}"), x=(2, 6))
+    x = image(2, 6).numpy()
+    weights = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
+    want = np.maximum(x @ weights["linear.weight"].T + weights["linear.bias"], 0) * 2  # dropout is off
+    assert want.shape == (2, width)
+    np.testing.assert_allclose(run(model, {"x": x})[0], want, rtol=1e-5)
+
+
+def test_function_over_tensors(code: Path) -> None:
+    model = export(Path(f"{code}:function"), x=(2, 6), y=(2, 1))
+    x, y = image(2, 6).numpy(), image(2, 1).numpy()
+    assert [o.name for o in model.graph.output] == ["product", "sum"]
+    for got, want in zip(run(model, {"x": x, "y": y}), (x @ np.ones((6, 2)), x + y), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "kind", "text"),
+    [
+        ("make", {}, UsageError, "--shape x=1x3x224x224"),
+        ("make", {"image": (1, 6)}, UsageError, "does not have; its inputs are: x, scale"),
+        ("make", {"x": (1, 7)}, ModelError, r"could not trace.*small_net.py, line \d+"),
+        ("Branches", {"x": (2, 6)}, UnsupportedError, r"control flow.*depends on its input's values.*line \d+: if x"),
+        ("Strange", {"x": (3, 6)}, UnsupportedError, "cannot express these operators:.*eigh"),
+        ("Words", {"words": (1, 4)}, ModelError, r"could not trace.*--shape tokens=1x16:int64"),
+        ("none", {}, UsageError, "this is None, not a function"),
+        ("Missing", {}, UsageError, "there is no 'Missing' in it; it has Small, make"),
+    ],
+)
+def test_errors_of_code(name: str, shapes: dict[str, Any], kind: type[Exception], text: str, code: Path) -> None:
+    with pytest.raises(kind) as e:
+        export(Path(f"{code}:{name}"), **shapes)
+    assert re.search(text, str(e.value), re.DOTALL), e.value
+
+
+def test_build_from_code_and_from_a_file(code: Path, tmp_path: Path) -> None:
+    out = tmp_path / "from_code"
+    result = CliRunner().invoke(cli, ["build", f"{code}:make", "--shape", "x=1x6", "-o", str(out)])
+    assert result.exit_code == 0, result.output
+    assert (out / "small_net.cc").exists()
+    net, example = make("transformer")
+    path = save(net, example, tmp_path / "encoder", "export")
+    result = CliRunner().invoke(cli, ["build", str(path), "-o", str(tmp_path / "from_file")])
+    assert result.exit_code == 0, result.output
+    x = image(2, 5, 16)
+    got = np.asarray(dlpack.load(tmp_path / "from_file").run({"x": x.numpy()})["output"])
+    np.testing.assert_allclose(got, net(x).detach().numpy(), rtol=1e-3, atol=1e-4)
+
+
+# --- files that are no models, and traps ------------------------------------------------------------------------------
+
+
+class Trap:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> Any:
+        return open, (str(self.target), "w")
+
+
+def refused(path: Path, text: str, kind: type[Exception] = UsageError, **shapes: tuple[int, ...]) -> None:
+    with pytest.raises(kind) as e:
+        export(path, **shapes)
+    assert re.search(text, str(e.value), re.DOTALL), e.value
+
+
+def test_weights_without_a_network(tmp_path: Path) -> None:
+    net, _ = make("mlp")
+    torch.save(net.state_dict(), tmp_path / "weights.pth")
+    torch.save({"epoch": 3, "model": net.state_dict()}, tmp_path / "checkpoint.bin")
+    torch.save(net.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    for name in ("weights.pth", "checkpoint.bin", "old.pt"):
+        refused(tmp_path / name, r"state_dict.*load_state_dict.*torch\.export\.save")
+    result = CliRunner().invoke(cli, ["build", str(tmp_path / "weights.pth"), "-o", str(tmp_path / "out")])
+    assert result.exit_code == 2 and not (tmp_path / "out").exists()
+
+
+def test_pickled_modules_are_not_loaded(tmp_path: Path) -> None:
+    net, _ = make("mlp")
+    torch.save(net, tmp_path / "module.pt")
+    refused(tmp_path / "module.pt", r"pickled Python object \(it names test_export_pytorch.Mlp.*torch\.export\.save")
+    mark = tmp_path / "mark"
+    torch.save({"a": Trap(mark)}, tmp_path / "trap.pt")
+    torch.save({"a": Trap(mark)}, tmp_path / "trap_old.pth", _use_new_zipfile_serialization=False)
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Trap(mark)))
+    for name in ("trap.pt", "trap_old.pth", "plain.pt"):
+        refused(tmp_path / name, r"it names (_?io|builtins)\.open")
+    assert not mark.exists()
+
+
+def rewritten(path: Path, change: Callable[[str, bytes], bytes]) -> Path:
+    """A copy of an archive whose records are changed."""
+    out = path.with_name(f"{path.stem}_changed{path.suffix}")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
+        for info in old.infolist():
+            new.writestr(info.filename, change(info.filename.partition("/")[2], old.read(info)))
+    return out
+
+
+def test_traps_in_torchscript(tmp_path: Path) -> None:
+    net, example = make("mlp")
+    path = save(net, example, tmp_path / "net", "trace")
+    mark = tmp_path / "mark"
+
+    def with_code(line: str) -> Path:
+        def change(name: str, data: bytes) -> bytes:
+            if name.startswith("code/") and name.endswith(".py") and b"class Mlp" in data:
+                start, _, rest = data.partition(b"    layers = self.layers\n")
+                assert rest
+                return start + line.encode() + b"    layers = self.layers\n" + rest
+            return data
+
+        return rewritten(path, change)
+
+    assert export(with_code("    _9 = torch.neg(x)\n")).graph.node  # the change itself is well-formed
+    for line, text in (
+        (f'    _9 = torch.save(x, "{mark}")\n', "aten::save"),
+        (f'    _9 = torch.from_file("{mark}", True, 10)\n', "aten::from_file"),
+        (f'    _9 = ops.aten.from_file("{mark}", True, 10)\n', "aten::from_file"),
+        (f'    _9 = open("{mark}", "w")\n', "the function open"),
+        ('    _9 = __import__("os")\n', "the function __import__"),
+        ("    _9 = x.__class__.__base__\n", "attribute"),
+        ("    _9 = torch.nn.functional.relu(x)\n", "cannot be exported"),
+        ("    _9 = (lambda: x)()\n", "a call of|the expression"),
+        ("    import os\n", "the statement import"),
+        ("    while True:\n      _9 = 1\n", "loops may not end"),
+        ("    _9 = torch.mul([1], 99999999999)\n", "list of more than"),
+        ("    _9 = ops.quantized.linear(x)\n", "quantized::linear"),
+        ("    _9 = __torch__.Missing(x)\n", "no record|no definition"),
+    ):
+        refused(with_code(line), text, DlpackError)
+    trap = rewritten(path, lambda n, d: pickle.dumps(Trap(mark), 2) if n == "data.pkl" else d)
+    refused(trap, "pickled Python object")
+    huge = b"\x80\x02" + b"K\x01" + b"r\xff\xff\xff\x7f" + b"."  # a memo entry that makes unpicklers take 16 GB
+    refused(rewritten(path, lambda n, d: huge if n == "data.pkl" else d), "no TorchScript module", ModelError)
+    assert not mark.exists()
+
+
+def test_traps_in_programs(tmp_path: Path) -> None:
+    net, example = make("mlp")
+    path = save(net, example, tmp_path / "net", "export")
+    mark = tmp_path / "mark"
+
+    def with_json(change: Callable[[Any], None], record: str = "models/model.json") -> Path:
+        def edit(name: str, data: bytes) -> bytes:
+            if name != record:
+                return data
+            document = json.loads(data)
+            change(document)
+            return json.dumps(document).encode()
+
+        return rewritten(path, edit)
+
+    def target(name: str) -> Callable[[Any], None]:
+        return lambda d: d["graph_module"]["graph"]["nodes"][0].update(target=name)
+
+    for name in ("torch.os.system", "torch.ops.aten.from_file.default", "_operator.attrgetter", "torch.load",
+                 "torch.ops.aten.linear", "torch.ops.aten.__class__.mro", "math.__loader__.load_module"):  # fmt: skip
+        refused(with_json(target(name)), re.escape(f"the operator {name}"), UnsupportedError)
+    expression = {"as_expr": {"expr_str": f"open('{mark}', 'w')", "hint": {"as_int": 2}}}
+
+    def open_size(document: Any) -> None:
+        document["graph_module"]["graph"]["tensor_values"]["x"]["sizes"][0] = expression
+
+    assert export(with_json(open_size), x=(2, 12)).graph.node  # an expression is not evaluated
+    weights = "data/weights/model_weights_config.json"
+    first = "layers.0.weight"
+
+    def pickled(document: Any) -> None:
+        document["config"][first]["use_pickle"] = True
+
+    refused(with_json(pickled, weights), "damaged", ModelError)  # raw numbers are no archive
+    stream = io.BytesIO()
+    torch.save({"": Trap(mark)}, stream)
+    trapped = rewritten(
+        with_json(pickled, weights), lambda n, d: stream.getvalue() if n == "data/weights/weight_0" else d
+    )
+    refused(trapped, "pickled Python object")
+    for key, value in (("sizes", [{"as_int": 10**9}, {"as_int": 10**9}]), ("storage_offset", {"as_int": 97}),
+                       ("strides", [{"as_int": 10**6}, {"as_int": 1}]), ("dtype", 99)):  # fmt: skip
+        change = lambda d, k=key, v=value: d["config"][first]["tensor_meta"].update({k: v})  # noqa: E731
+        refused(with_json(change, weights), "does not fit its data|damaged", ModelError)
+    refused(with_json(lambda d: d.pop("graph_module")), "KeyError: 'graph_module'", ModelError)
+    assert not mark.exists()
+
+
+def test_archives_of_older_versions(tmp_path: Path) -> None:
+    """Before 2.8 torch.export.save wrote four records, the tensors as files of torch.save."""
+    net, example = make("mlp")
+    new = save(net, example, tmp_path / "net", "export")
+
+    def saved(value: Any) -> bytes:
+        stream = io.BytesIO()
+        torch.save(value, stream)
+        return stream.getvalue()
+
+    with zipfile.ZipFile(new) as archive, zipfile.ZipFile(tmp_path / "old.pt2", "w") as old:
+        old.writestr("version", "8.8")
+        old.writestr("serialized_exported_program.json", archive.read("net/models/model.json"))
+        old.writestr("serialized_state_dict.json", saved(net.state_dict()))
+        old.writestr("serialized_constants.json", saved({}))
+    compare(export(tmp_path / "old.pt2"), net, {"x": image(2, 12)})
+
+
+def test_other_zip_archives(tmp_path: Path) -> None:
+    np.savez(tmp_path / "arrays.npz", a=np.ones(3))
+    with zipfile.ZipFile(tmp_path / "docs.pt", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with zipfile.ZipFile(tmp_path / "aoti.pt2", "w") as archive:
+        archive.writestr("m/archive_format", "pt2")
+        archive.writestr("m/data/aotinductor/model/x.so", b"\x7fELF")
+    refused(tmp_path / "arrays.npz", "NumPy arrays without a model")
+    refused(tmp_path / "docs.pt", "holds no PyTorch model")
+    refused(tmp_path / "aoti.pt2", "compiled code, not a program")
+    net, example = make("mlp")
+    path = save(net, example, tmp_path / "net", "script")
+    refused(path, "TorchScript does not hold its inputs' shapes.*--shape x=")
+    cut = path.with_name("cut.pt")
+    cut.write_bytes(path.read_bytes()[:-300])
+    refused(cut, "zip archive is damaged", ModelError)
+    with pytest.raises(UsageError, match="--params"):
+        exporters.export(path, path)
+
+
+def test_without_pytorch_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, example = make("mlp")
+    path = save(net, example, tmp_path / "net", "export")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    refused(path, r"onnxscript is not installed: pip install 'dlpack-aot\[torch\]'")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    refused(path, r"dlpack-aot\[torch\]")
