@@ -46,14 +46,15 @@ template <class T> INLINE T truncmod_(T a, T b) {
 
 //@ section fill_halo
 // Writes value to the border of a dense block: low[d] and high[d] elements wide in dimension d. Inner dimensions without a border cost nothing.
-template <class T> void fill_halo(T* p, int rank, const int32_t* shape, const int32_t* low, const int32_t* high, T value) {
+template <class T, class V>
+void fill_halo(T* p, int rank, const int32_t* shape, const int32_t* low, const int32_t* high, V value) {
   while (rank > 0 && low[rank - 1] == 0 && high[rank - 1] == 0) --rank;
   if (rank == 0) return;
   ptrdiff_t stride = 1;
   for (int d = 1; shape[d] != 0; ++d) stride *= shape[d];  // shape ends with a 0
   const ptrdiff_t first = low[0] * stride, last = (shape[0] - high[0]) * stride, end = shape[0] * stride;
-  for (ptrdiff_t i = 0; i < first; ++i) p[i] = value;
-  for (ptrdiff_t i = last; i < end; ++i) p[i] = value;
+  for (ptrdiff_t i = 0; i < first; ++i) p[i] = static_cast<T>(value);
+  for (ptrdiff_t i = last; i < end; ++i) p[i] = static_cast<T>(value);
   for (ptrdiff_t i = first; i < last; i += stride) fill_halo(p + i, rank - 1, shape + 1, low + 1, high + 1, value);
 }
 

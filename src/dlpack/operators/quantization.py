@@ -37,7 +37,7 @@ def _along(ctx: Context, b: Builder, name: str, shape: Sequence[int]) -> str:
     """A scale or zero point made broadcastable to `shape`: one for all, one per place of an axis, or one per block."""
     t = b.type_of(name)
     if t.size == 1:
-        return b.add("Reshape", [name, b.constant(np.array([1], np.int64))], [1]) if t.shape != (1,) else name
+        return reshaped(b, name, [1]) if t.shape != (1,) else name
     axis = ctx.attr("axis", 1) % len(shape)
     if len(t.shape) == 1:
         return reshaped(b, name, [t.shape[0] if d == axis else 1 for d in range(len(shape))])

@@ -1,0 +1,174 @@
+"""The TensorFlow exporter: Keras files, SavedModels and frozen graphs against TensorFlow, and what it refuses."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from conftest import skip_or_fail
+
+from dlpack import exporters
+from dlpack.errors import DlpackError, ModelError, ToolchainError, UnsupportedError, UsageError
+from dlpack.exporters import ExportOptions
+from dlpack.exporters._tf_keras import check_config
+
+MAKE = Path(__file__).with_name("fixtures") / "make_keras.py"
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of models that make_keras.py writes."""
+    for module in ("tensorflow", "tf2onnx"):
+        if importlib.util.find_spec(module) is None:
+            skip_or_fail(f"{module} is not installed")
+    folder = tmp_path_factory.mktemp("keras")
+    done = subprocess.run([sys.executable, str(MAKE), str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+def recorded(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    with np.load(folder / "expected.npz") as file:
+        found = {k.partition("/")[2]: file[k] for k in file.files if k.startswith(f"{name}/")}
+    return ({k[3:]: v for k, v in found.items() if k.startswith("in:")},
+            {k[4:]: v for k, v in found.items() if k.startswith("out:")})  # fmt: skip
+
+
+def run(model: onnx.ModelProto, inputs: dict[str, Any]) -> dict[str, Any]:
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return dict(zip([o.name for o in session.get_outputs()], session.run(None, inputs), strict=True))
+
+
+CASES = [
+    ("cnn.keras", "cnn"),
+    ("cnn.h5", "cnn"),
+    ("rnn.keras", "rnn"),
+    ("masked.keras", "masked"),
+    ("alike", "alike"),
+    ("old", "old"),
+]
+
+
+@pytest.mark.parametrize(("file", "name"), CASES)
+def test_computes_what_tensorflow_computes(file: str, name: str, models: Path) -> None:
+    inputs, outputs = recorded(models, name)
+    model = exporters.export(models / file, options=ExportOptions({k: v.shape for k, v in inputs.items()})).model
+    onnx.checker.check_model(model, full_check=True)
+    got = run(model, inputs)
+    assert set(got) == set(outputs) and {i.name for i in model.graph.input} == set(inputs)
+    for key, want in outputs.items():
+        np.testing.assert_allclose(got[key], want, rtol=1e-4, atol=2e-5 * np.abs(want).max(), err_msg=key)
+
+
+def test_saved_model_of_keras(models: Path) -> None:
+    """Its output has the signature's name; its weights count as the second file."""
+    inputs, outputs = recorded(models, "cnn")
+    exported = exporters.export(models / "cnn", options=ExportOptions({"picture": (3, 12, 12, 3)}))
+    (got,) = run(exported.model, inputs).values()
+    np.testing.assert_allclose(got, outputs["probability"], rtol=1e-4, atol=1e-5)
+    assert exported.params is not None and exported.params.name == "variables.data-00000-of-00001"
+
+
+def test_frozen_graph(models: Path) -> None:
+    inputs, outputs = recorded(models, "alike")
+    model = exporters.export(models / "frozen.pb", options=ExportOptions({"x": (5, 3)})).model
+    got = sorted(run(model, inputs).values(), key=lambda v: v.ndim)
+    np.testing.assert_array_equal(got[0], outputs["best"])
+    np.testing.assert_allclose(got[1], outputs["scores"], rtol=1e-4, atol=1e-5)
+
+
+def test_recurrent_layers_are_onnx_operators(models: Path) -> None:
+    model = exporters.export(models / "rnn.keras", options=ExportOptions({"steps": (1, 9, 4)})).model
+    kinds = [n.op_type for n in model.graph.node]
+    assert (kinds.count("LSTM"), kinds.count("GRU"), kinds.count("RNN"), kinds.count("Loop")) == (2, 3, 1, 0)
+
+
+def test_build_equals_keras(models: Path, tmp_path: Path) -> None:
+    import dlpack
+    from dlpack.pipeline import Options, build
+
+    inputs, outputs = recorded(models, "rnn")
+    bundle = build(models / "rnn.keras", tmp_path / "rnn", Options(shapes={"steps": (3, 9, 4)}))
+    got = np.asarray(dlpack.load(bundle).run(inputs)["score"])
+    np.testing.assert_allclose(got, outputs["score"], rtol=1e-4, atol=2e-5 * np.abs(outputs["score"]).max())
+
+
+@pytest.mark.parametrize(
+    ("file", "shapes", "error", "words"),
+    [
+        ("cnn.keras", {}, UsageError, "--shape picture=1x12x12x3"),
+        ("cnn.keras", {"image": (1, 12, 12, 3)}, UsageError, "its inputs are: picture"),
+        ("cnn.keras", {"picture": (1, 9, 9, 3)}, UsageError, r"does not fit the input 'picture', which is \[\?, 12"),
+        ("alike", {}, UsageError, "--shape x=1x3"),
+        ("lambda.keras", {}, UnsupportedError, "layer 'twice': a Lambda layer"),
+        ("lambda.h5", {}, UnsupportedError, "layer 'twice': a Lambda layer"),
+        ("cnn.weights.h5", {}, UsageError, r"holds weights, not the network.*model.save\('model.keras'\)"),
+        ("python", {}, UnsupportedError, "EagerPyFunc runs Python code"),
+        ("writes", {}, UnsupportedError, "WriteFile runs Python code or reads files"),
+        ("rnn", {"steps": (1, 9, 4)}, UnsupportedError, "give the model's .keras or .h5 file"),
+        ("checkpoint.index", {}, UsageError, "this is a checkpoint: it holds weights"),
+        ("cnn/variables/variables.index", {}, UsageError, "give its folder"),
+        ("cnn/variables", {}, UsageError, "this is a folder; give the model's file in it"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(file: str, shapes: Any, error: type[DlpackError], words: str, models: Path) -> None:
+    with pytest.raises(error, match=words):
+        exporters.export(models / file, options=ExportOptions(shapes))
+    assert not (models / "written").exists()
+
+
+def test_damaged_files_end_in_an_error(models: Path, tmp_path: Path) -> None:
+    data = (models / "cnn.h5").read_bytes()
+    (tmp_path / "cut.h5").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ModelError, match="cut.h5"):
+        exporters.export(tmp_path / "cut.h5")
+    shutil.copytree(models / "alike", tmp_path / "alike")
+    graph = (tmp_path / "alike" / "saved_model.pb").read_bytes()
+    (tmp_path / "alike" / "saved_model.pb").write_bytes(graph[:-40])
+    with pytest.raises(ModelError, match="damaged or cut off"):
+        exporters.export(tmp_path / "alike")
+
+
+def test_layer_that_asks_for_too_much_memory_ends_in_an_error(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "huge.keras"
+    with zipfile.ZipFile(models / "cnn.keras") as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(name, data.replace(b'"units": 4', b'"units": 4000000000') if name == "config.json" else data)
+    with pytest.raises(ModelError):
+        exporters.export(path, options=ExportOptions({"picture": (1, 12, 12, 3)}))
+
+
+def test_class_of_the_user_is_refused_by_name() -> None:
+    layer = {"class_name": "Mine", "module": "shop.layers", "config": {"name": "till"}}
+    with pytest.raises(UnsupportedError, match="layer 'till': the class Mine of shop.layers"):
+        check_config({"class_name": "Sequential", "module": "keras", "config": {"layers": [layer]}})
+    check_config({"class_name": "Sequential", "module": "keras.models", "config": {"layers": []}})
+
+
+def test_missing_framework_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.h5"
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "tensorflow" else find(name, *a))
+    with pytest.raises(ToolchainError, match=r"pip install 'dlpack-aot\[tensorflow\]'"):
+        exporters.export(path)
+
+
+def test_export_leaves_no_file_behind(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = sorted(os.listdir(models))
+    exporters.export(models / "cnn.keras", options=ExportOptions({"picture": (1, 12, 12, 3)}))
+    assert not list(tmp_path.rglob("*")) and sorted(os.listdir(models)) == before
