@@ -12,9 +12,11 @@ from functools import cache
 from pathlib import Path
 
 from dlpack.errors import UsageError
-from dlpack.exporters.base import Exported, Exporter, ExportOptions, Preprocess, check_readable, head
+from dlpack.exporters._callables import Spec, load_callable, parse_spec, uses_framework
+from dlpack.exporters.base import Exported, Exporter, ExportOptions, Preprocess, check_readable, head, main_file
 
-__all__ = ["ExportOptions", "Exported", "Exporter", "Preprocess", "all_exporters", "export", "find_exporter"]
+__all__ = ["ExportOptions", "Exported", "Exporter", "Preprocess", "all_exporters", "export", "find_exporter",
+           "is_callable", "model_stem"]  # fmt: skip
 
 
 @cache
@@ -34,6 +36,7 @@ def find_exporter(path: Path) -> Exporter | None:
 
     Raises UsageError for a file that cannot be read, and for one that belongs to a model but is not its main file.
     """
+    path = main_file(path)
     check_readable(path)
     start = head(path)
     for exporter in all_exporters():
@@ -56,12 +59,41 @@ def export(path: Path, params: Path | None = None, options: ExportOptions | None
     Raises a DlpackError for everything a user can mend; an UnsupportedError lists every node that is not supported.
     """
     path = Path(path)
+    spec = parse_spec(path)
+    if spec is not None:
+        if params is not None:
+            raise UsageError(f"--params is for models in two files; {spec} names a callable")
+        return _trace(spec, options or ExportOptions())
+    path = main_file(path)
     exporter = find_exporter(path)
     if exporter is None:
         raise UsageError(f"{path}: {_what(head(path), path)}; accepted are {accepted()}")
     if params is not None:
         check_readable(params)
+    if options and options.dtypes and exporter.trace is None:
+        raise UsageError(f"{path}: {exporter.name} files hold their inputs' types; give the shape alone with --shape")
     return exporter.run(path, params, options or ExportOptions())
+
+
+def is_callable(model: Path) -> bool:
+    """Whether `model` is written as MODULE:NAME or FILE.py:NAME."""
+    return parse_spec(model) is not None
+
+
+def model_stem(model: Path) -> str:
+    """What a model is called that is given no name."""
+    spec = parse_spec(model)
+    return spec.stem if spec else model.stem.removesuffix("-symbol")
+
+
+def _trace(spec: Spec, options: ExportOptions) -> Exported:
+    target = load_callable(spec, options.shapes)
+    for exporter in all_exporters():
+        if exporter.takes(target):
+            return exporter.run_trace(Path(str(spec)), target, spec.stem, options)
+    framework = uses_framework(target)
+    uses = f", and this one uses {framework}" if framework else ""
+    raise UsageError(f"{spec}: functions over NumPy arrays or PyTorch tensors and torch.nn.Modules are traced{uses}")
 
 
 def _what(start: bytes, path: Path) -> str:

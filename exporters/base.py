@@ -46,9 +46,10 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the command line tells an exporter: the inputs' shapes."""
+    """What the command line tells an exporter: the inputs' shapes, and element types where they are not float32."""
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    dtypes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Exporter:
     """One framework's way in.
 
     `recognises` and `advises` get the path and the file's first bytes; `advises` says what to give in place of a file
-    that belongs to such a model but is not its main file.
+    that belongs to such a model but is not its main file. `takes` says whether `trace` exports a Python object.
     """
 
     name: str
@@ -75,12 +76,24 @@ class Exporter:
     recognises: Callable[[Path, bytes], bool]
     export: Callable[[Path, Path | None, ExportOptions], Exported]
     advises: Callable[[Path, bytes], str | None] = lambda path, start: None
+    takes: Callable[[Any], bool] = lambda target: False
+    trace: Callable[[Any, str, ExportOptions], Exported] | None = None
 
     def run(self, path: Path, params: Path | None, options: ExportOptions) -> Exported:
         """`export`, with the file's name in every error and the metadata filled in."""
+        return self._run(path, lambda: self.export(path, params, options))
+
+    def run_trace(self, path: Path, target: Any, name: str, options: ExportOptions) -> Exported:
+        """`trace` of what `path` (MODULE:NAME) names, in the same way."""
+        if self.trace is None:
+            raise UsageError(f"{path}: {self.name} models are given as files: {self.accepts}")
+        trace = self.trace
+        return self._run(path, lambda: trace(target, name, options))
+
+    def _run(self, path: Path, export: Callable[[], Exported]) -> Exported:
         try:
             with np.errstate(all="ignore"):  # weights that are not finite are told of later
-                result = self.export(path, params, options)
+                result = export()
         except UnsupportedError as e:
             error = UnsupportedError(f"{path} ({self.name}): {e}")
             error.problems = e.problems
@@ -119,6 +132,12 @@ def write_model(model: ModelProto, path: Path) -> None:
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
+
+
+def main_file(path: Path) -> Path:
+    """The file to read of a model that is a folder: a SavedModel's saved_model.pb."""
+    inside = path / "saved_model.pb"
+    return inside if inside.is_file() else path
 
 
 def check_readable(path: Path) -> None:

@@ -16,11 +16,14 @@ ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "examples" / "digits" / "digits.onnx"
 
 
-def skip_or_fail(reason: str) -> NoReturn:
-    """Skip the running test with ``reason``; in continuous integration, where everything has to be there, fail it."""
+def skip_or_fail(reason: str, whole_file: bool = False) -> NoReturn:
+    """Skip the running test with ``reason``; in continuous integration, where everything has to be there, fail it.
+
+    With ``whole_file``, called at the top of a module, the module's tests are skipped.
+    """
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI=true, but {reason}", pytrace=False)
-    pytest.skip(reason)
+    pytest.skip(reason, allow_module_level=whole_file)
 
 
 def requires_tool(name: str) -> str:

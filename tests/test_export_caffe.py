@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from conformance import cases, harness
+from conformance.batch import run_cases
 from test_export_mxnet import run
 
 from dlpack import exporters
@@ -321,7 +323,13 @@ def test_detection_output(code: str, keep: int, tmp_path: Path) -> None:
         "b": conf.reshape(batch, -1),
         "c": np.stack([prior.ravel(), variance.ravel()])[None],
     }
-    got = run(export(tmp_path, net).model, {k: v.astype(np.float32) for k, v in inputs.items()})[0]
+    model = export(tmp_path, net).model
+    feeds = {k: v.astype(np.float32) for k, v in inputs.items()}
+    got = run(model, feeds)[0]
+    case = cases.Case(
+        "detection", "", "", model, ((tuple(feeds[v.name] for v in model.graph.input), (got,)),), 1e-5, 1e-6
+    )
+    assert [r.outcome for r in run_cases([case], harness.MACHINES["avx2"], lambda case: None)] == ["passed"]
 
     def overlap(a: Array, b: Array) -> float:
         w, h = (max(0.0, min(a[k + 2], b[k + 2]) - max(a[k], b[k])) for k in (0, 1))

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import argparse
 import base64
+import io
 import json
 import random
 import re
 import tempfile
 import time
+import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from conftest import skip_or_fail
 from test_export_caffe import CASES, NET, B, W, caffemodel
 from test_export_mxnet import params_bytes, recorded
+from test_export_tflite import recorded as tflite_recorded
 
 from dlpack import exporters
 from dlpack.errors import DlpackError
@@ -131,9 +137,73 @@ def caffe_weights(folder: Path, rng: random.Random) -> tuple[Path, dict[str, tup
     return folder / "net.prototxt", {}
 
 
+@cache
+def pytorch_archives() -> dict[str, bytes]:
+    """A small net as TorchScript and as a torch.export archive."""
+    try:
+        import torch
+    except ImportError:
+        skip_or_fail("torch is not installed")
+    net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3), torch.nn.ReLU()).eval()
+    files = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        for name, save in (
+            ("script", lambda stream: torch.jit.save(torch.jit.script(net), stream)),
+            ("program", lambda stream: torch.export.save(torch.export.export(net, (torch.ones(2, 4),)), stream)),
+        ):
+            stream = io.BytesIO()
+            save(stream)
+            files[name] = stream.getvalue()
+    return files
+
+
+def archive(data: bytes, rng: random.Random) -> bytes:
+    """A zip archive with a mutated record whose checksum is right; some are mutated as a whole."""
+    if rng.random() < 0.1:
+        return mutate_bytes(data, rng)
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
+        names = [n for n in old.namelist() if not n.endswith(".debug_pkl")]
+        told = [n for n in names if n.endswith((".py", ".pkl", ".json"))]
+        chosen = rng.choice(told if rng.random() < 0.9 else names)
+        for name in names:
+            record = old.read(name)
+            if name == chosen:
+                text = name.endswith((".py", ".json"))
+                record = mutate_text(record.decode(), rng).encode() if text else mutate_bytes(record, rng)
+            new.writestr(name, record)
+    return out.getvalue()
+
+
+def torchscript(folder: Path, rng: random.Random) -> tuple[Path, dict[str, tuple[int, ...]]]:
+    (folder / "net.pt").write_bytes(archive(pytorch_archives()["script"], rng))
+    return folder / "net.pt", {"input": (2, 4)}
+
+
+def torch_export(folder: Path, rng: random.Random) -> tuple[Path, dict[str, tuple[int, ...]]]:
+    (folder / "net.pt2").write_bytes(archive(pytorch_archives()["program"], rng))
+    return folder / "net.pt2", {}
+
+
+def tflite(folder: Path, rng: random.Random) -> tuple[Path, dict[str, tuple[int, ...]]]:
+    data = tflite_recorded()[rng.choice(sorted(tflite_recorded()))]["model"].tobytes()
+    if rng.random() < 0.5:  # one number somewhere: offsets, counts, shapes and options lie all over the file
+        place = 4 * rng.randrange(2, len(data) // 4)
+        number = rng.choice((0, 1, 2, 3, 7, 255, 65536, 2**31 - 1, 2**31, 2**32 - 1, rng.randrange(2**32)))
+        data = data[:place] + number.to_bytes(4, "little") + data[place + 4 :]
+    else:
+        data = data[:8] + mutate_bytes(data[8:], rng)
+    (folder / "net.tflite").write_bytes(data)
+    return folder / "net.tflite", {}
+
+
 FORMATS: dict[str, Callable[[Path, random.Random], tuple[Path, dict[str, tuple[int, ...]]]]] = {
-    f.__name__: f for f in (mxnet_symbol, mxnet_params, mxnetjs, caffe_prototxt, caffe_weights)
-}
+    f.__name__: f for f in (mxnet_symbol, mxnet_params, mxnetjs, caffe_prototxt, caffe_weights,
+                           torchscript, torch_export, tflite)
+}  # fmt: skip
+SLOW = {"torchscript": 40, "torch_export": 40}
+"""How many mutations the test makes where an export takes a second."""
 
 
 def fuzz(name: str, count: int, seed: int) -> Counter[str]:
@@ -161,7 +231,7 @@ def fuzz(name: str, count: int, seed: int) -> Counter[str]:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_mutations_end_in_a_model_or_an_error(name: str) -> None:
-    outcomes = fuzz(name, 300, 1)
+    outcomes = fuzz(name, SLOW.get(name, 300), 1)
     assert len(outcomes) > 1, outcomes
 
 

@@ -12,12 +12,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from conformance import harness
+from conformance.batch import run_cases
+from conformance.cases import Case
 
+import dlpack
 from dlpack import exporters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters import ExportOptions
 from dlpack.exporters._mxnet_files import read_arrays
 from dlpack.exporters._mxnet_tensor import reshape_codes
+from dlpack.pipeline import Options
 
 FIXTURE = Path(__file__).with_name("fixtures") / "mxnet_operators.npz"
 CODES = {"float32": 0, "float64": 1, "float16": 2, "uint8": 3, "int32": 4, "int8": 5, "int64": 6}
@@ -88,6 +93,84 @@ def test_operator_computes_what_mxnet_computes(name: str, tmp_path: Path) -> Non
             assert (got[:, 5:, 0] == -1).all() and (want[:, 5:, 0] == -1).all()
             got, want = got[:, :5], want[:, :5]
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5, err_msg=value.name)
+
+
+def test_detections_compile(tmp_path: Path) -> None:
+    """Suppression is exported as a Scan; compiled, it gives what onnxruntime gives, which the test above compares."""
+    done = []
+    for name in ("box_nms", "box_nms_center", "box_nms_force", "detection", "detection_force", "detection_topk"):
+        record = recorded()[name]
+        inputs = {k[3:]: v for k, v in record.items() if k.startswith("in:")}
+        arrays = {k: v for k, v in record.items() if k[:4] in ("arg:", "aux:")}
+        path = write_model(tmp_path / name, str(record["symbol"]), arrays)
+        model = exporters.export(path, options=ExportOptions({k: v.shape for k, v in inputs.items()})).model
+        assert "Scan" in {n.op_type for n in model.graph.node}
+        feeds = tuple(inputs[value.name] for value in model.graph.input)
+        done.append(Case(name, "", "", model, ((feeds, tuple(run(model, inputs))),), 1e-5, 1e-6))
+    results = run_cases(done, harness.MACHINES["avx2"], lambda case: None)
+    assert [r for r in results if r.outcome != "passed"] == []
+
+
+def ssd(classes: int, top_k: int) -> tuple[str, dict[str, Any]]:
+    """A small single-shot detector with two scales, as MXNet's users write it: its symbol and its parameters."""
+    rng = np.random.default_rng(8)
+    nodes: list[tuple[str, str, dict[str, str], list[int]]] = [("null", "data", {}, [])]
+    arrays: dict[str, Any] = {}
+
+    def add(op: str, name: str, inputs: list[int], **attrs: str) -> int:
+        nodes.append((op, name, attrs, inputs))
+        return len(nodes) - 1
+
+    def conv(name: str, x: int, channels: int, out: int, stride: int = 1) -> int:
+        arrays[f"arg:{name}_weight"] = (
+            rng.standard_normal((out, channels, 3, 3)).astype(np.float32) / (9 * channels) ** 0.5
+        )
+        arrays[f"arg:{name}_bias"] = rng.standard_normal(out).astype(np.float32) / 4
+        parts = [x, add("null", f"{name}_weight", []), add("null", f"{name}_bias", [])]
+        strides = f"({stride}, {stride})"
+        return add("Convolution", name, parts, kernel="(3, 3)", pad="(1, 1)", num_filter=str(out), stride=strides)
+
+    def rows(name: str, x: int) -> int:
+        return add("Flatten", f"{name}_flat", [add("transpose", f"{name}_last", [x], axes="(0, 2, 3, 1)")])
+
+    x, channels = 0, 3
+    priors, scores, offsets = [], [], []
+    for k, size in enumerate((0.3, 0.6)):
+        x = add("Activation", f"relu{k}", [conv(f"conv{k}", x, channels, 8, 2)], act_type="relu")
+        channels = 8
+        priors.append(add("_contrib_MultiBoxPrior", f"prior{k}", [x], sizes=f"({size}, {size + 0.1})", ratios="(1, 2)"))
+        scores.append(rows(f"score{k}", conv(f"score{k}", x, 8, 3 * classes)))
+        offsets.append(rows(f"offset{k}", conv(f"offset{k}", x, 8, 12)))
+    joined = [add("Concat", f"all{k}", p, num_args="2", dim="1") for k, p in enumerate((scores, offsets, priors))]
+    table = add(
+        "transpose", "table", [add("Reshape", "split", [joined[0]], shape=f"(0, -1, {classes})")], axes="(0, 2, 1)"
+    )
+    prob = add("softmax", "prob", [table], axis="1")
+    add(
+        "_contrib_MultiBoxDetection",
+        "found",
+        [prob, *joined[1:]],
+        nms_topk=str(top_k),
+        nms_threshold="0.45",
+        threshold="0.2",
+    )
+    return symbol(nodes), arrays
+
+
+def test_detector_builds(tmp_path: Path) -> None:
+    text, arrays = ssd(classes=4, top_k=50)
+    path = write_model(tmp_path, text, arrays, "ssd")
+    shape = (2, 3, 24, 20)
+    bundle = dlpack.build(path, tmp_path / "bundle", Options(shapes={"data": shape}))  # which verifies it
+    image = np.random.default_rng(5).standard_normal(shape).astype(np.float32)
+    with dlpack.load(bundle) as predictor:
+        (got,) = predictor.run({"data": image}).values()
+    model = exporters.export(path, options=ExportOptions({"data": shape})).model
+    (want,) = run(model, {"data": image})
+    assert got.shape == (2, 12 * 10 * 3 + 6 * 5 * 3, 6)
+    kept = want[..., 0] >= 0
+    assert 5 < kept.sum() < 2 * 50
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
