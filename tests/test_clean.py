@@ -310,10 +310,20 @@ def test_element_types_without_a_numpy_name_are_refused(elem: int) -> None:
         read_graph(clean(proto))
 
 
-def test_sequences_are_refused() -> None:
-    nodes = [node("SplitToSequence", "x", "s", "split"), node("SequenceAt", "s zero", "y")]
-    with pytest.raises(UnsupportedError, match="'split'.*sequence"):
-        read_graph(clean(model(nodes, zero=np.int64(0))))
+def test_sequences_that_are_not_known_are_refused() -> None:
+    nodes = [node("SplitToSequence", "x", "s", "split"), node("SequenceAt", "s k", "y")]
+    with pytest.raises(UnsupportedError, match=r"its output 's' is of the kind sequence"):
+        read_graph(clean(model(nodes, inputs=[info("x", [2, 3]), info("k", [], INT64)])))
+    left = clean(model(nodes, k=np.int64(1)))
+    assert ops(left) == ["Split"]
+
+
+def test_an_optional_tensor_is_there() -> None:
+    nodes = [node("OptionalGetElement", "x", "e"), node("Exp", "e", "y"), node("OptionalHasElement", "x", "t")]
+    outputs = [info("y", None), info("t", None, TensorProto.BOOL)]
+    left = clean(model(nodes, outputs=outputs))
+    assert sorted(ops(left)) == ["Exp", "Identity"]
+    assert [numpy_helper.to_array(tensor).item() for tensor in left.graph.initializer] == [True]
 
 
 def test_a_shape_that_onnx_infers_wrongly_is_seen_in_a_run() -> None:

@@ -22,6 +22,7 @@ import onnxruntime
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from dlpack.errors import UnsupportedError, UsageError
+from dlpack.graph.bodies import clean_bodies, forget_types
 from dlpack.graph.fold import (
     MAX_GENERATED_BYTES,
     MAX_ROUNDS,
@@ -52,6 +53,7 @@ from dlpack.graph.load import (
     opset_versions,
     subgraphs,
 )
+from dlpack.graph.unroll import unroll
 
 # Transformers of onnxruntime that make operators of its own, that suit only the machine that runs them, or that put
 # reshapes and foreign names around a product (MatMulAddFusion).
@@ -64,8 +66,10 @@ _DISABLED_TRANSFORMERS = (
 )
 
 
-# Their definitions are loops, whose shapes nobody knows.
-_NOT_INLINED = frozenset((("", "Range"), ("", "SequenceMap")))
+# Its definition is a loop with a trip for each element.
+_NOT_INLINED = frozenset((("", "Range"),))
+
+MAX_BODIES = 1000  # of branches and loops, one in the other counted again
 
 _DEFINITIONS = "dlpack.definitions"  # domain of the functions that stand for a node while it is inlined
 
@@ -85,15 +89,42 @@ def clean(model: ModelProto, shapes: Shapes | None = None, inline_ops: InlineOps
     _name_nodes(result.graph)
     _drop_constant_inputs(result.graph)
     _fix_shapes(result.graph, shapes or {})
+    opset = opset_versions(result).get("", 0)
+    forget_types(result.graph, opset)
     _check_sizes(result, infer_types(result, follow_values=False))
     result = _inline_functions(result)
-    constants_to_initializers(result.graph)
-    result = _inline_operators(result, inline_ops)
+    forget_types(result.graph, opset)
+    result = _simplify(result, inline_ops)
     _check_sizes(result, infer_types(result))
     result = _optimize(result)
-    result = _inline_operators(result, inline_ops)
+    forget_types(result.graph, opset)
+    result = _simplify(result, inline_ops)
     _finish(result)
     return result
+
+
+def _simplify(model: ModelProto, inline_ops: InlineOps | None) -> ModelProto:
+    """Fold constants and inline operators, in the model and in the bodies of its branches and loops."""
+    bodies = 0
+
+    def everywhere(part: ModelProto) -> ModelProto:
+        constants_to_initializers(part.graph)
+        part = _inline_operators(part, inline_ops)
+        while clean_bodies(part, clean_body) or unroll(part):
+            part = _inline_operators(part, inline_ops)
+        return part
+
+    def clean_body(body: ModelProto) -> ModelProto:
+        nonlocal bodies
+        bodies += 1
+        if bodies > MAX_BODIES:
+            raise UnsupportedError(f"the model's branches and loops have more than {MAX_BODIES} bodies")
+        body = everywhere(body)
+        _check_sizes(body, infer_types(body))
+        _finish(body)
+        return body
+
+    return everywhere(model)
 
 
 # --- names and inputs -------------------------------------------------------------------------------------------------

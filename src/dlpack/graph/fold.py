@@ -26,6 +26,7 @@ from dlpack.graph.load import (
     subgraphs,
     tensor_size,
 )
+from dlpack.graph.sequences import Sequences
 
 MAX_FOLDED_BYTES = 64 << 20  # of a value computed here; anything larger is left to run
 
@@ -136,6 +137,7 @@ class _Folder:
         self.alias: dict[str, str] = {}
         self.taken = set(self.types) | {name for node in self.graph.node for name in node.output}
         self.changed = False
+        self.sequences = Sequences(self.constant, lambda hint: fresh_name(hint, self.taken), self.versions.get("", 0))
 
     def run(self) -> bool:
         kept: list[NodeProto] = []
@@ -164,6 +166,13 @@ class _Folder:
             if branch is not None:
                 self.changed = True
                 return branch
+        if op.startswith("Optional"):
+            self.optional(node)
+            op = node.op_type
+        replaced = self.sequences.visit(node, self.type(node.input[0]).shape if node.input else None)
+        if replaced is not None:
+            self.changed = True
+            return replaced
         if op == "CastLike" and self.type(node.input[1]).elem:
             node.op_type = op = "Cast"
             node.attribute.append(onnx.helper.make_attribute("to", self.type(node.input[1]).elem))
@@ -196,6 +205,17 @@ class _Folder:
             self.new[name] = value
         return []
 
+    def optional(self, node: NodeProto) -> None:
+        """Of a tensor, or of nothing, it is known whether it is there; and a tensor is its own element."""
+        given = node.input[0] if node.input else ""
+        if node.op_type == "OptionalHasElement" and (not given or self.type(given).elem):
+            node.op_type = "Constant"
+            value = onnx.numpy_helper.from_array(np.array(bool(given)))
+            node.attribute.append(onnx.helper.make_attribute("value", value))
+            del node.input[:]
+        elif node.op_type == "OptionalGetElement" and given and self.type(given).elem:
+            node.op_type = "Identity"
+
     def is_copy(self, node: NodeProto) -> bool:
         """Whether the node's first output is its first input."""
         if node.op_type == "Identity":
@@ -224,26 +244,10 @@ class _Folder:
             return None
         wanted = "then_branch" if to_numpy(condition).any() else "else_branch"
         graph = next(attribute.g for attribute in node.attribute if attribute.name == wanted)
-        names = {
-            name: fresh_name(f"{node.name}/{name}", self.taken)
-            for name in (*(tensor.name for tensor in graph.initializer), *(out for n in graph.node for out in n.output))
-            if name
-        }
-        body = []
-        for tensor in graph.initializer:
-            copy = TensorProto()
-            copy.CopyFrom(tensor)
-            copy.name = names[tensor.name]
-            self.new[copy.name] = copy
-        for index, inner in enumerate(graph.node):
-            copied = NodeProto()
-            copied.CopyFrom(inner)
-            rename_values(copied, names)
-            copied.name = f"{node.name}/{inner.name or f'{inner.op_type}_{index}'}"
-            body.append(copied)
-        for value, name in zip(graph.output, node.output, strict=False):
+        body, tensors, outputs = inline_graph(graph, {}, node.name, self.taken)
+        self.new.update({tensor.name: tensor for tensor in tensors})
+        for source, name in zip(outputs, node.output, strict=False):
             if name:
-                source = names.get(value.name, value.name)
                 body.append(onnx.helper.make_node("Identity", [source], [name], name=f"{node.name}/{name}"))
         return body
 
@@ -331,6 +335,25 @@ def _generate(node: NodeProto, inputs: list[np.ndarray[Any, Any]]) -> np.ndarray
         return None
     made: np.ndarray[Any, Any] = start + np.arange(count).astype(wide) * delta
     return made.astype(inputs[0].dtype)
+
+
+def inline_graph(
+    graph: GraphProto, given: Mapping[str, str], prefix: str, taken: set[str]
+) -> tuple[list[NodeProto], list[TensorProto], list[str]]:
+    """The nodes and weights of a body under new names, and the names of its outputs; `given` names its inputs."""
+    inner = [*(tensor.name for tensor in graph.initializer), *(name for node in graph.node for name in node.output)]
+    names = {**given, **{name: fresh_name(f"{prefix}/{name}", taken) for name in inner if name}}
+    tensors = [TensorProto.FromString(tensor.SerializeToString()) for tensor in graph.initializer]
+    for tensor in tensors:
+        tensor.name = names[tensor.name]
+    nodes = []
+    for index, node in enumerate(graph.node):
+        copied = NodeProto()
+        copied.CopyFrom(node)
+        rename_values(copied, names)
+        copied.name = f"{prefix}/{node.name or f'{node.op_type}_{index}'}"
+        nodes.append(copied)
+    return nodes, tensors, [names.get(value.name, value.name) for value in graph.output]
 
 
 def rename_values(node: NodeProto, names: Mapping[str, str]) -> None:

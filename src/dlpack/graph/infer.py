@@ -12,8 +12,11 @@ import numpy as np
 import onnx
 import onnx.reference
 import onnxruntime
-from onnx import ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 
+from dlpack.graph.control import Outside, is_control_flow, is_typed, loop_types, outside_of, problem_of
+from dlpack.graph.infer_ml import DOMAIN as ML_DOMAIN
+from dlpack.graph.infer_ml import MlNode, take_ml_node
 from dlpack.graph.load import describe, free_names, opset_versions, subgraphs, tensor_bytes
 
 # Weights up to this size stay in the model for shape inference: they may be shapes, axes or indices.
@@ -21,7 +24,15 @@ SMALL_WEIGHT_BYTES = 4096
 MAX_FOLLOWED_VALUES = 1 << 17
 
 # Operators whose output shape hangs on the values they are given.
-DATA_DEPENDENT = frozenset(("If", "ImageDecoder", "Loop", "NonMaxSuppression", "NonZero", "StringSplit", "Unique"))
+DATA_DEPENDENT = frozenset(
+    ("If", "ImageDecoder", "Loop", "NonMaxSuppression", "NonZero", "Scan", "StringSplit", "Unique")
+)
+
+# What to do about some of them.
+_ADVICE = {
+    "NonMaxSuppression": "how many boxes it selects depends on the data; export the model without it and select in "
+    "your program, or let TopK choose a fixed number of boxes"
+}
 
 # Inputs whose values (not only their shapes) decide the shape of the output. Those of Squeeze, Unsqueeze, Split, Slice,
 # Pad and the reductions were attributes in older opsets, and are then not there.
@@ -138,7 +149,11 @@ def infer_types(model: ModelProto, follow_values: bool = True) -> dict[str, Valu
     del light.graph.value_info[:]
     for value in light.graph.output:
         value.ClearField("type")
+    _state_loops(light.graph, opset_versions(model).get("", 0))
+    ml_nodes = [take_ml_node(node) for node in light.graph.node if node.domain == ML_DOMAIN]
     types = _infer(light, heavy, False)
+    while _state_ml_types(light.graph, ml_nodes, types):
+        types = _infer(light, heavy, False)
     if follow_values:
         # onnx keeps a symbol for each element of each vector, be it a shape or not.
         longest = max((kind.shape[0] for kind in types.values() if kind.shape and len(kind.shape) == 1), default=0)
@@ -150,6 +165,34 @@ def infer_types(model: ModelProto, follow_values: bool = True) -> dict[str, Valu
             doubtful.update(filter(None, node.output))
     types.update({name: ValueType(types[name].elem) for name in doubtful if name in types})
     return types
+
+
+def _state_loops(graph: GraphProto, opset: int) -> None:
+    """Tell the types of the loops' outputs, which onnx's inference leaves open."""
+    outside = outside_of(graph, opset)
+    outputs = {value.name: value for value in graph.output}
+    for node in graph.node:
+        if node.op_type == "Loop" and node.domain == "":
+            for name, kind in zip(node.output, loop_types(node, outside), strict=False):
+                if name in outputs:
+                    outputs[name].type.CopyFrom(kind)
+                elif name:
+                    graph.value_info.append(ValueInfoProto(name=name, type=kind))
+
+
+def _state_ml_types(graph: GraphProto, nodes: Iterable[MlNode], types: Mapping[str, ValueType]) -> bool:
+    """Write the types of ai.onnx.ml's outputs, where the inputs' are known, into the graph; tells if any is new."""
+    outputs = {value.name: value for value in graph.output}
+    known = {name: (kind.elem, kind.shape) for name, kind in types.items() if kind.known and kind.shape is not None}
+    new = False
+    for node in nodes:
+        for name, (elem, shape) in node.output_types(known).items():
+            if name not in known:
+                value = outputs.get(name) or graph.value_info.add(name=name)
+                value.type.CopyFrom(onnx.helper.make_tensor_type_proto(elem, shape))
+                known[name] = (elem, shape)
+                new = True
+    return new
 
 
 def _infer(light: ModelProto, heavy: Iterable[TensorProto], data_prop: bool) -> dict[str, ValueType]:
@@ -182,13 +225,14 @@ def value_type(proto: TypeProto) -> ValueType:
 
 def dynamic_values(model: ModelProto) -> dict[str, str]:
     """Value → why its shape may change from run to run, for each value that hangs on a data-dependent operator."""
-    constants = {tensor.name for tensor in model.graph.initializer}
     opset = opset_versions(model).get("", 0)
+    outside = outside_of(model.graph, opset)
+    constants = set(outside.constants)
     why: dict[str, str] = {}
     for node in model.graph.node:
         reason = ""
         if node.op_type in DATA_DEPENDENT and node.domain == "":
-            reason = f"{describe(node)}: the shape of its output depends on the data"
+            reason = f"{describe(node)}: {_dynamic(node, outside)}"
         for index in shape_inputs(node, opset):
             if node.input[index] not in constants:
                 reason = (
@@ -202,6 +246,12 @@ def dynamic_values(model: ModelProto) -> dict[str, str]:
                 if name:
                     why[name] = reason
     return why
+
+
+def _dynamic(node: NodeProto, outside: Outside) -> str:
+    if is_control_flow(node) and all(is_typed(body) for body in subgraphs(node)):
+        return problem_of(node, outside) or "the shape of its output is not known"
+    return _ADVICE.get(node.op_type, "the shape of its output depends on the data")
 
 
 def shape_deciding_inputs(model: ModelProto) -> set[str]:

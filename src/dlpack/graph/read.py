@@ -9,6 +9,8 @@ import onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 from dlpack.errors import UnsupportedError
+from dlpack.graph.bodies import captured, lift
+from dlpack.graph.control import Outside, is_control_flow, trips_of
 from dlpack.graph.infer import (
     ValueType,
     dynamic_values,
@@ -27,17 +29,19 @@ def read_graph(model: ModelProto, supports: Callable[[str, str], bool] | None = 
     """The model as a graph in which every value has a static type.
 
     Every output is computed by a node: one that is constant, or an input itself, comes from an Identity.
+    A branch or a loop's body is an attribute of its node, a Graph. The values that it takes from outside are the last
+    inputs of the node and of the body; the attribute `captures` counts them.
     `supports(op, domain)` tells what can be compiled. Raises UnsupportedError that lists every node that cannot,
     and every value without a static type.
     """
     problems = _unsupported_nodes(model, supports)
     types = _value_types(model, problems)
+    bodies = _bodies(model, supports, problems)
     if problems:
         raise UnsupportedError("the model cannot be compiled:", tuple(dict.fromkeys(problems)))
 
-    constants: dict[str, Array] = {}
-    for tensor in model.graph.initializer:
-        constants[tensor.name] = to_numpy(tensor)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants: dict[str, Array] = {name: to_numpy(tensor) for name, tensor in weights.items()}
     versions = opset_versions(model)
     names: set[str] = set()
     nodes = []
@@ -47,12 +51,22 @@ def read_graph(model: ModelProto, supports: Callable[[str, str], bool] | None = 
         while name in names:
             name, copy = f"{source}_{copy}", copy + 1
         names.add(name)
+        inputs = tuple(proto.input)
+        attrs: dict[str, Any] = dict(bodies.get(index, {}))
+        attrs |= {a.name: attribute_value(a, proto) for a in proto.attribute if a.name not in attrs}
+        if is_control_flow(proto):
+            outside = captured(proto, weights)
+            inputs += tuple(outside)
+            attrs["captures"] = len(outside)
+        if index in bodies and proto.op_type == "Loop":
+            trips = trips_of(proto, Outside(weights, versions.get("", 0)))
+            attrs |= {"trips": trips.count, "conditional": trips.conditional}
         nodes.append(
             Node(
                 op=proto.op_type,
-                inputs=tuple(proto.input),
+                inputs=inputs,
                 outputs=tuple(proto.output),
-                attrs={attribute.name: attribute_value(attribute, proto) for attribute in proto.attribute},
+                attrs=attrs,
                 name=name,
                 domain=proto.domain,
                 opset=versions.get(proto.domain, 0),
@@ -67,6 +81,31 @@ def read_graph(model: ModelProto, supports: Callable[[str, str], bool] | None = 
         constants=constants,
         types=types,
     )
+
+
+def _bodies(
+    model: ModelProto, supports: Callable[[str, str], bool] | None, problems: list[str]
+) -> dict[int, dict[str, Graph]]:
+    """Node index → attribute name → body, for all branches and loops. What cannot be compiled goes to `problems`."""
+    found: dict[int, dict[str, Graph]] = {}
+    types: dict[str, ValueType] = {}
+    for index, node in enumerate(model.graph.node):
+        if not is_control_flow(node):
+            continue
+        types = types or infer_types(model)
+        for attribute in node.attribute:
+            if attribute.type != AttributeProto.GRAPH:
+                continue
+            lifted = lift(model, node, attribute.g, types)
+            if lifted is None:
+                if not problems:
+                    problems.append(f"{describe(node)}: the shape of a value that it reads is not known")
+                continue
+            try:
+                found.setdefault(index, {})[attribute.name] = read_graph(lifted, supports)
+            except UnsupportedError as error:
+                problems.extend(error.problems)
+    return found
 
 
 def attribute_value(attribute: AttributeProto, node: NodeProto) -> Any:

@@ -25,6 +25,7 @@ def rewrite(graph: Graph) -> Graph:
 def _unsupported_types(graph: Graph) -> list[str]:
     problems = []
     for node in graph.nodes:
+        problems += [p for v in node.attrs.values() if isinstance(v, Graph) for p in _unsupported_types(v)]
         odd = sorted({graph.types[v].dtype for v in (*node.inputs, *node.outputs) if v} - registry.DTYPES)
         if odd:
             problems.append(f"{describe(node, graph)}: the element type {odd[0]} is not supported")

@@ -22,13 +22,17 @@ TILE = 4
 
 @dataclass(frozen=True)
 class Layer:
-    """A 3x3 convolution with stride 1: input channels, output channels and output size, over a batch."""
+    """A 3x3 convolution with stride 1: input channels, output channels and output size, over a batch.
+
+    `weights` is its weights' name in the graph.
+    """
 
     batch: int
     inputs: int
     outputs: int
     height: int
     width: int
+    weights: str = ""
 
 
 Pays = Callable[[Layer], bool]
@@ -59,7 +63,7 @@ def _layer(node: Node, graph: Graph) -> Layer | None:
     plain = node.attrs["strides"] == (1, 1) and node.attrs["dilations"] == (1, 1) and node.attrs["group"] == 1
     if not plain or w.shape[2:] != (3, 3) or out.dtype != "float32":
         return None
-    return Layer(out.shape[0], w.shape[1], w.shape[0], out.shape[2], out.shape[3])
+    return Layer(out.shape[0], w.shape[1], w.shape[0], out.shape[2], out.shape[3], node.inputs[1])
 
 
 def _replace(node: Node, layer: Layer, producers: dict[str, Node], b: Builder) -> str:

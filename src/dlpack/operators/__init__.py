@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dlpack.operators import (  # noqa: F401
     activation,
+    control_flow,
     convolution,
     elementwise,
     geometry,
     indexing,
     linear_algebra,
     matmul,
+    ml_features,
+    ml_linear,
+    ml_trees,
     movement,
     normalization,
     pooling,

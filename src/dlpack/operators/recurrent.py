@@ -5,7 +5,8 @@ operators that every other stage treats like any graph. The internal Scan (domai
 
     inputs    `states` initial states, then `scans` tensors that are sliced along axis 0, then values that stay
     outputs   the final states, then tensors whose slices along axis 0 the body computes
-    attrs     count, states, scans, reverse (whether it walks from the last slice to the first)
+    attrs     count, states, scans, reverse (for each sliced input, then for each sliced output, whether it is walked
+              from the last slice to the first)
     body      graph: states, slices, values that stay → new states, output slices
 """
 
@@ -197,7 +198,7 @@ class _Recurrence:
                 "count": self.steps,
                 "states": len(initial),
                 "scans": 2 if self.lengths else 1,
-                "reverse": self.is_reverse(d),
+                "reverse": (self.is_reverse(d),) * (3 if self.lengths else 2),
             },
             outputs[-1],
             "dlpack",

@@ -156,6 +156,10 @@ def names() -> list[tuple[str, str]]:
     return sorted(_OPERATORS)
 
 
+FOREIGN_OPSET = 21
+"""Of the nodes that replace a node of another domain, whose own version says nothing of ONNX's."""
+
+
 class Builder:
     """Writes the nodes that replace one node; types of the new values are inferred or given."""
 
@@ -165,6 +169,7 @@ class Builder:
         self.constants: dict[str, Array] = {}
         self.types: dict[str, TensorType] = {}
         self._count = 0
+        self._opset = FOREIGN_OPSET if node.domain == "ai.onnx.ml" else node.opset
 
     def type_of(self, name: str) -> TensorType:
         return self.types.get(name) or self.graph.types[name]
@@ -191,14 +196,20 @@ class Builder:
         """Adds a node with one output of `shape` (dtype of its first input unless given); returns its name."""
         out = output or self.fresh(op.lower())
         self.types[out] = TensorType(dtype or self.type_of(inputs[0]).dtype, tuple(int(d) for d in shape))
-        self.nodes.append(Node(op, tuple(inputs), (out,), attrs, out, "", self.origin.opset, self.origin.sources))
+        self.nodes.append(Node(op, tuple(inputs), (out,), attrs, out, "", self._opset, self.origin.sources))
         return out
 
     def add_internal(
-        self, op: str, inputs: Sequence[str], shape: Sequence[int], output: str | None = None, **attrs: Any
+        self,
+        op: str,
+        inputs: Sequence[str],
+        shape: Sequence[int],
+        output: str | None = None,
+        dtype: str | None = None,
+        **attrs: Any,
     ) -> str:
         """Like `add`, for an operator of our own (domain "dlpack")."""
-        out = self.add(op, inputs, shape, None, output, **attrs)
+        out = self.add(op, inputs, shape, dtype, output, **attrs)
         self.nodes[-1] = replace(self.nodes[-1], domain="dlpack")
         return out
 

@@ -10,6 +10,7 @@ _DECIDING_CODE: dict[str, tuple[int, ...]] = {
     "Dropout": (1, 2),
     "GRU": (1, 2, 3),
     "LSTM": (1, 2, 3, 7),
+    "Loop": (0, 1),
     "MelWeightMatrix": (0, 1, 2, 3, 4),
     "Pad": (1, 2, 3),
     "RNN": (1, 2, 3),
