@@ -1,0 +1,136 @@
+"""The classifier's part of the file: pictures, classes and labels; its text is in runtime_c/classifier*.h."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dlpack.amalgamate.printer import CPP_TYPE, literal
+from dlpack.amalgamate.runtime import sections
+from dlpack.preprocess import CHANNELS, Preprocess
+from dlpack.program import Program, Tensor
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What a model has of labels (class names in order) and preprocessing; with neither it is false, adds nothing."""
+
+    labels: tuple[str, ...] = ()
+    preprocess: Preprocess | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.parts)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What the API gets: sections of classifier_api.h without their endings."""
+        labels, pictures = bool(self.labels), self.preprocess is not None
+        has = {"label": labels, "top_k": labels or pictures, "preprocess_rgb": pictures}
+        return tuple(part for part, there in has.items() if there)
+
+    @property
+    def needs(self) -> set[str]:
+        """The sections of classifier.h that the definitions use."""
+        return {s for part in self.parts for s in _NEEDS[part]}
+
+
+NOTHING = Classifier()
+
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "label": (),
+    "top_k": ("best_classes",),
+    "preprocess_rgb": ("taps", "to_value"),
+}
+
+
+def api_text(runtime: Mapping[str, str], program: Program, classifier: Classifier) -> str:
+    """api.h with the declarations that the classifier adds."""
+    texts = _texts(runtime)
+    declarations = "".join(f"{texts[f'{part}_declaration']}\n\n" for part in classifier.parts)
+    if classifier.preprocess:
+        declarations = declarations.replace("@input@", str(_input(program, classifier.preprocess)))
+        declarations = declarations.replace("@how@", _how(classifier.preprocess))
+    methods = "".join(f"  {texts[name]}\n" for name in (f"{part}_method" for part in classifier.parts) if name in texts)
+    return runtime["api.h"].replace("@declarations@", declarations).replace("@methods@", methods)
+
+
+def definitions(runtime: Mapping[str, str], program: Program, classifier: Classifier) -> list[str]:
+    """The tables and functions behind the declarations."""
+    texts = _texts(runtime)
+    tables = [_labels(classifier.labels)] if classifier.labels else []
+    if classifier.preprocess:
+        tables.append(_picture(program, classifier.preprocess))
+    code = "\n\n".join(texts[f"{part}_definition"] for part in classifier.parts)
+    cases = "\n".join(_case(k, [v.outputs[k] for v in program.variants]) for k in range(len(program.outputs)))
+    label = "@name@_label(classes[j].index)" if classifier.labels else "nullptr"
+    return ["namespace {", *tables, "}  // namespace", code.replace("@cases@", cases).replace("@label@", label)]
+
+
+def quoted(text: str) -> str:
+    """A string literal of the text's UTF-8; octal escapes of three digits run into nothing and leave no trigraphs."""
+    return '"' + "".join(_ESCAPES[b] for b in text.encode()) + '"'
+
+
+_ESCAPES = [chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in range(256)]
+
+
+def _texts(runtime: Mapping[str, str]) -> dict[str, str]:
+    return {name: s.text for name, s in sections([runtime["classifier_api.h"]]).items()}
+
+
+def _labels(labels: Sequence[str]) -> str:
+    rows = ",\n".join(f"    {quoted(label)}" for label in labels)
+    return f"constexpr int32_t kLabelCount = {len(labels)};\nconstexpr const char* kLabels[] = {{\n{rows}}};"
+
+
+def _case(index: int, tensors: Sequence[Tensor]) -> str:
+    """The classes of an output, which has a size in each set of shapes."""
+    kind, sizes = CPP_TYPE[tensors[0].dtype], [t.nbytes // Tensor("", t.dtype, ()).nbytes for t in tensors]
+    if max(sizes) >= 1 << 31:
+        return f"    case {index}: return @NAME@_BAD_ARGUMENT;  // too many elements"
+    count = str(sizes[0])
+    if len(sizes) > 1:
+        count = f"static_cast<int32_t>(p->set->outputs[{index}].bytes / sizeof({kind}))"
+    call = f"best_classes(output<{kind}>(*p, {index}, 0), {count}, k, classes)"
+    return f"    case {index}: count = {call}; break;"
+
+
+def _input(program: Program, p: Preprocess) -> int:
+    return [t.name for t in program.inputs].index(p.input)
+
+
+def _numbers(values: Sequence[float], channels: int) -> list[float]:
+    """One number per channel."""
+    return [float(v) for v in (values if len(values) == channels else list(values) * channels)]
+
+
+def _how(p: Preprocess) -> str:
+    def told(values: Sequence[float]) -> str:
+        return " ".join(f"{v:g}" for v in values)
+
+    size = f"{p.width} x {p.height}"
+    resized = (
+        f"The shorter side becomes {p.resize}, the middle {size} are cut out" if p.resize else f"Resized to {size}"
+    )
+    return f"{resized}; {p.channels}, (x * {p.scale:g} - ({told(p.mean)})) / ({told(p.std)})."
+
+
+def _picture(program: Program, p: Preprocess) -> str:
+    channels = CHANNELS[p.channels]
+    mean, std = (", ".join(literal(v, "float64") for v in _numbers(values, channels)) for values in (p.mean, p.std))
+    return "\n".join([
+        f"constexpr int32_t kPictureInput = {_input(program, p)};",
+        f"constexpr int64_t kPictureHeight = {p.height}, kPictureWidth = {p.width};",
+        f"constexpr int64_t kPictureResize = {p.resize or 0};  // what the shorter side becomes; 0: stretched",
+        f"constexpr int kPictureChannels = {channels};",
+        f"constexpr bool kPictureBgr = {_bool(p.channels == 'BGR')};",
+        f"constexpr bool kPictureInterleaved = {_bool(p.layout == 'NHWC')};",
+        f"constexpr double kPictureScale = {literal(p.scale, 'float64')};",
+        f"constexpr double kPictureMean[] = {{{mean}}};",
+        f"constexpr double kPictureStd[] = {{{std}}};",
+        f"typedef {CPP_TYPE[p.dtype]} picture_value;",
+    ])  # fmt: skip
+
+
+def _bool(value: bool) -> str:
+    return "true" if value else "false"

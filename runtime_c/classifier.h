@@ -1,0 +1,75 @@
+// Classifier: what lies before and behind the network where a picture goes in and classes come out.
+
+//@ section taps
+// Resizing as dlpack.preprocess defines it, bilinear with antialiasing, counted in whole numbers, so that nothing is rounded but the result. A side of `size`
+// pixels becomes one of `resized`: pixel j of the one lies at (2 j + 1) resized, pixel i of the other at (2 i + 1) size, and j weighs what is left of the reach,
+// 2 max(size, resized), behind their distance. For sides up to 2^20 resized up to 2^37 every sum stays below 2^53.
+struct taps {
+  int64_t low, high;     // the pixels that weigh: from low up to but without high
+  int64_t offset, step;  // the place of low as seen from i, and the way to the next
+  int64_t reach, total;  // the sum of all weights
+  double per_part;       // 1 / (2 total)
+};
+
+INLINE int64_t tap(const taps& t, int64_t offset) { return t.reach - (offset < 0 ? -offset : offset); }
+
+INLINE taps taps_of(int64_t i, int64_t size, int64_t resized) {
+  const int64_t center = (2 * i + 1) * size, reach = 2 * (size > resized ? size : resized);
+  const int64_t begin = center - reach + resized, end = (center + reach + resized) / (2 * resized);
+  taps t = {begin > 0 ? begin / (2 * resized) : 0, end < size ? end : size, 0, 2 * resized, reach, 0, 0};
+  t.offset = (2 * t.low + 1) * resized - center;
+  for (int64_t j = t.low, at = t.offset; j < t.high; ++j, at += t.step) t.total += tap(t, at);
+  t.per_part = 0.5 / static_cast<double>(t.total);
+  return t;
+}
+
+// The weighted mean of bytes, rounded: floor(sum / total + 1/2). The quotient in double is one off at most.
+INLINE int64_t mean_of(const taps& t, int64_t sum) {
+  const int64_t parts = 2 * sum + t.total, whole = 2 * t.total;
+  const int64_t q = static_cast<int64_t>(static_cast<double>(parts) * t.per_part), rest = parts - q * whole;
+  return q + (rest >= whole) - (rest < 0);
+}
+
+//@ section to_value
+//@ needs to_integer floor
+// An input's element: a float is converted, an integer rounded and clamped.
+template <class T> INLINE T to_value(double x) {
+  if constexpr (T(0.5) == T(0)) return to_integer<T>(floor_(x + 0.5));
+  else return static_cast<T>(x);
+}
+
+//@ section best_classes
+//@ needs exp_f64
+// The k largest of n scores as classes (of members index and probability), the largest first, equal ones in order, NaN last; no more than n. Scores that are no
+// probabilities (none below 0, their sum within 0.001 of 1) go through softmax. NaN counts for nothing and has the probability NaN. Returns how many.
+template <class T> INLINE bool is_better(T a, T b) { return a > b || (b != b && a == a); }
+
+template <class T, class Class> int32_t best_classes(const T* scores, int32_t n, int32_t k, Class* classes) {
+  double sum = 0, largest = -__builtin_inf();
+  bool negative = false;
+  int32_t count = 0;
+  for (int32_t i = 0; i < n; ++i) {
+    const double x = static_cast<double>(scores[i]);
+    sum += x == x ? x : 0.0, largest = x > largest ? x : largest, negative = negative || x < 0;
+    int32_t at = count;
+    while (at > 0 && is_better(scores[i], scores[classes[at - 1].index])) --at;
+    if (at == k) continue;
+    count += count < k;
+    for (int32_t j = count - 1; j > at; --j) classes[j].index = classes[j - 1].index;
+    classes[at].index = i;
+  }
+  const bool softmax = negative || !(sum > 0.999 && sum < 1.001);
+  const auto power = [largest](double x) { return x == largest ? 1.0 : exp_(x - largest); };  // of infinities too
+  if (softmax) {
+    sum = 0;
+    for (int32_t i = 0; i < n; ++i) {
+      const double x = static_cast<double>(scores[i]);
+      if (x == x) sum += power(x);
+    }
+  }
+  for (int32_t j = 0; j < count; ++j) {
+    const double x = static_cast<double>(scores[classes[j].index]);
+    classes[j].probability = static_cast<float>(softmax && x == x ? power(x) / sum : x);
+  }
+  return count;
+}

@@ -1,0 +1,109 @@
+// The classifier's part of the API: sections as in vectors.h, of which amalgamate/classifier.py puts the declarations into NAME.h and the class of C++, and the
+// definitions into NAME.cc, each where the model has what it needs.
+
+//@ section label_declaration
+/* The name of a class; null where it has none. */
+@NAME@_API const char* @name@_label(int32_t index);
+@NAME@_API int32_t @name@_label_count(void);
+
+//@ section top_k_declaration
+/* A class: its place in an output, its probability, and its name (null where it has none). */
+typedef struct @name@_class {
+  int32_t index;
+  float probability;
+  const char* label;
+} @name@_class;
+
+/* The `k` likeliest classes of an output, the likeliest first, of equal ones the one with the lower index. Scores that
+   are no probabilities (none negative, their sum within 0.001 of 1) go through softmax; NaN comes last. Where an output
+   has fewer than `k` elements, the classes beyond have the index -1. */
+@NAME@_API @name@_status @name@_top_k(const @name@_predictor* predictor, int32_t output, int32_t k, @name@_class* classes);
+
+//@ section preprocess_rgb_declaration
+/* Makes the input @input@ of a picture: `height` rows of `width` pixels of the bytes R, G, B, `stride` bytes from
+   one row to the next (negative: from the bottom up). At most 1048576 pixels a side.
+//@ shapes
+   Only while that input has the shape that it has at first.
+//@ end
+   @how@ */
+@NAME@_API @name@_status @name@_preprocess_rgb(@name@_predictor* predictor, const uint8_t* rgb, int32_t width, int32_t height,
+                                   ptrdiff_t stride);
+
+//@ section top_k_method
+  @name@_status top_k(int32_t output, int32_t k, @name@_class* classes) const {
+    return @name@_top_k(handle_, output, k, classes);
+  }
+
+//@ section preprocess_rgb_method
+  @name@_status preprocess_rgb(const uint8_t* rgb, int32_t width, int32_t height, ptrdiff_t stride) {
+    return @name@_preprocess_rgb(handle_, rgb, width, height, stride);
+  }
+
+//@ section label_definition
+int32_t @name@_label_count(void) { return kLabelCount; }
+const char* @name@_label(int32_t index) { return index >= 0 && index < kLabelCount ? kLabels[index] : nullptr; }
+
+//@ section top_k_definition
+@name@_status @name@_top_k(const @name@_predictor* p, int32_t index, int32_t k, @name@_class* classes) {
+  if (p == nullptr || index < 0 || index >= kOutputCount || k < 1 || classes == nullptr) return @NAME@_BAD_ARGUMENT;
+  int32_t count = 0;
+  switch (index) {
+@cases@
+    default: break;
+  }
+  for (int32_t j = 0; j < k; ++j) {
+    if (j >= count) classes[j].index = -1, classes[j].probability = 0;
+    classes[j].label = @label@;
+  }
+  return @NAME@_OK;
+}
+
+//@ section preprocess_rgb_definition
+@name@_status @name@_preprocess_rgb(@name@_predictor* p, const uint8_t* rgb, int32_t width, int32_t height, ptrdiff_t stride) {
+  constexpr int32_t kLongest = 1 << 20;
+  if (p == nullptr || rgb == nullptr || width < 1 || width > kLongest || height < 1 || height > kLongest) return @NAME@_BAD_ARGUMENT;
+  if ((stride < 0 ? -stride : stride) < 3 * ptrdiff_t{width}) return @NAME@_BAD_ARGUMENT;
+//@ shapes
+  if (!same_shape(p->set->inputs[kPictureInput], kInputs[kPictureInput])) return @NAME@_BAD_ARGUMENT;
+//@ end
+  const int64_t shorter = width < height ? width : height;
+  const auto resized = [shorter](int64_t side, int64_t unless) {
+    return kPictureResize == 0 ? unless : (2 * side * kPictureResize + shorter) / (2 * shorter);
+  };
+  const int64_t new_width = resized(width, kPictureWidth), new_height = resized(height, kPictureHeight);
+  const int64_t left = (new_width - kPictureWidth) / 2, top = (new_height - kPictureHeight) / 2;
+  picture_value* const to = reinterpret_cast<picture_value*>(own_input(*p, kPictureInput));
+  constexpr int64_t kStrip = 32;  // columns whose weights are kept
+  taps columns[kStrip];
+  for (int64_t first = 0; first < kPictureWidth; first += kStrip) {
+    const int64_t last = first + kStrip < kPictureWidth ? first + kStrip : kPictureWidth;
+    for (int64_t x = first; x < last; ++x) columns[x - first] = taps_of(left + x, width, new_width);
+    for (int64_t y = 0; y < kPictureHeight; ++y) {
+      const taps rows = taps_of(top + y, height, new_height);
+      for (int64_t x = first; x < last; ++x) {
+        const taps& t = columns[x - first];
+        int64_t down[3] = {};
+        for (int64_t j = rows.low, place = rows.offset; j < rows.high; ++j, place += rows.step) {
+          const uint8_t* pixel = rgb + static_cast<ptrdiff_t>(j) * stride + static_cast<ptrdiff_t>(3 * t.low);
+          int64_t across[3] = {};
+          for (int64_t i = t.low, at = t.offset; i < t.high; ++i, at += t.step, pixel += 3) {
+            const int64_t weight = tap(t, at);
+            if constexpr (kPictureChannels == 1) {
+              across[0] += weight * ((299 * pixel[0] + 587 * pixel[1] + 114 * pixel[2] + 500) / 1000);
+            } else {
+              across[0] += weight * pixel[0], across[1] += weight * pixel[1], across[2] += weight * pixel[2];
+            }
+          }
+          for (int c = 0; c < kPictureChannels; ++c) down[c] += tap(rows, place) * mean_of(t, across[c]);
+        }
+        for (int c = 0; c < kPictureChannels; ++c) {
+          const double byte = static_cast<double>(mean_of(rows, down[kPictureBgr ? 2 - c : c]));
+          const int64_t at = kPictureInterleaved ? (y * kPictureWidth + x) * kPictureChannels + c : (c * kPictureHeight + y) * kPictureWidth + x;
+          to[at] = to_value<picture_value>((byte * kPictureScale - kPictureMean[c]) / kPictureStd[c]);
+        }
+      }
+    }
+  }
+  p->inputs[kPictureInput] = to;
+  return @NAME@_OK;
+}

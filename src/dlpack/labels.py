@@ -1,0 +1,43 @@
+"""Labels: the class names of a model, which are text from anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from dlpack.errors import UsageError
+
+MAX_LABELS = 1 << 20
+MAX_BYTES = 16 << 20
+
+
+def check_labels(labels: Sequence[str], where: str) -> tuple[str, ...]:
+    """The labels, as every file of a bundle can hold them: UTF-8 without NUL, at most 16 MiB in all.
+
+    Raises UsageError that says `where` they came from.
+    """
+    if len(labels) > MAX_LABELS:
+        raise UsageError(f"{where}: {len(labels):,} labels are more than the {MAX_LABELS:,} that are accepted")
+    size = 0
+    for k, label in enumerate(labels):
+        try:
+            size += len(label.encode())
+        except UnicodeEncodeError as e:
+            raise UsageError(f"{where}: label {k} holds half of a surrogate pair, which is no character") from e
+        if "\0" in label:
+            raise UsageError(f"{where}: label {k} holds a NUL character, where a string of C ends")
+    if size > MAX_BYTES:
+        raise UsageError(f"{where}: labels of {size:,} bytes are more than the {MAX_BYTES:,} that are accepted")
+    return tuple(labels)
+
+
+def labels_from_metadata(text: str) -> tuple[str, ...]:
+    """The labels in the model's metadata key `dlpack.labels`, a JSON list. Raises UsageError."""
+    where = "the model's metadata key dlpack.labels"
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise UsageError(f"{where} is not a JSON list") from e
+    if not isinstance(value, list):
+        raise UsageError(f"{where} is not a JSON list")
+    return check_labels([str(x) for x in value], where)
