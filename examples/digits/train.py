@@ -32,34 +32,35 @@ Array = np.ndarray
 
 
 class Conv:
-    """A KxK convolution over NCHW that keeps height and width (padding K // 2), by im2col."""
+    """A KxK convolution over NCHW, by im2col; unless told, its padding of K // 2 keeps height and width."""
 
-    def __init__(self, rng: np.random.Generator, inputs: int, outputs: int, k: int) -> None:
-        self.k = k
+    def __init__(self, rng: np.random.Generator, inputs: int, outputs: int, k: int, padding: int | None = None) -> None:
+        self.k, self.padding = k, k // 2 if padding is None else padding
         self.weight = he(rng, (outputs, inputs, k, k), fan_in=inputs * k * k)
         self.bias = np.zeros(outputs, np.float32)
 
     def forward(self, x: Array) -> Array:
-        n, c, h, w = x.shape
-        p = self.k // 2
+        p = self.padding
         padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (self.k, self.k), (2, 3))
+        n, c, h, w = windows.shape[:4]
         self.columns = windows.transpose(0, 2, 3, 1, 4, 5).reshape(n * h * w, c * self.k * self.k)
         self.shape = x.shape
         y = self.columns @ self.weight.reshape(len(self.weight), -1).T + self.bias
         return y.reshape(n, h, w, -1).transpose(0, 3, 1, 2)
 
     def backward(self, dy: Array) -> tuple[Array, list[Array]]:
-        n, c, h, w = self.shape
-        k, p = self.k, self.k // 2
+        n, c = self.shape[:2]
+        h, w = dy.shape[2:]
+        k, p = self.k, self.padding
         rows = dy.transpose(0, 2, 3, 1).reshape(n * h * w, -1)
         dweight = (rows.T @ self.columns).reshape(self.weight.shape)
         dcolumns = (rows @ self.weight.reshape(len(self.weight), -1)).reshape(n, h, w, c, k, k)
-        dx = np.zeros((n, c, h + 2 * p, w + 2 * p), np.float32)
+        dx = np.zeros((n, c, h + k - 1, w + k - 1), np.float32)
         for i in range(k):
             for j in range(k):
                 dx[:, :, i : i + h, j : j + w] += dcolumns[..., i, j].transpose(0, 3, 1, 2)
-        return dx[:, :, p : p + h, p : p + w], [dweight, rows.sum(0)]
+        return dx[:, :, p : h + k - 1 - p, p : w + k - 1 - p], [dweight, rows.sum(0)]
 
 
 class Dense:
