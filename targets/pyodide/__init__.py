@@ -1,0 +1,20 @@
+"""pyodide: Python in a browser, and CPython. Two wheels with the same API, and nothing in them but the model."""
+
+from __future__ import annotations
+
+from dlpack.targets.base import Target
+from dlpack.targets.common.machine import WASM
+from dlpack.targets.common.toolchain import missing_compiler
+from dlpack.targets.pyodide.package import package
+from dlpack.targets.pyodide.run import run, runs_here
+
+TARGET = Target(
+    name="pyodide",
+    about="wheels for Pyodide and, with wasmtime, CPython",
+    machine=lambda: WASM,
+    runs_here=runs_here,
+    missing=missing_compiler,
+    downloads_weights=True,
+    package=package,
+    run=run,
+)

@@ -1,0 +1,356 @@
+"""Predictor: runs the model from Python. With numpy it speaks in arrays, without it in memoryviews."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import itertools
+import json
+import math
+import struct
+from collections.abc import Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any, NamedTuple
+
+from .module import Module
+
+_CHUNK = 4 << 20
+FORMATS: dict[str, Any] = {
+    "bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q",
+    "uint64": "Q", "float32": "f", "float64": "d",
+}  # fmt: skip
+"""The element types, and how the buffer protocol calls them."""
+
+
+_CLASS = struct.Struct("<ifI")
+"""NAME_class of NAME.h: index, probability and the label's address."""
+
+
+class Class(NamedTuple):
+    """One class: its place in the output, its name (the place in digits where the model has none), its probability."""
+
+    index: int  # type: ignore[assignment]  # it hides tuple.index
+    label: str
+    probability: float
+
+
+class Predictor:
+    """The compiled model. `inputs` and `outputs` map names to (dtype, shape); `labels` are the classes' names or None.
+
+    A model that was compiled for several sets of shapes has one of them at a time, the first at first.
+
+    Not thread-safe: make one predictor per thread.
+
+    `folder` holds the files (this package unless given; a bundle for wasm has them, too, but for pictures and classes),
+    `build` names one of its builds ("simd", "relaxed").
+    Raises OSError for files that are missing or damaged, RuntimeError where WebAssembly has no SIMD, MemoryError.
+    """
+
+    def __init__(self, folder: Traversable | None = None, build: str | None = None) -> None:
+        folder = resources.files(__package__) if folder is None else folder
+        self.manifest: dict[str, Any] = json.loads(folder.joinpath("manifest.json").read_text(encoding="utf-8"))
+        self.name: str = self.manifest["name"]
+        self.labels: list[str] | None = self.manifest.get("labels")
+        self._sets: list[Any] = self.manifest.get("shapes") or [self.manifest]
+        self._length = 0  # of outputs that are cut; 0: none is
+        self._describe(0)
+        self._numpy = _optional("numpy")
+        self._module: Module | None = _load(folder, self.manifest, build)
+        self._handle = self._create(self._module, folder)
+        self._found = (0, 0)  # the address and size of what top_k finds
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Computes all outputs; an input is anything with the buffer protocol or, where numpy is, with `__dlpack__`.
+
+        It has the model's type, and its shape or one dimension of as many elements. The outputs are numpy arrays,
+        or memoryviews where numpy is not installed; they hold until the next run, copy what you keep.
+        Where there are several sets of shapes, those of the inputs choose. With buckets, inputs of a length between are
+        padded with zeros to the next, and outputs are cut to the inputs' length.
+        Raises ValueError for a missing, unknown or ill-shaped input, and for a predictor that is closed.
+        """
+        self.bind(inputs)
+        self.compute()
+        outputs = {name: self._output(k, *kind) for k, (name, kind) in enumerate(self.outputs.items())}
+        cut = self.manifest["buckets"]["outputs"] if self._length else {}
+        for name, dims in cut.items():
+            dtype, shape = self.outputs[name]
+            part = tuple(self._length if d in dims else n for d, n in enumerate(shape))
+            data = _copied(memoryview(outputs[name]), shape, part)
+            outputs[name] = self._array(memoryview(data), dtype, part)
+        return outputs
+
+    __call__ = run
+
+    def bind(self, inputs: Mapping[str, Any]) -> None:
+        """Gives the predictor these inputs for every `compute` that follows; see `run`.
+
+        A standalone module copies them now. A side module reads them where they are, unless they are read-only.
+        """
+        module = self._open()
+        unknown = [name for name in inputs if name not in self.inputs]
+        if unknown:
+            raise ValueError(f"unknown input {unknown[0]!r}; the model has {', '.join(self.inputs) or 'none'}")
+        if len(self._sets) > 1 or "buckets" in self.manifest:
+            inputs = self._fitted(inputs)
+        views = [self._view(name, inputs, *kind) for name, kind in self.inputs.items()]
+        for index, view in enumerate(views):
+            if view.nbytes:
+                address = module.place(f"input {index}", view.cast("B"), view.itemsize)
+                self._check(module.call("bind_input", self._handle, index, address, view.nbytes))
+
+    def compute(self) -> None:
+        """Computes all outputs from the inputs bound last (zeros before the first)."""
+        self._check(self._open().call("run", self._handle))
+
+    def preprocess(self, picture: Any) -> Any:
+        """The input that `manifest["preprocess"]` makes of a picture, for `run` or `bind`.
+
+        A picture has the buffer protocol: bytes in the shape height x width, with or without 1, 3 (RGB) or 4 (RGBA)
+        channels. Raises ValueError for what is no picture, and for a model without preprocessing.
+        """
+        spec = self.manifest.get("preprocess")
+        if not spec:
+            raise ValueError(f"{self.name} takes no pictures: build it with --preprocess (imagenet, caffe, tf ...)")
+        module = self._open()
+        self._use(0)
+        rgb, height, width = _rgb(picture)
+        address = module.place("picture", rgb, 1)
+        self._check(module.call("preprocess_rgb", self._handle, address, width, height, 3 * width))
+        index, (dtype, shape) = list(self.inputs).index(spec["input"]), self.inputs[spec["input"]]
+        data = module.read(module.call("input_data", self._handle, index), _bytes(dtype, shape))
+        return self._array(memoryview(bytearray(data)), dtype, shape)
+
+    def top_k(self, k: int = 5, output: str | None = None) -> list[Class]:
+        """The `k` likeliest classes of the last run, the likeliest first; fewer where the output has fewer elements.
+
+        `output` names it; unless given it is the first of floats with an element for each label, else the first.
+        Scores that are no probabilities go through softmax, and NaN comes last.
+        Raises ValueError for a model with neither labels nor preprocessing, and for a wrong `k` or `output`.
+        """
+        if not (self.labels or self.manifest.get("preprocess")):
+            raise ValueError(f"{self.name} has no classes: build it with --labels")
+        if k < 1:
+            raise ValueError(f"k is {k}; at least one class can be asked for")
+        output = self._scores() if output is None else output
+        if output not in self.outputs:
+            raise ValueError(f"unknown output {output!r}; the model has {', '.join(self.outputs)}")
+        module = self._open()
+        count = min(k, math.prod(self.outputs[output][1]))
+        size = max(1, count) * _CLASS.size
+        if size > self._found[1]:
+            self._found = module.reserve(size), size
+        at = self._found[0]
+        self._check(module.call("top_k", self._handle, list(self.outputs).index(output), max(1, count), at))
+        found = _CLASS.iter_unpack(bytes(module.read(at, count * _CLASS.size)))
+        return [Class(i, self.labels[i] if self.labels else str(i), probability) for i, probability, _ in found]
+
+    def classify(self, picture: Any, k: int = 5) -> list[Class]:
+        """`preprocess`, `run` and `top_k` in one, for a model whose only input is a picture."""
+        picture_input = self.preprocess(picture)
+        self.run({self.manifest["preprocess"]["input"]: picture_input})
+        return self.top_k(k)
+
+    @property
+    def steps(self) -> list[str]:
+        """What a run does, in order: the names of kernels, `fill_halo` and `loop`."""
+        module = self._open()
+        if len(self._sets) == 1:
+            return [module.text(module.call("step_name", k)) for k in range(module.call("step_count"))]
+        count = module.call("step_count_of", self._handle)
+        return [module.text(module.call("step_name_of", self._handle, k)) for k in range(count)]
+
+    def run_step(self, index: int) -> bool:
+        """Does one step of a run; False where there is none with this number."""
+        module = self._open()
+        return 0 <= index and module.call("run_step", self._handle, index) == 0
+
+    def close(self) -> None:
+        """Gives the memory back; outputs still held stay as they are. Closing twice is no error."""
+        self._module = None
+
+    def __enter__(self) -> Predictor:
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _create(self, module: Module, folder: Traversable) -> int:
+        weights = self.manifest.get("weights")
+        at, size = 0, 0
+        if weights:
+            size = weights["bytes"]
+            at = module.reserve(size)
+            _read_weights(folder.joinpath(weights["file"]), weights, module, at)
+        handle_at, memory_bytes = module.reserve(4), module.call("memory_size")
+        memory = module.reserve(memory_bytes)
+        self._check(module.call("create", handle_at, memory, memory_bytes, at, size))
+        return int.from_bytes(module.read(handle_at, 4), "little")
+
+    def _describe(self, number: int) -> None:
+        s, self._set = self._sets[number], number
+        self.inputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in s["inputs"]}
+        self.outputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in s["outputs"]}
+
+    def _use(self, number: int) -> None:
+        """Takes a set of shapes."""
+        if number != self._set:
+            self._check(self._open().call("set_shape", self._handle, number))
+            self._describe(number)
+
+    def _fitted(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Takes the set of these inputs' shapes, the present one if it can be; returns them, padded to a bucket."""
+        buckets = self.manifest.get("buckets", {"sizes": [], "inputs": {}})
+        views = {name: self._buffer(name, value) for name, value in inputs.items()}
+        where = {name: dims for name, dims in buckets["inputs"].items() if name in views}
+        lengths = {views[name].shape[d] for name, dims in where.items() for d in dims if d < views[name].ndim}
+        length = lengths.pop() if len(lengths) == 1 else 0
+        size = next((s for s in buckets["sizes"] if s >= length), length)
+        self._length = length if size != length else 0
+        if self._length:
+            for name, dims in where.items():
+                view = views[name]
+                whole = tuple(size if d in dims else n for d, n in enumerate(view.shape))
+                views[name] = memoryview(_copied(view, view.shape, whole)).cast(view.format, whole)
+        order = sorted(range(len(self._sets)), key=lambda k: k != self._set)
+        for number in order:
+            shapes = {t["name"]: tuple(t["shape"]) for t in self._sets[number]["inputs"]}
+            if all(n in views and views[n].shape in (s, (math.prod(s),)) for n, s in shapes.items()):
+                self._use(number)
+                break
+        return views
+
+    def _open(self) -> Module:
+        if self._module is None:
+            raise ValueError(f"the predictor {self.name} is closed; make another")
+        return self._module
+
+    def _check(self, status: int) -> None:
+        if status:
+            module = self._open()
+            raise RuntimeError(f"{self.name}: {module.text(module.call('error_text', status))}")
+
+    def _view(self, name: str, inputs: Mapping[str, Any], dtype: str, shape: tuple[int, ...]) -> memoryview:
+        """An input's elements, contiguous in memory."""
+        if name not in inputs:
+            raise ValueError(f"input {name!r} is missing ({dtype}, shape {shape})")
+        view: memoryview[Any] = self._buffer(name, inputs[name])
+        got = _dtype(view)
+        if got != dtype or view.shape not in (shape, (math.prod(shape),)):
+            index = list(self.inputs).index(name)
+            shapes = " or ".join(str(tuple(s["inputs"][index]["shape"])) for s in self._sets)
+            raise ValueError(f"input {name!r} is {got} of shape {view.shape}; the model takes {dtype} of {shapes}")
+        if view.c_contiguous and view.format in FORMATS.values():
+            return view
+        return memoryview(bytearray(view.tobytes())).cast(FORMATS[got])
+
+    def _buffer(self, name: str, value: Any) -> memoryview:
+        if self._numpy is not None and hasattr(value, "__dlpack__") and not isinstance(value, self._numpy.ndarray):
+            value = self._numpy.from_dlpack(value)
+        try:
+            return memoryview(value)
+        except TypeError as e:
+            raise TypeError(
+                f"input {name!r} is a {type(value).__name__}; give a numpy array or anything with a buffer"
+            ) from e
+
+    def _output(self, index: int, dtype: str, shape: tuple[int, ...]) -> Any:
+        module, size = self._open(), _bytes(dtype, shape)
+        address = module.call("output_data", self._handle, index)
+        return self._array(module.read(address, size) if size else memoryview(bytearray()), dtype, shape)
+
+    def _array(self, data: memoryview, dtype: str, shape: tuple[int, ...]) -> Any:
+        if self._numpy is not None:
+            return self._numpy.ndarray(shape, dtype, data)
+        return data.cast(FORMATS[dtype], shape) if data.nbytes else data.cast(FORMATS[dtype])
+
+    def _scores(self) -> str:
+        size = len(self.labels or ())
+        fits = (n for n, (d, shape) in self.outputs.items() if d.startswith("float") and math.prod(shape) == size)
+        return str(next(fits, next(iter(self.outputs))))
+
+
+def _copied(view: memoryview[Any], shape: tuple[int, ...], to: tuple[int, ...]) -> bytearray:
+    """What a tensor has in common with one of the shape `to`, as the bytes of the latter; zeros beyond."""
+    data, size = view.tobytes(), view.itemsize
+    out = bytearray(math.prod(to) * size)
+    row = min(shape[-1], to[-1]) * size
+    for index in itertools.product(*(range(min(a, b)) for a, b in zip(shape[:-1], to[:-1], strict=True))):
+        source = target = 0
+        for i, a, b in zip(index, shape, to, strict=False):
+            source, target = source * a + i, target * b + i
+        source, target = source * shape[-1] * size, target * to[-1] * size
+        out[target : target + row] = data[source : source + row]
+    return out
+
+
+def _bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * struct.calcsize(FORMATS[dtype])
+
+
+def _optional(name: str) -> Any:
+    """A package that may not be there."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def _rgb(picture: Any) -> tuple[memoryview, int, int]:
+    """A picture's bytes R, G, B row by row, its height and its width; see `Predictor.preprocess`."""
+    try:
+        view = memoryview(picture)
+    except TypeError as e:
+        raise TypeError(
+            f"the picture is a {type(picture).__name__}; give a numpy array or anything with a buffer"
+        ) from e
+    shape = view.shape or ()
+    channels = shape[2] if len(shape) == 3 else 1
+    if view.format != "B" or len(shape) not in (2, 3) or channels not in (1, 3, 4) or not view.nbytes:
+        raise ValueError(f"a picture is uint8, height x width (x 1, 3 or 4); this is {_dtype(view)} of {shape}")
+    height, width = shape[:2]
+    if channels == 3 and view.c_contiguous:
+        return view.cast("B"), height, width
+    data = view.tobytes()
+    if channels == 3:
+        return memoryview(bytearray(data)), height, width
+    planes = [data[c % channels :: channels] for c in range(3)]
+    if channels == 4 and (alpha := data[3::4]).count(255) != len(alpha):  # transparent: over white, rounded
+        blend = [bytes((2 * v * a + 510 * (255 - a) + 255) // 510 for v in range(256)) for a in range(256)]
+        planes = [bytes(blend[a][v] for v, a in zip(plane, alpha, strict=True)) for plane in planes]
+    rgb = bytearray(3 * height * width)
+    rgb[0::3], rgb[1::3], rgb[2::3] = planes
+    return memoryview(rgb), height, width
+
+
+def _dtype(view: memoryview[Any]) -> str:
+    """The name that numpy gives the elements of a buffer, or its format where it has none (foreign byte order)."""
+    form = view.format.lstrip("@=<")
+    for letters, name in (("bhilqn", "int"), ("BHILQN", "uint"), ("fd", "float")):
+        if len(form) == 1 and form in letters:
+            return f"{name}{8 * view.itemsize}"
+    return "bool" if form == "?" else f"format {view.format!r}"
+
+
+def _load(folder: Traversable, manifest: Mapping[str, Any], build: str | None) -> Module:
+    if "side_module" in manifest:
+        from .side_module import open_side_module
+
+        return open_side_module(folder, manifest["name"], manifest["side_module"], build)
+    from .standalone import open_standalone
+
+    return open_standalone(folder, manifest["name"], manifest["wasm"], build)
+
+
+def _read_weights(file: Traversable, about: Mapping[str, Any], module: Module, at: int) -> None:
+    """Reads the weights to an address; raises OSError where they are not those that the model was built with."""
+    digest, done = hashlib.sha256(), 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(min(_CHUNK, about["bytes"] + 1 - done)):
+            if done + len(chunk) <= about["bytes"]:
+                module.write(at + done, chunk)
+            digest.update(chunk)
+            done += len(chunk)
+    if done != about["bytes"] or digest.hexdigest() != about["sha256"]:
+        raise OSError(f"{about['file']} is damaged: it is not the one that manifest.json tells of; install it again")
