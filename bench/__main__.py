@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +10,11 @@ import click
 
 from bench import ceilings, contest
 from bench.contest import Row, Setup
-from bench.models import MODELS
 from bench.peers import CONTESTANTS, OURS, PEERS
 from bench.profile import profile_bundle
 from bench.report import LOADED, Benchmark, markdown, without_paths
 from bench.rounds import ROOT, WorkerError
+from bench.zoo import choose_models
 
 
 def _say(text: str) -> None:
@@ -28,27 +27,6 @@ def _choose_peers(context: click.Context, parameter: click.Parameter, text: str)
     if unknown:
         raise click.BadParameter(f"{unknown[0]} is none of {', '.join(PEERS)}")
     return names
-
-
-def _choose_models(models: Path | None, only: str, cache: Path, peer_python: str) -> list[Path]:
-    """The ONNX files to run; makes those of the zoo that are not in the cache."""
-    try:
-        wanted = re.compile(only)
-    except re.error as e:
-        raise click.UsageError(f"--only {only!r} is no regular expression: {e}") from e
-    names = [path.stem for path in sorted(models.glob("*.onnx"))] if models else list(MODELS)
-    names.sort(key=lambda name: list(MODELS).index(name) if name in MODELS else len(MODELS))
-    chosen = [name for name in names if wanted.search(name)]
-    if not chosen:
-        raise click.UsageError(f"--only {only!r} leaves none of: {', '.join(names) or 'an empty folder'}")
-    if models:
-        return [models / f"{name}.onnx" for name in chosen]
-    command = [peer_python, "-m", "bench.models", str(cache / "zoo"), *chosen]
-    if subprocess.run(command, cwd=ROOT, check=False).returncode:
-        raise click.UsageError(
-            "the zoo cannot be made; give ready models with --models DIR, or mend what is told above"
-        )
-    return [cache / "zoo" / f"{name}.onnx" for name in chosen]
 
 
 def _command(only: str, peers: list[str], rounds: int, profile: bool, threads: int, models: bool) -> str:
@@ -96,7 +74,7 @@ def main(
     """Times our native bundles beside onnxruntime, ncnn, MNN, OpenVINO and LiteRT, and writes a page of Markdown."""
     cache = cache.resolve()
     cache.mkdir(parents=True, exist_ok=True)
-    files = _choose_models(models, only, cache, peer_python)
+    files = choose_models(models, only, cache, peer_python)
     pythons, known, missing = contest.probe([OURS.name, *peers], peer_python)
     for name, why in missing.items():
         _say(f"{CONTESTANTS[name].title}: {without_paths(why)}")

@@ -135,7 +135,7 @@ def build_ours(model: Path, setup: Setup) -> Bundle:
     the build fails."""
     folder = bundle_folder(model, setup)
     told = folder.with_name(f"{folder.name}.json")
-    if not (setup.reuse and told.is_file() and _built_from(folder) == _sha256(model)):
+    if not (setup.reuse and told.is_file() and built_from(folder) == sha256_of(model)):
         command = [sys.executable, "-m", "dlpack.cli", "build", str(model), "--target", "native", "-o", str(folder)]
         command += ["--threads", str(setup.threads)] if setup.threads > 1 else []
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -159,13 +159,13 @@ def build_ours(model: Path, setup: Setup) -> Bundle:
     )
 
 
-def _built_from(folder: Path) -> str | None:
+def built_from(folder: Path) -> str | None:
     """The SHA-256 of the bundle's model; None where there is no bundle."""
     manifest = folder / "manifest.json"
     return str(json.loads(manifest.read_text(encoding="utf-8"))["model_sha256"]) if manifest.is_file() else None
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
@@ -175,7 +175,7 @@ def convert(name: str, model: Path, setup: Setup) -> Path:
         raise WorkerError(f"{setup.pythons[name]} is no program")
     folder = (setup.cache / "peers" / name / model.stem).resolve()
     told = folder / "converted.json"
-    state = {"model": _sha256(model), "versions": setup.known[name]["versions"]}
+    state = {"model": sha256_of(model), "versions": setup.known[name]["versions"]}
     if told.is_file():
         before = json.loads(told.read_text(encoding="utf-8"))
         if before["state"] == state:

@@ -256,8 +256,9 @@ class _OpenVino:
 # --- LiteRT -----------------------------------------------------------------------------------------------------------
 
 
-def _convert_litert(model: Path, folder: Path) -> Path:
-    """litert-torch converts the zoo's torch module: no converter from ONNX is left that pip installs."""
+def _convert_litert(model: Path, folder: Path, integers: str = "int64") -> Path:
+    """litert-torch converts the zoo's torch module: no converter from ONNX is left that pip installs. Its integer
+    inputs become `integers`."""
     from bench.models import MARKER, MODELS, VERSION, make_inputs, make_module
 
     marker = model.parent / MARKER
@@ -268,7 +269,8 @@ def _convert_litert(model: Path, folder: Path) -> Path:
     import torch
 
     known = MODELS[model.stem]
-    arguments = tuple(torch.from_numpy(a) for a in make_inputs(known).values())
+    inputs = [a.astype(integers) if a.dtype == np.int64 else a for a in make_inputs(known).values()]
+    arguments = tuple(torch.from_numpy(a) for a in inputs)
     made = folder / "net.tflite"
     litert_torch.convert(make_module(known), arguments).export(str(made))
     return made
@@ -290,11 +292,17 @@ class _LiteRt:
         return {d["name"]: self._interpreter.get_tensor(d["index"]) for d in places}
 
 
+def _convert_litert_int32(model: Path, folder: Path) -> Path:
+    return _convert_litert(model, folder, "int32")
+
+
 def _number(name: str) -> int:
     """`serving_default_args_12` → 12, `serving_default_output_12_output` → 12."""
     found = re.findall(r"\d+", name)
     return int(found[-1]) if found else 0
 
+
+_LITERT_PACKAGES = ("ai-edge-litert", "litert-torch", "torch")
 
 OURS = Peer("ours", "ours", ("numpy",), _as_is, _Ours, host=True)
 
@@ -305,7 +313,11 @@ PEERS = {
         Peer("ncnn", "ncnn", ("ncnn", "pnnx"), _convert_ncnn, _Ncnn),
         Peer("mnn", "MNN", ("MNN",), _convert_mnn, _Mnn),
         Peer("openvino", "OpenVINO", ("openvino",), _as_is, _OpenVino),
-        Peer("litert", "LiteRT", ("ai-edge-litert", "litert-torch", "torch"), _convert_litert, _LiteRt),
+        Peer("litert", "LiteRT", _LITERT_PACKAGES, _convert_litert, _LiteRt),
     )
 }
-CONTESTANTS = {OURS.name: OURS, **PEERS}
+
+LITERT_INT32 = Peer("litert-int32", "LiteRT with int32 inputs", _LITERT_PACKAGES, _convert_litert_int32, _LiteRt)
+"""For LiteRT.js, which takes no int64."""
+
+CONTESTANTS = {OURS.name: OURS, **PEERS, LITERT_INT32.name: LITERT_INT32}

@@ -12,6 +12,7 @@ from typing import Any
 from bench.ceilings import Ceilings
 from bench.contest import TOLERANCE, Row
 from bench.peers import CONTESTANTS, OURS, PEERS
+from bench.profile import KernelTime
 from bench.rounds import Timing
 
 NOTES = Path(__file__).with_name("notes.md")
@@ -69,7 +70,7 @@ def without_paths(text: str) -> str:
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
-def _number(value: float | None, digits: int = 3) -> str:
+def as_number(value: float | None, digits: int = 3) -> str:
     """At least `digits` significant digits, no exponent."""
     if value is None:
         return DASH
@@ -78,16 +79,16 @@ def _number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
-def _ratio(value: float | None) -> str:
+def as_ratio(value: float | None) -> str:
     return DASH if value is None else f"{value:.2f}"
 
 
-def _percent(value: float | None) -> str:
+def as_percent(value: float | None) -> str:
     return DASH if value is None else f"{100 * value:.0f} %"
 
 
-def _megabytes(value: float | None) -> str:
-    return DASH if value is None else _number(value / 1e6)
+def as_megabytes(value: float | None) -> str:
+    return DASH if value is None else as_number(value / 1e6)
 
 
 # --- the parts of the page --------------------------------------------------------------------------------------------
@@ -98,7 +99,7 @@ def _introduction(b: Benchmark) -> str:
     gbps = ", ".join(f"{rate:.0f} from {_size(size)}" for size, rate in sorted(b.ceilings.gbps.items()))
     ceiling = f"{b.ceilings.gflops:.0f} GFLOP/s of fused multiply-adds ({b.ceilings.vector_bits}-bit vectors)"
     runtimes = [
-        (CONTESTANTS[n].title, ", ".join(f"{p} {v}" for p, v in k["versions"].items()), _megabytes(k["bytes"]))
+        (CONTESTANTS[n].title, ", ".join(f"{p} {v}" for p, v in k["versions"].items()), as_megabytes(k["bytes"]))
         for n, k in b.known.items()
         if n != OURS.name
     ]
@@ -114,7 +115,8 @@ def _introduction(b: Benchmark) -> str:
         f"thread{'s' if b.threads > 1 else ''}, {clock} per call, median of {b.rounds} rounds. Every contestant runs "
         "in a process of its own; the rounds go in turn (A B C, A B C, ...), and a round repeats a fast model for "
         "20 ms. Inputs and outputs are bound beforehand where the runtime allows, and its own Python call is included. "
-        f"Weights are random, with seeds (`bench/models.py`).{loaded}",
+        "Weights are random, with seeds (`bench/models.py`). The browser's runtimes are in "
+        f"[benchmarks-web.md](benchmarks-web.md).{loaded}",
         table(["machine", ""], [*b.machine, ("ceiling of one core", ceiling), ("reading, GB/s", gbps)], left=2),
         table(["peer", "version", "its shared objects, MB"], runtimes, left=2),
     ])  # fmt: skip
@@ -132,15 +134,15 @@ def _times(b: Benchmark, names: Sequence[str]) -> str:
         best = row.best_peer()
         ours = row.timings.get(OURS.name)
         rows.append([
-            row.model, _number(row.cost.flops / 1e9), *_times_of(row, names, lambda t: t.median_ms),
-            _ratio(row.ratio("onnxruntime")), _ratio(row.ratio(best)), CONTESTANTS[best].title if best else DASH,
-            _number(row.cost.flops / ours.median_ms / 1e6 if ours and row.cost.flops else None),
-            _percent(_of_fma(row, b)), _percent(_of_reading(row, b)),
+            row.model, as_number(row.cost.flops / 1e9), *_times_of(row, names, lambda t: t.median_ms),
+            as_ratio(row.ratio("onnxruntime")), as_ratio(row.ratio(best)), CONTESTANTS[best].title if best else DASH,
+            as_number(row.cost.flops / ours.median_ms / 1e6 if ours and row.cost.flops else None),
+            as_percent(_of_fma(row, b)), as_percent(_of_reading(row, b)),
         ])  # fmt: skip
-    means = [_ratio(geometric_mean(r.ratio(n) for r in b.rows)) if n != OURS.name else "" for n in names]
+    means = [as_ratio(geometric_mean(r.ratio(n) for r in b.rows)) if n != OURS.name else "" for n in names]
     best_mean = geometric_mean(r.ratio(r.best_peer()) for r in b.rows)
-    overall = _ratio(geometric_mean(r.ratio("onnxruntime") for r in b.rows))
-    rows.append(["**geometric mean of ours to it**", "", *means, overall, _ratio(best_mean), "", "", "", ""])
+    overall = as_ratio(geometric_mean(r.ratio("onnxruntime") for r in b.rows))
+    rows.append(["**geometric mean of ours to it**", "", *means, overall, as_ratio(best_mean), "", "", "", ""])
     smallest = [[r.model, *_times_of(r, names, lambda t: t.minimum_ms)] for r in b.rows]
     clock = "CPU" if b.threads == 1 else "wall"
     parts = [
@@ -164,7 +166,7 @@ def _times_of(row: Row, names: Sequence[str], value: Callable[[Timing], float]) 
     fastest = min((told[n] for n in told if row.agrees(n)), default=None)
     cells = []
     for name in names:
-        text = _number(told.get(name))
+        text = as_number(told.get(name))
         if name in told and not row.agrees(name):
             text += " †"
         elif name in told and told[name] == fastest:
@@ -196,10 +198,16 @@ def _sizes(b: Benchmark, names: Sequence[str]) -> str:
         built = [DASH] * 6
         if u is not None:
             ratio = u.arena / u.lower_bound if u.lower_bound else None
-            weights = [_megabytes(u.weights), _megabytes(row.file)]
-            built = [_number(u.build_s), _number(u.library / 1e3), *weights, _number(u.arena / 1e3), _ratio(ratio)]
-        share = _ratio(mine / theirs if mine and theirs else None)
-        rows.append([row.model, *(_megabytes(row.memory.get(n)) for n in names), share, *built])
+            weights = [as_megabytes(u.weights), as_megabytes(row.file)]
+            built = [
+                as_number(u.build_s),
+                as_number(u.library / 1e3),
+                *weights,
+                as_number(u.arena / 1e3),
+                as_ratio(ratio),
+            ]
+        share = as_ratio(mine / theirs if mine and theirs else None)
+        rows.append([row.model, *(as_megabytes(row.memory.get(n)) for n in names), share, *built])
     head = ["model", *(f"{_title(n)} MB" for n in names), "ours of onnxruntime", "build s", "library kB",
             "weights file MB", "ONNX file MB", "arena kB", "of its lower bound"]  # fmt: skip
     return (
@@ -224,20 +232,22 @@ def _absent(b: Benchmark) -> str:
 
 
 def _profiles(b: Benchmark) -> str:
-    parts = [
+    intro = (
         "## Kernels\n\nOurs, per kernel: the time of all its calls in a run (median, warm caches), and the share of "
         "the roofline: the larger of its multiply-adds at the FMA ceiling and its bytes at the reading ceiling."
-    ]
-    head = ["kernel", "computes", "schedule", "calls", "µs", "share", "GFLOP/s", "GB/s", "of the roofline"]
-    for row in b.rows:
-        if row.kernels:
-            rows = [
-                [k.name, k.computes, k.schedule, str(k.calls), _number(k.us), f"{100 * k.share:.1f} %",
-                 _number(k.gflops), _number(k.gbps), _percent(k.of_roofline)]
-                for k in row.kernels
-            ]  # fmt: skip
-            parts.append(f"### {row.model}\n\n" + table(head, rows, left=3))
-    return "\n\n".join(parts)
+    )
+    return "\n\n".join([intro, *(kernel_table(row.model, row.kernels) for row in b.rows if row.kernels)])
+
+
+def kernel_table(model: str, kernels: Sequence[KernelTime], limit: str = "the roofline") -> str:
+    """A table of a model's kernels under its name; `limit`: what the last column is a share of."""
+    head = ["kernel", "computes", "schedule", "calls", "µs", "share", "GFLOP/s", "GB/s", f"of {limit}"]
+    rows = [
+        [k.name, k.computes, k.schedule, str(k.calls), as_number(k.us), f"{100 * k.share:.1f} %",
+         as_number(k.gflops), as_number(k.gbps), as_percent(k.of_roofline)]
+        for k in kernels
+    ]  # fmt: skip
+    return f"### {model}\n\n" + table(head, rows, left=3)
 
 
 def _commands(b: Benchmark) -> str:
