@@ -1,6 +1,6 @@
 // node browser.mjs BROWSER SCENARIO ADDRESS [FILE ...]: plays a scenario in a headless browser; prints what it saw as JSON.
 // Chromium is driven by playwright-core, Firefox by puppeteer-core, from NODE_PATH or a node_modules above this file.
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
 const require = createRequire(import.meta.url);
@@ -12,6 +12,37 @@ const answer = async (page) => {
   return page.$$eval("#classes li", (rows) => rows.map((row) => row.innerText.split("\n")));
 };
 const base64 = (file) => readFileSync(file).toString("base64");
+
+/** Draws a vertical line on the pad, by keyboard. */
+async function drawOne(page) {
+  await page.keyboard.press("Tab");
+  const focus = await page.evaluate(() => document.activeElement.id);
+  for (let i = 0; i < 7; i++) await page.keyboard.press("ArrowUp");
+  await page.keyboard.press(" ");
+  for (let i = 0; i < 14; i++) await page.keyboard.press("ArrowDown");
+  await page.waitForTimeout(200);
+  const classes = await answer(page);
+  return { focus, classes };
+}
+
+/** Bytes of memory that this process's descendants hold: the browser's. */
+function browserMemory() {
+  const parents = new Map();
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      parents.set(Number(pid), Number(/\) \S+ (\d+)/.exec(readFileSync(`/proc/${pid}/stat`, "latin1"))[1]));
+    } catch {} // it has just ended
+  }
+  const ours = (pid) => pid === process.pid || (parents.has(pid) && ours(parents.get(pid)));
+  let pages = 0;
+  for (const pid of parents.keys()) {
+    if (pid === process.pid || !ours(pid)) continue;
+    try {
+      pages += Number(readFileSync(`/proc/${pid}/statm`, "latin1").split(" ")[1]);
+    } catch {}
+  }
+  return pages * 4096;
+}
 
 const scenarios = {
   /** A picked photo, then a dropped and a pasted one. */
@@ -71,6 +102,94 @@ const scenarios = {
     return scenarios.status(page);
   },
 
+  /** The page from what it has kept, after the server (its process is files[0]) has ended. */
+  async offline(page) {
+    await page.goto(address);
+    await page.waitForFunction(() => /without a network/.test(document.querySelector("#bytes").textContent));
+    process.kill(Number(files[0]), "SIGTERM");
+    while (await fetch(address).then(() => true, () => false)) await new Promise((done) => setTimeout(done, 50));
+    await page.reload();
+    await page.waitForSelector(READY);
+    return drawOne(page);
+  },
+
+  /** A detector, a model that makes pictures and one that writes, in the folders files[1] and files[2]. */
+  async tasks(page) {
+    await page.goto(address);
+    await page.waitForSelector(READY);
+    await page.setInputFiles("#file", files[0]);
+    const list = await answer(page);
+    const boxes = await page.evaluate(() => {
+      const frame = document.querySelector("#picture").getBoundingClientRect();
+      return [...document.querySelectorAll(".box")].map((box) => {
+        const { left, top, width, height } = box.getBoundingClientRect();
+        const part = [(left - frame.left) / frame.width, (top - frame.top) / frame.height, width / frame.width, height / frame.height];
+        return [box.textContent, ...part];
+      });
+    });
+    const none = await page.evaluate(async () => {
+      const slider = document.querySelector("#threshold");
+      slider.value = 95;
+      slider.dispatchEvent(new Event("input"));
+      while (document.querySelector("#classes li")) await new Promise((done) => setTimeout(done, 20));
+      return [!document.querySelector("#nothing").hidden, document.querySelectorAll(".box").length];
+    });
+
+    await page.goto(address + files[1]);
+    await page.waitForSelector(READY);
+    await page.setInputFiles("#file", files[0]);
+    await page.waitForSelector("#output:not([hidden])");
+    const pixels = await page.evaluate(() => {
+      const [made, given] = ["#output", "#picture"].map((id) => document.querySelector(id));
+      const middle = (canvas) => [...canvas.getContext("2d").getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data];
+      return { made: middle(made), given: middle(given), shape: made.width / made.height / (given.width / given.height) };
+    });
+
+    await page.goto(address + files[2]);
+    await page.waitForSelector(READY);
+    const texts = [];
+    for (const [length, temperature] of [[50, 0], [20000, 1]]) {
+      await page.evaluate(
+        ([length, temperature]) => {
+          for (const [id, value] of Object.entries({ length, temperature })) document.querySelector(`#${id}`).value = value;
+        },
+        [length, temperature],
+      );
+      await page.click("#write");
+      if (length > 1000) await page.click("#write"); // it is "Stop" now
+      await page.waitForFunction(() => document.querySelector("#text").getAttribute("aria-busy") === "false");
+      texts.push(await page.textContent("#text"));
+    }
+    return { list, boxes, none, pixels, texts, button: await page.textContent("#write") };
+  },
+
+  /** Predictors of tens of megabytes, made, used and disposed of, one after the other. */
+  async disposed(page) {
+    await page.goto(address);
+    await page.waitForSelector(READY);
+    const round = async (count) =>
+      page.evaluate(async (count) => {
+        const { Predictor } = await import("./index.js");
+        let sum = 0;
+        for (let i = 0; i < count; i++) {
+          const p = await Predictor.load(".");
+          const [{ name, shape }] = p.inputs;
+          const { y } = await p.run({ [name]: new Float32Array(shape[1]).fill(i) });
+          sum += y[y.length - 1];
+          p.dispose();
+        }
+        return sum;
+      }, count);
+    await round(2);
+    const before = browserMemory();
+    let [most, sum] = [0, 0];
+    for (let i = 0; i < 10; i++) {
+      sum += await round(5);
+      most = Math.max(most, browserMemory());
+    }
+    return { growth: most - before, sum };
+  },
+
   /** The package's own API in the page: in a worker, aborted, disposed of, a thousand times. */
   async api(page) {
     await page.goto(address);
@@ -91,6 +210,12 @@ const scenarios = {
       results.push(numbers(await inWorker.classify(pixels)), numbers(await inPage.classify(pixels)));
       const fail = (promise) => promise.then(() => "", (e) => `${e.name}: ${e.message}`);
       const aborted = await fail(Classifier.inWorker(".", { signal: AbortSignal.abort(new Error("enough")) }));
+      const midway = [];
+      for (const load of [Classifier.inWorker, Classifier.load, Predictor.load]) {
+        const control = new AbortController();
+        const options = { cache: false, signal: control.signal, onProgress: () => control.abort(new Error("changed my mind")) };
+        midway.push(await fail(load.call(load === Predictor.load ? Predictor : Classifier, ".", options)));
+      }
       inWorker.dispose();
       const disposed = await fail(inWorker.classify(pixels));
       const lost = await fail(Classifier.inWorker("./nowhere/"));
@@ -98,7 +223,7 @@ const scenarios = {
       const memory = p._memory.buffer.byteLength;
       const image = new Float32Array(64);
       for (let i = 0; i < 1000; i++) await p.run({ image });
-      return { results, aborted, disposed, lost, growth: p._memory.buffer.byteLength - memory, isolated: crossOriginIsolated };
+      return { results, aborted, midway, disposed, lost, growth: p._memory.buffer.byteLength - memory, isolated: crossOriginIsolated };
     });
   },
 
@@ -106,13 +231,7 @@ const scenarios = {
   async pad(page) {
     await page.goto(address);
     await page.waitForSelector(READY);
-    await page.keyboard.press("Tab");
-    const focus = await page.evaluate(() => document.activeElement.id);
-    for (let i = 0; i < 7; i++) await page.keyboard.press("ArrowUp");
-    await page.keyboard.press(" ");
-    for (let i = 0; i < 14; i++) await page.keyboard.press("ArrowDown");
-    await page.waitForTimeout(200);
-    const classes = await answer(page);
+    const { focus, classes } = await drawOne(page);
     await page.keyboard.press("Delete");
     return { focus, classes, after: await page.$$eval("#classes li", (rows) => rows.length) };
   },

@@ -6,17 +6,21 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from conftest import DIGITS, ROOT, requires_tool, skip_or_fail
 
 from dlpack.pipeline import Options, build
 from dlpack.serve import bundle_server
+
+CHAR_LSTM = ROOT / "examples" / "char_lstm"
 
 DRIVER = ROOT / "tests" / "browser.mjs"
 Play = Callable[..., Any]
@@ -35,7 +39,7 @@ def play(request: pytest.FixtureRequest) -> Play:
     if subprocess.run(probe, env=environment, capture_output=True, check=False).returncode:
         skip_or_fail(f"the npm package {driver} is not in NODE_PATH (script/test puts it in build/node)")
 
-    def run(scenario: str, address: str, *files: Path, errors: bool = False) -> Any:
+    def run(scenario: str, address: str, *files: Path | str, errors: bool = False) -> Any:
         command = [node, DRIVER, browser, scenario, address, *files]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=180)
         assert done.returncode == 0, done.stderr
@@ -97,9 +101,39 @@ def test_the_api_in_a_page(play: Play, digits: Path) -> None:
         seen = play("api", address, errors=True)  # the address that leads nowhere
     assert all(r == seen["results"][0] for r in seen["results"])
     assert seen["aborted"] == "Error: enough"
+    assert seen["midway"] == ["Error: changed my mind"] * 3
     assert "disposed of" in seen["disposed"]
     assert "nowhere/manifest.json cannot be loaded: HTTP 404" in seen["lost"]
     assert seen["growth"] == 0 and seen["isolated"]
+
+
+def test_the_page_without_a_network(play: Play, digits: Path) -> None:
+    """Page, code and weights were kept at the first visit; the server has ended at the second."""
+    serve = [sys.executable, "-m", "dlpack.cli", "serve", str(digits), "--port", "0"]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            assert server.stdout
+            address = server.stdout.readline().strip()
+            seen = play("offline", address, str(server.pid), errors=True)  # the network's
+        finally:
+            server.terminate()
+    assert seen["classes"][0][0] == "1" and len(seen["classes"]) == 10
+
+
+def test_memory_comes_back_after_dispose(play: Play, tmp_path: Path) -> None:
+    """50 predictors of 24 MB each, one after the other; kept, they take 1.8 GB."""
+    count = 3_000_000
+    tensor = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, count]) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "large", tensor[:1], tensor[1:])
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8),
+        tmp_path / "large.onnx",
+    )
+    bundle = build(tmp_path / "large.onnx", tmp_path / "large", Options("wasm", verify=False))
+    with served(bundle) as address:
+        seen = play("disposed", address)
+    assert seen["sum"] == 10 * (0 + 1 + 2 + 3 + 4)
+    assert seen["growth"] < 6e8
 
 
 def test_damaged_weights_show_an_error_and_nothing_else(play: Play, digits: Path, tmp_path: Path) -> None:
@@ -123,6 +157,45 @@ def test_a_digit_drawn_with_the_keyboard(play: Play, digits: Path) -> None:
         for where in (address, f"file://{digits}/digits.html"):
             seen = play("pad", where)
             assert seen["focus"] == "pad" and seen["classes"][0][0] == "1" and seen["after"] == 0
+
+
+@pytest.fixture(scope="session")
+def tasks(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector; in its folders `style` a model that turns pictures to negatives, and `text` one that writes."""
+    folder = tmp_path_factory.mktemp("tasks")
+    info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 48, 64]) for name in "xy"]
+    white = onnx.helper.make_tensor("white", onnx.TensorProto.FLOAT, [1], [255])
+    negative = onnx.helper.make_node("Sub", ["white", "x"], ["y"])
+    graph = onnx.helper.make_graph([negative], "negative", info[:1], info[1:], [white])
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8),
+        folder / "negative.onnx",
+    )
+    export = [sys.executable, CHAR_LSTM / "export.py", models_dir / "lstm" / "charRNN_shakespeare"]
+    subprocess.run([*export, "-o", folder / "char_lstm.onnx"], check=True, capture_output=True)
+    detector = models_dir / "onnx" / "fastestdet"
+    names = tuple((detector / "coco.names").read_text(encoding="utf-8").split("\n")[:80])
+    spec = str(ROOT / "examples" / "detectors" / "fastestdet.json")
+    options = Options("wasm", labels=names, verify=False, preprocess=spec)
+    bundle = build(detector / "FastestDet.onnx", folder / "bundle", options)
+    build(folder / "negative.onnx", bundle / "style", Options("wasm", verify=False, preprocess="none"))
+    build(folder / "char_lstm.onnx", bundle / "text", Options("wasm", verify=False))
+    return bundle
+
+
+def test_boxes_a_picture_and_text(play: Play, tasks: Path, models_dir: Path) -> None:
+    with served(tasks) as address:
+        seen = play("tasks", address, models_dir / "images" / "chelsea.png", "style/", "text/")
+    assert seen["list"] == [["cat", "83.7 %"]] and seen["none"] == [True, 0]
+    ((label, left, top, width, height),) = seen["boxes"]
+    assert label == "cat 84 %"
+    assert (left, top, width, height) == pytest.approx((0, 0, 423 / 451, 290 / 300), abs=0.02)
+    given, made = seen["pixels"]["given"], seen["pixels"]["made"]
+    assert [255 - v for v in made[:3]] == pytest.approx(given[:3], abs=25)  # 48 x 64 of 300 x 451
+    assert seen["pixels"]["shape"] == pytest.approx(1, abs=0.02)
+    greedy, stopped = seen["texts"]
+    assert len(greedy) == len("ROMEO:\n") + 50 and greedy.startswith("ROMEO:\n")
+    assert len(stopped) < 20_000 and seen["button"] == "Write"
 
 
 def test_a_model_without_pictures(play: Play, model_files: dict[str, Path], tmp_path: Path) -> None:

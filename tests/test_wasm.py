@@ -18,7 +18,7 @@ from conftest import DIGITS, ROOT, requires_tool
 from dlpack.errors import ToolchainError, UsageError
 from dlpack.pipeline import Options, build
 from dlpack.preprocess import PRESETS, Preprocess, from_json, open_picture, resolve
-from dlpack.targets.wasm.package import FILES, MODULES, web_text
+from dlpack.targets.wasm.package import DEMO, FILES, MODULES, package_modules, web_text
 from dlpack.targets.wasm.run import node_command, run_in_node, run_in_wasmtime
 from dlpack.targets.wasm.single_file import bundled
 from dlpack.timing import bench_bundle
@@ -438,7 +438,8 @@ def test_the_single_file_loads_nothing(digits_wasm: Path) -> None:
     assert not re.search(r"""(src|href)=["'](?!#)""", page)
     assert not re.search(r"https?://", page)
     script = re.search(r'<script type="module">(.*?)</script>', page, re.DOTALL)
-    assert script and script[1] == bundled([*MODULES, "index.js", "demo.js"])
+    modules = package_modules(manifest_of(digits_wasm))
+    assert script and script[1] == bundled({**modules, **{name: web_text(name) for name in DEMO}})
     assert "eval(" not in script[1] and "new Function" not in script[1]
 
 

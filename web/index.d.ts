@@ -1,3 +1,5 @@
+// Of Detector, Stylizer and Writer a bundle has the one that its model can do; the rest is in all of them.
+
 /** How far the weights have come, in bytes. */
 export interface Progress {
   loaded: number;
@@ -54,6 +56,12 @@ export interface Manifest {
   weights?: FileInfo & { chunk_bytes?: number; chunk_sha256?: string[] };
   labels?: string[];
   preprocess?: PreprocessSpec;
+  /** The sets of shapes of a bundle that has several; `inputs` and `outputs` are the first's. */
+  shapes?: { inputs: TensorInfo[]; outputs: TensorInfo[] }[];
+  /** Where a set is made for each length of a dimension: which dimensions are padded and cut, by input and output. */
+  buckets?: { sizes: number[]; inputs: Record<string, number[]>; outputs: Record<string, number[]> };
+  /** What the outputs mean; README.md of web/ tells the keys of each kind. */
+  task?: { kind: "classify" | "detect" | "style" | "digits" | "text"; [key: string]: unknown };
 }
 
 type Data = BufferSource | Response;
@@ -87,8 +95,16 @@ export class Predictor {
   readonly name: string;
   readonly manifest: Manifest;
   readonly build: Build;
+  /** In the set of shapes of the last run; at first, the first. */
   readonly inputs: TensorInfo[];
   readonly outputs: TensorInfo[];
+  /** The number of that set. */
+  readonly shape: number;
+  /**
+   * Takes the set of that number, for inputs that have as many elements in several; else their lengths choose it, that of
+   * the last run first. With buckets, inputs between two of them are padded with zeros and outputs are cut back.
+   */
+  setShape(number: number): void;
   /** Computes all outputs; data are in the order of the shapes. */
   run(inputs: Record<string, TensorData | number[]>): Promise<Record<string, TensorData>>;
   runSync(inputs: Record<string, TensorData | number[]>): Record<string, TensorData>;
@@ -96,6 +112,10 @@ export class Predictor {
   readonly steps: string[];
   /** Does one step of a run: for profiles. */
   runStep(index: number): void;
+  /** Copies the inputs in, for `runStep`. */
+  setInputs(inputs: Record<string, TensorData | number[]>): void;
+  /** The outputs as the last run or step left them. */
+  outputValues(): Record<string, TensorData>;
   /** Gives the memory back. */
   dispose(): void;
 }
@@ -135,24 +155,100 @@ export interface Timing {
   run: number;
 }
 
-export class Classifier {
-  static load(source: string | URL | Parts, options?: LoadOptions): Promise<Classifier>;
-  static inWorker(source: string | URL, options?: Omit<LoadOptions, "fetch">): Promise<WorkerClassifier>;
+/** What all models of pictures have. */
+declare abstract class PictureModel {
   constructor(predictor: Predictor);
   readonly predictor: Predictor;
   readonly labels: string[] | null;
   readonly timing: Timing | null;
-  /** The likeliest classes first. */
-  classify(image: Picture, options?: ClassifyOptions): Promise<Class[]>;
   dispose(): void;
 }
 
-export class WorkerClassifier {
+/** The same in a worker. */
+declare abstract class PictureWorker {
   readonly manifest: Manifest;
   readonly build: Build;
   readonly labels: string[] | null;
   readonly timing: Timing | null;
+  dispose(): void;
+}
+
+type WorkerOptions = Omit<LoadOptions, "fetch">;
+
+export class Classifier extends PictureModel {
+  static load(source: string | URL | Parts, options?: LoadOptions): Promise<Classifier>;
+  static inWorker(source: string | URL, options?: WorkerOptions): Promise<WorkerClassifier>;
+  /** The likeliest classes first. */
   classify(image: Picture, options?: ClassifyOptions): Promise<Class[]>;
+}
+
+export class WorkerClassifier extends PictureWorker {
+  classify(image: Picture, options?: ClassifyOptions): Promise<Class[]>;
+}
+
+/** A box in the picture: its left upper corner and size in pixels, and its class. */
+export interface Detection {
+  index: number;
+  label: string;
+  score: number;
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+
+export interface DetectOptions {
+  /** The lowest score; the task's unless given. */
+  threshold?: number;
+  /** How much two boxes of one class may overlap (intersection over union); the task's unless given. */
+  iou?: number;
+  signal?: AbortSignal;
+}
+
+export class Detector extends PictureModel {
+  static load(source: string | URL | Parts, options?: LoadOptions): Promise<Detector>;
+  static inWorker(source: string | URL, options?: WorkerOptions): Promise<WorkerDetector>;
+  /** The surest first, after non-maximum suppression. */
+  detect(image: Picture, options?: DetectOptions): Promise<Detection[]>;
+}
+
+export class WorkerDetector extends PictureWorker {
+  detect(image: Picture, options?: DetectOptions): Promise<Detection[]>;
+}
+
+export interface StylizeOptions {
+  signal?: AbortSignal;
+}
+
+export class Stylizer extends PictureModel {
+  static load(source: string | URL | Parts, options?: LoadOptions): Promise<Stylizer>;
+  static inWorker(source: string | URL, options?: WorkerOptions): Promise<WorkerStylizer>;
+  /** The model's picture in the model's size, RGBA. */
+  stylize(image: Picture, options?: StylizeOptions): Promise<{ data: Uint8ClampedArray; width: number; height: number }>;
+}
+
+export class WorkerStylizer extends PictureWorker {
+  stylize(image: Picture, options?: StylizeOptions): Promise<{ data: Uint8ClampedArray; width: number; height: number }>;
+}
+
+export interface WriteOptions {
+  /** How many characters; 400 unless given. */
+  length?: number;
+  /** Scores are divided by it: 0 takes the likeliest character, 1 the model's own probabilities; 0.8 unless given. */
+  temperature?: number;
+  /** Used in place of Math.random. */
+  random?: () => number;
+  signal?: AbortSignal;
+}
+
+export class Writer {
+  static load(source: string | URL | Parts, options?: LoadOptions): Promise<Writer>;
+  constructor(predictor: Predictor);
+  readonly predictor: Predictor;
+  /** The characters that the model knows. */
+  readonly labels: string[];
+  /** Writes on from a text, a character at a time. */
+  write(seed: string, options?: WriteOptions): AsyncGenerator<string>;
   dispose(): void;
 }
 

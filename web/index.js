@@ -1,3 +1,6 @@
 export { Classifier, WorkerClassifier } from "./classifier.js";
+export { Detector, WorkerDetector } from "./detector.js";
 export { Predictor, supportedBuild } from "./predictor.js";
 export { pixelsOf, preprocess } from "./preprocess.js";
+export { Stylizer, WorkerStylizer } from "./stylizer.js";
+export { Writer } from "./writer.js";

@@ -1,5 +1,6 @@
 // The same for node, where a bundle is also a folder on the disk.
 import { readFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import * as web from "./index.js";
 
@@ -20,14 +21,17 @@ function opened(source) {
   return address && !/^https?:/.test(String(source)) ? openBundle(source) : source;
 }
 
-export class Predictor extends web.Predictor {
-  static async load(source, options) {
-    return super.load(await opened(source), options);
-  }
-}
+const onDisk = (Kind) =>
+  class extends Kind {
+    static async load(source, options) {
+      return super.load(await opened(source), { threads: availableParallelism(), ...options });
+    }
+  };
 
-export class Classifier extends web.Classifier {
-  static async load(source, options) {
-    return super.load(await opened(source), options);
-  }
-}
+export const Predictor = onDisk(web.Predictor);
+export const Classifier = onDisk(web.Classifier);
+
+// Of these a bundle has what its model can do.
+export const Detector = web.Detector && onDisk(web.Detector);
+export const Stylizer = web.Stylizer && onDisk(web.Stylizer);
+export const Writer = web.Writer && onDisk(web.Writer);

@@ -1,5 +1,7 @@
 // Predictor: a compiled model in WebAssembly. No dependencies, no eval; works in pages, workers, bundlers and node.
 import { sha256 } from "./sha256.js";
+import { cut, fittingSet, padded, resized, shapeSets } from "./shapes.js";
+import { sharedMemory, startThreads, threadCount } from "./threads.js";
 
 const TYPES = { float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, bool: Uint8Array,
   int16: Int16Array, uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array, int64: BigInt64Array,
@@ -24,21 +26,24 @@ export class Predictor {
   /**
    * Loads a bundle.
    * @param {string | URL | object} source the bundle's address (of its folder or its manifest.json), or its parts:
-   *   {manifest, wasm: {simd, relaxed}, weights}, each a buffer, a Response or a promise of one
-   * @param {object} options {signal, onProgress({loaded, total}), cache: true, build: "relaxed" | "simd", fetch}
+   *   {manifest, wasm: {simd, relaxed ...}, weights}, each a buffer, a Response or a promise of one
+   * @param {object} options {signal, onProgress({loaded, total}), cache: true, threads: at most, build: "relaxed" |
+   *   "simd", fetch}
    */
   static async load(source, options = {}) {
     const { signal, onProgress } = options;
     signal?.throwIfAborted();
-    const build = options.build ?? supportedBuild();
-    if (!build) {
+    if (!options.build && !supportedBuild()) {
       throw new Error("this browser cannot run the model: it has no WebAssembly SIMD (Chrome 91, Firefox 89, Safari 16.4 have)");
     }
-    const parts = isAddress(source) ? await partsAt(source, build, options) : source;
+    const parts = isAddress(source) ? await partsAt(source, options) : source;
     const manifest = parts.manifest;
+    const { build, threads } = chosenBuild(manifest, options);
     const module = await compile(await (parts.wasm[build] ?? parts.wasm.simd));
-    const instance = await WebAssembly.instantiate(module, {});
-    const predictor = new this(instance, manifest, build);
+    const memory = threads > 1 ? sharedMemory(manifest) : undefined;
+    const instance = await WebAssembly.instantiate(module, memory ? { env: { memory } } : {});
+    const predictor = new this(instance, manifest, build, memory);
+    const workers = memory ? predictor._workers(module, threads) : [];
     const weights = manifest.weights;
     if (weights) {
       const to = predictor._place("weights");
@@ -56,19 +61,22 @@ export class Predictor {
       parts.keep?.(to);
     }
     predictor._create();
+    predictor._share(await workers);
     return predictor;
   }
 
   /** @hidden */
-  constructor(instance, manifest, build) {
+  constructor(instance, manifest, build, memory) {
     const { exports } = instance;
     this.name = manifest.name;
     this.manifest = manifest;
     this.build = build;
-    this.inputs = manifest.inputs.map(({ name, dtype, shape }) => ({ name, dtype, shape }));
-    this.outputs = manifest.outputs.map(({ name, dtype, shape }) => ({ name, dtype, shape }));
+    this._sets = shapeSets(manifest);
+    this._describe(0, 0);
     this._call = (name, ...args) => exports[`${manifest.name}_${name}`](...args);
-    this._memory = exports.memory;
+    this._memory = memory ?? exports.memory;
+    this.threads = 1;
+    this._threads = [];
     this._at = {};
     let end = exports.__heap_base.value;
     const reserve = (what, bytes) => {
@@ -77,9 +85,10 @@ export class Predictor {
       end = at + bytes;
     };
     reserve("weights", manifest.weights?.bytes ?? 0);
-    this.inputs.forEach((t, i) => reserve(`input ${i}`, byteLength(t)));
+    this.inputs.forEach((_, i) => reserve(`input ${i}`, Math.max(...this._sets.map((set) => byteLength(set.inputs[i])))));
     reserve("predictor", this._call("memory_size") >>> 0);
     reserve("handle", 4);
+    if (memory) reserve("stacks", (manifest.wasm_threads.count - 1) * manifest.wasm_threads.stack);
     const missing = end - this._memory.buffer.byteLength;
     try {
       if (missing > 0) this._memory.grow(Math.ceil(missing / PAGE));
@@ -99,10 +108,61 @@ export class Predictor {
     const withWeights = weights.bytes > 0;
     this._check(this._call("create", handle.at, predictor.at, predictor.bytes, withWeights ? weights.at : 0, weights.bytes));
     this._handle = new Uint32Array(this._memory.buffer, handle.at, 1)[0];
-    this.inputs.forEach((t, i) => {
-      const { at, bytes } = this._at[`input ${i}`];
+    this._bind();
+  }
+
+  _bind() {
+    this._sets[this.shape].inputs.forEach((t, i) => {
+      const { at } = this._at[`input ${i}`];
+      const bytes = byteLength(t);
       if (bytes) this._check(this._call("bind_input", this._handle, i, at, bytes));
     });
+  }
+
+  /** Tells of a set; of outputs that are cut to `length`, 0 where nothing is. */
+  _describe(number, length) {
+    const { inputs, outputs } = this._sets[number];
+    const dims = (name) => (length && this.manifest.buckets.outputs[name]) || [];
+    this.shape = number;
+    this._length = length;
+    this.inputs = inputs.map(({ name, dtype, shape }) => ({ name, dtype, shape }));
+    this.outputs = outputs.map(({ name, dtype, shape }) => ({ name, dtype, shape: resized(shape, dims(name), length) }));
+  }
+
+  /** Takes the set of shapes of that number in `manifest.shapes`; inputs of another length do so, too. */
+  setShape(number) {
+    if (!this._memory) throw new Error(`${this.name} is disposed of; load it again`);
+    if (!this._sets[number]) throw new RangeError(`${this.name} has no shapes number ${number}; it has ${this._sets.length}`);
+    if (number !== this.shape) {
+      this._check(this._call("set_shape", this._handle, number));
+      this._describe(number, 0);
+      this._bind();
+    }
+  }
+
+  /** Takes the set of shapes that the inputs ask for; returns them, padded if there are buckets. */
+  _fitted(inputs) {
+    const { buckets } = this.manifest;
+    const [all, length] = buckets ? padded(this.manifest, inputs) : [inputs, 0];
+    const number = fittingSet(this._sets, this.shape, all);
+    if (number >= 0) this.setShape(number);
+    if (length !== this._length) this._describe(this.shape, length);
+    return all;
+  }
+
+  /** Starts the workers of so many threads, while the weights are on their way. */
+  _workers(module, threads) {
+    const { at } = this._at.stacks;
+    const { stack } = this.manifest.wasm_threads;
+    return startThreads(this.name, module, this._memory, Array.from({ length: threads - 1 }, (_, k) => at + (k + 1) * stack));
+  }
+
+  /** Lets workers share the kernels' work. */
+  _share(workers) {
+    this._threads = workers;
+    this.threads = 1 + workers.length;
+    workers.forEach((worker, k) => worker.postMessage({ name: this.name, handle: this._handle, number: k + 1 }));
+    if (workers.length) this._check(this._call("set_threads", this._handle, this.threads));
   }
 
   /**
@@ -115,35 +175,51 @@ export class Predictor {
 
   /** The same, at once. */
   runSync(inputs) {
+    this.setInputs(inputs);
+    this._check(this._call("run", this._handle));
+    return this.outputValues();
+  }
+
+  /** Copies the inputs in, for `runStep`. */
+  setInputs(inputs) {
     if (!this._memory) throw new Error(`${this.name} is disposed of; load it again`);
     for (const name of Object.keys(inputs)) {
       if (!this.inputs.some((t) => t.name === name)) throw new TypeError(`unknown input "${name}"; ${this._names()}`);
     }
+    const values = this._sets.length > 1 || this.manifest.buckets ? this._fitted(inputs) : inputs;
     this.inputs.forEach((t, i) => {
-      const value = inputs[t.name];
+      const value = values[t.name];
       const Type = TYPES[t.dtype];
       const count = elements(t);
       if (value === undefined) throw new TypeError(`input "${t.name}" is missing; ${this._names()}`);
       const plain = Array.isArray(value);
       if ((!plain && !(value instanceof Type)) || value.length !== count) {
         const got = `${value?.constructor?.name ?? typeof value} of ${value?.length}`;
-        throw new TypeError(`input "${t.name}" is ${got}; the model takes ${Type.name} of ${count} (${t.shape.join(" x ")})`);
+        const counts = this._sets.map((set) => `${elements(set.inputs[i])} (${set.inputs[i].shape.join(" x ")})`);
+        throw new TypeError(`input "${t.name}" is ${got}; the model takes ${Type.name} of ${counts.join(" or ")}`);
       }
       const big = Type === BigInt64Array || Type === BigUint64Array;
       new Type(this._memory.buffer, this._at[`input ${i}`].at, count).set(plain && big ? value.map(BigInt) : value);
     });
-    this._check(this._call("run", this._handle));
+  }
+
+  /** The outputs as the last run or step left them. */
+  outputValues() {
     return Object.fromEntries(
-      this.outputs.map((t, i) => {
+      this._sets[this.shape].outputs.map((t, i) => {
         const at = this._call("output_data", this._handle, i) >>> 0;
-        return [t.name, new TYPES[t.dtype](this._memory.buffer, at, elements(t)).slice()];
+        const all = new TYPES[t.dtype](this._memory.buffer, at, elements(t)).slice();
+        const dims = this._length && this.manifest.buckets.outputs[t.name];
+        return [t.name, dims ? cut(all, t.shape, dims, this._length) : all];
       }),
     );
   }
 
   /** What a run does, in order: the names of kernels, "fill_halo" and "loop". */
   get steps() {
-    return Array.from({ length: this._call("step_count") }, (_, i) => this._text(this._call("step_name", i)));
+    const [of, ...who] = this._sets.length > 1 ? ["_of", this._handle] : [""];
+    const length = this._call(`step_count${of}`, ...who);
+    return Array.from({ length }, (_, i) => this._text(this._call(`step_name${of}`, ...who, i)));
   }
 
   /** Does one step of a run: for profiles. */
@@ -153,7 +229,7 @@ export class Predictor {
 
   _text(pointer) {
     const bytes = new Uint8Array(this._memory.buffer, pointer >>> 0);
-    return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)));
+    return new TextDecoder().decode(bytes.slice(0, bytes.indexOf(0)));
   }
 
   _names() {
@@ -167,8 +243,16 @@ export class Predictor {
 
   /** Gives the memory back; the predictor cannot be used after it. */
   dispose() {
+    this._threads.forEach((worker) => worker.terminate());
     this._memory = this._call = null;
   }
+}
+
+/** The build to run and on how many threads. */
+function chosenBuild(manifest, { build = supportedBuild(), threads }) {
+  const plain = build.replace("_threads", "");
+  const count = threadCount(manifest, threads);
+  return count > 1 ? { build: `${plain}_threads`, threads: count } : { build: plain, threads: 1 };
 }
 
 function elements(t) {
@@ -196,13 +280,14 @@ async function fetched(url, { fetch = globalThis.fetch, signal }) {
 }
 
 /** The parts of the bundle at an address: the manifest now, the rest on its way. */
-async function partsAt(source, build, options) {
+async function partsAt(source, options) {
   const page = globalThis.document?.baseURI ?? globalThis.location?.href;
   const text = String(source);
   const url = new URL(/\.json([?#].*)?$/.test(text) ? text : `${text.replace(/\/*$/, "")}/manifest.json`, page);
   const manifest = await (await fetched(url, options)).json();
   if (manifest?.format !== 1 || !manifest.wasm) throw new Error(`${url} is not the manifest of a bundle for wasm`);
   const parts = { manifest, wasm: {} };
+  const { build } = chosenBuild(manifest, options);
   parts.wasm[build] = quiet(fetched(new URL((manifest.wasm[build] ?? manifest.wasm.simd).file, url), options));
   if (!manifest.weights) return parts;
   const from = new URL(manifest.weights.file, url);
@@ -248,11 +333,16 @@ function checked(to, { sha256: whole, chunk_bytes: size = to.length, chunk_sha25
   return {
     upTo(loaded) {
       for (let k = checks.length; k < wanted.length && loaded >= Math.min((k + 1) * size, to.length); k++) {
-        checks.push(quiet(sha256(to.subarray(k * size, (k + 1) * size)).then((digest) => digest === wanted[k])));
+        checks.push(quiet(sha256(owned(to.subarray(k * size, (k + 1) * size))).then((digest) => digest === wanted[k])));
       }
     },
     good: async () => (await Promise.all(checks)).every(Boolean) && checks.length === wanted.length,
   };
+}
+
+/** Bytes that no other thread can write: digests refuse shared memory. */
+function owned(bytes) {
+  return bytes.buffer instanceof ArrayBuffer ? bytes : bytes.slice();
 }
 
 /** Reads the weights into memory as they come. */

@@ -4,12 +4,18 @@
 const TYPES = { float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, int16: Int16Array,
   uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array }; // prettier-ignore
 
-/** The pixels of anything that can be drawn: {data (RGBA, RGB or gray), width, height}. */
-export function pixelsOf(image) {
-  if (image?.data && image.width && image.height) return image; // ImageData, or the like
+/** The size of anything that can be drawn, in its own pixels. */
+export function sizeOf(image) {
   const width = image?.naturalWidth || image?.videoWidth || image?.displayWidth || image?.width;
   const height = image?.naturalHeight || image?.videoHeight || image?.displayHeight || image?.height;
   if (!width || !height) throw new TypeError("not a picture, or one that has not loaded yet: it has no width or height");
+  return { width, height };
+}
+
+/** The pixels of anything that can be drawn: {data (RGBA, RGB or gray), width, height}. */
+export function pixelsOf(image) {
+  if (image?.data && image.width && image.height) return image; // ImageData, or the like
+  const { width, height } = sizeOf(image);
   const canvas = typeof OffscreenCanvas === "function" ? new OffscreenCanvas(width, height)
     : Object.assign(document.createElement("canvas"), { width, height }); // prettier-ignore
   const context = canvas.getContext("2d", { willReadFrequently: true });

@@ -1,19 +1,19 @@
-// The worker behind Classifier.inWorker(): messages {id, method, args} in; {id, progress | result | error} out.
-import { Classifier } from "./classifier.js";
+// The worker behind inWorker(): messages {id, method, args} in; {id, progress | result | error} out.
+import * as kinds from "./index.js";
 
-let classifier = null;
+let model = null;
 const running = new Map();
 
 const methods = {
-  async load([source, options], report, signal) {
+  async load([kind, source, options], report, signal) {
     const onProgress = (progress) => report({ progress });
-    classifier = await Classifier.load(source, { ...options, signal, onProgress });
-    const { manifest, build } = classifier.predictor;
-    return { manifest, build, labels: classifier.labels };
+    model = await kinds[kind].load(source, { ...options, signal, onProgress });
+    const { manifest, build } = model.predictor;
+    return { manifest, build, labels: model.labels };
   },
-  async classify([image, options]) {
+  async show([method, image, options]) {
     try {
-      return { classes: await classifier.classify(image, options), timing: classifier.timing };
+      return { answer: await model[method](image, options), timing: model.timing };
     } finally {
       image.close?.();
     }

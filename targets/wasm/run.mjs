@@ -1,13 +1,16 @@
-// node run.mjs BUNDLE BUILD IN OUT: runs a bundle's build on the inputs in IN/0, IN/1 ..., writes OUT/0, OUT/1 ...
-// (raw bytes). With a number as fifth argument it also times that many runs: {runs, cpu: ms of each, steps: [[name, ms]]}.
+// node run.mjs BUNDLE BUILD IN OUT SET: runs a bundle's build on the inputs in IN/0, IN/1 ..., writes OUT/0, OUT/1 ...
+// (raw bytes), in the set of shapes of that number. With a number as sixth argument it also times that many runs: {runs, cpu: ms of each, steps: [[name, ms]]}.
 import { readFileSync, writeFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
-const [bundle, build, from, to, rounds] = process.argv.slice(2);
+const [bundle, build, from, to, set, rounds] = process.argv.slice(2);
 const { Predictor, openBundle } = await import(pathToFileURL(`${bundle}/node.js`));
-const predictor = await Predictor.load(await openBundle(bundle), { build });
+const parts = await openBundle(bundle);
+const threads = build.endsWith("_threads") ? parts.manifest.wasm_threads.count : 1;
+const predictor = await Predictor.load(parts, { build, threads });
 const Types = { float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, bool: Uint8Array,
   int16: Int16Array, uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array, int64: BigInt64Array, uint64: BigUint64Array };
+predictor.setShape(Number(set));
 const inputs = {};
 predictor.inputs.forEach((t, i) => {
   const bytes = new Uint8Array(readFileSync(`${from}/${i}`));

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import ToolchainError
+from dlpack.shape_sets import find_set, sets_of
 from dlpack.targets.base import Array
 
 _RELAXED = "--experimental-wasm-relaxed-simd"
@@ -60,14 +61,15 @@ def run_in_node(
         out.mkdir()
         for k, t in enumerate(manifest["inputs"]):
             (into / str(k)).write_bytes(np.ascontiguousarray(inputs[t["name"]]).tobytes())
-        arguments = [str(script), str(bundle.resolve()), build, str(into), str(out)]
+        number = find_set(manifest, {name: x.shape for name, x in inputs.items()}) or 0
+        arguments = [str(script), str(bundle.resolve()), build, str(into), str(out), str(number)]
         command = [*node_command(), *arguments, *([str(rounds)] if rounds else [])]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
             raise ToolchainError("node cannot run the bundle: " + "\n".join(done.stderr.strip().splitlines()[-8:]))
         outputs = {
             t["name"]: np.fromfile(out / str(k), t["dtype"]).reshape(t["shape"])
-            for k, t in enumerate(manifest["outputs"])
+            for k, t in enumerate(sets_of(manifest)[number]["outputs"])
         }
         return outputs, json.loads(done.stdout) if rounds else {}
 
@@ -80,49 +82,7 @@ def run_in_wasmtime(
     bundle: Path, manifest: Mapping[str, Any], build: str, inputs: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """The same in wasmtime, without times."""
-    import wasmtime
+    from dlpack.targets.pyodide.runtime import Predictor
 
-    config = wasmtime.Config()
-    config.wasm_relaxed_simd = True
-    store = wasmtime.Store(wasmtime.Engine(config))
-    module = wasmtime.Module.from_file(store.engine, str(bundle / manifest["wasm"][build]["file"]))
-    exports = wasmtime.Instance(store, module, []).exports(store)
-    memory = exports["memory"]
-
-    def call(name: str, *arguments: int) -> Any:
-        return exports[f"{manifest['name']}_{name}"](store, *arguments)
-
-    end = exports["__heap_base"].value(store)
-
-    def reserve(size: int) -> int:
-        nonlocal end
-        at = (end + 63) // 64 * 64
-        end = at + size
-        if end > memory.data_len(store):
-            memory.grow(store, -(-(end - memory.data_len(store)) // 65536))
-        return int(at)
-
-    def check(status: int) -> None:
-        if status:
-            raise ToolchainError(f"wasmtime: the predictor returns status {status}")
-
-    weights = (bundle / manifest["weights"]["file"]).read_bytes() if "weights" in manifest else b""
-    weights_at, handle_at = reserve(len(weights)), reserve(4)
-    memory.write(store, weights, weights_at)
-    size = call("memory_size")
-    check(call("create", handle_at, reserve(size), size, weights_at if weights else 0, len(weights)))
-    handle = int.from_bytes(memory.read(store, handle_at, handle_at + 4), "little")
-    for k, t in enumerate(manifest["inputs"]):
-        data = np.ascontiguousarray(inputs[t["name"]]).tobytes()
-        at = reserve(len(data))
-        memory.write(store, data, at)
-        if data:
-            check(call("bind_input", handle, k, at, len(data)))
-    check(call("run", handle))
-    outputs = {}
-    for k, t in enumerate(manifest["outputs"]):
-        at = call("output_data", handle, k)
-        kind = np.dtype(t["dtype"])
-        nbytes = int(np.prod(t["shape"], dtype=np.int64)) * kind.itemsize
-        outputs[t["name"]] = np.frombuffer(bytes(memory.read(store, at, at + nbytes)), kind).reshape(t["shape"])
-    return outputs, {}
+    with Predictor(bundle, build) as predictor:
+        return {name: np.asarray(value) for name, value in predictor.run(inputs).items()}, {}

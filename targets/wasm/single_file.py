@@ -10,19 +10,20 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from dlpack.errors import UsageError
 from dlpack.targets.base import Manifest
-from dlpack.targets.wasm.package import MODULES, web_text
+from dlpack.targets.wasm.package import BUILDS, DEMO, package_modules, web_text
 
 LARGEST_WEIGHTS = 380 << 20
 """Browsers hold no text longer than 512 MiB, and base64 makes 4 characters of 3 bytes."""
 
-_KEPT = frozenset("format name inputs outputs ranges macs wasm script_bytes weights labels preprocess".split())
-_IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./([\w.]+)";$', re.MULTILINE)
+_KEPT = frozenset("format name inputs outputs ranges macs wasm script_bytes weights labels preprocess task shapes buckets".split())
+_IMPORT = re.compile(r'^import (?:\* as (\w+)|(\{[^}]*\})) from "\./([\w.]+)";$', re.MULTILINE)
 _PASS_ON = re.compile(r'^export (\{[^}]*\}) from "\./([\w.]+)";$', re.MULTILINE)
-_EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
+_EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) ([\w$]+))", re.MULTILINE)
 
 
 def single_file(folder: Path, manifest: Manifest) -> str:
@@ -35,9 +36,9 @@ def single_file(folder: Path, manifest: Manifest) -> str:
                 f"{manifest['name']} has {manifest['weights']['bytes'] >> 20}: leave it out and serve the bundle"
             )
         weights = (folder / manifest["weights"]["file"]).read_bytes()
-    script = bundled([*MODULES, "index.js", "demo.js"])
+    script = bundled({**package_modules(manifest), **{name: web_text(name) for name in DEMO}})
     style = web_text("demo.css")
-    data = {f"bundle-{build}": (folder / info["file"]).read_bytes() for build, info in manifest["wasm"].items()}
+    data = {f"bundle-{build}": (folder / info["file"]).read_bytes() for build, info in manifest["wasm"].items() if build in BUILDS}
     if weights:
         data["bundle-weights"] = weights
     about = json.dumps({k: v for k, v in manifest.items() if k in _KEPT}).replace("<", "\\u003c")
@@ -65,14 +66,14 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def bundled(names: list[str]) -> str:
-    """Modules of web/ as one script: each a function that is called once and returns its exports.
+def bundled(modules: Mapping[str, str]) -> str:
+    """Modules, their texts by name, as one script: each a function that is called once and returns its exports.
 
     They are written for this: an import or an export takes one line, and names its module as "./FILE".
     """
     parts = ["const modules = {};"]
-    for name in names:
-        text = _IMPORT.sub(r'const \1 = modules["\2"];', web_text(name))
+    for name, text in modules.items():
+        text = _IMPORT.sub(lambda m: f'const {m[1] or m[2].replace(" as ", ": ")} = modules["{m[3]}"];', text)
         passed_on = [(m[1], m[2]) for m in _PASS_ON.finditer(text)]
         exports = [m[2] for m in _EXPORT.finditer(text)]
         text = _EXPORT.sub(r"\1", _PASS_ON.sub("", text))

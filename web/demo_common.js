@@ -1,0 +1,48 @@
+// What the parts of the demo page share.
+
+export const $ = (id) => document.getElementById(id);
+export const show = (id, on = true) => ($(id).hidden = !on);
+export const milliseconds = (t) => `${t < 10 ? t.toFixed(2) : t.toFixed(1)} ms`;
+
+export function say(text, bad = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("bad", bad);
+}
+
+/** Runs something of the user's and shows its error. */
+export function attempt(action) {
+  return async (...args) => {
+    try {
+      await action(...args);
+    } catch (e) {
+      say(e.message, true);
+    }
+  };
+}
+
+/** Names with their shares as bars. */
+export function showBars(rows) {
+  $("classes").replaceChildren(
+    ...rows.map(({ label, share, hue }) => {
+      const row = document.createElement("li");
+      const part = (name, text) => Object.assign(document.createElement("span"), { className: name, textContent: text });
+      const bar = part("bar", "");
+      bar.setAttribute("aria-hidden", "true");
+      bar.style.width = `${100 * Math.min(1, share)}%`;
+      row.append(bar, part("label", label), part("part", `${(100 * share).toFixed(1)} %`));
+      if (hue !== undefined) {
+        row.classList.add("hued");
+        row.style.setProperty("--hue", hue);
+      }
+      return row;
+    }),
+  );
+}
+
+export function showClasses(classes) {
+  showBars(classes.map(({ label, probability }) => ({ label: label.replace(/^n\d{8} /, ""), share: probability })));
+}
+
+export function showTiming({ preprocess: before, run }) {
+  $("timing").textContent = `${milliseconds(run)} for the network, ${milliseconds(before)} for preparing the picture`;
+}

@@ -1,0 +1,23 @@
+// Keeps the demo page for a visit without a network: its files here, the weights by predictor.js; sw.js answers with them.
+
+/** Keeps the page of the bundle at `address`, all of it or nothing; true when it is kept. */
+export async function keep(address, manifest, build) {
+  if (!globalThis.caches || !navigator.serviceWorker) return false; // an insecure origin has neither
+  try {
+    await navigator.serviceWorker.register(new URL("sw.js", address));
+    await navigator.serviceWorker.ready;
+    const cache = await caches.open("dlpack page");
+    const files = ["./", "demo.css", "manifest.json", manifest.wasm[build].file, ...manifest.scripts];
+    await cache.addAll(files.map((file) => new URL(file, address).href));
+    return await weightsAreKept(address, manifest);
+  } catch {
+    return false; // no room, or this browser keeps nothing: the page works with the network alone
+  }
+}
+
+/** Whether predictor.js has room for the weights, and has kept them by now. */
+async function weightsAreKept(address, { weights }) {
+  if (!weights) return true;
+  const key = new URL(`${weights.file}?sha256=${weights.sha256}`, address);
+  return Boolean(await (await caches.open("dlpack")).match(key.href));
+}
