@@ -1,7 +1,7 @@
 """python runner.py FOLDER NAME WHEEL ...: runs the package NAME of unpacked wheels, FOLDER/WHEEL, with each build.
 
-Inputs are FOLDER/in/0 and so on, in the set of shapes whose number is in FOLDER/in/set; outputs go to FOLDER/WHEEL out/BUILD/0 and so on, raw bytes. run.py starts it in
-CPython, run.mjs in Pyodide.
+Inputs are FOLDER/in/0 and so on, in the set of shapes whose number FOLDER/in/set has; outputs go to
+FOLDER/WHEEL out/BUILD/0 and so on, raw bytes. run.py starts it in CPython, run.mjs in Pyodide.
 """
 
 import importlib

@@ -9,9 +9,10 @@ import json
 import math
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any, NamedTuple
+from typing import Any
 
 from .module import Module
 
@@ -27,10 +28,11 @@ _CLASS = struct.Struct("<ifI")
 """NAME_class of NAME.h: index, probability and the label's address."""
 
 
-class Class(NamedTuple):
+@dataclass(frozen=True)
+class Class:
     """One class: its place in the output, its name (the place in digits where the model has none), its probability."""
 
-    index: int  # type: ignore[assignment]  # it hides tuple.index
+    index: int
     label: str
     probability: float
 
@@ -204,19 +206,21 @@ class Predictor:
         buckets = self.manifest.get("buckets", {"sizes": [], "inputs": {}})
         views = {name: self._buffer(name, value) for name, value in inputs.items()}
         where = {name: dims for name, dims in buckets["inputs"].items() if name in views}
-        lengths = {views[name].shape[d] for name, dims in where.items() for d in dims if d < views[name].ndim}
+        shapes = {name: view.shape or () for name, view in views.items()}
+        lengths = {shapes[name][d] for name, dims in where.items() for d in dims if d < len(shapes[name])}
         length = lengths.pop() if len(lengths) == 1 else 0
         size = next((s for s in buckets["sizes"] if s >= length), length)
         self._length = length if size != length else 0
         if self._length:
             for name, dims in where.items():
-                view = views[name]
-                whole = tuple(size if d in dims else n for d, n in enumerate(view.shape))
-                views[name] = memoryview(_copied(view, view.shape, whole)).cast(view.format, whole)
+                view: memoryview[Any] = views[name]
+                whole = tuple(size if d in dims else n for d, n in enumerate(shapes[name]))
+                form: Any = view.format
+                views[name] = memoryview(_copied(view, shapes[name], whole)).cast(form, whole)
         order = sorted(range(len(self._sets)), key=lambda k: k != self._set)
         for number in order:
-            shapes = {t["name"]: tuple(t["shape"]) for t in self._sets[number]["inputs"]}
-            if all(n in views and views[n].shape in (s, (math.prod(s),)) for n, s in shapes.items()):
+            wanted = {t["name"]: tuple(t["shape"]) for t in self._sets[number]["inputs"]}
+            if all(n in views and views[n].shape in (s, (math.prod(s),)) for n, s in wanted.items()):
                 self._use(number)
                 break
         return views
