@@ -25,7 +25,7 @@ class BatchPrinter:
 
         Arena and weights are aligned to 64 bytes, inputs and outputs as their elements.
         """
-        document = Document(program, self.runtime, Provenance("", "", "", "", "", ""), False, None)
+        document = Document(program, self.runtime, Provenance("", "", "", "", "", ""), False, ())
         kernels = [document.kernel(k) for k in program.kernels]
         run = "\n".join(line for step in program.steps for line in document.step(step, 1))
         self.needed |= set(used_sections(self.runtime, document.printer, run))

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 
+from dlpack.amalgamate.classifier import NOTHING, Classifier, api_text, definitions, quoted
 from dlpack.amalgamate.printer import CPP_TYPE, Printer, literal
 from dlpack.amalgamate.runtime import Section, closure, sections
-from dlpack.program import CallStep, CopyStep, HaloStep, LoopStep, NamedKernel, Program, Ref, Step, Tensor, WinogradStep
+from dlpack.program import (
+    CallStep,
+    CopyStep,
+    HaloStep,
+    LoopStep,
+    NamedKernel,
+    Program,
+    Ref,
+    Step,
+    Tensor,
+    Variant,
+    WinogradStep,
+)
 
-_RUNTIME_PARTS = ("vectors.h", "maths.h", "values.h", "winograd.h", "sha256.h", "files.h")
+_RUNTIME_PARTS = ("vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "sha256.h", "files.h")
 
 _ALIGNED_EMBED_LIMIT = 1 << 20
 """Up to here embedded weights are an aligned array; beyond it a pointer to a literal, which compilers take in a
@@ -29,7 +43,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Input ranges (see runtime_c/selftest.h) and the outputs' samples."""
+    """Input ranges (see runtime_c/selftest.h) and the outputs' samples, for one set of shapes."""
 
     ranges: tuple[tuple[float, float], ...]
     samples: tuple[Sample, ...]
@@ -49,9 +63,9 @@ class Provenance:
     """What to compile the file with, in the spelling that both GCC and Clang know."""
 
 
-def emit_header(program: Program, runtime: Mapping[str, str]) -> str:
+def emit_header(program: Program, runtime: Mapping[str, str], classifier: Classifier = NOTHING) -> str:
     """NAME.h: the API block of NAME.cc."""
-    return _named(runtime["api.h"], program.name)
+    return _written(api_text(runtime, program, classifier), program)
 
 
 def emit_source(
@@ -59,26 +73,43 @@ def emit_source(
     runtime: Mapping[str, str],
     provenance: Provenance,
     embed: bool,
-    test: SelfTest | None,
+    test: Sequence[SelfTest],
     fma_call: bool = False,
+    classifier: Classifier = NOTHING,
 ) -> str:
-    """NAME.cc: the whole predictor; `fma_call` as in `Printer`."""
-    return Document(program, runtime, provenance, embed, test, fma_call).text()
+    """NAME.cc: the whole predictor, with a self-test for each variant or none; `fma_call` as in `Printer`."""
+    return Document(program, runtime, provenance, embed, test, fma_call, classifier).text()
 
 
-def _variant(text: str, threads: bool) -> str:
-    """The text with or without the lines between ``//@ threads`` and ``//@ end``."""
+_WORDS = {
+    "inputs": ("kInputs", r"\1->set->inputs"),
+    "outputs": ("kOutputs", r"\1->set->outputs"),
+    "input_room": (r"kInputs[\1].bytes", r"kInputRoom[\1]"),
+    "output_room": (r"kOutputs[\1].bytes", r"kOutputRoom[\1]"),
+    "steps": ("kStepCount", r"\1->set->steps"),
+    "first_step": ("", r"\1->set->first_step + "),
+    "set": ("", "set, "),
+}
+"""What ``@word(argument)@`` in the runtime's text becomes: with one set of shapes, with several."""
+
+
+def _written(text: str, program: Program) -> str:
+    """The text as it is for a program: with its name, and what there is of threads and of several shapes.
+
+    The lines between ``//@ condition`` and ``//@ end`` are kept where the condition holds: threads, shapes, one_shape.
+    """
+    several = len(program.variants) > 1
+    holds = {"threads": program.threads > 1, "shapes": several, "one_shape": not several, "end": True}
     out, keep = [], True
     for line in text.split("\n"):
         if line.startswith("//@ "):
-            keep = threads or line == "//@ end"
+            keep = holds[line[4:]]
         elif keep:
             out.append(line)
-    return "\n".join(out)
-
-
-def _named(text: str, name: str) -> str:
-    return text.replace("@name@", name).replace("@NAME@", name.upper())
+    text = "\n".join(out)
+    for word, forms in _WORDS.items():
+        text = re.sub(rf"@{word}\(([^@]*)\)@", forms[several], text)
+    return text.replace("@name@", program.name).replace("@NAME@", program.name.upper())
 
 
 def all_sections(runtime: Mapping[str, str]) -> list[Section]:
@@ -86,10 +117,10 @@ def all_sections(runtime: Mapping[str, str]) -> list[Section]:
     return list(sections([runtime[n] for n in _RUNTIME_PARTS]).values())
 
 
-def used_sections(runtime: Mapping[str, str], printer: Printer, run: str) -> list[Section]:
-    """The sections of runtime_c that printed kernels and the text of `run` use, and all that these need."""
+def used_sections(runtime: Mapping[str, str], printer: Printer, run: str, others: Iterable[str] = ()) -> list[Section]:
+    """The sections of runtime_c that printed kernels and the text of `run` use, `others`, and all that these need."""
     everything = {s.name: s for s in all_sections(runtime)}
-    wanted = {"vectors"} | printer.types
+    wanted = {"vectors", *others} | printer.types
     wanted |= {f.removesuffix("_") for f in printer.functions} - {"splat", "select", "bits_as"}
     of_steps = ("fill_halo", "copy_bytes", "winograd_weights")
     wanted |= {name for name in of_steps if f"{name}(" in run or f"{name}<" in run}
@@ -106,11 +137,12 @@ class Document:
         runtime: Mapping[str, str],
         provenance: Provenance,
         embed: bool,
-        test: SelfTest | None,
+        test: Sequence[SelfTest],
         fma_call: bool = False,
+        classifier: Classifier = NOTHING,
     ) -> None:
         self.program, self.runtime, self.provenance = program, runtime, provenance
-        self.embed, self.test = embed, test
+        self.embed, self.test, self.classifier = embed, test, classifier
         self.printer = Printer(fma_call)
         self.kernels = {k.name: k.kernel for k in program.kernels}
         self.threaded = program.threads > 1
@@ -122,7 +154,7 @@ class Document:
         parts = [
             self.opening(),
             self.banner("API", "what a program calls; the same block is @name@.h"),
-            self.runtime["api.h"].strip(),
+            api_text(self.runtime, p, self.classifier).strip(),
             self.banner("CONFIGURATION", "macros to set when compiling this file"),
             _CONFIGURATION,
             *self.thread_text("thread_host"),
@@ -139,12 +171,13 @@ class Document:
             "}  // namespace",
             self.banner("ENTRY POINTS", "the functions declared above"),
             self.runtime["predictor_api.h"].strip(),
+            *self.classifier_text(),
             self.banner("MXNET API", "compile with -D@NAME@_MXNET_API to get the functions of MXNet's c_predict_api.h"),
             self.runtime["mxnet.h"].strip(),
         ]
-        if self.test is not None:
+        if self.test:
             parts += [self.banner("SELF-TEST", "compile with -D@NAME@_SELFTEST to get a program"), self.selftest()]
-        return _named(_variant("\n\n".join(x for x in parts if x), p.threads > 1), p.name) + "\n"
+        return _written("\n\n".join(x for x in parts if x), p) + "\n"
 
     def thread_text(self, section: str) -> list[str]:
         """A section of threads.h, where threads are to share kernels."""
@@ -156,12 +189,11 @@ class Document:
 
     def opening(self) -> str:
         p, o = self.program, self.provenance
-        inputs = ", ".join(f"{t.name}: {_type(t)}" for t in p.inputs)
-        outputs = ", ".join(f"{t.name}: {_type(t)}" for t in p.outputs)
         lines = [
             o.licence,
             "",
-            f"@name@: a neural network compiled to one C++ file. {inputs} -> {outputs}",
+            f"@name@: a neural network compiled to one C++ file. {_signature(p.variants[0])}",
+            *(f"or {_signature(v)}, {v.macs:,} multiply-adds" for v in p.variants[1:]),
             f"{p.macs:,} multiply-adds per run, {len(p.weights):,} bytes of weights, {p.arena.size:,} bytes of arena"
             + (f", {p.prepared:,} bytes of weights computed at create." if p.prepared else "."),
             "",
@@ -174,16 +206,30 @@ class Document:
             f"for target {o.target}" + (f" with {o.options}." if o.options else "."),
             "",
             "Contents (search for the words): [API] [CONFIGURATION] [RUNTIME] [WEIGHTS] [MEMORY] [KERNELS] [RUN]",
-            "[ENTRY POINTS] [MXNET API]" + (" [SELF-TEST]" if self.test is not None else ""),
+            "[ENTRY POINTS]"
+            + (" [CLASSIFIER]" if self.classifier else "")
+            + " [MXNET API]"
+            + (" [SELF-TEST]" if self.test else ""),
         ]
         return "\n".join(("// " + line).rstrip() for line in lines)
 
     def banner(self, name: str, about: str) -> str:
         return f"// {'=' * 117}\n// [{name}] {about}\n// {'=' * 117}"
 
+    def classifier_text(self) -> list[str]:
+        if not self.classifier:
+            return []
+        about = "from a picture to the input, from scores to named classes; left out by -D@NAME@_NO_CLASSIFIER"
+        return [
+            self.banner("CLASSIFIER", about),
+            "#if !defined(@NAME@_NO_CLASSIFIER)",
+            *definitions(self.runtime, self.program, self.classifier),
+            "#endif  // !@NAME@_NO_CLASSIFIER",
+        ]
+
     def runtime_text(self, run: str) -> list[str]:
         everything = {s.name: s for s in all_sections(self.runtime)}
-        parts = used_sections(self.runtime, self.printer, run + self.runtime["predictor_api.h"])
+        parts = used_sections(self.runtime, self.printer, run + self.runtime["predictor_api.h"], self.classifier.needs)
         hosted = [s for s in closure(everything, ["sha256", "files"]) if s.name not in {x.name for x in parts}]
         outside = [s for s in [*parts, *hosted] if s.scope == "file"]
         return [
@@ -226,25 +272,51 @@ class Document:
             f"constexpr size_t kPreparedBytes = {p.prepared};  // weights that are computed when a predictor is made",
             *self.tensors("Input", p.inputs),
             *self.tensors("Output", p.outputs),
+            *self.shapes(),
             *([f"constexpr int32_t kMostThreads = {p.threads};"] if p.threads > 1 else []),
             self.runtime["predictor.h"].strip(),
             *self.thread_text("thread_pool"),
         ]
         return out
 
-    def tensors(self, kind: str, tensors: Sequence[Tensor]) -> list[str]:
+    def tensors(self, kind: str, tensors: Sequence[Tensor], variant: int = 0) -> list[str]:
+        """Their number, shapes and descriptions; behind the names of a further variant's stands its number."""
+        of = f"_{variant}" if variant else ""
         shapes = "\n".join(
-            f"constexpr int64_t k{kind}Shape{i}[] = {{{', '.join(str(d) for d in (*t.shape, 0))}}};"
+            f"constexpr int64_t k{kind}Shape{i}{of}[] = {{{', '.join(str(d) for d in (*t.shape, 0))}}};"
             for i, t in enumerate(tensors)
         )
         rows = ",\n    ".join(
-            f'{{{_quoted(t.name)}, "{t.dtype}", k{kind}Shape{i}, {len(t.shape)}, {t.nbytes}}}'
+            f'{{{quoted(t.name)}, "{t.dtype}", k{kind}Shape{i}{of}, {len(t.shape)}, {t.nbytes}}}'
             for i, t in enumerate(tensors)
         )
-        count = f"constexpr int32_t k{kind}Count = {len(tensors)};"
+        count = "" if variant else f"constexpr int32_t k{kind}Count = {len(tensors)};\n"
         if not tensors:
             rows = "{nullptr, nullptr, nullptr, 0, 0}"
-        return [f"{count}\n{shapes}\nconstexpr @name@_tensor k{kind}s[] = {{\n    {rows}}};"]
+        return [f"{count}{shapes}\nconstexpr @name@_tensor k{kind}s{of}[] = {{\n    {rows}}};"]
+
+    def shapes(self) -> list[str]:
+        """Where there are several sets of shapes: the tables of the others, and of all sets."""
+        variants = self.program.variants
+        if len(variants) == 1:
+            return []
+        out, rows, first = [], ["{kInputs, kOutputs, 0, kStepCount}"], len(variants[0].steps)
+        for k, v in enumerate(variants[1:], 1):
+            out += [*self.tensors("Input", v.inputs, k), *self.tensors("Output", v.outputs, k)]
+            rows.append(f"{{kInputs_{k}, kOutputs_{k}, {first}, {len(v.steps)}}}")
+            first += len(v.steps)
+        for kind, all_tensors in (("Input", [v.inputs for v in variants]), ("Output", [v.outputs for v in variants])):
+            most = [max(t.nbytes for t in same) for same in zip(*all_tensors, strict=True)]
+            out.append(f"constexpr size_t k{kind}Room[] = {{{', '.join(map(str, (*most, 0)))}}};  // bytes, the most")
+        return [
+            *out,
+            f"constexpr int32_t kStepCount = {len(variants[0].steps)};",
+            "// A set of shapes: its inputs and outputs, and its steps among those of all sets.\n"
+            "struct shape_set {\n  const @name@_tensor* inputs;\n  const @name@_tensor* outputs;\n"
+            "  int32_t first_step, steps;\n};",
+            f"constexpr int32_t kShapeCount = {len(variants)};\n"
+            "constexpr shape_set kShapes[] = {\n    " + ",\n    ".join(rows) + "};",
+        ]
 
     # --- code ---------------------------------------------------------------------------------------------------
 
@@ -255,7 +327,9 @@ class Document:
         return "\n".join([*lines, self.printer.kernel(k.kernel, k.name, k.restrict)])
 
     def run(self) -> str:
-        steps = self.program.steps
+        variants = self.program.variants
+        steps = [s for v in variants for s in v.steps]
+        starts = {sum(len(v.steps) for v in variants[:k]): v for k, v in enumerate(variants) if len(variants) > 1}
         shared = {k: s for k, s in enumerate(steps) if isinstance(s, CallStep) and self.trips(s) and self.threaded}
         lines: list[str] = []
         if self.threaded:
@@ -273,15 +347,28 @@ class Document:
             ]
         lines += ["void run_step([[maybe_unused]] const @name@_predictor& p, int32_t index) {", "    switch (index) {"]
         for k, step in enumerate(steps):
+            lines += (
+                [f"        // {line}" for v in [starts[k]] for line in _wrap([_signature(v)])] if k in starts else []
+            )
             lines += self.case(k, [f"share_trips(p, {k}, {self.trips(step)});"] if k in shared else self.step(step, 2))
         lines += ["        default: return;", "    }", "}"]
-        names = ",\n    ".join(f'"{self.step_name(s)}"' for s in self.program.steps) or "nullptr"
-        prepare = [line for step in self.program.prepare for line in self.step(step, 1)] or ["    (void)p;"]
-        lines += ["", "void prepare(const @name@_predictor& p) {", *prepare, "}"]
-        return (
-            f"constexpr int32_t kStepCount = {len(self.program.steps)};\n"
-            f"constexpr const char* kStepNames[] = {{\n    {names}}};\n\n" + "\n".join(lines)
-        )
+        names = ",\n    ".join(f'"{self.step_name(s)}"' for s in steps) or "nullptr"
+        lines += ["", *self.prepare()]
+        count = f"constexpr int32_t kStepCount = {len(steps)};\n" if len(variants) == 1 else ""
+        return f"{count}constexpr const char* kStepNames[] = {{\n    {names}}};\n\n" + "\n".join(lines)
+
+    def prepare(self) -> list[str]:
+        """What is computed from the weights when a predictor is made."""
+        steps = self.program.prepare
+        body = [line for step in steps for line in self.step(step, 1)]
+        if not steps or self.embed:
+            return [f"void prepare(const @name@_predictor&{' p' if steps else ''}, bool) {{", *body, "}"]
+        for step in reversed(steps):
+            assert isinstance(step, WinogradStep)
+            at = body.index(self.step(step, 1)[0])
+            nbytes = 36 * step.inputs * step.outputs
+            body.insert(at + 1, f"    if (mapped) read_once({self.ref(step.source)}, {nbytes});")
+        return [*_READ_ONCE.split("\n"), "void prepare(const @name@_predictor& p, bool mapped) {", *body, "}"]
 
     def case(self, k: int, body: list[str]) -> list[str]:
         if len(body) == 1:
@@ -297,12 +384,16 @@ class Document:
             return step.kernel
         return "fill_halo" if isinstance(step, HaloStep) else "loop"
 
-    def step(self, step: Step, depth: int, shared: bool = False) -> list[str]:
-        """A step's statements; `shared`: the part [begin, end) of a call's trips, by thread `worker`."""
+    def step(self, step: Step, depth: int, loops: int = 0, shared: bool = False) -> list[str]:
+        """The lines of a step that stands inside of so many loops.
+
+        `shared`: the part [begin, end) of a call's trips, by thread `worker`.
+        """
         pad = "    " * depth
         if isinstance(step, LoopStep):
-            body = [line for s in step.body for line in self.step(s, depth + 1)]
-            return [f"{pad}for (size_t t = 0; t < {step.count}; ++t) {{", *body, f"{pad}}}"]
+            t = _trip(loops)
+            body = [line for s in step.body for line in self.step(s, depth + 1, loops + 1)]
+            return [f"{pad}for (size_t {t} = 0; {t} < {step.count}; ++{t}) {{", *body, f"{pad}}}"]
         if isinstance(step, CopyStep):
             return [f"{pad}copy_bytes({self.ref(step.target)}, {self.ref(step.source)}, {step.nbytes});"]
         if isinstance(step, WinogradStep):
@@ -338,8 +429,9 @@ class Document:
 
     def ref(self, r: Ref) -> str:
         offset = str(r.offset)
-        if r.step:
-            offset += f" {'+' if r.step > 0 else '-'} t * {abs(r.step)}"
+        for loop, step in enumerate(r.steps):
+            if step:
+                offset += f" {'+' if step > 0 else '-'} {_trip(loop)} * {abs(step)}"
         kind = CPP_TYPE[r.dtype]
         if r.space == "arena":
             return f"arena<{kind}>(p, {offset})"
@@ -350,33 +442,49 @@ class Document:
         return f"{r.space}<{kind}>(p, {r.index}, {offset})"
 
     def selftest(self) -> str:
-        assert self.test is not None
+        (fill, compare), *others = map(self.selftest_of, self.program.variants, self.test)
+        for k, (fills, compares) in enumerate(others, 1):
+            compare += [f"  @name@_set_shape(p, {k});", *fills, "  @name@_run(p);", *compares]
+        text = self.runtime["selftest.h"].strip()
+        return text.replace("@fill@", "\n".join(fill)).replace("@compare@", "\n".join(compare))
+
+    def selftest_of(self, variant: Variant, test: SelfTest) -> tuple[list[str], list[str]]:
+        """The lines that fill the inputs, and those that compare the outputs."""
         fill, compare = [], []
-        for i, (t, (low, high)) in enumerate(zip(self.program.inputs, self.test.ranges, strict=True)):
+        for i, (t, (low, high)) in enumerate(zip(variant.inputs, test.ranges, strict=True)):
             kind = CPP_TYPE[t.dtype]
             n = t.nbytes // max(1, _size(t.dtype))
             fill.append(
                 f"  fill_input(const_cast<{kind}*>(input<{kind}>(*p, {i}, 0)), {n}, {i}, "
                 f"{literal(low, 'float64')}, {literal(high, 'float64')});"
             )
-        for i, (t, s) in enumerate(zip(self.program.outputs, self.test.samples, strict=True)):
+        for i, (t, s) in enumerate(zip(variant.outputs, test.samples, strict=True)):
             if not s.places:
                 continue
             compare += [
                 "  {",
                 "    const uint32_t places[] = {" + _rows([f"{k}u" for k in s.places]) + "};",
                 "    const double expected[] = {" + _rows([literal(v, "float64") for v in s.values]) + "};",
-                f"    wrong += compare({_quoted(t.name)}, output<{CPP_TYPE[t.dtype]}>(*p, {i}, 0), places, expected, "
+                f"    wrong += compare({quoted(t.name)}, output<{CPP_TYPE[t.dtype]}>(*p, {i}, 0), places, expected, "
                 f"{len(s.places)}, {literal(s.tolerance, 'float64')});",
                 "  }",
             ]
-        text = self.runtime["selftest.h"].strip()
-        return text.replace("@fill@", "\n".join(fill)).replace("@compare@", "\n".join(compare))
+        return fill, compare
 
+
+_READ_ONCE = """\
+// Gives the memory back that holds a part of the mapped weights.
+void read_once([[maybe_unused]] const void* data, [[maybe_unused]] size_t bytes) {
+#if !defined(@NAME@_FREESTANDING)
+    forget_pages(data, bytes);
+#endif
+}
+"""
 
 _CONFIGURATION = """\
 // @NAME@_FREESTANDING  no libc: nothing is allocated and no file is read; give memory and weights to @name@_create()
 // @NAME@_API           how the functions are exported; default: visible
+// @NAME@_NO_CLASSIFIER leaves out what a picture and class names need, where there is such
 // @NAME@_MXNET_API     adds MXNet's c_predict_api.h (MXPredCreate ...), in one file of a program; see [MXNET API]
 // @NAME@_SELFTEST      adds main(): runs seeded inputs and compares with what onnxruntime computed
 #if !defined(@NAME@_FREESTANDING)
@@ -385,24 +493,33 @@ _CONFIGURATION = """\
 #endif"""
 
 
+def _trip(loop: int) -> str:
+    """The variable that counts the trips of a loop, 0 being the outermost."""
+    return f"t{loop}" if loop else "t"
+
+
 def _type(t: Tensor) -> str:
     return f"{t.dtype}[{'x'.join(map(str, t.shape))}]"
+
+
+def _signature(v: Variant) -> str:
+    inputs, outputs = (", ".join(f"{_plain(t.name)}: {_type(t)}" for t in ts) for ts in (v.inputs, v.outputs))
+    return f"{inputs} -> {outputs}"
 
 
 def _size(dtype: str) -> int:
     return Tensor("", dtype, ()).nbytes
 
 
-def _quoted(text: str) -> str:
-    return (
-        '"' + "".join(chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode()) + '"'
-    )
+def _plain(name: str) -> str:
+    """A name as it may stand in a comment."""
+    return "".join(c if c.isprintable() and c != "\\" else "?" for c in name)
 
 
 def _wrap(words: Sequence[str], width: int = 108) -> list[str]:
     lines, line = [], ""
     for w in words:
-        w = "".join(c if c.isprintable() and c != "\\" else "?" for c in w)
+        w = _plain(w)
         if line and len(line) + len(w) + 2 > width:
             lines.append(line + ",")
             line = w

@@ -41,6 +41,21 @@ typedef struct @name@_tensor {
 @NAME@_API const @name@_tensor* @name@_output(int32_t index); /* null where there is none */
 @NAME@_API const char* @name@_error_text(@name@_status status);
 
+//@ shapes
+/* The model was compiled for several sets of input shapes. A predictor has one of them at a time, the first (0) when it is
+   made: @name@_input() and @name@_output() describe that one, these functions the one that the predictor has now. */
+@NAME@_API int32_t @name@_shape_count(void);
+@NAME@_API int32_t @name@_shape(const @name@_predictor* predictor);
+@NAME@_API const @name@_tensor* @name@_input_of(const @name@_predictor* predictor, int32_t index);
+@NAME@_API const @name@_tensor* @name@_output_of(const @name@_predictor* predictor, int32_t index);
+
+/* Takes the set in which an input has this shape; of several that in which the most inputs keep their shapes, of these the
+   first. Or takes the set of that number. Without such a set nothing changes (@NAME@_BAD_ARGUMENT). Inputs and outputs whose
+   shape changes are bound no more and become zeros; the others stay. Nothing is allocated: there is memory for the largest. */
+@NAME@_API @name@_status @name@_reshape(@name@_predictor* predictor, int32_t input, const int64_t* shape, int32_t rank);
+@NAME@_API @name@_status @name@_set_shape(@name@_predictor* predictor, int32_t number);
+
+//@ end
 /* Bytes of memory that a predictor works in, that one with another's weights works in, and of the weights. */
 @NAME@_API size_t @name@_memory_size(void);
 @NAME@_API size_t @name@_shared_memory_size(void);
@@ -60,13 +75,16 @@ typedef struct @name@_tensor {
 /* The same with the weights in a file, which is mapped and checked against its SHA-256. */
 @NAME@_API @name@_status @name@_create_from_file(@name@_predictor** predictor, const char* weights_path);
 
-/* Maps and checks a weights file for several predictors; unmap it after the last one is destroyed. */
+/* Maps and checks a weights file for several predictors, which create_mapped() makes; unmap it after the last one is destroyed. */
 @NAME@_API @name@_status @name@_map_weights(const char* weights_path, const void** weights, size_t* weights_bytes);
+@NAME@_API @name@_status @name@_create_mapped(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
+                                  size_t weights_bytes);
 @NAME@_API void @name@_unmap_weights(const void* weights, size_t weights_bytes);
 
-/* Copies an input in, or lets the predictor read it where it is (until bound anew). */
+/* Copies an input in, lets the predictor read it where it is (until bound anew), or tells from where it is read. */
 @NAME@_API @name@_status @name@_set_input(@name@_predictor* predictor, int32_t index, const void* data, size_t bytes);
 @NAME@_API @name@_status @name@_bind_input(@name@_predictor* predictor, int32_t index, const void* data, size_t bytes);
+@NAME@_API const void* @name@_input_data(const @name@_predictor* predictor, int32_t index);
 
 /* Computes all outputs from the inputs. */
 @NAME@_API @name@_status @name@_run(@name@_predictor* predictor);
@@ -80,13 +98,19 @@ typedef struct @name@_tensor {
 @NAME@_API int32_t @name@_step_count(void);
 @NAME@_API const char* @name@_step_name(int32_t index);
 @NAME@_API @name@_status @name@_run_step(@name@_predictor* predictor, int32_t index);
+//@ shapes
+
+/* The steps of the shapes that the predictor has now, which @name@_run_step() does; those above are the first shapes'. */
+@NAME@_API int32_t @name@_step_count_of(const @name@_predictor* predictor);
+@NAME@_API const char* @name@_step_name_of(const @name@_predictor* predictor, int32_t index);
+//@ end
 
 /* Copies an output out, tells where it lies (valid until the next run), or has it written where you want it. */
 @NAME@_API @name@_status @name@_get_output(@name@_predictor* predictor, int32_t index, void* data, size_t bytes);
 @NAME@_API const void* @name@_output_data(@name@_predictor* predictor, int32_t index);
 @NAME@_API @name@_status @name@_bind_output(@name@_predictor* predictor, int32_t index, void* data, size_t bytes);
 
-@NAME@_API void @name@_destroy(@name@_predictor* predictor);
+@declarations@@NAME@_API void @name@_destroy(@name@_predictor* predictor);
 
 #ifdef __cplusplus
 }  // extern "C"
@@ -133,11 +157,20 @@ class Predictor {
     return @name@_bind_output(handle_, index, data, bytes);
   }
   @name@_status run() { return @name@_run(handle_); }
+//@ shapes
+  // As in predictor.reshape(0, {1, 3, 224, 224}).
+  template <size_t rank>
+  @name@_status reshape(int32_t input, const int64_t (&shape)[rank]) {
+    return @name@_reshape(handle_, input, shape, static_cast<int32_t>(rank));
+  }
+  @name@_status set_shape(int32_t number) { return @name@_set_shape(handle_, number); }
+  int32_t shape() const { return @name@_shape(handle_); }
+//@ end
   template <class T>
   const T* output(int32_t index) const {
     return static_cast<const T*>(@name@_output_data(handle_, index));
   }
-
+@methods@
  private:
   Predictor(@name@_predictor* handle, @name@_status status) : handle_(handle), status_(status) {}
 

@@ -43,6 +43,13 @@ enum file_status {
   if (file->data != nullptr) munmap(const_cast<uint8_t*>(file->data), file->size);
   *file = mapped_file{nullptr, 0};
 }
+
+// Gives memory back that holds pages of a mapped file; they are read again when they are needed again.
+[[maybe_unused]] inline void forget_pages(const void* data, size_t bytes) {
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), begin = reinterpret_cast<uintptr_t>(data);
+  const uintptr_t first = (begin + page - 1) / page * page, last = (begin + bytes) / page * page;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
 #else
 [[maybe_unused]] inline file_status map_file(const char*, mapped_file* file) {
   *file = mapped_file{nullptr, 0};
@@ -50,4 +57,5 @@ enum file_status {
 }
 
 [[maybe_unused]] inline void unmap_file(mapped_file* file) { *file = mapped_file{nullptr, 0}; }
+[[maybe_unused]] inline void forget_pages(const void*, size_t) {}
 #endif

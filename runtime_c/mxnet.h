@@ -2,8 +2,15 @@
 // - The network is the one compiled in: symbol_json_str is not looked at and may be null. dev_type is 1, the CPU.
 // - param_bytes: weights inside this file are used, and param_bytes is not looked at. Otherwise it is the content of
 //   @name@.weights (checked by its SHA-256); it is copied, once for a handle and all that MXPredReshape makes of it.
+//@ one_shape
 // - Input keys name the model's inputs, and a shape given is the compiled one, in MXPredReshape too. The inputs of a new
 //   handle are zeros, also those of a reshaped one. Only float32 goes through MXPredSetInput and MXPredGetOutput.
+//@ end
+//@ shapes
+// - Input keys name the model's inputs; the shapes given choose among the sets of shapes that were compiled, in MXPredReshape
+//   too, where inputs that are not named keep theirs if that is possible. The inputs of a new handle are zeros, also those
+//   of a reshaped one. Only float32 goes through MXPredSetInput and MXPredGetOutput.
+//@ end
 // - MXPredCreatePartialOut chooses among the model's outputs, with or without "_output" behind the name.
 // - Shapes and arrays that are handed out live as long as their handle. After a failure *out is as it was.
 // - MXNDListCreate reads every version of MXNet's array files, of dense arrays; all elements become floats.
@@ -111,6 +118,7 @@ int mx_check_inputs(const char* call, mx_uint count, const char** keys, const mx
     if (starts[k + 1] < starts[k]) return mx_fail("%s: input_shape_indptr decreases at \"%.100s\"", call, keys[k]);
     const size_t rank = starts[k + 1] - starts[k];
     if (rank != 0 && shapes == nullptr) return mx_fail("%s: input_shape_data is null", call);
+//@ one_shape
     const mx_uint* const shape = rank != 0 ? shapes + starts[k] : nullptr;
     const @name@_tensor& own = kInputs[index];
     const size_t own_rank = static_cast<size_t>(own.rank);
@@ -120,9 +128,34 @@ int mx_check_inputs(const char* call, mx_uint count, const char** keys, const mx
       return mx_fail("%s: the shape given for input \"%.100s\" is %s, the one compiled is %s; for another, build the model "
                      "again with --shape", call, keys[k], mx_shape_text(shape, rank).chars,
                      mx_shape_text(own.shape, own_rank).chars);
+//@ end
   }
   return 0;
 }
+//@ shapes
+
+// The number of the set in which all inputs given have the shapes given; of several that in which most inputs are as in `now`.
+int32_t mx_find_set(const char* call, const shape_set& now, mx_uint count, const char** keys, const mx_uint* starts,
+                    const mx_uint* shapes) {
+  int32_t best = -1, most = -1;
+  for (int32_t s = 0; s < kShapeCount; ++s) {
+    bool same = true;
+    for (mx_uint k = 0; same && k < count; ++k) {
+      const @name@_tensor& own = kShapes[s].inputs[mx_find_input(keys[k])];
+      const size_t rank = starts[k + 1] - starts[k];
+      same = rank == static_cast<size_t>(own.rank);
+      for (size_t d = 0; same && d < rank; ++d) same = own.shape[d] == static_cast<int64_t>(shapes[starts[k] + d]);
+    }
+    const int32_t kept = same_inputs(kShapes[s], now);
+    if (same && kept > most) best = s, most = kept;
+  }
+  if (best < 0)
+    return mx_fail("%s: the shapes given (input \"%.100s\": %s) are none of the %d sets compiled; for another, build the model "
+                   "again with --shape", call, keys[0], mx_shape_text(shapes + starts[0], starts[1] - starts[0]).chars,
+                   static_cast<int>(kShapeCount));
+  return best;
+}
+//@ end
 
 // Copies and checks @name@.weights; there is one user.
 int mx_copy_weights(const char* call, const void* data, int size, mx_weights** out) {
@@ -151,9 +184,17 @@ void mx_release_weights(mx_weights* w) {
 }
 
 // A handle that is one more user of the weights.
+//@ one_shape
 int mx_new_predictor(const char* call, mx_weights* weights, const int32_t* outputs, mx_uint output_count, PredictorHandle* out) {
   size_t ranks = 0;
   for (int32_t i = 0; i < kOutputCount; ++i) ranks += static_cast<size_t>(kOutputs[i].rank);
+//@ end
+//@ shapes
+int mx_new_predictor(const char* call, mx_weights* weights, const int32_t* outputs, mx_uint output_count, int32_t set,
+                     PredictorHandle* out) {
+  size_t ranks = 0;
+  for (int32_t i = 0; i < kOutputCount; ++i) ranks += static_cast<size_t>(kShapes[set].outputs[i].rank);
+//@ end
   mx_predictor* const p = static_cast<mx_predictor*>(malloc(sizeof(mx_predictor) + ranks * sizeof(mx_uint)));
   if (p == nullptr) return mx_fail("%s: no memory", call);
   const void* const bytes = weights != nullptr ? weights->bytes : nullptr;
@@ -162,6 +203,9 @@ int mx_new_predictor(const char* call, mx_weights* weights, const int32_t* outpu
     free(p);
     return mx_fail("%s: %s", call, @name@_error_text(status));
   }
+//@ shapes
+  @name@_set_shape(p->predictor, set);
+//@ end
   p->weights = weights;
   if (weights != nullptr) __atomic_add_fetch(&weights->users, 1, __ATOMIC_RELAXED);
   p->output_count = output_count;
@@ -169,7 +213,7 @@ int mx_new_predictor(const char* call, mx_weights* weights, const int32_t* outpu
   mx_uint* at = reinterpret_cast<mx_uint*>(p + 1);
   for (int32_t i = 0; i < kOutputCount; ++i) {
     p->shapes[i] = at;
-    for (int32_t d = 0; d < kOutputs[i].rank; ++d) *at++ = static_cast<mx_uint>(kOutputs[i].shape[d]);
+    for (int32_t d = 0; d < @outputs(p->predictor)@[i].rank; ++d) *at++ = static_cast<mx_uint>(@outputs(p->predictor)@[i].shape[d]);
   }
   *out = p;
   return 0;
@@ -377,11 +421,15 @@ int MXPredCreatePartialOut(const char* symbol_json_str, const void* param_bytes,
       return mx_fail("%s: the model has no output \"%.100s\"; it has: %s (an inner node has to be made an output before the "
                      "model is built)", call, output_keys[i], mx_names_text(kOutputs, kOutputCount).chars);
   }
+//@ shapes
+  const int32_t set = mx_find_set(call, kShapes[0], num_input_nodes, input_keys, input_shape_indptr, input_shape_data);
+  if (set < 0) return -1;
+//@ end
   mx_weights* weights = nullptr;
   if (kWeightsBytes != 0 && embedded_weights() == nullptr && mx_copy_weights(call, param_bytes, param_size, &weights) != 0)
     return -1;
   const mx_uint count = num_output_nodes != 0 ? num_output_nodes : static_cast<mx_uint>(kOutputCount);
-  const int status = mx_new_predictor(call, weights, outputs, count, out);
+  const int status = mx_new_predictor(call, weights, outputs, count, @set()@out);
   mx_release_weights(weights);
   return status;
 }
@@ -398,7 +446,12 @@ int MXPredReshape(mx_uint num_input_nodes, const char** input_keys, const mx_uin
   const mx_predictor* const p = static_cast<const mx_predictor*>(handle);
   if (p == nullptr || out == nullptr) return mx_fail("MXPredReshape: handle or out is null");
   if (mx_check_inputs("MXPredReshape", num_input_nodes, input_keys, input_shape_indptr, input_shape_data) != 0) return -1;
-  return mx_new_predictor("MXPredReshape", p->weights, p->outputs, p->output_count, out);
+//@ shapes
+  const int32_t set = mx_find_set("MXPredReshape", *p->predictor->set, num_input_nodes, input_keys, input_shape_indptr,
+                                  input_shape_data);
+  if (set < 0) return -1;
+//@ end
+  return mx_new_predictor("MXPredReshape", p->weights, p->outputs, p->output_count, @set()@out);
 }
 
 int MXPredGetOutputShape(PredictorHandle handle, mx_uint index, mx_uint** shape_data, mx_uint* shape_ndim) {
@@ -408,7 +461,7 @@ int MXPredGetOutputShape(PredictorHandle handle, mx_uint index, mx_uint** shape_
   if (index >= p->output_count)
     return mx_fail("MXPredGetOutputShape: there is no output %u; the predictor has %u", index, p->output_count);
   *shape_data = p->shapes[p->outputs[index]];
-  *shape_ndim = static_cast<mx_uint>(kOutputs[p->outputs[index]].rank);
+  *shape_ndim = static_cast<mx_uint>(@outputs(p->predictor)@[p->outputs[index]].rank);
   return 0;
 }
 
@@ -419,7 +472,7 @@ int MXPredSetInput(PredictorHandle handle, const char* key, const mx_float* data
   if (index < 0)
     return mx_fail("MXPredSetInput: the model has no input \"%.100s\"; it has: %s", key,
                    mx_names_text(kInputs, kInputCount).chars);
-  const @name@_tensor& own = kInputs[index];
+  const @name@_tensor& own = @inputs(p->predictor)@[index];
   if (!mx_is_float(own))
     return mx_fail("MXPredSetInput: input \"%.100s\" is %s, and MXNet's API takes only float32; use @name@_set_input()", key,
                    own.dtype);
@@ -442,9 +495,9 @@ int MXPredPartialForward(PredictorHandle handle, int step, int* step_left) {
   const mx_predictor* const p = static_cast<const mx_predictor*>(handle);
   if (p == nullptr || step_left == nullptr) return mx_fail("MXPredPartialForward: handle or step_left is null");
   if (step < 0) return mx_fail("MXPredPartialForward: step is %d; it begins at 0", step);
-  if (step < kStepCount && @name@_run_step(p->predictor, step) != @NAME@_OK)
+  if (step < @steps(p->predictor)@ && @name@_run_step(p->predictor, step) != @NAME@_OK)
     return mx_fail("MXPredPartialForward: step %d failed", step);
-  *step_left = step < kStepCount ? kStepCount - step - 1 : 0;
+  *step_left = step < @steps(p->predictor)@ ? @steps(p->predictor)@ - step - 1 : 0;
   return 0;
 }
 
@@ -454,7 +507,7 @@ int MXPredGetOutput(PredictorHandle handle, mx_uint index, mx_float* data, mx_ui
   if (index >= p->output_count)
     return mx_fail("MXPredGetOutput: there is no output %u; the predictor has %u", index, p->output_count);
   const int32_t own_index = p->outputs[index];
-  const @name@_tensor& own = kOutputs[own_index];
+  const @name@_tensor& own = @outputs(p->predictor)@[own_index];
   if (!mx_is_float(own))
     return mx_fail("MXPredGetOutput: output \"%.100s\" is %s, and MXNet's API gives only float32; use @name@_get_output()",
                    own.name, own.dtype);

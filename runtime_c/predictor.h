@@ -16,6 +16,9 @@ struct thread_pool;
 }
 //@ end
 struct @name@_predictor {
+//@ shapes
+  const shape_set* set;  // the shapes that it has now
+//@ end
   const void* inputs[kInputCount + 1];
   void* outputs[kOutputCount + 1];
   uint8_t* arena;
@@ -42,12 +45,19 @@ template <class T> T* output(const @name@_predictor& p, int index, size_t offset
 
 size_t input_storage() {
   size_t bytes = 0;
-  for (int i = 0; i < kInputCount; ++i) bytes += round_up(kInputs[i].bytes);
+  for (int i = 0; i < kInputCount; ++i) bytes += round_up(@input_room(i)@);
   return bytes;
 }
 
 size_t output_storage() {
   size_t bytes = 0;
-  for (int i = 0; i < kOutputCount; ++i) bytes += round_up(kOutputs[i].bytes);
+  for (int i = 0; i < kOutputCount; ++i) bytes += round_up(@output_room(i)@);
   return bytes;
+}
+
+// The predictor's own memory for an input.
+uint8_t* own_input(const @name@_predictor& p, int32_t index) {
+  uint8_t* own = p.arena + kArenaBytes;
+  for (int i = 0; i < index; ++i) own += round_up(@input_room(i)@);
+  return own;
 }

@@ -32,7 +32,8 @@ size_t @name@_weights_size(void) { return kWeightsBytes; }
 namespace {
 
 // Lays a predictor out in `memory` of at least `bytes` bytes (null: it is allocated), with its prepared weights, or those of `like`, at its end.
-@name@_status make(@name@_predictor** predictor, void* memory, size_t memory_bytes, const uint8_t* weights, const @name@_predictor* like) {
+// `mapped`: the weights are a mapped file, whose pages are given back when they have been read for that.
+@name@_status make(@name@_predictor** predictor, void* memory, size_t memory_bytes, const uint8_t* weights, bool mapped, const @name@_predictor* like) {
   const size_t bytes = like == nullptr ? @name@_memory_size() : @name@_shared_memory_size();
   void* owned = nullptr;
   if (memory == nullptr) {
@@ -50,23 +51,26 @@ namespace {
   p->owned = owned;
   p->mapped = nullptr;
   p->weights = weights;
+//@ shapes
+  p->set = kShapes;
+//@ end
 //@ threads
   p->pool = reinterpret_cast<thread_pool*>(at + round_up(sizeof(@name@_predictor)));
 //@ end
   p->arena = at += kHandleBytes;
   at += kArenaBytes;
   for (int i = 0; i < kInputCount; ++i) {
-    for (size_t k = 0; k < kInputs[i].bytes; ++k) at[k] = 0;
+    for (size_t k = 0; k < @input_room(i)@; ++k) at[k] = 0;
     p->inputs[i] = at;
-    at += round_up(kInputs[i].bytes);
+    at += round_up(@input_room(i)@);
   }
   for (int i = 0; i < kOutputCount; ++i) {
-    for (size_t k = 0; k < kOutputs[i].bytes; ++k) at[k] = 0;
+    for (size_t k = 0; k < @output_room(i)@; ++k) at[k] = 0;
     p->outputs[i] = at;
-    at += round_up(kOutputs[i].bytes);
+    at += round_up(@output_room(i)@);
   }
   p->prepared = like == nullptr ? at : like->prepared;
-  if (like == nullptr) prepare(*p);
+  if (like == nullptr) prepare(*p, mapped);
 //@ threads
   p->pool->ticket = 0;
 #if defined(@NAME@_POSIX_THREADS)
@@ -81,22 +85,35 @@ namespace {
 
 }  // namespace
 
-@name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
-                   size_t weights_bytes) {
+namespace {
+
+@name@_status create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights, size_t weights_bytes, bool mapped) {
   if (predictor == nullptr) return @NAME@_BAD_ARGUMENT;
   *predictor = nullptr;
   const uint8_t* const embedded = embedded_weights();
   if (weights == nullptr && embedded == nullptr && kWeightsBytes != 0) return @NAME@_NO_WEIGHTS;
   if (weights != nullptr && weights_bytes != kWeightsBytes) return @NAME@_BAD_WEIGHTS;
   if (reinterpret_cast<uintptr_t>(weights) % 16 != 0) return @NAME@_BAD_ARGUMENT;
-  return make(predictor, memory, memory_bytes, weights != nullptr ? static_cast<const uint8_t*>(weights) : embedded, nullptr);
+  return make(predictor, memory, memory_bytes, weights != nullptr ? static_cast<const uint8_t*>(weights) : embedded, mapped, nullptr);
+}
+
+}  // namespace
+
+@name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
+                   size_t weights_bytes) {
+  return create(predictor, memory, memory_bytes, weights, weights_bytes, false);
+}
+
+@name@_status @name@_create_mapped(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
+                   size_t weights_bytes) {
+  return create(predictor, memory, memory_bytes, weights, weights_bytes, weights != nullptr);
 }
 
 @name@_status @name@_create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes, const @name@_predictor* like) {
   if (predictor == nullptr) return @NAME@_BAD_ARGUMENT;
   *predictor = nullptr;
   if (like == nullptr) return @NAME@_BAD_ARGUMENT;
-  return make(predictor, memory, memory_bytes, like->weights, like);
+  return make(predictor, memory, memory_bytes, like->weights, false, like);
 }
 
 @name@_status @name@_map_weights(const char* path, const void** weights, size_t* bytes) {
@@ -137,23 +154,22 @@ void @name@_unmap_weights(const void* weights, size_t bytes) {
   *predictor = nullptr;
   @name@_status status = @name@_map_weights(path, &weights, &bytes);
   if (status != @NAME@_OK) return status;
-  status = @name@_create(predictor, nullptr, 0, weights, bytes);
+  status = @name@_create_mapped(predictor, nullptr, 0, weights, bytes);
   if (status == @NAME@_OK) (*predictor)->mapped = weights;
   else @name@_unmap_weights(weights, bytes);
   return status;
 }
 
 @name@_status @name@_bind_input(@name@_predictor* p, int32_t index, const void* data, size_t bytes) {
-  if (p == nullptr || index < 0 || index >= kInputCount || !fits(kInputs[index], data, bytes)) return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || index < 0 || index >= kInputCount || !fits(@inputs(p)@[index], data, bytes)) return @NAME@_BAD_ARGUMENT;
   p->inputs[index] = data;
   return @NAME@_OK;
 }
 
 @name@_status @name@_set_input(@name@_predictor* p, int32_t index, const void* data, size_t bytes) {
-  if (p == nullptr || data == nullptr || index < 0 || index >= kInputCount || bytes != kInputs[index].bytes)
+  if (p == nullptr || data == nullptr || index < 0 || index >= kInputCount || bytes != @inputs(p)@[index].bytes)
     return @NAME@_BAD_ARGUMENT;
-  uint8_t* own = p->arena + kArenaBytes;
-  for (int i = 0; i < index; ++i) own += round_up(kInputs[i].bytes);
+  uint8_t* const own = own_input(*p, index);
   copy_bytes(own, data, bytes);
   p->inputs[index] = own;
   return @NAME@_OK;
@@ -161,7 +177,7 @@ void @name@_unmap_weights(const void* weights, size_t bytes) {
 
 @name@_status @name@_run(@name@_predictor* p) {
   if (p == nullptr) return @NAME@_BAD_ARGUMENT;
-  for (int32_t i = 0; i < kStepCount; ++i) run_step(*p, i);
+  for (int32_t i = 0; i < @steps(p)@; ++i) run_step(*p, @first_step(p)@i);
   return @NAME@_OK;
 }
 
@@ -169,9 +185,13 @@ int32_t @name@_step_count(void) { return kStepCount; }
 const char* @name@_step_name(int32_t index) { return index >= 0 && index < kStepCount ? kStepNames[index] : nullptr; }
 
 @name@_status @name@_run_step(@name@_predictor* p, int32_t index) {
-  if (p == nullptr || index < 0 || index >= kStepCount) return @NAME@_BAD_ARGUMENT;
-  run_step(*p, index);
+  if (p == nullptr || index < 0 || index >= @steps(p)@) return @NAME@_BAD_ARGUMENT;
+  run_step(*p, @first_step(p)@index);
   return @NAME@_OK;
+}
+
+const void* @name@_input_data(const @name@_predictor* p, int32_t index) {
+  return p != nullptr && index >= 0 && index < kInputCount ? p->inputs[index] : nullptr;
 }
 
 const void* @name@_output_data(@name@_predictor* p, int32_t index) {
@@ -179,18 +199,87 @@ const void* @name@_output_data(@name@_predictor* p, int32_t index) {
 }
 
 @name@_status @name@_get_output(@name@_predictor* p, int32_t index, void* data, size_t bytes) {
-  if (p == nullptr || data == nullptr || index < 0 || index >= kOutputCount || bytes != kOutputs[index].bytes)
+  if (p == nullptr || data == nullptr || index < 0 || index >= kOutputCount || bytes != @outputs(p)@[index].bytes)
     return @NAME@_BAD_ARGUMENT;
   copy_bytes(data, p->outputs[index], bytes);
   return @NAME@_OK;
 }
 
 @name@_status @name@_bind_output(@name@_predictor* p, int32_t index, void* data, size_t bytes) {
-  if (p == nullptr || index < 0 || index >= kOutputCount || !fits(kOutputs[index], data, bytes)) return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || index < 0 || index >= kOutputCount || !fits(@outputs(p)@[index], data, bytes)) return @NAME@_BAD_ARGUMENT;
   p->outputs[index] = data;
   return @NAME@_OK;
 }
 
+//@ shapes
+namespace {
+
+bool has_shape(const @name@_tensor& tensor, const int64_t* shape, int32_t rank) {
+  bool same = tensor.rank == rank;
+  for (int32_t d = 0; same && d < rank; ++d) same = tensor.shape[d] == shape[d];
+  return same;
+}
+
+bool same_shape(const @name@_tensor& a, const @name@_tensor& b) { return has_shape(a, b.shape, b.rank); }
+
+// How many inputs have the same shape in both sets.
+int32_t same_inputs(const shape_set& a, const shape_set& b) {
+  int32_t count = 0;
+  for (int i = 0; i < kInputCount; ++i) count += same_shape(a.inputs[i], b.inputs[i]) ? 1 : 0;
+  return count;
+}
+
+// The predictor's own memory at `at` for an input or output of the new shape, zeros; what has the same shape stays where it is.
+template <class T> uint8_t* resize(T& place, uint8_t* at, size_t room, const @name@_tensor& from, const @name@_tensor& to) {
+  if (!same_shape(from, to)) {
+    for (size_t k = 0; k < to.bytes; ++k) at[k] = 0;
+    place = at;
+  }
+  return at + round_up(room);
+}
+
+}  // namespace
+
+int32_t @name@_shape_count(void) { return kShapeCount; }
+
+int32_t @name@_shape(const @name@_predictor* p) { return p != nullptr ? static_cast<int32_t>(p->set - kShapes) : -1; }
+
+const @name@_tensor* @name@_input_of(const @name@_predictor* p, int32_t index) {
+  return p != nullptr && index >= 0 && index < kInputCount ? &p->set->inputs[index] : nullptr;
+}
+
+const @name@_tensor* @name@_output_of(const @name@_predictor* p, int32_t index) {
+  return p != nullptr && index >= 0 && index < kOutputCount ? &p->set->outputs[index] : nullptr;
+}
+
+int32_t @name@_step_count_of(const @name@_predictor* p) { return p != nullptr ? p->set->steps : 0; }
+
+const char* @name@_step_name_of(const @name@_predictor* p, int32_t index) {
+  return p != nullptr && index >= 0 && index < p->set->steps ? kStepNames[p->set->first_step + index] : nullptr;
+}
+
+@name@_status @name@_set_shape(@name@_predictor* p, int32_t number) {
+  if (p == nullptr || number < 0 || number >= kShapeCount) return @NAME@_BAD_ARGUMENT;
+  const shape_set& from = *p->set;
+  const shape_set& to = kShapes[number];
+  uint8_t* at = p->arena + kArenaBytes;
+  for (int i = 0; i < kInputCount; ++i) at = resize(p->inputs[i], at, kInputRoom[i], from.inputs[i], to.inputs[i]);
+  for (int i = 0; i < kOutputCount; ++i) at = resize(p->outputs[i], at, kOutputRoom[i], from.outputs[i], to.outputs[i]);
+  p->set = &to;
+  return @NAME@_OK;
+}
+
+@name@_status @name@_reshape(@name@_predictor* p, int32_t input, const int64_t* shape, int32_t rank) {
+  if (p == nullptr || input < 0 || input >= kInputCount || rank < 0 || (shape == nullptr && rank != 0)) return @NAME@_BAD_ARGUMENT;
+  int32_t best = -1, most = -1;
+  for (int32_t k = 0; k < kShapeCount; ++k) {
+    const int32_t kept = same_inputs(kShapes[k], *p->set);
+    if (has_shape(kShapes[k].inputs[input], shape, rank) && kept > most) best = k, most = kept;
+  }
+  return @name@_set_shape(p, best);
+}
+
+//@ end
 @name@_status @name@_set_threads(@name@_predictor* p, int32_t count) {
   if (p == nullptr || count < 1) return @NAME@_BAD_ARGUMENT;
 //@ threads
@@ -206,6 +295,13 @@ int32_t @name@_threads(const @name@_predictor* p) {
 //@ end
   return p != nullptr ? 1 : 0;
 }
+//@ threads
+
+#if defined(__wasm_atomics__)
+// What a worker of the page calls, with its number from 1 on; it returns when the predictor is destroyed.
+extern "C" __attribute__((visibility("default"))) void @name@_work(const @name@_predictor* p, int32_t number) { work(*p, number); }
+#endif
+//@ end
 
 void @name@_destroy(@name@_predictor* p) {
   if (p == nullptr) return;

@@ -16,9 +16,11 @@ from typing import Any
 import onnx
 import pytest
 from conftest import DIGITS, ROOT, requires_tool, skip_or_fail
+from PIL import Image
+from test_wasm import shared_net
 
 from dlpack.pipeline import Options, build
-from dlpack.serve import bundle_server
+from dlpack.serve import HEADERS, bundle_server
 
 CHAR_LSTM = ROOT / "examples" / "char_lstm"
 
@@ -157,6 +159,62 @@ def test_a_digit_drawn_with_the_keyboard(play: Play, digits: Path) -> None:
         for where in (address, f"file://{digits}/digits.html"):
             seen = play("pad", where)
             assert seen["focus"] == "pad" and seen["classes"][0][0] == "1" and seen["after"] == 0
+
+
+@pytest.fixture(scope="session")
+def threaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier built for two threads, with a page that does nothing and a picture."""
+    folder = tmp_path_factory.mktemp("threads")
+    onnx.save(shared_net(), folder / "shared.onnx")
+    options = Options("wasm", "shared", verify=False, threads=2, preprocess="imagenet", single_file_html=True)
+    bundle = build(folder / "shared.onnx", folder / "shared", options)
+    (bundle / "empty.html").write_text("<!doctype html><title>empty</title>")
+    Image.linear_gradient("L").save(bundle / "picture.png")
+    return bundle
+
+
+def test_threads_in_an_isolated_page(play: Play, threaded: Path) -> None:
+    """In the page, in a worker and in the demo page, which keeps what it takes for a visit without a network."""
+    with served(threaded) as address:
+        seen = play("threads", address, threaded / "picture.png", "load", "inWorker")
+    for way in seen["ways"]:
+        one, two = way["found"]
+        assert way["isolated"] and (one["threads"], two["threads"]) == (1, 2)
+        assert two["build"] == f"{one['build']}_threads"
+        assert one["classes"] == two["classes"] and len(one["classes"]) == 5
+        assert way["lines"] == []
+    several = seen["processors"] > 1
+    assert (" for the network on 2 threads, " in seen["timing"]) == several
+    build = two["build"] if several else one["build"]
+    assert {"thread.js", "threads.js", f"shared.{build}.wasm"} <= set(seen["kept"])
+    assert ("relaxed SIMD" in seen["bytes"]) == build.startswith("relaxed")
+
+
+def test_a_page_that_is_not_isolated_has_one_thread(
+    play: Play, threaded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy"):
+        monkeypatch.delitem(HEADERS, name)
+    with served(threaded) as address:
+        seen = play("threads", address, "-", "load", "inWorker")
+    for way in seen["ways"]:
+        one, two = way["found"]
+        assert not way["isolated"] and one == two and one["threads"] == 1 and one["build"] in ("simd", "relaxed")
+        assert way["lines"] == ["shared runs on one thread: for 2, serve this page cross-origin isolated"]
+
+
+def test_a_policy_without_workers_leaves_one_thread(
+    play: Play, threaded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = HEADERS["Content-Security-Policy"]
+    monkeypatch.setitem(HEADERS, "Content-Security-Policy", policy.replace("worker-src 'self'", "worker-src 'none'"))
+    with served(threaded) as address:
+        seen = play("threads", address, "-", "load", errors=True)  # the policy's
+    (way,) = seen["ways"]
+    one, two = way["found"]
+    assert way["isolated"] and (one["threads"], two["threads"]) == (1, 1) and one["classes"] == two["classes"]
+    told = [line for line in way["lines"] if "one thread" in line]
+    assert len(told) == 1 and told[0].startswith("shared runs on one thread: a worker cannot be started (")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from onnx import TensorProto, helper
 from packaging.metadata import Metadata
 from packaging.utils import parse_wheel_filename
 from pages import NODE_ENVIRONMENT, requires_npm, result_of_page
+from test_wasm import shared_net
 
 import dlpack
 from dlpack.errors import UsageError
@@ -144,6 +145,13 @@ def test_names_that_python_needs_itself_are_refused(tmp_path: Path) -> None:
 
 
 # --- the API, in CPython ----------------------------------------------------------------------------------------------
+
+
+def test_threads_are_refused(tmp_path: Path) -> None:
+    onnx.save(shared_net(), tmp_path / "shared.onnx")
+    with pytest.raises(UsageError, match="leave it out"):
+        build(tmp_path / "shared.onnx", tmp_path / "no", Options("pyodide", threads=2, verify=False))
+    assert not (tmp_path / "no").exists()
 
 
 def test_an_installed_wheel_predicts(bundle: Path, image: np.ndarray, expected: np.ndarray, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 // The demo page: a picture, a drawing, a text or made-up numbers in; classes, boxes, a picture, text or a table out.
-import { $, attempt, say, show } from "./demo_common.js";
+import { $, attempt, say, setThreads, show } from "./demo_common.js";
 import { digits } from "./demo_digits.js";
 import { keep } from "./demo_offline.js";
 import { pictures } from "./demo_pictures.js";
@@ -52,10 +52,11 @@ async function main() {
   const model = await load.call(Kind, parts ?? address, { onProgress });
   show("progress", false);
   say(`Ready ${Math.round(performance.now() - began)} ms after the page`);
-  const build = model.build ?? model.predictor.build;
+  const { build, threads } = model.predictor ?? model; // a Predictor, and what is in a worker, tells it itself
+  setThreads(threads);
   const code = manifest.wasm[build].bytes + (manifest.script_bytes ?? 0);
   $("bytes").textContent = `${size(code)} of code, ${size(manifest.weights?.bytes ?? 0)} of weights. WebAssembly ${
-    build === "relaxed" ? "relaxed SIMD" : "SIMD"}; ${(manifest.macs / 1e6).toFixed(1)} million multiply-adds per run.`; // prettier-ignore
+    build.startsWith("relaxed") ? "relaxed SIMD" : "SIMD"}; ${(manifest.macs / 1e6).toFixed(1)} million multiply-adds per run.`; // prettier-ignore
   show("work");
   view(model, manifest);
   if (!parts && (await keep(address, manifest, build))) $("bytes").textContent += " It works without a network now.";

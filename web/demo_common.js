@@ -4,6 +4,11 @@ export const $ = (id) => document.getElementById(id);
 export const show = (id, on = true) => ($(id).hidden = !on);
 export const milliseconds = (t) => `${t < 10 ? t.toFixed(2) : t.toFixed(1)} ms`;
 
+/** What is said of the network's time behind it. */
+let share = "";
+export const setThreads = (count) => (share = count > 1 ? ` on ${count} threads` : "");
+export const onThreads = () => share;
+
 export function say(text, bad = false) {
   $("status").textContent = text;
   $("status").classList.toggle("bad", bad);
@@ -44,5 +49,5 @@ export function showClasses(classes) {
 }
 
 export function showTiming({ preprocess: before, run }) {
-  $("timing").textContent = `${milliseconds(run)} for the network, ${milliseconds(before)} for preparing the picture`;
+  $("timing").textContent = `${milliseconds(run)} for the network${share}, ${milliseconds(before)} for preparing the picture`;
 }

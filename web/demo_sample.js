@@ -1,5 +1,5 @@
 // The demo page for a model whose task is not known: made-up numbers in, a table out.
-import { $, attempt, milliseconds, say, show } from "./demo_common.js";
+import { $, attempt, milliseconds, onThreads, say, show } from "./demo_common.js";
 
 export function sample(predictor, manifest) {
   show("sample");
@@ -16,7 +16,7 @@ export function sample(predictor, manifest) {
     );
     const began = performance.now();
     const outputs = await predictor.run(inputs);
-    $("timing").textContent = `${milliseconds(performance.now() - began)} for the network`;
+    $("timing").textContent = `${milliseconds(performance.now() - began)} for the network${onThreads()}`;
     const cell = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
     const row = (tag, texts) => {
       const line = document.createElement("tr");

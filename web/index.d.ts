@@ -14,6 +14,9 @@ export interface TensorInfo {
 
 export type Build = "relaxed" | "simd";
 
+/** A model that was built for threads has these besides. */
+export type ThreadBuild = "relaxed_threads" | "simd_threads";
+
 export type TensorData =
   | Float32Array
   | Float64Array
@@ -52,7 +55,9 @@ export interface Manifest {
   name: string;
   inputs: TensorInfo[];
   outputs: TensorInfo[];
-  wasm: Record<Build, FileInfo>;
+  wasm: Record<Build, FileInfo> & Partial<Record<ThreadBuild, FileInfo>>;
+  /** Of the builds for threads: how many at most, 64 KiB pages of memory at first and at most, bytes of a thread's stack. */
+  wasm_threads?: { count: number; pages: [number, number]; stack: number };
   weights?: FileInfo & { chunk_bytes?: number; chunk_sha256?: string[] };
   labels?: string[];
   preprocess?: PreprocessSpec;
@@ -69,7 +74,7 @@ type Data = BufferSource | Response;
 /** A bundle in parts, for those who bring its files themselves. */
 export interface Parts {
   manifest: Manifest;
-  wasm: Partial<Record<Build, Data | WebAssembly.Module | Promise<Data>>>;
+  wasm: Partial<Record<Build | ThreadBuild, Data | WebAssembly.Module | Promise<Data>>>;
   weights?: Data | Promise<Data>;
 }
 
@@ -81,6 +86,11 @@ export interface LoadOptions {
   cache?: boolean;
   /** Which build to run; the fastest that this browser can, unless given. */
   build?: Build;
+  /**
+   * How many threads at most; unless given, as many as the processor runs at once. Never more than the model was built for
+   * (--threads), and one where the page is not cross-origin isolated.
+   */
+  threads?: number;
   /** Used in place of the global fetch. */
   fetch?: typeof fetch;
 }
@@ -94,7 +104,9 @@ export class Predictor {
   static load(source: string | URL | Parts, options?: LoadOptions): Promise<Predictor>;
   readonly name: string;
   readonly manifest: Manifest;
-  readonly build: Build;
+  readonly build: Build | ThreadBuild;
+  /** How many threads a run takes. */
+  readonly threads: number;
   /** In the set of shapes of the last run; at first, the first. */
   readonly inputs: TensorInfo[];
   readonly outputs: TensorInfo[];
@@ -116,7 +128,7 @@ export class Predictor {
   setInputs(inputs: Record<string, TensorData | number[]>): void;
   /** The outputs as the last run or step left them. */
   outputValues(): Record<string, TensorData>;
-  /** Gives the memory back. */
+  /** Gives the memory back and ends the threads. */
   dispose(): void;
 }
 
@@ -167,7 +179,8 @@ declare abstract class PictureModel {
 /** The same in a worker. */
 declare abstract class PictureWorker {
   readonly manifest: Manifest;
-  readonly build: Build;
+  readonly build: Build | ThreadBuild;
+  readonly threads: number;
   readonly labels: string[] | null;
   readonly timing: Timing | null;
   dispose(): void;

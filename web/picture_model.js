@@ -49,13 +49,13 @@ export class PictureModel {
 
 /** A PictureModel that lives in a worker. */
 export class PictureWorker {
-  static async start(worker, source, { signal, onProgress, cache, build } = {}) {
+  static async start(worker, source, { signal, onProgress, cache, build, threads } = {}) {
     signal?.throwIfAborted();
     const self = new this(worker);
     const page = globalThis.document?.baseURI ?? globalThis.location?.href;
     const address = new URL(String(source), page).href;
     try {
-      const about = await self._ask("load", [this.kind, address, { cache, build }], [], { signal, onProgress });
+      const about = await self._ask("load", [this.kind, address, { cache, build, threads }], [], { signal, onProgress });
       return Object.assign(self, about);
     } catch (e) {
       worker.terminate();

@@ -31,36 +31,25 @@ export class Predictor {
    *   "simd", fetch}
    */
   static async load(source, options = {}) {
-    const { signal, onProgress } = options;
-    signal?.throwIfAborted();
+    options.signal?.throwIfAborted();
     if (!options.build && !supportedBuild()) {
       throw new Error("this browser cannot run the model: it has no WebAssembly SIMD (Chrome 91, Firefox 89, Safari 16.4 have)");
     }
     const parts = isAddress(source) ? await partsAt(source, options) : source;
     const manifest = parts.manifest;
-    const { build, threads } = chosenBuild(manifest, options);
+    const { build, threads } = chosenBuild(manifest, options, parts.wasm);
     const module = await compile(await (parts.wasm[build] ?? parts.wasm.simd));
     const memory = threads > 1 ? sharedMemory(manifest) : undefined;
     const instance = await WebAssembly.instantiate(module, memory ? { env: { memory } } : {});
     const predictor = new this(instance, manifest, build, memory);
-    const workers = memory ? predictor._workers(module, threads) : [];
-    const weights = manifest.weights;
-    if (weights) {
-      const to = predictor._place("weights");
-      const check = checked(to, weights);
-      const arrived = (loaded) => {
-        check.upTo(loaded);
-        onProgress?.({ loaded, total: weights.bytes });
-      };
-      await read(await parts.weights, to, weights, arrived, signal);
-      signal?.throwIfAborted();
-      if (!(await check.good())) {
-        await parts.forget?.();
-        throw new Error(`${weights.file} is damaged: its SHA-256 is not the one in manifest.json; load it again`);
-      }
-      parts.keep?.(to);
+    const workers = predictor._workers(module, threads);
+    try {
+      if (manifest.weights) await predictor._readWeights(parts, options);
+      predictor._create();
+    } catch (e) {
+      workers.then((all) => all.forEach((worker) => worker.terminate()));
+      throw e;
     }
-    predictor._create();
     predictor._share(await workers);
     return predictor;
   }
@@ -93,7 +82,8 @@ export class Predictor {
     try {
       if (missing > 0) this._memory.grow(Math.ceil(missing / PAGE));
     } catch {
-      throw new Error(`${this.name} needs ${Math.ceil(end / 1e6)} MB of memory, which this browser does not give`);
+      const hint = memory ? " to threads: load it with threads: 1" : "";
+      throw new Error(`${this.name} needs ${Math.ceil(end / 1e6)} MB of memory, which this browser does not give${hint}`);
     }
   }
 
@@ -101,6 +91,24 @@ export class Predictor {
   _place(what) {
     const { at, bytes } = this._at[what];
     return new Uint8Array(this._memory.buffer, at, bytes);
+  }
+
+  /** Reads the weights to their place and checks them. */
+  async _readWeights(parts, { signal, onProgress }) {
+    const { weights } = this.manifest;
+    const to = this._place("weights");
+    const check = checked(to, weights);
+    const arrived = (loaded) => {
+      check.upTo(loaded);
+      onProgress?.({ loaded, total: weights.bytes });
+    };
+    await read(await parts.weights, to, weights, arrived, signal);
+    signal?.throwIfAborted();
+    if (!(await check.good())) {
+      await parts.forget?.();
+      throw new Error(`${weights.file} is damaged: its SHA-256 is not the one in manifest.json; load it again`);
+    }
+    parts.keep?.(to);
   }
 
   _create() {
@@ -151,7 +159,8 @@ export class Predictor {
   }
 
   /** Starts the workers of so many threads, while the weights are on their way. */
-  _workers(module, threads) {
+  async _workers(module, threads) {
+    if (threads === 1) return [];
     const { at } = this._at.stacks;
     const { stack } = this.manifest.wasm_threads;
     return startThreads(this.name, module, this._memory, Array.from({ length: threads - 1 }, (_, k) => at + (k + 1) * stack));
@@ -161,8 +170,8 @@ export class Predictor {
   _share(workers) {
     this._threads = workers;
     this.threads = 1 + workers.length;
+    if (workers.length) this._check(this._call("set_threads", this._handle, this.threads)); // before a worker begins
     workers.forEach((worker, k) => worker.postMessage({ name: this.name, handle: this._handle, number: k + 1 }));
-    if (workers.length) this._check(this._call("set_threads", this._handle, this.threads));
   }
 
   /**
@@ -248,11 +257,12 @@ export class Predictor {
   }
 }
 
-/** The build to run and on how many threads. */
-function chosenBuild(manifest, { build = supportedBuild(), threads }) {
+/** Which of the builds to run and on how many threads. */
+function chosenBuild(manifest, { build = supportedBuild(), threads }, builds) {
   const plain = build.replace("_threads", "");
-  const count = threadCount(manifest, threads);
-  return count > 1 ? { build: `${plain}_threads`, threads: count } : { build: plain, threads: 1 };
+  const several = `${plain}_threads`;
+  const count = builds[several] ? threadCount(manifest, threads) : 1;
+  return count > 1 ? { build: several, threads: count } : { build: plain, threads: 1 };
 }
 
 function elements(t) {
@@ -287,7 +297,7 @@ async function partsAt(source, options) {
   const manifest = await (await fetched(url, options)).json();
   if (manifest?.format !== 1 || !manifest.wasm) throw new Error(`${url} is not the manifest of a bundle for wasm`);
   const parts = { manifest, wasm: {} };
-  const { build } = chosenBuild(manifest, options);
+  const { build } = chosenBuild(manifest, options, manifest.wasm);
   parts.wasm[build] = quiet(fetched(new URL((manifest.wasm[build] ?? manifest.wasm.simd).file, url), options));
   if (!manifest.weights) return parts;
   const from = new URL(manifest.weights.file, url);

@@ -25,7 +25,7 @@ export function padded({ buckets, inputs: tensors }, inputs) {
   }
   const [length] = lengths;
   const size = buckets.sizes.find((n) => n >= length);
-  if (lengths.size !== 1 || size === undefined || size === length) return [inputs, 0];
+  if (lengths.size !== 1 || size === undefined || !length || size === length) return [inputs, 0];
   const longer = Object.entries(shapes).map(([name, shape]) => {
     const whole = resized(shape, buckets.inputs[name], size);
     const from = inputs[name];

@@ -2,13 +2,19 @@
 const port = globalThis.postMessage ? globalThis : (await import(/* webpackIgnore: true */ /* @vite-ignore */ "node:worker_threads")).parentPort;
 let exports;
 
-// First {module, memory, stack}, answered with "ready"; then {name, handle, number}: the call does not return while the predictor lives.
+// First {module, memory, stack}, answered with {error: its text or null}; then {name, handle, number}, a call that does
+// not return while the predictor lives.
 async function receive({ module, memory, stack, name, handle, number }) {
   if (name) return exports[`${name}_work`](handle, number);
-  ({ exports } = await WebAssembly.instantiate(module, { env: { memory } }));
-  exports.__stack_pointer.value = stack;
-  port.postMessage("ready");
+  try {
+    ({ exports } = await WebAssembly.instantiate(module, { env: { memory } }));
+    exports.__stack_pointer.value = stack;
+    port.postMessage({ error: null });
+  } catch (e) {
+    port.postMessage({ error: e.message });
+  }
 }
 
-if (port.on) port.on("message", receive);
-else port.onmessage = ({ data }) => receive(data);
+const refuse = () => port.postMessage({ error: "it gets no shared memory" });
+if (port.on) port.on("message", receive).on("messageerror", refuse);
+else [port.onmessage, port.onmessageerror] = [({ data }) => receive(data), refuse];

@@ -11,37 +11,41 @@ export function threadCount(manifest, atMost) {
   return 1;
 }
 
-/** The memory that threads share: the builds for threads import it. */
-export function sharedMemory(manifest) {
-  const [initial, most] = manifest.wasm_threads.pages;
+/** The memory that threads share: the builds for threads import it. It grows up to what is reserved for it here. */
+export function sharedMemory({ name, wasm_threads: { pages } }) {
+  const [initial, most] = pages;
   for (let maximum = most; ; maximum >>= 1) {
     try {
       return new WebAssembly.Memory({ initial, maximum, shared: true });
-    } catch (e) {
-      if (maximum <= most >> 3) throw e; // small devices reserve no more than this
+    } catch (cause) {
+      if (maximum > most >> 3) continue; // small devices reserve less
+      const size = (maximum * 65536) / 1e6;
+      throw new Error(`${name} cannot reserve ${Math.round(size)} MB for its threads: load it with threads: 1`, { cause });
     }
   }
 }
 
 /** Starts a worker for each stack (the address of its top), which makes ready to help; none where one cannot be started. */
 export async function startThreads(name, module, memory, stacks) {
-  const Kind = globalThis.Worker ?? (await import(/* webpackIgnore: true */ /* @vite-ignore */ "node:worker_threads")).Worker;
+  const Worker = globalThis.Worker ?? (await import(/* webpackIgnore: true */ /* @vite-ignore */ "node:worker_threads")).Worker;
   const workers = [];
   const ready = (worker) =>
     new Promise((resolve, reject) => {
-      if (worker.on) worker.on("message", resolve).on("error", reject);
-      else [worker.onmessage, worker.onerror] = [resolve, reject];
+      const answer = ({ error }) => (error === null ? resolve() : reject(new Error(error)));
+      if (worker.on) worker.on("message", answer).on("error", reject);
+      else [worker.onmessage, worker.onerror] = [({ data }) => answer(data), reject];
     });
   try {
     for (const stack of stacks) {
-      const worker = new Kind(new URL("./thread.js", import.meta.url), { type: "module" });
+      const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module" });
       workers.push(worker);
       worker.postMessage({ module, memory, stack });
     }
     await Promise.all(workers.map(ready));
     workers.forEach((worker) => worker.unref?.()); // node may end without them
   } catch (e) {
-    console.warn(`${name} runs on one thread: a worker cannot be started (${e.message ?? "see the console"})`);
+    e.preventDefault?.(); // an event of onerror: it is told here
+    console.warn(`${name} runs on one thread: a worker cannot be started (${e.message || "thread.js cannot be loaded"})`);
     workers.splice(0).forEach((worker) => worker.terminate());
   }
   return workers;

@@ -72,17 +72,21 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n", encoding="utf-8")
 
 
-def write_notices(folder: Path, manifest: dict[str, Any]) -> None:
-    """NOTICE and NAME.spdx.json: what went into the bundle and under which licence."""
-    name = manifest["name"]
-    (folder / "NOTICE").write_text(
-        f"{name}\n\n"
+def notice_text(manifest: dict[str, Any]) -> str:
+    """The file NOTICE: under which licences what went into a bundle is."""
+    return (
+        f"{manifest['name']}\n\n"
         f"{manifest['source']} and {manifest['header']} were made by {manifest['tool']}.\n"
         "The runtime text in them is licensed under the Apache License, Version 2.0.\n"
         f"The weights come from the model with SHA-256 {manifest['model_sha256']};\n"
-        "they are under that model's licence, which its file does not tell.\n",
-        encoding="utf-8",
+        "they are under that model's licence, which its file does not tell.\n"
     )
+
+
+def write_notices(folder: Path, manifest: dict[str, Any]) -> None:
+    """NOTICE and NAME.spdx.json: what went into the bundle and under which licence."""
+    name = manifest["name"]
+    (folder / "NOTICE").write_text(notice_text(manifest), encoding="utf-8")
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix != ".html")
     from dlpack.sbom import spdx_document
 

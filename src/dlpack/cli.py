@@ -51,19 +51,55 @@ def cli() -> None:
 
 
 def _parse_shapes(values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
+    """The shapes of a command that takes one for each input."""
+    sets = _parse_shape_sets(values)
+    if len(sets) > 1:
+        raise UsageError("--shape names an input twice; only dlpack build takes several shapes")
+    return sets[0]
+
+
+def _parse_shape_sets(values: tuple[str, ...]) -> list[dict[str, tuple[int, ...]]]:
+    """The sets of shapes that repeated --shape options mean; at least one, maybe empty."""
+    from dlpack.shape_sets import alternatives
+
+    shapes: list[tuple[str, tuple[int, ...]]] = []
     for value in values:
         name, _, dims = value.rpartition("=")
+        dims = dims.partition(":")[0]
         try:
             shape = tuple(int(d) for d in dims.split("x")) if dims else ()
         except ValueError:
             shape = (-1,)
         if not name or any(d < 0 for d in shape):
             raise UsageError(f"--shape {value!r}: write it as INPUT=1x3x224x224")
-        if name in shapes:
-            raise UsageError(f"--shape names input {name!r} twice")
-        shapes[name] = shape
-    return shapes
+        shapes.append((name, shape))
+    return alternatives(shapes)
+
+
+def _parse_buckets(value: str | None) -> Any:
+    """tokens=16,32,64"""
+    from dlpack.shape_sets import Buckets
+
+    if value is None:
+        return None
+    name, _, sizes = value.rpartition("=")
+    try:
+        return Buckets(name, tuple(int(size) for size in sizes.split(",")))
+    except ValueError:
+        raise UsageError(f"--buckets {value!r}: write it as INPUT=16,32,64") from None
+
+
+def _parse_dtypes(values: tuple[str, ...]) -> dict[str, str]:
+    """The element types that stand behind shapes: tokens=1x16:int64."""
+    dtypes: dict[str, str] = {}
+    for value in values:
+        name, _, dims = value.rpartition("=")
+        _, colon, dtype = dims.partition(":")
+        if colon:
+            if dtype not in ("float32", "int32", "int64", "uint8", "int8", "bool"):
+                raise UsageError(f"--shape {value!r}: the type is float32, int32, int64, uint8, int8 or bool")
+            dtypes[name] = dtype
+    return dtypes
 
 
 @cli.command()
@@ -74,13 +110,23 @@ def _parse_shapes(values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's folder [default: build/NAME].")
 @click.option("--name", default="", help="Prefix of the C API [default: the model file's name].")
 @click.option(
-    "--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Fixes an input's shape; repeatable."
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="INPUT=1x3x224x224",
+    help="Fixes an input's shape; repeatable. Given again for the same input it adds a set of shapes to the bundle.",
+)
+@click.option(
+    "--buckets",
+    metavar="INPUT=16,32,64",
+    help="A set of shapes for each of these lengths of the input's last open dimension; a run pads up to the next.",
 )
 @click.option(
     "--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL."
 )
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names, one per line.")
 @click.option("--preprocess", metavar="imagenet|caffe|tf|none|FILE.json", help="What makes an input of a picture.")
+@click.option("--task", metavar="FILE.json", help="What the outputs mean: boxes, classes, a picture, text.")
 @click.option("--weights", type=click.Choice(["auto", "embed", "file"]), default="auto", show_default=True,
               help="Weights inside the C++ file or beside it; auto embeds up to 4 MiB.")  # fmt: skip
 @click.option("--single-file-html", is_flag=True, help="Target wasm: also NAME.html, one page with all inside.")
@@ -102,9 +148,11 @@ def build(
     output: Path | None,
     name: str,
     shapes: tuple[str, ...],
+    buckets: str | None,
     params: Path | None,
     labels: Path | None,
     preprocess: str | None,
+    task: str | None,
     weights: str,
     single_file_html: bool,
     optimize: str,
@@ -112,19 +160,23 @@ def build(
     cc: str | None,
     json_: bool,
 ) -> None:
-    """Compiles MODEL and verifies the result against onnxruntime."""
+    """Compiles MODEL and verifies the result against onnxruntime.
+
+    MODEL is a file, or Python code as FILE.py:NAME or PACKAGE.MODULE:NAME, which is imported and run.
+    """
+    from dlpack.exporters import model_stem
     from dlpack.pipeline import Options, Progress, c_name
     from dlpack.pipeline import build as run_build
 
-    parsed = _parse_shapes(shapes)
+    first, *more = _parse_shape_sets(shapes)
     names = _read_labels(labels) if labels else None
-    folder = output or Path("build") / c_name(name or model.stem.removesuffix("-symbol"))
+    folder = output or Path("build") / c_name(name or model_stem(model))
     for target in targets:
         where = folder / target if len(targets) > 1 else folder
         options = Options(
             target,
             name,
-            parsed,
+            first,
             names,
             weights,
             cc,
@@ -133,6 +185,10 @@ def build(
             optimize=optimize,
             threads=threads,
             params=params,
+            dtypes=_parse_dtypes(shapes),
+            task=task,
+            more_shapes=tuple(more),
+            buckets=_parse_buckets(buckets),
         )
         run_build(model, where, options, _progress(Progress, json_))
         if json_:
@@ -147,15 +203,19 @@ def build(
 @click.option(
     "--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL."
 )
-@click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="An input's shape; repeatable.")
+@click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224",
+              help="An input's shape, and its type where it is not float32 (x=1x16:int64); repeatable.")  # fmt: skip
 @click.option("--json", "json_", is_flag=True, help="The result as JSON.")
 def export_command(model: Path, output: Path | None, params: Path | None, shapes: tuple[str, ...], json_: bool) -> None:
-    """Converts MODEL from another framework (MXNet, Caffe, ...) to an ONNX file."""
-    from dlpack.exporters import ExportOptions, export
+    """Converts MODEL from another framework (MXNet, Caffe, PyTorch, NumPy ...) to an ONNX file.
+
+    A model may be Python code: FILE.py:NAME or PACKAGE.MODULE:NAME, which is imported and run.
+    """
+    from dlpack.exporters import ExportOptions, export, model_stem
     from dlpack.exporters.base import write_model
 
-    exported = export(model, params, ExportOptions(_parse_shapes(shapes)))
-    path = output or Path(f"{model.stem.removesuffix('-symbol')}.onnx")
+    exported = export(model, params, ExportOptions(_parse_shapes(shapes), _parse_dtypes(shapes)))
+    path = output or Path(f"{model_stem(model)}.onnx")
     write_model(exported.model, path)
     nodes = len(exported.model.graph.node)
     if json_:
@@ -214,7 +274,7 @@ def inspect(path: Path, shapes: tuple[str, ...], json_: bool) -> None:
         return
     for kind in ("inputs", "outputs"):
         table = Table("name", "dtype", "shape", title=kind, title_justify="left", box=None, pad_edge=False)
-        for t in facts[kind]:
+        for t in (t for s in facts.get("shapes", [facts]) for t in s[kind]):
             table.add_row(_plain(t["name"]), t["dtype"], " x ".join(map(str, t["shape"])) or "scalar")
         _OUT.print(table)
     if "operators" in facts:

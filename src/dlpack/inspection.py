@@ -20,8 +20,9 @@ def inspect_path(path: Path, shapes: Shapes | None = None) -> dict[str, Any]:
     """The facts about the model file or the bundle at `path`, as JSON data.
 
     Both have `inputs` and `outputs` (lists of name, dtype, shape), `opset`, `macs` and `weights_bytes`. A model has
-    `operators` too (operator, count, supported), a bundle `target`, `kernels` and the arena's sizes in bytes. `macs` is
-    missing where input shapes are open. Raises UsageError for a path that is neither, ModelError for a broken model.
+    `operators` too (operator, count, supported), a bundle `target`, `kernels` and the arena's sizes in bytes, and
+    `shapes` where it has several sets of them (inputs, outputs, macs and arena of each). `macs` is missing where input
+    shapes are open. Raises UsageError for a path that is neither, ModelError for a broken model.
     """
     path = Path(path)
     if path.is_dir():
@@ -39,9 +40,11 @@ def _inspect_bundle(path: Path) -> dict[str, Any]:
 
     m = read_manifest(path)
     try:
+        more = {"shapes": m["shapes"]} if "shapes" in m else {}
         return {
             "inputs": m["inputs"],
             "outputs": m["outputs"],
+            **more,
             "opset": m["opset"],
             "target": m["target"],
             "macs": m["macs"],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from dlpack.layout import Layout, dense, expand, merge_dims, order_of
 from dlpack.operators import registry
 from dlpack.operators.registry import Context, NotSupported
 from dlpack.place import Placement
+from dlpack.shared import Shared
 from dlpack.spec import KernelSpec, Scheduled
 from dlpack.tir import te, tirx
 
@@ -52,34 +54,52 @@ class KernelEntry:
 
 
 Schedule = Callable[[KernelSpec], Scheduled]
+_Stored = Mapping[int, tuple[Layout | None, ...]]
 
 
 class KernelBuilder:
-    """Builds kernels; equal ones are lowered once."""
+    """Builds kernels; equal ones are lowered once, and those of earlier sets of shapes are taken where they fit."""
 
-    def __init__(self, placement: Placement, schedule: Schedule) -> None:
-        self.placement, self.schedule = placement, schedule
+    def __init__(self, placement: Placement, schedule: Schedule, shared: Shared) -> None:
+        self.placement, self.schedule, self.shared = placement, schedule, shared
         self.graph: Graph = placement.graph
         self.entries: list[KernelEntry] = []
         self._known: dict[Any, tuple[int, dict[int, Layout]]] = {}
 
     def call(self, group: Group) -> Call:
         job = _Job(group, self.placement)
-        key = job.key
+        constants = {i: self.shared.digest(self.graph, o.value) for i, o in enumerate(job.inputs) if o.constant}
+        stored = {i: tuple(self.shared.layouts.earlier(digest)) for i, digest in constants.items()}
+        key = job.key, tuple(stored.items())
         if key not in self._known:
-            try:
-                job.build()
-            except NotSupported as e:
-                raise UnsupportedError(f"{describe(group.nodes[0], self.graph)}: {e}") from e
-            done = self.schedule(job.spec())
-            self._known[key] = (len(self.entries), dict(done.packed))
-            self.entries.append(KernelEntry(done.kernel, done.description, len(job.inputs)))
+            kernel, description, packed = self._earlier(key[0], stored) or self._build(job, stored)
+            self.shared.kernels.add(key[0], (kernel, description, packed))
+            self._known[key] = (len(self.entries), dict(packed))
+            self.entries.append(KernelEntry(kernel, description, len(job.inputs)))
         number, packed = self._known[key]
+        for i, digest in constants.items():
+            self.shared.layouts.add(digest, packed.get(i))
         arguments = [
             Argument(o.buffer, o.layout.offset, packed.get(i), o.epilogue and o.full)
             for i, o in enumerate([*job.inputs, *job.outputs])
         ]
         return Call(number, tuple(arguments), group)
+
+    def _earlier(self, key: Any, stored: _Stored) -> tuple[Kernel, str, Mapping[int, Layout]] | None:
+        """An earlier set's kernel that reads the constants as they are stored."""
+        for made in self.shared.kernels.earlier(key):
+            if all(not layouts or made[2].get(i) in layouts for i, layouts in stored.items()):
+                return made
+        return None
+
+    def _build(self, job: _Job, stored: _Stored) -> tuple[Kernel, str, Mapping[int, Layout]]:
+        try:
+            job.build()
+        except NotSupported as e:
+            raise UnsupportedError(f"{describe(job.group.nodes[0], self.graph)}: {e}") from e
+        fixed = {i: packed for i, layouts in stored.items() if (packed := tuple(x for x in layouts if x is not None))}
+        done = self.schedule(replace(job.spec(), fixed=fixed))
+        return done.kernel, done.description, done.packed
 
 
 @dataclass(frozen=True)
@@ -283,7 +303,7 @@ class _Job:
 def _names(inputs: Sequence[_Operand], group: Group) -> list[str]:
     """Parameter names: x, w for the anchor's operands as ONNX names them, a, b, c ... for the epilogue's."""
     out: list[str] = []
-    letters = iter("bcdefghijklmnopqrstuvz")
+    letters = itertools.cycle("bcdefghijklmnopqrstuvz")
     for o in inputs:
         if not o.epilogue:
             out.append("w" if o.constant else "x" if "x" not in out else f"x{len(out)}")

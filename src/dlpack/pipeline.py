@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,26 +11,42 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlpack import __version__
 from dlpack.errors import UsageError, VerificationError
+from dlpack.labels import check_labels, labels_from_metadata
+from dlpack.preprocess import Preprocess, from_metadata, resolve
+from dlpack.shape_sets import (
+    Buckets,
+    Shapes,
+    bucket_sets,
+    check_sets,
+    describe_buckets,
+    reference_names,
+    set_name,
+)
 
-Shapes = Mapping[str, tuple[int, ...]]
+if TYPE_CHECKING:
+    from dlpack.graph.ir import Graph
+    from dlpack.memory import Arena
+    from dlpack.program import Compiler, Program, Variant
+    from dlpack.targets.common.machine import Machine
+
 EMBED_LIMIT = 4 << 20
 """`--weights auto` embeds up to this many bytes and writes a side file beyond."""
 
 RUNTIME_FILES = (
-    "vectors.h", "maths.h", "values.h", "winograd.h", "sha256.h", "files.h", "api.h", "threads.h", "predictor.h",
-    "predictor_api.h", "mxnet.h", "selftest.h",
+    "vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "sha256.h", "files.h", "api.h", "threads.h",
+    "predictor.h", "predictor_api.h", "classifier_api.h", "mxnet.h", "selftest.h",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Options:
-    """What `dlpack build` is told."""
+    """What `dlpack build` is told. `more_shapes` has further sets of shapes, `buckets` makes them of `shapes`."""
 
     target: str = "native"
     name: str = ""
@@ -44,7 +59,11 @@ class Options:
     single_file_html: bool = False
     optimize: str = "speed"
     params: Path | None = None
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    task: str | None = None
     threads: int = 1
+    more_shapes: tuple[Shapes, ...] = ()
+    buckets: Buckets | None = None
 
 
 @dataclass(frozen=True)
@@ -75,11 +94,12 @@ def build(
     options, progress = options or Options(), progress or Progress()
     model, output = Path(model), Path(output)
     from dlpack.bundle import new_bundle, write_json, write_notices
+    from dlpack.exporters import model_stem
     from dlpack.report import write_report
     from dlpack.targets import get_target
 
     target = get_target(options.target)
-    name = c_name(options.name or model.stem.removesuffix("-symbol"))
+    name = c_name(options.name or model_stem(model))
     problem = target.missing() if not options.cc else None
     if problem:
         from dlpack.errors import ToolchainError
@@ -91,37 +111,18 @@ def build(
         raise UsageError(f"--single-file-html is for the target wasm, not {target.name}")
     with new_bundle(output) as folder:
         with progress.stage("read") as detail:
-            source = read_source(model, options.params, options.shapes)
+            source = read_source(model, options.params, options.shapes, options.dtypes)
             for text in source.warnings:
                 progress.warn(text)
             detail.append(f"{len(source.proto.graph.node)} nodes, {source.opset}")
-        with progress.stage("clean") as detail:
-            from dlpack.graph.clean import clean
-            from dlpack.graph.read import read_graph
-            from dlpack.operators import registry
-
-            proto = clean(source.proto, options.shapes, lambda op, domain: not registry.supported(op, domain))
-            graph = read_graph(proto, registry.supported)
-            detail.append(f"{len(graph.nodes)} nodes")
-        with progress.stage("compile") as detail:
-            from dlpack.program import compile_graph
-            from dlpack.targets.common.schedule import CpuBackend
-
-            machine = replace(target.machine(), threads=options.threads)
-            backend = CpuBackend(machine)
-            pays = (lambda layer: False) if options.optimize == "size" else backend.winograd_pays
-            program = compile_graph(graph, name, backend.schedule, pays, options.threads)
-            a = program.arena
-            detail.append(f"{len(program.kernels)} kernels")
-            detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
-        with progress.stage("reference") as detail:
-            from dlpack.reference import input_ranges, run_onnxruntime, seeded_input
-
-            ranges = input_ranges(graph, source.metadata)
-            inputs = {t.name: seeded_input(k, t.shape, t.dtype, *ranges[k]) for k, t in enumerate(program.inputs)}
-            expected = run_onnxruntime(proto, inputs)
-            detail.append("onnxruntime")
+            sets, bucketed = _shape_sets(options, source)
+        machine = replace(target.machine(), threads=options.threads)
+        program, trials = _compile(model, name, source, sets, options, machine, progress)
+        a = program.arena
+        described = [_described(v) for v in program.variants]
+        check_sets(described)
         with progress.stage("emit") as detail:
+            from dlpack.amalgamate.classifier import Classifier
             from dlpack.amalgamate.document import Provenance, emit_header, emit_source
             from dlpack.targets.common.toolchain import source_flags
 
@@ -138,15 +139,16 @@ def build(
                 "SPDX-License-Identifier: Apache-2.0 (this text and the runtime; the weights: the model's licence)",
                 source_flags(machine.name),
             )
-            test = _self_test(program, ranges, expected)
-            text = emit_source(program, runtime, provenance, embed, test, machine.fma_call)
+            test = [_self_test(v, t) for v, t in zip(program.variants, trials, strict=True)]
+            labels, preprocess = _labels(options, source), _preprocess(options, source, described[0]["inputs"])
+            classifier = Classifier(labels, preprocess)
+            text = emit_source(program, runtime, provenance, embed, test, machine.fma_call, classifier)
             (folder / f"{name}.cc").write_text(text, encoding="utf-8")
-            (folder / f"{name}.h").write_text(emit_header(program, runtime), encoding="utf-8")
+            (folder / f"{name}.h").write_text(emit_header(program, runtime, classifier), encoding="utf-8")
             if program.weights and not embed:
                 (folder / f"{name}.weights").write_bytes(program.weights)
             where = "inside" if embed else "beside"
             detail.append(f"{name}.cc {len(text):,} bytes, weights {len(program.weights):,} bytes {where}")
-        labels = options.labels or source.labels
         manifest: dict[str, Any] = {
             "format": 1,
             "name": name,
@@ -155,38 +157,44 @@ def build(
             "machine": machine.name,
             "model_sha256": source.sha256,
             "opset": source.opset,
-            "inputs": [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in program.inputs],
-            "outputs": [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in program.outputs],
-            "ranges": [list(r) for r in ranges],
+            **described[0],
+            "ranges": [list(r) for r in trials[0].ranges],
             "source": f"{name}.cc",
             "header": f"{name}.h",
             "macs": program.macs,
             "weights_bytes": len(program.weights),
+            "threads": program.threads,
             "prepared_bytes": program.prepared,
-            "arena": {"bytes": a.size, "lower_bound": a.lower_bound, "naive": a.naive, "strategy": a.strategy},
+            "arena": _arena_facts(a),
             "kernels": [
                 {"name": k.name, "computes": k.title, "schedule": k.schedule, "macs": k.macs, "nodes": list(k.sources)}
                 for k in program.kernels
             ],
         }  # fmt: skip
+        if len(program.variants) > 1:
+            facts = [{"macs": v.macs, "arena": _arena_facts(v.arena)} for v in program.variants]
+            manifest["shapes"] = [{**d, **f} for d, f in zip(described, facts, strict=True)]
+        if options.buckets:
+            manifest["buckets"] = describe_buckets(source.proto, options.buckets, bucketed, described)
         if labels:
             manifest["labels"] = list(labels)
-        if options.preprocess:
-            from dlpack.preprocess import resolve
+        if preprocess:
+            manifest["preprocess"] = preprocess.to_json()
+        from dlpack.task import task_of
 
-            manifest["preprocess"] = resolve(options.preprocess, manifest["inputs"]).to_json()
-        elif "dlpack.preprocess" in source.metadata:
-            from dlpack.preprocess import from_metadata
-
-            manifest["preprocess"] = from_metadata(source.metadata["dlpack.preprocess"], manifest["inputs"]).to_json()
+        task = task_of(options.task, source.metadata, manifest, trials[0].expected)
+        if task:
+            manifest["task"] = task
         if program.weights and not embed:
             manifest["weights"] = {
                 "file": f"{name}.weights",
                 "bytes": len(program.weights),
                 "sha256": hashlib.sha256(program.weights).hexdigest(),
             }
-        arrays: dict[str, Any] = {f"in_{k}": v for k, v in enumerate(inputs.values())}
-        arrays |= {f"out_{k}": v for k, v in enumerate(expected)}
+        arrays: dict[str, Any] = {}
+        for number, t in enumerate(trials):
+            arrays |= zip(reference_names("in", len(t.inputs), number), t.inputs.values(), strict=True)
+            arrays |= zip(reference_names("out", len(t.expected), number), t.expected, strict=True)
         np.savez(folder / "reference.npz", **arrays)
         if target.library:
             with progress.stage("toolchain") as detail:
@@ -232,16 +240,110 @@ class Source:
     metadata: dict[str, str]
     labels: tuple[str, ...] | None
     warnings: tuple[str, ...]
+    exported: bool = False
+    """Whether an exporter has made it, for the shapes that it was told."""
 
 
-def read_source(model: Path, params: Path | None = None, shapes: Shapes | None = None) -> Source:
-    """The model as ONNX: read from an ONNX file, or exported from another framework's."""
-    from dlpack.exporters import ExportOptions, export, find_exporter
+@dataclass(frozen=True)
+class _Trial:
+    """Seeded inputs of one set of shapes, the ranges that they are in, and what onnxruntime computes from them."""
+
+    ranges: tuple[tuple[float, float], ...]
+    inputs: dict[str, Any]
+    expected: list[Any]
+
+
+def _compile(
+    model: Path, name: str, source: Source, sets: list[Shapes], options: Options, machine: Machine, progress: Progress
+) -> tuple[Program, list[_Trial]]:
+    """The program for all sets of shapes, and what it shall compute in each."""
+    compiler: Compiler | None = None
+    trials: list[_Trial] = []
+    for number, shapes in enumerate(sets):
+        with progress.stage("clean") as detail:
+            proto = source.proto
+            if number and source.exported:
+                proto = read_source(model, options.params, shapes, options.dtypes).proto
+            proto, graph = _clean(proto, shapes)
+            detail.append(f"{len(graph.nodes)} nodes")
+        with progress.stage("compile") as detail:
+            compiler = compiler or _compiler(name, options, machine)
+            variant = compiler.add(graph)
+            a = variant.arena
+            detail.append(f"{len(compiler.kernels)} kernels")
+            detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
+        with progress.stage("reference") as detail:
+            trials.append(_try(proto, graph, variant, source.metadata))
+            detail.append("onnxruntime")
+            if len(sets) > 1:
+                detail.append(set_name(_described(variant)))
+    assert compiler is not None
+    return compiler.program(), trials
+
+
+def _clean(proto: Any, shapes: Shapes) -> tuple[Any, Graph]:
+    from dlpack.graph.clean import clean
+    from dlpack.graph.read import read_graph
+    from dlpack.operators import registry
+
+    proto = clean(proto, shapes, lambda op, domain: not registry.supported(op, domain))
+    return proto, read_graph(proto, registry.supported)
+
+
+def _compiler(name: str, options: Options, machine: Machine) -> Compiler:
+    from dlpack.program import Compiler
+    from dlpack.targets.common.schedule import CpuBackend
+
+    backend = CpuBackend(machine)
+    pays = (lambda layer: False) if options.optimize == "size" else backend.winograd_pays
+    return Compiler(name, backend.schedule, pays, options.threads)
+
+
+def _try(proto: Any, graph: Graph, variant: Variant, metadata: Mapping[str, str]) -> _Trial:
+    from dlpack.reference import input_ranges, run_onnxruntime, seeded_input
+
+    ranges = input_ranges(graph, metadata)
+    inputs = {t.name: seeded_input(k, t.shape, t.dtype, *ranges[k]) for k, t in enumerate(variant.inputs)}
+    return _Trial(ranges, inputs, run_onnxruntime(proto, inputs))
+
+
+def _shape_sets(options: Options, source: Source) -> tuple[list[Shapes], dict[str, list[int]]]:
+    """The sets of shapes to compile for, and the dimensions that have buckets."""
+    if not options.buckets:
+        return [options.shapes, *options.more_shapes], {}
+    if options.more_shapes:
+        raise UsageError(f"{options.buckets}: give each input one --shape, or leave the buckets out")
+    return bucket_sets(source.proto, options.shapes, options.buckets)
+
+
+def _described(variant: Variant) -> dict[str, Any]:
+    """Inputs and outputs as the manifest has them."""
+    return {
+        kind: [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in tensors]
+        for kind, tensors in (("inputs", variant.inputs), ("outputs", variant.outputs))
+    }
+
+
+def _arena_facts(a: Arena) -> dict[str, Any]:
+    return {"bytes": a.size, "lower_bound": a.lower_bound, "naive": a.naive, "strategy": a.strategy}
+
+
+def read_source(
+    model: Path, params: Path | None = None, shapes: Shapes | None = None, dtypes: Mapping[str, str] | None = None
+) -> Source:
+    """The model as ONNX: read from an ONNX file, or exported from another framework's file or from a callable."""
+    from dlpack.exporters import ExportOptions, export, find_exporter, is_callable
+    from dlpack.exporters.base import main_file
     from dlpack.graph.load import load_model, weight_warnings
 
+    model = main_file(model)
+    options = ExportOptions(shapes or {}, dtypes or {})
     parts = [model]
-    if model.is_file() and find_exporter(model) is not None:
-        exported = export(model, params, ExportOptions(shapes or {}))
+    made = is_callable(model) or (model.is_file() and find_exporter(model) is not None)
+    if is_callable(model):
+        proto, parts = export(model, params, options).model, []
+    elif made:
+        exported = export(model, params, options)
         proto = exported.model
         parts += [exported.params] if exported.params else []
     elif params is not None:
@@ -250,14 +352,23 @@ def read_source(model: Path, params: Path | None = None, shapes: Shapes | None =
         proto = load_model(model)
     opset = ", ".join(f"{o.domain or 'ai.onnx'} opset {o.version}" for o in proto.opset_import)
     metadata = {p.key: p.value for p in proto.metadata_props}
-    labels = None
-    if "dlpack.labels" in metadata:
-        try:
-            labels = tuple(str(x) for x in json.loads(metadata["dlpack.labels"]))
-        except (ValueError, TypeError) as e:
-            raise UsageError("the model's metadata key dlpack.labels is not a JSON list") from e
-    digest = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
-    return Source(proto, digest, opset, metadata, labels, tuple(weight_warnings(proto)))
+    labels = labels_from_metadata(metadata["dlpack.labels"]) if "dlpack.labels" in metadata else None
+    data = b"".join(part.read_bytes() for part in parts) or proto.SerializeToString(deterministic=True)
+    digest = hashlib.sha256(data).hexdigest()
+    return Source(proto, digest, opset, metadata, labels, tuple(weight_warnings(proto)), made)
+
+
+def _labels(options: Options, source: Source) -> tuple[str, ...]:
+    """The class names: those told, else the model's own."""
+    return check_labels(options.labels, "--labels") if options.labels else source.labels or ()
+
+
+def _preprocess(options: Options, source: Source, inputs: list[dict[str, Any]]) -> Preprocess | None:
+    """What to do to a picture: as told, else as the model's metadata has it."""
+    if options.preprocess:
+        return resolve(options.preprocess, inputs)
+    text = source.metadata.get("dlpack.preprocess")
+    return from_metadata(text, inputs) if text is not None else None
 
 
 def read_runtime() -> dict[str, str]:
@@ -292,7 +403,7 @@ _C_NAMES = frozenset(
 def _reserved() -> frozenset[str]:
     """What a model may not be called, for its name is a C++ namespace: keywords, C's names and the runtime's own."""
     code = "\n".join(read_runtime().values())
-    code = re.sub(r"//[^\n]*|/\*.*?\*/|\"[^\"\n]*\"|@name@\w*", " ", code, flags=re.DOTALL)
+    code = re.sub(r"//[^\n]*|/\*.*?\*/|\"[^\"\n]*\"|@\w+@\w*", " ", code, flags=re.DOTALL)
     return _KEYWORDS | _C_NAMES | frozenset(re.findall(r"[A-Za-z_]\w*", code))
 
 
@@ -305,7 +416,14 @@ def c_name(text: str) -> str:
 
 
 def _options_text(options: Options) -> str:
-    words = [f"--shape {k}={'x'.join(map(str, v))}" for k, v in sorted(options.shapes.items())]
+    words = [
+        f"--shape {k}={'x'.join(map(str, v))}"
+        for n, shapes in enumerate((options.shapes, *options.more_shapes))
+        for k, v in sorted(shapes.items())
+        if n == 0 or any(v != s[k] for s in (options.shapes, *options.more_shapes))
+    ]
+    if options.buckets:
+        words.append(str(options.buckets))
     if options.optimize != "speed":
         words.append(f"--optimize {options.optimize}")
     if options.threads != 1:
@@ -315,12 +433,12 @@ def _options_text(options: Options) -> str:
     return " ".join(words)
 
 
-def _self_test(program: Any, ranges: tuple[tuple[float, float], ...], expected: list[Any]) -> Any:
+def _self_test(variant: Variant, trial: _Trial) -> Any:
     from dlpack.amalgamate.document import Sample, SelfTest
     from dlpack.reference import RELATIVE_TOLERANCE
 
     samples = []
-    for t, want in zip(program.outputs, expected, strict=True):
+    for t, want in zip(variant.outputs, trial.expected, strict=True):
         flat = np.asarray(want).reshape(-1)
         places = np.unique(np.linspace(0, max(0, flat.size - 1), min(64, flat.size)).astype(np.int64))
         finite = flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat
@@ -328,4 +446,4 @@ def _self_test(program: Any, ranges: tuple[tuple[float, float], ...], expected: 
         tolerance = span * RELATIVE_TOLERANCE if flat.dtype.kind == "f" else 0.0
         values = tuple(float(flat[p]) for p in places)
         samples.append(Sample(tuple(int(p) for p in places) if t.nbytes else (), values, tolerance))
-    return SelfTest(ranges, tuple(samples))
+    return SelfTest(trial.ranges, tuple(samples))

@@ -301,7 +301,7 @@ def _channels_last_values(graph: Graph, groups: list[Group]) -> set[str]:
                         for o in filter(None, node.outputs):
                             boss[find(i)] = find(o)
     roots = {find(v) for v in spatial}
-    fixed = set(graph.inputs)
+    fixed = {*graph.inputs, *(o for g in groups if g.nodes[0].body is not None for o in g.nodes[0].outputs)}
     return {v for v in list(boss) + list(spatial) if find(v) in roots and v not in fixed}
 
 

@@ -152,7 +152,11 @@ def from_json(value: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]], whe
     for k, n in numbers.items():
         if len(n) not in (1, count) or not np.isfinite(n).all() or (k == "std" and 0.0 in n):
             raise UsageError(f"{where}: {k} takes 1 or {count} finite numbers" + (", not 0" if k == "std" else ""))
+    if not np.isfinite(scale):
+        raise UsageError(f"{where}: scale {scale} is not finite")
     dtype = chosen["dtype"]
+    if dtype == "bool":
+        raise UsageError(f"{where}: input {chosen['name']!r} is of type bool, which no picture can be made into")
     return Preprocess(
         chosen["name"], height, width, resize, channels, scale, numbers["mean"], numbers["std"], layout, dtype
     )
@@ -202,6 +206,19 @@ def _weights(n_in: int, n_out: int) -> Array:
     weights = np.where((j >= low) & (j < high), np.maximum(0.0, 1.0 - np.abs(j + 0.5 - c) / s), 0.0)
     total: Array = weights / weights.sum(1, keepdims=True)
     return total
+
+
+def to_rgb(picture: Array) -> Array:
+    """A picture (height x width, x 1, 3 or 4, uint8) as RGB; rows may lie apart, a row's pixels do not.
+
+    Raises ValueError for what is no picture, or one without a pixel.
+    """
+    if picture.dtype != np.uint8 or not picture.size:
+        raise ValueError(f"a picture is uint8 and has pixels, not {picture.dtype} of {picture.shape}")
+    if picture.ndim == 3 and picture.shape[2] == 3:
+        apart = abs(picture.strides[0]) >= 3 * picture.shape[1] and picture.strides[1:] == (3, 1)
+        return picture if apart else np.ascontiguousarray(picture)
+    return np.ascontiguousarray(_channels(picture, "RGB").astype(np.uint8))
 
 
 def open_picture(path: str | Path) -> Array:

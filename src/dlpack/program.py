@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,12 +11,13 @@ import numpy as np
 from dlpack.graph.fuse import Group, fuse
 from dlpack.graph.ir import Array, Graph, TensorType
 from dlpack.graph.rewrite import rewrite
-from dlpack.graph.winograd import Pays, winograd
+from dlpack.graph.winograd import Layer, Pays, winograd
 from dlpack.kernel import Kernel
 from dlpack.kernels import Argument, Call, KernelBuilder, Schedule, pack
 from dlpack.layout import Layout, is_dense
 from dlpack.memory import ALIGNMENT, Arena, Item, plan_arena
 from dlpack.place import Buffer, Placement, place
+from dlpack.shared import Shared
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,14 @@ class Tensor:
 class Ref:
     """A pointer: byte `offset` in "arena", "weights" or "prepared", or in input or output number `index`.
 
-    In the trip t of the loop around it, it moves on by ``t * step`` bytes.
+    `steps` tells by how many bytes it moves on in each trip of the loops around it, the outermost first.
     """
 
     space: str
     offset: int
     dtype: str
     index: int = 0
-    step: int = 0
+    steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,57 +119,151 @@ class NamedKernel:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """What a program does for one set of input shapes."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    steps: tuple[Step, ...]
+    arena: Arena
+    macs: int
+
+
+@dataclass(frozen=True)
 class Program:
     """A compiled model. `weights` are packed, in order, each at a multiple of 64 bytes of the blob.
 
+    `variants` has one entry for each set of input shapes, all with the same kernels and weights.
     `threads` may share the trips of its kernels; 1 where none is worth it.
     The steps of `prepare` run once, when a predictor is made, and fill its `prepared` bytes.
     """
 
     name: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    variants: tuple[Variant, ...]
     kernels: tuple[NamedKernel, ...]
-    steps: tuple[Step, ...]
     weights: bytes
-    arena: Arena
-    macs: int
     prepare: tuple[Step, ...] = ()
     prepared: int = 0
     threads: int = 1
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Those of the first variant, as are outputs, steps and macs."""
+        return self.variants[0].inputs
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        return self.variants[0].outputs
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return self.variants[0].steps
+
+    @property
+    def macs(self) -> int:
+        return self.variants[0].macs
+
+    @property
+    def arena(self) -> Arena:
+        """The largest, which all variants work in."""
+        return max((v.arena for v in self.variants), key=lambda a: a.size)
 
 
 def compile_graph(
     graph: Graph, name: str, schedule: Schedule, winograd_pays: Pays = lambda layer: False, threads: int = 1
 ) -> Program:
     """Rewrites, fuses, places, lowers and plans a graph; up to `threads` threads share the kernels' trips."""
-    graph = winograd(rewrite(graph), winograd_pays)
-    placement = place(graph, fuse(graph))
-    return _Assembler(placement, name, schedule, threads).program()
+    compiler = Compiler(name, schedule, winograd_pays, threads)
+    compiler.add(graph)
+    return compiler.program()
+
+
+class Compiler:
+    """Compiles the graphs of a model, one for each set of input shapes, to one program; see `compile_graph`."""
+
+    def __init__(
+        self, name: str, schedule: Schedule, winograd_pays: Pays = lambda layer: False, threads: int = 1
+    ) -> None:
+        self.name, self.schedule, self.winograd_pays, self.threads = name, schedule, winograd_pays, threads
+        self.shared = Shared()
+        self.parts: list[Program] = []
+        self.kernels: dict[int, NamedKernel] = {}  # by the kernel's identity
+
+    def add(self, graph: Graph) -> Variant:
+        """Compiles the graph for one more set of shapes; the first one's schedules decide how weights lie."""
+        graph = rewrite(graph)
+        graph = winograd(graph, lambda layer: self._is_winograd(layer, graph))
+        assembler = _Assembler(place(graph, fuse(graph)), self.name, self.schedule, self.threads, self.shared)
+        part = assembler.program(self.shared.blob)
+        self.shared.settle()
+        names, known, number = {}, dict(self.kernels), len(self.parts)
+        for k in part.kernels:
+            old = known.get(id(k.kernel))
+            new = replace(k, name=f"s{number}_{k.name}") if number else k
+            if old is not None:
+                new = replace(old, restrict=self.kernels[id(k.kernel)].restrict and k.restrict)
+            names[k.name] = new.name
+            self.kernels[id(k.kernel)] = new
+        (variant,) = part.variants
+        variant = replace(variant, steps=tuple(_renamed(s, names) for s in variant.steps))
+        self.parts.append(replace(part, variants=(variant,), weights=b""))
+        return variant
+
+    def program(self) -> Program:
+        """The program for all sets added."""
+        return replace(
+            self.parts[0],
+            variants=tuple(v for p in self.parts for v in p.variants),
+            kernels=tuple(self.kernels.values()),
+            weights=bytes(self.shared.blob),
+            prepare=tuple(s for p in self.parts for s in p.prepare),
+            prepared=self.shared.prepared,
+            threads=max(p.threads for p in self.parts),
+        )
+
+    def _is_winograd(self, layer: Layer, graph: Graph) -> bool:
+        """Whether it pays; where the weights are stored for one algorithm already, they stay with it."""
+        weights = self.shared.digest(graph, layer.weights)
+        earlier, choice = self.shared.winograd.earlier(weights), self.winograd_pays(layer)
+        choice = choice if not earlier or choice in earlier else not choice
+        self.shared.winograd.add(weights, choice)
+        return choice
+
+
+def _renamed(step: Step, names: Mapping[str, str]) -> Step:
+    """The step with other names for kernels."""
+    if isinstance(step, CallStep):
+        return replace(step, kernel=names[step.kernel])
+    if isinstance(step, LoopStep):
+        return replace(step, body=tuple(_renamed(s, names) for s in step.body))
+    return step
 
 
 class _Assembler:
-    def __init__(self, placement: Placement, name: str, schedule: Schedule, threads: int) -> None:
-        self.placement, self.name, self.threads = placement, name, threads
+    def __init__(self, placement: Placement, name: str, schedule: Schedule, threads: int, shared: Shared) -> None:
+        self.placement, self.name, self.threads, self.shared = placement, name, threads, shared
         self.graph = placement.graph
-        self.builder = KernelBuilder(placement, schedule)
+        self.builder = KernelBuilder(placement, schedule, shared)
         self.loops: dict[int, Program] = {}
+        self.loop_parts: dict[int, dict[int, tuple[Hashable, int]]] = {}
         self.calls: list[Call] = []
         for group in placement.groups:
             if not any(self.graph.types[o].size for o in group.outputs):
                 continue
             if group.nodes[0].body is not None:
-                self.loops[len(self.calls)] = self._body(group, schedule)
+                self._body(group, schedule)
                 self.calls.append(self._loop_call(group))
             else:
                 self.calls.append(self.builder.call(group))
         self.blob = bytearray()
+        self.blob_parts: dict[int, tuple[Hashable, int]] = {}
         self.constants: dict[tuple[str, Layout | None], int] = {}
         self.merged: dict[str, str] = {}
         self.prepare: list[Step] = []
-        self.prepared = 0
 
-    def program(self) -> Program:
+    def program(self, blob: bytearray | None = None) -> Program:
+        """The program, its weights appended to `blob` where that is given; else they are its own (a loop's body)."""
+        self.blob = self.blob if blob is None else blob
         names = self._kernel_names()
         lives = self._lifetimes()
         shared = self._share_in_place(lives)
@@ -196,17 +292,14 @@ class _Assembler:
             steps.append(CallStep(names[call.kernel], tuple(refs), call.group.sources, equal))
         macs = sum(self.loops[k].macs * c.group.nodes[0].attrs["count"] if k in self.loops else self._macs(c.group)
                    for k, c in enumerate(self.calls))  # fmt: skip
+        inputs, outputs = self._tensors(self.graph.inputs), self._tensors(self.graph.outputs)
         return Program(
             self.name,
-            self._tensors(self.graph.inputs),
-            self._tensors(self.graph.outputs),
+            (Variant(inputs, outputs, tuple(steps), arena, macs),),
             (*kernels.values(), *nested),
-            tuple(steps),
-            bytes(self.blob),
-            arena,
-            macs,
+            bytes(self.blob) if blob is None else b"",
             tuple(self.prepare),
-            self.prepared,
+            self.shared.prepared,
             self.threads if any(k.kernel.trips for k in kernels.values()) else 1,
         )
 
@@ -226,10 +319,11 @@ class _Assembler:
 
     # --- loops --------------------------------------------------------------------------------------------------
 
-    def _body(self, group: Group, schedule: Schedule) -> Program:
+    def _body(self, group: Group, schedule: Schedule) -> None:
         body = group.nodes[0].body
         assert body is not None
-        return _Assembler(place(body, fuse(body)), "body", schedule, 1).program()
+        inner = _Assembler(place(body, fuse(body)), "body", schedule, 1, self.shared)
+        self.loops[len(self.calls)], self.loop_parts[len(self.calls)] = inner.program(), inner.blob_parts
 
     def _loop_call(self, group: Group) -> Call:
         """A loop's operands: what its body's inputs stand for, then what its outputs stand for."""
@@ -245,19 +339,23 @@ class _Assembler:
         states, scans, count = node.attrs["states"], node.attrs["scans"], node.attrs["count"]
         inputs, outputs = refs[: len(body.inputs)], refs[len(body.inputs) :]
 
-        def slices(ref: Ref, t: Tensor) -> Ref:
-            back = node.attrs["reverse"]
+        def slices(ref: Ref, t: Tensor, back: bool) -> Ref:
             start = ref.offset + (count - 1) * t.nbytes if back else ref.offset
-            return replace(ref, offset=start, step=-t.nbytes if back else t.nbytes)
+            return replace(ref, offset=start, steps=(-t.nbytes if back else t.nbytes,))
 
+        back = node.attrs["reverse"]  # of each sliced input, then of each sliced output
         inputs = [
-            slices(r, t) if states <= i < states + scans else r
+            slices(r, t, back[i - states]) if states <= i < states + scans else r
             for i, (r, t) in enumerate(zip(inputs, body.inputs, strict=True))
         ]
         outputs = [
-            slices(r, t) if i >= states else r for i, (r, t) in enumerate(zip(outputs, body.outputs, strict=True))
+            slices(r, t, back[i - states + scans]) if i >= states else r
+            for i, (r, t) in enumerate(zip(outputs, body.outputs, strict=True))
         ]
-        base = self._append(body.weights)
+        moved = {  # the body's weights among ours
+            at: self._store(key, body.weights[at : at + nbytes]) for at, (key, nbytes) in self.loop_parts[k].items()
+        }
+        starts = sorted(moved)
         late: list[Step] = []
         room = -(-(arena.offset + body.arena.size) // ALIGNMENT) * ALIGNMENT
         for i in self._unsafe_states(k):  # written elsewhere, copied at the end of the trip
@@ -270,29 +368,41 @@ class _Assembler:
 
         def bound(r: Ref) -> Ref:
             if r.space == "arena":
-                return replace(r, offset=arena.offset + r.offset)
+                return replace(r, offset=arena.offset + r.offset, steps=(0, *r.steps))
             if r.space == "weights":
-                return replace(r, offset=base + r.offset)
+                start = starts[bisect_right(starts, r.offset) - 1]
+                return replace(r, offset=moved[start] + r.offset - start, steps=(0, *r.steps))
             outer = (inputs if r.space == "input" else outputs)[r.index]
-            return replace(outer, offset=outer.offset + r.offset, dtype=r.dtype)
+            steps = (*(outer.steps or (0,)), *r.steps)
+            return replace(outer, offset=outer.offset + r.offset, dtype=r.dtype, steps=steps)
 
-        steps: list[Step] = []
-        for s in body.steps:
+        def inside(s: Step) -> Step:
             if isinstance(s, CallStep):
-                steps.append(replace(s, kernel=rename[s.kernel], arguments=tuple(bound(a) for a in s.arguments)))
-            else:
-                assert isinstance(s, HaloStep)
-                steps.append(replace(s, target=bound(s.target)))
+                return replace(s, kernel=rename[s.kernel], arguments=tuple(bound(a) for a in s.arguments))
+            if isinstance(s, HaloStep):
+                return replace(s, target=bound(s.target))
+            if isinstance(s, CopyStep):
+                return replace(s, source=bound(s.source), target=bound(s.target))
+            assert isinstance(s, LoopStep)
+            return replace(s, body=tuple(inside(inner) for inner in s.body))
+
         kernels_out = [
             replace(n, name=rename[n.name], restrict=n.restrict and n.name not in unrestricted) for n in body.kernels
         ]
-        return LoopStep(count, (*steps, *late)), kernels_out
+        return LoopStep(count, (*(inside(s) for s in body.steps), *late)), kernels_out
 
-    def _append(self, data: bytes) -> int:
+    def _store(self, key: Hashable, data: bytes) -> int:
+        """Where weights lie in the blob: where an earlier set of shapes has put them, else at its end."""
+        earlier = self.shared.places.earlier(key) if self.blob is self.shared.blob else []
+        if earlier:
+            return earlier[0]
         self.blob.extend(b"\0" * (-len(self.blob) % ALIGNMENT))
-        base = len(self.blob)
+        at = len(self.blob)
         self.blob.extend(data)
-        return base
+        self.blob_parts[at] = key, len(data)
+        if self.blob is self.shared.blob:
+            self.shared.places.add(key, at)
+        return at
 
     # --- kernels ------------------------------------------------------------------------------------------------
 
@@ -426,22 +536,27 @@ class _Assembler:
             flat = pack(array, packed) if packed else np.ascontiguousarray(array).reshape(-1)
             if array.dtype.name == "bool":
                 flat = flat.astype(np.uint8)
-            self.constants[key] = self._append(flat.tobytes())
+            self.constants[key] = self._store((self.shared.digest(self.graph, name), packed), flat.tobytes())
         return self.constants[key]
 
     def _derived(self, name: str, packed: Layout) -> int:
         """The place of Winograd weights, which a step of `prepare` computes."""
         key = (name, packed)
+        content = self.shared.digest(self.graph, name)
+        earlier = self.shared.places.earlier((content, packed))
+        if earlier:
+            return earlier[0]
         if key not in self.constants:
             *_, inputs, outputs = self.graph.types[name].shape
             ((_, block),) = packed.blocks
-            w = self.graph.derived[name]
-            at = self._append(np.ascontiguousarray(self.graph.constants[w].transpose(2, 3, 1, 0)).tobytes())
-            self.constants[key] = self.prepared
-            refs = Ref("weights", at, "float32"), Ref("prepared", self.prepared, "float32")
+            w = self.graph.constants[self.graph.derived[name]]
+            at = self._store(content, np.ascontiguousarray(w.transpose(2, 3, 1, 0)).tobytes())
+            self.constants[key] = self.shared.prepared
+            self.shared.places.add((content, packed), self.shared.prepared)
+            refs = Ref("weights", at, "float32"), Ref("prepared", self.shared.prepared, "float32")
             self.prepare.append(WinogradStep(*refs, inputs, outputs, block.size, block.room))
             nbytes = 36 * -(-outputs // block.size) * inputs * block.room * 4
-            self.prepared += -(-nbytes // ALIGNMENT) * ALIGNMENT
+            self.shared.prepared += -(-nbytes // ALIGNMENT) * ALIGNMENT
         return self.constants[key]
 
 
@@ -455,22 +570,30 @@ def _overwritable(body: Program, state: int) -> set[str] | None:
     """Whether a body may write its output `state` over its input of that number; None where it may not.
 
     It may when every reader of the input runs before the output is written, or is the kernel that writes it and reads
-    at the same places; such kernels are returned, since their pointers are then equal.
+    at the same places; such kernels are returned, since their pointers are then equal. The output is written where a
+    step first names it. A loop within the body counts as one step.
     """
     equal: set[str] = set()
     written = False
     for step in body.steps:
-        if not isinstance(step, CallStep):
-            continue
-        *inputs, out = step.arguments
-        places = {i for i, a in enumerate(inputs) if a.space == "input" and a.index == state}
-        reads = bool(places)
-        writes = out.space == "output" and out.index == state
-        if written and reads:
-            return None
-        if reads and writes:
-            if not places <= step.in_place:
+        arguments = _operands(step)
+        reads = {i for i, a in enumerate(arguments) if a.space == "input" and a.index == state}
+        names = any(a.space == "output" and a.index == state for a in arguments)
+        if reads and (written or names):
+            if written or not isinstance(step, CallStep) or not reads <= step.in_place:
                 return None
             equal.add(step.kernel)
-        written |= writes
+        written |= names
     return equal
+
+
+def _operands(step: Step) -> tuple[Ref, ...]:
+    """All that a step reads or writes."""
+    if isinstance(step, CallStep):
+        return step.arguments
+    if isinstance(step, LoopStep):
+        return tuple(a for inner in step.body for a in _operands(inner))
+    if isinstance(step, CopyStep):
+        return step.source, step.target
+    assert isinstance(step, HaloStep)
+    return (step.target,)

@@ -29,7 +29,9 @@ def input_ranges(graph: Graph, metadata: Mapping[str, str]) -> tuple[tuple[float
         elif t.dtype == "bool":
             low, high = 0.0, 2.0
         elif not t.dtype.startswith("float"):
-            low, high = 0.0, float(_index_limit(graph, name))
+            low, high = 0.0, float(_index_limit(graph, name) or 100)
+        elif limit := _index_limit(graph, name):  # indices in floating point, as MXNet has them
+            low, high = 0.0, float(limit)
         elif len(t.shape) == 4 and t.shape[1] in (1, 3):
             low, high = 0.0, 1.0
         else:
@@ -38,24 +40,20 @@ def input_ranges(graph: Graph, metadata: Mapping[str, str]) -> tuple[tuple[float
     return tuple(out)
 
 
-_SAME_VALUES = ("Reshape", "Cast", "Identity", "Squeeze", "Unsqueeze")
+_SAME_VALUES = ("Cast", "Clip", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 
 
-def _index_limit(graph: Graph, name: str) -> int:
-    """How large an integer input may be: the smallest dimension that it indexes, else 100."""
+def _index_limit(graph: Graph, name: str) -> int | None:
+    """How large an input of indices may be: the smallest dimension that it indexes; None where it indexes nothing."""
     limits = []
     same = {name}
     for node in graph.nodes:
         if node.op in ("Gather", "GatherElements") and node.inputs[1] in same:
             shape = graph.types[node.inputs[0]].shape
             limits.append(shape[node.attrs.get("axis", 0) % len(shape)])
-        elif (
-            node.inputs
-            and node.inputs[0] in same
-            and node.op in ("Reshape", "Cast", "Identity", "Squeeze", "Unsqueeze")
-        ):
+        elif node.inputs and node.inputs[0] in same and node.op in _SAME_VALUES:
             same.update(node.outputs)
-    return min(limits, default=100)
+    return min(limits, default=None)
 
 
 def seeded_input(index: int, shape: Sequence[int], dtype: str, low: float, high: float) -> Array:

@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from dlpack.shape_sets import sets_of
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1c1e21; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2rem; }
@@ -38,11 +40,7 @@ def report_html(m: dict[str, Any], files: list[tuple[str, int]]) -> str:
         f"<h1>{escape(m['name'])}</h1><p class=sub>{escape(m['tool'])}, target {escape(m['target'])} "
         f"({escape(m['machine'])}), {escape(m['opset'])}, model SHA-256 <code>{m['model_sha256'][:16]}…</code></p>",
         "<h2>Inputs and outputs</h2>",
-        _table(
-            ("", "name", "type"),
-            [("input", escape(t["name"]), _type(t)) for t in m["inputs"]]
-            + [("output", escape(t["name"]), _type(t)) for t in m["outputs"]],
-        ),
+        *_tensors(m),
         "<h2>Agreement with onnxruntime</h2>",
     ]
     if "verification" in m:
@@ -96,6 +94,20 @@ def report_html(m: dict[str, Any], files: list[tuple[str, int]]) -> str:
         ),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _tensors(m: dict[str, Any]) -> list[str]:
+    """Inputs and outputs; of each set of shapes where there are several."""
+    sets = sets_of(m)
+    out = []
+    for number, s in enumerate(sets):
+        if len(sets) > 1:
+            out.append(
+                f"<p class=sub>Shapes {number}: {s['macs']:,} multiply-adds, arena {s['arena']['bytes']:,} bytes</p>"
+            )
+        rows = [(kind, t) for kind in ("input", "output") for t in s[f"{kind}s"]]
+        out.append(_table(("", "name", "type"), [(kind, escape(t["name"]), _type(t)) for kind, t in rows]))
+    return out
 
 
 def _type(t: dict[str, Any]) -> str:

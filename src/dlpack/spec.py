@@ -15,13 +15,15 @@ from dlpack.layout import Layout
 class KernelSpec:
     """A kernel to be scheduled: its te tensors (inputs, then outputs), their operands, and which are constant.
 
-    `order` is the main output's dimensions from outermost to innermost in memory.
+    `order` is the main output's dimensions from outermost to innermost in memory. `fixed` has, by parameter index, the
+    packed layouts in which constants are stored already: one of them is to be kept to, or the weights are stored twice.
     """
 
     tensors: Sequence[Any]
     operands: Sequence[Operand]
     constant: frozenset[int]
     order: tuple[int, ...]
+    fixed: Mapping[int, tuple[Layout, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from dlpack.errors import UsageError
+from dlpack.graph.ir import Array
 from dlpack.loader import load, read_manifest
 from dlpack.reference import OutputError, compare, run_onnxruntime
+from dlpack.shape_sets import reference_names, set_name, sets_of
 from dlpack.targets import get_target
 
 
 def verify_bundle(bundle: Path, model: Path | None = None) -> list[OutputError]:
-    """Runs the bundle on its seeded inputs and compares each output.
+    """Runs the bundle on its seeded inputs, in each set of shapes, and compares each output.
 
     The expected outputs are those that onnxruntime gave at build time, or gives now where `model` is named.
     """
     manifest = read_manifest(bundle)
+    sets = sets_of(manifest)
+    cases = []
     try:
         with np.load(bundle / "reference.npz") as stored:
-            inputs = {t["name"]: stored[f"in_{k}"] for k, t in enumerate(manifest["inputs"])}
-            expected = [stored[f"out_{k}"] for k in range(len(manifest["outputs"]))]
+            for number, s in enumerate(sets):
+                names = reference_names("in", len(s["inputs"]), number)
+                inputs = {t["name"]: stored[name] for t, name in zip(s["inputs"], names, strict=True)}
+                expected = [stored[name] for name in reference_names("out", len(s["outputs"]), number)]
+                cases.append((inputs, expected, [set_name(s)] if len(sets) > 1 else []))
     except (OSError, KeyError, ValueError) as e:
         raise UsageError(f"{bundle} has no readable reference.npz: {e}") from e
     if model is not None:
         from dlpack.graph.clean import clean
         from dlpack.graph.load import load_model
 
-        shapes = {t["name"]: tuple(t["shape"]) for t in manifest["inputs"]}
-        expected = run_onnxruntime(clean(load_model(model), shapes), inputs)
-    run = get_target(manifest["target"]).run
-    if run is not None:
-        return [
-            compare(f"{n} ({build})", outputs[n], want)
-            for build, outputs in run(bundle, inputs).items()
-            for n, want in zip(outputs, expected, strict=True)
+        proto = load_model(model)
+        cases = [
+            (inputs, run_onnxruntime(clean(proto, {n: x.shape for n, x in inputs.items()}), inputs), shape)
+            for inputs, _, shape in cases
         ]
+    run = get_target(manifest["target"]).run
+    errors = []
+    if run is not None:
+        for inputs, expected, shape in cases:
+            for build, outputs in run(bundle, inputs).items():
+                errors += _compare(outputs, expected, [build, *shape])
+        return errors
     with load(bundle) as predictor:
-        outputs = predictor.run(inputs)
-        return [compare(n, outputs[n], want) for n, want in zip(outputs, expected, strict=True)]
+        for inputs, expected, shape in cases:
+            errors += _compare(predictor.run(inputs), expected, shape)
+    return errors
+
+
+def _compare(outputs: Mapping[str, Array], expected: list[Array], where: list[str]) -> list[OutputError]:
+    label = f" ({', '.join(where)})" if where else ""
+    return [compare(f"{n}{label}", outputs[n], want) for n, want in zip(outputs, expected, strict=True)]

@@ -6,7 +6,7 @@ The tiles are computed from the machine description; nothing is searched. All ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from dlpack.expressions import Operand
@@ -58,6 +58,11 @@ class State:
 
     def info(self, block: Any) -> BlockInfo:
         return examine(self.sch.get(block), self.layout)
+
+    def widths(self, buffers: Iterable[Any]) -> list[int]:
+        """The blocks' sizes of those constants that are packed already."""
+        fixed = (self.spec.fixed.get(self.param_index[b], ()) for b in buffers)
+        return [block.size for layouts in fixed for layout in layouts for _, block in layout.blocks]
 
     def share(self, loops: Sequence[Any]) -> None:
         """Lets threads share the trips of that loop of `loops` that splits most evenly, an earlier rather than a later.
@@ -158,7 +163,10 @@ def register_tile(state: State) -> Scheduled | None:
     if group < vector.extent:
         tile = grouped_tile(height, group, machine)
     else:
-        tile = choose_tile(height, group, info.extent_of_reduction, machine, broadcast, bool(shared))
+        widths = state.widths(r.buffer for r in shared)
+        tile = choose_tile(
+            height, group, info.extent_of_reduction, machine, broadcast, bool(shared) or broadcast, widths=widths
+        )
     for read in shared:
         _pack(state, read, vector, tile.columns, info)
     if after:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from dlpack.targets.common.machine import Machine
@@ -14,13 +15,21 @@ class Tile:
 
 
 def choose_tile(
-    rows: int, columns: int, depth: int, machine: Machine, broadcast: bool, streamed: bool, whole: bool = False
+    rows: int,
+    columns: int,
+    depth: int,
+    machine: Machine,
+    broadcast: bool,
+    streamed: bool,
+    whole: bool = False,
+    widths: Collection[int] = (),
 ) -> Tile:
     """The tile with the least estimated cycles for a `rows x columns` result over `depth` steps.
 
     `broadcast`: each row brings one scalar per step (a product), not a vector (depthwise, pooling).
     `streamed`: each column vector brings one load per step (packed weights).
     `whole`: the tile's height divides the rows, if one of at least 4 does.
+    `widths`: the columns that a tile may have, those of weights that are packed already; any unless given.
     """
     best: tuple[float, int, int] | None = None
     whole = whole and any(rows % h == 0 for h in range(min(4, rows), min(rows, 14) + 1))
@@ -29,17 +38,20 @@ def choose_tile(
         (8, 14) if broadcast else (2, 6)
     )  # without a product there is little to share: keep the code small
     for vectors in range(1, min(widest, vectors_total) + 1):
+        if widths and vectors * machine.lanes not in widths:
+            continue
         for height in range(1, min(rows, tallest) + 1):
             if whole and rows % height:
                 continue
-            if height * vectors + _other_registers(vectors, machine, broadcast, streamed) > machine.registers - 1:
+            if not fits(height, vectors, machine, broadcast, streamed):
                 continue
             cycles = _cycles(rows, height, vectors_total, vectors, depth, machine, broadcast, streamed)
             key = (cycles, -height * vectors, vectors)
             if best is None or key < best:
                 best = key
                 tile = Tile(height, vectors * machine.lanes)
-    assert best is not None
+    if best is None:
+        return choose_tile(rows, columns, depth, machine, broadcast, streamed, whole)
     return tile
 
 
@@ -51,9 +63,11 @@ def grouped_tile(rows: int, group: int, machine: Machine) -> Tile:
     return Tile(max(1, min(rows, 14, (machine.registers - 2 - vectors) // vectors)), columns)
 
 
-def _other_registers(vectors: int, machine: Machine, broadcast: bool, streamed: bool) -> int:
+def fits(height: int, vectors: int, machine: Machine, broadcast: bool, streamed: bool) -> bool:
+    """Whether a tile's sums and what they are computed from fit the registers with one left free."""
     weights = vectors if streamed else 1
-    return weights + (0 if machine.broadcast_operand and broadcast else 1)
+    others = weights + (0 if machine.broadcast_operand and broadcast else 1)
+    return height * vectors + others < machine.registers
 
 
 def _cycles(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dlpack.lower import WHOLE
@@ -33,14 +34,19 @@ def winograd(state: State) -> Scheduled | None:
     width = int(sch.get(sch.get_loops(out)[3]).extent)
     columns = -(-width // 4)
     rows = tiles // columns
-    band_rows, band_columns = _band(rows, columns, depth, outputs, machine)
-    tile = choose_tile(band_rows * band_columns, outputs, depth, machine, True, True, whole=True)
+    (band_rows, band_columns), parts = _bands(rows, columns, depth, outputs, machine)
+    part = -(-outputs // parts // machine.lanes) * machine.lanes if parts > 1 else outputs
+    widths = state.widths(r.buffer for r in info.reads if state.is_constant(r.buffer))
+    if parts > 1 and not widths:
+        widths = [n for n in range(machine.lanes, part + 1, machine.lanes) if part % n == 0]
+    tile = choose_tile(band_rows * band_columns, part, depth, machine, True, True, whole=True, widths=widths)
+    part = -(-part // tile.columns) * tile.columns
     _pack(state, info, tile.columns)
 
     local = sch.cache_write(m, 0, "local")
     # The output: bands, then tiles with their 4 x 4 elements in registers.
     n, o, y, x = sch.get_loops(out)
-    ob, o = sch.split(o, [None, _channels(rows, columns, outputs, tile.columns, (band_rows, band_columns), machine)])
+    ob, o = sch.split(o, [None, min(part, outputs)])
     yb, yo, yi = sch.split(y, [None, band_rows, 4])
     xb, xo, xi = sch.split(x, [None, band_columns, 4])
     oo, oi = sch.split(o, [None, machine.lanes])
@@ -71,7 +77,7 @@ def winograd(state: State) -> Scheduled | None:
     co, ci = sch.split(c, [None, machine.lanes])
     sch.reorder(b, t, co, i, j, ci)
     _tile_in_registers(state, half_in, co, i, j, ci)
-    state.share([n, yb, xb, ob])
+    state.share([ob] if parts > 1 else [n, yb, xb])
     return state.finish(
         f"Winograd F(4x4, 3x3), bands of {band_rows} x {band_columns} tiles, register tile {tile.rows} x {tile.columns}"
     )
@@ -118,22 +124,26 @@ def _speed(machine: Machine, size: int) -> int:
     return 32 if size <= machine.l2 // 2 else 16 if size <= machine.l3 else 5
 
 
-def _band(rows: int, columns: int, inputs: int, outputs: int, machine: Machine) -> tuple[int, int]:
-    """Tile rows and columns of a band, by least traffic: a part of one row, or several whole rows.
+def _bands(rows: int, columns: int, inputs: int, outputs: int, machine: Machine) -> tuple[tuple[int, int], int]:
+    """Tile rows and columns of a band, by least cost: a part of one row, or several whole rows; and in how many parts
+    the output channels are computed.
 
-    Where there are enough bands for the threads, their number should split evenly.
+    That is one, unless the bands are too few for the threads or do not split evenly among them: then each thread
+    takes a part of the channels, for which it transforms the tiles again.
     """
     ends = [(1, -(-columns // k)) for k in range(2, 9) if columns // k >= 8]
     whole = [(k, columns) for k in range(1, rows + 1) if rows % k == 0]
     products = 36 * rows * columns * inputs * outputs / machine.lanes / machine.fma_ports
+    transforms = rows * columns * -(-inputs // machine.lanes) * TRANSFORM_IN
 
-    def cost(band: tuple[int, int]) -> float:
-        bands = max(-(-rows // band[0]), -(-columns // band[1]))
-        parts = bands if bands >= machine.threads else -(-outputs // (2 * machine.lanes))
-        uneven = _uneven(parts, machine.threads)
-        return _traffic(machine, (rows, columns, inputs, outputs), band) + products * (uneven - 1)
+    def cost(choice: tuple[tuple[int, int], int]) -> float:
+        band, parts = choice
+        pieces = parts if parts > 1 else max(-(-rows // band[0]), -(-columns // band[1]))
+        traffic = _traffic(machine, (rows, columns, inputs, outputs), band)
+        return traffic + products * (_uneven(pieces, machine.threads) - 1) + transforms * (parts - 1)
 
-    return min([*ends, *whole], key=cost)
+    most = min(machine.threads, -(-outputs // machine.lanes))
+    return min(((band, parts) for parts in {1, most} for band in [*ends, *whole]), key=cost)
 
 
 def _uneven(parts: int, threads: int) -> float:
@@ -141,13 +151,8 @@ def _uneven(parts: int, threads: int) -> float:
     return -(-parts // threads) * threads / parts
 
 
-def _channels(rows: int, columns: int, outputs: int, tile: int, band: tuple[int, int], machine: Machine) -> int:
-    """Output channels to compute at a time: all, unless the bands are too few for the threads.
-
-    Each part transforms its bands' tiles again, which costs little beside the products.
-    """
-    bands = max(-(-rows // band[0]), -(-columns // band[1]))
-    return outputs if _uneven(bands, machine.threads) < 1.15 else -(-outputs // machine.threads // tile) * tile
+TRANSFORM_IN, TRANSFORM_OUT = 150 / 1.5, 110 / 1.5
+"""Cycles to transform a tile of one vector of channels."""
 
 
 def pays(machine: Machine, batch: int, inputs: int, outputs: int, height: int, width: int) -> bool:
@@ -165,8 +170,8 @@ def pays(machine: Machine, batch: int, inputs: int, outputs: int, height: int, w
     rows, columns = -(-height // 4), -(-width // 4)
     tiles = batch * rows * columns
     products = 36 * tiles * inputs * vectors_out * machine.lanes / per_cycle / 0.9 + 36 * tiles * vectors_out * 4
-    transforms = tiles * (vectors_in * 150 + vectors_out * 110) / 1.5
-    band = _band(rows, columns, inputs, outputs, machine)
+    transforms = tiles * (vectors_in * TRANSFORM_IN + vectors_out * TRANSFORM_OUT)
+    band, _ = _bands(rows, columns, inputs, outputs, replace(machine, threads=1))
     traffic = batch * _traffic(machine, (rows, columns, inputs, outputs), band)
     weights = 9 * 4 * inputs * outputs
     return products + transforms + traffic < 0.9 * (direct + weights / _speed(machine, weights) / 2)

@@ -67,7 +67,7 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
         manifest["weights"] |= {"chunk_bytes": CHUNK, "chunk_sha256": [hashlib.sha256(c).hexdigest() for c in chunks]}
     modules = package_modules(manifest)
     manifest["script_bytes"] = sum(len(text.encode()) for name, text in modules.items() if name != "index.js")
-    manifest["scripts"] = [*modules, "worker.js", *DEMO]
+    manifest["scripts"] = [*modules, "worker.js", *(["thread.js"] if threaded else []), *DEMO]
     for file_name in FILES:
         modules.setdefault(file_name, web_text(file_name))
     for file_name, text in modules.items():
@@ -138,7 +138,7 @@ def package_json(manifest: Manifest) -> dict[str, object]:
         "license": "SEE LICENSE IN NOTICE",
         "private": True,
         "type": "module",
-        "sideEffects": ["./worker.js", "./demo.js", "./sw.js"],
+        "sideEffects": ["./worker.js", "./thread.js", "./demo.js", "./sw.js"],
         "types": "./index.d.ts",
         "exports": {
             ".": {"types": "./index.d.ts", "node": "./node.js", "default": "./index.js"},

@@ -20,7 +20,9 @@ from dlpack.targets.wasm.package import BUILDS, DEMO, package_modules, web_text
 LARGEST_WEIGHTS = 380 << 20
 """Browsers hold no text longer than 512 MiB, and base64 makes 4 characters of 3 bytes."""
 
-_KEPT = frozenset("format name inputs outputs ranges macs wasm script_bytes weights labels preprocess task shapes buckets".split())
+_KEPT = frozenset(
+    "format name inputs outputs shapes buckets ranges macs wasm script_bytes weights labels preprocess task".split()
+)
 _IMPORT = re.compile(r'^import (?:\* as (\w+)|(\{[^}]*\})) from "\./([\w.]+)";$', re.MULTILINE)
 _PASS_ON = re.compile(r'^export (\{[^}]*\}) from "\./([\w.]+)";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) ([\w$]+))", re.MULTILINE)
@@ -38,7 +40,11 @@ def single_file(folder: Path, manifest: Manifest) -> str:
         weights = (folder / manifest["weights"]["file"]).read_bytes()
     script = bundled({**package_modules(manifest), **{name: web_text(name) for name in DEMO}})
     style = web_text("demo.css")
-    data = {f"bundle-{build}": (folder / info["file"]).read_bytes() for build, info in manifest["wasm"].items() if build in BUILDS}
+    data = {
+        f"bundle-{build}": (folder / info["file"]).read_bytes()
+        for build, info in manifest["wasm"].items()
+        if build in BUILDS
+    }
     if weights:
         data["bundle-weights"] = weights
     about = json.dumps({k: v for k, v in manifest.items() if k in _KEPT}).replace("<", "\\u003c")

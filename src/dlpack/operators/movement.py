@@ -236,7 +236,7 @@ def pad_rewrite(ctx: Context, b: Builder) -> None:
         shape = [e - f for f, e in zip(first, ends, strict=True)]
         x = b.add("Slice", [x, *(b.constant(np.array(v, np.int64)) for v in (first, ends, range(rank)))], shape)
         low, high = [max(0, p) for p in low], [max(0, p) for p in high]
-    attrs = {"low": tuple(low), "high": tuple(high)}
+    attrs: dict[str, Any] = {"low": tuple(low), "high": tuple(high)}
     out = ctx.output_type().shape
     if not any(low) and not any(high):
         b.add("Identity", [x], out, output=ctx.node.outputs[0])

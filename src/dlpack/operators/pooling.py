@@ -34,7 +34,7 @@ def max_pool(ctx: Context, b: Builder) -> None:
     else:
         lowest = -3.4028234663852886e38
     kernel, strides, dilations, low, high = _window(ctx)
-    window = {"kernel": tuple(kernel), "strides": tuple(strides), "dilations": tuple(dilations)}
+    window: dict[str, Any] = {"kernel": tuple(kernel), "strides": tuple(strides), "dilations": tuple(dilations)}
     x = add_pad(b, ctx.node.inputs[0], low, high, lowest, at_least_zero=True)
     y = b.add_internal("PoolMax", [x], ctx.output_type().shape, output=ctx.node.outputs[0], **window)
     if len(ctx.node.outputs) > 1 and ctx.node.outputs[1]:

@@ -1,0 +1,139 @@
+"""Several sets of input shapes in one bundle: what --shape and --buckets ask for, and what the manifest tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dlpack.errors import UsageError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Lengths, in ascending order, that one dimension may have: the last that the model leaves open of `input`.
+
+    All dimensions with the same symbol, of this and of other inputs, follow it.
+    """
+
+    input: str
+    sizes: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"--buckets {self.input}={','.join(map(str, self.sizes))}"
+
+
+def alternatives(given: Sequence[tuple[str, tuple[int, ...]]]) -> list[dict[str, tuple[int, ...]]]:
+    """The sets that shapes by input name mean: the k-th for an input is its shape in set k, an only one that in all."""
+    by_input: dict[str, list[tuple[int, ...]]] = {}
+    for name, shape in given:
+        by_input.setdefault(name, []).append(shape)
+    counts = {name: len(shapes) for name, shapes in by_input.items() if len(shapes) > 1}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{count} for {name!r}" for name, count in counts.items())
+        raise UsageError(f"--shape gives {told}: each input has one shape, or one for each set of shapes")
+    sets = [
+        {name: shapes[min(k, len(shapes) - 1)] for name, shapes in by_input.items()}
+        for k in range(max(counts.values(), default=1))
+    ]
+    if any(s in sets[:k] for k, s in enumerate(sets)):
+        raise UsageError("--shape gives the same shapes twice")
+    return sets
+
+
+def bucket_sets(model: Any, shapes: Shapes, buckets: Buckets) -> tuple[list[Shapes], dict[str, list[int]]]:
+    """A set of shapes for each bucket, and the dimensions that are as long as it, by input.
+
+    `shapes` fixes the dimensions that have no buckets; `model` is an ONNX ModelProto.
+    """
+    weights = {t.name for t in model.graph.initializer}
+    inputs = {v.name: v.type.tensor_type.shape.dim for v in model.graph.input if v.name not in weights}
+    if buckets.input not in inputs:
+        raise UsageError(f"{buckets}: the model has no input {buckets.input!r}; it has {', '.join(inputs) or 'none'}")
+    if not buckets.sizes or min(buckets.sizes) < 1 or list(buckets.sizes) != sorted(set(buckets.sizes)):
+        raise UsageError(f"{buckets}: give sizes from 1 on, in ascending order")
+    own = inputs[buckets.input]
+    opened = [d for d, dim in enumerate(own) if not dim.HasField("dim_value") or dim.dim_value < 0]
+    if not opened:
+        raise UsageError(
+            f"{buckets}: the model leaves no dimension of that input open; if it is exported for one shape at a time, "
+            "repeat --shape instead"
+        )
+    symbol = own[opened[-1]].dim_param
+    where: dict[str, list[int]] = {
+        name: [d for d, dim in enumerate(dims) if symbol and dim.dim_param == symbol] for name, dims in inputs.items()
+    }
+    where = {name: dims for name, dims in where.items() if dims} if symbol else {buckets.input: opened[-1:]}
+    sets: list[Shapes] = []
+    for size in buckets.sizes:
+        chosen = dict(shapes)
+        for name, dims in where.items():
+            base = shapes.get(name)
+            if base is None and any(
+                not dim.HasField("dim_value") for d, dim in enumerate(inputs[name]) if d not in dims
+            ):
+                continue  # the other dimensions are open, too: reported by graph/clean where nothing fixes them
+            full = base or tuple(dim.dim_value for dim in inputs[name])
+            if len(full) != len(inputs[name]):
+                raise UsageError(f"--shape {name}={'x'.join(map(str, full))}: it has {len(inputs[name])} dimensions")
+            chosen[name] = tuple(size if d in dims else n for d, n in enumerate(full))
+        sets.append(chosen)
+    return sets, where
+
+
+def check_sets(sets: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses sets that differ in more than shapes, or not at all; each has `inputs` and `outputs` as in a manifest."""
+
+    def kinds(s: Mapping[str, Any]) -> list[tuple[str, str]]:
+        return [(t["name"], t["dtype"]) for t in (*s["inputs"], *s["outputs"])]
+
+    for k, s in enumerate(sets):
+        if kinds(s) != kinds(sets[0]):
+            raise UsageError(f"with {set_name(s)} the model has other inputs or outputs than with {set_name(sets[0])}")
+        if any(s["inputs"] == earlier["inputs"] for earlier in sets[:k]):
+            raise UsageError(f"two sets of shapes are the same: {set_name(s)}")
+
+
+def describe_buckets(
+    model: Any, buckets: Buckets, where: Mapping[str, list[int]], sets: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What the manifest has under `buckets`: the sizes, and the dimensions to pad and to cut, by input and output.
+
+    An output's dimension is cut where it is as long as the bucket in each set; where there is but one bucket, it must
+    have the symbol of the input's dimension, too.
+    """
+    own = {v.name: v.type.tensor_type.shape.dim for v in model.graph.input}[buckets.input]
+    symbol = own[where[buckets.input][-1]].dim_param
+    symbols = {v.name: [dim.dim_param for dim in v.type.tensor_type.shape.dim] for v in model.graph.output}
+    cut: dict[str, list[int]] = {}
+    for k, t in enumerate(sets[0]["outputs"]):
+        for d in range(len(t["shape"])):
+            follows = all(s["outputs"][k]["shape"][d : d + 1] == [n] for s, n in zip(sets, buckets.sizes, strict=True))
+            if follows and (len(sets) > 1 or (symbol and symbols[t["name"]][d : d + 1] == [symbol])):
+                cut.setdefault(t["name"], []).append(d)
+    return {"sizes": list(buckets.sizes), "inputs": dict(where), "outputs": cut}
+
+
+def sets_of(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The sets of shapes of a bundle: at least one, each with `inputs` and `outputs`."""
+    return list(manifest.get("shapes") or [{"inputs": manifest["inputs"], "outputs": manifest["outputs"]}])
+
+
+def set_name(shapes: Mapping[str, Any]) -> str:
+    """The inputs of a set in words: "data 1x3x224x224"."""
+    return ", ".join(f"{t['name']} {'x'.join(map(str, t['shape'])) or 'scalar'}" for t in shapes["inputs"])
+
+
+def find_set(manifest: Mapping[str, Any], shapes: Mapping[str, Iterable[int]]) -> int | None:
+    """The number of the set in which the inputs have these shapes."""
+    for number, s in enumerate(sets_of(manifest)):
+        if all(t["name"] in shapes and t["shape"] == list(shapes[t["name"]]) for t in s["inputs"]):
+            return number
+    return None
+
+
+def reference_names(kind: str, count: int, number: int) -> list[str]:
+    """The names in reference.npz of a set's inputs ("in") or outputs ("out")."""
+    return [f"{kind}_{k}" if number == 0 else f"{kind}_{k}_{number}" for k in range(count)]
