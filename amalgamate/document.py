@@ -336,6 +336,7 @@ class Document:
             cases = [self.case(k, self.step(s, 2, shared=True)) for k, s in shared.items()]
             head = "int begin, int end, [[maybe_unused]] int32_t worker"
             lines += [
+                "// The part [begin, end) of the trips of a step's loop; each worker has a scratch of its own.",
                 f"void run_part([[maybe_unused]] const @name@_predictor& p, int32_t index, {head}) {{",
                 "    switch (index) {",
                 *[line for case in cases for line in case],

@@ -228,15 +228,16 @@ const scenarios = {
   },
 
   /**
-   * Classifiers on at most one and two threads, made in the ways files[1 ...] names ("load", "inWorker"): what they find,
-   * and what the console tells. Then, with a picture files[0], the demo page.
+   * Classifiers on at most one and two threads, made in the ways files[1 ...] name ("load FOLDER", "inWorker FOLDER"):
+   * what they find, and what the console tells. Then, with a picture files[0], the demo page.
    */
   async threads(page) {
-    const ways = [];
+    const ways = {};
     let lines;
     page.on("console", (m) => lines?.push(m.text()));
-    for (const way of files.slice(1)) {
-      await page.goto(`${address}empty.html`);
+    for (const name of files.slice(1)) {
+      const [way, folder] = name.split(" ");
+      await page.goto(new URL(`${folder}/empty.html`, address).href);
       lines = [];
       const made = await page.evaluate(async (way) => {
         const { Classifier } = await import("./index.js");
@@ -245,20 +246,23 @@ const scenarios = {
         for (const threads of [1, 2]) {
           const c = await Classifier[way](".", { threads });
           const classes = await c.classify({ data, width: 60, height: 50 });
-          found.push({ threads: c.threads ?? c.predictor.threads, build: c.build ?? c.predictor.build, classes });
+          const { build, threads: count } = c.predictor ?? c;
+          found.push({ count, build, classes });
           c.dispose();
         }
         return { found, isolated: crossOriginIsolated };
       }, way);
       await page.waitForTimeout(100); // what the console tells comes by another way
-      ways.push({ ...made, lines: lines.filter((line) => /thread/.test(line)) });
+      ways[name] = { ...made, lines: lines.filter((line) => /thread/.test(line)) };
       lines = null;
     }
-    if (files[0] === "-") return { ways };
     await page.goto(address);
-    await page.waitForFunction(() => /without a network/.test(document.querySelector("#bytes").textContent));
-    await page.setInputFiles("#file", files[0]);
-    await page.waitForFunction(() => document.querySelector("#timing").textContent);
+    for (let visit = 0; visit < 2; visit++) { // the second goes through the service worker
+      if (visit) await page.reload();
+      await page.waitForFunction(() => /without a network/.test(document.querySelector("#bytes").textContent));
+      await page.setInputFiles("#file", files[0]);
+      await page.waitForFunction(() => document.querySelector("#timing").textContent);
+    }
     const kept = await page.evaluate(async () => (await (await caches.open("dlpack page")).keys()).map((r) => r.url));
     const processors = await page.evaluate(() => navigator.hardwareConcurrency);
     const [timing, bytes] = [await page.textContent("#timing"), await page.textContent("#bytes")];

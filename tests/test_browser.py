@@ -19,8 +19,9 @@ from conftest import DIGITS, ROOT, requires_tool, skip_or_fail
 from PIL import Image
 from test_wasm import shared_net
 
+from dlpack import serve
 from dlpack.pipeline import Options, build
-from dlpack.serve import HEADERS, bundle_server
+from dlpack.serve import bundle_server
 
 CHAR_LSTM = ROOT / "examples" / "char_lstm"
 
@@ -163,58 +164,75 @@ def test_a_digit_drawn_with_the_keyboard(play: Play, digits: Path) -> None:
 
 @pytest.fixture(scope="session")
 def threaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier built for two threads, with a page that does nothing and a picture."""
+    """A classifier built for two threads, with a page that does nothing; in `open` and `locked` the same again."""
     folder = tmp_path_factory.mktemp("threads")
     onnx.save(shared_net(), folder / "shared.onnx")
-    options = Options("wasm", "shared", verify=False, threads=2, preprocess="imagenet", single_file_html=True)
+    options = Options("wasm", "shared", verify=False, threads=2, preprocess="imagenet")
     bundle = build(folder / "shared.onnx", folder / "shared", options)
     (bundle / "empty.html").write_text("<!doctype html><title>empty</title>")
-    Image.linear_gradient("L").save(bundle / "picture.png")
+    for name in ("open", "locked"):
+        (bundle / name).symlink_to(".")
+    Image.linear_gradient("L").save(folder / "picture.png")
     return bundle
 
 
-def test_threads_in_an_isolated_page(play: Play, threaded: Path) -> None:
-    """In the page, in a worker and in the demo page, which keeps what it takes for a visit without a network."""
-    with served(threaded) as address:
-        seen = play("threads", address, threaded / "picture.png", "load", "inWorker")
-    for way in seen["ways"]:
-        one, two = way["found"]
-        assert way["isolated"] and (one["threads"], two["threads"]) == (1, 2)
-        assert two["build"] == f"{one['build']}_threads"
-        assert one["classes"] == two["classes"] and len(one["classes"]) == 5
-        assert way["lines"] == []
-    several = seen["processors"] > 1
-    assert (" for the network on 2 threads, " in seen["timing"]) == several
-    build = two["build"] if several else one["build"]
-    assert {"thread.js", "threads.js", f"shared.{build}.wasm"} <= set(seen["kept"])
-    assert ("relaxed SIMD" in seen["bytes"]) == build.startswith("relaxed")
+class _Handler(serve._Handler):
+    """Pages in `open` are not isolated, and those in `locked` may start no worker."""
+
+    def send_header(self, keyword: str, value: str) -> None:
+        place = self.path.split("/")[1]
+        if place == "open" and keyword in ("Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy"):
+            return
+        if place == "locked":
+            value = value.replace("worker-src 'self'", "worker-src 'none'")
+        super().send_header(keyword, value)
 
 
-def test_a_page_that_is_not_isolated_has_one_thread(
-    play: Play, threaded: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy"):
-        monkeypatch.delitem(HEADERS, name)
-    with served(threaded) as address:
-        seen = play("threads", address, "-", "load", "inWorker")
-    for way in seen["ways"]:
-        one, two = way["found"]
-        assert not way["isolated"] and one == two and one["threads"] == 1 and one["build"] in ("simd", "relaxed")
-        assert way["lines"] == ["shared runs on one thread: for 2, serve this page cross-origin isolated"]
+@pytest.fixture(scope="session")
+def on_threads(play: Play, threaded: Path) -> Any:
+    """What the scenario `threads` saw in every way."""
+    ways = ("load .", "inWorker .", "load open", "inWorker open", "load locked")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serve, "_Handler", _Handler)
+        with served(threaded) as address:
+            return play("threads", address, threaded.parent / "picture.png", *ways, errors=True)  # the policy's
 
 
-def test_a_policy_without_workers_leaves_one_thread(
-    play: Play, threaded: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    policy = HEADERS["Content-Security-Policy"]
-    monkeypatch.setitem(HEADERS, "Content-Security-Policy", policy.replace("worker-src 'self'", "worker-src 'none'"))
-    with served(threaded) as address:
-        seen = play("threads", address, "-", "load", errors=True)  # the policy's
-    (way,) = seen["ways"]
-    one, two = way["found"]
-    assert way["isolated"] and (one["threads"], two["threads"]) == (1, 1) and one["classes"] == two["classes"]
-    told = [line for line in way["lines"] if "one thread" in line]
+@pytest.mark.parametrize("way", ["load .", "inWorker ."])
+def test_threads_in_an_isolated_page(on_threads: Any, way: str) -> None:
+    seen = on_threads["ways"][way]
+    one, two = seen["found"]
+    assert seen["isolated"] and (one["count"], two["count"]) == (1, 2)
+    assert two["build"] == f"{one['build']}_threads"
+    assert one["classes"] == two["classes"] and len(one["classes"]) == 5
+    assert seen["lines"] == []
+
+
+@pytest.mark.parametrize("way", ["load open", "inWorker open"])
+def test_a_page_that_is_not_isolated_has_one_thread(on_threads: Any, way: str) -> None:
+    seen = on_threads["ways"][way]
+    one, two = seen["found"]
+    assert not seen["isolated"] and one == two and one["count"] == 1 and one["build"] in ("simd", "relaxed")
+    assert seen["lines"] == ["shared runs on one thread: for 2, serve this page cross-origin isolated"]
+
+
+def test_a_policy_without_workers_leaves_one_thread(on_threads: Any) -> None:
+    seen = on_threads["ways"]["load locked"]
+    one, two = seen["found"]
+    assert seen["isolated"] and (one["count"], two["count"]) == (1, 1) and one["classes"] == two["classes"]
+    told = [line for line in seen["lines"] if "one thread" in line]
     assert len(told) == 1 and told[0].startswith("shared runs on one thread: a worker cannot be started (")
+    assert all("/thread.js" in error for error in on_threads["errors"])
+
+
+def test_the_demo_page_on_threads(on_threads: Any) -> None:
+    """It tells how many, and keeps their files for a visit without a network."""
+    several = on_threads["processors"] > 1
+    assert (" for the network on 2 threads, " in on_threads["timing"]) == several
+    one, two = on_threads["ways"]["load ."]["found"]
+    name = (two if several else one)["build"]
+    assert {"thread.js", "threads.js", f"shared.{name}.wasm"} <= set(on_threads["kept"])
+    assert ("relaxed SIMD" in on_threads["bytes"]) == name.startswith("relaxed")
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,8 @@ from onnx import helper
 from dlpack.errors import ToolchainError, UsageError
 from dlpack.pipeline import Options, build
 from dlpack.preprocess import PRESETS, Preprocess, from_json, open_picture, resolve
-from dlpack.targets.wasm import run as wasm_run
 from dlpack.targets.wasm.package import DEMO, FILES, MODULES, package_modules, web_text
-from dlpack.targets.wasm.run import node_command, run_in_node, run_in_wasmtime
+from dlpack.targets.wasm.run import node_command, run, run_in_node, run_in_wasmtime
 from dlpack.targets.wasm.single_file import bundled
 from dlpack.timing import bench_bundle
 from dlpack.verify import verify_bundle
@@ -258,7 +257,8 @@ def test_any_number_of_threads_computes_the_same(threaded: Path) -> None:
           let want;
           for (const threads of [1, 2, 3, 9]) {
             const p = await Predictor.load(process.argv[1], { build, threads });
-            const got = Array.from({ length: 30 }, (_, k) => Buffer.from(p.runSync({ image: image(k) }).p.buffer).toString("hex"));
+            const hex = (k) => Buffer.from(p.runSync({ image: image(k) }).p.buffer).toString("hex");
+            const got = Array.from({ length: 30 }, (_, k) => hex(k));
             want ??= got;
             const several = p._memory.buffer instanceof SharedArrayBuffer;
             seen.push([p.build, p.threads, several, JSON.stringify(got) === JSON.stringify(want), new Set(got).size]);
@@ -316,7 +316,8 @@ def test_without_workers_there_is_one_thread(threaded: Path) -> None:
         + IMAGE
         + """
         import { Worker as Own } from "node:worker_threads";
-        const [{ p: want }] = [(await Predictor.load(process.argv[1], { threads: 1 })).runSync({ image: image(5) })];
+        const one = await Predictor.load(process.argv[1], { threads: 1 });
+        const { p: want } = one.runSync({ image: image(5) });
         const kinds = [
           class { constructor() { throw new Error("workers are forbidden"); } },
           class extends Own { constructor() { super("throw new Error('no start')", { eval: true }); } },
@@ -333,9 +334,7 @@ def test_without_workers_there_is_one_thread(threaded: Path) -> None:
     done = node(script, threaded)
     assert json.loads(done.stdout) == [[1, True]] * 3
     told = [line for line in done.stderr.splitlines() if "runs on one thread" in line]
-    assert len(told) == 3 and all(
-        line.startswith("shared runs on one thread: a worker cannot be started (") for line in told
-    )
+    assert len(told) == 3 and all(t.startswith("shared runs on one thread: a worker cannot be started (") for t in told)
     assert "workers are forbidden" in told[0] and "no start" in told[1] and "memory" in told[2]
 
 
@@ -371,11 +370,16 @@ def test_threads_on_a_small_device(threaded: Path) -> None:
         most = 100;
         const error = await Predictor.load(process.argv[1], { threads: 2 }).catch((e) => e.message);
         const one = await Predictor.load(process.argv[1], { threads: 1 });
-        console.log(JSON.stringify([asked, p.threads, length, error, one.threads]));"""
+        most = 4096;
+        const parts = await openBundle(process.argv[1]);
+        parts.manifest.wasm_threads.stack = 2 ** 29;
+        const large = await Predictor.load(parts, { threads: 2 }).catch((e) => e.message);
+        console.log(JSON.stringify([asked.slice(0, 7), p.threads, length, error, one.threads, large]));"""
     )
-    asked, threads, length, error, one = node_json(script, threaded)
+    asked, threads, length, error, one, large = node_json(script, threaded)
     assert asked == [32768, 16384, 8192, 32768, 16384, 8192, 4096] and (threads, length, one) == (2, 10, 1)
     assert error == "shared cannot reserve 268 MB for its threads: load it with threads: 1"
+    assert re.fullmatch(r"shared needs 107\d MB of memory, which .* not give to threads: load it with threads: 1", large)
 
 
 def test_a_model_too_small_to_share_has_no_builds_for_threads(tmp_path: Path) -> None:
@@ -386,9 +390,11 @@ def test_a_model_too_small_to_share_has_no_builds_for_threads(tmp_path: Path) ->
 
 def test_wasmtime_runs_the_builds_for_one_thread(threaded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wasmtime")
-    monkeypatch.setattr(wasm_run, "node_command", lambda: ())
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    node_command.cache_clear()
     with np.load(threaded / "reference.npz") as stored:
-        outputs = wasm_run.run(threaded, {"image": stored["in_0"]})
+        outputs = run(threaded, {"image": stored["in_0"]})
+        node_command.cache_clear()
         assert list(outputs) == ["simd", "relaxed"]
         np.testing.assert_allclose(outputs["simd"]["p"], stored["out_0"], atol=1e-6)
 

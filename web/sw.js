@@ -1,7 +1,6 @@
-// The demo page's service worker: the network answers, and where there is none, what demo_offline.js has kept.
+// The demo page's service worker: the network answers, and where there is none, what demo_offline.js has kept. It begins
+// with the next visit: to claim this one, Firefox waits for threads, which sleep until the page runs its model.
 
-self.addEventListener("install", () => self.skipWaiting());
-self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener("fetch", (event) => {
   const { method, url } = event.request;
   const { origin, pathname } = new URL(url);

@@ -37,7 +37,8 @@ export async function startThreads(name, module, memory, stacks) {
     });
   try {
     for (const stack of stacks) {
-      const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module" });
+      // In node a worker takes over the process's options unless told not to, and not all of them suit a file.
+      const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module", execArgv: [] });
       workers.push(worker);
       worker.postMessage({ module, memory, stack });
     }

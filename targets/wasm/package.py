@@ -113,7 +113,8 @@ def compile_wasm(
     command = [
         *zig_command(processor, name, cc), *([] if classifier else [f"-D{name.upper()}_NO_CLASSIFIER"]),
         "-target", "wasm32-freestanding", "-nostdlib", "-Wl,--no-entry", "-Wl,--export-dynamic",
-        "-Wl,--export=__heap_base", f"-Wl,-z,stack-size={STACK}", *(shared if "atomics" in processor else []), "-s", str(source), "-o", str(output),
+        "-Wl,--export=__heap_base", f"-Wl,-z,stack-size={STACK}",
+        *(shared if "atomics" in processor else []), "-s", str(source), "-o", str(output),
     ]  # fmt: skip
     compile_with(command, output)
 
