@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
+import nets
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from dlpack.index import Linear, floordiv, floormod, merge_divmod
 from dlpack.kernels import pack
 from dlpack.layout import Block, Layout, channels_last, dense, expand, merge_dims, order_of, reshape
+from dlpack.pipeline import build
 
 X, Y = Linear.var("x"), Linear.var("y")
 RANGES = {"x": (0, 6), "y": (0, 3)}
@@ -94,3 +100,22 @@ def test_packing_fills_blocks_with_zeros() -> None:
     packed = pack(w, Layout((12, 4), 0, ((0, Block(4, 1, 4)),))).reshape(2, 3, 4)
     for o, k in itertools.product(range(8), range(3)):
         assert packed[o // 4, k, o % 4] == (w[o, k] if o < 6 else 0)
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["inside", "an output"])
+def test_erf_plus_one_is_one_function(tmp_path: Path, seen: bool) -> None:
+    """GELU's x / sqrt 2, erf, + 1 become a product and a function; not where erf itself is an output."""
+    node = helper.make_node
+    constants = {"r": np.float32([1.4142135]), "one": np.float32(1), "half": np.float32(0.5)}
+    nodes = [
+        node("Div", ["x", "r"], ["d"]),
+        node("Erf", ["d"], ["e"]),
+        node("Add", ["one", "e"], ["p"]),
+        node("Mul", ["x", "p"], ["m"]),
+        node("Mul", ["m", "half"], ["y"]),
+    ]
+    outputs = {"y": (3, 50), **({"e": (3, 50)} if seen else {})}
+    onnx.save(nets.model(nodes, {"x": (3, 50)}, outputs, constants), tmp_path / "gelu.onnx")
+    kernels = json.loads((build(tmp_path / "gelu.onnx", tmp_path / "b") / "manifest.json").read_text())["kernels"]
+    operators = {op for k in kernels for op in k["computes"].split(":")[0].split(" + ")}
+    assert operators == ({"Div", "Erf", "Add", "Mul"} if seen else {"Mul", "ErfPlusOne"})

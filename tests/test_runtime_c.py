@@ -96,6 +96,12 @@ def driver() -> str:
             f"EXPORT void {f}_f64(double* y, const double* x, int n);\n"
             f"void {f}_f64(double* y, const double* x, int n) {{ for (int i = 0; i < n; i++) y[i] = {f}_(x[i]); }}"
         ]
+    for lanes, v in WIDTHS.items():
+        out += [
+            f"EXPORT void erf_plus_one_{lanes}(float* y, const float* x, int n);\n"
+            f"void erf_plus_one_{lanes}(float* y, const float* x, int n) {{\n"
+            f"  for (int i = 0; i < n; i += {lanes}) store(y + i, erf_plus_one_(load<{v}>(x + i)));\n}}"
+        ]
     for f in ("pow", "fmod", "min", "max"):
         for lanes, v in [*WIDTHS.items(), (0, "double")]:
             t = "double" if lanes == 0 else "float"
@@ -318,6 +324,19 @@ def test_winograd_weights(library: ctypes.CDLL, outputs: int, columns: int, room
     library.winograd(*(a.ctypes.data_as(ctypes.c_void_p) for a in (u, w)), *sizes)
     assert np.abs(u - want).max() <= 4 * np.spacing(np.float32(np.abs(want).max()))
     assert not u[want == 0].any()
+
+
+def test_erf_plus_one(library: ctypes.CDLL) -> None:
+    """The error is absolute; far negative numbers, infinities and NaN are right too."""
+    x = np.concatenate([np.linspace(-9, 9, 100_001), [-np.inf, np.inf, np.nan, -0.0, 0, 3e38, -3e38, 1e-40]])
+    x = np.resize(x, -(-x.size // 16) * 16).astype(np.float32)
+    want = np.array([1 + math.erf(v) for v in x])
+    for lanes in WIDTHS:
+        y = np.empty_like(x)
+        call(library, f"erf_plus_one_{lanes}", y, x)
+        finite = np.isfinite(want)
+        assert np.abs(y - want)[finite].max() <= 1.2e-7
+        assert np.isnan(y[~finite]).all()
 
 
 def test_sha256(library: ctypes.CDLL) -> None:

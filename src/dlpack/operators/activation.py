@@ -96,6 +96,13 @@ def mish(ctx: Context, x: Any) -> Any:
     return x * call("tanh_", dtype_of(x), call("softplus_", dtype_of(x), x))
 
 
+@pointwise("ErfPlusOne", domain="dlpack")
+def erf_plus_one(ctx: Context, x: Any) -> Any:
+    if dtype_of(x) != "float32":
+        return const(1, x) + call("erf_", dtype_of(x), x)
+    return call("erf_plus_one_", "float32", x)
+
+
 @pointwise("Gelu")
 def gelu(ctx: Context, x: Any) -> Any:
     """x/2 (1 + erf(x / sqrt 2)), or its approximation x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
@@ -103,7 +110,7 @@ def gelu(ctx: Context, x: Any) -> Any:
     if ctx.attr("approximate", "none") == "tanh":
         inner = const(math.sqrt(2 / math.pi), x) * (x + const(0.044715, x) * x * x * x)
         return half * (const(1, x) + call("tanh_", dtype_of(x), inner))
-    return half * (const(1, x) + call("erf_", dtype_of(x), x * const(math.sqrt(0.5), x)))
+    return half * erf_plus_one(ctx, x * const(math.sqrt(0.5), x))
 
 
 @pointwise("Softsign")
