@@ -334,7 +334,7 @@ template <class V> INLINE V erf_(V x) {
 
 //@ section erf_plus_one
 //@ needs exp2_fast abs vmin
-// 1 + erf x with an error of 1.2e-7: erfc |x| = 2^p(|x|) serves both signs, since 1 + erf x is erfc |x| for x < 0 and 2 - erfc |x| else.
+// 1 + erf x with an error of 1.3e-7: erfc |x| = 2^p(|x|) serves both signs, since 1 + erf x is erfc |x| for x < 0 and 2 - erfc |x| else.
 template <class V> INLINE V erf_plus_one_(V x) {
   const V a = vmin(splat<V>(4.2f), abs_(x));
   const V e = exp2_fast(a * horner(a, -0x1.a0be9ep+0f, -0x1.d63aacp-1f, -0x1.301722p-3f, 0x1.cee886p-6f, -0x1.9620fep-11f, -0x1.8672cp-10f, 0x1.d32610p-12f, -0x1.7c7edcp-15f));
