@@ -226,6 +226,15 @@ template <class V> INLINE V vmin(V a, V b) {
   else if constexpr (is_float && sizeof(V) == 16) return __builtin_wasm_pmin_f64x2(b, a);
   else if constexpr (is_float) return __builtin_elementwise_minimum(a, b);
 #else
+  // GCC makes a comparison and a masked move of the expression.
+#if defined(__AVX512F__) && !defined(__clang__)
+  if constexpr (is_float && sizeof(elem<V>) == 4 && sizeof(V) == 64) return __builtin_ia32_minps512_mask(a, b, a, static_cast<uint16_t>(-1), 4);
+  else
+#endif
+#if defined(__AVX__) && !defined(__clang__)
+  if constexpr (is_float && sizeof(elem<V>) == 4 && sizeof(V) == 32) return __builtin_ia32_minps256(a, b);
+  else
+#endif
   if constexpr (is_float) return a < b ? a : b;
 #endif
   else return a < b ? a : b;
@@ -244,6 +253,15 @@ template <class V> INLINE V vmax(V a, V b) {
   else if constexpr (is_float && sizeof(V) == 16) return __builtin_wasm_pmax_f64x2(b, a);
   else if constexpr (is_float) return __builtin_elementwise_maximum(a, b);
 #else
+  // GCC makes a comparison and a masked move of the expression.
+#if defined(__AVX512F__) && !defined(__clang__)
+  if constexpr (is_float && sizeof(elem<V>) == 4 && sizeof(V) == 64) return __builtin_ia32_maxps512_mask(a, b, a, static_cast<uint16_t>(-1), 4);
+  else
+#endif
+#if defined(__AVX__) && !defined(__clang__)
+  if constexpr (is_float && sizeof(elem<V>) == 4 && sizeof(V) == 32) return __builtin_ia32_maxps256(a, b);
+  else
+#endif
   if constexpr (is_float) return a > b ? a : b;
 #endif
   else return a > b ? a : b;

@@ -65,6 +65,22 @@ def test_a_machine_with_few_registers_gets_a_small_tile() -> None:
     assert fits(6, 2, AVX2, True, True) and not fits(7, 2, AVX2, True, True)
 
 
+def test_what_comes_from_beyond_l1_is_read_in_long_runs() -> None:
+    assert choose_tile(14, 512, 9, AVX512, False, True, long=True) == Tile(2, 128)
+    assert choose_tile(14, 512, 9, AVX2, False, True, long=True) == Tile(2, 32)
+    assert choose_tile(1, 60, 9, AVX512, False, True, long=True) == Tile(1, 64)
+    few = choose_tile(14, 512, 9, WASM, False, True)
+    assert choose_tile(14, 512, 9, WASM, False, True, long=True) == few  # its registers leave no run of two lines
+
+
+def test_depthwise_keeps_its_window_in_l1_where_channels_let_it() -> None:
+    schedules = []
+    for channels in (192, 256):
+        program, _ = tiles.compile_layer(Layer("", channels, channels, 28, 28, kernel=3, group=channels), AVX512)
+        schedules.append(program.kernels[0].schedule)
+    assert schedules == ["register tile 6 x 32", "register tile 2 x 128"]  # 256: every fourth pixel in the same sets
+
+
 # --- the sweep --------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ The tiles are computed from the machine description; nothing is searched. All ru
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import gcd
 from typing import Any
 
 from dlpack.expressions import Operand
@@ -15,7 +16,7 @@ from dlpack.lower import PREFETCH, SHARED, VECTOR_REDUCE, lower_kernel
 from dlpack.spec import KernelSpec, Scheduled
 from dlpack.targets.common.blocks import Access, Axis, BlockInfo, examine
 from dlpack.targets.common.machine import Machine
-from dlpack.targets.common.tiles import choose_tile, grouped_tile
+from dlpack.targets.common.tiles import LONG_RUN, choose_tile, grouped_tile
 from dlpack.targets.common.winograd import pays, winograd
 from dlpack.tir import Schedule, loop_names, lower, new_schedule
 
@@ -160,12 +161,15 @@ def register_tile(state: State) -> Scheduled | None:
     others = [read for read in info.reads if read.buffer != info.writes[0].buffer]
     broadcast = any(_vector_step(read, vector, group) == 0 for read in others)
     height = rows.extent if rows else 1
+    widths = state.widths(r.buffer for r in shared)
+    depthwise = bool(shared) and not broadcast  # each channel for itself
+    stays = not depthwise or rows is None or all(_window_stays(r, rows, info, machine) for r in others)
     if group < vector.extent:
         tile = grouped_tile(height, group, machine)
     else:
-        widths = state.widths(r.buffer for r in shared)
+        streamed = bool(shared) or broadcast
         tile = choose_tile(
-            height, group, info.extent_of_reduction, machine, broadcast, bool(shared) or broadcast, widths=widths
+            height, group, info.extent_of_reduction, machine, broadcast, streamed, widths=widths, long=not stays
         )
     for read in shared:
         _pack(state, read, vector, tile.columns, info)
@@ -188,8 +192,8 @@ def register_tile(state: State) -> Scheduled | None:
         ro, ri = sch.split(r, [None, tile.rows])
         rest = [x for x in outer if x is not r]
         around = [*rest, ro]
-        depthwise = bool(shared) and not broadcast  # each channel for itself: memory is read in its order
-        nest = [*rest, ro, vo] if depthwise else _outer_order(state, rest, vo, ro)
+        in_memory_order = not stays and tile.columns < min(group, LONG_RUN)
+        nest = [*rest, ro, vo] if in_memory_order else _outer_order(state, rest, vo, ro)
         sch.reorder(*nest, ri, vi)
         sch.unroll(ri)
         at = nest[-1]
@@ -232,6 +236,30 @@ PREFETCH_VECTORS = 32
 def _streams(state: State, reads: Sequence[Access]) -> bool:
     """Whether packed weights are larger than half of L2, so that they come from beyond it."""
     return max(4 * r.size for r in reads) > state.machine.l2 // 2
+
+
+def _window_stays(read: Access, row: Axis, info: BlockInfo, machine: Machine) -> bool:
+    """Whether the rows of pixels under a window stay in L1 until the window is a row further down.
+
+    Pixels that lie a multiple of a large power of two apart share few of the cache's sets.
+    """
+    along = abs(read.strides.get(row.name) or 0)
+    steps = [(a.extent, abs(read.strides.get(a.name) or 0)) for a in info.reduction]
+    if not along or not any(step for _, step in steps):
+        return True  # nothing that the next row reads again
+    pixel = min(step for step in (along, *(step for _, step in steps)) if step)
+    reach, lines = (row.extent - 1) * along, 1
+    for extent, step in steps:
+        if step < row.extent * along:
+            reach += (extent - 1) * step
+        else:
+            lines *= extent
+    places = CACHE_WAY // gcd(4 * pixel, CACHE_WAY)
+    return lines * (reach // pixel + 1) <= places * machine.l1 // CACHE_WAY
+
+
+CACHE_WAY = 4096
+"""Bytes of L1 in which no two lines share a set: a page, on nearly all processors."""
 
 
 def _vector_step(read: Access, vector: Axis, group: int) -> int | None:

@@ -23,6 +23,7 @@ def choose_tile(
     streamed: bool,
     whole: bool = False,
     widths: Collection[int] = (),
+    long: bool = False,
 ) -> Tile:
     """The tile with the least estimated cycles for a `rows x columns` result over `depth` steps.
 
@@ -30,7 +31,10 @@ def choose_tile(
     `streamed`: each column vector brings one load per step (packed weights).
     `whole`: the tile's height divides the rows, if one of at least 4 does.
     `widths`: the columns that a tile may have, those of weights that are packed already; any unless given.
+    `long`: memory shall come in long runs, for what is read comes from beyond L1 each time.
     """
+    if long and not widths and (run := _long_tile(rows, columns, machine)):
+        return run
     best: tuple[float, int, int] | None = None
     whole = whole and any(rows % h == 0 for h in range(min(4, rows), min(rows, 14) + 1))
     vectors_total = -(-columns // machine.lanes)
@@ -63,6 +67,15 @@ def grouped_tile(rows: int, group: int, machine: Machine) -> Tile:
     return Tile(max(1, min(rows, 14, (machine.registers - 2 - vectors) // vectors)), columns)
 
 
+def _long_tile(rows: int, columns: int, machine: Machine) -> Tile | None:
+    """Two rows of as many columns as fit; None where the registers leave no run of two cache lines."""
+    height = min(rows, 2)
+    widest = max(v for v in range(1, 9) if fits(height, v, machine, False, True)) * machine.lanes
+    if widest < min(columns, LONG_RUN):
+        return None
+    return Tile(height, min(widest, -(-columns // machine.lanes) * machine.lanes))
+
+
 def fits(height: int, vectors: int, machine: Machine, broadcast: bool, streamed: bool) -> bool:
     """Whether a tile's sums and what they are computed from fit the registers with one left free."""
     weights = vectors if streamed else 1
@@ -80,13 +93,29 @@ def _cycles(
     broadcast: bool,
     streamed: bool,
 ) -> float:
-    """Sum over full and partial tiles of the slowest of: FMA issue, loads, FMA latency; plus a cost per tile."""
+    """Sum over full and partial tiles of the slowest of: FMA issue, loads, FMA latency; plus a cost per tile.
+
+    By cache lines count the weights that come from L2 and the sums after the first 12, which are not all written while
+    the next tile begins.
+    """
     total = 0.0
+    lines = machine.lanes / LINE
+    from_l2 = streamed and 4 * machine.lanes * vectors * depth > machine.l1 // 2
     for n, h in ((rows // height, height), (1, rows % height)):
         for m, v in ((vectors_total // vectors, vectors), (1, vectors_total % vectors)):
             if not (n and h and m and v):
                 continue
             loads = (v if streamed else 0) + (h if broadcast else h * v)
             step = max(h * v / machine.fma_ports, loads / machine.load_ports, machine.fma_latency if h * v else 0)
-            total += n * m * (step * depth + 8 + 2 * h * v)
+            step += L2_CYCLES * v * lines if from_l2 else 0
+            total += n * m * (step * depth + 8 + 2 * h * v + max(0, h * v - 12) * lines)
     return total
+
+
+LINE = 16
+"""Elements of a cache line."""
+
+LONG_RUN = 2 * LINE
+
+L2_CYCLES = 0.2
+"""What is seen of a line's way from L2, which is known long before."""
