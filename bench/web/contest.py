@@ -155,12 +155,13 @@ def run_model(model: Path, setup: Setup) -> Row:
 
 
 def build_ours(model: Path, setup: Setup) -> Entry:
-    """Builds a bundle for wasm as a user does, or takes the one of this model that is there, if `reuse`. Raises
-    WorkerError if the build fails."""
+    """Builds a bundle for wasm and two threads as a user does, or takes the one of this model that is there, if
+    `reuse`. Raises WorkerError if the build fails."""
     folder = (setup.cache / "web" / "bundles" / model.stem).resolve()
     if not (setup.reuse and built_from(folder) == sha256_of(model)):
         folder.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "dlpack.cli", "build", str(model), "--target", "wasm", "-o", str(folder)]
+        command += ["--threads", str(max(THREADS))]
         process = subprocess.run(command, capture_output=True, text=True, check=False)
         if process.returncode:
             lines = (process.stderr.strip() or process.stdout.strip()).splitlines()

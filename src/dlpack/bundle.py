@@ -68,6 +68,12 @@ def _remove(work: Path | None, made: list[Path]) -> None:
             return
 
 
+def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """A line per key: a page loads it, too."""
+    lines = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in manifest.items())
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
 def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n", encoding="utf-8")
 

@@ -93,7 +93,7 @@ def build(
     """
     options, progress = options or Options(), progress or Progress()
     model, output = Path(model), Path(output)
-    from dlpack.bundle import new_bundle, write_json, write_notices
+    from dlpack.bundle import new_bundle, write_manifest, write_notices
     from dlpack.exporters import model_stem
     from dlpack.report import write_report
     from dlpack.targets import get_target
@@ -212,7 +212,7 @@ def build(
 
                 packaging = PackageOptions(options.cc, options.single_file_html)
                 detail.append(target.package(folder, manifest, packaging))
-        write_json(folder / "manifest.json", manifest)
+        write_manifest(folder / "manifest.json", manifest)
         if (target.library or target.run) and target.runs_here() and options.verify:
             with progress.stage("verify") as detail:
                 from dlpack.verify import verify_bundle
@@ -224,7 +224,7 @@ def build(
                     lines = "; ".join(f"{e.name}: relative error {e.relative:.3g}" for e in bad)
                     raise VerificationError(f"the compiled predictor differs from onnxruntime: {lines}")
                 detail.append(f"largest relative error {max((e.relative for e in errors), default=0.0):.2g}")
-                write_json(folder / "manifest.json", manifest)
+                write_manifest(folder / "manifest.json", manifest)
         write_notices(folder, manifest)
         write_report(folder, manifest)
     return output
