@@ -12,7 +12,7 @@ from bench import ceilings, contest
 from bench.contest import Row, Setup
 from bench.peers import CONTESTANTS, OURS, PEERS
 from bench.profile import profile_bundle
-from bench.report import LOADED, Benchmark, markdown, without_paths
+from bench.report import LOADED, Benchmark, deliver, markdown, without_paths
 from bench.rounds import ROOT, WorkerError
 from bench.zoo import choose_models
 
@@ -102,12 +102,7 @@ def main(
     limits = ceilings.better(limits, ceilings.measure(cache))  # a short disturbance hits one of the two at most
     command = _command(only, peers, rounds, profile, threads, models is not None)
     page = markdown(Benchmark(rows, ceilings.machine(), limits, known, missing, command, rounds, threads, load))
-    if output is None:
-        click.echo(page)
-    else:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(page, encoding="utf-8")
-        _say(f"wrote {output}")
+    deliver(page, output)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from bench.ceilings import Ceilings
 from bench.contest import TOLERANCE, Row
 from bench.peers import CONTESTANTS, OURS, PEERS
@@ -60,6 +62,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> 
     """A Markdown table; the first `left` columns are text, the others are numbers."""
     rule = ["---" if k < left else "---:" for k in range(len(head))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+
+
+def deliver(page: str, output: Path | None) -> None:
+    """Writes a page to `output` and says so, or prints it where there is none."""
+    if output is None:
+        click.echo(page)
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(page, encoding="utf-8")
+    click.echo(f"wrote {output}", err=True)
 
 
 def without_paths(text: str) -> str:
@@ -161,18 +173,22 @@ def _title(name: str) -> str:
     return CONTESTANTS[name].title
 
 
-def _times_of(row: Row, names: Sequence[str], value: Callable[[Timing], float]) -> list[str]:
-    told = {n: value(row.timings[n]) for n in names if n in row.timings}
-    fastest = min((told[n] for n in told if row.agrees(n)), default=None)
+def marked(keys: Sequence[Any], told: Mapping[Any, float], agrees: Callable[[Any], bool]) -> list[str]:
+    """The numbers of `keys`; the smallest that agrees is bold, and what does not agree has a dagger."""
+    smallest = min((value for key, value in told.items() if agrees(key)), default=None)
     cells = []
-    for name in names:
-        text = as_number(told.get(name))
-        if name in told and not row.agrees(name):
+    for key in keys:
+        text = as_number(told.get(key))
+        if key in told and not agrees(key):
             text += " †"
-        elif name in told and told[name] == fastest:
+        elif key in told and told[key] == smallest:
             text = f"**{text}**"
         cells.append(text)
     return cells
+
+
+def _times_of(row: Row, names: Sequence[str], value: Callable[[Timing], float]) -> list[str]:
+    return marked(names, {n: value(row.timings[n]) for n in names if n in row.timings}, row.agrees)
 
 
 def _of_fma(row: Row, b: Benchmark) -> float | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import nets
 import onnx
@@ -24,6 +25,14 @@ def skip_or_fail(reason: str, whole_file: bool = False) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI=true, but {reason}", pytrace=False)
     pytest.skip(reason, allow_module_level=whole_file)
+
+
+def requires_module(name: str) -> Any:
+    """The Python module ``name``; without it the running test is skipped (with CI=true: fails)."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        skip_or_fail(f"the Python module {name} is not installed")
 
 
 def requires_tool(name: str) -> str:

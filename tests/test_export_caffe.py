@@ -14,6 +14,7 @@ import onnx
 import pytest
 from conformance import cases, harness
 from conformance.batch import run_cases
+from conftest import requires_module
 from test_export_mxnet import run
 
 from dlpack import exporters
@@ -482,7 +483,7 @@ def test_deep_prototxt() -> None:
 
 
 def pictures(models_dir: Path, name: str, size: tuple[int, int]) -> Array:
-    image = pytest.importorskip("PIL.Image")
+    image = requires_module("PIL.Image")
     with image.open(models_dir / "images" / name) as picture:
         return np.asarray(picture.convert("RGB").resize(size, image.Resampling.BILINEAR), np.float32)
 

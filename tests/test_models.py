@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from conftest import requires_module
 
 import dlpack
 
@@ -38,7 +39,7 @@ def test_squeezenet_gives_the_published_outputs(models_dir: Path, tmp_path: Path
 
 def test_squeezenet_knows_the_cat(models_dir: Path, tmp_path: Path) -> None:
     """chelsea.png is an Egyptian cat with probability 0.503, preprocessed as ImageNet models want it."""
-    image_module = pytest.importorskip("PIL.Image", reason="Pillow is in the test extra")
+    image_module = requires_module("PIL.Image")
     predictor = built(models_dir / "onnx" / "squeezenet1.1" / "squeezenet1.1.onnx", tmp_path)
     image = image_module.open(models_dir / "images" / "chelsea.png").convert("RGB")
     scale = 256 / min(image.size)

@@ -19,7 +19,7 @@ import onnx
 import onnxruntime
 import pytest
 from click.testing import CliRunner
-from conftest import DIGITS, requires_tool, skip_or_fail
+from conftest import DIGITS, requires_module, requires_tool, skip_or_fail
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import dlpack
@@ -657,7 +657,7 @@ def test_javascript_refuses_other_lengths(wasm_bundles: tuple[Path, Path], tmp_p
 
 
 def test_pyodides_runtime_chooses_and_pads(files: dict[str, Path], wasm_bundles: tuple[Path, Path]) -> None:
-    pytest.importorskip("wasmtime")
+    requires_module("wasmtime")
     from dlpack.targets.pyodide.runtime import Predictor
 
     with Predictor(wasm_bundles[0]) as predictor:

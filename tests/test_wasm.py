@@ -1,4 +1,7 @@
-"""The target wasm, through node: results, what a module imports, sizes, damaged files, and pictures as in Python."""
+"""The target wasm, through node: results, what a module imports, sizes, damaged files, and pictures as in Python.
+
+Over 500 lines because the JavaScript that the tests run stands beside them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ import nets
 import numpy as np
 import onnx
 import pytest
-from conftest import DIGITS, ROOT, requires_tool
+from conftest import DIGITS, ROOT, requires_module, requires_tool
 from onnx import helper
 
 from dlpack.errors import ToolchainError, UsageError
@@ -78,7 +81,7 @@ def test_both_builds_agree_with_onnxruntime(name: str, model_files: dict[str, Pa
 
 def test_wasmtime_agrees_with_node(digits_wasm: Path) -> None:
     requires_tool("node")
-    pytest.importorskip("wasmtime")
+    requires_module("wasmtime")
     manifest = manifest_of(digits_wasm)
     with np.load(digits_wasm / "reference.npz") as stored:
         inputs = {"image": stored["in_0"]}
@@ -389,7 +392,7 @@ def test_a_model_too_small_to_share_has_no_builds_for_threads(tmp_path: Path) ->
 
 
 def test_wasmtime_runs_the_builds_for_one_thread(threaded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wasmtime")
+    requires_module("wasmtime")
     monkeypatch.setattr("shutil.which", lambda name: None)
     node_command.cache_clear()
     with np.load(threaded / "reference.npz") as stored:
@@ -570,7 +573,7 @@ def test_pictures_are_prepared_as_in_python(tmp_path: Path) -> None:
 
 def test_resizing_is_pils(tmp_path: Path) -> None:
     """Python's side against Pillow and torchvision's arithmetic of sizes."""
-    Image = pytest.importorskip("PIL.Image")
+    Image = requires_module("PIL.Image")
     draw = np.random.default_rng(6)
     spec = from_json({"resize": 40}, INPUT)
     for h, w in [(80, 100), (131, 97), (40, 40), (33, 57), (41, 300)]:
@@ -629,7 +632,7 @@ def test_the_classifier_classifies(digits_wasm: Path) -> None:
 
 
 def test_a_real_photograph_is_recognised(models_dir: Path, tmp_path: Path) -> None:
-    pytest.importorskip("PIL")
+    requires_module("PIL")
     requires_tool("node")
     model = models_dir / "onnx" / "squeezenet1.1" / "squeezenet1.1.onnx"
     labels = tuple((models_dir / "labels" / "synset.txt").read_text(encoding="utf-8").split("\n")[:1000])

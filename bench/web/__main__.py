@@ -12,7 +12,7 @@ import click
 
 from bench import ceilings, contest
 from bench.peers import LITERT_INT32
-from bench.report import LOADED, without_paths
+from bench.report import LOADED, deliver, without_paths
 from bench.rounds import ROOT, WorkerError
 from bench.web.browser import CHECK_MS, Browser
 from bench.web.contest import PACKAGES, TITLES, Row, Setup, run_model
@@ -119,12 +119,7 @@ def main(
     page = markdown(
         Benchmark(rows, ceilings.machine(), browser, ceiling, clock, versions, missing, command, rounds, loads, load)
     )
-    if output is None:
-        click.echo(page)
-    else:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(page, encoding="utf-8")
-        _say(f"wrote {output}")
+    deliver(page, output)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,12 @@ from bench.report import (
     as_ratio,
     geometric_mean,
     kernel_table,
+    marked,
     table,
     without_paths,
 )
 from bench.web.browser import CHECK_MS
-from bench.web.contest import OURS, OURS_TOLERANCE, PACKAGES, PEERS, TITLES, Key, Row, Start
+from bench.web.contest import OURS, OURS_TOLERANCE, PACKAGES, PEERS, TITLES, Row, Start
 from bench.web.sizes import Size
 
 NOTES = Path(__file__).with_name("notes.md")
@@ -83,24 +84,10 @@ def _introduction(b: Benchmark) -> str:
     ])  # fmt: skip
 
 
-def _cells(keys: Sequence[Key], told: Mapping[Key, float], row: Row) -> list[str]:
-    """The numbers; the smallest that agrees is bold, and what does not agree has a dagger."""
-    smallest = min((value for key, value in told.items() if row.agrees(key)), default=None)
-    cells = []
-    for key in keys:
-        text = as_number(told.get(key))
-        if key in told and not row.agrees(key):
-            text += " †"
-        elif key in told and told[key] == smallest:
-            text = f"**{text}**"
-        cells.append(text)
-    return cells
-
-
 def _times(row: Row, threads: int, wall: bool = False) -> list[str]:
     keys = [(name, threads) for name in TITLES]
     timings = {key: row.timings[key] for key in keys if key in row.timings}
-    return _cells(keys, {key: t.wall_ms if wall else t.median_ms for key, t in timings.items()}, row)
+    return marked(keys, {key: t.wall_ms if wall else t.median_ms for key, t in timings.items()}, row.agrees)
 
 
 def _ratios(row: Row, threads: int, wall: bool = False) -> list[float | None]:
@@ -162,7 +149,7 @@ def _starts(b: Benchmark) -> str:
         cells = []
         for _, part in parts:
             values = {(name, 1): part(start) for name, start in row.starts.items()}
-            cells += _cells([(name, 1) for name in TITLES], values, row)
+            cells += marked([(name, 1) for name in TITLES], values, row.agrees)
         rows.append([row.model, *cells])
     head = ["model", *(f"{part}: {title}" for part, _ in parts for title in TITLES.values())]
     return (

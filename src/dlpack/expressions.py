@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dlpack.index import Linear, Range, floordiv, floormod, merge_divmod
+from dlpack.index import Linear, Range, arithmetic, merge_divmod
 from dlpack.kernel import Const, Expr, Gathered, Index, Load, Op, Ref
 from dlpack.layout import Layout
 
@@ -94,12 +94,6 @@ class ExpressionLowering:
             a, b = self.linear(e.a), self.linear(e.b)
             if a is None or b is None:
                 return None
-            if kind == "Add":
-                return a + b
-            if kind == "Sub":
-                return a - b
-            if kind == "Mul":
-                return a * b.const if b.is_const else b * a.const if a.is_const else None
             if kind in ("Max", "Min"):
                 low, high = (a - b).bounds(self.ranges)
                 if low >= 0:
@@ -107,11 +101,9 @@ class ExpressionLowering:
                 if high <= 0:
                     return b if kind == "Max" else a
                 return None
-            if b.is_const and b.const > 0:
-                if kind in ("FloorDiv", "Div") and (kind == "FloorDiv" or a.bounds(self.ranges)[0] >= 0):
-                    return floordiv(a, b.const, self.ranges)
-                if kind in ("FloorMod", "Mod") and (kind == "FloorMod" or a.bounds(self.ranges)[0] >= 0):
-                    return floormod(a, b.const, self.ranges)
+            if kind in ("Div", "Mod"):  # they round towards zero
+                return arithmetic(f"Floor{kind}", a, b, self.ranges) if a.bounds(self.ranges)[0] >= 0 else None
+            return arithmetic(kind, a, b, self.ranges)
         return None
 
     def expr(self, e: Any) -> Expr:

@@ -146,3 +146,16 @@ def _atom_bounds(atom: Atom, ranges: Mapping[str, Range]) -> Range:
     if atom.op == "/":
         return low // atom.divisor, high // atom.divisor
     return (low, high) if low >= 0 and high < atom.divisor else (0, atom.divisor - 1)
+
+
+def arithmetic(operator: str, a: Linear, b: Linear, ranges: Mapping[str, Range]) -> Linear | None:
+    """Of "Add", "Sub", "Mul", "FloorDiv" and "FloorMod" the result, where that is a linear form; else None."""
+    if operator == "Add":
+        return a + b
+    if operator == "Sub":
+        return a - b
+    if operator == "Mul":
+        return a * b.const if b.is_const else b * a.const if a.is_const else None
+    if b.is_const and b.const > 0:
+        return (floordiv if operator == "FloorDiv" else floormod)(a, b.const, ranges)
+    return None

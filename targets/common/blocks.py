@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dlpack.index import Linear, Range, floordiv, floormod
+from dlpack.index import Linear, Range, arithmetic
 from dlpack.layout import Layout
 
 
@@ -164,14 +164,5 @@ def _linear(e: Any, env: dict[Any, Linear], ranges: dict[str, Range]) -> Linear 
         return _linear(e.value, env, ranges) if str(e.value.ty.dtype).startswith("int") else None
     if kind in ("Add", "Sub", "Mul", "FloorDiv", "FloorMod"):
         a, b = _linear(e.a, env, ranges), _linear(e.b, env, ranges)
-        if a is None or b is None:
-            return None
-        if kind == "Add":
-            return a + b
-        if kind == "Sub":
-            return a - b
-        if kind == "Mul":
-            return a * b.const if b.is_const else b * a.const if a.is_const else None
-        if b.is_const and b.const > 0:
-            return (floordiv if kind == "FloorDiv" else floormod)(a, b.const, ranges)
+        return None if a is None or b is None else arithmetic(kind, a, b, ranges)
     return None

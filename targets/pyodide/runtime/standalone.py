@@ -6,6 +6,7 @@ Inputs are copied in and outputs out.
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -27,27 +28,27 @@ def open_standalone(folder: Traversable, name: str, builds: Mapping[str, Any], b
     return _InWasmtime(folder.joinpath(builds[build]["file"]).read_bytes(), name)
 
 
-class Standalone:
+class Standalone(ABC):
     """What the two ways have in common; see `module.Module`. Memory is taken from the heap's base upwards."""
 
     def __init__(self, heap_base: int) -> None:
         self._end = heap_base
         self._slots: dict[str, tuple[int, int]] = {}
 
-    def call(self, function: str, *arguments: int) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def call(self, function: str, *arguments: int) -> int: ...
 
-    def write(self, address: int, data: bytes | memoryview) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def write(self, address: int, data: bytes | memoryview) -> None: ...
 
-    def read(self, address: int, size: int) -> memoryview:
-        raise NotImplementedError
+    @abstractmethod
+    def read(self, address: int, size: int) -> memoryview: ...
 
-    def _size(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def _size(self) -> int: ...
 
-    def _grow(self, pages: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _grow(self, pages: int) -> None: ...
 
     def text(self, address: int) -> str:
         return bytes(self.read(address, min(1024, self._size() - address))).split(b"\0", 1)[0].decode()
