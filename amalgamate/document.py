@@ -359,17 +359,23 @@ class Document:
         return f"{count}constexpr const char* kStepNames[] = {{\n    {names}}};\n\n" + "\n".join(lines)
 
     def prepare(self) -> list[str]:
-        """What is computed from the weights when a predictor is made."""
+        """What is computed from the weights as they come."""
         steps = self.program.prepare
-        body = [line for step in steps for line in self.step(step, 1)]
-        if not steps or self.embed:
-            return [f"void prepare(const @name@_predictor&{' p' if steps else ''}, bool) {{", *body, "}"]
-        for step in reversed(steps):
+        if not steps:
+            return ["void prepare(const @name@_predictor&, size_t, size_t, bool) {}"]
+        mapped = "" if self.embed else " mapped"
+        lines = [
+            "// Computes what hangs on weights whose last byte is among those from `from` up to `to`.",
+            f"void prepare(const @name@_predictor& p, size_t from, size_t to, bool{mapped}) {{",
+            "    const auto due = [from, to](size_t end) { return from < end && end <= to; };",
+        ]
+        for step in steps:
             assert isinstance(step, WinogradStep)
-            at = body.index(self.step(step, 1)[0])
             nbytes = 36 * step.inputs * step.outputs
-            body.insert(at + 1, f"    if (mapped) read_once({self.ref(step.source)}, {nbytes});")
-        return [*_READ_ONCE.split("\n"), "void prepare(const @name@_predictor& p, bool mapped) {", *body, "}"]
+            lines += [f"    if (due({step.source.offset + nbytes})) {{", *self.step(step, 2)]
+            lines += [f"        if (mapped) read_once({self.ref(step.source)}, {nbytes});"] if mapped else []
+            lines += ["    }"]
+        return [*([] if self.embed else _READ_ONCE.split("\n")), *lines, "}"]
 
     def case(self, k: int, body: list[str]) -> list[str]:
         if len(body) == 1:

@@ -67,6 +67,12 @@ typedef struct @name@_tensor {
 @NAME@_API @name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
                            size_t weights_bytes);
 
+/* A predictor whose weights are still on their way to `weights`: what hangs on them is computed as they come. Tell each time that the first `bytes`
+   bytes of them are there for good; it runs when all are. */
+@NAME@_API @name@_status @name@_create_early(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
+                                 size_t weights_bytes);
+@NAME@_API @name@_status @name@_weights_arrived(@name@_predictor* predictor, size_t bytes);
+
 /* Another predictor, for another thread, with the weights of `like`, which must outlive it. It works in memory of at least
    @name@_shared_memory_size() bytes: what `like` computed from its weights is not computed again. */
 @NAME@_API @name@_status @name@_create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes,

@@ -23,6 +23,7 @@ struct @name@_predictor {
   void* outputs[kOutputCount + 1];
   uint8_t* arena;
   const uint8_t* weights;
+  size_t arrived;      // bytes of them that are there
   uint8_t* prepared;   // weights computed from them, maybe another predictor's
 //@ threads
   thread_pool* pool;

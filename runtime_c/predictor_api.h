@@ -16,7 +16,7 @@ const char* @name@_error_text(@name@_status status) {
     case @NAME@_OK: return "no error";
     case @NAME@_BAD_ARGUMENT: return "bad argument: a null or misaligned pointer, an index out of range, or a wrong number of bytes";
     case @NAME@_NO_MEMORY: return "not enough memory: give at least @name@_memory_size() bytes";
-    case @NAME@_NO_WEIGHTS: return "no weights: this model keeps them in a file of their own; give it to @name@_create_from_file()";
+    case @NAME@_NO_WEIGHTS: return "no weights: this model keeps them in a file of their own (give it to @name@_create_from_file()), or not all of them have arrived";
     case @NAME@_BAD_WEIGHTS: return "wrong weights: their size or SHA-256 is not the one that this file was built with";
     case @NAME@_NO_FILE: return "the weights file cannot be opened or mapped";
     default: return "unknown status";
@@ -31,9 +31,8 @@ size_t @name@_weights_size(void) { return kWeightsBytes; }
 
 namespace {
 
-// Lays a predictor out in `memory` of at least `bytes` bytes (null: it is allocated), with its prepared weights, or those of `like`, at its end.
-// `mapped`: the weights are a mapped file, whose pages are given back when they have been read for that.
-@name@_status make(@name@_predictor** predictor, void* memory, size_t memory_bytes, const uint8_t* weights, bool mapped, const @name@_predictor* like) {
+// Lays a predictor out in `memory` of at least `bytes` bytes (null: it is allocated), with room for prepared weights at its end, or with those of `like`.
+@name@_status make(@name@_predictor** predictor, void* memory, size_t memory_bytes, const uint8_t* weights, const @name@_predictor* like) {
   const size_t bytes = like == nullptr ? @name@_memory_size() : @name@_shared_memory_size();
   void* owned = nullptr;
   if (memory == nullptr) {
@@ -51,6 +50,7 @@ namespace {
   p->owned = owned;
   p->mapped = nullptr;
   p->weights = weights;
+  p->arrived = like == nullptr ? 0 : kWeightsBytes;
 //@ shapes
   p->set = kShapes;
 //@ end
@@ -70,7 +70,6 @@ namespace {
     at += round_up(@output_room(i)@);
   }
   p->prepared = like == nullptr ? at : like->prepared;
-  if (like == nullptr) prepare(*p, mapped);
 //@ threads
   p->pool->ticket = 0;
 #if defined(@NAME@_POSIX_THREADS)
@@ -83,37 +82,55 @@ namespace {
   return @NAME@_OK;
 }
 
-}  // namespace
+// The weights from p->arrived up to `bytes` are there: computes what hangs on them.
+// `mapped`: they are a mapped file, whose pages are given back when they have been read for that.
+void arrive(@name@_predictor* p, size_t bytes, bool mapped) {
+  prepare(*p, p->arrived, bytes, mapped);
+  p->arrived = bytes;
+}
 
-namespace {
-
-@name@_status create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights, size_t weights_bytes, bool mapped) {
+// `arrived`: how many bytes of the weights are there.
+@name@_status create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights, size_t weights_bytes, size_t arrived, bool mapped) {
   if (predictor == nullptr) return @NAME@_BAD_ARGUMENT;
   *predictor = nullptr;
   const uint8_t* const embedded = embedded_weights();
   if (weights == nullptr && embedded == nullptr && kWeightsBytes != 0) return @NAME@_NO_WEIGHTS;
   if (weights != nullptr && weights_bytes != kWeightsBytes) return @NAME@_BAD_WEIGHTS;
   if (reinterpret_cast<uintptr_t>(weights) % 16 != 0) return @NAME@_BAD_ARGUMENT;
-  return make(predictor, memory, memory_bytes, weights != nullptr ? static_cast<const uint8_t*>(weights) : embedded, mapped, nullptr);
+  const @name@_status status = make(predictor, memory, memory_bytes, weights != nullptr ? static_cast<const uint8_t*>(weights) : embedded, nullptr);
+  if (status == @NAME@_OK) arrive(*predictor, weights != nullptr ? arrived : kWeightsBytes, mapped);
+  return status;
 }
 
 }  // namespace
 
 @name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
                    size_t weights_bytes) {
-  return create(predictor, memory, memory_bytes, weights, weights_bytes, false);
+  return create(predictor, memory, memory_bytes, weights, weights_bytes, kWeightsBytes, false);
 }
 
 @name@_status @name@_create_mapped(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
                    size_t weights_bytes) {
-  return create(predictor, memory, memory_bytes, weights, weights_bytes, weights != nullptr);
+  return create(predictor, memory, memory_bytes, weights, weights_bytes, kWeightsBytes, weights != nullptr);
+}
+
+@name@_status @name@_create_early(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
+                   size_t weights_bytes) {
+  return create(predictor, memory, memory_bytes, weights, weights_bytes, 0, false);
+}
+
+@name@_status @name@_weights_arrived(@name@_predictor* p, size_t bytes) {
+  if (p == nullptr || bytes < p->arrived || bytes > kWeightsBytes) return @NAME@_BAD_ARGUMENT;
+  arrive(p, bytes, false);
+  return @NAME@_OK;
 }
 
 @name@_status @name@_create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes, const @name@_predictor* like) {
   if (predictor == nullptr) return @NAME@_BAD_ARGUMENT;
   *predictor = nullptr;
   if (like == nullptr) return @NAME@_BAD_ARGUMENT;
-  return make(predictor, memory, memory_bytes, like->weights, false, like);
+  if (like->arrived != kWeightsBytes) return @NAME@_NO_WEIGHTS;
+  return make(predictor, memory, memory_bytes, like->weights, like);
 }
 
 @name@_status @name@_map_weights(const char* path, const void** weights, size_t* bytes) {
@@ -177,6 +194,7 @@ void @name@_unmap_weights(const void* weights, size_t bytes) {
 
 @name@_status @name@_run(@name@_predictor* p) {
   if (p == nullptr) return @NAME@_BAD_ARGUMENT;
+  if (p->arrived != kWeightsBytes) return @NAME@_NO_WEIGHTS;
   for (int32_t i = 0; i < @steps(p)@; ++i) run_step(*p, @first_step(p)@i);
   return @NAME@_OK;
 }
@@ -186,6 +204,7 @@ const char* @name@_step_name(int32_t index) { return index >= 0 && index < kStep
 
 @name@_status @name@_run_step(@name@_predictor* p, int32_t index) {
   if (p == nullptr || index < 0 || index >= @steps(p)@) return @NAME@_BAD_ARGUMENT;
+  if (p->arrived != kWeightsBytes) return @NAME@_NO_WEIGHTS;
   run_step(*p, @first_step(p)@index);
   return @NAME@_OK;
 }

@@ -81,7 +81,7 @@ def test_the_clock_counts_what_a_process_works() -> None:
 def row(model: str, times: dict[tuple[str, int], float], errors: dict[tuple[str, int], float] | None = None) -> Row:
     """CPU times; the wall times are half of them with two threads, so that another peer may be the better one."""
     timings = {key: Timing(t, t, t / key[1], 3, 1) for key, t in times.items()}
-    starts = {name: Start(10, 2, 3) for name, threads in times if threads == 1}
+    starts = {name: Start(10, 5, 2, 3) for name, threads in times if threads == 1}
     code = {name: Size(50_000, 20_000, 10_000) for name in starts}
     return Row(model, 1e8, timings, {k: 1e-6 for k in times} | (errors or {}), {}, starts, code, {OURS: 4_000_000})
 
@@ -125,7 +125,7 @@ def test_page_times_ratios_and_means() -> None:
     times, wall, cpu, starts, errors = lines(text, "one")
     assert times[1:] == ["0.100", "**2.00**", "8.00", "4.00", "0.25", "0.50", "0.50", "50.0", "100 %", "2.00"]
     assert wall[1:] == ["–", "**5.00**", "–", "–", "–", "–"] and cpu[2] == "**10.0**"
-    assert starts[1:4] == ["**10.0**", "**10.0**", "**10.0**"] and starts[7] == "**3.00**"
+    assert starts[1:4] == ["**10.0**"] * 3 and starts[4:11:3] == ["**5.00**", "**2.00**", "**3.00**"]
     assert errors[1:] == ["1.0e-06"] * 3 + ["–", "1.0e-06", "–"]
     assert lines(text, "two")[0][4:8] == ["1.00 †", "2.00", "–", "2.00"]
     means = lines(text, "**geometric mean**")

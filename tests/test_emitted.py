@@ -15,6 +15,7 @@ import pytest
 from conftest import requires_tool
 
 from dlpack.loader import read_manifest
+from dlpack.pipeline import Options, build
 
 MODELS = ["digits", "conv_net", "attention_net"]
 STRICT = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
@@ -239,7 +240,7 @@ READ = """\
 static std::vector<float> read(const char* path) {
   FILE* f = fopen(path, "rb");
   if (f == nullptr) abort();
-  std::vector<float> data(1 << 16);
+  std::vector<float> data(1 << 18);
   data.resize(fread(data.data(), sizeof(float), data.size(), f));
   fclose(f);
   return data;
@@ -339,6 +340,49 @@ int main() {{
       if (!near(p->output<float>(0), out)) return 5;
     }}
     if (a.output<float>(0) == b.output<float>(0)) return 6;
+  }}
+  return 0;
+}}
+"""
+    run(build_program(tmp_path, code, [e], SANITIZE), cwd=tmp_path)
+
+
+def test_weights_may_come_piece_by_piece(tmp_path: Path, model_files: dict[str, Path]) -> None:
+    """What hangs on weights is computed as they come, from those that are there alone; no run before the last; under ASan."""
+    folder = build(model_files["winograd_net"], tmp_path / "net", Options(weights="file"))
+    m = read_manifest(folder)
+    e = Emitted(m["name"], folder, folder / m["source"], folder / m["library"], m["name"].upper())
+    write_reference(e, tmp_path)
+    code = f"""\
+#include "winograd_net.h"
+#include <string.h>
+{READ}
+#define EXPECT(status, call) if ((call) != WINOGRAD_NET_##status) return printf("line %d\\n", __LINE__), 1
+int main() {{
+  const std::vector<float> in = read("winograd_net.in"), out = read("winograd_net.out"), file = read("net/winograd_net.weights");
+  const size_t bytes = file.size() * sizeof(float);
+  const std::vector<size_t> steps = {{1, bytes / 97, bytes / 2, bytes}};
+  for (size_t step : steps) {{
+    std::vector<float> weights(file.size(), 1e30f);
+    winograd_net_predictor *p = nullptr, *q = nullptr;
+    EXPECT(NO_WEIGHTS, winograd_net_create_early(&p, nullptr, 0, nullptr, 0));
+    EXPECT(BAD_WEIGHTS, winograd_net_create_early(&p, nullptr, 0, weights.data(), bytes - 4));
+    EXPECT(OK, winograd_net_create_early(&p, nullptr, 0, weights.data(), bytes));
+    EXPECT(OK, winograd_net_set_input(p, 0, in.data(), in.size() * sizeof(float)));
+    for (size_t at = 0, next; at < bytes; at = next) {{
+      EXPECT(NO_WEIGHTS, winograd_net_run(p));
+      EXPECT(NO_WEIGHTS, winograd_net_run_step(p, 0));
+      EXPECT(NO_WEIGHTS, winograd_net_create_shared(&q, nullptr, 0, p));
+      next = at + step < bytes ? at + step : bytes;
+      memcpy(reinterpret_cast<char*>(weights.data()) + at, reinterpret_cast<const char*>(file.data()) + at, next - at);
+      EXPECT(OK, winograd_net_weights_arrived(p, next));
+      EXPECT(BAD_ARGUMENT, winograd_net_weights_arrived(p, next - 1));
+    }}
+    EXPECT(BAD_ARGUMENT, winograd_net_weights_arrived(p, bytes + 1));
+    EXPECT(BAD_ARGUMENT, winograd_net_weights_arrived(nullptr, bytes));
+    EXPECT(OK, winograd_net_run(p));
+    if (!near(static_cast<const float*>(winograd_net_output_data(p, 0)), out)) return 2;
+    winograd_net_destroy(p);
   }}
   return 0;
 }}

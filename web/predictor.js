@@ -44,8 +44,8 @@ export class Predictor {
     const predictor = new this(instance, manifest, build, memory);
     const workers = predictor._workers(module, threads);
     try {
-      if (manifest.weights) await predictor._readWeights(parts, options);
       predictor._create();
+      if (manifest.weights) await predictor._readWeights(parts, options);
     } catch (e) {
       workers.then((all) => all.forEach((worker) => worker.terminate()));
       throw e;
@@ -93,14 +93,15 @@ export class Predictor {
     return new Uint8Array(this._memory.buffer, at, bytes);
   }
 
-  /** Reads the weights to their place and checks them. */
+  /** Reads the weights to their place and checks them; what hangs on them is computed while the rest is on its way. */
   async _readWeights(parts, { signal, onProgress }) {
     const { weights } = this.manifest;
     const to = this._place("weights");
     const check = checked(to, weights);
     const arrived = (loaded) => {
-      check.upTo(loaded);
       onProgress?.({ loaded, total: weights.bytes });
+      check.upTo(loaded);
+      this._check(this._call("weights_arrived", this._handle, loaded));
     };
     await read(await parts.weights, to, weights, arrived, signal);
     signal?.throwIfAborted();
@@ -111,10 +112,11 @@ export class Predictor {
     parts.keep?.(to);
   }
 
+  /** Makes the predictor, before its weights are there. */
   _create() {
     const { weights, predictor, handle } = this._at;
     const withWeights = weights.bytes > 0;
-    this._check(this._call("create", handle.at, predictor.at, predictor.bytes, withWeights ? weights.at : 0, weights.bytes));
+    this._check(this._call("create_early", handle.at, predictor.at, predictor.bytes, withWeights ? weights.at : 0, weights.bytes));
     this._handle = new Uint32Array(this._memory.buffer, handle.at, 1)[0];
     this._bind();
   }

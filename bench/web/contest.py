@@ -65,10 +65,11 @@ class Setup:
 
 @dataclass(frozen=True)
 class Start:
-    """Milliseconds: from the first request for code to a runtime that can take a model; from the weights' last byte to
-    one that can predict; the first prediction."""
+    """Milliseconds: from the first request for code to a runtime that can take a model; from there to one that can
+    predict, and the part of it after the weights' last byte; the first prediction."""
 
     instantiate: float
+    load: float
     ready: float
     first: float
 
@@ -221,7 +222,7 @@ class _Heat:
                         page.close()
         if threads == 1:
             for name in pages:
-                medians = (statistics.median(s[k] for s in starts[name]) for k in ("instantiate", "ready", "first"))
+                medians = (statistics.median(s[k] for s in starts[name]) for k in ("instantiate", "load", "ready", "first"))
                 self._row.starts[name] = Start(*medians)
         self._race(pages, threads)
         for name in self._live(list(pages), threads):

@@ -38,9 +38,9 @@ globalThis.bench = {
   /**
    * Starts a contestant and predicts once.
    * @param {object} setup {contestant, model: URL, threads, inputs: [{name, dtype, shape, url}]}
-   * @returns milliseconds: `instantiate`, from the first request for code to a runtime that can take a model; `ready`,
-   *   from the last byte of the weights to a runtime that can predict; `first`, the first prediction. And `files`, the
-   *   addresses of what was loaded.
+   * @returns milliseconds: `instantiate`, from the first request for code to a runtime that can take a model; `load`,
+   *   from there, where the weights are asked for, to a runtime that can predict; `ready`, the part of it after the
+   *   weights' last byte; `first`, the first prediction. And `files`, the addresses of what was loaded.
    */
   async start({ contestant, model, threads, inputs }) {
     performance.setResourceTimingBufferSize(1000);
@@ -56,6 +56,7 @@ globalThis.bench = {
     marks.arrived ??= marks.instantiated; // a model without weights
     return {
       instantiate: marks.instantiated - marks.began,
+      load: marks.ready - marks.instantiated,
       ready: marks.ready - marks.arrived,
       first: marks.predicted - marks.ready,
       files: performance.getEntriesByType("resource").map((entry) => entry.name),

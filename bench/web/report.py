@@ -141,7 +141,8 @@ def _two_threads(b: Benchmark) -> str:
 def _starts(b: Benchmark) -> str:
     parts: list[tuple[str, Callable[[Start], float]]] = [
         ("code", lambda s: s.instantiate),
-        ("weights", lambda s: s.ready),
+        ("load", lambda s: s.load),
+        ("ready", lambda s: s.ready),
         ("first", lambda s: s.first),
     ]
     rows = []
@@ -155,8 +156,9 @@ def _starts(b: Benchmark) -> str:
     return (
         "## Time to ready\n\nMilliseconds of wall time, one thread, medians of "
         f"{b.loads} new pages with empty caches. Code: from the first request for code (from localhost) to a runtime "
-        "that can take a model; onnxruntime-web is brought up by a model of one node. Weights: from the arrival of "
-        "their last byte to a runtime that can predict. First: the first prediction.\n\n" + table(head, rows)
+        "that can take a model; onnxruntime-web is brought up by a model of one node. Load: from the request for the "
+        "weights (from localhost) to a runtime that can predict. Ready: the part of it after the weights' last byte. "
+        "First: the first prediction.\n\n" + table(head, rows)
     )
 
 
