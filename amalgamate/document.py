@@ -406,7 +406,8 @@ class Document:
         if isinstance(step, WinogradStep):
             sizes = f"{step.inputs}, {step.outputs}, {step.columns}, {step.room}"
             lanes = gcd(step.room, 16)
-            return [f"{pad}winograd_weights<{lanes}>({self.ref(step.target)}, {self.ref(step.source)}, {sizes});"]
+            refs = f"{self.ref(step.target)}, {self.ref(step.source)}"
+            return [f"{pad}winograd_weights<{step.edge}, {lanes}>({refs}, {sizes});"]
         if isinstance(step, HaloStep):
             rank = len(step.shape)
 

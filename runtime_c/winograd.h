@@ -2,8 +2,16 @@
 
 //@ section winograd_weights
 //@ needs load_partial store
-// G times a column of three elements, where
-//   G = [1/4 0 0; -1/6 -1/6 -1/6; -1/6 1/6 -1/6; 1/24 1/12 1/6; 1/24 -1/12 1/6; 0 0 1].
+// G times a column of three elements. F(2x2, 3x3): G = [1 0 0; 1/2 1/2 1/2; 1/2 -1/2 1/2; 0 0 1].
+template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[4]) {
+  const V even = (a + c) * 0.5f, odd = b * 0.5f;
+  to[0] = a;
+  to[1] = even + odd;
+  to[2] = even - odd;
+  to[3] = c;
+}
+
+// F(4x4, 3x3): G = [1/4 0 0; -1/6 -1/6 -1/6; -1/6 1/6 -1/6; 1/24 1/12 1/6; 1/24 -1/12 1/6; 0 0 1].
 template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[6]) {
   const V even = (a + c) * (-1.0f / 6), odd = b * (-1.0f / 6), low = a * (1.0f / 24) + c * (1.0f / 6), high = b * (1.0f / 12);
   to[0] = a * 0.25f;
@@ -14,10 +22,23 @@ template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[6]) {
   to[5] = c;
 }
 
-// The weights of F(4x4, 3x3) (A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", 2015): u = G w G^T for each pair of channels.
-// w is [3, 3, inputs, outputs]; u lies in blocks of `columns` outputs with room for `room`, a multiple of N: [6, 6, outputs / columns, inputs, room],
+// F(6x6, 3x3): G = [1 0 0; -2/9 -2/9 -2/9; -2/9 2/9 -2/9; 1/90 1/45 2/45; 1/90 -1/45 2/45; 1/45 1/90 1/180; 1/45 -1/90 1/180; 0 0 1].
+template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[8]) {
+  const V even = (a + c) * (-2.0f / 9), odd = b * (-2.0f / 9), two = a * (1.0f / 90) + c * (2.0f / 45), half = a * (1.0f / 45) + c * (1.0f / 180);
+  to[0] = a;
+  to[1] = even + odd;
+  to[2] = even - odd;
+  to[3] = two + b * (1.0f / 45);
+  to[4] = two - b * (1.0f / 45);
+  to[5] = half + b * (1.0f / 90);
+  to[6] = half - b * (1.0f / 90);
+  to[7] = c;
+}
+
+// The weights of F(E - 2 x E - 2, 3x3) (A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", 2015): u = G w G^T for each pair of channels.
+// w is [3, 3, inputs, outputs]; u lies in blocks of `columns` outputs with room for `room`, a multiple of N: [E, E, outputs / columns, inputs, room],
 // with zeros where no output is.
-template <int N> [[gnu::noinline]] void winograd_weights(float* u, const float* w, size_t inputs, size_t outputs, size_t columns, size_t room) {
+template <int E, int N> [[gnu::noinline]] void winograd_weights(float* u, const float* w, size_t inputs, size_t outputs, size_t columns, size_t room) {
   typedef vec<float, N> V;
   const size_t matrix = (outputs + columns - 1) / columns * inputs * room, pair = inputs * outputs;
   for (size_t first = 0; first < outputs; first += columns) {
@@ -26,18 +47,18 @@ template <int N> [[gnu::noinline]] void winograd_weights(float* u, const float* 
       for (size_t o = 0; o < room; o += N, u += N) {
         const float* const from = w + c * outputs + first + o;
         const ptrdiff_t n = o < here ? static_cast<ptrdiff_t>(here - o) : 0;
-        V half[3][6];
+        V half[3][E];
 #pragma GCC unroll 3
         for (size_t x = 0; x < 3; ++x) {
           if (n == 0) winograd_column(V{}, V{}, V{}, half[x]);
           else winograd_column(load_partial<V>(from + x * pair, n), load_partial<V>(from + (3 + x) * pair, n), load_partial<V>(from + (6 + x) * pair, n), half[x]);
         }
-#pragma GCC unroll 6
-        for (size_t i = 0; i < 6; ++i) {
-          V row[6];
+#pragma GCC unroll 8
+        for (size_t i = 0; i < E; ++i) {
+          V row[E];
           winograd_column(half[0][i], half[1][i], half[2][i], row);
-#pragma GCC unroll 6
-          for (size_t j = 0; j < 6; ++j) store<V>(u + (i * 6 + j) * matrix, row[j]);
+#pragma GCC unroll 8
+          for (size_t j = 0; j < E; ++j) store<V>(u + (i * E + j) * matrix, row[j]);
         }
       }
     }

@@ -348,7 +348,7 @@ int main() {{
 
 
 def test_weights_may_come_piece_by_piece(tmp_path: Path, model_files: dict[str, Path]) -> None:
-    """What hangs on weights is computed as they come, from those that are there alone; no run before the last; under ASan."""
+    """What hangs on weights is computed as they come, from those that are there; no run before the last; under ASan."""
     folder = build(model_files["winograd_net"], tmp_path / "net", Options(weights="file"))
     m = read_manifest(folder)
     e = Emitted(m["name"], folder, folder / m["source"], folder / m["library"], m["name"].upper())
@@ -359,7 +359,8 @@ def test_weights_may_come_piece_by_piece(tmp_path: Path, model_files: dict[str, 
 {READ}
 #define EXPECT(status, call) if ((call) != WINOGRAD_NET_##status) return printf("line %d\\n", __LINE__), 1
 int main() {{
-  const std::vector<float> in = read("winograd_net.in"), out = read("winograd_net.out"), file = read("net/winograd_net.weights");
+  const std::vector<float> in = read("winograd_net.in"), out = read("winograd_net.out");
+  const std::vector<float> file = read("net/winograd_net.weights");
   const size_t bytes = file.size() * sizeof(float);
   const std::vector<size_t> steps = {{1, bytes / 97, bytes / 2, bytes}};
   for (size_t step : steps) {{

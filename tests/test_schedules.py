@@ -13,9 +13,9 @@ import pytest
 
 import dlpack
 from dlpack.pipeline import Options
-from dlpack.targets.common.machine import AVX2, AVX512, NEON
+from dlpack.targets.common.machine import AVX2, AVX512, NEON, WASM
 from dlpack.targets.common.tiles import choose_tile
-from dlpack.targets.common.winograd import pays
+from dlpack.targets.common.winograd import TRANSFORM, choose_winograd, error_bound
 
 
 def conv_net(path: Path, channels: int, outputs: int, size: int, kernel: int, group: int = 1, stride: int = 1) -> Path:
@@ -69,18 +69,55 @@ def test_convolutions_run_in_register_tiles(
     assert all(s.startswith("register tile") for s in schedules(bundle)), schedules(bundle)
 
 
+@pytest.mark.parametrize("tile", TRANSFORM)
 @pytest.mark.parametrize("size", [16, 19, 26])
-def test_winograd_gets_ragged_edges_right(tmp_path: Path, size: int) -> None:
-    model = conv_net(tmp_path / "net.onnx", 64, 64, size, 3)
+def test_winograd_gets_ragged_edges_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int, size: int
+) -> None:
+    monkeypatch.setattr("dlpack.targets.common.schedule.choose_winograd", lambda *layer: tile)
+    model = conv_net(tmp_path / "net.onnx", 64, 40, size, 3)
     bundle = dlpack.build(model, tmp_path / "bundle", Options(optimize="speed"))
-    assert any("Winograd" in s for s in schedules(bundle)), schedules(bundle)
+    assert any(f"Winograd F({tile}x{tile}, 3x3)" in s for s in schedules(bundle)), schedules(bundle)
 
 
-def test_winograd_pays_where_multiplications_dominate() -> None:
-    assert pays(AVX512, 1, 64, 64, 56, 56)
-    assert pays(AVX2, 1, 128, 128, 28, 28)
-    assert not pays(AVX512, 1, 3, 64, 112, 112)  # three channels: the transforms cost more than they save
-    assert not pays(AVX512, 1, 512, 512, 7, 7)  # the transformed weights are four times as much to stream
+@pytest.mark.parametrize("tile", TRANSFORM)
+@pytest.mark.parametrize("channels", [8, 200])
+def test_winograd_keeps_its_error_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int, channels: int
+) -> None:
+    """Against the convolution in double precision, on inputs that are no better than the bound's own."""
+    monkeypatch.setattr("dlpack.targets.common.schedule.choose_winograd", lambda *layer: tile)
+    rng = np.random.default_rng(channels + tile)
+    w = rng.standard_normal((24, channels, 3, 3)).astype(np.float32)
+    x = rng.standard_normal((1, channels, 20, 22)).astype(np.float32)
+    graph = oh.make_graph(
+        [oh.make_node("Conv", ["x", "w"], ["y"])],
+        "conv",
+        [oh.make_tensor_value_info("x", 1, x.shape)],
+        [oh.make_tensor_value_info("y", 1, None)],
+        [nh.from_array(w, "w")],
+    )
+    onnx.save(oh.make_model(graph, opset_imports=[oh.make_opsetid("", 17)], ir_version=9), tmp_path / "conv.onnx")
+    with dlpack.load(dlpack.build(tmp_path / "conv.onnx", tmp_path / "bundle")) as predictor:
+        y = np.asarray(predictor.run({"x": x})["y"])
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 3), (2, 3))
+    want = np.einsum("bcyxij,ocij->boyx", windows, w.astype(np.float64))
+    error = np.sqrt(np.mean((y - want) ** 2) / np.mean(want**2))
+    assert 0.2 * error_bound(tile, channels) < error < error_bound(tile, channels)
+
+
+def test_winograd_is_used_where_multiplications_dominate() -> None:
+    assert choose_winograd(AVX512, 1, 64, 64, 56, 56) == 4
+    assert choose_winograd(AVX2, 1, 256, 256, 14, 14) == 4
+    assert choose_winograd(WASM, 1, 512, 512, 7, 7) == 4
+    assert choose_winograd(AVX512, 1, 3, 64, 112, 112) == 0  # three channels: the transforms cost more than they save
+    assert choose_winograd(AVX512, 1, 512, 512, 7, 7) == 2  # a larger tile's weights would be too much to stream
+    assert choose_winograd(AVX512, 1, 512, 512, 30, 30) == 6  # wide: the products outweigh the transforms
+
+
+def test_winograd_keeps_off_tiles_with_a_larger_error() -> None:
+    """6 is the fastest in all three, but the error grows with the channels."""
+    assert [choose_winograd(AVX512, 1, n, 2048, 30, 30) for n in (1024, 2048, 8192)] == [6, 4, 2]
 
 
 @pytest.mark.parametrize("machine", [AVX2, AVX512, NEON])

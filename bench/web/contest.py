@@ -222,7 +222,9 @@ class _Heat:
                         page.close()
         if threads == 1:
             for name in pages:
-                medians = (statistics.median(s[k] for s in starts[name]) for k in ("instantiate", "load", "ready", "first"))
+                medians = (
+                    statistics.median(s[k] for s in starts[name]) for k in ("instantiate", "load", "ready", "first")
+                )
                 self._row.starts[name] = Start(*medians)
         self._race(pages, threads)
         for name in self._live(list(pages), threads):

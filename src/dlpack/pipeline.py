@@ -295,8 +295,8 @@ def _compiler(name: str, options: Options, machine: Machine) -> Compiler:
     from dlpack.targets.common.schedule import CpuBackend
 
     backend = CpuBackend(machine)
-    pays = (lambda layer: False) if options.optimize == "size" else backend.winograd_pays
-    return Compiler(name, backend.schedule, pays, options.threads)
+    tile = (lambda layer: 0) if options.optimize == "size" else backend.winograd_tile
+    return Compiler(name, backend.schedule, tile, options.threads)
 
 
 def _try(proto: Any, graph: Graph, variant: Variant, metadata: Mapping[str, str]) -> _Trial:

@@ -12,7 +12,7 @@ from dlpack.graph.fuse import Group, fuse
 from dlpack.graph.idioms import idioms
 from dlpack.graph.ir import Array, Graph, TensorType
 from dlpack.graph.rewrite import rewrite
-from dlpack.graph.winograd import Layer, Pays, winograd
+from dlpack.graph.winograd import ChooseTile, Layer, winograd
 from dlpack.kernel import Kernel
 from dlpack.kernels import Argument, Call, KernelBuilder, Schedule, pack
 from dlpack.layout import Layout, is_dense
@@ -85,13 +85,14 @@ class CopyStep(Step):
 
 @dataclass(frozen=True)
 class WinogradStep(Step):
-    """Computes a layer's Winograd weights [6, 6, inputs, outputs] from the weights [3, 3, inputs, outputs].
+    """Computes a layer's Winograd weights [edge, edge, inputs, outputs] from the weights [3, 3, inputs, outputs].
 
-    They lie in blocks of `columns` outputs with room for `room`: [6, 6, outputs / columns, inputs, room].
+    They lie in blocks of `columns` outputs with room for `room`: [edge, edge, outputs / columns, inputs, room].
     """
 
     source: Ref
     target: Ref
+    edge: int
     inputs: int
     outputs: int
     columns: int
@@ -171,10 +172,10 @@ class Program:
 
 
 def compile_graph(
-    graph: Graph, name: str, schedule: Schedule, winograd_pays: Pays = lambda layer: False, threads: int = 1
+    graph: Graph, name: str, schedule: Schedule, winograd_tile: ChooseTile = lambda layer: 0, threads: int = 1
 ) -> Program:
     """Rewrites, fuses, places, lowers and plans a graph; up to `threads` threads share the kernels' trips."""
-    compiler = Compiler(name, schedule, winograd_pays, threads)
+    compiler = Compiler(name, schedule, winograd_tile, threads)
     compiler.add(graph)
     return compiler.program()
 
@@ -183,9 +184,9 @@ class Compiler:
     """Compiles the graphs of a model, one for each set of input shapes, to one program; see `compile_graph`."""
 
     def __init__(
-        self, name: str, schedule: Schedule, winograd_pays: Pays = lambda layer: False, threads: int = 1
+        self, name: str, schedule: Schedule, winograd_tile: ChooseTile = lambda layer: 0, threads: int = 1
     ) -> None:
-        self.name, self.schedule, self.winograd_pays, self.threads = name, schedule, winograd_pays, threads
+        self.name, self.schedule, self.winograd_tile, self.threads = name, schedule, winograd_tile, threads
         self.shared = Shared()
         self.parts: list[Program] = []
         self.kernels: dict[int, NamedKernel] = {}  # by the kernel's identity
@@ -193,7 +194,7 @@ class Compiler:
     def add(self, graph: Graph) -> Variant:
         """Compiles the graph for one more set of shapes; the first one's schedules decide how weights lie."""
         graph = idioms(rewrite(graph))
-        graph = winograd(graph, lambda layer: self._is_winograd(layer, graph))
+        graph = winograd(graph, lambda layer: self._tile(layer, graph))
         assembler = _Assembler(place(graph, fuse(graph)), self.name, self.schedule, self.threads, self.shared)
         part = assembler.program(self.shared.blob)
         self.shared.settle()
@@ -222,11 +223,11 @@ class Compiler:
             threads=max(p.threads for p in self.parts),
         )
 
-    def _is_winograd(self, layer: Layer, graph: Graph) -> bool:
-        """Whether it pays; where the weights are stored for one algorithm already, they stay with it."""
+    def _tile(self, layer: Layer, graph: Graph) -> int:
+        """Winograd's tile for a layer; where the weights are stored for one algorithm already, they stay with it."""
         weights = self.shared.digest(graph, layer.weights)
-        earlier, choice = self.shared.winograd.earlier(weights), self.winograd_pays(layer)
-        choice = choice if not earlier or choice in earlier else not choice
+        earlier, choice = self.shared.winograd.earlier(weights), self.winograd_tile(layer)
+        choice = choice if not earlier or choice in earlier else earlier[0]
         self.shared.winograd.add(weights, choice)
         return choice
 
@@ -548,15 +549,15 @@ class _Assembler:
         if earlier:
             return earlier[0]
         if key not in self.constants:
-            *_, inputs, outputs = self.graph.types[name].shape
+            edge, _, inputs, outputs = self.graph.types[name].shape
             ((_, block),) = packed.blocks
             w = self.graph.constants[self.graph.derived[name]]
             at = self._store(content, np.ascontiguousarray(w.transpose(2, 3, 1, 0)).tobytes())
             self.constants[key] = self.shared.prepared
             self.shared.places.add((content, packed), self.shared.prepared)
             refs = Ref("weights", at, "float32"), Ref("prepared", self.shared.prepared, "float32")
-            self.prepare.append(WinogradStep(*refs, inputs, outputs, block.size, block.room))
-            nbytes = 36 * -(-outputs // block.size) * inputs * block.room * 4
+            self.prepare.append(WinogradStep(*refs, edge, inputs, outputs, block.size, block.room))
+            nbytes = edge * edge * -(-outputs // block.size) * inputs * block.room * 4
             self.shared.prepared += -(-nbytes // ALIGNMENT) * ALIGNMENT
         return self.constants[key]
 

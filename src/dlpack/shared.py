@@ -45,14 +45,14 @@ class Shared:
         self.prepared = 0  # bytes of weights that are computed when a predictor is made
         self.places: Choices[int] = Choices()  # where bytes lie, in the blob or among the prepared weights
         self.layouts: Choices[Layout | None] = Choices()  # of a weight; None: not packed
-        self.winograd: Choices[bool] = Choices()  # whether a weight's convolution is Winograd's
+        self.winograd: Choices[int] = Choices()  # the tile of a weight's convolution, 0: it is not Winograd's
         self.kernels: Choices[tuple[Kernel, str, Mapping[int, Layout]]] = Choices()
         self._digests: dict[int, tuple[Array, str]] = {}
 
     def digest(self, graph: Graph, constant: str) -> str:
         """A constant's identity: its type, shape and elements, or what it is derived from."""
         if constant in graph.derived:
-            return f"derived from {self.digest(graph, graph.derived[constant])}"
+            return f"{graph.types[constant].shape} derived from {self.digest(graph, graph.derived[constant])}"
         array = graph.constants[constant]
         if id(array) not in self._digests:
             digest = hashlib.sha256(f"{array.dtype.name} {array.shape} ".encode())

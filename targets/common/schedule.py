@@ -17,7 +17,7 @@ from dlpack.spec import KernelSpec, Scheduled
 from dlpack.targets.common.blocks import Access, Axis, BlockInfo, examine
 from dlpack.targets.common.machine import Machine
 from dlpack.targets.common.tiles import LONG_RUN, choose_tile, grouped_tile
-from dlpack.targets.common.winograd import pays, winograd
+from dlpack.targets.common.winograd import choose_winograd, winograd
 from dlpack.tir import Schedule, loop_names, lower, new_schedule
 
 GROUP = "dlpack.group"
@@ -95,7 +95,7 @@ class State:
 
 
 class CpuBackend:
-    """What the compiler asks of a CPU target: kernels scheduled, and whether Winograd's convolution pays."""
+    """What the compiler asks of a CPU target: kernels scheduled, and with which tile Winograd's convolution pays."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -103,8 +103,8 @@ class CpuBackend:
     def schedule(self, spec: KernelSpec) -> Scheduled:
         return schedule(spec, self.machine)
 
-    def winograd_pays(self, layer: Any) -> bool:
-        return pays(self.machine, layer.batch, layer.inputs, layer.outputs, layer.height, layer.width)
+    def winograd_tile(self, layer: Any) -> int:
+        return choose_winograd(self.machine, layer.batch, layer.inputs, layer.outputs, layer.height, layer.width)
 
 
 def schedule(spec: KernelSpec, machine: Machine) -> Scheduled:

@@ -25,16 +25,32 @@ def choose_tile(
     widths: Collection[int] = (),
     long: bool = False,
 ) -> Tile:
-    """The tile with the least estimated cycles for a `rows x columns` result over `depth` steps.
+    """The tile with the least estimated cycles for a `rows x columns` result over `depth` steps: see `best_tile`.
+
+    `long`: memory shall come in long runs, for what is read comes from beyond L1 each time.
+    """
+    if long and not widths and (run := _long_tile(rows, columns, machine)):
+        return run
+    return best_tile(rows, columns, depth, machine, broadcast, streamed, whole, widths)[0]
+
+
+def best_tile(
+    rows: int,
+    columns: int,
+    depth: int,
+    machine: Machine,
+    broadcast: bool,
+    streamed: bool,
+    whole: bool = False,
+    widths: Collection[int] = (),
+) -> tuple[Tile, float]:
+    """The tile with the least estimated cycles for a `rows x columns` result over `depth` steps, and the cycles.
 
     `broadcast`: each row brings one scalar per step (a product), not a vector (depthwise, pooling).
     `streamed`: each column vector brings one load per step (packed weights).
     `whole`: the tile's height divides the rows, if one of at least 4 does.
     `widths`: the columns that a tile may have, those of weights that are packed already; any unless given.
-    `long`: memory shall come in long runs, for what is read comes from beyond L1 each time.
     """
-    if long and not widths and (run := _long_tile(rows, columns, machine)):
-        return run
     best: tuple[float, int, int] | None = None
     whole = whole and any(rows % h == 0 for h in range(min(4, rows), min(rows, 14) + 1))
     vectors_total = -(-columns // machine.lanes)
@@ -55,8 +71,8 @@ def choose_tile(
                 best = key
                 tile = Tile(height, vectors * machine.lanes)
     if best is None:
-        return choose_tile(rows, columns, depth, machine, broadcast, streamed, whole)
-    return tile
+        return best_tile(rows, columns, depth, machine, broadcast, streamed, whole)
+    return tile, best[0]
 
 
 def grouped_tile(rows: int, group: int, machine: Machine) -> Tile:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlpack.lower import WHOLE
 from dlpack.targets.common.machine import Machine
-from dlpack.targets.common.tiles import choose_tile
+from dlpack.targets.common.tiles import best_tile, choose_tile
 
 if TYPE_CHECKING:
     from dlpack.spec import Scheduled
@@ -30,11 +30,12 @@ def winograd(state: State) -> Scheduled | None:
         sch.compute_inline(b)
     out = blocks[-1]
     info = state.info(m)
-    tiles, outputs, depth = info.spatial[3].extent, info.spatial[4].extent, info.extent_of_reduction
+    edge, _, _, tiles, outputs = (axis.extent for axis in info.spatial)
+    size, depth = edge - 2, info.extent_of_reduction
     width = int(sch.get(sch.get_loops(out)[3]).extent)
-    columns = -(-width // 4)
+    columns = -(-width // size)
     rows = tiles // columns
-    (band_rows, band_columns), parts = _bands(rows, columns, depth, outputs, machine)
+    (band_rows, band_columns), parts = _bands(edge, (rows, columns, depth, outputs), machine)
     part = -(-outputs // parts // machine.lanes) * machine.lanes if parts > 1 else outputs
     widths = state.widths(r.buffer for r in info.reads if state.is_constant(r.buffer))
     if parts > 1 and not widths:
@@ -44,11 +45,11 @@ def winograd(state: State) -> Scheduled | None:
     _pack(state, info, tile.columns)
 
     local = sch.cache_write(m, 0, "local")
-    # The output: bands, then tiles with their 4 x 4 elements in registers.
+    # The output: bands, then tiles with their elements in registers.
     n, o, y, x = sch.get_loops(out)
     ob, o = sch.split(o, [None, min(part, outputs)])
-    yb, yo, yi = sch.split(y, [None, band_rows, 4])
-    xb, xo, xi = sch.split(x, [None, band_columns, 4])
+    yb, yo, yi = sch.split(y, [None, band_rows, size])
+    xb, xo, xi = sch.split(x, [None, band_columns, size])
     oo, oi = sch.split(o, [None, machine.lanes])
     sch.reorder(n, ob, yb, xb, yo, xo, oo, yi, xi, oi)
     _tile_in_registers(state, half_out, oo, yi, xi, oi)
@@ -79,7 +80,8 @@ def winograd(state: State) -> Scheduled | None:
     _tile_in_registers(state, half_in, co, i, j, ci)
     state.share([ob] if parts > 1 else [n, yb, xb])
     return state.finish(
-        f"Winograd F(4x4, 3x3), bands of {band_rows} x {band_columns} tiles, register tile {tile.rows} x {tile.columns}"
+        f"Winograd F({size}x{size}, 3x3), bands of {band_rows} x {band_columns} tiles, "
+        f"register tile {tile.rows} x {tile.columns}"
     )
 
 
@@ -96,50 +98,54 @@ def _tile_in_registers(state: State, half: Any, at: Any, i: Any, j: Any, vector:
 
 
 def _pack(state: State, info: Any, columns: int) -> None:
-    """The transformed weights [6, 6, C, O] in blocks of `columns` outputs: [6, 6, O / columns, C, columns]."""
+    """The transformed weights [E, E, C, O] in blocks of `columns` outputs: [E, E, O / columns, C, columns]."""
     from dlpack.layout import Block, Layout
 
     read = next(r for r in info.reads if state.is_constant(r.buffer))
     index = state.param_index[read.buffer]
-    _, _, inputs, outputs = (int(d) for d in read.buffer.shape)
+    edge, _, inputs, outputs = (int(d) for d in read.buffer.shape)
     room = -(-columns // state.machine.lanes) * state.machine.lanes
     block = inputs * room
     matrix = -(-outputs // columns) * block
-    state.packed[index] = Layout((6 * matrix, matrix, room, block), 0, ((3, Block(columns, 1, room)),))
+    state.packed[index] = Layout((edge * matrix, matrix, room, block), 0, ((3, Block(columns, 1, room)),))
     state.padded.add(index)
 
 
-def _traffic(machine: Machine, layer: tuple[int, int, int, int], band: tuple[int, int]) -> float:
-    """Cycles to move the transformed tensors and the weights, a cache's speed each: all weights once per band."""
+def _traffic(machine: Machine, edge: int, layer: tuple[int, int, int, int], band: tuple[int, int]) -> float:
+    """Cycles to move the transformed tensors and the weights, a cache's speed each: all weights once per band.
+
+    What comes from L2 is counted with the products (`best_tile`); half of the rest is seen.
+    """
     rows, columns, inputs, outputs = layer
     bands = -(-rows // band[0]) * -(-columns // band[1])
-    per_tile = 36 * 4 * (inputs + outputs)
-    weights = 36 * 4 * inputs * outputs
+    per_tile = edge * edge * 4 * (inputs + outputs)
+    weights = edge * edge * 4 * inputs * outputs
     tensors = 2 * rows * columns * per_tile / _speed(machine, band[0] * band[1] * per_tile)
-    return tensors + bands * weights / _speed(machine, weights)
+    return tensors + (bands * weights / _speed(machine, weights) / 2 if weights > machine.l2 // 2 else 0)
 
 
 def _speed(machine: Machine, size: int) -> int:
     """Bytes per cycle from the cache that holds `size` bytes beside what else is in use."""
-    return 32 if size <= machine.l2 // 2 else 16 if size <= machine.l3 else 5
+    return 64 if size <= machine.l2 // 2 else 24 if size <= machine.l3 else 8
 
 
-def _bands(rows: int, columns: int, inputs: int, outputs: int, machine: Machine) -> tuple[tuple[int, int], int]:
+def _bands(edge: int, layer: tuple[int, int, int, int], machine: Machine) -> tuple[tuple[int, int], int]:
     """Tile rows and columns of a band, by least cost: a part of one row, or several whole rows; and in how many parts
-    the output channels are computed.
+    the output channels are computed. `layer`: rows and columns of tiles, input channels, output channels.
 
     That is one, unless the bands are too few for the threads or do not split evenly among them: then each thread
     takes a part of the channels, for which it transforms the tiles again.
     """
+    rows, columns, inputs, outputs = layer
     ends = [(1, -(-columns // k)) for k in range(2, 9) if columns // k >= 8]
     whole = [(k, columns) for k in range(1, rows + 1) if rows % k == 0]
-    products = 36 * rows * columns * inputs * outputs / machine.lanes / machine.fma_ports
-    transforms = rows * columns * -(-inputs // machine.lanes) * TRANSFORM_IN
+    products = edge * edge * rows * columns * inputs * outputs / machine.lanes / machine.fma_ports
+    transforms = rows * columns * -(-inputs // machine.lanes) * TRANSFORM[edge - 2][0]
 
     def cost(choice: tuple[tuple[int, int], int]) -> float:
         band, parts = choice
         pieces = parts if parts > 1 else max(-(-rows // band[0]), -(-columns // band[1]))
-        traffic = _traffic(machine, (rows, columns, inputs, outputs), band)
+        traffic = _traffic(machine, edge, layer, band)
         return traffic + products * (_uneven(pieces, machine.threads) - 1) + transforms * (parts - 1)
 
     most = min(machine.threads, -(-outputs // machine.lanes))
@@ -151,27 +157,45 @@ def _uneven(parts: int, threads: int) -> float:
     return -(-parts // threads) * threads / parts
 
 
-TRANSFORM_IN, TRANSFORM_OUT = 150 / 1.5, 110 / 1.5
-"""Cycles to transform a tile of one vector of channels."""
+TRANSFORM = {2: (20, 14), 4: (200, 140), 6: (1000, 700)}
+"""By output tile m: cycles to transform a tile of one vector of input channels, and of output channels (fitted)."""
+
+ERROR = {2: 1, 4: 6, 6: 12}
+"""By output tile m, in units of 2^-24: the bound of the error's root mean square as a part of the result's, divided by
+the square root of the number of channels. (Direct, a sum in order: 1.)"""
+
+LARGEST_ERROR = 3e-5
+"""A tile is not used where its bound is larger."""
 
 
-def pays(machine: Machine, batch: int, inputs: int, outputs: int, height: int, width: int) -> bool:
-    """Whether F(4x4, 3x3) is faster than the direct convolution, by estimated cycles.
+def error_bound(size: int, inputs: int) -> float:
+    """The root mean square of F(m x m, 3x3)'s rounding error over `inputs` channels, as a part of the result's."""
+    return float(ERROR[size] * inputs**0.5 * 2**-24)
 
-    Direct: the FMA peak. Winograd: 36 matrix products at nine tenths of it (less where they are thin), about 150 vector
-    operations per input tile and vector of channels and 110 per output tile, and the traffic of the transformed tensors
-    and weights.
+
+def choose_winograd(machine: Machine, batch: int, inputs: int, outputs: int, height: int, width: int) -> int:
+    """The m for which F(m x m, 3x3) takes the fewest cycles by estimate; 0 where none is faster than the direct one.
+
+    Direct: the FMA peak. Winograd: (m + 2)^2 matrix products for each band (`best_tile`), the transforms (`TRANSFORM`),
+    and the traffic of the transformed tensors and weights.
     """
     if machine.lanes == 1 or inputs < machine.lanes // 2 or inputs < 4 or outputs < 4:
-        return False
-    per_cycle = machine.lanes * machine.fma_ports
+        return 0
     vectors_in, vectors_out = -(-inputs // machine.lanes), -(-outputs // machine.lanes)
-    direct = batch * height * width * inputs * vectors_out * machine.lanes * 9 / per_cycle
-    rows, columns = -(-height // 4), -(-width // 4)
-    tiles = batch * rows * columns
-    products = 36 * tiles * inputs * vectors_out * machine.lanes / per_cycle / 0.9 + 36 * tiles * vectors_out * 4
-    transforms = tiles * (vectors_in * TRANSFORM_IN + vectors_out * TRANSFORM_OUT)
-    band, _ = _bands(rows, columns, inputs, outputs, replace(machine, threads=1))
-    traffic = batch * _traffic(machine, (rows, columns, inputs, outputs), band)
     weights = 9 * 4 * inputs * outputs
-    return products + transforms + traffic < 0.9 * (direct + weights / _speed(machine, weights) / 2)
+    direct = batch * height * width * inputs * vectors_out * 9 / machine.fma_ports
+    direct += weights / _speed(machine, weights) / 2
+    one = replace(machine, threads=1)
+
+    def cycles(size: int) -> float:
+        layer = rows, columns, _, _ = -(-height // size), -(-width // size), inputs, outputs
+        edge = size + 2
+        band, _ = _bands(edge, layer, one)
+        bands = -(-rows // band[0]) * -(-columns // band[1])
+        _, product = best_tile(band[0] * band[1], outputs, inputs, machine, True, True, whole=True)
+        into, out = TRANSFORM[size]
+        transforms = rows * columns * (vectors_in * into + vectors_out * out)
+        return batch * (edge * edge * bands * product + transforms + _traffic(machine, edge, layer, band))
+
+    best = min((m for m in TRANSFORM if error_bound(m, inputs) <= LARGEST_ERROR), key=cycles, default=0)
+    return best if best and cycles(best) < 0.9 * direct else 0

@@ -65,7 +65,7 @@ class Graph:
     """Nodes in topological order, `types` for every value, `constants` for the values known at build time.
 
     `derived` names constants that the predictor computes from another when it is made, and that one: Winograd's
-    weights, which are four times as large as what they come from. Their elements in `constants` are not there (NaN).
+    weights, up to seven times as large as what they come from. Their elements in `constants` are not there (NaN).
     """
 
     name: str

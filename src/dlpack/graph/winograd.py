@@ -1,9 +1,10 @@
-"""Winograd's convolution: 3x3 convolutions with a quarter of the multiplications, where the target says it pays.
+"""Winograd's convolution: 3x3 convolutions with a fraction of the multiplications, where the target says it pays.
 
-F(4x4, 3x3) of A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks" (2015): each 4x4 tile of the
-output is A^T [(G w G^T) * (B^T d B)] A, where d is the 6x6 tile of the input; summed over channels, the products are
-36 matrix products. G w G^T is computed when the predictor is made (runtime_c/winograd.h), so that the weights that are
-stored and sent stay small; the rest is the operator WinogradConvolution.
+F(m x m, 3x3) of A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), for m = 2, 4, 6: each
+m x m tile of the output is A^T [(G w G^T) * (B^T d B)] A, where d is the tile of the input, two larger; summed over
+channels, the products are (m + 2)^2 matrix products. G w G^T is computed when the predictor is made
+(runtime_c/winograd.h), so that the weights that are stored and sent stay small; the rest is the operator
+WinogradConvolution.
 """
 
 from __future__ import annotations
@@ -15,9 +16,6 @@ import numpy as np
 
 from dlpack.graph.ir import Graph, Node
 from dlpack.operators.registry import Builder
-
-TILE = 4
-"""Output elements of a tile in each direction; the input tile is two larger."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +33,23 @@ class Layer:
     weights: str = ""
 
 
-Pays = Callable[[Layer], bool]
+ChooseTile = Callable[[Layer], int]
+"""The m of F(m x m, 3x3) for a layer: 2, 4 or 6; 0 for the direct convolution."""
 
 
-def winograd(graph: Graph, pays: Pays) -> Graph:
-    """Replaces the convolutions for which `pays(layer)` holds."""
+def winograd(graph: Graph, choose_tile: ChooseTile) -> Graph:
+    """Replaces the convolutions for which `choose_tile(layer)` is not 0."""
     producers = graph.producers()
     nodes: list[Node] = []
     constants, types, derived = dict(graph.constants), dict(graph.types), dict(graph.derived)
     for node in graph.nodes:
         layer = _layer(node, graph)
-        if layer is None or not pays(layer):
+        tile = choose_tile(layer) if layer is not None else 0
+        if layer is None or not tile:
             nodes.append(node)
             continue
         builder = Builder(replace(graph, constants=constants, types=types), node)
-        derived[_replace(node, layer, producers, builder)] = node.inputs[1]
+        derived[_replace(node, layer, tile, producers, builder)] = node.inputs[1]
         nodes.extend(builder.nodes)
         constants.update(builder.constants)
         types.update(builder.types)
@@ -66,11 +66,11 @@ def _layer(node: Node, graph: Graph) -> Layer | None:
     return Layer(out.shape[0], w.shape[1], w.shape[0], out.shape[2], out.shape[3], node.inputs[1])
 
 
-def _replace(node: Node, layer: Layer, producers: dict[str, Node], b: Builder) -> str:
+def _replace(node: Node, layer: Layer, tile: int, producers: dict[str, Node], b: Builder) -> str:
     """Returns the name of the transformed weights."""
     n, c, o = layer.batch, layer.inputs, layer.outputs
-    rows, columns = -(-layer.height // TILE), -(-layer.width // TILE)
-    wide = [n, c, rows * TILE + 2, columns * TILE + 2]
+    rows, columns = -(-layer.height // tile), -(-layer.width // tile)
+    wide = [n, c, rows * tile + 2, columns * tile + 2]
     x = node.inputs[0]
     extra = [w - s for w, s in zip(wide, b.type_of(x).shape, strict=True)]
     if any(extra):
@@ -80,7 +80,7 @@ def _replace(node: Node, layer: Layer, producers: dict[str, Node], b: Builder) -
             x, low = pad.inputs[0], pad.attrs["low"]
             extra = [e + h for e, h in zip(extra, pad.attrs["high"], strict=True)]
         x = b.add_internal("Pad", [x], wide, low=low, high=tuple(extra), fill=0.0, at_least_zero=False)
-    unknown = np.broadcast_to(np.float32(np.nan), (TILE + 2, TILE + 2, c, o))
+    unknown = np.broadcast_to(np.float32(np.nan), (tile + 2, tile + 2, c, o))
     u = b.constant(unknown, "winograd")
     b.add_internal(
         "WinogradConvolution",

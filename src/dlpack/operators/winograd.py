@@ -1,13 +1,15 @@
-"""Winograd's convolution in one kernel (see graph/winograd.py): tiles in, 36 matrix products, tiles out."""
+"""Winograd's convolution in one kernel (see graph/winograd.py): tiles in, matrix products, tiles out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dlpack.operators.elementwise import const
 from dlpack.operators.registry import Context, anchor
 from dlpack.tir import te, tirx
+
+Rows = Callable[[Sequence[Any]], list[Any]]
 
 
 def _pick(index: Any, values: Sequence[Any]) -> Any:
@@ -18,71 +20,122 @@ def _pick(index: Any, values: Sequence[Any]) -> Any:
     return out
 
 
-def _input_rows(d: Sequence[Any]) -> list[Any]:
-    """B^T d, written so that the rows share their terms."""
-    four, five, two = (const(v, "float32") for v in (4.0, 5.0, 2.0))
-    even, odd = d[4] - d[2] * four, d[3] - d[1] * four
-    near, far = d[4] - d[2], (d[3] - d[1]) * two
+def _c(value: float) -> Any:
+    return const(value, "float32")
+
+
+# B^T d and A^T m for each tile, written so that the rows share their terms.
+
+
+def _input_2(d: Sequence[Any]) -> list[Any]:
+    return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[3] - d[1]]
+
+
+def _output_2(m: Sequence[Any]) -> list[Any]:
+    return [m[0] + (m[1] + m[2]), m[3] + (m[1] - m[2])]
+
+
+def _input_4(d: Sequence[Any]) -> list[Any]:
+    even, odd = d[4] - d[2] * _c(4), d[3] - d[1] * _c(4)
+    near, far = d[4] - d[2], (d[3] - d[1]) * _c(2)
     return [
-        d[0] * four - d[2] * five + d[4],
+        d[0] * _c(4) - d[2] * _c(5) + d[4],
         even + odd,
         even - odd,
         near + far,
         near - far,
-        d[1] * four - d[3] * five + d[5],
+        d[1] * _c(4) - d[3] * _c(5) + d[5],
     ]
 
 
-def _output_rows(m: Sequence[Any]) -> list[Any]:
-    """A^T m, written so that the rows share their terms."""
-    two, four, eight = (const(v, "float32") for v in (2.0, 4.0, 8.0))
+def _output_4(m: Sequence[Any]) -> list[Any]:
     near_sum, near_difference = m[1] + m[2], m[1] - m[2]
     far_sum, far_difference = m[3] + m[4], m[3] - m[4]
     return [
         m[0] + near_sum + far_sum,
-        near_difference + far_difference * two,
-        near_sum + far_sum * four,
-        near_difference + far_difference * eight + m[5],
+        near_difference + far_difference * _c(2),
+        near_sum + far_sum * _c(4),
+        near_difference + far_difference * _c(8) + m[5],
     ]
+
+
+def _input_6(d: Sequence[Any]) -> list[Any]:
+    """The interpolation points are 0, 1, -1, 2, -2, 1/2, -1/2 and infinity."""
+    one_even, one_odd = d[2] + d[6] - d[4] * _c(4.25), d[1] + d[5] - d[3] * _c(4.25)
+    two_even = d[6] + d[2] * _c(0.25) - d[4] * _c(1.25)
+    two_odd = d[1] * _c(0.5) - d[3] * _c(2.5) + d[5] * _c(2)
+    half_even = d[6] + (d[2] - d[4] * _c(1.25)) * _c(4)
+    half_odd = d[1] * _c(2) - d[3] * _c(2.5) + d[5] * _c(0.5)
+    return [
+        d[0] - d[6] + (d[4] - d[2]) * _c(5.25),
+        one_even + one_odd,
+        one_even - one_odd,
+        two_even + two_odd,
+        two_even - two_odd,
+        half_even + half_odd,
+        half_even - half_odd,
+        d[7] - d[1] + (d[3] - d[5]) * _c(5.25),
+    ]
+
+
+def _output_6(m: Sequence[Any]) -> list[Any]:
+    one_sum, one_difference = m[1] + m[2], m[1] - m[2]
+    two_sum, two_difference = m[3] + m[4], m[3] - m[4]
+    half_sum, half_difference = m[5] + m[6], m[5] - m[6]
+    return [
+        m[0] + one_sum + two_sum + half_sum * _c(32),
+        one_difference + two_difference * _c(2) + half_difference * _c(16),
+        one_sum + two_sum * _c(4) + half_sum * _c(8),
+        one_difference + two_difference * _c(8) + half_difference * _c(4),
+        one_sum + two_sum * _c(16) + half_sum * _c(2),
+        one_difference + two_difference * _c(32) + half_difference + m[7],
+    ]
+
+
+_ROWS: dict[int, tuple[Rows, Rows]] = {2: (_input_2, _output_2), 4: (_input_4, _output_4), 6: (_input_6, _output_6)}
 
 
 @anchor("WinogradConvolution", domain="dlpack", layout="spatial")
 def winograd_convolution(ctx: Context, x: Any, u: Any) -> list[Any]:
-    """x [N, C, 4 rows + 2, 4 columns + 2], u = G w G^T [6, 6, C, O] → A^T [sum over C of (B^T d B) * u] A.
+    """x [N, C, m rows + 2, m columns + 2], u = G w G^T [m + 2, m + 2, C, O] → A^T [sum over C of (B^T d B) * u] A.
 
     Tiles are numbered t = row * columns + column. The stages' names are what the schedule knows them by.
     """
     n, c, high, wide = (int(d) for d in x.shape)
-    rows, columns, o = (high - 2) // 4, (wide - 2) // 4, int(u.shape[3])
+    edge, o = int(u.shape[0]), int(u.shape[3])
+    size = edge - 2
+    rows, columns = (high - 2) // size, (wide - 2) // size
     tiles = rows * columns
+    input_rows, output_rows = _ROWS[size]
 
     def pixel(b: Any, k: Any, t: Any, dy: Any, dx: Any) -> Any:
-        return x(b, k, tirx.floordiv(t, columns) * 4 + dy, tirx.floormod(t, columns) * 4 + dx)
+        return x(b, k, tirx.floordiv(t, columns) * size + dy, tirx.floormod(t, columns) * size + dx)
 
     half = te.compute(
-        (6, 6, n, tiles, c),
-        lambda i, j, b, t, k: _pick(i, _input_rows([pixel(b, k, t, r, j) for r in range(6)])),
+        (edge, edge, n, tiles, c),
+        lambda i, j, b, t, k: _pick(i, input_rows([pixel(b, k, t, r, j) for r in range(edge)])),
         name="winograd_half_in",
     )
     v = te.compute(
-        (6, 6, n, tiles, c),
-        lambda i, j, b, t, k: _pick(j, _input_rows([half(i, r, b, t, k) for r in range(6)])),
+        (edge, edge, n, tiles, c),
+        lambda i, j, b, t, k: _pick(j, input_rows([half(i, r, b, t, k) for r in range(edge)])),
         name="winograd_in",
     )
     ic = te.reduce_axis((0, c), name="ic")
     m = te.compute(
-        (6, 6, n, tiles, o),
+        (edge, edge, n, tiles, o),
         lambda i, j, b, t, k: te.sum(v(i, j, b, t, ic) * u(i, j, ic, k), axis=ic),
         name="winograd_product",
     )
     half_out = te.compute(
-        (4, 6, n, tiles, o),
-        lambda i, j, b, t, k: _pick(i, _output_rows([m(r, j, b, t, k) for r in range(6)])),
+        (size, edge, n, tiles, o),
+        lambda i, j, b, t, k: _pick(i, output_rows([m(r, j, b, t, k) for r in range(edge)])),
         name="winograd_half_out",
     )
 
     def at(b: Any, k: Any, y: Any, xx: Any) -> Any:
-        t = tirx.floordiv(y, 4) * columns + tirx.floordiv(xx, 4)
-        return _pick(tirx.floormod(xx, 4), _output_rows([half_out(tirx.floormod(y, 4), r, b, t, k) for r in range(6)]))
+        t = tirx.floordiv(y, size) * columns + tirx.floordiv(xx, size)
+        row, column = tirx.floormod(y, size), tirx.floormod(xx, size)
+        return _pick(column, output_rows([half_out(row, r, b, t, k) for r in range(edge)]))
 
     return [te.compute((n, o, ctx.attr("height"), ctx.attr("width")), at, name="winograd_out")]
