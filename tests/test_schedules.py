@@ -111,7 +111,8 @@ def test_winograd_is_used_where_multiplications_dominate() -> None:
     assert choose_winograd(AVX2, 1, 256, 256, 14, 14) == 4
     assert choose_winograd(WASM, 1, 512, 512, 7, 7) == 4
     assert choose_winograd(AVX512, 1, 3, 64, 112, 112) == 0  # three channels: the transforms cost more than they save
-    assert choose_winograd(AVX512, 1, 512, 512, 7, 7) == 2  # a larger tile's weights would be too much to stream
+    assert choose_winograd(AVX512, 1, 512, 512, 7, 7) == 0  # the weights would be too much to stream
+    assert choose_winograd(AVX512, 1, 512, 1024, 13, 13) == 2  # those of a larger tile would
     assert choose_winograd(AVX512, 1, 512, 512, 30, 30) == 6  # wide: the products outweigh the transforms
 
 

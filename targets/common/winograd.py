@@ -111,22 +111,21 @@ def _pack(state: State, info: Any, columns: int) -> None:
     state.padded.add(index)
 
 
-def _traffic(machine: Machine, edge: int, layer: tuple[int, int, int, int], band: tuple[int, int]) -> float:
-    """Cycles to move the transformed tensors and the weights, a cache's speed each: all weights once per band.
-
-    What comes from L2 is counted with the products (`best_tile`); half of the rest is seen.
-    """
+def _traffic(
+    machine: Machine, edge: int, layer: tuple[int, int, int, int], band: tuple[int, int]
+) -> tuple[float, float]:
+    """Cycles to move the transformed tensors, and the weights, all of them once per band, a cache's speed each."""
     rows, columns, inputs, outputs = layer
     bands = -(-rows // band[0]) * -(-columns // band[1])
     per_tile = edge * edge * 4 * (inputs + outputs)
     weights = edge * edge * 4 * inputs * outputs
     tensors = 2 * rows * columns * per_tile / _speed(machine, band[0] * band[1] * per_tile)
-    return tensors + (bands * weights / _speed(machine, weights) / 2 if weights > machine.l2 // 2 else 0)
+    return tensors, bands * weights / _speed(machine, weights)
 
 
 def _speed(machine: Machine, size: int) -> int:
     """Bytes per cycle from the cache that holds `size` bytes beside what else is in use."""
-    return 64 if size <= machine.l2 // 2 else 24 if size <= machine.l3 else 8
+    return 32 if size <= machine.l2 // 2 else 16 if size < machine.l3 else 8
 
 
 def _bands(edge: int, layer: tuple[int, int, int, int], machine: Machine) -> tuple[tuple[int, int], int]:
@@ -145,7 +144,7 @@ def _bands(edge: int, layer: tuple[int, int, int, int], machine: Machine) -> tup
     def cost(choice: tuple[tuple[int, int], int]) -> float:
         band, parts = choice
         pieces = parts if parts > 1 else max(-(-rows // band[0]), -(-columns // band[1]))
-        traffic = _traffic(machine, edge, layer, band)
+        traffic = sum(_traffic(machine, edge, layer, band))
         return traffic + products * (_uneven(pieces, machine.threads) - 1) + transforms * (parts - 1)
 
     most = min(machine.threads, -(-outputs // machine.lanes))
@@ -157,7 +156,7 @@ def _uneven(parts: int, threads: int) -> float:
     return -(-parts // threads) * threads / parts
 
 
-TRANSFORM = {2: (20, 14), 4: (200, 140), 6: (1000, 700)}
+TRANSFORM = {2: (20, 14), 4: (150, 105), 6: (1000, 700)}
 """By output tile m: cycles to transform a tile of one vector of input channels, and of output channels (fitted)."""
 
 ERROR = {2: 1, 4: 6, 6: 12}
@@ -195,7 +194,10 @@ def choose_winograd(machine: Machine, batch: int, inputs: int, outputs: int, hei
         _, product = best_tile(band[0] * band[1], outputs, inputs, machine, True, True, whole=True)
         into, out = TRANSFORM[size]
         transforms = rows * columns * (vectors_in * into + vectors_out * out)
-        return batch * (edge * edge * bands * product + transforms + _traffic(machine, edge, layer, band))
+        tensors, weights = _traffic(machine, edge, layer, band)
+        if edge * edge * 4 * inputs * outputs <= machine.l2 // 2:
+            weights = 0.0  # `best_tile` has counted it
+        return batch * (edge * edge * bands * product + transforms + tensors + weights)
 
     best = min((m for m in TRANSFORM if error_bound(m, inputs) <= LARGEST_ERROR), key=cycles, default=0)
     return best if best and cycles(best) < 0.9 * direct else 0
