@@ -130,6 +130,9 @@ class Printer:
         if isinstance(s, Declare):
             kind = self.type(s.dtype, s.lanes)
             value = "" if s.value is None else f" = {self.as_type(s.value, s.dtype, s.lanes)}"
+            if s.constant and s.lanes > 1 and not self.fma_call:  # a load that has a name because it is shared
+                self.functions.add("kept")
+                value = f" = kept({value[3:]})"
             return [f"{pad}{'const ' if s.constant else ''}{kind} {s.name}{value};"]
         if isinstance(s, Assign):
             v = s.value
@@ -200,6 +203,8 @@ class Printer:
         if isinstance(e, Load):
             return self.load(e), _ATOM if e.dtype != "bool" else 6
         if isinstance(e, Gathered):
+            if e.lanes > 1:
+                return self.vector(e, f"{e.buffer} + {self.expr(e.index)}"), _ATOM
             text = f"{e.buffer}[{self.expr(e.index)}]"
             return (f"{text} != 0", 6) if e.dtype == "bool" else (text, _ATOM)
         if isinstance(e, Op):
@@ -210,8 +215,11 @@ class Printer:
         if e.lanes == 1:
             text = f"{e.buffer}[{self.index(e.index)}]"
             return f"{text} != 0" if e.dtype == "bool" else text
+        return self.vector(e, f"{e.buffer} + {self.index(e.index)}" if e.index != Linear() else e.buffer)
+
+    def vector(self, e: Load | Gathered, where: str) -> str:
+        """A load of a vector's valid lanes."""
         kind = self.type(e.dtype, e.lanes)
-        where = f"{e.buffer} + {self.index(e.index)}" if e.index != Linear() else e.buffer
         if e.valid < e.lanes:
             self.functions.add("load_partial")
             return f"load_partial<{kind}>({where}, {e.valid})"

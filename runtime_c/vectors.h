@@ -167,6 +167,20 @@ template <class V> INLINE V load(const elem<V>* p) {
   return *reinterpret_cast<const unaligned*>(p);
 }
 
+//@ section kept
+// Keeps a vector that several operations use in a register: GCC would read it from memory again for each of them.
+template <class V> INLINE V kept(V v) {
+#if defined(__clang__)
+#elif defined(__AVX512F__)
+  if constexpr (sizeof(V) <= 64) asm("" : "+v"(v));
+#elif defined(__AVX__)
+  if constexpr (sizeof(V) <= 32) asm("" : "+x"(v));
+#elif defined(__aarch64__)
+  if constexpr (sizeof(V) <= 16) asm("" : "+w"(v));
+#endif
+  return v;
+}
+
 //@ section store
 // Writes v to p, which may have any element's alignment.
 template <class V> INLINE void store(elem<V>* p, V v) {

@@ -15,6 +15,7 @@ from onnx import helper
 from dlpack.index import Linear, floordiv, floormod, merge_divmod
 from dlpack.kernels import pack
 from dlpack.layout import Block, Layout, channels_last, dense, expand, merge_dims, order_of, reshape
+from dlpack.loader import load
 from dlpack.pipeline import build
 
 X, Y = Linear.var("x"), Linear.var("y")
@@ -119,3 +120,41 @@ def test_erf_plus_one_is_one_function(tmp_path: Path, seen: bool) -> None:
     kernels = json.loads((build(tmp_path / "gelu.onnx", tmp_path / "b") / "manifest.json").read_text())["kernels"]
     operators = {op for k in kernels for op in k["computes"].split(":")[0].split(" + ")}
     assert operators == ({"Div", "Erf", "Add", "Mul"} if seen else {"Mul", "ErfPlusOne"})
+
+
+@pytest.mark.parametrize(
+    ("places", "copied"),
+    [
+        (np.int64(-2), False),
+        (np.int64([4]), False),
+        (np.int64([0, 2, 4]), False),
+        (np.int64([3, 1]), False),
+        (np.int64([0, 1, 4]), True),
+        (np.int64([[0], [2]]), True),
+    ],
+    ids=str,
+)
+def test_gather_at_even_places_is_a_view(tmp_path: Path, places: np.ndarray, copied: bool) -> None:
+    """x[:, places] is read where it lies; the build's verification says that it is right."""
+    node = helper.make_node
+    shape = (3, *places.shape, 7)
+    nodes = [node("Relu", ["x"], ["r"]), node("Gather", ["r", "k"], ["g"], axis=1), node("Exp", ["g"], ["y"])]
+    onnx.save(nets.model(nodes, {"x": (3, 5, 7)}, {"y": shape}, {"k": places}), tmp_path / "gather.onnx")
+    kernels = json.loads((build(tmp_path / "gather.onnx", tmp_path / "b") / "manifest.json").read_text())["kernels"]
+    assert [k["computes"] for k in kernels if "Gather" in k["computes"]] == [] or copied
+
+
+@pytest.mark.parametrize("width", [1, 5, 16, 40, 64, 130])
+def test_rows_of_a_table_are_copied_in_vectors(tmp_path: Path, width: int) -> None:
+    """Rows at places that are data, of all widths, also from behind; right by the build's verification."""
+    table = np.random.default_rng(width).standard_normal((9, width)).astype(np.float32)
+    nodes = [helper.make_node("Gather", ["table", "k"], ["y"])]
+    model = nets.model(nodes, {"k": (2, 3)}, {"y": (2, 3, width)}, {"table": table})
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    onnx.save(model, tmp_path / "lookup.onnx")
+    bundle = build(tmp_path / "lookup.onnx", tmp_path / "b")
+    with load(bundle) as predictor:
+        k = np.int64([[0, 8, 3], [-1, -9, 7]])
+        assert (np.asarray(predictor.run({"k": k})["y"]) == table[k]).all()
+    kernel = (bundle / "lookup.cc").read_text().split("// [KERNELS] ")[1].split("// [RUN] ")[0]
+    assert "load" in kernel or width == 1

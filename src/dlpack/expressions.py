@@ -63,16 +63,31 @@ class ExpressionLowering:
         layout = self.operands[name].layout if name in self.operands else self.layouts[name]
         if all(i is not None for i in linear):
             return merge_divmod(layout.address([i for i in linear if i is not None], self.ranges))
+        first, distance = self.computed_address(layout, indices)
+        if distance:
+            raise NotVectorisable
+        return first
+
+    def computed_address(self, layout: Layout, indices: Any) -> tuple[Expr, int]:
+        """An address that is data: the first lane's, and how far apart lanes are."""
         if layout.blocks:
             raise NotVectorisable
         total: Expr = Index("int32", 1, Linear(layout.offset))
+        distance = 0
         for i, stride in zip(indices, layout.strides, strict=True):
-            if stride:
+            if not stride:
+                continue
+            form = self.linear(i)
+            step = form.coefficient(self.lane) if form is not None and self.lane else 0
+            if form is not None and self.lane and step:
+                distance += step * stride
+                e: Expr = Index(dtype_of(i), 1, form - Linear.var(self.lane) * step)
+            else:
                 e = self.expr(i)
-                if e.lanes > 1:
-                    raise NotVectorisable
-                total = _add(total, _times(e, stride))
-        return total
+            if e.lanes > 1:
+                raise NotVectorisable
+            total = _add(total, _times(e, stride))
+        return total, distance
 
     def linear(self, e: Any) -> Linear | None:
         kind = type(e).__name__
@@ -197,11 +212,14 @@ class ExpressionLowering:
 
     def load(self, e: Any, dtype: str) -> Expr:
         name = self.buffers[e.source]
-        index = self.address(name, e.indices)
-        if isinstance(index, Expr):
-            if self.lane:
+        if any(self.linear(i) is None for i in e.indices):
+            layout = self.operands[name].layout if name in self.operands else self.layouts[name]
+            first, distance = self.computed_address(layout, e.indices)
+            if distance not in (0, 1) or (distance and dtype not in VECTOR_DTYPES):
                 raise NotVectorisable
-            return Gathered(dtype, 1, name, index)
+            return Gathered(dtype, self.width, name, first, self.valid) if distance else Gathered(dtype, 1, name, first)
+        index = self.address(name, e.indices)
+        assert isinstance(index, Linear)
         if not self.lane:
             return Load(dtype, 1, name, index, 1)
         k = index.coefficient(self.lane)

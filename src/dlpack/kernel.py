@@ -58,10 +58,14 @@ class Op(Expr):
 
 @dataclass(frozen=True)
 class Gathered(Expr):
-    """A load at an address that is data: `buffer[index]` with a computed scalar `index`."""
+    """A load at an address that is data: `buffer[index]` with a computed scalar `index`.
+
+    A vector's `valid` lanes are the elements from there on.
+    """
 
     buffer: str
     index: Expr
+    valid: int = 1
 
 
 # --- statements ------------------------------------------------------------------------------------------------------

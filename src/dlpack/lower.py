@@ -30,6 +30,7 @@ from dlpack.kernel import (
     Declare,
     Expr,
     For,
+    Gathered,
     If,
     Index,
     Kernel,
@@ -44,6 +45,7 @@ from dlpack.kernel import (
     Store,
     While,
     exprs,
+    map_stmts,
     walk,
     walk_expr,
 )
@@ -366,7 +368,9 @@ class _Lowering(ExpressionLowering):
             self.ranges[lane] = (0, valid - 1)  # what the other lanes would address does not matter
             return self.with_var(s.loop_var, base + Linear.var(lane), s.body)
 
-        if full + (rest > 0) <= 2 or (local and full <= 16):
+        parts = full + (rest > 0)
+        # A loop that only copies a row would be a call of memmove to GCC.
+        if parts <= 2 or (local and full <= 16) or (parts <= 4 and _gathers(chunk(Linear(begin), width))):
             for k in range(full):
                 out.extend(chunk(Linear(begin + k * width), width))
         elif full:
@@ -378,7 +382,18 @@ class _Lowering(ExpressionLowering):
             out.extend(chunk(Linear(begin + full * width), rest))
         self.lane, self.width, self.valid = None, 1, 1
         self.names.discard(lane)
-        return tuple(out)
+        return self.name_rows(tuple(out))
+
+    def name_rows(self, stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+        """Names the part of a vector's address that is data: the row that all of them are read from."""
+        rows: dict[Expr, Ref] = {}
+        for g in _gathers(stmts):
+            if isinstance(g.index, Op) and isinstance(g.index.args[1], Index):
+                row = g.index.args[0]
+                if row not in rows:
+                    rows[row] = Ref(row.dtype, 1, self.fresh("row_at"))
+        named = map_stmts(stmts, lambda s: [s], lambda e: rows.get(e, e))
+        return (*(Declare(r.name, r.dtype, 1, e, True) for e, r in rows.items()), *named)
 
     def touches_local(self, s: Any) -> bool:
         """Whether a statement writes a buffer that is meant for registers."""
@@ -450,6 +465,12 @@ class _Lowering(ExpressionLowering):
                 if type(old).__name__ == "TensorLoad" and self.buffers.get(old.source) == self.buffers[store.buffer]:
                     return op, value
         raise NotVectorisable
+
+
+def _gathers(stmts: tuple[Stmt, ...]) -> list[Gathered]:
+    """The vectors among the loads at addresses that are data."""
+    loads = (e for s in walk(stmts) for top in exprs(s) for e in walk_expr(top))
+    return [e for e in loads if isinstance(e, Gathered) and e.lanes > 1]
 
 
 def _reads_local(e: Any) -> bool:

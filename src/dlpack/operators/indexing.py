@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.layout import Layout
 from dlpack.operators.elementwise import const, convert, dtype_of
 from dlpack.operators.loops import Local, block, load, loop, nest, sequential, store, when
-from dlpack.operators.registry import Builder, Context, NotSupported, compute, rewrite
+from dlpack.operators.registry import Builder, Context, NotSupported, compute, rewrite, view
 from dlpack.tir import te, tirx
 
 
@@ -18,6 +19,24 @@ def wrapped(k: Any, n: int) -> Any:
     """The index `k` of a dimension of `n`: from the end where negative, clamped, so that no input reads outside."""
     inside = tirx.Select(k < const(0, k), k + const(n, k), k)
     return tirx.min(tirx.max(inside, const(0, k)), const(max(0, n - 1), k)).astype("int32")
+
+
+@view("Gather")
+def gather_view(ctx: Context, x: Layout) -> list[Layout | None]:
+    """At constant places that are evenly spaced: `x[..., 3, :]`, `x[:, [0, 2, 4]]`."""
+    places = ctx.maybe_constant(1)
+    shape = ctx.input_type(0).shape
+    axis = ctx.attr("axis", 0) % len(shape)
+    if places is None or places.ndim > 1 or places.size == 0 or shape[axis] == 0:
+        return [None]
+    n = shape[axis]
+    flat = np.clip(np.where(places < 0, places + n, places), 0, n - 1).reshape(-1).astype(int)  # as `wrapped` does
+    step = int(flat[1] - flat[0]) if flat.size > 1 else 0
+    if (np.diff(flat) != step).any():
+        return [None]
+    strides = list(x.strides)
+    strides[axis : axis + 1] = [step * x.strides[axis]] * places.ndim
+    return [Layout(tuple(strides), x.offset + int(flat[0]) * x.strides[axis])]
 
 
 @compute("Gather")
