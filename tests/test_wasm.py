@@ -451,14 +451,16 @@ def test_bad_inputs_are_told(digits_wasm: Path) -> None:
         const of = (x) => p.run(x).then(() => "", (e) => `${e.name}: ${e.message}`);
         console.log(JSON.stringify([await of({}), await of({ image: new Float32Array(63) }),
           await of({ image: new Float64Array(64) }), await of({ image: new Float32Array(64), more: 1 }),
-          await of({ image: new Array(64).fill(0) })]));"""
+          await of({ image: new Array(64).fill(0) }), await of({ image: 7 }), await of(undefined)]));"""
     )
-    missing, short, kind, unknown, plain = node_json(script, digits_wasm)
+    missing, short, kind, unknown, plain, number, nothing = node_json(script, digits_wasm)
     assert missing == 'TypeError: input "image" is missing; the model has "image"'
     assert "Float32Array of 63; the model takes Float32Array of 64 (1 x 1 x 8 x 8)" in short
     assert "Float64Array of 64" in kind
     assert 'unknown input "more"' in unknown
     assert plain == ""
+    assert number == 'TypeError: input "image" is Number; the model takes Float32Array of 64 (1 x 1 x 8 x 8)'
+    assert nothing == 'TypeError: inputs are {name: values}; the model has "image"'
 
 
 def test_loading_over_http(digits_wasm: Path) -> None:
