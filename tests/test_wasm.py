@@ -573,6 +573,21 @@ def test_pictures_are_prepared_as_in_python(tmp_path: Path) -> None:
         np.testing.assert_allclose(got.reshape(want.shape), want, rtol=0, atol=1.001 * level)
 
 
+def test_a_picture_of_another_origin_is_told() -> None:
+    """Browsers draw it, but do not give its pixels."""
+    script = """
+        globalThis.OffscreenCanvas = class {
+          getContext() {
+            return { drawImage() {}, getImageData() { throw new DOMException("tainted", "SecurityError"); } };
+          }
+        };
+        const { pixelsOf } = await import(`file://${process.argv[1]}`);
+        try { pixelsOf({ width: 2, height: 2 }); } catch (e) { console.log(JSON.stringify(e.message)); }"""
+    assert node_json(script, ROOT / "web" / "preprocess.js").startswith(
+        "the picture is of another origin: load it with "
+    )
+
+
 def test_resizing_is_pils(tmp_path: Path) -> None:
     """Python's side against Pillow and torchvision's arithmetic of sizes."""
     Image = requires_module("PIL.Image")

@@ -51,7 +51,7 @@ async function main() {
   const load = Kind.inWorker && !parts ? Kind.inWorker : Kind.load;
   const model = await load.call(Kind, parts ?? address, { onProgress });
   show("progress", false);
-  say(`Ready ${Math.round(performance.now() - began)} ms after the page`);
+  say(`Ready in ${Math.round(performance.now() - began)} ms`);
   const { build, threads } = model.predictor ?? model; // a Predictor, and what is in a worker, tells it itself
   setThreads(threads);
   const code = manifest.wasm[build].bytes + (manifest.script_bytes ?? 0);

@@ -21,7 +21,17 @@ export function pixelsOf(image) {
   const context = canvas.getContext("2d", { willReadFrequently: true });
   if (!context) throw new Error("the picture cannot be drawn: no 2D canvas of this size can be had");
   context.drawImage(image, 0, 0, width, height);
-  return context.getImageData(0, 0, width, height);
+  try {
+    return context.getImageData(0, 0, width, height);
+  } catch (e) {
+    throw e.name === "SecurityError" ? notReadable(e) : e;
+  }
+}
+
+/** The error for a picture that browsers show, but give no page the pixels of. */
+export function notReadable(cause) {
+  const text = "the picture is of another origin: load it with crossOrigin = \"anonymous\", from a server that allows that";
+  return new Error(text, { cause });
 }
 
 /** For each of `count` outputs from `first` on: where its input pixels begin, and their weights, `taps` apiece. */
