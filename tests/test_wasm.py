@@ -18,9 +18,11 @@ import nets
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from conftest import DIGITS, ROOT, requires_module, requires_tool
 from onnx import helper
 
+from dlpack.cli import cli
 from dlpack.errors import ToolchainError, UsageError
 from dlpack.pipeline import Options, build
 from dlpack.preprocess import PRESETS, Preprocess, from_json, open_picture, resolve
@@ -116,9 +118,14 @@ def test_a_bundle_is_timed_in_node(digits_wasm: Path) -> None:
     requires_tool("node")
     result = bench_bundle(digits_wasm, rounds=3)
     assert [row["name"] for row in result["runs"]] == ["simd", "relaxed"]
-    assert {k["name"] for k in result["kernels"]} <= {k["name"] for k in manifest_of(digits_wasm)["kernels"]} | {
-        "fill_halo"
-    }
+    names = {k["name"] for k in manifest_of(digits_wasm)["kernels"]} | {"fill_halo"}
+    for one in ("simd", "relaxed"):
+        rows = [k for k in result["kernels"] if k["build"] == one]
+        assert {k["name"] for k in rows} <= names
+        assert sum(k["share"] for k in rows) == pytest.approx(1)
+        assert [k["us"] for k in rows] == sorted((k["us"] for k in rows), reverse=True)
+    done = CliRunner().invoke(cli, ["bench", str(digits_wasm), "--rounds", "3"])
+    assert re.findall(r"^kernel \((\w+)\)", done.output, re.MULTILINE) == ["simd", "relaxed"]
     with pytest.raises(UsageError, match="beside onnxruntime"):
         bench_bundle(digits_wasm, DIGITS, rounds=3)
 
