@@ -25,7 +25,11 @@ async function drawOne(page) {
   for (let i = 0; i < 14; i++) await page.keyboard.press("ArrowDown");
   await page.waitForTimeout(200);
   const classes = await answer(page);
-  return { focus, classes };
+  const pen = await page.evaluate(() => {
+    const [pen, pad] = ["#pen", "#pad"].map((id) => document.querySelector(id).getBoundingClientRect());
+    return [(pen.left + pen.width / 2 - pad.left) / pad.width, (pen.top + pen.height / 2 - pad.top) / pad.height];
+  });
+  return { focus, classes, pen };
 }
 
 /** Bytes of memory that this process's descendants hold: the browser's. */
@@ -331,9 +335,9 @@ const scenarios = {
   async pad(page) {
     await page.goto(address);
     await page.waitForSelector(READY);
-    const { focus, classes } = await drawOne(page);
+    const { focus, classes, pen } = await drawOne(page);
     await page.keyboard.press("Delete");
-    return { focus, classes, after: await page.$$eval("#classes li", (rows) => rows.length) };
+    return { focus, classes, pen, after: await page.$$eval("#classes li", (rows) => rows.length) };
   },
 
   /** Made-up numbers for a model that takes no picture. */

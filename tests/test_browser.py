@@ -192,6 +192,7 @@ def test_a_digit_drawn_with_the_keyboard(play: Play, digits: Path) -> None:
         for where in (address, f"file://{digits}/digits.html"):
             seen = play("pad", where)
             assert seen["focus"] == "pad" and seen["classes"][0][0] == "1" and seen["after"] == 0
+            assert seen["pen"] == pytest.approx([0.5, 0.85], abs=0.01)  # 7 of 20 steps up, 14 down
 
 
 @pytest.fixture(scope="session")

@@ -354,7 +354,8 @@ async function compile(wasm, name) {
     const typed = wasm.headers.get("content-type") === "application/wasm"; // parameters are refused, a charset even
     return await (typed && WebAssembly.compileStreaming ? WebAssembly.compileStreaming(wasm) : WebAssembly.compile(await wasm.arrayBuffer()));
   } catch (cause) {
-    throw new Error(`${name} cannot be compiled, it is damaged or no WebAssembly: ${cause.message}`, { cause });
+    const hint = /CSP|Content Security/.test(cause.message) ? "; script-src needs 'wasm-unsafe-eval'" : "";
+    throw new Error(`${name} cannot be compiled: ${cause.message}${hint}`, { cause });
   }
 }
 
