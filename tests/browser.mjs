@@ -277,6 +277,16 @@ const scenarios = {
         stopped.push(await fail(answer));
         unready.push(await fail(c.classify(new Image())));
       }
+      const { pixelsOf, preprocess } = await import("./index.js");
+      const large = new OffscreenCanvas(5000, 4001); // more than is read at a time
+      const pen = large.getContext("2d");
+      for (let i = 0; i < 300; i++) {
+        pen.fillStyle = `rgb(${(i * 77) % 256} ${(i * 13) % 256} ${i % 256} / 0.9)`;
+        pen.fillRect((i * 997) % 4600, (i * 631) % 3700, 400, 300);
+      }
+      const spec = { ...inPage.spec, resize: 60, height: 50, width: 50 };
+      const whole = preprocess(pixelsOf(large), spec);
+      const banded = preprocess(large, spec).filter((v, i) => v !== whole[i]).length;
       inWorker.dispose();
       const disposed = await fail(inWorker.classify(pixels));
       const lost = await fail(Classifier.inWorker("./nowhere/"));
@@ -285,7 +295,7 @@ const scenarios = {
       const image = new Float32Array(64);
       for (let i = 0; i < 1000; i++) await p.run({ image });
       const growth = p._memory.buffer.byteLength - memory;
-      return { results, aborted, midway, stopped, unready, disposed, lost, growth, isolated: crossOriginIsolated };
+      return { results, aborted, midway, stopped, unready, banded, values: new Set(whole).size, disposed, lost, growth, isolated: crossOriginIsolated };
     });
   },
 

@@ -133,6 +133,7 @@ def test_the_api_in_a_page(play: Play, digits: Path) -> None:
     assert all(r == seen["results"][0] for r in seen["results"])
     assert seen["aborted"] == "Error: enough"
     assert seen["midway"] == ["Error: changed my mind"] * 3
+    assert seen["banded"] == 0 and seen["values"] > 100
     assert seen["stopped"] == ["Error: no more"] * 2
     assert (
         seen["unready"] == ["TypeError: not a picture, or one that has not loaded yet: it has no width or height"] * 2
