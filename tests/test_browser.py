@@ -110,13 +110,13 @@ def test_a_photograph_to_its_name(play: Play, squeezenet: Path, models_dir: Path
 
 def test_the_picture_given_last_is_the_one_shown(play: Play, threaded: Path, tmp_path: Path) -> None:
     """Though an earlier one takes longer to read, being larger than a canvas of a phone; no camera stays on."""
-    Image.new("RGB", (6000, 5000), "red").save(tmp_path / "large.png")
+    Image.new("RGB", (4200, 4100), "red").save(tmp_path / "large.png")
     Image.new("RGB", (40, 30), "blue").save(tmp_path / "small.png")
     with served(threaded) as address:
         seen = play("latest", address, tmp_path / "large.png", tmp_path / "small.png")
         alone = play("latest", address, tmp_path / "small.png", tmp_path / "large.png")
     assert seen["last"]["size"] == [40, 30] and seen["camera"] == "true"
-    assert alone["last"]["size"] == pytest.approx([4096 * 1.2**0.5, 4096 / 1.2**0.5], abs=1)
+    assert alone["last"]["size"] == pytest.approx([4096 * (42 / 41) ** 0.5, 4096 / (42 / 41) ** 0.5], abs=1)
     assert seen["frame"]["size"] == [32, 24] and seen["tracks"] == ["ended"]
     assert seen["status"] == "the camera cannot be used: Permission denied"
 
