@@ -1,10 +1,13 @@
-// node browser.mjs BROWSER SCENARIO ADDRESS [FILE ...]: plays a scenario in a headless browser; prints what it saw as JSON.
-// Chromium is driven by playwright-core, Firefox by puppeteer-core, from NODE_PATH or a node_modules above this file.
+// node browser.mjs BROWSER: plays scenarios in one headless browser. A line of JSON comes in, {scenario, address, files},
+// and a line goes out: what the scenario saw, or {failed}. Chromium is driven by playwright-core, Firefox by
+// puppeteer-core, from NODE_PATH or a node_modules above this file.
 import { readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
 
 const require = createRequire(import.meta.url);
-const [executablePath, scenario, address, ...files] = process.argv.slice(2);
+const executablePath = process.argv[2];
+let address, files;
 
 const READY = "#work:not([hidden])";
 const answer = async (page) => {
@@ -22,7 +25,11 @@ async function drawOne(page) {
   for (let i = 0; i < 14; i++) await page.keyboard.press("ArrowDown");
   await page.waitForTimeout(200);
   const classes = await answer(page);
-  return { focus, classes };
+  const pen = await page.evaluate(() => {
+    const [pen, pad] = ["#pen", "#pad"].map((id) => document.querySelector(id).getBoundingClientRect());
+    return [(pen.left + pen.width / 2 - pad.left) / pad.width, (pen.top + pen.height / 2 - pad.top) / pad.height];
+  });
+  return { focus, classes, pen };
 }
 
 /** Bytes of memory that this process's descendants hold: the browser's. */
@@ -67,6 +74,52 @@ const scenarios = {
     }
     const label = await page.getAttribute("#picture", "aria-label");
     return { got, label, timing: await page.textContent("#timing"), bytes: await page.textContent("#bytes") };
+  },
+
+  /** Two pictures at once, the first of which takes far longer to read; then the camera, started by a double click. */
+  async latest(page) {
+    await page.goto(address);
+    await page.waitForSelector(READY);
+    const texts = files.map(base64);
+    await page.evaluate((texts) => {
+      texts.forEach((text, i) => {
+        const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+        const dataTransfer = { files: [new File([bytes], `${i}.png`, { type: "image/png" })] };
+        document.body.dispatchEvent(Object.assign(new Event("drop", { bubbles: true, cancelable: true }), { dataTransfer }));
+      });
+    }, texts);
+    const done = (label) => {
+      const picture = document.querySelector("#picture");
+      const size = [picture.width, picture.height];
+      const ready = picture.ariaLabel === label && document.querySelector("#answer").ariaBusy === "false";
+      return ready && { size, first: document.querySelector("#classes li").innerText.split("\n")[0] };
+    };
+    const until = async (label) => (await page.waitForFunction(done, ...(page.isFirefox ? [{}, label] : [label]))).jsonValue();
+    const last = await until("1.png");
+
+    await page.evaluate(() => {
+      globalThis.streams = [];
+      navigator.mediaDevices.getUserMedia = async () => {
+        const canvas = Object.assign(document.createElement("canvas"), { width: 32, height: 24 });
+        const pen = canvas.getContext("2d");
+        setInterval(() => pen.fillRect(0, 0, 32, 24), 20);
+        streams.push(canvas.captureStream());
+        return streams.at(-1);
+      };
+      document.querySelector("#camera").click();
+      document.querySelector("#camera").click();
+    });
+    await page.waitForFunction(() => !document.querySelector("#video").hidden && document.querySelector("#classes li"));
+    const camera = await page.getAttribute("#camera", "aria-pressed");
+    await page.click("#camera");
+    const frame = await until("the camera's last picture");
+    const tracks = await page.evaluate(() => streams.flatMap((s) => s.getTracks()).map((track) => track.readyState));
+    await page.evaluate(() => {
+      navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException("Permission denied", "NotAllowedError"));
+    });
+    await page.click("#camera");
+    await page.waitForSelector("#status.bad");
+    return { last, camera, frame, tracks, status: await page.textContent("#status") };
   },
 
   /** A broken picture: told, and nothing shown. */
@@ -216,6 +269,24 @@ const scenarios = {
         const options = { cache: false, signal: control.signal, onProgress: () => control.abort(new Error("changed my mind")) };
         midway.push(await fail(load.call(load === Predictor.load ? Predictor : Classifier, ".", options)));
       }
+      const [stopped, unready] = [[], []];
+      for (const c of [inPage, inWorker]) {
+        const control = new AbortController();
+        const answer = c.classify(canvas, { signal: control.signal });
+        control.abort(new Error("no more"));
+        stopped.push(await fail(answer));
+        unready.push(await fail(c.classify(new Image())));
+      }
+      const { pixelsOf, preprocess } = await import("./index.js");
+      const large = new OffscreenCanvas(5000, 4001); // more than is read at a time
+      const pen = large.getContext("2d");
+      for (let i = 0; i < 300; i++) {
+        pen.fillStyle = `rgb(${(i * 77) % 256} ${(i * 13) % 256} ${i % 256} / 0.9)`;
+        pen.fillRect((i * 997) % 4600, (i * 631) % 3700, 400, 300);
+      }
+      const spec = { ...inPage.spec, resize: 60, height: 50, width: 50 };
+      const whole = preprocess(pixelsOf(large), spec);
+      const banded = preprocess(large, spec).filter((v, i) => v !== whole[i]).length;
       inWorker.dispose();
       const disposed = await fail(inWorker.classify(pixels));
       const lost = await fail(Classifier.inWorker("./nowhere/"));
@@ -223,7 +294,8 @@ const scenarios = {
       const memory = p._memory.buffer.byteLength;
       const image = new Float32Array(64);
       for (let i = 0; i < 1000; i++) await p.run({ image });
-      return { results, aborted, midway, disposed, lost, growth: p._memory.buffer.byteLength - memory, isolated: crossOriginIsolated };
+      const growth = p._memory.buffer.byteLength - memory;
+      return { results, aborted, midway, stopped, unready, banded, values: new Set(whole).size, disposed, lost, growth, isolated: crossOriginIsolated };
     });
   },
 
@@ -273,9 +345,9 @@ const scenarios = {
   async pad(page) {
     await page.goto(address);
     await page.waitForSelector(READY);
-    const { focus, classes } = await drawOne(page);
+    const { focus, classes, pen } = await drawOne(page);
     await page.keyboard.press("Delete");
-    return { focus, classes, after: await page.$$eval("#classes li", (rows) => rows.length) };
+    return { focus, classes, pen, after: await page.$$eval("#classes li", (rows) => rows.length) };
   },
 
   /** Made-up numbers for a model that takes no picture. */
@@ -292,30 +364,31 @@ const viewport = { width: 390, height: 800 };
 
 async function openChromium() {
   const browser = await require("playwright-core").chromium.launch({ executablePath, args: ["--no-sandbox"] });
-  return { browser, page: await browser.newPage({ viewport }) };
+  return { browser, newPage: () => browser.newPage({ viewport }) };
 }
 
 /** Firefox with as much of playwright's page as the scenarios use. */
 async function openFirefox() {
   const puppeteer = require("puppeteer-core");
   const browser = await puppeteer.launch({ browser: "firefox", executablePath, headless: true });
-  const page = await browser.newPage();
-  await page.setViewport(viewport);
-  return {
-    browser,
-    page: Object.assign(page, {
+  const newPage = async () => {
+    const page = await browser.newPage();
+    await page.setViewport(viewport);
+    return Object.assign(page, {
+      isFirefox: true,
       addInitScript: (f) => page.evaluateOnNewDocument(f),
       setInputFiles: async (selector, file) => (await page.$(selector)).uploadFile(file),
       textContent: (selector) => page.$eval(selector, (e) => e.textContent),
       getAttribute: (selector, name) => page.$eval(selector, (e, name) => e.getAttribute(name), name),
       isVisible: (selector) => page.$eval(selector, (e) => e.checkVisibility()),
       waitForTimeout: (time) => new Promise((done) => setTimeout(done, time)),
-    }),
+    });
   };
+  return { browser, newPage };
 }
 
-const { browser, page } = await (/firefox/.test(executablePath) ? openFirefox() : openChromium());
-try {
+/** What a scenario sees on a page of its own, and what holds for every page. */
+async function play(scenario, page) {
   page.setDefaultTimeout(30000);
   const errors = [];
   page.on("console", (m) => m.type() === "error" && errors.push(m.text()));
@@ -325,7 +398,19 @@ try {
   const seen = await scenarios[scenario](page);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
   const foreign = requests.filter((url) => new URL(url).origin !== new URL(address).origin);
-  console.log(JSON.stringify({ ...seen, errors, foreign, wide }));
+  return { ...seen, errors, foreign, wide };
+}
+
+const { browser, newPage } = await (/firefox/.test(executablePath) ? openFirefox() : openChromium());
+try {
+  for await (const line of createInterface({ input: process.stdin })) {
+    const job = JSON.parse(line);
+    ({ address, files } = job);
+    const page = await newPage();
+    const seen = await play(job.scenario, page).catch((e) => ({ failed: e.stack }));
+    await page.close();
+    console.log(JSON.stringify(seen));
+  }
 } finally {
   await browser.close();
 }

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import DIGITS, ROOT, requires_tool, skip_or_fail
+from conftest import DIGITS, ROOT, requires_module, requires_tool, skip_or_fail
 from onnx import TensorProto, helper
 from packaging.metadata import Metadata
 from packaging.utils import parse_wheel_filename
@@ -365,16 +365,17 @@ json.dumps({
 """
 
 
-def in_node(wheel: Path, script: str) -> Any:
-    """The JSON that a script gives in node's Pyodide after loadPackage(wheel)."""
+def in_node(wheel: Path | str, script: str, lock: Path | None = None) -> Any:
+    """The JSON that a script gives in node's Pyodide after loadPackage(wheel), with a lock file other than its own."""
     requires_npm("pyodide")
     program = """const { loadPyodide } = require("pyodide");
         (async () => {
-          const pyodide = await loadPyodide();
-          await pyodide.loadPackage(process.argv[1], { messageCallback() {} });
-          console.log(pyodide.runPython(process.argv[2]));
+          const [wheel, script, lockFileURL] = process.argv.slice(1);
+          const pyodide = await loadPyodide(lockFileURL ? { lockFileURL } : {});
+          await pyodide.loadPackage(wheel, { messageCallback() {} });
+          console.log(pyodide.runPython(script));
         })();"""
-    command = [*node_command(), "-e", program, str(wheel), script]
+    command = [*node_command(), "-e", program, str(wheel), script, *([str(lock)] if lock else [])]
     done = subprocess.run(command, env=NODE_ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
@@ -399,18 +400,35 @@ def test_a_wheel_in_nodes_pyodide(bundle: Path, file: str, native: dlpack.Predic
     check(in_node(bundle / file, IN_PYODIDE), file == SIDE_MODULE, native, expected)
 
 
+def test_a_lock_entry_lets_the_wheel_load_by_its_name(bundle: Path, tmp_path: Path) -> None:
+    """As README.md says, with the extra `pyodide`."""
+    if sys.version_info < (3, 12):
+        pytest.skip("no pyodide-lock that reads Pyodide's lock file is for Python 3.11")
+    for module in ("pyodide_build", "pkginfo"):
+        requires_module(module)
+    shutil.copy(bundle / STANDALONE, tmp_path)
+    lock = tmp_path / "pyodide-lock.json"
+    shutil.copy(requires_npm("pyodide") / lock.name, lock)
+    command = [Path(sys.executable).parent / "pyodide", "lockfile", "add-wheels", STANDALONE]
+    options = ["--input", lock.name, "--output", lock.name, "--base-path", "."]
+    subprocess.run([*command, *options], cwd=tmp_path, check=True, capture_output=True)
+    entry = json.loads(lock.read_text(encoding="utf-8"))["packages"]["digits"]
+    assert entry["file_name"] == STANDALONE and entry["imports"] == ["digits"] and entry["depends"] == []
+    assert entry["sha256"] == hashlib.sha256((bundle / STANDALONE).read_bytes()).hexdigest()
+    script = "import digits, json; json.dumps(digits.Predictor().labels)"
+    assert in_node("digits", script, lock) == list("0123456789")
+
+
 PAGE = """<!doctype html>
 <script type="module">
 import { loadPyodide } from "./pyodide/pyodide.mjs";
 window.result = (async () => {
   const script = await (await fetch("script.py")).text();
-  const seen = [];
-  for (const wheel of WHEELS) {
+  return Promise.all(WHEELS.map(async (wheel) => {
     const pyodide = await loadPyodide();
     await pyodide.loadPackage(`./bundle/${wheel}`);
-    seen.push(JSON.parse(pyodide.runPython(script)));
-  }
-  return seen;
+    return JSON.parse(pyodide.runPython(script));
+  }));
 })();
 </script>
 """

@@ -40,8 +40,8 @@ async function main() {
   let manifest = parts?.manifest;
   const address = new URL(".", document.baseURI);
   if (!parts) {
-    const answer = await fetch(new URL("manifest.json", address));
-    if (!answer.ok) throw new Error(`manifest.json cannot be loaded: HTTP ${answer.status}`);
+    const answer = await fetch(new URL("manifest.json", address)).catch((e) => ({ status: e.message }));
+    if (!answer.ok) throw new Error(`manifest.json cannot be loaded: ${answer.status}`);
     manifest = await answer.json();
   }
   document.title = $("name").textContent = manifest.name;
@@ -51,12 +51,13 @@ async function main() {
   const load = Kind.inWorker && !parts ? Kind.inWorker : Kind.load;
   const model = await load.call(Kind, parts ?? address, { onProgress });
   show("progress", false);
-  say(`Ready ${Math.round(performance.now() - began)} ms after the page`);
+  say(`Ready in ${Math.round(performance.now() - began)} ms`);
   const { build, threads } = model.predictor ?? model; // a Predictor, and what is in a worker, tells it itself
   setThreads(threads);
   const code = manifest.wasm[build].bytes + (manifest.script_bytes ?? 0);
   $("bytes").textContent = `${size(code)} of code, ${size(manifest.weights?.bytes ?? 0)} of weights. WebAssembly ${
-    build.startsWith("relaxed") ? "relaxed SIMD" : "SIMD"}; ${(manifest.macs / 1e6).toFixed(1)} million multiply-adds per run.`; // prettier-ignore
+    build.startsWith("relaxed") ? "relaxed SIMD" : "SIMD"}; ${
+      manifest.macs < 1e5 ? manifest.macs : `${(manifest.macs / 1e6).toFixed(1)} million`} multiply-adds per run.`; // prettier-ignore
   show("work");
   view(model, manifest);
   if (!parts && (await keep(address, manifest, build))) $("bytes").textContent += " It works without a network now.";

@@ -25,6 +25,22 @@ export function attempt(action) {
   };
 }
 
+/** Runs an action one call at a time; of the calls that come meanwhile only the last is made, when it is done. */
+export function lastOnly(action) {
+  let [waiting, running] = [null, false];
+  return async (...args) => {
+    waiting = args;
+    if (running) return;
+    running = true;
+    while (waiting) {
+      const now = waiting;
+      waiting = null;
+      await action(...now);
+    }
+    running = false;
+  };
+}
+
 /** Names with their shares as bars. */
 export function showBars(rows) {
   $("classes").replaceChildren(

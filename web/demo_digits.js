@@ -37,10 +37,17 @@ export function digits(predictor, manifest) {
     pen.stroke();
     say("");
   }
+  /** Shows keyboards where the pen is; pointers have their own. */
+  function showPen() {
+    Object.assign($("pen").style, { left: `${(100 * cursor.x) / pad.width}%`, top: `${(100 * cursor.y) / pad.height}%` });
+    $("pen").classList.toggle("down", cursor.down);
+    show("pen");
+  }
   const at = (e) => ({ x: (e.offsetX * pad.width) / pad.clientWidth, y: (e.offsetY * pad.height) / pad.clientHeight });
   let last = null;
   pad.onpointerdown = (e) => {
     pad.setPointerCapture(e.pointerId);
+    show("pen", false);
     last = at(e);
     line(last, last);
   };
@@ -72,8 +79,10 @@ export function digits(predictor, manifest) {
     } else {
       return;
     }
+    showPen();
     e.preventDefault();
   };
+  pad.onblur = () => show("pen", false);
   $("clear").onclick = clear;
   clear();
 }

@@ -1,33 +1,44 @@
 // The demo page's pictures: dropped, pasted, picked or from the camera; classes, boxes or another picture come out.
-import { $, attempt, say, show, showBars, showClasses, showTiming } from "./demo_common.js";
+import { $, attempt, lastOnly, say, show, showBars, showClasses, showTiming } from "./demo_common.js";
 import { sizeOf } from "./preprocess.js";
+
+const METHODS = { classify: "classify", detect: "detect", style: "stylize" };
+const MOST_PIXELS = 4096 * 4096; // of a canvas on a phone
 
 /** Shows a Classifier, Detector or Stylizer, here or in a worker. */
 export function pictures(model, manifest) {
   show("photo");
   const { kind, threshold } = manifest.task;
   const options = {};
-  const answer = async (image) => {
-    if (kind === "classify") showClasses(await model.classify(image));
-    else if (kind === "detect") showBoxes(await model.detect(image, options), sizeOf(image));
-    else showPicture(await model.stylize(image), sizeOf(image), manifest.preprocess);
+  const answer = async (image, wanted = () => true) => {
+    const size = sizeOf(image);
+    const found = await model[METHODS[kind]](image, options);
+    if (!wanted()) return;
+    if (kind === "classify") showClasses(found);
+    else if (kind === "detect") showBoxes(found, size);
+    else showPicture(found, size, manifest.preprocess);
     showTiming(model.timing);
   };
-  let stream = null;
+  const clear = () => {
+    for (const id of ["classes", "boxes", "timing"]) $(id).replaceChildren();
+    for (const id of ["output", "nothing"]) show(id, false);
+  };
+  let [stream, starting] = [null, false];
 
   if (kind === "detect") {
     show("sureness");
     const tell = () => ($("least").textContent = `${$("threshold").value} %`);
     $("threshold").value = 100 * threshold;
     tell();
-    $("threshold").oninput = attempt(async () => {
+    const again = lastOnly(attempt(() => answer($("picture"))));
+    $("threshold").oninput = () => {
       tell();
       options.threshold = $("threshold").value / 100;
-      if (!stream && !$("picture").hidden) await answer($("picture"));
-    });
+      if (!stream && !$("picture").hidden) again();
+    };
   }
 
-  const predict = attempt(async (image, name) => {
+  async function predict(image, name) {
     const canvas = $("picture");
     [canvas.width, canvas.height] = [image.width, image.height];
     canvas.getContext("2d").drawImage(image, 0, 0);
@@ -35,26 +46,40 @@ export function pictures(model, manifest) {
     show("picture");
     show("hint", false);
     $("boxes").replaceChildren();
-    await answer(image);
-    say("");
-  });
-  const take = attempt(async (file) => {
+    try {
+      await answer(image);
+      say("");
+    } catch (e) {
+      clear();
+      throw e;
+    } finally {
+      image.close();
+    }
+  }
+  const look = lastOnly(
+    attempt(async (read, name) => {
+      $("answer").setAttribute("aria-busy", "true");
+      try {
+        await predict(await read(), name);
+      } finally {
+        $("answer").setAttribute("aria-busy", "false");
+      }
+    }),
+  );
+  function take(files) {
+    const all = [...(files ?? [])];
+    const file = all.find((f) => f.type.startsWith("image/")) ?? all[0];
     if (!file) return;
     stopCamera();
-    let image;
-    try {
-      image = await createImageBitmap(file);
-    } catch {
-      throw new Error(`${file.name || "this"} is not a picture that the browser can read`);
-    }
-    await predict(image, file.name);
-    image.close();
-  });
-  const pictureIn = (data) => [...(data?.files ?? [])].find((f) => f.type.startsWith("image/")) ?? data?.files?.[0];
+    look(() => pictureIn(file), file.name);
+  }
 
   $("pick").onclick = $("drop").onclick = () => $("file").click();
-  $("file").onchange = () => take($("file").files[0]).then(() => ($("file").value = ""));
-  document.addEventListener("paste", (e) => take(pictureIn(e.clipboardData)));
+  $("file").onchange = () => {
+    take($("file").files);
+    $("file").value = ""; // so that the same file can be picked again
+  };
+  document.addEventListener("paste", (e) => take(e.clipboardData?.files));
   document.addEventListener("dragover", (e) => {
     e.preventDefault();
     $("drop").classList.add("over");
@@ -63,40 +88,74 @@ export function pictures(model, manifest) {
   document.addEventListener("drop", (e) => {
     e.preventDefault();
     $("drop").classList.remove("over");
-    take(pictureIn(e.dataTransfer));
+    take(e.dataTransfer?.files);
   });
 
   function stopCamera() {
-    stream?.getTracks().forEach((track) => track.stop());
+    if (!stream) return;
+    stream.getTracks().forEach((track) => track.stop());
     stream = null;
     $("camera").setAttribute("aria-pressed", "false");
     $("classes").setAttribute("aria-live", "polite");
     show("video", false);
-    $("boxes").replaceChildren();
+    show("hint");
+    clear();
   }
-  $("camera").onclick = attempt(async () => {
-    if (stream) {
-      const last = await createImageBitmap($("video")); // it stays as the picture
-      stopCamera();
-      return predict(last, "the camera's last picture");
-    }
+  async function startCamera() {
     if (!navigator.mediaDevices) throw new Error("this browser gives no camera to this page");
-    const own = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-    stream = own;
+    starting = true;
     const video = $("video");
-    video.srcObject = own;
-    await video.play();
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+      video.srcObject = stream;
+      await video.play();
+    } catch (e) {
+      stopCamera();
+      throw new Error(`the camera cannot be used: ${e.message}`, { cause: e });
+    } finally {
+      starting = false;
+    }
+    if (!stream) return;
     show("video");
     show("picture", false);
-    $("boxes").replaceChildren();
+    clear();
     show("hint", false);
+    say("");
     $("camera").setAttribute("aria-pressed", "true");
     $("classes").setAttribute("aria-live", "off"); // it changes with every frame
-    while (stream === own) {
-      await answer(video);
-      await new Promise(requestAnimationFrame);
+    const own = stream;
+    try {
+      while (stream === own) {
+        await answer(video, () => stream === own);
+        await new Promise(requestAnimationFrame);
+      }
+    } finally {
+      if (stream === own) stopCamera(); // it cannot be looked at
     }
+  }
+  $("camera").onclick = attempt(async () => {
+    if (starting) return; // the browser asks whether it may
+    if (!stream) return startCamera();
+    const last = await createImageBitmap($("video")); // it stays as the picture
+    stopCamera();
+    look(async () => last, "the camera's last picture");
   });
+}
+
+/** The picture in a file; one of more pixels than a canvas holds everywhere is made smaller. */
+async function pictureIn(file) {
+  let image;
+  try {
+    image = await createImageBitmap(file);
+  } catch {
+    throw new Error(`${file.name || "this"} is not a picture that the browser can read`);
+  }
+  const scale = Math.sqrt(MOST_PIXELS / (image.width * image.height));
+  if (scale >= 1) return image;
+  const [resizeWidth, resizeHeight] = [image.width, image.height].map((n) => Math.max(1, Math.floor(n * scale)));
+  const smaller = await createImageBitmap(image, { resizeWidth, resizeHeight, resizeQuality: "high" });
+  image.close();
+  return smaller;
 }
 
 const hueOf = (index) => (index * 137 + 210) % 360;

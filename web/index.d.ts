@@ -1,4 +1,5 @@
 // Of Detector, Stylizer and Writer a bundle has the one that its model can do; the rest is in all of them.
+/// <reference lib="dom" />
 
 /** How far the weights have come, in bytes. */
 export interface Progress {

@@ -1,6 +1,6 @@
 // What Classifier, Detector and Stylizer have in common: a predictor whose input is made of a picture, here or in a worker.
 import { Predictor } from "./predictor.js";
-import { preprocess } from "./preprocess.js";
+import { notReadable, preprocess, sizeOf } from "./preprocess.js";
 
 export class PictureModel {
   /** Loads a bundle that was built with --preprocess; arguments as of Predictor.load. */
@@ -13,6 +13,7 @@ export class PictureModel {
    * @returns {Promise<PictureWorker>} with the same methods and dispose()
    */
   static async inWorker(source, options = {}) {
+    if (typeof Worker !== "function") throw new Error(`there are no web workers here: use ${this.Remote.kind}.load`);
     const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     return this.Remote.start(worker, source, options);
   }
@@ -38,6 +39,7 @@ export class PictureModel {
     const input = preprocess(image, this.spec);
     const prepared = performance.now();
     const outputs = await this.predictor.run({ [this.spec.input]: input });
+    signal?.throwIfAborted();
     this.timing = { preprocess: prepared - began, run: performance.now() - prepared };
     return outputs;
   }
@@ -86,6 +88,8 @@ export class PictureWorker {
     if (!this._worker) return Promise.reject(new Error("the model is disposed of; load it again"));
     const id = this._next++;
     return new Promise((resolve, reject) => {
+      signal?.throwIfAborted();
+      this._worker.postMessage({ id, method, args }, transfer);
       const abort = () => {
         this._worker?.postMessage({ id, abort: true });
         this._waiting.delete(id);
@@ -94,7 +98,6 @@ export class PictureWorker {
       signal?.addEventListener("abort", abort, { once: true });
       const done = () => signal?.removeEventListener("abort", abort);
       this._waiting.set(id, { resolve, reject, onProgress, done });
-      this._worker.postMessage({ id, method, args }, transfer);
     });
   }
 
@@ -103,8 +106,14 @@ export class PictureWorker {
     signal?.throwIfAborted();
     let own = image;
     if (image?.data) own = { data: image.data, width: image.width, height: image.height };
-    else own = await createImageBitmap(image);
-    const { answer, timing } = await this._ask("show", [method, own, options], own.data ? [] : [own], { signal });
+    else {
+      sizeOf(image);
+      own = await createImageBitmap(image);
+    }
+    const sent = this._ask("show", [method, own, options], own.data ? [] : [own], { signal });
+    const { answer, timing } = await sent.catch((e) => {
+      throw e.name === "DataCloneError" ? notReadable(e) : e;
+    });
     this.timing = timing;
     return answer;
   }

@@ -32,13 +32,23 @@ export class Predictor {
    */
   static async load(source, options = {}) {
     options.signal?.throwIfAborted();
+    try {
+      return await this._load(source, options);
+    } catch (e) {
+      options.signal?.throwIfAborted(); // with its reason, which not every step gives
+      throw e;
+    }
+  }
+
+  static async _load(source, options) {
     if (!options.build && !supportedBuild()) {
       throw new Error("this browser cannot run the model: it has no WebAssembly SIMD (Chrome 91, Firefox 89, Safari 16.4 have)");
     }
     const parts = isAddress(source) ? await partsAt(source, options) : source;
+    if (!parts?.manifest || !parts.wasm) throw new TypeError("load takes a bundle's address or its parts, {manifest, wasm, weights}");
     const manifest = parts.manifest;
     const { build, threads } = chosenBuild(manifest, options, parts.wasm);
-    const module = await compile(await (parts.wasm[build] ?? parts.wasm.simd));
+    const module = await compile(await parts.wasm[build], `${manifest.name}.${build}.wasm`);
     const memory = threads > 1 ? sharedMemory(manifest) : undefined;
     const instance = await WebAssembly.instantiate(module, memory ? { env: { memory } } : {});
     const predictor = new this(instance, manifest, build, memory);
@@ -103,7 +113,12 @@ export class Predictor {
       check.upTo(loaded);
       this._check(this._call("weights_arrived", this._handle, loaded));
     };
-    await read(await parts.weights, to, weights, arrived, signal);
+    const from = await parts.weights;
+    if (!from) throw new TypeError(`${weights.file} is not among the parts`);
+    await read(from, to, weights, arrived, signal).catch(async (e) => {
+      if (!signal?.aborted) await parts.forget?.();
+      throw e;
+    });
     signal?.throwIfAborted();
     if (!(await check.good())) {
       await parts.forget?.();
@@ -194,6 +209,7 @@ export class Predictor {
   /** Copies the inputs in, for `runStep`. */
   setInputs(inputs) {
     if (!this._memory) throw new Error(`${this.name} is disposed of; load it again`);
+    if (typeof inputs !== "object" || !inputs) throw new TypeError(`inputs are {name: values}; ${this._names()}`);
     for (const name of Object.keys(inputs)) {
       if (!this.inputs.some((t) => t.name === name)) throw new TypeError(`unknown input "${name}"; ${this._names()}`);
     }
@@ -205,7 +221,7 @@ export class Predictor {
       if (value === undefined) throw new TypeError(`input "${t.name}" is missing; ${this._names()}`);
       const plain = Array.isArray(value);
       if ((!plain && !(value instanceof Type)) || value.length !== count) {
-        const got = `${value?.constructor?.name ?? typeof value} of ${value?.length}`;
+        const got = `${value?.constructor?.name ?? value}${value?.length >= 0 ? ` of ${value.length}` : ""}`;
         const counts = this._sets.map((set) => `${elements(set.inputs[i])} (${set.inputs[i].shape.join(" x ")})`);
         throw new TypeError(`input "${t.name}" is ${got}; the model takes ${Type.name} of ${counts.join(" or ")}`);
       }
@@ -255,16 +271,19 @@ export class Predictor {
   /** Gives the memory back; the predictor cannot be used after it. */
   dispose() {
     this._threads.forEach((worker) => worker.terminate());
-    this._memory = this._call = null;
+    this._memory = null;
+    this._call = () => {
+      throw new Error(`${this.name} is disposed of; load it again`);
+    };
   }
 }
 
 /** Which of the builds to run and on how many threads. */
 function chosenBuild(manifest, { build = supportedBuild(), threads }, builds) {
-  const plain = build.replace("_threads", "");
-  const several = `${plain}_threads`;
+  const wanted = build.replace("_threads", "");
+  const several = `${wanted}_threads`;
   const count = builds[several] ? threadCount(manifest, threads) : 1;
-  return count > 1 ? { build: several, threads: count } : { build: plain, threads: 1 };
+  return count > 1 ? { build: several, threads: count } : { build: builds[wanted] ? wanted : "simd", threads: 1 };
 }
 
 function elements(t) {
@@ -294,13 +313,13 @@ async function fetched(url, { fetch = globalThis.fetch, signal }) {
 /** The parts of the bundle at an address: the manifest now, the rest on its way. */
 async function partsAt(source, options) {
   const page = globalThis.document?.baseURI ?? globalThis.location?.href;
-  const text = String(source);
-  const url = new URL(/\.json([?#].*)?$/.test(text) ? text : `${text.replace(/\/*$/, "")}/manifest.json`, page);
-  const manifest = await (await fetched(url, options)).json();
+  const url = new URL(String(source), page);
+  if (!url.pathname.endsWith(".json")) url.pathname = `${url.pathname.replace(/\/*$/, "")}/manifest.json`;
+  const manifest = await (await fetched(url, options)).json().catch(() => null);
   if (manifest?.format !== 1 || !manifest.wasm) throw new Error(`${url} is not the manifest of a bundle for wasm`);
   const parts = { manifest, wasm: {} };
   const { build } = chosenBuild(manifest, options, manifest.wasm);
-  parts.wasm[build] = quiet(fetched(new URL((manifest.wasm[build] ?? manifest.wasm.simd).file, url), options));
+  parts.wasm[build] = quiet(fetched(new URL(manifest.wasm[build].file, url), options));
   if (!manifest.weights) return parts;
   const from = new URL(manifest.weights.file, url);
   const key = new URL(from);
@@ -330,13 +349,16 @@ function quiet(promise) {
   return promise;
 }
 
-async function compile(wasm) {
+async function compile(wasm, name) {
   if (wasm instanceof WebAssembly.Module) return wasm;
-  if (typeof Response === "function" && wasm instanceof Response) {
-    const typed = wasm.headers.get("content-type")?.startsWith("application/wasm");
-    return typed && WebAssembly.compileStreaming ? WebAssembly.compileStreaming(wasm) : WebAssembly.compile(await wasm.arrayBuffer());
+  try {
+    if (!(typeof Response === "function" && wasm instanceof Response)) return await WebAssembly.compile(wasm);
+    const typed = wasm.headers.get("content-type") === "application/wasm"; // parameters are refused, a charset even
+    return await (typed && WebAssembly.compileStreaming ? WebAssembly.compileStreaming(wasm) : WebAssembly.compile(await wasm.arrayBuffer()));
+  } catch (cause) {
+    const hint = /CSP|Content Security/.test(cause.message) ? "; script-src needs 'wasm-unsafe-eval'" : "";
+    throw new Error(`${name} cannot be compiled: ${cause.message}${hint}`, { cause });
   }
-  return WebAssembly.compile(wasm);
 }
 
 /** Checks the weights chunk by chunk while the rest is on its way, so that little is left to do when all are there. */
@@ -372,7 +394,9 @@ async function read(from, to, { file, bytes: total }, arrived, signal) {
   try {
     for (;;) {
       signal?.throwIfAborted();
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch((cause) => {
+        throw new Error(`${file} cannot be loaded to its end: ${cause.message}; load it again`, { cause });
+      });
       if (done) break;
       if (loaded + value.length > total) throw wrong(`more than ${total}`);
       to.set(value, loaded);

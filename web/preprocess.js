@@ -12,16 +12,56 @@ export function sizeOf(image) {
   return { width, height };
 }
 
+const BAND = 4096 * 4096; // pixels; larger canvases come out empty in some browsers
+
 /** The pixels of anything that can be drawn: {data (RGBA, RGB or gray), width, height}. */
 export function pixelsOf(image) {
   if (image?.data && image.width && image.height) return image; // ImageData, or the like
   const { width, height } = sizeOf(image);
+  return bandReader(image, width, height)(0);
+}
+
+/** Gives the pixels of `height` rows of a drawable from any row on, as ImageData. */
+function bandReader(image, width, height) {
+  const size = sizeOf(image);
   const canvas = typeof OffscreenCanvas === "function" ? new OffscreenCanvas(width, height)
     : Object.assign(document.createElement("canvas"), { width, height }); // prettier-ignore
   const context = canvas.getContext("2d", { willReadFrequently: true });
   if (!context) throw new Error("the picture cannot be drawn: no 2D canvas of this size can be had");
-  context.drawImage(image, 0, 0, width, height);
-  return context.getImageData(0, 0, width, height);
+  context.globalCompositeOperation = "copy"; // over the band before
+  return (top) => {
+    context.drawImage(image, 0, -top, size.width, size.height);
+    try {
+      return context.getImageData(0, 0, width, height);
+    } catch (e) {
+      throw e.name === "SecurityError" ? notReadable(e) : e;
+    }
+  };
+}
+
+/** A picture's size, bytes per pixel, and `row(y)`: bytes, and where among them that row begins. */
+function rowsOf(image) {
+  if (image?.data && image.width && image.height) {
+    const { data, width, height } = image;
+    const perPixel = data.length / (width * height);
+    if (![1, 3, 4].includes(perPixel)) throw new TypeError(`a picture of ${width} x ${height} has not ${data.length} values`);
+    return { width, height, perPixel, row: (y) => [data, y * width * perPixel] };
+  }
+  const { width, height } = sizeOf(image);
+  const count = Math.max(1, Math.min(height, Math.floor(BAND / width)));
+  const band = bandReader(image, width, count);
+  let [data, first] = [null, 0];
+  const row = (y) => {
+    if (!data || y < first || y >= first + count) [{ data }, first] = [band(y), y];
+    return [data, (y - first) * width * 4];
+  };
+  return { width, height, perPixel: 4, row };
+}
+
+/** The error for a picture that browsers show, but give no page the pixels of. */
+export function notReadable(cause) {
+  const text = "the picture is of another origin: load it with crossOrigin = \"anonymous\", from a server that allows that";
+  return new Error(text, { cause });
 }
 
 /** For each of `count` outputs from `first` on: where its input pixels begin, and their weights, `taps` apiece. */
@@ -47,9 +87,7 @@ function resampling(nIn, nOut, first, count) {
 
 /** The model's input for a picture, as the manifest's `preprocess` object says. */
 export function preprocess(image, spec) {
-  const { data, width, height } = pixelsOf(image);
-  const perPixel = data.length / (width * height);
-  if (![1, 3, 4].includes(perPixel)) throw new TypeError(`a picture of ${width} x ${height} has not ${data.length} values`);
+  const { width, height, perPixel, row: rowAt } = rowsOf(image);
   const short = Math.min(width, height);
   const scaled = (n) => Math.floor((2 * n * spec.resize + short) / (2 * short));
   const newWidth = spec.resize ? scaled(width) : spec.width;
@@ -65,7 +103,7 @@ export function preprocess(image, spec) {
   const rows = new Uint8Array((bottom - top) * rowLength);
   const line = new Uint8Array(width * channels);
   for (let row = top; row < bottom; row++) {
-    readLine(line, data, row * width * perPixel, width, perPixel, spec.channels);
+    readLine(line, ...rowAt(row), width, perPixel, spec.channels);
     const to = (row - top) * rowLength;
     for (let i = 0; i < spec.width; i++) {
       const at = x.begin[i] * channels;

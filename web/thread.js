@@ -1,5 +1,6 @@
 // A thread of a predictor: it runs the same module over the same memory on a stack of its own, until it is terminated.
-const port = globalThis.postMessage ? globalThis : (await import(/* webpackIgnore: true */ /* @vite-ignore */ "node:worker_threads")).parentPort;
+const NODE = "node:worker_threads"; // named here, so that bundlers for pages do not look for it
+const port = globalThis.postMessage ? globalThis : (await import(/* webpackIgnore: true */ /* @vite-ignore */ NODE)).parentPort;
 let exports;
 
 // First {module, memory, stack}, answered with {error: its text or null}; then {name, handle, number}, a call that does

@@ -1,4 +1,5 @@
 // Threads: workers that help a predictor with the trips of a kernel's loop, over shared memory.
+const NODE = "node:worker_threads"; // named here, so that bundlers for pages do not look for it
 let told = false;
 
 /** How many threads to use: what the model was built for and the caller allows, 1 where this place has no threads. */
@@ -27,7 +28,7 @@ export function sharedMemory({ name, wasm_threads: { pages } }) {
 
 /** Starts a worker for each stack (the address of its top), which makes ready to help; none where one cannot be started. */
 export async function startThreads(name, module, memory, stacks) {
-  const Worker = globalThis.Worker ?? (await import(/* webpackIgnore: true */ /* @vite-ignore */ "node:worker_threads")).Worker;
+  const Worker = globalThis.Worker ?? (await import(/* webpackIgnore: true */ /* @vite-ignore */ NODE)).Worker;
   const workers = [];
   const ready = (worker) =>
     new Promise((resolve, reject) => {

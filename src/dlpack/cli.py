@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -342,9 +343,11 @@ def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, json_: 
     _OUT.print(table)
     if "ratio" in result:
         _OUT.print(f"ratio to onnxruntime: {result['ratio']:.3f} (CPU time, medians of {rounds} interleaved rounds)")
-    if result.get("kernels"):
-        table = Table("kernel", "calls", "µs", "share", "GFLOP/s", box=None, pad_edge=False)
-        for row in result["kernels"]:
+    for build, rows in groupby(result.get("kernels", []), lambda row: row.get("build")):
+        table = Table(
+            f"kernel ({build})" if build else "kernel", "calls", "µs", "share", "GFLOP/s", box=None, pad_edge=False
+        )
+        for row in rows:
             speed = f"{row['gflops']:.1f}" if row["gflops"] else ""
             table.add_row(row["name"], str(row["calls"]), f"{row['us']:.2f}", f"{row['share']:.1%}", speed)
         _OUT.print(table)

@@ -31,8 +31,9 @@ def bench_bundle(bundle: Path, model: Path | None = None, rounds: int = 50) -> d
 
     `model`: the ONNX file; onnxruntime runs it beside, one round each in turn, on one thread. Gives `runs` (per runner
     name, median_ms, minimum_ms: latency; cpu_ms: median CPU time), `ratio` of the CPU times if there is a model, and
-    `kernels` (name, calls, us, share, gflops or None), slowest first. Neither runner's Python call is subtracted from
-    `runs` (each about a microsecond: inputs and outputs are bound before); from `kernels` it is.
+    `kernels` (name, calls, us, share, gflops or None), slowest first; for wasm those of each build in turn (`build`).
+    Neither runner's Python call is subtracted from `runs` (each about a microsecond: inputs and outputs are bound
+    before); from `kernels` it is.
     """
     if rounds < 1:
         raise UsageError(f"--rounds {rounds}: give 1 or more")
@@ -63,11 +64,12 @@ def bench_bundle(bundle: Path, model: Path | None = None, rounds: int = 50) -> d
 
 
 def _measured(times: Mapping[str, Mapping[str, Any]], manifest: Mapping[str, Any], rounds: int) -> dict[str, Any]:
-    """The result for a bundle that is not called from Python; its kernels are those of the last build."""
+    """The result for a bundle that is not called from Python: the kernels of each build, one after the other."""
     result: dict[str, Any] = {
         "rounds": rounds,
         "clock": "performance.now in node; cpu_ms: process.cpuUsage",
         "runs": [],
+        "kernels": [],
     }
     for build, t in times.items():
         medians = {"median_ms": statistics.median(t["runs"]), "cpu_ms": statistics.median(t["cpu"])}
@@ -75,7 +77,8 @@ def _measured(times: Mapping[str, Mapping[str, Any]], manifest: Mapping[str, Any
         us: dict[str, list[float]] = {}
         for name, milliseconds in t["steps"]:
             us.setdefault(name, []).append(1e3 * milliseconds)
-        result["kernels"] = _rows({k: sum(v) for k, v in us.items()}, {k: len(v) for k, v in us.items()}, manifest)
+        rows = _rows({k: sum(v) for k, v in us.items()}, {k: len(v) for k, v in us.items()}, manifest)
+        result["kernels"] += [{"build": build, **row} for row in rows]
     return result
 
 

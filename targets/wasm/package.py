@@ -43,7 +43,19 @@ DEMO = (
 COMPAT = ("mxnet_compat.js", "mxnet_compat.d.ts")
 """mxnet.js's API."""
 
-FILES = (*MODULES, "worker.js", "thread.js", "node.js", "index.d.ts", *COMPAT, *DEMO, "index.html", "demo.css", "sw.js")
+FILES = (
+    *MODULES,
+    "worker.js",
+    "thread.js",
+    "node.js",
+    "index.d.ts",
+    "node.d.ts",
+    *COMPAT,
+    *DEMO,
+    "index.html",
+    "demo.css",
+    "sw.js",
+)
 """What lies in every package as it lies in web/."""
 
 
@@ -79,7 +91,7 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
 
         page = single_file(folder, manifest)
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
-        details.append(f"{name}.html {len(page):,} bytes")
+        details.append(f"{name}.html {len(page.encode()):,} bytes")
     return ", ".join(details)
 
 
@@ -139,16 +151,21 @@ def package_json(manifest: Manifest) -> dict[str, object]:
         "license": "SEE LICENSE IN NOTICE",
         "private": True,
         "type": "module",
-        "sideEffects": ["./worker.js", "./thread.js", "./demo.js", "./sw.js"],
+        "sideEffects": ["./worker.js", "./thread.js"],
         "types": "./index.d.ts",
         "exports": {
-            ".": {"types": "./index.d.ts", "node": "./node.js", "default": "./index.js"},
+            ".": {
+                "node": {"types": "./node.d.ts", "default": "./node.js"},
+                "types": "./index.d.ts",
+                "default": "./index.js",
+            },
             "./worker.js": "./worker.js",
+            "./thread.js": "./thread.js",
             "./mxnet_compat.js": {"types": "./mxnet_compat.d.ts", "default": "./mxnet_compat.js"},
             "./manifest.json": "./manifest.json",
             "./*.wasm": "./*.wasm",
             "./*.weights": "./*.weights",
             "./package.json": "./package.json",
         },
-        "files": ["*.js", "*.d.ts", "*.wasm", "*.weights", "manifest.json", "NOTICE"],
+        "files": ["*.js", "!demo*.js", "!sw.js", "*.d.ts", "*.wasm", "*.weights", "manifest.json", "NOTICE"],
     }
