@@ -160,7 +160,9 @@ def batch_norm(c: Call) -> list[str]:
     y = c.op_("BatchNormalization", x, gamma, beta, mean, var, epsilon=c.p.float("eps", 1e-3))
     if axis != 1:
         y = c.op_("Transpose", y, perm=list(np.argsort(order)))
-    return [y, mean, var]
+    if not c.p.bool("output_mean_var"):
+        return [y]
+    return [y, mean, c.op_("Reciprocal", c.op_("Sqrt", c.op_("Add", var, c.g.scalar(c.p.float("eps", 1e-3)))))]
 
 
 @converts("InstanceNorm")
@@ -229,10 +231,10 @@ def pooling(c: Call) -> str:
     if kind not in ("max", "avg", "sum", "lp"):
         raise NotConverted(f"pool_type={kind[:40]!r}")
     power = c.p.int("p_value", 2) if kind == "lp" else 1
-    if kind == "lp":  # the p-th root of a sum of |x|^p
+    if kind == "lp":  # the p-th root of a sum of x^p, without absolute values
         if power not in (1, 2, 3):
             raise NotConverted(f"p_value={power}")
-        x = c.op_("Pow", c.op_("Abs", x), c.g.scalar(float(power)))
+        x = c.op_("Pow", x, c.g.scalar(float(power))) if power > 1 else x
     if c.p.bool("global_pool"):
         name = {"max": "GlobalMaxPool", "avg": "GlobalAveragePool"}.get(kind)
         axes = c.g.ints(list(range(2, 2 + len(sizes))))
@@ -258,7 +260,8 @@ def pooling(c: Call) -> str:
         name = "sum" if kind == "lp" else kind
         y = pool(c.g, x, name, kernel, stride, pad, out, c.p.bool("count_include_pad", True))
     if kind == "lp" and power > 1:
-        y = c.op_("Pow", y, c.g.scalar(1.0 / power))
+        root = c.op_("Pow", c.op_("Abs", y), c.g.scalar(1.0 / power))
+        y = c.op_("Mul", c.op_("Sign", y), root) if power == 3 else root
     return _channels_back(c, y, moved)
 
 
