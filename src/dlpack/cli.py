@@ -327,7 +327,7 @@ def verify(bundle: Path, model: Path | None, json_: bool) -> None:
 @click.option("--rounds", default=50, show_default=True, help="Runs of each.")
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
 def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, json_: bool) -> None:
-    """Times BUNDLE: latency per call, and per kernel."""
+    """Times BUNDLE: latency per call, and per kernel; for several sets of shapes, each of them."""
     from dlpack.timing import bench_bundle
 
     if vs and model is None:
@@ -336,6 +336,14 @@ def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, json_: 
     if json_:
         click.echo(json.dumps(result, indent=2))
         return
+    for times in result.get("shapes", [result]):
+        _print_times(times, rounds)
+
+
+def _print_times(result: dict[str, Any], rounds: int) -> None:
+    """The tables of one set of shapes."""
+    if "inputs" in result:
+        _OUT.print(f"\n[bold]{_plain(result['inputs'])}[/]")
     table = Table("", "median ms", "minimum ms", "CPU ms", box=None, pad_edge=False)
     for row in result["runs"]:
         table.add_row(row["name"], *(f"{row[k]:.4f}" for k in ("median_ms", "minimum_ms", "cpu_ms")))

@@ -140,8 +140,8 @@ def build(
                 source_flags(machine.name),
             )
             test = [_self_test(v, t) for v, t in zip(program.variants, trials, strict=True)]
-            labels, preprocess = _labels(options, source), _preprocess(options, source, described[0]["inputs"])
-            classifier = Classifier(labels, preprocess)
+            labels, pictures = _labels(options, source), _preprocess(options, source, described)
+            classifier = Classifier(labels, pictures)
             text = emit_source(program, runtime, provenance, embed, test, machine.fma_call, classifier)
             (folder / f"{name}.cc").write_text(text, encoding="utf-8")
             (folder / f"{name}.h").write_text(emit_header(program, runtime, classifier), encoding="utf-8")
@@ -174,12 +174,14 @@ def build(
         if len(program.variants) > 1:
             facts = [{"macs": v.macs, "arena": _arena_facts(v.arena)} for v in program.variants]
             manifest["shapes"] = [{**d, **f} for d, f in zip(described, facts, strict=True)]
+            for entry, picture in zip(manifest["shapes"], pictures, strict=False):
+                entry |= {"preprocess": picture.to_json()} if picture else {}
         if options.buckets:
             manifest["buckets"] = describe_buckets(source.proto, options.buckets, bucketed, described)
         if labels:
             manifest["labels"] = list(labels)
-        if preprocess:
-            manifest["preprocess"] = preprocess.to_json()
+        if classifier.preprocess:
+            manifest["preprocess"] = classifier.preprocess.to_json()
         from dlpack.task import task_of
 
         task = task_of(options.task, source.metadata, manifest, trials[0].expected)
@@ -363,12 +365,13 @@ def _labels(options: Options, source: Source) -> tuple[str, ...]:
     return check_labels(options.labels, "--labels") if options.labels else source.labels or ()
 
 
-def _preprocess(options: Options, source: Source, inputs: list[dict[str, Any]]) -> Preprocess | None:
-    """What to do to a picture: as told, else as the model's metadata has it."""
+def _preprocess(options: Options, source: Source, described: list[dict[str, Any]]) -> tuple[Preprocess | None, ...]:
+    """What to do to a picture in each set of shapes: as told, else as the model's metadata has it; () for neither."""
+    sets = [d["inputs"] for d in described]
     if options.preprocess:
-        return resolve(options.preprocess, inputs)
+        return resolve(options.preprocess, sets)
     text = source.metadata.get("dlpack.preprocess")
-    return from_metadata(text, inputs) if text is not None else None
+    return from_metadata(text, sets) if text is not None else ()
 
 
 def read_runtime() -> dict[str, str]:
