@@ -235,8 +235,8 @@ def inputs(*shape: int) -> list[dict[str, Any]]:
 
 
 def test_a_preset_is_the_same_in_every_set() -> None:
-    found = for_sets({"resize": "8/7"}, [inputs(1, 3, 100, 110), inputs(2, 3, 9, 9), inputs(1, 3, 320, 320)])
-    assert [p and p.resize for p in found] == [114, None, 365]
+    sets = [inputs(*shape) for shape in ((1, 3, 100, 110), (2, 3, 9, 9), (1, 3, 320, 320), (1, 3, 30, 40))]
+    assert [p and p.resize for p in for_sets({"resize": "8/7"}, sets)] == [114, None, 365, 40]
     assert for_sets({}, [inputs(2, 8, 8, 3), inputs(1, 8, 9, 3)])[1] == Preprocess("image", 8, 9, layout="NHWC")
 
 

@@ -205,16 +205,32 @@ def build(
 )
 @click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224",
               help="An input's shape, and its type where it is not float32 (x=1x16:int64); repeatable.")  # fmt: skip
+@click.option("--labels", type=click.Path(path_type=Path), help="Class names, one per line.")
+@click.option("--preprocess", metavar="imagenet|caffe|tf|none|FILE.json", help="What makes an input of a picture.")
+@click.option("--task", metavar="FILE.json", help="What the outputs mean: boxes, classes, a picture, text.")
 @click.option("--json", "json_", is_flag=True, help="The result as JSON.")
-def export_command(model: Path, output: Path | None, params: Path | None, shapes: tuple[str, ...], json_: bool) -> None:
+def export_command(
+    model: Path,
+    output: Path | None,
+    params: Path | None,
+    shapes: tuple[str, ...],
+    labels: Path | None,
+    preprocess: str | None,
+    task: str | None,
+    json_: bool,
+) -> None:
     """Converts MODEL from another framework (MXNet, Caffe, PyTorch, NumPy ...) to an ONNX file.
 
-    A model may be Python code: FILE.py:NAME or PACKAGE.MODULE:NAME, which is imported and run.
+    A model may be Python code: FILE.py:NAME or PACKAGE.MODULE:NAME, which is imported and run. Labels, preprocessing
+    and task are stored in the file's metadata, where dlpack build finds them.
     """
     from dlpack.exporters import ExportOptions, export, model_stem
     from dlpack.exporters.base import write_model
+    from dlpack.metadata import describe
 
+    names = _read_labels(labels) if labels else None
     exported = export(model, params, ExportOptions(_parse_shapes(shapes), _parse_dtypes(shapes)))
+    describe(exported.model, names, preprocess, task)
     path = output or Path(f"{model_stem(model)}.onnx")
     write_model(exported.model, path)
     nodes = len(exported.model.graph.node)

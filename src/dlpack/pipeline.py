@@ -184,7 +184,8 @@ def build(
             manifest["preprocess"] = classifier.preprocess.to_json()
         from dlpack.task import task_of
 
-        task = task_of(options.task, source.metadata, manifest, trials[0].expected)
+        number = next((k for k, picture in enumerate(pictures) if picture), 0)
+        task = task_of(options.task, source.metadata, {**manifest, **described[number]}, trials[number].expected)
         if task:
             manifest["task"] = task
         if program.weights and not embed:

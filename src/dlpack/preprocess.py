@@ -78,7 +78,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tf": {"resize": "8/7", "channels": "RGB", "scale": 1 / 127.5, "mean": [1.0]},
     "none": {},
 }
-"""By name; "8/7" resizes the shorter side to 8/7 of the input's (256 for 224), rounded down."""
+"""By name; "8/7" resizes the shorter side to 8/7 of the input's (256 for 224), rounded down, at least to its longer."""
 
 
 def resolve(text: str, sets: Sequence[Inputs]) -> tuple[Preprocess | None, ...]:
@@ -87,7 +87,12 @@ def resolve(text: str, sets: Sequence[Inputs]) -> tuple[Preprocess | None, ...]:
 
     Raises UsageError for what is unknown or does not fit.
     """
-    return for_sets(_with_preset(_read(text), f"--preprocess {text}"), sets)
+    return for_sets(read_option(text), sets)
+
+
+def read_option(text: str) -> dict[str, Any]:
+    """The JSON object that `--preprocess` names, with its preset's keys. Raises UsageError."""
+    return _with_preset(_read(text), f"--preprocess {text}")
 
 
 def from_metadata(text: str, sets: Sequence[Inputs]) -> tuple[Preprocess | None, ...]:
@@ -171,7 +176,7 @@ def from_json(value: Mapping[str, Any], inputs: Inputs, where: str = "--preproce
     resize = v.get("resize")
     short = min(height, width)
     if resize == "8/7":
-        resize = short * 8 // 7
+        resize = max(short * 8 // 7, height, width)
     if resize is not None and (type(resize) is not int or not max(height, width) <= resize <= 1 << 16):
         size = f"{max(height, width)}, the longer side of {chosen['name']!r} ({height} x {width})"
         raise UsageError(f"{where}: resize {resize!r} must be null or at least {size}")
