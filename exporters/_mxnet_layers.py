@@ -38,6 +38,12 @@ def _channels_back(c: Call, y: str, moved: bool) -> str:
     return c.op_("Transpose", y, perm=[0, *range(2, rank), 1]) if moved else y
 
 
+def _check_outputs(c: Call, w: str, key: str) -> None:
+    shape = c.g.shape(w)
+    if shape[:1] != (c.p.int(key, shape[0] if shape else 0),):
+        raise ModelError(f"its weight has the shape {list(shape)}, which does not fit {key}={c.p.int(key)}")
+
+
 @converts("Convolution", "Convolution_v1", "_contrib_Convolution")
 def convolution(c: Call) -> str:
     x, moved = _channels_first(c, c.floating(c.x(0)))
@@ -49,6 +55,7 @@ def convolution(c: Call) -> str:
     if c.g.shape(w)[2:] != tuple(kernel):
         raise ModelError(f"its weight has the shape {list(c.g.shape(w))}, which does not fit the kernel {kernel}")
     check_channels(c.g, x, w, c.p.int("num_group", 1))
+    _check_outputs(c, w, "num_filter")
     inputs = [x, w] if c.p.bool("no_bias") else [x, w, c.weight(2, "bias")]
     pad = _window(c, "pad", rank, 0)
     y = c.op_(
@@ -99,6 +106,7 @@ def deconvolution(c: Call) -> str:
 @converts("FullyConnected")
 def fully_connected(c: Call) -> str:
     x, w = c.floating(c.x(0)), c.weight(1, "weight")
+    _check_outputs(c, w, "num_hidden")
     shape = c.g.shape(x)
     bias = None if c.p.bool("no_bias") else c.weight(2, "bias")
     if c.p.bool("flatten", True) or len(shape) == 2:
