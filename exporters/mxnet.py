@@ -33,8 +33,10 @@ from dlpack.exporters.base import Exported, Exporter, ExportOptions, Preprocess,
 _LABELLED = ("SoftmaxOutput", "Softmax", "LinearRegressionOutput", "MAERegressionOutput", "LogisticRegressionOutput",
              "SVMOutput")  # fmt: skip
 
-_WEIGHTED = ("Convolution", "Convolution_v1", "Deconvolution", "FullyConnected", "BatchNorm", "BatchNorm_v1", "InstanceNorm",
-             "LayerNorm", "GroupNorm", "LeakyReLU", "Embedding", "RNN")  # fmt: skip
+_WEIGHTED = (
+    "Convolution", "Convolution_v1", "Deconvolution", "FullyConnected", "BatchNorm", "BatchNorm_v1", "InstanceNorm",
+    "LayerNorm", "GroupNorm", "LeakyReLU", "Embedding", "RNN",
+)  # fmt: skip
 
 
 class _Open(Exception):

@@ -231,6 +231,8 @@ def export_command(
     names = _read_labels(labels) if labels else None
     exported = export(model, params, ExportOptions(_parse_shapes(shapes), _parse_dtypes(shapes)))
     describe(exported.model, names, preprocess, task)
+    for warning in exported.warnings:
+        click.echo(f"warning: {warning}", err=True)
     path = output or Path(f"{model_stem(model)}.onnx")
     write_model(exported.model, path)
     nodes = len(exported.model.graph.node)

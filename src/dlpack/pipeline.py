@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlpack import __version__
-from dlpack.errors import UsageError, VerificationError
-from dlpack.labels import check_labels, labels_from_metadata
+from dlpack.errors import ModelError, UsageError, VerificationError
+from dlpack.labels import check_labels, labels_from_metadata, labels_warning
 from dlpack.preprocess import Preprocess, from_metadata, resolve
 from dlpack.shape_sets import (
     Buckets,
@@ -188,6 +188,9 @@ def build(
         task = task_of(options.task, source.metadata, {**manifest, **described[number]}, trials[number].expected)
         if task:
             manifest["task"] = task
+        names_classes = (task or {}).get("kind") in (None, "classify", "digits")
+        if names_classes and (warning := labels_warning(labels, manifest["outputs"])):
+            progress.warn(warning)
         if program.weights and not embed:
             manifest["weights"] = {
                 "file": f"{name}.weights",
@@ -335,30 +338,34 @@ def read_source(
     model: Path, params: Path | None = None, shapes: Shapes | None = None, dtypes: Mapping[str, str] | None = None
 ) -> Source:
     """The model as ONNX: read from an ONNX file, or exported from another framework's file or from a callable."""
-    from dlpack.exporters import ExportOptions, export, find_exporter, is_callable
+    from dlpack.exporters import ExportOptions, accepted, export, find_exporter, is_callable
     from dlpack.exporters.base import main_file
     from dlpack.graph.load import load_model, weight_warnings
 
     model = main_file(model)
     options = ExportOptions(shapes or {}, dtypes or {})
     parts = [model]
+    warnings: tuple[str, ...] = ()
     made = is_callable(model) or (model.is_file() and find_exporter(model) is not None)
     if is_callable(model):
         proto, parts = export(model, params, options).model, []
     elif made:
         exported = export(model, params, options)
-        proto = exported.model
+        proto, warnings = exported.model, exported.warnings
         parts += [exported.params] if exported.params else []
     elif params is not None:
         raise UsageError(f"--params is for models in two files, and {model} is not one of them")
     else:
-        proto = load_model(model)
+        try:
+            proto = load_model(model)
+        except ModelError as e:
+            raise e if model.suffix == ".onnx" else ModelError(f"{e}; accepted are {accepted()}") from e
     opset = ", ".join(f"{o.domain or 'ai.onnx'} opset {o.version}" for o in proto.opset_import)
     metadata = {p.key: p.value for p in proto.metadata_props}
     labels = labels_from_metadata(metadata["dlpack.labels"]) if "dlpack.labels" in metadata else None
     data = b"".join(part.read_bytes() for part in parts) or proto.SerializeToString(deterministic=True)
     digest = hashlib.sha256(data).hexdigest()
-    return Source(proto, digest, opset, metadata, labels, tuple(weight_warnings(proto)), made)
+    return Source(proto, digest, opset, metadata, labels, (*warnings, *weight_warnings(proto)), made)
 
 
 def _labels(options: Options, source: Source) -> tuple[str, ...]:
