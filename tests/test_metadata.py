@@ -1,4 +1,4 @@
-"""What `dlpack export` stores in an ONNX file, and that a build of it is as one with the options."""
+"""What `dlpack export` stores in an ONNX file, that a build of it is as one with the options, and `dlpack inspect`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,14 @@ def test_a_build_finds_what_export_stores(folder: Path) -> None:
     assert one["labels"] == ["a cat", "ein Bär", "鳥"] and one["preprocess"]["resize"] == 20
     for key in ("labels", "preprocess", "task"):
         assert one[key] == two[key]
+
+
+def test_inspect_exports_what_is_no_onnx_model(folder: Path) -> None:
+    facts = json.loads(dlpack("inspect", folder / "net.prototxt", "--json"))
+    assert facts["inputs"] == [{"name": "data", "dtype": "float32", "shape": [1, 3, 12, 16]}]
+    assert {row["operator"] for row in facts["operators"]} == {"GlobalAveragePool", "Softmax"}
+    done = CliRunner().invoke(cli, ["inspect", str(folder / "names.txt")])
+    assert done.exit_code == 3 and "accepted are ONNX: model.onnx; Caffe: deploy.prototxt" in done.output
 
 
 def test_options_stand_above_what_the_source_says(folder: Path) -> None:

@@ -281,12 +281,15 @@ def _progress(kind: Any, as_json: bool) -> Any:
 @click.option(
     "--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Fixes an input's shape; repeatable."
 )
+@click.option(
+    "--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL."
+)
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
-def inspect(path: Path, shapes: tuple[str, ...], json_: bool) -> None:
+def inspect(path: Path, shapes: tuple[str, ...], params: Path | None, json_: bool) -> None:
     """Shows what a MODEL or a BUNDLE holds: inputs, outputs, operators, MACs, weights, memory plan."""
     from dlpack.inspection import inspect_path
 
-    facts = inspect_path(path, _parse_shapes(shapes))
+    facts = inspect_path(path, _parse_shapes(shapes), params)
     if json_:
         click.echo(json.dumps(facts, indent=2))
         return
