@@ -19,9 +19,9 @@ from onnx import helper
 import dlpack
 from dlpack.cli import cli
 from dlpack.detect import Detection, detections
-from dlpack.errors import UsageError
+from dlpack.errors import UnsupportedError, UsageError
 from dlpack.loader import read_manifest
-from dlpack.pipeline import Options, build
+from dlpack.pipeline import Options, Progress, build
 from dlpack.preprocess import Preprocess, for_sets
 from dlpack.targets.wasm.run import node_command
 from dlpack.timing import bench_bundle
@@ -243,6 +243,31 @@ def test_a_preset_is_the_same_in_every_set() -> None:
 def test_a_resize_that_fits_no_other_set_is_refused() -> None:
     with pytest.raises(UsageError, match=r"resize 20 must be null or at least 60.*20 x 60"):
         for_sets({"resize": 20}, [inputs(1, 3, 20, 20), inputs(1, 3, 20, 60)])
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"preprocess": '{"mean": [1, 2]}'}, "mean.* mean takes 1 or 3"),
+        ({"preprocess": "{"}, "not JSON"),
+        ({"task": "{"}, "not JSON"),
+        ({"labels": ("a\0b",)}, "label 0 holds a NUL"),
+    ],
+)
+def test_wrong_options_are_refused_before_compiling(net: Path, tmp_path: Path, options: Any, text: str) -> None:
+    stages: list[str] = []
+    with pytest.raises(UsageError, match=text):
+        build(net, tmp_path / "x", Options("source", "", {"image": SETS[1]}, **options), Progress(stages.append))
+    assert stages == ["read"] and not (tmp_path / "x").exists()
+
+
+def test_an_error_tells_the_shapes_that_it_is_of(tmp_path: Path) -> None:
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    weights = nets._random(1, w=(4, 2))
+    onnx.save(nets.model([node], {"x": ("n", "m")}, {"y": ("n", 2)}, weights), tmp_path / "net.onnx")
+    options = Options("source", "", {"x": (1, 4)}, more_shapes=({"x": (1, 5)},))
+    with pytest.raises(UnsupportedError, match="with --shape x=1x5: "):
+        build(tmp_path / "net.onnx", tmp_path / "x", options)
 
 
 def test_detections_are_of_the_set_that_made_them() -> None:

@@ -247,9 +247,12 @@ def export_command(
 
 def _read_labels(path: Path) -> tuple[str, ...]:
     try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as e:
         raise UsageError(f"the labels file {path} cannot be read: {e}") from e
+    if not labels:
+        raise UsageError(f"the labels file {path} holds no names: write one per line")
+    return labels
 
 
 def _progress(kind: Any, as_json: bool) -> Any:

@@ -7,7 +7,7 @@ say otherwise.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from onnx import ModelProto, ValueInfoProto, helper
@@ -23,7 +23,7 @@ def describe(model: ModelProto, labels: Sequence[str] | None, preprocess: str | 
     Preprocessing and task are checked against inputs and outputs where their shapes are known. Raises UsageError for
     what is wrong or does not fit.
     """
-    inputs, outputs = _described(model.graph.input), _described(model.graph.output)
+    inputs, outputs = described_inputs(model, {}), _described(model.graph.output, {})
     if labels:
         _store(model, "dlpack.labels", list(check_labels(labels, "--labels")))
     if preprocess:
@@ -38,12 +38,17 @@ def describe(model: ModelProto, labels: Sequence[str] | None, preprocess: str | 
         _store(model, "dlpack.task", value)
 
 
-def _described(values: Iterable[ValueInfoProto]) -> list[dict[str, Any]]:
-    """Inputs or outputs as a manifest has them; none where a shape is open."""
+def described_inputs(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
+    """The model's inputs as a manifest has them, with these shapes by name; none where one is left open."""
+    weights = {t.name for t in model.graph.initializer}
+    return _described((v for v in model.graph.input if v.name not in weights), shapes)
+
+
+def _described(values: Iterable[ValueInfoProto], shapes: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
     found = []
     for value in values:
         tensor = value.type.tensor_type
-        shape = [d.dim_value for d in tensor.shape.dim]
+        shape = list(shapes.get(value.name) or (d.dim_value for d in tensor.shape.dim))
         if not tensor.elem_type or min(shape, default=1) < 1:
             return []
         dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name

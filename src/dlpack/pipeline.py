@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlpack import __version__
-from dlpack.errors import ModelError, UsageError, VerificationError
+from dlpack.errors import ModelError, UnsupportedError, UsageError, VerificationError
 from dlpack.labels import check_labels, labels_from_metadata, labels_warning
 from dlpack.preprocess import Preprocess, from_metadata, resolve
 from dlpack.shape_sets import (
@@ -25,6 +25,7 @@ from dlpack.shape_sets import (
     bucket_sets,
     check_sets,
     describe_buckets,
+    describe_shapes,
     reference_names,
     set_name,
 )
@@ -116,6 +117,7 @@ def build(
                 progress.warn(text)
             detail.append(f"{len(source.proto.graph.node)} nodes, {source.opset}")
             sets, bucketed = _shape_sets(options, source)
+            _check_options(options, source, sets)
         machine = replace(target.machine(), threads=options.threads)
         program, trials = _compile(model, name, source, sets, options, machine, progress)
         a = program.arena
@@ -267,10 +269,15 @@ def _compile(
     trials: list[_Trial] = []
     for number, shapes in enumerate(sets):
         with progress.stage("clean") as detail:
-            proto = source.proto
-            if number and source.exported:
-                proto = read_source(model, options.params, shapes, options.dtypes).proto
-            proto, graph = _clean(proto, shapes)
+            try:
+                proto = source.proto
+                if number and source.exported:
+                    proto = read_source(model, options.params, shapes, options.dtypes).proto
+                proto, graph = _clean(proto, shapes)
+            except (ModelError, UnsupportedError) as e:
+                if number:  # the first set had no error
+                    e.args = (f"with {describe_shapes(shapes)}: {e}",)
+                raise
             detail.append(f"{len(graph.nodes)} nodes")
         with progress.stage("compile") as detail:
             compiler = compiler or _compiler(name, options, machine)
@@ -373,6 +380,20 @@ def _labels(options: Options, source: Source) -> tuple[str, ...]:
     return check_labels(options.labels, "--labels") if options.labels else source.labels or ()
 
 
+def _check_options(options: Options, source: Source, sets: list[Shapes]) -> None:
+    """Refuses preprocessing, task and labels that can be seen to be wrong before anything is compiled."""
+    from dlpack.metadata import described_inputs
+    from dlpack.task import read_option
+
+    if options.labels:
+        check_labels(options.labels, "--labels")
+    if options.task:
+        read_option(options.task)
+    inputs = [described_inputs(source.proto, shapes) for shapes in sets]
+    if options.preprocess and all(inputs):
+        resolve(options.preprocess, inputs)
+
+
 def _preprocess(options: Options, source: Source, described: list[dict[str, Any]]) -> tuple[Preprocess | None, ...]:
     """What to do to a picture in each set of shapes: as told, else as the model's metadata has it; () for neither."""
     sets = [d["inputs"] for d in described]
@@ -428,7 +449,7 @@ def c_name(text: str) -> str:
 
 def _options_text(options: Options) -> str:
     words = [
-        f"--shape {k}={'x'.join(map(str, v))}"
+        describe_shapes({k: v})
         for n, shapes in enumerate((options.shapes, *options.more_shapes))
         for k, v in sorted(shapes.items())
         if n == 0 or any(v != s[k] for s in (options.shapes, *options.more_shapes))

@@ -87,7 +87,7 @@ def resolve(text: str, sets: Sequence[Inputs]) -> tuple[Preprocess | None, ...]:
 
     Raises UsageError for what is unknown or does not fit.
     """
-    return for_sets(read_option(text), sets)
+    return for_sets(read_option(text), sets, f"--preprocess {text}")
 
 
 def read_option(text: str) -> dict[str, Any]:

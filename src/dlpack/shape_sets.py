@@ -119,6 +119,11 @@ def describe_buckets(
 _OF_A_SET = ("inputs", "outputs", "preprocess")
 
 
+def describe_shapes(shapes: Shapes) -> str:
+    """Shapes as the command line has them: "--shape data=1x3x224x224"."""
+    return " ".join(f"--shape {name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
+
+
 def sets_of(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The sets of shapes of a bundle: at least one, each with `inputs` and `outputs`, and `preprocess` where a picture
     goes in."""
