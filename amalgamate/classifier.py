@@ -13,10 +13,16 @@ from dlpack.program import Program, Tensor
 
 @dataclass(frozen=True)
 class Classifier:
-    """What a model has of labels (class names in order) and preprocessing; with neither it is false, adds nothing."""
+    """What a model has of labels (class names in order) and preprocessing (one for each set of shapes, None where it
+    takes no picture; () for none); with neither it is false, adds nothing."""
 
     labels: tuple[str, ...] = ()
-    preprocess: Preprocess | None = None
+    pictures: tuple[Preprocess | None, ...] = ()
+
+    @property
+    def preprocess(self) -> Preprocess | None:
+        """That of the first set that takes a picture."""
+        return next((p for p in self.pictures if p), None)
 
     def __bool__(self) -> bool:
         return bool(self.parts)
@@ -49,7 +55,7 @@ def api_text(runtime: Mapping[str, str], program: Program, classifier: Classifie
     declarations = "".join(f"{texts[f'{part}_declaration']}\n\n" for part in classifier.parts)
     if classifier.preprocess:
         declarations = declarations.replace("@input@", str(_input(program, classifier.preprocess)))
-        declarations = declarations.replace("@how@", _how(classifier.preprocess))
+        declarations = declarations.replace("@how@", _how(classifier.preprocess, len(classifier.pictures) > 1))
     methods = "".join(f"  {texts[name]}\n" for name in (f"{part}_method" for part in classifier.parts) if name in texts)
     return runtime["api.h"].replace("@declarations@", declarations).replace("@methods@", methods)
 
@@ -59,7 +65,7 @@ def definitions(runtime: Mapping[str, str], program: Program, classifier: Classi
     texts = _texts(runtime)
     tables = [_labels(classifier.labels)] if classifier.labels else []
     if classifier.preprocess:
-        tables.append(_picture(program, classifier.preprocess))
+        tables.append(_picture(program, classifier.preprocess, classifier.pictures))
     code = "\n\n".join(texts[f"{part}_definition"] for part in classifier.parts)
     cases = "\n".join(_case(k, [v.outputs[k] for v in program.variants]) for k in range(len(program.outputs)))
     label = "@name@_label(classes[j].index)" if classifier.labels else "nullptr"
@@ -104,7 +110,7 @@ def _numbers(values: Sequence[float], channels: int) -> list[float]:
     return [float(v) for v in (values if len(values) == channels else list(values) * channels)]
 
 
-def _how(p: Preprocess) -> str:
+def _how(p: Preprocess, several: bool) -> str:
     def told(values: Sequence[float]) -> str:
         return " ".join(f"{v:g}" for v in values)
 
@@ -112,16 +118,21 @@ def _how(p: Preprocess) -> str:
     resized = (
         f"The shorter side becomes {p.resize}, the middle {size} are cut out" if p.resize else f"Resized to {size}"
     )
+    if several:
+        crop = ", cut out of the middle of a picture resized by its shorter side" if p.resize else ""
+        resized = f"It becomes as large as the input is in the set of shapes{crop}"
     return f"{resized}; {p.channels}, (x * {p.scale:g} - ({told(p.mean)})) / ({told(p.std)})."
 
 
-def _picture(program: Program, p: Preprocess) -> str:
+def _picture(program: Program, p: Preprocess, sets: Sequence[Preprocess | None]) -> str:
     channels = CHANNELS[p.channels]
+    rows = [f"{{{q.height}, {q.width}, {q.resize or 0}}}" if q else "{0, 0, 0}" for q in sets]
+    sizes = f"kPicture = {rows[0]}" if len(rows) == 1 else f"kPictures[] = {{{', '.join(rows)}}}"
     mean, std = (", ".join(literal(v, "float64") for v in _numbers(values, channels)) for values in (p.mean, p.std))
     return "\n".join([
         f"constexpr int32_t kPictureInput = {_input(program, p)};",
-        f"constexpr int64_t kPictureHeight = {p.height}, kPictureWidth = {p.width};",
-        f"constexpr int64_t kPictureResize = {p.resize or 0};  // what the shorter side becomes; 0: stretched",
+        "struct picture_size {\n  int64_t height, width, resize;  // what the shorter side becomes; 0: stretched\n};",
+        f"constexpr picture_size {sizes};",
         f"constexpr int kPictureChannels = {channels};",
         f"constexpr bool kPictureBgr = {_bool(p.channels == 'BGR')};",
         f"constexpr bool kPictureInterleaved = {_bool(p.layout == 'NHWC')};",

@@ -89,6 +89,7 @@ _WORDS = {
     "steps": ("kStepCount", r"\1->set->steps"),
     "first_step": ("", r"\1->set->first_step + "),
     "set": ("", "set, "),
+    "picture": ("kPicture", r"kPictures[\1->set - kShapes]"),
 }
 """What ``@word(argument)@`` in the runtime's text becomes: with one set of shapes, with several."""
 

@@ -15,8 +15,8 @@ from dlpack.errors import UsageError
 from dlpack.exporters._callables import Spec, load_callable, parse_spec, uses_framework
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, Preprocess, check_readable, head, main_file
 
-__all__ = ["ExportOptions", "Exported", "Exporter", "Preprocess", "all_exporters", "export", "find_exporter",
-           "is_callable", "model_stem"]  # fmt: skip
+__all__ = ["ExportOptions", "Exported", "Exporter", "Preprocess", "accepted", "all_exporters", "export",
+           "find_exporter", "is_callable", "model_stem"]  # fmt: skip
 
 
 @cache

@@ -38,6 +38,12 @@ def _channels_back(c: Call, y: str, moved: bool) -> str:
     return c.op_("Transpose", y, perm=[0, *range(2, rank), 1]) if moved else y
 
 
+def _check_outputs(c: Call, w: str, key: str) -> None:
+    shape = c.g.shape(w)
+    if shape[:1] != (c.p.int(key, shape[0] if shape else 0),):
+        raise ModelError(f"its weight has the shape {list(shape)}, which does not fit {key}={c.p.int(key)}")
+
+
 @converts("Convolution", "Convolution_v1", "_contrib_Convolution")
 def convolution(c: Call) -> str:
     x, moved = _channels_first(c, c.floating(c.x(0)))
@@ -49,6 +55,7 @@ def convolution(c: Call) -> str:
     if c.g.shape(w)[2:] != tuple(kernel):
         raise ModelError(f"its weight has the shape {list(c.g.shape(w))}, which does not fit the kernel {kernel}")
     check_channels(c.g, x, w, c.p.int("num_group", 1))
+    _check_outputs(c, w, "num_filter")
     inputs = [x, w] if c.p.bool("no_bias") else [x, w, c.weight(2, "bias")]
     pad = _window(c, "pad", rank, 0)
     y = c.op_(
@@ -99,6 +106,7 @@ def deconvolution(c: Call) -> str:
 @converts("FullyConnected")
 def fully_connected(c: Call) -> str:
     x, w = c.floating(c.x(0)), c.weight(1, "weight")
+    _check_outputs(c, w, "num_hidden")
     shape = c.g.shape(x)
     bias = None if c.p.bool("no_bias") else c.weight(2, "bias")
     if c.p.bool("flatten", True) or len(shape) == 2:
@@ -160,7 +168,9 @@ def batch_norm(c: Call) -> list[str]:
     y = c.op_("BatchNormalization", x, gamma, beta, mean, var, epsilon=c.p.float("eps", 1e-3))
     if axis != 1:
         y = c.op_("Transpose", y, perm=list(np.argsort(order)))
-    return [y, mean, var]
+    if not c.p.bool("output_mean_var"):
+        return [y]
+    return [y, mean, c.op_("Reciprocal", c.op_("Sqrt", c.op_("Add", var, c.g.scalar(c.p.float("eps", 1e-3)))))]
 
 
 @converts("InstanceNorm")
@@ -229,10 +239,10 @@ def pooling(c: Call) -> str:
     if kind not in ("max", "avg", "sum", "lp"):
         raise NotConverted(f"pool_type={kind[:40]!r}")
     power = c.p.int("p_value", 2) if kind == "lp" else 1
-    if kind == "lp":  # the p-th root of a sum of |x|^p
+    if kind == "lp":  # the p-th root of a sum of x^p, without absolute values
         if power not in (1, 2, 3):
             raise NotConverted(f"p_value={power}")
-        x = c.op_("Pow", c.op_("Abs", x), c.g.scalar(float(power)))
+        x = c.op_("Pow", x, c.g.scalar(float(power))) if power > 1 else x
     if c.p.bool("global_pool"):
         name = {"max": "GlobalMaxPool", "avg": "GlobalAveragePool"}.get(kind)
         axes = c.g.ints(list(range(2, 2 + len(sizes))))
@@ -258,7 +268,8 @@ def pooling(c: Call) -> str:
         name = "sum" if kind == "lp" else kind
         y = pool(c.g, x, name, kernel, stride, pad, out, c.p.bool("count_include_pad", True))
     if kind == "lp" and power > 1:
-        y = c.op_("Pow", y, c.g.scalar(1.0 / power))
+        root = c.op_("Pow", c.op_("Abs", y), c.g.scalar(1.0 / power))
+        y = c.op_("Mul", c.op_("Sign", y), root) if power == 3 else root
     return _channels_back(c, y, moved)
 
 

@@ -61,6 +61,8 @@ class Exported:
     preprocess: Preprocess | None = None
     params: Path | None = None
     """The second file that was read, so that it enters the model's digest."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know, a line each."""
 
 
 @dataclass(frozen=True)

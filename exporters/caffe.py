@@ -74,14 +74,14 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
         weights = read_weights(read_bytes(used))
     conversion = Conversion(net, layers, weights, options, net.text("name") or path.stem)
     model = conversion.run()
-    preprocess = _preprocess(path, layers, model)
+    preprocess, warnings = _preprocess(path, layers, model)
     if any(
         d.type.tensor_type.shape.dim[1].dim_value == 3
         for d in model.graph.input
         if len(d.type.tensor_type.shape.dim) == 4
     ):
         set_metadata(model, "dlpack.channels", "BGR")  # Caffe reads images through OpenCV
-    return Exported(model, None, preprocess, used)
+    return Exported(model, None, preprocess, used, warnings)
 
 
 _WEIGHTED = (
@@ -268,31 +268,48 @@ class Conversion:
         return blobs
 
 
-def _preprocess(path: Path, layers: list[Message], model: ModelProto) -> Preprocess | None:
-    """From `transform_param` (its mean file by its bare name beside the model), or from a lone mean file there."""
+def _preprocess(path: Path, layers: list[Message], model: ModelProto) -> tuple[Preprocess | None, tuple[str, ...]]:
+    """From `transform_param` (its mean file by its bare name beside the model), or from a lone mean file there; and
+    warnings."""
     found = [m.message("transform_param") for m in layers if "transform_param" in m]
     transform = found[0] if found else Message()
     means, scale = transform.floats("mean_value"), transform.float("scale", 1.0)
-    mean = _mean_file(path, transform.text("mean_file"))
+    mean_path = None if means else _mean_path(path, transform.text("mean_file"))
+    mean = _read_mean(mean_path) if mean_path else None
     pictures = [v for v in model.graph.input if len(v.type.tensor_type.shape.dim) == 4]
     dims = [d.dim_value for d in pictures[0].type.tensor_type.shape.dim] if pictures else []
     if not dims or dims[0] != 1 or dims[1] not in (1, 3) or not (found or mean is not None):
-        return None
+        return None, ()
+    if "mean_file" in transform and mean is None:
+        named = transform.text("mean_file")[:200]
+        return None, (
+            f"the mean {named} is not beside {path.name}, so its preprocessing is not known: put the file there, or "
+            "give --preprocess",
+        )
     if mean is not None and mean.ndim >= 3 and mean.shape[-3] == dims[1]:
         means = mean.reshape(-1, dims[1], mean.shape[-2] * mean.shape[-1]).mean((0, 2), dtype=np.float64).tolist()
     means = means * dims[1] if len(means) == 1 else means or [0.0] * dims[1]
-    if len(means) != dims[1] or not all(map(math.isfinite, [*means, scale])):
-        return None
+    if len(means) != dims[1]:
+        raise ModelError(f"transform_param has {len(means)} values of mean_value; the input has {dims[1]} channels")
+    if not all(map(math.isfinite, [*means, scale])):
+        return None, ()
     channels = "BGR" if dims[1] == 3 else "GRAY"
-    return Preprocess(pictures[0].name, channels, scale, tuple(round(m * scale, 6) for m in means))
+    return Preprocess(pictures[0].name, channels, scale, tuple(round(m * scale, 6) for m in means)), ()
 
 
-def _mean_file(path: Path, named: str) -> Array | None:
+def _mean_path(path: Path, named: str) -> Path | None:
     bare = re.split(r"[/\\]", named)[-1]
     candidates = [path.parent / bare] if bare else sorted(path.parent.glob("*mean*.binaryproto"))
     if len(candidates) != 1 or not candidates[0].is_file() or not head(candidates[0]):
         return None
-    return read_blob(memoryview(read_bytes(candidates[0], 1 << 30)))
+    return candidates[0]
+
+
+def _read_mean(path: Path) -> Array:
+    try:
+        return read_blob(memoryview(read_bytes(path, 1 << 30)))
+    except ModelError as e:
+        raise ModelError(f"the mean {path.name} is damaged or cut off ({e})") from e
 
 
 EXPORTER = Exporter("Caffe", "deploy.prototxt with NAME.caffemodel", recognises, export, advises)

@@ -33,6 +33,11 @@ from dlpack.exporters.base import Exported, Exporter, ExportOptions, Preprocess,
 _LABELLED = ("SoftmaxOutput", "Softmax", "LinearRegressionOutput", "MAERegressionOutput", "LogisticRegressionOutput",
              "SVMOutput")  # fmt: skip
 
+_WEIGHTED = (
+    "Convolution", "Convolution_v1", "Deconvolution", "FullyConnected", "BatchNorm", "BatchNorm_v1", "InstanceNorm",
+    "LayerNorm", "GroupNorm", "LeakyReLU", "Embedding", "RNN",
+)  # fmt: skip
+
 
 class _Open(Exception):
     """A variable was asked for whose shape is not known."""
@@ -107,6 +112,12 @@ class Conversion:
             names = ", ".join(sorted(free)) or "none"
             raise UsageError(
                 f"--shape names the input '{unknown[0]}', which the model does not have; its inputs are: {names}"
+            )
+        if missing := [self.symbol.nodes[k].name for k in sorted(needed) if self._is_missing(k)]:
+            more = f" and {len(missing) - 1} more of the symbol's parameters" if len(missing) > 1 else ""
+            raise UsageError(
+                f"the weights' file has no '{missing[0]}'{more}, so it is of another model: give the right one with "
+                f"--params FILE, or --shape {missing[0]}=... where that is to be an input"
             )
         for k in sorted(needed):
             node = self.symbol.nodes[k]
@@ -215,6 +226,12 @@ class Conversion:
     def _is_open(self, index: int) -> bool:
         node = self.symbol.nodes[index]
         return node.op == "null" and node.name not in self.arrays and node.name not in self.options.shapes
+
+    def _is_missing(self, index: int) -> bool:
+        """Whether a node is a variable of a layer that holds weights, which the weights' file does not have."""
+        uses = self.users.get(index, [])
+        weight = any(node.op in _WEIGHTED and (k == 1 or k > 1 and node.op != "RNN") for node, k in uses)
+        return weight and self._is_open(index)
 
     def _state(self, index: int) -> Callable[[Shape], str]:
         """A recurrent state that has no shape of its own: an input of the shape that its layer needs."""

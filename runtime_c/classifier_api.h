@@ -23,7 +23,7 @@ typedef struct @name@_class {
 /* Makes the input @input@ of a picture: `height` rows of `width` pixels of the bytes R, G, B, `stride` bytes from
    one row to the next (negative: from the bottom up). At most 1048576 pixels a side.
 //@ shapes
-   Only while that input has the shape that it has at first.
+   Only in sets of shapes in which that input's batch is 1; @NAME@_BAD_ARGUMENT in others.
 //@ end
    @how@ */
 @NAME@_API @name@_status @name@_preprocess_rgb(@name@_predictor* predictor, const uint8_t* rgb, int32_t width, int32_t height,
@@ -63,22 +63,22 @@ const char* @name@_label(int32_t index) { return index >= 0 && index < kLabelCou
   constexpr int32_t kLongest = 1 << 20;
   if (p == nullptr || rgb == nullptr || width < 1 || width > kLongest || height < 1 || height > kLongest) return @NAME@_BAD_ARGUMENT;
   if ((stride < 0 ? -stride : stride) < 3 * ptrdiff_t{width}) return @NAME@_BAD_ARGUMENT;
+  const picture_size& size = @picture(p)@;
 //@ shapes
-  if (!same_shape(p->set->inputs[kPictureInput], kInputs[kPictureInput])) return @NAME@_BAD_ARGUMENT;
+  if (size.height == 0) return @NAME@_BAD_ARGUMENT;
 //@ end
   const int64_t shorter = width < height ? width : height;
-  const auto resized = [shorter](int64_t side, int64_t unless) {
-    return kPictureResize == 0 ? unless : (2 * side * kPictureResize + shorter) / (2 * shorter);
-  };
-  const int64_t new_width = resized(width, kPictureWidth), new_height = resized(height, kPictureHeight);
-  const int64_t left = (new_width - kPictureWidth) / 2, top = (new_height - kPictureHeight) / 2;
+  const auto resized = [](int64_t side, int64_t shortest, int64_t to) { return (2 * side * to + shortest) / (2 * shortest); };
+  const int64_t new_width = size.resize == 0 ? size.width : resized(width, shorter, size.resize);
+  const int64_t new_height = size.resize == 0 ? size.height : resized(height, shorter, size.resize);
+  const int64_t left = (new_width - size.width) / 2, top = (new_height - size.height) / 2;
   picture_value* const to = reinterpret_cast<picture_value*>(own_input(*p, kPictureInput));
   constexpr int64_t kStrip = 32;  // columns whose weights are kept
   taps columns[kStrip];
-  for (int64_t first = 0; first < kPictureWidth; first += kStrip) {
-    const int64_t last = first + kStrip < kPictureWidth ? first + kStrip : kPictureWidth;
+  for (int64_t first = 0; first < size.width; first += kStrip) {
+    const int64_t last = first + kStrip < size.width ? first + kStrip : size.width;
     for (int64_t x = first; x < last; ++x) columns[x - first] = taps_of(left + x, width, new_width);
-    for (int64_t y = 0; y < kPictureHeight; ++y) {
+    for (int64_t y = 0; y < size.height; ++y) {
       const taps rows = taps_of(top + y, height, new_height);
       for (int64_t x = first; x < last; ++x) {
         const taps& t = columns[x - first];
@@ -98,7 +98,7 @@ const char* @name@_label(int32_t index) { return index >= 0 && index < kLabelCou
         }
         for (int c = 0; c < kPictureChannels; ++c) {
           const double byte = static_cast<double>(mean_of(rows, down[kPictureBgr ? 2 - c : c]));
-          const int64_t at = kPictureInterleaved ? (y * kPictureWidth + x) * kPictureChannels + c : (c * kPictureHeight + y) * kPictureWidth + x;
+          const int64_t at = kPictureInterleaved ? (y * size.width + x) * kPictureChannels + c : (c * size.height + y) * size.width + x;
           to[at] = to_value<picture_value>((byte * kPictureScale - kPictureMean[c]) / kPictureStd[c]);
         }
       }

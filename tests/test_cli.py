@@ -111,6 +111,15 @@ def test_labels_go_into_the_manifest(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "x" / "manifest.json").read_text())["labels"] == ["none", "one", "two"]
 
 
+@pytest.mark.parametrize(("count", "warned"), [(9, True), (10, False), (11, True)])
+def test_labels_that_fit_no_output_are_told(tmp_path: Path, count: int, warned: bool) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(f"class {k}\n" for k in range(count)))
+    done = dlpack("build", DIGITS, "-o", tmp_path / "x", "--target", "source", "--labels", labels)
+    text = f"{count} labels, and no output has as many classes (probability 1x10): check their number"
+    assert done.exit_code == 0 and (text in done.output) == warned
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
@@ -140,6 +149,7 @@ def fails(tmp_path: Path, code: int, *arguments: str | Path) -> str:
         (["--shape", "image=1x1x8x8", "--shape", "image=1x1x8x8"], "twice"),
         (["--target", "toaster"], "unknown target 'toaster'"),
         (["--labels", "no-such-file.txt"], "no-such-file.txt"),
+        (["--labels", os.devnull], "holds no names"),
     ],
 )
 def test_usage_errors_exit_with_2(tmp_path: Path, arguments: list[str], told: str) -> None:

@@ -418,6 +418,24 @@ def test_training_network(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(result.model, {"data": x})[0], softmax(x.reshape(1, -1) @ w.T, 1), rtol=1e-4)
 
 
+def test_a_mean_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """Without its mean nothing is known of the preprocessing: zeros would be wrong."""
+    net = """
+    layer {{ name: "d" type: "Data" top: "data" transform_param {{ crop_size: 5 scale: 0.5 {} }} }}
+    layer {{ name: "drop" type: "Dropout" bottom: "data" top: "y" }}"""
+    told = net.format('mean_file: "/data/the_mean.binaryproto"')
+    result = export(tmp_path, told)
+    assert result.preprocess is None and "the_mean.binaryproto" in result.warnings[0]
+    mean = blob(np.ones((3, 5, 5), np.float32))
+    (tmp_path / "the_mean.binaryproto").write_bytes(mean[:100])
+    with pytest.raises(ModelError, match="the_mean.binaryproto.*damaged"):
+        export(tmp_path, told)
+    (tmp_path / "the_mean.binaryproto").write_bytes(mean)
+    assert (done := export(tmp_path, told)).preprocess and not done.warnings
+    with pytest.raises(ModelError, match="2 values of mean_value.*3 channels"):
+        export(tmp_path, net.format("mean_value: 104 mean_value: 117"))
+
+
 def test_shared_weights(tmp_path: Path) -> None:
     one = 'type: "InnerProduct" inner_product_param { num_output: 6 bias_term: false axis: 3 } param { name: "w" }'
     net = f"""input: "data" input_shape {{ dim: 1 dim: 2 dim: 3 dim: 6 }}

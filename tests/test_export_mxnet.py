@@ -296,6 +296,31 @@ def test_params_are_found_or_asked_for(tmp_path: Path) -> None:
         exporters.export(other)
 
 
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    """Even where the symbol tells a weight's shape, it does not become an input unless --shape asks for that."""
+    nodes = [("null", "fc_weight", {"__shape__": "(3, 4)"}, []) if n[1] == "fc_weight" else n for n in MLP]
+    path = write_model(tmp_path, symbol(nodes), {"arg:other_weight": np.ones((2, 2), np.float32)})
+    with pytest.raises(UsageError, match="no 'fc_weight' and 1 more .*--params"):
+        exporters.export(path, options=ExportOptions({"data": (1, 4)}))
+    path = write_model(tmp_path, symbol(nodes), {"arg:fc_bias": WEIGHTS["arg:fc_bias"]})
+    with pytest.raises(UsageError, match="no 'fc_weight', .*--shape fc_weight="):
+        exporters.export(path)
+    model = exporters.export(path, options=ExportOptions({"data": (1, 4), "fc_weight": (3, 4)})).model
+    got = run(model, {"data": X, "fc_weight": WEIGHTS["arg:fc_weight"]})[0]
+    np.testing.assert_allclose(got, mlp_result(), rtol=1e-5)
+
+
+def test_a_weight_that_does_not_fit_is_told_at_its_layer(tmp_path: Path) -> None:
+    path = write_model(tmp_path, symbol(MLP), {**WEIGHTS, "arg:fc_weight": np.ones((2, 4), np.float32)})
+    with pytest.raises(ModelError, match=r"'fc' .*weight has the shape \[2, 4\].*num_hidden=3"):
+        exporters.export(path)
+    nodes = [("null", "data", {}, []), ("null", "w", {}, []),
+             ("Convolution", "c", {"kernel": "(1, 1)", "num_filter": "5", "no_bias": "True"}, [0, 1])]  # fmt: skip
+    path = write_model(tmp_path, symbol(nodes), {"arg:w": np.ones((2, 4, 1, 1), np.float32)})
+    with pytest.raises(ModelError, match=r"'c' .*weight has the shape \[2, 4, 1, 1\].*num_filter=5"):
+        exporters.export(path, options=ExportOptions({"data": (1, 4, 8, 8)}))
+
+
 def test_open_input_shapes_are_asked_for_with_an_example(tmp_path: Path) -> None:
     nodes = [
         ("null", "data", {}, []),

@@ -584,17 +584,6 @@ def test_mxnets_api_chooses_the_shapes(picture_bundle: Path, picture_object: Pat
     assert run_with(picture_object, tmp_path, MXNET, picture_bundle) == "good\n"
 
 
-def test_pictures_are_prepared_in_the_first_shape(picture_bundle: Path) -> None:
-    predictor = dlpack.load(picture_bundle)
-    picture = np.random.default_rng(1).integers(0, 256, (50, 40, 3), np.uint8)
-    want = predictor.preprocess(picture)
-    predictor.run(pictures(PICTURES[2]))
-    address = ctypes.c_void_p(picture.ctypes.data)
-    assert predictor._function("preprocess_rgb")(predictor._handle, address, 40, 50, ctypes.c_ssize_t(120)) == 1
-    np.testing.assert_array_equal(predictor.preprocess(picture), want)
-    assert want.shape == PICTURES[0]
-
-
 # --- in JavaScript and in Pyodide's runtime ---------------------------------------------------------------------------
 
 SCRIPT = """

@@ -611,11 +611,12 @@ def test_resizing_is_pils(tmp_path: Path) -> None:
 
 
 def test_a_preprocess_option_is_checked(tmp_path: Path) -> None:
-    spec = resolve("imagenet", [{"name": "data", "dtype": "float32", "shape": [1, 3, 224, 224]}])
-    assert (spec.input, spec.resize, spec.layout, spec.channels) == ("data", 256, "NCHW", "RGB")
+    (spec,) = resolve("imagenet", [[{"name": "data", "dtype": "float32", "shape": [1, 3, 224, 224]}]])
+    assert spec and (spec.input, spec.resize, spec.layout, spec.channels) == ("data", 256, "NCHW", "RGB")
     file = tmp_path / "p.json"
     file.write_text('{"preset": "tf", "resize": null}')
-    assert resolve(str(file), INPUT).resize is None and resolve(str(file), INPUT).scale == 1 / 127.5
+    (spec,) = resolve(str(file), [INPUT])
+    assert spec and spec.resize is None and spec.scale == 1 / 127.5
     for text, message in [
         ("imagnet", "no preset"),
         ("[1]", "no preset"),
@@ -632,7 +633,7 @@ def test_a_preprocess_option_is_checked(tmp_path: Path) -> None:
         ('{"layout": "CHW"}', "neither"),
     ]:
         with pytest.raises(UsageError, match=re.escape(message)):
-            resolve(text, INPUT)
+            resolve(text, [INPUT])
 
 
 def test_the_classifier_classifies(digits_wasm: Path) -> None:

@@ -22,10 +22,11 @@ export class Classifier extends PictureModel {
 
   /**
    * @param image ImageBitmap, image element, canvas, video, VideoFrame, ImageData or {data, width, height}
+   * @param options {topK, shape, signal}; shape is the number of a set of shapes, the predictor's unless given
    * @returns {Promise<{index, label, probability}[]>} the likeliest first
    */
-  async classify(image, { topK = 5, signal } = {}) {
-    const outputs = await this._outputs(image, signal);
+  async classify(image, { topK = 5, ...options } = {}) {
+    const outputs = await this._outputs(image, options);
     return best(outputs[this.output], this.labels, topK);
   }
 }

@@ -11,7 +11,8 @@ export function digits(predictor, manifest) {
   const between = { input: input.name, height: edge, width: edge, resize: null, channels: "GRAY", scale: (high - low) / 255,
     mean: [-low], std: [1], layout: "NCHW", dtype: input.dtype }; // prettier-ignore
   const spec = manifest.preprocess ?? between;
-  const classifier = new Classifier({ ...manifest, manifest: { ...manifest, preprocess: spec }, run: (x) => predictor.run(x) });
+  const classifier = new Classifier({ ...manifest, manifest: { ...manifest, preprocess: spec, shapes: undefined },
+    run: (x) => predictor.run(x) }); // prettier-ignore
   const pad = $("pad");
   const pen = pad.getContext("2d", { willReadFrequently: true });
   const middle = pad.width / 2;

@@ -17,17 +17,20 @@ export class Detector extends PictureModel {
   constructor(predictor) {
     super(predictor);
     if (this.task.kind !== "detect") throw new Error(`${predictor.name} is no detector: build it with --task`);
-    this.shapes = Object.fromEntries(predictor.outputs.map((t) => [t.name, t.shape]));
-    if (this.task.format === "anchors") this.anchors = placed(this.task, this.spec);
+  }
+
+  /** The outputs' shapes by name. */
+  get shapes() {
+    return Object.fromEntries(this.predictor.outputs.map((t) => [t.name, t.shape]));
   }
 
   /**
    * @param image as of Classifier.classify
-   * @param options {threshold, iou, signal}; threshold and iou are the task's unless given
+   * @param options {threshold, iou, shape, signal}; threshold and iou are the task's unless given
    * @returns {Promise<{index, label, score, x, y, width, height}[]>} the surest first, in pixels of the picture
    */
-  async detect(image, { threshold = this.task.threshold, iou = this.task.iou, signal } = {}) {
-    const outputs = await this._outputs(image, signal);
+  async detect(image, { threshold = this.task.threshold, iou = this.task.iou, ...options } = {}) {
+    const outputs = await this._outputs(image, options);
     const likely = decoders[this.task.format](outputs, this, threshold);
     const named = likely.filter(({ index }) => index >= 0 && index !== this.task.background);
     const size = sizeOf(image);
@@ -106,15 +109,17 @@ const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 const decoders = {
   corners(outputs, model, threshold) {
     const boxes = outputs[model.task.boxes];
-    const unit = model.task.coordinates === "pixels" ? [model.spec.width, model.spec.height] : [1, 1];
+    const { width, height } = model.spec;
+    const unit = model.task.coordinates === "pixels" ? [width, height] : [1, 1];
     return scored(outputs, model, threshold, (n) => [0, 1, 2, 3].map((k) => boxes[4 * n + k] / unit[k % 2]));
   },
 
   anchors(outputs, model, threshold) {
     const offsets = outputs[model.task.boxes];
     const [v0, v1] = model.task.variances;
+    const anchors = placed(model.task, model.spec);
     return scored(outputs, model, threshold, (n) => {
-      const [x, y, w, h] = model.anchors[n];
+      const [x, y, w, h] = anchors[n];
       const [dx, dy, dw, dh] = offsets.subarray(4 * n, 4 * n + 4);
       const [cx, cy] = [x + dx * v0 * w, y + dy * v0 * h];
       const [halfW, halfH] = [(w * Math.exp(dw * v1)) / 2, (h * Math.exp(dh * v1)) / 2];

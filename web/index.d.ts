@@ -62,8 +62,11 @@ export interface Manifest {
   weights?: FileInfo & { chunk_bytes?: number; chunk_sha256?: string[] };
   labels?: string[];
   preprocess?: PreprocessSpec;
-  /** The sets of shapes of a bundle that has several; `inputs` and `outputs` are the first's. */
-  shapes?: { inputs: TensorInfo[]; outputs: TensorInfo[] }[];
+  /**
+   * The sets of shapes of a bundle that has several; `inputs` and `outputs` are the first's, `preprocess` that of the first
+   * in which the input takes a picture: its batch is 1.
+   */
+  shapes?: { inputs: TensorInfo[]; outputs: TensorInfo[]; preprocess?: PreprocessSpec }[];
   /** Where a set is made for each length of a dimension: which dimensions are padded and cut, by input and output. */
   buckets?: { sizes: number[]; inputs: Record<string, number[]>; outputs: Record<string, number[]> };
   /** What the outputs mean; README.md of web/ tells the keys of each kind. */
@@ -156,10 +159,18 @@ export interface Class {
   probability: number;
 }
 
-export interface ClassifyOptions {
+export interface PictureOptions {
+  /**
+   * Of several sets of shapes the number of the one to use; unless given the predictor's, or where that takes no picture the
+   * first that does.
+   */
+  shape?: number;
+  signal?: AbortSignal;
+}
+
+export interface ClassifyOptions extends PictureOptions {
   /** How many classes; 5 unless given. */
   topK?: number;
-  signal?: AbortSignal;
 }
 
 /** Milliseconds of the last call. */
@@ -211,12 +222,11 @@ export interface Detection {
   height: number;
 }
 
-export interface DetectOptions {
+export interface DetectOptions extends PictureOptions {
   /** The lowest score; the task's unless given. */
   threshold?: number;
   /** How much two boxes of one class may overlap (intersection over union); the task's unless given. */
   iou?: number;
-  signal?: AbortSignal;
 }
 
 export class Detector extends PictureModel {
@@ -230,9 +240,7 @@ export class WorkerDetector extends PictureWorker {
   detect(image: Picture, options?: DetectOptions): Promise<Detection[]>;
 }
 
-export interface StylizeOptions {
-  signal?: AbortSignal;
-}
+export type StylizeOptions = PictureOptions;
 
 export class Stylizer extends PictureModel {
   static load(source: string | URL | Parts, options?: LoadOptions): Promise<Stylizer>;

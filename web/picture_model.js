@@ -1,6 +1,7 @@
 // What Classifier, Detector and Stylizer have in common: a predictor whose input is made of a picture, here or in a worker.
 import { Predictor } from "./predictor.js";
 import { notReadable, preprocess, sizeOf } from "./preprocess.js";
+import { pictureSet, shapeSets } from "./shapes.js";
 
 export class PictureModel {
   /** Loads a bundle that was built with --preprocess; arguments as of Predictor.load. */
@@ -19,26 +20,41 @@ export class PictureModel {
   }
 
   constructor(predictor) {
-    const { preprocess: spec, labels, task } = predictor.manifest;
+    const { labels, task } = predictor.manifest;
     const { name, inputs } = predictor;
+    this.predictor = predictor;
+    const { spec } = this;
     if (!spec) throw new Error(`${name} takes no pictures: build it with --preprocess (imagenet, caffe, tf, none or a file)`);
     if (inputs.some((t) => t.name !== spec.input)) {
       throw new Error(`${name} has the inputs ${inputs.map((t) => t.name).join(", ")}: use its Predictor`);
     }
-    this.predictor = predictor;
     this.labels = labels ?? null;
-    this.spec = spec;
     this.task = task ?? {};
     this.timing = null;
   }
 
-  /** The outputs for a picture, by name. */
-  async _outputs(image, signal) {
+  /** The number of the set of shapes that a picture goes into: the predictor's, or the first that takes one. */
+  get shape() {
+    const { manifest, shape = 0 } = this.predictor;
+    return pictureSet(shapeSets(manifest), shape);
+  }
+
+  /** How a picture becomes the input in that set. */
+  get spec() {
+    return shapeSets(this.predictor.manifest)[this.shape]?.preprocess;
+  }
+
+  /** The outputs for a picture, by name; `shape` is the number of a set of shapes. */
+  async _outputs(image, { signal, shape = this.shape }) {
     signal?.throwIfAborted();
     const began = performance.now();
-    const input = preprocess(image, this.spec);
+    const { name, manifest, shape: now = 0 } = this.predictor;
+    const spec = shapeSets(manifest)[shape]?.preprocess;
+    if (!spec) throw new RangeError(`${name} takes no picture in its shapes number ${shape}`);
+    if (shape !== now) this.predictor.setShape(shape);
+    const input = preprocess(image, spec);
     const prepared = performance.now();
-    const outputs = await this.predictor.run({ [this.spec.input]: input });
+    const outputs = await this.predictor.run({ [spec.input]: input });
     signal?.throwIfAborted();
     this.timing = { preprocess: prepared - began, run: performance.now() - prepared };
     return outputs;

@@ -1,8 +1,13 @@
 // A bundle's sets of input shapes: which of them inputs ask for, and inputs of a length between two buckets.
 
-/** The sets: at least one, each with `inputs` and `outputs`. */
+/** The sets: at least one, each with `inputs` and `outputs`, and `preprocess` where a picture goes in. */
 export function shapeSets(manifest) {
-  return manifest.shapes ?? [{ inputs: manifest.inputs, outputs: manifest.outputs }];
+  return manifest.shapes ?? [manifest];
+}
+
+/** The number of the set for a picture: `now` where that takes one, else the first that does; undefined without one. */
+export function pictureSet(sets, now) {
+  return [now, ...sets.keys()].find((k) => sets[k].preprocess);
 }
 
 /** The number of the set in which the inputs have as many elements as these, `now` before the others; -1 without one. */

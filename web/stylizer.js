@@ -16,16 +16,16 @@ export class Stylizer extends PictureModel {
   constructor(predictor) {
     super(predictor);
     if (this.task.kind !== "style") throw new Error(`${predictor.name} makes no picture: build it with --task`);
-    this.shape = predictor.outputs.find((t) => t.name === this.task.output).shape;
   }
 
   /**
    * @param image as of Classifier.classify
+   * @param options {shape, signal}
    * @returns {Promise<{data: Uint8ClampedArray, width, height}>} RGBA in the model's size, as ImageData has it
    */
-  async stylize(image, { signal } = {}) {
-    const values = (await this._outputs(image, signal))[this.task.output];
-    const [, , height, width] = this.shape;
+  async stylize(image, options = {}) {
+    const values = (await this._outputs(image, options))[this.task.output];
+    const [, , height, width] = this.predictor.outputs.find((t) => t.name === this.task.output).shape;
     const [low, high] = this.task.range;
     const data = new Uint8ClampedArray(4 * width * height).fill(255); // it rounds and clamps
     for (let i = 0; i < width * height; i++) {

@@ -206,16 +206,34 @@ def build(
 )
 @click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224",
               help="An input's shape, and its type where it is not float32 (x=1x16:int64); repeatable.")  # fmt: skip
+@click.option("--labels", type=click.Path(path_type=Path), help="Class names, one per line.")
+@click.option("--preprocess", metavar="imagenet|caffe|tf|none|FILE.json", help="What makes an input of a picture.")
+@click.option("--task", metavar="FILE.json", help="What the outputs mean: boxes, classes, a picture, text.")
 @click.option("--json", "json_", is_flag=True, help="The result as JSON.")
-def export_command(model: Path, output: Path | None, params: Path | None, shapes: tuple[str, ...], json_: bool) -> None:
+def export_command(
+    model: Path,
+    output: Path | None,
+    params: Path | None,
+    shapes: tuple[str, ...],
+    labels: Path | None,
+    preprocess: str | None,
+    task: str | None,
+    json_: bool,
+) -> None:
     """Converts MODEL from another framework (MXNet, Caffe, PyTorch, NumPy ...) to an ONNX file.
 
-    A model may be Python code: FILE.py:NAME or PACKAGE.MODULE:NAME, which is imported and run.
+    A model may be Python code: FILE.py:NAME or PACKAGE.MODULE:NAME, which is imported and run. Labels, preprocessing
+    and task are stored in the file's metadata, where dlpack build finds them.
     """
     from dlpack.exporters import ExportOptions, export, model_stem
     from dlpack.exporters.base import write_model
+    from dlpack.metadata import describe
 
+    names = _read_labels(labels) if labels else None
     exported = export(model, params, ExportOptions(_parse_shapes(shapes), _parse_dtypes(shapes)))
+    describe(exported.model, names, preprocess, task)
+    for warning in exported.warnings:
+        click.echo(f"warning: {warning}", err=True)
     path = output or Path(f"{model_stem(model)}.onnx")
     write_model(exported.model, path)
     nodes = len(exported.model.graph.node)
@@ -230,9 +248,12 @@ def export_command(model: Path, output: Path | None, params: Path | None, shapes
 
 def _read_labels(path: Path) -> tuple[str, ...]:
     try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as e:
         raise UsageError(f"the labels file {path} cannot be read: {e}") from e
+    if not labels:
+        raise UsageError(f"the labels file {path} holds no names: write one per line")
+    return labels
 
 
 def _progress(kind: Any, as_json: bool) -> Any:
@@ -264,12 +285,15 @@ def _progress(kind: Any, as_json: bool) -> Any:
 @click.option(
     "--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Fixes an input's shape; repeatable."
 )
+@click.option(
+    "--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL."
+)
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
-def inspect(path: Path, shapes: tuple[str, ...], json_: bool) -> None:
+def inspect(path: Path, shapes: tuple[str, ...], params: Path | None, json_: bool) -> None:
     """Shows what a MODEL or a BUNDLE holds: inputs, outputs, operators, MACs, weights, memory plan."""
     from dlpack.inspection import inspect_path
 
-    facts = inspect_path(path, _parse_shapes(shapes))
+    facts = inspect_path(path, _parse_shapes(shapes), params)
     if json_:
         click.echo(json.dumps(facts, indent=2))
         return
@@ -328,7 +352,7 @@ def verify(bundle: Path, model: Path | None, json_: bool) -> None:
 @click.option("--rounds", default=50, show_default=True, help="Runs of each.")
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
 def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, json_: bool) -> None:
-    """Times BUNDLE: latency per call, and per kernel."""
+    """Times BUNDLE: latency per call, and per kernel; for several sets of shapes, each of them."""
     from dlpack.timing import bench_bundle
 
     if vs and model is None:
@@ -337,6 +361,14 @@ def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, json_: 
     if json_:
         click.echo(json.dumps(result, indent=2))
         return
+    for times in result.get("shapes", [result]):
+        _print_times(times, rounds)
+
+
+def _print_times(result: dict[str, Any], rounds: int) -> None:
+    """The tables of one set of shapes."""
+    if "inputs" in result:
+        _OUT.print(f"\n[bold]{_plain(result['inputs'])}[/]")
     table = Table("", "median ms", "minimum ms", "CPU ms", box=None, pad_edge=False)
     for row in result["runs"]:
         table.add_row(row["name"], *(f"{row[k]:.4f}" for k in ("median_ms", "minimum_ms", "cpu_ms")))

@@ -20,13 +20,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dlpack.errors import UsageError
+from dlpack.shape_sets import sets_of
 
 Array = np.ndarray[Any, Any]
 Json = Mapping[str, Any]
@@ -47,12 +48,16 @@ class Detection:
     height: float
 
 
-def detections(outputs: Mapping[str, Array], manifest: Json, width: int, height: int) -> list[Detection]:
+def detections(
+    outputs: Mapping[str, Array], manifest: Json, width: int, height: int, shape: int | None = None
+) -> list[Detection]:
     """What a detector found in a picture of this size, the surest first; `manifest` is the bundle's.
 
-    Raises UsageError for a bundle that is no detector.
+    `shape` is the number of the set of shapes that the outputs are of (`Predictor.shape`); unless given the first in
+    which they have theirs. Raises UsageError for a bundle that is no detector.
     """
-    task, spec = manifest.get("task", {}), manifest.get("preprocess")
+    task, sets = manifest.get("task", {}), sets_of(manifest)
+    spec = sets[_set_of(outputs, sets) if shape is None else shape].get("preprocess")
     if task.get("kind") != "detect" or not spec:
         raise UsageError(f"{manifest['name']} is no detector: build it with --task and --preprocess")
     boxes, classes, scores = _DECODERS[task["format"]](outputs, task, spec)
@@ -68,6 +73,13 @@ def detections(outputs: Mapping[str, Array], manifest: Json, width: int, height:
             label = labels[index] if index < len(labels) else str(index)
             found.append(Detection(index, label, float(scores[n]), x, y, right - x, bottom - y))
     return found
+
+
+def _set_of(outputs: Mapping[str, Array], sets: Sequence[Json]) -> int:
+    def fits(s: Json) -> bool:
+        return all(t["name"] in outputs and list(np.shape(outputs[t["name"]])) == t["shape"] for t in s["outputs"])
+
+    return next((k for k, s in enumerate(sets) if len(sets) > 1 and fits(s)), 0)
 
 
 def suppressed(boxes: Array, classes: Array, scores: Array, iou: float, most: int) -> list[int]:

@@ -16,20 +16,22 @@ from dlpack.errors import ModelError, UnsupportedError, UsageError
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def inspect_path(path: Path, shapes: Shapes | None = None) -> dict[str, Any]:
-    """The facts about the model file or the bundle at `path`, as JSON data.
+def inspect_path(path: Path, shapes: Shapes | None = None, params: Path | None = None) -> dict[str, Any]:
+    """The facts about the model or the bundle at `path`, as JSON data; another framework's model is exported for it.
 
     Both have `inputs` and `outputs` (lists of name, dtype, shape), `opset`, `macs` and `weights_bytes`. A model has
     `operators` too (operator, count, supported), a bundle `target`, `kernels` and the arena's sizes in bytes, and
     `shapes` where it has several sets of them (inputs, outputs, macs and arena of each). `macs` is missing where input
     shapes are open. Raises UsageError for a path that is neither, ModelError for a broken model.
     """
+    from dlpack.exporters.base import main_file
+
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and main_file(path) == path:
         if shapes:
             raise UsageError(f"{path} is a bundle, and its shapes are fixed: leave --shape out")
         return _inspect_bundle(path)
-    return _inspect_model(path, shapes or {})
+    return _inspect_model(path, shapes or {}, params)
 
 
 # --- bundles ----------------------------------------------------------------------------------------------------------
@@ -61,12 +63,12 @@ def _inspect_bundle(path: Path) -> dict[str, Any]:
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
-def _inspect_model(path: Path, shapes: Shapes) -> dict[str, Any]:
+def _inspect_model(path: Path, shapes: Shapes, params: Path | None) -> dict[str, Any]:
     from dlpack.graph.clean import clean
-    from dlpack.graph.load import load_model
     from dlpack.operators import registry
+    from dlpack.pipeline import read_source
 
-    model = load_model(path)
+    model = read_source(path, params, shapes).proto
     try:
         cleaned = clean(model, shapes, lambda op, domain: not registry.supported(op, domain))
     except UsageError:

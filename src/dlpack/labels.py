@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dlpack.errors import UsageError
 
@@ -29,6 +30,14 @@ def check_labels(labels: Sequence[str], where: str) -> tuple[str, ...]:
     if size > MAX_BYTES:
         raise UsageError(f"{where}: labels of {size:,} bytes are more than the {MAX_BYTES:,} that are accepted")
     return tuple(labels)
+
+
+def labels_warning(labels: Sequence[str], outputs: Sequence[Mapping[str, Any]]) -> str | None:
+    """What to tell of labels for classes that no output (name, shape) has along any dimension."""
+    if not labels or any(len(labels) in t["shape"] for t in outputs):
+        return None
+    told = ", ".join(f"{t['name']} {'x'.join(map(str, t['shape'])) or 'scalar'}" for t in outputs)
+    return f"{len(labels):,} labels, and no output has as many classes ({told}): check their number"
 
 
 def labels_from_metadata(text: str) -> tuple[str, ...]:

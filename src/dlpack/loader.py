@@ -16,7 +16,7 @@ import numpy as np
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
 from dlpack.preprocess import to_rgb
-from dlpack.shape_sets import find_set, set_name, sets_of
+from dlpack.shape_sets import find_set, picture_set, set_name, sets_of
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,20 @@ class Predictor:
             out[name][tuple(slice(n) for n in x.shape)] = x
         return out, length
 
+    @property
+    def shape(self) -> int:
+        """The number of the set of shapes that the predictor has now, of those in `manifest["shapes"]`."""
+        return self._set
+
+    def set_shape(self, number: int) -> None:
+        """Takes the set of shapes of that number, for what comes next: a picture, or `compute`.
+
+        `run` and `bind` choose it by their inputs. Raises ValueError for a number that there is not.
+        """
+        if not 0 <= number < len(self._sets):
+            raise ValueError(f"{self.name} has no shapes number {number}; it has {len(self._sets)}")
+        self._use(number)
+
     def _use(self, number: int) -> None:
         """Takes a set of shapes; inputs whose shape changes are bound no more."""
         if number != self._set:
@@ -172,14 +186,17 @@ class Predictor:
         """The input that the bundle's `preprocess` makes of a picture: uint8, height x width (x 1, 3 RGB or 4 RGBA).
 
         What `dlpack.preprocess` defines, done by the compiled code. The input is a new array, for `run` or `bind`; the
-        predictor's own input of that name is set to it as well.
+        predictor's own input of that name is set to it as well. Of several sets of shapes it is made for the one that
+        `set_shape` or the last run chose, or where that takes no picture, since its batch is not 1, for the first that
+        does.
         Raises UsageError for a model without preprocessing, ValueError for what is no picture.
         """
-        spec = self.manifest.get("preprocess")
-        if not spec:
+        number = picture_set(self._sets, self._set)
+        if number is None:
             raise UsageError(f"{self.name} takes no pictures: build it with --preprocess (imagenet, caffe, tf ...)")
         handle = self._open()
-        self._use(0)
+        self._use(number)
+        spec = self._sets[number]["preprocess"]
         rgb = to_rgb(np.asarray(picture))
         height, width, _ = rgb.shape
         stride = rgb.strides[0] if height > 1 else 3 * width

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlpack import __version__
-from dlpack.errors import UsageError, VerificationError
-from dlpack.labels import check_labels, labels_from_metadata
+from dlpack.errors import ModelError, UnsupportedError, UsageError, VerificationError
+from dlpack.labels import check_labels, labels_from_metadata, labels_warning
 from dlpack.preprocess import Preprocess, from_metadata, resolve
 from dlpack.shape_sets import (
     Buckets,
@@ -25,6 +25,7 @@ from dlpack.shape_sets import (
     bucket_sets,
     check_sets,
     describe_buckets,
+    describe_shapes,
     reference_names,
     set_name,
 )
@@ -116,6 +117,7 @@ def build(
                 progress.warn(text)
             detail.append(f"{len(source.proto.graph.node)} nodes, {source.opset}")
             sets, bucketed = _shape_sets(options, source)
+            _check_options(options, source, sets)
         machine = replace(target.machine(), threads=options.threads)
         program, trials = _compile(model, name, source, sets, options, machine, progress)
         a = program.arena
@@ -140,8 +142,8 @@ def build(
                 source_flags(machine.name),
             )
             test = [_self_test(v, t) for v, t in zip(program.variants, trials, strict=True)]
-            labels, preprocess = _labels(options, source), _preprocess(options, source, described[0]["inputs"])
-            classifier = Classifier(labels, preprocess)
+            labels, pictures = _labels(options, source), _preprocess(options, source, described)
+            classifier = Classifier(labels, pictures)
             text = emit_source(program, runtime, provenance, embed, test, machine.fma_call, classifier)
             (folder / f"{name}.cc").write_text(text, encoding="utf-8")
             (folder / f"{name}.h").write_text(emit_header(program, runtime, classifier), encoding="utf-8")
@@ -174,17 +176,23 @@ def build(
         if len(program.variants) > 1:
             facts = [{"macs": v.macs, "arena": _arena_facts(v.arena)} for v in program.variants]
             manifest["shapes"] = [{**d, **f} for d, f in zip(described, facts, strict=True)]
+            for entry, picture in zip(manifest["shapes"], pictures, strict=False):
+                entry |= {"preprocess": picture.to_json()} if picture else {}
         if options.buckets:
             manifest["buckets"] = describe_buckets(source.proto, options.buckets, bucketed, described)
         if labels:
             manifest["labels"] = list(labels)
-        if preprocess:
-            manifest["preprocess"] = preprocess.to_json()
+        if classifier.preprocess:
+            manifest["preprocess"] = classifier.preprocess.to_json()
         from dlpack.task import task_of
 
-        task = task_of(options.task, source.metadata, manifest, trials[0].expected)
+        number = next((k for k, picture in enumerate(pictures) if picture), 0)
+        task = task_of(options.task, source.metadata, {**manifest, **described[number]}, trials[number].expected)
         if task:
             manifest["task"] = task
+        names_classes = (task or {}).get("kind") in (None, "classify", "digits")
+        if names_classes and (warning := labels_warning(labels, manifest["outputs"])):
+            progress.warn(warning)
         if program.weights and not embed:
             manifest["weights"] = {
                 "file": f"{name}.weights",
@@ -261,10 +269,15 @@ def _compile(
     trials: list[_Trial] = []
     for number, shapes in enumerate(sets):
         with progress.stage("clean") as detail:
-            proto = source.proto
-            if number and source.exported:
-                proto = read_source(model, options.params, shapes, options.dtypes).proto
-            proto, graph = _clean(proto, shapes)
+            try:
+                proto = source.proto
+                if number and source.exported:
+                    proto = read_source(model, options.params, shapes, options.dtypes).proto
+                proto, graph = _clean(proto, shapes)
+            except (ModelError, UnsupportedError) as e:
+                if number:  # the first set had no error
+                    e.args = (f"with {describe_shapes(shapes)}: {e}",)
+                raise
             detail.append(f"{len(graph.nodes)} nodes")
         with progress.stage("compile") as detail:
             compiler = compiler or _compiler(name, options, machine)
@@ -332,30 +345,34 @@ def read_source(
     model: Path, params: Path | None = None, shapes: Shapes | None = None, dtypes: Mapping[str, str] | None = None
 ) -> Source:
     """The model as ONNX: read from an ONNX file, or exported from another framework's file or from a callable."""
-    from dlpack.exporters import ExportOptions, export, find_exporter, is_callable
+    from dlpack.exporters import ExportOptions, accepted, export, find_exporter, is_callable
     from dlpack.exporters.base import main_file
     from dlpack.graph.load import load_model, weight_warnings
 
     model = main_file(model)
     options = ExportOptions(shapes or {}, dtypes or {})
     parts = [model]
+    warnings: tuple[str, ...] = ()
     made = is_callable(model) or (model.is_file() and find_exporter(model) is not None)
     if is_callable(model):
         proto, parts = export(model, params, options).model, []
     elif made:
         exported = export(model, params, options)
-        proto = exported.model
+        proto, warnings = exported.model, exported.warnings
         parts += [exported.params] if exported.params else []
     elif params is not None:
         raise UsageError(f"--params is for models in two files, and {model} is not one of them")
     else:
-        proto = load_model(model)
+        try:
+            proto = load_model(model)
+        except ModelError as e:
+            raise e if model.suffix == ".onnx" else ModelError(f"{e}; accepted are {accepted()}") from e
     opset = ", ".join(f"{o.domain or 'ai.onnx'} opset {o.version}" for o in proto.opset_import)
     metadata = {p.key: p.value for p in proto.metadata_props}
     labels = labels_from_metadata(metadata["dlpack.labels"]) if "dlpack.labels" in metadata else None
     data = b"".join(part.read_bytes() for part in parts) or proto.SerializeToString(deterministic=True)
     digest = hashlib.sha256(data).hexdigest()
-    return Source(proto, digest, opset, metadata, labels, tuple(weight_warnings(proto)), made)
+    return Source(proto, digest, opset, metadata, labels, (*warnings, *weight_warnings(proto)), made)
 
 
 def _labels(options: Options, source: Source) -> tuple[str, ...]:
@@ -363,12 +380,27 @@ def _labels(options: Options, source: Source) -> tuple[str, ...]:
     return check_labels(options.labels, "--labels") if options.labels else source.labels or ()
 
 
-def _preprocess(options: Options, source: Source, inputs: list[dict[str, Any]]) -> Preprocess | None:
-    """What to do to a picture: as told, else as the model's metadata has it."""
+def _check_options(options: Options, source: Source, sets: list[Shapes]) -> None:
+    """Refuses preprocessing, task and labels that can be seen to be wrong before anything is compiled."""
+    from dlpack.metadata import described_inputs
+    from dlpack.task import read_option
+
+    if options.labels:
+        check_labels(options.labels, "--labels")
+    if options.task:
+        read_option(options.task)
+    inputs = [described_inputs(source.proto, shapes) for shapes in sets]
+    if options.preprocess and all(inputs):
+        resolve(options.preprocess, inputs)
+
+
+def _preprocess(options: Options, source: Source, described: list[dict[str, Any]]) -> tuple[Preprocess | None, ...]:
+    """What to do to a picture in each set of shapes: as told, else as the model's metadata has it; () for neither."""
+    sets = [d["inputs"] for d in described]
     if options.preprocess:
-        return resolve(options.preprocess, inputs)
+        return resolve(options.preprocess, sets)
     text = source.metadata.get("dlpack.preprocess")
-    return from_metadata(text, inputs) if text is not None else None
+    return from_metadata(text, sets) if text is not None else ()
 
 
 def read_runtime() -> dict[str, str]:
@@ -417,7 +449,7 @@ def c_name(text: str) -> str:
 
 def _options_text(options: Options) -> str:
     words = [
-        f"--shape {k}={'x'.join(map(str, v))}"
+        describe_shapes({k: v})
         for n, shapes in enumerate((options.shapes, *options.more_shapes))
         for k, v in sorted(shapes.items())
         if n == 0 or any(v != s[k] for s in (options.shapes, *options.more_shapes))

@@ -28,6 +28,8 @@ import numpy as np
 from dlpack.errors import UsageError
 
 Array = np.ndarray[Any, Any]
+Inputs = Sequence[Mapping[str, Any]]
+"""A model's inputs as a manifest has them: name, dtype, shape."""
 
 CHANNELS = {"RGB": 3, "BGR": 3, "GRAY": 1}
 
@@ -76,26 +78,59 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tf": {"resize": "8/7", "channels": "RGB", "scale": 1 / 127.5, "mean": [1.0]},
     "none": {},
 }
-"""By name; "8/7" resizes the shorter side to 8/7 of the input's (256 for 224), rounded down."""
+"""By name; "8/7" resizes the shorter side to 8/7 of the input's (256 for 224), rounded down, at least to its longer."""
 
 
-def resolve(text: str, inputs: Sequence[Mapping[str, Any]]) -> Preprocess:
-    """What `--preprocess` asks for: a preset's name, the path of a JSON file, or JSON itself, for these inputs
-    (name, dtype, shape). Keys that are left out are as in the preset `none`.
+def resolve(text: str, sets: Sequence[Inputs]) -> tuple[Preprocess | None, ...]:
+    """What `--preprocess` asks for: a preset's name, the path of a JSON file, or JSON itself, for each set of shapes;
+    see `for_sets`. Keys that are left out are as in the preset `none`.
 
     Raises UsageError for what is unknown or does not fit.
     """
-    return from_json(_with_preset(_read(text), f"--preprocess {text}"), inputs)
+    return for_sets(read_option(text), sets, f"--preprocess {text}")
 
 
-def from_metadata(text: str, inputs: Sequence[Mapping[str, Any]]) -> Preprocess:
+def read_option(text: str) -> dict[str, Any]:
+    """The JSON object that `--preprocess` names, with its preset's keys. Raises UsageError."""
+    return _with_preset(_read(text), f"--preprocess {text}")
+
+
+def from_metadata(text: str, sets: Sequence[Inputs]) -> tuple[Preprocess | None, ...]:
     """The same from the model's metadata key `dlpack.preprocess`, which is JSON and names no file."""
     where = "the model's metadata key dlpack.preprocess"
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as e:
         raise UsageError(f"{where} is not JSON: {e}") from e
-    return from_json(_with_preset(value, where), inputs, where)
+    return for_sets(_with_preset(value, where), sets, where)
+
+
+def for_sets(
+    value: Mapping[str, Any], sets: Sequence[Inputs], where: str = "--preprocess"
+) -> tuple[Preprocess | None, ...]:
+    """A `Preprocess` from its JSON form for each set of shapes, `sets` with the inputs of each; None where no picture
+    goes in, since the batch is not 1.
+
+    A `resize` in pixels is that of the first set with a picture; in the others it keeps its proportion to the input's
+    shorter side, rounded down. Raises UsageError as `from_json`.
+    """
+    number = next((k for k, inputs in enumerate(sets) if any(map(_is_picture, inputs))), 0)
+    first = from_json(value, sets[number], where)
+    found: list[Preprocess | None] = []
+    for inputs in sets:
+        if not any(t["name"] == first.input and _is_picture(t) for t in inputs):
+            found.append(None)
+            continue
+        own = {**value, "input": first.input, "layout": first.layout, "channels": first.channels}
+        fitted = from_json({**own, "resize": None}, inputs, where)
+        if first.resize is not None and value.get("resize") != "8/7":
+            own["resize"] = first.resize * min(fitted.height, fitted.width) // min(first.height, first.width)
+        found.append(from_json(own, inputs, where))
+    return tuple(found)
+
+
+def _is_picture(tensor: Mapping[str, Any]) -> bool:
+    return len(tensor["shape"]) == 4 and tensor["shape"][0] == 1
 
 
 def _read(text: str) -> Any:
@@ -118,13 +153,13 @@ def _with_preset(value: Any, where: str) -> dict[str, Any]:
     return {**PRESETS[preset], **{k: v for k, v in value.items() if k != "preset"}}
 
 
-def from_json(value: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]], where: str = "--preprocess") -> Preprocess:
+def from_json(value: Mapping[str, Any], inputs: Inputs, where: str = "--preprocess") -> Preprocess:
     """A `Preprocess` from its JSON form, fitted to the model's inputs and checked; `where` it stands, for errors."""
     v = dict(value)
     unknown = set(v) - {*Preprocess.__dataclass_fields__}
     if unknown:
         raise UsageError(f"{where}: unknown key {sorted(unknown)[0]!r}")
-    pictures = [t for t in inputs if len(t["shape"]) == 4 and t["shape"][0] == 1]
+    pictures = [t for t in inputs if _is_picture(t)]
     chosen = next((t for t in pictures if v.get("input") in (None, t["name"])), None)
     if chosen is None:
         raise UsageError(
@@ -141,9 +176,10 @@ def from_json(value: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]], whe
     resize = v.get("resize")
     short = min(height, width)
     if resize == "8/7":
-        resize = short * 8 // 7
+        resize = max(short * 8 // 7, height, width)
     if resize is not None and (type(resize) is not int or not max(height, width) <= resize <= 1 << 16):
-        raise UsageError(f"{where}: resize {resize!r} must be null or at least {max(height, width)}, the input's size")
+        size = f"{max(height, width)}, the longer side of {chosen['name']!r} ({height} x {width})"
+        raise UsageError(f"{where}: resize {resize!r} must be null or at least {size}")
     try:
         numbers = {k: tuple(float(x) for x in v.get(k, d)) for k, d in (("mean", [0.0]), ("std", [1.0]))}
         scale = float(v.get("scale", 1.0))

@@ -116,14 +116,28 @@ def describe_buckets(
     return {"sizes": list(buckets.sizes), "inputs": dict(where), "outputs": cut}
 
 
+_OF_A_SET = ("inputs", "outputs", "preprocess")
+
+
+def describe_shapes(shapes: Shapes) -> str:
+    """Shapes as the command line has them: "--shape data=1x3x224x224"."""
+    return " ".join(f"--shape {name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
+
+
 def sets_of(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The sets of shapes of a bundle: at least one, each with `inputs` and `outputs`."""
-    return list(manifest.get("shapes") or [{"inputs": manifest["inputs"], "outputs": manifest["outputs"]}])
+    """The sets of shapes of a bundle: at least one, each with `inputs` and `outputs`, and `preprocess` where a picture
+    goes in."""
+    return list(manifest.get("shapes") or [{k: manifest[k] for k in _OF_A_SET if k in manifest}])
 
 
 def set_name(shapes: Mapping[str, Any]) -> str:
     """The inputs of a set in words: "data 1x3x224x224"."""
     return ", ".join(f"{t['name']} {'x'.join(map(str, t['shape'])) or 'scalar'}" for t in shapes["inputs"])
+
+
+def picture_set(sets: Sequence[Mapping[str, Any]], now: int) -> int | None:
+    """The number of the set for a picture: `now` where that takes one, else the first that does."""
+    return next((k for k in (now, *range(len(sets))) if "preprocess" in sets[k]), None)
 
 
 def find_set(manifest: Mapping[str, Any], shapes: Mapping[str, Iterable[int]]) -> int | None:

@@ -66,14 +66,17 @@ def resolve(text: str, inputs: Tensors, outputs: Tensors) -> dict[str, Any]:
 
     Raises UsageError for what is unknown or does not fit.
     """
-    where = f"--task {text}"
+    return from_json(read_option(text), inputs, outputs, f"--task {text}")
+
+
+def read_option(text: str) -> Any:
+    """The JSON that `--task` names, unchecked. Raises UsageError for what is none."""
     try:
-        value = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
+        return json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
     except OSError as e:
-        raise UsageError(f"{where}: no readable file: {e}") from e
+        raise UsageError(f"--task {text}: no readable file: {e}") from e
     except (ValueError, RecursionError) as e:
-        raise UsageError(f"{where}: not JSON: {e}") from e
-    return from_json(value, inputs, outputs, where)
+        raise UsageError(f"--task {text}: not JSON: {e}") from e
 
 
 def from_metadata(text: str, inputs: Tensors, outputs: Tensors) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
 from dlpack.loader import Predictor, load, read_manifest
+from dlpack.shape_sets import reference_names, set_name, sets_of
 from dlpack.targets import get_target
 
 _SAMPLE_NS = 200_000
@@ -27,7 +28,8 @@ _KERNEL_ROUNDS = 20
 
 
 def bench_bundle(bundle: Path, model: Path | None = None, rounds: int = 50) -> dict[str, Any]:
-    """Times a bundle on the inputs of its reference.npz: one for wasm in node, all others in this process.
+    """Times a bundle on the inputs of its reference.npz: one for wasm in node, all others in this process. One for
+    several sets of shapes gives a result like the following for each, with its `inputs` in words, in the list `shapes`.
 
     `model`: the ONNX file; onnxruntime runs it beside, one round each in turn, on one thread. Gives `runs` (per runner
     name, median_ms, minimum_ms: latency; cpu_ms: median CPU time), `ratio` of the CPU times if there is a model, and
@@ -38,15 +40,23 @@ def bench_bundle(bundle: Path, model: Path | None = None, rounds: int = 50) -> d
     if rounds < 1:
         raise UsageError(f"--rounds {rounds}: give 1 or more")
     bundle = Path(bundle)
+    sets = sets_of(read_manifest(bundle))
+    if len(sets) == 1:
+        return _bench_set(bundle, model, rounds, 0)
+    return {"shapes": [{"inputs": set_name(s), **_bench_set(bundle, model, rounds, k)} for k, s in enumerate(sets)]}
+
+
+def _bench_set(bundle: Path, model: Path | None, rounds: int, number: int) -> dict[str, Any]:
+    """The result for the set of shapes of that number."""
     manifest = read_manifest(bundle)
     measure = get_target(manifest["target"]).measure
+    names = [t["name"] for t in manifest["inputs"]]
+    inputs = _inputs(bundle, names, number)
     if measure is not None:
         if model is not None:
             raise UsageError(f"{bundle} is for {manifest['target']}: it cannot be timed beside onnxruntime")
-        names = [t["name"] for t in manifest["inputs"]]
-        return _measured(measure(bundle, _inputs(bundle, names), rounds), manifest, rounds)
+        return _measured(measure(bundle, inputs, rounds), manifest, rounds)
     with load(bundle) as predictor:
-        inputs = _inputs(bundle, predictor.inputs)
         predictor.bind(inputs)
         runners: dict[str, Callable[[], object]] = {"dlpack": predictor.compute}
         if model is not None:
@@ -82,10 +92,11 @@ def _measured(times: Mapping[str, Mapping[str, Any]], manifest: Mapping[str, Any
     return result
 
 
-def _inputs(bundle: Path, names: Iterable[str]) -> dict[str, Array]:
+def _inputs(bundle: Path, names: Sequence[str], number: int) -> dict[str, Array]:
     try:
         with np.load(bundle / "reference.npz") as stored:
-            return {name: stored[f"in_{k}"] for k, name in enumerate(names)}
+            keys = reference_names("in", len(names), number)
+            return {name: stored[key] for name, key in zip(names, keys, strict=True)}
     except (OSError, KeyError, ValueError) as e:
         raise UsageError(f"{bundle} has no readable reference.npz: {e}") from e
 

@@ -109,13 +109,16 @@ class Predictor:
         """The input that `manifest["preprocess"]` makes of a picture, for `run` or `bind`.
 
         A picture has the buffer protocol: bytes in the shape height x width, with or without 1, 3 (RGB) or 4 (RGBA)
-        channels. Raises ValueError for what is no picture, and for a model without preprocessing.
+        channels. Of several sets of shapes it is for the one that `set_shape` or the last run chose, or where that
+        takes no picture, since its batch is not 1, for the first that does.
+        Raises ValueError for what is no picture, and for a model without preprocessing.
         """
-        spec = self.manifest.get("preprocess")
-        if not spec:
+        taking = [k for k in (self._set, *range(len(self._sets))) if "preprocess" in self._sets[k]]
+        if not taking:
             raise ValueError(f"{self.name} takes no pictures: build it with --preprocess (imagenet, caffe, tf ...)")
         module = self._open()
-        self._use(0)
+        self._use(taking[0])
+        spec = self._sets[taking[0]]["preprocess"]
         rgb, height, width = _rgb(picture)
         address = module.place("picture", rgb, 1)
         self._check(module.call("preprocess_rgb", self._handle, address, width, height, 3 * width))
@@ -194,6 +197,20 @@ class Predictor:
         s, self._set = self._sets[number], number
         self.inputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in s["inputs"]}
         self.outputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in s["outputs"]}
+
+    @property
+    def shape(self) -> int:
+        """The number of the set of shapes that the predictor has now, of those in `manifest["shapes"]`."""
+        return self._set
+
+    def set_shape(self, number: int) -> None:
+        """Takes the set of shapes of that number; `run` and `bind` choose it by their inputs.
+
+        Raises ValueError for a number that there is not.
+        """
+        if not 0 <= number < len(self._sets):
+            raise ValueError(f"{self.name} has no shapes number {number}; it has {len(self._sets)}")
+        self._use(number)
 
     def _use(self, number: int) -> None:
         """Takes a set of shapes."""
