@@ -82,7 +82,7 @@ def cpu_seconds() -> float:
 
 def build_net(layers: int, folder: Path, cc: str | None = None) -> Build:
     """Builds a net of so many layers in `folder`, with all that `dlpack build` does."""
-    from dlpack.loader import load, read_manifest
+    from dlpack.loader import load, read_kernels, read_manifest
     from dlpack.pipeline import Options, Progress, build
 
     model = folder / f"depth{layers}.onnx"
@@ -100,7 +100,7 @@ def build_net(layers: int, folder: Path, cc: str | None = None) -> Build:
     manifest = read_manifest(bundle)
     with load(bundle) as predictor:
         steps = len(predictor.steps)
-    return Build(layers, seconds, len(manifest["kernels"]), steps, (bundle / manifest["source"]).stat().st_size)
+    return Build(layers, seconds, len(read_kernels(bundle)), steps, (bundle / manifest["source"]).stat().st_size)
 
 
 def growth(builds: Sequence[Build], stage: str) -> float | None:

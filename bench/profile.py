@@ -99,18 +99,23 @@ def activation_bytes(computes: str) -> int:
 
 def profile_bundle(bundle: Path, model: Path, ceilings: Ceilings, rounds: int = 50) -> list[KernelTime]:
     """Times each kernel of a native bundle, slowest first (medians; see dlpack.timing)."""
-    from dlpack.loader import read_manifest
+    from dlpack.loader import read_kernels, read_manifest
     from dlpack.timing import bench_bundle
 
     weights = Weights(onnx.load(str(model), load_external_data=False))
-    return kernel_times(bench_bundle(bundle, None, rounds)["kernels"], read_manifest(bundle), weights, ceilings)
+    facts = read_manifest(bundle), read_kernels(bundle)
+    return kernel_times(bench_bundle(bundle, None, rounds)["kernels"], *facts, weights, ceilings)
 
 
 def kernel_times(
-    rows: Sequence[dict[str, Any]], manifest: dict[str, Any], weights: Weights, ceilings: Ceilings
+    rows: Sequence[dict[str, Any]],
+    manifest: dict[str, Any],
+    described: Sequence[dict[str, Any]],
+    weights: Weights,
+    ceilings: Ceilings,
 ) -> list[KernelTime]:
-    """Joins measured `rows` (name, calls, us, share) with what the manifest tells of the kernels."""
-    kernels = {k["name"]: k for k in manifest["kernels"]}
+    """Joins measured `rows` (name, calls, us, share) with what the bundle tells of the kernels (kernels.json)."""
+    kernels = {k["name"]: k for k in described}
     arena = int(manifest["arena"]["bytes"])
     all_weights = int(manifest["weights_bytes"])
     timed = sum(kernels[r["name"]]["macs"] * r["calls"] for r in rows if r["name"] in kernels)

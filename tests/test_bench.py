@@ -154,14 +154,14 @@ def test_kernels_bytes_and_roofline() -> None:
     assert weights.total == 128 and weights.of_kernel("k1", ["product", "gather"], 1) == 128
     manifest = {
         "arena": {"bytes": 1024}, "weights_bytes": 128, "macs": 3_000_000,
-        "kernels": [{"name": "k1", "computes": "MatMul: float32[1x8] -> float32[1x4]", "schedule": "s",
-                     "macs": 1_000_000, "nodes": ["product"]}],
     }  # fmt: skip
+    kernels = [{"name": "k1", "computes": "MatMul: float32[1x8] -> float32[1x4]", "schedule": "s",
+                "macs": 1_000_000, "nodes": ["product"]}]  # fmt: skip
     rows = [
         {"name": "k1", "calls": 1, "us": 40.0, "share": 0.4},
         {"name": "loop", "calls": 1, "us": 60.0, "share": 0.6},
     ]
-    first, loop = profile.kernel_times(rows, manifest, weights, LIMITS)
+    first, loop = profile.kernel_times(rows, manifest, kernels, weights, LIMITS)
     assert first.gflops == pytest.approx(50) and first.of_roofline == pytest.approx(0.5)
     assert loop.gflops == pytest.approx(4e6 / 60e3)
     assert onnx.__version__

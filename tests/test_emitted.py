@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import requires_tool
 
-from dlpack.loader import read_manifest
+from dlpack.loader import read_kernels, read_manifest
 from dlpack.pipeline import Options, build
 
 MODELS = ["digits", "conv_net", "attention_net"]
@@ -186,7 +186,7 @@ def test_freestanding_needs_nothing(
 def test_every_kernel_names_its_onnx_nodes(emitted: Callable[[str], Emitted], model: str) -> None:
     e = emitted(model)
     text = e.source.read_text()
-    kernels = read_manifest(e.folder)["kernels"]
+    kernels = read_kernels(e.folder)
     assert kernels
     for k in kernels:
         assert k["nodes"], k

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import onnx.numpy_helper as nh
 import pytest
 
 import dlpack
+from dlpack.loader import read_kernels
 from dlpack.pipeline import Options
 from dlpack.targets.common.machine import AVX2, AVX512, NEON, WASM
 from dlpack.targets.common.tiles import choose_tile
@@ -44,7 +44,7 @@ def conv_net(path: Path, channels: int, outputs: int, size: int, kernel: int, gr
 
 def schedules(bundle: Path) -> list[str]:
     """The schedules of the kernels that multiply."""
-    return [k["schedule"] for k in json.loads((bundle / "manifest.json").read_text())["kernels"] if k["macs"]]
+    return [k["schedule"] for k in read_kernels(bundle) if k["macs"]]
 
 
 @pytest.mark.parametrize(
@@ -153,5 +153,5 @@ def test_heads_are_joined_without_a_copy(tmp_path: Path) -> None:
     )
     onnx.save(oh.make_model(graph, opset_imports=[oh.make_opsetid("", 17)], ir_version=9), tmp_path / "heads.onnx")
     bundle = dlpack.build(tmp_path / "heads.onnx", tmp_path / "bundle")
-    kernels = json.loads((bundle / "manifest.json").read_text())["kernels"]
+    kernels = read_kernels(bundle)
     assert [k["computes"].split(":")[0] for k in kernels] == ["MatMul", "MatMul"]

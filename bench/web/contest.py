@@ -284,9 +284,12 @@ class _Heat:
             {"name": name, "calls": len(us), "us": sum(us), "share": sum(us) / total if total else 0.0}
             for name, us in sorted(times.items(), key=lambda item: -sum(item[1]))
         ]
-        manifest = json.loads((self._entries[OURS].place / "manifest.json").read_text(encoding="utf-8"))
+        from dlpack.loader import read_kernels, read_manifest
+
+        bundle = self._entries[OURS].place
         weights = Weights(onnx.load(str(self._model), load_external_data=False))
-        return kernel_times(rows, manifest, weights, Ceilings(self._setup.ceiling, {1: math.inf}, 128))
+        ceilings = Ceilings(self._setup.ceiling, {1: math.inf}, 128)
+        return kernel_times(rows, read_manifest(bundle), read_kernels(bundle), weights, ceilings)
 
 
 def decoded(outputs: Mapping[str, Mapping[str, str]]) -> dict[str, Array]:

@@ -38,7 +38,7 @@ def inspect_path(path: Path, shapes: Shapes | None = None, params: Path | None =
 
 
 def _inspect_bundle(path: Path) -> dict[str, Any]:
-    from dlpack.loader import read_manifest
+    from dlpack.loader import read_kernels, read_manifest
 
     m = read_manifest(path)
     try:
@@ -54,7 +54,7 @@ def _inspect_bundle(path: Path) -> dict[str, Any]:
             "arena_bytes": m["arena"]["bytes"],
             "arena_lower_bound": m["arena"]["lower_bound"],
             "arena_naive": m["arena"]["naive"],
-            "kernels": len(m["kernels"]),
+            "kernels": len(read_kernels(path)),
         }
     except (KeyError, TypeError) as e:
         raise UsageError(f"{path} is not a bundle of this version: its manifest.json has no {e}") from e

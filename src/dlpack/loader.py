@@ -335,6 +335,21 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
     return manifest
 
 
+def read_kernels(bundle: Path) -> list[dict[str, Any]]:
+    """The bundle's kernels: name, what it computes, schedule, multiply-adds ("macs"), ONNX nodes.
+
+    Raises UsageError where there is no readable list.
+    """
+    path = Path(bundle) / "kernels.json"
+    try:
+        kernels: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        if not all(isinstance(k["name"], str) and isinstance(k["macs"], int) for k in kernels):
+            raise ValueError("it is no list of kernels")
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise UsageError(f"{bundle} is not a bundle of this version: it has no readable kernels.json ({e})") from e
+    return kernels
+
+
 def load(bundle: str | Path) -> Predictor:
     """Loads a bundle built for this computer."""
     return Predictor(Path(bundle))

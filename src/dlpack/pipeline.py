@@ -94,7 +94,7 @@ def build(
     """
     options, progress = options or Options(), progress or Progress()
     model, output = Path(model), Path(output)
-    from dlpack.bundle import new_bundle, write_manifest, write_notices
+    from dlpack.bundle import new_bundle, write_json, write_manifest, write_notices
     from dlpack.exporters import model_stem
     from dlpack.report import write_report
     from dlpack.targets import get_target
@@ -168,11 +168,12 @@ def build(
             "threads": program.threads,
             "prepared_bytes": program.prepared,
             "arena": _arena_facts(a),
-            "kernels": [
-                {"name": k.name, "computes": k.title, "schedule": k.schedule, "macs": k.macs, "nodes": list(k.sources)}
-                for k in program.kernels
-            ],
-        }  # fmt: skip
+        }
+        kernels = [
+            {"name": k.name, "computes": k.title, "schedule": k.schedule, "macs": k.macs, "nodes": list(k.sources)}
+            for k in program.kernels
+        ]
+        write_json(folder / "kernels.json", kernels)
         if len(program.variants) > 1:
             facts = [{"macs": v.macs, "arena": _arena_facts(v.arena)} for v in program.variants]
             manifest["shapes"] = [{**d, **f} for d, f in zip(described, facts, strict=True)]
@@ -234,7 +235,7 @@ def build(
                 detail.append(f"largest relative error {max((e.relative for e in errors), default=0.0):.2g}")
                 write_manifest(folder / "manifest.json", manifest)
         write_notices(folder, manifest)
-        write_report(folder, manifest)
+        write_report(folder, manifest, kernels)
     return output
 
 

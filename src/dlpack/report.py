@@ -23,17 +23,17 @@ td.n, th.n { text-align: right; } code { font-size: .92em; } .ok { color: #11703
 """
 
 
-def write_report(folder: Path, manifest: dict[str, Any]) -> None:
-    (folder / "report.html").write_text(report_html(manifest, _sizes(folder)), encoding="utf-8")
+def write_report(folder: Path, manifest: dict[str, Any], kernels: list[dict[str, Any]]) -> None:
+    (folder / "report.html").write_text(report_html(manifest, kernels, _sizes(folder)), encoding="utf-8")
 
 
 def _sizes(folder: Path) -> list[tuple[str, int]]:
     return sorted((p.name, p.stat().st_size) for p in folder.iterdir() if p.is_file() and p.name != "report.html")
 
 
-def report_html(m: dict[str, Any], files: list[tuple[str, int]]) -> str:
+def report_html(m: dict[str, Any], kernels: list[dict[str, Any]], files: list[tuple[str, int]]) -> str:
     arena = m["arena"]
-    total = max(1, sum(k["macs"] for k in m["kernels"]))
+    total = max(1, sum(k["macs"] for k in kernels))
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>{escape(m['name'])}</title><style>{_STYLE}</style>",
@@ -78,7 +78,7 @@ def report_html(m: dict[str, Any], files: list[tuple[str, int]]) -> str:
         ),
         "<h2>Files</h2>",
         _table(("file", "#bytes"), [(escape(n), f"{s:,}") for n, s in files]),
-        f"<h2>Kernels</h2><p class=sub>{len(m['kernels'])} kernels, {m['macs']:,} multiply-adds in a run</p>",
+        f"<h2>Kernels</h2><p class=sub>{len(kernels)} kernels, {m['macs']:,} multiply-adds in a run</p>",
         _table(
             ("kernel", "computes", "schedule", "#multiply-adds", "share"),
             [
@@ -89,7 +89,7 @@ def report_html(m: dict[str, Any], files: list[tuple[str, int]]) -> str:
                     f"{k['macs']:,}" if k["macs"] else "",
                     f"<div class=bar><i style='width:{100 * k['macs'] / total:.1f}%'></i></div>" if k["macs"] else "",
                 )
-                for k in m["kernels"]
+                for k in kernels
             ],
         ),
     ]

@@ -16,9 +16,12 @@ import numpy as np
 
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
-from dlpack.loader import Predictor, load, read_manifest
+from dlpack.loader import Predictor, load, read_kernels, read_manifest
 from dlpack.shape_sets import reference_names, set_name, sets_of
 from dlpack.targets import get_target
+
+Kernels = Sequence[Mapping[str, Any]]
+"""As a bundle's kernels.json tells of them."""
 
 _SAMPLE_NS = 200_000
 """A round calls a fast function again and again for about this long, so that the clocks' own time does not matter."""
@@ -55,7 +58,7 @@ def _bench_set(bundle: Path, model: Path | None, rounds: int, number: int) -> di
     if measure is not None:
         if model is not None:
             raise UsageError(f"{bundle} is for {manifest['target']}: it cannot be timed beside onnxruntime")
-        return _measured(measure(bundle, inputs, rounds), manifest, rounds)
+        return _measured(measure(bundle, inputs, rounds), read_kernels(bundle), rounds)
     with load(bundle) as predictor:
         predictor.bind(inputs)
         runners: dict[str, Callable[[], object]] = {"dlpack": predictor.compute}
@@ -69,11 +72,11 @@ def _bench_set(bundle: Path, model: Path | None, rounds: int, number: int) -> di
         if model is not None:
             ours, theirs = (row["cpu_ms"] for row in result["runs"])
             result["ratio"] = ours / theirs if theirs else float("inf")
-        result["kernels"] = _kernels(predictor, max(rounds, _KERNEL_ROUNDS))
+        result["kernels"] = _kernels(predictor, read_kernels(bundle), max(rounds, _KERNEL_ROUNDS))
     return result
 
 
-def _measured(times: Mapping[str, Mapping[str, Any]], manifest: Mapping[str, Any], rounds: int) -> dict[str, Any]:
+def _measured(times: Mapping[str, Mapping[str, Any]], kernels: Kernels, rounds: int) -> dict[str, Any]:
     """The result for a bundle that is not called from Python: the kernels of each build, one after the other."""
     result: dict[str, Any] = {
         "rounds": rounds,
@@ -87,7 +90,7 @@ def _measured(times: Mapping[str, Mapping[str, Any]], manifest: Mapping[str, Any
         us: dict[str, list[float]] = {}
         for name, milliseconds in t["steps"]:
             us.setdefault(name, []).append(1e3 * milliseconds)
-        rows = _rows({k: sum(v) for k, v in us.items()}, {k: len(v) for k, v in us.items()}, manifest)
+        rows = _rows({k: sum(v) for k, v in us.items()}, {k: len(v) for k, v in us.items()}, kernels)
         result["kernels"] += [{"build": build, **row} for row in rows]
     return result
 
@@ -161,7 +164,7 @@ def _warm_up(run: Callable[[], object]) -> int:
     return max(1, min(1000, _SAMPLE_NS // max(1, fastest)))
 
 
-def _kernels(predictor: Predictor, rounds: int) -> list[dict[str, Any]]:
+def _kernels(predictor: Predictor, kernels: Kernels, rounds: int) -> list[dict[str, Any]]:
     """The median time of each step, summed per kernel name, less what the call itself costs."""
     names = predictor.steps
     step = predictor.run_step
@@ -186,11 +189,11 @@ def _kernels(predictor: Predictor, rounds: int) -> list[dict[str, Any]]:
     for name, times in zip(names, steps, strict=True):
         us[name] = us.get(name, 0.0) + max(0.0, statistics.median(times) - overhead) / 1e3
         calls[name] = calls.get(name, 0) + 1
-    return _rows(us, calls, predictor.manifest)
+    return _rows(us, calls, kernels)
 
 
-def _rows(us: Mapping[str, float], calls: Mapping[str, int], manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    macs = {k["name"]: k["macs"] for k in manifest["kernels"]}
+def _rows(us: Mapping[str, float], calls: Mapping[str, int], kernels: Kernels) -> list[dict[str, Any]]:
+    macs = {k["name"]: k["macs"] for k in kernels}
     total = sum(us.values()) or 1.0
     rows = [
         {
