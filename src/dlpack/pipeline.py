@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dlpack.graph.ir import Graph
     from dlpack.memory import Arena
     from dlpack.program import Compiler, Program, Variant
-    from dlpack.reference import Tolerance
+    from dlpack.reference import Expected
     from dlpack.targets.common.machine import Machine
 
 EMBED_LIMIT = 4 << 20
@@ -183,7 +183,7 @@ def build(
             manifest["preprocess"] = preprocess.to_json()
         from dlpack.task import task_of
 
-        task = task_of(options.task, source.metadata, manifest, trials[0].expected)
+        task = task_of(options.task, source.metadata, manifest, trials[0].expected.outputs)
         if task:
             manifest["task"] = task
         if program.weights and not embed:
@@ -192,12 +192,12 @@ def build(
                 "bytes": len(program.weights),
                 "sha256": hashlib.sha256(program.weights).hexdigest(),
             }
+        from dlpack.reference import expected_arrays
+
         arrays: dict[str, Any] = {}
         for number, t in enumerate(trials):
             arrays |= zip(reference_names("in", len(t.inputs), number), t.inputs.values(), strict=True)
-            arrays |= zip(reference_names("out", len(t.expected), number), t.expected, strict=True)
-            named = zip(reference_names("tolerance", len(t.expected), number), t.tolerances, strict=True)
-            arrays |= {key: np.array([v.largest, v.mean]) for key, v in named if v}
+            arrays |= expected_arrays(t.expected, number)
         np.savez(folder / "reference.npz", **arrays)
         if target.library:
             with progress.stage("toolchain") as detail:
@@ -249,13 +249,11 @@ class Source:
 
 @dataclass(frozen=True)
 class _Trial:
-    """Seeded inputs of one set of shapes, the ranges that they are in, what the reference computes from them, and
-    how far from that an output may be where the usual tolerance does not hold."""
+    """Seeded inputs of one set of shapes, the ranges that they are in, and what shall be computed from them."""
 
     ranges: tuple[tuple[float, float], ...]
     inputs: dict[str, Any]
-    expected: list[Any]
-    tolerances: list[Tolerance | None]
+    expected: Expected
 
 
 def _compile(
@@ -309,7 +307,7 @@ def _try(proto: Any, graph: Graph, variant: Variant, metadata: Mapping[str, str]
 
     ranges = input_ranges(graph, metadata)
     inputs = {t.name: seeded_input(k, t.shape, t.dtype, *ranges[k]) for k, t in enumerate(variant.inputs)}
-    return _Trial(ranges, inputs, *reference(proto, inputs, ranges))
+    return _Trial(ranges, inputs, reference(proto, inputs, ranges))
 
 
 def _shape_sets(options: Options, source: Source) -> tuple[list[Shapes], dict[str, list[int]]]:
@@ -443,7 +441,7 @@ def _self_test(variant: Variant, trial: _Trial) -> Any:
     from dlpack.reference import RELATIVE_TOLERANCE
 
     samples = []
-    for t, want, given in zip(variant.outputs, trial.expected, trial.tolerances, strict=True):
+    for t, want, given in zip(variant.outputs, trial.expected.outputs, trial.expected.tolerances, strict=True):
         flat = np.asarray(want).reshape(-1)
         places = np.unique(np.linspace(0, max(0, flat.size - 1), min(64, flat.size)).astype(np.int64))
         finite = flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat

@@ -6,7 +6,9 @@ hard-swish, sigmoid) may round otherwise, and where such a value is quantised ag
 
 - quantised outputs right behind them: a unit at the most, in at most 1 % of the elements (or one);
 - outputs behind further layers, which make more of a unit: as far as onnxruntime, with and without its optimisations,
-  is itself from the exact reference, the largest and the mean error each, over this and three more seeded inputs.
+  is itself from the exact reference: the largest error and the largest mean error.
+
+All over four seeded inputs.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import onnxruntime
 from dlpack.errors import ModelError
 from dlpack.exact import Certainty, exact, is_quantised
 from dlpack.graph.ir import Array, Graph
+from dlpack.shape_sets import reference_names
 
 RELATIVE_TOLERANCE = 1e-4
 """Largest accepted error, as a part of the output's largest absolute value."""
@@ -120,25 +123,64 @@ class Tolerance:
     mean: float
 
 
+@dataclass(frozen=True)
+class Expected:
+    """The outputs, in order, and what may be accepted of each (None: the usual).
+
+    `more` has the outputs for further seeded inputs, those of `more_inputs`, or nothing: a quantised output takes few
+    values, and many a fault leaves all of them as they are for one input.
+    """
+
+    outputs: list[Array]
+    tolerances: list[Tolerance | None]
+    more: list[list[Array]]
+
+
 def reference(
     model: onnx.ModelProto, inputs: Mapping[str, Array], ranges: Sequence[Sequence[float]]
-) -> tuple[list[Array], list[Tolerance | None]]:
-    """All outputs of a cleaned model for seeded inputs, in order, and what may be accepted of each; None: the usual."""
+) -> Expected:
+    """What a cleaned model shall compute from seeded inputs."""
     if not is_quantised(model):
         outputs = run_onnxruntime(model, inputs)
-        return outputs, [None] * len(outputs)
+        return Expected(outputs, [None] * len(outputs), [])
     twin = exact(model)
     run = _runner(twin.model)
-    outputs = run(inputs)
+    cases = [inputs, *more_inputs(inputs, ranges)]
+    outputs, *more = [run(case) for case in cases]
     names = [v.name for v in model.graph.output]
     drift = [Tolerance(0.0, 0.0)] * len(names)
     if Certainty.ADRIFT in twin.certainty.values():
-        drift = _drift(model, run, [inputs, *_more_inputs(inputs, ranges)])
+        drift = _drift(model, cases, [outputs, *more])
     tolerances = [
         _tolerance(want, twin.certainty[name], twin.unit.get(name, 0.0), d)
         for name, want, d in zip(names, outputs, drift, strict=True)
     ]
-    return outputs, tolerances
+    return Expected(outputs, tolerances, more)
+
+
+def expected_arrays(expected: Expected, number: int) -> dict[str, Array]:
+    """It as reference.npz keeps it, for set of shapes `number`: out, tolerance, more1_out ..., an array per output."""
+    count = len(expected.outputs)
+    arrays = dict(zip(reference_names("out", count, number), expected.outputs, strict=True))
+    named = zip(reference_names("tolerance", count, number), expected.tolerances, strict=True)
+    arrays |= {name: np.array([t.largest, t.mean]) for name, t in named if t}
+    for case, outputs in enumerate(expected.more, 1):
+        arrays |= zip(reference_names(f"more{case}_out", count, number), outputs, strict=True)
+    return arrays
+
+
+def read_expected(stored: Mapping[str, Array], count: int, number: int) -> Expected:
+    """The reverse; raises KeyError or ValueError where an array is missing or of another kind."""
+    tolerances = [
+        Tolerance(*map(float, stored[name])) if name in stored else None
+        for name in reference_names("tolerance", count, number)
+    ]
+    more = [reference_names(f"more{case}_out", count, number) for case in range(1, 1 + MORE_INPUTS)]
+    return Expected(
+        [stored[name] for name in reference_names("out", count, number)],
+        tolerances,
+        [[stored[name] for name in names] for names in more if names and names[0] in stored],
+    )
 
 
 def _tolerance(want: Array, certainty: Certainty, unit: float, drift: Tolerance) -> Tolerance | None:
@@ -155,15 +197,14 @@ def _tolerance(want: Array, certainty: Certainty, unit: float, drift: Tolerance)
     return Tolerance(float(largest), float(mean))
 
 
-def _drift(model: onnx.ModelProto, run: Runner, cases: Sequence[Mapping[str, Array]]) -> list[Tolerance]:
+def _drift(
+    model: onnx.ModelProto, cases: Sequence[Mapping[str, Array]], expected: Sequence[list[Array]]
+) -> list[Tolerance]:
     """For each output the largest and the largest mean error of onnxruntime's own ways to compute it."""
-    ways = [_runner(model), _runner(model, optimised=True)]
-    worst: list[Tolerance] = []
-    for inputs in cases:
-        exact_outputs = run(inputs)
-        worst = worst or [Tolerance(0.0, 0.0)] * len(exact_outputs)
-        for way in ways:
-            errors = [_errors(a, b) for a, b in zip(way(inputs), exact_outputs, strict=True)]
+    worst = [Tolerance(0.0, 0.0)] * len(expected[0])
+    for way in (_runner(model), _runner(model, optimised=True)):
+        for inputs, outputs in zip(cases, expected, strict=True):
+            errors = [_errors(a, b) for a, b in zip(way(inputs), outputs, strict=True)]
             worst = [
                 Tolerance(max(w.largest, float(e.max(initial=0))), max(w.mean, float(e.mean()) if e.size else 0.0))
                 for w, e in zip(worst, errors, strict=True)
@@ -171,13 +212,17 @@ def _drift(model: onnx.ModelProto, run: Runner, cases: Sequence[Mapping[str, Arr
     return worst
 
 
-def _more_inputs(inputs: Mapping[str, Array], ranges: Sequence[Sequence[float]]) -> list[dict[str, Array]]:
+MORE_INPUTS = 3
+
+
+def more_inputs(inputs: Mapping[str, Array], ranges: Sequence[Sequence[float]]) -> list[dict[str, Array]]:
+    """Further seeded inputs of the same shapes; of number k among n, `seeded_input` number k + n, k + 2 n ..."""
     return [
         {
             name: seeded_input(k + case * len(inputs), x.shape, x.dtype.name, low, high)
             for k, ((name, x), (low, high)) in enumerate(zip(inputs.items(), ranges, strict=True))
         }
-        for case in (1, 2, 3)
+        for case in range(1, 1 + MORE_INPUTS)
     ]
 
 

@@ -56,8 +56,11 @@ class Real:
     @property
     def single(self) -> Term | None:
         """Its term, where it is one unclamped term of float32 integers with one scale for all."""
+        term = self.terms[0]
         whole = len(self.terms) == 1 and (self.low, self.high) == (-inf, inf)
-        return self.terms[0] if whole and self.terms[0].scale.size == 1 and self.terms[0].bound <= EXACT else None
+        if not whole or term.scale.size > 1 or term.bound > EXACT:
+            return None
+        return replace(term, scale=term.scale.reshape(()))
 
 
 @dataclass(frozen=True)
