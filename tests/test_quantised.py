@@ -191,7 +191,9 @@ def test_reference_is_exact_too(tmp_path: Path) -> None:
 def test_ties_go_to_the_even_integer(tmp_path: Path) -> None:
     net = Net(1, "int8", (1, 1, 1, 255), 1.0, 0)
     w = net.op("DequantizeLinear", net.constant([[[[1]]]], np.int8), net.constant(0.5, np.float32))
-    out = net.op("QuantizeLinear", net.op("Conv", net.real("x"), w), net.constant(1, np.float32), net.constant(0, np.int8))
+    out = net.op(
+        "QuantizeLinear", net.op("Conv", net.real("x"), w), net.constant(1, np.float32), net.constant(0, np.int8)
+    )
     x = np.arange(-128, 127, dtype=np.int8).reshape(net.shape)
     ((got,),) = run_built(net.model(out), tmp_path, [{"x": x}])
     np.testing.assert_array_equal(got, np.round(x / 2).astype(np.int8))

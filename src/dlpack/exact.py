@@ -187,8 +187,10 @@ class _Doubles:
             return self.clip(node, inputs)
         if kind == "GlobalAveragePool":
             axes = list(range(2, len(self.types[moved].shape or ())))
-            given = [self.constant(axes, np.int64)] if self.opset >= 18 else []
-            mean = self.op("ReduceMean", self.double[moved], *given, **({} if given else {"axes": axes}))
+            if self.opset >= 18:
+                mean = self.op("ReduceMean", self.double[moved], self.constant(axes, np.int64))
+            else:
+                mean = self.op("ReduceMean", self.double[moved], axes=axes)
             return self.finish(node, mean, whole=self.is_short_mean(node))
         if kind in _ARITHMETIC:
             values = 1 if kind == "ReduceMean" else len(inputs)
@@ -238,6 +240,8 @@ class _Doubles:
         y = self.op("Min", self.op("Max", y, self.constant(info.min)), self.constant(info.max))
         self.op("Cast", y, output=node.output[0], to=helper.np_dtype_to_tensor_dtype(z.dtype))
         self.settle(node, whole=True)
+        if self.certainty.get(node.input[0]) == Certainty.UNIT and self.unit.get(node.input[0]) == float(s.item()):
+            self.certainty[node.output[0]] = Certainty.UNIT  # the same steps, counted from another zero point
         return True
 
     def clip(self, node: NodeProto, inputs: list[str]) -> bool:

@@ -136,9 +136,7 @@ class Expected:
     more: list[list[Array]]
 
 
-def reference(
-    model: onnx.ModelProto, inputs: Mapping[str, Array], ranges: Sequence[Sequence[float]]
-) -> Expected:
+def reference(model: onnx.ModelProto, inputs: Mapping[str, Array], ranges: Sequence[Sequence[float]]) -> Expected:
     """What a cleaned model shall compute from seeded inputs."""
     if not is_quantised(model):
         outputs = run_onnxruntime(model, inputs)

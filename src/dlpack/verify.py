@@ -29,7 +29,7 @@ def verify_bundle(bundle: Path, model: Path | None = None) -> list[OutputError]:
         with np.load(bundle / "reference.npz") as stored:
             for number, s in enumerate(sets):
                 names = reference_names("in", len(s["inputs"]), number)
-                inputs = {t["name"]: stored[name] for t, name in zip(s["inputs"], names, strict=True)}
+                inputs: Inputs = {t["name"]: stored[name] for t, name in zip(s["inputs"], names, strict=True)}
                 expected = read_expected(stored, len(s["outputs"]), number)
                 cases.append((inputs, expected, [set_name(s)] if len(sets) > 1 else []))
     except (OSError, KeyError, TypeError, ValueError) as e:

@@ -1,10 +1,10 @@
 """Integer networks: DequantizeLinear, an operator, QuantizeLinear become that operator on integers, rounded once.
 
-A value behind DequantizeLinear is integers times a scale. Convolutions, products, sums and means of such values are sums
-of integers times a scale again; they are computed without any rounding error, and QuantizeLinear rounds their exact
-product with ``scale / output scale`` (a double, off by 2^-48 at most), halves to even. So each layer is the correctly
-rounded value of what its nodes say, on every target, whatever the order of its sums. As in every integer runtime, a
-bias with the scale ``input scale * weight scale`` counts in units of that product (ONNX QLinearConv).
+A value behind DequantizeLinear is integers times a scale. Convolutions, products, sums and means of such values are
+sums of integers times a scale again; they are computed without any rounding error, and QuantizeLinear rounds their
+exact product with ``scale / output scale`` (a double, off by 2^-47 at most), halves to even. So each layer is the
+correctly rounded value of what its nodes say, on every target, whatever the order of its sums. As in every integer
+runtime, a bias with the scale ``input scale * weight scale`` counts in units of that product (ONNX QLinearConv).
 
 Integers up to 2^24 are exact in float32, where targets are fastest: layers whose sums may be larger are cut into parts
 along the input channels. Weights stay 8 bits wide. Everything else stays as ONNX writes it, in float32.
@@ -225,7 +225,7 @@ class _Integers:
             return False
         if int(fill.reshape(-1)[0]) != known.zero:
             return False
-        inputs = [known.value, node.inputs[1], b.constant(np.float32(0), "zero"), *node.inputs[3:]]
+        inputs = [known.value, node.inputs[1], b.constant(np.array(0, np.float32), "zero"), *node.inputs[3:]]
         value = b.add("Pad", inputs, self.types[node.outputs[0]].shape, "float32", None, **dict(node.attrs))
         low, high = min(known.low, 0), max(known.high, 0)
         self.centred[node.outputs[0]] = Centred(value, known.zero, low, high)
@@ -362,14 +362,16 @@ class _Integers:
                 size = [last - first if d == along else n for d, n in enumerate(t.shape)]
                 source = b.add("Slice", [x, *bounds], size)
             weights = b.constant(np.ascontiguousarray(part), "weights")
-            y = b.add("Conv" if conv else "MatMul", [source, weights], shape, "float32", **(dict(node.attrs) if conv else {}))
+            y = b.add(
+                "Conv" if conv else "MatMul", [source, weights], shape, "float32", **(dict(node.attrs) if conv else {})
+            )
             y = y if dtype == "float32" else b.add("Cast", [y], shape, dtype)
             total = b.add("Add", [total, y], shape) if total else y
         return total
 
 
 def _matrix(node: Node, w: Weights) -> Weights | None:
-    """The weights of Conv [outputs, inputs, kernel...], or of a product [inputs, outputs], `axis` that of the outputs."""
+    """Weights [outputs, inputs, kernel...] of Conv, [inputs, outputs] of a product; `axis` is that of the outputs."""
     plain = node.attrs.get("alpha", 1.0) == node.attrs.get("beta", 1.0) == 1.0 and not node.attrs.get("transA", 0)
     if not plain or (node.op != "Conv" and w.integers.ndim != 2):
         return None
