@@ -100,6 +100,43 @@ template <class V> INLINE V ceil_(V x) { return rounded<to_ceil>(x); }
 // The nearest integer, of two the even one, exact.
 template <class V> INLINE V round_(V x) { return rounded<to_even>(x); }
 
+//@ section products
+//@ needs halves
+// Sums of x (high + low), computed in double: off by 2^-47 of the largest at most. x: float or int32; in as many parts as whole registers of double take.
+template <class V> INLINE vec<double, lanes<V>> doubled(V x) {
+  if constexpr (lanes<V> == 1) return static_cast<double>(x);
+  else return __builtin_convertvector(x, vec<double, lanes<V>>);
+}
+template <class X, class V> INLINE auto products(X x, V high, V low) { return doubled(x) * (doubled(high) + doubled(low)); }
+template <class X, class V, class... R> INLINE auto products(X x, V high, V low, R... rest) { return products(x, high, low) + products(rest...); }
+#if defined(__AVX512F__)
+constexpr int doubles_of_register = 8;
+#elif defined(__AVX__)
+constexpr int doubles_of_register = 4;
+#else
+constexpr int doubles_of_register = 2;
+#endif
+// The float nearest to f of such a sum.
+template <class F, class X, class... R> INLINE vec<float, lanes<X>> of_products(F f, X x, R... rest) {
+  if constexpr (lanes<X> == 1) return static_cast<float>(f(products(x, rest...)));
+  else if constexpr (lanes<X> > doubles_of_register) return join(of_products(f, low(x), low(rest)...), of_products(f, high(x), high(rest)...));
+  else return __builtin_convertvector(f(products(x, rest...)), vec<float, lanes<X>>);
+}
+
+//@ section rescaled
+//@ needs products
+// The sum of x (high + low) over all triples, rounded once.
+template <class... X> INLINE auto rescaled_(X... x) {
+  return of_products([](auto sum) { return sum; }, x...);
+}
+
+//@ section requantized
+//@ needs products round
+// The integer nearest to that sum, of two the even one.
+template <class... X> INLINE auto requantized_(X... x) {
+  return of_products([](auto sum) { return round_(sum); }, x...);
+}
+
 //@ section trunc
 //@ needs rounding
 // The integer next to x towards zero, exact.

@@ -194,6 +194,9 @@ template <class V, class From> INLINE V convert(From x) {
   static_assert(lanes<V> == lanes<From>, "the same number of lanes");
   constexpr bool to_float = elem<V>(0.5) != 0, from_float = elem<From>(0.5) != 0;
   if constexpr (lanes<V> == 1) return static_cast<V>(x);
+#if !defined(__clang__)
+  else if constexpr (sizeof(elem<From>) == 1 && sizeof(elem<V>) > 2) return convert<V>(__builtin_convertvector(x, vec<int16_t, lanes<V>>));  // GCC goes lane by lane
+#endif
   else if constexpr (to_float && !from_float && sizeof(V) > sizeof(From)) return convert<V>(convert<ints<V>>(x));  // GCC needs the steps
   else if constexpr (from_float && !to_float && sizeof(From) > sizeof(V)) return convert<V>(convert<ints<From>>(x));
   else return __builtin_convertvector(x, V);

@@ -10,7 +10,7 @@ from dlpack.kernel import Const, Expr, Gathered, Index, Load, Op, Ref
 from dlpack.layout import Layout
 
 VECTOR_DTYPES = {"float32", "int32", "uint32"}
-CONVERTIBLE = {"uint8", "int8"}
+CONVERTIBLE = {"uint8", "int8", "int16"}
 BINARY = {
     "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Max": "max", "Min": "min",
     "FloorDiv": "floordiv", "FloorMod": "floormod", "Mod": "%",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dlpack.graph.ir import Graph
     from dlpack.memory import Arena
     from dlpack.program import Compiler, Program, Variant
+    from dlpack.reference import Expected
     from dlpack.targets.common.machine import Machine
 
 EMBED_LIMIT = 4 << 20
@@ -188,7 +189,8 @@ def build(
         from dlpack.task import task_of
 
         number = next((k for k, picture in enumerate(pictures) if picture), 0)
-        task = task_of(options.task, source.metadata, {**manifest, **described[number]}, trials[number].expected)
+        expected = trials[number].expected.outputs
+        task = task_of(options.task, source.metadata, {**manifest, **described[number]}, expected)
         if task:
             manifest["task"] = task
         names_classes = (task or {}).get("kind") in (None, "classify", "digits")
@@ -200,10 +202,12 @@ def build(
                 "bytes": len(program.weights),
                 "sha256": hashlib.sha256(program.weights).hexdigest(),
             }
+        from dlpack.reference import expected_arrays
+
         arrays: dict[str, Any] = {}
         for number, t in enumerate(trials):
             arrays |= zip(reference_names("in", len(t.inputs), number), t.inputs.values(), strict=True)
-            arrays |= zip(reference_names("out", len(t.expected), number), t.expected, strict=True)
+            arrays |= expected_arrays(t.expected, number)
         np.savez(folder / "reference.npz", **arrays)
         if target.library:
             with progress.stage("toolchain") as detail:
@@ -255,11 +259,11 @@ class Source:
 
 @dataclass(frozen=True)
 class _Trial:
-    """Seeded inputs of one set of shapes, the ranges that they are in, and what onnxruntime computes from them."""
+    """Seeded inputs of one set of shapes, the ranges that they are in, and what shall be computed from them."""
 
     ranges: tuple[tuple[float, float], ...]
     inputs: dict[str, Any]
-    expected: list[Any]
+    expected: Expected
 
 
 def _compile(
@@ -314,11 +318,11 @@ def _compiler(name: str, options: Options, machine: Machine) -> Compiler:
 
 
 def _try(proto: Any, graph: Graph, variant: Variant, metadata: Mapping[str, str]) -> _Trial:
-    from dlpack.reference import input_ranges, run_onnxruntime, seeded_input
+    from dlpack.reference import input_ranges, reference, seeded_input
 
     ranges = input_ranges(graph, metadata)
     inputs = {t.name: seeded_input(k, t.shape, t.dtype, *ranges[k]) for k, t in enumerate(variant.inputs)}
-    return _Trial(ranges, inputs, run_onnxruntime(proto, inputs))
+    return _Trial(ranges, inputs, reference(proto, inputs, ranges))
 
 
 def _shape_sets(options: Options, source: Source) -> tuple[list[Shapes], dict[str, list[int]]]:
@@ -471,12 +475,12 @@ def _self_test(variant: Variant, trial: _Trial) -> Any:
     from dlpack.reference import RELATIVE_TOLERANCE
 
     samples = []
-    for t, want in zip(variant.outputs, trial.expected, strict=True):
+    for t, want, given in zip(variant.outputs, trial.expected.outputs, trial.expected.tolerances, strict=True):
         flat = np.asarray(want).reshape(-1)
         places = np.unique(np.linspace(0, max(0, flat.size - 1), min(64, flat.size)).astype(np.int64))
         finite = flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat
         span = float(np.abs(finite.astype(np.float64)).max()) if finite.size else 0.0
-        tolerance = span * RELATIVE_TOLERANCE if flat.dtype.kind == "f" else 0.0
+        tolerance = given.largest if given else span * RELATIVE_TOLERANCE if flat.dtype.kind == "f" else 0.0
         values = tuple(float(flat[p]) for p in places)
         samples.append(Sample(tuple(int(p) for p in places) if t.nbytes else (), values, tolerance))
     return SelfTest(trial.ranges, tuple(samples))

@@ -11,6 +11,7 @@ import numpy as np
 from dlpack.graph.fuse import Group, fuse
 from dlpack.graph.idioms import idioms
 from dlpack.graph.ir import Array, Graph, TensorType
+from dlpack.graph.quantized import quantized
 from dlpack.graph.rewrite import rewrite
 from dlpack.graph.winograd import ChooseTile, Layer, winograd
 from dlpack.kernel import Kernel
@@ -193,7 +194,7 @@ class Compiler:
 
     def add(self, graph: Graph) -> Variant:
         """Compiles the graph for one more set of shapes; the first one's schedules decide how weights lie."""
-        graph = idioms(rewrite(graph))
+        graph = idioms(rewrite(quantized(graph)))
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         assembler = _Assembler(place(graph, fuse(graph)), self.name, self.schedule, self.threads, self.shared)
         part = assembler.program(self.shared.blob)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from math import gcd
 from typing import Any
 
-from dlpack.expressions import Operand
+from dlpack.expressions import Operand, dtype_of
 from dlpack.layout import Block, Layout, dense
 from dlpack.lower import PREFETCH, SHARED, VECTOR_REDUCE, lower_kernel
 from dlpack.spec import KernelSpec, Scheduled
@@ -235,7 +235,7 @@ PREFETCH_VECTORS = 32
 
 def _streams(state: State, reads: Sequence[Access]) -> bool:
     """Whether packed weights are larger than half of L2, so that they come from beyond it."""
-    return max(4 * r.size for r in reads) > state.machine.l2 // 2
+    return max(r.size * (1 if dtype_of(r.buffer).endswith("int8") else 4) for r in reads) > state.machine.l2 // 2
 
 
 def _window_stays(read: Access, row: Axis, info: BlockInfo, machine: Machine) -> bool:

@@ -97,7 +97,10 @@ def _is_pixelwise(ctx: Context) -> bool:
 
 @anchor("Convolution", domain="dlpack", layout="spatial", flattens=_is_pixelwise)
 def convolution(ctx: Context, x: Any, w: Any) -> list[Any]:
-    """Direct convolution without pads: x [N, C, spatial...], w [O, C/group, kernel...] → [N, O, spatial...]."""
+    """Direct convolution without pads: x [N, C, spatial...], w [O, C/group, kernel...] → [N, O, spatial...].
+
+    Integer weights of a float x become its type one by one: they stay small in memory.
+    """
     strides, dilations, group = ctx.attr("strides"), ctx.attr("dilations"), ctx.attr("group")
     xs, ws = [int(d) for d in x.shape], [int(d) for d in w.shape]
     n = len(xs) - 2
@@ -111,9 +114,9 @@ def convolution(ctx: Context, x: Any, w: Any) -> list[Any]:
         place = [s[d] * strides[d] + kernel[d] * dilations[d] for d in range(n)]
         if channels == 1:
             source = o if per_group == 1 else o // per_group
-            return te.sum(x(i, source, *place) * w(o, 0, *kernel), axis=kernel)
+            return te.sum(x(i, source, *place) * w(o, 0, *kernel).astype(str(x.dtype)), axis=kernel)
         source = ic if group == 1 else o // per_group * channels + ic
-        return te.sum(x(i, source, *place) * w(o, ic, *kernel), axis=[*kernel, ic])
+        return te.sum(x(i, source, *place) * w(o, ic, *kernel).astype(str(x.dtype)), axis=[*kernel, ic])
 
     grouped = {"dlpack.group": per_group} if group > 1 and per_group > 1 else None
     return [te.compute((xs[0], ws[0], *out), at, name="acc", varargs_names=axis_names(n), attrs=grouped)]

@@ -12,7 +12,7 @@ from dlpack.tir import te
 
 @anchor("MatMul", layout="rows")
 def matmul(ctx: Context, a: Any, b: Any) -> list[Any]:
-    """numpy.matmul: a [..., M, K], b [..., K, N] → [..., M, N], batch dimensions broadcast."""
+    """numpy.matmul: a [..., M, K], b [..., K, N] → [..., M, N], batch dimensions broadcast; b becomes of a's type."""
     sa, sb = [int(d) for d in a.shape], [int(d) for d in b.shape]
     one_row, one_column = len(sa) == 1, len(sb) == 1
     full_a, full_b = ([1, *sa] if one_row else sa), ([*sb, 1] if one_column else sb)
@@ -30,7 +30,7 @@ def matmul(ctx: Context, a: Any, b: Any) -> list[Any]:
         lead = tuple(rest)
         left = a(k) if one_row else a(*operand(a, full_a, lead), m, k)
         right = b(k) if one_column else b(*operand(b, full_b, lead), k, n)
-        return te.sum(left * right, axis=k)
+        return te.sum(left * right.astype(str(a.dtype)), axis=k)
 
     shape = [*batch, *([] if one_row else [full_a[-2]]), *([] if one_column else [full_b[-1]])]
     return [te.compute(tuple(shape), at, name="acc")]

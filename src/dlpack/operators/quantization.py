@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.operators.elementwise import const, round_half_even
+from dlpack.operators.elementwise import call, const, round_half_even
 from dlpack.operators.registry import Builder, Context, NotSupported, pointwise, rewrite
 from dlpack.tir import tirx
 
@@ -31,6 +31,31 @@ def dequantize(ctx: Context, x: Any, scale: Any, zero: Any = None) -> Any:
     if zero is not None:
         wide = wide - zero.astype("int32")
     return wide.astype("float32") * scale
+
+
+@pointwise("Centre", domain="dlpack")
+def centre(ctx: Context, x: Any) -> Any:
+    """An 8-bit integer less the attribute `zero`, as float32, which holds it exactly."""
+    return x.astype("int32").astype("float32") - const(float(ctx.attr("zero")), "float32")
+
+
+@pointwise("Narrow", domain="dlpack")
+def narrow(ctx: Context, x: Any) -> Any:
+    """A float32 integer plus the attribute `zero`, as the output's type, which holds it."""
+    return (x + const(float(ctx.attr("zero")), x)).astype("int32").astype(ctx.output_type().dtype)
+
+
+@pointwise("Rescale", domain="dlpack")
+def rescale(ctx: Context, *terms: Any) -> Any:
+    """The sum of ``x * (high + low)`` over the inputs x, high, low, x, ...; the nearest float32."""
+    return call("rescaled_", "float32", *terms)
+
+
+@pointwise("Requantize", domain="dlpack")
+def requantize(ctx: Context, *terms: Any) -> Any:
+    """That sum rounded to an integer, halves to even, and clamped to the attributes `low` and `high`; float32."""
+    y = call("requantized_", "float32", *terms)
+    return tirx.min(tirx.max(y, const(float(ctx.attr("low")), y)), const(float(ctx.attr("high")), y))
 
 
 def _along(ctx: Context, b: Builder, name: str, shape: Sequence[int]) -> str:

@@ -175,8 +175,11 @@ class Builder:
         return self.types.get(name) or self.graph.types[name]
 
     def fresh(self, hint: str) -> str:
-        self._count += 1
-        return f"{self.origin.outputs[0] or self.origin.name}/{hint}_{self._count}"
+        while True:
+            self._count += 1
+            name = f"{self.origin.outputs[0] or self.origin.name}/{hint}_{self._count}"
+            if name not in self.types and name not in self.graph.types:
+                return name
 
     def constant(self, value: Array, hint: str = "const") -> str:
         name = self.fresh(hint)

@@ -1,0 +1,428 @@
+"""Integer networks: DequantizeLinear, an operator, QuantizeLinear become that operator on integers, rounded once.
+
+A value behind DequantizeLinear is integers times a scale. Convolutions, products, sums and means of such values are
+sums of integers times a scale again; they are computed without any rounding error, and QuantizeLinear rounds their
+exact product with ``scale / output scale`` (a double, off by 2^-47 at most), halves to even. So each layer is the
+correctly rounded value of what its nodes say, on every target, whatever the order of its sums. As in every integer
+runtime, a bias with the scale ``input scale * weight scale`` counts in units of that product (ONNX QLinearConv).
+
+Integers up to 2^24 are exact in float32, where targets are fastest: layers whose sums may be larger are cut into parts
+along the input channels. Weights stay 8 bits wide. Everything else stays as ONNX writes it, in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+
+import numpy as np
+
+from dlpack.graph.ir import Array, Graph, Node
+from dlpack.graph.rewrite import remove_dead
+from dlpack.operators.registry import Builder
+
+EXACT = 1 << 24
+"""Integers up to here, and their sums, are exact in float32."""
+
+LARGEST_SUM = (1 << 31) - 1
+
+_MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool")
+"""Operators whose output holds nothing but elements of input 0 (a pad of MaxPool is never the largest)."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """``integers in value * scale``: float32 or int32 integers from `low` to `high`; a scale per place or for all."""
+
+    value: str
+    scale: Array
+    low: float
+    high: float
+
+    @property
+    def bound(self) -> float:
+        return max(abs(self.low), abs(self.high))
+
+
+@dataclass(frozen=True)
+class Real:
+    """A float32 value of the graph as it is without rounding: the sum of its terms, clamped."""
+
+    terms: tuple[Term, ...]
+    low: float = -inf
+    high: float = inf
+
+    @property
+    def single(self) -> Term | None:
+        """Its term, where it is one unclamped term of float32 integers with one scale for all."""
+        term = self.terms[0]
+        whole = len(self.terms) == 1 and (self.low, self.high) == (-inf, inf)
+        if not whole or term.scale.size > 1 or term.bound > EXACT:
+            return None
+        return replace(term, scale=term.scale.reshape(()))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Constant integers (zero point taken off) times a scale, one or one per place along `axis`."""
+
+    integers: Array
+    scale: Array
+    axis: int
+
+
+@dataclass(frozen=True)
+class Centred:
+    """What an 8-bit value is less its zero point, as float32 integers."""
+
+    value: str
+    zero: int
+    low: int
+    high: int
+
+
+def quantized(graph: Graph) -> Graph:
+    """The graph with its quantised layers on integers; the nodes that they stand for stay where others need them."""
+    if not any(n.op in ("DequantizeLinear", "QLinearConv", "QLinearMatMul") for n in graph.nodes):
+        return graph
+    return _Integers(graph).run()
+
+
+class _Integers:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.constants, self.types = dict(graph.constants), dict(graph.types)
+        self.real: dict[str, Real] = {}
+        self.weights: dict[str, Weights] = {}
+        self.centred: dict[str, Centred] = {}
+        self.nodes: list[Node] = []
+
+    def run(self) -> Graph:
+        for node in self.graph.nodes:
+            for part in self.written_out(node):
+                builder = self.builder(part)
+                handler = _HANDLERS.get(part.op) if part.domain in ("", "ai.onnx") else None
+                done = handler(self, part, builder) if handler else False
+                self.take(builder)
+                if not done:
+                    self.nodes.append(part)
+        return remove_dead(replace(self.graph, nodes=tuple(self.nodes), constants=self.constants, types=self.types))
+
+    def builder(self, node: Node) -> Builder:
+        return Builder(replace(self.graph, constants=self.constants, types=self.types), node)
+
+    def take(self, b: Builder) -> None:
+        self.nodes += b.nodes
+        self.constants.update(b.constants)
+        self.types.update(b.types)
+
+    # --- operators; True where the node is replaced
+
+    def written_out(self, node: Node) -> list[Node]:
+        """QLinearConv and QLinearMatMul with constant scales as the nodes that they abbreviate."""
+        if node.op not in ("QLinearConv", "QLinearMatMul") or node.domain not in ("", "ai.onnx"):
+            return [node]
+        x, sx, zx, w, sw, zw, sy, zy = node.inputs[:8]
+        if any(v not in self.constants for v in (sx, zx, w, sw, zw, sy, zy)) or self.constants[sx].size > 1:
+            return [node]
+        b = self.builder(node)
+        kind = self.types[w]
+        axis = 0 if node.op == "QLinearConv" else len(kind.shape) - 1
+        real = [
+            b.add("DequantizeLinear", [x, sx, zx], self.types[x].shape, "float32"),
+            b.add("DequantizeLinear", [w, sw, zw], kind.shape, "float32", axis=axis),
+        ]
+        shape = self.types[node.outputs[0]].shape
+        if len(node.inputs) > 8 and node.inputs[8]:
+            if node.inputs[8] not in self.constants:
+                return [node]
+            scale = (self.constants[sx] * self.constants[sw]).reshape(-1)
+            bias = [node.inputs[8], b.constant(np.broadcast_to(scale, self.types[node.inputs[8]].shape), "scale")]
+            real.append(b.add("DequantizeLinear", bias, self.types[node.inputs[8]].shape, "float32", axis=0))
+        y = b.add(node.op.removeprefix("QLinear"), real, shape, **dict(node.attrs))
+        b.add("QuantizeLinear", [y, sy, zy], shape, self.types[node.outputs[0]].dtype, node.outputs[0])
+        made, b.nodes = b.nodes, []
+        self.take(b)
+        return made
+
+    def dequantize(self, node: Node, b: Builder) -> bool:
+        x, scale, zero = self.scaling(node)
+        if scale is None or zero is None:
+            return False
+        constant, t = self.constants.get(x), self.types[x]
+        if constant is not None:
+            rank = len(t.shape)
+            axis = node.attrs.get("axis", 1) % rank if rank else 0
+            whole = scale.ndim < 2 and (scale.size == 1 or scale.shape[0] == t.shape[axis])
+            if whole and zero.size in (1, scale.size):
+                along = [-1 if d == axis else 1 for d in range(rank)] if zero.size > 1 else [1] * rank
+                integers = constant.astype(np.int64) - zero.astype(np.int64).reshape(along)
+                self.weights[node.outputs[0]] = Weights(integers, scale.astype(np.float64).reshape(-1), axis)
+            return False
+        if t.dtype not in ("int8", "uint8") or scale.size > 1 or not 0 < float(scale.reshape(-1)[0]) < inf:
+            return False
+        known, z = self.centred.get(x), int(zero.reshape(-1)[0])
+        if known is None or known.zero != z:
+            info = np.iinfo(t.dtype)
+            value = b.add_internal("Centre", [x], t.shape, dtype="float32", zero=z)
+            known = self.centred[x] = Centred(value, z, info.min - z, info.max - z)
+        term = Term(known.value, scale.astype(np.float64).reshape(()), known.low, known.high)
+        self.real[node.outputs[0]] = Real((term,))
+        return False
+
+    def scaling(self, node: Node) -> tuple[str, Array | None, Array | None]:
+        """Input, scale and zero point of QuantizeLinear or DequantizeLinear; None where they are not constant."""
+        x, name = node.inputs[:2]
+        zero = self.constants.get(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.zeros(1, np.int32)
+        scale = self.constants.get(name)
+        return x, scale if scale is not None and scale.dtype == np.float32 and scale.size else None, zero
+
+    def quantize(self, node: Node, b: Builder) -> bool:
+        x, scale, zero = self.scaling(node)
+        out = node.outputs[0]
+        t, real = self.types[out], self.real.get(x)
+        if real is None or scale is None or zero is None or scale.size > 1 or t.dtype not in ("int8", "uint8"):
+            return False
+        s, z, info = float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]), np.iinfo(t.dtype)
+        if not 0 < s < inf:
+            return False
+        low, high = (int(np.clip(np.round(v / s), info.min - z, info.max - z)) for v in (real.low, real.high))
+        term = real.single
+        if term is not None and float(term.scale) == s and low <= term.low and term.high <= high:
+            value = term.value
+        else:
+            terms = [replace(k, scale=k.scale / s) for k in real.terms]
+            value = b.add_internal("Requantize", _operands(b, terms), t.shape, dtype="float32", low=low, high=high)
+        b.add_internal("Narrow", [value], t.shape, out, t.dtype, zero=z)
+        self.centred[out] = Centred(value, z, low, high)
+        return True
+
+    def move(self, node: Node, b: Builder) -> bool:
+        """An element stays what it is: the same operator on the integers beside the node."""
+        x, out = node.inputs[0], node.outputs[0]
+        if len([o for o in node.outputs if o]) > 1:
+            return False
+        shape, known, real = self.types[out].shape, self.centred.get(x), self.real.get(x)
+        term = real.single if real else None
+        if known is not None:
+            value = b.add(node.op, [known.value, *node.inputs[1:]], shape, "float32", None, **dict(node.attrs))
+            self.centred[out] = replace(known, value=value)
+        elif term is not None:
+            value = b.add(node.op, [term.value, *node.inputs[1:]], shape, "float32", None, **dict(node.attrs))
+            self.real[out] = Real((replace(term, value=value),))
+        elif x in self.weights and node.op == "Transpose":
+            w, perm = self.weights[x], node.attrs.get("perm")
+            order = list(perm) if perm else list(range(w.integers.ndim))[::-1]
+            self.weights[out] = replace(w, integers=w.integers.transpose(order), axis=order.index(w.axis))
+        return False
+
+    def pad(self, node: Node, b: Builder) -> bool:
+        """A pad with the zero point, which is zero."""
+        known = self.centred.get(node.inputs[0])
+        fill = self.constants.get(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.zeros(1)
+        if known is None or node.attrs.get("mode", "constant") != "constant" or len(node.inputs) < 2 or fill is None:
+            return False
+        if int(fill.reshape(-1)[0]) != known.zero:
+            return False
+        inputs = [known.value, node.inputs[1], b.constant(np.array(0, np.float32), "zero"), *node.inputs[3:]]
+        value = b.add("Pad", inputs, self.types[node.outputs[0]].shape, "float32", None, **dict(node.attrs))
+        low, high = min(known.low, 0), max(known.high, 0)
+        self.centred[node.outputs[0]] = Centred(value, known.zero, low, high)
+        return False
+
+    def concat(self, node: Node, b: Builder) -> bool:
+        parts = [self.centred.get(x) for x in node.inputs]
+        known = [p for p in parts if p is not None]
+        if len(known) < len(parts) or len({p.zero for p in known}) > 1:
+            return False
+        shape = self.types[node.outputs[0]].shape
+        value = b.add("Concat", [p.value for p in known], shape, "float32", None, **dict(node.attrs))
+        low, high = min(p.low for p in known), max(p.high for p in known)
+        self.centred[node.outputs[0]] = Centred(value, known[0].zero, low, high)
+        return False
+
+    def clamp(self, node: Node, b: Builder) -> bool:
+        """Relu and Clip: rounding never reorders, so what is clamped may be rounded first."""
+        real = self.real.get(node.inputs[0])
+        limits: list[float] = [0.0, inf] if node.op == "Relu" else [-inf, inf]
+        for k, name in enumerate(node.inputs[1:3]) if node.op == "Clip" else ():
+            constant = self.constants.get(name) if name else np.array(limits[k])
+            if constant is None:
+                return False
+            limits[k] = float(constant.reshape(-1)[0])
+        limits = [node.attrs.get(k, v) for k, v in zip(("min", "max"), limits, strict=True)]
+        if real is not None and limits[0] <= limits[1]:
+            low, high = (min(max(v, limits[0]), limits[1]) for v in (real.low, real.high))
+            self.real[node.outputs[0]] = replace(real, low=low, high=high)
+        return False
+
+    def add(self, node: Node, b: Builder) -> bool:
+        sides = [self.real.get(x) for x in node.inputs]
+        terms = [t for r in sides if r is not None and (t := r.single) is not None]
+        if len(terms) == 2:
+            if node.op == "Sub":
+                terms[1] = replace(terms[1], scale=-terms[1].scale)
+            self.real[node.outputs[0]] = Real(tuple(terms))
+        return False
+
+    def mul(self, node: Node, b: Builder) -> bool:
+        sides = [self.real.get(x) for x in node.inputs]
+        terms = [t for r in sides if r is not None and (t := r.single) is not None]
+        if len(terms) < 2 or terms[0].bound * terms[1].bound > EXACT:
+            return False
+        value = b.add("Mul", [t.value for t in terms], self.types[node.outputs[0]].shape)
+        ends = [p * q for p in (terms[0].low, terms[0].high) for q in (terms[1].low, terms[1].high)]
+        term = Term(value, terms[0].scale * terms[1].scale, min(ends), max(ends))
+        self.real[node.outputs[0]] = Real((term,))
+        return False
+
+    def mean(self, node: Node, b: Builder) -> bool:
+        """ReduceMean and GlobalAveragePool: a sum of integers."""
+        real = self.real.get(node.inputs[0])
+        term = real.single if real else None
+        rank = len(self.types[node.inputs[0]].shape)
+        axes = node.attrs.get("axes")
+        if node.op == "GlobalAveragePool":
+            axes = list(range(2, rank))
+        elif len(node.inputs) > 1 and node.inputs[1]:
+            constant = self.constants.get(node.inputs[1])
+            axes = None if constant is None else [int(a) for a in constant.reshape(-1)]
+        if term is None or not axes:
+            return False
+        count = int(np.prod([self.types[node.inputs[0]].shape[a] for a in axes]))
+        if not count or term.bound * count > EXACT:
+            return False
+        keep, axes = node.attrs.get("keepdims", 1), sorted(a % rank for a in axes)
+        value = b.add("ReduceSum", [term.value], self.types[node.outputs[0]].shape, axes=axes, keepdims=keep)
+        self.real[node.outputs[0]] = Real((Term(value, term.scale / count, term.low * count, term.high * count),))
+        return False
+
+    def product(self, node: Node, b: Builder) -> bool:
+        """Conv, Gemm and MatMul with constant weights. What reads their float32 value gets the exact one rounded."""
+        real, w = self.real.get(node.inputs[0]), self.weights.get(node.inputs[1])
+        x = real.single if real else None
+        matrix = None if w is None else _matrix(node, w)
+        if x is None or matrix is None:
+            return False
+        integers, scale = matrix.integers, x.scale * matrix.scale
+        scale = np.broadcast_to(scale, integers.shape[matrix.axis])
+        bias = self.bias(node, scale)
+        if bias is None or not integers.size:
+            return False
+        channel = 1 - matrix.axis  # the dimension of the input's channels
+        kernel = tuple(range(2, integers.ndim))
+        reach = np.moveaxis(np.abs(integers).sum(axis=kernel), channel, 0) * x.bound  # [input channels, outputs]
+        cuts = _cuts(reach, splits=node.attrs.get("group", 1) == 1)
+        total = float(reach.sum(axis=0).max()) + (np.abs(bias).max(initial=0) if bias.dtype.kind == "i" else 0)
+        if cuts is None or total > LARGEST_SUM:
+            return False
+        dtype = "int32" if total > EXACT else "float32"
+        value = self.sum_of_parts(node, b, x.value, integers, cuts, dtype)
+        shape = self.types[node.outputs[0]].shape
+        across = 1 if node.op == "Conv" else len(shape) - 1
+        place = [-1 if d == across else 1 for d in range(len(shape))]
+        more = []
+        if bias.dtype.kind == "i":
+            value = b.add("Add", [value, b.constant(bias.reshape(place).astype(dtype), "bias")], shape)
+        elif bias.size:
+            more = [Term(b.constant(bias.reshape(place), "bias"), np.ones(()), -inf, inf)]
+        terms = (Term(value, scale.reshape(place), -total, total), *more)
+        self.real[node.outputs[0]] = Real(terms)
+        b.add_internal("Rescale", _operands(b, terms), shape, node.outputs[0], "float32")
+        return True
+
+    def bias(self, node: Node, scale: Array) -> Array | None:
+        """Integers in units of `scale`, or real numbers; empty where there is none, None where it is not constant."""
+        if len(node.inputs) < 3 or not node.inputs[2]:
+            return np.zeros(0, np.float32)
+        given, constant = self.weights.get(node.inputs[2]), self.constants.get(node.inputs[2])
+        if given is not None and given.integers.size == scale.size:
+            same = np.allclose(given.scale, scale, rtol=1e-6, atol=0)
+            return given.integers.reshape(-1) if same else None
+        return constant if constant is not None and constant.size == scale.size else None
+
+    def sum_of_parts(
+        self, node: Node, b: Builder, x: str, integers: Array, cuts: Sequence[tuple[int, int]], dtype: str
+    ) -> str:
+        """The sum over each part of the input channels, in float32, and their sum in `dtype`."""
+        shape, t = self.types[node.outputs[0]].shape, b.type_of(x)
+        conv = node.op == "Conv"
+        along = 1 if conv else len(t.shape) - 1
+        fits = -128 <= integers.min() and integers.max() <= 127
+        integers = integers.astype(np.int8 if fits else np.int16)
+        total = ""
+        for first, last in cuts:
+            part = integers
+            if len(cuts) > 1:
+                part = integers[:, first:last] if conv else integers[first:last]
+            source = x
+            if len(cuts) > 1:
+                bounds = [b.constant(np.array([v], np.int64)) for v in (first, last, along)]
+                size = [last - first if d == along else n for d, n in enumerate(t.shape)]
+                source = b.add("Slice", [x, *bounds], size)
+            weights = b.constant(np.ascontiguousarray(part), "weights")
+            y = b.add(
+                "Conv" if conv else "MatMul", [source, weights], shape, "float32", **(dict(node.attrs) if conv else {})
+            )
+            y = y if dtype == "float32" else b.add("Cast", [y], shape, dtype)
+            total = b.add("Add", [total, y], shape) if total else y
+        return total
+
+
+def _matrix(node: Node, w: Weights) -> Weights | None:
+    """Weights [outputs, inputs, kernel...] of Conv, [inputs, outputs] of a product; `axis` is that of the outputs."""
+    plain = node.attrs.get("alpha", 1.0) == node.attrs.get("beta", 1.0) == 1.0 and not node.attrs.get("transA", 0)
+    if not plain or (node.op != "Conv" and w.integers.ndim != 2):
+        return None
+    if node.attrs.get("transB", 0):
+        w = replace(w, integers=w.integers.T, axis=1 - w.axis)
+    outputs = 0 if node.op == "Conv" else 1
+    return replace(w, axis=outputs) if w.scale.size == 1 or w.axis == outputs else None
+
+
+def _cuts(reach: Array, splits: bool) -> list[tuple[int, int]] | None:
+    """Runs [first, last) of input channels whose sums stay exact in float32, given the most each can add to a sum."""
+    if reach.sum(axis=0).max() <= EXACT:
+        return [(0, len(reach))]
+    if not splits or reach.max() > EXACT:
+        return None
+    cuts, first, total = [], 0, np.zeros(reach.shape[1])
+    for channel, more in enumerate(reach):
+        if (total + more).max() > EXACT:
+            cuts.append((first, channel))
+            first, total = channel, np.zeros(reach.shape[1])
+        total = total + more
+    return [*cuts, (first, len(reach))]
+
+
+def _operands(b: Builder, terms: Sequence[Term]) -> list[str]:
+    """Each term's integers and its scale as the sum of two floats, which hold 48 of its bits."""
+    out = []
+    for term in terms:
+        scale = term.scale if term.scale.ndim else term.scale.reshape(1)
+        high = scale.astype(np.float32)
+        low = (scale - high.astype(np.float64)).astype(np.float32)
+        out += [term.value, b.constant(high, "scale"), b.constant(low, "scale_rest")]
+    return out
+
+
+_Handler = Callable[[_Integers, Node, Builder], bool]
+
+_HANDLERS: dict[str, _Handler] = {
+    "DequantizeLinear": _Integers.dequantize,
+    "QuantizeLinear": _Integers.quantize,
+    "Conv": _Integers.product,
+    "Gemm": _Integers.product,
+    "MatMul": _Integers.product,
+    "Add": _Integers.add,
+    "Sub": _Integers.add,
+    "Mul": _Integers.mul,
+    "Relu": _Integers.clamp,
+    "Clip": _Integers.clamp,
+    "ReduceMean": _Integers.mean,
+    "GlobalAveragePool": _Integers.mean,
+    "Pad": _Integers.pad,
+    "Concat": _Integers.concat,
+    **dict.fromkeys(_MOVES, _Integers.move),
+}
