@@ -12,8 +12,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import nets
+import numpy as np
+import onnx
 import pytest
 from conftest import DIGITS, requires_tool
+from onnx import helper
 
 import dlpack
 from dlpack.errors import UsageError
@@ -235,3 +239,20 @@ def test_a_damaged_weights_file_is_an_error_in_c(
 def test_weights_that_were_not_given_are_an_error_in_c(weights_program: Path) -> None:
     done = subprocess.run([weights_program], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "no weights" in done.stdout
+
+
+def test_indices_that_may_be_negative_stay_within_their_table(tmp_path: Path) -> None:
+    """Keras and TensorFlow Lite add the table's length to indices below 0: Where(i < 0, i + n, i)."""
+    table = np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2)
+    constants = {"table": table, "zero": np.array(0, np.int64), "n": np.array(6, np.int64)}
+    nodes = [
+        helper.make_node("Less", ["words", "zero"], ["below"]),
+        helper.make_node("Add", ["words", "n"], ["moved"]),
+        helper.make_node("Where", ["below", "moved", "words"], ["place"]),
+        helper.make_node("Gather", ["table", "place"], ["y"]),
+    ]
+    net = nets.model(nodes, {"words": (3, 40)}, {"y": (3, 40, 2)}, constants)
+    net.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    onnx.save(net, tmp_path / "net.onnx")
+    bundle = build(tmp_path / "net.onnx", tmp_path / "b")
+    assert manifest_of(bundle)["ranges"] == [[0.0, 6.0]]

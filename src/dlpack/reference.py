@@ -53,6 +53,8 @@ def _index_limit(graph: Graph, name: str) -> int | None:
             limits.append(shape[node.attrs.get("axis", 0) % len(shape)])
         elif node.inputs and node.inputs[0] in same and node.op in _SAME_VALUES:
             same.update(node.outputs)
+        elif node.op == "Where" and same.intersection(node.inputs[1:]):  # indices below 0 count from the end
+            same.update(node.outputs)
     return min(limits, default=None)
 
 
