@@ -136,8 +136,8 @@ def _columns(estimator: Any) -> int:
         columns = None
     if not isinstance(columns, int | np.integer):
         raise UnsupportedError(
-            f"the {type(estimator).__name__} has no n_features_in_: it is not fitted, or its input is text, not numbers; of "
-            "a pipeline that reads text save the steps behind the vectorizer, and vectorize in the program that calls"
+            f"the {type(estimator).__name__} has no n_features_in_: it is not fitted, or its input is text, not numbers; "
+            "of a pipeline that reads text save the steps behind the vectorizer, and vectorize in the calling program"
         )
     if columns < 1:
         raise ModelError(f"the estimator has {columns} columns")
@@ -215,8 +215,8 @@ def _prepare(part: Any) -> None:
         part.flatten_transform = False  # of transform(), which is not exported
     elif text := next((str(v) for c in getattr(part, "categories_", ()) for v in c if isinstance(v, str)), None):
         raise UnsupportedError(
-            f"the {kind} encodes text (the category {text!r}), and a bundle's inputs are numbers: number the categories "
-            "before fitting (OrdinalEncoder().fit_transform), save the pipeline that is fitted on these numbers, and "
+            f"the {kind} encodes text (the category {text!r}), and a bundle's inputs are numbers: number the "
+            "categories before fitting (OrdinalEncoder().fit_transform), save the pipeline that is fitted on these numbers, and "
             "number them in the same way in the program that calls the bundle"
         )
     elif kind == "SimpleImputer" and part.add_indicator:

@@ -25,10 +25,11 @@ def inspect_path(
     """The facts about the model or the bundle at `path`, as JSON data.
 
     A model is all that `dlpack build` takes: an ONNX file, another framework's file or folder, MODULE:NAME; those are
-    told as the ONNX that their exporter makes for `shapes` and `dtypes`. Both have `inputs` and `outputs` (lists of name, dtype, shape), `opset`, `macs` and `weights_bytes`. A model has
-    `source` (the framework) and `operators` too (operator, count, supported), a bundle `target`, `kernels` and the arena's sizes in bytes, and
-    `shapes` where it has several sets of them (inputs, outputs, macs and arena of each). `macs` is missing where input
-    shapes are open. Raises UsageError for a path that is neither, ModelError for a broken model.
+    told as the ONNX that their exporter makes for `shapes` and `dtypes`. Both have `inputs` and `outputs` (lists of
+    name, dtype, shape), `opset`, `macs` and `weights_bytes`. A model has `source` (the framework) and `operators` too
+    (operator, count, supported), a bundle `target`, `kernels` and the arena's sizes in bytes, and `shapes` where it has
+    several sets of them (inputs, outputs, macs and arena of each). `macs` is missing where input shapes are open.
+    Raises UsageError for a path that is neither and for what an exporter asks for, ModelError for a broken model.
     """
     from dlpack.exporters.base import main_file
     from dlpack.pipeline import read_source
