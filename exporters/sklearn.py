@@ -136,8 +136,9 @@ def _columns(estimator: Any) -> int:
         columns = None
     if not isinstance(columns, int | np.integer):
         raise UnsupportedError(
-            f"the {type(estimator).__name__} has no n_features_in_: it is not fitted, or its input is text, not numbers; "
-            "of a pipeline that reads text save the steps behind the vectorizer, and vectorize in the calling program"
+            f"the {type(estimator).__name__} has no n_features_in_: it is not fitted, or its input is text, not "
+            "numbers; of a pipeline that reads text save the steps behind the vectorizer, and vectorize in the program "
+            "that calls"
         )
     if columns < 1:
         raise ModelError(f"the estimator has {columns} columns")
@@ -216,8 +217,8 @@ def _prepare(part: Any) -> None:
     elif text := next((str(v) for c in getattr(part, "categories_", ()) for v in c if isinstance(v, str)), None):
         raise UnsupportedError(
             f"the {kind} encodes text (the category {text!r}), and a bundle's inputs are numbers: number the "
-            "categories before fitting (OrdinalEncoder().fit_transform), save the pipeline that is fitted on these numbers, and "
-            "number them in the same way in the program that calls the bundle"
+            "categories before fitting (OrdinalEncoder().fit_transform), save the pipeline fitted on these numbers, "
+            "and number them in the same way in the program that calls the bundle"
         )
     elif kind == "SimpleImputer" and part.add_indicator:
         raise UnsupportedError("SimpleImputer(add_indicator=True) is not supported; leave the option out")
