@@ -104,7 +104,7 @@ def check_operators(graph: Any) -> None:
 
 
 def allow_inlining(graph: Any) -> None:
-    """Functions that are marked for XLA, such as Keras' grouped convolution, are left as calls unless told otherwise."""
+    """Functions that are marked for XLA, such as Keras' grouped convolution, would stay calls."""
     for place in (*graph.node, *graph.library.function, *(n for f in graph.library.function for n in f.node_def)):
         for mark in ("_XlaMustCompile", "_noinline"):
             place.attr.pop(mark, None)

@@ -241,16 +241,24 @@ def test_weights_that_were_not_given_are_an_error_in_c(weights_program: Path) ->
     assert done.returncode == 1 and "no weights" in done.stdout
 
 
-def test_indices_that_may_be_negative_stay_within_their_table(tmp_path: Path) -> None:
-    """Keras and TensorFlow Lite add the table's length to indices below 0: Where(i < 0, i + n, i)."""
+@pytest.mark.parametrize("how", ["choice", "products"])
+def test_indices_that_may_be_negative_stay_within_their_table(how: str, tmp_path: Path) -> None:
+    """Keras and TensorFlow Lite add the table's length to indices below 0: i < 0 ? i + n : i."""
     table = np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2)
     constants = {"table": table, "zero": np.array(0, np.int64), "n": np.array(6, np.int64)}
-    nodes = [
-        helper.make_node("Less", ["words", "zero"], ["below"]),
-        helper.make_node("Add", ["words", "n"], ["moved"]),
-        helper.make_node("Where", ["below", "moved", "words"], ["place"]),
-        helper.make_node("Gather", ["table", "place"], ["y"]),
-    ]
+    nodes = [helper.make_node("Less", ["words", "zero"], ["below"]), helper.make_node("Add", ["words", "n"], ["moved"])]
+    if how == "choice":
+        nodes.append(helper.make_node("Where", ["below", "moved", "words"], ["place"]))
+    else:
+        nodes += [
+            helper.make_node("Cast", ["below"], ["taken"], to=onnx.TensorProto.INT64),
+            helper.make_node("Mul", ["taken", "moved"], ["one"]),
+            helper.make_node("Sub", ["one_more", "taken"], ["left"]),
+            helper.make_node("Mul", ["words", "left"], ["other"]),
+            helper.make_node("Add", ["one", "other"], ["place"]),
+        ]
+        constants["one_more"] = np.array(1, np.int64)
+    nodes.append(helper.make_node("Gather", ["table", "place"], ["y"]))
     net = nets.model(nodes, {"words": (3, 40)}, {"y": (3, 40, 2)}, constants)
     net.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
     onnx.save(net, tmp_path / "net.onnx")
