@@ -93,6 +93,7 @@ def to_onnx(
         place.ClearField("metadata_props")
         place.ClearField("doc_string")
     widen(model)
+    _state_sizes(model)
     if len(model.graph.input) != len(inputs):
         given = {v.name for v in model.graph.input}
         raise UsageError(f"the model does not use its inputs {', '.join(n for n in inputs if n not in given)}")
@@ -124,6 +125,22 @@ def widen(model: ModelProto) -> None:
                     graph(inner)
 
     graph(model.graph)
+
+
+def _state_sizes(model: ModelProto) -> None:
+    """Gives a Resize with aligned corners its output's size in place of scales, in place.
+
+    PyTorch divides by the output's whole length; ONNX, of scales, by length times scale, which may be no whole number.
+    """
+    graph = model.graph
+    shapes = {v.name: v.type.tensor_type.shape.dim for v in (*graph.value_info, *graph.output)}
+    for node in graph.node:
+        aligned = any(a.name == "coordinate_transformation_mode" and a.s == b"align_corners" for a in node.attribute)
+        dims = [d.dim_value for d in shapes.get(node.output[0], ())]
+        if node.op_type == "Resize" and aligned and len(node.input) == 3 and dims and min(dims) > 0:
+            sizes = numpy_helper.from_array(np.array(dims, np.int64), f"{node.output[0]}_sizes")
+            graph.initializer.append(sizes)
+            node.input[:] = [*node.input[:2], "", sizes.name]
 
 
 def _check_sizes(program: Any) -> None:

@@ -156,9 +156,9 @@ def _first_part(part: Any) -> Any:
         if made := [step[1] for step in getattr(part, name, ()) if not isinstance(step[1], str)]:
             return made[0]
     for name in ("calibrated_classifiers_", "estimators_", "_predictors"):
-        made = np.array(getattr(part, name, ()), object).reshape(-1)
-        if made.size and not hasattr(part, "estimators_features_"):
-            return made[0]
+        held = np.array(getattr(part, name, ()), object).reshape(-1)
+        if held.size and not hasattr(part, "estimators_features_"):
+            return held[0]
     parts = (getattr(part, name, None) for name in ("estimator_", "estimator", "best_estimator_"))
     return next((p for p in parts if p is not None), None)
 

@@ -17,4 +17,4 @@ def erfc(ctx: Any, node: Any, name: str, args: Any) -> None:
     ctx.make_node("Sub", [one.output[0], erf], outputs=[y], name=name, shapes=shapes, dtypes=dtypes)
 
 
-HANDLERS = {"Erfc": (erfc, [])}
+HANDLERS: dict[str, Any] = {"Erfc": (erfc, [])}

@@ -25,6 +25,7 @@ from dlpack import exporters
 from dlpack.cli import cli
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters import ExportOptions
+from dlpack.pipeline import build
 
 try:
     import onnxscript  # noqa: F401
@@ -545,3 +546,13 @@ def test_program_with_infinity_and_an_assertion(tmp_path: Path) -> None:
     x, mask = image(2, 5), torch.tensor([[0, 1, 2, 1, 0], [2, 2, 0, 1, 0]])
     torch.export.save(torch.export.export(Padded(), (x, mask)), tmp_path / "net.pt2")
     compare(export(tmp_path / "net.pt2"), Padded(), {"x": image(2, 5), "mask": mask.flip(0)})
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_aligned_corners_of_a_size_that_the_scale_does_not_reach(mode: str, tmp_path: Path) -> None:
+    net, x = nn.Upsample(scale_factor=1.5, mode=mode, align_corners=True), image(1, 2, 9, 11)
+    torch.export.save(torch.export.export(net, (x,)), tmp_path / "net.pt2")
+    build(tmp_path / "net.pt2", tmp_path / "b")
+    other = image(1, 2, 9, 11)
+    got = np.asarray(dlpack.load(tmp_path / "b").run({"input": other.numpy()})["output"])
+    np.testing.assert_allclose(got, net(other).numpy(), rtol=1e-4, atol=1e-5)
