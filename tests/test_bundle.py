@@ -264,3 +264,16 @@ def test_indices_that_may_be_negative_stay_within_their_table(how: str, tmp_path
     onnx.save(net, tmp_path / "net.onnx")
     bundle = build(tmp_path / "net.onnx", tmp_path / "b")
     assert manifest_of(bundle)["ranges"] == [[0.0, 6.0]]
+
+
+@pytest.mark.parametrize("op", ["Add", "Mul"])
+def test_constant_picture_behind_a_convolution(op: str, tmp_path: Path) -> None:
+    """A constant of the output's whole shape is stored in the order in which the output lies (channels last)."""
+    random = np.random.default_rng(4)
+    weights = {"w": random.normal(size=(5, 2, 3, 3)), "k": random.normal(size=(1, 5, 4, 6))}
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node(op, ["c", "k"], ["y"])]
+    constants = {name: value.astype(np.float32) for name, value in weights.items()}
+    net = nets.model(nodes, {"x": ("n", 2, 6, 8)}, {"y": ("n", 5, 4, 6)}, constants)
+    onnx.save(net, tmp_path / "net.onnx")
+    sets = [{"x": (1, 2, 6, 8)}, {"x": (3, 2, 6, 8)}]
+    build(tmp_path / "net.onnx", tmp_path / "b", Options(shapes=sets[0], more_shapes=tuple(sets[1:])))  # verifies both
