@@ -292,7 +292,14 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     def __setitem__(self, key: Any, new: Any) -> None:
         t, new = self._trace, unwrapped(new)
         if not all(is_known(k) for k in _keys(key)):
-            t.unsupported("an assignment to places that depend on the input", "use np.where")
+            masked = isinstance(key, Array) and key.dtype == bool and key.shape == self.shape
+            if not masked or np.shape(plain(new) if is_known(new) else new) != ():
+                t.unsupported("an assignment to places that depend on the input", "use np.where")
+            if self._rows:
+                self._join_rows()
+            with t.located("assignment"):
+                self._become(FUNCTIONS["where"](t, key, t.array(new).astype(self.dtype), self))
+            return
         key = _plain_key(key)
         if self.known is not None and is_known(new) and not self._rows:
             self.known[key] = plain(new)

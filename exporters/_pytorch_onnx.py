@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from onnx import ModelProto
+import numpy as np
+from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters._builder import MAX_MADE_BYTES, MAX_VALUE_BYTES
@@ -91,10 +92,55 @@ def to_onnx(
     for place in (model.graph, model):
         place.ClearField("metadata_props")
         place.ClearField("doc_string")
+    widen(model)
+    _state_sizes(model)
     if len(model.graph.input) != len(inputs):
         given = {v.name for v in model.graph.input}
         raise UsageError(f"the model does not use its inputs {', '.join(n for n in inputs if n not in given)}")
     return model
+
+
+def widen(model: ModelProto) -> None:
+    """Makes float32 of all that is float16 or bfloat16, in place: a bundle computes in float32, and what is stored in
+    fewer bits keeps its value."""
+    narrow = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
+    def tensor(t: TensorProto) -> None:
+        if t.data_type in narrow:
+            t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(t).astype(np.float32), t.name))
+
+    def graph(g: GraphProto) -> None:
+        for t in g.initializer:
+            tensor(t)
+        for value in (*g.input, *g.output, *g.value_info):
+            if value.type.tensor_type.elem_type in narrow:
+                value.type.tensor_type.elem_type = TensorProto.FLOAT
+        for node in g.node:
+            for a in node.attribute:
+                if a.name in ("to", "dtype", "output_dtype") and a.i in narrow:
+                    a.i = TensorProto.FLOAT
+                if a.HasField("t"):
+                    tensor(a.t)
+                for inner in (*([a.g] if a.HasField("g") else []), *a.graphs):
+                    graph(inner)
+
+    graph(model.graph)
+
+
+def _state_sizes(model: ModelProto) -> None:
+    """Gives a Resize with aligned corners its output's size in place of scales, in place.
+
+    PyTorch divides by the output's whole length; ONNX, of scales, by length times scale, which may be no whole number.
+    """
+    graph = model.graph
+    shapes = {v.name: v.type.tensor_type.shape.dim for v in (*graph.value_info, *graph.output)}
+    for node in graph.node:
+        aligned = any(a.name == "coordinate_transformation_mode" and a.s == b"align_corners" for a in node.attribute)
+        dims = [d.dim_value for d in shapes.get(node.output[0], ())]
+        if node.op_type == "Resize" and aligned and len(node.input) == 3 and dims and min(dims) > 0:
+            sizes = numpy_helper.from_array(np.array(dims, np.int64), f"{node.output[0]}_sizes")
+            graph.initializer.append(sizes)
+            node.input[:] = [*node.input[:2], "", sizes.name]
 
 
 def _check_sizes(program: Any) -> None:

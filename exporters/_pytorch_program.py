@@ -237,6 +237,8 @@ def _run(graph: Mapping[str, Any], values: dict[str, Any]) -> list[Any]:
             args, kwargs = _arguments(function, node["inputs"], values)
             results = function(*args, **kwargs)
         outputs = node["outputs"]
+        if not outputs:  # an assertion
+            continue
         if len(outputs) == 1 and "as_tensors" in outputs[0]:
             outputs = [{"as_tensor": t} for t in outputs[0]["as_tensors"]]
         elif len(outputs) == 1 and node.get("is_hop_single_tensor_return") is not False:
@@ -278,8 +280,12 @@ def _value(argument: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
     ((kind, body),) = argument.items()
     if kind == "as_none":
         return None
-    if kind in ("as_int", "as_float", "as_bool", "as_string", "as_ints", "as_floats", "as_bools", "as_strings"):
+    if kind in ("as_int", "as_bool", "as_string", "as_ints", "as_bools", "as_strings"):
         return body
+    if kind == "as_float":
+        return float(body)  # "Infinity", "-Infinity" and "NaN" are written as text
+    if kind == "as_floats":
+        return [float(v) for v in body]
     if kind == "as_tensor":
         return values[body["name"]]
     if kind == "as_tensors":

@@ -128,7 +128,11 @@ def objects(config: Any) -> Iterator[tuple[str, str, str]]:
             if isinstance(value.get("class_name"), str):
                 inner = value.get("config")
                 name = inner.get("name") if isinstance(inner, dict) else None
-                yield value["class_name"], str(value.get("module") or ""), name if isinstance(name, str) else ""
+                home, mark, _ = str(value.get("registered_name") or "").partition(
+                    ">"
+                )  # of a class of the user: HOME>CLASS
+                module = str(value.get("module") or (home if mark else ""))
+                yield value["class_name"], module, name if isinstance(name, str) else ""
         elif isinstance(value, list):
             stack += value
 

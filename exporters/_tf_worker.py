@@ -103,6 +103,13 @@ def check_operators(graph: Any) -> None:
         raise UnsupportedError("the model holds operators that are not accepted from a file:", tuple(problems[:50]))
 
 
+def allow_inlining(graph: Any) -> None:
+    """Functions that are marked for XLA, such as Keras' grouped convolution, would stay calls."""
+    for place in (*graph.node, *graph.library.function, *(n for f in graph.library.function for n in f.node_def)):
+        for mark in ("_XlaMustCompile", "_noinline"):
+            place.attr.pop(mark, None)
+
+
 def fixed_shape(
     name: str, dims: list[int] | None, shapes: Mapping[str, tuple[int, ...]], problems: list[str]
 ) -> tuple[int, ...]:
@@ -154,7 +161,10 @@ def to_onnx(frozen: Frozen, name: str) -> ModelProto:
     """By tf2onnx; names of inputs and outputs are the user's. Raises UnsupportedError that lists every operator."""
     import tf2onnx
 
+    from dlpack.exporters._tf_operators import HANDLERS
+
     check_operators(frozen.graph)
+    allow_inlining(frozen.graph)
     try:
         model, _ = tf2onnx.convert.from_graph_def(
             frozen.graph,
@@ -162,7 +172,7 @@ def to_onnx(frozen: Frozen, name: str) -> ModelProto:
             input_names=[t for t, _ in frozen.inputs],
             output_names=[t for t, _ in frozen.outputs],
             opset=OPSET,
-            custom_op_handlers=dict(frozen.handlers),
+            custom_op_handlers=HANDLERS | dict(frozen.handlers),
         )
     except DlpackError:
         raise

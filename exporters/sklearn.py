@@ -1,14 +1,16 @@
 """scikit-learn → ONNX: estimators and pipelines in `.skops` files, by skl2onnx.
 
 A `.skops` file is data, and is loaded only where all it holds is of types that skops or `_TRUSTED` know; a pickle
-(`.pkl`, `.joblib`) runs code when it is loaded, so it is refused. Nothing is predicted here: an array of a damaged file
-could make scikit-learn's compiled code read outside of it.
+(`.pkl`, `.joblib`) runs code when it is loaded, so it is refused. Nothing is predicted in this process: an array of
+a damaged file could make scikit-learn's compiled code read outside of it. `_sklearn_check.py` predicts in another one,
+and what skl2onnx has made is compared with that, since it drops options that it does not know without a word.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -16,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, helper
+from onnx import ModelProto, TensorProto, helper
 
 from dlpack.errors import DlpackError, ModelError, ToolchainError, UnsupportedError, UsageError
+from dlpack.exporters import _sklearn_check
 from dlpack.exporters._sklearn_labels import class_names, number_strings
 from dlpack.exporters.base import HEAD_BYTES, Exported, Exporter, ExportOptions, set_metadata
 
@@ -85,8 +88,10 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
         columns = _columns(estimator)
         rows = _rows(options, columns)
         labels = class_names(estimator)
-        model = convert(estimator, columns, rows)
-    number_strings(model, labels)
+        with _sklearn_check.Check(path) as check:
+            model = convert(estimator, columns, rows)
+            number_strings(model, labels)
+            _sklearn_check.compare(model, check.predictions(), labels, type(estimator).__name__)
     _state_shapes(model)
     set_metadata(model, "dlpack.ranges", json.dumps({_INPUT: _range(model)}))
     return Exported(model, labels)
@@ -131,7 +136,9 @@ def _columns(estimator: Any) -> int:
         columns = None
     if not isinstance(columns, int | np.integer):
         raise UnsupportedError(
-            f"the {type(estimator).__name__} has no n_features_in_: it is not fitted, or its input is text, not numbers"
+            f"the {type(estimator).__name__} has no n_features_in_: it is not fitted, or its input is text, not "
+            "numbers; of a pipeline that reads text save the steps behind the vectorizer, and vectorize in the program "
+            "that calls"
         )
     if columns < 1:
         raise ModelError(f"the estimator has {columns} columns")
@@ -172,6 +179,10 @@ def convert(estimator: Any, columns: int, rows: int) -> ModelProto:
     except (DlpackError, MemoryError, RecursionError):
         raise
     except Exception as e:  # skl2onnx raises many kinds
+        if unknown := re.search(r"Unable to find a (?:shape calculator|converter) for type '<class '([\w.]+)", str(e)):
+            raise UnsupportedError(
+                f"skl2onnx has no converter for {unknown[1]}; replace it by another estimator"
+            ) from e
         raise UnsupportedError(f"skl2onnx does not convert this {type(estimator).__name__}: {_first_line(e)}") from e
 
 
@@ -203,10 +214,25 @@ def _prepare(part: Any) -> None:
         part.transformers_ = [(n, t, _by_place(columns, places)) for n, t, columns in part.transformers_]
     elif kind == "VotingClassifier":
         part.flatten_transform = False  # of transform(), which is not exported
+    elif text := next((str(v) for c in getattr(part, "categories_", ()) for v in c if isinstance(v, str)), None):
+        raise UnsupportedError(
+            f"the {kind} encodes text (the category {text!r}), and a bundle's inputs are numbers: number the "
+            "categories before fitting (OrdinalEncoder().fit_transform), save the pipeline fitted on these numbers, "
+            "and number them in the same way in the program that calls the bundle"
+        )
+    elif kind == "SimpleImputer" and part.add_indicator:
+        raise UnsupportedError("SimpleImputer(add_indicator=True) is not supported; leave the option out")
+    elif kind == "Normalizer" and part.norm == "max":
+        part.onnx_converter = lambda: _convert_largest_norm
+    elif kind == "_CalibratedClassifier" and hasattr(part.estimator, "steps"):
+        raise UnsupportedError(
+            "a CalibratedClassifierCV over a pipeline is not supported; calibrate its last step: "
+            "make_pipeline(StandardScaler(), CalibratedClassifierCV(LinearSVC()))"
+        )
     elif kind == "TreePredictor":
         part.nodes = [_plain_node(node) for node in part.nodes]
     elif kind.startswith("HistGradientBoosting"):
-        part.onnx_converter = lambda: _convert_with_plain_integers
+        part.onnx_converter = lambda: _convert_histogram
 
 
 def _by_place(columns: Any, places: dict[str, int]) -> Any:
@@ -231,26 +257,58 @@ def _plain_node(node: Any) -> dict[str, Any]:
 
 
 class _PlainIntegers:
-    """skl2onnx's container, for a converter that lists booleans and NumPy's integers, which onnx does not take."""
+    """skl2onnx's container, for a converter that lists booleans and NumPy's integers, which onnx does not take.
 
-    def __init__(self, container: Any) -> None:
-        self._container = container
+    The value that it calls by the first of `renamed` is called by the second.
+    """
+
+    def __init__(self, container: Any, renamed: tuple[str, str] | None = None) -> None:
+        self._container, self._renamed = container, renamed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._container, name)
 
-    def add_node(self, *arguments: Any, **attributes: Any) -> None:
+    def add_node(self, op: str, inputs: Any, outputs: Any, *arguments: Any, **attributes: Any) -> None:
         def plain(value: Any) -> Any:
             whole = isinstance(value, list) and all(isinstance(v, bool | int | np.integer) for v in value)
             return [int(v) for v in value] if whole else value
 
-        self._container.add_node(*arguments, **{name: plain(value) for name, value in attributes.items()})
+        if self._renamed:
+            old, new = self._renamed
+            outputs = [new if n == old else n for n in ([outputs] if isinstance(outputs, str) else outputs)]
+        plain_attributes = {name: plain(value) for name, value in attributes.items()}
+        self._container.add_node(op, inputs, outputs, *arguments, **plain_attributes)
 
 
-def _convert_with_plain_integers(scope: Any, operator: Any, container: Any) -> None:
+def _convert_histogram(scope: Any, operator: Any, container: Any) -> None:
+    """Histogram gradient boosting; behind a loss with a logarithm as its link comes an exponential."""
     from skl2onnx.common._registration import get_converter
 
-    get_converter(operator.type)(scope, operator, _PlainIntegers(container))
+    convert = get_converter(operator.type)
+    if getattr(operator.raw_operator, "loss", "") not in ("poisson", "gamma"):
+        convert(scope, operator, _PlainIntegers(container))
+        return
+    result, raw = operator.outputs[0].full_name, scope.get_unique_variable_name("raw")
+    convert(scope, operator, _PlainIntegers(container, (result, raw)))
+    container.add_node("Exp", [raw], [result], name=scope.get_unique_operator_name("Exp"))
+
+
+def _convert_largest_norm(scope: Any, operator: Any, container: Any) -> None:
+    """Rows over their largest absolute value; skl2onnx takes the largest value."""
+    (x,), (y,) = operator.input_full_names, operator.output_full_names
+    size, norm, zero, divisor = (scope.get_unique_variable_name(n) for n in ("size", "norm", "zero", "divisor"))
+    axis, none, one = (scope.get_unique_variable_name(n) for n in ("axis", "none", "one"))
+    container.add_initializer(axis, TensorProto.INT64, [1], [1])
+    container.add_initializer(none, TensorProto.FLOAT, [], [0.0])
+    container.add_initializer(one, TensorProto.FLOAT, [], [1.0])
+    for op, inputs, output in (
+        ("Abs", [x], size),
+        ("ReduceMax", [size, axis], norm),
+        ("Equal", [norm, none], zero),
+        ("Where", [zero, one, norm], divisor),
+        ("Div", [x, divisor], y),
+    ):
+        container.add_node(op, inputs, [output], name=scope.get_unique_operator_name(op))
 
 
 def _finish(model: ModelProto, rows: int, estimator: Any) -> ModelProto:
@@ -306,7 +364,8 @@ def _range(model: ModelProto) -> tuple[float, float]:
             values = attributes.get("nodes_values", values)
         elif node.op_type == "Scaler":
             spread = 2 / np.where(attributes["scale"] == 0, 1, np.abs(attributes["scale"]))
-            values = np.concatenate([attributes["offset"] - spread, attributes["offset"] + spread])
+            ends = attributes["offset"] + np.array([[-1.0], [1.0]]) * spread
+            values = np.median(ends, axis=1)  # columns of the largest numbers would put the others far from all data
         values = values[np.isfinite(values)]
         if values.size:
             low, high = min(low, float(values.min()) * 1.1), max(high, float(values.max()) * 1.1)

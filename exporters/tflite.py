@@ -265,7 +265,10 @@ class Conversion:
                 self._fold(start)
                 names = [self._name(k) for k in operator.outputs]
                 turned = [self.turned.get(v) for v in values]
-                for k, value, first in zip(operator.outputs, self.g.publish(values, names, label), turned, strict=True):
+                published = self.g.publish(values, names, label)
+                renamed = dict(zip(values, published, strict=True))
+                frame.real |= {k: renamed[v] for k in operator.inputs if (v := frame.real.get(k, "")) in renamed}
+                for k, value, first in zip(operator.outputs, published, turned, strict=True):
                     frame.stored[k] = value
                     frame.real.pop(k, None)
                     if first is not None:

@@ -12,8 +12,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import nets
+import numpy as np
+import onnx
 import pytest
 from conftest import DIGITS, requires_tool
+from onnx import helper
 
 import dlpack
 from dlpack.errors import UsageError
@@ -238,3 +242,41 @@ def test_a_damaged_weights_file_is_an_error_in_c(
 def test_weights_that_were_not_given_are_an_error_in_c(weights_program: Path) -> None:
     done = subprocess.run([weights_program], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "no weights" in done.stdout
+
+
+@pytest.mark.parametrize("how", ["choice", "products"])
+def test_indices_that_may_be_negative_stay_within_their_table(how: str, tmp_path: Path) -> None:
+    """Keras and TensorFlow Lite add the table's length to indices below 0: i < 0 ? i + n : i."""
+    table = np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2)
+    constants = {"table": table, "zero": np.array(0, np.int64), "n": np.array(6, np.int64)}
+    nodes = [helper.make_node("Less", ["words", "zero"], ["below"]), helper.make_node("Add", ["words", "n"], ["moved"])]
+    if how == "choice":
+        nodes.append(helper.make_node("Where", ["below", "moved", "words"], ["place"]))
+    else:
+        nodes += [
+            helper.make_node("Cast", ["below"], ["taken"], to=onnx.TensorProto.INT64),
+            helper.make_node("Mul", ["taken", "moved"], ["one"]),
+            helper.make_node("Sub", ["one_more", "taken"], ["left"]),
+            helper.make_node("Mul", ["words", "left"], ["other"]),
+            helper.make_node("Add", ["one", "other"], ["place"]),
+        ]
+        constants["one_more"] = np.array(1, np.int64)
+    nodes.append(helper.make_node("Gather", ["table", "place"], ["y"]))
+    net = nets.model(nodes, {"words": (3, 40)}, {"y": (3, 40, 2)}, constants)
+    net.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    onnx.save(net, tmp_path / "net.onnx")
+    bundle = build(tmp_path / "net.onnx", tmp_path / "b")
+    assert manifest_of(bundle)["ranges"] == [[0.0, 6.0]]
+
+
+@pytest.mark.parametrize("op", ["Add", "Mul"])
+def test_constant_picture_behind_a_convolution(op: str, tmp_path: Path) -> None:
+    """A constant of the output's whole shape is stored in the order in which the output lies (channels last)."""
+    random = np.random.default_rng(4)
+    weights = {"w": random.normal(size=(5, 2, 3, 3)), "k": random.normal(size=(1, 5, 4, 6))}
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node(op, ["c", "k"], ["y"])]
+    constants = {name: value.astype(np.float32) for name, value in weights.items()}
+    net = nets.model(nodes, {"x": ("n", 2, 6, 8)}, {"y": ("n", 5, 4, 6)}, constants)
+    onnx.save(net, tmp_path / "net.onnx")
+    sets = [{"x": (1, 2, 6, 8)}, {"x": (3, 2, 6, 8)}]
+    build(tmp_path / "net.onnx", tmp_path / "b", Options(shapes=sets[0], more_shapes=tuple(sets[1:])))  # verifies both

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -56,3 +57,33 @@ def test_build_takes_a_model_of_another_framework(mlp: Path, tmp_path: Path) -> 
 
 def test_exporters_are_found_by_themselves() -> None:
     assert {e.name for e in exporters.all_exporters()} >= {"Caffe", "MXNet"}
+
+
+def inspected(model: object, *arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(cli, ["inspect", str(model), *arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    facts: dict[str, Any] = json.loads(result.stdout)
+    return facts
+
+
+def test_inspect_shows_what_build_would_take(mlp: Path, tmp_path: Path) -> None:
+    """A model of another framework, in two files, and a function: as the ONNX that is made of it."""
+    params = (mlp.parent / "net-0000.params").rename(tmp_path / "weights.params")
+    facts = inspected(mlp, "--params", str(params), "--shape", "data=3x4")
+    assert facts["source"] == "MXNet" and facts["inputs"] == [{"name": "data", "dtype": "float32", "shape": [3, 4]}]
+    assert all(row["supported"] for row in facts["operators"]) and facts["macs"] % 3 == 0 and facts["macs"] > 0
+    code = tmp_path / "net.py"
+    code.write_text("import numpy as np\nW = np.ones((5, 2))\ndef scores(n): return np.tanh(n @ W)\n")
+    facts = inspected(f"{code}:scores", "--shape", "n=7x5")
+    assert (facts["source"], facts["macs"], facts["weights_bytes"]) == ("NumPy", 7 * 5 * 2, 5 * 2 * 4)
+    assert facts["outputs"] == [{"name": "output", "dtype": "float32", "shape": [7, 2]}]
+    assert {row["operator"] for row in facts["operators"]} == {"MatMul", "Tanh"}
+
+
+def test_inspect_says_what_an_exporter_needs(tmp_path: Path) -> None:
+    code = tmp_path / "net.py"
+    code.write_text("def twice(n): return n * 2\n")
+    result = CliRunner().invoke(cli, ["inspect", f"{code}:twice"])
+    assert result.exit_code == 2 and "--shape n=" in result.stderr
+    result = CliRunner().invoke(cli, ["inspect", f"{code}:once", "--shape", "n=2"])
+    assert result.exit_code == 2 and "there is no 'once'" in result.stderr

@@ -25,6 +25,7 @@ from dlpack import exporters
 from dlpack.cli import cli
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters import ExportOptions
+from dlpack.pipeline import build
 
 try:
     import onnxscript  # noqa: F401
@@ -519,3 +520,39 @@ def test_without_pytorch_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
     refused(path, r"onnxscript is not installed: pip install 'dlpack-aot\[torch\]'")
     monkeypatch.setitem(sys.modules, "torch", None)
     refused(path, r"dlpack-aot\[torch\]")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("way", ["export", "script"])
+def test_weights_of_half_precision_are_computed_in_float32(dtype: torch.dtype, way: str, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    net = nn.Sequential(nn.Linear(6, 9), nn.GELU(), nn.Linear(9, 2)).eval().to(dtype)
+    example = image(3, 6).to(dtype)
+    model = export(save(net, example, tmp_path / "net", way), **({} if way == "export" else {"input": (3, 6)}))
+    values = (*model.graph.input, *model.graph.output)
+    assert [v.type.tensor_type.elem_type for v in values] == [onnx.TensorProto.FLOAT] * 2
+    compare(model, net.float(), {model.graph.input[0].name: example.float()})
+
+
+class Padded(nn.Module):
+    """An infinite constant, and an assertion that gives nothing."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        counts = nn.functional.one_hot(mask, 3).to(torch.float32).sum(1)
+        return torch.softmax(x.masked_fill(mask == 1, float("-inf")), -1) * counts[:, :1]
+
+
+def test_program_with_infinity_and_an_assertion(tmp_path: Path) -> None:
+    x, mask = image(2, 5), torch.tensor([[0, 1, 2, 1, 0], [2, 2, 0, 1, 0]])
+    torch.export.save(torch.export.export(Padded(), (x, mask)), tmp_path / "net.pt2")
+    compare(export(tmp_path / "net.pt2"), Padded(), {"x": image(2, 5), "mask": mask.flip(0)})
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_aligned_corners_of_a_size_that_the_scale_does_not_reach(mode: str, tmp_path: Path) -> None:
+    net, x = nn.Upsample(scale_factor=1.5, mode=mode, align_corners=True), image(1, 2, 9, 11)
+    torch.export.save(torch.export.export(net, (x,)), tmp_path / "net.pt2")
+    build(tmp_path / "net.pt2", tmp_path / "b")
+    other = image(1, 2, 9, 11)
+    got = np.asarray(dlpack.load(tmp_path / "b").run({"input": other.numpy()})["output"])
+    np.testing.assert_allclose(got, net(other).numpy(), rtol=1e-4, atol=1e-5)

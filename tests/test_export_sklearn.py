@@ -6,7 +6,7 @@ import json
 import pickle
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,11 @@ import dlpack
 from dlpack import exporters
 from dlpack.cli import cli
 from dlpack.errors import ModelError, UnsupportedError, UsageError
-from dlpack.exporters import ExportOptions
+from dlpack.exporters import ExportOptions, _sklearn_check
 from dlpack.targets.common.machine import AVX2
 
 ROWS = 5
+CHECK = _sklearn_check.Check
 _random = np.random.default_rng(11)
 X = (_random.normal(size=(240, 6)) * [1, 2, 0.5, 3, 1, 1] + [0, 1, 0, -2, 0, 0]).astype(np.float32)
 TWO = (X[:, 0] + X[:, 1] * X[:, 2] > 0.3).astype(int)
@@ -185,7 +186,7 @@ def exported(estimator: Any, folder: Path, name: str = "model", rows: int = ROWS
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def outcomes(_predict_here: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """All estimators in one translation unit: estimator → "" or what is wrong."""
     folder = tmp_path_factory.mktemp("skops")
     cases, found = [], {}
@@ -211,6 +212,29 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_predicts_as_scikit_learn(name: str, outcomes: dict[str, str]) -> None:
     assert outcomes[name] == ""
+
+
+class InProcess:
+    """`Check` without a process of its own, which takes seconds to start; the files here are not damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self.found = _sklearn_check.predict(path)
+
+    def __enter__(self) -> InProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def predictions(self) -> Expected:
+        return self.found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _predict_here() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_sklearn_check, "Check", InProcess)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -329,3 +353,74 @@ def test_unpacked_size_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.Mo
         archive.writestr("schema.json", b" " * (2 << 20))
     with pytest.raises(ModelError, match="2,097,152 bytes"):
         exporters.export(tmp_path / "model.skops")
+
+
+SQUEEZED = np.abs(VALUES) + 0.1
+
+
+def test_what_skl2onnx_would_get_wrong_is_said_otherwise(tmp_path: Path) -> None:
+    """It gives the logarithm of what such a model predicts, and divides by the largest value, not the largest size."""
+    boost = ensemble.HistGradientBoostingRegressor
+    models = [boost(loss=loss, max_iter=6).fit(X, SQUEEZED) for loss in ("poisson", "gamma")]
+    models.append(pipeline.make_pipeline(preprocessing.Normalizer("max"), linear_model.Ridge()).fit(-X, VALUES))
+    for k, model in enumerate(models):
+        made = exported(model, tmp_path, f"model_{k}", ROWS)
+        session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+        got = session.run(None, {"X": TEST})[0][:, 0]
+        np.testing.assert_allclose(got, model.predict(TEST), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (neighbors.KNeighborsClassifier(weights="distance"), "differs from scikit-learn in 'probabilities'"),
+        (multiclass.OneVsRestClassifier(svm.LinearSVC()), "differs from scikit-learn in 'scores'"),
+        (ensemble.GradientBoostingClassifier(n_estimators=2, init="zero"), "does not run"),
+        (calibration.CalibratedClassifierCV(pipeline.make_pipeline(preprocessing.StandardScaler(), LINEAR())),
+         "calibrate its last step"),
+        (pipeline.make_pipeline(impute.SimpleImputer(add_indicator=True), LINEAR()), "add_indicator"),
+        (decomposition.FastICA(2), "no converter for sklearn.*replace it by another estimator"),
+    ],
+)  # fmt: skip
+def test_what_skl2onnx_gets_wrong_is_refused(model: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=words):
+        exported(model.fit(X, THREE), tmp_path)
+
+
+def test_text_among_the_features_is_told_what_to_do(tmp_path: Path) -> None:
+    table = np.array([["red", 1.0], ["blue", 2.0], ["red", 0.5]], object)
+    encode = compose.ColumnTransformer([("colour", preprocessing.OneHotEncoder(), [0])], remainder="passthrough")
+    with pytest.raises(UnsupportedError, match="'blue'.*number the categories before fitting"):
+        exported(pipeline.make_pipeline(encode, LINEAR()).fit(table, [0, 1, 0]), tmp_path)
+
+
+def test_rows_of_the_comparison_lie_where_the_data_was() -> None:
+    """Behind a scaler, in a column's categories, around trees' thresholds."""
+    far = X * [1, 10, 100, 1, 1, 1] + 40
+    for model in (preprocessing.StandardScaler().fit(far), tree.DecisionTreeRegressor().fit(far, VALUES),
+                  neighbors.KNeighborsRegressor(3).fit(far, VALUES)):  # fmt: skip
+        rows = _sklearn_check.rows_for(model, 6)
+        assert rows.shape == (64, 6) and rows.dtype == np.float32
+        for column, told in zip(far.T, rows.T, strict=True):
+            assert (
+                column.min() - 4 * column.std()
+                < told.min()
+                < column.mean()
+                < told.max()
+                < column.max() + 4 * column.std()
+            )
+    pick = compose.ColumnTransformer([("k", preprocessing.OneHotEncoder(), [2, 0])], remainder="drop").fit(CATEGORIES)
+    rows = _sklearn_check.rows_for(pick, 3)
+    assert all(set(rows[:, k]) <= set(CATEGORIES[:, k].astype(np.float32)) for k in (0, 2)) and len(set(rows[:, 0])) > 2
+
+
+def test_prediction_runs_in_a_process_of_its_own(words: Any, tmp_path: Path) -> None:
+    """A crash of scikit-learn is an error of the file, and the result is what this process would get."""
+    skops.io.dump(words, tmp_path / "a.skops")
+    with CHECK(tmp_path / "a.skops") as check:
+        found = check.predictions()
+    want = _sklearn_check.predict(tmp_path / "a.skops")
+    assert found.keys() == want.keys() and all(np.array_equal(found[k], want[k]) for k in found)
+    (tmp_path / "b.skops").write_bytes(b"no archive")
+    with CHECK(tmp_path / "b.skops") as check, pytest.raises(ModelError, match="damaged"):
+        check.predictions()

@@ -54,6 +54,7 @@ CASES = [
     ("cnn.h5", "cnn"),
     ("rnn.keras", "rnn"),
     ("masked.keras", "masked"),
+    ("grouped.keras", "grouped"),  # gelu is made of erfc; a grouped convolution is a function marked for XLA
     ("alike", "alike"),
     ("old", "old"),
 ]
@@ -152,6 +153,9 @@ def test_layer_that_asks_for_too_much_memory_ends_in_an_error(models: Path, tmp_
 def test_class_of_the_user_is_refused_by_name() -> None:
     layer = {"class_name": "Mine", "module": "shop.layers", "config": {"name": "till"}}
     with pytest.raises(UnsupportedError, match="layer 'till': the class Mine of shop.layers"):
+        check_config({"class_name": "Sequential", "module": "keras", "config": {"layers": [layer]}})
+    layer = {"class_name": "Mine", "module": None, "registered_name": "shop>Mine", "config": {"name": "till"}}
+    with pytest.raises(UnsupportedError, match="layer 'till': the class Mine of shop"):
         check_config({"class_name": "Sequential", "module": "keras", "config": {"layers": [layer]}})
     check_config({"class_name": "Sequential", "module": "keras.models", "config": {"layers": []}})
 

@@ -281,7 +281,7 @@ def _progress(kind: Any, as_json: bool) -> Any:
 
 
 @cli.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", metavar="MODEL|BUNDLE", type=click.Path(path_type=Path))
 @click.option(
     "--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Fixes an input's shape; repeatable."
 )
@@ -290,10 +290,13 @@ def _progress(kind: Any, as_json: bool) -> Any:
 )
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
 def inspect(path: Path, shapes: tuple[str, ...], params: Path | None, json_: bool) -> None:
-    """Shows what a MODEL or a BUNDLE holds: inputs, outputs, operators, MACs, weights, memory plan."""
+    """Shows what a MODEL or a BUNDLE holds: inputs, outputs, operators, MACs, weights, memory plan.
+
+    MODEL is all that dlpack build takes; one of another framework is shown as the ONNX that is made of it.
+    """
     from dlpack.inspection import inspect_path
 
-    facts = inspect_path(path, _parse_shapes(shapes), params)
+    facts = inspect_path(path, _parse_shapes(shapes), _parse_dtypes(shapes), params)
     if json_:
         click.echo(json.dumps(facts, indent=2))
         return
@@ -310,6 +313,7 @@ def inspect(path: Path, shapes: tuple[str, ...], params: Path | None, json_: boo
             table.add_row(row["operator"], str(row["count"]), "yes" if row["supported"] else "[red]no[/]")
         _OUT.print(table)
     for key in (
+        "source",
         "opset",
         "target",
         "macs",

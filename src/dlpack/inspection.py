@@ -6,32 +6,40 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 
+if TYPE_CHECKING:
+    from dlpack.pipeline import Source
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def inspect_path(path: Path, shapes: Shapes | None = None, params: Path | None = None) -> dict[str, Any]:
-    """The facts about the model or the bundle at `path`, as JSON data; another framework's model is exported for it.
+def inspect_path(
+    path: Path, shapes: Shapes | None = None, dtypes: Mapping[str, str] | None = None, params: Path | None = None
+) -> dict[str, Any]:
+    """The facts about the model or the bundle at `path`, as JSON data.
 
-    Both have `inputs` and `outputs` (lists of name, dtype, shape), `opset`, `macs` and `weights_bytes`. A model has
-    `operators` too (operator, count, supported), a bundle `target`, `kernels` and the arena's sizes in bytes, and
-    `shapes` where it has several sets of them (inputs, outputs, macs and arena of each). `macs` is missing where input
-    shapes are open. Raises UsageError for a path that is neither, ModelError for a broken model.
+    A model is all that `dlpack build` takes: an ONNX file, another framework's file or folder, MODULE:NAME; those are
+    told as the ONNX that their exporter makes for `shapes` and `dtypes`. Both have `inputs` and `outputs` (lists of
+    name, dtype, shape), `opset`, `macs` and `weights_bytes`. A model has `source` (the framework) and `operators` too
+    (operator, count, supported), a bundle `target`, `kernels` and the arena's sizes in bytes, and `shapes` where it has
+    several sets of them (inputs, outputs, macs and arena of each). `macs` is missing where input shapes are open.
+    Raises UsageError for a path that is neither and for what an exporter asks for, ModelError for a broken model.
     """
     from dlpack.exporters.base import main_file
+    from dlpack.pipeline import read_source
 
     path = Path(path)
-    if path.is_dir() and main_file(path) == path:
-        if shapes:
-            raise UsageError(f"{path} is a bundle, and its shapes are fixed: leave --shape out")
+    if main_file(path).is_dir():
+        if shapes or params:
+            raise UsageError(f"{path} is a bundle, and its shapes are fixed: leave --shape and --params out")
         return _inspect_bundle(path)
-    return _inspect_model(path, shapes or {}, params)
+    return _inspect_model(read_source(path, params, shapes, dtypes), shapes or {})
 
 
 # --- bundles ----------------------------------------------------------------------------------------------------------
@@ -63,12 +71,11 @@ def _inspect_bundle(path: Path) -> dict[str, Any]:
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
-def _inspect_model(path: Path, shapes: Shapes, params: Path | None) -> dict[str, Any]:
+def _inspect_model(source: Source, shapes: Shapes) -> dict[str, Any]:
     from dlpack.graph.clean import clean
     from dlpack.operators import registry
-    from dlpack.pipeline import read_source
 
-    model = read_source(path, params, shapes).proto
+    model = source.proto
     try:
         cleaned = clean(model, shapes, lambda op, domain: not registry.supported(op, domain))
     except UsageError:
@@ -82,7 +89,8 @@ def _inspect_model(path: Path, shapes: Shapes, params: Path | None) -> dict[str,
         "inputs": [_value(v) for v in _inputs(shown.graph)],
         "outputs": _outputs(model, cleaned),
         "operators": _operators(model, cleaned, registry.supported),
-        "opset": ", ".join(f"{o.domain or 'ai.onnx'} opset {o.version}" for o in model.opset_import),
+        "source": source.metadata.get("dlpack.source", "ONNX"),
+        "opset": source.opset,
         "weights_bytes": _weights_bytes(shown),
     }
     if cleaned is not None:

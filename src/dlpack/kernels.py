@@ -80,7 +80,7 @@ class KernelBuilder:
         for i, digest in constants.items():
             self.shared.layouts.add(digest, packed.get(i))
         arguments = [
-            Argument(o.buffer, o.layout.offset, packed.get(i), o.epilogue and o.full)
+            Argument(o.buffer, o.layout.offset, packed.get(i, o.stored), o.epilogue and o.full)
             for i, o in enumerate([*job.inputs, *job.outputs])
         ]
         return Call(number, tuple(arguments), group)
@@ -114,6 +114,8 @@ class _Operand:
     constant: bool
     epilogue: bool
     full: bool
+    stored: Layout | None = None
+    """How a constant is stored where not row-major: an epilogue's, in the order of the output."""
 
 
 class _Job:
@@ -165,11 +167,15 @@ class _Job:
         layout, shape = where.layout, t.shape
         constant = value in self.graph.constants
         same = full is not None and tuple(full) == shape
+        stored = None
         if full is not None:
             if constant and same and len(shape) > 1:
                 layout = dense(shape, order_of(shape, self.placement.places[self.group.output].layout))
+                stored = layout if layout != dense(shape) else None
             layout, shape = expand(layout, shape, full), tuple(full)
-        return _Operand(value, where.buffer, shape, layout, t.dtype, constant, full is not None, same and not constant)
+        return _Operand(
+            value, where.buffer, shape, layout, t.dtype, constant, full is not None, same and not constant, stored
+        )
 
     def _merge(self, order: Sequence[int]) -> None:
         """Pointwise: as few loops as the operands' strides allow, in memory order."""

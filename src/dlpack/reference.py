@@ -54,6 +54,7 @@ def input_ranges(graph: Graph, metadata: Mapping[str, str]) -> tuple[tuple[float
     return tuple(out)
 
 
+_WRAPS = ("Add", "Mul", "Where")  # indices below 0 count from the end: i < 0 ? i + n : i, or with products
 _SAME_VALUES = ("Cast", "Clip", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 
 
@@ -66,6 +67,8 @@ def _index_limit(graph: Graph, name: str) -> int | None:
             shape = graph.types[node.inputs[0]].shape
             limits.append(shape[node.attrs.get("axis", 0) % len(shape)])
         elif node.inputs and node.inputs[0] in same and node.op in _SAME_VALUES:
+            same.update(node.outputs)
+        elif node.op in _WRAPS and same.intersection(node.inputs) and "int" in graph.types[node.outputs[0]].dtype:
             same.update(node.outputs)
     return min(limits, default=None)
 
