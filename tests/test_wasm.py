@@ -27,7 +27,7 @@ from dlpack.errors import ToolchainError, UsageError
 from dlpack.loader import read_kernels
 from dlpack.pipeline import Options, build
 from dlpack.preprocess import PRESETS, Preprocess, from_json, open_picture, resolve
-from dlpack.targets.wasm.package import DEMO, FILES, MODULES, package_modules, web_text
+from dlpack.targets.wasm.package import DEMO, FILES, LATE, MODULES, package_modules, web_text
 from dlpack.targets.wasm.run import node_command, run, run_in_node, run_in_wasmtime
 from dlpack.targets.wasm.single_file import bundled
 from dlpack.timing import bench_bundle
@@ -510,7 +510,8 @@ def test_loading_over_http(digits_wasm: Path) -> None:
 def test_sha256_in_script(tmp_path: Path) -> None:
     """The one for insecure origins, against node's."""
     script = """import { createHash } from "node:crypto";
-        const { sha256, sha256InScript } = await import(`file://${process.argv[1]}`);
+        const { sha256 } = await import(`file://${process.argv[1]}`);
+        const { sha256InScript } = await import(`file://${process.argv[2]}`);
         const hex = (b) => Buffer.from(b).toString("hex");
         let good = true;
         for (const n of [0, 1, 3, 55, 56, 63, 64, 65, 119, 120, 128, 100003]) {
@@ -519,7 +520,7 @@ def test_sha256_in_script(tmp_path: Path) -> None:
           good &&= want === hex(sha256InScript(bytes)) && want === (await sha256(bytes));
         }
         console.log(JSON.stringify(good));"""
-    assert node_json(script, ROOT / "web" / "sha256.js") is True
+    assert node_json(script, ROOT / "web" / "sha256.js", ROOT / "web" / "sha256_script.js") is True
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
@@ -684,7 +685,7 @@ def test_the_single_file_loads_nothing(digits_wasm: Path) -> None:
     assert not re.search(r"https?://", page)
     script = re.search(r'<script type="module">(.*?)</script>', page, re.DOTALL)
     modules = package_modules(manifest_of(digits_wasm))
-    assert script and script[1] == bundled({**modules, **{name: web_text(name) for name in DEMO}})
+    assert script and script[1] == bundled({**modules, **{name: web_text(name) for name in (LATE, *DEMO)}})
     assert "eval(" not in script[1] and "new Function" not in script[1]
 
 

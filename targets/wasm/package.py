@@ -31,6 +31,9 @@ CHUNK = 4 << 20
 MODULES = ("sha256.js", "preprocess.js", "threads.js", "shapes.js", "predictor.js", "picture_model.js", "classifier.js")
 """The modules of every package in the order of their imports."""
 
+LATE = "sha256_script.js"
+"""The module that is imported where it is needed: on insecure origins."""
+
 TASK_MODULES = {"detect": "detector.js", "style": "stylizer.js", "text": "writer.js"}
 """What a package has besides, by the model's task: only what it can do is downloaded."""
 
@@ -45,6 +48,7 @@ COMPAT = ("mxnet_compat.js", "mxnet_compat.d.ts")
 
 FILES = (
     *MODULES,
+    LATE,
     "worker.js",
     "thread.js",
     "node.js",

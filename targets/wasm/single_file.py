@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dlpack.errors import UsageError
 from dlpack.targets.base import Manifest
-from dlpack.targets.wasm.package import BUILDS, DEMO, package_modules, web_text
+from dlpack.targets.wasm.package import BUILDS, DEMO, LATE, package_modules, web_text
 
 LARGEST_WEIGHTS = 380 << 20
 """Browsers hold no text longer than 512 MiB, and base64 makes 4 characters of 3 bytes."""
@@ -24,6 +24,7 @@ _KEPT = frozenset(
     "format name inputs outputs shapes buckets ranges macs wasm script_bytes weights labels preprocess task".split()
 )
 _IMPORT = re.compile(r'^import (?:\* as (\w+)|(\{[^}]*\})) from "\./([\w.]+)";$', re.MULTILINE)
+_LATE = re.compile(r'\(await import\("\./([\w.]+)"\)\)')
 _PASS_ON = re.compile(r'^export (\{[^}]*\}) from "\./([\w.]+)";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) ([\w$]+))", re.MULTILINE)
 
@@ -38,7 +39,7 @@ def single_file(folder: Path, manifest: Manifest) -> str:
                 f"{manifest['name']} has {manifest['weights']['bytes'] >> 20}: leave it out and serve the bundle"
             )
         weights = (folder / manifest["weights"]["file"]).read_bytes()
-    script = bundled({**package_modules(manifest), **{name: web_text(name) for name in DEMO}})
+    script = bundled({**package_modules(manifest), **{name: web_text(name) for name in (LATE, *DEMO)}})
     style = web_text("demo.css")
     data = {
         f"bundle-{build}": (folder / info["file"]).read_bytes()
@@ -80,6 +81,7 @@ def bundled(modules: Mapping[str, str]) -> str:
     parts = ["const modules = {};"]
     for name, text in modules.items():
         text = _IMPORT.sub(lambda m: f'const {m[1] or m[2].replace(" as ", ": ")} = modules["{m[3]}"];', text)
+        text = _LATE.sub(r'modules["\1"]', text)
         passed_on = [(m[1], m[2]) for m in _PASS_ON.finditer(text)]
         exports = [m[2] for m in _EXPORT.finditer(text)]
         text = _EXPORT.sub(r"\1", _PASS_ON.sub("", text))
