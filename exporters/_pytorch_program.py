@@ -168,9 +168,11 @@ def module_of(program: Program) -> Any:
     """A torch.nn.Module that computes the program. Raises UnsupportedError with all operators that are not allowed."""
     torch = import_torch()
     problems: dict[str, None] = {}
-    nodes = list(_nodes(program.graph))
-    for node in nodes:
-        target = str(node["target"])
+    try:
+        targets = [str(node["target"]) for node in _nodes(program.graph)]
+    except (KeyError, TypeError) as e:
+        raise _damaged(e) from None
+    for target in targets:
         if _function(target) is None and target != "torch.ops.higher_order.wrap_with_set_grad_enabled":
             problems[f"the operator {target}"] = None
     if problems:

@@ -291,7 +291,11 @@ def test_a_model_without_an_opset_is_refused(tmp_path: Path) -> None:
     refused(save(proto, tmp_path), "opset")
 
 
-def test_a_name_that_is_not_text_is_refused(tmp_path: Path) -> None:
-    path = save(model([node("Relu", "x", "y", "NAME")]), tmp_path)
-    path.write_bytes(path.read_bytes().replace(b"NAME", b"\xff\xfe\xfd\xfc"))
+@pytest.mark.parametrize("text", [b"NAME", b"PLACE"])
+def test_a_name_that_is_not_text_is_refused(text: bytes, tmp_path: Path) -> None:
+    proto = model([node("Relu", "x", "y", "NAME")])
+    proto.graph.initializer.append(numpy_helper.from_array(np.zeros(3, np.float32), "w"))
+    onnx.external_data_helper.set_external_data(proto.graph.initializer[0], "PLACE")
+    path = save(proto, tmp_path)
+    path.write_bytes(path.read_bytes().replace(text, b"\xff\xfe\xfd\xfc\xfb"[: len(text)]))
     refused(path, "UTF-8")

@@ -150,7 +150,8 @@ def _text_is_valid(message: Message) -> bool:
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
             for part in value if field.is_repeated else (value,):
                 if isinstance(part, TensorProto):  # its data is large and no text
-                    texts = (part.name, part.doc_string, *(e.key + e.value for e in part.external_data))
+                    external = (text for entry in part.external_data for text in (entry.key, entry.value))
+                    texts = (part.name, part.doc_string, *external)
                     if any(isinstance(text, bytes) for text in texts):
                         return False
                 elif not _text_is_valid(part):
