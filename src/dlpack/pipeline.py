@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlpack import __version__
-from dlpack.errors import UsageError, VerificationError
+from dlpack.errors import ModelError, UsageError, VerificationError
 from dlpack.labels import check_labels, labels_from_metadata
 from dlpack.preprocess import Preprocess, from_metadata, resolve
 from dlpack.shape_sets import (
@@ -266,15 +266,15 @@ def _compile(
                 proto = read_source(model, options.params, shapes, options.dtypes).proto
             proto, graph = _clean(proto, shapes)
             detail.append(f"{len(graph.nodes)} nodes")
+        with progress.stage("reference") as detail:  # before it is compiled: it finds operands that do not fit
+            trials.append(_try(proto, graph, source.metadata))
+            detail.append("onnxruntime")
         with progress.stage("compile") as detail:
             compiler = compiler or _compiler(name, options, machine)
             variant = compiler.add(graph)
             a = variant.arena
             detail.append(f"{len(compiler.kernels)} kernels")
             detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
-        with progress.stage("reference") as detail:
-            trials.append(_try(proto, graph, variant, source.metadata))
-            detail.append("onnxruntime")
             if len(sets) > 1:
                 detail.append(set_name(_described(variant)))
     assert compiler is not None
@@ -299,12 +299,22 @@ def _compiler(name: str, options: Options, machine: Machine) -> Compiler:
     return Compiler(name, backend.schedule, pays, options.threads)
 
 
-def _try(proto: Any, graph: Graph, variant: Variant, metadata: Mapping[str, str]) -> _Trial:
+def _try(proto: Any, graph: Graph, metadata: Mapping[str, str]) -> _Trial:
+    """Raises ModelError for a model that does not run, or whose outputs have other shapes than it seemed."""
     from dlpack.reference import input_ranges, run_onnxruntime, seeded_input
 
     ranges = input_ranges(graph, metadata)
-    inputs = {t.name: seeded_input(k, t.shape, t.dtype, *ranges[k]) for k, t in enumerate(variant.inputs)}
-    return _Trial(ranges, inputs, run_onnxruntime(proto, inputs))
+    types = [graph.types[n] for n in graph.inputs]
+    arrays = [seeded_input(k, t.shape, t.dtype, *ranges[k]) for k, t in enumerate(types)]
+    given = dict(zip(graph.inputs, arrays, strict=True))
+    expected = run_onnxruntime(proto, given)
+    for name, value in zip(graph.outputs, expected, strict=True):
+        if value.shape != graph.types[name].shape:
+            raise ModelError(
+                f"the output '{name}' has the shape {list(value.shape)}, though its operators' attributes and operands "
+                f"say {list(graph.types[name].shape)}; the file is damaged: export or download it again"
+            )
+    return _Trial(ranges, given, expected)
 
 
 def _shape_sets(options: Options, source: Source) -> tuple[list[Shapes], dict[str, list[int]]]:

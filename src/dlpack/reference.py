@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,8 +68,13 @@ def seeded_input(index: int, shape: Sequence[int], dtype: str, low: float, high:
     return values.astype(dtype).reshape(tuple(shape))
 
 
+# What onnxruntime says of a model whose operands contradict each other. Other refusals are of what it does not have,
+# which onnx's evaluator may; but that evaluator also computes what makes no sense.
+_CONTRADICTION = re.compile(r"\[(Shape|Type)InferenceError\]|Type '[^']*' of input parameter")
+
+
 def run_onnxruntime(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> list[Array]:
-    """All outputs, computed by onnxruntime without optimisations, in order."""
+    """All outputs, computed by onnxruntime without optimisations, in order. Raises ModelError for a damaged model."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
@@ -78,6 +84,8 @@ def run_onnxruntime(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> list
     except Exception as e:  # noqa: BLE001 - onnxruntime raises its own classes, without a common base
         from onnx.reference import ReferenceEvaluator
 
+        if _CONTRADICTION.search(str(e)):
+            raise ModelError(f"onnxruntime refuses this model: {e}; export it again") from e
         try:
             return [np.asarray(o) for o in ReferenceEvaluator(model).run(None, dict(inputs))]
         except Exception as second:  # noqa: BLE001 - the evaluator raises anything

@@ -31,6 +31,9 @@ BATCH = 1000
 WALL_S = 120.0
 """What a mutation may take by the clock: the limit of CPU time does not see one that waits."""
 
+MEMORY_FOLDER = "/dev/shm" if os.path.isdir("/dev/shm") else None
+"""Where files are made: in memory, where that is a folder."""
+
 SLOW = {"torchscript": 0.05, "torch_export": 0.05, "keras_archive": 0.1, "keras_hdf5": 0.1, "saved_model": 0.2,
         "frozen_graph": 0.2}  # fmt: skip
 """The share of mutations that are converted where torch.onnx or tf2onnx takes a tenth of a second or more."""
@@ -51,12 +54,13 @@ def fuzz(plan: Plan, first: int) -> Report:
     report, k = Report(), first
     while k < plan.count:
         k = _batch(plan, k, report)
+        print(f"{plan.format}: {k:,} of {plan.count:,}", file=sys.stderr, flush=True)
     return report
 
 
 def _batch(plan: Plan, first: int, report: Report) -> int:
     """Up to `BATCH` mutations in one process; the number of the next."""
-    with tempfile.TemporaryDirectory(prefix="dlpack-fuzz-") as folder:
+    with tempfile.TemporaryDirectory(prefix="dlpack-fuzz-", dir=MEMORY_FOLDER) as folder:
         reader, writer = os.pipe()
         sys.stdout.flush()
         child = os.fork()

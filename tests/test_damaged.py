@@ -1,0 +1,60 @@
+"""Models that read well and cannot be computed: operands that do not fit, values without elements, metadata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nets
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto, helper
+
+from dlpack.errors import DlpackError
+from dlpack.pipeline import build
+
+node = helper.make_node
+
+
+def bytes_of(elem: int) -> ModelProto:
+    """A Sigmoid over 4 elements of this type."""
+    proto = nets.model([node("Sigmoid", ["x"], ["y"])], {"x": (4,)}, {"y": (4,)})
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.elem_type = elem
+    return proto
+
+
+def conv(weights: tuple[int, ...], x: tuple[int, ...], **attributes: object) -> ModelProto:
+    y = (x[0], weights[0], *(["a"] * (len(x) - 2)))
+    return nets.model(
+        [node("Conv", ["x", "w"], ["c"], **attributes), node("Relu", ["c"], ["y"])],
+        {"x": x},
+        {"y": y},
+        {"w": np.ones(weights, np.float32)},
+    )
+
+
+def pool(**attributes: object) -> ModelProto:
+    return nets.model([node("MaxPool", ["x"], ["y"], **attributes)], {"x": (1, 2, 6, 6)}, {"y": (1, 2, "h", "w")})
+
+
+DAMAGED = {
+    "type": (bytes_of(TensorProto.INT8), "Sigmoid"),
+    "channels": (conv((3, 4, 3, 3), (1, 5, 8, 8)), "channels"),
+    "kernel": (conv((3, 5, 7, 1), (1, 5, 8, 8), kernel_shape=[1, 1]), "kernel"),
+    "rank": (pool(kernel_shape=[2]), "kernel_shape"),
+    "strides": (pool(kernel_shape=[2, 2], strides=[2, 2, 2]), "strides"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_operands_that_do_not_fit_are_told(what: str, tmp_path: Path) -> None:
+    proto, word = DAMAGED[what]
+    onnx.save(proto, tmp_path / "net.onnx")
+    with pytest.raises(DlpackError, match=word):
+        build(tmp_path / "net.onnx", tmp_path / "net")
+
+
+def test_a_convolution_over_nothing_is_compiled(tmp_path: Path) -> None:
+    onnx.save(conv((16, 16, 3, 3), (1, 16, 0, 12), pads=[1, 1, 1, 1]), tmp_path / "net.onnx")
+    assert build(tmp_path / "net.onnx", tmp_path / "net").is_dir()
