@@ -88,7 +88,7 @@ def _child(plan: Plan, numbers: range, folder: Path, writer: int) -> NoReturn:
     status = 1
     try:
         with os.fdopen(writer, "w", buffering=1) as out:
-            work(plan, numbers, State(folder), lambda told: print(json.dumps(told), file=out))
+            work(plan, numbers, State(folder, numbers.start), lambda told: print(json.dumps(told), file=out))
         status = 0
     finally:
         os._exit(status)

@@ -252,7 +252,7 @@ def _tensorflow() -> Path:
 
 
 _SHAPES: dict[str, Shapes] = {
-    "cnn": {"picture": (1, 12, 12, 3)}, "masked": {"words": (1, 6)}, "alike": {"x": (1, 3)}, "old": {"x": (1, 3)},
+    "small": {"x": (1, 3)}, "cnn": {"picture": (1, 12, 12, 3)}, "masked": {"words": (1, 6)}, "alike": {"x": (1, 3)}, "old": {"x": (1, 3)},
 }  # fmt: skip
 
 
@@ -270,7 +270,7 @@ def _hdf5(data: bytes, rng: random.Random) -> bytes:
 
 
 def keras_archive(folder: Path, rng: random.Random) -> Made:
-    name = rng.choice(("cnn", "cnn", "masked"))
+    name = rng.choice((*["small"] * 8, "cnn", "masked"))
     data = (_tensorflow() / f"{name}.keras").read_bytes()
 
     def change(entry: str, record: bytes) -> bytes | None:
@@ -283,12 +283,13 @@ def keras_archive(folder: Path, rng: random.Random) -> Made:
 
 
 def keras_hdf5(folder: Path, rng: random.Random) -> Made:
-    (folder / "net.h5").write_bytes(_hdf5((_tensorflow() / "cnn.h5").read_bytes(), rng))
-    return folder / "net.h5", _SHAPES["cnn"]
+    name = rng.choice((*["small"] * 8, "cnn"))
+    (folder / "net.h5").write_bytes(_hdf5((_tensorflow() / f"{name}.h5").read_bytes(), rng))
+    return folder / "net.h5", _SHAPES[name]
 
 
 def saved_model(folder: Path, rng: random.Random) -> Made:
-    name = rng.choice(("alike", "alike", "cnn", "old"))
+    name = rng.choice((*["alike"] * 8, *["old"] * 4, "cnn"))
     shutil.copytree(_tensorflow() / name, folder / "net")
     files = sorted(f for f in (folder / "net").rglob("*") if f.is_file() and f.name != "fingerprint.pb")
     graph = folder / "net" / "saved_model.pb"

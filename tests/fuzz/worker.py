@@ -40,6 +40,9 @@ from fuzz.formats import FORMATS, MODULES
 
 LIMIT_S = 10
 LIMIT_BYTES = 4 << 30
+REPLAYED = 10
+"""For each PyTorch file that is converted, so many are interpreted on tensors without data."""
+
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,10 @@ class Enough(BaseException):
 
 @dataclass
 class State:
+    """What one process keeps: its folder, its first mutation, what it has built and which models it has seen."""
+
     folder: Path
+    first: int
     built: int = 0
     seen: set[bytes] = field(default_factory=set)
     strays: list[str] = field(default_factory=list)
@@ -87,7 +93,7 @@ def run(plan: Plan, k: int, state: State) -> Result:
     began = time.process_time()
     signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
     try:
-        with _slow_parts(plan.format, rng.random() < plan.share):
+        with _slow_parts(plan.format, rng.random(), plan.share):
             outcome = _stages(plan, k, path, shapes, state)
     except Enough:
         outcome = "read"
@@ -121,7 +127,7 @@ def _stages(plan: Plan, k: int, path: Path, shapes: dict[str, tuple[int, ...]], 
     if found and source.ByteSize() < 1 << 20:
         onnx.checker.check_model(source, full_check=True)
     pipeline._clean(source, {} if found else shapes)
-    if state.built * plan.count >= plan.builds * (k + 1):
+    if state.built * plan.count >= plan.builds * (k + 1 - state.first):
         return "accepted"
     state.built += 1
     pipeline.build(path, state.folder / "bundle", pipeline.Options(shapes=shapes))
@@ -142,11 +148,13 @@ def _is_memory(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def _slow_parts(name: str, wanted: bool) -> Iterator[None]:
-    """TensorFlow's worker in this process; and unless `wanted`, the reader alone."""
+def _slow_parts(name: str, chance: float, share: float) -> Iterator[None]:
+    """TensorFlow's worker in this process; and where `chance` is not below `share`, the reader alone."""
+    wanted = chance < share
     with contextlib.ExitStack() as stack:
         if name in ("torchscript", "torch_export") and not wanted:
-            stack.enter_context(mock.patch("dlpack.exporters.pytorch.to_onnx", _replay))
+            instead = _replay if chance < REPLAYED * share else _enough
+            stack.enter_context(mock.patch("dlpack.exporters.pytorch.to_onnx", instead))
         if name in ("keras_archive", "keras_hdf5", "saved_model", "frozen_graph"):
             here = types.SimpleNamespace(run=_tensorflow_here, TimeoutExpired=TimeoutError)
             stack.enter_context(mock.patch("dlpack.exporters.tensorflow.subprocess", here))
@@ -156,7 +164,7 @@ def _slow_parts(name: str, wanted: bool) -> Iterator[None]:
         yield
 
 
-def _enough(*given: Any) -> Any:
+def _enough(*given: Any, **more: Any) -> Any:
     raise Enough
 
 
