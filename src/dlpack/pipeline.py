@@ -452,7 +452,7 @@ def _self_test(variant: Variant, trial: _Trial) -> Any:
         flat = np.asarray(want).reshape(-1)
         places = np.unique(np.linspace(0, max(0, flat.size - 1), min(64, flat.size)).astype(np.int64))
         finite = flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat
-        span = float(np.abs(finite.astype(np.float64)).max()) if finite.size else 0.0
+        span = max(abs(float(finite.max())), abs(float(finite.min()))) if finite.size else 0.0
         tolerance = span * RELATIVE_TOLERANCE if flat.dtype.kind == "f" else 0.0
         values = tuple(float(flat[p]) for p in places)
         samples.append(Sample(tuple(int(p) for p in places) if t.nbytes else (), values, tolerance))

@@ -17,6 +17,9 @@ from dlpack.graph.ir import Array, Graph
 RELATIVE_TOLERANCE = 1e-4
 """Largest accepted error, as a part of the output's largest absolute value."""
 
+_BLOCK = 1 << 20
+"""Elements that are worked on at a time, so that little memory is taken beside the arrays themselves."""
+
 
 def input_ranges(graph: Graph, metadata: Mapping[str, str]) -> tuple[tuple[float, float], ...]:
     """[low, high) for each input: as the metadata key `dlpack.ranges` says (JSON, input name → [low, high]), else what
@@ -60,12 +63,15 @@ def _index_limit(graph: Graph, name: str) -> int | None:
 def seeded_input(index: int, shape: Sequence[int], dtype: str, low: float, high: float) -> Array:
     """Input number `index`: element i is a hash of (i, index), scaled into [low, high); see runtime_c/selftest.h."""
     n = int(np.prod(shape, dtype=np.int64)) if len(shape) else 1
-    x = np.arange(n, dtype=np.uint32) * np.uint32(2654435761) + np.uint32((index * 40503 + 12345) & 0xFFFFFFFF)
-    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
-    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
-    x ^= x >> np.uint32(16)
-    values = low + x.astype(np.float64) * (1.0 / 4294967296.0) * (high - low)
-    return values.astype(dtype).reshape(tuple(shape))
+    made = np.empty(n, dtype)
+    for start in range(0, n, _BLOCK):
+        x = np.arange(start, min(start + _BLOCK, n), dtype=np.uint32)
+        x = x * np.uint32(2654435761) + np.uint32((index * 40503 + 12345) & 0xFFFFFFFF)
+        x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+        x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+        x ^= x >> np.uint32(16)
+        made[start : start + _BLOCK] = low + x.astype(np.float64) * (1.0 / 4294967296.0) * (high - low)
+    return made.reshape(tuple(shape))
 
 
 # What onnxruntime says of a model whose operands contradict each other. Other refusals are of what it does not have,
@@ -113,13 +119,14 @@ def compare(name: str, got: Array, want: Array, tolerance: float = RELATIVE_TOLE
         return OutputError(
             name, float(wrong), wrong / got.size, float(np.abs(want.astype(np.float64)).max()), not wrong
         )
-    a, b = got.astype(np.float64), want.astype(np.float64)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    finite = np.isfinite(b)
-    span = float(np.abs(b[finite]).max()) if finite.any() else 0.0
-    with np.errstate(invalid="ignore"):
-        error = np.where(same, 0.0, np.abs(a - b))
-    worst = float(np.nan_to_num(error, nan=np.inf).max())
+    worst = span = 0.0
+    for start in range(0, got.size, _BLOCK):
+        a, b = (x.reshape(-1)[start : start + _BLOCK].astype(np.float64) for x in (got, want))
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        with np.errstate(invalid="ignore"):
+            error = np.where(same, 0.0, np.abs(a - b))
+        worst = max(worst, float(np.nan_to_num(error, nan=np.inf).max()))
+        span = max(span, float(np.abs(b[np.isfinite(b)]).max(initial=0.0)))
     relative = worst / span if span else (0.0 if worst == 0 else float("inf"))
     return OutputError(name, worst, relative, span, relative <= tolerance or worst <= 1e-30)
 

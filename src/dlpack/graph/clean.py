@@ -29,7 +29,7 @@ from dlpack.graph.fold import (
     constants_to_initializers,
     drop_dead,
     fold,
-    foldable_bytes,
+    foldable_sizes,
     fresh_name,
     rename_values,
     set_items,
@@ -99,8 +99,7 @@ def clean(model: ModelProto, shapes: Shapes | None = None, inline_ops: InlineOps
     result = _simplify(result, inline_ops, room)
     types = infer_types(result)
     _check_sizes(result, types)
-    if room.take(foldable_bytes(result.graph, types, room.each)):
-        result = _optimize(result, room.each)
+    result = _optimize(result, room.take(foldable_sizes(result.graph, types)))
     forget_types(result.graph, opset)
     result = _simplify(result, inline_ops, room)
     _finish(result)
@@ -346,14 +345,15 @@ def _name_inlined(graph: GraphProto, before: list[tuple[str, list[str]]]) -> Non
 # --- onnxruntime ------------------------------------------------------------------------------------------------------
 
 
-def _optimize(model: ModelProto, largest: int) -> ModelProto:
-    """onnxruntime's basic optimisation; it folds constants of up to `largest` bytes. A model that it does not take
-    comes back as it is.
+def _optimize(model: ModelProto, folds: bool) -> ModelProto:
+    """onnxruntime's basic optimisation, that of constants if `folds`. A model that it does not take comes back as it
+    is.
     """
     options = session_options(onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC)
     options.add_session_config_entry("session.disable_aot_function_inlining", "1")
-    options.add_session_config_entry("optimization.disable_specified_optimizers", ";".join(_DISABLED_TRANSFORMERS))
-    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(largest))
+    disabled = (*_DISABLED_TRANSFORMERS, *(() if folds else ("ConstantFolding",)))
+    options.add_session_config_entry("optimization.disable_specified_optimizers", ";".join(disabled))
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(MAX_MODEL_BYTES))
     known = {(node.domain, node.op_type) for node in _every_node(model.graph.node)}
     data = for_onnxruntime(model)
     try:

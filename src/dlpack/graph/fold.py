@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,11 +72,11 @@ class Room:
         self.each = max(MAX_FOLDED_BYTES, 4 * held)
         self.left = max(8 * MAX_FOLDED_BYTES, 8 * held)
 
-    def take(self, size: int) -> bool:
-        """Whether there is room for so many bytes more; then they are taken."""
-        if size > self.left:
+    def take(self, sizes: Sequence[int]) -> bool:
+        """Whether there is room for values of these sizes; then it is taken."""
+        if max(sizes, default=0) > self.each or sum(sizes) > self.left:
             return False
-        self.left -= size
+        self.left -= sum(sizes)
         return True
 
 
@@ -215,7 +215,7 @@ class _Folder:
                 self.changed = True
             return [node]
         values = self.evaluate(node)
-        if values is None or not self.room.take(sum(map(tensor_bytes, values.values()))):
+        if values is None or not self.room.take([tensor_bytes(value) for value in values.values()]):
             return [node]
         self.changed = True
         for name, value in values.items():
@@ -398,19 +398,17 @@ def fold(model: ModelProto, room: Room) -> None:
             return
 
 
-def foldable_bytes(graph: GraphProto, types: Mapping[str, ValueType], each: int) -> int:
-    """The size of all values that nodes compute from constants alone, without those larger than `each`."""
-    constants, total = {tensor.name for tensor in graph.initializer}, 0
+def foldable_sizes(graph: GraphProto, types: Mapping[str, ValueType]) -> list[int]:
+    """The bytes of each value that nodes compute from constants alone."""
+    constants, sizes = {tensor.name for tensor in graph.initializer}, []
     for node in graph.node:
         if node.op_type in _RANDOM or subgraphs(node) or not constants.issuperset(filter(None, node.input)):
             continue
         for name in filter(None, node.output):
+            constants.add(name)
             kind = types.get(name, ValueType())
-            size = math.prod(kind.shape or ()) * TENSOR_BITS.get(kind.elem, 0) // 8
-            if size <= each:
-                constants.add(name)
-                total += size
-    return total
+            sizes.append(math.prod(kind.shape or ()) * TENSOR_BITS.get(kind.elem, 0) // 8)
+    return sizes
 
 
 def drop_dead(graph: GraphProto) -> None:
