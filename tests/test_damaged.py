@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import nets
@@ -58,3 +60,15 @@ def test_operands_that_do_not_fit_are_told(what: str, tmp_path: Path) -> None:
 def test_a_convolution_over_nothing_is_compiled(tmp_path: Path) -> None:
     onnx.save(conv((16, 16, 3, 3), (1, 16, 0, 12), pads=[1, 1, 1, 1]), tmp_path / "net.onnx")
     assert build(tmp_path / "net.onnx", tmp_path / "net").is_dir()
+
+
+@pytest.mark.parametrize("call", ["exporters.base.read_bytes(path)", "graph.load._read_file(path)"])
+def test_reading_takes_as_much_memory_as_the_file_has(call: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    code = (
+        "import resource, pathlib, dlpack.exporters.base, dlpack.graph.load\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))\n"
+        f"path = pathlib.Path({str(tmp_path / 'file')!r})\n"
+        f"assert dlpack.{call} == b'abc'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -113,7 +113,7 @@ def _read_file(path: Path) -> bytes:
                     f"{path}: the file has {size} bytes, more than the 2 GiB that an ONNX file can hold; "
                     "store the weights as external data"
                 )
-            return file.read(MAX_MODEL_BYTES)
+            return file.read(size)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except IsADirectoryError:
