@@ -291,6 +291,16 @@ def test_a_model_without_an_opset_is_refused(tmp_path: Path) -> None:
     refused(save(proto, tmp_path), "opset")
 
 
+def test_what_onnx_and_onnxruntime_crash_on_is_refused(tmp_path: Path) -> None:
+    refused(save(model([helper.make_node("Mean", ["x", "", "x"], ["y"])]), tmp_path), "input 1", "absent")
+    refused(save(model([node("Split", "x", "y z u", axis=0, num_outputs=2)]), tmp_path), "num_outputs")
+    proto = model([node("Softmax", "x", "y", axis=0)])
+    proto.graph.node[0].attribute[0].ref_attr_name = "k"
+    refused(save(proto, tmp_path), "'axis'", "function")
+    proto = model([node("Relu", "x", "y")], opsets=[helper.make_opsetid("ai.onnx.ml", 1 << 32)])
+    refused(save(proto, tmp_path), "opset 4294967296", "ai.onnx.ml", error=UnsupportedError)
+
+
 @pytest.mark.parametrize("text", [b"NAME", b"PLACE"])
 def test_a_name_that_is_not_text_is_refused(text: bytes, tmp_path: Path) -> None:
     proto = model([node("Relu", "x", "y", "NAME")])

@@ -76,7 +76,7 @@ def seeded_input(index: int, shape: Sequence[int], dtype: str, low: float, high:
 
 # What onnxruntime says of a model whose operands contradict each other. Other refusals are of what it does not have,
 # which onnx's evaluator may; but that evaluator also computes what makes no sense.
-_CONTRADICTION = re.compile(r"\[(Shape|Type)InferenceError\]|Type '[^']*' of input parameter")
+_CONTRADICTION = re.compile(r"\[(Shape|Type)InferenceError\]|Type '[^']*' of input parameter|INVALID_ARGUMENT")
 
 
 def run_onnxruntime(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> list[Array]:

@@ -34,8 +34,8 @@ WALL_S = 120.0
 MEMORY_FOLDER = "/dev/shm" if os.path.isdir("/dev/shm") else None
 """Where files are made: in memory, where that is a folder."""
 
-SLOW = {"torchscript": 0.05, "torch_export": 0.05, "keras_archive": 0.1, "keras_hdf5": 0.1, "saved_model": 0.2,
-        "frozen_graph": 0.2}  # fmt: skip
+SLOW = {"torchscript": 0.01, "torch_export": 0.01, "keras_archive": 0.02, "keras_hdf5": 0.02, "saved_model": 0.05,
+        "frozen_graph": 0.05}  # fmt: skip
 """The share of mutations that are converted where torch.onnx or tf2onnx takes a tenth of a second or more."""
 
 

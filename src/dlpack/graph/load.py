@@ -224,6 +224,9 @@ def _check_header(model: ModelProto, path: Path) -> None:
         else:
             versions[""] = newest
         model.opset_import.append(onnx.helper.make_opsetid("", versions[""]))
+    for domain, version in versions.items():
+        if not 1 <= version < 1 << 31 and domain:
+            raise UnsupportedError(f"the model uses opset {version} of the domain '{domain}', which does not exist")
     if versions[""] > newest or versions[""] < 1:
         raise UnsupportedError(
             f"the model uses ONNX opset {versions['']}; the installed onnx {onnx.__version__} knows 1 to {newest}: "
@@ -621,8 +624,23 @@ def _check_nodes(model: ModelProto) -> None:
                 onnx.checker.check_node(_without_bodies(node), context)
             except Exception as error:  # ValidationError, and what C++ throws
                 problems.append(f"{describe(node)}: {first_line(error)}")
+                continue
+            problems.extend(f"{describe(node)}: {problem}" for problem in _unchecked(node, schema))
     if problems:
         raise ModelError("\n- ".join(["the model breaks the ONNX specification; export it again:", *problems]))
+
+
+def _unchecked(node: NodeProto, schema: onnx.defs.OpSchema) -> Iterator[str]:
+    """What onnx's checker lets pass, though onnx or onnxruntime crash on it."""
+    for index, name in enumerate(node.input):
+        formal = schema.inputs[min(index, len(schema.inputs) - 1)]
+        if not name and formal.option != onnx.defs.OpSchema.FormalParameterOption.Optional:
+            yield f"its input {index} ('{formal.name}') is absent"
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            yield f"its attribute '{attribute.name}' refers to one of a function, and it is in none"
+        if node.op_type == "Split" and attribute.name == "num_outputs" and attribute.i != len(node.output):
+            yield f"its attribute num_outputs is {attribute.i}, and it has {len(node.output)} outputs"
 
 
 def _without_bodies(node: NodeProto) -> NodeProto:

@@ -61,7 +61,7 @@ def _layer(node: Node, graph: Graph) -> Layer | None:
         return None
     out, w = graph.types[node.outputs[0]], graph.types[node.inputs[1]]
     plain = node.attrs["strides"] == (1, 1) and node.attrs["dilations"] == (1, 1) and node.attrs["group"] == 1
-    if not plain or w.shape[2:] != (3, 3) or out.dtype != "float32" or not out.size:
+    if not plain or w.shape[2:] != (3, 3) or out.dtype != "float32":
         return None
     return Layer(out.shape[0], w.shape[1], w.shape[0], out.shape[2], out.shape[3], node.inputs[1])
 
