@@ -24,6 +24,7 @@ from dlpack.exporters.base import HEAD_BYTES, Exported, Exporter, ExportOptions,
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 MAX_UNPACKED_BYTES = 4 << 30
+MAX_COLUMNS = 1 << 24
 _PICKLES = (".pkl", ".pickle", ".joblib")
 _INPUT = "X"
 
@@ -133,8 +134,8 @@ def _columns(estimator: Any) -> int:
         raise UnsupportedError(
             f"the {type(estimator).__name__} has no n_features_in_: it is not fitted, or its input is text, not numbers"
         )
-    if columns < 1:
-        raise ModelError(f"the estimator has {columns} columns")
+    if not 1 <= columns <= MAX_COLUMNS:
+        raise ModelError(f"the estimator has {columns:,} columns; 1 to {MAX_COLUMNS:,} are accepted")
     return int(columns)
 
 

@@ -40,7 +40,20 @@ def pool(**attributes: object) -> ModelProto:
     return nets.model([node("MaxPool", ["x"], ["y"], **attributes)], {"x": (1, 2, 6, 6)}, {"y": (1, 2, "h", "w")})
 
 
+def grid_sample() -> ModelProto:
+    """Over an image of bytes, which ONNX allows."""
+    proto = nets.model(
+        [node("GridSample", ["x", "grid"], ["y"], mode="nearest")],
+        {"x": (1, 1, 3, 4), "grid": (1, 2, 2, 2)},
+        {"y": (1, 1, 2, 2)},
+    )
+    for value in (proto.graph.input[0], proto.graph.output[0]):
+        value.type.tensor_type.elem_type = TensorProto.UINT8
+    return proto
+
+
 DAMAGED = {
+    "bytes": (grid_sample(), "GridSample of uint8"),
     "type": (bytes_of(TensorProto.INT8), "Sigmoid"),
     "channels": (conv((3, 4, 3, 3), (1, 5, 8, 8)), "channels"),
     "kernel": (conv((3, 5, 7, 1), (1, 5, 8, 8), kernel_shape=[1, 1]), "kernel"),
