@@ -126,7 +126,9 @@ def _find(plan: Plan, k: int, report: Report, what: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="script/fuzz", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="script/fuzz", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=1000, help="mutations of each format")
     parser.add_argument("--builds", type=int, help="how many of them are built at most (count / 100)")
     parser.add_argument("--seed", type=int, default=0)

@@ -10,11 +10,13 @@ import base64
 import io
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -252,8 +254,12 @@ def _tensorflow() -> Path:
 
 
 _SHAPES: dict[str, Shapes] = {
-    "small": {"x": (1, 3)}, "cnn": {"picture": (1, 12, 12, 3)}, "masked": {"words": (1, 6)}, "alike": {"x": (1, 3)}, "old": {"x": (1, 3)},
-}  # fmt: skip
+    "small": {"x": (1, 3)},
+    "cnn": {"picture": (1, 12, 12, 3)},
+    "masked": {"words": (1, 6)},
+    "alike": {"x": (1, 3)},
+    "old": {"x": (1, 3)},
+}
 
 
 def _hdf5(data: bytes, rng: random.Random) -> bytes:
@@ -338,8 +344,23 @@ def _skops() -> list[bytes]:
         for estimator, x, y, _ in ESTIMATORS.values():
             data = skops.io.dumps(clone(estimator).fit(x[:60], None if y is None else y[:60]))
             if len(data) < 100_000:
-                files.append(data)
+                files.append(_numbered(data))
     return files
+
+
+def _numbered(data: bytes) -> bytes:
+    """The archive with its objects numbered from 1, in place of their addresses, which change from run to run."""
+    numbers: dict[str, str] = {}
+
+    def number(text: str) -> str:
+        return re.sub(r"\b\d{9,}\b", lambda m: numbers.setdefault(m[0], str(len(numbers) + 1)), text)
+
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
+        schema = number(old.read("schema.json").decode())
+        for name in sorted(old.namelist(), key=number):
+            new.writestr(zipfile.ZipInfo(number(name)), schema if name == "schema.json" else old.read(name))
+    return out.getvalue()
 
 
 def skops_file(folder: Path, rng: random.Random) -> Made:

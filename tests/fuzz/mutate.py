@@ -233,5 +233,5 @@ def mutate_zip(data: bytes, rng: random.Random, change: Callable[[str, bytes], b
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as new:
         for name, record in records.items():
-            new.writestr(name, record)
+            new.writestr(zipfile.ZipInfo(name), record)  # without the time of day
     return out.getvalue()

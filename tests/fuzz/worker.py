@@ -35,7 +35,6 @@ import onnx
 import dlpack
 from dlpack import exporters, pipeline
 from dlpack.errors import DlpackError, ToolchainError
-from dlpack.exporters import ExportOptions
 from fuzz.formats import FORMATS, MODULES
 
 LIMIT_S = 10
@@ -45,7 +44,6 @@ LARGEST_BUILD = 16 << 20
 
 REPLAYED = 10
 """For each PyTorch file that is converted, so many are interpreted on tensors without data."""
-
 
 
 @dataclass(frozen=True)
@@ -223,7 +221,10 @@ def work(plan: Plan, numbers: range, state: State, tell: Callable[[dict[str, Any
     sys.addaudithook(functools.partial(_watch, state))
     for k in numbers:
         tell({"begins": k})
-        tell({"number": k, **run(plan, k, state).__dict__})
+        result = run(plan, k, state)
+        tell({"number": k, **result.__dict__})
+        if result.peak > LIMIT_BYTES:  # the peak of a process never sinks: the next begins in another
+            return
 
 
 def _watch(state: State, event: str, arguments: tuple[Any, ...]) -> None:
@@ -241,5 +242,5 @@ def _empty(folder: Path) -> Path:
 
 
 def _files(folder: Path) -> set[tuple[str, int]]:
-    """Everything in the folder, with its size."""
-    return {(str(path), path.stat().st_size) for path in folder.rglob("*") if path.is_file()}
+    """Everything in the folder, with the time when it was written."""
+    return {(str(path), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
