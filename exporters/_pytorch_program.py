@@ -78,7 +78,7 @@ def read_program(archive: Archive) -> Program:
         module = document["graph_module"]
         graph, signature = module["graph"], module["signature"]
         return Program(graph, signature, tensors, tuple(_inputs(graph, signature)))
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as e:
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as e:
         raise _damaged(e) from None
 
 
@@ -107,7 +107,7 @@ def _tensors(archive: Archive, kind: str, model: str) -> dict[str, Any]:
             ref = TensorRef(record, DTYPES[meta["dtype"]], _int(meta["storage_offset"]), tuple(size), tuple(stride))
             found[str(name)] = _tensor(archive.read(record), ref, str(name))
         return found
-    except (KeyError, TypeError, AttributeError, ValueError) as e:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as e:
         raise _damaged(e) from None
 
 
