@@ -78,7 +78,7 @@ def read_program(archive: Archive) -> Program:
         module = document["graph_module"]
         graph, signature = module["graph"], module["signature"]
         return Program(graph, signature, tensors, tuple(_inputs(graph, signature)))
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as e:
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as e:
         raise _damaged(e) from None
 
 
@@ -107,7 +107,7 @@ def _tensors(archive: Archive, kind: str, model: str) -> dict[str, Any]:
             ref = TensorRef(record, DTYPES[meta["dtype"]], _int(meta["storage_offset"]), tuple(size), tuple(stride))
             found[str(name)] = _tensor(archive.read(record), ref, str(name))
         return found
-    except (KeyError, TypeError, AttributeError, ValueError) as e:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as e:
         raise _damaged(e) from None
 
 
@@ -168,9 +168,11 @@ def module_of(program: Program) -> Any:
     """A torch.nn.Module that computes the program. Raises UnsupportedError with all operators that are not allowed."""
     torch = import_torch()
     problems: dict[str, None] = {}
-    nodes = list(_nodes(program.graph))
-    for node in nodes:
-        target = str(node["target"])
+    try:
+        targets = [str(node["target"]) for node in _nodes(program.graph)]
+    except (KeyError, TypeError) as e:
+        raise _damaged(e) from None
+    for target in targets:
         if _function(target) is None and target != "torch.ops.higher_order.wrap_with_set_grad_enabled":
             problems[f"the operator {target}"] = None
     if problems:

@@ -184,7 +184,13 @@ def to_onnx(frozen: Frozen, name: str) -> ModelProto:
 
 
 def _check_known(model: ModelProto) -> None:
-    """Raises UnsupportedError for operators of TensorFlow that are left, and for loops over its lists of tensors."""
+    """Raises UnsupportedError for operators of TensorFlow that are left, for loops over its lists of tensors, and for
+    outputs that tf2onnx has dropped.
+    """
+    made = {name for n in model.graph.node for name in n.output} | {v.name for v in model.graph.input}
+    for value in model.graph.output:
+        if value.name not in made:
+            raise UnsupportedError(f"the output '{value.name.split(':')[0]}' does not depend on an input; leave it out")
     unknown = [n for n in model.graph.node if n.domain == "" and not onnx.defs.has(n.op_type, OPSET)]
     if any(n.op_type.startswith("TensorList") for n in unknown):
         raise UnsupportedError(

@@ -167,7 +167,7 @@ def read_bytes(path: Path, limit: int = MAX_WEIGHTS_BYTES) -> bytes:
             size = os.fstat(file.fileno()).st_size
             if size > limit:
                 raise ModelError(f"{path}: the file has {size:,} bytes, more than the {limit:,} that are accepted")
-            return file.read(limit)
+            return file.read(size)
     except OSError as e:
         raise UsageError(f"{path}: cannot be read: {e.strerror}") from None
 

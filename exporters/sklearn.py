@@ -27,6 +27,7 @@ from dlpack.exporters.base import HEAD_BYTES, Exported, Exporter, ExportOptions,
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 MAX_UNPACKED_BYTES = 4 << 30
+MAX_COLUMNS = 1 << 20
 _PICKLES = (".pkl", ".pickle", ".joblib")
 _INPUT = "X"
 
@@ -121,7 +122,26 @@ def load(path: Path) -> Any:
         raise ModelError(f"it is not a .skops file that can be read: {_first_line(e)}") from e
     if not hasattr(estimator, "get_params"):
         raise UnsupportedError(f"it holds a {type(estimator).__name__}, not an estimator or a pipeline")
+    for part in parts(estimator):
+        if type(part).__name__ == "Tree":
+            _check_tree(part)
     return estimator
+
+
+def _check_tree(tree: Any) -> None:
+    """Raises ModelError for a decision tree on which scikit-learn's compiled code would leave its arrays, or not end.
+
+    The fields are those of scikit-learn's `Node`; children follow their parent in every tree that it builds.
+    """
+    nodes = tree.__getstate__()["nodes"]
+    places = np.arange(len(nodes))
+    inner = nodes["left_child"] != -1
+    good = 1 <= tree.n_features <= MAX_COLUMNS and len(nodes) > 0
+    for child in ("left_child", "right_child"):
+        good = good and bool(np.all((nodes[child] > places) & (nodes[child] < len(nodes)), where=inner))
+    good = good and bool(np.all((nodes["feature"] >= 0) & (nodes["feature"] < tree.n_features), where=inner))
+    if not good:
+        raise ModelError("a decision tree in it is damaged: a node names another or a feature that is not there")
 
 
 def _first_line(error: BaseException) -> str:
@@ -140,8 +160,8 @@ def _columns(estimator: Any) -> int:
             "numbers; of a pipeline that reads text save the steps behind the vectorizer, and vectorize in the program "
             "that calls"
         )
-    if columns < 1:
-        raise ModelError(f"the estimator has {columns} columns")
+    if not 1 <= columns <= MAX_COLUMNS:
+        raise ModelError(f"the estimator has {columns:,} columns; 1 to {MAX_COLUMNS:,} are accepted")
     return int(columns)
 
 

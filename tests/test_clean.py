@@ -14,10 +14,11 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from dlpack.errors import UnsupportedError, UsageError
+from dlpack.graph import fold
 from dlpack.graph.clean import clean
 from dlpack.graph.infer import shape_deciding_inputs
 from dlpack.graph.ir import TensorType
-from dlpack.graph.load import load_model
+from dlpack.graph.load import load_model, tensor_bytes
 from dlpack.graph.read import read_graph
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
@@ -213,6 +214,42 @@ def test_a_few_bytes_that_ask_for_gigabytes_are_refused(op: str) -> None:
     nodes = [node(op, inputs, "big"), node("ReduceSum", "big", "r"), node("Add", "x r", "y")]
     with pytest.raises(UnsupportedError, match="2 GiB"):
         clean(model(nodes, one=np.float32([1]), n=np.int64([1 << 36])))
+
+
+def held(proto: ModelProto) -> int:
+    return sum(tensor_bytes(tensor) for tensor in proto.graph.initializer)
+
+
+@pytest.mark.parametrize("op", ["ConstantOfShape", "Expand", "Tile", "Range"])
+def test_constants_much_larger_than_the_file_are_left_to_run(op: str) -> None:
+    inputs = {"ConstantOfShape": "n", "Range": "zero m one"}.get(op, "one n")
+    nodes = [node(op, inputs, "big"), node("Neg", "big", "minus"), node("Mul", "x minus", "y")]
+    count = np.float32(100_000_000)
+    made = model(nodes, [info("x", [1])], one=np.float32(1) if op == "Range" else np.float32([1]),
+                 n=np.int64([count]), zero=np.float32(0), m=count)  # fmt: skip
+    cleaned = clean(made)
+    assert ops(cleaned) == [op, "Neg", "Mul"] and held(cleaned) < 1000
+
+
+def test_many_constants_are_folded_as_long_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold, "MAX_FOLDED_BYTES", 4096)
+    nodes = [node("ConstantOfShape", "n", "c0")]
+    nodes += [node("Add", f"c{k} one", f"c{k + 1}") for k in range(40)]
+    nodes += [node("Sum", "x " + " ".join(f"c{k}" for k in range(40)), "y")]
+    proto = model(nodes, n=np.int64([2, 3]), one=np.float32([[1], [2]]))
+    assert ops(clean(proto))[-1] == "Sum" and held(clean(proto)) <= 8 * 4096
+    wide = model([*nodes[:-1], node("Concat", " ".join(f"c{k}" for k in range(40)), "y", axis=0)],
+                 n=np.int64([2, 400]), one=np.float32([[1], [2]]))  # fmt: skip
+    cleaned = clean(wide)
+    assert 0 < held(cleaned) <= 8 * 4096 and len(ops(cleaned)) > 20
+    x = {"x": floats(2, 3)}
+    np.testing.assert_array_equal(run(cleaned, x)[0], run(wide, x)[0])
+
+
+def test_a_large_weight_is_transposed_once_and_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold, "MAX_FOLDED_BYTES", 4096)
+    nodes = [node("Transpose", "w", "t", perm=[1, 0]), node("MatMul", "x t", "y")]
+    assert ops(clean(model(nodes, w=floats(5000, 3)))) == ["MatMul"]
 
 
 def test_a_huge_input_is_refused_at_once() -> None:

@@ -22,7 +22,7 @@ from conftest import DIGITS
 from dlpack.cli import cli
 from dlpack.loader import read_kernels
 
-STAGES = ["read", "clean", "compile", "reference", "emit", "toolchain", "verify"]
+STAGES = ["read", "clean", "reference", "compile", "emit", "toolchain", "verify"]
 
 
 def dlpack(*arguments: str | Path) -> Result:

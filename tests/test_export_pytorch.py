@@ -472,6 +472,12 @@ def test_traps_in_programs(tmp_path: Path) -> None:
         change = lambda d, k=key, v=value: d["config"][first]["tensor_meta"].update({k: v})  # noqa: E731
         refused(with_json(change, weights), "does not fit its data|damaged", ModelError)
     refused(with_json(lambda d: d.pop("graph_module")), "KeyError: 'graph_module'", ModelError)
+    endless = rewritten(path, lambda n, d: d.replace(b'"as_int": 12', b'"as_int": 1e999') if n == weights else d)
+    refused(endless, "OverflowError", ModelError)
+    nodes = lambda d: d["graph_module"]["graph"]["nodes"]  # noqa: E731
+    refused(with_json(lambda d: nodes(d)[0]["inputs"][0].pop("arg")), "KeyError: 'arg'", ModelError)
+    refused(with_json(lambda d: nodes(d)[0].update(inputs=[3])), "TypeError", ModelError)
+    refused(with_json(lambda d: nodes(d)[0].pop("target")), "KeyError: 'target'", ModelError)
     assert not mark.exists()
 
 

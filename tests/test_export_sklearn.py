@@ -347,6 +347,23 @@ def test_damaged_files_are_errors(words: Any, tmp_path: Path) -> None:
             assert "model.skops" in str(e)
 
 
+@pytest.mark.parametrize(("field", "value"), [("left_child", 10**9), ("right_child", 0), ("feature", 77)])
+def test_a_tree_with_a_node_that_is_not_there_is_refused(field: str, value: int, tmp_path: Path) -> None:
+    estimator = tree.DecisionTreeClassifier(max_depth=3, random_state=0).fit(X, TWO)
+    state = estimator.tree_.__getstate__()
+    state["nodes"][field][0] = value
+    estimator.tree_.__setstate__(state)
+    with pytest.raises(ModelError, match="decision tree"):
+        exported(estimator, tmp_path)
+
+
+def test_an_estimator_of_a_billion_columns_is_refused(tmp_path: Path) -> None:
+    estimator = preprocessing.Normalizer().fit(X)
+    estimator.n_features_in_ = 2**31 - 1
+    with pytest.raises(ModelError, match="2,147,483,647 columns"):
+        exported(estimator, tmp_path)
+
+
 def test_unpacked_size_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dlpack.exporters.sklearn.MAX_UNPACKED_BYTES", 1 << 20)
     with zipfile.ZipFile(tmp_path / "model.skops", "w", zipfile.ZIP_DEFLATED) as archive:

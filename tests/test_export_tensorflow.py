@@ -117,6 +117,7 @@ def test_build_equals_keras(models: Path, tmp_path: Path) -> None:
         ("python", {}, UnsupportedError, "EagerPyFunc runs Python code"),
         ("writes", {}, UnsupportedError, "WriteFile runs Python code or reads files"),
         ("rnn", {"steps": (1, 9, 4)}, UnsupportedError, "give the model's .keras or .h5 file"),
+        ("constant.pb", {}, UnsupportedError, "output 'always' does not depend on an input"),
         ("checkpoint.index", {}, UsageError, "this is a checkpoint: it holds weights"),
         ("cnn/variables/variables.index", {}, UsageError, "give its folder"),
         ("cnn/variables", {}, UsageError, "this is a folder; give the model's file in it"),

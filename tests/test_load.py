@@ -291,7 +291,21 @@ def test_a_model_without_an_opset_is_refused(tmp_path: Path) -> None:
     refused(save(proto, tmp_path), "opset")
 
 
-def test_a_name_that_is_not_text_is_refused(tmp_path: Path) -> None:
-    path = save(model([node("Relu", "x", "y", "NAME")]), tmp_path)
-    path.write_bytes(path.read_bytes().replace(b"NAME", b"\xff\xfe\xfd\xfc"))
+def test_what_onnx_and_onnxruntime_crash_on_is_refused(tmp_path: Path) -> None:
+    refused(save(model([helper.make_node("Mean", ["x", "", "x"], ["y"])]), tmp_path), "input 1", "absent")
+    refused(save(model([node("Split", "x", "y z u", axis=0, num_outputs=2)]), tmp_path), "num_outputs")
+    proto = model([node("Softmax", "x", "y", axis=0)])
+    proto.graph.node[0].attribute[0].ref_attr_name = "k"
+    refused(save(proto, tmp_path), "'axis'", "function")
+    proto = model([node("Relu", "x", "y")], opsets=[helper.make_opsetid("ai.onnx.ml", 1 << 32)])
+    refused(save(proto, tmp_path), "opset 4294967296", "ai.onnx.ml", error=UnsupportedError)
+
+
+@pytest.mark.parametrize("text", [b"NAME", b"PLACE"])
+def test_a_name_that_is_not_text_is_refused(text: bytes, tmp_path: Path) -> None:
+    proto = model([node("Relu", "x", "y", "NAME")])
+    proto.graph.initializer.append(numpy_helper.from_array(np.zeros(3, np.float32), "w"))
+    onnx.external_data_helper.set_external_data(proto.graph.initializer[0], "PLACE")
+    path = save(proto, tmp_path)
+    path.write_bytes(path.read_bytes().replace(text, b"\xff\xfe\xfd\xfc\xfb"[: len(text)]))
     refused(path, "UTF-8")

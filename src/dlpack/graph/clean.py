@@ -24,11 +24,12 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 from dlpack.errors import UnsupportedError, UsageError
 from dlpack.graph.bodies import clean_bodies, forget_types
 from dlpack.graph.fold import (
-    MAX_GENERATED_BYTES,
     MAX_ROUNDS,
+    Room,
     constants_to_initializers,
     drop_dead,
     fold,
+    foldable_sizes,
     fresh_name,
     rename_values,
     set_items,
@@ -94,24 +95,26 @@ def clean(model: ModelProto, shapes: Shapes | None = None, inline_ops: InlineOps
     _check_sizes(result, infer_types(result, follow_values=False))
     result = _inline_functions(result)
     forget_types(result.graph, opset)
-    result = _simplify(result, inline_ops)
-    _check_sizes(result, infer_types(result))
-    result = _optimize(result)
+    room = Room(result.ByteSize())
+    result = _simplify(result, inline_ops, room)
+    types = infer_types(result)
+    _check_sizes(result, types)
+    result = _optimize(result, room.take(foldable_sizes(result.graph, types)))
     forget_types(result.graph, opset)
-    result = _simplify(result, inline_ops)
+    result = _simplify(result, inline_ops, room)
     _finish(result)
     return result
 
 
-def _simplify(model: ModelProto, inline_ops: InlineOps | None) -> ModelProto:
+def _simplify(model: ModelProto, inline_ops: InlineOps | None, room: Room) -> ModelProto:
     """Fold constants and inline operators, in the model and in the bodies of its branches and loops."""
     bodies = 0
 
     def everywhere(part: ModelProto) -> ModelProto:
         constants_to_initializers(part.graph)
-        part = _inline_operators(part, inline_ops)
+        part = _inline_operators(part, inline_ops, room)
         while clean_bodies(part, clean_body) or unroll(part):
-            part = _inline_operators(part, inline_ops)
+            part = _inline_operators(part, inline_ops, room)
         return part
 
     def clean_body(body: ModelProto) -> ModelProto:
@@ -246,12 +249,12 @@ def _inline_functions(model: ModelProto) -> ModelProto:
     return restore(light, heavy)
 
 
-def _inline_operators(model: ModelProto, inline_ops: InlineOps | None) -> ModelProto:
+def _inline_operators(model: ModelProto, inline_ops: InlineOps | None, room: Room) -> ModelProto:
     """Replace the chosen operators by ONNX's own definition of them, again and again until none is left."""
     inline_ops = inline_ops or (lambda op, domain: False)
     stuck = set(_NOT_INLINED)
     for _ in range(MAX_ROUNDS):
-        fold(model)
+        fold(model, room)
         version = opset_versions(model)
         chosen = {
             (node.domain, node.op_type)
@@ -342,12 +345,15 @@ def _name_inlined(graph: GraphProto, before: list[tuple[str, list[str]]]) -> Non
 # --- onnxruntime ------------------------------------------------------------------------------------------------------
 
 
-def _optimize(model: ModelProto) -> ModelProto:
-    """onnxruntime's basic optimisation. A model that it does not take comes back as it is."""
+def _optimize(model: ModelProto, folds: bool) -> ModelProto:
+    """onnxruntime's basic optimisation, that of constants if `folds`. A model that it does not take comes back as it
+    is.
+    """
     options = session_options(onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC)
     options.add_session_config_entry("session.disable_aot_function_inlining", "1")
-    options.add_session_config_entry("optimization.disable_specified_optimizers", ";".join(_DISABLED_TRANSFORMERS))
-    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(MAX_GENERATED_BYTES))
+    disabled = (*_DISABLED_TRANSFORMERS, *(() if folds else ("ConstantFolding",)))
+    options.add_session_config_entry("optimization.disable_specified_optimizers", ";".join(disabled))
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(MAX_MODEL_BYTES))
     known = {(node.domain, node.op_type) for node in _every_node(model.graph.node)}
     data = for_onnxruntime(model)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,16 +21,16 @@ from dlpack.graph.infer import (
 )
 from dlpack.graph.load import (
     MAX_RANK,
+    TENSOR_BITS,
     free_names,
     opset_versions,
     subgraphs,
+    tensor_bytes,
     tensor_size,
 )
 from dlpack.graph.sequences import Sequences
 
 MAX_FOLDED_BYTES = 64 << 20  # of a value computed here; anything larger is left to run
-
-MAX_GENERATED_BYTES = 1 << 30  # of a constant that a node makes from a few numbers, such as ConstantOfShape
 
 MAX_ROUNDS = 64
 
@@ -60,6 +60,24 @@ _NOT_FOLDED = _RANDOM | {
 _OPTIONAL_OUTPUTS = frozenset(
     ("Attention", "BatchNormalization", "Dropout", "GRU", "LSTM", "LayerNormalization", "MaxPool", "RNN")
 )
+
+
+class Room:
+    """The memory that folded constants may take, each of them and together: a few numbers may ask for any amount.
+
+    `held`: the bytes of the model as the file holds it; its own weights may be transposed, cast and so on.
+    """
+
+    def __init__(self, held: int) -> None:
+        self.each = max(MAX_FOLDED_BYTES, 4 * held)
+        self.left = max(8 * MAX_FOLDED_BYTES, 8 * held)
+
+    def take(self, sizes: Sequence[int]) -> bool:
+        """Whether there is room for values of these sizes; then it is taken."""
+        if max(sizes, default=0) > self.each or sum(sizes) > self.left:
+            return False
+        self.left -= sum(sizes)
+        return True
 
 
 def fresh_name(name: str, taken: set[str]) -> str:
@@ -123,8 +141,8 @@ def _constant_tensor(node: NodeProto) -> TensorProto | None:
 class _Folder:
     """One pass over a graph: each node is kept, replaced by a constant, or by another name for its input."""
 
-    def __init__(self, model: ModelProto) -> None:
-        self.model = model
+    def __init__(self, model: ModelProto, room: Room) -> None:
+        self.model, self.room = model, room
         self.graph = model.graph
         self.versions = opset_versions(model)
         self.types = infer_types(model)
@@ -197,7 +215,7 @@ class _Folder:
                 self.changed = True
             return [node]
         values = self.evaluate(node)
-        if values is None:
+        if values is None or not self.room.take([tensor_bytes(value) for value in values.values()]):
             return [node]
         self.changed = True
         for name, value in values.items():
@@ -321,7 +339,7 @@ def _generate(node: NodeProto, inputs: list[np.ndarray[Any, Any]]) -> np.ndarray
         value = next((to_numpy(attribute.t) for attribute in node.attribute), np.zeros(1, np.float32))
         if len(shape) > MAX_RANK or any(size < 0 for size in shape) or value.size != 1:
             return None
-        if math.prod(shape) * value.itemsize > MAX_GENERATED_BYTES:
+        if math.prod(shape) * value.itemsize > MAX_FOLDED_BYTES:
             return None
         return np.full(shape, value.ravel()[0])
     if len(inputs) != 3 or any(value.size != 1 for value in inputs):
@@ -372,12 +390,25 @@ def rename_values(node: NodeProto, names: Mapping[str, str]) -> None:
             value.name = outer.get(value.name, value.name)
 
 
-def fold(model: ModelProto) -> None:
+def fold(model: ModelProto, room: Room) -> None:
     """Fold constants and drop copies and dead nodes, until nothing changes."""
     for _ in range(MAX_ROUNDS):
         drop_dead(model.graph)
-        if not _Folder(model).run():
+        if not _Folder(model, room).run():
             return
+
+
+def foldable_sizes(graph: GraphProto, types: Mapping[str, ValueType]) -> list[int]:
+    """The bytes of each value that nodes compute from constants alone."""
+    constants, sizes = {tensor.name for tensor in graph.initializer}, []
+    for node in graph.node:
+        if node.op_type in _RANDOM or subgraphs(node) or not constants.issuperset(filter(None, node.input)):
+            continue
+        for name in filter(None, node.output):
+            constants.add(name)
+            kind = types.get(name, ValueType())
+            sizes.append(math.prod(kind.shape or ()) * TENSOR_BITS.get(kind.elem, 0) // 8)
+    return sizes
 
 
 def drop_dead(graph: GraphProto) -> None:

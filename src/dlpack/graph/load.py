@@ -113,7 +113,7 @@ def _read_file(path: Path) -> bytes:
                     f"{path}: the file has {size} bytes, more than the 2 GiB that an ONNX file can hold; "
                     "store the weights as external data"
                 )
-            return file.read(MAX_MODEL_BYTES)
+            return file.read(size)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -150,7 +150,8 @@ def _text_is_valid(message: Message) -> bool:
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
             for part in value if field.is_repeated else (value,):
                 if isinstance(part, TensorProto):  # its data is large and no text
-                    texts = (part.name, part.doc_string, *(e.key + e.value for e in part.external_data))
+                    external = (text for entry in part.external_data for text in (entry.key, entry.value))
+                    texts = (part.name, part.doc_string, *external)
                     if any(isinstance(text, bytes) for text in texts):
                         return False
                 elif not _text_is_valid(part):
@@ -223,6 +224,9 @@ def _check_header(model: ModelProto, path: Path) -> None:
         else:
             versions[""] = newest
         model.opset_import.append(onnx.helper.make_opsetid("", versions[""]))
+    for domain, version in versions.items():
+        if not 1 <= version < 1 << 31 and domain:
+            raise UnsupportedError(f"the model uses opset {version} of the domain '{domain}', which does not exist")
     if versions[""] > newest or versions[""] < 1:
         raise UnsupportedError(
             f"the model uses ONNX opset {versions['']}; the installed onnx {onnx.__version__} knows 1 to {newest}: "
@@ -620,8 +624,23 @@ def _check_nodes(model: ModelProto) -> None:
                 onnx.checker.check_node(_without_bodies(node), context)
             except Exception as error:  # ValidationError, and what C++ throws
                 problems.append(f"{describe(node)}: {first_line(error)}")
+                continue
+            problems.extend(f"{describe(node)}: {problem}" for problem in _unchecked(node, schema))
     if problems:
         raise ModelError("\n- ".join(["the model breaks the ONNX specification; export it again:", *problems]))
+
+
+def _unchecked(node: NodeProto, schema: onnx.defs.OpSchema) -> Iterator[str]:
+    """What onnx's checker lets pass, though onnx or onnxruntime crash on it."""
+    for index, name in enumerate(node.input):
+        formal = schema.inputs[min(index, len(schema.inputs) - 1)]
+        if not name and formal.option != onnx.defs.OpSchema.FormalParameterOption.Optional:
+            yield f"its input {index} ('{formal.name}') is absent"
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            yield f"its attribute '{attribute.name}' refers to one of a function, and it is in none"
+        if node.op_type == "Split" and attribute.name == "num_outputs" and attribute.i != len(node.output):
+            yield f"its attribute num_outputs is {attribute.i}, and it has {len(node.output)} outputs"
 
 
 def _without_bodies(node: NodeProto) -> NodeProto:

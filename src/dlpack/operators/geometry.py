@@ -44,6 +44,8 @@ def grid_sample(ctx: Context, x: Any, grid: Any) -> list[Any]:
     shape, out = ctx.input_type(0).shape, ctx.output_type()
     spatial = shape[2:]
     rank, dtype = len(spatial), out.dtype
+    if not dtype.startswith("float"):
+        raise NotSupported(f"GridSample of {dtype}")
     mode = ctx.attr("mode", "linear")
     mode = _MODES.get(mode, mode)
     border = ctx.attr("padding_mode", "zeros")
