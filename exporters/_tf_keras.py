@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
-from dlpack.exporters._tf_worker import Frozen, check_shapes, fixed_shape
+from dlpack.exporters._tf_worker import Frozen, check_shapes, fixed_shape, limited_time
 from dlpack.exporters.base import MAX_TEXT_BYTES, parse_json
 
 MAX_UNROLLED = 256
@@ -25,13 +25,15 @@ _ACTIVATIONS = {"tanh": ("Tanh", 0.0, 0.0), "sigmoid": ("Sigmoid", 0.0, 0.0), "r
 
 def read_keras(path: Path, start: bytes, shapes: Mapping[str, tuple[int, ...]]) -> Frozen:
     """The model as a frozen graph. Raises UnsupportedError for a file that holds code."""
-    check_config(read_config(path, start))
+    with limited_time(path):
+        check_config(read_config(path, start))
     import keras
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        with limited_time(path):
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as e:  # noqa: BLE001 - Keras raises anything
         raise ModelError(f"Keras {keras.__version__} cannot load it: {_reason(e)}") from e
     if not getattr(model, "inputs", None):

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import resource
+import signal
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +26,9 @@ from dlpack.exporters.base import head
 OPSET = 17
 MEMORY_BYTES = 4 << 30
 """What TensorFlow may take besides twelve times the file's size, so that a file that asks for more ends in an error."""
+
+READ_S, READ_BYTES_PER_S = 8.0, 100_000
+"""The CPU time that reading a Keras file may take: seconds, and bytes for each second more."""
 
 # TensorFlow operators that would run Python or read and write files and networks.
 REFUSED = frozenset(
@@ -92,6 +97,16 @@ def limit_memory(path: Path) -> None:
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if hard == resource.RLIM_INFINITY or hard > limit:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+@contextlib.contextmanager
+def limited_time(path: Path) -> Iterator[None]:
+    """Ends the process where reading takes more time than a sound file of that size: HDF5 can loop in a damaged one."""
+    signal.setitimer(signal.ITIMER_VIRTUAL, READ_S + path.stat().st_size / READ_BYTES_PER_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
 def check_operators(graph: Any) -> None:

@@ -108,6 +108,7 @@ def load(path: Path) -> Any:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > MAX_UNPACKED_BYTES:
             raise ModelError(f"unpacked it has {size:,} bytes, more than the {MAX_UNPACKED_BYTES:,} that are accepted")
+        _check_tree_sizes(path)
         found = get_untrusted_types(file=path)
         unknown = sorted(set(found) - _TRUSTED)
         if unknown:
@@ -126,6 +127,21 @@ def load(path: Path) -> Any:
         if type(part).__name__ == "Tree":
             _check_tree(part)
     return estimator
+
+
+def _check_tree_sizes(path: Path) -> None:
+    """Raises ModelError where scikit-learn's Tree(n_features, n_classes, n_outputs) would leave the array n_classes."""
+    with zipfile.ZipFile(path) as archive:
+        todo = [json.loads(archive.read("schema.json"))]
+        while todo:
+            at = todo.pop()
+            todo.extend(at.values() if isinstance(at, dict) else at if isinstance(at, list) else ())
+            if isinstance(at, dict) and at.get("__loader__") == "TreeNode":
+                features, classes, outputs = at["__reduce__"]["args"]["content"]
+                with archive.open(classes["file"]) as file:
+                    length = np.load(file, allow_pickle=False).size
+                if not 1 <= int(features["content"]) <= MAX_COLUMNS or int(outputs["content"]) != length:
+                    raise ModelError("a decision tree in it is damaged: it claims other sizes than it has")
 
 
 def _check_tree(tree: Any) -> None:

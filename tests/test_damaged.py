@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
+import dlpack
 from dlpack.errors import DlpackError
 from dlpack.pipeline import build
 
@@ -69,6 +70,15 @@ def test_operands_that_do_not_fit_are_told(what: str, tmp_path: Path) -> None:
     onnx.save(proto, tmp_path / "net.onnx")
     with pytest.raises(DlpackError, match=word):
         build(tmp_path / "net.onnx", tmp_path / "net")
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "ArgMax"])
+def test_keepdims_is_one_or_not(op: str, tmp_path: Path) -> None:
+    """As onnxruntime has it: a number that is not 1 drops the dimension."""
+    given = {"axis": 1, "keepdims": 65536} if op == "ArgMax" else {"axes": [1], "keepdims": 65536}
+    proto = nets.model([node(op, ["x"], ["r"], **given), node("Cast", ["r"], ["y"], to=1)], {"x": (2, 3)}, {"y": (2,)})
+    onnx.save(proto, tmp_path / "net.onnx")
+    assert dlpack.load(build(tmp_path / "net.onnx", tmp_path / "net")).outputs["y"][1] == (2,)
 
 
 @pytest.mark.parametrize("call", ["exporters.base.read_bytes(path)", "graph.load._read_file(path)"])

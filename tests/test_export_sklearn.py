@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import warnings
@@ -355,6 +356,19 @@ def test_a_tree_with_a_node_that_is_not_there_is_refused(field: str, value: int,
     estimator.tree_.__setstate__(state)
     with pytest.raises(ModelError, match="decision tree"):
         exported(estimator, tmp_path)
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_tree_that_claims_other_sizes_is_refused(place: int, tmp_path: Path) -> None:
+    data = skops.io.dumps(tree.DecisionTreeClassifier(max_depth=3, random_state=0).fit(X, TWO))
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(tmp_path / "model.skops", "w") as new:
+        schema = json.loads(old.read("schema.json"))
+        arguments = schema["content"]["content"]["tree_"]["__reduce__"]["args"]["content"]
+        arguments[place]["content"] = str(2**32)
+        for name in old.namelist():
+            new.writestr(name, json.dumps(schema) if name == "schema.json" else old.read(name))
+    with pytest.raises(ModelError, match="other sizes"):
+        exporters.export(tmp_path / "model.skops")
 
 
 def test_an_estimator_of_a_billion_columns_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -139,6 +140,19 @@ def test_damaged_files_end_in_an_error(models: Path, tmp_path: Path) -> None:
     (tmp_path / "alike" / "saved_model.pb").write_bytes(graph[:-40])
     with pytest.raises(ModelError, match="damaged or cut off"):
         exporters.export(tmp_path / "alike")
+
+
+def test_reading_that_does_not_end_ends_the_process(tmp_path: Path) -> None:
+    (tmp_path / "net.h5").write_bytes(bytes(1000))
+    code = (
+        "from pathlib import Path; from dlpack.exporters import _tf_worker as worker; worker.READ_S = 0.2\n"
+        f"with worker.limited_time(Path({str(tmp_path / 'net.h5')!r})): pass\n"
+        "print('sound', flush=True)\n"
+        f"with worker.limited_time(Path({str(tmp_path / 'net.h5')!r})):\n"
+        "    while True: pass"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (-signal.SIGVTALRM, "sound\n"), done.stderr
 
 
 def test_layer_that_asks_for_too_much_memory_ends_in_an_error(models: Path, tmp_path: Path) -> None:

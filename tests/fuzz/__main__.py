@@ -39,6 +39,10 @@ SLOW = {"torchscript": 0.01, "torch_export": 0.01, "keras_archive": 0.02, "keras
 """The share of mutations that are converted where torch.onnx or tf2onnx takes a tenth of a second or more."""
 
 
+APART = ("keras_archive", "keras_hdf5", "saved_model", "frozen_graph")
+"""Formats that dlpack reads in a process of its own, whose end is an error; here that process ends in its place."""
+
+
 @dataclass
 class Report:
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -79,7 +83,9 @@ def _batch(plan: Plan, first: int, report: Report) -> int:
         if status:
             why = signal.Signals(-status).name if status < 0 else f"exit {status}"
             report.outcomes[why] += 1
-            _find(plan, current, report, f"ended by {why}" + (" (too slow)" if why in ("SIGPROF", "SIGKILL") else ""))
+            slow = why in ("SIGPROF", "SIGKILL")
+            if slow or status > 0 or plan.format not in APART:
+                _find(plan, current, report, f"ended by {why}{' (too slow)' if slow else ''}")
             current += 1
         return current
 

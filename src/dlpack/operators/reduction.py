@@ -109,7 +109,7 @@ def _extreme(dtype: str, side: int) -> float | int:
 def emit_reduce(ctx: Context, b: Builder, op: str, x: str, output: str | None, of: str = "") -> str:
     """An internal reduction ("Sum", "Max", "Min", "Prod") over the node's axes, of the values, squares, magnitudes."""
     axes = reduced_axes(ctx)
-    keepdims = bool(ctx.attr("keepdims", 1))
+    keepdims = ctx.attr("keepdims", 1) == 1
     t = b.type_of(x)
     shape = [1 if d in axes else n for d, n in enumerate(t.shape) if keepdims or d not in axes]
     if not axes:
@@ -179,7 +179,7 @@ def reduce_log_sum_exp(ctx: Context, b: Builder) -> None:
     elif ctx.input_type(0).size == 0:
         b.add("Identity", [b.constant(np.full(t.shape, -np.inf, t.dtype))], t.shape, output=ctx.node.outputs[0])
     else:
-        attrs: dict[str, Any] = {"axes": tuple(axes), "keepdims": int(ctx.attr("keepdims", 1))}
+        attrs: dict[str, Any] = {"axes": tuple(axes), "keepdims": int(ctx.attr("keepdims", 1) == 1)}
         b.add_internal("LogSumExp", [x], t.shape, ctx.node.outputs[0], **attrs)
 
 
@@ -225,7 +225,7 @@ def arg_extreme(ctx: Context, x: Any) -> list[Any]:
     rank = len(x.shape)
     axis = ctx.attr("axis", 0) % rank
     n = int(x.shape[axis])
-    last, keepdims = bool(ctx.attr("select_last_index", 0)), bool(ctx.attr("keepdims", 1))
+    last, keepdims = bool(ctx.attr("select_last_index", 0)), ctx.attr("keepdims", 1) == 1
     top = reduce_tensor(x, [axis], True, te.max if ctx.node.op == "ArgMax" else te.min, "top")
     k = te.reduce_axis((0, n), name="k")
 
