@@ -1,8 +1,8 @@
-"""The process in which scikit-learn predicts, for the comparison with what skl2onnx made of an estimator.
+"""The process in which scikit-learn first loads a file, and predicts, for the comparison with what skl2onnx makes.
 
 ``python -m dlpack.exporters._sklearn_check FILE.skops RESULT.npz``, started by `sklearn.py` alone: an array of a
-damaged file can make scikit-learn's compiled code read outside of it, which shall end this process and no
-other. RESULT.npz gets the rows, ``x``, and ``by:METHOD``, what each method gives for them.
+damaged file can make scikit-learn's compiled code read outside of it, on loading or later, which shall end this
+process and no other. RESULT.npz gets the rows, ``x``, and ``by:METHOD``, what each method gives for them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _METHODS = ("predict", "predict_proba", "decision_function", "score_samples", "t
 
 
 class Check:
-    """scikit-learn's predictions, made while the model is converted."""
+    """scikit-learn's predictions; whether a file can be loaded without a crash."""
 
     def __init__(self, path: Path) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="dlpack-")
@@ -48,12 +48,21 @@ class Check:
         self._process.wait()
         self._folder.cleanup()
 
-    def predictions(self) -> dict[str, Any]:
-        """What RESULT.npz holds; `x` alone where scikit-learn takes no row. Raises ModelError where it crashed."""
+    def survives(self) -> None:
+        """Raises ModelError where the file made scikit-learn crash, or not end. An error has another message later."""
+        status = self._status()
+        if status < 0:
+            raise ModelError(f"scikit-learn crashed on it (signal {-status}): the file is damaged")
+
+    def _status(self) -> int:
         try:
-            status = self._process.wait(TIMEOUT_S)
+            return self._process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise ModelError(f"scikit-learn has not predicted {ROWS} rows in {TIMEOUT_S} s") from None
+
+    def predictions(self) -> dict[str, Any]:
+        """What RESULT.npz holds; `x` alone where scikit-learn takes no row. Raises ModelError where it ended before."""
+        status = self._status()
         if status or not self._result.is_file():
             raise ModelError(f"scikit-learn ended while it predicted (status {status}): the file is damaged")
         with np.load(self._result) as file:

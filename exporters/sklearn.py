@@ -1,9 +1,9 @@
 """scikit-learn → ONNX: estimators and pipelines in `.skops` files, by skl2onnx.
 
 A `.skops` file is data, and is loaded only where all it holds is of types that skops or `_TRUSTED` know; a pickle
-(`.pkl`, `.joblib`) runs code when it is loaded, so it is refused. Nothing is predicted in this process: an array of
-a damaged file could make scikit-learn's compiled code read outside of it. `_sklearn_check.py` predicts in another one,
-and what skl2onnx has made is compared with that, since it drops options that it does not know without a word.
+(`.pkl`, `.joblib`) runs code when it is loaded, so it is refused. An array of a damaged file could make scikit-learn's
+compiled code read outside of it: `_sklearn_check.py` loads it first, in a process of its own, and predicts there;
+what skl2onnx has made is compared with that, since it drops options that it does not know without a word.
 """
 
 from __future__ import annotations
@@ -85,11 +85,12 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
             )
     with warnings.catch_warnings():  # of versions; what matters ends in an error
         warnings.simplefilter("ignore")
-        estimator = load(path)
-        columns = _columns(estimator)
-        rows = _rows(options, columns)
-        labels = class_names(estimator)
         with _sklearn_check.Check(path) as check:
+            check.survives()
+            estimator = load(path)
+            columns = _columns(estimator)
+            rows = _rows(options, columns)
+            labels = class_names(estimator)
             model = convert(estimator, columns, rows)
             number_strings(model, labels)
             _sklearn_check.compare(model, check.predictions(), labels, type(estimator).__name__)

@@ -61,9 +61,11 @@ def _picture() -> np.ndarray:
 
 
 def test_all_are_built_by_one_script(tmp_path: Path) -> None:
-    table = run(EXAMPLES / "build_all.py", tmp_path, "recommender", "--small", "--target", "native").splitlines()
-    assert table[0].split()[:2] == ["model", "target"] and table[-1].split()[:2] == ["recommender", "native"]
-    assert float(table[-1].split()[-1]) < 1e-4
+    names = ("recommender", "style")
+    table = run(EXAMPLES / "build_all.py", tmp_path, *names, "--small", "--target", "native").splitlines()
+    assert table[0].split()[:2] == ["model", "target"]
+    for name, line in zip(names, table[-2:], strict=True):
+        assert line.split()[:2] == [name, "native"] and float(line.split()[-1]) < 1e-4
     words = [sys.executable, EXAMPLES / "build_all.py", tmp_path, "x"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "no example is called x" in done.stderr

@@ -219,7 +219,10 @@ class InProcess:
     """`Check` without a process of its own, which takes seconds to start; the files here are not damaged."""
 
     def __init__(self, path: Path) -> None:
-        self.found = _sklearn_check.predict(path)
+        self.path = path
+
+    def survives(self) -> None:
+        pass
 
     def __enter__(self) -> InProcess:
         return self
@@ -228,7 +231,7 @@ class InProcess:
         pass
 
     def predictions(self) -> Expected:
-        return self.found
+        return _sklearn_check.predict(self.path)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -455,3 +458,16 @@ def test_prediction_runs_in_a_process_of_its_own(words: Any, tmp_path: Path) -> 
     (tmp_path / "b.skops").write_bytes(b"no archive")
     with CHECK(tmp_path / "b.skops") as check, pytest.raises(ModelError, match="damaged"):
         check.predictions()
+
+
+def test_what_crashes_scikit_learn_is_not_loaded_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is loaded first in a process of its own; its end by a signal ends in an error."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    python.chmod(0o755)
+    skops.io.dump(tree.DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]), tmp_path / "tree.skops")
+    monkeypatch.setattr(_sklearn_check, "Check", CHECK)
+    monkeypatch.setattr(_sklearn_check.sys, "executable", str(python))
+    monkeypatch.setattr("dlpack.exporters.sklearn.load", lambda path: pytest.fail("it was loaded"))
+    with pytest.raises(ModelError, match=r"crashed on it \(signal 11\): the file is damaged"):
+        exporters.export(tmp_path / "tree.skops", None, ExportOptions())
