@@ -8,6 +8,7 @@ what skl2onnx has made is compared with that, since it drops options that it doe
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import re
@@ -109,7 +110,6 @@ def load(path: Path) -> Any:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > MAX_UNPACKED_BYTES:
             raise ModelError(f"unpacked it has {size:,} bytes, more than the {MAX_UNPACKED_BYTES:,} that are accepted")
-        _check_tree_sizes(path)
         found = get_untrusted_types(file=path)
         unknown = sorted(set(found) - _TRUSTED)
         if unknown:
@@ -117,7 +117,8 @@ def load(path: Path) -> Any:
                 "it holds types that are not scikit-learn's or NumPy's known ones, so it is not loaded:",
                 tuple(unknown),
             )
-        estimator = load_skops(path, trusted=sorted(set(found)))
+        with _checked_sizes():
+            estimator = load_skops(path, trusted=sorted(set(found)))
     except (DlpackError, MemoryError, RecursionError):
         raise
     except Exception as e:  # a damaged file makes skops, NumPy and scikit-learn raise anything
@@ -130,19 +131,26 @@ def load(path: Path) -> Any:
     return estimator
 
 
-def _check_tree_sizes(path: Path) -> None:
-    """Raises ModelError where scikit-learn's Tree(n_features, n_classes, n_outputs) would leave the array n_classes."""
-    with zipfile.ZipFile(path) as archive:
-        todo = [json.loads(archive.read("schema.json"))]
-        while todo:
-            at = todo.pop()
-            todo.extend(at.values() if isinstance(at, dict) else at if isinstance(at, list) else ())
-            if isinstance(at, dict) and at.get("__loader__") == "TreeNode":
-                features, classes, outputs = at["__reduce__"]["args"]["content"]
-                with archive.open(classes["file"]) as file:
-                    length = np.load(file, allow_pickle=False).size
-                if not 1 <= int(features["content"]) <= MAX_COLUMNS or int(outputs["content"]) != length:
-                    raise ModelError("a decision tree in it is damaged: it claims other sizes than it has")
+@contextlib.contextmanager
+def _checked_sizes() -> Iterator[None]:
+    """While it lasts, Tree(n_features, n_classes, n_outputs) raises ModelError in place of leaving its array n_classes.
+
+    The file's description alone does not tell the sizes: skops takes an object of a number that was there before.
+    """
+    from sklearn.tree import _tree
+
+    make = _tree.Tree
+
+    def checked(n_features: Any, n_classes: Any, n_outputs: Any) -> Any:
+        if not 1 <= n_features <= MAX_COLUMNS or n_outputs != n_classes.size:
+            raise ModelError("a decision tree in it is damaged: it claims other sizes than it has")
+        return make(n_features, n_classes, n_outputs)
+
+    _tree.Tree = checked
+    try:
+        yield
+    finally:
+        _tree.Tree = make
 
 
 def _check_tree(tree: Any) -> None:

@@ -367,7 +367,7 @@ def test_a_tree_that_claims_other_sizes_is_refused(place: int, tmp_path: Path) -
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(tmp_path / "model.skops", "w") as new:
         schema = json.loads(old.read("schema.json"))
         arguments = schema["content"]["content"]["tree_"]["__reduce__"]["args"]["content"]
-        arguments[place]["content"] = str(2**32)
+        arguments[place].update(content=str(2**32), __id__=place)  # an object of its own
         for name in old.namelist():
             new.writestr(name, json.dumps(schema) if name == "schema.json" else old.read(name))
     with pytest.raises(ModelError, match="other sizes"):
