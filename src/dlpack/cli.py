@@ -378,7 +378,9 @@ def _print_times(result: dict[str, Any], rounds: int) -> None:
         table.add_row(row["name"], *(f"{row[k]:.4f}" for k in ("median_ms", "minimum_ms", "cpu_ms")))
     _OUT.print(table)
     if "ratio" in result:
-        _OUT.print(f"ratio to onnxruntime: {result['ratio']:.3f} (CPU time, medians of {rounds} interleaved rounds)")
+        _OUT.print(
+            f"ratio to onnxruntime: {result['ratio']:.3f} ({result['ratio_of']}, medians of {rounds} rounds in turn)"
+        )
     for build, rows in groupby(result.get("kernels", []), lambda row: row.get("build")):
         table = Table(
             f"kernel ({build})" if build else "kernel", "calls", "µs", "share", "GFLOP/s", box=None, pad_edge=False
