@@ -39,8 +39,8 @@ SLOW = {"torchscript": 0.01, "torch_export": 0.01, "keras_archive": 0.02, "keras
 """The share of mutations that are converted where torch.onnx or tf2onnx takes a tenth of a second or more."""
 
 
-APART = ("keras_archive", "keras_hdf5", "saved_model", "frozen_graph")
-"""Formats that dlpack reads in a process of its own, whose end is an error; here that process ends in its place."""
+APART = ("keras_archive", "keras_hdf5", "saved_model", "frozen_graph", "skops_file")
+"""Formats that dlpack first reads in a process of its own, whose end is an error; here that is this process."""
 
 
 @dataclass

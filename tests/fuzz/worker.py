@@ -151,12 +151,14 @@ def _is_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def _slow_parts(name: str, chance: float, share: float) -> Iterator[None]:
-    """TensorFlow's worker in this process; and where `chance` is not below `share`, the reader alone."""
+    """The exporters' own processes in this one; and where `chance` is not below `share`, the reader alone."""
     wanted = chance < share
     with contextlib.ExitStack() as stack:
         if name in ("torchscript", "torch_export") and not wanted:
             instead = _replay if chance < REPLAYED * share else _enough
             stack.enter_context(mock.patch("dlpack.exporters.pytorch.to_onnx", instead))
+        if name == "skops_file":
+            stack.enter_context(mock.patch("dlpack.exporters._sklearn_check.Check", _CheckHere))
         if name in ("keras_archive", "keras_hdf5", "saved_model", "frozen_graph"):
             here = types.SimpleNamespace(run=_tensorflow_here, TimeoutExpired=TimeoutError)
             stack.enter_context(mock.patch("dlpack.exporters.tensorflow.subprocess", here))
@@ -183,6 +185,28 @@ def _replay(module: Any, inputs: dict[str, Any], **given: Any) -> Any:
     except Exception as e:
         raise _explained(e) from e
     raise Enough
+
+
+class _CheckHere(contextlib.AbstractContextManager["_CheckHere"]):
+    """In place of `_sklearn_check.Check`: predictions in this process, whose imports are done."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def survives(self) -> None:
+        """A crash is told by whoever forked this process."""
+
+    def predictions(self) -> dict[str, Any]:
+        from dlpack.errors import ModelError
+        from dlpack.exporters._sklearn_check import predict
+
+        try:
+            return predict(self.path)
+        except Exception as e:  # its process would end with it
+            raise ModelError(f"scikit-learn ended while it predicted: {e}") from e
 
 
 def _tensorflow_here(command: list[str], input: bytes, **given: Any) -> Any:
