@@ -8,6 +8,7 @@ process and no other. RESULT.npz gets the rows, ``x``, and ``by:METHOD``, what e
 from __future__ import annotations
 
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,8 @@ from dlpack.errors import ModelError, UnsupportedError
 ROWS = 64
 TIMEOUT_S = 60
 MEMORY_BYTES = 4 << 30
+CPU_S, CPU_BYTES_PER_S = 8.0, 100_000
+"""The CPU time that loading and predicting may take: seconds, and bytes of the file for each second more."""
 TOLERANCE = 1e-3
 """Of an output's largest absolute value."""
 ACCEPTED = 0.1
@@ -51,6 +54,8 @@ class Check:
     def survives(self) -> None:
         """Raises ModelError where the file made scikit-learn crash, or not end. An error has another message later."""
         status = self._status()
+        if status == -signal.SIGPROF:
+            raise ModelError("scikit-learn does not end on it: the file is damaged")
         if status < 0:
             raise ModelError(f"scikit-learn crashed on it (signal {-status}): the file is damaged")
 
@@ -232,6 +237,7 @@ def main(path: Path, result: Path) -> None:
     limit = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if limit == resource.RLIM_INFINITY or limit > MEMORY_BYTES:
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, limit))
+    signal.setitimer(signal.ITIMER_PROF, CPU_S + path.stat().st_size / CPU_BYTES_PER_S)  # its signal ends the process
     warnings.simplefilter("ignore")
     np.savez(result, **predict(path))
 

@@ -460,14 +460,17 @@ def test_prediction_runs_in_a_process_of_its_own(words: Any, tmp_path: Path) -> 
         check.predictions()
 
 
-def test_what_crashes_scikit_learn_is_not_loaded_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "told"), [("SEGV", r"crashed on it \(signal 11\)"), ("PROF", "does not end on it")])
+def test_what_crashes_scikit_learn_is_not_loaded_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str
+) -> None:
     """The file is loaded first in a process of its own; its end by a signal ends in an error."""
     python = tmp_path / "python"
-    python.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    python.write_text(f"#!/bin/sh\nkill -{name} $$\n")
     python.chmod(0o755)
     skops.io.dump(tree.DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]), tmp_path / "tree.skops")
     monkeypatch.setattr(_sklearn_check, "Check", CHECK)
     monkeypatch.setattr(_sklearn_check.sys, "executable", str(python))
     monkeypatch.setattr("dlpack.exporters.sklearn.load", lambda path: pytest.fail("it was loaded"))
-    with pytest.raises(ModelError, match=r"crashed on it \(signal 11\): the file is damaged"):
+    with pytest.raises(ModelError, match=f"{told}: the file is damaged"):
         exporters.export(tmp_path / "tree.skops", None, ExportOptions())
