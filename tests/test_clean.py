@@ -18,8 +18,9 @@ from dlpack.graph import fold
 from dlpack.graph.clean import clean
 from dlpack.graph.infer import shape_deciding_inputs
 from dlpack.graph.ir import TensorType
-from dlpack.graph.load import load_model, tensor_bytes
+from dlpack.graph.load import load_model
 from dlpack.graph.read import read_graph
+from dlpack.graph.tensors import tensor_bytes
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 

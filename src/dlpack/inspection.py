@@ -132,7 +132,7 @@ def _value(v: ValueInfoProto) -> dict[str, Any]:
 
 
 def _weights_bytes(model: ModelProto) -> int:
-    from dlpack.graph.load import tensor_bytes
+    from dlpack.graph.tensors import tensor_bytes
 
     return sum(tensor_bytes(t) for t in model.graph.initializer)
 
@@ -156,7 +156,7 @@ def _operators(model: ModelProto, cleaned: ModelProto | None, supported: Any) ->
 
 
 def _all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    from dlpack.graph.load import subgraphs
+    from dlpack.graph.walk import subgraphs
 
     for node in nodes:
         yield node

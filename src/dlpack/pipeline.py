@@ -362,7 +362,8 @@ def read_source(
     """The model as ONNX: read from an ONNX file, or exported from another framework's file or from a callable."""
     from dlpack.exporters import ExportOptions, accepted, export, find_exporter, is_callable
     from dlpack.exporters.base import main_file
-    from dlpack.graph.load import load_model, weight_warnings
+    from dlpack.graph.load import load_model
+    from dlpack.graph.tensors import weight_warnings
 
     model = main_file(model)
     options = ExportOptions(shapes or {}, dtypes or {})

@@ -14,7 +14,8 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from dlpack.graph.control import check_bodies, ints, is_control_flow, is_typed, scan_parts
 from dlpack.graph.fold import constants_to_initializers, fresh_name, rename_values
 from dlpack.graph.infer import SMALL_WEIGHT_BYTES, ValueType, dynamic_values, infer_types
-from dlpack.graph.load import free_names, subgraphs, tensor_bytes
+from dlpack.graph.tensors import tensor_bytes
+from dlpack.graph.walk import free_names, subgraphs
 
 Types = Mapping[str, ValueType]
 

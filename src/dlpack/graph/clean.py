@@ -44,17 +44,9 @@ from dlpack.graph.infer import (
     set_opset,
     value_type,
 )
-from dlpack.graph.load import (
-    MAX_MODEL_BYTES,
-    MAX_RANK,
-    TENSOR_BITS,
-    describe,
-    first_line,
-    free_names,
-    opset_versions,
-    subgraphs,
-)
+from dlpack.graph.tensors import MAX_MODEL_BYTES, MAX_RANK, TENSOR_BITS
 from dlpack.graph.unroll import unroll
+from dlpack.graph.walk import describe, first_line, free_names, opset_versions, subgraphs
 
 # Transformers of onnxruntime that make operators of its own, that suit only the machine that runs them, or that put
 # reshapes and foreign names around a product (MatMulAddFusion).

@@ -13,7 +13,7 @@ from onnx import GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, 
 
 from dlpack.errors import ModelError
 from dlpack.graph.counted import counted_trips
-from dlpack.graph.load import describe, subgraphs
+from dlpack.graph.walk import describe, subgraphs
 
 MAX_TRIPS = 1 << 24
 """A loop that is to run longer is taken for a mistake, or for one that only its condition ends."""

@@ -12,7 +12,7 @@ import onnx
 import onnx.reference
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
-from dlpack.graph.load import tensor_size
+from dlpack.graph.tensors import tensor_size
 
 MAX_TRIPS = 10_000
 MAX_NODES = 32

@@ -19,16 +19,9 @@ from dlpack.graph.infer import (
     to_numpy,
     value_type,
 )
-from dlpack.graph.load import (
-    MAX_RANK,
-    TENSOR_BITS,
-    free_names,
-    opset_versions,
-    subgraphs,
-    tensor_bytes,
-    tensor_size,
-)
 from dlpack.graph.sequences import Sequences
+from dlpack.graph.tensors import MAX_RANK, TENSOR_BITS, tensor_bytes, tensor_size
+from dlpack.graph.walk import free_names, opset_versions, subgraphs
 
 MAX_FOLDED_BYTES = 64 << 20  # of a value computed here; anything larger is left to run
 

@@ -17,7 +17,8 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, Valu
 from dlpack.graph.control import Outside, is_control_flow, is_typed, loop_types, outside_of, problem_of
 from dlpack.graph.infer_ml import DOMAIN as ML_DOMAIN
 from dlpack.graph.infer_ml import MlNode, take_ml_node
-from dlpack.graph.load import describe, free_names, opset_versions, subgraphs, tensor_bytes
+from dlpack.graph.tensors import tensor_bytes
+from dlpack.graph.walk import describe, free_names, opset_versions, subgraphs
 
 # Weights up to this size stay in the model for shape inference: they may be shapes, axes or indices.
 SMALL_WEIGHT_BYTES = 4096

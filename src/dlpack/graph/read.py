@@ -20,7 +20,7 @@ from dlpack.graph.infer import (
     to_numpy,
 )
 from dlpack.graph.ir import Array, Graph, Node, TensorType
-from dlpack.graph.load import describe, first_line, opset_versions
+from dlpack.graph.walk import describe, first_line, opset_versions
 
 MAX_VALUE_BYTES = 2**31 - 1
 

@@ -8,7 +8,7 @@ from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from dlpack.graph.control import body_of, loop_types, outside_of, trips_of
 from dlpack.graph.fold import fresh_name, inline_graph, set_items
-from dlpack.graph.load import opset_versions, subgraphs
+from dlpack.graph.walk import opset_versions, subgraphs
 
 MAX_NODES = 20_000
 """A loop that would make a model of more nodes is left as it is."""
