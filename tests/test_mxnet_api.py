@@ -371,7 +371,6 @@ def program(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Path:
 @pytest.fixture(scope="module")
 def side_program(tmp_path_factory: pytest.TempPathFactory, side_file_bundle: Path) -> Path:
     folder = tmp_path_factory.mktemp("mxnet_side")
-    # The path of sha256.h for x86's SHA instructions adds in signed lanes, which UndefinedBehaviorSanitizer reports.
     return build_program(folder, DECLARATIONS + DIGITS, side_file_bundle / "digits.cc")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import math
+import platform
 import re
 import shutil
 import subprocess
@@ -141,6 +142,10 @@ void winograd(size_t edge, float* u, const float* w, size_t i, size_t o, size_t 
 }
 EXPORT void digest(const uint8_t* data, size_t n, uint8_t* out);
 void digest(const uint8_t* data, size_t n, uint8_t* out) { sha256(data, n, out); }
+EXPORT void blocks(uint32_t state[8], const uint8_t* data, size_t n);
+void blocks(uint32_t state[8], const uint8_t* data, size_t n) { sha256_blocks(state, data, n); }
+EXPORT void blocks_portable(uint32_t state[8], const uint8_t* data, size_t n);
+void blocks_portable(uint32_t state[8], const uint8_t* data, size_t n) { sha256_blocks_portable(state, data, n); }
 EXPORT int read_file(const char* path, uint8_t* out, size_t* size);
 int read_file(const char* path, uint8_t* out, size_t* size) {
   mapped_file file;
@@ -180,9 +185,11 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return ctypes.CDLL(str(folder / "driver.so"))
 
 
-def run(command: list[str], folder: Path) -> None:
+def run(command: list[str], folder: Path) -> str:
+    """What the command prints; fails if the command does."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, " ".join(command) + "\n" + done.stderr[:4000]
+    return done.stdout
 
 
 def call(function: Callable[..., None], *arrays: Array) -> Array:
@@ -352,6 +359,29 @@ def test_sha256(library: ctypes.CDLL) -> None:
         out = ctypes.create_string_buffer(32)
         library.digest(data[:n], n, out)
         assert out.raw == hashlib.sha256(data[:n]).digest(), n
+
+
+def test_sha256_with_instructions_and_without(library: ctypes.CDLL) -> None:
+    data = np.random.default_rng(3).bytes(64 * 50)
+    states = []
+    for blocks in (library.blocks, library.blocks_portable):
+        state = (ctypes.c_uint32 * 8)(*range(8))
+        blocks(state, data, ctypes.c_size_t(50))
+        states.append(list(state))
+    assert states[0] == states[1]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="x86's SHA instructions")
+@pytest.mark.parametrize("flags", [["-march=x86-64-v3"], ["-march=x86-64-v4"]], ids=["v3", "v4"])
+def test_sha256_leaves_the_upper_halves_of_registers_alone(flags: list[str], tmp_path: Path) -> None:
+    """Intel's CPUs run SHA instructions 20 times slower while the upper half of a vector register is in use."""
+    (tmp_path / "driver.cc").write_text(driver())
+    run([requires_tool("g++"), "-std=c++17", "-O2", "-c", *flags, "driver.cc", "-o", "driver.o"], tmp_path)
+    listing = run(["objdump", "-d", "--no-show-raw-insn", "driver.o"], tmp_path)
+    code = next(part for part in listing.split("\n\n") if "sha256_blocks_x86" in part.splitlines()[0])
+    instructions = code.split("\n", 1)[1]
+    assert "vzeroupper" in instructions[: instructions.index("sha256rnds2")]
+    assert not re.search(r"%[yz]mm", code)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files are mapped on POSIX systems only")
