@@ -1,5 +1,5 @@
-/* The ceilings of one core, as JSON: fused multiply-adds in GFLOP/s, and reading at GB/s from working sets of several
-   sizes. The best of many short samples of the thread's CPU time. Built by ceilings.py with -O2 -march=native. */
+/* The ceilings of one core, as JSON: its clock in GHz, fused multiply-adds in GFLOP/s, and reading at GB/s from working
+   sets of several sizes. The best of many short samples of the thread's CPU time. Built by ceilings.py with -O2 -march=native. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -56,6 +56,25 @@ static double multiply_adds(void) {
     return best;
 }
 
+/* GHz: a chain of integer additions, each of which takes one cycle on every core that we know. */
+static double clock_rate(void) {
+    enum { STEPS = 4000000 };
+    double best = 0;
+    for (int sample = 0; sample < 10; ++sample) {
+        unsigned long x = 1, y = 1;
+        double began = now();
+        for (int i = 0; i < STEPS; ++i) {
+            x += y; __asm__ volatile("" : "+r"(x));
+            x += y; __asm__ volatile("" : "+r"(x));
+            x += y; __asm__ volatile("" : "+r"(x));
+            x += y; __asm__ volatile("" : "+r"(x));
+        }
+        double rate = 4.0 * STEPS / (now() - began) / 1e9;
+        if (rate > best) best = rate;
+    }
+    return best;
+}
+
 /* GB/s of reading `bytes` bytes again and again, in two streams. */
 static double reading(const char *memory, size_t bytes) {
     size_t passes = 1 + ((size_t)64 << 20) / bytes;
@@ -89,7 +108,7 @@ int main(void) {
     madvise(memory, largest, MADV_HUGEPAGE);
 #endif
     for (size_t i = 0; i < largest / sizeof(float); ++i) ((float *)memory)[i] = 1.0f;
-    printf("{\"vector_bits\": %d, \"gflops\": %.2f, \"gbps\": {", BYTES * 8, multiply_adds());
+    printf("{\"vector_bits\": %d, \"ghz\": %.3f, \"gflops\": %.2f, \"gbps\": {", BYTES * 8, clock_rate(), multiply_adds());
     for (size_t i = 0; i < sizeof kib / sizeof *kib; ++i)
         printf("%s\"%zu\": %.2f", i ? ", " : "", kib[i] << 10, reading(memory, kib[i] << 10));
     printf("}}\n");

@@ -19,11 +19,13 @@ _TELLING_FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnn
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Of one core: `gflops` of fused multiply-adds, and `gbps`: GB/s of reading by the working set's bytes."""
+    """Of one core: `gflops` of fused multiply-adds, `gbps`: GB/s of reading by the working set's bytes, and its clock
+    in `ghz` (0: not measured)."""
 
     gflops: float
     gbps: dict[int, float]
     vector_bits: int
+    ghz: float = 0
 
     def reading(self, working_set: int) -> float:
         """GB/s at which data of this size is read again and again: the most that was measured at this size or above,
@@ -57,12 +59,14 @@ def measure(folder: Path) -> Ceilings:
 def parse(text: str) -> Ceilings:
     """Reads what ceilings.c prints."""
     told = json.loads(text)
-    return Ceilings(told["gflops"], {int(size): rate for size, rate in told["gbps"].items()}, told["vector_bits"])
+    rates = {int(size): rate for size, rate in told["gbps"].items()}
+    return Ceilings(told["gflops"], rates, told["vector_bits"], told["ghz"])
 
 
 def better(a: Ceilings, b: Ceilings) -> Ceilings:
     """The higher of two measurements, ceiling by ceiling."""
-    return Ceilings(max(a.gflops, b.gflops), {s: max(r, b.gbps[s]) for s, r in a.gbps.items()}, a.vector_bits)
+    rates = {s: max(r, b.gbps[s]) for s, r in a.gbps.items()}
+    return Ceilings(max(a.gflops, b.gflops), rates, a.vector_bits, max(a.ghz, b.ghz))
 
 
 def machine() -> list[tuple[str, str]]:

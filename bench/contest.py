@@ -53,7 +53,8 @@ class Bundle:
 @dataclass
 class Row:
     """What the benchmark tells of one model. By contestant: `timings`, peak `memory` in bytes, `errors`, why it
-    `failed`. `file`: bytes of the ONNX file; `base`: of our process before the model is loaded."""
+    `failed`, and `loads`: milliseconds of CPU time from the model's file to a session with bound inputs. `file`: bytes
+    of the ONNX file; `base`: of our process before the model is loaded."""
 
     model: str
     cost: Cost
@@ -65,6 +66,7 @@ class Row:
     errors: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     kernels: list[KernelTime] = field(default_factory=list)
+    loads: dict[str, float] = field(default_factory=dict)
 
     def agrees(self, name: str) -> bool:
         return self.errors.get(name, np.inf) <= TOLERANCE
@@ -117,6 +119,7 @@ def run_model(model: Path, setup: Setup) -> Row:
     result = race(commands, setup.rounds, threads=setup.threads)
     row.failed |= result.failed
     row.timings = result.timings
+    row.loads = {name: end["load_ms"] for name, end in result.ends.items()}
     row.memory = {name: end["peak_bytes"] for name, end in result.ends.items()}
     row.base = result.ends.get(OURS.name, {}).get("base_bytes", 0)
     expected = reference(model, inputs)

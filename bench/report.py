@@ -49,7 +49,7 @@ def geometric_mean(values: Iterable[float | None]) -> float | None:
 
 def markdown(b: Benchmark) -> str:
     names = [OURS.name, *(name for name in PEERS if name in b.known)]
-    parts = [_introduction(b), _times(b, names), _sizes(b, names), _agreement(b, names), _absent(b)]
+    parts = [_introduction(b), _times(b, names), _loads(b, names), _sizes(b, names), _agreement(b, names), _absent(b)]
     if NOTES.is_file():
         parts.append(NOTES.read_text(encoding="utf-8").strip())
     if any(row.kernels for row in b.rows):
@@ -202,6 +202,22 @@ def _of_reading(row: Row, b: Benchmark) -> float | None:
         return None
     rate = b.ceilings.reading(row.cost.weights + row.bundle.arena)
     return row.cost.weights / ours.median_ms / 1e6 / rate
+
+
+def _loads(b: Benchmark, names: Sequence[str]) -> str:
+    rows = []
+    for row in b.rows:
+        peers = [ms for n, ms in row.loads.items() if n in PEERS and row.agrees(n)]
+        ours, weights = row.loads.get(OURS.name), row.bundle.weights if row.bundle else 0
+        cycles = ours * 1e6 * b.ceilings.ghz / weights if ours and weights and b.ceilings.ghz else None
+        ratio = ours / min(peers) if ours and peers else None
+        rows.append([row.model, *marked(names, row.loads, row.agrees), as_ratio(ratio), as_number(cycles)])
+    head = ["model", *(_title(n) for n in names), "of the fastest peer", "our cycles per byte of the weights file"]
+    return (
+        "## Load\n\nMilliseconds of CPU time, once in a fresh process, from the model's file (ours: the library and "
+        "its weights) to a session with its inputs bound. Cycles: this time at the clock of a chain of additions "
+        f"({as_number(b.ceilings.ghz or None)} GHz), for models with a weights file.\n\n" + table(head, rows)
+    )
 
 
 def _sizes(b: Benchmark, names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """One contestant's process: `python -m bench.worker probe|convert|run ...`, spoken to by `bench.rounds` in JSON lines.
 
-`run` loads the model, warms up, says how many calls make a round, and then answers each line `round` with the time of
-one round and the line `end` with the peak memory, having written the outputs to a file.
+`run` loads the model, warms up, says how long loading took and how many calls make a round, and then answers each line
+`round` with the time of one round and the line `end` with the peak memory, having written the outputs to a file.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ def time_round(run: Callable[[], object], calls: int) -> dict[str, Any]:
 def serve(make: Callable[[], Session], results: Path, lines: TextIO, tell: Tell) -> None:
     """The `run` command; `make` loads the model."""
     base = peak_memory()
-    began = time.perf_counter_ns()
+    began = time.process_time_ns()
     session = make()
-    loaded = time.perf_counter_ns() - began
+    loaded = time.process_time_ns() - began
     gc.collect()
     gc.disable()
     calls = calls_per_round(session.run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,8 +131,9 @@ def test_ceilings_know_where_data_lies() -> None:
     assert LIMITS.reading(1 << 20) == 180, "a larger set that is read faster shows what the smaller can do"
     assert LIMITS.roofline_ms(1e9, 0, 0, 0, 0) == pytest.approx(10)
     assert LIMITS.roofline_ms(0, 20_000_000, 100 << 20, 0, 0) == pytest.approx(1)
-    told = ceilings.parse('{"vector_bits": 512, "gflops": 50, "gbps": {"1024": 9, "2048": 30}}')
-    assert ceilings.better(told, ceilings.Ceilings(60, {1024: 10, 2048: 20}, 512)).gbps == {1024: 10, 2048: 30}
+    told = ceilings.parse('{"vector_bits": 512, "ghz": 3.5, "gflops": 50, "gbps": {"1024": 9, "2048": 30}}')
+    both = ceilings.better(told, ceilings.Ceilings(60, {1024: 10, 2048: 20}, 512, 3.6))
+    assert both == ceilings.Ceilings(60, {1024: 10, 2048: 30}, 512, 3.6)
     assert ceilings.SOURCE.is_file()
 
 
@@ -211,6 +213,15 @@ def test_page_ratios_and_geometric_means() -> None:
     two = line(text, "two")
     assert two[2:8] == ["8.00", "**4.00**", "4.00 †", "2.00", "2.00", "onnxruntime"], "what is wrong is not the best"
     assert line(text, "**geometric mean of ours to it**")[3:7] == ["1.00", "0.25", "1.00", "1.00"]
+
+
+def test_page_has_the_time_to_load_and_its_cycles_per_byte_of_weights() -> None:
+    one = row("one", {"ours": 2.0, "onnxruntime": 4.0, "ncnn": 8.0}, {"ncnn": 0.5})
+    one.loads = {"ours": 5.0, "onnxruntime": 20.0, "ncnn": 1.0}
+    one.bundle = Bundle(5, 70_000, 10_000_000, 4096, 4096)
+    text = page([one], ceilings=replace(LIMITS, ghz=4.0))
+    load = text[text.index("## Load") :]
+    assert line(load, "one") == ["one", "**5.00**", "20.0", "1.00 †", "0.25", "2.00"], "what is wrong does not count"
 
 
 def test_page_says_what_is_missing_without_paths() -> None:
