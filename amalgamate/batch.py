@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from dlpack.amalgamate.document import Document, Provenance, all_sections, used_sections
 from dlpack.amalgamate.runtime import Section
-from dlpack.program import Program
+from dlpack.plan.program import Program
 
 
 class BatchPrinter:

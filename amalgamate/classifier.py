@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from dlpack.amalgamate.printer import CPP_TYPE, literal
 from dlpack.amalgamate.runtime import sections
-from dlpack.preprocess import CHANNELS, Preprocess
-from dlpack.program import Program, Tensor
+from dlpack.meaning.preprocess import CHANNELS, Preprocess
+from dlpack.plan.program import Program, Tensor
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from math import gcd
 from dlpack.amalgamate.classifier import NOTHING, Classifier, api_text, definitions, quoted
 from dlpack.amalgamate.printer import CPP_TYPE, Printer, literal
 from dlpack.amalgamate.runtime import Section, closure, sections
-from dlpack.program import (
+from dlpack.plan.program import (
     CallStep,
     CopyStep,
     HaloStep,

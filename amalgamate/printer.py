@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dlpack.index import DivMod, Linear
-from dlpack.kernel import (
+from dlpack.loops.index import DivMod, Linear
+from dlpack.loops.ir import (
     Array,
     Assign,
     Const,

@@ -24,7 +24,7 @@ from bench.rounds import ROOT
 from bench.zoo import choose_models
 
 if TYPE_CHECKING:
-    from dlpack.loader import Predictor
+    from dlpack.bundle.loader import Predictor
 
 SAMPLE_NS = 20_000_000
 """A sample repeats a fast model for about this long."""
@@ -54,9 +54,9 @@ class Row:
 def build_both(model: Path, folder: Path, cc: str | None) -> tuple[list[Path], list[float]]:
     """Two bundles that differ in their library alone, and the seconds of CPU time that the compilers took."""
     from bench.depth import cpu_seconds
-    from dlpack.loader import read_manifest
+    from dlpack.bundle.loader import read_manifest
     from dlpack.pipeline import Options, build
-    from dlpack.targets.common.toolchain import compile_library, source_flags
+    from dlpack.targets.toolchains.compiler import compile_library, source_flags
 
     first = build(model, folder / model.stem / "clang", Options(verify=False))
     second = folder / model.stem / "other"
@@ -94,7 +94,7 @@ def sample(predictor: Predictor, calls: int) -> float:
 
 def race(bundles: Sequence[Path], rounds: int) -> list[list[float]]:
     """Times the bundles in turn on the inputs of their reference; every other round goes the other way round."""
-    from dlpack.loader import load
+    from dlpack.bundle.loader import load
 
     predictors = [load(bundle) for bundle in bundles]
     try:

@@ -210,7 +210,7 @@ def write_inputs(model: Path, bundle: Path | None, file: Path) -> dict[str, Arra
 
 def reference(model: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """What onnxruntime computes without optimisations."""
-    from dlpack.reference import run_onnxruntime
+    from dlpack.verify.reference import run_onnxruntime
 
     proto = onnx.load(str(model))
     return dict(zip([v.name for v in proto.graph.output], run_onnxruntime(proto, inputs), strict=True))
@@ -219,7 +219,7 @@ def reference(model: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
 def largest_error(got: Mapping[str, Array], expected: Mapping[str, Array]) -> float:
     """The largest error over all outputs, as a part of each output's largest value. Outputs go by name, or by position
     where a peer has names of its own; peers without a batch dimension leave ones out of the shape."""
-    from dlpack.reference import compare
+    from dlpack.verify.reference import compare
 
     if len(got) != len(expected):
         return float("inf")

@@ -82,7 +82,7 @@ def cpu_seconds() -> float:
 
 def build_net(layers: int, folder: Path, cc: str | None = None) -> Build:
     """Builds a net of so many layers in `folder`, with all that `dlpack build` does."""
-    from dlpack.loader import load, read_kernels, read_manifest
+    from dlpack.bundle.loader import load, read_kernels, read_manifest
     from dlpack.pipeline import Options, Progress, build
 
     model = folder / f"depth{layers}.onnx"

@@ -87,7 +87,7 @@ def _finished(process: subprocess.CompletedProcess[str], made: Path, tool: str) 
 
 class _Ours:
     def __init__(self, file: Path, inputs: Inputs, threads: int) -> None:
-        from dlpack.loader import load
+        from dlpack.bundle.loader import load
 
         self._predictor = load(file)
         self._predictor.bind(inputs)

@@ -99,8 +99,8 @@ def activation_bytes(computes: str) -> int:
 
 def profile_bundle(bundle: Path, model: Path, ceilings: Ceilings, rounds: int = 50) -> list[KernelTime]:
     """Times each kernel of a native bundle, slowest first (medians; see dlpack.timing)."""
-    from dlpack.loader import read_kernels, read_manifest
-    from dlpack.timing import bench_bundle
+    from dlpack.bundle.loader import read_kernels, read_manifest
+    from dlpack.bundle.timing import bench_bundle
 
     weights = Weights(onnx.load(str(model), load_external_data=False))
     facts = read_manifest(bundle), read_kernels(bundle)

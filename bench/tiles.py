@@ -25,11 +25,11 @@ import onnx
 import onnx.helper as oh
 import onnx.numpy_helper as nh
 
-from dlpack.targets.common.tiles import Tile, choose_tile, fits
+from dlpack.targets.cpu.tiles import Tile, choose_tile, fits
 
 if TYPE_CHECKING:
-    from dlpack.program import Program
-    from dlpack.targets.common.machine import Machine
+    from dlpack.plan.program import Program
+    from dlpack.targets.cpu.machine import Machine
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -153,22 +153,22 @@ def _chooser(tile: Tile | None, asked: list[Question]) -> Iterator[None]:
         asked.append(Question(rows, columns, depth, broadcast, streamed))
         return tile or choose_tile(rows, columns, depth, machine, broadcast, streamed, **more)
 
-    with patch("dlpack.targets.common.schedule.choose_tile", choose):
+    with patch("dlpack.targets.cpu.schedule.choose_tile", choose):
         yield
 
 
 def compile_layer(layer: Layer, machine: Machine, tile: Tile | None = None) -> tuple[Program, Question]:
     """The program whose only step is the layer's kernel, with `tile` or the chosen one, and what the rule asked."""
-    from dlpack.graph.clean import clean
-    from dlpack.graph.read import read_graph
-    from dlpack.operators import registry
-    from dlpack.program import CallStep, compile_graph
-    from dlpack.targets.common.schedule import schedule
+    from dlpack import operators
+    from dlpack.model.clean import clean
+    from dlpack.model.read import read_graph
+    from dlpack.plan.program import CallStep, compile_graph
+    from dlpack.targets.cpu.schedule import schedule
 
     asked: list[Question] = []
-    model = clean(layer.model(), {}, lambda op, domain: not registry.supported(op, domain))
+    model = clean(layer.model(), {}, lambda op, domain: not operators.supported(op, domain))
     with _chooser(tile, asked):
-        program = compile_graph(read_graph(model, registry.supported), "layer", lambda s: schedule(s, machine))
+        program = compile_graph(read_graph(model, operators.supported), "layer", lambda s: schedule(s, machine))
     (kernel,) = [k for k in program.kernels if k.macs]
     (step,) = [s for s in program.steps if isinstance(s, CallStep) and s.kernel == kernel.name]
     (question,) = asked
@@ -230,7 +230,7 @@ def compile_variants(variants: Sequence[Variant], folder: Path, cc: str | None) 
     from dlpack.amalgamate.batch import BatchPrinter
     from dlpack.pipeline import read_runtime
     from dlpack.targets import get_target
-    from dlpack.targets.common.toolchain import compile_library
+    from dlpack.targets.toolchains.compiler import compile_library
 
     printer = BatchPrinter(read_runtime())
     texts = [printer.program(v.program, v.label) for v in variants]
@@ -284,7 +284,7 @@ def ranking(result: Result, count: int = 8) -> str:
 @click.option("--cc", default=None, help="The C++ compiler; the bundled Clang unless given.", metavar="PATH")
 def main(only: str, rounds: int, cc: str | None) -> None:
     """Holds the chosen register tiles against every tile that fits the registers, on this machine."""
-    from dlpack.targets.common.host import host_machine
+    from dlpack.targets.toolchains.host import host_machine
 
     machine = host_machine()
     layers = [layer for layer in LAYERS if re.search(only, layer.name)]

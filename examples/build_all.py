@@ -22,8 +22,8 @@ import resnet152
 from _example import Example, Write, run
 
 import dlpack
+from dlpack.bundle.loader import read_manifest
 from dlpack.errors import DlpackError
-from dlpack.loader import read_manifest
 from dlpack.pipeline import Options
 
 

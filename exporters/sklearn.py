@@ -375,7 +375,7 @@ def _finish(model: ModelProto, rows: int, estimator: Any) -> ModelProto:
 
 def _state_shapes(model: ModelProto) -> None:
     """The outputs' shapes, found anew: skl2onnx guesses some."""
-    from dlpack.graph.infer import infer_types, run_types
+    from dlpack.model.infer import infer_types, run_types
 
     outputs = model.graph.output
     for value in outputs:

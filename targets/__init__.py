@@ -13,9 +13,10 @@ def all_targets() -> dict[str, Target]:
     """Every target by name, in alphabetical order."""
     found: dict[str, Target] = {}
     for module in pkgutil.iter_modules(__path__):
-        if module.ispkg and module.name != "common":
-            target: Target = importlib.import_module(f"{__name__}.{module.name}").TARGET
-            found[target.name] = target
+        if module.ispkg:
+            target: Target | None = getattr(importlib.import_module(f"{__name__}.{module.name}"), "TARGET", None)
+            if target is not None:  # else the folder has what several targets share
+                found[target.name] = target
     return dict(sorted(found.items()))
 
 

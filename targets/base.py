@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.targets.common.machine import Machine
+from dlpack.targets.cpu.machine import Machine
 
 Array = np.ndarray[Any, Any]
 Manifest = dict[str, Any]

@@ -13,6 +13,8 @@ import nets
 import onnx
 import pytest
 
+import dlpack.operators  # noqa: F401 - the graph stages ask for operators; the pipeline enters them
+
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "examples" / "digits" / "digits.onnx"
 

@@ -19,9 +19,9 @@ from pages import NODE_ENVIRONMENT, requires_npm
 from PIL import Image
 from test_wasm import shared_net
 
-from dlpack import serve
+from dlpack.bundle import serve
+from dlpack.bundle.serve import bundle_server
 from dlpack.pipeline import Options, build
-from dlpack.serve import bundle_server
 
 CHAR_LSTM = ROOT / "examples" / "char_lstm"
 

@@ -20,10 +20,10 @@ from conftest import DIGITS, requires_tool
 from onnx import helper
 
 import dlpack
+from dlpack.bundle.loader import read_kernels
+from dlpack.bundle.report import report_html
 from dlpack.errors import UsageError
-from dlpack.loader import read_kernels
 from dlpack.pipeline import Options, build, c_name
-from dlpack.report import report_html
 
 
 def manifest_of(bundle: Path) -> dict[str, Any]:

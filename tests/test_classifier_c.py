@@ -16,11 +16,11 @@ from nets import model
 from onnx import TensorProto, helper
 
 import dlpack
+from dlpack.bundle.loader import Predictor, read_manifest
 from dlpack.errors import UsageError
-from dlpack.labels import MAX_BYTES, MAX_LABELS, check_labels, labels_from_metadata
-from dlpack.loader import Predictor, read_manifest
+from dlpack.meaning.labels import MAX_BYTES, MAX_LABELS, check_labels, labels_from_metadata
+from dlpack.meaning.preprocess import Preprocess, from_json
 from dlpack.pipeline import Options, build
-from dlpack.preprocess import Preprocess, from_json
 
 STRICT = "-Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wdouble-promotion -Werror".split()
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g1"]

@@ -14,13 +14,13 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from dlpack.errors import UnsupportedError, UsageError
-from dlpack.graph import fold
-from dlpack.graph.clean import clean
-from dlpack.graph.infer import shape_deciding_inputs
 from dlpack.graph.ir import TensorType
-from dlpack.graph.load import load_model
-from dlpack.graph.read import read_graph
-from dlpack.graph.tensors import tensor_bytes
+from dlpack.model import fold
+from dlpack.model.clean import clean
+from dlpack.model.infer import shape_deciding_inputs
+from dlpack.model.load import load_model
+from dlpack.model.read import read_graph
+from dlpack.model.tensors import tensor_bytes
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 

@@ -19,8 +19,8 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import DIGITS
 
+from dlpack.bundle.loader import read_kernels
 from dlpack.cli import cli
-from dlpack.loader import read_kernels
 
 STAGES = ["read", "clean", "reference", "compile", "emit", "toolchain", "verify"]
 
@@ -201,7 +201,7 @@ def test_a_compiler_that_fails_exits_with_4(tmp_path: Path) -> None:
 
 def test_a_wrong_predictor_exits_with_1_and_makes_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reference is changed here, so that the honest predictor seems to be wrong."""
-    from dlpack import reference
+    from dlpack.verify import reference
 
     honest = reference.run_onnxruntime
     monkeypatch.setattr(reference, "run_onnxruntime", lambda model, inputs: [o + 0.01 for o in honest(model, inputs)])

@@ -14,12 +14,12 @@ from conformance import harness
 from conformance.batch import compile_case, run_cases
 from conformance.cases import Case, Frozen
 
+from dlpack import operators
 from dlpack.errors import ModelError, UnsupportedError
-from dlpack.graph.clean import clean
-from dlpack.graph.load import load_model
-from dlpack.graph.read import read_graph
-from dlpack.operators import registry
-from dlpack.program import LoopStep, Program
+from dlpack.model.clean import clean
+from dlpack.model.load import load_model
+from dlpack.model.read import read_graph
+from dlpack.plan.program import LoopStep, Program
 
 Array = np.ndarray[Any, Any]
 
@@ -251,7 +251,7 @@ def test_lists_what_is_not_supported_in_a_body() -> None:
     text = LOOP["no_condition"].replace("Mul (p, p)", "Mish2 (p)").replace("Identity (p)", "Mish3 (p)")
     model = parse(text)
     with pytest.raises(UnsupportedError) as error:
-        read_graph(clean(model, {}, lambda op, domain: False), registry.supported)
+        read_graph(clean(model, {}, lambda op, domain: False), operators.supported)
     assert "the operator Mish2 (opset 18) is not supported" in str(error.value)
     assert "the operator Mish3 (opset 18) is not supported" in str(error.value)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import requires_tool
 
-from dlpack.loader import read_kernels, read_manifest
+from dlpack.bundle.loader import read_kernels, read_manifest
 from dlpack.pipeline import Options, build
 
 MODELS = ["digits", "conv_net", "attention_net"]

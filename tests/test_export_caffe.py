@@ -21,7 +21,7 @@ from dlpack import exporters
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters import ExportOptions
 from dlpack.exporters._caffe_files import parse_prototxt, read_weights
-from dlpack.preprocess import from_json, open_picture
+from dlpack.meaning.preprocess import from_json, open_picture
 
 Array = Any
 

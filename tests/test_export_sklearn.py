@@ -47,7 +47,7 @@ from dlpack import exporters
 from dlpack.cli import cli
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters import ExportOptions, _sklearn_check
-from dlpack.targets.common.machine import AVX2
+from dlpack.targets.cpu.machine import AVX2
 
 ROWS = 5
 CHECK = _sklearn_check.Check

@@ -13,8 +13,8 @@ import pytest
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
-from dlpack.graph.load import load_model
-from dlpack.graph.tensors import weight_warnings
+from dlpack.model.load import load_model
+from dlpack.model.tensors import weight_warnings
 
 FLOAT = TensorProto.FLOAT
 

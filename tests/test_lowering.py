@@ -11,10 +11,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from dlpack.index import Linear, floordiv, floormod, merge_divmod
-from dlpack.kernels import pack
-from dlpack.layout import Block, Layout, channels_last, dense, expand, merge_dims, order_of, reshape
-from dlpack.loader import load, read_kernels
+from dlpack.bundle.loader import load, read_kernels
+from dlpack.kernels.build import pack
+from dlpack.loops.index import Linear, floordiv, floormod, merge_divmod
+from dlpack.loops.layout import Block, Layout, channels_last, dense, expand, merge_dims, order_of, reshape
 from dlpack.pipeline import build
 
 X, Y = Linear.var("x"), Linear.var("y")

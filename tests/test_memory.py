@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dlpack.memory import ALIGNMENT, Item, lower_bound, plan_arena
+from dlpack.plan.memory import ALIGNMENT, Item, lower_bound, plan_arena
 
 
 def check(items: list[Item]) -> None:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dlpack.errors import UnsupportedError
 from dlpack.operators.ml_forest import order_keys
-from dlpack.targets.common.machine import AVX2
+from dlpack.targets.cpu.machine import AVX2
 
 Array = np.ndarray[Any, Any]
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64

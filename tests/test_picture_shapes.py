@@ -17,14 +17,14 @@ from conftest import requires_module, requires_tool, skip_or_fail
 from onnx import helper
 
 import dlpack
+from dlpack.bundle.loader import read_manifest
+from dlpack.bundle.timing import bench_bundle
 from dlpack.cli import cli
-from dlpack.detect import Detection, detections
 from dlpack.errors import UnsupportedError, UsageError
-from dlpack.loader import read_manifest
+from dlpack.meaning.detect import Detection, detections
+from dlpack.meaning.preprocess import Preprocess, for_sets
 from dlpack.pipeline import Options, Progress, build
-from dlpack.preprocess import Preprocess, for_sets
 from dlpack.targets.wasm.run import node_command
-from dlpack.timing import bench_bundle
 
 SETS = ((3, 3, 20, 16), (1, 3, 20, 16), (1, 3, 28, 40))
 HOW = {"resize": 25, "channels": "BGR", "mean": [3.0], "std": [0.5]}

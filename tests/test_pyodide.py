@@ -26,8 +26,8 @@ from test_wasm import shared_net
 
 import dlpack
 from dlpack.errors import UsageError
+from dlpack.meaning.preprocess import from_json
 from dlpack.pipeline import Options, build
-from dlpack.preprocess import from_json
 from dlpack.targets.pyodide.run import has_wasmtime, pyodide_abi
 from dlpack.targets.pyodide.runtime import Predictor
 from dlpack.targets.pyodide.runtime.module import choose_build

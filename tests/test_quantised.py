@@ -16,12 +16,12 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 import dlpack
 from dlpack import pipeline
 from dlpack.errors import VerificationError
-from dlpack.exact import Certainty, exact
+from dlpack.graph import registry
 from dlpack.graph.ir import Graph, TensorType
 from dlpack.graph.quantized import EXACT, quantized
-from dlpack.operators import registry
 from dlpack.pipeline import Options, build
-from dlpack.reference import Tolerance, compare, run_onnxruntime
+from dlpack.verify.exact import Certainty, exact
+from dlpack.verify.reference import Tolerance, compare, run_onnxruntime
 
 
 class Net:

@@ -23,18 +23,18 @@ from conftest import DIGITS, requires_module, requires_tool, skip_or_fail
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import dlpack
+from dlpack import operators
+from dlpack.bundle.loader import read_manifest
 from dlpack.cli import cli
 from dlpack.errors import UsageError
-from dlpack.graph.clean import clean
-from dlpack.graph.read import read_graph
-from dlpack.loader import read_manifest
-from dlpack.operators import registry
+from dlpack.meaning.shape_sets import Buckets, alternatives
+from dlpack.model.clean import clean
+from dlpack.model.read import read_graph
 from dlpack.pipeline import Options, build
-from dlpack.program import Compiler
-from dlpack.shape_sets import Buckets, alternatives
-from dlpack.targets.common.machine import AVX512, WASM
-from dlpack.targets.common.schedule import CpuBackend
-from dlpack.targets.common.tiles import choose_tile
+from dlpack.plan.program import Compiler
+from dlpack.targets.cpu.machine import AVX512, WASM
+from dlpack.targets.cpu.schedule import CpuBackend
+from dlpack.targets.cpu.tiles import choose_tile
 from dlpack.targets.wasm.run import node_command
 
 STRICT = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror", "-Wno-psabi"]
@@ -180,8 +180,8 @@ def compiled(model: ModelProto, sets: Sequence[Mapping[str, tuple[int, ...]]], m
     backend = CpuBackend(machine)
     compiler = Compiler("net", backend.schedule, backend.winograd_tile)
     for shapes in sets:
-        cleaned = clean(model, shapes, lambda op, domain: not registry.supported(op, domain))
-        compiler.add(read_graph(cleaned, registry.supported))
+        cleaned = clean(model, shapes, lambda op, domain: not operators.supported(op, domain))
+        compiler.add(read_graph(cleaned, operators.supported))
     return compiler.program()
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from conftest import ROOT, requires_tool
 
-from dlpack.detect import Detection, detections, overlap, suppressed
 from dlpack.errors import UsageError
-from dlpack.preprocess import from_json as preprocess_from_json
-from dlpack.preprocess import open_picture
-from dlpack.task import from_json, from_metadata, guess, resolve, task_of
+from dlpack.meaning.detect import Detection, detections, overlap, suppressed
+from dlpack.meaning.preprocess import from_json as preprocess_from_json
+from dlpack.meaning.preprocess import open_picture
+from dlpack.meaning.task import from_json, from_metadata, guess, resolve, task_of
 
 Array = np.ndarray[Any, Any]
 EXAMPLES = ROOT / "examples" / "detectors"

@@ -17,9 +17,9 @@ from conftest import DIGITS, requires_tool
 from onnx import helper
 from test_emitted import STRICT
 
-from dlpack.loader import read_kernels, read_manifest
+from dlpack.bundle.loader import read_kernels, read_manifest
+from dlpack.bundle.timing import bench_bundle
 from dlpack.pipeline import Options, build
-from dlpack.timing import bench_bundle
 
 MOST = 4
 

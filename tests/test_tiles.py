@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # bench/ is run where it 
 
 from bench import compilers, depth, tiles  # noqa: E402
 from bench.tiles import Layer, Question, Result, Variant  # noqa: E402
-from dlpack.targets.common.machine import AVX2, AVX512, NEON, NEON32, WASM, Machine  # noqa: E402
-from dlpack.targets.common.tiles import Tile, choose_tile, fits  # noqa: E402
+from dlpack.targets.cpu.machine import AVX2, AVX512, NEON, NEON32, WASM, Machine  # noqa: E402
+from dlpack.targets.cpu.tiles import Tile, choose_tile, fits  # noqa: E402
 
 MACHINES = [AVX2, AVX512, NEON, NEON32, WASM]
 QUESTIONS = [
@@ -104,7 +104,7 @@ def test_a_layer_is_built_with_the_tile_that_is_asked_for(layer: Layer, question
 def test_every_tile_computes_the_same(tmp_path: Path) -> None:
     import ctypes
 
-    from dlpack.targets.common.host import host_machine
+    from dlpack.targets.toolchains.host import host_machine
 
     machine = host_machine()
     if machine.lanes == 1:
@@ -181,7 +181,7 @@ def test_compilers_table() -> None:
 
 
 def test_bundles_of_two_compilers_run_in_turn(tmp_path: Path) -> None:
-    from dlpack.loader import read_manifest
+    from dlpack.bundle.loader import read_manifest
 
     onnx.save(depth.residual_net(3), tmp_path / "net.onnx")
     bundles, seconds = compilers.build_both(tmp_path / "net.onnx", tmp_path, None)

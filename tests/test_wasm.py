@@ -22,16 +22,16 @@ from click.testing import CliRunner
 from conftest import DIGITS, ROOT, requires_module, requires_tool
 from onnx import helper
 
+from dlpack.bundle.loader import read_kernels
+from dlpack.bundle.timing import bench_bundle
 from dlpack.cli import cli
 from dlpack.errors import ToolchainError, UsageError
-from dlpack.loader import read_kernels
+from dlpack.meaning.preprocess import PRESETS, Preprocess, from_json, open_picture, resolve
 from dlpack.pipeline import Options, build
-from dlpack.preprocess import PRESETS, Preprocess, from_json, open_picture, resolve
 from dlpack.targets.wasm.package import DEMO, FILES, LATE, MODULES, package_modules, web_text
 from dlpack.targets.wasm.run import node_command, run, run_in_node, run_in_wasmtime
 from dlpack.targets.wasm.single_file import bundled
-from dlpack.timing import bench_bundle
-from dlpack.verify import verify_bundle
+from dlpack.verify.check import verify_bundle
 
 INPUT = [{"name": "x", "dtype": "float32", "shape": [1, 3, 24, 32]}]
 DIGITS_SPEC = str(ROOT / "examples" / "digits" / "preprocess.json")

@@ -284,7 +284,7 @@ class _Heat:
             {"name": name, "calls": len(us), "us": sum(us), "share": sum(us) / total if total else 0.0}
             for name, us in sorted(times.items(), key=lambda item: -sum(item[1]))
         ]
-        from dlpack.loader import read_kernels, read_manifest
+        from dlpack.bundle.loader import read_kernels, read_manifest
 
         bundle = self._entries[OURS].place
         weights = Weights(onnx.load(str(self._model), load_external_data=False))

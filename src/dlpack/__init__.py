@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dlpack.loader import Predictor, load
+    from dlpack.bundle.loader import Predictor, load
     from dlpack.pipeline import build
 
 __version__ = "0.1.0"
@@ -14,7 +14,7 @@ __all__ = ["Predictor", "__version__", "build", "load"]
 
 def __getattr__(name: str) -> Any:
     if name in ("Predictor", "load"):
-        from dlpack import loader
+        from dlpack.bundle import loader
 
         return getattr(loader, name)
     if name == "build":

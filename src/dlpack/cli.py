@@ -61,7 +61,7 @@ def _parse_shapes(values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 
 def _parse_shape_sets(values: tuple[str, ...]) -> list[dict[str, tuple[int, ...]]]:
     """The sets of shapes that repeated --shape options mean; at least one, maybe empty."""
-    from dlpack.shape_sets import alternatives
+    from dlpack.meaning.shape_sets import alternatives
 
     shapes: list[tuple[str, tuple[int, ...]]] = []
     for value in values:
@@ -79,7 +79,7 @@ def _parse_shape_sets(values: tuple[str, ...]) -> list[dict[str, tuple[int, ...]
 
 def _parse_buckets(value: str | None) -> Any:
     """tokens=16,32,64"""
-    from dlpack.shape_sets import Buckets
+    from dlpack.meaning.shape_sets import Buckets
 
     if value is None:
         return None
@@ -227,7 +227,7 @@ def export_command(
     """
     from dlpack.exporters import ExportOptions, export, model_stem
     from dlpack.exporters.base import write_model
-    from dlpack.metadata import describe
+    from dlpack.meaning.metadata import describe
 
     names = _read_labels(labels) if labels else None
     exported = export(model, params, ExportOptions(_parse_shapes(shapes), _parse_dtypes(shapes)))
@@ -334,7 +334,7 @@ def inspect(path: Path, shapes: tuple[str, ...], params: Path | None, json_: boo
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
 def verify(bundle: Path, model: Path | None, json_: bool) -> None:
     """Runs BUNDLE against onnxruntime and shows the errors per output."""
-    from dlpack.verify import verify_bundle
+    from dlpack.verify.check import verify_bundle
 
     errors = verify_bundle(bundle, model)
     if json_:
@@ -357,7 +357,7 @@ def verify(bundle: Path, model: Path | None, json_: bool) -> None:
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
 def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, json_: bool) -> None:
     """Times BUNDLE: latency per call, and per kernel; for several sets of shapes, each of them."""
-    from dlpack.timing import bench_bundle
+    from dlpack.bundle.timing import bench_bundle
 
     if vs and model is None:
         raise UsageError("--vs onnxruntime needs the ONNX file: --model MODEL")
@@ -396,7 +396,7 @@ def _print_times(result: dict[str, Any], rounds: int) -> None:
 @click.option("--port", default=8000, show_default=True, help="On localhost; 0 takes a free one.")
 def serve(bundle: Path, port: int) -> None:
     """Shows the demo page of BUNDLE, built for wasm, on localhost; Ctrl-C ends it."""
-    from dlpack.serve import bundle_server
+    from dlpack.bundle.serve import bundle_server
 
     with bundle_server(bundle, port) as server:
         click.echo(f"http://localhost:{server.server_address[1]}/")

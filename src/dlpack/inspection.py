@@ -46,7 +46,7 @@ def inspect_path(
 
 
 def _inspect_bundle(path: Path) -> dict[str, Any]:
-    from dlpack.loader import read_kernels, read_manifest
+    from dlpack.bundle.loader import read_kernels, read_manifest
 
     m = read_manifest(path)
     try:
@@ -72,12 +72,12 @@ def _inspect_bundle(path: Path) -> dict[str, Any]:
 
 
 def _inspect_model(source: Source, shapes: Shapes) -> dict[str, Any]:
-    from dlpack.graph.clean import clean
-    from dlpack.operators import registry
+    from dlpack import operators
+    from dlpack.model.clean import clean
 
     model = source.proto
     try:
-        cleaned = clean(model, shapes, lambda op, domain: not registry.supported(op, domain))
+        cleaned = clean(model, shapes, lambda op, domain: not operators.supported(op, domain))
     except UsageError:
         if shapes:
             raise
@@ -88,7 +88,7 @@ def _inspect_model(source: Source, shapes: Shapes) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "inputs": [_value(v) for v in _inputs(shown.graph)],
         "outputs": _outputs(model, cleaned),
-        "operators": _operators(model, cleaned, registry.supported),
+        "operators": _operators(model, cleaned, operators.supported),
         "source": source.metadata.get("dlpack.source", "ONNX"),
         "opset": source.opset,
         "weights_bytes": _weights_bytes(shown),
@@ -104,7 +104,7 @@ def _inputs(graph: GraphProto) -> list[ValueInfoProto]:
 
 
 def _outputs(model: ModelProto, cleaned: ModelProto | None) -> list[dict[str, Any]]:
-    from dlpack.graph.infer import element_type_name, infer_types
+    from dlpack.model.infer import element_type_name, infer_types
 
     told = [_value(v) for v in model.graph.output]
     types = infer_types(cleaned) if cleaned is not None else {}
@@ -117,7 +117,7 @@ def _outputs(model: ModelProto, cleaned: ModelProto | None) -> list[dict[str, An
 
 def _value(v: ValueInfoProto) -> dict[str, Any]:
     """Name, dtype and shape; an open dimension is its symbol or "?"."""
-    from dlpack.graph.infer import element_type_name
+    from dlpack.model.infer import element_type_name
 
     kind = v.type.WhichOneof("value")
     if kind not in ("tensor_type", None):
@@ -132,7 +132,7 @@ def _value(v: ValueInfoProto) -> dict[str, Any]:
 
 
 def _weights_bytes(model: ModelProto) -> int:
-    from dlpack.graph.tensors import tensor_bytes
+    from dlpack.model.tensors import tensor_bytes
 
     return sum(tensor_bytes(t) for t in model.graph.initializer)
 
@@ -156,7 +156,7 @@ def _operators(model: ModelProto, cleaned: ModelProto | None, supported: Any) ->
 
 
 def _all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    from dlpack.graph.walk import subgraphs
+    from dlpack.model.walk import subgraphs
 
     for node in nodes:
         yield node
@@ -172,7 +172,7 @@ def model_macs(model: ModelProto) -> int:
 
     Nodes whose shapes cannot be inferred, and those in subgraphs, count as none.
     """
-    from dlpack.graph.infer import infer_types
+    from dlpack.model.infer import infer_types
 
     shapes = {name: kind.shape for name, kind in infer_types(model).items() if kind.known and kind.shape is not None}
     return sum(_node_macs(n, shapes) for n in model.graph.node)

@@ -17,9 +17,9 @@ import numpy as np
 
 from dlpack import __version__
 from dlpack.errors import ModelError, UnsupportedError, UsageError, VerificationError
-from dlpack.labels import check_labels, labels_from_metadata, labels_warning
-from dlpack.preprocess import Preprocess, from_metadata, resolve
-from dlpack.shape_sets import (
+from dlpack.meaning.labels import check_labels, labels_from_metadata, labels_warning
+from dlpack.meaning.preprocess import Preprocess, from_metadata, resolve
+from dlpack.meaning.shape_sets import (
     Buckets,
     Shapes,
     bucket_sets,
@@ -32,10 +32,10 @@ from dlpack.shape_sets import (
 
 if TYPE_CHECKING:
     from dlpack.graph.ir import Graph
-    from dlpack.memory import Arena
-    from dlpack.program import Compiler, Program, Variant
-    from dlpack.reference import Expected
-    from dlpack.targets.common.machine import Machine
+    from dlpack.plan.memory import Arena
+    from dlpack.plan.program import Compiler, Program, Variant
+    from dlpack.targets.cpu.machine import Machine
+    from dlpack.verify.reference import Expected
 
 EMBED_LIMIT = 4 << 20
 """`--weights auto` embeds up to this many bytes and writes a side file beyond."""
@@ -95,9 +95,9 @@ def build(
     """
     options, progress = options or Options(), progress or Progress()
     model, output = Path(model), Path(output)
-    from dlpack.bundle import new_bundle, write_json, write_manifest, write_notices
+    from dlpack.bundle.folder import new_bundle, write_json, write_manifest, write_notices
+    from dlpack.bundle.report import write_report
     from dlpack.exporters import model_stem
-    from dlpack.report import write_report
     from dlpack.targets import get_target
 
     target = get_target(options.target)
@@ -127,7 +127,7 @@ def build(
         with progress.stage("emit") as detail:
             from dlpack.amalgamate.classifier import Classifier
             from dlpack.amalgamate.document import Provenance, emit_header, emit_source
-            from dlpack.targets.common.toolchain import source_flags
+            from dlpack.targets.toolchains.compiler import source_flags
 
             embed = options.weights == "embed" or (
                 options.weights == "auto" and len(program.weights) <= EMBED_LIMIT and not target.downloads_weights
@@ -186,7 +186,7 @@ def build(
             manifest["labels"] = list(labels)
         if classifier.preprocess:
             manifest["preprocess"] = classifier.preprocess.to_json()
-        from dlpack.task import task_of
+        from dlpack.meaning.task import task_of
 
         number = next((k for k, picture in enumerate(pictures) if picture), 0)
         expected = trials[number].expected.outputs
@@ -202,7 +202,7 @@ def build(
                 "bytes": len(program.weights),
                 "sha256": hashlib.sha256(program.weights).hexdigest(),
             }
-        from dlpack.reference import expected_arrays
+        from dlpack.verify.reference import expected_arrays
 
         arrays: dict[str, Any] = {}
         for number, t in enumerate(trials):
@@ -211,7 +211,7 @@ def build(
         np.savez(folder / "reference.npz", **arrays)
         if target.library:
             with progress.stage("toolchain") as detail:
-                from dlpack.targets.common.toolchain import compile_library
+                from dlpack.targets.toolchains.compiler import compile_library
 
                 library = target.library.format(name)
                 compiler = compile_library(
@@ -228,7 +228,7 @@ def build(
         write_manifest(folder / "manifest.json", manifest)
         if (target.library or target.run) and target.runs_here() and options.verify:
             with progress.stage("verify") as detail:
-                from dlpack.verify import verify_bundle
+                from dlpack.verify.check import verify_bundle
 
                 errors = verify_bundle(folder)
                 manifest["verification"] = [e.__dict__ for e in errors]
@@ -300,17 +300,17 @@ def _compile(
 
 
 def _clean(proto: Any, shapes: Shapes) -> tuple[Any, Graph]:
-    from dlpack.graph.clean import clean
-    from dlpack.graph.read import read_graph
-    from dlpack.operators import registry
+    from dlpack import operators
+    from dlpack.model.clean import clean
+    from dlpack.model.read import read_graph
 
-    proto = clean(proto, shapes, lambda op, domain: not registry.supported(op, domain))
-    return proto, read_graph(proto, registry.supported)
+    proto = clean(proto, shapes, lambda op, domain: not operators.supported(op, domain))
+    return proto, read_graph(proto, operators.supported)
 
 
 def _compiler(name: str, options: Options, machine: Machine) -> Compiler:
-    from dlpack.program import Compiler
-    from dlpack.targets.common.schedule import CpuBackend
+    from dlpack.plan.program import Compiler
+    from dlpack.targets.cpu.schedule import CpuBackend
 
     backend = CpuBackend(machine)
     tile = (lambda layer: 0) if options.optimize == "size" else backend.winograd_tile
@@ -319,7 +319,7 @@ def _compiler(name: str, options: Options, machine: Machine) -> Compiler:
 
 def _try(proto: Any, graph: Graph, metadata: Mapping[str, str]) -> _Trial:
     """Raises ModelError for a model that does not run, or whose outputs have other shapes than it seemed."""
-    from dlpack.reference import input_ranges, reference, seeded_input
+    from dlpack.verify.reference import input_ranges, reference, seeded_input
 
     ranges = input_ranges(graph, metadata)
     types = [graph.types[n] for n in graph.inputs]
@@ -362,8 +362,8 @@ def read_source(
     """The model as ONNX: read from an ONNX file, or exported from another framework's file or from a callable."""
     from dlpack.exporters import ExportOptions, accepted, export, find_exporter, is_callable
     from dlpack.exporters.base import main_file
-    from dlpack.graph.load import load_model
-    from dlpack.graph.tensors import weight_warnings
+    from dlpack.model.load import load_model
+    from dlpack.model.tensors import weight_warnings
 
     model = main_file(model)
     options = ExportOptions(shapes or {}, dtypes or {})
@@ -398,8 +398,8 @@ def _labels(options: Options, source: Source) -> tuple[str, ...]:
 
 def _check_options(options: Options, source: Source, sets: list[Shapes]) -> None:
     """Refuses preprocessing, task and labels that can be seen to be wrong before anything is compiled."""
-    from dlpack.metadata import described_inputs
-    from dlpack.task import read_option
+    from dlpack.meaning.metadata import described_inputs
+    from dlpack.meaning.task import read_option
 
     if options.labels:
         check_labels(options.labels, "--labels")
@@ -483,7 +483,7 @@ def _options_text(options: Options) -> str:
 
 def _self_test(variant: Variant, trial: _Trial) -> Any:
     from dlpack.amalgamate.document import Sample, SelfTest
-    from dlpack.reference import RELATIVE_TOLERANCE
+    from dlpack.verify.reference import RELATIVE_TOLERANCE
 
     samples = []
     for t, want, given in zip(variant.outputs, trial.expected.outputs, trial.expected.tolerances, strict=True):

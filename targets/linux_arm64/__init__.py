@@ -6,8 +6,8 @@ import platform
 import sys
 
 from dlpack.targets.base import Target
-from dlpack.targets.common.machine import NEON
-from dlpack.targets.common.toolchain import missing_compiler
+from dlpack.targets.cpu.machine import NEON
+from dlpack.targets.toolchains.compiler import missing_compiler
 
 TARGET = Target(
     name="linux-arm64",

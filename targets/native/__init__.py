@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dlpack.targets.base import Target
-from dlpack.targets.common.host import host_machine, library_name
-from dlpack.targets.common.toolchain import missing_compiler
+from dlpack.targets.toolchains.compiler import missing_compiler
+from dlpack.targets.toolchains.host import host_machine, library_name
 
 TARGET = Target(
     name="native",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dlpack.targets.base import Target
-from dlpack.targets.common.machine import WASM
-from dlpack.targets.common.toolchain import missing_compiler
+from dlpack.targets.cpu.machine import WASM
 from dlpack.targets.pyodide.package import package
 from dlpack.targets.pyodide.run import run, runs_here
+from dlpack.targets.toolchains.compiler import missing_compiler
 
 TARGET = Target(
     name="pyodide",

@@ -19,11 +19,11 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 
-from dlpack.bundle import notice_text
+from dlpack.bundle.folder import notice_text
 from dlpack.errors import UsageError
 from dlpack.targets.base import Manifest, PackageOptions
-from dlpack.targets.common.toolchain import compile_with
 from dlpack.targets.pyodide.wheel import write_wheel
+from dlpack.targets.toolchains.compiler import compile_with
 from dlpack.targets.wasm.package import BUILDS, compile_wasm, zig_command
 
 PLATFORM = "pyemscripten_2026_0_wasm32"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from dlpack.errors import ToolchainError
-from dlpack.shape_sets import find_set, sets_of
+from dlpack.meaning.shape_sets import find_set, sets_of
 from dlpack.targets.base import Array
 from dlpack.targets.wasm.run import node_command
 

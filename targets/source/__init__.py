@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from dlpack.targets.base import Target
-from dlpack.targets.common.host import host_machine
+from dlpack.targets.toolchains.host import host_machine
 
 TARGET = Target(name="source", about="the .cc file alone", machine=host_machine)

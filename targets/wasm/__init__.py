@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dlpack.targets.base import Target
-from dlpack.targets.common.machine import WASM
-from dlpack.targets.common.toolchain import missing_compiler
+from dlpack.targets.cpu.machine import WASM
+from dlpack.targets.toolchains.compiler import missing_compiler
 from dlpack.targets.wasm.package import package
 from dlpack.targets.wasm.run import measure, run, runs_here
 

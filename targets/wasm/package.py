@@ -11,7 +11,7 @@ from typing import Any
 
 from dlpack.errors import ToolchainError
 from dlpack.targets.base import Manifest, PackageOptions
-from dlpack.targets.common.toolchain import FLAGS, compile_with, missing_compiler
+from dlpack.targets.toolchains.compiler import FLAGS, compile_with, missing_compiler
 
 BUILDS = {"simd": "generic+simd128+bulk_memory", "relaxed": "generic+simd128+bulk_memory+relaxed_simd"}
 """The builds and the processor that zig calls them by; the page takes the fastest that the browser can run."""

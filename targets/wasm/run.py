@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import ToolchainError
-from dlpack.shape_sets import find_set, sets_of
+from dlpack.meaning.shape_sets import find_set, sets_of
 from dlpack.targets.base import Array
 from dlpack.targets.wasm.package import BUILDS
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dlpack.targets.base import Target
-from dlpack.targets.common.host import cpu_features, is_x86
-from dlpack.targets.common.machine import AVX512
-from dlpack.targets.common.toolchain import missing_compiler
+from dlpack.targets.cpu.machine import AVX512
+from dlpack.targets.toolchains.compiler import missing_compiler
+from dlpack.targets.toolchains.host import cpu_features, is_x86
 
 TARGET = Target(
     name="x86-64-v4",

@@ -23,8 +23,8 @@ from conformance.cases import Case, Frozen, freeze
 from dlpack.errors import DlpackError
 
 if TYPE_CHECKING:
-    from dlpack.program import Program
-    from dlpack.targets.common.machine import Machine
+    from dlpack.plan.program import Program
+    from dlpack.targets.cpu.machine import Machine
 
 FRONT_END_SECONDS = 20
 RUN_SECONDS = 20
@@ -100,19 +100,19 @@ def run_cases(
 
 def compile_case(frozen: Frozen, machine: Machine) -> Program:
     """The way of `dlpack build`, from a model file to a program."""
-    from dlpack.graph.clean import clean
-    from dlpack.graph.load import load_model
-    from dlpack.graph.read import read_graph
-    from dlpack.operators import registry
-    from dlpack.program import compile_graph
-    from dlpack.targets.common.schedule import schedule
+    from dlpack import operators
+    from dlpack.model.clean import clean
+    from dlpack.model.load import load_model
+    from dlpack.model.read import read_graph
+    from dlpack.plan.program import compile_graph
+    from dlpack.targets.cpu.schedule import schedule
 
     with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
         file = Path(folder, "case.onnx")
         file.write_bytes(frozen.model.SerializeToString())
         model = load_model(file)
-    model = clean(model, {}, lambda op, domain: not registry.supported(op, domain))
-    graph = read_graph(model, registry.supported)
+    model = clean(model, {}, lambda op, domain: not operators.supported(op, domain))
+    graph = read_graph(model, operators.supported)
     return compile_graph(graph, "case", lambda spec: schedule(spec, machine))
 
 
@@ -162,8 +162,8 @@ def _build_and_run(jobs: list[_Job], opening: str, texts: Path, folder: Path, cc
 
 def _compile(jobs: list[_Job], opening: str, source: Path, library: Path, cc: str) -> dict[str, str]:
     """The first error by the label of its case, or by "" where it names none; empty when all compiled."""
-    from dlpack.targets.common.toolchain import compiler_command
     from dlpack.targets.native import TARGET
+    from dlpack.targets.toolchains.compiler import compiler_command
 
     parts = [opening, *(f'#line 1 "{job.label}"\n{job.text}' for job in jobs)]
     source.write_text("\n".join(parts), encoding="utf-8")

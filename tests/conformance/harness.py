@@ -11,7 +11,7 @@ from pathlib import Path
 
 from conformance.batch import Result, result, run_cases
 from conformance.cases import Case, all_cases
-from dlpack.targets.common.machine import AVX2, AVX512, NEON, SCALAR, WASM, Machine
+from dlpack.targets.cpu.machine import AVX2, AVX512, NEON, SCALAR, WASM, Machine
 
 MACHINES: dict[str, Machine] = {m.name: m for m in (AVX512, AVX2, NEON, WASM, SCALAR)}
 """Only the vectors' width and the number of registers matter here: all are compiled for, and run on, this computer."""

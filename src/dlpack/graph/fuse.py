@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dlpack.graph import registry
 from dlpack.graph.ir import Graph, Node
-from dlpack.operators import registry
 
 
 @dataclass(frozen=True)

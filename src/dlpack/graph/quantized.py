@@ -19,8 +19,8 @@ from math import inf
 import numpy as np
 
 from dlpack.graph.ir import Array, Graph, Node
+from dlpack.graph.registry import Builder
 from dlpack.graph.rewrite import remove_dead
-from dlpack.operators.registry import Builder
 
 EXACT = 1 << 24
 """Integers up to here, and their sums, are exact in float32."""

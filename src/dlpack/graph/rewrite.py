@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dlpack.errors import UnsupportedError
+from dlpack.graph import registry
 from dlpack.graph.ir import Graph, Node
-from dlpack.operators import registry
-from dlpack.operators.registry import Builder, Context, NotSupported
+from dlpack.graph.registry import Builder, Context, NotSupported
 
 
 def rewrite(graph: Graph) -> Graph:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dlpack.graph.ir import Graph, Node
-from dlpack.operators.registry import Builder
+from dlpack.graph.registry import Builder
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""ONNX operators, a file per family. Importing this package enters all of them into the registry."""
+"""ONNX operators, a file per family. Importing this package enters all of them into `graph/registry.py`."""
 
 from __future__ import annotations
 
+from dlpack.graph.registry import names, supported
 from dlpack.operators import (  # noqa: F401
     activation,
     control_flow,
@@ -23,3 +24,5 @@ from dlpack.operators import (  # noqa: F401
     resize,
     winograd,
 )
+
+__all__ = ["names", "supported"]

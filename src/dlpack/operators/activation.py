@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from dlpack.graph.registry import Context, pointwise
+from dlpack.loops.tir import tirx
 from dlpack.operators.elementwise import call, const, dtype_of
-from dlpack.operators.registry import Context, pointwise
-from dlpack.tir import tirx
 
 
 def _positive(x: Any, yes: Any, no: Any) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dlpack.graph.ir import Graph, Node, TensorType
-from dlpack.operators.registry import Builder, Context, NotSupported, rewrite
+from dlpack.graph.registry import Builder, Context, NotSupported, rewrite
 
 
 @dataclass(frozen=True)

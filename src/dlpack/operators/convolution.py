@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.operators.registry import Builder, Context, NotSupported, anchor, rewrite
-from dlpack.tir import te
+from dlpack.graph.registry import Builder, Context, NotSupported, anchor, rewrite
+from dlpack.loops.tir import te
 
 
 def window_pads(

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.operators.registry import Builder, Context, NotSupported, pointwise, rewrite
-from dlpack.tir import tirx
+from dlpack.graph.registry import Builder, Context, NotSupported, pointwise, rewrite
+from dlpack.loops.tir import tirx
 
 
 def call(name: str, dtype: str, *args: Any) -> Any:

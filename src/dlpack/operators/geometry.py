@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.graph.registry import Builder, Context, NotSupported, compute, rewrite
+from dlpack.loops.tir import te, tirx
 from dlpack.operators.convolution import add_bias, window_pads
 from dlpack.operators.elementwise import call, const
-from dlpack.operators.registry import Builder, Context, NotSupported, compute, rewrite
-from dlpack.tir import te, tirx
 
 
 def _floor(x: Any, dtype: str) -> Any:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.layout import Layout
+from dlpack.graph.registry import Builder, Context, NotSupported, compute, rewrite, view
+from dlpack.loops.layout import Layout
+from dlpack.loops.tir import te, tirx
 from dlpack.operators.elementwise import const, convert, dtype_of
 from dlpack.operators.loops import Local, block, load, loop, nest, sequential, store, when
-from dlpack.operators.registry import Builder, Context, NotSupported, compute, rewrite, view
-from dlpack.tir import te, tirx
 
 
 def wrapped(k: Any, n: int) -> Any:

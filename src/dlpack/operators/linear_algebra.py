@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.graph.registry import Builder, Context, NotSupported, compute, rewrite
+from dlpack.loops.tir import te, tirx
 from dlpack.operators.elementwise import call
 from dlpack.operators.loops import Local, block, loop, nest, sequential, store, when
-from dlpack.operators.registry import Builder, Context, NotSupported, compute, rewrite
-from dlpack.tir import te, tirx
 
 
 def _labels(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:

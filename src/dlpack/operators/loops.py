@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dlpack.tir import te, tirx
+from dlpack.loops.tir import te, tirx
 
 
 def block(*statements: Any) -> Any:

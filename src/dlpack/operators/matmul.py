@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.operators.registry import Builder, Context, anchor, rewrite
-from dlpack.tir import te
+from dlpack.graph.registry import Builder, Context, anchor, rewrite
+from dlpack.loops.tir import te
 
 
 @anchor("MatMul", layout="rows")

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from dlpack.graph.ir import Array
+from dlpack.graph.registry import Builder, Context, NotSupported, compute, rewrite
+from dlpack.loops.tir import tirx
 from dlpack.operators.loops import Local, block, load, nest, sequential, store, when
 from dlpack.operators.ml_linear import ML
 from dlpack.operators.ml_scores import array, cast, greater, number, reshape, rows_of, where, with_constant
-from dlpack.operators.registry import Builder, Context, NotSupported, compute, rewrite
-from dlpack.tir import tirx
 
 
 @rewrite("Scaler", domain=ML)

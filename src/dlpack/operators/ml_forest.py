@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dlpack.graph.ir import Array
-from dlpack.operators.registry import NotSupported
+from dlpack.graph.registry import NotSupported
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
 """The modes of inner nodes, in the order of their numbers in TreeEnsemble."""

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from dlpack.graph.ir import Array
+from dlpack.graph.registry import Builder, Context, NotSupported, anchor, compute, rewrite
+from dlpack.loops.tir import te, tirx
 from dlpack.operators.loops import Local, block, load, loop, sequential, store, when
 from dlpack.operators.ml_scores import (
     array,
@@ -25,8 +27,6 @@ from dlpack.operators.ml_scores import (
     where,
     with_constant,
 )
-from dlpack.operators.registry import Builder, Context, NotSupported, anchor, compute, rewrite
-from dlpack.tir import te, tirx
 
 ML = "ai.onnx.ml"
 MAX_COUPLED_CLASSES = 64  # a matrix of so many rows and columns lies on the stack

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from dlpack.graph.ir import Array, TensorType
-from dlpack.operators.registry import Builder, Context, NotSupported
+from dlpack.graph.registry import Builder, Context, NotSupported
 
 TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 """The post_transforms, in the order of their numbers in TreeEnsemble."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.graph.ir import Array
+from dlpack.graph.registry import Builder, Context, NotSupported, rewrite
 from dlpack.operators.ml_forest import (
     LEAF,
     MEMBER,
@@ -36,7 +37,6 @@ from dlpack.operators.ml_scores import (
     with_constant,
 )
 from dlpack.operators.ml_walk import START, keys_of, walk
-from dlpack.operators.registry import Builder, Context, NotSupported, rewrite
 
 AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 """In the order of their numbers in TreeEnsemble."""

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.graph.registry import Builder, Context, compute, pointwise
+from dlpack.loops.tir import tirx
 from dlpack.operators.elementwise import call, const
 from dlpack.operators.loops import Local, block, load, loop, sequential, store
 from dlpack.operators.ml_forest import Forest, key_type
-from dlpack.operators.registry import Builder, Context, compute, pointwise
-from dlpack.tir import tirx
 
 TOGETHER = 8
 """Trees that are walked in step, so that a processor has something to do while it waits for a node's memory."""

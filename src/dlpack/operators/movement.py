@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.layout import Layout
-from dlpack.layout import reshape as reshape_layout
-from dlpack.operators.registry import Builder, Context, NotSupported, compute, rewrite, view
-from dlpack.tir import te, tirx
+from dlpack.graph.registry import Builder, Context, NotSupported, compute, rewrite, view
+from dlpack.loops.layout import Layout
+from dlpack.loops.layout import reshape as reshape_layout
+from dlpack.loops.tir import te, tirx
 
 
 def flat_index(index: Sequence[Any], shape: Sequence[int]) -> Any:
@@ -151,7 +151,7 @@ def split(ctx: Context, x: Any) -> list[Any]:
 
 @view("Expand")
 def expand_view(ctx: Context, x: Layout) -> list[Layout | None]:
-    from dlpack.layout import expand
+    from dlpack.loops.layout import expand
 
     return [expand(x, ctx.input_type(0).shape, ctx.output_type().shape)]
 

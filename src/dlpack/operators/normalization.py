@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.graph.registry import Builder, Context, NotSupported, anchor, pointwise, rewrite
+from dlpack.loops.tir import te, tirx
 from dlpack.operators.elementwise import call, const
 from dlpack.operators.reduction import reduce_tensor
-from dlpack.operators.registry import Builder, Context, NotSupported, anchor, pointwise, rewrite
-from dlpack.tir import te, tirx
 
 
 def _moments(x: Any, axes: list[int], dtype: str) -> tuple[Any, Any]:

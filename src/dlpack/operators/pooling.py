@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.graph.registry import Builder, Context, anchor, compute, rewrite
+from dlpack.loops.tir import te, tirx
 from dlpack.operators.convolution import add_pad, axis_names, window_pads
-from dlpack.operators.registry import Builder, Context, anchor, compute, rewrite
-from dlpack.tir import te, tirx
 
 
 def _window(ctx: Context) -> tuple[list[int], list[int], list[int], list[int], list[int]]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.graph.registry import Builder, Context, NotSupported, pointwise, rewrite
+from dlpack.loops.tir import tirx
 from dlpack.operators.elementwise import call, const, round_half_even
-from dlpack.operators.registry import Builder, Context, NotSupported, pointwise, rewrite
-from dlpack.tir import tirx
 
 
 @pointwise("Quantize", domain="dlpack")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.graph.ir import Array, Graph, Node, TensorType
-from dlpack.operators.registry import Builder, Context, NotSupported, compute, rewrite
+from dlpack.graph.registry import Builder, Context, NotSupported, compute, rewrite
 
 
 @compute("Scan", domain="dlpack")

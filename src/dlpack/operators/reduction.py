@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.graph.registry import Builder, Context, NotSupported, anchor, rewrite
+from dlpack.loops.tir import te, tirx
 from dlpack.operators.elementwise import call, const, dtype_of
-from dlpack.operators.registry import Builder, Context, NotSupported, anchor, rewrite
-from dlpack.tir import te, tirx
 
 
 def reduced_axes(ctx: Context) -> list[int]:

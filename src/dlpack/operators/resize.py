@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.operators.registry import Builder, Context, NotSupported, compute, rewrite
-from dlpack.tir import te, tirx
+from dlpack.graph.registry import Builder, Context, NotSupported, compute, rewrite
+from dlpack.loops.tir import te, tirx
 
 Floats = np.ndarray[Any, Any]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dlpack.graph.infer import SHAPE_INPUTS as _DECIDING_SHAPES
+from dlpack.model.infer import SHAPE_INPUTS as _DECIDING_SHAPES
 
 _DECIDING_CODE: dict[str, tuple[int, ...]] = {
     "CumProd": (1,),

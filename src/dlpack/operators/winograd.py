@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dlpack.graph.registry import Context, anchor
+from dlpack.loops.tir import te, tirx
 from dlpack.operators.elementwise import const
-from dlpack.operators.registry import Context, anchor
-from dlpack.tir import te, tirx
 
 Rows = Callable[[Sequence[Any]], list[Any]]
 

@@ -1,0 +1,104 @@
+"""The bundle: a folder that appears whole or not at all, with its manifest, notices and SBOM."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dlpack.errors import UsageError
+
+
+@contextmanager
+def new_bundle(output: Path) -> Iterator[Path]:
+    """A folder to fill; it takes `output`'s place when all went well, and is gone when anything did not.
+
+    An existing bundle is replaced; any other folder that is not empty is refused.
+    """
+    work: Path | None = None
+    made: list[Path] = []
+    try:
+        output = output.resolve()
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"the output {output} exists and is not a folder")
+        if output.is_dir() and any(output.iterdir()) and not (output / "manifest.json").is_file():
+            raise UsageError(f"the output folder {output} is not empty and is no bundle; name another with -o")
+        parents = [p for p in output.parents if not p.exists()]
+        made = list(reversed(parents))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+        work.chmod(0o755)
+    except BaseException as e:
+        _remove(work, made)
+        if isinstance(e, OSError | RuntimeError):  # RuntimeError: links that lead to themselves
+            reason = getattr(e, "strerror", None) or e
+            raise UsageError(f"cannot write in {output.parent}: {reason}; name another folder with -o") from e
+        raise
+    old = Path(f"{work}-old")
+    try:
+        yield work
+        if output.exists():
+            os.replace(output, old)
+        os.replace(work, output)
+    except OSError as e:
+        raise UsageError(f"cannot write {e.filename or output}: {e.strerror or e}") from e
+    finally:
+        if old.exists():
+            if output.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                os.replace(old, output)
+        _remove(work, made)
+
+
+def _remove(work: Path | None, made: list[Path]) -> None:
+    """Removes the working folder, and of the folders made for it those that hold nothing."""
+    if work is not None:
+        shutil.rmtree(work, ignore_errors=True)
+    for folder in reversed(made):
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """A line per key: a page loads it, too."""
+    lines = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in manifest.items())
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n", encoding="utf-8")
+
+
+def notice_text(manifest: dict[str, Any]) -> str:
+    """The file NOTICE: under which licences what went into a bundle is."""
+    return (
+        f"{manifest['name']}\n\n"
+        f"{manifest['source']} and {manifest['header']} were made by {manifest['tool']}.\n"
+        "The runtime text in them is licensed under the Apache License, Version 2.0.\n"
+        f"The weights come from the model with SHA-256 {manifest['model_sha256']};\n"
+        "they are under that model's licence, which its file does not tell.\n"
+    )
+
+
+def write_notices(folder: Path, manifest: dict[str, Any]) -> None:
+    """NOTICE and NAME.spdx.json: what went into the bundle and under which licence."""
+    name = manifest["name"]
+    (folder / "NOTICE").write_text(notice_text(manifest), encoding="utf-8")
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix != ".html")
+    from dlpack.bundle.sbom import spdx_document
+
+    write_json(folder / f"{name}.spdx.json", spdx_document(manifest, {p.name: _digests(p) for p in files}))
+
+
+def _digests(path: Path) -> dict[str, str]:
+    data = path.read_bytes()
+    return {"SHA1": hashlib.sha1(data, usedforsecurity=False).hexdigest(), "SHA256": hashlib.sha256(data).hexdigest()}

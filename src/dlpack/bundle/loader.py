@@ -1,0 +1,355 @@
+"""`dlpack.load`: runs a native bundle from Python through its C API."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import tempfile
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlpack.errors import UsageError
+from dlpack.graph.ir import Array
+from dlpack.meaning.preprocess import to_rgb
+from dlpack.meaning.shape_sets import find_set, picture_set, set_name, sets_of
+
+
+@dataclass(frozen=True)
+class Class:
+    """One class: its place in the output, its name (the place in digits where the model has none), its probability."""
+
+    index: int
+    label: str
+    probability: float
+
+
+class _CClass(ctypes.Structure):
+    """NAME_class of NAME.h."""
+
+    _fields_ = (("index", ctypes.c_int32), ("probability", ctypes.c_float), ("label", ctypes.c_char_p))
+
+
+class Predictor:
+    """A compiled model. `inputs` and `outputs` map names to (dtype, shape), in the set of shapes that it has now.
+
+    Not thread-safe: make one predictor per thread (they share the mapped weights' pages).
+    """
+
+    def __init__(self, bundle: Path) -> None:
+        manifest = read_manifest(bundle)
+        library = manifest.get("library")
+        if not library:
+            raise UsageError(f"{bundle} holds no library (target {manifest['target']}): build it for native to load it")
+        self.manifest: dict[str, Any] = manifest
+        self.name: str = manifest["name"]
+        self.labels: list[str] | None = manifest.get("labels")
+        self._sets = sets_of(manifest)
+        self._set, self._length = 0, 0
+        self._describe(0)
+        self._library = _open_library(bundle / library)
+        for name, kind in (
+            ("memory_size", ctypes.c_size_t),
+            ("input_data", ctypes.c_void_p),
+            ("output_data", ctypes.c_void_p),
+            ("error_text", ctypes.c_char_p),
+            ("step_name", ctypes.c_char_p),
+            *((("step_name_of", ctypes.c_char_p),) if len(self._sets) > 1 else ()),
+        ):
+            self._function(name).restype = kind
+        self._handle = ctypes.c_void_p()
+        self._keep: dict[int, Array] = {}
+        weights, size = ctypes.c_void_p(), ctypes.c_size_t()
+        side = manifest.get("weights")
+        if side:
+            path = str(bundle / side["file"]).encode()
+            self._check(self._function("map_weights")(path, ctypes.byref(weights), ctypes.byref(size)))
+        # The predictor works in memory of numpy's, so that outputs which outlive it stay readable.
+        self._memory = np.empty(self._function("memory_size")(), np.uint8)
+        self._release = weakref.finalize(self, self._function("unmap_weights"), weights, size)
+        address = ctypes.c_void_p(self._memory.ctypes.data)
+        bytes_ = ctypes.c_size_t(self._memory.nbytes)
+        create = self._function("create_mapped" if side else "create")
+        self._check(create(ctypes.byref(self._handle), address, bytes_, weights, size))
+        self._run = self._function("run")
+        self._run_step = self._function("run_step")
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """Computes all outputs; an input is anything with `__dlpack__` or the buffer protocol.
+
+        In a bundle of several shapes, the inputs' shapes choose the set. With buckets, inputs of a length between are
+        padded with zeros to the next bucket, and outputs are cut to the inputs' length.
+        Inputs that are contiguous and of the right type are read where they are. The outputs are views of the
+        predictor's memory: they hold until the next run, copy what you keep.
+        Raises ValueError for a missing, unknown or ill-shaped input, and for a predictor that is closed.
+        """
+        self.bind(inputs)
+        self.compute()
+        outputs = {name: self._output(k, *kind) for k, (name, kind) in enumerate(self.outputs.items())}
+        cut = self.manifest["buckets"]["outputs"] if self._length else {}
+        for name, dims in cut.items():
+            parts = [slice(self._length) if d in dims else slice(None) for d in range(outputs[name].ndim)]
+            outputs[name] = outputs[name][tuple(parts)]
+        return outputs
+
+    __call__ = run
+
+    def bind(self, inputs: Mapping[str, Any]) -> None:
+        """Lets the predictor read these inputs, where they are, in every `compute` that follows; see `run`."""
+        handle = self._open()
+        unknown = [name for name in inputs if name not in self.inputs]
+        if unknown:
+            raise ValueError(f"unknown input {unknown[0]!r}; the model has {', '.join(self.inputs) or 'none'}")
+        if len(self._sets) > 1 or "buckets" in self.manifest:
+            inputs = self._reshape({name: _as_array(name, x) for name, x in inputs.items()})
+        for index, (name, (dtype, shape)) in enumerate(self.inputs.items()):
+            if name not in inputs:
+                raise ValueError(f"input {name!r} is missing ({dtype}, shape {shape})")
+            array = _as_array(name, inputs[name])
+            if array.dtype != np.dtype(dtype) or array.shape != shape:
+                order = "" if array.dtype.isnative else " in foreign byte order"
+                raise ValueError(
+                    f"input {name!r} is {array.dtype.name}{order} of shape {array.shape}; "
+                    f"the model takes {dtype} of {shape}"
+                )
+            array = np.require(array, requirements=("C", "A")).reshape(shape)
+            address, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
+            self._check(self._function("bind_input")(handle, index, address, size))
+            self._keep[index] = array
+
+    def _reshape(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        """Takes the set of these inputs' shapes; returns the inputs, padded to the bucket if there are buckets."""
+        padded, self._length = self._padded(arrays)
+        number = find_set(self.manifest, {name: x.shape for name, x in padded.items()})
+        if number is None and arrays.keys() == self.inputs.keys():
+            given = ", ".join(f"{name} {'x'.join(map(str, x.shape))}" for name, x in arrays.items())
+            raise ValueError(f"the shapes are {given}; the model takes {' or '.join(map(set_name, self._sets))}")
+        if number is not None:
+            self._use(number)
+        return padded
+
+    def _padded(self, arrays: dict[str, Array]) -> tuple[dict[str, Array], int]:
+        """The inputs padded to the next bucket, and their length (0: nothing to cut)."""
+        buckets = self.manifest.get("buckets")
+        if not buckets:
+            return arrays, 0
+        where = {name: dims for name, dims in buckets["inputs"].items() if name in arrays}
+        lengths = {arrays[n].shape[d] for n, dims in where.items() for d in dims if d < arrays[n].ndim}
+        if len(lengths) != 1:
+            return arrays, 0
+        (length,) = lengths
+        size = next((s for s in buckets["sizes"] if s >= length), length)
+        if length in (0, size):
+            return arrays, 0
+        out = dict(arrays)
+        for name, dims in where.items():
+            x = arrays[name]
+            out[name] = np.zeros([size if d in dims else n for d, n in enumerate(x.shape)], x.dtype)
+            out[name][tuple(slice(n) for n in x.shape)] = x
+        return out, length
+
+    @property
+    def shape(self) -> int:
+        """The number of the set of shapes that the predictor has now, of those in `manifest["shapes"]`."""
+        return self._set
+
+    def set_shape(self, number: int) -> None:
+        """Takes the set of shapes of that number, for what comes next: a picture, or `compute`.
+
+        `run` and `bind` choose it by their inputs. Raises ValueError for a number that there is not.
+        """
+        if not 0 <= number < len(self._sets):
+            raise ValueError(f"{self.name} has no shapes number {number}; it has {len(self._sets)}")
+        self._use(number)
+
+    def _use(self, number: int) -> None:
+        """Takes a set of shapes; inputs whose shape changes are bound no more."""
+        if number != self._set:
+            self._check(self._function("set_shape")(self._open(), number))
+            self._set = number
+            self._describe(number)
+
+    def _describe(self, number: int) -> None:
+        s = self._sets[number]
+        self.inputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in s["inputs"]}
+        self.outputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in s["outputs"]}
+
+    def compute(self) -> None:
+        """Computes all outputs from the inputs bound last (zeros before the first)."""
+        self._check(self._run(self._open()))
+
+    def preprocess(self, picture: Any) -> Array:
+        """The input that the bundle's `preprocess` makes of a picture: uint8, height x width (x 1, 3 RGB or 4 RGBA).
+
+        What `dlpack.preprocess` defines, done by the compiled code. The input is a new array, for `run` or `bind`; the
+        predictor's own input of that name is set to it as well. Of several sets of shapes it is made for the one that
+        `set_shape` or the last run chose, or where that takes no picture, since its batch is not 1, for the first that
+        does.
+        Raises UsageError for a model without preprocessing, ValueError for what is no picture.
+        """
+        number = picture_set(self._sets, self._set)
+        if number is None:
+            raise UsageError(f"{self.name} takes no pictures: build it with --preprocess (imagenet, caffe, tf ...)")
+        handle = self._open()
+        self._use(number)
+        spec = self._sets[number]["preprocess"]
+        rgb = to_rgb(np.asarray(picture))
+        height, width, _ = rgb.shape
+        stride = rgb.strides[0] if height > 1 else 3 * width
+        sides = ctypes.c_int32(width), ctypes.c_int32(height), ctypes.c_ssize_t(stride)
+        self._check(self._function("preprocess_rgb")(handle, ctypes.c_void_p(rgb.ctypes.data), *sides))
+        index = list(self.inputs).index(spec["input"])
+        self._keep.pop(index, None)
+        return self._view("input_data", index, *self.inputs[spec["input"]]).copy()
+
+    def top_k(self, k: int = 5, output: str | None = None) -> list[Class]:
+        """The `k` likeliest classes of the last run, the likeliest first; fewer where the output has fewer elements.
+
+        `output` names it; unless given it is the task's, or the first of floats with an element for each label.
+        Scores that are no probabilities go through softmax, and NaN comes last, as NAME.h tells.
+        Raises UsageError for a model with neither labels nor preprocessing, ValueError for a wrong `k` or `output`.
+        """
+        if not (self.labels or self.manifest.get("preprocess")):
+            raise UsageError(f"{self.name} has no classes: build it with --labels")
+        if k < 1:
+            raise ValueError(f"k is {k}; at least one class can be asked for")
+        if output is None:
+            output = self._scores()
+        if output not in self.outputs:
+            raise ValueError(f"unknown output {output!r}; the model has {', '.join(self.outputs)}")
+        count = min(k, int(np.prod(self.outputs[output][1], dtype=np.int64)))
+        found = (_CClass * max(1, count))()
+        index = list(self.outputs).index(output)
+        self._check(self._function("top_k")(self._open(), index, len(found), found))
+        return [
+            Class(c.index, str(c.index) if c.label is None else c.label.decode(), c.probability) for c in found[:count]
+        ]
+
+    def classify(self, picture: Any, k: int = 5) -> list[Class]:
+        """`preprocess`, `run` and `top_k` in one, for a model whose only input is a picture."""
+        picture_input = self.preprocess(picture)
+        self.run({self.manifest["preprocess"]["input"]: picture_input})
+        return self.top_k(k)
+
+    def _scores(self) -> str:
+        told = (self.manifest.get("task") or {}).get("output")
+        if isinstance(told, str) and told in self.outputs:
+            return told
+        size = len(self.labels or ())
+        fits = (n for n, (dtype, shape) in self.outputs.items() if dtype.startswith("float") and np.prod(shape) == size)
+        name: str = next(fits, next(iter(self.outputs)))
+        return name
+
+    @property
+    def steps(self) -> list[str]:
+        """What a run does, in order: the names of kernels, `fill_halo` and `loop`."""
+        if len(self._sets) == 1:
+            return [self._function("step_name")(k).decode() for k in range(self._function("step_count")())]
+        count = self._function("step_count_of")(self._handle)
+        return [self._function("step_name_of")(self._handle, k).decode() for k in range(count)]
+
+    def run_step(self, index: int) -> bool:
+        """Does one step of a run; False where there is none with this number."""
+        return bool(self._run_step(self._handle, index) == 0)
+
+    def close(self) -> None:
+        """Gives the weights back; outputs still held stay as they are. Closing twice is no error."""
+        if self._handle:
+            self._function("destroy")(self._handle)
+            self._handle = ctypes.c_void_p()
+            self._keep.clear()
+        self._release()
+
+    def __enter__(self) -> Predictor:
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> ctypes.c_void_p:
+        if not self._handle:
+            raise ValueError(f"the predictor {self.name} is closed; load the bundle again")
+        return self._handle
+
+    def _output(self, index: int, dtype: str, shape: tuple[int, ...]) -> Array:
+        return self._view("output_data", index, dtype, shape)
+
+    def _view(self, function: str, index: int, dtype: str, shape: tuple[int, ...]) -> Array:
+        """What lies in the predictor's memory, where the C function tells."""
+        kind = np.dtype(dtype)
+        size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+        start = self._function(function)(self._handle, index) - self._memory.ctypes.data
+        return self._memory[start : start + size].view(kind).reshape(shape)
+
+    def _function(self, name: str) -> Any:
+        return getattr(self._library, f"{self.name}_{name}")
+
+    def _check(self, status: int) -> None:
+        if status:
+            text = self._function("error_text")(status).decode()
+            raise UsageError(f"{self.name}: {text}")
+
+
+def _open_library(path: Path) -> ctypes.CDLL:
+    """The shared library at `path` as it is now: the system's loader takes a name that it has seen for the same file,
+    also after a new build, so each load goes by a name of its own."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
+            alias = Path(folder) / path.name
+            try:
+                alias.symlink_to(path.resolve())
+            except OSError:  # no right to make links
+                alias = path.resolve()
+            return ctypes.CDLL(str(alias))
+    except OSError as e:
+        raise UsageError(f"{path} cannot be loaded on this computer: {e}") from e
+
+
+def _as_array(name: str, value: Any) -> Array:
+    if isinstance(value, np.ndarray):
+        return value
+    if hasattr(value, "__dlpack__"):
+        return np.from_dlpack(value)
+    try:
+        return np.asarray(memoryview(value))
+    except TypeError as e:
+        raise TypeError(
+            f"input {name!r} is a {type(value).__name__}; give a numpy array, or anything with __dlpack__ or a buffer"
+        ) from e
+
+
+def read_manifest(bundle: Path) -> dict[str, Any]:
+    """The bundle's manifest; raises UsageError where there is none."""
+    path = Path(bundle) / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise UsageError(f"{bundle} is not a bundle: it has no readable manifest.json ({e})") from e
+    if not isinstance(manifest, dict) or manifest.get("format") != 1:
+        raise UsageError(f"{path} is not a manifest of format 1: build the bundle again")
+    return manifest
+
+
+def read_kernels(bundle: Path) -> list[dict[str, Any]]:
+    """The bundle's kernels: name, what it computes, schedule, multiply-adds ("macs"), ONNX nodes.
+
+    Raises UsageError where there is no readable list.
+    """
+    path = Path(bundle) / "kernels.json"
+    try:
+        kernels: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        if not all(isinstance(k["name"], str) and isinstance(k["macs"], int) for k in kernels):
+            raise ValueError("it is no list of kernels")
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise UsageError(f"{bundle} is not a bundle of this version: it has no readable kernels.json ({e})") from e
+    return kernels
+
+
+def load(bundle: str | Path) -> Predictor:
+    """Loads a bundle built for this computer."""
+    return Predictor(Path(bundle))

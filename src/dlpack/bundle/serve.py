@@ -1,0 +1,61 @@
+"""Serves a bundle for wasm on this computer: its demo page, cross-origin isolated and under a strict policy."""
+
+from __future__ import annotations
+
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from dlpack.bundle.loader import read_manifest
+from dlpack.errors import UsageError
+
+HEADERS = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
+    "connect-src 'self'; worker-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+"""All that the page needs. COOP and COEP make it cross-origin isolated."""
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    extensions_map = {
+        **SimpleHTTPRequestHandler.extensions_map,
+        ".wasm": "application/wasm",
+        ".js": "text/javascript",
+        ".mjs": "text/javascript",
+        ".json": "application/json",
+        ".weights": "application/octet-stream",
+    }
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def do_GET(self) -> None:
+        if self.path == "/favicon.ico":
+            self.send_response(204)
+            self.end_headers()
+            return
+        super().do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def bundle_server(bundle: Path, port: int) -> ThreadingHTTPServer:
+    """A server of a bundle's folder on localhost; port 0 takes a free one.
+
+    Raises UsageError for what is no bundle for wasm, and for a port that is taken.
+    """
+    manifest = read_manifest(bundle)
+    if "wasm" not in manifest:
+        raise UsageError(f"{bundle} is for {manifest['target']}: build the model with --target wasm to serve it")
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=str(bundle.resolve())))
+    except (OSError, OverflowError) as e:
+        raise UsageError(f"port {port} cannot be used: {e}; name another with --port") from e

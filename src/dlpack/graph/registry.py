@@ -1,0 +1,223 @@
+"""The operator registry: what a file of this folder says about each ONNX operator.
+
+An operator is one function, entered by a decorator that also says how it may be fused:
+
+- `pointwise`: a scalar function, one output element from the elements at the same (broadcast) place;
+- `anchor`: te.compute stages around a reduction (convolution, matmul, pooling, softmax ...), which takes pointwise
+  operators of the same shape behind it into its kernel;
+- `compute`: any te stages, a kernel of its own (data movement above all);
+- `rewrite`: replaced by simpler nodes before anything else;
+- `view`: beside one of the above, tells how an output lies in its input's buffer, so that nothing is moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dlpack.errors import UnsupportedError
+from dlpack.graph.ir import Array, Graph, Node, TensorType
+from dlpack.loops.layout import Layout
+
+DTYPES = frozenset(
+    ("bool", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+)
+"""The element types that kernels are built for."""
+
+
+class NotSupported(UnsupportedError):
+    """Raised by an operator's function; the pipeline adds the node and collects all of them."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an operator's function may know of its node: attributes, types and constant inputs."""
+
+    node: Node
+    graph: Graph
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        return self.node.attrs.get(name, default)
+
+    def has_input(self, i: int) -> bool:
+        return i < len(self.node.inputs) and self.node.inputs[i] != ""
+
+    def input_type(self, i: int) -> TensorType:
+        return self.graph.types[self.node.inputs[i]]
+
+    def output_type(self, i: int = 0) -> TensorType:
+        return self.graph.types[self.node.outputs[i]]
+
+    def maybe_constant(self, i: int) -> Array | None:
+        """Input i where it is known at build time, else None."""
+        return self.graph.constants.get(self.node.inputs[i]) if self.has_input(i) else None
+
+    def constant(self, i: int, what: str) -> Array:
+        """Input i, which must be known at build time; `what` names it in the error."""
+        value = self.maybe_constant(i)
+        if value is None:
+            raise NotSupported(f"{self.node.op} needs a constant {what} (input {i})")
+        return value
+
+    def ints(self, i: int, what: str) -> list[int]:
+        return [int(v) for v in self.constant(i, what).reshape(-1)]
+
+
+@dataclass
+class Operator:
+    """One ONNX operator's entry; `kind` is the decorator that made it."""
+
+    name: str
+    kind: str
+    function: Callable[..., Any]
+    domain: str = ""
+    view: Callable[[Context, Layout], Sequence[Layout | None]] | None = None
+    constant_inputs: tuple[int, ...] = ()
+    layout: str = "any"  # "spatial" (or "spatial input", "spatial output"): best channels-last; "rows": best row-major;
+    # "same": inputs of the output's rank lie as the output does; "any": as pointwise operators, when shapes are equal
+    flattens: Callable[[Context], bool] | None = None  # whether the spatial dimensions may be taken as one
+
+
+_OPERATORS: dict[tuple[str, str], Operator] = {}
+_VIEWS: dict[tuple[str, str], Callable[[Context, Layout], Sequence[Layout | None]]] = {}
+
+Function = Callable[..., Any]
+
+
+def _enter(kind: str, names: tuple[str, ...], domain: str, **fields: Any) -> Callable[[Function], Function]:
+    def decorate(function: Function) -> Function:
+        for name in names:
+            if (domain, name) in _OPERATORS:
+                raise ValueError(f"operator {name} is entered twice")
+            view = _VIEWS.get((domain, name))
+            _OPERATORS[domain, name] = Operator(name, kind, function, domain, view, **fields)
+        return function
+
+    return decorate
+
+
+def pointwise(*names: str, domain: str = "", constant_inputs: tuple[int, ...] = ()) -> Callable[[Function], Function]:
+    """``f(ctx, *elements) -> element``, over tirx expressions. Inputs in `constant_inputs` are not passed."""
+    return _enter("pointwise", names, domain, constant_inputs=constant_inputs)
+
+
+def anchor(
+    *names: str,
+    domain: str = "",
+    constant_inputs: tuple[int, ...] = (),
+    layout: str = "any",
+    flattens: Callable[[Context], bool] | None = None,
+) -> Callable[[Function], Function]:
+    """``f(ctx, *tensors) -> list of te tensors``, the first of which may carry a pointwise epilogue."""
+    return _enter("anchor", names, domain, constant_inputs=constant_inputs, layout=layout, flattens=flattens)
+
+
+def compute(
+    *names: str, domain: str = "", constant_inputs: tuple[int, ...] = (), layout: str = "any"
+) -> Callable[[Function], Function]:
+    """``f(ctx, *tensors) -> list of te tensors``, one per output. An absent optional input is passed as None."""
+    return _enter("compute", names, domain, constant_inputs=constant_inputs, layout=layout)
+
+
+def rewrite(*names: str, domain: str = "") -> Callable[[Function], Function]:
+    """``f(ctx, builder)`` writes the replacing nodes; returns False to leave the node as it is."""
+    return _enter("rewrite", names, domain)
+
+
+def view(*names: str, domain: str = "") -> Callable[[Function], Function]:
+    """``f(ctx, layout of input 0) -> a layout per output``, None for one that needs a copy."""
+
+    def decorate(function: Function) -> Function:
+        for name in names:
+            _VIEWS[domain, name] = function
+            if (domain, name) in _OPERATORS:
+                _OPERATORS[domain, name].view = function
+        return function
+
+    return decorate
+
+
+def _domain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
+
+
+def find(node: Node) -> Operator | None:
+    return _OPERATORS.get((_domain(node.domain), node.op))
+
+
+def supported(op: str, domain: str = "") -> bool:
+    return (_domain(domain), op) in _OPERATORS
+
+
+def names() -> list[tuple[str, str]]:
+    return sorted(_OPERATORS)
+
+
+FOREIGN_OPSET = 21
+"""Of the nodes that replace a node of another domain, whose own version says nothing of ONNX's."""
+
+
+class Builder:
+    """Writes the nodes that replace one node; types of the new values are inferred or given."""
+
+    def __init__(self, graph: Graph, node: Node) -> None:
+        self.graph, self.origin = graph, node
+        self.nodes: list[Node] = []
+        self.constants: dict[str, Array] = {}
+        self.types: dict[str, TensorType] = {}
+        self._count = 0
+        self._opset = FOREIGN_OPSET if node.domain == "ai.onnx.ml" else node.opset
+
+    def type_of(self, name: str) -> TensorType:
+        return self.types.get(name) or self.graph.types[name]
+
+    def fresh(self, hint: str) -> str:
+        while True:
+            self._count += 1
+            name = f"{self.origin.outputs[0] or self.origin.name}/{hint}_{self._count}"
+            if name not in self.types and name not in self.graph.types:
+                return name
+
+    def constant(self, value: Array, hint: str = "const") -> str:
+        name = self.fresh(hint)
+        self.constants[name] = np.asarray(value)
+        self.types[name] = TensorType(self.constants[name].dtype.name, self.constants[name].shape)
+        return name
+
+    def add(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        shape: Sequence[int],
+        dtype: str | None = None,
+        output: str | None = None,
+        **attrs: Any,
+    ) -> str:
+        """Adds a node with one output of `shape` (dtype of its first input unless given); returns its name."""
+        out = output or self.fresh(op.lower())
+        self.types[out] = TensorType(dtype or self.type_of(inputs[0]).dtype, tuple(int(d) for d in shape))
+        self.nodes.append(Node(op, tuple(inputs), (out,), attrs, out, "", self._opset, self.origin.sources))
+        return out
+
+    def add_internal(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        shape: Sequence[int],
+        output: str | None = None,
+        dtype: str | None = None,
+        **attrs: Any,
+    ) -> str:
+        """Like `add`, for an operator of our own (domain "dlpack")."""
+        out = self.add(op, inputs, shape, dtype, output, **attrs)
+        self.nodes[-1] = replace(self.nodes[-1], domain="dlpack")
+        return out
+
+    def raw(self, node: Node, types: Sequence[TensorType]) -> tuple[str, ...]:
+        """Adds a node as it is, with the types of its outputs."""
+        self.nodes.append(node)
+        self.types.update({n: t for n, t in zip(node.outputs, types, strict=True) if n})
+        return node.outputs

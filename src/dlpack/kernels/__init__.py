@@ -1,0 +1,1 @@
+"""Groups of nodes become kernels: where values lie, and what each kernel computes, equal ones once."""

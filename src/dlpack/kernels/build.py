@@ -1,0 +1,339 @@
+"""Groups → kernels: builds each group's tensor expression over placed operands and has the target schedule it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dlpack.errors import UnsupportedError
+from dlpack.graph import registry
+from dlpack.graph.fuse import Group
+from dlpack.graph.ir import Array, Graph, Node
+from dlpack.graph.registry import Context, NotSupported
+from dlpack.graph.rewrite import describe
+from dlpack.kernels.place import Placement
+from dlpack.kernels.shared import Shared
+from dlpack.kernels.spec import KernelSpec, Scheduled
+from dlpack.loops.expressions import Operand
+from dlpack.loops.ir import Kernel
+from dlpack.loops.layout import Layout, dense, expand, merge_dims, order_of
+from dlpack.loops.tir import te, tirx
+
+
+@dataclass(frozen=True)
+class Argument:
+    """What a kernel is called with: a buffer, an element offset, and the packed layout where it is a packed constant.
+
+    `in_place` marks an input that the kernel reads only where it then writes the output.
+    """
+
+    buffer: str
+    offset: int
+    packed: Layout | None = None
+    in_place: bool = False
+
+
+@dataclass(frozen=True)
+class Call:
+    """One kernel at work: `kernel` numbers it among the distinct ones."""
+
+    kernel: int
+    arguments: tuple[Argument, ...]
+    group: Group
+
+
+@dataclass(frozen=True)
+class KernelEntry:
+    kernel: Kernel
+    description: str
+    inputs: int
+
+
+Schedule = Callable[[KernelSpec], Scheduled]
+_Stored = Mapping[int, tuple[Layout | None, ...]]
+
+
+class KernelBuilder:
+    """Builds kernels; equal ones are lowered once, and those of earlier sets of shapes are taken where they fit."""
+
+    def __init__(self, placement: Placement, schedule: Schedule, shared: Shared) -> None:
+        self.placement, self.schedule, self.shared = placement, schedule, shared
+        self.graph: Graph = placement.graph
+        self.entries: list[KernelEntry] = []
+        self._known: dict[Any, tuple[int, dict[int, Layout]]] = {}
+
+    def call(self, group: Group) -> Call:
+        job = _Job(group, self.placement)
+        constants = {i: self.shared.digest(self.graph, o.value) for i, o in enumerate(job.inputs) if o.constant}
+        stored = {i: tuple(self.shared.layouts.earlier(digest)) for i, digest in constants.items()}
+        key = job.key, tuple(stored.items())
+        if key not in self._known:
+            kernel, description, packed = self._earlier(key[0], stored) or self._build(job, stored)
+            self.shared.kernels.add(key[0], (kernel, description, packed))
+            self._known[key] = (len(self.entries), dict(packed))
+            self.entries.append(KernelEntry(kernel, description, len(job.inputs)))
+        number, packed = self._known[key]
+        for i, digest in constants.items():
+            self.shared.layouts.add(digest, packed.get(i))
+        arguments = [
+            Argument(o.buffer, o.layout.offset, packed.get(i, o.stored), o.epilogue and o.full)
+            for i, o in enumerate([*job.inputs, *job.outputs])
+        ]
+        return Call(number, tuple(arguments), group)
+
+    def _earlier(self, key: Any, stored: _Stored) -> tuple[Kernel, str, Mapping[int, Layout]] | None:
+        """An earlier set's kernel that reads the constants as they are stored."""
+        for made in self.shared.kernels.earlier(key):
+            if all(not layouts or made[2].get(i) in layouts for i, layouts in stored.items()):
+                return made
+        return None
+
+    def _build(self, job: _Job, stored: _Stored) -> tuple[Kernel, str, Mapping[int, Layout]]:
+        try:
+            job.build()
+        except NotSupported as e:
+            raise UnsupportedError(f"{describe(job.group.nodes[0], self.graph)}: {e}") from e
+        fixed = {i: packed for i, layouts in stored.items() if (packed := tuple(x for x in layouts if x is not None))}
+        done = self.schedule(replace(job.spec(), fixed=fixed))
+        return done.kernel, done.description, done.packed
+
+
+@dataclass(frozen=True)
+class _Operand:
+    """A parameter in the making: the value, its shape and layout as the kernel sees them."""
+
+    value: str
+    buffer: str
+    shape: tuple[int, ...]
+    layout: Layout
+    dtype: str
+    constant: bool
+    epilogue: bool
+    full: bool
+    stored: Layout | None = None
+    """How a constant is stored where not row-major: an epilogue's, in the order of the output."""
+
+
+class _Job:
+    """One group on its way to a `KernelSpec`."""
+
+    def __init__(self, group: Group, placement: Placement) -> None:
+        self.group, self.placement = group, placement
+        self.graph = placement.graph
+        self.inputs: list[_Operand] = []
+        self.outputs: list[_Operand] = []
+        self.scalars: dict[str, Array] = {}
+        self.slots: dict[tuple[str, bool], int] = {}
+        self.tensors: list[Any] = []
+        self._gather()
+
+    # --- which operands, in which shape -------------------------------------------------------------------------
+
+    def _gather(self) -> None:
+        out_type = self.graph.types[self.group.output]
+        full = out_type.shape
+        anchor = self.group.anchor
+        made = {o for n in self.group.nodes for o in n.outputs}
+        for node in self.group.nodes:
+            operator = registry.find(node)
+            assert operator is not None
+            is_anchor = node is anchor
+            for k, value in enumerate(node.inputs):
+                if not value or value in made or k in operator.constant_inputs:
+                    continue
+                constant = self.graph.constants.get(value)
+                if constant is not None and constant.size == 1 and not is_anchor:
+                    self.scalars[value] = constant
+                    continue
+                if (value, is_anchor) not in self.slots:
+                    self.slots[value, is_anchor] = len(self.inputs)
+                    self.inputs.append(self._operand(value, None if is_anchor else full))
+        for value in self.group.outputs:
+            self.outputs.append(self._operand(value, None))
+        if anchor is None:
+            self._merge(order_of(full, self.outputs[0].layout))
+        else:
+            self._flatten(anchor)
+        order = order_of(self.outputs[0].shape, self.outputs[0].layout)
+        self.order = order
+
+    def _operand(self, value: str, full: Sequence[int] | None) -> _Operand:
+        t = self.graph.types[value]
+        where = self.placement.places[value]
+        layout, shape = where.layout, t.shape
+        constant = value in self.graph.constants
+        same = full is not None and tuple(full) == shape
+        stored = None
+        if full is not None:
+            if constant and same and len(shape) > 1:
+                layout = dense(shape, order_of(shape, self.placement.places[self.group.output].layout))
+                stored = layout if layout != dense(shape) else None
+            layout, shape = expand(layout, shape, full), tuple(full)
+        return _Operand(
+            value, where.buffer, shape, layout, t.dtype, constant, full is not None, same and not constant, stored
+        )
+
+    def _merge(self, order: Sequence[int]) -> None:
+        """Pointwise: as few loops as the operands' strides allow, in memory order."""
+        operands = [*self.inputs, *self.outputs]
+        shape, layouts = merge_dims(self.outputs[0].shape, [o.layout for o in operands], order)
+        merged = [replace(o, shape=tuple(shape), layout=m) for o, m in zip(operands, layouts, strict=True)]
+        self.inputs, self.outputs = merged[: len(self.inputs)], merged[len(self.inputs) :]
+
+    def _flatten(self, anchor: Node) -> None:
+        """Takes the spatial dimensions as one where the operator allows it and no operand has gaps there."""
+        operator = registry.find(anchor)
+        if operator is None or operator.flattens is None or not operator.flattens(Context(anchor, self.graph)):
+            return
+        operands = [*self.inputs, *self.outputs]
+        spatial = [o for o in operands if len(o.shape) == len(self.outputs[0].shape) and o.value != anchor.inputs[1]]
+        flat: dict[int, _Operand] = {}
+        for o in spatial:
+            size, stride = 1, None
+            for n, s in reversed(list(zip(o.shape[2:], o.layout.strides[2:], strict=True))):
+                if n != 1:
+                    if stride is None:
+                        stride = s
+                    elif s != stride * size:
+                        return
+                    size *= n
+            ones = (1,) * (len(o.shape) - 3)
+            layout = replace(o.layout, strides=(*o.layout.strides[:2], *((0,) * len(ones)), stride or 0))
+            flat[id(o)] = replace(o, shape=(*o.shape[:2], *ones, size), layout=layout)
+        self.inputs = [flat.get(id(o), o) for o in self.inputs]
+        self.outputs = [flat.get(id(o), o) for o in self.outputs]
+
+    @property
+    def key(self) -> Any:
+        def shape(o: _Operand) -> Any:
+            return o.shape, replace(o.layout, offset=0), o.dtype, o.constant
+
+        names: dict[str, int] = {}
+
+        def number(v: str) -> Any:
+            if v in self.scalars:
+                c = self.scalars[v]
+                return ("scalar", c.dtype.name, c.tobytes())
+            return names.setdefault(v, len(names)) if v else None
+
+        def constants(n: Node) -> Any:
+            operator = registry.find(n)
+            assert operator is not None
+            found = [self.graph.constants.get(n.inputs[k]) for k in operator.constant_inputs if k < len(n.inputs)]
+            return tuple(c.tobytes() if c is not None else None for c in found)
+
+        nodes = tuple(
+            (
+                n.op,
+                n.domain,
+                n.opset,
+                repr(sorted(n.attrs.items(), key=lambda kv: kv[0])),
+                tuple(number(i) for i in n.inputs),
+                tuple(number(o) for o in n.outputs),
+                tuple(str(self.graph.types[v]) for v in (*n.inputs, *n.outputs) if v),
+                constants(n),
+            )
+            for n in self.group.nodes
+        )
+        return nodes, tuple(shape(o) for o in self.inputs), tuple(shape(o) for o in self.outputs)
+
+    # --- the tensor expression ----------------------------------------------------------------------------------
+
+    def build(self) -> None:
+        names = _names(self.inputs, self.group)
+        places = [te.placeholder(o.shape, dtype=o.dtype, name=n) for o, n in zip(self.inputs, names, strict=True)]
+        computed: dict[str, Callable[..., Any]] = {}
+        anchor = self.group.anchor
+        results: list[Any] = []
+        if anchor is not None:
+            operator = registry.find(anchor)
+            assert operator is not None
+            operands = [
+                (places[self.slots[v, True]] if v else None)
+                for k, v in enumerate(anchor.inputs)
+                if k not in operator.constant_inputs
+            ]
+            results = operator.function(Context(anchor, self.graph), *operands)
+            if len(results) != len([o for o in anchor.outputs if o]):
+                raise NotSupported("an optional output")
+            computed.update(zip((o for o in anchor.outputs if o), results, strict=True))
+        chain = [n for n in self.group.nodes if n is not anchor]
+        if chain:
+            shape = self.outputs[0].shape
+
+            def element(value: str, index: tuple[Any, ...]) -> Any:
+                if not value:
+                    return None
+                if value in self.scalars:
+                    c = self.scalars[value]
+                    return tirx.const(c.reshape(-1)[0].item(), c.dtype.name)
+                if value in computed:
+                    return computed[value](*index)
+                return places[self.slots[value, False]](*index)
+
+            for node in chain:
+                computed[node.outputs[0]] = self._pointwise(node, element)
+            last = computed[chain[-1].outputs[0]]
+            axes = [str(a.var.name) for a in results[0].op.axis] if results else None
+            results = [te.compute(shape, lambda *i: last(*i), name="out", varargs_names=axes)]
+        self.tensors = [*places, *results]
+
+    def _pointwise(self, node: Node, element: Callable[[str, tuple[Any, ...]], Any]) -> Callable[..., Any]:
+        operator = registry.find(node)
+        assert operator is not None
+        context = Context(node, self.graph)
+        dtype = self.graph.types[node.outputs[0]].dtype
+
+        def at(*index: Any) -> Any:
+            inputs = [element(v, index) for k, v in enumerate(node.inputs) if k not in operator.constant_inputs]
+            result = operator.function(context, *inputs)
+            return result if str(result.ty.dtype) == dtype else result.astype(dtype)
+
+        return at
+
+    def spec(self) -> KernelSpec:
+        names = _names(self.inputs, self.group)
+        outs = ["y"] if len(self.outputs) == 1 else [f"y{k}" for k in range(len(self.outputs))]
+        operands = [
+            Operand(n, replace(o.layout, offset=0), k >= len(self.inputs))
+            for k, (n, o) in enumerate(zip([*names, *outs], [*self.inputs, *self.outputs], strict=True))
+        ]
+        constant = frozenset(k for k, o in enumerate(self.inputs) if o.constant)
+        return KernelSpec(self.tensors, operands, constant, self.order)
+
+
+def _names(inputs: Sequence[_Operand], group: Group) -> list[str]:
+    """Parameter names: x, w for the anchor's operands as ONNX names them, a, b, c ... for the epilogue's."""
+    out: list[str] = []
+    letters = itertools.cycle("bcdefghijklmnopqrstuvz")
+    for o in inputs:
+        if not o.epilogue:
+            out.append("w" if o.constant else "x" if "x" not in out else f"x{len(out)}")
+        else:
+            out.append("a" if "a" not in out and group.anchor is None else next(letters))
+    return [n if out.index(n) == k else f"{n}{k}" for k, n in enumerate(out)]
+
+
+def pack(array: np.ndarray[Any, Any], layout: Layout) -> np.ndarray[Any, Any]:
+    """A constant's elements in a layout, as a flat array; fills up blocks with zeros."""
+    blocks = dict(layout.blocks)
+    index = np.zeros(array.shape, dtype=np.int64) + layout.offset
+    size = 1 + layout.offset
+    for d, n in enumerate(array.shape):
+        k = np.arange(n, dtype=np.int64)
+        if d in blocks:
+            block = blocks[d]
+            place = k // block.size * layout.strides[d] + k % block.size * block.inner
+            reach = (n - 1) // block.size * layout.strides[d] + (block.room - 1) * block.inner
+        else:
+            place = k * layout.strides[d]
+            reach = (n - 1) * layout.strides[d]
+        index = index + place.reshape([-1 if e == d else 1 for e in range(array.ndim)])
+        size += reach
+    out = np.zeros(size, dtype=array.dtype)
+    out[index.reshape(-1)] = array.reshape(-1)
+    return out

@@ -1,0 +1,417 @@
+"""Places every value: in which buffer it lies, and how. Views, concats and halos are settled here, before lowering.
+
+- A view operator's output shares its input's buffer.
+- A concat's inputs are computed straight into the concat's buffer.
+- A constant pad around a computed value becomes a halo: the buffer is larger, the producer writes its inside.
+- Values around convolutions and pooling lie channels-last.
+What cannot be shared becomes a copy kernel; the result is right either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from dlpack.graph import registry
+from dlpack.graph.fuse import Group
+from dlpack.graph.ir import Graph, Node, TensorType
+from dlpack.graph.registry import Context
+from dlpack.loops.layout import Layout, channels_last, dense, order_of
+
+
+@dataclass(frozen=True)
+class Halo:
+    """A border of `low[d]` and `high[d]` elements around dimension d, filled with `fill` before the inside is used."""
+
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    fill: float
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A block of memory: `kind` is "input", "output", "constant" or "arena"; `elements` of `dtype`."""
+
+    name: str
+    kind: str
+    dtype: str
+    elements: int
+    shape: tuple[int, ...]
+    layout: Layout
+    halo: Halo | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A value's buffer and its layout there."""
+
+    buffer: str
+    layout: Layout
+
+
+@dataclass
+class Placement:
+    """Every value's place, the buffers, and the groups that remain to be computed, copies among them."""
+
+    graph: Graph
+    groups: list[Group]
+    places: dict[str, Place] = field(default_factory=dict)
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+
+
+def place(graph: Graph, groups: list[Group]) -> Placement:
+    """Assigns places; adds "Copy" groups where a value must move."""
+    graph, groups = _separate_outputs(graph, groups)
+    computed = {o: g for g in groups if not _is_view(g, graph) for o in g.outputs}
+    producers = {o: g for g in groups for o in g.outputs}
+    parents, halos, shared_pads = _destinations(graph, groups, computed, producers)
+    last = _channels_last_values(graph, groups)
+    orders = _product_orders(graph, groups)
+    out = Placement(graph, [])
+
+    def root_buffer(value: str, kind: str) -> None:
+        t = graph.types[value]
+        halo = halos.get(value)
+        shape = t.shape
+        if halo:
+            shape = tuple(n + a + b for n, a, b in zip(t.shape, halo.low, halo.high, strict=True))
+        order = channels_last(len(shape)) if value in last else orders.get(value)
+        order = order if kind == "arena" else None
+        layout = dense(shape, order)
+        size = int(np.prod(shape, dtype=np.int64)) if shape else 1
+        out.buffers[value] = Buffer(value, kind, t.dtype, max(size, 1), shape, layout, halo)
+        out.places[value] = Place(value, layout.at(halo.low) if halo else layout)
+
+    for name in graph.inputs:
+        root_buffer(name, "input")
+    for name, array in graph.constants.items():
+        t = TensorType(array.dtype.name, array.shape)
+        out.buffers[name] = Buffer(name, "constant", t.dtype, max(t.size, 1), t.shape, dense(t.shape))
+        out.places[name] = Place(name, dense(t.shape))
+
+    def settle(value: str) -> None:
+        """Gives a computed value its place, its parent's first."""
+        if value in out.places:
+            return
+        if value in parents:
+            parent, index = parents[value]
+            settle(parent)
+            where = out.places[parent]
+            out.places[value] = Place(where.buffer, where.layout.at(index))
+        else:
+            root_buffer(value, "output" if value in graph.outputs else "arena")
+
+    types = dict(graph.types)
+    for group in groups:
+        node = group.nodes[0]
+        if node.op == "Concat" and len(group.nodes) == 1 and registry.find(node) is not None:
+            settle(node.outputs[0])
+            out.groups.extend(_concat_copies(node, graph, parents, out, types))
+            continue
+        if node.op == "Pad" and node.outputs[0] in shared_pads:
+            x, low = shared_pads[node.outputs[0]]
+            where = out.places[x]
+            out.places[node.outputs[0]] = Place(where.buffer, where.layout.at([-p for p in low]))
+            continue
+        if _is_view(group, graph):
+            context = Context(node, graph)
+            operator = registry.find(node)
+            assert operator is not None and operator.view is not None
+            layouts = operator.view(context, out.places[node.inputs[0]].layout)
+            todo = [o for o, layout in zip(node.outputs, layouts, strict=True) if o and layout is None]
+            for o, layout in zip(node.outputs, layouts, strict=True):
+                if o and layout is not None:
+                    out.places[o] = Place(out.places[node.inputs[0]].buffer, layout)
+            if not todo:
+                continue
+            if len(todo) != len([o for o in node.outputs if o]):
+                raise AssertionError(f"{node.op}: all outputs are views, or none is")
+        for o in group.outputs:
+            settle(o)
+        group = _with_straight_inputs(group, graph, out, types)
+        if node.op == "Scan":
+            out.groups.extend(_initial_states(node, out, types))
+        out.groups.append(group)
+    out.graph = replace(graph, types=types)
+    return out
+
+
+def _is_view(group: Group, graph: Graph) -> bool:
+    operator = registry.find(group.nodes[0])
+    return len(group.nodes) == 1 and operator is not None and operator.view is not None
+
+
+def copy_node(source: str, target: str, like: Node) -> Node:
+    return Node("Copy", (source,), (target,), {}, target, "dlpack", 1, like.sources)
+
+
+def _copy_group(source: str, target: str, like: Node) -> Group:
+    return Group((copy_node(source, target, like),), None, (source,), (target,))
+
+
+def _separate_outputs(graph: Graph, groups: list[Group]) -> tuple[Graph, list[Group]]:
+    """A graph output that is a view, an input, a constant, or would not lie row-major gets a buffer by a copy."""
+    last = _channels_last_values(graph, groups)
+    producers = {o: g for g in groups for o in g.outputs}
+    consumers = {i for g in groups for i in g.inputs}
+    renames: dict[str, str] = {}
+    extra: list[Group] = []
+    types, constants = dict(graph.types), dict(graph.constants)
+    inputs = set(graph.inputs)
+    for name in dict.fromkeys(graph.outputs):
+        g = producers.get(name)
+        t = graph.types[name]
+        spread = name in last and len([d for d in t.shape[2:] if d != 1]) > 0 and t.shape[1] != 1
+        if (
+            g is not None
+            and not _is_view(g, graph)
+            and not spread
+            and not (g.nodes[0].op == "Pad" or name in consumers and g.nodes[0].op == "Concat")
+        ):
+            continue
+        inner = f"{name}/value"
+        types[inner] = t
+        if name in constants:
+            constants[inner] = constants.pop(name)
+        if name in inputs:
+            raise AssertionError("an input that is an output is renamed when the graph is read")
+        renames[name] = inner
+        like = g.nodes[0] if g else Node("Constant", (), (name,), sources=(name,))
+        extra.append(_copy_group(inner, name, like))
+
+    def rename_node(n: Node) -> Node:
+        return replace(
+            n,
+            inputs=tuple(renames.get(i, i) for i in n.inputs),
+            outputs=tuple(renames.get(o, o) for o in n.outputs),
+        )
+
+    if not renames:
+        return graph, groups
+    renamed = []
+    for g in groups:
+        own = tuple(rename_node(n) for n in g.nodes)
+        reads = tuple(renames.get(v, v) for v in g.inputs)
+        writes = tuple(renames.get(v, v) for v in g.outputs)
+        renamed.append(Group(own, own[0] if g.anchor else None, reads, writes))
+    nodes = tuple(n for g in [*renamed, *extra] for n in g.nodes)
+    return replace(graph, nodes=nodes, types=types, constants=constants), [*renamed, *extra]
+
+
+def _destinations(
+    graph: Graph, groups: list[Group], computed: Mapping[str, Group], producers: Mapping[str, Group]
+) -> tuple[dict[str, tuple[str, tuple[int, ...]]], dict[str, Halo], dict[str, tuple[str, tuple[int, ...]]]]:
+    """Which values are computed inside another's buffer, which get a halo, and which pads are free by that."""
+    parents: dict[str, tuple[str, tuple[int, ...]]] = {}
+    halos: dict[str, Halo] = {}
+    free: dict[str, tuple[str, tuple[int, ...]]] = {}
+    nonnegative = _nonnegative(graph)
+    for group in groups:
+        node = group.nodes[0]
+        if node.op == "Concat" and len(group.nodes) == 1:
+            axis = Context(node, graph).attr("axis", 0)
+            rank = len(graph.types[node.outputs[0]].shape)
+            at = 0
+            for i in node.inputs:
+                g = computed.get(i)
+                inside = g is not None and g.nodes[0].op != "Pad" and g.nodes[0].op != "Scan"
+                if inside and i not in parents and i not in graph.outputs and i not in halos:
+                    index = [0] * rank
+                    index[axis] = at
+                    parents[i] = (node.outputs[0], tuple(index))
+                at += graph.types[i].shape[axis]
+    for group in groups:
+        node = group.nodes[0]
+        if node.op != "Pad" or node.domain != "dlpack":
+            continue
+        x = node.inputs[0]
+        low, high, fill = node.attrs["low"], node.attrs["high"], float(node.attrs["fill"])
+        if node.attrs.get("at_least_zero") and x in nonnegative:
+            fill = 0.0
+        g = computed.get(x)
+        writable = (g is not None and g.nodes[0].op not in ("Pad", "Scan")) or (
+            x in producers and producers[x].nodes[0].op == "Concat"
+        )
+        old = halos.get(x)
+        if (
+            not writable
+            or x in parents
+            or x in graph.outputs
+            or min(*low, *high, 0) < 0
+            or node.outputs[0] in graph.outputs
+        ):
+            continue
+        if old is not None and old.fill != fill:
+            continue
+        halos[x] = Halo(
+            tuple(max(a, b) for a, b in zip(low, old.low if old else low, strict=True)),
+            tuple(max(a, b) for a, b in zip(high, old.high if old else high, strict=True)),
+            fill,
+        )
+        free[node.outputs[0]] = (x, tuple(low))
+    return parents, halos, free
+
+
+def _nonnegative(graph: Graph) -> set[str]:
+    """Values that are never below zero: behind Relu, Sigmoid, Softmax, or a maximum, concat, pooling of such."""
+    out: set[str] = set()
+    for n in graph.nodes:
+        if n.op in ("Relu", "Sigmoid", "Softmax", "Exp", "Abs", "Sqrt"):
+            out.update(n.outputs)
+        elif n.op == "Clip":
+            low = graph.constants.get(n.inputs[1]) if len(n.inputs) > 1 else None
+            if low is not None and low.size == 1 and float(low.reshape(-1)[0]) >= 0:
+                out.update(n.outputs)
+        elif n.op in ("Concat", "MaxPool", "AveragePool", "Pad", "Identity", "Copy") and all(
+            i in out for i in n.inputs if i and i not in graph.constants
+        ):
+            out.update(n.outputs)
+    return out
+
+
+def _channels_last_values(graph: Graph, groups: list[Group]) -> set[str]:
+    """Values that lie channels-last: all that reach a spatial operator through shape-preserving ones."""
+    boss: dict[str, str] = {}
+
+    def find(v: str) -> str:
+        while boss.setdefault(v, v) != v:
+            boss[v] = boss[boss[v]]
+            v = boss[v]
+        return v
+
+    spatial: set[str] = set()
+    for group in groups:
+        for node in group.nodes:
+            operator = registry.find(node)
+            if operator is None or not node.outputs[0]:
+                continue
+            rank = len(graph.types[node.outputs[0]].shape)
+            if rank < 3:
+                continue
+            same = [i for i in node.inputs if i and i not in graph.constants and len(graph.types[i].shape) == rank]
+            if operator.layout.startswith("spatial") and not _few_channels(node, graph):
+                spatial.update([] if operator.layout == "spatial input" else node.outputs[:1])
+                planes = node.op == "Convolution" and graph.types[node.inputs[0]].shape[1] <= 4
+                spatial.update([] if operator.layout == "spatial output" or planes else node.inputs[:1])
+            elif operator.kind == "pointwise" or operator.layout == "same":
+                for i in same:
+                    if graph.types[i].shape == graph.types[node.outputs[0]].shape or operator.layout == "same":
+                        for o in filter(None, node.outputs):
+                            boss[find(i)] = find(o)
+    roots = {find(v) for v in spatial}
+    fixed = {*graph.inputs, *(o for g in groups if g.nodes[0].body is not None for o in g.nodes[0].outputs)}
+    return {v for v in list(boss) + list(spatial) if find(v) in roots and v not in fixed}
+
+
+def _product_orders(graph: Graph, groups: list[Group]) -> dict[str, tuple[int, ...]]:
+    """Matrix products that are only transposed and then reshaped lie as the reshape wants them: attention's heads."""
+    consumers = graph.consumers()
+    out: dict[str, tuple[int, ...]] = {}
+    for group in groups:
+        value, readers = group.output, consumers.get(group.output, [])
+        if group.nodes[0].op != "MatMul" or [n.op for n in readers] != ["Transpose"]:
+            continue
+        after = consumers.get(readers[0].outputs[0], [])
+        rank = len(graph.types[value].shape)
+        order = tuple(readers[0].attrs.get("perm", ()))
+        if after and all(n.op == "Reshape" for n in after) and len(order) == rank and order[-1] == rank - 1:
+            out[value] = order
+    return out
+
+
+def _few_channels(node: Node, graph: Graph) -> bool:
+    """A convolution to at most 4 channels fills no vector with them: its vectors run along the rows of pixels."""
+    if node.op != "Convolution" or node.attrs["group"] != 1 or node.attrs["strides"][-1] != 1:
+        return False
+    out = graph.types[node.outputs[0]].shape
+    return out[1] <= 4 and out[-1] >= 16
+
+
+def _concat_copies(
+    node: Node,
+    graph: Graph,
+    parents: Mapping[str, tuple[str, tuple[int, ...]]],
+    out: Placement,
+    types: dict[str, TensorType],
+) -> list[Group]:
+    axis = Context(node, graph).attr("axis", 0)
+    rank = len(graph.types[node.outputs[0]].shape)
+    where = out.places[node.outputs[0]]
+    copies: list[Group] = []
+    at = 0
+    seen: set[str] = set()
+    for k, i in enumerate(node.inputs):
+        index = [0] * rank
+        index[axis] = at
+        at += graph.types[i].shape[axis]
+        if i not in seen and parents.get(i) == (node.outputs[0], tuple(index)):
+            seen.add(i)
+            continue
+        if graph.types[i].size == 0:
+            continue
+        part = f"{node.outputs[0]}/part{k}"
+        types[part] = graph.types[i]
+        out.places[part] = Place(where.buffer, where.layout.at(index))
+        copies.append(_copy_group(i, part, node))
+    return copies
+
+
+def _initial_states(node: Node, out: Placement, types: dict[str, TensorType]) -> list[Group]:
+    """A loop's states live where its outputs do: the initial ones are copied there first."""
+    copies = []
+    for initial, final in zip(node.inputs[: node.attrs["states"]], node.outputs, strict=False):
+        start = f"{final}/start"
+        types[start] = types[final]
+        out.places[start] = out.places[final]
+        copies.append(_copy_group(initial, start, node))
+    return copies
+
+
+def _vector_is_spatial(group: Group, graph: Graph, out: Placement) -> bool:
+    """Whether a convolution's output is contiguous along a row of pixels: few channels, or an output of the model."""
+    node = group.nodes[0]
+    if node.attrs["strides"][-1] != 1 or graph.types[node.inputs[0]].dtype != "float32":
+        return False
+    shape = graph.types[group.output].shape
+    return order_of(shape, out.places[group.output].layout)[-1] == len(shape) - 1
+
+
+def _with_straight_inputs(group: Group, graph: Graph, out: Placement, types: dict[str, TensorType]) -> Group:
+    """Copies the inputs that must be contiguous and are not: a matrix's rows for MatMul, a loop's slices."""
+    anchor = group.anchor
+    if anchor is None or anchor.op not in ("MatMul", "Scan", "Convolution"):
+        return group
+    swap: dict[str, str] = {}
+    if anchor.op == "Convolution":
+        candidates = anchor.inputs[:1] if _vector_is_spatial(group, graph, out) else ()
+    else:
+        candidates = anchor.inputs[1:2] if anchor.op == "MatMul" else anchor.inputs[anchor.attrs["states"] :]
+    for value in candidates:
+        shape, layout = graph.types[value].shape, out.places[value].layout
+        straight = dense(shape)
+        if value in graph.constants:
+            continue
+        if anchor.op == "MatMul":
+            small = len(shape) < 2 or shape[-1] < 4 or shape[-2] < 4
+            if small or layout.strides[-1] == 1:
+                continue
+        elif anchor.op == "Convolution" and (shape[1] == 1 or layout.strides[-1] == 1):
+            continue
+        elif all(n == 1 or a == b for n, a, b in zip(shape, layout.strides, straight.strides, strict=True)):
+            continue
+        name = f"{value}/rows"
+        swap[value] = name
+        if name not in out.places:
+            types[name] = graph.types[value]
+            out.buffers[name] = Buffer(name, "arena", types[name].dtype, types[name].size, shape, straight)
+            out.places[name] = Place(name, straight)
+            out.groups.append(_copy_group(value, name, anchor))
+    if not swap:
+        return group
+    swapped = replace(anchor, inputs=tuple(swap.get(i, i) for i in anchor.inputs))
+    nodes = tuple(swapped if n is anchor else n for n in group.nodes)
+    made = {o for n in nodes for o in n.outputs}
+    inputs = tuple(dict.fromkeys(i for n in nodes for i in n.inputs if i and i not in made))
+    return Group(nodes, swapped, inputs, group.outputs)

@@ -1,0 +1,35 @@
+"""What passes between the compiler and a target's schedules: a kernel to be scheduled, and the scheduled kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dlpack.loops.expressions import Operand
+from dlpack.loops.ir import Kernel
+from dlpack.loops.layout import Layout
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """A kernel to be scheduled: its te tensors (inputs, then outputs), their operands, and which are constant.
+
+    `order` is the main output's dimensions from outermost to innermost in memory. `fixed` has, by parameter index, the
+    packed layouts in which constants are stored already: one of them is to be kept to, or the weights are stored twice.
+    """
+
+    tensors: Sequence[Any]
+    operands: Sequence[Operand]
+    constant: frozenset[int]
+    order: tuple[int, ...]
+    fixed: Mapping[int, tuple[Layout, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """The kernel, the packed layout chosen for constants (by parameter index), and the schedule in words."""
+
+    kernel: Kernel
+    packed: Mapping[int, Layout] = field(default_factory=dict)
+    description: str = ""

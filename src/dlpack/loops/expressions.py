@@ -1,0 +1,323 @@
+"""TVM's expressions → kernel IR: addresses as linear forms, conditions decided by bounds, vectors of lanes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dlpack.loops.index import Linear, Range, arithmetic, merge_divmod
+from dlpack.loops.ir import Const, Expr, Gathered, Index, Load, Op, Ref
+from dlpack.loops.layout import Layout
+
+VECTOR_DTYPES = {"float32", "int32", "uint32"}
+CONVERTIBLE = {"uint8", "int8", "int16"}
+BINARY = {
+    "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Max": "max", "Min": "min",
+    "FloorDiv": "floordiv", "FloorMod": "floormod", "Mod": "%",
+    "LT": "<", "LE": "<=", "GT": ">", "GE": ">=", "EQ": "==", "NE": "!=", "And": "&&", "Or": "||",
+    "BitwiseAnd": "&", "BitwiseOr": "|", "BitwiseXor": "^", "LShift": "<<", "RShift": ">>",
+}  # fmt: skip
+COMPARISONS = {"LT", "LE", "GT", "GE", "EQ"}
+
+
+class NotVectorisable(Exception):
+    """A vector loop holds an access or a type that vectors do not serve: it becomes a scalar loop."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A parameter of the kernel: its name in C++, where its elements lie, whether it is written.
+
+    A `padded` operand is a packed constant whose blocks are filled up, so that whole vectors may be read.
+    """
+
+    name: str
+    layout: Layout
+    written: bool = False
+    padded: bool = False
+
+
+class ExpressionLowering:
+    """Lowers expressions in the state that `lower.py` keeps: loop variables, buffers, and the vector being filled.
+
+    While a vector loop is lowered, `lane` is the variable that numbers its lanes, `width` their number, and `valid` how
+    many of them are inside the loop.
+    """
+
+    def __init__(self) -> None:
+        self.operands: dict[str, Operand] = {}
+        self.buffers: dict[Any, str] = {}
+        self.layouts: dict[str, Layout] = {}
+        self.dtypes: dict[str, str] = {}
+        self.locals: dict[str, tuple[str, int]] = {}
+        self.env: dict[Any, Linear] = {}
+        self.lets: dict[Any, Ref] = {}
+        self.ranges: dict[str, Range] = {}
+        self.lane: str | None = None
+        self.width = 1
+        self.valid = 1
+
+    def address(self, name: str, indices: Any) -> Linear | Expr:
+        """The element address of an access: linear where all indices are, else an expression."""
+        linear = [self.linear(i) for i in indices]
+        layout = self.operands[name].layout if name in self.operands else self.layouts[name]
+        if all(i is not None for i in linear):
+            return merge_divmod(layout.address([i for i in linear if i is not None], self.ranges))
+        first, distance = self.computed_address(layout, indices)
+        if distance:
+            raise NotVectorisable
+        return first
+
+    def computed_address(self, layout: Layout, indices: Any) -> tuple[Expr, int]:
+        """An address that is data: the first lane's, and how far apart lanes are."""
+        if layout.blocks:
+            raise NotVectorisable
+        total: Expr = Index("int32", 1, Linear(layout.offset))
+        distance = 0
+        for i, stride in zip(indices, layout.strides, strict=True):
+            if not stride:
+                continue
+            form = self.linear(i)
+            step = form.coefficient(self.lane) if form is not None and self.lane else 0
+            if form is not None and self.lane and step:
+                distance += step * stride
+                e: Expr = Index(dtype_of(i), 1, form - Linear.var(self.lane) * step)
+            else:
+                e = self.expr(i)
+            if e.lanes > 1:
+                raise NotVectorisable
+            total = _add(total, _times(e, stride))
+        return total, distance
+
+    def linear(self, e: Any) -> Linear | None:
+        kind = type(e).__name__
+        if kind == "IntImm":
+            return Linear(int(e.value))
+        if kind == "int":
+            return Linear(e)
+        if kind == "Var":
+            return self.env.get(e)
+        if kind == "Select" or (kind == "Call" and str(e.op.name).endswith("if_then_else")):
+            condition, yes, no = (e.condition, e.true_value, e.false_value) if kind == "Select" else e.args
+            truth = self.known(condition)
+            return None if truth is None else self.linear(yes if truth else no)
+        if kind == "Cast" and dtype_of(e).startswith(("int", "uint")) and dtype_of(e.value).startswith(("int", "uint")):
+            return self.linear(e.value)
+        if kind in ("Add", "Sub", "Mul", "FloorDiv", "FloorMod", "Div", "Mod", "Max", "Min"):
+            if not dtype_of(e).startswith("int"):
+                return None
+            a, b = self.linear(e.a), self.linear(e.b)
+            if a is None or b is None:
+                return None
+            if kind in ("Max", "Min"):
+                low, high = (a - b).bounds(self.ranges)
+                if low >= 0:
+                    return a if kind == "Max" else b
+                if high <= 0:
+                    return b if kind == "Max" else a
+                return None
+            if kind in ("Div", "Mod"):  # they round towards zero
+                return arithmetic(f"Floor{kind}", a, b, self.ranges) if a.bounds(self.ranges)[0] >= 0 else None
+            return arithmetic(kind, a, b, self.ranges)
+        return None
+
+    def expr(self, e: Any) -> Expr:
+        kind = type(e).__name__
+        dtype = dtype_of(e)
+        if kind in ("IntImm", "FloatImm"):
+            return Const(dtype, 1, bool(e.value) if dtype == "bool" else e.value)
+        if dtype.startswith("int"):
+            form = self.linear(e)
+            if form is not None:
+                if self.lane and form.uses(self.lane):
+                    raise NotVectorisable
+                return Index(dtype, 1, form)
+        if kind == "Var":
+            return self.lets[e]
+        if kind == "TensorLoad":
+            return self.load(e, dtype)
+        if kind == "Cast":
+            return self.op(dtype, "cast", self.expr(e.value))
+        if kind == "Select":
+            return self.select(e.condition, e.true_value, e.false_value, dtype)
+        if kind == "Not":
+            return self.op("bool", "!", self.expr(e.a))
+        if kind in COMPARISONS:
+            forms = self.comparison(e)
+            if forms is not None:
+                bounds = [f.bounds(self.ranges) for f in forms]
+                if any(high < 0 for _, high in bounds):
+                    return Const("bool", 1, False)
+                if all(low >= 0 for low, _ in bounds):
+                    return Const("bool", 1, True)
+                return self.op("bool", BINARY[kind], self.int_expr(e.a), self.int_expr(e.b))
+        if kind in BINARY:
+            a, b = self.expr(e.a), self.expr(e.b)
+            if kind == "And":
+                for x, y in ((a, b), (b, a)):
+                    if isinstance(x, Const):
+                        return y if x.value else x
+            if kind == "Or":
+                for x, y in ((a, b), (b, a)):
+                    if isinstance(x, Const):
+                        return x if x.value else y
+            return self.op(dtype, BINARY[kind], a, b)
+        if kind == "Call":
+            return self.call(e, dtype)
+        raise NotImplementedError(f"cannot lower TVM's {kind}: {e}")  # a TVM node no operator of ours builds
+
+    def int_expr(self, e: Any) -> Expr:
+        """An integer operand of a comparison that is not decided here."""
+        form = self.linear(e)
+        if form is None:
+            return self.expr(e)
+        if self.lane and form.uses(self.lane):
+            raise NotVectorisable
+        return Index(dtype_of(e), 1, form)
+
+    def call(self, e: Any, dtype: str) -> Expr:
+        name = str(e.op.name).split(".")[-1]
+        if name == "if_then_else":
+            return self.select(e.args[0], e.args[1], e.args[2], dtype)
+        if name == "likely":
+            return self.expr(e.args[0])
+        if name in ("call_pure_extern", "call_extern"):
+            return self.op(dtype, str(e.args[0].value), *(self.expr(a) for a in e.args[1:]))
+        return self.op(dtype, name, *(self.expr(a) for a in e.args))
+
+    def select(self, condition: Any, yes: Any, no: Any, dtype: str) -> Expr:
+        truth = self.expr(condition)
+        if isinstance(truth, Const):
+            return self.expr(yes if truth.value else no)
+        return self.op(dtype, "select", truth, self.expr(yes), self.expr(no))
+
+    def op(self, dtype: str, op: str, *args: Expr) -> Expr:
+        lanes = max(a.lanes for a in args)
+        if lanes > 1:
+            wide = [a for a in args if a.lanes > 1]
+            for a in wide:
+                if a.dtype not in VECTOR_DTYPES | {"bool"} and not (op == "cast" and a.dtype in CONVERTIBLE):
+                    raise NotVectorisable
+            if dtype not in VECTOR_DTYPES | {"bool"} and not (op == "cast" and dtype in CONVERTIBLE):
+                raise NotVectorisable
+            if op in ("floordiv", "floormod", "%") or (op == "/" and dtype != "float32"):
+                raise NotVectorisable
+            if op == "cast" and "bool" in (dtype, args[0].dtype):
+                raise NotVectorisable
+            if op == "select":
+                args = (args[0], splat(args[1], lanes), splat(args[2], lanes))
+            elif op not in ("cast", "!", "-", "+", "*", "/", "&&", "||"):
+                args = tuple(splat(a, lanes) for a in args)
+        return Op(dtype, lanes, op, args)
+
+    def load(self, e: Any, dtype: str) -> Expr:
+        name = self.buffers[e.source]
+        if any(self.linear(i) is None for i in e.indices):
+            layout = self.operands[name].layout if name in self.operands else self.layouts[name]
+            first, distance = self.computed_address(layout, e.indices)
+            if distance not in (0, 1) or (distance and dtype not in VECTOR_DTYPES):
+                raise NotVectorisable
+            return Gathered(dtype, self.width, name, first, self.valid) if distance else Gathered(dtype, 1, name, first)
+        index = self.address(name, e.indices)
+        assert isinstance(index, Linear)
+        if not self.lane:
+            return Load(dtype, 1, name, index, 1)
+        k = index.coefficient(self.lane)
+        if k == 0:
+            return Load(dtype, 1, name, index, 1)
+        if k != 1 or dtype not in VECTOR_DTYPES | CONVERTIBLE:
+            raise NotVectorisable
+        whole = name in self.locals or (name in self.operands and self.operands[name].padded)
+        return Load(dtype, self.width, name, index - Linear.var(self.lane), self.width if whole else self.valid)
+
+    def comparison(self, e: Any) -> tuple[Linear, ...] | None:
+        """The forms that must all be >= 0 for an integer comparison to hold."""
+        a, b = self.linear(e.a), self.linear(e.b)
+        if a is None or b is None:
+            return None
+        kind = type(e).__name__
+        if kind == "LT":
+            return (b - a - 1,)
+        if kind == "LE":
+            return (b - a,)
+        if kind == "GT":
+            return (a - b - 1,)
+        if kind == "GE":
+            return (a - b,)
+        return (a - b, b - a)
+
+    def known(self, e: Any) -> bool | None:
+        """A condition's truth where the bounds of the loop variables tell it."""
+        kind = type(e).__name__
+        if kind in ("And", "Or"):
+            a, b = self.known(e.a), self.known(e.b)
+            settled = kind == "Or"
+            return settled if settled in (a, b) else None if None in (a, b) else not settled
+        forms = self.comparison(e) if kind in COMPARISONS else None
+        if forms is None:
+            return None
+        bounds = [f.bounds(self.ranges) for f in forms]
+        if any(high < 0 for _, high in bounds):
+            return False
+        return True if all(low >= 0 for low, _ in bounds) else None
+
+    def condition(self, e: Any) -> bool | Expr:
+        """A guard's truth where it is known here; inside a vector, a guard on the lane shortens the vector."""
+        kind = type(e).__name__
+        if kind == "Call" and str(e.op.name).endswith("likely"):
+            return self.condition(e.args[0])
+        if kind == "And":
+            a = self.condition(e.a)
+            b = self.condition(e.b) if a is not False else False
+            if a is False or b is False:
+                return False
+            if a is True:
+                return b
+            return a if b is True else Op("bool", 1, "&&", (a, b))
+        if kind == "IntImm":
+            return bool(e.value)
+        if kind in COMPARISONS:
+            forms = self.comparison(e)
+            if forms is not None:
+                unknown = False
+                for form in forms:
+                    low, high = form.bounds(self.ranges)
+                    if high < 0:
+                        return False
+                    if low < 0:
+                        unknown = True
+                        if self.lane and kind in ("LT", "LE") and form.coefficient(self.lane) == -1:
+                            room = form + Linear.var(self.lane)
+                            if room.is_const:
+                                self.valid = min(self.valid, room.const + 1)
+                                unknown = False
+                if not unknown:
+                    return True
+        out = self.expr(e)
+        if isinstance(out, Const):
+            return bool(out.value)
+        return out
+
+
+def dtype_of(e: Any) -> str:
+    return str(e.dtype) if hasattr(e, "dtype") else str(e.ty.dtype)
+
+
+def splat(e: Expr, lanes: int) -> Expr:
+    return e if e.lanes == lanes else Op(e.dtype, lanes, "splat", (e,))
+
+
+def _times(e: Expr, factor: int) -> Expr:
+    if isinstance(e, Index):
+        return Index(e.dtype, 1, e.form * factor)
+    return e if factor == 1 else Op(e.dtype, 1, "*", (e, Const(e.dtype, 1, factor)))
+
+
+def _add(a: Expr, b: Expr) -> Expr:
+    if isinstance(a, Index) and isinstance(b, Index):
+        return Index(a.dtype, 1, a.form + b.form)
+    if isinstance(a, Index) and a.form == Linear():
+        return b
+    if isinstance(b, Index) and b.form == Linear():
+        return a
+    return Op(b.dtype, 1, "+", (a, b))

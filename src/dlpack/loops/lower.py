@@ -1,0 +1,486 @@
+"""Scheduled TVM loops → kernel IR: unrolling, loop partition, vectors, and registers.
+
+TVM's part ends with loops over buffers that still have shapes. From there this module goes its own way, since the
+emitted C++ wants what TVM's passes do not give: strided parameters, register tiles as named vectors, vector loops of
+any length whose last vector is partial, and loops split where a guard changes its answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dlpack.loops.expressions import (
+    BINARY,
+    COMPARISONS,
+    CONVERTIBLE,
+    VECTOR_DTYPES,
+    ExpressionLowering,
+    NotVectorisable,
+    Operand,
+    dtype_of,
+    splat,
+)
+from dlpack.loops.index import Linear, Range
+from dlpack.loops.ir import (
+    Array,
+    Assign,
+    Const,
+    Declare,
+    Expr,
+    For,
+    Gathered,
+    If,
+    Index,
+    Kernel,
+    Load,
+    Op,
+    Param,
+    Prefetch,
+    Ref,
+    ScatteredStore,
+    Scope,
+    Stmt,
+    Store,
+    While,
+    exprs,
+    map_stmts,
+    walk,
+    walk_expr,
+)
+from dlpack.loops.layout import Layout, dense
+from dlpack.loops.registers import allocate_registers
+
+VECTOR_REDUCE = "dlpack.vector_reduce"
+"""Loop annotation: the loop is a reduction into one element, to be run on vectors of partial results."""
+
+PREFETCH = "dlpack.prefetch"
+"""Loop annotation: how many elements ahead to prefetch the packed weights that the loop reads."""
+
+WHOLE = "dlpack.whole"
+"""Loop annotation: the loop is not cut at guards; they are tested in every trip. For long bodies and cheap tests."""
+
+SHARED = "dlpack.shared"
+"""Loop annotation: the trips are independent, and threads share them."""
+
+_REDUCE_IDENTITY = {"+": 0.0, "*": 1.0, "max": -math.inf, "min": math.inf}
+
+
+def lower_kernel(
+    func: Any,
+    operands: Sequence[Operand],
+    lanes: int,
+    order: Sequence[int] = (),
+    loop_names: Mapping[Any, str] | None = None,
+) -> Kernel:
+    """Lowers a scheduled function (see `tir.lower`) for vectors of `lanes` 32-bit elements.
+
+    `order` lists the output's dimensions from outermost to innermost in memory; local buffers of that rank follow it.
+    `loop_names` are better names for TVM's loop variables.
+    """
+    lowering = _Lowering(func, operands, lanes, order, loop_names or {})
+    body = lowering.stmt(func.body)
+    trips = lowering.trips if _writes_in_shared_loops(body, {p.name for p in lowering.params}) else 0
+    return allocate_registers(Kernel(tuple(lowering.params), body, 0, trips), lowering.locals)
+
+
+def _writes_in_shared_loops(body: tuple[Stmt, ...], params: set[str]) -> bool:
+    """Whether all that a kernel writes for others is written in loops that threads share."""
+    outside = [s for s in body if not (isinstance(s, For) and s.shared)]
+    written = {s.buffer for s in outside if isinstance(s, Store | ScatteredStore)}
+    inner = [c for s in outside for c in _bodies(s)]
+    return not written & params and all(_writes_in_shared_loops(b, params) for b in inner)
+
+
+def _bodies(s: Stmt) -> tuple[tuple[Stmt, ...], ...]:
+    if isinstance(s, For | While | Scope):
+        return (s.body,)
+    return (s.then, s.otherwise) if isinstance(s, If) else ()
+
+
+class _Lowering(ExpressionLowering):
+    def __init__(
+        self,
+        func: Any,
+        operands: Sequence[Operand],
+        lanes: int,
+        order: Sequence[int],
+        loop_names: Mapping[Any, str],
+    ) -> None:
+        super().__init__()
+        self.lanes, self.order, self.loop_names = lanes, tuple(order), loop_names
+        self.params: list[Param] = []
+        self.trips = 0
+        self.names: set[str] = set()
+        for buffer, operand in zip(func.params, operands, strict=True):
+            name = self.fresh(operand.name)
+            self.buffers[buffer] = name
+            self.operands[name] = operand
+            self.dtypes[name] = dtype_of(buffer)
+            self.params.append(Param(name, self.dtypes[name], operand.written))
+
+    def fresh(self, hint: str) -> str:
+        base = "".join(c if c.isalnum() else "_" for c in hint)
+        name, k = base, 1
+        while name in self.names:
+            k += 1
+            name = f"{base}{k}" if not base[-1].isdigit() else f"{base}_{k}"
+        self.names.add(name)
+        return name
+
+    # --- statements ---------------------------------------------------------------------------------------------
+
+    def stmt(self, s: Any) -> tuple[Stmt, ...]:
+        return getattr(self, "_" + type(s).__name__)(s)  # type: ignore[no-any-return]
+
+    def _SeqStmt(self, s: Any) -> tuple[Stmt, ...]:
+        return tuple(t for child in s.seq for t in self.stmt(child))
+
+    def _AttrStmt(self, s: Any) -> tuple[Stmt, ...]:
+        return self.stmt(s.body)
+
+    def _Evaluate(self, s: Any) -> tuple[Stmt, ...]:
+        return ()
+
+    def _AllocBuffer(self, s: Any) -> tuple[Stmt, ...]:
+        buffer = s.buffer
+        if buffer not in self.buffers:  # a partitioned loop comes here once per part
+            name = self.fresh(str(buffer.name).removesuffix("_local"))
+            self.buffers[buffer] = name
+            self.layouts[name], size = self.local_layout([int(d) for d in buffer.shape])
+            self.dtypes[name] = dtype_of(buffer)
+            self.locals[name] = (self.dtypes[name], size)
+        return (Array(self.buffers[buffer], *self.locals[self.buffers[buffer]]),)
+
+    def local_layout(self, shape: list[int]) -> tuple[Layout, int]:
+        """Local buffers lie in the output's order, their innermost dimension filled up to whole vectors."""
+        order = self.order if len(self.order) == len(shape) else tuple(range(len(shape)))
+        if order:
+            inner = order[-1]
+            shape[inner] = -(-shape[inner] // self.lanes) * self.lanes
+        size = 1
+        for d in shape:
+            size *= d
+        return dense(shape, order), size
+
+    def _Bind(self, s: Any) -> tuple[Stmt, ...]:
+        value = self.expr(s.value)
+        if isinstance(value, Index):
+            self.env[s.var] = value.form
+            return ()
+        name = self.fresh(str(s.var.name))
+        self.lets[s.var] = Ref(value.dtype, value.lanes, name)
+        return (Declare(name, value.dtype, value.lanes, value),)
+
+    def _IfThenElse(self, s: Any) -> tuple[Stmt, ...]:
+        """`condition` may shorten the vector for what is guarded; then no lane may need the other branch."""
+        valid = self.valid
+        truth = self.condition(s.condition)
+        shorter, self.valid = self.valid, valid
+        other = self.stmt(s.else_case) if s.else_case is not None and truth is not True else ()
+        if truth is False:
+            return other
+        if shorter != valid and s.else_case is not None or isinstance(truth, Expr) and truth.lanes > 1:
+            raise NotVectorisable
+        self.valid = shorter
+        then = self.stmt(s.then_case)
+        self.valid = valid
+        return then if truth is True else (If(truth, then, other),)
+
+    def _While(self, s: Any) -> tuple[Stmt, ...]:
+        return (While(self.expr(s.condition), self.stmt(s.body)),)
+
+    def _BufferStore(self, s: Any) -> tuple[Stmt, ...]:
+        name = self.buffers[s.buffer]
+        value = self.expr(s.value)
+        index = self.address(name, s.indices)
+        if isinstance(index, Expr):
+            if self.lane:
+                raise NotVectorisable
+            return (ScatteredStore(name, index, value),)
+        if not self.lane:
+            return (Store(name, index, value, 1),)
+        if index.coefficient(self.lane) != 1 or self.dtypes[name] not in VECTOR_DTYPES | CONVERTIBLE:
+            raise NotVectorisable
+        if value.dtype == "bool":
+            raise NotVectorisable
+        valid = self.width if name in self.locals else self.valid
+        index = index - Linear.var(self.lane)
+        return (Store(name, index, splat(value, self.width), valid),)
+
+    # --- loops --------------------------------------------------------------------------------------------------
+
+    def _For(self, s: Any) -> tuple[Stmt, ...]:
+        begin, extent = int(s.min), int(s.extent)
+        kind = int(s.kind)
+        if extent <= 0:
+            return ()
+        if extent == 1 and kind != 2:
+            return self.with_var(s.loop_var, Linear(begin), s.body)
+        if VECTOR_REDUCE in s.annotations and self.lanes > 1 and not self.lane:
+            saved = dict(self.env)
+            try:
+                return self.reduction_loop(s, extent)
+            except NotVectorisable:
+                self.env, self.lane = saved, None
+        if kind == 2 and self.lanes > 1 and extent > 1 and not self.lane:
+            saved, names = dict(self.env), set(self.names)
+            try:
+                return self.vector_loop(s, extent)
+            except NotVectorisable:
+                self.env, self.names, self.lane, self.width, self.valid = saved, names, None, 1, 1
+        if kind == 3:
+            return tuple(t for i in range(begin, begin + extent) for t in self.with_var(s.loop_var, Linear(i), s.body))
+        if self.lane:
+            raise NotVectorisable
+        out: list[Stmt] = []
+        shared = SHARED in s.annotations
+        if shared:
+            self.trips = begin + extent
+        for first, last in self.partition(s, begin, begin + extent):
+            if last - first == 1 and not shared:
+                trip = self.with_var(s.loop_var, Linear(first), s.body)
+                out.extend([Scope(trip)] if any(isinstance(t, Array | Declare) for t in trip) else trip)
+                continue
+            var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
+            self.ranges[var] = (first, last - 1)
+            index = Linear.var(var) if last - first > 1 else Linear(first)
+            body = self.with_var(s.loop_var, index, s.body)
+            self.names.discard(var)
+            if body and PREFETCH in s.annotations:
+                body = (*self.prefetches(body, int(s.annotations[PREFETCH])), *body)
+            if body:
+                out.append(For(var, first, last, 1, body, shared))
+        return tuple(out)
+
+    def prefetches(self, body: tuple[Stmt, ...], distance: int) -> list[Stmt]:
+        """A prefetch for each vector that a trip reads from packed weights, `distance` elements ahead."""
+        loads = {e for s in walk(body) for top in exprs(s) for e in walk_expr(top) if isinstance(e, Load)}
+        streamed = {(e.buffer, e.index) for e in loads if e.lanes > 1 and e.buffer in self.operands}
+        streamed = {(b, i) for b, i in streamed if self.operands[b].padded}
+        return [Prefetch(b, i + distance) for b, i in sorted(streamed, key=lambda x: (x[0], x[1].const))]
+
+    def with_var(self, var: Any, value: Linear, body: Any) -> tuple[Stmt, ...]:
+        outer = self.env.get(var)
+        self.env[var] = value
+        out = self.stmt(body)
+        if outer is None:
+            del self.env[var]
+        else:
+            self.env[var] = outer
+        return out
+
+    def partition(self, s: Any, begin: int, end: int) -> list[Range]:
+        """Splits [begin, end) where a guard that depends on the loop's variable changes its answer."""
+        if WHOLE in s.annotations:
+            return [(begin, end)]
+        probe = self.fresh(f"probe_{s.loop_var.name}")
+        self.names.discard(probe)
+        forms: list[Linear] = []
+        self.env[s.loop_var] = Linear.var(probe)
+        self.ranges[probe] = (begin, end - 1)
+        self.collect_guards(s.body, forms)
+        del self.env[s.loop_var]
+        cuts: set[int] = set()
+        for form in forms:
+            k = form.coefficient(probe)
+            if not k:
+                continue
+            low, high = (form - Linear.var(probe) * k).bounds(self.ranges)
+            for bound in (low, high):
+                cut = -(bound // k) if k > 0 else bound // -k + 1
+                if begin < cut < end:
+                    cuts.add(cut)
+        if len(cuts) > 4:
+            return [(begin, end)]
+        edges = [begin, *sorted(cuts), end]
+        return list(zip(edges, edges[1:], strict=False))
+
+    def collect_guards(self, s: Any, forms: list[Linear]) -> None:
+        kind = type(s).__name__
+        if kind == "SeqStmt":
+            for child in s.seq:
+                self.collect_guards(child, forms)
+        elif kind == "For":
+            name = self.fresh(f"inner_{s.loop_var.name}")
+            self.ranges[name] = (int(s.min), int(s.min) + int(s.extent) - 1)
+            self.env[s.loop_var] = Linear.var(name)
+            self.collect_guards(s.body, forms)
+            self.names.discard(name)
+            del self.env[s.loop_var]
+        elif kind == "IfThenElse":
+            self.guard_forms(s.condition, forms)
+            self.collect_guards(s.then_case, forms)
+            if s.else_case is not None:
+                self.collect_guards(s.else_case, forms)
+        elif kind == "BufferStore":
+            self.value_guards(s.value, forms)
+        elif kind in ("AttrStmt", "While"):
+            self.collect_guards(s.body, forms)
+        elif kind == "Bind":
+            self.value_guards(s.value, forms)
+
+    def value_guards(self, e: Any, forms: list[Linear]) -> None:
+        kind = type(e).__name__
+        if kind == "Select":
+            self.guard_forms(e.condition, forms)
+            children = [e.true_value, e.false_value]
+        elif kind == "Call":
+            if str(e.op.name).endswith("if_then_else"):
+                self.guard_forms(e.args[0], forms)
+            children = list(e.args)
+        elif kind == "Cast":
+            children = [e.value]
+        elif kind == "TensorLoad":
+            children = list(e.indices)
+        else:
+            children = [e.a, e.b] if kind in BINARY else []
+        for c in children:
+            if hasattr(c, "ty"):
+                self.value_guards(c, forms)
+
+    def guard_forms(self, e: Any, forms: list[Linear]) -> None:
+        """Appends a form for each comparison in `e`: true where the form is not negative."""
+        kind = type(e).__name__
+        if kind in ("And", "Or"):
+            self.guard_forms(e.a, forms)
+            self.guard_forms(e.b, forms)
+        elif kind == "Not":
+            self.guard_forms(e.a, forms)
+        elif kind == "Call" and str(e.op.name).endswith("likely"):
+            self.guard_forms(e.args[0], forms)
+        elif kind in COMPARISONS:
+            forms.extend(f for f in self.comparison(e) or ())
+
+    def vector_loop(self, s: Any, extent: int) -> tuple[Stmt, ...]:
+        local = self.touches_local(s.body)
+        width = self.lanes if local else min(self.lanes, 1 << (extent - 1).bit_length())
+        full, rest = divmod(extent, width)
+        begin = int(s.min)
+        lane = self.fresh("lane")
+        self.lane, self.width = lane, width
+        self.ranges[lane] = (0, width - 1)
+        out: list[Stmt] = []
+
+        def chunk(base: Linear, valid: int) -> tuple[Stmt, ...]:
+            self.valid = valid
+            self.ranges[lane] = (0, valid - 1)  # what the other lanes would address does not matter
+            return self.with_var(s.loop_var, base + Linear.var(lane), s.body)
+
+        parts = full + (rest > 0)
+        # A loop that only copies a row would be a call of memmove to GCC.
+        if parts <= 2 or (local and full <= 16) or (parts <= 4 and _gathers(chunk(Linear(begin), width))):
+            for k in range(full):
+                out.extend(chunk(Linear(begin + k * width), width))
+        elif full:
+            var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
+            self.ranges[var] = (0, full - 1)
+            body = chunk(Linear.var(var) * width + begin, width)
+            out.append(For(var, 0, full, 1, body))
+        if rest:
+            out.extend(chunk(Linear(begin + full * width), rest))
+        self.lane, self.width, self.valid = None, 1, 1
+        self.names.discard(lane)
+        return self.name_rows(tuple(out))
+
+    def name_rows(self, stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+        """Names the part of a vector's address that is data: the row that all of them are read from."""
+        rows: dict[Expr, Ref] = {}
+        for g in _gathers(stmts):
+            if isinstance(g.index, Op) and isinstance(g.index.args[1], Index):
+                row = g.index.args[0]
+                if row not in rows:
+                    rows[row] = Ref(row.dtype, 1, self.fresh("row_at"))
+        named = map_stmts(stmts, lambda s: [s], lambda e: rows.get(e, e))
+        return (*(Declare(r.name, r.dtype, 1, e, True) for e, r in rows.items()), *named)
+
+    def touches_local(self, s: Any) -> bool:
+        """Whether a statement writes a buffer that is meant for registers."""
+        kind = type(s).__name__
+        if kind == "SeqStmt":
+            return any(self.touches_local(c) for c in s.seq)
+        if kind == "BufferStore":
+            return str(s.buffer.scope()) == "local" or _reads_local(s.value)
+        if kind == "IfThenElse":
+            return self.touches_local(s.then_case)
+        return kind in ("For", "AttrStmt") and self.touches_local(s.body)
+
+    def reduction_loop(self, s: Any, extent: int) -> tuple[Stmt, ...]:
+        """``acc = acc op f(i)`` over i as vectors of partial results, then a horizontal step and a scalar rest."""
+        store = s.body
+        if type(store).__name__ != "BufferStore":
+            raise NotVectorisable
+        op, value = self.reduction_of(store)
+        target = self.buffers[store.buffer]
+        dtype = self.dtypes[target]
+        width = self.lanes
+        full, rest = divmod(extent, width)
+        if op not in _REDUCE_IDENTITY or dtype != "float32" or not full:
+            raise NotVectorisable
+        index = self.address(target, store.indices)
+        if not isinstance(index, Linear):
+            raise NotVectorisable
+        parts = min(4, full)
+        lane = self.fresh("lane")
+        self.ranges[lane] = (0, width - 1)
+        acc = [self.fresh("part") for _ in range(parts)]
+        identity = Op(dtype, width, "splat", (Const(dtype, 1, _REDUCE_IDENTITY[op]),))
+        out: list[Stmt] = [Declare(a, dtype, width, identity) for a in acc]
+
+        def step(base: Linear, a: str) -> Stmt:
+            self.lane, self.width, self.valid = lane, width, width
+            outer = self.env.get(s.loop_var)
+            self.env[s.loop_var] = base + Linear.var(lane)
+            term = splat(self.expr(value), width)
+            if outer is None:
+                del self.env[s.loop_var]
+            self.lane, self.width, self.valid = None, 1, 1
+            return Assign(a, Op(dtype, width, op, (Ref(dtype, width, a), term)))
+
+        trips, left = divmod(full, parts)
+        if trips:
+            var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
+            self.ranges[var] = (0, trips - 1)
+            base = Linear.var(var) * (parts * width)
+            body = tuple(step(base + k * width, a) for k, a in enumerate(acc))
+            out.extend(body if trips == 1 else [For(var, 0, trips, 1, body)]) if trips > 1 else out.extend(
+                step(Linear(k * width), a) for k, a in enumerate(acc)
+            )
+        out.extend(step(Linear((trips * parts + k) * width), acc[k]) for k in range(left))
+        total: Expr = Ref(dtype, width, acc[0])
+        for a in acc[1:]:
+            total = Op(dtype, width, op, (total, Ref(dtype, width, a)))
+        name = {"+": "hsum", "*": "hprod", "max": "hmax", "min": "hmin"}[op]
+        old = Load(dtype, 1, target, index, 1)
+        out.append(Store(target, index, Op(dtype, 1, op, (old, Op(dtype, 1, name, (total,)))), 1))
+        for i in range(full * width, full * width + rest):
+            out.extend(self.with_var(s.loop_var, Linear(i), store))
+        return tuple(out)
+
+    def reduction_of(self, store: Any) -> tuple[str, Any]:
+        op = BINARY.get(type(store.value).__name__, "")
+        if op in _REDUCE_IDENTITY:
+            for old, value in ((store.value.a, store.value.b), (store.value.b, store.value.a)):
+                if type(old).__name__ == "TensorLoad" and self.buffers.get(old.source) == self.buffers[store.buffer]:
+                    return op, value
+        raise NotVectorisable
+
+
+def _gathers(stmts: tuple[Stmt, ...]) -> list[Gathered]:
+    """The vectors among the loads at addresses that are data."""
+    loads = (e for s in walk(stmts) for top in exprs(s) for e in walk_expr(top))
+    return [e for e in loads if isinstance(e, Gathered) and e.lanes > 1]
+
+
+def _reads_local(e: Any) -> bool:
+    kind = type(e).__name__
+    if kind == "TensorLoad":
+        return str(e.source.scope()) == "local"
+    if kind == "Call":
+        return any(_reads_local(a) for a in e.args)
+    if kind == "Cast":
+        return _reads_local(e.value)
+    if kind == "Select":
+        return _reads_local(e.true_value) or _reads_local(e.false_value)
+    return kind in BINARY and (_reads_local(e.a) or _reads_local(e.b))

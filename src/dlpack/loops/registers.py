@@ -1,0 +1,183 @@
+"""Small local buffers → named variables: a register tile becomes `acc0, acc1, ...`, one vector each.
+
+gcc keeps such variables in registers where it would keep an array of them in memory; and they read better.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+from dlpack.loops.ir import (
+    Array,
+    Assign,
+    Declare,
+    Expr,
+    For,
+    If,
+    Kernel,
+    Load,
+    Ref,
+    Scope,
+    ScratchArray,
+    Stmt,
+    Store,
+    While,
+    exprs,
+    map_stmts,
+    walk,
+    walk_expr,
+)
+
+_STACK_BYTES = 4096
+_ITEMSIZE = {"float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
+
+
+def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[str, int]]) -> Kernel:
+    """Turns every local buffer accessed only at constant, non-overlapping places into variables.
+
+    The others stay arrays on the stack, or move into the kernel's scratch memory when they are large.
+    """
+    widths: dict[str, set[int]] = {name: set() for name in buffers}
+    starts: dict[str, set[tuple[int, int]]] = {name: set() for name in buffers}
+    fixed: dict[str, bool] = dict.fromkeys(buffers, True)
+
+    def see(access: Load | Store, lanes: int) -> None:
+        if access.buffer in widths:
+            fixed[access.buffer] &= access.index.is_const
+            widths[access.buffer].add(lanes)
+            starts[access.buffer].add((access.index.const, lanes))
+
+    for s in walk(kernel.body):
+        if isinstance(s, Store):
+            see(s, s.value.lanes)
+        for top in exprs(s):
+            for e in walk_expr(top):
+                if isinstance(e, Load):
+                    see(e, e.lanes)
+                elif hasattr(e, "buffer") and e.buffer in fixed:
+                    fixed[e.buffer] = False
+        if hasattr(s, "buffer") and not isinstance(s, Store) and s.buffer in fixed:
+            fixed[s.buffer] = False
+    named = {n for n in buffers if fixed[n] and len(starts[n]) <= 64 and _disjoint(starts[n])}
+
+    def variable(buffer: str, start: int) -> str:
+        places = sorted(p for p, _ in starts[buffer])
+        return buffer if len(places) == 1 else f"{buffer}{places.index(start)}"
+
+    def on_expr(e: Expr) -> Expr:
+        if isinstance(e, Load) and e.buffer in named:
+            return Ref(e.dtype, e.lanes, variable(e.buffer, e.index.const))
+        return e
+
+    def on_stmt(s: Stmt) -> list[Stmt]:
+        if isinstance(s, Array) and s.name in named:
+            return [Declare(variable(s.name, start), s.dtype, lanes, None) for start, lanes in sorted(starts[s.name])]
+        if isinstance(s, Store) and s.buffer in named:
+            return [Assign(variable(s.buffer, s.index.const), s.value)]
+        return [s]
+
+    body = _declare_with_value(map_stmts(kernel.body, on_stmt, on_expr))
+    body, scratch = _large_arrays_to_scratch(body)
+    return replace(kernel, body=_name_shared_loads(_drop_unread(body), Counter()), scratch=scratch)
+
+
+def _drop_unread(stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    """Removes variables of straight-line code that nothing reads: a tile's elements beyond a ragged edge."""
+    out: list[Stmt] = []
+    read: set[str] = set()
+    for s in reversed(stmts):
+        if isinstance(s, For | While | Scope):
+            s = replace(s, body=_drop_unread(s.body))
+        elif isinstance(s, Declare) and s.name not in read:
+            continue
+        assigned = {t.name for t in walk((s,)) if isinstance(t, Assign)}
+        used = {e.name for t in walk((s,)) for top in exprs(t) for e in walk_expr(top) if isinstance(e, Ref)}
+        read |= used | assigned
+        out.append(s)
+    return tuple(reversed(out))
+
+
+def _large_arrays_to_scratch(stmts: tuple[Stmt, ...]) -> tuple[tuple[Stmt, ...], int]:
+    """Moves arrays of more than a stack's share into scratch memory; returns its size in bytes, a multiple of 64."""
+    offsets: dict[str, int] = {}
+    size = 0
+    for s in walk(stmts):
+        if isinstance(s, Array) and s.name not in offsets and s.size * _ITEMSIZE.get(s.dtype, 1) > _STACK_BYTES:
+            offsets[s.name] = size
+            size += -(-s.size * _ITEMSIZE.get(s.dtype, 1) // 64) * 64
+
+    def on_stmt(s: Stmt) -> list[Stmt]:
+        return [ScratchArray(s.name, s.dtype, offsets[s.name])] if isinstance(s, Array) and s.name in offsets else [s]
+
+    return (map_stmts(stmts, on_stmt, lambda e: e), size) if offsets else (stmts, 0)
+
+
+def _disjoint(places: set[tuple[int, int]]) -> bool:
+    end = -1
+    for start, lanes in sorted(places):
+        if start < end:
+            return False
+        end = start + lanes
+    return True
+
+
+def _declare_with_value(stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    """Joins a declaration with the first assignment when that stands in the same block, before any use."""
+    out: list[Stmt] = []
+    waiting: dict[str, Declare] = {}
+    for s in stmts:
+        if isinstance(s, For | While | Scope):
+            s = replace(s, body=_declare_with_value(s.body))
+        elif isinstance(s, If):
+            s = replace(s, then=_declare_with_value(s.then), otherwise=_declare_with_value(s.otherwise))
+        if isinstance(s, Declare) and s.value is None:
+            waiting[s.name] = s
+            continue
+        if isinstance(s, Assign) and s.name in waiting:
+            d = waiting.pop(s.name)
+            out.append(replace(d, value=s.value))
+            continue
+        if waiting:
+            used = {e.name for t in walk((s,)) for top in exprs(t) for e in walk_expr(top) if isinstance(e, Ref)}
+            used |= {t.name for t in walk((s,)) if isinstance(t, Assign)}
+            out.extend(waiting.pop(n) for n in list(waiting) if n in used)
+        out.append(s)
+    return tuple(out)
+
+
+def _name_shared_loads(stmts: tuple[Stmt, ...], outer: Counter[str]) -> tuple[Stmt, ...]:
+    """Within a run of updates of registers, names each load that occurs more than once: one load, one name."""
+    out: list[Stmt] = []
+    run: list[Stmt] = []
+    count = Counter(outer)
+
+    def flush() -> None:
+        loads = Counter(e for s in run for top in exprs(s) for e in walk_expr(top) if isinstance(e, Load))
+        shared = [e for e, n in loads.items() if n > 1]
+        names: dict[Expr, str] = {}
+        for e in shared:
+            names[e] = f"{e.buffer}_at{count[e.buffer]}"
+            count[e.buffer] += 1
+        out.extend(Declare(n, e.dtype, e.lanes, e, True) for e, n in names.items())
+        out.extend(
+            t
+            for t in map_stmts(
+                tuple(run), lambda s: [s], lambda e: Ref(e.dtype, e.lanes, names[e]) if e in names else e
+            )
+        )
+        run.clear()
+
+    for s in stmts:
+        if isinstance(s, Assign):
+            run.append(s)
+            continue
+        flush()
+        if isinstance(s, For | While | Scope):
+            s = replace(s, body=_name_shared_loads(s.body, count))
+        elif isinstance(s, If):
+            s = replace(s, then=_name_shared_loads(s.then, count), otherwise=_name_shared_loads(s.otherwise, count))
+        out.append(s)
+    flush()
+    return tuple(out)

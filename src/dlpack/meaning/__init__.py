@@ -1,0 +1,1 @@
+"""What inputs and outputs mean: labels, preprocessing, tasks, detections, sets of shapes, and their metadata."""

@@ -1,0 +1,1 @@
+"""Verification: the compiled predictor against onnxruntime, or for integer networks against exact arithmetic."""

@@ -1,0 +1,291 @@
+"""The reference: seeded inputs in the model's own ranges, what onnxruntime computes from them, how near is near enough.
+
+Integer networks: their quantised layers are computed in double (`exact.py`), as the compiled network computes them on
+integers. An output that only integers lead to has to be equal, bit for bit. float32 operators in between (softmax,
+hard-swish, sigmoid) may round otherwise, and where such a value is quantised again, a near-tie moves it by a unit:
+
+- quantised outputs right behind them: a unit at the most, in at most 1 % of the elements (or one);
+- outputs behind further layers, which make more of a unit: as far as onnxruntime, with and without its optimisations,
+  is itself from the exact reference: the largest error and the largest mean error.
+
+All over four seeded inputs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from dlpack.errors import ModelError
+from dlpack.graph.ir import Array, Graph
+from dlpack.meaning.shape_sets import reference_names
+from dlpack.verify.exact import Certainty, exact, is_quantised
+
+RELATIVE_TOLERANCE = 1e-4
+"""Largest accepted error, as a part of the output's largest absolute value."""
+
+_BLOCK = 1 << 20
+"""Elements that are worked on at a time, so that little memory is taken beside the arrays themselves."""
+
+
+def input_ranges(graph: Graph, metadata: Mapping[str, str]) -> tuple[tuple[float, float], ...]:
+    """[low, high) for each input: as the metadata key `dlpack.ranges` says (JSON, input name → [low, high]), else what
+    the graph tells: indices stay within the dimension they index; pictures lie in [0, 1), other floats in [-1, 1)."""
+    told = json.loads(metadata.get("dlpack.ranges", "{}"))
+    out = []
+    for name in graph.inputs:
+        t = graph.types[name]
+        if name in told:
+            low, high = (float(v) for v in told[name])
+        elif t.dtype == "bool":
+            low, high = 0.0, 2.0
+        elif not t.dtype.startswith("float"):
+            low, high = 0.0, float(_index_limit(graph, name) or 100)
+        elif limit := _index_limit(graph, name):  # indices in floating point, as MXNet has them
+            low, high = 0.0, float(limit)
+        elif len(t.shape) == 4 and t.shape[1] in (1, 3):
+            low, high = 0.0, 1.0
+        else:
+            low, high = -1.0, 1.0
+        out.append((low, high))
+    return tuple(out)
+
+
+_WRAPS = ("Add", "Mul", "Where")  # indices below 0 count from the end: i < 0 ? i + n : i, or with products
+_SAME_VALUES = ("Cast", "Clip", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+
+
+def _index_limit(graph: Graph, name: str) -> int | None:
+    """How large an input of indices may be: the smallest dimension that it indexes; None where it indexes nothing."""
+    limits = []
+    same = {name}
+    for node in graph.nodes:
+        if node.op in ("Gather", "GatherElements") and node.inputs[1] in same:
+            shape = graph.types[node.inputs[0]].shape
+            limits.append(shape[node.attrs.get("axis", 0) % len(shape)])
+        elif node.inputs and node.inputs[0] in same and node.op in _SAME_VALUES:
+            same.update(node.outputs)
+        elif node.op in _WRAPS and same.intersection(node.inputs) and "int" in graph.types[node.outputs[0]].dtype:
+            same.update(node.outputs)
+    return min(limits, default=None)
+
+
+def seeded_input(index: int, shape: Sequence[int], dtype: str, low: float, high: float) -> Array:
+    """Input number `index`: element i is a hash of (i, index), scaled into [low, high); see runtime_c/selftest.h."""
+    n = int(np.prod(shape, dtype=np.int64)) if len(shape) else 1
+    made = np.empty(n, dtype)
+    for start in range(0, n, _BLOCK):
+        x = np.arange(start, min(start + _BLOCK, n), dtype=np.uint32)
+        x = x * np.uint32(2654435761) + np.uint32((index * 40503 + 12345) & 0xFFFFFFFF)
+        x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+        x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+        x ^= x >> np.uint32(16)
+        made[start : start + _BLOCK] = low + x.astype(np.float64) * (1.0 / 4294967296.0) * (high - low)
+    return made.reshape(tuple(shape))
+
+
+# What onnxruntime says of a model whose operands contradict each other. Other refusals are of what it does not have,
+# which onnx's evaluator may; but that evaluator also computes what makes no sense.
+_CONTRADICTION = re.compile(r"\[(Shape|Type)InferenceError\]|Type '[^']*' of input parameter|INVALID_ARGUMENT")
+
+
+Runner = Callable[[Mapping[str, Array]], list[Array]]
+
+
+def run_onnxruntime(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> list[Array]:
+    """All outputs, computed by onnxruntime without optimisations, in order. Raises ModelError for a damaged model."""
+    return _runner(model)(inputs)
+
+
+def _runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
+    """The model in onnxruntime, or in onnx' reference evaluator where onnxruntime cannot run it."""
+    levels = onnxruntime.GraphOptimizationLevel
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session: Any = None
+
+    def run(inputs: Mapping[str, Array]) -> list[Array]:
+        nonlocal session
+        try:
+            session = session or onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+            return [np.asarray(o) for o in session.run(None, dict(inputs))]
+        except Exception as e:  # noqa: BLE001 - onnxruntime raises its own classes, without a common base
+            from onnx.reference import ReferenceEvaluator
+
+            if _CONTRADICTION.search(str(e)):
+                raise ModelError(f"onnxruntime refuses this model: {e}; export it again") from e
+            try:
+                return [np.asarray(o) for o in ReferenceEvaluator(model).run(None, dict(inputs))]
+            except Exception as second:  # noqa: BLE001 - the evaluator raises anything
+                raise ModelError(f"neither onnxruntime nor onnx can run this model: {e}; {second}") from e
+
+    return run
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The errors that `compare` accepts of an output's elements, in the output's own units."""
+
+    largest: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The outputs, in order, and what may be accepted of each (None: the usual).
+
+    `more` has the outputs for further seeded inputs, those of `more_inputs`, or nothing: a quantised output takes few
+    values, and many a fault leaves all of them as they are for one input.
+    """
+
+    outputs: list[Array]
+    tolerances: list[Tolerance | None]
+    more: list[list[Array]]
+
+
+def reference(model: onnx.ModelProto, inputs: Mapping[str, Array], ranges: Sequence[Sequence[float]]) -> Expected:
+    """What a cleaned model shall compute from seeded inputs."""
+    if not is_quantised(model):
+        outputs = run_onnxruntime(model, inputs)
+        return Expected(outputs, [None] * len(outputs), [])
+    twin = exact(model)
+    run = _runner(twin.model)
+    cases = [inputs, *more_inputs(inputs, ranges)]
+    outputs, *more = [run(case) for case in cases]
+    names = [v.name for v in model.graph.output]
+    drift = [Tolerance(0.0, 0.0)] * len(names)
+    if Certainty.ADRIFT in twin.certainty.values():
+        drift = _drift(model, cases, [outputs, *more])
+    tolerances = [
+        _tolerance(want, twin.certainty[name], twin.unit.get(name, 0.0), d)
+        for name, want, d in zip(names, outputs, drift, strict=True)
+    ]
+    return Expected(outputs, tolerances, more)
+
+
+def expected_arrays(expected: Expected, number: int) -> dict[str, Array]:
+    """It as reference.npz keeps it, for set of shapes `number`: out, tolerance, more1_out ..., an array per output."""
+    count = len(expected.outputs)
+    arrays = dict(zip(reference_names("out", count, number), expected.outputs, strict=True))
+    named = zip(reference_names("tolerance", count, number), expected.tolerances, strict=True)
+    arrays |= {name: np.array([t.largest, t.mean]) for name, t in named if t}
+    for case, outputs in enumerate(expected.more, 1):
+        arrays |= zip(reference_names(f"more{case}_out", count, number), outputs, strict=True)
+    return arrays
+
+
+def read_expected(stored: Mapping[str, Array], count: int, number: int) -> Expected:
+    """The reverse; raises KeyError or ValueError where an array is missing or of another kind."""
+    tolerances = [
+        Tolerance(*map(float, stored[name])) if name in stored else None
+        for name in reference_names("tolerance", count, number)
+    ]
+    more = [reference_names(f"more{case}_out", count, number) for case in range(1, 1 + MORE_INPUTS)]
+    return Expected(
+        [stored[name] for name in reference_names("out", count, number)],
+        tolerances,
+        [[stored[name] for name in names] for names in more if names and names[0] in stored],
+    )
+
+
+def _tolerance(want: Array, certainty: Certainty, unit: float, drift: Tolerance) -> Tolerance | None:
+    if certainty <= Certainty.FLOAT or not want.size:
+        return None
+    if want.dtype in (np.int8, np.uint8):
+        unit = 1.0
+    largest, mean = unit, unit * max(0.01, 1 / want.size)
+    if want.dtype.kind == "f":
+        usual = RELATIVE_TOLERANCE * _span(want.astype(np.float64))
+        largest, mean = max(largest, usual), max(mean, usual)
+    if certainty == Certainty.ADRIFT:
+        largest, mean = max(largest, drift.largest), max(mean, drift.mean)
+    return Tolerance(float(largest), float(mean))
+
+
+def _drift(
+    model: onnx.ModelProto, cases: Sequence[Mapping[str, Array]], expected: Sequence[list[Array]]
+) -> list[Tolerance]:
+    """For each output the largest and the largest mean error of onnxruntime's own ways to compute it."""
+    worst = [Tolerance(0.0, 0.0)] * len(expected[0])
+    for way in (_runner(model), _runner(model, optimised=True)):
+        for inputs, outputs in zip(cases, expected, strict=True):
+            errors = [_errors(a, b) for a, b in zip(way(inputs), outputs, strict=True)]
+            worst = [
+                Tolerance(max(w.largest, float(e.max(initial=0))), max(w.mean, float(e.mean()) if e.size else 0.0))
+                for w, e in zip(worst, errors, strict=True)
+            ]
+    return worst
+
+
+MORE_INPUTS = 3
+
+
+def more_inputs(inputs: Mapping[str, Array], ranges: Sequence[Sequence[float]]) -> list[dict[str, Array]]:
+    """Further seeded inputs of the same shapes; of number k among n, `seeded_input` number k + n, k + 2 n ..."""
+    return [
+        {
+            name: seeded_input(k + case * len(inputs), x.shape, x.dtype.name, low, high)
+            for k, ((name, x), (low, high)) in enumerate(zip(inputs.items(), ranges, strict=True))
+        }
+        for case in range(1, 1 + MORE_INPUTS)
+    ]
+
+
+@dataclass(frozen=True)
+class OutputError:
+    """How far one output is from the reference; `relative` is the error over the reference's largest absolute value."""
+
+    name: str
+    absolute: float
+    relative: float
+    range: float
+    passed: bool
+
+
+def compare(name: str, got: Array, want: Array, tolerance: Tolerance | None = None) -> OutputError:
+    """Unless told otherwise integers have to be equal, floats within `RELATIVE_TOLERANCE` of the largest."""
+    if got.shape != want.shape or got.dtype != want.dtype:
+        return OutputError(name, float("inf"), float("inf"), 0.0, False)
+    if got.size == 0:
+        return OutputError(name, 0.0, 0.0, 0.0, True)
+    worst = total = span = 0.0
+    for start in range(0, got.size, _BLOCK):
+        a, b = (x.reshape(-1)[start : start + _BLOCK] for x in (got, want))
+        errors = _errors(a, b)
+        worst, total = max(worst, float(errors.max())), total + float(errors.sum())
+        span = max(span, _span(b.astype(np.float64)))
+    relative = worst / span if span else (0.0 if worst == 0 else float("inf"))
+    if tolerance is not None:
+        passed = worst <= tolerance.largest and total / got.size <= tolerance.mean
+    elif got.dtype.kind == "f":
+        passed = relative <= RELATIVE_TOLERANCE or worst <= 1e-30
+    else:
+        passed = bool((got == want).all())
+    return OutputError(name, worst, relative, span, passed)
+
+
+def _errors(got: Array, want: Array) -> Array:
+    """Absolute errors; of what is equal or NaN in both, zero; of NaN in one, infinity."""
+    a, b = got.astype(np.float64), want.astype(np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(np.where(same, 0.0, np.abs(a - b)), nan=np.inf, posinf=np.inf)
+
+
+def _span(values: Array) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.abs(finite).max()) if finite.size else 0.0
+
+
+def model_metadata(model: onnx.ModelProto) -> dict[str, str]:
+    return {p.key: p.value for p in model.metadata_props}

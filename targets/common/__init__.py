@@ -1,1 +1,0 @@
-"""What the CPU targets share: the machine description and the schedule rules."""

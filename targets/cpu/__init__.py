@@ -1,0 +1,1 @@
+"""What the CPU targets share: machine descriptions, cost models and schedule rules."""

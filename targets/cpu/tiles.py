@@ -1,0 +1,137 @@
+"""The register tile: how many rows and columns of a matrix product are kept in registers, by a cost model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from dlpack.targets.cpu.machine import Machine
+
+
+@dataclass(frozen=True)
+class Tile:
+    rows: int
+    columns: int
+
+
+def choose_tile(
+    rows: int,
+    columns: int,
+    depth: int,
+    machine: Machine,
+    broadcast: bool,
+    streamed: bool,
+    whole: bool = False,
+    widths: Collection[int] = (),
+    long: bool = False,
+) -> Tile:
+    """The tile with the least estimated cycles for a `rows x columns` result over `depth` steps: see `best_tile`.
+
+    `long`: memory shall come in long runs, for what is read comes from beyond L1 each time.
+    """
+    if long and not widths and (run := _long_tile(rows, columns, machine)):
+        return run
+    return best_tile(rows, columns, depth, machine, broadcast, streamed, whole, widths)[0]
+
+
+def best_tile(
+    rows: int,
+    columns: int,
+    depth: int,
+    machine: Machine,
+    broadcast: bool,
+    streamed: bool,
+    whole: bool = False,
+    widths: Collection[int] = (),
+) -> tuple[Tile, float]:
+    """The tile with the least estimated cycles for a `rows x columns` result over `depth` steps, and the cycles.
+
+    `broadcast`: each row brings one scalar per step (a product), not a vector (depthwise, pooling).
+    `streamed`: each column vector brings one load per step (packed weights).
+    `whole`: the tile's height divides the rows, if one of at least 4 does.
+    `widths`: the columns that a tile may have, those of weights that are packed already; any unless given.
+    """
+    best: tuple[float, int, int] | None = None
+    whole = whole and any(rows % h == 0 for h in range(min(4, rows), min(rows, 14) + 1))
+    vectors_total = -(-columns // machine.lanes)
+    widest, tallest = (
+        (8, 14) if broadcast else (2, 6)
+    )  # without a product there is little to share: keep the code small
+    for vectors in range(1, min(widest, vectors_total) + 1):
+        if widths and vectors * machine.lanes not in widths:
+            continue
+        for height in range(1, min(rows, tallest) + 1):
+            if whole and rows % height:
+                continue
+            if not fits(height, vectors, machine, broadcast, streamed):
+                continue
+            cycles = _cycles(rows, height, vectors_total, vectors, depth, machine, broadcast, streamed)
+            key = (cycles, -height * vectors, vectors)
+            if best is None or key < best:
+                best = key
+                tile = Tile(height, vectors * machine.lanes)
+    if best is None:
+        return best_tile(rows, columns, depth, machine, broadcast, streamed, whole)
+    return tile, best[0]
+
+
+def grouped_tile(rows: int, group: int, machine: Machine) -> Tile:
+    """The tile within a group of channels: as many columns as divide the group and leave registers for some rows."""
+    divisors = [d for d in range(1, group + 1) if group % d == 0 and -(-d // machine.lanes) <= 4]
+    columns = divisors[-1]
+    vectors = -(-columns // machine.lanes)
+    return Tile(max(1, min(rows, 14, (machine.registers - 2 - vectors) // vectors)), columns)
+
+
+def _long_tile(rows: int, columns: int, machine: Machine) -> Tile | None:
+    """Two rows of as many columns as fit; None where the registers leave no run of two cache lines."""
+    height = min(rows, 2)
+    widest = max(v for v in range(1, 9) if fits(height, v, machine, False, True)) * machine.lanes
+    if widest < min(columns, LONG_RUN):
+        return None
+    return Tile(height, min(widest, -(-columns // machine.lanes) * machine.lanes))
+
+
+def fits(height: int, vectors: int, machine: Machine, broadcast: bool, streamed: bool) -> bool:
+    """Whether a tile's sums and what they are computed from fit the registers with one left free."""
+    weights = vectors if streamed else 1
+    others = weights + (0 if machine.broadcast_operand and broadcast else 1)
+    return height * vectors + others < machine.registers
+
+
+def _cycles(
+    rows: int,
+    height: int,
+    vectors_total: int,
+    vectors: int,
+    depth: int,
+    machine: Machine,
+    broadcast: bool,
+    streamed: bool,
+) -> float:
+    """Sum over full and partial tiles of the slowest of: FMA issue, loads, FMA latency; plus a cost per tile.
+
+    By cache lines count the weights that come from L2 and the sums after the first 12, which are not all written while
+    the next tile begins.
+    """
+    total = 0.0
+    lines = machine.lanes / LINE
+    from_l2 = streamed and 4 * machine.lanes * vectors * depth > machine.l1 // 2
+    for n, h in ((rows // height, height), (1, rows % height)):
+        for m, v in ((vectors_total // vectors, vectors), (1, vectors_total % vectors)):
+            if not (n and h and m and v):
+                continue
+            loads = (v if streamed else 0) + (h if broadcast else h * v)
+            step = max(h * v / machine.fma_ports, loads / machine.load_ports, machine.fma_latency if h * v else 0)
+            step += L2_CYCLES * v * lines if from_l2 else 0
+            total += n * m * (step * depth + 8 + 2 * h * v + max(0, h * v - 12) * lines)
+    return total
+
+
+LINE = 16
+"""Elements of a cache line."""
+
+LONG_RUN = 2 * LINE
+
+L2_CYCLES = 0.2
+"""What is seen of a line's way from L2, which is known long before."""

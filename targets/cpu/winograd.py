@@ -1,0 +1,203 @@
+"""The schedule of Winograd's convolution, and the cost model that says where the algorithm pays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from dlpack.loops.lower import WHOLE
+from dlpack.targets.cpu.machine import Machine
+from dlpack.targets.cpu.tiles import best_tile, choose_tile
+
+if TYPE_CHECKING:
+    from dlpack.kernels.spec import Scheduled
+    from dlpack.targets.cpu.schedule import State
+
+
+def winograd(state: State) -> Scheduled | None:
+    """Bands of tiles that stay in the L2 cache: transform a band in, multiply, transform it out.
+
+    The transforms hold a tile in registers, the vector along the channels; the products are register tiles of
+    tiles x output channels over packed weights.
+    """
+    sch, machine = state.sch, state.machine
+    names = {sch.get(b).name_hint: b for b in state.blocks()}
+    if "winograd_out" not in names or machine.lanes == 1:
+        return None
+    blocks = state.blocks()
+    half_in, v, m, half_out = blocks[:4]
+    for b in blocks[4:-1]:
+        sch.compute_inline(b)
+    out = blocks[-1]
+    info = state.info(m)
+    edge, _, _, tiles, outputs = (axis.extent for axis in info.spatial)
+    size, depth = edge - 2, info.extent_of_reduction
+    width = int(sch.get(sch.get_loops(out)[3]).extent)
+    columns = -(-width // size)
+    rows = tiles // columns
+    (band_rows, band_columns), parts = _bands(edge, (rows, columns, depth, outputs), machine)
+    part = -(-outputs // parts // machine.lanes) * machine.lanes if parts > 1 else outputs
+    widths = state.widths(r.buffer for r in info.reads if state.is_constant(r.buffer))
+    if parts > 1 and not widths:
+        widths = [n for n in range(machine.lanes, part + 1, machine.lanes) if part % n == 0]
+    tile = choose_tile(band_rows * band_columns, part, depth, machine, True, True, whole=True, widths=widths)
+    part = -(-part // tile.columns) * tile.columns
+    _pack(state, info, tile.columns)
+
+    local = sch.cache_write(m, 0, "local")
+    # The output: bands, then tiles with their elements in registers.
+    n, o, y, x = sch.get_loops(out)
+    ob, o = sch.split(o, [None, min(part, outputs)])
+    yb, yo, yi = sch.split(y, [None, band_rows, size])
+    xb, xo, xi = sch.split(x, [None, band_columns, size])
+    oo, oi = sch.split(o, [None, machine.lanes])
+    sch.reorder(n, ob, yb, xb, yo, xo, oo, yi, xi, oi)
+    _tile_in_registers(state, half_out, oo, yi, xi, oi)
+    whole = [yo, xo]  # ragged edges: a test per element in place of copies of the body; ragged bands are worth copies
+    whole += [yb] if rows % band_rows == 0 else []
+    whole += [xb] if columns % band_columns == 0 else []
+    for loop in whole:
+        sch.annotate(loop, WHOLE, 1)
+    # The products of a band.
+    sch.compute_at(local, xb, preserve_unit_loops=True)
+    i, j, b, t, k = list(sch.get_loops(local))[-5:]
+    ko, ki = sch.split(k, [None, tile.columns])
+    to, ti = sch.split(t, [None, tile.rows])
+    sch.reorder(i, j, b, ko, to, ti, ki)
+    sch.unroll(ti)
+    sch.vectorize(ki)
+    sch.compute_at(m, to, preserve_unit_loops=True)
+    *_, mt, mk, mc = list(sch.get_loops(m))
+    sch.reorder(mc, mt, mk)
+    sch.unroll(mt)
+    sch.vectorize(mk)
+    sch.decompose_reduction(m, mc)
+    # The band's tiles in.
+    sch.compute_at(v, xb, preserve_unit_loops=True)
+    i, j, b, t, c = list(sch.get_loops(v))[-5:]
+    co, ci = sch.split(c, [None, machine.lanes])
+    sch.reorder(b, t, co, i, j, ci)
+    _tile_in_registers(state, half_in, co, i, j, ci)
+    state.share([ob] if parts > 1 else [n, yb, xb])
+    return state.finish(
+        f"Winograd F({size}x{size}, 3x3), bands of {band_rows} x {band_columns} tiles, "
+        f"register tile {tile.rows} x {tile.columns}"
+    )
+
+
+def _tile_in_registers(state: State, half: Any, at: Any, i: Any, j: Any, vector: Any) -> None:
+    """Unrolls a transform's tile and computes its first half beside it."""
+    sch = state.sch
+    sch.compute_at(half, at, preserve_unit_loops=True)
+    sch.set_scope(half, 0, "local")
+    hi, hj, *_, hc = list(sch.get_loops(half))[-5:]
+    for loop in (hi, hj, i, j):
+        sch.unroll(loop)
+    sch.vectorize(hc)
+    sch.vectorize(vector)
+
+
+def _pack(state: State, info: Any, columns: int) -> None:
+    """The transformed weights [E, E, C, O] in blocks of `columns` outputs: [E, E, O / columns, C, columns]."""
+    from dlpack.loops.layout import Block, Layout
+
+    read = next(r for r in info.reads if state.is_constant(r.buffer))
+    index = state.param_index[read.buffer]
+    edge, _, inputs, outputs = (int(d) for d in read.buffer.shape)
+    room = -(-columns // state.machine.lanes) * state.machine.lanes
+    block = inputs * room
+    matrix = -(-outputs // columns) * block
+    state.packed[index] = Layout((edge * matrix, matrix, room, block), 0, ((3, Block(columns, 1, room)),))
+    state.padded.add(index)
+
+
+def _traffic(
+    machine: Machine, edge: int, layer: tuple[int, int, int, int], band: tuple[int, int]
+) -> tuple[float, float]:
+    """Cycles to move the transformed tensors, and the weights, all of them once per band, a cache's speed each."""
+    rows, columns, inputs, outputs = layer
+    bands = -(-rows // band[0]) * -(-columns // band[1])
+    per_tile = edge * edge * 4 * (inputs + outputs)
+    weights = edge * edge * 4 * inputs * outputs
+    tensors = 2 * rows * columns * per_tile / _speed(machine, band[0] * band[1] * per_tile)
+    return tensors, bands * weights / _speed(machine, weights)
+
+
+def _speed(machine: Machine, size: int) -> int:
+    """Bytes per cycle from the cache that holds `size` bytes beside what else is in use."""
+    return 32 if size <= machine.l2 // 2 else 16 if size < machine.l3 else 8
+
+
+def _bands(edge: int, layer: tuple[int, int, int, int], machine: Machine) -> tuple[tuple[int, int], int]:
+    """Tile rows and columns of a band, by least cost: a part of one row, or several whole rows; and in how many parts
+    the output channels are computed. `layer`: rows and columns of tiles, input channels, output channels.
+
+    That is one, unless the bands are too few for the threads or do not split evenly among them: then each thread
+    takes a part of the channels, for which it transforms the tiles again.
+    """
+    rows, columns, inputs, outputs = layer
+    ends = [(1, -(-columns // k)) for k in range(2, 9) if columns // k >= 8]
+    whole = [(k, columns) for k in range(1, rows + 1) if rows % k == 0]
+    products = edge * edge * rows * columns * inputs * outputs / machine.lanes / machine.fma_ports
+    transforms = rows * columns * -(-inputs // machine.lanes) * TRANSFORM[edge - 2][0]
+
+    def cost(choice: tuple[tuple[int, int], int]) -> float:
+        band, parts = choice
+        pieces = parts if parts > 1 else max(-(-rows // band[0]), -(-columns // band[1]))
+        traffic = sum(_traffic(machine, edge, layer, band))
+        return traffic + products * (_uneven(pieces, machine.threads) - 1) + transforms * (parts - 1)
+
+    most = min(machine.threads, -(-outputs // machine.lanes))
+    return min(((band, parts) for parts in {1, most} for band in [*ends, *whole]), key=cost)
+
+
+def _uneven(parts: int, threads: int) -> float:
+    """How much longer the busiest thread works than if the parts were split evenly."""
+    return -(-parts // threads) * threads / parts
+
+
+TRANSFORM = {2: (20, 14), 4: (150, 105), 6: (1000, 700)}
+"""By output tile m: cycles to transform a tile of one vector of input channels, and of output channels (fitted)."""
+
+ERROR = {2: 1, 4: 6, 6: 12}
+"""By output tile m, in units of 2^-24: the bound of the error's root mean square as a part of the result's, divided by
+the square root of the number of channels. (Direct, a sum in order: 1.)"""
+
+LARGEST_ERROR = 3e-5
+"""A tile is not used where its bound is larger."""
+
+
+def error_bound(size: int, inputs: int) -> float:
+    """The root mean square of F(m x m, 3x3)'s rounding error over `inputs` channels, as a part of the result's."""
+    return float(ERROR[size] * inputs**0.5 * 2**-24)
+
+
+def choose_winograd(machine: Machine, batch: int, inputs: int, outputs: int, height: int, width: int) -> int:
+    """The m for which F(m x m, 3x3) takes the fewest cycles by estimate; 0 where none is faster than the direct one.
+
+    Direct: the FMA peak. Winograd: (m + 2)^2 matrix products for each band (`best_tile`), the transforms (`TRANSFORM`),
+    and the traffic of the transformed tensors and weights.
+    """
+    if machine.lanes == 1 or inputs < machine.lanes // 2 or inputs < 4 or outputs < 4:
+        return 0
+    vectors_in, vectors_out = -(-inputs // machine.lanes), -(-outputs // machine.lanes)
+    weights = 9 * 4 * inputs * outputs
+    direct = batch * height * width * inputs * vectors_out * 9 / machine.fma_ports
+    direct += weights / _speed(machine, weights) / 2
+    one = replace(machine, threads=1)
+
+    def cycles(size: int) -> float:
+        layer = rows, columns, _, _ = -(-height // size), -(-width // size), inputs, outputs
+        edge = size + 2
+        band, _ = _bands(edge, layer, one)
+        bands = -(-rows // band[0]) * -(-columns // band[1])
+        _, product = best_tile(band[0] * band[1], outputs, inputs, machine, True, True, whole=True)
+        into, out = TRANSFORM[size]
+        transforms = rows * columns * (vectors_in * into + vectors_out * out)
+        tensors, weights = _traffic(machine, edge, layer, band)
+        if edge * edge * 4 * inputs * outputs <= machine.l2 // 2:
+            weights = 0.0  # `best_tile` has counted it
+        return batch * (edge * edge * bands * product + transforms + tensors + weights)
+
+    best = min((m for m in TRANSFORM if error_bound(m, inputs) <= LARGEST_ERROR), key=cycles, default=0)
+    return best if best and cycles(best) < 0.9 * direct else 0

@@ -1,0 +1,1 @@
+"""C++ compilers, and what the computer that builds can run."""
