@@ -162,7 +162,8 @@ def compile_layer(layer: Layer, machine: Machine, tile: Tile | None = None) -> t
     from dlpack import operators
     from dlpack.model.clean import clean
     from dlpack.model.read import read_graph
-    from dlpack.plan.program import CallStep, compile_graph
+    from dlpack.plan.compiler import compile_graph
+    from dlpack.plan.program import CallStep
     from dlpack.targets.cpu.schedule import schedule
 
     asked: list[Question] = []

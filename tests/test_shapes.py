@@ -31,7 +31,7 @@ from dlpack.meaning.shape_sets import Buckets, alternatives
 from dlpack.model.clean import clean
 from dlpack.model.read import read_graph
 from dlpack.pipeline import Options, build
-from dlpack.plan.program import Compiler
+from dlpack.plan.compiler import Compiler
 from dlpack.targets.cpu.machine import AVX512, WASM
 from dlpack.targets.cpu.schedule import CpuBackend
 from dlpack.targets.cpu.tiles import choose_tile

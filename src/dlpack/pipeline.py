@@ -32,8 +32,9 @@ from dlpack.meaning.shape_sets import (
 
 if TYPE_CHECKING:
     from dlpack.graph.ir import Graph
+    from dlpack.plan.compiler import Compiler
     from dlpack.plan.memory import Arena
-    from dlpack.plan.program import Compiler, Program, Variant
+    from dlpack.plan.program import Program, Variant
     from dlpack.targets.cpu.machine import Machine
     from dlpack.verify.reference import Expected
 
@@ -309,7 +310,7 @@ def _clean(proto: Any, shapes: Shapes) -> tuple[Any, Graph]:
 
 
 def _compiler(name: str, options: Options, machine: Machine) -> Compiler:
-    from dlpack.plan.program import Compiler
+    from dlpack.plan.compiler import Compiler
     from dlpack.targets.cpu.schedule import CpuBackend
 
     backend = CpuBackend(machine)

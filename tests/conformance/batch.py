@@ -104,7 +104,7 @@ def compile_case(frozen: Frozen, machine: Machine) -> Program:
     from dlpack.model.clean import clean
     from dlpack.model.load import load_model
     from dlpack.model.read import read_graph
-    from dlpack.plan.program import compile_graph
+    from dlpack.plan.compiler import compile_graph
     from dlpack.targets.cpu.schedule import schedule
 
     with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:

@@ -1,0 +1,390 @@
+"""The assembler: the calls, memory and weights of one graph, put together to a program."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from dlpack.graph.fuse import Group, fuse
+from dlpack.graph.ir import Array, TensorType
+from dlpack.kernels.build import Argument, Call, KernelBuilder, Schedule, pack
+from dlpack.kernels.place import Buffer, Placement, place
+from dlpack.kernels.shared import Shared
+from dlpack.loops.layout import Layout, is_dense
+from dlpack.plan.memory import ALIGNMENT, Arena, Item, plan_arena
+from dlpack.plan.program import (
+    CallStep,
+    CopyStep,
+    HaloStep,
+    LoopStep,
+    NamedKernel,
+    Program,
+    Ref,
+    Step,
+    Tensor,
+    Variant,
+    WinogradStep,
+)
+
+
+class Assembler:
+    def __init__(self, placement: Placement, name: str, schedule: Schedule, threads: int, shared: Shared) -> None:
+        self.placement, self.name, self.threads, self.shared = placement, name, threads, shared
+        self.graph = placement.graph
+        self.builder = KernelBuilder(placement, schedule, shared)
+        self.loops: dict[int, Program] = {}
+        self.loop_parts: dict[int, dict[int, tuple[Hashable, int]]] = {}
+        self.calls: list[Call] = []
+        for group in placement.groups:
+            if not any(self.graph.types[o].size for o in group.outputs):
+                continue
+            if group.nodes[0].body is not None:
+                self._body(group, schedule)
+                self.calls.append(self._loop_call(group))
+            else:
+                self.calls.append(self.builder.call(group))
+        self.blob = bytearray()
+        self.blob_parts: dict[int, tuple[Hashable, int]] = {}
+        self.constants: dict[tuple[str, Layout | None], int] = {}
+        self.merged: dict[str, str] = {}
+        self.prepare: list[Step] = []
+
+    def program(self, blob: bytearray | None = None) -> Program:
+        """The program, its weights appended to `blob` where that is given; else they are its own (a loop's body)."""
+        self.blob = self.blob if blob is None else blob
+        names = self._kernel_names()
+        lives = self._lifetimes()
+        shared = self._share_in_place(lives)
+        scratch = [Item(f"scratch{k}", self._scratch(k), k, k) for k in range(len(self.calls))]
+        arena = plan_arena([*self._items(lives), *scratch])
+        kernels = {n: self._named(n, names[n], n not in shared) for n in range(len(self.builder.entries))}
+        nested: list[NamedKernel] = []
+        steps: list[Step] = []
+        started: set[str] = set()
+        for k, call in enumerate(self.calls):
+            for a in call.arguments:
+                b = self.placement.buffers[a.buffer]
+                if b.kind == "arena" and a.buffer not in started:
+                    started.add(a.buffer)
+                    if b.halo is not None:
+                        steps.append(self._halo(b, arena))
+            refs = [self._ref(a.buffer, a.offset, a.packed, arena) for a in call.arguments]
+            if k in self.loops:
+                step, own = self._loop(k, refs, Ref("arena", arena.offsets.get(f"scratch{k}", 0), "uint8"))
+                steps.append(step)
+                nested.extend(own)
+                continue
+            if self._scratch(k):
+                refs.append(Ref("arena", arena.offsets[f"scratch{k}"], "uint8"))
+            equal = frozenset(i for i, a in enumerate(call.arguments) if a.in_place)
+            steps.append(CallStep(names[call.kernel], tuple(refs), call.group.sources, equal))
+        macs = sum(self.loops[k].macs * c.group.nodes[0].attrs["count"] if k in self.loops else self._macs(c.group)
+                   for k, c in enumerate(self.calls))  # fmt: skip
+        inputs, outputs = self._tensors(self.graph.inputs), self._tensors(self.graph.outputs)
+        return Program(
+            self.name,
+            (Variant(inputs, outputs, tuple(steps), arena, macs),),
+            (*kernels.values(), *nested),
+            bytes(self.blob) if blob is None else b"",
+            tuple(self.prepare),
+            self.shared.prepared,
+            self.threads if any(k.kernel.trips for k in kernels.values()) else 1,
+        )
+
+    def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
+        return tuple(Tensor(n, self.graph.types[n].dtype, self.graph.types[n].shape) for n in names)
+
+    def _scratch(self, k: int) -> int:
+        if k not in self.loops:
+            kernel = self.builder.entries[self.calls[k].kernel].kernel
+            return kernel.scratch * (self.threads if kernel.trips else 1)
+        body = self.loops[k]
+        return body.arena.size + sum(body.outputs[i].nbytes + ALIGNMENT for i in self._unsafe_states(k))
+
+    def _unsafe_states(self, k: int) -> list[int]:
+        states = self.calls[k].group.nodes[0].attrs["states"]
+        return [i for i in range(states) if _overwritable(self.loops[k], i) is None]
+
+    # --- loops --------------------------------------------------------------------------------------------------
+
+    def _body(self, group: Group, schedule: Schedule) -> None:
+        body = group.nodes[0].body
+        assert body is not None
+        inner = Assembler(place(body, fuse(body)), "body", schedule, 1, self.shared)
+        self.loops[len(self.calls)], self.loop_parts[len(self.calls)] = inner.program(), inner.blob_parts
+
+    def _loop_call(self, group: Group) -> Call:
+        """A loop's operands: what its body's inputs stand for, then what its outputs stand for."""
+        node = group.nodes[0]
+        states = node.attrs["states"]
+        values = [*node.outputs[:states], *node.inputs[states:], *node.outputs]
+        places = [self.placement.places[v] for v in values]
+        return Call(-1, tuple(Argument(p.buffer, p.layout.offset) for p in places), group)
+
+    def _loop(self, k: int, refs: list[Ref], arena: Ref) -> tuple[LoopStep, list[NamedKernel]]:
+        """The loop's steps with the body's operands replaced by ours, and its kernels under new names."""
+        node, body = self.calls[k].group.nodes[0], self.loops[k]
+        states, scans, count = node.attrs["states"], node.attrs["scans"], node.attrs["count"]
+        inputs, outputs = refs[: len(body.inputs)], refs[len(body.inputs) :]
+
+        def slices(ref: Ref, t: Tensor, back: bool) -> Ref:
+            start = ref.offset + (count - 1) * t.nbytes if back else ref.offset
+            return replace(ref, offset=start, steps=(-t.nbytes if back else t.nbytes,))
+
+        back = node.attrs["reverse"]  # of each sliced input, then of each sliced output
+        inputs = [
+            slices(r, t, back[i - states]) if states <= i < states + scans else r
+            for i, (r, t) in enumerate(zip(inputs, body.inputs, strict=True))
+        ]
+        outputs = [
+            slices(r, t, back[i - states + scans]) if i >= states else r
+            for i, (r, t) in enumerate(zip(outputs, body.outputs, strict=True))
+        ]
+        moved = {  # the body's weights among ours
+            at: self._store(key, body.weights[at : at + nbytes]) for at, (key, nbytes) in self.loop_parts[k].items()
+        }
+        starts = sorted(moved)
+        late: list[Step] = []
+        room = -(-(arena.offset + body.arena.size) // ALIGNMENT) * ALIGNMENT
+        for i in self._unsafe_states(k):  # written elsewhere, copied at the end of the trip
+            nbytes = body.outputs[i].nbytes
+            outputs[i] = Ref("arena", room, body.outputs[i].dtype)
+            late.append(CopyStep(outputs[i], inputs[i], nbytes))
+            room += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        unrestricted = {n for i in range(states) for n in _overwritable(body, i) or ()}
+        rename = {n.name: f"k{k:02d}_step_{n.name.split('_', 1)[1]}_{j}" for j, n in enumerate(body.kernels)}
+
+        def bound(r: Ref) -> Ref:
+            if r.space == "arena":
+                return replace(r, offset=arena.offset + r.offset, steps=(0, *r.steps))
+            if r.space == "weights":
+                start = starts[bisect_right(starts, r.offset) - 1]
+                return replace(r, offset=moved[start] + r.offset - start, steps=(0, *r.steps))
+            outer = (inputs if r.space == "input" else outputs)[r.index]
+            steps = (*(outer.steps or (0,)), *r.steps)
+            return replace(outer, offset=outer.offset + r.offset, dtype=r.dtype, steps=steps)
+
+        def inside(s: Step) -> Step:
+            if isinstance(s, CallStep):
+                return replace(s, kernel=rename[s.kernel], arguments=tuple(bound(a) for a in s.arguments))
+            if isinstance(s, HaloStep):
+                return replace(s, target=bound(s.target))
+            if isinstance(s, CopyStep):
+                return replace(s, source=bound(s.source), target=bound(s.target))
+            assert isinstance(s, LoopStep)
+            return replace(s, body=tuple(inside(inner) for inner in s.body))
+
+        kernels_out = [
+            replace(n, name=rename[n.name], restrict=n.restrict and n.name not in unrestricted) for n in body.kernels
+        ]
+        return LoopStep(count, (*(inside(s) for s in body.steps), *late)), kernels_out
+
+    def _store(self, key: Hashable, data: bytes) -> int:
+        """Where weights lie in the blob: where an earlier set of shapes has put them, else at its end."""
+        earlier = self.shared.places.earlier(key) if self.blob is self.shared.blob else []
+        if earlier:
+            return earlier[0]
+        self.blob.extend(b"\0" * (-len(self.blob) % ALIGNMENT))
+        at = len(self.blob)
+        self.blob.extend(data)
+        self.blob_parts[at] = key, len(data)
+        if self.blob is self.shared.blob:
+            self.shared.places.add(key, at)
+        return at
+
+    # --- kernels ------------------------------------------------------------------------------------------------
+
+    def _named(self, number: int, name: str, restrict: bool) -> NamedKernel:
+        users = [c.group for c in self.calls if c.kernel == number]
+        entry = self.builder.entries[number]
+        sources = tuple(dict.fromkeys(s for g in users for s in g.sources))
+        return NamedKernel(
+            name, entry.kernel, self._title(users[0]), entry.description, sources, self._macs(users[0]), restrict
+        )
+
+    def _kernel_names(self) -> list[str]:
+        out = []
+        for number in range(len(self.builder.entries)):
+            first = next(k for k, c in enumerate(self.calls) if c.kernel == number)
+            words = [_word(n.op) for n in self.calls[first].group.nodes]
+            out.append(f"k{first:02d}_" + "_".join(words[:4]))
+        return out
+
+    def _title(self, group: Group) -> str:
+        ops = " + ".join(n.op for n in group.nodes)
+        inputs = ", ".join(str(self.graph.types[i]) for i in group.inputs if i not in self.graph.constants)
+        return f"{ops}: {inputs} -> {self.graph.types[group.output]}"
+
+    def _macs(self, group: Group) -> int:
+        """Multiply-adds of convolutions and matrix products (ONNX shapes)."""
+        node = group.nodes[0]
+        if "macs" in node.attrs:
+            return int(node.attrs["macs"])
+        out = self.graph.types[node.outputs[0]]
+        if node.op == "Convolution":
+            w = self.graph.types[node.inputs[1]].shape
+            return out.size * int(np.prod(w[1:], dtype=np.int64))
+        if node.op == "MatMul":
+            return out.size * self.graph.types[node.inputs[0]].shape[-1]
+        return 0
+
+    # --- memory -------------------------------------------------------------------------------------------------
+
+    def _lifetimes(self) -> dict[str, tuple[int, int]]:
+        lives: dict[str, tuple[int, int]] = {}
+        for k, call in enumerate(self.calls):
+            for a in call.arguments:
+                if self.placement.buffers[a.buffer].kind == "arena":
+                    lives[a.buffer] = (lives.get(a.buffer, (k, k))[0], k)
+        return lives
+
+    def _share_in_place(self, lives: dict[str, tuple[int, int]]) -> set[int]:
+        """Lets a kernel write over an operand that it reads at the same places and that nobody needs later.
+
+        Returns the kernels for which that happens: their pointers may be equal.
+        """
+        kernels: set[int] = set()
+        for k, call in enumerate(self.calls):
+            if k in self.loops:
+                continue
+            *inputs, out = call.arguments
+            target = self.placement.buffers[out.buffer]
+            if len(call.group.outputs) != 1 or target.kind != "arena" or target.halo or lives[out.buffer][0] != k:
+                continue
+            for a in inputs:
+                source = self.placement.buffers[a.buffer]
+                if (
+                    a.in_place
+                    and source.kind == "arena"
+                    and source.halo is None
+                    and a.buffer != out.buffer
+                    and a.offset == out.offset == 0
+                    and lives[a.buffer][1] == k
+                    and a.buffer not in [b.buffer for b in inputs if b is not a]
+                    and (source.shape, source.layout, source.dtype) == (target.shape, target.layout, target.dtype)
+                    and self._same_view(call.group, a.buffer, out.buffer)
+                ):
+                    self.merged[out.buffer] = a.buffer
+                    kernels.add(call.kernel)
+                    break
+        return kernels
+
+    def _same_view(self, group: Group, source: str, target: str) -> bool:
+        places = self.placement.places
+        layouts = {places[v].layout for v in group.inputs if v in places and places[v].buffer == source}
+        return layouts == {places[group.output].layout} and is_dense(
+            self.placement.buffers[source].shape, self.placement.buffers[source].layout
+        )
+
+    def _root(self, buffer: str) -> str:
+        while buffer in self.merged:
+            buffer = self.merged[buffer]
+        return buffer
+
+    def _items(self, lives: Mapping[str, tuple[int, int]]) -> list[Item]:
+        joint: dict[str, tuple[int, int]] = {}
+        for name, (first, last) in lives.items():
+            root = self._root(name)
+            old = joint.get(root, (first, last))
+            joint[root] = (min(old[0], first), max(old[1], last))
+        return [Item(n, self._bytes(self.placement.buffers[n]), *life) for n, life in joint.items()]
+
+    def _bytes(self, b: Buffer) -> int:
+        return b.elements * TensorType(b.dtype, ()).itemsize
+
+    def _halo(self, b: Buffer, arena: Arena) -> HaloStep:
+        assert b.halo is not None
+        order = sorted(range(len(b.shape)), key=lambda d: -b.layout.strides[d])
+        target = self._ref(b.name, 0, None, arena)
+        return HaloStep(
+            target,
+            tuple(b.shape[d] for d in order),
+            tuple(b.halo.low[d] for d in order),
+            tuple(b.halo.high[d] for d in order),
+            b.halo.fill,
+        )
+
+    def _ref(self, buffer: str, offset: int, packed: Layout | None, arena: Arena) -> Ref:
+        b = self.placement.buffers[buffer]
+        at = offset * TensorType(b.dtype, ()).itemsize
+        if b.kind == "arena":
+            return Ref("arena", arena.offsets.get(self._root(buffer), 0) + at, b.dtype)
+        if buffer in self.graph.derived:
+            assert packed is not None
+            return Ref("prepared", self._derived(buffer, packed), b.dtype)
+        if b.kind == "constant":
+            return Ref("weights", self._constant(buffer, packed) + (0 if packed else at), b.dtype)
+        index = (self.graph.inputs if b.kind == "input" else self.graph.outputs).index(buffer)
+        return Ref(b.kind, at, b.dtype, index)
+
+    def _constant(self, name: str, packed: Layout | None) -> int:
+        key = (name, packed)
+        if key not in self.constants:
+            array: Array = self.graph.constants[name]
+            flat = pack(array, packed) if packed else np.ascontiguousarray(array).reshape(-1)
+            if array.dtype.name == "bool":
+                flat = flat.astype(np.uint8)
+            self.constants[key] = self._store((self.shared.digest(self.graph, name), packed), flat.tobytes())
+        return self.constants[key]
+
+    def _derived(self, name: str, packed: Layout) -> int:
+        """The place of Winograd weights, which a step of `prepare` computes."""
+        key = (name, packed)
+        content = self.shared.digest(self.graph, name)
+        earlier = self.shared.places.earlier((content, packed))
+        if earlier:
+            return earlier[0]
+        if key not in self.constants:
+            edge, _, inputs, outputs = self.graph.types[name].shape
+            ((_, block),) = packed.blocks
+            w = self.graph.constants[self.graph.derived[name]]
+            at = self._store(content, np.ascontiguousarray(w.transpose(2, 3, 1, 0)).tobytes())
+            self.constants[key] = self.shared.prepared
+            self.shared.places.add((content, packed), self.shared.prepared)
+            refs = Ref("weights", at, "float32"), Ref("prepared", self.shared.prepared, "float32")
+            self.prepare.append(WinogradStep(*refs, edge, inputs, outputs, block.size, block.room))
+            nbytes = edge * edge * -(-outputs // block.size) * inputs * block.room * 4
+            self.shared.prepared += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        return self.constants[key]
+
+
+def _word(op: str) -> str:
+    return {"Convolution": "conv", "PoolMax": "maxpool", "PoolSum": "avgpool", "GlobalSum": "globalpool"}.get(
+        op, op.lower()
+    )
+
+
+def _overwritable(body: Program, state: int) -> set[str] | None:
+    """Whether a body may write its output `state` over its input of that number; None where it may not.
+
+    It may when every reader of the input runs before the output is written, or is the kernel that writes it and reads
+    at the same places; such kernels are returned, since their pointers are then equal. The output is written where a
+    step first names it. A loop within the body counts as one step.
+    """
+    equal: set[str] = set()
+    written = False
+    for step in body.steps:
+        arguments = _operands(step)
+        reads = {i for i, a in enumerate(arguments) if a.space == "input" and a.index == state}
+        names = any(a.space == "output" and a.index == state for a in arguments)
+        if reads and (written or names):
+            if written or not isinstance(step, CallStep) or not reads <= step.in_place:
+                return None
+            equal.add(step.kernel)
+        written |= names
+    return equal
+
+
+def _operands(step: Step) -> tuple[Ref, ...]:
+    """All that a step reads or writes."""
+    if isinstance(step, CallStep):
+        return step.arguments
+    if isinstance(step, LoopStep):
+        return tuple(a for inner in step.body for a in _operands(inner))
+    if isinstance(step, CopyStep):
+        return step.source, step.target
+    assert isinstance(step, HaloStep)
+    return (step.target,)
