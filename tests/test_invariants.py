@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,24 +62,98 @@ def test_only_the_door_imports_tvm() -> None:
     assert guilty == []
 
 
-@pytest.mark.parametrize(
-    "package",
-    [
-        "dlpack.amalgamate",
-        "dlpack.graph",
-        "dlpack.model",
-        "dlpack.plan.memory",
-        "dlpack.loops.ir",
-        "dlpack.loops.index",
-    ],
-)
-def test_no_tvm_beyond_the_door(package: str) -> None:
-    """The IRs, the graph's reading and the emitter work without TVM."""
-    for name, path in modules().items():
-        if name == package or name.startswith(package + "."):
-            names = imports(path, top_only=True)
-            assert not uses(names, "dlpack.loops.tir"), name
-            assert not uses(names, "tvm"), name
+# What a module may not load, whatever it imports on the way: (modules, forbidden).
+UNREACHABLE = [
+    (r"dlpack\.(model|graph|verify|bundle|meaning|amalgamate)\b.*", ["tvm"]),
+    (r"dlpack\.(plan\.(memory|program)|loops\.(ir|index|layout|registers))", ["tvm", "onnx"]),
+    (r"dlpack\.(amalgamate\b.*|meaning\.(?!metadata).*)", ["tvm", "onnx", "onnxruntime"]),
+    (r"dlpack\.(pipeline|cli|errors)", ["tvm", "onnx", "onnxruntime"]),
+    (r"dlpack\.exporters\b.*", ["tvm", "torch", "tensorflow", "sklearn", "skl2onnx", "tf2onnx", "mxnet", "caffe"]),
+    (r"dlpack\.targets\b.*", ["onnx", "onnxruntime"]),
+]
+
+
+@pytest.mark.parametrize(("pattern", "forbidden"), UNREACHABLE, ids=[f"{p}-{f[0]}" for p, f in UNREACHABLE])
+def test_what_a_module_loads(pattern: str, forbidden: list[str]) -> None:
+    """Importing a module, with all that it imports at its top, does not load what it must not know. Each one is
+    imported in a process of its own: a fork of one that has loaded nothing of ours."""
+    names = [n for n in modules() if re.fullmatch(pattern, n)]
+    assert names, pattern
+    code = (
+        "import importlib, json, os, sys\n"
+        "names, forbidden = json.loads(sys.argv[1])\n"
+        "for name in {'numpy', 'onnx', 'onnxruntime'} - {*forbidden}:  # once, not in each process\n"
+        "    importlib.import_module(name)\n"
+        "for name in names:\n"
+        "    if os.fork() == 0:\n"
+        "        importlib.import_module(name)\n"
+        "        loaded = [f for f in forbidden if f in sys.modules]\n"
+        "        if loaded:\n"
+        "            os.write(1, f'{name} loads {loaded}\\n'.encode())\n"
+        "        os._exit(0)\n"
+        "    _, status = os.wait()\n"
+        "    if status:\n"
+        "        print(name, 'cannot be imported', flush=True)\n"
+    )
+    command = [sys.executable, "-c", code, json.dumps([names, forbidden])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "", done.stdout + done.stderr
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The sets of modules that import each other, directly or on a way (Tarjan's strongly connected components)."""
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(v: str) -> None:
+        number[v] = low[v] = len(number)
+        stack.append(v)
+        for w in graph[v]:
+            if w not in number:
+                visit(w)
+                low[v] = min(low[v], low[w])
+            elif w in stack:
+                low[v] = min(low[v], number[w])
+        if low[v] == number[v]:
+            members = stack[stack.index(v) :]
+            del stack[stack.index(v) :]
+            if len(members) > 1:
+                found.append(sorted(members))
+
+    for v in graph:
+        if v not in number:
+            visit(v)
+    return found
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Who imports whom, inside functions too. `dlpack` itself is left out: its `__getattr__` loads what is public."""
+    known = {name: path for name, path in modules().items() if name != "dlpack"}
+    return {name: {n for n in imports(path) if n in known and n != name} for name, path in known.items()}
+
+
+def test_no_circles_of_modules() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c"]]
+    assert circles(module_graph()) == []
+
+
+def room(module: str) -> str:
+    """The folder that a module lies in; the modules at the top are rooms of their own."""
+    parts = module.split(".")
+    return ".".join(parts[: 3 if parts[1] in ("targets", "exporters") else 2])
+
+
+def test_no_circles_of_rooms() -> None:
+    """The folders read in the order of the work: none needs another that needs it."""
+    rooms: dict[str, set[str]] = {}
+    for name, uses_ in module_graph().items():
+        rooms.setdefault(room(name), set()).update(room(u) for u in uses_ if room(u) != room(name))
+    for used in list(rooms.values()):
+        for r in used:
+            rooms.setdefault(r, set())
+    assert circles(rooms) == []
 
 
 def test_amalgamate_is_pure() -> None:

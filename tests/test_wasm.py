@@ -28,7 +28,7 @@ from dlpack.cli import cli
 from dlpack.errors import ToolchainError, UsageError
 from dlpack.meaning.preprocess import PRESETS, Preprocess, from_json, open_picture, resolve
 from dlpack.pipeline import Options, build
-from dlpack.targets.wasm.package import DEMO, FILES, LATE, MODULES, package_modules, web_text
+from dlpack.targets.wasm.modules import DEMO, FILES, LATE, MODULES, package_modules, web_text
 from dlpack.targets.wasm.run import node_command, run, run_in_node, run_in_wasmtime
 from dlpack.targets.wasm.single_file import bundled
 from dlpack.verify.check import verify_bundle

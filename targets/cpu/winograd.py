@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dlpack.kernels.spec import Scheduled
+from dlpack.loops.layout import Block, Layout
 from dlpack.loops.lower import WHOLE
 from dlpack.targets.cpu.machine import Machine
+from dlpack.targets.cpu.state import State
 from dlpack.targets.cpu.tiles import best_tile, choose_tile
-
-if TYPE_CHECKING:
-    from dlpack.kernels.spec import Scheduled
-    from dlpack.targets.cpu.schedule import State
 
 
 def winograd(state: State) -> Scheduled | None:
@@ -99,8 +98,6 @@ def _tile_in_registers(state: State, half: Any, at: Any, i: Any, j: Any, vector:
 
 def _pack(state: State, info: Any, columns: int) -> None:
     """The transformed weights [E, E, C, O] in blocks of `columns` outputs: [E, E, O / columns, C, columns]."""
-    from dlpack.loops.layout import Block, Layout
-
     read = next(r for r in info.reads if state.is_constant(r.buffer))
     index = state.param_index[read.buffer]
     edge, _, inputs, outputs = (int(d) for d in read.buffer.shape)

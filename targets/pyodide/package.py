@@ -24,7 +24,7 @@ from dlpack.errors import UsageError
 from dlpack.targets.base import Manifest, PackageOptions
 from dlpack.targets.pyodide.wheel import write_wheel
 from dlpack.targets.toolchains.compiler import compile_with
-from dlpack.targets.wasm.package import BUILDS, compile_wasm, zig_command
+from dlpack.targets.wasm.compile import BUILDS, compile_wasm, zig_command
 
 PLATFORM = "pyemscripten_2026_0_wasm32"
 """The platform of Pyodide 314, whose conventions for dynamic linking the side modules follow."""

@@ -18,7 +18,7 @@ import numpy as np
 from dlpack.errors import ToolchainError
 from dlpack.meaning.shape_sets import find_set, sets_of
 from dlpack.targets.base import Array
-from dlpack.targets.wasm.package import BUILDS
+from dlpack.targets.wasm.compile import BUILDS
 
 _RELAXED = "--experimental-wasm-relaxed-simd"
 

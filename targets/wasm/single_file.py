@@ -15,7 +15,8 @@ from pathlib import Path
 
 from dlpack.errors import UsageError
 from dlpack.targets.base import Manifest
-from dlpack.targets.wasm.package import BUILDS, DEMO, LATE, package_modules, web_text
+from dlpack.targets.wasm.compile import BUILDS
+from dlpack.targets.wasm.modules import DEMO, LATE, package_modules, web_text
 
 LARGEST_WEIGHTS = 380 << 20
 """Browsers hold no text longer than 512 MiB, and base64 makes 4 characters of 3 bytes."""

@@ -1,0 +1,87 @@
+"""One kernel while it is being scheduled: its blocks, where its operands lie, how its constants are packed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dlpack.kernels.spec import KernelSpec, Scheduled
+from dlpack.loops.expressions import Operand
+from dlpack.loops.layout import Layout, dense
+from dlpack.loops.lower import SHARED, lower_kernel
+from dlpack.loops.tir import Schedule, loop_names, lower, new_schedule
+from dlpack.targets.cpu.blocks import BlockInfo, examine
+from dlpack.targets.cpu.machine import Machine
+
+SHARED_CYCLES = 20_000
+"""Kernels that take fewer are not worth a second thread: to wake and to wait for it takes one or two microseconds."""
+
+
+class State:
+    """One kernel while it is being scheduled."""
+
+    def __init__(self, spec: KernelSpec, machine: Machine) -> None:
+        self.spec, self.machine = spec, machine
+        self.sch: Schedule = new_schedule(spec.tensors)
+        func = self.sch.mod["main"]
+        self.statements = str(func.body.block.name_hint) != "root"  # one block that is not te's: operators/loops.py
+        self.root = None if self.statements else self.sch.get_sblock("root")
+        self.param_index = {p: i for i, p in enumerate(func.params)}
+        self.packed: dict[int, Layout] = {}
+        self.padded: set[int] = set()
+
+    def layout(self, buffer: Any) -> Layout:
+        i = self.param_index.get(buffer)
+        if i is None:
+            return dense([int(d) for d in buffer.shape])
+        return self.packed.get(i, self.spec.operands[i].layout)
+
+    def is_constant(self, buffer: Any) -> bool:
+        return self.param_index.get(buffer, -1) in self.spec.constant
+
+    def blocks(self) -> list[Any]:
+        return list(self.sch.get_child_blocks(self.root))
+
+    def info(self, block: Any) -> BlockInfo:
+        return examine(self.sch.get(block), self.layout)
+
+    def widths(self, buffers: Iterable[Any]) -> list[int]:
+        """The blocks' sizes of those constants that are packed already."""
+        fixed = (self.spec.fixed.get(self.param_index[b], ()) for b in buffers)
+        return [block.size for layouts in fixed for layout in layouts for _, block in layout.blocks]
+
+    def share(self, loops: Sequence[Any]) -> None:
+        """Lets threads share the trips of that loop of `loops` that splits most evenly, an earlier rather than a later.
+
+        They are loops over the output around all that the kernel does. A kernel of a few microseconds is left alone.
+        """
+        threads = self.machine.threads
+        if threads == 1 or self.cycles() < SHARED_CYCLES:
+            return
+        extents = [int(self.sch.get(x).extent) for x in loops]
+        uneven = [-(-n // threads) * threads / n for n in extents]
+        best = [x for x, n, u in zip(loops, extents, uneven, strict=True) if n > 1 and u < min(uneven) + 0.05]
+        if best:
+            self.sch.annotate(best[0], SHARED, 1)
+
+    def cycles(self) -> float:
+        """Estimated: a vector operation per reduced element, four per element of another stage."""
+        infos = [self.info(b) for b in self.blocks()]
+        each = self.machine.lanes * self.machine.fma_ports
+        return sum(points(i) * (i.extent_of_reduction if i.reduces else 4) / each for i in infos)
+
+    def finish(self, description: str) -> Scheduled:
+        operands = [
+            Operand(o.name, self.packed.get(i, o.layout), o.written, i in self.padded)
+            for i, o in enumerate(self.spec.operands)
+        ]
+        kernel = lower_kernel(lower(self.sch), operands, self.machine.lanes, self.spec.order, loop_names(self.sch))
+        return Scheduled(kernel, self.packed, description)
+
+
+def points(info: BlockInfo) -> int:
+    """Elements that a block computes."""
+    n = 1
+    for a in info.spatial:
+        n *= a.extent
+    return n

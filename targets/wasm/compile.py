@@ -1,0 +1,55 @@
+"""Compiles NAME.cc to WebAssembly with zig's clang."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from dlpack.errors import ToolchainError
+from dlpack.targets.toolchains.compiler import FLAGS, compile_with, missing_compiler
+
+BUILDS = {"simd": "generic+simd128+bulk_memory", "relaxed": "generic+simd128+bulk_memory+relaxed_simd"}
+"""The builds and the processor that zig calls them by; the page takes the fastest that the browser can run."""
+
+THREAD_BUILDS = {f"{build}_threads": f"{processor}+atomics" for build, processor in BUILDS.items()}
+"""The same for several threads, which share the memory: a model that is built for them has these builds too."""
+
+PAGES = (64, 1 << 15)
+"""Pages of 64 KiB that the memory of several threads has at first, and up to which it may grow."""
+
+STACK = 256 << 10
+"""Bytes of stack; it lies below everything else, so that an overflow traps."""
+
+
+def compile_wasm(
+    source: Path, output: Path, processor: str, name: str, cc: str | None, classifier: bool = False
+) -> None:
+    """Compiles NAME.cc to a module that exports the C API and `__heap_base`.
+
+    It imports nothing and exports its memory; for several threads it imports that, and exports `__stack_pointer`.
+
+    Pictures and class names are left out without `classifier`: preprocess.js and the manifest have them.
+    """
+    first, most = (n << 16 for n in PAGES)
+    shared = [
+        "-Wl,--import-memory", "-Wl,--shared-memory", f"-Wl,--initial-memory={first}", f"-Wl,--max-memory={most}",
+        "-Wl,--export=__stack_pointer",
+    ]  # fmt: skip
+    command = [
+        *zig_command(processor, name, cc), *([] if classifier else [f"-D{name.upper()}_NO_CLASSIFIER"]),
+        "-target", "wasm32-freestanding", "-nostdlib", "-Wl,--no-entry", "-Wl,--export-dynamic",
+        "-Wl,--export=__heap_base", f"-Wl,-z,stack-size={STACK}",
+        *(shared if "atomics" in processor else []), "-s", str(source), "-o", str(output),
+    ]  # fmt: skip
+    compile_with(command, output)
+
+
+def zig_command(processor: str, name: str, cc: str | None) -> list[str]:
+    """zig's clang with the options that every build for WebAssembly has."""
+    if cc:
+        raise ToolchainError("WebAssembly is compiled by zig's clang: leave --cc out")
+    problem = missing_compiler()
+    if problem:
+        raise ToolchainError(f"there is no compiler here: install {problem}")
+    command = [sys.executable, "-m", "ziglang", "cc", "-x", "c++", f"-mcpu={processor}", *FLAGS]
+    return [*command, f"-D{name.upper()}_FREESTANDING"]

@@ -1,0 +1,54 @@
+"""The scripts of the JavaScript package and of its page: which of web/ a model's package holds."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from dlpack.targets.base import Manifest
+
+MODULES = ("sha256.js", "preprocess.js", "threads.js", "shapes.js", "predictor.js", "picture_model.js", "classifier.js")
+"""The modules of every package in the order of their imports."""
+
+LATE = "sha256_script.js"
+"""The module that is imported where it is needed: on insecure origins."""
+
+TASK_MODULES = {"detect": "detector.js", "style": "stylizer.js", "text": "writer.js"}
+"""What a package has besides, by the model's task: only what it can do is downloaded."""
+
+DEMO = (
+    "demo_common.js", "demo_digits.js", "demo_offline.js", "demo_pictures.js", "demo_sample.js", "demo_text.js",
+    "demo.js",
+)  # fmt: skip
+"""The modules of the demo page, in the same order."""
+
+COMPAT = ("mxnet_compat.js", "mxnet_compat.d.ts")
+"""mxnet.js's API."""
+
+FILES = (
+    *MODULES,
+    LATE,
+    "worker.js",
+    "thread.js",
+    "node.js",
+    "index.d.ts",
+    "node.d.ts",
+    *COMPAT,
+    *DEMO,
+    "index.html",
+    "demo.css",
+    "sw.js",
+)
+"""What lies in every package as it lies in web/."""
+
+
+def package_modules(manifest: Manifest) -> dict[str, str]:
+    """The modules of this model's package and its index.js, which exports what they hold: their texts by name."""
+    task = TASK_MODULES.get(manifest.get("task", {}).get("kind", ""))
+    names = [*MODULES, *([task] if task else [])]
+    index = [line for line in web_text("index.js").splitlines(keepends=True) if line.split('"./')[1][:-3] in names]
+    return {**{name: web_text(name) for name in names}, "index.js": "".join(index)}
+
+
+def web_text(name: str) -> str:
+    """A file of web/ as text."""
+    return (resources.files("dlpack.web") / name).read_text(encoding="utf-8")
