@@ -202,7 +202,7 @@ def test_javascript_prepares_a_picture_for_the_set_it_has(wasm: Path, tmp_path: 
 
 def test_pyodides_runtime_prepares_a_picture_for_the_set_it_has(net: Path, tmp_path: Path) -> None:
     requires_module("wasmtime")
-    from dlpack.targets.pyodide.runtime import Predictor
+    from dlpack.targets.wasm.runtime import Predictor
 
     (wheel,) = bundle(net, tmp_path, "pyodide").glob("*-any.whl")
     with zipfile.ZipFile(wheel) as packed:

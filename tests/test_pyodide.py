@@ -29,9 +29,9 @@ from dlpack.errors import UsageError
 from dlpack.meaning.preprocess import from_json
 from dlpack.pipeline import Options, build
 from dlpack.targets.pyodide.run import has_wasmtime, pyodide_abi
-from dlpack.targets.pyodide.runtime import Predictor
-from dlpack.targets.pyodide.runtime.module import choose_build
 from dlpack.targets.wasm.run import node_command
+from dlpack.targets.wasm.runtime import Predictor
+from dlpack.targets.wasm.runtime.module import choose_build
 
 SPEC = str(ROOT / "examples" / "digits" / "preprocess.json")
 STANDALONE = "digits-1.0.0-py3-none-any.whl"

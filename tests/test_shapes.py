@@ -647,7 +647,7 @@ def test_javascript_refuses_other_lengths(wasm_bundles: tuple[Path, Path], tmp_p
 
 def test_pyodides_runtime_chooses_and_pads(files: dict[str, Path], wasm_bundles: tuple[Path, Path]) -> None:
     requires_module("wasmtime")
-    from dlpack.targets.pyodide.runtime import Predictor
+    from dlpack.targets.wasm.runtime import Predictor
 
     with Predictor(wasm_bundles[0]) as predictor:
         for k in (2, 0, 1):

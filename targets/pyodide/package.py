@@ -102,7 +102,7 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
 
 def python_files(kind: str) -> dict[str, bytes | Path]:
     """The Python files of a wheel whose modules are of a kind ("wasm" or "side_module")."""
-    runtime = resources.files("dlpack.targets.pyodide.runtime")
+    runtime = resources.files("dlpack.targets.wasm.runtime")
     names = ("__init__.py", "module.py", "predictor.py", {"wasm": "standalone.py"}.get(kind, f"{kind}.py"))
     return {**{name: (runtime / name).read_bytes() for name in names}, "py.typed": b""}
 

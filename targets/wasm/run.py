@@ -84,7 +84,7 @@ def run_in_wasmtime(
     bundle: Path, manifest: Mapping[str, Any], build: str, inputs: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """The same in wasmtime, without times."""
-    from dlpack.targets.pyodide.runtime import Predictor
+    from dlpack.targets.wasm.runtime import Predictor
 
     with Predictor(bundle, build) as predictor:
         return {name: np.asarray(value) for name, value in predictor.run(inputs).items()}, {}
