@@ -47,7 +47,7 @@ from dlpack import exporters
 from dlpack.cli import cli
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters import ExportOptions
-from dlpack.exporters.sklearn import check, export
+from dlpack.exporters.sklearn import check, export, worker
 from dlpack.targets.common.machine import AVX2
 
 ROWS = 5
@@ -232,7 +232,7 @@ class InProcess:
         pass
 
     def predictions(self) -> Expected:
-        return check.predict(self.path)
+        return worker.predict(self.path)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -383,7 +383,7 @@ def test_an_estimator_of_a_billion_columns_is_refused(tmp_path: Path) -> None:
 
 
 def test_unpacked_size_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlpack.exporters.sklearn.export.MAX_UNPACKED_BYTES", 1 << 20)
+    monkeypatch.setattr("dlpack.exporters.sklearn.files.MAX_UNPACKED_BYTES", 1 << 20)
     with zipfile.ZipFile(tmp_path / "model.skops", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("schema.json", b" " * (2 << 20))
     with pytest.raises(ModelError, match="2,097,152 bytes"):
@@ -434,7 +434,7 @@ def test_rows_of_the_comparison_lie_where_the_data_was() -> None:
     far = X * [1, 10, 100, 1, 1, 1] + 40
     for model in (preprocessing.StandardScaler().fit(far), tree.DecisionTreeRegressor().fit(far, VALUES),
                   neighbors.KNeighborsRegressor(3).fit(far, VALUES)):  # fmt: skip
-        rows = check.rows_for(model, 6)
+        rows = worker.rows_for(model, 6)
         assert rows.shape == (64, 6) and rows.dtype == np.float32
         for column, told in zip(far.T, rows.T, strict=True):
             assert (
@@ -445,7 +445,7 @@ def test_rows_of_the_comparison_lie_where_the_data_was() -> None:
                 < column.max() + 4 * column.std()
             )
     pick = compose.ColumnTransformer([("k", preprocessing.OneHotEncoder(), [2, 0])], remainder="drop").fit(CATEGORIES)
-    rows = check.rows_for(pick, 3)
+    rows = worker.rows_for(pick, 3)
     assert all(set(rows[:, k]) <= set(CATEGORIES[:, k].astype(np.float32)) for k in (0, 2)) and len(set(rows[:, 0])) > 2
 
 
@@ -454,7 +454,7 @@ def test_prediction_runs_in_a_process_of_its_own(words: Any, tmp_path: Path) -> 
     skops.io.dump(words, tmp_path / "a.skops")
     with CHECK(tmp_path / "a.skops") as process:
         found = process.predictions()
-    want = check.predict(tmp_path / "a.skops")
+    want = worker.predict(tmp_path / "a.skops")
     assert found.keys() == want.keys() and all(np.array_equal(found[k], want[k]) for k in found)
     (tmp_path / "b.skops").write_bytes(b"no archive")
     with CHECK(tmp_path / "b.skops") as process, pytest.raises(ModelError, match="damaged"):

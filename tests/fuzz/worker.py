@@ -201,7 +201,7 @@ class _CheckHere(contextlib.AbstractContextManager["_CheckHere"]):
 
     def predictions(self) -> dict[str, Any]:
         from dlpack.errors import ModelError
-        from dlpack.exporters.sklearn.check import predict
+        from dlpack.exporters.sklearn.worker import predict
 
         try:
             return predict(self.path)
