@@ -21,10 +21,10 @@ from dlpack.exporters.base import Exported, Exporter, ExportOptions, read_bytes
 from dlpack.exporters.callables import uses_framework
 from dlpack.exporters.pytorch.convert import example, import_torch, to_onnx
 from dlpack.exporters.pytorch.files import Archive, Foreign, foreign_names, read_pickle, refuse_pickle
+from dlpack.exporters.pytorch.interpreter import module_of as script_module
 from dlpack.exporters.pytorch.program import is_program, read_program
 from dlpack.exporters.pytorch.program import module_of as program_module
 from dlpack.exporters.pytorch.script import is_script, read_script, script_inputs
-from dlpack.exporters.pytorch.script import module_of as script_module
 
 _SUFFIXES = (".pt", ".pth", ".pt2", ".torchscript", ".ts", ".ptl", ".jit")
 _ZIP = b"PK\x03\x04"

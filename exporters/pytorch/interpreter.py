@@ -9,19 +9,43 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlpack.errors import ModelError, UnsupportedError
-from dlpack.exporters.pytorch.convert import import_torch
+from dlpack.exporters.pytorch.convert import attach, import_torch
 from dlpack.exporters.pytorch.files import Object, TensorRef
 from dlpack.exporters.pytorch.fused import FUSED
+from dlpack.exporters.pytorch.script import Script
 from dlpack.exporters.pytorch.values import ALWAYS, CONTAINER, FILES, IGNORED, PRIM, SCALAR
-
-if TYPE_CHECKING:
-    from dlpack.exporters.pytorch.script import Script
 
 MAX_STEPS = 2_000_000  # statements and calls of one run; a large scripted network takes some ten thousand
 MAX_OPERATORS = 20_000  # on tensors; each takes about half a millisecond to trace
+
+
+def module_of(script: Script, names: Sequence[str]) -> Any:
+    """A torch.nn.Module that computes forward over the inputs `names`, in that order."""
+    torch = import_torch()
+
+    class Replay(torch.nn.Module):  # type: ignore[misc,name-defined,unused-ignore]
+        def forward(self, *given: Any) -> Any:
+            tensors = dict(self.named_buffers(remove_duplicate=False))
+            run = Run(script, {ref: tensors[place] for ref, place in script.places.items()})
+            arguments = dict(zip(names, given, strict=True))
+            return _plain(run.call_method(script.root, "forward", [], arguments))
+
+    module = Replay()
+    for place, tensor in script.tensors.items():
+        attach(module, place, tensor)
+    return module
+
+
+def _plain(value: Any) -> Any:
+    """Outputs without our own classes."""
+    if isinstance(value, list | tuple):
+        return tuple(_plain(v) for v in value)
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return value
 
 
 @dataclass(frozen=True)

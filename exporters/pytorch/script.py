@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlpack.errors import ModelError, UnsupportedError
-from dlpack.exporters.pytorch.convert import attach, import_torch, tensor_from
+from dlpack.exporters.pytorch.convert import import_torch, tensor_from
 from dlpack.exporters.pytorch.files import Archive, Foreign, Object, TensorRef, check_view, read_pickle, refuse_pickle
-from dlpack.exporters.pytorch.interpreter import Run
 
 MAX_CODE_BYTES = 16 << 20
 MAX_DEPTH = 60
@@ -163,29 +162,3 @@ def _traced(archive: Archive) -> Sequence[Any]:
         return ()
     inputs = value.get("forward") if isinstance(value, dict) else None
     return inputs if isinstance(inputs, list | tuple) else ()
-
-
-def module_of(script: Script, names: Sequence[str]) -> Any:
-    """A torch.nn.Module that computes forward over the inputs `names`, in that order."""
-    torch = import_torch()
-
-    class Replay(torch.nn.Module):  # type: ignore[misc,name-defined,unused-ignore]
-        def forward(self, *given: Any) -> Any:
-            tensors = dict(self.named_buffers(remove_duplicate=False))
-            run = Run(script, {ref: tensors[place] for ref, place in script.places.items()})
-            arguments = dict(zip(names, given, strict=True))
-            return _plain(run.call_method(script.root, "forward", [], arguments))
-
-    module = Replay()
-    for place, tensor in script.tensors.items():
-        attach(module, place, tensor)
-    return module
-
-
-def _plain(value: Any) -> Any:
-    """Outputs without our own classes."""
-    if isinstance(value, list | tuple):
-        return tuple(_plain(v) for v in value)
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    return value
