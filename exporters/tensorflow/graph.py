@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
-from dlpack.exporters.tensorflow.worker import Frozen, check_operators, check_shapes, fixed_shape
+from dlpack.exporters.tensorflow.frozen import Frozen, check_operators, check_shapes, fixed_shape
 
 _VARIABLES = ("VarHandleOp", "Variable", "VariableV2")
 

@@ -6,6 +6,8 @@ operator each, which becomes ONNX's; other recurrent layers, and those with a ma
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,9 +18,11 @@ import numpy as np
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import MAX_TEXT_BYTES, parse_json
-from dlpack.exporters.tensorflow.worker import Frozen, check_shapes, fixed_shape, limited_time
+from dlpack.exporters.tensorflow.frozen import Frozen, check_shapes, fixed_shape
 
 MAX_UNROLLED = 256
+READ_S, READ_BYTES_PER_S = 8.0, 100_000
+"""The CPU time that reading a Keras file may take: seconds, and bytes for each second more."""
 _ACTIVATIONS = {"tanh": ("Tanh", 0.0, 0.0), "sigmoid": ("Sigmoid", 0.0, 0.0), "relu": ("Relu", 0.0, 0.0),
                 "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5), "linear": ("Affine", 1.0, 0.0)}  # fmt: skip
 
@@ -68,6 +72,16 @@ def read_keras(path: Path, start: bytes, shapes: Mapping[str, tuple[int, ...]]) 
         tuple((t.name, n) for t, n in zip(frozen.outputs, outputs, strict=True)),
         {"CudnnRNNV3": (_converter(layers), [])},
     )
+
+
+@contextlib.contextmanager
+def limited_time(path: Path) -> Iterator[None]:
+    """Ends the process where reading takes more time than a sound file of that size: HDF5 can loop in a damaged one."""
+    signal.setitimer(signal.ITIMER_VIRTUAL, READ_S + path.stat().st_size / READ_BYTES_PER_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
 def _distinct(names: list[str]) -> list[str]:
