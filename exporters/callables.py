@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import dlpack
+from dlpack import errors
 from dlpack.errors import DlpackError, UsageError
 
 _SPEC = re.compile(r"(?P<where>.+):(?P<name>[^\W\d]\w*(\.[^\W\d]\w*)*)", re.DOTALL)
@@ -156,7 +156,7 @@ def user_line(frames: traceback.StackSummary) -> str:
 def _is_users(filename: str) -> bool:
     """Whether a file of Python code is neither installed, nor Python's, nor ours."""
     path = Path(filename)
-    others = (Path(__file__).parent, Path(dlpack.__file__).parent, Path(inspect.__file__).parent)
+    others = (Path(__file__).parent, Path(errors.__file__).parent, Path(inspect.__file__).parent)
     return not (
         filename.startswith("<") or "site-packages" in path.parts or any(path.is_relative_to(p) for p in others)
     )

@@ -96,10 +96,59 @@ def test_exporters_know_neither_tvm_nor_targets() -> None:
 
 
 def test_exporters_import_frameworks_lazily() -> None:
-    frameworks = ("torch", "tensorflow", "tf2onnx", "sklearn", "skl2onnx", "skops", "ndonnx", "mxnet", "caffe")
+    frameworks = ("torch", "onnxscript", "tensorflow", "keras", "h5py", "tf2onnx", "sklearn", "skl2onnx", "skops",
+                  "ndonnx", "mxnet", "caffe")  # fmt: skip
     for name, path in modules().items():
         if name.startswith("dlpack.exporters"):
             assert not any(uses(imports(path, top_only=True), f) for f in frameworks), name
+
+
+def import_graph(package: str) -> dict[str, set[str]]:
+    """Module → the modules of `package` that it imports, in functions and for type checking too.
+
+    `from a.b import c` is an import of a.b.c where that is a module, else of a.b. The packages above, whose __init__
+    Python runs first, do not count.
+    """
+    paths = {n: p for n, p in modules().items() if n == package or n.startswith(package + ".")}
+    graph: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        found: set[str] = set()
+        for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(n, ast.Import):
+                found.update(a.name for a in n.names)
+            elif isinstance(n, ast.ImportFrom):
+                parts = name.split(".")
+                above = parts[: len(parts) - n.level + (path.name == "__init__.py")] if n.level else []
+                origin = ".".join([*above, *([n.module] if n.module else [])])
+                whole = [f"{origin}.{a.name}" for a in n.names]
+                found.update(w if w in paths else origin for w in whole)
+        graph[name] = found & paths.keys()
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The strongly connected components of several nodes, and the nodes that point at themselves."""
+    reached: dict[str, set[str]] = {}
+    for name in graph:
+        reached[name], stack = set(), [name]
+        while stack:
+            new = graph[stack.pop()] - reached[name]
+            reached[name] |= new
+            stack += new
+    groups = {frozenset(m for m in reached[name] if name in reached[m]) for name in graph if name in reached[name]}
+    return sorted(sorted(group) for group in groups)
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b", "d"}, "b": {"c"}, "c": {"a"}, "d": {"e"}, "e": set(), "f": {"f"}}) == [
+        ["a", "b", "c"],
+        ["f"],
+    ]
+
+
+@pytest.mark.parametrize("package", ["dlpack.exporters"])
+def test_no_circles_of_imports(package: str) -> None:
+    assert circles(import_graph(package)) == []
 
 
 def test_help_is_light() -> None:
