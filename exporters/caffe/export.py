@@ -16,6 +16,8 @@ from onnx import ModelProto
 
 import dlpack.exporters.caffe.detection  # noqa: F401  (these enter their converters)
 import dlpack.exporters.caffe.layers  # noqa: F401
+import dlpack.exporters.caffe.math  # noqa: F401
+import dlpack.exporters.caffe.tensor  # noqa: F401
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import (
     Exported,

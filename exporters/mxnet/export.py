@@ -17,6 +17,7 @@ from onnx import ModelProto
 import dlpack.exporters.mxnet.detection  # noqa: F401  (these enter their converters)
 import dlpack.exporters.mxnet.layers  # noqa: F401
 import dlpack.exporters.mxnet.math  # noqa: F401
+import dlpack.exporters.mxnet.recurrent  # noqa: F401
 import dlpack.exporters.mxnet.tensor  # noqa: F401
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, Preprocess, find_params, read_bytes
