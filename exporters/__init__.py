@@ -1,7 +1,7 @@
-"""From a framework's model to ONNX, labels and preprocessing: one module per framework, found by itself.
+"""From a framework's model to ONNX, labels and preprocessing: a folder per framework, found by itself.
 
-A module of this folder whose name has no leading underscore and that holds ``EXPORTER`` is an exporter; adding a
-framework is adding its file. Frameworks are imported inside ``export`` only.
+Each folder's `export.py` holds ``EXPORTER``; adding a framework is adding its folder. What several frameworks need lies
+beside the folders. Frameworks are imported inside functions only.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 
 from dlpack.errors import UsageError
-from dlpack.exporters._callables import Spec, load_callable, parse_spec, uses_framework
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, Preprocess, check_readable, head, main_file
+from dlpack.exporters.callables import Spec, load_callable, parse_spec, uses_framework
 
 __all__ = ["ExportOptions", "Exported", "Exporter", "Preprocess", "accepted", "all_exporters", "export",
            "find_exporter", "is_callable", "model_stem"]  # fmt: skip
@@ -22,12 +22,8 @@ __all__ = ["ExportOptions", "Exported", "Exporter", "Preprocess", "accepted", "a
 @cache
 def all_exporters() -> tuple[Exporter, ...]:
     """Every exporter in this folder, by name."""
-    found = []
-    for module in pkgutil.iter_modules(__path__):
-        if not module.name.startswith("_") and module.name != "base":
-            exporter = getattr(importlib.import_module(f"{__name__}.{module.name}"), "EXPORTER", None)
-            if isinstance(exporter, Exporter):
-                found.append(exporter)
+    folders = [module.name for module in pkgutil.iter_modules(__path__) if module.ispkg]
+    found: list[Exporter] = [importlib.import_module(f"{__name__}.{name}.export").EXPORTER for name in folders]
     return tuple(sorted(found, key=lambda e: e.name))
 
 

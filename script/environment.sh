@@ -41,14 +41,18 @@ make_venv() {
     "$python" -m venv .venv
 }
 
-# install_project [EXTRA]: an editable install of the project, skipped while pyproject.toml and this folder stay the same.
+# install_project [EXTRA]: an editable install of the project, skipped while pyproject.toml, this folder and the set of
+# packages stay the same: the install lists the packages by name.
 install_project() {
     make_venv
     requirement=".${1:+[$1]}"
     stamp=".venv/.installed${1:+-$1}"
     state=$(.venv/bin/python -c '
 import hashlib, os, pathlib
-print(hashlib.sha256(pathlib.Path("pyproject.toml").read_bytes() + os.getcwd().encode()).hexdigest())')
+tops = "src", "amalgamate", "exporters", "targets", "runtime_c", "web"
+packages = sorted(p.parent.as_posix() for top in tops for p in pathlib.Path(top).rglob("__init__.py"))
+text = "\n".join([os.getcwd(), *packages]).encode()
+print(hashlib.sha256(pathlib.Path("pyproject.toml").read_bytes() + text).hexdigest())')
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$state" ]; then
         return 0
     fi

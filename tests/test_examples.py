@@ -15,7 +15,7 @@ from conftest import ROOT
 
 import dlpack
 from dlpack.cli import cli
-from dlpack.exporters._mxnet_files import read_arrays
+from dlpack.exporters.mxnet.files import read_arrays
 
 EXAMPLES = ROOT / "examples"
 SCRIPTS = [["inception.py", version] for version in ("v1", "bn", "v3")] + [

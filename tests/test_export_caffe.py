@@ -20,7 +20,7 @@ from test_export_mxnet import run
 from dlpack import exporters
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters import ExportOptions
-from dlpack.exporters._caffe_files import parse_prototxt, read_weights
+from dlpack.exporters.caffe.files import parse_prototxt, read_weights
 from dlpack.meaning.preprocess import from_json, open_picture
 
 Array = Any

@@ -20,8 +20,8 @@ import dlpack
 from dlpack import exporters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters import ExportOptions
-from dlpack.exporters._mxnet_files import read_arrays
-from dlpack.exporters._mxnet_tensor import reshape_codes
+from dlpack.exporters.mxnet.files import read_arrays
+from dlpack.exporters.mxnet.tensor import reshape_codes
 from dlpack.pipeline import Options
 
 FIXTURE = Path(__file__).with_name("fixtures") / "mxnet_operators.npz"

@@ -20,7 +20,7 @@ from dlpack import exporters
 from dlpack.cli import cli
 from dlpack.errors import DlpackError, UnsupportedError, UsageError
 from dlpack.exporters import ExportOptions
-from dlpack.exporters import numpy as exporter
+from dlpack.exporters.numpy import export as exporter
 
 RNG = np.random.default_rng(7)
 W = RNG.normal(size=(4, 5))

@@ -46,11 +46,12 @@ import dlpack
 from dlpack import exporters
 from dlpack.cli import cli
 from dlpack.errors import ModelError, UnsupportedError, UsageError
-from dlpack.exporters import ExportOptions, _sklearn_check
+from dlpack.exporters import ExportOptions
+from dlpack.exporters.sklearn import check, export, worker
 from dlpack.targets.cpu.machine import AVX2
 
 ROWS = 5
-CHECK = _sklearn_check.Check
+CHECK = check.Check
 _random = np.random.default_rng(11)
 X = (_random.normal(size=(240, 6)) * [1, 2, 0.5, 3, 1, 1] + [0, 1, 0, -2, 0, 0]).astype(np.float32)
 TWO = (X[:, 0] + X[:, 1] * X[:, 2] > 0.3).astype(int)
@@ -231,13 +232,13 @@ class InProcess:
         pass
 
     def predictions(self) -> Expected:
-        return _sklearn_check.predict(self.path)
+        return worker.predict(self.path)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _predict_here() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_sklearn_check, "Check", InProcess)
+        patch.setattr(export, "Check", InProcess)
         yield
 
 
@@ -382,7 +383,7 @@ def test_an_estimator_of_a_billion_columns_is_refused(tmp_path: Path) -> None:
 
 
 def test_unpacked_size_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlpack.exporters.sklearn.MAX_UNPACKED_BYTES", 1 << 20)
+    monkeypatch.setattr("dlpack.exporters.sklearn.files.MAX_UNPACKED_BYTES", 1 << 20)
     with zipfile.ZipFile(tmp_path / "model.skops", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("schema.json", b" " * (2 << 20))
     with pytest.raises(ModelError, match="2,097,152 bytes"):
@@ -433,7 +434,7 @@ def test_rows_of_the_comparison_lie_where_the_data_was() -> None:
     far = X * [1, 10, 100, 1, 1, 1] + 40
     for model in (preprocessing.StandardScaler().fit(far), tree.DecisionTreeRegressor().fit(far, VALUES),
                   neighbors.KNeighborsRegressor(3).fit(far, VALUES)):  # fmt: skip
-        rows = _sklearn_check.rows_for(model, 6)
+        rows = worker.rows_for(model, 6)
         assert rows.shape == (64, 6) and rows.dtype == np.float32
         for column, told in zip(far.T, rows.T, strict=True):
             assert (
@@ -444,20 +445,20 @@ def test_rows_of_the_comparison_lie_where_the_data_was() -> None:
                 < column.max() + 4 * column.std()
             )
     pick = compose.ColumnTransformer([("k", preprocessing.OneHotEncoder(), [2, 0])], remainder="drop").fit(CATEGORIES)
-    rows = _sklearn_check.rows_for(pick, 3)
+    rows = worker.rows_for(pick, 3)
     assert all(set(rows[:, k]) <= set(CATEGORIES[:, k].astype(np.float32)) for k in (0, 2)) and len(set(rows[:, 0])) > 2
 
 
 def test_prediction_runs_in_a_process_of_its_own(words: Any, tmp_path: Path) -> None:
     """A crash of scikit-learn is an error of the file, and the result is what this process would get."""
     skops.io.dump(words, tmp_path / "a.skops")
-    with CHECK(tmp_path / "a.skops") as check:
-        found = check.predictions()
-    want = _sklearn_check.predict(tmp_path / "a.skops")
+    with CHECK(tmp_path / "a.skops") as process:
+        found = process.predictions()
+    want = worker.predict(tmp_path / "a.skops")
     assert found.keys() == want.keys() and all(np.array_equal(found[k], want[k]) for k in found)
     (tmp_path / "b.skops").write_bytes(b"no archive")
-    with CHECK(tmp_path / "b.skops") as check, pytest.raises(ModelError, match="damaged"):
-        check.predictions()
+    with CHECK(tmp_path / "b.skops") as process, pytest.raises(ModelError, match="damaged"):
+        process.predictions()
 
 
 @pytest.mark.parametrize(("name", "told"), [("SEGV", r"crashed on it \(signal 11\)"), ("PROF", "does not end on it")])
@@ -469,8 +470,8 @@ def test_what_crashes_scikit_learn_is_not_loaded_here(
     python.write_text(f"#!/bin/sh\nkill -{name} $$\n")
     python.chmod(0o755)
     skops.io.dump(tree.DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]), tmp_path / "tree.skops")
-    monkeypatch.setattr(_sklearn_check, "Check", CHECK)
-    monkeypatch.setattr(_sklearn_check.sys, "executable", str(python))
-    monkeypatch.setattr("dlpack.exporters.sklearn.load", lambda path: pytest.fail("it was loaded"))
+    monkeypatch.setattr(export, "Check", CHECK)
+    monkeypatch.setattr(check.sys, "executable", str(python))
+    monkeypatch.setattr("dlpack.exporters.sklearn.export.load", lambda path: pytest.fail("it was loaded"))
     with pytest.raises(ModelError, match=f"{told}: the file is damaged"):
         exporters.export(tmp_path / "tree.skops", None, ExportOptions())

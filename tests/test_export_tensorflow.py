@@ -21,7 +21,7 @@ from conftest import skip_or_fail
 from dlpack import exporters
 from dlpack.errors import DlpackError, ModelError, ToolchainError, UnsupportedError, UsageError
 from dlpack.exporters import ExportOptions
-from dlpack.exporters._tf_keras import check_config
+from dlpack.exporters.tensorflow.keras import check_config
 
 MAKE = Path(__file__).with_name("fixtures") / "make_keras.py"
 
@@ -145,10 +145,10 @@ def test_damaged_files_end_in_an_error(models: Path, tmp_path: Path) -> None:
 def test_reading_that_does_not_end_ends_the_process(tmp_path: Path) -> None:
     (tmp_path / "net.h5").write_bytes(bytes(1000))
     code = (
-        "from pathlib import Path; from dlpack.exporters import _tf_worker as worker; worker.READ_S = 0.2\n"
-        f"with worker.limited_time(Path({str(tmp_path / 'net.h5')!r})): pass\n"
+        "from pathlib import Path; from dlpack.exporters.tensorflow import keras; keras.READ_S = 0.2\n"
+        f"with keras.limited_time(Path({str(tmp_path / 'net.h5')!r})): pass\n"
         "print('sound', flush=True)\n"
-        f"with worker.limited_time(Path({str(tmp_path / 'net.h5')!r})):\n"
+        f"with keras.limited_time(Path({str(tmp_path / 'net.h5')!r})):\n"
         "    while True: pass"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -17,9 +17,9 @@ import pytest
 from dlpack import exporters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters import ExportOptions
-from dlpack.exporters._tflite_call import CONVERTERS
-from dlpack.exporters._tflite_files import read_model
-from dlpack.exporters._tflite_schema import OPERATORS
+from dlpack.exporters.tflite.call import CONVERTERS
+from dlpack.exporters.tflite.files import read_model
+from dlpack.exporters.tflite.schema import OPERATORS
 
 FIXTURE = Path(__file__).with_name("fixtures") / "tflite_operators.npz"
 # A file of float weights gives what TensorFlow Lite gives. With 8-bit weights alone (dynamic range) TensorFlow Lite

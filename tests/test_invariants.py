@@ -100,62 +100,6 @@ def test_what_a_module_loads(pattern: str, forbidden: list[str]) -> None:
     assert done.stdout == "", done.stdout + done.stderr
 
 
-def circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """The sets of modules that import each other, directly or on a way (Tarjan's strongly connected components)."""
-    number: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    found: list[list[str]] = []
-
-    def visit(v: str) -> None:
-        number[v] = low[v] = len(number)
-        stack.append(v)
-        for w in graph[v]:
-            if w not in number:
-                visit(w)
-                low[v] = min(low[v], low[w])
-            elif w in stack:
-                low[v] = min(low[v], number[w])
-        if low[v] == number[v]:
-            members = stack[stack.index(v) :]
-            del stack[stack.index(v) :]
-            if len(members) > 1:
-                found.append(sorted(members))
-
-    for v in graph:
-        if v not in number:
-            visit(v)
-    return found
-
-
-def module_graph() -> dict[str, set[str]]:
-    """Who imports whom, inside functions too. `dlpack` itself is left out: its `__getattr__` loads what is public."""
-    known = {name: path for name, path in modules().items() if name != "dlpack"}
-    return {name: {n for n in imports(path) if n in known and n != name} for name, path in known.items()}
-
-
-def test_no_circles_of_modules() -> None:
-    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c"]]
-    assert circles(module_graph()) == []
-
-
-def room(module: str) -> str:
-    """The folder that a module lies in; the modules at the top are rooms of their own."""
-    parts = module.split(".")
-    return ".".join(parts[: 3 if parts[1] in ("targets", "exporters") else 2])
-
-
-def test_no_circles_of_rooms() -> None:
-    """The folders read in the order of the work: none needs another that needs it."""
-    rooms: dict[str, set[str]] = {}
-    for name, uses_ in module_graph().items():
-        rooms.setdefault(room(name), set()).update(room(u) for u in uses_ if room(u) != room(name))
-    for used in list(rooms.values()):
-        for r in used:
-            rooms.setdefault(r, set())
-    assert circles(rooms) == []
-
-
 def test_amalgamate_is_pure() -> None:
     """The emitter turns data into text: no files, clock, environment or target names."""
     for name, path in modules().items():
@@ -180,10 +124,77 @@ def test_exporters_know_neither_tvm_nor_targets() -> None:
 
 
 def test_exporters_import_frameworks_lazily() -> None:
-    frameworks = ("torch", "tensorflow", "tf2onnx", "sklearn", "skl2onnx", "skops", "ndonnx", "mxnet", "caffe")
+    frameworks = ("torch", "onnxscript", "tensorflow", "keras", "h5py", "tf2onnx", "sklearn", "skl2onnx", "skops",
+                  "ndonnx", "mxnet", "caffe")  # fmt: skip
     for name, path in modules().items():
         if name.startswith("dlpack.exporters"):
             assert not any(uses(imports(path, top_only=True), f) for f in frameworks), name
+
+
+def import_graph(package: str) -> dict[str, set[str]]:
+    """Module → the modules of `package` that it imports, in functions and for type checking too.
+
+    `from a.b import c` is an import of a.b.c where that is a module, else of a.b. The packages above, whose __init__
+    Python runs first, do not count.
+    """
+    paths = {n: p for n, p in modules().items() if n == package or n.startswith(package + ".")}
+    graph: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        found: set[str] = set()
+        for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(n, ast.Import):
+                found.update(a.name for a in n.names)
+            elif isinstance(n, ast.ImportFrom):
+                parts = name.split(".")
+                above = parts[: len(parts) - n.level + (path.name == "__init__.py")] if n.level else []
+                origin = ".".join([*above, *([n.module] if n.module else [])])
+                whole = [f"{origin}.{a.name}" for a in n.names]
+                found.update(w if w in paths else origin for w in whole)
+        graph[name] = found & paths.keys()
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The strongly connected components of several nodes, and the nodes that point at themselves."""
+    reached: dict[str, set[str]] = {}
+    for name in graph:
+        reached[name], stack = set(), [name]
+        while stack:
+            new = graph[stack.pop()] - reached[name]
+            reached[name] |= new
+            stack += new
+    groups = {frozenset(m for m in reached[name] if name in reached[m]) for name in graph if name in reached[name]}
+    return sorted(sorted(group) for group in groups)
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b", "d"}, "b": {"c"}, "c": {"a"}, "d": {"e"}, "e": set(), "f": {"f"}}) == [
+        ["a", "b", "c"],
+        ["f"],
+    ]
+
+
+def house() -> dict[str, set[str]]:
+    """The import graph of all modules but `dlpack` itself, whose `__getattr__` loads what is public."""
+    return {name: used - {"dlpack"} for name, used in import_graph("dlpack").items() if name != "dlpack"}
+
+
+def room(module: str) -> str:
+    """The folder that a module lies in; the modules at the top are rooms of their own."""
+    parts = module.split(".")
+    return ".".join(parts[: 3 if parts[1] in ("targets", "exporters") else 2])
+
+
+def test_no_circles_of_imports() -> None:
+    assert circles(house()) == []
+
+
+def test_no_circles_of_rooms() -> None:
+    """The folders read in the order of the work: none needs another that needs it."""
+    rooms: dict[str, set[str]] = {room(name): set() for name in house()}
+    for name, used in house().items():
+        rooms[room(name)] |= {room(u) for u in used} - {room(name)}
+    assert circles(rooms) == []
 
 
 def test_help_is_light() -> None:

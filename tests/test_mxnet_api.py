@@ -599,7 +599,7 @@ def test_scalars_nothing_and_no_names(tmp_path: Path, program: Path) -> None:
 
 def test_files_that_mxnet_wrote(models_dir: Path, program: Path) -> None:
     """The oldest version, and a real model's weights: the values that the exporter reads."""
-    from dlpack.exporters._mxnet_files import read_arrays
+    from dlpack.exporters.mxnet.files import read_arrays
 
     for path in ("legacy/legacy_ndarray.v0", "squeezenet1.1/squeezenet1.1-0000.params"):
         file = models_dir / "mxnet" / path

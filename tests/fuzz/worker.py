@@ -156,15 +156,15 @@ def _slow_parts(name: str, chance: float, share: float) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if name in ("torchscript", "torch_export") and not wanted:
             instead = _replay if chance < REPLAYED * share else _enough
-            stack.enter_context(mock.patch("dlpack.exporters.pytorch.to_onnx", instead))
+            stack.enter_context(mock.patch("dlpack.exporters.pytorch.export.to_onnx", instead))
         if name == "skops_file":
-            stack.enter_context(mock.patch("dlpack.exporters._sklearn_check.Check", _CheckHere))
+            stack.enter_context(mock.patch("dlpack.exporters.sklearn.export.Check", _CheckHere))
         if name in ("keras_archive", "keras_hdf5", "saved_model", "frozen_graph"):
             here = types.SimpleNamespace(run=_tensorflow_here, TimeoutExpired=TimeoutError)
-            stack.enter_context(mock.patch("dlpack.exporters.tensorflow.subprocess", here))
+            stack.enter_context(mock.patch("dlpack.exporters.tensorflow.export.subprocess", here))
             if not wanted:
-                stack.enter_context(mock.patch("dlpack.exporters._tf_worker.to_onnx", _enough))
-                stack.enter_context(mock.patch("dlpack.exporters._tf_keras.as_operators", _enough))
+                stack.enter_context(mock.patch("dlpack.exporters.tensorflow.worker.to_onnx", _enough))
+                stack.enter_context(mock.patch("dlpack.exporters.tensorflow.keras.as_operators", _enough))
         yield
 
 
@@ -177,7 +177,7 @@ def _replay(module: Any, inputs: dict[str, Any], **given: Any) -> Any:
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from dlpack.exporters._pytorch_onnx import _explained
+    from dlpack.exporters.pytorch.convert import _explained
 
     try:
         with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
@@ -188,7 +188,7 @@ def _replay(module: Any, inputs: dict[str, Any], **given: Any) -> Any:
 
 
 class _CheckHere(contextlib.AbstractContextManager["_CheckHere"]):
-    """In place of `_sklearn_check.Check`: predictions in this process, whose imports are done."""
+    """In place of `Check` of `sklearn/check.py`: predictions in this process, whose imports are done."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -201,7 +201,7 @@ class _CheckHere(contextlib.AbstractContextManager["_CheckHere"]):
 
     def predictions(self) -> dict[str, Any]:
         from dlpack.errors import ModelError
-        from dlpack.exporters._sklearn_check import predict
+        from dlpack.exporters.sklearn.worker import predict
 
         try:
             return predict(self.path)
@@ -211,10 +211,10 @@ class _CheckHere(contextlib.AbstractContextManager["_CheckHere"]):
 
 def _tensorflow_here(command: list[str], input: bytes, **given: Any) -> Any:
     """In place of subprocess.run: the worker's `main` in this process, whose imports are done."""
-    from dlpack.exporters import _tf_worker
+    from dlpack.exporters.tensorflow import worker
 
     with mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(input))):
-        _tf_worker.main()
+        worker.main()
     return types.SimpleNamespace(stderr=b"", returncode=0)
 
 

@@ -1,0 +1,1 @@
+"""Caffe → ONNX; `export.py` begins."""

@@ -1,0 +1,87 @@
+"""The call of one Caffe layer, as its converter sees it, and the table of converters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dlpack.errors import ModelError
+from dlpack.exporters.builder import Array, Builder, Shape
+from dlpack.exporters.caffe.files import Message
+
+Converter = Callable[["Layer"], Any]
+CONVERTERS: dict[str, Converter] = {}
+
+
+@dataclass
+class Layer:
+    """One layer: `x(i)` is the value of bottom i, `p(name)` a parameter block, `blob(i)` a weight.
+
+    A converter returns its tops' values: one name, or a list of them.
+    """
+
+    g: Builder
+    name: str
+    type: str
+    message: Message
+    bottoms: list[str]
+    tops: int
+    blobs: list[Array]
+
+    def x(self, i: int = 0) -> str:
+        if i >= len(self.bottoms):
+            raise ModelError(f"it has {len(self.bottoms)} bottoms; bottom {i} is missing")
+        return self.bottoms[i]
+
+    def p(self, name: str) -> Message:
+        return self.message.message(name)
+
+    def shape(self, i: int = 0) -> Shape:
+        return self.g.shape(self.x(i))
+
+    def rank(self, i: int = 0) -> int:
+        return len(self.shape(i))
+
+    def blob(self, i: int, shape: Shape | None = None) -> str:
+        """Weight i, in the given shape: old files hold every blob in four dimensions."""
+        return self.g.constant(self.array(i, shape), f"{self.name}_{('weight', 'bias')[i] if i < 2 else f'blob{i}'}")
+
+    def array(self, i: int, shape: Shape | None = None) -> Array:
+        if i >= len(self.blobs):
+            raise ModelError(f"the weights' file has {len(self.blobs)} blobs for it; it needs {i + 1}")
+        array = self.blobs[i]
+        if not array.size:
+            raise ModelError(f"its weight {i} is empty")
+        if shape is None:
+            return array
+        if int(np.prod(shape)) != array.size:
+            raise ModelError(f"its weight {i} has the shape {list(array.shape)}, not {list(shape)}")
+        return array.reshape(shape)
+
+    def axis(self, message: Message, default: int, rank: int, key: str = "axis") -> int:
+        axis = message.int(key, default)
+        if not -rank <= axis < rank:
+            raise ModelError(f"its axis {axis} does not fit an input of {rank} dimensions")
+        return axis % rank
+
+    def op(self, kind: str, *inputs: str, **attrs: Any) -> str:
+        return str(self.g.op(kind, *inputs, **attrs))
+
+    def scalar(self, value: float) -> str:
+        return self.g.scalar(value)
+
+
+def converts(*names: str) -> Callable[[Converter], Converter]:
+    """Enters a converter for Caffe layers of these types."""
+
+    def enter(function: Converter) -> Converter:
+        for name in names:
+            if name in CONVERTERS:
+                raise ValueError(f"Caffe layer {name} is entered twice")
+            CONVERTERS[name] = function
+        return function
+
+    return enter

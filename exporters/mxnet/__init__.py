@@ -1,0 +1,1 @@
+"""MXNet → ONNX; `export.py` begins."""

@@ -1,0 +1,96 @@
+"""The call of one MXNet operator, as its converter sees it, and the table of converters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dlpack.errors import ModelError
+from dlpack.exporters.builder import Builder, Shape
+from dlpack.exporters.mxnet.files import Attributes
+
+Converter = Callable[["Call"], Any]
+CONVERTERS: dict[str, Converter] = {}
+
+
+@dataclass
+class Call:
+    """One node: `x(i)` is the value of input i, `p` its parameters; new nodes go to `g`.
+
+    A converter returns the name of its output, or a list of them.
+    """
+
+    g: Builder
+    name: str
+    op: str
+    p: Attributes
+    inputs: list[Callable[[], str]]
+    parameter: Callable[[str], str | None]
+    version: int
+    states: dict[int, Callable[[Shape], str]] = field(default_factory=dict)
+    """Inputs whose shape is open, and the function that fixes it."""
+
+    def x(self, i: int = 0) -> str:
+        if i >= len(self.inputs):
+            raise ModelError(f"it has {len(self.inputs)} inputs; input {i} is missing")
+        return self.inputs[i]()
+
+    def weight(self, i: int, argument: str) -> str:
+        """Input i; old files leave a parameter out, then it is the array NAME_ARGUMENT."""
+        if i < len(self.inputs):
+            return self.inputs[i]()
+        value = self.parameter(f"{self.name}_{argument}")
+        if value is None:
+            raise ModelError(f"its input '{argument}' is missing, and the weights have no '{self.name}_{argument}'")
+        return value
+
+    def all(self) -> list[str]:
+        return [get() for get in self.inputs]
+
+    def shape(self, value: str) -> Shape:
+        return self.g.shape(value)
+
+    def axis(self, rank: int, default: int, key: str = "axis") -> int:
+        """A parameter that names a dimension, counted from the front."""
+        return self.norm(self.p.int(key, default), rank, key)
+
+    def norm(self, axis: int, rank: int, key: str = "axis") -> int:
+        if not -rank <= axis < rank:
+            raise ModelError(f"its parameter {key}={axis} does not fit an input of {rank} dimensions")
+        return axis % rank
+
+    def op_(self, kind: str, *inputs: str, **attrs: Any) -> str:
+        return str(self.g.op(kind, *inputs, **attrs))
+
+    def cast(self, x: str, dtype: Any) -> str:
+        from onnx import helper
+
+        if self.g.dtype(x) == np.dtype(dtype):
+            return x
+        return self.op_("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def floating(self, x: str) -> str:
+        return x if self.g.dtype(x).kind == "f" else self.cast(x, np.float32)
+
+    def same(self, a: str, b: str) -> tuple[str, str, Any]:
+        """Both in one element type, which comes last."""
+        kind: Any = np.result_type(self.g.dtype(a), self.g.dtype(b))
+        if self.g.dtype(a) != self.g.dtype(b) and "f" in (self.g.dtype(a).kind, self.g.dtype(b).kind):
+            kind = np.dtype(np.float32)
+        return self.cast(a, kind), self.cast(b, kind), kind
+
+
+def converts(*names: str) -> Callable[[Converter], Converter]:
+    """Enters a converter for MXNet operators of these names."""
+
+    def enter(function: Converter) -> Converter:
+        for name in names:
+            if name in CONVERTERS:
+                raise ValueError(f"MXNet operator {name} is entered twice")
+            CONVERTERS[name] = function
+        return function
+
+    return enter

@@ -1,0 +1,1 @@
+"""NumPy functions → ONNX; `export.py` begins."""

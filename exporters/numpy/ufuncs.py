@@ -1,0 +1,308 @@
+"""NumPy's ufuncs as ONNX nodes. Inputs are cast to the types that NumPy's own loop for them has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dlpack.exporters.numpy.array import UFUNCS, Array, Trace, onnx_dtype
+
+Function = Callable[..., Any]
+
+
+def _loop(t: Trace, ufunc: np.ufunc, inputs: tuple[Any, ...]) -> tuple[list[Array], np.dtype[Any]]:
+    """The inputs in the types of NumPy's loop, and its result's type."""
+    types: list[Any] = []
+    for x in inputs:
+        kind = type(x)
+        types.append(kind if kind in (int, float, complex) else t.array(x).dtype)
+    loop = ufunc.resolve_dtypes((*types, *[None] * ufunc.nout))
+    arrays = [_cast(t, x, onnx_dtype(d)) for x, d in zip(inputs, loop, strict=False)]
+    return arrays, onnx_dtype(loop[ufunc.nin])
+
+
+def _cast(t: Trace, x: Any, dtype: np.dtype[Any]) -> Array:
+    array = t.array(x)
+    if array.dtype == dtype or array.dtype.kind == dtype.kind == "f":
+        return array  # the builder narrows a constant of float64, and it keeps its name
+    made: Array = array.astype(dtype)
+    return made
+
+
+def _wide(t: Trace, arrays: list[Array]) -> list[Array]:
+    """Integers of few bits and unsigned ones in a type that every runtime computes with."""
+    dtype = arrays[0].dtype
+    if dtype.kind in "iu" and dtype not in (np.int32, np.int64):
+        work = np.dtype(np.int32 if dtype.itemsize < 4 else np.int64)
+        return [_cast(t, a, work) for a in arrays]
+    return arrays
+
+
+def _narrow(result: Array, dtype: np.dtype[Any]) -> Array:
+    made: Array = result if result.dtype == dtype else result.astype(dtype)
+    return made
+
+
+def ufunc(*names: str) -> Callable[[Function], Function]:
+    """The decorated function computes these from operands of the loop's type: (trace, *arrays) → Array."""
+
+    def enter(function: Function) -> Function:
+        def convert(t: Trace, ufunc: np.ufunc, *inputs: Any) -> Any:
+            arrays, dtype = _loop(t, ufunc, inputs)
+            return _narrow(function(t, *_wide(t, arrays)), dtype)
+
+        for name in names:
+            UFUNCS[name] = convert
+        return function
+
+    return enter
+
+
+def _simple(kinds: dict[str, str], booleans: dict[str, str]) -> None:
+    for name, kind in kinds.items():
+
+        def make(name: str, kind: str) -> None:
+            def compute(t: Trace, *a: Array) -> Array:
+                return t.op(booleans[name] if a[0].dtype == np.bool_ and name in booleans else kind, *a)
+
+            ufunc(name)(compute)
+
+        make(name, kind)
+
+
+_simple(
+    {
+        "add": "Add", "subtract": "Sub", "multiply": "Mul", "maximum": "Max", "minimum": "Min", "fmax": "Max",
+        "fmin": "Min", "divide": "Div", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "negative": "Neg",
+        "absolute": "Abs", "fabs": "Abs", "sign": "Sign", "floor": "Floor", "ceil": "Ceil", "rint": "Round",
+        "sin": "Sin", "cos": "Cos", "tan": "Tan", "arcsin": "Asin", "arccos": "Acos", "arctan": "Atan",
+        "sinh": "Sinh", "cosh": "Cosh", "tanh": "Tanh", "arcsinh": "Asinh", "arccosh": "Acosh", "arctanh": "Atanh",
+        "matmul": "MatMul", "less": "Less", "less_equal": "LessOrEqual", "greater": "Greater",
+        "greater_equal": "GreaterOrEqual", "equal": "Equal", "isnan": "IsNaN", "isinf": "IsInf", "erf": "Erf",
+        "expit": "Sigmoid", "invert": "Not",
+    },
+    {"add": "Or", "multiply": "And", "maximum": "Or", "minimum": "And"},
+)  # fmt: skip
+
+
+def _logical(name: str, kind: str) -> None:
+    def convert(t: Trace, ufunc: np.ufunc, *inputs: Any) -> Array:
+        return t.op(kind, *(_truth(t, x) for x in inputs))
+
+    UFUNCS[name] = convert
+
+
+def _truth(t: Trace, x: Any) -> Array:
+    array = t.array(x)
+    if array.dtype == np.bool_:
+        return array
+    made: Any = np.not_equal(array, 0)
+    return t.array(made)
+
+
+for _name, _kind in (("logical_and", "And"), ("logical_or", "Or"), ("logical_xor", "Xor"), ("logical_not", "Not")):
+    _logical(_name, _kind)
+for _name, _kind in (("bitwise_and", "And"), ("bitwise_or", "Or"), ("bitwise_xor", "Xor")):
+
+    def _bitwise(name: str, kind: str) -> Function:
+        def convert(t: Trace, ufunc: np.ufunc, *inputs: Any) -> Array:
+            if any(t.array(x).dtype != np.bool_ for x in inputs):
+                t.unsupported(f"np.{name} of integers")
+            return t.op(kind, *inputs)
+
+        return convert
+
+    UFUNCS[_name] = _bitwise(_name, _kind)
+
+
+def _scalar(value: float, like: Array) -> np.ndarray[Any, Any]:
+    return np.asarray(value, like.dtype)
+
+
+@ufunc("positive", "conjugate")
+def positive(t: Trace, x: Array) -> Array:
+    return x.copy()
+
+
+@ufunc("not_equal")
+def not_equal(t: Trace, a: Array, b: Array) -> Array:
+    return t.op("Not", t.op("Equal", a, b))
+
+
+@ufunc("square")
+def square(t: Trace, x: Array) -> Array:
+    return t.op("Mul", x, x)
+
+
+@ufunc("reciprocal")
+def reciprocal(t: Trace, x: Array) -> Array:
+    return t.op("Div", _scalar(1, x), x)
+
+
+@ufunc("power", "float_power")
+def power(t: Trace, x: Array, y: Array) -> Array:
+    if y.known is not None and y.known.size == 1 and y.known.ndim <= x.ndim:
+        exponent = float(y.known.reshape(-1)[0])
+        if exponent == 2:
+            return t.op("Mul", x, x)
+        if exponent == 0.5 and x.dtype.kind == "f":
+            return t.op("Sqrt", x)
+    return t.op("Pow", x, y)
+
+
+@ufunc("floor_divide")
+def floor_divide(t: Trace, a: Array, b: Array) -> Array:
+    quotient = t.op("Div", a, b)
+    if a.dtype.kind == "f":
+        return t.op("Floor", quotient)
+    rest = t.op("Sub", a, t.op("Mul", quotient, b))  # ONNX cuts off towards zero
+    zero = _scalar(0, a)
+    below = t.op(
+        "And", t.op("Not", t.op("Equal", rest, zero)), t.op("Xor", t.op("Less", rest, zero), t.op("Less", b, zero))
+    )
+    return t.op("Sub", quotient, _cast(t, below, a.dtype))
+
+
+@ufunc("remainder")
+def remainder(t: Trace, a: Array, b: Array) -> Array:
+    if a.dtype.kind != "f":
+        return t.op("Mod", a, b)
+    return t.op("Sub", a, t.op("Mul", t.op("Floor", t.op("Div", a, b)), b))
+
+
+@ufunc("fmod")
+def fmod(t: Trace, a: Array, b: Array) -> Array:
+    return t.op("Mod", a, b, fmod=1)
+
+
+def _divmod(t: Trace, ufunc: np.ufunc, a: Any, b: Any) -> tuple[Any, Any]:
+    return np.floor_divide(a, b), np.remainder(a, b)
+
+
+UFUNCS["divmod"] = _divmod
+
+
+def _modf(t: Trace, ufunc: np.ufunc, x: Any) -> tuple[Any, Any]:
+    whole = np.trunc(x)
+    return np.subtract(x, whole), whole
+
+
+UFUNCS["modf"] = _modf
+
+
+@ufunc("trunc")
+def trunc(t: Trace, x: Array) -> Array:
+    return t.op("Mul", t.op("Sign", x), t.op("Floor", t.op("Abs", x))) if x.dtype.kind == "f" else x
+
+
+@ufunc("exp2")
+def exp2(t: Trace, x: Array) -> Array:
+    return t.op("Exp", t.op("Mul", x, _scalar(math.log(2), x)))
+
+
+@ufunc("expm1")
+def expm1(t: Trace, x: Array) -> Array:
+    """tanh(x / 2) (exp(x) + 1), which keeps the digits of small x."""
+    half = t.op("Tanh", t.op("Mul", x, _scalar(0.5, x)))
+    return t.op("Mul", half, t.op("Add", t.op("Exp", x), _scalar(1, x)))
+
+
+@ufunc("log1p")
+def log1p(t: Trace, x: Array) -> Array:
+    """x log(u) / (u - 1) with u = 1 + x rounded (Goldberg 1991, theorem 4), which keeps the digits of small x."""
+    one = _scalar(1, x)
+    u = t.op("Add", x, one)
+    less = t.op("Sub", u, one)
+    same = t.op("Equal", less, _scalar(0, x))
+    ratio = t.op("Div", t.op("Log", u), t.op("Where", same, one, less))
+    return t.op("Where", same, x, t.op("Mul", x, ratio))
+
+
+@ufunc("log2")
+def log2(t: Trace, x: Array) -> Array:
+    return t.op("Mul", t.op("Log", x), _scalar(1 / math.log(2), x))
+
+
+@ufunc("log10")
+def log10(t: Trace, x: Array) -> Array:
+    return t.op("Mul", t.op("Log", x), _scalar(1 / math.log(10), x))
+
+
+@ufunc("cbrt")
+def cbrt(t: Trace, x: Array) -> Array:
+    return t.op("Mul", t.op("Sign", x), t.op("Pow", t.op("Abs", x), _scalar(1 / 3, x)))
+
+
+@ufunc("hypot")
+def hypot(t: Trace, a: Array, b: Array) -> Array:
+    return t.op("Sqrt", t.op("Add", t.op("Mul", a, a), t.op("Mul", b, b)))
+
+
+@ufunc("arctan2")
+def arctan2(t: Trace, y: Array, x: Array) -> Array:
+    zero = _scalar(0, x)
+    flat = t.op("Equal", x, zero)
+    angle = t.op("Atan", t.op("Div", y, t.op("Where", flat, _scalar(1, x), x)))
+    half_turn = t.op("Where", t.op("Less", y, zero), _scalar(-math.pi, x), _scalar(math.pi, x))
+    angle = t.op("Where", t.op("Less", x, zero), t.op("Add", angle, half_turn), angle)
+    return t.op("Where", flat, t.op("Mul", t.op("Sign", y), _scalar(math.pi / 2, x)), angle)
+
+
+@ufunc("logaddexp")
+def logaddexp(t: Trace, a: Array, b: Array) -> Array:
+    rest = t.op("Exp", t.op("Neg", t.op("Abs", t.op("Sub", a, b))))
+    return t.op("Add", t.op("Max", a, b), log1p(t, rest))
+
+
+@ufunc("heaviside")
+def heaviside(t: Trace, x: Array, at_zero: Array) -> Array:
+    zero = _scalar(0, x)
+    return t.op("Where", t.op("Equal", x, zero), at_zero, _cast(t, t.op("Greater", x, zero), x.dtype))
+
+
+@ufunc("copysign")
+def copysign(t: Trace, a: Array, b: Array) -> Array:
+    return t.op("Where", t.op("Less", b, _scalar(0, b)), t.op("Neg", t.op("Abs", a)), t.op("Abs", a))
+
+
+@ufunc("signbit")
+def signbit(t: Trace, x: Array) -> Array:
+    return t.op("Less", x, _scalar(0, x))
+
+
+@ufunc("isfinite")
+def isfinite(t: Trace, x: Array) -> Array:
+    return t.op("Not", t.op("Or", t.op("IsNaN", x), t.op("IsInf", x)))
+
+
+@ufunc("deg2rad", "radians")
+def radians(t: Trace, x: Array) -> Array:
+    return t.op("Mul", x, _scalar(math.pi / 180, x))
+
+
+@ufunc("rad2deg", "degrees")
+def degrees(t: Trace, x: Array) -> Array:
+    return t.op("Mul", x, _scalar(180 / math.pi, x))
+
+
+@ufunc("erfc")
+def erfc(t: Trace, x: Array) -> Array:
+    return t.op("Sub", _scalar(1, x), t.op("Erf", x))
+
+
+@ufunc("vecdot")
+def vecdot(t: Trace, a: Array, b: Array) -> Array:
+    return t.wrap(t.g.op("ReduceSum", t.op("Mul", a, b).value(), t.g.ints([-1]), keepdims=0))
+
+
+@ufunc("matvec")
+def matvec(t: Trace, a: Array, b: Array) -> Any:
+    return t.op("MatMul", a, b[..., None])[..., 0]
+
+
+@ufunc("vecmat")
+def vecmat(t: Trace, a: Array, b: Array) -> Any:
+    return t.op("MatMul", a[..., None, :], b)[..., 0, :]

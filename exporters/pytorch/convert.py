@@ -1,0 +1,227 @@
+"""A torch.nn.Module → ONNX through torch.onnx (torch.export underneath); the tensors of files as modules' buffers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
+
+from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
+from dlpack.exporters.builder import MAX_MADE_BYTES, MAX_VALUE_BYTES
+from dlpack.exporters.callables import user_line
+
+OPSET = 18  # what torch's converters are written for; others are reached by rewriting
+INSTALL = "pip install 'dlpack-aot[torch]'"
+
+
+def import_torch() -> Any:
+    """The module torch, with what its exporter needs. Raises UsageError naming the extra."""
+    try:
+        import onnxscript  # noqa: F401
+        import torch
+    except ImportError as e:
+        raise UsageError(f"PyTorch models are exported by PyTorch, and {e.name} is not installed: {INSTALL}") from e
+    return torch
+
+
+def attach(root: Any, name: str, tensor: Any) -> None:
+    """Registers `tensor` as the buffer `name` of a module; dots make modules inside it."""
+    torch = import_torch()
+    *path, last = name.split(".")
+    for part in path:
+        if part not in root._modules:
+            root._modules[part] = torch.nn.Module()
+        root = root._modules[part]
+    root._buffers[last] = tensor  # past the checks of names: an archive may call a buffer anything
+
+
+def tensor_from(raw: bytes | bytearray, dtype: str, offset: int, size: Sequence[int], stride: Sequence[int]) -> Any:
+    """A tensor over a copy of `raw`; the caller has checked that it fits."""
+    torch = import_torch()
+    kind = getattr(torch, dtype)
+    if not raw:
+        return torch.empty(tuple(size), dtype=kind)
+    whole = len(raw) - len(raw) % kind.itemsize
+    flat = torch.frombuffer(bytearray(raw[:whole]), dtype=kind)
+    return flat.as_strided(tuple(size), tuple(stride), offset)
+
+
+def example(shape: Sequence[int], dtype: str) -> Any:
+    """An input to trace with: zeros, since no value of it stays."""
+    torch = import_torch()
+    return torch.zeros(tuple(shape), dtype=getattr(torch, dtype))
+
+
+def to_onnx(
+    module: Any, inputs: Mapping[str, Any], by_name: bool = False, output_names: Sequence[str] = ()
+) -> ModelProto:
+    """The module in inference mode, traced over `inputs` (name → tensor), as an ONNX model.
+
+    With `by_name` the inputs are passed as keywords. Raises UnsupportedError for operators that torch.onnx does not
+    know, ModelError for what cannot be traced.
+    """
+    torch = import_torch()
+    args, kwargs = ((), dict(inputs)) if by_name else (tuple(inputs.values()), {})
+    module.eval()
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.export.export(module, args, kwargs, strict=False)
+            _check_sizes(program)
+            names = list(output_names) or _output_names(program)
+            exported = torch.onnx.export(
+                program, (), input_names=list(inputs), output_names=names, opset_version=OPSET, dynamo=True,
+                verbose=False, external_data=False,
+            )  # fmt: skip
+            model: ModelProto = exported.model_proto
+    except (Exception, AssertionError) as e:
+        raise _explained(e) from e
+    for node in model.graph.node:
+        node.ClearField("metadata_props")  # stack traces: the paths of this machine
+        node.ClearField("doc_string")
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        value.ClearField("metadata_props")
+    for tensor in model.graph.initializer:
+        tensor.ClearField("metadata_props")
+    for place in (model.graph, model):
+        place.ClearField("metadata_props")
+        place.ClearField("doc_string")
+    widen(model)
+    _state_sizes(model)
+    if len(model.graph.input) != len(inputs):
+        given = {v.name for v in model.graph.input}
+        raise UsageError(f"the model does not use its inputs {', '.join(n for n in inputs if n not in given)}")
+    return model
+
+
+def widen(model: ModelProto) -> None:
+    """Makes float32 of all that is float16 or bfloat16, in place: a bundle computes in float32, and what is stored in
+    fewer bits keeps its value."""
+    narrow = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
+    def tensor(t: TensorProto) -> None:
+        if t.data_type in narrow:
+            t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(t).astype(np.float32), t.name))
+
+    def graph(g: GraphProto) -> None:
+        for t in g.initializer:
+            tensor(t)
+        for value in (*g.input, *g.output, *g.value_info):
+            if value.type.tensor_type.elem_type in narrow:
+                value.type.tensor_type.elem_type = TensorProto.FLOAT
+        for node in g.node:
+            for a in node.attribute:
+                if a.name in ("to", "dtype", "output_dtype") and a.i in narrow:
+                    a.i = TensorProto.FLOAT
+                if a.HasField("t"):
+                    tensor(a.t)
+                for inner in (*([a.g] if a.HasField("g") else []), *a.graphs):
+                    graph(inner)
+
+    graph(model.graph)
+
+
+def _state_sizes(model: ModelProto) -> None:
+    """Gives a Resize with aligned corners its output's size in place of scales, in place.
+
+    PyTorch divides by the output's whole length; ONNX, of scales, by length times scale, which may be no whole number.
+    """
+    graph = model.graph
+    shapes = {v.name: v.type.tensor_type.shape.dim for v in (*graph.value_info, *graph.output)}
+    for node in graph.node:
+        aligned = any(a.name == "coordinate_transformation_mode" and a.s == b"align_corners" for a in node.attribute)
+        dims = [d.dim_value for d in shapes.get(node.output[0], ())]
+        if node.op_type == "Resize" and aligned and len(node.input) == 3 and dims and min(dims) > 0:
+            sizes = numpy_helper.from_array(np.array(dims, np.int64), f"{node.output[0]}_sizes")
+            graph.initializer.append(sizes)
+            node.input[:] = [*node.input[:2], "", sizes.name]
+
+
+def _check_sizes(program: Any) -> None:
+    """Refuses values that are too large to hold; those that depend on no input are computed during the export."""
+    torch = import_torch()
+    varying: set[Any] = set()
+    for node in program.graph_module.graph.nodes:
+        if node.op == "placeholder" or any(n in varying for n in node.all_input_nodes):
+            varying.add(node)
+        limit = MAX_VALUE_BYTES if node in varying else MAX_MADE_BYTES // 2
+        values = node.meta.get("val")
+        for value in values if isinstance(values, list | tuple) else [values]:
+            if isinstance(value, torch.Tensor) and value.numel() * value.element_size() > limit:
+                raise ModelError(
+                    f"the value '{node.name}' would have the shape {list(value.shape)}, more than {limit:,} bytes"
+                )
+
+
+def _output_names(program: Any) -> list[str]:
+    """A dict's keys, else output, or output_0, output_1 ..."""
+    torch = import_torch()
+    count = len(program.graph_signature.user_outputs)
+    spec = program.call_spec.out_spec
+    if spec is not None and issubclass(spec.type or object, dict) and len(spec.context or ()) == count:
+        keys = [str(k) for k in spec.context]
+        return [k if k not in program.graph_signature.user_inputs else f"{k}_out" for k in keys]
+    if spec is not None and spec.type not in (None, tuple, list) and not isinstance(spec, torch.utils._pytree.LeafSpec):
+        keys = [str(k) for k in spec.context[0]] if _is_keys(spec.context) else []
+        if len(keys) == count:
+            return keys
+    return ["output"] if count == 1 else [f"output_{k}" for k in range(count)]
+
+
+def _is_keys(context: Any) -> bool:
+    return isinstance(context, list | tuple) and bool(context) and isinstance(context[0], list | tuple)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's warnings and log lines: what concerns the user is raised."""
+    logger = logging.getLogger("torch")
+    before = logger.level, logger.disabled
+    children = [x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger)]
+    mine = [(x, x.disabled) for x in children if x.name.partition(".")[0] in ("torch", "onnxscript", "onnx_ir")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.CRITICAL)
+        for child, _ in mine:
+            child.disabled = True
+        try:
+            yield
+        finally:
+            logger.setLevel(before[0])
+            for child, disabled in mine:
+                child.disabled = disabled
+
+
+def _explained(error: BaseException) -> DlpackError:
+    """What happened, in a line."""
+    chain: list[BaseException] = []
+    step: BaseException | None = error
+    while step is not None and step not in chain:
+        chain.append(step)
+        step = step.__cause__ or step.__context__
+    for e in chain:
+        if isinstance(e, DlpackError):
+            return e
+    text = "\n".join(str(e) for e in chain)
+    operators = dict.fromkeys(re.findall(r"No ONNX function found for <\w+\(op='([^']+)'", text))
+    if operators:
+        return UnsupportedError("torch.onnx cannot express these operators:", tuple(operators))
+    place = next((p for e in chain if (p := user_line(traceback.extract_tb(e.__traceback__)))), "")
+    if any(type(e).__name__ in ("GuardOnDataDependentSymNode", "DataDependentOutputException") for e in chain):
+        return UnsupportedError(
+            f"the model's control flow, or a shape, depends on its input's values; a static model has neither{place}"
+        )
+    first = chain[-1] if type(error).__name__.endswith("ExporterError") or "torch.export" in str(error) else error
+    lines = [line for line in str(first).strip().splitlines() if line.strip()]
+    hint = ""
+    if "indices" in text and "Long" in text:
+        hint = "; an input of indices is given with its type: --shape tokens=1x16:int64"
+    return ModelError(
+        f"PyTorch could not trace the model: {type(first).__name__}: {lines[0] if lines else ''}{place}{hint}"
+    )

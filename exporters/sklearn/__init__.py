@@ -1,0 +1,1 @@
+"""scikit-learn → ONNX; `export.py` begins."""

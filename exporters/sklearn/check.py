@@ -1,0 +1,114 @@
+"""What skl2onnx makes, compared with scikit-learn's own predictions, which a process of its own makes (`worker.py`)."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto
+
+from dlpack.errors import ModelError, UnsupportedError
+from dlpack.exporters.sklearn.worker import ROWS
+
+TIMEOUT_S = 60
+TOLERANCE = 1e-3
+"""Of an output's largest absolute value."""
+ACCEPTED = 0.1
+"""The part of the rows that may differ: in float32 a value can fall on the other side of a threshold."""
+
+
+class Check:
+    """scikit-learn's predictions; whether a file can be loaded without a crash."""
+
+    def __init__(self, path: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="dlpack-")
+        self._result = Path(self._folder.name) / "result.npz"
+        command = [sys.executable, "-m", "dlpack.exporters.sklearn.worker", str(path.resolve()), str(self._result)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def __enter__(self) -> Check:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._folder.cleanup()
+
+    def survives(self) -> None:
+        """Raises ModelError where the file made scikit-learn crash, or not end. An error has another message later."""
+        status = self._status()
+        if status == -signal.SIGPROF:
+            raise ModelError("scikit-learn does not end on it: the file is damaged")
+        if status < 0:
+            raise ModelError(f"scikit-learn crashed on it (signal {-status}): the file is damaged")
+
+    def _status(self) -> int:
+        try:
+            return self._process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise ModelError(f"scikit-learn has not predicted {ROWS} rows in {TIMEOUT_S} s") from None
+
+    def predictions(self) -> dict[str, Any]:
+        """What RESULT.npz holds; `x` alone where scikit-learn takes no row. Raises ModelError where it ended before."""
+        status = self._status()
+        if status or not self._result.is_file():
+            raise ModelError(f"scikit-learn ended while it predicted (status {status}): the file is damaged")
+        with np.load(self._result) as file:
+            return dict(file)
+
+
+def compare(model: ModelProto, found: dict[str, Any], classes: tuple[str, ...] | None, what: str) -> None:
+    """Raises UnsupportedError where the model computes other values than scikit-learn, or does not run.
+
+    `found` is of `Check.predictions`, `classes` are the names whose index the model gives for a label that is text.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    free = ModelProto.FromString(model.SerializeToString())
+    free.graph.input[0].type.tensor_type.shape.dim[0].ClearField("dim_value")
+    for value in free.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        session = onnxruntime.InferenceSession(free.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        outputs = session.run(None, {free.graph.input[0].name: found["x"]})
+    except Exception as e:  # onnxruntime raises many kinds
+        raise UnsupportedError(f"what skl2onnx makes of this {what} does not run: {str(e)[:300]}") from e
+    for value, got in zip(free.graph.output, outputs, strict=True):
+        parts = [_differing(got, want) for want in _references(found, got, classes)]
+        if parts and min(parts) > ACCEPTED:
+            raise UnsupportedError(
+                f"what skl2onnx makes of this {what} differs from scikit-learn in '{value.name}', for {min(parts):.0%} "
+                f"of {len(got)} rows; build it of other parts, or leave out the options that are not its defaults"
+            )
+
+
+def _references(found: dict[str, Any], got: Any, classes: tuple[str, ...] | None) -> Iterator[Any]:
+    """What the output may be, as an array of rows: skl2onnx's names do not tell it."""
+    for key, want in found.items():
+        if key == "x" or (got.dtype.kind in "iu") != (key == "by:predict" and want.dtype.kind not in "f"):
+            continue
+        if want.dtype.kind in "US":
+            order = {name: k for k, name in enumerate(classes or ())}
+            want = np.array([order.get(str(v), -1) for v in want.reshape(-1)])
+        if want.dtype.kind == "f" and want.ndim == 1 and got.size == 2 * want.size:
+            want = np.stack([-want, want], axis=1)  # a score for each of two classes
+        if want.size == got.size and len(want) == len(got) == len(found["x"]):
+            yield want
+
+
+def _differing(got: Any, want: Any) -> float:
+    """The part of the rows that differ."""
+    a, b = (np.asarray(v, np.float64).reshape(len(got), -1) for v in (got, want))
+    finite = np.isfinite(b)
+    span = float(np.abs(b[finite]).max()) if finite.any() else 0.0
+    with np.errstate(invalid="ignore"):
+        same = (a == b) | (np.abs(a - b) <= TOLERANCE * span) | (np.isnan(a) & np.isnan(b))
+    return float(np.mean(~same.all(axis=1))) if same.size else 0.0

@@ -1,0 +1,303 @@
+"""scikit-learn → ONNX: estimators and pipelines in `.skops` files, by skl2onnx.
+
+A `.skops` file is data, and is loaded only where all it holds is of types that skops or `files.py` know; a pickle
+(`.pkl`, `.joblib`) runs code when it is loaded, so it is refused. An array of a damaged file could make scikit-learn's
+compiled code read outside of it: `worker.py` loads it first, in a process of its own, and predicts there;
+what skl2onnx has made is compared with that, since it drops options that it does not know without a word.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper
+
+from dlpack.errors import DlpackError, ModelError, ToolchainError, UnsupportedError, UsageError
+from dlpack.exporters.base import HEAD_BYTES, Exported, Exporter, ExportOptions, set_metadata
+from dlpack.exporters.sklearn.check import Check, compare
+from dlpack.exporters.sklearn.files import MAX_COLUMNS, first_line, load, parts
+from dlpack.exporters.sklearn.labels import class_names, number_strings
+
+OPSETS = {"": 18, "ai.onnx.ml": 3}
+_PICKLES = (".pkl", ".pickle", ".joblib")
+_INPUT = "X"
+
+
+def recognises(path: Path, start: bytes) -> bool:
+    if path.suffix == ".skops":
+        return True
+    if not start.startswith(b"PK\x03\x04"):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            with archive.open("schema.json") as schema:
+                return b'"__loader__"' in schema.read(HEAD_BYTES)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        return False
+
+
+def advises(path: Path, start: bytes) -> str | None:
+    if path.suffix in _PICKLES:
+        return (
+            "a pickle runs code when it is loaded, so it is not read. Save a scikit-learn model, in the program that "
+            "made it, with skops.io.dump(estimator, 'model.skops'), and give that file"
+        )
+    return None
+
+
+def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
+    if params is not None:
+        raise UsageError("a .skops file holds the whole model; leave --params out")
+    for module, package in (("sklearn", "scikit-learn"), ("skl2onnx", "skl2onnx"), ("skops", "skops")):
+        if importlib.util.find_spec(module) is None:
+            raise ToolchainError(
+                f"{package} is not installed, which reads such models: pip install 'dlpack-aot[sklearn]'"
+            )
+    with warnings.catch_warnings():  # of versions; what matters ends in an error
+        warnings.simplefilter("ignore")
+        with Check(path) as check:
+            check.survives()
+            estimator = load(path)
+            columns = _columns(estimator)
+            rows = _rows(options, columns)
+            labels = class_names(estimator)
+            model = convert(estimator, columns, rows)
+            number_strings(model, labels)
+            compare(model, check.predictions(), labels, type(estimator).__name__)
+    _state_shapes(model)
+    set_metadata(model, "dlpack.ranges", json.dumps({_INPUT: _range(model)}))
+    return Exported(model, labels)
+
+
+def _columns(estimator: Any) -> int:
+    """The number of columns of the estimator's input."""
+    try:
+        columns = getattr(estimator, "n_features_in_", None)
+    except Exception:  # a pipeline asks its first step
+        columns = None
+    if not isinstance(columns, int | np.integer):
+        raise UnsupportedError(
+            f"the {type(estimator).__name__} has no n_features_in_: it is not fitted, or its input is text, not "
+            "numbers; of a pipeline that reads text save the steps behind the vectorizer, and vectorize in the program "
+            "that calls"
+        )
+    if not 1 <= columns <= MAX_COLUMNS:
+        raise ModelError(f"the estimator has {columns:,} columns; 1 to {MAX_COLUMNS:,} are accepted")
+    return int(columns)
+
+
+def _rows(options: ExportOptions, columns: int) -> int:
+    """The number of rows: of --shape X=ROWSxCOLUMNS, else 1."""
+    shapes = dict(options.shapes)
+    shape = shapes.pop(_INPUT, (1, columns))
+    if shapes:
+        raise UsageError(f"--shape {min(shapes)}=...: the model's only input is '{_INPUT}'")
+    if len(shape) != 2 or shape[0] < 1 or shape[1] != columns:
+        raise UsageError(f"--shape {_INPUT}={'x'.join(map(str, shape))}: the model takes ROWSx{columns}")
+    return shape[0]
+
+
+def convert(estimator: Any, columns: int, rows: int) -> ModelProto:
+    """The estimator as ONNX: input X, float32 [rows, columns]; a classifier's labels and scores in a tensor each."""
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import FloatTensorType
+
+    inputs = [(_INPUT, FloatTensorType([None, columns]))]
+
+    def attempt(options: dict[Any, Any] | None) -> ModelProto:
+        return convert_sklearn(  # type: ignore[no-any-return]
+            estimator, "model", initial_types=inputs, target_opset=dict(OPSETS), options=options
+        )
+
+    try:
+        for part in parts(estimator):
+            _prepare(part)
+        try:
+            model = attempt({id(estimator): {"zipmap": False}})
+        except NameError:  # an estimator without that option has tensors anyway
+            model = attempt(None)
+        return _finish(model, rows, estimator)
+    except (DlpackError, MemoryError, RecursionError):
+        raise
+    except Exception as e:  # skl2onnx raises many kinds
+        if unknown := re.search(r"Unable to find a (?:shape calculator|converter) for type '<class '([\w.]+)", str(e)):
+            raise UnsupportedError(
+                f"skl2onnx has no converter for {unknown[1]}; replace it by another estimator"
+            ) from e
+        raise UnsupportedError(f"skl2onnx does not convert this {type(estimator).__name__}: {first_line(e)}") from e
+
+
+def _prepare(part: Any) -> None:
+    """Rewrites what skl2onnx does not take, though it takes the same said otherwise."""
+    kind = type(part).__name__
+    if kind == "ColumnTransformer" and hasattr(part, "feature_names_in_"):  # columns by name: by their place
+        places = {name: k for k, name in enumerate(part.feature_names_in_.tolist())}
+        part.transformers_ = [(n, t, _by_place(columns, places)) for n, t, columns in part.transformers_]
+    elif kind == "VotingClassifier":
+        part.flatten_transform = False  # of transform(), which is not exported
+    elif text := next((str(v) for c in getattr(part, "categories_", ()) for v in c if isinstance(v, str)), None):
+        raise UnsupportedError(
+            f"the {kind} encodes text (the category {text!r}), and a bundle's inputs are numbers: number the "
+            "categories before fitting (OrdinalEncoder().fit_transform), save the pipeline fitted on these numbers, "
+            "and number them in the same way in the program that calls the bundle"
+        )
+    elif kind == "SimpleImputer" and part.add_indicator:
+        raise UnsupportedError("SimpleImputer(add_indicator=True) is not supported; leave the option out")
+    elif kind == "Normalizer" and part.norm == "max":
+        part.onnx_converter = lambda: _convert_largest_norm
+    elif kind == "_CalibratedClassifier" and hasattr(part.estimator, "steps"):
+        raise UnsupportedError(
+            "a CalibratedClassifierCV over a pipeline is not supported; calibrate its last step: "
+            "make_pipeline(StandardScaler(), CalibratedClassifierCV(LinearSVC()))"
+        )
+    elif kind == "TreePredictor":
+        part.nodes = [_plain_node(node) for node in part.nodes]
+    elif kind.startswith("HistGradientBoosting"):
+        part.onnx_converter = lambda: _convert_histogram
+
+
+def _by_place(columns: Any, places: dict[str, int]) -> Any:
+    if isinstance(columns, str):
+        return [places[columns]]
+    if isinstance(columns, slice):
+        return columns
+    return [places[c] if isinstance(c, str) else c for c in list(columns)]
+
+
+def _plain_node(node: Any) -> dict[str, Any]:
+    """A node of a histogram gradient boosting tree with the threshold that skl2onnx takes.
+
+    It is the largest float32 that is not above the node's: for an x of float32 the comparison stays the same.
+    """
+    made = {name: node[name] for name in node.dtype.names}
+    if made["is_categorical"]:
+        raise UnsupportedError("HistGradientBoosting with categorical features; one-hot encode them before")
+    near = np.float32(made["num_threshold"])
+    made["threshold"] = np.nextafter(near, np.float32(-np.inf)) if near > made["num_threshold"] else near
+    return made
+
+
+class _PlainIntegers:
+    """skl2onnx's container, for a converter that lists booleans and NumPy's integers, which onnx does not take.
+
+    The value that it calls by the first of `renamed` is called by the second.
+    """
+
+    def __init__(self, container: Any, renamed: tuple[str, str] | None = None) -> None:
+        self._container, self._renamed = container, renamed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def add_node(self, op: str, inputs: Any, outputs: Any, *arguments: Any, **attributes: Any) -> None:
+        def plain(value: Any) -> Any:
+            whole = isinstance(value, list) and all(isinstance(v, bool | int | np.integer) for v in value)
+            return [int(v) for v in value] if whole else value
+
+        if self._renamed:
+            old, new = self._renamed
+            outputs = [new if n == old else n for n in ([outputs] if isinstance(outputs, str) else outputs)]
+        plain_attributes = {name: plain(value) for name, value in attributes.items()}
+        self._container.add_node(op, inputs, outputs, *arguments, **plain_attributes)
+
+
+def _convert_histogram(scope: Any, operator: Any, container: Any) -> None:
+    """Histogram gradient boosting; behind a loss with a logarithm as its link comes an exponential."""
+    from skl2onnx.common._registration import get_converter
+
+    convert = get_converter(operator.type)
+    if getattr(operator.raw_operator, "loss", "") not in ("poisson", "gamma"):
+        convert(scope, operator, _PlainIntegers(container))
+        return
+    result, raw = operator.outputs[0].full_name, scope.get_unique_variable_name("raw")
+    convert(scope, operator, _PlainIntegers(container, (result, raw)))
+    container.add_node("Exp", [raw], [result], name=scope.get_unique_operator_name("Exp"))
+
+
+def _convert_largest_norm(scope: Any, operator: Any, container: Any) -> None:
+    """Rows over their largest absolute value; skl2onnx takes the largest value."""
+    (x,), (y,) = operator.input_full_names, operator.output_full_names
+    size, norm, zero, divisor = (scope.get_unique_variable_name(n) for n in ("size", "norm", "zero", "divisor"))
+    axis, none, one = (scope.get_unique_variable_name(n) for n in ("axis", "none", "one"))
+    container.add_initializer(axis, TensorProto.INT64, [1], [1])
+    container.add_initializer(none, TensorProto.FLOAT, [], [0.0])
+    container.add_initializer(one, TensorProto.FLOAT, [], [1.0])
+    for op, inputs, output in (
+        ("Abs", [x], size),
+        ("ReduceMax", [size, axis], norm),
+        ("Equal", [norm, none], zero),
+        ("Where", [zero, one, norm], divisor),
+        ("Div", [x, divisor], y),
+    ):
+        container.add_node(op, inputs, [output], name=scope.get_unique_operator_name(op))
+
+
+def _finish(model: ModelProto, rows: int, estimator: Any) -> ModelProto:
+    """Fixes the number of rows; scores that are no probabilities are called so; leaves out what skl2onnx says twice."""
+    graph = model.graph
+    graph.input[0].type.tensor_type.shape.dim[0].dim_value = rows
+    del graph.value_info[:]
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(d, v) for d, v in sorted(versions.items()))
+    for value in graph.output:
+        if value.name == "probabilities" and not hasattr(estimator, "predict_proba"):
+            value.name = "scores"
+            op = "Neg" if _is_support_vector_pair(estimator) else "Identity"
+            graph.node.append(helper.make_node(op, ["probabilities"], ["scores"], "scores"))
+    model.producer_name, model.producer_version, model.doc_string = "dlpack", "", ""
+    return model
+
+
+def _state_shapes(model: ModelProto) -> None:
+    """The outputs' shapes, found anew: skl2onnx guesses some."""
+    from dlpack.model.infer import infer_types, run_types
+
+    outputs = model.graph.output
+    for value in outputs:
+        value.type.tensor_type.ClearField("shape")
+    types = infer_types(model)
+    rest = [value.name for value in outputs if value.name not in types or not types[value.name].known]
+    try:
+        types |= run_types(model, rest, types) if rest else {}
+    except Exception as e:  # onnxruntime raises many kinds
+        raise UnsupportedError(f"what skl2onnx makes of it does not run: {first_line(e)}") from e
+    for value in outputs:
+        kind = types[value.name]
+        value.type.CopyFrom(helper.make_tensor_type_proto(kind.elem, kind.shape))
+
+
+def _is_support_vector_pair(estimator: Any) -> bool:
+    """Whether it is an SVC of two classes: SVMClassifier gives both scores, that of the second class first."""
+    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    return type(last).__name__ in ("SVC", "NuSVC") and len(last.classes_) == 2
+
+
+def _range(model: ModelProto) -> tuple[float, float]:
+    """Where the input's values matter: around trees' thresholds or a scaler's data. The build is verified on such."""
+    low, high = -1.0, 1.0
+    for node in model.graph.node:
+        if _INPUT not in node.input:
+            continue
+        attributes = {a.name: np.asarray(a.floats, np.float64) for a in node.attribute if a.floats}
+        values = np.zeros(0)
+        if node.op_type.startswith("TreeEnsemble"):
+            values = attributes.get("nodes_values", values)
+        elif node.op_type == "Scaler":
+            spread = 2 / np.where(attributes["scale"] == 0, 1, np.abs(attributes["scale"]))
+            ends = attributes["offset"] + np.array([[-1.0], [1.0]]) * spread
+            values = np.median(ends, axis=1)  # columns of the largest numbers would put the others far from all data
+        values = values[np.isfinite(values)]
+        if values.size:
+            low, high = min(low, float(values.min()) * 1.1), max(high, float(values.max()) * 1.1)
+    return low, high
+
+
+EXPORTER = Exporter("scikit-learn", "model.skops, from skops.io.dump", recognises, export, advises)

@@ -1,0 +1,141 @@
+"""The process in which scikit-learn first loads a file, and predicts, for the comparison with what skl2onnx makes.
+
+``python -m dlpack.exporters.sklearn.worker FILE.skops RESULT.npz``, started by `check.py` alone: an array of a
+damaged file can make scikit-learn's compiled code read outside of it, on loading or later, which shall end this
+process and no other. RESULT.npz gets the rows, ``x``, and ``by:METHOD``, what each method gives for them.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlpack.exporters.sklearn.files import load
+
+ROWS = 64
+MEMORY_BYTES = 4 << 30
+CPU_S, CPU_BYTES_PER_S = 8.0, 100_000
+"""The CPU time that loading and predicting may take: seconds, and bytes of the file for each second more."""
+_METHODS = ("predict", "predict_proba", "decision_function", "score_samples", "transform")
+
+
+def rows_for(estimator: Any, columns: int) -> Any:
+    """Seeded rows, float32 [ROWS, columns], where the estimator's values change."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1.5, 1.5, (ROWS, columns))
+    try:
+        _place(x, estimator, rng, 0)
+    except Exception:  # an attribute that is something else here: the rows stay where they are
+        return x.astype(np.float32)
+    return x.astype(np.float32)
+
+
+def _place(x: Any, part: Any, rng: Any, depth: int) -> None:
+    """Moves the columns of `x`, uniform in [-1.5, 1.5), to where `part`'s data was."""
+    inner = _first_part(part)
+    if depth > 8:
+        return
+    if hasattr(part, "transformers_"):
+        names = list(getattr(part, "feature_names_in_", ()))
+        for _, transformer, columns in part.transformers_:
+            if not isinstance(columns, slice):
+                columns = [names.index(c) if isinstance(c, str) else c for c in np.atleast_1d(columns).tolist()]
+            taken = x[:, columns].reshape(len(x), -1)
+            _place(taken, transformer, rng, depth + 1)
+            x[:, columns] = taken.reshape(x[:, columns].shape)
+    elif inner is not None:
+        _place(x, inner, rng, depth + 1)
+    elif len(getattr(part, "categories_", ())) == x.shape[1]:
+        for k, names in enumerate(part.categories_):
+            if np.asarray(names).dtype.kind in "iufb" and len(names):
+                x[:, k] = rng.choice(names, len(x))
+    else:
+        low, high = _span(part, x.shape[1])
+        x *= (high - low) / 2
+        x += (high + low) / 2
+
+
+def _first_part(part: Any) -> Any:
+    """What sees the input first of a pipeline or of an estimator made of others."""
+    for name in ("steps", "transformer_list"):
+        if made := [step[1] for step in getattr(part, name, ()) if not isinstance(step[1], str)]:
+            return made[0]
+    for name in ("calibrated_classifiers_", "estimators_", "_predictors"):
+        held = np.array(getattr(part, name, ()), object).reshape(-1)
+        if held.size and not hasattr(part, "estimators_features_"):
+            return held[0]
+    parts = (getattr(part, name, None) for name in ("estimator_", "estimator", "best_estimator_"))
+    return next((p for p in parts if p is not None), None)
+
+
+def _span(part: Any, columns: int) -> tuple[Any, Any]:
+    """The least and the largest value of each column that the estimator knows of."""
+    low, high = np.full(columns, -1.0), np.full(columns, 1.0)
+    tree = getattr(part, "tree_", None)
+    rows = getattr(part, "_fit_X", getattr(part, "support_vectors_", getattr(part, "cluster_centers_", None)))
+    edges = getattr(part, "bin_edges_", None)
+    center = next((c for n in ("mean_", "center_", "statistics_") if (c := getattr(part, n, None)) is not None), None)
+    if tree is not None:
+        for k in range(columns):
+            cuts = tree.threshold[tree.feature == k]
+            if cuts.size:
+                low[k], high[k] = cuts.min() - 1e-3, cuts.max() + 1e-3
+    elif isinstance(rows, np.ndarray) and rows.ndim == 2:
+        low, high = rows.min(axis=0), rows.max(axis=0)
+    elif edges is not None:
+        low, high = np.array([e[0] for e in edges]), np.array([e[-1] for e in edges])
+    elif hasattr(part, "data_min_"):
+        low, high = part.data_min_, part.data_max_
+    elif hasattr(part, "theta_"):
+        spread = 2 * np.sqrt(part.var_).max(axis=0)
+        low, high = part.theta_.min(axis=0) - spread, part.theta_.max(axis=0) + spread
+    elif center is not None:
+        scale = getattr(part, "scale_", None)
+        spread = 2 * np.asarray(scale) if scale is not None else np.abs(center) + 1
+        low, high = center - spread, center + spread
+    good = np.isfinite(low) & np.isfinite(high) & (low < high)
+    return np.where(good, low, -1.0), np.where(good, high, 1.0)
+
+
+def _predict(estimator: Any, x: Any) -> dict[str, Any]:
+    """What each method gives for the rows; those that it does not have, or that refuse them, are left out."""
+    found = {"x": x}
+    voting = type(estimator).__name__.startswith("Voting")  # its transform() tells the votes, which are not exported
+    for name in _METHODS[:-1] if voting else _METHODS:
+        try:
+            y = getattr(estimator, name)(x.astype(np.float64))
+        except Exception:  # a method that does not exist, or rows that the estimator does not take
+            continue
+        y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
+        if y.dtype.kind == "O":
+            y = y.astype(str)
+        if y.dtype.kind in "iufbUS":
+            found[f"by:{name}"] = y.astype(np.int64) if y.dtype.kind == "b" else y
+    return found
+
+
+def predict(path: Path) -> dict[str, Any]:
+    """The rows, `x`, and what each method of the estimator in a .skops file gives for them."""
+    estimator = load(path)
+    x = rows_for(estimator, int(estimator.n_features_in_))
+    found = _predict(estimator, x)
+    return found if len(found) > 1 else _predict(estimator, np.abs(x))  # counts, for instance
+
+
+def main(path: Path, result: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if limit == resource.RLIM_INFINITY or limit > MEMORY_BYTES:
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, limit))
+    signal.setitimer(signal.ITIMER_PROF, CPU_S + path.stat().st_size / CPU_BYTES_PER_S)  # its signal ends the process
+    warnings.simplefilter("ignore")
+    np.savez(result, **predict(path))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
