@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ FOLDERS = {
 }
 
 
+@cache
 def modules() -> dict[str, Path]:
     found = {}
     for package, folder in FOLDERS.items():
@@ -30,6 +32,7 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@cache
 def imports(path: Path, top_only: bool = False) -> set[str]:
     """Names of the modules that a file imports; with `top_only`, not those imported inside functions."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -82,7 +85,7 @@ def test_what_a_module_loads(pattern: str, forbidden: list[str]) -> None:
     code = (
         "import importlib, json, os, sys\n"
         "names, forbidden = json.loads(sys.argv[1])\n"
-        "for name in {'numpy', 'onnx', 'onnxruntime'} - {*forbidden}:  # once, not in each process\n"
+        "for name in {'numpy', 'onnx', 'onnxruntime', 'tvm'} - {*forbidden}:  # once, not in each process\n"
         "    importlib.import_module(name)\n"
         "for name in names:\n"
         "    if os.fork() == 0:\n"
@@ -131,6 +134,7 @@ def test_exporters_import_frameworks_lazily() -> None:
             assert not any(uses(imports(path, top_only=True), f) for f in frameworks), name
 
 
+@cache
 def import_graph(package: str) -> dict[str, set[str]]:
     """Module → the modules of `package` that it imports, in functions and for type checking too.
 
