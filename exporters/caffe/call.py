@@ -11,13 +11,14 @@ import numpy as np
 from dlpack.errors import ModelError
 from dlpack.exporters.builder import Array, Builder, Shape
 from dlpack.exporters.caffe.files import Message
+from dlpack.exporters.call import Nodes, entering
 
 Converter = Callable[["Layer"], Any]
 CONVERTERS: dict[str, Converter] = {}
 
 
 @dataclass
-class Layer:
+class Layer(Nodes):
     """One layer: `x(i)` is the value of bottom i, `p(name)` a parameter block, `blob(i)` a weight.
 
     A converter returns its tops' values: one name, or a list of them.
@@ -67,21 +68,10 @@ class Layer:
             raise ModelError(f"its axis {axis} does not fit an input of {rank} dimensions")
         return axis % rank
 
-    def op(self, kind: str, *inputs: str, **attrs: Any) -> str:
-        return str(self.g.op(kind, *inputs, **attrs))
-
     def scalar(self, value: float) -> str:
         return self.g.scalar(value)
 
 
 def converts(*names: str) -> Callable[[Converter], Converter]:
     """Enters a converter for Caffe layers of these types."""
-
-    def enter(function: Converter) -> Converter:
-        for name in names:
-            if name in CONVERTERS:
-                raise ValueError(f"Caffe layer {name} is entered twice")
-            CONVERTERS[name] = function
-        return function
-
-    return enter
+    return entering(CONVERTERS, names, "Caffe layer")

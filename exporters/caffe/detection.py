@@ -69,20 +69,20 @@ def detection_output(n: Layer) -> str:
     if classes < 2 or n.shape(1)[1:] != (count * classes,) and math.prod(n.shape(1)[1:]) != count * classes:
         raise ModelError(f"num_classes {classes} and {count} prior boxes do not fit its bottoms")
     boxes = _decode(n, batch, count)
-    scores = n.op("Transpose", reshape(n.g, n.x(1), (batch, count, classes)), perm=[0, 2, 1])
+    scores = n.op_("Transpose", reshape(n.g, n.x(1), (batch, count, classes)), perm=[0, 2, 1])
     labels = [k for k in range(classes) if k != background]
     if len(labels) != classes:
-        scores = n.op("Gather", scores, n.g.ints(labels), axis=1)
+        scores = n.op_("Gather", scores, n.g.ints(labels), axis=1)
     rows = batch * len(labels)
     top_k = nms.int("top_k", -1)
     kept = min(top_k, count) if top_k > 0 else count
     scores = reshape(n.g, scores, (rows, count))
     best, places = n.g.op("TopK", scores, n.g.ints([kept]), axis=1, outputs=2)
-    valid = n.op("Greater", best, n.scalar(p.float("confidence_threshold", float(np.finfo(np.float32).min))))
+    valid = n.op_("Greater", best, n.scalar(p.float("confidence_threshold", float(np.finfo(np.float32).min))))
     # each class picks its boxes from its image's: (B, C, K, 4)
     index = reshape(n.g, places, (batch, len(labels) * kept, 1))
-    index = n.op("Expand", index, n.g.ints([batch, len(labels) * kept, 4]))
-    picked = n.op("GatherElements", boxes, index, axis=1)
+    index = n.op_("Expand", index, n.g.ints([batch, len(labels) * kept, 4]))
+    picked = n.op_("GatherElements", boxes, index, axis=1)
     alive = suppress(
         n.g, reshape(n.g, picked, (rows, kept, 4)), valid, None, nms.float("nms_threshold", 0.3), at_least=False
     )
@@ -91,16 +91,16 @@ def detection_output(n: Layer) -> str:
     keep = min(keep, total) if keep > 0 else total
     none = n.scalar(-1.0)
     lowest = n.scalar(float(np.finfo(np.float32).min))
-    key = reshape(n.g, n.op("Where", alive, best, lowest), (batch, total))
+    key = reshape(n.g, n.op_("Where", alive, best, lowest), (batch, total))
     score, order = n.g.op("TopK", key, n.g.ints([keep]), axis=1, outputs=2)
     label = n.g.constant(np.repeat(np.array(labels, np.float32), kept))
-    label = reshape(n.g, n.op("Gather", label, order, axis=0), (batch, keep, 1))
-    index = n.op("Expand", reshape(n.g, order, (batch, keep, 1)), n.g.ints([batch, keep, 4]))
-    corners = n.op("GatherElements", picked, index, axis=1)
+    label = reshape(n.g, n.op_("Gather", label, order, axis=0), (batch, keep, 1))
+    index = n.op_("Expand", reshape(n.g, order, (batch, keep, 1)), n.g.ints([batch, keep, 4]))
+    corners = n.op_("GatherElements", picked, index, axis=1)
     image = n.g.constant(np.repeat(np.arange(batch, dtype=np.float32), keep).reshape(batch, keep, 1))
-    table = n.op("Concat", image, label, reshape(n.g, score, (batch, keep, 1)), corners, axis=2)
-    used = reshape(n.g, n.op("Greater", score, lowest), (batch, keep, 1))
-    return reshape(n.g, n.op("Where", used, table, none), (1, 1, batch * keep, 7))
+    table = n.op_("Concat", image, label, reshape(n.g, score, (batch, keep, 1)), corners, axis=2)
+    used = reshape(n.g, n.op_("Greater", score, lowest), (batch, keep, 1))
+    return reshape(n.g, n.op_("Where", used, table, none), (1, 1, batch * keep, 7))
 
 
 def _decode(n: Layer, batch: int, count: int) -> str:
@@ -111,17 +111,17 @@ def _decode(n: Layer, batch: int, count: int) -> str:
     table = reshape(n.g, n.x(2), (2, count, 4))
     prior = slice_axis(n.g, table, 0, 0, 1)
     if not p.bool("variance_encoded_in_target"):
-        offsets = n.op("Mul", offsets, slice_axis(n.g, table, 0, 1, 2))
+        offsets = n.op_("Mul", offsets, slice_axis(n.g, table, 0, 1, 2))
     if code == "CORNER":
-        return n.op("Add", prior, offsets)
+        return n.op_("Add", prior, offsets)
     low, high = split(n.g, prior, 2, [2, 2])
-    size = n.op("Sub", high, low)
+    size = n.op_("Sub", high, low)
     first, second = split(n.g, offsets, 2, [2, 2])
     if code == "CORNER_SIZE":
-        corners = n.op("Add", low, n.op("Mul", first, size)), n.op("Add", high, n.op("Mul", second, size))
-        return n.op("Concat", *corners, axis=2)
+        corners = n.op_("Add", low, n.op_("Mul", first, size)), n.op_("Add", high, n.op_("Mul", second, size))
+        return n.op_("Concat", *corners, axis=2)
     if code != "CENTER_SIZE":
         raise NotConverted(f"code_type: {code[:20]}")
-    middle = n.op("Add", n.op("Mul", n.op("Add", low, high), n.scalar(0.5)), n.op("Mul", first, size))
-    half = n.op("Mul", n.op("Mul", n.op("Exp", second), size), n.scalar(0.5))
-    return n.op("Concat", n.op("Sub", middle, half), n.op("Add", middle, half), axis=2)
+    middle = n.op_("Add", n.op_("Mul", n.op_("Add", low, high), n.scalar(0.5)), n.op_("Mul", first, size))
+    half = n.op_("Mul", n.op_("Mul", n.op_("Exp", second), size), n.scalar(0.5))
+    return n.op_("Concat", n.op_("Sub", middle, half), n.op_("Add", middle, half), axis=2)

@@ -56,7 +56,7 @@ def convolution(n: Layer) -> list[str]:
         check_channels(n.g, x, w, group, transposed=deconvolution)
         inputs = [x, w, n.blob(1, (outputs,))] if p.bool("bias_term", True) else [x, w]
         results.append(
-            n.op(
+            n.op_(
                 "ConvTranspose" if deconvolution else "Conv",
                 *inputs,
                 kernel_shape=kernel,
@@ -79,7 +79,7 @@ def inner_product(n: Layer) -> str:
     w = n.blob(0, (inputs, outputs) if flipped else (outputs, inputs))
     x = reshape(n.g, n.x(), (rows, inputs))
     values = [x, w, n.blob(1, (outputs,))] if p.bool("bias_term", True) else [x, w]
-    return reshape(n.g, n.op("Gemm", *values, transB=int(not flipped)), (*shape[:axis], outputs))
+    return reshape(n.g, n.op_("Gemm", *values, transB=int(not flipped)), (*shape[:axis], outputs))
 
 
 @converts("Embed")
@@ -87,8 +87,8 @@ def embed(n: Layer) -> str:
     p = n.p("embed_param")
     outputs = p.int("num_output")
     w = n.blob(0, (p.int("input_dim"), outputs))
-    y = n.op("Gather", w, n.op("Cast", n.x(), to=7), axis=0)
-    return n.op("Add", y, n.blob(1, (outputs,))) if p.bool("bias_term", True) else y
+    y = n.op_("Gather", w, n.op_("Cast", n.x(), to=7), axis=0)
+    return n.op_("Add", y, n.blob(1, (outputs,))) if p.bool("bias_term", True) else y
 
 
 @converts("BatchNorm")
@@ -103,7 +103,7 @@ def batch_norm(n: Layer) -> str:
     ones, zeros = n.g.filled((channels,), 1.0), n.g.filled((channels,), 0.0)
     stats = [n.g.constant(v.astype(np.float32), f"{n.name}_{k}") for v, k in ((mean, "mean"), (var, "var"))]
     x = n.x() if len(shape) > 1 else reshape(n.g, n.x(), (shape[0], 1))
-    y = n.op("BatchNormalization", x, ones, zeros, *stats, epsilon=p.float("eps", 1e-5))
+    y = n.op_("BatchNormalization", x, ones, zeros, *stats, epsilon=p.float("eps", 1e-5))
     return reshape(n.g, y, shape)
 
 
@@ -124,7 +124,7 @@ def _factor(n: Layer, p: Message, blob: int) -> str:
 def scale(n: Layer) -> str:
     p = n.p("scale_param")
     factor = _factor(n, p, 0)
-    y = n.op("Mul", n.x(), factor)
+    y = n.op_("Mul", n.x(), factor)
     if not p.bool("bias_term"):
         return y
     k = 0 if len(n.bottoms) > 1 else 1
@@ -134,19 +134,19 @@ def scale(n: Layer) -> str:
         if len(n.bottoms) > 1
         else n.shape()[axis : n.rank() if p.int("num_axes", 1) == -1 else axis + p.int("num_axes", 1)]
     )
-    return n.op("Add", y, along(n.g, n.blob(k, shape), n.rank(), axis))
+    return n.op_("Add", y, along(n.g, n.blob(k, shape), n.rank(), axis))
 
 
 @converts("Bias")
 def bias(n: Layer) -> str:
-    return n.op("Add", n.x(), _factor(n, n.p("bias_param"), 0))
+    return n.op_("Add", n.x(), _factor(n, n.p("bias_param"), 0))
 
 
 @converts("Axpy")
 def axpy(n: Layer) -> str:
     """a (N, C or N, C, 1, 1) times x, plus y: squeeze-and-excitation networks' fused layer."""
     a = reshape(n.g, n.x(0), (*n.shape(0)[:2], *([1] * (n.rank(1) - 2))))
-    return n.op("Add", n.op("Mul", a, n.x(1)), n.x(2))
+    return n.op_("Add", n.op_("Mul", a, n.x(1)), n.x(2))
 
 
 @converts("LSTM")
@@ -162,7 +162,7 @@ def lstm(n: Layer) -> list[str]:
         raise NotConverted(f"{steps} time steps of {hidden} values")
     w, b, r = n.blob(0, (4 * hidden, size)), n.blob(1, (4 * hidden,)), n.blob(2, (4 * hidden, hidden))
     flat = reshape(n.g, n.x(0), (steps * batch, size))
-    gates = reshape(n.g, n.op("Gemm", flat, w, b, transB=1), (steps, batch, 4 * hidden))
+    gates = reshape(n.g, n.op_("Gemm", flat, w, b, transB=1), (steps, batch, 4 * hidden))
     inputs = split(n.g, gates, 0, [1] * steps)
     conts = split(n.g, reshape(n.g, n.x(1), (steps, batch, 1)), 0, [1] * steps)
     if exposed:
@@ -172,13 +172,13 @@ def lstm(n: Layer) -> list[str]:
     results = []
     for x, cont in zip(inputs, conts, strict=True):
         keep = reshape(n.g, cont, (batch, 1))
-        z = n.op("Add", n.op("Gemm", n.op("Mul", h, keep), r, transB=1), reshape(n.g, x, (batch, 4 * hidden)))
+        z = n.op_("Add", n.op_("Gemm", n.op_("Mul", h, keep), r, transB=1), reshape(n.g, x, (batch, 4 * hidden)))
         sigmoid, g = split(n.g, z, 1, [3 * hidden, hidden])
-        i, f, o = split(n.g, n.op("Sigmoid", sigmoid), 1, [hidden] * 3)
-        c = n.op("Add", n.op("Mul", f, n.op("Mul", c, keep)), n.op("Mul", i, n.op("Tanh", g)))
-        h = n.op("Mul", o, n.op("Tanh", c))
+        i, f, o = split(n.g, n.op_("Sigmoid", sigmoid), 1, [hidden] * 3)
+        c = n.op_("Add", n.op_("Mul", f, n.op_("Mul", c, keep)), n.op_("Mul", i, n.op_("Tanh", g)))
+        h = n.op_("Mul", o, n.op_("Tanh", c))
         results.append(reshape(n.g, h, (1, batch, hidden)))
-    y = n.op("Concat", *results, axis=0) if steps > 1 else results[0]
+    y = n.op_("Concat", *results, axis=0) if steps > 1 else results[0]
     return [y, *(reshape(n.g, v, (1, batch, hidden)) for v in (h, c))] if exposed else [y]
 
 
@@ -194,7 +194,7 @@ def pooling(n: Layer) -> str:
     if n.tops > 1:
         raise NotConverted("the mask of a max pooling")
     if p.bool("global_pooling"):
-        return n.op("GlobalMaxPool" if method == "MAX" else "GlobalAveragePool", x)
+        return n.op_("GlobalMaxPool" if method == "MAX" else "GlobalAveragePool", x)
     sizes = n.shape()[2:]
     kernel, stride, pad = (_window(p, k, 2, d) for k, d in (("kernel_size", None), ("stride", 1), ("pad", 0)))
     ceil = p.choice("round_mode", ("CEIL", "FLOOR")) == "CEIL" and p.bool("ceil_mode", True)
@@ -211,9 +211,11 @@ def lrn(n: Layer) -> str:
     if size < 1 or size % 2 == 0:
         raise ModelError(f"its local_size {size} must be odd")
     if p.choice("norm_region", ("ACROSS_CHANNELS", "WITHIN_CHANNEL")) == "ACROSS_CHANNELS":
-        return n.op("LRN", x, size=size, alpha=alpha, beta=beta, bias=p.float("k", 1.0))
-    mean = pool(n.g, n.op("Mul", x, x), "avg", [size] * 2, [1, 1], [(size - 1) // 2] * 2, n.shape()[2:])
-    return n.op("Mul", x, n.op("Pow", n.op("Add", n.op("Mul", mean, n.scalar(alpha)), n.scalar(1.0)), n.scalar(-beta)))
+        return n.op_("LRN", x, size=size, alpha=alpha, beta=beta, bias=p.float("k", 1.0))
+    mean = pool(n.g, n.op_("Mul", x, x), "avg", [size] * 2, [1, 1], [(size - 1) // 2] * 2, n.shape()[2:])
+    return n.op_(
+        "Mul", x, n.op_("Pow", n.op_("Add", n.op_("Mul", mean, n.scalar(alpha)), n.scalar(1.0)), n.scalar(-beta))
+    )
 
 
 @converts("MVN")
@@ -222,11 +224,11 @@ def mvn(n: Layer) -> str:
     axes = list(range(1 if p.bool("across_channels") else 2, n.rank()))
     if not axes:
         raise ModelError(f"it has no dimensions to normalise over: {list(n.shape())}")
-    y = n.op("Sub", x, n.op("ReduceMean", x, axes=axes, keepdims=1))
+    y = n.op_("Sub", x, n.op_("ReduceMean", x, axes=axes, keepdims=1))
     if not p.bool("normalize_variance", True):
         return y
-    deviation = n.op("Sqrt", n.op("ReduceMean", n.op("Mul", y, y), axes=axes, keepdims=1))
-    return n.op("Div", y, n.op("Add", deviation, n.scalar(p.float("eps", 1e-9))))
+    deviation = n.op_("Sqrt", n.op_("ReduceMean", n.op_("Mul", y, y), axes=axes, keepdims=1))
+    return n.op_("Div", y, n.op_("Add", deviation, n.scalar(p.float("eps", 1e-9))))
 
 
 @converts("Normalize")
@@ -234,10 +236,10 @@ def normalize(n: Layer) -> str:
     """SSD's: every place (or the whole image) to length 1, then a scale per channel."""
     p, x = n.p("norm_param"), n.x()
     axes = [1, 2, 3] if p.bool("across_spatial", True) else [1]
-    total = n.op("ReduceSum", n.op("Mul", x, x), n.g.ints(axes), keepdims=1)
-    y = n.op("Div", x, n.op("Sqrt", n.op("Add", total, n.scalar(p.float("eps", 1e-10)))))
+    total = n.op_("ReduceSum", n.op_("Mul", x, x), n.g.ints(axes), keepdims=1)
+    y = n.op_("Div", x, n.op_("Sqrt", n.op_("Add", total, n.scalar(p.float("eps", 1e-10)))))
     shared = p.bool("channel_shared", True)
-    return n.op("Mul", y, along(n.g, n.blob(0, (1,) if shared else (n.shape()[1],)), n.rank(), 1))
+    return n.op_("Mul", y, along(n.g, n.blob(0, (1,) if shared else (n.shape()[1],)), n.rank(), 1))
 
 
 @converts("Interp")
@@ -259,18 +261,18 @@ def interp(n: Layer) -> str:
     if "height" in p and "width" in p:
         out = [p.int("height"), p.int("width")]
     wanted = n.g.ints([*n.shape()[:2], *out])
-    return n.op("Resize", x, "", "", wanted, mode="linear", coordinate_transformation_mode="align_corners")
+    return n.op_("Resize", x, "", "", wanted, mode="linear", coordinate_transformation_mode="align_corners")
 
 
 @converts("Upsample")
 def upsample(n: Layer) -> str:
     factor = float(n.p("upsample_param").int("scale", 2))
     scales = n.g.constant(np.array([1, 1, factor, factor], np.float32))
-    return n.op(
+    return n.op_(
         "Resize", n.x(), "", scales, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"
     )
 
 
 @converts("Softmax", "SoftmaxWithLoss")
 def softmax(n: Layer) -> str:
-    return n.op("Softmax", n.x(), axis=n.axis(n.p("softmax_param"), 1, n.rank()))
+    return n.op_("Softmax", n.x(), axis=n.axis(n.p("softmax_param"), 1, n.rank()))

@@ -13,7 +13,7 @@ from dlpack.exporters.layers import reshape, slice_axis, split
 def concat(n: Layer) -> str:
     p = n.p("concat_param")
     axis = n.axis(p, 1, n.rank(), "concat_dim" if "concat_dim" in p else "axis")
-    return n.op("Concat", *n.bottoms, axis=axis) if len(n.bottoms) > 1 else n.x()
+    return n.op_("Concat", *n.bottoms, axis=axis) if len(n.bottoms) > 1 else n.x()
 
 
 @converts("Slice")
@@ -69,7 +69,7 @@ def permute(n: Layer) -> str:
     order += [k for k in range(n.rank()) if k not in order]
     if sorted(order) != list(range(n.rank())):
         raise ModelError(f"its order {order} does not fit an input of {n.rank()} dimensions")
-    return n.op("Transpose", n.x(), perm=order)
+    return n.op_("Transpose", n.x(), perm=order)
 
 
 @converts("Crop")
@@ -94,7 +94,7 @@ def tile(n: Layer) -> str:
     p = n.p("tile_param")
     reps = [1] * n.rank()
     reps[n.axis(p, 1, n.rank())] = p.int("tiles", 1)
-    return n.op("Tile", n.x(), n.g.ints(reps))
+    return n.op_("Tile", n.x(), n.g.ints(reps))
 
 
 @converts("ShuffleChannel")
@@ -103,4 +103,4 @@ def shuffle_channel(n: Layer) -> str:
     if groups < 1 or shape[1] % groups:
         raise ModelError(f"group {groups} does not divide {shape[1]} channels")
     y = reshape(n.g, n.x(), (shape[0], groups, shape[1] // groups, math.prod(shape[2:])))
-    return reshape(n.g, n.op("Transpose", y, perm=[0, 2, 1, 3]), shape)
+    return reshape(n.g, n.op_("Transpose", y, perm=[0, 2, 1, 3]), shape)

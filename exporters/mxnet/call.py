@@ -10,6 +10,7 @@ import numpy as np
 
 from dlpack.errors import ModelError
 from dlpack.exporters.builder import Builder, Shape
+from dlpack.exporters.call import Nodes, entering
 from dlpack.exporters.mxnet.files import Attributes
 
 Converter = Callable[["Call"], Any]
@@ -17,7 +18,7 @@ CONVERTERS: dict[str, Converter] = {}
 
 
 @dataclass
-class Call:
+class Call(Nodes):
     """One node: `x(i)` is the value of input i, `p` its parameters; new nodes go to `g`.
 
     A converter returns the name of its output, or a list of them.
@@ -62,16 +63,6 @@ class Call:
             raise ModelError(f"its parameter {key}={axis} does not fit an input of {rank} dimensions")
         return axis % rank
 
-    def op_(self, kind: str, *inputs: str, **attrs: Any) -> str:
-        return str(self.g.op(kind, *inputs, **attrs))
-
-    def cast(self, x: str, dtype: Any) -> str:
-        from onnx import helper
-
-        if self.g.dtype(x) == np.dtype(dtype):
-            return x
-        return self.op_("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-
     def floating(self, x: str) -> str:
         return x if self.g.dtype(x).kind == "f" else self.cast(x, np.float32)
 
@@ -85,12 +76,4 @@ class Call:
 
 def converts(*names: str) -> Callable[[Converter], Converter]:
     """Enters a converter for MXNet operators of these names."""
-
-    def enter(function: Converter) -> Converter:
-        for name in names:
-            if name in CONVERTERS:
-                raise ValueError(f"MXNet operator {name} is entered twice")
-            CONVERTERS[name] = function
-        return function
-
-    return enter
+    return entering(CONVERTERS, names, "MXNet operator")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from onnx import helper
 
 from dlpack.errors import ModelError
 from dlpack.exporters.builder import Array, Builder, NotConverted, Shape
+from dlpack.exporters.call import Nodes, entering
 from dlpack.exporters.tflite.files import Tensor
 from dlpack.exporters.tflite.schema import ACTIVATIONS
 
@@ -31,7 +31,7 @@ class Values(Protocol):
 
 
 @dataclass
-class Call:
+class Call(Nodes):
     """One operator: `x(i)` is the value of input i, `p` its options; new nodes go to `g`.
 
     Quantised inputs come as real numbers; where `as_stored`, all come as the integers that are stored. A converter
@@ -113,14 +113,6 @@ class Call:
             raise ModelError(f"its dimension {axis} does not fit an input of {rank} dimensions")
         return axis % rank
 
-    def op_(self, kind: str, *inputs: str, **attrs: Any) -> str:
-        return str(self.g.op(kind, *inputs, **attrs))
-
-    def cast(self, x: str, dtype: Any) -> str:
-        if self.g.dtype(x) == np.dtype(dtype):
-            return x
-        return self.op_("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-
     def activated(self, y: str) -> str:
         """`y` after the activation that is fused into the operator."""
         code = self.p.get("activation", 0)
@@ -142,14 +134,6 @@ def activate(c: Call, kind: str, y: str) -> str:
 
 def converts(*names: str, moves: bool = False) -> Callable[[Converter], Converter]:
     """Enters a converter for operators of these names; `moves`: they only move elements."""
-
-    def enter(function: Converter) -> Converter:
-        for name in names:
-            if name in CONVERTERS:
-                raise ValueError(f"TensorFlow Lite operator {name} is entered twice")
-            CONVERTERS[name] = function
-            if moves:
-                MOVES.add(name)
-        return function
-
-    return enter
+    if moves:
+        MOVES.update(names)
+    return entering(CONVERTERS, names, "TensorFlow Lite operator")

@@ -1,0 +1,40 @@
+"""What the converters of several frameworks have: new nodes for the call they convert, and a table to be entered in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from onnx import helper
+
+from dlpack.exporters.builder import Builder
+
+Converter = TypeVar("Converter", bound=Callable[..., Any])
+
+
+class Nodes:
+    """The base of a framework's call: new nodes of one output in its graph `g`."""
+
+    g: Builder
+
+    def op_(self, kind: str, *inputs: str, **attrs: Any) -> str:
+        return str(self.g.op(kind, *inputs, **attrs))
+
+    def cast(self, x: str, dtype: Any) -> str:
+        if self.g.dtype(x) == np.dtype(dtype):
+            return x
+        return self.op_("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+def entering(table: dict[str, Converter], names: tuple[str, ...], what: str) -> Callable[[Converter], Converter]:
+    """A decorator that enters a converter in `table` under these names, each of which is free."""
+
+    def enter(function: Converter) -> Converter:
+        for name in names:
+            if name in table:
+                raise ValueError(f"{what} {name} is entered twice")
+            table[name] = function
+        return function
+
+    return enter
