@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 
 from dlpack.errors import UsageError
-from dlpack.targets.base import Target
+from dlpack.targets.base import Target, TargetOption
 
 
 def all_targets() -> dict[str, Target]:
@@ -25,3 +26,22 @@ def get_target(name: str) -> Target:
     if name not in targets:
         raise UsageError(f"unknown target {name!r}; known are: {', '.join(targets)}")
     return targets[name]
+
+
+def target_options() -> dict[str, tuple[TargetOption, list[str]]]:
+    """The options that targets declare, by name, with the names of these targets."""
+    found: dict[str, tuple[TargetOption, list[str]]] = {}
+    for target in all_targets().values():
+        for option in target.options:
+            found.setdefault(option.name, (option, []))[1].append(target.name)
+    return found
+
+
+def check_options(target: Target, given: Iterable[str]) -> None:
+    """Raises UsageError for an option that the target does not have."""
+    known = target_options()
+    for name in given:
+        if name not in known:
+            raise UsageError(f"no target has an option --{name}")
+        if target.name not in known[name][1]:
+            raise UsageError(f"--{name} is an option of {', '.join(known[name][1])}, not of {target.name}")

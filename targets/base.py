@@ -16,11 +16,23 @@ Manifest = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class TargetOption:
+    """An option of `dlpack build` that only the targets have that declare it.
+
+    `name` as on the command line, without the dashes. It is a flag, unless `metavar` names the value that it takes.
+    """
+
+    name: str
+    help: str
+    metavar: str = ""
+
+
+@dataclass(frozen=True)
 class PackageOptions:
-    """What a target's packaging is told of the command line."""
+    """What a target's packaging gets from the command line: the compiler, and the target's own options by name."""
 
     cc: str | None = None
-    single_file_html: bool = False
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,7 @@ class Target:
     `flags` (the compiler's) and `zig_target` describe; or what its own `package(folder, manifest, options)` compiles
     and writes, which enters it into the manifest and returns a line for the log; or neither: the .cc alone.
     `downloads_weights`: the weights come over a network, so they stay out of the .cc whatever their size.
+    `options`: those of `dlpack build` that are this target's alone; `package` is told their values.
 
     `missing()` is what is missing to build it (None: nothing), `runs_here()` whether this computer can run it.
     `run(bundle, inputs)` gives the outputs by name, for each build in the bundle, where it is not a library for
@@ -46,7 +59,7 @@ class Target:
     flags: tuple[str, ...] = ()
     runs_here: Callable[[], bool] = lambda: False
     missing: Callable[[], str | None] = lambda: None
-    extras: tuple[Callable[[Path, str], None], ...] = field(default=())
+    options: tuple[TargetOption, ...] = ()
     downloads_weights: bool = False
     package: Callable[[Path, Manifest, PackageOptions], str] | None = None
     run: Callable[[Path, Mapping[str, Array]], dict[str, dict[str, Array]]] | None = None

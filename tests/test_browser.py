@@ -80,14 +80,21 @@ def served(bundle: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = str(ROOT / "examples" / "digits" / "preprocess.json")
-    options = Options("wasm", verify=False, preprocess=spec, single_file_html=True)
+    options = Options("wasm", verify=False, preprocess=spec, target_options={"single-file-html": True})
     return build(DIGITS, tmp_path_factory.mktemp("browser") / "digits", options)
 
 
 @pytest.fixture(scope="session")
 def squeezenet(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = tuple((models_dir / "labels" / "synset.txt").read_text(encoding="utf-8").split("\n")[:1000])
-    options = Options("wasm", "squeezenet", labels=labels, verify=False, preprocess="imagenet", single_file_html=True)
+    options = Options(
+        "wasm",
+        "squeezenet",
+        labels=labels,
+        verify=False,
+        preprocess="imagenet",
+        target_options={"single-file-html": True},
+    )
     model = models_dir / "onnx" / "squeezenet1.1" / "squeezenet1.1.onnx"
     return build(model, tmp_path_factory.mktemp("browser") / "squeezenet", options)
 

@@ -34,6 +34,7 @@ from dlpack.targets.wasm.single_file import bundled
 from dlpack.verify.check import verify_bundle
 
 INPUT = [{"name": "x", "dtype": "float32", "shape": [1, 3, 24, 32]}]
+SINGLE_FILE = {"single-file-html": True}
 DIGITS_SPEC = str(ROOT / "examples" / "digits" / "preprocess.json")
 
 
@@ -41,7 +42,9 @@ DIGITS_SPEC = str(ROOT / "examples" / "digits" / "preprocess.json")
 def digits_wasm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits example built for wasm, unverified, with the single file. Tests must not write in it."""
     where = tmp_path_factory.mktemp("wasm") / "digits"
-    return build(DIGITS, where, Options("wasm", verify=False, preprocess=DIGITS_SPEC, single_file_html=True))
+    return build(
+        DIGITS, where, Options("wasm", verify=False, preprocess=DIGITS_SPEC, target_options={"single-file-html": True})
+    )
 
 
 @pytest.fixture
@@ -176,7 +179,7 @@ def test_a_compiler_of_ones_own_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ToolchainError, match="leave --cc out"):
         build(DIGITS, tmp_path / "no", Options("wasm", cc="clang"))
     with pytest.raises(UsageError, match="--single-file-html"):
-        build(DIGITS, tmp_path / "no", Options("source", single_file_html=True))
+        build(DIGITS, tmp_path / "no", Options("source", target_options=SINGLE_FILE))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -225,7 +228,11 @@ def threaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     requires_tool("node")
     folder = tmp_path_factory.mktemp("threads")
     onnx.save(shared_net(), folder / "shared.onnx")
-    return build(folder / "shared.onnx", folder / "shared", Options("wasm", "shared", threads=3, single_file_html=True))
+    return build(
+        folder / "shared.onnx",
+        folder / "shared",
+        Options("wasm", "shared", threads=3, target_options={"single-file-html": True}),
+    )
 
 
 BUILDS = ["simd", "relaxed", "simd_threads", "relaxed_threads"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
@@ -103,7 +104,49 @@ def _parse_dtypes(values: tuple[str, ...]) -> dict[str, str]:
     return dtypes
 
 
-@cli.command()
+class _BuildCommand(click.Command):
+    """`dlpack build`, with the options that the targets declare; the help has them in groups of their own."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), *(option for option, _ in self._of_targets())]
+
+    @staticmethod
+    @cache
+    def _of_targets() -> list[tuple[click.Option, str]]:
+        """The targets' options, and whose they are in words."""
+        from dlpack.targets import target_options
+
+        return [
+            (click.Option([f"--{o.name}"], is_flag=not o.metavar, metavar=o.metavar or None, help=o.help), ", ".join(t))
+            for o, t in target_options().values()
+        ]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        general = [record for p in super().get_params(ctx) if (record := p.get_help_record(ctx)) is not None]
+        with formatter.section("Options"):
+            formatter.write_dl(general)
+        for whose, options in groupby(self._of_targets(), key=lambda entry: entry[1]):
+            with formatter.section(f"Options of target {whose}"):
+                formatter.write_dl([r for o, _ in options if (r := o.get_help_record(ctx)) is not None])
+
+
+def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By target, those of its own options that are given; UsageError for one that none of the targets has."""
+    from dlpack.targets import check_options, get_target, target_options
+
+    own: dict[str, dict[str, Any]] = {name: {} for name in targets}
+    for name, (_, having) in target_options().items():
+        value = values.get(name.replace("-", "_"))
+        if value:
+            takers = [target for target in targets if target in having]
+            if not takers:
+                check_options(get_target(targets[0]), [name])
+            for target in takers:
+                own[target][name] = value
+    return own
+
+
+@cli.command(cls=_BuildCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--target", "targets", multiple=True, default=("native",), show_default=True, help="Where it shall run; repeatable."
@@ -130,7 +173,6 @@ def _parse_dtypes(values: tuple[str, ...]) -> dict[str, str]:
 @click.option("--task", metavar="FILE.json", help="What the outputs mean: boxes, classes, a picture, text.")
 @click.option("--weights", type=click.Choice(["auto", "embed", "file"]), default="auto", show_default=True,
               help="Weights inside the C++ file or beside it; auto embeds up to 4 MiB.")  # fmt: skip
-@click.option("--single-file-html", is_flag=True, help="Target wasm: also NAME.html, one page with all inside.")
 @click.option(
     "--optimize",
     type=click.Choice(["speed", "size"]),
@@ -155,11 +197,11 @@ def build(
     preprocess: str | None,
     task: str | None,
     weights: str,
-    single_file_html: bool,
     optimize: str,
     threads: int,
     cc: str | None,
     json_: bool,
+    **target_options: Any,
 ) -> None:
     """Compiles MODEL and verifies the result against onnxruntime.
 
@@ -172,6 +214,7 @@ def build(
     first, *more = _parse_shape_sets(shapes)
     names = _read_labels(labels) if labels else None
     folder = output or Path("build") / c_name(name or model_stem(model))
+    own = _options_of_targets(targets, target_options)
     for target in targets:
         where = folder / target if len(targets) > 1 else folder
         options = Options(
@@ -182,7 +225,6 @@ def build(
             weights,
             cc,
             preprocess=preprocess,
-            single_file_html=single_file_html,
             optimize=optimize,
             threads=threads,
             params=params,
@@ -190,6 +232,7 @@ def build(
             task=task,
             more_shapes=tuple(more),
             buckets=_parse_buckets(buckets),
+            target_options=own[target],
         )
         run_build(model, where, options, _progress(Progress, json_))
         if json_:

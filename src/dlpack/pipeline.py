@@ -49,7 +49,10 @@ RUNTIME_FILES = (
 
 @dataclass(frozen=True)
 class Options:
-    """What `dlpack build` is told. `more_shapes` has further sets of shapes, `buckets` makes them of `shapes`."""
+    """What `dlpack build` is told. `more_shapes` has further sets of shapes, `buckets` makes them of `shapes`.
+
+    `target_options` has the options that the target declares, by their names on the command line.
+    """
 
     target: str = "native"
     name: str = ""
@@ -59,7 +62,6 @@ class Options:
     cc: str | None = None
     verify: bool = True
     preprocess: str | None = None
-    single_file_html: bool = False
     optimize: str = "speed"
     params: Path | None = None
     dtypes: Mapping[str, str] = field(default_factory=dict)
@@ -67,6 +69,7 @@ class Options:
     threads: int = 1
     more_shapes: tuple[Shapes, ...] = ()
     buckets: Buckets | None = None
+    target_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def build(
     from dlpack.bundle.folder import new_bundle, write_json, write_manifest, write_notices
     from dlpack.bundle.report import write_report
     from dlpack.exporters import model_stem
-    from dlpack.targets import get_target
+    from dlpack.targets import check_options, get_target
 
     target = get_target(options.target)
     name = c_name(options.name or model_stem(model))
@@ -110,8 +113,7 @@ def build(
         raise ToolchainError(f"target {target.name} cannot be built here: it needs {problem}")
     if target.downloads_weights and options.weights == "embed":
         raise UsageError(f"target {target.name} keeps the weights in a file of their own: leave --weights embed out")
-    if options.single_file_html and not target.package:
-        raise UsageError(f"--single-file-html is for the target wasm, not {target.name}")
+    check_options(target, options.target_options)
     with new_bundle(output) as folder:
         with progress.stage("read") as detail:
             source = read_source(model, options.params, options.shapes, options.dtypes)
@@ -224,7 +226,7 @@ def build(
             with progress.stage("package") as detail:
                 from dlpack.targets.base import PackageOptions
 
-                packaging = PackageOptions(options.cc, options.single_file_html)
+                packaging = PackageOptions(options.cc, options.target_options)
                 detail.append(target.package(folder, manifest, packaging))
         write_manifest(folder / "manifest.json", manifest)
         if (target.library or target.run) and target.runs_here() and options.verify:

@@ -57,8 +57,6 @@ Outputs are numpy arrays, or memoryviews where numpy is not installed.
 
 def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
     """Writes both wheels into a bundle."""
-    if options.single_file_html:
-        raise UsageError("--single-file-html is for the target wasm, not pyodide")
     if manifest.get("threads", 1) > 1:
         raise UsageError("--threads is not for pyodide, where a model runs on one thread: leave it out")
     name = manifest["name"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dlpack.targets.base import Target
+from dlpack.targets.base import Target, TargetOption
 from dlpack.targets.cpu.machine import WASM
 from dlpack.targets.toolchains.compiler import missing_compiler
-from dlpack.targets.wasm.package import package
+from dlpack.targets.wasm.package import SINGLE_FILE, package
 from dlpack.targets.wasm.run import measure, run, runs_here
 
 TARGET = Target(
@@ -18,4 +18,5 @@ TARGET = Target(
     package=package,
     run=run,
     measure=measure,
+    options=(TargetOption(SINGLE_FILE, "Also write NAME.html: one page with code and weights inside."),),
 )

@@ -12,6 +12,9 @@ from dlpack.targets.wasm.compile import BUILDS, PAGES, STACK, THREAD_BUILDS, com
 from dlpack.targets.wasm.modules import DEMO, FILES, package_modules, web_text
 from dlpack.targets.wasm.single_file import single_file
 
+SINGLE_FILE = "single-file-html"
+"""The option that adds NAME.html."""
+
 CHUNK = 4 << 20
 """Bytes of weights that the page checks at a time, while the next are on their way."""
 
@@ -43,7 +46,7 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
         (folder / file_name).write_text(text, encoding="utf-8")
     (folder / "package.json").write_text(json.dumps(package_json(manifest), indent=2) + "\n", encoding="utf-8")
     details = [f"{b['file']} {b['bytes']:,} bytes" for b in builds.values()]
-    if options.single_file_html:
+    if options.values.get(SINGLE_FILE):
         page = single_file(folder, manifest)
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
         details.append(f"{name}.html {len(page.encode()):,} bytes")
