@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dlpack.amalgamate.printer import CPP_TYPE, literal
 from dlpack.amalgamate.runtime import sections
 from dlpack.meaning.preprocess import CHANNELS, Preprocess
+from dlpack.meaning.quantization import Quantization
 from dlpack.plan.program import Program, Tensor
 
 
@@ -37,7 +38,9 @@ class Classifier:
     @property
     def needs(self) -> set[str]:
         """The sections of classifier.h that the definitions use."""
-        return {s for part in self.parts for s in _NEEDS[part]}
+        needs = {s for part in self.parts for s in _NEEDS[part]}
+        quantised = self.preprocess is not None and self.preprocess.quantization is not None
+        return needs - {"to_value"} | {"to_quantised"} if quantised else needs
 
 
 NOTHING = Classifier()
@@ -56,6 +59,8 @@ def api_text(runtime: Mapping[str, str], program: Program, classifier: Classifie
     if classifier.preprocess:
         declarations = declarations.replace("@input@", str(_input(program, classifier.preprocess)))
         declarations = declarations.replace("@how@", _how(classifier.preprocess, len(classifier.pictures) > 1))
+        quantised = " Then it is quantised." if classifier.preprocess.quantization else ""
+        declarations = declarations.replace("@quantised@", quantised)
     methods = "".join(f"  {texts[name]}\n" for name in (f"{part}_method" for part in classifier.parts) if name in texts)
     return runtime["api.h"].replace("@declarations@", declarations).replace("@methods@", methods)
 
@@ -69,7 +74,8 @@ def definitions(runtime: Mapping[str, str], program: Program, classifier: Classi
     code = "\n\n".join(texts[f"{part}_definition"] for part in classifier.parts)
     cases = "\n".join(_case(k, [v.outputs[k] for v in program.variants]) for k in range(len(program.outputs)))
     label = "@name@_label(classes[j].index)" if classifier.labels else "nullptr"
-    return ["namespace {", *tables, "}  // namespace", code.replace("@cases@", cases).replace("@label@", label)]
+    code = code.replace("@cases@", cases).replace("@label@", label)
+    return ["namespace {", *tables, "}  // namespace", code]
 
 
 def quoted(text: str) -> str:
@@ -97,8 +103,18 @@ def _case(index: int, tensors: Sequence[Tensor]) -> str:
     count = str(sizes[0])
     if len(sizes) > 1:
         count = f"static_cast<int32_t>(p->set->outputs[{index}].bytes / sizeof({kind}))"
-    call = f"best_classes(output<{kind}>(*p, {index}, 0), {count}, k, classes)"
+    scores = f"output<{kind}>(*p, {index}, 0)"
+    call = f"best_classes({scores}, {count}, k, classes, {_score_kind(tensors)})"
     return f"    case {index}: count = {call}; break;"
+
+
+def _score_kind(tensors: Sequence[Tensor]) -> str:
+    """What best_classes shall know of an output's numbers."""
+    q, sure = tensors[0].meaning.quantization, _bool(all(t.meaning.probabilities for t in tensors))
+    if q is None:
+        return f"{{1, 0, 0, {sure}}}"
+    scale = literal(q.scale, "float64")
+    return f"{{{scale}, {q.zero_point}, {scale}, {sure}}}"
 
 
 def _input(program: Program, p: Preprocess) -> int:
@@ -140,7 +156,27 @@ def _picture(program: Program, p: Preprocess, sets: Sequence[Preprocess | None])
         f"constexpr double kPictureMean[] = {{{mean}}};",
         f"constexpr double kPictureStd[] = {{{std}}};",
         f"typedef {CPP_TYPE[p.dtype]} picture_value;",
+        *(_FLOAT_ELEMENT if p.quantization is None else _quantised_element(p.quantization)),
     ])  # fmt: skip
+
+
+_FLOAT_ELEMENT = (
+    "INLINE picture_value picture_element(double byte, int c) {",
+    "  return to_value<picture_value>((byte * kPictureScale - kPictureMean[c]) / kPictureStd[c]);",
+    "}",
+)
+
+
+def _quantised_element(q: Quantization) -> tuple[str, ...]:
+    return (
+        f"constexpr double kPictureStep = {literal(q.scale, 'float64')};",
+        f"constexpr int32_t kPictureZero = {q.zero_point};",
+        "INLINE picture_value picture_element(double byte, int c) {",
+        "  const volatile double scaled = byte * kPictureScale;  // never fused: ties fall as in Python",
+        "  const double value = (scaled - kPictureMean[c]) / kPictureStd[c];",
+        "  return to_quantised<picture_value>(value, kPictureStep, kPictureZero);",
+        "}",
+    )
 
 
 def _bool(value: bool) -> str:

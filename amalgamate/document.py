@@ -288,12 +288,12 @@ class Document:
             for i, t in enumerate(tensors)
         )
         rows = ",\n    ".join(
-            f'{{{quoted(t.name)}, "{t.dtype}", k{kind}Shape{i}{of}, {len(t.shape)}, {t.nbytes}}}'
+            f'{{{quoted(t.name)}, "{t.dtype}", k{kind}Shape{i}{of}, {len(t.shape)}, {t.nbytes}, {_scaling(t)}}}'
             for i, t in enumerate(tensors)
         )
         count = "" if variant else f"constexpr int32_t k{kind}Count = {len(tensors)};\n"
         if not tensors:
-            rows = "{nullptr, nullptr, nullptr, 0, 0}"
+            rows = "{nullptr, nullptr, nullptr, 0, 0, 0, 0}"
         return [f"{count}{shapes}\nconstexpr @name@_tensor k{kind}s{of}[] = {{\n    {rows}}};"]
 
     def shapes(self) -> list[str]:
@@ -514,6 +514,12 @@ def _type(t: Tensor) -> str:
 def _signature(v: Variant) -> str:
     inputs, outputs = (", ".join(f"{_plain(t.name)}: {_type(t)}" for t in ts) for ts in (v.inputs, v.outputs))
     return f"{inputs} -> {outputs}"
+
+
+def _scaling(t: Tensor) -> str:
+    """Scale and zero point; 0 where the tensor is not quantised."""
+    q = t.meaning.quantization
+    return f"{literal(q.scale, 'float32')}, {q.zero_point}" if q else "0, 0"
 
 
 def _size(dtype: str) -> int:

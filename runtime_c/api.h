@@ -26,13 +26,16 @@ enum {
 /* A predictor: one per thread. It owns no global state; the weights may be shared. */
 typedef struct @name@_predictor @name@_predictor;
 
-/* An input or output: dtype as in numpy ("float32"), shape of `rank` dimensions, row-major, `bytes` in all. */
+/* An input or output: dtype as in numpy ("float32"), shape of `rank` dimensions, row-major, `bytes` in all.
+   If it is quantised, its integers q stand for the real numbers (q - zero_point) * scale; else scale is 0. */
 typedef struct @name@_tensor {
   const char* name;
   const char* dtype;
   const int64_t* shape;
   int32_t rank;
   size_t bytes;
+  float scale;
+  int32_t zero_point;
 } @name@_tensor;
 
 @NAME@_API int32_t @name@_input_count(void);

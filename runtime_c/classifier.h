@@ -38,18 +38,31 @@ template <class T> INLINE T to_value(double x) {
   else return static_cast<T>(x);
 }
 
+//@ section to_quantised
+//@ needs to_integer round
+// The integer that stands for a real number, as ONNX's QuantizeLinear rounds: to the nearest, halves to the even one; clamped.
+template <class T> INLINE T to_quantised(double x, double scale, int32_t zero) { return to_integer<T>(round_(x / scale) + zero); }
+
 //@ section best_classes
 //@ needs exp_f64
+// What the scores' numbers stand for: (x - zero) * scale. `step` is the distance between two of them where they are quantised, else 0. `probabilities`: they are known to be some.
+struct score_kind {
+  double scale, zero, step;
+  bool probabilities;
+};
+
 // The k largest of n scores as classes (of members index and probability), the largest first, equal ones in order, NaN last; no more than n. Scores that are no
-// probabilities (none below 0, their sum within 0.001 of 1) go through softmax. NaN counts for nothing and has the probability NaN. Returns how many.
+// probabilities (none below 0, their sum within 0.001 of 1) go through softmax. Quantising moves each by up to half a step, so their sum may be off by n / 2 steps; but
+// none is above 1 then. NaN counts for nothing and has the probability NaN. Returns how many.
 template <class T> INLINE bool is_better(T a, T b) { return a > b || (b != b && a == a); }
 
-template <class T, class Class> int32_t best_classes(const T* scores, int32_t n, int32_t k, Class* classes) {
+template <class T, class Class> int32_t best_classes(const T* scores, int32_t n, int32_t k, Class* classes, score_kind kind) {
+  const auto real = [scores, kind](int32_t i) { return (static_cast<double>(scores[i]) - kind.zero) * kind.scale; };
   double sum = 0, largest = -__builtin_inf();
   bool negative = false;
   int32_t count = 0;
   for (int32_t i = 0; i < n; ++i) {
-    const double x = static_cast<double>(scores[i]);
+    const double x = real(i);
     sum += x == x ? x : 0.0, largest = x > largest ? x : largest, negative = negative || x < 0;
     int32_t at = count;
     while (at > 0 && is_better(scores[i], scores[classes[at - 1].index])) --at;
@@ -58,17 +71,19 @@ template <class T, class Class> int32_t best_classes(const T* scores, int32_t n,
     for (int32_t j = count - 1; j > at; --j) classes[j].index = classes[j - 1].index;
     classes[at].index = i;
   }
-  const bool softmax = negative || !(sum > 0.999 && sum < 1.001);
+  const double off = 0.001 + 0.5 * n * kind.step;
+  const bool unlike = negative || !(sum > 1 - off && sum < 1 + off) || (kind.step > 0 && largest > 1 + kind.step / 2);
+  const bool softmax = unlike && !kind.probabilities;
   const auto power = [largest](double x) { return x == largest ? 1.0 : exp_(x - largest); };  // of infinities too
   if (softmax) {
     sum = 0;
     for (int32_t i = 0; i < n; ++i) {
-      const double x = static_cast<double>(scores[i]);
+      const double x = real(i);
       if (x == x) sum += power(x);
     }
   }
   for (int32_t j = 0; j < count; ++j) {
-    const double x = static_cast<double>(scores[classes[j].index]);
+    const double x = real(classes[j].index);
     classes[j].probability = static_cast<float>(softmax && x == x ? power(x) / sum : x);
   }
   return count;

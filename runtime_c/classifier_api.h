@@ -14,9 +14,11 @@ typedef struct @name@_class {
   const char* label;
 } @name@_class;
 
-/* The `k` likeliest classes of an output, the likeliest first, of equal ones the one with the lower index. Scores that
-   are no probabilities (none negative, their sum within 0.001 of 1) go through softmax; NaN comes last. Where an output
-   has fewer than `k` elements, the classes beyond have the index -1. */
+/* The `k` likeliest classes of an output, the likeliest first, of equal ones the one with the lower index. Those of a
+   quantised output are told by the real numbers that its integers stand for. Scores go through softmax unless they are
+   probabilities: the model makes them with Softmax or Sigmoid, or none is negative and their sum is within 0.001 of 1
+   (and half a step of quantisation per element). NaN comes last. Where an output has fewer than `k` elements, the classes
+   beyond have the index -1. */
 @NAME@_API @name@_status @name@_top_k(const @name@_predictor* predictor, int32_t output, int32_t k, @name@_class* classes);
 
 //@ section preprocess_rgb_declaration
@@ -25,7 +27,7 @@ typedef struct @name@_class {
 //@ shapes
    Only in sets of shapes in which that input's batch is 1; @NAME@_BAD_ARGUMENT in others.
 //@ end
-   @how@ */
+   @how@@quantised@ */
 @NAME@_API @name@_status @name@_preprocess_rgb(@name@_predictor* predictor, const uint8_t* rgb, int32_t width, int32_t height,
                                    ptrdiff_t stride);
 
@@ -99,7 +101,7 @@ const char* @name@_label(int32_t index) { return index >= 0 && index < kLabelCou
         for (int c = 0; c < kPictureChannels; ++c) {
           const double byte = static_cast<double>(mean_of(rows, down[kPictureBgr ? 2 - c : c]));
           const int64_t at = kPictureInterleaved ? (y * size.width + x) * kPictureChannels + c : (c * size.height + y) * size.width + x;
-          to[at] = to_value<picture_value>((byte * kPictureScale - kPictureMean[c]) / kPictureStd[c]);
+          to[at] = picture_element(byte, c);
         }
       }
     }

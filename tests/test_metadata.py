@@ -15,7 +15,7 @@ from onnx import helper
 from dlpack.bundle.loader import read_manifest
 from dlpack.cli import cli
 from dlpack.errors import UsageError
-from dlpack.meaning.metadata import describe
+from dlpack.model.metadata import describe
 
 NET = """input: "data" input_shape { dim: 1 dim: 3 dim: 12 dim: 16 }
 layer { name: "gap" type: "Pooling" bottom: "data" top: "gap" pooling_param { pool: AVE global_pooling: true } }

@@ -1,13 +1,14 @@
 // The demo page's pad: a digit is drawn, by pointer or keyboard, and read.
 import { Classifier } from "./classifier.js";
 import { $, attempt, say, show, showClasses, showTiming } from "./demo_common.js";
+import { limits } from "./quantization.js";
 
 /** Shows the pad; without preprocessing of the model's own, ink fills the input's range. */
 export function digits(predictor, manifest) {
   show("drawing");
   const [input] = manifest.inputs;
   const edge = Math.max(...input.shape);
-  const [low, high] = manifest.ranges?.[0] ?? [0, 1];
+  const [low, high] = input.quantization ? limits(input.dtype) : (manifest.ranges?.[0] ?? [0, 1]);
   const between = { input: input.name, height: edge, width: edge, resize: null, channels: "GRAY", scale: (high - low) / 255,
     mean: [-low], std: [1], layout: "NCHW", dtype: input.dtype }; // prettier-ignore
   const spec = manifest.preprocess ?? between;

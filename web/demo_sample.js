@@ -1,5 +1,6 @@
 // The demo page for a model whose task is not known: made-up numbers in, a table out.
 import { $, attempt, milliseconds, onThreads, say, show } from "./demo_common.js";
+import { dequantized } from "./quantization.js";
 
 export function sample(predictor, manifest) {
   show("sample");
@@ -23,8 +24,9 @@ export function sample(predictor, manifest) {
       line.append(...texts.map((t) => cell(tag, t)));
       return line;
     };
-    const rows = manifest.outputs.map(({ name, shape }) => {
-      const values = Array.from(outputs[name], Number);
+    const rows = manifest.outputs.map((t) => {
+      const { name, shape } = t;
+      const values = Array.from(dequantized(t, outputs[name]), Number);
       const smallest = values.reduce((a, b) => Math.min(a, b), Infinity);
       const largest = values.reduce((a, b) => Math.max(a, b), -Infinity);
       return row("td", [name, shape.join(" x "), smallest.toPrecision(4), largest.toPrecision(4)]);

@@ -11,6 +11,15 @@ export interface TensorInfo {
   name: string;
   dtype: "float32" | "float64" | "int8" | "uint8" | "int16" | "uint16" | "int32" | "uint32" | "int64" | "uint64" | "bool";
   shape: number[];
+  /** Of a quantised one: its integers q stand for the real numbers (q - zero_point) * scale. */
+  quantization?: Quantization;
+  /** Each element of this output is a probability: Softmax or Sigmoid makes them. */
+  probabilities?: true;
+}
+
+export interface Quantization {
+  scale: number;
+  zero_point: number;
 }
 
 export type Build = "relaxed" | "simd";
@@ -42,6 +51,8 @@ export interface PreprocessSpec {
   std: number[];
   layout: "NCHW" | "NHWC";
   dtype: TensorInfo["dtype"];
+  /** That of the input; values are rounded to its steps. */
+  quantization?: Quantization;
 }
 
 export interface FileInfo {
@@ -124,6 +135,10 @@ export class Predictor {
   /** Computes all outputs; data are in the order of the shapes. */
   run(inputs: Record<string, TensorData | number[]>): Promise<Record<string, TensorData>>;
   runSync(inputs: Record<string, TensorData | number[]>): Record<string, TensorData>;
+  /** The real numbers that a quantised output's or input's integers stand for; what is not quantised stays as it is. */
+  dequantize(name: string, values: TensorData): TensorData;
+  /** The integers that stand for real numbers in a quantised input or output, for `run`; else the values as they are. */
+  quantize<T extends TensorData | number[]>(name: string, values: T): T | TensorData;
   /** What a run does, in order: the names of kernels, "fill_halo" and "loop". */
   readonly steps: string[];
   /** Does one step of a run: for profiles. */

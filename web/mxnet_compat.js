@@ -52,19 +52,21 @@ export class Predictor {
     this.model = model;
     this.input_shapes = shapes;
     this.meanimg = model.meanimg;
-    this._inputs = Object.fromEntries(inputs.map((t) => [t.name, new Array(count(t.shape)).fill(0)]));
+    const zeros = (t) => new Array(count(t.shape)).fill(t.quantization?.zero_point ?? 0);
+    this._inputs = Object.fromEntries(inputs.map((t) => [t.name, zeros(t)]));
     this._outputs = null;
   }
 
   /** Copies an array in. Inputs that were never set are zeros. */
   setinput(key, { data }) {
     const { inputs, name } = this._open();
-    const { shape, dtype } = find(inputs, key, name);
+    const { shape, dtype, quantization } = find(inputs, key, name);
     if (data.length !== count(shape)) {
       throw new Error(`input "${key}" has ${data.length} values; the model takes ${count(shape)} (${text(shape)})`);
     }
     const floats = dtype === "float32" ? Float32Array.from(data) : Array.from(data);
-    this._inputs[key] = dtype.startsWith("float") ? floats : floats.map(Math.trunc);
+    const whole = () => (quantization ? this._open().quantize(key, floats) : floats.map(Math.trunc));
+    this._inputs[key] = dtype.startsWith("float") ? floats : whole();
   }
 
   forward() {
@@ -96,7 +98,7 @@ export class Predictor {
     const tensor = this._open().outputs[index];
     if (!tensor) throw new RangeError(`there is no output ${index}; the model has ${this.model.compiled.outputs.length}`);
     if (!this._outputs) throw new Error("there is no output yet: call forward() first");
-    const values = this._outputs[tensor.name];
+    const values = this._open().dequantize(tensor.name, this._outputs[tensor.name]);
     return ndarray(typeof values[0] === "bigint" ? Array.from(values, Number) : values, tensor.shape);
   }
 

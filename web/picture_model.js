@@ -1,6 +1,7 @@
 // What Classifier, Detector and Stylizer have in common: a predictor whose input is made of a picture, here or in a worker.
 import { Predictor } from "./predictor.js";
 import { notReadable, preprocess, sizeOf } from "./preprocess.js";
+import { dequantized } from "./quantization.js";
 import { pictureSet, shapeSets } from "./shapes.js";
 
 export class PictureModel {
@@ -44,7 +45,7 @@ export class PictureModel {
     return shapeSets(this.predictor.manifest)[this.shape]?.preprocess;
   }
 
-  /** The outputs for a picture, by name; `shape` is the number of a set of shapes. */
+  /** The outputs for a picture, by name, in real numbers where they are quantised; `shape` is the number of a set of shapes. */
   async _outputs(image, { signal, shape = this.shape }) {
     signal?.throwIfAborted();
     const began = performance.now();
@@ -57,7 +58,7 @@ export class PictureModel {
     const outputs = await this.predictor.run({ [spec.input]: input });
     signal?.throwIfAborted();
     this.timing = { preprocess: prepared - began, run: performance.now() - prepared };
-    return outputs;
+    return Object.fromEntries(this.predictor.outputs.map((t) => [t.name, dequantized(t, outputs[t.name])]));
   }
 
   dispose() {

@@ -1,4 +1,5 @@
 // Predictor: a compiled model in WebAssembly. No dependencies, no eval; works in pages, workers, bundlers and node.
+import { dequantized, quantized } from "./quantization.js";
 import { sha256 } from "./sha256.js";
 import { cut, fittingSet, padded, resized, shapeSets } from "./shapes.js";
 import { sharedMemory, startThreads, threadCount } from "./threads.js";
@@ -150,8 +151,8 @@ export class Predictor {
     const dims = (name) => (length && this.manifest.buckets.outputs[name]) || [];
     this.shape = number;
     this._length = length;
-    this.inputs = inputs.map(({ name, dtype, shape }) => ({ name, dtype, shape }));
-    this.outputs = outputs.map(({ name, dtype, shape }) => ({ name, dtype, shape: resized(shape, dims(name), length) }));
+    this.inputs = inputs.map((t) => ({ ...t }));
+    this.outputs = outputs.map((t) => ({ ...t, shape: resized(t.shape, dims(t.name), length) }));
   }
 
   /** Takes the set of shapes of that number in `manifest.shapes`; inputs of another length do so, too. */
@@ -240,6 +241,23 @@ export class Predictor {
         return [t.name, dims ? cut(all, t.shape, dims, this._length) : all];
       }),
     );
+  }
+
+  /** The real numbers that a quantised output's or input's integers stand for; what is not quantised stays as it is. */
+  dequantize(name, values) {
+    return dequantized(this._tensor(name), values);
+  }
+
+  /** The integers that stand for real numbers in a quantised input or output, for `run`; else the values as they are. */
+  quantize(name, values) {
+    return quantized(this._tensor(name), values);
+  }
+
+  _tensor(name) {
+    const all = [...this.inputs, ...this.outputs];
+    const tensor = all.find((t) => t.name === name);
+    if (!tensor) throw new TypeError(`unknown name "${name}"; the model has ${all.map((t) => `"${t.name}"`).join(", ")}`);
+    return tensor;
   }
 
   /** What a run does, in order: the names of kernels, "fill_halo" and "loop". */

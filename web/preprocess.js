@@ -1,6 +1,8 @@
 // From a picture to the model's input. The definition stands in src/dlpack/preprocess.py, and web/README.md tells it in
 // words; the two give the same numbers.
 
+import { limits, toInteger } from "./quantization.js";
+
 const TYPES = { float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, int16: Int16Array,
   uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array }; // prettier-ignore
 
@@ -132,8 +134,8 @@ export function preprocess(image, spec) {
   if (!Type) throw new TypeError(`pictures cannot be made into ${spec.dtype}`);
   const out = new Type(spec.height * rowLength);
   const integer = !spec.dtype.startsWith("float");
-  const limit = integer ? 2 ** (8 * Type.BYTES_PER_ELEMENT - (spec.dtype.startsWith("u") ? 0 : 1)) - 1 : 0;
-  const lowest = spec.dtype.startsWith("u") ? 0 : -limit - 1;
+  const [lowest, limit] = integer ? limits(spec.dtype) : [];
+  const quantize = spec.quantization && toInteger(spec.quantization, spec.dtype);
   const sum = new Float64Array(rowLength);
   for (let i = 0; i < spec.height; i++) {
     sum.fill(0);
@@ -146,7 +148,8 @@ export function preprocess(image, spec) {
       const channel = k % channels;
       let value = Math.floor(sum[k] + 0.5) * spec.scale - spec.mean[channel % spec.mean.length];
       value /= spec.std[channel % spec.std.length];
-      if (integer) value = Math.min(limit, Math.max(lowest, Math.floor(value + 0.5)));
+      if (quantize) value = quantize(value);
+      else if (integer) value = Math.min(limit, Math.max(lowest, Math.floor(value + 0.5)));
       const column = (k - channel) / channels;
       const place = spec.layout === "NHWC" ? i * rowLength + k : (channel * spec.height + i) * spec.width + column;
       out[place] = value;

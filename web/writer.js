@@ -1,6 +1,7 @@
 // Writer: a character model writes on from a text. Each step takes one character and the states, and gives the scores
 // of the next character and the new states.
 import { Predictor } from "./predictor.js";
+import { dequantized, quantized } from "./quantization.js";
 
 export class Writer {
   /** Loads a bundle whose task is text; arguments as of Predictor.load. */
@@ -17,6 +18,8 @@ export class Writer {
     this.labels = labels;
     this.index = new Map(labels.map((character, i) => [character, i]));
     this.sizes = Object.fromEntries(predictor.inputs.map((t) => [t.name, t.shape.reduce((n, d) => n * d, 1)]));
+    this.input = predictor.inputs.find((t) => t.name === task.input);
+    this.output = predictor.outputs.find((t) => t.name === task.output);
   }
 
   /**
@@ -31,13 +34,13 @@ export class Writer {
     const unknown = characters.find((c) => !this.index.has(c));
     if (unknown !== undefined) throw new Error(`the model does not know the character ${JSON.stringify(unknown)}`);
     if (!characters.length) throw new Error("the seed is empty: the model writes on from at least one character");
-    const zeros = (name) => [name, new Array(this.sizes[name]).fill(0)];
-    let states = Object.fromEntries(Object.keys(this.task.states).map(zeros));
+    const zeros = (t) => [t.name, new Array(this.sizes[t.name]).fill(t.quantization?.zero_point ?? 0)];
+    let states = Object.fromEntries(this.predictor.inputs.filter((t) => t.name in this.task.states).map(zeros));
     let scores;
     const read = (character) => {
       const outputs = this.predictor.runSync({ [this.task.input]: this._input(character), ...states });
       states = Object.fromEntries(Object.entries(this.task.states).map(([before, after]) => [before, outputs[after]]));
-      scores = outputs[this.task.output];
+      scores = dequantized(this.output, outputs[this.task.output]);
     };
     characters.forEach(read);
     for (let i = 0; i < length; i++) {
@@ -52,7 +55,7 @@ export class Writer {
   _input(character) {
     const index = this.index.get(character);
     const count = this.sizes[this.task.input];
-    return count === 1 ? [index] : Array.from({ length: count }, (_, i) => Number(i === index));
+    return count === 1 ? [index] : quantized(this.input, Array.from({ length: count }, (_, i) => Number(i === index)));
   }
 
   dispose() {

@@ -9,6 +9,7 @@ otherwise. What only moves elements stays on the integers.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from dlpack.exporters.tflite.files import (
     read_label_file,
     read_model,
 )
+from dlpack.meaning.quantization import METADATA_KEY
+from dlpack.meaning.quantization import Quantization as Meaning
 
 MAX_FOLDED = 4096  # elements
 MAX_STEPS = 1024  # of a loop
@@ -108,7 +111,24 @@ class Conversion:
         }
         if ranges:
             set_metadata(model, "dlpack.ranges", json.dumps(ranges))
+        quantised = self._quantised(model, [names[k] for k in dict.fromkeys(self.main.inputs)])
+        if quantised:
+            set_metadata(model, METADATA_KEY, json.dumps(quantised))
         return model
+
+    def _quantised(self, model: ModelProto, inputs: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Scale and zero point of the inputs and outputs, which the operators that are made do not always tell."""
+        tensors = [*dict.fromkeys(self.main.inputs), *self.main.outputs]
+        found = {}
+        for k, name in zip(tensors, [*inputs, *(v.name for v in model.graph.output)], strict=True):
+            tensor = self.main.tensors[k]
+            q = _quantization(tensor)
+            if q is None or q.scale.size > 1 or q.scale[0] < np.finfo(np.float32).tiny:
+                continue
+            info = np.iinfo(tensor.dtype)
+            if tensor.dtype != "int64" and info.min <= q.zero[0] <= info.max:
+                found[name] = Meaning(float(q.scale[0]), int(q.zero[0])).to_json()
+        return found
 
     def _input_names(self) -> dict[int, str]:
         names: dict[int, str] = {}

@@ -270,7 +270,7 @@ def export_command(
     """
     from dlpack.exporters import ExportOptions, export, model_stem
     from dlpack.exporters.base import write_model
-    from dlpack.meaning.metadata import describe
+    from dlpack.model.metadata import describe
 
     names = _read_labels(labels) if labels else None
     exported = export(model, params, ExportOptions(_parse_shapes(shapes), _parse_dtypes(shapes)))
@@ -344,9 +344,12 @@ def inspect(path: Path, shapes: tuple[str, ...], params: Path | None, json_: boo
         click.echo(json.dumps(facts, indent=2))
         return
     for kind in ("inputs", "outputs"):
-        table = Table("name", "dtype", "shape", title=kind, title_justify="left", box=None, pad_edge=False)
-        for t in (t for s in facts.get("shapes", [facts]) for t in s[kind]):
-            table.add_row(_plain(t["name"]), t["dtype"], " x ".join(map(str, t["shape"])) or "scalar")
+        tensors = [t for s in facts.get("shapes", [facts]) for t in s[kind]]
+        more = ["scale", "zero point"] if any("quantization" in t for t in tensors) else []
+        table = Table("name", "dtype", "shape", *more, title=kind, title_justify="left", box=None, pad_edge=False)
+        for t in tensors:
+            scaling = [f"{v:.6g}" for v in t.get("quantization", {}).values()] if more else []
+            table.add_row(_plain(t["name"]), t["dtype"], " x ".join(map(str, t["shape"])) or "scalar", *scaling)
         _OUT.print(table)
     if "operators" in facts:
         table = Table(

@@ -26,9 +26,10 @@ def inspect_path(
 
     A model is all that `dlpack build` takes: an ONNX file, another framework's file or folder, MODULE:NAME; those are
     told as the ONNX that their exporter makes for `shapes` and `dtypes`. Both have `inputs` and `outputs` (lists of
-    name, dtype, shape), `opset`, `macs` and `weights_bytes`. A model has `source` (the framework) and `operators` too
-    (operator, count, supported), a bundle `target`, `kernels` and the arena's sizes in bytes, and `shapes` where it has
-    several sets of them (inputs, outputs, macs and arena of each). `macs` is missing where input shapes are open.
+    name, dtype, shape, and `quantization` where they are quantised), `opset`, `macs` and `weights_bytes`. A model has
+    `source` (the framework) and `operators` too (operator, count, supported), a bundle `target`, `kernels` and the
+    arena's sizes in bytes, and `shapes` where it has several sets of them (inputs, outputs, macs and arena of each).
+    `macs` is missing where input shapes are open.
     Raises UsageError for a path that is neither and for what an exporter asks for, ModelError for a broken model.
     """
     from dlpack.exporters.base import main_file
@@ -74,6 +75,7 @@ def _inspect_bundle(path: Path) -> dict[str, Any]:
 def _inspect_model(source: Source, shapes: Shapes) -> dict[str, Any]:
     from dlpack import operators
     from dlpack.model.clean import clean
+    from dlpack.model.meaning import tell_quantization
 
     model = source.proto
     try:
@@ -85,9 +87,11 @@ def _inspect_model(source: Source, shapes: Shapes) -> dict[str, Any]:
     except (UnsupportedError, ModelError):
         cleaned = None
     shown = cleaned or model
+    inputs, outputs = [_value(v) for v in _inputs(shown.graph)], _outputs(model, cleaned)
+    tell_quantization(shown, [*inputs, *outputs])
     facts: dict[str, Any] = {
-        "inputs": [_value(v) for v in _inputs(shown.graph)],
-        "outputs": _outputs(model, cleaned),
+        "inputs": inputs,
+        "outputs": outputs,
         "operators": _operators(model, cleaned, operators.supported),
         "source": source.metadata.get("dlpack.source", "ONNX"),
         "opset": source.opset,

@@ -32,6 +32,7 @@ from dlpack.meaning.shape_sets import (
 
 if TYPE_CHECKING:
     from dlpack.graph.ir import Graph
+    from dlpack.meaning.quantization import Meaning
     from dlpack.plan.compiler import Compiler
     from dlpack.plan.memory import Arena
     from dlpack.plan.program import Program, Variant
@@ -148,6 +149,8 @@ def build(
             test = [_self_test(v, t) for v, t in zip(program.variants, trials, strict=True)]
             labels, pictures = _labels(options, source), _preprocess(options, source, described)
             classifier = Classifier(labels, pictures)
+            if classifier.preprocess and (misfit := classifier.preprocess.misfit()):
+                progress.warn(misfit)
             text = emit_source(program, runtime, provenance, embed, test, machine.fma_call, classifier)
             (folder / f"{name}.cc").write_text(text, encoding="utf-8")
             (folder / f"{name}.h").write_text(emit_header(program, runtime, classifier), encoding="utf-8")
@@ -273,6 +276,8 @@ def _compile(
     model: Path, name: str, source: Source, sets: list[Shapes], options: Options, machine: Machine, progress: Progress
 ) -> tuple[Program, list[_Trial]]:
     """The program for all sets of shapes, and what it shall compute in each."""
+    from dlpack.model.meaning import meanings
+
     compiler: Compiler | None = None
     trials: list[_Trial] = []
     for number, shapes in enumerate(sets):
@@ -292,7 +297,7 @@ def _compile(
             detail.append("onnxruntime")
         with progress.stage("compile") as detail:
             compiler = compiler or _compiler(name, options, machine)
-            variant = compiler.add(graph)
+            variant = compiler.add(graph, meanings(graph, source.metadata))
             a = variant.arena
             detail.append(f"{len(compiler.kernels)} kernels")
             detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
@@ -350,9 +355,14 @@ def _shape_sets(options: Options, source: Source) -> tuple[list[Shapes], dict[st
 def _described(variant: Variant) -> dict[str, Any]:
     """Inputs and outputs as the manifest has them."""
     return {
-        kind: [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in tensors]
+        kind: [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape), **_meant(t.meaning)} for t in tensors]
         for kind, tensors in (("inputs", variant.inputs), ("outputs", variant.outputs))
     }
+
+
+def _meant(meaning: Meaning) -> dict[str, Any]:
+    more: dict[str, Any] = {"quantization": meaning.quantization.to_json()} if meaning.quantization else {}
+    return {**more, "probabilities": True} if meaning.probabilities else more
 
 
 def _arena_facts(a: Arena) -> dict[str, Any]:
@@ -401,8 +411,8 @@ def _labels(options: Options, source: Source) -> tuple[str, ...]:
 
 def _check_options(options: Options, source: Source, sets: list[Shapes]) -> None:
     """Refuses preprocessing, task and labels that can be seen to be wrong before anything is compiled."""
-    from dlpack.meaning.metadata import described_inputs
     from dlpack.meaning.task import read_option
+    from dlpack.model.metadata import described_inputs
 
     if options.labels:
         check_labels(options.labels, "--labels")

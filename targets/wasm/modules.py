@@ -6,7 +6,10 @@ from importlib import resources
 
 from dlpack.targets.base import Manifest
 
-MODULES = ("sha256.js", "preprocess.js", "threads.js", "shapes.js", "predictor.js", "picture_model.js", "classifier.js")
+MODULES = (
+    "sha256.js", "quantization.js", "preprocess.js", "threads.js", "shapes.js", "predictor.js", "picture_model.js",
+    "classifier.js",
+)  # fmt: skip
 """The modules of every package in the order of their imports."""
 
 LATE = "sha256_script.js"

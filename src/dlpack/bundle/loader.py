@@ -16,6 +16,7 @@ import numpy as np
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
 from dlpack.meaning.preprocess import to_rgb
+from dlpack.meaning.quantization import dequantized, is_real, quantization_of
 from dlpack.meaning.shape_sets import find_set, picture_set, set_name, sets_of
 
 
@@ -209,8 +210,9 @@ class Predictor:
     def top_k(self, k: int = 5, output: str | None = None) -> list[Class]:
         """The `k` likeliest classes of the last run, the likeliest first; fewer where the output has fewer elements.
 
-        `output` names it; unless given it is the task's, or the first of floats with an element for each label.
-        Scores that are no probabilities go through softmax, and NaN comes last, as NAME.h tells.
+        `output` names it; unless given it is the task's, or the first of real numbers with an element for each label.
+        Those of a quantised output are dequantised. Scores that are no probabilities go through softmax, and NaN comes
+        last, as NAME.h tells.
         Raises UsageError for a model with neither labels nor preprocessing, ValueError for a wrong `k` or `output`.
         """
         if not (self.labels or self.manifest.get("preprocess")):
@@ -240,9 +242,31 @@ class Predictor:
         if isinstance(told, str) and told in self.outputs:
             return told
         size = len(self.labels or ())
-        fits = (n for n, (dtype, shape) in self.outputs.items() if dtype.startswith("float") and np.prod(shape) == size)
+        fits = (t["name"] for t in self._sets[self._set]["outputs"] if is_real(t) and np.prod(t["shape"]) == size)
         name: str = next(fits, next(iter(self.outputs)))
         return name
+
+    def dequantize(self, name: str, values: Any) -> Array:
+        """The real numbers, in float32, that a quantised input's or output's integers stand for.
+
+        What is not quantised, or in floats already, stays as it is. Raises ValueError for an unknown name.
+        """
+        return dequantized(self._tensor(name), np.asarray(values))
+
+    def quantize(self, name: str, values: Any) -> Array:
+        """The integers that stand for real numbers in an input or output, the nearest that it has; halves go to the
+        even one. Of one that is not quantised it is the values in its type. Raises ValueError for an unknown name.
+        """
+        tensor = self._tensor(name)
+        quantization = quantization_of(tensor)
+        return quantization.quantize(values, tensor["dtype"]) if quantization else np.asarray(values, tensor["dtype"])
+
+    def _tensor(self, name: str) -> Mapping[str, Any]:
+        tensors = {t["name"]: t for t in (*self.manifest["inputs"], *self.manifest["outputs"])}
+        if name not in tensors:
+            raise ValueError(f"unknown name {name!r}; the model has {', '.join(tensors)}")
+        found: Mapping[str, Any] = tensors[name]
+        return found
 
     @property
     def steps(self) -> list[str]:

@@ -111,7 +111,9 @@ def _tensors(m: dict[str, Any]) -> list[str]:
 
 
 def _type(t: dict[str, Any]) -> str:
-    return escape(f"{t['dtype']} {' x '.join(map(str, t['shape'])) or 'scalar'}")
+    q = t.get("quantization")
+    scaling = f", scale {q['scale']:.6g}, zero point {q['zero_point']}" if q else ""
+    return escape(f"{t['dtype']} {' x '.join(map(str, t['shape'])) or 'scalar'}{scaling}")
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -1,6 +1,7 @@
 """Detections: from a detector's outputs to boxes in the picture; web/detector.js does the same, step by step.
 
-1. **Decoding.** Each candidate has a box, in parts of the input's width and height, and a score per class.
+1. **Decoding.** Of quantised outputs the real numbers count that their integers stand for. Each candidate has a box,
+   in parts of the input's width and height, and a score per class.
    - `corners`: `boxes` holds left, top, right, bottom, `relative` or in `pixels` of the input.
    - `anchors`: `boxes` holds offsets (x, y, w, h) to anchors of centre (X, Y) and size (W, H), as in SSD (Liu et al.
      2016): centre X + x * v0 * W, width W * exp(w * v1), v the `variances`; y alike. The anchors stand level by level,
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import UsageError
+from dlpack.meaning.quantization import dequantized
 from dlpack.meaning.shape_sets import sets_of
 
 Array = np.ndarray[Any, Any]
@@ -60,7 +62,8 @@ def detections(
     spec = sets[_set_of(outputs, sets) if shape is None else shape].get("preprocess")
     if task.get("kind") != "detect" or not spec:
         raise UsageError(f"{manifest['name']} is no detector: build it with --task and --preprocess")
-    boxes, classes, scores = _DECODERS[task["format"]](outputs, task, spec)
+    real = _real(outputs, manifest)
+    boxes, classes, scores = _DECODERS[task["format"]](real, task, spec)
     named = (classes >= 0) & (classes != (-1 if task.get("background") is None else task["background"]))
     chosen = np.flatnonzero(named & (scores >= task["threshold"]))
     labels = manifest.get("labels") or ()
@@ -73,6 +76,12 @@ def detections(
             label = labels[index] if index < len(labels) else str(index)
             found.append(Detection(index, label, float(scores[n]), x, y, right - x, bottom - y))
     return found
+
+
+def _real(outputs: Mapping[str, Array], manifest: Json) -> dict[str, Array]:
+    """The outputs with quantised ones as the real numbers that their integers stand for."""
+    told = {t["name"]: t for t in manifest.get("outputs", ())}
+    return {name: dequantized(told.get(name, {}), np.asarray(values)) for name, values in outputs.items()}
 
 
 def _set_of(outputs: Mapping[str, Array], sets: Sequence[Json]) -> int:

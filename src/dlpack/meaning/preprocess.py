@@ -12,7 +12,10 @@ The definition, which web/preprocess.js follows step by step (tests/test_wasm.py
    from max(0, floor(c - s + 0.5)) up to but without min(n_in, floor(c + s + 0.5)); the weights are divided by their
    sum. Along rows first, rounded to bytes, then along columns, rounded to bytes.
 4. **Values.** (x * scale - mean[channel]) / std[channel], channels in the order `channels`.
-5. **Order.** `layout` NCHW or NHWC, batch 1, in the input's dtype (an integer one is rounded and clamped).
+5. **Integers.** In a quantised input (`quantization`) the integer that stands for the value, as ONNX's QuantizeLinear
+   has it: value / scale, halves to the even integer, + zero_point, clamped. In another integer input the value itself,
+   rounded and clamped.
+6. **Order.** `layout` NCHW or NHWC, batch 1, in the input's dtype.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import UsageError
+from dlpack.meaning.quantization import Quantization, quantization_of
 
 Array = np.ndarray[Any, Any]
 Inputs = Sequence[Mapping[str, Any]]
@@ -48,9 +52,27 @@ class Preprocess:
     std: tuple[float, ...] = (1.0,)
     layout: str = "NCHW"
     dtype: str = "float32"
+    quantization: Quantization | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        told = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        return {k: v for k, v in told.items() if v is not None or k != "quantization"}
+
+    def misfit(self) -> str | None:
+        """What to tell where a quantised input holds less than half of the values that pictures are made into."""
+        if self.quantization is None:
+            return None
+        low, high = self.quantization.limits(self.dtype)
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        ends = np.sort([(0 - mean) / std, (255 * self.scale - mean) / std], axis=0)
+        held = np.minimum(ends[1], high) - np.maximum(ends[0], low)
+        if (held >= (ends[1] - ends[0]) / 2).all():
+            return None
+        return (
+            f"preprocessing makes values from {ends[0].min():.4g} to {ends[1].max():.4g} of pictures, and the "
+            f"quantised input {self.input!r} holds {low:.4g} to {high:.4g}: give the preprocessing of real numbers, as "
+            "before the model was quantised"
+        )
 
     def __call__(self, picture: Array) -> Array:
         """The input for `picture`: uint8 of height x width (x 1, 3 RGB or 4 RGBA)."""
@@ -58,7 +80,9 @@ class Preprocess:
         x = _middle(x, self.height, self.width, self.resize)
         x = (x * np.float64(self.scale) - np.asarray(self.mean)) / np.asarray(self.std)
         kind = np.dtype(self.dtype)
-        if kind.kind in "iu":
+        if self.quantization is not None:
+            x = self.quantization.quantize(x, self.dtype)
+        elif kind.kind in "iu":
             limits = np.iinfo(kind)
             x = np.clip(np.floor(x + 0.5), limits.min, limits.max)
         if self.layout == "NCHW":
@@ -193,9 +217,8 @@ def from_json(value: Mapping[str, Any], inputs: Inputs, where: str = "--preproce
     dtype = chosen["dtype"]
     if dtype == "bool":
         raise UsageError(f"{where}: input {chosen['name']!r} is of type bool, which no picture can be made into")
-    return Preprocess(
-        chosen["name"], height, width, resize, channels, scale, numbers["mean"], numbers["std"], layout, dtype
-    )
+    mean, std, quantization = numbers["mean"], numbers["std"], quantization_of(chosen)
+    return Preprocess(chosen["name"], height, width, resize, channels, scale, mean, std, layout, dtype, quantization)
 
 
 def _channels(picture: Array, channels: str) -> Array:

@@ -86,8 +86,8 @@ def bucket_sets(model: Any, shapes: Shapes, buckets: Buckets) -> tuple[list[Shap
 def check_sets(sets: Sequence[Mapping[str, Any]]) -> None:
     """Refuses sets that differ in more than shapes, or not at all; each has `inputs` and `outputs` as in a manifest."""
 
-    def kinds(s: Mapping[str, Any]) -> list[tuple[str, str]]:
-        return [(t["name"], t["dtype"]) for t in (*s["inputs"], *s["outputs"])]
+    def kinds(s: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return [(t["name"], t["dtype"], t.get("quantization")) for t in (*s["inputs"], *s["outputs"])]
 
     for k, s in enumerate(sets):
         if kinds(s) != kinds(sets[0]):

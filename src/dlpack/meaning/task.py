@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import UsageError
+from dlpack.meaning.quantization import dequantized, is_real, quantization_of
 
 Array = np.ndarray[Any, Any]
 Tensors = Sequence[Mapping[str, Any]]
-"""Inputs or outputs, each with name, dtype and shape."""
+"""Inputs or outputs, each with name, dtype and shape, and `quantization` where it is quantised."""
 
 PADS = frozenset({(1, 1, 8, 8), (1, 1, 28, 28), (1, 8, 8, 1), (1, 28, 28, 1)})
 """Shapes of an input that a digit is drawn for."""
@@ -148,7 +149,7 @@ class _Check:
                 raise self.fail(f"the model has no output of shape {' or '.join(forms)} for {key}")
             self.task[key] = named[0]
         found = self.tensor(self.task[key], "output")
-        if not fits(found) or not found["dtype"].startswith("float"):
+        if not fits(found) or not is_real(found):
             shape = "x".join(map(str, found["shape"]))
             raise self.fail(f"{key} {self.task[key]!r} is {found['dtype']} {shape}, not float of {' or '.join(forms)}")
         return tuple(found["shape"])
@@ -191,9 +192,9 @@ def _check_style(check: _Check) -> None:
 def _check_text(check: _Check) -> None:
     task = check.task
     given = check.tensor(task["input"], "input")
-    if math.prod(given["shape"]) != 1 and not given["dtype"].startswith("float"):
+    if math.prod(given["shape"]) != 1 and not is_real(given):
         raise check.fail(f"input {task['input']!r} is neither one number (a character's index) nor floats (one-hot)")
-    if not check.tensor(task["output"], "output")["dtype"].startswith("float"):
+    if not is_real(check.tensor(task["output"], "output")):
         raise check.fail(f"output {task['output']!r} is not of floats")
     if not isinstance(task["states"], dict) or not isinstance(task["seed"], str):
         raise check.fail("states is an object {input: output}, seed a text")
@@ -201,6 +202,8 @@ def _check_text(check: _Check) -> None:
         a, b = check.tensor(before, "input"), check.tensor(after, "output")
         if (a["dtype"], list(a["shape"])) != (b["dtype"], list(b["shape"])):
             raise check.fail(f"the states {before!r} and {after!r} differ in type or shape")
+        if quantization_of(a) != quantization_of(b):
+            raise check.fail(f"the states {before!r} and {after!r} differ in scale or zero point")
     missing = set(check.tensors["input"]) - {task["input"], *task["states"]}
     if missing:
         raise check.fail(f"input {sorted(missing)[0]!r} is neither the character nor a state")
@@ -278,12 +281,13 @@ def guess(inputs: Tensors, outputs: Tensors, pictures: bool, values: Sequence[Ar
     """
     if len(inputs) != 1:
         return None
-    floats = {t["name"]: v for t, v in zip(outputs, values, strict=True) if t["dtype"].startswith("float")}
+    floats = {t["name"]: dequantized(t, v) for t, v in zip(outputs, values, strict=True) if is_real(t)}
     if tuple(inputs[0]["shape"]) in PADS and any(v.size == 10 for v in floats.values()):
         return from_json({"kind": "digits"}, inputs, outputs)
     if not pictures:
         return None
-    found = _guess_detector(floats)
+    steps = {t["name"]: q.scale for t in outputs if (q := quantization_of(t))}
+    found = _guess_detector(floats, steps)
     if found is None and floats:
         value = next(iter(floats.values()))
         if value.ndim == 4 and value.shape[:2] == (1, 3) and min(value.shape[2:]) > 8:
@@ -293,8 +297,11 @@ def guess(inputs: Tensors, outputs: Tensors, pictures: bool, values: Sequence[Ar
     return found and from_json(found, inputs, outputs)
 
 
-def _guess_detector(floats: Mapping[str, Array]) -> dict[str, Any] | None:
-    """A detector: two outputs 1xNx4 (each box's right is right of its left) and 1xNxC, or one of a known form."""
+def _guess_detector(floats: Mapping[str, Array], steps: Mapping[str, float]) -> dict[str, Any] | None:
+    """A detector: two outputs 1xNx4 (each box's right is right of its left) and 1xNxC, or one of a known form.
+
+    `steps` are the scales of quantised ones.
+    """
     if len(floats) == 2:
         for (boxes, b), (scores, s) in (list(floats.items()), list(floats.items())[::-1]):
             if b.ndim != 3 or s.ndim != 3 or b.shape[2] != 4 or b.shape[:2] != s.shape[:2] or b.shape[0] != 1:
@@ -307,7 +314,7 @@ def _guess_detector(floats: Mapping[str, Array]) -> dict[str, Any] | None:
         return None
     if len(floats) != 1:
         return None
-    (value,) = floats.values()
+    ((name, value),) = floats.items()
     if value.ndim == 4 and value.shape[:2] == (1, 1) and value.shape[3] == 7:
         return {"kind": "detect", "format": "rows", "background": 0}  # Caffe's DetectionOutput
     if value.ndim == 3 and value.shape[0] == 1 and value.shape[2] == 6:
@@ -315,6 +322,7 @@ def _guess_detector(floats: Mapping[str, Array]) -> dict[str, Any] | None:
     if value.ndim == 4 and value.shape[0] == 1 and value.shape[1] > 6:
         shares = value[0, 5:].sum(0)
         objects = value[0, 0]
-        if np.allclose(shares, 1, atol=1e-3) and objects.min() >= 0 and objects.max() <= 1:
+        off = 1e-3 + steps.get(name, 0.0) / 2 * (value.shape[1] - 5)  # quantising moves each by up to half a step
+        if np.allclose(shares, 1, rtol=0, atol=off) and objects.min() >= 0 and objects.max() <= 1:
             return {"kind": "detect", "format": "grid"}
     return None

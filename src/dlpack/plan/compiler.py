@@ -15,6 +15,7 @@ from dlpack.graph.winograd import ChooseTile, Layer, winograd
 from dlpack.kernels.build import Schedule
 from dlpack.kernels.place import place
 from dlpack.kernels.shared import Shared
+from dlpack.meaning.quantization import Meaning
 from dlpack.plan.assembler import Assembler
 from dlpack.plan.program import CallStep, LoopStep, NamedKernel, Program, Step, Variant
 
@@ -39,8 +40,12 @@ class Compiler:
         self.parts: list[Program] = []
         self.kernels: dict[int, NamedKernel] = {}  # by the kernel's identity
 
-    def add(self, graph: Graph) -> Variant:
-        """Compiles the graph for one more set of shapes; the first one's schedules decide how weights lie."""
+    def add(self, graph: Graph, meanings: Mapping[str, Meaning] | None = None) -> Variant:
+        """Compiles the graph for one more set of shapes; the first one's schedules decide how weights lie.
+
+        `meanings` are those of inputs and outputs, by name.
+        """
+        told = meanings or {}
         graph = idioms(rewrite(quantized(graph)))
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         assembler = Assembler(place(graph, fuse(graph)), self.name, self.schedule, self.threads, self.shared)
@@ -55,7 +60,12 @@ class Compiler:
             names[k.name] = new.name
             self.kernels[id(k.kernel)] = new
         (variant,) = part.variants
-        variant = replace(variant, steps=tuple(_renamed(s, names) for s in variant.steps))
+        variant = replace(
+            variant,
+            inputs=tuple(replace(t, meaning=told.get(t.name, t.meaning)) for t in variant.inputs),
+            outputs=tuple(replace(t, meaning=told.get(t.name, t.meaning)) for t in variant.outputs),
+            steps=tuple(_renamed(s, names) for s in variant.steps),
+        )
         self.parts.append(replace(part, variants=(variant,), weights=b""))
         return variant
 

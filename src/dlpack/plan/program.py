@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dlpack.graph.ir import TensorType
 from dlpack.loops.ir import Kernel
+from dlpack.meaning.quantization import Meaning
 from dlpack.plan.memory import Arena
 
 
@@ -16,6 +17,7 @@ class Tensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
+    meaning: Meaning = Meaning()
 
     @property
     def nbytes(self) -> int:

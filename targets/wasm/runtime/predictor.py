@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import struct
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -129,8 +130,9 @@ class Predictor:
     def top_k(self, k: int = 5, output: str | None = None) -> list[Class]:
         """The `k` likeliest classes of the last run, the likeliest first; fewer where the output has fewer elements.
 
-        `output` names it; unless given it is the first of floats with an element for each label, else the first.
-        Scores that are no probabilities go through softmax, and NaN comes last.
+        `output` names it; unless given it is the first of real numbers with an element for each label, else the first.
+        Those of a quantised output are dequantised. Scores that are no probabilities go through softmax, and NaN comes
+        last.
         Raises ValueError for a model with neither labels nor preprocessing, and for a wrong `k` or `output`.
         """
         if not (self.labels or self.manifest.get("preprocess")):
@@ -149,6 +151,39 @@ class Predictor:
         self._check(module.call("top_k", self._handle, list(self.outputs).index(output), max(1, count), at))
         found = _CLASS.iter_unpack(bytes(module.read(at, count * _CLASS.size)))
         return [Class(i, self.labels[i] if self.labels else str(i), probability) for i, probability, _ in found]
+
+    def dequantize(self, name: str, values: Any) -> Any:
+        """The real numbers, in float32, that a quantised input's or output's integers stand for.
+
+        What is not quantised, or in floats already, stays as it is. Raises ValueError for an unknown name.
+        """
+        quantization = self._tensor(name).get("quantization")
+        if not quantization:
+            return values
+        numbers, shape, integers = self._numbers(name, values)
+        if not integers:
+            return values
+        scale, zero = quantization["scale"], quantization["zero_point"]
+        real = array("f", ((v - zero) * scale for v in numbers))
+        return self._array(memoryview(real).cast("B"), "float32", shape)
+
+    def quantize(self, name: str, values: Any) -> Any:
+        """The integers that stand for real numbers in an input or output, the nearest that it has; halves go to the
+        even one. Of one that is not quantised it is the values in its type. Raises ValueError for an unknown name.
+        """
+        tensor = self._tensor(name)
+        dtype, quantization = tensor["dtype"], tensor.get("quantization")
+        numbers, shape, _ = self._numbers(name, values)
+        if quantization:
+            scale, zero = quantization["scale"], quantization["zero_point"]
+            bits = 8 * struct.calcsize(FORMATS[dtype])
+            low, high = (0, (1 << bits) - 1) if dtype.startswith("u") else (-(1 << bits - 1), (1 << bits - 1) - 1)
+            numbers = [_nearest(v / scale, low - zero, high - zero) + zero for v in numbers]
+        elif not dtype.startswith("float"):
+            numbers = [bool(v) if dtype == "bool" else int(v) for v in numbers]
+        return self._array(
+            memoryview(bytearray(struct.pack(f"={len(numbers)}{FORMATS[dtype]}", *numbers))), dtype, shape
+        )
 
     def classify(self, picture: Any, k: int = 5) -> list[Class]:
         """`preprocess`, `run` and `top_k` in one, for a model whose only input is a picture."""
@@ -288,8 +323,26 @@ class Predictor:
 
     def _scores(self) -> str:
         size = len(self.labels or ())
-        fits = (n for n, (d, shape) in self.outputs.items() if d.startswith("float") and math.prod(shape) == size)
+        real = (t for t in self._sets[self._set]["outputs"] if t["dtype"].startswith("float") or "quantization" in t)
+        fits = (t["name"] for t in real if math.prod(t["shape"]) == size)
         return str(next(fits, next(iter(self.outputs))))
+
+    def _tensor(self, name: str) -> Mapping[str, Any]:
+        tensors = {t["name"]: t for t in (*self.manifest["inputs"], *self.manifest["outputs"])}
+        if name not in tensors:
+            raise ValueError(f"unknown name {name!r}; the model has {', '.join(tensors)}")
+        found: Mapping[str, Any] = tensors[name]
+        return found
+
+    def _numbers(self, name: str, values: Any) -> tuple[list[Any], tuple[int, ...], bool]:
+        """Numbers in order, their shape, and whether they are integers."""
+        if self._numpy is not None:
+            values = self._numpy.asarray(values)
+        elif isinstance(values, (list, tuple)):
+            values = array("d", values)
+        view = self._buffer(name, values)
+        flat = memoryview(view.tobytes()).cast(FORMATS[_dtype(view)]).tolist()
+        return flat, view.shape or (), not _dtype(view).startswith("float")
 
 
 def _copied(view: memoryview[Any], shape: tuple[int, ...], to: tuple[int, ...]) -> bytearray:
@@ -304,6 +357,13 @@ def _copied(view: memoryview[Any], shape: tuple[int, ...], to: tuple[int, ...]) 
         source, target = source * shape[-1] * size, target * to[-1] * size
         out[target : target + row] = data[source : source + row]
     return out
+
+
+def _nearest(value: float, low: int, high: int) -> int:
+    """The integer nearest to a number, of two the even one, from `low` to `high`; 0 for NaN."""
+    if value != value:
+        return 0
+    return round(value) if low <= value <= high else low if value < low else high
 
 
 def _bytes(dtype: str, shape: tuple[int, ...]) -> int:

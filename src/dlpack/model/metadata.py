@@ -15,6 +15,7 @@ from onnx import ModelProto, ValueInfoProto, helper
 from dlpack.meaning import preprocess as preprocessing
 from dlpack.meaning import task as tasks
 from dlpack.meaning.labels import check_labels
+from dlpack.model.meaning import tell_quantization
 
 
 def describe(model: ModelProto, labels: Sequence[str] | None, preprocess: str | None, task: str | None) -> None:
@@ -24,6 +25,8 @@ def describe(model: ModelProto, labels: Sequence[str] | None, preprocess: str | 
     what is wrong or does not fit.
     """
     inputs, outputs = described_inputs(model, {}), _described(model.graph.output, {})
+    if (preprocess or task) and inputs and outputs:
+        tell_quantization(model, [*inputs, *outputs])
     if labels:
         _store(model, "dlpack.labels", list(check_labels(labels, "--labels")))
     if preprocess:

@@ -1,0 +1,98 @@
+"""Quantisation: the integers q of an input or output stand for the real numbers (q - zero_point) * scale.
+
+The manifest has it as `quantization` of the input or output, {"scale": ..., "zero_point": ...}, one for the whole
+tensor, as ONNX's QuantizeLinear and TensorFlow Lite define it. `web/quantization.js` does the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from dlpack.errors import UsageError
+
+Array = np.ndarray[Any, Any]
+
+METADATA_KEY = "dlpack.quantization"
+"""Of a model: JSON {input or output: {"scale": ..., "zero_point": ...}}, where the graph alone would not tell it."""
+
+
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """A positive `scale`, which float32 holds, and the integer that stands for 0."""
+
+    scale: float
+    zero_point: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def dequantize(self, values: Array) -> Array:
+        """The real numbers, in float32."""
+        real: Array = ((values.astype(np.float64) - self.zero_point) * self.scale).astype(np.float32)
+        return real
+
+    def quantize(self, values: Array, dtype: str) -> Array:
+        """The integers nearest to real numbers; halves go to the even one, and what `dtype` cannot hold is clamped."""
+        limits = np.iinfo(dtype)
+        whole = np.rint(np.asarray(values, np.float64) / self.scale) + self.zero_point
+        integers: Array = np.clip(np.nan_to_num(whole, nan=self.zero_point), limits.min, limits.max).astype(dtype)
+        return integers
+
+    def limits(self, dtype: str) -> tuple[float, float]:
+        """The least and the largest real number that `dtype` holds."""
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        return (low - self.zero_point) * self.scale, (high - self.zero_point) * self.scale
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """Of an input or output; `probabilities`: each element is one, whatever their sum."""
+
+    quantization: Quantization | None = None
+    probabilities: bool = False
+
+
+def quantization_of(tensor: Mapping[str, Any]) -> Quantization | None:
+    """That of an input or output as a manifest has it; None where it is not quantised."""
+    told = tensor.get("quantization")
+    return Quantization(told["scale"], told["zero_point"]) if told else None
+
+
+def dequantized(tensor: Mapping[str, Any], values: Array) -> Array:
+    """The real numbers of an input or output; what is not quantised, or in real numbers already, stays as it is."""
+    quantization = quantization_of(tensor)
+    return quantization.dequantize(values) if quantization and values.dtype.kind in "iu" else values
+
+
+def is_real(tensor: Mapping[str, Any]) -> bool:
+    """Whether an input or output holds real numbers, as floats or quantised."""
+    return bool(tensor["dtype"].startswith("float") or tensor.get("quantization"))
+
+
+def from_metadata(text: str) -> dict[str, Quantization]:
+    """What the model's metadata key `dlpack.quantization` tells, by input or output. Raises UsageError."""
+    where = f"the model's metadata key {METADATA_KEY}"
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise UsageError(f"{where} is not JSON: {e}") from e
+    good = isinstance(told, dict) and all(
+        isinstance(q, dict)
+        and set(q) == {"scale", "zero_point"}
+        and type(q["scale"]) in (int, float)
+        and _SMALLEST <= q["scale"] <= _LARGEST
+        and type(q["zero_point"]) is int
+        and -(1 << 31) <= q["zero_point"] < 1 << 31
+        for q in told.values()
+    )
+    if not good:
+        raise UsageError(f'{where} is not an object {{name: {{"scale": above 0, "zero_point": integer}}}}')
+    return {name: Quantization(float(np.float32(q["scale"])), q["zero_point"]) for name, q in told.items()}
