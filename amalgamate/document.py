@@ -25,7 +25,7 @@ from dlpack.plan.program import (
     WinogradStep,
 )
 
-_RUNTIME_PARTS = ("vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "sha256.h", "files.h")
+_RUNTIME_PARTS = ("vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "sha256.h", "files.h", "cpu.h")
 
 _ALIGNED_EMBED_LIMIT = 1 << 20
 """Up to here embedded weights are an aligned array; beyond it a pointer to a literal, which compilers take in a
@@ -97,10 +97,18 @@ _WORDS = {
 def _written(text: str, program: Program) -> str:
     """The text as it is for a program: with its name, and what there is of threads and of several shapes.
 
-    The lines between ``//@ condition`` and ``//@ end`` are kept where the condition holds: threads, shapes, one_shape.
+    The lines between ``//@ condition`` and ``//@ end`` are kept where the condition holds: threads, one_thread,
+    shapes, one_shape.
     """
     several = len(program.variants) > 1
-    holds = {"threads": program.threads > 1, "shapes": several, "one_shape": not several, "end": True}
+    several_threads = program.threads > 1
+    holds = {
+        "threads": several_threads,
+        "one_thread": not several_threads,
+        "shapes": several,
+        "one_shape": not several,
+        "end": True,
+    }
     out, keep = [], True
     for line in text.split("\n"):
         if line.startswith("//@ "):
@@ -230,7 +238,8 @@ class Document:
 
     def runtime_text(self, run: str) -> list[str]:
         everything = {s.name: s for s in all_sections(self.runtime)}
-        parts = used_sections(self.runtime, self.printer, run + self.runtime["predictor_api.h"], self.classifier.needs)
+        others = {"cpu", "float_mode", *self.classifier.needs}
+        parts = used_sections(self.runtime, self.printer, run + self.runtime["predictor_api.h"], others)
         hosted = [s for s in closure(everything, ["sha256", "files"]) if s.name not in {x.name for x in parts}]
         outside = [s for s in [*parts, *hosted] if s.scope == "file"]
         return [

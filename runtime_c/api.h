@@ -20,7 +20,8 @@ enum {
   @NAME@_NO_MEMORY = 2,    /* the memory given is too small, or none could be had */
   @NAME@_NO_WEIGHTS = 3,   /* the weights lie in a file of their own and were not given */
   @NAME@_BAD_WEIGHTS = 4,  /* the weights are not those that this file was built with */
-  @NAME@_NO_FILE = 5       /* the weights file cannot be read */
+  @NAME@_NO_FILE = 5,      /* the weights file cannot be read, or is no regular file */
+  @NAME@_BAD_CPU = 6       /* this file was compiled for a CPU with instructions that this one lacks */
 };
 
 /* A predictor: one per thread. It owns no global state; the weights may be shared. */
@@ -81,7 +82,8 @@ typedef struct @name@_tensor {
 @NAME@_API @name@_status @name@_create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes,
                                   const @name@_predictor* like);
 
-/* The same with the weights in a file, which is mapped and checked against its SHA-256. */
+/* The same with the weights in a file, which is mapped and checked against its SHA-256. The file must stay as it is while it is mapped: where somebody
+   cuts it short, reading the missing part ends the process (SIGBUS). Replace a file by renaming another to its name. */
 @NAME@_API @name@_status @name@_create_from_file(@name@_predictor** predictor, const char* weights_path);
 
 /* Maps and checks a weights file for several predictors, which create_mapped() makes; unmap it after the last one is destroyed. */
@@ -98,8 +100,13 @@ typedef struct @name@_tensor {
 /* Computes all outputs from the inputs. */
 @NAME@_API @name@_status @name@_run(@name@_predictor* predictor);
 
+/* Whether runs take denormals, numbers closer to zero than 1.2e-38, for zeros (at first they do not). Many processors compute several times as slowly
+   where there are denormals. Set for the time of a run on its threads, and put back; x86 (SSE) and 64-bit Arm, elsewhere it changes nothing. */
+@NAME@_API @name@_status @name@_set_flush_denormals(@name@_predictor* predictor, int32_t flush);
+
 /* How many threads a run uses, the caller's included. At most as many as the file was made for (dlpack build --threads), 1 in a file made for
-   one; at first as many as there are processors. Not while a run is under way. */
+   one; at first as many as there are processors. Not while a run is under way. A process that fork() makes has none of these threads: there a predictor
+   has one thread until set_threads gives it others. Not to be forked while a run is under way. */
 @NAME@_API @name@_status @name@_set_threads(@name@_predictor* predictor, int32_t count);
 @NAME@_API int32_t @name@_threads(const @name@_predictor* predictor);
 
@@ -166,6 +173,7 @@ class Predictor {
     return @name@_bind_output(handle_, index, data, bytes);
   }
   @name@_status run() { return @name@_run(handle_); }
+  @name@_status set_flush_denormals(bool flush) { return @name@_set_flush_denormals(handle_, flush ? 1 : 0); }
 //@ shapes
   // As in predictor.reshape(0, {1, 3, 224, 224}).
   template <size_t rank>

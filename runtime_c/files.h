@@ -25,7 +25,7 @@ enum file_status {
 #if defined(HOSTED_FILES) && (defined(__unix__) || defined(__APPLE__))
 [[maybe_unused]] inline file_status map_file(const char* path, mapped_file* file) {
   *file = mapped_file{nullptr, 0};
-  const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // the last: a pipe without a writer would block
   if (descriptor < 0) return file_not_opened;
   struct stat about;
   void* data = MAP_FAILED;

@@ -24,6 +24,7 @@ struct @name@_predictor {
   uint8_t* arena;
   const uint8_t* weights;
   size_t arrived;      // bytes of them that are there
+  int32_t flush;       // whether a run takes denormals for zeros
   uint8_t* prepared;   // weights computed from them, maybe another predictor's
 //@ threads
   thread_pool* pool;
@@ -44,13 +45,13 @@ template <class T> T* output(const @name@_predictor& p, int index, size_t offset
   return reinterpret_cast<T*>(static_cast<uint8_t*>(p.outputs[index]) + offset);
 }
 
-size_t input_storage() {
+constexpr size_t input_storage() {
   size_t bytes = 0;
   for (int i = 0; i < kInputCount; ++i) bytes += round_up(@input_room(i)@);
   return bytes;
 }
 
-size_t output_storage() {
+constexpr size_t output_storage() {
   size_t bytes = 0;
   for (int i = 0; i < kOutputCount; ++i) bytes += round_up(@output_room(i)@);
   return bytes;

@@ -4,6 +4,7 @@ constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor))
     + round_up(sizeof(thread_pool))
 //@ end
     ;
+constexpr size_t kSharedMemoryBytes = kHandleBytes + kArenaBytes + input_storage() + output_storage() + 64;
 }
 
 int32_t @name@_input_count(void) { return kInputCount; }
@@ -11,22 +12,21 @@ int32_t @name@_output_count(void) { return kOutputCount; }
 const @name@_tensor* @name@_input(int32_t index) { return index >= 0 && index < kInputCount ? &kInputs[index] : nullptr; }
 const @name@_tensor* @name@_output(int32_t index) { return index >= 0 && index < kOutputCount ? &kOutputs[index] : nullptr; }
 
-const char* @name@_error_text(@name@_status status) {
+BASELINE const char* @name@_error_text(@name@_status status) {
   switch (status) {
     case @NAME@_OK: return "no error";
     case @NAME@_BAD_ARGUMENT: return "bad argument: a null or misaligned pointer, an index out of range, or a wrong number of bytes";
     case @NAME@_NO_MEMORY: return "not enough memory: give at least @name@_memory_size() bytes";
     case @NAME@_NO_WEIGHTS: return "no weights: this model keeps them in a file of their own (give it to @name@_create_from_file()), or not all of them have arrived";
     case @NAME@_BAD_WEIGHTS: return "wrong weights: their size or SHA-256 is not the one that this file was built with";
-    case @NAME@_NO_FILE: return "the weights file cannot be opened or mapped";
+    case @NAME@_NO_FILE: return "the weights file cannot be opened or mapped, or is no regular file";
+    case @NAME@_BAD_CPU: return "this code was compiled for a CPU with " CPU_NEEDED ", and this one lacks it: build or compile it for this CPU";
     default: return "unknown status";
   }
 }
 
-size_t @name@_memory_size(void) { return @name@_shared_memory_size() + kPreparedBytes; }
-size_t @name@_shared_memory_size(void) {
-  return kHandleBytes + kArenaBytes + input_storage() + output_storage() + 64;
-}
+size_t @name@_memory_size(void) { return kSharedMemoryBytes + kPreparedBytes; }
+size_t @name@_shared_memory_size(void) { return kSharedMemoryBytes; }
 size_t @name@_weights_size(void) { return kWeightsBytes; }
 
 namespace {
@@ -50,6 +50,7 @@ namespace {
   p->owned = owned;
   p->mapped = nullptr;
   p->weights = weights;
+  p->flush = 0;
   p->arrived = like == nullptr ? 0 : kWeightsBytes;
 //@ shapes
   p->set = kShapes;
@@ -72,10 +73,7 @@ namespace {
   p->prepared = like == nullptr ? at : like->prepared;
 //@ threads
   p->pool->ticket = 0;
-#if defined(@NAME@_POSIX_THREADS)
-  pthread_mutex_init(&p->pool->mutex, nullptr);
-  pthread_cond_init(&p->pool->wake, nullptr);
-#endif
+  init_pool(*p->pool);
   start_workers(*p, first_count());
 //@ end
   *predictor = p;
@@ -89,10 +87,15 @@ void arrive(@name@_predictor* p, size_t bytes, bool mapped) {
   p->arrived = bytes;
 }
 
-// `arrived`: how many bytes of the weights are there.
-@name@_status create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights, size_t weights_bytes, size_t arrived, bool mapped) {
+// What making a predictor begins with, since all other code may use instructions that the processor lacks.
+BASELINE @name@_status begin_create(@name@_predictor** predictor) {
   if (predictor == nullptr) return @NAME@_BAD_ARGUMENT;
   *predictor = nullptr;
+  return cpu_suffices() ? @NAME@_OK : @NAME@_BAD_CPU;
+}
+
+// `arrived`: how many bytes of the weights are there.
+@name@_status create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights, size_t weights_bytes, size_t arrived, bool mapped) {
   const uint8_t* const embedded = embedded_weights();
   if (weights == nullptr && embedded == nullptr && kWeightsBytes != 0) return @NAME@_NO_WEIGHTS;
   if (weights != nullptr && weights_bytes != kWeightsBytes) return @NAME@_BAD_WEIGHTS;
@@ -102,38 +105,13 @@ void arrive(@name@_predictor* p, size_t bytes, bool mapped) {
   return status;
 }
 
-}  // namespace
-
-@name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
-                   size_t weights_bytes) {
-  return create(predictor, memory, memory_bytes, weights, weights_bytes, kWeightsBytes, false);
-}
-
-@name@_status @name@_create_mapped(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
-                   size_t weights_bytes) {
-  return create(predictor, memory, memory_bytes, weights, weights_bytes, kWeightsBytes, weights != nullptr);
-}
-
-@name@_status @name@_create_early(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
-                   size_t weights_bytes) {
-  return create(predictor, memory, memory_bytes, weights, weights_bytes, 0, false);
-}
-
-@name@_status @name@_weights_arrived(@name@_predictor* p, size_t bytes) {
-  if (p == nullptr || bytes < p->arrived || bytes > kWeightsBytes) return @NAME@_BAD_ARGUMENT;
-  arrive(p, bytes, false);
-  return @NAME@_OK;
-}
-
-@name@_status @name@_create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes, const @name@_predictor* like) {
-  if (predictor == nullptr) return @NAME@_BAD_ARGUMENT;
-  *predictor = nullptr;
+@name@_status create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes, const @name@_predictor* like) {
   if (like == nullptr) return @NAME@_BAD_ARGUMENT;
   if (like->arrived != kWeightsBytes) return @NAME@_NO_WEIGHTS;
   return make(predictor, memory, memory_bytes, like->weights, like);
 }
 
-@name@_status @name@_map_weights(const char* path, const void** weights, size_t* bytes) {
+@name@_status map_weights(const char* path, const void** weights, size_t* bytes) {
 #if defined(@NAME@_FREESTANDING)
   (void)path, (void)weights, (void)bytes;
   return @NAME@_NO_FILE;
@@ -155,6 +133,52 @@ void arrive(@name@_predictor* p, size_t bytes, bool mapped) {
 #endif
 }
 
+@name@_status create_from_file(@name@_predictor** predictor, const char* path) {
+  const void* weights = nullptr;
+  size_t bytes = 0;
+  @name@_status status = map_weights(path, &weights, &bytes);
+  if (status != @NAME@_OK) return status;
+  status = create(predictor, nullptr, 0, weights, bytes, kWeightsBytes, weights != nullptr);
+  if (status == @NAME@_OK) (*predictor)->mapped = weights;
+  else @name@_unmap_weights(weights, bytes);
+  return status;
+}
+
+}  // namespace
+
+BASELINE @name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
+                   size_t weights_bytes) {
+  const @name@_status status = begin_create(predictor);
+  return status != @NAME@_OK ? status : create(predictor, memory, memory_bytes, weights, weights_bytes, kWeightsBytes, false);
+}
+
+BASELINE @name@_status @name@_create_mapped(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
+                   size_t weights_bytes) {
+  const @name@_status status = begin_create(predictor);
+  return status != @NAME@_OK ? status : create(predictor, memory, memory_bytes, weights, weights_bytes, kWeightsBytes, weights != nullptr);
+}
+
+BASELINE @name@_status @name@_create_early(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
+                   size_t weights_bytes) {
+  const @name@_status status = begin_create(predictor);
+  return status != @NAME@_OK ? status : create(predictor, memory, memory_bytes, weights, weights_bytes, 0, false);
+}
+
+@name@_status @name@_weights_arrived(@name@_predictor* p, size_t bytes) {
+  if (p == nullptr || bytes < p->arrived || bytes > kWeightsBytes) return @NAME@_BAD_ARGUMENT;
+  arrive(p, bytes, false);
+  return @NAME@_OK;
+}
+
+BASELINE @name@_status @name@_create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes, const @name@_predictor* like) {
+  const @name@_status status = begin_create(predictor);
+  return status != @NAME@_OK ? status : create_shared(predictor, memory, memory_bytes, like);
+}
+
+BASELINE @name@_status @name@_map_weights(const char* path, const void** weights, size_t* bytes) {
+  return cpu_suffices() ? map_weights(path, weights, bytes) : @NAME@_BAD_CPU;
+}
+
 void @name@_unmap_weights(const void* weights, size_t bytes) {
 #if defined(@NAME@_FREESTANDING)
   (void)weights, (void)bytes;
@@ -164,17 +188,9 @@ void @name@_unmap_weights(const void* weights, size_t bytes) {
 #endif
 }
 
-@name@_status @name@_create_from_file(@name@_predictor** predictor, const char* path) {
-  const void* weights = nullptr;
-  size_t bytes = 0;
-  if (predictor == nullptr) return @NAME@_BAD_ARGUMENT;
-  *predictor = nullptr;
-  @name@_status status = @name@_map_weights(path, &weights, &bytes);
-  if (status != @NAME@_OK) return status;
-  status = @name@_create_mapped(predictor, nullptr, 0, weights, bytes);
-  if (status == @NAME@_OK) (*predictor)->mapped = weights;
-  else @name@_unmap_weights(weights, bytes);
-  return status;
+BASELINE @name@_status @name@_create_from_file(@name@_predictor** predictor, const char* path) {
+  const @name@_status status = begin_create(predictor);
+  return status != @NAME@_OK ? status : create_from_file(predictor, path);
 }
 
 @name@_status @name@_bind_input(@name@_predictor* p, int32_t index, const void* data, size_t bytes) {
@@ -195,7 +211,18 @@ void @name@_unmap_weights(const void* weights, size_t bytes) {
 @name@_status @name@_run(@name@_predictor* p) {
   if (p == nullptr) return @NAME@_BAD_ARGUMENT;
   if (p->arrived != kWeightsBytes) return @NAME@_NO_WEIGHTS;
+//@ threads
+  notice_fork(*p->pool);
+//@ end
+  const uint64_t floats = p->flush ? flush_denormals() : 0;
   for (int32_t i = 0; i < @steps(p)@; ++i) run_step(*p, @first_step(p)@i);
+  if (p->flush) restore_floats(floats);
+  return @NAME@_OK;
+}
+
+@name@_status @name@_set_flush_denormals(@name@_predictor* p, int32_t flush) {
+  if (p == nullptr) return @NAME@_BAD_ARGUMENT;
+  p->flush = flush != 0 ? 1 : 0;
   return @NAME@_OK;
 }
 
@@ -205,7 +232,12 @@ const char* @name@_step_name(int32_t index) { return index >= 0 && index < kStep
 @name@_status @name@_run_step(@name@_predictor* p, int32_t index) {
   if (p == nullptr || index < 0 || index >= @steps(p)@) return @NAME@_BAD_ARGUMENT;
   if (p->arrived != kWeightsBytes) return @NAME@_NO_WEIGHTS;
+//@ threads
+  notice_fork(*p->pool);
+//@ end
+  const uint64_t floats = p->flush ? flush_denormals() : 0;
   run_step(*p, @first_step(p)@index);
+  if (p->flush) restore_floats(floats);
   return @NAME@_OK;
 }
 
@@ -309,10 +341,14 @@ const char* @name@_step_name_of(const @name@_predictor* p, int32_t index) {
 }
 
 int32_t @name@_threads(const @name@_predictor* p) {
+  if (p == nullptr) return 0;
 //@ threads
-  if (p != nullptr) return p->pool->count;
+  notice_fork(*p->pool);
+  return p->pool->count;
 //@ end
-  return p != nullptr ? 1 : 0;
+//@ one_thread
+  return 1;
+//@ end
 }
 //@ threads
 

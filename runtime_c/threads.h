@@ -32,12 +32,14 @@ struct worker_id {
 struct thread_pool {
   uint64_t ticket;  // the job's number * 2^32 + the parts that nobody has taken yet
   int32_t step, trips, part;  // the job: the trips of a step, `part` at a time
+  int32_t flush;    // whether it takes denormals for zeros
   int32_t done;     // parts that are done
   int32_t jobs;     // counts jobs; workers wait for it to change
   int32_t asleep;   // workers that must be woken
   int32_t stop;     // whether workers shall end
   int32_t count;    // threads at work, the caller included
 #if defined(@NAME@_POSIX_THREADS)
+  pid_t process;    // in which the workers are
   pthread_mutex_t mutex;
   pthread_cond_t wake;
   pthread_t threads[kMostThreads];
@@ -57,9 +59,12 @@ void take_parts(const @name@_predictor& p, int32_t worker) {
   uint64_t ticket = __atomic_load_n(&pool.ticket, __ATOMIC_ACQUIRE);
   while (static_cast<uint32_t>(ticket) != 0) {
     const int32_t step = look(pool.step), trips = look(pool.trips), part = look(pool.part);
+    const bool flush = worker != 0 && look(pool.flush) != 0;  // the caller does so in its whole run
     if (!__atomic_compare_exchange_n(&pool.ticket, &ticket, ticket - 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) continue;
     const int32_t begin = (static_cast<int32_t>(static_cast<uint32_t>(ticket)) - 1) * part;
+    const uint64_t floats = flush ? flush_denormals() : 0;
     run_part(p, step, begin, trips - begin < part ? trips : begin + part, worker);
+    if (flush) restore_floats(floats);
     __atomic_add_fetch(&pool.done, 1, __ATOMIC_RELEASE);
     ticket = __atomic_load_n(&pool.ticket, __ATOMIC_ACQUIRE);
   }
@@ -84,7 +89,7 @@ void share_trips(const @name@_predictor& p, int32_t step, int32_t trips) {
   if (pool.count == 1) return run_part(p, step, 0, trips, 0);
 #if defined(@NAME@_WORKERS)
   const int32_t part = (trips - 1) / (4 * pool.count) + 1, parts = (trips - 1) / part + 1;
-  put(pool.step, step), put(pool.trips, trips), put(pool.part, part), put(pool.done, 0);
+  put(pool.step, step), put(pool.trips, trips), put(pool.part, part), put(pool.flush, p.flush), put(pool.done, 0);
   const uint64_t number = (look(pool.ticket) >> 32) + 1;
   __atomic_store_n(&pool.ticket, number << 32 | static_cast<uint64_t>(parts), __ATOMIC_SEQ_CST);
   __atomic_add_fetch(&pool.jobs, 1, __ATOMIC_SEQ_CST);
@@ -133,8 +138,28 @@ void* work_of(void* id) {
 }
 #endif
 
+// Before the first start_workers().
+void init_pool([[maybe_unused]] thread_pool& pool) {
+#if defined(@NAME@_POSIX_THREADS)
+  pool.process = getpid();
+  pthread_mutex_init(&pool.mutex, nullptr);
+  pthread_cond_init(&pool.wake, nullptr);
+#endif
+}
+
+// In a process that fork() has made there are no workers, and nobody gives back a mutex that one of them held: the predictor goes on with one thread.
+void notice_fork([[maybe_unused]] thread_pool& pool) {
+#if defined(@NAME@_POSIX_THREADS)
+  if (pool.process == getpid()) return;
+  init_pool(pool);
+  pool.asleep = 0;
+  pool.count = 1;
+#endif
+}
+
 void stop_workers(const @name@_predictor& p) {
   thread_pool& pool = *p.pool;
+  notice_fork(pool);
 #if defined(@NAME@_WORKERS)
   __atomic_store_n(&pool.stop, 1, __ATOMIC_SEQ_CST);
   __atomic_add_fetch(&pool.jobs, 1, __ATOMIC_SEQ_CST);

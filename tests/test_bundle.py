@@ -22,8 +22,9 @@ from onnx import helper
 import dlpack
 from dlpack.bundle.loader import read_kernels
 from dlpack.bundle.report import report_html
-from dlpack.errors import UsageError
-from dlpack.pipeline import Options, build, c_name
+from dlpack.errors import UsageError, VerificationError
+from dlpack.pipeline import Options, Progress, build, c_name
+from dlpack.verify.check import verify_bundle
 
 
 def manifest_of(bundle: Path) -> dict[str, Any]:
@@ -125,6 +126,77 @@ def test_an_existing_bundle_is_replaced(tmp_path: Path) -> None:
     build(DIGITS, where, Options("source", name="young"))
     assert (where / "young.cc").exists() and not (where / "old.cc").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["digits"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "old.cc.orig", "native/manifest.json", "empty/"])
+def test_a_file_that_a_build_has_not_written_is_kept(tmp_path: Path, name: str) -> None:
+    where = build(DIGITS, tmp_path / "digits", Options("source", name="old"))
+    mine = where / name
+    mine.parent.mkdir(exist_ok=True)
+    if name.endswith("/"):
+        mine.mkdir()
+    else:
+        mine.write_text("mine")
+    (where / ".DS_Store").write_text("a file manager's")
+    before = {p: p.read_bytes() for p in where.rglob("*") if p.is_file()}
+    with pytest.raises(UsageError, match=f"{re.escape(name.rstrip('/'))} was not written by the build"):
+        build(DIGITS, where, Options("source"))
+    assert {p: p.read_bytes() for p in where.rglob("*") if p.is_file()} == before
+    assert mine.exists()
+    shutil.rmtree(mine) if mine.is_dir() else mine.unlink()
+    if mine.parent != where and mine.parent.is_dir():
+        mine.parent.rmdir()
+    assert (build(DIGITS, where, Options("source")) / "digits.cc").exists()
+
+
+def test_a_file_that_appears_during_a_build_is_kept(tmp_path: Path) -> None:
+    where = build(DIGITS, tmp_path / "digits", Options("source"))
+    with pytest.raises(UsageError, match="was not written"):
+        build(DIGITS, where, Options("source"), Progress(start=lambda stage: (where / "mine").touch()))
+    assert (where / "mine").exists() and (where / "digits.cc").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["digits"]
+
+
+@pytest.mark.parametrize("target", ["native", "wasm"])
+def test_the_manifest_has_a_checksum_of_each_file(tmp_path: Path, digits: Path, target: str) -> None:
+    """But of what tells about it: itself, the SBOM, which has the manifest's, and the report."""
+    where = digits if target == "native" else build(DIGITS, tmp_path / "wasm", Options(target, verify=False))
+    files = {n for n in contents(where) if n not in ("manifest.json", "digits.spdx.json", "report.html")}
+    sums = {n: hashlib.sha256((where / n).read_bytes()).hexdigest() for n in files}
+    assert manifest_of(where)["files"] == sums
+
+
+def test_verification_checks_the_files(tmp_path: Path, digits: Path) -> None:
+    where = shutil.copytree(digits, tmp_path / "digits")
+    (where / "digits.h").write_text("// changed\n" + (where / "digits.h").read_text())
+    with pytest.raises(VerificationError, match=r"digits\.h is not the file that was built"):
+        verify_bundle(where)
+    (where / "digits.h").unlink()
+    with pytest.raises(VerificationError, match=r"digits\.h cannot be read"):
+        verify_bundle(where)
+
+
+@pytest.mark.parametrize(
+    "name, reason",
+    [
+        ("my net", "lower-case letters, digits and underscores, a letter first; --name my_net can"),
+        ("8bit", "a letter first; --name net_8bit can"),
+        ("Digits", "a letter first; --name digits can"),
+        ("class", "a word of C or C"),
+        ("free", "a word of C or C"),
+        ("mask", "the emitted code uses that word"),
+    ],
+)
+def test_a_name_that_cannot_be_taken_is_refused_or_told(tmp_path: Path, name: str, reason: str) -> None:
+    """`--name` is what a user wants to have; the file's name is what there happens to be."""
+    with pytest.raises(UsageError, match=re.escape(reason)):
+        build(DIGITS, tmp_path / "no", Options("source", name=name))
+    assert not (tmp_path / "no").exists()
+    warnings: list[str] = []
+    model = shutil.copy(DIGITS, tmp_path / f"{name}.onnx")
+    where = build(model, tmp_path / "yes", Options("source"), Progress(warn=warnings.append))
+    (warning,) = warnings
+    assert f"{manifest_of(where)['name']!r}, not {name!r}" in warning and reason.split(";")[0] in warning
 
 
 def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:

@@ -389,6 +389,11 @@ def test_verify_exits_with_1_when_an_output_differs(tmp_path: Path, digits: Path
     arrays["out_0"] = arrays["out_0"] + np.float32(1e-3)
     np.savez(bundle / "reference.npz", **arrays)
     result = dlpack("verify", bundle)
+    assert result.exit_code == 1 and "reference.npz is not the file that was built" in result.stderr.replace("\n", " ")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    del manifest["files"]
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    result = dlpack("verify", bundle)
     assert result.exit_code == 1 and "wrong" in result.stdout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from conftest import requires_tool
 
 from dlpack.bundle.loader import read_kernels, read_manifest
 from dlpack.pipeline import Options, build
+from dlpack.targets.toolchains.compiler import compile_library
 
 MODELS = ["digits", "conv_net", "attention_net"]
 STRICT = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
@@ -154,6 +157,25 @@ def test_there_are_no_writable_globals(
     assert [s for s in symbols(tmp_path / "x.o") if s[0] in "bBdDcCgGsSuv"] == []
     exported = {name for letter, name in symbols("--extern-only", "--defined-only", tmp_path / "x.o")}
     assert exported == api_names(e)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads ELF files")
+def test_the_library_says_its_name(digits: Path) -> None:
+    """Without it a program would look for the library under the path that it was linked by."""
+    told = run(requires_tool("readelf"), "-d", digits / "libdigits.so")
+    assert re.search(r"\(SONAME\) .*\[libdigits\.so\]", told)
+
+
+@pytest.mark.parametrize("home", [None, "/dev/null"])
+def test_the_compiler_needs_no_home(tmp_path: Path, digits: Path, home: str | None, monkeypatch: Any) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("ZIG_GLOBAL_CACHE_DIR", raising=False)
+    if home is None:
+        monkeypatch.delenv("HOME", raising=False)
+    else:
+        monkeypatch.setenv("HOME", home)
+    compile_library(digits / "digits.cc", tmp_path / "libdigits.so", "", ("-march=native",), None)
+    assert (tmp_path / "libdigits.so").stat().st_size > 1000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads ELF files")
@@ -549,6 +571,42 @@ int main() {{
 }}
 """
     run(build_program(tmp_path, code, [e], ["-pthread"]), cwd=tmp_path)
+
+
+MAIN_ON_AN_OLD_CPU = r"""
+#include <stdio.h>
+#include "digits.h"
+int main(int argc, char** argv) {
+  digits_predictor* p = (digits_predictor*)argv;
+  const void* weights;
+  size_t bytes;
+  printf("%d", (int)digits_create_from_file(&p, argv[argc - 1]));
+  printf(" %d", p == NULL);
+  printf(" %d", (int)digits_map_weights(argv[argc - 1], &weights, &bytes));
+  printf(" %d", (int)digits_create_early(&p, NULL, 0, NULL, digits_memory_size() & 0));
+  printf(" %d", (int)digits_create_shared(&p, NULL, 0, NULL));
+  printf(" %s\n", digits_error_text(digits_create(&p, NULL, 0, NULL, 0)));
+  return 0;
+}
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64 alone has such levels")
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("level", ["-O0", "-O3"])
+def test_a_cpu_that_is_too_old_is_told(tmp_path: Path, side_file_bundle: Path, compiler: str, level: str) -> None:
+    """Compiled for one with AVX2, run on others."""
+    (tmp_path / "main.c").write_text(MAIN_ON_AN_OLD_CPU)
+    qemu = requires_tool("qemu-x86_64")
+    run(requires_tool("gcc"), f"-I{side_file_bundle}", "-c", tmp_path / "main.c", "-o", tmp_path / "main.o")
+    avx2 = ["-march=x86-64-v3", level, "-Wno-psabi"]
+    source, program = side_file_bundle / "digits.cc", tmp_path / "program"
+    run(requires_tool(compiler), "-std=c++17", *avx2, "-c", source, "-o", tmp_path / "digits.o")
+    run("g++", "-static", tmp_path / "main.o", tmp_path / "digits.o", "-o", program)
+    for cpu in ("qemu64", "Nehalem", "max,-fma"):
+        told = run(qemu, "-cpu", cpu, program, side_file_bundle / "digits.weights")
+        assert told.startswith("6 1 6 6 6 this code was compiled for a CPU with AVX2 and FMA"), cpu
+    assert run(qemu, "-cpu", "max", program, side_file_bundle / "digits.weights").startswith("0 0 0 3 1 no weights")
 
 
 def test_a_program_in_c(tmp_path: Path, emitted: Callable[[str], Emitted]) -> None:

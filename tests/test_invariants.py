@@ -60,6 +60,15 @@ def uses(names: set[str], package: str) -> bool:
     return any(n == package or n.startswith(package + ".") for n in names)
 
 
+def test_tvm_comes_without_torch() -> None:
+    """And PyTorch can be imported after it."""
+    script = (
+        "import importlib.util, sys, dlpack.tir; assert 'torch' not in sys.modules\n"
+        "if importlib.util.find_spec('torch'): import torch; torch.zeros(1)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_only_the_door_imports_tvm() -> None:
     guilty = [name for name, path in modules().items() if uses(imports(path), "tvm") and name != "dlpack.loops.tir"]
     assert guilty == []

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import array
 import gc
+import os
+import platform
 import shutil
+import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nets
 import numpy as np
+import onnx
 import pytest
 from conftest import DIGITS
+from onnx import helper
 
 import dlpack
 from dlpack.errors import UsageError
+from dlpack.pipeline import build
 
 SHAPE = (1, 1, 8, 8)
 
@@ -143,12 +151,132 @@ def test_a_bound_input_is_kept_alive(digits: Path, image: np.ndarray, expected: 
         np.testing.assert_allclose(p._output(0, "float32", (1, 10)), expected, atol=1e-5)
 
 
-def test_outputs_are_views_until_the_next_run(digits: Path, image: np.ndarray) -> None:
+def test_outputs_are_new_arrays(digits: Path, image: np.ndarray) -> None:
     with dlpack.load(digits) as p:
-        first = p.run({"image": image})["probability"]
+        images = [image, np.zeros_like(image), 2 * image]
+        kept = [p.run({"image": x})["probability"] for x in images]
+        for x, y in zip(images, kept, strict=True):
+            np.testing.assert_array_equal(p.run({"image": x})["probability"], y)
+        assert not np.array_equal(kept[0], kept[1])
+
+
+def test_outputs_are_views_until_the_next_run_where_one_asks_for_it(digits: Path, image: np.ndarray) -> None:
+    with dlpack.load(digits) as p:
+        first = p.run({"image": image}, copy=False)["probability"]
         kept = first.copy()
-        second = p.run({"image": np.zeros_like(image)})["probability"]
+        second = p.run({"image": np.zeros_like(image)}, copy=False)["probability"]
         assert np.shares_memory(first, second) and not np.array_equal(first, kept)
+
+
+def test_outputs_go_where_one_wants_them(digits: Path, image: np.ndarray, expected: np.ndarray) -> None:
+    mine = np.zeros((1, 10), np.float32)
+    with dlpack.load(digits) as p:
+        p.bind_outputs({"probability": mine})
+        assert p.run({"image": image})["probability"] is mine
+        np.testing.assert_allclose(mine, expected, atol=1e-5)
+        p.bind_outputs({"probability": None})
+        mine[...] = 0
+        result = p.run({"image": image})["probability"]
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+        assert not mine.any()
+
+
+@pytest.mark.parametrize(
+    "name, value, told",
+    [
+        ("score", np.zeros((1, 10), np.float32), "unknown output 'score'"),
+        ("probability", np.zeros(10, np.float32), r"shape \(10,\); it is float32 of \(1, 10\)"),
+        ("probability", np.zeros((1, 10)), "float64"),
+        ("probability", np.zeros((1, 20), np.float32)[:, ::2], "contiguous"),
+        ("probability", np.frombuffer(bytes(40), np.float32).reshape(1, 10), "writable"),
+    ],
+)
+def test_an_array_that_does_not_fit_an_output_is_refused(digits: Path, name: str, value: Any, told: str) -> None:
+    with dlpack.load(digits) as p, pytest.raises(ValueError, match=told):
+        p.bind_outputs({name: value})
+
+
+def test_threads_may_share_a_predictor(digits: Path) -> None:
+    """A call is one whole: nobody else's input gets between an input and its output."""
+    images = np.random.default_rng(1).random((8, *SHAPE), np.float32)
+    wrong: list[int] = []
+    with dlpack.load(digits) as p:
+        want = [p.run({"image": x})["probability"] for x in images]
+
+        def work(k: int) -> None:
+            for _ in range(300):
+                if not np.array_equal(p.run({"image": images[k]})["probability"], want[k]):
+                    wrong.append(k)
+
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert wrong == []
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64", "aarch64", "arm64"), reason="no such mode")
+def test_denormals_are_flushed_where_one_asks_for_it(tmp_path: Path) -> None:
+    """In the runs and nowhere else."""
+    graph = nets.model([helper.make_node("Mul", ["x", "x"], ["y"])], {"x": (37,)}, {"y": (37,)}, {})
+    onnx.save(graph, tmp_path / "square.onnx")
+    x = np.full(37, 1e-20, np.float32)
+    with dlpack.load(build(tmp_path / "square.onnx", tmp_path / "square")) as p:
+        denormal = p.run({"x": x})["y"]
+        assert (denormal > 0).all() and (denormal < np.finfo(np.float32).tiny).all()
+        p.set_flush_denormals()
+        assert (p.run({"x": x})["y"] == 0).all()
+        np.testing.assert_array_equal(x * x, denormal)
+        for k in range(len(p.steps)):
+            p.run_step(k)
+        assert (p._output(0, "float32", (37,)) == 0).all()
+        p.set_flush_denormals(False)
+        np.testing.assert_array_equal(p.run({"x": x})["y"], denormal)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_lock_held_at_a_fork_does_not_stop_the_new_process(
+    digits: Path, image: np.ndarray, expected: np.ndarray
+) -> None:
+    with dlpack.load(digits) as p:
+        held, go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with p._lock:
+                held.set()
+                go.wait()
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait()
+        assert (
+            exit_status(lambda: np.testing.assert_allclose(p.run({"image": image})["probability"], expected, 1e-3)) == 0
+        )
+        go.set()
+        holder.join()
+
+
+def exit_status(work: Callable[[], Any], seconds: float = 30) -> int | None:
+    """How a new process ends that does `work`; None where it has not ended after so many seconds."""
+    process = os.fork()
+    if process == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return None
 
 
 def test_two_predictors_side_by_side(digits: Path, image: np.ndarray, expected: np.ndarray) -> None:
@@ -227,3 +355,22 @@ def test_what_cannot_be_loaded_is_told(tmp_path: Path, digits: Path) -> None:
     (broken / dlpack.loader.read_manifest(broken)["library"]).write_bytes(b"not a library")
     with pytest.raises(UsageError, match="cannot be loaded on this computer"):
         dlpack.load(broken)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such pipes")
+def test_a_pipe_in_place_of_the_weights_is_told(tmp_path: Path, side_file_bundle: Path) -> None:
+    """Opening one that nobody writes to would block. Nor is a folder or a device a file of weights."""
+    bundle = shutil.copytree(side_file_bundle, tmp_path / "bundle")
+    weights = bundle / "digits.weights"
+    weights.unlink()
+    for make in (lambda: os.mkfifo(weights), weights.mkdir, lambda: weights.symlink_to("/dev/zero")):
+        make()
+        alarm = threading.Timer(20, lambda: os._exit(3))
+        alarm.start()
+        with pytest.raises(UsageError, match="no regular file"):
+            dlpack.load(bundle)
+        alarm.cancel()
+        if weights.is_dir():
+            weights.rmdir()
+        else:
+            weights.unlink()

@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from email import message_from_bytes
 from pathlib import Path
@@ -223,6 +224,37 @@ def test_bad_inputs_are_told(digits: Predictor, image: np.ndarray) -> None:
         digits.compute()
 
 
+def test_outputs_go_where_one_wants_them(digits: Predictor, image: np.ndarray, expected: np.ndarray) -> None:
+    mine = np.zeros((1, 10), np.float32)
+    digits.bind_outputs({"probability": mine})
+    assert digits.run({"image": image})["probability"] is mine
+    np.testing.assert_allclose(mine, expected, atol=1e-6)
+    for bad in (np.zeros(10, np.float32), np.zeros((1, 10)), np.zeros((1, 20), np.float32)[:, ::2]):
+        with pytest.raises(ValueError, match="output|contiguous"):
+            digits.bind_outputs({"probability": bad})
+    digits.bind_outputs({"probability": None})
+    assert digits.run({"image": 0 * image})["probability"] is not mine
+    np.testing.assert_allclose(mine, expected, atol=1e-6)
+
+
+def test_threads_may_share_a_predictor(digits: Predictor) -> None:
+    images = np.random.default_rng(1).random((4, 1, 1, 8, 8), np.float32)
+    want = [digits.run({"image": x})["probability"] for x in images]
+    wrong: list[int] = []
+
+    def work(k: int) -> None:
+        for _ in range(50):
+            if not np.array_equal(digits.run({"image": images[k]})["probability"], want[k]):
+                wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert wrong == []
+
+
 def test_without_numpy(package: Path, image: np.ndarray, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numpy", None)
     predictor = Predictor(package)
@@ -340,7 +372,12 @@ import digits
 
 predictor = digits.Predictor()
 data = array.array("f", [(i * 5) % 17 for i in range(64)])
-first = predictor.run({"image": data})["probability"]
+kept = predictor.run({"image": data})["probability"]
+mine = memoryview(bytearray(40)).cast("f", (1, 10))
+predictor.bind_outputs({"probability": mine})
+same = predictor.run({"image": data})["probability"] is mine
+predictor.bind_outputs({"probability": None})
+first = predictor.run({"image": data}, copy=False)["probability"]
 values = first.tolist()[0]
 for i in range(64):
     data[i] = 0.0
@@ -359,6 +396,7 @@ held = predictor.run({"image": data})["probability"]
 predictor.close()
 json.dumps({
     "kind": type(first).__name__, "shape": first.shape, "values": values, "after": first.tolist()[0],
+    "kept": kept.tolist()[0], "mine": mine.tolist()[0], "same": same,
     "zeros": zeros, "classes": classes, "held": held.tolist()[0], "told": told, "labels": predictor.labels,
     "where": sys.platform, "numpy": "numpy" in sys.modules,
 })
@@ -387,7 +425,7 @@ def check(seen: Any, side_module: bool, native: dlpack.Predictor, expected: np.n
     assert seen["values"] == pytest.approx(expected[0].tolist(), abs=1e-6)
     # A side module reads the caller's array where it is, and writes where the caller looks; a standalone one copied.
     assert seen["after"] == (seen["zeros"] if side_module else seen["values"])
-    assert seen["zeros"] == seen["held"] != seen["values"]
+    assert seen["zeros"] == seen["held"] != seen["values"] == seen["kept"] == seen["mine"] and seen["same"]
     picture = ((np.arange(20 * 30 * 3) * 7) % 256).astype(np.uint8).reshape(20, 30, 3)
     for ours, theirs in zip(seen["classes"], native.classify(picture), strict=True):
         assert ours == [theirs.index, theirs.label, pytest.approx(theirs.probability, abs=1e-6)]

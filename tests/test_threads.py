@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import platform
 import subprocess
 import threading
 import time
@@ -16,8 +18,9 @@ import pytest
 from conftest import DIGITS, requires_tool
 from onnx import helper
 from test_emitted import STRICT
+from test_loader import exit_status
 
-from dlpack.bundle.loader import read_kernels, read_manifest
+from dlpack.bundle.loader import load, read_kernels, read_manifest
 from dlpack.bundle.timing import bench_bundle
 from dlpack.pipeline import Options, build
 
@@ -154,6 +157,47 @@ def test_predictors_with_threads_run_side_by_side(busy: Path) -> None:
         time.sleep(0.01)
     assert tasks() == before
     reference("destroy", reference.handle)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_computes_and_ends(busy: Path) -> None:
+    """The workers stay behind: there the predictor has one thread, until it is given others."""
+    one = Library(busy)
+    one("set_threads", one.handle, MOST)
+    want = one.outputs(1)
+
+    def work() -> None:
+        assert one("threads", one.handle) == 1
+        for count in (1, 3):
+            assert count == 1 or one("set_threads", one.handle, count) == 0
+            assert all(np.array_equal(a, b) for a, b in zip(one.outputs(1), want, strict=True))
+            assert one("threads", one.handle) == count
+        one("destroy", one.handle)
+
+    time.sleep(0.05)  # the workers are asleep: ending them means waking them
+    assert exit_status(work) == 0
+    assert exit_status(lambda: one("destroy", one.handle)) == 0
+    assert one("threads", one.handle) == MOST
+    assert all(np.array_equal(a, b) for a, b in zip(one.outputs(1), want, strict=True))
+    one("destroy", one.handle)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64", "aarch64", "arm64"), reason="no such mode")
+def test_all_threads_flush_denormals(tmp_path: Path) -> None:
+    graph = nets.model(
+        [helper.make_node("Div", ["one", "x"], ["y"]), helper.make_node("Sin", ["y"], ["z"])],
+        {"x": (1_000_003,)}, {"y": (1_000_003,), "z": (1_000_003,)},
+        {"one": np.float32(1)},
+    )  # fmt: skip
+    onnx.save(graph, tmp_path / "small.onnx")
+    bundle = build(tmp_path / "small.onnx", tmp_path / "small", Options(threads=MOST))
+    assert "share_trips(p, " in (bundle / "small.cc").read_text()
+    x = np.full(1_000_003, 1e38, np.float32) * 2
+    with load(bundle) as p:
+        assert (p.run({"x": x})["z"] > 0).all()
+        p.set_flush_denormals()
+        assert (p.run({"x": x})["z"] == 0).all()
 
 
 def test_threads_do_not_race(busy: Path, tmp_path: Path) -> None:

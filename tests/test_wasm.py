@@ -25,7 +25,7 @@ from onnx import helper
 from dlpack.bundle.loader import read_kernels
 from dlpack.bundle.timing import bench_bundle
 from dlpack.cli import cli
-from dlpack.errors import ToolchainError, UsageError
+from dlpack.errors import ToolchainError, UsageError, VerificationError
 from dlpack.meaning.preprocess import PRESETS, Preprocess, from_json, open_picture, resolve
 from dlpack.pipeline import Options, build
 from dlpack.targets.wasm.modules import DEMO, FILES, LATE, MODULES, package_modules, web_text
@@ -433,6 +433,11 @@ def test_damaged_weights_are_refused(copy: Path) -> None:
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     assert re.search(r"digits\.weights is damaged: its SHA-256", load_error(copy))
+    with pytest.raises(VerificationError, match=r"digits\.weights is not the file that was built"):
+        verify_bundle(copy)
+    manifest = manifest_of(copy)
+    del manifest["files"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ToolchainError, match="damaged"):
         verify_bundle(copy)
     path.write_bytes(data[:-1])

@@ -91,6 +91,29 @@ def _parse_buckets(value: str | None) -> Any:
         raise UsageError(f"--buckets {value!r}: write it as INPUT=16,32,64") from None
 
 
+def _parse_values(options: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """sr=16000, scales=1,1,2,2"""
+    values: dict[str, tuple[str, ...]] = {}
+    for option in options:
+        name, _, text = option.rpartition("=")
+        elements = tuple(word.strip() for word in text.split(","))
+        if not name or not all(elements):
+            raise UsageError(f"--value {option!r}: write it as INPUT=16000 or INPUT=1,1,2,2")
+        if name in values:
+            raise UsageError(f"--value names the input {name!r} twice")
+        values[name] = elements
+    return values
+
+
+_value_option = click.option(
+    "--value",
+    "values",
+    multiple=True,
+    metavar="INPUT=16000",
+    help="Makes a constant of an input, of one element or of several with commas; repeatable.",
+)
+
+
 def _parse_dtypes(values: tuple[str, ...]) -> dict[str, str]:
     """The element types that stand behind shapes: tokens=1x16:int64."""
     dtypes: dict[str, str] = {}
@@ -165,6 +188,7 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
     metavar="INPUT=16,32,64",
     help="A set of shapes for each of these lengths of the input's last open dimension; a run pads up to the next.",
 )
+@_value_option
 @click.option(
     "--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL."
 )
@@ -192,6 +216,7 @@ def build(
     name: str,
     shapes: tuple[str, ...],
     buckets: str | None,
+    values: tuple[str, ...],
     params: Path | None,
     labels: Path | None,
     preprocess: str | None,
@@ -207,13 +232,12 @@ def build(
 
     MODEL is a file, or Python code as FILE.py:NAME or PACKAGE.MODULE:NAME, which is imported and run.
     """
-    from dlpack.exporters import model_stem
-    from dlpack.pipeline import Options, Progress, c_name
+    from dlpack.pipeline import Options, Progress, bundle_name
     from dlpack.pipeline import build as run_build
 
     first, *more = _parse_shape_sets(shapes)
     names = _read_labels(labels) if labels else None
-    folder = output or Path("build") / c_name(name or model_stem(model))
+    folder = output or Path("build") / bundle_name(name, model)[0]
     own = _options_of_targets(targets, target_options)
     for target in targets:
         where = folder / target if len(targets) > 1 else folder
@@ -233,6 +257,7 @@ def build(
             more_shapes=tuple(more),
             buckets=_parse_buckets(buckets),
             target_options=own[target],
+            values=_parse_values(values),
         )
         run_build(model, where, options, _progress(Progress, json_))
         if json_:
@@ -244,6 +269,7 @@ def build(
 @cli.command("export")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The ONNX file [default: NAME.onnx].")
+@_value_option
 @click.option(
     "--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL."
 )
@@ -256,6 +282,7 @@ def build(
 def export_command(
     model: Path,
     output: Path | None,
+    values: tuple[str, ...],
     params: Path | None,
     shapes: tuple[str, ...],
     labels: Path | None,
@@ -274,6 +301,10 @@ def export_command(
 
     names = _read_labels(labels) if labels else None
     exported = export(model, params, ExportOptions(_parse_shapes(shapes), _parse_dtypes(shapes)))
+    if values:
+        from dlpack.graph.values import fix_values
+
+        fix_values(exported.model, _parse_values(values))
     describe(exported.model, names, preprocess, task)
     for warning in exported.warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -328,18 +359,19 @@ def _progress(kind: Any, as_json: bool) -> Any:
 @click.option(
     "--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Fixes an input's shape; repeatable."
 )
+@_value_option
 @click.option(
     "--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL."
 )
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
-def inspect(path: Path, shapes: tuple[str, ...], params: Path | None, json_: bool) -> None:
+def inspect(path: Path, shapes: tuple[str, ...], values: tuple[str, ...], params: Path | None, json_: bool) -> None:
     """Shows what a MODEL or a BUNDLE holds: inputs, outputs, operators, MACs, weights, memory plan.
 
     MODEL is all that dlpack build takes; one of another framework is shown as the ONNX that is made of it.
     """
     from dlpack.inspection import inspect_path
 
-    facts = inspect_path(path, _parse_shapes(shapes), _parse_dtypes(shapes), params)
+    facts = inspect_path(path, _parse_shapes(shapes), _parse_dtypes(shapes), params, _parse_values(values))
     if json_:
         click.echo(json.dumps(facts, indent=2))
         return

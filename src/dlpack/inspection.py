@@ -20,7 +20,11 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def inspect_path(
-    path: Path, shapes: Shapes | None = None, dtypes: Mapping[str, str] | None = None, params: Path | None = None
+    path: Path,
+    shapes: Shapes | None = None,
+    dtypes: Mapping[str, str] | None = None,
+    params: Path | None = None,
+    values: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, Any]:
     """The facts about the model or the bundle at `path`, as JSON data.
 
@@ -37,10 +41,10 @@ def inspect_path(
 
     path = Path(path)
     if main_file(path).is_dir():
-        if shapes or params:
-            raise UsageError(f"{path} is a bundle, and its shapes are fixed: leave --shape and --params out")
+        if shapes or params or values:
+            raise UsageError(f"{path} is a bundle, and its shapes are fixed: leave --shape, --value and --params out")
         return _inspect_bundle(path)
-    return _inspect_model(read_source(path, params, shapes, dtypes), shapes or {})
+    return _inspect_model(read_source(path, params, shapes, dtypes, values), shapes or {})
 
 
 # --- bundles ----------------------------------------------------------------------------------------------------------

@@ -43,8 +43,8 @@ EMBED_LIMIT = 4 << 20
 """`--weights auto` embeds up to this many bytes and writes a side file beyond."""
 
 RUNTIME_FILES = (
-    "vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "sha256.h", "files.h", "api.h", "threads.h",
-    "predictor.h", "predictor_api.h", "classifier_api.h", "mxnet.h", "selftest.h",
+    "vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "sha256.h", "files.h", "cpu.h", "api.h",
+    "threads.h", "predictor.h", "predictor_api.h", "classifier_api.h", "mxnet.h", "selftest.h",
 )  # fmt: skip
 
 
@@ -71,6 +71,8 @@ class Options:
     more_shapes: tuple[Shapes, ...] = ()
     buckets: Buckets | None = None
     target_options: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Inputs that become constants, each with its elements as text."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,14 @@ def build(
     """
     options, progress = options or Options(), progress or Progress()
     model, output = Path(model), Path(output)
-    from dlpack.bundle.folder import new_bundle, write_json, write_manifest, write_notices
+    from dlpack.bundle.folder import checksums, new_bundle, write_json, write_manifest, write_notice, write_sbom
     from dlpack.bundle.report import write_report
-    from dlpack.exporters import model_stem
     from dlpack.targets import check_options, get_target
 
     target = get_target(options.target)
-    name = c_name(options.name or model_stem(model))
+    name, renamed = bundle_name(options.name, model)
+    if renamed:
+        progress.warn(renamed)
     problem = target.missing() if not options.cc else None
     if problem:
         from dlpack.errors import ToolchainError
@@ -117,7 +120,7 @@ def build(
     check_options(target, options.target_options)
     with new_bundle(output) as folder:
         with progress.stage("read") as detail:
-            source = read_source(model, options.params, options.shapes, options.dtypes)
+            source = read_source(model, options.params, options.shapes, options.dtypes, options.values)
             for text in source.warnings:
                 progress.warn(text)
             detail.append(f"{len(source.proto.graph.node)} nodes, {source.opset}")
@@ -243,8 +246,10 @@ def build(
                     lines = "; ".join(f"{e.name}: relative error {e.relative:.3g}" for e in bad)
                     raise VerificationError(f"the compiled predictor differs from onnxruntime: {lines}")
                 detail.append(f"largest relative error {max((e.relative for e in errors), default=0.0):.2g}")
-                write_manifest(folder / "manifest.json", manifest)
-        write_notices(folder, manifest)
+        write_notice(folder, manifest)
+        manifest["files"] = checksums(folder, name)
+        write_manifest(folder / "manifest.json", manifest)
+        write_sbom(folder, manifest)
         write_report(folder, manifest, kernels)
     return output
 
@@ -285,7 +290,7 @@ def _compile(
             try:
                 proto = source.proto
                 if number and source.exported:
-                    proto = read_source(model, options.params, shapes, options.dtypes).proto
+                    proto = read_source(model, options.params, shapes, options.dtypes, options.values).proto
                 proto, graph = _clean(proto, shapes)
             except (ModelError, UnsupportedError) as e:
                 if number:  # the first set had no error
@@ -312,8 +317,15 @@ def _clean(proto: Any, shapes: Shapes) -> tuple[Any, Graph]:
     from dlpack.model.clean import clean
     from dlpack.model.read import read_graph
 
-    proto = clean(proto, shapes, lambda op, domain: not operators.supported(op, domain))
-    return proto, read_graph(proto, operators.supported)
+    try:
+        proto = clean(proto, shapes, lambda op, domain: not operators.supported(op, domain))
+        return proto, read_graph(proto, operators.supported)
+    except UnsupportedError as e:
+        from dlpack.graph.values import advice
+
+        if text := advice(proto):
+            e.args = (f"{e}\n{text}",)
+        raise
 
 
 def _compiler(name: str, options: Options, machine: Machine) -> Compiler:
@@ -370,9 +382,16 @@ def _arena_facts(a: Arena) -> dict[str, Any]:
 
 
 def read_source(
-    model: Path, params: Path | None = None, shapes: Shapes | None = None, dtypes: Mapping[str, str] | None = None
+    model: Path,
+    params: Path | None = None,
+    shapes: Shapes | None = None,
+    dtypes: Mapping[str, str] | None = None,
+    values: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Source:
-    """The model as ONNX: read from an ONNX file, or exported from another framework's file or from a callable."""
+    """The model as ONNX: read from an ONNX file, or exported from another framework's file or from a callable.
+
+    The inputs in `values` are constants in it.
+    """
     from dlpack.exporters import ExportOptions, accepted, export, find_exporter, is_callable
     from dlpack.exporters.base import main_file
     from dlpack.model.load import load_model
@@ -401,6 +420,10 @@ def read_source(
     labels = labels_from_metadata(metadata["dlpack.labels"]) if "dlpack.labels" in metadata else None
     data = b"".join(part.read_bytes() for part in parts) or proto.SerializeToString(deterministic=True)
     digest = hashlib.sha256(data).hexdigest()
+    if values:
+        from dlpack.graph.values import fix_values
+
+        fix_values(proto, values)
     return Source(proto, digest, opset, metadata, labels, (*warnings, *weight_warnings(proto)), made)
 
 
@@ -476,6 +499,26 @@ def c_name(text: str) -> str:
     return f"{name}_net" if name in _reserved() else name
 
 
+def bundle_name(name: str, model: Path) -> tuple[str, str]:
+    """The name that `--name` gives, or else the model's file; and what to warn of where the latter cannot be taken as
+    it is. Raises UsageError for a `--name` that cannot."""
+    from dlpack.exporters import model_stem
+
+    given = name or model_stem(model)
+    taken = c_name(given)
+    if taken == given:
+        return taken, ""
+    if given.lower() in _KEYWORDS | _C_NAMES:
+        reason = "it is a word of C or C++"
+    elif given.lower() in _reserved():
+        reason = "the emitted code uses that word itself"
+    else:
+        reason = "C names and macros begin with it, so it is lower-case letters, digits and underscores, a letter first"
+    if name:
+        raise UsageError(f"--name {name!r} cannot be taken: {reason}; --name {taken} can")
+    return taken, f"the bundle is called {taken!r}, not {given!r}: {reason}; --name gives it another"
+
+
 def _options_text(options: Options) -> str:
     words = [
         describe_shapes({k: v})
@@ -483,6 +526,7 @@ def _options_text(options: Options) -> str:
         for k, v in sorted(shapes.items())
         if n == 0 or any(v != s[k] for s in (options.shapes, *options.more_shapes))
     ]
+    words += [f"--value {name}={','.join(elements)}" for name, elements in sorted(options.values.items())]
     if options.buckets:
         words.append(str(options.buckets))
     if options.optimize != "speed":

@@ -51,7 +51,7 @@ outputs = predictor.run({{{example}}})
 Inputs: {inputs}. Outputs: {outputs}.
 
 An input is a numpy array or anything with the buffer protocol, of the model's type, and of its shape or flat.
-Outputs are numpy arrays, or memoryviews where numpy is not installed.
+Outputs are new numpy arrays, or memoryviews where numpy is not installed.
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import importlib.util
@@ -11,7 +12,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from dlpack.errors import ToolchainError
@@ -56,7 +59,42 @@ def compiler_command(source: Path, output: Path, zig_target: str, flags: Sequenc
         command = [sys.executable, "-m", "ziglang", "cc", "-nostdlib++", "-x", "c++"]
         command += ["-target", zig_target] if zig_target else []
         command += ["-fPIC"]
-    return [*command, *FLAGS, *flags, "-shared", "-s", str(source), "-o", str(output)]
+    return [*command, *FLAGS, *flags, "-shared", "-s", *_own_name(output.name), str(source), "-o", str(output)]
+
+
+def _own_name(library: str) -> list[str]:
+    """The flags that write a library's name into it, so that programs linked to it look for that and for no path."""
+    if library.endswith(".so"):
+        return [f"-Wl,-soname,{library}"]
+    return [f"-Wl,-install_name,@rpath/{library}"] if library.endswith(".dylib") else []
+
+
+def _environment() -> dict[str, str]:
+    """This process's, in which zig finds a folder for its cache also where the user's home cannot be written."""
+    known = os.environ.get("ZIG_GLOBAL_CACHE_DIR")
+    home = os.environ.get("HOME")
+    usual = os.environ.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else None)
+    if sys.platform == "win32" or _can_be_written(known or (f"{usual}/zig" if usual else None)):
+        return dict(os.environ)
+    folder = _cache_folder()
+    return {**os.environ, "ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
+
+
+def _can_be_written(folder: str | None) -> bool:
+    try:
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return bool(folder) and os.access(str(folder), os.W_OK | os.X_OK)
+
+
+@cache
+def _cache_folder() -> str:
+    """A folder that lives as long as this process."""
+    folder = tempfile.mkdtemp(prefix="dlpack-zig-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def compile_library(
@@ -91,7 +129,13 @@ def _run(command: Sequence[str], timeout: float) -> tuple[int, str]:
     It gets a session of its own, so that on Ctrl-C or at the timeout all its processes end, not the first alone.
     """
     with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        env=_environment(),
     ) as process:
         try:
             _, text = process.communicate(timeout=timeout)

@@ -12,14 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dlpack.errors import UsageError
+from dlpack.errors import UsageError, VerificationError
 
 
 @contextmanager
 def new_bundle(output: Path) -> Iterator[Path]:
     """A folder to fill; it takes `output`'s place when all went well, and is gone when anything did not.
 
-    An existing bundle is replaced; any other folder that is not empty is refused.
+    An existing bundle is replaced if it holds nothing but what it was built with; any other folder that is not empty
+    is refused, so that nobody's file is deleted.
     """
     work: Path | None = None
     made: list[Path] = []
@@ -29,6 +30,7 @@ def new_bundle(output: Path) -> Iterator[Path]:
             raise UsageError(f"the output {output} exists and is not a folder")
         if output.is_dir() and any(output.iterdir()) and not (output / "manifest.json").is_file():
             raise UsageError(f"the output folder {output} is not empty and is no bundle; name another with -o")
+        _refuse_foreign(output)
         parents = [p for p in output.parents if not p.exists()]
         made = list(reversed(parents))
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +46,7 @@ def new_bundle(output: Path) -> Iterator[Path]:
     try:
         yield work
         if output.exists():
+            _refuse_foreign(output)  # again: the build took its time
             os.replace(output, old)
         os.replace(work, output)
     except OSError as e:
@@ -55,6 +58,58 @@ def new_bundle(output: Path) -> Iterator[Path]:
             else:
                 os.replace(old, output)
         _remove(work, made)
+
+
+_LITTER = frozenset({".DS_Store", "Thumbs.db"})
+"""What file managers leave in folders, and nobody misses."""
+
+
+def _refuse_foreign(output: Path) -> None:
+    """Raises UsageError where a bundle's folder holds what its build has not written."""
+    if not (output / "manifest.json").is_file():
+        return
+    try:
+        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+        known = {*manifest["files"], *_unlisted(manifest["name"])}
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise UsageError(
+            f"{output / 'manifest.json'} does not tell which files of its folder a build has written; delete the "
+            "folder, or name another with -o"
+        ) from e
+    for path in sorted(output.rglob("*")):
+        name = path.relative_to(output).as_posix()
+        holds_more = path.is_dir() and not path.is_symlink() and any(path.iterdir())
+        if name not in known and path.name not in _LITTER and not holds_more:
+            raise UsageError(
+                f"{path} was not written by the build of that bundle and would be lost; move it elsewhere, or name "
+                "another folder with -o"
+            )
+
+
+def _unlisted(name: str) -> tuple[str, ...]:
+    """The files that a manifest has no checksum of: it lists none that is written after it."""
+    return "manifest.json", f"{name}.spdx.json", "report.html"
+
+
+def checksums(folder: Path, name: str) -> dict[str, str]:
+    """The SHA-256 of each file of a bundle, but of those that tell about it: manifest, SBOM and report."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    names = {p.relative_to(folder).as_posix(): p for p in files}
+    return {n: _digests(p)["SHA256"] for n, p in sorted(names.items()) if n not in _unlisted(name)}
+
+
+def check_files(folder: Path, manifest: dict[str, Any]) -> None:
+    """Raises VerificationError where a file is not the one that was built."""
+    for name, wanted in manifest.get("files", {}).items():
+        try:
+            got = _digests(folder / name)["SHA256"]
+        except OSError as e:
+            raise VerificationError(f"{folder / name} cannot be read: {e.strerror}; build the bundle again") from e
+        if got != wanted:
+            raise VerificationError(
+                f"{folder / name} is not the file that was built: its SHA-256 is not the one in manifest.json; "
+                "build the bundle again"
+            )
 
 
 def _remove(work: Path | None, made: list[Path]) -> None:
@@ -89,10 +144,13 @@ def notice_text(manifest: dict[str, Any]) -> str:
     )
 
 
-def write_notices(folder: Path, manifest: dict[str, Any]) -> None:
-    """NOTICE and NAME.spdx.json: what went into the bundle and under which licence."""
-    name = manifest["name"]
+def write_notice(folder: Path, manifest: dict[str, Any]) -> None:
     (folder / "NOTICE").write_text(notice_text(manifest), encoding="utf-8")
+
+
+def write_sbom(folder: Path, manifest: dict[str, Any]) -> None:
+    """NAME.spdx.json: what went into the bundle and under which licence."""
+    name = manifest["name"]
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix != ".html")
     from dlpack.bundle.sbom import spdx_document
 

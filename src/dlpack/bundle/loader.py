@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import tempfile
+import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -35,10 +38,26 @@ class _CClass(ctypes.Structure):
     _fields_ = (("index", ctypes.c_int32), ("probability", ctypes.c_float), ("label", ctypes.c_char_p))
 
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _atomic(method: Callable[Concatenate[Predictor, _P], _T]) -> Callable[Concatenate[Predictor, _P], _T]:
+    """A method that holds the predictor's lock: a C predictor serves one thread at a time."""
+
+    @wraps(method)
+    def locked(self: Predictor, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return locked
+
+
 class Predictor:
     """A compiled model. `inputs` and `outputs` map names to (dtype, shape), in the set of shapes that it has now.
 
-    Not thread-safe: make one predictor per thread (they share the mapped weights' pages).
+    Several threads may call one predictor: `run`, `classify` and every other call is done as a whole, one after the
+    other. To compute at the same time make one predictor per thread; they share the mapped weights' pages.
     """
 
     def __init__(self, bundle: Path) -> None:
@@ -63,7 +82,9 @@ class Predictor:
         ):
             self._function(name).restype = kind
         self._handle = ctypes.c_void_p()
+        self._lock = threading.RLock()
         self._keep: dict[int, Array] = {}
+        self._bound: dict[int, Array] = {}
         weights, size = ctypes.c_void_p(), ctypes.c_size_t()
         side = manifest.get("weights")
         if side:
@@ -78,14 +99,19 @@ class Predictor:
         self._check(create(ctypes.byref(self._handle), address, bytes_, weights, size))
         self._run = self._function("run")
         self._run_step = self._function("run_step")
+        own = self._function("output_data")
+        self._own: list[int] = [own(self._handle, k) for k in range(len(self.outputs))]
+        _LIVING.add(self)
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+    @_atomic
+    def run(self, inputs: Mapping[str, Any], copy: bool = True) -> dict[str, Array]:
         """Computes all outputs; an input is anything with `__dlpack__` or the buffer protocol.
 
         In a bundle of several shapes, the inputs' shapes choose the set. With buckets, inputs of a length between are
         padded with zeros to the next bucket, and outputs are cut to the inputs' length.
-        Inputs that are contiguous and of the right type are read where they are. The outputs are views of the
-        predictor's memory: they hold until the next run, copy what you keep.
+        Inputs that are contiguous and of the right type are read where they are. The outputs are new arrays. With
+        `copy=False` they are views of the predictor's memory, which the next run overwrites. An output that
+        `bind_outputs` has given an array is that array, or where it is cut a view of it.
         Raises ValueError for a missing, unknown or ill-shaped input, and for a predictor that is closed.
         """
         self.bind(inputs)
@@ -95,10 +121,45 @@ class Predictor:
         for name, dims in cut.items():
             parts = [slice(self._length) if d in dims else slice(None) for d in range(outputs[name].ndim)]
             outputs[name] = outputs[name][tuple(parts)]
+        if copy:
+            outputs = {name: x if k in self._bound else x.copy() for k, (name, x) in enumerate(outputs.items())}
         return outputs
 
     __call__ = run
 
+    @_atomic
+    def bind_outputs(self, outputs: Mapping[str, Any]) -> None:
+        """Has every run that follows write these outputs into arrays of yours, which it then returns uncopied.
+
+        An array is writable, contiguous, and of the output's type and shape; None gives an output the predictor's own
+        memory again, and so does a set of shapes in which it has another one.
+        Raises ValueError for an unknown output and for an array that does not fit.
+        """
+        handle = self._open()
+        fitting: dict[int, Array | None] = {}
+        for name, value in outputs.items():
+            if name not in self.outputs:
+                raise ValueError(f"unknown output {name!r}; the model has {', '.join(self.outputs)}")
+            index, (dtype, shape) = list(self.outputs).index(name), self.outputs[name]
+            fitting[index] = None if value is None else _as_array(name, value, "output")
+            array = fitting[index]
+            if array is not None and (array.dtype != np.dtype(dtype) or array.shape != shape):
+                raise ValueError(
+                    f"output {name!r} is to go into {array.dtype.name} of shape {array.shape}; it is {dtype} of {shape}"
+                )
+            flags = array.flags if array is not None else None
+            if flags and not (flags.c_contiguous and flags.aligned and flags.writeable):
+                raise ValueError(f"the array for output {name!r} must be contiguous, aligned and writable")
+        for index, array in fitting.items():
+            dtype, shape = list(self.outputs.values())[index]
+            size = ctypes.c_size_t(_bytes(dtype, shape))
+            at = self._own[index] if array is None else array.ctypes.data
+            self._check(self._function("bind_output")(handle, index, ctypes.c_void_p(at), size))
+            self._bound.pop(index, None)
+            if array is not None:
+                self._bound[index] = array
+
+    @_atomic
     def bind(self, inputs: Mapping[str, Any]) -> None:
         """Lets the predictor read these inputs, where they are, in every `compute` that follows; see `run`."""
         handle = self._open()
@@ -158,6 +219,7 @@ class Predictor:
         """The number of the set of shapes that the predictor has now, of those in `manifest["shapes"]`."""
         return self._set
 
+    @_atomic
     def set_shape(self, number: int) -> None:
         """Takes the set of shapes of that number, for what comes next: a picture, or `compute`.
 
@@ -168,21 +230,35 @@ class Predictor:
         self._use(number)
 
     def _use(self, number: int) -> None:
-        """Takes a set of shapes; inputs whose shape changes are bound no more."""
+        """Takes a set of shapes; inputs and outputs whose shape changes are bound no more."""
         if number != self._set:
             self._check(self._function("set_shape")(self._open(), number))
+            before = self.outputs
             self._set = number
             self._describe(number)
+            for index, (name, kind) in enumerate(self.outputs.items()):
+                if before[name] != kind:
+                    self._bound.pop(index, None)
 
     def _describe(self, number: int) -> None:
         s = self._sets[number]
         self.inputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in s["inputs"]}
         self.outputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in s["outputs"]}
 
+    @_atomic
     def compute(self) -> None:
         """Computes all outputs from the inputs bound last (zeros before the first)."""
         self._check(self._run(self._open()))
 
+    @_atomic
+    def set_flush_denormals(self, flush: bool = True) -> None:
+        """Has runs take denormals, numbers closer to zero than 1.2e-38, for zeros; at first they do not.
+
+        Many processors compute several times as slowly where there are denormals.
+        """
+        self._check(self._function("set_flush_denormals")(self._open(), int(flush)))
+
+    @_atomic
     def preprocess(self, picture: Any) -> Array:
         """The input that the bundle's `preprocess` makes of a picture: uint8, height x width (x 1, 3 RGB or 4 RGBA).
 
@@ -207,6 +283,7 @@ class Predictor:
         self._keep.pop(index, None)
         return self._view("input_data", index, *self.inputs[spec["input"]]).copy()
 
+    @_atomic
     def top_k(self, k: int = 5, output: str | None = None) -> list[Class]:
         """The `k` likeliest classes of the last run, the likeliest first; fewer where the output has fewer elements.
 
@@ -231,6 +308,7 @@ class Predictor:
             Class(c.index, str(c.index) if c.label is None else c.label.decode(), c.probability) for c in found[:count]
         ]
 
+    @_atomic
     def classify(self, picture: Any, k: int = 5) -> list[Class]:
         """`preprocess`, `run` and `top_k` in one, for a model whose only input is a picture."""
         picture_input = self.preprocess(picture)
@@ -276,16 +354,19 @@ class Predictor:
         count = self._function("step_count_of")(self._handle)
         return [self._function("step_name_of")(self._handle, k).decode() for k in range(count)]
 
+    @_atomic
     def run_step(self, index: int) -> bool:
         """Does one step of a run; False where there is none with this number."""
-        return bool(self._run_step(self._handle, index) == 0)
+        return bool(self._handle) and bool(self._run_step(self._handle, index) == 0)
 
+    @_atomic
     def close(self) -> None:
         """Gives the weights back; outputs still held stay as they are. Closing twice is no error."""
         if self._handle:
             self._function("destroy")(self._handle)
             self._handle = ctypes.c_void_p()
             self._keep.clear()
+            self._bound.clear()
         self._release()
 
     def __enter__(self) -> Predictor:
@@ -301,14 +382,14 @@ class Predictor:
         return self._handle
 
     def _output(self, index: int, dtype: str, shape: tuple[int, ...]) -> Array:
-        return self._view("output_data", index, dtype, shape)
+        """An output where the last run has written it."""
+        bound = self._bound.get(index)
+        return self._view("output_data", index, dtype, shape) if bound is None else bound
 
     def _view(self, function: str, index: int, dtype: str, shape: tuple[int, ...]) -> Array:
         """What lies in the predictor's memory, where the C function tells."""
-        kind = np.dtype(dtype)
-        size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
         start = self._function(function)(self._handle, index) - self._memory.ctypes.data
-        return self._memory[start : start + size].view(kind).reshape(shape)
+        return self._memory[start : start + _bytes(dtype, shape)].view(np.dtype(dtype)).reshape(shape)
 
     def _function(self, name: str) -> Any:
         return getattr(self._library, f"{self.name}_{name}")
@@ -317,6 +398,23 @@ class Predictor:
         if status:
             text = self._function("error_text")(status).decode()
             raise UsageError(f"{self.name}: {text}")
+
+
+_LIVING: weakref.WeakSet[Predictor] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a new process: the thread that held a predictor's lock, if there was one, is not there to give it back."""
+    for predictor in list(_LIVING):
+        predictor._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
 
 
 def _open_library(path: Path) -> ctypes.CDLL:
@@ -334,7 +432,7 @@ def _open_library(path: Path) -> ctypes.CDLL:
         raise UsageError(f"{path} cannot be loaded on this computer: {e}") from e
 
 
-def _as_array(name: str, value: Any) -> Array:
+def _as_array(name: str, value: Any, what: str = "input") -> Array:
     if isinstance(value, np.ndarray):
         return value
     if hasattr(value, "__dlpack__"):
@@ -343,7 +441,7 @@ def _as_array(name: str, value: Any) -> Array:
         return np.asarray(memoryview(value))
     except TypeError as e:
         raise TypeError(
-            f"input {name!r} is a {type(value).__name__}; give a numpy array, or anything with __dlpack__ or a buffer"
+            f"{what} {name!r} is a {type(value).__name__}; give a numpy array, or anything with __dlpack__ or a buffer"
         ) from e
 
 

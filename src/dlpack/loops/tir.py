@@ -5,14 +5,32 @@ TVM's Python API moves between versions; everything the project uses of it is na
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import tvm
-from tvm import te, tirx
-from tvm.s_tir import Schedule
-from tvm.s_tir import transform as s_transform
-from tvm.tirx import transform as transform
+
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """While TVM is imported: its FFI imports an installed PyTorch, which takes seconds and serves us nothing."""
+    if "torch" in sys.modules:
+        yield
+        return
+    modules: dict[str, Any] = sys.modules
+    modules["torch"] = None  # what Python takes for a module that cannot be imported
+    try:
+        yield
+    finally:
+        del modules["torch"]
+
+
+with _without_torch():
+    import tvm
+    from tvm import te, tirx
+    from tvm.s_tir import Schedule
+    from tvm.s_tir import transform as s_transform
+    from tvm.tirx import transform as transform
 
 __all__ = ["Schedule", "loop_names", "lower", "new_schedule", "te", "tirx", "version"]
 

@@ -157,6 +157,15 @@ def _unsupported_nodes(model: ModelProto, supports: Callable[[str, str], bool] |
 def _value_types(model: ModelProto, problems: list[str]) -> dict[str, TensorType]:
     """The static type of each value. What has none is added to `problems`, each cause once."""
     graph = model.graph
+    outputs = {value.name for value in graph.output}
+    same = [value.name for value in graph.input if value.name in outputs]
+    if same:
+        problems.extend(
+            f"output '{name}' is an input itself, under the same name; the caller has it: leave the output out, or "
+            "export an Identity of it under another name"
+            for name in same
+        )
+        return {}
     types = infer_types(model)
     for value in graph.input:
         if types[value.name].kind == "tensor" and not types[value.name].known:
@@ -181,7 +190,7 @@ def _value_types(model: ModelProto, problems: list[str]) -> dict[str, TensorType
             _check_type(f"{owners[name]}: its output '{name}'", kind, problems)
         types.update(found)
     problems.extend(
-        f"output '{value.name}' is an input or a weight itself: give it an Identity"
+        f"output '{value.name}' is a weight itself: give it an Identity"
         for value in graph.output
         if value.name not in owners
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dlpack.bundle.folder import check_files
 from dlpack.bundle.loader import load, read_manifest
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
@@ -21,8 +22,10 @@ def verify_bundle(bundle: Path, model: Path | None = None) -> list[OutputError]:
     """Runs the bundle on its seeded inputs, in each set of shapes, and compares each output.
 
     The expected outputs are those that onnxruntime gave at build time, or gives now where `model` is named.
+    Raises VerificationError where a file of the bundle is not the one that was built.
     """
     manifest = read_manifest(bundle)
+    check_files(bundle, manifest)
     sets = sets_of(manifest)
     cases: list[tuple[Inputs, Expected, list[str]]] = []
     try:

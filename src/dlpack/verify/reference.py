@@ -109,7 +109,7 @@ def _runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
     levels = onnxruntime.GraphOptimizationLevel
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # its errors come as exceptions, which we tell
     session: Any = None
 
     def run(inputs: Mapping[str, Array]) -> list[Array]:

@@ -14,6 +14,9 @@ _HEAD = b"\0asm\1\0\0\0" + bytes([1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0])
 class Module(Protocol):
     """A compiled model in its memory. Addresses and sizes are bytes of that memory."""
 
+    shares_memory: bool
+    """Whether `read` gives views of memory that the model goes on to write."""
+
     def call(self, function: str, *arguments: int) -> int:
         """Calls a function of the C API by its name without the model's; gives an unsigned 32-bit integer."""
 

@@ -8,12 +8,14 @@ import itertools
 import json
 import math
 import struct
+import threading
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .module import Module
 
@@ -38,12 +40,28 @@ class Class:
     probability: float
 
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _atomic(method: Callable[Concatenate[Predictor, _P], _T]) -> Callable[Concatenate[Predictor, _P], _T]:
+    """A method that holds the predictor's lock: the compiled model serves one thread at a time."""
+
+    @wraps(method)
+    def locked(self: Predictor, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return locked
+
+
 class Predictor:
     """The compiled model. `inputs` and `outputs` map names to (dtype, shape); `labels` are the classes' names or None.
 
     A model that was compiled for several sets of shapes has one of them at a time, the first at first.
 
-    Not thread-safe: make one predictor per thread.
+    Several threads may call one predictor: `run`, `classify` and every other call is done as a whole, one after the
+    other. To compute at the same time make one predictor per thread.
 
     `folder` holds the files (this package unless given; a bundle for wasm has them, too, but for pictures and classes),
     `build` names one of its builds ("simd", "relaxed").
@@ -59,22 +77,30 @@ class Predictor:
         self._length = 0  # of outputs that are cut; 0: none is
         self._describe(0)
         self._numpy = _optional("numpy")
+        self._lock = threading.RLock()
+        self._bound: dict[str, tuple[Any, memoryview[Any]]] = {}
         self._module: Module | None = _load(folder, self.manifest, build)
         self._handle = self._create(self._module, folder)
         self._found = (0, 0)  # the address and size of what top_k finds
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    @_atomic
+    def run(self, inputs: Mapping[str, Any], copy: bool = True) -> dict[str, Any]:
         """Computes all outputs; an input is anything with the buffer protocol or, where numpy is, with `__dlpack__`.
 
-        It has the model's type, and its shape or one dimension of as many elements. The outputs are numpy arrays,
-        or memoryviews where numpy is not installed; they hold until the next run, copy what you keep.
+        It has the model's type, and its shape or one dimension of as many elements. The outputs are new numpy arrays,
+        or memoryviews where numpy is not installed. With `copy=False` a side module's are views of its memory, which
+        the next run overwrites; a standalone module's memory is its own, so that they are copies all the same.
+        An output that `bind_outputs` has given an array is that array, unless it is cut.
         Where there are several sets of shapes, those of the inputs choose. With buckets, inputs of a length between are
         padded with zeros to the next, and outputs are cut to the inputs' length.
         Raises ValueError for a missing, unknown or ill-shaped input, and for a predictor that is closed.
         """
         self.bind(inputs)
         self.compute()
-        outputs = {name: self._output(k, *kind) for k, (name, kind) in enumerate(self.outputs.items())}
+        outputs = {
+            name: self._bound[name][0] if name in self._bound else self._output(k, *kind, copy)
+            for k, (name, kind) in enumerate(self.outputs.items())
+        }
         cut = self.manifest["buckets"]["outputs"] if self._length else {}
         for name, dims in cut.items():
             dtype, shape = self.outputs[name]
@@ -85,6 +111,31 @@ class Predictor:
 
     __call__ = run
 
+    @_atomic
+    def bind_outputs(self, outputs: Mapping[str, Any]) -> None:
+        """Has every `run` and `compute` that follows copy these outputs into arrays of yours, which `run` then returns.
+
+        An array is writable, contiguous, and of the output's type and shape; None ends it, and so does a set of shapes
+        in which the output has another one.
+        Raises ValueError for an unknown output and for an array that does not fit.
+        """
+        self._open()
+        fitting: dict[str, tuple[Any, memoryview[Any]]] = {}
+        for name, value in outputs.items():
+            if name not in self.outputs:
+                raise ValueError(f"unknown output {name!r}; the model has {', '.join(self.outputs)}")
+            if value is None:
+                continue
+            (dtype, shape), view = self.outputs[name], self._buffer(name, value, "output")
+            if _dtype(view) != dtype or view.shape != shape:
+                got = f"{_dtype(view)} of shape {view.shape}"
+                raise ValueError(f"output {name!r} is to go into {got}; it is {dtype} of {shape}")
+            if view.readonly or not view.c_contiguous:
+                raise ValueError(f"the array for output {name!r} must be contiguous and writable")
+            fitting[name] = value, view
+        self._bound = {name: x for name, x in self._bound.items() if name not in outputs} | fitting
+
+    @_atomic
     def bind(self, inputs: Mapping[str, Any]) -> None:
         """Gives the predictor these inputs for every `compute` that follows; see `run`.
 
@@ -102,10 +153,22 @@ class Predictor:
                 address = module.place(f"input {index}", view.cast("B"), view.itemsize)
                 self._check(module.call("bind_input", self._handle, index, address, view.nbytes))
 
+    @_atomic
     def compute(self) -> None:
         """Computes all outputs from the inputs bound last (zeros before the first)."""
-        self._check(self._open().call("run", self._handle))
+        module = self._open()
+        self._check(module.call("run", self._handle))
+        for index, (name, kind) in enumerate(self.outputs.items()):
+            if name in self._bound and (size := _bytes(*kind)):
+                data = module.read(module.call("output_data", self._handle, index), size)
+                self._bound[name][1].cast("B")[:] = data
 
+    @_atomic
+    def set_flush_denormals(self, flush: bool = True) -> None:
+        """As with `dlpack.load`; WebAssembly has no such mode, so that it changes nothing here."""
+        self._check(self._open().call("set_flush_denormals", self._handle, int(flush)))
+
+    @_atomic
     def preprocess(self, picture: Any) -> Any:
         """The input that `manifest["preprocess"]` makes of a picture, for `run` or `bind`.
 
@@ -127,6 +190,7 @@ class Predictor:
         data = module.read(module.call("input_data", self._handle, index), _bytes(dtype, shape))
         return self._array(memoryview(bytearray(data)), dtype, shape)
 
+    @_atomic
     def top_k(self, k: int = 5, output: str | None = None) -> list[Class]:
         """The `k` likeliest classes of the last run, the likeliest first; fewer where the output has fewer elements.
 
@@ -185,6 +249,7 @@ class Predictor:
             memoryview(bytearray(struct.pack(f"={len(numbers)}{FORMATS[dtype]}", *numbers))), dtype, shape
         )
 
+    @_atomic
     def classify(self, picture: Any, k: int = 5) -> list[Class]:
         """`preprocess`, `run` and `top_k` in one, for a model whose only input is a picture."""
         picture_input = self.preprocess(picture)
@@ -200,11 +265,13 @@ class Predictor:
         count = module.call("step_count_of", self._handle)
         return [module.text(module.call("step_name_of", self._handle, k)) for k in range(count)]
 
+    @_atomic
     def run_step(self, index: int) -> bool:
         """Does one step of a run; False where there is none with this number."""
         module = self._open()
         return 0 <= index and module.call("run_step", self._handle, index) == 0
 
+    @_atomic
     def close(self) -> None:
         """Gives the memory back; outputs still held stay as they are. Closing twice is no error."""
         self._module = None
@@ -238,6 +305,7 @@ class Predictor:
         """The number of the set of shapes that the predictor has now, of those in `manifest["shapes"]`."""
         return self._set
 
+    @_atomic
     def set_shape(self, number: int) -> None:
         """Takes the set of shapes of that number; `run` and `bind` choose it by their inputs.
 
@@ -251,7 +319,9 @@ class Predictor:
         """Takes a set of shapes."""
         if number != self._set:
             self._check(self._open().call("set_shape", self._handle, number))
+            before = self.outputs
             self._describe(number)
+            self._bound = {name: x for name, x in self._bound.items() if self.outputs[name] == before[name]}
 
     def _fitted(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Takes the set of these inputs' shapes, the present one if it can be; returns them, padded to a bucket."""
@@ -301,20 +371,21 @@ class Predictor:
             return view
         return memoryview(bytearray(view.tobytes())).cast(FORMATS[got])
 
-    def _buffer(self, name: str, value: Any) -> memoryview:
+    def _buffer(self, name: str, value: Any, what: str = "input") -> memoryview:
         if self._numpy is not None and hasattr(value, "__dlpack__") and not isinstance(value, self._numpy.ndarray):
             value = self._numpy.from_dlpack(value)
         try:
             return memoryview(value)
         except TypeError as e:
             raise TypeError(
-                f"input {name!r} is a {type(value).__name__}; give a numpy array or anything with a buffer"
+                f"{what} {name!r} is a {type(value).__name__}; give a numpy array or anything with a buffer"
             ) from e
 
-    def _output(self, index: int, dtype: str, shape: tuple[int, ...]) -> Any:
+    def _output(self, index: int, dtype: str, shape: tuple[int, ...], copy: bool) -> Any:
         module, size = self._open(), _bytes(dtype, shape)
         address = module.call("output_data", self._handle, index)
-        return self._array(module.read(address, size) if size else memoryview(bytearray()), dtype, shape)
+        data = module.read(address, size) if size else memoryview(bytearray())
+        return self._array(memoryview(bytearray(data)) if copy and module.shares_memory else data, dtype, shape)
 
     def _array(self, data: memoryview, dtype: str, shape: tuple[int, ...]) -> Any:
         if self._numpy is not None:

@@ -27,6 +27,8 @@ def open_side_module(folder: Traversable, name: str, builds: Mapping[str, Any], 
 class SideModule:
     """See `module.Module`. Every argument and result of the functions called is a 32-bit integer."""
 
+    shares_memory = True
+
     def __init__(self, path: str, name: str) -> None:
         self._library = ctypes.CDLL(path)
         self._name = name

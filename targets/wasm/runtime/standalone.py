@@ -31,6 +31,8 @@ def open_standalone(folder: Traversable, name: str, builds: Mapping[str, Any], b
 class Standalone(ABC):
     """What the two ways have in common; see `module.Module`. Memory is taken from the heap's base upwards."""
 
+    shares_memory = False
+
     def __init__(self, heap_base: int) -> None:
         self._end = heap_base
         self._slots: dict[str, tuple[int, int]] = {}

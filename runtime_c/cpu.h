@@ -1,0 +1,105 @@
+// The processor: whether it has what the compiler was allowed to use, and what its floats do with denormals. The grammar of sections is told at the top of
+// vectors.h.
+
+//@ section cpu
+// Code marked BASELINE runs before anything is known of the processor: whatever -march says, the compiler uses in it what every x86-64 processor has.
+#if defined(__x86_64__) || defined(__i386__)
+#if defined(__APX_F__)
+#define BASELINE __attribute__((target("no-sse3,no-popcnt,no-lzcnt,no-bmi,no-bmi2,no-movbe,no-apxf")))
+#else
+#define BASELINE __attribute__((target("no-sse3,no-popcnt,no-lzcnt,no-bmi,no-bmi2,no-movbe")))
+#endif
+
+struct cpuid_words { uint32_t a, b, c, d; };
+
+BASELINE inline cpuid_words cpuid(uint32_t leaf, uint32_t part) {
+  cpuid_words w = {};
+  __asm__ volatile("cpuid" : "=a"(w.a), "=b"(w.b), "=c"(w.c), "=d"(w.d) : "a"(leaf), "c"(part));
+  return w;
+}
+
+// 1 where the compiler has defined the macro, which says that it may use those instructions.
+#define IS_ONE(text) (#text[0] == '1' ? 1u : 0u)
+#define ALLOWED(macro) IS_ONE(macro)
+
+// The bits of cpuid's words that must be set for what the compiler may use, and those of the registers that the system must save.
+constexpr uint32_t kLeaf1C = ALLOWED(__SSE3__) << 0 | ALLOWED(__PCLMUL__) << 1 | ALLOWED(__SSSE3__) << 9 | ALLOWED(__FMA__) << 12 |
+    ALLOWED(__SSE4_1__) << 19 | ALLOWED(__SSE4_2__) << 20 | ALLOWED(__MOVBE__) << 22 | ALLOWED(__POPCNT__) << 23 | ALLOWED(__AVX__) << 28 |
+    ALLOWED(__F16C__) << 29;
+constexpr uint32_t kLeaf7B = ALLOWED(__BMI__) << 3 | ALLOWED(__AVX2__) << 5 | ALLOWED(__BMI2__) << 8 | ALLOWED(__AVX512F__) << 16 |
+    ALLOWED(__AVX512DQ__) << 17 | ALLOWED(__ADX__) << 19 | ALLOWED(__AVX512IFMA__) << 21 | ALLOWED(__AVX512CD__) << 28 |
+    ALLOWED(__AVX512BW__) << 30 | ALLOWED(__AVX512VL__) << 31;
+constexpr uint32_t kLeaf7C = ALLOWED(__AVX512VBMI__) << 1 | ALLOWED(__AVX512VBMI2__) << 6 | ALLOWED(__GFNI__) << 8 | ALLOWED(__VAES__) << 9 |
+    ALLOWED(__VPCLMULQDQ__) << 10 | ALLOWED(__AVX512VNNI__) << 11 | ALLOWED(__AVX512BITALG__) << 12 | ALLOWED(__AVX512VPOPCNTDQ__) << 14;
+constexpr uint32_t kLeaf7D = ALLOWED(__AVX512FP16__) << 23;
+constexpr uint32_t kLeaf7PartA = ALLOWED(__AVXVNNI__) << 4 | ALLOWED(__AVX512BF16__) << 5 | ALLOWED(__AVXIFMA__) << 23;
+constexpr uint32_t kLeaf7PartD = ALLOWED(__APX_F__) << 21;
+constexpr uint32_t kExtendedC = ALLOWED(__LZCNT__) << 5 | ALLOWED(__XOP__) << 11 | ALLOWED(__FMA4__) << 16 | ALLOWED(__TBM__) << 21;
+#if defined(__AVX512F__) && !defined(__APPLE__)  // macOS gives a thread these registers when it first uses them
+constexpr uint32_t kSaved = 0xe6;
+#elif defined(__AVX__)
+constexpr uint32_t kSaved = 0x06;
+#else
+constexpr uint32_t kSaved = 0;
+#endif
+
+#undef ALLOWED
+#undef IS_ONE
+
+[[maybe_unused, gnu::noinline]] BASELINE bool cpu_suffices() {
+  const uint32_t last = cpuid(0, 0).a, last_extended = cpuid(0x80000000u, 0).a;
+  const cpuid_words one = cpuid(1, 0);
+  const cpuid_words seven = last >= 7 ? cpuid(7, 0) : cpuid_words{};
+  const cpuid_words part = last >= 7 && seven.a >= 1 ? cpuid(7, 1) : cpuid_words{};
+  const cpuid_words extended = last_extended >= 0x80000001u ? cpuid(0x80000001u, 0) : cpuid_words{};
+  uint32_t saved = 0, high = 0;
+  if ((one.c >> 27 & 1u) != 0) __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(saved), "=d"(high) : "c"(0));  // xgetbv
+  const uint32_t lacks = (kLeaf1C & ~one.c) | (kLeaf7B & ~seven.b) | (kLeaf7C & ~seven.c) | (kLeaf7D & ~seven.d) |
+      (kLeaf7PartA & ~part.a) | (kLeaf7PartD & ~part.d) | (kExtendedC & ~extended.c) | (kSaved & ~saved);
+  return lacks == 0;
+}
+
+#if defined(__AVX512F__)
+#define CPU_NEEDED "AVX-512"
+#elif defined(__AVX2__)
+#define CPU_NEEDED "AVX2 and FMA"
+#elif defined(__AVX__)
+#define CPU_NEEDED "AVX"
+#else
+#define CPU_NEEDED "more than SSE2"
+#endif
+#else
+#define BASELINE
+#define CPU_NEEDED "what it was compiled for"
+[[maybe_unused]] constexpr bool cpu_suffices() { return true; }
+#endif
+
+//@ section float_mode
+//@ needs vectors
+// Has denormals read and written as zeros on the calling thread, where the processor can; returns how it was, for restore_floats(). The memory clobbers keep
+// what is computed in memory on its side.
+INLINE uint64_t flush_denormals() {
+#if defined(__SSE__)
+  uint32_t was = 0;
+  __asm__ volatile("stmxcsr %0" : "=m"(was) : : "memory");
+  const uint32_t now = was | 0x8040u;
+  __asm__ volatile("ldmxcsr %0" : : "m"(now) : "memory");
+  return was;
+#elif defined(__aarch64__)
+  uint64_t was = 0;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(was) : : "memory");
+  __asm__ volatile("msr fpcr, %0" : : "r"(was | 1u << 24) : "memory");
+  return was;
+#else
+  return 0;
+#endif
+}
+
+INLINE void restore_floats([[maybe_unused]] uint64_t was) {
+#if defined(__SSE__)
+  const uint32_t before = static_cast<uint32_t>(was);
+  __asm__ volatile("ldmxcsr %0" : : "m"(before) : "memory");
+#elif defined(__aarch64__)
+  __asm__ volatile("msr fpcr, %0" : : "r"(was) : "memory");
+#endif
+}
