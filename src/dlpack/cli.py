@@ -302,7 +302,7 @@ def export_command(
     names = _read_labels(labels) if labels else None
     exported = export(model, params, ExportOptions(_parse_shapes(shapes), _parse_dtypes(shapes)))
     if values:
-        from dlpack.graph.values import fix_values
+        from dlpack.model.values import fix_values
 
         fix_values(exported.model, _parse_values(values))
     describe(exported.model, names, preprocess, task)

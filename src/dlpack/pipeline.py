@@ -321,7 +321,7 @@ def _clean(proto: Any, shapes: Shapes) -> tuple[Any, Graph]:
         proto = clean(proto, shapes, lambda op, domain: not operators.supported(op, domain))
         return proto, read_graph(proto, operators.supported)
     except UnsupportedError as e:
-        from dlpack.graph.values import advice
+        from dlpack.model.values import advice
 
         if text := advice(proto):
             e.args = (f"{e}\n{text}",)
@@ -421,7 +421,7 @@ def read_source(
     data = b"".join(part.read_bytes() for part in parts) or proto.SerializeToString(deterministic=True)
     digest = hashlib.sha256(data).hexdigest()
     if values:
-        from dlpack.graph.values import fix_values
+        from dlpack.model.values import fix_values
 
         fix_values(proto, values)
     return Source(proto, digest, opset, metadata, labels, (*warnings, *weight_warnings(proto)), made)
