@@ -48,6 +48,8 @@ _PRECEDENCE = {
     "<<": 8, ">>": 8, "+": 9, "-": 9, "*": 10, "/": 10, "%": 10,
 }  # fmt: skip
 _ATOM = 12
+_SHIFTS = frozenset(("<<", ">>"))
+_SMALL = frozenset(("int8", "int16", "uint8", "uint16"))
 _BITWISE = frozenset(("&", "|", "^", "<<", ">>"))
 _OPERATOR_CALLS = {
     "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "shift_left": "<<", "shift_right": ">>",
@@ -130,7 +132,7 @@ class Printer:
         if isinstance(s, Declare):
             kind = self.type(s.dtype, s.lanes)
             value = "" if s.value is None else f" = {self.as_type(s.value, s.dtype, s.lanes)}"
-            if s.constant and s.lanes > 1 and not self.fma_call:  # a load that has a name because it is shared
+            if s.constant and isinstance(s.value, Load) and s.lanes > 1 and not self.fma_call:
                 self.functions.add("kept")
                 value = f" = kept({value[3:]})"
             return [f"{pad}{'const ' if s.constant else ''}{kind} {s.name}{value};"]
@@ -141,7 +143,8 @@ class Printer:
                 self.functions.add("madd")
                 x, w = (self.as_type(a, v.dtype, v.lanes) for a in product.args)
                 return [f"{pad}{s.name} = madd({x}, {w}, {s.name});"]
-            if isinstance(v, Op) and v.op in ("+", "*") and isinstance(v.args[0], Ref) and v.args[0].name == s.name:
+            updates = isinstance(v, Op) and v.op in ("+", "*") and v.dtype not in _SMALL
+            if isinstance(v, Op) and updates and isinstance(v.args[0], Ref) and v.args[0].name == s.name:
                 return [f"{pad}{s.name} {v.op}= {self.expr(v.args[1])};"]
             return [f"{pad}{s.name} = {self.expr(v)};"]
         if isinstance(s, Store):
@@ -233,7 +236,7 @@ class Printer:
         if op in _PRECEDENCE and len(args) == 2:
             p = _PRECEDENCE[op]
             a, b = args
-            if e.lanes > 1:  # a scalar operand is broadcast by the language; two scalars never meet here
+            if e.lanes > 1 and op not in _SHIFTS:
                 a, b = _unsplat(a, b)
             left, right = self.operand(op, a, p), self.operand(op, b, p + 1)
             return self.narrow(e.dtype, e.lanes, op, f"{left} {op} {right}", p)
@@ -262,7 +265,11 @@ class Printer:
         self.functions.add(name)
         if any(a.dtype == "float64" for a in args):
             self.double_functions.add(name)
-        return f"{name}({', '.join(self.expr(a) for a in args)})", _ATOM
+        return f"{name}({', '.join(self.argument(a) for a in args)})", _ATOM
+
+    def argument(self, e: Expr) -> str:
+        """An argument of a function that deduces its type: C++ has no literals of the small types."""
+        return f"{CPP_TYPE[e.dtype]}{{{self.expr(e)}}}" if isinstance(e, Const) and e.dtype in _SMALL else self.expr(e)
 
     def operand(self, op: str, e: Expr, p: int) -> str:
         """An operand of a binary operator; in parentheses too where compilers warn that few know the precedence."""
@@ -272,11 +279,7 @@ class Printer:
 
     def narrow(self, dtype: str, lanes: int, op: str, text: str, p: int) -> tuple[str, int]:
         """C++ computes small integers as int: cast back what would otherwise be a silent conversion."""
-        if (
-            lanes == 1
-            and dtype in ("int8", "int16", "uint8", "uint16")
-            and op not in ("<", "<=", ">", ">=", "==", "!=")
-        ):
+        if lanes == 1 and dtype in _SMALL and op not in ("<", "<=", ">", ">=", "==", "!="):
             return f"static_cast<{CPP_TYPE[dtype]}>({text})", _ATOM
         return text, p
 
@@ -361,6 +364,7 @@ def _accumulated(s: Assign) -> Op | None:
 
 
 def _unsplat(a: Expr, b: Expr) -> tuple[Expr, Expr]:
+    """The operands with a scalar left to the language to broadcast, which it does for all operators but shifts."""
     if isinstance(b, Op) and b.op == "splat" and not (isinstance(a, Op) and a.op == "splat"):
         return a, b.args[0]
     if isinstance(a, Op) and a.op == "splat" and not (isinstance(b, Op) and b.op == "splat"):

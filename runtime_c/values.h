@@ -12,11 +12,33 @@ template <class To, class From> INLINE To to_integer(From x) {
   return static_cast<To>(x);
 }
 
+//@ section add
+// a + b modulo 2^bits. C++ leaves it undefined when a sum of signed integers does not fit; of unsigned ones it wraps.
+template <class V> INLINE V add_(V a, V b) { return bits_as<V>(static_cast<uints<V>>(bits_as<uints<V>>(a) + bits_as<uints<V>>(b))); }
+
+//@ section sub
+// a - b modulo 2^bits.
+template <class V> INLINE V sub_(V a, V b) { return bits_as<V>(static_cast<uints<V>>(bits_as<uints<V>>(a) - bits_as<uints<V>>(b))); }
+
+//@ section mul
+// a * b modulo 2^bits. The 1u keeps 16-bit integers from being multiplied as int, which their product may not fit.
+template <class V> INLINE V mul_(V a, V b) { return bits_as<V>(static_cast<uints<V>>(1u * bits_as<uints<V>>(a) * bits_as<uints<V>>(b))); }
+
+//@ section integer_pow
+//@ needs mul
+// a^n modulo 2^bits, by squaring. For n < 0 it is 1/a^-n towards zero, so 0 unless a is 1 or -1; 0 for a = 0 too.
+template <class T, class N> INLINE T integer_pow_(T a, N n) {
+  if (n < N(0)) return a == T(1) ? T(1) : a != static_cast<T>(-1) ? T(0) : n % 2 != 0 ? a : T(1);
+  T power = 1;
+  for (; n != 0; n = static_cast<N>(n / 2), a = mul_(a, a)) power = n % 2 != 0 ? mul_(power, a) : power;
+  return power;
+}
+
 //@ section floordiv
 // a / b rounded to minus infinity; 0 where b is 0.
 template <class T> INLINE T floordiv_(T a, T b) {
   if (b == 0) return 0;
-  if (b == static_cast<T>(-1)) return static_cast<T>(T(0) - a);
+  if (T(-1) < T(0) && b == static_cast<T>(-1)) return static_cast<T>(uint64_t{0} - static_cast<uint64_t>(a));
   const T q = static_cast<T>(a / b);
   return static_cast<T>(a % b != 0 && ((a < 0) != (b < 0)) ? q - 1 : q);
 }
@@ -24,7 +46,7 @@ template <class T> INLINE T floordiv_(T a, T b) {
 //@ section floormod
 // a - b * floordiv_(a, b): it has the sign of b; 0 where b is 0.
 template <class T> INLINE T floormod_(T a, T b) {
-  if (b == 0 || b == static_cast<T>(-1)) return 0;
+  if (b == 0 || (T(-1) < T(0) && b == static_cast<T>(-1))) return 0;
   const T r = static_cast<T>(a % b);
   return static_cast<T>(r != 0 && ((r < 0) != (b < 0)) ? r + b : r);
 }

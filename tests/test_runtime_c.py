@@ -18,6 +18,7 @@ import pytest
 from conftest import ROOT, requires_tool, skip_or_fail
 
 from dlpack.amalgamate.runtime import Section, closure, sections
+from dlpack.pipeline import RUNTIME_FILES
 
 FILES = ["vectors.h", "maths.h", "winograd.h", "sha256.h", "files.h", "cpu.h"]
 STRICT = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
@@ -70,7 +71,7 @@ SPECIAL = np.array(
 
 def paste(*wanted: str) -> str:
     """The sections and what they need, as an emitted file has them."""
-    everything = sections([(ROOT / "runtime_c" / f).read_text() for f in FILES])
+    everything = sections([(ROOT / "runtime_c" / f).read_text() for f in RUNTIME_FILES])
     parts = closure(everything, ["vectors", *wanted])
     file_scope = [s.text for s in parts if s.scope == "file"]
     inner = [s.text for s in parts if s.scope != "file"]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from dlpack.loops.expressions import operands_of
 from dlpack.loops.index import Linear, Range, arithmetic
 from dlpack.loops.layout import Layout
 
@@ -136,20 +137,10 @@ def _nodes(n: Any) -> Any:
         children = [n.value, *n.indices]
     elif kind == "Bind":
         children = [n.value]
-    elif kind == "TensorLoad":
-        children = list(n.indices)
-    elif kind == "Call":
-        children = [a for a in n.args if hasattr(a, "ty")]
-    elif kind == "Cast":
-        children = [n.value]
-    elif kind == "Select":
-        children = [n.condition, n.true_value, n.false_value]
     elif kind == "Evaluate":
         children = [n.value]
-    elif kind == "Not":
-        children = [n.a]
     else:
-        children = [n.a, n.b] if hasattr(n, "b") and hasattr(n, "a") else []
+        children = operands_of(n)
     for c in children:
         yield from _nodes(c)
 

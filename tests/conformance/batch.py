@@ -64,11 +64,16 @@ def result(case: Case, outcome: str, detail: str = "", constant: bool = False) -
 
 
 def run_cases(
-    cases: Sequence[Case], machine: Machine, begin: Callable[[Case], None], keep: Path | None = None, cc: str = ""
+    cases: Sequence[Case],
+    machine: Machine,
+    begin: Callable[[Case], None],
+    keep: Path | None = None,
+    cc: str = "",
+    flags: Sequence[str] = (),
 ) -> list[Result]:
     """The results in the order of the cases. `begin` is told of each before it is compiled; the C++ goes to `keep`.
 
-    `cc` names another compiler than the default one.
+    `cc` names another compiler than the default one, which is given `flags` too.
     """
     from dlpack.amalgamate.batch import BatchPrinter
     from dlpack.pipeline import read_runtime
@@ -93,7 +98,7 @@ def run_cases(
             where = f"{Path(place.filename).name}:{place.lineno}"
             results[case.name] = result(case, "error", f"{type(e).__name__} at {where}: {str(e)[:300]}")
     with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
-        for done in _build_and_run(jobs, printer.opening(), keep or Path(folder), Path(folder), cc):
+        for done in _build_and_run(jobs, printer.opening(), keep or Path(folder), Path(folder), cc, flags):
             results[done.name] = done
     return [results[case.name] for case in cases]
 
@@ -137,11 +142,13 @@ def _time_limit(seconds: int) -> Iterator[None]:
 # --- C++ -------------------------------------------------------------------------------------------------------------
 
 
-def _build_and_run(jobs: list[_Job], opening: str, texts: Path, folder: Path, cc: str) -> Iterator[Result]:
+def _build_and_run(
+    jobs: list[_Job], opening: str, texts: Path, folder: Path, cc: str, flags: Sequence[str]
+) -> Iterator[Result]:
     """Compiles all jobs in one file; those that the compiler refuses are reported and left out of the next try."""
     library = folder / "batch.so"
     while jobs:
-        errors = _compile(jobs, opening, texts / "batch.cc", library, cc)
+        errors = _compile(jobs, opening, texts / "batch.cc", library, cc, flags)
         if not errors:
             yield from _run(jobs, library, folder)
             return
@@ -155,19 +162,21 @@ def _build_and_run(jobs: list[_Job], opening: str, texts: Path, folder: Path, cc
                 yield jobs[0].result("error", f"C++: {message}")
                 return
             half = len(jobs) // 2
-            yield from _build_and_run(jobs[:half], opening, texts, folder, cc)
-            yield from _build_and_run(jobs[half:], opening, texts, folder, cc)
+            yield from _build_and_run(jobs[:half], opening, texts, folder, cc, flags)
+            yield from _build_and_run(jobs[half:], opening, texts, folder, cc, flags)
             return
 
 
-def _compile(jobs: list[_Job], opening: str, source: Path, library: Path, cc: str) -> dict[str, str]:
+def _compile(
+    jobs: list[_Job], opening: str, source: Path, library: Path, cc: str, more_flags: Sequence[str]
+) -> dict[str, str]:
     """The first error by the label of its case, or by "" where it names none; empty when all compiled."""
     from dlpack.targets.native import TARGET
     from dlpack.targets.toolchains.compiler import compiler_command
 
     parts = [opening, *(f'#line 1 "{job.label}"\n{job.text}' for job in jobs)]
     source.write_text("\n".join(parts), encoding="utf-8")
-    flags = (*TARGET.flags, *CLEAN_FLAGS, "-O1", *(() if cc else ("-ferror-limit=0",)))
+    flags = (*TARGET.flags, *CLEAN_FLAGS, "-O1", *more_flags, *(() if cc else ("-ferror-limit=0",)))
     command = compiler_command(source, library, "", flags, cc or None)
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode == 0:

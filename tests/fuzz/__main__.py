@@ -1,5 +1,7 @@
 """Mutates model files and builds them: ``script/fuzz --count 20000 [--format NAME ...]``.
 
+With ``--operators`` small graphs of every operator and element type are compiled and compared instead (`operators.py`).
+
 Each mutation must end in a clear error or in a verified build: no crash, no other exception, no more than 10 s of CPU
 time, no more than 4 GiB, no file outside the output folder. Mutation k of a seed is the same on every machine:
 ``--seed S --first K --count 1`` repeats it. A line per format says what came of it; findings are printed as they come,
@@ -142,7 +144,13 @@ def main() -> int:
     parser.add_argument("--share", type=float, help="the share that slow converters get, 0 to 1")
     parser.add_argument("--format", choices=FORMATS, action="append", help="only these formats")
     parser.add_argument("--messages", type=int, default=0, help="show this many of the commonest error messages")
+    parser.add_argument("--operators", action="store_true", help="random graphs of operators in place of damaged files")
+    parser.add_argument("--machine", default="avx2", help="with --operators: whose vectors the code is written for")
     given = parser.parse_args()
+    if given.operators:
+        from fuzz import operators
+
+        return 1 if operators.fuzz(given.count, given.seed, given.first, given.machine) else 0
     found = 0
     for name in given.format or FORMATS:
         began = time.monotonic()

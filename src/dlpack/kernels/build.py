@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from dlpack.graph.rewrite import describe
 from dlpack.kernels.place import Placement
 from dlpack.kernels.shared import Shared
 from dlpack.kernels.spec import KernelSpec, Scheduled
-from dlpack.loops.expressions import Operand
+from dlpack.loops.expressions import NAMED, WITH_NAMES, Operand, leaves, number_of
 from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout, dense, expand, merge_dims, order_of
 from dlpack.loops.tir import te, tirx
@@ -55,6 +56,10 @@ class KernelEntry:
 
 Schedule = Callable[[KernelSpec], Scheduled]
 _Stored = Mapping[int, tuple[Layout | None, ...]]
+
+
+NAMED_LEAVES = 6
+"""Loads and constants, all written out, from which on an expression gets a name rather than being written twice."""
 
 
 class KernelBuilder:
@@ -265,9 +270,7 @@ class _Job:
         if chain:
             shape = self.outputs[0].shape
 
-            def element(value: str, index: tuple[Any, ...]) -> Any:
-                if not value:
-                    return None
+            def operand(value: str, index: tuple[Any, ...]) -> Any:
                 if value in self.scalars:
                     c = self.scalars[value]
                     return tirx.const(c.reshape(-1)[0].item(), c.dtype.name)
@@ -275,25 +278,49 @@ class _Job:
                     return computed[value](*index)
                 return places[self.slots[value, False]](*index)
 
-            for node in chain:
-                computed[node.outputs[0]] = self._pointwise(node, element)
-            last = computed[chain[-1].outputs[0]]
             axes = [str(a.var.name) for a in results[0].op.axis] if results else None
-            results = [te.compute(shape, lambda *i: last(*i), name="out", varargs_names=axes)]
+            out = te.compute(shape, lambda *i: self._chain(chain, operand, i), name="out", varargs_names=axes)
+            results = [out]
         self.tensors = [*places, *results]
 
-    def _pointwise(self, node: Node, element: Callable[[str, tuple[Any, ...]], Any]) -> Callable[..., Any]:
+    def _chain(self, nodes: Sequence[Node], operand: Callable[[str, tuple[Any, ...]], Any], index: Any) -> Any:
+        """The last node's element at `index`. A large expression that is used several times is computed once, by name.
+
+        Where each use is written out, a chain of ``a = a + a`` doubles with each step.
+        """
+        names = [
+            tirx.call_pure_extern(self.graph.types[n.outputs[0]].dtype, NAMED, tirx.const(k, "int32"))
+            for k, n in enumerate(nodes)
+        ]
+        terms: dict[str, Any] = {n.outputs[0]: name for n, name in zip(nodes, names, strict=True)}
+        uses: Counter[int] = Counter()
+        written: dict[int | None, int] = {}
+        for k, node in enumerate(nodes):  # as if each had a name, to count
+            found = [number_of(e) for e in leaves(self._pointwise(node, terms, operand, index))]
+            uses.update(n for n in found if n is not None)
+            written[k] = sum(written.get(n, 1) for n in found)
+        bound: list[Any] = []
+        for k, node in enumerate(nodes):
+            terms[node.outputs[0]] = term = self._pointwise(node, terms, operand, index)
+            if uses[k] > 1 and written[k] >= NAMED_LEAVES:
+                bound += [node.op.lower(), names[k], term]
+                terms[node.outputs[0]] = names[k]
+        result = terms[nodes[-1].outputs[0]]
+        return tirx.call_pure_extern(str(result.ty.dtype), WITH_NAMES, *bound, result) if bound else result
+
+    def _pointwise(
+        self, node: Node, terms: Mapping[str, Any], operand: Callable[[str, tuple[Any, ...]], Any], index: Any
+    ) -> Any:
         operator = registry.find(node)
         assert operator is not None
-        context = Context(node, self.graph)
         dtype = self.graph.types[node.outputs[0]].dtype
-
-        def at(*index: Any) -> Any:
-            inputs = [element(v, index) for k, v in enumerate(node.inputs) if k not in operator.constant_inputs]
-            result = operator.function(context, *inputs)
-            return result if str(result.ty.dtype) == dtype else result.astype(dtype)
-
-        return at
+        inputs = [
+            (terms[v] if v in terms else operand(v, index)) if v else None
+            for k, v in enumerate(node.inputs)
+            if k not in operator.constant_inputs
+        ]
+        result = operator.function(Context(node, self.graph), *inputs)
+        return result if str(result.ty.dtype) == dtype else result.astype(dtype)
 
     def spec(self) -> KernelSpec:
         names = _names(self.inputs, self.group)

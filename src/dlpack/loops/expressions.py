@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlpack.loops.index import Linear, Range, arithmetic, merge_divmod
-from dlpack.loops.ir import Const, Expr, Gathered, Index, Load, Op, Ref
+from dlpack.loops.ir import Const, Declare, Expr, Gathered, Index, Load, Op, Ref
 from dlpack.loops.layout import Layout
 
 VECTOR_DTYPES = {"float32", "int32", "uint32"}
@@ -17,6 +17,16 @@ BINARY = {
     "LT": "<", "LE": "<=", "GT": ">", "GE": ">=", "EQ": "==", "NE": "!=", "And": "&&", "Or": "||",
     "BitwiseAnd": "&", "BitwiseOr": "|", "BitwiseXor": "^", "LShift": "<<", "RShift": ">>",
 }  # fmt: skip
+WRAPPING = {"add_": "+", "sub_": "-", "mul_": "*"}
+"""Runtime functions that compute integers modulo a power of two, where C++'s operator does not."""
+
+WHOLE_NUMBERS = {"floordiv", "floormod", "%", "truncdiv_", "truncmod_", "floordiv_", "floormod_", "integer_pow_"}
+"""Operations for which no machine has an instruction on vectors."""
+
+NAMED, WITH_NAMES = "dlpack.named", "dlpack.with_names"
+"""Calls that TVM does not look into, as it would into its Let, whose values it writes out again to compare integers:
+``named(k)`` is the value number k; ``with_names("a", named(0), x, "b", named(1), y, ..., z)`` is z, with x called a."""
+
 COMPARISONS = {"LT", "LE", "GT", "GE", "EQ"}
 
 
@@ -41,7 +51,7 @@ class ExpressionLowering:
     """Lowers expressions in the state that `lower.py` keeps: loop variables, buffers, and the vector being filled.
 
     While a vector loop is lowered, `lane` is the variable that numbers its lanes, `width` their number, and `valid` how
-    many of them are inside the loop.
+    many of them are inside the loop. `declared` are the named values that the statement in progress uses.
     """
 
     def __init__(self) -> None:
@@ -52,10 +62,16 @@ class ExpressionLowering:
         self.locals: dict[str, tuple[str, int]] = {}
         self.env: dict[Any, Linear] = {}
         self.lets: dict[Any, Ref] = {}
+        self.named: dict[int, Expr] = {}
+        self.declared: list[Declare] = []
         self.ranges: dict[str, Range] = {}
         self.lane: str | None = None
         self.width = 1
         self.valid = 1
+
+    def fresh(self, hint: str) -> str:
+        """A name that the kernel has not used."""
+        raise NotImplementedError
 
     def address(self, name: str, indices: Any) -> Linear | Expr:
         """The element address of an access: linear where all indices are, else an expression."""
@@ -142,6 +158,8 @@ class ExpressionLowering:
             return self.select(e.condition, e.true_value, e.false_value, dtype)
         if kind == "Not":
             return self.op("bool", "!", self.expr(e.a))
+        if kind == "BitwiseNot":
+            return self.op(dtype, "bitwise_not", self.expr(e.a))
         if kind in COMPARISONS:
             forms = self.comparison(e)
             if forms is not None:
@@ -166,6 +184,15 @@ class ExpressionLowering:
             return self.call(e, dtype)
         raise NotImplementedError(f"cannot lower TVM's {kind}: {e}")  # a TVM node no operator of ours builds
 
+    def with_names(self, args: list[Any]) -> Expr:
+        """A value that uses others by the names which `declared` gives them before the statement in progress."""
+        for hint, number, term in zip(args[:-1:3], args[1:-1:3], args[2:-1:3], strict=True):
+            value = self.expr(term)
+            name = self.fresh(str(hint.value))
+            self.declared.append(Declare(name, value.dtype, value.lanes, value, True))
+            self.named[int(number.args[1].value)] = Ref(value.dtype, value.lanes, name)
+        return self.expr(args[-1])
+
     def int_expr(self, e: Any) -> Expr:
         """An integer operand of a comparison that is not decided here."""
         form = self.linear(e)
@@ -182,7 +209,14 @@ class ExpressionLowering:
         if name == "likely":
             return self.expr(e.args[0])
         if name in ("call_pure_extern", "call_extern"):
-            return self.op(dtype, str(e.args[0].value), *(self.expr(a) for a in e.args[1:]))
+            function = str(e.args[0].value)
+            if function == WITH_NAMES:
+                return self.with_names(list(e.args[1:]))
+            if function == NAMED:
+                return self.named[int(e.args[1].value)]
+            if function in WRAPPING and _wraps(WRAPPING[function], dtype):
+                function = WRAPPING[function]
+            return self.op(dtype, function, *(self.expr(a) for a in e.args[1:]))
         return self.op(dtype, name, *(self.expr(a) for a in e.args))
 
     def select(self, condition: Any, yes: Any, no: Any, dtype: str) -> Expr:
@@ -200,7 +234,7 @@ class ExpressionLowering:
                     raise NotVectorisable
             if dtype not in VECTOR_DTYPES | {"bool"} and not (op == "cast" and dtype in CONVERTIBLE):
                 raise NotVectorisable
-            if op in ("floordiv", "floormod", "%") or (op == "/" and dtype != "float32"):
+            if op in WHOLE_NUMBERS or (op == "/" and dtype != "float32"):
                 raise NotVectorisable
             if op == "cast" and "bool" in (dtype, args[0].dtype):
                 raise NotVectorisable
@@ -299,8 +333,41 @@ class ExpressionLowering:
         return out
 
 
+def operands_of(e: Any) -> list[Any]:
+    """The expressions that an expression is made of; of a load, its indices."""
+    kind = type(e).__name__
+    if kind == "TensorLoad":
+        return list(e.indices)
+    if kind == "Call":
+        return [a for a in e.args if hasattr(a, "ty") and type(a).__name__ != "StringImm"]
+    if kind == "Cast":
+        return [e.value]
+    if kind == "Select":
+        return [e.condition, e.true_value, e.false_value]
+    if kind in ("Not", "BitwiseNot"):
+        return [e.a]
+    return [e.a, e.b] if kind in BINARY else []
+
+
+def leaves(e: Any) -> list[Any]:
+    """The variables, constants, loads and named values that an expression is made of, as often as they are written."""
+    operands = [] if type(e).__name__ == "TensorLoad" or number_of(e) is not None else operands_of(e)
+    return [leaf for o in operands for leaf in leaves(o)] if operands else [e]
+
+
+def number_of(e: Any) -> int | None:
+    """Which of the named values it is, if it is one."""
+    called = type(e).__name__ == "Call" and str(e.op.name) == "tirx.call_pure_extern"
+    return int(e.args[1].value) if called and str(e.args[0].value) == NAMED else None
+
+
 def dtype_of(e: Any) -> str:
     return str(e.dtype) if hasattr(e, "dtype") else str(e.ty.dtype)
+
+
+def _wraps(op: str, dtype: str) -> bool:
+    """Whether C++'s operator wraps: on unsigned integers, and on what is computed as int, which holds the result."""
+    return dtype in ("int8", "uint8", "int16", "uint32", "uint64") or (dtype == "uint16" and op != "*")
 
 
 def splat(e: Expr, lanes: int) -> Expr:

@@ -20,6 +20,7 @@ from dlpack.loops.expressions import (
     NotVectorisable,
     Operand,
     dtype_of,
+    operands_of,
     splat,
 )
 from dlpack.loops.index import Linear, Range
@@ -194,20 +195,31 @@ class _Lowering(ExpressionLowering):
     def _BufferStore(self, s: Any) -> tuple[Stmt, ...]:
         name = self.buffers[s.buffer]
         value = self.expr(s.value)
-        index = self.address(name, s.indices)
+        return self.with_declared(self.stored(name, s.indices, value))
+
+    def with_declared(self, s: Stmt) -> tuple[Stmt, ...]:
+        """The statement behind the named values that it uses, whose names end with it."""
+        if not self.declared:
+            return (s,)
+        body, self.declared = (*self.declared, s), []
+        self.names.difference_update(t.name for t in body if isinstance(t, Declare))
+        return (Scope(body),)
+
+    def stored(self, name: str, indices: Any, value: Expr) -> Stmt:
+        index = self.address(name, indices)
         if isinstance(index, Expr):
             if self.lane:
                 raise NotVectorisable
-            return (ScatteredStore(name, index, value),)
+            return ScatteredStore(name, index, value)
         if not self.lane:
-            return (Store(name, index, value, 1),)
+            return Store(name, index, value, 1)
         if index.coefficient(self.lane) != 1 or self.dtypes[name] not in VECTOR_DTYPES | CONVERTIBLE:
             raise NotVectorisable
         if value.dtype == "bool":
             raise NotVectorisable
         valid = self.width if name in self.locals else self.valid
         index = index - Linear.var(self.lane)
-        return (Store(name, index, splat(value, self.width), valid),)
+        return Store(name, index, splat(value, self.width), valid)
 
     # --- loops --------------------------------------------------------------------------------------------------
 
@@ -223,13 +235,14 @@ class _Lowering(ExpressionLowering):
             try:
                 return self.reduction_loop(s, extent)
             except NotVectorisable:
-                self.env, self.lane = saved, None
+                self.env, self.lane, self.declared = saved, None, []
         if kind == 2 and self.lanes > 1 and extent > 1 and not self.lane:
             saved, names = dict(self.env), set(self.names)
             try:
                 return self.vector_loop(s, extent)
             except NotVectorisable:
                 self.env, self.names, self.lane, self.width, self.valid = saved, names, None, 1, 1
+                self.declared = []
         if kind == 3:
             return tuple(t for i in range(begin, begin + extent) for t in self.with_var(s.loop_var, Linear(i), s.body))
         if self.lane:
@@ -251,7 +264,7 @@ class _Lowering(ExpressionLowering):
             if body and PREFETCH in s.annotations:
                 body = (*self.prefetches(body, int(s.annotations[PREFETCH])), *body)
             if body:
-                out.append(For(var, first, last, 1, body, shared))
+                out.append(For(var, first, last, 1, _unscoped(body), shared))
         return tuple(out)
 
     def prefetches(self, body: tuple[Stmt, ...], distance: int) -> list[Stmt]:
@@ -325,20 +338,10 @@ class _Lowering(ExpressionLowering):
         kind = type(e).__name__
         if kind == "Select":
             self.guard_forms(e.condition, forms)
-            children = [e.true_value, e.false_value]
-        elif kind == "Call":
-            if str(e.op.name).endswith("if_then_else"):
-                self.guard_forms(e.args[0], forms)
-            children = list(e.args)
-        elif kind == "Cast":
-            children = [e.value]
-        elif kind == "TensorLoad":
-            children = list(e.indices)
-        else:
-            children = [e.a, e.b] if kind in BINARY else []
-        for c in children:
-            if hasattr(c, "ty"):
-                self.value_guards(c, forms)
+        elif kind == "Call" and str(e.op.name).endswith("if_then_else"):
+            self.guard_forms(e.args[0], forms)
+        for c in operands_of(e)[kind == "Select" :]:
+            self.value_guards(c, forms)
 
     def guard_forms(self, e: Any, forms: list[Linear]) -> None:
         """Appends a form for each comparison in `e`: true where the form is not negative."""
@@ -377,7 +380,7 @@ class _Lowering(ExpressionLowering):
             var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
             self.ranges[var] = (0, full - 1)
             body = chunk(Linear.var(var) * width + begin, width)
-            out.append(For(var, 0, full, 1, body))
+            out.append(For(var, 0, full, 1, _unscoped(body)))
         if rest:
             out.extend(chunk(Linear(begin + full * width), rest))
         self.lane, self.width, self.valid = None, 1, 1
@@ -473,14 +476,12 @@ def _gathers(stmts: tuple[Stmt, ...]) -> list[Gathered]:
     return [e for e in loads if isinstance(e, Gathered) and e.lanes > 1]
 
 
+def _unscoped(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    """A loop's body, which is a block as it is."""
+    return body[0].body if len(body) == 1 and isinstance(body[0], Scope) else body
+
+
 def _reads_local(e: Any) -> bool:
-    kind = type(e).__name__
-    if kind == "TensorLoad":
+    if type(e).__name__ == "TensorLoad":
         return str(e.source.scope()) == "local"
-    if kind == "Call":
-        return any(_reads_local(a) for a in e.args)
-    if kind == "Cast":
-        return _reads_local(e.value)
-    if kind == "Select":
-        return _reads_local(e.true_value) or _reads_local(e.false_value)
-    return kind in BINARY and (_reads_local(e.a) or _reads_local(e.b))
+    return any(_reads_local(a) for a in operands_of(e))

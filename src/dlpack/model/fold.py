@@ -280,6 +280,8 @@ class _Folder:
         inputs = {name: value for name in node.input if name and (value := self.constant(name)) is not None}
         if op in _NOT_FOLDED or subgraphs(node) or not inputs or any(n and n not in inputs for n in node.input):
             return None
+        if op == "Gemm" and not to_numpy(inputs[node.input[0]]).dtype.kind == "f":
+            return None  # the reference multiplies integers by its float alpha, which has not the bits for them
         if op in ("ConstantOfShape", "Range"):
             made = _generate(node, [to_numpy(inputs[name]) for name in node.input if name])
             return None if made is None else {outputs[0]: onnx.numpy_helper.from_array(made)}

@@ -7,7 +7,7 @@ from typing import Any
 
 from dlpack.graph.registry import Context, pointwise
 from dlpack.loops.tir import tirx
-from dlpack.operators.elementwise import call, const, dtype_of
+from dlpack.operators.elementwise import call, const, dtype_of, times
 
 
 def _positive(x: Any, yes: Any, no: Any) -> Any:
@@ -31,7 +31,7 @@ def leaky_relu(ctx: Context, x: Any) -> Any:
 
 @pointwise("PRelu")
 def prelu(ctx: Context, x: Any, slope: Any) -> Any:
-    return tirx.Select(x < const(0, x), x * slope, x)
+    return tirx.Select(x < const(0, x), times(x, slope), x)
 
 
 @pointwise("ThresholdedRelu")

@@ -9,6 +9,7 @@ import numpy as np
 
 from dlpack.graph.registry import Builder, Context, NotSupported, anchor, rewrite
 from dlpack.loops.tir import te
+from dlpack.operators.elementwise import sum_over, times
 
 
 def window_pads(
@@ -114,9 +115,9 @@ def convolution(ctx: Context, x: Any, w: Any) -> list[Any]:
         place = [s[d] * strides[d] + kernel[d] * dilations[d] for d in range(n)]
         if channels == 1:
             source = o if per_group == 1 else o // per_group
-            return te.sum(x(i, source, *place) * w(o, 0, *kernel).astype(str(x.dtype)), axis=kernel)
+            return sum_over(times(x(i, source, *place), w(o, 0, *kernel).astype(str(x.dtype))), axis=kernel)
         source = ic if group == 1 else o // per_group * channels + ic
-        return te.sum(x(i, source, *place) * w(o, ic, *kernel).astype(str(x.dtype)), axis=[*kernel, ic])
+        return sum_over(times(x(i, source, *place), w(o, ic, *kernel).astype(str(x.dtype))), axis=[*kernel, ic])
 
     grouped = {"dlpack.group": per_group} if group > 1 and per_group > 1 else None
     return [te.compute((xs[0], ws[0], *out), at, name="acc", varargs_names=axis_names(n), attrs=grouped)]

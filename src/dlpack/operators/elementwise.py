@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.graph.registry import Builder, Context, NotSupported, pointwise, rewrite
-from dlpack.loops.tir import tirx
+from dlpack.loops.tir import te, tirx
 
 
 def call(name: str, dtype: str, *args: Any) -> Any:
@@ -33,6 +33,29 @@ def is_float(dtype: str) -> bool:
     return dtype.startswith("float")
 
 
+def plus(a: Any, b: Any) -> Any:
+    """``a + b``; integers wrap. TVM takes what does not fit for impossible and simplifies by it, so it sees a call."""
+    return a + b if is_float(dtype_of(a)) else call("add_", dtype_of(a), a, b)
+
+
+def minus(a: Any, b: Any) -> Any:
+    """``a - b``; integers wrap."""
+    return a - b if is_float(dtype_of(a)) else call("sub_", dtype_of(a), a, b)
+
+
+def times(a: Any, b: Any) -> Any:
+    """``a * b``; integers wrap."""
+    return a * b if is_float(dtype_of(a)) else call("mul_", dtype_of(a), a, b)
+
+
+_sum_of_integers = te.comm_reducer(plus, lambda t: tirx.const(0, t), name="sum")
+
+
+def sum_over(e: Any, axis: Any) -> Any:
+    """The sum of `e` over reduction axes; integers wrap."""
+    return (te.sum if is_float(dtype_of(e)) else _sum_of_integers)(e, axis=axis)
+
+
 @pointwise("Copy", domain="dlpack")
 def copy(ctx: Context, x: Any) -> Any:
     return x
@@ -43,39 +66,33 @@ def copy(ctx: Context, x: Any) -> Any:
 
 @pointwise("Add")
 def add(ctx: Context, a: Any, b: Any) -> Any:
-    return a + b
+    return plus(a, b)
 
 
 @pointwise("Sub")
 def sub(ctx: Context, a: Any, b: Any) -> Any:
-    return a - b
+    return minus(a, b)
 
 
 @pointwise("Mul")
 def mul(ctx: Context, a: Any, b: Any) -> Any:
-    return a * b
+    return times(a, b)
 
 
 @pointwise("Div")
 def div(ctx: Context, a: Any, b: Any) -> Any:
     """Integers are divided towards zero; a division by zero gives zero, so that no input can stop the program."""
-    if is_float(dtype_of(a)):
-        return tirx.div(a, b)
-    return tirx.truncdiv(a, safe_divisor(b))
-
-
-def safe_divisor(b: Any) -> Any:
-    """`b`, or 1 where it is zero (integers)."""
-    if hasattr(b, "value"):
-        return b if b.value else const(1, b)
-    return tirx.Select(tirx.EQ(b, const(0, b)), const(1, b), b)
+    return tirx.div(a, b) if is_float(dtype_of(a)) else call("truncdiv_", dtype_of(a), a, b)
 
 
 @pointwise("Mod")
 def mod(ctx: Context, a: Any, b: Any) -> Any:
-    """The remainder with the sign of the divisor, or with that of the dividend where `fmod` is set."""
+    """The remainder with the sign of the divisor, or with that of the dividend where `fmod` is set.
+
+    Of integers divided by zero it is zero.
+    """
     if not is_float(dtype_of(a)):
-        return (tirx.truncmod if ctx.attr("fmod", 0) else tirx.floormod)(a, safe_divisor(b))
+        return call("truncmod_" if ctx.attr("fmod", 0) else "floormod_", dtype_of(a), a, b)
     rest = call("fmod_", dtype_of(a), a, b)
     if ctx.attr("fmod", 0):
         return rest
@@ -86,15 +103,17 @@ def mod(ctx: Context, a: Any, b: Any) -> Any:
 
 @pointwise("Neg")
 def neg(ctx: Context, x: Any) -> Any:
-    return const(-1, x) * x if is_float(dtype_of(x)) else const(0, x) - x
+    return const(-1, x) * x if is_float(dtype_of(x)) else minus(const(0, x), x)
 
 
 @pointwise("Abs")
 def abs_(ctx: Context, x: Any) -> Any:
-    dtype = dtype_of(x)
-    if is_float(dtype):
-        return call("abs_", dtype, x)
-    return x if dtype.startswith("uint") else tirx.Select(x < const(0, x), const(0, x) - x, x)
+    return magnitude(x)
+
+
+def magnitude(x: Any) -> Any:
+    """|x|; of the least integer it is the least integer."""
+    return x if dtype_of(x).startswith("uint") else call("abs_", dtype_of(x), x)
 
 
 @pointwise("Sign")
@@ -111,10 +130,15 @@ def reciprocal(ctx: Context, x: Any) -> Any:
 
 
 def _larger(a: Any, b: Any) -> Any:
+    """The larger; of two constants computed here, since TVM's own folding loses a NaN."""
+    if hasattr(a, "value") and hasattr(b, "value"):
+        return const(np.maximum(a.value, b.value).item(), a)
     return tirx.max(a, b)
 
 
 def _smaller(a: Any, b: Any) -> Any:
+    if hasattr(a, "value") and hasattr(b, "value"):
+        return const(np.minimum(a.value, b.value).item(), a)
     return tirx.min(a, b)
 
 
@@ -130,7 +154,7 @@ def min_(ctx: Context, *xs: Any) -> Any:
 
 @pointwise("Sum")
 def sum_(ctx: Context, *xs: Any) -> Any:
-    return reduce(lambda a, b: a + b, xs)
+    return reduce(plus, xs)
 
 
 @pointwise("Mean")
@@ -148,8 +172,8 @@ def power(base: Any, exponent: float, dtype: str) -> Any:
         0.0: lambda x: const(1, dtype),
         0.5: lambda x: call("sqrt_", dtype, x),
         1.0: lambda x: x,
-        2.0: lambda x: x * x,
-        3.0: lambda x: x * x * x,
+        2.0: lambda x: times(x, x),
+        3.0: lambda x: times(times(x, x), x),
         -1.0: lambda x: const(1, dtype) / x,
         -0.5: lambda x: const(1, dtype) / call("sqrt_", dtype, x),
         -2.0: lambda x: const(1, dtype) / (x * x),
@@ -162,11 +186,14 @@ def power(base: Any, exponent: float, dtype: str) -> Any:
 
 @pointwise("Pow")
 def pow_(ctx: Context, a: Any, b: Any) -> Any:
-    """``a ** b`` of the dtype of `a`; integers by way of double, exact up to 2**53."""
+    """``a ** b`` of the dtype of `a`; integers wrap. An integer to the power of a float goes by way of double."""
     dtype = dtype_of(a)
     constant = ctx.maybe_constant(1)
-    if constant is not None and constant.size == 1 and is_float(dtype):
-        return power(a, float(constant.reshape(-1)[0]), dtype)
+    exponent = float(constant.reshape(-1)[0]) if constant is not None and constant.size == 1 else None
+    if exponent is not None and (is_float(dtype) or exponent in (0, 1, 2, 3)):
+        return power(a, exponent, dtype)
+    if not is_float(dtype) and not is_float(dtype_of(b)):
+        return call("integer_pow_", dtype, a, b)
     if is_float(dtype):
         if is_float(dtype_of(b)) and dtype_of(b) != dtype:
             return call("pow_", "float64", a.astype("float64"), b.astype("float64")).astype(dtype)
@@ -198,29 +225,34 @@ def _number(x: Any) -> Any:
     return x.astype("int32") if dtype_of(x) == "bool" else x
 
 
+def compared(op: str, a: Any, b: Any) -> Any:
+    """``a op b``, as a call, since TVM compares by differences: for it no int32 equals the least one."""
+    return call(op, "bool", a, b)
+
+
 @pointwise("Equal")
 def equal(ctx: Context, a: Any, b: Any) -> Any:
-    return tirx.EQ(_number(a), _number(b))
+    return compared("==", _number(a), _number(b))
 
 
 @pointwise("Less")
 def less(ctx: Context, a: Any, b: Any) -> Any:
-    return a < b
+    return compared("<", a, b)
 
 
 @pointwise("LessOrEqual")
 def less_or_equal(ctx: Context, a: Any, b: Any) -> Any:
-    return a <= b
+    return compared("<=", a, b)
 
 
 @pointwise("Greater")
 def greater(ctx: Context, a: Any, b: Any) -> Any:
-    return a > b
+    return compared(">", a, b)
 
 
 @pointwise("GreaterOrEqual")
 def greater_or_equal(ctx: Context, a: Any, b: Any) -> Any:
-    return a >= b
+    return compared(">=", a, b)
 
 
 @pointwise("And")
@@ -285,9 +317,7 @@ def bitwise_xor(ctx: Context, a: Any, b: Any) -> Any:
 
 @pointwise("BitwiseNot")
 def bitwise_not(ctx: Context, x: Any) -> Any:
-    """All bits turned: ``-1 - x``, or the largest value minus x."""
-    dtype = dtype_of(x)
-    return const(int(np.iinfo(dtype).max) if dtype.startswith("uint") else -1, x) - x
+    return tirx.bitwise_not(x)
 
 
 @pointwise("BitShift")

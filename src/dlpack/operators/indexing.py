@@ -11,7 +11,7 @@ import numpy as np
 from dlpack.graph.registry import Builder, Context, NotSupported, compute, rewrite, view
 from dlpack.loops.layout import Layout
 from dlpack.loops.tir import te, tirx
-from dlpack.operators.elementwise import const, convert, dtype_of
+from dlpack.operators.elementwise import const, convert, dtype_of, plus, times
 from dlpack.operators.loops import Local, block, load, loop, nest, sequential, store, when
 
 
@@ -125,10 +125,10 @@ def tensor_scatter(ctx: Context, cache: Any, update: Any, starts: Any = None) ->
 
 # --- scatter ----------------------------------------------------------------------------------------------------------
 
-_COMBINE = {
+_COMBINE: dict[str, Callable[..., Any]] = {
     "none": lambda old, new: new,
-    "add": lambda old, new: old + new,
-    "mul": lambda old, new: old * new,
+    "add": plus,
+    "mul": times,
     "max": lambda old, new: tirx.max(old, new),
     "min": lambda old, new: tirx.min(old, new),
 }

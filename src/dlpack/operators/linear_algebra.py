@@ -10,7 +10,7 @@ import numpy as np
 
 from dlpack.graph.registry import Builder, Context, NotSupported, compute, rewrite
 from dlpack.loops.tir import te, tirx
-from dlpack.operators.elementwise import call
+from dlpack.operators.elementwise import call, sum_over, times
 from dlpack.operators.loops import Local, block, loop, nest, sequential, store, when
 
 
@@ -51,8 +51,8 @@ def einsum(ctx: Context, *xs: Any) -> list[Any]:
         product: Any = None
         for x, labels, shape in zip(xs, inputs, shapes, strict=True):
             factor = x(*(0 if n == 1 else where[c] for c, n in zip(labels, shape, strict=True)))
-            product = factor if product is None else product * factor
-        return te.sum(product, axis=list(summed.values())) if summed else product
+            product = factor if product is None else times(product, factor)
+        return sum_over(product, axis=list(summed.values())) if summed else product
 
     return [te.compute(ctx.output_type().shape, at, name="out")]
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from dlpack.graph.registry import Builder, Context, anchor, rewrite
 from dlpack.loops.tir import te
+from dlpack.operators.elementwise import sum_over, times
 
 
 @anchor("MatMul", layout="rows")
@@ -30,7 +31,7 @@ def matmul(ctx: Context, a: Any, b: Any) -> list[Any]:
         lead = tuple(rest)
         left = a(k) if one_row else a(*operand(a, full_a, lead), m, k)
         right = b(k) if one_column else b(*operand(b, full_b, lead), k, n)
-        return te.sum(left * right.astype(str(a.dtype)), axis=k)
+        return sum_over(times(left, right.astype(str(a.dtype))), axis=k)
 
     shape = [*batch, *([] if one_row else [full_a[-2]]), *([] if one_column else [full_b[-1]])]
     return [te.compute(tuple(shape), at, name="acc")]

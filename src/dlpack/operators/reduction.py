@@ -10,7 +10,7 @@ import numpy as np
 
 from dlpack.graph.registry import Builder, Context, NotSupported, anchor, rewrite
 from dlpack.loops.tir import te, tirx
-from dlpack.operators.elementwise import call, const, dtype_of
+from dlpack.operators.elementwise import call, dtype_of, magnitude, sum_over, times
 
 
 def reduced_axes(ctx: Context) -> list[int]:
@@ -25,7 +25,7 @@ def reduced_axes(ctx: Context) -> list[int]:
 
 
 def _product(e: Any, axis: Any) -> Any:
-    reducer = te.comm_reducer(lambda a, b: a * b, lambda t: tirx.const(1, t), name="prod")
+    reducer = te.comm_reducer(times, lambda t: tirx.const(1, t), name="prod")
     return reducer(e, axis=axis)
 
 
@@ -57,13 +57,9 @@ def reduce_tensor(x: Any, axes: list[int], keepdims: bool, combine: Callable[...
 
 _TERMS: dict[str, Callable[[Any], Any]] = {
     "": lambda v: v,
-    "abs": lambda v: call("abs_", dtype_of(v), v) if dtype_of(v).startswith("float") else _magnitude(v),
-    "square": lambda v: v * v,
+    "abs": magnitude,
+    "square": lambda v: times(v, v),
 }
-
-
-def _magnitude(v: Any) -> Any:
-    return v if dtype_of(v).startswith("uint") else tirx.Select(v < const(0, v), const(0, v) - v, v)
 
 
 def _reduce(combine: Callable[..., Any]) -> Callable[[Context, Any], list[Any]]:
@@ -80,7 +76,7 @@ def _reduce(combine: Callable[..., Any]) -> Callable[[Context, Any], list[Any]]:
 
 
 _COMBINE = {
-    "Sum": te.sum,
+    "Sum": sum_over,
     "Max": _extreme_reducer(lambda a, b: tirx.max(a, b), -1),
     "Min": _extreme_reducer(lambda a, b: tirx.min(a, b), 1),
     "Prod": _product,
