@@ -85,7 +85,7 @@ def test_keepdims_is_one_or_not(op: str, tmp_path: Path) -> None:
 def test_reading_takes_as_much_memory_as_the_file_has(call: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     code = (
-        "import resource, pathlib, dlpack.exporters.base, dlpack.graph.load\n"
+        "import resource, pathlib, dlpack.exporters.base, dlpack.model.load\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))\n"
         f"path = pathlib.Path({str(tmp_path / 'file')!r})\n"
         f"assert dlpack.{call} == b'abc'"
