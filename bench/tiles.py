@@ -229,7 +229,7 @@ def variants_of(layer: Layer, machine: Machine) -> list[Variant]:
 def compile_variants(variants: Sequence[Variant], folder: Path, cc: str | None) -> Path:
     """One shared library with a function for each."""
     from dlpack.amalgamate.batch import BatchPrinter
-    from dlpack.pipeline import read_runtime
+    from dlpack.runtime_c import read_runtime
     from dlpack.targets import get_target
     from dlpack.targets.toolchains.compiler import compile_library
 

@@ -21,9 +21,10 @@ from onnx import helper
 
 import dlpack
 from dlpack.bundle.loader import read_kernels
+from dlpack.bundle.names import c_name
 from dlpack.bundle.report import report_html
 from dlpack.errors import UsageError, VerificationError
-from dlpack.pipeline import Options, Progress, build, c_name
+from dlpack.pipeline import Options, Progress, build, build_each
 from dlpack.verify.check import verify_bundle
 
 
@@ -50,7 +51,7 @@ def test_the_manifest_tells_what_a_program_needs(digits: Path) -> None:
     m = manifest_of(digits)
     assert (m["format"], m["name"], m["target"]) == (1, "digits", "native")
     assert m["inputs"] == [{"name": "image", "dtype": "float32", "shape": [1, 1, 8, 8]}]
-    assert m["outputs"] == [{"name": "probability", "dtype": "float32", "shape": [1, 10]}]
+    assert m["outputs"] == [{"name": "probability", "dtype": "float32", "shape": [1, 10], "probabilities": True}]
     assert m["model_sha256"] == hashlib.sha256(DIGITS.read_bytes()).hexdigest()
     assert (m["source"], m["header"], m["opset"]) == ("digits.cc", "digits.h", "ai.onnx opset 17")
     assert m["macs"] == 66600 and m["weights_bytes"] >= 85548
@@ -352,3 +353,14 @@ def test_constant_picture_behind_a_convolution(op: str, tmp_path: Path) -> None:
     onnx.save(net, tmp_path / "net.onnx")
     sets = [{"x": (1, 2, 6, 8)}, {"x": (3, 2, 6, 8)}]
     build(tmp_path / "net.onnx", tmp_path / "b", Options(shapes=sets[0], more_shapes=tuple(sets[1:])))  # verifies both
+
+
+def test_several_targets_share_one_reading_and_one_reference(tmp_path: Path) -> None:
+    stages: list[str] = []
+    progress = Progress(done=lambda name, seconds, detail: stages.append(name))
+    bundles = [(tmp_path / name, Options(name)) for name in ("native", "source")]
+    made = list(build_each(DIGITS, bundles, progress))
+    assert made == [folder for folder, _ in bundles]
+    assert [stages.count(stage) for stage in ("read", "clean", "reference", "compile", "emit")] == [1, 1, 1, 2, 2]
+    alone = build(DIGITS, tmp_path / "alone", Options("source"))
+    assert (alone / "digits.cc").read_bytes() == (tmp_path / "source" / "digits.cc").read_bytes()

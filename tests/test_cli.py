@@ -249,7 +249,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path, stage: str, number:
             break
     message = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=60) == 130, message
     assert "interrupted" in message and "Traceback" not in message
     time.sleep(0.3)  # for a compiler that lived on
     assert left_in(tmp_path) == []

@@ -81,7 +81,7 @@ def test_keepdims_is_one_or_not(op: str, tmp_path: Path) -> None:
     assert dlpack.load(build(tmp_path / "net.onnx", tmp_path / "net")).outputs["y"][1] == (2,)
 
 
-@pytest.mark.parametrize("call", ["exporters.base.read_bytes(path)", "graph.load._read_file(path)"])
+@pytest.mark.parametrize("call", ["exporters.base.read_bytes(path)", "model.load._read_file(path)"])
 def test_reading_takes_as_much_memory_as_the_file_has(call: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     code = (

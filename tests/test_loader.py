@@ -22,6 +22,7 @@ from conftest import DIGITS
 from onnx import helper
 
 import dlpack
+from dlpack.bundle.loader import read_manifest
 from dlpack.errors import UsageError
 from dlpack.pipeline import build
 
@@ -340,7 +341,7 @@ def test_a_bundle_built_again_is_loaded_anew(
     old = dlpack.load(where)
     shutil.rmtree(where)
     shutil.copytree(bundles("conv_net"), where)
-    library = dlpack.loader.read_manifest(where)["library"]
+    library = read_manifest(where)["library"]
     (where / library).rename(where / "libdigits.so")
     manifest = (where / "manifest.json").read_text().replace(library, "libdigits.so")
     (where / "manifest.json").write_text(manifest)
@@ -352,7 +353,7 @@ def test_what_cannot_be_loaded_is_told(tmp_path: Path, digits: Path) -> None:
     with pytest.raises(UsageError, match="is not a bundle"):
         dlpack.load(tmp_path)
     broken = shutil.copytree(digits, tmp_path / "broken")
-    (broken / dlpack.loader.read_manifest(broken)["library"]).write_bytes(b"not a library")
+    (broken / read_manifest(broken)["library"]).write_bytes(b"not a library")
     with pytest.raises(UsageError, match="cannot be loaded on this computer"):
         dlpack.load(broken)
 

@@ -303,7 +303,7 @@ def test_order_keys_are_in_the_order_of_the_numbers() -> None:
 
 def test_code_is_as_long_for_many_trees() -> None:
     from dlpack.amalgamate.batch import BatchPrinter
-    from dlpack.pipeline import read_runtime
+    from dlpack.runtime_c import read_runtime
 
     random = np.random.default_rng(0)
     lengths = []

@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT, requires_tool, skip_or_fail
 
 from dlpack.amalgamate.runtime import Section, closure, sections
-from dlpack.pipeline import RUNTIME_FILES
+from dlpack.runtime_c import RUNTIME_FILES
 
 FILES = ["vectors.h", "maths.h", "winograd.h", "sha256.h", "files.h", "cpu.h"]
 STRICT = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]

@@ -302,7 +302,7 @@ def test_buckets_are_told_of(text_bundle: Path) -> None:
     assert manifest["buckets"] == {
         "sizes": [4, 8, 16], "inputs": {"tokens": [1], "mask": [1]}, "outputs": {"states": [1]}
     }  # fmt: skip
-    assert "--buckets tokens=4,8,16" in (text_bundle / "text.cc").read_text()[:3000]
+    assert "--buckets tokens=4,8,16" in (text_bundle / manifest["source"]).read_text()[:3000]
 
 
 def test_too_long_or_uneven_sequences_are_refused(text_bundle: Path) -> None:

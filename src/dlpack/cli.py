@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -232,34 +233,32 @@ def build(
 
     MODEL is a file, or Python code as FILE.py:NAME or PACKAGE.MODULE:NAME, which is imported and run.
     """
-    from dlpack.pipeline import Options, Progress, bundle_name
-    from dlpack.pipeline import build as run_build
+    from dlpack.bundle.names import bundle_name
+    from dlpack.options import Options, Progress
+    from dlpack.pipeline import build_each
 
     first, *more = _parse_shape_sets(shapes)
-    names = _read_labels(labels) if labels else None
-    folder = output or Path("build") / bundle_name(name, model)[0]
     own = _options_of_targets(targets, target_options)
-    for target in targets:
-        where = folder / target if len(targets) > 1 else folder
-        options = Options(
-            target,
-            name,
-            first,
-            names,
-            weights,
-            cc,
-            preprocess=preprocess,
-            optimize=optimize,
-            threads=threads,
-            params=params,
-            dtypes=_parse_dtypes(shapes),
-            task=task,
-            more_shapes=tuple(more),
-            buckets=_parse_buckets(buckets),
-            target_options=own[target],
-            values=_parse_values(values),
-        )
-        run_build(model, where, options, _progress(Progress, json_))
+    common = Options(
+        name=name,
+        shapes=first,
+        labels=_read_labels(labels) if labels else None,
+        weights=weights,
+        cc=cc,
+        preprocess=preprocess,
+        optimize=optimize,
+        threads=threads,
+        params=params,
+        dtypes=_parse_dtypes(shapes),
+        task=task,
+        more_shapes=tuple(more),
+        buckets=_parse_buckets(buckets),
+        values=_parse_values(values),
+    )
+    folder = output or Path("build") / bundle_name(name, model)[0]
+    folders = {target: folder / target if len(targets) > 1 else folder for target in targets}
+    bundles = [(where, replace(common, target=t, target_options=own[t])) for t, where in folders.items()]
+    for target, where in zip(folders, build_each(model, bundles, _progress(Progress, json_)), strict=True):
         if json_:
             click.echo(json.dumps({"bundle": str(where), "target": target}))
         else:

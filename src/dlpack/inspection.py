@@ -14,7 +14,7 @@ from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from dlpack.pipeline import Source
+    from dlpack.source import Source
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -37,7 +37,7 @@ def inspect_path(
     Raises UsageError for a path that is neither and for what an exporter asks for, ModelError for a broken model.
     """
     from dlpack.exporters.base import main_file
-    from dlpack.pipeline import read_source
+    from dlpack.source import read_source
 
     path = Path(path)
     if main_file(path).is_dir():

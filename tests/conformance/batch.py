@@ -76,7 +76,7 @@ def run_cases(
     `cc` names another compiler than the default one, which is given `flags` too.
     """
     from dlpack.amalgamate.batch import BatchPrinter
-    from dlpack.pipeline import read_runtime
+    from dlpack.runtime_c import read_runtime
 
     printer = BatchPrinter(read_runtime())
     results: dict[str, Result] = {}

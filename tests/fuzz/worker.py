@@ -35,6 +35,7 @@ import onnx
 import dlpack
 from dlpack import exporters, pipeline
 from dlpack.errors import DlpackError, ToolchainError
+from dlpack.source import read_source
 from fuzz.formats import FORMATS, MODULES
 
 LIMIT_S = 10
@@ -120,14 +121,14 @@ def run(plan: Plan, k: int, state: State) -> Result:
 
 def _stages(plan: Plan, k: int, path: Path, shapes: dict[str, tuple[int, ...]], state: State) -> str:
     found = exporters.find_exporter(path)
-    source = pipeline.read_source(path, None, shapes).proto
+    source = read_source(path, None, shapes).proto
     digest = hashlib.sha256(source.SerializeToString(deterministic=True)).digest()
     if digest in state.seen:
         return "seen before"
     state.seen.add(digest)
     if found and source.ByteSize() < 1 << 20:
         onnx.checker.check_model(source, full_check=True)
-    _, graph = pipeline._clean(source, {} if found else shapes)
+    _, graph = pipeline.clean_graph(source, {} if found else shapes)
     small = sum(kind.nbytes for kind in graph.types.values()) <= LARGEST_BUILD
     if not small or state.built * plan.count >= plan.builds * (k + 1 - state.first):
         return "accepted"

@@ -1,0 +1,79 @@
+"""manifest.json: what a bundle holds and what its inputs and outputs mean."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from dlpack import __version__
+from dlpack.meaning.preprocess import Preprocess
+from dlpack.meaning.quantization import Meaning
+from dlpack.plan.memory import Arena
+from dlpack.plan.program import Program, Variant
+
+
+def described(variant: Variant) -> dict[str, Any]:
+    """Inputs and outputs as the manifest has them."""
+    return {
+        kind: [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape), **_meant(t.meaning)} for t in tensors]
+        for kind, tensors in (("inputs", variant.inputs), ("outputs", variant.outputs))
+    }
+
+
+def _meant(meaning: Meaning) -> dict[str, Any]:
+    more: dict[str, Any] = {"quantization": meaning.quantization.to_json()} if meaning.quantization else {}
+    return {**more, "probabilities": True} if meaning.probabilities else more
+
+
+def arena_facts(a: Arena) -> dict[str, Any]:
+    return {"bytes": a.size, "lower_bound": a.lower_bound, "naive": a.naive, "strategy": a.strategy}
+
+
+def manifest_of(program: Program, target: str, machine: str, model_sha256: str, opset: str) -> dict[str, Any]:
+    """The manifest of a program, without what its user, its target and its verification add."""
+    return {
+        "format": 1,
+        "name": program.name,
+        "tool": f"dlpack {__version__}",
+        "target": target,
+        "machine": machine,
+        "model_sha256": model_sha256,
+        "opset": opset,
+        **described(program.variants[0]),
+        "ranges": [],
+        "source": f"{program.name}.cc",
+        "header": f"{program.name}.h",
+        "macs": program.macs,
+        "weights_bytes": len(program.weights),
+        "threads": program.threads,
+        "prepared_bytes": program.prepared,
+        "arena": arena_facts(program.arena),
+    }
+
+
+def kernels_of(program: Program) -> list[dict[str, Any]]:
+    """kernels.json."""
+    return [
+        {"name": k.name, "computes": k.title, "schedule": k.schedule, "macs": k.macs, "nodes": list(k.sources)}
+        for k in program.kernels
+    ]
+
+
+def shapes_of(program: Program, pictures: Sequence[Preprocess | None]) -> list[dict[str, Any]]:
+    """`shapes`: an entry for each set, if there are several."""
+    if len(program.variants) == 1:
+        return []
+    sets = [{**described(v), "macs": v.macs, "arena": arena_facts(v.arena)} for v in program.variants]
+    for entry, picture in zip(sets, pictures, strict=False):
+        entry |= {"preprocess": picture.to_json()} if picture else {}
+    return sets
+
+
+def weights_of(program: Program) -> dict[str, Any]:
+    """`weights`: the file beside the .cc."""
+    return {
+        "file": f"{program.name}.weights",
+        "bytes": len(program.weights),
+        "sha256": hashlib.sha256(program.weights).hexdigest(),
+    }

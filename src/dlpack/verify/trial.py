@@ -1,0 +1,75 @@
+"""A trial run of a model: seeded inputs, and what the reference computes from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlpack.amalgamate.document import Sample, SelfTest
+from dlpack.errors import ModelError
+from dlpack.graph.ir import Graph
+from dlpack.meaning.shape_sets import reference_names
+from dlpack.plan.program import Variant
+from dlpack.verify.reference import (
+    RELATIVE_TOLERANCE,
+    Expected,
+    expected_arrays,
+    input_ranges,
+    reference,
+    seeded_input,
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Seeded inputs of one set of shapes, the ranges that they are in, and what shall be computed from them."""
+
+    ranges: tuple[tuple[float, float], ...]
+    inputs: dict[str, Any]
+    expected: Expected
+
+
+def try_model(proto: Any, graph: Graph, metadata: Mapping[str, str]) -> Trial:
+    """Runs the reference on seeded inputs.
+
+    Raises ModelError for a model that does not run, or whose outputs have other shapes than it seemed.
+    """
+    ranges = input_ranges(graph, metadata)
+    types = [graph.types[n] for n in graph.inputs]
+    arrays = [seeded_input(k, t.shape, t.dtype, *ranges[k]) for k, t in enumerate(types)]
+    given = dict(zip(graph.inputs, arrays, strict=True))
+    expected = reference(proto, given, ranges)
+    for name, value in zip(graph.outputs, expected.outputs, strict=True):
+        if value.shape != graph.types[name].shape:
+            raise ModelError(
+                f"the output '{name}' has the shape {list(value.shape)}, though its operators' attributes and operands "
+                f"say {list(graph.types[name].shape)}; the file is damaged: export or download it again"
+            )
+    return Trial(ranges, given, expected)
+
+
+def self_test(variant: Variant, trial: Trial) -> SelfTest:
+    """What the emitted file's self-test checks: some elements of each output."""
+    samples = []
+    for t, want, given in zip(variant.outputs, trial.expected.outputs, trial.expected.tolerances, strict=True):
+        flat = np.asarray(want).reshape(-1)
+        places = np.unique(np.linspace(0, max(0, flat.size - 1), min(64, flat.size)).astype(np.int64))
+        finite = flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat
+        span = max(abs(float(finite.max())), abs(float(finite.min()))) if finite.size else 0.0
+        tolerance = given.largest if given else span * RELATIVE_TOLERANCE if flat.dtype.kind == "f" else 0.0
+        values = tuple(float(flat[p]) for p in places)
+        samples.append(Sample(tuple(int(p) for p in places) if t.nbytes else (), values, tolerance))
+    return SelfTest(trial.ranges, tuple(samples))
+
+
+def write_trials(file: Path, trials: Iterable[Trial]) -> None:
+    """Writes reference.npz: inputs and expected outputs of every set of shapes."""
+    arrays: dict[str, Any] = {}
+    for number, t in enumerate(trials):
+        arrays |= zip(reference_names("in", len(t.inputs), number), t.inputs.values(), strict=True)
+        arrays |= expected_arrays(t.expected, number)
+    np.savez(file, **arrays)
