@@ -255,6 +255,19 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path, stage: str, number:
     assert left_in(tmp_path) == []
 
 
+def test_an_interrupt_inside_exec_has_the_same_exit_code(tmp_path: Path) -> None:
+    """There modules make their dataclasses while they are imported; of `python -m` CPython then ends by the signal."""
+    (tmp_path / "main.py").write_text(
+        "from unittest.mock import patch\n"
+        "from dlpack import cli\n"
+        "def interrupted(*args, **options): exec('raise KeyboardInterrupt')\n"
+        "with patch('dlpack.pipeline.build_each', interrupted): cli.main()\n"
+    )
+    words = [sys.executable, "-m", "main", "build", str(DIGITS)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 130 and "interrupted" in done.stderr
+
+
 def test_an_interrupt_ends_all_of_the_compiler(tmp_path: Path) -> None:
     """Also a process that the compiler started and that would write the library later."""
     script = tmp_path / "cc"

@@ -32,7 +32,14 @@ class _Group(click.Group):
         except DlpackError as e:
             _fail(str(e), e.exit_code, as_json)
         except KeyboardInterrupt:
-            _fail("interrupted; nothing was written", 130, as_json)
+            _interrupted(as_json)
+
+
+def _interrupted(as_json: bool = False) -> NoReturn:
+    # CPython remembers an interrupt inside exec(), where dataclasses are made while a module is imported, and ends
+    # `python -m` by that signal whatever its exit code. The next exec() makes it forget.
+    exec("")
+    _fail("interrupted; nothing was written", 130, as_json)
 
 
 def _fail(message: str, code: int, as_json: bool) -> NoReturn:
@@ -510,7 +517,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, _interrupt)  # ends as Ctrl-C does: nothing half-written is left
         cli(standalone_mode=True)
     except KeyboardInterrupt:
-        _fail("interrupted; nothing was written", 130, False)
+        _interrupted()
 
 
 if __name__ == "__main__":
