@@ -56,6 +56,7 @@ def build_both(model: Path, folder: Path, cc: str | None) -> tuple[list[Path], l
     from bench.depth import cpu_seconds
     from dlpack.bundle.loader import read_manifest
     from dlpack.pipeline import Options, build
+    from dlpack.targets import get_target
     from dlpack.targets.toolchains.compiler import compile_library, source_flags
 
     first = build(model, folder / model.stem / "clang", Options(verify=False))
@@ -64,7 +65,7 @@ def build_both(model: Path, folder: Path, cc: str | None) -> tuple[list[Path], l
     shutil.copytree(first, second, copy_function=_link)
     manifest = read_manifest(first)
     seconds = []
-    flags = source_flags(manifest["machine"]).split()
+    flags = source_flags(get_target(manifest["target"]).builds[0].machine().flags).split()
     zig_flags = [f.replace("-march=x86-64-", "-march=x86_64_") for f in flags]  # as zig spells processors
     for bundle, compiler in ((first, None), (second, cc)):
         library = bundle / manifest["library"]

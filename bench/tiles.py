@@ -164,12 +164,12 @@ def compile_layer(layer: Layer, machine: Machine, tile: Tile | None = None) -> t
     from dlpack.model.read import read_graph
     from dlpack.plan.compiler import compile_graph
     from dlpack.plan.program import CallStep
-    from dlpack.targets.cpu.schedule import schedule
+    from dlpack.targets.cpu.schedule import CpuBackend
 
     asked: list[Question] = []
     model = clean(layer.model(), {}, lambda op, domain: not operators.supported(op, domain))
     with _chooser(tile, asked):
-        program = compile_graph(read_graph(model, operators.supported), "layer", lambda s: schedule(s, machine))
+        program = compile_graph(read_graph(model, operators.supported), "layer", CpuBackend(machine), winograd=False)
     (kernel,) = [k for k in program.kernels if k.macs]
     (step,) = [s for s in program.steps if isinstance(s, CallStep) and s.kernel == kernel.name]
     (question,) = asked
@@ -237,7 +237,7 @@ def compile_variants(variants: Sequence[Variant], folder: Path, cc: str | None) 
     texts = [printer.program(v.program, v.label) for v in variants]
     source, library = folder / "layer.cc", folder / "layer.so"
     source.write_text("\n\n".join([printer.opening(), *texts]), encoding="utf-8")
-    compile_library(source, library, "", get_target("native").flags, cc)
+    compile_library(source, library, "", get_target("native").builds[0].flags, cc)
     return library
 
 

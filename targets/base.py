@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlpack.targets.cpu.machine import Machine
+from dlpack.targets.toolchains.compiler import Toolchain
+
+if TYPE_CHECKING:
+    from dlpack.kernels.backend import Backend
 
 Array = np.ndarray[Any, Any]
 Manifest = dict[str, Any]
@@ -35,17 +39,42 @@ class PackageOptions:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
+def processor(machine: Machine, threads: int) -> Backend:
+    """The backend for a processor core; `threads` of them may work on one kernel."""
+    from dlpack.targets.cpu.schedule import CpuBackend
+
+    return CpuBackend(replace(machine, threads=threads))
+
+
+@dataclass(frozen=True)
+class Build:
+    """One compiled form of a predictor: kernels written for one machine, compiled by one toolchain.
+
+    `machine()` describes what the kernels run on, and `backend(machine, threads)` writes them. `library` is the pattern
+    of the shared library's name, which `toolchain` compiles with `flags`; builds of the same library stand in it
+    together, and it takes the first one that its computer can run. Without `library` the target's `package` compiles.
+    `runs_here()` is whether this computer can run it.
+    """
+
+    machine: Callable[[], Machine]
+    library: str = ""
+    toolchain: Toolchain = Toolchain()
+    flags: tuple[str, ...] = ()
+    runs_here: Callable[[], bool] = lambda: False
+    backend: Callable[[Machine, int], Backend] = processor
+
+
 @dataclass(frozen=True)
 class Target:
-    """A place where a predictor runs.
+    """A place where a predictor runs, as one or several `builds`, the best first; `select(options)` tells which of
+    them the target's own options ask for.
 
-    `machine()` describes its core. A target makes either a shared library, which `library` (file name pattern),
-    `flags` (the compiler's) and `zig_target` describe; or what its own `package(folder, manifest, options)` compiles
-    and writes, which enters it into the manifest and returns a line for the log; or neither: the .cc alone.
+    What is not a library is what the target's own `package(folder, manifest, options)` compiles and writes: it enters
+    it into the manifest and returns a line for the log. A target with neither gives the .cc alone.
     `downloads_weights`: the weights come over a network, so they stay out of the .cc whatever their size.
-    `options`: those of `dlpack build` that are this target's alone; `package` is told their values.
+    `options`: those of `dlpack build` that are this target's alone; `package` and `select` get their values.
 
-    `missing()` is what is missing to build it (None: nothing), `runs_here()` whether this computer can run it.
+    `missing()` is what is missing to build it (None: nothing).
     `run(bundle, inputs)` gives the outputs by name, for each build in the bundle, where it is not a library for
     `dlpack.load`; `measure(bundle, inputs, rounds)` gives for each build the milliseconds of the `runs`, the `cpu`
     time of each, and the `steps` of a run as (name, median).
@@ -53,14 +82,19 @@ class Target:
 
     name: str
     about: str
-    machine: Callable[[], Machine]
-    library: str = ""
-    zig_target: str = ""
-    flags: tuple[str, ...] = ()
-    runs_here: Callable[[], bool] = lambda: False
+    builds: tuple[Build, ...]
     missing: Callable[[], str | None] = lambda: None
     options: tuple[TargetOption, ...] = ()
+    select: Callable[[Mapping[str, Any]], tuple[Build, ...]] | None = None
     downloads_weights: bool = False
     package: Callable[[Path, Manifest, PackageOptions], str] | None = None
     run: Callable[[Path, Mapping[str, Array]], dict[str, dict[str, Array]]] | None = None
     measure: Callable[[Path, Mapping[str, Array], int], dict[str, dict[str, Any]]] | None = None
+
+    def chosen(self, values: Mapping[str, Any]) -> tuple[Build, ...]:
+        """The builds that the target's own options ask for."""
+        return self.select(values) if self.select else self.builds
+
+    def runs_here(self) -> bool:
+        """Whether this computer can run one of the builds."""
+        return any(build.runs_here() for build in self.builds)

@@ -178,7 +178,7 @@ def wasm_bundles(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
 
 def compiled(model: ModelProto, sets: Sequence[Mapping[str, tuple[int, ...]]], machine: Any = AVX512) -> Any:
     backend = CpuBackend(machine)
-    compiler = Compiler("net", backend.schedule, backend.winograd_tile)
+    compiler = Compiler("net", backend)
     for shapes in sets:
         cleaned = clean(model, shapes, lambda op, domain: not operators.supported(op, domain))
         compiler.add(read_graph(cleaned, operators.supported))

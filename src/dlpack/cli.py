@@ -496,7 +496,7 @@ def targets(json_: bool) -> None:
     """Lists what can be built here, and what is missing for the rest."""
     from dlpack.targets import all_targets
 
-    rows = [(t.name, t.about, t.machine().name, t.missing(), t.runs_here()) for t in all_targets().values()]
+    rows = [(t.name, t.about, t.builds[0].machine().name, t.missing(), t.runs_here()) for t in all_targets().values()]
     if json_:
         keys = ("name", "about", "machine", "missing", "runs_here")
         click.echo(json.dumps([dict(zip(keys, r, strict=True)) for r in rows], indent=2))

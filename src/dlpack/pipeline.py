@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from dlpack.graph.ir import Graph
     from dlpack.meaning.quantization import Meaning
     from dlpack.plan.program import Program
-    from dlpack.targets.base import Target
-    from dlpack.targets.cpu.machine import Machine
+    from dlpack.targets.base import Build, Target
     from dlpack.verify.trial import Trial
 
 EMBED_LIMIT = 4 << 20
@@ -148,25 +147,25 @@ def _fill(folder: Path, name: str, target: Target, prepared: Prepared, options: 
     from dlpack.bundle.report import write_report
     from dlpack.verify.trial import write_trials
 
-    machine = replace(target.machine(), threads=options.threads)
-    program = _compile(name, prepared, options, machine, progress)
+    builds = target.chosen(options.target_options)
+    program = _compile(name, prepared, options, builds[0], progress)
     classifier = _classifier(options, prepared.source, program)
     if classifier.preprocess and (misfit := classifier.preprocess.misfit()):
         progress.warn(misfit)
     embed = options.weights == "embed" or (
         options.weights == "auto" and len(program.weights) <= EMBED_LIMIT and not target.downloads_weights
     )
-    _emit(folder, program, prepared, classifier, embed, (target, machine), options, progress)
-    manifest = _manifest(program, prepared, classifier, embed, (target, machine), options)
+    _emit(folder, program, prepared, classifier, embed, (target, builds), options, progress)
+    manifest = _manifest(program, prepared, classifier, embed, (target, builds), options)
     if manifest.get("task", {}).get("kind") in (None, "classify", "digits"):
         if warning := labels_warning(classifier.labels, manifest["outputs"]):
             progress.warn(warning)
     kernels = kernels_of(program)
     write_json(folder / "kernels.json", kernels)
     write_trials(folder / "reference.npz", [case.trial for case in prepared.cases])
-    _package(folder, manifest, target, options, progress)
+    _package(folder, manifest, (target, builds), options, progress)
     write_manifest(folder / "manifest.json", manifest)
-    if (target.library or target.run) and target.runs_here() and options.verify:
+    if (builds[0].library or target.run) and any(b.runs_here() for b in builds) and options.verify:
         _verify(folder, manifest, progress)
     write_notice(folder, manifest)
     manifest["files"] = checksums(folder, name)
@@ -175,15 +174,13 @@ def _fill(folder: Path, name: str, target: Target, prepared: Prepared, options: 
     write_report(folder, manifest, kernels)
 
 
-def _compile(name: str, prepared: Prepared, options: Options, machine: Machine, progress: Progress) -> Program:
+def _compile(name: str, prepared: Prepared, options: Options, build: Build, progress: Progress) -> Program:
     """The program for all sets of shapes."""
     from dlpack.bundle.manifest import described
     from dlpack.plan.compiler import Compiler
-    from dlpack.targets.cpu.schedule import CpuBackend
 
-    backend = CpuBackend(machine)
-    tile = (lambda layer: 0) if options.optimize == "size" else backend.winograd_tile
-    compiler = Compiler(name, backend.schedule, tile, options.threads)
+    backend = build.backend(build.machine(), options.threads)
+    compiler = Compiler(name, backend, winograd=options.optimize != "size", threads=options.threads)
     for case in prepared.cases:
         with progress.stage("compile") as detail:
             variant = compiler.add(case.graph, case.meanings)
@@ -199,7 +196,7 @@ def _compile(name: str, prepared: Prepared, options: Options, machine: Machine, 
 
 def _emit(
     folder: Path, program: Program, prepared: Prepared, classifier: Classifier, embed: bool,
-    place: tuple[Target, Machine], options: Options, progress: Progress,
+    place: tuple[Target, tuple[Build, ...]], options: Options, progress: Progress,
 ) -> None:  # fmt: skip
     """Writes NAME.cc, NAME.h and, unless they are embedded, NAME.weights."""
     from dlpack.amalgamate.document import Provenance, emit_header, emit_source
@@ -207,7 +204,8 @@ def _emit(
     from dlpack.targets.toolchains.compiler import source_flags
     from dlpack.verify.trial import self_test
 
-    target, machine = place
+    target, builds = place
+    machine = builds[0].machine()
     with progress.stage("emit") as detail:
         provenance = Provenance(
             f"dlpack {__version__}",
@@ -216,7 +214,7 @@ def _emit(
             f"{target.name} ({machine.name})",
             options_text(options),
             "SPDX-License-Identifier: Apache-2.0 (this text and the runtime; the weights: the model's licence)",
-            source_flags(machine.name),
+            source_flags(machine.flags),
         )
         runtime = read_runtime()
         test = [self_test(v, c.trial) for v, c in zip(program.variants, prepared.cases, strict=True)]
@@ -230,8 +228,8 @@ def _emit(
 
 
 def _manifest(
-    program: Program, prepared: Prepared, classifier: Classifier, embed: bool, place: tuple[Target, Machine],
-    options: Options,
+    program: Program, prepared: Prepared, classifier: Classifier, embed: bool,
+    place: tuple[Target, tuple[Build, ...]], options: Options,
 ) -> dict[str, Any]:  # fmt: skip
     """The manifest before the target and the verification add to it."""
     from dlpack.bundle.manifest import described, manifest_of, shapes_of, weights_of
@@ -239,7 +237,7 @@ def _manifest(
 
     source, cases, pictures = prepared.source, prepared.cases, classifier.pictures
     sets = [described(v) for v in program.variants]
-    manifest = manifest_of(program, place[0].name, place[1].name, source.sha256, source.opset)
+    manifest = manifest_of(program, place[0].name, place[1][0].machine().name, source.sha256, source.opset)
     manifest["ranges"] = [list(r) for r in cases[0].trial.ranges]
     if shapes := shapes_of(program, pictures):
         manifest["shapes"] = shapes
@@ -258,17 +256,22 @@ def _manifest(
     return manifest
 
 
-def _package(folder: Path, manifest: dict[str, Any], target: Target, options: Options, progress: Progress) -> None:
+def _package(
+    folder: Path,
+    manifest: dict[str, Any],
+    place: tuple[Target, tuple[Build, ...]],
+    options: Options,
+    progress: Progress,
+) -> None:
     """Compiles the library, or what the target makes in its place."""
     from dlpack.targets.base import PackageOptions
-    from dlpack.targets.toolchains.compiler import compile_library
 
-    if target.library:
+    target, builds = place
+    if builds[0].library:
         with progress.stage("toolchain") as detail:
-            library = target.library.format(manifest["name"])
-            compiler = compile_library(
-                folder / manifest["source"], folder / library, target.zig_target, target.flags, options.cc
-            )
+            library = builds[0].library.format(manifest["name"])
+            source = folder / manifest["source"]
+            compiler = builds[0].toolchain.library(source, folder / library, builds[0].flags, options.cc)
             manifest["library"] = library
             detail.append(f"{compiler}, {library} {(folder / library).stat().st_size:,} bytes")
     if target.package:

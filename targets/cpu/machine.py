@@ -14,6 +14,7 @@ class Machine:
     `broadcast_operand` tells whether an FMA can take a scalar in memory for all its lanes (AVX-512, and Arm by lane),
     so that no register holds it; `fma_call` that the compiler fuses no multiply-add by itself.
     `threads` is how many cores may work on one kernel.
+    `flags` turn the vector unit on, as GCC and Clang both spell them.
     """
 
     name: str
@@ -28,12 +29,16 @@ class Machine:
     l2: int = 256 << 10
     l3: int = 4 << 20
     threads: int = 1
+    flags: tuple[str, ...] = ()
 
 
 SCALAR = Machine("scalar", lanes=1, registers=16, fma_ports=1)
-AVX2 = Machine("avx2", lanes=8, registers=16, l2=512 << 10, l3=8 << 20)
-AVX512 = Machine("avx512", lanes=16, registers=32, broadcast_operand=True, l1=48 << 10, l2=1 << 20, l3=16 << 20)
+AVX2 = Machine("avx2", lanes=8, registers=16, l2=512 << 10, l3=8 << 20, flags=("-march=x86-64-v3",))
+AVX512 = Machine(
+    "avx512", lanes=16, registers=32, broadcast_operand=True, l1=48 << 10, l2=1 << 20, l3=16 << 20,
+    flags=("-march=x86-64-v4",),
+)  # fmt: skip
 NEON = Machine("neon", lanes=4, registers=32, broadcast_operand=True, fma_ports=1)
-NEON32 = Machine("neon32", lanes=4, registers=16, fma_ports=1)
+NEON32 = Machine("neon32", lanes=4, registers=16, fma_ports=1, flags=("-mfpu=neon-vfpv4",))
 # Of wasm's 16 registers V8 spills some from a tile of 5 x 8 on: SqueezeNet runs at 28 GFLOP/s with 16, at 50 with 13.
-WASM = Machine("wasm", lanes=4, registers=13, fma_call=True)
+WASM = Machine("wasm", lanes=4, registers=13, fma_call=True, flags=("-msimd128",))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from math import gcd
 from typing import Any
 
+from dlpack.kernels.backend import Layer, LayoutPreferences
 from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.loops.expressions import dtype_of
 from dlpack.loops.layout import Block, Layout
@@ -29,15 +30,17 @@ SHARED_RUN = 4096
 
 
 class CpuBackend:
-    """What the compiler asks of a CPU target: kernels scheduled, and with which tile Winograd's convolution pays."""
+    """A processor core as `dlpack.kernels.backend.Backend`."""
+
+    layouts = LayoutPreferences()
 
     def __init__(self, machine: Machine) -> None:
-        self.machine = machine
+        self.machine, self.name = machine, machine.name
 
     def schedule(self, spec: KernelSpec) -> Scheduled:
         return schedule(spec, self.machine)
 
-    def winograd_tile(self, layer: Any) -> int:
+    def winograd_tile(self, layer: Layer) -> int:
         return choose_winograd(self.machine, layer.batch, layer.inputs, layer.outputs, layer.height, layer.width)
 
 

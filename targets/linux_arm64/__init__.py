@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import platform
-import sys
-
-from dlpack.targets.base import Target
+from dlpack.targets.base import Build, Target
 from dlpack.targets.cpu.machine import NEON
-from dlpack.targets.toolchains.compiler import missing_compiler
+from dlpack.targets.toolchains.compiler import Toolchain, missing_compiler
+from dlpack.targets.toolchains.host import is_linux_arm64
 
 TARGET = Target(
     name="linux-arm64",
     about="Linux on 64-bit Arm",
-    machine=lambda: NEON,
-    library="lib{}.so",
-    zig_target="aarch64-linux-gnu.2.23",
-    runs_here=lambda: sys.platform == "linux" and platform.machine().lower() == "aarch64",
+    builds=(Build(lambda: NEON, "lib{}.so", Toolchain("aarch64-linux-gnu.2.23"), runs_here=is_linux_arm64),),
     missing=missing_compiler,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dlpack.targets.base import Target
+from dlpack.targets.base import Build, Target
 from dlpack.targets.cpu.machine import WASM
 from dlpack.targets.pyodide.package import package
 from dlpack.targets.pyodide.run import run, runs_here
@@ -11,8 +11,7 @@ from dlpack.targets.toolchains.compiler import missing_compiler
 TARGET = Target(
     name="pyodide",
     about="wheels for Pyodide and, with wasmtime, CPython",
-    machine=lambda: WASM,
-    runs_here=runs_here,
+    builds=(Build(lambda: WASM, runs_here=runs_here),),
     missing=missing_compiler,
     downloads_weights=True,
     package=package,

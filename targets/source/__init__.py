@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dlpack.targets.base import Target
+from dlpack.targets.base import Build, Target
 from dlpack.targets.toolchains.host import host_machine
 
-TARGET = Target(name="source", about="the .cc file alone", machine=host_machine)
+TARGET = Target(name="source", about="the .cc file alone", builds=(Build(host_machine),))

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -24,21 +25,24 @@ from dlpack.errors import ToolchainError
 _CODE_FLAGS = ("-std=c++17", "-O2", "-fno-unroll-loops")
 FLAGS = (*_CODE_FLAGS, "-fno-math-errno", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti")
 
-# Machine → the flags that turn its vector unit on, as GCC and Clang both spell them.
-_VECTOR_FLAGS = {
-    "avx2": "-march=x86-64-v3",
-    "avx512": "-march=x86-64-v4",
-    "neon32": "-mfpu=neon-vfpv4",
-    "wasm": "-msimd128",
-}
-
 _LITTLE_SPACE = 1 << 20
 """Bytes free on a disk on which a compiler's failure is taken for the disk's."""
 
 
-def source_flags(machine: str) -> str:
+@dataclass(frozen=True)
+class Toolchain:
+    """A compiler for one platform: zig's clang with `zig_target`'s triple, this computer's where it is empty."""
+
+    zig_target: str = ""
+
+    def library(self, source: Path, output: Path, flags: Sequence[str], cc: str | None) -> str:
+        """Compiles `source` to the shared library `output`, by the user's compiler if any; returns its name."""
+        return compile_library(source, output, self.zig_target, flags, cc)
+
+
+def source_flags(machine_flags: Sequence[str]) -> str:
     """What a user compiles the emitted file with by hand."""
-    return " ".join([*_CODE_FLAGS, *([_VECTOR_FLAGS[machine]] if machine in _VECTOR_FLAGS else [])])
+    return " ".join([*_CODE_FLAGS, *machine_flags])
 
 
 def missing_compiler() -> str | None:

@@ -24,6 +24,20 @@ def is_x86() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
 
 
+def is_linux_arm64() -> bool:
+    return sys.platform == "linux" and platform.machine().lower() == "aarch64"
+
+
+def runs_avx2() -> bool:
+    """Whether this computer runs libraries for x86-64-v3 on Linux."""
+    return sys.platform == "linux" and is_x86() and {"avx2", "fma"} <= cpu_features()
+
+
+def runs_avx512() -> bool:
+    """Whether this computer runs libraries for x86-64-v4 on Linux."""
+    return sys.platform == "linux" and is_x86() and {"avx512f", "avx512vl"} <= cpu_features()
+
+
 def host_machine() -> Machine:
     """The description of the processor that runs this."""
     arch = platform.machine().lower()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dlpack.targets.base import Target, TargetOption
+from dlpack.targets.base import Build, Target, TargetOption
 from dlpack.targets.cpu.machine import WASM
 from dlpack.targets.toolchains.compiler import missing_compiler
 from dlpack.targets.wasm.package import SINGLE_FILE, package
@@ -11,8 +11,7 @@ from dlpack.targets.wasm.run import measure, run, runs_here
 TARGET = Target(
     name="wasm",
     about="browsers and node",
-    machine=lambda: WASM,
-    runs_here=runs_here,
+    builds=(Build(lambda: WASM, runs_here=runs_here),),
     missing=missing_compiler,
     downloads_weights=True,
     package=package,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dlpack.targets.base import Target
+from dlpack.targets.base import Build, Target
 from dlpack.targets.cpu.machine import AVX512
-from dlpack.targets.toolchains.compiler import missing_compiler
-from dlpack.targets.toolchains.host import cpu_features, is_x86
+from dlpack.targets.toolchains.compiler import Toolchain, missing_compiler
+from dlpack.targets.toolchains.host import runs_avx512
 
 TARGET = Target(
     name="x86-64-v4",
     about="Linux, x86-64 with AVX-512",
-    machine=lambda: AVX512,
-    library="lib{}.so",
-    zig_target="x86_64-linux-gnu.2.17",
-    flags=("-march=x86_64_v4",),
-    runs_here=lambda: is_x86() and {"avx512f", "avx512vl"} <= cpu_features(),
+    builds=(
+        Build(
+            lambda: AVX512, "lib{}.so", Toolchain("x86_64-linux-gnu.2.17"), ("-march=x86_64_v4",), runs_here=runs_avx512
+        ),
+    ),
     missing=missing_compiler,
 )

@@ -110,7 +110,7 @@ def compile_case(frozen: Frozen, machine: Machine) -> Program:
     from dlpack.model.load import load_model
     from dlpack.model.read import read_graph
     from dlpack.plan.compiler import compile_graph
-    from dlpack.targets.cpu.schedule import schedule
+    from dlpack.targets.cpu.schedule import CpuBackend
 
     with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
         file = Path(folder, "case.onnx")
@@ -118,7 +118,7 @@ def compile_case(frozen: Frozen, machine: Machine) -> Program:
         model = load_model(file)
     model = clean(model, {}, lambda op, domain: not operators.supported(op, domain))
     graph = read_graph(model, operators.supported)
-    return compile_graph(graph, "case", lambda spec: schedule(spec, machine))
+    return compile_graph(graph, "case", CpuBackend(machine), winograd=False)
 
 
 class _TimeoutError(BaseException):
@@ -176,7 +176,7 @@ def _compile(
 
     parts = [opening, *(f'#line 1 "{job.label}"\n{job.text}' for job in jobs)]
     source.write_text("\n".join(parts), encoding="utf-8")
-    flags = (*TARGET.flags, *CLEAN_FLAGS, "-O1", *more_flags, *(() if cc else ("-ferror-limit=0",)))
+    flags = (*TARGET.builds[0].flags, *CLEAN_FLAGS, "-O1", *more_flags, *(() if cc else ("-ferror-limit=0",)))
     command = compiler_command(source, library, "", flags, cc or None)
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode == 0:

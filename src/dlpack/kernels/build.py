@@ -349,18 +349,14 @@ def pack(array: np.ndarray[Any, Any], layout: Layout) -> np.ndarray[Any, Any]:
     """A constant's elements in a layout, as a flat array; fills up blocks with zeros."""
     blocks = dict(layout.blocks)
     index = np.zeros(array.shape, dtype=np.int64) + layout.offset
-    size = 1 + layout.offset
     for d, n in enumerate(array.shape):
         k = np.arange(n, dtype=np.int64)
         if d in blocks:
             block = blocks[d]
             place = k // block.size * layout.strides[d] + k % block.size * block.inner
-            reach = (n - 1) // block.size * layout.strides[d] + (block.room - 1) * block.inner
         else:
             place = k * layout.strides[d]
-            reach = (n - 1) * layout.strides[d]
         index = index + place.reshape([-1 if e == d else 1 for e in range(array.ndim)])
-        size += reach
-    out = np.zeros(size, dtype=array.dtype)
+    out = np.zeros(layout.reach(array.shape), dtype=array.dtype)
     out[index.reshape(-1)] = array.reshape(-1)
     return out

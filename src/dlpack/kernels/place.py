@@ -18,6 +18,7 @@ from dlpack.graph import registry
 from dlpack.graph.fuse import Group
 from dlpack.graph.ir import Graph, Node, TensorType
 from dlpack.graph.registry import Context
+from dlpack.kernels.backend import LayoutPreferences
 from dlpack.loops.layout import Layout, channels_last, dense, order_of
 
 
@@ -61,13 +62,13 @@ class Placement:
     buffers: dict[str, Buffer] = field(default_factory=dict)
 
 
-def place(graph: Graph, groups: list[Group]) -> Placement:
+def place(graph: Graph, groups: list[Group], prefer: LayoutPreferences) -> Placement:
     """Assigns places; adds "Copy" groups where a value must move."""
-    graph, groups = _separate_outputs(graph, groups)
+    graph, groups = _separate_outputs(graph, groups, prefer)
     computed = {o: g for g in groups if not _is_view(g, graph) for o in g.outputs}
     producers = {o: g for g in groups for o in g.outputs}
     parents, halos, shared_pads = _destinations(graph, groups, computed, producers)
-    last = _channels_last_values(graph, groups)
+    last = _channels_last_values(graph, groups, prefer)
     orders = _product_orders(graph, groups)
     out = Placement(graph, [])
 
@@ -130,7 +131,7 @@ def place(graph: Graph, groups: list[Group]) -> Placement:
                 raise AssertionError(f"{node.op}: all outputs are views, or none is")
         for o in group.outputs:
             settle(o)
-        group = _with_straight_inputs(group, graph, out, types)
+        group = _with_straight_inputs(group, graph, out, types, prefer)
         if node.op == "Scan":
             out.groups.extend(_initial_states(node, out, types))
         out.groups.append(group)
@@ -151,9 +152,9 @@ def _copy_group(source: str, target: str, like: Node) -> Group:
     return Group((copy_node(source, target, like),), None, (source,), (target,))
 
 
-def _separate_outputs(graph: Graph, groups: list[Group]) -> tuple[Graph, list[Group]]:
+def _separate_outputs(graph: Graph, groups: list[Group], prefer: LayoutPreferences) -> tuple[Graph, list[Group]]:
     """A graph output that is a view, an input, a constant, or would not lie row-major gets a buffer by a copy."""
-    last = _channels_last_values(graph, groups)
+    last = _channels_last_values(graph, groups, prefer)
     producers = {o: g for g in groups for o in g.outputs}
     consumers = {i for g in groups for i in g.inputs}
     renames: dict[str, str] = {}
@@ -271,7 +272,7 @@ def _nonnegative(graph: Graph) -> set[str]:
     return out
 
 
-def _channels_last_values(graph: Graph, groups: list[Group]) -> set[str]:
+def _channels_last_values(graph: Graph, groups: list[Group], prefer: LayoutPreferences) -> set[str]:
     """Values that lie channels-last: all that reach a spatial operator through shape-preserving ones."""
     boss: dict[str, str] = {}
 
@@ -291,9 +292,10 @@ def _channels_last_values(graph: Graph, groups: list[Group]) -> set[str]:
             if rank < 3:
                 continue
             same = [i for i in node.inputs if i and i not in graph.constants and len(graph.types[i].shape) == rank]
-            if operator.layout.startswith("spatial") and not _few_channels(node, graph):
+            if operator.layout.startswith("spatial") and not _few_channels(node, graph, prefer):
                 spatial.update([] if operator.layout == "spatial input" else node.outputs[:1])
-                planes = node.op == "Convolution" and graph.types[node.inputs[0]].shape[1] <= 4
+                few = graph.types[node.inputs[0]].shape[1] <= prefer.few_channels
+                planes = node.op == "Convolution" and few
                 spatial.update([] if operator.layout == "spatial output" or planes else node.inputs[:1])
             elif operator.kind == "pointwise" or operator.layout == "same":
                 for i in same:
@@ -321,12 +323,12 @@ def _product_orders(graph: Graph, groups: list[Group]) -> dict[str, tuple[int, .
     return out
 
 
-def _few_channels(node: Node, graph: Graph) -> bool:
-    """A convolution to at most 4 channels fills no vector with them: its vectors run along the rows of pixels."""
+def _few_channels(node: Node, graph: Graph, prefer: LayoutPreferences) -> bool:
+    """A convolution to few channels fills no vector with them: its vectors run along the rows of pixels."""
     if node.op != "Convolution" or node.attrs["group"] != 1 or node.attrs["strides"][-1] != 1:
         return False
     out = graph.types[node.outputs[0]].shape
-    return out[1] <= 4 and out[-1] >= 16
+    return out[1] <= prefer.few_channels and out[-1] >= prefer.long_row
 
 
 def _concat_copies(
@@ -378,7 +380,9 @@ def _vector_is_spatial(group: Group, graph: Graph, out: Placement) -> bool:
     return order_of(shape, out.places[group.output].layout)[-1] == len(shape) - 1
 
 
-def _with_straight_inputs(group: Group, graph: Graph, out: Placement, types: dict[str, TensorType]) -> Group:
+def _with_straight_inputs(
+    group: Group, graph: Graph, out: Placement, types: dict[str, TensorType], prefer: LayoutPreferences
+) -> Group:
     """Copies the inputs that must be contiguous and are not: a matrix's rows for MatMul, a loop's slices."""
     anchor = group.anchor
     if anchor is None or anchor.op not in ("MatMul", "Scan", "Convolution"):
@@ -394,7 +398,7 @@ def _with_straight_inputs(group: Group, graph: Graph, out: Placement, types: dic
         if value in graph.constants:
             continue
         if anchor.op == "MatMul":
-            small = len(shape) < 2 or shape[-1] < 4 or shape[-2] < 4
+            small = len(shape) < 2 or min(shape[-2:]) < prefer.wide_rows
             if small or layout.strides[-1] == 1:
                 continue
         elif anchor.op == "Convolution" and (shape[1] == 1 or layout.strides[-1] == 1):

@@ -1,19 +1,62 @@
-"""What the sets of input shapes of one program share: each weight once and in one layout, and kernels.
+"""What the programs of a bundle share, and what the sets of input shapes of one program do.
 
-The first set chooses freely. What it has settled binds those that follow, so that they read the same weights.
+Programs, one for each machine, share the weights' file: each weight is stored once, as the first program reads it, and
+the others repack it when a predictor is made. The sets of shapes of one program share the weights in one layout, and
+kernels: the first set chooses freely, and what it has settled binds those that follow.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from dlpack.graph.ir import Array, Graph
 from dlpack.loops.ir import Kernel
-from dlpack.loops.layout import Layout
+from dlpack.loops.layout import Layout, dense
 
 T = TypeVar("T")
+
+
+ALIGNMENT = 64
+"""Bytes of which each weight's offset is a multiple."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A constant as kernels read it: what it is (`Shared.digest`), its shape and type, and where its elements lie."""
+
+    digest: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: Layout
+
+
+class Weights:
+    """The bytes of all weights of a bundle, each at a multiple of 64; equal ones are stored once."""
+
+    def __init__(self) -> None:
+        self.blob = bytearray()
+        self._places: dict[Weight, int] = {}
+        self._earlier: dict[str, Weight] = {}
+
+    def place(self, weight: Weight, data: Callable[[], bytes]) -> int:
+        """The offset of a weight, which is appended where it is not there in that layout."""
+        if weight not in self._places:
+            self.blob.extend(b"\0" * (-len(self.blob) % ALIGNMENT))
+            self._places[weight] = len(self.blob)
+            self.blob.extend(data())
+        return self._places[weight]
+
+    def in_other_layout(self, weight: Weight) -> Weight | None:
+        """The same constant as an earlier program has stored it, where that is another layout."""
+        return None if weight in self._places else self._earlier.get(weight.digest)
+
+    def settle(self) -> None:
+        """A program is done; those that follow repack what it has stored."""
+        for weight in self._places:
+            self._earlier.setdefault(weight.digest, weight)
 
 
 class Choices(Generic[T]):
@@ -38,12 +81,12 @@ class Choices(Generic[T]):
 
 
 class Shared:
-    """The weights so far, in `blob`; what is settled of weights, by their contents, and of kernels, by their jobs."""
+    """What is settled of weights, by their contents, and of kernels, by their jobs; and the weights' bytes."""
 
-    def __init__(self) -> None:
-        self.blob = bytearray()
+    def __init__(self, weights: Weights | None = None) -> None:
+        self.weights = weights or Weights()
         self.prepared = 0  # bytes of weights that are computed when a predictor is made
-        self.places: Choices[int] = Choices()  # where bytes lie, in the blob or among the prepared weights
+        self.prepared_places: dict[Weight, int] = {}
         self.layouts: Choices[Layout | None] = Choices()  # of a weight; None: not packed
         self.winograd: Choices[int] = Choices()  # the tile of a weight's convolution, 0: it is not Winograd's
         self.kernels: Choices[tuple[Kernel, str, Mapping[int, Layout]]] = Choices()
@@ -60,8 +103,21 @@ class Shared:
             self._digests[id(array)] = array, digest.hexdigest()
         return self._digests[id(array)][1]
 
+    def weight(self, graph: Graph, constant: str, layout: Layout | None) -> Weight:
+        """A constant in a layout; None: row-major."""
+        t = graph.types[constant]
+        return Weight(self.digest(graph, constant), t.shape, t.dtype, layout or dense(t.shape))
+
+    def prepare(self, weight: Weight, nbytes: int) -> tuple[int, bool]:
+        """Where a weight that is computed when a predictor is made lies among these, and whether it is new there."""
+        new = weight not in self.prepared_places
+        if new:
+            self.prepared_places[weight] = self.prepared
+            self.prepared += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        return self.prepared_places[weight], new
+
     def settle(self) -> None:
         """A set is done; the next one keeps to what it chose."""
-        for choices in (self.places, self.layouts, self.winograd, self.kernels):
+        for choices in (self.layouts, self.winograd, self.kernels):
             choices.settle()
         self._digests.clear()

@@ -47,6 +47,17 @@ class Layout:
         """The layout of the part that begins at `index`."""
         return replace(self, offset=self.offset + sum(i * s for i, s in zip(index, self.strides, strict=True)))
 
+    def reach(self, shape: Sequence[int]) -> int:
+        """How many elements a tensor of `shape` takes up from address 0 on, with the room of its last blocks."""
+        blocks, last = dict(self.blocks), self.offset
+        for d, (n, stride) in enumerate(zip(shape, self.strides, strict=True)):
+            if d in blocks:
+                block = blocks[d]
+                last += (n - 1) // block.size * stride + (block.room - 1) * block.inner
+            else:
+                last += (n - 1) * stride
+        return last + 1
+
 
 def dense(shape: Sequence[int], order: Sequence[int] | None = None) -> Layout:
     """A gapless layout; `order` lists the dimensions from outermost to innermost (default: row-major)."""

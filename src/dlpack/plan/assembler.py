@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from dlpack.graph.fuse import Group, fuse
 from dlpack.graph.ir import Array, TensorType
-from dlpack.kernels.build import Argument, Call, KernelBuilder, Schedule, pack
+from dlpack.kernels.backend import Backend
+from dlpack.kernels.build import Argument, Call, KernelBuilder, pack
 from dlpack.kernels.place import Buffer, Placement, place
-from dlpack.kernels.shared import Shared
-from dlpack.loops.layout import Layout, is_dense
+from dlpack.kernels.shared import Shared, Weight, Weights
+from dlpack.loops.layout import Layout, dense, is_dense
 from dlpack.plan.memory import ALIGNMENT, Arena, Item, plan_arena
 from dlpack.plan.program import (
     CallStep,
@@ -21,8 +22,10 @@ from dlpack.plan.program import (
     HaloStep,
     LoopStep,
     NamedKernel,
+    PackedDim,
     Program,
     Ref,
+    RepackStep,
     Step,
     Tensor,
     Variant,
@@ -31,30 +34,30 @@ from dlpack.plan.program import (
 
 
 class Assembler:
-    def __init__(self, placement: Placement, name: str, schedule: Schedule, threads: int, shared: Shared) -> None:
+    def __init__(self, placement: Placement, name: str, backend: Backend, threads: int, shared: Shared) -> None:
         self.placement, self.name, self.threads, self.shared = placement, name, threads, shared
         self.graph = placement.graph
-        self.builder = KernelBuilder(placement, schedule, shared)
+        self.builder = KernelBuilder(placement, backend.schedule, shared)
         self.loops: dict[int, Program] = {}
-        self.loop_parts: dict[int, dict[int, tuple[Hashable, int]]] = {}
+        self.loop_parts: dict[int, dict[int, tuple[Weight, int]]] = {}
         self.calls: list[Call] = []
         for group in placement.groups:
             if not any(self.graph.types[o].size for o in group.outputs):
                 continue
             if group.nodes[0].body is not None:
-                self._body(group, schedule)
+                self._body(group, backend)
                 self.calls.append(self._loop_call(group))
             else:
                 self.calls.append(self.builder.call(group))
-        self.blob = bytearray()
-        self.blob_parts: dict[int, tuple[Hashable, int]] = {}
-        self.constants: dict[tuple[str, Layout | None], int] = {}
+        self.own_weights: Weights | None = None
+        self.own_parts: dict[int, tuple[Weight, int]] = {}
+        self.constants: dict[tuple[str, Layout | None], Ref] = {}
         self.merged: dict[str, str] = {}
         self.prepare: list[Step] = []
 
-    def program(self, blob: bytearray | None = None) -> Program:
-        """The program, its weights appended to `blob` where that is given; else they are its own (a loop's body)."""
-        self.blob = self.blob if blob is None else blob
+    def program(self, body: bool = False) -> Program:
+        """The program, its weights among the shared ones; those of a loop's body are its own."""
+        self.own_weights = Weights() if body else None
         names = self._kernel_names()
         lives = self._lifetimes()
         shared = self._share_in_place(lives)
@@ -88,7 +91,7 @@ class Assembler:
             self.name,
             (Variant(inputs, outputs, tuple(steps), arena, macs),),
             (*kernels.values(), *nested),
-            bytes(self.blob) if blob is None else b"",
+            bytes(self.own_weights.blob) if self.own_weights else b"",
             tuple(self.prepare),
             self.shared.prepared,
             self.threads if any(k.kernel.trips for k in kernels.values()) else 1,
@@ -110,11 +113,11 @@ class Assembler:
 
     # --- loops --------------------------------------------------------------------------------------------------
 
-    def _body(self, group: Group, schedule: Schedule) -> None:
+    def _body(self, group: Group, backend: Backend) -> None:
         body = group.nodes[0].body
         assert body is not None
-        inner = Assembler(place(body, fuse(body)), "body", schedule, 1, self.shared)
-        self.loops[len(self.calls)], self.loop_parts[len(self.calls)] = inner.program(), inner.blob_parts
+        inner = Assembler(place(body, fuse(body), backend.layouts), "body", backend, 1, self.shared)
+        self.loops[len(self.calls)], self.loop_parts[len(self.calls)] = inner.program(body=True), inner.own_parts
 
     def _loop_call(self, group: Group) -> Call:
         """A loop's operands: what its body's inputs stand for, then what its outputs stand for."""
@@ -144,7 +147,8 @@ class Assembler:
             for i, (r, t) in enumerate(zip(outputs, body.outputs, strict=True))
         ]
         moved = {  # the body's weights among ours
-            at: self._store(key, body.weights[at : at + nbytes]) for at, (key, nbytes) in self.loop_parts[k].items()
+            at: self._weight(weight, lambda at=at, nbytes=nbytes: body.weights[at : at + nbytes])  # type: ignore[misc]
+            for at, (weight, nbytes) in self.loop_parts[k].items()
         }
         starts = sorted(moved)
         late: list[Step] = []
@@ -162,7 +166,8 @@ class Assembler:
                 return replace(r, offset=arena.offset + r.offset, steps=(0, *r.steps))
             if r.space == "weights":
                 start = starts[bisect_right(starts, r.offset) - 1]
-                return replace(r, offset=moved[start] + r.offset - start, steps=(0, *r.steps))
+                at = moved[start]
+                return replace(r, space=at.space, offset=at.offset + r.offset - start, steps=(0, *r.steps))
             outer = (inputs if r.space == "input" else outputs)[r.index]
             steps = (*(outer.steps or (0,)), *r.steps)
             return replace(outer, offset=outer.offset + r.offset, dtype=r.dtype, steps=steps)
@@ -182,18 +187,24 @@ class Assembler:
         ]
         return LoopStep(count, (*(inside(s) for s in body.steps), *late)), kernels_out
 
-    def _store(self, key: Hashable, data: bytes) -> int:
-        """Where weights lie in the blob: where an earlier set of shapes has put them, else at its end."""
-        earlier = self.shared.places.earlier(key) if self.blob is self.shared.blob else []
-        if earlier:
-            return earlier[0]
-        self.blob.extend(b"\0" * (-len(self.blob) % ALIGNMENT))
-        at = len(self.blob)
-        self.blob.extend(data)
-        self.blob_parts[at] = key, len(data)
-        if self.blob is self.shared.blob:
-            self.shared.places.add(key, at)
-        return at
+    def _weight(self, weight: Weight, data: Callable[[], bytes]) -> Ref:
+        """Where a weight lies: stored, or repacked from where another machine's program has stored it."""
+        if self.own_weights is not None:
+            at = self.own_weights.place(weight, data)
+            self.own_parts[at] = weight, len(data())
+            return Ref("weights", at, weight.dtype)
+        other = self.shared.weights.in_other_layout(weight)
+        if other is None:
+            return Ref("weights", self.shared.weights.place(weight, data), weight.dtype)
+        itemsize = TensorType(weight.dtype, ()).itemsize
+        read, written = (w.layout.reach(w.shape) * itemsize for w in (other, weight))
+        at, new = self.shared.prepare(weight, written)
+        target = Ref("prepared", at, weight.dtype)
+        if new:
+            source = Ref("weights", self.shared.weights.place(other, bytes), weight.dtype)
+            places = tuple(zip(_packed_dims(other), _packed_dims(weight), strict=True))
+            self.prepare.append(RepackStep(source, target, weight.shape, places, read, written))
+        return target
 
     # --- kernels ------------------------------------------------------------------------------------------------
 
@@ -314,41 +325,48 @@ class Assembler:
             return Ref("arena", arena.offsets.get(self._root(buffer), 0) + at, b.dtype)
         if buffer in self.graph.derived:
             assert packed is not None
-            return Ref("prepared", self._derived(buffer, packed), b.dtype)
+            return self._derived(buffer, packed)
         if b.kind == "constant":
-            return Ref("weights", self._constant(buffer, packed) + (0 if packed else at), b.dtype)
+            base = self._constant(buffer, packed)
+            return replace(base, offset=base.offset + (0 if packed else at))
         index = (self.graph.inputs if b.kind == "input" else self.graph.outputs).index(buffer)
         return Ref(b.kind, at, b.dtype, index)
 
-    def _constant(self, name: str, packed: Layout | None) -> int:
+    def _constant(self, name: str, packed: Layout | None) -> Ref:
         key = (name, packed)
         if key not in self.constants:
             array: Array = self.graph.constants[name]
-            flat = pack(array, packed) if packed else np.ascontiguousarray(array).reshape(-1)
-            if array.dtype.name == "bool":
-                flat = flat.astype(np.uint8)
-            self.constants[key] = self._store((self.shared.digest(self.graph, name), packed), flat.tobytes())
+
+            def data() -> bytes:
+                flat = pack(array, packed) if packed else np.ascontiguousarray(array).reshape(-1)
+                return (flat.astype(np.uint8) if array.dtype.name == "bool" else flat).tobytes()
+
+            self.constants[key] = self._weight(self.shared.weight(self.graph, name, packed), data)
         return self.constants[key]
 
-    def _derived(self, name: str, packed: Layout) -> int:
+    def _derived(self, name: str, packed: Layout) -> Ref:
         """The place of Winograd weights, which a step of `prepare` computes."""
-        key = (name, packed)
-        content = self.shared.digest(self.graph, name)
-        earlier = self.shared.places.earlier((content, packed))
-        if earlier:
-            return earlier[0]
-        if key not in self.constants:
-            edge, _, inputs, outputs = self.graph.types[name].shape
-            ((_, block),) = packed.blocks
-            w = self.graph.constants[self.graph.derived[name]]
-            at = self._store(content, np.ascontiguousarray(w.transpose(2, 3, 1, 0)).tobytes())
-            self.constants[key] = self.shared.prepared
-            self.shared.places.add((content, packed), self.shared.prepared)
-            refs = Ref("weights", at, "float32"), Ref("prepared", self.shared.prepared, "float32")
-            self.prepare.append(WinogradStep(*refs, edge, inputs, outputs, block.size, block.room))
-            nbytes = edge * edge * -(-outputs // block.size) * inputs * block.room * 4
-            self.shared.prepared += -(-nbytes // ALIGNMENT) * ALIGNMENT
-        return self.constants[key]
+        edge, _, inputs, outputs = self.graph.types[name].shape
+        ((_, block),) = packed.blocks
+        nbytes = edge * edge * -(-outputs // block.size) * inputs * block.room * 4
+        at, new = self.shared.prepare(self.shared.weight(self.graph, name, packed), nbytes)
+        target = Ref("prepared", at, "float32")
+        if new:
+            origin = self.graph.derived[name]
+            straight = dense(self.graph.types[origin].shape, (2, 3, 1, 0))
+            source = self._constant(origin, straight)
+            self.prepare.append(WinogradStep(source, target, edge, inputs, outputs, block.size, block.room))
+        return target
+
+
+def _packed_dims(weight: Weight) -> Iterator[PackedDim]:
+    """Where the elements along each dimension of a weight lie."""
+    blocks = dict(weight.layout.blocks)
+    for d, (extent, stride) in enumerate(zip(weight.shape, weight.layout.strides, strict=True)):
+        if d in blocks:
+            yield PackedDim(blocks[d].size, stride, blocks[d].inner)
+        else:
+            yield PackedDim(extent, 0, stride)
 
 
 def _word(op: str) -> str:

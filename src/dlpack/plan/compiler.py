@@ -11,20 +11,21 @@ from dlpack.graph.idioms import idioms
 from dlpack.graph.ir import Graph
 from dlpack.graph.quantized import quantized
 from dlpack.graph.rewrite import rewrite
-from dlpack.graph.winograd import ChooseTile, Layer, winograd
-from dlpack.kernels.build import Schedule
+from dlpack.graph.winograd import Layer, winograd
+from dlpack.kernels.backend import Backend
 from dlpack.kernels.place import place
-from dlpack.kernels.shared import Shared
+from dlpack.kernels.shared import Shared, Weights
 from dlpack.meaning.quantization import Meaning
 from dlpack.plan.assembler import Assembler
 from dlpack.plan.program import CallStep, LoopStep, NamedKernel, Program, Step, Variant
 
 
-def compile_graph(
-    graph: Graph, name: str, schedule: Schedule, winograd_tile: ChooseTile = lambda layer: 0, threads: int = 1
-) -> Program:
-    """Rewrites, fuses, places, lowers and plans a graph; up to `threads` threads share the kernels' trips."""
-    compiler = Compiler(name, schedule, winograd_tile, threads)
+def compile_graph(graph: Graph, name: str, backend: Backend, winograd: bool = True, threads: int = 1) -> Program:
+    """Rewrites, fuses, places, lowers and plans a graph; up to `threads` threads share the kernels' trips.
+
+    `winograd`: whether convolutions may be Winograd's, where the backend expects them to be faster so.
+    """
+    compiler = Compiler(name, backend, winograd, threads)
     compiler.add(graph)
     return compiler.program()
 
@@ -33,10 +34,11 @@ class Compiler:
     """Compiles the graphs of a model, one for each set of input shapes, to one program; see `compile_graph`."""
 
     def __init__(
-        self, name: str, schedule: Schedule, winograd_tile: ChooseTile = lambda layer: 0, threads: int = 1
+        self, name: str, backend: Backend, winograd: bool = True, threads: int = 1, weights: Weights | None = None
     ) -> None:
-        self.name, self.schedule, self.winograd_tile, self.threads = name, schedule, winograd_tile, threads
-        self.shared = Shared()
+        """`weights`: those of the bundle's programs that are compiled before this one, for other machines."""
+        self.name, self.backend, self.winograd, self.threads = name, backend, winograd, threads
+        self.shared = Shared(weights)
         self.parts: list[Program] = []
         self.kernels: dict[int, NamedKernel] = {}  # by the kernel's identity
 
@@ -48,8 +50,9 @@ class Compiler:
         told = meanings or {}
         graph = idioms(rewrite(quantized(graph)))
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
-        assembler = Assembler(place(graph, fuse(graph)), self.name, self.schedule, self.threads, self.shared)
-        part = assembler.program(self.shared.blob)
+        placement = place(graph, fuse(graph), self.backend.layouts)
+        assembler = Assembler(placement, self.name, self.backend, self.threads, self.shared)
+        part = assembler.program()
         self.shared.settle()
         names, known, number = {}, dict(self.kernels), len(self.parts)
         for k in part.kernels:
@@ -71,11 +74,12 @@ class Compiler:
 
     def program(self) -> Program:
         """The program for all sets added."""
+        self.shared.weights.settle()
         return replace(
             self.parts[0],
             variants=tuple(v for p in self.parts for v in p.variants),
             kernels=tuple(self.kernels.values()),
-            weights=bytes(self.shared.blob),
+            weights=bytes(self.shared.weights.blob),
             prepare=tuple(s for p in self.parts for s in p.prepare),
             prepared=self.shared.prepared,
             threads=max(p.threads for p in self.parts),
@@ -84,7 +88,8 @@ class Compiler:
     def _tile(self, layer: Layer, graph: Graph) -> int:
         """Winograd's tile for a layer; where the weights are stored for one algorithm already, they stay with it."""
         weights = self.shared.digest(graph, layer.weights)
-        earlier, choice = self.shared.winograd.earlier(weights), self.winograd_tile(layer)
+        earlier = self.shared.winograd.earlier(weights)
+        choice = self.backend.winograd_tile(layer) if self.winograd else 0
         choice = choice if not earlier or choice in earlier else earlier[0]
         self.shared.winograd.add(weights, choice)
         return choice

@@ -90,6 +90,33 @@ class WinogradStep(Step):
 
 
 @dataclass(frozen=True)
+class RepackStep(Step):
+    """Repacks a weight: from the layout in which another machine's kernels read it to this one's.
+
+    Index i of dimension d lies at ``i // size * outer + i % size * inner`` of each side, in elements of `dtype`.
+    """
+
+    source: Ref
+    target: Ref
+    extents: tuple[int, ...]
+    places: tuple[tuple[PackedDim, PackedDim], ...]
+    """Of each dimension, in the source and in the target."""
+    read: int
+    """Bytes of the source."""
+    written: int
+    """Bytes of the target, those between the elements included, which become zero."""
+
+
+@dataclass(frozen=True)
+class PackedDim:
+    """Elements along a dimension: `inner` apart within blocks of `size`, which are `outer` apart."""
+
+    size: int
+    outer: int
+    inner: int
+
+
+@dataclass(frozen=True)
 class LoopStep(Step):
     """Runs `body` `count` times."""
 

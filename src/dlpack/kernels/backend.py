@@ -1,0 +1,41 @@
+"""What the compiler asks of the machine that it compiles for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from dlpack.graph.winograd import Layer as Layer
+from dlpack.kernels.spec import KernelSpec, Scheduled
+
+
+@dataclass(frozen=True)
+class LayoutPreferences:
+    """How a machine wants values to lie in memory.
+
+    Values around convolutions lie channels-last, so that vectors run along the channels; but with at most
+    `few_channels` of them no vector is filled: such inputs lie plane by plane, and such outputs too where a row has at
+    least `long_row` pixels. A matrix with at least `wide_rows` rows and columns is copied where its rows are strided.
+    """
+
+    few_channels: int = 4
+    long_row: int = 16
+    wide_rows: int = 4
+
+
+class Backend(Protocol):
+    """A machine as the compiler sees it. Targets bring it (`targets/cpu` for processors); the compiler asks no target
+    for its name."""
+
+    @property
+    def name(self) -> str:
+        """The machine's name, as the manifest and the emitted file state it."""
+
+    @property
+    def layouts(self) -> LayoutPreferences: ...
+
+    def schedule(self, spec: KernelSpec) -> Scheduled:
+        """Schedules and lowers one kernel."""
+
+    def winograd_tile(self, layer: Layer) -> int:
+        """The m of Winograd's F(m x m, 3x3) for a layer, or 0 where the direct convolution is faster."""
