@@ -11,6 +11,7 @@ import numpy as np
 
 from dlpack.targets.cpu.machine import Machine
 from dlpack.targets.toolchains.compiler import Toolchain
+from dlpack.targets.toolchains.emulate import Emulator
 
 if TYPE_CHECKING:
     from dlpack.kernels.backend import Backend
@@ -53,7 +54,7 @@ class Build:
     `machine()` describes what the kernels run on, and `backend(machine, threads)` writes them. `library` is the pattern
     of the shared library's name, which `toolchain` compiles with `flags`; builds of the same library stand in it
     together, and it takes the first one that its computer can run. Without `library` the target's `package` compiles.
-    `runs_here()` is whether this computer can run it.
+    `runs_here()` is whether this computer can run it; on others `emulators` can, to verify it.
     """
 
     machine: Callable[[], Machine]
@@ -61,6 +62,7 @@ class Build:
     toolchain: Toolchain = Toolchain()
     flags: tuple[str, ...] = ()
     runs_here: Callable[[], bool] = lambda: False
+    emulators: tuple[Emulator, ...] = ()
     backend: Callable[[Machine, int], Backend] = processor
 
 

@@ -165,8 +165,8 @@ def _fill(folder: Path, name: str, target: Target, prepared: Prepared, options: 
     write_trials(folder / "reference.npz", [case.trial for case in prepared.cases])
     _package(folder, manifest, (target, builds), options, progress)
     write_manifest(folder / "manifest.json", manifest)
-    if (builds[0].library or target.run) and any(b.runs_here() for b in builds) and options.verify:
-        _verify(folder, manifest, progress)
+    if options.verify:
+        _verify(folder, manifest, target, progress)
     write_notice(folder, manifest)
     manifest["files"] = checksums(folder, name)
     write_manifest(folder / "manifest.json", manifest)
@@ -279,10 +279,16 @@ def _package(
             detail.append(target.package(folder, manifest, PackageOptions(options.cc, options.target_options)))
 
 
-def _verify(folder: Path, manifest: dict[str, Any], progress: Progress) -> None:
-    """Runs the bundle. Raises VerificationError where it differs from the reference."""
+def _verify(folder: Path, manifest: dict[str, Any], target: Target, progress: Progress) -> None:
+    """Runs the bundle, if anything here can. Raises VerificationError where it differs from the reference."""
     from dlpack.verify.check import verify_bundle
+    from dlpack.verify.run import built, not_run, where_run
 
+    builds = built(target, manifest)
+    manifest["verified_on"] = where_run(target, builds)
+    if not manifest["verified_on"]:
+        progress.warn(f"the predictor was compiled but not run: {not_run(target, builds)}")
+        return
     with progress.stage("verify") as detail:
         errors = verify_bundle(folder)
         manifest["verification"] = [e.__dict__ for e in errors]
@@ -291,6 +297,8 @@ def _verify(folder: Path, manifest: dict[str, Any], progress: Progress) -> None:
             lines = "; ".join(f"{e.name}: relative error {e.relative:.3g}" for e in bad)
             raise VerificationError(f"the compiled predictor differs from onnxruntime: {lines}")
         detail.append(f"largest relative error {max((e.relative for e in errors), default=0.0):.2g}")
+        if manifest["verified_on"] != ["this computer"]:
+            detail.append(f"on {', '.join(manifest['verified_on'])}")
 
 
 # --- options ----------------------------------------------------------------------------------------------------------

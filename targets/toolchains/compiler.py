@@ -54,16 +54,22 @@ def missing_compiler() -> str | None:
 
 def compiler_command(source: Path, output: Path, zig_target: str, flags: Sequence[str], cc: str | None) -> list[str]:
     """The command that compiles `source` to the shared library `output`."""
-    if cc:
-        command = [*shlex.split(cc), "-fPIC"]
-    else:
-        problem = missing_compiler()
-        if problem:
-            raise ToolchainError(f"there is no compiler here: install {problem}")
-        command = [sys.executable, "-m", "ziglang", "cc", "-nostdlib++", "-x", "c++"]
-        command += ["-target", zig_target] if zig_target else []
-        command += ["-fPIC"]
+    command = [*(shlex.split(cc) if cc else zig_command(zig_target)), "-fPIC"]
     return [*command, *FLAGS, *flags, "-shared", "-s", *_own_name(output.name), str(source), "-o", str(output)]
+
+
+def zig_command(zig_target: str) -> list[str]:
+    """zig's clang for C++ without a C++ library, for this computer where `zig_target` is empty."""
+    problem = missing_compiler()
+    if problem:
+        raise ToolchainError(f"there is no compiler here: install {problem}")
+    command = [sys.executable, "-m", "ziglang", "cc", "-nostdlib++", "-x", "c++"]
+    return [*command, *(["-target", zig_target] if zig_target else [])]
+
+
+def program_command(sources: Sequence[Path], output: Path, zig_target: str, flags: Sequence[str]) -> list[str]:
+    """The command that compiles sources to a program, by zig."""
+    return [*zig_command(zig_target), *flags, *map(str, sources), "-o", str(output)]
 
 
 def _own_name(library: str) -> list[str]:

@@ -28,6 +28,18 @@ def is_linux_arm64() -> bool:
     return sys.platform == "linux" and platform.machine().lower() == "aarch64"
 
 
+def is_linux_armhf() -> bool:
+    return sys.platform == "linux" and platform.machine().lower().startswith("armv7")
+
+
+def is_windows_x64() -> bool:
+    return sys.platform == "win32" and is_x86()
+
+
+def is_macos_arm64() -> bool:
+    return sys.platform == "darwin" and platform.machine().lower() == "arm64"
+
+
 def runs_avx2() -> bool:
     """Whether this computer runs libraries for x86-64-v3 on Linux."""
     return sys.platform == "linux" and is_x86() and {"avx2", "fma"} <= cpu_features()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from dlpack.bundle.folder import check_files
-from dlpack.bundle.loader import load, read_manifest
+from dlpack.bundle.loader import read_manifest
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
 from dlpack.meaning.shape_sets import reference_names, set_name, sets_of
-from dlpack.targets import get_target
 from dlpack.verify.reference import Expected, OutputError, compare, more_inputs, read_expected, reference
+from dlpack.verify.run import Run, bundle_runner
 
 Inputs = Mapping[str, Array]
 
@@ -47,20 +47,15 @@ def verify_bundle(bundle: Path, model: Path | None = None) -> list[OutputError]:
             (inputs, reference(clean(proto, {n: x.shape for n, x in inputs.items()}), inputs, ranges), shape)
             for inputs, _, shape in cases
         ]
-    run = get_target(manifest["target"]).run
     errors = []
-    if run is not None:
+    with bundle_runner(bundle, manifest) as run:
         for inputs, expected, shape in cases:
-            errors += _compare(lambda x: run(bundle, x), inputs, expected, ranges, shape)
-        return errors
-    with load(bundle) as predictor:
-        for inputs, expected, shape in cases:
-            errors += _compare(lambda x: {"": predictor.run(x)}, inputs, expected, ranges, shape)
+            errors += _compare(run, inputs, expected, ranges, shape)
     return errors
 
 
 def _compare(
-    run: Callable[[Inputs], Mapping[str, Mapping[str, Array]]],
+    run: Run,
     inputs: Inputs,
     expected: Expected,
     ranges: list[list[float]],
