@@ -32,7 +32,7 @@ class BatchPrinter:
         return "\n\n".join(
             [
                 f"namespace {{\nnamespace of_{name} {{",
-                *kernels,
+                *(k.replace("@NAME@_", "") for k in kernels),
                 f"void run([[maybe_unused]] const pointers& p) {{\n{run}\n}}",
                 f"}}  // namespace of_{name}\n}}  // namespace",
                 _ENTRY.replace("NAME", name),

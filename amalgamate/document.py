@@ -12,7 +12,7 @@ from dlpack.amalgamate.selftest import SelfTest, selftest
 from dlpack.amalgamate.steps import StepPrinter
 from dlpack.amalgamate.tables import memory, weights
 from dlpack.amalgamate.text import signature, wrap
-from dlpack.amalgamate.written import written
+from dlpack.amalgamate.written import own_runtime, written
 from dlpack.plan.program import NamedKernel, Program
 
 _RUNTIME_PARTS = ("vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "sha256.h", "files.h", "cpu.h")
@@ -79,7 +79,7 @@ class Document:
         fma_call: bool = False,
         classifier: Classifier = NOTHING,
     ) -> None:
-        self.program, self.runtime, self.provenance = program, runtime, provenance
+        self.program, self.runtime, self.provenance = program, own_runtime(runtime), provenance
         self.embed, self.test, self.classifier = embed, test, classifier
         self.printer = Printer(fma_call)
         self.steps = StepPrinter(program, embed)
@@ -107,7 +107,7 @@ class Document:
             self.banner("RUN", "the kernels in order, with the address of each operand"),
             run,
             *self.thread_text("thread_work"),
-            "}  // namespace",
+            "}}  // namespace @name@_impl",
             self.banner("ENTRY POINTS", "the functions declared above"),
             self.runtime["predictor_api.h"].strip(),
             *self.classifier_text(),
@@ -119,6 +119,7 @@ class Document:
                 self.banner("SELF-TEST", "compile with -D@NAME@_SELFTEST to get a program"),
                 selftest(self.runtime, p, self.test),
             ]
+        parts.append("#pragma GCC diagnostic pop")
         return written("\n\n".join(x for x in parts if x), p) + "\n"
 
     def thread_text(self, section: str) -> list[str]:
@@ -177,11 +178,12 @@ class Document:
         outside = [s for s in [*parts, *hosted] if s.scope == "file"]
         return [
             self.banner("RUNTIME", "what the kernels are written with; only what they use"),
-            "\n\n".join(s.text for s in outside).replace("HOSTED_FILES", "@NAME@_FILES"),
-            "namespace {",
+            "\n\n".join(s.text for s in outside),
+            "#pragma GCC diagnostic push",
+            "namespace @name@_impl { namespace {",
             "\n\n".join(s.text for s in parts if s.scope != "file"),
             "#if !defined(@NAME@_FREESTANDING)  // mapping and checking the weights file\n\n"
-            + "\n\n".join(s.text for s in hosted if s.scope != "file").replace("HOSTED_FILES", "@NAME@_FILES")
+            + "\n\n".join(s.text for s in hosted if s.scope != "file")
             + "\n\n#endif  // !@NAME@_FREESTANDING",
         ]
 
@@ -202,5 +204,5 @@ _CONFIGURATION = """\
 // @NAME@_SELFTEST      adds main(): runs seeded inputs and compares with what onnxruntime computed
 #if !defined(@NAME@_FREESTANDING)
 #include <stdlib.h>
-#define @NAME@_FILES
+#define @NAME@_HOSTED_FILES
 #endif"""

@@ -44,7 +44,7 @@ def _of_variant(variant: Variant, test: SelfTest) -> tuple[list[str], list[str]]
         kind = CPP_TYPE[t.dtype]
         n = t.nbytes // max(1, _size(t.dtype))
         fill.append(
-            f"  fill_input(const_cast<{kind}*>(input<{kind}>(*p, {i}, 0)), {n}, {i}, "
+            f"  @name@_impl::fill_input(const_cast<{kind}*>(@name@_impl::input<{kind}>(*p, {i}, 0)), {n}, {i}, "
             f"{literal(low, 'float64')}, {literal(high, 'float64')});"
         )
     for i, (t, s) in enumerate(zip(variant.outputs, test.samples, strict=True)):
@@ -54,7 +54,7 @@ def _of_variant(variant: Variant, test: SelfTest) -> tuple[list[str], list[str]]
             "  {",
             "    const uint32_t places[] = {" + rows([f"{k}u" for k in s.places]) + "};",
             "    const double expected[] = {" + rows([literal(v, "float64") for v in s.values]) + "};",
-            f"    wrong += compare({quoted(t.name)}, output<{CPP_TYPE[t.dtype]}>(*p, {i}, 0), places, expected, "
+            f"    wrong += @name@_impl::compare({quoted(t.name)}, @name@_impl::output<{CPP_TYPE[t.dtype]}>(*p, {i}, 0), places, expected, "
             f"{len(s.places)}, {literal(s.tolerance, 'float64')});",
             "  }",
         ]

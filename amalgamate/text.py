@@ -45,7 +45,7 @@ def rows(items: Sequence[str], per_row: int = 8) -> str:
 
 
 _ESCAPES = [
-    chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' and not chr(b).isdigit() else f"\\{b:03o}" for b in range(256)
+    chr(b) if 32 <= b < 127 and chr(b) not in '"\\?@' and not chr(b).isdigit() else f"\\{b:03o}" for b in range(256)
 ]
 
 

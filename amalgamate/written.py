@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from dlpack.plan.program import Program
 
 _WORDS = {
-    "inputs": ("kInputs", r"\1->set->inputs"),
-    "outputs": ("kOutputs", r"\1->set->outputs"),
+    "inputs": ("@name@_impl::kInputs", r"@name@_impl::kShapes[\1->set].inputs"),
+    "outputs": ("@name@_impl::kOutputs", r"@name@_impl::kShapes[\1->set].outputs"),
     "input_room": (r"kInputs[\1].bytes", r"kInputRoom[\1]"),
     "output_room": (r"kOutputs[\1].bytes", r"kOutputRoom[\1]"),
-    "steps": ("kStepCount", r"\1->set->steps"),
-    "first_step": ("", r"\1->set->first_step + "),
+    "steps": ("@name@_impl::kStepCount", r"@name@_impl::kShapes[\1->set].steps"),
+    "first_step": ("", r"@name@_impl::kShapes[\1->set].first_step + "),
     "set": ("", "set, "),
-    "picture": ("kPicture", r"kPictures[\1->set - kShapes]"),
+    "picture": ("@name@_impl::kPicture", r"@name@_impl::kPictures[\1->set]"),
 }
 """What ``@word(argument)@`` in the runtime's text becomes: with one set of shapes, with several."""
 
@@ -44,3 +45,14 @@ def written(text: str, program: Program) -> str:
     for word, forms in _WORDS.items():
         text = re.sub(rf"@{word}\(([^@]*)\)@", forms[several], text)
     return text.replace("@name@", program.name).replace("@NAME@", program.name.upper())
+
+
+_MACROS = re.compile(r"\b(INLINE|SCALAR_LOOP|BASELINE|CPU_NEEDED|ALLOWED|IS_ONE|SHA256_X86|HOSTED_FILES)\b")
+
+
+def own_runtime(runtime: Mapping[str, str]) -> dict[str, str]:
+    """The runtime's text with its namespace `impl` and its macros named after the model.
+
+    So files of several models may be compiled as one.
+    """
+    return {file: _MACROS.sub(r"@NAME@_\1", re.sub(r"\bimpl\b", "@name@_impl", text)) for file, text in runtime.items()}
