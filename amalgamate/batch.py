@@ -27,12 +27,12 @@ class BatchPrinter:
         """
         document = Document(program, self.runtime, Provenance("", "", "", "", "", ""), False, ())
         kernels = [document.kernel(k) for k in program.kernels]
-        run = "\n".join(line for step in program.steps for line in document.step(step, 1))
+        run = "\n".join(line for step in program.steps for line in document.steps.step(step, 1))
         self.needed |= set(used_sections(self.runtime, document.printer, run))
         return "\n\n".join(
             [
                 f"namespace {{\nnamespace of_{name} {{",
-                *kernels,
+                *(k.replace("@NAME@_", "") for k in kernels),
                 f"void run([[maybe_unused]] const pointers& p) {{\n{run}\n}}",
                 f"}}  // namespace of_{name}\n}}  // namespace",
                 _ENTRY.replace("NAME", name),

@@ -75,7 +75,7 @@ def definitions(runtime: Mapping[str, str], program: Program, classifier: Classi
     cases = "\n".join(_case(k, [v.outputs[k] for v in program.variants]) for k in range(len(program.outputs)))
     label = "@name@_label(classes[j].index)" if classifier.labels else "nullptr"
     code = code.replace("@cases@", cases).replace("@label@", label)
-    return ["namespace {", *tables, "}  // namespace", code]
+    return ["namespace @name@_impl { namespace {", *tables, "}}  // namespace @name@_impl", code]
 
 
 def quoted(text: str) -> str:
@@ -83,7 +83,7 @@ def quoted(text: str) -> str:
     return '"' + "".join(_ESCAPES[b] for b in text.encode()) + '"'
 
 
-_ESCAPES = [chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in range(256)]
+_ESCAPES = [chr(b) if 32 <= b < 127 and chr(b) not in '"\\?@' else f"\\{b:03o}" for b in range(256)]
 
 
 def _texts(runtime: Mapping[str, str]) -> dict[str, str]:
@@ -102,9 +102,9 @@ def _case(index: int, tensors: Sequence[Tensor]) -> str:
         return f"    case {index}: return @NAME@_BAD_ARGUMENT;  // too many elements"
     count = str(sizes[0])
     if len(sizes) > 1:
-        count = f"static_cast<int32_t>(p->set->outputs[{index}].bytes / sizeof({kind}))"
-    scores = f"output<{kind}>(*p, {index}, 0)"
-    call = f"best_classes({scores}, {count}, k, classes, {_score_kind(tensors)})"
+        count = f"static_cast<int32_t>(@outputs(p)@[{index}].bytes / sizeof({kind}))"
+    scores = f"@name@_impl::output<{kind}>(*p, {index}, 0)"
+    call = f"@name@_impl::best_classes({scores}, {count}, k, classes, {_score_kind(tensors)})"
     return f"    case {index}: count = {call}; break;"
 
 
@@ -161,7 +161,7 @@ def _picture(program: Program, p: Preprocess, sets: Sequence[Preprocess | None])
 
 
 _FLOAT_ELEMENT = (
-    "INLINE picture_value picture_element(double byte, int c) {",
+    "@NAME@_INLINE picture_value picture_element(double byte, int c) {",
     "  return to_value<picture_value>((byte * kPictureScale - kPictureMean[c]) / kPictureStd[c]);",
     "}",
 )
@@ -171,7 +171,7 @@ def _quantised_element(q: Quantization) -> tuple[str, ...]:
     return (
         f"constexpr double kPictureStep = {literal(q.scale, 'float64')};",
         f"constexpr int32_t kPictureZero = {q.zero_point};",
-        "INLINE picture_value picture_element(double byte, int c) {",
+        "@NAME@_INLINE picture_value picture_element(double byte, int c) {",
         "  const volatile double scaled = byte * kPictureScale;  // never fused: ties fall as in Python",
         "  const double value = (scaled - kPictureMean[c]) / kPictureStd[c];",
         "  return to_quantised<picture_value>(value, kPictureStep, kPictureZero);",

@@ -111,7 +111,7 @@ class Printer:
             body = self.block(s.body, depth + 1)
             if s.step == 1 and _wraps(s):
                 self.functions.add("scalar_loop")
-                head = f"{pad}SCALAR_LOOP\n{head}"
+                head = f"{pad}@NAME@_SCALAR_LOOP\n{head}"
             return [head, *body, f"{pad}}}" + (f"  // for {s.var}" if len(body) > 20 else "")]
         if isinstance(s, If):
             out = [f"{pad}if ({self.expr(s.condition)}) {{", *self.block(s.then, depth + 1)]

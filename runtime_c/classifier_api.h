@@ -42,12 +42,12 @@ typedef struct @name@_class {
   }
 
 //@ section label_definition
-int32_t @name@_label_count(void) { return kLabelCount; }
-const char* @name@_label(int32_t index) { return index >= 0 && index < kLabelCount ? kLabels[index] : nullptr; }
+int32_t @name@_label_count(void) { return impl::kLabelCount; }
+const char* @name@_label(int32_t index) { return index >= 0 && index < impl::kLabelCount ? impl::kLabels[index] : nullptr; }
 
 //@ section top_k_definition
 @name@_status @name@_top_k(const @name@_predictor* p, int32_t index, int32_t k, @name@_class* classes) {
-  if (p == nullptr || index < 0 || index >= kOutputCount || k < 1 || classes == nullptr) return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || index < 0 || index >= impl::kOutputCount || k < 1 || classes == nullptr) return @NAME@_BAD_ARGUMENT;
   int32_t count = 0;
   switch (index) {
 @cases@
@@ -65,7 +65,7 @@ const char* @name@_label(int32_t index) { return index >= 0 && index < kLabelCou
   constexpr int32_t kLongest = 1 << 20;
   if (p == nullptr || rgb == nullptr || width < 1 || width > kLongest || height < 1 || height > kLongest) return @NAME@_BAD_ARGUMENT;
   if ((stride < 0 ? -stride : stride) < 3 * ptrdiff_t{width}) return @NAME@_BAD_ARGUMENT;
-  const picture_size& size = @picture(p)@;
+  const impl::picture_size& size = @picture(p)@;
 //@ shapes
   if (size.height == 0) return @NAME@_BAD_ARGUMENT;
 //@ end
@@ -74,38 +74,38 @@ const char* @name@_label(int32_t index) { return index >= 0 && index < kLabelCou
   const int64_t new_width = size.resize == 0 ? size.width : resized(width, shorter, size.resize);
   const int64_t new_height = size.resize == 0 ? size.height : resized(height, shorter, size.resize);
   const int64_t left = (new_width - size.width) / 2, top = (new_height - size.height) / 2;
-  picture_value* const to = reinterpret_cast<picture_value*>(own_input(*p, kPictureInput));
+  impl::picture_value* const to = reinterpret_cast<impl::picture_value*>(impl::own_input(*p, impl::kPictureInput));
   constexpr int64_t kStrip = 32;  // columns whose weights are kept
-  taps columns[kStrip];
+  impl::taps columns[kStrip];
   for (int64_t first = 0; first < size.width; first += kStrip) {
     const int64_t last = first + kStrip < size.width ? first + kStrip : size.width;
-    for (int64_t x = first; x < last; ++x) columns[x - first] = taps_of(left + x, width, new_width);
+    for (int64_t x = first; x < last; ++x) columns[x - first] = impl::taps_of(left + x, width, new_width);
     for (int64_t y = 0; y < size.height; ++y) {
-      const taps rows = taps_of(top + y, height, new_height);
+      const impl::taps rows = impl::taps_of(top + y, height, new_height);
       for (int64_t x = first; x < last; ++x) {
-        const taps& t = columns[x - first];
+        const impl::taps& t = columns[x - first];
         int64_t down[3] = {};
         for (int64_t j = rows.low, place = rows.offset; j < rows.high; ++j, place += rows.step) {
           const uint8_t* pixel = rgb + static_cast<ptrdiff_t>(j) * stride + static_cast<ptrdiff_t>(3 * t.low);
           int64_t across[3] = {};
           for (int64_t i = t.low, at = t.offset; i < t.high; ++i, at += t.step, pixel += 3) {
-            const int64_t weight = tap(t, at);
-            if constexpr (kPictureChannels == 1) {
+            const int64_t weight = impl::tap(t, at);
+            if constexpr (impl::kPictureChannels == 1) {
               across[0] += weight * ((299 * pixel[0] + 587 * pixel[1] + 114 * pixel[2] + 500) / 1000);
             } else {
               across[0] += weight * pixel[0], across[1] += weight * pixel[1], across[2] += weight * pixel[2];
             }
           }
-          for (int c = 0; c < kPictureChannels; ++c) down[c] += tap(rows, place) * mean_of(t, across[c]);
+          for (int c = 0; c < impl::kPictureChannels; ++c) down[c] += impl::tap(rows, place) * impl::mean_of(t, across[c]);
         }
-        for (int c = 0; c < kPictureChannels; ++c) {
-          const double byte = static_cast<double>(mean_of(rows, down[kPictureBgr ? 2 - c : c]));
-          const int64_t at = kPictureInterleaved ? (y * size.width + x) * kPictureChannels + c : (c * size.height + y) * size.width + x;
-          to[at] = picture_element(byte, c);
+        for (int c = 0; c < impl::kPictureChannels; ++c) {
+          const double byte = static_cast<double>(impl::mean_of(rows, down[impl::kPictureBgr ? 2 - c : c]));
+          const int64_t at = impl::kPictureInterleaved ? (y * size.width + x) * impl::kPictureChannels + c : (c * size.height + y) * size.width + x;
+          to[at] = impl::picture_element(byte, c);
         }
       }
     }
   }
-  p->inputs[kPictureInput] = to;
+  p->inputs[impl::kPictureInput] = to;
   return @NAME@_OK;
 }

@@ -15,28 +15,22 @@
 // Where a file's bytes are in memory. An empty file has size 0 and no data.
 struct mapped_file { const uint8_t* data; size_t size; };
 
-enum file_status {
-  file_ok = 0,
-  file_not_supported = 1,  // not built with HOSTED_FILES, or not on a POSIX system
-  file_not_opened = 2,     // no such file, or no right to read it
-  file_not_mapped = 3,     // a folder, a device, or too large for the address space
-};
-
 #if defined(HOSTED_FILES) && (defined(__unix__) || defined(__APPLE__))
-[[maybe_unused]] inline file_status map_file(const char* path, mapped_file* file) {
+// Maps a regular file; false where that fails.
+[[maybe_unused]] inline bool map_file(const char* path, mapped_file* file) {
   *file = mapped_file{nullptr, 0};
   const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // the last: a pipe without a writer would block
-  if (descriptor < 0) return file_not_opened;
+  if (descriptor < 0) return false;
   struct stat about;
   void* data = MAP_FAILED;
   const bool is_file = fstat(descriptor, &about) == 0 && S_ISREG(about.st_mode) && static_cast<uint64_t>(about.st_size) <= SIZE_MAX;
   const bool is_empty = is_file && about.st_size == 0;
   if (is_file && !is_empty) data = mmap(nullptr, static_cast<size_t>(about.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0);
   close(descriptor);  // the mapping stays
-  if (is_empty) return file_ok;
-  if (data == MAP_FAILED) return file_not_mapped;
+  if (is_empty) return true;
+  if (data == MAP_FAILED) return false;
   *file = mapped_file{static_cast<const uint8_t*>(data), static_cast<size_t>(about.st_size)};
-  return file_ok;
+  return true;
 }
 
 [[maybe_unused]] inline void unmap_file(mapped_file* file) {
@@ -51,9 +45,9 @@ enum file_status {
   if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }
 #else
-[[maybe_unused]] inline file_status map_file(const char*, mapped_file* file) {
+[[maybe_unused]] inline bool map_file(const char*, mapped_file* file) {
   *file = mapped_file{nullptr, 0};
-  return file_not_supported;
+  return false;
 }
 
 [[maybe_unused]] inline void unmap_file(mapped_file* file) { *file = mapped_file{nullptr, 0}; }

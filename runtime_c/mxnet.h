@@ -29,7 +29,7 @@ typedef float mx_float;
 typedef void* PredictorHandle;
 typedef void* NDListHandle;
 
-namespace {
+namespace impl { namespace {
 
 thread_local char mx_error_text[1024];
 
@@ -49,7 +49,7 @@ struct mx_weights {
   uint8_t* bytes;
 };
 
-struct mx_predictor {
+struct mx_handle {
   @name@_predictor* predictor;
   mx_weights* weights;  // null where they are inside this file
   mx_uint output_count;
@@ -195,7 +195,7 @@ int mx_new_predictor(const char* call, mx_weights* weights, const int32_t* outpu
   size_t ranks = 0;
   for (int32_t i = 0; i < kOutputCount; ++i) ranks += static_cast<size_t>(kShapes[set].outputs[i].rank);
 //@ end
-  mx_predictor* const p = static_cast<mx_predictor*>(malloc(sizeof(mx_predictor) + ranks * sizeof(mx_uint)));
+  mx_handle* const p = static_cast<mx_handle*>(malloc(sizeof(mx_handle) + ranks * sizeof(mx_uint)));
   if (p == nullptr) return mx_fail("%s: no memory", call);
   const void* const bytes = weights != nullptr ? weights->bytes : nullptr;
   const @name@_status status = @name@_create(&p->predictor, nullptr, 0, bytes, bytes != nullptr ? kWeightsBytes : 0);
@@ -392,12 +392,12 @@ void mx_free_list(mx_list* list) {
   free(list);
 }
 
-}  // namespace
+}}  // namespace impl
 
 #pragma GCC visibility push(default)
 extern "C" {
 
-const char* MXGetLastError() { return mx_error_text; }
+const char* MXGetLastError() { return impl::mx_error_text; }
 
 int MXPredCreatePartialOut(const char* symbol_json_str, const void* param_bytes, int param_size, int dev_type, int dev_id,
                            mx_uint num_input_nodes, const char** input_keys, const mx_uint* input_shape_indptr,
@@ -405,32 +405,32 @@ int MXPredCreatePartialOut(const char* symbol_json_str, const void* param_bytes,
                            PredictorHandle* out) {
   (void)symbol_json_str, (void)dev_id;
   static constexpr char call[] = "MXPredCreate";
-  if (out == nullptr) return mx_fail("%s: out is null", call);
-  if (dev_type != 1) return mx_fail("%s: this build is for the CPU: dev_type has to be 1, and is %d", call, dev_type);
-  if (mx_check_inputs(call, num_input_nodes, input_keys, input_shape_indptr, input_shape_data) != 0) return -1;
-  int32_t outputs[kOutputCount + 1];
-  if (num_output_nodes > static_cast<mx_uint>(kOutputCount))
-    return mx_fail("%s: %u outputs are asked for, the model has %d: %s", call, num_output_nodes, static_cast<int>(kOutputCount),
-                   mx_names_text(kOutputs, kOutputCount).chars);
-  if (num_output_nodes != 0 && output_keys == nullptr) return mx_fail("%s: output_keys is null", call);
-  for (int32_t i = 0; i < kOutputCount; ++i) outputs[i] = i;
+  if (out == nullptr) return impl::mx_fail("%s: out is null", call);
+  if (dev_type != 1) return impl::mx_fail("%s: this build is for the CPU: dev_type has to be 1, and is %d", call, dev_type);
+  if (impl::mx_check_inputs(call, num_input_nodes, input_keys, input_shape_indptr, input_shape_data) != 0) return -1;
+  int32_t outputs[impl::kOutputCount + 1];
+  if (num_output_nodes > static_cast<mx_uint>(impl::kOutputCount))
+    return impl::mx_fail("%s: %u outputs are asked for, the model has %d: %s", call, num_output_nodes, static_cast<int>(impl::kOutputCount),
+                   impl::mx_names_text(impl::kOutputs, impl::kOutputCount).chars);
+  if (num_output_nodes != 0 && output_keys == nullptr) return impl::mx_fail("%s: output_keys is null", call);
+  for (int32_t i = 0; i < impl::kOutputCount; ++i) outputs[i] = i;
   for (mx_uint i = 0; i < num_output_nodes; ++i) {
-    if (output_keys[i] == nullptr) return mx_fail("%s: output_keys[%u] is null", call, i);
-    outputs[i] = mx_find_output(output_keys[i]);
+    if (output_keys[i] == nullptr) return impl::mx_fail("%s: output_keys[%u] is null", call, i);
+    outputs[i] = impl::mx_find_output(output_keys[i]);
     if (outputs[i] < 0)
-      return mx_fail("%s: the model has no output \"%.100s\"; it has: %s (an inner node has to be made an output before the "
-                     "model is built)", call, output_keys[i], mx_names_text(kOutputs, kOutputCount).chars);
+      return impl::mx_fail("%s: the model has no output \"%.100s\"; it has: %s (an inner node has to be made an output before the "
+                     "model is built)", call, output_keys[i], impl::mx_names_text(impl::kOutputs, impl::kOutputCount).chars);
   }
 //@ shapes
-  const int32_t set = mx_find_set(call, kShapes[0], num_input_nodes, input_keys, input_shape_indptr, input_shape_data);
+  const int32_t set = impl::mx_find_set(call, impl::kShapes[0], num_input_nodes, input_keys, input_shape_indptr, input_shape_data);
   if (set < 0) return -1;
 //@ end
-  mx_weights* weights = nullptr;
-  if (kWeightsBytes != 0 && embedded_weights() == nullptr && mx_copy_weights(call, param_bytes, param_size, &weights) != 0)
+  impl::mx_weights* weights = nullptr;
+  if (impl::kWeightsBytes != 0 && impl::embedded_weights() == nullptr && impl::mx_copy_weights(call, param_bytes, param_size, &weights) != 0)
     return -1;
-  const mx_uint count = num_output_nodes != 0 ? num_output_nodes : static_cast<mx_uint>(kOutputCount);
-  const int status = mx_new_predictor(call, weights, outputs, count, @set()@out);
-  mx_release_weights(weights);
+  const mx_uint count = num_output_nodes != 0 ? num_output_nodes : static_cast<mx_uint>(impl::kOutputCount);
+  const int status = impl::mx_new_predictor(call, weights, outputs, count, @set()@out);
+  impl::mx_release_weights(weights);
   return status;
 }
 
@@ -443,98 +443,98 @@ int MXPredCreate(const char* symbol_json_str, const void* param_bytes, int param
 
 int MXPredReshape(mx_uint num_input_nodes, const char** input_keys, const mx_uint* input_shape_indptr,
                   const mx_uint* input_shape_data, PredictorHandle handle, PredictorHandle* out) {
-  const mx_predictor* const p = static_cast<const mx_predictor*>(handle);
-  if (p == nullptr || out == nullptr) return mx_fail("MXPredReshape: handle or out is null");
-  if (mx_check_inputs("MXPredReshape", num_input_nodes, input_keys, input_shape_indptr, input_shape_data) != 0) return -1;
+  const impl::mx_handle* const p = static_cast<const impl::mx_handle*>(handle);
+  if (p == nullptr || out == nullptr) return impl::mx_fail("MXPredReshape: handle or out is null");
+  if (impl::mx_check_inputs("MXPredReshape", num_input_nodes, input_keys, input_shape_indptr, input_shape_data) != 0) return -1;
 //@ shapes
-  const int32_t set = mx_find_set("MXPredReshape", *p->predictor->set, num_input_nodes, input_keys, input_shape_indptr,
+  const int32_t set = impl::mx_find_set("MXPredReshape", impl::kShapes[p->predictor->set], num_input_nodes, input_keys, input_shape_indptr,
                                   input_shape_data);
   if (set < 0) return -1;
 //@ end
-  return mx_new_predictor("MXPredReshape", p->weights, p->outputs, p->output_count, @set()@out);
+  return impl::mx_new_predictor("MXPredReshape", p->weights, p->outputs, p->output_count, @set()@out);
 }
 
 int MXPredGetOutputShape(PredictorHandle handle, mx_uint index, mx_uint** shape_data, mx_uint* shape_ndim) {
-  const mx_predictor* const p = static_cast<const mx_predictor*>(handle);
+  const impl::mx_handle* const p = static_cast<const impl::mx_handle*>(handle);
   if (p == nullptr || shape_data == nullptr || shape_ndim == nullptr)
-    return mx_fail("MXPredGetOutputShape: handle, shape_data or shape_ndim is null");
+    return impl::mx_fail("MXPredGetOutputShape: handle, shape_data or shape_ndim is null");
   if (index >= p->output_count)
-    return mx_fail("MXPredGetOutputShape: there is no output %u; the predictor has %u", index, p->output_count);
+    return impl::mx_fail("MXPredGetOutputShape: there is no output %u; the predictor has %u", index, p->output_count);
   *shape_data = p->shapes[p->outputs[index]];
   *shape_ndim = static_cast<mx_uint>(@outputs(p->predictor)@[p->outputs[index]].rank);
   return 0;
 }
 
 int MXPredSetInput(PredictorHandle handle, const char* key, const mx_float* data, mx_uint size) {
-  const mx_predictor* const p = static_cast<const mx_predictor*>(handle);
-  if (p == nullptr || key == nullptr || data == nullptr) return mx_fail("MXPredSetInput: handle, key or data is null");
-  const int32_t index = mx_find_input(key);
+  const impl::mx_handle* const p = static_cast<const impl::mx_handle*>(handle);
+  if (p == nullptr || key == nullptr || data == nullptr) return impl::mx_fail("MXPredSetInput: handle, key or data is null");
+  const int32_t index = impl::mx_find_input(key);
   if (index < 0)
-    return mx_fail("MXPredSetInput: the model has no input \"%.100s\"; it has: %s", key,
-                   mx_names_text(kInputs, kInputCount).chars);
+    return impl::mx_fail("MXPredSetInput: the model has no input \"%.100s\"; it has: %s", key,
+                   impl::mx_names_text(impl::kInputs, impl::kInputCount).chars);
   const @name@_tensor& own = @inputs(p->predictor)@[index];
-  if (!mx_is_float(own))
-    return mx_fail("MXPredSetInput: input \"%.100s\" is %s, and MXNet's API takes only float32; use @name@_set_input()", key,
+  if (!impl::mx_is_float(own))
+    return impl::mx_fail("MXPredSetInput: input \"%.100s\" is %s, and MXNet's API takes only float32; use @name@_set_input()", key,
                    own.dtype);
   if (size != own.bytes / sizeof(mx_float))
-    return mx_fail("MXPredSetInput: input \"%.100s\" has %zu elements (%s), and %u are given", key,
-                   own.bytes / sizeof(mx_float), mx_shape_text(own.shape, static_cast<size_t>(own.rank)).chars, size);
+    return impl::mx_fail("MXPredSetInput: input \"%.100s\" has %zu elements (%s), and %u are given", key,
+                   own.bytes / sizeof(mx_float), impl::mx_shape_text(own.shape, static_cast<size_t>(own.rank)).chars, size);
   const @name@_status status = @name@_set_input(p->predictor, index, data, own.bytes);
-  return status == @NAME@_OK ? 0 : mx_fail("MXPredSetInput: %s", @name@_error_text(status));
+  return status == @NAME@_OK ? 0 : impl::mx_fail("MXPredSetInput: %s", @name@_error_text(status));
 }
 
 int MXPredForward(PredictorHandle handle) {
-  const mx_predictor* const p = static_cast<const mx_predictor*>(handle);
-  if (p == nullptr) return mx_fail("MXPredForward: handle is null");
+  const impl::mx_handle* const p = static_cast<const impl::mx_handle*>(handle);
+  if (p == nullptr) return impl::mx_fail("MXPredForward: handle is null");
   const @name@_status status = @name@_run(p->predictor);
-  return status == @NAME@_OK ? 0 : mx_fail("MXPredForward: %s", @name@_error_text(status));
+  return status == @NAME@_OK ? 0 : impl::mx_fail("MXPredForward: %s", @name@_error_text(status));
 }
 
 // As in MXNet, a step beyond the last does nothing and leaves none.
 int MXPredPartialForward(PredictorHandle handle, int step, int* step_left) {
-  const mx_predictor* const p = static_cast<const mx_predictor*>(handle);
-  if (p == nullptr || step_left == nullptr) return mx_fail("MXPredPartialForward: handle or step_left is null");
-  if (step < 0) return mx_fail("MXPredPartialForward: step is %d; it begins at 0", step);
+  const impl::mx_handle* const p = static_cast<const impl::mx_handle*>(handle);
+  if (p == nullptr || step_left == nullptr) return impl::mx_fail("MXPredPartialForward: handle or step_left is null");
+  if (step < 0) return impl::mx_fail("MXPredPartialForward: step is %d; it begins at 0", step);
   if (step < @steps(p->predictor)@ && @name@_run_step(p->predictor, step) != @NAME@_OK)
-    return mx_fail("MXPredPartialForward: step %d failed", step);
+    return impl::mx_fail("MXPredPartialForward: step %d failed", step);
   *step_left = step < @steps(p->predictor)@ ? @steps(p->predictor)@ - step - 1 : 0;
   return 0;
 }
 
 int MXPredGetOutput(PredictorHandle handle, mx_uint index, mx_float* data, mx_uint size) {
-  const mx_predictor* const p = static_cast<const mx_predictor*>(handle);
-  if (p == nullptr || data == nullptr) return mx_fail("MXPredGetOutput: handle or data is null");
+  const impl::mx_handle* const p = static_cast<const impl::mx_handle*>(handle);
+  if (p == nullptr || data == nullptr) return impl::mx_fail("MXPredGetOutput: handle or data is null");
   if (index >= p->output_count)
-    return mx_fail("MXPredGetOutput: there is no output %u; the predictor has %u", index, p->output_count);
+    return impl::mx_fail("MXPredGetOutput: there is no output %u; the predictor has %u", index, p->output_count);
   const int32_t own_index = p->outputs[index];
   const @name@_tensor& own = @outputs(p->predictor)@[own_index];
-  if (!mx_is_float(own))
-    return mx_fail("MXPredGetOutput: output \"%.100s\" is %s, and MXNet's API gives only float32; use @name@_get_output()",
+  if (!impl::mx_is_float(own))
+    return impl::mx_fail("MXPredGetOutput: output \"%.100s\" is %s, and MXNet's API gives only float32; use @name@_get_output()",
                    own.name, own.dtype);
   if (size != own.bytes / sizeof(mx_float))
-    return mx_fail("MXPredGetOutput: output \"%.100s\" has %zu elements (%s), and %u are asked for", own.name,
-                   own.bytes / sizeof(mx_float), mx_shape_text(own.shape, static_cast<size_t>(own.rank)).chars, size);
+    return impl::mx_fail("MXPredGetOutput: output \"%.100s\" has %zu elements (%s), and %u are asked for", own.name,
+                   own.bytes / sizeof(mx_float), impl::mx_shape_text(own.shape, static_cast<size_t>(own.rank)).chars, size);
   const @name@_status status = @name@_get_output(p->predictor, own_index, data, own.bytes);
-  return status == @NAME@_OK ? 0 : mx_fail("MXPredGetOutput: %s", @name@_error_text(status));
+  return status == @NAME@_OK ? 0 : impl::mx_fail("MXPredGetOutput: %s", @name@_error_text(status));
 }
 
 int MXPredFree(PredictorHandle handle) {
-  mx_predictor* const p = static_cast<mx_predictor*>(handle);
+  impl::mx_handle* const p = static_cast<impl::mx_handle*>(handle);
   if (p == nullptr) return 0;
   @name@_destroy(p->predictor);
-  mx_release_weights(p->weights);
+  impl::mx_release_weights(p->weights);
   free(p);
   return 0;
 }
 
 int MXNDListCreate(const char* nd_file_bytes, int nd_file_size, NDListHandle* out, mx_uint* out_length) {
   if (nd_file_bytes == nullptr || nd_file_size < 0 || out == nullptr || out_length == nullptr)
-    return mx_fail("MXNDListCreate: nd_file_bytes, out or out_length is null, or nd_file_size is negative");
-  mx_list* const list = mx_allocate<mx_list>(1);
-  if (list == nullptr) return mx_fail("MXNDListCreate: no memory");
-  mx_reader r = {nd_file_bytes, static_cast<size_t>(nd_file_size), 0};
-  if (mx_read_list(r, *list) != 0) {
-    mx_free_list(list);
+    return impl::mx_fail("MXNDListCreate: nd_file_bytes, out or out_length is null, or nd_file_size is negative");
+  impl::mx_list* const list = impl::mx_allocate<impl::mx_list>(1);
+  if (list == nullptr) return impl::mx_fail("MXNDListCreate: no memory");
+  impl::mx_reader r = {nd_file_bytes, static_cast<size_t>(nd_file_size), 0};
+  if (impl::mx_read_list(r, *list) != 0) {
+    impl::mx_free_list(list);
     return -1;
   }
   *out = list;
@@ -544,17 +544,17 @@ int MXNDListCreate(const char* nd_file_bytes, int nd_file_size, NDListHandle* ou
 
 int MXNDListGet(NDListHandle handle, mx_uint index, const char** out_key, const mx_float** out_data,
                 const mx_uint** out_shape, mx_uint* out_ndim) {
-  const mx_list* const list = static_cast<const mx_list*>(handle);
+  const impl::mx_list* const list = static_cast<const impl::mx_list*>(handle);
   if (list == nullptr || out_key == nullptr || out_data == nullptr || out_shape == nullptr || out_ndim == nullptr)
-    return mx_fail("MXNDListGet: handle or an out pointer is null");
-  if (index >= list->size) return mx_fail("MXNDListGet: there is no array %u; the list has %zu", index, list->size);
-  const mx_array& a = list->arrays[index];
+    return impl::mx_fail("MXNDListGet: handle or an out pointer is null");
+  if (index >= list->size) return impl::mx_fail("MXNDListGet: there is no array %u; the list has %zu", index, list->size);
+  const impl::mx_array& a = list->arrays[index];
   *out_key = a.name, *out_data = a.data, *out_shape = a.shape, *out_ndim = a.rank;
   return 0;
 }
 
 int MXNDListFree(NDListHandle handle) {
-  mx_free_list(static_cast<mx_list*>(handle));
+  impl::mx_free_list(static_cast<impl::mx_list*>(handle));
   return 0;
 }
 

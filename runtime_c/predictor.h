@@ -9,31 +9,30 @@ bool fits(const @name@_tensor& tensor, const void* data, size_t bytes) {
 }
 
 }  // namespace
-
 //@ threads
-namespace {
 struct thread_pool;
-}
 //@ end
+}  // namespace impl
+
 struct @name@_predictor {
 //@ shapes
-  const shape_set* set;  // the shapes that it has now
+  int32_t set;  // the number of its current set of shapes
 //@ end
-  const void* inputs[kInputCount + 1];
-  void* outputs[kOutputCount + 1];
+  const void* inputs[impl::kInputCount + 1];
+  void* outputs[impl::kOutputCount + 1];
   uint8_t* arena;
   const uint8_t* weights;
   size_t arrived;      // bytes of them that are there
   int32_t flush;       // whether a run takes denormals for zeros
   uint8_t* prepared;   // weights computed from them, maybe another predictor's
 //@ threads
-  thread_pool* pool;
+  impl::thread_pool* pool;
 //@ end
   void* owned;         // memory to free with the predictor
   const void* mapped;  // weights file to unmap with it
 };
 
-namespace {
+namespace impl { namespace {
 
 template <class T> T* arena(const @name@_predictor& p, size_t offset) { return reinterpret_cast<T*>(p.arena + offset); }
 template <class T> const T* weight(const @name@_predictor& p, size_t offset) { return reinterpret_cast<const T*>(p.weights + offset); }

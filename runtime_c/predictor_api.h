@@ -1,16 +1,16 @@
-namespace {
+namespace impl { namespace {
 constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor))
 //@ threads
     + round_up(sizeof(thread_pool))
 //@ end
     ;
 constexpr size_t kSharedMemoryBytes = kHandleBytes + kArenaBytes + input_storage() + output_storage() + 64;
-}
+}}  // namespace impl
 
-int32_t @name@_input_count(void) { return kInputCount; }
-int32_t @name@_output_count(void) { return kOutputCount; }
-const @name@_tensor* @name@_input(int32_t index) { return index >= 0 && index < kInputCount ? &kInputs[index] : nullptr; }
-const @name@_tensor* @name@_output(int32_t index) { return index >= 0 && index < kOutputCount ? &kOutputs[index] : nullptr; }
+int32_t @name@_input_count(void) { return impl::kInputCount; }
+int32_t @name@_output_count(void) { return impl::kOutputCount; }
+const @name@_tensor* @name@_input(int32_t index) { return index >= 0 && index < impl::kInputCount ? &impl::kInputs[index] : nullptr; }
+const @name@_tensor* @name@_output(int32_t index) { return index >= 0 && index < impl::kOutputCount ? &impl::kOutputs[index] : nullptr; }
 
 BASELINE const char* @name@_error_text(@name@_status status) {
   switch (status) {
@@ -25,11 +25,11 @@ BASELINE const char* @name@_error_text(@name@_status status) {
   }
 }
 
-size_t @name@_memory_size(void) { return kSharedMemoryBytes + kPreparedBytes; }
-size_t @name@_shared_memory_size(void) { return kSharedMemoryBytes; }
-size_t @name@_weights_size(void) { return kWeightsBytes; }
+size_t @name@_memory_size(void) { return impl::kSharedMemoryBytes + impl::kPreparedBytes; }
+size_t @name@_shared_memory_size(void) { return impl::kSharedMemoryBytes; }
+size_t @name@_weights_size(void) { return impl::kWeightsBytes; }
 
-namespace {
+namespace impl { namespace {
 
 // Lays a predictor out in `memory` of at least `bytes` bytes (null: it is allocated), with room for prepared weights at its end, or with those of `like`.
 @name@_status make(@name@_predictor** predictor, void* memory, size_t memory_bytes, const uint8_t* weights, const @name@_predictor* like) {
@@ -53,7 +53,7 @@ namespace {
   p->flush = 0;
   p->arrived = like == nullptr ? 0 : kWeightsBytes;
 //@ shapes
-  p->set = kShapes;
+  p->set = 0;
 //@ end
 //@ threads
   p->pool = reinterpret_cast<thread_pool*>(at + round_up(sizeof(@name@_predictor)));
@@ -91,7 +91,7 @@ void arrive(@name@_predictor* p, size_t bytes, bool mapped) {
 BASELINE @name@_status begin_create(@name@_predictor** predictor) {
   if (predictor == nullptr) return @NAME@_BAD_ARGUMENT;
   *predictor = nullptr;
-  return cpu_suffices() ? @NAME@_OK : @NAME@_BAD_CPU;
+  return impl::cpu_suffices() ? @NAME@_OK : @NAME@_BAD_CPU;
 }
 
 // `arrived`: how many bytes of the weights are there.
@@ -118,7 +118,7 @@ BASELINE @name@_status begin_create(@name@_predictor** predictor) {
 #else
   if (path == nullptr || weights == nullptr || bytes == nullptr) return @NAME@_BAD_ARGUMENT;
   mapped_file file = {};
-  if (map_file(path, &file) != file_ok) return @NAME@_NO_FILE;
+  if (!map_file(path, &file)) return @NAME@_NO_FILE;
   uint8_t digest[32] = {};
   bool good = file.size == kWeightsBytes;
   if (good) sha256(file.data, file.size, digest);
@@ -144,79 +144,79 @@ BASELINE @name@_status begin_create(@name@_predictor** predictor) {
   return status;
 }
 
-}  // namespace
+}}  // namespace impl
 
 BASELINE @name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
                    size_t weights_bytes) {
-  const @name@_status status = begin_create(predictor);
-  return status != @NAME@_OK ? status : create(predictor, memory, memory_bytes, weights, weights_bytes, kWeightsBytes, false);
+  const @name@_status status = impl::begin_create(predictor);
+  return status != @NAME@_OK ? status : impl::create(predictor, memory, memory_bytes, weights, weights_bytes, impl::kWeightsBytes, false);
 }
 
 BASELINE @name@_status @name@_create_mapped(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
                    size_t weights_bytes) {
-  const @name@_status status = begin_create(predictor);
-  return status != @NAME@_OK ? status : create(predictor, memory, memory_bytes, weights, weights_bytes, kWeightsBytes, weights != nullptr);
+  const @name@_status status = impl::begin_create(predictor);
+  return status != @NAME@_OK ? status : impl::create(predictor, memory, memory_bytes, weights, weights_bytes, impl::kWeightsBytes, weights != nullptr);
 }
 
 BASELINE @name@_status @name@_create_early(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
                    size_t weights_bytes) {
-  const @name@_status status = begin_create(predictor);
-  return status != @NAME@_OK ? status : create(predictor, memory, memory_bytes, weights, weights_bytes, 0, false);
+  const @name@_status status = impl::begin_create(predictor);
+  return status != @NAME@_OK ? status : impl::create(predictor, memory, memory_bytes, weights, weights_bytes, 0, false);
 }
 
 @name@_status @name@_weights_arrived(@name@_predictor* p, size_t bytes) {
-  if (p == nullptr || bytes < p->arrived || bytes > kWeightsBytes) return @NAME@_BAD_ARGUMENT;
-  arrive(p, bytes, false);
+  if (p == nullptr || bytes < p->arrived || bytes > impl::kWeightsBytes) return @NAME@_BAD_ARGUMENT;
+  impl::arrive(p, bytes, false);
   return @NAME@_OK;
 }
 
 BASELINE @name@_status @name@_create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes, const @name@_predictor* like) {
-  const @name@_status status = begin_create(predictor);
-  return status != @NAME@_OK ? status : create_shared(predictor, memory, memory_bytes, like);
+  const @name@_status status = impl::begin_create(predictor);
+  return status != @NAME@_OK ? status : impl::create_shared(predictor, memory, memory_bytes, like);
 }
 
 BASELINE @name@_status @name@_map_weights(const char* path, const void** weights, size_t* bytes) {
-  return cpu_suffices() ? map_weights(path, weights, bytes) : @NAME@_BAD_CPU;
+  return impl::cpu_suffices() ? impl::map_weights(path, weights, bytes) : @NAME@_BAD_CPU;
 }
 
 void @name@_unmap_weights(const void* weights, size_t bytes) {
 #if defined(@NAME@_FREESTANDING)
   (void)weights, (void)bytes;
 #else
-  mapped_file file = {static_cast<const uint8_t*>(weights), bytes};
-  if (weights != nullptr) unmap_file(&file);
+  impl::mapped_file file = {static_cast<const uint8_t*>(weights), bytes};
+  if (weights != nullptr) impl::unmap_file(&file);
 #endif
 }
 
 BASELINE @name@_status @name@_create_from_file(@name@_predictor** predictor, const char* path) {
-  const @name@_status status = begin_create(predictor);
-  return status != @NAME@_OK ? status : create_from_file(predictor, path);
+  const @name@_status status = impl::begin_create(predictor);
+  return status != @NAME@_OK ? status : impl::create_from_file(predictor, path);
 }
 
 @name@_status @name@_bind_input(@name@_predictor* p, int32_t index, const void* data, size_t bytes) {
-  if (p == nullptr || index < 0 || index >= kInputCount || !fits(@inputs(p)@[index], data, bytes)) return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || index < 0 || index >= impl::kInputCount || !impl::fits(@inputs(p)@[index], data, bytes)) return @NAME@_BAD_ARGUMENT;
   p->inputs[index] = data;
   return @NAME@_OK;
 }
 
 @name@_status @name@_set_input(@name@_predictor* p, int32_t index, const void* data, size_t bytes) {
-  if (p == nullptr || data == nullptr || index < 0 || index >= kInputCount || bytes != @inputs(p)@[index].bytes)
+  if (p == nullptr || data == nullptr || index < 0 || index >= impl::kInputCount || bytes != @inputs(p)@[index].bytes)
     return @NAME@_BAD_ARGUMENT;
-  uint8_t* const own = own_input(*p, index);
-  copy_bytes(own, data, bytes);
+  uint8_t* const own = impl::own_input(*p, index);
+  impl::copy_bytes(own, data, bytes);
   p->inputs[index] = own;
   return @NAME@_OK;
 }
 
 @name@_status @name@_run(@name@_predictor* p) {
   if (p == nullptr) return @NAME@_BAD_ARGUMENT;
-  if (p->arrived != kWeightsBytes) return @NAME@_NO_WEIGHTS;
+  if (p->arrived != impl::kWeightsBytes) return @NAME@_NO_WEIGHTS;
 //@ threads
-  notice_fork(*p->pool);
+  impl::notice_fork(*p->pool);
 //@ end
-  const uint64_t floats = p->flush ? flush_denormals() : 0;
-  for (int32_t i = 0; i < @steps(p)@; ++i) run_step(*p, @first_step(p)@i);
-  if (p->flush) restore_floats(floats);
+  const uint64_t floats = p->flush ? impl::flush_denormals() : 0;
+  for (int32_t i = 0; i < @steps(p)@; ++i) impl::run_step(*p, @first_step(p)@i);
+  if (p->flush) impl::restore_floats(floats);
   return @NAME@_OK;
 }
 
@@ -226,44 +226,44 @@ BASELINE @name@_status @name@_create_from_file(@name@_predictor** predictor, con
   return @NAME@_OK;
 }
 
-int32_t @name@_step_count(void) { return kStepCount; }
-const char* @name@_step_name(int32_t index) { return index >= 0 && index < kStepCount ? kStepNames[index] : nullptr; }
+int32_t @name@_step_count(void) { return impl::kStepCount; }
+const char* @name@_step_name(int32_t index) { return index >= 0 && index < impl::kStepCount ? impl::kStepNames[index] : nullptr; }
 
 @name@_status @name@_run_step(@name@_predictor* p, int32_t index) {
   if (p == nullptr || index < 0 || index >= @steps(p)@) return @NAME@_BAD_ARGUMENT;
-  if (p->arrived != kWeightsBytes) return @NAME@_NO_WEIGHTS;
+  if (p->arrived != impl::kWeightsBytes) return @NAME@_NO_WEIGHTS;
 //@ threads
-  notice_fork(*p->pool);
+  impl::notice_fork(*p->pool);
 //@ end
-  const uint64_t floats = p->flush ? flush_denormals() : 0;
-  run_step(*p, @first_step(p)@index);
-  if (p->flush) restore_floats(floats);
+  const uint64_t floats = p->flush ? impl::flush_denormals() : 0;
+  impl::run_step(*p, @first_step(p)@index);
+  if (p->flush) impl::restore_floats(floats);
   return @NAME@_OK;
 }
 
 const void* @name@_input_data(const @name@_predictor* p, int32_t index) {
-  return p != nullptr && index >= 0 && index < kInputCount ? p->inputs[index] : nullptr;
+  return p != nullptr && index >= 0 && index < impl::kInputCount ? p->inputs[index] : nullptr;
 }
 
 const void* @name@_output_data(@name@_predictor* p, int32_t index) {
-  return p != nullptr && index >= 0 && index < kOutputCount ? p->outputs[index] : nullptr;
+  return p != nullptr && index >= 0 && index < impl::kOutputCount ? p->outputs[index] : nullptr;
 }
 
 @name@_status @name@_get_output(@name@_predictor* p, int32_t index, void* data, size_t bytes) {
-  if (p == nullptr || data == nullptr || index < 0 || index >= kOutputCount || bytes != @outputs(p)@[index].bytes)
+  if (p == nullptr || data == nullptr || index < 0 || index >= impl::kOutputCount || bytes != @outputs(p)@[index].bytes)
     return @NAME@_BAD_ARGUMENT;
-  copy_bytes(data, p->outputs[index], bytes);
+  impl::copy_bytes(data, p->outputs[index], bytes);
   return @NAME@_OK;
 }
 
 @name@_status @name@_bind_output(@name@_predictor* p, int32_t index, void* data, size_t bytes) {
-  if (p == nullptr || index < 0 || index >= kOutputCount || !fits(@outputs(p)@[index], data, bytes)) return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || index < 0 || index >= impl::kOutputCount || !impl::fits(@outputs(p)@[index], data, bytes)) return @NAME@_BAD_ARGUMENT;
   p->outputs[index] = data;
   return @NAME@_OK;
 }
 
 //@ shapes
-namespace {
+namespace impl { namespace {
 
 bool has_shape(const @name@_tensor& tensor, const int64_t* shape, int32_t rank) {
   bool same = tensor.rank == rank;
@@ -289,43 +289,43 @@ template <class T> uint8_t* resize(T& place, uint8_t* at, size_t room, const @na
   return at + round_up(room);
 }
 
-}  // namespace
+}}  // namespace impl
 
-int32_t @name@_shape_count(void) { return kShapeCount; }
+int32_t @name@_shape_count(void) { return impl::kShapeCount; }
 
-int32_t @name@_shape(const @name@_predictor* p) { return p != nullptr ? static_cast<int32_t>(p->set - kShapes) : -1; }
+int32_t @name@_shape(const @name@_predictor* p) { return p != nullptr ? p->set : -1; }
 
 const @name@_tensor* @name@_input_of(const @name@_predictor* p, int32_t index) {
-  return p != nullptr && index >= 0 && index < kInputCount ? &p->set->inputs[index] : nullptr;
+  return p != nullptr && index >= 0 && index < impl::kInputCount ? &@inputs(p)@[index] : nullptr;
 }
 
 const @name@_tensor* @name@_output_of(const @name@_predictor* p, int32_t index) {
-  return p != nullptr && index >= 0 && index < kOutputCount ? &p->set->outputs[index] : nullptr;
+  return p != nullptr && index >= 0 && index < impl::kOutputCount ? &@outputs(p)@[index] : nullptr;
 }
 
-int32_t @name@_step_count_of(const @name@_predictor* p) { return p != nullptr ? p->set->steps : 0; }
+int32_t @name@_step_count_of(const @name@_predictor* p) { return p != nullptr ? @steps(p)@ : 0; }
 
 const char* @name@_step_name_of(const @name@_predictor* p, int32_t index) {
-  return p != nullptr && index >= 0 && index < p->set->steps ? kStepNames[p->set->first_step + index] : nullptr;
+  return p != nullptr && index >= 0 && index < @steps(p)@ ? impl::kStepNames[@first_step(p)@index] : nullptr;
 }
 
 @name@_status @name@_set_shape(@name@_predictor* p, int32_t number) {
-  if (p == nullptr || number < 0 || number >= kShapeCount) return @NAME@_BAD_ARGUMENT;
-  const shape_set& from = *p->set;
-  const shape_set& to = kShapes[number];
-  uint8_t* at = p->arena + kArenaBytes;
-  for (int i = 0; i < kInputCount; ++i) at = resize(p->inputs[i], at, kInputRoom[i], from.inputs[i], to.inputs[i]);
-  for (int i = 0; i < kOutputCount; ++i) at = resize(p->outputs[i], at, kOutputRoom[i], from.outputs[i], to.outputs[i]);
-  p->set = &to;
+  if (p == nullptr || number < 0 || number >= impl::kShapeCount) return @NAME@_BAD_ARGUMENT;
+  const impl::shape_set& from = impl::kShapes[p->set];
+  const impl::shape_set& to = impl::kShapes[number];
+  uint8_t* at = p->arena + impl::kArenaBytes;
+  for (int i = 0; i < impl::kInputCount; ++i) at = impl::resize(p->inputs[i], at, impl::kInputRoom[i], from.inputs[i], to.inputs[i]);
+  for (int i = 0; i < impl::kOutputCount; ++i) at = impl::resize(p->outputs[i], at, impl::kOutputRoom[i], from.outputs[i], to.outputs[i]);
+  p->set = number;
   return @NAME@_OK;
 }
 
 @name@_status @name@_reshape(@name@_predictor* p, int32_t input, const int64_t* shape, int32_t rank) {
-  if (p == nullptr || input < 0 || input >= kInputCount || rank < 0 || (shape == nullptr && rank != 0)) return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || input < 0 || input >= impl::kInputCount || rank < 0 || (shape == nullptr && rank != 0)) return @NAME@_BAD_ARGUMENT;
   int32_t best = -1, most = -1;
-  for (int32_t k = 0; k < kShapeCount; ++k) {
-    const int32_t kept = same_inputs(kShapes[k], *p->set);
-    if (has_shape(kShapes[k].inputs[input], shape, rank) && kept > most) best = k, most = kept;
+  for (int32_t k = 0; k < impl::kShapeCount; ++k) {
+    const int32_t kept = impl::same_inputs(impl::kShapes[k], impl::kShapes[p->set]);
+    if (impl::has_shape(impl::kShapes[k].inputs[input], shape, rank) && kept > most) best = k, most = kept;
   }
   return @name@_set_shape(p, best);
 }
@@ -334,8 +334,8 @@ const char* @name@_step_name_of(const @name@_predictor* p, int32_t index) {
 @name@_status @name@_set_threads(@name@_predictor* p, int32_t count) {
   if (p == nullptr || count < 1) return @NAME@_BAD_ARGUMENT;
 //@ threads
-  stop_workers(*p);
-  start_workers(*p, count < kMostThreads ? count : kMostThreads);
+  impl::stop_workers(*p);
+  impl::start_workers(*p, count < impl::kMostThreads ? count : impl::kMostThreads);
 //@ end
   return @NAME@_OK;
 }
@@ -343,7 +343,7 @@ const char* @name@_step_name_of(const @name@_predictor* p, int32_t index) {
 int32_t @name@_threads(const @name@_predictor* p) {
   if (p == nullptr) return 0;
 //@ threads
-  notice_fork(*p->pool);
+  impl::notice_fork(*p->pool);
   return p->pool->count;
 //@ end
 //@ one_thread
@@ -354,20 +354,20 @@ int32_t @name@_threads(const @name@_predictor* p) {
 
 #if defined(__wasm_atomics__)
 // What a worker of the page calls, with its number from 1 on; it returns when the predictor is destroyed.
-extern "C" __attribute__((visibility("default"))) void @name@_work(const @name@_predictor* p, int32_t number) { work(*p, number); }
+extern "C" __attribute__((visibility("default"))) void @name@_work(const @name@_predictor* p, int32_t number) { impl::work(*p, number); }
 #endif
 //@ end
 
 void @name@_destroy(@name@_predictor* p) {
   if (p == nullptr) return;
 //@ threads
-  stop_workers(*p);
+  impl::stop_workers(*p);
 #if defined(@NAME@_POSIX_THREADS)
   pthread_cond_destroy(&p->pool->wake);
   pthread_mutex_destroy(&p->pool->mutex);
 #endif
 //@ end
-  if (p->mapped != nullptr) @name@_unmap_weights(p->mapped, kWeightsBytes);
+  if (p->mapped != nullptr) @name@_unmap_weights(p->mapped, impl::kWeightsBytes);
 #if !defined(@NAME@_FREESTANDING)
   free(p->owned);
 #endif

@@ -1,7 +1,7 @@
 #if defined(@NAME@_SELFTEST)
 #include <stdio.h>
 
-namespace {
+namespace impl { namespace {
 
 // Input number `index` of the self-test: element i is a hash of (i, index), scaled into [low, high).
 uint32_t scrambled(uint32_t i, uint32_t index) {
@@ -32,7 +32,7 @@ template <class T> int compare(const char* name, const T* data, const uint32_t* 
   return wrong;
 }
 
-}  // namespace
+}}  // namespace impl
 
 int main(int argc, char** argv) {
   @name@_predictor* p = nullptr;

@@ -24,6 +24,7 @@ INLINE void spin() {}
 
 // The threads of a predictor. One job at a time: the trips of one step, cut into parts that the caller and the workers take one by one, so that a slow core
 // takes fewer. Workers spin for a while after a job, since the next is near, and sleep then. After create nothing is allocated.
+}  // namespace
 struct worker_id {
   @name@_predictor* predictor;
   int32_t number;
@@ -46,6 +47,8 @@ struct thread_pool {
   worker_id workers[kMostThreads];
 #endif
 };
+
+namespace {
 
 template <class T> INLINE T look(const T& x) { return __atomic_load_n(&x, __ATOMIC_RELAXED); }
 template <class T> INLINE void put(T& x, T value) { __atomic_store_n(&x, value, __ATOMIC_RELAXED); }

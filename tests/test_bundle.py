@@ -185,7 +185,8 @@ def test_verification_checks_the_files(tmp_path: Path, digits: Path) -> None:
         ("Digits", "a letter first; --name digits can"),
         ("class", "a word of C or C"),
         ("free", "a word of C or C"),
-        ("mask", "the emitted code uses that word"),
+        ("pthread_x", "a word of C or C"),
+        ("x", "C has a macro X_OK"),
     ],
 )
 def test_a_name_that_cannot_be_taken_is_refused_or_told(tmp_path: Path, name: str, reason: str) -> None:
@@ -216,13 +217,17 @@ def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
         ("---", "net"),
         ("class", "class_net"),
         ("free", "free_net"),
-        ("mask", "mask_net"),
-        ("input", "input_net"),
+        ("sinf", "sinf_net"),
+        ("int8_t", "int8_t_net"),
+        ("w", "w_net"),
+        ("constexpr", "constexpr_net"),
+        ("mask", "mask"),
+        ("input", "input"),
         ("model", "model"),
     ],
 )
 def test_names_become_c_identifiers(text: str, name: str) -> None:
-    """Keywords, C library functions and words of the runtime are avoided: the name is a C++ namespace."""
+    """The name is a C++ namespace: keywords and what C's library declares are avoided, words of the runtime are not."""
     assert c_name(text) == name
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.amalgamate.document import Sample, SelfTest
+from dlpack.amalgamate.selftest import Sample, SelfTest
 from dlpack.errors import ModelError
 from dlpack.graph.ir import Graph
 from dlpack.meaning.shape_sets import reference_names

@@ -1,0 +1,65 @@
+"""[SELF-TEST]: what runs seeded inputs and compares with the reference's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dlpack.amalgamate.classifier import quoted
+from dlpack.amalgamate.printer import CPP_TYPE, literal
+from dlpack.amalgamate.text import rows
+from dlpack.plan.program import Program, Tensor, Variant
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the self-test knows of one output: expected values at some places, and the tolerance."""
+
+    places: tuple[int, ...]
+    values: tuple[float, ...]
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Input ranges (see runtime_c/selftest.h) and the outputs' samples, for one set of shapes."""
+
+    ranges: tuple[tuple[float, float], ...]
+    samples: tuple[Sample, ...]
+
+
+def selftest(runtime: Mapping[str, str], program: Program, tests: Sequence[SelfTest]) -> str:
+    """The section's text, with a test for each variant."""
+    (fill, compare), *others = map(_of_variant, program.variants, tests)
+    for k, (fills, compares) in enumerate(others, 1):
+        compare += [f"  @name@_set_shape(p, {k});", *fills, "  @name@_run(p);", *compares]
+    text = runtime["selftest.h"].strip()
+    return text.replace("@fill@", "\n".join(fill)).replace("@compare@", "\n".join(compare))
+
+
+def _of_variant(variant: Variant, test: SelfTest) -> tuple[list[str], list[str]]:
+    """The lines that fill the inputs, and those that compare the outputs."""
+    fill, compare = [], []
+    for i, (t, (low, high)) in enumerate(zip(variant.inputs, test.ranges, strict=True)):
+        kind = CPP_TYPE[t.dtype]
+        n = t.nbytes // max(1, _size(t.dtype))
+        fill.append(
+            f"  @name@_impl::fill_input(const_cast<{kind}*>(@name@_impl::input<{kind}>(*p, {i}, 0)), {n}, {i}, "
+            f"{literal(low, 'float64')}, {literal(high, 'float64')});"
+        )
+    for i, (t, s) in enumerate(zip(variant.outputs, test.samples, strict=True)):
+        if not s.places:
+            continue
+        compare += [
+            "  {",
+            "    const uint32_t places[] = {" + rows([f"{k}u" for k in s.places]) + "};",
+            "    const double expected[] = {" + rows([literal(v, "float64") for v in s.values]) + "};",
+            f"    wrong += @name@_impl::compare({quoted(t.name)}, @name@_impl::output<{CPP_TYPE[t.dtype]}>(*p, {i}, 0), places, expected, "
+            f"{len(s.places)}, {literal(s.tolerance, 'float64')});",
+            "  }",
+        ]
+    return fill, compare
+
+
+def _size(dtype: str) -> int:
+    return Tensor("", dtype, ()).nbytes

@@ -1,0 +1,155 @@
+"""[RUN]: the steps that call kernels with the addresses of their operands, and what prepares weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd
+
+from dlpack.amalgamate.printer import CPP_TYPE, literal
+from dlpack.amalgamate.text import signature, wrap
+from dlpack.plan.program import CallStep, CopyStep, HaloStep, LoopStep, Program, Ref, Step, WinogradStep
+
+
+class StepPrinter:
+    """Prints the steps of a program; `embed`: its weights are inside the file."""
+
+    def __init__(self, program: Program, embed: bool) -> None:
+        self.program, self.embed = program, embed
+        self.kernels = {k.name: k.kernel for k in program.kernels}
+        self.threaded = program.threads > 1
+
+    def run(self) -> str:
+        variants = self.program.variants
+        steps = [s for v in variants for s in v.steps]
+        starts = {sum(len(v.steps) for v in variants[:k]): v for k, v in enumerate(variants) if len(variants) > 1}
+        shared = {k: s for k, s in enumerate(steps) if isinstance(s, CallStep) and self.trips(s) and self.threaded}
+        lines: list[str] = []
+        if self.threaded:
+            cases = [self.case(k, self.step(s, 2, shared=True)) for k, s in shared.items()]
+            head = "int begin, int end, [[maybe_unused]] int32_t worker"
+            lines += [
+                "// The part [begin, end) of the trips of a step's loop; each worker has a scratch of its own.",
+                f"void run_part([[maybe_unused]] const @name@_predictor& p, int32_t index, {head}) {{",
+                "    switch (index) {",
+                *[line for case in cases for line in case],
+                "        default: (void)begin, (void)end; return;",
+                "    }",
+                "}",
+                "void share_trips(const @name@_predictor& p, int32_t index, int32_t trips);",
+                "",
+            ]
+        lines += ["void run_step([[maybe_unused]] const @name@_predictor& p, int32_t index) {", "    switch (index) {"]
+        for k, step in enumerate(steps):
+            lines += [f"        // {line}" for v in [starts[k]] for line in wrap([signature(v)])] if k in starts else []
+            lines += self.case(k, [f"share_trips(p, {k}, {self.trips(step)});"] if k in shared else self.step(step, 2))
+        lines += ["        default: return;", "    }", "}"]
+        names = ",\n    ".join(f'"{self.step_name(s)}"' for s in steps) or "nullptr"
+        lines += ["", *self.prepare()]
+        count = f"constexpr int32_t kStepCount = {len(steps)};\n" if len(variants) == 1 else ""
+        return f"{count}constexpr const char* kStepNames[] = {{\n    {names}}};\n\n" + "\n".join(lines)
+
+    def prepare(self) -> list[str]:
+        """What is computed from the weights as they come."""
+        steps = self.program.prepare
+        if not steps:
+            return ["void prepare(const @name@_predictor&, size_t, size_t, bool) {}"]
+        mapped = "" if self.embed else " mapped"
+        lines = [
+            "// Computes what hangs on weights whose last byte is among those from `from` up to `to`.",
+            f"void prepare(const @name@_predictor& p, size_t from, size_t to, bool{mapped}) {{",
+            "    const auto due = [from, to](size_t end) { return from < end && end <= to; };",
+        ]
+        for step in steps:
+            assert isinstance(step, WinogradStep)
+            nbytes = 36 * step.inputs * step.outputs
+            lines += [f"    if (due({step.source.offset + nbytes})) {{", *self.step(step, 2)]
+            lines += [f"        if (mapped) read_once({self.ref(step.source)}, {nbytes});"] if mapped else []
+            lines += ["    }"]
+        return [*([] if self.embed else _READ_ONCE.split("\n")), *lines, "}"]
+
+    def case(self, k: int, body: list[str]) -> list[str]:
+        if len(body) == 1:
+            return [f"        case {k}: {body[0].strip()} return;"]
+        return [f"        case {k}:", *["    " + line for line in body], "            return;"]
+
+    def trips(self, step: Step) -> int:
+        """Of a call: the trips that threads may share."""
+        return self.kernels[step.kernel].trips if isinstance(step, CallStep) else 0
+
+    def step_name(self, step: Step) -> str:
+        if isinstance(step, CallStep):
+            return step.kernel
+        return "fill_halo" if isinstance(step, HaloStep) else "loop"
+
+    def step(self, step: Step, depth: int, loops: int = 0, shared: bool = False) -> list[str]:
+        """The lines of a step that stands inside of so many loops.
+
+        `shared`: the part [begin, end) of a call's trips, by thread `worker`.
+        """
+        pad = "    " * depth
+        if isinstance(step, LoopStep):
+            t = _trip(loops)
+            body = [line for s in step.body for line in self.step(s, depth + 1, loops + 1)]
+            return [f"{pad}for (size_t {t} = 0; {t} < {step.count}; ++{t}) {{", *body, f"{pad}}}"]
+        if isinstance(step, CopyStep):
+            return [f"{pad}copy_bytes({self.ref(step.target)}, {self.ref(step.source)}, {step.nbytes});"]
+        if isinstance(step, WinogradStep):
+            sizes = f"{step.inputs}, {step.outputs}, {step.columns}, {step.room}"
+            lanes = gcd(step.room, 16)
+            refs = f"{self.ref(step.target)}, {self.ref(step.source)}"
+            return [f"{pad}winograd_weights<{step.edge}, {lanes}>({refs}, {sizes});"]
+        if isinstance(step, HaloStep):
+            rank = len(step.shape)
+
+            def ints(v: Sequence[int]) -> str:
+                return ", ".join(map(str, v))
+
+            value = literal(step.fill, step.target.dtype)
+            return [
+                f"{pad}{{",
+                f"{pad}    constexpr int32_t shape[] = {{{ints((*step.shape, 0))}}};",
+                f"{pad}    constexpr int32_t low[] = {{{ints(step.low)}}}, high[] = {{{ints(step.high)}}};",
+                f"{pad}    fill_halo({self.ref(step.target)}, {rank}, shape, low, high, {value});",
+                f"{pad}}}",
+            ]
+        assert isinstance(step, CallStep)
+        kernel = self.kernels[step.kernel]
+        arguments = [self.ref(a) for a in step.arguments]
+        if shared and kernel.scratch:
+            arguments[-1] += f" + worker * {kernel.scratch}"
+        if kernel.trips:
+            arguments += ["begin", "end"] if shared else ["0", str(kernel.trips)]
+        text = f"{pad}{step.kernel}({', '.join(arguments)});"
+        if len(text) > 118:
+            inner = ",\n".join(f"{pad}    {a}" for a in arguments)
+            text = f"{pad}{step.kernel}(\n{inner});"
+        return text.split("\n")
+
+    def ref(self, r: Ref) -> str:
+        offset = str(r.offset)
+        for loop, step in enumerate(r.steps):
+            if step:
+                offset += f" {'+' if step > 0 else '-'} {_trip(loop)} * {abs(step)}"
+        kind = CPP_TYPE[r.dtype]
+        if r.space == "arena":
+            return f"arena<{kind}>(p, {offset})"
+        if r.space == "weights":
+            return f"weight<{kind}>(p, {offset})"
+        if r.space == "prepared":
+            return f"prepared<{kind}>(p, {offset})"
+        return f"{r.space}<{kind}>(p, {r.index}, {offset})"
+
+
+_READ_ONCE = """\
+// Gives the memory back that holds a part of the mapped weights.
+void read_once([[maybe_unused]] const void* data, [[maybe_unused]] size_t bytes) {
+#if !defined(@NAME@_FREESTANDING)
+    forget_pages(data, bytes);
+#endif
+}
+"""
+
+
+def _trip(loop: int) -> str:
+    """The variable that counts the trips of a loop, 0 being the outermost."""
+    return f"t{loop}" if loop else "t"

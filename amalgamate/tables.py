@@ -1,0 +1,90 @@
+"""[WEIGHTS] and [MEMORY]: the data, and the tables that describe inputs, outputs and sets of shapes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from dlpack.amalgamate.classifier import quoted
+from dlpack.amalgamate.text import bytes_literal, scaling
+from dlpack.plan.program import Program, Tensor
+
+_ALIGNED_EMBED_LIMIT = 1 << 20
+"""Up to here embedded weights are an aligned array; beyond it a pointer to a literal, which compilers take in a
+fraction of the memory (clang 19: 16 bytes per byte of weights instead of 88)."""
+
+
+def weights(program: Program, embed: bool) -> list[str]:
+    """The packed weights and their digest; the bytes themselves where they are to be embedded."""
+    data = program.weights
+    digest = hashlib.sha256(data).digest()
+    out = [
+        f"constexpr size_t kWeightsBytes = {len(data)};",
+        "[[maybe_unused]] constexpr uint8_t kWeightsDigest[32] = {  // SHA-256\n    "
+        + ",\n    ".join(", ".join(f"0x{b:02x}" for b in digest[i : i + 16]) for i in (0, 16))
+        + "};",
+    ]
+    if not embed or not data:
+        out.append("const uint8_t* embedded_weights() { return nullptr; }  // they lie in @name@.weights")
+    elif len(data) <= _ALIGNED_EMBED_LIMIT:
+        out.append(f"alignas(64) constexpr unsigned char kWeights[kWeightsBytes + 1] =\n{bytes_literal(data)};")
+        out.append("const uint8_t* embedded_weights() { return kWeights; }")
+    else:
+        out.append(f"constexpr const char* kWeights =\n{bytes_literal(data)};")
+        out.append("const uint8_t* embedded_weights() { return reinterpret_cast<const uint8_t*>(kWeights); }")
+    return out
+
+
+def memory(program: Program) -> list[str]:
+    """The sizes of the arena and of prepared weights, inputs and outputs, sets of shapes."""
+    p, a = program, program.arena
+    return [
+        f"// Placed {a.strategy}. The most bytes alive at once: {a.lower_bound:,}; without sharing: {a.naive:,}.\n"
+        f"constexpr size_t kArenaBytes = {a.size};\n"
+        f"constexpr size_t kPreparedBytes = {p.prepared};  // weights that are computed when a predictor is made",
+        *_tensors("Input", p.inputs),
+        *_tensors("Output", p.outputs),
+        *_shapes(p),
+        *([f"constexpr int32_t kMostThreads = {p.threads};"] if p.threads > 1 else []),
+    ]
+
+
+def _tensors(kind: str, tensors: Sequence[Tensor], variant: int = 0) -> list[str]:
+    """Their number, shapes and descriptions; behind the names of a further variant's stands its number."""
+    of = f"_{variant}" if variant else ""
+    shapes = "\n".join(
+        f"constexpr int64_t k{kind}Shape{i}{of}[] = {{{', '.join(str(d) for d in (*t.shape, 0))}}};"
+        for i, t in enumerate(tensors)
+    )
+    rows = ",\n    ".join(
+        f'{{{quoted(t.name)}, "{t.dtype}", k{kind}Shape{i}{of}, {len(t.shape)}, {t.nbytes}, {scaling(t)}}}'
+        for i, t in enumerate(tensors)
+    )
+    count = "" if variant else f"constexpr int32_t k{kind}Count = {len(tensors)};\n"
+    if not tensors:
+        rows = "{nullptr, nullptr, nullptr, 0, 0, 0, 0}"
+    return [f"{count}{shapes}\nconstexpr @name@_tensor k{kind}s{of}[] = {{\n    {rows}}};"]
+
+
+def _shapes(program: Program) -> list[str]:
+    """Where there are several sets of shapes: the tables of the others, and of all sets."""
+    variants = program.variants
+    if len(variants) == 1:
+        return []
+    out, rows, first = [], ["{kInputs, kOutputs, 0, kStepCount}"], len(variants[0].steps)
+    for k, v in enumerate(variants[1:], 1):
+        out += [*_tensors("Input", v.inputs, k), *_tensors("Output", v.outputs, k)]
+        rows.append(f"{{kInputs_{k}, kOutputs_{k}, {first}, {len(v.steps)}}}")
+        first += len(v.steps)
+    for kind, all_tensors in (("Input", [v.inputs for v in variants]), ("Output", [v.outputs for v in variants])):
+        most = [max(t.nbytes for t in same) for same in zip(*all_tensors, strict=True)]
+        out.append(f"constexpr size_t k{kind}Room[] = {{{', '.join(map(str, (*most, 0)))}}};  // bytes, the most")
+    return [
+        *out,
+        f"constexpr int32_t kStepCount = {len(variants[0].steps)};",
+        "// A set of shapes: its inputs and outputs, and its steps among those of all sets.\n"
+        "struct shape_set {\n  const @name@_tensor* inputs;\n  const @name@_tensor* outputs;\n"
+        "  int32_t first_step, steps;\n};",
+        f"constexpr int32_t kShapeCount = {len(variants)};\n"
+        "constexpr shape_set kShapes[] = {\n    " + ",\n    ".join(rows) + "};",
+    ]

@@ -1,0 +1,58 @@
+"""The runtime's text as it is for a program: its placeholders and its conditional lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from dlpack.plan.program import Program
+
+_WORDS = {
+    "inputs": ("@name@_impl::kInputs", r"@name@_impl::kShapes[\1->set].inputs"),
+    "outputs": ("@name@_impl::kOutputs", r"@name@_impl::kShapes[\1->set].outputs"),
+    "input_room": (r"kInputs[\1].bytes", r"kInputRoom[\1]"),
+    "output_room": (r"kOutputs[\1].bytes", r"kOutputRoom[\1]"),
+    "steps": ("@name@_impl::kStepCount", r"@name@_impl::kShapes[\1->set].steps"),
+    "first_step": ("", r"@name@_impl::kShapes[\1->set].first_step + "),
+    "set": ("", "set, "),
+    "picture": ("@name@_impl::kPicture", r"@name@_impl::kPictures[\1->set]"),
+}
+"""What ``@word(argument)@`` in the runtime's text becomes: with one set of shapes, with several."""
+
+
+def written(text: str, program: Program) -> str:
+    """The text as it is for a program: with its name, and what there is of threads and of several shapes.
+
+    The lines between ``//@ condition`` and ``//@ end`` are kept where the condition holds: threads, one_thread,
+    shapes, one_shape.
+    """
+    several = len(program.variants) > 1
+    several_threads = program.threads > 1
+    holds = {
+        "threads": several_threads,
+        "one_thread": not several_threads,
+        "shapes": several,
+        "one_shape": not several,
+        "end": True,
+    }
+    out, keep = [], True
+    for line in text.split("\n"):
+        if line.startswith("//@ "):
+            keep = holds[line[4:]]
+        elif keep:
+            out.append(line)
+    text = "\n".join(out)
+    for word, forms in _WORDS.items():
+        text = re.sub(rf"@{word}\(([^@]*)\)@", forms[several], text)
+    return text.replace("@name@", program.name).replace("@NAME@", program.name.upper())
+
+
+_MACROS = re.compile(r"\b(INLINE|SCALAR_LOOP|BASELINE|CPU_NEEDED|ALLOWED|IS_ONE|SHA256_X86|HOSTED_FILES)\b")
+
+
+def own_runtime(runtime: Mapping[str, str]) -> dict[str, str]:
+    """The runtime's text with its namespace `impl` and its macros named after the model.
+
+    So files of several models may be compiled as one.
+    """
+    return {file: _MACROS.sub(r"@NAME@_\1", re.sub(r"\bimpl\b", "@name@_impl", text)) for file, text in runtime.items()}
