@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dlpack.amalgamate.document import Document, Provenance, all_sections, used_sections
+from dlpack.amalgamate.document import PrintedCode, all_sections, used_sections
+from dlpack.amalgamate.machines import Code
 from dlpack.amalgamate.runtime import Section
+from dlpack.amalgamate.steps import StepPrinter
 from dlpack.plan.program import Program
 
 
@@ -25,14 +27,14 @@ class BatchPrinter:
 
         Arena and weights are aligned to 64 bytes, inputs and outputs as their elements.
         """
-        document = Document(program, self.runtime, Provenance("", "", "", "", "", ""), False, ())
-        kernels = [document.kernel(k) for k in program.kernels]
-        run = "\n".join(line for step in program.steps for line in document.steps.step(step, 1))
-        self.needed |= set(used_sections(self.runtime, document.printer, run))
+        printed = PrintedCode(Code(program), embed=False)
+        steps = StepPrinter(program, embed=False)
+        run = "\n".join(line for step in program.steps for line in steps.step(step, 1))
+        self.needed |= set(used_sections(self.runtime, printed.printer, run))
         return "\n\n".join(
             [
                 f"namespace {{\nnamespace of_{name} {{",
-                *(k.replace("@NAME@_", "") for k in kernels),
+                *(k.replace("@NAME@_", "") for k in printed.kernels),
                 f"void run([[maybe_unused]] const pointers& p) {{\n{run}\n}}",
                 f"}}  // namespace of_{name}\n}}  // namespace",
                 _ENTRY.replace("NAME", name),

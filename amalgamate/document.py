@@ -6,14 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dlpack.amalgamate.classifier import NOTHING, Classifier, api_text, definitions
+from dlpack.amalgamate.machines import SHARE_TRIPS, Code, region, table
 from dlpack.amalgamate.printer import Printer
 from dlpack.amalgamate.runtime import Section, closure, sections
 from dlpack.amalgamate.selftest import SelfTest, selftest
 from dlpack.amalgamate.steps import StepPrinter
 from dlpack.amalgamate.tables import memory, weights
-from dlpack.amalgamate.text import signature, wrap
+from dlpack.amalgamate.text import banner, signature, wrap
 from dlpack.amalgamate.written import own_runtime, written
-from dlpack.plan.program import NamedKernel, Program
+from dlpack.plan.program import NamedKernel
 
 _RUNTIME_PARTS = ("vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "sha256.h", "files.h", "cpu.h")
 
@@ -32,22 +33,23 @@ class Provenance:
     """What to compile the file with, in the spelling that both GCC and Clang know."""
 
 
-def emit_header(program: Program, runtime: Mapping[str, str], classifier: Classifier = NOTHING) -> str:
+def emit_header(codes: Sequence[Code], runtime: Mapping[str, str], classifier: Classifier = NOTHING) -> str:
     """NAME.h: the API block of NAME.cc."""
-    return written(api_text(runtime, program, classifier), program)
+    program = codes[0].program
+    return written(api_text(runtime, program, classifier), program, len(codes) > 1)
 
 
 def emit_source(
-    program: Program,
+    codes: Sequence[Code],
     runtime: Mapping[str, str],
     provenance: Provenance,
     embed: bool,
     test: Sequence[SelfTest],
-    fma_call: bool = False,
     classifier: Classifier = NOTHING,
 ) -> str:
-    """NAME.cc: the whole predictor, with a self-test for each variant or none; `fma_call` as in `Printer`."""
-    return Document(program, runtime, provenance, embed, test, fma_call, classifier).text()
+    """NAME.cc: the whole predictor, with code for each machine, the best first, and a self-test for each set of shapes
+    or none."""
+    return Document(codes, runtime, provenance, embed, test, classifier).text()
 
 
 def all_sections(runtime: Mapping[str, str]) -> list[Section]:
@@ -60,67 +62,102 @@ def used_sections(runtime: Mapping[str, str], printer: Printer, run: str, others
     everything = {s.name: s for s in all_sections(runtime)}
     wanted = {"vectors", *others} | printer.types
     wanted |= {f.removesuffix("_") for f in printer.functions} - {"splat", "select", "bits_as"}
-    of_steps = ("fill_halo", "copy_bytes", "winograd_weights")
+    of_steps = ("fill_halo", "copy_bytes", "winograd_weights", "repack")
     wanted |= {name for name in of_steps if f"{name}(" in run or f"{name}<" in run}
     overloads = {f"{name.removesuffix('_')}_f64" for name in printer.double_functions} & everything.keys()
     return closure(everything, wanted | overloads)
 
 
+class PrintedCode:
+    """The kernels and steps for one machine as text; `printer` has gathered what they need of the runtime."""
+
+    def __init__(self, code: Code, embed: bool, machines: bool = False) -> None:
+        self.code, self.printer = code, code.printer()
+        self.kernels = [self._kernel(k) for k in code.program.kernels]
+        self.run = StepPrinter(code.program, embed, machines).run()
+
+    def text(self) -> list[str]:
+        about = f"{len(self.kernels)} kernels, named after their first place and their operators"
+        return [
+            banner("KERNELS", about),
+            *self.kernels,
+            banner("RUN", "the kernels in order, with the address of each operand"),
+            self.run,
+        ]
+
+    def _kernel(self, k: NamedKernel) -> str:
+        lines = [f"// {k.title}"]
+        lines.append(f"// {k.schedule}" + (f"; {k.macs:,} multiply-adds" if k.macs else ""))
+        lines += [f"// ONNX: {line}" for line in wrap(k.sources)]
+        return "\n".join([*lines, self.printer.kernel(k.kernel, k.name, k.restrict)])
+
+
 class Document:
-    """NAME.cc in the making; its printer gathers what the kernels need of the runtime."""
+    """NAME.cc in the making. The programs of all machines have the same inputs, outputs and weights."""
 
     def __init__(
         self,
-        program: Program,
+        codes: Sequence[Code],
         runtime: Mapping[str, str],
         provenance: Provenance,
         embed: bool,
         test: Sequence[SelfTest],
-        fma_call: bool = False,
         classifier: Classifier = NOTHING,
     ) -> None:
-        self.program, self.runtime, self.provenance = program, own_runtime(runtime), provenance
+        self.codes, self.runtime, self.provenance = codes, own_runtime(runtime), provenance
+        self.program = codes[0].program
         self.embed, self.test, self.classifier = embed, test, classifier
-        self.printer = Printer(fma_call)
-        self.steps = StepPrinter(program, embed)
+        self.machines = len(codes) > 1
+        self.printed = [PrintedCode(code, embed, self.machines) for code in codes]
 
     def text(self) -> str:
         p = self.program
-        kernels = [self.kernel(k) for k in p.kernels]
-        run = self.steps.run()
         parts = [
             self.opening(),
-            self.banner("API", "what a program calls; the same block is @name@.h"),
+            banner("API", "what a program calls; the same block is @name@.h"),
             api_text(self.runtime, p, self.classifier).strip(),
-            self.banner("CONFIGURATION", "macros to set when compiling this file"),
+            banner("CONFIGURATION", "macros to set when compiling this file"),
             _CONFIGURATION,
             *self.thread_text("thread_host"),
-            *self.runtime_text(run),
-            self.banner("WEIGHTS", f"{len(p.weights)} bytes, packed for the kernels below"),
+            *self.runtime_text(),
+            banner("WEIGHTS", f"{len(p.weights)} bytes, packed for the kernels below"),
             *weights(p, self.embed),
-            self.banner("MEMORY", "the arena: every intermediate has a fixed place"),
-            *memory(p),
+            banner("MEMORY", "the arena: every intermediate has a fixed place"),
+            *memory([code.program for code in self.codes]),
+            *self.machine_text("machine_table"),
             self.runtime["predictor.h"].strip(),
             *self.thread_text("thread_pool"),
-            self.banner("KERNELS", f"{len(p.kernels)} kernels, named after their first place and their operators"),
-            *kernels,
-            self.banner("RUN", "the kernels in order, with the address of each operand"),
-            run,
+            *(self.regions() if self.machines else self.printed[0].text()),
             *self.thread_text("thread_work"),
             "}}  // namespace @name@_impl",
-            self.banner("ENTRY POINTS", "the functions declared above"),
+            banner("ENTRY POINTS", "the functions declared above"),
             self.runtime["predictor_api.h"].strip(),
             *self.classifier_text(),
-            self.banner("MXNET API", "compile with -D@NAME@_MXNET_API to get the functions of MXNet's c_predict_api.h"),
+            banner("MXNET API", "compile with -D@NAME@_MXNET_API to get the functions of MXNet's c_predict_api.h"),
             self.runtime["mxnet.h"].strip(),
         ]
         if self.test:
             parts += [
-                self.banner("SELF-TEST", "compile with -D@NAME@_SELFTEST to get a program"),
+                banner("SELF-TEST", "compile with -D@NAME@_SELFTEST to get a program"),
                 selftest(self.runtime, p, self.test),
             ]
         parts.append("#pragma GCC diagnostic pop")
-        return written("\n\n".join(x for x in parts if x), p) + "\n"
+        return written("\n\n".join(x for x in parts if x), p, self.machines) + "\n"
+
+    def regions(self) -> list[str]:
+        """The code of each machine, and how one of them is chosen."""
+        everything = {s.name: s for s in all_sections(self.runtime)}
+        processor = everything["cpu"].text
+        out = [SHARE_TRIPS] if self.program.threads > 1 else []
+        for printed in self.printed:
+            needed = used_sections(self.runtime, printed.printer, printed.run)
+            runtime = [s.text for s in needed if s.scope != "file"]
+            out.append(region(printed.code, [*runtime, *printed.text()], processor))
+        return [*out, table(self.codes), *self.machine_text("machine_choice")]
+
+    def machine_text(self, section: str) -> list[str]:
+        """A section of machines.h, where there are several machines."""
+        return [sections([self.runtime["machines.h"]])[section].text] if self.machines else []
 
     def thread_text(self, section: str) -> list[str]:
         """A section of threads.h, where threads are to share kernels."""
@@ -156,28 +193,27 @@ class Document:
         ]
         return "\n".join(("// " + line).rstrip() for line in lines)
 
-    def banner(self, name: str, about: str) -> str:
-        return f"// {'=' * 117}\n// [{name}] {about}\n// {'=' * 117}"
-
     def classifier_text(self) -> list[str]:
         if not self.classifier:
             return []
         about = "from a picture to the input, from scores to named classes; left out by -D@NAME@_NO_CLASSIFIER"
         return [
-            self.banner("CLASSIFIER", about),
+            banner("CLASSIFIER", about),
             "#if !defined(@NAME@_NO_CLASSIFIER)",
             *definitions(self.runtime, self.program, self.classifier),
             "#endif  // !@NAME@_NO_CLASSIFIER",
         ]
 
-    def runtime_text(self, run: str) -> list[str]:
+    def runtime_text(self) -> list[str]:
         everything = {s.name: s for s in all_sections(self.runtime)}
-        others = {"cpu", "float_mode", *self.classifier.needs}
-        parts = used_sections(self.runtime, self.printer, run + self.runtime["predictor_api.h"], others)
+        others = {"float_mode", *self.classifier.needs} | (set() if self.machines else {"cpu", "cpu_needed"})
+        printer = Printer() if self.machines else self.printed[0].printer
+        run = "" if self.machines else self.printed[0].run
+        parts = used_sections(self.runtime, printer, run + self.runtime["predictor_api.h"], others)
         hosted = [s for s in closure(everything, ["sha256", "files"]) if s.name not in {x.name for x in parts}]
         outside = [s for s in [*parts, *hosted] if s.scope == "file"]
         return [
-            self.banner("RUNTIME", "what the kernels are written with; only what they use"),
+            banner("RUNTIME", "what the kernels are written with; only what they use"),
             "\n\n".join(s.text for s in outside),
             "#pragma GCC diagnostic push",
             "namespace @name@_impl { namespace {",
@@ -186,14 +222,6 @@ class Document:
             + "\n\n".join(s.text for s in hosted if s.scope != "file")
             + "\n\n#endif  // !@NAME@_FREESTANDING",
         ]
-
-    # --- code ---------------------------------------------------------------------------------------------------
-
-    def kernel(self, k: NamedKernel) -> str:
-        lines = [f"// {k.title}"]
-        lines.append(f"// {k.schedule}" + (f"; {k.macs:,} multiply-adds" if k.macs else ""))
-        lines += [f"// ONNX: {line}" for line in wrap(k.sources)]
-        return "\n".join([*lines, self.printer.kernel(k.kernel, k.name, k.restrict)])
 
 
 _CONFIGURATION = """\

@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
+from dlpack.amalgamate.machines import SHARE_TRIPS
 from dlpack.amalgamate.printer import CPP_TYPE, literal
 from dlpack.amalgamate.text import signature, wrap
-from dlpack.plan.program import CallStep, CopyStep, HaloStep, LoopStep, Program, Ref, Step, WinogradStep
+from dlpack.graph.ir import TensorType
+from dlpack.plan.program import (
+    CallStep,
+    CopyStep,
+    HaloStep,
+    LoopStep,
+    PackedDim,
+    Program,
+    Ref,
+    RepackStep,
+    Step,
+    WinogradStep,
+)
 
 
 class StepPrinter:
-    """Prints the steps of a program; `embed`: its weights are inside the file."""
+    """Prints the steps of a program; `embed`: its weights are inside the file, `machines`: so is code for others."""
 
-    def __init__(self, program: Program, embed: bool) -> None:
-        self.program, self.embed = program, embed
+    def __init__(self, program: Program, embed: bool, machines: bool = False) -> None:
+        self.program, self.embed, self.machines = program, embed, machines
         self.kernels = {k.name: k.kernel for k in program.kernels}
         self.threaded = program.threads > 1
 
@@ -35,7 +48,7 @@ class StepPrinter:
                 "        default: (void)begin, (void)end; return;",
                 "    }",
                 "}",
-                "void share_trips(const @name@_predictor& p, int32_t index, int32_t trips);",
+                *([] if self.machines else [SHARE_TRIPS]),
                 "",
             ]
         lines += ["void run_step([[maybe_unused]] const @name@_predictor& p, int32_t index) {", "    switch (index) {"]
@@ -45,7 +58,7 @@ class StepPrinter:
         lines += ["        default: return;", "    }", "}"]
         names = ",\n    ".join(f'"{self.step_name(s)}"' for s in steps) or "nullptr"
         lines += ["", *self.prepare()]
-        count = f"constexpr int32_t kStepCount = {len(steps)};\n" if len(variants) == 1 else ""
+        count = f"constexpr int32_t kStepCount = {len(steps)};\n" if len(variants) == 1 and not self.machines else ""
         return f"{count}constexpr const char* kStepNames[] = {{\n    {names}}};\n\n" + "\n".join(lines)
 
     def prepare(self) -> list[str]:
@@ -59,11 +72,17 @@ class StepPrinter:
             f"void prepare(const @name@_predictor& p, size_t from, size_t to, bool{mapped}) {{",
             "    const auto due = [from, to](size_t end) { return from < end && end <= to; };",
         ]
+        read: dict[int, tuple[Ref, int]] = {}  # where prepared weights lie → the weights that they are computed from
         for step in steps:
-            assert isinstance(step, WinogradStep)
-            nbytes = 36 * step.inputs * step.outputs
-            lines += [f"    if (due({step.source.offset + nbytes})) {{", *self.step(step, 2)]
-            lines += [f"        if (mapped) read_once({self.ref(step.source)}, {nbytes});"] if mapped else []
+            assert isinstance(step, WinogradStep | RepackStep)
+            nbytes = step.read if isinstance(step, RepackStep) else 36 * step.inputs * step.outputs
+            if step.source.space == "prepared":
+                source, nbytes = read[step.source.offset]
+            else:
+                source = step.source
+            read[step.target.offset] = source, nbytes
+            lines += [f"    if (due({source.offset + nbytes})) {{", *self.step(step, 2)]
+            lines += [f"        if (mapped) read_once({self.ref(source)}, {nbytes});"] if mapped else []
             lines += ["    }"]
         return [*([] if self.embed else _READ_ONCE.split("\n")), *lines, "}"]
 
@@ -98,6 +117,8 @@ class StepPrinter:
             lanes = gcd(step.room, 16)
             refs = f"{self.ref(step.target)}, {self.ref(step.source)}"
             return [f"{pad}winograd_weights<{step.edge}, {lanes}>({refs}, {sizes});"]
+        if isinstance(step, RepackStep):
+            return self._repack(step, pad)
         if isinstance(step, HaloStep):
             rank = len(step.shape)
 
@@ -124,6 +145,22 @@ class StepPrinter:
             inner = ",\n".join(f"{pad}    {a}" for a in arguments)
             text = f"{pad}{step.kernel}(\n{inner});"
         return text.split("\n")
+
+    def _repack(self, step: RepackStep, pad: str) -> list[str]:
+        """Dimensions with far apart elements in the target come first, so that it is written in order."""
+        dims = [
+            (n, source, target) for n, (source, target) in zip(step.extents, step.places, strict=True) if n > 1
+        ] or [(1, PackedDim(1, 0, 0), PackedDim(1, 0, 0))]
+        dims.sort(key=lambda d: -(d[2].outer or d[2].inner))
+        rows = [
+            f"{{{n}, {source.size}, {source.outer}, {source.inner}, {target.size}, {target.outer}, {target.inner}}}"
+            for n, source, target in dims
+        ]
+        elements = step.written // TensorType(step.target.dtype, ()).itemsize
+        return [
+            f"{pad}constexpr repacked_dim dims[] = {{{', '.join(rows)}}};",
+            f"{pad}repack({self.ref(step.target)}, {elements}, {self.ref(step.source)}, {len(dims)}, dims);",
+        ]
 
     def ref(self, r: Ref) -> str:
         offset = str(r.offset)

@@ -35,16 +35,18 @@ def weights(program: Program, embed: bool) -> list[str]:
     return out
 
 
-def memory(program: Program) -> list[str]:
-    """The sizes of the arena and of prepared weights, inputs and outputs, sets of shapes."""
-    p, a = program, program.arena
+def memory(programs: Sequence[Program]) -> list[str]:
+    """Sizes of arena and prepared weights, inputs, outputs and sets of shapes; `programs` has one for each machine."""
+    p = programs[0]
+    a = max((program.arena for program in programs), key=lambda arena: arena.size)
+    prepared = max(program.prepared for program in programs)
     return [
         f"// Placed {a.strategy}. The most bytes alive at once: {a.lower_bound:,}; without sharing: {a.naive:,}.\n"
         f"constexpr size_t kArenaBytes = {a.size};\n"
-        f"constexpr size_t kPreparedBytes = {p.prepared};  // weights that are computed when a predictor is made",
+        f"constexpr size_t kPreparedBytes = {prepared};  // weights that are computed when a predictor is made",
         *_tensors("Input", p.inputs),
         *_tensors("Output", p.outputs),
-        *_shapes(p),
+        *_shapes(p, len(programs) > 1),
         *([f"constexpr int32_t kMostThreads = {p.threads};"] if p.threads > 1 else []),
     ]
 
@@ -66,25 +68,32 @@ def _tensors(kind: str, tensors: Sequence[Tensor], variant: int = 0) -> list[str
     return [f"{count}{shapes}\nconstexpr @name@_tensor k{kind}s{of}[] = {{\n    {rows}}};"]
 
 
-def _shapes(program: Program) -> list[str]:
-    """Where there are several sets of shapes: the tables of the others, and of all sets."""
+def _shapes(program: Program, machines: bool) -> list[str]:
+    """Where there are several sets of shapes: the tables of the others, and of all sets; `machines`: their steps differ
+    from machine to machine."""
     variants = program.variants
     if len(variants) == 1:
         return []
-    out, rows, first = [], ["{kInputs, kOutputs, 0, kStepCount}"], len(variants[0].steps)
+    out, first = [], len(variants[0].steps)
+    rows = ["{kInputs, kOutputs}" if machines else "{kInputs, kOutputs, 0, kStepCount}"]
     for k, v in enumerate(variants[1:], 1):
         out += [*_tensors("Input", v.inputs, k), *_tensors("Output", v.outputs, k)]
-        rows.append(f"{{kInputs_{k}, kOutputs_{k}, {first}, {len(v.steps)}}}")
+        rows.append(f"{{kInputs_{k}, kOutputs_{k}" + ("}" if machines else f", {first}, {len(v.steps)}}}"))
         first += len(v.steps)
     for kind, all_tensors in (("Input", [v.inputs for v in variants]), ("Output", [v.outputs for v in variants])):
         most = [max(t.nbytes for t in same) for same in zip(*all_tensors, strict=True)]
         out.append(f"constexpr size_t k{kind}Room[] = {{{', '.join(map(str, (*most, 0)))}}};  // bytes, the most")
+    steps = [] if machines else ["  int32_t first_step, steps;  // among those of all sets"]
+    lines = [
+        "// A set of shapes.",
+        "struct shape_set {",
+        "  const @name@_tensor* inputs;",
+        "  const @name@_tensor* outputs;",
+    ]
     return [
         *out,
-        f"constexpr int32_t kStepCount = {len(variants[0].steps)};",
-        "// A set of shapes: its inputs and outputs, and its steps among those of all sets.\n"
-        "struct shape_set {\n  const @name@_tensor* inputs;\n  const @name@_tensor* outputs;\n"
-        "  int32_t first_step, steps;\n};",
+        *([] if machines else [f"constexpr int32_t kStepCount = {len(variants[0].steps)};"]),
+        "\n".join([*lines, *steps, "};"]),
         f"constexpr int32_t kShapeCount = {len(variants)};\n"
         "constexpr shape_set kShapes[] = {\n    " + ",\n    ".join(rows) + "};",
     ]

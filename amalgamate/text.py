@@ -8,6 +8,11 @@ from dlpack.amalgamate.printer import literal
 from dlpack.plan.program import Tensor, Variant
 
 
+def banner(name: str, about: str) -> str:
+    """The comment that opens a section."""
+    return f"// {'=' * 117}\n// [{name}] {about}\n// {'=' * 117}"
+
+
 def tensor_type(t: Tensor) -> str:
     return f"{t.dtype}[{'x'.join(map(str, t.shape))}]"
 

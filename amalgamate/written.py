@@ -16,15 +16,23 @@ _WORDS = {
     "first_step": ("", r"@name@_impl::kShapes[\1->set].first_step + "),
     "set": ("", "set, "),
     "picture": ("@name@_impl::kPicture", r"@name@_impl::kPictures[\1->set]"),
+    "step_names": ("@name@_impl::kStepNames", "@name@_impl::kStepNames"),
 }
 """What ``@word(argument)@`` in the runtime's text becomes: with one set of shapes, with several."""
 
+_WORDS_OF_MACHINES = _WORDS | {
+    "steps": (r"\1->code->steps[0].count", r"\1->code->steps[\1->set].count"),
+    "first_step": ("", r"\1->code->steps[\1->set].first + "),
+    "step_names": (r"\1->code->step_names", r"\1->code->step_names"),
+}
+"""The same in a file with kernels for several machines."""
 
-def written(text: str, program: Program) -> str:
-    """The text as it is for a program: with its name, and what there is of threads and of several shapes.
+
+def written(text: str, program: Program, machines: bool = False) -> str:
+    """The text as it is for a program: with its name, and what there is of threads, shapes and machines.
 
     The lines between ``//@ condition`` and ``//@ end`` are kept where the condition holds: threads, one_thread,
-    shapes, one_shape.
+    shapes, one_shape, machines, one_machine, choices (of shapes or machines).
     """
     several = len(program.variants) > 1
     several_threads = program.threads > 1
@@ -33,6 +41,9 @@ def written(text: str, program: Program) -> str:
         "one_thread": not several_threads,
         "shapes": several,
         "one_shape": not several,
+        "machines": machines,
+        "one_machine": not machines,
+        "choices": machines or several,
         "end": True,
     }
     out, keep = [], True
@@ -42,7 +53,7 @@ def written(text: str, program: Program) -> str:
         elif keep:
             out.append(line)
     text = "\n".join(out)
-    for word, forms in _WORDS.items():
+    for word, forms in (_WORDS_OF_MACHINES if machines else _WORDS).items():
         text = re.sub(rf"@{word}\(([^@]*)\)@", forms[several], text)
     return text.replace("@name@", program.name).replace("@NAME@", program.name.upper())
 

@@ -114,13 +114,23 @@ typedef struct @name@_tensor {
 @NAME@_API int32_t @name@_step_count(void);
 @NAME@_API const char* @name@_step_name(int32_t index);
 @NAME@_API @name@_status @name@_run_step(@name@_predictor* predictor, int32_t index);
-//@ shapes
+//@ choices
 
-/* The steps of the shapes that the predictor has now, which @name@_run_step() does; those above are the first shapes'. */
+/* The steps of a predictor, which @name@_run_step() does; those above are what a new predictor has. */
 @NAME@_API int32_t @name@_step_count_of(const @name@_predictor* predictor);
 @NAME@_API const char* @name@_step_name_of(const @name@_predictor* predictor, int32_t index);
 //@ end
 
+//@ machines
+/* The file has kernels for several machines, the best first; a predictor runs the first that the processor can. These
+   are their names, the one that a predictor has, and a choice of another: BAD_CPU where the processor cannot run it,
+   BAD_ARGUMENT for a predictor that shares its weights. */
+@NAME@_API int32_t @name@_variant_count(void);
+@NAME@_API const char* @name@_variant_name(int32_t index); /* null where there is none */
+@NAME@_API const char* @name@_variant(const @name@_predictor* predictor);
+@NAME@_API @name@_status @name@_set_variant(@name@_predictor* predictor, int32_t index);
+
+//@ end
 /* Copies an output out, tells where it lies (valid until the next run), or has it written where you want it. */
 @NAME@_API @name@_status @name@_get_output(@name@_predictor* predictor, int32_t index, void* data, size_t bytes);
 @NAME@_API const void* @name@_output_data(@name@_predictor* predictor, int32_t index);

@@ -58,7 +58,12 @@ constexpr uint32_t kSaved = 0;
       (kLeaf7PartA & ~part.a) | (kLeaf7PartD & ~part.d) | (kExtendedC & ~extended.c) | (kSaved & ~saved);
   return lacks == 0;
 }
+#else
+#define BASELINE
+[[maybe_unused]] constexpr bool cpu_suffices() { return true; }
+#endif
 
+//@ section cpu_needed
 #if defined(__AVX512F__)
 #define CPU_NEEDED "AVX-512"
 #elif defined(__AVX2__)
@@ -66,12 +71,7 @@ constexpr uint32_t kSaved = 0;
 #elif defined(__AVX__)
 #define CPU_NEEDED "AVX"
 #else
-#define CPU_NEEDED "more than SSE2"
-#endif
-#else
-#define BASELINE
 #define CPU_NEEDED "what it was compiled for"
-[[maybe_unused]] constexpr bool cpu_suffices() { return true; }
 #endif
 
 //@ section float_mode

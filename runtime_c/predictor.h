@@ -15,6 +15,10 @@ struct thread_pool;
 }  // namespace impl
 
 struct @name@_predictor {
+//@ machines
+  const impl::machine_code* code;  // the kernels that it runs
+  bool owns_prepared;
+//@ end
 //@ shapes
   int32_t set;  // the number of its current set of shapes
 //@ end

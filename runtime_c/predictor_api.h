@@ -55,6 +55,10 @@ namespace impl { namespace {
 //@ shapes
   p->set = 0;
 //@ end
+//@ machines
+  p->code = like == nullptr ? chosen() : like->code;
+  p->owns_prepared = like == nullptr;
+//@ end
 //@ threads
   p->pool = reinterpret_cast<thread_pool*>(at + round_up(sizeof(@name@_predictor)));
 //@ end
@@ -226,8 +230,36 @@ BASELINE @name@_status @name@_create_from_file(@name@_predictor** predictor, con
   return @NAME@_OK;
 }
 
+//@ choices
+int32_t @name@_step_count_of(const @name@_predictor* p) { return p != nullptr ? @steps(p)@ : 0; }
+
+const char* @name@_step_name_of(const @name@_predictor* p, int32_t index) {
+  return p != nullptr && index >= 0 && index < @steps(p)@ ? @step_names(p)@[@first_step(p)@index] : nullptr;
+}
+
+//@ end
+//@ one_machine
 int32_t @name@_step_count(void) { return impl::kStepCount; }
 const char* @name@_step_name(int32_t index) { return index >= 0 && index < impl::kStepCount ? impl::kStepNames[index] : nullptr; }
+//@ end
+//@ machines
+int32_t @name@_step_count(void) { return impl::first_step_count(); }
+const char* @name@_step_name(int32_t index) { return index >= 0 && index < impl::first_step_count() ? impl::chosen()->step_names[index] : nullptr; }
+
+int32_t @name@_variant_count(void) { return static_cast<int32_t>(sizeof impl::kMachines / sizeof impl::kMachines[0]) - 1; }
+const char* @name@_variant_name(int32_t index) { return index >= 0 && index < @name@_variant_count() ? impl::kMachines[index]->name : nullptr; }
+const char* @name@_variant(const @name@_predictor* p) { return p != nullptr ? p->code->name : nullptr; }
+
+@name@_status @name@_set_variant(@name@_predictor* p, int32_t index) {
+  if (p == nullptr || index < 0 || index >= @name@_variant_count()) return @NAME@_BAD_ARGUMENT;
+  const impl::machine_code* const code = impl::kMachines[index];
+  if (!code->suffices()) return @NAME@_BAD_CPU;
+  if (!p->owns_prepared) return @NAME@_BAD_ARGUMENT;
+  p->code = code;
+  impl::prepare(*p, 0, p->arrived, false);
+  return @NAME@_OK;
+}
+//@ end
 
 @name@_status @name@_run_step(@name@_predictor* p, int32_t index) {
   if (p == nullptr || index < 0 || index >= @steps(p)@) return @NAME@_BAD_ARGUMENT;
@@ -301,12 +333,6 @@ const @name@_tensor* @name@_input_of(const @name@_predictor* p, int32_t index) {
 
 const @name@_tensor* @name@_output_of(const @name@_predictor* p, int32_t index) {
   return p != nullptr && index >= 0 && index < impl::kOutputCount ? &@outputs(p)@[index] : nullptr;
-}
-
-int32_t @name@_step_count_of(const @name@_predictor* p) { return p != nullptr ? @steps(p)@ : 0; }
-
-const char* @name@_step_name_of(const @name@_predictor* p, int32_t index) {
-  return p != nullptr && index >= 0 && index < @steps(p)@ ? impl::kStepNames[@first_step(p)@index] : nullptr;
 }
 
 @name@_status @name@_set_shape(@name@_predictor* p, int32_t number) {

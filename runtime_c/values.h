@@ -87,3 +87,28 @@ void copy_bytes(void* to, const void* from, size_t bytes) {
   const uint8_t* f = static_cast<const uint8_t*>(from);
   for (size_t i = 0; i < bytes; ++i) t[i] = f[i];
 }
+
+//@ section repack
+// A dimension of two packings of the same elements: in each, elements lie `inner` apart within blocks of `size`, which
+// lie `outer` apart.
+struct repacked_dim { size_t extent, from_size, from_outer, from_inner, to_size, to_outer, to_inner; };
+
+template <class T> void repack_dims(T* to, const T* from, int rank, const repacked_dim* dims) {
+  const repacked_dim& d = *dims;
+  size_t from_block = 0, from_place = 0, to_block = 0, to_place = 0;
+  for (size_t i = 0; i < d.extent; ++i) {
+    T* const target = to + to_block + to_place * d.to_inner;
+    const T* const source = from + from_block + from_place * d.from_inner;
+    if (rank == 1) *target = *source;
+    else repack_dims(target, source, rank - 1, dims + 1);
+    if (++from_place == d.from_size) from_block += d.from_outer, from_place = 0;
+    if (++to_place == d.to_size) to_block += d.to_outer, to_place = 0;
+  }
+}
+
+// Brings weights from the packing that another machine's kernels read into this one's, of `elements` elements; those
+// between are zero.
+template <class T> [[gnu::noinline]] void repack(T* to, size_t elements, const T* from, int rank, const repacked_dim* dims) {
+  for (size_t i = 0; i < elements; ++i) to[i] = 0;
+  repack_dims(to, from, rank, dims);
+}

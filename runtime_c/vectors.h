@@ -38,7 +38,7 @@ template <class T> struct referred<T&> { typedef T type; };
 template <class V> auto first_lane(V& v, int) -> decltype(v[0]);
 template <class V> auto first_lane(V& v, long) -> V&;
 template <class V> using elem = typename referred<decltype(first_lane(*static_cast<V*>(nullptr), 0))>::type;
-template <class V> constexpr int lanes = static_cast<int>(sizeof(V) / sizeof(elem<V>));
+template <class V> [[maybe_unused]] constexpr int lanes = static_cast<int>(sizeof(V) / sizeof(elem<V>));
 
 // ints<V>, uints<V>: integers of the same width in the same number of lanes. mask<V>: what a comparison of two V gives; all bits of a true lane are 1.
 template <size_t BYTES> struct integer_of;

@@ -14,7 +14,9 @@ from dlpack.targets.toolchains.compiler import Toolchain
 from dlpack.targets.toolchains.emulate import Emulator
 
 if TYPE_CHECKING:
+    from dlpack.amalgamate.machines import Code
     from dlpack.kernels.backend import Backend
+    from dlpack.plan.program import Program
 
 Array = np.ndarray[Any, Any]
 Manifest = dict[str, Any]
@@ -47,11 +49,20 @@ def processor(machine: Machine, threads: int) -> Backend:
     return CpuBackend(replace(machine, threads=threads))
 
 
+def processor_code(machine: Machine, program: Program) -> Code:
+    """What the emitter prints of a program for a processor core: C++."""
+    from dlpack.amalgamate.machines import Code
+    from dlpack.amalgamate.printer import Printer
+
+    return Code(program, machine.name, machine.condition, machine.instructions, lambda: Printer(machine.fma_call))
+
+
 @dataclass(frozen=True)
 class Build:
     """One compiled form of a predictor: kernels written for one machine, compiled by one toolchain.
 
-    `machine()` describes what the kernels run on, and `backend(machine, threads)` writes them. `library` is the pattern
+    `machine()` describes what the kernels run on, `backend(machine, threads)` writes them, and `code(machine, program)`
+    is how the emitter prints them. `library` is the pattern
     of the shared library's name, which `toolchain` compiles with `flags`; builds of the same library stand in it
     together, and it takes the first one that its computer can run. Without `library` the target's `package` compiles.
     `runs_here()` is whether this computer can run it; on others `emulators` can, to verify it.
@@ -64,6 +75,7 @@ class Build:
     runs_here: Callable[[], bool] = lambda: False
     emulators: tuple[Emulator, ...] = ()
     backend: Callable[[Machine, int], Backend] = processor
+    code: Callable[[Machine, Program], Code] = processor_code
 
 
 @dataclass(frozen=True)

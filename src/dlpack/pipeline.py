@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,19 +148,20 @@ def _fill(folder: Path, name: str, target: Target, prepared: Prepared, options: 
     from dlpack.verify.trial import write_trials
 
     builds = target.chosen(options.target_options)
-    program = _compile(name, prepared, options, builds[0], progress)
+    programs = _compile(name, prepared, options, builds, progress)
+    program = next(iter(programs.values()))
     classifier = _classifier(options, prepared.source, program)
     if classifier.preprocess and (misfit := classifier.preprocess.misfit()):
         progress.warn(misfit)
     embed = options.weights == "embed" or (
         options.weights == "auto" and len(program.weights) <= EMBED_LIMIT and not target.downloads_weights
     )
-    _emit(folder, program, prepared, classifier, embed, (target, builds), options, progress)
-    manifest = _manifest(program, prepared, classifier, embed, (target, builds), options)
+    _emit(folder, programs, prepared, classifier, embed, (target, builds), options, progress)
+    manifest = _manifest(programs, prepared, classifier, embed, (target, builds), options)
     if manifest.get("task", {}).get("kind") in (None, "classify", "digits"):
         if warning := labels_warning(classifier.labels, manifest["outputs"]):
             progress.warn(warning)
-    kernels = kernels_of(program)
+    kernels = kernels_of(programs)
     write_json(folder / "kernels.json", kernels)
     write_trials(folder / "reference.npz", [case.trial for case in prepared.cases])
     _package(folder, manifest, (target, builds), options, progress)
@@ -174,28 +175,34 @@ def _fill(folder: Path, name: str, target: Target, prepared: Prepared, options: 
     write_report(folder, manifest, kernels)
 
 
-def _compile(name: str, prepared: Prepared, options: Options, build: Build, progress: Progress) -> Program:
-    """The program for all sets of shapes."""
+def _compile(
+    name: str, prepared: Prepared, options: Options, builds: Sequence[Build], progress: Progress
+) -> dict[str, Program]:
+    """By machine, the program for all sets of shapes; all have the same weights."""
     from dlpack.bundle.manifest import described
+    from dlpack.kernels.shared import Weights
     from dlpack.plan.compiler import Compiler
 
-    backend = build.backend(build.machine(), options.threads)
-    compiler = Compiler(name, backend, winograd=options.optimize != "size", threads=options.threads)
-    for case in prepared.cases:
-        with progress.stage("compile") as detail:
-            variant = compiler.add(case.graph, case.meanings)
-            a = variant.arena
-            detail.append(f"{len(compiler.kernels)} kernels")
-            detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
-            if len(prepared.cases) > 1:
-                detail.append(set_name(described(variant)))
-    program = compiler.program()
-    check_sets([described(v) for v in program.variants])
-    return program
+    weights, programs = Weights(), {}
+    machines = {build.machine().name: build for build in builds}
+    for machine, build in machines.items():
+        backend = build.backend(build.machine(), options.threads)
+        compiler = Compiler(name, backend, options.optimize != "size", options.threads, weights)
+        for case in prepared.cases:
+            with progress.stage("compile") as detail:
+                variant = compiler.add(case.graph, case.meanings)
+                a = variant.arena
+                detail.append(f"{len(compiler.kernels)} kernels")
+                detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
+                detail += [set_name(described(variant))] if len(prepared.cases) > 1 else []
+                detail += [f"for {machine}"] if len(machines) > 1 else []
+        programs[machine] = compiler.program()
+        check_sets([described(v) for v in programs[machine].variants])
+    return {machine: replace(program, weights=bytes(weights.blob)) for machine, program in programs.items()}
 
 
 def _emit(
-    folder: Path, program: Program, prepared: Prepared, classifier: Classifier, embed: bool,
+    folder: Path, programs: Mapping[str, Program], prepared: Prepared, classifier: Classifier, embed: bool,
     place: tuple[Target, tuple[Build, ...]], options: Options, progress: Progress,
 ) -> None:  # fmt: skip
     """Writes NAME.cc, NAME.h and, unless they are embedded, NAME.weights."""
@@ -205,22 +212,24 @@ def _emit(
     from dlpack.verify.trial import self_test
 
     target, builds = place
-    machine = builds[0].machine()
+    program = next(iter(programs.values()))
+    machines = {build.machine().name: (build, build.machine()) for build in builds}
+    codes = [build.code(machine, programs[name]) for name, (build, machine) in machines.items()]
     with progress.stage("emit") as detail:
         provenance = Provenance(
             f"dlpack {__version__}",
             prepared.source.sha256,
             prepared.source.opset,
-            f"{target.name} ({machine.name})",
+            f"{target.name} ({', '.join(machines)})",
             options_text(options),
             "SPDX-License-Identifier: Apache-2.0 (this text and the runtime; the weights: the model's licence)",
-            source_flags(machine.flags),
+            source_flags(builds[0].machine().flags if len(machines) == 1 else ()),
         )
         runtime = read_runtime()
         test = [self_test(v, c.trial) for v, c in zip(program.variants, prepared.cases, strict=True)]
-        text = emit_source(program, runtime, provenance, embed, test, machine.fma_call, classifier)
+        text = emit_source(codes, runtime, provenance, embed, test, classifier)
         (folder / f"{program.name}.cc").write_text(text, encoding="utf-8")
-        (folder / f"{program.name}.h").write_text(emit_header(program, runtime, classifier), encoding="utf-8")
+        (folder / f"{program.name}.h").write_text(emit_header(codes, runtime, classifier), encoding="utf-8")
         if program.weights and not embed:
             (folder / f"{program.name}.weights").write_bytes(program.weights)
         where = "inside" if embed else "beside"
@@ -228,7 +237,7 @@ def _emit(
 
 
 def _manifest(
-    program: Program, prepared: Prepared, classifier: Classifier, embed: bool,
+    programs: Mapping[str, Program], prepared: Prepared, classifier: Classifier, embed: bool,
     place: tuple[Target, tuple[Build, ...]], options: Options,
 ) -> dict[str, Any]:  # fmt: skip
     """The manifest before the target and the verification add to it."""
@@ -236,8 +245,9 @@ def _manifest(
     from dlpack.meaning.task import task_of
 
     source, cases, pictures = prepared.source, prepared.cases, classifier.pictures
+    program = next(iter(programs.values()))
     sets = [described(v) for v in program.variants]
-    manifest = manifest_of(program, place[0].name, place[1][0].machine().name, source.sha256, source.opset)
+    manifest = manifest_of(programs, place[0].name, source.sha256, source.opset)
     manifest["ranges"] = [list(r) for r in cases[0].trial.ranges]
     if shapes := shapes_of(program, pictures):
         manifest["shapes"] = shapes
@@ -267,12 +277,14 @@ def _package(
     from dlpack.targets.base import PackageOptions
 
     target, builds = place
-    if builds[0].library:
+    libraries = {build.library: build for build in builds if build.library}
+    for pattern, build in libraries.items():
         with progress.stage("toolchain") as detail:
-            library = builds[0].library.format(manifest["name"])
+            library = pattern.format(manifest["name"])
+            (folder / library).parent.mkdir(parents=True, exist_ok=True)
             source = folder / manifest["source"]
-            compiler = builds[0].toolchain.library(source, folder / library, builds[0].flags, options.cc)
-            manifest["library"] = library
+            compiler = build.toolchain.library(source, folder / library, build.flags, options.cc)
+            manifest.setdefault("library", library)
             detail.append(f"{compiler}, {library} {(folder / library).stat().st_size:,} bytes")
     if target.package:
         with progress.stage("package") as detail:

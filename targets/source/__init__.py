@@ -1,8 +1,60 @@
-"""source: the .cc file alone, with vectors of the width that suits this computer; compile it where it shall run."""
+"""source: the .cc file alone, for any compiler. It may have kernels for several machines: the compiler chooses by
+architecture, and the predictor by what its processor can do."""
 
 from __future__ import annotations
 
-from dlpack.targets.base import Build, Target
-from dlpack.targets.toolchains.host import host_machine
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
-TARGET = Target(name="source", about="the .cc file alone", builds=(Build(host_machine),))
+from dlpack.errors import UsageError
+from dlpack.targets.base import Build, Target, TargetOption
+from dlpack.targets.cpu.machine import AVX2, AVX512, NEON, NEON32, SCALAR, WASM, Machine
+from dlpack.targets.toolchains.host import host_machine, runs_avx2, runs_avx512
+from dlpack.targets.toolchains.processors import CORTEX_A15, CORTEX_A57, host_processor
+
+MACHINE = "machine"
+"""The option that names machines."""
+
+
+def _fixed(machine: Machine) -> Machine:
+    return machine
+
+
+BUILDS = (
+    Build(partial(_fixed, AVX512), emulators=(host_processor("x86-64-v4", runs_avx512),)),
+    Build(partial(_fixed, AVX2), emulators=(host_processor("x86-64-v3", runs_avx2),)),
+    Build(partial(_fixed, NEON), emulators=(CORTEX_A57,)),
+    Build(partial(_fixed, NEON32), emulators=(CORTEX_A15,)),
+    Build(partial(_fixed, WASM)),
+    Build(partial(_fixed, SCALAR), emulators=(host_processor("x86-64", lambda: True),)),
+)
+"""The best of an architecture first."""
+
+
+def select(values: Mapping[str, Any]) -> tuple[Build, ...]:
+    """The builds for the machines named by --machine, this computer's where none is."""
+    named = values.get(MACHINE)
+    wanted = [w for w in named.split(",") if w] if named else [host_machine().name]
+    known = {build.machine().name: build for build in BUILDS}
+    if unknown := [name for name in wanted if name not in known]:
+        raise UsageError(f"--{MACHINE}: unknown machine {', '.join(unknown)}; known are: {', '.join(known)}")
+    if not wanted:
+        raise UsageError(f"--{MACHINE} names no machine; known are: {', '.join(known)}")
+    return tuple(build for name, build in known.items() if name in wanted)
+
+
+TARGET = Target(
+    name="source",
+    about="the .cc file alone",
+    builds=BUILDS,
+    select=select,
+    options=(
+        TargetOption(
+            MACHINE,
+            f"Machines to write kernels for, of {', '.join(b.machine().name for b in BUILDS)} "
+            "[default: this computer's].",
+            metavar="NAME,...",
+        ),
+    ),
+)

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -29,20 +29,25 @@ TIMEOUT = 1800
 @dataclass(frozen=True)
 class Emulator:
     """Another processor or system on this computer: `command` runs a static program, which zig compiles for
-    `zig_target` with `flags`. `name` is what reports call it by, `package` the Debian package that has the command."""
+    `zig_target` with `flags`. `name` is what reports call it by, `package` the Debian package that has the command.
+    Without a command this computer runs the program itself, where `suffices()`."""
 
     name: str
     command: tuple[str, ...]
     zig_target: str
     flags: tuple[str, ...] = ()
     package: str = "qemu-user"
+    suffices: Callable[[], bool] = lambda: True
 
     def missing(self) -> str | None:
         """What is missing to run it, in words; None where nothing is."""
+        if not self.command:
+            return None if self.suffices() else self.name
         return None if shutil.which(self.command[0]) else f"{self.command[0]} (Debian's package {self.package})"
 
-    def run(self, bundle: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs by name. Raises ToolchainError where the program does not compile or run."""
+    def run(self, bundle: Path, inputs: Mapping[str, Array], machine: str) -> dict[str, Array]:
+        """The outputs by name of the kernels for a machine. Raises ToolchainError where the program does not compile
+        or run."""
         manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
         digest = hashlib.sha256((bundle / manifest["source"]).read_bytes()).hexdigest()
         program = _program(self, bundle, digest)
@@ -54,7 +59,7 @@ class Emulator:
             made = [Path(scratch) / f"out{k}" for k in range(len(sets["outputs"]))]
             for path, t in zip(given, sets["inputs"], strict=True):
                 path.write_bytes(np.ascontiguousarray(inputs[t["name"]], t["dtype"]).tobytes())
-            command = [*self.command, str(program.path), weights, str(number), *map(str, [*given, *made])]
+            command = [*self.command, str(program.path), weights, str(number), machine, *map(str, [*given, *made])]
             try:
                 done = subprocess.run(
                     command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False
@@ -88,10 +93,18 @@ def _program(emulator: Emulator, bundle: Path, digest: str) -> _Program:  # noqa
     """The bundle's predictor with drive.cc around it."""
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
     program = _Program()
-    with resources.as_file(resources.files(__package__) / "drive.cc") as drive:
-        defines = [f"-DNAME={manifest['name']}", f'-DHEADER="{manifest["header"]}"', f"-I{bundle}"]
+    with resources.as_file(resources.files(__package__)) as folder:
+        name = manifest["name"]
+        defines = [
+            f"-DNAME={name}",
+            f"-D{name.upper()}_FREESTANDING",
+            f'-DHEADER="{manifest["header"]}"',
+            f"-I{bundle}",
+        ]
         defines += ["-DSEVERAL_SHAPES"] if "shapes" in manifest else []
-        flags = [*FLAGS, *emulator.flags, *defines, "-static"]
-        sources = [bundle / manifest["source"], drive]
+        defines += ["-DSEVERAL_VARIANTS"] if "variants" in manifest else []
+        bare = ["-nostdlib", "-fno-stack-protector", "-fno-builtin-strlen"] if "linux" in emulator.zig_target else []
+        flags = [*FLAGS, *emulator.flags, *defines, "-static", *bare]
+        sources = [bundle / manifest["source"], folder / "drive.cc"]
         compile_with(program_command(sources, program.path, emulator.zig_target, flags), program.path)
     return program

@@ -69,6 +69,7 @@ class Predictor:
         self.name: str = manifest["name"]
         self.labels: list[str] | None = manifest.get("labels")
         self._sets = sets_of(manifest)
+        self._choices = len(self._sets) > 1 or "variants" in manifest
         self._set, self._length = 0, 0
         self._describe(0)
         self._library = _open_library(bundle / library)
@@ -78,7 +79,8 @@ class Predictor:
             ("output_data", ctypes.c_void_p),
             ("error_text", ctypes.c_char_p),
             ("step_name", ctypes.c_char_p),
-            *((("step_name_of", ctypes.c_char_p),) if len(self._sets) > 1 else ()),
+            *((("step_name_of", ctypes.c_char_p),) if self._choices else ()),
+            *((("variant_name", ctypes.c_char_p), ("variant", ctypes.c_char_p)) if "variants" in manifest else ()),
         ):
             self._function(name).restype = kind
         self._handle = ctypes.c_void_p()
@@ -349,10 +351,32 @@ class Predictor:
     @property
     def steps(self) -> list[str]:
         """What a run does, in order: the names of kernels, `fill_halo` and `loop`."""
-        if len(self._sets) == 1:
+        if not self._choices:
             return [self._function("step_name")(k).decode() for k in range(self._function("step_count")())]
         count = self._function("step_count_of")(self._handle)
         return [self._function("step_name_of")(self._handle, k).decode() for k in range(count)]
+
+    @property
+    def variants(self) -> list[str]:
+        """The machines that the library has kernels for, the best first; one where it has no choice."""
+        if "variants" not in self.manifest:
+            return [self.manifest["machine"]]
+        return [self._function("variant_name")(k).decode() for k in range(self._function("variant_count")())]
+
+    @property
+    def variant(self) -> str:
+        """The machine whose kernels the predictor runs: at first the best that the processor can run."""
+        if "variants" not in self.manifest:
+            return str(self.manifest["machine"])
+        return str(self._function("variant")(self._open()).decode())
+
+    @_atomic
+    def set_variant(self, machine: str) -> None:
+        """Runs the kernels for another machine. Raises UsageError where the processor cannot."""
+        if machine not in self.variants:
+            raise ValueError(f"unknown variant {machine!r}; the library has {', '.join(self.variants)}")
+        if machine != self.variant:
+            self._check(self._function("set_variant")(self._open(), self.variants.index(machine)))
 
     @_atomic
     def run_step(self, index: int) -> bool:

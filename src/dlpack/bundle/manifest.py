@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dlpack import __version__
@@ -30,14 +30,16 @@ def arena_facts(a: Arena) -> dict[str, Any]:
     return {"bytes": a.size, "lower_bound": a.lower_bound, "naive": a.naive, "strategy": a.strategy}
 
 
-def manifest_of(program: Program, target: str, machine: str, model_sha256: str, opset: str) -> dict[str, Any]:
-    """The manifest of a program, without what its user, its target and its verification add."""
+def manifest_of(programs: Mapping[str, Program], target: str, model_sha256: str, opset: str) -> dict[str, Any]:
+    """The manifest of the programs for each machine, without what user, target and verification add."""
+    program = next(iter(programs.values()))
     return {
         "format": 1,
         "name": program.name,
         "tool": f"dlpack {__version__}",
         "target": target,
-        "machine": machine,
+        "machine": ", ".join(programs),
+        **({"variants": list(programs)} if len(programs) > 1 else {}),
         "model_sha256": model_sha256,
         "opset": opset,
         **described(program.variants[0]),
@@ -47,15 +49,24 @@ def manifest_of(program: Program, target: str, machine: str, model_sha256: str, 
         "macs": program.macs,
         "weights_bytes": len(program.weights),
         "threads": program.threads,
-        "prepared_bytes": program.prepared,
-        "arena": arena_facts(program.arena),
+        "prepared_bytes": max(p.prepared for p in programs.values()),
+        "arena": arena_facts(max((p.arena for p in programs.values()), key=lambda a: a.size)),
     }
 
 
-def kernels_of(program: Program) -> list[dict[str, Any]]:
-    """kernels.json."""
+def kernels_of(programs: Mapping[str, Program]) -> list[dict[str, Any]]:
+    """kernels.json: the kernels of each machine."""
+    several = len(programs) > 1
     return [
-        {"name": k.name, "computes": k.title, "schedule": k.schedule, "macs": k.macs, "nodes": list(k.sources)}
+        {
+            "name": k.name,
+            **({"machine": machine} if several else {}),
+            "computes": k.title,
+            "schedule": k.schedule,
+            "macs": k.macs,
+            "nodes": list(k.sources),
+        }
+        for machine, program in programs.items()
         for k in program.kernels
     ]
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpack.bundle.loader import load
+from dlpack.bundle.loader import Predictor, load
 from dlpack.errors import ToolchainError
 from dlpack.graph.ir import Array
 from dlpack.targets import get_target
 
 if TYPE_CHECKING:
     from dlpack.targets.base import Build, Target
+    from dlpack.targets.toolchains.emulate import Emulator
 
 Run = Callable[[Mapping[str, Array]], Mapping[str, Mapping[str, Array]]]
 """From inputs by name to the outputs by name of each build; the only one's name is empty."""
@@ -28,32 +29,54 @@ def bundle_runner(bundle: Path, manifest: Mapping[str, Any]) -> Iterator[Run]:
         yield lambda inputs: run(bundle, inputs)
         return
     builds = built(target, manifest)
-    emulators = [e for b in builds if not b.runs_here() for e in b.emulators if e.missing() is None]
-    if "library" in manifest and any(b.runs_here() for b in builds):
-        with load(bundle) as predictor:
-            yield lambda inputs: {
-                "": predictor.run(inputs),
-                **{e.name: e.run(bundle, inputs) for e in emulators},
-            }
-    elif emulators:
-        yield lambda inputs: {e.name: e.run(bundle, inputs) for e in emulators}
-    else:
+    library = "library" in manifest and any(b.runs_here() for b in builds)
+    emulated = _emulators(builds)
+    if not library and not emulated:
         raise ToolchainError(f"{bundle} cannot be run on this computer: {not_run(target, builds)}")
+
+    def emulate(inputs: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
+        return {label: e.run(bundle, inputs, machine) for label, (e, machine) in emulated.items()}
+
+    if library:
+        with load(bundle) as predictor:
+            yield lambda inputs: {**_run_variants(predictor, inputs), **emulate(inputs)}
+    else:
+        yield emulate
+
+
+def _emulators(builds: Sequence[Build]) -> dict[str, tuple[Emulator, str]]:
+    """By the name that reports call it by, what emulates the machines of builds that this computer is not."""
+    found = [(e, b.machine().name) for b in builds if not b.runs_here() for e in b.emulators if e.missing() is None]
+    several = len(builds) > 1
+    return {f"{machine} on {e.name}" if several else e.name: (e, machine) for e, machine in found}
+
+
+def _run_variants(predictor: Predictor, inputs: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
+    """The outputs of the kernels for each machine that the processor is or can act as."""
+    if len(predictor.variants) == 1:
+        return {"": predictor.run(inputs)}
+    out = {}
+    best = predictor.variant
+    for machine in predictor.variants[predictor.variants.index(best) :]:  # the others need more than the processor has
+        predictor.set_variant(machine)
+        out[machine] = predictor.run(inputs)
+    predictor.set_variant(best)
+    return out
 
 
 def built(target: Target, manifest: Mapping[str, Any]) -> list[Build]:
     """The builds of the target that a bundle holds."""
-    machines = manifest.get("machines", [manifest["machine"]])
+    machines = manifest.get("variants", [manifest["machine"]])
     return [b for b in target.builds if b.machine().name in machines] or list(target.builds[:1])
 
 
-def where_run(target: Target, builds: list[Build]) -> list[str]:
+def where_run(target: Target, builds: Sequence[Build]) -> list[str]:
     """On what this computer can run builds: itself, emulators, or nothing."""
-    here = ["this computer"] if any(b.runs_here() for b in builds) and (target.run or builds[0].library) else []
-    return here + [e.name for b in builds if not b.runs_here() for e in b.emulators if e.missing() is None]
+    here = any(b.runs_here() for b in builds) and (target.run or builds[0].library)
+    return [*(["this computer"] if here else []), *_emulators(builds)]
 
 
-def not_run(target: Target, builds: list[Build]) -> str:
+def not_run(target: Target, builds: Sequence[Build]) -> str:
     """Why nothing here can run builds, and what would."""
     missing = dict.fromkeys(m for b in builds for e in b.emulators if (m := e.missing()))
     return f"install {', '.join(missing)}" if missing else f"nothing here runs target {target.name}"

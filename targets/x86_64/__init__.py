@@ -1,0 +1,17 @@
+"""x86-64: Linux on any x86-64 processor with AVX2; kernels for AVX-512 and for AVX2 in one library."""
+
+from __future__ import annotations
+
+from dlpack.targets.base import Build, Target
+from dlpack.targets.cpu.machine import AVX2, AVX512
+from dlpack.targets.toolchains.compiler import Toolchain, missing_compiler
+from dlpack.targets.toolchains.host import runs_avx2
+
+LINUX = Toolchain("x86_64-linux-gnu.2.17")
+
+TARGET = Target(
+    name="x86-64",
+    about="Linux, x86-64: AVX-512 or AVX2, as the processor has",
+    builds=tuple(Build(lambda m=m: m, "lib{}.so", LINUX, runs_here=runs_avx2) for m in (AVX512, AVX2)),  # type: ignore[misc]
+    missing=missing_compiler,
+)
