@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from dlpack.amalgamate.classifier import NOTHING, Classifier, api_text, definitions, quoted
-from dlpack.amalgamate.printer import CPP_TYPE, Printer, literal
+from dlpack.amalgamate.cpp import CPP_TYPE, CppPrinter, literal
 from dlpack.amalgamate.runtime import Section, closure, sections
 from dlpack.plan.program import (
     CallStep,
@@ -77,7 +77,7 @@ def emit_source(
     fma_call: bool = False,
     classifier: Classifier = NOTHING,
 ) -> str:
-    """NAME.cc: the whole predictor, with a self-test for each variant or none; `fma_call` as in `Printer`."""
+    """NAME.cc: the whole predictor, with a self-test for each variant or none; `fma_call` as in `CppPrinter`."""
     return Document(program, runtime, provenance, embed, test, fma_call, classifier).text()
 
 
@@ -126,7 +126,9 @@ def all_sections(runtime: Mapping[str, str]) -> list[Section]:
     return list(sections([runtime[n] for n in _RUNTIME_PARTS]).values())
 
 
-def used_sections(runtime: Mapping[str, str], printer: Printer, run: str, others: Iterable[str] = ()) -> list[Section]:
+def used_sections(
+    runtime: Mapping[str, str], printer: CppPrinter, run: str, others: Iterable[str] = ()
+) -> list[Section]:
     """The sections of runtime_c that printed kernels and the text of `run` use, `others`, and all that these need."""
     everything = {s.name: s for s in all_sections(runtime)}
     wanted = {"vectors", *others} | printer.types
@@ -152,7 +154,7 @@ class Document:
     ) -> None:
         self.program, self.runtime, self.provenance = program, runtime, provenance
         self.embed, self.test, self.classifier = embed, test, classifier
-        self.printer = Printer(fma_call)
+        self.printer = CppPrinter(fma_call)
         self.kernels = {k.name: k.kernel for k in program.kernels}
         self.threaded = program.threads > 1
 

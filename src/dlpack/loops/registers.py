@@ -12,19 +12,19 @@ from dataclasses import replace
 from dlpack.loops.ir import (
     Array,
     Assign,
+    Block,
     Declare,
     Expr,
-    For,
     If,
     Kernel,
     Load,
     Ref,
-    Scope,
-    ScratchArray,
+    Space,
     Stmt,
     Store,
-    While,
+    expressions,
     exprs,
+    map_blocks,
     map_stmts,
     walk,
     walk_expr,
@@ -83,23 +83,22 @@ def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[str, int]]) -
     return replace(kernel, body=_name_shared_loads(_drop_unread(body), Counter()), scratch=scratch)
 
 
-def _drop_unread(stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+def _drop_unread(stmts: Block) -> Block:
     """Removes variables of straight-line code that nothing reads: a tile's elements beyond a ragged edge."""
     out: list[Stmt] = []
     read: set[str] = set()
     for s in reversed(stmts):
-        if isinstance(s, For | While | Scope):
-            s = replace(s, body=_drop_unread(s.body))
-        elif isinstance(s, Declare) and s.name not in read:
+        if not isinstance(s, If):
+            s = map_blocks(s, _drop_unread)
+        if isinstance(s, Declare) and s.name not in read:
             continue
         assigned = {t.name for t in walk((s,)) if isinstance(t, Assign)}
-        used = {e.name for t in walk((s,)) for top in exprs(t) for e in walk_expr(top) if isinstance(e, Ref)}
-        read |= used | assigned
+        read |= assigned | {e.name for e in expressions((s,)) if isinstance(e, Ref)}
         out.append(s)
     return tuple(reversed(out))
 
 
-def _large_arrays_to_scratch(stmts: tuple[Stmt, ...]) -> tuple[tuple[Stmt, ...], int]:
+def _large_arrays_to_scratch(stmts: Block) -> tuple[Block, int]:
     """Moves arrays of more than a stack's share into scratch memory; returns its size in bytes, a multiple of 64."""
     offsets: dict[str, int] = {}
     size = 0
@@ -109,7 +108,9 @@ def _large_arrays_to_scratch(stmts: tuple[Stmt, ...]) -> tuple[tuple[Stmt, ...],
             size += -(-s.size * _ITEMSIZE.get(s.dtype, 1) // 64) * 64
 
     def on_stmt(s: Stmt) -> list[Stmt]:
-        return [ScratchArray(s.name, s.dtype, offsets[s.name])] if isinstance(s, Array) and s.name in offsets else [s]
+        if isinstance(s, Array) and s.name in offsets:
+            return [replace(s, space=Space.SCRATCH, offset=offsets[s.name])]
+        return [s]
 
     return (map_stmts(stmts, on_stmt, lambda e: e), size) if offsets else (stmts, 0)
 
@@ -123,15 +124,12 @@ def _disjoint(places: set[tuple[int, int]]) -> bool:
     return True
 
 
-def _declare_with_value(stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+def _declare_with_value(stmts: Block) -> Block:
     """Joins a declaration with the first assignment when that stands in the same block, before any use."""
     out: list[Stmt] = []
     waiting: dict[str, Declare] = {}
     for s in stmts:
-        if isinstance(s, For | While | Scope):
-            s = replace(s, body=_declare_with_value(s.body))
-        elif isinstance(s, If):
-            s = replace(s, then=_declare_with_value(s.then), otherwise=_declare_with_value(s.otherwise))
+        s = map_blocks(s, _declare_with_value)
         if isinstance(s, Declare) and s.value is None:
             waiting[s.name] = s
             continue
@@ -140,21 +138,21 @@ def _declare_with_value(stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
             out.append(replace(d, value=s.value))
             continue
         if waiting:
-            used = {e.name for t in walk((s,)) for top in exprs(t) for e in walk_expr(top) if isinstance(e, Ref)}
+            used = {e.name for e in expressions((s,)) if isinstance(e, Ref)}
             used |= {t.name for t in walk((s,)) if isinstance(t, Assign)}
             out.extend(waiting.pop(n) for n in list(waiting) if n in used)
         out.append(s)
     return tuple(out)
 
 
-def _name_shared_loads(stmts: tuple[Stmt, ...], outer: Counter[str]) -> tuple[Stmt, ...]:
+def _name_shared_loads(stmts: Block, outer: Counter[str]) -> Block:
     """Within a run of updates of registers, names each load that occurs more than once: one load, one name."""
     out: list[Stmt] = []
     run: list[Stmt] = []
     count = Counter(outer)
 
     def flush() -> None:
-        loads = Counter(e for s in run for top in exprs(s) for e in walk_expr(top) if isinstance(e, Load))
+        loads = Counter(e for e in expressions(run) if isinstance(e, Load))
         shared = [e for e, n in loads.items() if n > 1]
         names: dict[Expr, str] = {}
         for e in shared:
@@ -174,10 +172,6 @@ def _name_shared_loads(stmts: tuple[Stmt, ...], outer: Counter[str]) -> tuple[St
             run.append(s)
             continue
         flush()
-        if isinstance(s, For | While | Scope):
-            s = replace(s, body=_name_shared_loads(s.body, count))
-        elif isinstance(s, If):
-            s = replace(s, then=_name_shared_loads(s.then, count), otherwise=_name_shared_loads(s.otherwise, count))
-        out.append(s)
+        out.append(map_blocks(s, lambda block: _name_shared_loads(block, count)))
     flush()
     return tuple(out)
