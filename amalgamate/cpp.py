@@ -7,7 +7,22 @@ import math
 import numpy as np
 
 from dlpack.amalgamate.printer import ATOM, Printer, Term, address_wraps, used_buffers
-from dlpack.loops.ir import Array, Assign, Const, Declare, Expr, For, Gathered, Kernel, Load, LoopAxis, Op, Space, Store
+from dlpack.loops.ir import (
+    Array,
+    Assign,
+    Const,
+    Declare,
+    Expr,
+    For,
+    Gathered,
+    Kernel,
+    Load,
+    LoopAxis,
+    Op,
+    Pointer,
+    Space,
+    Store,
+)
 
 CPP_TYPE = {
     "float32": "float", "float64": "double", "bool": "uint8_t",
@@ -80,6 +95,10 @@ class CppPrinter(Printer):
         if s.space is Space.SHARED:
             raise self.lacks("arrays that the threads of a block share")
         return f"alignas(64) {kind} {s.name}[{s.size}]"
+
+    def pointer(self, s: Pointer) -> str:
+        const = "" if s.written else "const "
+        return f"{const}{CPP_TYPE[s.dtype]}* const {s.name} = {self.address(s.buffer, s.index)}"
 
     def prefetch(self, address: str) -> list[str]:
         return [f"__builtin_prefetch({address})"]

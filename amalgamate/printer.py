@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from dlpack.amalgamate.wrap import wrapped
 from dlpack.loops.index import DivMod, Linear
 from dlpack.loops.ir import (
     Array,
@@ -20,6 +21,7 @@ from dlpack.loops.ir import (
     Kernel,
     Load,
     Op,
+    Pointer,
     Prefetch,
     Ref,
     ScatteredStore,
@@ -30,6 +32,7 @@ from dlpack.loops.ir import (
     expressions,
     walk,
 )
+from dlpack.loops.pointers import with_pointers
 
 PRECEDENCE = {
     "||": 1, "&&": 2, "|": 3, "^": 4, "&": 5, "==": 6, "!=": 6, "<": 7, "<=": 7, ">": 7, ">=": 7,
@@ -74,6 +77,10 @@ class Printer:
     def array(self, s: Array) -> str:
         """The declaration of an array."""
         raise self.lacks("arrays")
+
+    def pointer(self, s: Pointer) -> str:
+        """The declaration of a pointer."""
+        raise self.lacks("pointers")
 
     def barrier(self) -> str:
         raise self.lacks("barriers")
@@ -127,6 +134,8 @@ class Printer:
     # --- kernels and statements ---------------------------------------------------------------------------------
 
     def kernel(self, kernel: Kernel, name: str, restrict: bool = True) -> str:
+        """A function's text: no line is longer than `wrap.WIDTH`, where there is a place to break it."""
+        kernel = with_pointers(kernel)
         return "\n".join([*self.head(kernel, name, restrict), *self.block(kernel.body, 1), "}"])
 
     def block(self, stmts: Sequence[Stmt], depth: int) -> list[str]:
@@ -137,8 +146,8 @@ class Printer:
         return lines
 
     def line(self, text: str, depth: int) -> list[str]:
-        """A statement that is one line."""
-        return [f"{'    ' * depth}{text};"]
+        """A statement without a body."""
+        return wrapped(f"{'    ' * depth}{text};")
 
     def _For(self, s: For, depth: int) -> list[str]:
         pad = "    " * depth
@@ -147,14 +156,14 @@ class Printer:
 
     def _If(self, s: If, depth: int) -> list[str]:
         pad = "    " * depth
-        out = [f"{pad}if ({self.expr(s.condition)}) {{", *self.block(s.then, depth + 1)]
+        out = [*wrapped(f"{pad}if ({self.expr(s.condition)}) {{"), *self.block(s.then, depth + 1)]
         if s.otherwise:
             out += [f"{pad}}} else {{", *self.block(s.otherwise, depth + 1)]
         return [*out, f"{pad}}}"]
 
     def _While(self, s: While, depth: int) -> list[str]:
         pad = "    " * depth
-        return [f"{pad}while ({self.expr(s.condition)}) {{", *self.block(s.body, depth + 1), f"{pad}}}"]
+        return [*wrapped(f"{pad}while ({self.expr(s.condition)}) {{"), *self.block(s.body, depth + 1), f"{pad}}}"]
 
     def _Scope(self, s: Scope, depth: int) -> list[str]:
         pad = "    " * depth
@@ -162,6 +171,9 @@ class Printer:
 
     def _Array(self, s: Array, depth: int) -> list[str]:
         return self.line(self.array(s), depth)
+
+    def _Pointer(self, s: Pointer, depth: int) -> list[str]:
+        return self.line(self.pointer(s), depth)
 
     def _Barrier(self, s: Barrier, depth: int) -> list[str]:
         return self.line(self.barrier(), depth)
@@ -279,6 +291,8 @@ class Printer:
 
     def index(self, form: Linear) -> str:
         """An address: terms with the largest stride first, the constant last."""
+        if not form.const and len(form.terms) == 1 and form.terms[0][1] == 1 and isinstance(form.terms[0][0], DivMod):
+            return self.divided(form.terms[0][0])
         out = ""
         for atom, c in sorted(form.terms, key=lambda t: -abs(t[1])):
             text = atom if isinstance(atom, str) else f"({self.divided(atom)})"
@@ -295,7 +309,7 @@ class Printer:
 
 def used_buffers(kernel: Kernel) -> set[str]:
     """The parameters and arrays that a kernel reads or writes."""
-    stored = {s.buffer for s in walk(kernel.body) if isinstance(s, Store | ScatteredStore)}
+    stored = {s.buffer for s in walk(kernel.body) if isinstance(s, Store | ScatteredStore | Pointer)}
     return stored | {e.buffer for e in expressions(kernel.body) if isinstance(e, Load | Gathered)}
 
 
@@ -305,7 +319,7 @@ def address_wraps(loop: For) -> bool:
 
 
 def _forms(body: Block) -> Iterator[Linear]:
-    yield from (s.index for s in walk(body) if isinstance(s, Store))
+    yield from (s.index for s in walk(body) if isinstance(s, Store | Pointer))
     for e in expressions(body):
         if isinstance(e, Load):
             yield e.index

@@ -182,6 +182,17 @@ class Prefetch(Stmt):
 
 
 @dataclass(frozen=True)
+class Pointer(Stmt):
+    """Names the address of ``buffer[index]``; `buffer` may be a pointer too. `written`: it serves stores as well."""
+
+    name: str
+    dtype: str
+    written: bool
+    buffer: str
+    index: Linear
+
+
+@dataclass(frozen=True)
 class While(Stmt):
     condition: Expr
     body: Block
@@ -270,11 +281,15 @@ def map_blocks(s: Stmt, f: Callable[[Block], Block]) -> Stmt:
     return replace(s, **changed) if changed else s
 
 
+def map_exprs(s: Stmt, f: Callable[[Expr], Expr]) -> Stmt:
+    """One statement with each expression directly inside it rebuilt as `map_expr` does."""
+    changed = {name: map_expr(v, f) for name, v in vars(s).items() if isinstance(v, Expr)}
+    return replace(s, **changed) if changed else s
+
+
 def map_stmts(stmts: Block, f: Callable[[Stmt], list[Stmt]], g: Callable[[Expr], Expr]) -> Block:
     """Rebuilds statements: expressions through `g`, then each statement through `f`, which may return several."""
     out: list[Stmt] = []
     for s in stmts:
-        s = map_blocks(s, lambda block: map_stmts(block, f, g))
-        changed = {name: map_expr(v, g) for name, v in vars(s).items() if isinstance(v, Expr)}
-        out.extend(f(replace(s, **changed) if changed else s))
+        out.extend(f(map_exprs(map_blocks(s, lambda block: map_stmts(block, f, g)), g)))
     return tuple(out)
