@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from dlpack.amalgamate.printer import ATOM, Printer, Term, address_wraps, used_buffers
+from dlpack.amalgamate.printer import ATOM, PRECEDENCE, Printer, Term, address_wraps, used_buffers
 from dlpack.loops.ir import (
     Array,
     Assign,
@@ -91,7 +91,8 @@ class CppPrinter(Printer):
     def array(self, s: Array) -> str:
         kind = CPP_TYPE[s.dtype]
         if s.space is Space.SCRATCH:
-            return f"{kind}* const {s.name} = reinterpret_cast<{kind}*>(scratch + {s.offset})"
+            place = f"scratch + {s.offset}" if s.offset else "scratch"
+            return f"{kind}* const {s.name} = reinterpret_cast<{kind}*>({place})"
         if s.space is Space.SHARED:
             raise self.lacks("arrays that the threads of a block share")
         return f"alignas(64) {kind} {s.name}[{s.size}]"
@@ -130,9 +131,14 @@ class CppPrinter(Printer):
         self.functions.add("store")
         return f"store({address}, {self.expr(s.value)})"
 
+    def _Declare(self, s: Declare, depth: int) -> list[str]:
+        if s.lanes > 1 and s.value is not None and _is_zero(s.value):
+            return self.line(f"{self.type(s.dtype, s.lanes)} {s.name}{{}}", depth)
+        return super()._Declare(s, depth)
+
     def splat(self, e: Op) -> str:
         (a,) = e.args
-        if isinstance(a, Const) and a.value == 0 and not math.copysign(1, a.value) < 0:
+        if _is_zero(e):
             return f"{self.type(e.dtype, e.lanes)}{{}}"
         self.functions.add("splat")
         return f"splat<{self.type(e.dtype, e.lanes)}>({self.expr(a)})"
@@ -186,20 +192,26 @@ class CppPrinter(Printer):
     def updates_in_place(self, e: Op) -> bool:
         return e.dtype not in _SMALL
 
-    def cast(self, e: Op) -> str:
+    def cast(self, e: Op) -> Term:
         (a,) = e.args
-        text = self.expr(a)
         if e.lanes > 1:
             self.functions.add("convert")
-            return f"convert<{self.type(e.dtype, e.lanes)}>({text})"
+            return f"convert<{self.type(e.dtype, e.lanes)}>({self.expr(a)})", ATOM
         if e.dtype == a.dtype:
-            return f"({text})"
+            return self.term(a)
         if e.dtype == "bool":
-            return f"({text} != 0)"
+            return f"{self.operand('!=', a, PRECEDENCE['!='])} != 0", PRECEDENCE["!="]
         if a.dtype.startswith("float") and not e.dtype.startswith("float"):
             self.functions.add("to_integer")
-            return f"to_integer<{CPP_TYPE[e.dtype]}>({text})"
-        return f"static_cast<{CPP_TYPE[e.dtype]}>({text})"
+            return f"to_integer<{CPP_TYPE[e.dtype]}>({self.expr(a)})", ATOM
+        return f"static_cast<{CPP_TYPE[e.dtype]}>({self.expr(a)})", ATOM
+
+
+def _is_zero(e: Expr) -> bool:
+    """Whether an expression is the constant zero, in all lanes; -0 is another number."""
+    if isinstance(e, Op) and e.op == "splat":
+        return _is_zero(e.args[0])
+    return isinstance(e, Const) and e.value == 0 and math.copysign(1, e.value) > 0
 
 
 def literal(value: float | int | bool, dtype: str) -> str:

@@ -41,6 +41,7 @@ PRECEDENCE = {
 UNARY, ATOM = 11, 12
 """The precedence of a unary operator, and of what needs no parentheses anywhere."""
 
+_COMPARISONS = (PRECEDENCE["=="], PRECEDENCE["<"])
 BITWISE = frozenset(("&", "|", "^", "<<", ">>"))
 _OPERATOR_CALLS = {
     "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "shift_left": "<<", "shift_right": ">>",
@@ -101,7 +102,7 @@ class Printer:
         """A vector whose lanes are all the same scalar."""
         raise self.lacks("vectors")
 
-    def cast(self, e: Op) -> str:
+    def cast(self, e: Op) -> Term:
         raise self.lacks("casts")
 
     def call(self, e: Op) -> str:
@@ -272,14 +273,18 @@ class Printer:
             text = f"{self.expr(args[0], 1)} ? {self.expr(args[1], 1)} : {self.expr(args[2], 0)}"
             return self.narrow(e, "?", text, 0)
         if op == "cast":
-            return self.cast(e), ATOM
+            return self.cast(e)
         return (self.splat(e) if op == "splat" else self.call(e)), ATOM
 
     def operand(self, op: str, e: Expr, p: int) -> str:
         """An operand of a binary operator; in parentheses too where compilers warn that few know the precedence."""
+        text, precedence = self.term(e)
         inner = _OPERATOR_CALLS.get(e.op, e.op) if isinstance(e, Op) and len(e.args) == 2 else ""
         mixed = op == "||" and inner == "&&" or op in BITWISE and inner in PRECEDENCE and inner != op
-        return self.expr(e, ATOM if mixed else p)
+        mixed |= precedence in _COMPARISONS and PRECEDENCE["|"] <= PRECEDENCE[op] <= PRECEDENCE["<"]
+        if op == "+" and isinstance(e, Index) and not text.startswith("-"):
+            p = PRECEDENCE["+"]  # a sum of integers is the same in any order
+        return f"({text})" if precedence < p or mixed and precedence < ATOM else text
 
     # --- addresses ----------------------------------------------------------------------------------------------
 

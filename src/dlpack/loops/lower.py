@@ -87,7 +87,7 @@ def lower_kernel(
     lowering = _Lowering(func, operands, lanes, order, loop_names or {})
     body = lowering.stmt(func.body)
     trips = lowering.trips if _writes_in_shared_loops(body, {p.name for p in lowering.params}) else 0
-    return allocate_registers(Kernel(tuple(lowering.params), body, 0, trips), lowering.locals)
+    return allocate_registers(Kernel(tuple(lowering.params), body, 0, trips), lowering.extents)
 
 
 def _writes_in_shared_loops(body: Block, params: set[str]) -> bool:
@@ -111,6 +111,7 @@ class _Lowering(ExpressionLowering):
         self.lanes, self.order, self.loop_names = lanes, tuple(order), loop_names
         self.params: list[Param] = []
         self.trips = 0
+        self.extents: dict[str, tuple[int, ...]] = {}
         for buffer, operand in zip(func.params, operands, strict=True):
             name = self.fresh(operand.name)
             self.buffers[buffer] = name
@@ -135,23 +136,25 @@ class _Lowering(ExpressionLowering):
     def _AllocBuffer(self, s: Any) -> Block:
         buffer = s.buffer
         if buffer not in self.buffers:  # a partitioned loop comes here once per part
-            name = self.fresh(str(buffer.name).removesuffix("_local"))
+            name = str(buffer.name).removesuffix("_local")
+            name = self.fresh("acc" if name != buffer.name and name in self.names else name)
             self.buffers[buffer] = name
-            self.layouts[name], size = self.local_layout([int(d) for d in buffer.shape])
+            self.layouts[name], self.extents[name] = self.local_layout([int(d) for d in buffer.shape])
+            size = math.prod(self.extents[name])
             self.dtypes[name] = dtype_of(buffer)
             self.locals[name] = (self.dtypes[name], size)
         return (Array(self.buffers[buffer], *self.locals[self.buffers[buffer]]),)
 
-    def local_layout(self, shape: list[int]) -> tuple[Layout, int]:
-        """Local buffers lie in the output's order, their innermost dimension filled up to whole vectors."""
+    def local_layout(self, shape: list[int]) -> tuple[Layout, tuple[int, ...]]:
+        """Local buffers lie in the output's order, their innermost dimension filled up to whole vectors.
+
+        Returns the layout, and the extents from the outermost dimension in memory to the innermost.
+        """
         order = self.order if len(self.order) == len(shape) else tuple(range(len(shape)))
         if order:
             inner = order[-1]
             shape[inner] = -(-shape[inner] // self.lanes) * self.lanes
-        size = 1
-        for d in shape:
-            size *= d
-        return dense(shape, order), size
+        return dense(shape, order), tuple(shape[d] for d in order)
 
     def _Bind(self, s: Any) -> Block:
         value = self.expr(s.value)
@@ -436,6 +439,7 @@ class _Lowering(ExpressionLowering):
             self.ranges[var] = (0, trips - 1)
             base = Linear.var(var) * (parts * width)
             body = tuple(step(base + k * width, a) for k, a in enumerate(acc))
+            self.names.discard(var)
             out.append(For(var, 0, trips, 1, body))
         elif trips:
             out.extend(step(Linear(k * width), a) for k, a in enumerate(acc))

@@ -114,6 +114,8 @@ class _Pointers:
             rest = terms - base.terms if base else terms
             if len(accesses) < 2 or not rest or not any(a.sure for a in accesses):
                 continue
+            if rest == _alone(rest) and len({a.index for a in accesses}) == 1:
+                continue  # ``x[row]`` is as short as ``x_row[0]``
             moved = {v for atom, _ in rest for v in _variables(atom)}
             name = self.fresh(f"{buffer}_{[v for v in loops if v in moved][-1]}", bases)
             dtype, written = self.buffers[buffer]
@@ -169,6 +171,11 @@ def _linear(terms: _Terms) -> Linear:
     for atom, c in terms:
         total = total + Linear.var(atom) * c
     return total
+
+
+def _alone(terms: _Terms) -> _Terms:
+    """The terms that are no more than a loop's variable, of at most one term."""
+    return frozenset(t for t in terms if len(terms) == 1 and isinstance(t[0], str) and t[1] == 1)
 
 
 def _variables(atom: Atom) -> set[str]:

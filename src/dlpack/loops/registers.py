@@ -1,4 +1,4 @@
-"""Small local buffers → named variables: a register tile becomes `acc0, acc1, ...`, one vector each.
+"""Small local buffers → named variables: a register tile becomes `acc0_0, acc0_1, acc1_0 ...`, one vector each.
 
 gcc keeps such variables in registers where it would keep an array of them in memory; and they read better.
 """
@@ -6,7 +6,7 @@ gcc keeps such variables in registers where it would keep an array of them in me
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dlpack.loops.ir import (
@@ -15,6 +15,7 @@ from dlpack.loops.ir import (
     Block,
     Declare,
     Expr,
+    For,
     If,
     Kernel,
     Load,
@@ -34,9 +35,11 @@ _STACK_BYTES = 4096
 _ITEMSIZE = {"float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
 
 
-def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[str, int]]) -> Kernel:
+def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[int, ...]]) -> Kernel:
     """Turns every local buffer accessed only at constant, non-overlapping places into variables.
 
+    `buffers` has their extents, from the outermost dimension in memory to the innermost. A variable's name ends with
+    its place along each dimension in which the variables of the buffer differ, by rows and columns of a register tile.
     The others stay arrays on the stack, or move into the kernel's scratch memory when they are large.
     """
     widths: dict[str, set[int]] = {name: set() for name in buffers}
@@ -60,27 +63,61 @@ def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[str, int]]) -
                     fixed[e.buffer] = False
         if hasattr(s, "buffer") and not isinstance(s, Store) and s.buffer in fixed:
             fixed[s.buffer] = False
-    named = {n for n in buffers if fixed[n] and len(starts[n]) <= 64 and _disjoint(starts[n])}
-
-    def variable(buffer: str, start: int) -> str:
-        places = sorted(p for p, _ in starts[buffer])
-        return buffer if len(places) == 1 else f"{buffer}{places.index(start)}"
+    named = {n: buffers[n] for n in buffers if fixed[n] and len(starts[n]) <= 64 and _disjoint(starts[n])}
+    variables = _variables(named, starts, _names(kernel) - named.keys())
 
     def on_expr(e: Expr) -> Expr:
         if isinstance(e, Load) and e.buffer in named:
-            return Ref(e.dtype, e.lanes, variable(e.buffer, e.index.const))
+            return Ref(e.dtype, e.lanes, variables[e.buffer, e.index.const])
         return e
 
     def on_stmt(s: Stmt) -> list[Stmt]:
         if isinstance(s, Array) and s.name in named:
-            return [Declare(variable(s.name, start), s.dtype, lanes, None) for start, lanes in sorted(starts[s.name])]
+            places = sorted(starts[s.name])
+            return [Declare(variables[s.name, start], s.dtype, lanes, None) for start, lanes in places]
         if isinstance(s, Store) and s.buffer in named:
-            return [Assign(variable(s.buffer, s.index.const), s.value)]
+            return [Assign(variables[s.buffer, s.index.const], s.value)]
         return [s]
 
     body = _declare_with_value(map_stmts(kernel.body, on_stmt, on_expr))
     body, scratch = _large_arrays_to_scratch(body)
     return replace(kernel, body=_name_shared_loads(_drop_unread(body), Counter()), scratch=scratch)
+
+
+def _names(kernel: Kernel) -> set[str]:
+    """The names of a kernel's parameters, variables and arrays."""
+    declared = {s.name for s in walk(kernel.body) if isinstance(s, Array | Declare)}
+    return {p.name for p in kernel.params} | declared | {s.var for s in walk(kernel.body) if isinstance(s, For)}
+
+
+def _variables(
+    buffers: Mapping[str, tuple[int, ...]], starts: Mapping[str, set[tuple[int, int]]], taken: set[str]
+) -> dict[tuple[str, int], str]:
+    """A name for each place (start) of each buffer that becomes a variable."""
+    out: dict[tuple[str, int], str] = {}
+    taken = set(taken)
+    for buffer, extents in buffers.items():
+        width = min((lanes for _, lanes in starts[buffer]), default=1)
+        places = {start: _place(start, extents, width) for start, _ in starts[buffer]}
+        differing = [d for d in range(len(extents)) if len({place[d] for place in places.values()}) > 1]
+        stem = f"{buffer}_" if differing and buffer[-1].isdigit() else buffer
+        while True:
+            names = {start: stem + "_".join(str(place[d]) for d in differing) for start, place in places.items()}
+            if not taken.intersection(names.values()):
+                break
+            stem += "_"
+        taken |= set(names.values())
+        out |= {(buffer, start): name for start, name in names.items()}
+    return out
+
+
+def _place(start: int, extents: Sequence[int], width: int) -> tuple[int, ...]:
+    """The index of an element, its last dimension counted in vectors of `width`."""
+    out = []
+    for extent in reversed(extents):
+        start, k = divmod(start, extent)
+        out.append(k)
+    return (*reversed(out[1:]), out[0] // width) if out else ()
 
 
 def _drop_unread(stmts: Block) -> Block:
