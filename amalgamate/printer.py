@@ -58,6 +58,9 @@ class Printer:
     A node of the IR is printed by the method that bears its name: a dialect may put its own in the place of any.
     """
 
+    POINTERS = True
+    """Whether the language has pointers that are computed with; else every address is written out."""
+
     # --- what a dialect says ------------------------------------------------------------------------------------
 
     def head(self, kernel: Kernel, name: str, restrict: bool) -> list[str]:
@@ -72,7 +75,7 @@ class Printer:
         raise self.lacks("literals")
 
     def loop(self, s: For, pad: str) -> list[str]:
-        """The lines from a loop's head to the bracket that opens its body."""
+        """The lines of a loop before its body; the bracket that closes it follows the body."""
         raise self.lacks("loops")
 
     def array(self, s: Array) -> str:
@@ -136,7 +139,7 @@ class Printer:
 
     def kernel(self, kernel: Kernel, name: str, restrict: bool = True) -> str:
         """A function's text: no line is longer than `wrap.WIDTH`, where there is a place to break it."""
-        kernel = with_pointers(kernel)
+        kernel = with_pointers(kernel) if self.POINTERS else kernel
         return "\n".join([*self.head(kernel, name, restrict), *self.block(kernel.body, 1), "}"])
 
     def block(self, stmts: Sequence[Stmt], depth: int) -> list[str]:

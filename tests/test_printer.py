@@ -95,6 +95,64 @@ __global__ void turn(const float* __restrict x, float* __restrict y) {
     )
 
 
+class Wgsl(Printer):
+    """As much of WGSL as `TURN` needs, which is not C: arrays are declared outside, types follow names."""
+
+    POINTERS = False
+
+    def head(self, kernel: Kernel, name: str, restrict: bool) -> list[str]:
+        lines = []
+        for k, p in enumerate(kernel.params):
+            access = "read_write" if p.written else "read"
+            lines.append(f"@group(0) @binding({k}) var<storage, {access}> {p.name}: array<{self.type(p.dtype, 1)}>;")
+        lines += [f"{self.array(s)};" for s in walk(kernel.body) if isinstance(s, Array)]
+        ids = "@builtin(workgroup_id) block: vec3<i32>, @builtin(local_invocation_id) thread: vec3<i32>"
+        return [*lines, f"@compute @workgroup_size(32) fn {name}({ids}) {{"]
+
+    def type(self, dtype: str, lanes: int) -> str:
+        return {"float32": "f32", "int32": "i32"}[dtype]
+
+    def loop(self, s: For, pad: str) -> list[str]:
+        if s.axis is LoopAxis.SERIAL:
+            return [f"{pad}for (var {s.var} = {s.begin}; {s.var} < {s.end}; {s.var} += {s.step}) {{"]
+        index = f"{s.axis.value}.x"
+        return [f"{pad}if ({index} < {s.end}) {{", f"{pad}    let {s.var} = {index};"]
+
+    def array(self, s: Array) -> str:
+        return f"var<workgroup> {s.name}: array<{self.type(s.dtype, 1)}, {s.size}>"
+
+    def barrier(self) -> str:
+        return "workgroupBarrier()"
+
+    def _Array(self, s: Array, depth: int) -> list[str]:
+        return []
+
+
+def test_a_dialect_need_not_be_c() -> None:
+    lines = Wgsl().kernel(TURN, "turn").splitlines()
+    assert lines[:3] == [
+        "@group(0) @binding(0) var<storage, read> x: array<f32>;",
+        "@group(0) @binding(1) var<storage, read_write> y: array<f32>;",
+        "var<workgroup> tile: array<f32, 32>;",
+    ]
+    assert lines[4:] == (
+        """\
+    if (block.x < 8) {
+        let i = block.x;
+        if (thread.x < 32) {
+            let j = thread.x;
+            tile[j] = x[i * 32 + j];
+        }
+        workgroupBarrier();
+        if (thread.x < 32) {
+            let j = thread.x;
+            y[i * 32 + j] = tile[-j + 31];
+        }
+    }
+}""".splitlines()
+    )
+
+
 @pytest.mark.parametrize("axis", [LoopAxis.BLOCK, LoopAxis.THREAD])
 def test_a_cpu_has_no_blocks_of_threads(axis: LoopAxis) -> None:
     kernel = Kernel((Param("y", "float32", True),), (For("i", 0, 4, 1, (Store("y", ROW, load("y", ROW), 1),), axis),))
