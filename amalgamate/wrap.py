@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 WIDTH = 120
+_ROOM = 40
+"""What is left of a line for what is aligned with a bracket."""
+
 _RANK = {"?": 1, ":": 1, "||": 2, "&&": 3, "|": 4, "^": 4, "&": 4, "==": 5, "!=": 5, "<": 5, "<=": 5, ">": 5, ">=": 5,
          "<<": 6, ">>": 6, "+": 7, "-": 7, "*": 8, "/": 8, "%": 8}  # fmt: skip
 """How tightly an operator binds: a line is rather broken before one that binds loosely. A comma binds less than all."""
@@ -12,7 +15,7 @@ def wrapped(line: str, width: int = WIDTH) -> list[str]:
     """The lines of a statement, of at most `width` characters where that can be.
 
     Each is broken as far outside as it can be, and there as far to the right; what follows is aligned with what stands
-    behind the innermost bracket that is open, outside of all with four columns more than the statement.
+    behind the innermost bracket that is open and leaves room, else with four columns more than the statement.
     """
     indent = len(line) - len(line.lstrip()) + 4
     out: list[str] = []
@@ -23,7 +26,7 @@ def wrapped(line: str, width: int = WIDTH) -> list[str]:
             break
         at, open_at = place
         out.append(line[:at])
-        line = " " * (open_at[-1] if open_at else indent) + line[at + 1 :]
+        line = " " * next((c for c in reversed(open_at) if c <= width - _ROOM), indent) + line[at + 1 :]
     return [*out, line]
 
 

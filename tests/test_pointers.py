@@ -123,15 +123,20 @@ def test_a_pointer_takes_no_name_that_is_taken() -> None:
 
 
 def test_a_long_line_is_broken_outside_first_and_aligned_with_its_bracket() -> None:
-    assert wrapped("    store(y + 8, max_(first * 2.0f + second, third));", 40) == [
+    assert wrapped("    store(y + 8, max_(first * 2.0f + second * 4.0f, of_the_third_row));", 60) == [
         "    store(y + 8,",
-        "          max_(first * 2.0f + second,",
-        "               third));",
+        "          max_(first * 2.0f + second * 4.0f,",
+        "               of_the_third_row));",
     ]
     assert wrapped("    const f32x8 sum = first + second * third;", 36) == [
         "    const f32x8 sum = first",
         "        + second * third;",
     ]
+
+
+def test_what_is_far_to_the_right_is_aligned_with_a_bracket_that_leaves_room() -> None:
+    line = f"    y = {'function(' * 9}first, second_argument{')' * 9};"
+    assert wrapped(line) == [line[: line.index(" second")], " " * 80 + "second_argument)))))))));"]
 
 
 def test_a_line_that_fits_or_cannot_be_broken_stays() -> None:
