@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dlpack.amalgamate.printer import CPP_TYPE, literal
+from dlpack.amalgamate.cpp import CPP_TYPE, literal
 from dlpack.amalgamate.runtime import sections
 from dlpack.meaning.preprocess import CHANNELS, Preprocess
 from dlpack.meaning.quantization import Quantization

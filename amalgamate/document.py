@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dlpack.amalgamate.classifier import NOTHING, Classifier, api_text, definitions
+from dlpack.amalgamate.cpp import CppPrinter
 from dlpack.amalgamate.machines import SHARE_TRIPS, Code, region, table
-from dlpack.amalgamate.printer import Printer
 from dlpack.amalgamate.runtime import Section, closure, sections
 from dlpack.amalgamate.selftest import SelfTest, selftest
 from dlpack.amalgamate.steps import StepPrinter
@@ -57,7 +57,9 @@ def all_sections(runtime: Mapping[str, str]) -> list[Section]:
     return list(sections([runtime[n] for n in _RUNTIME_PARTS]).values())
 
 
-def used_sections(runtime: Mapping[str, str], printer: Printer, run: str, others: Iterable[str] = ()) -> list[Section]:
+def used_sections(
+    runtime: Mapping[str, str], printer: CppPrinter, run: str, others: Iterable[str] = ()
+) -> list[Section]:
     """The sections of runtime_c that printed kernels and the text of `run` use, `others`, and all that these need."""
     everything = {s.name: s for s in all_sections(runtime)}
     wanted = {"vectors", *others} | printer.types
@@ -207,7 +209,7 @@ class Document:
     def runtime_text(self) -> list[str]:
         everything = {s.name: s for s in all_sections(self.runtime)}
         others = {"float_mode", *self.classifier.needs} | (set() if self.machines else {"cpu", "cpu_needed"})
-        printer = Printer() if self.machines else self.printed[0].printer
+        printer = CppPrinter() if self.machines else self.printed[0].printer
         run = "" if self.machines else self.printed[0].run
         parts = used_sections(self.runtime, printer, run + self.runtime["predictor_api.h"], others)
         hosted = [s for s in closure(everything, ["sha256", "files"]) if s.name not in {x.name for x in parts}]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from dlpack.amalgamate.printer import Printer
+from dlpack.amalgamate.cpp import CppPrinter
 from dlpack.amalgamate.text import banner
 from dlpack.plan.program import Program
 
@@ -26,7 +26,7 @@ class Code:
     machine: str = "machine"
     condition: str = ""
     instructions: tuple[str, ...] = ()
-    printer: Callable[[], Printer] = field(default=Printer)
+    printer: Callable[[], CppPrinter] = field(default=CppPrinter)
 
 
 SHARE_TRIPS = "void share_trips(const @name@_predictor& p, int32_t index, int32_t trips);"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dlpack.amalgamate.classifier import quoted
-from dlpack.amalgamate.printer import CPP_TYPE, literal
+from dlpack.amalgamate.cpp import CPP_TYPE, literal
 from dlpack.amalgamate.text import rows
 from dlpack.plan.program import Program, Tensor, Variant
 

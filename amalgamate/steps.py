@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
+from dlpack.amalgamate.cpp import CPP_TYPE, literal
 from dlpack.amalgamate.machines import SHARE_TRIPS
-from dlpack.amalgamate.printer import CPP_TYPE, literal
 from dlpack.amalgamate.text import signature, wrap
 from dlpack.graph.ir import TensorType
 from dlpack.plan.program import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlpack.amalgamate.printer import literal
+from dlpack.amalgamate.cpp import literal
 from dlpack.plan.program import Tensor, Variant
 
 

@@ -51,10 +51,10 @@ def processor(machine: Machine, threads: int) -> Backend:
 
 def processor_code(machine: Machine, program: Program) -> Code:
     """What the emitter prints of a program for a processor core: C++."""
+    from dlpack.amalgamate.cpp import CppPrinter
     from dlpack.amalgamate.machines import Code
-    from dlpack.amalgamate.printer import Printer
 
-    return Code(program, machine.name, machine.condition, machine.instructions, lambda: Printer(machine.fma_call))
+    return Code(program, machine.name, machine.condition, machine.instructions, lambda: CppPrinter(machine.fma_call))
 
 
 @dataclass(frozen=True)

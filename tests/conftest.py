@@ -19,6 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "examples" / "digits" / "digits.onnx"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the texts in tests/golden/ anew")
+
+
 def skip_or_fail(reason: str, whole_file: bool = False) -> NoReturn:
     """Skip the running test with ``reason``; in continuous integration, where everything has to be there, fail it.
 

@@ -77,7 +77,7 @@ def test_only_the_door_imports_tvm() -> None:
 # What a module may not load, whatever it imports on the way: (modules, forbidden).
 UNREACHABLE = [
     (r"dlpack\.(model|graph|verify|bundle|meaning|amalgamate)\b.*", ["tvm"]),
-    (r"dlpack\.(plan\.(memory|program)|loops\.(ir|index|layout|registers))", ["tvm", "onnx"]),
+    (r"dlpack\.(plan\.(memory|program)|loops\.(ir|index|layout|registers|pointers))", ["tvm", "onnx"]),
     (r"dlpack\.(amalgamate\b.*|meaning\b.*)", ["tvm", "onnx", "onnxruntime"]),
     (r"dlpack\.(pipeline|cli|errors)", ["tvm", "onnx", "onnxruntime"]),
     (r"dlpack\.exporters\b.*", ["tvm", "torch", "tensorflow", "sklearn", "skl2onnx", "tf2onnx", "mxnet", "caffe"]),

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import dlpack
-from dlpack.errors import UsageError
+from dlpack.errors import ToolchainError, UsageError
 from dlpack.pipeline import Options, build
 from dlpack.targets.toolchains.host import runs_avx2, runs_avx512
 
@@ -180,7 +180,7 @@ def test_what_cannot_be_run_says_so(bundle: Path, tmp_path: Path, monkeypatch: p
     assert told == ["the predictor was compiled but not run: install qemu-aarch64 (Debian's package qemu-user)"]
     manifest = json.loads((made / "manifest.json").read_text())
     assert manifest["verified_on"] == [] and "verification" not in manifest
-    with pytest.raises(dlpack.DlpackError, match="cannot be run on this computer: install qemu-aarch64"):
+    with pytest.raises(ToolchainError, match="cannot be run on this computer: install qemu-aarch64"):
         from dlpack.verify.check import verify_bundle
 
         verify_bundle(made)

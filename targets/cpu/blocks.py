@@ -10,6 +10,9 @@ from dlpack.loops.expressions import operands_of
 from dlpack.loops.index import Linear, Range, arithmetic
 from dlpack.loops.layout import Layout
 
+_DATA_PARALLEL, _REDUCTION = 0, 2
+"""What TVM's `IterVar` calls a block's axes: those of its output, and those that it sums over."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -57,8 +60,8 @@ def examine(block: Any, layout_of: Callable[[Any], Layout]) -> BlockInfo:
     for it in block.iter_vars:
         axis = Axis(str(it.var.name), int(it.dom.extent))
         kind = int(it.iter_type)
-        opaque |= kind not in (0, 2)
-        (reduction if kind == 2 else spatial).append(axis)
+        opaque |= kind not in (_DATA_PARALLEL, _REDUCTION)
+        (reduction if kind == _REDUCTION else spatial).append(axis)
         env[it.var] = Linear.var(axis.name)
         ranges[axis.name] = (0, axis.extent - 1)
     loads: list[Any] = []

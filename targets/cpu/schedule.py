@@ -85,7 +85,7 @@ def register_tile(state: State) -> Scheduled | None:
     if vector.extent < 2:
         return None
     group = int(sch.get(acc).annotations.get(GROUP, vector.extent))
-    shared: list[Any] = []  # reads that move with the vector
+    shared: list[Access] = []  # reads that move with the vector
     for read in info.reads:
         step = _vector_step(read, vector, group)
         if read.buffer == info.writes[0].buffer or step == 0:
@@ -221,7 +221,7 @@ def _is_chain(state: State, block: Any) -> bool:
     return not state.info(block).reduces
 
 
-def _pack(state: State, read: Any, vector: Any, columns: int, info: BlockInfo) -> None:
+def _pack(state: State, read: Access, vector: Axis, columns: int, info: BlockInfo) -> None:
     """Packs a constant: blocks of `columns` along the vector, then the reduction in loop order, then the block."""
     i = state.param_index[read.buffer]
     shape = [int(d) for d in read.buffer.shape]

@@ -8,6 +8,7 @@ from typing import Any
 from dlpack.kernels.spec import Scheduled
 from dlpack.loops.layout import Block, Layout
 from dlpack.loops.lower import WHOLE
+from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.machine import Machine
 from dlpack.targets.cpu.state import State
 from dlpack.targets.cpu.tiles import best_tile, choose_tile
@@ -96,7 +97,7 @@ def _tile_in_registers(state: State, half: Any, at: Any, i: Any, j: Any, vector:
     sch.vectorize(vector)
 
 
-def _pack(state: State, info: Any, columns: int) -> None:
+def _pack(state: State, info: BlockInfo, columns: int) -> None:
     """The transformed weights [E, E, C, O] in blocks of `columns` outputs: [E, E, O / columns, C, columns]."""
     read = next(r for r in info.reads if state.is_constant(r.buffer))
     index = state.param_index[read.buffer]

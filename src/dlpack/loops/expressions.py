@@ -65,13 +65,20 @@ class ExpressionLowering:
         self.named: dict[int, Expr] = {}
         self.declared: list[Declare] = []
         self.ranges: dict[str, Range] = {}
+        self.names: set[str] = set()
         self.lane: str | None = None
         self.width = 1
         self.valid = 1
 
     def fresh(self, hint: str) -> str:
         """A name that the kernel has not used."""
-        raise NotImplementedError
+        base = "".join(c if c.isalnum() else "_" for c in hint)
+        name, k = base, 1
+        while name in self.names:
+            k += 1
+            name = f"{base}{k}" if not base[-1].isdigit() else f"{base}_{k}"
+        self.names.add(name)
+        return name
 
     def address(self, name: str, indices: Any) -> Linear | Expr:
         """The element address of an access: linear where all indices are, else an expression."""

@@ -6,8 +6,9 @@ forms in elements. Names are unique within a kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from dlpack.loops.index import Linear
 
@@ -71,28 +72,50 @@ class Gathered(Expr):
 # --- statements ------------------------------------------------------------------------------------------------------
 
 
+class LoopAxis(Enum):
+    """Who runs a loop's trips: one thread in order, a CPU's threads in parts, a GPU's blocks, a block's threads."""
+
+    SERIAL = "serial"
+    SHARED = "shared"
+    BLOCK = "block"
+    THREAD = "thread"
+
+
+class Space(Enum):
+    """Where an array lies: in a thread's registers or on its stack, in the kernel's scratch memory, or in the memory
+    that the threads of a GPU's block share."""
+
+    REGISTER = "register"
+    SCRATCH = "scratch"
+    SHARED = "shared"
+
+
 @dataclass(frozen=True)
 class Stmt:
     pass
 
 
+Block = tuple[Stmt, ...]
+"""Statements in order."""
+
+
 @dataclass(frozen=True)
 class For(Stmt):
-    """``for (var = begin; var < end; var += step)``; `shared` marks the loop whose trips threads share, in parts."""
+    """``for (var = begin; var < end; var += step)``, whose trips `axis` runs."""
 
     var: str
     begin: int
     end: int
     step: int
-    body: tuple[Stmt, ...]
-    shared: bool = False
+    body: Block
+    axis: LoopAxis = LoopAxis.SERIAL
 
 
 @dataclass(frozen=True)
 class If(Stmt):
     condition: Expr
-    then: tuple[Stmt, ...]
-    otherwise: tuple[Stmt, ...] = ()
+    then: Block
+    otherwise: Block = ()
 
 
 @dataclass(frozen=True)
@@ -129,27 +152,25 @@ class Assign(Stmt):
 
 @dataclass(frozen=True)
 class Array(Stmt):
-    """A small array on the stack, aligned for vectors."""
+    """An array of `size` elements, aligned for vectors; in scratch memory it lies `offset` bytes from its start."""
 
     name: str
     dtype: str
     size: int
+    space: Space = Space.REGISTER
+    offset: int = 0
 
 
 @dataclass(frozen=True)
-class ScratchArray(Stmt):
-    """An array in the kernel's scratch memory, `offset` bytes from its start (the last parameter, "scratch")."""
-
-    name: str
-    dtype: str
-    offset: int
+class Barrier(Stmt):
+    """The threads of a GPU's block wait here for each other, and then see what each has written to shared memory."""
 
 
 @dataclass(frozen=True)
 class Scope(Stmt):
     """A block of its own: one trip taken out of a loop."""
 
-    body: tuple[Stmt, ...]
+    body: Block
 
 
 @dataclass(frozen=True)
@@ -161,9 +182,20 @@ class Prefetch(Stmt):
 
 
 @dataclass(frozen=True)
+class Pointer(Stmt):
+    """Names the address of ``buffer[index]``; `buffer` may be a pointer too. `written`: it serves stores as well."""
+
+    name: str
+    dtype: str
+    written: bool
+    buffer: str
+    index: Linear
+
+
+@dataclass(frozen=True)
 class While(Stmt):
     condition: Expr
-    body: tuple[Stmt, ...]
+    body: Block
 
 
 # --- kernels ---------------------------------------------------------------------------------------------------------
@@ -185,18 +217,37 @@ class Kernel:
     """
 
     params: tuple[Param, ...]
-    body: tuple[Stmt, ...]
+    body: Block
     scratch: int = 0
     trips: int = 0
 
 
+# --- the walker ------------------------------------------------------------------------------------------------------
+# A node's fields say what it is made of: expressions, and tuples of expressions (of an `Op`) or of statements.
+
+
 def children(e: Expr) -> tuple[Expr, ...]:
+    """The expressions that an expression is made of, in order."""
     if isinstance(e, Op):
         return e.args
     return (e.index,) if isinstance(e, Gathered) else ()
 
 
+def blocks(s: Stmt) -> tuple[Block, ...]:
+    """The blocks directly inside one statement."""
+    return tuple(v for v in vars(s).values() if isinstance(v, tuple))
+
+
+def walk(stmts: Block) -> Iterator[Stmt]:
+    """All statements, each before those inside it."""
+    for s in stmts:
+        yield s
+        for block in blocks(s):
+            yield from walk(block)
+
+
 def walk_expr(e: Expr) -> Iterator[Expr]:
+    """An expression and all below it."""
     yield e
     for c in children(e):
         yield from walk_expr(c)
@@ -204,23 +255,14 @@ def walk_expr(e: Expr) -> Iterator[Expr]:
 
 def exprs(s: Stmt) -> tuple[Expr, ...]:
     """The expressions directly inside one statement."""
-    if isinstance(s, Store | Assign):
-        return (s.value,)
-    if isinstance(s, ScatteredStore):
-        return (s.index, s.value)
-    if isinstance(s, Declare):
-        return (s.value,) if s.value else ()
-    return (s.condition,) if isinstance(s, If | While) else ()
+    return tuple(v for v in vars(s).values() if isinstance(v, Expr))
 
 
-def walk(stmts: tuple[Stmt, ...]) -> Iterator[Stmt]:
-    for s in stmts:
-        yield s
-        if isinstance(s, For | While | Scope):
-            yield from walk(s.body)
-        elif isinstance(s, If):
-            yield from walk(s.then)
-            yield from walk(s.otherwise)
+def expressions(stmts: Iterable[Stmt]) -> Iterator[Expr]:
+    """All expressions in statements and in those inside them."""
+    for s in walk(tuple(stmts)):
+        for top in exprs(s):
+            yield from walk_expr(top)
 
 
 def map_expr(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
@@ -233,21 +275,21 @@ def map_expr(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
     return f(e)
 
 
-def map_stmts(stmts: tuple[Stmt, ...], f: Callable[[Stmt], list[Stmt]], g: Callable[[Expr], Expr]) -> tuple[Stmt, ...]:
+def map_blocks(s: Stmt, f: Callable[[Block], Block]) -> Stmt:
+    """One statement with each block directly inside it passed through `f`."""
+    changed = {name: f(v) for name, v in vars(s).items() if isinstance(v, tuple)}
+    return replace(s, **changed) if changed else s
+
+
+def map_exprs(s: Stmt, f: Callable[[Expr], Expr]) -> Stmt:
+    """One statement with each expression directly inside it rebuilt as `map_expr` does."""
+    changed = {name: map_expr(v, f) for name, v in vars(s).items() if isinstance(v, Expr)}
+    return replace(s, **changed) if changed else s
+
+
+def map_stmts(stmts: Block, f: Callable[[Stmt], list[Stmt]], g: Callable[[Expr], Expr]) -> Block:
     """Rebuilds statements: expressions through `g`, then each statement through `f`, which may return several."""
     out: list[Stmt] = []
     for s in stmts:
-        if isinstance(s, For | While | Scope):
-            s = replace(s, body=map_stmts(s.body, f, g))
-        if isinstance(s, If):
-            s = If(map_expr(s.condition, g), map_stmts(s.then, f, g), map_stmts(s.otherwise, f, g))
-        elif isinstance(s, While):
-            s = replace(s, condition=map_expr(s.condition, g))
-        elif isinstance(s, Store | Assign):
-            s = replace(s, value=map_expr(s.value, g))
-        elif isinstance(s, ScatteredStore):
-            s = replace(s, index=map_expr(s.index, g), value=map_expr(s.value, g))
-        elif isinstance(s, Declare) and s.value is not None:
-            s = replace(s, value=map_expr(s.value, g))
-        out.extend(f(s))
+        out.extend(f(map_exprs(map_blocks(s, lambda block: map_stmts(block, f, g)), g)))
     return tuple(out)

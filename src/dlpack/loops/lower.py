@@ -27,6 +27,7 @@ from dlpack.loops.index import Linear, Range
 from dlpack.loops.ir import (
     Array,
     Assign,
+    Block,
     Const,
     Declare,
     Expr,
@@ -36,6 +37,7 @@ from dlpack.loops.ir import (
     Index,
     Kernel,
     Load,
+    LoopAxis,
     Op,
     Param,
     Prefetch,
@@ -45,10 +47,9 @@ from dlpack.loops.ir import (
     Stmt,
     Store,
     While,
-    exprs,
+    blocks,
+    expressions,
     map_stmts,
-    walk,
-    walk_expr,
 )
 from dlpack.loops.layout import Layout, dense
 from dlpack.loops.registers import allocate_registers
@@ -64,6 +65,9 @@ WHOLE = "dlpack.whole"
 
 SHARED = "dlpack.shared"
 """Loop annotation: the trips are independent, and threads share them."""
+
+_VECTORIZED, _UNROLLED = 2, 3
+"""What TVM's `ForKind` calls loops that a schedule has marked for vectors, or to be written out."""
 
 _REDUCE_IDENTITY = {"+": 0.0, "*": 1.0, "max": -math.inf, "min": math.inf}
 
@@ -83,21 +87,15 @@ def lower_kernel(
     lowering = _Lowering(func, operands, lanes, order, loop_names or {})
     body = lowering.stmt(func.body)
     trips = lowering.trips if _writes_in_shared_loops(body, {p.name for p in lowering.params}) else 0
-    return allocate_registers(Kernel(tuple(lowering.params), body, 0, trips), lowering.locals)
+    return allocate_registers(Kernel(tuple(lowering.params), body, 0, trips), lowering.extents)
 
 
-def _writes_in_shared_loops(body: tuple[Stmt, ...], params: set[str]) -> bool:
+def _writes_in_shared_loops(body: Block, params: set[str]) -> bool:
     """Whether all that a kernel writes for others is written in loops that threads share."""
-    outside = [s for s in body if not (isinstance(s, For) and s.shared)]
+    outside = [s for s in body if not (isinstance(s, For) and s.axis is LoopAxis.SHARED)]
     written = {s.buffer for s in outside if isinstance(s, Store | ScatteredStore)}
-    inner = [c for s in outside for c in _bodies(s)]
+    inner = [c for s in outside for c in blocks(s)]
     return not written & params and all(_writes_in_shared_loops(b, params) for b in inner)
-
-
-def _bodies(s: Stmt) -> tuple[tuple[Stmt, ...], ...]:
-    if isinstance(s, For | While | Scope):
-        return (s.body,)
-    return (s.then, s.otherwise) if isinstance(s, If) else ()
 
 
 class _Lowering(ExpressionLowering):
@@ -113,7 +111,7 @@ class _Lowering(ExpressionLowering):
         self.lanes, self.order, self.loop_names = lanes, tuple(order), loop_names
         self.params: list[Param] = []
         self.trips = 0
-        self.names: set[str] = set()
+        self.extents: dict[str, tuple[int, ...]] = {}
         for buffer, operand in zip(func.params, operands, strict=True):
             name = self.fresh(operand.name)
             self.buffers[buffer] = name
@@ -121,51 +119,44 @@ class _Lowering(ExpressionLowering):
             self.dtypes[name] = dtype_of(buffer)
             self.params.append(Param(name, self.dtypes[name], operand.written))
 
-    def fresh(self, hint: str) -> str:
-        base = "".join(c if c.isalnum() else "_" for c in hint)
-        name, k = base, 1
-        while name in self.names:
-            k += 1
-            name = f"{base}{k}" if not base[-1].isdigit() else f"{base}_{k}"
-        self.names.add(name)
-        return name
-
     # --- statements ---------------------------------------------------------------------------------------------
 
-    def stmt(self, s: Any) -> tuple[Stmt, ...]:
+    def stmt(self, s: Any) -> Block:
         return getattr(self, "_" + type(s).__name__)(s)  # type: ignore[no-any-return]
 
-    def _SeqStmt(self, s: Any) -> tuple[Stmt, ...]:
+    def _SeqStmt(self, s: Any) -> Block:
         return tuple(t for child in s.seq for t in self.stmt(child))
 
-    def _AttrStmt(self, s: Any) -> tuple[Stmt, ...]:
+    def _AttrStmt(self, s: Any) -> Block:
         return self.stmt(s.body)
 
-    def _Evaluate(self, s: Any) -> tuple[Stmt, ...]:
+    def _Evaluate(self, s: Any) -> Block:
         return ()
 
-    def _AllocBuffer(self, s: Any) -> tuple[Stmt, ...]:
+    def _AllocBuffer(self, s: Any) -> Block:
         buffer = s.buffer
         if buffer not in self.buffers:  # a partitioned loop comes here once per part
-            name = self.fresh(str(buffer.name).removesuffix("_local"))
+            name = str(buffer.name).removesuffix("_local")
+            name = self.fresh("acc" if name != buffer.name and name in self.names else name)
             self.buffers[buffer] = name
-            self.layouts[name], size = self.local_layout([int(d) for d in buffer.shape])
+            self.layouts[name], self.extents[name] = self.local_layout([int(d) for d in buffer.shape])
+            size = math.prod(self.extents[name])
             self.dtypes[name] = dtype_of(buffer)
             self.locals[name] = (self.dtypes[name], size)
         return (Array(self.buffers[buffer], *self.locals[self.buffers[buffer]]),)
 
-    def local_layout(self, shape: list[int]) -> tuple[Layout, int]:
-        """Local buffers lie in the output's order, their innermost dimension filled up to whole vectors."""
+    def local_layout(self, shape: list[int]) -> tuple[Layout, tuple[int, ...]]:
+        """Local buffers lie in the output's order, their innermost dimension filled up to whole vectors.
+
+        Returns the layout, and the extents from the outermost dimension in memory to the innermost.
+        """
         order = self.order if len(self.order) == len(shape) else tuple(range(len(shape)))
         if order:
             inner = order[-1]
             shape[inner] = -(-shape[inner] // self.lanes) * self.lanes
-        size = 1
-        for d in shape:
-            size *= d
-        return dense(shape, order), size
+        return dense(shape, order), tuple(shape[d] for d in order)
 
-    def _Bind(self, s: Any) -> tuple[Stmt, ...]:
+    def _Bind(self, s: Any) -> Block:
         value = self.expr(s.value)
         if isinstance(value, Index):
             self.env[s.var] = value.form
@@ -174,7 +165,7 @@ class _Lowering(ExpressionLowering):
         self.lets[s.var] = Ref(value.dtype, value.lanes, name)
         return (Declare(name, value.dtype, value.lanes, value),)
 
-    def _IfThenElse(self, s: Any) -> tuple[Stmt, ...]:
+    def _IfThenElse(self, s: Any) -> Block:
         """`condition` may shorten the vector for what is guarded; then no lane may need the other branch."""
         valid = self.valid
         truth = self.condition(s.condition)
@@ -189,15 +180,15 @@ class _Lowering(ExpressionLowering):
         self.valid = valid
         return then if truth is True else (If(truth, then, other),)
 
-    def _While(self, s: Any) -> tuple[Stmt, ...]:
+    def _While(self, s: Any) -> Block:
         return (While(self.expr(s.condition), self.stmt(s.body)),)
 
-    def _BufferStore(self, s: Any) -> tuple[Stmt, ...]:
+    def _BufferStore(self, s: Any) -> Block:
         name = self.buffers[s.buffer]
         value = self.expr(s.value)
         return self.with_declared(self.stored(name, s.indices, value))
 
-    def with_declared(self, s: Stmt) -> tuple[Stmt, ...]:
+    def with_declared(self, s: Stmt) -> Block:
         """The statement behind the named values that it uses, whose names end with it."""
         if not self.declared:
             return (s,)
@@ -223,12 +214,12 @@ class _Lowering(ExpressionLowering):
 
     # --- loops --------------------------------------------------------------------------------------------------
 
-    def _For(self, s: Any) -> tuple[Stmt, ...]:
+    def _For(self, s: Any) -> Block:
         begin, extent = int(s.min), int(s.extent)
         kind = int(s.kind)
         if extent <= 0:
             return ()
-        if extent == 1 and kind != 2:
+        if extent == 1 and kind != _VECTORIZED:
             return self.with_var(s.loop_var, Linear(begin), s.body)
         if VECTOR_REDUCE in s.annotations and self.lanes > 1 and not self.lane:
             saved = dict(self.env)
@@ -236,14 +227,14 @@ class _Lowering(ExpressionLowering):
                 return self.reduction_loop(s, extent)
             except NotVectorisable:
                 self.env, self.lane, self.declared = saved, None, []
-        if kind == 2 and self.lanes > 1 and extent > 1 and not self.lane:
+        if kind == _VECTORIZED and self.lanes > 1 and extent > 1 and not self.lane:
             saved, names = dict(self.env), set(self.names)
             try:
                 return self.vector_loop(s, extent)
             except NotVectorisable:
                 self.env, self.names, self.lane, self.width, self.valid = saved, names, None, 1, 1
                 self.declared = []
-        if kind == 3:
+        if kind == _UNROLLED:
             return tuple(t for i in range(begin, begin + extent) for t in self.with_var(s.loop_var, Linear(i), s.body))
         if self.lane:
             raise NotVectorisable
@@ -264,17 +255,18 @@ class _Lowering(ExpressionLowering):
             if body and PREFETCH in s.annotations:
                 body = (*self.prefetches(body, int(s.annotations[PREFETCH])), *body)
             if body:
-                out.append(For(var, first, last, 1, _unscoped(body), shared))
+                axis = LoopAxis.SHARED if shared else LoopAxis.SERIAL
+                out.append(For(var, first, last, 1, _unscoped(body), axis))
         return tuple(out)
 
-    def prefetches(self, body: tuple[Stmt, ...], distance: int) -> list[Stmt]:
+    def prefetches(self, body: Block, distance: int) -> list[Stmt]:
         """A prefetch for each vector that a trip reads from packed weights, `distance` elements ahead."""
-        loads = {e for s in walk(body) for top in exprs(s) for e in walk_expr(top) if isinstance(e, Load)}
+        loads = {e for e in expressions(body) if isinstance(e, Load)}
         streamed = {(e.buffer, e.index) for e in loads if e.lanes > 1 and e.buffer in self.operands}
         streamed = {(b, i) for b, i in streamed if self.operands[b].padded}
         return [Prefetch(b, i + distance) for b, i in sorted(streamed, key=lambda x: (x[0], x[1].const))]
 
-    def with_var(self, var: Any, value: Linear, body: Any) -> tuple[Stmt, ...]:
+    def with_var(self, var: Any, value: Linear, body: Any) -> Block:
         outer = self.env.get(var)
         self.env[var] = value
         out = self.stmt(body)
@@ -356,7 +348,7 @@ class _Lowering(ExpressionLowering):
         elif kind in COMPARISONS:
             forms.extend(f for f in self.comparison(e) or ())
 
-    def vector_loop(self, s: Any, extent: int) -> tuple[Stmt, ...]:
+    def vector_loop(self, s: Any, extent: int) -> Block:
         local = self.touches_local(s.body)
         width = self.lanes if local else min(self.lanes, 1 << (extent - 1).bit_length())
         full, rest = divmod(extent, width)
@@ -366,7 +358,7 @@ class _Lowering(ExpressionLowering):
         self.ranges[lane] = (0, width - 1)
         out: list[Stmt] = []
 
-        def chunk(base: Linear, valid: int) -> tuple[Stmt, ...]:
+        def chunk(base: Linear, valid: int) -> Block:
             self.valid = valid
             self.ranges[lane] = (0, valid - 1)  # what the other lanes would address does not matter
             return self.with_var(s.loop_var, base + Linear.var(lane), s.body)
@@ -387,7 +379,7 @@ class _Lowering(ExpressionLowering):
         self.names.discard(lane)
         return self.name_rows(tuple(out))
 
-    def name_rows(self, stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    def name_rows(self, stmts: Block) -> Block:
         """Names the part of a vector's address that is data: the row that all of them are read from."""
         rows: dict[Expr, Ref] = {}
         for g in _gathers(stmts):
@@ -409,7 +401,7 @@ class _Lowering(ExpressionLowering):
             return self.touches_local(s.then_case)
         return kind in ("For", "AttrStmt") and self.touches_local(s.body)
 
-    def reduction_loop(self, s: Any, extent: int) -> tuple[Stmt, ...]:
+    def reduction_loop(self, s: Any, extent: int) -> Block:
         """``acc = acc op f(i)`` over i as vectors of partial results, then a horizontal step and a scalar rest."""
         store = s.body
         if type(store).__name__ != "BufferStore":
@@ -442,14 +434,15 @@ class _Lowering(ExpressionLowering):
             return Assign(a, Op(dtype, width, op, (Ref(dtype, width, a), term)))
 
         trips, left = divmod(full, parts)
-        if trips:
+        if trips > 1:
             var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
             self.ranges[var] = (0, trips - 1)
             base = Linear.var(var) * (parts * width)
             body = tuple(step(base + k * width, a) for k, a in enumerate(acc))
-            out.extend(body if trips == 1 else [For(var, 0, trips, 1, body)]) if trips > 1 else out.extend(
-                step(Linear(k * width), a) for k, a in enumerate(acc)
-            )
+            self.names.discard(var)
+            out.append(For(var, 0, trips, 1, body))
+        elif trips:
+            out.extend(step(Linear(k * width), a) for k, a in enumerate(acc))
         out.extend(step(Linear((trips * parts + k) * width), acc[k]) for k in range(left))
         total: Expr = Ref(dtype, width, acc[0])
         for a in acc[1:]:
@@ -470,13 +463,12 @@ class _Lowering(ExpressionLowering):
         raise NotVectorisable
 
 
-def _gathers(stmts: tuple[Stmt, ...]) -> list[Gathered]:
+def _gathers(stmts: Block) -> list[Gathered]:
     """The vectors among the loads at addresses that are data."""
-    loads = (e for s in walk(stmts) for top in exprs(s) for e in walk_expr(top))
-    return [e for e in loads if isinstance(e, Gathered) and e.lanes > 1]
+    return [e for e in expressions(stmts) if isinstance(e, Gathered) and e.lanes > 1]
 
 
-def _unscoped(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+def _unscoped(body: Block) -> Block:
     """A loop's body, which is a block as it is."""
     return body[0].body if len(body) == 1 and isinstance(body[0], Scope) else body
 

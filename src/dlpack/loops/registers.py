@@ -1,4 +1,4 @@
-"""Small local buffers → named variables: a register tile becomes `acc0, acc1, ...`, one vector each.
+"""Small local buffers → named variables: a register tile becomes `acc0_0, acc0_1, acc1_0 ...`, one vector each.
 
 gcc keeps such variables in registers where it would keep an array of them in memory; and they read better.
 """
@@ -6,12 +6,13 @@ gcc keeps such variables in registers where it would keep an array of them in me
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dlpack.loops.ir import (
     Array,
     Assign,
+    Block,
     Declare,
     Expr,
     For,
@@ -19,12 +20,12 @@ from dlpack.loops.ir import (
     Kernel,
     Load,
     Ref,
-    Scope,
-    ScratchArray,
+    Space,
     Stmt,
     Store,
-    While,
+    expressions,
     exprs,
+    map_blocks,
     map_stmts,
     walk,
     walk_expr,
@@ -34,9 +35,11 @@ _STACK_BYTES = 4096
 _ITEMSIZE = {"float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
 
 
-def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[str, int]]) -> Kernel:
+def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[int, ...]]) -> Kernel:
     """Turns every local buffer accessed only at constant, non-overlapping places into variables.
 
+    `buffers` has their extents, from the outermost dimension in memory to the innermost. A variable's name ends with
+    its place along each dimension in which the variables of the buffer differ, by rows and columns of a register tile.
     The others stay arrays on the stack, or move into the kernel's scratch memory when they are large.
     """
     widths: dict[str, set[int]] = {name: set() for name in buffers}
@@ -60,22 +63,20 @@ def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[str, int]]) -
                     fixed[e.buffer] = False
         if hasattr(s, "buffer") and not isinstance(s, Store) and s.buffer in fixed:
             fixed[s.buffer] = False
-    named = {n for n in buffers if fixed[n] and len(starts[n]) <= 64 and _disjoint(starts[n])}
-
-    def variable(buffer: str, start: int) -> str:
-        places = sorted(p for p, _ in starts[buffer])
-        return buffer if len(places) == 1 else f"{buffer}{places.index(start)}"
+    named = {n: buffers[n] for n in buffers if fixed[n] and len(starts[n]) <= 64 and _disjoint(starts[n])}
+    variables = _variables(named, starts, _names(kernel) - named.keys())
 
     def on_expr(e: Expr) -> Expr:
         if isinstance(e, Load) and e.buffer in named:
-            return Ref(e.dtype, e.lanes, variable(e.buffer, e.index.const))
+            return Ref(e.dtype, e.lanes, variables[e.buffer, e.index.const])
         return e
 
     def on_stmt(s: Stmt) -> list[Stmt]:
         if isinstance(s, Array) and s.name in named:
-            return [Declare(variable(s.name, start), s.dtype, lanes, None) for start, lanes in sorted(starts[s.name])]
+            places = sorted(starts[s.name])
+            return [Declare(variables[s.name, start], s.dtype, lanes, None) for start, lanes in places]
         if isinstance(s, Store) and s.buffer in named:
-            return [Assign(variable(s.buffer, s.index.const), s.value)]
+            return [Assign(variables[s.buffer, s.index.const], s.value)]
         return [s]
 
     body = _declare_with_value(map_stmts(kernel.body, on_stmt, on_expr))
@@ -83,23 +84,58 @@ def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[str, int]]) -
     return replace(kernel, body=_name_shared_loads(_drop_unread(body), Counter()), scratch=scratch)
 
 
-def _drop_unread(stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+def _names(kernel: Kernel) -> set[str]:
+    """The names of a kernel's parameters, variables and arrays."""
+    declared = {s.name for s in walk(kernel.body) if isinstance(s, Array | Declare)}
+    return {p.name for p in kernel.params} | declared | {s.var for s in walk(kernel.body) if isinstance(s, For)}
+
+
+def _variables(
+    buffers: Mapping[str, tuple[int, ...]], starts: Mapping[str, set[tuple[int, int]]], taken: set[str]
+) -> dict[tuple[str, int], str]:
+    """A name for each place (start) of each buffer that becomes a variable."""
+    out: dict[tuple[str, int], str] = {}
+    taken = set(taken)
+    for buffer, extents in buffers.items():
+        width = min((lanes for _, lanes in starts[buffer]), default=1)
+        places = {start: _place(start, extents, width) for start, _ in starts[buffer]}
+        differing = [d for d in range(len(extents)) if len({place[d] for place in places.values()}) > 1]
+        stem = f"{buffer}_" if differing and buffer[-1].isdigit() else buffer
+        while True:
+            names = {start: stem + "_".join(str(place[d]) for d in differing) for start, place in places.items()}
+            if not taken.intersection(names.values()):
+                break
+            stem += "_"
+        taken |= set(names.values())
+        out |= {(buffer, start): name for start, name in names.items()}
+    return out
+
+
+def _place(start: int, extents: Sequence[int], width: int) -> tuple[int, ...]:
+    """The index of an element, its last dimension counted in vectors of `width`."""
+    out = []
+    for extent in reversed(extents):
+        start, k = divmod(start, extent)
+        out.append(k)
+    return (*reversed(out[1:]), out[0] // width) if out else ()
+
+
+def _drop_unread(stmts: Block) -> Block:
     """Removes variables of straight-line code that nothing reads: a tile's elements beyond a ragged edge."""
     out: list[Stmt] = []
     read: set[str] = set()
     for s in reversed(stmts):
-        if isinstance(s, For | While | Scope):
-            s = replace(s, body=_drop_unread(s.body))
-        elif isinstance(s, Declare) and s.name not in read:
+        if not isinstance(s, If):
+            s = map_blocks(s, _drop_unread)
+        if isinstance(s, Declare) and s.name not in read:
             continue
         assigned = {t.name for t in walk((s,)) if isinstance(t, Assign)}
-        used = {e.name for t in walk((s,)) for top in exprs(t) for e in walk_expr(top) if isinstance(e, Ref)}
-        read |= used | assigned
+        read |= assigned | {e.name for e in expressions((s,)) if isinstance(e, Ref)}
         out.append(s)
     return tuple(reversed(out))
 
 
-def _large_arrays_to_scratch(stmts: tuple[Stmt, ...]) -> tuple[tuple[Stmt, ...], int]:
+def _large_arrays_to_scratch(stmts: Block) -> tuple[Block, int]:
     """Moves arrays of more than a stack's share into scratch memory; returns its size in bytes, a multiple of 64."""
     offsets: dict[str, int] = {}
     size = 0
@@ -109,7 +145,9 @@ def _large_arrays_to_scratch(stmts: tuple[Stmt, ...]) -> tuple[tuple[Stmt, ...],
             size += -(-s.size * _ITEMSIZE.get(s.dtype, 1) // 64) * 64
 
     def on_stmt(s: Stmt) -> list[Stmt]:
-        return [ScratchArray(s.name, s.dtype, offsets[s.name])] if isinstance(s, Array) and s.name in offsets else [s]
+        if isinstance(s, Array) and s.name in offsets:
+            return [replace(s, space=Space.SCRATCH, offset=offsets[s.name])]
+        return [s]
 
     return (map_stmts(stmts, on_stmt, lambda e: e), size) if offsets else (stmts, 0)
 
@@ -123,15 +161,12 @@ def _disjoint(places: set[tuple[int, int]]) -> bool:
     return True
 
 
-def _declare_with_value(stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+def _declare_with_value(stmts: Block) -> Block:
     """Joins a declaration with the first assignment when that stands in the same block, before any use."""
     out: list[Stmt] = []
     waiting: dict[str, Declare] = {}
     for s in stmts:
-        if isinstance(s, For | While | Scope):
-            s = replace(s, body=_declare_with_value(s.body))
-        elif isinstance(s, If):
-            s = replace(s, then=_declare_with_value(s.then), otherwise=_declare_with_value(s.otherwise))
+        s = map_blocks(s, _declare_with_value)
         if isinstance(s, Declare) and s.value is None:
             waiting[s.name] = s
             continue
@@ -140,21 +175,21 @@ def _declare_with_value(stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
             out.append(replace(d, value=s.value))
             continue
         if waiting:
-            used = {e.name for t in walk((s,)) for top in exprs(t) for e in walk_expr(top) if isinstance(e, Ref)}
+            used = {e.name for e in expressions((s,)) if isinstance(e, Ref)}
             used |= {t.name for t in walk((s,)) if isinstance(t, Assign)}
             out.extend(waiting.pop(n) for n in list(waiting) if n in used)
         out.append(s)
     return tuple(out)
 
 
-def _name_shared_loads(stmts: tuple[Stmt, ...], outer: Counter[str]) -> tuple[Stmt, ...]:
+def _name_shared_loads(stmts: Block, outer: Counter[str]) -> Block:
     """Within a run of updates of registers, names each load that occurs more than once: one load, one name."""
     out: list[Stmt] = []
     run: list[Stmt] = []
     count = Counter(outer)
 
     def flush() -> None:
-        loads = Counter(e for s in run for top in exprs(s) for e in walk_expr(top) if isinstance(e, Load))
+        loads = Counter(e for e in expressions(run) if isinstance(e, Load))
         shared = [e for e, n in loads.items() if n > 1]
         names: dict[Expr, str] = {}
         for e in shared:
@@ -174,10 +209,6 @@ def _name_shared_loads(stmts: tuple[Stmt, ...], outer: Counter[str]) -> tuple[St
             run.append(s)
             continue
         flush()
-        if isinstance(s, For | While | Scope):
-            s = replace(s, body=_name_shared_loads(s.body, count))
-        elif isinstance(s, If):
-            s = replace(s, then=_name_shared_loads(s.then, count), otherwise=_name_shared_loads(s.otherwise, count))
-        out.append(s)
+        out.append(map_blocks(s, lambda block: _name_shared_loads(block, count)))
     flush()
     return tuple(out)

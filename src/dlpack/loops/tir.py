@@ -56,7 +56,7 @@ def new_schedule(tensors: Sequence[te.Tensor]) -> Schedule:
 
 
 def loop_names(schedule: Schedule) -> dict[Any, str]:
-    """A name for each loop variable: that of the block axis it runs along, or the axis' tile."""
+    """A name for each loop variable: that of the block axis it runs along, of the axis' tile, or of its band."""
     names: dict[Any, str] = {}
     _name_loops(schedule.mod["main"].body, names)
     return names
@@ -70,15 +70,26 @@ def _name_loops(s: Any, names: dict[Any, str]) -> None:
     elif kind == "SBlockRealize":
         for value, axis in zip(s.iter_values, s.block.iter_vars, strict=True):
             name = str(axis.var.name).removeprefix("v_")
-            parts = [value.a, value.b] if type(value).__name__ == "Add" else [value]
-            for part in parts:
-                if type(part).__name__ == "Var":
-                    names.setdefault(part, name)
-                elif type(part).__name__ == "Mul" and type(part.a).__name__ == "Var":
-                    names.setdefault(part.a, f"{name}_tile")
+            factors = dict(sorted(_factors(value), key=lambda term: term[1]))
+            outer = [var for var, factor in factors.items() if factor > 1]
+            for var in factors:
+                end = "" if var not in outer else "_tile" if var is outer[0] else "_band"
+                names.setdefault(var, name + end)
         _name_loops(s.block.body, names)
     elif hasattr(s, "body"):
         _name_loops(s.body, names)
+
+
+def _factors(e: Any, factor: int = 1) -> list[tuple[Any, int]]:
+    """The variables of a sum, each with what it is multiplied by."""
+    kind = type(e).__name__
+    if kind == "Var":
+        return [(e, factor)]
+    if kind == "Add":
+        return _factors(e.a, factor) + _factors(e.b, factor)
+    if kind == "Mul" and type(e.b).__name__ == "IntImm":
+        return _factors(e.a, factor * int(e.b.value))
+    return []
 
 
 def lower(schedule: Schedule) -> Any:

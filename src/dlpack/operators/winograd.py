@@ -99,7 +99,7 @@ _ROWS: dict[int, tuple[Rows, Rows]] = {2: (_input_2, _output_2), 4: (_input_4, _
 def winograd_convolution(ctx: Context, x: Any, u: Any) -> list[Any]:
     """x [N, C, m rows + 2, m columns + 2], u = G w G^T [m + 2, m + 2, C, O] → A^T [sum over C of (B^T d B) * u] A.
 
-    Tiles are numbered t = row * columns + column. The stages' names are what the schedule knows them by.
+    Tiles are numbered t = row * columns + column. The last stage's name is what the schedule knows the kernel by.
     """
     n, c, high, wide = (int(d) for d in x.shape)
     edge, o = int(u.shape[0]), int(u.shape[3])
@@ -114,23 +114,23 @@ def winograd_convolution(ctx: Context, x: Any, u: Any) -> list[Any]:
     half = te.compute(
         (edge, edge, n, tiles, c),
         lambda i, j, b, t, k: _pick(i, input_rows([pixel(b, k, t, r, j) for r in range(edge)])),
-        name="winograd_half_in",
+        name="half_in",
     )
     v = te.compute(
         (edge, edge, n, tiles, c),
         lambda i, j, b, t, k: _pick(j, input_rows([half(i, r, b, t, k) for r in range(edge)])),
-        name="winograd_in",
+        name="tiles",
     )
     ic = te.reduce_axis((0, c), name="ic")
     m = te.compute(
         (edge, edge, n, tiles, o),
         lambda i, j, b, t, k: te.sum(v(i, j, b, t, ic) * u(i, j, ic, k), axis=ic),
-        name="winograd_product",
+        name="products",
     )
     half_out = te.compute(
         (size, edge, n, tiles, o),
         lambda i, j, b, t, k: _pick(i, output_rows([m(r, j, b, t, k) for r in range(edge)])),
-        name="winograd_half_out",
+        name="half_out",
     )
 
     def at(b: Any, k: Any, y: Any, xx: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -370,9 +371,16 @@ def _packed_dims(weight: Weight) -> Iterator[PackedDim]:
 
 
 def _word(op: str) -> str:
-    return {"Convolution": "conv", "PoolMax": "maxpool", "PoolSum": "avgpool", "GlobalSum": "globalpool"}.get(
-        op, op.lower()
-    )
+    """An operator in a kernel's name: as people call it, else its own name in lower case."""
+    for name in ("MatMul", "NaN", "QLinear"):
+        op = op.replace(name, name.capitalize())
+    return _WORDS.get(op) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", op).lower()
+
+
+_WORDS = {
+    "Convolution": "conv", "WinogradConvolution": "winograd_conv", "PRelu": "prelu",
+    "PoolMax": "max_pool", "PoolSum": "sum_pool", "GlobalSum": "global_sum", "GlobalMaxPool": "global_max",
+}  # fmt: skip
 
 
 def _overwritable(body: Program, state: int) -> set[str] | None:

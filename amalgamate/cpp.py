@@ -1,0 +1,238 @@
+"""C++ of GCC and Clang for CPUs: vector types, exact literals, calls of the functions of runtime_c."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from dlpack.amalgamate.printer import ATOM, PRECEDENCE, Printer, Term, address_wraps, used_buffers
+from dlpack.loops.ir import (
+    Array,
+    Assign,
+    Const,
+    Declare,
+    Expr,
+    For,
+    Gathered,
+    Kernel,
+    Load,
+    LoopAxis,
+    Op,
+    Pointer,
+    Space,
+    Store,
+)
+
+CPP_TYPE = {
+    "float32": "float", "float64": "double", "bool": "uint8_t",
+    "int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "int64": "int64_t",
+    "uint8": "uint8_t", "uint16": "uint16_t", "uint32": "uint32_t", "uint64": "uint64_t",
+}  # fmt: skip
+_VECTOR_LETTER = {
+    "float32": "f32", "float64": "f64", "bool": "i32", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
+    "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64",
+}  # fmt: skip
+_SHIFTS = frozenset(("<<", ">>"))
+_SMALL = frozenset(("int8", "int16", "uint8", "uint16"))
+_COMPARISONS = frozenset(("<", "<=", ">", ">=", "==", "!="))
+_HORIZONTAL = frozenset(("hsum", "hprod", "hmax", "hmin"))
+_FUNCTIONS = {"fabs": "abs_", "nearbyint": "round_"}
+
+
+class CppPrinter(Printer):
+    """Prints kernels; `functions` and `types` gather the runtime functions and vector types that they use,
+    `double_functions` those that are called with doubles.
+
+    `fma_call`: the compiler fuses no `acc += x * w` for this machine, so vectors are accumulated by `madd`.
+    """
+
+    def __init__(self, fma_call: bool = False) -> None:
+        self.fma_call = fma_call
+        self.functions: set[str] = set()
+        self.double_functions: set[str] = set()
+        self.types: set[str] = set()
+        self.trips = 0
+
+    def head(self, kernel: Kernel, name: str, restrict: bool) -> list[str]:
+        self.trips = kernel.trips
+        params = []
+        used = used_buffers(kernel)
+        for p in kernel.params:
+            const = "" if p.written else "const "
+            label = p.name if p.name in used else f"/*{p.name}*/"
+            params.append(f"{const}{CPP_TYPE[p.dtype]}* {'__restrict ' if restrict else ''}{label}")
+        if kernel.scratch:
+            params.append("uint8_t* scratch")
+        if kernel.trips:
+            params.append("int begin, int end")
+        head = f"void {name}({', '.join(params)}) {{"
+        if len(head) <= 118:
+            return [head]
+        *first, last = params
+        return [f"void {name}(", *(f"    {p}," for p in first), f"    {last}) {{"]
+
+    def loop(self, s: For, pad: str) -> list[str]:
+        if s.axis in (LoopAxis.BLOCK, LoopAxis.THREAD):
+            raise self.lacks(f"loops whose axis is {s.axis.value}")
+        step = f"++{s.var}" if s.step == 1 else f"{s.var} += {s.step}"
+        begin, end = str(s.begin), str(s.end)
+        if s.axis is LoopAxis.SHARED and self.trips:
+            begin = f"begin > {s.begin} ? begin : {s.begin}" if s.begin else "begin"
+            end = f"(end < {s.end} ? end : {s.end})" if s.end < self.trips else "end"
+        head = f"{pad}for (int {s.var} = {begin}; {s.var} < {end}; {step}) {{"
+        # clang 22's vectoriser takes such an address for linear: test_tile's
+        # ``y[...] = x[... + i2 % 4 * 5 + i3 % 5]`` reads at 20 in trip 4 of i2. So these loops are kept from it.
+        if s.step == 1 and address_wraps(s):
+            self.functions.add("scalar_loop")
+            return [f"{pad}@NAME@_SCALAR_LOOP", head]
+        return [head]
+
+    def array(self, s: Array) -> str:
+        kind = CPP_TYPE[s.dtype]
+        if s.space is Space.SCRATCH:
+            place = f"scratch + {s.offset}" if s.offset else "scratch"
+            return f"{kind}* const {s.name} = reinterpret_cast<{kind}*>({place})"
+        if s.space is Space.SHARED:
+            raise self.lacks("arrays that the threads of a block share")
+        return f"alignas(64) {kind} {s.name}[{s.size}]"
+
+    def pointer(self, s: Pointer) -> str:
+        const = "" if s.written else "const "
+        return f"{const}{CPP_TYPE[s.dtype]}* const {s.name} = {self.address(s.buffer, s.index)}"
+
+    def prefetch(self, address: str) -> list[str]:
+        return [f"__builtin_prefetch({address})"]
+
+    def type(self, dtype: str, lanes: int) -> str:
+        if lanes == 1:
+            return "bool" if dtype == "bool" else CPP_TYPE[dtype]
+        name = f"{_VECTOR_LETTER[dtype]}x{lanes}"
+        self.types.add(name)
+        return name
+
+    def literal(self, value: float | int | bool, dtype: str) -> str:
+        return literal(value, dtype)
+
+    # --- vectors ------------------------------------------------------------------------------------------------
+
+    def vector_load(self, e: Load | Gathered, address: str) -> str:
+        kind = self.type(e.dtype, e.lanes)
+        if e.valid < e.lanes:
+            self.functions.add("load_partial")
+            return f"load_partial<{kind}>({address}, {e.valid})"
+        self.functions.add("load")
+        return f"load<{kind}>({address})"
+
+    def vector_store(self, s: Store, address: str) -> str:
+        if s.valid < s.value.lanes:
+            self.functions.add("store_partial")
+            return f"store_partial({address}, {self.expr(s.value)}, {s.valid})"
+        self.functions.add("store")
+        return f"store({address}, {self.expr(s.value)})"
+
+    def _Declare(self, s: Declare, depth: int) -> list[str]:
+        if s.lanes > 1 and s.value is not None and _is_zero(s.value):
+            return self.line(f"{self.type(s.dtype, s.lanes)} {s.name}{{}}", depth)
+        return super()._Declare(s, depth)
+
+    def splat(self, e: Op) -> str:
+        (a,) = e.args
+        if _is_zero(e):
+            return f"{self.type(e.dtype, e.lanes)}{{}}"
+        self.functions.add("splat")
+        return f"splat<{self.type(e.dtype, e.lanes)}>({self.expr(a)})"
+
+    def broadcast(self, op: str, a: Expr, b: Expr) -> tuple[Expr, Expr]:
+        """A scalar is left to the language to broadcast, which it does for all operators but shifts."""
+        if op in _SHIFTS:
+            return a, b
+        if isinstance(b, Op) and b.op == "splat" and not (isinstance(a, Op) and a.op == "splat"):
+            return a, b.args[0]
+        if isinstance(a, Op) and a.op == "splat" and not (isinstance(b, Op) and b.op == "splat"):
+            return a.args[0], b
+        return a, b
+
+    def accumulated(self, s: Assign, x: Expr, w: Expr) -> str | None:
+        if not self.fma_call:
+            return None
+        self.functions.add("madd")
+        return f"madd({self.expr(x)}, {self.expr(w)}, {s.name})"
+
+    def kept(self, s: Declare, load: str) -> str:
+        if self.fma_call:
+            return load
+        self.functions.add("kept")
+        return f"kept({load})"
+
+    # --- casts and calls ----------------------------------------------------------------------------------------
+
+    def call(self, e: Op) -> str:
+        if e.op == "select":
+            self.functions.add("select")
+            return f"select({', '.join(self.expr(a) for a in e.args)})"
+        if e.op == "reinterpret":
+            return f"bits_as<{self.type(e.dtype, e.lanes)}>({self.expr(e.args[0])})"
+        name = _FUNCTIONS.get(e.op, e.op if e.op.endswith("_") or e.op in _HORIZONTAL else e.op + "_")
+        self.functions.add(name)
+        if any(a.dtype == "float64" for a in e.args):
+            self.double_functions.add(name)
+        return f"{name}({', '.join(self.argument(a) for a in e.args)})"
+
+    def argument(self, e: Expr) -> str:
+        """An argument of a function that deduces its type: C++ has no literals of the small types."""
+        return f"{CPP_TYPE[e.dtype]}{{{self.expr(e)}}}" if isinstance(e, Const) and e.dtype in _SMALL else self.expr(e)
+
+    def narrow(self, e: Op, op: str, text: str, precedence: int) -> Term:
+        """C++ computes small integers as int: cast back what would otherwise be a silent conversion."""
+        if e.lanes == 1 and e.dtype in _SMALL and op not in _COMPARISONS:
+            return f"static_cast<{CPP_TYPE[e.dtype]}>({text})", ATOM
+        return text, precedence
+
+    def updates_in_place(self, e: Op) -> bool:
+        return e.dtype not in _SMALL
+
+    def cast(self, e: Op) -> Term:
+        (a,) = e.args
+        if e.lanes > 1:
+            self.functions.add("convert")
+            return f"convert<{self.type(e.dtype, e.lanes)}>({self.expr(a)})", ATOM
+        if e.dtype == a.dtype:
+            return self.term(a)
+        if e.dtype == "bool":
+            return f"{self.operand('!=', a, PRECEDENCE['!='])} != 0", PRECEDENCE["!="]
+        if a.dtype.startswith("float") and not e.dtype.startswith("float"):
+            self.functions.add("to_integer")
+            return f"to_integer<{CPP_TYPE[e.dtype]}>({self.expr(a)})", ATOM
+        return f"static_cast<{CPP_TYPE[e.dtype]}>({self.expr(a)})", ATOM
+
+
+def _is_zero(e: Expr) -> bool:
+    """Whether an expression is the constant zero, in all lanes; -0 is another number."""
+    if isinstance(e, Op) and e.op == "splat":
+        return _is_zero(e.args[0])
+    return isinstance(e, Const) and e.value == 0 and math.copysign(1, e.value) > 0
+
+
+def literal(value: float | int | bool, dtype: str) -> str:
+    """An exact C++ literal: the shortest decimal that reads back as the same number."""
+    if dtype == "bool":
+        return "true" if value else "false"
+    if dtype in ("float32", "float64"):
+        suffix = "f" if dtype == "float32" else ""
+        if math.isnan(value):
+            return f'__builtin_nan{suffix}("")'
+        if math.isinf(value):
+            return f"{'-' if value < 0 else ''}__builtin_inf{suffix}()"
+        text = repr(float(value)) if dtype == "float64" else str(np.float32(value))
+        if "e" not in text and "." not in text:
+            text += ".0"
+        return text + suffix
+    value = int(value)
+    if dtype == "int64":
+        return "INT64_MIN" if value == -(1 << 63) else f"INT64_C({value})"
+    if dtype == "uint64":
+        return f"UINT64_C({value})"
+    if dtype == "int32" and value == -(1 << 31):
+        return "INT32_MIN"
+    return f"{value}u" if dtype == "uint32" else str(value)
