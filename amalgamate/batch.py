@@ -26,12 +26,15 @@ class BatchPrinter:
         Arena and weights are aligned to 64 bytes, inputs and outputs as their elements.
         """
         document = Document(program, self.runtime, Provenance("", "", "", "", "", ""), False, ())
+        places = document.steps.places
         kernels = [document.kernel(k) for k in program.kernels]
         run = "\n".join(line for step in program.steps for line in document.steps.step(step, 1))
         self.needed |= set(used_sections(self.runtime, document.printer, run))
         return "\n\n".join(
             [
                 f"namespace {{\nnamespace of_{name} {{",
+                *places.stored_table("weights"),
+                *places.arena_table(),
                 *(k.replace("@NAME@_", "") for k in kernels),
                 f"void run([[maybe_unused]] const pointers& p) {{\n{run}\n}}",
                 f"}}  // namespace of_{name}\n}}  // namespace",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
+from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.printer import CPP_TYPE, literal
 from dlpack.amalgamate.text import signature, wrap
 from dlpack.plan.program import CallStep, CopyStep, HaloStep, LoopStep, Program, Ref, Step, WinogradStep
@@ -14,7 +15,7 @@ class StepPrinter:
     """Prints the steps of a program; `embed`: its weights are inside the file."""
 
     def __init__(self, program: Program, embed: bool) -> None:
-        self.program, self.embed = program, embed
+        self.program, self.embed, self.places = program, embed, Places(program)
         self.kernels = {k.name: k.kernel for k in program.kernels}
         self.threaded = program.threads > 1
 
@@ -62,7 +63,7 @@ class StepPrinter:
         for step in steps:
             assert isinstance(step, WinogradStep)
             nbytes = 36 * step.inputs * step.outputs
-            lines += [f"    if (due({step.source.offset + nbytes})) {{", *self.step(step, 2)]
+            lines += [f"    if (due({self.places.offset(step.source)} + {nbytes})) {{", *self.step(step, 2)]
             lines += [f"        if (mapped) read_once({self.ref(step.source)}, {nbytes});"] if mapped else []
             lines += ["    }"]
         return [*([] if self.embed else _READ_ONCE.split("\n")), *lines, "}"]
@@ -126,7 +127,7 @@ class StepPrinter:
         return text.split("\n")
 
     def ref(self, r: Ref) -> str:
-        offset = str(r.offset)
+        offset = str(r.offset) if r.space in ("input", "output") else self.places.offset(r)
         for loop, step in enumerate(r.steps):
             if step:
                 offset += f" {'+' if step > 0 else '-'} {_trip(loop)} * {abs(step)}"

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from dlpack.amalgamate.classifier import quoted
+from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.text import bytes_literal, scaling
 from dlpack.plan.program import Program, Tensor
 
@@ -14,7 +15,7 @@ _ALIGNED_EMBED_LIMIT = 1 << 20
 fraction of the memory (clang 19: 16 bytes per byte of weights instead of 88)."""
 
 
-def weights(program: Program, embed: bool) -> list[str]:
+def weights(program: Program, places: Places, embed: bool) -> list[str]:
     """The packed weights and their digest; the bytes themselves where they are to be embedded."""
     data = program.weights
     digest = hashlib.sha256(data).digest()
@@ -23,6 +24,8 @@ def weights(program: Program, embed: bool) -> list[str]:
         "[[maybe_unused]] constexpr uint8_t kWeightsDigest[32] = {  // SHA-256\n    "
         + ",\n    ".join(", ".join(f"0x{b:02x}" for b in digest[i : i + 16]) for i in (0, 16))
         + "};",
+        *(["// Offsets in the weights."] if data else []),
+        *places.stored_table("weights"),
     ]
     if not embed or not data:
         out.append("const uint8_t* embedded_weights() { return nullptr; }  // they lie in @name@.weights")
@@ -35,13 +38,17 @@ def weights(program: Program, embed: bool) -> list[str]:
     return out
 
 
-def memory(program: Program) -> list[str]:
+def memory(program: Program, places: Places) -> list[str]:
     """The sizes of the arena and of prepared weights, inputs and outputs, sets of shapes."""
     p, a = program, program.arena
     return [
-        f"// Placed {a.strategy}. The most bytes alive at once: {a.lower_bound:,}; without sharing: {a.naive:,}.\n"
         f"constexpr size_t kArenaBytes = {a.size};\n"
         f"constexpr size_t kPreparedBytes = {p.prepared};  // weights that are computed when a predictor is made",
+        f"// Offsets in the arena, placed {a.strategy}. At most {a.lower_bound:,} bytes are in use at once; without\n"
+        f"// sharing it would take {a.naive:,}. Each block is in use from its first step to its last (see run_step()).",
+        *places.arena_table(),
+        *(["// Offsets in the prepared weights."] if p.prepared else []),
+        *places.stored_table("prepared"),
         *_tensors("Input", p.inputs),
         *_tensors("Output", p.outputs),
         *_shapes(p),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from dlpack.graph.ir import Array, TensorType
 from dlpack.kernels.build import Argument, Call, KernelBuilder, Schedule, pack
 from dlpack.kernels.place import Buffer, Placement, place
 from dlpack.kernels.shared import Shared
-from dlpack.loops.layout import Layout, is_dense
+from dlpack.loops.layout import Layout, dense, is_dense, order_of
 from dlpack.plan.memory import ALIGNMENT, Arena, Item, plan_arena
 from dlpack.plan.program import (
     CallStep,
@@ -21,6 +21,7 @@ from dlpack.plan.program import (
     HaloStep,
     LoopStep,
     NamedKernel,
+    Place,
     Program,
     Ref,
     Step,
@@ -36,7 +37,7 @@ class Assembler:
         self.graph = placement.graph
         self.builder = KernelBuilder(placement, schedule, shared)
         self.loops: dict[int, Program] = {}
-        self.loop_parts: dict[int, dict[int, tuple[Hashable, int]]] = {}
+        self.loop_parts: dict[int, dict[int, tuple[Hashable, Place]]] = {}
         self.calls: list[Call] = []
         for group in placement.groups:
             if not any(self.graph.types[o].size for o in group.outputs):
@@ -47,7 +48,9 @@ class Assembler:
             else:
                 self.calls.append(self.builder.call(group))
         self.blob = bytearray()
-        self.blob_parts: dict[int, tuple[Hashable, int]] = {}
+        self.blob_parts: dict[int, tuple[Hashable, Place]] = {}
+        self.prepared_places: list[Place] = []
+        self.inner_places: list[Place] = []
         self.constants: dict[tuple[str, Layout | None], int] = {}
         self.merged: dict[str, str] = {}
         self.prepare: list[Step] = []
@@ -64,7 +67,9 @@ class Assembler:
         nested: list[NamedKernel] = []
         steps: list[Step] = []
         started: set[str] = set()
+        spans: list[tuple[int, int]] = []  # of each call: its first step and its last
         for k, call in enumerate(self.calls):
+            before = len(steps)
             for a in call.arguments:
                 b = self.placement.buffers[a.buffer]
                 if b.kind == "arena" and a.buffer not in started:
@@ -76,22 +81,26 @@ class Assembler:
                 step, own = self._loop(k, refs, Ref("arena", arena.offsets.get(f"scratch{k}", 0), "uint8"))
                 steps.append(step)
                 nested.extend(own)
+                spans.append((before, len(steps) - 1))
                 continue
             if self._scratch(k):
-                refs.append(Ref("arena", arena.offsets[f"scratch{k}"], "uint8"))
+                refs.append(Ref("arena", arena.offsets[f"scratch{k}"], "uint8", place=f"scratch{k}"))
             equal = frozenset(i for i, a in enumerate(call.arguments) if a.in_place)
             steps.append(CallStep(names[call.kernel], tuple(refs), call.group.sources, equal))
+            spans.append((before, len(steps) - 1))
         macs = sum(self.loops[k].macs * c.group.nodes[0].attrs["count"] if k in self.loops else self._macs(c.group)
                    for k, c in enumerate(self.calls))  # fmt: skip
         inputs, outputs = self._tensors(self.graph.inputs), self._tensors(self.graph.outputs)
         return Program(
             self.name,
-            (Variant(inputs, outputs, tuple(steps), arena, macs),),
+            (Variant(inputs, outputs, tuple(steps), arena, macs, self._places(arena, lives, spans, names)),),
             (*kernels.values(), *nested),
             bytes(self.blob) if blob is None else b"",
             tuple(self.prepare),
             self.shared.prepared,
             self.threads if any(k.kernel.trips for k in kernels.values()) else 1,
+            tuple(place for _, place in self.blob_parts.values()),
+            tuple(self.prepared_places),
         )
 
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
@@ -144,14 +153,24 @@ class Assembler:
             for i, (r, t) in enumerate(zip(outputs, body.outputs, strict=True))
         ]
         moved = {  # the body's weights among ours
-            at: self._store(key, body.weights[at : at + nbytes]) for at, (key, nbytes) in self.loop_parts[k].items()
+            at: self._store(key, body.weights[at : at + place.nbytes], place)
+            for at, (key, place) in self.loop_parts[k].items()
         }
         starts = sorted(moved)
+        self.inner_places += [
+            replace(p, key=f"{k}/{p.key}", offset=arena.offset + p.offset, first=k, last=k)
+            for p in body.variants[0].places
+        ]
         late: list[Step] = []
         room = -(-(arena.offset + body.arena.size) // ALIGNMENT) * ALIGNMENT
         for i in self._unsafe_states(k):  # written elsewhere, copied at the end of the trip
             nbytes = body.outputs[i].nbytes
-            outputs[i] = Ref("arena", room, body.outputs[i].dtype)
+            t = body.outputs[i]
+            self.inner_places.append(
+                Place(f"{k}/late{i}", t.name, room, nbytes, (t.name,), t.dtype, t.shape, tuple(range(len(t.shape))),
+                      first=k, last=k)
+            )  # fmt: skip
+            outputs[i] = Ref("arena", room, t.dtype, place=f"{k}/late{i}")
             late.append(CopyStep(outputs[i], inputs[i], nbytes))
             room += -(-nbytes // ALIGNMENT) * ALIGNMENT
         unrestricted = {n for i in range(states) for n in _overwritable(body, i) or ()}
@@ -159,7 +178,8 @@ class Assembler:
 
         def bound(r: Ref) -> Ref:
             if r.space == "arena":
-                return replace(r, offset=arena.offset + r.offset, steps=(0, *r.steps))
+                place = f"{k}/{r.place}" if r.place else ""
+                return replace(r, offset=arena.offset + r.offset, steps=(0, *r.steps), place=place)
             if r.space == "weights":
                 start = starts[bisect_right(starts, r.offset) - 1]
                 return replace(r, offset=moved[start] + r.offset - start, steps=(0, *r.steps))
@@ -182,7 +202,7 @@ class Assembler:
         ]
         return LoopStep(count, (*(inside(s) for s in body.steps), *late)), kernels_out
 
-    def _store(self, key: Hashable, data: bytes) -> int:
+    def _store(self, key: Hashable, data: bytes, place: Place) -> int:
         """Where weights lie in the blob: where an earlier set of shapes has put them, else at its end."""
         earlier = self.shared.places.earlier(key) if self.blob is self.shared.blob else []
         if earlier:
@@ -190,7 +210,7 @@ class Assembler:
         self.blob.extend(b"\0" * (-len(self.blob) % ALIGNMENT))
         at = len(self.blob)
         self.blob.extend(data)
-        self.blob_parts[at] = key, len(data)
+        self.blob_parts[at] = key, replace(place, key=str(at), offset=at, nbytes=len(data))
         if self.blob is self.shared.blob:
             self.shared.places.add(key, at)
         return at
@@ -284,13 +304,43 @@ class Assembler:
             buffer = self.merged[buffer]
         return buffer
 
-    def _items(self, lives: Mapping[str, tuple[int, int]]) -> list[Item]:
+    def _joint(self, lives: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        """The lives of blocks of memory, each of a buffer and those that share it."""
         joint: dict[str, tuple[int, int]] = {}
         for name, (first, last) in lives.items():
             root = self._root(name)
             old = joint.get(root, (first, last))
             joint[root] = (min(old[0], first), max(old[1], last))
-        return [Item(n, self._bytes(self.placement.buffers[n]), *life) for n, life in joint.items()]
+        return joint
+
+    def _items(self, lives: Mapping[str, tuple[int, int]]) -> list[Item]:
+        return [Item(n, self._bytes(self.placement.buffers[n]), *life) for n, life in self._joint(lives).items()]
+
+    def _places(
+        self,
+        arena: Arena,
+        lives: Mapping[str, tuple[int, int]],
+        spans: Sequence[tuple[int, int]],
+        kernels: Sequence[str],
+    ) -> tuple[Place, ...]:
+        """What lies in the arena; `spans` are the first and the last step of each call, `lives` are in calls."""
+        values: dict[str, list[str]] = {}
+        for value, at in self.placement.places.items():
+            values.setdefault(self._root(at.buffer), []).append(value)
+        out = []
+        for root, (first, last) in self._joint(lives).items():
+            if root in arena.offsets:
+                b = self.placement.buffers[root]
+                order = order_of(b.shape, b.layout)
+                names = tuple(values.get(root, ()))
+                out.append(Place(root, root, arena.offsets[root], self._bytes(b), names, b.dtype, b.shape, order,
+                                 first=spans[first][0], last=spans[last][1]))  # fmt: skip
+        for k, call in enumerate(self.calls):
+            if k not in self.loops and self._scratch(k):
+                key, name = f"scratch{k}", f"scratch_{kernels[call.kernel]}"
+                out.append(Place(key, name, arena.offsets[key], self._scratch(k), first=spans[k][1], last=spans[k][1]))
+        inner = [replace(p, first=spans[p.first][1], last=spans[p.last][1]) for p in self.inner_places]
+        return (*out, *inner)
 
     def _bytes(self, b: Buffer) -> int:
         return b.elements * TensorType(b.dtype, ()).itemsize
@@ -311,7 +361,9 @@ class Assembler:
         b = self.placement.buffers[buffer]
         at = offset * TensorType(b.dtype, ()).itemsize
         if b.kind == "arena":
-            return Ref("arena", arena.offsets.get(self._root(buffer), 0) + at, b.dtype)
+            root = self._root(buffer)
+            known = root in arena.offsets
+            return Ref("arena", arena.offsets[root] + at if known else at, b.dtype, place=root if known else "")
         if buffer in self.graph.derived:
             assert packed is not None
             return Ref("prepared", self._derived(buffer, packed), b.dtype)
@@ -327,7 +379,10 @@ class Assembler:
             flat = pack(array, packed) if packed else np.ascontiguousarray(array).reshape(-1)
             if array.dtype.name == "bool":
                 flat = flat.astype(np.uint8)
-            self.constants[key] = self._store((self.shared.digest(self.graph, name), packed), flat.tobytes())
+            content = self.shared.digest(self.graph, name), packed
+            self.constants[key] = self._store(
+                content, flat.tobytes(), _weights_place(name, array.dtype.name, array.shape, packed)
+            )
         return self.constants[key]
 
     def _derived(self, name: str, packed: Layout) -> int:
@@ -341,14 +396,30 @@ class Assembler:
             edge, _, inputs, outputs = self.graph.types[name].shape
             ((_, block),) = packed.blocks
             w = self.graph.constants[self.graph.derived[name]]
-            at = self._store(content, np.ascontiguousarray(w.transpose(2, 3, 1, 0)).tobytes())
+            stored = _weights_place(self.graph.derived[name], "float32", w.shape, dense(w.shape, (2, 3, 1, 0)))
+            at = self._store(content, np.ascontiguousarray(w.transpose(2, 3, 1, 0)).tobytes(), stored)
             self.constants[key] = self.shared.prepared
             self.shared.places.add((content, packed), self.shared.prepared)
             refs = Ref("weights", at, "float32"), Ref("prepared", self.shared.prepared, "float32")
             self.prepare.append(WinogradStep(*refs, edge, inputs, outputs, block.size, block.room))
             nbytes = edge * edge * -(-outputs // block.size) * inputs * block.room * 4
+            self.prepared_places.append(
+                replace(
+                    _weights_place(name, "float32", self.graph.types[name].shape, packed),
+                    key=str(self.shared.prepared),
+                    offset=self.shared.prepared,
+                    nbytes=nbytes,
+                )
+            )
             self.shared.prepared += -(-nbytes // ALIGNMENT) * ALIGNMENT
         return self.constants[key]
+
+
+def _weights_place(name: str, dtype: str, shape: tuple[int, ...], layout: Layout | None) -> Place:
+    """What lies where a constant is stored, which is yet to be said."""
+    order = order_of(shape, layout) if layout else tuple(range(len(shape)))
+    blocks = tuple((d, b.size) for d, b in layout.blocks) if layout else ()
+    return Place("", name, 0, 0, (name,), dtype, shape, order, blocks)
 
 
 def _word(op: str) -> str:
