@@ -15,7 +15,7 @@ from dlpack.amalgamate.text import signature, wrap
 from dlpack.amalgamate.written import own_runtime, written
 from dlpack.plan.program import NamedKernel, Program
 
-_RUNTIME_PARTS = ("vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "sha256.h", "files.h", "cpu.h")
+_RUNTIME_PARTS = ("vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "cpu.h", "sha256.h", "files.h")
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,13 @@ def emit_source(
     test: Sequence[SelfTest],
     fma_call: bool = False,
     classifier: Classifier = NOTHING,
+    mxnet_api: bool = False,
 ) -> str:
-    """NAME.cc: the whole predictor, with a self-test for each variant or none; `fma_call` as in `Printer`."""
-    return Document(program, runtime, provenance, embed, test, fma_call, classifier).text()
+    """NAME.cc: the whole predictor, with a self-test for each variant or none; `fma_call` as in `Printer`.
+
+    `embed`: the weights are in it. `mxnet_api`: it has MXNet's C API too.
+    """
+    return Document(program, runtime, provenance, embed, test, fma_call, classifier, mxnet_api).text()
 
 
 def all_sections(runtime: Mapping[str, str]) -> list[Section]:
@@ -78,9 +82,11 @@ class Document:
         test: Sequence[SelfTest],
         fma_call: bool = False,
         classifier: Classifier = NOTHING,
+        mxnet_api: bool = False,
     ) -> None:
         self.program, self.runtime, self.provenance = program, own_runtime(runtime), provenance
-        self.embed, self.test, self.classifier = embed, test, classifier
+        self.embed, self.test, self.classifier, self.mxnet_api = embed, test, classifier, mxnet_api
+        self.side_file = bool(program.weights) and not embed
         self.printer = Printer(fma_call)
         self.steps = StepPrinter(program, embed)
 
@@ -93,7 +99,7 @@ class Document:
             self.banner("API", "what a program calls; the same block is @name@.h"),
             api_text(self.runtime, p, self.classifier).strip(),
             self.banner("CONFIGURATION", "macros to set when compiling this file"),
-            _CONFIGURATION,
+            self.configuration(),
             *self.thread_text("thread_host"),
             *self.runtime_text(run),
             self.banner("WEIGHTS", f"{len(p.weights)} bytes, packed for the kernels below"),
@@ -111,16 +117,17 @@ class Document:
             self.banner("ENTRY POINTS", "the functions declared above"),
             self.runtime["predictor_api.h"].strip(),
             *self.classifier_text(),
-            self.banner("MXNET API", "compile with -D@NAME@_MXNET_API to get the functions of MXNet's c_predict_api.h"),
-            self.runtime["mxnet.h"].strip(),
         ]
+        if self.mxnet_api:
+            about = "compile with -D@NAME@_MXNET_API to get the functions of MXNet's c_predict_api.h"
+            parts += [self.banner("MXNET API", about), self.runtime["mxnet.h"].strip()]
         if self.test:
             parts += [
                 self.banner("SELF-TEST", "compile with -D@NAME@_SELFTEST to get a program"),
                 selftest(self.runtime, p, self.test),
             ]
         parts.append("#pragma GCC diagnostic pop")
-        return written("\n\n".join(x for x in parts if x), p) + "\n"
+        return written("\n\n".join(x for x in parts if x), p, self.side_file) + "\n"
 
     def thread_text(self, section: str) -> list[str]:
         """A section of threads.h, where threads are to share kernels."""
@@ -151,13 +158,29 @@ class Document:
             "Contents (search for the words): [API] [CONFIGURATION] [RUNTIME] [WEIGHTS] [MEMORY] [KERNELS] [RUN]",
             "[ENTRY POINTS]"
             + (" [CLASSIFIER]" if self.classifier else "")
-            + " [MXNET API]"
+            + (" [MXNET API]" if self.mxnet_api else "")
             + (" [SELF-TEST]" if self.test else ""),
         ]
         return "\n".join(("// " + line).rstrip() for line in lines)
 
     def banner(self, name: str, about: str) -> str:
         return f"// {'=' * 117}\n// [{name}] {about}\n// {'=' * 117}"
+
+    def configuration(self) -> str:
+        needs = "give memory and weights" if self.side_file else "give memory"
+        macros = {
+            "FREESTANDING": f"No libc: nothing is allocated and no file is read; {needs} to @name@_create().",
+            "API": "How the functions are exported (default: visible).",
+        }
+        if self.classifier:
+            macros["NO_CLASSIFIER"] = "Leaves the section [CLASSIFIER] out."
+        if self.mxnet_api:
+            macros["MXNET_API"] = "Adds MXNet's c_predict_api.h, in one file of a program; see [MXNET API]."
+        if self.test:
+            macros["SELFTEST"] = "Adds main(), which runs seeded inputs and compares with onnxruntime's outputs."
+        lines = [f"// @NAME@_{name:<13} {about}" for name, about in macros.items()]
+        files = ["#define @NAME@_HOSTED_FILES"] if self.side_file else []
+        return "\n".join([*lines, "#if !defined(@NAME@_FREESTANDING)", "#include <stdlib.h>", *files, "#endif"])
 
     def classifier_text(self) -> list[str]:
         if not self.classifier:
@@ -174,7 +197,9 @@ class Document:
         everything = {s.name: s for s in all_sections(self.runtime)}
         others = {"cpu", "float_mode", *self.classifier.needs}
         parts = used_sections(self.runtime, self.printer, run + self.runtime["predictor_api.h"], others)
-        hosted = [s for s in closure(everything, ["sha256", "files"]) if s.name not in {x.name for x in parts}]
+        used = {s.name for s in parts}
+        hosted = closure(everything, ["sha256", "files"]) if self.side_file else []
+        hosted = [s for s in hosted if s.name not in used]
         outside = [s for s in [*parts, *hosted] if s.scope == "file"]
         return [
             self.banner("RUNTIME", "what the kernels are written with; only what they use"),
@@ -182,10 +207,19 @@ class Document:
             "#pragma GCC diagnostic push",
             "namespace @name@_impl { namespace {",
             "\n\n".join(s.text for s in parts if s.scope != "file"),
-            "#if !defined(@NAME@_FREESTANDING)  // mapping and checking the weights file\n\n"
-            + "\n\n".join(s.text for s in hosted if s.scope != "file")
-            + "\n\n#endif  // !@NAME@_FREESTANDING",
+            *self.hosted_text([s for s in hosted if s.scope != "file"]),
         ]
+
+    def hosted_text(self, parts: Sequence[Section]) -> list[str]:
+        """What maps and checks the weights file, where there is one."""
+        if not parts:
+            return []
+        text = "\n\n".join(s.text for s in parts)
+        start, end = (
+            "#if !defined(@NAME@_FREESTANDING)  // mapping and checking the weights file",
+            "#endif  // !@NAME@_FREESTANDING",
+        )
+        return [f"{start}\n\n{text}\n\n{end}"]
 
     # --- code ---------------------------------------------------------------------------------------------------
 
@@ -194,15 +228,3 @@ class Document:
         lines.append(f"// {k.schedule}" + (f"; {k.macs:,} multiply-adds" if k.macs else ""))
         lines += [f"// ONNX: {line}" for line in wrap(k.sources)]
         return "\n".join([*lines, self.printer.kernel(k.kernel, k.name, k.restrict)])
-
-
-_CONFIGURATION = """\
-// @NAME@_FREESTANDING  no libc: nothing is allocated and no file is read; give memory and weights to @name@_create()
-// @NAME@_API           how the functions are exported; default: visible
-// @NAME@_NO_CLASSIFIER leaves out what a picture and class names need, where there is such
-// @NAME@_MXNET_API     adds MXNet's c_predict_api.h (MXPredCreate ...), in one file of a program; see [MXNET API]
-// @NAME@_SELFTEST      adds main(): runs seeded inputs and compares with what onnxruntime computed
-#if !defined(@NAME@_FREESTANDING)
-#include <stdlib.h>
-#define @NAME@_HOSTED_FILES
-#endif"""

@@ -29,7 +29,7 @@ class StepPrinter:
             cases = [self.case(k, self.step(s, 2, shared=True)) for k, s in shared.items()]
             head = "int begin, int end, [[maybe_unused]] int32_t worker"
             lines += [
-                "// The part [begin, end) of the trips of a step's loop; each worker has a scratch of its own.",
+                "// Runs trips [begin, end) of a step's loop; each worker has its own scratch memory.",
                 f"void run_part([[maybe_unused]] const @name@_predictor& p, int32_t index, {head}) {{",
                 "    switch (index) {",
                 *[line for case in cases for line in case],
@@ -56,7 +56,7 @@ class StepPrinter:
             return ["void prepare(const @name@_predictor&, size_t, size_t, bool) {}"]
         mapped = "" if self.embed else " mapped"
         lines = [
-            "// Computes what hangs on weights whose last byte is among those from `from` up to `to`.",
+            "// Prepares the weights whose last byte is in [from, to).",
             f"void prepare(const @name@_predictor& p, size_t from, size_t to, bool{mapped}) {{",
             "    const auto due = [from, to](size_t end) { return from < end && end <= to; };",
         ]
@@ -142,7 +142,7 @@ class StepPrinter:
 
 
 _READ_ONCE = """\
-// Gives the memory back that holds a part of the mapped weights.
+// Releases the memory of mapped weights that are not needed again.
 void read_once([[maybe_unused]] const void* data, [[maybe_unused]] size_t bytes) {
 #if !defined(@NAME@_FREESTANDING)
     forget_pages(data, bytes);

@@ -20,11 +20,11 @@ _WORDS = {
 """What ``@word(argument)@`` in the runtime's text becomes: with one set of shapes, with several."""
 
 
-def written(text: str, program: Program) -> str:
+def written(text: str, program: Program, side_file: bool = False) -> str:
     """The text as it is for a program: with its name, and what there is of threads and of several shapes.
 
     The lines between ``//@ condition`` and ``//@ end`` are kept where the condition holds: threads, one_thread,
-    shapes, one_shape.
+    shapes, one_shape; side_file (the weights are in a file of their own), no_side_file.
     """
     several = len(program.variants) > 1
     several_threads = program.threads > 1
@@ -33,6 +33,8 @@ def written(text: str, program: Program) -> str:
         "one_thread": not several_threads,
         "shapes": several,
         "one_shape": not several,
+        "side_file": side_file,
+        "no_side_file": not side_file,
         "end": True,
     }
     out, keep = [], True

@@ -1,7 +1,7 @@
 // The processor: whether it has what the compiler was allowed to use, and what its floats do with denormals. The grammar of sections is told at the top of
 // vectors.h.
 
-//@ section cpu
+//@ section cpuid
 // Code marked BASELINE runs before anything is known of the processor: whatever -march says, the compiler uses in it what every x86-64 processor has.
 #if defined(__x86_64__) || defined(__i386__)
 #if defined(__APX_F__)
@@ -12,12 +12,19 @@
 
 struct cpuid_words { uint32_t a, b, c, d; };
 
-BASELINE inline cpuid_words cpuid(uint32_t leaf, uint32_t part) {
+// The processor's answer to the instruction cpuid.
+[[maybe_unused]] BASELINE inline cpuid_words cpuid(uint32_t leaf, uint32_t part) {
   cpuid_words w = {};
   __asm__ volatile("cpuid" : "=a"(w.a), "=b"(w.b), "=c"(w.c), "=d"(w.d) : "a"(leaf), "c"(part));
   return w;
 }
+#else
+#define BASELINE
+#endif
 
+//@ section cpu
+//@ needs cpuid
+#if defined(__x86_64__) || defined(__i386__)
 // 1 where the compiler has defined the macro, which says that it may use those instructions.
 #define IS_ONE(text) (#text[0] == '1' ? 1u : 0u)
 #define ALLOWED(macro) IS_ONE(macro)
@@ -69,7 +76,6 @@ constexpr uint32_t kSaved = 0;
 #define CPU_NEEDED "more than SSE2"
 #endif
 #else
-#define BASELINE
 #define CPU_NEEDED "what it was compiled for"
 [[maybe_unused]] constexpr bool cpu_suffices() { return true; }
 #endif

@@ -157,6 +157,7 @@ int32_t mx_find_set(const char* call, const shape_set& now, mx_uint count, const
 }
 //@ end
 
+//@ side_file
 // Copies and checks @name@.weights; there is one user.
 int mx_copy_weights(const char* call, const void* data, int size, mx_weights** out) {
   if (data == nullptr || size < 0 || static_cast<size_t>(size) != kWeightsBytes)
@@ -178,6 +179,7 @@ int mx_copy_weights(const char* call, const void* data, int size, mx_weights** o
   *out = w;
   return 0;
 }
+//@ end
 
 void mx_release_weights(mx_weights* w) {
   if (w != nullptr && __atomic_sub_fetch(&w->users, 1, __ATOMIC_ACQ_REL) == 0) free(w);
@@ -406,6 +408,7 @@ int MXPredCreatePartialOut(const char* symbol_json_str, const void* param_bytes,
   (void)symbol_json_str, (void)dev_id;
   static constexpr char call[] = "MXPredCreate";
   if (out == nullptr) return impl::mx_fail("%s: out is null", call);
+  if (!impl::cpu_suffices()) return impl::mx_fail("%s: %s", call, @name@_error_text(@NAME@_BAD_CPU));
   if (dev_type != 1) return impl::mx_fail("%s: this build is for the CPU: dev_type has to be 1, and is %d", call, dev_type);
   if (impl::mx_check_inputs(call, num_input_nodes, input_keys, input_shape_indptr, input_shape_data) != 0) return -1;
   int32_t outputs[impl::kOutputCount + 1];
@@ -426,8 +429,12 @@ int MXPredCreatePartialOut(const char* symbol_json_str, const void* param_bytes,
   if (set < 0) return -1;
 //@ end
   impl::mx_weights* weights = nullptr;
-  if (impl::kWeightsBytes != 0 && impl::embedded_weights() == nullptr && impl::mx_copy_weights(call, param_bytes, param_size, &weights) != 0)
-    return -1;
+//@ side_file
+  if (impl::mx_copy_weights(call, param_bytes, param_size, &weights) != 0) return -1;
+//@ end
+//@ no_side_file
+  (void)param_bytes, (void)param_size;
+//@ end
   const mx_uint count = num_output_nodes != 0 ? num_output_nodes : static_cast<mx_uint>(impl::kOutputCount);
   const int status = impl::mx_new_predictor(call, weights, outputs, count, @set()@out);
   impl::mx_release_weights(weights);

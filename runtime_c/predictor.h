@@ -29,7 +29,9 @@ struct @name@_predictor {
   impl::thread_pool* pool;
 //@ end
   void* owned;         // memory to free with the predictor
+//@ side_file
   const void* mapped;  // weights file to unmap with it
+//@ end
 };
 
 namespace impl { namespace {

@@ -48,7 +48,9 @@ namespace impl { namespace {
   at += (64 - reinterpret_cast<uintptr_t>(at) % 64) % 64;
   @name@_predictor* const p = reinterpret_cast<@name@_predictor*>(at);
   p->owned = owned;
+//@ side_file
   p->mapped = nullptr;
+//@ end
   p->weights = weights;
   p->flush = 0;
   p->arrived = like == nullptr ? 0 : kWeightsBytes;
@@ -111,12 +113,12 @@ BASELINE @name@_status begin_create(@name@_predictor** predictor) {
   return make(predictor, memory, memory_bytes, like->weights, like);
 }
 
+//@ side_file
 @name@_status map_weights(const char* path, const void** weights, size_t* bytes) {
 #if defined(@NAME@_FREESTANDING)
   (void)path, (void)weights, (void)bytes;
   return @NAME@_NO_FILE;
 #else
-  if (path == nullptr || weights == nullptr || bytes == nullptr) return @NAME@_BAD_ARGUMENT;
   mapped_file file = {};
   if (!map_file(path, &file)) return @NAME@_NO_FILE;
   uint8_t digest[32] = {};
@@ -144,6 +146,7 @@ BASELINE @name@_status begin_create(@name@_predictor** predictor) {
   return status;
 }
 
+//@ end
 }}  // namespace impl
 
 BASELINE @name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
@@ -176,21 +179,35 @@ BASELINE @name@_status @name@_create_shared(@name@_predictor** predictor, void* 
 }
 
 BASELINE @name@_status @name@_map_weights(const char* path, const void** weights, size_t* bytes) {
-  return impl::cpu_suffices() ? impl::map_weights(path, weights, bytes) : @NAME@_BAD_CPU;
+  if (!impl::cpu_suffices()) return @NAME@_BAD_CPU;
+  if (path == nullptr || weights == nullptr || bytes == nullptr) return @NAME@_BAD_ARGUMENT;
+//@ side_file
+  return impl::map_weights(path, weights, bytes);
+//@ end
+//@ no_side_file
+  return @NAME@_NO_FILE;  // the weights are in this file
+//@ end
 }
 
-void @name@_unmap_weights(const void* weights, size_t bytes) {
-#if defined(@NAME@_FREESTANDING)
-  (void)weights, (void)bytes;
-#else
+void @name@_unmap_weights([[maybe_unused]] const void* weights, [[maybe_unused]] size_t bytes) {
+//@ side_file
+#if !defined(@NAME@_FREESTANDING)
   impl::mapped_file file = {static_cast<const uint8_t*>(weights), bytes};
   if (weights != nullptr) impl::unmap_file(&file);
 #endif
+//@ end
 }
 
 BASELINE @name@_status @name@_create_from_file(@name@_predictor** predictor, const char* path) {
   const @name@_status status = impl::begin_create(predictor);
-  return status != @NAME@_OK ? status : impl::create_from_file(predictor, path);
+  if (status != @NAME@_OK) return status;
+  if (path == nullptr) return @NAME@_BAD_ARGUMENT;
+//@ side_file
+  return impl::create_from_file(predictor, path);
+//@ end
+//@ no_side_file
+  return @NAME@_NO_FILE;  // the weights are in this file
+//@ end
 }
 
 @name@_status @name@_bind_input(@name@_predictor* p, int32_t index, const void* data, size_t bytes) {
@@ -367,7 +384,9 @@ void @name@_destroy(@name@_predictor* p) {
   pthread_mutex_destroy(&p->pool->mutex);
 #endif
 //@ end
+//@ side_file
   if (p->mapped != nullptr) @name@_unmap_weights(p->mapped, impl::kWeightsBytes);
+//@ end
 #if !defined(@NAME@_FREESTANDING)
   free(p->owned);
 #endif

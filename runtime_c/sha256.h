@@ -1,6 +1,7 @@
-// SHA-256 (FIPS 180-4), of bytes that are all in memory. The grammar of sections is told at the top of vectors.h; this section needs no other.
+// SHA-256 (FIPS 180-4), of bytes that are all in memory. The grammar of sections is told at the top of vectors.h.
 
 //@ section sha256
+//@ needs cpuid
 // The constants of the 64 rounds: the first 32 bits of the fractional parts of the cube roots of the first 64 primes.
 alignas(16) constexpr uint32_t kSha256Rounds[64] = {
     0x428a2f98u, 0x71374491u, 0xb5c0fbcfu, 0xe9b5dba5u, 0x3956c25bu, 0x59f111f1u, 0x923f82a4u, 0xab1c5ed5u,
@@ -26,16 +27,8 @@ typedef char sha256_bytes __attribute__((vector_size(16)));
 
 // Whether the CPU has the SHA extensions and SSE4.1.
 [[maybe_unused]] inline bool sha256_instructions() {
-  const auto leaf = [](uint32_t number, uint32_t registers[4]) {
-    __asm__("cpuid" : "=a"(registers[0]), "=b"(registers[1]), "=c"(registers[2]), "=d"(registers[3]) : "a"(number), "c"(0));
-  };
-  uint32_t registers[4];
-  leaf(0, registers);
-  if (registers[0] < 7) return false;
-  leaf(1, registers);
-  const bool sse41 = (registers[2] >> 19 & 1) != 0;
-  leaf(7, registers);
-  return sse41 && (registers[1] >> 29 & 1) != 0;
+  if (cpuid(0, 0).a < 7) return false;
+  return (cpuid(1, 0).c >> 19 & 1) != 0 && (cpuid(7, 0).b >> 29 & 1) != 0;
 }
 
 // Sums of four words modulo 2^32: in unsigned lanes, since signed ones may not overflow.

@@ -7,20 +7,27 @@
 //   //@ scope file       (a line directly below) the section is pasted before the anonymous namespace opens, not into it
 //
 // The lines that start with //@ and the text before a file's first section are not pasted. Section names are unique in the folder. A section needs only
-// sections before it, in its file or in an earlier file of the order vectors.h, maths.h, values.h, classifier.h, sha256.h, files.h, cpu.h: a document pastes the closure of
+// sections before it, in its file or in an earlier file of the order vectors.h, maths.h, values.h, winograd.h, classifier.h, cpu.h, sha256.h, files.h: a document pastes the closure of
 // what it uses in that order (amalgamate/runtime.py). All of vectors.h and maths.h needs the section `vectors`, which is not named in `needs`.
 //
 // Everything is generic: V is a vector type or its element type, so that the same kernel text serves one lane and thirty-two. The names of types are
 // element, bits, x, lanes: f32x16, i64x8, u8x16. A vector wider than the machine's registers works, but GCC makes slow code of it and warns (-Wpsabi):
 // choose a native width.
 
-//@ section vectors
+//@ section compiler
+//@ scope file
 #if !defined(__GNUC__)
-#error "this file needs GCC or Clang: it uses their vector types"
+#error "compile this file with GCC or Clang: it uses their vector types"
 #endif
-#if defined(__FAST_MATH__)
-#error "compile without -ffast-math: rounding, NaN and infinity matter here"
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "compile this file without -ffast-math, -Ofast and -ffinite-math-only: it relies on exact rounding, NaN and infinity"
 #endif
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "compile this file for a little-endian machine: its weights are stored in that byte order"
+#endif
+
+//@ section vectors
+//@ needs compiler
 #if !defined(__has_builtin)
 #define __has_builtin(x) 0
 #endif

@@ -220,7 +220,8 @@ def _emit(
         )
         runtime = read_runtime()
         test = [self_test(v, c.trial) for v, c in zip(program.variants, prepared.cases, strict=True)]
-        text = emit_source(program, runtime, provenance, embed, test, machine.fma_call, classifier)
+        mxnet_api = options.mxnet_api or prepared.source.metadata.get("dlpack.source") == "MXNet"
+        text = emit_source(program, runtime, provenance, embed, test, machine.fma_call, classifier, mxnet_api)
         (folder / f"{program.name}.cc").write_text(text, encoding="utf-8")
         (folder / f"{program.name}.h").write_text(emit_header(program, runtime, classifier), encoding="utf-8")
         if program.weights and not embed:
