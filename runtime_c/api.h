@@ -24,12 +24,13 @@ enum {
   @NAME@_BAD_CPU = 6       /* compiled for a CPU with instructions that this CPU lacks */
 };
 
-/* A predictor. Use each from one thread at a time. Predictors have no global state and may share weights. */
+/* A predictor. Use each from one thread at a time. Predictors have no global state and may share
+   weights. */
 typedef struct @name@_predictor @name@_predictor;
 
-/* An input or output. `dtype` is NumPy's name ("float32"); `shape` has `rank` dimensions, row-major;
-   `bytes` is the total size. Integers q of a quantised tensor represent (q - zero_point) * scale;
-   `scale` is 0 if the tensor is not quantised. */
+/* An input or output. `dtype` is NumPy's name ("float32"); `shape` has `rank` dimensions,
+   row-major; `bytes` is the total size. Integers q of a quantised tensor represent (q -
+   zero_point) * scale; `scale` is 0 if the tensor is not quantised. */
 typedef struct @name@_tensor {
   const char* name;
   const char* dtype;
@@ -55,10 +56,11 @@ typedef struct @name@_tensor {
 @NAME@_API const @name@_tensor* @name@_input_of(const @name@_predictor* predictor, int32_t index);
 @NAME@_API const @name@_tensor* @name@_output_of(const @name@_predictor* predictor, int32_t index);
 
-/* reshape() switches to a set in which this input has this shape. If there are several, it picks the
-   one that keeps the most other input shapes, then the first. set_shape() switches by number. If no
-   set matches, nothing changes and @NAME@_BAD_ARGUMENT is returned. Inputs and outputs whose shape
-   changes are unbound and filled with zeros; the others are kept. Neither function allocates. */
+/* reshape() switches to a set in which this input has this shape. If there are several, it picks
+   the one that keeps the most other input shapes, then the first. set_shape() switches by number.
+   If no set matches, nothing changes and @NAME@_BAD_ARGUMENT is returned. Inputs and outputs
+   whose shape changes are unbound and filled with zeros; the others are kept. Neither function
+   allocates. */
 @NAME@_API @name@_status @name@_reshape(@name@_predictor* predictor, int32_t input, const int64_t* shape, int32_t rank);
 @NAME@_API @name@_status @name@_set_shape(@name@_predictor* predictor, int32_t number);
 
@@ -75,22 +77,24 @@ typedef struct @name@_tensor {
 @NAME@_API @name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
                            size_t weights_bytes);
 
-/* Creates a predictor before its weights arrive. Call @name@_weights_arrived(n) when the first n
-   bytes at `weights` are final; work that depends on them runs then. The predictor can run once all
-   bytes have arrived. */
+/* Creates a predictor before its weights arrive. Call @name@_weights_arrived(n) when the first
+   n bytes at `weights` are final; work that depends on them runs then. The predictor can run once
+   all bytes have arrived. */
 @NAME@_API @name@_status @name@_create_early(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
                                  size_t weights_bytes);
 @NAME@_API @name@_status @name@_weights_arrived(@name@_predictor* predictor, size_t bytes);
 
-/* Creates another predictor, for another thread, that shares the weights of `like`, including what was
-   computed from them. `like` must outlive it. `memory` needs @name@_shared_memory_size() bytes. */
+/* Creates another predictor, for another thread, that shares the weights of `like`, including what
+   was computed from them. `like` must outlive it. `memory` needs @name@_shared_memory_size()
+   bytes. */
 @NAME@_API @name@_status @name@_create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes,
                                   const @name@_predictor* like);
 
-/* Creates a predictor with weights from a file, which is memory-mapped and checked against its SHA-256.
-   A file that is too short when it is opened gives @NAME@_BAD_WEIGHTS. Do not change the file while it
-   is mapped: if it is truncated then, reading the missing pages raises SIGBUS. To update it, write a
-   new file and rename it over the old one. Returns @NAME@_NO_FILE if the weights are inside this file. */
+/* Creates a predictor with weights from a file, which is memory-mapped and checked against its
+   SHA-256. A file that is too short when it is opened gives @NAME@_BAD_WEIGHTS. Do not change
+   the file while it is mapped: if it is truncated then, reading the missing pages raises SIGBUS.
+   To update it, write a new file and rename it over the old one. Returns @NAME@_NO_FILE if the
+   weights are inside this file. */
 @NAME@_API @name@_status @name@_create_from_file(@name@_predictor** predictor, const char* weights_path);
 
 /* Maps and checks a weights file that several predictors share (as above; the same holds for
@@ -109,25 +113,27 @@ typedef struct @name@_tensor {
 /* Computes all outputs from the inputs. */
 @NAME@_API @name@_status @name@_run(@name@_predictor* predictor);
 
-/* Whether runs treat denormals (magnitudes below 1.2e-38) as zeros; default: no. Denormals are several
-   times slower on many CPUs. The CPU's mode is set for the duration of a run, on all its threads, and
-   restored. Effective on x86 with SSE and on 64-bit Arm; ignored elsewhere. */
+/* Whether runs treat denormals (magnitudes below 1.2e-38) as zeros; default: no. Denormals are
+   several times slower on many CPUs. The CPU's mode is set for the duration of a run, on all its
+   threads, and restored. Effective on x86 with SSE and on 64-bit Arm; ignored elsewhere. */
 @NAME@_API @name@_status @name@_set_flush_denormals(@name@_predictor* predictor, int32_t flush);
 
-/* Number of threads per run, including the caller. It is limited by the file's maximum (dlpack build
-   --threads, default 1) and starts as the number of processors. Do not call it during a run. After
-   fork(), the child's predictor has one thread until set_threads() is called; do not fork during a
-   run. */
+/* Number of threads per run, including the caller. It is limited by the file's maximum (dlpack
+   build --threads, default 1) and starts as the number of processors. Do not call it during a run.
+   After fork(), the child's predictor has one thread until set_threads() is called; do not fork
+   during a run. */
 @NAME@_API @name@_status @name@_set_threads(@name@_predictor* predictor, int32_t count);
 @NAME@_API int32_t @name@_threads(const @name@_predictor* predictor);
 
-/* Runs one step at a time, in order from 0 to @name@_step_count() - 1: for progress and profiling. */
+/* Runs one step at a time, in order from 0 to @name@_step_count() - 1: for progress and
+   profiling. */
 @NAME@_API int32_t @name@_step_count(void);
 @NAME@_API const char* @name@_step_name(int32_t index);
 @NAME@_API @name@_status @name@_run_step(@name@_predictor* predictor, int32_t index);
 //@ shapes
 
-/* Steps of the predictor's current shapes, for @name@_run_step(); the functions above are for set 0. */
+/* Steps of the predictor's current shapes, for @name@_run_step(); the functions above are for
+   set 0. */
 @NAME@_API int32_t @name@_step_count_of(const @name@_predictor* predictor);
 @NAME@_API const char* @name@_step_name_of(const @name@_predictor* predictor, int32_t index);
 //@ end
@@ -145,8 +151,8 @@ typedef struct @name@_tensor {
 
 namespace @name@ {
 
-// Owns a predictor. It throws nothing: it converts to false if creation failed (see status()) or after
-// a move, and calls return their status.
+// Owns a predictor. It throws nothing: it converts to false if creation failed (see status()) or
+// after a move, and calls return their status.
 class Predictor {
  public:
   Predictor() { status_ = @name@_create(&handle_, nullptr, 0, nullptr, 0); }

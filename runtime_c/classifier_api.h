@@ -1,5 +1,6 @@
-// The classifier's part of the API: sections as in vectors.h, of which amalgamate/classifier.py puts the declarations into NAME.h and the class of C++, and the
-// definitions into NAME.cc, each where the model has what it needs.
+// The classifier's part of the API: sections as in vectors.h, of which amalgamate/classifier.py
+// puts the declarations into NAME.h and the class of C++, and the definitions into NAME.cc, each
+// where the model has what it needs.
 
 //@ section label_declaration
 /* The name of a class, or null. */
@@ -14,11 +15,11 @@ typedef struct @name@_class {
   const char* label;
 } @name@_class;
 
-/* Returns the `k` most probable classes of an output, best first, ties by index, NaN last. Quantised
-   outputs are dequantised. Scores pass through softmax unless they are probabilities: the model
-   computes them with Softmax or Sigmoid, or none is negative and their sum is within 0.001 of 1 (plus
-   half a quantisation step per element). If the output has fewer than `k` elements, the remaining
-   entries have index -1. */
+/* Returns the `k` most probable classes of an output, best first, ties by index, NaN last.
+   Quantised outputs are dequantised. Scores pass through softmax unless they are probabilities:
+   the model computes them with Softmax or Sigmoid, or none is negative and their sum is within
+   0.001 of 1 (plus half a quantisation step per element). If the output has fewer than `k`
+   elements, the remaining entries have index -1. */
 @NAME@_API @name@_status @name@_top_k(const @name@_predictor* predictor, int32_t output, int32_t k, @name@_class* classes);
 
 //@ section preprocess_rgb_declaration
@@ -76,7 +77,7 @@ const char* @name@_label(int32_t index) { return index >= 0 && index < impl::kLa
   const int64_t new_height = size.resize == 0 ? size.height : resized(height, shorter, size.resize);
   const int64_t left = (new_width - size.width) / 2, top = (new_height - size.height) / 2;
   impl::picture_value* const to = reinterpret_cast<impl::picture_value*>(impl::own_input(*p, impl::kPictureInput));
-  constexpr int64_t kStrip = 32;  // columns whose weights are kept
+  constexpr int64_t kStrip = 32;  // columns per pass
   impl::taps columns[kStrip];
   for (int64_t first = 0; first < size.width; first += kStrip) {
     const int64_t last = first + kStrip < size.width ? first + kStrip : size.width;
