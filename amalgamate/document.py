@@ -169,7 +169,7 @@ class Document:
     def configuration(self) -> str:
         needs = "give memory and weights" if self.side_file else "give memory"
         macros = {
-            "FREESTANDING": f"No libc: nothing is allocated and no file is read; {needs} to @name@_create().",
+            "FREESTANDING": f"No libc: {needs} to @name@_create().",
             "API": "How the functions are exported (default: visible).",
         }
         if self.classifier:
@@ -177,10 +177,11 @@ class Document:
         if self.mxnet_api:
             macros["MXNET_API"] = "Adds MXNet's c_predict_api.h, in one file of a program; see [MXNET API]."
         if self.test:
-            macros["SELFTEST"] = "Adds main(), which runs seeded inputs and compares with onnxruntime's outputs."
+            macros["SELFTEST"] = "Adds main(), which checks the results against onnxruntime."
         lines = [f"// @NAME@_{name:<13} {about}" for name, about in macros.items()]
-        files = ["#define @NAME@_HOSTED_FILES"] if self.side_file else []
-        return "\n".join([*lines, "#if !defined(@NAME@_FREESTANDING)", "#include <stdlib.h>", *files, "#endif"])
+        text = "\n".join(lines)
+        hosted = "#if !defined(@NAME@_FREESTANDING)\n#define @NAME@_HOSTED_FILES\n#endif"
+        return f"{text}\n{hosted}" if self.side_file else text
 
     def classifier_text(self) -> list[str]:
         if not self.classifier:

@@ -2,8 +2,8 @@
 // denormals. The grammar of sections is told at the top of vectors.h.
 
 //@ section cpuid
-// Functions marked BASELINE run before the CPU is checked: whatever -march says, the compiler uses
-// only instructions of every x86-64 CPU in them.
+// Functions marked BASELINE run before the CPU is checked: whatever -march says, they use
+// only instructions of every x86-64 CPU.
 #if defined(__x86_64__) || defined(__i386__)
 #if defined(__APX_F__)
 #define BASELINE __attribute__((target("no-sse3,no-popcnt,no-lzcnt,no-bmi,no-bmi2,no-movbe,no-apxf")))

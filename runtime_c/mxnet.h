@@ -29,6 +29,7 @@
 #else
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef unsigned int mx_uint;

@@ -41,7 +41,7 @@ namespace impl { namespace {
     return @NAME@_NO_MEMORY;
 #else
     memory_bytes = bytes;
-    owned = memory = malloc(bytes);
+    owned = memory = __builtin_malloc(bytes);
 #endif
   }
   if (memory == nullptr || memory_bytes < bytes) return @NAME@_NO_MEMORY;
@@ -391,6 +391,6 @@ void @name@_destroy(@name@_predictor* p) {
   if (p->mapped != nullptr) @name@_unmap_weights(p->mapped, impl::kWeightsBytes);
 //@ end
 #if !defined(@NAME@_FREESTANDING)
-  free(p->owned);
+  __builtin_free(p->owned);
 #endif
 }
