@@ -29,11 +29,14 @@ class BatchPrinter:
         """
         printed = PrintedCode(Code(program), embed=False)
         steps = StepPrinter(program, embed=False)
+        places = steps.places
         run = "\n".join(line for step in program.steps for line in steps.step(step, 1))
         self.needed |= set(used_sections(self.runtime, printed.printer, run))
         return "\n\n".join(
             [
                 f"namespace {{\nnamespace of_{name} {{",
+                *places.stored_table("weights"),
+                *places.arena_table(),
                 *(k.replace("@NAME@_", "") for k in printed.kernels),
                 f"void run([[maybe_unused]] const pointers& p) {{\n{run}\n}}",
                 f"}}  // namespace of_{name}\n}}  // namespace",

@@ -59,7 +59,7 @@ def api_text(runtime: Mapping[str, str], program: Program, classifier: Classifie
     if classifier.preprocess:
         declarations = declarations.replace("@input@", str(_input(program, classifier.preprocess)))
         declarations = declarations.replace("@how@", _how(classifier.preprocess, len(classifier.pictures) > 1))
-        quantised = " Then it is quantised." if classifier.preprocess.quantization else ""
+        quantised = " Then quantises." if classifier.preprocess.quantization else ""
         declarations = declarations.replace("@quantised@", quantised)
     methods = "".join(f"  {texts[name]}\n" for name in (f"{part}_method" for part in classifier.parts) if name in texts)
     return runtime["api.h"].replace("@declarations@", declarations).replace("@methods@", methods)
@@ -109,7 +109,7 @@ def _case(index: int, tensors: Sequence[Tensor]) -> str:
 
 
 def _score_kind(tensors: Sequence[Tensor]) -> str:
-    """What best_classes shall know of an output's numbers."""
+    """How best_classes reads an output's numbers."""
     q, sure = tensors[0].meaning.quantization, _bool(all(t.meaning.probabilities for t in tensors))
     if q is None:
         return f"{{1, 0, 0, {sure}}}"
@@ -127,17 +127,16 @@ def _numbers(values: Sequence[float], channels: int) -> list[float]:
 
 
 def _how(p: Preprocess, several: bool) -> str:
-    def told(values: Sequence[float]) -> str:
+    def listed(values: Sequence[float]) -> str:
         return " ".join(f"{v:g}" for v in values)
 
     size = f"{p.width} x {p.height}"
-    resized = (
-        f"The shorter side becomes {p.resize}, the middle {size} are cut out" if p.resize else f"Resized to {size}"
-    )
+    resized = f"Scales the shorter side to {p.resize} and crops the center {size}" if p.resize else f"Resizes to {size}"
     if several:
-        crop = ", cut out of the middle of a picture resized by its shorter side" if p.resize else ""
-        resized = f"It becomes as large as the input is in the set of shapes{crop}"
-    return f"{resized}; {p.channels}, (x * {p.scale:g} - ({told(p.mean)})) / ({told(p.std)})."
+        crop = "Scales the shorter side and crops the center" if p.resize else "Resizes"
+        resized = f"{crop} to the input's size in the current set of shapes"
+    values = f"({p.channels} * {p.scale:g} - ({listed(p.mean)})) / ({listed(p.std)})"
+    return f"{resized}.\n   Values: {values}."
 
 
 def _picture(program: Program, p: Preprocess, sets: Sequence[Preprocess | None]) -> str:
@@ -147,7 +146,8 @@ def _picture(program: Program, p: Preprocess, sets: Sequence[Preprocess | None])
     mean, std = (", ".join(literal(v, "float64") for v in _numbers(values, channels)) for values in (p.mean, p.std))
     return "\n".join([
         f"constexpr int32_t kPictureInput = {_input(program, p)};",
-        "struct picture_size {\n  int64_t height, width, resize;  // what the shorter side becomes; 0: stretched\n};",
+        "// `resize`: size of the shorter side before cropping; 0: no cropping.\n"
+        "struct picture_size {\n  int64_t height, width, resize;\n};",
         f"constexpr picture_size {sizes};",
         f"constexpr int kPictureChannels = {channels};",
         f"constexpr bool kPictureBgr = {_bool(p.channels == 'BGR')};",

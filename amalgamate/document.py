@@ -11,12 +11,12 @@ from dlpack.amalgamate.machines import SHARE_TRIPS, Code, region, table
 from dlpack.amalgamate.runtime import Section, closure, sections
 from dlpack.amalgamate.selftest import SelfTest, selftest
 from dlpack.amalgamate.steps import StepPrinter
-from dlpack.amalgamate.tables import memory, weights
+from dlpack.amalgamate.tables import memory, memory_map, weights
 from dlpack.amalgamate.text import banner, signature, wrap
 from dlpack.amalgamate.written import own_runtime, written
 from dlpack.plan.program import NamedKernel
 
-_RUNTIME_PARTS = ("vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "sha256.h", "files.h", "cpu.h")
+_RUNTIME_PARTS = ("vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "cpu.h", "sha256.h", "files.h")
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,14 @@ def emit_source(
     embed: bool,
     test: Sequence[SelfTest],
     classifier: Classifier = NOTHING,
+    mxnet_api: bool = False,
 ) -> str:
     """NAME.cc: the whole predictor, with code for each machine, the best first, and a self-test for each set of shapes
-    or none."""
-    return Document(codes, runtime, provenance, embed, test, classifier).text()
+    or none.
+
+    `embed`: the weights are in it. `mxnet_api`: it has MXNet's C API too.
+    """
+    return Document(codes, runtime, provenance, embed, test, classifier, mxnet_api).text()
 
 
 def all_sections(runtime: Mapping[str, str]) -> list[Section]:
@@ -76,7 +80,8 @@ class PrintedCode:
     def __init__(self, code: Code, embed: bool, machines: bool = False) -> None:
         self.code, self.printer = code, code.printer()
         self.kernels = [self._kernel(k) for k in code.program.kernels]
-        self.run = StepPrinter(code.program, embed, machines).run()
+        self.steps = StepPrinter(code.program, embed, machines)
+        self.run = self.steps.run()
 
     def text(self) -> list[str]:
         about = f"{len(self.kernels)} kernels, named after their first place and their operators"
@@ -105,10 +110,12 @@ class Document:
         embed: bool,
         test: Sequence[SelfTest],
         classifier: Classifier = NOTHING,
+        mxnet_api: bool = False,
     ) -> None:
         self.codes, self.runtime, self.provenance = codes, own_runtime(runtime), provenance
         self.program = codes[0].program
-        self.embed, self.test, self.classifier = embed, test, classifier
+        self.embed, self.test, self.classifier, self.mxnet_api = embed, test, classifier, mxnet_api
+        self.side_file = bool(self.program.weights) and not embed
         self.machines = len(codes) > 1
         self.printed = [PrintedCode(code, embed, self.machines) for code in codes]
 
@@ -119,13 +126,14 @@ class Document:
             banner("API", "what a program calls; the same block is @name@.h"),
             api_text(self.runtime, p, self.classifier).strip(),
             banner("CONFIGURATION", "macros to set when compiling this file"),
-            _CONFIGURATION,
+            self.configuration(),
             *self.thread_text("thread_host"),
             *self.runtime_text(),
             banner("WEIGHTS", f"{len(p.weights)} bytes, packed for the kernels below"),
-            *weights(p, self.embed),
+            *weights(p, None if self.machines else self.printed[0].steps.places, self.embed),
             banner("MEMORY", "the arena: every intermediate has a fixed place"),
             *memory([code.program for code in self.codes]),
+            *([] if self.machines else memory_map(p, self.printed[0].steps.places)),
             *self.machine_text("machine_table"),
             self.runtime["predictor.h"].strip(),
             *self.thread_text("thread_pool"),
@@ -135,16 +143,17 @@ class Document:
             banner("ENTRY POINTS", "the functions declared above"),
             self.runtime["predictor_api.h"].strip(),
             *self.classifier_text(),
-            banner("MXNET API", "compile with -D@NAME@_MXNET_API to get the functions of MXNet's c_predict_api.h"),
-            self.runtime["mxnet.h"].strip(),
         ]
+        if self.mxnet_api:
+            about = "compile with -D@NAME@_MXNET_API to get the functions of MXNet's c_predict_api.h"
+            parts += [banner("MXNET API", about), self.runtime["mxnet.h"].strip()]
         if self.test:
             parts += [
                 banner("SELF-TEST", "compile with -D@NAME@_SELFTEST to get a program"),
                 selftest(self.runtime, p, self.test),
             ]
         parts.append("#pragma GCC diagnostic pop")
-        return written("\n\n".join(x for x in parts if x), p, self.machines) + "\n"
+        return written("\n\n".join(x for x in parts if x), p, self.side_file, self.machines) + "\n"
 
     def regions(self) -> list[str]:
         """The code of each machine, and how one of them is chosen."""
@@ -154,7 +163,14 @@ class Document:
         for printed in self.printed:
             needed = used_sections(self.runtime, printed.printer, printed.run)
             runtime = [s.text for s in needed if s.scope != "file"]
-            out.append(region(printed.code, [*runtime, *printed.text()], processor))
+            places = printed.steps.places
+            maps = [
+                banner("WEIGHTS", "their offsets"),
+                *places.stored_table("weights"),
+                banner("MEMORY", "the arena: every intermediate has a fixed place"),
+                *memory_map(printed.code.program, places),
+            ]
+            out.append(region(printed.code, [*runtime, *maps, *printed.text()], processor))
         return [*out, table(self.codes), *self.machine_text("machine_choice")]
 
     def machine_text(self, section: str) -> list[str]:
@@ -190,10 +206,27 @@ class Document:
             "Contents (search for the words): [API] [CONFIGURATION] [RUNTIME] [WEIGHTS] [MEMORY] [KERNELS] [RUN]",
             "[ENTRY POINTS]"
             + (" [CLASSIFIER]" if self.classifier else "")
-            + " [MXNET API]"
+            + (" [MXNET API]" if self.mxnet_api else "")
             + (" [SELF-TEST]" if self.test else ""),
         ]
         return "\n".join(("// " + line).rstrip() for line in lines)
+
+    def configuration(self) -> str:
+        needs = "give memory and weights" if self.side_file else "give memory"
+        macros = {
+            "FREESTANDING": f"No libc: {needs} to @name@_create().",
+            "API": "How the functions are exported (default: visible).",
+        }
+        if self.classifier:
+            macros["NO_CLASSIFIER"] = "Leaves the section [CLASSIFIER] out."
+        if self.mxnet_api:
+            macros["MXNET_API"] = "Adds MXNet's c_predict_api.h, in one file of a program; see [MXNET API]."
+        if self.test:
+            macros["SELFTEST"] = "Adds main(), which checks the results against onnxruntime."
+        lines = [f"// @NAME@_{name:<13} {about}" for name, about in macros.items()]
+        text = "\n".join(lines)
+        hosted = "#if !defined(@NAME@_FREESTANDING)\n#define @NAME@_HOSTED_FILES\n#endif"
+        return f"{text}\n{hosted}" if self.side_file else text
 
     def classifier_text(self) -> list[str]:
         if not self.classifier:
@@ -208,11 +241,13 @@ class Document:
 
     def runtime_text(self) -> list[str]:
         everything = {s.name: s for s in all_sections(self.runtime)}
-        others = {"float_mode", *self.classifier.needs} | (set() if self.machines else {"cpu", "cpu_needed"})
+        others = {"float_mode", *self.classifier.needs} | ({"cpuid"} if self.machines else {"cpu", "cpu_needed"})
         printer = CppPrinter() if self.machines else self.printed[0].printer
         run = "" if self.machines else self.printed[0].run
         parts = used_sections(self.runtime, printer, run + self.runtime["predictor_api.h"], others)
-        hosted = [s for s in closure(everything, ["sha256", "files"]) if s.name not in {x.name for x in parts}]
+        used = {s.name for s in parts}
+        hosted = closure(everything, ["sha256", "files"]) if self.side_file else []
+        hosted = [s for s in hosted if s.name not in used]
         outside = [s for s in [*parts, *hosted] if s.scope == "file"]
         return [
             banner("RUNTIME", "what the kernels are written with; only what they use"),
@@ -220,19 +255,16 @@ class Document:
             "#pragma GCC diagnostic push",
             "namespace @name@_impl { namespace {",
             "\n\n".join(s.text for s in parts if s.scope != "file"),
-            "#if !defined(@NAME@_FREESTANDING)  // mapping and checking the weights file\n\n"
-            + "\n\n".join(s.text for s in hosted if s.scope != "file")
-            + "\n\n#endif  // !@NAME@_FREESTANDING",
+            *self.hosted_text([s for s in hosted if s.scope != "file"]),
         ]
 
-
-_CONFIGURATION = """\
-// @NAME@_FREESTANDING  no libc: nothing is allocated and no file is read; give memory and weights to @name@_create()
-// @NAME@_API           how the functions are exported; default: visible
-// @NAME@_NO_CLASSIFIER leaves out what a picture and class names need, where there is such
-// @NAME@_MXNET_API     adds MXNet's c_predict_api.h (MXPredCreate ...), in one file of a program; see [MXNET API]
-// @NAME@_SELFTEST      adds main(): runs seeded inputs and compares with what onnxruntime computed
-#if !defined(@NAME@_FREESTANDING)
-#include <stdlib.h>
-#define @NAME@_HOSTED_FILES
-#endif"""
+    def hosted_text(self, parts: Sequence[Section]) -> list[str]:
+        """What maps and checks the weights file, where there is one."""
+        if not parts:
+            return []
+        text = "\n\n".join(s.text for s in parts)
+        start, end = (
+            "#if !defined(@NAME@_FREESTANDING)  // mapping and checking the weights file",
+            "#endif  // !@NAME@_FREESTANDING",
+        )
+        return [f"{start}\n\n{text}\n\n{end}"]

@@ -54,8 +54,9 @@ def _of_variant(variant: Variant, test: SelfTest) -> tuple[list[str], list[str]]
             "  {",
             "    const uint32_t places[] = {" + rows([f"{k}u" for k in s.places]) + "};",
             "    const double expected[] = {" + rows([literal(v, "float64") for v in s.values]) + "};",
-            f"    wrong += @name@_impl::compare({quoted(t.name)}, @name@_impl::output<{CPP_TYPE[t.dtype]}>(*p, {i}, 0), places, expected, "
-            f"{len(s.places)}, {literal(s.tolerance, 'float64')});",
+            f"    const {CPP_TYPE[t.dtype]}* const got = @name@_impl::output<{CPP_TYPE[t.dtype]}>(*p, {i}, 0);",
+            f"    wrong += @name@_impl::compare({quoted(t.name)}, got, places, expected, {len(s.places)}, "
+            f"{literal(s.tolerance, 'float64')});",
             "  }",
         ]
     return fill, compare

@@ -7,6 +7,7 @@ from math import gcd
 
 from dlpack.amalgamate.cpp import CPP_TYPE, literal
 from dlpack.amalgamate.machines import SHARE_TRIPS
+from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.text import signature, wrap
 from dlpack.graph.ir import TensorType
 from dlpack.plan.program import (
@@ -28,6 +29,7 @@ class StepPrinter:
 
     def __init__(self, program: Program, embed: bool, machines: bool = False) -> None:
         self.program, self.embed, self.machines = program, embed, machines
+        self.places = Places(program)
         self.kernels = {k.name: k.kernel for k in program.kernels}
         self.threaded = program.threads > 1
 
@@ -41,7 +43,7 @@ class StepPrinter:
             cases = [self.case(k, self.step(s, 2, shared=True)) for k, s in shared.items()]
             head = "int begin, int end, [[maybe_unused]] int32_t worker"
             lines += [
-                "// The part [begin, end) of the trips of a step's loop; each worker has a scratch of its own.",
+                "// Runs trips [begin, end) of a step's loop; each worker has its own scratch memory.",
                 f"void run_part([[maybe_unused]] const @name@_predictor& p, int32_t index, {head}) {{",
                 "    switch (index) {",
                 *[line for case in cases for line in case],
@@ -68,7 +70,7 @@ class StepPrinter:
             return ["void prepare(const @name@_predictor&, size_t, size_t, bool) {}"]
         mapped = "" if self.embed else " mapped"
         lines = [
-            "// Computes what hangs on weights whose last byte is among those from `from` up to `to`.",
+            "// Prepares the weights whose last byte is in [from, to).",
             f"void prepare(const @name@_predictor& p, size_t from, size_t to, bool{mapped}) {{",
             "    const auto due = [from, to](size_t end) { return from < end && end <= to; };",
         ]
@@ -81,7 +83,7 @@ class StepPrinter:
             else:
                 source = step.source
             read[step.target.offset] = source, nbytes
-            lines += [f"    if (due({source.offset + nbytes})) {{", *self.step(step, 2)]
+            lines += [f"    if (due({self.places.offset(source)} + {nbytes})) {{", *self.step(step, 2)]
             lines += [f"        if (mapped) read_once({self.ref(source)}, {nbytes});"] if mapped else []
             lines += ["    }"]
         return [*([] if self.embed else _READ_ONCE.split("\n")), *lines, "}"]
@@ -163,7 +165,7 @@ class StepPrinter:
         ]
 
     def ref(self, r: Ref) -> str:
-        offset = str(r.offset)
+        offset = str(r.offset) if r.space in ("input", "output") else self.places.offset(r)
         for loop, step in enumerate(r.steps):
             if step:
                 offset += f" {'+' if step > 0 else '-'} {_trip(loop)} * {abs(step)}"
@@ -178,7 +180,7 @@ class StepPrinter:
 
 
 _READ_ONCE = """\
-// Gives the memory back that holds a part of the mapped weights.
+// Releases the memory of mapped weights that are not needed again.
 void read_once([[maybe_unused]] const void* data, [[maybe_unused]] size_t bytes) {
 #if !defined(@NAME@_FREESTANDING)
     forget_pages(data, bytes);

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from dlpack.amalgamate.classifier import quoted
+from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.text import bytes_literal, scaling
 from dlpack.plan.program import Program, Tensor
 
@@ -14,8 +15,9 @@ _ALIGNED_EMBED_LIMIT = 1 << 20
 fraction of the memory (clang 19: 16 bytes per byte of weights instead of 88)."""
 
 
-def weights(program: Program, embed: bool) -> list[str]:
-    """The packed weights and their digest; the bytes themselves where they are to be embedded."""
+def weights(program: Program, places: Places | None, embed: bool) -> list[str]:
+    """The packed weights, what lies where in them if all machines read them alike, and their digest; the bytes
+    themselves where they are to be embedded."""
     data = program.weights
     digest = hashlib.sha256(data).digest()
     out = [
@@ -23,6 +25,7 @@ def weights(program: Program, embed: bool) -> list[str]:
         "[[maybe_unused]] constexpr uint8_t kWeightsDigest[32] = {  // SHA-256\n    "
         + ",\n    ".join(", ".join(f"0x{b:02x}" for b in digest[i : i + 16]) for i in (0, 16))
         + "};",
+        *(["// Offsets in the weights.", *places.stored_table("weights")] if data and places else []),
     ]
     if not embed or not data:
         out.append("const uint8_t* embedded_weights() { return nullptr; }  // they lie in @name@.weights")
@@ -41,13 +44,24 @@ def memory(programs: Sequence[Program]) -> list[str]:
     a = max((program.arena for program in programs), key=lambda arena: arena.size)
     prepared = max(program.prepared for program in programs)
     return [
-        f"// Placed {a.strategy}. The most bytes alive at once: {a.lower_bound:,}; without sharing: {a.naive:,}.\n"
         f"constexpr size_t kArenaBytes = {a.size};\n"
         f"constexpr size_t kPreparedBytes = {prepared};  // weights that are computed when a predictor is made",
         *_tensors("Input", p.inputs),
         *_tensors("Output", p.outputs),
         *_shapes(p, len(programs) > 1),
         *([f"constexpr int32_t kMostThreads = {p.threads};"] if p.threads > 1 else []),
+    ]
+
+
+def memory_map(program: Program, places: Places) -> list[str]:
+    """What lies where in the arena and in the prepared weights."""
+    a = program.arena
+    return [
+        f"// Offsets in the arena, placed {a.strategy}. At most {a.lower_bound:,} bytes are in use at once; without\n"
+        f"// sharing it would take {a.naive:,}. Each block is in use from its first step to its last (see run_step()).",
+        *places.arena_table(),
+        *(["// Offsets in the prepared weights."] if program.prepared else []),
+        *places.stored_table("prepared"),
     ]
 
 

@@ -28,11 +28,12 @@ _WORDS_OF_MACHINES = _WORDS | {
 """The same in a file with kernels for several machines."""
 
 
-def written(text: str, program: Program, machines: bool = False) -> str:
+def written(text: str, program: Program, side_file: bool = False, machines: bool = False) -> str:
     """The text as it is for a program: with its name, and what there is of threads, shapes and machines.
 
     The lines between ``//@ condition`` and ``//@ end`` are kept where the condition holds: threads, one_thread,
-    shapes, one_shape, machines, one_machine, choices (of shapes or machines).
+    shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the weights are in a file of
+    their own), no_side_file.
     """
     several = len(program.variants) > 1
     several_threads = program.threads > 1
@@ -44,6 +45,8 @@ def written(text: str, program: Program, machines: bool = False) -> str:
         "machines": machines,
         "one_machine": not machines,
         "choices": machines or several,
+        "side_file": side_file,
+        "no_side_file": not side_file,
         "end": True,
     }
     out, keep = [], True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 
 RUNTIME_FILES = (
-    "vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "sha256.h", "files.h", "cpu.h", "api.h",
+    "vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "cpu.h", "sha256.h", "files.h", "api.h",
     "threads.h", "predictor.h", "predictor_api.h", "classifier_api.h", "mxnet.h", "selftest.h", "machines.h",
 )  # fmt: skip
 

@@ -12,23 +12,25 @@ extern "C" {
 #define @NAME@_API __attribute__((visibility("default")))
 #endif
 
-/* What every function returns: 0, or what went wrong. @name@_error_text() says it in words. */
+/* The status that functions return: 0, or an error. @name@_error_text() describes it. */
 typedef int32_t @name@_status;
 enum {
   @NAME@_OK = 0,
-  @NAME@_BAD_ARGUMENT = 1, /* a null or misaligned pointer, an index out of range, a wrong number of bytes */
-  @NAME@_NO_MEMORY = 2,    /* the memory given is too small, or none could be had */
-  @NAME@_NO_WEIGHTS = 3,   /* the weights lie in a file of their own and were not given */
-  @NAME@_BAD_WEIGHTS = 4,  /* the weights are not those that this file was built with */
-  @NAME@_NO_FILE = 5,      /* the weights file cannot be read, or is no regular file */
-  @NAME@_BAD_CPU = 6       /* this file was compiled for a CPU with instructions that this one lacks */
+  @NAME@_BAD_ARGUMENT = 1, /* null or misaligned pointer, index out of range, wrong byte count */
+  @NAME@_NO_MEMORY = 2,    /* the memory is too small, or none could be allocated */
+  @NAME@_NO_WEIGHTS = 3,   /* the weights are in a separate file, or not yet complete */
+  @NAME@_BAD_WEIGHTS = 4,  /* the weights do not match this file (size or SHA-256) */
+  @NAME@_NO_FILE = 5,      /* the weights file cannot be read or is not a regular file */
+  @NAME@_BAD_CPU = 6       /* compiled for a CPU with instructions that this CPU lacks */
 };
 
-/* A predictor: one per thread. It owns no global state; the weights may be shared. */
+/* A predictor. Use each from one thread at a time. Predictors have no global state and may share
+   weights. */
 typedef struct @name@_predictor @name@_predictor;
 
-/* An input or output: dtype as in numpy ("float32"), shape of `rank` dimensions, row-major, `bytes` in all.
-   If it is quantised, its integers q stand for the real numbers (q - zero_point) * scale; else scale is 0. */
+/* An input or output. `dtype` is NumPy's name ("float32"); `shape` has `rank` dimensions,
+   row-major; `bytes` is the total size. Integers q of a quantised tensor represent (q -
+   zero_point) * scale; `scale` is 0 if the tensor is not quantised. */
 typedef struct @name@_tensor {
   const char* name;
   const char* dtype;
@@ -41,58 +43,69 @@ typedef struct @name@_tensor {
 
 @NAME@_API int32_t @name@_input_count(void);
 @NAME@_API int32_t @name@_output_count(void);
-@NAME@_API const @name@_tensor* @name@_input(int32_t index);  /* null where there is none */
-@NAME@_API const @name@_tensor* @name@_output(int32_t index); /* null where there is none */
+@NAME@_API const @name@_tensor* @name@_input(int32_t index);  /* null if out of range */
+@NAME@_API const @name@_tensor* @name@_output(int32_t index); /* null if out of range */
 @NAME@_API const char* @name@_error_text(@name@_status status);
 
 //@ shapes
-/* The model was compiled for several sets of input shapes. A predictor has one of them at a time, the first (0) when it is
-   made: @name@_input() and @name@_output() describe that one, these functions the one that the predictor has now. */
+/* The model was compiled for several sets of input shapes. A predictor uses one set at a time and
+   starts with set 0. @name@_input() and @name@_output() describe set 0;
+   the functions below describe the predictor's current set. */
 @NAME@_API int32_t @name@_shape_count(void);
 @NAME@_API int32_t @name@_shape(const @name@_predictor* predictor);
 @NAME@_API const @name@_tensor* @name@_input_of(const @name@_predictor* predictor, int32_t index);
 @NAME@_API const @name@_tensor* @name@_output_of(const @name@_predictor* predictor, int32_t index);
 
-/* Takes the set in which an input has this shape; of several that in which the most inputs keep their shapes, of these the
-   first. Or takes the set of that number. Without such a set nothing changes (@NAME@_BAD_ARGUMENT). Inputs and outputs whose
-   shape changes are bound no more and become zeros; the others stay. Nothing is allocated: there is memory for the largest. */
+/* reshape() switches to a set in which this input has this shape. If there are several, it picks
+   the one that keeps the most other input shapes, then the first. set_shape() switches by number.
+   If no set matches, nothing changes and @NAME@_BAD_ARGUMENT is returned. Inputs and outputs
+   whose shape changes are unbound and filled with zeros; the others are kept. Neither function
+   allocates. */
 @NAME@_API @name@_status @name@_reshape(@name@_predictor* predictor, int32_t input, const int64_t* shape, int32_t rank);
 @NAME@_API @name@_status @name@_set_shape(@name@_predictor* predictor, int32_t number);
 
 //@ end
-/* Bytes of memory that a predictor works in, that one with another's weights works in, and of the weights. */
+/* Sizes in bytes: a predictor's working memory, that of a predictor which shares another's weights,
+   and the weights. */
 @NAME@_API size_t @name@_memory_size(void);
 @NAME@_API size_t @name@_shared_memory_size(void);
 @NAME@_API size_t @name@_weights_size(void);
 
-/* Makes a predictor in `memory` (of at least @name@_memory_size() bytes; null: it is allocated), with `weights` in
-   memory for as long as the predictor lives, at a multiple of 16 bytes (null: those inside this file).
-   After it nothing allocates. All inputs start as zeros. */
+/* Creates a predictor in `memory`, at least @name@_memory_size() bytes (null: allocated).
+   `weights` must stay valid while the predictor lives and be 16-byte aligned
+   (null: the weights inside this file). Inputs start as zeros. Later calls do not allocate. */
 @NAME@_API @name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
                            size_t weights_bytes);
 
-/* A predictor whose weights are still on their way to `weights`: what hangs on them is computed as they come. Tell each time that the first `bytes`
-   bytes of them are there for good; it runs when all are. */
+/* Creates a predictor before its weights arrive. Call @name@_weights_arrived(n) when the first
+   n bytes at `weights` are final; work that depends on them runs then. The predictor can run once
+   all bytes have arrived. */
 @NAME@_API @name@_status @name@_create_early(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
                                  size_t weights_bytes);
 @NAME@_API @name@_status @name@_weights_arrived(@name@_predictor* predictor, size_t bytes);
 
-/* Another predictor, for another thread, with the weights of `like`, which must outlive it. It works in memory of at least
-   @name@_shared_memory_size() bytes: what `like` computed from its weights is not computed again. */
+/* Creates another predictor, for another thread, that shares the weights of `like`, including what
+   was computed from them. `like` must outlive it. `memory` needs @name@_shared_memory_size()
+   bytes. */
 @NAME@_API @name@_status @name@_create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes,
                                   const @name@_predictor* like);
 
-/* The same with the weights in a file, which is mapped and checked against its SHA-256. The file must stay as it is while it is mapped: where somebody
-   cuts it short, reading the missing part ends the process (SIGBUS). Replace a file by renaming another to its name. */
+/* Creates a predictor with weights from a file, which is memory-mapped and checked against its
+   SHA-256. A file that is too short when it is opened gives @NAME@_BAD_WEIGHTS. Do not change
+   the file while it is mapped: if it is truncated then, reading the missing pages raises SIGBUS.
+   To update it, write a new file and rename it over the old one. Returns @NAME@_NO_FILE if the
+   weights are inside this file. */
 @NAME@_API @name@_status @name@_create_from_file(@name@_predictor** predictor, const char* weights_path);
 
-/* Maps and checks a weights file for several predictors, which create_mapped() makes; unmap it after the last one is destroyed. */
+/* Maps and checks a weights file that several predictors share (as above; the same holds for
+   truncation). Pass the result to create_mapped(). Unmap it after destroying the last of them. */
 @NAME@_API @name@_status @name@_map_weights(const char* weights_path, const void** weights, size_t* weights_bytes);
 @NAME@_API @name@_status @name@_create_mapped(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
                                   size_t weights_bytes);
 @NAME@_API void @name@_unmap_weights(const void* weights, size_t weights_bytes);
 
-/* Copies an input in, lets the predictor read it where it is (until bound anew), or tells from where it is read. */
+/* set_input() copies the data. bind_input() makes the predictor read it in place until the next
+   set_input() or bind_input(). input_data() returns the address that runs read from. */
 @NAME@_API @name@_status @name@_set_input(@name@_predictor* predictor, int32_t index, const void* data, size_t bytes);
 @NAME@_API @name@_status @name@_bind_input(@name@_predictor* predictor, int32_t index, const void* data, size_t bytes);
 @NAME@_API const void* @name@_input_data(const @name@_predictor* predictor, int32_t index);
@@ -100,38 +113,42 @@ typedef struct @name@_tensor {
 /* Computes all outputs from the inputs. */
 @NAME@_API @name@_status @name@_run(@name@_predictor* predictor);
 
-/* Whether runs take denormals, numbers closer to zero than 1.2e-38, for zeros (at first they do not). Many processors compute several times as slowly
-   where there are denormals. Set for the time of a run on its threads, and put back; x86 (SSE) and 64-bit Arm, elsewhere it changes nothing. */
+/* Whether runs treat denormals (magnitudes below 1.2e-38) as zeros; default: no. Denormals are
+   several times slower on many CPUs. The CPU's mode is set for the duration of a run, on all its
+   threads, and restored. Effective on x86 with SSE and on 64-bit Arm; ignored elsewhere. */
 @NAME@_API @name@_status @name@_set_flush_denormals(@name@_predictor* predictor, int32_t flush);
 
-/* How many threads a run uses, the caller's included. At most as many as the file was made for (dlpack build --threads), 1 in a file made for
-   one; at first as many as there are processors. Not while a run is under way. A process that fork() makes has none of these threads: there a predictor
-   has one thread until set_threads gives it others. Not to be forked while a run is under way. */
+/* Number of threads per run, including the caller. It is limited by the file's maximum (dlpack
+   build --threads, default 1) and starts as the number of processors. Do not call it during a run.
+   After fork(), the child's predictor has one thread until set_threads() is called; do not fork
+   during a run. */
 @NAME@_API @name@_status @name@_set_threads(@name@_predictor* predictor, int32_t count);
 @NAME@_API int32_t @name@_threads(const @name@_predictor* predictor);
 
-/* The same step by step, 0 to @name@_step_count() - 1 in order: for progress and for profiles. */
+/* Runs one step at a time, in order from 0 to @name@_step_count() - 1: for progress and
+   profiling. */
 @NAME@_API int32_t @name@_step_count(void);
 @NAME@_API const char* @name@_step_name(int32_t index);
 @NAME@_API @name@_status @name@_run_step(@name@_predictor* predictor, int32_t index);
 //@ choices
 
-/* The steps of a predictor, which @name@_run_step() does; those above are what a new predictor has. */
+/* The steps of a predictor, which @name@_run_step() does; the functions above are for a new one. */
 @NAME@_API int32_t @name@_step_count_of(const @name@_predictor* predictor);
 @NAME@_API const char* @name@_step_name_of(const @name@_predictor* predictor, int32_t index);
 //@ end
 
 //@ machines
-/* The file has kernels for several machines, the best first; a predictor runs the first that the processor can. These
-   are their names, the one that a predictor has, and a choice of another: BAD_CPU where the processor cannot run it,
-   BAD_ARGUMENT for a predictor that shares its weights. */
+/* The file has kernels for several machines, the best first. A predictor uses the first one that
+   the processor supports. set_variant() chooses another: BAD_CPU if the processor does not support
+   it, BAD_ARGUMENT for a predictor that shares its weights. */
 @NAME@_API int32_t @name@_variant_count(void);
-@NAME@_API const char* @name@_variant_name(int32_t index); /* null where there is none */
+@NAME@_API const char* @name@_variant_name(int32_t index); /* null if there is none */
 @NAME@_API const char* @name@_variant(const @name@_predictor* predictor);
 @NAME@_API @name@_status @name@_set_variant(@name@_predictor* predictor, int32_t index);
 
 //@ end
-/* Copies an output out, tells where it lies (valid until the next run), or has it written where you want it. */
+/* get_output() copies the data. output_data() returns its address, valid until the next run.
+   bind_output() makes runs write to `data`. */
 @NAME@_API @name@_status @name@_get_output(@name@_predictor* predictor, int32_t index, void* data, size_t bytes);
 @NAME@_API const void* @name@_output_data(@name@_predictor* predictor, int32_t index);
 @NAME@_API @name@_status @name@_bind_output(@name@_predictor* predictor, int32_t index, void* data, size_t bytes);
@@ -143,8 +160,8 @@ typedef struct @name@_tensor {
 
 namespace @name@ {
 
-// Owns a predictor. No exceptions: it is false where none could be made (status() tells why) or after it was moved
-// from, and each call returns its own status.
+// Owns a predictor. It throws nothing: it converts to false if creation failed (see status()) or
+// after a move, and calls return their status.
 class Predictor {
  public:
   Predictor() { status_ = @name@_create(&handle_, nullptr, 0, nullptr, 0); }
@@ -162,7 +179,7 @@ class Predictor {
     return *this;
   }
 
-  // Another predictor with the same weights, for another thread; this one must outlive it.
+  // Another predictor with the same weights, for another thread. This one must outlive it.
   Predictor share() const {
     @name@_predictor* handle = nullptr;
     const @name@_status status = @name@_create_shared(&handle, nullptr, 0, handle_);
@@ -185,7 +202,7 @@ class Predictor {
   @name@_status run() { return @name@_run(handle_); }
   @name@_status set_flush_denormals(bool flush) { return @name@_set_flush_denormals(handle_, flush ? 1 : 0); }
 //@ shapes
-  // As in predictor.reshape(0, {1, 3, 224, 224}).
+  // Example: predictor.reshape(0, {1, 3, 224, 224}).
   template <size_t rank>
   @name@_status reshape(int32_t input, const int64_t (&shape)[rank]) {
     return @name@_reshape(handle_, input, shape, static_cast<int32_t>(rank));

@@ -1,12 +1,13 @@
 // Classifier: what lies before and behind the network where a picture goes in and classes come out.
 
 //@ section taps
-// Resizing as dlpack.preprocess defines it, bilinear with antialiasing, counted in whole numbers, so that nothing is rounded but the result. A side of `size`
-// pixels becomes one of `resized`: pixel j of the one lies at (2 j + 1) resized, pixel i of the other at (2 i + 1) size, and j weighs what is left of the reach,
-// 2 max(size, resized), behind their distance. For sides up to 2^20 resized up to 2^37 every sum stays below 2^53.
+// Bilinear resizing with antialiasing as in dlpack.preprocess, in integers, so that only the result
+// is rounded. A side of `size` pixels becomes one of `resized`: source pixel j lies at (2 j + 1)
+// resized, result pixel i at (2 i + 1) size, and j has the weight 2 max(size, resized) minus their
+// distance. For sides up to 2^20 resized up to 2^37 every sum stays below 2^53.
 struct taps {
-  int64_t low, high;     // the pixels that weigh: from low up to but without high
-  int64_t offset, step;  // the place of low as seen from i, and the way to the next
+  int64_t low, high;     // source pixels in [low, high) have a weight
+  int64_t offset, step;  // position of low relative to i, and distance between pixels
   int64_t reach, total;  // the sum of all weights
   double per_part;       // 1 / (2 total)
 };
@@ -23,7 +24,8 @@ INLINE taps taps_of(int64_t i, int64_t size, int64_t resized) {
   return t;
 }
 
-// The weighted mean of bytes, rounded: floor(sum / total + 1/2). The quotient in double is one off at most.
+// The weighted mean of bytes, rounded: floor(sum / total + 1/2). The quotient in double is off by
+// at most one.
 INLINE int64_t mean_of(const taps& t, int64_t sum) {
   const int64_t parts = 2 * sum + t.total, whole = 2 * t.total;
   const int64_t q = static_cast<int64_t>(static_cast<double>(parts) * t.per_part), rest = parts - q * whole;
@@ -32,7 +34,7 @@ INLINE int64_t mean_of(const taps& t, int64_t sum) {
 
 //@ section to_value
 //@ needs to_integer floor
-// An input's element: a float is converted, an integer rounded and clamped.
+// Converts a value to an input's element type; integers are rounded and clamped.
 template <class T> INLINE T to_value(double x) {
   if constexpr (T(0.5) == T(0)) return to_integer<T>(floor_(x + 0.5));
   else return static_cast<T>(x);
@@ -40,20 +42,23 @@ template <class T> INLINE T to_value(double x) {
 
 //@ section to_quantised
 //@ needs to_integer round
-// The integer that stands for a real number, as ONNX's QuantizeLinear rounds: to the nearest, halves to the even one; clamped.
+// Quantises as ONNX's QuantizeLinear: rounds to nearest, ties to even, and clamps.
 template <class T> INLINE T to_quantised(double x, double scale, int32_t zero) { return to_integer<T>(round_(x / scale) + zero); }
 
 //@ section best_classes
 //@ needs exp_f64
-// What the scores' numbers stand for: (x - zero) * scale. `step` is the distance between two of them where they are quantised, else 0. `probabilities`: they are known to be some.
+// How to read scores: (x - zero) * scale. `step`: quantisation step, or 0. `probabilities`: the
+// scores are known to be probabilities.
 struct score_kind {
   double scale, zero, step;
   bool probabilities;
 };
 
-// The k largest of n scores as classes (of members index and probability), the largest first, equal ones in order, NaN last; no more than n. Scores that are no
-// probabilities (none below 0, their sum within 0.001 of 1) go through softmax. Quantising moves each by up to half a step, so their sum may be off by n / 2 steps; but
-// none is above 1 then. NaN counts for nothing and has the probability NaN. Returns how many.
+// Writes the min(k, n) largest scores as classes (index, probability), largest first, ties by
+// index, NaN last; returns their number. Scores are probabilities if none is negative and their sum
+// is within 0.001 of 1; others go through softmax. Quantisation may shift each score by half a
+// step, hence the sum by n / 2 steps, but no score may exceed 1. NaN is ignored in sums and has the
+// probability NaN.
 template <class T> INLINE bool is_better(T a, T b) { return a > b || (b != b && a == a); }
 
 template <class T, class Class> int32_t best_classes(const T* scores, int32_t n, int32_t k, Class* classes, score_kind kind) {
@@ -74,7 +79,7 @@ template <class T, class Class> int32_t best_classes(const T* scores, int32_t n,
   const double off = 0.001 + 0.5 * n * kind.step;
   const bool unlike = negative || !(sum > 1 - off && sum < 1 + off) || (kind.step > 0 && largest > 1 + kind.step / 2);
   const bool softmax = unlike && !kind.probabilities;
-  const auto power = [largest](double x) { return x == largest ? 1.0 : exp_(x - largest); };  // of infinities too
+  const auto power = [largest](double x) { return x == largest ? 1.0 : exp_(x - largest); };  // also for infinities
   if (softmax) {
     sum = 0;
     for (int32_t i = 0; i < n; ++i) {

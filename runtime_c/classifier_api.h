@@ -1,31 +1,33 @@
-// The classifier's part of the API: sections as in vectors.h, of which amalgamate/classifier.py puts the declarations into NAME.h and the class of C++, and the
-// definitions into NAME.cc, each where the model has what it needs.
+// The classifier's part of the API: sections as in vectors.h, of which amalgamate/classifier.py
+// puts the declarations into NAME.h and the class of C++, and the definitions into NAME.cc, each
+// where the model has what it needs.
 
 //@ section label_declaration
-/* The name of a class; null where it has none. */
+/* The name of a class, or null. */
 @NAME@_API const char* @name@_label(int32_t index);
 @NAME@_API int32_t @name@_label_count(void);
 
 //@ section top_k_declaration
-/* A class: its place in an output, its probability, and its name (null where it has none). */
+/* A class: its index in an output, its probability, and its name (or null). */
 typedef struct @name@_class {
   int32_t index;
   float probability;
   const char* label;
 } @name@_class;
 
-/* The `k` likeliest classes of an output, the likeliest first, of equal ones the one with the lower index. Those of a
-   quantised output are told by the real numbers that its integers stand for. Scores go through softmax unless they are
-   probabilities: the model makes them with Softmax or Sigmoid, or none is negative and their sum is within 0.001 of 1
-   (and half a step of quantisation per element). NaN comes last. Where an output has fewer than `k` elements, the classes
-   beyond have the index -1. */
+/* Returns the `k` most probable classes of an output, best first, ties by index, NaN last.
+   Quantised outputs are dequantised. Scores pass through softmax unless they are probabilities:
+   the model computes them with Softmax or Sigmoid, or none is negative and their sum is within
+   0.001 of 1 (plus half a quantisation step per element). If the output has fewer than `k`
+   elements, the remaining entries have index -1. */
 @NAME@_API @name@_status @name@_top_k(const @name@_predictor* predictor, int32_t output, int32_t k, @name@_class* classes);
 
 //@ section preprocess_rgb_declaration
-/* Makes the input @input@ of a picture: `height` rows of `width` pixels of the bytes R, G, B, `stride` bytes from
-   one row to the next (negative: from the bottom up). At most 1048576 pixels a side.
+/* Fills input @input@ from a picture: `height` rows of `width` RGB pixels, a byte per
+   channel. `stride` is the distance between rows in bytes (negative: bottom row first).
+   Up to 1048576 pixels per side.
 //@ shapes
-   Only in sets of shapes in which that input's batch is 1; @NAME@_BAD_ARGUMENT in others.
+   Only for sets of shapes with batch 1; otherwise returns @NAME@_BAD_ARGUMENT.
 //@ end
    @how@@quantised@ */
 @NAME@_API @name@_status @name@_preprocess_rgb(@name@_predictor* predictor, const uint8_t* rgb, int32_t width, int32_t height,
@@ -75,7 +77,7 @@ const char* @name@_label(int32_t index) { return index >= 0 && index < impl::kLa
   const int64_t new_height = size.resize == 0 ? size.height : resized(height, shorter, size.resize);
   const int64_t left = (new_width - size.width) / 2, top = (new_height - size.height) / 2;
   impl::picture_value* const to = reinterpret_cast<impl::picture_value*>(impl::own_input(*p, impl::kPictureInput));
-  constexpr int64_t kStrip = 32;  // columns whose weights are kept
+  constexpr int64_t kStrip = 32;  // columns per pass
   impl::taps columns[kStrip];
   for (int64_t first = 0; first < size.width; first += kStrip) {
     const int64_t last = first + kStrip < size.width ? first + kStrip : size.width;

@@ -1,8 +1,9 @@
-// The processor: whether it has what the compiler was allowed to use, and what its floats do with denormals. The grammar of sections is told at the top of
-// vectors.h.
+// The processor: whether it has what the compiler was allowed to use, and what its floats do with
+// denormals. The grammar of sections is told at the top of vectors.h.
 
-//@ section cpu
-// Code marked BASELINE runs before anything is known of the processor: whatever -march says, the compiler uses in it what every x86-64 processor has.
+//@ section cpuid
+// Functions marked BASELINE run before the CPU is checked: whatever -march says, they use
+// only instructions of every x86-64 CPU.
 #if defined(__x86_64__) || defined(__i386__)
 #if defined(__APX_F__)
 #define BASELINE __attribute__((target("no-sse3,no-popcnt,no-lzcnt,no-bmi,no-bmi2,no-movbe,no-apxf")))
@@ -12,17 +13,25 @@
 
 struct cpuid_words { uint32_t a, b, c, d; };
 
-BASELINE inline cpuid_words cpuid(uint32_t leaf, uint32_t part) {
+// Runs the instruction cpuid.
+[[maybe_unused]] BASELINE inline cpuid_words cpuid(uint32_t leaf, uint32_t part) {
   cpuid_words w = {};
   __asm__ volatile("cpuid" : "=a"(w.a), "=b"(w.b), "=c"(w.c), "=d"(w.d) : "a"(leaf), "c"(part));
   return w;
 }
+#else
+#define BASELINE
+#endif
 
-// 1 where the compiler has defined the macro, which says that it may use those instructions.
+//@ section cpu
+//@ needs cpuid
+#if defined(__x86_64__) || defined(__i386__)
+// 1 if the compiler defines the macro, that is, may use those instructions.
 #define IS_ONE(text) (#text[0] == '1' ? 1u : 0u)
 #define ALLOWED(macro) IS_ONE(macro)
 
-// The bits of cpuid's words that must be set for what the compiler may use, and those of the registers that the system must save.
+// Required bits: cpuid flags of the instructions that the compiler may use, and registers that the
+// system must save.
 constexpr uint32_t kLeaf1C = ALLOWED(__SSE3__) << 0 | ALLOWED(__PCLMUL__) << 1 | ALLOWED(__SSSE3__) << 9 | ALLOWED(__FMA__) << 12 |
     ALLOWED(__SSE4_1__) << 19 | ALLOWED(__SSE4_2__) << 20 | ALLOWED(__MOVBE__) << 22 | ALLOWED(__POPCNT__) << 23 | ALLOWED(__AVX__) << 28 |
     ALLOWED(__F16C__) << 29;
@@ -35,7 +44,7 @@ constexpr uint32_t kLeaf7D = ALLOWED(__AVX512FP16__) << 23;
 constexpr uint32_t kLeaf7PartA = ALLOWED(__AVXVNNI__) << 4 | ALLOWED(__AVX512BF16__) << 5 | ALLOWED(__AVXIFMA__) << 23;
 constexpr uint32_t kLeaf7PartD = ALLOWED(__APX_F__) << 21;
 constexpr uint32_t kExtendedC = ALLOWED(__LZCNT__) << 5 | ALLOWED(__XOP__) << 11 | ALLOWED(__FMA4__) << 16 | ALLOWED(__TBM__) << 21;
-#if defined(__AVX512F__) && !defined(__APPLE__)  // macOS gives a thread these registers when it first uses them
+#if defined(__AVX512F__) && !defined(__APPLE__)  // macOS enables these registers on first use
 constexpr uint32_t kSaved = 0xe6;
 #elif defined(__AVX__)
 constexpr uint32_t kSaved = 0x06;
@@ -59,7 +68,6 @@ constexpr uint32_t kSaved = 0;
   return lacks == 0;
 }
 #else
-#define BASELINE
 [[maybe_unused]] constexpr bool cpu_suffices() { return true; }
 #endif
 
@@ -76,8 +84,8 @@ constexpr uint32_t kSaved = 0;
 
 //@ section float_mode
 //@ needs vectors
-// Has denormals read and written as zeros on the calling thread, where the processor can; returns how it was, for restore_floats(). The memory clobbers keep
-// what is computed in memory on its side.
+// Makes the calling thread treat denormals as zeros if the CPU can. Returns the old mode for
+// restore_floats(). The memory clobbers keep memory accesses from moving across.
 INLINE uint64_t flush_denormals() {
 #if defined(__SSE__)
   uint32_t was = 0;

@@ -1,5 +1,5 @@
-// Files: map a file of weights read-only. Hosted: only POSIX systems, and only where the document defines HOSTED_FILES. The grammar of sections is told at
-// the top of vectors.h.
+// Files: map a file of weights read-only. Hosted: only POSIX systems, and only where the document
+// defines HOSTED_FILES. The grammar of sections is told at the top of vectors.h.
 
 //@ section files_headers
 //@ scope file
@@ -12,21 +12,21 @@
 
 //@ section files
 //@ needs files_headers
-// Where a file's bytes are in memory. An empty file has size 0 and no data.
+// A file mapped read-only. An empty file has size 0 and no data.
 struct mapped_file { const uint8_t* data; size_t size; };
 
 #if defined(HOSTED_FILES) && (defined(__unix__) || defined(__APPLE__))
-// Maps a regular file; false where that fails.
+// Maps a regular file; returns false on failure.
 [[maybe_unused]] inline bool map_file(const char* path, mapped_file* file) {
   *file = mapped_file{nullptr, 0};
-  const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // the last: a pipe without a writer would block
+  const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // O_NONBLOCK: a pipe without a writer would block
   if (descriptor < 0) return false;
   struct stat about;
   void* data = MAP_FAILED;
   const bool is_file = fstat(descriptor, &about) == 0 && S_ISREG(about.st_mode) && static_cast<uint64_t>(about.st_size) <= SIZE_MAX;
   const bool is_empty = is_file && about.st_size == 0;
   if (is_file && !is_empty) data = mmap(nullptr, static_cast<size_t>(about.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0);
-  close(descriptor);  // the mapping stays
+  close(descriptor);  // the mapping remains valid
   if (is_empty) return true;
   if (data == MAP_FAILED) return false;
   *file = mapped_file{static_cast<const uint8_t*>(data), static_cast<size_t>(about.st_size)};
@@ -38,7 +38,7 @@ struct mapped_file { const uint8_t* data; size_t size; };
   *file = mapped_file{nullptr, 0};
 }
 
-// Gives memory back that holds pages of a mapped file; they are read again when they are needed again.
+// Releases the memory of pages of a mapped file; they are read again on the next access.
 [[maybe_unused]] inline void forget_pages(const void* data, size_t bytes) {
   const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), begin = reinterpret_cast<uintptr_t>(data);
   const uintptr_t first = (begin + page - 1) / page * page, last = (begin + bytes) / page * page;

@@ -1,16 +1,22 @@
-// Maths: the elementary functions, without a libm, for float and for any vector of floats; and for double, one at a time.
+// Maths: the elementary functions, without a libm, for float and for any vector of floats; and for
+// double, one at a time.
 //
-// The grammar of sections is told at the top of vectors.h. The section f defines f_(x) for one float and for any vector of floats, the section f_f64 adds
-// the overload for one double. All are in this one long file because it is a list to choose from, not a text to read: a document receives what it uses.
+// The grammar of sections is told at the top of vectors.h. The section f defines f_(x) for one
+// float and for any vector of floats, the section f_f64 adds the overload for one double. All are
+// in this one long file because it is a list to choose from, not a text to read: a document
+// receives what it uses.
 //
-// "2 ulp" means: the result is at most 2 units in the last place away from the true value, for every float, denormals included, with or without fused
-// multiply-add; NaN gives NaN, and zeros and infinities give what C99's Annex F says. The bounds are the errors measured, rounded up: with fused
-// multiply-add at every 17th of the 2^32 floats, without it at every 37th, for double at 600,000 numbers; tests/test_runtime_c.py repeats it at fewer.
-// The float functions are branch-free where their comment does not say otherwise. The machine must round to nearest; where it flushes denormals to zero
-// (vectors on 32-bit arm) they do too.
+// "2 ulp" means: the result is at most 2 units in the last place away from the true value, for
+// every float, denormals included, with or without fused multiply-add; NaN gives NaN, and zeros and
+// infinities give what C99's Annex F says. The bounds are the errors measured, rounded up: with
+// fused multiply-add at every 17th of the 2^32 floats, without it at every 37th, for double at
+// 600,000 numbers; tests/test_runtime_c.py repeats it at fewer. The float functions are branch-free
+// where their comment does not say otherwise. The machine must round to nearest; where it flushes
+// denormals to zero (vectors on 32-bit arm) they do too.
 //
-// Coefficients without a source are minimax polynomials of our own: least relative error on the interval, found by linear programs over Chebyshev nodes,
-// rounding one coefficient to float at a time and refitting the others.
+// Coefficients without a source are minimax polynomials of our own: least relative error on the
+// interval, found by linear programs over Chebyshev nodes, rounding one coefficient to float at a
+// time and refitting the others.
 
 //@ section constants
 template <class T> struct constants {
@@ -25,13 +31,13 @@ template <class V> INLINE V horner(V, elem<V> c0) { return splat<V>(c0); }
 template <class V, class... C> INLINE V horner(V x, elem<V> c0, C... rest) { return madd(horner(x, rest...), x, splat<V>(c0)); }
 
 //@ section sign
-// The bits of a floating point number's sign; and magnitude, which is not negative, with the sign of sign.
+// sign_bit: the sign bit. with_sign: the non-negative magnitude with the sign of `sign`.
 template <class V> INLINE uints<V> sign_bit(V x) { return bits_as<uints<V>>(x) & bits_as<uints<V>>(splat<V>(elem<V>(-0.0))); }
 template <class V> INLINE V with_sign(V magnitude, V sign) { return bits_as<V>(bits_as<uints<V>>(magnitude) | sign_bit(sign)); }
 
 //@ section abs
 //@ needs sign
-// |x|, exact. Of the least integer it is the least integer, as in numpy.
+// |x|, exact. The least integer stays the least integer, as in NumPy.
 template <class V> INLINE V abs_(V x) {
   if constexpr (elem<V>(0.5) != 0) return bits_as<V>(bits_as<uints<V>>(x) ^ sign_bit(x));
   else return select(x < V{}, bits_as<V>(static_cast<uints<V>>(uints<V>{} - bits_as<uints<V>>(x))), x);
@@ -49,8 +55,9 @@ template <class V> INLINE V max_(V a, V b) { return select(a == a, vmax(a, b), a
 
 //@ section rounding
 //@ needs halves abs
-// Rounds to an integer in one of four ways (the numbers are those of x86), exactly for every x; the sign of a zero is that of x. The machine's own
-// instruction where there is one, else: adding 2^23 and taking it off again rounds |x| < 2^23 to even, and a step of one mends the direction.
+// Rounds to an integer in one of four ways (the numbers are those of x86), exactly for every x; the
+// sign of a zero is that of x. Uses the machine's instruction if there is one. Otherwise adding and
+// subtracting 2^23 rounds |x| < 2^23 to even, and a step of one corrects the direction.
 enum rounding { to_even = 0, to_floor = 1, to_ceil = 2, to_zero = 3 };
 
 template <rounding R, class V> INLINE V rounded(V x) {
@@ -97,12 +104,13 @@ template <class V> INLINE V ceil_(V x) { return rounded<to_ceil>(x); }
 
 //@ section round
 //@ needs rounding
-// The nearest integer, of two the even one, exact.
+// The nearest integer, ties to even, exact.
 template <class V> INLINE V round_(V x) { return rounded<to_even>(x); }
 
 //@ section products
 //@ needs halves
-// Sums of x (high + low), computed in double: off by 2^-47 of the largest at most. x: float or int32; in as many parts as whole registers of double take.
+// Sums of x (high + low), computed in double: the error is at most 2^-47 of the largest. x: float
+// or int32, in register-sized parts.
 template <class V> INLINE vec<double, lanes<V>> doubled(V x) {
   if constexpr (lanes<V> == 1) return static_cast<double>(x);
   else return __builtin_convertvector(x, vec<double, lanes<V>>);
@@ -132,19 +140,20 @@ template <class... X> INLINE auto rescaled_(X... x) {
 
 //@ section requantized
 //@ needs products round
-// The integer nearest to that sum, of two the even one.
+// The integer nearest to that sum, ties to even.
 template <class... X> INLINE auto requantized_(X... x) {
   return of_products([](auto sum) { return round_(sum); }, x...);
 }
 
 //@ section trunc
 //@ needs rounding
-// The integer next to x towards zero, exact.
+// x rounded towards zero, exact.
 template <class V> INLINE V trunc_(V x) { return rounded<to_zero>(x); }
 
 //@ section fmod
 //@ needs constants
-// a - b trunc(a / b), exact, with the sign of a: long division of the mantissas, as many bits at a time as 64-bit integers take. Lane by lane.
+// a - b trunc(a / b), exact, with the sign of a: long division of the mantissas, as many bits at a
+// time as fit in 64-bit integers. Lane by lane.
 template <class T> [[maybe_unused]] inline T fmod_of_one(T a, T b) {
   typedef uints<T> U;
   constexpr int mantissa = sizeof(T) == 4 ? 23 : 52;
@@ -227,7 +236,8 @@ template <class V> INLINE V power_of_two(ints<V> n) {
   if constexpr (sizeof(elem<V>) == 4) return bits_as<V>((bits_as<uints<V>>(n) + 127u) << 23);
   else return bits_as<V>((bits_as<uints<V>>(n) + 1023u) << 52);
 }
-// x 2^n, exact but for results that are denormal or overflow: 2^n is applied in two steps, so that only the last one rounds.
+// x 2^n, exact unless the result is denormal or overflows: applied in two steps, of which only the
+// last rounds.
 template <class V> INLINE V times_power_of_two(V x, ints<V> n) {
 #if defined(__AVX512F__)
   if constexpr (sizeof(V) == 64 && sizeof(elem<V>) == 4) {
@@ -240,7 +250,8 @@ template <class V> INLINE V times_power_of_two(V x, ints<V> n) {
 
 //@ section exp_parts
 //@ needs madd
-// x = n ln2 + r with an integer n and |r| <= ln2 / 2, for |x| <= 2^15. Adding 1.5 * 2^23 rounds to an integer, which appears in the low bits.
+// x = n ln2 + r with an integer n and |r| <= ln2 / 2, for |x| <= 2^15. Adding 1.5 * 2^23 rounds to
+// an integer, which appears in the low bits.
 template <class V> struct exp_parts { V r; ints<V> n; };
 template <class V> INLINE exp_parts<V> split_exp(V x) {
   static_assert(sizeof(elem<V>) == 4, "float only: for double paste the section with _f64 behind its name");
@@ -302,7 +313,8 @@ INLINE double exp2_(double x) {
 
 //@ section expm1
 //@ needs exp_parts power_of_two horner abs vmin vmax
-// e^x - 1, 1.5 ulp: 2 (2^(n-1) (e^r - 1) + 2^(n-1) - 1/2); the factor 2 is outside because 2^128 is not a float.
+// e^x - 1, 1.5 ulp: 2 (2^(n-1) (e^r - 1) + 2^(n-1) - 1/2); the factor 2 is outside because 2^128 is
+// not a float.
 template <class V> INLINE V expm1_(V x) {
   const exp_parts<V> p = split_exp(vmin(splat<V>(89), vmax(splat<V>(-20), x)));
   const V q = horner(p.r, 0x1p-1f, 0x1.555554p-3f, 0x1.5554f8p-5f, 0x1.1112d6p-7f, 0x1.6d3a5ep-10f, 0x1.9e775cp-13f);
@@ -312,7 +324,7 @@ template <class V> INLINE V expm1_(V x) {
 
 //@ section expm1_f64
 //@ needs exp_f64 abs
-// e^x - 1, 5 ulp: Taylor's series for |x| < 0.35, else as it stands.
+// e^x - 1, 5 ulp: Taylor's series for |x| < 0.35, else e^x - 1.
 INLINE double expm1_(double x) {
   if (!(abs_(x) < 0.35)) return exp_(x) - 1;
   const double q = horner(x, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800,
@@ -322,7 +334,8 @@ INLINE double expm1_(double x) {
 
 //@ section sigmoid
 //@ needs exp abs madd
-// 1 / (1 + e^-x), 2 ulp: with e = e^-|x| and q = e / (1 + e) it is 1 - q on the right and e - e q on the left, where the tail keeps its precision.
+// 1 / (1 + e^-x), 2 ulp: with e = e^-|x| and q = e / (1 + e) it is 1 - q on the right and e - e q
+// on the left, where the tail keeps its precision.
 template <class V> INLINE V sigmoid_(V x) {
   const V one = splat<V>(1), e = exp_(-abs_(x)), q = e / (one + e), limit = select(x < V{}, e, one);
   return madd(-limit, q, limit);
@@ -361,7 +374,8 @@ INLINE double tanh_(double x) {
 
 //@ section erf
 //@ needs exp2_fast abs vmin
-// erf x, 1.6 ulp: an odd polynomial for |x| < 1, else 1 - 2^-p(|x|). The split is that of N. Juffa's erff.
+// erf x, 1.6 ulp: an odd polynomial for |x| < 1, else 1 - 2^-p(|x|). The split is that of N.
+// Juffa's erff.
 template <class V> INLINE V erf_(V x) {
   const V a = vmin(splat<V>(3.95f), abs_(x)), u = a * a;
   const V odd = horner(u, 0x1.06eba8p-3f, -0x1.81273ep-2f, 0x1.ce2ce6p-4f, -0x1.b7f71ap-6f, 0x1.53f224p-8f, -0x1.a3515ep-11f, 0x1.4771fep-14f);
@@ -371,7 +385,8 @@ template <class V> INLINE V erf_(V x) {
 
 //@ section erf_plus_one
 //@ needs exp2_fast abs vmin
-// 1 + erf x with an error of 1.3e-7: erfc |x| = 2^p(|x|) serves both signs, since 1 + erf x is erfc |x| for x < 0 and 2 - erfc |x| else.
+// 1 + erf x with an error of 1.3e-7: erfc |x| = 2^p(|x|) serves both signs, since 1 + erf x is erfc
+// |x| for x < 0 and 2 - erfc |x| else.
 template <class V> INLINE V erf_plus_one_(V x) {
   const V a = vmin(splat<V>(4.2f), abs_(x));
   const V e = exp2_fast(a * horner(a, -0x1.a0be9ep+0f, -0x1.d63aacp-1f, -0x1.301722p-3f, 0x1.cee886p-6f, -0x1.9620fep-11f, -0x1.8672cp-10f, 0x1.d32610p-12f, -0x1.7c7edcp-15f));
@@ -380,8 +395,9 @@ template <class V> INLINE V erf_plus_one_(V x) {
 
 //@ section erf_f64
 //@ needs exp_f64 abs vmin
-// erf x, 1e-14: for |x| < 3 the series 2 x e^(-x^2) / sqrt(pi) (1 + 2 x^2 / 3 + (2 x^2)^2 / (3 5) + ...), whose terms are all positive; else 1 minus
-// the continued fraction e^(-x^2) / sqrt(pi) / (x + (1/2) / (x + (2/2) / (x + (3/2) / (x + ...)))). (Abramowitz and Stegun 7.1.6 and 7.1.14.)
+// erf x, 1e-14: for |x| < 3 the series 2 x e^(-x^2) / sqrt(pi) (1 + 2 x^2 / 3 + (2 x^2)^2 / (3 5) +
+// ...), whose terms are all positive; else 1 minus the continued fraction e^(-x^2) / sqrt(pi) / (x
+// + (1/2) / (x + (2/2) / (x + (3/2) / (x + ...)))). (Abramowitz and Stegun 7.1.6 and 7.1.14.)
 [[maybe_unused]] inline double erf_(double x) {
   const double a = vmin(6.0, abs_(x));
   if (!(a >= 3)) {
@@ -399,7 +415,8 @@ template <class V> INLINE V erf_plus_one_(V x) {
 
 //@ section log_parts
 //@ needs horner convert
-// x = 2^e m with m in [3/4, 3/2), for positive normal x; log_sum is log(1 + f) + e ln2 for f in [-1/4, 1/2].
+// x = 2^e m with m in [3/4, 3/2), for positive normal x; log_sum is log(1 + f) + e ln2 for f in
+// [-1/4, 1/2].
 template <class V> struct log_parts { V m, e; uints<V> exponent_bits; };
 template <class V> INLINE log_parts<V> split_log(V x) {
   static_assert(sizeof(elem<V>) == 4, "float only: for double paste the section with _f64 behind its name");
@@ -466,7 +483,8 @@ INLINE double log2_(double x) {
 
 //@ section log1p
 //@ needs log_parts constants abs
-// log(1 + x), 1.3 ulp: u = 1 + x chooses e; then 1 + f = 2^-e (1 + x), computed as f = 2^-e x + (2^-e - 1), does not see u's rounding. (N. Juffa.)
+// log(1 + x), 1.3 ulp: u = 1 + x chooses e; then 1 + f = 2^-e (1 + x), computed as f = 2^-e x +
+// (2^-e - 1), is not affected by u's rounding. (N. Juffa.)
 template <class V> INLINE V log1p_(V x) {
   typedef constants<float> c;
   const log_parts<V> p = split_log(x + 1.0f);
@@ -496,8 +514,9 @@ template <class V> INLINE V softplus_(V x) { return vmax(V{}, x) + log1p_(exp_(-
 
 //@ section angle
 //@ needs horner hmax abs convert
-// x = n pi/2 + r with an integer n and |r| <= pi/4, in double. For |x| <= 2^26 by Cody and Waite's subtraction of two parts of pi/2. Beyond, each lane on
-// its own by Payne and Hanek's method: x 2/pi modulo 4 from the 96 bits of 2/pi that matter. Of n the two lowest bits are right.
+// x = n pi/2 + r with an integer n and |r| <= pi/4, in double. For |x| <= 2^26 by Cody and Waite's
+// subtraction of two parts of pi/2. Beyond, each lane on its own by Payne and Hanek's method: x
+// 2/pi modulo 4 from the 96 bits of 2/pi that matter. The two lowest bits of n are correct.
 template <class V> using doubles = vec<double, lanes<V>>;
 template <class V> struct angle { doubles<V> r; ints<doubles<V>> n; };
 
@@ -553,8 +572,9 @@ template <class V> INLINE V sin_of_angle(angle<V> a, int quarter) {
 
 //@ section sin_cos_f64
 //@ needs horner trunc fmod convert
-// sin(x + quarter pi/2) for double, 1e-15 for |x| < 2^20, then an absolute error of |x| 2^-53, and finite for every finite x: x = n pi/2 + r by Cody and
-// Waite's subtraction of three parts of pi/2; Taylor's series of sin r and cos r.
+// sin(x + quarter pi/2) for double, 1e-15 for |x| < 2^20, then an absolute error of |x| 2^-53, and
+// finite for every finite x: x = n pi/2 + r by Cody and Waite's subtraction of three parts of pi/2;
+// Taylor's series of sin r and cos r.
 [[maybe_unused]] inline double sin_of(double x, int quarter) {
   const double y = abs_(x) < 0x1p30 ? x : fmod_(x, 0x1.921fb54442d18p2), n = trunc_(y * 0x1.45f306dc9c883p-1 + (y < 0 ? -0.5 : 0.5));
   if (!(n == n)) return n;
@@ -648,7 +668,8 @@ template <class V> INLINE V atan_(V x) {
 
 //@ section atan_f64
 //@ needs abs
-// atan x, 4 ulp: reduced to |x| < 2 - sqrt(3) by pi/2 - atan(1/x) and pi/6 + atan((sqrt(3) x - 1) / (x + sqrt(3))), then the power series.
+// atan x, 4 ulp: reduced to |x| < 2 - sqrt(3) by pi/2 - atan(1/x) and pi/6 + atan((sqrt(3) x - 1) /
+// (x + sqrt(3))), then the power series.
 [[maybe_unused]] inline double atan_(double x) {
   const double a = abs_(x), root3 = 0x1.bb67ae8584caap0, z = a > 1 ? 1 / a : a;
   const bool turned = z > 0.267949192431122706;
@@ -740,8 +761,9 @@ template <class V> INLINE V atanh_(V x) {
 
 //@ section pow
 //@ needs horner trunc abs convert constants power_of_two vmin vmax
-// a^b, 0.6 ulp, with the special cases of C99's pow: 2^(b log2 |a|) in double. The logarithm is the series of 2 atanh((m - 1) / (m + 1)), the power is
-// Taylor's series. A negative a needs an integer b.
+// a^b, 0.6 ulp, with the special cases of C99's pow: 2^(b log2 |a|) in double. The logarithm is the
+// series of 2 atanh((m - 1) / (m + 1)), the power is Taylor's series. A negative a needs an integer
+// b.
 template <class V> INLINE vec<double, lanes<V>> magnitude_of_power(V a, V b) {
   typedef vec<double, lanes<V>> D;
   const D x = convert<D>(abs_(a)), one = splat<D>(1);
@@ -768,7 +790,8 @@ template <class V> INLINE V pow_(V a, V b) {
 
 //@ section pow_f64
 //@ needs exp2_f64 log2_f64 trunc abs
-// a^b, 3e-13, with the special cases of C99's pow; for an integer |b| <= 64 by squaring, which keeps powers of integers exact.
+// a^b, 3e-13, with the special cases of C99's pow; for an integer |b| <= 64 by squaring, which
+// keeps powers of integers exact.
 [[maybe_unused]] inline double pow_(double a, double b) {
   const double inf = constants<double>::inf;
   if (b == 0 || a == 1 || (a == -1 && abs_(b) == inf)) return 1;

@@ -1,27 +1,35 @@
-// With @NAME@_MXNET_API a program written against MXNet's c_predict_api.h relinks with this file unchanged. What differs:
-// - The network is the one compiled in: symbol_json_str is not looked at and may be null. dev_type is 1, the CPU.
-// - param_bytes: weights inside this file are used, and param_bytes is not looked at. Otherwise it is the content of
-//   @name@.weights (checked by its SHA-256); it is copied, once for a handle and all that MXPredReshape makes of it.
+// With @NAME@_MXNET_API, programs written for MXNet's c_predict_api.h link with this file
+// unchanged. Differences:
+// - The network is compiled in: symbol_json_str is ignored and may be null. dev_type is 1 (CPU).
+//@ no_side_file
+// - The weights are inside this file: param_bytes is ignored.
+//@ end
+//@ side_file
+// - param_bytes is the content of @name@.weights (checked by its SHA-256). It is copied once for a
+//   handle and all handles that MXPredReshape derives from it.
+//@ end
 //@ one_shape
-// - Input keys name the model's inputs, and a shape given is the compiled one, in MXPredReshape too. The inputs of a new
-//   handle are zeros, also those of a reshaped one. Only float32 goes through MXPredSetInput and MXPredGetOutput.
+// - Input keys are the model's inputs. Shapes must be the compiled ones, also in MXPredReshape.
+//   Inputs of a new or reshaped handle are zeros. MXPredSetInput and MXPredGetOutput support only
+//   float32.
 //@ end
 //@ shapes
-// - Input keys name the model's inputs; the shapes given choose among the sets of shapes that were compiled, in MXPredReshape
-//   too, where inputs that are not named keep theirs if that is possible. The inputs of a new handle are zeros, also those
-//   of a reshaped one. Only float32 goes through MXPredSetInput and MXPredGetOutput.
+// - Input keys are the model's inputs. Shapes select one of the compiled sets of shapes; in
+//   MXPredReshape, inputs that are not named keep their shapes if possible. Inputs of a new or
+//   reshaped handle are zeros. MXPredSetInput and MXPredGetOutput support only float32.
 //@ end
-// - MXPredCreatePartialOut chooses among the model's outputs, with or without "_output" behind the name.
-// - Shapes and arrays that are handed out live as long as their handle. After a failure *out is as it was.
-// - MXNDListCreate reads every version of MXNet's array files, of dense arrays; all elements become floats.
-// The functions have MXNet's names, not this model's: of the files in a program, one may be compiled with this macro.
-// They allocate. The text for MXGetLastError, one buffer per thread, is the only writable global, and only here.
+// - MXPredCreatePartialOut selects among the model's outputs, with or without the suffix "_output".
+// - Returned shapes and arrays live as long as their handle. After a failure, *out is unchanged.
+// - MXNDListCreate reads all versions of MXNet's files of dense arrays and converts elements to float.
+// The functions have MXNet's names: compile only one file of a program with this macro. They
+// allocate. The only writable global is MXGetLastError's text, one buffer per thread.
 #if defined(@NAME@_MXNET_API)
 #if defined(@NAME@_FREESTANDING)
 #error "@NAME@_MXNET_API needs a C library (it allocates): leave it or @NAME@_FREESTANDING out"
 #else
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef unsigned int mx_uint;
@@ -43,7 +51,7 @@ thread_local char mx_error_text[1024];
 
 // --- predictors
 
-// A copy of @name@.weights, freed with its last user. `bytes` lies in the same allocation.
+// A copy of @name@.weights, freed with its last user. `bytes` is in the same allocation.
 struct mx_weights {
   uint32_t users;
   uint8_t* bytes;
@@ -51,13 +59,13 @@ struct mx_weights {
 
 struct mx_handle {
   @name@_predictor* predictor;
-  mx_weights* weights;  // null where they are inside this file
+  mx_weights* weights;  // null if they are inside this file
   mx_uint output_count;
-  int32_t outputs[kOutputCount + 1];  // of the handle's outputs, which of the model's each is
-  mx_uint* shapes[kOutputCount + 1];  // of the model's outputs; in the same allocation
+  int32_t outputs[kOutputCount + 1];  // for each output of the handle, its index in the model
+  mx_uint* shapes[kOutputCount + 1];  // of the model's outputs, in the same allocation
 };
 
-// "1x3x224x224", for a text.
+// A shape as text, as in "1x3x224x224".
 struct mx_shape_text {
   char chars[192];
   template <class T> mx_shape_text(const T* shape, size_t rank) {
@@ -71,7 +79,7 @@ struct mx_shape_text {
   }
 };
 
-// The names of inputs or outputs with commas between, as many as fit.
+// The names of inputs or outputs, separated by commas, as many as fit.
 struct mx_names_text {
   char chars[256];
   mx_names_text(const @name@_tensor* tensors, int32_t count) {
@@ -134,7 +142,7 @@ int mx_check_inputs(const char* call, mx_uint count, const char** keys, const mx
 }
 //@ shapes
 
-// The number of the set in which all inputs given have the shapes given; of several that in which most inputs are as in `now`.
+// The set in which the given inputs have the given shapes; among several, the one closest to `now`.
 int32_t mx_find_set(const char* call, const shape_set& now, mx_uint count, const char** keys, const mx_uint* starts,
                     const mx_uint* shapes) {
   int32_t best = -1, most = -1;
@@ -157,7 +165,8 @@ int32_t mx_find_set(const char* call, const shape_set& now, mx_uint count, const
 }
 //@ end
 
-// Copies and checks @name@.weights; there is one user.
+//@ side_file
+// Copies and checks @name@.weights; the copy has one user.
 int mx_copy_weights(const char* call, const void* data, int size, mx_weights** out) {
   if (data == nullptr || size < 0 || static_cast<size_t>(size) != kWeightsBytes)
     return mx_fail("%s: param_bytes has to be the content of @name@.weights (%zu bytes), and is %d bytes%s; only a model "
@@ -178,12 +187,13 @@ int mx_copy_weights(const char* call, const void* data, int size, mx_weights** o
   *out = w;
   return 0;
 }
+//@ end
 
 void mx_release_weights(mx_weights* w) {
   if (w != nullptr && __atomic_sub_fetch(&w->users, 1, __ATOMIC_ACQ_REL) == 0) free(w);
 }
 
-// A handle that is one more user of the weights.
+// Creates a handle, which becomes a user of the weights.
 //@ one_shape
 int mx_new_predictor(const char* call, mx_weights* weights, const int32_t* outputs, mx_uint output_count, PredictorHandle* out) {
   size_t ranks = 0;
@@ -233,7 +243,7 @@ struct mx_list {
   size_t size;
 };
 
-// Untrusted bytes; nothing is read beyond them.
+// Reads untrusted bytes, never beyond their end.
 struct mx_reader {
   const char* data;
   size_t size, at;
@@ -282,7 +292,7 @@ template <class T, class F> void mx_convert(const char* from, size_t count, mx_f
   }
 }
 
-// MXNet's (mshadow's) number of an element type: its size, and its conversion to float.
+// Sizes of MXNet's (mshadow's) element types by number.
 constexpr uint8_t mx_type_bytes[] = {4, 8, 2, 1, 4, 1, 8, 1, 2, 2, 4, 8, 2};
 
 void mx_to_floats(int32_t type, const char* from, size_t count, mx_float* to) {
@@ -304,8 +314,9 @@ void mx_to_floats(int32_t type, const char* from, size_t count, mx_float* to) {
   }
 }
 
-// One array. v0: u32 rank, u32 sizes; v1 0xF993fac8: i32 rank, i64 sizes; v2 0xF993fac9: i32 storage type before them;
-// v3 0xF993faca: the same, where rank 0 is a scalar and not nothing. Then i32 device, i32 its number, i32 type, elements.
+// One array. v0: u32 rank, u32 sizes; v1 0xF993fac8: i32 rank, i64 sizes; v2 0xF993fac9: i32
+// storage type before them; v3 0xF993faca: the same, but rank 0 is a scalar, not an empty array.
+// Then i32 device, i32 device number, i32 type, elements.
 int mx_read_array(mx_reader& r, size_t index, mx_array& a) {
   constexpr uint32_t mx_v1 = 0xF993fac8u, mx_v2 = 0xF993fac9u, mx_v3 = 0xF993facau;
   uint32_t magic = 0;
@@ -406,6 +417,7 @@ int MXPredCreatePartialOut(const char* symbol_json_str, const void* param_bytes,
   (void)symbol_json_str, (void)dev_id;
   static constexpr char call[] = "MXPredCreate";
   if (out == nullptr) return impl::mx_fail("%s: out is null", call);
+  if (!impl::cpu_suffices()) return impl::mx_fail("%s: %s", call, @name@_error_text(@NAME@_BAD_CPU));
   if (dev_type != 1) return impl::mx_fail("%s: this build is for the CPU: dev_type has to be 1, and is %d", call, dev_type);
   if (impl::mx_check_inputs(call, num_input_nodes, input_keys, input_shape_indptr, input_shape_data) != 0) return -1;
   int32_t outputs[impl::kOutputCount + 1];
@@ -426,8 +438,12 @@ int MXPredCreatePartialOut(const char* symbol_json_str, const void* param_bytes,
   if (set < 0) return -1;
 //@ end
   impl::mx_weights* weights = nullptr;
-  if (impl::kWeightsBytes != 0 && impl::embedded_weights() == nullptr && impl::mx_copy_weights(call, param_bytes, param_size, &weights) != 0)
-    return -1;
+//@ side_file
+  if (impl::mx_copy_weights(call, param_bytes, param_size, &weights) != 0) return -1;
+//@ end
+//@ no_side_file
+  (void)param_bytes, (void)param_size;
+//@ end
   const mx_uint count = num_output_nodes != 0 ? num_output_nodes : static_cast<mx_uint>(impl::kOutputCount);
   const int status = impl::mx_new_predictor(call, weights, outputs, count, @set()@out);
   impl::mx_release_weights(weights);
@@ -490,7 +506,7 @@ int MXPredForward(PredictorHandle handle) {
   return status == @NAME@_OK ? 0 : impl::mx_fail("MXPredForward: %s", @name@_error_text(status));
 }
 
-// As in MXNet, a step beyond the last does nothing and leaves none.
+// As in MXNet, a step beyond the last does nothing, and none are left.
 int MXPredPartialForward(PredictorHandle handle, int step, int* step_left) {
   const impl::mx_handle* const p = static_cast<const impl::mx_handle*>(handle);
   if (p == nullptr || step_left == nullptr) return impl::mx_fail("MXPredPartialForward: handle or step_left is null");

@@ -1,6 +1,6 @@
 constexpr size_t round_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Whether a caller's memory can hold this tensor: the right number of bytes, each element at a multiple of its size.
+// Whether a caller's memory fits this tensor: the right size, aligned to the element size.
 bool fits(const @name@_tensor& tensor, const void* data, size_t bytes) {
   size_t elements = 1;
   for (int32_t d = 0; d < tensor.rank; ++d) elements *= static_cast<size_t>(tensor.shape[d]);
@@ -20,20 +20,22 @@ struct @name@_predictor {
   bool owns_prepared;
 //@ end
 //@ shapes
-  int32_t set;  // the number of its current set of shapes
+  int32_t set;  // number of the current set of shapes
 //@ end
   const void* inputs[impl::kInputCount + 1];
   void* outputs[impl::kOutputCount + 1];
   uint8_t* arena;
   const uint8_t* weights;
-  size_t arrived;      // bytes of them that are there
-  int32_t flush;       // whether a run takes denormals for zeros
-  uint8_t* prepared;   // weights computed from them, maybe another predictor's
+  size_t arrived;      // bytes of the weights that are final
+  int32_t flush;       // whether runs treat denormals as zeros
+  uint8_t* prepared;   // weights computed from these; may belong to another predictor
 //@ threads
   impl::thread_pool* pool;
 //@ end
-  void* owned;         // memory to free with the predictor
-  const void* mapped;  // weights file to unmap with it
+  void* owned;         // memory to free in destroy()
+//@ side_file
+  const void* mapped;  // weights file to unmap in destroy()
+//@ end
 };
 
 namespace impl { namespace {

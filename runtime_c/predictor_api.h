@@ -17,9 +17,9 @@ BASELINE const char* @name@_error_text(@name@_status status) {
     case @NAME@_OK: return "no error";
     case @NAME@_BAD_ARGUMENT: return "bad argument: a null or misaligned pointer, an index out of range, or a wrong number of bytes";
     case @NAME@_NO_MEMORY: return "not enough memory: give at least @name@_memory_size() bytes";
-    case @NAME@_NO_WEIGHTS: return "no weights: this model keeps them in a file of their own (give it to @name@_create_from_file()), or not all of them have arrived";
+    case @NAME@_NO_WEIGHTS: return "no weights: they are in a separate file (see @name@_create_from_file()), or have not all arrived";
     case @NAME@_BAD_WEIGHTS: return "wrong weights: their size or SHA-256 is not the one that this file was built with";
-    case @NAME@_NO_FILE: return "the weights file cannot be opened or mapped, or is no regular file";
+    case @NAME@_NO_FILE: return "the weights file cannot be opened or mapped, or is not a regular file";
     case @NAME@_BAD_CPU: return "this code was compiled for a CPU with " CPU_NEEDED ", and this one lacks it: build or compile it for this CPU";
     default: return "unknown status";
   }
@@ -31,7 +31,8 @@ size_t @name@_weights_size(void) { return impl::kWeightsBytes; }
 
 namespace impl { namespace {
 
-// Lays a predictor out in `memory` of at least `bytes` bytes (null: it is allocated), with room for prepared weights at its end, or with those of `like`.
+// Lays out a predictor in `memory` (null: allocates it). Prepared weights follow at its end, or are
+// shared with `like`.
 @name@_status make(@name@_predictor** predictor, void* memory, size_t memory_bytes, const uint8_t* weights, const @name@_predictor* like) {
   const size_t bytes = like == nullptr ? @name@_memory_size() : @name@_shared_memory_size();
   void* owned = nullptr;
@@ -40,7 +41,7 @@ namespace impl { namespace {
     return @NAME@_NO_MEMORY;
 #else
     memory_bytes = bytes;
-    owned = memory = malloc(bytes);
+    owned = memory = __builtin_malloc(bytes);
 #endif
   }
   if (memory == nullptr || memory_bytes < bytes) return @NAME@_NO_MEMORY;
@@ -48,7 +49,9 @@ namespace impl { namespace {
   at += (64 - reinterpret_cast<uintptr_t>(at) % 64) % 64;
   @name@_predictor* const p = reinterpret_cast<@name@_predictor*>(at);
   p->owned = owned;
+//@ side_file
   p->mapped = nullptr;
+//@ end
   p->weights = weights;
   p->flush = 0;
   p->arrived = like == nullptr ? 0 : kWeightsBytes;
@@ -84,21 +87,22 @@ namespace impl { namespace {
   return @NAME@_OK;
 }
 
-// The weights from p->arrived up to `bytes` are there: computes what hangs on them.
-// `mapped`: they are a mapped file, whose pages are given back when they have been read for that.
+// Called when the first `bytes` bytes of the weights are final: prepares what depends on the new
+// ones. `mapped`: the weights are a mapped file, whose pages are released once they have been
+// prepared.
 void arrive(@name@_predictor* p, size_t bytes, bool mapped) {
   prepare(*p, p->arrived, bytes, mapped);
   p->arrived = bytes;
 }
 
-// What making a predictor begins with, since all other code may use instructions that the processor lacks.
+// Every way to create a predictor starts here: other code may use instructions that this CPU lacks.
 BASELINE @name@_status begin_create(@name@_predictor** predictor) {
   if (predictor == nullptr) return @NAME@_BAD_ARGUMENT;
   *predictor = nullptr;
   return impl::cpu_suffices() ? @NAME@_OK : @NAME@_BAD_CPU;
 }
 
-// `arrived`: how many bytes of the weights are there.
+// `arrived`: the number of bytes of the weights that are final.
 @name@_status create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights, size_t weights_bytes, size_t arrived, bool mapped) {
   const uint8_t* const embedded = embedded_weights();
   if (weights == nullptr && embedded == nullptr && kWeightsBytes != 0) return @NAME@_NO_WEIGHTS;
@@ -115,12 +119,12 @@ BASELINE @name@_status begin_create(@name@_predictor** predictor) {
   return make(predictor, memory, memory_bytes, like->weights, like);
 }
 
+//@ side_file
 @name@_status map_weights(const char* path, const void** weights, size_t* bytes) {
 #if defined(@NAME@_FREESTANDING)
   (void)path, (void)weights, (void)bytes;
   return @NAME@_NO_FILE;
 #else
-  if (path == nullptr || weights == nullptr || bytes == nullptr) return @NAME@_BAD_ARGUMENT;
   mapped_file file = {};
   if (!map_file(path, &file)) return @NAME@_NO_FILE;
   uint8_t digest[32] = {};
@@ -148,6 +152,7 @@ BASELINE @name@_status begin_create(@name@_predictor** predictor) {
   return status;
 }
 
+//@ end
 }}  // namespace impl
 
 BASELINE @name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
@@ -180,21 +185,35 @@ BASELINE @name@_status @name@_create_shared(@name@_predictor** predictor, void* 
 }
 
 BASELINE @name@_status @name@_map_weights(const char* path, const void** weights, size_t* bytes) {
-  return impl::cpu_suffices() ? impl::map_weights(path, weights, bytes) : @NAME@_BAD_CPU;
+  if (!impl::cpu_suffices()) return @NAME@_BAD_CPU;
+  if (path == nullptr || weights == nullptr || bytes == nullptr) return @NAME@_BAD_ARGUMENT;
+//@ side_file
+  return impl::map_weights(path, weights, bytes);
+//@ end
+//@ no_side_file
+  return @NAME@_NO_FILE;  // the weights are in this file
+//@ end
 }
 
-void @name@_unmap_weights(const void* weights, size_t bytes) {
-#if defined(@NAME@_FREESTANDING)
-  (void)weights, (void)bytes;
-#else
+void @name@_unmap_weights([[maybe_unused]] const void* weights, [[maybe_unused]] size_t bytes) {
+//@ side_file
+#if !defined(@NAME@_FREESTANDING)
   impl::mapped_file file = {static_cast<const uint8_t*>(weights), bytes};
   if (weights != nullptr) impl::unmap_file(&file);
 #endif
+//@ end
 }
 
 BASELINE @name@_status @name@_create_from_file(@name@_predictor** predictor, const char* path) {
   const @name@_status status = impl::begin_create(predictor);
-  return status != @NAME@_OK ? status : impl::create_from_file(predictor, path);
+  if (status != @NAME@_OK) return status;
+  if (path == nullptr) return @NAME@_BAD_ARGUMENT;
+//@ side_file
+  return impl::create_from_file(predictor, path);
+//@ end
+//@ no_side_file
+  return @NAME@_NO_FILE;  // the weights are in this file
+//@ end
 }
 
 @name@_status @name@_bind_input(@name@_predictor* p, int32_t index, const void* data, size_t bytes) {
@@ -305,14 +324,15 @@ bool has_shape(const @name@_tensor& tensor, const int64_t* shape, int32_t rank) 
 
 bool same_shape(const @name@_tensor& a, const @name@_tensor& b) { return has_shape(a, b.shape, b.rank); }
 
-// How many inputs have the same shape in both sets.
+// Number of inputs with the same shape in both sets.
 int32_t same_inputs(const shape_set& a, const shape_set& b) {
   int32_t count = 0;
   for (int i = 0; i < kInputCount; ++i) count += same_shape(a.inputs[i], b.inputs[i]) ? 1 : 0;
   return count;
 }
 
-// The predictor's own memory at `at` for an input or output of the new shape, zeros; what has the same shape stays where it is.
+// If the shape changes, moves an input or output to the predictor's own memory at `at`, filled with
+// zeros.
 template <class T> uint8_t* resize(T& place, uint8_t* at, size_t room, const @name@_tensor& from, const @name@_tensor& to) {
   if (!same_shape(from, to)) {
     for (size_t k = 0; k < to.bytes; ++k) at[k] = 0;
@@ -379,7 +399,7 @@ int32_t @name@_threads(const @name@_predictor* p) {
 //@ threads
 
 #if defined(__wasm_atomics__)
-// What a worker of the page calls, with its number from 1 on; it returns when the predictor is destroyed.
+// Entry point of a web worker; numbers start at 1. It returns when the predictor is destroyed.
 extern "C" __attribute__((visibility("default"))) void @name@_work(const @name@_predictor* p, int32_t number) { impl::work(*p, number); }
 #endif
 //@ end
@@ -393,8 +413,10 @@ void @name@_destroy(@name@_predictor* p) {
   pthread_mutex_destroy(&p->pool->mutex);
 #endif
 //@ end
+//@ side_file
   if (p->mapped != nullptr) @name@_unmap_weights(p->mapped, impl::kWeightsBytes);
+//@ end
 #if !defined(@NAME@_FREESTANDING)
-  free(p->owned);
+  __builtin_free(p->owned);
 #endif
 }

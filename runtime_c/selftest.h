@@ -3,7 +3,8 @@
 
 namespace impl { namespace {
 
-// Input number `index` of the self-test: element i is a hash of (i, index), scaled into [low, high).
+// Input number `index` of the self-test: element i is a hash of (i, index), scaled into [low,
+// high).
 uint32_t scrambled(uint32_t i, uint32_t index) {
   uint32_t x = i * 2654435761u + index * 40503u + 12345u;
   x = (x ^ (x >> 16)) * 0x7feb352du;
@@ -18,7 +19,7 @@ template <class T> void fill_input(T* data, size_t n, uint32_t index, double low
   }
 }
 
-// Compares sampled output elements with what onnxruntime computed; counts those beyond the tolerance.
+// Compares sampled output elements with onnxruntime's; returns the number outside the tolerance.
 template <class T> int compare(const char* name, const T* data, const uint32_t* places, const double* expected, int n, double tolerance) {
   int wrong = 0;
   double worst = 0;

@@ -1,7 +1,10 @@
-// SHA-256 (FIPS 180-4), of bytes that are all in memory. The grammar of sections is told at the top of vectors.h; this section needs no other.
+// SHA-256 (FIPS 180-4), of bytes that are all in memory. The grammar of sections is told at the top
+// of vectors.h.
 
 //@ section sha256
-// The constants of the 64 rounds: the first 32 bits of the fractional parts of the cube roots of the first 64 primes.
+//@ needs cpuid
+// The constants of the 64 rounds: the first 32 bits of the fractional parts of the cube roots of
+// the first 64 primes.
 alignas(16) constexpr uint32_t kSha256Rounds[64] = {
     0x428a2f98u, 0x71374491u, 0xb5c0fbcfu, 0xe9b5dba5u, 0x3956c25bu, 0x59f111f1u, 0x923f82a4u, 0xab1c5ed5u,
     0xd807aa98u, 0x12835b01u, 0x243185beu, 0x550c7dc3u, 0x72be5d74u, 0x80deb1feu, 0x9bdc06a7u, 0xc19bf174u,
@@ -12,7 +15,8 @@ alignas(16) constexpr uint32_t kSha256Rounds[64] = {
     0x19a4c116u, 0x1e376c08u, 0x2748774cu, 0x34b0bcb5u, 0x391c0cb3u, 0x4ed8aa4au, 0x5b9cca4fu, 0x682e6ff3u,
     0x748f82eeu, 0x78a5636fu, 0x84c87814u, 0x8cc70208u, 0x90befffau, 0xa4506cebu, 0xbef9a3f7u, 0xc67178f2u};
 
-// x86 with SHA instructions: chosen at run time, so that a library for any x86-64 has them where the CPU does.
+// SHA instructions of x86 are chosen at run time, so that a build for any x86-64 uses them if
+// present.
 #if (defined(__x86_64__) || defined(__i386__)) && defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define SHA256_X86 1
@@ -26,16 +30,8 @@ typedef char sha256_bytes __attribute__((vector_size(16)));
 
 // Whether the CPU has the SHA extensions and SSE4.1.
 [[maybe_unused]] inline bool sha256_instructions() {
-  const auto leaf = [](uint32_t number, uint32_t registers[4]) {
-    __asm__("cpuid" : "=a"(registers[0]), "=b"(registers[1]), "=c"(registers[2]), "=d"(registers[3]) : "a"(number), "c"(0));
-  };
-  uint32_t registers[4];
-  leaf(0, registers);
-  if (registers[0] < 7) return false;
-  leaf(1, registers);
-  const bool sse41 = (registers[2] >> 19 & 1) != 0;
-  leaf(7, registers);
-  return sse41 && (registers[1] >> 29 & 1) != 0;
+  if (cpuid(0, 0).a < 7) return false;
+  return (cpuid(1, 0).c >> 19 & 1) != 0 && (cpuid(7, 0).b >> 29 & 1) != 0;
 }
 
 // Sums of four words modulo 2^32: in unsigned lanes, since signed ones may not overflow.
@@ -43,10 +39,12 @@ typedef char sha256_bytes __attribute__((vector_size(16)));
   return reinterpret_cast<sha256_lanes>(reinterpret_cast<sha256_words>(x) + reinterpret_cast<sha256_words>(y));
 }
 
-// Adds blocks of 64 bytes to the hash state, four rounds at a time on the state as (f e b a) and (h g d c), low lanes first.
+// Adds blocks of 64 bytes to the hash state, four rounds at a time on the state as (f e b a) and (h
+// g d c), low lanes first.
 [[maybe_unused]] __attribute__((noinline, target("sha,sse4.1"))) inline void sha256_blocks_x86(uint32_t state[8], const uint8_t* data, size_t blocks) {
 #if defined(__AVX__)
-  // SHA instructions have no VEX encoding. Beside registers whose upper halves are in use, Intel's CPUs run each of them 20 times slower.
+  // SHA instructions have no VEX encoding: while upper register halves are in use, Intel CPUs run
+  // each of them 20 times slower.
   __builtin_ia32_vzeroupper();
 #endif
   sha256_lanes dcba, hgfe;
@@ -69,7 +67,7 @@ typedef char sha256_bytes __attribute__((vector_size(16)));
       feba = __builtin_ia32_sha256rnds2(feba, hgdc, __builtin_shufflevector(t, t, 2, 3, 2, 3));
       const sha256_lanes seven_ago = __builtin_shufflevector(w[2], w[3], 1, 2, 3, 4);
       const sha256_lanes next = __builtin_ia32_sha256msg2(sha256_sum(__builtin_ia32_sha256msg1(w[0], w[1]), seven_ago), w[3]);
-      w[0] = w[1], w[1] = w[2], w[2] = w[3], w[3] = next;  // the last four are computed in vain
+      w[0] = w[1], w[1] = w[2], w[2] = w[3], w[3] = next;  // the last four results are unused
     }
     feba = sha256_sum(feba, feba_before);
     hgdc = sha256_sum(hgdc, hgdc_before);
@@ -94,7 +92,7 @@ typedef char sha256_bytes __attribute__((vector_size(16)));
       const uint32_t a = w[i - 15], b = w[i - 2];
       w[i] = w[i - 16] + (rotated(a, 7) ^ rotated(a, 18) ^ a >> 3) + w[i - 7] + (rotated(b, 17) ^ rotated(b, 19) ^ b >> 10);
     }
-    uint32_t s[8];  // a, b, ... h, which move on one place in a round: here, instead, a is s[-i mod 8]
+    uint32_t s[8];  // a, b, ... h; instead of rotating them each round, a is s[-i mod 8]
     for (int i = 0; i < 8; i++) s[i] = state[i];
     for (int i = 0; i < 64; i += 8) {
       for (int j = 0; j < 8; j++) {
@@ -122,7 +120,7 @@ typedef char sha256_bytes __attribute__((vector_size(16)));
   uint32_t state[8] = {0x6a09e667u, 0xbb67ae85u, 0x3c6ef372u, 0xa54ff53au, 0x510e527fu, 0x9b05688cu, 0x1f83d9abu, 0x5be0cd19u};
   const size_t whole = n / 64, left = n % 64;
   sha256_blocks(state, data, whole);
-  uint8_t last[128] = {};  // the rest, a one bit, zeros, the length in bits
+  uint8_t last[128] = {};  // remaining bytes, a one bit, zeros, length in bits
   const size_t size = left < 56 ? 64 : 128;
   for (size_t i = 0; i < left; i++) last[i] = data[64 * whole + i];
   last[left] = 0x80;

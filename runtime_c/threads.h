@@ -1,5 +1,6 @@
-// Threads that share the trips of a kernel's loop. The grammar of sections is told at the top of vectors.h; a document that may use threads has thread_host
-// at its top, thread_pool before the predictor's struct and thread_work after the steps.
+// Threads that share the trips of a kernel's loop. The grammar of sections is told at the top of
+// vectors.h; a document that may use threads has thread_host at its top, thread_pool before the
+// predictor's struct and thread_work after the steps.
 
 //@ section thread_host
 #if !defined(@NAME@_FREESTANDING) && !defined(_WIN32)
@@ -9,11 +10,11 @@
 #define @NAME@_POSIX_THREADS
 #endif
 #if defined(@NAME@_POSIX_THREADS) || defined(__wasm_atomics__)
-#define @NAME@_WORKERS  // else one thread does all
+#define @NAME@_WORKERS  // otherwise there is one thread
 #endif
 
 //@ section thread_pool
-// Tells the processor that this is a loop that waits.
+// Hints to the CPU that this is a spin loop.
 #if defined(__x86_64__) || defined(__i386__)
 INLINE void spin() { __builtin_ia32_pause(); }
 #elif defined(__aarch64__) || defined(__arm__)
@@ -22,8 +23,9 @@ INLINE void spin() { __asm__ volatile("yield"); }
 INLINE void spin() {}
 #endif
 
-// The threads of a predictor. One job at a time: the trips of one step, cut into parts that the caller and the workers take one by one, so that a slow core
-// takes fewer. Workers spin for a while after a job, since the next is near, and sleep then. After create nothing is allocated.
+// A predictor's threads. They run one job at a time: the trips of one step, split into parts. The
+// caller and the workers claim parts one by one, so a slow core claims fewer. After a job, workers
+// spin briefly for the next one, then sleep. Nothing is allocated after create.
 }  // namespace
 struct worker_id {
   @name@_predictor* predictor;
@@ -31,16 +33,16 @@ struct worker_id {
 };
 
 struct thread_pool {
-  uint64_t ticket;  // the job's number * 2^32 + the parts that nobody has taken yet
-  int32_t step, trips, part;  // the job: the trips of a step, `part` at a time
-  int32_t flush;    // whether it takes denormals for zeros
-  int32_t done;     // parts that are done
-  int32_t jobs;     // counts jobs; workers wait for it to change
-  int32_t asleep;   // workers that must be woken
-  int32_t stop;     // whether workers shall end
-  int32_t count;    // threads at work, the caller included
+  uint64_t ticket;  // job number * 2^32 + number of unclaimed parts
+  int32_t step, trips, part;  // the job: a step, its trips, and the trips per part
+  int32_t flush;    // whether the job treats denormals as zeros
+  int32_t done;     // finished parts
+  int32_t jobs;     // job counter; workers wait for it to change
+  int32_t asleep;   // sleeping workers
+  int32_t stop;     // nonzero: workers exit
+  int32_t count;    // threads, including the caller
 #if defined(@NAME@_POSIX_THREADS)
-  pid_t process;    // in which the workers are
+  pid_t process;    // the process that the workers belong to
   pthread_mutex_t mutex;
   pthread_cond_t wake;
   pthread_t threads[kMostThreads];
@@ -55,14 +57,14 @@ template <class T> INLINE void put(T& x, T value) { __atomic_store_n(&x, value, 
 
 //@ section thread_work
 #if defined(@NAME@_WORKERS)
-// Takes parts of the job until none is left. A part is taken by counting the ticket down; since its upper half is the job's number, that fails where the job
-// is not the one whose step and trips were read.
+// Runs parts of the job until none is left. Decrementing the ticket claims a part. Its upper half
+// is the job number, so the exchange fails if a new job has started since step and trips were read.
 void take_parts(const @name@_predictor& p, int32_t worker) {
   thread_pool& pool = *p.pool;
   uint64_t ticket = __atomic_load_n(&pool.ticket, __ATOMIC_ACQUIRE);
   while (static_cast<uint32_t>(ticket) != 0) {
     const int32_t step = look(pool.step), trips = look(pool.trips), part = look(pool.part);
-    const bool flush = worker != 0 && look(pool.flush) != 0;  // the caller does so in its whole run
+    const bool flush = worker != 0 && look(pool.flush) != 0;  // the caller has set its mode for the whole run
     if (!__atomic_compare_exchange_n(&pool.ticket, &ticket, ticket - 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) continue;
     const int32_t begin = (static_cast<int32_t>(static_cast<uint32_t>(ticket)) - 1) * part;
     const uint64_t floats = flush ? flush_denormals() : 0;
@@ -86,7 +88,7 @@ void wake_workers(thread_pool& pool) {
 
 #endif  // @NAME@_WORKERS
 
-// Runs all trips of a step on all threads; returns when they are done.
+// Runs all trips of a step on all threads and waits for them.
 void share_trips(const @name@_predictor& p, int32_t step, int32_t trips) {
   thread_pool& pool = *p.pool;
   if (pool.count == 1) return run_part(p, step, 0, trips, 0);
@@ -108,7 +110,8 @@ void share_trips(const @name@_predictor& p, int32_t step, int32_t trips) {
 }
 
 #if defined(@NAME@_WORKERS)
-// A worker's life: it waits for a job, spinning for some 50 microseconds and then asleep, and helps.
+// A worker's main loop: waits for a job (spins for about 50 microseconds, then sleeps) and runs
+// parts of it.
 void work(const @name@_predictor& p, int32_t worker) {
   thread_pool& pool = *p.pool;
   int32_t seen = 0;
@@ -141,7 +144,7 @@ void* work_of(void* id) {
 }
 #endif
 
-// Before the first start_workers().
+// Call before the first start_workers().
 void init_pool([[maybe_unused]] thread_pool& pool) {
 #if defined(@NAME@_POSIX_THREADS)
   pool.process = getpid();
@@ -150,7 +153,8 @@ void init_pool([[maybe_unused]] thread_pool& pool) {
 #endif
 }
 
-// In a process that fork() has made there are no workers, and nobody gives back a mutex that one of them held: the predictor goes on with one thread.
+// After fork(), the child has no workers, and a mutex that one of them held stays locked: reset the
+// pool to one thread.
 void notice_fork([[maybe_unused]] thread_pool& pool) {
 #if defined(@NAME@_POSIX_THREADS)
   if (pool.process == getpid()) return;
@@ -174,7 +178,7 @@ void stop_workers(const @name@_predictor& p) {
   pool.count = 1;
 }
 
-// Starts workers, so that with the caller `count` threads work; fewer where the system gives no more.
+// Starts workers for `count` threads including the caller, or fewer if the system refuses.
 void start_workers(@name@_predictor& p, int32_t count) {
   thread_pool& pool = *p.pool;
   pool.stop = pool.jobs = pool.asleep = 0;
@@ -187,13 +191,13 @@ void start_workers(@name@_predictor& p, int32_t count) {
     ++pool.count;
   }
 #elif defined(__wasm_atomics__)
-  pool.count = count;  // the page starts the workers: each calls @name@_work()
+  pool.count = count;  // the page starts the workers; each calls @name@_work()
 #else
   (void)count;
 #endif
 }
 
-// How many threads to start with: as many as there are processors, at most kMostThreads.
+// Initial number of threads: the number of processors, at most kMostThreads.
 int32_t first_count() {
 #if defined(@NAME@_POSIX_THREADS)
   const long processors = sysconf(_SC_NPROCESSORS_ONLN);

@@ -1,7 +1,7 @@
 // Values: conversions and integer arithmetic with every case defined, and the filling of borders.
 
 //@ section to_integer
-// Towards zero; what does not fit becomes the nearest that does, NaN becomes 0.
+// Rounds towards zero; clamps to the range of To; NaN becomes 0.
 template <class To, class From> INLINE To to_integer(From x) {
   constexpr bool is_signed = To(-1) < To(0);
   constexpr To largest = static_cast<To>(is_signed ? (uint64_t{1} << (8 * sizeof(To) - 1)) - 1 : ~uint64_t{0});
@@ -13,7 +13,7 @@ template <class To, class From> INLINE To to_integer(From x) {
 }
 
 //@ section add
-// a + b modulo 2^bits. C++ leaves it undefined when a sum of signed integers does not fit; of unsigned ones it wraps.
+// a + b modulo 2^bits. Signed overflow is undefined in C++; unsigned arithmetic wraps.
 template <class V> INLINE V add_(V a, V b) { return bits_as<V>(static_cast<uints<V>>(bits_as<uints<V>>(a) + bits_as<uints<V>>(b))); }
 
 //@ section sub
@@ -21,12 +21,13 @@ template <class V> INLINE V add_(V a, V b) { return bits_as<V>(static_cast<uints
 template <class V> INLINE V sub_(V a, V b) { return bits_as<V>(static_cast<uints<V>>(bits_as<uints<V>>(a) - bits_as<uints<V>>(b))); }
 
 //@ section mul
-// a * b modulo 2^bits. The 1u keeps 16-bit integers from being multiplied as int, which their product may not fit.
+// a * b modulo 2^bits. The 1u prevents promotion of 16-bit integers to int, which could overflow.
 template <class V> INLINE V mul_(V a, V b) { return bits_as<V>(static_cast<uints<V>>(1u * bits_as<uints<V>>(a) * bits_as<uints<V>>(b))); }
 
 //@ section integer_pow
 //@ needs mul
-// a^n modulo 2^bits, by squaring. For n < 0 it is 1/a^-n towards zero, so 0 unless a is 1 or -1; 0 for a = 0 too.
+// a^n modulo 2^bits, by squaring. For n < 0 it is 1/a^-n towards zero, so 0 unless a is 1 or -1; 0
+// for a = 0 too.
 template <class T, class N> INLINE T integer_pow_(T a, N n) {
   if (n < N(0)) return a == T(1) ? T(1) : a != static_cast<T>(-1) ? T(0) : n % 2 != 0 ? a : T(1);
   T power = 1;
@@ -35,7 +36,7 @@ template <class T, class N> INLINE T integer_pow_(T a, N n) {
 }
 
 //@ section floordiv
-// a / b rounded to minus infinity; 0 where b is 0.
+// a / b rounded towards minus infinity; 0 if b is 0.
 template <class T> INLINE T floordiv_(T a, T b) {
   if (b == 0) return 0;
   if (T(-1) < T(0) && b == static_cast<T>(-1)) return static_cast<T>(uint64_t{0} - static_cast<uint64_t>(a));
@@ -44,7 +45,7 @@ template <class T> INLINE T floordiv_(T a, T b) {
 }
 
 //@ section floormod
-// a - b * floordiv_(a, b): it has the sign of b; 0 where b is 0.
+// a - b * floordiv_(a, b): the sign is that of b; 0 if b is 0.
 template <class T> INLINE T floormod_(T a, T b) {
   if (b == 0 || (T(-1) < T(0) && b == static_cast<T>(-1))) return 0;
   const T r = static_cast<T>(a % b);
@@ -52,7 +53,7 @@ template <class T> INLINE T floormod_(T a, T b) {
 }
 
 //@ section truncdiv
-// a / b towards zero; 0 where b is 0, and no overflow.
+// a / b rounded towards zero; 0 if b is 0; the overflow of the least integer / -1 wraps.
 template <class T> INLINE T truncdiv_(T a, T b) {
   if (b == 0) return 0;
   if (T(-1) < T(0) && b == static_cast<T>(-1)) return static_cast<T>(uint64_t{0} - static_cast<uint64_t>(a));
@@ -60,20 +61,20 @@ template <class T> INLINE T truncdiv_(T a, T b) {
 }
 
 //@ section truncmod
-// a - b * truncdiv_(a, b): it has the sign of a; 0 where b is 0.
+// a - b * truncdiv_(a, b): the sign is that of a; 0 if b is 0.
 template <class T> INLINE T truncmod_(T a, T b) {
   if (b == 0 || (T(-1) < T(0) && b == static_cast<T>(-1))) return 0;
   return static_cast<T>(a % b);
 }
 
 //@ section fill_halo
-// Writes value to the border of a dense block: low[d] and high[d] elements wide in dimension d. Inner dimensions without a border cost nothing.
+// Fills the border of a dense block: low[d] and high[d] elements wide in dimension d.
 template <class T, class V>
 void fill_halo(T* p, int rank, const int32_t* shape, const int32_t* low, const int32_t* high, V value) {
   while (rank > 0 && low[rank - 1] == 0 && high[rank - 1] == 0) --rank;
   if (rank == 0) return;
   ptrdiff_t stride = 1;
-  for (int d = 1; shape[d] != 0; ++d) stride *= shape[d];  // shape ends with a 0
+  for (int d = 1; shape[d] != 0; ++d) stride *= shape[d];  // shape is terminated by 0
   const ptrdiff_t first = low[0] * stride, last = (shape[0] - high[0]) * stride, end = shape[0] * stride;
   for (ptrdiff_t i = 0; i < first; ++i) p[i] = static_cast<T>(value);
   for (ptrdiff_t i = last; i < end; ++i) p[i] = static_cast<T>(value);

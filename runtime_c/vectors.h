@@ -1,30 +1,42 @@
 // Vectors: GCC/Clang vector types and the few operations on them that kernels are written with.
 //
-// This file is cut into sections, and a generated file receives only the sections it uses. The grammar, for every file in this folder that has sections:
+// This file is cut into sections, and a generated file receives only the sections it uses. The
+// grammar, for every file in this folder that has sections:
 //
-//   //@ section NAME     starts the section NAME; it ends where the next one starts, or at the end of the file
+//   //@ section NAME     starts the section NAME, which ends at the next one or with the file
 //   //@ needs A B ...    (a line directly below) sections that must be pasted before this one
-//   //@ scope file       (a line directly below) the section is pasted before the anonymous namespace opens, not into it
+//   //@ scope file       (a line directly below) the section is pasted outside the namespace
 //
-// The lines that start with //@ and the text before a file's first section are not pasted. Section names are unique in the folder. A section needs only
-// sections before it, in its file or in an earlier file of the order vectors.h, maths.h, values.h, classifier.h, sha256.h, files.h, cpu.h: a document pastes the closure of
-// what it uses in that order (amalgamate/runtime.py). All of vectors.h and maths.h needs the section `vectors`, which is not named in `needs`.
+// The lines that start with //@ and the text before a file's first section are not pasted. Section
+// names are unique in the folder. A section needs only sections before it, in its file or in an
+// earlier file of the order vectors.h, maths.h, values.h, winograd.h, classifier.h, cpu.h,
+// sha256.h, files.h: a document pastes the closure of what it uses in that order
+// (amalgamate/runtime.py). All of vectors.h and maths.h needs the section `vectors`, which is not
+// named in `needs`.
 //
-// Everything is generic: V is a vector type or its element type, so that the same kernel text serves one lane and thirty-two. The names of types are
-// element, bits, x, lanes: f32x16, i64x8, u8x16. A vector wider than the machine's registers works, but GCC makes slow code of it and warns (-Wpsabi):
-// choose a native width.
+// Everything is generic: V is a vector type or its element type, so that the same kernel text
+// serves one lane and thirty-two. The names of types are element, bits, x, lanes: f32x16, i64x8,
+// u8x16. A vector wider than the machine's registers works, but GCC makes slow code of it and warns
+// (-Wpsabi): choose a native width.
+
+//@ section compiler
+//@ scope file
+#if !defined(__GNUC__)
+#error "compile this file with GCC or Clang: it uses their vector types"
+#endif
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "compile this file without -ffast-math, -Ofast and -ffinite-math-only: it relies on exact rounding, NaN and infinity"
+#endif
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "compile this file for a little-endian machine: its weights are stored in that byte order"
+#endif
 
 //@ section vectors
-#if !defined(__GNUC__)
-#error "this file needs GCC or Clang: it uses their vector types"
-#endif
-#if defined(__FAST_MATH__)
-#error "compile without -ffast-math: rounding, NaN and infinity matter here"
-#endif
+//@ needs compiler
 #if !defined(__has_builtin)
 #define __has_builtin(x) 0
 #endif
-#pragma GCC diagnostic ignored "-Wpsabi"  // vectors are never passed to or from another file
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors never cross file boundaries
 #define INLINE [[maybe_unused, gnu::always_inline]] inline
 
 // vec<float, 16> is a vector of 16 floats, vec<float, 1> is float.
@@ -40,7 +52,8 @@ template <class V> auto first_lane(V& v, long) -> V&;
 template <class V> using elem = typename referred<decltype(first_lane(*static_cast<V*>(nullptr), 0))>::type;
 template <class V> [[maybe_unused]] constexpr int lanes = static_cast<int>(sizeof(V) / sizeof(elem<V>));
 
-// ints<V>, uints<V>: integers of the same width in the same number of lanes. mask<V>: what a comparison of two V gives; all bits of a true lane are 1.
+// ints<V>, uints<V>: integers of the same width in the same number of lanes. mask<V>: the result of
+// comparing two V; all bits of a true lane are 1.
 template <size_t BYTES> struct integer_of;
 template <> struct integer_of<1> { typedef int8_t i; typedef uint8_t u; };
 template <> struct integer_of<2> { typedef int16_t i; typedef uint16_t u; };
@@ -50,7 +63,7 @@ template <class V> using ints = vec<typename integer_of<sizeof(elem<V>)>::i, lan
 template <class V> using uints = vec<typename integer_of<sizeof(elem<V>)>::u, lanes<V>>;
 template <class V> using mask = decltype(V{} < V{});
 
-// The same bits seen as another type of the same size.
+// The same bits as another type of the same size.
 template <class To, class From> INLINE To bits_as(From from) {
   static_assert(sizeof(To) == sizeof(From), "the same size");
   To to;
@@ -64,7 +77,7 @@ template <class V> INLINE V splat(elem<V> x) {
   else return x - V{};
 }
 
-// mask ? a : b, in each lane where mask is a vector.
+// mask ? a : b, lane by lane if mask is a vector.
 template <class M, class V> INLINE V select(M mask, V a, V b) { return mask ? a : b; }
 
 //@ section f32x2
@@ -153,7 +166,8 @@ typedef uint8_t u8x8 __attribute__((vector_size(8)));
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
 
 //@ section scalar_loop
-// Before a loop whose addresses hold a remainder of its variable: clang 22's vectoriser makes wrong code of some of these.
+// Precedes loops whose addresses contain a remainder of the loop variable: clang 22's vectoriser
+// miscompiles some of these.
 #if defined(__clang__)
 #define SCALAR_LOOP _Pragma("clang loop vectorize(disable)")
 #else
@@ -161,14 +175,14 @@ typedef uint8_t u8x16 __attribute__((vector_size(16)));
 #endif
 
 //@ section load
-// Reads a V from p, which may have any element's alignment.
+// Reads a V from p, which needs only the alignment of an element.
 template <class V> INLINE V load(const elem<V>* p) {
   typedef V unaligned __attribute__((aligned(alignof(elem<V>)), may_alias));
   return *reinterpret_cast<const unaligned*>(p);
 }
 
 //@ section kept
-// Keeps a vector that several operations use in a register: GCC would read it from memory again for each of them.
+// Keeps a vector in a register: GCC would reload it from memory for each use.
 template <class V> INLINE V kept(V v) {
 #if defined(__clang__)
 #elif defined(__AVX512F__)
@@ -182,22 +196,22 @@ template <class V> INLINE V kept(V v) {
 }
 
 //@ section store
-// Writes v to p, which may have any element's alignment.
+// Writes v to p, which needs only the alignment of an element.
 template <class V> INLINE void store(elem<V>* p, V v) {
   typedef V unaligned __attribute__((aligned(alignof(elem<V>)), may_alias));
   *reinterpret_cast<unaligned*>(p) = v;
 }
 
 //@ section convert
-// Each lane converted as by static_cast: to an integer it truncates, and the value must fit.
+// static_cast of each lane. Conversion to integers truncates; the value must fit.
 template <class V, class From> INLINE V convert(From x) {
   static_assert(lanes<V> == lanes<From>, "the same number of lanes");
   constexpr bool to_float = elem<V>(0.5) != 0, from_float = elem<From>(0.5) != 0;
   if constexpr (lanes<V> == 1) return static_cast<V>(x);
 #if !defined(__clang__)
-  else if constexpr (sizeof(elem<From>) == 1 && sizeof(elem<V>) > 2) return convert<V>(__builtin_convertvector(x, vec<int16_t, lanes<V>>));  // GCC goes lane by lane
+  else if constexpr (sizeof(elem<From>) == 1 && sizeof(elem<V>) > 2) return convert<V>(__builtin_convertvector(x, vec<int16_t, lanes<V>>));  // GCC would convert lane by lane
 #endif
-  else if constexpr (to_float && !from_float && sizeof(V) > sizeof(From)) return convert<V>(convert<ints<V>>(x));  // GCC needs the steps
+  else if constexpr (to_float && !from_float && sizeof(V) > sizeof(From)) return convert<V>(convert<ints<V>>(x));  // GCC needs two steps
   else if constexpr (from_float && !to_float && sizeof(From) > sizeof(V)) return convert<V>(convert<ints<From>>(x));
   else return __builtin_convertvector(x, V);
 }
@@ -231,19 +245,20 @@ template <class H> INLINE vec<elem<H>, 2 * lanes<H>> join(H low, H high) { retur
 
 //@ section vmin
 //@ needs halves
-// The smaller: a < b ? a : b, in one instruction. So when a is NaN the result is b, and when b is NaN it is NaN; but vectors on arm,
-// and one lane on wasm and 64-bit arm, give NaN for either NaN. Of -0 and +0 it may be either.
+// The smaller: a < b ? a : b, in one instruction. If a is NaN the result is b, if b is NaN it is
+// NaN; but vectors on Arm, and single lanes on wasm and 64-bit Arm, return NaN for either. For -0
+// and +0 it may be either.
 template <class V> INLINE V vmin(V a, V b) {
   constexpr bool is_float = elem<V>(0.5) != 0;
 #if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_minimum)
   if constexpr (is_float && (sizeof(void*) == 8 || (sizeof(elem<V>) == 4 && lanes<V> > 1))) return __builtin_elementwise_minimum(a, b);
-#elif defined(__wasm_simd128__) && __has_builtin(__builtin_elementwise_minimum)  // clang would make relaxed_min of the expression, which may lose a NaN
+#elif defined(__wasm_simd128__) && __has_builtin(__builtin_elementwise_minimum)  // clang would use relaxed_min, which may lose a NaN
   if constexpr (is_float && sizeof(V) > 16) return join(vmin(low(a), low(b)), vmin(high(a), high(b)));
   else if constexpr (is_float && sizeof(V) == 16 && sizeof(elem<V>) == 4) return __builtin_wasm_pmin_f32x4(b, a);
   else if constexpr (is_float && sizeof(V) == 16) return __builtin_wasm_pmin_f64x2(b, a);
   else if constexpr (is_float) return __builtin_elementwise_minimum(a, b);
 #else
-  // GCC makes a comparison and a masked move of the expression.
+  // GCC compiles the expression to a comparison and a masked move.
 #if defined(__AVX512F__) && !defined(__clang__)
   if constexpr (is_float && sizeof(elem<V>) == 4 && sizeof(V) == 64) return __builtin_ia32_minps512_mask(a, b, a, static_cast<uint16_t>(-1), 4);
   else
@@ -259,7 +274,7 @@ template <class V> INLINE V vmin(V a, V b) {
 
 //@ section vmax
 //@ needs halves
-// The larger: a > b ? a : b, in one instruction. NaN as in vmin, so vmax(0, x) keeps the NaN of an x.
+// The larger: a > b ? a : b, in one instruction. NaN as in vmin, so vmax(0, x) propagates NaN.
 template <class V> INLINE V vmax(V a, V b) {
   constexpr bool is_float = elem<V>(0.5) != 0;
 #if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_maximum)
@@ -270,7 +285,7 @@ template <class V> INLINE V vmax(V a, V b) {
   else if constexpr (is_float && sizeof(V) == 16) return __builtin_wasm_pmax_f64x2(b, a);
   else if constexpr (is_float) return __builtin_elementwise_maximum(a, b);
 #else
-  // GCC makes a comparison and a masked move of the expression.
+  // GCC compiles the expression to a comparison and a masked move.
 #if defined(__AVX512F__) && !defined(__clang__)
   if constexpr (is_float && sizeof(elem<V>) == 4 && sizeof(V) == 64) return __builtin_ia32_maxps512_mask(a, b, a, static_cast<uint16_t>(-1), 4);
   else
@@ -286,7 +301,8 @@ template <class V> INLINE V vmax(V a, V b) {
 
 //@ section load_partial
 //@ needs load halves
-// The first n elements at p, then zeros; reads nothing behind them. Zero for n <= 0, the whole vector for n >= lanes<V>.
+// Loads the first n elements at p, followed by zeros; reads nothing beyond. All zeros for n <= 0, a
+// full vector for n >= lanes<V>.
 template <class V> INLINE V load_partial(const elem<V>* p, ptrdiff_t n) {
   constexpr int H = lanes<V> / 2;
   if (n >= lanes<V>) return load<V>(p);
@@ -299,7 +315,7 @@ template <class V> INLINE V load_partial(const elem<V>* p, ptrdiff_t n) {
   } else
 #endif
   if constexpr (H > 0) {
-    const bool full = n >= H;  // the low half is
+    const bool full = n >= H;  // the low half
     const half<V> part = load_partial<half<V>>(full ? p + H : p, full ? n - H : n);
     return full ? join(load<half<V>>(p), part) : join(part, half<V>{});
   } else {
@@ -309,12 +325,12 @@ template <class V> INLINE V load_partial(const elem<V>* p, ptrdiff_t n) {
 
 //@ section store_partial
 //@ needs store halves
-// Writes the first n lanes of v to p, and nothing behind them: none for n <= 0, all for n >= lanes<V>.
+// Stores the first n lanes of v to p and nothing beyond: none for n <= 0, all for n >= lanes<V>.
 template <class V> INLINE void store_partial(elem<V>* p, V v, ptrdiff_t n) {
   constexpr int H = lanes<V> / 2;
   if (n >= lanes<V>) return store(p, v);
   if constexpr (H > 0) {
-    const bool full = n >= H;  // the low half is
+    const bool full = n >= H;  // the low half
     if (full) store(p, low(v));
     store_partial(full ? p + H : p, full ? high(v) : low(v), full ? n - H : n);
   }
@@ -358,7 +374,8 @@ template <class V> INLINE elem<V> hmin(V v) {
 
 //@ section madd
 //@ needs halves
-// a * b + c, fused where the machine can (the compilers contract the expression; for wasm it takes relaxed SIMD).
+// a * b + c, fused if the machine supports it (compilers contract the expression; wasm needs
+// relaxed SIMD).
 template <class V> INLINE V madd(V a, V b, V c) {
 #if defined(__wasm_relaxed_simd__)
   if constexpr (sizeof(V) > 16) return join(madd(low(a), low(b), low(c)), madd(high(a), high(b), high(c)));

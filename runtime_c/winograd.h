@@ -1,4 +1,5 @@
-// Winograd's weights, which a predictor computes when it is made. The grammar of sections is told at the top of vectors.h.
+// Winograd's weights, which a predictor computes when it is made. The grammar of sections is told
+// at the top of vectors.h.
 
 //@ section winograd_weights
 //@ needs load_partial store
@@ -22,7 +23,8 @@ template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[6]) {
   to[5] = c;
 }
 
-// F(6x6, 3x3): G = [1 0 0; -2/9 -2/9 -2/9; -2/9 2/9 -2/9; 1/90 1/45 2/45; 1/90 -1/45 2/45; 1/45 1/90 1/180; 1/45 -1/90 1/180; 0 0 1].
+// F(6x6, 3x3): G = [1 0 0; -2/9 -2/9 -2/9; -2/9 2/9 -2/9; 1/90 1/45 2/45; 1/90 -1/45 2/45; 1/45
+// 1/90 1/180; 1/45 -1/90 1/180; 0 0 1].
 template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[8]) {
   const V even = (a + c) * (-2.0f / 9), odd = b * (-2.0f / 9), two = a * (1.0f / 90) + c * (2.0f / 45), half = a * (1.0f / 45) + c * (1.0f / 180);
   to[0] = a;
@@ -35,9 +37,10 @@ template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[8]) {
   to[7] = c;
 }
 
-// The weights of F(E - 2 x E - 2, 3x3) (A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", 2015): u = G w G^T for each pair of channels.
-// w is [3, 3, inputs, outputs]; u lies in blocks of `columns` outputs with room for `room`, a multiple of N: [E, E, outputs / columns, inputs, room],
-// with zeros where no output is.
+// The weights of F(E - 2 x E - 2, 3x3) (A. Lavin, S. Gray, "Fast Algorithms for Convolutional
+// Neural Networks", 2015): u = G w G^T for each pair of channels. w is [3, 3, inputs, outputs]; u
+// lies in blocks of `columns` outputs with room for `room`, a multiple of N: [E, E, outputs /
+// columns, inputs, room], with zeros beyond the last output.
 template <int E, int N> [[gnu::noinline]] void winograd_weights(float* u, const float* w, size_t inputs, size_t outputs, size_t columns, size_t room) {
   typedef vec<float, N> V;
   const size_t matrix = (outputs + columns - 1) / columns * inputs * room, pair = inputs * outputs;

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from conftest import DIGITS as MODEL
 from conftest import requires_tool
 from onnx import TensorProto, helper
 
 import dlpack
+from dlpack.pipeline import Options, build
 
 STRICT = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"]
@@ -364,6 +366,18 @@ def build_program(folder: Path, code: str, source: Path, *options: str) -> Path:
 
 
 @pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits example with MXNet's API."""
+    return build(MODEL, tmp_path_factory.mktemp("embedded") / "digits", Options(mxnet_api=True))
+
+
+@pytest.fixture(scope="module")
+def side_file_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with its weights in a file of their own."""
+    return build(MODEL, tmp_path_factory.mktemp("side") / "digits", Options(mxnet_api=True, weights="file"))
+
+
+@pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Path:
     return build_program(tmp_path_factory.mktemp("mxnet"), DECLARATIONS + DIGITS, digits / "digits.cc")
 
@@ -393,7 +407,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mixed")
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, folder / "mixed.onnx")
-    return dlpack.build(folder / "mixed.onnx", folder / "bundle")
+    return build(folder / "mixed.onnx", folder / "bundle", Options(mxnet_api=True))
 
 
 # --- the emitted file -------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from conftest import ROOT, requires_tool, skip_or_fail
 from dlpack.amalgamate.runtime import Section, closure, sections
 from dlpack.runtime_c import RUNTIME_FILES
 
-FILES = ["vectors.h", "maths.h", "winograd.h", "sha256.h", "files.h", "cpu.h"]
+FILES = ["vectors.h", "maths.h", "winograd.h", "cpu.h", "sha256.h", "files.h"]
 STRICT = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
 WIDTHS = {1: "float", 4: "f32x4", 8: "f32x8", 16: "f32x16"}
 ZIG = [sys.executable, "-m", "ziglang", "cc", "-x", "c++"]

@@ -156,7 +156,7 @@ def picture_options(**more: Any) -> Options:
 def picture_bundle(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
     (folder / "how.json").write_text(json.dumps({"resize": None, "mean": [0.5], "std": [0.25]}))
-    options = picture_options(labels=tuple("abcdefghi"), preprocess=str(folder / "how.json"))
+    options = picture_options(labels=tuple("abcdefghi"), preprocess=str(folder / "how.json"), mxnet_api=True)
     return build(files["pictures"], folder / "pictures", options)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import requires_tool
+from conftest import requires_module, requires_tool
 from test_emitted import COMPILERS, READ, STRICT, run
 
 from dlpack.bundle.loader import read_manifest
@@ -77,3 +79,24 @@ def test_no_macro_is_left_but_the_models_own(tmp_path: Path, bundle: Bundle) -> 
     before, after = (set(run(*command, path).splitlines()) for path in (tmp_path / "headers.cc", source))
     added = {line.split()[1].split("(")[0] for line in after - before}
     assert added and {name for name in added if not name.startswith("SECOND_")} == set()
+
+
+# --- what the file is not for -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("flag", ["-ffast-math", "-Ofast", "-ffinite-math-only"])
+def test_fast_maths_is_refused(bundle: Bundle, compiler: str, flag: str) -> None:
+    """The error says what to leave out."""
+    command = [requires_tool(compiler), "-std=c++17", "-fsyntax-only", flag, bundle("digits", "first") / "first.cc"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "compile this file without -ffast-math" in done.stderr
+
+
+@pytest.mark.parametrize("target", ["s390x-linux-musl", "powerpc64-linux-musl"])
+def test_big_endian_machines_are_refused(bundle: Bundle, target: str) -> None:
+    requires_module("ziglang")
+    source = bundle("digits", "first") / "first.cc"
+    zig = [sys.executable, "-m", "ziglang", "c++", "-target", target, "-std=c++17", "-DFIRST_FREESTANDING"]
+    done = subprocess.run([*zig, "-fsyntax-only", source], capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "compile this file for a little-endian machine" in done.stderr

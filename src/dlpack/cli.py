@@ -212,9 +212,8 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
     show_default=True,
     help="Whether memory may grow for speed (Winograd).",
 )
-@click.option(
-    "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Most threads that a run may use."
-)
+@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Maximum threads per run.")
+@click.option("--mxnet-api", is_flag=True, help="Adds MXNet's C API, which models from MXNet have anyway.")
 @click.option("--cc", help="Your own C++ compiler, with its options, in place of zig's clang.")
 @click.option("--json", "json_", is_flag=True, help="Events and the result as JSON lines.")
 def build(
@@ -232,6 +231,7 @@ def build(
     weights: str,
     optimize: str,
     threads: int,
+    mxnet_api: bool,
     cc: str | None,
     json_: bool,
     **target_options: Any,
@@ -255,6 +255,7 @@ def build(
         preprocess=preprocess,
         optimize=optimize,
         threads=threads,
+        mxnet_api=mxnet_api,
         params=params,
         dtypes=_parse_dtypes(shapes),
         task=task,

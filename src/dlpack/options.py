@@ -34,6 +34,7 @@ class Options:
     threads: int = 1
     more_shapes: tuple[Shapes, ...] = ()
     buckets: Buckets | None = None
+    mxnet_api: bool = False
     target_options: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Inputs that become constants, each with its elements as text."""
@@ -72,6 +73,8 @@ def options_text(options: Options) -> str:
         words.append(f"--optimize {options.optimize}")
     if options.threads != 1:
         words.append(f"--threads {options.threads}")
+    if options.mxnet_api:
+        words.append("--mxnet-api")
     if options.weights != "auto":
         words.append(f"--weights {options.weights}")
     return " ".join(words)

@@ -227,7 +227,8 @@ def _emit(
         )
         runtime = read_runtime()
         test = [self_test(v, c.trial) for v, c in zip(program.variants, prepared.cases, strict=True)]
-        text = emit_source(codes, runtime, provenance, embed, test, classifier)
+        mxnet_api = options.mxnet_api or prepared.source.metadata.get("dlpack.source") == "MXNet"
+        text = emit_source(codes, runtime, provenance, embed, test, classifier, mxnet_api)
         (folder / f"{program.name}.cc").write_text(text, encoding="utf-8")
         (folder / f"{program.name}.h").write_text(emit_header(codes, runtime, classifier), encoding="utf-8")
         if program.weights and not embed:

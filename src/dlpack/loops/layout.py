@@ -49,6 +49,8 @@ class Layout:
 
     def reach(self, shape: Sequence[int]) -> int:
         """How many elements a tensor of `shape` takes up from address 0 on, with the room of its last blocks."""
+        if 0 in shape:
+            return 0
         blocks, last = dict(self.blocks), self.offset
         for d, (n, stride) in enumerate(zip(shape, self.strides, strict=True)):
             if d in blocks:

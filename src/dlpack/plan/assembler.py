@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from dlpack.kernels.backend import Backend
 from dlpack.kernels.build import Argument, Call, KernelBuilder, pack
 from dlpack.kernels.place import Buffer, Placement, place
 from dlpack.kernels.shared import Shared, Weight, Weights
-from dlpack.loops.layout import Layout, dense, is_dense
+from dlpack.loops.layout import Layout, dense, is_dense, order_of
 from dlpack.plan.memory import ALIGNMENT, Arena, Item, plan_arena
 from dlpack.plan.program import (
     CallStep,
@@ -24,6 +24,7 @@ from dlpack.plan.program import (
     LoopStep,
     NamedKernel,
     PackedDim,
+    Place,
     Program,
     Ref,
     RepackStep,
@@ -40,7 +41,7 @@ class Assembler:
         self.graph = placement.graph
         self.builder = KernelBuilder(placement, backend.schedule, shared)
         self.loops: dict[int, Program] = {}
-        self.loop_parts: dict[int, dict[int, tuple[Weight, int]]] = {}
+        self.loop_parts: dict[int, dict[int, tuple[Weight, Place]]] = {}
         self.calls: list[Call] = []
         for group in placement.groups:
             if not any(self.graph.types[o].size for o in group.outputs):
@@ -51,7 +52,10 @@ class Assembler:
             else:
                 self.calls.append(self.builder.call(group))
         self.own_weights: Weights | None = None
-        self.own_parts: dict[int, tuple[Weight, int]] = {}
+        self.own_parts: dict[int, tuple[Weight, Place]] = {}
+        self.weight_places: dict[int, Place] = {}
+        self.prepared_places: dict[int, Place] = {}
+        self.inner_places: list[Place] = []
         self.constants: dict[tuple[str, Layout | None], Ref] = {}
         self.merged: dict[str, str] = {}
         self.prepare: list[Step] = []
@@ -68,7 +72,9 @@ class Assembler:
         nested: list[NamedKernel] = []
         steps: list[Step] = []
         started: set[str] = set()
+        spans: list[tuple[int, int]] = []  # of each call: its first step and its last
         for k, call in enumerate(self.calls):
+            before = len(steps)
             for a in call.arguments:
                 b = self.placement.buffers[a.buffer]
                 if b.kind == "arena" and a.buffer not in started:
@@ -80,22 +86,26 @@ class Assembler:
                 step, own = self._loop(k, refs, Ref("arena", arena.offsets.get(f"scratch{k}", 0), "uint8"))
                 steps.append(step)
                 nested.extend(own)
+                spans.append((before, len(steps) - 1))
                 continue
             if self._scratch(k):
-                refs.append(Ref("arena", arena.offsets[f"scratch{k}"], "uint8"))
+                refs.append(Ref("arena", arena.offsets[f"scratch{k}"], "uint8", place=f"scratch{k}"))
             equal = frozenset(i for i, a in enumerate(call.arguments) if a.in_place)
             steps.append(CallStep(names[call.kernel], tuple(refs), call.group.sources, equal))
+            spans.append((before, len(steps) - 1))
         macs = sum(self.loops[k].macs * c.group.nodes[0].attrs["count"] if k in self.loops else self._macs(c.group)
                    for k, c in enumerate(self.calls))  # fmt: skip
         inputs, outputs = self._tensors(self.graph.inputs), self._tensors(self.graph.outputs)
         return Program(
             self.name,
-            (Variant(inputs, outputs, tuple(steps), arena, macs),),
+            (Variant(inputs, outputs, tuple(steps), arena, macs, self._places(arena, lives, spans, names)),),
             (*kernels.values(), *nested),
             bytes(self.own_weights.blob) if self.own_weights else b"",
             tuple(self.prepare),
             self.shared.prepared,
             self.threads if any(k.kernel.trips for k in kernels.values()) else 1,
+            tuple(self.weight_places.values()),
+            tuple(self.prepared_places.values()),
         )
 
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
@@ -148,15 +158,24 @@ class Assembler:
             for i, (r, t) in enumerate(zip(outputs, body.outputs, strict=True))
         ]
         moved = {  # the body's weights among ours
-            at: self._weight(weight, lambda at=at, nbytes=nbytes: body.weights[at : at + nbytes])  # type: ignore[misc]
-            for at, (weight, nbytes) in self.loop_parts[k].items()
+            at: self._weight(weight, place.name, lambda place=place: body.weights[place.offset :][: place.nbytes])  # type: ignore[misc]
+            for at, (weight, place) in self.loop_parts[k].items()
         }
         starts = sorted(moved)
+        self.inner_places += [
+            replace(p, key=f"{k}/{p.key}", offset=arena.offset + p.offset, first=k, last=k)
+            for p in body.variants[0].places
+        ]
         late: list[Step] = []
         room = -(-(arena.offset + body.arena.size) // ALIGNMENT) * ALIGNMENT
         for i in self._unsafe_states(k):  # written elsewhere, copied at the end of the trip
             nbytes = body.outputs[i].nbytes
-            outputs[i] = Ref("arena", room, body.outputs[i].dtype)
+            t = body.outputs[i]
+            self.inner_places.append(
+                Place(f"{k}/late{i}", t.name, room, nbytes, (t.name,), t.dtype, t.shape, tuple(range(len(t.shape))),
+                      first=k, last=k)
+            )  # fmt: skip
+            outputs[i] = Ref("arena", room, t.dtype, place=f"{k}/late{i}")
             late.append(CopyStep(outputs[i], inputs[i], nbytes))
             room += -(-nbytes // ALIGNMENT) * ALIGNMENT
         unrestricted = {n for i in range(states) for n in _overwritable(body, i) or ()}
@@ -164,7 +183,8 @@ class Assembler:
 
         def bound(r: Ref) -> Ref:
             if r.space == "arena":
-                return replace(r, offset=arena.offset + r.offset, steps=(0, *r.steps))
+                place = f"{k}/{r.place}" if r.place else ""
+                return replace(r, offset=arena.offset + r.offset, steps=(0, *r.steps), place=place)
             if r.space == "weights":
                 start = starts[bisect_right(starts, r.offset) - 1]
                 at = moved[start]
@@ -188,24 +208,32 @@ class Assembler:
         ]
         return LoopStep(count, (*(inside(s) for s in body.steps), *late)), kernels_out
 
-    def _weight(self, weight: Weight, data: Callable[[], bytes]) -> Ref:
+    def _weight(self, weight: Weight, name: str, data: Callable[[], bytes]) -> Ref:
         """Where a weight lies: stored, or repacked from where another machine's program has stored it."""
+        nbytes = TensorType(weight.dtype, ()).itemsize * weight.layout.reach(weight.shape)
         if self.own_weights is not None:
             at = self.own_weights.place(weight, data)
-            self.own_parts[at] = weight, len(data())
+            self.own_parts[at] = weight, _place(weight, name, at, nbytes)
             return Ref("weights", at, weight.dtype)
         other = self.shared.weights.in_other_layout(weight)
         if other is None:
-            return Ref("weights", self.shared.weights.place(weight, data), weight.dtype)
-        itemsize = TensorType(weight.dtype, ()).itemsize
-        read, written = (w.layout.reach(w.shape) * itemsize for w in (other, weight))
-        at, new = self.shared.prepare(weight, written)
+            return self._stored(weight, name, data)
+        at, new = self.shared.prepare(weight, nbytes)
         target = Ref("prepared", at, weight.dtype)
         if new:
-            source = Ref("weights", self.shared.weights.place(other, bytes), weight.dtype)
+            self.prepared_places[at] = _place(weight, name, at, nbytes)
+            source = self._stored(other, name, bytes)
+            read = TensorType(other.dtype, ()).itemsize * other.layout.reach(other.shape)
             places = tuple(zip(_packed_dims(other), _packed_dims(weight), strict=True))
-            self.prepare.append(RepackStep(source, target, weight.shape, places, read, written))
+            self.prepare.append(RepackStep(source, target, weight.shape, places, read, nbytes))
         return target
+
+    def _stored(self, weight: Weight, name: str, data: Callable[[], bytes]) -> Ref:
+        """Where a weight lies among those of all programs."""
+        at = self.shared.weights.place(weight, data)
+        nbytes = TensorType(weight.dtype, ()).itemsize * weight.layout.reach(weight.shape)
+        self.weight_places.setdefault(at, _place(weight, name, at, nbytes))
+        return Ref("weights", at, weight.dtype)
 
     # --- kernels ------------------------------------------------------------------------------------------------
 
@@ -296,13 +324,43 @@ class Assembler:
             buffer = self.merged[buffer]
         return buffer
 
-    def _items(self, lives: Mapping[str, tuple[int, int]]) -> list[Item]:
+    def _joint(self, lives: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        """The lives of blocks of memory, each of a buffer and those that share it."""
         joint: dict[str, tuple[int, int]] = {}
         for name, (first, last) in lives.items():
             root = self._root(name)
             old = joint.get(root, (first, last))
             joint[root] = (min(old[0], first), max(old[1], last))
-        return [Item(n, self._bytes(self.placement.buffers[n]), *life) for n, life in joint.items()]
+        return joint
+
+    def _items(self, lives: Mapping[str, tuple[int, int]]) -> list[Item]:
+        return [Item(n, self._bytes(self.placement.buffers[n]), *life) for n, life in self._joint(lives).items()]
+
+    def _places(
+        self,
+        arena: Arena,
+        lives: Mapping[str, tuple[int, int]],
+        spans: Sequence[tuple[int, int]],
+        kernels: Sequence[str],
+    ) -> tuple[Place, ...]:
+        """What lies in the arena; `spans` are the first and the last step of each call, `lives` are in calls."""
+        values: dict[str, list[str]] = {}
+        for value, at in self.placement.places.items():
+            values.setdefault(self._root(at.buffer), []).append(value)
+        out = []
+        for root, (first, last) in self._joint(lives).items():
+            if root in arena.offsets:
+                b = self.placement.buffers[root]
+                order = order_of(b.shape, b.layout)
+                names = tuple(values.get(root, ()))
+                out.append(Place(root, root, arena.offsets[root], self._bytes(b), names, b.dtype, b.shape, order,
+                                 first=spans[first][0], last=spans[last][1]))  # fmt: skip
+        for k, call in enumerate(self.calls):
+            if k not in self.loops and self._scratch(k):
+                key, name = f"scratch{k}", f"scratch_{kernels[call.kernel]}"
+                out.append(Place(key, name, arena.offsets[key], self._scratch(k), first=spans[k][1], last=spans[k][1]))
+        inner = [replace(p, first=spans[p.first][1], last=spans[p.last][1]) for p in self.inner_places]
+        return (*out, *inner)
 
     def _bytes(self, b: Buffer) -> int:
         return b.elements * TensorType(b.dtype, ()).itemsize
@@ -323,7 +381,9 @@ class Assembler:
         b = self.placement.buffers[buffer]
         at = offset * TensorType(b.dtype, ()).itemsize
         if b.kind == "arena":
-            return Ref("arena", arena.offsets.get(self._root(buffer), 0) + at, b.dtype)
+            root = self._root(buffer)
+            known = root in arena.offsets
+            return Ref("arena", arena.offsets[root] + at if known else at, b.dtype, place=root if known else "")
         if buffer in self.graph.derived:
             assert packed is not None
             return self._derived(buffer, packed)
@@ -342,7 +402,7 @@ class Assembler:
                 flat = pack(array, packed) if packed else np.ascontiguousarray(array).reshape(-1)
                 return (flat.astype(np.uint8) if array.dtype.name == "bool" else flat).tobytes()
 
-            self.constants[key] = self._weight(self.shared.weight(self.graph, name, packed), data)
+            self.constants[key] = self._weight(self.shared.weight(self.graph, name, packed), name, data)
         return self.constants[key]
 
     def _derived(self, name: str, packed: Layout) -> Ref:
@@ -350,9 +410,11 @@ class Assembler:
         edge, _, inputs, outputs = self.graph.types[name].shape
         ((_, block),) = packed.blocks
         nbytes = edge * edge * -(-outputs // block.size) * inputs * block.room * 4
-        at, new = self.shared.prepare(self.shared.weight(self.graph, name, packed), nbytes)
+        weight = self.shared.weight(self.graph, name, packed)
+        at, new = self.shared.prepare(weight, nbytes)
         target = Ref("prepared", at, "float32")
         if new:
+            self.prepared_places[at] = _place(weight, name, at, nbytes)
             origin = self.graph.derived[name]
             straight = dense(self.graph.types[origin].shape, (2, 3, 1, 0))
             source = self._constant(origin, straight)
@@ -368,6 +430,13 @@ def _packed_dims(weight: Weight) -> Iterator[PackedDim]:
             yield PackedDim(blocks[d].size, stride, blocks[d].inner)
         else:
             yield PackedDim(extent, 0, stride)
+
+
+def _place(weight: Weight, name: str, offset: int, nbytes: int) -> Place:
+    """What lies where a weight is stored."""
+    order = order_of(weight.shape, weight.layout)
+    blocks = tuple((d, b.size) for d, b in weight.layout.blocks)
+    return Place(str(offset), name, offset, nbytes, (name,), weight.dtype, weight.shape, order, blocks)
 
 
 def _word(op: str) -> str:

@@ -17,7 +17,7 @@ from dlpack.kernels.place import place
 from dlpack.kernels.shared import Shared, Weights
 from dlpack.meaning.quantization import Meaning
 from dlpack.plan.assembler import Assembler
-from dlpack.plan.program import CallStep, LoopStep, NamedKernel, Program, Step, Variant
+from dlpack.plan.program import CallStep, CopyStep, HaloStep, LoopStep, NamedKernel, Program, Ref, Step, Variant
 
 
 def compile_graph(graph: Graph, name: str, backend: Backend, winograd: bool = True, threads: int = 1) -> Program:
@@ -55,6 +55,7 @@ class Compiler:
         part = assembler.program()
         self.shared.settle()
         names, known, number = {}, dict(self.kernels), len(self.parts)
+        places = f"s{number}_" if number else ""
         for k in part.kernels:
             old = known.get(id(k.kernel))
             new = replace(k, name=f"s{number}_{k.name}") if number else k
@@ -67,7 +68,8 @@ class Compiler:
             variant,
             inputs=tuple(replace(t, meaning=told.get(t.name, t.meaning)) for t in variant.inputs),
             outputs=tuple(replace(t, meaning=told.get(t.name, t.meaning)) for t in variant.outputs),
-            steps=tuple(_renamed(s, names) for s in variant.steps),
+            steps=tuple(_renamed(s, names, places) for s in variant.steps),
+            places=tuple(replace(p, key=f"{places}{p.key}", name=f"{places}{p.name}") for p in variant.places),
         )
         self.parts.append(replace(part, variants=(variant,), weights=b""))
         return variant
@@ -82,6 +84,8 @@ class Compiler:
             weights=bytes(self.shared.weights.blob),
             prepare=tuple(s for p in self.parts for s in p.prepare),
             prepared=self.shared.prepared,
+            weight_places=tuple({place.key: place for p in self.parts for place in p.weight_places}.values()),
+            prepared_places=tuple(place for p in self.parts for place in p.prepared_places),
             threads=max(p.threads for p in self.parts),
         )
 
@@ -95,10 +99,18 @@ class Compiler:
         return choice
 
 
-def _renamed(step: Step, names: Mapping[str, str]) -> Step:
-    """The step with other names for kernels."""
+def _renamed(step: Step, names: Mapping[str, str], places: str) -> Step:
+    """The step with other names for kernels, and `places` before the keys of places in the arena."""
+
+    def moved(r: Ref) -> Ref:
+        return replace(r, place=f"{places}{r.place}") if r.place else r
+
     if isinstance(step, CallStep):
-        return replace(step, kernel=names[step.kernel])
+        return replace(step, kernel=names[step.kernel], arguments=tuple(moved(a) for a in step.arguments))
+    if isinstance(step, HaloStep):
+        return replace(step, target=moved(step.target))
+    if isinstance(step, CopyStep):
+        return replace(step, source=moved(step.source), target=moved(step.target))
     if isinstance(step, LoopStep):
-        return replace(step, body=tuple(_renamed(s, names) for s in step.body))
+        return replace(step, body=tuple(_renamed(s, names, places) for s in step.body))
     return step

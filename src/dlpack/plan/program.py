@@ -25,10 +25,33 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A block of `nbytes` at `offset` of the arena, the weights or the prepared weights, and what lies there.
+
+    `key` is its own among the places of its kind. `values` are ONNX values, none for a kernel's scratch; `name` says it
+    in short. `shape` includes the border of a padded value; its dimensions lie in memory in this `order`, the outermost
+    first, those in `blocks` (dimension, size) in blocks. A run uses it from the step `first` to the step `last`.
+    """
+
+    key: str
+    name: str
+    offset: int
+    nbytes: int
+    values: tuple[str, ...] = ()
+    dtype: str = "uint8"
+    shape: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()
+    blocks: tuple[tuple[int, int], ...] = ()
+    first: int = 0
+    last: int = 0
+
+
+@dataclass(frozen=True)
 class Ref:
     """A pointer: byte `offset` in "arena", "weights" or "prepared", or in input or output number `index`.
 
-    `steps` tells by how many bytes it moves on in each trip of the loops around it, the outermost first.
+    `place` is the key of the place in the arena where it points, "" for a value without bytes. `steps` are the bytes by
+    which it moves on in each trip of the loops around it, the outermost first.
     """
 
     space: str
@@ -36,6 +59,7 @@ class Ref:
     dtype: str
     index: int = 0
     steps: tuple[int, ...] = ()
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,6 +170,7 @@ class Variant:
     steps: tuple[Step, ...]
     arena: Arena
     macs: int
+    places: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,6 +180,7 @@ class Program:
     `variants` has one entry for each set of input shapes, all with the same kernels and weights.
     `threads` may share the trips of its kernels; 1 where none is worth it.
     The steps of `prepare` run once, when a predictor is made, and fill its `prepared` bytes.
+    `weight_places` and `prepared_places` say what lies in the weights and in these.
     """
 
     name: str
@@ -164,6 +190,8 @@ class Program:
     prepare: tuple[Step, ...] = ()
     prepared: int = 0
     threads: int = 1
+    weight_places: tuple[Place, ...] = ()
+    prepared_places: tuple[Place, ...] = ()
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
