@@ -33,6 +33,7 @@ from dlpack.loops.ir import (
     walk,
     walk_expr,
 )
+from dlpack.loops.lanes import LANE
 
 CPP_TYPE = {
     "float32": "float", "float64": "double", "bool": "uint8_t",
@@ -259,6 +260,8 @@ class Printer:
                 return f"{self.type(e.dtype, e.lanes)}{{}}", _ATOM
             self.functions.add("splat")
             return f"splat<{self.type(e.dtype, e.lanes)}>({self.expr(args[0])})", _ATOM
+        if op == LANE:
+            return f"{self.expr(args[0], _ATOM)}[{self.expr(args[1])}]", _ATOM
         if op == "reinterpret":
             return f"bits_as<{self.type(e.dtype, e.lanes)}>({self.expr(args[0])})", _ATOM
         name = _FUNCTIONS.get(op, op if op.endswith("_") or op in _HORIZONTAL else op + "_")

@@ -11,8 +11,9 @@ class Machine:
 
     `lanes` is float32 elements per vector register, `registers` how many there are, `fma_ports` fused multiply-adds
     started per cycle, `fma_latency` cycles until one is done, `load_ports` vector loads per cycle; caches in bytes.
-    `broadcast_operand` tells whether an FMA can take a scalar in memory for all its lanes (AVX-512, and Arm by lane),
-    so that no register holds it; `fma_call` that the compiler fuses no multiply-add by itself.
+    `broadcast_operand` tells whether an FMA can take a scalar in memory for all its lanes (AVX-512), so that no
+    register holds it; `by_lane` whether it can take a lane of a vector (64-bit Arm), so that a register holds as many
+    steps of a row as it has lanes; `fma_call` that the compiler fuses no multiply-add by itself.
     `threads` is how many cores may work on one kernel.
     """
 
@@ -23,6 +24,7 @@ class Machine:
     fma_latency: int = 4
     load_ports: int = 2
     broadcast_operand: bool = False
+    by_lane: bool = False
     fma_call: bool = False
     l1: int = 32 << 10
     l2: int = 256 << 10
@@ -33,7 +35,7 @@ class Machine:
 SCALAR = Machine("scalar", lanes=1, registers=16, fma_ports=1)
 AVX2 = Machine("avx2", lanes=8, registers=16, l2=512 << 10, l3=8 << 20)
 AVX512 = Machine("avx512", lanes=16, registers=32, broadcast_operand=True, l1=48 << 10, l2=1 << 20, l3=16 << 20)
-NEON = Machine("neon", lanes=4, registers=32, broadcast_operand=True, fma_ports=1)
+NEON = Machine("neon", lanes=4, registers=32, by_lane=True, fma_ports=1)
 NEON32 = Machine("neon32", lanes=4, registers=16, fma_ports=1)
 # Of wasm's 16 registers V8 spills some from a tile of 5 x 8 on: SqueezeNet runs at 28 GFLOP/s with 16, at 50 with 13.
 WASM = Machine("wasm", lanes=4, registers=13, fma_call=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.loops.expressions import Operand
+from dlpack.loops.lanes import by_lane
 from dlpack.loops.layout import Layout, dense
 from dlpack.loops.lower import SHARED, lower_kernel
 from dlpack.loops.tir import Schedule, loop_names, lower, new_schedule
@@ -76,6 +77,8 @@ class State:
             for i, o in enumerate(self.spec.operands)
         ]
         kernel = lower_kernel(lower(self.sch), operands, self.machine.lanes, self.spec.order, loop_names(self.sch))
+        if self.machine.by_lane:
+            kernel = by_lane(kernel, self.machine.lanes)
         return Scheduled(kernel, self.packed, description)
 
 

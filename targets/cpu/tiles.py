@@ -93,8 +93,13 @@ def _long_tile(rows: int, columns: int, machine: Machine) -> Tile | None:
 
 
 def fits(height: int, vectors: int, machine: Machine, broadcast: bool, streamed: bool) -> bool:
-    """Whether a tile's sums and what they are computed from fit the registers with one left free."""
+    """Whether a tile's sums and what they are computed from fit the registers with one left free.
+
+    By lane, that is a vector of inputs for each row beside the weights.
+    """
     weights = vectors if streamed else 1
+    if machine.by_lane and broadcast:
+        return height * (vectors + 1) + weights < machine.registers
     others = weights + (0 if machine.broadcast_operand and broadcast else 1)
     return height * vectors + others < machine.registers
 
@@ -121,8 +126,10 @@ def _cycles(
         for m, v in ((vectors_total // vectors, vectors), (1, vectors_total % vectors)):
             if not (n and h and m and v):
                 continue
-            loads = (v if streamed else 0) + (h if broadcast else h * v)
-            step = max(h * v / machine.fma_ports, loads / machine.load_ports, machine.fma_latency if h * v else 0)
+            by_lane = machine.by_lane and broadcast
+            loads = (v if streamed else 0) + (h / machine.lanes if by_lane else h if broadcast else h * v)
+            step = LOAD_CYCLES * loads if by_lane else 0
+            step += max(h * v / machine.fma_ports, loads / machine.load_ports, machine.fma_latency if h * v else 0)
             step += L2_CYCLES * v * lines if from_l2 else 0
             total += n * m * (step * depth + 8 + 2 * h * v + max(0, h * v - 12) * lines)
     return total
@@ -132,6 +139,9 @@ LINE = 16
 """Elements of a cache line."""
 
 LONG_RUN = 2 * LINE
+
+LOAD_CYCLES = 0.1
+"""What a load beside FMAs takes of the cycles, where it has a port of its own but not always a place to issue."""
 
 L2_CYCLES = 0.2
 """What is seen of a line's way from L2, which is known long before."""
