@@ -90,9 +90,7 @@ def build_plugin(folder: Path) -> Path:
     return plugin
 
 
-def build(
-    bundle: Path, machine: Machine, folder: Path, flags: Sequence[str] = ()
-) -> tuple[Path, str, dict[str, Any]]:
+def build(bundle: Path, machine: Machine, folder: Path, flags: Sequence[str] = ()) -> tuple[Path, str, dict[str, Any]]:
     """Compiles the bundle's source with a program that runs it: the program, its weights' argument, the manifest."""
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
     name = manifest["name"]

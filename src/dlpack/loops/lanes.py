@@ -1,7 +1,8 @@
 """By lane: a vector of a product's scalars is loaded once, and its lanes are used one after the other.
 
 Arm multiplies a vector by one lane of another in one instruction (``fmla v0.4s, v1.4s, v2.s[3]``). So where a reduction
-walks along memory, as many steps as a vector has lanes share one load per row in place of a load and a broadcast each.
+walks along memory, as many steps as a vector has lanes share one load per row in place of a load and a broadcast each;
+and where the rows of a tile lie side by side (a window that moves over a row of pixels), they share loads among them.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ def _block(stmts: tuple[Stmt, ...], lanes: int, taken: set[str]) -> tuple[Stmt, 
     for s in stmts:
         if isinstance(s, For):
             steps = _steps(s, lanes, taken)
-            out.extend([replace(s, body=_block(s.body, lanes, taken))] if steps is None else steps)
+            if steps is None:
+                body = _neighbours(s.body, lanes, taken) if _is_plain(s) else None
+                steps = [replace(s, body=_block(s.body, lanes, taken) if body is None else body)]
+            out.extend(steps)
             continue
         if isinstance(s, While | Scope):
             s = replace(s, body=_block(s.body, lanes, taken))
@@ -92,6 +96,67 @@ def _steps(loop: For, lanes: int, taken: set[str]) -> list[Stmt] | None:
     return out
 
 
+def _neighbours(stmts: tuple[Stmt, ...], lanes: int, taken: set[str]) -> tuple[Stmt, ...] | None:
+    """A product's steps with vectors for those scalars that lie side by side; None where nothing is gained."""
+    runs: dict[tuple[str, Linear], set[int]] = {}
+    named = {s.name: s.value for s in stmts if isinstance(s, Declare)}
+    for e in (e for s in stmts for top in exprs(s) for e in walk_expr(top)):
+        if isinstance(e, Load) and e.lanes == 1 and e.dtype == "float32":
+            runs.setdefault((e.buffer, e.index - e.index.const), set()).add(e.index.const)
+    vectors: dict[tuple[str, Linear, int], Declare] = {}
+    for (buffer, base), places in runs.items():
+        last = max(places) - lanes + 1
+        starts = [min(start, last) for start in range(min(places), max(places) + 1, lanes)]
+        if last < min(places) or 2 * len(starts) > len(places):
+            continue
+        for place in sorted(places):
+            start = max(start for start in starts if start <= place)
+            load = Load("float32", lanes, buffer, base + start, lanes)
+            same = (d for d in vectors.values() if d.value == load)
+            declared = next(same, None) or Declare(_fresh(buffer, taken), "float32", lanes, load, True)
+            vectors[buffer, base, place] = declared
+    if not vectors:
+        return None
+
+    def on_expr(e: Expr) -> Expr:
+        load = named.get(e.name) if isinstance(e, Ref) else e
+        if isinstance(load, Load) and load.lanes == 1:
+            vector = vectors.get((load.buffer, load.index - load.index.const, load.index.const))
+            if vector is not None and isinstance(vector.value, Load):
+                lane = load.index.const - vector.value.index.const
+                return Op("float32", 1, LANE, (Ref("float32", lanes, vector.name), Const("int32", 1, lane)))
+        return e
+
+    loads = dict.fromkeys(vectors.values())
+    rest = [
+        _mapped(s, on_expr)
+        for s in stmts
+        if not (isinstance(s, Declare) and s.lanes == 1 and on_expr(Ref(s.dtype, 1, s.name)) != Ref(s.dtype, 1, s.name))
+    ]
+    return (*loads, *_where_used(rest))
+
+
+def _where_used(stmts: list[Stmt]) -> Iterator[Stmt]:
+    """The statements, each named value before the first one that uses it."""
+    waiting = {s.name: s for s in stmts if isinstance(s, Declare)}
+    for s in stmts:
+        if isinstance(s, Declare):
+            continue
+        for e in (e for top in exprs(s) for e in walk_expr(top)):
+            if isinstance(e, Ref) and e.name in waiting:
+                yield waiting.pop(e.name)
+        yield s
+
+
+def _fresh(buffer: str, taken: set[str]) -> str:
+    number = 0
+    while f"{buffer}_by_lane{number}" in taken:
+        number += 1
+    name = f"{buffer}_by_lane{number}"
+    taken.add(name)
+    return name
+
+
 def _is_plain(loop: For) -> bool:
     """Whether the body is one run of loads and updates of variables, at addresses that are linear in the loop's variable."""
     for s in loop.body:
@@ -117,11 +182,7 @@ def _take_scalars(loop: For, taken: set[str]) -> _Step:
 
     def name(e: Load) -> str:
         if e not in names:
-            number = 0
-            while f"{e.buffer}_by_lane{number}" in taken:
-                number += 1
-            names[e] = f"{e.buffer}_by_lane{number}"
-            taken.add(names[e])
+            names[e] = _fresh(e.buffer, taken)
             step.scalars[names[e]] = e
         return names[e]
 
