@@ -113,6 +113,9 @@ class Printer:
             if s.step == 1 and _wraps(s):
                 self.functions.add("scalar_loop")
                 head = f"{pad}SCALAR_LOOP\n{head}"
+            if s.twice:
+                self.functions.add("twice")
+                head = f"{pad}TWICE\n{head}"
             return [head, *body, f"{pad}}}" + (f"  // for {s.var}" if len(body) > 20 else "")]
         if isinstance(s, If):
             out = [f"{pad}if ({self.expr(s.condition)}) {{", *self.block(s.then, depth + 1)]

@@ -1,1 +1,1 @@
-"""64-bit Arm without an Arm: instructions that a run executes under qemu, and cycles by llvm-mca. `python -m bench.arm --help`"""
+"""Arm without an Arm: instructions executed under qemu, and cycles by llvm-mca. `python -m bench.arm --help`"""

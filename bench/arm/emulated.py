@@ -1,4 +1,4 @@
-"""A bundle's predictor compiled for Arm and run under qemu: whether it is right, and the instructions that a run executes."""
+"""A bundle's predictor compiled for Arm and run under qemu: whether it is right, and how many instructions it executes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Count:
 
 
 def count(bundle: Path, machine: Machine, folder: Path, by_function: bool = False) -> Count:
-    """The instructions of one run of the bundle's predictor; `folder` is for what is built. Raises CalledProcessError."""
+    """The instructions of one run of the predictor; `folder` is for what is built. Raises CalledProcessError."""
     program, weights, manifest = build(bundle, machine, folder, ("-fno-inline",) if by_function else ())
     plugin = f"{build_plugin(folder)}{',by=function' if by_function else ''}"
     one, error = _run(program, weights, manifest, bundle, machine, 1, plugin)

@@ -10,6 +10,7 @@ from dlpack.loops.expressions import Operand
 from dlpack.loops.lanes import by_lane
 from dlpack.loops.layout import Layout, dense
 from dlpack.loops.lower import SHARED, lower_kernel
+from dlpack.loops.sums import start_from_addend
 from dlpack.loops.tir import Schedule, loop_names, lower, new_schedule
 from dlpack.targets.cpu.blocks import BlockInfo, examine
 from dlpack.targets.cpu.machine import Machine
@@ -78,7 +79,8 @@ class State:
         ]
         kernel = lower_kernel(lower(self.sch), operands, self.machine.lanes, self.spec.order, loop_names(self.sch))
         if self.machine.by_lane:
-            kernel = by_lane(kernel, self.machine.lanes)
+            constants = {kernel.params[i].name for i in self.spec.constant}
+            kernel = by_lane(start_from_addend(kernel, constants), self.machine.lanes)
         return Scheduled(kernel, self.packed, description)
 
 

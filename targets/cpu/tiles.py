@@ -121,14 +121,15 @@ def _cycles(
     """
     total = 0.0
     lines = machine.lanes / LINE
+    by_lane = machine.by_lane and broadcast
     from_l2 = streamed and 4 * machine.lanes * vectors * depth > machine.l1 // 2
+    from_l2 |= by_lane and rows <= height  # nothing is read twice
     for n, h in ((rows // height, height), (1, rows % height)):
         for m, v in ((vectors_total // vectors, vectors), (1, vectors_total % vectors)):
             if not (n and h and m and v):
                 continue
-            by_lane = machine.by_lane and broadcast
             loads = (v if streamed else 0) + (h / machine.lanes if by_lane else h if broadcast else h * v)
-            step = LOAD_CYCLES * loads if by_lane else 0
+            step = BESIDE_CYCLES * (h / machine.lanes + -(-v // 2) + 1) if by_lane else 0
             step += max(h * v / machine.fma_ports, loads / machine.load_ports, machine.fma_latency if h * v else 0)
             step += L2_CYCLES * v * lines if from_l2 else 0
             total += n * m * (step * depth + 8 + 2 * h * v + max(0, h * v - 12) * lines)
@@ -140,8 +141,9 @@ LINE = 16
 
 LONG_RUN = 2 * LINE
 
-LOAD_CYCLES = 0.1
-"""What a load beside FMAs takes of the cycles, where it has a port of its own but not always a place to issue."""
+BESIDE_CYCLES = 0.1
+"""What each instruction beside the FMAs adds by lane: a load of inputs per row each `lanes` steps, a load for two vectors
+of weights, and the loop's own. FMAs leave room to issue them, but not always."""
 
 L2_CYCLES = 0.2
 """What is seen of a line's way from L2, which is known long before."""

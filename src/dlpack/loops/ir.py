@@ -78,7 +78,8 @@ class Stmt:
 
 @dataclass(frozen=True)
 class For(Stmt):
-    """``for (var = begin; var < end; var += step)``; `shared` marks the loop whose trips threads share, in parts."""
+    """``for (var = begin; var < end; var += step)``; `shared` marks the loop whose trips threads share, in parts,
+    `twice` one that the compiler shall run two trips at a time."""
 
     var: str
     begin: int
@@ -86,6 +87,7 @@ class For(Stmt):
     step: int
     body: tuple[Stmt, ...]
     shared: bool = False
+    twice: bool = False
 
 
 @dataclass(frozen=True)

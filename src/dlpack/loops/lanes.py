@@ -41,7 +41,7 @@ LINE = 16
 
 
 def by_lane(kernel: Kernel, lanes: int) -> Kernel:
-    """The kernel with the loops of its products unrolled by `lanes`, where each step's scalars follow the last one's."""
+    """The kernel with the loops of its products unrolled by `lanes` where a step's scalars follow the last one's."""
     taken = {s.name for s in walk(kernel.body) if isinstance(s, Declare)} | {p.name for p in kernel.params}
     return replace(kernel, body=_block(kernel.body, lanes, taken))
 
@@ -86,7 +86,7 @@ def _steps(loop: For, lanes: int, taken: set[str]) -> list[Stmt] | None:
     kept = _prefetched_lines(steps)
     body = [*loads, *(Scope(tuple(s for s in one if not isinstance(s, Prefetch) or s in kept)) for one in steps)]
     middle = loop.begin + trips * lanes
-    out: list[Stmt] = [replace(loop, end=middle, step=lanes, body=tuple(body))]
+    out: list[Stmt] = [replace(loop, end=middle, step=lanes, body=tuple(body), twice=trips > 3 and trips % 2 == 0)]
     if trips == 1:
         out = [Scope(tuple(_at(body, loop.var, Linear(loop.begin))))]
     if loop.end - middle == 1:
@@ -158,7 +158,7 @@ def _fresh(buffer: str, taken: set[str]) -> str:
 
 
 def _is_plain(loop: For) -> bool:
-    """Whether the body is one run of loads and updates of variables, at addresses that are linear in the loop's variable."""
+    """Whether the body is one run of loads and updates of variables, at addresses linear in the loop's variable."""
     for s in loop.body:
         if not (isinstance(s, Assign | Prefetch) or (isinstance(s, Declare) and s.constant)):
             return False
