@@ -1,10 +1,11 @@
-"""A bundle's predictor compiled for Arm and run under qemu: whether it is right, and how many instructions it executes."""
+"""A bundle's predictor compiled for Arm and run under qemu: whether it is right, and the instructions it executes."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,6 +104,16 @@ def build(bundle: Path, machine: Machine, folder: Path, flags: Sequence[str] = (
     _call([*machine.command("c"), str(driver), str(kernels), "-o", str(program)])
     file = manifest.get("weights", {}).get("file")
     return program, str(bundle / file) if file else "-", manifest
+
+
+def assembly(bundle: Path, machine: Machine) -> str:
+    """The bundle's source as assembly."""
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
+        text = Path(folder, "kernels.s")
+        flags = [*FLAGS, "-w", "-g0", "-S"]
+        _call([*machine.command("c++"), *flags, str(bundle / manifest["source"]), "-o", str(text)])
+        return text.read_text(encoding="utf-8", errors="replace")
 
 
 def _run(

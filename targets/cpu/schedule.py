@@ -57,8 +57,7 @@ def register_tile(state: State) -> Scheduled | None:
     the reduction reads across the vector are packed so that one step of the reduction reads one run of memory.
     """
     sch, machine = state.sch, state.machine
-    if machine.lanes == 1:
-        return None
+    side_by_side = sch.vectorize if machine.lanes > 1 else sch.unroll
     blocks = state.blocks()
     reductions = [b for b in blocks if state.info(b).reduces]
     if len(reductions) != 1 or len(state.spec.order) == 0:
@@ -137,7 +136,7 @@ def register_tile(state: State) -> Scheduled | None:
         sch.reorder(*outer, vo, vi)
         around = outer
         at = vo
-    sch.vectorize(vi)
+    side_by_side(vi)
     sch.compute_at(acc, at, preserve_unit_loops=True)
     if after:
         sch.set_scope(acc, 0, "local")
@@ -157,7 +156,7 @@ def register_tile(state: State) -> Scheduled | None:
     sch.reorder(*rest_of_tile, *order_of_reduction, *unrolled, *tile_loops, vloop)
     for x in [*unrolled, *tile_loops]:
         sch.unroll(x)
-    sch.vectorize(vloop)
+    side_by_side(vloop)
     if shared and _streams(state, shared):
         sch.annotate(order_of_reduction[-1], PREFETCH, PREFETCH_VECTORS * machine.lanes)
     first = (order_of_reduction + unrolled)[0]

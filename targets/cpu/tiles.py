@@ -95,11 +95,12 @@ def _long_tile(rows: int, columns: int, machine: Machine) -> Tile | None:
 def fits(height: int, vectors: int, machine: Machine, broadcast: bool, streamed: bool) -> bool:
     """Whether a tile's sums and what they are computed from fit the registers with one left free.
 
-    By lane, that is a vector of inputs for each row beside the weights.
+    By lane, that is a vector of inputs for each row beside the weights. A core that works in order needs two more, for
+    what is loaded ahead.
     """
     weights = vectors if streamed else 1
     if machine.by_lane and broadcast:
-        return height * (vectors + 1) + weights < machine.registers
+        return height * (vectors + 1) + weights < machine.registers - (2 if machine.in_order else 0)
     others = weights + (0 if machine.broadcast_operand and broadcast else 1)
     return height * vectors + others < machine.registers
 
@@ -142,8 +143,8 @@ LINE = 16
 LONG_RUN = 2 * LINE
 
 BESIDE_CYCLES = 0.1
-"""What each instruction beside the FMAs adds by lane: a load of inputs per row each `lanes` steps, a load for two vectors
-of weights, and the loop's own. FMAs leave room to issue them, but not always."""
+"""What each instruction beside the FMAs adds by lane: a load of inputs per row each `lanes` steps, a load for two
+vectors of weights, and the loop's own. FMAs leave room to issue them, but not always."""
 
 L2_CYCLES = 0.2
 """What is seen of a line's way from L2, which is known long before."""

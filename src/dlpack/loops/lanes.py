@@ -7,8 +7,9 @@ and where the rows of a tile lie side by side (a window that moves over a row of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 from dlpack.loops.index import Linear
 from dlpack.loops.ir import (
@@ -98,42 +99,39 @@ def _steps(loop: For, lanes: int, taken: set[str]) -> list[Stmt] | None:
 
 def _neighbours(stmts: tuple[Stmt, ...], lanes: int, taken: set[str]) -> tuple[Stmt, ...] | None:
     """A product's steps with vectors for those scalars that lie side by side; None where nothing is gained."""
-    runs: dict[tuple[str, Linear], set[int]] = {}
     named = {s.name: s.value for s in stmts if isinstance(s, Declare)}
-    for e in (e for s in stmts for top in exprs(s) for e in walk_expr(top)):
-        if isinstance(e, Load) and e.lanes == 1 and e.dtype == "float32":
-            runs.setdefault((e.buffer, e.index - e.index.const), set()).add(e.index.const)
-    vectors: dict[tuple[str, Linear, int], Declare] = {}
-    for (buffer, base), places in runs.items():
-        last = max(places) - lanes + 1
-        starts = [min(start, last) for start in range(min(places), max(places) + 1, lanes)]
-        if last < min(places) or 2 * len(starts) > len(places):
-            continue
-        for place in sorted(places):
-            start = max(start for start in starts if start <= place)
-            load = Load("float32", lanes, buffer, base + start, lanes)
-            same = (d for d in vectors.values() if d.value == load)
-            declared = next(same, None) or Declare(_fresh(buffer, taken), "float32", lanes, load, True)
-            vectors[buffer, base, place] = declared
+    vectors = _vectors_over({e for e in _expressions(stmts) if _is_scalar(e)}, lanes, taken)
     if not vectors:
         return None
 
     def on_expr(e: Expr) -> Expr:
         load = named.get(e.name) if isinstance(e, Ref) else e
-        if isinstance(load, Load) and load.lanes == 1:
-            vector = vectors.get((load.buffer, load.index - load.index.const, load.index.const))
-            if vector is not None and isinstance(vector.value, Load):
-                lane = load.index.const - vector.value.index.const
-                return Op("float32", 1, LANE, (Ref("float32", lanes, vector.name), Const("int32", 1, lane)))
-        return e
+        if not isinstance(load, Load) or load not in vectors:
+            return e
+        name, start = vectors[load]
+        return _lane(Ref(load.dtype, lanes, name), load.index.const - start.index.const)
 
-    loads = dict.fromkeys(vectors.values())
-    rest = [
-        _mapped(s, on_expr)
-        for s in stmts
-        if not (isinstance(s, Declare) and s.lanes == 1 and on_expr(Ref(s.dtype, 1, s.name)) != Ref(s.dtype, 1, s.name))
-    ]
+    loads = [Declare(name, v.dtype, lanes, v, True) for name, v in dict.fromkeys(vectors.values())]
+    rest = [_mapped(s, on_expr) for s in stmts if not (isinstance(s, Declare) and s.value in vectors)]
     return (*loads, *_where_used(rest))
+
+
+def _vectors_over(scalars: Collection[Load], lanes: int, taken: set[str]) -> dict[Load, tuple[str, Load]]:
+    """For scalars at constant distances the named vectors that hold them, where those are at most half as many."""
+    runs: dict[tuple[str, Linear], list[Load]] = {}
+    for e in sorted(scalars, key=lambda e: (e.buffer, e.index.const)):
+        runs.setdefault((e.buffer, e.index - e.index.const), []).append(e)
+    held: dict[Load, tuple[str, Load]] = {}
+    for (buffer, base), run in runs.items():
+        first, last = run[0].index.const, run[-1].index.const - lanes + 1
+        starts = sorted({min(start, last) for start in range(first, last + lanes, lanes)})
+        if last < first or 2 * len(starts) > len(run):
+            continue
+        for start in starts:
+            inside = [e for e in run if 0 <= e.index.const - start < lanes and e not in held]
+            vector = (_fresh(buffer, taken), replace(run[0], index=base + start, lanes=lanes, valid=lanes))
+            held.update(dict.fromkeys(inside, vector))
+    return held
 
 
 def _where_used(stmts: list[Stmt]) -> Iterator[Stmt]:
@@ -142,7 +140,7 @@ def _where_used(stmts: list[Stmt]) -> Iterator[Stmt]:
     for s in stmts:
         if isinstance(s, Declare):
             continue
-        for e in (e for top in exprs(s) for e in walk_expr(top)):
+        for e in _expressions((s,)):
             if isinstance(e, Ref) and e.name in waiting:
                 yield waiting.pop(e.name)
         yield s
@@ -158,18 +156,33 @@ def _fresh(buffer: str, taken: set[str]) -> str:
 
 
 def _is_plain(loop: For) -> bool:
-    """Whether the body is one run of loads and updates of variables, at addresses linear in the loop's variable."""
+    """Whether the body is one run of loads and updates of vectors, at addresses linear in the loop's variable."""
     for s in loop.body:
-        if not (isinstance(s, Assign | Prefetch) or (isinstance(s, Declare) and s.constant)):
+        update = isinstance(s, Assign) and s.value.lanes > 1
+        if not (update or isinstance(s, Prefetch) or (isinstance(s, Declare) and s.constant)):
             return False
-        places = [s.index] if isinstance(s, Prefetch) else []
-        for e in (e for top in exprs(s) for e in walk_expr(top)):
-            if not isinstance(e, Load | Op | Ref | Const):
-                return False
-            places += [e.index] if isinstance(e, Load) else []
-        if any(place.coefficient(loop.var) is None for place in places):
-            return False
-    return any(isinstance(s, Assign) for s in loop.body)
+    expressions = list(_expressions(loop.body))
+    places = [x.index for x in (*loop.body, *expressions) if isinstance(x, Load | Prefetch)]
+    return (
+        any(isinstance(s, Assign) for s in loop.body)
+        and all(isinstance(e, Load | Op | Ref | Const) for e in expressions)
+        and all(place.coefficient(loop.var) is not None for place in places)
+    )
+
+
+def _is_scalar(e: Expr | None) -> TypeGuard[Load]:
+    return isinstance(e, Load) and e.lanes == 1 and e.dtype == "float32"
+
+
+def _lane(vector: Expr, number: int) -> Op:
+    return Op(vector.dtype, 1, LANE, (vector, Const("int32", 1, number)))
+
+
+def _expressions(stmts: Iterable[Stmt]) -> Iterator[Expr]:
+    """All expressions in statements that hold no others."""
+    for s in stmts:
+        for top in exprs(s):
+            yield from walk_expr(top)
 
 
 def _take_scalars(loop: For, taken: set[str]) -> _Step:
@@ -177,8 +190,8 @@ def _take_scalars(loop: For, taken: set[str]) -> _Step:
     step = _Step()
     names: dict[Expr, str] = {}
 
-    def follows(e: Expr | None) -> bool:
-        return isinstance(e, Load) and e.lanes == 1 and e.dtype == "float32" and e.index.coefficient(loop.var) == 1
+    def follows(e: Expr | None) -> TypeGuard[Load]:
+        return _is_scalar(e) and e.index.coefficient(loop.var) == 1
 
     def name(e: Load) -> str:
         if e not in names:
@@ -187,10 +200,10 @@ def _take_scalars(loop: For, taken: set[str]) -> _Step:
         return names[e]
 
     def on_expr(e: Expr) -> Expr:
-        return Ref(e.dtype, 1, name(e)) if isinstance(e, Load) and follows(e) else e
+        return Ref(e.dtype, 1, name(e)) if follows(e) else e
 
     for s in loop.body:
-        if isinstance(s, Declare) and isinstance(s.value, Load) and follows(s.value):
+        if isinstance(s, Declare) and follows(s.value):
             names[s.value] = s.name
             step.scalars[s.name] = s.value
         else:
@@ -216,7 +229,7 @@ def _moved(step: _Step, var: str, by: int, lanes: int) -> Iterator[Stmt]:
 
     def on_expr(e: Expr) -> Expr:
         if isinstance(e, Ref) and e.name in step.scalars:
-            return Op(e.dtype, 1, LANE, (replace(e, lanes=lanes), Const("int32", 1, by)))
+            return _lane(replace(e, lanes=lanes), by)
         return e
 
     for s in _at(step.rest, var, Linear.var(var) + by):
