@@ -15,6 +15,8 @@ class Machine:
     register holds it; `by_lane` whether it can take a lane of a vector (64-bit Arm), so that a register holds as many
     steps of a row as it has lanes; `fma_call` that the compiler fuses no multiply-add by itself; `in_order` that an
     instruction which waits holds up those behind it.
+    `beside` is the cycles that each instruction of a product beside its FMAs adds (a load of inputs, a load of two
+    vectors of weights, the loop's own): the FMAs leave room to issue them, but not always.
     `threads` is how many cores may work on one kernel.
     """
 
@@ -28,6 +30,7 @@ class Machine:
     by_lane: bool = False
     fma_call: bool = False
     in_order: bool = False
+    beside: float = 0
     l1: int = 32 << 10
     l2: int = 256 << 10
     l3: int = 4 << 20
@@ -35,18 +38,19 @@ class Machine:
 
 
 # No vectors: the tile is one of scalars, 4 x 4 at most, which the 32 registers of a Cortex-M7 hold.
-SCALAR = Machine("scalar", lanes=1, registers=22, fma_ports=1)
+SCALAR = Machine("scalar", lanes=1, registers=22, fma_ports=1, beside=0.1)
 AVX2 = Machine("avx2", lanes=8, registers=16, l2=512 << 10, l3=8 << 20)
 AVX512 = Machine("avx512", lanes=16, registers=32, broadcast_operand=True, l1=48 << 10, l2=1 << 20, l3=16 << 20)
 # Any 64-bit Arm; then single cores, by their software optimisation guides. The latency is that of sum after sum.
-NEON = Machine("neon", lanes=4, registers=32, by_lane=True, fma_ports=1)
+NEON = Machine("neon", lanes=4, registers=32, by_lane=True, fma_ports=1, beside=0.1)
 CORTEX_A53 = replace(NEON, fma_latency=4, load_ports=1, in_order=True, l2=512 << 10, l3=512 << 10)
 CORTEX_A57 = replace(NEON, fma_latency=5, load_ports=1, l2=1 << 20, l3=1 << 20)
 CORTEX_A72 = replace(CORTEX_A57, fma_latency=3)
 CORTEX_A76 = replace(NEON, fma_ports=2, fma_latency=2, l1=64 << 10, l2=512 << 10)  # and Neoverse N1
 CORTEX_X1 = replace(CORTEX_A76, fma_ports=4, load_ports=3, l2=1 << 20, l3=8 << 20)
 APPLE = replace(NEON, fma_ports=4, fma_latency=4, load_ports=3, l1=128 << 10, l2=12 << 20, l3=16 << 20)
-# 32-bit Arm: of an FMA's operands none is a lane, so a scalar takes a register.
-NEON32 = Machine("neon32", lanes=4, registers=16, fma_ports=1)
+# 32-bit Arm: of an FMA's operands none is a lane, so a scalar takes a register; and where vmul and vadd are faster than
+# vfma, products wait in two of the 16 registers for their sums.
+NEON32 = Machine("neon32", lanes=4, registers=14, fma_ports=1, beside=0.1)
 # Of wasm's 16 registers V8 spills some from a tile of 5 x 8 on: SqueezeNet runs at 28 GFLOP/s with 16, at 50 with 13.
 WASM = Machine("wasm", lanes=4, registers=13, fma_call=True)

@@ -129,8 +129,9 @@ def _cycles(
         for m, v in ((vectors_total // vectors, vectors), (1, vectors_total % vectors)):
             if not (n and h and m and v):
                 continue
-            loads = (v if streamed else 0) + (h / machine.lanes if by_lane else h if broadcast else h * v)
-            step = BESIDE_CYCLES * (h / machine.lanes + -(-v // 2) + 1) if by_lane else 0
+            inputs = h / machine.lanes if by_lane else h
+            loads = (v if streamed else 0) + (inputs if broadcast else h * v)
+            step = machine.beside * (inputs + -(-v // 2) + 1) if broadcast else 0
             step += max(h * v / machine.fma_ports, loads / machine.load_ports, machine.fma_latency if h * v else 0)
             step += L2_CYCLES * v * lines if from_l2 else 0
             total += n * m * (step * depth + 8 + 2 * h * v + max(0, h * v - 12) * lines)
@@ -141,10 +142,6 @@ LINE = 16
 """Elements of a cache line."""
 
 LONG_RUN = 2 * LINE
-
-BESIDE_CYCLES = 0.1
-"""What each instruction beside the FMAs adds by lane: a load of inputs per row each `lanes` steps, a load for two
-vectors of weights, and the loop's own. FMAs leave room to issue them, but not always."""
 
 L2_CYCLES = 0.2
 """What is seen of a line's way from L2, which is known long before."""
