@@ -90,6 +90,9 @@ def test_a_sum_starts_from_a_constant_that_is_added() -> None:
     assert (
         start_from_addend(Kernel(PARAMS, body), {"x"}).body == body
     )  # what may be written meanwhile stays where it is
+    greatest = Assign("acc", Op("float32", 4, "max", (ACC, Load("float32", 4, "x", Linear.var("k") * 4, 4))))
+    no_sum = (body[0], For("k", 0, 8, 1, (greatest,)), body[2])
+    assert start_from_addend(Kernel(PARAMS, no_sum), {"w"}).body == no_sum
     twice = (*body, Store("y", Linear(4), ACC, 4))
     assert start_from_addend(Kernel(PARAMS, twice), {"w"}).body == twice
 

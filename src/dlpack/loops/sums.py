@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from dlpack.loops.ir import (
+    Assign,
     Const,
     Declare,
     Expr,
@@ -83,10 +84,18 @@ def _addend(e: Expr, constants: Collection[str]) -> list[tuple[str, Load]]:
 
 
 def _is_summed_in_loops(stmts: list[Stmt], name: str) -> bool:
-    """Whether, but for one store, the variable is used in loops alone: those that sum products in it."""
+    """Whether, but for one store, the variable is used in loops alone, and nothing but added to there."""
     for s in stmts:
-        if isinstance(s, Store | Declare | For | Scope):
+        if isinstance(s, Store) or (isinstance(s, Declare) and s.name == name):
             continue
-        if any(isinstance(e, Ref) and e.name == name for t in walk((s,)) for top in exprs(t) for e in walk_expr(top)):
-            return False
+        for t in walk((s,)):
+            used = sum(isinstance(e, Ref) and e.name == name for top in exprs(t) for e in walk_expr(top))
+            assigned = isinstance(t, Assign) and t.name == name
+            adds = isinstance(t, Assign) and assigned and used == 1 and _adds_to(t.value, name)
+            if (used or assigned) and not (adds and isinstance(s, For | Scope)):
+                return False
     return True
+
+
+def _adds_to(e: Expr, name: str) -> bool:
+    return isinstance(e, Op) and e.op == "+" and any(isinstance(a, Ref) and a.name == name for a in e.args)
