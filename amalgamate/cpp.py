@@ -86,6 +86,9 @@ class CppPrinter(Printer):
         if s.step == 1 and address_wraps(s):
             self.functions.add("scalar_loop")
             return [f"{pad}@NAME@_SCALAR_LOOP", head]
+        if s.twice:
+            self.functions.add("twice")
+            return [f"{pad}@NAME@_TWICE", head]
         return [head]
 
     def array(self, s: Array) -> str:

@@ -32,6 +32,7 @@ from dlpack.loops.ir import (
     expressions,
     walk,
 )
+from dlpack.loops.lanes import LANE
 from dlpack.loops.pointers import with_pointers
 
 PRECEDENCE = {
@@ -277,6 +278,8 @@ class Printer:
             return self.narrow(e, "?", text, 0)
         if op == "cast":
             return self.cast(e)
+        if op == LANE:
+            return f"{self.expr(args[0], ATOM)}[{self.expr(args[1])}]", ATOM
         return (self.splat(e) if op == "splat" else self.call(e)), ATOM
 
     def operand(self, op: str, e: Expr, p: int) -> str:

@@ -61,7 +61,7 @@ def written(text: str, program: Program, side_file: bool = False, machines: bool
     return text.replace("@name@", program.name).replace("@NAME@", program.name.upper())
 
 
-_MACROS = re.compile(r"\b(INLINE|SCALAR_LOOP|BASELINE|CPU_NEEDED|ALLOWED|IS_ONE|SHA256_X86|HOSTED_FILES)\b")
+_MACROS = re.compile(r"\b(INLINE|SCALAR_LOOP|TWICE|BASELINE|CPU_NEEDED|ALLOWED|IS_ONE|SHA256_X86|HOSTED_FILES)\b")
 
 
 def own_runtime(runtime: Mapping[str, str]) -> dict[str, str]:

@@ -46,12 +46,18 @@ template <class V> INLINE V abs_(V x) {
 //@ section min
 //@ needs vmin
 // The smaller; NaN when either is NaN.
-template <class V> INLINE V min_(V a, V b) { return select(a == a, vmin(a, b), a); }
+template <class V> INLINE V min_(V a, V b) {
+  if constexpr (either_nan<V>) return vmin(a, b);
+  else return select(a == a, vmin(a, b), a);
+}
 
 //@ section max
 //@ needs vmax
 // The larger; NaN when either is NaN.
-template <class V> INLINE V max_(V a, V b) { return select(a == a, vmax(a, b), a); }
+template <class V> INLINE V max_(V a, V b) {
+  if constexpr (either_nan<V>) return vmax(a, b);
+  else return select(a == a, vmax(a, b), a);
+}
 
 //@ section rounding
 //@ needs halves abs

@@ -174,6 +174,14 @@ typedef uint8_t u8x16 __attribute__((vector_size(16)));
 #define SCALAR_LOOP
 #endif
 
+//@ section twice
+// Before a loop over a product's steps: two trips at a time, so that its own instructions count half.
+#if defined(__clang__)
+#define TWICE _Pragma("clang loop unroll_count(2)")
+#else
+#define TWICE
+#endif
+
 //@ section load
 // Reads a V from p, which needs only the alignment of an element.
 template <class V> INLINE V load(const elem<V>* p) {
@@ -189,8 +197,6 @@ template <class V> INLINE V kept(V v) {
   if constexpr (sizeof(V) <= 64) asm("" : "+v"(v));
 #elif defined(__AVX__)
   if constexpr (sizeof(V) <= 32) asm("" : "+x"(v));
-#elif defined(__aarch64__)
-  if constexpr (sizeof(V) <= 16) asm("" : "+w"(v));
 #endif
   return v;
 }
@@ -243,15 +249,31 @@ template <class V> INLINE half<V> high(V v) { return bits_as<two<half<V>>>(v).hi
 template <class H> INLINE vec<elem<H>, 2 * lanes<H>> join(H low, H high) { return bits_as<vec<elem<H>, 2 * lanes<H>>>(two<H>{low, high}); }
 #endif
 
+//@ section either_nan
+// Whether vmin and vmax of V give NaN when either is NaN: the instructions of arm do.
+template <class V> constexpr bool either_nan = elem<V>(0.5) != 0 &&
+#if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_minimum)
+    (sizeof(void*) == 8 || (sizeof(elem<V>) == 4 && lanes<V> > 1));
+#elif defined(__aarch64__)
+    sizeof(V) == 16 && sizeof(elem<V>) == 4;
+#else
+    false;
+#endif
+
 //@ section vmin
-//@ needs halves
+//@ needs halves either_nan
 // The smaller: a < b ? a : b, in one instruction. If a is NaN the result is b, if b is NaN it is
 // NaN; but vectors on Arm, and single lanes on wasm and 64-bit Arm, return NaN for either. For -0
 // and +0 it may be either.
 template <class V> INLINE V vmin(V a, V b) {
   constexpr bool is_float = elem<V>(0.5) != 0;
 #if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_minimum)
-  if constexpr (is_float && (sizeof(void*) == 8 || (sizeof(elem<V>) == 4 && lanes<V> > 1))) return __builtin_elementwise_minimum(a, b);
+  if constexpr (either_nan<V>) return __builtin_elementwise_minimum(a, b);
+#elif defined(__aarch64__)  // GCC, and Clang before 15
+  if constexpr (either_nan<V>) {
+    asm("fmin %0.4s, %1.4s, %2.4s" : "=w"(a) : "w"(a), "w"(b));
+    return a;
+  } else if constexpr (is_float) return a < b ? a : b;
 #elif defined(__wasm_simd128__) && __has_builtin(__builtin_elementwise_minimum)  // clang would use relaxed_min, which may lose a NaN
   if constexpr (is_float && sizeof(V) > 16) return join(vmin(low(a), low(b)), vmin(high(a), high(b)));
   else if constexpr (is_float && sizeof(V) == 16 && sizeof(elem<V>) == 4) return __builtin_wasm_pmin_f32x4(b, a);
@@ -273,12 +295,17 @@ template <class V> INLINE V vmin(V a, V b) {
 }
 
 //@ section vmax
-//@ needs halves
+//@ needs halves either_nan
 // The larger: a > b ? a : b, in one instruction. NaN as in vmin, so vmax(0, x) propagates NaN.
 template <class V> INLINE V vmax(V a, V b) {
   constexpr bool is_float = elem<V>(0.5) != 0;
 #if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_maximum)
-  if constexpr (is_float && (sizeof(void*) == 8 || (sizeof(elem<V>) == 4 && lanes<V> > 1))) return __builtin_elementwise_maximum(a, b);
+  if constexpr (either_nan<V>) return __builtin_elementwise_maximum(a, b);
+#elif defined(__aarch64__)  // GCC, and Clang before 15
+  if constexpr (either_nan<V>) {
+    asm("fmax %0.4s, %1.4s, %2.4s" : "=w"(a) : "w"(a), "w"(b));
+    return a;
+  } else if constexpr (is_float) return a > b ? a : b;
 #elif defined(__wasm_simd128__) && __has_builtin(__builtin_elementwise_maximum)
   if constexpr (is_float && sizeof(V) > 16) return join(vmax(low(a), low(b)), vmax(high(a), high(b)));
   else if constexpr (is_float && sizeof(V) == 16 && sizeof(elem<V>) == 4) return __builtin_wasm_pmax_f32x4(b, a);

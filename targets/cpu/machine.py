@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -11,8 +11,12 @@ class Machine:
 
     `lanes` is float32 elements per vector register, `registers` how many there are, `fma_ports` fused multiply-adds
     started per cycle, `fma_latency` cycles until one is done, `load_ports` vector loads per cycle; caches in bytes.
-    `broadcast_operand` tells whether an FMA can take a scalar in memory for all its lanes (AVX-512, and Arm by lane),
-    so that no register holds it; `fma_call` that the compiler fuses no multiply-add by itself.
+    `broadcast_operand` tells whether an FMA can take a scalar in memory for all its lanes (AVX-512), so that no
+    register holds it; `by_lane` whether it can take a lane of a vector (64-bit Arm), so that a register holds as many
+    steps of a row as it has lanes; `fma_call` that the compiler fuses no multiply-add by itself; `in_order` that an
+    instruction which waits holds up those behind it.
+    `beside` is the cycles that each instruction of a product beside its FMAs adds (a load of inputs, a load of two
+    vectors of weights, the loop's own): the FMAs leave room to issue them, but not always.
     `threads` is how many cores may work on one kernel.
     `flags` turn the vector unit on, as GCC and Clang both spell them. Where a file has kernels for several machines,
     `condition` is the preprocessor's for the architecture, and `instructions` names the sets of instructions, as both
@@ -26,7 +30,10 @@ class Machine:
     fma_latency: int = 4
     load_ports: int = 2
     broadcast_operand: bool = False
+    by_lane: bool = False
     fma_call: bool = False
+    in_order: bool = False
+    beside: float = 0
     l1: int = 32 << 10
     l2: int = 256 << 10
     l3: int = 4 << 20
@@ -36,7 +43,8 @@ class Machine:
     instructions: tuple[str, ...] = ()
 
 
-SCALAR = Machine("scalar", lanes=1, registers=16, fma_ports=1)
+# No vectors: the tile is one of scalars, 4 x 4 at most, which the 32 registers of a Cortex-M7 hold.
+SCALAR = Machine("scalar", lanes=1, registers=22, fma_ports=1, beside=0.1)
 
 _X86_64 = "defined(__x86_64__)"
 _V3 = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")
@@ -50,9 +58,19 @@ AVX512 = Machine(
     "avx512", lanes=16, registers=32, broadcast_operand=True, l1=48 << 10, l2=1 << 20, l3=16 << 20,
     flags=("-march=x86-64-v4",), condition=_X86_64, instructions=_V4,
 )  # fmt: skip
-NEON = Machine("neon", lanes=4, registers=32, broadcast_operand=True, fma_ports=1, condition="defined(__aarch64__)")
+
+# Any 64-bit Arm; then single cores, by their software optimisation guides. The latency is that of sum after sum.
+NEON = Machine("neon", lanes=4, registers=32, by_lane=True, fma_ports=1, beside=0.1, condition="defined(__aarch64__)")
+CORTEX_A53 = replace(NEON, fma_latency=4, load_ports=1, in_order=True, l2=512 << 10, l3=512 << 10)
+CORTEX_A57 = replace(NEON, fma_latency=5, load_ports=1, l2=1 << 20, l3=1 << 20)
+CORTEX_A72 = replace(CORTEX_A57, fma_latency=3)
+CORTEX_A76 = replace(NEON, fma_ports=2, fma_latency=2, l1=64 << 10, l2=512 << 10)  # and Neoverse N1
+CORTEX_X1 = replace(CORTEX_A76, fma_ports=4, load_ports=3, l2=1 << 20, l3=8 << 20)
+APPLE = replace(NEON, fma_ports=4, fma_latency=4, load_ports=3, l1=128 << 10, l2=12 << 20, l3=16 << 20)
+# 32-bit Arm: of an FMA's operands none is a lane, so a scalar takes a register; and where vmul and vadd are faster than
+# vfma, products wait in two of the 16 registers for their sums.
 NEON32 = Machine(
-    "neon32", lanes=4, registers=16, fma_ports=1,
+    "neon32", lanes=4, registers=14, fma_ports=1, beside=0.1,
     flags=("-mfpu=neon-vfpv4",), condition="defined(__arm__) && defined(__ARM_NEON)",
 )  # fmt: skip
 # Of wasm's 16 registers V8 spills some from a tile of 5 x 8 on: SqueezeNet runs at 28 GFLOP/s with 16, at 50 with 13.

@@ -60,8 +60,7 @@ def register_tile(state: State) -> Scheduled | None:
     the reduction reads across the vector are packed so that one step of the reduction reads one run of memory.
     """
     sch, machine = state.sch, state.machine
-    if machine.lanes == 1:
-        return None
+    side_by_side = sch.vectorize if machine.lanes > 1 else sch.unroll
     blocks = state.blocks()
     reductions = [b for b in blocks if state.info(b).reduces]
     if len(reductions) != 1 or len(state.spec.order) == 0:
@@ -108,8 +107,10 @@ def register_tile(state: State) -> Scheduled | None:
         tile = choose_tile(
             height, group, info.extent_of_reduction, machine, broadcast, streamed, widths=widths, long=not stays
         )
+    window = _window_along_rows(info, rows, others) if broadcast and machine.by_lane else None
+    order_of_axes = [a for a in info.reduction if a is not window] + ([window] if window else [])
     for read in shared:
-        _pack(state, read, vector, tile.columns, info)
+        _pack(state, read, vector, tile.columns, order_of_axes)
     if after:
         out = after[-1]
     else:
@@ -138,7 +139,7 @@ def register_tile(state: State) -> Scheduled | None:
         sch.reorder(*outer, vo, vi)
         around = outer
         at = vo
-    sch.vectorize(vi)
+    side_by_side(vi)
     sch.compute_at(acc, at, preserve_unit_loops=True)
     if after:
         sch.set_scope(acc, 0, "local")
@@ -148,15 +149,17 @@ def register_tile(state: State) -> Scheduled | None:
     tile_loops = [spatial[info.spatial.index(rows)]] if rows is not None else []
     rest_of_tile = [x for x in spatial if x is not vloop and x not in tile_loops]
     unrolled: list[Any] = []
-    order_of_reduction = list(reduction)
-    if not broadcast:  # depthwise and pooling: the window's steps along the row share their loads
+    order_of_reduction = [reduction[info.reduction.index(a)] for a in order_of_axes]
+    if window:
+        unrolled = [order_of_reduction.pop()]
+    elif not broadcast:  # depthwise and pooling: the window's steps along the row share their loads
         extents = [int(sch.get(x).extent) for x in reduction]
         if extents and extents[-1] <= 7:
             unrolled = [order_of_reduction.pop()]
     sch.reorder(*rest_of_tile, *order_of_reduction, *unrolled, *tile_loops, vloop)
     for x in [*unrolled, *tile_loops]:
         sch.unroll(x)
-    sch.vectorize(vloop)
+    side_by_side(vloop)
     if shared and _streams(state, shared):
         sch.annotate(order_of_reduction[-1], PREFETCH, PREFETCH_VECTORS * machine.lanes)
     first = (order_of_reduction + unrolled)[0]
@@ -212,6 +215,22 @@ def _row_axis(info: BlockInfo, vector: Axis, order: Sequence[int]) -> Axis | Non
     return next((a for a in axes if any(r.strides.get(a.name) == 0 for r in moving)), axes[0] if axes else None)
 
 
+def _window_along_rows(info: BlockInfo, rows: Axis | None, reads: Sequence[Access]) -> Axis | None:
+    """The axis of a short window that moves over a row of memory with the tile's rows: their scalars are neighbours."""
+    if rows is None or len(info.reduction) < 2:
+        return None
+    for read in reads:
+        step = read.strides.get(rows.name)
+        along = [a for a in info.reduction if read.strides.get(a.name) == 1 and 1 < a.extent <= LONGEST_WINDOW]
+        if step and along and step <= along[0].extent:
+            return along[0]
+    return None
+
+
+LONGEST_WINDOW = 11
+"""Steps of a window that are unrolled."""
+
+
 def _outer_order(state: State, rest: Sequence[Any], vo: Any, ro: Any) -> list[Any]:
     batch = list(rest[:1]) if len(rest) > 1 else []
     return [*batch, vo, *rest[len(batch) :], ro]
@@ -221,7 +240,7 @@ def _is_chain(state: State, block: Any) -> bool:
     return not state.info(block).reduces
 
 
-def _pack(state: State, read: Access, vector: Axis, columns: int, info: BlockInfo) -> None:
+def _pack(state: State, read: Access, vector: Axis, columns: int, reduction: Sequence[Axis]) -> None:
     """Packs a constant: blocks of `columns` along the vector, then the reduction in loop order, then the block."""
     i = state.param_index[read.buffer]
     shape = [int(d) for d in read.buffer.shape]
@@ -229,7 +248,7 @@ def _pack(state: State, read: Access, vector: Axis, columns: int, info: BlockInf
     if dim is None or i in state.packed:
         return
     strides = [0] * len(shape)
-    inner = [read.dimension_of[r.name] for r in info.reduction if r.name in read.dimension_of]
+    inner = [read.dimension_of[r.name] for r in reduction if r.name in read.dimension_of]
     room = -(-columns // state.machine.lanes) * state.machine.lanes
     step = room
     for d in reversed(inner):

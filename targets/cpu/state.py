@@ -7,8 +7,10 @@ from typing import Any
 
 from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.loops.expressions import Operand
+from dlpack.loops.lanes import by_lane
 from dlpack.loops.layout import Layout, dense
 from dlpack.loops.lower import SHARED, lower_kernel
+from dlpack.loops.sums import start_from_addend
 from dlpack.loops.tir import Schedule, loop_names, lower, new_schedule
 from dlpack.targets.cpu.blocks import BlockInfo, examine
 from dlpack.targets.cpu.machine import Machine
@@ -76,6 +78,9 @@ class State:
             for i, o in enumerate(self.spec.operands)
         ]
         kernel = lower_kernel(lower(self.sch), operands, self.machine.lanes, self.spec.order, loop_names(self.sch))
+        if self.machine.by_lane:
+            constants = {kernel.params[i].name for i in self.spec.constant}
+            kernel = by_lane(start_from_addend(kernel, constants), self.machine.lanes)
         return Scheduled(kernel, self.packed, description)
 
 

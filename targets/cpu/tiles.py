@@ -93,8 +93,14 @@ def _long_tile(rows: int, columns: int, machine: Machine) -> Tile | None:
 
 
 def fits(height: int, vectors: int, machine: Machine, broadcast: bool, streamed: bool) -> bool:
-    """Whether a tile's sums and what they are computed from fit the registers with one left free."""
+    """Whether a tile's sums and what they are computed from fit the registers with one left free.
+
+    By lane, that is a vector of inputs for each row beside the weights. A core that works in order needs two more, for
+    what is loaded ahead.
+    """
     weights = vectors if streamed else 1
+    if machine.by_lane and broadcast:
+        return height * (vectors + 1) + weights < machine.registers - (2 if machine.in_order else 0)
     others = weights + (0 if machine.broadcast_operand and broadcast else 1)
     return height * vectors + others < machine.registers
 
@@ -116,13 +122,17 @@ def _cycles(
     """
     total = 0.0
     lines = machine.lanes / LINE
+    by_lane = machine.by_lane and broadcast
     from_l2 = streamed and 4 * machine.lanes * vectors * depth > machine.l1 // 2
+    from_l2 |= by_lane and rows <= height  # nothing is read twice
     for n, h in ((rows // height, height), (1, rows % height)):
         for m, v in ((vectors_total // vectors, vectors), (1, vectors_total % vectors)):
             if not (n and h and m and v):
                 continue
-            loads = (v if streamed else 0) + (h if broadcast else h * v)
-            step = max(h * v / machine.fma_ports, loads / machine.load_ports, machine.fma_latency if h * v else 0)
+            inputs = h / machine.lanes if by_lane else h
+            loads = (v if streamed else 0) + (inputs if broadcast else h * v)
+            step = machine.beside * (inputs + -(-v // 2) + 1) if broadcast else 0
+            step += max(h * v / machine.fma_ports, loads / machine.load_ports, machine.fma_latency if h * v else 0)
             step += L2_CYCLES * v * lines if from_l2 else 0
             total += n * m * (step * depth + 8 + 2 * h * v + max(0, h * v - 12) * lines)
     return total

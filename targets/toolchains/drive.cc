@@ -17,6 +17,8 @@
 #define NAMED(a, b) JOINED(a, b)
 #define API(function) NAMED(NAME, function)
 
+namespace driving {
+
 static bool same(const char* a, const char* b) {
   while (*a != 0 && *a == *b) ++a, ++b;
   return *a == *b;
@@ -72,3 +74,5 @@ int drive(int argc, char** argv) {
   API(destroy)(p);
   return 0;
 }
+
+}  // namespace driving

@@ -2,6 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+namespace driving {  // a name of its own: the model may have any
+
 static void say(const char* text) { fputs(text, stderr); }
 static void* allocate(size_t bytes) { return malloc(bytes); }
 
@@ -19,4 +21,6 @@ static bool write_file(const char* path, const void* data, size_t bytes) {
 }
 
 int drive(int argc, char** argv);
-int main(int argc, char** argv) { return drive(argc, argv); }
+}  // namespace driving
+
+int main(int argc, char** argv) { return driving::drive(argc, argv); }

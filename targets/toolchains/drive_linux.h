@@ -1,5 +1,6 @@
 // What drive.cc needs of Linux, by system calls: memory, files, the program's start and end; and the few functions that
 // compilers call for what a processor has no instruction for.
+namespace driving {  // a name of its own: the model may have any
 #if defined(__x86_64__)
 enum { kRead = 0, kWrite = 1, kMap = 9, kOpenAt = 257, kExit = 60 };
 __asm__(".globl _start\n_start:\n  mov %rsp, %rdi\n  and $-16, %rsp\n  call start\n");
@@ -88,12 +89,15 @@ static bool write_file(const char* path, const void* data, size_t bytes) {
 }
 
 int drive(int argc, char** argv);
+}  // namespace driving
+
 extern "C" [[gnu::used]] void start(long* stack) {
-  system_call(kExit, drive(static_cast<int>(*stack), reinterpret_cast<char**>(stack + 1)), 0, 0);
+  driving::system_call(driving::kExit, driving::drive(static_cast<int>(*stack), reinterpret_cast<char**>(stack + 1)), 0, 0);
   for (;;) {}
 }
 
 extern "C" {
+namespace driving {
 // The barriers keep the compiler from calling memcpy and memset for these loops.
 static void* copy(void* to, const void* from, size_t bytes) {
   char* t = static_cast<char*>(to);
@@ -114,8 +118,10 @@ static void* fill(void* to, int value, size_t bytes) {
   return to;
 }
 
-[[gnu::used]] void* memcpy(void* to, const void* from, size_t bytes) { return copy(to, from, bytes); }
-[[gnu::used]] void* memset(void* to, int value, size_t bytes) { return fill(to, value, bytes); }
+}  // namespace driving
+
+[[gnu::used]] void* memcpy(void* to, const void* from, size_t bytes) { return driving::copy(to, from, bytes); }
+[[gnu::used]] void* memset(void* to, int value, size_t bytes) { return driving::fill(to, value, bytes); }
 
 #if defined(__arm__)
 // Run-time ABI for the Arm architecture, sections 4.2 and 4.3.4: division of 64-bit integers, conversions, memory.
@@ -165,14 +171,14 @@ BASE_CALL int64_t __aeabi_d2lz(double x) {
 }
 BASE_CALL uint64_t __aeabi_f2ulz(float x) { return __aeabi_d2ulz(static_cast<double>(x)); }
 BASE_CALL int64_t __aeabi_f2lz(float x) { return __aeabi_d2lz(static_cast<double>(x)); }
-BASE_CALL void __aeabi_memcpy(void* to, const void* from, size_t bytes) { copy(to, from, bytes); }
-BASE_CALL void __aeabi_memcpy4(void* to, const void* from, size_t bytes) { copy(to, from, bytes); }
-BASE_CALL void __aeabi_memcpy8(void* to, const void* from, size_t bytes) { copy(to, from, bytes); }
-BASE_CALL void __aeabi_memset(void* to, size_t bytes, int value) { fill(to, value, bytes); }
-BASE_CALL void __aeabi_memset4(void* to, size_t bytes, int value) { fill(to, value, bytes); }
-BASE_CALL void __aeabi_memset8(void* to, size_t bytes, int value) { fill(to, value, bytes); }
-BASE_CALL void __aeabi_memclr(void* to, size_t bytes) { fill(to, 0, bytes); }
-BASE_CALL void __aeabi_memclr4(void* to, size_t bytes) { fill(to, 0, bytes); }
-BASE_CALL void __aeabi_memclr8(void* to, size_t bytes) { fill(to, 0, bytes); }
+BASE_CALL void __aeabi_memcpy(void* to, const void* from, size_t bytes) { driving::copy(to, from, bytes); }
+BASE_CALL void __aeabi_memcpy4(void* to, const void* from, size_t bytes) { driving::copy(to, from, bytes); }
+BASE_CALL void __aeabi_memcpy8(void* to, const void* from, size_t bytes) { driving::copy(to, from, bytes); }
+BASE_CALL void __aeabi_memset(void* to, size_t bytes, int value) { driving::fill(to, value, bytes); }
+BASE_CALL void __aeabi_memset4(void* to, size_t bytes, int value) { driving::fill(to, value, bytes); }
+BASE_CALL void __aeabi_memset8(void* to, size_t bytes, int value) { driving::fill(to, value, bytes); }
+BASE_CALL void __aeabi_memclr(void* to, size_t bytes) { driving::fill(to, 0, bytes); }
+BASE_CALL void __aeabi_memclr4(void* to, size_t bytes) { driving::fill(to, 0, bytes); }
+BASE_CALL void __aeabi_memclr8(void* to, size_t bytes) { driving::fill(to, 0, bytes); }
 #endif
 }

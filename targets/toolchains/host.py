@@ -3,10 +3,40 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from pathlib import Path
 
-from dlpack.targets.cpu.machine import AVX2, AVX512, NEON, NEON32, SCALAR, Machine
+from dlpack.targets.cpu.machine import (
+    APPLE,
+    AVX2,
+    AVX512,
+    CORTEX_A53,
+    CORTEX_A57,
+    CORTEX_A72,
+    CORTEX_A76,
+    CORTEX_X1,
+    NEON,
+    NEON32,
+    SCALAR,
+    Machine,
+)
+
+# Arm's part number, as Linux tells it → the core. Others of the same kind stand beside the one that is described.
+_ARM_CORES = {
+    "0xd03": CORTEX_A53,
+    "0xd04": CORTEX_A53,  # A35
+    "0xd05": CORTEX_A53,  # A55
+    "0xd07": CORTEX_A57,
+    "0xd08": CORTEX_A72,
+    "0xd09": CORTEX_A72,  # A73
+    "0xd0b": CORTEX_A76,
+    "0xd0c": CORTEX_A76,  # Neoverse N1
+    "0xd0d": CORTEX_A76,  # A77
+    "0xd40": CORTEX_X1,  # Neoverse V1
+    "0xd41": CORTEX_A76,  # A78
+    "0xd44": CORTEX_X1,
+}
 
 
 def cpu_features() -> frozenset[str]:
@@ -18,6 +48,20 @@ def cpu_features() -> frozenset[str]:
     except OSError:
         pass
     return frozenset()
+
+
+def arm_core() -> Machine:
+    """The description of this computer's 64-bit Arm core: of a phone's several kinds the fastest; else any core's."""
+    if sys.platform == "darwin":
+        return APPLE
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return NEON
+    arms = re.findall(r"^CPU implementer\s*: 0x41$", text, re.M)
+    parts = re.findall(r"^CPU part\s*: (0x[0-9a-f]+)$", text, re.M)
+    known = [_ARM_CORES[part] for part in parts if part in _ARM_CORES] if arms else []
+    return max(known, key=lambda core: (core.fma_ports, not core.in_order, core.l2), default=NEON)
 
 
 def is_x86() -> bool:
@@ -59,7 +103,7 @@ def host_machine() -> Machine:
             return AVX512
         return AVX2 if {"avx2", "fma"} <= features or sys.platform == "darwin" else SCALAR
     if arch in ("aarch64", "arm64"):
-        return NEON
+        return arm_core()
     return NEON32 if arch.startswith("arm") else SCALAR
 
 

@@ -101,7 +101,8 @@ Block = tuple[Stmt, ...]
 
 @dataclass(frozen=True)
 class For(Stmt):
-    """``for (var = begin; var < end; var += step)``, whose trips `axis` runs."""
+    """``for (var = begin; var < end; var += step)``, whose trips `axis` runs; `twice`: the compiler is asked to run two
+    trips at a time."""
 
     var: str
     begin: int
@@ -109,6 +110,7 @@ class For(Stmt):
     step: int
     body: Block
     axis: LoopAxis = LoopAxis.SERIAL
+    twice: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,153 @@
+"""A bundle's predictor compiled for Arm and run under qemu: whether it is right, and the instructions it executes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlpack.targets.toolchains.compiler import FLAGS
+
+HERE = Path(__file__).parent
+
+ZIG = (sys.executable, "-m", "ziglang")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A processor: what compiles for it (options of `compiler`, a C++ compiler or zig's clang) and the emulator."""
+
+    name: str
+    emulator: tuple[str, ...]
+    options: tuple[str, ...]
+    compiler: str = ""
+
+    def command(self, language: str) -> list[str]:
+        zig = [*ZIG, "cc", "-x", language] if language == "c++" else [*ZIG, "cc"]
+        return [*([self.compiler] if self.compiler else zig), *self.options, "-static"]
+
+
+def _musl(name: str, cpu: str, emulated: str) -> Machine:
+    return Machine(name, ("qemu-aarch64", "-cpu", emulated), ("-target", "aarch64-linux-musl", f"-mcpu={cpu}"))
+
+
+MACHINES = {
+    m.name: m
+    for m in (
+        _musl("generic", "generic", "cortex-a57"),
+        _musl("a53", "cortex_a53", "cortex-a53"),
+        _musl("a57", "cortex_a57", "cortex-a57"),
+        _musl("a72", "cortex_a72", "cortex-a72"),
+        _musl("a76", "cortex_a76", "max"),
+        _musl("x1", "cortex_x1", "max"),
+        _musl("apple", "apple_m1", "max"),
+        Machine("gcc", ("qemu-aarch64", "-cpu", "cortex-a57"), (), "aarch64-linux-gnu-g++"),
+        Machine("a7", ("qemu-arm", "-cpu", "cortex-a7"), ("-target", "arm-linux-musleabihf", "-mcpu=cortex_a7")),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one run of a predictor executes: instructions by mnemonic or function, and the largest error as a part of
+    the outputs' range."""
+
+    instructions: Counter[str]
+    error: float
+
+    @property
+    def total(self) -> int:
+        return self.instructions.total()
+
+
+def count(bundle: Path, machine: Machine, folder: Path, by_function: bool = False) -> Count:
+    """The instructions of one run of the predictor; `folder` is for what is built. Raises CalledProcessError."""
+    program, weights, manifest = build(bundle, machine, folder, ("-fno-inline",) if by_function else ())
+    plugin = f"{build_plugin(folder)}{',by=function' if by_function else ''}"
+    one, error = _run(program, weights, manifest, bundle, machine, 1, plugin)
+    two, _ = _run(program, weights, manifest, bundle, machine, 2, plugin)
+    return Count(two - one, error)
+
+
+def check(bundle: Path, machine: Machine, folder: Path) -> float:
+    """The largest difference from the bundle's reference outputs, as a part of their range."""
+    program, weights, manifest = build(bundle, machine, folder)
+    return _run(program, weights, manifest, bundle, machine, 1, None)[1]
+
+
+def build_plugin(folder: Path) -> Path:
+    """Compiles the plugin that counts, with the computer's own compiler."""
+    plugin = folder / "count.so"
+    if not plugin.exists():
+        _call(["gcc", "-shared", "-fPIC", "-O2", str(HERE / "count.c"), "-o", str(plugin)])
+    return plugin
+
+
+def build(bundle: Path, machine: Machine, folder: Path, flags: Sequence[str] = ()) -> tuple[Path, str, dict[str, Any]]:
+    """Compiles the bundle's source with a program that runs it: the program, its weights' argument, the manifest."""
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    name = manifest["name"]
+    program, kernels, driver = (folder / f"{name}-{machine.name}{end}" for end in ("", ".o", "-drive.o"))
+    plain = [*machine.command("c++"), *(["-nostdlib++"] if not machine.compiler else [])]
+    _call([*plain, *FLAGS, *flags, "-w", "-c", str(bundle / manifest["source"]), "-o", str(kernels)])
+    header = [f"-DMODEL={name}", f'-DHEADER="{manifest["header"]}"', f"-I{bundle}"]
+    language = ["-x", "c++"] if machine.compiler else []
+    _call([*machine.command("c++"), *language, "-w", *header, "-c", str(HERE / "drive.c"), "-o", str(driver)])
+    _call([*machine.command("c"), str(driver), str(kernels), "-o", str(program)])
+    file = manifest.get("weights", {}).get("file")
+    return program, str(bundle / file) if file else "-", manifest
+
+
+def assembly(bundle: Path, machine: Machine) -> str:
+    """The bundle's source as assembly."""
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
+        text = Path(folder, "kernels.s")
+        flags = [*FLAGS, "-w", "-g0", "-S"]
+        _call([*machine.command("c++"), *flags, str(bundle / manifest["source"]), "-o", str(text)])
+        return text.read_text(encoding="utf-8", errors="replace")
+
+
+def _run(
+    program: Path,
+    weights: str,
+    manifest: dict[str, Any],
+    bundle: Path,
+    machine: Machine,
+    runs: int,
+    plugin: str | None,
+) -> tuple[Counter[str], float]:
+    """All instructions of a process that runs the predictor `runs` times (none without a plugin), and its error."""
+    reference = np.load(bundle / "reference.npz")
+    files = []
+    for i, tensor in enumerate(manifest["inputs"]):
+        files.append(program.with_name(f"{program.name}.in{i}"))
+        reference[f"in_{i}"].astype(tensor["dtype"]).tofile(files[-1])
+    outputs = [program.with_name(f"{program.name}.out{i}") for i in range(len(manifest["outputs"]))]
+    counting = ["-plugin", plugin, "-d", "plugin"] if plugin else []
+    paths = [str(p) for p in (*files, *outputs)]
+    text = _call([*machine.emulator, *counting, str(program), weights, str(runs), *paths])
+    error = 0.0
+    for i, tensor in enumerate(manifest["outputs"]):
+        wanted = reference[f"out_{i}"].astype(np.float64)
+        got = np.fromfile(outputs[i], tensor["dtype"]).reshape(wanted.shape)
+        error = max(error, float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-30)))
+    lines = [line.split() for line in text.splitlines()]
+    counts = {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()}
+    return Counter(counts), error
+
+
+def _call(command: Sequence[str]) -> str:
+    """Runs a command; what it wrote to stderr."""
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if result.returncode:
+        raise subprocess.CalledProcessError(result.returncode, command, result.stdout, result.stderr)
+    return result.stderr

@@ -1,0 +1,258 @@
+"""By lane: a vector of a product's scalars is loaded once, and its lanes are used one after the other.
+
+Arm multiplies a vector by one lane of another in one instruction (``fmla v0.4s, v1.4s, v2.s[3]``). So where a reduction
+walks along memory, as many steps as a vector has lanes share one load per row in place of a load and a broadcast each;
+and where the rows of a tile lie side by side (a window that moves over a row of pixels), they share loads among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TypeGuard
+
+from dlpack.loops.index import Linear
+from dlpack.loops.ir import (
+    Assign,
+    Const,
+    Declare,
+    Expr,
+    For,
+    If,
+    Kernel,
+    Load,
+    LoopAxis,
+    Op,
+    Prefetch,
+    Ref,
+    Scope,
+    Stmt,
+    While,
+    exprs,
+    map_expr,
+    walk,
+    walk_expr,
+)
+
+LANE = "lane"
+"""The operation ``lane(vector, constant)``: one lane of a vector, which C++ writes as ``vector[constant]``."""
+
+
+LINE = 16
+"""Elements of a cache line."""
+
+
+def by_lane(kernel: Kernel, lanes: int) -> Kernel:
+    """The kernel with the loops of its products unrolled by `lanes` where a step's scalars follow the last one's."""
+    taken = {s.name for s in walk(kernel.body) if isinstance(s, Declare)} | {p.name for p in kernel.params}
+    return replace(kernel, body=_block(kernel.body, lanes, taken))
+
+
+def _block(stmts: tuple[Stmt, ...], lanes: int, taken: set[str]) -> tuple[Stmt, ...]:
+    out: list[Stmt] = []
+    for s in stmts:
+        if isinstance(s, For):
+            steps = _steps(s, lanes, taken)
+            if steps is None:
+                body = _neighbours(s.body, lanes, taken) if _is_plain(s) else None
+                steps = [replace(s, body=_block(s.body, lanes, taken) if body is None else body)]
+            out.extend(steps)
+            continue
+        if isinstance(s, While | Scope):
+            s = replace(s, body=_block(s.body, lanes, taken))
+        elif isinstance(s, If):
+            s = replace(s, then=_block(s.then, lanes, taken), otherwise=_block(s.otherwise, lanes, taken))
+        out.append(s)
+    return tuple(out)
+
+
+@dataclass
+class _Step:
+    """One step of a product: the statements without the scalars that are read from memory, and those by name."""
+
+    rest: list[Stmt] = field(default_factory=list)
+    scalars: dict[str, Load] = field(default_factory=dict)
+
+
+def _steps(loop: For, lanes: int, taken: set[str]) -> list[Stmt] | None:
+    """The loop by `lanes` steps at a time, and then the steps that are left; None where nothing is gained."""
+    trips = (loop.end - loop.begin) // lanes
+    if loop.step != 1 or loop.axis is not LoopAxis.SERIAL or not trips or not _is_plain(loop):
+        return None
+    step = _take_scalars(loop, taken)
+    if not step.scalars:
+        return None
+    vectors = [replace(load, lanes=lanes, valid=lanes) for load in step.scalars.values()]
+    loads: list[Stmt] = [Declare(n, v.dtype, lanes, v, True) for n, v in zip(step.scalars, vectors, strict=True)]
+    steps = [list(_moved(step, loop.var, u, lanes)) for u in range(lanes)]
+    kept = _prefetched_lines(steps)
+    body = [*loads, *(Scope(tuple(s for s in one if not isinstance(s, Prefetch) or s in kept)) for one in steps)]
+    middle = loop.begin + trips * lanes
+    out: list[Stmt] = [replace(loop, end=middle, step=lanes, body=tuple(body), twice=trips > 3 and trips % 2 == 0)]
+    if trips == 1:
+        out = [Scope(tuple(_at(body, loop.var, Linear(loop.begin))))]
+    if loop.end - middle == 1:
+        out.append(Scope(tuple(_at(loop.body, loop.var, Linear(middle)))))
+    elif loop.end > middle:
+        out.append(replace(loop, begin=middle))
+    return out
+
+
+def _neighbours(stmts: tuple[Stmt, ...], lanes: int, taken: set[str]) -> tuple[Stmt, ...] | None:
+    """A product's steps with vectors for those scalars that lie side by side; None where nothing is gained."""
+    named = {s.name: s.value for s in stmts if isinstance(s, Declare)}
+    vectors = _vectors_over({e for e in _expressions(stmts) if _is_scalar(e)}, lanes, taken)
+    if not vectors:
+        return None
+
+    def on_expr(e: Expr) -> Expr:
+        load = named.get(e.name) if isinstance(e, Ref) else e
+        if not isinstance(load, Load) or load not in vectors:
+            return e
+        name, start = vectors[load]
+        return _lane(Ref(load.dtype, lanes, name), load.index.const - start.index.const)
+
+    loads = [Declare(name, v.dtype, lanes, v, True) for name, v in dict.fromkeys(vectors.values())]
+    rest = [_mapped(s, on_expr) for s in stmts if not (isinstance(s, Declare) and s.value in vectors)]
+    return (*loads, *_where_used(rest))
+
+
+def _vectors_over(scalars: Collection[Load], lanes: int, taken: set[str]) -> dict[Load, tuple[str, Load]]:
+    """For scalars at constant distances the named vectors that hold them, where those are at most half as many."""
+    runs: dict[tuple[str, Linear], list[Load]] = {}
+    for e in sorted(scalars, key=lambda e: (e.buffer, e.index.const)):
+        runs.setdefault((e.buffer, e.index - e.index.const), []).append(e)
+    held: dict[Load, tuple[str, Load]] = {}
+    for (buffer, base), run in runs.items():
+        first, last = run[0].index.const, run[-1].index.const - lanes + 1
+        starts = sorted({min(start, last) for start in range(first, last + lanes, lanes)})
+        if last < first or 2 * len(starts) > len(run):
+            continue
+        for start in starts:
+            inside = [e for e in run if 0 <= e.index.const - start < lanes and e not in held]
+            vector = (_fresh(buffer, taken), replace(run[0], index=base + start, lanes=lanes, valid=lanes))
+            held.update(dict.fromkeys(inside, vector))
+    return held
+
+
+def _where_used(stmts: list[Stmt]) -> Iterator[Stmt]:
+    """The statements, each named value before the first one that uses it."""
+    waiting = {s.name: s for s in stmts if isinstance(s, Declare)}
+    for s in stmts:
+        if isinstance(s, Declare):
+            continue
+        for e in _expressions((s,)):
+            if isinstance(e, Ref) and e.name in waiting:
+                yield waiting.pop(e.name)
+        yield s
+
+
+def _fresh(buffer: str, taken: set[str]) -> str:
+    number = 0
+    while f"{buffer}_by_lane{number}" in taken:
+        number += 1
+    name = f"{buffer}_by_lane{number}"
+    taken.add(name)
+    return name
+
+
+def _is_plain(loop: For) -> bool:
+    """Whether the body is one run of loads and updates of vectors, at addresses linear in the loop's variable."""
+    for s in loop.body:
+        update = isinstance(s, Assign) and s.value.lanes > 1
+        if not (update or isinstance(s, Prefetch) or (isinstance(s, Declare) and s.constant)):
+            return False
+    expressions = list(_expressions(loop.body))
+    places = [x.index for x in (*loop.body, *expressions) if isinstance(x, Load | Prefetch)]
+    return (
+        any(isinstance(s, Assign) for s in loop.body)
+        and all(isinstance(e, Load | Op | Ref | Const) for e in expressions)
+        and all(place.coefficient(loop.var) is not None for place in places)
+    )
+
+
+def _is_scalar(e: Expr | None) -> TypeGuard[Load]:
+    return isinstance(e, Load) and e.lanes == 1 and e.dtype == "float32"
+
+
+def _lane(vector: Expr, number: int) -> Op:
+    return Op(vector.dtype, 1, LANE, (vector, Const("int32", 1, number)))
+
+
+def _expressions(stmts: Iterable[Stmt]) -> Iterator[Expr]:
+    """All expressions in statements that hold no others."""
+    for s in stmts:
+        for top in exprs(s):
+            yield from walk_expr(top)
+
+
+def _take_scalars(loop: For, taken: set[str]) -> _Step:
+    """Names the scalars whose next ones lie behind them, and takes their loads out of the body."""
+    step = _Step()
+    names: dict[Expr, str] = {}
+
+    def follows(e: Expr | None) -> TypeGuard[Load]:
+        return _is_scalar(e) and e.index.coefficient(loop.var) == 1
+
+    def name(e: Load) -> str:
+        if e not in names:
+            names[e] = _fresh(e.buffer, taken)
+            step.scalars[names[e]] = e
+        return names[e]
+
+    def on_expr(e: Expr) -> Expr:
+        return Ref(e.dtype, 1, name(e)) if follows(e) else e
+
+    for s in loop.body:
+        if isinstance(s, Declare) and follows(s.value):
+            names[s.value] = s.name
+            step.scalars[s.name] = s.value
+        else:
+            step.rest.append(_mapped(s, on_expr))
+    return step
+
+
+def _prefetched_lines(steps: Iterable[Iterable[Stmt]]) -> set[Prefetch]:
+    """Of the prefetches in `steps` one for each cache line."""
+    found = {s for step in steps for s in step if isinstance(s, Prefetch)}
+    last: dict[tuple[str, Linear], int] = {}
+    kept: set[Prefetch] = set()
+    for p in sorted(found, key=lambda p: (p.buffer, p.index.const)):
+        place = (p.buffer, p.index - p.index.const)
+        if place not in last or p.index.const - last[place] >= LINE:
+            last[place] = p.index.const
+            kept.add(p)
+    return kept
+
+
+def _moved(step: _Step, var: str, by: int, lanes: int) -> Iterator[Stmt]:
+    """The step's statements `by` steps on, each scalar being that lane of its vector."""
+
+    def on_expr(e: Expr) -> Expr:
+        if isinstance(e, Ref) and e.name in step.scalars:
+            return _lane(replace(e, lanes=lanes), by)
+        return e
+
+    for s in _at(step.rest, var, Linear.var(var) + by):
+        yield _mapped(s, on_expr)
+
+
+def _at(stmts: Iterable[Stmt], var: str, place: Linear) -> Iterator[Stmt]:
+    """The statements with `place` for the loop's variable."""
+
+    def moved(index: Linear) -> Linear:
+        return index + (place - Linear.var(var)) * (index.coefficient(var) or 0)
+
+    for s in stmts:
+        if isinstance(s, Scope):
+            yield Scope(tuple(_at(s.body, var, place)))
+        elif isinstance(s, Prefetch):
+            yield replace(s, index=moved(s.index))
+        else:
+            yield _mapped(s, lambda e: replace(e, index=moved(e.index)) if isinstance(e, Load) else e)
+
+
+def _mapped(s: Stmt, f: Callable[[Expr], Expr]) -> Stmt:
+    if isinstance(s, Assign | Declare) and s.value is not None:
+        return replace(s, value=map_expr(s.value, f))
+    return s

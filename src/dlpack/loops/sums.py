@@ -1,0 +1,101 @@
+"""Sums that start from what is added to them: ``acc = bias`` in place of ``acc = 0`` and ``acc + bias`` at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
+
+from dlpack.loops.ir import (
+    Assign,
+    Const,
+    Declare,
+    Expr,
+    For,
+    If,
+    Kernel,
+    Load,
+    Op,
+    Ref,
+    Scope,
+    Stmt,
+    Store,
+    While,
+    exprs,
+    map_expr,
+    walk,
+    walk_expr,
+)
+
+
+def start_from_addend(kernel: Kernel, constants: Collection[str]) -> Kernel:
+    """The kernel with every sum of products that a constant is added to started from that.
+
+    `constants` are the names of the parameters that nothing writes while the kernel runs.
+    """
+    return replace(kernel, body=_block(kernel.body, constants))
+
+
+def _block(stmts: tuple[Stmt, ...], constants: Collection[str]) -> tuple[Stmt, ...]:
+    out: list[Stmt] = []
+    for s in stmts:
+        if isinstance(s, For | While | Scope):
+            s = replace(s, body=_block(s.body, constants))
+        elif isinstance(s, If):
+            s = replace(s, then=_block(s.then, constants), otherwise=_block(s.otherwise, constants))
+        out.append(s)
+    zeros = {s.name for s in out if isinstance(s, Declare) and _is_zero(s.value)}
+    reads = Counter(e.name for s in out if isinstance(s, Store) for e in walk_expr(s.value) if isinstance(e, Ref))
+    addends = {
+        name: addend
+        for s in out
+        if isinstance(s, Store)
+        for e in walk_expr(s.value)
+        for name, addend in _addend(e, constants)
+        if name in zeros and reads[name] == 1 and _is_summed_in_loops(out, name)
+    }
+
+    def on_expr(e: Expr) -> Expr:
+        for name, addend in _addend(e, constants):
+            if addends.get(name) == addend:
+                return Ref(e.dtype, e.lanes, name)
+        return e
+
+    def started(s: Stmt) -> Stmt:
+        if isinstance(s, Declare) and s.name in addends:
+            return replace(s, value=addends[s.name])
+        return replace(s, value=map_expr(s.value, on_expr)) if isinstance(s, Store) else s
+
+    return tuple(started(s) for s in out) if addends else tuple(out)
+
+
+def _is_zero(e: Expr | None) -> bool:
+    """Whether it is a vector of zeros of float32."""
+    return isinstance(e, Op) and e.op == "splat" and e.dtype == "float32" and e.args == (Const("float32", 1, 0.0),)
+
+
+def _addend(e: Expr, constants: Collection[str]) -> list[tuple[str, Load]]:
+    """Of ``name + constant`` the name and the constant; nothing of another expression."""
+    if isinstance(e, Op) and e.op == "+" and len(e.args) == 2:
+        a, b = e.args
+        if isinstance(a, Ref) and isinstance(b, Load) and b.buffer in constants and a.lanes == b.lanes == b.valid:
+            return [(a.name, b)]
+    return []
+
+
+def _is_summed_in_loops(stmts: list[Stmt], name: str) -> bool:
+    """Whether, but for one store, the variable is used in loops alone, and nothing but added to there."""
+    for s in stmts:
+        if isinstance(s, Store) or (isinstance(s, Declare) and s.name == name):
+            continue
+        for t in walk((s,)):
+            used = sum(isinstance(e, Ref) and e.name == name for top in exprs(t) for e in walk_expr(top))
+            assigned = isinstance(t, Assign) and t.name == name
+            adds = isinstance(t, Assign) and assigned and used == 1 and _adds_to(t.value, name)
+            if (used or assigned) and not (adds and isinstance(s, For | Scope)):
+                return False
+    return True
+
+
+def _adds_to(e: Expr, name: str) -> bool:
+    return isinstance(e, Op) and e.op == "+" and any(isinstance(a, Ref) and a.name == name for a in e.args)

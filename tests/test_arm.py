@@ -1,0 +1,203 @@
+"""Arm: products by lane, sums that start from the bias; emitted code runs right under qemu, in few instructions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.helper as oh
+import onnx.numpy_helper as nh
+import pytest
+from conftest import DIGITS, requires_tool
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # bench/ is run where it lies, and not installed
+
+import nets  # noqa: E402
+
+from bench.arm import cycles, emulated  # noqa: E402
+from dlpack.amalgamate.printer import Printer  # noqa: E402
+from dlpack.amalgamate.runtime import closure, sections  # noqa: E402
+from dlpack.loops.index import Linear  # noqa: E402
+from dlpack.loops.ir import Assign, Const, Declare, For, Kernel, Load, Op, Param, Prefetch, Ref, Store  # noqa: E402
+from dlpack.loops.lanes import by_lane  # noqa: E402
+from dlpack.loops.sums import start_from_addend  # noqa: E402
+from dlpack.options import Options  # noqa: E402
+from dlpack.pipeline import build  # noqa: E402
+from dlpack.runtime_c import read_runtime  # noqa: E402
+from dlpack.targets.cpu.machine import CORTEX_A53, NEON, NEON32, SCALAR  # noqa: E402
+from dlpack.targets.cpu.tiles import Tile, choose_tile, fits  # noqa: E402
+
+PARAMS = (Param("x", "float32", False), Param("w", "float32", False), Param("y", "float32", True))
+ZERO = Op("float32", 4, "splat", (Const("float32", 1, 0.0),))
+ACC = Ref("float32", 4, "acc")
+
+
+def product(x: Linear, w: Linear) -> Assign:
+    """``acc += x[...] * w[...]``, one float and a vector of four."""
+    scalar = Op("float32", 4, "splat", (Load("float32", 1, "x", x, 1),))
+    term = Op("float32", 4, "*", (scalar, Load("float32", 4, "w", w, 4)))
+    return Assign("acc", Op("float32", 4, "+", (ACC, term)))
+
+
+def printed(*body: object) -> str:
+    return Printer().kernel(by_lane(Kernel(PARAMS, body), 4), "k")  # type: ignore[arg-type]
+
+
+# --- the passes -------------------------------------------------------------------------------------------------------
+
+
+def test_steps_along_memory_share_a_vector() -> None:
+    k = Linear.var("k")
+    text = printed(For("k", 0, 10, 1, (Prefetch("w", k * 4 + 64), product(k + 3, k * 4))))
+    assert "for (int k = 0; k < 8; k += 4)" in text and "for (int k = 8; k < 10; ++k)" in text
+    assert text.count("load<f32x4>(x + k + 3)") == 1
+    lanes = [f"acc += x_by_lane0[{i}] * load<f32x4>(w + k * 4{f' + {4 * i}' if i else ''});" for i in range(4)]
+    assert [line.strip() for line in text.splitlines() if "x_by_lane0[" in line] == lanes
+    main, rest = text.split("k = 8;")
+    assert main.count("prefetch") == 1 and rest.count("prefetch") == 1  # four vectors of weights are a cache line
+
+
+def test_a_few_steps_need_no_loop() -> None:
+    text = printed(For("k", 2, 7, 1, (product(Linear.var("k"), Linear.var("k") * 4),)))
+    assert "for" not in text.replace("f32x4", "") and "load<f32x4>(x + 2)" in text and "x[6]" in text
+
+
+def test_rows_that_are_neighbours_share_vectors_and_nothing_is_read_beyond() -> None:
+    """Scalars at 0, 2, 4, 6 and 8 of each trip: a vector at 0, 4 and, that its end be the last scalar, 5."""
+    k = Linear.var("k")
+    text = printed(For("k", 0, 3, 1, tuple(product(k * 100 + i, k * 40 + 4 * i) for i in (0, 1, 2, 4, 6, 8))))
+    assert [text.count(f"load<f32x4>(x + k * 100{at})") for at in ("", " + 4", " + 5")] == [1, 1, 1]
+    assert "x[" not in text.replace("const float* __restrict x", "")
+
+
+@pytest.mark.parametrize("stride", [0, 2])
+def test_scalars_that_stand_still_or_skip_are_left(stride: int) -> None:
+    loop = For("k", 0, 8, 1, (product(Linear.var("k") * stride, Linear.var("k") * 4),))
+    assert by_lane(Kernel(PARAMS, (loop,)), 4).body == (loop,)
+
+
+def test_a_sum_starts_from_a_constant_that_is_added() -> None:
+    bias = Load("float32", 4, "w", Linear(80), 4)
+    loop = For("k", 0, 8, 1, (product(Linear.var("k"), Linear.var("k") * 4),))
+    added = Op("float32", 4, "max", (Op("float32", 4, "+", (ACC, bias)), ZERO))
+    body = (Declare("acc", "float32", 4, ZERO), loop, Store("y", Linear(), added, 4))
+    start, _, store = start_from_addend(Kernel(PARAMS, body), {"w"}).body
+    assert start == Declare("acc", "float32", 4, bias)
+    assert store == Store("y", Linear(), Op("float32", 4, "max", (ACC, ZERO)), 4)
+    assert (
+        start_from_addend(Kernel(PARAMS, body), {"x"}).body == body
+    )  # what may be written meanwhile stays where it is
+    greatest = Assign("acc", Op("float32", 4, "max", (ACC, Load("float32", 4, "x", Linear.var("k") * 4, 4))))
+    no_sum = (body[0], For("k", 0, 8, 1, (greatest,)), body[2])
+    assert start_from_addend(Kernel(PARAMS, no_sum), {"w"}).body == no_sum
+    twice = (*body, Store("y", Linear(4), ACC, 4))
+    assert start_from_addend(Kernel(PARAMS, twice), {"w"}).body == twice
+
+
+# --- the tiles --------------------------------------------------------------------------------------------------------
+
+
+def test_a_tile_leaves_registers_for_the_inputs() -> None:
+    for rows, vectors in ((5, 4), (7, 3), (9, 2)):
+        assert fits(rows, vectors, NEON, True, True) and not fits(rows + 1, vectors, NEON, True, True)
+    assert not fits(7, 3, CORTEX_A53, True, True) and fits(5, 4, CORTEX_A53, True, True)
+    assert choose_tile(20, 64, 256, NEON, True, True) == Tile(5, 16)
+
+
+def test_few_registers_and_none_of_vectors() -> None:
+    assert choose_tile(196, 64, 576, SCALAR, True, True) == Tile(4, 4)
+    tile = choose_tile(196, 64, 576, NEON32, True, True)
+    assert tile.columns == 8 and 4 <= tile.rows <= 5
+
+
+# --- under qemu -------------------------------------------------------------------------------------------------------
+
+
+def layers() -> onnx.ModelProto:
+    """A picture's first layer, layers of 7 and 24 channels, a depthwise one, pooling, a product and a softmax."""
+    rng = np.random.default_rng(3)
+
+    def weights(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+    values = {
+        "first": weights(16, 3, 3, 3), "b1": weights(16), "small": weights(7, 16, 1, 1), "b2": weights(7),
+        "wide": weights(24, 7, 3, 3), "deep": weights(24, 1, 3, 3), "last": weights(24, 10), "b3": weights(10),
+    }  # fmt: skip
+    nodes = [
+        oh.make_node("Conv", ["x", "first", "b1"], ["c1"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        oh.make_node("Relu", ["c1"], ["r1"]),
+        oh.make_node("Conv", ["r1", "small", "b2"], ["c2"]),
+        oh.make_node("Conv", ["c2", "wide"], ["c3"], pads=[1, 1, 1, 1]),
+        oh.make_node("Conv", ["c3", "deep"], ["c4"], pads=[1, 1, 1, 1], group=24),
+        oh.make_node("Relu", ["c4"], ["r4"]),
+        oh.make_node("GlobalAveragePool", ["r4"], ["g"]),
+        oh.make_node("Flatten", ["g"], ["f"]),
+        oh.make_node("Gemm", ["f", "last", "b3"], ["m"]),
+        oh.make_node("Softmax", ["m"], ["y"]),
+    ]
+    graph = oh.make_graph(
+        nodes,
+        "layers",
+        [oh.make_tensor_value_info("x", 1, [1, 3, 27, 35])],
+        [oh.make_tensor_value_info("y", 1, [1, 10])],
+        [nh.from_array(value, name) for name, value in values.items()],
+    )
+    return oh.make_model(graph, opset_imports=[oh.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    requires_tool("qemu-aarch64")
+    folder = tmp_path_factory.mktemp("arm")
+    models = {"layers": layers(), "convolutions": nets.conv_net(), "winograd": nets.winograd_net()}
+    for name, model in models.items():
+        onnx.save(model, folder / f"{name}.onnx")
+    paths = {name: folder / f"{name}.onnx" for name in models} | {"digits": DIGITS}
+    return {name: build(path, folder / name, Options(target="linux-arm64")) for name, path in paths.items()}
+
+
+@pytest.mark.parametrize("name", ["layers", "convolutions", "winograd", "digits"])
+def test_the_outputs_are_those_of_onnxruntime(bundles: dict[str, Path], name: str, tmp_path: Path) -> None:
+    assert emulated.check(bundles[name], emulated.MACHINES["generic"], tmp_path) < 1e-5
+
+
+def test_most_instructions_of_a_run_are_multiply_adds(bundles: dict[str, Path], tmp_path: Path) -> None:
+    requires_tool("gcc")
+    counted = emulated.count(bundles["winograd"], emulated.MACHINES["generic"], tmp_path)
+    assert counted.error < 1e-5 and counted.instructions["fmla"] > 0.4 * counted.total
+    loops = cycles.product_loops(emulated.assembly(bundles["winograd"], emulated.MACHINES["generic"]))
+    assert loops and loops[0].fmas >= 64 and loops[0].share > 0.75
+
+
+def test_max_and_min_tell_nan(tmp_path: Path) -> None:
+    """One instruction each, and NaN when either is."""
+    qemu = requires_tool("qemu-aarch64")
+    known = sections(list(read_runtime().values()))
+    text = "\n\n".join(s.text for s in closure(known, {"vectors", "f32x4", "max", "min"}))
+    (tmp_path / "main.cc").write_text(
+        f"#include <stddef.h>\n#include <stdint.h>\n{text}\n"
+        """
+extern "C" f32x4 larger(f32x4 a, f32x4 b) { return max_(a, b); }
+int main() {
+  const float nan = __builtin_nanf("");
+  volatile float one = 1.0f, none = nan;
+  const f32x4 a = {one, none, one, none}, b = {none, one, 2.0f, none}, most = larger(a, b), least = min_(a, b);
+  if (most[0] == most[0] || most[1] == most[1] || most[2] != 2.0f || most[3] == most[3]) return 1;
+  if (least[0] == least[0] || least[1] == least[1] || least[2] != 1.0f || least[3] == least[3]) return 2;
+  if (max_(+one, +none) == max_(+one, +none) || max_(+none, +one) == max_(+none, +one)) return 3;
+  return max_(+one, 2.0f) == 2.0f && min_(+one, 2.0f) == 1.0f ? 0 : 4;
+}
+"""
+    )
+    command = emulated.MACHINES["generic"].command("c++")
+    subprocess.run([*command, "-std=c++17", "-O2", "main.cc", "-o", "main"], cwd=tmp_path, check=True)
+    assert subprocess.run([qemu, tmp_path / "main"], check=False).returncode == 0
+    assembly = [*command[:-1], "-std=c++17", "-O2", "-g0", "-S", "main.cc", "-o", "main.s"]
+    subprocess.run(assembly, cwd=tmp_path, check=True)
+    body = (tmp_path / "main.s").read_text().split("\nlarger:")[1].split("ret")[0]
+    words = [line.split()[0] for line in body.splitlines() if line.startswith("\t") and line.strip()]
+    assert [word for word in words if word[0] not in "./"] == ["fmax"]
