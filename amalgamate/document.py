@@ -36,7 +36,7 @@ class Provenance:
 def emit_header(codes: Sequence[Code], runtime: Mapping[str, str], classifier: Classifier = NOTHING) -> str:
     """NAME.h: the API block of NAME.cc."""
     program = codes[0].program
-    return written(api_text(runtime, program, classifier), program, len(codes) > 1)
+    return written(api_text(runtime, program, classifier), program, machines=len(codes) > 1)
 
 
 def emit_source(

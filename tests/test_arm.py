@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # bench/ is run where it 
 import nets  # noqa: E402
 
 from bench.arm import cycles, emulated  # noqa: E402
-from dlpack.amalgamate.printer import Printer  # noqa: E402
+from dlpack.amalgamate.cpp import CppPrinter  # noqa: E402
 from dlpack.amalgamate.runtime import closure, sections  # noqa: E402
 from dlpack.loops.index import Linear  # noqa: E402
 from dlpack.loops.ir import Assign, Const, Declare, For, Kernel, Load, Op, Param, Prefetch, Ref, Store  # noqa: E402
@@ -43,7 +43,7 @@ def product(x: Linear, w: Linear) -> Assign:
 
 
 def printed(*body: object) -> str:
-    return Printer().kernel(by_lane(Kernel(PARAMS, body), 4), "k")  # type: ignore[arg-type]
+    return CppPrinter().kernel(by_lane(Kernel(PARAMS, body), 4), "k")  # type: ignore[arg-type]
 
 
 # --- the passes -------------------------------------------------------------------------------------------------------

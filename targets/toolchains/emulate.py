@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -59,7 +60,7 @@ class Emulator:
             made = [Path(scratch) / f"out{k}" for k in range(len(sets["outputs"]))]
             for path, t in zip(given, sets["inputs"], strict=True):
                 path.write_bytes(np.ascontiguousarray(inputs[t["name"]], t["dtype"]).tobytes())
-            command = [*self.command, str(program.path), weights, str(number), machine, *map(str, [*given, *made])]
+            command = [*self.command, str(program), weights, str(number), machine, *map(str, [*given, *made])]
             try:
                 done = subprocess.run(
                     command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False
@@ -75,24 +76,13 @@ class Emulator:
             }
 
 
-@dataclass
-class _Program:
-    """A compiled program, deleted with this object."""
-
-    folder: tempfile.TemporaryDirectory[str] = field(
-        default_factory=lambda: tempfile.TemporaryDirectory(prefix="dlpack-drive-")
-    )
-
-    @property
-    def path(self) -> Path:
-        return Path(self.folder.name) / "drive"
-
-
 @cache
-def _program(emulator: Emulator, bundle: Path, digest: str) -> _Program:  # noqa: ARG001 - the digest is the cache's key
+def _program(emulator: Emulator, bundle: Path, digest: str) -> Path:  # noqa: ARG001 - the digest is the cache's key
     """The bundle's predictor with drive.cc around it."""
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    program = _Program()
+    scratch = Path(tempfile.mkdtemp(prefix="dlpack-drive-"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    program = scratch / "drive"
     with resources.as_file(resources.files(__package__)) as folder:
         name = manifest["name"]
         defines = [
@@ -106,5 +96,5 @@ def _program(emulator: Emulator, bundle: Path, digest: str) -> _Program:  # noqa
         bare = ["-nostdlib", "-fno-stack-protector", "-fno-builtin-strlen"] if "linux" in emulator.zig_target else []
         flags = [*FLAGS, *emulator.flags, *defines, "-static", *bare]
         sources = [bundle / manifest["source"], folder / "drive.cc"]
-        compile_with(program_command(sources, program.path, emulator.zig_target, flags), program.path)
+        compile_with(program_command(sources, program, emulator.zig_target, flags), program)
     return program
