@@ -37,6 +37,10 @@ class Options:
     target_options: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Inputs that become constants, each with its elements as text."""
+    inputs: Path | None = None
+    """An .npz file with inputs of the user's, to verify with beside the seeded ones."""
+    tolerance: float | None = None
+    """The accepted error, as a part of an output's largest absolute value; None: the usual."""
 
 
 @dataclass(frozen=True)
@@ -74,4 +78,6 @@ def options_text(options: Options) -> str:
         words.append(f"--threads {options.threads}")
     if options.weights != "auto":
         words.append(f"--weights {options.weights}")
+    if options.tolerance is not None:
+        words.append(f"--tolerance {options.tolerance:g}")
     return " ".join(words)

@@ -31,9 +31,11 @@ class Trial:
     ranges: tuple[tuple[float, float], ...]
     inputs: dict[str, Any]
     expected: Expected
+    tolerance: float = RELATIVE_TOLERANCE
+    """The usual tolerance, as a part of an output's largest absolute value."""
 
 
-def try_model(proto: Any, graph: Graph, metadata: Mapping[str, str]) -> Trial:
+def try_model(proto: Any, graph: Graph, metadata: Mapping[str, str], tolerance: float = RELATIVE_TOLERANCE) -> Trial:
     """Runs the reference on seeded inputs.
 
     Raises ModelError for a model that does not run, or whose outputs have other shapes than it seemed.
@@ -42,14 +44,14 @@ def try_model(proto: Any, graph: Graph, metadata: Mapping[str, str]) -> Trial:
     types = [graph.types[n] for n in graph.inputs]
     arrays = [seeded_input(k, t.shape, t.dtype, *ranges[k]) for k, t in enumerate(types)]
     given = dict(zip(graph.inputs, arrays, strict=True))
-    expected = reference(proto, given, ranges)
+    expected = reference(proto, given, ranges, tolerance)
     for name, value in zip(graph.outputs, expected.outputs, strict=True):
         if value.shape != graph.types[name].shape:
             raise ModelError(
                 f"the output '{name}' has the shape {list(value.shape)}, though its operators' attributes and operands "
                 f"say {list(graph.types[name].shape)}; the file is damaged: export or download it again"
             )
-    return Trial(ranges, given, expected)
+    return Trial(ranges, given, expected, tolerance)
 
 
 def self_test(variant: Variant, trial: Trial) -> SelfTest:
@@ -60,7 +62,8 @@ def self_test(variant: Variant, trial: Trial) -> SelfTest:
         places = np.unique(np.linspace(0, max(0, flat.size - 1), min(64, flat.size)).astype(np.int64))
         finite = flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat
         span = max(abs(float(finite.max())), abs(float(finite.min()))) if finite.size else 0.0
-        tolerance = given.largest if given else span * RELATIVE_TOLERANCE if flat.dtype.kind == "f" else 0.0
+        usual = span * trial.tolerance if flat.dtype.kind == "f" else 0.0
+        tolerance = max(usual, given.largest if given else 0.0)
         values = tuple(float(flat[p]) for p in places)
         samples.append(Sample(tuple(int(p) for p in places) if t.nbytes else (), values, tolerance))
     return SelfTest(trial.ranges, tuple(samples))
