@@ -122,6 +122,21 @@ _value_option = click.option(
 )
 
 
+def _parse_ranges(options: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    """ids=0:30521"""
+    ranges: dict[str, tuple[float, float]] = {}
+    for option in options:
+        name, _, text = option.rpartition("=")
+        low, _, high = text.partition(":")
+        try:
+            ranges[name] = (float(low), float(high))
+        except ValueError:
+            name = ""
+        if not name:
+            raise UsageError(f"--range {option!r}: write it as INPUT=0:30521")
+    return ranges
+
+
 _inputs_option = click.option(
     "--inputs", type=click.Path(path_type=Path), help="Verify with your data: an .npz file, an array per input."
 )
@@ -225,6 +240,13 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
 @click.option(
     "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Most threads that a run may use."
 )
+@click.option(
+    "--range",
+    "ranges",
+    multiple=True,
+    metavar="INPUT=0:30521",
+    help="Lowest and highest value of an input, where the seeded inputs of verification do not fit; repeatable.",
+)
 @_inputs_option
 @_tolerance_option
 @click.option("--cc", help="Your own C++ compiler, with its options, in place of zig's clang.")
@@ -244,6 +266,7 @@ def build(
     weights: str,
     optimize: str,
     threads: int,
+    ranges: tuple[str, ...],
     inputs: Path | None,
     tolerance: float | None,
     cc: str | None,
@@ -275,6 +298,7 @@ def build(
         more_shapes=tuple(more),
         buckets=_parse_buckets(buckets),
         values=_parse_values(values),
+        ranges=_parse_ranges(ranges),
         inputs=inputs,
         tolerance=tolerance,
     )

@@ -39,6 +39,8 @@ class Options:
     """Inputs that become constants, each with its elements as text."""
     inputs: Path | None = None
     """An .npz file with inputs of the user's, to verify with beside the seeded ones."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Inputs' lowest and highest seeded values."""
     tolerance: float | None = None
     """The accepted error, as a part of an output's largest absolute value; None: the usual."""
 
@@ -78,6 +80,7 @@ def options_text(options: Options) -> str:
         words.append(f"--threads {options.threads}")
     if options.weights != "auto":
         words.append(f"--weights {options.weights}")
+    words += [f"--range {name}={low:g}:{high:g}" for name, (low, high) in sorted(options.ranges.items())]
     if options.tolerance is not None:
         words.append(f"--tolerance {options.tolerance:g}")
     return " ".join(words)

@@ -14,14 +14,13 @@ All over four seeded inputs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
-from dlpack.graph.ir import Array, Graph
+from dlpack.graph.ir import Array
 from dlpack.meaning.shape_sets import reference_names
 from dlpack.verify.exact import Certainty, exact, is_quantised
 from dlpack.verify.runners import run_onnxruntime, runner
@@ -32,48 +31,6 @@ RELATIVE_TOLERANCE = 1e-4
 
 _BLOCK = 1 << 20
 """Elements that are worked on at a time, so that little memory is taken beside the arrays themselves."""
-
-
-def input_ranges(graph: Graph, metadata: Mapping[str, str]) -> tuple[tuple[float, float], ...]:
-    """[low, high) for each input: as the metadata key `dlpack.ranges` says (JSON, input name → [low, high]), else what
-    the graph tells: indices stay within the dimension they index; pictures lie in [0, 1), other floats in [-1, 1)."""
-    told = json.loads(metadata.get("dlpack.ranges", "{}"))
-    out = []
-    for name in graph.inputs:
-        t = graph.types[name]
-        if name in told:
-            low, high = (float(v) for v in told[name])
-        elif t.dtype == "bool":
-            low, high = 0.0, 2.0
-        elif not t.dtype.startswith("float"):
-            low, high = 0.0, float(_index_limit(graph, name) or 100)
-        elif limit := _index_limit(graph, name):  # indices in floating point, as MXNet has them
-            low, high = 0.0, float(limit)
-        elif len(t.shape) == 4 and t.shape[1] in (1, 3):
-            low, high = 0.0, 1.0
-        else:
-            low, high = -1.0, 1.0
-        out.append((low, high))
-    return tuple(out)
-
-
-_WRAPS = ("Add", "Mul", "Where")  # indices below 0 count from the end: i < 0 ? i + n : i, or with products
-_SAME_VALUES = ("Cast", "Clip", "Identity", "Reshape", "Squeeze", "Unsqueeze")
-
-
-def _index_limit(graph: Graph, name: str) -> int | None:
-    """How large an input of indices may be: the smallest dimension that it indexes; None where it indexes nothing."""
-    limits = []
-    same = {name}
-    for node in graph.nodes:
-        if node.op in ("Gather", "GatherElements") and node.inputs[1] in same:
-            shape = graph.types[node.inputs[0]].shape
-            limits.append(shape[node.attrs.get("axis", 0) % len(shape)])
-        elif node.inputs and node.inputs[0] in same and node.op in _SAME_VALUES:
-            same.update(node.outputs)
-        elif node.op in _WRAPS and same.intersection(node.inputs) and "int" in graph.types[node.outputs[0]].dtype:
-            same.update(node.outputs)
-    return min(limits, default=None)
 
 
 def seeded_input(index: int, shape: Sequence[int], dtype: str, low: float, high: float) -> Array:
