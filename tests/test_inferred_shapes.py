@@ -88,3 +88,35 @@ def test_large_operands_are_not_run() -> None:
     """onnx's inference stands for them: no memory is taken to find a shape."""
     made = one_node("MaxPool", (1, 1, 40000, 40000), 17, {}, kernel_shape=[1, 1], strides=[2, 2], ceil_mode=1)
     assert infer_types(made)["p"].shape == (1, 1, 20001, 20001)
+
+
+@pytest.mark.parametrize("corners", [0, 1])
+@pytest.mark.parametrize(("theta", "size"), [((1, 2, 3), (1, 2, 4, 5)), ((2, 3, 4), (2, 1, 3, 4, 2))])
+def test_affine_grids_of_any_batch(theta: tuple[int, ...], size: tuple[int, ...], corners: int, tmp_path: Path) -> None:
+    """ONNX's definition of the operator squeezes a batch of one away."""
+    graph = helper.make_graph(
+        [helper.make_node("AffineGrid", ["t", "s"], ["y"], align_corners=corners)],
+        "net",
+        [helper.make_tensor_value_info("t", onnx.TensorProto.FLOAT, theta)],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(np.array(size), "s")],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    onnx.save(made, tmp_path / "net.onnx")
+    t = np.random.default_rng(2).random(theta, dtype=np.float32)
+    with dlpack.load(build(tmp_path / "net.onnx", tmp_path / "bundle")) as predictor:
+        got = predictor.run({"t": t})["y"]
+    assert np.allclose(got, run_onnxruntime(made, {"t": t})[0], atol=1e-6)
+
+
+def test_a_spectrum_of_a_signal_of_two_dimensions(tmp_path: Path) -> None:
+    """A batch of signals of real numbers, without a dimension of size one at the end."""
+    constants = {"hop": np.array(4), "w": np.ones(8, np.float32), "n": np.array(8)}
+    made = one_node("STFT", (2, 40), 17, constants, "hop", "w", "n")
+    onnx.save(made, tmp_path / "net.onnx")
+    x = np.random.default_rng(2).random((2, 40), dtype=np.float32)
+    with dlpack.load(build(tmp_path / "net.onnx", tmp_path / "bundle")) as predictor:
+        got = predictor.run({"x": x})["p"]
+    frames = np.lib.stride_tricks.sliding_window_view(x, 8, axis=1)[:, ::4]
+    want = np.fft.rfft(frames.astype(np.float64))
+    assert np.allclose(got[..., 0] + 1j * got[..., 1], want, atol=1e-5)
