@@ -111,8 +111,8 @@ def test_affine_grids_of_any_batch(theta: tuple[int, ...], size: tuple[int, ...]
 
 def test_a_spectrum_of_a_signal_of_two_dimensions(tmp_path: Path) -> None:
     """A batch of signals of real numbers, without a dimension of size one at the end."""
-    constants = {"hop": np.array(4), "w": np.ones(8, np.float32), "n": np.array(8)}
-    made = one_node("STFT", (2, 40), 17, constants, "hop", "w", "n")
+    constants = {"hop": np.array(4), "w": np.ones(8, np.float32), "length": np.array(8)}
+    made = one_node("STFT", (2, 40), 17, constants, "hop", "w", "length")
     onnx.save(made, tmp_path / "net.onnx")
     x = np.random.default_rng(2).random((2, 40), dtype=np.float32)
     with dlpack.load(build(tmp_path / "net.onnx", tmp_path / "bundle")) as predictor:
