@@ -24,6 +24,19 @@ def test_other_vector_widths(machine: str) -> None:
     assert [r for r in results if r.outcome != "passed"] == []
 
 
+@pytest.mark.parametrize("way", cases.WAYS[1:])
+def test_small_constants_may_be_weights(way: str) -> None:
+    """Operators that are compiled by their definition, of which onnx's inliner must know the operands' types."""
+    wanted = (
+        "test_rotary_embedding",
+        "test_attention_3d_attn_mask",
+        "test_affine_grid_2d",
+        "test_rms_normalization_2d_axis1",
+    )
+    results = harness.run(cases.find([f"{name} ({way})" for name in wanted]), harness.MACHINES["avx2"], jobs=1)
+    assert [(r.name, r.outcome) for r in results] == [(f"{name} ({way})", "passed") for name in wanted]
+
+
 def test_table_says_that_most_pass() -> None:
     passed, total = table.totals(table.PATH.read_text(encoding="utf-8"))
     assert total >= 1404

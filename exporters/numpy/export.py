@@ -146,7 +146,7 @@ def _outputs(t: Trace, result: Any, taken: set[str]) -> Iterator[tuple[str, Arra
 
 def _compare(target: Any, model: ModelProto, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, Any]) -> None:
     """Runs the function itself and the model on one seeded input. Raises ModelError where they differ."""
-    from dlpack.verify.reference import run_onnxruntime
+    from dlpack.verify.runners import run_onnxruntime
 
     rng = np.random.default_rng(0)
     inputs = {}

@@ -122,6 +122,31 @@ _value_option = click.option(
 )
 
 
+def _parse_ranges(options: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    """ids=0:30521"""
+    ranges: dict[str, tuple[float, float]] = {}
+    for option in options:
+        name, _, text = option.rpartition("=")
+        low, _, high = text.partition(":")
+        try:
+            ranges[name] = (float(low), float(high))
+        except ValueError:
+            name = ""
+        if not name:
+            raise UsageError(f"--range {option!r}: write it as INPUT=0:30521")
+    return ranges
+
+
+_inputs_option = click.option(
+    "--inputs", type=click.Path(path_type=Path), help="Verify with your data: an .npz file, an array per input."
+)
+_tolerance_option = click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Accepted error, as a part of an output's largest absolute value [default: 1e-4].",
+)
+
+
 def _parse_dtypes(values: tuple[str, ...]) -> dict[str, str]:
     """The element types that stand behind shapes: tokens=1x16:int64."""
     dtypes: dict[str, str] = {}
@@ -214,6 +239,15 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
 )
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Maximum threads per run.")
 @click.option("--mxnet-api", is_flag=True, help="Adds MXNet's C API, which models from MXNet have anyway.")
+@click.option(
+    "--range",
+    "ranges",
+    multiple=True,
+    metavar="INPUT=0:30521",
+    help="Lowest and highest value of an input, where the seeded inputs of verification do not fit; repeatable.",
+)
+@_inputs_option
+@_tolerance_option
 @click.option("--cc", help="Your own C++ compiler, with its options, in place of zig's clang.")
 @click.option("--json", "json_", is_flag=True, help="Events and the result as JSON lines.")
 def build(
@@ -232,6 +266,9 @@ def build(
     optimize: str,
     threads: int,
     mxnet_api: bool,
+    ranges: tuple[str, ...],
+    inputs: Path | None,
+    tolerance: float | None,
     cc: str | None,
     json_: bool,
     **target_options: Any,
@@ -262,6 +299,9 @@ def build(
         more_shapes=tuple(more),
         buckets=_parse_buckets(buckets),
         values=_parse_values(values),
+        ranges=_parse_ranges(ranges),
+        inputs=inputs,
+        tolerance=tolerance,
     )
     folder = output or Path("build") / bundle_name(name, model)[0]
     folders = {target: folder / target if len(targets) > 1 else folder for target in targets}
@@ -416,12 +456,18 @@ def inspect(path: Path, shapes: tuple[str, ...], values: tuple[str, ...], params
 @cli.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--model", type=click.Path(path_type=Path), help="Run onnxruntime again on this ONNX file.")
+@_inputs_option
+@_tolerance_option
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
-def verify(bundle: Path, model: Path | None, json_: bool) -> None:
-    """Runs BUNDLE against onnxruntime and shows the errors per output."""
-    from dlpack.verify.check import verify_bundle
+def verify(bundle: Path, model: Path | None, inputs: Path | None, tolerance: float | None, json_: bool) -> None:
+    """Runs BUNDLE against onnxruntime and shows the errors per output.
 
-    errors = verify_bundle(bundle, model)
+    With --inputs, which needs --model, on your data in place of the seeded inputs.
+    """
+    from dlpack.verify.check import verify_bundle
+    from dlpack.verify.given import read_given
+
+    errors = verify_bundle(bundle, model, read_given(inputs) if inputs else None, tolerance)
     if json_:
         click.echo(json.dumps([e.__dict__ for e in errors], indent=2))
     else:

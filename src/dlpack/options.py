@@ -38,6 +38,12 @@ class Options:
     target_options: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Inputs that become constants, each with its elements as text."""
+    inputs: Path | None = None
+    """An .npz file with inputs of the user's, to verify with beside the seeded ones."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Inputs' lowest and highest seeded values."""
+    tolerance: float | None = None
+    """The accepted error, as a part of an output's largest absolute value; None: the usual."""
 
 
 @dataclass(frozen=True)
@@ -77,4 +83,7 @@ def options_text(options: Options) -> str:
         words.append("--mxnet-api")
     if options.weights != "auto":
         words.append(f"--weights {options.weights}")
+    words += [f"--range {name}={low:g}:{high:g}" for name, (low, high) in sorted(options.ranges.items())]
+    if options.tolerance is not None:
+        words.append(f"--tolerance {options.tolerance:g}")
     return " ".join(words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -21,9 +21,17 @@ INEXACT = {
 """Tests whose data are less exact than the tolerance; they fail, and that is no mistake of ours."""
 
 
+WAYS = ("run time", "mixed", "constants")
+"""How a case gets its inputs: at run time but for those that a compiler must know, all but the first as constants, as
+exporters leave them, or all as constants."""
+
+
 @dataclass(frozen=True)
 class Case:
-    """A node test. A value of its data sets that is no tensor (a sequence, an absent optional) is kept as it is."""
+    """A node test. A value of its data sets that is no tensor (a sequence, an absent optional) is kept as it is.
+
+    `way`: one of `WAYS`.
+    """
 
     name: str
     operator: str
@@ -32,6 +40,7 @@ class Case:
     data_sets: tuple[tuple[tuple[Any, ...], tuple[Any, ...]], ...]
     rtol: float
     atol: float
+    way: str = WAYS[0]
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,21 @@ def select(expanded: bool = False) -> list[Case]:
     return [case for case in all_cases() if expanded or "_expanded" not in case.name]
 
 
+def given(case: Case, way: str) -> Case:
+    """The case with its inputs given another way, under a name that says so."""
+    return case if way == case.way else replace(case, name=f"{case.name} ({way})", way=way)
+
+
+def find(names: Sequence[str]) -> list[Case]:
+    """The cases of these names, whatever their way."""
+    known = {case.name: case for case in all_cases()}
+    found = []
+    for name in names:
+        plain, _, way = name.removesuffix(")").partition(" (")
+        found.append(given(known[plain], way or WAYS[0]))
+    return found
+
+
 def _case(test: Any) -> Case:
     node = test.model.graph.node[-1]
     data_sets = tuple((tuple(map(_value, a)), tuple(map(_value, b))) for a, b in test.data_sets)
@@ -72,13 +96,18 @@ def _value(value: Any) -> Any:
 
 
 def freeze(case: Case) -> Frozen:
-    """Takes the values of the inputs that decide shapes or code from the data, and the shapes of all others."""
+    """Takes the values of the inputs that decide shapes or code, and of those that the way makes constants, from the
+    data, and the shapes of all others."""
     model = ModelProto()
     model.CopyFrom(case.model)
     graph = model.graph
     names = [value.name for value in graph.input]
     values = [dict(zip(names, inputs, strict=True)) for inputs, _ in case.data_sets]
-    frozen = {name for name in _decisive(model) if all(_same(v.get(name), values[0].get(name)) for v in values)}
+    wanted = _decisive(model)
+    if case.way != WAYS[0]:
+        first = next((name for name in names if name not in wanted), "")
+        wanted |= {name for name in names if case.way == "constants" or name != first}
+    frozen = {name for name in wanted if all(_same(v.get(name), values[0].get(name)) for v in values)}
     kept = []
     for info in graph.input:
         value = values[0][info.name]

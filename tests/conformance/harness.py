@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from conformance.batch import Result, result, run_cases
-from conformance.cases import Case, all_cases
+from conformance.cases import Case, find
 from dlpack.targets.cpu.machine import AVX2, AVX512, NEON, SCALAR, WASM, Machine
 
 MACHINES: dict[str, Machine] = {m.name: m for m in (AVX512, AVX2, NEON, WASM, SCALAR)}
@@ -83,11 +83,8 @@ class _Worker:
 
 def _work(names: list[str], machine: Machine, keep: Path | None, cc: str, sender: Connection) -> None:
     numbers = {name: k for k, name in enumerate(names)}
-    by_name = {case.name: case for case in all_cases()}
     try:
-        sender.send(
-            run_cases([by_name[n] for n in names], machine, lambda case: sender.send(numbers[case.name]), keep, cc)
-        )
+        sender.send(run_cases(find(names), machine, lambda case: sender.send(numbers[case.name]), keep, cc))
     except Exception as e:  # noqa: BLE001 - the parent raises it
         traceback.print_exc()
         sender.send(RuntimeError(str(e)))

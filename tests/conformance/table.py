@@ -27,6 +27,8 @@ of a reduction, the shape of a Reshape or the k of TopK. Models keep these in co
 **frozen**: their values from the test's data become constants before the model is compiled
 (`src/dlpack/operators/shape_inputs.py` lists them). A test that has no input left then is computed at build time.
 
+What passes is run twice more: with all inputs but the first as constants, as exporters leave them, and with all.
+
 **{passed} of {total} tests pass**, {constant} of them computed at build time; {unsupported} are not supported,
 {bad} fail.
 

@@ -44,6 +44,7 @@ def report_html(m: dict[str, Any], kernels: list[dict[str, Any]], files: list[tu
         "<h2>Agreement with onnxruntime</h2>",
     ]
     if "verification" in m:
+        parts.append(f"<p class=sub>{_conditions(m)}</p>")
         parts.append(
             _table(
                 ("output", "#largest error", "#of the range", "#range", ""),
@@ -94,6 +95,14 @@ def report_html(m: dict[str, Any], kernels: list[dict[str, Any]], files: list[tu
         ),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _conditions(m: dict[str, Any]) -> str:
+    """What was verified with, and what of float32 outputs is accepted."""
+    given = m.get("verified_with")
+    data = f" and on {escape(given['file'])}, SHA-256 <code>{given['sha256']}</code>" if given else ""
+    usual = f"{m.get('tolerance', 1e-4):g}"
+    return f"On seeded inputs{data}; accepted is {usual} of the range, or what float32 gives where that is more."
 
 
 def _tensors(m: dict[str, Any]) -> list[str]:

@@ -258,18 +258,31 @@ class _Integers:
         return False
 
     def add(self, node: Node, b: Builder) -> bool:
+        rank = len(self.types[node.outputs[0]].shape)
         sides = [self.real.get(x) for x in node.inputs]
-        terms = [t for r in sides if r is not None and (t := r.single) is not None]
-        if len(terms) == 2:
+        given = [r.single if r else self.constant_term(x, rank, b) for r, x in zip(sides, node.inputs, strict=True)]
+        terms = [t for t in given if t is not None]
+        if len(terms) == 2 and any(sides):
             if node.op == "Sub":
                 terms[1] = replace(terms[1], scale=-terms[1].scale)
             self.real[node.outputs[0]] = Real(tuple(terms))
         return False
 
+    def constant_term(self, name: str, rank: int, b: Builder) -> Term | None:
+        """Constant integers with one scale for all, as in x / 127.5 - 1."""
+        w = self.weights.get(name)
+        if w is None or w.scale.size > 1 or not w.integers.size or np.abs(w.integers).max() > EXACT:
+            return None
+        integers = w.integers.reshape((1,) * (rank - w.integers.ndim) + w.integers.shape)
+        value = b.constant(integers.astype(np.float32), "integers")
+        return Term(value, w.scale.reshape(()), float(integers.min()), float(integers.max()))
+
     def mul(self, node: Node, b: Builder) -> bool:
+        rank = len(self.types[node.outputs[0]].shape)
         sides = [self.real.get(x) for x in node.inputs]
-        terms = [t for r in sides if r is not None and (t := r.single) is not None]
-        if len(terms) < 2 or terms[0].bound * terms[1].bound > EXACT:
+        given = [r.single if r else self.constant_term(x, rank, b) for r, x in zip(sides, node.inputs, strict=True)]
+        terms = [t for t in given if t is not None]
+        if len(terms) < 2 or not any(sides) or terms[0].bound * terms[1].bound > EXACT:
             return False
         value = b.add("Mul", [t.value for t in terms], self.types[node.outputs[0]].shape)
         ends = [p * q for p in (terms[0].low, terms[0].high) for q in (terms[1].low, terms[1].high)]

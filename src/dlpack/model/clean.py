@@ -265,6 +265,7 @@ def _inline_operators(model: ModelProto, inline_ops: InlineOps | None, room: Roo
                 _state_defaults(node, version)
         try:
             light = onnx.shape_inference.infer_shapes(light, data_prop=True)
+            _state_constants(light.graph)
             if _state_definitions(light, chosen, version):
                 light = onnx.inliner.inline_local_functions(light)
             light = onnx.inliner.inline_selected_functions(light, sorted(chosen), inline_schema_functions=True)
@@ -277,6 +278,16 @@ def _inline_operators(model: ModelProto, inline_ops: InlineOps | None, room: Roo
         after = Counter((node.domain, node.op_type) for node in model.graph.node)
         stuck |= {key for key in chosen if after[key] >= count[key]}
     return model
+
+
+def _state_constants(graph: GraphProto) -> None:
+    """Tell the types of the weights: the inliner looks for operands' types among inputs and inner values alone."""
+    known = {value.name for value in (*graph.input, *graph.value_info)}
+    for tensor in graph.initializer:
+        if tensor.name not in known:
+            graph.value_info.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            )
 
 
 def _state_definitions(model: ModelProto, chosen: set[tuple[str, str]], versions: Mapping[str, int]) -> bool:

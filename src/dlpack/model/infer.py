@@ -17,6 +17,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, Valu
 from dlpack.model.control import Outside, is_control_flow, is_typed, loop_types, outside_of, problem_of
 from dlpack.model.infer_ml import DOMAIN as ML_DOMAIN
 from dlpack.model.infer_ml import MlNode, take_ml_node
+from dlpack.model.infer_windows import Judged, take_judged
 from dlpack.model.tensors import tensor_bytes
 from dlpack.model.walk import describe, free_names, opset_versions, subgraphs
 
@@ -151,9 +152,12 @@ def infer_types(model: ModelProto, follow_values: bool = True) -> dict[str, Valu
     for value in light.graph.output:
         value.ClearField("type")
     _state_loops(light.graph, opset_versions(model).get("", 0))
-    ml_nodes = [take_ml_node(node) for node in light.graph.node if node.domain == ML_DOMAIN]
+    constants = {tensor.name: tensor for tensor in light.graph.initializer}
+    opset = opset_versions(model).get("", 0)
+    taken: list[MlNode | Judged] = [take_ml_node(node) for node in light.graph.node if node.domain == ML_DOMAIN]
+    taken += [judged for node in light.graph.node if (judged := take_judged(node, constants, opset))]
     types = _infer(light, heavy, False)
-    while _state_ml_types(light.graph, ml_nodes, types):
+    while _state_types(light.graph, taken, types):
         types = _infer(light, heavy, False)
     if follow_values:
         # onnx keeps a symbol for each element of each vector, be it a shape or not.
@@ -181,8 +185,8 @@ def _state_loops(graph: GraphProto, opset: int) -> None:
                     graph.value_info.append(ValueInfoProto(name=name, type=kind))
 
 
-def _state_ml_types(graph: GraphProto, nodes: Iterable[MlNode], types: Mapping[str, ValueType]) -> bool:
-    """Write the types of ai.onnx.ml's outputs, where the inputs' are known, into the graph; tells if any is new."""
+def _state_types(graph: GraphProto, nodes: Iterable[MlNode | Judged], types: Mapping[str, ValueType]) -> bool:
+    """Write the types of these nodes' outputs, where the inputs' are known, into the graph; tells if any is new."""
     outputs = {value.name: value for value in graph.output}
     known = {name: (kind.elem, kind.shape) for name, kind in types.items() if kind.known and kind.shape is not None}
     new = False

@@ -137,6 +137,35 @@ def _cubic_weight(f: Any, k: int, dtype: str) -> Any:
     return ((c(a) * d - c(5 * a)) * d + c(8 * a)) * d - c(4 * a)
 
 
+# --- AffineGrid -------------------------------------------------------------------------------------------------------
+
+
+@rewrite("AffineGrid")
+def affine_grid(ctx: Context, b: Builder) -> None:
+    """theta [N, 2, 3] or [N, 3, 4] times the places of all pixels in [-1, 1], x first: [N, H, W, 2] or [N, D, H, W, 3].
+
+    ONNX's definition by other operators squeezes a batch of one away.
+    """
+    t = ctx.output_type()
+    batch, _, *spatial = ctx.ints(1, "size")
+    corners = bool(ctx.attr("align_corners", 0))
+    lines = [_pixel_centres(n, corners) for n in spatial]
+    places = [axis.reshape(-1) for axis in np.meshgrid(*lines, indexing="ij")][::-1]
+    homogeneous = np.stack([*places, np.ones_like(places[0])]).astype(t.dtype)
+    rows, count = len(spatial), homogeneous.shape[1]
+    grid = b.add("MatMul", [ctx.node.inputs[0], b.constant(homogeneous, "places")], [batch, rows, count])
+    grid = b.add("Transpose", [grid], [batch, count, rows], perm=[0, 2, 1])
+    shape = b.constant(np.array(t.shape, np.int64), "shape")
+    b.add("Reshape", [grid, shape], t.shape, output=ctx.node.outputs[0])
+
+
+def _pixel_centres(n: int, corners: bool) -> Any:
+    """Where `n` pixels lie in [-1, 1]: the outer ones at its ends, or half a pixel from them."""
+    if corners:
+        return np.linspace(-1.0, 1.0, n) if n > 1 else np.array([-1.0])
+    return (2 * np.arange(n) + 1) / n - 1
+
+
 # --- RoiAlign ---------------------------------------------------------------------------------------------------------
 
 

@@ -163,7 +163,12 @@ def dft(ctx: Context, b: Builder) -> None:
 def stft(ctx: Context, b: Builder) -> None:
     """Frames of the signal, times the window, times the matrix of the transform."""
     t = ctx.output_type()
-    batch, _, parts = ctx.input_type(0).shape
+    batch, samples = ctx.input_type(0).shape[:2]
+    signal, parts = ctx.node.inputs[0], 1
+    if len(ctx.input_type(0).shape) == 3:
+        parts = ctx.input_type(0).shape[2]
+    else:  # a signal of real numbers without a dimension for its parts
+        signal = b.add("Reshape", [signal, b.constant(np.array([batch, samples, 1], np.int64))], [batch, samples, 1])
     step = ctx.ints(1, "frame_step")[0]
     if ctx.has_input(3):
         length = ctx.ints(3, "frame_length")[0]
@@ -173,7 +178,7 @@ def stft(ctx: Context, b: Builder) -> None:
         raise NotSupported("STFT without window and frame_length")
     frames, bins = t.shape[1], t.shape[2]
     shape = [batch, frames, length, parts]
-    x = b.add_internal("Frames", [ctx.node.inputs[0]], shape, step=step)
+    x = b.add_internal("Frames", [signal], shape, step=step)
     if ctx.has_input(2):
         window = b.add("Reshape", [ctx.node.inputs[2], b.constant(np.array([length, 1], np.int64))], [length, 1])
         x = b.add("Mul", [x, window], shape)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,65 +14,146 @@ from dlpack.bundle.loader import read_manifest
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
 from dlpack.meaning.shape_sets import reference_names, set_name, sets_of
-from dlpack.verify.reference import Expected, OutputError, compare, more_inputs, read_expected, reference
+from dlpack.verify.given import Given
+from dlpack.verify.opinions import second_opinion
+from dlpack.verify.reference import (
+    RELATIVE_TOLERANCE,
+    Expected,
+    OutputError,
+    compare,
+    more_inputs,
+    read_expected,
+    reference,
+)
 from dlpack.verify.run import Run, bundle_runner
 
 Inputs = Mapping[str, Array]
+Model = Callable[[], Any]
+"""Gives a cleaned model, for the second opinion."""
 
 
-def verify_bundle(bundle: Path, model: Path | None = None) -> list[OutputError]:
+@dataclass(frozen=True)
+class Question:
+    """Inputs, what shall be computed from them, and what to call them beside an output's name."""
+
+    inputs: Inputs
+    expected: Expected
+    label: tuple[str, ...] = ()
+    model: Model | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The errors of each output of each build, and what is expected after the second opinion."""
+
+    errors: list[OutputError]
+    expected: Expected
+
+
+def verify_bundle(
+    bundle: Path, model: Path | None = None, given: Given | None = None, tolerance: float | None = None
+) -> list[OutputError]:
     """Runs the bundle on its seeded inputs, in each set of shapes, and compares each output.
 
-    The expected outputs are those that onnxruntime gave at build time, or gives now where `model` is named.
-    Raises VerificationError where a file of the bundle is not the one that was built.
+    The expected outputs are those of the build, or what onnxruntime gives now where `model`, an ONNX file, is named.
+    `given`: the user's inputs, compared in place of the seeded ones; they need the model. `tolerance`: the accepted
+    error as a part of an output's largest absolute value, in place of the build's.
+    Raises VerificationError where a file of the bundle is not the one that was built, UsageError for inputs that do not
+    fit.
     """
     manifest = read_manifest(bundle)
     check_files(bundle, manifest)
-    sets = sets_of(manifest)
-    cases: list[tuple[Inputs, Expected, list[str]]] = []
-    try:
-        with np.load(bundle / "reference.npz") as stored:
-            for number, s in enumerate(sets):
-                names = reference_names("in", len(s["inputs"]), number)
-                inputs: Inputs = {t["name"]: stored[name] for t, name in zip(s["inputs"], names, strict=True)}
-                expected = read_expected(stored, len(s["outputs"]), number)
-                cases.append((inputs, expected, [set_name(s)] if len(sets) > 1 else []))
-    except (OSError, KeyError, TypeError, ValueError) as e:
-        raise UsageError(f"{bundle} has no readable reference.npz: {e}") from e
-    ranges = manifest["ranges"]
+    relative = manifest.get("tolerance", RELATIVE_TOLERANCE) if tolerance is None else tolerance
+    sets, ranges = sets_of(manifest), manifest["ranges"]
+    questions = stored_questions(bundle, sets)
+    if given is not None:
+        if model is None:
+            raise UsageError("--inputs needs the model, which says what shall be computed of them: --model MODEL")
+        number, inputs = given.fitting(sets)
+        questions = [Question(inputs, questions[number].expected, (given.file,))]
     if model is not None:
         from dlpack.model.clean import clean
         from dlpack.model.load import load_model
 
         proto = load_model(model)
-        cases = [
-            (inputs, reference(clean(proto, {n: x.shape for n, x in inputs.items()}), inputs, ranges), shape)
-            for inputs, _, shape in cases
+
+        def cleaned(shapes: dict[str, tuple[int, ...]]) -> Model:
+            return lambda: clean(proto, shapes)
+
+        asked = [(q, cleaned({n: x.shape for n, x in q.inputs.items()})) for q in questions]
+        questions = [
+            Question(q.inputs, reference(m(), q.inputs, ranges, relative, more=given is None), q.label, m)
+            for q, m in asked
         ]
-    errors = []
+    return [e for answer in answers(bundle, manifest, questions, relative) for e in answer.errors]
+
+
+def stored_questions(bundle: Path, sets: Sequence[Mapping[str, Any]]) -> list[Question]:
+    """The questions of reference.npz, one for each set of shapes."""
+    questions = []
+    try:
+        with np.load(bundle / "reference.npz") as stored:
+            for number, s in enumerate(sets):
+                names = reference_names("in", len(s["inputs"]), number)
+                inputs = {t["name"]: stored[name] for t, name in zip(s["inputs"], names, strict=True)}
+                expected = read_expected(stored, len(s["outputs"]), number)
+                questions.append(Question(inputs, expected, (set_name(s),) if len(sets) > 1 else ()))
+    except (OSError, KeyError, TypeError, ValueError) as e:
+        raise UsageError(f"{bundle} has no readable reference.npz: {e}") from e
+    return questions
+
+
+def answers(bundle: Path, manifest: Mapping[str, Any], questions: Sequence[Question], relative: float) -> list[Answer]:
+    """Runs the bundle on each question's inputs."""
     with bundle_runner(bundle, manifest) as run:
-        for inputs, expected, shape in cases:
-            errors += _compare(run, inputs, expected, ranges, shape)
-    return errors
+        return [_answer(run, q, manifest["ranges"], relative, manifest["macs"]) for q in questions]
 
 
-def _compare(
-    run: Run,
-    inputs: Inputs,
-    expected: Expected,
-    ranges: list[list[float]],
-    shape: list[str],
-) -> list[OutputError]:
+def _answer(run: Run, question: Question, ranges: list[list[float]], relative: float, macs: int) -> Answer:
     """Of each output of each build the worst error over all inputs."""
     worst: dict[str, OutputError] = {}
-    given = [inputs, *more_inputs(inputs, ranges)[: len(expected.more)]]
-    for x, wanted in zip(given, [expected.outputs, *expected.more], strict=True):
+    expected = question.expected
+    given = [question.inputs, *more_inputs(question.inputs, ranges)[: len(expected.more)]]
+    for case, x in enumerate(given):
         for build, outputs in run(x).items():
-            where = [w for w in (build, *shape) if w]
+            where = [w for w in (build, *question.label) if w]
             label = f" ({', '.join(where)})" if where else ""
-            for name, want, tolerance in zip(outputs, wanted, expected.tolerances, strict=True):
-                error = compare(f"{name}{label}", outputs[name], want, tolerance)
+            errors = _errors(outputs, expected, case, label, relative)
+            bad = {k: outputs[name] for k, (name, e) in enumerate(zip(outputs, errors, strict=True)) if not e.passed}
+            if bad and question.model is not None and not case and not expected.more:
+                expected = second_opinion(question.model(), x, expected, bad, relative, macs)
+                errors = _errors(outputs, expected, case, label, relative)
+            for error in errors:
                 before = worst.setdefault(error.name, error)
                 if (before.passed, -before.absolute) > (error.passed, -error.absolute):
                     worst[error.name] = error
-    return list(worst.values())
+    return Answer(list(worst.values()), expected)
+
+
+def _errors(
+    outputs: Mapping[str, Array], expected: Expected, case: int, label: str, relative: float
+) -> list[OutputError]:
+    wanted = [expected.outputs, *expected.more][case]
+    return [
+        compare(f"{name}{label}", outputs[name], want, tolerance, relative)
+        for name, want, tolerance in zip(outputs, wanted, expected.tolerances, strict=True)
+    ]
+
+
+def failure(errors: Sequence[OutputError], asked: bool) -> str:
+    """What to say of a build whose predictor is refused: which outputs, by how much, and what may be done.
+
+    `asked`: whether there was a second opinion.
+    """
+    bad = [e for e in errors if not e.passed]
+    lines = [
+        f"{e.name}: relative error {e.relative:.3g} (largest error {e.absolute:.3g} of a range of {e.range:.4g}; "
+        f"{e.tolerance:.3g} is accepted)"
+        for e in bad
+    ]
+    also = ", and from all other ways to compute the model here" if asked else ""
+    return (
+        f"the compiled predictor differs from onnxruntime{also}: {'; '.join(lines)}. That is a fault of dlpack: please "
+        "report it with the model. If your application bears such an error on its own data, --tolerance accepts it; "
+        "--inputs FILE.npz verifies with your data too"
+    )

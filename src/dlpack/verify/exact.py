@@ -195,10 +195,14 @@ class _Doubles:
         if kind in _ARITHMETIC:
             values = 1 if kind == "ReduceMean" else len(inputs)
             wide = [self.doubled(v) if v else "" for v in inputs[:values]]
-            whole = all(v in self.integers for v in inputs[:values]) and kind in ("Add", "Sub", "Mul")
+            whole = all(self.is_integers(v) for v in inputs[:values]) and kind in ("Add", "Sub", "Mul")
             whole |= kind == "ReduceMean" and self.is_short_mean(node) or kind == "Relu" and moved in self.sums
             return self.finish(node, self.op(kind, *wide, *inputs[values:], **attrs), whole)
         return False
+
+    def is_integers(self, name: str) -> bool:
+        """Whether it is integers times one scale, which the compiled network adds and multiplies without rounding."""
+        return name in self.integers or (name in self.weights and self.weights[name][1].size == 1)
 
     def is_short_mean(self, node: NodeProto) -> bool:
         """Whether the integers' sum stays exact in float32 too."""

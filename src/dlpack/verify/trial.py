@@ -14,14 +14,15 @@ from dlpack.errors import ModelError
 from dlpack.graph.ir import Graph
 from dlpack.meaning.shape_sets import reference_names
 from dlpack.plan.program import Variant
+from dlpack.verify.ranges import ATTEMPTS, Range, describe_ranges, input_ranges
 from dlpack.verify.reference import (
     RELATIVE_TOLERANCE,
     Expected,
     expected_arrays,
-    input_ranges,
     reference,
     seeded_input,
 )
+from dlpack.verify.runners import ValuesRefused
 
 
 @dataclass(frozen=True)
@@ -31,25 +32,46 @@ class Trial:
     ranges: tuple[tuple[float, float], ...]
     inputs: dict[str, Any]
     expected: Expected
+    tolerance: float = RELATIVE_TOLERANCE
+    """The usual tolerance, as a part of an output's largest absolute value."""
 
 
-def try_model(proto: Any, graph: Graph, metadata: Mapping[str, str]) -> Trial:
-    """Runs the reference on seeded inputs.
+def try_model(
+    proto: Any,
+    graph: Graph,
+    metadata: Mapping[str, str],
+    tolerance: float = RELATIVE_TOLERANCE,
+    said: Mapping[str, Range] | None = None,
+) -> Trial:
+    """Runs the reference on seeded inputs; on smaller integers where it refuses those that it is given.
 
-    Raises ModelError for a model that does not run, or whose outputs have other shapes than it seemed.
+    `said`: ranges of inputs, as `--range` has them. Raises ModelError for a model that does not run, or whose outputs
+    have other shapes than it seemed, UsageError for ranges that do not fit.
     """
-    ranges = input_ranges(graph, metadata)
     types = [graph.types[n] for n in graph.inputs]
-    arrays = [seeded_input(k, t.shape, t.dtype, *ranges[k]) for k, t in enumerate(types)]
-    given = dict(zip(graph.inputs, arrays, strict=True))
-    expected = reference(proto, given, ranges)
+    refused: tuple[str, str] | None = None
+    for part in ATTEMPTS:
+        ranges = input_ranges(graph, metadata, said, part)
+        arrays = [seeded_input(k, t.shape, t.dtype, *ranges[k]) for k, t in enumerate(types)]
+        given = dict(zip(graph.inputs, arrays, strict=True))
+        try:
+            expected = reference(proto, given, ranges, tolerance)
+            break
+        except ValuesRefused as e:
+            refused = refused or (str(e), describe_ranges(graph, ranges))
+    else:
+        why, tried = refused or ("", "")
+        raise ModelError(
+            f"{why}\nThe seeded inputs were {tried or 'floats'}, then smaller. Say what the inputs may be: --range "
+            "INPUT=LOW:HIGH, or the model's metadata key dlpack.ranges"
+        )
     for name, value in zip(graph.outputs, expected.outputs, strict=True):
         if value.shape != graph.types[name].shape:
             raise ModelError(
                 f"the output '{name}' has the shape {list(value.shape)}, though its operators' attributes and operands "
                 f"say {list(graph.types[name].shape)}; the file is damaged: export or download it again"
             )
-    return Trial(ranges, given, expected)
+    return Trial(ranges, given, expected, tolerance)
 
 
 def self_test(variant: Variant, trial: Trial) -> SelfTest:
@@ -60,7 +82,8 @@ def self_test(variant: Variant, trial: Trial) -> SelfTest:
         places = np.unique(np.linspace(0, max(0, flat.size - 1), min(64, flat.size)).astype(np.int64))
         finite = flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat
         span = max(abs(float(finite.max())), abs(float(finite.min()))) if finite.size else 0.0
-        tolerance = given.largest if given else span * RELATIVE_TOLERANCE if flat.dtype.kind == "f" else 0.0
+        usual = span * trial.tolerance if flat.dtype.kind == "f" else 0.0
+        tolerance = max(usual, given.largest if given else 0.0)
         values = tuple(float(flat[p]) for p in places)
         samples.append(Sample(tuple(int(p) for p in places) if t.nbytes else (), values, tolerance))
     return SelfTest(trial.ranges, tuple(samples))

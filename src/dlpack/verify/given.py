@@ -1,0 +1,71 @@
+"""The user's own inputs: `--inputs FILE.npz`, an array per input under its name."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlpack.errors import UsageError
+from dlpack.graph.ir import Array
+
+
+@dataclass(frozen=True)
+class Given:
+    """Arrays from a file, and the file's name and SHA-256, which are all that is recorded of it."""
+
+    file: str
+    sha256: str
+    arrays: Mapping[str, Array]
+
+    def to_json(self) -> dict[str, str]:
+        return {"file": self.file, "sha256": self.sha256}
+
+    def fitting(self, sets: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Array]]:
+        """The first set of shapes that the arrays have, and they in its order.
+
+        `sets`: as the manifest has them, with `inputs` of name, dtype and shape. Raises UsageError, which says what is
+        wrong, for names, types and shapes that are not those of an input.
+        """
+        wrong = []
+        for number, s in enumerate(sets):
+            problems = self._problems(s["inputs"])
+            if not problems:
+                return number, {t["name"]: np.ascontiguousarray(self.arrays[t["name"]]) for t in s["inputs"]}
+            wrong += [problem for problem in problems if problem not in wrong]
+        raise UsageError(f"--inputs {self.file}: {'; '.join(wrong)}")
+
+    def _problems(self, inputs: Sequence[Mapping[str, Any]]) -> list[str]:
+        problems = []
+        names = [t["name"] for t in inputs]
+        for name in self.arrays:
+            if name not in names:
+                known = ", ".join(f"'{n}'" for n in names)
+                problems.append(f"the model has no input '{name}'; it has {known}")
+        for t in inputs:
+            array, shape = self.arrays.get(t["name"]), tuple(t["shape"])
+            if array is None:
+                problems.append(f"the array of the input '{t['name']}' is missing: {t['dtype']} {list(shape)}")
+            elif array.dtype.name != t["dtype"]:
+                problems.append(f"'{t['name']}' is {array.dtype.name}, and the input {t['dtype']}")
+            elif array.shape != shape:
+                problems.append(f"'{t['name']}' has the shape {list(array.shape)}, and the input {list(shape)}")
+        return problems
+
+
+def read_given(path: Path) -> Given:
+    """Reads a .npz file. Raises UsageError where it is none, or holds what is no array of numbers."""
+    try:
+        data = path.read_bytes()
+        with np.load(path, allow_pickle=False) as stored:
+            if not isinstance(stored, np.lib.npyio.NpzFile):
+                raise ValueError("it is no .npz file; write it with numpy.savez")
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as e:
+        raise UsageError(f"--inputs {path} cannot be read: {e}") from e
+    return Given(path.name, hashlib.sha256(data).hexdigest(), arrays)

@@ -1,0 +1,76 @@
+"""Who runs an ONNX model for us: onnxruntime, and onnx's reference evaluator where onnxruntime cannot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from dlpack.errors import ModelError
+from dlpack.graph.ir import Array
+
+Runner = Callable[[Mapping[str, Array]], list[Array]]
+
+# What onnxruntime says of a model whose operands contradict each other. Other refusals are of what it does not have,
+# which onnx's evaluator may; but that evaluator also computes what makes no sense.
+_CONTRADICTION = re.compile(r"\[(Shape|Type)InferenceError\]|Type '[^']*' of input parameter|INVALID_ARGUMENT")
+
+# What it says of values that it was given, in a model that is sound.
+_VALUES = re.compile(
+    r"out of (data )?bounds|out of range|invalid ind(ex|ice)|Index value|sequence_lens|seq_lengths|batch_indices|"
+    r"indices must be|by zero",
+    re.IGNORECASE,
+)
+
+
+class ValuesRefused(ModelError):
+    """The reference runs the model, but not with the values that its inputs were given."""
+
+
+def run_onnxruntime(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> list[Array]:
+    """All outputs, computed by onnxruntime without optimisations, in order.
+
+    Raises ValuesRefused where other values may do, and ModelError for a damaged model.
+    """
+    return runner(model)(inputs)
+
+
+def runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
+    """The model in onnxruntime, or in onnx's reference evaluator where onnxruntime cannot run it."""
+    levels = onnxruntime.GraphOptimizationLevel
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
+    options.log_severity_level = 4  # its errors come as exceptions, which we tell
+    session: Any = None
+
+    def run(inputs: Mapping[str, Array]) -> list[Array]:
+        nonlocal session
+        try:
+            session = session or onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+            return [np.asarray(o) for o in session.run(None, dict(inputs))]
+        except Exception as e:  # noqa: BLE001 - onnxruntime raises its own classes, without a common base
+            if session is not None and _VALUES.search(str(e)):
+                raise ValuesRefused(f"onnxruntime refuses the inputs' values: {e}") from e
+            if _CONTRADICTION.search(str(e)):
+                raise ModelError(f"onnxruntime refuses this model: {e}; export it again") from e
+            try:
+                return evaluated(model, inputs)
+            except IndexError as second:
+                raise ValuesRefused(f"onnx refuses the inputs' values: {second}") from e
+            except Exception as second:  # noqa: BLE001 - the evaluator raises anything
+                raise ModelError(f"neither onnxruntime nor onnx can run this model: {e}; {second}") from e
+
+    return run
+
+
+def evaluated(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> list[Array]:
+    """All outputs, computed by onnx's reference evaluator, which raises anything."""
+    from onnx.reference import ReferenceEvaluator
+
+    return [np.asarray(o) for o in ReferenceEvaluator(model).run(None, dict(inputs))]
