@@ -1,0 +1,163 @@
+"""`dlpack inspect`, `verify`, `bench`, `serve` and `targets`: what looks at a model, a bundle or this computer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from dlpack.cli.arguments import parse_dtypes, parse_shapes, parse_values, value_option
+from dlpack.cli.console import OUT, plain
+from dlpack.errors import UsageError
+
+
+@click.command()
+@click.argument("path", metavar="MODEL|BUNDLE", type=click.Path(path_type=Path))
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Fixes an input's shape; repeatable."
+)
+@value_option
+@click.option(
+    "--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL."
+)
+@click.option("--json", "json_", is_flag=True, help="As JSON.")
+def inspect(path: Path, shapes: tuple[str, ...], values: tuple[str, ...], params: Path | None, json_: bool) -> None:
+    """Shows what a MODEL or a BUNDLE holds: inputs, outputs, operators, MACs, weights, memory plan.
+
+    MODEL is all that dlpack build takes; one of another framework is shown as the ONNX that is made of it.
+    """
+    from dlpack.inspection import inspect_path
+
+    facts = inspect_path(path, parse_shapes(shapes), parse_dtypes(shapes), params, parse_values(values))
+    if json_:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for kind in ("inputs", "outputs"):
+        tensors = [t for s in facts.get("shapes", [facts]) for t in s[kind]]
+        more = ["scale", "zero point"] if any("quantization" in t for t in tensors) else []
+        table = Table("name", "dtype", "shape", *more, title=kind, title_justify="left", box=None, pad_edge=False)
+        for t in tensors:
+            scaling = [f"{v:.6g}" for v in t.get("quantization", {}).values()] if more else []
+            table.add_row(plain(t["name"]), t["dtype"], " x ".join(map(str, t["shape"])) or "scalar", *scaling)
+        OUT.print(table)
+    if "operators" in facts:
+        table = Table(
+            "operator", "count", "compiled", title="operators", title_justify="left", box=None, pad_edge=False
+        )
+        for row in facts["operators"]:
+            table.add_row(row["operator"], str(row["count"]), "yes" if row["supported"] else "[red]no[/]")
+        OUT.print(table)
+    for key in (
+        "source",
+        "opset",
+        "target",
+        "macs",
+        "weights_bytes",
+        "arena_bytes",
+        "arena_lower_bound",
+        "arena_naive",
+        "kernels",
+    ):
+        if key in facts:
+            value = facts[key]
+            OUT.print(f"{key.replace('_', ' '):<18} {value:,}" if isinstance(value, int) else f"{key:<18} {value}")
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), help="Run onnxruntime again on this ONNX file.")
+@click.option("--json", "json_", is_flag=True, help="As JSON.")
+def verify(bundle: Path, model: Path | None, json_: bool) -> None:
+    """Runs BUNDLE against onnxruntime and shows the errors per output."""
+    from dlpack.verify.check import verify_bundle
+
+    errors = verify_bundle(bundle, model)
+    if json_:
+        click.echo(json.dumps([e.__dict__ for e in errors], indent=2))
+    else:
+        table = Table("output", "largest error", "of the range", "range", "", box=None, pad_edge=False)
+        for e in errors:
+            mark = "[green]ok[/]" if e.passed else "[bold red]wrong[/]"
+            table.add_row(plain(e.name), f"{e.absolute:.3g}", f"{e.relative:.3g}", f"{e.range:.4g}", mark)
+        OUT.print(table)
+    if not all(e.passed for e in errors):
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--vs", type=click.Choice(["onnxruntime"]), help="Time this beside it, in turn.")
+@click.option("--model", type=click.Path(path_type=Path), help="The ONNX file that onnxruntime runs.")
+@click.option("--rounds", default=50, show_default=True, help="Runs of each.")
+@click.option("--json", "json_", is_flag=True, help="As JSON.")
+def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, json_: bool) -> None:
+    """Times BUNDLE: latency per call, and per kernel; for several sets of shapes, each of them."""
+    from dlpack.bundle.timing import bench_bundle
+
+    if vs and model is None:
+        raise UsageError("--vs onnxruntime needs the ONNX file: --model MODEL")
+    result = bench_bundle(bundle, model, rounds)
+    if json_:
+        click.echo(json.dumps(result, indent=2))
+        return
+    for times in result.get("shapes", [result]):
+        _print_times(times, rounds)
+
+
+def _print_times(result: dict[str, Any], rounds: int) -> None:
+    """The tables of one set of shapes."""
+    if "inputs" in result:
+        OUT.print(f"\n[bold]{plain(result['inputs'])}[/]")
+    table = Table("", "median ms", "minimum ms", "CPU ms", box=None, pad_edge=False)
+    for row in result["runs"]:
+        table.add_row(row["name"], *(f"{row[k]:.4f}" for k in ("median_ms", "minimum_ms", "cpu_ms")))
+    OUT.print(table)
+    if "ratio" in result:
+        OUT.print(
+            f"ratio to onnxruntime: {result['ratio']:.3f} ({result['ratio_of']}, medians of {rounds} rounds in turn)"
+        )
+    for build, rows in groupby(result.get("kernels", []), lambda row: row.get("build")):
+        table = Table(
+            f"kernel ({build})" if build else "kernel", "calls", "µs", "share", "GFLOP/s", box=None, pad_edge=False
+        )
+        for row in rows:
+            speed = f"{row['gflops']:.1f}" if row["gflops"] else ""
+            table.add_row(row["name"], str(row["calls"]), f"{row['us']:.2f}", f"{row['share']:.1%}", speed)
+        OUT.print(table)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--port", default=8000, show_default=True, help="On localhost; 0 takes a free one.")
+def serve(bundle: Path, port: int) -> None:
+    """Shows the demo page of BUNDLE, built for wasm, on localhost; Ctrl-C ends it."""
+    from dlpack.bundle.serve import bundle_server
+
+    with bundle_server(bundle, port) as server:
+        click.echo(f"http://localhost:{server.server_address[1]}/")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+
+
+@click.command()
+@click.option("--json", "json_", is_flag=True, help="As JSON.")
+def targets(json_: bool) -> None:
+    """Lists what can be built here, and what is missing for the rest."""
+    from dlpack.targets import all_targets
+
+    rows = [(t.name, t.about, t.machine().name, t.missing(), t.runs_here()) for t in all_targets().values()]
+    if json_:
+        keys = ("name", "about", "machine", "missing", "runs_here")
+        click.echo(json.dumps([dict(zip(keys, r, strict=True)) for r in rows], indent=2))
+        return
+    table = Table("target", "for", "machine", "can be built here", "runs here", box=None, pad_edge=False)
+    for name, about, machine, missing, here in rows:
+        table.add_row(name, about, machine, "yes" if missing is None else f"no: {missing}", "yes" if here else "no")
+    OUT.print(table)
