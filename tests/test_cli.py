@@ -150,7 +150,7 @@ def fails(tmp_path: Path, code: int, *arguments: str | Path) -> str:
         (["--shape", "image=1x1x8x8", "--shape", "image=1x1x8x8"], "twice"),
         (["--target", "toaster"], "unknown target 'toaster'"),
         (["--labels", "no-such-file.txt"], "no-such-file.txt"),
-        (["--labels", os.devnull], "holds no names"),
+        (["--labels", os.devnull], "is empty"),
     ],
 )
 def test_usage_errors_exit_with_2(tmp_path: Path, arguments: list[str], told: str) -> None:

@@ -1,6 +1,6 @@
 """The command line: build, export, inspect, verify, bench, serve, targets.
 
-`arguments` has what several commands take, `console` what they print; the commands are in `build` and `show`.
+`arguments` holds the options that commands share, `console` the output; the commands are in `build` and `show`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dlpack.errors import DlpackError
 
 
 class _Group(click.Group):
-    """Turns our errors into a message and an exit code, and Ctrl-C into a clean end."""
+    """Turns a DlpackError into a message and an exit code, and handles Ctrl-C."""
 
     def invoke(self, ctx: click.Context) -> Any:
         as_json = "--json" in ctx.args
@@ -32,7 +32,7 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="dlpack")
 def cli() -> None:
-    """Compiles a trained neural network to one C++ file that needs nothing."""
+    """Compile a trained neural network to one C++ file without dependencies."""
 
 
 for command in (build.build, build.export, show.inspect, show.verify, show.bench, show.serve, show.targets):
@@ -46,7 +46,7 @@ def _interrupt(*_: object) -> NoReturn:
 def main() -> None:
     """The console entry point."""
     try:
-        signal.signal(signal.SIGTERM, _interrupt)  # ends as Ctrl-C does: nothing half-written is left
+        signal.signal(signal.SIGTERM, _interrupt)  # handled like Ctrl-C: no half-written bundle is left
         cli(standalone_mode=True)
     except KeyboardInterrupt:
         interrupted()

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their values mean."""
+"""Options that several commands share, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dlpack.errors import UsageError
 
 
 def parse_shapes(values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """The shapes of a command that takes one for each input."""
+    """The shapes given to a command that accepts one shape per input."""
     sets = parse_shape_sets(values)
     if len(sets) > 1:
-        raise UsageError("--shape names an input twice; only dlpack build takes several shapes")
+        raise UsageError("--shape gives the same input twice; only dlpack build accepts several shapes")
     return sets[0]
 
 
 def parse_shape_sets(values: tuple[str, ...]) -> list[dict[str, tuple[int, ...]]]:
-    """The sets of shapes that repeated --shape options mean; at least one, maybe empty."""
+    """The sets of shapes that repeated --shape options describe: at least one, which may be empty."""
     from dlpack.meaning.shape_sets import alternatives
 
     shapes: list[tuple[str, tuple[int, ...]]] = []
@@ -37,7 +37,7 @@ def parse_shape_sets(values: tuple[str, ...]) -> list[dict[str, tuple[int, ...]]
 
 
 def parse_buckets(value: str | None) -> Any:
-    """tokens=16,32,64"""
+    """Parses `tokens=16,32,64`; None without the option."""
     from dlpack.meaning.shape_sets import Buckets
 
     if value is None:
@@ -50,7 +50,7 @@ def parse_buckets(value: str | None) -> Any:
 
 
 def parse_values(options: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """sr=16000, scales=1,1,2,2"""
+    """Parses `sr=16000` and `scales=1,1,2,2`: the elements of each input, as text."""
     values: dict[str, tuple[str, ...]] = {}
     for option in options:
         name, _, text = option.rpartition("=")
@@ -58,38 +58,51 @@ def parse_values(options: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
         if not name or not all(elements):
             raise UsageError(f"--value {option!r}: write it as INPUT=16000 or INPUT=1,1,2,2")
         if name in values:
-            raise UsageError(f"--value names the input {name!r} twice")
+            raise UsageError(f"--value gives the input {name!r} twice")
         values[name] = elements
     return values
 
 
 def parse_dtypes(values: tuple[str, ...]) -> dict[str, str]:
-    """The element types that stand behind shapes: tokens=1x16:int64."""
+    """The element types appended to shapes, as in `tokens=1x16:int64`."""
     dtypes: dict[str, str] = {}
     for value in values:
         name, _, dims = value.rpartition("=")
         _, colon, dtype = dims.partition(":")
         if colon:
             if dtype not in ("float32", "int32", "int64", "uint8", "int8", "bool"):
-                raise UsageError(f"--shape {value!r}: the type is float32, int32, int64, uint8, int8 or bool")
+                raise UsageError(
+                    f"--shape {value!r}: the element type must be float32, int32, int64, uint8, int8 or bool"
+                )
             dtypes[name] = dtype
     return dtypes
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
+    """The class names in a file, one per line; blank lines are skipped. Raises UsageError."""
     try:
         labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as e:
         raise UsageError(f"the labels file {path} cannot be read: {e}") from e
     if not labels:
-        raise UsageError(f"the labels file {path} holds no names: write one per line")
+        raise UsageError(f"the labels file {path} is empty: write one class name per line")
     return labels
 
 
+params_option = click.option(
+    "--params", type=click.Path(path_type=Path), help="Weights file, if it is not next to MODEL."
+)
+labels_option = click.option("--labels", type=click.Path(path_type=Path), help="Class names, one per line.")
+preprocess_option = click.option(
+    "--preprocess", metavar="imagenet|caffe|tf|none|FILE.json", help="How a picture is turned into an input."
+)
+task_option = click.option(
+    "--task", metavar="FILE.json", help="What the outputs mean: boxes, classes, a picture or text."
+)
 value_option = click.option(
     "--value",
     "values",
     multiple=True,
     metavar="INPUT=16000",
-    help="Makes a constant of an input, of one element or of several with commas; repeatable.",
+    help="Replace an input by a constant; separate several elements by commas. Repeatable.",
 )

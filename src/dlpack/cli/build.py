@@ -12,19 +12,23 @@ from typing import Any
 import click
 
 from dlpack.cli.arguments import (
+    labels_option,
+    params_option,
     parse_buckets,
     parse_dtypes,
     parse_shape_sets,
     parse_shapes,
     parse_values,
+    preprocess_option,
     read_labels,
+    task_option,
     value_option,
 )
 from dlpack.cli.console import OUT, plain, progress
 
 
 class _BuildCommand(click.Command):
-    """`dlpack build`, with the options that the targets declare; the help has them in groups of their own."""
+    """`dlpack build` with the options that the targets declare; the help lists them in separate sections."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), *(option for option, _ in self._of_targets())]
@@ -32,7 +36,7 @@ class _BuildCommand(click.Command):
     @staticmethod
     @cache
     def _of_targets() -> list[tuple[click.Option, str]]:
-        """The targets' options, and whose they are in words."""
+        """The targets' options, each with the names of the targets that have it."""
         from dlpack.targets import target_options
 
         return [
@@ -41,16 +45,17 @@ class _BuildCommand(click.Command):
         ]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        general = [record for p in super().get_params(ctx) if (record := p.get_help_record(ctx)) is not None]
+        own = [p for p in super().get_params(ctx) if isinstance(p, click.Option)]
+        general = [record for p in own if (record := p.get_help_record(ctx)) is not None]
         with formatter.section("Options"):
             formatter.write_dl(general)
         for whose, options in groupby(self._of_targets(), key=lambda entry: entry[1]):
-            with formatter.section(f"Options of target {whose}"):
+            with formatter.section(f"Options for target {whose}"):
                 formatter.write_dl([r for o, _ in options if (r := o.get_help_record(ctx)) is not None])
 
 
 def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """By target, those of its own options that are given; UsageError for one that none of the targets has."""
+    """The given target-specific options, by target. Raises UsageError for an option that no chosen target has."""
     from dlpack.targets import check_options, get_target, target_options
 
     own: dict[str, dict[str, Any]] = {name: {} for name in targets}
@@ -68,43 +73,46 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
 @click.command(cls=_BuildCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
-    "--target", "targets", multiple=True, default=("native",), show_default=True, help="Where it shall run; repeatable."
+    "--target",
+    "targets",
+    multiple=True,
+    default=("native",),
+    show_default=True,
+    help="Where the model will run; repeatable.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's folder [default: build/NAME].")
-@click.option("--name", default="", help="Prefix of the C API [default: the model file's name].")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Output folder [default: build/NAME].")
+@click.option("--name", default="", help="Prefix of the C API and file names [default: from the model's file name].")
 @click.option(
     "--shape",
     "shapes",
     multiple=True,
     metavar="INPUT=1x3x224x224",
-    help="Fixes an input's shape; repeatable. Given again for the same input it adds a set of shapes to the bundle.",
+    help="Set an input's shape; repeatable. Repeat it for the same input to add another set of shapes.",
 )
 @click.option(
     "--buckets",
     metavar="INPUT=16,32,64",
-    help="A set of shapes for each of these lengths of the input's last open dimension; a run pads up to the next.",
+    help="Compile one set of shapes per length of the input's last open dimension; a run pads to the next length.",
 )
 @value_option
-@click.option(
-    "--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL."
-)
-@click.option("--labels", type=click.Path(path_type=Path), help="Class names, one per line.")
-@click.option("--preprocess", metavar="imagenet|caffe|tf|none|FILE.json", help="What makes an input of a picture.")
-@click.option("--task", metavar="FILE.json", help="What the outputs mean: boxes, classes, a picture, text.")
+@params_option
+@labels_option
+@preprocess_option
+@task_option
 @click.option("--weights", type=click.Choice(["auto", "embed", "file"]), default="auto", show_default=True,
-              help="Weights inside the C++ file or beside it; auto embeds up to 4 MiB.")  # fmt: skip
+              help="Weights inside the C++ file or in a separate file; auto embeds up to 4 MiB.")  # fmt: skip
 @click.option(
     "--optimize",
     type=click.Choice(["speed", "size"]),
     default="speed",
     show_default=True,
-    help="Whether memory may grow for speed (Winograd).",
+    help="Whether to use more memory for speed (Winograd).",
 )
 @click.option(
-    "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Most threads that a run may use."
+    "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Maximum number of threads for a run."
 )
-@click.option("--cc", help="Your own C++ compiler, with its options, in place of zig's clang.")
-@click.option("--json", "json_", is_flag=True, help="Events and the result as JSON lines.")
+@click.option("--cc", help="C++ compiler to use, with its options, instead of the bundled Clang.")
+@click.option("--json", "json_", is_flag=True, help="Print progress and the result as JSON lines.")
 def build(
     model: Path,
     targets: tuple[str, ...],
@@ -124,9 +132,9 @@ def build(
     json_: bool,
     **target_options: Any,
 ) -> None:
-    """Compiles MODEL and verifies the result against onnxruntime.
+    """Compile MODEL and verify the result against onnxruntime.
 
-    MODEL is a file, or Python code as FILE.py:NAME or PACKAGE.MODULE:NAME, which is imported and run.
+    MODEL is a model file, or Python code given as FILE.py:NAME or PACKAGE.MODULE:NAME, which is imported and run.
     """
     from dlpack.bundle.names import bundle_name
     from dlpack.options import Options, Progress
@@ -162,17 +170,15 @@ def build(
 
 @click.command("export")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The ONNX file [default: NAME.onnx].")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="ONNX file to write [default: NAME.onnx].")
 @value_option
-@click.option(
-    "--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL."
-)
+@params_option
 @click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224",
-              help="An input's shape, and its type where it is not float32 (x=1x16:int64); repeatable.")  # fmt: skip
-@click.option("--labels", type=click.Path(path_type=Path), help="Class names, one per line.")
-@click.option("--preprocess", metavar="imagenet|caffe|tf|none|FILE.json", help="What makes an input of a picture.")
-@click.option("--task", metavar="FILE.json", help="What the outputs mean: boxes, classes, a picture, text.")
-@click.option("--json", "json_", is_flag=True, help="The result as JSON.")
+              help="Set an input's shape, and its element type if not float32 (x=1x16:int64); repeatable.")  # fmt: skip
+@labels_option
+@preprocess_option
+@task_option
+@click.option("--json", "json_", is_flag=True, help="Print the result as JSON.")
 def export(
     model: Path,
     output: Path | None,
@@ -184,10 +190,10 @@ def export(
     task: str | None,
     json_: bool,
 ) -> None:
-    """Converts MODEL from another framework (MXNet, Caffe, PyTorch, NumPy ...) to an ONNX file.
+    """Convert MODEL from another framework (MXNet, Caffe, PyTorch, NumPy and others) to ONNX.
 
-    A model may be Python code: FILE.py:NAME or PACKAGE.MODULE:NAME, which is imported and run. Labels, preprocessing
-    and task are stored in the file's metadata, where dlpack build finds them.
+    MODEL may also be Python code, given as FILE.py:NAME or PACKAGE.MODULE:NAME, which is imported and run. Labels,
+    preprocessing and task are stored in the ONNX metadata, where dlpack build finds them.
     """
     from dlpack.exporters import ExportOptions, model_stem
     from dlpack.exporters import export as export_model

@@ -1,4 +1,4 @@
-"""What the command line prints: consoles, errors with their exit codes, and the stages of a build."""
+"""Console output: errors with their exit codes, and the progress of a build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dlpack inspect`, `verify`, `bench`, `serve` and `targets`: what looks at a model, a bundle or this computer."""
+"""`dlpack inspect`, `verify`, `bench`, `serve` and `targets`: they report on a model, a bundle or this computer."""
 
 from __future__ import annotations
 
@@ -11,25 +11,21 @@ from typing import Any
 import click
 from rich.table import Table
 
-from dlpack.cli.arguments import parse_dtypes, parse_shapes, parse_values, value_option
+from dlpack.cli.arguments import params_option, parse_dtypes, parse_shapes, parse_values, value_option
 from dlpack.cli.console import OUT, plain
 from dlpack.errors import UsageError
 
 
 @click.command()
 @click.argument("path", metavar="MODEL|BUNDLE", type=click.Path(path_type=Path))
-@click.option(
-    "--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Fixes an input's shape; repeatable."
-)
+@click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Set an input's shape; repeatable.")
 @value_option
-@click.option(
-    "--params", type=click.Path(path_type=Path), help="The weights' file, where it is not found beside MODEL."
-)
-@click.option("--json", "json_", is_flag=True, help="As JSON.")
+@params_option
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def inspect(path: Path, shapes: tuple[str, ...], values: tuple[str, ...], params: Path | None, json_: bool) -> None:
-    """Shows what a MODEL or a BUNDLE holds: inputs, outputs, operators, MACs, weights, memory plan.
+    """Show the inputs, outputs, operators, MACs, weights and memory plan of a MODEL or BUNDLE.
 
-    MODEL is all that dlpack build takes; one of another framework is shown as the ONNX that is made of it.
+    MODEL is anything that dlpack build accepts; a model from another framework is converted to ONNX first.
     """
     from dlpack.inspection import inspect_path
 
@@ -70,17 +66,21 @@ def inspect(path: Path, shapes: tuple[str, ...], values: tuple[str, ...], params
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--model", type=click.Path(path_type=Path), help="Run onnxruntime again on this ONNX file.")
-@click.option("--json", "json_", is_flag=True, help="As JSON.")
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="Compute the reference again by running onnxruntime on this ONNX file.",
+)
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def verify(bundle: Path, model: Path | None, json_: bool) -> None:
-    """Runs BUNDLE against onnxruntime and shows the errors per output."""
+    """Check BUNDLE against onnxruntime and show the error of each output."""
     from dlpack.verify.check import verify_bundle
 
     errors = verify_bundle(bundle, model)
     if json_:
         click.echo(json.dumps([e.__dict__ for e in errors], indent=2))
     else:
-        table = Table("output", "largest error", "of the range", "range", "", box=None, pad_edge=False)
+        table = Table("output", "largest error", "relative to range", "range", "", box=None, pad_edge=False)
         for e in errors:
             mark = "[green]ok[/]" if e.passed else "[bold red]wrong[/]"
             table.add_row(plain(e.name), f"{e.absolute:.3g}", f"{e.relative:.3g}", f"{e.range:.4g}", mark)
@@ -91,16 +91,16 @@ def verify(bundle: Path, model: Path | None, json_: bool) -> None:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--vs", type=click.Choice(["onnxruntime"]), help="Time this beside it, in turn.")
-@click.option("--model", type=click.Path(path_type=Path), help="The ONNX file that onnxruntime runs.")
-@click.option("--rounds", default=50, show_default=True, help="Runs of each.")
-@click.option("--json", "json_", is_flag=True, help="As JSON.")
+@click.option("--vs", type=click.Choice(["onnxruntime"]), help="Also time this, in alternating rounds.")
+@click.option("--model", type=click.Path(path_type=Path), help="ONNX file for onnxruntime.")
+@click.option("--rounds", default=50, show_default=True, help="Number of timed runs.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, json_: bool) -> None:
-    """Times BUNDLE: latency per call, and per kernel; for several sets of shapes, each of them."""
+    """Measure the latency of BUNDLE, per call and per kernel, for each set of shapes."""
     from dlpack.bundle.timing import bench_bundle
 
     if vs and model is None:
-        raise UsageError("--vs onnxruntime needs the ONNX file: --model MODEL")
+        raise UsageError("--vs onnxruntime needs the ONNX file: add --model MODEL")
     result = bench_bundle(bundle, model, rounds)
     if json_:
         click.echo(json.dumps(result, indent=2))
@@ -110,7 +110,7 @@ def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, json_: 
 
 
 def _print_times(result: dict[str, Any], rounds: int) -> None:
-    """The tables of one set of shapes."""
+    """Prints the tables for one set of shapes."""
     if "inputs" in result:
         OUT.print(f"\n[bold]{plain(result['inputs'])}[/]")
     table = Table("", "median ms", "minimum ms", "CPU ms", box=None, pad_edge=False)
@@ -119,7 +119,7 @@ def _print_times(result: dict[str, Any], rounds: int) -> None:
     OUT.print(table)
     if "ratio" in result:
         OUT.print(
-            f"ratio to onnxruntime: {result['ratio']:.3f} ({result['ratio_of']}, medians of {rounds} rounds in turn)"
+            f"ratio to onnxruntime: {result['ratio']:.3f} ({result['ratio_of']}, medians of {rounds} interleaved rounds)"
         )
     for build, rows in groupby(result.get("kernels", []), lambda row: row.get("build")):
         table = Table(
@@ -133,9 +133,9 @@ def _print_times(result: dict[str, Any], rounds: int) -> None:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--port", default=8000, show_default=True, help="On localhost; 0 takes a free one.")
+@click.option("--port", default=8000, show_default=True, help="Port on localhost; 0 picks a free one.")
 def serve(bundle: Path, port: int) -> None:
-    """Shows the demo page of BUNDLE, built for wasm, on localhost; Ctrl-C ends it."""
+    """Serve the demo page of BUNDLE (target wasm) on localhost until Ctrl-C."""
     from dlpack.bundle.serve import bundle_server
 
     with bundle_server(bundle, port) as server:
@@ -147,9 +147,9 @@ def serve(bundle: Path, port: int) -> None:
 
 
 @click.command()
-@click.option("--json", "json_", is_flag=True, help="As JSON.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def targets(json_: bool) -> None:
-    """Lists what can be built here, and what is missing for the rest."""
+    """List the targets, and what is missing to build for each."""
     from dlpack.targets import all_targets
 
     rows = [(t.name, t.about, t.machine().name, t.missing(), t.runs_here()) for t in all_targets().values()]
@@ -157,7 +157,7 @@ def targets(json_: bool) -> None:
         keys = ("name", "about", "machine", "missing", "runs_here")
         click.echo(json.dumps([dict(zip(keys, r, strict=True)) for r in rows], indent=2))
         return
-    table = Table("target", "for", "machine", "can be built here", "runs here", box=None, pad_edge=False)
+    table = Table("target", "description", "machine", "builds here", "runs here", box=None, pad_edge=False)
     for name, about, machine, missing, here in rows:
         table.add_row(name, about, machine, "yes" if missing is None else f"no: {missing}", "yes" if here else "no")
     OUT.print(table)
