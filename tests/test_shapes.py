@@ -362,7 +362,7 @@ def test_repeated_shapes_are_alternatives() -> None:
         (["--buckets", "tokens=4,x"], "write it as INPUT=16,32,64"),
         (["--buckets", "words=4,8"], "no input 'words'; it has tokens, mask"),
         (["--buckets", "tokens=8,4"], "ascending"),
-        (["--buckets", "tokens=0,4"], "from 1 on"),
+        (["--buckets", "tokens=0,4"], "at least 1"),
         (["--buckets", "tokens=4,8", "--shape", "tokens=2x4", "--shape", "tokens=2x8"], "one --shape"),
         (["--shape", "tokens=2x4", "--shape", "tokens=2x8", "--shape", "mask=2x4"], "makes 't'"),
     ],
@@ -392,7 +392,7 @@ def test_an_exported_model_is_exported_for_each_shape(tmp_path: Path) -> None:
 
 
 def test_a_fixed_input_has_no_buckets(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="leaves no dimension of that input open"):
+    with pytest.raises(UsageError, match="no open dimension"):
         build(DIGITS, tmp_path / "out", Options(buckets=Buckets("image", (8, 16))))
 
 

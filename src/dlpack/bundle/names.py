@@ -1,4 +1,4 @@
-"""What a model is called in C and C++: an identifier that no header and no part of the runtime has taken."""
+"""A model's name in C and C++: an identifier that no header and no part of the runtime uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEYWORDS = frozenset(
 )
 
 
-# Functions and types of C and POSIX that a model may be called after.
+# Functions and types of C and POSIX that a model's name could collide with.
 _C_NAMES = frozenset(
     "abort abs accept access acos alarm asin assert atan atof atoi bind bool bsearch calloc ceil clock close "
     "connect copysign cos creat ctime difftime div dup erf errno exec exit exp fabs fclose fdim file floor fma fmax "
@@ -33,7 +33,7 @@ _C_NAMES = frozenset(
 
 @cache
 def _reserved() -> frozenset[str]:
-    """What a model may not be called, for its name is a C++ namespace: keywords, C's names and the runtime's own."""
+    """Names that a model cannot have, since its name is a C++ namespace: keywords, C's names and the runtime's own."""
     code = "\n".join(read_runtime().values())
     code = re.sub(r"//[^\n]*|/\*.*?\*/|\"[^\"\n]*\"|@\w+@\w*", " ", code, flags=re.DOTALL)
     return _KEYWORDS | _C_NAMES | frozenset(re.findall(r"[A-Za-z_]\w*", code))
@@ -48,8 +48,8 @@ def c_name(text: str) -> str:
 
 
 def bundle_name(name: str, model: Path) -> tuple[str, str]:
-    """The name that `--name` gives, or else the model's file; and what to warn of where the latter cannot be taken as
-    it is. Raises UsageError for a `--name` that cannot."""
+    """The bundle's name, from `--name` or else from the model's file, and a warning if the file's name had to be
+    changed. Raises UsageError for an invalid `--name`."""
     from dlpack.exporters import model_stem
 
     given = name or model_stem(model)
@@ -63,5 +63,5 @@ def bundle_name(name: str, model: Path) -> tuple[str, str]:
     else:
         reason = "C names and macros begin with it, so it is lower-case letters, digits and underscores, a letter first"
     if name:
-        raise UsageError(f"--name {name!r} cannot be taken: {reason}; --name {taken} can")
-    return taken, f"the bundle is called {taken!r}, not {given!r}: {reason}; --name gives it another"
+        raise UsageError(f"--name {name!r} cannot be used: {reason}; try --name {taken}")
+    return taken, f"the bundle is named {taken!r} instead of {given!r}: {reason}; use --name to choose another"

@@ -119,7 +119,7 @@ def _print_times(result: dict[str, Any], rounds: int) -> None:
     OUT.print(table)
     if "ratio" in result:
         OUT.print(
-            f"ratio to onnxruntime: {result['ratio']:.3f} ({result['ratio_of']}, medians of {rounds} interleaved rounds)"
+            f"ratio to onnxruntime: {result['ratio']:.3f} ({result['ratio_of']}; medians of {rounds} interleaved runs)"
         )
     for build, rows in groupby(result.get("kernels", []), lambda row: row.get("build")):
         table = Table(

@@ -28,7 +28,7 @@ class Tensor:
 class Ref:
     """A pointer: byte `offset` in "arena", "weights" or "prepared", or in input or output number `index`.
 
-    `steps` tells by how many bytes it moves on in each trip of the loops around it, the outermost first.
+    `steps` is the number of bytes by which it advances in each trip of the loops around it, outermost first.
     """
 
     space: str
