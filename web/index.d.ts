@@ -159,14 +159,7 @@ export interface Pixels {
 }
 
 export type Picture =
-  | ImageBitmap
-  | HTMLImageElement
-  | HTMLCanvasElement
-  | HTMLVideoElement
-  | OffscreenCanvas
-  | VideoFrame
-  | ImageData
-  | Pixels;
+  ImageBitmap | HTMLImageElement | HTMLCanvasElement | HTMLVideoElement | OffscreenCanvas | VideoFrame | ImageData | Pixels;
 
 export interface Class {
   index: number;

@@ -46,7 +46,8 @@ export class Predictor {
       throw new Error("this browser cannot run the model: it has no WebAssembly SIMD (Chrome 91, Firefox 89, Safari 16.4 have)");
     }
     const parts = isAddress(source) ? await partsAt(source, options) : source;
-    if (!parts?.manifest || !parts.wasm) throw new TypeError("load takes a bundle's address or its parts, {manifest, wasm, weights}");
+    if (!parts?.manifest || !parts.wasm)
+      throw new TypeError("load takes a bundle's address or its parts, {manifest, wasm, weights}");
     const manifest = parts.manifest;
     const { build, threads } = chosenBuild(manifest, options, parts.wasm);
     const module = await compile(await parts.wasm[build], `${manifest.name}.${build}.wasm`);
@@ -132,7 +133,9 @@ export class Predictor {
   _create() {
     const { weights, predictor, handle } = this._at;
     const withWeights = weights.bytes > 0;
-    this._check(this._call("create_early", handle.at, predictor.at, predictor.bytes, withWeights ? weights.at : 0, weights.bytes));
+    this._check(
+      this._call("create_early", handle.at, predictor.at, predictor.bytes, withWeights ? weights.at : 0, weights.bytes),
+    );
     this._handle = new Uint32Array(this._memory.buffer, handle.at, 1)[0];
     this._bind();
   }
@@ -181,7 +184,12 @@ export class Predictor {
     if (threads === 1) return [];
     const { at } = this._at.stacks;
     const { stack } = this.manifest.wasm_threads;
-    return startThreads(this.name, module, this._memory, Array.from({ length: threads - 1 }, (_, k) => at + (k + 1) * stack));
+    return startThreads(
+      this.name,
+      module,
+      this._memory,
+      Array.from({ length: threads - 1 }, (_, k) => at + (k + 1) * stack),
+    );
   }
 
   /** Lets workers share the kernels' work. */
@@ -372,7 +380,9 @@ async function compile(wasm, name) {
   try {
     if (!(typeof Response === "function" && wasm instanceof Response)) return await WebAssembly.compile(wasm);
     const typed = wasm.headers.get("content-type") === "application/wasm"; // parameters are refused, a charset even
-    return await (typed && WebAssembly.compileStreaming ? WebAssembly.compileStreaming(wasm) : WebAssembly.compile(await wasm.arrayBuffer()));
+    return await (typed && WebAssembly.compileStreaming
+      ? WebAssembly.compileStreaming(wasm)
+      : WebAssembly.compile(await wasm.arrayBuffer()));
   } catch (cause) {
     const hint = /CSP|Content Security/.test(cause.message) ? "; script-src needs 'wasm-unsafe-eval'" : "";
     throw new Error(`${name} cannot be compiled: ${cause.message}${hint}`, { cause });

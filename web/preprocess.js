@@ -62,7 +62,7 @@ function rowsOf(image) {
 
 /** The error for a picture that browsers show, but give no page the pixels of. */
 export function notReadable(cause) {
-  const text = "the picture is of another origin: load it with crossOrigin = \"anonymous\", from a server that allows that";
+  const text = 'the picture is of another origin: load it with crossOrigin = "anonymous", from a server that allows that';
   return new Error(text, { cause });
 }
 
