@@ -230,6 +230,11 @@ def test_public_names() -> None:
     assert sorted(dlpack.__all__) == ["Predictor", "__version__", "build", "load"]
 
 
+def test_the_package_has_types() -> None:
+    """PEP 561: checkers read the annotations of an installed package that has this file."""
+    assert (FOLDERS["dlpack"] / "py.typed").is_file()
+
+
 def test_every_module_says_what_it_is() -> None:
     for name, path in modules().items():
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), name
