@@ -13,7 +13,7 @@ const PAGE = 65536;
 const V128 = [0xfd, 12, ...new Array(16).fill(0)];
 const PROBES = { relaxed: [...V128, ...V128, ...V128, 0xfd, 0x85, 2], simd: V128 };
 
-/** Which of a bundle's builds this place can run, the fastest first: "relaxed", "simd" or null. */
+/** The fastest of a bundle's builds that this browser can run: "relaxed", "simd" or null. */
 export function supportedBuild() {
   const able = ([, code]) => {
     const body = [0, ...code, 0x1a, 0x0b]; // no locals; drop; end
@@ -47,7 +47,7 @@ export class Predictor {
     }
     const parts = isAddress(source) ? await partsAt(source, options) : source;
     if (!parts?.manifest || !parts.wasm)
-      throw new TypeError("load takes a bundle's address or its parts, {manifest, wasm, weights}");
+      throw new TypeError("load expects a bundle's address or its parts, {manifest, wasm, weights}");
     const manifest = parts.manifest;
     const { build, threads } = chosenBuild(manifest, options, parts.wasm);
     const module = await compile(await parts.wasm[build], `${manifest.name}.${build}.wasm`);
@@ -105,7 +105,7 @@ export class Predictor {
     return new Uint8Array(this._memory.buffer, at, bytes);
   }
 
-  /** Reads the weights to their place and checks them; what hangs on them is computed while the rest is on its way. */
+  /** Reads the weights into memory and checks them; what depends on them is computed while the rest arrives. */
   async _readWeights(parts, { signal, onProgress }) {
     const { weights } = this.manifest;
     const to = this._place("weights");
@@ -251,12 +251,12 @@ export class Predictor {
     );
   }
 
-  /** The real numbers that a quantised output's or input's integers stand for; what is not quantised stays as it is. */
+  /** Converts the integers of a quantised output or input to real numbers; other values are returned unchanged. */
   dequantize(name, values) {
     return dequantized(this._tensor(name), values);
   }
 
-  /** The integers that stand for real numbers in a quantised input or output, for `run`; else the values as they are. */
+  /** Converts real numbers to integers of a quantised input or output, for `run`; else returns the values unchanged. */
   quantize(name, values) {
     return quantized(this._tensor(name), values);
   }
@@ -369,7 +369,7 @@ async function partsAt(source, options) {
   return parts;
 }
 
-/** A promise that is awaited later: until then nobody is told of its failure. */
+/** A promise that is awaited later: until then its failure is not reported as unhandled. */
 function quiet(promise) {
   promise.catch(() => {});
   return promise;
