@@ -116,13 +116,13 @@ def _inputs(graph: GraphProto) -> list[ValueInfoProto]:
 def _outputs(model: ModelProto, cleaned: ModelProto | None) -> list[dict[str, Any]]:
     from dlpack.model.infer import element_type_name, infer_types
 
-    told = [_value(v) for v in model.graph.output]
+    outputs = [_value(v) for v in model.graph.output]
     types = infer_types(cleaned) if cleaned is not None else {}
-    for value in told:
+    for value in outputs:
         kind = types.get(value["name"])
         if kind is not None and kind.known:
             value.update(dtype=element_type_name(kind.elem) or value["dtype"], shape=list(kind.shape or ()))
-    return told
+    return outputs
 
 
 def _value(v: ValueInfoProto) -> dict[str, Any]:
