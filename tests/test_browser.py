@@ -142,9 +142,7 @@ def test_the_api_in_a_page(play: Play, digits: Path) -> None:
     assert seen["midway"] == ["Error: changed my mind"] * 3
     assert seen["banded"] == 0 and seen["values"] > 100
     assert seen["stopped"] == ["Error: no more"] * 2
-    assert (
-        seen["unready"] == ["TypeError: not a picture, or not loaded yet: it has no width or height"] * 2
-    )
+    assert seen["unready"] == ["TypeError: not a picture, or not loaded yet: it has no width or height"] * 2
     assert "disposed of" in seen["disposed"]
     assert "nowhere/manifest.json cannot be loaded: HTTP 404" in seen["lost"]
     assert seen["growth"] == 0 and seen["isolated"]
