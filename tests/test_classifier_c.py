@@ -277,10 +277,10 @@ def test_labels_are_text_of_any_kind(pictures: Callable[..., Path], tmp_path: Pa
 
 
 @pytest.mark.parametrize("labels, message", [
-    (["a", "b\0c"], "label 1 holds a NUL"),
-    (["\ud800"], "label 0 holds half of a surrogate pair"),
-    (["a"] * (MAX_LABELS + 1), "more than the 1,048,576"),
-    (["a" * (MAX_BYTES // 2), "b" * (MAX_BYTES // 2 + 1)], "more than the 16,777,216"),
+    (["a", "b\0c"], "label 1 contains a NUL"),
+    (["\ud800"], "label 0 contains half of a surrogate pair"),
+    (["a"] * (MAX_LABELS + 1), "the limit of 1,048,576"),
+    (["a" * (MAX_BYTES // 2), "b" * (MAX_BYTES // 2 + 1)], "the limit of 16,777,216"),
 ])  # fmt: skip
 def test_labels_that_no_file_can_hold_are_refused(labels: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
