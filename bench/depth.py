@@ -149,9 +149,9 @@ def _layers(context: click.Context, parameter: click.Parameter, text: str) -> li
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--layers", default="50,200,1000", callback=_layers, metavar="LIST", help="The depths to build.")
-@click.option("--cc", default=None, help="The C++ compiler; the bundled Clang unless given.", metavar="PATH")
+@click.option("--cc", default=None, help="The C++ compiler (default: the bundled Clang).", metavar="PATH")
 def main(layers: list[int], cc: str | None) -> None:
-    """Builds nets of several depths and tells what each stage costs."""
+    """Build networks of several depths and report the cost of each stage."""
     builds = []
     with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
         build_net(len(STAGES), Path(folder), cc)  # imports, and the compiler's own cache

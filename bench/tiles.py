@@ -282,7 +282,7 @@ def ranking(result: Result, count: int = 8) -> str:
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--only", default="", help="Regular expression: the layers to run.", metavar="REGEX")
 @click.option("--rounds", default=20, type=click.IntRange(1), help="Rounds, per layer.")
-@click.option("--cc", default=None, help="The C++ compiler; the bundled Clang unless given.", metavar="PATH")
+@click.option("--cc", default=None, help="The C++ compiler (default: the bundled Clang).", metavar="PATH")
 def main(only: str, rounds: int, cc: str | None) -> None:
     """Holds the chosen register tiles against every tile that fits the registers, on this machine."""
     from dlpack.targets.toolchains.host import host_machine

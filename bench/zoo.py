@@ -28,6 +28,6 @@ def choose_models(models: Path | None, only: str, cache: Path, peer_python: str)
     command = [peer_python, "-m", "bench.models", str(cache / "zoo"), *chosen]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
         raise click.UsageError(
-            "the zoo cannot be made; give ready models with --models DIR, or mend what is told above"
+            "the zoo cannot be made: fix the problem reported above, or give existing models with --models DIR"
         )
     return [cache / "zoo" / f"{name}.onnx" for name in chosen]

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 @dataclass(frozen=True)
 class Example:
-    """A model's main file, and what `dlpack build` is told beside it."""
+    """A model's main file, and the options of `dlpack build` for it."""
 
     path: Path
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

@@ -41,7 +41,7 @@ class Net:
         return number
 
     def data(self, name: str, channels: int = 0) -> int:
-        """An input; of a picture the number of channels must be told."""
+        """An input; for a picture, the number of channels must be given."""
         return self.op("null", name, channels=channels)
 
     def weight(self, name: str, value: Array, kind: str = "arg") -> int:

@@ -67,8 +67,8 @@ def row(name: str, target: str, bundle: Path, seconds: float) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(EXAMPLES)}; all unless given")
-    parser.add_argument("--target", action="append", help="repeatable; native and wasm unless given")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(EXAMPLES)} (default: all)")
+    parser.add_argument("--target", action="append", help="repeatable (default: native and wasm)")
     parser.add_argument("--small", action="store_true", help="slim nets and short trainings")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(EXAMPLES)

@@ -1,4 +1,5 @@
-# Sourced by script/demo and script/test from the repository's root: the virtual environment .venv with the project in it.
+# Sourced by the other scripts from the repository's root: the virtual environment .venv with the project in it, and
+# npm packages in build/node.
 # Needs a POSIX shell and Python 3.11 or newer, named by $PYTHON or found in PATH. shellcheck shell=sh
 
 # new_enough PYTHON: it runs and is at least 3.11.
@@ -60,4 +61,22 @@ print(hashlib.sha256(pathlib.Path("pyproject.toml").read_bytes() + text).hexdige
     rm -f "$stamp"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable "$requirement"
     printf '%s\n' "$state" >"$stamp"
+}
+
+# install_npm PACKAGE[@VERSION]...: npm packages in build/node, unless all are there. Fails where they cannot be had.
+install_npm() {
+    missing=
+    for package in "$@"; do
+        name=$(printf '%s' "$package" | sed 's/\(.\)@.*/\1/')
+        [ -d "build/node/node_modules/$name" ] || missing="$missing $package"
+    done
+    [ -n "$missing" ] || return 0
+    if ! command -v npm >/dev/null 2>&1; then
+        echo "==> npm is not installed"
+        return 1
+    fi
+    echo "==> npm install$missing"
+    mkdir -p build/node
+    # shellcheck disable=SC2086
+    npm install --silent --no-audit --no-fund --prefix build/node $missing >/dev/null
 }

@@ -142,9 +142,7 @@ def test_the_api_in_a_page(play: Play, digits: Path) -> None:
     assert seen["midway"] == ["Error: changed my mind"] * 3
     assert seen["banded"] == 0 and seen["values"] > 100
     assert seen["stopped"] == ["Error: no more"] * 2
-    assert (
-        seen["unready"] == ["TypeError: not a picture, or one that has not loaded yet: it has no width or height"] * 2
-    )
+    assert seen["unready"] == ["TypeError: not a picture, or not loaded yet: it has no width or height"] * 2
     assert "disposed of" in seen["disposed"]
     assert "nowhere/manifest.json cannot be loaded: HTTP 404" in seen["lost"]
     assert seen["growth"] == 0 and seen["isolated"]
@@ -254,7 +252,7 @@ def test_a_page_that_is_not_isolated_has_one_thread(on_threads: Any, way: str) -
     seen = on_threads["ways"][way]
     one, two = seen["found"]
     assert not seen["isolated"] and one == two and one["count"] == 1 and one["build"] in ("simd", "relaxed")
-    assert seen["lines"] == ["shared runs on one thread: for 2, serve this page cross-origin isolated"]
+    assert seen["lines"] == ["shared runs on one thread: to use 2, serve this page cross-origin isolated"]
 
 
 def test_a_policy_without_workers_leaves_one_thread(on_threads: Any) -> None:

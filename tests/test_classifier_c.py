@@ -177,7 +177,7 @@ def test_what_is_no_picture_raises(pictures: Callable[..., Path], picture: np.nd
 
 
 def test_a_type_that_holds_no_picture_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="of type bool"):
+    with pytest.raises(UsageError, match="has type bool"):
         from_json({}, [{"name": "x", "dtype": "bool", "shape": [1, 3, 8, 8]}])
     with pytest.raises(UsageError, match="not finite"):
         from_json({"scale": float("nan")}, [{"name": "x", "dtype": "float32", "shape": [1, 3, 8, 8]}])
@@ -277,10 +277,10 @@ def test_labels_are_text_of_any_kind(pictures: Callable[..., Path], tmp_path: Pa
 
 
 @pytest.mark.parametrize("labels, message", [
-    (["a", "b\0c"], "label 1 holds a NUL"),
-    (["\ud800"], "label 0 holds half of a surrogate pair"),
-    (["a"] * (MAX_LABELS + 1), "more than the 1,048,576"),
-    (["a" * (MAX_BYTES // 2), "b" * (MAX_BYTES // 2 + 1)], "more than the 16,777,216"),
+    (["a", "b\0c"], "label 1 contains a NUL"),
+    (["\ud800"], "label 0 contains half of a surrogate pair"),
+    (["a"] * (MAX_LABELS + 1), "the limit of 1,048,576"),
+    (["a" * (MAX_BYTES // 2), "b" * (MAX_BYTES // 2 + 1)], "the limit of 16,777,216"),
 ])  # fmt: skip
 def test_labels_that_no_file_can_hold_are_refused(labels: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):

@@ -79,7 +79,7 @@ UNREACHABLE = [
     (r"dlpack\.(model|graph|verify|bundle|meaning|amalgamate)\b.*", ["tvm"]),
     (r"dlpack\.(plan\.(memory|program)|loops\.(ir|index|layout|registers|pointers))", ["tvm", "onnx"]),
     (r"dlpack\.(amalgamate\b.*|meaning\b.*)", ["tvm", "onnx", "onnxruntime"]),
-    (r"dlpack\.(pipeline|cli|errors)", ["tvm", "onnx", "onnxruntime"]),
+    (r"dlpack\.(pipeline|cli\b.*|errors)", ["tvm", "onnx", "onnxruntime"]),
     (r"dlpack\.exporters\b.*", ["tvm", "torch", "tensorflow", "sklearn", "skl2onnx", "tf2onnx", "mxnet", "caffe"]),
     (r"dlpack\.targets\b.*", ["onnx", "onnxruntime"]),
 ]
@@ -228,6 +228,11 @@ def test_public_names() -> None:
     import dlpack
 
     assert sorted(dlpack.__all__) == ["Predictor", "__version__", "build", "load"]
+
+
+def test_the_package_has_types() -> None:
+    """PEP 561: checkers read the annotations of an installed package that has this file."""
+    assert (FOLDERS["dlpack"] / "py.typed").is_file()
 
 
 def test_every_module_says_what_it_is() -> None:

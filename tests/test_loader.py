@@ -95,7 +95,7 @@ def test_misaligned_memory_is_accepted(digits: Path, image: np.ndarray, expected
     [
         ({}, "'image' is missing"),
         ({"image": np.zeros(SHAPE, np.float32), "mask": np.zeros(1)}, "unknown input 'mask'"),
-        ({"image": np.zeros((1, 8, 8), np.float32)}, r"of shape \(1, 8, 8\); the model takes float32"),
+        ({"image": np.zeros((1, 8, 8), np.float32)}, r"of shape \(1, 8, 8\); the model expects float32"),
         ({"image": np.zeros((8, 8, 1, 1), np.float32)}, "of shape"),
         ({"image": np.zeros(SHAPE, np.float64)}, "is float64"),
         ({"image": np.zeros(SHAPE, np.int32)}, "is int32"),
@@ -186,7 +186,7 @@ def test_outputs_go_where_one_wants_them(digits: Path, image: np.ndarray, expect
     "name, value, told",
     [
         ("score", np.zeros((1, 10), np.float32), "unknown output 'score'"),
-        ("probability", np.zeros(10, np.float32), r"shape \(10,\); it is float32 of \(1, 10\)"),
+        ("probability", np.zeros(10, np.float32), r"float32 \(1, 10\), not float32 \(10,\)"),
         ("probability", np.zeros((1, 10)), "float64"),
         ("probability", np.zeros((1, 20), np.float32)[:, ::2], "contiguous"),
         ("probability", np.frombuffer(bytes(40), np.float32).reshape(1, 10), "writable"),

@@ -59,7 +59,7 @@ def test_inspect_exports_what_is_no_onnx_model(folder: Path) -> None:
     assert facts["inputs"] == [{"name": "data", "dtype": "float32", "shape": [1, 3, 12, 16]}]
     assert {row["operator"] for row in facts["operators"]} == {"GlobalAveragePool", "Softmax"}
     done = CliRunner().invoke(cli, ["inspect", str(folder / "names.txt")])
-    assert done.exit_code == 3 and "accepted are ONNX: model.onnx; Caffe: deploy.prototxt" in done.output
+    assert done.exit_code == 3 and "accepted formats: ONNX: model.onnx; Caffe: deploy.prototxt" in done.output
 
 
 def test_options_stand_above_what_the_source_says(folder: Path) -> None:
@@ -81,11 +81,11 @@ def test_options_stand_above_what_the_source_says(folder: Path) -> None:
     ("option", "value", "text"),
     [
         ("--labels", "none.txt", "cannot be read"),
-        ("--preprocess", "imagnet", "no preset"),
-        ("--preprocess", '{"channels": "GRAY"}', "do not fit input 'data', which has 3"),
+        ("--preprocess", "imagnet", "neither a preset"),
+        ("--preprocess", '{"channels": "GRAY"}', "do not match input 'data', which has 3"),
         ("--preprocess", '{"resize": 13}', "at least 16"),
         ("--task", '{"kind": "classify", "output": "probs"}', "probs"),
-        ("--task", '{"kind": "swim"}', "none of classify"),
+        ("--task", '{"kind": "swim"}', "not one of classify"),
     ],
 )
 def test_what_does_not_fit_is_not_written(option: str, value: str, text: str, folder: Path) -> None:

@@ -381,7 +381,7 @@ def test_preprocessing_that_does_not_fit_is_told(tmp_path: Path) -> None:
     onnx.save(mirror("uint8", Quantization(1 / 256, 0), (1, 3, 8, 8)), tmp_path / "net.onnx")
     options = Options(preprocess="none", target="source")
     build(tmp_path / "net.onnx", tmp_path / "bundle", options, Progress(warn=told.append))
-    assert len(told) == 1 and "makes values from 0 to 255" in told[0] and "holds 0 to 0.9961" in told[0]
+    assert len(told) == 1 and "produces values from 0 to 255" in told[0] and "represents only 0 to 0.9961" in told[0]
 
 
 def test_bytes_that_nothing_dequantises_stay_bytes(tmp_path: Path) -> None:

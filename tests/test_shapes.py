@@ -241,7 +241,7 @@ def test_the_inputs_choose_the_shapes(files: dict[str, Path], picture_bundle: Pa
 
 def test_other_shapes_are_refused(picture_bundle: Path) -> None:
     predictor = dlpack.load(picture_bundle)
-    with pytest.raises(ValueError, match="image 2x3x30x26; the model takes image 1x3x30x26 or image 4x3x30x26 or"):
+    with pytest.raises(ValueError, match="image 2x3x30x26; the model expects image 1x3x30x26 or image 4x3x30x26 or"):
         predictor.run(pictures((2, 3, 30, 26)))
     with pytest.raises(ValueError, match="missing"):
         predictor.run({})
@@ -307,7 +307,9 @@ def test_buckets_are_told_of(text_bundle: Path) -> None:
 
 def test_too_long_or_uneven_sequences_are_refused(text_bundle: Path) -> None:
     predictor = dlpack.load(text_bundle)
-    with pytest.raises(ValueError, match="tokens 2x17, mask 2x17; the model takes tokens 2x4, mask 2x4 or tokens 2x8"):
+    with pytest.raises(
+        ValueError, match="tokens 2x17, mask 2x17; the model expects tokens 2x4, mask 2x4 or tokens 2x8"
+    ):
         predictor.run(sentences(17))
     with pytest.raises(ValueError, match="tokens 2x5, mask 2x6"):
         predictor.run({**sentences(5), "mask": sentences(6)["mask"]})
@@ -362,7 +364,7 @@ def test_repeated_shapes_are_alternatives() -> None:
         (["--buckets", "tokens=4,x"], "write it as INPUT=16,32,64"),
         (["--buckets", "words=4,8"], "no input 'words'; it has tokens, mask"),
         (["--buckets", "tokens=8,4"], "ascending"),
-        (["--buckets", "tokens=0,4"], "from 1 on"),
+        (["--buckets", "tokens=0,4"], "at least 1"),
         (["--buckets", "tokens=4,8", "--shape", "tokens=2x4", "--shape", "tokens=2x8"], "one --shape"),
         (["--shape", "tokens=2x4", "--shape", "tokens=2x8", "--shape", "mask=2x4"], "makes 't'"),
     ],
@@ -392,7 +394,7 @@ def test_an_exported_model_is_exported_for_each_shape(tmp_path: Path) -> None:
 
 
 def test_a_fixed_input_has_no_buckets(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="leaves no dimension of that input open"):
+    with pytest.raises(UsageError, match="no open dimension"):
         build(DIGITS, tmp_path / "out", Options(buckets=Buckets("image", (8, 16))))
 
 

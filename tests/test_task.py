@@ -44,26 +44,29 @@ def test_outputs_are_found_by_their_shapes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "value, message",
     [
-        ("[]", "no readable file"),
+        ("[]", "not a readable file"),
         ("{", "not JSON"),
-        ('{"kind": "dance"}', "none of classify, detect"),
-        ('{"kind": "detect"}', "format None is none of corners"),
+        ('{"kind": "dance"}', "not one of classify, detect"),
+        ('{"kind": "detect"}', "format None is not one of corners"),
         ('{"kind": "classify", "colour": 1}', "unknown key 'colour'"),
         ('{"kind": "classify", "output": "z"}', "no output 'z'; it has scores, boxes"),
         ('{"kind": "style"}', "no output of shape 1x3xHxW"),
         ('{"kind": "detect", "format": "grid"}', "no output of shape 1xCxHxW"),
         (
             '{"kind": "detect", "format": "corners", "boxes": "scores"}',
-            "'scores' is float32 1x40x3, not float of 1xNx4",
+            "'scores' is float32 1x40x3; expected float of 1xNx4",
         ),
         ('{"kind": "detect", "format": "corners", "threshold": "x"}', "threshold 'x' is not a number from 0 to 1"),
         ('{"kind": "detect", "format": "corners", "threshold": true}', "is not a number"),
         ('{"kind": "detect", "format": "corners", "background": 3}', "background 3 is not a whole number from 0 to 2"),
         ('{"kind": "detect", "format": "corners", "most": 0}', "most 0"),
-        ('{"kind": "detect", "format": "anchors"}', "anchors is a list"),
+        ('{"kind": "detect", "format": "anchors"}', "anchors must be a list"),
         ('{"kind": "detect", "format": "anchors", "anchors": [{"stride": 0, "sizes": []}]}', "stride must be"),
-        ('{"kind": "detect", "format": "anchors", "anchors": [{"stride": 16, "sizes": [[8, 8]]}]}', "12, the boxes 40"),
-        ('{"kind": "text", "input": "image", "output": "scores", "states": []}', "states is an object"),
+        (
+            '{"kind": "detect", "format": "anchors", "anchors": [{"stride": 16, "sizes": [[8, 8]]}]}',
+            "12 anchors but 40 boxes",
+        ),
+        ('{"kind": "text", "input": "image", "output": "scores", "states": []}', "states must be an object"),
         (
             '{"kind": "text", "input": "image", "output": "scores", "states": {"image": "boxes"}}',
             "differ in type or shape",
@@ -80,7 +83,7 @@ def test_a_task_about_pictures_needs_preprocessing() -> None:
     told = '{"kind": "detect", "format": "corners"}'
     with pytest.raises(UsageError, match="--preprocess"):
         task_of(None, {"dlpack.task": told}, manifest, [])
-    with pytest.raises(UsageError, match="is no detector"):
+    with pytest.raises(UsageError, match="is not a detector"):
         detections({}, {"name": "n", "task": {"kind": "classify"}}, 1, 1)
 
 

@@ -71,7 +71,7 @@ def test_an_input_becomes_a_constant(tmp_path: Path, by_rate: Path) -> None:
         (["sr=1,2"], "the input 'sr' is a scalar, which is not 2 elements"),
         (["x=1,2,3"], "the input 'x' is 8, which is not 3 elements"),
         (["sr"], "write it as INPUT=16000"),
-        (["sr=1", "sr=2"], "names the input 'sr' twice"),
+        (["sr=1", "sr=2"], "gives the input 'sr' twice"),
     ],
 )
 def test_values_that_do_not_fit_are_told(by_rate: Path, tmp_path: Path, values: list[str], told: str) -> None:

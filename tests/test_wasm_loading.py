@@ -148,7 +148,7 @@ def test_parts_that_are_not_there(digits_wasm: Path) -> None:
           await of({ manifest, wasm: { simd }, weights }, { build: "relaxed" }),
           await of({ manifest, wasm: { simd }, weights }, { build: "fastest" })]);"""
     none, no_code, no_weights, *builds = of_load(digits_wasm, script)
-    assert none == no_code == "TypeError: load takes a bundle's address or its parts, {manifest, wasm, weights}"
+    assert none == no_code == "TypeError: load expects a bundle's address or its parts, {manifest, wasm, weights}"
     assert no_weights == "TypeError: digits.weights is not among the parts"
     assert builds == ["simd", "simd"]  # what runs, not what was asked for
 

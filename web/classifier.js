@@ -23,7 +23,7 @@ export class Classifier extends PictureModel {
 
   /**
    * @param image ImageBitmap, image element, canvas, video, VideoFrame, ImageData or {data, width, height}
-   * @param options {topK, shape, signal}; shape is the number of a set of shapes, the predictor's unless given
+   * @param options {topK, shape, signal}; shape is the number of a set of shapes (default: the predictor's)
    * @returns {Promise<{index, label, probability}[]>} the likeliest first
    */
   async classify(image, { topK = 5, ...options } = {}) {

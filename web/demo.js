@@ -1,4 +1,4 @@
-// The demo page: a picture, a drawing, a text or made-up numbers in; classes, boxes, a picture, text or a table out.
+// The demo page: a picture, a drawing, a text or random numbers in; classes, boxes, a picture, text or a table out.
 import { $, attempt, say, setThreads, show } from "./demo_common.js";
 import { digits } from "./demo_digits.js";
 import { keep } from "./demo_offline.js";
@@ -52,7 +52,7 @@ async function main() {
   const model = await load.call(Kind, parts ?? address, { onProgress });
   show("progress", false);
   say(`Ready in ${Math.round(performance.now() - began)} ms`);
-  const { build, threads } = model.predictor ?? model; // a Predictor, and what is in a worker, tells it itself
+  const { build, threads } = model.predictor ?? model; // a Predictor, or a model in a worker, knows them itself
   setThreads(threads);
   const code = manifest.wasm[build].bytes + (manifest.script_bytes ?? 0);
   $("bytes").textContent = `${size(code)} of code, ${size(manifest.weights?.bytes ?? 0)} of weights. WebAssembly ${

@@ -1,4 +1,4 @@
-// The demo page's pictures: dropped, pasted, picked or from the camera; classes, boxes or another picture come out.
+// The demo page's pictures: dropped, pasted, chosen or from the camera; shows classes, boxes or another picture.
 import { $, attempt, lastOnly, say, show, showBars, showClasses, showTiming } from "./demo_common.js";
 import { sizeOf } from "./preprocess.js";
 
@@ -26,13 +26,13 @@ export function pictures(model, manifest) {
   let [stream, starting] = [null, false];
 
   if (kind === "detect") {
-    show("sureness");
-    const tell = () => ($("least").textContent = `${$("threshold").value} %`);
+    show("confidence");
+    const showLeast = () => ($("least").textContent = `${$("threshold").value} %`);
     $("threshold").value = 100 * threshold;
-    tell();
+    showLeast();
     const again = lastOnly(attempt(() => answer($("picture"))));
     $("threshold").oninput = () => {
-      tell();
+      showLeast();
       options.threshold = $("threshold").value / 100;
       if (!stream && !$("picture").hidden) again();
     };
@@ -102,7 +102,7 @@ export function pictures(model, manifest) {
     clear();
   }
   async function startCamera() {
-    if (!navigator.mediaDevices) throw new Error("this browser gives no camera to this page");
+    if (!navigator.mediaDevices) throw new Error("this browser does not give the page access to a camera");
     starting = true;
     const video = $("video");
     try {

@@ -1,4 +1,4 @@
-// The demo page for a model whose task is not known: made-up numbers in, a table out.
+// The demo page for a model with an unknown task: random numbers in, a table out.
 import { $, attempt, milliseconds, onThreads, say, show } from "./demo_common.js";
 import { dequantized } from "./quantization.js";
 

@@ -1,4 +1,4 @@
-// The demo page's writing: a character model writes on from what was typed.
+// The demo page's writing: a character model continues what was typed.
 import { $, attempt, milliseconds, onThreads, say, show } from "./demo_common.js";
 
 const FRAME = 12; // milliseconds of writing between two looks at the page
@@ -7,9 +7,9 @@ const FRAME = 12; // milliseconds of writing between two looks at the page
 export function text(writer, manifest) {
   show("writing");
   $("seed").value = manifest.task.seed || writer.labels[0];
-  const tell = () => ($("warmth").textContent = Number($("temperature").value).toFixed(2));
-  $("temperature").oninput = tell;
-  tell();
+  const showWarmth = () => ($("warmth").textContent = Number($("temperature").value).toFixed(2));
+  $("temperature").oninput = showWarmth;
+  showWarmth();
   let running = null;
   const working = (on) => {
     $("write").textContent = on ? "Stop" : "Write";

@@ -26,7 +26,7 @@ export class Detector extends PictureModel {
 
   /**
    * @param image as of Classifier.classify
-   * @param options {threshold, iou, shape, signal}; threshold and iou are the task's unless given
+   * @param options {threshold, iou, shape, signal}; threshold and iou default to the task's
    * @returns {Promise<{index, label, score, x, y, width, height}[]>} the surest first, in pixels of the picture
    */
   async detect(image, { threshold = this.task.threshold, iou = this.task.iou, ...options } = {}) {

@@ -1,4 +1,4 @@
-// Of Detector, Stylizer and Writer a bundle has the one that its model can do; the rest is in all of them.
+// A bundle has the one of Detector, Stylizer and Writer that suits its model; everything else is in every bundle.
 /// <reference lib="dom" />
 
 /** How far the weights have come, in bytes. */
@@ -11,9 +11,9 @@ export interface TensorInfo {
   name: string;
   dtype: "float32" | "float64" | "int8" | "uint8" | "int16" | "uint16" | "int32" | "uint32" | "int64" | "uint64" | "bool";
   shape: number[];
-  /** Of a quantised one: its integers q stand for the real numbers (q - zero_point) * scale. */
+  /** If it is quantised: its integers q represent the real numbers (q - zero_point) * scale. */
   quantization?: Quantization;
-  /** Each element of this output is a probability: Softmax or Sigmoid makes them. */
+  /** Each element of this output is a probability, from Softmax or Sigmoid. */
   probabilities?: true;
 }
 
@@ -24,7 +24,7 @@ export interface Quantization {
 
 export type Build = "relaxed" | "simd";
 
-/** A model that was built for threads has these besides. */
+/** A model built for threads also has these. */
 export type ThreadBuild = "relaxed_threads" | "simd_threads";
 
 export type TensorData =
@@ -39,7 +39,7 @@ export type TensorData =
   | BigInt64Array
   | BigUint64Array;
 
-/** What is done to a picture; README.md of web/ tells each key. */
+/** How a picture is turned into the input; web/README.md describes the keys. */
 export interface PreprocessSpec {
   input: string;
   height: number;
@@ -80,13 +80,13 @@ export interface Manifest {
   shapes?: { inputs: TensorInfo[]; outputs: TensorInfo[]; preprocess?: PreprocessSpec }[];
   /** Where a set is made for each length of a dimension: which dimensions are padded and cut, by input and output. */
   buckets?: { sizes: number[]; inputs: Record<string, number[]>; outputs: Record<string, number[]> };
-  /** What the outputs mean; README.md of web/ tells the keys of each kind. */
+  /** What the outputs mean; web/README.md describes the keys of each kind. */
   task?: { kind: "classify" | "detect" | "style" | "digits" | "text"; [key: string]: unknown };
 }
 
 type Data = BufferSource | Response;
 
-/** A bundle in parts, for those who bring its files themselves. */
+/** The parts of a bundle, for callers that load its files themselves. */
 export interface Parts {
   manifest: Manifest;
   wasm: Partial<Record<Build | ThreadBuild, Data | WebAssembly.Module | Promise<Data>>>;
@@ -99,10 +99,10 @@ export interface LoadOptions {
   onProgress?: (progress: Progress) => void;
   /** false: the weights are not kept in the browser's cache. */
   cache?: boolean;
-  /** Which build to run; the fastest that this browser can, unless given. */
+  /** Which build to run (default: the fastest that this browser supports). */
   build?: Build;
   /**
-   * How many threads at most; unless given, as many as the processor runs at once. Never more than the model was built for
+   * Maximum number of threads (default: as many as the processor runs at once). Never more than the model was built for
    * (--threads), and one where the page is not cross-origin isolated.
    */
   threads?: number;
@@ -110,7 +110,7 @@ export interface LoadOptions {
   fetch?: typeof fetch;
 }
 
-/** Which of a bundle's builds this place can run; null where there is no WebAssembly SIMD. */
+/** Which of a bundle's builds this browser can run; null without WebAssembly SIMD. */
 export function supportedBuild(): Build | null;
 
 /** A predictor. One run at a time; make several for more. */
@@ -135,19 +135,19 @@ export class Predictor {
   /** Computes all outputs; data are in the order of the shapes. */
   run(inputs: Record<string, TensorData | number[]>): Promise<Record<string, TensorData>>;
   runSync(inputs: Record<string, TensorData | number[]>): Record<string, TensorData>;
-  /** The real numbers that a quantised output's or input's integers stand for; what is not quantised stays as it is. */
+  /** Converts the integers of a quantised output or input to real numbers; other values are returned unchanged. */
   dequantize(name: string, values: TensorData): TensorData;
-  /** The integers that stand for real numbers in a quantised input or output, for `run`; else the values as they are. */
+  /** Converts real numbers to integers of a quantised input or output, for `run`; else returns the values unchanged. */
   quantize<T extends TensorData | number[]>(name: string, values: T): T | TensorData;
-  /** What a run does, in order: the names of kernels, "fill_halo" and "loop". */
+  /** The steps of a run, in order: names of kernels, "fill_halo" and "loop". */
   readonly steps: string[];
-  /** Does one step of a run: for profiles. */
+  /** Runs one step, for profiling. */
   runStep(index: number): void;
   /** Copies the inputs in, for `runStep`. */
   setInputs(inputs: Record<string, TensorData | number[]>): void;
   /** The outputs as the last run or step left them. */
   outputValues(): Record<string, TensorData>;
-  /** Gives the memory back and ends the threads. */
+  /** Releases the memory and ends the threads. */
   dispose(): void;
 }
 
@@ -159,14 +159,7 @@ export interface Pixels {
 }
 
 export type Picture =
-  | ImageBitmap
-  | HTMLImageElement
-  | HTMLCanvasElement
-  | HTMLVideoElement
-  | OffscreenCanvas
-  | VideoFrame
-  | ImageData
-  | Pixels;
+  ImageBitmap | HTMLImageElement | HTMLCanvasElement | HTMLVideoElement | OffscreenCanvas | VideoFrame | ImageData | Pixels;
 
 export interface Class {
   index: number;
@@ -176,15 +169,14 @@ export interface Class {
 
 export interface PictureOptions {
   /**
-   * Of several sets of shapes the number of the one to use; unless given the predictor's, or where that takes no picture the
-   * first that does.
+   * The number of the set of shapes to use (default: the predictor's, or if that takes no picture, the first that does).
    */
   shape?: number;
   signal?: AbortSignal;
 }
 
 export interface ClassifyOptions extends PictureOptions {
-  /** How many classes; 5 unless given. */
+  /** How many classes (default: 5). */
   topK?: number;
 }
 
@@ -194,7 +186,7 @@ export interface Timing {
   run: number;
 }
 
-/** What all models of pictures have. */
+/** What all models for pictures have in common. */
 declare abstract class PictureModel {
   constructor(predictor: Predictor);
   readonly predictor: Predictor;
@@ -218,7 +210,7 @@ type WorkerOptions = Omit<LoadOptions, "fetch">;
 export class Classifier extends PictureModel {
   static load(source: string | URL | Parts, options?: LoadOptions): Promise<Classifier>;
   static inWorker(source: string | URL, options?: WorkerOptions): Promise<WorkerClassifier>;
-  /** The likeliest classes first. */
+  /** The most likely classes first. */
   classify(image: Picture, options?: ClassifyOptions): Promise<Class[]>;
 }
 
@@ -238,16 +230,16 @@ export interface Detection {
 }
 
 export interface DetectOptions extends PictureOptions {
-  /** The lowest score; the task's unless given. */
+  /** The lowest score (default: the task's). */
   threshold?: number;
-  /** How much two boxes of one class may overlap (intersection over union); the task's unless given. */
+  /** How much two boxes of one class may overlap (intersection over union; default: the task's). */
   iou?: number;
 }
 
 export class Detector extends PictureModel {
   static load(source: string | URL | Parts, options?: LoadOptions): Promise<Detector>;
   static inWorker(source: string | URL, options?: WorkerOptions): Promise<WorkerDetector>;
-  /** The surest first, after non-maximum suppression. */
+  /** Highest score first, after non-maximum suppression. */
   detect(image: Picture, options?: DetectOptions): Promise<Detection[]>;
 }
 
@@ -269,9 +261,9 @@ export class WorkerStylizer extends PictureWorker {
 }
 
 export interface WriteOptions {
-  /** How many characters; 400 unless given. */
+  /** How many characters (default: 400). */
   length?: number;
-  /** Scores are divided by it: 0 takes the likeliest character, 1 the model's own probabilities; 0.8 unless given. */
+  /** Scores are divided by it: 0 takes the most likely character, 1 the model's own probabilities (default: 0.8). */
   temperature?: number;
   /** Used in place of Math.random. */
   random?: () => number;
@@ -284,7 +276,7 @@ export class Writer {
   readonly predictor: Predictor;
   /** The characters that the model knows. */
   readonly labels: string[];
-  /** Writes on from a text, a character at a time. */
+  /** Continues a text, one character at a time. */
   write(seed: string, options?: WriteOptions): AsyncGenerator<string>;
   dispose(): void;
 }

@@ -16,7 +16,7 @@ export interface Model {
 
 type Source = string | URL | Parts;
 
-/** Loads a bundle; without a source the one in which this module lies. */
+/** Loads a bundle; by default the one that contains this module. */
 export function loadModel(source?: Source | Promise<Source>, options?: LoadOptions): Promise<Model>;
 
 /** The same; Predictor, ndarray and base64Decode become global. */

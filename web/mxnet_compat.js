@@ -1,10 +1,10 @@
-// mxnet.js's API over a bundle, for pages that were written for it: README.md tells the line to change.
+// mxnet.js's API over a bundle, for pages written for it; README.md shows the line to change.
 import { Predictor as Compiled } from "./predictor.js";
 
 /**
  * Loads the model that `new Predictor(model, shapes)` takes.
  * @param {string | URL | object} source as Predictor.load of the package takes it, or a promise of it; the bundle in
- *   which this file lies unless given
+ *   that contains this file by default
  * @param {object} options the same as there
  */
 export async function loadModel(source = new URL(".", import.meta.url), options = {}) {
@@ -46,7 +46,7 @@ export class Predictor {
     for (const [key, shape] of Object.entries(shapes)) {
       const want = find(inputs, key, name).shape;
       if (text(shape) !== text(want)) {
-        throw new Error(`${name} was compiled for "${key}" of ${text(want)}, not ${text(shape)}: build it with --shape`);
+        throw new Error(`${name} was compiled for "${key}" of ${text(want)}, not ${text(shape)}: build it with that --shape`);
       }
     }
     this.model = model;

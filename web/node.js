@@ -9,9 +9,11 @@ export * from "./index.js";
 /** The parts of the bundle in a folder (a path or a file: URL), as Predictor.load takes them. */
 export async function openBundle(folder) {
   const path = /^file:/.test(String(folder)) ? fileURLToPath(folder) : String(folder);
-  const manifest = await readFile(`${path}/manifest.json`, "utf8").then(JSON.parse).catch((cause) => {
-    throw new Error(`${path} is no bundle: ${cause.message}`, { cause });
-  });
+  const manifest = await readFile(`${path}/manifest.json`, "utf8")
+    .then(JSON.parse)
+    .catch((cause) => {
+      throw new Error(`${path} is no bundle: ${cause.message}`, { cause });
+    });
   if (manifest.format !== 1 || !manifest.wasm) throw new Error(`${path}/manifest.json is not the manifest of a bundle for wasm`);
   const wasm = {};
   for (const [build, { file }] of Object.entries(manifest.wasm)) wasm[build] = await readFile(`${path}/${file}`);

@@ -121,7 +121,7 @@ export class PictureWorker {
   /** Calls the model's method with a picture. */
   async _show(method, image, { signal, ...options } = {}) {
     signal?.throwIfAborted();
-    let own = image;
+    let own;
     if (image?.data) own = { data: image.data, width: image.width, height: image.height };
     else {
       sizeOf(image);

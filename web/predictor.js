@@ -13,7 +13,7 @@ const PAGE = 65536;
 const V128 = [0xfd, 12, ...new Array(16).fill(0)];
 const PROBES = { relaxed: [...V128, ...V128, ...V128, 0xfd, 0x85, 2], simd: V128 };
 
-/** Which of a bundle's builds this place can run, the fastest first: "relaxed", "simd" or null. */
+/** The fastest of a bundle's builds that this browser can run: "relaxed", "simd" or null. */
 export function supportedBuild() {
   const able = ([, code]) => {
     const body = [0, ...code, 0x1a, 0x0b]; // no locals; drop; end
@@ -46,7 +46,8 @@ export class Predictor {
       throw new Error("this browser cannot run the model: it has no WebAssembly SIMD (Chrome 91, Firefox 89, Safari 16.4 have)");
     }
     const parts = isAddress(source) ? await partsAt(source, options) : source;
-    if (!parts?.manifest || !parts.wasm) throw new TypeError("load takes a bundle's address or its parts, {manifest, wasm, weights}");
+    if (!parts?.manifest || !parts.wasm)
+      throw new TypeError("load expects a bundle's address or its parts, {manifest, wasm, weights}");
     const manifest = parts.manifest;
     const { build, threads } = chosenBuild(manifest, options, parts.wasm);
     const module = await compile(await parts.wasm[build], `${manifest.name}.${build}.wasm`);
@@ -104,7 +105,7 @@ export class Predictor {
     return new Uint8Array(this._memory.buffer, at, bytes);
   }
 
-  /** Reads the weights to their place and checks them; what hangs on them is computed while the rest is on its way. */
+  /** Reads the weights into memory and checks them; what depends on them is computed while the rest arrives. */
   async _readWeights(parts, { signal, onProgress }) {
     const { weights } = this.manifest;
     const to = this._place("weights");
@@ -132,7 +133,9 @@ export class Predictor {
   _create() {
     const { weights, predictor, handle } = this._at;
     const withWeights = weights.bytes > 0;
-    this._check(this._call("create_early", handle.at, predictor.at, predictor.bytes, withWeights ? weights.at : 0, weights.bytes));
+    this._check(
+      this._call("create_early", handle.at, predictor.at, predictor.bytes, withWeights ? weights.at : 0, weights.bytes),
+    );
     this._handle = new Uint32Array(this._memory.buffer, handle.at, 1)[0];
     this._bind();
   }
@@ -181,7 +184,12 @@ export class Predictor {
     if (threads === 1) return [];
     const { at } = this._at.stacks;
     const { stack } = this.manifest.wasm_threads;
-    return startThreads(this.name, module, this._memory, Array.from({ length: threads - 1 }, (_, k) => at + (k + 1) * stack));
+    return startThreads(
+      this.name,
+      module,
+      this._memory,
+      Array.from({ length: threads - 1 }, (_, k) => at + (k + 1) * stack),
+    );
   }
 
   /** Lets workers share the kernels' work. */
@@ -243,12 +251,12 @@ export class Predictor {
     );
   }
 
-  /** The real numbers that a quantised output's or input's integers stand for; what is not quantised stays as it is. */
+  /** Converts the integers of a quantised output or input to real numbers; other values are returned unchanged. */
   dequantize(name, values) {
     return dequantized(this._tensor(name), values);
   }
 
-  /** The integers that stand for real numbers in a quantised input or output, for `run`; else the values as they are. */
+  /** Converts real numbers to integers of a quantised input or output, for `run`; else returns the values unchanged. */
   quantize(name, values) {
     return quantized(this._tensor(name), values);
   }
@@ -361,7 +369,7 @@ async function partsAt(source, options) {
   return parts;
 }
 
-/** A promise that is awaited later: until then nobody is told of its failure. */
+/** A promise that is awaited later: until then its failure is not reported as unhandled. */
 function quiet(promise) {
   promise.catch(() => {});
   return promise;
@@ -372,7 +380,9 @@ async function compile(wasm, name) {
   try {
     if (!(typeof Response === "function" && wasm instanceof Response)) return await WebAssembly.compile(wasm);
     const typed = wasm.headers.get("content-type") === "application/wasm"; // parameters are refused, a charset even
-    return await (typed && WebAssembly.compileStreaming ? WebAssembly.compileStreaming(wasm) : WebAssembly.compile(await wasm.arrayBuffer()));
+    return await (typed && WebAssembly.compileStreaming
+      ? WebAssembly.compileStreaming(wasm)
+      : WebAssembly.compile(await wasm.arrayBuffer()));
   } catch (cause) {
     const hint = /CSP|Content Security/.test(cause.message) ? "; script-src needs 'wasm-unsafe-eval'" : "";
     throw new Error(`${name} cannot be compiled: ${cause.message}${hint}`, { cause });

@@ -1,5 +1,5 @@
-// From a picture to the model's input. The definition stands in src/dlpack/preprocess.py, and web/README.md tells it in
-// words; the two give the same numbers.
+// From a picture to the model's input. src/dlpack/meaning/preprocess.py defines the steps, and web/README.md
+// describes them; both implementations give the same numbers.
 
 import { limits, toInteger } from "./quantization.js";
 
@@ -10,7 +10,7 @@ const TYPES = { float32: Float32Array, float64: Float64Array, int8: Int8Array, u
 export function sizeOf(image) {
   const width = image?.naturalWidth || image?.videoWidth || image?.displayWidth || image?.width;
   const height = image?.naturalHeight || image?.videoHeight || image?.displayHeight || image?.height;
-  if (!width || !height) throw new TypeError("not a picture, or one that has not loaded yet: it has no width or height");
+  if (!width || !height) throw new TypeError("not a picture, or not loaded yet: it has no width or height");
   return { width, height };
 }
 
@@ -29,7 +29,7 @@ function bandReader(image, width, height) {
   const canvas = typeof OffscreenCanvas === "function" ? new OffscreenCanvas(width, height)
     : Object.assign(document.createElement("canvas"), { width, height }); // prettier-ignore
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  if (!context) throw new Error("the picture cannot be drawn: no 2D canvas of this size can be had");
+  if (!context) throw new Error("the picture cannot be drawn: a 2D canvas of this size is not available");
   context.globalCompositeOperation = "copy"; // over the band before
   return (top) => {
     context.drawImage(image, 0, -top, size.width, size.height);
@@ -46,7 +46,7 @@ function rowsOf(image) {
   if (image?.data && image.width && image.height) {
     const { data, width, height } = image;
     const perPixel = data.length / (width * height);
-    if (![1, 3, 4].includes(perPixel)) throw new TypeError(`a picture of ${width} x ${height} has not ${data.length} values`);
+    if (![1, 3, 4].includes(perPixel)) throw new TypeError(`a picture of ${width} x ${height} cannot have ${data.length} values`);
     return { width, height, perPixel, row: (y) => [data, y * width * perPixel] };
   }
   const { width, height } = sizeOf(image);
@@ -60,9 +60,9 @@ function rowsOf(image) {
   return { width, height, perPixel: 4, row };
 }
 
-/** The error for a picture that browsers show, but give no page the pixels of. */
+/** The error for a picture whose pixels the browser does not give to the page. */
 export function notReadable(cause) {
-  const text = "the picture is of another origin: load it with crossOrigin = \"anonymous\", from a server that allows that";
+  const text = 'the picture is of another origin: load it with crossOrigin = "anonymous", from a server that allows that';
   return new Error(text, { cause });
 }
 
@@ -81,7 +81,7 @@ function resampling(nIn, nOut, first, count) {
     for (let j = low; j < high; j++) sum += weights[i * taps + j - low] = Math.max(0, 1 - Math.abs(j + 0.5 - c) / s);
     for (let j = 0; j < taps; j++) weights[i * taps + j] /= sum;
     begin[i] = Math.max(0, Math.min(low, nIn - taps));
-    const shift = low - begin[i]; // at the border the taps begin earlier, so that all of them lie inside
+    const shift = low - begin[i]; // at the border the taps begin earlier, so that all of them are inside
     if (shift > 0) weights.copyWithin(i * taps + shift, i * taps, (i + 1) * taps - shift).fill(0, i * taps, i * taps + shift);
   }
   return { begin, weights, taps: Math.min(taps, nIn), stride: taps };
@@ -99,7 +99,7 @@ export function preprocess(image, spec) {
   const channels = spec.channels === "GRAY" ? 1 : 3;
   const rowLength = spec.width * channels;
 
-  // Along rows, for the rows that the columns will want.
+  // Along rows, for the rows that the columns need.
   const top = y.begin.reduce((a, b) => Math.min(a, b), height);
   const bottom = y.begin.reduce((a, b) => Math.max(a, b), 0) + y.taps;
   const rows = new Uint8Array((bottom - top) * rowLength);
@@ -131,7 +131,7 @@ export function preprocess(image, spec) {
 
   // Along columns; then values and order.
   const Type = TYPES[spec.dtype];
-  if (!Type) throw new TypeError(`pictures cannot be made into ${spec.dtype}`);
+  if (!Type) throw new TypeError(`a picture cannot be converted to ${spec.dtype}`);
   const out = new Type(spec.height * rowLength);
   const integer = !spec.dtype.startsWith("float");
   const [lowest, limit] = integer ? limits(spec.dtype) : [];

@@ -1,4 +1,4 @@
-// Quantised inputs and outputs: their integers q stand for the real numbers (q - zero_point) * scale. What has no
+// Quantised inputs and outputs: their integers q represent the real numbers (q - zero_point) * scale. What has no
 // `quantization` in the manifest stays as it is. src/dlpack/quantization.py does the same.
 
 const INTEGERS = { int8: Int8Array, uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array, int32: Int32Array };
@@ -9,7 +9,7 @@ export function dequantized({ quantization: q, dtype }, values) {
   return Float32Array.from(values, (v) => (v - q.zero_point) * q.scale);
 }
 
-/** The integers that stand for real numbers, the nearest that there are. */
+/** Real numbers as the nearest integers that represent them. */
 export function quantized({ quantization: q, dtype }, values) {
   if (!q) return values;
   const nearest = toInteger(q, dtype);

@@ -1,14 +1,14 @@
-// Threads: workers that help a predictor with the trips of a kernel's loop, over shared memory.
+// Threads: workers that compute parts of a kernel's loop, over shared memory.
 const NODE = "node:worker_threads"; // named here, so that bundlers for pages do not look for it
-let told = false;
+let reported = false;
 
 /** How many threads to use: what the model was built for and the caller allows, 1 where this place has no threads. */
 export function threadCount(manifest, atMost) {
   const count = Math.min(manifest.wasm_threads?.count ?? 1, atMost ?? globalThis.navigator?.hardwareConcurrency ?? 1);
   if (!(count >= 2)) return 1;
   if (globalThis.crossOriginIsolated !== false && typeof SharedArrayBuffer === "function") return Math.floor(count);
-  if (!told) console.info(`${manifest.name} runs on one thread: for ${count}, serve this page cross-origin isolated`);
-  told = true;
+  if (!reported) console.info(`${manifest.name} runs on one thread: to use ${count}, serve this page cross-origin isolated`);
+  reported = true;
   return 1;
 }
 
@@ -38,7 +38,7 @@ export async function startThreads(name, module, memory, stacks) {
     });
   try {
     for (const stack of stacks) {
-      // In node a worker takes over the process's options unless told not to, and not all of them suit a file.
+      // In node a worker inherits the process's options by default, and not all of them suit a file.
       const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module", execArgv: [] });
       workers.push(worker);
       worker.postMessage({ module, memory, stack });
@@ -46,7 +46,7 @@ export async function startThreads(name, module, memory, stacks) {
     await Promise.all(workers.map(ready));
     workers.forEach((worker) => worker.unref?.()); // node may end without them
   } catch (e) {
-    e.preventDefault?.(); // an event of onerror: it is told here
+    e.preventDefault?.(); // an event of onerror: it is reported here
     console.warn(`${name} runs on one thread: a worker cannot be started (${e.message || "thread.js cannot be loaded"})`);
     workers.splice(0).forEach((worker) => worker.terminate());
   }

@@ -55,7 +55,12 @@ export class Writer {
   _input(character) {
     const index = this.index.get(character);
     const count = this.sizes[this.task.input];
-    return count === 1 ? [index] : quantized(this.input, Array.from({ length: count }, (_, i) => Number(i === index)));
+    return count === 1
+      ? [index]
+      : quantized(
+          this.input,
+          Array.from({ length: count }, (_, i) => Number(i === index)),
+        );
   }
 
   dispose() {

@@ -94,7 +94,7 @@ class Browser:
                 self._known.add(near[0])
                 return clocks[near[0]]
             last = near[0] if len(near) == 1 else None
-        raise WorkerError("the page's process cannot be told from Chromium's others")
+        raise WorkerError("the page's process cannot be distinguished from Chromium's others")
 
 
 class Page:

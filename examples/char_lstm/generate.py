@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument(
         "--temperature", type=float, default=0.8, help="0: the likeliest character; 1: as it was trained"
     )
-    parser.add_argument("--draw", type=int, help="the random numbers' seed; unless given, each run differs")
+    parser.add_argument("--draw", type=int, help="seed of the random numbers (default: each run differs)")
     arguments = parser.parse_args()
     predictor = dlpack.load(arguments.bundle)
     rng = np.random.default_rng(arguments.draw)

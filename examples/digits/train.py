@@ -32,7 +32,7 @@ Array = np.ndarray
 
 
 class Conv:
-    """A KxK convolution over NCHW, by im2col; unless told, its padding of K // 2 keeps height and width."""
+    """A KxK convolution over NCHW, by im2col; the default padding of K // 2 keeps height and width."""
 
     def __init__(self, rng: np.random.Generator, inputs: int, outputs: int, k: int, padding: int | None = None) -> None:
         self.k, self.padding = k, k // 2 if padding is None else padding

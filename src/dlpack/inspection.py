@@ -1,4 +1,4 @@
-"""What a model file or a bundle holds, told without compiling it."""
+"""What a model file or a bundle contains, found without compiling it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def inspect_path(
 ) -> dict[str, Any]:
     """The facts about the model or the bundle at `path`, as JSON data.
 
-    A model is all that `dlpack build` takes: an ONNX file, another framework's file or folder, MODULE:NAME; those are
-    told as the ONNX that their exporter makes for `shapes` and `dtypes`. Both have `inputs` and `outputs` (lists of
-    name, dtype, shape, and `quantization` where they are quantised), `opset`, `macs` and `weights_bytes`. A model has
-    `source` (the framework) and `operators` too (operator, count, supported), a bundle `target`, `kernels` and the
-    arena's sizes in bytes, and `shapes` where it has several sets of them (inputs, outputs, macs and arena of each).
-    `macs` is missing where input shapes are open.
-    Raises UsageError for a path that is neither and for what an exporter asks for, ModelError for a broken model.
+    A model is anything that `dlpack build` accepts: an ONNX file, another framework's file or folder, or MODULE:NAME;
+    the last two are described as the ONNX that their exporter produces for `shapes` and `dtypes`.
+    Both have `inputs` and `outputs` (lists of name, dtype, shape, and `quantization` if quantised), `opset`, `macs` and
+    `weights_bytes`. A model also has `source` (the framework) and `operators` (operator, count, supported); a bundle
+    has `target`, `kernels`, the arena's sizes in bytes, and `shapes` if it has several sets of them (inputs, outputs,
+    macs and arena of each). `macs` is missing if input shapes are open.
+    Raises UsageError for a path that is neither or lacks what an exporter needs, ModelError for a broken model.
     """
     from dlpack.exporters.base import main_file
     from dlpack.source import read_source
@@ -42,7 +42,7 @@ def inspect_path(
     path = Path(path)
     if main_file(path).is_dir():
         if shapes or params or values:
-            raise UsageError(f"{path} is a bundle, and its shapes are fixed: leave --shape, --value and --params out")
+            raise UsageError(f"{path} is a bundle, whose shapes are fixed: remove --shape, --value and --params")
         return _inspect_bundle(path)
     return _inspect_model(read_source(path, params, shapes, dtypes, values), shapes or {})
 
@@ -70,7 +70,9 @@ def _inspect_bundle(path: Path) -> dict[str, Any]:
             "kernels": len(read_kernels(path)),
         }
     except (KeyError, TypeError) as e:
-        raise UsageError(f"{path} is not a bundle of this version: its manifest.json has no {e}") from e
+        raise UsageError(
+            f"{path} was not built by this version: its manifest.json lacks {e}; build the bundle again"
+        ) from e
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -87,7 +89,7 @@ def _inspect_model(source: Source, shapes: Shapes) -> dict[str, Any]:
     except UsageError:
         if shapes:
             raise
-        cleaned = None  # input shapes are open: tell what can be told without them
+        cleaned = None  # input shapes are open: report what is known without them
     except (UnsupportedError, ModelError):
         cleaned = None
     shown = cleaned or model
@@ -114,13 +116,13 @@ def _inputs(graph: GraphProto) -> list[ValueInfoProto]:
 def _outputs(model: ModelProto, cleaned: ModelProto | None) -> list[dict[str, Any]]:
     from dlpack.model.infer import element_type_name, infer_types
 
-    told = [_value(v) for v in model.graph.output]
+    outputs = [_value(v) for v in model.graph.output]
     types = infer_types(cleaned) if cleaned is not None else {}
-    for value in told:
+    for value in outputs:
         kind = types.get(value["name"])
         if kind is not None and kind.known:
             value.update(dtype=element_type_name(kind.elem) or value["dtype"], shape=list(kind.shape or ()))
-    return told
+    return outputs
 
 
 def _value(v: ValueInfoProto) -> dict[str, Any]:

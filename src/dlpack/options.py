@@ -1,4 +1,4 @@
-"""What a build is told, and whom it tells of its stages."""
+"""The options of a build, and how it reports its progress."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dlpack.meaning.shape_sets import Buckets, Shapes, describe_shapes
 
 @dataclass(frozen=True)
 class Options:
-    """What `dlpack build` is told. `more_shapes` has further sets of shapes, `buckets` makes them of `shapes`.
+    """The options of `dlpack build`. `more_shapes` holds further sets of shapes; `buckets` derives them from `shapes`.
 
-    `target_options` has the options that the target declares, by their names on the command line.
+    `target_options` holds the options that the target declares, by their command-line names.
     """
 
     target: str = "native"
@@ -37,18 +37,18 @@ class Options:
     mxnet_api: bool = False
     target_options: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Inputs that become constants, each with its elements as text."""
+    """Inputs to replace by constants, each with its elements as text."""
     inputs: Path | None = None
-    """An .npz file with inputs of the user's, to verify with beside the seeded ones."""
+    """An .npz file with the user's inputs, to verify with in addition to the seeded ones."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Inputs' lowest and highest seeded values."""
+    """Lowest and highest seeded values of inputs."""
     tolerance: float | None = None
-    """The accepted error, as a part of an output's largest absolute value; None: the usual."""
+    """The accepted error relative to an output's largest absolute value; None: the default."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Told about stages: `start(name)` and `done(name, seconds, detail)`."""
+    """Callbacks for the stages of a build: `start(name)`, `done(name, seconds, detail)` and `warn(text)`."""
 
     start: Callable[[str], None] = lambda name: None
     done: Callable[[str, float, str], None] = lambda name, seconds, detail: None
@@ -65,7 +65,7 @@ class Progress:
 
 
 def options_text(options: Options) -> str:
-    """What of the options shows in the emitted file: as on the command line, without files and paths."""
+    """The options recorded in the emitted file, written as on the command line, without files and paths."""
     words = [
         describe_shapes({k: v})
         for n, shapes in enumerate((options.shapes, *options.more_shapes))

@@ -29,7 +29,7 @@ EMBED_LIMIT = 4 << 20
 
 @dataclass(frozen=True)
 class Case:
-    """The model for one set of input shapes: its graph, what inputs and outputs mean, and what it shall compute."""
+    """The model for one set of input shapes: graph, meaning of inputs and outputs, and expected results."""
 
     graph: Graph
     meanings: Mapping[str, Meaning]
@@ -52,7 +52,7 @@ def build(
 ) -> Path:
     """Builds a bundle from a model file; returns its folder.
 
-    Raises a `DlpackError` for everything a user can mend; then nothing is left behind.
+    Raises a `DlpackError` for anything the user can fix, and leaves nothing behind.
     """
     (folder,) = build_each(model, [(output, options or Options())], progress)
     return folder
@@ -61,9 +61,9 @@ def build(
 def build_each(
     model: str | Path, bundles: Iterable[tuple[str | Path, Options]], progress: Progress | None = None
 ) -> Iterator[Path]:
-    """Builds a bundle in each folder, with the options that stand beside it, and tells each that is done.
+    """Builds a bundle in each folder with the options paired with it, and yields each folder as it is finished.
 
-    The model is read, cleaned and run by the reference once: only the options that concern a target may differ.
+    The model is read, cleaned and run by the reference only once, so only target-specific options may differ.
     """
     from dlpack.bundle.folder import new_bundle
     from dlpack.bundle.names import bundle_name
@@ -87,9 +87,9 @@ def _target(options: Options) -> Target:
 
     target = get_target(options.target)
     if not options.cc and (problem := target.missing()):
-        raise ToolchainError(f"target {target.name} cannot be built here: it needs {problem}")
+        raise ToolchainError(f"target {target.name} cannot be built on this computer: it needs {problem}")
     if target.downloads_weights and options.weights == "embed":
-        raise UsageError(f"target {target.name} keeps the weights in a file of their own: leave --weights embed out")
+        raise UsageError(f"target {target.name} keeps the weights in a separate file: remove --weights embed")
     check_options(target, options.target_options)
     return target
 
@@ -245,7 +245,7 @@ def _emit(
     folder: Path, programs: Mapping[str, Program], prepared: Prepared, classifier: Classifier, embed: bool,
     place: tuple[Target, tuple[Build, ...]], options: Options, progress: Progress,
 ) -> None:  # fmt: skip
-    """Writes NAME.cc, NAME.h and, unless they are embedded, NAME.weights."""
+    """Writes NAME.cc, NAME.h and, if the weights are not embedded, NAME.weights."""
     from dlpack.amalgamate.document import Provenance, emit_header, emit_source
     from dlpack.runtime_c import read_runtime
     from dlpack.targets.toolchains.compiler import source_flags
@@ -273,7 +273,7 @@ def _emit(
         (folder / f"{program.name}.h").write_text(emit_header(codes, runtime, classifier), encoding="utf-8")
         if program.weights and not embed:
             (folder / f"{program.name}.weights").write_bytes(program.weights)
-        where = "inside" if embed else "beside"
+        where = "embedded" if embed else "in a separate file"
         detail.append(f"{program.name}.cc {len(text):,} bytes, weights {len(program.weights):,} bytes {where}")
 
 
@@ -315,7 +315,7 @@ def _package(
     options: Options,
     progress: Progress,
 ) -> None:
-    """Compiles the library, or what the target makes in its place."""
+    """Compiles the library, or what the target produces instead."""
     from dlpack.targets.base import PackageOptions
 
     target, builds = place
@@ -394,12 +394,12 @@ def _shape_sets(options: Options, source: Source) -> tuple[list[Shapes], dict[st
     if not options.buckets:
         return [options.shapes, *options.more_shapes], {}
     if options.more_shapes:
-        raise UsageError(f"{options.buckets}: give each input one --shape, or leave the buckets out")
+        raise UsageError(f"{options.buckets}: give each input only one --shape, or remove --buckets")
     return bucket_sets(source.proto, options.shapes, options.buckets)
 
 
 def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> None:
-    """Refuses preprocessing, task and labels that can be seen to be wrong before anything is compiled."""
+    """Rejects invalid preprocessing, task and labels before anything is compiled."""
     from dlpack.meaning.task import read_option
     from dlpack.model.metadata import described_inputs
 
@@ -417,7 +417,7 @@ def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> 
 
 
 def _classifier(options: Options, source: Source, program: Program) -> Classifier:
-    """The class names and what to do to a picture in each set of shapes: as told, else as the model has them."""
+    """The class names and the preprocessing for each set of shapes, from the options or else the model's metadata."""
     from dlpack.amalgamate.classifier import Classifier
     from dlpack.bundle.manifest import described
 

@@ -1,4 +1,4 @@
-"""A model as the user gives it: an ONNX file, another framework's file, or Python code; as ONNX."""
+"""Reads a model as ONNX, whether it is an ONNX file, another framework's file, or Python code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Source:
     labels: tuple[str, ...] | None
     warnings: tuple[str, ...]
     exported: bool = False
-    """Whether an exporter has made it, for the shapes that it was told."""
+    """Whether an exporter made it, for the shapes it was given."""
 
 
 def read_source(
@@ -36,7 +36,7 @@ def read_source(
 ) -> Source:
     """The model as ONNX: read from an ONNX file, or exported from another framework's file or from a callable.
 
-    The inputs in `values` are constants in it.
+    The inputs in `values` are replaced by constants.
     """
     from dlpack.exporters import ExportOptions, accepted, export, find_exporter, is_callable
     from dlpack.exporters.base import main_file
@@ -55,12 +55,12 @@ def read_source(
         proto, warnings = exported.model, exported.warnings
         parts += [exported.params] if exported.params else []
     elif params is not None:
-        raise UsageError(f"--params is for models in two files, and {model} is not one of them")
+        raise UsageError(f"--params applies only to models stored in two files, and {model} is a single file")
     else:
         try:
             proto = load_model(model)
         except ModelError as e:
-            raise e if model.suffix == ".onnx" else ModelError(f"{e}; accepted are {accepted()}") from e
+            raise e if model.suffix == ".onnx" else ModelError(f"{e}; accepted formats: {accepted()}") from e
     opset = ", ".join(f"{o.domain or 'ai.onnx'} opset {o.version}" for o in proto.opset_import)
     metadata = {p.key: p.value for p in proto.metadata_props}
     labels = labels_from_metadata(metadata["dlpack.labels"]) if "dlpack.labels" in metadata else None

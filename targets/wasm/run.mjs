@@ -8,8 +8,19 @@ const { Predictor, openBundle } = await import(pathToFileURL(`${bundle}/node.js`
 const parts = await openBundle(bundle);
 const threads = build.endsWith("_threads") ? parts.manifest.wasm_threads.count : 1;
 const predictor = await Predictor.load(parts, { build, threads });
-const Types = { float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, bool: Uint8Array,
-  int16: Int16Array, uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array, int64: BigInt64Array, uint64: BigUint64Array };
+const Types = {
+  float32: Float32Array,
+  float64: Float64Array,
+  int8: Int8Array,
+  uint8: Uint8Array,
+  bool: Uint8Array,
+  int16: Int16Array,
+  uint16: Uint16Array,
+  int32: Int32Array,
+  uint32: Uint32Array,
+  int64: BigInt64Array,
+  uint64: BigUint64Array,
+};
 predictor.setShape(Number(set));
 const inputs = {};
 predictor.inputs.forEach((t, i) => {

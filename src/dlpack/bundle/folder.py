@@ -17,10 +17,10 @@ from dlpack.errors import UsageError, VerificationError
 
 @contextmanager
 def new_bundle(output: Path) -> Iterator[Path]:
-    """A folder to fill; it takes `output`'s place when all went well, and is gone when anything did not.
+    """Yields a temporary folder to fill; it replaces `output` on success and is deleted on failure.
 
-    An existing bundle is replaced if it holds nothing but what it was built with; any other folder that is not empty
-    is refused, so that nobody's file is deleted.
+    An existing bundle is replaced if it contains only the files of its build. Any other non-empty folder is refused,
+    so that no user's file is deleted.
     """
     work: Path | None = None
     made: list[Path] = []
@@ -29,7 +29,7 @@ def new_bundle(output: Path) -> Iterator[Path]:
         if output.exists() and not output.is_dir():
             raise UsageError(f"the output {output} exists and is not a folder")
         if output.is_dir() and any(output.iterdir()) and not (output / "manifest.json").is_file():
-            raise UsageError(f"the output folder {output} is not empty and is no bundle; name another with -o")
+            raise UsageError(f"the output folder {output} is not empty and not a bundle; choose another with -o")
         _refuse_foreign(output)
         parents = [p for p in output.parents if not p.exists()]
         made = list(reversed(parents))
@@ -38,15 +38,15 @@ def new_bundle(output: Path) -> Iterator[Path]:
         work.chmod(0o755)
     except BaseException as e:
         _remove(work, made)
-        if isinstance(e, OSError | RuntimeError):  # RuntimeError: links that lead to themselves
+        if isinstance(e, OSError | RuntimeError):  # RuntimeError: a loop of symbolic links
             reason = getattr(e, "strerror", None) or e
-            raise UsageError(f"cannot write in {output.parent}: {reason}; name another folder with -o") from e
+            raise UsageError(f"cannot write in {output.parent}: {reason}; choose another folder with -o") from e
         raise
     old = Path(f"{work}-old")
     try:
         yield work
         if output.exists():
-            _refuse_foreign(output)  # again: the build took its time
+            _refuse_foreign(output)  # again: it may have changed during the build
             os.replace(output, old)
         os.replace(work, output)
     except OSError as e:
@@ -61,11 +61,11 @@ def new_bundle(output: Path) -> Iterator[Path]:
 
 
 _LITTER = frozenset({".DS_Store", "Thumbs.db"})
-"""What file managers leave in folders, and nobody misses."""
+"""Files that file managers create; they may be deleted."""
 
 
 def _refuse_foreign(output: Path) -> None:
-    """Raises UsageError where a bundle's folder holds what its build has not written."""
+    """Raises UsageError if a bundle's folder contains a file that its build did not write."""
     if not (output / "manifest.json").is_file():
         return
     try:
@@ -73,33 +73,33 @@ def _refuse_foreign(output: Path) -> None:
         known = {*manifest["files"], *_unlisted(manifest["name"])}
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise UsageError(
-            f"{output / 'manifest.json'} does not tell which files of its folder a build has written; delete the "
-            "folder, or name another with -o"
+            f"{output / 'manifest.json'} does not list the files that the build wrote; delete the folder, "
+            "or choose another with -o"
         ) from e
     for path in sorted(output.rglob("*")):
         name = path.relative_to(output).as_posix()
         holds_more = path.is_dir() and not path.is_symlink() and any(path.iterdir())
         if name not in known and path.name not in _LITTER and not holds_more:
             raise UsageError(
-                f"{path} was not written by the build of that bundle and would be lost; move it elsewhere, or name "
-                "another folder with -o"
+                f"{path} was not written by the build of that bundle and would be lost; move it elsewhere, or "
+                "choose another folder with -o"
             )
 
 
 def _unlisted(name: str) -> tuple[str, ...]:
-    """The files that a manifest has no checksum of: it lists none that is written after it."""
+    """The files without a checksum in the manifest, because they are written after it."""
     return "manifest.json", f"{name}.spdx.json", "report.html"
 
 
 def checksums(folder: Path, name: str) -> dict[str, str]:
-    """The SHA-256 of each file of a bundle, but of those that tell about it: manifest, SBOM and report."""
+    """The SHA-256 of each file of a bundle, except the manifest, the SBOM and the report."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     names = {p.relative_to(folder).as_posix(): p for p in files}
     return {n: _digests(p)["SHA256"] for n, p in sorted(names.items()) if n not in _unlisted(name)}
 
 
 def check_files(folder: Path, manifest: dict[str, Any]) -> None:
-    """Raises VerificationError where a file is not the one that was built."""
+    """Raises VerificationError if a file is missing or differs from the one that was built."""
     for name, wanted in manifest.get("files", {}).items():
         try:
             got = _digests(folder / name)["SHA256"]
@@ -107,13 +107,13 @@ def check_files(folder: Path, manifest: dict[str, Any]) -> None:
             raise VerificationError(f"{folder / name} cannot be read: {e.strerror}; build the bundle again") from e
         if got != wanted:
             raise VerificationError(
-                f"{folder / name} is not the file that was built: its SHA-256 is not the one in manifest.json; "
+                f"{folder / name} has changed since the build: its SHA-256 differs from the one in manifest.json; "
                 "build the bundle again"
             )
 
 
 def _remove(work: Path | None, made: list[Path]) -> None:
-    """Removes the working folder, and of the folders made for it those that hold nothing."""
+    """Removes the working folder, and those folders created for it that are empty."""
     if work is not None:
         shutil.rmtree(work, ignore_errors=True)
     for folder in reversed(made):
@@ -134,13 +134,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def notice_text(manifest: dict[str, Any]) -> str:
-    """The file NOTICE: under which licences what went into a bundle is."""
+    """The text of the file NOTICE: the licences of a bundle's parts."""
     return (
         f"{manifest['name']}\n\n"
-        f"{manifest['source']} and {manifest['header']} were made by {manifest['tool']}.\n"
+        f"{manifest['source']} and {manifest['header']} were generated by {manifest['tool']}.\n"
         "The runtime text in them is licensed under the Apache License, Version 2.0.\n"
         f"The weights come from the model with SHA-256 {manifest['model_sha256']};\n"
-        "they are under that model's licence, which its file does not tell.\n"
+        "they are subject to that model's licence, which the model file does not state.\n"
     )
 
 
@@ -149,7 +149,7 @@ def write_notice(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def write_sbom(folder: Path, manifest: dict[str, Any]) -> None:
-    """NAME.spdx.json: what went into the bundle and under which licence."""
+    """Writes NAME.spdx.json: the bundle's parts and their licences."""
     name = manifest["name"]
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix != ".html")
     from dlpack.bundle.sbom import spdx_document

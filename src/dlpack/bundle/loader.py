@@ -25,7 +25,7 @@ from dlpack.meaning.shape_sets import find_set, picture_set, set_name, sets_of
 
 @dataclass(frozen=True)
 class Class:
-    """One class: its place in the output, its name (the place in digits where the model has none), its probability."""
+    """One class: its index in the output, its label (the index as text if the model has no labels), its probability."""
 
     index: int
     label: str
@@ -43,7 +43,7 @@ _T = TypeVar("_T")
 
 
 def _atomic(method: Callable[Concatenate[Predictor, _P], _T]) -> Callable[Concatenate[Predictor, _P], _T]:
-    """A method that holds the predictor's lock: a C predictor serves one thread at a time."""
+    """Makes a method hold the predictor's lock: a C predictor serves one thread at a time."""
 
     @wraps(method)
     def locked(self: Predictor, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -64,7 +64,9 @@ class Predictor:
         manifest = read_manifest(bundle)
         library = manifest.get("library")
         if not library:
-            raise UsageError(f"{bundle} holds no library (target {manifest['target']}): build it for native to load it")
+            raise UsageError(
+                f"{bundle} contains no library (target {manifest['target']}): build it with --target native to load it"
+            )
         self.manifest: dict[str, Any] = manifest
         self.name: str = manifest["name"]
         self.labels: list[str] | None = manifest.get("labels")
@@ -107,14 +109,14 @@ class Predictor:
 
     @_atomic
     def run(self, inputs: Mapping[str, Any], copy: bool = True) -> dict[str, Array]:
-        """Computes all outputs; an input is anything with `__dlpack__` or the buffer protocol.
+        """Computes all outputs. An input is anything with `__dlpack__` or the buffer protocol.
 
-        In a bundle of several shapes, the inputs' shapes choose the set. With buckets, inputs of a length between are
-        padded with zeros to the next bucket, and outputs are cut to the inputs' length.
-        Inputs that are contiguous and of the right type are read where they are. The outputs are new arrays. With
-        `copy=False` they are views of the predictor's memory, which the next run overwrites. An output that
-        `bind_outputs` has given an array is that array, or where it is cut a view of it.
-        Raises ValueError for a missing, unknown or ill-shaped input, and for a predictor that is closed.
+        If the bundle has several sets of shapes, the inputs' shapes select one. With buckets, inputs are padded with
+        zeros to the next bucket, and outputs are cut to the inputs' length.
+        Inputs that are contiguous and of the right dtype are read in place. The outputs are new arrays; with
+        `copy=False` they are views of the predictor's memory, which the next run overwrites. An output bound to an
+        array by `bind_outputs` is that array, or a view of it if the output is cut.
+        Raises ValueError for a missing, unknown or wrongly shaped input, and for a closed predictor.
         """
         self.bind(inputs)
         self.compute()
@@ -131,10 +133,10 @@ class Predictor:
 
     @_atomic
     def bind_outputs(self, outputs: Mapping[str, Any]) -> None:
-        """Has every run that follows write these outputs into arrays of yours, which it then returns uncopied.
+        """Makes the following runs write these outputs into the given arrays and return them without a copy.
 
-        An array is writable, contiguous, and of the output's type and shape; None gives an output the predictor's own
-        memory again, and so does a set of shapes in which it has another one.
+        An array must be writable, contiguous, and of the output's dtype and shape. None returns an output to the
+        predictor's own memory, and so does a switch to a set of shapes in which the output's shape differs.
         Raises ValueError for an unknown output and for an array that does not fit.
         """
         handle = self._open()
@@ -147,7 +149,7 @@ class Predictor:
             array = fitting[index]
             if array is not None and (array.dtype != np.dtype(dtype) or array.shape != shape):
                 raise ValueError(
-                    f"output {name!r} is to go into {array.dtype.name} of shape {array.shape}; it is {dtype} of {shape}"
+                    f"output {name!r} needs an array of {dtype} {shape}, not {array.dtype.name} {array.shape}"
                 )
             flags = array.flags if array is not None else None
             if flags and not (flags.c_contiguous and flags.aligned and flags.writeable):
@@ -163,7 +165,7 @@ class Predictor:
 
     @_atomic
     def bind(self, inputs: Mapping[str, Any]) -> None:
-        """Lets the predictor read these inputs, where they are, in every `compute` that follows; see `run`."""
+        """Makes each following `compute` read these inputs in place; see `run`."""
         handle = self._open()
         unknown = [name for name in inputs if name not in self.inputs]
         if unknown:
@@ -178,7 +180,7 @@ class Predictor:
                 order = "" if array.dtype.isnative else " in foreign byte order"
                 raise ValueError(
                     f"input {name!r} is {array.dtype.name}{order} of shape {array.shape}; "
-                    f"the model takes {dtype} of {shape}"
+                    f"the model expects {dtype} of {shape}"
                 )
             array = np.require(array, requirements=("C", "A")).reshape(shape)
             address, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
@@ -186,12 +188,12 @@ class Predictor:
             self._keep[index] = array
 
     def _reshape(self, arrays: dict[str, Array]) -> dict[str, Array]:
-        """Takes the set of these inputs' shapes; returns the inputs, padded to the bucket if there are buckets."""
+        """Selects the set of shapes for these inputs; returns the inputs, padded to the next bucket if there is one."""
         padded, self._length = self._padded(arrays)
         number = find_set(self.manifest, {name: x.shape for name, x in padded.items()})
         if number is None and arrays.keys() == self.inputs.keys():
             given = ", ".join(f"{name} {'x'.join(map(str, x.shape))}" for name, x in arrays.items())
-            raise ValueError(f"the shapes are {given}; the model takes {' or '.join(map(set_name, self._sets))}")
+            raise ValueError(f"the shapes are {given}; the model expects {' or '.join(map(set_name, self._sets))}")
         if number is not None:
             self._use(number)
         return padded
@@ -218,7 +220,7 @@ class Predictor:
 
     @property
     def shape(self) -> int:
-        """The number of the set of shapes that the predictor has now, of those in `manifest["shapes"]`."""
+        """The index of the current set of shapes in `manifest["shapes"]`."""
         return self._set
 
     @_atomic
@@ -228,11 +230,11 @@ class Predictor:
         `run` and `bind` choose it by their inputs. Raises ValueError for a number that there is not.
         """
         if not 0 <= number < len(self._sets):
-            raise ValueError(f"{self.name} has no shapes number {number}; it has {len(self._sets)}")
+            raise ValueError(f"{self.name} has {len(self._sets)} sets of shapes, and no number {number}")
         self._use(number)
 
     def _use(self, number: int) -> None:
-        """Takes a set of shapes; inputs and outputs whose shape changes are bound no more."""
+        """Selects a set of shapes; inputs and outputs whose shape changes are unbound."""
         if number != self._set:
             self._check(self._function("set_shape")(self._open(), number))
             before = self.outputs
@@ -249,12 +251,12 @@ class Predictor:
 
     @_atomic
     def compute(self) -> None:
-        """Computes all outputs from the inputs bound last (zeros before the first)."""
+        """Computes all outputs from the last bound inputs (zeros if none were bound)."""
         self._check(self._run(self._open()))
 
     @_atomic
     def set_flush_denormals(self, flush: bool = True) -> None:
-        """Has runs take denormals, numbers closer to zero than 1.2e-38, for zeros; at first they do not.
+        """Makes runs treat denormals, numbers closer to zero than 1.2e-38, as zero; off by default.
 
         Many processors compute several times as slowly where there are denormals.
         """
@@ -287,17 +289,17 @@ class Predictor:
 
     @_atomic
     def top_k(self, k: int = 5, output: str | None = None) -> list[Class]:
-        """The `k` likeliest classes of the last run, the likeliest first; fewer where the output has fewer elements.
+        """The `k` most likely classes of the last run, most likely first; fewer if the output has fewer elements.
 
-        `output` names it; unless given it is the task's, or the first of real numbers with an element for each label.
-        Those of a quantised output are dequantised. Scores that are no probabilities go through softmax, and NaN comes
-        last, as NAME.h tells.
+        `output` is the name of the output with the scores; by default the task's, or the first output of real numbers
+        with one element per label. Quantised scores are dequantised. Scores that are not probabilities go through
+        softmax, and NaN comes last, as described in NAME.h.
         Raises UsageError for a model with neither labels nor preprocessing, ValueError for a wrong `k` or `output`.
         """
         if not (self.labels or self.manifest.get("preprocess")):
             raise UsageError(f"{self.name} has no classes: build it with --labels")
         if k < 1:
-            raise ValueError(f"k is {k}; at least one class can be asked for")
+            raise ValueError(f"k is {k}, but must be at least 1")
         if output is None:
             output = self._scores()
         if output not in self.outputs:
@@ -318,24 +320,24 @@ class Predictor:
         return self.top_k(k)
 
     def _scores(self) -> str:
-        told = (self.manifest.get("task") or {}).get("output")
-        if isinstance(told, str) and told in self.outputs:
-            return told
+        named = (self.manifest.get("task") or {}).get("output")
+        if isinstance(named, str) and named in self.outputs:
+            return named
         size = len(self.labels or ())
         fits = (t["name"] for t in self._sets[self._set]["outputs"] if is_real(t) and np.prod(t["shape"]) == size)
         name: str = next(fits, next(iter(self.outputs)))
         return name
 
     def dequantize(self, name: str, values: Any) -> Array:
-        """The real numbers, in float32, that a quantised input's or output's integers stand for.
+        """Converts the integers of a quantised input or output to the real numbers they represent, in float32.
 
-        What is not quantised, or in floats already, stays as it is. Raises ValueError for an unknown name.
+        Values that are not quantised, or already floats, are returned unchanged. Raises ValueError for an unknown name.
         """
         return dequantized(self._tensor(name), np.asarray(values))
 
     def quantize(self, name: str, values: Any) -> Array:
-        """The integers that stand for real numbers in an input or output, the nearest that it has; halves go to the
-        even one. Of one that is not quantised it is the values in its type. Raises ValueError for an unknown name.
+        """Converts real numbers to the nearest integers of a quantised input or output, with ties to even. For one that
+        is not quantised, converts the values to its dtype. Raises ValueError for an unknown name.
         """
         tensor = self._tensor(name)
         quantization = quantization_of(tensor)
@@ -350,7 +352,7 @@ class Predictor:
 
     @property
     def steps(self) -> list[str]:
-        """What a run does, in order: the names of kernels, `fill_halo` and `loop`."""
+        """The steps of a run, in order: names of kernels, `fill_halo` and `loop`."""
         if not self._choices:
             return [self._function("step_name")(k).decode() for k in range(self._function("step_count")())]
         count = self._function("step_count_of")(self._handle)
@@ -380,12 +382,12 @@ class Predictor:
 
     @_atomic
     def run_step(self, index: int) -> bool:
-        """Does one step of a run; False where there is none with this number."""
+        """Runs one step; False if there is no step with this number."""
         return bool(self._handle) and bool(self._run_step(self._handle, index) == 0)
 
     @_atomic
     def close(self) -> None:
-        """Gives the weights back; outputs still held stay as they are. Closing twice is no error."""
+        """Releases the weights; outputs still held stay valid. Closing twice is not an error."""
         if self._handle:
             self._function("destroy")(self._handle)
             self._handle = ctypes.c_void_p()
@@ -406,12 +408,12 @@ class Predictor:
         return self._handle
 
     def _output(self, index: int, dtype: str, shape: tuple[int, ...]) -> Array:
-        """An output where the last run has written it."""
+        """A view of an output as the last run wrote it."""
         bound = self._bound.get(index)
         return self._view("output_data", index, dtype, shape) if bound is None else bound
 
     def _view(self, function: str, index: int, dtype: str, shape: tuple[int, ...]) -> Array:
-        """What lies in the predictor's memory, where the C function tells."""
+        """A view of the predictor's memory at the address that the C function returns."""
         start = self._function(function)(self._handle, index) - self._memory.ctypes.data
         return self._memory[start : start + _bytes(dtype, shape)].view(np.dtype(dtype)).reshape(shape)
 
@@ -428,7 +430,7 @@ _LIVING: weakref.WeakSet[Predictor] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """In a new process: the thread that held a predictor's lock, if there was one, is not there to give it back."""
+    """After a fork: no thread of the new process can release a lock that another thread held, so locks are replaced."""
     for predictor in list(_LIVING):
         predictor._lock = threading.RLock()
 
@@ -449,7 +451,7 @@ def _open_library(path: Path) -> ctypes.CDLL:
             alias = Path(folder) / path.name
             try:
                 alias.symlink_to(path.resolve())
-            except OSError:  # no right to make links
+            except OSError:  # links are not permitted
                 alias = path.resolve()
             return ctypes.CDLL(str(alias))
     except OSError as e:
@@ -465,37 +467,38 @@ def _as_array(name: str, value: Any, what: str = "input") -> Array:
         return np.asarray(memoryview(value))
     except TypeError as e:
         raise TypeError(
-            f"{what} {name!r} is a {type(value).__name__}; give a numpy array, or anything with __dlpack__ or a buffer"
+            f"{what} {name!r} is a {type(value).__name__}; pass a NumPy array, or an object "
+            "with __dlpack__ or the buffer protocol"
         ) from e
 
 
 def read_manifest(bundle: Path) -> dict[str, Any]:
-    """The bundle's manifest; raises UsageError where there is none."""
+    """The bundle's manifest. Raises UsageError if there is none."""
     path = Path(bundle) / "manifest.json"
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise UsageError(f"{bundle} is not a bundle: it has no readable manifest.json ({e})") from e
     if not isinstance(manifest, dict) or manifest.get("format") != 1:
-        raise UsageError(f"{path} is not a manifest of format 1: build the bundle again")
+        raise UsageError(f"{path} does not have manifest format 1: build the bundle again")
     return manifest
 
 
 def read_kernels(bundle: Path) -> list[dict[str, Any]]:
     """The bundle's kernels: name, what it computes, schedule, multiply-adds ("macs"), ONNX nodes.
 
-    Raises UsageError where there is no readable list.
+    Raises UsageError if there is no readable list.
     """
     path = Path(bundle) / "kernels.json"
     try:
         kernels: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         if not all(isinstance(k["name"], str) and isinstance(k["macs"], int) for k in kernels):
-            raise ValueError("it is no list of kernels")
+            raise ValueError("it is not a list of kernels")
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise UsageError(f"{bundle} is not a bundle of this version: it has no readable kernels.json ({e})") from e
+        raise UsageError(f"{bundle} was not built by this version: it has no readable kernels.json ({e})") from e
     return kernels
 
 
 def load(bundle: str | Path) -> Predictor:
-    """Loads a bundle built for this computer."""
+    """Loads a bundle built for this computer. Raises UsageError if it cannot be loaded."""
     return Predictor(Path(bundle))

@@ -1,4 +1,4 @@
-"""manifest.json: what a bundle holds and what its inputs and outputs mean."""
+"""manifest.json: the contents of a bundle and the meaning of its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dlpack.plan.program import Program, Variant
 
 
 def described(variant: Variant) -> dict[str, Any]:
-    """Inputs and outputs as the manifest has them."""
+    """Inputs and outputs as listed in the manifest."""
     return {
         kind: [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape), **_meant(t.meaning)} for t in tensors]
         for kind, tensors in (("inputs", variant.inputs), ("outputs", variant.outputs))
@@ -72,7 +72,7 @@ def kernels_of(programs: Mapping[str, Program]) -> list[dict[str, Any]]:
 
 
 def shapes_of(program: Program, pictures: Sequence[Preprocess | None]) -> list[dict[str, Any]]:
-    """`shapes`: an entry for each set, if there are several."""
+    """The manifest's `shapes`: an entry for each set of shapes if there are several, else empty."""
     if len(program.variants) == 1:
         return []
     sets = [{**described(v), "macs": v.macs, "arena": arena_facts(v.arena)} for v in program.variants]
@@ -82,7 +82,7 @@ def shapes_of(program: Program, pictures: Sequence[Preprocess | None]) -> list[d
 
 
 def weights_of(program: Program) -> dict[str, Any]:
-    """`weights`: the file beside the .cc."""
+    """The manifest's `weights`: the separate weights file."""
     return {
         "file": f"{program.name}.weights",
         "bytes": len(program.weights),

@@ -66,8 +66,8 @@ def c_name(text: str) -> str:
 
 
 def bundle_name(name: str, model: Path) -> tuple[str, str]:
-    """The name that `--name` gives, or else the model's file; and what to warn of where the latter cannot be taken as
-    it is. Raises UsageError for a `--name` that cannot."""
+    """The bundle's name, from `--name` or else from the model's file, and a warning if the file's name had to be
+    changed. Raises UsageError for an invalid `--name`."""
     from dlpack.exporters import model_stem
 
     given = name or model_stem(model)
@@ -81,5 +81,5 @@ def bundle_name(name: str, model: Path) -> tuple[str, str]:
     else:
         reason = "C names and macros begin with it, so it is lower-case letters, digits and underscores, a letter first"
     if name:
-        raise UsageError(f"--name {name!r} cannot be taken: {reason}; --name {taken} can")
-    return taken, f"the bundle is called {taken!r}, not {given!r}: {reason}; --name gives it another"
+        raise UsageError(f"--name {name!r} cannot be used: {reason}; try --name {taken}")
+    return taken, f"the bundle is named {taken!r} instead of {given!r}: {reason}; use --name to choose another"

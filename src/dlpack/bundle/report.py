@@ -1,4 +1,4 @@
-"""report.html: what was built, how well it agrees with onnxruntime, and every kernel; one page without scripts."""
+"""report.html: what was built, its agreement with onnxruntime, and every kernel, on one page without scripts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def report_html(m: dict[str, Any], kernels: list[dict[str, Any]], files: list[tu
         parts.append(f"<p class=sub>{_conditions(m)}</p>")
         parts.append(
             _table(
-                ("output", "#largest error", "#of the range", "#range", ""),
+                ("output", "#largest error", "#relative to range", "#range", ""),
                 [
                     (
                         escape(e["name"]),
@@ -63,7 +63,7 @@ def report_html(m: dict[str, Any], kernels: list[dict[str, Any]], files: list[tu
     else:
         macro = escape(m["name"].upper())
         parts.append(
-            "<p>Not run: this target does not run on the computer that built it. Its self-test does: "
+            "<p>Not run: this target cannot run on the computer that built it. To run its self-test elsewhere: "
             f"compile {escape(m['source'])} with <code>-D{macro}_SELFTEST</code>.</p>"
         )
     parts += [
@@ -73,13 +73,13 @@ def report_html(m: dict[str, Any], kernels: list[dict[str, Any]], files: list[tu
             [
                 ("weights", f"{m['weights_bytes']:,}"),
                 (f"arena, placed {escape(arena['strategy'])}", f"{arena['bytes']:,}"),
-                ("lower bound of the arena: most bytes alive at once", f"{arena['lower_bound']:,}"),
+                ("lower bound of the arena: maximum bytes in use at once", f"{arena['lower_bound']:,}"),
                 ("sum of all intermediates, without sharing", f"{arena['naive']:,}"),
             ],
         ),
         "<h2>Files</h2>",
         _table(("file", "#bytes"), [(escape(n), f"{s:,}") for n, s in files]),
-        f"<h2>Kernels</h2><p class=sub>{len(kernels)} kernels, {m['macs']:,} multiply-adds in a run</p>",
+        f"<h2>Kernels</h2><p class=sub>{len(kernels)} kernels, {m['macs']:,} multiply-adds per run</p>",
         _table(
             ("kernel", "computes", "schedule", "#multiply-adds", "share"),
             [

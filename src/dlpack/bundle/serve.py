@@ -1,4 +1,4 @@
-"""Serves a bundle for wasm on this computer: its demo page, cross-origin isolated and under a strict policy."""
+"""Serves the demo page of a wasm bundle on localhost, cross-origin isolated and under a strict policy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
-"""All that the page needs. COOP and COEP make it cross-origin isolated."""
+"""What the page needs. COOP and COEP make it cross-origin isolated."""
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -48,14 +48,14 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 def bundle_server(bundle: Path, port: int) -> ThreadingHTTPServer:
-    """A server of a bundle's folder on localhost; port 0 takes a free one.
+    """A server for a bundle's folder on localhost; port 0 picks a free port.
 
-    Raises UsageError for what is no bundle for wasm, and for a port that is taken.
+    Raises UsageError if it is not a wasm bundle or the port is in use.
     """
     manifest = read_manifest(bundle)
     if "wasm" not in manifest:
-        raise UsageError(f"{bundle} is for {manifest['target']}: build the model with --target wasm to serve it")
+        raise UsageError(f"{bundle} is built for {manifest['target']}: build the model with --target wasm to serve it")
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=str(bundle.resolve())))
     except (OSError, OverflowError) as e:
-        raise UsageError(f"port {port} cannot be used: {e}; name another with --port") from e
+        raise UsageError(f"port {port} cannot be used: {e}; choose another with --port") from e

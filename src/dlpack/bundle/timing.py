@@ -1,7 +1,7 @@
-"""Timing a bundle: latency per call beside onnxruntime's, and the time of every kernel.
+"""Measures a bundle: latency per call, optionally compared with onnxruntime, and the time of each kernel.
 
-Latency is read from `time.perf_counter_ns`, the clock that a caller sees; beside it stands the thread's CPU time
-(`time.thread_time_ns`), which does not count the moments when other programs had the processor.
+Latency is measured with `time.perf_counter_ns`, the time that a caller experiences. The thread's CPU time
+(`time.thread_time_ns`) is reported as well; it excludes the time when other programs had the processor.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from dlpack.meaning.shape_sets import reference_names, set_name, sets_of
 from dlpack.targets import get_target
 
 Kernels = Sequence[Mapping[str, Any]]
-"""As a bundle's kernels.json tells of them."""
+"""Kernels as listed in a bundle's kernels.json."""
 
 _SAMPLE_NS = 200_000
-"""A round calls a fast function again and again for about this long, so that the clocks' own time does not matter."""
+"""A round repeats a fast function for about this long, so that the clock's overhead does not matter."""
 
 _KERNEL_ROUNDS = 20
-"""The fewest rounds that a kernel's median comes from."""
+"""Minimum number of rounds for a kernel's median."""
 
 
 def bench_bundle(bundle: Path, model: Path | None = None, rounds: int = 50) -> dict[str, Any]:
-    """Times a bundle on the inputs of its reference.npz: one for wasm in node, all others in this process. One for
-    several sets of shapes gives a result like the following for each, with its `inputs` in words, in the list `shapes`.
+    """Times a bundle on the inputs of its reference.npz, in node for wasm and in this process otherwise. For several
+    sets of shapes, the list `shapes` holds a result like the following for each, with its `inputs` as text.
 
-    `model`: the ONNX file; onnxruntime runs it beside, one round each in turn, on as many threads as the bundle was
-    built for. Gives `runs` (per runner name, median_ms, minimum_ms: latency; cpu_ms: median CPU time), `ratio` if there
-    is a model (`ratio_of` says of what: CPU times, or latencies of several threads), and `kernels` (name, calls, us,
+    `model`: an ONNX file that onnxruntime runs in interleaved rounds, on as many threads as the bundle was built for.
+    Returns `runs` (per runner name, median_ms, minimum_ms: latency; cpu_ms: median CPU time), `ratio` if there is a
+    model (`ratio_of` states its basis: CPU times, or latencies of several threads), and `kernels` (name, calls, us,
     share, gflops or None), slowest first; for wasm those of each build in turn (`build`).
     Neither runner's Python call is subtracted from `runs` (each about a microsecond: inputs and outputs are bound
     before); from `kernels` it is.
     """
     if rounds < 1:
-        raise UsageError(f"--rounds {rounds}: give 1 or more")
+        raise UsageError(f"--rounds {rounds}: must be at least 1")
     bundle = Path(bundle)
     sets = sets_of(read_manifest(bundle))
     if len(sets) == 1:
@@ -58,7 +58,7 @@ def _bench_set(bundle: Path, model: Path | None, rounds: int, number: int) -> di
     inputs = _inputs(bundle, names, number)
     if measure is not None:
         if model is not None:
-            raise UsageError(f"{bundle} is for {manifest['target']}: it cannot be timed beside onnxruntime")
+            raise UsageError(f"{bundle} is built for {manifest['target']} and cannot be compared with onnxruntime")
         return _measured(measure(bundle, inputs, rounds), read_kernels(bundle), rounds)
     with load(bundle) as predictor:
         predictor.bind(inputs)
@@ -109,7 +109,7 @@ def _inputs(bundle: Path, names: Sequence[str], number: int) -> dict[str, Array]
 
 
 def _onnxruntime(model: Path, predictor: Predictor, inputs: Mapping[str, Array], threads: int) -> Callable[[], object]:
-    """A call that runs the model in onnxruntime, with inputs and outputs bound."""
+    """A function that runs the model in onnxruntime with bound inputs and outputs."""
     import onnxruntime
 
     from dlpack.model.clean import clean
@@ -187,7 +187,7 @@ def _kernels(predictor: Predictor, kernels: Kernels, rounds: int) -> list[dict[s
             if number >= 3:
                 times.append(took)
         began = clock()
-        step(-1)  # refused at once: the price of a call
+        step(-1)  # rejected immediately: measures the overhead of a call
         empty.append(clock() - began)
     overhead = statistics.median(empty)
     us: dict[str, float] = {}

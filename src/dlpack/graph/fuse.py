@@ -31,7 +31,7 @@ class Group:
 
 
 MAX_NODES = 32
-"""Pointwise operators in one kernel; beyond it compilers run out of registers and readers of patience."""
+"""Pointwise operators in one kernel; a longer chain would run out of registers and be hard to read."""
 
 
 def fuse(graph: Graph) -> list[Group]:

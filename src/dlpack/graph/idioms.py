@@ -1,4 +1,4 @@
-"""Idioms: nodes that are computed better together than one by one."""
+"""Idioms: groups of nodes that are computed better together."""
 
 from __future__ import annotations
 

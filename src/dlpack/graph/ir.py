@@ -44,7 +44,7 @@ class TensorType:
 
 @dataclass(frozen=True)
 class Node:
-    """One operator. `sources` names the ONNX nodes it stands for; "" in `inputs` is an absent optional input.
+    """One operator. `sources` names the ONNX nodes it was made from; "" in `inputs` is an absent optional input.
 
     `body` is the loop body of the internal operator "Scan" (see `operators/recurrent.py`), else None.
     """

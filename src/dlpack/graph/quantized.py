@@ -28,7 +28,7 @@ EXACT = 1 << 24
 LARGEST_SUM = (1 << 31) - 1
 
 _MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool")
-"""Operators whose output holds nothing but elements of input 0 (a pad of MaxPool is never the largest)."""
+"""Operators whose output holds only elements of input 0 (the padding of MaxPool is never the largest)."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Centred:
 
 
 def quantized(graph: Graph) -> Graph:
-    """The graph with its quantised layers on integers; the nodes that they stand for stay where others need them."""
+    """The graph with its quantised layers computed on integers; a replaced node stays if others need its output."""
     if not any(n.op in ("DequantizeLinear", "QLinearConv", "QLinearMatMul") for n in graph.nodes):
         return graph
     return _Integers(graph).run()
@@ -199,7 +199,7 @@ class _Integers:
         return True
 
     def move(self, node: Node, b: Builder) -> bool:
-        """An element stays what it is: the same operator on the integers beside the node."""
+        """Elements are only moved: adds the same operator on the integers."""
         x, out = node.inputs[0], node.outputs[0]
         if len([o for o in node.outputs if o]) > 1:
             return False

@@ -1,13 +1,13 @@
-"""The operator registry: what a file of this folder says about each ONNX operator.
+"""The operator registry: what the files of `operators/` declare about each ONNX operator.
 
-An operator is one function, entered by a decorator that also says how it may be fused:
+An operator is one function, registered by a decorator that also states how it may be fused:
 
 - `pointwise`: a scalar function, one output element from the elements at the same (broadcast) place;
-- `anchor`: te.compute stages around a reduction (convolution, matmul, pooling, softmax ...), which takes pointwise
-  operators of the same shape behind it into its kernel;
-- `compute`: any te stages, a kernel of its own (data movement above all);
+- `anchor`: te.compute stages around a reduction (convolution, matmul, pooling, softmax ...), whose kernel also
+  computes the pointwise operators of the same shape that follow;
+- `compute`: any te stages, in a kernel of their own (mainly data movement);
 - `rewrite`: replaced by simpler nodes before anything else;
-- `view`: beside one of the above, tells how an output lies in its input's buffer, so that nothing is moved.
+- `view`: in addition to one of the above, describes an output as a view of its input's buffer, so that nothing moves.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class NotSupported(UnsupportedError):
 
 @dataclass(frozen=True)
 class Context:
-    """What an operator's function may know of its node: attributes, types and constant inputs."""
+    """What an operator's function can see of its node: attributes, types and constant inputs."""
 
     node: Node
     graph: Graph
@@ -52,7 +52,7 @@ class Context:
         return self.graph.types[self.node.outputs[i]]
 
     def maybe_constant(self, i: int) -> Array | None:
-        """Input i where it is known at build time, else None."""
+        """Input i if it is known at build time, else None."""
         return self.graph.constants.get(self.node.inputs[i]) if self.has_input(i) else None
 
     def constant(self, i: int, what: str) -> Array:
@@ -91,7 +91,7 @@ def _enter(kind: str, names: tuple[str, ...], domain: str, **fields: Any) -> Cal
     def decorate(function: Function) -> Function:
         for name in names:
             if (domain, name) in _OPERATORS:
-                raise ValueError(f"operator {name} is entered twice")
+                raise ValueError(f"operator {name} is registered twice")
             view = _VIEWS.get((domain, name))
             _OPERATORS[domain, name] = Operator(name, kind, function, domain, view, **fields)
         return function
@@ -196,7 +196,7 @@ class Builder:
         output: str | None = None,
         **attrs: Any,
     ) -> str:
-        """Adds a node with one output of `shape` (dtype of its first input unless given); returns its name."""
+        """Adds a node with one output of `shape` and returns its name; `dtype` defaults to that of the first input."""
         out = output or self.fresh(op.lower())
         self.types[out] = TensorType(dtype or self.type_of(inputs[0]).dtype, tuple(int(d) for d in shape))
         self.nodes.append(Node(op, tuple(inputs), (out,), attrs, out, "", self._opset, self.origin.sources))
@@ -217,7 +217,7 @@ class Builder:
         return out
 
     def raw(self, node: Node, types: Sequence[TensorType]) -> tuple[str, ...]:
-        """Adds a node as it is, with the types of its outputs."""
+        """Adds a node unchanged, with the types of its outputs."""
         self.nodes.append(node)
         self.types.update({n: t for n, t in zip(node.outputs, types, strict=True) if n})
         return node.outputs

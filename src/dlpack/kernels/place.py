@@ -308,7 +308,7 @@ def _channels_last_values(graph: Graph, groups: list[Group], prefer: LayoutPrefe
 
 
 def _product_orders(graph: Graph, groups: list[Group]) -> dict[str, tuple[int, ...]]:
-    """Matrix products that are only transposed and then reshaped lie as the reshape wants them: attention's heads."""
+    """Matrix products that are only transposed and then reshaped are laid out for the reshape: attention's heads."""
     consumers = graph.consumers()
     out: dict[str, tuple[int, ...]] = {}
     for group in groups:

@@ -288,7 +288,7 @@ class ExpressionLowering:
         return (a - b, b - a)
 
     def known(self, e: Any) -> bool | None:
-        """A condition's truth where the bounds of the loop variables tell it."""
+        """Whether a condition holds, if the bounds of the loop variables decide it; else None."""
         kind = type(e).__name__
         if kind in ("And", "Or"):
             a, b = self.known(e.a), self.known(e.b)

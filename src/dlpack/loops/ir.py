@@ -212,7 +212,7 @@ class Param:
 
 @dataclass(frozen=True)
 class Kernel:
-    """`params` in calling order (inputs, then outputs); `scratch` is the bytes of arena it wants beside them.
+    """`params` in calling order (inputs, then outputs); `scratch` is the bytes of arena it needs in addition.
 
     `trips` is how many trips threads may share, 0 where one thread does all: a call then takes a part of
     [0, trips), and each thread has a scratch of its own.

@@ -1,21 +1,21 @@
-"""Detections: from a detector's outputs to boxes in the picture; web/detector.js does the same, step by step.
+"""Turns a detector's outputs into boxes in the picture; web/detector.js follows the same steps.
 
-1. **Decoding.** Of quantised outputs the real numbers count that their integers stand for. Each candidate has a box,
-   in parts of the input's width and height, and a score per class.
+1. **Decoding.** Quantised outputs are dequantised first. Each candidate has a box, relative to the input's width and
+   height, and a score per class.
    - `corners`: `boxes` holds left, top, right, bottom, `relative` or in `pixels` of the input.
    - `anchors`: `boxes` holds offsets (x, y, w, h) to anchors of centre (X, Y) and size (W, H), as in SSD (Liu et al.
-     2016): centre X + x * v0 * W, width W * exp(w * v1), v the `variances`; y alike. The anchors stand level by level,
-     row by row, in the order of a level's `sizes`, at ((column + 1/2) * stride, (row + 1/2) * stride), for
+     2016): centre X + x * v0 * W, width W * exp(w * v1), v the `variances`; y alike. The anchors are ordered by level,
+     row, column and then by the level's `sizes`, at ((column + 1/2) * stride, (row + 1/2) * stride), for
      ceil(side / stride) rows and columns; `clip` cuts X, Y, W and H to 0..1.
    - `grid`: `output` is 1 x (5 + classes) x rows x columns, as FastestDet (dog-qiuqiu) makes it: objectness o, x, y, w,
      h, shares of classes p. Centre (column + tanh(x)) / columns, width sigmoid(w), score o^0.6 * p^0.4; y alike.
    - `rows`: `output` is a row per box: class (-1: none), score, left, top, right, bottom, relative, as MXNet's
      MultiBoxDetection makes them; Caffe's DetectionOutput has the picture's number before that.
-2. **Selection.** A candidate counts for its likeliest class but `background`, where that score is at least `threshold`.
-3. **Non-maximum suppression**, per class: in the order of scores (ties: the earlier candidate first), a box is kept
-   unless its intersection over union with a kept one of its class exceeds `iou`; at most `most` are kept.
-4. **To the picture.** Preprocessing is undone (stretching, or resizing and cutting out the middle), the box is cut to
-   the picture, and left out where nothing remains.
+2. **Selection.** A candidate gets its most likely class, excluding `background`, if that score reaches `threshold`.
+3. **Non-maximum suppression**, per class: in descending order of scores (ties: the earlier candidate first), a box is
+   kept unless its intersection over union with a kept one of its class exceeds `iou`; at most `most` are kept.
+4. **To the picture.** Preprocessing (stretching, or resizing and cropping the centre) is undone and the box is
+   clipped to the picture; empty boxes are dropped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Candidates = tuple[Array, Array, Array]
 
 @dataclass(frozen=True)
 class Detection:
-    """A box in the picture, its left upper corner and size in pixels, with its class."""
+    """A box in the picture: its upper left corner and size in pixels, and its class."""
 
     index: int
     label: str
@@ -53,15 +53,15 @@ class Detection:
 def detections(
     outputs: Mapping[str, Array], manifest: Json, width: int, height: int, shape: int | None = None
 ) -> list[Detection]:
-    """What a detector found in a picture of this size, the surest first; `manifest` is the bundle's.
+    """The detections in a picture of this size, highest score first; `manifest` is the bundle's.
 
-    `shape` is the number of the set of shapes that the outputs are of (`Predictor.shape`); unless given the first in
-    which they have theirs. Raises UsageError for a bundle that is no detector.
+    `shape` is the number of the set of shapes that the outputs belong to (`Predictor.shape`); by default the first set
+    with the outputs' shapes. Raises UsageError if the bundle is not a detector.
     """
     task, sets = manifest.get("task", {}), sets_of(manifest)
     spec = sets[_set_of(outputs, sets) if shape is None else shape].get("preprocess")
     if task.get("kind") != "detect" or not spec:
-        raise UsageError(f"{manifest['name']} is no detector: build it with --task and --preprocess")
+        raise UsageError(f"{manifest['name']} is not a detector: build it with --task and --preprocess")
     real = _real(outputs, manifest)
     boxes, classes, scores = _DECODERS[task["format"]](real, task, spec)
     named = (classes >= 0) & (classes != (-1 if task.get("background") is None else task["background"]))
@@ -79,9 +79,9 @@ def detections(
 
 
 def _real(outputs: Mapping[str, Array], manifest: Json) -> dict[str, Array]:
-    """The outputs with quantised ones as the real numbers that their integers stand for."""
-    told = {t["name"]: t for t in manifest.get("outputs", ())}
-    return {name: dequantized(told.get(name, {}), np.asarray(values)) for name, values in outputs.items()}
+    """The outputs, with quantised ones dequantised."""
+    tensors = {t["name"]: t for t in manifest.get("outputs", ())}
+    return {name: dequantized(tensors.get(name, {}), np.asarray(values)) for name, values in outputs.items()}
 
 
 def _set_of(outputs: Mapping[str, Array], sets: Sequence[Json]) -> int:
@@ -92,7 +92,7 @@ def _set_of(outputs: Mapping[str, Array], sets: Sequence[Json]) -> int:
 
 
 def suppressed(boxes: Array, classes: Array, scores: Array, iou: float, most: int) -> list[int]:
-    """Non-maximum suppression: the numbers of the boxes that are kept, in the order of their scores."""
+    """Non-maximum suppression: the indices of the boxes to keep, highest score first."""
     kept: list[int] = []
     for k in np.argsort(-scores, kind="stable"):
         if len(kept) == most:
@@ -125,7 +125,7 @@ def in_picture(box: Array, spec: Json, width: int, height: int) -> tuple[float, 
 
 
 def _likeliest(scores: Array, background: int | None) -> tuple[Array, Array]:
-    """Class and score of each row, the background left out."""
+    """The most likely class of each row and its score, ignoring the background."""
     scores = scores.astype(np.float64)
     if background is not None:
         scores[:, background] = -math.inf

@@ -1,4 +1,4 @@
-"""Labels: the class names of a model, which are text from anywhere."""
+"""Labels: the class names of a model, which come from untrusted files."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ MAX_BYTES = 16 << 20
 
 
 def check_labels(labels: Sequence[str], where: str) -> tuple[str, ...]:
-    """The labels, as every file of a bundle can hold them: UTF-8 without NUL, at most 16 MiB in all.
+    """The labels, if every file of a bundle can hold them: UTF-8 without NUL, at most 16 MiB in all.
 
-    Raises UsageError that says `where` they came from.
+    Otherwise raises UsageError, which names `where` they came from.
     """
     if len(labels) > MAX_LABELS:
-        raise UsageError(f"{where}: {len(labels):,} labels are more than the {MAX_LABELS:,} that are accepted")
+        raise UsageError(f"{where}: {len(labels):,} labels exceed the limit of {MAX_LABELS:,}")
     size = 0
     for k, label in enumerate(labels):
         try:
             size += len(label.encode())
         except UnicodeEncodeError as e:
-            raise UsageError(f"{where}: label {k} holds half of a surrogate pair, which is no character") from e
+            raise UsageError(f"{where}: label {k} contains half of a surrogate pair, which is not a character") from e
         if "\0" in label:
-            raise UsageError(f"{where}: label {k} holds a NUL character, where a string of C ends")
+            raise UsageError(f"{where}: label {k} contains a NUL character, which would end a C string")
     if size > MAX_BYTES:
-        raise UsageError(f"{where}: labels of {size:,} bytes are more than the {MAX_BYTES:,} that are accepted")
+        raise UsageError(f"{where}: labels of {size:,} bytes exceed the limit of {MAX_BYTES:,}")
     return tuple(labels)
 
 
 def labels_warning(labels: Sequence[str], outputs: Sequence[Mapping[str, Any]]) -> str | None:
-    """What to tell of labels for classes that no output (name, shape) has along any dimension."""
+    """A warning if no dimension of any output (name, shape) has as many elements as there are labels."""
     if not labels or any(len(labels) in t["shape"] for t in outputs):
         return None
-    told = ", ".join(f"{t['name']} {'x'.join(map(str, t['shape'])) or 'scalar'}" for t in outputs)
-    return f"{len(labels):,} labels, and no output has as many classes ({told}): check their number"
+    shapes = ", ".join(f"{t['name']} {'x'.join(map(str, t['shape'])) or 'scalar'}" for t in outputs)
+    return f"there are {len(labels):,} labels, but no output has as many classes ({shapes}): check the labels"
 
 
 def labels_from_metadata(text: str) -> tuple[str, ...]:

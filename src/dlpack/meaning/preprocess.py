@@ -1,19 +1,19 @@
-"""Preprocessing: what is done to a picture before it becomes the input; the manifest's `preprocess` object.
+"""Preprocessing: how a picture is turned into the input; the manifest's `preprocess` object.
 
 The definition, which web/preprocess.js follows step by step (tests/test_wasm.py holds the two within 1/255):
 
-1. **Channels.** RGB in 0..255; transparent pixels lie over white. "GRAY" is 0.299 R + 0.587 G + 0.114 B. "Rounded" is
-   floor(x + 0.5) here and below; both are rounded to bytes.
+1. **Channels.** RGB in 0..255; transparent pixels are drawn over white. "GRAY" is 0.299 R + 0.587 G + 0.114 B.
+   "Rounded" is floor(x + 0.5) here and below; both are rounded to bytes.
 2. **Size.** `resize` null: height and width become the input's. Else the shorter side becomes `resize` and the longer
-   one longer * resize / shorter, rounded, and of the result the middle part of the input's size is cut out, from
+   one longer * resize / shorter, rounded, and the centre of the result is cropped to the input's size, from
    floor((size - crop) / 2) on.
-3. **Resampling.** Bilinear with antialiasing, as PIL does it and torchvision on its pictures: output pixel i lies at
+3. **Resampling.** Bilinear with antialiasing, as in Pillow (and torchvision on Pillow's pictures): output pixel i is at
    c = (i + 0.5) * n_in / n_out; input pixel j weighs max(0, 1 - |j + 0.5 - c| / s) with s = max(1, n_in / n_out), for j
    from max(0, floor(c - s + 0.5)) up to but without min(n_in, floor(c + s + 0.5)); the weights are divided by their
    sum. Along rows first, rounded to bytes, then along columns, rounded to bytes.
 4. **Values.** (x * scale - mean[channel]) / std[channel], channels in the order `channels`.
-5. **Integers.** In a quantised input (`quantization`) the integer that stands for the value, as ONNX's QuantizeLinear
-   has it: value / scale, halves to the even integer, + zero_point, clamped. In another integer input the value itself,
+5. **Integers.** In a quantised input (`quantization`), the integer that represents the value, as in ONNX's
+   QuantizeLinear: value / scale, ties to even, + zero_point, clamped. In any other integer input, the value itself,
    rounded and clamped.
 6. **Order.** `layout` NCHW or NHWC, batch 1, in the input's dtype.
 """
@@ -33,14 +33,14 @@ from dlpack.meaning.quantization import Quantization, quantization_of
 
 Array = np.ndarray[Any, Any]
 Inputs = Sequence[Mapping[str, Any]]
-"""A model's inputs as a manifest has them: name, dtype, shape."""
+"""A model's inputs as listed in a manifest: name, dtype, shape."""
 
 CHANNELS = {"RGB": 3, "BGR": 3, "GRAY": 1}
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """`input` names the model's input, `height` and `width` are its size; the rest as told above."""
+    """`input` is the name of the model's input, `height` and `width` its size; the module describes the rest."""
 
     input: str
     height: int
@@ -55,11 +55,11 @@ class Preprocess:
     quantization: Quantization | None = None
 
     def to_json(self) -> dict[str, Any]:
-        told = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
-        return {k: v for k, v in told.items() if v is not None or k != "quantization"}
+        fields = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        return {k: v for k, v in fields.items() if v is not None or k != "quantization"}
 
     def misfit(self) -> str | None:
-        """What to tell where a quantised input holds less than half of the values that pictures are made into."""
+        """A warning if a quantised input can represent less than half of the range that preprocessing produces."""
         if self.quantization is None:
             return None
         low, high = self.quantization.limits(self.dtype)
@@ -69,9 +69,9 @@ class Preprocess:
         if (held >= (ends[1] - ends[0]) / 2).all():
             return None
         return (
-            f"preprocessing makes values from {ends[0].min():.4g} to {ends[1].max():.4g} of pictures, and the "
-            f"quantised input {self.input!r} holds {low:.4g} to {high:.4g}: give the preprocessing of real numbers, as "
-            "before the model was quantised"
+            f"preprocessing produces values from {ends[0].min():.4g} to {ends[1].max():.4g}, but the quantised "
+            f"input {self.input!r} represents only {low:.4g} to {high:.4g}: specify the preprocessing of the model "
+            "before it was quantised"
         )
 
     def __call__(self, picture: Array) -> Array:
@@ -102,25 +102,27 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tf": {"resize": "8/7", "channels": "RGB", "scale": 1 / 127.5, "mean": [1.0]},
     "none": {},
 }
-"""By name; "8/7" resizes the shorter side to 8/7 of the input's (256 for 224), rounded down, at least to its longer."""
+"""By name; "8/7" resizes the shorter side to 8/7 of the input's (256 for 224), rounded down, but at least to the
+input's longer side."""
 
 
 def resolve(text: str, sets: Sequence[Inputs]) -> tuple[Preprocess | None, ...]:
-    """What `--preprocess` asks for: a preset's name, the path of a JSON file, or JSON itself, for each set of shapes;
-    see `for_sets`. Keys that are left out are as in the preset `none`.
+    """The preprocessing that `--preprocess` specifies, for each set of shapes (see `for_sets`).
 
-    Raises UsageError for what is unknown or does not fit.
+    `text` is a preset's name, the path of a JSON file, or JSON itself. Missing keys are those of the preset `none`.
+
+    Raises UsageError for an unknown or unsuitable value.
     """
     return for_sets(read_option(text), sets, f"--preprocess {text}")
 
 
 def read_option(text: str) -> dict[str, Any]:
-    """The JSON object that `--preprocess` names, with its preset's keys. Raises UsageError."""
+    """The JSON object that `--preprocess` specifies, including its preset's keys. Raises UsageError."""
     return _with_preset(_read(text), f"--preprocess {text}")
 
 
 def from_metadata(text: str, sets: Sequence[Inputs]) -> tuple[Preprocess | None, ...]:
-    """The same from the model's metadata key `dlpack.preprocess`, which is JSON and names no file."""
+    """The preprocessing in the model's metadata key `dlpack.preprocess`: JSON that cannot refer to a file."""
     where = "the model's metadata key dlpack.preprocess"
     try:
         value = json.loads(text)
@@ -132,11 +134,11 @@ def from_metadata(text: str, sets: Sequence[Inputs]) -> tuple[Preprocess | None,
 def for_sets(
     value: Mapping[str, Any], sets: Sequence[Inputs], where: str = "--preprocess"
 ) -> tuple[Preprocess | None, ...]:
-    """A `Preprocess` from its JSON form for each set of shapes, `sets` with the inputs of each; None where no picture
-    goes in, since the batch is not 1.
+    """A `Preprocess` from its JSON form for each set of shapes (`sets` holds the inputs of each); None for a set that
+    takes no picture because its batch is not 1.
 
-    A `resize` in pixels is that of the first set with a picture; in the others it keeps its proportion to the input's
-    shorter side, rounded down. Raises UsageError as `from_json`.
+    A `resize` in pixels applies to the first set with a picture and is scaled in the others with the input's shorter
+    side, rounded down. Raises UsageError like `from_json`.
     """
     number = next((k for k, inputs in enumerate(sets) if any(map(_is_picture, inputs))), 0)
     first = from_json(value, sets[number], where)
@@ -163,7 +165,9 @@ def _read(text: str) -> Any:
     try:
         return json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
     except OSError as e:
-        raise UsageError(f"--preprocess {text}: no preset ({', '.join(PRESETS)}) and no readable file: {e}") from e
+        raise UsageError(
+            f"--preprocess {text}: neither a preset ({', '.join(PRESETS)}) nor a readable file: {e}"
+        ) from e
     except (ValueError, RecursionError) as e:
         raise UsageError(f"--preprocess {text}: not JSON: {e}") from e
 
@@ -173,7 +177,7 @@ def _with_preset(value: Any, where: str) -> dict[str, Any]:
         raise UsageError(f"{where}: not a JSON object")
     preset = value.get("preset", "none")
     if not isinstance(preset, str) or preset not in PRESETS:
-        raise UsageError(f"{where}: unknown preset {preset!r}; known are {', '.join(PRESETS)}")
+        raise UsageError(f"{where}: unknown preset {preset!r}; the presets are {', '.join(PRESETS)}")
     return {**PRESETS[preset], **{k: v for k, v in value.items() if k != "preset"}}
 
 
@@ -187,16 +191,16 @@ def from_json(value: Mapping[str, Any], inputs: Inputs, where: str = "--preproce
     chosen = next((t for t in pictures if v.get("input") in (None, t["name"])), None)
     if chosen is None:
         raise UsageError(
-            f"{where}: the model has no input {v.get('input') or 'of shape 1 x C x H x W'} to take a picture"
+            f"{where}: the model has no input {v.get('input') or 'of shape 1 x C x H x W'} that can take a picture"
         )
     shape = list(chosen["shape"])
     layout = v.get("layout") or ("NHWC" if shape[3] in (1, 3) and shape[1] not in (1, 3) else "NCHW")
     if layout not in ("NCHW", "NHWC"):
-        raise UsageError(f"{where}: layout {layout!r} is neither NCHW nor NHWC")
+        raise UsageError(f"{where}: layout {layout!r} must be NCHW or NHWC")
     count, height, width = (shape[i] for i in ((1, 2, 3) if layout == "NCHW" else (3, 1, 2)))
     channels = v.get("channels") or ("GRAY" if count == 1 else "RGB")
     if not isinstance(channels, str) or CHANNELS.get(channels) != count:
-        raise UsageError(f"{where}: channels {channels!r} do not fit input {chosen['name']!r}, which has {count}")
+        raise UsageError(f"{where}: channels {channels!r} do not match input {chosen['name']!r}, which has {count}")
     resize = v.get("resize")
     short = min(height, width)
     if resize == "8/7":
@@ -208,15 +212,15 @@ def from_json(value: Mapping[str, Any], inputs: Inputs, where: str = "--preproce
         numbers = {k: tuple(float(x) for x in v.get(k, d)) for k, d in (("mean", [0.0]), ("std", [1.0]))}
         scale = float(v.get("scale", 1.0))
     except (TypeError, ValueError) as e:
-        raise UsageError(f"{where}: mean and std are lists of numbers, scale a number: {e}") from e
+        raise UsageError(f"{where}: mean and std must be lists of numbers, scale a number: {e}") from e
     for k, n in numbers.items():
         if len(n) not in (1, count) or not np.isfinite(n).all() or (k == "std" and 0.0 in n):
-            raise UsageError(f"{where}: {k} takes 1 or {count} finite numbers" + (", not 0" if k == "std" else ""))
+            raise UsageError(f"{where}: {k} must be 1 or {count} finite numbers" + (", not 0" if k == "std" else ""))
     if not np.isfinite(scale):
         raise UsageError(f"{where}: scale {scale} is not finite")
     dtype = chosen["dtype"]
     if dtype == "bool":
-        raise UsageError(f"{where}: input {chosen['name']!r} is of type bool, which no picture can be made into")
+        raise UsageError(f"{where}: input {chosen['name']!r} has type bool, which cannot hold a picture")
     mean, std, quantization = numbers["mean"], numbers["std"], quantization_of(chosen)
     return Preprocess(chosen["name"], height, width, resize, channels, scale, mean, std, layout, dtype, quantization)
 
@@ -226,7 +230,7 @@ def _channels(picture: Array, channels: str) -> Array:
     if x.ndim == 2:
         x = x[:, :, None]
     if x.ndim != 3 or x.shape[2] not in (1, 3, 4):
-        raise ValueError(f"a picture is height x width (x 1, 3 or 4 channels), not {picture.shape}")
+        raise ValueError(f"a picture must have the shape height x width (x 1, 3 or 4 channels), not {picture.shape}")
     if x.shape[2] == 4:
         alpha = x[:, :, 3:] / 255.0
         x = _rounded(x[:, :, :3] * alpha + 255.0 * (1.0 - alpha))
@@ -238,7 +242,7 @@ def _channels(picture: Array, channels: str) -> Array:
 
 
 def _middle(x: Array, height: int, width: int, resize: int | None) -> Array:
-    """Resizes, and cuts out the middle."""
+    """Resizes, and crops the centre."""
     h, w = x.shape[:2]
     if resize is None:
         new_h, new_w = height, width
@@ -268,12 +272,15 @@ def _weights(n_in: int, n_out: int) -> Array:
 
 
 def to_rgb(picture: Array) -> Array:
-    """A picture (height x width, x 1, 3 or 4, uint8) as RGB; rows may lie apart, a row's pixels do not.
+    """A picture (height x width, x 1, 3 or 4, uint8) as RGB. Its rows may have gaps between them; the
+    pixels of a row do not.
 
-    Raises ValueError for what is no picture, or one without a pixel.
+    Raises ValueError for an array that is not a picture or has no pixels.
     """
     if picture.dtype != np.uint8 or not picture.size:
-        raise ValueError(f"a picture is uint8 and has pixels, not {picture.dtype} of {picture.shape}")
+        raise ValueError(
+            f"a picture must be uint8 with at least one pixel, not {picture.dtype} of shape {picture.shape}"
+        )
     if picture.ndim == 3 and picture.shape[2] == 3:
         apart = abs(picture.strides[0]) >= 3 * picture.shape[1] and picture.strides[1:] == (3, 1)
         return picture if apart else np.ascontiguousarray(picture)

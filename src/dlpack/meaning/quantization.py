@@ -1,4 +1,4 @@
-"""Quantisation: the integers q of an input or output stand for the real numbers (q - zero_point) * scale.
+"""Quantisation: the integers q of an input or output represent the real numbers (q - zero_point) * scale.
 
 The manifest has it as `quantization` of the input or output, {"scale": ..., "zero_point": ...}, one for the whole
 tensor, as ONNX's QuantizeLinear and TensorFlow Lite define it. `web/quantization.js` does the same.
@@ -18,7 +18,7 @@ from dlpack.errors import UsageError
 Array = np.ndarray[Any, Any]
 
 METADATA_KEY = "dlpack.quantization"
-"""Of a model: JSON {input or output: {"scale": ..., "zero_point": ...}}, where the graph alone would not tell it."""
+"""Of a model: JSON {input or output: {"scale": ..., "zero_point": ...}}, if the graph alone does not show it."""
 
 
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
@@ -26,7 +26,7 @@ _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float3
 
 @dataclass(frozen=True)
 class Quantization:
-    """A positive `scale`, which float32 holds, and the integer that stands for 0."""
+    """A positive `scale`, representable in float32, and the integer that represents 0."""
 
     scale: float
     zero_point: int
@@ -40,34 +40,34 @@ class Quantization:
         return real
 
     def quantize(self, values: Array, dtype: str) -> Array:
-        """The integers nearest to real numbers; halves go to the even one, and what `dtype` cannot hold is clamped."""
+        """The integers nearest to real numbers, ties to even, clamped to the range of `dtype`."""
         limits = np.iinfo(dtype)
         whole = np.rint(np.asarray(values, np.float64) / self.scale) + self.zero_point
         integers: Array = np.clip(np.nan_to_num(whole, nan=self.zero_point), limits.min, limits.max).astype(dtype)
         return integers
 
     def limits(self, dtype: str) -> tuple[float, float]:
-        """The least and the largest real number that `dtype` holds."""
+        """The smallest and the largest real number that `dtype` can represent."""
         low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
         return (low - self.zero_point) * self.scale, (high - self.zero_point) * self.scale
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """Of an input or output; `probabilities`: each element is one, whatever their sum."""
+    """The meaning of an input or output; `probabilities`: each element is a probability, whatever their sum."""
 
     quantization: Quantization | None = None
     probabilities: bool = False
 
 
 def quantization_of(tensor: Mapping[str, Any]) -> Quantization | None:
-    """That of an input or output as a manifest has it; None where it is not quantised."""
-    told = tensor.get("quantization")
-    return Quantization(told["scale"], told["zero_point"]) if told else None
+    """The quantisation of an input or output in a manifest; None if it is not quantised."""
+    q = tensor.get("quantization")
+    return Quantization(q["scale"], q["zero_point"]) if q else None
 
 
 def dequantized(tensor: Mapping[str, Any], values: Array) -> Array:
-    """The real numbers of an input or output; what is not quantised, or in real numbers already, stays as it is."""
+    """The real numbers of an input or output; values that are not quantised or already real are unchanged."""
     quantization = quantization_of(tensor)
     return quantization.dequantize(values) if quantization and values.dtype.kind in "iu" else values
 
@@ -78,21 +78,21 @@ def is_real(tensor: Mapping[str, Any]) -> bool:
 
 
 def from_metadata(text: str) -> dict[str, Quantization]:
-    """What the model's metadata key `dlpack.quantization` tells, by input or output. Raises UsageError."""
+    """The quantisation in the model's metadata key `dlpack.quantization`, by input or output. Raises UsageError."""
     where = f"the model's metadata key {METADATA_KEY}"
     try:
-        told = json.loads(text)
+        found = json.loads(text)
     except (ValueError, RecursionError) as e:
         raise UsageError(f"{where} is not JSON: {e}") from e
-    good = isinstance(told, dict) and all(
+    good = isinstance(found, dict) and all(
         isinstance(q, dict)
         and set(q) == {"scale", "zero_point"}
         and type(q["scale"]) in (int, float)
         and _SMALLEST <= q["scale"] <= _LARGEST
         and type(q["zero_point"]) is int
         and -(1 << 31) <= q["zero_point"] < 1 << 31
-        for q in told.values()
+        for q in found.values()
     )
     if not good:
-        raise UsageError(f'{where} is not an object {{name: {{"scale": above 0, "zero_point": integer}}}}')
-    return {name: Quantization(float(np.float32(q["scale"])), q["zero_point"]) for name, q in told.items()}
+        raise UsageError(f'{where} must be an object {{name: {{"scale": above 0, "zero_point": integer}}}}')
+    return {name: Quantization(float(np.float32(q["scale"])), q["zero_point"]) for name, q in found.items()}

@@ -1,4 +1,4 @@
-"""Several sets of input shapes in one bundle: what --shape and --buckets ask for, and what the manifest tells."""
+"""Several sets of input shapes in one bundle: from --shape and --buckets to the manifest."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ class Buckets:
 
 
 def alternatives(given: Sequence[tuple[str, tuple[int, ...]]]) -> list[dict[str, tuple[int, ...]]]:
-    """The sets that shapes by input name mean: the k-th for an input is its shape in set k, an only one that in all."""
+    """The sets of shapes in (input, shape) pairs: an input's k-th shape belongs to set k, a single one to all sets."""
     by_input: dict[str, list[tuple[int, ...]]] = {}
     for name, shape in given:
         by_input.setdefault(name, []).append(shape)
     counts = {name: len(shapes) for name, shapes in by_input.items() if len(shapes) > 1}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{count} for {name!r}" for name, count in counts.items())
-        raise UsageError(f"--shape gives {told}: each input has one shape, or one for each set of shapes")
+        text = ", ".join(f"{count} for {name!r}" for name, count in counts.items())
+        raise UsageError(f"--shape gives {text}: give each input one shape, or one for each set of shapes")
     sets = [
         {name: shapes[min(k, len(shapes) - 1)] for name, shapes in by_input.items()}
         for k in range(max(counts.values(), default=1))
     ]
     if any(s in sets[:k] for k, s in enumerate(sets)):
-        raise UsageError("--shape gives the same shapes twice")
+        raise UsageError("--shape gives the same set of shapes twice")
     return sets
 
 
 def bucket_sets(model: Any, shapes: Shapes, buckets: Buckets) -> tuple[list[Shapes], dict[str, list[int]]]:
-    """A set of shapes for each bucket, and the dimensions that are as long as it, by input.
+    """The set of shapes for each bucket, and the dimensions that have the bucket's length, by input.
 
     `shapes` fixes the dimensions that have no buckets; `model` is an ONNX ModelProto.
     """
@@ -53,13 +53,13 @@ def bucket_sets(model: Any, shapes: Shapes, buckets: Buckets) -> tuple[list[Shap
     if buckets.input not in inputs:
         raise UsageError(f"{buckets}: the model has no input {buckets.input!r}; it has {', '.join(inputs) or 'none'}")
     if not buckets.sizes or min(buckets.sizes) < 1 or list(buckets.sizes) != sorted(set(buckets.sizes)):
-        raise UsageError(f"{buckets}: give sizes from 1 on, in ascending order")
+        raise UsageError(f"{buckets}: sizes must be at least 1 and in ascending order")
     own = inputs[buckets.input]
     opened = [d for d, dim in enumerate(own) if not dim.HasField("dim_value") or dim.dim_value < 0]
     if not opened:
         raise UsageError(
-            f"{buckets}: the model leaves no dimension of that input open; if it is exported for one shape at a time, "
-            "repeat --shape instead"
+            f"{buckets}: that input has no open dimension; if the model is exported for one shape at a time, repeat "
+            "--shape instead"
         )
     symbol = own[opened[-1]].dim_param
     where: dict[str, list[int]] = {
@@ -77,29 +77,32 @@ def bucket_sets(model: Any, shapes: Shapes, buckets: Buckets) -> tuple[list[Shap
                 continue  # the other dimensions are open, too: reported by graph/clean where nothing fixes them
             full = base or tuple(dim.dim_value for dim in inputs[name])
             if len(full) != len(inputs[name]):
-                raise UsageError(f"--shape {name}={'x'.join(map(str, full))}: it has {len(inputs[name])} dimensions")
+                raise UsageError(
+                    f"--shape {name}={'x'.join(map(str, full))}: the input has {len(inputs[name])} dimensions"
+                )
             chosen[name] = tuple(size if d in dims else n for d, n in enumerate(full))
         sets.append(chosen)
     return sets, where
 
 
 def check_sets(sets: Sequence[Mapping[str, Any]]) -> None:
-    """Refuses sets that differ in more than shapes, or not at all; each has `inputs` and `outputs` as in a manifest."""
+    """Raises UsageError for sets that differ in more than shapes, or not at all; each has a manifest's `inputs` and
+    `outputs`."""
 
     def kinds(s: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return [(t["name"], t["dtype"], t.get("quantization")) for t in (*s["inputs"], *s["outputs"])]
 
     for k, s in enumerate(sets):
         if kinds(s) != kinds(sets[0]):
-            raise UsageError(f"with {set_name(s)} the model has other inputs or outputs than with {set_name(sets[0])}")
+            raise UsageError(f"the model's inputs or outputs differ between {set_name(s)} and {set_name(sets[0])}")
         if any(s["inputs"] == earlier["inputs"] for earlier in sets[:k]):
-            raise UsageError(f"two sets of shapes are the same: {set_name(s)}")
+            raise UsageError(f"two sets of shapes are equal: {set_name(s)}")
 
 
 def describe_buckets(
     model: Any, buckets: Buckets, where: Mapping[str, list[int]], sets: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """What the manifest has under `buckets`: the sizes, and the dimensions to pad and to cut, by input and output.
+    """The manifest's `buckets`: the sizes, and the dimensions to pad and to cut, by input and output.
 
     An output's dimension is cut where it is as long as the bucket in each set; where there is but one bucket, it must
     have the symbol of the input's dimension, too.
@@ -120,23 +123,23 @@ _OF_A_SET = ("inputs", "outputs", "preprocess")
 
 
 def describe_shapes(shapes: Shapes) -> str:
-    """Shapes as the command line has them: "--shape data=1x3x224x224"."""
+    """Shapes as written on the command line: "--shape data=1x3x224x224"."""
     return " ".join(f"--shape {name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
 
 
 def sets_of(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The sets of shapes of a bundle: at least one, each with `inputs` and `outputs`, and `preprocess` where a picture
-    goes in."""
+    """The sets of shapes of a bundle: at least one, each with `inputs` and `outputs`, and `preprocess` if it takes a
+    picture."""
     return list(manifest.get("shapes") or [{k: manifest[k] for k in _OF_A_SET if k in manifest}])
 
 
 def set_name(shapes: Mapping[str, Any]) -> str:
-    """The inputs of a set in words: "data 1x3x224x224"."""
+    """The inputs of a set as text: "data 1x3x224x224"."""
     return ", ".join(f"{t['name']} {'x'.join(map(str, t['shape'])) or 'scalar'}" for t in shapes["inputs"])
 
 
 def picture_set(sets: Sequence[Mapping[str, Any]], now: int) -> int | None:
-    """The number of the set for a picture: `now` where that takes one, else the first that does."""
+    """The number of the set for a picture: `now` if that takes one, else the first that does."""
     return next((k for k in (now, *range(len(sets))) if "preprocess" in sets[k]), None)
 
 

@@ -1,7 +1,7 @@
 """The task of a model: what its outputs mean; the manifest's `task` object, which web/ and `detect.py` follow.
 
-web/README.md tells the keys of each kind. The object comes from `--task`, from the model's metadata key `dlpack.task`,
-or is guessed from the shapes and values of the outputs; a model whose task is not known has none.
+web/README.md lists the keys of each kind. The object comes from `--task`, from the model's metadata key `dlpack.task`,
+or is guessed from the shapes and values of the outputs; a model with an unknown task has none.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from dlpack.meaning.quantization import dequantized, is_real, quantization_of
 
 Array = np.ndarray[Any, Any]
 Tensors = Sequence[Mapping[str, Any]]
-"""Inputs or outputs, each with name, dtype and shape, and `quantization` where it is quantised."""
+"""Inputs or outputs, each with name, dtype, shape, and `quantization` if it is quantised."""
 
 PADS = frozenset({(1, 1, 8, 8), (1, 1, 28, 28), (1, 8, 8, 1), (1, 28, 28, 1)})
-"""Shapes of an input that a digit is drawn for."""
+"""Input shapes that are taken for drawn digits."""
 
 _DETECT = {"kind": "", "format": "", "threshold": 0.5, "iou": 0.45, "most": 100}
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -43,13 +43,13 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "rows": {**_DETECT, "output": "", "background": None},
     "grid": {**_DETECT, "output": ""},
 }
-"""Per kind, and for `detect` per format: the keys and what they are unless given."""
+"""The keys and their defaults, per kind, and for `detect` per format."""
 
 
 def task_of(
     text: str | None, metadata: Mapping[str, str], manifest: Mapping[str, Any], values: Sequence[Array]
 ) -> dict[str, Any] | None:
-    """The task of a model: as `--task` says (`text`), else its metadata, else as its outputs' `values` look."""
+    """The task of a model: from `--task` (`text`), else from its metadata, else guessed from its outputs' `values`."""
     inputs, outputs = manifest["inputs"], manifest["outputs"]
     if text:
         task = resolve(text, inputs, outputs)
@@ -58,30 +58,32 @@ def task_of(
     else:
         return guess(inputs, outputs, "preprocess" in manifest, values)
     if task["kind"] in ("classify", "detect", "style") and "preprocess" not in manifest:
-        raise UsageError(f"the task {task['kind']} is about pictures: say with --preprocess what makes an input of one")
+        raise UsageError(
+            f"the task {task['kind']} needs pictures: add --preprocess to say how they are turned into the input"
+        )
     return task
 
 
 def resolve(text: str, inputs: Tensors, outputs: Tensors) -> dict[str, Any]:
-    """What `--task` asks for: the path of a JSON file, or JSON itself, for these inputs and outputs.
+    """The task that `--task` specifies (the path of a JSON file, or JSON itself), for these inputs and outputs.
 
-    Raises UsageError for what is unknown or does not fit.
+    Raises UsageError for an unknown or unsuitable value.
     """
     return from_json(read_option(text), inputs, outputs, f"--task {text}")
 
 
 def read_option(text: str) -> Any:
-    """The JSON that `--task` names, unchecked. Raises UsageError for what is none."""
+    """The JSON that `--task` specifies, unchecked. Raises UsageError if it is not JSON."""
     try:
         return json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
     except OSError as e:
-        raise UsageError(f"--task {text}: no readable file: {e}") from e
+        raise UsageError(f"--task {text}: not a readable file: {e}") from e
     except (ValueError, RecursionError) as e:
         raise UsageError(f"--task {text}: not JSON: {e}") from e
 
 
 def from_metadata(text: str, inputs: Tensors, outputs: Tensors) -> dict[str, Any]:
-    """The same from the model's metadata key `dlpack.task`, which is JSON and names no file."""
+    """The task in the model's metadata key `dlpack.task`: JSON that cannot refer to a file."""
     where = "the model's metadata key dlpack.task"
     try:
         value = json.loads(text)
@@ -91,20 +93,20 @@ def from_metadata(text: str, inputs: Tensors, outputs: Tensors) -> dict[str, Any
 
 
 def from_json(value: Any, inputs: Tensors, outputs: Tensors, where: str = "--task") -> dict[str, Any]:
-    """The task with every key filled in and checked against the model; `where` it stands, for errors."""
+    """The task with every key filled in and checked against the model; errors name `where` it came from."""
     if not isinstance(value, dict):
         raise UsageError(f"{where}: not a JSON object")
     kind = value.get("kind")
     kinds = ("classify", "detect", "style", "digits", "text")
     if kind not in kinds:
-        raise UsageError(f"{where}: kind {kind!r} is none of {', '.join(kinds)}")
+        raise UsageError(f"{where}: kind {kind!r} is not one of {', '.join(kinds)}")
     formats = ("corners", "anchors", "rows", "grid")
     if kind == "detect" and value.get("format") not in formats:
-        raise UsageError(f"{where}: format {value.get('format')!r} is none of {', '.join(formats)}")
+        raise UsageError(f"{where}: format {value.get('format')!r} is not one of {', '.join(formats)}")
     variant = value["format"] if kind == "detect" else kind
     unknown = set(value) - set(_DEFAULTS[variant])
     if unknown:
-        raise UsageError(f"{where}: unknown key {sorted(unknown)[0]!r}; known are {', '.join(_DEFAULTS[variant])}")
+        raise UsageError(f"{where}: unknown key {sorted(unknown)[0]!r}; the keys are {', '.join(_DEFAULTS[variant])}")
     task = {**_DEFAULTS[variant], **value}
     check = _Check(task, inputs, outputs, where)
     if kind == "detect":
@@ -132,7 +134,7 @@ class _Check:
         return known[name]
 
     def output(self, key: str, *forms: str, but: str = "") -> tuple[int, ...]:
-        """The shape of the output that `key` names; unless given, the first of one of the forms ("1x3xH") `but` one."""
+        """The shape of the output that `key` names; by default the first of the forms ("1x3xH") except `but`."""
         letters = [form.split("x") for form in forms]
 
         def fits(t: Mapping[str, Any]) -> bool:
@@ -151,7 +153,9 @@ class _Check:
         found = self.tensor(self.task[key], "output")
         if not fits(found) or not is_real(found):
             shape = "x".join(map(str, found["shape"]))
-            raise self.fail(f"{key} {self.task[key]!r} is {found['dtype']} {shape}, not float of {' or '.join(forms)}")
+            raise self.fail(
+                f"{key} {self.task[key]!r} is {found['dtype']} {shape}; expected float of {' or '.join(forms)}"
+            )
         return tuple(found["shape"])
 
     def number(self, key: str, low: float, high: float) -> None:
@@ -186,18 +190,18 @@ def _check_style(check: _Check) -> None:
     check.output("output", "1x3xHxW")
     check.numbers(check.task["range"], 2, "range")
     if check.task["range"][0] == check.task["range"][1]:
-        raise check.fail("range has two equal ends")
+        raise check.fail("both ends of range are equal")
 
 
 def _check_text(check: _Check) -> None:
     task = check.task
     given = check.tensor(task["input"], "input")
     if math.prod(given["shape"]) != 1 and not is_real(given):
-        raise check.fail(f"input {task['input']!r} is neither one number (a character's index) nor floats (one-hot)")
+        raise check.fail(f"input {task['input']!r} must be one number (a character's index) or floats (one-hot)")
     if not is_real(check.tensor(task["output"], "output")):
-        raise check.fail(f"output {task['output']!r} is not of floats")
+        raise check.fail(f"output {task['output']!r} does not hold floats")
     if not isinstance(task["states"], dict) or not isinstance(task["seed"], str):
-        raise check.fail("states is an object {input: output}, seed a text")
+        raise check.fail("states must be an object {input: output}, and seed a string")
     for before, after in task["states"].items():
         a, b = check.tensor(before, "input"), check.tensor(after, "output")
         if (a["dtype"], list(a["shape"])) != (b["dtype"], list(b["shape"])):
@@ -213,7 +217,7 @@ def _check_boxes(check: _Check) -> int:
     count = check.output("boxes", "1xNx4")[1]
     scored, classes = check.output("scores", "1xNxC", but=check.task["boxes"])[1:]
     if scored != count:
-        raise check.fail(f"boxes {check.task['boxes']!r} and scores {check.task['scores']!r} differ in their number")
+        raise check.fail(f"boxes {check.task['boxes']!r} and scores {check.task['scores']!r} differ in length")
     check.whole("background", 0, classes - 1, none=True)
     return count
 
@@ -221,7 +225,7 @@ def _check_boxes(check: _Check) -> int:
 def _check_corners(check: _Check) -> None:
     _check_boxes(check)
     if check.task["coordinates"] not in ("relative", "pixels"):
-        raise check.fail(f"coordinates {check.task['coordinates']!r} are neither relative nor pixels")
+        raise check.fail(f"coordinates {check.task['coordinates']!r} must be relative or pixels")
 
 
 def _check_anchors(check: _Check) -> None:
@@ -229,15 +233,17 @@ def _check_anchors(check: _Check) -> None:
     count = _check_boxes(check)
     check.numbers(task["variances"], 2, "variances", 0)
     if type(task["clip"]) is not bool:
-        raise check.fail("clip is true or false")
+        raise check.fail("clip must be true or false")
     levels = task["anchors"]
     if not isinstance(levels, list) or not levels:
-        raise check.fail('anchors is a list of {"stride": S, "sizes": [[width, height], ...]}, in pixels of the input')
+        raise check.fail(
+            'anchors must be a list of {"stride": S, "sizes": [[width, height], ...]}, in pixels of the input'
+        )
     made = 0
     pictures = [t["shape"] for t in check.tensors["input"].values() if len(t["shape"]) == 4]
     for level in levels:
         if not isinstance(level, dict) or set(level) != {"stride", "sizes"} or not isinstance(level["sizes"], list):
-            raise check.fail('anchors is a list of {"stride": S, "sizes": [[width, height], ...]}')
+            raise check.fail('anchors must be a list of {"stride": S, "sizes": [[width, height], ...]}')
         check.numbers([level["stride"]], 1, "stride", 0)
         for size in level["sizes"]:
             check.numbers(size, 2, "an anchor's size", 0)
@@ -245,7 +251,7 @@ def _check_anchors(check: _Check) -> None:
             sides = pictures[0][1:3] if pictures[0][3] in (1, 3) else pictures[0][2:]
             made += math.prod(math.ceil(side / level["stride"]) for side in sides) * len(level["sizes"])
     if made != count:
-        raise check.fail(f"the anchors are {made}, the boxes {count}")
+        raise check.fail(f"there are {made} anchors but {count} boxes")
 
 
 def _check_rows(check: _Check) -> None:
@@ -256,7 +262,7 @@ def _check_rows(check: _Check) -> None:
 def _check_grid(check: _Check) -> None:
     channels = check.output("output", "1xCxHxW")[1]
     if channels < 6:
-        raise check.fail(f"output {check.task['output']!r} has {channels} channels: 5 + the classes are needed")
+        raise check.fail(f"output {check.task['output']!r} has {channels} channels; a grid needs 5 plus one per class")
 
 
 _CHECKS: dict[str, Callable[[_Check], None]] = {
@@ -275,9 +281,9 @@ _CHECKS: dict[str, Callable[[_Check], None]] = {
 
 
 def guess(inputs: Tensors, outputs: Tensors, pictures: bool, values: Sequence[Array]) -> dict[str, Any] | None:
-    """The task of a model that does not tell it, or None: by shapes, and by `values`, outputs for some input.
+    """The task of a model that does not state it, guessed from shapes and some outputs, `values`; or None.
 
-    `pictures`: there is preprocessing, so that a picture can be its input.
+    `pictures`: whether the model has preprocessing, so that its input can be a picture.
     """
     if len(inputs) != 1:
         return None

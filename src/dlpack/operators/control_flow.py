@@ -17,7 +17,7 @@ from dlpack.graph.registry import Builder, Context, NotSupported, rewrite
 
 @dataclass(frozen=True)
 class _Part:
-    """A value outside of a loop ("" where nobody wants it) and what it is in the body, an input or an output."""
+    """A value outside of a loop ("" if nothing reads it) and what it is in the body, an input or an output."""
 
     outside: str
     inside: str

@@ -188,7 +188,7 @@ def scatter_nd(ctx: Context, x: Any, indices: Any, updates: Any) -> list[Any]:
 def max_unpool(ctx: Context, x: Any, indices: Any) -> list[Any]:
     """Zeros, but for each value of x at the place that MaxPool found it, a flat index.
 
-    The indices tell the place in the tensor without pads, which is what `output_shape` may make larger.
+    The indices refer to the tensor without pads, which `output_shape` may enlarge.
     """
     t, shape = ctx.output_type(), ctx.input_type(0).shape
     rank = len(shape) - 2

@@ -247,7 +247,7 @@ def _scored(ctx: Context, b: Builder, e: _Ensemble) -> str:
 
 
 def _two_classes(ctx: Context, b: Builder, e: _Ensemble, labels: Array) -> None:
-    """One or two labels, as onnxruntime has it: what a score means hangs on which classes the weights are for.
+    """One or two labels, as onnxruntime has it: what a score means depends on which classes the weights are for.
 
     Weights for one class only are scores of the second: it is chosen above 0.5 where no weight is negative, else above
     zero. Weights for both: the second is chosen where its score is positive, and the labels are then 1 and 0. A base

@@ -48,7 +48,7 @@ class _Body(Builder):
         )
 
     def op(self, name: str, *inputs: str, shape: Sequence[int] | None = None, **attrs: Any) -> str:
-        """A pointwise node; the shape is that of the first input unless given."""
+        """A pointwise node; by default with the shape of the first input."""
         return self.add(name, list(inputs), shape or self.type_of(inputs[0]).shape, **attrs)
 
     def number(self, value: float) -> str:

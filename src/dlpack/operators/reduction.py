@@ -1,4 +1,4 @@
-"""Reductions along axes: ReduceSum and its kin, ArgMax and ArgMin, Softmax, LogSoftmax, Hardmax."""
+"""Reductions along axes: ReduceSum and similar, ArgMax and ArgMin, Softmax, LogSoftmax, Hardmax."""
 
 from __future__ import annotations
 

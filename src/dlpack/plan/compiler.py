@@ -43,11 +43,11 @@ class Compiler:
         self.kernels: dict[int, NamedKernel] = {}  # by the kernel's identity
 
     def add(self, graph: Graph, meanings: Mapping[str, Meaning] | None = None) -> Variant:
-        """Compiles the graph for one more set of shapes; the first one's schedules decide how weights lie.
+        """Compiles the graph for one more set of shapes; the first set's schedules decide how weights are laid out.
 
         `meanings` are those of inputs and outputs, by name.
         """
-        told = meanings or {}
+        meanings = meanings or {}
         graph = idioms(rewrite(quantized(graph)))
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         placement = place(graph, fuse(graph), self.backend.layouts)
@@ -66,8 +66,8 @@ class Compiler:
         (variant,) = part.variants
         variant = replace(
             variant,
-            inputs=tuple(replace(t, meaning=told.get(t.name, t.meaning)) for t in variant.inputs),
-            outputs=tuple(replace(t, meaning=told.get(t.name, t.meaning)) for t in variant.outputs),
+            inputs=tuple(replace(t, meaning=meanings.get(t.name, t.meaning)) for t in variant.inputs),
+            outputs=tuple(replace(t, meaning=meanings.get(t.name, t.meaning)) for t in variant.outputs),
             steps=tuple(_renamed(s, names, places) for s in variant.steps),
             places=tuple(replace(p, key=f"{places}{p.key}", name=f"{places}{p.name}") for p in variant.places),
         )

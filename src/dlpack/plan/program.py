@@ -50,8 +50,8 @@ class Place:
 class Ref:
     """A pointer: byte `offset` in "arena", "weights" or "prepared", or in input or output number `index`.
 
-    `place` is the key of the place in the arena where it points, "" for a value without bytes. `steps` are the bytes by
-    which it moves on in each trip of the loops around it, the outermost first.
+    `place` is the key of the place in the arena where it points, "" for a value without bytes. `steps` is the number of
+    bytes by which it advances in each trip of the loops around it, outermost first.
     """
 
     space: str

@@ -63,7 +63,7 @@ class Predictor:
     Several threads may call one predictor: `run`, `classify` and every other call is done as a whole, one after the
     other. To compute at the same time make one predictor per thread.
 
-    `folder` holds the files (this package unless given; a bundle for wasm has them, too, but for pictures and classes),
+    `folder` holds the files (default: this package; a bundle for wasm has them, too, but for pictures and classes),
     `build` names one of its builds ("simd", "relaxed").
     Raises OSError for files that are missing or damaged, RuntimeError where WebAssembly has no SIMD, MemoryError.
     """
@@ -194,7 +194,7 @@ class Predictor:
     def top_k(self, k: int = 5, output: str | None = None) -> list[Class]:
         """The `k` likeliest classes of the last run, the likeliest first; fewer where the output has fewer elements.
 
-        `output` names it; unless given it is the first of real numbers with an element for each label, else the first.
+        `output` names the output; default: the first of real numbers with an element per label, else the first.
         Those of a quantised output are dequantised. Scores that are no probabilities go through softmax, and NaN comes
         last.
         Raises ValueError for a model with neither labels nor preprocessing, and for a wrong `k` or `output`.
@@ -505,4 +505,4 @@ def _read_weights(file: Traversable, about: Mapping[str, Any], module: Module, a
             digest.update(chunk)
             done += len(chunk)
     if done != about["bytes"] or digest.hexdigest() != about["sha256"]:
-        raise OSError(f"{about['file']} is damaged: it is not the one that manifest.json tells of; install it again")
+        raise OSError(f"{about['file']} is damaged: it differs from the one in manifest.json; install it again")

@@ -1,0 +1,242 @@
+"""`dlpack build` and `dlpack export`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dlpack.cli.arguments import (
+    inputs_option,
+    labels_option,
+    params_option,
+    parse_buckets,
+    parse_dtypes,
+    parse_ranges,
+    parse_shape_sets,
+    parse_shapes,
+    parse_values,
+    preprocess_option,
+    read_labels,
+    task_option,
+    tolerance_option,
+    value_option,
+)
+from dlpack.cli.console import OUT, plain, progress
+
+
+class _BuildCommand(click.Command):
+    """`dlpack build` with the options that the targets declare; the help lists them in separate sections."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), *(option for option, _ in self._of_targets())]
+
+    @staticmethod
+    @cache
+    def _of_targets() -> list[tuple[click.Option, str]]:
+        """The targets' options, each with the names of the targets that have it."""
+        from dlpack.targets import target_options
+
+        return [
+            (click.Option([f"--{o.name}"], is_flag=not o.metavar, metavar=o.metavar or None, help=o.help), ", ".join(t))
+            for o, t in target_options().values()
+        ]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = [p for p in super().get_params(ctx) if isinstance(p, click.Option)]
+        general = [record for p in own if (record := p.get_help_record(ctx)) is not None]
+        with formatter.section("Options"):
+            formatter.write_dl(general)
+        for whose, options in groupby(self._of_targets(), key=lambda entry: entry[1]):
+            with formatter.section(f"Options for target {whose}"):
+                formatter.write_dl([r for o, _ in options if (r := o.get_help_record(ctx)) is not None])
+
+
+def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The given target-specific options, by target. Raises UsageError for an option that no chosen target has."""
+    from dlpack.targets import check_options, get_target, target_options
+
+    own: dict[str, dict[str, Any]] = {name: {} for name in targets}
+    for name, (_, having) in target_options().items():
+        value = values.get(name.replace("-", "_"))
+        if value:
+            takers = [target for target in targets if target in having]
+            if not takers:
+                check_options(get_target(targets[0]), [name])
+            for target in takers:
+                own[target][name] = value
+    return own
+
+
+@click.command(cls=_BuildCommand)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    default=("native",),
+    show_default=True,
+    help="Where the model will run; repeatable.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Output folder [default: build/NAME].")
+@click.option("--name", default="", help="Prefix of the C API and file names [default: from the model's file name].")
+@click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="INPUT=1x3x224x224",
+    help="Set an input's shape; repeatable. Repeat it for the same input to add another set of shapes.",
+)
+@click.option(
+    "--buckets",
+    metavar="INPUT=16,32,64",
+    help="Compile one set of shapes per length of the input's last open dimension; a run pads to the next length.",
+)
+@value_option
+@params_option
+@labels_option
+@preprocess_option
+@task_option
+@click.option("--weights", type=click.Choice(["auto", "embed", "file"]), default="auto", show_default=True,
+              help="Weights inside the C++ file or in a separate file; auto embeds up to 4 MiB.")  # fmt: skip
+@click.option(
+    "--optimize",
+    type=click.Choice(["speed", "size"]),
+    default="speed",
+    show_default=True,
+    help="Whether to use more memory for speed (Winograd).",
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Maximum number of threads for a run."
+)
+@click.option("--mxnet-api", is_flag=True, help="Add MXNet's C API, which models from MXNet have anyway.")
+@click.option(
+    "--range",
+    "ranges",
+    multiple=True,
+    metavar="INPUT=0:30521",
+    help="Lowest and highest value of an input in the seeded inputs of verification; repeatable.",
+)
+@inputs_option
+@tolerance_option
+@click.option("--cc", help="C++ compiler to use, with its options, instead of the bundled Clang.")
+@click.option("--json", "json_", is_flag=True, help="Print progress and the result as JSON lines.")
+def build(
+    model: Path,
+    targets: tuple[str, ...],
+    output: Path | None,
+    name: str,
+    shapes: tuple[str, ...],
+    buckets: str | None,
+    values: tuple[str, ...],
+    params: Path | None,
+    labels: Path | None,
+    preprocess: str | None,
+    task: str | None,
+    weights: str,
+    optimize: str,
+    threads: int,
+    mxnet_api: bool,
+    ranges: tuple[str, ...],
+    inputs: Path | None,
+    tolerance: float | None,
+    cc: str | None,
+    json_: bool,
+    **target_options: Any,
+) -> None:
+    """Compile MODEL and verify the result against onnxruntime.
+
+    MODEL is a model file, or Python code given as FILE.py:NAME or PACKAGE.MODULE:NAME, which is imported and run.
+    """
+    from dlpack.bundle.names import bundle_name
+    from dlpack.options import Options, Progress
+    from dlpack.pipeline import build_each
+
+    first, *more = parse_shape_sets(shapes)
+    own = _options_of_targets(targets, target_options)
+    common = Options(
+        name=name,
+        shapes=first,
+        labels=read_labels(labels) if labels else None,
+        weights=weights,
+        cc=cc,
+        preprocess=preprocess,
+        optimize=optimize,
+        threads=threads,
+        mxnet_api=mxnet_api,
+        params=params,
+        dtypes=parse_dtypes(shapes),
+        task=task,
+        more_shapes=tuple(more),
+        buckets=parse_buckets(buckets),
+        values=parse_values(values),
+        ranges=parse_ranges(ranges),
+        inputs=inputs,
+        tolerance=tolerance,
+    )
+    folder = output or Path("build") / bundle_name(name, model)[0]
+    folders = {target: folder / target if len(targets) > 1 else folder for target in targets}
+    bundles = [(where, replace(common, target=t, target_options=own[t])) for t, where in folders.items()]
+    for target, where in zip(folders, build_each(model, bundles, progress(Progress, json_)), strict=True):
+        if json_:
+            click.echo(json.dumps({"bundle": str(where), "target": target}))
+        else:
+            OUT.print(f"[bold green]{plain(str(where))}[/] is ready for {target}", soft_wrap=True)
+
+
+@click.command("export")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="ONNX file to write [default: NAME.onnx].")
+@value_option
+@params_option
+@click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224",
+              help="Set an input's shape, and its element type if not float32 (x=1x16:int64); repeatable.")  # fmt: skip
+@labels_option
+@preprocess_option
+@task_option
+@click.option("--json", "json_", is_flag=True, help="Print the result as JSON.")
+def export(
+    model: Path,
+    output: Path | None,
+    values: tuple[str, ...],
+    params: Path | None,
+    shapes: tuple[str, ...],
+    labels: Path | None,
+    preprocess: str | None,
+    task: str | None,
+    json_: bool,
+) -> None:
+    """Convert MODEL from another framework (MXNet, Caffe, PyTorch, NumPy and others) to ONNX.
+
+    MODEL may also be Python code, given as FILE.py:NAME or PACKAGE.MODULE:NAME, which is imported and run. Labels,
+    preprocessing and task are stored in the ONNX metadata, where dlpack build finds them.
+    """
+    from dlpack.exporters import ExportOptions, model_stem
+    from dlpack.exporters import export as export_model
+    from dlpack.exporters.base import write_model
+    from dlpack.model.metadata import describe
+
+    names = read_labels(labels) if labels else None
+    exported = export_model(model, params, ExportOptions(parse_shapes(shapes), parse_dtypes(shapes)))
+    if values:
+        from dlpack.model.values import fix_values
+
+        fix_values(exported.model, parse_values(values))
+    describe(exported.model, names, preprocess, task)
+    for warning in exported.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    path = output or Path(f"{model_stem(model)}.onnx")
+    write_model(exported.model, path)
+    nodes = len(exported.model.graph.node)
+    if json_:
+        click.echo(json.dumps({"model": str(path), "nodes": nodes, "params": str(exported.params or "")}))
+    else:
+        OUT.print(
+            f"[bold green]{plain(str(path))}[/]: {nodes} nodes, opset {exported.model.opset_import[0].version}",
+            soft_wrap=True,
+        )
