@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -276,36 +276,32 @@ def _arguments(function: Any, inputs: Sequence[Any], values: Mapping[str, Any]) 
     return args, given
 
 
+_WRITTEN: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("as_int", "as_bool", "as_string", "as_ints", "as_bools", "as_strings"), lambda body: body),
+    "as_none": lambda _: None,
+    "as_float": float,  # "Infinity", "-Infinity" and "NaN" are written as text
+    "as_floats": lambda body: [float(v) for v in body],
+    "as_scalar_type": lambda body: getattr(import_torch(), DTYPES[body]),
+    "as_memory_format": lambda body: getattr(import_torch(), _FORMATS[body]),
+    "as_layout": lambda _: import_torch().strided,
+    "as_device": lambda _: import_torch().device("cpu"),
+}
+"""Kinds of arguments whose value stands in the program itself."""
+
+
 def _value(argument: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
     """An argument's value; the one key of `argument` is its kind."""
-    torch = import_torch()
     ((kind, body),) = argument.items()
-    if kind == "as_none":
-        return None
-    if kind in ("as_int", "as_bool", "as_string", "as_ints", "as_bools", "as_strings"):
-        return body
-    if kind == "as_float":
-        return float(body)  # "Infinity", "-Infinity" and "NaN" are written as text
-    if kind == "as_floats":
-        return [float(v) for v in body]
+    if kind in _WRITTEN:
+        return _WRITTEN[kind](body)
+    if kind in ("as_optional_tensor", "as_sym_int", "as_sym_float", "as_sym_bool"):
+        return _value(body, values)
+    if kind in ("as_optional_tensors", "as_sym_ints", "as_sym_floats"):
+        return [_value(v, values) for v in body]
+    if kind == "as_name":
+        return values[body]
     if kind == "as_tensor":
         return values[body["name"]]
     if kind == "as_tensors":
         return [values[t["name"]] for t in body]
-    if kind == "as_optional_tensor":
-        return _value(body, values)
-    if kind in ("as_optional_tensors", "as_sym_ints", "as_sym_floats"):
-        return [_value(v, values) for v in body]
-    if kind in ("as_sym_int", "as_sym_float", "as_sym_bool"):
-        return _value(body, values)
-    if kind == "as_name":
-        return values[body]
-    if kind == "as_scalar_type":
-        return getattr(torch, DTYPES[body])
-    if kind == "as_memory_format":
-        return getattr(torch, _FORMATS[body])
-    if kind == "as_layout":
-        return torch.strided
-    if kind == "as_device":
-        return torch.device("cpu")
     raise UnsupportedError(f"the program has an argument of the kind {kind}")
