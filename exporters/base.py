@@ -77,8 +77,8 @@ class Exporter:
     accepts: str
     recognises: Callable[[Path, bytes], bool]
     export: Callable[[Path, Path | None, ExportOptions], Exported]
-    advises: Callable[[Path, bytes], str | None] = lambda path, start: None
-    takes: Callable[[Any], bool] = lambda target: False
+    advises: Callable[[Path, bytes], str | None] = lambda *_: None
+    takes: Callable[[Any], bool] = lambda _: False
     trace: Callable[[Any, str, ExportOptions], Exported] | None = None
 
     def run(self, path: Path, params: Path | None, options: ExportOptions) -> Exported:
@@ -191,7 +191,7 @@ def parse_json(text: str, what: str, depth: int = MAX_JSON_DEPTH) -> Any:
     if deepest > depth:
         raise ModelError(f"{what} nests {deepest} levels deep; {depth} are accepted")
     try:
-        return json.loads(text, parse_constant=lambda word: math.nan)
+        return json.loads(text, parse_constant=lambda _: math.nan)
     except ValueError as e:
         raise ModelError(f"{what} is not valid JSON: {e}; it may be cut off, so copy or download it again") from None
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-import dlpack.exporters.caffe.detection  # noqa: F401  (these enter their converters)
-import dlpack.exporters.caffe.layers  # noqa: F401
-import dlpack.exporters.caffe.math  # noqa: F401
-import dlpack.exporters.caffe.tensor  # noqa: F401
+import dlpack.exporters.caffe.detection
+import dlpack.exporters.caffe.layers
+import dlpack.exporters.caffe.math
+import dlpack.exporters.caffe.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import (
     Exported,
@@ -53,15 +53,13 @@ def recognises(path: Path, start: bytes) -> bool:
     if b"\0" in start or start.lstrip()[:1] in (b"{", b"[", b"<"):
         return False
     text = re.sub(rb"#[^\n]*", b"", start)
-    return (
-        path.suffix == ".prototxt"
-        and bool(_FIELD.search(text))
-        or bool(re.search(rb"(^|\n)\s*(layers?\s*\{|input\s*:|input_dim\s*:)", text))
-    )
+    if path.suffix == ".prototxt" and _FIELD.search(text):
+        return True
+    return bool(re.search(rb"(^|\n)\s*(layers?\s*\{|input\s*:|input_dim\s*:)", text))
 
 
 def advises(path: Path, start: bytes) -> str | None:
-    if path.suffix == ".caffemodel" or looks_like_caffemodel(start) and path.suffix != ".onnx":
+    if path.suffix == ".caffemodel" or (looks_like_caffemodel(start) and path.suffix != ".onnx"):
         return "these are Caffe's weights; give the deploy .prototxt beside them, and this file with --params"
     return None
 

@@ -361,11 +361,11 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         return np.transpose(self, axes[0] if len(axes) == 1 else (axes or None))
 
     @property
-    def T(self) -> Any:  # noqa: N802 - NumPy's name
+    def T(self) -> Any:  # NumPy's name
         return np.transpose(self)
 
     @property
-    def mT(self) -> Any:  # noqa: N802 - NumPy's name
+    def mT(self) -> Any:  # NumPy's name
         return np.swapaxes(self, -1, -2)
 
     def flatten(self, order: Any = "C") -> Any:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto
 
-import dlpack.exporters.numpy.indexing  # noqa: F401  (these enter their converters)
-import dlpack.exporters.numpy.math  # noqa: F401
-import dlpack.exporters.numpy.ufuncs  # noqa: F401
+import dlpack.exporters.numpy.indexing
+import dlpack.exporters.numpy.math
+import dlpack.exporters.numpy.ufuncs  # noqa: F401 - these enter their converters
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions
 from dlpack.exporters.callables import user_code, uses_framework

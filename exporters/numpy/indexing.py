@@ -119,7 +119,7 @@ def take_along_axis(t: Trace, arr: Any, indices: Any, axis: Any = -1) -> Any:
         return t.op("GatherElements", ravel(t, arr), indices, axis=0)
     axis = axis_of(axis, arr.ndim)
     target = list(np.broadcast_shapes(
-        *(s[:axis] + (1,) + s[axis + 1 :] for s in (arr.shape, indices.shape))))  # fmt: skip
+        *((*s[:axis], 1, *s[axis + 1 :]) for s in (arr.shape, indices.shape))))  # fmt: skip
     arr = broadcast_to(t, arr, [*target[:axis], arr.shape[axis], *target[axis + 1 :]])
     indices = broadcast_to(t, indices, [*target[:axis], indices.shape[axis], *target[axis + 1 :]])
     return t.op("GatherElements", arr, indices, axis=axis)

@@ -9,7 +9,7 @@ otherwise. What only moves elements stays on the integers.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ import numpy as np
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
-import dlpack.exporters.tflite.layers  # noqa: F401  (these enter their converters)
-import dlpack.exporters.tflite.math  # noqa: F401
-import dlpack.exporters.tflite.tensor  # noqa: F401
+import dlpack.exporters.tflite.layers
+import dlpack.exporters.tflite.math
+import dlpack.exporters.tflite.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, read_bytes, set_metadata
 from dlpack.exporters.builder import Builder, NotConverted
@@ -43,7 +43,7 @@ MAX_NODES = 100_000
 _QUANTIZED = ("int8", "uint8", "int16", "int32", "int64")
 
 
-def recognises(path: Path, start: bytes) -> bool:
+def recognises(_path: Path, start: bytes) -> bool:
     return start[4:8] == IDENTIFIER
 
 
@@ -183,14 +183,14 @@ class Conversion:
         q = _quantization(tensor)
         if q is None or self.g.dtype(value).kind == "f":
             return value
-        return self._through(value, lambda v, last: self._dequantize(v, q, axis))
+        return self._through(value, lambda v: self._dequantize(v, q, axis))
 
     def quantize(self, value: str, tensor: Tensor) -> str:
         """Real numbers as `tensor` stores them."""
         q = _quantization(tensor)
         if q is None or self.g.dtype(value).kind != "f":
             return value
-        return self._through(value, lambda v, last: self._quantize(v, q, np.dtype(tensor.dtype)))
+        return self._through(value, lambda v: self._quantize(v, q, np.dtype(tensor.dtype)))
 
     def _dequantize(self, value: str, q: Quantization, axis: int) -> str:
         g, kind = self.g, self.g.dtype(value)
@@ -220,10 +220,10 @@ class Conversion:
             return str(g.op("Cast", x, to=5 if kind == np.int16 else 6))
         return str(g.op("QuantizeLinear", value, scale, g.constant(_zeros(q, kind)[0], dtype=kind)))
 
-    def _through(self, value: str, step: Any) -> str:
+    def _through(self, value: str, step: Callable[[str], str]) -> str:
         """`step`, a pointwise function, on the value; where it was made with channels first, on that one."""
         first = self.turned.get(value)
-        return step(value, True) if first is None else self.channels_last(step(first, False))
+        return step(value) if first is None else self.channels_last(step(first))
 
     def channels_first(self, value: str) -> str:
         """(N, ..., C) as (N, C, ...)."""

@@ -66,7 +66,7 @@ def grid_sample(ctx: Context, x: Any, grid: Any) -> list[Any]:
     base: Callable[..., Any]
     weight: Callable[..., Any]
     if mode == "nearest":
-        taps, base, weight = 1, lambda v: call("round_", dtype, v), lambda v, k: None
+        taps, base, weight = 1, lambda v: call("round_", dtype, v), lambda *_: None
     elif mode == "linear":
         taps, base, weight = 2, lambda v: _floor(v, dtype), lambda v, k: _linear_weight(v, k, dtype)
     else:
@@ -186,7 +186,7 @@ def roi_align(ctx: Context, x: Any, rois: Any, batches: Any) -> list[Any]:
         limit = (-(-height // rows) + 1, -(-width // columns) + 1)
     iy, ix = te.reduce_axis((0, limit[0]), name="iy"), te.reduce_axis((0, limit[1]), name="ix")
 
-    def term(r: Any, ch: Any, py: Any, px: Any) -> tuple[Any, Any]:
+    def term(r: Any, py: Any, px: Any) -> tuple[Any, Any]:
         def place(base: int, p: Any, i: Any) -> Any:
             fraction = (i.var.astype(dtype) + c(0.5)) / tirx.max(region(r, base + 2), one)
             return region(r, base) + (p.astype(dtype) + fraction) * region(r, base + 1)
@@ -209,7 +209,7 @@ def roi_align(ctx: Context, x: Any, rois: Any, batches: Any) -> list[Any]:
         return out
 
     def at(r: Any, ch: Any, py: Any, px: Any) -> Any:
-        used, (valid, y, xx) = term(r, ch, py, px)
+        used, (valid, y, xx) = term(r, py, px)
         parts = corners(r, ch, y, xx)
         if use_max:
             top = tirx.max(tirx.max(parts[0], parts[1]), tirx.max(parts[2], parts[3]))

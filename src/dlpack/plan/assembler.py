@@ -265,14 +265,14 @@ class Assembler:
                     and lives[a.buffer][1] == k
                     and a.buffer not in [b.buffer for b in inputs if b is not a]
                     and (source.shape, source.layout, source.dtype) == (target.shape, target.layout, target.dtype)
-                    and self._same_view(call.group, a.buffer, out.buffer)
+                    and self._same_view(call.group, a.buffer)
                 ):
                     self.merged[out.buffer] = a.buffer
                     kernels.add(call.kernel)
                     break
         return kernels
 
-    def _same_view(self, group: Group, source: str, target: str) -> bool:
+    def _same_view(self, group: Group, source: str) -> bool:
         places = self.placement.places
         layouts = {places[v].layout for v in group.inputs if v in places and places[v].buffer == source}
         return layouts == {places[group.output].layout} and is_dense(
