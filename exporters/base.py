@@ -25,7 +25,7 @@ _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Preprocess:
+class PictureInput:
     """From a picture with values 0..255 to the model's input: ``image * scale - mean`` per channel.
 
     In the terms of `dlpack.preprocess`: `channels` is "RGB", "BGR" or "GRAY"; `resize` is the shorter side before the
@@ -58,7 +58,7 @@ class Exported:
 
     model: ModelProto
     labels: tuple[str, ...] | None = None
-    preprocess: Preprocess | None = None
+    preprocess: PictureInput | None = None
     params: Path | None = None
     """The second file that was read, so that it enters the model's digest."""
     warnings: tuple[str, ...] = ()

@@ -148,7 +148,7 @@ def test_kernels_bytes_and_roofline() -> None:
         helper.make_node("MatMul", ["e", "w"], ["y"], name="product"),
     ]
     arrays = {"table": np.zeros((100, 8), np.float32), "w": np.zeros((8, 4), np.float32)}
-    weights = profile.Weights(
+    weights = profile.Initializers(
         helper.make_model(
             helper.make_graph(nodes, "g", [], [], [numpy_helper.from_array(v, k) for k, v in arrays.items()])
         )

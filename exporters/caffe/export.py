@@ -23,7 +23,7 @@ from dlpack.exporters.base import (
     Exported,
     Exporter,
     ExportOptions,
-    Preprocess,
+    PictureInput,
     find_params,
     head,
     read_bytes,
@@ -269,7 +269,7 @@ class Conversion:
         return blobs
 
 
-def _preprocess(path: Path, layers: list[Message], model: ModelProto) -> tuple[Preprocess | None, tuple[str, ...]]:
+def _preprocess(path: Path, layers: list[Message], model: ModelProto) -> tuple[PictureInput | None, tuple[str, ...]]:
     """From `transform_param` (its mean file by its bare name beside the model), or from a lone mean file there; and
     warnings."""
     found = [m.message("transform_param") for m in layers if "transform_param" in m]
@@ -295,7 +295,7 @@ def _preprocess(path: Path, layers: list[Message], model: ModelProto) -> tuple[P
     if not all(map(math.isfinite, [*means, scale])):
         return None, ()
     channels = "BGR" if dims[1] == 3 else "GRAY"
-    return Preprocess(pictures[0].name, channels, scale, tuple(round(m * scale, 6) for m in means)), ()
+    return PictureInput(pictures[0].name, channels, scale, tuple(round(m * scale, 6) for m in means)), ()
 
 
 def _mean_path(path: Path, named: str) -> Path | None:

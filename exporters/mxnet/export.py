@@ -20,7 +20,7 @@ import dlpack.exporters.mxnet.math
 import dlpack.exporters.mxnet.recurrent
 import dlpack.exporters.mxnet.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
-from dlpack.exporters.base import Exported, Exporter, ExportOptions, Preprocess, find_params, read_bytes
+from dlpack.exporters.base import Exported, Exporter, ExportOptions, PictureInput, find_params, read_bytes
 from dlpack.exporters.builder import Array, Builder, NotConverted, Shape
 from dlpack.exporters.mxnet.call import CONVERTERS, Call
 from dlpack.exporters.mxnet.files import (
@@ -70,7 +70,7 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     return Exported(model, files.labels, _preprocess(files, model), used)
 
 
-def _preprocess(files: Files, model: ModelProto) -> Preprocess | None:
+def _preprocess(files: Files, model: ModelProto) -> PictureInput | None:
     """The mean image of an mxnet.js file, averaged per channel."""
     mean = files.mean
     if mean is None or mean.ndim not in (3, 4) or not mean.size:
@@ -83,7 +83,7 @@ def _preprocess(files: Files, model: ModelProto) -> Preprocess | None:
             if np.isfinite(means).all():
                 color = "RGB" if channels == 3 else "GRAY"
                 values = tuple(round(float(v), 4) for v in means)
-                return Preprocess(value.name, color, mean=values, resize=max(dims[2:]))
+                return PictureInput(value.name, color, mean=values, resize=max(dims[2:]))
     return None
 
 

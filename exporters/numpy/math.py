@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.exporters.numpy.array import FUNCTIONS, Array, Trace, onnx_dtype
+from dlpack.exporters.numpy.array import FUNCTIONS, Trace, Traced, onnx_dtype
 from dlpack.exporters.numpy.functions import (
     axes_of,
     axis_of,
@@ -22,7 +22,7 @@ from dlpack.exporters.numpy.functions import (
 NO: Any = np._NoValue
 
 
-def _reduce(t: Trace, kind: str, a: Array, axis: Any, keepdims: Any) -> Any:
+def _reduce(t: Trace, kind: str, a: Traced, axis: Any, keepdims: Any) -> Any:
     axes = axes_of(axis, a.ndim)
     keep = int(keepdims is not NO and bool(keepdims))
     if not axes:
@@ -37,12 +37,12 @@ def _refuse(t: Trace, name: str, initial: Any, where: Any) -> None:
         t.unsupported(f"np.{name} with the argument 'initial' or 'where'")
 
 
-def _summed(a: Array, dtype: Any) -> Array:
+def _summed(a: Traced, dtype: Any) -> Traced:
     """In the type that NumPy sums in: booleans and small integers as int64."""
     if dtype is None:
         dtype = np.int64 if a.dtype.kind in "bi" else np.uint64 if a.dtype.kind == "u" else a.dtype
     dtype = onnx_dtype(dtype)
-    made: Array = a if a.dtype == dtype else a.astype(np.int64 if dtype == np.uint64 else dtype)
+    made: Traced = a if a.dtype == dtype else a.astype(np.int64 if dtype == np.uint64 else dtype)
     return made
 
 

@@ -47,7 +47,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Program:
+class ExportedProgram:
     """What a .pt2 holds: the graph as JSON data, and where its arguments come from."""
 
     graph: dict[str, Any]
@@ -60,7 +60,7 @@ def is_program(archive: Archive) -> bool:
     return OLD_PROGRAM in archive or any(n.startswith("models/") or n == "archive_format" for n in archive)
 
 
-def read_program(archive: Archive) -> Program:
+def read_program(archive: Archive) -> ExportedProgram:
     """Reads and checks everything but the operators. Raises ModelError, UsageError."""
     archive.check_byte_order()
     if OLD_PROGRAM in archive:
@@ -77,7 +77,7 @@ def read_program(archive: Archive) -> Program:
     try:
         module = document["graph_module"]
         graph, signature = module["graph"], module["signature"]
-        return Program(graph, signature, tensors, tuple(_inputs(graph, signature)))
+        return ExportedProgram(graph, signature, tensors, tuple(_inputs(graph, signature)))
     except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as e:
         raise _damaged(e) from None
 
@@ -164,7 +164,7 @@ def _hint(size: Mapping[str, Any]) -> int:
     return int(hint.get("as_int", 1))
 
 
-def module_of(program: Program) -> Any:
+def module_of(program: ExportedProgram) -> Any:
     """A torch.nn.Module that computes the program. Raises UnsupportedError with all operators that are not allowed."""
     torch = import_torch()
     problems: dict[str, None] = {}
@@ -213,7 +213,7 @@ def _function(target: str) -> Any:
     return overload if isinstance(overload, torch._ops.OpOverload) else None
 
 
-def _replay(program: Program, given: Sequence[Any], tensors: Mapping[str, Any]) -> tuple[Any, ...]:
+def _replay(program: ExportedProgram, given: Sequence[Any], tensors: Mapping[str, Any]) -> tuple[Any, ...]:
     values: dict[str, Any] = {}
     remaining = iter(given)
     for spec in program.signature["input_specs"]:

@@ -27,15 +27,14 @@ from dlpack.exporters.tflite.call import CONVERTERS, MOVES, Call
 from dlpack.exporters.tflite.files import (
     IDENTIFIER,
     Operator,
-    Quantization,
+    QuantizationParameters,
     Subgraph,
     Tensor,
     TFLiteModel,
     read_label_file,
     read_model,
 )
-from dlpack.meaning.quantization import METADATA_KEY
-from dlpack.meaning.quantization import Quantization as Meaning
+from dlpack.meaning.quantization import METADATA_KEY, Quantization
 
 MAX_FOLDED = 4096  # elements
 MAX_STEPS = 1024  # of a loop
@@ -127,7 +126,7 @@ class Conversion:
                 continue
             info = np.iinfo(tensor.dtype)
             if tensor.dtype != "int64" and info.min <= q.zero[0] <= info.max:
-                found[name] = Meaning(float(q.scale[0]), int(q.zero[0])).to_json()
+                found[name] = Quantization(float(q.scale[0]), int(q.zero[0])).to_json()
         return found
 
     def _input_names(self) -> dict[int, str]:
@@ -192,7 +191,7 @@ class Conversion:
             return value
         return self._through(value, lambda v: self._quantize(v, q, np.dtype(tensor.dtype)))
 
-    def _dequantize(self, value: str, q: Quantization, axis: int) -> str:
+    def _dequantize(self, value: str, q: QuantizationParameters, axis: int) -> str:
         g, kind = self.g, self.g.dtype(value)
         each = q.scale.size > 1
         scale = g.constant(q.scale if each else q.scale[0], dtype=np.float32)
@@ -205,7 +204,7 @@ class Conversion:
         attrs: dict[str, Any] = {"axis": axis} if each else {}
         return str(g.op("DequantizeLinear", value, scale, zeros, **attrs))
 
-    def _quantize(self, value: str, q: Quantization, kind: np.dtype[Any]) -> str:
+    def _quantize(self, value: str, q: QuantizationParameters, kind: np.dtype[Any]) -> str:
         g = self.g
         if q.scale.size > 1:
             raise NotConverted("a computed value with a scale per channel")
@@ -407,11 +406,11 @@ class Conversion:
         return results
 
 
-def _quantization(tensor: Tensor) -> Quantization | None:
+def _quantization(tensor: Tensor) -> QuantizationParameters | None:
     return tensor.quantization if tensor.dtype in _QUANTIZED else None
 
 
-def _zeros(q: Quantization, kind: np.dtype[Any]) -> Any:
+def _zeros(q: QuantizationParameters, kind: np.dtype[Any]) -> Any:
     info = np.iinfo(kind)
     if ((q.zero < info.min) | (q.zero > info.max)).any():
         raise ModelError(f"a zero point is beyond what {kind} holds")
