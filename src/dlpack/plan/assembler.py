@@ -57,10 +57,10 @@ class Assembler:
         self.blob = self.blob if blob is None else blob
         names = self._kernel_names()
         lives = self._lifetimes()
-        shared = self._share_in_place(lives)
+        in_place = self._write_in_place(lives)
         scratch = [Item(f"scratch{k}", self._scratch(k), k, k) for k in range(len(self.calls))]
         arena = plan_arena([*self._items(lives), *scratch])
-        kernels = {n: self._named(n, names[n], n not in shared) for n in range(len(self.builder.entries))}
+        kernels = {n: self._named(n, names[n], n not in in_place) for n in range(len(self.builder.entries))}
         nested: list[NamedKernel] = []
         steps: list[Step] = []
         started: set[str] = set()
@@ -241,7 +241,7 @@ class Assembler:
                     lives[a.buffer] = (lives.get(a.buffer, (k, k))[0], k)
         return lives
 
-    def _share_in_place(self, lives: dict[str, tuple[int, int]]) -> set[int]:
+    def _write_in_place(self, lives: dict[str, tuple[int, int]]) -> set[int]:
         """Lets a kernel write over an operand that it reads at the same places and that nobody needs later.
 
         Returns the kernels for which that happens: their pointers may be equal.
