@@ -27,7 +27,7 @@ class NotConverted(Exception):
     """Raised by a converter for what cannot be expressed; collected, so that the user sees all of them at once."""
 
 
-class Builder:
+class OnnxBuilder:
     """An ONNX graph under construction. Values are named by strings; `shape` and `dtype` know their static types."""
 
     def __init__(self, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from onnx import helper
 
-from dlpack.exporters.builder import Builder
+from dlpack.exporters.builder import OnnxBuilder
 
 Converter = TypeVar("Converter", bound=Callable[..., Any])
 
@@ -16,7 +16,7 @@ Converter = TypeVar("Converter", bound=Callable[..., Any])
 class Nodes:
     """The base of a framework's call: new nodes of one output in its graph `g`."""
 
-    g: Builder
+    g: OnnxBuilder
 
     def op_(self, kind: str, *inputs: str, **attrs: Any) -> str:
         return str(self.g.op(kind, *inputs, **attrs))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import ModelError
-from dlpack.exporters.builder import Array, Builder, Shape
+from dlpack.exporters.builder import Array, OnnxBuilder, Shape
 from dlpack.exporters.caffe.files import Message
 from dlpack.exporters.call import Nodes, entering
 
@@ -24,7 +24,7 @@ class Layer(Nodes):
     A converter returns its tops' values: one name, or a list of them.
     """
 
-    g: Builder
+    g: OnnxBuilder
     name: str
     type: str
     message: Message

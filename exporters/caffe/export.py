@@ -30,7 +30,7 @@ from dlpack.exporters.base import (
     read_text,
     set_metadata,
 )
-from dlpack.exporters.builder import Array, Builder, NotConverted, Shape
+from dlpack.exporters.builder import Array, NotConverted, OnnxBuilder, Shape
 from dlpack.exporters.caffe.call import CONVERTERS, Layer
 from dlpack.exporters.caffe.files import Message, looks_like_caffemodel, parse_prototxt, read_blob, read_weights
 
@@ -137,7 +137,7 @@ class Conversion:
         self, net: Message, layers: list[Message], weights: dict[str, list[Array]], options: ExportOptions, name: str
     ) -> None:
         self.net, self.layers, self.weights, self.options = net, layers, weights, options
-        self.g = Builder(name)
+        self.g = OnnxBuilder(name)
         self.values: dict[str, str | None] = {}  # top → value; None where it could not be converted
         self.unread: dict[str, None] = {}  # tops that nothing has read yet, in order
         self.open: list[str] = []

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import ModelError
-from dlpack.exporters.builder import Builder, Shape
+from dlpack.exporters.builder import OnnxBuilder, Shape
 from dlpack.exporters.call import Nodes, entering
 from dlpack.exporters.mxnet.files import Attributes
 
@@ -24,7 +24,7 @@ class Call(Nodes):
     A converter returns the name of its output, or a list of them.
     """
 
-    g: Builder
+    g: OnnxBuilder
     name: str
     op: str
     p: Attributes

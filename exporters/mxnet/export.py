@@ -21,7 +21,7 @@ import dlpack.exporters.mxnet.recurrent
 import dlpack.exporters.mxnet.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, PictureInput, find_params, read_bytes
-from dlpack.exporters.builder import Array, Builder, NotConverted, Shape
+from dlpack.exporters.builder import Array, NotConverted, OnnxBuilder, Shape
 from dlpack.exporters.mxnet.call import CONVERTERS, Call
 from dlpack.exporters.mxnet.files import (
     LIST_MAGIC,
@@ -92,7 +92,7 @@ class Conversion:
 
     def __init__(self, files: Files, options: ExportOptions, name: str) -> None:
         self.symbol: Symbol = files.symbol
-        self.g = Builder(name)
+        self.g = OnnxBuilder(name)
         self.options = options
         self.mean = files.mean
         self.arrays: dict[str, Array] = {}

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
-from dlpack.exporters.builder import Builder, NotConverted
+from dlpack.exporters.builder import NotConverted, OnnxBuilder
 from dlpack.exporters.callables import user_line
 
 UFUNCS: dict[str, Callable[..., Any]] = {}
@@ -29,7 +29,7 @@ class Trace:
     """One function on its way to a graph."""
 
     def __init__(self, name: str) -> None:
-        self.g = Builder(name)
+        self.g = OnnxBuilder(name)
         self.names: dict[int, str] = {}  # id of a weight → its variable's name
         self._constants: dict[Any, str] = {}
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dlpack.errors import ModelError
-from dlpack.exporters.builder import Array, Builder, NotConverted, Shape
+from dlpack.exporters.builder import Array, NotConverted, OnnxBuilder, Shape
 from dlpack.exporters.call import Nodes, entering
 from dlpack.exporters.tflite.files import Tensor
 from dlpack.exporters.tflite.schema import ACTIVATIONS
@@ -38,7 +38,7 @@ class Call(Nodes):
     returns the name of its output, or a list of them, of the same kind.
     """
 
-    g: Builder
+    g: OnnxBuilder
     op: str
     p: Mapping[str, Any]
     inputs: Sequence[int]

@@ -22,7 +22,7 @@ import dlpack.exporters.tflite.math
 import dlpack.exporters.tflite.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, read_bytes, set_metadata
-from dlpack.exporters.builder import Builder, NotConverted
+from dlpack.exporters.builder import NotConverted, OnnxBuilder
 from dlpack.exporters.tflite.call import CONVERTERS, MOVES, Call
 from dlpack.exporters.tflite.files import (
     IDENTIFIER,
@@ -74,7 +74,7 @@ class Conversion:
 
     def __init__(self, model: TFLiteModel, options: ExportOptions, name: str) -> None:
         self.model, self.options = model, options
-        self.g = Builder(name)
+        self.g = OnnxBuilder(name)
         self.main = model.subgraphs[0]
         self.frame = Frame(self.main)
         self.turned: dict[str, str] = {}  # value with channels last → the same with channels first
