@@ -176,7 +176,7 @@ def test_what_is_no_picture_raises(pictures: Callable[..., Path], picture: np.nd
         p.preprocess(picture)
 
 
-def test_a_type_that_holds_no_picture_is_refused() -> None:
+def test_a_type_that_holds_no_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="of type bool"):
         from_json({}, [{"name": "x", "dtype": "bool", "shape": [1, 3, 8, 8]}])
     with pytest.raises(UsageError, match="not finite"):

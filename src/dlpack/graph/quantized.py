@@ -257,7 +257,7 @@ class _Integers:
             self.real[node.outputs[0]] = replace(real, low=low, high=high)
         return False
 
-    def add(self, node: Node, _b: Builder) -> bool:
+    def add(self, node: Node, b: Builder) -> bool:
         sides = [self.real.get(x) for x in node.inputs]
         terms = [t for r in sides if r is not None and (t := r.single) is not None]
         if len(terms) == 2:

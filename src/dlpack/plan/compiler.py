@@ -21,7 +21,7 @@ from dlpack.plan.program import CallStep, LoopStep, NamedKernel, Program, Step, 
 
 
 def compile_graph(
-    graph: Graph, name: str, schedule: Schedule, winograd_tile: ChooseTile = lambda _: 0, threads: int = 1
+    graph: Graph, name: str, schedule: Schedule, winograd_tile: ChooseTile = lambda layer: 0, threads: int = 1
 ) -> Program:
     """Rewrites, fuses, places, lowers and plans a graph; up to `threads` threads share the kernels' trips."""
     compiler = Compiler(name, schedule, winograd_tile, threads)
@@ -33,7 +33,7 @@ class Compiler:
     """Compiles the graphs of a model, one for each set of input shapes, to one program; see `compile_graph`."""
 
     def __init__(
-        self, name: str, schedule: Schedule, winograd_tile: ChooseTile = lambda _: 0, threads: int = 1
+        self, name: str, schedule: Schedule, winograd_tile: ChooseTile = lambda layer: 0, threads: int = 1
     ) -> None:
         self.name, self.schedule, self.winograd_tile, self.threads = name, schedule, winograd_tile, threads
         self.shared = Shared()
