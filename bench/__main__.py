@@ -21,7 +21,7 @@ def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _choose_peers(context: click.Context, parameter: click.Parameter, text: str) -> list[str]:
+def _choose_peers(_context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in PEERS]
     if unknown:
@@ -67,7 +67,7 @@ def _line(row: Row) -> str:
               type=click.Path(file_okay=False, path_type=Path), help="For models and conversions.")  # fmt: skip
 @click.option("-o", "--output", default=None, type=click.Path(dir_okay=False, path_type=Path),
               help="The page to write, as docs/benchmarks.md; else it is printed.")  # fmt: skip
-def main(
+def main(  # noqa: PLR0913 - an argument per option
     models: Path | None, only: str, peers: list[str], peer_python: str, rounds: int, threads: int, profile: bool,
     reuse: bool, cache: Path, output: Path | None,
 ) -> None:  # fmt: skip

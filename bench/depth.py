@@ -93,7 +93,7 @@ def build_net(layers: int, folder: Path, cc: str | None = None) -> Build:
     def start(stage: str) -> None:
         began[stage] = cpu_seconds()
 
-    def done(stage: str, wall: float, detail: str) -> None:
+    def done(stage: str, _wall: float, _detail: str) -> None:
         seconds[stage] = seconds.get(stage, 0.0) + cpu_seconds() - began[stage]
 
     bundle = build(model, folder / f"depth{layers}", Options(cc=cc, weights="file"), Progress(start, done))
@@ -137,7 +137,7 @@ def table(builds: Sequence[Build]) -> str:
     return "\n".join(lines)
 
 
-def _layers(context: click.Context, parameter: click.Parameter, text: str) -> list[int]:
+def _layers(_context: click.Context, _parameter: click.Parameter, text: str) -> list[int]:
     try:
         layers = [int(n) for n in text.split(",")]
     except ValueError as e:

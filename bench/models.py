@@ -132,7 +132,7 @@ def _set_weights(module: nn.Module, rng: np.random.Generator) -> None:
                     normal(value, 0.02)
 
 
-def export_zoo(folder: Path, names: Iterable[str], tell: Callable[[str], None] = lambda text: None) -> None:
+def export_zoo(folder: Path, names: Iterable[str], tell: Callable[[str], None] = lambda _: None) -> None:
     """Writes NAME.onnx and NAME.npz (the inputs, `in_NAME`) for those of `names` that are not in `folder` yet."""
     folder.mkdir(parents=True, exist_ok=True)
     marker = folder / MARKER

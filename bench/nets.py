@@ -163,7 +163,7 @@ class _OnnxLRN(torch.autograd.Function):
     """LocalResponseNorm for the ONNX exporter: one LRN node, where torch would write pooling and arithmetic."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, size: int, alpha: float, beta: float, bias: float) -> Tensor:
+    def forward(_ctx: Any, x: Tensor, size: int, alpha: float, beta: float, bias: float) -> Tensor:
         return F.local_response_norm(x, size, alpha, beta, bias)
 
     @staticmethod

@@ -71,7 +71,7 @@ def runtime_bytes(peer: Peer) -> int:
     return total
 
 
-def _as_is(model: Path, folder: Path) -> Path:
+def _as_is(model: Path, _folder: Path) -> Path:
     return model
 
 
@@ -86,7 +86,7 @@ def _finished(process: subprocess.CompletedProcess[str], made: Path, tool: str) 
 
 
 class _Ours:
-    def __init__(self, file: Path, inputs: Inputs, threads: int) -> None:
+    def __init__(self, file: Path, inputs: Inputs, _threads: int) -> None:
         from dlpack.bundle.loader import load
 
         self._predictor = load(file)

@@ -49,7 +49,7 @@ def _tensor_bytes(tensor: onnx.TensorProto) -> int:
     return int(math.prod(tensor.dims) * kind.itemsize)
 
 
-class Weights:
+class Initializers:
     """The initializers of a model by the nodes that read them."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -75,7 +75,7 @@ class Weights:
 def model_cost(path: Path) -> Cost:
     from dlpack.inspection import inspect_path
 
-    weights = Weights(onnx.load(str(path), load_external_data=False))
+    weights = Initializers(onnx.load(str(path), load_external_data=False))
     return Cost(2.0 * float(inspect_path(path).get("macs", 0)), weights.total)
 
 
@@ -102,7 +102,7 @@ def profile_bundle(bundle: Path, model: Path, ceilings: Ceilings, rounds: int = 
     from dlpack.bundle.loader import read_kernels, read_manifest
     from dlpack.bundle.timing import bench_bundle
 
-    weights = Weights(onnx.load(str(model), load_external_data=False))
+    weights = Initializers(onnx.load(str(model), load_external_data=False))
     facts = read_manifest(bundle), read_kernels(bundle)
     return kernel_times(bench_bundle(bundle, None, rounds)["kernels"], *facts, weights, ceilings)
 
@@ -111,7 +111,7 @@ def kernel_times(
     rows: Sequence[dict[str, Any]],
     manifest: dict[str, Any],
     described: Sequence[dict[str, Any]],
-    weights: Weights,
+    weights: Initializers,
     ceilings: Ceilings,
 ) -> list[KernelTime]:
     """Joins measured `rows` (name, calls, us, share) with what the bundle tells of the kernels (kernels.json)."""

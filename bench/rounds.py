@@ -39,7 +39,7 @@ class Worker:
     """A process that answers JSON lines; `bench.worker` is the other end."""
 
     def __init__(self, command: Sequence[str], timeout_s: float = 600, threads: int = 1) -> None:
-        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - `close` closes it
         self._timeout = timeout_s
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS="1", TF_CPP_MIN_LOG_LEVEL="3")
         self._process = subprocess.Popen(

@@ -51,7 +51,7 @@ class Net:
     def random(self, shape: tuple[int, ...], gain: float = 1.0) -> Array:
         return self.rng.standard_normal(shape, np.float32) * np.float32(gain * math.sqrt(2 / math.prod(shape[1:])))
 
-    def conv(
+    def conv(  # noqa: PLR0913 - the layer's parameters, as MXNet has them
         self, x: int, name: str, filters: int, kernel: tuple[int, int] | int, stride: int = 1,
         pad: tuple[int, int] | int = 0, bias: bool = True, gain: float = 1.0,
         weights: tuple[Array, Array] | None = None,

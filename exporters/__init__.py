@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 
 from dlpack.errors import UsageError
-from dlpack.exporters.base import Exported, Exporter, ExportOptions, Preprocess, check_readable, head, main_file
+from dlpack.exporters.base import Exported, Exporter, ExportOptions, PictureInput, check_readable, head, main_file
 from dlpack.exporters.callables import Spec, load_callable, parse_spec, uses_framework
 
-__all__ = ["ExportOptions", "Exported", "Exporter", "Preprocess", "accepted", "all_exporters", "export",
+__all__ = ["ExportOptions", "Exported", "Exporter", "PictureInput", "accepted", "all_exporters", "export",
            "find_exporter", "is_callable", "model_stem"]  # fmt: skip
 
 

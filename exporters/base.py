@@ -25,7 +25,7 @@ _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Preprocess:
+class PictureInput:
     """From a picture with values 0..255 to the model's input: ``image * scale - mean`` per channel.
 
     In the terms of `dlpack.preprocess`: `channels` is "RGB", "BGR" or "GRAY"; `resize` is the shorter side before the
@@ -58,7 +58,7 @@ class Exported:
 
     model: ModelProto
     labels: tuple[str, ...] | None = None
-    preprocess: Preprocess | None = None
+    preprocess: PictureInput | None = None
     params: Path | None = None
     """The second file that was read, so that it enters the model's digest."""
     warnings: tuple[str, ...] = ()
@@ -77,8 +77,8 @@ class Exporter:
     accepts: str
     recognises: Callable[[Path, bytes], bool]
     export: Callable[[Path, Path | None, ExportOptions], Exported]
-    advises: Callable[[Path, bytes], str | None] = lambda path, start: None
-    takes: Callable[[Any], bool] = lambda target: False
+    advises: Callable[[Path, bytes], str | None] = lambda *_: None
+    takes: Callable[[Any], bool] = lambda _: False
     trace: Callable[[Any, str, ExportOptions], Exported] | None = None
 
     def run(self, path: Path, params: Path | None, options: ExportOptions) -> Exported:
@@ -191,7 +191,7 @@ def parse_json(text: str, what: str, depth: int = MAX_JSON_DEPTH) -> Any:
     if deepest > depth:
         raise ModelError(f"{what} nests {deepest} levels deep; {depth} are accepted")
     try:
-        return json.loads(text, parse_constant=lambda word: math.nan)
+        return json.loads(text, parse_constant=lambda _: math.nan)
     except ValueError as e:
         raise ModelError(f"{what} is not valid JSON: {e}; it may be cut off, so copy or download it again") from None
 

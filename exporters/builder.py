@@ -27,7 +27,7 @@ class NotConverted(Exception):
     """Raised by a converter for what cannot be expressed; collected, so that the user sees all of them at once."""
 
 
-class Builder:
+class OnnxBuilder:
     """An ONNX graph under construction. Values are named by strings; `shape` and `dtype` know their static types."""
 
     def __init__(self, name: str) -> None:
@@ -147,7 +147,7 @@ class Builder:
             raise ModelError(
                 f"{node.op_type} does not fit its inputs' shapes {shapes}: {lines[-1] if lines else ''}"
             ) from e
-        return [_static(node, name, found.get(name)) for name in node.output]
+        return [_static(node, found.get(name)) for name in node.output]
 
     def _set(self, name: str, dtype: np.dtype[Any], shape: Shape) -> None:
         self.check_size(f"value '{name}'", dtype, shape)
@@ -237,7 +237,7 @@ class Builder:
         return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)
 
 
-def _static(node: NodeProto, name: str, found: TypeProto | None) -> tuple[np.dtype[Any], Shape]:
+def _static(node: NodeProto, found: TypeProto | None) -> tuple[np.dtype[Any], Shape]:
     if found is None or not found.HasField("tensor_type") or not found.tensor_type.HasField("shape"):
         raise NotConverted(f"the shape of its {node.op_type} is not static")
     tensor = found.tensor_type

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 from onnx import helper
 
-from dlpack.exporters.builder import Builder
+from dlpack.errors import ModelError
+from dlpack.exporters.builder import OnnxBuilder
 
 Converter = TypeVar("Converter", bound=Callable[..., Any])
 
@@ -16,7 +17,7 @@ Converter = TypeVar("Converter", bound=Callable[..., Any])
 class Nodes:
     """The base of a framework's call: new nodes of one output in its graph `g`."""
 
-    g: Builder
+    g: OnnxBuilder
 
     def op_(self, kind: str, *inputs: str, **attrs: Any) -> str:
         return str(self.g.op(kind, *inputs, **attrs))
@@ -25,6 +26,13 @@ class Nodes:
         if self.g.dtype(x) == np.dtype(dtype):
             return x
         return self.op_("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+def from_front(axis: int, rank: int, what: str) -> int:
+    """The dimension `axis`, counted from the front. Raises ModelError, with `what` as its name, where there is none."""
+    if not -rank <= axis < rank:
+        raise ModelError(f"its {what} does not fit an input of {rank} dimensions")
+    return axis % rank
 
 
 def entering(table: dict[str, Converter], names: tuple[str, ...], what: str) -> Callable[[Converter], Converter]:

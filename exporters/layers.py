@@ -9,7 +9,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from dlpack.errors import ModelError
-from dlpack.exporters.builder import Builder, NotConverted
+from dlpack.exporters.builder import NotConverted, OnnxBuilder
 
 LOWEST = float(np.finfo(np.float32).min)
 
@@ -21,7 +21,7 @@ def pool_size(size: int, kernel: int, stride: int, before: int, after: int, ceil
 
 
 def pool(
-    g: Builder,
+    g: OnnxBuilder,
     x: str,
     kind: str,
     kernel: Sequence[int],
@@ -69,7 +69,7 @@ def pool(
     return str(g.op("Mul", y, g.constant(factor[None, None])))
 
 
-def check_channels(g: Builder, x: str, w: str, groups: int, transposed: bool = False) -> None:
+def check_channels(g: OnnxBuilder, x: str, w: str, groups: int, transposed: bool = False) -> None:
     """Raises ModelError unless a weight (O, I/groups, ...), or transposed (I, O/groups, ...), fits `x`."""
     have, shape = g.shape(x), g.shape(w)
     if len(have) != len(shape) or len(shape) < 3:
@@ -81,7 +81,7 @@ def check_channels(g: Builder, x: str, w: str, groups: int, transposed: bool = F
         )
 
 
-def reshape(g: Builder, x: str, shape: Sequence[int]) -> str:
+def reshape(g: OnnxBuilder, x: str, shape: Sequence[int]) -> str:
     """`x` in a static shape; a constant is reshaped at once, and nothing is added where nothing changes."""
     if tuple(shape) == g.shape(x):
         return x
@@ -91,26 +91,26 @@ def reshape(g: Builder, x: str, shape: Sequence[int]) -> str:
     return str(g.op("Reshape", x, g.ints(list(shape))))
 
 
-def slice_axis(g: Builder, x: str, axis: int, begin: int, end: int, step: int = 1) -> str:
+def slice_axis(g: OnnxBuilder, x: str, axis: int, begin: int, end: int, step: int = 1) -> str:
     """x[..., begin:end:step, ...] along one axis."""
     return str(g.op("Slice", x, g.ints([begin]), g.ints([end]), g.ints([axis]), g.ints([step])))
 
 
-def split(g: Builder, x: str, axis: int, sizes: Sequence[int]) -> list[str]:
+def split(g: OnnxBuilder, x: str, axis: int, sizes: Sequence[int]) -> list[str]:
     """`x` in pieces of the given sizes along one axis."""
     if len(sizes) == 1:
         return [x]
     return list(g.op("Split", x, g.ints(list(sizes)), outputs=len(sizes), axis=axis))
 
 
-def along(g: Builder, values: str, rank: int, axis: int) -> str:
+def along(g: OnnxBuilder, values: str, rank: int, axis: int) -> str:
     """`values` shaped so that it broadcasts over a value of `rank` dimensions, starting at `axis`."""
     shape = g.shape(values)
     return reshape(g, values, (*shape, *([1] * (rank - axis - len(shape)))))
 
 
 def suppress(
-    g: Builder, boxes: str, valid: str, groups: str | None, threshold: float, at_least: bool, plus: float = 0.0
+    g: OnnxBuilder, boxes: str, valid: str, groups: str | None, threshold: float, at_least: bool, plus: float = 0.0
 ) -> str:
     """Greedy non-maximum suppression of boxes sorted by descending score, exact and with static shapes.
 

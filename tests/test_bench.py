@@ -11,10 +11,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # bench/ is run where it lies, and not installed
 
-from bench import ceilings, contest, models, peers, profile, report, rounds, worker  # noqa: E402
-from bench.contest import Bundle, Row  # noqa: E402
-from bench.profile import Cost, KernelTime  # noqa: E402
-from bench.rounds import Timing  # noqa: E402
+from bench import ceilings, contest, models, peers, profile, report, rounds, worker
+from bench.contest import Bundle, Row
+from bench.profile import Cost, KernelTime
+from bench.rounds import Timing
 
 LIMITS = ceilings.Ceilings(100.0, {16 << 10: 400.0, 1 << 20: 150.0, 8 << 20: 180.0, 256 << 20: 20.0}, 256)
 
@@ -148,7 +148,7 @@ def test_kernels_bytes_and_roofline() -> None:
         helper.make_node("MatMul", ["e", "w"], ["y"], name="product"),
     ]
     arrays = {"table": np.zeros((100, 8), np.float32), "w": np.zeros((8, 4), np.float32)}
-    weights = profile.Weights(
+    weights = profile.Initializers(
         helper.make_model(
             helper.make_graph(nodes, "g", [], [], [numpy_helper.from_array(v, k) for k, v in arrays.items()])
         )

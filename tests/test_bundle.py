@@ -153,7 +153,7 @@ def test_a_file_that_a_build_has_not_written_is_kept(tmp_path: Path, name: str) 
 def test_a_file_that_appears_during_a_build_is_kept(tmp_path: Path) -> None:
     where = build(DIGITS, tmp_path / "digits", Options("source"))
     with pytest.raises(UsageError, match="was not written"):
-        build(DIGITS, where, Options("source"), Progress(start=lambda stage: (where / "mine").touch()))
+        build(DIGITS, where, Options("source"), Progress(start=lambda _: (where / "mine").touch()))
     assert (where / "mine").exists() and (where / "digits.cc").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["digits"]
 
@@ -362,7 +362,7 @@ def test_constant_picture_behind_a_convolution(op: str, tmp_path: Path) -> None:
 
 def test_several_targets_share_one_reading_and_one_reference(tmp_path: Path) -> None:
     stages: list[str] = []
-    progress = Progress(done=lambda name, seconds, detail: stages.append(name))
+    progress = Progress(done=lambda name, *_: stages.append(name))
     bundles = [(tmp_path / name, Options(name)) for name in ("native", "source")]
     made = list(build_each(DIGITS, bundles, progress))
     assert made == [folder for folder, _ in bundles]

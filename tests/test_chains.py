@@ -60,7 +60,7 @@ def test_results(machine: str, tmp_path: Path) -> None:
     cases = [case(f"{s} {a}", chain(s, 9, a)) for s in STEPS for a in AHEAD if s != "doubled"]
     cases += [case(f"{dtype} {s}", chain(s, 40, "nothing", dtype)) for s in ("doubled", "chosen")
               for dtype in ("int8", "int32", "int64")]  # fmt: skip
-    results = run_cases(cases, MACHINES[machine], lambda case: None, tmp_path)
+    results = run_cases(cases, MACHINES[machine], lambda _: None, tmp_path)
     assert [r for r in results if r.outcome != "passed"] == []
 
 
@@ -68,13 +68,13 @@ def test_two_hundred_steps_build_in_seconds(tmp_path: Path) -> None:
     models = {s: chain(s, 200) for s in ("halved", "gelu", "chosen")}
     cases = [case(name, model) for name, model in models.items()]
     begin = time.process_time()
-    results = run_cases(cases, MACHINES["avx512"], lambda case: None, tmp_path)
+    results = run_cases(cases, MACHINES["avx512"], lambda _: None, tmp_path)
     assert time.process_time() - begin < 20
     assert [r.outcome for r in results] == ["passed"] * len(cases)
 
 
 def test_a_step_is_a_line(tmp_path: Path) -> None:
-    run_cases([case("doubled", chain("doubled", 12))], MACHINES["avx2"], lambda case: None, tmp_path)
+    run_cases([case("doubled", chain("doubled", 12))], MACHINES["avx2"], lambda _: None, tmp_path)
     text = (tmp_path / "batch.cc").read_text()
     assert "add3 = add2 + add2;" in text
     assert max(len(line) for line in re.findall(r"^ .* = .*$|^.*store.*$", text, re.M)) < 180

@@ -120,7 +120,8 @@ def test_it_writes_text(predictor: dlpack.Predictor, weights: Path) -> None:
         next(generate(predictor, "#", 1, 1.0, rng))
 
 
-def test_the_command_writes(predictor: dlpack.Predictor, model: Path) -> None:
+@pytest.mark.usefixtures("predictor")
+def test_the_command_writes(model: Path) -> None:
     command = [sys.executable, FOLDER / "generate.py", model.parent / "native", "--length", "40", "--draw", "1"]
     texts = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
     assert texts[0] == texts[1] and texts[0].startswith("ROMEO:\n") and len(texts[0]) == len("ROMEO:\n") + 41

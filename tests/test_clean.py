@@ -128,7 +128,7 @@ def test_model_functions_are_inlined_and_their_nodes_named_after_the_call() -> N
 
 def test_chosen_operators_become_their_definition_with_their_default_attributes() -> None:
     proto = model([node("ThresholdedRelu", "x", "y", "act")])
-    cleaned = clean(proto, inline_ops=lambda op, domain: op == "ThresholdedRelu")
+    cleaned = clean(proto, inline_ops=lambda op, _: op == "ThresholdedRelu")
     assert "ThresholdedRelu" not in ops(cleaned)
     assert all(n.name.startswith("act/") for n in cleaned.graph.node)
     x = np.array([[-1, 0, 0.5], [1, 1.5, 2]], np.float32)
@@ -147,7 +147,7 @@ def test_batch_normalisation_is_folded_into_the_convolution() -> None:
     weights = {"w": floats(4, 3, 3, 3), **{name: floats(4) for name in "sbmv"}}
     proto = model(nodes, [info("x", [1, 3, 8, 8])], **weights)
     cleaned = clean(proto)
-    assert [(n.op_type, n.name) for n in cleaned.graph.node][0] == ("Conv", "conv")
+    assert next((n.op_type, n.name) for n in cleaned.graph.node) == ("Conv", "conv")
     assert ops(cleaned) == ["Conv", "Relu"]
     x = floats(1, 3, 8, 8)
     np.testing.assert_allclose(run(cleaned, {"x": x})[0], run(proto, {"x": x})[0], rtol=1e-4, atol=1e-5)
@@ -329,14 +329,14 @@ def test_all_unsupported_nodes_are_listed_at_once() -> None:
 def test_what_the_compiler_does_not_support_is_listed() -> None:
     nodes = [node("Det", "x", "a", "det"), node("Relu", "a", "b"), node("Erf", "b", "y", "erf")]
     with pytest.raises(UnsupportedError) as error:
-        read_graph(clean(model(nodes, [info("x", [2, 2])])), supports=lambda op, domain: op == "Relu")
+        read_graph(clean(model(nodes, [info("x", [2, 2])])), supports=lambda op, _: op == "Relu")
     assert len(error.value.problems) == 2
 
 
 def test_a_shape_that_is_an_input_is_refused_and_found() -> None:
     nodes = [node("Add", "n n", "shape"), node("Reshape", "x shape", "y", "reshape")]
     proto = model(nodes, [info("x", [2, 3]), info("n", [1], INT64)])
-    with pytest.raises(UnsupportedError, match="'reshape'.*'shape', which is not constant"):
+    with pytest.raises(UnsupportedError, match=r"'reshape'.*'shape', which is not constant"):
         read_graph(clean(proto))
     assert shape_deciding_inputs(proto) == {"n"}
 
@@ -385,6 +385,6 @@ def test_the_light_models_keep_their_operators(name: str) -> None:
 
 def test_a_full_temporary_folder_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
-    with pytest.raises(UsageError, match="No space left.*TMPDIR"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    with pytest.raises(UsageError, match=r"No space left.*TMPDIR"):
         clean(model([node("Relu", "x", "y")]))

@@ -213,7 +213,7 @@ def test_a_failed_build_leaves_the_old_bundle(tmp_path: Path, monkeypatch: pytes
     before = {p.name: p.read_bytes() for p in where.iterdir()}
     assert dlpack("build", DIGITS, "-o", where, "--cc", "false").exit_code == 4
 
-    def replace(source: Path, target: Path, honest=os.replace) -> None:  # noqa: ANN001 - os.replace has no short type
+    def replace(source: Path, target: Path, honest=os.replace) -> None:  # os.replace has no short type
         if Path(target) == where and "-old" not in Path(source).name:
             raise OSError(5, "Input/output error")
         honest(source, target)

@@ -205,7 +205,7 @@ def case(name: str, text: str, opset: int) -> Case:
 @pytest.mark.parametrize("machine", ["avx2", "scalar"])
 def test_computes_what_onnxruntime_computes(machine: str) -> None:
     cases = [case(name, *what) for name, what in MODELS.items()]
-    results = run_cases(cases, harness.MACHINES[machine], lambda case: None)
+    results = run_cases(cases, harness.MACHINES[machine], lambda _: None)
     assert [r for r in results if r.outcome != "passed"] == []
 
 
@@ -251,7 +251,7 @@ def test_lists_what_is_not_supported_in_a_body() -> None:
     text = LOOP["no_condition"].replace("Mul (p, p)", "Mish2 (p)").replace("Identity (p)", "Mish3 (p)")
     model = parse(text)
     with pytest.raises(UnsupportedError) as error:
-        read_graph(clean(model, {}, lambda op, domain: False), operators.supported)
+        read_graph(clean(model, {}, lambda *_: False), operators.supported)
     assert "the operator Mish2 (opset 18) is not supported" in str(error.value)
     assert "the operator Mish3 (opset 18) is not supported" in str(error.value)
 

@@ -107,7 +107,7 @@ def test_detections_compile(tmp_path: Path) -> None:
         assert "Scan" in {n.op_type for n in model.graph.node}
         feeds = tuple(inputs[value.name] for value in model.graph.input)
         done.append(Case(name, "", "", model, ((feeds, tuple(run(model, inputs))),), 1e-5, 1e-6))
-    results = run_cases(done, harness.MACHINES["avx2"], lambda case: None)
+    results = run_cases(done, harness.MACHINES["avx2"], lambda _: None)
     assert [r for r in results if r.outcome != "passed"] == []
 
 
@@ -283,12 +283,12 @@ def test_params_are_found_or_asked_for(tmp_path: Path) -> None:
     other = path.rename(tmp_path / "other-symbol.json")
     assert exporters.export(other).params == tmp_path / "net-0000.params"  # the only candidate
     (tmp_path / "more-0001.params").write_bytes(params_bytes(WEIGHTS))
-    with pytest.raises(UsageError, match="more-0001.params, net-0000.params.*--params"):
+    with pytest.raises(UsageError, match=r"more-0001.params, net-0000.params.*--params"):
         exporters.export(other)
     assert exporters.export(other, tmp_path / "net-0000.params").params == tmp_path / "net-0000.params"
-    with pytest.raises(UsageError, match="not a .params file"):
+    with pytest.raises(UsageError, match=r"not a .params file"):
         exporters.export(other, other)
-    with pytest.raises(UsageError, match="give the NAME-symbol.json"):
+    with pytest.raises(UsageError, match=r"give the NAME-symbol.json"):
         exporters.export(tmp_path / "net-0000.params")
     (tmp_path / "net-0000.params").unlink()
     (tmp_path / "more-0001.params").unlink()
@@ -300,10 +300,10 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     """Even where the symbol tells a weight's shape, it does not become an input unless --shape asks for that."""
     nodes = [("null", "fc_weight", {"__shape__": "(3, 4)"}, []) if n[1] == "fc_weight" else n for n in MLP]
     path = write_model(tmp_path, symbol(nodes), {"arg:other_weight": np.ones((2, 2), np.float32)})
-    with pytest.raises(UsageError, match="no 'fc_weight' and 1 more .*--params"):
+    with pytest.raises(UsageError, match=r"no 'fc_weight' and 1 more .*--params"):
         exporters.export(path, options=ExportOptions({"data": (1, 4)}))
     path = write_model(tmp_path, symbol(nodes), {"arg:fc_bias": WEIGHTS["arg:fc_bias"]})
-    with pytest.raises(UsageError, match="no 'fc_weight', .*--shape fc_weight="):
+    with pytest.raises(UsageError, match=r"no 'fc_weight', .*--shape fc_weight="):
         exporters.export(path)
     model = exporters.export(path, options=ExportOptions({"data": (1, 4), "fc_weight": (3, 4)})).model
     got = run(model, {"data": X, "fc_weight": WEIGHTS["arg:fc_weight"]})[0]
@@ -330,9 +330,9 @@ def test_open_input_shapes_are_asked_for_with_an_example(tmp_path: Path) -> None
     path = write_model(tmp_path, symbol(nodes), {"arg:w": np.ones((2, 4, 3, 3), np.float32)})
     with pytest.raises(UsageError, match="--shape data=1x4x224x224"):
         exporters.export(path)
-    with pytest.raises(UsageError, match="'image'.*its inputs are: data"):
+    with pytest.raises(UsageError, match=r"'image'.*its inputs are: data"):
         exporters.export(path, options=ExportOptions({"image": (1, 4, 8, 8)}))
-    with pytest.raises(ModelError, match="'c' .Convolution"):
+    with pytest.raises(ModelError, match=r"'c' .Convolution"):
         exporters.export(path, options=ExportOptions({"data": (1, 5, 8, 8)}))
 
 

@@ -207,7 +207,7 @@ def outcomes(_predict_here: None, tmp_path_factory: pytest.TempPathFactory) -> d
         kinds = [np.int64 if n == "label" else np.float32 for n in want]
         values = tuple(v.astype(k) for v, k in zip(want.values(), kinds, strict=True))
         cases.append(Case(name, "", "", model, (((rows,), values),), 1e-4, 2e-5))
-    results = run_cases(cases, AVX2, lambda case: None)
+    results = run_cases(cases, AVX2, lambda _: None)
     return found | {r.name: "" if r.outcome == "passed" else f"{r.outcome}: {r.detail}" for r in results}
 
 
@@ -425,7 +425,7 @@ def test_what_skl2onnx_gets_wrong_is_refused(model: Any, words: str, tmp_path: P
 def test_text_among_the_features_is_told_what_to_do(tmp_path: Path) -> None:
     table = np.array([["red", 1.0], ["blue", 2.0], ["red", 0.5]], object)
     encode = compose.ColumnTransformer([("colour", preprocessing.OneHotEncoder(), [0])], remainder="passthrough")
-    with pytest.raises(UnsupportedError, match="'blue'.*number the categories before fitting"):
+    with pytest.raises(UnsupportedError, match=r"'blue'.*number the categories before fitting"):
         exported(pipeline.make_pipeline(encode, LINEAR()).fit(table, [0, 1, 0]), tmp_path)
 
 
@@ -472,6 +472,6 @@ def test_what_crashes_scikit_learn_is_not_loaded_here(
     skops.io.dump(tree.DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]), tmp_path / "tree.skops")
     monkeypatch.setattr(export, "Check", CHECK)
     monkeypatch.setattr(check.sys, "executable", str(python))
-    monkeypatch.setattr("dlpack.exporters.sklearn.export.load", lambda path: pytest.fail("it was loaded"))
+    monkeypatch.setattr("dlpack.exporters.sklearn.export.load", lambda _: pytest.fail("it was loaded"))
     with pytest.raises(ModelError, match=f"{told}: the file is damaged"):
         exporters.export(tmp_path / "tree.skops", None, ExportOptions())

@@ -133,7 +133,7 @@ def test_what_is_refused(file: str, shapes: Any, error: type[DlpackError], words
 def test_damaged_files_end_in_an_error(models: Path, tmp_path: Path) -> None:
     data = (models / "cnn.h5").read_bytes()
     (tmp_path / "cut.h5").write_bytes(data[: len(data) // 2])
-    with pytest.raises(ModelError, match="cut.h5"):
+    with pytest.raises(ModelError, match=r"cut\.h5"):
         exporters.export(tmp_path / "cut.h5")
     shutil.copytree(models / "alike", tmp_path / "alike")
     graph = (tmp_path / "alike" / "saved_model.pb").read_bytes()
@@ -167,7 +167,7 @@ def test_layer_that_asks_for_too_much_memory_ends_in_an_error(models: Path, tmp_
 
 def test_class_of_the_user_is_refused_by_name() -> None:
     layer = {"class_name": "Mine", "module": "shop.layers", "config": {"name": "till"}}
-    with pytest.raises(UnsupportedError, match="layer 'till': the class Mine of shop.layers"):
+    with pytest.raises(UnsupportedError, match=r"layer 'till': the class Mine of shop\.layers"):
         check_config({"class_name": "Sequential", "module": "keras", "config": {"layers": [layer]}})
     layer = {"class_name": "Mine", "module": None, "registered_name": "shop>Mine", "config": {"name": "till"}}
     with pytest.raises(UnsupportedError, match="layer 'till': the class Mine of shop"):

@@ -157,7 +157,7 @@ def test_file_cut_off(cut: float, tmp_path: Path) -> None:
     data = recorded()["net_float"]["model"].tobytes()
     path = tmp_path / "net.tflite"
     path.write_bytes(data[: int(len(data) * cut)])
-    with pytest.raises(DlpackError, match="net.tflite"):
+    with pytest.raises(DlpackError, match=r"net\.tflite"):
         exporters.export(path)
 
 

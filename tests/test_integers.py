@@ -122,4 +122,4 @@ def test_comparisons_with_the_ends_of_a_type(dtype: str) -> None:
     graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", kind, x.shape)], outputs, constants)
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
     case = Case(dtype, "Equal", "", model, (((x,), tuple(want)),), 0, 0)
-    assert [r.detail for r in run_cases([case], MACHINES["avx2"], lambda case: None)] == [""]
+    assert [r.detail for r in run_cases([case], MACHINES["avx2"], lambda _: None)] == [""]

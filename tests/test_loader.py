@@ -332,9 +332,7 @@ def test_steps_one_by_one_are_a_run(digits: Path, image: np.ndarray, expected: n
         np.testing.assert_allclose(p._output(0, "float32", (1, 10)), expected, atol=1e-5)
 
 
-def test_a_bundle_built_again_is_loaded_anew(
-    tmp_path: Path, bundles: Callable[[str], Path], digits: Path, image: np.ndarray
-) -> None:
+def test_a_bundle_built_again_is_loaded_anew(tmp_path: Path, bundles: Callable[[str], Path], digits: Path) -> None:
     """Under the path of a library that is loaded already."""
     where = tmp_path / "bundle"
     shutil.copytree(digits, where)

@@ -92,10 +92,10 @@ def forests() -> list[Case]:
     cases = []
 
     def dense(targets: int, low: float = -1.0) -> Callable[[int], Any]:
-        return lambda tree: [(t, random.uniform(low, 1)) for t in range(targets)]
+        return lambda _: [(t, random.uniform(low, 1)) for t in range(targets)]
 
     def lone(target: int, low: float) -> Callable[[int], Any]:
-        return lambda tree: [(target, random.uniform(low, 1))]
+        return lambda _: [(target, random.uniform(low, 1))]
 
     def regressor(name: str, attributes: dict[str, Any], targets: int, rows: int = 7, dtype: Any = np.float32) -> None:
         node = ml("TreeEnsembleRegressor", ["Y"], n_targets=targets, **attributes)
@@ -122,7 +122,7 @@ def forests() -> list[Case]:
         classifier(f"classes_{kind}", made, [4, 2, 9, 7], np.float64)
     for dtype in (np.int64, np.int32):
         classifier(f"input_{dtype.__name__}", trees(random, "class", 4, MODES[:4], dense(3)), [0, 1, 2], dtype)
-    sparse = trees(random, "class", 3, MODES[:1], lambda tree: [(int(random.integers(4)), -1 - random.random())])
+    sparse = trees(random, "class", 3, MODES[:1], lambda _: [(int(random.integers(4)), -1 - random.random())])
     classifier("classes_sparse_negative", sparse, [5, 6, 7, 8])
     for base in ([], [0.25], [0.25, -0.5]):
         for low in (0.0, -1.0):
@@ -287,7 +287,7 @@ def features() -> list[Case]:
 def test_equal_to_onnxruntime() -> None:
     cases = [*forests(), *numbered_forests(), *linear(), *machines(), *features()]
     assert len({c.name for c in cases}) == len(cases) > 100
-    results = run_cases(cases, AVX2, lambda case: None)
+    results = run_cases(cases, AVX2, lambda _: None)
     assert [(r.name, r.outcome, r.detail) for r in results if r.outcome != "passed"] == []
 
 
@@ -308,7 +308,7 @@ def test_code_is_as_long_for_many_trees() -> None:
     random = np.random.default_rng(0)
     lengths = []
     for count in (16, 128):
-        made = trees(random, "target", count, MODES[:1], lambda tree: [(0, 1.0)])
+        made = trees(random, "target", count, MODES[:1], lambda _: [(0, 1.0)])
         node = ml("TreeEnsembleRegressor", ["Y"], n_targets=1, **made)
         program = compile_case(freeze(case("forest", node, table(random, 1, 3), {"Y": FLOAT})), AVX2)
         lengths.append(len(BatchPrinter(read_runtime()).program(program, "forest")))
@@ -328,7 +328,7 @@ def refused(attributes: dict[str, Any]) -> str:
 
 def test_what_is_no_forest_is_refused() -> None:
     random = np.random.default_rng(1)
-    good = trees(random, "target", 1, MODES[:1], lambda tree: [(0, 1.0)], depth=2)
+    good = trees(random, "target", 1, MODES[:1], lambda _: [(0, 1.0)], depth=2)
     inner = good["nodes_modes"].index("BRANCH_LEQ")
 
     def changed(name: str, value: Any, at: int = inner) -> dict[str, Any]:

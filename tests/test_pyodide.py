@@ -230,7 +230,7 @@ def test_outputs_go_where_one_wants_them(digits: Predictor, image: np.ndarray, e
     assert digits.run({"image": image})["probability"] is mine
     np.testing.assert_allclose(mine, expected, atol=1e-6)
     for bad in (np.zeros(10, np.float32), np.zeros((1, 10)), np.zeros((1, 20), np.float32)[:, ::2]):
-        with pytest.raises(ValueError, match="output|contiguous"):
+        with pytest.raises(ValueError, match=r"output|contiguous"):
             digits.bind_outputs({"probability": bad})
     digits.bind_outputs({"probability": None})
     assert digits.run({"image": 0 * image})["probability"] is not mine

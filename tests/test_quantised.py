@@ -178,7 +178,7 @@ def test_every_layer_is_the_exact_value_rounded_once(dtype: str, tmp_path: Path)
             np.testing.assert_array_equal(value, want[name], err_msg=name)
 
 
-def test_reference_is_exact_too(tmp_path: Path) -> None:
+def test_reference_is_exact_too() -> None:
     net, last = residual_net(8, "uint8")
     model = net.model(last)
     twin = exact(model)
@@ -329,7 +329,7 @@ def test_faults_fail_verification(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found = list(faults(graph))
     assert len(found) >= 14
     for what, wrong in found:
-        monkeypatch.setattr(pipeline, "clean_graph", lambda p, shapes, wrong=wrong: (proto, wrong))
+        monkeypatch.setattr(pipeline, "clean_graph", lambda *_, wrong=wrong: (proto, wrong))
         with pytest.raises(VerificationError):
             build(tmp_path / "net.onnx", tmp_path / "bundle")
             pytest.fail(f"a wrong {what} was not found")
@@ -341,7 +341,7 @@ def test_missing_clamp_fails_verification(tmp_path: Path, monkeypatch: pytest.Mo
     net, last = residual_net(12, "uint8")
     onnx.save(net.model(last), tmp_path / "net.onnx")
     operator = registry._OPERATORS["dlpack", "Requantize"]
-    monkeypatch.setattr(operator, "function", lambda ctx, *terms: call("requantized_", "float32", *terms))
+    monkeypatch.setattr(operator, "function", lambda _, *terms: call("requantized_", "float32", *terms))
     with pytest.raises(VerificationError):
         build(tmp_path / "net.onnx", tmp_path / "bundle")
 

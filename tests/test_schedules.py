@@ -74,7 +74,7 @@ def test_convolutions_run_in_register_tiles(
 def test_winograd_gets_ragged_edges_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int, size: int
 ) -> None:
-    monkeypatch.setattr("dlpack.targets.cpu.schedule.choose_winograd", lambda *layer: tile)
+    monkeypatch.setattr("dlpack.targets.cpu.schedule.choose_winograd", lambda *_: tile)
     model = conv_net(tmp_path / "net.onnx", 64, 40, size, 3)
     bundle = dlpack.build(model, tmp_path / "bundle", Options(optimize="speed"))
     assert any(f"Winograd F({tile}x{tile}, 3x3)" in s for s in schedules(bundle)), schedules(bundle)
@@ -86,7 +86,7 @@ def test_winograd_keeps_its_error_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int, channels: int
 ) -> None:
     """Against the convolution in double precision, on inputs that are no better than the bound's own."""
-    monkeypatch.setattr("dlpack.targets.cpu.schedule.choose_winograd", lambda *layer: tile)
+    monkeypatch.setattr("dlpack.targets.cpu.schedule.choose_winograd", lambda *_: tile)
     rng = np.random.default_rng(channels + tile)
     w = rng.standard_normal((24, channels, 3, 3)).astype(np.float32)
     x = rng.standard_normal((1, channels, 20, 22)).astype(np.float32)

@@ -270,7 +270,7 @@ def test_both_face_detectors_find_the_face(models_dir: Path) -> None:
     (b,) = look(smaller, "ultraface.json", "ultraface_320.task.json", faces, picture)
     assert (a.label, b.label) == ("face", "face") and min(a.score, b.score) > 0.999
     assert overlap(corners_of(a), corners_of(b)[None])[0] > 0.7
-    assert 150 < a.x and a.x + a.width < 300 and 30 < a.y and a.y + a.height < 200
+    assert a.x > 150 and a.x + a.width < 300 and a.y > 30 and a.y + a.height < 200
 
 
 @pytest.mark.parametrize(

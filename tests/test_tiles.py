@@ -11,10 +11,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # bench/ is run where it lies, and not installed
 
-from bench import compilers, depth, tiles  # noqa: E402
-from bench.tiles import Layer, Question, Result, Variant  # noqa: E402
-from dlpack.targets.cpu.machine import AVX2, AVX512, NEON, NEON32, WASM, Machine  # noqa: E402
-from dlpack.targets.cpu.tiles import Tile, choose_tile, fits  # noqa: E402
+from bench import compilers, depth, tiles
+from bench.tiles import Layer, Question, Result, Variant
+from dlpack.targets.cpu.machine import AVX2, AVX512, NEON, NEON32, WASM, Machine
+from dlpack.targets.cpu.tiles import Tile, choose_tile, fits
 
 MACHINES = [AVX2, AVX512, NEON, NEON32, WASM]
 QUESTIONS = [

@@ -71,7 +71,7 @@ def _line(row: Row) -> str:
               type=click.Path(file_okay=False, path_type=Path), help="For models and conversions.")  # fmt: skip
 @click.option("-o", "--output", default=None, type=click.Path(dir_okay=False, path_type=Path),
               help="The page to write, as docs/benchmarks-web.md; else it is printed.")  # fmt: skip
-def main(
+def main(  # noqa: PLR0913 - an argument per option
     models: Path | None, only: str, peer_python: str, folder: Path, chromium: str, rounds: int, loads: int,
     profile: bool, reuse: bool, cache: Path, output: Path | None,
 ) -> None:  # fmt: skip

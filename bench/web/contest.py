@@ -22,7 +22,7 @@ from bench import contest
 from bench.ceilings import Ceilings
 from bench.contest import TOLERANCE, built_from, largest_error, reference, sha256_of
 from bench.peers import LITERT_INT32, Array
-from bench.profile import KernelTime, Weights, kernel_times, model_cost
+from bench.profile import Initializers, KernelTime, kernel_times, model_cost
 from bench.rounds import Timing, WorkerError, summarise
 from bench.web.browser import Browser, Page
 from bench.web.site import HERE, place_of, serve
@@ -287,7 +287,7 @@ class _Heat:
         from dlpack.bundle.loader import read_kernels, read_manifest
 
         bundle = self._entries[OURS].place
-        weights = Weights(onnx.load(str(self._model), load_external_data=False))
+        weights = Initializers(onnx.load(str(self._model), load_external_data=False))
         ceilings = Ceilings(self._setup.ceiling, {1: math.inf}, 128)
         return kernel_times(rows, read_manifest(bundle), read_kernels(bundle), weights, ceilings)
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import ModelError
-from dlpack.exporters.builder import Array, Builder, Shape
+from dlpack.exporters.builder import Array, OnnxBuilder, Shape
 from dlpack.exporters.caffe.files import Message
-from dlpack.exporters.call import Nodes, entering
+from dlpack.exporters.call import Nodes, entering, from_front
 
 Converter = Callable[["Layer"], Any]
 CONVERTERS: dict[str, Converter] = {}
@@ -24,7 +24,7 @@ class Layer(Nodes):
     A converter returns its tops' values: one name, or a list of them.
     """
 
-    g: Builder
+    g: OnnxBuilder
     name: str
     type: str
     message: Message
@@ -64,9 +64,7 @@ class Layer(Nodes):
 
     def axis(self, message: Message, default: int, rank: int, key: str = "axis") -> int:
         axis = message.int(key, default)
-        if not -rank <= axis < rank:
-            raise ModelError(f"its axis {axis} does not fit an input of {rank} dimensions")
-        return axis % rank
+        return from_front(axis, rank, f"axis {axis}")
 
     def scalar(self, value: float) -> str:
         return self.g.scalar(value)

@@ -66,7 +66,7 @@ def detection_output(n: Layer) -> str:
         raise NotConverted("share_location: false, or an eta below 1")
     batch = n.shape()[0]
     count = n.shape(2)[2] // 4
-    if classes < 2 or n.shape(1)[1:] != (count * classes,) and math.prod(n.shape(1)[1:]) != count * classes:
+    if classes < 2 or (n.shape(1)[1:] != (count * classes,) and math.prod(n.shape(1)[1:]) != count * classes):
         raise ModelError(f"num_classes {classes} and {count} prior boxes do not fit its bottoms")
     boxes = _decode(n, batch, count)
     scores = n.op_("Transpose", reshape(n.g, n.x(1), (batch, count, classes)), perm=[0, 2, 1])

@@ -14,23 +14,23 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-import dlpack.exporters.caffe.detection  # noqa: F401  (these enter their converters)
-import dlpack.exporters.caffe.layers  # noqa: F401
-import dlpack.exporters.caffe.math  # noqa: F401
-import dlpack.exporters.caffe.tensor  # noqa: F401
+import dlpack.exporters.caffe.detection
+import dlpack.exporters.caffe.layers
+import dlpack.exporters.caffe.math
+import dlpack.exporters.caffe.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import (
     Exported,
     Exporter,
     ExportOptions,
-    Preprocess,
+    PictureInput,
     find_params,
     head,
     read_bytes,
     read_text,
     set_metadata,
 )
-from dlpack.exporters.builder import Array, Builder, NotConverted, Shape
+from dlpack.exporters.builder import Array, NotConverted, OnnxBuilder, Shape
 from dlpack.exporters.caffe.call import CONVERTERS, Layer
 from dlpack.exporters.caffe.files import Message, looks_like_caffemodel, parse_prototxt, read_blob, read_weights
 
@@ -53,15 +53,13 @@ def recognises(path: Path, start: bytes) -> bool:
     if b"\0" in start or start.lstrip()[:1] in (b"{", b"[", b"<"):
         return False
     text = re.sub(rb"#[^\n]*", b"", start)
-    return (
-        path.suffix == ".prototxt"
-        and bool(_FIELD.search(text))
-        or bool(re.search(rb"(^|\n)\s*(layers?\s*\{|input\s*:|input_dim\s*:)", text))
-    )
+    if path.suffix == ".prototxt" and _FIELD.search(text):
+        return True
+    return bool(re.search(rb"(^|\n)\s*(layers?\s*\{|input\s*:|input_dim\s*:)", text))
 
 
 def advises(path: Path, start: bytes) -> str | None:
-    if path.suffix == ".caffemodel" or looks_like_caffemodel(start) and path.suffix != ".onnx":
+    if path.suffix == ".caffemodel" or (looks_like_caffemodel(start) and path.suffix != ".onnx"):
         return "these are Caffe's weights; give the deploy .prototxt beside them, and this file with --params"
     return None
 
@@ -139,7 +137,7 @@ class Conversion:
         self, net: Message, layers: list[Message], weights: dict[str, list[Array]], options: ExportOptions, name: str
     ) -> None:
         self.net, self.layers, self.weights, self.options = net, layers, weights, options
-        self.g = Builder(name)
+        self.g = OnnxBuilder(name)
         self.values: dict[str, str | None] = {}  # top → value; None where it could not be converted
         self.unread: dict[str, None] = {}  # tops that nothing has read yet, in order
         self.open: list[str] = []
@@ -271,7 +269,7 @@ class Conversion:
         return blobs
 
 
-def _preprocess(path: Path, layers: list[Message], model: ModelProto) -> tuple[Preprocess | None, tuple[str, ...]]:
+def _preprocess(path: Path, layers: list[Message], model: ModelProto) -> tuple[PictureInput | None, tuple[str, ...]]:
     """From `transform_param` (its mean file by its bare name beside the model), or from a lone mean file there; and
     warnings."""
     found = [m.message("transform_param") for m in layers if "transform_param" in m]
@@ -297,7 +295,7 @@ def _preprocess(path: Path, layers: list[Message], model: ModelProto) -> tuple[P
     if not all(map(math.isfinite, [*means, scale])):
         return None, ()
     channels = "BGR" if dims[1] == 3 else "GRAY"
-    return Preprocess(pictures[0].name, channels, scale, tuple(round(m * scale, 6) for m in means)), ()
+    return PictureInput(pictures[0].name, channels, scale, tuple(round(m * scale, 6) for m in means)), ()
 
 
 def _mean_path(path: Path, named: str) -> Path | None:

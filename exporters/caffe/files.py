@@ -226,7 +226,7 @@ def looks_like_caffemodel(start: bytes) -> bool:
         if size > 127 or pos + size > len(start):
             return False
         name, rest = start[pos : pos + size], start[pos + size :]
-        printable = all(32 <= b for b in name)
+        printable = all(b >= 32 for b in name)
         return printable and (
             rest[:1] in (b"\x12", b"\x1a", b"\x20", b"\x28", b"") or rest[:2] in (b"\xa2\x06", b"\x42")
         )

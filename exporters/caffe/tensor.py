@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from dlpack.errors import ModelError
@@ -28,7 +29,7 @@ def slice_layer(n: Layer) -> list[str]:
     bounds = [0, *points, size]
     if len(points) != n.tops - 1 or sorted(set(bounds)) != bounds:
         raise ModelError(f"its slice_point {points} does not cut {size} into {n.tops}")
-    return split(n.g, n.x(), axis, [b - a for a, b in zip(bounds, bounds[1:], strict=False)])
+    return split(n.g, n.x(), axis, [b - a for a, b in itertools.pairwise(bounds)])
 
 
 @converts("Reshape")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import ModelError
-from dlpack.exporters.builder import Builder, Shape
-from dlpack.exporters.call import Nodes, entering
+from dlpack.exporters.builder import OnnxBuilder, Shape
+from dlpack.exporters.call import Nodes, entering, from_front
 from dlpack.exporters.mxnet.files import Attributes
 
 Converter = Callable[["Call"], Any]
@@ -24,7 +24,7 @@ class Call(Nodes):
     A converter returns the name of its output, or a list of them.
     """
 
-    g: Builder
+    g: OnnxBuilder
     name: str
     op: str
     p: Attributes
@@ -59,9 +59,7 @@ class Call(Nodes):
         return self.norm(self.p.int(key, default), rank, key)
 
     def norm(self, axis: int, rank: int, key: str = "axis") -> int:
-        if not -rank <= axis < rank:
-            raise ModelError(f"its parameter {key}={axis} does not fit an input of {rank} dimensions")
-        return axis % rank
+        return from_front(axis, rank, f"parameter {key}={axis}")
 
     def floating(self, x: str) -> str:
         return x if self.g.dtype(x).kind == "f" else self.cast(x, np.float32)

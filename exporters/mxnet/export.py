@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-import dlpack.exporters.mxnet.detection  # noqa: F401  (these enter their converters)
-import dlpack.exporters.mxnet.layers  # noqa: F401
-import dlpack.exporters.mxnet.math  # noqa: F401
-import dlpack.exporters.mxnet.recurrent  # noqa: F401
-import dlpack.exporters.mxnet.tensor  # noqa: F401
+import dlpack.exporters.mxnet.detection
+import dlpack.exporters.mxnet.layers
+import dlpack.exporters.mxnet.math
+import dlpack.exporters.mxnet.recurrent
+import dlpack.exporters.mxnet.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
-from dlpack.exporters.base import Exported, Exporter, ExportOptions, Preprocess, find_params, read_bytes
-from dlpack.exporters.builder import Array, Builder, NotConverted, Shape
+from dlpack.exporters.base import Exported, Exporter, ExportOptions, PictureInput, find_params, read_bytes
+from dlpack.exporters.builder import Array, NotConverted, OnnxBuilder, Shape
 from dlpack.exporters.mxnet.call import CONVERTERS, Call
 from dlpack.exporters.mxnet.files import (
     LIST_MAGIC,
@@ -47,11 +47,11 @@ class _Open(Exception):
     """A variable was asked for whose shape is not known."""
 
 
-def recognises(path: Path, start: bytes) -> bool:
+def recognises(_path: Path, start: bytes) -> bool:
     return looks_like_symbol(start) or looks_like_mxnetjs(start)
 
 
-def advises(path: Path, start: bytes) -> str | None:
+def advises(_path: Path, start: bytes) -> str | None:
     if start.startswith(LIST_MAGIC):
         return "these are MXNet's weights; give the NAME-symbol.json beside them, and this file with --params"
     return None
@@ -70,7 +70,7 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     return Exported(model, files.labels, _preprocess(files, model), used)
 
 
-def _preprocess(files: Files, model: ModelProto) -> Preprocess | None:
+def _preprocess(files: Files, model: ModelProto) -> PictureInput | None:
     """The mean image of an mxnet.js file, averaged per channel."""
     mean = files.mean
     if mean is None or mean.ndim not in (3, 4) or not mean.size:
@@ -83,7 +83,7 @@ def _preprocess(files: Files, model: ModelProto) -> Preprocess | None:
             if np.isfinite(means).all():
                 color = "RGB" if channels == 3 else "GRAY"
                 values = tuple(round(float(v), 4) for v in means)
-                return Preprocess(value.name, color, mean=values, resize=max(dims[2:]))
+                return PictureInput(value.name, color, mean=values, resize=max(dims[2:]))
     return None
 
 
@@ -92,7 +92,7 @@ class Conversion:
 
     def __init__(self, files: Files, options: ExportOptions, name: str) -> None:
         self.symbol: Symbol = files.symbol
-        self.g = Builder(name)
+        self.g = OnnxBuilder(name)
         self.options = options
         self.mean = files.mean
         self.arrays: dict[str, Array] = {}
@@ -234,7 +234,7 @@ class Conversion:
     def _is_missing(self, index: int) -> bool:
         """Whether a node is a variable of a layer that holds weights, which the weights' file does not have."""
         uses = self.users.get(index, [])
-        weight = any(node.op in _WEIGHTED and (k == 1 or k > 1 and node.op != "RNN") for node, k in uses)
+        weight = any(node.op in _WEIGHTED and (k == 1 or (k > 1 and node.op != "RNN")) for node, k in uses)
         return weight and self._is_open(index)
 
     def _state(self, index: int) -> Callable[[Shape], str]:

@@ -32,50 +32,60 @@ def identity(c: Call) -> str:
     return c.x(0)
 
 
-@converts("square", "rsqrt", "cbrt", "rcbrt", "log2", "log10", "log1p", "expm1", "round", "rint", "fix", "trunc",
-          "degrees", "radians", "logical_not", "zeros_like", "ones_like", "hard_sigmoid", "smooth_l1",
-          "_contrib_div_sqrt_dim", "shape_array", "size_array")  # fmt: skip
-def composed(c: Call) -> str:
-    """Functions of one input that ONNX has no single operator for."""
+@converts("shape_array", "size_array", "zeros_like", "ones_like")
+def of_shape(c: Call) -> str:
+    """Constants that depend on the input's shape alone."""
     source = c.x(0)
+    shape = c.g.shape(source)
     if c.op == "shape_array":
-        return c.g.constant(np.array(c.g.shape(source), np.int64))
+        return c.g.constant(np.array(shape, np.int64))
     if c.op == "size_array":
-        return c.g.constant(np.array([math.prod(c.g.shape(source))], np.int64))
-    if c.op in ("zeros_like", "ones_like"):
-        return c.g.filled(c.g.shape(source), float(c.op == "ones_like"), c.g.dtype(source))
-    x, s = c.floating(source), c.g.scalar
-    if c.op == "square":
-        return c.op_("Mul", x, x)
-    if c.op == "rsqrt":
-        return c.op_("Reciprocal", c.op_("Sqrt", x))
-    if c.op in ("cbrt", "rcbrt"):
-        y = c.op_("Mul", c.op_("Sign", x), c.op_("Pow", c.op_("Abs", x), s(1 / 3)))
-        return y if c.op == "cbrt" else c.op_("Reciprocal", y)
-    if c.op in ("log2", "log10"):
-        return c.op_("Mul", c.op_("Log", x), s(1 / math.log(2 if c.op == "log2" else 10)))
-    if c.op == "log1p":
-        return c.op_("Log", c.op_("Add", x, s(1.0)))
-    if c.op == "expm1":
-        return c.op_("Sub", c.op_("Exp", x), s(1.0))
-    if c.op == "round":  # halves away from zero
-        return c.op_("Mul", c.op_("Sign", x), c.op_("Floor", c.op_("Add", c.op_("Abs", x), s(0.5))))
-    if c.op == "rint":  # halves down
-        return c.op_("Ceil", c.op_("Sub", x, s(0.5)))
-    if c.op in ("fix", "trunc"):
-        return c.op_("Mul", c.op_("Sign", x), c.op_("Floor", c.op_("Abs", x)))
-    if c.op in ("degrees", "radians"):
-        return c.op_("Mul", x, s(180 / math.pi if c.op == "degrees" else math.pi / 180))
-    if c.op == "logical_not":
-        return c.cast(c.op_("Equal", x, s(0.0)), np.float32)
-    if c.op == "hard_sigmoid":
-        return c.op_("HardSigmoid", x, alpha=c.p.float("alpha", 0.2), beta=c.p.float("beta", 0.5))
-    if c.op == "_contrib_div_sqrt_dim":
-        return c.op_("Mul", x, s(c.g.shape(x)[-1] ** -0.5))
-    sigma2 = c.p.float("scalar", 1.0) ** 2  # smooth_l1
+        return c.g.constant(np.array([math.prod(shape)], np.int64))
+    return c.g.filled(shape, float(c.op == "ones_like"), c.g.dtype(source))
+
+
+def _cube_root(c: Call, x: str) -> str:
+    return c.op_("Mul", c.op_("Sign", x), c.op_("Pow", c.op_("Abs", x), c.g.scalar(1 / 3)))
+
+
+def _round(c: Call, x: str) -> str:
+    """Halves away from zero."""
+    return c.op_("Mul", c.op_("Sign", x), c.op_("Floor", c.op_("Add", c.op_("Abs", x), c.g.scalar(0.5))))
+
+
+def _smooth_l1(c: Call, x: str) -> str:
+    sigma2, s = c.p.float("scalar", 1.0) ** 2, c.g.scalar
     size = c.op_("Abs", x)
     near = c.op_("Mul", c.op_("Mul", x, x), s(0.5 * sigma2))
     return c.op_("Where", c.op_("Less", size, s(1 / sigma2)), near, c.op_("Sub", size, s(0.5 / sigma2)))
+
+
+_COMPOSED: dict[str, Callable[[Call, str], str]] = {
+    "square": lambda c, x: c.op_("Mul", x, x),
+    "rsqrt": lambda c, x: c.op_("Reciprocal", c.op_("Sqrt", x)),
+    "cbrt": _cube_root,
+    "rcbrt": lambda c, x: c.op_("Reciprocal", _cube_root(c, x)),
+    "log2": lambda c, x: c.op_("Mul", c.op_("Log", x), c.g.scalar(1 / math.log(2))),
+    "log10": lambda c, x: c.op_("Mul", c.op_("Log", x), c.g.scalar(1 / math.log(10))),
+    "log1p": lambda c, x: c.op_("Log", c.op_("Add", x, c.g.scalar(1.0))),
+    "expm1": lambda c, x: c.op_("Sub", c.op_("Exp", x), c.g.scalar(1.0)),
+    "round": _round,
+    "rint": lambda c, x: c.op_("Ceil", c.op_("Sub", x, c.g.scalar(0.5))),  # halves down
+    "fix": lambda c, x: c.op_("Mul", c.op_("Sign", x), c.op_("Floor", c.op_("Abs", x))),
+    "degrees": lambda c, x: c.op_("Mul", x, c.g.scalar(180 / math.pi)),
+    "radians": lambda c, x: c.op_("Mul", x, c.g.scalar(math.pi / 180)),
+    "logical_not": lambda c, x: c.cast(c.op_("Equal", x, c.g.scalar(0.0)), np.float32),
+    "hard_sigmoid": lambda c, x: c.op_("HardSigmoid", x, alpha=c.p.float("alpha", 0.2), beta=c.p.float("beta", 0.5)),
+    "smooth_l1": _smooth_l1,
+    "_contrib_div_sqrt_dim": lambda c, x: c.op_("Mul", x, c.g.scalar(c.g.shape(x)[-1] ** -0.5)),
+}
+_COMPOSED["trunc"] = _COMPOSED["fix"]
+
+
+@converts(*_COMPOSED)
+def composed(c: Call) -> str:
+    """Functions of one input that ONNX has no single operator for."""
+    return _COMPOSED[c.op](c, c.floating(c.x(0)))
 
 
 def modulo(c: Call, a: str, b: str) -> str:

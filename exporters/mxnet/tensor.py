@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -196,7 +197,7 @@ def split_v2(c: Call) -> list[str]:
         raise ModelError(f"sections={sections} does not fit {size} elements")
     points = [size // sections * k for k in range(sections)] if sections > 0 else list(c.p.ints("indices"))
     bounds = [*points, size]
-    pieces = [slice_axis(c.g, x, axis, a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    pieces = [slice_axis(c.g, x, axis, a, b) for a, b in itertools.pairwise(bounds)]
     return [c.op_("Squeeze", v, c.g.ints([axis])) for v in pieces] if c.p.bool("squeeze_axis") else pieces
 
 

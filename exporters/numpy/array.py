@@ -16,11 +16,11 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
-from dlpack.exporters.builder import Builder, NotConverted
+from dlpack.exporters.builder import NotConverted, OnnxBuilder
 from dlpack.exporters.callables import user_line
 
 UFUNCS: dict[str, Callable[..., Any]] = {}
-"""Converters of ufuncs by name: (trace, inputs as the caller gave them) → Array."""
+"""Converters of ufuncs by name: (trace, inputs as the caller gave them) → Traced."""
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """Converters of other functions by their public name ("linalg.norm"): (trace, *args, **kwargs) → result."""
 
@@ -29,24 +29,24 @@ class Trace:
     """One function on its way to a graph."""
 
     def __init__(self, name: str) -> None:
-        self.g = Builder(name)
+        self.g = OnnxBuilder(name)
         self.names: dict[int, str] = {}  # id of a weight → its variable's name
         self._constants: dict[Any, str] = {}
 
-    def array(self, value: Any) -> Array:
-        """`value` as an Array: itself, or a constant."""
+    def array(self, value: Any) -> Traced:
+        """`value` as a `Traced`: itself, or a constant."""
         value = unwrapped(value)
-        if isinstance(value, Array):
+        if isinstance(value, Traced):
             return value
-        if isinstance(value, list | tuple) and any(isinstance(v, Array) for v in _leaves(value)):
-            made: Array = FUNCTIONS["stack"](self, [self.array(v) for v in value])
+        if isinstance(value, list | tuple) and any(isinstance(v, Traced) for v in _leaves(value)):
+            made: Traced = FUNCTIONS["stack"](self, [self.array(v) for v in value])
             return made
-        return Array(self, known=np.asarray(value))
+        return Traced(self, known=np.asarray(value))
 
-    def wrap(self, name: str) -> Array:
-        return Array(self, name=name)
+    def wrap(self, name: str) -> Traced:
+        return Traced(self, name=name)
 
-    def op(self, kind: str, *inputs: Any, **attrs: Any) -> Array:
+    def op(self, kind: str, *inputs: Any, **attrs: Any) -> Traced:
         """A node over Arrays, names or constants, with one output."""
         names = [i if isinstance(i, str) else self.array(i).value() for i in inputs]
         return self.wrap(self.g.op(kind, *names, **attrs))
@@ -95,7 +95,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def unwrapped(value: Any) -> Any:
-    """`value` with a traced Array in place of every `Buffer` that holds one, also inside tuples, lists and dicts."""
+    """`value` with a `Traced` in place of every `Buffer` that holds one, also inside tuples, lists and dicts."""
     if isinstance(value, np.ndarray):
         traced = getattr(value, "_traced", None)
         return value if traced is None else traced
@@ -113,12 +113,12 @@ def onnx_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def is_known(value: Any) -> bool:
-    return not isinstance(value, Array) or (value.known is not None and not value._rows)
+    return not isinstance(value, Traced) or (value.known is not None and not value._rows)
 
 
 def plain(value: Any) -> Any:
     """`value` with the constants among its Arrays as NumPy arrays."""
-    if isinstance(value, Array):
+    if isinstance(value, Traced):
         return value.known
     if isinstance(value, list | tuple):
         return type(value)(plain(v) for v in value) if type(value) in (list, tuple) else value
@@ -127,7 +127,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-class Array(np.lib.mixins.NDArrayOperatorsMixin):
+class Traced(np.lib.mixins.NDArrayOperatorsMixin):
     """A NumPy array under tracing: a value of the graph, or `known`, a constant."""
 
     __array_priority__ = 1e6
@@ -137,7 +137,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         self._trace = trace
         self.known = known
         self._name = name
-        self._rows: dict[int, Array] = {}  # assigned along one axis, not yet in the graph
+        self._rows: dict[int, Traced] = {}  # assigned along one axis, not yet in the graph
         self._axis = 0
 
     # --- what the graph knows
@@ -182,7 +182,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         t, out = self._trace, kwargs.pop("out", None)
         inputs, out = unwrapped(inputs), unwrapped(out)
-        if out is not None and not all(isinstance(o, Array) for o in out):
+        if out is not None and not all(isinstance(o, Traced) for o in out):
             t.unsupported(f"np.{ufunc.__name__} into an array made outside of the function", "return new arrays")
         what = f"np.{ufunc.__name__}"
         if all(is_known(v) for v in (*inputs, *kwargs.values())):
@@ -292,7 +292,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     def __setitem__(self, key: Any, new: Any) -> None:
         t, new = self._trace, unwrapped(new)
         if not all(is_known(k) for k in _keys(key)):
-            masked = isinstance(key, Array) and key.dtype == bool and key.shape == self.shape
+            masked = isinstance(key, Traced) and key.dtype == bool and key.shape == self.shape
             if not masked or np.shape(plain(new) if is_known(new) else new) != ():
                 t.unsupported("an assignment to places that depend on the input", "use np.where")
             if self._rows:
@@ -319,7 +319,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         """What was assigned row by row becomes one Concat."""
         t, rows, axis = self._trace, self._rows, self._axis
         self._rows = {}
-        parts: list[Array] = []
+        parts: list[Traced] = []
         k, n = 0, self.shape[axis]
         while k < n:
             if k in rows:
@@ -331,7 +331,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
             k = stop
         self._become(FUNCTIONS["concatenate"](t, parts, axis) if len(parts) > 1 else parts[0])
 
-    def _become(self, other: Array) -> None:
+    def _become(self, other: Traced) -> None:
         self.known, self._name = (None, other.value()) if other.known is None else (other.known, "")
 
     # --- methods
@@ -350,9 +350,9 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
 
         return self._trace.op("Cast", self, to=onnx.helper.np_dtype_to_tensor_dtype(want))
 
-    def copy(self, order: str = "C") -> Array:
+    def copy(self, order: str = "C") -> Traced:
         name = self.value() if self.known is None or self._rows else ""
-        return Array(self._trace, name, None if self.known is None else self.known.copy())
+        return Traced(self._trace, name, None if self.known is None else self.known.copy())
 
     def reshape(self, *shape: Any, order: Any = "C", copy: bool | None = None) -> Any:
         return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order)
@@ -361,11 +361,11 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         return np.transpose(self, axes[0] if len(axes) == 1 else (axes or None))
 
     @property
-    def T(self) -> Any:  # noqa: N802 - NumPy's name
+    def T(self) -> Any:  # NumPy's name
         return np.transpose(self)
 
     @property
-    def mT(self) -> Any:  # noqa: N802 - NumPy's name
+    def mT(self) -> Any:  # NumPy's name
         return np.swapaxes(self, -1, -2)
 
     def flatten(self, order: Any = "C") -> Any:
@@ -386,7 +386,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         return self.dtype.itemsize
 
     @property
-    def real(self) -> Array:
+    def real(self) -> Traced:
         return self
 
 
@@ -399,7 +399,7 @@ _METHODS = (
 def _method(name: str) -> Callable[..., Any]:
     function = getattr(np, name)
 
-    def call(self: Array, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Traced, *args: Any, **kwargs: Any) -> Any:
         return function(self, *args, **kwargs)
 
     call.__name__ = name
@@ -407,13 +407,13 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 for _name in _METHODS:
-    setattr(Array, _name, _method(_name))
+    setattr(Traced, _name, _method(_name))
 
 _MAKES = ("copy", "astype", "zeros_like", "ones_like", "full_like", "empty_like")
 
 
-def _arrays(value: Any) -> Iterator[Array]:
-    if isinstance(value, Array):
+def _arrays(value: Any) -> Iterator[Traced]:
+    if isinstance(value, Traced):
         if value._rows:
             value._join_rows()
         yield value

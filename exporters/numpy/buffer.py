@@ -2,7 +2,7 @@
 
 `out = np.zeros(n)` followed by `out[k] = f(x)` is how NumPy code collects results, and no protocol of NumPy's tells of
 it. So while a function is traced, np.zeros and its like give `Buffer`s, and the functions that NumPy does not hand
-over (np.asarray, np.array, np.take of a table) pass traced Arrays on.
+over (np.asarray, np.array, np.take of a table) pass traced values on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.exporters.numpy.array import FUNCTIONS, Array, Trace, _arrays, unwrapped
+from dlpack.exporters.numpy.array import FUNCTIONS, Trace, Traced, _arrays, unwrapped
 
 _MAKERS = ("zeros", "ones", "empty", "full")
 _CONVERTERS = ("asarray", "array", "asanyarray", "ascontiguousarray")
@@ -23,7 +23,7 @@ class Buffer(np.ndarray[Any, Any]):
     """A NumPy array until a traced value is assigned; from then on `_traced`, to which everything is passed."""
 
     _trace: Trace | None = None
-    _traced: Array | None = None
+    _traced: Traced | None = None
 
     def __getattribute__(self, name: str) -> Any:
         if not name.startswith("_"):
@@ -40,7 +40,7 @@ class Buffer(np.ndarray[Any, Any]):
     def __setitem__(self, key: Any, new: Any) -> None:
         new = unwrapped(new)
         if self._traced is None and self._trace is not None and any(True for _ in _arrays([key, new])):
-            self._traced = Array(self._trace, known=np.array(self.view(np.ndarray)))
+            self._traced = Traced(self._trace, known=np.array(self.view(np.ndarray)))
         if self._traced is not None:
             self._traced[key] = new
         else:

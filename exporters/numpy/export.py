@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto
 
-import dlpack.exporters.numpy.indexing  # noqa: F401  (these enter their converters)
-import dlpack.exporters.numpy.math  # noqa: F401
-import dlpack.exporters.numpy.ufuncs  # noqa: F401
+import dlpack.exporters.numpy.indexing
+import dlpack.exporters.numpy.math
+import dlpack.exporters.numpy.ufuncs  # noqa: F401 - these enter their converters
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions
 from dlpack.exporters.callables import user_code, uses_framework
-from dlpack.exporters.numpy.array import Array, Trace, is_known
+from dlpack.exporters.numpy.array import Trace, Traced, is_known
 from dlpack.exporters.numpy.buffer import creating
 
 TOLERANCE = 1e-3
@@ -128,7 +128,7 @@ def _weight_names(target: Any) -> dict[int, str]:
     return found
 
 
-def _outputs(t: Trace, result: Any, taken: set[str]) -> Iterator[tuple[str, Array]]:
+def _outputs(t: Trace, result: Any, taken: set[str]) -> Iterator[tuple[str, Traced]]:
     """Names and values of what the function returned: an array, a tuple, a list or a dict of them."""
     if isinstance(result, dict):
         named = [(str(k), v) for k, v in result.items()]
@@ -139,7 +139,7 @@ def _outputs(t: Trace, result: Any, taken: set[str]) -> Iterator[tuple[str, Arra
     else:
         named = [("output", result)]
     for name, value in named:
-        if not isinstance(value, Array | np.ndarray | np.generic | int | float | list):
+        if not isinstance(value, Traced | np.ndarray | np.generic | int | float | list):
             raise UsageError(f"the function returns {type(value).__name__}; it should return arrays")
         yield (f"{name}_out" if name in taken else name), t.array(value)
 

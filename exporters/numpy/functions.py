@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.exporters.numpy.array import FUNCTIONS, Array, Trace, is_known, onnx_dtype, plain
+from dlpack.exporters.numpy.array import FUNCTIONS, Trace, Traced, is_known, onnx_dtype, plain
 
 Function = Callable[..., Any]
 
@@ -34,7 +34,7 @@ def axes_of(axis: Any, rank: int) -> list[int]:
     return sorted({axis_of(a, rank) for a in (axis if isinstance(axis, tuple | list) else (axis,))})
 
 
-def same_type(t: Trace, arrays: Sequence[Any], dtype: Any = None) -> list[Array]:
+def same_type(t: Trace, arrays: Sequence[Any], dtype: Any = None) -> list[Traced]:
     lifted = [t.array(a) for a in arrays]
     common = onnx_dtype(dtype or np.result_type(*(a.dtype for a in lifted)))
     return [a if onnx_dtype(a.dtype) == common else a.astype(common) for a in lifted]
@@ -239,7 +239,7 @@ def append(t: Trace, arr: Any, values: Any, axis: Any = None) -> Any:
     return concatenate(t, [arr, values], axis)
 
 
-def _cut(t: Trace, a: Array, axis: int, start: int, stop: int) -> Any:
+def _cut(t: Trace, a: Traced, axis: int, start: int, stop: int) -> Any:
     return a[(*[slice(None)] * axis, slice(start, stop))]
 
 

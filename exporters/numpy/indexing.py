@@ -10,29 +10,29 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.exporters.numpy.array import FUNCTIONS, Array, Trace, is_known, onnx_dtype, plain
+from dlpack.exporters.numpy.array import FUNCTIONS, Trace, Traced, is_known, onnx_dtype, plain
 from dlpack.exporters.numpy.functions import axis_of, broadcast_arrays, broadcast_to, function, ravel, reshape, stack
 
 # --- indexing ---------------------------------------------------------------------------------------------------------
 
 
-def gather(t: Trace, a: Array, places: np.ndarray[Any, Any]) -> Any:
+def gather(t: Trace, a: Traced, places: np.ndarray[Any, Any]) -> Any:
     """The elements of `a` at `places`, numbers into its row-major order."""
     t.g.claim("an index", places.shape, np.int64)
     return t.op("Gather", reshape(t, a, (-1,)), t.array(places.astype(np.int64)), axis=0)
 
 
-def _numbers(t: Trace, a: Array) -> np.ndarray[Any, Any]:
+def _numbers(t: Trace, a: Traced) -> np.ndarray[Any, Any]:
     t.g.claim("an index", a.shape, np.int64)
     return np.arange(a.size).reshape(a.shape)
 
 
 @function("getitem")
-def getitem(t: Trace, a: Array, key: Any) -> Any:
+def getitem(t: Trace, a: Traced, key: Any) -> Any:
     keys = list(key) if isinstance(key, tuple) else [key]
-    if any(isinstance(k, Array) and not is_known(k) for k in keys):
+    if any(isinstance(k, Traced) and not is_known(k) for k in keys):
         return _dynamic(t, a, keys)
-    keys = [np.asarray(plain(k)) if isinstance(k, list | Array | np.ndarray) else k for k in keys]
+    keys = [np.asarray(plain(k)) if isinstance(k, list | Traced | np.ndarray) else k for k in keys]
     keys = [k.item() if isinstance(k, np.ndarray) and k.ndim == 0 and k.dtype.kind in "iu" else k for k in keys]
     if any(isinstance(k, slice) and not is_known([k.start, k.stop, k.step]) for k in keys):
         t.unsupported("a slice whose bounds depend on the input")
@@ -47,7 +47,7 @@ def getitem(t: Trace, a: Array, key: Any) -> Any:
     return _slice(t, a, keys)
 
 
-def _slice(t: Trace, a: Array, keys: list[Any]) -> Any:
+def _slice(t: Trace, a: Traced, keys: list[Any]) -> Any:
     """Integers, slices, None and an ellipsis."""
     target = np.broadcast_to(np.int8(0), a.shape)[tuple(keys)].shape
     keys = [k for k in keys if k is not None]
@@ -71,10 +71,10 @@ def _slice(t: Trace, a: Array, keys: list[Any]) -> Any:
     return reshape(t, a, target)
 
 
-def _dynamic(t: Trace, a: Array, keys: list[Any]) -> Any:
+def _dynamic(t: Trace, a: Traced, keys: list[Any]) -> Any:
     """Integer indices that depend on the input: along one axis, or along the first ones together."""
     for k in keys:
-        if isinstance(k, Array) and k.dtype.kind not in "iu":
+        if isinstance(k, Traced) and k.dtype.kind not in "iu":
             t.unsupported(
                 "indexing with a mask that depends on the input", "use np.where(mask, x, 0)"
             ) if k.dtype == np.bool_ else t.unsupported(f"indexing with {k.dtype}", "use x.astype(np.int64)")
@@ -85,14 +85,14 @@ def _dynamic(t: Trace, a: Array, keys: list[Any]) -> Any:
     while full and full[-1]:
         full.pop()
         keys = keys[: len(full)]
-    if any(not isinstance(k, Array | np.ndarray | int | np.integer | list) for k in keys):
+    if any(not isinstance(k, Traced | np.ndarray | int | np.integer | list) for k in keys):
         t.unsupported("indexing with the input in several places")
     parts = broadcast_arrays(t, *(t.array(k).astype(np.int64) for k in keys))
     return t.op("GatherND", a, stack(t, parts, -1))
 
 
 @function("setitem")
-def setitem(t: Trace, a: Array, key: Any, new: Array) -> Any:
+def setitem(t: Trace, a: Traced, key: Any, new: Traced) -> Any:
     places = _numbers(t, a)[key]
     if places.size == a.size and np.array_equal(places.reshape(-1), np.arange(a.size)):
         return reshape(t, broadcast_to(t, new.astype(a.dtype), places.shape), a.shape)
@@ -119,7 +119,7 @@ def take_along_axis(t: Trace, arr: Any, indices: Any, axis: Any = -1) -> Any:
         return t.op("GatherElements", ravel(t, arr), indices, axis=0)
     axis = axis_of(axis, arr.ndim)
     target = list(np.broadcast_shapes(
-        *(s[:axis] + (1,) + s[axis + 1 :] for s in (arr.shape, indices.shape))))  # fmt: skip
+        *((*s[:axis], 1, *s[axis + 1 :]) for s in (arr.shape, indices.shape))))  # fmt: skip
     arr = broadcast_to(t, arr, [*target[:axis], arr.shape[axis], *target[axis + 1 :]])
     indices = broadcast_to(t, indices, [*target[:axis], indices.shape[axis], *target[axis + 1 :]])
     return t.op("GatherElements", arr, indices, axis=axis)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.exporters.numpy.array import FUNCTIONS, Array, Trace, onnx_dtype
+from dlpack.exporters.numpy.array import FUNCTIONS, Trace, Traced, onnx_dtype
 from dlpack.exporters.numpy.functions import (
     axes_of,
     axis_of,
@@ -22,7 +22,7 @@ from dlpack.exporters.numpy.functions import (
 NO: Any = np._NoValue
 
 
-def _reduce(t: Trace, kind: str, a: Array, axis: Any, keepdims: Any) -> Any:
+def _reduce(t: Trace, kind: str, a: Traced, axis: Any, keepdims: Any) -> Any:
     axes = axes_of(axis, a.ndim)
     keep = int(keepdims is not NO and bool(keepdims))
     if not axes:
@@ -33,16 +33,16 @@ def _reduce(t: Trace, kind: str, a: Array, axis: Any, keepdims: Any) -> Any:
 
 
 def _refuse(t: Trace, name: str, initial: Any, where: Any) -> None:
-    if initial is not NO and initial is not None or (where is not NO and where is not True):
+    if (initial is not NO and initial is not None) or (where is not NO and where is not True):
         t.unsupported(f"np.{name} with the argument 'initial' or 'where'")
 
 
-def _summed(a: Array, dtype: Any) -> Array:
+def _summed(a: Traced, dtype: Any) -> Traced:
     """In the type that NumPy sums in: booleans and small integers as int64."""
     if dtype is None:
         dtype = np.int64 if a.dtype.kind in "bi" else np.uint64 if a.dtype.kind == "u" else a.dtype
     dtype = onnx_dtype(dtype)
-    made: Array = a if a.dtype == dtype else a.astype(np.int64 if dtype == np.uint64 else dtype)
+    made: Traced = a if a.dtype == dtype else a.astype(np.int64 if dtype == np.uint64 else dtype)
     return made
 
 
@@ -69,8 +69,10 @@ def mean(t: Trace, a: Any, axis: Any = None, dtype: Any = None, out: Any = None,
 
 
 @function("var")
-def var(t: Trace, a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = NO,
-        where: Any = NO, mean: Any = NO, correction: Any = NO) -> Any:  # fmt: skip
+def var(  # noqa: PLR0913 - NumPy's signature
+    t: Trace, a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = NO,
+    where: Any = NO, mean: Any = NO, correction: Any = NO,
+) -> Any:  # fmt: skip
     _refuse(t, "var", NO, where)
     a = t.array(a)
     a = a if a.dtype.kind == "f" else a.astype(np.float32)
@@ -287,7 +289,7 @@ def vecdot(t: Trace, x1: Any, x2: Any, axis: int = -1) -> Any:
 @function("linalg.norm", "linalg.vector_norm", "linalg.matrix_norm")
 def norm(t: Trace, x: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Any:
     x = t.array(x)
-    vector = axis is not None and not isinstance(axis, tuple | list) or x.ndim == 1
+    vector = (axis is not None and not isinstance(axis, tuple | list)) or x.ndim == 1
     x = x if x.dtype.kind == "f" else x.astype(np.float32)
     if ord in (None, "fro") or (ord == 2 and vector):
         return np.sqrt(sum_(t, np.square(x), axis, keepdims=keepdims))

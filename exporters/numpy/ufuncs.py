@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.exporters.numpy.array import UFUNCS, Array, Trace, onnx_dtype
+from dlpack.exporters.numpy.array import UFUNCS, Trace, Traced, onnx_dtype
 
 Function = Callable[..., Any]
 
 
-def _loop(t: Trace, ufunc: np.ufunc, inputs: tuple[Any, ...]) -> tuple[list[Array], np.dtype[Any]]:
+def _loop(t: Trace, ufunc: np.ufunc, inputs: tuple[Any, ...]) -> tuple[list[Traced], np.dtype[Any]]:
     """The inputs in the types of NumPy's loop, and its result's type."""
     types: list[Any] = []
     for x in inputs:
@@ -24,15 +24,15 @@ def _loop(t: Trace, ufunc: np.ufunc, inputs: tuple[Any, ...]) -> tuple[list[Arra
     return arrays, onnx_dtype(loop[ufunc.nin])
 
 
-def _cast(t: Trace, x: Any, dtype: np.dtype[Any]) -> Array:
+def _cast(t: Trace, x: Any, dtype: np.dtype[Any]) -> Traced:
     array = t.array(x)
     if array.dtype == dtype or array.dtype.kind == dtype.kind == "f":
         return array  # the builder narrows a constant of float64, and it keeps its name
-    made: Array = array.astype(dtype)
+    made: Traced = array.astype(dtype)
     return made
 
 
-def _wide(t: Trace, arrays: list[Array]) -> list[Array]:
+def _wide(t: Trace, arrays: list[Traced]) -> list[Traced]:
     """Integers of few bits and unsigned ones in a type that every runtime computes with."""
     dtype = arrays[0].dtype
     if dtype.kind in "iu" and dtype not in (np.int32, np.int64):
@@ -41,13 +41,13 @@ def _wide(t: Trace, arrays: list[Array]) -> list[Array]:
     return arrays
 
 
-def _narrow(result: Array, dtype: np.dtype[Any]) -> Array:
-    made: Array = result if result.dtype == dtype else result.astype(dtype)
+def _narrow(result: Traced, dtype: np.dtype[Any]) -> Traced:
+    made: Traced = result if result.dtype == dtype else result.astype(dtype)
     return made
 
 
 def ufunc(*names: str) -> Callable[[Function], Function]:
-    """The decorated function computes these from operands of the loop's type: (trace, *arrays) → Array."""
+    """The decorated function computes these from operands of the loop's type: (trace, *arrays) → Traced."""
 
     def enter(function: Function) -> Function:
         def convert(t: Trace, ufunc: np.ufunc, *inputs: Any) -> Any:
@@ -65,7 +65,7 @@ def _simple(kinds: dict[str, str], booleans: dict[str, str]) -> None:
     for name, kind in kinds.items():
 
         def make(name: str, kind: str) -> None:
-            def compute(t: Trace, *a: Array) -> Array:
+            def compute(t: Trace, *a: Traced) -> Traced:
                 return t.op(booleans[name] if a[0].dtype == np.bool_ and name in booleans else kind, *a)
 
             ufunc(name)(compute)
@@ -89,13 +89,13 @@ _simple(
 
 
 def _logical(name: str, kind: str) -> None:
-    def convert(t: Trace, ufunc: np.ufunc, *inputs: Any) -> Array:
+    def convert(t: Trace, ufunc: np.ufunc, *inputs: Any) -> Traced:
         return t.op(kind, *(_truth(t, x) for x in inputs))
 
     UFUNCS[name] = convert
 
 
-def _truth(t: Trace, x: Any) -> Array:
+def _truth(t: Trace, x: Any) -> Traced:
     array = t.array(x)
     if array.dtype == np.bool_:
         return array
@@ -108,7 +108,7 @@ for _name, _kind in (("logical_and", "And"), ("logical_or", "Or"), ("logical_xor
 for _name, _kind in (("bitwise_and", "And"), ("bitwise_or", "Or"), ("bitwise_xor", "Xor")):
 
     def _bitwise(name: str, kind: str) -> Function:
-        def convert(t: Trace, ufunc: np.ufunc, *inputs: Any) -> Array:
+        def convert(t: Trace, ufunc: np.ufunc, *inputs: Any) -> Traced:
             if any(t.array(x).dtype != np.bool_ for x in inputs):
                 t.unsupported(f"np.{name} of integers")
             return t.op(kind, *inputs)
@@ -118,32 +118,32 @@ for _name, _kind in (("bitwise_and", "And"), ("bitwise_or", "Or"), ("bitwise_xor
     UFUNCS[_name] = _bitwise(_name, _kind)
 
 
-def _scalar(value: float, like: Array) -> np.ndarray[Any, Any]:
+def _scalar(value: float, like: Traced) -> np.ndarray[Any, Any]:
     return np.asarray(value, like.dtype)
 
 
 @ufunc("positive", "conjugate")
-def positive(t: Trace, x: Array) -> Array:
+def positive(t: Trace, x: Traced) -> Traced:
     return x.copy()
 
 
 @ufunc("not_equal")
-def not_equal(t: Trace, a: Array, b: Array) -> Array:
+def not_equal(t: Trace, a: Traced, b: Traced) -> Traced:
     return t.op("Not", t.op("Equal", a, b))
 
 
 @ufunc("square")
-def square(t: Trace, x: Array) -> Array:
+def square(t: Trace, x: Traced) -> Traced:
     return t.op("Mul", x, x)
 
 
 @ufunc("reciprocal")
-def reciprocal(t: Trace, x: Array) -> Array:
+def reciprocal(t: Trace, x: Traced) -> Traced:
     return t.op("Div", _scalar(1, x), x)
 
 
 @ufunc("power", "float_power")
-def power(t: Trace, x: Array, y: Array) -> Array:
+def power(t: Trace, x: Traced, y: Traced) -> Traced:
     if y.known is not None and y.known.size == 1 and y.known.ndim <= x.ndim:
         exponent = float(y.known.reshape(-1)[0])
         if exponent == 2:
@@ -154,7 +154,7 @@ def power(t: Trace, x: Array, y: Array) -> Array:
 
 
 @ufunc("floor_divide")
-def floor_divide(t: Trace, a: Array, b: Array) -> Array:
+def floor_divide(t: Trace, a: Traced, b: Traced) -> Traced:
     quotient = t.op("Div", a, b)
     if a.dtype.kind == "f":
         return t.op("Floor", quotient)
@@ -167,14 +167,14 @@ def floor_divide(t: Trace, a: Array, b: Array) -> Array:
 
 
 @ufunc("remainder")
-def remainder(t: Trace, a: Array, b: Array) -> Array:
+def remainder(t: Trace, a: Traced, b: Traced) -> Traced:
     if a.dtype.kind != "f":
         return t.op("Mod", a, b)
     return t.op("Sub", a, t.op("Mul", t.op("Floor", t.op("Div", a, b)), b))
 
 
 @ufunc("fmod")
-def fmod(t: Trace, a: Array, b: Array) -> Array:
+def fmod(t: Trace, a: Traced, b: Traced) -> Traced:
     return t.op("Mod", a, b, fmod=1)
 
 
@@ -194,24 +194,24 @@ UFUNCS["modf"] = _modf
 
 
 @ufunc("trunc")
-def trunc(t: Trace, x: Array) -> Array:
+def trunc(t: Trace, x: Traced) -> Traced:
     return t.op("Mul", t.op("Sign", x), t.op("Floor", t.op("Abs", x))) if x.dtype.kind == "f" else x
 
 
 @ufunc("exp2")
-def exp2(t: Trace, x: Array) -> Array:
+def exp2(t: Trace, x: Traced) -> Traced:
     return t.op("Exp", t.op("Mul", x, _scalar(math.log(2), x)))
 
 
 @ufunc("expm1")
-def expm1(t: Trace, x: Array) -> Array:
+def expm1(t: Trace, x: Traced) -> Traced:
     """tanh(x / 2) (exp(x) + 1), which keeps the digits of small x."""
     half = t.op("Tanh", t.op("Mul", x, _scalar(0.5, x)))
     return t.op("Mul", half, t.op("Add", t.op("Exp", x), _scalar(1, x)))
 
 
 @ufunc("log1p")
-def log1p(t: Trace, x: Array) -> Array:
+def log1p(t: Trace, x: Traced) -> Traced:
     """x log(u) / (u - 1) with u = 1 + x rounded (Goldberg 1991, theorem 4), which keeps the digits of small x."""
     one = _scalar(1, x)
     u = t.op("Add", x, one)
@@ -222,27 +222,27 @@ def log1p(t: Trace, x: Array) -> Array:
 
 
 @ufunc("log2")
-def log2(t: Trace, x: Array) -> Array:
+def log2(t: Trace, x: Traced) -> Traced:
     return t.op("Mul", t.op("Log", x), _scalar(1 / math.log(2), x))
 
 
 @ufunc("log10")
-def log10(t: Trace, x: Array) -> Array:
+def log10(t: Trace, x: Traced) -> Traced:
     return t.op("Mul", t.op("Log", x), _scalar(1 / math.log(10), x))
 
 
 @ufunc("cbrt")
-def cbrt(t: Trace, x: Array) -> Array:
+def cbrt(t: Trace, x: Traced) -> Traced:
     return t.op("Mul", t.op("Sign", x), t.op("Pow", t.op("Abs", x), _scalar(1 / 3, x)))
 
 
 @ufunc("hypot")
-def hypot(t: Trace, a: Array, b: Array) -> Array:
+def hypot(t: Trace, a: Traced, b: Traced) -> Traced:
     return t.op("Sqrt", t.op("Add", t.op("Mul", a, a), t.op("Mul", b, b)))
 
 
 @ufunc("arctan2")
-def arctan2(t: Trace, y: Array, x: Array) -> Array:
+def arctan2(t: Trace, y: Traced, x: Traced) -> Traced:
     zero = _scalar(0, x)
     flat = t.op("Equal", x, zero)
     angle = t.op("Atan", t.op("Div", y, t.op("Where", flat, _scalar(1, x), x)))
@@ -252,57 +252,57 @@ def arctan2(t: Trace, y: Array, x: Array) -> Array:
 
 
 @ufunc("logaddexp")
-def logaddexp(t: Trace, a: Array, b: Array) -> Array:
+def logaddexp(t: Trace, a: Traced, b: Traced) -> Traced:
     rest = t.op("Exp", t.op("Neg", t.op("Abs", t.op("Sub", a, b))))
     return t.op("Add", t.op("Max", a, b), log1p(t, rest))
 
 
 @ufunc("heaviside")
-def heaviside(t: Trace, x: Array, at_zero: Array) -> Array:
+def heaviside(t: Trace, x: Traced, at_zero: Traced) -> Traced:
     zero = _scalar(0, x)
     return t.op("Where", t.op("Equal", x, zero), at_zero, _cast(t, t.op("Greater", x, zero), x.dtype))
 
 
 @ufunc("copysign")
-def copysign(t: Trace, a: Array, b: Array) -> Array:
+def copysign(t: Trace, a: Traced, b: Traced) -> Traced:
     return t.op("Where", t.op("Less", b, _scalar(0, b)), t.op("Neg", t.op("Abs", a)), t.op("Abs", a))
 
 
 @ufunc("signbit")
-def signbit(t: Trace, x: Array) -> Array:
+def signbit(t: Trace, x: Traced) -> Traced:
     return t.op("Less", x, _scalar(0, x))
 
 
 @ufunc("isfinite")
-def isfinite(t: Trace, x: Array) -> Array:
+def isfinite(t: Trace, x: Traced) -> Traced:
     return t.op("Not", t.op("Or", t.op("IsNaN", x), t.op("IsInf", x)))
 
 
 @ufunc("deg2rad", "radians")
-def radians(t: Trace, x: Array) -> Array:
+def radians(t: Trace, x: Traced) -> Traced:
     return t.op("Mul", x, _scalar(math.pi / 180, x))
 
 
 @ufunc("rad2deg", "degrees")
-def degrees(t: Trace, x: Array) -> Array:
+def degrees(t: Trace, x: Traced) -> Traced:
     return t.op("Mul", x, _scalar(180 / math.pi, x))
 
 
 @ufunc("erfc")
-def erfc(t: Trace, x: Array) -> Array:
+def erfc(t: Trace, x: Traced) -> Traced:
     return t.op("Sub", _scalar(1, x), t.op("Erf", x))
 
 
 @ufunc("vecdot")
-def vecdot(t: Trace, a: Array, b: Array) -> Array:
+def vecdot(t: Trace, a: Traced, b: Traced) -> Traced:
     return t.wrap(t.g.op("ReduceSum", t.op("Mul", a, b).value(), t.g.ints([-1]), keepdims=0))
 
 
 @ufunc("matvec")
-def matvec(t: Trace, a: Array, b: Array) -> Any:
+def matvec(t: Trace, a: Traced, b: Traced) -> Any:
     return t.op("MatMul", a, b[..., None])[..., 0]
 
 
 @ufunc("vecmat")
-def vecmat(t: Trace, a: Array, b: Array) -> Any:
+def vecmat(t: Trace, a: Traced, b: Traced) -> Any:
     return t.op("MatMul", a[..., None, :], b)[..., 0, :]

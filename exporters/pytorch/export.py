@@ -134,7 +134,7 @@ def takes(target: Any) -> bool:
     return callable(target) and uses_framework(target) == "torch"
 
 
-def trace(target: Any, name: str, options: ExportOptions) -> Exported:
+def trace(target: Any, _name: str, options: ExportOptions) -> Exported:
     torch = import_torch()
     module = target if isinstance(target, torch.nn.Module) else _wrapped(target)
     if isinstance(module, torch.jit.ScriptModule):

@@ -12,7 +12,7 @@ import math
 import pickletools
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -151,96 +151,127 @@ def read_pickle(data: bytes, what: str) -> Any:
     a damaged one.
     """
     try:
-        return _run(data)
+        return _Machine().run(data)
     except Foreign:
         raise
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, AssertionError) as e:
         raise ModelError(f"{what} is damaged ({type(e).__name__}); copy or download the file again") from None
 
 
-def _run(data: bytes) -> Any:
-    stack: list[Any] = []
-    memo: dict[int, Any] = {}
+class _Machine:
+    """The machine that a pickle is a program for: a stack of values, and a memo of those that are used again."""
 
-    def marked() -> list[Any]:
-        at = len(stack) - 1
-        while stack[at] is not _MARK:
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self, data: bytes) -> Any:
+        """The value that is left at the pickle's end. Raises Foreign for an instruction that makes more than data."""
+        argument: Any
+        for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
+            name = opcode.name
+            if name in _VALUES:
+                self.stack.append(argument)
+            elif name in _LITERALS:
+                self.stack.append(_LITERALS[name])
+            elif name == "STOP":
+                return _without_globals(self.stack.pop())
+            elif name in _INSTRUCTIONS:
+                _INSTRUCTIONS[name](self, argument)
+            elif name not in ("PROTO", "FRAME"):
+                raise Foreign(f"the pickle instruction {name}")
+        raise ValueError("no end")
+
+    def marked(self) -> list[Any]:
+        """Takes what lies above the topmost mark, and the mark, off the stack."""
+        at = len(self.stack) - 1
+        while self.stack[at] is not _MARK:
             at -= 1
             if at < 0:
                 raise ValueError("no mark")
-        items = stack[at + 1 :]
-        del stack[at:]
+        items = self.stack[at + 1 :]
+        del self.stack[at:]
         return items
 
-    argument: Any
-    for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
-        op = opcode.name
-        if op in _VALUES:
-            stack.append(argument)
-        elif op in _LITERALS:
-            stack.append(_LITERALS[op])
-        elif op in ("BINPUT", "LONG_BINPUT", "PUT"):
-            memo[argument] = stack[-1]
-        elif op == "MEMOIZE":
-            memo[len(memo)] = stack[-1]
-        elif op in ("BINGET", "LONG_BINGET", "GET"):
-            stack.append(memo[argument])
-        elif op == "MARK":
-            stack.append(_MARK)
-        elif op == "GLOBAL":
-            stack.append(Global(*argument.split(" ", 1)))
-        elif op == "STACK_GLOBAL":
-            name, module = stack.pop(), stack.pop()
-            stack.append(Global(str(module), str(name)))
-        elif op == "EMPTY_TUPLE":
-            stack.append(())
-        elif op in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            n = int(op[-1])
-            if len(stack) < n:
-                raise IndexError
-            stack[-n:] = [tuple(stack[-n:])]
-        elif op == "TUPLE":
-            stack.append(tuple(marked()))
-        elif op == "EMPTY_LIST":
-            stack.append([])
-        elif op == "EMPTY_DICT":
-            stack.append({})
-        elif op == "APPEND":
-            item = stack.pop()
-            _list(stack[-1]).append(item)
-        elif op == "APPENDS":
-            items = marked()
-            _list(stack[-1]).extend(items)
-        elif op == "SETITEM":
-            value, key = stack.pop(), stack.pop()
-            _dict(stack[-1])[key] = value
-        elif op == "SETITEMS":
-            items = marked()
-            _dict(stack[-1]).update(zip(items[::2], items[1::2], strict=True))
-        elif op == "BINPERSID":
-            stack.append(_storage(stack.pop()))
-        elif op == "REDUCE":
-            arguments = stack.pop()
-            stack.append(_construct(stack.pop(), arguments))
-        elif op == "NEWOBJ":
-            stack.pop()
-            made = stack.pop()
-            if not isinstance(made, Global) or not made.module.startswith("__torch__"):
-                raise Foreign(str(made))
-            stack.append(Object(str(made)))
-        elif op == "BUILD":
-            state = stack.pop()
-            if isinstance(stack[-1], Object):
-                if not isinstance(state, dict):
-                    raise Foreign(f"{stack[-1].type}.__setstate__")
-                stack[-1].attributes.update(state)
-            else:
-                _dict(stack[-1])  # the attributes of an OrderedDict: a state_dict's versions
-        elif op == "STOP":
-            return _without_globals(stack.pop())
-        elif op not in ("PROTO", "FRAME"):
-            raise Foreign(f"the pickle instruction {op}")
-    raise ValueError("no end")
+    def put(self, index: int) -> None:
+        self.memo[index] = self.stack[-1]
+
+    def memoize(self, _: Any) -> None:
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def get(self, index: int) -> None:
+        self.stack.append(self.memo[index])
+
+    def mark(self, _: Any) -> None:
+        self.stack.append(_MARK)
+
+    def name(self, words: str) -> None:
+        self.stack.append(Global(*words.split(" ", 1)))
+
+    def name_from_stack(self, _: Any) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        self.stack.append(Global(str(module), str(name)))
+
+    def tuple_of(self, count: int) -> None:
+        if len(self.stack) < count:
+            raise IndexError
+        self.stack[-count:] = [tuple(self.stack[-count:])]
+
+    def marked_tuple(self, _: Any) -> None:
+        self.stack.append(tuple(self.marked()))
+
+    def append(self, _: Any) -> None:
+        item = self.stack.pop()
+        _list(self.stack[-1]).append(item)
+
+    def extend(self, _: Any) -> None:
+        items = self.marked()
+        _list(self.stack[-1]).extend(items)
+
+    def set_item(self, _: Any) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        _dict(self.stack[-1])[key] = value
+
+    def set_items(self, _: Any) -> None:
+        items = self.marked()
+        _dict(self.stack[-1]).update(zip(items[::2], items[1::2], strict=True))
+
+    def storage(self, _: Any) -> None:
+        self.stack.append(_storage(self.stack.pop()))
+
+    def construct(self, _: Any) -> None:
+        arguments = self.stack.pop()
+        self.stack.append(_construct(self.stack.pop(), arguments))
+
+    def new_object(self, _: Any) -> None:
+        self.stack.pop()
+        made = self.stack.pop()
+        if not isinstance(made, Global) or not made.module.startswith("__torch__"):
+            raise Foreign(str(made))
+        self.stack.append(Object(str(made)))
+
+    def build(self, _: Any) -> None:
+        state, owner = self.stack.pop(), self.stack[-1]
+        if not isinstance(owner, Object):
+            _dict(owner)  # the attributes of an OrderedDict: a state_dict's versions
+        elif isinstance(state, dict):
+            owner.attributes.update(state)
+        else:
+            raise Foreign(f"{owner.type}.__setstate__")
+
+
+_INSTRUCTIONS: dict[str, Callable[[_Machine, Any], None]] = {
+    "BINPUT": _Machine.put, "LONG_BINPUT": _Machine.put, "PUT": _Machine.put, "MEMOIZE": _Machine.memoize,
+    "BINGET": _Machine.get, "LONG_BINGET": _Machine.get, "GET": _Machine.get,
+    "MARK": _Machine.mark, "GLOBAL": _Machine.name, "STACK_GLOBAL": _Machine.name_from_stack,
+    "EMPTY_TUPLE": lambda m, _: m.stack.append(()),
+    "TUPLE1": lambda m, _: m.tuple_of(1), "TUPLE2": lambda m, _: m.tuple_of(2), "TUPLE3": lambda m, _: m.tuple_of(3),
+    "TUPLE": _Machine.marked_tuple,
+    "EMPTY_LIST": lambda m, _: m.stack.append([]), "APPEND": _Machine.append, "APPENDS": _Machine.extend,
+    "EMPTY_DICT": lambda m, _: m.stack.append({}), "SETITEM": _Machine.set_item, "SETITEMS": _Machine.set_items,
+    "BINPERSID": _Machine.storage, "REDUCE": _Machine.construct, "NEWOBJ": _Machine.new_object,
+    "BUILD": _Machine.build,
+}  # fmt: skip
 
 
 def _list(value: Any) -> list[Any]:

@@ -26,7 +26,7 @@ def _mask(mask: Any, kind: int | None) -> Any:
     return mask
 
 
-def transformer_encoder_layer(
+def transformer_encoder_layer(  # noqa: PLR0913 - the operator's schema
     x: Any, width: int, heads: int, qkv_weight: Any, qkv_bias: Any, out_weight: Any, out_bias: Any, gelu: bool,
     norm_first: bool, eps: float, norm1_weight: Any, norm1_bias: Any, norm2_weight: Any, norm2_bias: Any,
     ffn1_weight: Any, ffn1_bias: Any, ffn2_weight: Any, ffn2_bias: Any, mask: Any = None, mask_type: int | None = None,
@@ -55,9 +55,9 @@ def transformer_encoder_layer(
     return norm2(x + feed(x))
 
 
-def multi_head_attention(
-    query: Any, key: Any, value: Any, width: int, heads: int, qkv_weight: Any, qkv_bias: Any, out_weight: Any,
-    out_bias: Any, mask: Any = None, need_weights: bool = True, average: bool = True, mask_type: int | None = None,
+def multi_head_attention(  # noqa: PLR0913 - the operator's schema
+    query: Any, key: Any, value: Any, _width: int, heads: int, qkv_weight: Any, qkv_bias: Any, out_weight: Any,
+    out_bias: Any, mask: Any = None, need_weights: bool = True, _average: bool = True, mask_type: int | None = None,
 ) -> Any:  # fmt: skip
     """aten::_native_multi_head_attention, of one tensor with itself."""
     if query is not key or key is not value or need_weights:
@@ -76,7 +76,7 @@ _DTYPES = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float1
            11: "bool", 15: "bfloat16"}  # fmt: skip
 
 
-def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:  # noqa: ARG001 - the schema
     """aten::tensor, whose schema for lists cannot be called from Python; TorchScript writes types as numbers."""
     torch = import_torch()
     kind = getattr(torch, _DTYPES[dtype]) if isinstance(dtype, int) else dtype

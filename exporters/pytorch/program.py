@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Program:
+class ExportedProgram:
     """What a .pt2 holds: the graph as JSON data, and where its arguments come from."""
 
     graph: dict[str, Any]
@@ -60,7 +60,7 @@ def is_program(archive: Archive) -> bool:
     return OLD_PROGRAM in archive or any(n.startswith("models/") or n == "archive_format" for n in archive)
 
 
-def read_program(archive: Archive) -> Program:
+def read_program(archive: Archive) -> ExportedProgram:
     """Reads and checks everything but the operators. Raises ModelError, UsageError."""
     archive.check_byte_order()
     if OLD_PROGRAM in archive:
@@ -77,7 +77,7 @@ def read_program(archive: Archive) -> Program:
     try:
         module = document["graph_module"]
         graph, signature = module["graph"], module["signature"]
-        return Program(graph, signature, tensors, tuple(_inputs(graph, signature)))
+        return ExportedProgram(graph, signature, tensors, tuple(_inputs(graph, signature)))
     except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as e:
         raise _damaged(e) from None
 
@@ -164,7 +164,7 @@ def _hint(size: Mapping[str, Any]) -> int:
     return int(hint.get("as_int", 1))
 
 
-def module_of(program: Program) -> Any:
+def module_of(program: ExportedProgram) -> Any:
     """A torch.nn.Module that computes the program. Raises UnsupportedError with all operators that are not allowed."""
     torch = import_torch()
     problems: dict[str, None] = {}
@@ -213,7 +213,7 @@ def _function(target: str) -> Any:
     return overload if isinstance(overload, torch._ops.OpOverload) else None
 
 
-def _replay(program: Program, given: Sequence[Any], tensors: Mapping[str, Any]) -> tuple[Any, ...]:
+def _replay(program: ExportedProgram, given: Sequence[Any], tensors: Mapping[str, Any]) -> tuple[Any, ...]:
     values: dict[str, Any] = {}
     remaining = iter(given)
     for spec in program.signature["input_specs"]:
@@ -276,36 +276,32 @@ def _arguments(function: Any, inputs: Sequence[Any], values: Mapping[str, Any]) 
     return args, given
 
 
+_WRITTEN: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("as_int", "as_bool", "as_string", "as_ints", "as_bools", "as_strings"), lambda body: body),
+    "as_none": lambda _: None,
+    "as_float": float,  # "Infinity", "-Infinity" and "NaN" are written as text
+    "as_floats": lambda body: [float(v) for v in body],
+    "as_scalar_type": lambda body: getattr(import_torch(), DTYPES[body]),
+    "as_memory_format": lambda body: getattr(import_torch(), _FORMATS[body]),
+    "as_layout": lambda _: import_torch().strided,
+    "as_device": lambda _: import_torch().device("cpu"),
+}
+"""Kinds of arguments whose value stands in the program itself."""
+
+
 def _value(argument: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
     """An argument's value; the one key of `argument` is its kind."""
-    torch = import_torch()
     ((kind, body),) = argument.items()
-    if kind == "as_none":
-        return None
-    if kind in ("as_int", "as_bool", "as_string", "as_ints", "as_bools", "as_strings"):
-        return body
-    if kind == "as_float":
-        return float(body)  # "Infinity", "-Infinity" and "NaN" are written as text
-    if kind == "as_floats":
-        return [float(v) for v in body]
+    if kind in _WRITTEN:
+        return _WRITTEN[kind](body)
+    if kind in ("as_optional_tensor", "as_sym_int", "as_sym_float", "as_sym_bool"):
+        return _value(body, values)
+    if kind in ("as_optional_tensors", "as_sym_ints", "as_sym_floats"):
+        return [_value(v, values) for v in body]
+    if kind == "as_name":
+        return values[body]
     if kind == "as_tensor":
         return values[body["name"]]
     if kind == "as_tensors":
         return [values[t["name"]] for t in body]
-    if kind == "as_optional_tensor":
-        return _value(body, values)
-    if kind in ("as_optional_tensors", "as_sym_ints", "as_sym_floats"):
-        return [_value(v, values) for v in body]
-    if kind in ("as_sym_int", "as_sym_float", "as_sym_bool"):
-        return _value(body, values)
-    if kind == "as_name":
-        return values[body]
-    if kind == "as_scalar_type":
-        return getattr(torch, DTYPES[body])
-    if kind == "as_memory_format":
-        return getattr(torch, _FORMATS[body])
-    if kind == "as_layout":
-        return torch.strided
-    if kind == "as_device":
-        return torch.device("cpu")
     raise UnsupportedError(f"the program has an argument of the kind {kind}")

@@ -108,11 +108,11 @@ ALWAYS: dict[str, Callable[..., Any]] = {
 PRIM: dict[str, Callable[..., Any]] = {
     "NumToTensor": lambda v: v, "RaiseException": _raise, "unchecked_unwrap_optional": lambda v: v,
     "dtype": lambda t: t.dtype, "device": lambda t: t.device, "layout": lambda t: t.layout,
-    "is_cuda": lambda t: False, "requires_grad": lambda t: True, "type": lambda device: device.type,
-    "is_quantized": lambda t: False,
-    "is_sparse": lambda t: False, "is_nested": lambda t: False, "is_mkldnn": lambda t: False,
+    "is_cuda": lambda _: False, "requires_grad": lambda _: True, "type": lambda device: device.type,
+    "is_quantized": lambda _: False,
+    "is_sparse": lambda _: False, "is_nested": lambda _: False, "is_mkldnn": lambda _: False,
     "data": lambda t: t, "shape": lambda t: list(t.shape), "ndim": lambda t: t.dim(), "itemsize": lambda t: t.itemsize,
     "min": _keep_extreme(min), "max": _keep_extreme(max), "abs": abs, "TupleIndex": operator.getitem,
-    "Print": lambda *_: None, "name": lambda t: None, "grad": lambda t: None, "AutogradAnyNonZero": lambda *_: False,
+    "Print": lambda *_: None, "name": lambda _: None, "grad": lambda _: None, "AutogradAnyNonZero": lambda *_: False,
 }  # fmt: skip
 """ops.prim.NAME."""

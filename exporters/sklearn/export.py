@@ -36,14 +36,13 @@ def recognises(path: Path, start: bytes) -> bool:
     if not start.startswith(b"PK\x03\x04"):
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
-            with archive.open("schema.json") as schema:
-                return b'"__loader__"' in schema.read(HEAD_BYTES)
+        with zipfile.ZipFile(path) as archive, archive.open("schema.json") as schema:
+            return b'"__loader__"' in schema.read(HEAD_BYTES)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
         return False
 
 
-def advises(path: Path, start: bytes) -> str | None:
+def advises(path: Path, _start: bytes) -> str | None:
     if path.suffix in _PICKLES:
         return (
             "a pickle runs code when it is loaded, so it is not read. Save a scikit-learn model, in the program that "
@@ -80,7 +79,7 @@ def _columns(estimator: Any) -> int:
     """The number of columns of the estimator's input."""
     try:
         columns = getattr(estimator, "n_features_in_", None)
-    except Exception:  # a pipeline asks its first step
+    except Exception:  # noqa: BLE001 - a pipeline asks its first step
         columns = None
     if not isinstance(columns, int | np.integer):
         raise UnsupportedError(

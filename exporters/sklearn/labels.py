@@ -28,7 +28,7 @@ def class_names(estimator: Any) -> tuple[str, ...] | None:
     """The names of the classes in the order of the scores; None for no classifier, and for one of several outputs."""
     try:
         classes = getattr(estimator, "classes_", None)
-    except Exception:  # a pipeline asks its last step
+    except Exception:  # noqa: BLE001 - a pipeline asks its last step
         return None
     if not isinstance(classes, np.ndarray) or classes.ndim != 1:
         return None

@@ -31,7 +31,7 @@ def rows_for(estimator: Any, columns: int) -> Any:
     x = rng.uniform(-1.5, 1.5, (ROWS, columns))
     try:
         _place(x, estimator, rng, 0)
-    except Exception:  # an attribute that is something else here: the rows stay where they are
+    except Exception:  # noqa: BLE001 - an attribute that is something else here: the rows stay where they are
         return x.astype(np.float32)
     return x.astype(np.float32)
 
@@ -110,7 +110,7 @@ def _predict(estimator: Any, x: Any) -> dict[str, Any]:
     for name in _METHODS[:-1] if voting else _METHODS:
         try:
             y = getattr(estimator, name)(x.astype(np.float64))
-        except Exception:  # a method that does not exist, or rows that the estimator does not take
+        except Exception:  # noqa: BLE001 - a method that does not exist, or rows that the estimator refuses
             continue
         y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
         if y.dtype.kind == "O":

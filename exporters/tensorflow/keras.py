@@ -38,7 +38,7 @@ def read_keras(path: Path, start: bytes, shapes: Mapping[str, tuple[int, ...]]) 
     try:
         with limited_time(path):
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as e:  # noqa: BLE001 - Keras raises anything
+    except Exception as e:  # Keras raises anything
         raise ModelError(f"Keras {keras.__version__} cannot load it: {_reason(e)}") from e
     if not getattr(model, "inputs", None):
         raise UsageError(
@@ -263,7 +263,7 @@ def describe(layer: Any) -> Recurrence | None:
 def _converter(layers: list[Recurrence]) -> Callable[..., None]:
     """tf2onnx's converter of the marked operators."""
 
-    def convert(ctx: Any, node: Any, name: str, args: Any) -> None:
+    def convert(ctx: Any, node: Any, name: str, _args: Any) -> None:
         index = node.get_attr_value("seed")
         if not isinstance(index, int) or not 0 <= index < len(layers):
             raise UnsupportedError(f"node '{name}': the operator CudnnRNNV3 is not supported")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-def erfc(ctx: Any, node: Any, name: str, args: Any) -> None:
+def erfc(ctx: Any, node: Any, name: str, _args: Any) -> None:
     """1 - erf(x), as TensorFlow's gelu has it."""
     (x,), (y,) = node.input, node.output
     shapes, dtypes = node.output_shapes, node.output_dtypes

@@ -103,7 +103,7 @@ def to_onnx(frozen: Frozen, name: str) -> ModelProto:
         )
     except DlpackError:
         raise
-    except Exception as e:  # noqa: BLE001 - it raises anything
+    except Exception as e:  # it raises anything
         raise UnsupportedError(f"tf2onnx cannot convert it: {_first_line(e)}") from e
     _check_known(model)
     _rename(model, frozen)

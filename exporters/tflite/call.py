@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from dlpack.errors import ModelError
-from dlpack.exporters.builder import Array, Builder, NotConverted, Shape
-from dlpack.exporters.call import Nodes, entering
+from dlpack.exporters.builder import Array, NotConverted, OnnxBuilder, Shape
+from dlpack.exporters.call import Nodes, entering, from_front
 from dlpack.exporters.tflite.files import Tensor
 from dlpack.exporters.tflite.schema import ACTIVATIONS
 
@@ -38,7 +38,7 @@ class Call(Nodes):
     returns the name of its output, or a list of them, of the same kind.
     """
 
-    g: Builder
+    g: OnnxBuilder
     op: str
     p: Mapping[str, Any]
     inputs: Sequence[int]
@@ -109,9 +109,7 @@ class Call(Nodes):
         return ((value.astype(np.float64) - q.zero.reshape(shape)) * q.scale.reshape(shape)).astype(np.float32)
 
     def axis(self, axis: int, rank: int) -> int:
-        if not -rank <= axis < rank:
-            raise ModelError(f"its dimension {axis} does not fit an input of {rank} dimensions")
-        return axis % rank
+        return from_front(axis, rank, f"dimension {axis}")
 
     def activated(self, y: str) -> str:
         """`y` after the activation that is fused into the operator."""

@@ -9,7 +9,7 @@ otherwise. What only moves elements stays on the integers.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,24 @@ import numpy as np
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
-import dlpack.exporters.tflite.layers  # noqa: F401  (these enter their converters)
-import dlpack.exporters.tflite.math  # noqa: F401
-import dlpack.exporters.tflite.tensor  # noqa: F401
+import dlpack.exporters.tflite.layers
+import dlpack.exporters.tflite.math
+import dlpack.exporters.tflite.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, read_bytes, set_metadata
-from dlpack.exporters.builder import Builder, NotConverted
+from dlpack.exporters.builder import NotConverted, OnnxBuilder
 from dlpack.exporters.tflite.call import CONVERTERS, MOVES, Call
 from dlpack.exporters.tflite.files import (
     IDENTIFIER,
     Operator,
-    Quantization,
+    QuantizationParameters,
     Subgraph,
     Tensor,
     TFLiteModel,
     read_label_file,
     read_model,
 )
-from dlpack.meaning.quantization import METADATA_KEY
-from dlpack.meaning.quantization import Quantization as Meaning
+from dlpack.meaning.quantization import METADATA_KEY, Quantization
 
 MAX_FOLDED = 4096  # elements
 MAX_STEPS = 1024  # of a loop
@@ -43,7 +42,7 @@ MAX_NODES = 100_000
 _QUANTIZED = ("int8", "uint8", "int16", "int32", "int64")
 
 
-def recognises(path: Path, start: bytes) -> bool:
+def recognises(_path: Path, start: bytes) -> bool:
     return start[4:8] == IDENTIFIER
 
 
@@ -75,7 +74,7 @@ class Conversion:
 
     def __init__(self, model: TFLiteModel, options: ExportOptions, name: str) -> None:
         self.model, self.options = model, options
-        self.g = Builder(name)
+        self.g = OnnxBuilder(name)
         self.main = model.subgraphs[0]
         self.frame = Frame(self.main)
         self.turned: dict[str, str] = {}  # value with channels last → the same with channels first
@@ -127,7 +126,7 @@ class Conversion:
                 continue
             info = np.iinfo(tensor.dtype)
             if tensor.dtype != "int64" and info.min <= q.zero[0] <= info.max:
-                found[name] = Meaning(float(q.scale[0]), int(q.zero[0])).to_json()
+                found[name] = Quantization(float(q.scale[0]), int(q.zero[0])).to_json()
         return found
 
     def _input_names(self) -> dict[int, str]:
@@ -183,16 +182,16 @@ class Conversion:
         q = _quantization(tensor)
         if q is None or self.g.dtype(value).kind == "f":
             return value
-        return self._through(value, lambda v, last: self._dequantize(v, q, axis))
+        return self._through(value, lambda v: self._dequantize(v, q, axis))
 
     def quantize(self, value: str, tensor: Tensor) -> str:
         """Real numbers as `tensor` stores them."""
         q = _quantization(tensor)
         if q is None or self.g.dtype(value).kind != "f":
             return value
-        return self._through(value, lambda v, last: self._quantize(v, q, np.dtype(tensor.dtype)))
+        return self._through(value, lambda v: self._quantize(v, q, np.dtype(tensor.dtype)))
 
-    def _dequantize(self, value: str, q: Quantization, axis: int) -> str:
+    def _dequantize(self, value: str, q: QuantizationParameters, axis: int) -> str:
         g, kind = self.g, self.g.dtype(value)
         each = q.scale.size > 1
         scale = g.constant(q.scale if each else q.scale[0], dtype=np.float32)
@@ -205,7 +204,7 @@ class Conversion:
         attrs: dict[str, Any] = {"axis": axis} if each else {}
         return str(g.op("DequantizeLinear", value, scale, zeros, **attrs))
 
-    def _quantize(self, value: str, q: Quantization, kind: np.dtype[Any]) -> str:
+    def _quantize(self, value: str, q: QuantizationParameters, kind: np.dtype[Any]) -> str:
         g = self.g
         if q.scale.size > 1:
             raise NotConverted("a computed value with a scale per channel")
@@ -220,10 +219,10 @@ class Conversion:
             return str(g.op("Cast", x, to=5 if kind == np.int16 else 6))
         return str(g.op("QuantizeLinear", value, scale, g.constant(_zeros(q, kind)[0], dtype=kind)))
 
-    def _through(self, value: str, step: Any) -> str:
+    def _through(self, value: str, step: Callable[[str], str]) -> str:
         """`step`, a pointwise function, on the value; where it was made with channels first, on that one."""
         first = self.turned.get(value)
-        return step(value, True) if first is None else self.channels_last(step(first, False))
+        return step(value) if first is None else self.channels_last(step(first))
 
     def channels_first(self, value: str) -> str:
         """(N, ..., C) as (N, C, ...)."""
@@ -407,11 +406,11 @@ class Conversion:
         return results
 
 
-def _quantization(tensor: Tensor) -> Quantization | None:
+def _quantization(tensor: Tensor) -> QuantizationParameters | None:
     return tensor.quantization if tensor.dtype in _QUANTIZED else None
 
 
-def _zeros(q: Quantization, kind: np.dtype[Any]) -> Any:
+def _zeros(q: QuantizationParameters, kind: np.dtype[Any]) -> Any:
     info = np.iinfo(kind)
     if ((q.zero < info.min) | (q.zero > info.max)).any():
         raise ModelError(f"a zero point is beyond what {kind} holds")

@@ -108,14 +108,14 @@ class FlatFile:
 
 
 @dataclass(frozen=True)
-class Quantization:
+class QuantizationParameters:
     """real = (stored - zero) * scale; one scale, or one per place of `axis`."""
 
     scale: Array
     zero: Array
     axis: int = 0
 
-    def same(self, other: Quantization | None) -> bool:
+    def same(self, other: QuantizationParameters | None) -> bool:
         return other is not None and all(
             a.shape == b.shape and bool((a == b).all()) for a, b in ((self.scale, other.scale), (self.zero, other.zero))
         )
@@ -129,7 +129,7 @@ class Tensor:
     shape: Shape
     dtype: str
     data: Array | None = None
-    quantization: Quantization | None = None
+    quantization: QuantizationParameters | None = None
     variable: bool = False
     sparse: bool = False
     open: tuple[bool, ...] = ()
@@ -270,7 +270,7 @@ def _data(buffer: Table, shape: Shape, dtype: str, name: str) -> Array | None:
     return data.view(np.uint8).view(kind.newbyteorder("<")).reshape(shape).astype(kind, copy=False)
 
 
-def _quantization(table: Table, shape: Shape, name: str) -> Quantization | None:
+def _quantization(table: Table, shape: Shape, name: str) -> QuantizationParameters | None:
     scale, zero, axis = table.vector(2, "<f4"), table.vector(3, "<i8"), table.number(6, "i")
     if not scale.size:
         return None
@@ -281,4 +281,4 @@ def _quantization(table: Table, shape: Shape, name: str) -> Quantization | None:
         raise ModelError(f"tensor '{name}' of the shape {list(shape)} has {scale.size} scales along dimension {axis}")
     if not (np.isfinite(scale) & (scale > 0)).all():
         raise ModelError(f"tensor '{name}' has a scale that is not a positive number")
-    return Quantization(scale.copy(), np.broadcast_to(zero, scale.shape).copy(), axis)
+    return QuantizationParameters(scale.copy(), np.broadcast_to(zero, scale.shape).copy(), axis)

@@ -127,7 +127,7 @@ class _TimeoutError(BaseException):
 
 @contextmanager
 def _time_limit(seconds: int) -> Iterator[None]:
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         raise _TimeoutError
 
     before = signal.signal(signal.SIGALRM, stop)

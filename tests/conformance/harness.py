@@ -27,7 +27,7 @@ def run(
     cases: Sequence[Case],
     machine: Machine,
     jobs: int = 0,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int], None] = lambda _: None,
     keep: Path | None = None,
     cc: str = "",
 ) -> list[Result]:

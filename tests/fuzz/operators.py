@@ -136,12 +136,12 @@ class Template:
     """The element types of operands that are not of the case's type."""
 
 
-def _axes(rng: _Rng, shape: tuple[int, ...], attributes: Attributes) -> list[Array]:
+def _axes(rng: _Rng, shape: tuple[int, ...], _attributes: Attributes) -> list[Array]:
     axes = rng.sample(range(len(shape)), rng.randint(1, len(shape)))
     return [np.array(axes, np.int64)]
 
 
-def _axis(rng: _Rng, shape: tuple[int, ...], attributes: Attributes) -> list[Array]:
+def _axis(rng: _Rng, shape: tuple[int, ...], _attributes: Attributes) -> list[Array]:
     return [np.array(rng.randrange(len(shape)), np.int64)]
 
 
@@ -208,7 +208,7 @@ def _templates() -> Iterator[Template]:
     yield Template("Concat", everything, (extreme, extreme), ({"axis": 0}, {"axis": -1}), broadcasts=False)
     yield Template("Tile", everything, more=lambda rng, shape, _: [_int64(rng.randint(1, 3) for _ in shape)])
     yield Template("Expand", everything, more=lambda rng, shape, _: [_int64([rng.randint(1, 3), *shape])])
-    yield Template("Reshape", everything, more=lambda rng, shape, _: [_int64([1, -1])])
+    yield Template("Reshape", everything, more=lambda *_: [_int64([1, -1])])
     yield Template("Unsqueeze", everything, more=lambda rng, shape, _: [_int64([rng.randint(0, len(shape))])])
     yield Template("Gather", everything, (extreme,), ({"axis": 0}, {"axis": -1}), _places)
     yield Template("Slice", everything, more=_slice)
@@ -229,7 +229,7 @@ def _int64(values: Any) -> Array:
     return np.array(list(values), np.int64)
 
 
-def _some(rng: _Rng, shape: tuple[int, ...], attributes: Attributes) -> list[Array]:
+def _some(rng: _Rng, shape: tuple[int, ...], _attributes: Attributes) -> list[Array]:
     return [_int64([rng.randint(1, shape[-1])])]
 
 
@@ -238,14 +238,14 @@ def _places(rng: _Rng, shape: tuple[int, ...], attributes: Attributes) -> list[A
     return [_int64(rng.randrange(-n, n) for _ in range(rng.randint(1, 5)))]
 
 
-def _slice(rng: _Rng, shape: tuple[int, ...], attributes: Attributes) -> list[Array]:
+def _slice(rng: _Rng, shape: tuple[int, ...], _attributes: Attributes) -> list[Array]:
     axis = rng.randrange(len(shape))
     step = rng.choice((1, 2, -1))
     ends = (0, shape[axis]) if step > 0 else (shape[axis], -shape[axis] - 1)
     return [_int64([ends[0]]), _int64([ends[1]]), _int64([axis]), _int64([step])]
 
 
-def _pads(rng: _Rng, shape: tuple[int, ...], attributes: Attributes) -> list[Array]:
+def _pads(rng: _Rng, shape: tuple[int, ...], _attributes: Attributes) -> list[Array]:
     return [_int64(rng.randint(0, min(2, n - 1)) for n in (*shape, *shape))]
 
 
@@ -416,7 +416,7 @@ def fuzz(count: int, seed: int, first: int, machine: str) -> int:
 
 def check(seed: int, numbers: Iterator[int] | range, machine: str) -> list[Result]:
     """The results of some cases, compiled as one file."""
-    return run_cases([make(seed, k) for k in numbers], MACHINES[machine], lambda case: None, flags=SANITIZE)
+    return run_cases([make(seed, k) for k in numbers], MACHINES[machine], lambda _: None, flags=SANITIZE)
 
 
 def _batch(seed: int, numbers: range, machine: str) -> list[tuple[str, str, str]]:

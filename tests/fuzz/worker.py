@@ -105,7 +105,7 @@ def run(plan: Plan, k: int, state: State) -> Result:
         outcome, message = type(e).__name__, str(e)
         if _is_memory(e):
             finding = f"asked for more than {LIMIT_BYTES >> 30} GiB: {e}"
-    except BaseException as e:
+    except BaseException as e:  # noqa: BLE001 - whatever else it raises is a finding
         outcome, finding = type(e).__name__, "".join(traceback.format_exception(e))[-3000:]
     signal.setitimer(signal.ITIMER_PROF, 0)
     shutil.rmtree(state.folder / "bundle", ignore_errors=True)
@@ -169,11 +169,11 @@ def _slow_parts(name: str, chance: float, share: float) -> Iterator[None]:
         yield
 
 
-def _enough(*given: Any, **more: Any) -> Any:
+def _enough(*_given: Any, **_more: Any) -> Any:
     raise Enough
 
 
-def _replay(module: Any, inputs: dict[str, Any], **given: Any) -> Any:
+def _replay(module: Any, inputs: dict[str, Any], **_given: Any) -> Any:
     """Runs the module on tensors without data, as torch.export does first."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -210,7 +210,7 @@ class _CheckHere(contextlib.AbstractContextManager["_CheckHere"]):
             raise ModelError(f"scikit-learn ended while it predicted: {e}") from e
 
 
-def _tensorflow_here(command: list[str], input: bytes, **given: Any) -> Any:
+def _tensorflow_here(_command: list[str], input: bytes, **_given: Any) -> Any:
     """In place of subprocess.run: the worker's `main` in this process, whose imports are done."""
     from dlpack.exporters.tensorflow import worker
 

@@ -75,8 +75,7 @@ def fuse(graph: Graph) -> list[Group]:
                     changed = True
         return sorted(taken, key=lambda k: (registry.find(open_groups[k][0]).kind != "anchor", k))  # type: ignore[union-attr]
 
-    number = 0
-    for node in graph.nodes:
+    for number, node in enumerate(graph.nodes):
         operator = registry.find(node)
         members = [node]
         if operator is not None and operator.kind == "pointwise":
@@ -86,7 +85,6 @@ def fuse(graph: Graph) -> list[Group]:
             for o in n.outputs:
                 if o:
                     group_of[o] = number
-        number += 1
     return [_finish(nodes) for nodes in open_groups.values()]
 
 

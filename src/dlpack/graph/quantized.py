@@ -242,7 +242,7 @@ class _Integers:
         self.centred[node.outputs[0]] = Centred(value, known[0].zero, low, high)
         return False
 
-    def clamp(self, node: Node, b: Builder) -> bool:
+    def clamp(self, node: Node, _b: Builder) -> bool:
         """Relu and Clip: rounding never reorders, so what is clamped may be rounded first."""
         real = self.real.get(node.inputs[0])
         limits: list[float] = [0.0, inf] if node.op == "Relu" else [-inf, inf]
@@ -362,7 +362,8 @@ class _Integers:
         shape, t = self.types[node.outputs[0]].shape, b.type_of(x)
         conv = node.op == "Conv"
         along = 1 if conv else len(t.shape) - 1
-        fits = -128 <= integers.min() and integers.max() <= 127
+        lowest, highest = integers.min(), integers.max()
+        fits = -128 <= lowest <= highest <= 127
         integers = integers.astype(np.int8 if fits else np.int16)
         total = ""
         for first, last in cuts:

@@ -158,7 +158,7 @@ def _anchors(outputs: Mapping[str, Array], task: Json, spec: Json) -> Candidates
     return boxes, *_likeliest(np.asarray(outputs[task["scores"]])[0], task["background"])
 
 
-def _grid(outputs: Mapping[str, Array], task: Json, spec: Json) -> Candidates:
+def _grid(outputs: Mapping[str, Array], task: Json, _spec: Json) -> Candidates:
     output = np.asarray(outputs[task["output"]])[0].astype(np.float64)
     rows, columns = output.shape[1:]
     shift = np.tanh(output[1:3])
@@ -171,7 +171,7 @@ def _grid(outputs: Mapping[str, Array], task: Json, spec: Json) -> Candidates:
     return boxes, classes, scores
 
 
-def _rows(outputs: Mapping[str, Array], task: Json, spec: Json) -> Candidates:
+def _rows(outputs: Mapping[str, Array], task: Json, _spec: Json) -> Candidates:
     output = np.asarray(outputs[task["output"]])
     rows = output.reshape(-1, output.shape[-1])[:, -6:].astype(np.float64)
     return rows[:, 2:], rows[:, 0].astype(np.int64), rows[:, 1]

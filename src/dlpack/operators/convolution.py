@@ -12,6 +12,11 @@ from dlpack.loops.tir import te
 from dlpack.operators.elementwise import sum_over, times
 
 
+def strides_and_dilations(ctx: Context, n: int) -> tuple[list[int], list[int]]:
+    """Those of a window operator over `n` dimensions; 1 in each where the node has none."""
+    return list(ctx.attr("strides") or [1] * n), list(ctx.attr("dilations") or [1] * n)
+
+
 def window_pads(
     ctx: Context, spatial: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> list[int]:
@@ -50,8 +55,7 @@ def conv(ctx: Context, b: Builder) -> None:
     x, w = ctx.input_type(0), ctx.input_type(1)
     n = len(x.shape) - 2
     kernel = list(w.shape[2:])
-    strides = ctx.attr("strides") or [1] * n
-    dilations = ctx.attr("dilations") or [1] * n
+    strides, dilations = strides_and_dilations(ctx, n)
     pads = window_pads(ctx, x.shape[2:], kernel, strides, dilations)
     data = ctx.node.inputs[0]
     if min(pads, default=0) < 0:
@@ -151,8 +155,7 @@ def conv_transpose(ctx: Context, b: Builder) -> None:
     x, w = ctx.input_type(0), ctx.input_type(1)
     n = len(x.shape) - 2
     kernel = list(w.shape[2:])
-    strides = ctx.attr("strides") or [1] * n
-    dilations = ctx.attr("dilations") or [1] * n
+    strides, dilations = strides_and_dilations(ctx, n)
     group = ctx.attr("group", 1)
     out = ctx.output_type().shape
     turned = _turned_weights(ctx, b, group)

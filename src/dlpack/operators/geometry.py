@@ -11,7 +11,7 @@ import numpy as np
 
 from dlpack.graph.registry import Builder, Context, NotSupported, compute, rewrite
 from dlpack.loops.tir import te, tirx
-from dlpack.operators.convolution import add_bias, window_pads
+from dlpack.operators.convolution import add_bias, strides_and_dilations, window_pads
 from dlpack.operators.elementwise import call, const
 
 
@@ -66,7 +66,7 @@ def grid_sample(ctx: Context, x: Any, grid: Any) -> list[Any]:
     base: Callable[..., Any]
     weight: Callable[..., Any]
     if mode == "nearest":
-        taps, base, weight = 1, lambda v: call("round_", dtype, v), lambda v, k: None
+        taps, base, weight = 1, lambda v: call("round_", dtype, v), lambda *_: None
     elif mode == "linear":
         taps, base, weight = 2, lambda v: _floor(v, dtype), lambda v, k: _linear_weight(v, k, dtype)
     else:
@@ -169,6 +169,48 @@ def _pixel_centres(n: int, corners: bool) -> Any:
 # --- RoiAlign ---------------------------------------------------------------------------------------------------------
 
 
+def _bins(ctx: Context, rois: Any) -> Any:
+    """Of each region, [regions, 6]: where its first bin starts, a bin's size and its samples, for y and then for x."""
+    t = ctx.output_type()
+    count, _, rows, columns = t.shape
+    dtype, ratio, scale = t.dtype, ctx.attr("sampling_ratio", 0), ctx.attr("spatial_scale", 1.0)
+    aligned = ctx.attr("coordinate_transformation_mode", "half_pixel" if ctx.node.opset >= 16 else "") == "half_pixel"
+
+    def bin_of(r: Any, axis: int, bins: int) -> tuple[Any, Any, Any]:
+        shift = const(0.5 if aligned else 0.0, dtype)
+        first = rois(r, axis) * const(scale, dtype) - shift
+        size = rois(r, axis + 2) * const(scale, dtype) - shift - first
+        step = (size if aligned else tirx.max(size, const(1.0, dtype))) / const(float(bins), dtype)
+        if ratio > 0:
+            return first, step, const(float(ratio), dtype)
+        return first, step, tirx.max(call("ceil_", dtype, step), const(0.0, dtype))
+
+    def parameter(r: Any, k: Any) -> Any:
+        values = [*bin_of(r, 1, rows), *bin_of(r, 0, columns)]
+        out = values[-1]
+        for j in reversed(range(5)):
+            out = tirx.Select(tirx.EQ(k, j), values[j], out)
+        return out
+
+    return te.compute((count, 6), parameter, name="region")
+
+
+def _weighted_corners(x: Any, n: Any, ch: Any, row: Any, column: Any, dtype: str) -> list[Any]:
+    """The four pixels around a place of x[n, ch], each times its share in the bilinear value; the edge goes on."""
+    height, width = (int(d) for d in x.shape[2:])
+    zero, one = const(0.0, dtype), const(1.0, dtype)
+    last_row, last_column = const(height - 1.0, dtype), const(width - 1.0, dtype)
+    y0, x0 = tirx.max(row, zero), tirx.max(column, zero)
+    ly, lx = tirx.min(_floor(y0, dtype), last_row), tirx.min(_floor(x0, dtype), last_column)
+    fy = tirx.Select(ly >= last_row, zero, y0 - ly)
+    fx = tirx.Select(lx >= last_column, zero, x0 - lx)
+    out = []
+    for dy, dx in product((0, 1), (0, 1)):
+        value = x(n, ch, _within(_whole(ly, dtype) + dy, height), _within(_whole(lx, dtype) + dx, width))
+        out.append(value * (fy if dy else one - fy) * (fx if dx else one - fx))
+    return out
+
+
 @compute("RoiAlign", layout="rows")
 def roi_align(ctx: Context, x: Any, rois: Any, batches: Any) -> list[Any]:
     """Averages (or maxima) of bilinear samples on a grid in every bin of every region.
@@ -176,74 +218,31 @@ def roi_align(ctx: Context, x: Any, rois: Any, batches: Any) -> list[Any]:
     With sampling_ratio 0 the grid is as fine as the region's pixels: the loops go up to the finest that can occur.
     """
     t = ctx.output_type()
-    count, _, rows, columns = t.shape
+    _, _, rows, columns = t.shape
     batch, _, height, width = ctx.input_type(0).shape
-    dtype, ratio, scale = t.dtype, ctx.attr("sampling_ratio", 0), ctx.attr("spatial_scale", 1.0)
-    aligned = ctx.attr("coordinate_transformation_mode", "half_pixel" if ctx.node.opset >= 16 else "") == "half_pixel"
-    use_max = ctx.attr("mode", "avg") == "max"
+    dtype, ratio, use_max = t.dtype, ctx.attr("sampling_ratio", 0), ctx.attr("mode", "avg") == "max"
     zero, one = const(0.0, dtype), const(1.0, dtype)
-
-    def c(v: float) -> Any:
-        return const(v, dtype)
-
-    def bounds(r: Any, axis: int) -> tuple[Any, Any]:
-        shift = c(0.5 if aligned else 0.0)
-        first = rois(r, axis) * c(scale) - shift
-        size = rois(r, axis + 2) * c(scale) - shift - first
-        return first, size if aligned else tirx.max(size, one)
-
-    def bin_of(r: Any, axis: int) -> tuple[Any, Any, Any]:
-        """Start of the region, size of a bin, samples per bin."""
-        first, size = bounds(r, axis)
-        step = size / c(float(rows if axis else columns))
-        if ratio > 0:
-            return first, step, c(float(ratio))
-        return first, step, tirx.max(call("ceil_", dtype, step), zero)
-
-    # Per region: (start, bin, samples) for y, then for x.
-    def parameter(r: Any, k: Any) -> Any:
-        values = [*bin_of(r, 1), *bin_of(r, 0)]
-        out = values[-1]
-        for j in reversed(range(5)):
-            out = tirx.Select(tirx.EQ(k, j), values[j], out)
-        return out
-
-    region = te.compute((count, 6), parameter, name="region")
+    region = _bins(ctx, rois)
     if ratio > 0:
         limit = (ratio, ratio)
     else:
         limit = (-(-height // rows) + 1, -(-width // columns) + 1)
     iy, ix = te.reduce_axis((0, limit[0]), name="iy"), te.reduce_axis((0, limit[1]), name="ix")
 
-    def term(r: Any, ch: Any, py: Any, px: Any) -> tuple[Any, Any]:
-        def place(base: int, p: Any, i: Any) -> Any:
-            fraction = (i.var.astype(dtype) + c(0.5)) / tirx.max(region(r, base + 2), one)
-            return region(r, base) + (p.astype(dtype) + fraction) * region(r, base + 1)
-
-        y, xx = place(0, py, iy), place(3, px, ix)
-        used = tirx.all(iy.var.astype(dtype) < region(r, 2), ix.var.astype(dtype) < region(r, 5))
-        valid = tirx.all(y >= c(-1.0), y <= c(float(height)), xx >= c(-1.0), xx <= c(float(width)))
-        return used, (valid, y, xx)
-
-    def corners(r: Any, ch: Any, y: Any, xx: Any) -> list[Any]:
-        y0, x0 = tirx.max(y, zero), tirx.max(xx, zero)
-        ly, lx = tirx.min(_floor(y0, dtype), c(height - 1.0)), tirx.min(_floor(x0, dtype), c(width - 1.0))
-        fy = tirx.Select(ly >= c(height - 1.0), zero, y0 - ly)
-        fx = tirx.Select(lx >= c(width - 1.0), zero, x0 - lx)
-        b = _within(batches(r).astype("int32"), batch)
-        out = []
-        for dy, dx in product((0, 1), (0, 1)):
-            value = x(b, ch, _within(_whole(ly, dtype) + dy, height), _within(_whole(lx, dtype) + dx, width))
-            out.append(value * (fy if dy else one - fy) * (fx if dx else one - fx))
-        return out
+    def place(r: Any, base: int, p: Any, i: Any) -> Any:
+        fraction = (i.var.astype(dtype) + const(0.5, dtype)) / tirx.max(region(r, base + 2), one)
+        return region(r, base) + (p.astype(dtype) + fraction) * region(r, base + 1)
 
     def at(r: Any, ch: Any, py: Any, px: Any) -> Any:
-        used, (valid, y, xx) = term(r, ch, py, px)
-        parts = corners(r, ch, y, xx)
+        y, xx = place(r, 0, py, iy), place(r, 3, px, ix)
+        used = tirx.all(iy.var.astype(dtype) < region(r, 2), ix.var.astype(dtype) < region(r, 5))
+        low, high, wide = const(-1.0, dtype), const(float(height), dtype), const(float(width), dtype)
+        valid = tirx.all(y >= low, y <= high, xx >= low, xx <= wide)
+        parts = _weighted_corners(x, _within(batches(r).astype("int32"), batch), ch, y, xx, dtype)
         if use_max:
             top = tirx.max(tirx.max(parts[0], parts[1]), tirx.max(parts[2], parts[3]))
             value = tirx.Select(valid, top, zero)
-            return te.max(tirx.Select(used, value, c(float(np.finfo(dtype).min))), axis=[iy, ix])
+            return te.max(tirx.Select(used, value, const(float(np.finfo(dtype).min), dtype)), axis=[iy, ix])
         total = parts[0] + parts[1] + parts[2] + parts[3]
         return te.sum(tirx.Select(tirx.all(used, valid), total, zero), axis=[iy, ix])
 
@@ -267,7 +266,7 @@ def deform_conv(ctx: Context, b: Builder) -> None:
     if len(x.shape) != 4:
         raise NotSupported("DeformConv other than two-dimensional")
     kernel = list(w.shape[2:])
-    strides, dilations = ctx.attr("strides") or [1, 1], ctx.attr("dilations") or [1, 1]
+    strides, dilations = strides_and_dilations(ctx, 2)
     pads = window_pads(ctx, x.shape[2:], kernel, strides, dilations)
     taps, channels = math.prod(kernel), x.shape[1]
     inputs = [ctx.node.inputs[0], ctx.node.inputs[2]] + ([ctx.node.inputs[4]] if ctx.has_input(4) else [])
@@ -330,7 +329,7 @@ def col2im(ctx: Context, x: Any) -> list[Any]:
     t, block = ctx.output_type(), ctx.ints(2, "block_shape")
     image = t.shape[2:]
     n = len(image)
-    strides, dilations = ctx.attr("strides") or [1] * n, ctx.attr("dilations") or [1] * n
+    strides, dilations = strides_and_dilations(ctx, n)
     pads = ctx.attr("pads") or [0] * (2 * n)
     counts = [
         (image[d] + pads[d] + pads[n + d] - dilations[d] * (block[d] - 1) - 1) // strides[d] + 1 for d in range(n)

@@ -126,7 +126,7 @@ def tensor_scatter(ctx: Context, cache: Any, update: Any, starts: Any = None) ->
 # --- scatter ----------------------------------------------------------------------------------------------------------
 
 _COMBINE: dict[str, Callable[..., Any]] = {
-    "none": lambda old, new: new,
+    "none": lambda _, new: new,
     "add": plus,
     "mul": times,
     "max": lambda old, new: tirx.max(old, new),

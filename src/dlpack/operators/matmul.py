@@ -20,7 +20,7 @@ def matmul(ctx: Context, a: Any, b: Any) -> list[Any]:
     batch = np.broadcast_shapes(tuple(full_a[:-2]), tuple(full_b[:-2]))
     k = te.reduce_axis((0, full_a[-1]), name="k")
 
-    def operand(t: Any, shape: list[int], lead: tuple[Any, ...]) -> tuple[Any, ...]:
+    def operand(shape: list[int], lead: tuple[Any, ...]) -> tuple[Any, ...]:
         own = lead[len(lead) - (len(shape) - 2) :] if len(shape) > 2 else ()
         return tuple(0 if n == 1 else i for n, i in zip(shape[:-2], own, strict=True))
 
@@ -29,8 +29,8 @@ def matmul(ctx: Context, a: Any, b: Any) -> list[Any]:
         n = 0 if one_column else rest.pop()
         m = 0 if one_row else rest.pop()
         lead = tuple(rest)
-        left = a(k) if one_row else a(*operand(a, full_a, lead), m, k)
-        right = b(k) if one_column else b(*operand(b, full_b, lead), k, n)
+        left = a(k) if one_row else a(*operand(full_a, lead), m, k)
+        right = b(k) if one_column else b(*operand(full_b, lead), k, n)
         return sum_over(times(left, right.astype(str(a.dtype))), axis=k)
 
     shape = [*batch, *([] if one_row else [full_a[-2]]), *([] if one_column else [full_b[-1]])]

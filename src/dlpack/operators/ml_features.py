@@ -42,7 +42,7 @@ def _per_column(ctx: Context, values: Array, what: str) -> Array:
 @rewrite("Normalizer", domain=ML)
 def normalizer(ctx: Context, b: Builder) -> None:
     """Each row over its largest value ("MAX"), its sum of magnitudes ("L1") or its length ("L2"), where not zero."""
-    rows, columns = rows_of(ctx)
+    rows_of(ctx)  # refuses other shapes
     norm, t = ctx.attr("norm", "MAX"), ctx.output_type()
     if norm not in ("MAX", "L1", "L2"):
         raise NotSupported(f"the norm {norm!r}")

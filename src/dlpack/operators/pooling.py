@@ -9,7 +9,7 @@ import numpy as np
 
 from dlpack.graph.registry import Builder, Context, anchor, compute, rewrite
 from dlpack.loops.tir import te, tirx
-from dlpack.operators.convolution import add_pad, axis_names, window_pads
+from dlpack.operators.convolution import add_pad, axis_names, strides_and_dilations, window_pads
 
 
 def _window(ctx: Context) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
@@ -17,8 +17,7 @@ def _window(ctx: Context) -> tuple[list[int], list[int], list[int], list[int], l
     x, out = ctx.input_type(0).shape, ctx.output_type().shape
     kernel = list(ctx.attr("kernel_shape"))
     n = len(kernel)
-    strides = list(ctx.attr("strides") or [1] * n)
-    dilations = list(ctx.attr("dilations") or [1] * n)
+    strides, dilations = strides_and_dilations(ctx, n)
     pads = window_pads(ctx, x[2:], kernel, strides, dilations)
     low = pads[:n]
     high = [

@@ -86,8 +86,8 @@ for _name, _combine in _COMBINE.items():
 
 # What a reduction of nothing gives.
 _OF_NOTHING: dict[str, Callable[[str], float | int]] = {
-    "Sum": lambda t: 0,
-    "Prod": lambda t: 1,
+    "Sum": lambda _: 0,
+    "Prod": lambda _: 1,
     "Max": lambda t: _extreme(t, -1),
     "Min": lambda t: _extreme(t, 1),
 }

@@ -65,10 +65,10 @@ class Assembler:
         self.own_weights = Weights() if body else None
         names = self._kernel_names()
         lives = self._lifetimes()
-        shared = self._share_in_place(lives)
+        in_place = self._write_in_place(lives)
         scratch = [Item(f"scratch{k}", self._scratch(k), k, k) for k in range(len(self.calls))]
         arena = plan_arena([*self._items(lives), *scratch])
-        kernels = {n: self._named(n, names[n], n not in shared) for n in range(len(self.builder.entries))}
+        kernels = {n: self._named(n, names[n], n not in in_place) for n in range(len(self.builder.entries))}
         nested: list[NamedKernel] = []
         steps: list[Step] = []
         started: set[str] = set()
@@ -281,7 +281,7 @@ class Assembler:
                     lives[a.buffer] = (lives.get(a.buffer, (k, k))[0], k)
         return lives
 
-    def _share_in_place(self, lives: dict[str, tuple[int, int]]) -> set[int]:
+    def _write_in_place(self, lives: dict[str, tuple[int, int]]) -> set[int]:
         """Lets a kernel write over an operand that it reads at the same places and that nobody needs later.
 
         Returns the kernels for which that happens: their pointers may be equal.
@@ -305,14 +305,14 @@ class Assembler:
                     and lives[a.buffer][1] == k
                     and a.buffer not in [b.buffer for b in inputs if b is not a]
                     and (source.shape, source.layout, source.dtype) == (target.shape, target.layout, target.dtype)
-                    and self._same_view(call.group, a.buffer, out.buffer)
+                    and self._same_view(call.group, a.buffer)
                 ):
                     self.merged[out.buffer] = a.buffer
                     kernels.add(call.kernel)
                     break
         return kernels
 
-    def _same_view(self, group: Group, source: str, target: str) -> bool:
+    def _same_view(self, group: Group, source: str) -> bool:
         places = self.placement.places
         layouts = {places[v].layout for v in group.inputs if v in places and places[v].buffer == source}
         return layouts == {places[group.output].layout} and is_dense(

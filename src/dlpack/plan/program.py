@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dlpack.graph.ir import TensorType
 from dlpack.loops.ir import Kernel
@@ -17,7 +17,7 @@ class Tensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
-    meaning: Meaning = Meaning()
+    meaning: Meaning = field(default_factory=Meaning)
 
     @property
     def nbytes(self) -> int:
