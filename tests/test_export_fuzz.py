@@ -11,6 +11,8 @@ import pytest
 from conftest import ROOT, skip_or_fail
 from fuzz.formats import FORMATS, MODULES
 
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_mutations_end_in_a_bundle_or_an_error(name: str) -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from pages import Driver, requires_npm
 from processes import Lines, descendants, end, run, started, until
 
@@ -99,3 +100,22 @@ def test_a_browser_that_hangs_is_ended(browser: str, package: str, proc: None, t
             assert not driver.alive
         driver.close(patience_s=1)
         until(lambda: not any(map(running, family)), f"the end of {browser}", 10)  # noqa: B023 - called at once
+
+
+HANGS = """
+import subprocess, sys, time
+def test_waits_for_a_child():
+    subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"])
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_a_suite_past_its_limit_tells_what_runs_and_ends(workers: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "test_hangs.py").write_text(HANGS)
+    options = ["-p", "limits", "-p", "no:cacheprovider", "--suite-limit", "0.05", *workers]
+    command = [sys.executable, "-m", "pytest", *options, tmp_path]
+    done = run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")}, limit_s=60)
+    assert done.returncode == 1
+    assert "The suite took over 0.05 minutes" in done.stderr
+    assert "test_hangs.py::test_waits_for_a_child (" in done.stderr and "time.sleep(600)" in done.stderr
+    assert 'test_hangs.py", line 4 in test_waits_for_a_child' in done.stderr
