@@ -89,6 +89,17 @@ def descendants(pid: int) -> list[int]:
     return found[1:]
 
 
+def running(pid: int) -> bool:
+    """Whether a process is there and has not ended, though nobody may have asked how; needs no parenthood."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] != "Z"
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return not Path("/proc/self").exists()
+
+
 class Lines:
     """The lines that a stream gives, waited for no longer than one wants."""
 

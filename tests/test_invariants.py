@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import re
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
+from processes import run
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = {
@@ -66,7 +66,7 @@ def test_tvm_comes_without_torch() -> None:
         "import importlib.util, sys, dlpack.loops.tir; assert 'torch' not in sys.modules\n"
         "if importlib.util.find_spec('torch'): import torch; torch.zeros(1)"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
+    run([sys.executable, "-c", script], check=True)
 
 
 def test_only_the_door_imports_tvm() -> None:
@@ -108,7 +108,7 @@ def test_what_a_module_loads(pattern: str, forbidden: list[str]) -> None:
         "        print(name, 'cannot be imported', flush=True)\n"
     )
     command = [sys.executable, "-c", code, json.dumps([names, forbidden])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = run(command, check=True)
     assert done.stdout == "", done.stdout + done.stderr
 
 
@@ -219,7 +219,7 @@ def test_help_is_light() -> None:
         "assert CliRunner().invoke(cli, ['--help']).exit_code == 0\n"
         "print([m for m in ('tvm', 'onnxruntime', 'onnx', 'numpy') if m in sys.modules])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run([sys.executable, "-c", code], check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from pages import Driver, requires_npm
-from processes import Lines, descendants, end, run, started, until
+from processes import Lines, descendants, end, run, running, started, until
 
 FAILED = pytest.fail.Exception
 
@@ -22,13 +22,6 @@ sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
 print(*(subprocess.Popen(sleep, start_new_session=own).pid for own in (False, True)), flush=True)
 time.sleep(600)
 """
-
-
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture

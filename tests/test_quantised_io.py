@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import onnx
 import pytest
 from conftest import ROOT, requires_module, requires_tool
 from onnx import TensorProto, helper, numpy_helper
+from processes import run
 from test_export_tflite import model_file
 from test_task import detector, some_outputs
 
@@ -235,7 +235,7 @@ def in_c(bundle: Path) -> str:
         ["./main"],
     ]
     for command in commands:
-        done = subprocess.run(command, cwd=bundle.parent, capture_output=True, text=True, check=False)
+        done = run(command, cwd=bundle.parent)
         assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -473,7 +473,7 @@ def in_node(script: str, given: Any) -> Any:
         const given = JSON.parse(readFileSync(0, "utf8"));
         """
     command = [requires_tool("node"), "--input-type=module", "-e", head + script]
-    done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=False)
+    done = run(command, input=json.dumps(given))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import DIGITS, requires_module, requires_tool, skip_or_fail
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from processes import run
 
 import dlpack
 from dlpack import operators
@@ -467,9 +467,7 @@ int main() {
 def compiled_object(bundle: Path, folder: Path, *flags: str) -> Path:
     """The bundle's file under sanitizers, without a warning."""
     command = [requires_tool("g++"), "-std=c++17", "-O1", "-march=native", *STRICT, *SANITIZE, *flags]
-    done = subprocess.run(
-        [*command, "-c", *bundle.glob("*.cc"), "-o", folder / "net.o"], capture_output=True, text=True, check=False
-    )
+    done = run([*command, "-c", *bundle.glob("*.cc"), "-o", folder / "net.o"])
     assert done.returncode == 0 and not done.stderr, done.stderr
     return folder / "net.o"
 
@@ -478,9 +476,9 @@ def run_with(net: Path, folder: Path, program: str, include: Path) -> str:
     """What a program says that is linked with the bundle's object."""
     (folder / "main.cc").write_text(program)
     command = [requires_tool("g++"), "-std=c++17", *STRICT, *SANITIZE, f"-I{include}", "main.cc", net, "-o", "main"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = run(command, cwd=folder)
     assert done.returncode == 0 and not done.stderr, done.stderr
-    done = subprocess.run([folder / "main"], capture_output=True, text=True, check=False)
+    done = run([folder / "main"])
     assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
     return done.stdout
 
@@ -619,7 +617,7 @@ def in_node(bundle: Path, folder: Path, cases: Sequence[Mapping[str, np.ndarray]
     (folder / "main.mjs").write_text(SCRIPT)
     (folder / "cases.json").write_text(json.dumps([{n: x.reshape(-1).tolist() for n, x in c.items()} for c in cases]))
     command = [*node_command(), folder / "main.mjs", bundle, folder / "cases.json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = run(command, limit_s=120)
     assert done.returncode == 0, done.stderr
     return [
         r if isinstance(r, str) else {t["name"]: np.array(t["data"], np.float32).reshape(t["shape"]) for t in r}

@@ -17,6 +17,7 @@ from typing import Any
 import nets
 import numpy as np
 import onnx
+import processes
 import pytest
 from click.testing import CliRunner
 from conftest import DIGITS, ROOT, requires_module, requires_tool
@@ -61,7 +62,7 @@ def node(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str
     """Runs an ES module in node, with the arguments from process.argv[1] on."""
     requires_tool("node")
     command = [*node_command(), "--input-type=module", "-e", script, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return processes.run(command, limit_s=120)
 
 
 def node_json(script: str, *arguments: str | Path) -> Any:
@@ -193,7 +194,7 @@ def test_the_package_resolves_by_its_name(digits_wasm: Path, tmp_path: Path) -> 
         'const p = await Predictor.load(new URL(".", import.meta.resolve("digits/package.json")));\n'
         "console.log(p.outputs[0].name);"
     )
-    done = subprocess.run([*node_command(), tmp_path / "main.mjs"], capture_output=True, text=True, check=False)
+    done = processes.run([*node_command(), tmp_path / "main.mjs"])
     assert done.stdout == "probability\n", done.stderr
     exports = json.loads((digits_wasm / "package.json").read_text(encoding="utf-8"))["exports"]
     named = set(re.findall(r'(?<=: )"(\./[^"*]+)"', json.dumps(exports)))
