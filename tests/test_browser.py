@@ -15,10 +15,10 @@ import onnx
 import processes
 import pytest
 from conftest import DIGITS, ROOT, requires_tool
+from nets import shared_net
 from pages import Driver, requires_npm
 from PIL import Image
 from processes import Lines, started
-from test_wasm import shared_net
 
 from dlpack.bundle import serve
 from dlpack.bundle.serve import bundle_server

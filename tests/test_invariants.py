@@ -233,3 +233,38 @@ def test_public_names() -> None:
 def test_every_module_says_what_it_is() -> None:
     for name, path in modules().items():
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), name
+
+
+MOST_LINES = 500
+LONG = {
+    "src/dlpack/cli.py": "its commands are about to have files of their own",
+    "amalgamate/document.py": "the API's parts are about to have files of their own",
+    "tests/test_emitted.py": "to be split by theme, as are the parts of the document that it tests",
+    "tests/test_mxnet_api.py": "half of it are the C programs that the tests run",
+}
+"""The files that are longer, and why; one that no longer is has to leave the list."""
+
+
+def python_files() -> dict[str, Path]:
+    tops = ("amalgamate", "bench", "docs", "examples", "exporters", "runtime_c", "src", "targets", "tests", "web")
+    return {p.relative_to(ROOT).as_posix(): p for top in tops for p in sorted((ROOT / top).rglob("*.py"))}
+
+
+def test_files_are_short() -> None:
+    """And so are functions: ruff counts their branches (C901 in pyproject.toml)."""
+    lines = {name: path.read_text(encoding="utf-8").count("\n") for name, path in python_files().items()}
+    assert len(lines) > 200
+    assert {name for name, count in lines.items() if count > MOST_LINES} == set(LONG)
+
+
+def test_tests_start_processes_with_a_limit() -> None:
+    """By tests/processes.py. What runs conformance tests and the fuzzer sets limits of its own."""
+    starts = re.compile(r"os\.(system|popen)|subprocess\.(run|call|check_call|check_output|getoutput|Popen)")
+    wrong = []
+    for name, path in python_files().items():
+        if name.count("/") != 1 or not name.startswith("tests/") or name == "tests/processes.py":
+            continue
+        for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(n, ast.Call) and starts.fullmatch(call := ast.unparse(n.func)):
+                wrong.append(f"{name}:{n.lineno}: {call}; use processes.run or processes.started")
+    assert wrong == []

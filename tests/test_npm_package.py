@@ -11,8 +11,8 @@ import onnx
 import processes
 import pytest
 from conftest import requires_tool
+from nets import shared_net
 from pages import requires_npm, result_of_page
-from test_wasm import shared_net
 
 from dlpack.pipeline import Options, build
 from dlpack.targets.wasm.run import node_command

@@ -18,21 +18,20 @@ import numpy as np
 import onnx
 import pytest
 from conftest import DIGITS, ROOT, requires_module, requires_tool, skip_or_fail
+from nets import shared_net
 from onnx import TensorProto, helper
 from packaging.metadata import Metadata
 from packaging.utils import parse_wheel_filename
 from pages import NODE_ENVIRONMENT, requires_npm, result_of_page
 from processes import run
-from test_wasm import shared_net
 
 import dlpack
 from dlpack.errors import UsageError
 from dlpack.meaning.preprocess import from_json
 from dlpack.pipeline import Options, build
-from dlpack.targets.pyodide.run import has_wasmtime, pyodide_abi
+from dlpack.targets.pyodide.run import has_wasmtime
 from dlpack.targets.wasm.run import node_command
 from dlpack.targets.wasm.runtime import Predictor
-from dlpack.targets.wasm.runtime.module import choose_build
 
 SPEC = str(ROOT / "examples" / "digits" / "preprocess.json")
 STANDALONE = "digits-1.0.0-py3-none-any.whl"
@@ -336,31 +335,6 @@ def test_a_model_without_pictures_says_so(model_files: dict[str, Path], tmp_path
         predictor.top_k()
 
 
-def test_the_fastest_build_that_runs_is_chosen() -> None:
-    requires_wasmtime()
-    import wasmtime
-
-    def choose(**features: bool) -> str:
-        config = wasmtime.Config()
-        for name, on in features.items():
-            setattr(config, f"wasm_{name}", on)
-        engine = wasmtime.Engine(config)
-
-        def validate(code: bytes) -> bool:
-            try:
-                wasmtime.Module.validate(engine, code)
-            except wasmtime.WasmtimeError:
-                return False
-            return True
-
-        return choose_build({"simd": 0, "relaxed": 0}, validate)
-
-    assert choose(relaxed_simd=True) == "relaxed"
-    assert choose(relaxed_simd=False) == "simd"
-    with pytest.raises(RuntimeError, match="no SIMD"):
-        choose(relaxed_simd=False, simd=False)
-
-
 # --- in Pyodide -------------------------------------------------------------------------------------------------------
 
 IN_PYODIDE = """
@@ -478,21 +452,3 @@ def test_the_wheels_in_chromium(bundle: Path, native: dlpack.Predictor, expected
     standalone, side_module = result_of_page(tmp_path, "page.html")
     check(standalone, False, native, expected)
     check(side_module, True, native, expected)
-
-
-def test_a_build_is_verified_wherever_it_can_run(
-    model_files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    requires_npm("pyodide")
-    monkeypatch.setenv("NODE_PATH", NODE_ENVIRONMENT["NODE_PATH"])
-    pyodide_abi.cache_clear()
-    made = build(model_files["attention_net"], tmp_path / "attention", Options("pyodide"))
-    manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
-    places = ["standalone in wasmtime"] if has_wasmtime() else []
-    places += ["standalone in Pyodide", "side module in Pyodide"]
-    names = [t["name"] for t in manifest["outputs"]]
-    assert [e["name"] for e in manifest["verification"]] == [
-        f"{n} ({b}, {place})" for place in places for b in ("simd", "relaxed") for n in names
-    ]
-    assert all(e["passed"] for e in manifest["verification"])
-    pyodide_abi.cache_clear()

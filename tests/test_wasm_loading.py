@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_wasm import digits_wasm, node_json
-
-__all__ = ["digits_wasm"]  # the fixture
+from wasm_bundles import node_json
 
 # `load(change, options)`: what becomes of the bundle in process.argv[1], fetched from responses that `change` alters.
 LOAD = """
