@@ -332,7 +332,12 @@ const scenarios = {
         }
         return { found, isolated: crossOriginIsolated };
       }, way);
-      await page.waitForTimeout(100); // what the console tells comes by another way
+      await page.evaluate(() => console.log("all is told"));
+      const told = async () => {
+        while (!lines.includes("all is told")) await new Promise((done) => setTimeout(done, 20));
+      };
+      await within(WAIT_S, "waiting for the console", told);
+      await page.waitForTimeout(100); // what a worker tells comes by another way
       ways[name] = { ...made, lines: lines.filter((line) => /thread/.test(line)) };
       lines = null;
     }

@@ -57,9 +57,13 @@ def test_what_is_started_ends_with_its_block(proc: None) -> None:
         assert sorted(children) == sorted(descendants(process.pid))
         _ = 1 / 0
     until(lambda: not any(map(running, [process.pid, *children])), "the end of the children", 10)
-    with started([sys.executable, "-c", FAMILY.replace("time.sleep(600)\n", "", 1)]) as process:
-        process.wait(30)
+    leaves = FAMILY.replace("(False, True)", "[False]").replace("time.sleep(600)\n", "", 1)
+    with started([sys.executable, "-c", leaves], stdout=subprocess.PIPE) as process:
+        assert process.wait(30) == 0
+        child = int(Lines(process.stdout).next(30) or 0)
+        assert running(child)
         end(process)
+        until(lambda: not running(child), "the end of the child", 10)
 
 
 def test_lines_are_not_waited_for_forever() -> None:
