@@ -28,8 +28,12 @@ async function drawOne(page) {
   for (let i = 0; i < 7; i++) await page.keyboard.press("ArrowUp");
   await page.keyboard.press(" ");
   for (let i = 0; i < 14; i++) await page.keyboard.press("ArrowDown");
-  await page.waitForTimeout(200);
-  const classes = await answer(page);
+  let classes, before;
+  do {
+    before = JSON.stringify(classes);
+    await page.waitForTimeout(200);
+    classes = await answer(page);
+  } while (JSON.stringify(classes) !== before);
   const pen = await page.evaluate(() => {
     const [pen, pad] = ["#pen", "#pad"].map((id) => document.querySelector(id).getBoundingClientRect());
     return [(pen.left + pen.width / 2 - pad.left) / pad.width, (pen.top + pen.height / 2 - pad.top) / pad.height];
