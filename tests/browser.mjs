@@ -1,13 +1,18 @@
-// node browser.mjs BROWSER: plays scenarios in one headless browser. A line of JSON comes in, {scenario, address, files},
-// and a line goes out: what the scenario saw, or {failed}. Chromium is driven by playwright-core, Firefox by
-// puppeteer-core, from NODE_PATH or a node_modules above this file.
+// node browser.mjs BROWSER: plays scenarios in one headless browser. {ready: true} goes out once it runs. Then a line of
+// JSON comes in, {scenario, address, files}, and one goes out: {seen}, what the scenario saw, or {seen: {failed}}. Before
+// and between, {step} tells what is waited for. Chromium is driven by playwright-core, Firefox by puppeteer-core, from
+// NODE_PATH or a node_modules above this file.
 import { readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
 const require = createRequire(import.meta.url);
 const executablePath = process.argv[2];
+const browserName = /firefox/.test(executablePath) ? "firefox" : "chromium";
 let address, files;
+
+// Seconds: for a browser to start (tried twice), for one call, for what a page is waited for, and to close the browser.
+const [START_S, CALL_S, WAIT_S, CLOSE_S] = [60, 110, 60, 15];
 
 const READY = "#work:not([hidden])";
 const answer = async (page) => {
@@ -23,8 +28,12 @@ async function drawOne(page) {
   for (let i = 0; i < 7; i++) await page.keyboard.press("ArrowUp");
   await page.keyboard.press(" ");
   for (let i = 0; i < 14; i++) await page.keyboard.press("ArrowDown");
-  await page.waitForTimeout(200);
-  const classes = await answer(page);
+  let classes, before;
+  do {
+    before = JSON.stringify(classes);
+    await page.waitForTimeout(200);
+    classes = await answer(page);
+  } while (JSON.stringify(classes) !== before);
   const pen = await page.evaluate(() => {
     const [pen, pad] = ["#pen", "#pad"].map((id) => document.querySelector(id).getBoundingClientRect());
     return [(pen.left + pen.width / 2 - pad.left) / pad.width, (pen.top + pen.height / 2 - pad.top) / pad.height];
@@ -160,7 +169,10 @@ const scenarios = {
     await page.goto(address);
     await page.waitForFunction(() => /without a network/.test(document.querySelector("#bytes").textContent));
     process.kill(Number(files[0]), "SIGTERM");
-    while (await fetch(address).then(() => true, () => false)) await new Promise((done) => setTimeout(done, 50));
+    const ended = async () => {
+      while (await fetch(address).then(() => true, () => false)) await new Promise((done) => setTimeout(done, 50));
+    };
+    await within(WAIT_S, "waiting for the server's end", ended);
     await page.reload();
     await page.waitForSelector(READY);
     return drawOne(page);
@@ -324,7 +336,12 @@ const scenarios = {
         }
         return { found, isolated: crossOriginIsolated };
       }, way);
-      await page.waitForTimeout(100); // what the console tells comes by another way
+      await page.evaluate(() => console.log("all is told"));
+      const told = async () => {
+        while (!lines.includes("all is told")) await new Promise((done) => setTimeout(done, 20));
+      };
+      await within(WAIT_S, "waiting for the console", told);
+      await page.waitForTimeout(100); // what a worker tells comes by another way
       ways[name] = { ...made, lines: lines.filter((line) => /thread/.test(line)) };
       lines = null;
     }
@@ -363,14 +380,25 @@ const scenarios = {
 const viewport = { width: 390, height: 800 };
 
 async function openChromium() {
-  const browser = await require("playwright-core").chromium.launch({ executablePath, args: ["--no-sandbox"] });
+  const options = { executablePath, args: ["--no-sandbox"], timeout: START_S * 1000, handleSIGTERM: false };
+  const browser = await require("playwright-core").chromium.launch(options);
   return { browser, newPage: () => browser.newPage({ viewport }) };
 }
 
-/** Firefox with as much of playwright's page as the scenarios use. */
+/**
+ * Firefox with as much of playwright's page as the scenarios use. Without its crash reporter: what crashes is to end,
+ * and not to wait for a process that writes it down.
+ */
 async function openFirefox() {
-  const puppeteer = require("puppeteer-core");
-  const browser = await puppeteer.launch({ browser: "firefox", executablePath, headless: true });
+  const browser = await require("puppeteer-core").launch({
+    browser: "firefox",
+    executablePath,
+    headless: true,
+    timeout: START_S * 1000,
+    protocolTimeout: CALL_S * 1000,
+    handleSIGTERM: false,
+    env: { ...process.env, MOZ_CRASHREPORTER_DISABLE: "1" },
+  });
   const newPage = async () => {
     const page = await browser.newPage();
     await page.setViewport(viewport);
@@ -387,9 +415,31 @@ async function openFirefox() {
   return { browser, newPage };
 }
 
+const say = (message) => console.log(JSON.stringify(message));
+
+/** What a promise gives, if it does so in time; `step` is told before, and in the error where it does not. */
+function within(seconds, step, begin) {
+  say({ step });
+  let timer;
+  const late = new Promise((_, fail) => {
+    timer = setTimeout(() => fail(new Error(`${step}: took over ${seconds} s`)), seconds * 1000);
+  });
+  return Promise.race([begin(), late]).finally(() => clearTimeout(timer));
+}
+
+/** A page whose asynchronous calls are steps. */
+function stepwise(page, scenario) {
+  const called = (name) => (...args) => {
+    const result = page[name](...args);
+    if (typeof result?.then !== "function") return result;
+    return within(CALL_S, `${browserName}: ${scenario}: ${name} ${String(args[0]).slice(0, 120)}`, () => result);
+  };
+  return new Proxy(page, { get: (_, name) => (typeof page[name] === "function" ? called(name) : page[name]) });
+}
+
 /** What a scenario sees on a page of its own, and what holds for every page. */
 async function play(scenario, page) {
-  page.setDefaultTimeout(30000);
+  page.setDefaultTimeout(WAIT_S * 1000);
   const errors = [];
   page.on("console", (m) => m.type() === "error" && errors.push(m.text()));
   page.on("pageerror", (e) => errors.push(String(e.message ?? e)));
@@ -401,16 +451,33 @@ async function play(scenario, page) {
   return { ...seen, errors, foreign, wide };
 }
 
-const { browser, newPage } = await (/firefox/.test(executablePath) ? openFirefox() : openChromium());
-try {
-  for await (const line of createInterface({ input: process.stdin })) {
-    const job = JSON.parse(line);
-    ({ address, files } = job);
-    const page = await newPage();
+/** The browser; one that has not started in time, as on a machine that was busy just then, is started once more. */
+async function opened() {
+  const open = browserName === "firefox" ? openFirefox : openChromium;
+  const step = `${browserName}: waiting for its ${browserName === "firefox" ? "WebDriver session" : "debugging pipe"}`;
+  return within(START_S, step, open).catch((e) => {
+    console.error(e.stack);
+    return within(START_S, `${step} again`, open);
+  });
+}
+
+// The libraries end a browser with this process: it is that which has to end, whatever the browser does. Puppeteer's
+// browser.close() leaves a browser running that does not answer, and Node waits for its children.
+process.on("SIGTERM", () => process.exit(143));
+const { browser, newPage } = await opened();
+say({ ready: true });
+for await (const line of createInterface({ input: process.stdin })) {
+  const job = JSON.parse(line);
+  ({ address, files } = job);
+  try {
+    const page = stepwise(await within(CALL_S, `${browserName}: opening a page`, newPage), job.scenario);
     const seen = await play(job.scenario, page).catch((e) => ({ failed: e.stack }));
     await page.close();
-    console.log(JSON.stringify(seen));
+    say({ seen });
+  } catch (e) {
+    say({ seen: { failed: e.stack } });
+    process.exit(1); // a browser that opens or closes no page is of no more use
   }
-} finally {
-  await browser.close();
 }
+await within(CLOSE_S, `${browserName}: closing it`, () => browser.close()).catch((e) => console.error(e.stack));
+process.exit(0);

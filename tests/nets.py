@@ -131,3 +131,22 @@ def unsupported_net() -> ModelProto:
         {"y": (1, 4)},
         domains=["com.example"],
     )
+
+
+def shared_net() -> ModelProto:
+    """A classifier of pictures of 40 x 44 whose two convolutions are large enough to be shared."""
+    node = helper.make_node
+    pads = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    return model(
+        [
+            node("Conv", ["image", "w0"], ["a"], **pads),
+            node("Relu", ["a"], ["b"]),
+            node("Conv", ["b", "w1"], ["c"], **pads),
+            node("GlobalAveragePool", ["c"], ["d"]),
+            node("Flatten", ["d"], ["e"]),
+            node("Softmax", ["e"], ["p"], axis=-1),
+        ],
+        {"image": (1, 3, 40, 44)},
+        {"p": (1, 10)},
+        _random(7, w0=(32, 3, 3, 3), w1=(10, 32, 3, 3)),
+    )

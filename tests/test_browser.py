@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -13,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import processes
 import pytest
 from conftest import DIGITS, ROOT, requires_tool
-from pages import NODE_ENVIRONMENT, requires_npm
+from nets import shared_net
+from pages import Driver, requires_npm
 from PIL import Image
-from test_wasm import shared_net
+from processes import Lines, started
 
 from dlpack.bundle import serve
 from dlpack.bundle.serve import bundle_server
@@ -25,7 +26,6 @@ from dlpack.pipeline import Options, build
 
 CHAR_LSTM = ROOT / "examples" / "char_lstm"
 
-DRIVER = ROOT / "tests" / "browser.mjs"
 Play = Callable[..., Any]
 
 
@@ -35,25 +35,14 @@ DRIVERS = {"chromium": "playwright-core", "firefox-esr": "puppeteer-core"}
 @pytest.fixture(scope="session", params=DRIVERS)
 def play(request: pytest.FixtureRequest) -> Iterator[Play]:
     """``play(scenario, address, *files)`` is what the scenario saw, after checks that hold for every page."""
-    node, browser = requires_tool("node"), requires_tool(request.param)
+    requires_tool("node"), requires_tool(request.param)
     requires_npm(DRIVERS[request.param])
-    command = [node, DRIVER, browser]
-    drivers: list[subprocess.Popen[str]] = []  # the last is in use; a browser that hung or fell makes way for another
+    drivers: list[Driver] = []  # the last is in use; a browser that hung or fell makes way for another
 
     def run(scenario: str, address: str, *files: Path | str, errors: bool = False) -> Any:
-        if not drivers or drivers[-1].poll() is not None:
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": NODE_ENVIRONMENT}
-            drivers.append(subprocess.Popen(command, **pipes))
-        driver = drivers[-1]
-        assert driver.stdin and driver.stdout
-        driver.stdin.write(json.dumps({"scenario": scenario, "address": address, "files": [*map(str, files)]}) + "\n")
-        driver.stdin.flush()
-        watch = threading.Timer(180, driver.kill)
-        watch.start()
-        answer = driver.stdout.readline()
-        watch.cancel()
-        assert answer, "the driver ended, or took more than three minutes"
-        seen = json.loads(answer)
+        if not drivers or not drivers[-1].alive:
+            drivers.append(Driver(request.param))
+        seen = drivers[-1].play(scenario, address, [*map(str, files)])
         assert "failed" not in seen, seen["failed"]
         assert errors or seen["errors"] == []
         assert seen["foreign"] == []
@@ -62,7 +51,7 @@ def play(request: pytest.FixtureRequest) -> Iterator[Play]:
 
     yield run
     for driver in drivers:
-        driver.communicate()  # the end of its input lets it close the browser
+        driver.close()
 
 
 @contextmanager
@@ -151,13 +140,10 @@ def test_the_api_in_a_page(play: Play, digits: Path) -> None:
 def test_the_page_without_a_network(play: Play, digits: Path) -> None:
     """Page, code and weights were kept at the first visit; the server has ended at the second."""
     serve = [sys.executable, "-m", "dlpack.cli", "serve", str(digits), "--port", "0"]
-    with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        try:
-            assert server.stdout
-            address = server.stdout.readline().strip()
-            seen = play("offline", address, str(server.pid), errors=True)  # the network's
-        finally:
-            server.terminate()
+    with started(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        address = Lines(server.stdout).next(60)
+        assert address, "dlpack serve: no address within 60 s"
+        seen = play("offline", address.strip(), str(server.pid), errors=True)  # the network's
     assert seen["classes"][0][0] == "1" and len(seen["classes"]) == 10
 
 
@@ -287,7 +273,7 @@ def tasks(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "negative.onnx",
     )
     export = [sys.executable, CHAR_LSTM / "export.py", models_dir / "lstm" / "charRNN_shakespeare"]
-    subprocess.run([*export, "-o", folder / "char_lstm.onnx"], check=True, capture_output=True)
+    processes.run([*export, "-o", folder / "char_lstm.onnx"], check=True)
     detector = models_dir / "onnx" / "fastestdet"
     names = tuple((detector / "coco.names").read_text(encoding="utf-8").split("\n")[:80])
     spec = str(ROOT / "examples" / "detectors" / "fastestdet.json")

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import onnx
 import pytest
 from conftest import DIGITS, requires_tool
 from onnx import helper
+from processes import run
 
 import dlpack
 from dlpack.bundle.loader import read_kernels
@@ -295,9 +295,9 @@ int main(int argc, char** argv) {
 """
     )
     include = f"-I{side_file_bundle}"
-    subprocess.run([requires_tool("gcc"), "-c", include, "main.c", "-o", "main.o"], cwd=folder, check=True)
+    run([requires_tool("gcc"), "-c", include, "main.c", "-o", "main.o"], cwd=folder, check=True)
     source = side_file_bundle / "digits.cc"
-    subprocess.run(
+    run(
         [requires_tool("g++"), "-O1", "-march=native", "-fsanitize=address", source, "main.o", "-o", "program"],
         cwd=folder,
         check=True,
@@ -310,15 +310,15 @@ def test_a_damaged_weights_file_is_an_error_in_c(
     tmp_path: Path, side_file_bundle: Path, weights_program: Path, how: str
 ) -> None:
     bundle = shutil.copytree(side_file_bundle, tmp_path / "digits")
-    good = subprocess.run([weights_program, bundle / "digits.weights"], capture_output=True, text=True, check=False)
+    good = run([weights_program, bundle / "digits.weights"])
     assert (good.returncode, good.stdout) == (0, "0 no error\n"), good.stderr
     damage(bundle, how)
-    bad = subprocess.run([weights_program, bundle / "digits.weights"], capture_output=True, text=True, check=False)
+    bad = run([weights_program, bundle / "digits.weights"])
     assert bad.returncode == 1 and re.search(DAMAGES[how], bad.stdout), bad.stderr
 
 
 def test_weights_that_were_not_given_are_an_error_in_c(weights_program: Path) -> None:
-    done = subprocess.run([weights_program], capture_output=True, text=True, check=False)
+    done = run([weights_program])
     assert done.returncode == 1 and "no weights" in done.stdout
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import ROOT, requires_tool
+from processes import run
 
 import dlpack
 from dlpack.pipeline import Options, build
@@ -41,7 +41,7 @@ def weights(models_dir: Path) -> Path:
 def model(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("char") / "char_lstm.onnx"
     command = [sys.executable, FOLDER / "export.py", weights, "-o", path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run(command)
     assert done.returncode == 0, done.stderr
     return path
 
@@ -123,7 +123,7 @@ def test_it_writes_text(predictor: dlpack.Predictor, weights: Path) -> None:
 @pytest.mark.usefixtures("predictor")
 def test_the_command_writes(model: Path) -> None:
     command = [sys.executable, FOLDER / "generate.py", model.parent / "native", "--length", "40", "--draw", "1"]
-    texts = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    texts = [run(command, check=True).stdout for _ in range(2)]
     assert texts[0] == texts[1] and texts[0].startswith("ROMEO:\n") and len(texts[0]) == len("ROMEO:\n") + 41
 
 
@@ -155,7 +155,7 @@ def test_javascript_writes_the_same(predictor: dlpack.Predictor, model: Path) ->
           stopped,
         }));"""
     command = [*node_command(), "--input-type=module", "-e", script, bundle, SEED]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run(command)
     assert done.returncode == 0, done.stderr
     got = json.loads(done.stdout)
     rng = np.random.default_rng(0)

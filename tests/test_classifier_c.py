@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import processes
 import pytest
 from conftest import requires_tool
 from nets import model
@@ -72,7 +72,7 @@ def specification(bundle: Path) -> Preprocess:
 
 
 def run(*words: str | Path, cwd: Path | None = None) -> str:
-    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, cwd=cwd, check=False)
+    done = processes.run(words, cwd=cwd)
     assert done.returncode == 0 and done.stderr == "", f"{words}\n{done.stderr}\n{done.stdout}"
     return done.stdout
 
@@ -272,7 +272,7 @@ def test_labels_are_text_of_any_kind(pictures: Callable[..., Path], tmp_path: Pa
     gcc, gxx = requires_tool("gcc"), requires_tool("g++")
     run(gxx, "-O1", "-std=c++17", "-trigraphs", "-march=native", "-c", bundle / "mirror.cc", "-o", "m.o", cwd=tmp_path)
     run(gcc, "-std=c99", "-pedantic", "-Wall", "-Werror", f"-I{bundle}", "main.c", "m.o", "-o", "main", cwd=tmp_path)
-    done = subprocess.run([tmp_path / "main"], capture_output=True, check=True)
+    done = processes.run([tmp_path / "main"], check=True, text=False)
     assert tuple(done.stdout.decode().split("\0")[:-1]) == AWKWARD
 
 

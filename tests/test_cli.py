@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import DIGITS
+from processes import Lines, run, running, started, until
 
 from dlpack.bundle.loader import read_kernels
 from dlpack.cli import cli
@@ -54,7 +55,7 @@ def test_help_is_quick_to_come() -> None:
         "heavy = {'tvm', 'onnx', 'onnxruntime', 'numpy'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run([sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr
     for name in ("build", "inspect", "verify", "bench", "targets"):
         assert name in done.stdout
@@ -235,20 +236,17 @@ def hear_interrupts() -> None:
 @pytest.mark.parametrize("stage, number", [("read", signal.SIGINT), ("emit", signal.SIGINT), ("emit", signal.SIGTERM)])
 def test_an_interrupted_build_leaves_nothing(tmp_path: Path, stage: str, number: signal.Signals) -> None:
     """Ctrl-C (or kill) after `stage`: exit code 130, and neither the bundle nor temporary folders."""
-    process = subprocess.Popen(
-        command("build", DIGITS, "-o", tmp_path / "deep" / "digits"),
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=hear_interrupts,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith(stage):
-            process.send_signal(number)
-            break
-    message = process.stderr.read()
-    process.stderr.close()
-    assert process.wait(timeout=60) == 130, message
+    words = command("build", DIGITS, "-o", tmp_path / "deep" / "digits")
+    with started(words, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts) as process:
+        lines = Lines(process.stderr)
+        told = [lines.next(120)]
+        while told[-1] and not told[-1].startswith(stage):
+            told.append(lines.next(120))
+        process.send_signal(number)
+        while told[-1]:
+            told.append(lines.next(60))
+        message = "".join(line or "" for line in told)
+        assert process.wait(timeout=60) == 130, message
     assert "interrupted" in message and "Traceback" not in message
     time.sleep(0.3)  # for a compiler that lived on
     assert left_in(tmp_path) == []
@@ -263,29 +261,25 @@ def test_an_interrupt_inside_exec_has_the_same_exit_code(tmp_path: Path) -> None
         "with patch('dlpack.pipeline.build_each', interrupted): cli.main()\n"
     )
     words = [sys.executable, "-m", "main", "build", str(DIGITS)]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = run(words, cwd=tmp_path)
     assert done.returncode == 130 and "interrupted" in done.stderr
 
 
 def test_an_interrupt_ends_all_of_the_compiler(tmp_path: Path) -> None:
     """Also a process that the compiler started and that would write the library later."""
-    script = tmp_path / "cc"
-    script.write_text(f"#!/bin/sh\n(sleep 1; touch {tmp_path}/late) &\nwait\n")
-    script.chmod(0o755)
-    process = subprocess.Popen(
-        command("build", DIGITS, "-o", tmp_path / "digits", "--cc", script),
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=hear_interrupts,
+    script, began = tmp_path / "cc", tmp_path / "began"
+    script.write_text(
+        f"#!/bin/sh\n(sleep 600; touch {tmp_path}/late) &\necho $! >{began}.new\nmv {began}.new {began}\nwait\n"
     )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("emit"):
-            time.sleep(0.3)  # the compiler starts
-            process.send_signal(signal.SIGINT)
-    process.stderr.close()
-    assert process.wait(timeout=60) == 130
-    time.sleep(1)
+    script.chmod(0o755)
+    words = command("build", DIGITS, "-o", tmp_path / "digits", "--cc", script)
+    with started(words, stderr=subprocess.DEVNULL, preexec_fn=hear_interrupts) as process:
+        until(began.exists, "the compiler's start", 120)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        late = int(began.read_text())
+        until(lambda: not running(late), "the end of what the compiler started", 10)
+    began.unlink()
     assert left_in(tmp_path) == ["cc"]
 
 
@@ -310,12 +304,12 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={request.param}k", "none", str(disk)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+    if not shutil.which("mount") or run(mount).returncode:
         pytest.skip("mounting is not permitted here; test_a_file_size_limit_exits_with_2 stands for this one")
     try:
         yield disk
     finally:
-        subprocess.run(["umount", disk], check=True)
+        run(["umount", disk], check=True)
 
 
 @pytest.mark.parametrize("small_disk", [64, 400], indirect=True, ids=["in the .cc", "in the library"])
@@ -328,12 +322,9 @@ def test_a_full_disk_exits_with_2(small_disk: Path) -> None:
 
 def test_a_file_size_limit_exits_with_2(tmp_path: Path) -> None:
     """Writing fails in the middle of a file, as on a full disk."""
-    done = subprocess.run(
+    done = run(
         command("build", DIGITS, "-o", tmp_path / "digits", "--target", "source"),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr and "Traceback" not in done.stderr

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from conformance import cases, harness, table
 
+pytestmark = pytest.mark.timeout(900)
+
 
 def test_sample_of_every_operator() -> None:
     wanted = set(table.samples(table.PATH.read_text(encoding="utf-8")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper
+from processes import run
 
 import dlpack
 from dlpack.errors import DlpackError
@@ -90,4 +90,4 @@ def test_reading_takes_as_much_memory_as_the_file_has(call: str, tmp_path: Path)
         f"path = pathlib.Path({str(tmp_path / 'file')!r})\n"
         f"assert dlpack.{call} == b'abc'"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run([sys.executable, "-c", code], check=True)

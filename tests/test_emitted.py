@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 from conftest import requires_tool
 
@@ -49,7 +49,7 @@ def emitted(bundles: Callable[[str], Path]) -> Callable[[str], Emitted]:
 
 def run(*words: str | Path, cwd: Path | None = None) -> str:
     """Runs a command that has to succeed without a word on stderr; gives its stdout."""
-    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, cwd=cwd, check=False)
+    done = processes.run(words, cwd=cwd)
     assert done.returncode == 0 and done.stderr == "", f"{words}\n{done.stderr}\n{done.stdout}"
     return done.stdout
 
@@ -122,7 +122,7 @@ def test_the_self_test_fails_when_a_weight_is_wrong(tmp_path: Path, side_file_bu
     assert expected
     (tmp_path / "wrong.cc").write_text(text.replace(expected[1], "0.9", 1))
     run(requires_tool("g++"), "-O1", "-march=native", "-DDIGITS_SELFTEST", tmp_path / "wrong.cc", "-o", program)
-    done = subprocess.run([program, side_file_bundle / "digits.weights"], capture_output=True, text=True, check=False)
+    done = processes.run([program, side_file_bundle / "digits.weights"])
     assert done.returncode == 1 and "WRONG" in done.stdout
 
 

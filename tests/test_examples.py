@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from click.testing import CliRunner
 from conftest import ROOT
@@ -26,7 +26,7 @@ SCRIPTS = [["inception.py", version] for version in ("v1", "bn", "v3")] + [
 
 
 def run(*words: str | Path) -> str:
-    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, check=False)
+    done = processes.run([sys.executable, *map(str, words)])
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
 
@@ -67,7 +67,7 @@ def test_all_are_built_by_one_script(tmp_path: Path) -> None:
     for name, line in zip(names, table[-2:], strict=True):
         assert line.split()[:2] == [name, "native"] and float(line.split()[-1]) < 1e-4
     words = [sys.executable, EXAMPLES / "build_all.py", tmp_path, "x"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = processes.run(words)
     assert done.returncode == 2 and "no example is called x" in done.stderr
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
 import sys
 
 import pytest
 from conftest import ROOT, skip_or_fail
 from fuzz.formats import FORMATS, MODULES
+from processes import run
+
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -18,7 +20,7 @@ def test_mutations_end_in_a_bundle_or_an_error(name: str) -> None:
         if importlib.util.find_spec(module) is None:
             skip_or_fail(f"{module} is not installed")
     command = [ROOT / "script" / "fuzz", "--format", name, "--count", "100", "--seed", "1", "--builds", "2"]
-    done = subprocess.run(command, env=os.environ | {"PYTHON": sys.executable}, capture_output=True, text=True)
+    done = run(command, env=os.environ | {"PYTHON": sys.executable}, limit_s=840)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert "Error" in done.stdout and "0 findings" in done.stdout
 
@@ -46,5 +48,5 @@ report = fuzz(Plan("caffe_weights", 0, 2, 0, 1.0), 0)
 assert len(report.findings) == 2 and re.search({words!r}, report.findings[0]), report
 """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    done = run([sys.executable, "-c", code], env=environment)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import processes
 import pytest
 from conftest import skip_or_fail
 
@@ -33,7 +33,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if importlib.util.find_spec(module) is None:
             skip_or_fail(f"{module} is not installed")
     folder = tmp_path_factory.mktemp("keras")
-    done = subprocess.run([sys.executable, str(MAKE), str(folder)], capture_output=True, text=True)
+    done = processes.run([sys.executable, str(MAKE), str(folder)])
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
 
@@ -151,7 +151,7 @@ def test_reading_that_does_not_end_ends_the_process(tmp_path: Path) -> None:
         f"with keras.limited_time(Path({str(tmp_path / 'net.h5')!r})):\n"
         "    while True: pass"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = processes.run([sys.executable, "-c", code], limit_s=60)
     assert (done.returncode, done.stdout) == (-signal.SIGVTALRM, "sound\n"), done.stderr
 
 

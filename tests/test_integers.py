@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from conformance.batch import run_cases
 from conformance.cases import Case
 from conformance.harness import MACHINES
 from onnx import helper, numpy_helper
+from processes import run
 from test_runtime_c import SANITIZE, STRICT, paste, sanitizing_compiler
 
 DTYPES = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -76,8 +76,8 @@ def test_runtime_functions(tmp_path: Path) -> None:
         + "\n}\n"
     )
     command = [compiler, "-std=c++17", "-O1", "-Wno-format", *STRICT, *SANITIZE, "main.cc", "-o", "main"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    done = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=False)
+    run(command, cwd=tmp_path, check=True)
+    done = run([tmp_path / "main"])
     assert done.returncode == 0, done.stderr
     assert [int(line) for line in done.stdout.split()] == want
 
@@ -102,8 +102,8 @@ int main() {{
 """
     )
     command = [compiler, "-std=c++17", "-O1", "-Wno-psabi", *STRICT, *SANITIZE, "main.cc", "-o", "main"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    subprocess.run([tmp_path / "main"], check=True)
+    run(command, cwd=tmp_path, check=True)
+    run([tmp_path / "main"], check=True)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint64"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import re
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
+from processes import run
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = {
@@ -66,7 +66,7 @@ def test_tvm_comes_without_torch() -> None:
         "import importlib.util, sys, dlpack.loops.tir; assert 'torch' not in sys.modules\n"
         "if importlib.util.find_spec('torch'): import torch; torch.zeros(1)"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
+    run([sys.executable, "-c", script], check=True)
 
 
 def test_only_the_door_imports_tvm() -> None:
@@ -108,7 +108,7 @@ def test_what_a_module_loads(pattern: str, forbidden: list[str]) -> None:
         "        print(name, 'cannot be imported', flush=True)\n"
     )
     command = [sys.executable, "-c", code, json.dumps([names, forbidden])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = run(command, check=True)
     assert done.stdout == "", done.stdout + done.stderr
 
 
@@ -219,7 +219,7 @@ def test_help_is_light() -> None:
         "assert CliRunner().invoke(cli, ['--help']).exit_code == 0\n"
         "print([m for m in ('tvm', 'onnxruntime', 'onnx', 'numpy') if m in sys.modules])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run([sys.executable, "-c", code], check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -238,3 +238,36 @@ def test_the_package_has_types() -> None:
 def test_every_module_says_what_it_is() -> None:
     for name, path in modules().items():
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), name
+
+
+MOST_LINES = 500
+LONG = {
+    "tests/test_emitted.py": "what any emitted file holds, in one place",
+    "tests/test_mxnet_api.py": "half of it are the C programs that the tests run",
+}
+"""The files that are longer, and why; one that no longer is has to leave the list."""
+
+
+def python_files() -> dict[str, Path]:
+    tops = ("amalgamate", "bench", "docs", "examples", "exporters", "runtime_c", "src", "targets", "tests", "web")
+    return {p.relative_to(ROOT).as_posix(): p for top in tops for p in sorted((ROOT / top).rglob("*.py"))}
+
+
+def test_files_are_short() -> None:
+    """And so are functions: ruff counts their branches (C901 in pyproject.toml)."""
+    lines = {name: path.read_text(encoding="utf-8").count("\n") for name, path in python_files().items()}
+    assert len(lines) > 200
+    assert {name for name, count in lines.items() if count > MOST_LINES} == set(LONG)
+
+
+def test_tests_start_processes_with_a_limit() -> None:
+    """By tests/processes.py. What runs conformance tests and the fuzzer sets limits of its own."""
+    starts = re.compile(r"os\.(system|popen)|subprocess\.(run|call|check_call|check_output|getoutput|Popen)")
+    wrong = []
+    for name, path in python_files().items():
+        if name.count("/") != 1 or not name.startswith("tests/") or name == "tests/processes.py":
+            continue
+        for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(n, ast.Call) and starts.fullmatch(call := ast.unparse(n.func)):
+                wrong.append(f"{name}:{n.lineno}: {call}; use processes.run or processes.started")
+    assert wrong == []

@@ -259,7 +259,7 @@ def test_a_lock_held_at_a_fork_does_not_stop_the_new_process(
         holder.join()
 
 
-def exit_status(work: Callable[[], Any], seconds: float = 30) -> int | None:
+def exit_status(work: Callable[[], Any], seconds: float = 120) -> int | None:
     """How a new process ends that does `work`; None where it has not ended after so many seconds."""
     process = os.fork()
     if process == 0:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 import struct
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import onnx
+import processes
 import pytest
 from conftest import DIGITS as MODEL
 from conftest import requires_tool
@@ -350,7 +350,7 @@ int main(int argc, char** argv) {
 
 def run(*words: str | Path, good: bool = True) -> str:
     """Runs a command; its stdout, or, if it has to fail, its stderr."""
-    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, check=False)
+    done = processes.run(words)
     assert (done.returncode == 0) == good, f"{words}\n{done.stderr}\n{done.stdout}"
     return done.stdout if good else done.stderr
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import processes
 import pytest
 from conftest import DIGITS, ROOT, requires_tool
 from onnx import TensorProto, helper
@@ -37,7 +37,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_node(bundle: Path, script: str) -> Any:
     requires_tool("node")
     command = [*node_command(), "--input-type=module", "-e", OPEN + script, str(bundle)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = processes.run(command, limit_s=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

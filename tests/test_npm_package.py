@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import onnx
+import processes
 import pytest
 from conftest import requires_tool
+from nets import shared_net
 from pages import requires_npm, result_of_page
-from test_wasm import shared_net
 
 from dlpack.pipeline import Options, build
 from dlpack.targets.wasm.run import node_command
@@ -29,7 +29,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = Options("wasm", "shared", verify=False, threads=2, preprocess="imagenet")
     bundle = build(folder / "shared.onnx", folder / "shared", options)
     pack = [npm, "pack", "--silent", "--pack-destination", folder]
-    subprocess.run(pack, cwd=bundle, check=True, capture_output=True, timeout=120)
+    processes.run(pack, cwd=bundle, check=True, limit_s=120)
     (folder / "node_modules").mkdir()
     shutil.unpack_archive(folder / "shared-1.0.0.tgz", folder)
     (folder / "package").rename(folder / "node_modules" / "shared")
@@ -37,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(project: Path, *command: str | Path) -> str:
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=120)
+    done = processes.run(command, cwd=project, limit_s=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -148,5 +148,5 @@ def test_types(project: Path, source: str, options: list[str], error: str) -> No
         "es2022",
     ]
     command = [requires_tool("node"), tsc, *strict, "--types", "", *options, "main.mts"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=120)
+    done = processes.run(command, cwd=project, limit_s=120)
     assert (error in done.stdout) if error else (done.returncode == 0), done.stdout

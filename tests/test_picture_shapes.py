@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import requires_module, requires_tool, skip_or_fail
 from onnx import helper
+from processes import run
 
 import dlpack
 from dlpack.bundle.loader import read_manifest
@@ -151,9 +151,9 @@ def test_c_prepares_a_picture_for_the_set_it_has(native: Path, tmp_path: Path) -
         ],
         [requires_tool("gcc"), "-std=c11", *flags, f"-I{native}", "main.c", "zoom.o", "-o", "main"],
     ):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = run(command, cwd=tmp_path)
         assert done.returncode == 0 and not done.stderr, done.stderr
-    done = subprocess.run([tmp_path / "main", tmp_path / "rgb"], capture_output=True, text=True, check=False)
+    done = run([tmp_path / "main", tmp_path / "rgb"])
     assert done.returncode == 0 and not done.stderr, f"{done.returncode}: {done.stderr}"
     for number, line in zip(SIZES, done.stdout.splitlines(), strict=True):
         *values, label = line.split()
@@ -188,7 +188,7 @@ def test_javascript_prepares_a_picture_for_the_set_it_has(wasm: Path, tmp_path: 
     (tmp_path / "main.mjs").write_text(SCRIPT)
     (tmp_path / "rgb").write_bytes(PICTURE.tobytes())
     command = [*node_command(), tmp_path / "main.mjs", wasm, tmp_path / "rgb"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = run(command, limit_s=60)
     assert done.returncode == 0, done.stderr
     *shown, first, batch, unknown = json.loads(done.stdout)
     assert [entry["number"] for entry in shown] == [1, 2, 2, 1]

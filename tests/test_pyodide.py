@@ -7,7 +7,6 @@ import base64
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 import threading
 import zipfile
@@ -19,20 +18,20 @@ import numpy as np
 import onnx
 import pytest
 from conftest import DIGITS, ROOT, requires_module, requires_tool, skip_or_fail
+from nets import shared_net
 from onnx import TensorProto, helper
 from packaging.metadata import Metadata
 from packaging.utils import parse_wheel_filename
 from pages import NODE_ENVIRONMENT, requires_npm, result_of_page
-from test_wasm import shared_net
+from processes import run
 
 import dlpack
 from dlpack.errors import UsageError
 from dlpack.meaning.preprocess import from_json
 from dlpack.pipeline import Options, build
-from dlpack.targets.pyodide.run import has_wasmtime, pyodide_abi
+from dlpack.targets.pyodide.run import has_wasmtime
 from dlpack.targets.wasm.run import node_command
 from dlpack.targets.wasm.runtime import Predictor
-from dlpack.targets.wasm.runtime.module import choose_build
 
 SPEC = str(ROOT / "examples" / "digits" / "preprocess.json")
 STANDALONE = "digits-1.0.0-py3-none-any.whl"
@@ -130,7 +129,7 @@ def test_a_side_module_is_linked_for_emscripten_and_needs_nothing_of_it(bundle: 
     with zipfile.ZipFile(bundle / SIDE_MODULE) as wheel:
         for build_name in ("simd", "relaxed"):
             path = wheel.extract(f"digits/digits.{build_name}.side", tmp_path)
-            done = subprocess.run([*node_command(), "-e", script, path], capture_output=True, text=True, check=True)
+            done = run([*node_command(), "-e", script, path], check=True)
             imports, exports, sections = json.loads(done.stdout)
             assert not [i for i in imports if i.startswith("function")] and "memory env.memory" in imports
             assert {"digits_create", "digits_run", "digits_output_data"} <= set(exports) and sections == 1
@@ -158,17 +157,14 @@ def test_threads_are_refused(tmp_path: Path) -> None:
 def test_an_installed_wheel_predicts(bundle: Path, image: np.ndarray, expected: np.ndarray, tmp_path: Path) -> None:
     requires_wasmtime()
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(tmp_path)]
-    subprocess.run([*pip, str(bundle / STANDALONE)], check=True)
+    run([*pip, str(bundle / STANDALONE)], check=True)
     script = (
         "import digits, json, sys, numpy; p = digits.Predictor()\n"
         "x = numpy.array(json.loads(sys.argv[1]), numpy.float32)\n"
         "out = p.run({'image': x})['probability']\n"
         "print(json.dumps([digits.__file__, p.labels, out.tolist()]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, json.dumps(image.tolist())],
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = run([sys.executable, "-c", script, json.dumps(image.tolist())], cwd=tmp_path, check=True)  # fmt: skip
     file, labels, output = json.loads(done.stdout)
     assert Path(file).parent == tmp_path / "digits" and labels == list("0123456789")
     np.testing.assert_allclose(output, expected, atol=1e-6)
@@ -339,31 +335,6 @@ def test_a_model_without_pictures_says_so(model_files: dict[str, Path], tmp_path
         predictor.top_k()
 
 
-def test_the_fastest_build_that_runs_is_chosen() -> None:
-    requires_wasmtime()
-    import wasmtime
-
-    def choose(**features: bool) -> str:
-        config = wasmtime.Config()
-        for name, on in features.items():
-            setattr(config, f"wasm_{name}", on)
-        engine = wasmtime.Engine(config)
-
-        def validate(code: bytes) -> bool:
-            try:
-                wasmtime.Module.validate(engine, code)
-            except wasmtime.WasmtimeError:
-                return False
-            return True
-
-        return choose_build({"simd": 0, "relaxed": 0}, validate)
-
-    assert choose(relaxed_simd=True) == "relaxed"
-    assert choose(relaxed_simd=False) == "simd"
-    with pytest.raises(RuntimeError, match="no SIMD"):
-        choose(relaxed_simd=False, simd=False)
-
-
 # --- in Pyodide -------------------------------------------------------------------------------------------------------
 
 IN_PYODIDE = """
@@ -414,7 +385,7 @@ def in_node(wheel: Path | str, script: str, lock: Path | None = None) -> Any:
           console.log(pyodide.runPython(script));
         })();"""
     command = [*node_command(), "-e", program, str(wheel), script, *([str(lock)] if lock else [])]
-    done = subprocess.run(command, env=NODE_ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120)
+    done = run(command, env=NODE_ENVIRONMENT, limit_s=120)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
 
@@ -449,7 +420,7 @@ def test_a_lock_entry_lets_the_wheel_load_by_its_name(bundle: Path, tmp_path: Pa
     shutil.copy(requires_npm("pyodide") / lock.name, lock)
     command = [Path(sys.executable).parent / "pyodide", "lockfile", "add-wheels", STANDALONE]
     options = ["--input", lock.name, "--output", lock.name, "--base-path", "."]
-    subprocess.run([*command, *options], cwd=tmp_path, check=True, capture_output=True)
+    run([*command, *options], cwd=tmp_path, check=True)
     entry = json.loads(lock.read_text(encoding="utf-8"))["packages"]["digits"]
     assert entry["file_name"] == STANDALONE and entry["imports"] == ["digits"] and entry["depends"] == []
     assert entry["sha256"] == hashlib.sha256((bundle / STANDALONE).read_bytes()).hexdigest()
@@ -481,21 +452,3 @@ def test_the_wheels_in_chromium(bundle: Path, native: dlpack.Predictor, expected
     standalone, side_module = result_of_page(tmp_path, "page.html")
     check(standalone, False, native, expected)
     check(side_module, True, native, expected)
-
-
-def test_a_build_is_verified_wherever_it_can_run(
-    model_files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    requires_npm("pyodide")
-    monkeypatch.setenv("NODE_PATH", NODE_ENVIRONMENT["NODE_PATH"])
-    pyodide_abi.cache_clear()
-    made = build(model_files["attention_net"], tmp_path / "attention", Options("pyodide"))
-    manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
-    places = ["standalone in wasmtime"] if has_wasmtime() else []
-    places += ["standalone in Pyodide", "side module in Pyodide"]
-    names = [t["name"] for t in manifest["outputs"]]
-    assert [e["name"] for e in manifest["verification"]] == [
-        f"{n} ({b}, {place})" for place in places for b in ("simd", "relaxed") for n in names
-    ]
-    assert all(e["passed"] for e in manifest["verification"])
-    pyodide_abi.cache_clear()

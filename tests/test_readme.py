@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import click
+import processes
 import pytest
 from conftest import ROOT, requires_tool
 
@@ -23,7 +23,7 @@ def block(language: str) -> str:
 
 
 def run(*words: str | Path, cwd: Path) -> str:
-    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, cwd=cwd, check=False)
+    done = processes.run(words, cwd=cwd)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
 

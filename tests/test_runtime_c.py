@@ -8,12 +8,12 @@ import math
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from conftest import ROOT, requires_tool, skip_or_fail
 
@@ -166,7 +166,7 @@ DTYPES = {"float": np.float32, "double": np.float64, "int32_t": np.int32, "uint8
 
 
 def first_compiler() -> list[str]:
-    if subprocess.run([sys.executable, "-c", "import ziglang"], capture_output=True).returncode == 0:
+    if processes.run([sys.executable, "-c", "import ziglang"]).returncode == 0:
         return ZIG
     return [next((c for c in ("g++", "clang++") if shutil.which(c)), requires_tool("g++"))]
 
@@ -187,7 +187,7 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def run(command: list[str], folder: Path) -> str:
     """What the command prints; fails if the command does."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = processes.run(command, cwd=folder)
     assert done.returncode == 0, " ".join(command) + "\n" + done.stderr[:4000]
     return done.stdout
 
@@ -451,7 +451,7 @@ def sanitizing_compiler(folder: Path) -> str:
     for name in ("clang++", "g++"):
         if shutil.which(name):
             command = [name, *SANITIZE, "empty.cc", "-o", "empty"]
-            if subprocess.run(command, cwd=folder, capture_output=True).returncode == 0:
+            if processes.run(command, cwd=folder).returncode == 0:
                 return name
     skip_or_fail("no compiler has the sanitizers' libraries")
 

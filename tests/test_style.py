@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +14,7 @@ import onnx
 import pytest
 from conftest import ROOT, requires_module, requires_tool
 from PIL import Image
+from processes import run
 
 import dlpack
 from dlpack.pipeline import Options, build
@@ -98,7 +98,7 @@ def test_a_painting_shows_the_picture(predictor: dlpack.Predictor) -> None:
 def test_the_command_paints_in_the_pictures_proportions(bundle: Path, tmp_path: Path) -> None:
     Image.fromarray(snowman()).resize((300, 150)).save(tmp_path / "in.png")
     command = [sys.executable, FOLDER / "paint.py", bundle, tmp_path / "in.png", tmp_path / "out.png"]
-    subprocess.run(command, check=True)
+    run(command, check=True)
     with Image.open(tmp_path / "out.png") as painted:
         assert painted.size == (256, 128)
         assert np.asarray(painted).std((0, 1)).min() > 30
@@ -119,7 +119,7 @@ def test_javascript_paints_the_same(predictor: dlpack.Predictor, tmp_path: Path)
         console.log(JSON.stringify({ data: [...data], width, height }));
     """
     command = [*node_command(), "--input-type=module", "-e", script, folder, tmp_path / "picture.raw"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = run(command, limit_s=120)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     got = np.array(seen["data"], np.uint8).reshape(seen["height"], seen["width"], 4)
@@ -132,7 +132,7 @@ def test_the_script_trains_such_a_network(tmp_path: Path) -> None:
     requires_module("torch")
     path = tmp_path / "style.onnx"
     command = [sys.executable, FOLDER / "train.py", "--steps", "2", "-o", path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run(command)
     assert done.returncode == 0, done.stderr
     assert f"{path.stat().st_size} bytes" in done.stdout
     ours, committed = onnx.load(path), onnx.load(MODEL)

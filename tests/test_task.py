@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import ROOT, requires_tool
+from processes import run
 
 from dlpack.errors import UsageError
 from dlpack.meaning.detect import Detection, detections, overlap, suppressed
@@ -191,7 +191,7 @@ console.log(JSON.stringify(found));
 def in_javascript(cases: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     given = [{**c, "outputs": {k: v.ravel().tolist() for k, v in c["outputs"].items()}} for c in cases]
     command = [requires_tool("node"), "--input-type=module", "-e", DETECT]
-    done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=False)
+    done = run(command, input=json.dumps(given))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import onnx
 import pytest
 from conftest import DIGITS, requires_tool
 from onnx import helper
+from processes import run
 from test_emitted import STRICT
 from test_loader import exit_status
 
@@ -205,22 +205,18 @@ def test_threads_do_not_race(busy: Path, tmp_path: Path) -> None:
     source = busy / "busy.cc"
     program = tmp_path / "selftest"
     flags = ["-std=c++17", "-O1", "-g1", "-fsanitize=thread", "-DBUSY_SELFTEST", *STRICT, "-Wno-psabi"]
-    done = subprocess.run(
-        [requires_tool("g++"), *flags, source, "-o", program, "-pthread"], capture_output=True, text=True
-    )
+    done = run([requires_tool("g++"), *flags, source, "-o", program, "-pthread"])
     assert done.returncode == 0 and not done.stderr, done.stderr
-    done = subprocess.run([program], capture_output=True, text=True)
+    done = run([program])
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stdout + done.stderr
 
 
 def test_without_a_system_there_is_one_thread(busy: Path, tmp_path: Path) -> None:
     """-DNAME_FREESTANDING: the same file, compiled without threads and without libc."""
     flags = ["-std=c++17", "-O2", "-DBUSY_FREESTANDING", "-ffreestanding", *STRICT, "-Wno-psabi"]
-    done = subprocess.run(
-        [requires_tool("g++"), *flags, "-c", busy / "busy.cc", "-o", tmp_path / "x.o"], capture_output=True, text=True
-    )
+    done = run([requires_tool("g++"), *flags, "-c", busy / "busy.cc", "-o", tmp_path / "x.o"])
     assert done.returncode == 0 and not done.stderr, done.stderr
-    names = subprocess.run([requires_tool("nm"), "-u", tmp_path / "x.o"], capture_output=True, text=True).stdout
+    names = run([requires_tool("nm"), "-u", tmp_path / "x.o"]).stdout
     assert "pthread" not in names
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from processes import run
 from test_cli import dlpack
 
 from dlpack.bundle.loader import load
@@ -103,7 +103,7 @@ def test_onnxruntime_says_nothing_besides_our_error(tmp_path: Path) -> None:
                               [weight])  # fmt: skip
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "a.onnx")
     command = [sys.executable, "-m", "dlpack.cli", "build", "a.onnx", "-o", "no", "--target", "source"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run(command, cwd=tmp_path)
     assert done.returncode == 3 and "[E:onnxruntime" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")
 

@@ -101,7 +101,8 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
 def python_files(kind: str) -> dict[str, bytes | Path]:
     """The Python files of a wheel whose modules are of a kind ("wasm" or "side_module")."""
     runtime = resources.files("dlpack.targets.wasm.runtime")
-    names = ("__init__.py", "module.py", "predictor.py", {"wasm": "standalone.py"}.get(kind, f"{kind}.py"))
+    opener = {"wasm": "standalone.py"}.get(kind, f"{kind}.py")
+    names = ("__init__.py", "module.py", "buffers.py", "predictor.py", opener)
     return {**{name: (runtime / name).read_bytes() for name in names}, "py.typed": b""}
 
 

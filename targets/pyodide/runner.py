@@ -17,7 +17,7 @@ def run_wheel(folder: Path, name: str, wheel: str) -> None:
     importlib.invalidate_caches()
     package: Any = importlib.import_module(name)
     predictor = package.Predictor()
-    formats = package.predictor.FORMATS
+    formats = package.buffers.FORMATS
     inputs = {}
     sets = predictor.manifest.get("shapes")
     for k, (tensor, (dtype, _)) in enumerate(predictor.inputs.items()):

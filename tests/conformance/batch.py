@@ -204,7 +204,8 @@ def _run(jobs: list[_Job], library: Path, folder: Path) -> Iterator[Result]:
         data.write_bytes(pickle.dumps([_order(job) for job in jobs]))
         command = [sys.executable, "-m", "conformance.execute", str(library), str(data), str(RUN_SECONDS)]
         here = str(Path(__file__).resolve().parent.parent)
-        done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+        limit_s = RUN_SECONDS * len(jobs) + 60  # each has RUN_SECONDS; what loads and compares them has the rest
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=limit_s, check=False)
         lines = done.stdout.splitlines()
         for job, line in zip(jobs, lines, strict=False):
             detail = json.loads(line)

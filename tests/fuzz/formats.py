@@ -26,9 +26,10 @@ import nets
 import numpy as np
 import onnx
 import test_control_flow
+from caffe_layers import CASES, B, W, caffemodel
 from conformance.cases import freeze, select
 from conftest import DIGITS
-from test_export_caffe import CASES, NET, B, W, caffemodel
+from test_export_caffe import NET
 from test_export_mxnet import params_bytes, recorded
 from test_export_tflite import recorded as tflite_recorded
 

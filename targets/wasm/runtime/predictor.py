@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import itertools
 import json
 import math
 import struct
@@ -17,16 +16,10 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from .buffers import FORMATS, byte_count, copied, dtype_of, nearest, rgb_bytes
 from .module import Module
 
 _CHUNK = 4 << 20
-FORMATS: dict[str, Any] = {
-    "bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q",
-    "uint64": "Q", "float32": "f", "float64": "d",
-}  # fmt: skip
-"""The element types, and how the buffer protocol calls them."""
-
-
 _CLASS = struct.Struct("<ifI")
 """NAME_class of NAME.h: index, probability and the label's address."""
 
@@ -105,7 +98,7 @@ class Predictor:
         for name, dims in cut.items():
             dtype, shape = self.outputs[name]
             part = tuple(self._length if d in dims else n for d, n in enumerate(shape))
-            data = _copied(memoryview(outputs[name]), shape, part)
+            data = copied(memoryview(outputs[name]), shape, part)
             outputs[name] = self._array(memoryview(data), dtype, part)
         return outputs
 
@@ -127,8 +120,8 @@ class Predictor:
             if value is None:
                 continue
             (dtype, shape), view = self.outputs[name], self._buffer(name, value, "output")
-            if _dtype(view) != dtype or view.shape != shape:
-                got = f"{_dtype(view)} of shape {view.shape}"
+            if dtype_of(view) != dtype or view.shape != shape:
+                got = f"{dtype_of(view)} of shape {view.shape}"
                 raise ValueError(f"output {name!r} is to go into {got}; it is {dtype} of {shape}")
             if view.readonly or not view.c_contiguous:
                 raise ValueError(f"the array for output {name!r} must be contiguous and writable")
@@ -159,7 +152,7 @@ class Predictor:
         module = self._open()
         self._check(module.call("run", self._handle))
         for index, (name, kind) in enumerate(self.outputs.items()):
-            if name in self._bound and (size := _bytes(*kind)):
+            if name in self._bound and (size := byte_count(*kind)):
                 data = module.read(module.call("output_data", self._handle, index), size)
                 self._bound[name][1].cast("B")[:] = data
 
@@ -183,11 +176,11 @@ class Predictor:
         module = self._open()
         self._use(taking[0])
         spec = self._sets[taking[0]]["preprocess"]
-        rgb, height, width = _rgb(picture)
+        rgb, height, width = rgb_bytes(picture)
         address = module.place("picture", rgb, 1)
         self._check(module.call("preprocess_rgb", self._handle, address, width, height, 3 * width))
         index, (dtype, shape) = list(self.inputs).index(spec["input"]), self.inputs[spec["input"]]
-        data = module.read(module.call("input_data", self._handle, index), _bytes(dtype, shape))
+        data = module.read(module.call("input_data", self._handle, index), byte_count(dtype, shape))
         return self._array(memoryview(bytearray(data)), dtype, shape)
 
     @_atomic
@@ -242,7 +235,7 @@ class Predictor:
             scale, zero = quantization["scale"], quantization["zero_point"]
             bits = 8 * struct.calcsize(FORMATS[dtype])
             low, high = (0, (1 << bits) - 1) if dtype.startswith("u") else (-(1 << bits - 1), (1 << bits - 1) - 1)
-            numbers = [_nearest(v / scale, low - zero, high - zero) + zero for v in numbers]
+            numbers = [nearest(v / scale, low - zero, high - zero) + zero for v in numbers]
         elif not dtype.startswith("float"):
             numbers = [bool(v) if dtype == "bool" else int(v) for v in numbers]
         return self._array(
@@ -338,7 +331,7 @@ class Predictor:
                 view: memoryview[Any] = views[name]
                 whole = tuple(size if d in dims else n for d, n in enumerate(shapes[name]))
                 form: Any = view.format
-                views[name] = memoryview(_copied(view, shapes[name], whole)).cast(form, whole)
+                views[name] = memoryview(copied(view, shapes[name], whole)).cast(form, whole)
         order = sorted(range(len(self._sets)), key=lambda k: k != self._set)
         for number in order:
             wanted = {t["name"]: tuple(t["shape"]) for t in self._sets[number]["inputs"]}
@@ -362,7 +355,7 @@ class Predictor:
         if name not in inputs:
             raise ValueError(f"input {name!r} is missing ({dtype}, shape {shape})")
         view: memoryview[Any] = self._buffer(name, inputs[name])
-        got = _dtype(view)
+        got = dtype_of(view)
         if got != dtype or view.shape not in (shape, (math.prod(shape),)):
             index = list(self.inputs).index(name)
             shapes = " or ".join(str(tuple(s["inputs"][index]["shape"])) for s in self._sets)
@@ -382,7 +375,7 @@ class Predictor:
             ) from e
 
     def _output(self, index: int, dtype: str, shape: tuple[int, ...], copy: bool) -> Any:
-        module, size = self._open(), _bytes(dtype, shape)
+        module, size = self._open(), byte_count(dtype, shape)
         address = module.call("output_data", self._handle, index)
         data = module.read(address, size) if size else memoryview(bytearray())
         return self._array(memoryview(bytearray(data)) if copy and module.shares_memory else data, dtype, shape)
@@ -412,33 +405,8 @@ class Predictor:
         elif isinstance(values, (list, tuple)):
             values = array("d", values)
         view = self._buffer(name, values)
-        flat = memoryview(view.tobytes()).cast(FORMATS[_dtype(view)]).tolist()
-        return flat, view.shape or (), not _dtype(view).startswith("float")
-
-
-def _copied(view: memoryview[Any], shape: tuple[int, ...], to: tuple[int, ...]) -> bytearray:
-    """What a tensor has in common with one of the shape `to`, as the bytes of the latter; zeros beyond."""
-    data, size = view.tobytes(), view.itemsize
-    out = bytearray(math.prod(to) * size)
-    row = min(shape[-1], to[-1]) * size
-    for index in itertools.product(*(range(min(a, b)) for a, b in zip(shape[:-1], to[:-1], strict=True))):
-        source = target = 0
-        for i, a, b in zip(index, shape, to, strict=False):
-            source, target = source * a + i, target * b + i
-        source, target = source * shape[-1] * size, target * to[-1] * size
-        out[target : target + row] = data[source : source + row]
-    return out
-
-
-def _nearest(value: float, low: int, high: int) -> int:
-    """The integer nearest to a number, of two the even one, from `low` to `high`; 0 for NaN."""
-    if value != value:
-        return 0
-    return round(value) if low <= value <= high else low if value < low else high
-
-
-def _bytes(dtype: str, shape: tuple[int, ...]) -> int:
-    return math.prod(shape) * struct.calcsize(FORMATS[dtype])
+        flat = memoryview(view.tobytes()).cast(FORMATS[dtype_of(view)]).tolist()
+        return flat, view.shape or (), not dtype_of(view).startswith("float")
 
 
 def _optional(name: str) -> Any:
@@ -447,42 +415,6 @@ def _optional(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         return None
-
-
-def _rgb(picture: Any) -> tuple[memoryview, int, int]:
-    """A picture's bytes R, G, B row by row, its height and its width; see `Predictor.preprocess`."""
-    try:
-        view = memoryview(picture)
-    except TypeError as e:
-        raise TypeError(
-            f"the picture is a {type(picture).__name__}; give a numpy array or anything with a buffer"
-        ) from e
-    shape = view.shape or ()
-    channels = shape[2] if len(shape) == 3 else 1
-    if view.format != "B" or len(shape) not in (2, 3) or channels not in (1, 3, 4) or not view.nbytes:
-        raise ValueError(f"a picture is uint8, height x width (x 1, 3 or 4); this is {_dtype(view)} of {shape}")
-    height, width = shape[:2]
-    if channels == 3 and view.c_contiguous:
-        return view.cast("B"), height, width
-    data = view.tobytes()
-    if channels == 3:
-        return memoryview(bytearray(data)), height, width
-    planes = [data[c % channels :: channels] for c in range(3)]
-    if channels == 4 and (alpha := data[3::4]).count(255) != len(alpha):  # transparent: over white, rounded
-        blend = [bytes((2 * v * a + 510 * (255 - a) + 255) // 510 for v in range(256)) for a in range(256)]
-        planes = [bytes(blend[a][v] for v, a in zip(plane, alpha, strict=True)) for plane in planes]
-    rgb = bytearray(3 * height * width)
-    rgb[0::3], rgb[1::3], rgb[2::3] = planes
-    return memoryview(rgb), height, width
-
-
-def _dtype(view: memoryview[Any]) -> str:
-    """The name that numpy gives the elements of a buffer, or its format where it has none (foreign byte order)."""
-    form = view.format.lstrip("@=<")
-    for letters, name in (("bhilqn", "int"), ("BHILQN", "uint"), ("fd", "float")):
-        if len(form) == 1 and form in letters:
-            return f"{name}{8 * view.itemsize}"
-    return "bool" if form == "?" else f"format {view.format!r}"
 
 
 def _load(folder: Traversable, manifest: Mapping[str, Any], build: str | None) -> Module:
