@@ -216,6 +216,13 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
     "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Most threads that a run may use."
 )
 @click.option("--cc", help="Your own C++ compiler, with its options, in place of zig's clang.")
+@click.option(
+    "--binding",
+    "bindings",
+    multiple=True,
+    metavar="rust|go|java|python-wheel|...",
+    help="A package for another language, in the bundle's folder bindings; repeatable (docs/bindings.md).",
+)
 @click.option("--json", "json_", is_flag=True, help="Events and the result as JSON lines.")
 def build(
     model: Path,
@@ -233,6 +240,7 @@ def build(
     optimize: str,
     threads: int,
     cc: str | None,
+    bindings: tuple[str, ...],
     json_: bool,
     **target_options: Any,
 ) -> None:
@@ -261,6 +269,7 @@ def build(
         more_shapes=tuple(more),
         buckets=_parse_buckets(buckets),
         values=_parse_values(values),
+        bindings=bindings,
     )
     folder = output or Path("build") / bundle_name(name, model)[0]
     folders = {target: folder / target if len(targets) > 1 else folder for target in targets}

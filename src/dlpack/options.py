@@ -16,6 +16,7 @@ from dlpack.meaning.shape_sets import Buckets, Shapes, describe_shapes
 class Options:
     """What `dlpack build` is told. `more_shapes` has further sets of shapes, `buckets` makes them of `shapes`.
 
+    `bindings` names the languages that the bundle is bound to.
     `target_options` has the options that the target declares, by their names on the command line.
     """
 
@@ -35,6 +36,7 @@ class Options:
     more_shapes: tuple[Shapes, ...] = ()
     buckets: Buckets | None = None
     target_options: Mapping[str, Any] = field(default_factory=dict)
+    bindings: tuple[str, ...] = ()
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Inputs that become constants, each with its elements as text."""
 

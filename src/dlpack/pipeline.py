@@ -89,6 +89,10 @@ def _target(options: Options) -> Target:
     if target.downloads_weights and options.weights == "embed":
         raise UsageError(f"target {target.name} keeps the weights in a file of their own: leave --weights embed out")
     check_options(target, options.target_options)
+    if options.bindings:
+        from dlpack.bindings import check_bindings
+
+        check_bindings(options.bindings)
     return target
 
 
@@ -167,6 +171,8 @@ def _fill(folder: Path, name: str, target: Target, prepared: Prepared, options: 
     write_manifest(folder / "manifest.json", manifest)
     if (builds[0].library or target.run) and any(b.runs_here() for b in builds) and options.verify:
         _verify(folder, manifest, progress)
+    if options.bindings:
+        _bind(folder, manifest, (target, builds), options, progress)
     write_notice(folder, manifest)
     manifest["files"] = checksums(folder, name)
     write_manifest(folder / "manifest.json", manifest)
@@ -291,6 +297,33 @@ def _verify(folder: Path, manifest: dict[str, Any], progress: Progress) -> None:
             lines = "; ".join(f"{e.name}: relative error {e.relative:.3g}" for e in bad)
             raise VerificationError(f"the compiled predictor differs from onnxruntime: {lines}")
         detail.append(f"largest relative error {max((e.relative for e in errors), default=0.0):.2g}")
+
+
+def _bind(
+    folder: Path,
+    manifest: dict[str, Any],
+    place: tuple[Target, tuple[Build, ...]],
+    options: Options,
+    progress: Progress,
+) -> None:
+    """Writes the bindings that the options ask for."""
+    from dlpack.bindings import write_bindings
+    from dlpack.bindings.api import describe
+    from dlpack.bindings.base import Bundle
+    from dlpack.bundle.folder import notice_text
+    from dlpack.targets.toolchains.compiler import source_flags
+
+    build = place[1][0]
+
+    def compile_(source: Path, library: Path) -> None:
+        build.toolchain.library(source, library, build.flags, options.cc)
+
+    with progress.stage("bindings") as detail:
+        api = describe(manifest, source_flags(build.machine().flags))
+        zig_target, notice = build.toolchain.zig_target, notice_text(manifest)
+        bundle = Bundle(folder, api, manifest, manifest.get("library"), compile_, zig_target, notice)
+        detail.append(write_bindings(bundle, options.bindings))
+        manifest["bindings"] = list(dict.fromkeys(options.bindings))
 
 
 # --- options ----------------------------------------------------------------------------------------------------------
