@@ -3,6 +3,7 @@
 // dlpack compiles it beside @source@, to one library with the model.
 #include "@source@"
 
+namespace @name@_jni {  // whose names hide those of the model's code
 namespace {
 
 using Object = void*;
@@ -97,3 +98,5 @@ METHOD(int32_t, topK)(Environment e, Object, int64_t handle, Object indices, Obj
   return status;
 }
 //@ end
+
+}  // namespace @name@_jni

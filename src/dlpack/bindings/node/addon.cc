@@ -28,6 +28,7 @@ int napi_get_typedarray_info(napi_env, napi_value, int*, size_t*, void**, napi_v
 int napi_throw_error(napi_env, const char*, const char*);
 }
 
+namespace @name@_node {  // whose names hide those of the model's code
 namespace {
 
 constexpr size_t kWhole = SIZE_MAX;  // a string up to its zero
@@ -169,3 +170,5 @@ extern "C" __attribute__((visibility("default"))) napi_value napi_register_modul
   }
   return exports;
 }
+
+}  // namespace @name@_node
