@@ -1,4 +1,4 @@
-"""Bindings: a bundle's C API in other languages, a folder each, found by itself. A folder's `BINDING` writes its files."""
+"""Bindings: a bundle's C API in other languages, a folder each, found by itself: its `BINDING` writes the files."""
 
 from __future__ import annotations
 

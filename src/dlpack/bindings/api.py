@@ -33,7 +33,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Function:
-    """A function NAME_`name` of the C API. Types are written as in NAME.h, without the prefix: "predictor*", "status"."""
+    """A function NAME_`name` of the C API. Types are those of NAME.h, without the prefix: "predictor*", "status"."""
 
     name: str
     returns: str

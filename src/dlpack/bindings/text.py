@@ -88,7 +88,7 @@ def about(tensor: Tensor) -> str:
 
 def shown(text: str) -> str:
     """A name as it may stand in a comment and between quotes in any language."""
-    return "".join(c if c.isascii() and c.isprintable() and c not in "\"\\$#%{}*@" else "_" for c in text)
+    return "".join(c if c.isascii() and c.isprintable() and c not in '"\\$#%{}*@' else "_" for c in text)
 
 
 def literal(text: str) -> str:
@@ -97,8 +97,8 @@ def literal(text: str) -> str:
 
 
 def lines(form: str, tensors: Iterable[Tensor], names: Iterable[str], types: Mapping[str, str] | None = None) -> str:
-    """A line per tensor, by a `form` with {name} (an identifier), {shown}, {literal} (its own name), {index}, {size}, {bytes},
-    {type} (a language's, from `types`), {kind} ("float32 1x10") and {about}.
+    """A line per tensor, by a `form` with {name} (an identifier), {shown}, {literal} (its own name), {index}, {size},
+    {bytes}, {type} (a language's, from `types`), {kind} ("float32 1x10") and {about}.
 
     Raises UsageError where the language has no such type.
     """

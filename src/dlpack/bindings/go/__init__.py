@@ -22,7 +22,9 @@ def _write(bundle: Bundle, folder: Path) -> None:
     api = bundle.api
     inputs = identifiers((t.name for t in api.inputs), camel, _TAKEN)
     outputs = identifiers((t.name for t in api.outputs), pascal, ())
-    set_input = 'if err := set(p, {index}, {name}, {size}, "{shown} ({kind})"); err != nil {{\n\treturn Outputs{{}}, err\n}}'
+    set_input = (
+        'if err := set(p, {index}, {name}, {size}, "{shown} ({kind})"); err != nil {{\n\treturn Outputs{{}}, err\n}}'
+    )
     values = {
         **common(api),
         "cgo_flags": api.flags.replace(" -fno-unroll-loops", ""),  # which cgo does not let pass

@@ -52,9 +52,7 @@ def write(bundle: Bundle, folder: Path) -> None:
             'length({name} == null ? -1 : {name}.length, {size}, "{shown} ({kind})");', api.inputs, inputs
         ),
         "set_inputs": lines("check(setInput(handle, {index}, {name}, {bytes}));", api.inputs, inputs),
-        "get_outputs": lines(
-            "check(getOutput(handle, {index}, outputs.{name}, {bytes}));", api.outputs, outputs
-        ),
+        "get_outputs": lines("check(getOutput(handle, {index}, outputs.{name}, {bytes}));", api.outputs, outputs),
     }
     source = f"src/main/java/dlpack/{package}/Predictor.java"
     jni = f"src/main/cpp/{api.name}_jni.cc"

@@ -26,7 +26,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
         **common(api),
         "package": package,
         "input_docs": lines("* @param {name} {about}", api.inputs, inputs),
-        "fields": lines("/** {about} */\nval {name}: {type},", api.outputs, outputs, _TYPES),
+        "fields": lines("/** {about} */\nval {name}: {type},", api.outputs, outputs, _TYPES).removesuffix(","),
         "parameters": joined(lines("{name}: {type}", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(inputs),
         "results": joined(lines("it.{name}", api.outputs, outputs)),

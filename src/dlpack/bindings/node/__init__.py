@@ -20,7 +20,9 @@ _TYPES = {
 
 def _write(bundle: Bundle, folder: Path) -> None:
     if "linux" not in (bundle.platform or sys.platform):
-        raise UsageError("--binding node has an addon for Linux alone; build the target wasm, whose package node loads too")
+        raise UsageError(
+            "--binding node has an addon for Linux alone; build the target wasm, whose package node loads too"
+        )
     api = bundle.api
     names = [t.name for t in (*api.inputs, *api.outputs)]
     inputs, outputs = names[: len(api.inputs)], names[len(api.inputs) :]

@@ -81,7 +81,9 @@ def _described(api: Api, library: str) -> str:
     }
     functions = {f.name: [f.returns, [kind for _, kind in f.parameters]] for f in api.functions}
     told = {"classes": api.classes, "pictures": api.pictures, "scores": api.scores, "weights": api.weights}
-    return json.dumps({"name": api.name, "library": library, **tensors, **told, "functions": functions}, indent=1) + "\n"
+    return (
+        json.dumps({"name": api.name, "library": library, **tensors, **told, "functions": functions}, indent=1) + "\n"
+    )
 
 
 BINDING = Binding("python-wheel", "a wheel for the target's platform", _write)

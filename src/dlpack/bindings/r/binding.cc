@@ -49,7 +49,12 @@ template <class T>
 int32_t give(@name@_predictor* p, int32_t index, SEXP values) {
   const R_xlen_t size = XLENGTH(values);
   auto* const data = reinterpret_cast<T*>(R_alloc(static_cast<size_t>(size) + 1, sizeof(T)));
-  for (R_xlen_t i = 0; i < size; ++i) data[i] = static_cast<T>(REAL(values)[i]);
+  constexpr bool integers = static_cast<T>(0.5) == T{0};
+  for (R_xlen_t i = 0; i < size; ++i) {
+    const double value = REAL(values)[i];
+    if (integers && !(value > -9.2e18 && value < 9.2e18)) return @NAME@_BAD_ARGUMENT;  // NA, NaN and what no integer holds
+    data[i] = integers ? static_cast<T>(static_cast<int64_t>(value)) : static_cast<T>(value);
+  }
   return @name@_set_input(p, index, data, static_cast<size_t>(size) * sizeof(T));
 }
 

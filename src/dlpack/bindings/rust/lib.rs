@@ -1,9 +1,9 @@
 //! The neural network @name@. @about@
-use std::ffi::{c_char, c_void, CStr};
+use std::os::raw::{c_char, c_void};
 //@ if side
 use std::{ffi::CString, path::Path};
 //@ end
-use std::{fmt, mem::size_of_val, ptr};
+use std::{ffi::CStr, fmt, mem::size_of_val, ptr};
 
 #[repr(C)]
 struct Handle {
@@ -68,8 +68,8 @@ impl Predictor {
 //@ if side
     /// Maps the weights, the file @weights@ of the bundle. Fails where they are missing or damaged.
     pub fn open(weights: impl AsRef<Path>) -> Result<Self, Error> {
-        let path = CString::new(weights.as_ref().as_os_str().as_encoded_bytes())
-            .map_err(|_| Error("the path of the weights holds a null byte".into()))?;
+        let path = weights.as_ref().to_str().and_then(|path| CString::new(path).ok());
+        let path = path.ok_or_else(|| Error("the path of the weights is no text, or holds a null byte".into()))?;
         let mut handle = ptr::null_mut();
         check(unsafe { @name@_create_from_file(&mut handle, path.as_ptr()) })?;
         Ok(Predictor(handle))
