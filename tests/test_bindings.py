@@ -1,7 +1,7 @@
 """Bindings: in each language that is here a program runs the digits, classifies a picture, and errs; it gives what
 `dlpack.load` gives, and each misuse is an error that says what is wrong.
 
-The programs lie in tests/bindings. All languages share one native bundle, and another of a model with awkward names.
+The programs lie in tests/bindings, and docs/bindings.md has others. All languages share three native bundles.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zipfile
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import nets
@@ -80,6 +81,14 @@ def awkward(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(folder / "awkward.onnx", folder / "bundle", options)
 
 
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits with names, and without preprocessing: they classify their input."""
+    names = tuple("zero one two three four five six seven eight nine".split())
+    folder = tmp_path_factory.mktemp("labelled") / "bundle"
+    return build(DIGITS, folder, Options(labels=names, bindings=tuple(RUNNERS)))
+
+
 def execute(*words: str | Path, cwd: Path | None = None, **environment: str) -> str:
     done = subprocess.run(
         [str(w) for w in words],
@@ -101,8 +110,8 @@ def optional_tool(name: str, why: str) -> str:
     return path
 
 
-def check(case: Case, printed: str, *misuses: str) -> dict[str, list[str]]:
-    """What a program printed is what `dlpack.load` computes, and each misuse was an error; returns their messages."""
+def check(case: Case, printed: str, misuses: Iterable[str]) -> None:
+    """What a program printed is what `dlpack.load` computes, and each misuse was an error that says what is wrong."""
     told = defaultdict(list)
     for line in printed.splitlines():
         key, rest = re.fullmatch(r"(\w+):?\s(.*)", line).groups()  # type: ignore[union-attr]
@@ -119,7 +128,6 @@ def check(case: Case, printed: str, *misuses: str) -> dict[str, list[str]]:
         assert all(message != "no error" for message in told[name]), f"{name}: {told[name]}"
     assert all("64" in message or "8, 8" in message or "8x8" in message for message in told["length"])
     assert all("closed" in message for message in told.get("closed", []))
-    return told
 
 
 AWKWARD = ["func 70 90 110", "in 10 20 30", "class z", "length error", "weights error"]
@@ -212,293 +220,187 @@ def test_wheel_platforms() -> None:
 
 
 # --- the languages ----------------------------------------------------------------------------------------------------
+# Each runs a program with the package of a bundle, in a folder of its own, and gives what it prints.
 
 
-def cargo_project(folder: Path, name: str, crate: Path, program: str) -> Path:
-    (folder / "src").mkdir(parents=True)
-    (folder / "src" / "main.rs").write_text(program)
-    dependency = f'{name} = {{ path = "{crate}" }}'
+def rust(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> str:
+    cargo, cxx = optional_tool("cargo", "it takes hundreds of megabytes"), requires_tool("g++")
+    (work / "src").mkdir()
+    shutil.copy(program, work / "src" / "main.rs")
     package = '[package]\nname = "user"\nversion = "1.0.0"\nedition = "2021"\n[dependencies]\n'
-    (folder / "Cargo.toml").write_text(f"{package}{dependency}\n")
-    return folder
+    (work / "Cargo.toml").write_text(f'{package}{name} = {{ path = "{bundle / "bindings" / "rust"}" }}\n')
+    settings = {"CXX": cxx, "RUSTFLAGS": "-Dwarnings", "CARGO_TARGET_DIR": str(work / "target")}
+    return execute(cargo, "run", "--quiet", "--offline", "--", *arguments, cwd=work, **settings)
 
 
-def test_rust(case: Case, awkward: Path, tmp_path: Path) -> None:
-    cargo, cxx = optional_tool("cargo", "hundreds of megabytes"), requires_tool("g++")
-    program = (PROGRAMS / "main.rs").read_text()
-    user = cargo_project(tmp_path / "digits", "digits", case.binding("rust"), program)
-    words = (cargo, "run", "--quiet", "--offline", "--")
-    settings = {"CXX": cxx, "RUSTFLAGS": "-Dwarnings", "CARGO_TARGET_DIR": str(tmp_path / "target")}
-    check(case, execute(*words, *case.files, cwd=user, **settings), "length", "picture", "count")
-    program = """
-        fn main() {
-            let weights = std::env::args().nth(1).unwrap();
-            let mut p = awkward::Predictor::open(&weights).unwrap();
-            let y = p.run(&[1.0, 2.0, 3.0, 4.0], &[10, 20, 30]).unwrap();
-            println!("func {} {} {}", y.func[0], y.func[1], y.func[2]);
-            println!("in {} {} {}", y.in_0[0], y.in_0[1], y.in_0[2]);
-            println!("class {}", p.classify(&[1.0, 2.0, 3.0, 4.0], &[10, 20, 30], 1).unwrap()[0].label);
-            println!("length {}", if p.run(&[1.0], &[1, 2, 3]).is_err() { "error" } else { "none" });
-            println!("weights {}", if awkward::Predictor::open("absent").is_err() { "error" } else { "none" });
-        }"""
-    user = cargo_project(tmp_path / "awkward", "awkward", awkward / "bindings" / "rust", program)
-    assert execute(*words, awkward / "awkward.weights", cwd=user, **settings).splitlines() == AWKWARD
-
-
-def test_go(case: Case, awkward: Path, tmp_path: Path) -> None:
-    go = optional_tool("go", "464 MB on disk")
+def go(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> str:
+    tool = optional_tool("go", "it takes 464 MB")
     requires_tool("g++")
-    settings = {"GOFLAGS": "-mod=mod", "GOCACHE": str(tmp_path / "cache"), "CGO_ENABLED": "1", "GO111MODULE": "on"}
-    module = "module user\n\ngo 1.18\n\nrequire {0} v0.0.0\n\nreplace {0} => {1}\n"
-    (tmp_path / "digits").mkdir()
-    (tmp_path / "digits" / "go.mod").write_text(module.format("digits", case.binding("go")))
-    shutil.copy(PROGRAMS / "main.go", tmp_path / "digits")
-    printed = execute(go, "run", ".", *case.files, cwd=tmp_path / "digits", **settings)
-    check(case, printed, "length", "picture", "count", "closed")
-    (tmp_path / "awkward").mkdir()
-    (tmp_path / "awkward" / "go.mod").write_text(module.format("awkward", awkward / "bindings" / "go"))
-    (tmp_path / "awkward" / "main.go").write_text("""package main
-
-import (
-	"awkward"
-	"fmt"
-	"os"
-)
-
-func told(name string, err error) {
-	if err != nil {
-		fmt.Println(name, "error")
-	}
-}
-
-func main() {
-	p, err := awkward.New(os.Args[1])
-	if err != nil {
-		panic(err)
-	}
-	x, c := []float32{1, 2, 3, 4}, []int64{10, 20, 30}
-	y, err := p.Run(x, c)
-	fmt.Println("func", y.Func[0], y.Func[1], y.Func[2])
-	fmt.Println("in", y.In0[0], y.In0[1], y.In0[2])
-	classes, err := p.Classify(x, c, 1)
-	fmt.Println("class", classes[0].Label)
-	_, err = p.Run(x, nil)
-	told("length", err)
-	_, err = awkward.New("absent")
-	told("weights", err)
-}
-""")
-    printed = execute(go, "run", ".", awkward / "awkward.weights", cwd=tmp_path / "awkward", **settings)
-    assert printed.splitlines() == AWKWARD
-    assert execute(shutil.which("gofmt") or "gofmt", "-l", case.binding("go"), awkward / "bindings" / "go") == ""
+    binding = bundle / "bindings" / "go"
+    assert execute("gofmt", "-l", binding) == ""
+    shutil.copy(program, work / "main.go")
+    module = f"module user\n\ngo 1.18\n\nrequire {name} v0.0.0\n\nreplace {name} => {binding}\n"
+    (work / "go.mod").write_text(module)
+    return execute(tool, "run", ".", *arguments, cwd=work, GOFLAGS="-mod=mod", CGO_ENABLED="1", GO111MODULE="on")
 
 
-def test_csharp(case: Case, awkward: Path, tmp_path: Path) -> None:
+def csharp(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> str:
     mcs, mono = requires_tool("mcs"), requires_tool("mono")
-    shutil.copytree(case.binding("csharp"), tmp_path / "digits")
-    program = tmp_path / "digits" / "program.exe"
-    execute(mcs, "-warnaserror", f"-out:{program}", program.with_name("Predictor.cs"), PROGRAMS / "Main.cs")
-    told = check(
-        case, execute(mono, program, *case.files, cwd=program.parent), "length", "missing", "picture", "count", "closed"
-    )
-    assert all("ObjectDisposedException" in message for message in told["closed"])
-    shutil.copytree(awkward / "bindings" / "csharp", tmp_path / "awkward")
-    program = tmp_path / "awkward" / "program.exe"
-    program.with_name("Main.cs").write_text("""
-        using System;
-        using Awkward;
-        static class Program {
-            static void Main(string[] arguments) {
-                var p = new Predictor(arguments[0]);
-                float[] x = { 1, 2, 3, 4 };
-                long[] c = { 10, 20, 30 };
-                var y = p.Run(x, c);
-                Console.WriteLine("func " + string.Join(" ", y.Func));
-                Console.WriteLine("in " + string.Join(" ", y.In0));
-                Console.WriteLine("class " + p.Classify(x, c, 1)[0].Label);
-                try { p.Run(x, new long[1]); } catch (ArgumentException) { Console.WriteLine("length error"); }
-                try { new Predictor("absent"); } catch (PredictorException) { Console.WriteLine("weights error"); }
-            }
-        }""")
-    execute(mcs, "-warnaserror", f"-out:{program}", program.with_name("Predictor.cs"), program.with_name("Main.cs"))
-    assert execute(mono, program, awkward / "awkward.weights", cwd=program.parent).splitlines() == AWKWARD
+    shutil.copytree(bundle / "bindings" / "csharp", work, dirs_exist_ok=True)
+    execute(mcs, "-warnaserror", "-out:program.exe", "Predictor.cs", program, cwd=work)
+    return execute(mono, "program.exe", *arguments, cwd=work)
 
 
-def java_classes(javac: str, binding: Path, program: Path, classes: Path) -> str:
-    """Compiles a binding and a program; the class path to run it with."""
+def java_classes(binding: Path, work: Path, *programs: Path) -> str:
+    """Compiles Java's binding and programs; the class path to run them with."""
+    javac = optional_tool("javac", "it takes hundreds of megabytes")
     (source,) = (binding / "src" / "main" / "java").rglob("Predictor.java")
-    classes.mkdir()
-    execute(javac, "-Xlint:all", "-Werror", "-d", classes, source, program)
-    return f"{classes}{os.pathsep}{binding / 'src' / 'main' / 'resources'}"
+    execute(javac, "-encoding", "UTF-8", "-Xlint:all", "-Werror", "-d", work, source, *programs)
+    return f"{work}{os.pathsep}{binding / 'src' / 'main' / 'resources'}"
 
 
-def test_java(case: Case, awkward: Path, tmp_path: Path) -> None:
-    javac, java = optional_tool("javac", "hundreds of megabytes"), requires_tool("java")
-    path = java_classes(javac, case.binding("java"), PROGRAMS / "Main.java", tmp_path / "digits")
-    settings = ("-Xcheck:jni", "-Dstdout.encoding=UTF-8", "-Dfile.encoding=UTF-8", "-cp")
-    told = check(
-        case, execute(java, *settings, path, "Main", *case.files), "length", "missing", "picture", "count", "closed"
-    )
-    assert all("IllegalArgumentException" in message for message in told["length"])
-    program = tmp_path / "Use.java"
-    program.write_text("""
-        import dlpack.awkward.Predictor;
-        class Use {
-          public static void main(String[] arguments) {
-            float[] x = {1, 2, 3, 4};
-            long[] c = {10, 20, 30};
-            try (Predictor p = new Predictor(arguments[0])) {
-              Predictor.Outputs y = p.run(x, c);
-              System.out.println("func " + (int) y.func[0] + " " + (int) y.func[1] + " " + (int) y.func[2]);
-              System.out.println("in " + y.in0[0] + " " + y.in0[1] + " " + y.in0[2]);
-              System.out.println("class " + p.classify(x, c, 1).get(0).label);
-              try {
-                p.run(x, new long[1]);
-              } catch (IllegalArgumentException e) {
-                System.out.println("length error");
-              }
-              try {
-                new Predictor("absent").close();
-              } catch (IllegalStateException e) {
-                System.out.println("weights error");
-              }
-            }
-          }
-        }""")
-    path = java_classes(javac, awkward / "bindings" / "java", program, tmp_path / "awkward")
-    assert execute(java, *settings, path, "Use", awkward / "awkward.weights").splitlines() == AWKWARD
+JAVA = ("-Xcheck:jni", "-Dstdout.encoding=UTF-8", "-Dfile.encoding=UTF-8", "-cp")
 
 
-def test_kotlin(case: Case, awkward: Path, tmp_path: Path) -> None:
-    kotlinc = optional_tool("kotlinc", "355 MB on disk")
-    javac, java = requires_tool("javac"), requires_tool("java")
-    jar = tmp_path / "user.jar"
-    binding = case.binding("kotlin")
-    path = java_classes(javac, binding, (*binding.rglob("Predictor.java"),)[0], tmp_path / "classes")
+def java(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> str:
+    path = java_classes(bundle / "bindings" / "java", work, program)
+    return execute(requires_tool("java"), *JAVA, path, "Main", *arguments)
+
+
+def kotlin(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> str:
+    kotlinc = optional_tool("kotlinc", "it takes 355 MB")
+    binding = bundle / "bindings" / "kotlin"
+    path = java_classes(binding, work)
     (source,) = binding.rglob("Predictor.kt")
-    execute(kotlinc, "-include-runtime", "-cp", path, "-d", jar, source, PROGRAMS / "main.kt")
-    encoding = ("-Dstdout.encoding=UTF-8", "-Dfile.encoding=UTF-8")
-    printed = execute(java, *encoding, "-cp", f"{jar}{os.pathsep}{path}", "MainKt", *case.files)
-    check(case, printed, "length", "picture", "count", "closed")
-    assert len([*(awkward / "bindings" / "kotlin").rglob("Predictor.kt")]) == 1
+    shutil.copy(program, work / "main.kt")
+    execute(kotlinc, "-include-runtime", "-cp", path, "-d", work / "user.jar", source, work / "main.kt")
+    return execute(requires_tool("java"), *JAVA, f"{work / 'user.jar'}{os.pathsep}{path}", "MainKt", *arguments)
 
 
-def test_swift(case: Case, tmp_path: Path) -> None:
-    swift = optional_tool("swift", "Debian has it from version 13 on")
-    shutil.copytree(case.binding("swift"), tmp_path / "digits")
-    (tmp_path / "Sources" / "user").mkdir(parents=True)
-    shutil.copy(PROGRAMS / "main.swift", tmp_path / "Sources" / "user")
-    (tmp_path / "Package.swift").write_text("""// swift-tools-version:5.5
+def swift(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> str:
+    tool = optional_tool("swift", "Debian has it from version 13 on")
+    shutil.copytree(bundle / "bindings" / "swift", work / name)
+    (work / "Sources" / "user").mkdir(parents=True)
+    shutil.copy(program, work / "Sources" / "user" / "main.swift")
+    (work / "Package.swift").write_text(f"""// swift-tools-version:5.5
         import PackageDescription
         let package = Package(
-            name: "user", dependencies: [.package(name: "Digits", path: "digits")],
-            targets: [.executableTarget(name: "user", dependencies: ["Digits"])])
+            name: "user", dependencies: [.package(name: "{pascal(name)}", path: "{name}")],
+            targets: [.executableTarget(name: "user", dependencies: ["{pascal(name)}"])])
         """)
-    execute(swift, "build", cwd=tmp_path)
-    check(case, execute(swift, "run", "user", *case.files, cwd=tmp_path), "length", "picture", "count")
+    execute(tool, "build", cwd=work)
+    return execute(tool, "run", "user", *arguments, cwd=work)
 
 
-def test_node(case: Case, awkward: Path, tmp_path: Path) -> None:
-    node = requires_tool("node")
-    printed = execute(node, PROGRAMS / "main.mjs", case.binding("node"), *case.files)
-    check(case, printed, "length", "missing", "type", "unknown", "picture", "count", "closed")
-    program = tmp_path / "use.mjs"
-    program.write_text(f"""
-        import {{ Predictor }} from '{awkward / "bindings" / "node" / "index.js"}';
-        const inputs = {{ 'my input': Float32Array.of(1, 2, 3, 4), class: BigInt64Array.of(10n, 20n, 30n) }};
-        const p = new Predictor();
-        const y = p.run(inputs);
-        console.log('func', y.func.join(' '));
-        console.log('in', y['in:0'].join(' '));
-        console.log('class', p.classify(inputs, 1)[0].label);
-        try {{ p.run({{ ...inputs, class: new BigInt64Array(1) }}); }} catch {{ console.log('length error'); }}
-        try {{ new Predictor('absent'); }} catch {{ console.log('weights error'); }}
-        """)
-    assert execute(node, program).splitlines() == AWKWARD
-    package = json.loads((awkward / "bindings" / "node" / "package.json").read_text())
-    assert all((awkward / "bindings" / "node" / name).is_file() for name in package["files"])
+def node(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> str:
+    (work / "node_modules").mkdir()
+    shutil.copytree(bundle / "bindings" / "node", work / "node_modules" / name)
+    shutil.copy(program, work / "main.mjs")
+    return execute(requires_tool("node"), work / "main.mjs", *arguments)
 
 
-@pytest.mark.parametrize("numpy_there", [False, True], ids=["without numpy", "with numpy"])
-def test_python_wheel(case: Case, tmp_path: Path, numpy_there: bool) -> None:
+def python(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> str:
+    """With nothing but the wheel."""
+    return python_with(bundle, program, work, (), *arguments)
+
+
+def python_with(bundle: Path, program: Path, work: Path, packages: tuple[str, ...], *arguments: str) -> str:
+    (wheel,) = (bundle / "bindings" / "python-wheel").iterdir()
+    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-index")
+    execute(sys.executable, *install, "--target", work, wheel)
+    path = os.pathsep.join([str(work), *packages])
+    shutil.copy(program, work / "main.py")  # its own name may be that of the package
+    return execute(sys.executable, "-S", "-W", "error", work / "main.py", *arguments, PYTHONPATH=path)
+
+
+def lua(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> str:
+    return execute(requires_tool("luajit"), program, *arguments, LUA_PATH=f"{bundle / 'bindings' / 'lua'}/?.lua")
+
+
+def r(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> str:
+    tool, rscript = requires_tool("R"), requires_tool("Rscript")
+    requires_tool("g++")
+    shutil.copytree(bundle / "bindings" / "r", work / name)  # objects appear beside the sources
+    (work / "library").mkdir()
+    execute(tool, "CMD", "INSTALL", "--no-docs", "-l", work / "library", work / name)
+    return execute(rscript, program, *arguments, R_LIBS=str(work / "library"), LC_ALL="C.UTF-8")
+
+
+RUNNERS: dict[str, tuple[Callable[..., str], str, str]] = {
+    "csharp": (csharp, ".cs", "csharp"),
+    "go": (go, ".go", "go"),
+    "java": (java, ".java", "java"),
+    "kotlin": (kotlin, ".kt", "kotlin"),
+    "lua": (lua, ".lua", "lua"),
+    "node": (node, ".mjs", "js"),
+    "python-wheel": (python, ".py", "python"),
+    "r": (r, ".R", "r"),
+    "rust": (rust, ".rs", "rust"),
+    "swift": (swift, ".swift", "swift"),
+}
+"""How a language's program is run, how its file's name ends, and how Markdown calls the language."""
+
+STATIC = ["length", "picture", "count"]
+CLOSED = [*STATIC, "closed"]
+DYNAMIC = [*CLOSED, "missing", "type", "unknown"]
+MISUSES = {
+    "csharp": [*CLOSED, "missing"], "go": CLOSED, "java": [*CLOSED, "missing"], "kotlin": CLOSED, "lua": DYNAMIC,
+    "node": DYNAMIC, "python-wheel": DYNAMIC, "r": DYNAMIC, "rust": STATIC, "swift": STATIC,
+}  # fmt: skip
+"""What the digits' programs do wrongly: the rest the language's compiler refuses."""
+
+
+@pytest.mark.parametrize("language", RUNNERS)
+def test_digits(language: str, case: Case, tmp_path: Path) -> None:
+    """It gives what `dlpack.load` gives, and every misuse is an error."""
+    run, suffix, _ = RUNNERS[language]
+    printed = run(case.bundle, "digits", PROGRAMS / f"digits{suffix}", tmp_path, *case.files)
+    check(case, printed, MISUSES[language])
+
+
+@pytest.mark.parametrize("language", RUNNERS)
+def test_awkward_names_and_weights_in_a_file(language: str, awkward: Path, tmp_path: Path) -> None:
+    run, suffix, _ = RUNNERS[language]
+    weights = str(awkward / "awkward.weights")
+    printed = run(awkward, "awkward", PROGRAMS / f"awkward{suffix}", tmp_path, weights)
+    assert [line.strip() for line in printed.splitlines()] == AWKWARD
+
+
+@pytest.mark.parametrize("language", RUNNERS)
+def test_the_documentation(language: str, labelled: Path, tmp_path: Path) -> None:
+    """The examples of docs/bindings.md do what they say."""
+    run, suffix, markdown = RUNNERS[language]
+    text = (ROOT / "docs" / "bindings.md").read_text(encoding="utf-8")
+    (example,) = re.findall(rf"^```{markdown}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "example").mkdir()
+    (tmp_path / "work").mkdir()
+    program = tmp_path / "example" / f"digits_example{suffix}"
+    program.write_text(example, encoding="utf-8")
+    label, probability, elements = run(labelled, "digits", program, tmp_path / "work").split()
+    with dlpack.load(labelled) as predictor:
+        predictor.run({"image": np.zeros((1, 1, 8, 8), np.float32)})
+        (best,) = predictor.top_k(1)
+    assert label == best.label and elements == "10"
+    assert float(probability) == pytest.approx(best.probability, rel=1e-5)
+
+
+def test_every_language_is_documented() -> None:
+    text = (ROOT / "docs" / "bindings.md").read_text(encoding="utf-8")
+    assert [name for name in re.findall(r"^\| `([\w-]+)` \|", text, re.MULTILINE)] == list(LANGUAGES)
+    assert {name for name in LANGUAGES if name not in RUNNERS} == {"dart", "julia"}  # no package installs these
+
+
+def test_the_wheel_speaks_numpy(case: Case, tmp_path: Path) -> None:
+    site = str(Path(np.__file__).parent.parent)
+    check(case, python_with(case.bundle, PROGRAMS / "digits.py", tmp_path, (site,), *case.files), DYNAMIC)
     (wheel,) = case.binding("python-wheel").iterdir()
-    install = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target")
-    execute(sys.executable, *install, tmp_path / "site", wheel)
-    search = [str(tmp_path / "site")] + ([str(Path(np.__file__).parent.parent)] if numpy_there else [])
-    code = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    words = (sys.executable, "-S", "-W", "error", "-c", code, PROGRAMS / "use_wheel.py")
-    printed = execute(*words, *case.files, PYTHONPATH=os.pathsep.join(search))
-    check(case, printed, "length", "missing", "type", "unknown", "picture", "count", "closed")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         assert "digits/py.typed" in names and "digits-1.0.0.dist-info/licenses/NOTICE" in names
         assert "- image: float32 1x1x8x8" in archive.read("digits/__init__.py").decode()
 
 
-def test_python_wheel_with_weights(awkward: Path, tmp_path: Path) -> None:
-    """They travel in the wheel."""
-    (wheel,) = (awkward / "bindings" / "python-wheel").iterdir()
-    execute(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", tmp_path, wheel)
-    program = """
-        import awkward
-        from array import array
-        inputs = {"my input": array("f", [1, 2, 3, 4]), "class": array("q", [10, 20, 30])}
-        p = awkward.Predictor()
-        y = p.run(inputs)
-        print("func", *map(int, y["func"].tolist()[0]))
-        print("in", *y["in:0"].tolist()[0])
-        print("class", p.classify(inputs, 1)[0].label)
-        """
-    text = "\n".join(line.strip() for line in program.splitlines())
-    assert execute(sys.executable, "-c", text, PYTHONPATH=str(tmp_path)).splitlines() == AWKWARD[:3]
-    (tmp_path / "awkward" / "awkward.weights").write_bytes(b"damaged")
-    with pytest.raises(AssertionError, match="wrong weights"):
-        execute(sys.executable, "-c", text, PYTHONPATH=str(tmp_path))
-
-
-def test_lua(case: Case, awkward: Path, tmp_path: Path) -> None:
-    luajit = requires_tool("luajit")
-    printed = execute(luajit, PROGRAMS / "main.lua", case.binding("lua"), *case.files)
-    check(case, printed, "length", "missing", "type", "unknown", "picture", "count", "closed")
-    program = tmp_path / "use.lua"
-    program.write_text("""
-        package.path = arg[1] .. "/bindings/lua/?.lua"
-        local Predictor = require("awkward")
-        local p = Predictor.new(arg[1] .. "/awkward.weights")
-        local inputs = { ["my input"] = { 1, 2, 3, 4 }, class = { 10, 20, 30 } }
-        local y = p:run(inputs)
-        print("func " .. table.concat(y.func, " "))
-        print("in " .. tonumber(y["in:0"][1]) .. " " .. tonumber(y["in:0"][2]) .. " " .. tonumber(y["in:0"][3]))
-        print("class " .. p:classify(inputs, 1)[1].label)
-        if not pcall(p.run, p, { ["my input"] = { 1 }, class = { 1, 2, 3 } }) then print("length error") end
-        if not pcall(Predictor.new, "absent") then print("weights error") end
-        """)
-    assert execute(luajit, program, awkward).splitlines() == AWKWARD
-
-
-def test_r(case: Case, awkward: Path, tmp_path: Path) -> None:
-    r, rscript = requires_tool("R"), requires_tool("Rscript")
-    requires_tool("g++")
-    library = tmp_path / "library"
-    library.mkdir()
-    for package, bundle in (("digits", case.bundle), ("awkward", awkward)):
-        shutil.copytree(bundle / "bindings" / "r", tmp_path / package)
-        execute(r, "CMD", "INSTALL", "--no-docs", "-l", library, tmp_path / package)
-    settings = {"R_LIBS": str(library), "LC_ALL": "C.UTF-8"}
-    printed = execute(rscript, PROGRAMS / "main.R", *case.files, **settings)
-    check(case, printed, "length", "missing", "type", "unknown", "picture", "count", "closed")
-    program = tmp_path / "use.R"
-    program.write_text("""
-        library(awkward)
-        p <- predictor(commandArgs(trailingOnly = TRUE)[1])
-        inputs <- list(`my input` = 1:4, class = c(10, 20, 30))
-        y <- run(p, inputs)
-        cat("func", y$func, "\\n")
-        cat("in", y$`in:0`, "\\n")
-        cat("class", classify(p, inputs, 1)$label, "\\n")
-        fails <- function(name, e) tryCatch({ e; NULL }, error = function(error) cat(name, "error\\n"))
-        fails("length", run(p, list(`my input` = 1, class = 1:3)))
-        fails("weights", predictor("absent"))
-        """)
-    printed = execute(rscript, program, awkward / "awkward.weights", **settings)
-    assert [line.strip() for line in printed.splitlines()] == AWKWARD
+def test_the_npm_package_is_whole(awkward: Path) -> None:
+    folder = awkward / "bindings" / "node"
+    package = json.loads((folder / "package.json").read_text())
+    assert all((folder / name).is_file() for name in package["files"]) and "awkward.weights" in package["files"]

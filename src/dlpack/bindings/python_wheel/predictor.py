@@ -5,7 +5,9 @@ It is the text of a wheel, and imports nothing but the standard library.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
 import json
 import math
 import struct
@@ -16,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-try:
-    import numpy
-except ImportError:
-    numpy = None  # type: ignore[assignment]
+numpy: Any = None
+with contextlib.suppress(ImportError):
+    numpy = importlib.import_module("numpy")
 
 _FORMATS: Any = {
     "bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q",

@@ -5,7 +5,7 @@ import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Paths;
 
-public class Main {
+class Main {
   public static void main(String[] arguments) throws Exception {
     byte[] raw = Files.readAllBytes(Paths.get(arguments[0]));
     byte[] picture = Files.readAllBytes(Paths.get(arguments[1]));

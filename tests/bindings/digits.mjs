@@ -1,8 +1,8 @@
-// Uses the package of the folder that comes first; what it prints is read by test_bindings.py.
+// Uses the package digits; what it prints is read by test_bindings.py.
 import { readFileSync } from 'node:fs';
+import { Predictor } from 'digits';
 
-const [folder, imageFile, pictureFile] = process.argv.slice(2);
-const { Predictor } = await import(`${folder}/index.js`);
+const [imageFile, pictureFile] = process.argv.slice(2);
 const image = new Float32Array(new Uint8Array(readFileSync(imageFile)).buffer);
 const picture = new Uint8Array(readFileSync(pictureFile));
 const predictor = new Predictor();
