@@ -1,5 +1,7 @@
 package dlpack.@package@.kotlin
 
+import java.io.Closeable
+
 /** What a run gives, row-major. */
 class Outputs(
     @fields@
@@ -21,10 +23,10 @@ data class Classification(val index: Int, val label: String, val probability: Fl
  * @throws IllegalStateException where it cannot be made; from its functions where it is closed
  */
 //@ if side
-class Predictor(weights: String) : AutoCloseable {
+class Predictor(weights: String) : Closeable {
     private val compiled = dlpack.@package@.Predictor(weights)
 //@ else
-class Predictor : AutoCloseable {
+class Predictor : Closeable {
     private val compiled = dlpack.@package@.Predictor()
 //@ end
 
