@@ -25,8 +25,8 @@ from conftest import DIGITS, ROOT, requires_tool
 from onnx import TensorProto, helper, numpy_helper
 
 import dlpack
-from dlpack.bindings import all_bindings
-from dlpack.bindings.api import ALWAYS, CREATE, CREATE_FROM_FILE, PREPROCESS_RGB, TOP_K, describe
+from dlpack.bindings import all_bindings, check_shapes
+from dlpack.bindings.api import ALWAYS, CREATE, CREATE_FROM_FILE, PREPROCESS_RGB, SET_INPUT, TOP_K, describe
 from dlpack.bindings.python_wheel import wheel_platform
 from dlpack.bindings.text import camel, identifiers, pascal, render, snake
 from dlpack.errors import UsageError
@@ -145,8 +145,8 @@ def test_the_description_is_the_header(case: Case, awkward: Path) -> None:
         return {f: [r.strip(), *(re.sub(r"\s+", " ", p).strip() for p in a.split(","))] for r, f, a in found}
 
     for bundle, functions in (
-        (case.bundle, (CREATE, *ALWAYS, TOP_K, PREPROCESS_RGB)),
-        (awkward, (CREATE_FROM_FILE, *ALWAYS, TOP_K)),
+        (case.bundle, (CREATE, *ALWAYS, SET_INPUT, TOP_K, PREPROCESS_RGB)),
+        (awkward, (CREATE_FROM_FILE, *ALWAYS, SET_INPUT, TOP_K)),
     ):
         manifest = json.loads((bundle / "manifest.json").read_text())
         name = manifest["name"]
@@ -201,7 +201,7 @@ def test_refusals(tmp_path: Path) -> None:
             build(DIGITS, tmp_path / "bundle", options)
         assert not (tmp_path / "bundle").exists()
     with pytest.raises(UsageError, match="one set of shapes"):
-        describe({"shapes": [{}, {}]}, "")
+        check_shapes(["go"], 2)
 
 
 def test_wheel_platforms() -> None:
@@ -382,6 +382,72 @@ def test_the_documentation(language: str, labelled: Path, tmp_path: Path) -> Non
         (best,) = predictor.top_k(1)
     assert label == best.label and elements == "10"
     assert float(probability) == pytest.approx(best.probability, rel=1e-5)
+
+
+TYPES = {
+    "bool": "?", "float32": "f", "float64": "d", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i",
+    "uint32": "I", "int64": "q", "uint64": "Q",
+}  # fmt: skip
+EVERY_TYPE = {
+    "csharp": "class M { static void Main() { System.Console.Write(new Mirror.Predictor() == null ? 0 : 1); } }",
+    "go": 'package main\n\nimport "mirror"\n\nfunc main() {\n\tmirror.New()\n\tprint()\n}\n',
+    "java": "class Main { public static void main(String[] a) { new dlpack.mirror.Predictor().close(); } }",
+    "lua": "require('mirror').new():close()",
+    "node": """
+        import { Predictor } from 'mirror';
+        const arrays = [Uint8Array, Float32Array, Float64Array, Int8Array, Uint8Array, Int16Array, Uint16Array,
+          Int32Array, Uint32Array, BigInt64Array, BigUint64Array];
+        const names = process.argv.slice(2);
+        const inputs = {};
+        names.forEach((name, k) => {
+          inputs[name] = arrays[k].from([0, 1].map(arrays[k].name.startsWith('Big') ? BigInt : Number));
+        });
+        const outputs = new Predictor().run(inputs);
+        names.forEach((name, k) => {
+          const y = outputs[`${name}_out`];
+          if (!(y instanceof arrays[k]) || y.join() !== '0,1') throw new Error(`${name}: ${y}`);
+        });
+        """,
+    "python-wheel": f"""
+import sys
+import mirror
+
+predictor = mirror.Predictor()
+inputs = {{
+    name: memoryview(bytearray(2 * memoryview(bytes(8)).cast(kind).itemsize)).cast(kind)
+    for name, kind in zip(sys.argv[1:], {"".join(TYPES.values())!r})
+}}
+for view in inputs.values():
+    view[1] = 1
+outputs = predictor.run(inputs)
+for name, view in inputs.items():
+    y = outputs[name + "_out"]
+    assert (y.format, y.tolist()) == (view.format, view.tolist()), name
+""",
+    "rust": "fn main() { mirror::Predictor::new().unwrap(); }",
+}
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that gives back an input of each type, without classes."""
+    folder = tmp_path_factory.mktemp("mirror")
+    nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in TYPES]
+    model = nets.model(nodes, dict.fromkeys(TYPES, (2,)), {f"{name}_out": (2,) for name in TYPES})
+    for value, name in zip((*model.graph.input, *model.graph.output), 2 * [*TYPES], strict=True):
+        value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(name))
+    onnx.save(model, folder / "mirror.onnx")
+    return build(folder / "mirror.onnx", folder / "bundle", Options(bindings=tuple(EVERY_TYPE)))
+
+
+@pytest.mark.parametrize("language", EVERY_TYPE)
+def test_every_element_type(language: str, mirror: Path, tmp_path: Path) -> None:
+    """Each compiles in languages with static types, and comes back as it went in in others."""
+    run, suffix, _ = RUNNERS[language]
+    (tmp_path / "work").mkdir()
+    program = tmp_path / f"use{suffix}"
+    program.write_text(EVERY_TYPE[language])
+    run(mirror, "mirror", program, tmp_path / "work", *TYPES)
 
 
 def test_every_language_is_documented() -> None:

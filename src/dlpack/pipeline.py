@@ -92,7 +92,8 @@ def _target(options: Options) -> Target:
     if options.bindings:
         from dlpack.bindings import check_bindings
 
-        check_bindings(options.bindings)
+        library = bool(target.chosen(options.target_options)[0].library)
+        check_bindings(options.bindings, target.name, library)
     return target
 
 
@@ -343,6 +344,10 @@ def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> 
     from dlpack.meaning.task import read_option
     from dlpack.model.metadata import described_inputs
 
+    if options.bindings:
+        from dlpack.bindings import check_shapes
+
+        check_shapes(options.bindings, len(sets))
     if options.labels:
         check_labels(options.labels, "--labels")
     if options.task:

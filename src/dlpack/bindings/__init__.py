@@ -20,27 +20,32 @@ def all_bindings() -> dict[str, Binding]:
     return dict(sorted(found.items()))
 
 
-def check_bindings(names: Iterable[str]) -> None:
-    """Raises UsageError for a language that there is none for."""
+def check_bindings(names: Iterable[str], target: str, library: bool) -> None:
+    """Raises UsageError for a language that there is none for, and where it needs a library that `target` has not."""
     known = all_bindings()
     for name in names:
         if name not in known:
             raise UsageError(f"there is no binding for {name!r}; there are: {', '.join(known)}")
+        if known[name].needs_library and not library:
+            raise UsageError(
+                f"--binding {name} needs a shared library, which target {target} has none of; build for native, "
+                "x86-64-v3, linux-arm64 ..."
+            )
+
+
+def check_shapes(names: Iterable[str], sets: int) -> None:
+    """Raises UsageError for bindings of several sets of shapes, between which none of them can choose."""
+    if sets > 1 and any(names):
+        raise UsageError(
+            "--binding: the bindings have one set of shapes, and this bundle has several; build a bundle for each "
+            "(--name gives it a name of its own)"
+        )
 
 
 def write_bindings(bundle: Bundle, names: Iterable[str]) -> str:
-    """Writes bindings/NAME into a bundle for each name, once; returns a line for the log.
-
-    Raises UsageError for a name that there is not, and for a language that needs a library where the target has none.
-    """
+    """Writes bindings/NAME into a bundle for each name, once; returns a line for the log."""
     known, wanted = all_bindings(), list(dict.fromkeys(names))
-    check_bindings(wanted)
     for name in wanted:
-        if known[name].needs_library and not bundle.library:
-            raise UsageError(
-                f"--binding {name} needs a shared library, which target {bundle.manifest['target']} has none of; "
-                "build for native, x86-64-v3, linux-arm64 ..."
-            )
         folder = bundle.folder / "bindings" / name
         folder.mkdir(parents=True)
         known[name].write(bundle, folder)

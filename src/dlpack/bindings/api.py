@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dlpack.errors import UsageError
 from dlpack.meaning.quantization import is_real
 
 
@@ -59,9 +58,11 @@ CREATE_FROM_FILE = Function(
 ALWAYS = (
     Function("destroy", "void", (_HANDLE,)),
     Function("error_text", "const char*", (("status", "status"),)),
-    Function("set_input", "status", (_HANDLE, ("index", "int32_t"), ("data", "const void*"), ("bytes", "size_t"))),
     Function("run", "status", (_HANDLE,)),
     Function("get_output", "status", (_HANDLE, ("index", "int32_t"), ("data", "void*"), ("bytes", "size_t"))),
+)
+SET_INPUT = Function(
+    "set_input", "status", (_HANDLE, ("index", "int32_t"), ("data", "const void*"), ("bytes", "size_t"))
 )
 TOP_K = Function(
     "top_k",
@@ -107,6 +108,8 @@ class Api:
         """The functions of the C API that a binding calls."""
         yield CREATE_FROM_FILE if self.weights else CREATE
         yield from ALWAYS
+        if self.inputs:
+            yield SET_INPUT
         if self.classes:
             yield TOP_K
         if self.pictures:
@@ -116,6 +119,7 @@ class Api:
     def conditions(self) -> frozenset[str]:
         """What a template's conditional lines ask for."""
         told = {
+            "inputs": bool(self.inputs),
             "side": bool(self.weights),
             "classes": self.classes,
             "pictures": self.pictures,
@@ -125,15 +129,10 @@ class Api:
 
 
 def describe(manifest: Mapping[str, Any], flags: str) -> Api:
-    """The API of a bundle. Raises UsageError for several sets of shapes, which no binding can choose between."""
-    if len(manifest.get("shapes", ())) > 1:
-        raise UsageError(
-            "--binding: the bindings have one set of shapes, and this bundle has several; build one bundle for each "
-            "(--name gives each a name of its own)"
-        )
+    """The API of a bundle with one set of shapes."""
     picture = manifest.get("preprocess")
     pictures = bool(picture) and len(manifest["inputs"]) == 1
-    classes = bool(manifest.get("labels")) or pictures
+    classes = bool(manifest.get("labels") and manifest["inputs"]) or pictures
     scores = _scores(manifest)
     inputs = tuple(_tensor(t, "what classify makes of a picture" if picture else "") for t in manifest["inputs"])
     outputs = tuple(_tensor(t, "a score for each class" if classes else "", k == scores) for k, t in

@@ -122,6 +122,7 @@ namespace @Name@
         }
 //@ end
 
+//@ if inputs
         void Set(int index, Array data, int size, string what)
         {
             if (data == null) throw new ArgumentNullException(what);
@@ -130,6 +131,7 @@ namespace @Name@
             Pinned(data, (address, bytes) => @name@_set_input(handle, index, address, bytes));
         }
 
+//@ end
         void Get(int index, Array data)
         {
             Pinned(data, (address, bytes) => @name@_get_output(handle, index, address, bytes));

@@ -23,7 +23,8 @@ _TAKEN = frozenset(
     "else enum event explicit extern false finally fixed float for foreach goto if implicit in int interface internal "
     "is lock long namespace new null object operator out override params private protected public readonly ref return "
     "sbyte sealed short sizeof stackalloc static string struct switch this throw true try typeof uint ulong unchecked "
-    "unsafe ushort using virtual void volatile while rgb width height count handle library".split()
+    "unsafe ushort using virtual void volatile while rgb width height count handle library turn "
+    "outputs".split()
 )
 
 
@@ -44,7 +45,9 @@ def _declarations(api: Api) -> str:
 def _write(bundle: Bundle, folder: Path) -> None:
     api = bundle.api
     inputs = identifiers((t.name for t in api.inputs), camel, _TAKEN)
-    outputs = identifiers((t.name for t in api.outputs), pascal, ("Outputs",))
+    outputs = identifiers(
+        (t.name for t in api.outputs), pascal, ("Outputs", "Equals", "GetHashCode", "GetType", "ToString")
+    )
     values = {
         **common(api),
         "library": str(bundle.library),

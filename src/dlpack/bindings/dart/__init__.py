@@ -20,10 +20,11 @@ _C_TYPES = {
     **dict.fromkeys(("void*", "const void*", "predictor*", "const predictor*"), ("Pointer<Void>",) * 2),
 }  # fmt: skip
 _TAKEN = frozenset(
-    "abstract as assert async await base break case catch class const continue covariant default deferred do dynamic "
-    "else enum export extends extension external factory false final finally for function get hide if implements "
-    "import in interface is late library mixin new null on operator part required rethrow return sealed set show static "
-    "super switch sync this throw true try typedef var void when while with yield rgb width height count".split()
+    "abstract as assert async await base break case catch class const continue count covariant default deferred do "
+    "dynamic else enum export extends extension external factory false final finally for function get height hide "
+    "if implements import in interface is late library mixin new null on operator outputs part required rethrow "
+    "return rgb sealed set show static super switch sync this throw true try typedef var void when while width with "
+    "yield".split()
 )
 
 

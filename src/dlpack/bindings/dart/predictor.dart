@@ -117,6 +117,7 @@ final class Predictor implements Finalizable {
       });
 //@ end
 
+//@ if inputs
   void _set(int index, TypedData data, int size, String what) {
     final length = data.lengthInBytes ~/ data.elementSizeInBytes;
     if (length != size) throw ArgumentError('$what has $length elements; $size are needed');
@@ -128,6 +129,7 @@ final class Predictor implements Finalizable {
     });
   }
 
+//@ end
   void _get(int index, TypedData data) {
     using((arena) {
       final bytes = data.lengthInBytes;

@@ -11,10 +11,11 @@ _TYPES = {
     "bool": "bool", "float32": "float32", "float64": "float64", "float16": "uint16", "bfloat16": "uint16",
     **{f"{u}int{b}": f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64)},
 }  # fmt: skip
-_TAKEN = frozenset(
+_TAKEN = frozenset(_TYPES.values()) | frozenset(
     "break case chan const continue default defer else fallthrough for func go goto if import interface map package "
     "range return select struct switch type var append bool byte cap close len make new nil string error true false "
-    "int p out err rgb width height count runtime unsafe sync fmt set get check".split()
+    "int p out err rgb width height count runtime unsafe sync fmt "
+    "set get check errors strconv memory".split()
 )
 
 

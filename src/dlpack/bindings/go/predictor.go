@@ -70,9 +70,13 @@ func (p *Predictor) Close() error {
 	return nil
 }
 
+//@ if inputs
 // Run computes all outputs. An input of a wrong length is an error.
 //
 @input_docs@
+//@ else
+// Run computes all outputs.
+//@ end
 func (p *Predictor) Run(@parameters@) (Outputs, error) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()

@@ -16,7 +16,8 @@ TAKEN = frozenset(
     "abstract assert boolean break byte case catch char class const continue default do double else enum extends final "
     "finally float for goto if implements import in instanceof int interface is long native new null object package "
     "private protected public return short static strictfp super switch synchronized this throw throws transient true "
-    "try typealias val var void volatile when while false fun as rgb width height count handle".split()
+    "try typealias val var void volatile when while false fun as rgb width height count handle "
+    "compiled outputs".split()
 )
 
 

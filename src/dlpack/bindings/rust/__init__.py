@@ -21,7 +21,7 @@ _C_TYPES = {
 _TAKEN = frozenset(
     "as async await box break const continue crate do dyn else enum extern false final fn for if impl in let loop "
     "macro match mod move mut override priv pub ref return self static struct super trait true try type typeof union "
-    "unsafe unsized use virtual where while yield abstract become count rgb width height".split()
+    "unsafe unsized use virtual where while yield abstract become count rgb width height check".split()
 )
 
 

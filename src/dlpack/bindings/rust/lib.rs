@@ -129,6 +129,7 @@ impl Predictor {
     }
 //@ end
 
+//@ if inputs
     fn set<T>(&mut self, index: i32, data: &[T], size: usize, what: &str) -> Result<(), Error> {
         if data.len() != size {
             return Err(Error(format!("{what} has {} elements; {size} are needed", data.len())));
@@ -136,6 +137,7 @@ impl Predictor {
         check(unsafe { @name@_set_input(self.0, index, data.as_ptr().cast(), size_of_val(data)) })
     }
 
+//@ end
     fn get<T: Clone + Default>(&mut self, index: i32, size: usize) -> Result<Vec<T>, Error> {
         let mut data = vec![T::default(); size];
         check(unsafe { @name@_get_output(self.0, index, data.as_mut_ptr().cast(), size_of_val(&data[..])) })?;

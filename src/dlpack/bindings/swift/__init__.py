@@ -15,7 +15,7 @@ _TAKEN = frozenset(
     "associatedtype class deinit enum extension fileprivate func import init inout internal let open operator private "
     "protocol public rethrows static struct subscript typealias var break case continue default defer do else "
     "fallthrough for guard if in repeat return switch where while as any catch false is nil super self throw throws "
-    "true try rgb width height count handle".split()
+    "true try rgb width height count handle set get check".split()
 )
 
 
