@@ -440,6 +440,27 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(folder / "mirror.onnx", folder / "bundle", Options(bindings=tuple(EVERY_TYPE)))
 
 
+EMPTY = {
+    "go": 'package main\n\nimport "hollow"\n\nfunc main() {\n\tp, _ := hollow.New()\n\ty, err := p.Run(nil)\n'
+    "\tprintln(len(y.Y))\n\tif err != nil {\n\t\tpanic(err)\n\t}\n}\n",
+    "lua": "assert(#require('hollow').new():run({ x = {} }).y == 0)",
+    "node": "import { Predictor } from 'hollow'; new Predictor().run({ x: new Float32Array(0) });",
+    "python-wheel": "import hollow\nassert hollow.Predictor().run({'x': memoryview(b'').cast('f')})['y'].nbytes == 0\n",
+}
+
+
+def test_tensors_without_elements(tmp_path: Path) -> None:
+    """Languages have no address for an empty array; nor is one needed."""
+    model = nets.model([helper.make_node("Identity", ["x"], ["y"])], {"x": (0, 2)}, {"y": (0, 2)})
+    onnx.save(model, tmp_path / "hollow.onnx")
+    bundle = build(tmp_path / "hollow.onnx", tmp_path / "bundle", Options(bindings=tuple(EMPTY)))
+    for language, text in EMPTY.items():
+        run, suffix, _ = RUNNERS[language]
+        (tmp_path / language).mkdir()
+        (tmp_path / f"use{suffix}").write_text(text)
+        run(bundle, "hollow", tmp_path / f"use{suffix}", tmp_path / language)
+
+
 @pytest.mark.parametrize("language", EVERY_TYPE)
 def test_every_element_type(language: str, mirror: Path, tmp_path: Path) -> None:
     """Each compiles in languages with static types, and comes back as it went in in others."""

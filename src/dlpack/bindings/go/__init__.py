@@ -15,7 +15,7 @@ _TAKEN = frozenset(_TYPES.values()) | frozenset(
     "break case chan const continue default defer else fallthrough for func go goto if import interface map package "
     "range return select struct switch type var append bool byte cap close len make new nil string error true false "
     "int p out err rgb width height count runtime unsafe sync fmt "
-    "set get check errors strconv memory".split()
+    "set get check errors strconv".split()
 )
 
 

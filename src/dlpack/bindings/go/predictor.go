@@ -156,20 +156,19 @@ func set[T any](p *Predictor, index int, data []T, size int, what string) error 
 	if len(data) != size {
 		return fmt.Errorf("%s has %d elements; %d are needed", what, len(data), size)
 	}
-	address, bytes := memory(data)
-	return check(C.@name@_set_input(p.handle, C.int32_t(index), address, bytes))
+	if size == 0 {
+		return nil
+	}
+	bytes := C.size_t(uintptr(size) * unsafe.Sizeof(data[0]))
+	return check(C.@name@_set_input(p.handle, C.int32_t(index), unsafe.Pointer(&data[0]), bytes))
 }
 
 func get[T any](p *Predictor, index int, data []T) error {
-	address, bytes := memory(data)
-	return check(C.@name@_get_output(p.handle, C.int32_t(index), address, bytes))
-}
-
-func memory[T any](data []T) (unsafe.Pointer, C.size_t) {
 	if len(data) == 0 {
-		return nil, 0
+		return nil
 	}
-	return unsafe.Pointer(&data[0]), C.size_t(uintptr(len(data)) * unsafe.Sizeof(data[0]))
+	bytes := C.size_t(uintptr(len(data)) * unsafe.Sizeof(data[0]))
+	return check(C.@name@_get_output(p.handle, C.int32_t(index), unsafe.Pointer(&data[0]), bytes))
 }
 
 func check(status C.@name@_status) error {

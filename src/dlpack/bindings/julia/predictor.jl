@@ -30,8 +30,8 @@ const OUTPUTS = [
 Maps the weights, the file @weights@ of the bundle, of that path.
 #@ else
     Predictor()
-
 #@ end
+
 A compiled model. It serves one task at a time; make one for each. `close` gives its memory back, else the garbage
 collector does.
 """

@@ -44,14 +44,14 @@ export class Predictor {
         throw new RangeError(`input ${name} (${kind}) has ${data.length} elements; ${size} are needed`);
       }
     }
-    for (const [name, { index }] of Object.entries(INPUTS)) {
-      addon.setInput(this.#handle, index, inputs[name], inputs[name].byteLength);
+    for (const [name, { index, size }] of Object.entries(INPUTS)) {
+      if (size > 0) addon.setInput(this.#handle, index, inputs[name], inputs[name].byteLength);
     }
     addon.run(this.#handle);
     const outputs = {};
     for (const [name, { index, type, size }] of Object.entries(OUTPUTS)) {
       outputs[name] = new type(size);
-      addon.getOutput(this.#handle, index, outputs[name], outputs[name].byteLength);
+      if (size > 0) addon.getOutput(this.#handle, index, outputs[name], outputs[name].byteLength);
     }
     return outputs;
   }

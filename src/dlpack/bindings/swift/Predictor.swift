@@ -92,10 +92,12 @@ public final class Predictor {
         guard data.count == size else {
             throw PredictorError(description: "\(what) has \(data.count) elements; \(size) are needed")
         }
+        if size == 0 { return }
         try data.withUnsafeBytes { try check(@name@_set_input(handle, index, $0.baseAddress, $0.count)) }
     }
 
     private func get<T>(_ index: Int32, _ zeros: [T]) throws -> [T] {
+        if zeros.isEmpty { return zeros }
         var data = zeros
         try data.withUnsafeMutableBytes { try check(@name@_get_output(handle, index, $0.baseAddress, $0.count)) }
         return data
