@@ -169,11 +169,11 @@ def _fill(folder: Path, name: str, target: Target, prepared: Prepared, options: 
     write_json(folder / "kernels.json", kernels)
     write_trials(folder / "reference.npz", [case.trial for case in prepared.cases])
     _package(folder, manifest, (target, builds), options, progress)
+    if options.bindings:
+        _bind(folder, manifest, (target, builds), options, progress)
     write_manifest(folder / "manifest.json", manifest)
     if (builds[0].library or target.run) and any(b.runs_here() for b in builds) and options.verify:
         _verify(folder, manifest, progress)
-    if options.bindings:
-        _bind(folder, manifest, (target, builds), options, progress)
     write_notice(folder, manifest)
     manifest["files"] = checksums(folder, name)
     write_manifest(folder / "manifest.json", manifest)
