@@ -2,6 +2,9 @@
 // is stable (nodejs.org/api/n-api.html). dlpack compiles it beside @source@, to one addon with the model.
 #include "@source@"
 
+#include <stdint.h>
+#include <stdlib.h>
+
 extern "C" {
 struct napi_env__;
 struct napi_value__;
