@@ -315,12 +315,14 @@ def _bind(
     from dlpack.targets.toolchains.compiler import source_flags
 
     build = place[1][0]
+    machines = {b.machine().name: b.machine() for b in place[1]}
 
     def compile_(source: Path, library: Path) -> None:
         build.toolchain.library(source, library, build.flags, options.cc)
 
     with progress.stage("bindings") as detail:
-        api = describe(manifest, source_flags(build.machine().flags))
+        # Code for several machines chooses among them itself.
+        api = describe(manifest, source_flags(build.machine().flags if len(machines) == 1 else ()))
         zig_target, notice = build.toolchain.zig_target, notice_text(manifest)
         bundle = Bundle(folder, api, manifest, manifest.get("library"), compile_, zig_target, notice)
         detail.append(write_bindings(bundle, options.bindings))
