@@ -63,6 +63,7 @@ def write(bundle: Bundle, folder: Path) -> None:
     (bundle.folder / f"{api.name}_jni.cc").write_bytes((folder / jni).read_bytes())
     try:
         bundle.compile(bundle.folder / f"{api.name}_jni.cc", resources / library)
+        (resources / library).with_suffix(".lib").unlink(missing_ok=True)  # what Windows' linker leaves beside
     finally:
         (bundle.folder / f"{api.name}_jni.cc").unlink()
 
