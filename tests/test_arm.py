@@ -15,20 +15,20 @@ from conftest import DIGITS, requires_tool
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # bench/ is run where it lies, and not installed
 
-import nets  # noqa: E402
+import nets
 
-from bench.arm import cycles, emulated  # noqa: E402
-from dlpack.amalgamate.cpp import CppPrinter  # noqa: E402
-from dlpack.amalgamate.runtime import closure, sections  # noqa: E402
-from dlpack.loops.index import Linear  # noqa: E402
-from dlpack.loops.ir import Assign, Const, Declare, For, Kernel, Load, Op, Param, Prefetch, Ref, Store  # noqa: E402
-from dlpack.loops.lanes import by_lane  # noqa: E402
-from dlpack.loops.sums import start_from_addend  # noqa: E402
-from dlpack.options import Options  # noqa: E402
-from dlpack.pipeline import build  # noqa: E402
-from dlpack.runtime_c import read_runtime  # noqa: E402
-from dlpack.targets.cpu.machine import CORTEX_A53, NEON, NEON32, SCALAR  # noqa: E402
-from dlpack.targets.cpu.tiles import Tile, choose_tile, fits  # noqa: E402
+from bench.arm import cycles, emulated
+from dlpack.amalgamate.cpp import CppPrinter
+from dlpack.amalgamate.runtime import closure, sections
+from dlpack.loops.index import Linear
+from dlpack.loops.ir import Assign, Const, Declare, For, Kernel, Load, Op, Param, Prefetch, Ref, Store
+from dlpack.loops.lanes import by_lane
+from dlpack.loops.sums import start_from_addend
+from dlpack.options import Options
+from dlpack.pipeline import build
+from dlpack.runtime_c import read_runtime
+from dlpack.targets.cpu.machine import CORTEX_A53, NEON, NEON32, SCALAR
+from dlpack.targets.cpu.tiles import Tile, choose_tile, fits
 
 PARAMS = (Param("x", "float32", False), Param("w", "float32", False), Param("y", "float32", True))
 ZERO = Op("float32", 4, "splat", (Const("float32", 1, 0.0),))

@@ -16,6 +16,7 @@ from dlpack.meaning.shape_sets import Buckets, Shapes, describe_shapes
 class Options:
     """The options of `dlpack build`. `more_shapes` holds further sets of shapes; `buckets` derives them from `shapes`.
 
+    `bindings` names the languages to write bindings for.
     `target_options` holds the options that the target declares, by their command-line names.
     """
 
@@ -36,6 +37,7 @@ class Options:
     buckets: Buckets | None = None
     mxnet_api: bool = False
     target_options: Mapping[str, Any] = field(default_factory=dict)
+    bindings: tuple[str, ...] = ()
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Inputs to replace by constants, each with its elements as text."""
     inputs: Path | None = None

@@ -91,6 +91,11 @@ def _target(options: Options) -> Target:
     if target.downloads_weights and options.weights == "embed":
         raise UsageError(f"target {target.name} keeps the weights in a separate file: remove --weights embed")
     check_options(target, options.target_options)
+    if options.bindings:
+        from dlpack.bindings import check_bindings
+
+        library = bool(target.chosen(options.target_options)[0].library)
+        check_bindings(options.bindings, target.name, library)
     return target
 
 
@@ -211,6 +216,8 @@ def _write(
     manifest = _manifest(programs, prepared, classifier, embed, place, options)
     write_trials(folder / "reference.npz", [case.trial for case in prepared.cases])
     _package(folder, manifest, place, options, progress)
+    if options.bindings:
+        _bind(folder, manifest, place, options, progress)
     write_manifest(folder / "manifest.json", manifest)
     return manifest
 
@@ -386,6 +393,35 @@ def _verify(
     return replace(prepared, cases=tuple(cases))
 
 
+def _bind(
+    folder: Path,
+    manifest: dict[str, Any],
+    place: tuple[Target, tuple[Build, ...]],
+    options: Options,
+    progress: Progress,
+) -> None:
+    """Writes the bindings that the options ask for."""
+    from dlpack.bindings import write_bindings
+    from dlpack.bindings.api import describe
+    from dlpack.bindings.base import Bundle
+    from dlpack.bundle.folder import notice_text
+    from dlpack.targets.toolchains.compiler import source_flags
+
+    build = place[1][0]
+    machines = {b.machine().name: b.machine() for b in place[1]}
+
+    def compile_(source: Path, library: Path) -> None:
+        build.toolchain.library(source, library, build.flags, options.cc)
+
+    with progress.stage("bindings") as detail:
+        # Code for several machines chooses among them itself.
+        api = describe(manifest, source_flags(build.machine().flags if len(machines) == 1 else ()))
+        zig_target, notice = build.toolchain.zig_target, notice_text(manifest)
+        bundle = Bundle(folder, api, manifest, manifest.get("library"), compile_, zig_target, notice)
+        detail.append(write_bindings(bundle, options.bindings))
+        manifest["bindings"] = list(dict.fromkeys(options.bindings))
+
+
 # --- options ----------------------------------------------------------------------------------------------------------
 
 
@@ -407,6 +443,10 @@ def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> 
         from dlpack.verify.given import read_given
 
         read_given(options.inputs)
+    if options.bindings:
+        from dlpack.bindings import check_shapes
+
+        check_shapes(options.bindings, len(sets))
     if options.labels:
         check_labels(options.labels, "--labels")
     if options.task:

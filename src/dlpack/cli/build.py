@@ -114,6 +114,13 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
 @click.option(
     "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Maximum number of threads for a run."
 )
+@click.option(
+    "--binding",
+    "bindings",
+    multiple=True,
+    metavar="rust|go|java|python-wheel|...",
+    help="Write a package for another language into the bundle's folder bindings; repeatable (docs/bindings.md).",
+)
 @click.option("--mxnet-api", is_flag=True, help="Add MXNet's C API, which models from MXNet have anyway.")
 @click.option(
     "--range",
@@ -141,6 +148,7 @@ def build(
     weights: str,
     optimize: str,
     threads: int,
+    bindings: tuple[str, ...],
     mxnet_api: bool,
     ranges: tuple[str, ...],
     inputs: Path | None,
@@ -168,6 +176,7 @@ def build(
         preprocess=preprocess,
         optimize=optimize,
         threads=threads,
+        bindings=bindings,
         mxnet_api=mxnet_api,
         params=params,
         dtypes=parse_dtypes(shapes),

@@ -1,0 +1,173 @@
+"""One description of a bundle's API, made from its manifest: what the bindings of every language are written from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dlpack.meaning.quantization import is_real
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output: row-major, of `shape`; `dtype` as in numpy; `meaning` says what its numbers stand for."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    meaning: str = ""
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def type(self) -> str:
+        """As in "float32 1x3x224x224"."""
+        return f"{self.dtype} {'x'.join(map(str, self.shape)) or 'scalar'}"
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function NAME_`name` of the C API. Types are those of NAME.h, without the prefix: "predictor*", "status"."""
+
+    name: str
+    returns: str
+    parameters: tuple[tuple[str, str], ...]
+
+
+_HANDLE = ("predictor", "predictor*")
+
+CREATE = Function(
+    "create",
+    "status",
+    (
+        ("predictor", "predictor**"),
+        ("memory", "void*"),
+        ("memory_bytes", "size_t"),
+        ("weights", "const void*"),
+        ("weights_bytes", "size_t"),
+    ),
+)
+CREATE_FROM_FILE = Function(
+    "create_from_file", "status", (("predictor", "predictor**"), ("weights_path", "const char*"))
+)
+ALWAYS = (
+    Function("destroy", "void", (_HANDLE,)),
+    Function("error_text", "const char*", (("status", "status"),)),
+    Function("run", "status", (_HANDLE,)),
+    Function("get_output", "status", (_HANDLE, ("index", "int32_t"), ("data", "void*"), ("bytes", "size_t"))),
+)
+SET_INPUT = Function(
+    "set_input", "status", (_HANDLE, ("index", "int32_t"), ("data", "const void*"), ("bytes", "size_t"))
+)
+TOP_K = Function(
+    "top_k",
+    "status",
+    (("predictor", "const predictor*"), ("output", "int32_t"), ("k", "int32_t"), ("classes", "class*")),
+)
+PREPROCESS_RGB = Function(
+    "preprocess_rgb",
+    "status",
+    (
+        _HANDLE,
+        ("rgb", "const uint8_t*"),
+        ("width", "int32_t"),
+        ("height", "int32_t"),
+        ("stride", "ptrdiff_t"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Api:
+    """What a bundle offers to every language.
+
+    A predictor is made of nothing, or where `weights` names a file of the path to it. It runs on all `inputs` and gives
+    all `outputs`. With `classes` it classifies: by the output `scores`, from a picture of bytes R, G, B if `pictures`,
+    else from its inputs. `flags`: what NAME.cc is compiled with by hand.
+    """
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    source: str
+    header: str
+    weights: str | None
+    classes: bool
+    pictures: bool
+    scores: int
+    about: str
+    flags: str
+
+    @property
+    def functions(self) -> Iterator[Function]:
+        """The functions of the C API that a binding calls."""
+        yield CREATE_FROM_FILE if self.weights else CREATE
+        yield from ALWAYS
+        if self.inputs:
+            yield SET_INPUT
+        if self.classes:
+            yield TOP_K
+        if self.pictures:
+            yield PREPROCESS_RGB
+
+    @property
+    def conditions(self) -> frozenset[str]:
+        """What a template's conditional lines ask for."""
+        told = {
+            "inputs": bool(self.inputs),
+            "side": bool(self.weights),
+            "classes": self.classes,
+            "pictures": self.pictures,
+            "numbers": self.classes and not self.pictures,
+        }
+        return frozenset(name for name, holds in told.items() if holds)
+
+
+def describe(manifest: Mapping[str, Any], flags: str) -> Api:
+    """The API of a bundle with one set of shapes."""
+    picture = manifest.get("preprocess")
+    pictures = bool(picture) and len(manifest["inputs"]) == 1
+    classes = bool(manifest.get("labels") and manifest["inputs"]) or pictures
+    scores = _scores(manifest)
+    inputs = tuple(_tensor(t, "what classify makes of a picture" if picture else "") for t in manifest["inputs"])
+    outputs = tuple(_tensor(t, "a score for each class" if classes else "", k == scores) for k, t in
+                    enumerate(manifest["outputs"]))  # fmt: skip
+    return Api(
+        name=manifest["name"],
+        inputs=inputs,
+        outputs=outputs,
+        source=manifest["source"],
+        header=manifest["header"],
+        weights=manifest["weights"]["file"] if "weights" in manifest else None,
+        classes=classes,
+        pictures=pictures,
+        scores=scores,
+        about=f"Made by {manifest['tool']} from the model with SHA-256 {manifest['model_sha256'][:16]}...",
+        flags=flags,
+    )
+
+
+def _tensor(told: Mapping[str, Any], meaning: str, applies: bool = True) -> Tensor:
+    parts = [meaning] if meaning and applies else []
+    if told.get("probabilities"):
+        parts = ["a probability for each class" if parts else "probabilities"]
+    if quantization := told.get("quantization"):
+        parts.append(f"quantised: q stands for (q - {quantization['zero_point']}) * {quantization['scale']:g}")
+    return Tensor(told["name"], told["dtype"], tuple(told["shape"]), "; ".join(parts))
+
+
+def _scores(manifest: Mapping[str, Any]) -> int:
+    """The index of the output that classes are told by: the task's, else the first real one with a score per label."""
+    outputs = manifest["outputs"]
+    told = (manifest.get("task") or {}).get("output")
+    labels = len(manifest.get("labels") or ())
+    for k, output in enumerate(outputs):
+        if output["name"] == told:
+            return k
+    fits = (k for k, t in enumerate(outputs) if is_real(t) and math.prod(t["shape"]) == labels)
+    return next(fits, 0)

@@ -1,0 +1,193 @@
+using System;
+//@ if classes
+using System.Collections.Generic;
+//@ end
+using System.Runtime.InteropServices;
+using System.Text;
+
+namespace @Name@
+{
+    /// <summary>What went wrong in the compiled code, in words.</summary>
+    public sealed class PredictorException : Exception
+    {
+        internal PredictorException(string message) : base(message) { }
+    }
+
+    /// <summary>What a run gives, row-major.</summary>
+    public sealed class Outputs
+    {
+        @fields@
+    }
+
+//@ if classes
+    /// <summary>A class: its place in the output, its name (the place in digits where it has none), its probability.</summary>
+    public sealed class Classification
+    {
+        public readonly int Index;
+        public readonly string Label;
+        public readonly float Probability;
+
+        internal Classification(int index, string label, float probability)
+        {
+            Index = index;
+            Label = label;
+            Probability = probability;
+        }
+    }
+
+//@ end
+    /// <summary>
+    /// The neural network @name@. @about@
+    /// Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
+    /// A predictor that is disposed of throws ObjectDisposedException.
+    /// </summary>
+    public sealed class Predictor : IDisposable
+    {
+        const string Library = "@library@";
+        readonly Handle handle;
+        readonly object turn = new object();
+
+//@ if side
+        /// <summary>Maps the weights, the file @weights@ of the bundle.</summary>
+        /// <exception cref="PredictorException">The weights are missing or damaged.</exception>
+        public Predictor(string weights)
+        {
+            Check(@name@_create_from_file(out handle, Encoding.UTF8.GetBytes(weights + "\0")));
+        }
+//@ else
+        /// <exception cref="PredictorException">No memory, or a processor that lacks what the code needs.</exception>
+        public Predictor()
+        {
+            Check(@name@_create(out handle, IntPtr.Zero, UIntPtr.Zero, IntPtr.Zero, UIntPtr.Zero));
+        }
+//@ end
+
+        /// <summary>Computes all outputs.</summary>
+        @input_docs@
+        /// <exception cref="ArgumentException">An input has a wrong length.</exception>
+        public Outputs Run(@parameters@)
+        {
+            lock (turn)
+            {
+                @set_inputs@
+                Check(@name@_run(handle));
+                var outputs = new Outputs();
+                @get_outputs@
+                return outputs;
+            }
+        }
+//@ if pictures
+
+        /// <summary>The likeliest classes of a picture, the likeliest first.</summary>
+        /// <param name="rgb">Rows of pixels, the bytes R, G, B of each.</param>
+        /// <exception cref="ArgumentException">It has not as many bytes as 3 x width x height.</exception>
+        public IReadOnlyList<Classification> Classify(byte[] rgb, int width, int height, int count = 5)
+        {
+            if (rgb == null) throw new ArgumentNullException(nameof(rgb));
+            if (width < 1 || height < 1 || rgb.LongLength != 3L * width * height)
+                throw new ArgumentException($"the picture has {rgb.Length} bytes; 3 x {width} x {height} are needed");
+            lock (turn)
+            {
+                Check(@name@_preprocess_rgb(handle, rgb, width, height, (IntPtr)(3 * width)));
+                Check(@name@_run(handle));
+                return Top(count);
+            }
+        }
+//@ end
+//@ if numbers
+
+        /// <summary>The likeliest classes of the inputs that Run takes, the likeliest first.</summary>
+        public IReadOnlyList<Classification> Classify(@parameters@, int count = 5)
+        {
+            lock (turn)
+            {
+                Run(@arguments@);
+                return Top(count);
+            }
+        }
+//@ end
+
+        /// <summary>Gives the memory back. Doing so twice is no error.</summary>
+        public void Dispose()
+        {
+            lock (turn) handle.Dispose();
+        }
+//@ if classes
+
+        Classification[] Top(int count)
+        {
+            var found = new RawClass[Math.Min(Math.Max(count, 0), @classes@)];
+            Check(@name@_top_k(handle, @scores@, found.Length, found));
+            return Array.ConvertAll(found, c => new Classification(c.Index, Text(c.Label) ?? c.Index.ToString(), c.Probability));
+        }
+//@ end
+
+//@ if inputs
+        void Set(int index, Array data, int size, string what)
+        {
+            if (data == null) throw new ArgumentNullException(what);
+            if (data.Length != size)
+                throw new ArgumentException($"{what} has {data.Length} elements; {size} are needed");
+            Pinned(data, (address, bytes) => @name@_set_input(handle, index, address, bytes));
+        }
+
+//@ end
+        void Get(int index, Array data)
+        {
+            Pinned(data, (address, bytes) => @name@_get_output(handle, index, address, bytes));
+        }
+
+        static void Pinned(Array data, Func<IntPtr, UIntPtr, int> call)
+        {
+            var pin = GCHandle.Alloc(data, GCHandleType.Pinned);
+            try
+            {
+                Check(call(pin.AddrOfPinnedObject(), (UIntPtr)Buffer.ByteLength(data)));
+            }
+            finally
+            {
+                pin.Free();
+            }
+        }
+
+        static void Check(int status)
+        {
+            if (status != 0) throw new PredictorException(Text(@name@_error_text(status)));
+        }
+
+        static string Text(IntPtr address)
+        {
+            if (address == IntPtr.Zero) return null;
+            var length = 0;
+            while (Marshal.ReadByte(address, length) != 0) ++length;
+            var bytes = new byte[length];
+            Marshal.Copy(address, bytes, 0, length);
+            return Encoding.UTF8.GetString(bytes);
+        }
+
+        sealed class Handle : SafeHandle
+        {
+            Handle() : base(IntPtr.Zero, true) { }
+
+            public override bool IsInvalid => handle == IntPtr.Zero;
+
+            protected override bool ReleaseHandle()
+            {
+                @name@_destroy(handle);
+                return true;
+            }
+        }
+//@ if classes
+
+        [StructLayout(LayoutKind.Sequential)]
+        struct RawClass
+        {
+            public int Index;
+            public float Probability;
+            public IntPtr Label;
+        }
+//@ end
+
+        @declarations@
+    }
+}

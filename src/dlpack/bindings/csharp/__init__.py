@@ -1,0 +1,71 @@
+"""C#: a project that calls the shared library through P/Invoke."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dlpack.bindings.api import Api
+from dlpack.bindings.base import Binding, Bundle, copy, fill
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal
+
+_TYPES = {
+    "bool": "bool", "float32": "float", "float64": "double", "float16": "ushort", "bfloat16": "ushort",
+    "int8": "sbyte", "uint8": "byte", "int16": "short", "uint16": "ushort", "int32": "int", "uint32": "uint",
+    "int64": "long", "uint64": "ulong",
+}  # fmt: skip
+_C_TYPES = {
+    "void": "void", "status": "int", "int32_t": "int", "size_t": "UIntPtr", "ptrdiff_t": "IntPtr", "void*": "IntPtr",
+    "const void*": "IntPtr", "const char*": "IntPtr", "const uint8_t*": "byte[]", "predictor*": "Handle",
+    "const predictor*": "Handle", "predictor**": "out Handle", "class*": "[Out] RawClass[]",
+}  # fmt: skip
+_TAKEN = frozenset(
+    "abstract as base bool break byte case catch char checked class const continue decimal default delegate do double "
+    "else enum event explicit extern false finally fixed float for foreach goto if implicit in int interface internal "
+    "is lock long namespace new null object operator out override params private protected public readonly ref return "
+    "sbyte sealed short sizeof stackalloc static string struct switch this throw true try typeof uint ulong unchecked "
+    "unsafe ushort using virtual void volatile while rgb width height count handle library turn "
+    "outputs".split()
+)
+
+
+def _declarations(api: Api) -> str:
+    out = []
+    for f in api.functions:
+        types = {**_C_TYPES, "const char*": "byte[]"}  # a path in UTF-8
+        if f.name == "destroy":
+            types["predictor*"] = "IntPtr"  # the handle itself is being released
+        parameters = ", ".join(f"{types[kind]} {camel(name)}" for name, kind in f.parameters)
+        out.append(
+            "[DllImport(Library, CallingConvention = CallingConvention.Cdecl)]\n"
+            f"static extern {_C_TYPES[f.returns]} {api.name}_{f.name}({parameters});"
+        )
+    return "\n\n".join(out)
+
+
+def _write(bundle: Bundle, folder: Path) -> None:
+    api = bundle.api
+    inputs = identifiers((t.name for t in api.inputs), camel, _TAKEN)
+    outputs = identifiers(
+        (t.name for t in api.outputs), pascal, ("Outputs", "Equals", "GetHashCode", "GetType", "ToString")
+    )
+    values = {
+        **common(api),
+        "library": str(bundle.library),
+        "declarations": _declarations(api),
+        "input_docs": lines('/// <param name="{name}">{about}</param>', api.inputs, inputs),
+        "fields": lines(
+            "/// <summary>{about}</summary>\npublic readonly {type}[] {name} = new {type}[{size}];",
+            api.outputs,
+            outputs,
+            _TYPES,
+        ),
+        "parameters": joined(lines("{type}[] {name}", api.inputs, inputs, _TYPES)),
+        "arguments": ", ".join(inputs),
+        "set_inputs": lines('Set({index}, {name}, {size}, "{shown} ({kind})");', api.inputs, inputs),
+        "get_outputs": lines("Get({index}, outputs.{name});", api.outputs, outputs),
+    }
+    fill(__name__, folder, {"Predictor.cs": "Predictor.cs", f"{values['Name']}.csproj": "project.xml"}, api, values)
+    copy(bundle, folder, str(bundle.library))
+
+
+BINDING = Binding("csharp", "a project of P/Invoke", _write)

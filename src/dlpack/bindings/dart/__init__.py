@@ -1,0 +1,62 @@
+"""Dart: a package over dart:ffi, also for Flutter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dlpack.bindings.api import Api
+from dlpack.bindings.base import Binding, Bundle, copy, fill
+from dlpack.bindings.text import camel, common, identifiers, joined, lines
+
+_TYPES = {
+    "bool": "Uint8List", "float32": "Float32List", "float64": "Float64List", "float16": "Uint16List",
+    "bfloat16": "Uint16List", "int8": "Int8List", "uint8": "Uint8List", "int16": "Int16List", "uint16": "Uint16List",
+    "int32": "Int32List", "uint32": "Uint32List", "int64": "Int64List", "uint64": "Uint64List",
+}  # fmt: skip
+_C_TYPES = {
+    "void": ("Void", "void"), "status": ("Int32", "int"), "int32_t": ("Int32", "int"), "size_t": ("Size", "int"),
+    "ptrdiff_t": ("IntPtr", "int"), "const char*": ("Pointer<Utf8>",) * 2, "const uint8_t*": ("Pointer<Uint8>",) * 2,
+    "predictor**": ("Pointer<Pointer<Void>>",) * 2, "class*": ("Pointer<_RawClass>",) * 2,
+    **dict.fromkeys(("void*", "const void*", "predictor*", "const predictor*"), ("Pointer<Void>",) * 2),
+}  # fmt: skip
+_TAKEN = frozenset(
+    "abstract as assert async await base break case catch class const continue count covariant default deferred do "
+    "dynamic else enum export extends extension external factory false final finally for function get height hide "
+    "if implements import in interface is late library mixin new null on operator outputs part required rethrow "
+    "return rgb sealed set show static super switch sync this throw true try typedef var void when while width with "
+    "yield".split()
+)
+
+
+def _lookups(api: Api) -> str:
+    out = []
+    for f in api.functions:
+        kinds = [_C_TYPES[kind] for _, kind in f.parameters]
+        native, own = (
+            f"{_C_TYPES[f.returns][side]} Function({', '.join(kind[side] for kind in kinds)})" for side in (0, 1)
+        )
+        lookup = f"<\n    {native},\n    {own}>('{api.name}_{f.name}');"
+        out.append(f"final _{camel(f.name)} = _library.lookupFunction{lookup}")
+    return "\n".join(out)
+
+
+def _write(bundle: Bundle, folder: Path) -> None:
+    api = bundle.api
+    inputs = identifiers((t.name for t in api.inputs), camel, _TAKEN)
+    outputs = identifiers((t.name for t in api.outputs), camel, _TAKEN)
+    values = {
+        **common(api),
+        "library": str(bundle.library),
+        "lookups": _lookups(api),
+        "input_docs": lines("/// - [{name}]: {about}", api.inputs, inputs),
+        "fields": lines("/// {about}\nfinal {name} = {type}({size});", api.outputs, outputs, _TYPES),
+        "parameters": joined(lines("{type} {name}", api.inputs, inputs, _TYPES)),
+        "arguments": ", ".join(inputs),
+        "set_inputs": lines("_set({index}, {name}, {size}, '{shown} ({kind})');", api.inputs, inputs),
+        "get_outputs": lines("_get({index}, outputs.{name});", api.outputs, outputs),
+    }
+    fill(__name__, folder, {"pubspec.yaml": "pubspec.yaml", f"lib/{api.name}.dart": "predictor.dart"}, api, values)
+    copy(bundle, folder / "native", str(bundle.library))
+
+
+BINDING = Binding("dart", "a package of dart:ffi", _write)

@@ -1,0 +1,149 @@
+/// The neural network @name@. @about@
+library;
+
+import 'dart:ffi';
+import 'dart:typed_data';
+
+import 'package:ffi/ffi.dart';
+
+/// Where the shared library @library@ is: set it before the first [Predictor], unless the system finds it by its name.
+String libraryPath = '@library@';
+
+final _library = DynamicLibrary.open(libraryPath);
+@lookups@
+
+/// What a run gives, row-major.
+final class Outputs {
+  @fields@
+}
+
+//@ if classes
+/// A class: its place in the output, its name (the place in digits where it has none) and its probability.
+typedef Classification = ({int index, String label, double probability});
+
+final class _RawClass extends Struct {
+  @Int32()
+  external int index;
+  @Float()
+  external double probability;
+  external Pointer<Utf8> label;
+}
+
+//@ end
+/// A compiled model. [close] gives its memory back, else the garbage collector does.
+final class Predictor implements Finalizable {
+  static final _finalizer = NativeFinalizer(_library.lookup('@name@_destroy'));
+
+  Pointer<Void> _handle = nullptr;
+
+//@ if side
+  /// Maps the weights, the file @weights@ of the bundle, of that path. Throws [StateError] where they are damaged.
+  Predictor(String weights) {
+    using((arena) {
+      final made = arena<Pointer<Void>>();
+      _check(_createFromFile(made, weights.toNativeUtf8(allocator: arena)));
+      _handle = made.value;
+    });
+//@ else
+  /// Throws [StateError] without memory, or on a processor that lacks what the code was compiled for.
+  Predictor() {
+    using((arena) {
+      final made = arena<Pointer<Void>>();
+      _check(_create(made, nullptr, 0, nullptr, 0));
+      _handle = made.value;
+    });
+//@ end
+    _finalizer.attach(this, _handle, detach: this);
+  }
+
+  /// Computes all outputs. Throws [ArgumentError] for an input of a wrong length, [StateError] after [close].
+  ///
+  @input_docs@
+  Outputs run(@parameters@) {
+    _open();
+    @set_inputs@
+    _check(_run(_handle));
+    final outputs = Outputs();
+    @get_outputs@
+    return outputs;
+  }
+//@ if pictures
+
+  /// The [count] likeliest classes of a picture, the likeliest first: [height] rows of [width] pixels R, G, B.
+  List<Classification> classify(Uint8List rgb, int width, int height, {int count = 5}) {
+    _open();
+    if (width < 1 || height < 1 || rgb.length != 3 * width * height) {
+      throw ArgumentError('the picture has ${rgb.length} bytes; 3 x $width x $height are needed');
+    }
+    using((arena) {
+      final pixels = arena<Uint8>(rgb.length)..asTypedList(rgb.length).setAll(0, rgb);
+      _check(_preprocessRgb(_handle, pixels, width, height, 3 * width));
+    });
+    _check(_run(_handle));
+    return _top(count);
+  }
+//@ end
+//@ if numbers
+
+  /// The [count] likeliest classes of the inputs that [run] takes, the likeliest first.
+  List<Classification> classify(@parameters@, {int count = 5}) {
+    run(@arguments@);
+    return _top(count);
+  }
+//@ end
+
+  /// Gives the memory back. Closing twice is no error.
+  void close() {
+    if (_handle == nullptr) return;
+    _finalizer.detach(this);
+    _destroy(_handle);
+    _handle = nullptr;
+  }
+//@ if classes
+
+  List<Classification> _top(int count) => using((arena) {
+        if (count < 1) throw ArgumentError('count is $count; at least one class can be asked for');
+        final length = count < @classes@ ? count : @classes@;
+        final found = arena<_RawClass>(length);
+        _check(_topK(_handle, @scores@, length, found));
+        return [
+          for (final c in [for (var i = 0; i < length; ++i) found[i]])
+            (
+              index: c.index,
+              label: c.label == nullptr ? '${c.index}' : c.label.toDartString(),
+              probability: c.probability,
+            ),
+        ];
+      });
+//@ end
+
+//@ if inputs
+  void _set(int index, TypedData data, int size, String what) {
+    final length = data.lengthInBytes ~/ data.elementSizeInBytes;
+    if (length != size) throw ArgumentError('$what has $length elements; $size are needed');
+    using((arena) {
+      final bytes = data.lengthInBytes;
+      final copy = arena<Uint8>(bytes + 1);
+      copy.asTypedList(bytes).setAll(0, data.buffer.asUint8List(data.offsetInBytes, bytes));
+      _check(_setInput(_handle, index, copy.cast(), bytes));
+    });
+  }
+
+//@ end
+  void _get(int index, TypedData data) {
+    using((arena) {
+      final bytes = data.lengthInBytes;
+      final copy = arena<Uint8>(bytes + 1);
+      _check(_getOutput(_handle, index, copy.cast(), bytes));
+      data.buffer.asUint8List(data.offsetInBytes, bytes).setAll(0, copy.asTypedList(bytes));
+    });
+  }
+
+  void _open() {
+    if (_handle == nullptr) throw StateError('the predictor is closed');
+  }
+}
+
+void _check(int status) {
+  if (status != 0) throw StateError(_errorText(status).toDartString());
+}

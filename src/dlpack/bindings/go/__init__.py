@@ -1,0 +1,46 @@
+"""Go: a module whose package compiles NAME.cc through cgo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dlpack.bindings.base import Binding, Bundle, copy, fill
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal
+
+_TYPES = {
+    "bool": "bool", "float32": "float32", "float64": "float64", "float16": "uint16", "bfloat16": "uint16",
+    **{f"{u}int{b}": f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64)},
+}  # fmt: skip
+_TAKEN = frozenset(_TYPES.values()) | frozenset(
+    "break case chan const continue default defer else fallthrough for func go goto if import interface map package "
+    "range return select struct switch type var append bool byte cap close len make new nil string error true false "
+    "int p out err rgb width height count runtime unsafe sync fmt "
+    "set get check errors strconv".split()
+)
+
+
+def _write(bundle: Bundle, folder: Path) -> None:
+    api = bundle.api
+    inputs = identifiers((t.name for t in api.inputs), camel, _TAKEN)
+    outputs = identifiers((t.name for t in api.outputs), pascal, ())
+    set_input = (
+        'if err := set(p, {index}, {name}, {size}, "{shown} ({kind})"); err != nil {{\n\treturn Outputs{{}}, err\n}}'
+    )
+    values = {
+        **common(api),
+        "cgo_flags": api.flags.replace(" -fno-unroll-loops", ""),  # which cgo does not let pass
+        "input_docs": lines("//   - {name}: {about}", api.inputs, inputs),
+        "fields": lines("// {name} is {about}.\n{name} []{type}", api.outputs, outputs, _TYPES),
+        "parameters": joined(lines("{name} []{type}", api.inputs, inputs, _TYPES)),
+        "arguments": ", ".join(inputs),
+        "set_inputs": lines(set_input, api.inputs, inputs),
+        "make_outputs": joined(lines("{name}: make([]{type}, {size})", api.outputs, outputs, _TYPES)),
+        "get_outputs": lines(
+            "if err := get(p, {index}, out.{name}); err != nil {{\n\treturn Outputs{{}}, err\n}}", api.outputs, outputs
+        ),
+    }
+    fill(__name__, folder, {"go.mod": "go.mod.txt", f"{api.name}.go": "predictor.go"}, api, values)
+    copy(bundle, folder, api.source, api.header)
+
+
+BINDING = Binding("go", "a module of cgo", _write, needs_library=False)

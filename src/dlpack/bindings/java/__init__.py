@@ -1,0 +1,71 @@
+"""Java: a class over JNI, for the JVM and Android; the library of its native methods holds the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dlpack.bindings.base import Binding, Bundle, fill
+from dlpack.bindings.text import camel, common, identifiers, joined, lines
+
+_TYPES = {
+    "bool": "boolean", "float32": "float", "float64": "double", "float16": "short", "bfloat16": "short",
+    "int8": "byte", "uint8": "byte", "int16": "short", "uint16": "short", "int32": "int", "uint32": "int",
+    "int64": "long", "uint64": "long",
+}  # fmt: skip
+TAKEN = frozenset(
+    "abstract assert boolean break byte case catch char class const continue default do double else enum extends final "
+    "finally float for goto if implements import in instanceof int interface is long native new null object package "
+    "private protected public return short static strictfp super switch synchronized this throw throws transient true "
+    "try typealias val var void volatile when while false fun as rgb width height count handle "
+    "compiled outputs".split()
+)
+
+
+def package_name(name: str) -> str:
+    """The package's last part: the model's name, unless that is a word of Java's or Kotlin's."""
+    return f"{name}_" if name in TAKEN else name
+
+
+def library_name(bundle: Bundle) -> str:
+    """libNAME_jni.so, or what the platform calls it."""
+    return str(bundle.library).replace(bundle.api.name, f"{bundle.api.name}_jni")
+
+
+def write(bundle: Bundle, folder: Path) -> None:
+    """Writes the Java class, its native methods and their library into a folder with Maven's layout."""
+    api = bundle.api
+    inputs = identifiers((t.name for t in api.inputs), camel, TAKEN)
+    outputs = identifiers((t.name for t in api.outputs), camel, TAKEN)
+    package = package_name(api.name)
+    library = library_name(bundle)
+    values = {
+        **common(api),
+        "package": package,
+        "jni": f"Java_dlpack_{package.replace('_', '_1')}_Predictor",
+        "library": library,
+        "input_docs": lines("* @param {name} {about}", api.inputs, inputs),
+        "fields": lines(
+            "/** {about} */\npublic final {type}[] {name} = new {type}[{size}];", api.outputs, outputs, _TYPES
+        ),
+        "parameters": joined(lines("{type}[] {name}", api.inputs, inputs, _TYPES)),
+        "arguments": ", ".join(inputs),
+        "check_inputs": lines(
+            'length({name} == null ? -1 : {name}.length, {size}, "{shown} ({kind})");', api.inputs, inputs
+        ),
+        "set_inputs": lines("check(setInput(handle, {index}, {name}, {bytes}));", api.inputs, inputs),
+        "get_outputs": lines("check(getOutput(handle, {index}, outputs.{name}, {bytes}));", api.outputs, outputs),
+    }
+    source = f"src/main/java/dlpack/{package}/Predictor.java"
+    jni = f"src/main/cpp/{api.name}_jni.cc"
+    fill(__name__, folder, {source: "Predictor.java", jni: "jni.cc", "pom.xml": "pom.xml"}, api, values)
+    resources = folder / "src/main/resources/dlpack" / package
+    resources.mkdir(parents=True)
+    (bundle.folder / f"{api.name}_jni.cc").write_bytes((folder / jni).read_bytes())
+    try:
+        bundle.compile(bundle.folder / f"{api.name}_jni.cc", resources / library)
+        (resources / library).with_suffix(".lib").unlink(missing_ok=True)  # what Windows' linker leaves beside
+    finally:
+        (bundle.folder / f"{api.name}_jni.cc").unlink()
+
+
+BINDING = Binding("java", "a class over JNI", write)

@@ -1,0 +1,102 @@
+// The native methods of dlpack.@package@.Predictor. It needs no jni.h: the places of JNI's functions in their table are
+// fixed by its specification (docs.oracle.com/javase/8/docs/technotes/guides/jni/spec/functions.html).
+// dlpack compiles it beside @source@, to one library with the model.
+#include "@source@"
+
+namespace @name@_jni {  // whose names hide those of the model's code
+namespace {
+
+using Object = void*;
+using Environment = const void* const* const*;
+
+template <class Result, class... Arguments>
+Result call(Environment e, int place, Arguments... arguments) {
+  return reinterpret_cast<Result (*)(Environment, Arguments...)>(const_cast<void*>((*e)[place]))(e, arguments...);
+}
+
+// The elements of an array of a primitive type, which stay where they are for as long as this lives.
+struct Elements {
+  Environment e;
+  Object array;
+  void* data;
+  Elements(Environment environment, Object from) : e(environment), array(from), data(call<void*>(e, 222, from, nullptr)) {}
+  ~Elements() {
+    if (data != nullptr) call<void>(e, 223, array, data, 0);
+  }
+};
+
+@name@_predictor* predictor(int64_t handle) { return reinterpret_cast<@name@_predictor*>(static_cast<intptr_t>(handle)); }
+
+// A string as bytes of UTF-8, since JNI's own strings take UTF-8 of another kind.
+Object bytes(Environment e, const char* text) {
+  if (text == nullptr) return nullptr;
+  int32_t length = 0;
+  while (text[length] != '\0') ++length;
+  const Object array = call<Object>(e, 176, length);
+  if (array != nullptr) call<void>(e, 208, array, 0, length, text);
+  return array;
+}
+
+}  // namespace
+
+#define METHOD(result, name) extern "C" __attribute__((visibility("default"))) result @jni@_##name
+
+//@ if side
+METHOD(int32_t, create)(Environment e, Object, Object path, Object handle) {
+  @name@_predictor* made = nullptr;
+  const void* const name = call<void*>(e, 184, path, nullptr);  // bytes that end with a zero
+  if (name == nullptr) return 2;
+  const int32_t status = @name@_create_from_file(&made, static_cast<const char*>(name));
+  call<void>(e, 192, path, name, 2);
+//@ else
+METHOD(int32_t, create)(Environment e, Object, Object handle) {
+  @name@_predictor* made = nullptr;
+  const int32_t status = @name@_create(&made, nullptr, 0, nullptr, 0);
+//@ end
+  const int64_t value = static_cast<int64_t>(reinterpret_cast<intptr_t>(made));
+  call<void>(e, 212, handle, 0, 1, &value);
+  return status;
+}
+
+METHOD(void, destroy)(Environment, Object, int64_t handle) { @name@_destroy(predictor(handle)); }
+
+METHOD(Object, errorText)(Environment e, Object, int32_t status) { return bytes(e, @name@_error_text(status)); }
+
+METHOD(int32_t, setInput)(Environment e, Object, int64_t handle, int32_t index, Object array, int32_t size) {
+  const Elements elements(e, array);
+  return @name@_set_input(predictor(handle), index, elements.data, static_cast<size_t>(size));
+}
+
+METHOD(int32_t, compute)(Environment, Object, int64_t handle) { return @name@_run(predictor(handle)); }
+
+METHOD(int32_t, getOutput)(Environment e, Object, int64_t handle, int32_t index, Object array, int32_t size) {
+  const Elements elements(e, array);
+  return @name@_get_output(predictor(handle), index, elements.data, static_cast<size_t>(size));
+}
+//@ if pictures
+
+METHOD(int32_t, preprocess)(Environment e, Object, int64_t handle, Object rgb, int32_t width, int32_t height) {
+  const Elements elements(e, rgb);
+  return @name@_preprocess_rgb(predictor(handle), static_cast<const uint8_t*>(elements.data), width, height, ptrdiff_t{3} * width);
+}
+//@ end
+//@ if classes
+
+// Fills the arrays with the likeliest classes; the labels are arrays of bytes, null where a class has no name.
+METHOD(int32_t, topK)(Environment e, Object, int64_t handle, Object indices, Object probabilities, Object labels) {
+  const int32_t k = call<int32_t>(e, 171, indices);
+  @name@_class found[@classes@];
+  if (k > @classes@) return 1;
+  const int32_t status = @name@_top_k(predictor(handle), @scores@, k, found);
+  for (int32_t i = 0; status == 0 && i < k; ++i) {
+    call<void>(e, 211, indices, i, 1, &found[i].index);
+    call<void>(e, 213, probabilities, i, 1, &found[i].probability);
+    const Object label = bytes(e, found[i].label);
+    call<void>(e, 174, labels, i, label);
+    call<void>(e, 23, label);
+  }
+  return status;
+}
+//@ end
+
+}  // namespace @name@_jni

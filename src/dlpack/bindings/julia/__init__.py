@@ -1,0 +1,43 @@
+"""Julia: a package that calls the shared library."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+from dlpack.bindings.base import Binding, Bundle, copy, fill
+from dlpack.bindings.text import common, lines, literal
+
+_TYPES = {
+    "bool": "Bool", "float32": "Float32", "float64": "Float64", "float16": "Float16", "bfloat16": "UInt16",
+    **{f"{u}int{b}": f"{'UInt' if u else 'Int'}{b}" for u in ("", "u") for b in (8, 16, 32, 64)},
+}  # fmt: skip
+
+
+def _write(bundle: Bundle, folder: Path) -> None:
+    api = bundle.api
+
+    def table(side: str) -> str:
+        tensors = getattr(api, side)
+        types = lines("{type}", tensors, [t.name for t in tensors], _TYPES).splitlines()
+        shapes = [str(t.shape) for t in tensors]
+        return "\n".join(
+            f"{literal(t.name)} => ({kind}, {shape})," for t, kind, shape in zip(tensors, types, shapes, strict=True)
+        )
+
+    names = [t.name for t in (*api.inputs, *api.outputs)]
+    values = {
+        **common(api),
+        "library": str(bundle.library),
+        "uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"dlpack:{api.name}:{api.about}")),
+        "inputs": table("inputs"),
+        "outputs": table("outputs"),
+        "input_docs": lines("- `{shown}`: {about}", api.inputs, names[: len(api.inputs)]),
+        "output_docs": lines("- `{shown}`: {about}", api.outputs, names[len(api.inputs) :]),
+    }
+    texts = {"Project.toml": "Project.toml.txt", f"src/{values['Name']}.jl": "predictor.jl"}
+    fill(__name__, folder, texts, api, values)
+    copy(bundle, folder / "lib", str(bundle.library))
+
+
+BINDING = Binding("julia", "a package", _write)

@@ -1,0 +1,60 @@
+package dlpack.@package@.kotlin
+
+import java.io.Closeable
+
+/** What a run gives, row-major. */
+class Outputs(
+    @fields@
+)
+//@ if classes
+
+/** A class: its place in the output, its name (the place in digits where it has none) and its probability. */
+data class Classification(val index: Int, val label: String, val probability: Float)
+//@ end
+
+/**
+ * The neural network @name@. @about@
+ *
+ * Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
+ * Close it, or let `use` do so: it holds memory that the garbage collector does not know of.
+//@ if side
+ * @param weights the path of the file @weights@ of the bundle
+//@ end
+ * @throws IllegalStateException where it cannot be made; from its functions where it is closed
+ */
+//@ if side
+class Predictor(weights: String) : Closeable {
+    private val compiled = dlpack.@package@.Predictor(weights)
+//@ else
+class Predictor : Closeable {
+    private val compiled = dlpack.@package@.Predictor()
+//@ end
+
+    /**
+     * Computes all outputs.
+     *
+     @input_docs@
+     * @throws IllegalArgumentException for an input of a wrong length
+     */
+    fun run(@parameters@): Outputs = compiled.run(@arguments@).let { Outputs(@results@) }
+//@ if pictures
+
+    /**
+     * The [count] likeliest classes of a picture, the likeliest first.
+     *
+     * @param rgb [height] rows of [width] pixels, the bytes R, G, B of each
+     * @throws IllegalArgumentException where it has not as many bytes as 3 x width x height
+     */
+    fun classify(rgb: ByteArray, width: Int, height: Int, count: Int = 5): List<Classification> =
+        compiled.classify(rgb, width, height, count).map { Classification(it.index, it.label, it.probability) }
+//@ end
+//@ if numbers
+
+    /** The [count] likeliest classes of the inputs that [run] takes, the likeliest first. */
+    fun classify(@parameters@, count: Int = 5): List<Classification> =
+        compiled.classify(@arguments@, count).map { Classification(it.index, it.label, it.probability) }
+//@ end
+
+    /** Gives the memory back. Closing twice is no error. */
+    override fun close() = compiled.close()
+}

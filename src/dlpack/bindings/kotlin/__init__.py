@@ -1,0 +1,38 @@
+"""Kotlin: a class of its own over Java's, which comes along, with lists, default arguments and `use`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dlpack.bindings import java
+from dlpack.bindings.base import Binding, Bundle, fill
+from dlpack.bindings.text import camel, common, identifiers, joined, lines
+
+_TYPES = {
+    "bool": "BooleanArray", "float32": "FloatArray", "float64": "DoubleArray", "float16": "ShortArray",
+    "bfloat16": "ShortArray", "int8": "ByteArray", "uint8": "ByteArray", "int16": "ShortArray",
+    "uint16": "ShortArray", "int32": "IntArray", "uint32": "IntArray", "int64": "LongArray", "uint64": "LongArray",
+}  # fmt: skip
+
+
+def _write(bundle: Bundle, folder: Path) -> None:
+    java.write(bundle, folder)
+    (folder / "pom.xml").unlink()
+    api = bundle.api
+    inputs = identifiers((t.name for t in api.inputs), camel, java.TAKEN)
+    outputs = identifiers((t.name for t in api.outputs), camel, java.TAKEN)
+    package = java.package_name(api.name)
+    values = {
+        **common(api),
+        "package": package,
+        "input_docs": lines("* @param {name} {about}", api.inputs, inputs),
+        "fields": lines("/** {about} */\nval {name}: {type},", api.outputs, outputs, _TYPES).removesuffix(","),
+        "parameters": joined(lines("{name}: {type}", api.inputs, inputs, _TYPES)),
+        "arguments": ", ".join(inputs),
+        "results": joined(lines("it.{name}", api.outputs, outputs)),
+    }
+    source = f"src/main/kotlin/dlpack/{package}/kotlin/Predictor.kt"
+    fill(__name__, folder, {source: "Predictor.kt", "build.gradle.kts": "build.gradle.kts"}, api, values)
+
+
+BINDING = Binding("kotlin", "a class over Java's", _write)

@@ -1,0 +1,8 @@
+// The neural network @name@, compiled by dlpack.
+plugins {
+    kotlin("jvm")
+    `java-library`
+}
+
+group = "dlpack"
+version = "@version@"

@@ -1,0 +1,52 @@
+"""Lua: a module for LuaJIT, whose FFI calls the shared library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dlpack.bindings.api import Api
+from dlpack.bindings.base import Binding, Bundle, copy, fill
+from dlpack.bindings.text import common, lines
+
+_TYPES = {
+    "bool": "bool", "float32": "float", "float64": "double", "float16": "uint16_t", "bfloat16": "uint16_t",
+    **{f"{u}int{b}": f"{u}int{b}_t" for u in ("", "u") for b in (8, 16, 32, 64)},
+}  # fmt: skip
+
+
+def _declarations(api: Api) -> str:
+    """The C declarations, as NAME.h has them."""
+
+    def c_type(kind: str) -> str:
+        for own in ("predictor", "class"):
+            kind = kind.replace(own, f"{api.name}_{own}")
+        return kind.replace("status", "int32_t")
+
+    out = []
+    for f in api.functions:
+        parameters = ", ".join(f"{c_type(kind)} {name}" for name, kind in f.parameters)
+        out.append(f"{c_type(f.returns)} {api.name}_{f.name}({parameters});")
+    return "\n".join(out)
+
+
+def _write(bundle: Bundle, folder: Path) -> None:
+    api = bundle.api
+    names = [t.name for t in (*api.inputs, *api.outputs)]
+    inputs, outputs = names[: len(api.inputs)], names[len(api.inputs) :]
+    table = '{{ name = {literal}, type = "{type}", size = {size}, bytes = {bytes}, kind = "{kind}" }},'
+    values = {
+        **common(api),
+        "library": str(bundle.library),
+        "declarations": _declarations(api),
+        "inputs": lines(table, api.inputs, inputs, _TYPES),
+        "outputs": lines(table, api.outputs, outputs, _TYPES),
+        "input_docs": lines("-- - {shown}: {about}", api.inputs, inputs),
+        "output_docs": lines("-- - {shown}: {about}", api.outputs, outputs),
+    }
+    rockspec = f"{api.name.replace('_', '-')}-{values['version']}-1.rockspec"
+    values["rock"] = api.name.replace("_", "-")
+    fill(__name__, folder, {f"{api.name}.lua": "predictor.lua", rockspec: "rockspec.lua"}, api, values)
+    copy(bundle, folder, str(bundle.library))
+
+
+BINDING = Binding("lua", "a module for LuaJIT", _write)

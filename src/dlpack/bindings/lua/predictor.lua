@@ -1,0 +1,139 @@
+--- The neural network @name@. @about@
+--
+-- Inputs of run, each a table of numbers or a cdata array, row-major:
+--
+@input_docs@
+--
+-- Outputs, each a table of numbers:
+--
+@output_docs@
+local ffi = require("ffi")
+
+ffi.cdef([[
+typedef struct @name@_predictor @name@_predictor;
+//@ if classes
+typedef struct @name@_class { int32_t index; float probability; const char* label; } @name@_class;
+//@ end
+@declarations@
+]])
+
+local folder = debug.getinfo(1, "S").source:match("^@(.*[/\\])") or "./"
+local C = ffi.load(folder .. "@library@")
+
+local INPUTS = {
+  @inputs@
+}
+local OUTPUTS = {
+  @outputs@
+}
+
+local Predictor = {}
+Predictor.__index = Predictor
+
+local function check(status)
+  if status ~= 0 then error(ffi.string(C.@name@_error_text(status)), 3) end
+end
+
+local function open(self)
+  if not self.handle then error("the predictor is closed", 3) end
+  return self.handle
+end
+
+--@ if side
+--- A predictor with the weights in a file: @weights@ of the bundle.
+function Predictor.new(weights)
+  if type(weights) ~= "string" then error("new takes the path of the file @weights@", 2) end
+  local made = ffi.new("@name@_predictor*[1]")
+  check(C.@name@_create_from_file(made, weights))
+--@ else
+--- A predictor.
+function Predictor.new()
+  local made = ffi.new("@name@_predictor*[1]")
+  check(C.@name@_create(made, nil, 0, nil, 0))
+--@ end
+  return setmetatable({ handle = ffi.gc(made[0], C.@name@_destroy) }, Predictor)
+end
+
+local function elements(input, data)
+  local what = ("input %s (%s)"):format(input.name, input.kind)
+  local array = input.type .. "[" .. input.size .. "]"
+  if type(data) == "table" then
+    if #data ~= input.size then error(("%s has %d elements; %d are needed"):format(what, #data, input.size), 3) end
+    return ffi.new(array, data)
+  end
+  if type(data) ~= "cdata" then error(("%s is a %s; give a table or an array"):format(what, type(data)), 3) end
+  if not ffi.istype(array, data) and not ffi.istype(input.type .. "[?]", data) or ffi.sizeof(data) ~= input.bytes then
+    error(("%s is %s; %s is needed"):format(what, tostring(ffi.typeof(data)), array), 3)
+  end
+  return data
+end
+
+--- Computes all outputs: tables of numbers by name. An error for an input that is missing, unknown or ill-formed.
+function Predictor:run(inputs)
+  local handle, data = open(self), {}
+  local known = {}
+  for _, input in ipairs(INPUTS) do known[input.name] = true end
+  for name in pairs(inputs) do
+    if not known[name] then error("unknown input " .. tostring(name), 2) end
+  end
+  for i, input in ipairs(INPUTS) do
+    if inputs[input.name] == nil then error(("input %s (%s) is missing"):format(input.name, input.kind), 2) end
+    data[i] = elements(input, inputs[input.name])
+  end
+  for i, input in ipairs(INPUTS) do check(C.@name@_set_input(handle, i - 1, data[i], input.bytes)) end
+  check(C.@name@_run(handle))
+  local outputs = {}
+  for i, output in ipairs(OUTPUTS) do
+    local array, values = ffi.new(output.type .. "[?]", output.size), {}
+    check(C.@name@_get_output(handle, i - 1, array, output.bytes))
+    for k = 0, output.size - 1 do values[k + 1] = array[k] end
+    outputs[output.name] = values
+  end
+  return outputs
+end
+--@ if classes
+
+local function top(handle, count)
+  if type(count) ~= "number" or count < 1 then error("count is to be at least 1", 3) end
+  count = math.min(math.floor(count), @classes@)
+  local found, classes = ffi.new("@name@_class[?]", count), {}
+  check(C.@name@_top_k(handle, @scores@, count, found))
+  for i = 0, count - 1 do
+    local c = found[i]
+    local label = c.label ~= nil and ffi.string(c.label) or tostring(c.index)
+    classes[i + 1] = { index = c.index, label = label, probability = c.probability }
+  end
+  return classes
+end
+--@ end
+--@ if pictures
+
+--- The count likeliest classes (5 unless given) of a picture, the likeliest first: a string of height rows of width
+-- pixels, the bytes R, G, B of each. Classes have index, label and probability.
+function Predictor:classify(rgb, width, height, count)
+  local handle = open(self)
+  if type(rgb) ~= "string" or width < 1 or height < 1 or #rgb ~= 3 * width * height then
+    error(("the picture has %d bytes; 3 x %d x %d are needed"):format(#rgb, width, height), 2)
+  end
+  check(C.@name@_preprocess_rgb(handle, ffi.cast("const uint8_t*", rgb), width, height, 3 * width))
+  check(C.@name@_run(handle))
+  return top(handle, count or 5)
+end
+--@ end
+--@ if numbers
+
+--- The count likeliest classes (5 unless given) of the inputs that run takes, the likeliest first. Classes have index,
+-- label and probability.
+function Predictor:classify(inputs, count)
+  self:run(inputs)
+  return top(self.handle, count or 5)
+end
+--@ end
+
+--- Gives the memory back; closing twice is no error.
+function Predictor:close()
+  if self.handle then C.@name@_destroy(ffi.gc(self.handle, nil)) end
+  self.handle = nil
+end
+
+return Predictor

@@ -1,0 +1,10 @@
+package = "@rock@"
+version = "@version@-1"
+source = { url = "." }
+description = { summary = "A neural network compiled by dlpack" }
+dependencies = { "lua == 5.1" } -- LuaJIT
+build = {
+  type = "builtin",
+  modules = { @name@ = "@name@.lua" },
+  install = { lua = { "@library@" } },
+}

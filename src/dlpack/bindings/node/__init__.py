@@ -1,0 +1,56 @@
+"""Node: an npm package whose addon, compiled here, speaks N-API: no toolchain and no dependency where it is used."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from dlpack.bindings.base import Binding, Bundle, copy, fill
+from dlpack.bindings.text import common, lines
+from dlpack.errors import UsageError
+
+_TYPES = {
+    "bool": "Uint8Array", "float32": "Float32Array", "float64": "Float64Array", "float16": "Uint16Array",
+    "bfloat16": "Uint16Array", "int8": "Int8Array", "uint8": "Uint8Array", "int16": "Int16Array",
+    "uint16": "Uint16Array", "int32": "Int32Array", "uint32": "Uint32Array", "int64": "BigInt64Array",
+    "uint64": "BigUint64Array",
+}  # fmt: skip
+
+
+def _write(bundle: Bundle, folder: Path) -> None:
+    if "linux" not in (bundle.platform or sys.platform):
+        raise UsageError(
+            "--binding node has an addon for Linux alone; build the target wasm, whose package node loads too"
+        )
+    api = bundle.api
+    names = [t.name for t in (*api.inputs, *api.outputs)]
+    inputs, outputs = names[: len(api.inputs)], names[len(api.inputs) :]
+    table = "{literal}: {{ index: {index}, type: {type}, size: {size}, kind: {kind_literal} }},"
+    table = table.replace("{kind_literal}", "'{kind}'")
+    values = {
+        **common(api),
+        "inputs": lines(table, api.inputs, inputs, _TYPES),
+        "outputs": lines(table, api.outputs, outputs, _TYPES),
+        "input_types": lines("/** {about} */\n{literal}: {type};", api.inputs, inputs, _TYPES),
+        "output_types": lines("/** {about} */\n{literal}: {type};", api.outputs, outputs, _TYPES),
+    }
+    texts = {"index.js": "index.js", "index.d.ts": "index.d.ts", f"{api.name}_node.cc": "addon.cc"}
+    fill(__name__, folder, texts, api, values)
+    about = {
+        "name": api.name.replace("_", "-"),
+        "version": values["version"],
+        "description": "A neural network compiled by dlpack",
+        "type": "module",
+        "main": "index.js",
+        "types": "index.d.ts",
+        "files": ["index.js", "index.d.ts", f"{api.name}.node", *([api.weights] if api.weights else [])],
+        "engines": {"node": ">=18"},
+    }
+    (folder / "package.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    copy(bundle, folder, api.source, *([api.weights] if api.weights else []))
+    bundle.compile(folder / f"{api.name}_node.cc", folder / f"{api.name}.node")
+    (folder / api.source).unlink()
+
+
+BINDING = Binding("node", "an npm package with an addon", _write)

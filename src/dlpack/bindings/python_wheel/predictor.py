@@ -1,0 +1,191 @@
+"""Predictor: runs the model's shared library through ctypes. With numpy it speaks in arrays, without in memoryviews.
+
+It is the text of a wheel, and imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import math
+import struct
+import threading
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+numpy: Any = None
+with contextlib.suppress(ImportError):
+    numpy = importlib.import_module("numpy")
+
+_FORMATS: Any = {
+    "bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q",
+    "uint64": "Q", "float16": "H", "bfloat16": "H", "float32": "f", "float64": "d",
+}  # fmt: skip
+"""The element types, and how the buffer protocol calls them; those of 16 bits are told by their bits."""
+
+
+class _RawClass(ctypes.Structure):
+    _fields_ = (("index", ctypes.c_int32), ("probability", ctypes.c_float), ("label", ctypes.c_char_p))
+
+
+_C_TYPES: dict[str, Any] = {
+    "void": None, "status": ctypes.c_int32, "int32_t": ctypes.c_int32, "size_t": ctypes.c_size_t,
+    "ptrdiff_t": ctypes.c_ssize_t, "void*": ctypes.c_void_p, "const void*": ctypes.c_void_p,
+    "const char*": ctypes.c_char_p, "const uint8_t*": ctypes.c_void_p, "predictor*": ctypes.c_void_p,
+    "const predictor*": ctypes.c_void_p, "predictor**": ctypes.POINTER(ctypes.c_void_p),
+    "class*": ctypes.POINTER(_RawClass),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Class:
+    """One class: its place in the output, its name (the place in digits where the model has none), its probability."""
+
+    index: int
+    label: str
+    probability: float
+
+
+class Predictor:
+    """A compiled model. `inputs` and `outputs` map names to (dtype, shape).
+
+    Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
+    Raises RuntimeError where it cannot be made.
+    """
+
+    def __init__(self) -> None:
+        folder = Path(__file__).parent
+        api = json.loads((folder / "api.json").read_text(encoding="utf-8"))
+        self._api = api
+        self.name: str = api["name"]
+        self.inputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in api["inputs"]}
+        self.outputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in api["outputs"]}
+        self._library = ctypes.CDLL(str(folder / api["library"]))
+        for name, (returns, parameters) in api["functions"].items():
+            function = self._function(name)
+            function.restype, function.argtypes = _C_TYPES[returns], [_C_TYPES[kind] for kind in parameters]
+        self._lock = threading.Lock()
+        handle = ctypes.c_void_p()
+        if api["weights"]:
+            path = str(folder / api["weights"]).encode()
+            self._check(self._function("create_from_file")(ctypes.byref(handle), path))
+        else:
+            self._check(self._function("create")(ctypes.byref(handle), None, 0, None, 0))
+        self._handle = handle
+        self._release = weakref.finalize(self, self._function("destroy"), handle)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Computes all outputs: new numpy arrays by name, or memoryviews where numpy is not installed.
+
+        An input is a numpy array or anything with the buffer protocol, of the model's type, and of its shape or flat.
+        Raises ValueError for a missing, unknown or ill-formed input, and for a predictor that is closed.
+        """
+        unknown = [name for name in inputs if name not in self.inputs]
+        if unknown:
+            raise ValueError(f"unknown input {unknown[0]!r}; the model has {', '.join(self.inputs) or 'none'}")
+        data = [_elements(name, inputs, *kind) for name, kind in self.inputs.items()]
+        with self._lock:
+            handle = self._open()
+            for index, each in enumerate(data):
+                self._check(self._function("set_input")(handle, index, each, len(each)))
+            self._check(self._function("run")(handle))
+            return {name: self._output(k, *kind) for k, (name, kind) in enumerate(self.outputs.items())}
+
+    __call__ = run
+
+    def classify(self, picture: Any, count: int = 5) -> list[Class]:
+        """The `count` likeliest classes, the likeliest first.
+
+        A picture has the buffer protocol: bytes of the shape height x width x 3 (RGB). For a model that takes no
+        pictures give the inputs, as to `run`.
+        Raises ValueError for what is no picture and for a wrong `count`, TypeError for a model without classes.
+        """
+        if not self._api["classes"]:
+            raise TypeError(f"{self.name} has no classes")
+        if count < 1:
+            raise ValueError(f"count is {count}; at least one class can be asked for")
+        if not self._api["pictures"]:
+            self.run(picture)
+            with self._lock:
+                return self._top(count)
+        view = memoryview(picture)
+        shape = view.shape or ()
+        if view.format != "B" or len(shape) != 3 or shape[2] != 3 or not view.nbytes:
+            raise ValueError(f"a picture is uint8 of height x width x 3; this is {_dtype(view)} of {shape}")
+        with self._lock:
+            sides = shape[1], shape[0], 3 * shape[1]
+            self._check(self._function("preprocess_rgb")(self._open(), view.tobytes(), *sides))
+            self._check(self._function("run")(self._handle))
+            return self._top(count)
+
+    def close(self) -> None:
+        """Gives the memory back. Closing twice is no error."""
+        with self._lock:
+            self._release()
+            self._handle = ctypes.c_void_p()
+
+    def __enter__(self) -> Predictor:
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _top(self, count: int) -> list[Class]:
+        scores = self._api["scores"]
+        found = (_RawClass * min(count, math.prod(list(self.outputs.values())[scores][1])))()
+        self._check(self._function("top_k")(self._open(), scores, len(found), found))
+        return [Class(c.index, str(c.index) if c.label is None else c.label.decode(), c.probability) for c in found]
+
+    def _output(self, index: int, dtype: str, shape: tuple[int, ...]) -> Any:
+        size = math.prod(shape) * struct.calcsize(_FORMATS[dtype])
+        data = bytearray(size)
+        memory = (ctypes.c_char * size).from_buffer(data)
+        self._check(self._function("get_output")(self._handle, index, memory, size))
+        if numpy is not None:
+            return numpy.ndarray(shape, "uint16" if dtype == "bfloat16" else dtype, data)
+        view = memoryview(data)
+        return view.cast(_FORMATS[dtype], shape) if size else view.cast(_FORMATS[dtype])
+
+    def _open(self) -> ctypes.c_void_p:
+        if not self._handle:
+            raise ValueError(f"the predictor {self.name} is closed; make another")
+        return self._handle
+
+    def _check(self, status: int) -> None:
+        if status:
+            raise RuntimeError(f"{self.name}: {self._function('error_text')(status).decode()}")
+
+    def _function(self, name: str) -> Any:
+        return getattr(self._library, f"{self._api['name']}_{name}")
+
+
+def _elements(name: str, inputs: Mapping[str, Any], dtype: str, shape: tuple[int, ...]) -> bytes:
+    """An input's elements, row-major."""
+    if name not in inputs:
+        raise ValueError(f"input {name!r} is missing ({dtype}, shape {shape})")
+    try:
+        view = memoryview(inputs[name])
+    except TypeError as e:
+        raise TypeError(
+            f"input {name!r} is a {type(inputs[name]).__name__}; give a numpy array or anything with a buffer"
+        ) from e
+    got = _dtype(view)
+    fits = got == dtype or (dtype == "bfloat16" and got == "uint16")
+    if not fits or view.shape not in (shape, (math.prod(shape),)):
+        raise ValueError(f"input {name!r} is {got} of shape {view.shape}; the model takes {dtype} of {shape}")
+    return view.tobytes()
+
+
+def _dtype(view: memoryview) -> str:
+    """The name that numpy gives the elements of a buffer, or its format where it has none (foreign byte order)."""
+    form = (view.format or "B").lstrip("@=<")
+    for letters, name in (("bhilqn", "int"), ("BHILQN", "uint"), ("efd", "float")):
+        if len(form) == 1 and form in letters:
+            return f"{name}{8 * view.itemsize}"
+    return "bool" if form == "?" else f"format {view.format!r}"

@@ -1,0 +1,55 @@
+"""R: a source package; R compiles NAME.cc and what .Call calls when it installs it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dlpack.bindings.api import Tensor
+from dlpack.bindings.base import Binding, Bundle, copy, fill
+from dlpack.bindings.text import common, lines, literal
+from dlpack.errors import UsageError
+
+_C_TYPES = {
+    "bool": "uint8_t", "float32": "float", "float64": "double", "int8": "int8_t", "uint8": "uint8_t",
+    "int16": "int16_t", "uint16": "uint16_t", "int32": "int32_t", "uint32": "uint32_t", "int64": "int64_t",
+    "uint64": "uint64_t", "float16": "uint16_t", "bfloat16": "uint16_t",
+}  # fmt: skip
+
+
+def _write(bundle: Bundle, folder: Path) -> None:
+    api = bundle.api
+    package = re.sub("_+", ".", api.name).strip(".")
+    if len(package) < 2:
+        raise UsageError("--binding r: R wants a package's name to have two letters; give the bundle one with --name")
+    names = [t.name for t in (*api.inputs, *api.outputs)]
+    inputs, outputs = names[: len(api.inputs)], names[len(api.inputs) :]
+    values = {
+        **common(api),
+        "package": package,
+        "r_symbol": package.replace(".", "_"),
+        "input_docs": lines("#' - {shown}: {about}", api.inputs, inputs),
+        "output_docs": lines("#' - {shown}: {about}", api.outputs, outputs),
+        "inputs": _shapes(api.inputs),
+        "outputs": _shapes(api.outputs),
+        "to_c": lines("case {index}: return give<{type}>(p, {index}, values);", api.inputs, inputs, _C_TYPES),
+        "from_c": lines("case {index}: return take<{type}>(p, {index}, {size});", api.outputs, outputs, _C_TYPES),
+    }
+    texts = {
+        "DESCRIPTION": "DESCRIPTION.txt",
+        "NAMESPACE": "NAMESPACE.txt",
+        "R/predictor.R": "predictor.R",
+        "src/binding.cc": "binding.cc",
+        "src/Makevars": "Makevars.txt",
+    }
+    fill(__name__, folder, texts, api, values)
+    copy(bundle, folder / "src", api.source, api.header)
+
+
+def _shapes(tensors: tuple[Tensor, ...]) -> str:
+    """An entry per tensor of a list: its name and its dimensions."""
+    shapes = [", ".join(f"{d}L" for d in t.shape) or "1L" for t in tensors]
+    return ",\n".join(f"{literal(t.name)} = c({shape})" for t, shape in zip(tensors, shapes, strict=True))
+
+
+BINDING = Binding("r", "a source package", _write, needs_library=False)

@@ -1,0 +1,111 @@
+import C@name@
+
+/// What went wrong, in words.
+public struct PredictorError: Error, CustomStringConvertible {
+    public let description: String
+}
+
+/// What a run gives, row-major.
+public struct Outputs {
+    @fields@
+}
+
+//@ if classes
+/// A class: its place in the output, its name (the place in digits where it has none) and its probability.
+public struct Classification {
+    public let index: Int
+    public let label: String
+    public let probability: Float
+}
+
+//@ end
+/// The neural network @name@. @about@
+///
+/// A predictor serves one thread at a time; make one for each. Its memory goes with the last reference to it.
+public final class Predictor {
+    private var handle: OpaquePointer?
+
+//@ if side
+    /// Maps the weights, the file @weights@ of the bundle.
+    /// - Throws: `PredictorError` where they are missing or damaged.
+    public init(weights: String) throws {
+        try check(@name@_create_from_file(&handle, weights))
+    }
+//@ else
+    /// - Throws: `PredictorError` without memory, or on a processor that lacks what the code was compiled for.
+    public init() throws {
+        try check(@name@_create(&handle, nil, 0, nil, 0))
+    }
+//@ end
+
+    deinit {
+        @name@_destroy(handle)
+    }
+
+    /// Computes all outputs.
+    /// - Parameters:
+    @input_docs@
+    /// - Throws: `PredictorError` for an input of a wrong length.
+    public func run(@parameters@) throws -> Outputs {
+        @set_inputs@
+        try check(@name@_run(handle))
+        return Outputs(@results@)
+    }
+//@ if pictures
+
+    /// The likeliest classes of a picture, the likeliest first.
+    /// - Parameter rgb: `height` rows of `width` pixels, the bytes R, G, B of each.
+    /// - Throws: `PredictorError` where it has not as many bytes as 3 x width x height.
+    public func classify(rgb: [UInt8], width: Int, height: Int, count: Int = 5) throws -> [Classification] {
+        let limit = 1 << 20
+        guard (1...limit).contains(width), (1...limit).contains(height), rgb.count == 3 * width * height else {
+            throw PredictorError(description: "the picture has \(rgb.count) bytes; 3 x \(width) x \(height) are needed")
+        }
+        try check(@name@_preprocess_rgb(handle, rgb, Int32(width), Int32(height), 3 * width))
+        try check(@name@_run(handle))
+        return try top(count)
+    }
+//@ end
+//@ if numbers
+
+    /// The likeliest classes of the inputs that `run` takes, the likeliest first.
+    public func classify(@parameters@, count: Int = 5) throws -> [Classification] {
+        _ = try run(@arguments@)
+        return try top(count)
+    }
+//@ end
+//@ if classes
+
+    private func top(_ count: Int) throws -> [Classification] {
+        var found = [@name@_class](repeating: @name@_class(), count: max(0, min(count, @classes@)))
+        try check(@name@_top_k(handle, @scores@, Int32(found.count), &found))
+        return found.map {
+            Classification(
+                index: Int($0.index),
+                label: $0.label.map { String(cString: $0) } ?? String($0.index),
+                probability: $0.probability)
+        }
+    }
+//@ end
+
+    private func set<T>(_ index: Int32, _ data: [T], _ size: Int, _ what: String) throws {
+        guard data.count == size else {
+            throw PredictorError(description: "\(what) has \(data.count) elements; \(size) are needed")
+        }
+        if size == 0 { return }
+        try data.withUnsafeBytes { try check(@name@_set_input(handle, index, $0.baseAddress, $0.count)) }
+    }
+
+    private func get<T>(_ index: Int32, _ zeros: [T]) throws -> [T] {
+        if zeros.isEmpty { return zeros }
+        var data = zeros
+        try data.withUnsafeMutableBytes { try check(@name@_get_output(handle, index, $0.baseAddress, $0.count)) }
+        return data
+    }
+}
+
+private func check(_ status: Int32) throws {
+    if status != 0 {
+        throw PredictorError(description: String(cString: @name@_error_text(status)))
+    }
+}

@@ -1,0 +1,11 @@
+# Uses the bindings of the model of test_bindings.py's `awkward`, which reads what it prints. Its argument: the weights.
+library(awkward)
+p <- predictor(commandArgs(trailingOnly = TRUE)[1])
+inputs <- list(`my input` = 1:4, class = c(10, 20, 30))
+y <- run(p, inputs)
+cat("func", y$func, "\n")
+cat("in", y$`in:0`, "\n")
+cat("class", classify(p, inputs, 1)$label, "\n")
+fails <- function(name, e) tryCatch({ e; NULL }, error = function(error) cat(name, "error\n"))
+fails("length", run(p, list(`my input` = 1, class = 1:3)))
+fails("weights", predictor("absent"))
