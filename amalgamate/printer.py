@@ -286,11 +286,11 @@ class Printer:
         """An operand of a binary operator; in parentheses too where compilers warn that few know the precedence."""
         text, precedence = self.term(e)
         inner = _OPERATOR_CALLS.get(e.op, e.op) if isinstance(e, Op) and len(e.args) == 2 else ""
-        mixed = op == "||" and inner == "&&" or op in BITWISE and inner in PRECEDENCE and inner != op
+        mixed = (op == "||" and inner == "&&") or (op in BITWISE and inner in PRECEDENCE and inner != op)
         mixed |= precedence in _COMPARISONS and PRECEDENCE["|"] <= PRECEDENCE[op] <= PRECEDENCE["<"]
         if op == "+" and isinstance(e, Index) and not text.startswith("-"):
             p = PRECEDENCE["+"]  # a sum of integers is the same in any order
-        return f"({text})" if precedence < p or mixed and precedence < ATOM else text
+        return f"({text})" if precedence < p or (mixed and precedence < ATOM) else text
 
     # --- addresses ----------------------------------------------------------------------------------------------
 

@@ -368,9 +368,9 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "bad index": (lambda x: x[5], r"IndexError"),
     "complex": (lambda x: np.fft.fft(x), r"np\.fft\.fft cannot"),
     "random": (lambda x: x + np.random.default_rng().normal(size=4), r"differs from the function.*random"),
-    "constant": (lambda x: W, r"'output' does not depend on the inputs"),  # noqa: ARG005 - the input's name
-    "no array": (lambda x: "text", r"returns str"),  # noqa: ARG005 - the input's name
-    "own error": (lambda x: {}["key"], r"raised KeyError: 'key' \(.*line \d+"),  # noqa: ARG005 - the input's name
+    "constant": (lambda x: W, r"'output' does not depend on the inputs"),
+    "no array": (lambda x: "text", r"returns str"),
+    "own error": (lambda x: {}["key"], r"raised KeyError: 'key' \(.*line \d+"),
     "outside array": (lambda x: np.add(x, 1, out=W[:3, :4]), r"made outside"),
 }  # fmt: skip
 

@@ -59,7 +59,7 @@ def test_inputs(nodes: list[Any], want: Quantization | None) -> None:
     proto = model(
         nodes,
         {"x": ("uint8", [2, 3])},
-        {"y": ("float32", ["a", "b"][: 2 - ("Reshape" == nodes[0][0])])},
+        {"y": ("float32", ["a", "b"][: 2 - (nodes[0][0] == "Reshape")])},
         **HALF,
         **constants,
     )

@@ -138,9 +138,7 @@ def _nodes(n: Any) -> Any:
         children = [n.condition, n.then_case] + ([n.else_case] if n.else_case is not None else [])
     elif kind == "BufferStore":
         children = [n.value, *n.indices]
-    elif kind == "Bind":
-        children = [n.value]
-    elif kind == "Evaluate":
+    elif kind == "Bind" or kind == "Evaluate":
         children = [n.value]
     else:
         children = operands_of(n)

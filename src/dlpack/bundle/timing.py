@@ -128,7 +128,7 @@ def _onnxruntime(model: Path, predictor: Predictor, inputs: Mapping[str, Array],
         for output in session.get_outputs():
             binding.bind_output(output.name)
         session.run_with_iobinding(binding)
-    except Exception as e:  # noqa: BLE001 - onnxruntime raises its own classes, without a common base
+    except Exception as e:
         raise UsageError(f"onnxruntime cannot run {model} on the bundle's inputs: {e}") from e
     return lambda: session.run_with_iobinding(binding)
 

@@ -173,7 +173,7 @@ class _Lowering(ExpressionLowering):
         other = self.stmt(s.else_case) if s.else_case is not None and truth is not True else ()
         if truth is False:
             return other
-        if shorter != valid and s.else_case is not None or isinstance(truth, Expr) and truth.lanes > 1:
+        if (shorter != valid and s.else_case is not None) or (isinstance(truth, Expr) and truth.lanes > 1):
             raise NotVectorisable
         self.valid = shorter
         then = self.stmt(s.then_case)

@@ -196,7 +196,7 @@ class _Doubles:
             values = 1 if kind == "ReduceMean" else len(inputs)
             wide = [self.doubled(v) if v else "" for v in inputs[:values]]
             whole = all(self.is_integers(v) for v in inputs[:values]) and kind in ("Add", "Sub", "Mul")
-            whole |= kind == "ReduceMean" and self.is_short_mean(node) or kind == "Relu" and moved in self.sums
+            whole |= (kind == "ReduceMean" and self.is_short_mean(node)) or (kind == "Relu" and moved in self.sums)
             return self.finish(node, self.op(kind, *wide, *inputs[values:], **attrs), whole)
         return False
 
@@ -260,7 +260,7 @@ class _Doubles:
         x, (integers, scale, axis) = self.integers[inputs[0]], self.weights[inputs[1]]
         turned = bool(attrs.pop("transB", 0))
         outputs = 0 if kind == "Conv" or turned else integers.ndim - 1
-        if scale.size > 1 and axis != outputs or any(attrs.get(k, v) != v for k, v in _GEMM.items()):
+        if (scale.size > 1 and axis != outputs) or any(attrs.get(k, v) != v for k, v in _GEMM.items()):
             return None
         place = [1, -1] + [1] * (integers.ndim - 2) if kind == "Conv" else [-1]
         scale = x.scale * scale

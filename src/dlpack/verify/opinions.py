@@ -77,7 +77,7 @@ def _ways(model: onnx.ModelProto, inputs: Mapping[str, Array], macs: int) -> Ite
     for way, given in (("float", inputs), ("double", wide)):
         try:
             yield way, evaluated(in_double(model) if way == "double" else model, given)
-        except Exception:  # noqa: BLE001, S112 - the evaluator raises anything; then it has no opinion
+        except Exception:  # noqa: BLE001 - the evaluator raises anything; then it has no opinion
             continue
 
 

@@ -54,7 +54,7 @@ def runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
             return [np.asarray(o) for o in session.run(None, dict(inputs))]
-        except Exception as e:  # noqa: BLE001 - onnxruntime raises its own classes, without a common base
+        except Exception as e:
             if session is not None and _VALUES.search(str(e)):
                 raise ValuesRefused(f"onnxruntime refuses the inputs' values: {e}") from e
             if _CONTRADICTION.search(str(e)):

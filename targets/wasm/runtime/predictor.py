@@ -262,7 +262,7 @@ class Predictor:
     def run_step(self, index: int) -> bool:
         """Does one step of a run; False where there is none with this number."""
         module = self._open()
-        return 0 <= index and module.call("run_step", self._handle, index) == 0
+        return index >= 0 and module.call("run_step", self._handle, index) == 0
 
     @_atomic
     def close(self) -> None:

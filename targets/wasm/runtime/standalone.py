@@ -88,7 +88,7 @@ class _InJavaScript(Standalone):
             Uint8Array,
             name,
         )
-        super().__init__(getattr(self._exports, "__heap_base").value)  # noqa: B009 (a class would change the name)
+        super().__init__(getattr(self._exports, "__heap_base").value)
 
     def call(self, function: str, *arguments: int) -> int:
         return int(getattr(self._exports, f"{self._name}_{function}")(*arguments)) & 0xFFFFFFFF
