@@ -54,6 +54,10 @@ class CppPrinter(Printer):
         self.types: set[str] = set()
         self.trips = 0
 
+    def needs(self) -> set[str]:
+        functions = {f.removesuffix("_") for f in self.functions}
+        return self.types | functions | {f"{f.removesuffix('_')}_f64" for f in self.double_functions}
+
     def head(self, kernel: Kernel, name: str, restrict: bool) -> list[str]:
         self.trips = kernel.trips
         params = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dlpack.amalgamate.classifier import NOTHING, Classifier, api_text, definitions
 from dlpack.amalgamate.cpp import CppPrinter
 from dlpack.amalgamate.machines import SHARE_TRIPS, Code, region, table
+from dlpack.amalgamate.printer import Printer
 from dlpack.amalgamate.runtime import Section, closure, sections
 from dlpack.amalgamate.selftest import SelfTest, selftest
 from dlpack.amalgamate.steps import StepPrinter
@@ -61,17 +62,13 @@ def all_sections(runtime: Mapping[str, str]) -> list[Section]:
     return list(sections([runtime[n] for n in _RUNTIME_PARTS]).values())
 
 
-def used_sections(
-    runtime: Mapping[str, str], printer: CppPrinter, run: str, others: Iterable[str] = ()
-) -> list[Section]:
+def used_sections(runtime: Mapping[str, str], printer: Printer, run: str, others: Iterable[str] = ()) -> list[Section]:
     """The sections of runtime_c that printed kernels and the text of `run` use, `others`, and all that these need."""
     everything = {s.name: s for s in all_sections(runtime)}
-    wanted = {"vectors", *others} | printer.types
-    wanted |= {f.removesuffix("_") for f in printer.functions} - {"splat", "select", "bits_as"}
+    wanted = {"vectors", *others} | {name for name in printer.needs() if name in everything}
     of_steps = ("fill_halo", "copy_bytes", "winograd_weights", "repack")
     wanted |= {name for name in of_steps if f"{name}(" in run or f"{name}<" in run}
-    overloads = {f"{name.removesuffix('_')}_f64" for name in printer.double_functions} & everything.keys()
-    return closure(everything, wanted | overloads)
+    return closure(everything, wanted)
 
 
 class PrintedCode:
@@ -80,12 +77,14 @@ class PrintedCode:
     def __init__(self, code: Code, embed: bool, machines: bool = False) -> None:
         self.code, self.printer = code, code.printer()
         self.kernels = [self._kernel(k) for k in code.program.kernels]
-        self.steps = StepPrinter(code.program, embed, machines)
+        self.steps = StepPrinter(code.program, embed, machines, code.launch)
         self.run = self.steps.run()
 
     def text(self) -> list[str]:
         about = f"{len(self.kernels)} kernels, named after their first place and their operators"
+        own = [part for name, subject, text in self.code.sections for part in (banner(name, subject), text)]
         return [
+            *own,
             banner("KERNELS", about),
             *self.kernels,
             banner("RUN", "the kernels in order, with the address of each operand"),
@@ -153,7 +152,8 @@ class Document:
                 selftest(self.runtime, p, self.test),
             ]
         parts.append("#pragma GCC diagnostic pop")
-        return written("\n\n".join(x for x in parts if x), p, self.side_file, self.machines) + "\n"
+        conditions = frozenset(c for code in self.codes for c in code.conditions)
+        return written("\n\n".join(x for x in parts if x), p, self.side_file, self.machines, conditions) + "\n"
 
     def regions(self) -> list[str]:
         """The code of each machine, and how one of them is chosen."""

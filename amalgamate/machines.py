@@ -8,8 +8,14 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from dlpack.amalgamate.cpp import CppPrinter
+from dlpack.amalgamate.printer import Printer
 from dlpack.amalgamate.text import banner
 from dlpack.plan.program import Program
+
+
+def called(kernel: str, arguments: Sequence[str]) -> str:
+    """The call of a kernel that is a C++ function."""
+    return f"{kernel}({', '.join(arguments)});"
 
 
 @dataclass(frozen=True)
@@ -20,13 +26,19 @@ class Code:
     architecture (empty: any), and `instructions` names the sets of instructions, as GCC and Clang do, that the compiler
     may use in it beyond those that it may use anyway; the predictor takes the first machine whose instructions the
     processor has.
+
+    `sections` are texts of the machine's own that stand before its kernels: name, subject, text. `launch` makes the
+    statement that runs a kernel, of its name and the C++ expressions of its arguments. The lines of the runtime between ``//@ condition`` and ``//@ end`` are kept for the `conditions`.
     """
 
     program: Program
     machine: str = "machine"
     condition: str = ""
     instructions: tuple[str, ...] = ()
-    printer: Callable[[], CppPrinter] = field(default=CppPrinter)
+    printer: Callable[[], Printer] = field(default=CppPrinter)
+    sections: tuple[tuple[str, str, str], ...] = ()
+    launch: Callable[[str, Sequence[str]], str] = field(default=called)
+    conditions: frozenset[str] = frozenset()
 
 
 SHARE_TRIPS = "void share_trips(const @name@_predictor& p, int32_t index, int32_t trips);"

@@ -62,6 +62,10 @@ class Printer:
     POINTERS = True
     """Whether the language has pointers that are computed with; else every address is written out."""
 
+    def needs(self) -> set[str]:
+        """The names of the runtime's sections that the kernels printed so far need; others have no meaning."""
+        return set()
+
     # --- what a dialect says ------------------------------------------------------------------------------------
 
     def head(self, kernel: Kernel, name: str, restrict: bool) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import gcd
 
 from dlpack.amalgamate.cpp import CPP_TYPE, literal
-from dlpack.amalgamate.machines import SHARE_TRIPS
+from dlpack.amalgamate.machines import SHARE_TRIPS, called
 from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.text import signature, wrap
+from dlpack.amalgamate.wrap import wrapped
 from dlpack.graph.ir import TensorType
 from dlpack.plan.program import (
     CallStep,
@@ -25,10 +26,17 @@ from dlpack.plan.program import (
 
 
 class StepPrinter:
-    """Prints the steps of a program; `embed`: its weights are inside the file, `machines`: so is code for others."""
+    """Prints the steps of a program; `embed`: its weights are inside the file, `machines`: so is code for others;
+    `launch` as in `Code`."""
 
-    def __init__(self, program: Program, embed: bool, machines: bool = False) -> None:
-        self.program, self.embed, self.machines = program, embed, machines
+    def __init__(
+        self,
+        program: Program,
+        embed: bool,
+        machines: bool = False,
+        launch: Callable[[str, Sequence[str]], str] = called,
+    ) -> None:
+        self.program, self.embed, self.machines, self.launch = program, embed, machines, launch
         self.places = Places(program)
         self.kernels = {k.name: k.kernel for k in program.kernels}
         self.threaded = program.threads > 1
@@ -142,11 +150,7 @@ class StepPrinter:
             arguments[-1] += f" + worker * {kernel.scratch}"
         if kernel.trips:
             arguments += ["begin", "end"] if shared else ["0", str(kernel.trips)]
-        text = f"{pad}{step.kernel}({', '.join(arguments)});"
-        if len(text) > 118:
-            inner = ",\n".join(f"{pad}    {a}" for a in arguments)
-            text = f"{pad}{step.kernel}(\n{inner});"
-        return text.split("\n")
+        return wrapped(f"{pad}{self.launch(step.kernel, arguments)}")
 
     def _repack(self, step: RepackStep, pad: str) -> list[str]:
         """Dimensions with far apart elements in the target come first, so that it is written in order."""

@@ -28,12 +28,18 @@ _WORDS_OF_MACHINES = _WORDS | {
 """The same in a file with kernels for several machines."""
 
 
-def written(text: str, program: Program, side_file: bool = False, machines: bool = False) -> str:
+def written(
+    text: str,
+    program: Program,
+    side_file: bool = False,
+    machines: bool = False,
+    conditions: frozenset[str] = frozenset(),
+) -> str:
     """The text as it is for a program: with its name, and what there is of threads, shapes and machines.
 
     The lines between ``//@ condition`` and ``//@ end`` are kept where the condition holds: threads, one_thread,
     shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the weights are in a file of
-    their own), no_side_file.
+    their own), no_side_file; and for the `conditions` of the machines' own.
     """
     several = len(program.variants) > 1
     several_threads = program.threads > 1
@@ -52,7 +58,7 @@ def written(text: str, program: Program, side_file: bool = False, machines: bool
     out, keep = [], True
     for line in text.split("\n"):
         if line.startswith("//@ "):
-            keep = holds[line[4:]]
+            keep = holds.get(line[4:], line[4:] in conditions)
         elif keep:
             out.append(line)
     text = "\n".join(out)
