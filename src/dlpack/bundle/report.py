@@ -63,7 +63,7 @@ def report_html(m: dict[str, Any], kernels: list[dict[str, Any]], files: list[tu
     else:
         macro = escape(m["name"].upper())
         parts.append(
-            "<p>Not run: this target cannot run on the computer that built it. To run its self-test elsewhere: "
+            "<p>Not run on this machine, which cannot run this target. To run its self-test elsewhere: "
             f"compile {escape(m['source'])} with <code>-D{macro}_SELFTEST</code>.</p>"
         )
     parts += [
@@ -102,7 +102,8 @@ def _conditions(m: dict[str, Any]) -> str:
     given = m.get("verified_with")
     data = f" and on {escape(given['file'])}, SHA-256 <code>{given['sha256']}</code>" if given else ""
     usual = f"{m.get('tolerance', 1e-4):g}"
-    return f"On seeded inputs{data}; accepted is {usual} of the range, or what float32 gives where that is more."
+    where = ", ".join(m.get("verified_on", ["this computer"]))
+    return f"On {escape(where)}, on seeded inputs{data}; accepted is {usual} of the range, or what float32 gives where that is more."
 
 
 def _tensors(m: dict[str, Any]) -> list[str]:
