@@ -103,7 +103,8 @@ def _conditions(m: dict[str, Any]) -> str:
     data = f" and on {escape(given['file'])}, SHA-256 <code>{given['sha256']}</code>" if given else ""
     usual = f"{m.get('tolerance', 1e-4):g}"
     where = ", ".join(m.get("verified_on", ["this computer"]))
-    return f"On {escape(where)}, on seeded inputs{data}; accepted is {usual} of the range, or what float32 gives where that is more."
+    accepted = f"accepted is {usual} of the range, or what float32 gives where that is more"
+    return f"On {escape(where)}, on seeded inputs{data}; {accepted}."
 
 
 def _tensors(m: dict[str, Any]) -> list[str]:
