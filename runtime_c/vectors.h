@@ -251,7 +251,7 @@ template <class H> INLINE vec<elem<H>, 2 * lanes<H>> join(H low, H high) { retur
 
 //@ section either_nan
 // Whether vmin and vmax of V give NaN when either is NaN: the instructions of arm do.
-template <class V> constexpr bool either_nan = elem<V>(0.5) != 0 &&
+template <class V> [[maybe_unused]] constexpr bool either_nan = elem<V>(0.5) != 0 &&
 #if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_minimum)
     (sizeof(void*) == 8 || (sizeof(elem<V>) == 4 && lanes<V> > 1));
 #elif defined(__aarch64__)
@@ -266,7 +266,7 @@ template <class V> constexpr bool either_nan = elem<V>(0.5) != 0 &&
 // NaN; but vectors on Arm, and single lanes on wasm and 64-bit Arm, return NaN for either. For -0
 // and +0 it may be either.
 template <class V> INLINE V vmin(V a, V b) {
-  constexpr bool is_float = elem<V>(0.5) != 0;
+  [[maybe_unused]] constexpr bool is_float = elem<V>(0.5) != 0;
 #if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_minimum)
   if constexpr (either_nan<V>) return __builtin_elementwise_minimum(a, b);
 #elif defined(__aarch64__)  // GCC, and Clang before 15
@@ -298,7 +298,7 @@ template <class V> INLINE V vmin(V a, V b) {
 //@ needs halves either_nan
 // The larger: a > b ? a : b, in one instruction. NaN as in vmin, so vmax(0, x) propagates NaN.
 template <class V> INLINE V vmax(V a, V b) {
-  constexpr bool is_float = elem<V>(0.5) != 0;
+  [[maybe_unused]] constexpr bool is_float = elem<V>(0.5) != 0;
 #if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_maximum)
   if constexpr (either_nan<V>) return __builtin_elementwise_maximum(a, b);
 #elif defined(__aarch64__)  // GCC, and Clang before 15

@@ -366,7 +366,7 @@ def test_a_pipe_in_place_of_the_weights_is_told(tmp_path: Path, side_file_bundle
         make()
         alarm = threading.Timer(20, lambda: os._exit(3))
         alarm.start()
-        with pytest.raises(UsageError, match="no regular file"):
+        with pytest.raises(UsageError, match="not a regular file"):
             dlpack.load(bundle)
         alarm.cancel()
         if weights.is_dir():
