@@ -153,7 +153,7 @@ def _chooser(tile: Tile | None, asked: list[Question]) -> Iterator[None]:
         asked.append(Question(rows, columns, depth, broadcast, streamed))
         return tile or choose_tile(rows, columns, depth, machine, broadcast, streamed, **more)
 
-    with patch("dlpack.targets.cpu.schedule.choose_tile", choose):
+    with patch("dlpack.targets.cpu.register_tile.choose_tile", choose):
         yield
 
 
