@@ -35,7 +35,7 @@ def written(text: str, program: Program, side_file: bool = False, machines: bool
     shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the weights are in a file of
     their own), no_side_file.
     """
-    several = len(program.variants) > 1
+    several = len(program.shape_sets) > 1
     several_threads = program.threads > 1
     holds = {
         "threads": several_threads,

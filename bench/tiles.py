@@ -173,8 +173,8 @@ def compile_layer(layer: Layer, machine: Machine, tile: Tile | None = None) -> t
     (kernel,) = [k for k in program.kernels if k.macs]
     (step,) = [s for s in program.steps if isinstance(s, CallStep) and s.kernel == kernel.name]
     (question,) = asked
-    variant = replace(program.variants[0], steps=(step,))
-    return replace(program, variants=(variant,), kernels=(kernel,)), question
+    shape_set = replace(program.shape_sets[0], steps=(step,))
+    return replace(program, shape_sets=(shape_set,), kernels=(kernel,)), question
 
 
 class Variant:
