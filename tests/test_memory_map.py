@@ -30,8 +30,7 @@ def programs(model_files: dict[str, Path]) -> Programs:
 
     def get(name: str) -> Program:
         model = parse(SCAN[name]) if name in SCAN else onnx.load(model_files[name])
-        backend = CpuBackend(AVX2)
-        compiler = Compiler("net", backend.schedule, backend.winograd_tile, 2)
+        compiler = Compiler("net", CpuBackend(AVX2), threads=2)
         compiler.add(clean_graph(model, {})[1])
         return compiler.program()
 
@@ -125,7 +124,7 @@ def test_names_of_onnx_become_identifiers(programs: Programs) -> None:
     model = onnx.helper.make_model(
         onnx.helper.make_graph(nodes, "g", [x], [y]), opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
     )
-    compiler = Compiler("net", CpuBackend(AVX2).schedule)
+    compiler = Compiler("net", CpuBackend(AVX2))
     compiler.add(clean_graph(model, {})[1])
     names = [name for name, _ in NAME.findall(text_of(compiler.program()))]
     assert len(names) == len(set(names)) >= 2

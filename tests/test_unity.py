@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import requires_module, requires_tool
-from test_emitted import COMPILERS, READ, STRICT, run
+from emitted_files import COMPILERS, READ, STRICT, run
 
 from dlpack.bundle.loader import read_manifest
 from dlpack.pipeline import Options, build

@@ -181,9 +181,9 @@ def _fill(
     write_json(folder / "kernels.json", kernels)
     place = (target, builds)
     manifest = _write(folder, programs, prepared, classifier, place, options, progress)
-    if manifest.get("task", {}).get("kind") in (None, "classify", "digits"):
-        if warning := labels_warning(classifier.labels, manifest["outputs"]):
-            progress.warn(warning)
+    labelled = manifest.get("task", {}).get("kind") in (None, "classify", "digits")
+    if labelled and (warning := labels_warning(classifier.labels, manifest["outputs"])):
+        progress.warn(warning)
     if options.verify and _runs_here(manifest, target, progress):
         verified = _verify(folder, manifest, prepared, options, progress)
         if verified is not prepared:  # the self-test in the file asks what the second opinion says
