@@ -9,6 +9,7 @@ from dlpack.amalgamate.cpp import CPP_TYPE, literal
 from dlpack.amalgamate.machines import SHARE_TRIPS
 from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.text import signature, wrap
+from dlpack.amalgamate.wrap import wrapped
 from dlpack.graph.ir import TensorType
 from dlpack.plan.program import (
     Address,
@@ -61,7 +62,8 @@ class StepPrinter:
         names = ",\n    ".join(f'"{self.step_name(s)}"' for s in steps) or "nullptr"
         lines += ["", *self.prepare()]
         count = f"constexpr int32_t kStepCount = {len(steps)};\n" if len(sets) == 1 and not self.machines else ""
-        return f"{count}constexpr const char* kStepNames[] = {{\n    {names}}};\n\n" + "\n".join(lines)
+        text = [part for line in "\n".join(lines).split("\n") for part in ([line] if "//" in line else wrapped(line))]
+        return f"{count}constexpr const char* kStepNames[] = {{\n    {names}}};\n\n" + "\n".join(text)
 
     def prepare(self) -> list[str]:
         """What is computed from the weights as they come."""

@@ -69,7 +69,7 @@ def _float(_: Attributes, inputs: list[Type]) -> list[Type]:
 
 
 def _extracted(_: Attributes, inputs: list[Type]) -> list[Type]:
-    (elem, shape), (_, indices) = inputs
+    (elem, shape), indices = inputs[0], inputs[1][1]
     lead = shape[:-1] if len(shape) > 1 else (1,)
     return [(elem, (*lead, math.prod(indices)))]
 
