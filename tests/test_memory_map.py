@@ -16,6 +16,7 @@ from dlpack.pipeline import clean_graph
 from dlpack.plan.compiler import Compiler
 from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, Program, Step
 from dlpack.runtime_c import read_runtime
+from dlpack.targets.base import processor_code
 from dlpack.targets.cpu.machine import AVX2
 from dlpack.targets.cpu.schedule import CpuBackend
 
@@ -38,7 +39,8 @@ def programs(model_files: dict[str, Path]) -> Programs:
 
 
 def text_of(program: Program) -> str:
-    return emit_source(program, read_runtime(), Provenance("", "", "", "", "", ""), False, ())
+    code = processor_code(AVX2, program)
+    return emit_source([code], read_runtime(), Provenance("", "", "", "", "", ""), False, ())
 
 
 def addresses(steps: tuple[Step, ...], number: int | None = None) -> Iterator[tuple[int, Address]]:
