@@ -72,7 +72,7 @@ def definitions(runtime: Mapping[str, str], program: Program, classifier: Classi
     if classifier.preprocess:
         tables.append(_picture(program, classifier.preprocess, classifier.pictures))
     code = "\n\n".join(texts[f"{part}_definition"] for part in classifier.parts)
-    cases = "\n".join(_case(k, [v.outputs[k] for v in program.variants]) for k in range(len(program.outputs)))
+    cases = "\n".join(_case(k, [s.outputs[k] for s in program.shape_sets]) for k in range(len(program.outputs)))
     label = "@name@_label(classes[j].index)" if classifier.labels else "nullptr"
     code = code.replace("@cases@", cases).replace("@label@", label)
     return ["namespace @name@_impl { namespace {", *tables, "}}  // namespace @name@_impl", code]

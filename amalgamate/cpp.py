@@ -166,7 +166,7 @@ class CppPrinter(Printer):
         self.functions.add("madd")
         return f"madd({self.expr(x)}, {self.expr(w)}, {s.name})"
 
-    def kept(self, s: Declare, load: str) -> str:
+    def kept(self, load: str) -> str:
         if self.fma_call:
             return load
         self.functions.add("kept")

@@ -190,8 +190,8 @@ class Document:
         lines = [
             o.licence,
             "",
-            f"@name@: a neural network compiled to one C++ file. {signature(p.variants[0])}",
-            *(f"or {signature(v)}, {v.macs:,} multiply-adds" for v in p.variants[1:]),
+            f"@name@: a neural network compiled to one C++ file. {signature(p.shape_sets[0])}",
+            *(f"or {signature(s)}, {s.macs:,} multiply-adds" for s in p.shape_sets[1:]),
             f"{p.macs:,} multiply-adds per run, {len(p.weights):,} bytes of weights, {p.arena.size:,} bytes of arena"
             + (f", {p.prepared:,} bytes of weights computed at create." if p.prepared else "."),
             "",

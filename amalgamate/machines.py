@@ -48,9 +48,9 @@ SHARE_TRIPS = "void share_trips(const @name@_predictor& p, int32_t index, int32_
 def region(code: Code, parts: Iterable[str], processor: str) -> str:
     """A machine's part of the file: `parts` are what it is made of, `processor` the runtime's section `cpu`."""
     ranges, first = [], 0
-    for v in code.program.variants:
-        ranges.append(f"{{{first}, {len(v.steps)}}}")
-        first += len(v.steps)
+    for s in code.program.shape_sets:
+        ranges.append(f"{{{first}, {len(s.steps)}}}")
+        first += len(s.steps)
     share = ["//@ threads", "    run_part,", "//@ end"]
     table = [
         f"constexpr step_range kSteps[] = {{{', '.join(ranges)}}};",

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from dlpack.amalgamate.text import plain, wrap
-from dlpack.plan.program import Place, Program, Ref
+from dlpack.plan.program import Address, Place, Program
 
 _LONGEST = 48
 """Characters of a place's own name; of a longer one the end is kept, where ONNX's names differ."""
@@ -18,7 +18,7 @@ class Places:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.arena = {p.key: p for v in program.variants for p in v.places}
+        self.arena = {p.key: p for s in program.shape_sets for p in s.places}
         self.stored = {
             "weights": sorted(program.weight_places, key=lambda p: p.offset),
             "prepared": sorted(program.prepared_places, key=lambda p: p.offset),
@@ -26,17 +26,17 @@ class Places:
         self.arena_names = _names("arena", self.arena.values())
         self.stored_names = {space: _names(space, places) for space, places in self.stored.items()}
 
-    def offset(self, ref: Ref) -> str:
+    def offset(self, address: Address) -> str:
         """The offset of a pointer into the arena or the weights, as a sum."""
-        if ref.space == "arena":
-            place, names = self.arena.get(ref.place), self.arena_names
+        if address.space == "arena":
+            place, names = self.arena.get(address.place), self.arena_names
         else:
-            places, names = self.stored[ref.space], self.stored_names[ref.space]
-            before = bisect_right(places, ref.offset, key=lambda p: p.offset)
+            places, names = self.stored[address.space], self.stored_names[address.space]
+            before = bisect_right(places, address.offset, key=lambda p: p.offset)
             place = places[before - 1] if before else None
         if place is None:
-            return str(ref.offset)
-        inside = ref.offset - place.offset
+            return str(address.offset)
+        inside = address.offset - place.offset
         return names[place.key] + (f" + {inside}" if inside > 0 else f" - {-inside}" if inside else "")
 
     def stored_table(self, space: str) -> list[str]:
@@ -50,15 +50,15 @@ class Places:
     def arena_table(self) -> list[str]:
         """What lies in the arena, from its beginning to its end, for each set of shapes."""
         lines, start = [], 0
-        for number, v in enumerate(self.program.variants):
+        for number, s in enumerate(self.program.shape_sets):
             if number:
                 lines += ["", f"// With set of shapes {number}:"]
-            for p in sorted(v.places, key=lambda p: (p.offset, p.first)):
+            for p in sorted(s.places, key=lambda p: (p.offset, p.first)):
                 first, last = start + p.first, start + p.last
                 steps = f"step {first}" if first == last else f"steps {first} to {last}"
                 lines += _comment(f"{p.nbytes:,} bytes, {steps}", p)
                 lines.append(f"constexpr size_t {self.arena_names[p.key]} = {p.offset};")
-            start += len(v.steps)
+            start += len(s.steps)
         return ["\n".join(lines)] if lines else []
 
 

@@ -121,7 +121,7 @@ class Printer:
         """``s.name += x * w`` on vectors of floats, where a call does that; None where the operators do."""
         return None
 
-    def kept(self, s: Declare, load: str) -> str:
+    def kept(self, load: str) -> str:
         """The value of a constant that is a loaded vector and shall stay in a register."""
         return load
 
@@ -195,7 +195,7 @@ class Printer:
         if s.value is not None:
             value = self.expr(self.as_lanes(s.value, s.lanes))
             if s.constant and isinstance(s.value, Load) and s.lanes > 1:
-                value = self.kept(s, value)
+                value = self.kept(value)
             value = f" = {value}"
         return self.line(f"{'const ' if s.constant else ''}{self.type(s.dtype, s.lanes)} {s.name}{value}", depth)
 
@@ -207,7 +207,8 @@ class Printer:
             if call is not None:
                 return self.line(f"{s.name} = {call}", depth)
         if isinstance(v, Op) and v.op in ("+", "*") and self.updates_in_place(v):
-            if isinstance(v.args[0], Ref) and v.args[0].name == s.name:
+            first = v.args[0]
+            if isinstance(first, Ref) and first.name == s.name:
                 return self.line(f"{s.name} {v.op}= {self.expr(v.args[1])}", depth)
         return self.line(f"{s.name} = {self.expr(v)}", depth)
 

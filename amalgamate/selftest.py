@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dlpack.amalgamate.classifier import quoted
 from dlpack.amalgamate.cpp import CPP_TYPE, literal
 from dlpack.amalgamate.text import rows
-from dlpack.plan.program import Program, Tensor, Variant
+from dlpack.plan.program import Program, ShapeSet, Tensor
 
 
 @dataclass(frozen=True)
@@ -29,25 +29,25 @@ class SelfTest:
 
 
 def selftest(runtime: Mapping[str, str], program: Program, tests: Sequence[SelfTest]) -> str:
-    """The section's text, with a test for each variant."""
-    (fill, compare), *others = map(_of_variant, program.variants, tests)
+    """The section's text, with a test for each set of shapes."""
+    (fill, compare), *others = map(_of_shape_set, program.shape_sets, tests)
     for k, (fills, compares) in enumerate(others, 1):
         compare += [f"  @name@_set_shape(p, {k});", *fills, "  @name@_run(p);", *compares]
     text = runtime["selftest.h"].strip()
     return text.replace("@fill@", "\n".join(fill)).replace("@compare@", "\n".join(compare))
 
 
-def _of_variant(variant: Variant, test: SelfTest) -> tuple[list[str], list[str]]:
+def _of_shape_set(shape_set: ShapeSet, test: SelfTest) -> tuple[list[str], list[str]]:
     """The lines that fill the inputs, and those that compare the outputs."""
     fill, compare = [], []
-    for i, (t, (low, high)) in enumerate(zip(variant.inputs, test.ranges, strict=True)):
+    for i, (t, (low, high)) in enumerate(zip(shape_set.inputs, test.ranges, strict=True)):
         kind = CPP_TYPE[t.dtype]
         n = t.nbytes // max(1, _size(t.dtype))
         fill.append(
             f"  @name@_impl::fill_input(const_cast<{kind}*>(@name@_impl::input<{kind}>(*p, {i}, 0)), {n}, {i}, "
             f"{literal(low, 'float64')}, {literal(high, 'float64')});"
         )
-    for i, (t, s) in enumerate(zip(variant.outputs, test.samples, strict=True)):
+    for i, (t, s) in enumerate(zip(shape_set.outputs, test.samples, strict=True)):
         if not s.places:
             continue
         compare += [

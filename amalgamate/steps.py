@@ -12,13 +12,13 @@ from dlpack.amalgamate.text import signature, wrap
 from dlpack.amalgamate.wrap import wrapped
 from dlpack.graph.ir import TensorType
 from dlpack.plan.program import (
+    Address,
     CallStep,
     CopyStep,
     HaloStep,
     LoopStep,
     PackedDim,
     Program,
-    Ref,
     RepackStep,
     Step,
     WinogradStep,
@@ -42,9 +42,9 @@ class StepPrinter:
         self.threaded = program.threads > 1
 
     def run(self) -> str:
-        variants = self.program.variants
-        steps = [s for v in variants for s in v.steps]
-        starts = {sum(len(v.steps) for v in variants[:k]): v for k, v in enumerate(variants) if len(variants) > 1}
+        sets = self.program.shape_sets
+        steps = [step for s in sets for step in s.steps]
+        starts = {sum(len(s.steps) for s in sets[:k]): s for k, s in enumerate(sets)} if len(sets) > 1 else {}
         shared = {k: s for k, s in enumerate(steps) if isinstance(s, CallStep) and self.trips(s) and self.threaded}
         lines: list[str] = []
         if self.threaded:
@@ -63,13 +63,14 @@ class StepPrinter:
             ]
         lines += ["void run_step([[maybe_unused]] const @name@_predictor& p, int32_t index) {", "    switch (index) {"]
         for k, step in enumerate(steps):
-            lines += [f"        // {line}" for v in [starts[k]] for line in wrap([signature(v)])] if k in starts else []
+            lines += [f"        // {line}" for line in wrap([signature(starts[k])])] if k in starts else []
             lines += self.case(k, [f"share_trips(p, {k}, {self.trips(step)});"] if k in shared else self.step(step, 2))
         lines += ["        default: return;", "    }", "}"]
         names = ",\n    ".join(f'"{self.step_name(s)}"' for s in steps) or "nullptr"
         lines += ["", *self.prepare()]
-        count = f"constexpr int32_t kStepCount = {len(steps)};\n" if len(variants) == 1 and not self.machines else ""
-        return f"{count}constexpr const char* kStepNames[] = {{\n    {names}}};\n\n" + "\n".join(lines)
+        count = f"constexpr int32_t kStepCount = {len(steps)};\n" if len(sets) == 1 and not self.machines else ""
+        text = [part for line in "\n".join(lines).split("\n") for part in ([line] if "//" in line else wrapped(line))]
+        return f"{count}constexpr const char* kStepNames[] = {{\n    {names}}};\n\n" + "\n".join(text)
 
     def prepare(self) -> list[str]:
         """What is computed from the weights as they come."""
@@ -82,7 +83,7 @@ class StepPrinter:
             f"void prepare(const @name@_predictor& p, size_t from, size_t to, bool{mapped}) {{",
             "    const auto due = [from, to](size_t end) { return from < end && end <= to; };",
         ]
-        read: dict[int, tuple[Ref, int]] = {}  # where prepared weights lie → the weights that they are computed from
+        read: dict[int, tuple[Address, int]] = {}  # where prepared weights lie → those that they are made of
         for step in steps:
             assert isinstance(step, WinogradStep | RepackStep)
             nbytes = step.read if isinstance(step, RepackStep) else 36 * step.inputs * step.outputs
@@ -92,7 +93,7 @@ class StepPrinter:
                 source = step.source
             read[step.target.offset] = source, nbytes
             lines += [f"    if (due({self.places.offset(source)} + {nbytes})) {{", *self.step(step, 2)]
-            lines += [f"        if (mapped) read_once({self.ref(source)}, {nbytes});"] if mapped else []
+            lines += [f"        if (mapped) read_once({self.pointer(source)}, {nbytes});"] if mapped else []
             lines += ["    }"]
         return [*([] if self.embed else _READ_ONCE.split("\n")), *lines, "}"]
 
@@ -121,12 +122,12 @@ class StepPrinter:
             body = [line for s in step.body for line in self.step(s, depth + 1, loops + 1)]
             return [f"{pad}for (size_t {t} = 0; {t} < {step.count}; ++{t}) {{", *body, f"{pad}}}"]
         if isinstance(step, CopyStep):
-            return [f"{pad}copy_bytes({self.ref(step.target)}, {self.ref(step.source)}, {step.nbytes});"]
+            return [f"{pad}copy_bytes({self.pointer(step.target)}, {self.pointer(step.source)}, {step.nbytes});"]
         if isinstance(step, WinogradStep):
             sizes = f"{step.inputs}, {step.outputs}, {step.columns}, {step.room}"
             lanes = gcd(step.room, 16)
-            refs = f"{self.ref(step.target)}, {self.ref(step.source)}"
-            return [f"{pad}winograd_weights<{step.edge}, {lanes}>({refs}, {sizes});"]
+            pointers = f"{self.pointer(step.target)}, {self.pointer(step.source)}"
+            return [f"{pad}winograd_weights<{step.edge}, {lanes}>({pointers}, {sizes});"]
         if isinstance(step, RepackStep):
             return self._repack(step, pad)
         if isinstance(step, HaloStep):
@@ -140,12 +141,12 @@ class StepPrinter:
                 f"{pad}{{",
                 f"{pad}    constexpr int32_t shape[] = {{{ints((*step.shape, 0))}}};",
                 f"{pad}    constexpr int32_t low[] = {{{ints(step.low)}}}, high[] = {{{ints(step.high)}}};",
-                f"{pad}    fill_halo({self.ref(step.target)}, {rank}, shape, low, high, {value});",
+                f"{pad}    fill_halo({self.pointer(step.target)}, {rank}, shape, low, high, {value});",
                 f"{pad}}}",
             ]
         assert isinstance(step, CallStep)
         kernel = self.kernels[step.kernel]
-        arguments = [self.ref(a) for a in step.arguments]
+        arguments = [self.pointer(a) for a in step.arguments]
         if shared and kernel.scratch:
             arguments[-1] += f" + worker * {kernel.scratch}"
         if kernel.trips:
@@ -165,22 +166,22 @@ class StepPrinter:
         elements = step.written // TensorType(step.target.dtype, ()).itemsize
         return [
             f"{pad}constexpr repacked_dim dims[] = {{{', '.join(rows)}}};",
-            f"{pad}repack({self.ref(step.target)}, {elements}, {self.ref(step.source)}, {len(dims)}, dims);",
+            f"{pad}repack({self.pointer(step.target)}, {elements}, {self.pointer(step.source)}, {len(dims)}, dims);",
         ]
 
-    def ref(self, r: Ref) -> str:
-        offset = str(r.offset) if r.space in ("input", "output") else self.places.offset(r)
-        for loop, step in enumerate(r.steps):
+    def pointer(self, address: Address) -> str:
+        offset = str(address.offset) if address.space in ("input", "output") else self.places.offset(address)
+        for loop, step in enumerate(address.steps):
             if step:
                 offset += f" {'+' if step > 0 else '-'} {_trip(loop)} * {abs(step)}"
-        kind = CPP_TYPE[r.dtype]
-        if r.space == "arena":
+        kind = CPP_TYPE[address.dtype]
+        if address.space == "arena":
             return f"arena<{kind}>(p, {offset})"
-        if r.space == "weights":
+        if address.space == "weights":
             return f"weight<{kind}>(p, {offset})"
-        if r.space == "prepared":
+        if address.space == "prepared":
             return f"prepared<{kind}>(p, {offset})"
-        return f"{r.space}<{kind}>(p, {r.index}, {offset})"
+        return f"{address.space}<{kind}>(p, {address.index}, {offset})"
 
 
 _READ_ONCE = """\

@@ -65,9 +65,9 @@ def memory_map(program: Program, places: Places) -> list[str]:
     ]
 
 
-def _tensors(kind: str, tensors: Sequence[Tensor], variant: int = 0) -> list[str]:
-    """Their number, shapes and descriptions; behind the names of a further variant's stands its number."""
-    of = f"_{variant}" if variant else ""
+def _tensors(kind: str, tensors: Sequence[Tensor], number: int = 0) -> list[str]:
+    """Their number, shapes and descriptions; behind the names of a further set of shapes stands its number."""
+    of = f"_{number}" if number else ""
     shapes = "\n".join(
         f"constexpr int64_t k{kind}Shape{i}{of}[] = {{{', '.join(str(d) for d in (*t.shape, 0))}}};"
         for i, t in enumerate(tensors)
@@ -76,7 +76,7 @@ def _tensors(kind: str, tensors: Sequence[Tensor], variant: int = 0) -> list[str
         f'{{{quoted(t.name)}, "{t.dtype}", k{kind}Shape{i}{of}, {len(t.shape)}, {t.nbytes}, {scaling(t)}}}'
         for i, t in enumerate(tensors)
     )
-    count = "" if variant else f"constexpr int32_t k{kind}Count = {len(tensors)};\n"
+    count = "" if number else f"constexpr int32_t k{kind}Count = {len(tensors)};\n"
     if not tensors:
         rows = "{nullptr, nullptr, nullptr, 0, 0, 0, 0}"
     return [f"{count}{shapes}\nconstexpr @name@_tensor k{kind}s{of}[] = {{\n    {rows}}};"]
@@ -85,16 +85,16 @@ def _tensors(kind: str, tensors: Sequence[Tensor], variant: int = 0) -> list[str
 def _shapes(program: Program, machines: bool) -> list[str]:
     """Where there are several sets of shapes: the tables of the others, and of all sets; `machines`: their steps differ
     from machine to machine."""
-    variants = program.variants
-    if len(variants) == 1:
+    sets = program.shape_sets
+    if len(sets) == 1:
         return []
-    out, first = [], len(variants[0].steps)
+    out, first = [], len(sets[0].steps)
     rows = ["{kInputs, kOutputs}" if machines else "{kInputs, kOutputs, 0, kStepCount}"]
-    for k, v in enumerate(variants[1:], 1):
-        out += [*_tensors("Input", v.inputs, k), *_tensors("Output", v.outputs, k)]
-        rows.append(f"{{kInputs_{k}, kOutputs_{k}" + ("}" if machines else f", {first}, {len(v.steps)}}}"))
-        first += len(v.steps)
-    for kind, all_tensors in (("Input", [v.inputs for v in variants]), ("Output", [v.outputs for v in variants])):
+    for k, s in enumerate(sets[1:], 1):
+        out += [*_tensors("Input", s.inputs, k), *_tensors("Output", s.outputs, k)]
+        rows.append(f"{{kInputs_{k}, kOutputs_{k}" + ("}" if machines else f", {first}, {len(s.steps)}}}"))
+        first += len(s.steps)
+    for kind, all_tensors in (("Input", [s.inputs for s in sets]), ("Output", [s.outputs for s in sets])):
         most = [max(t.nbytes for t in same) for same in zip(*all_tensors, strict=True)]
         out.append(f"constexpr size_t k{kind}Room[] = {{{', '.join(map(str, (*most, 0)))}}};  // bytes, the most")
     steps = [] if machines else ["  int32_t first_step, steps;  // among those of all sets"]
@@ -106,8 +106,8 @@ def _shapes(program: Program, machines: bool) -> list[str]:
     ]
     return [
         *out,
-        *([] if machines else [f"constexpr int32_t kStepCount = {len(variants[0].steps)};"]),
+        *([] if machines else [f"constexpr int32_t kStepCount = {len(sets[0].steps)};"]),
         "\n".join([*lines, *steps, "};"]),
-        f"constexpr int32_t kShapeCount = {len(variants)};\n"
+        f"constexpr int32_t kShapeCount = {len(sets)};\n"
         "constexpr shape_set kShapes[] = {\n    " + ",\n    ".join(rows) + "};",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dlpack.amalgamate.cpp import literal
-from dlpack.plan.program import Tensor, Variant
+from dlpack.plan.program import ShapeSet, Tensor
 
 
 def banner(name: str, about: str) -> str:
@@ -17,8 +17,8 @@ def tensor_type(t: Tensor) -> str:
     return f"{t.dtype}[{'x'.join(map(str, t.shape))}]"
 
 
-def signature(v: Variant) -> str:
-    inputs, outputs = (", ".join(f"{plain(t.name)}: {tensor_type(t)}" for t in ts) for ts in (v.inputs, v.outputs))
+def signature(s: ShapeSet) -> str:
+    inputs, outputs = (", ".join(f"{plain(t.name)}: {tensor_type(t)}" for t in ts) for ts in (s.inputs, s.outputs))
     return f"{inputs} -> {outputs}"
 
 

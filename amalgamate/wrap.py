@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 WIDTH = 120
 _ROOM = 40
 """What is left of a line for what is aligned with a bracket."""
@@ -9,6 +11,9 @@ _ROOM = 40
 _RANK = {"?": 1, ":": 1, "||": 2, "&&": 3, "|": 4, "^": 4, "&": 4, "==": 5, "!=": 5, "<": 5, "<=": 5, ">": 5, ">=": 5,
          "<<": 6, ">>": 6, "+": 7, "-": 7, "*": 8, "/": 8, "%": 8}  # fmt: skip
 """How tightly an operator binds: a line is rather broken before one that binds loosely. A comma binds less than all."""
+
+_IN_TEMPLATE = re.compile(r"\w<\w")
+"""A template's bracket, for there are spaces around the operator <, as there are around >."""
 
 
 def wrapped(line: str, width: int = WIDTH) -> list[str]:
@@ -40,9 +45,9 @@ def _place(line: str, width: int, open_at: list[int]) -> tuple[int, list[int]] |
     best: tuple[tuple[int, int, int], list[int]] | None = None
     for k in range(begin, width + 1):
         c = line[k]
-        if c in "([{":
+        if c in "([{" or (c == "<" and _IN_TEMPLATE.match(line, k - 1)):
             columns.append(k + 1)
-        elif c in ")]}" and columns:
+        elif columns and (c in ")]}" or (c == ">" and line[k - 1] not in "- >")):
             columns.pop()
         elif c == " " and k > begin:
             rank = 0 if line[k - 1] == "," else _RANK.get(line[k + 1 :].split(" ", 1)[0])

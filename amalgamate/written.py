@@ -41,7 +41,7 @@ def written(
     shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the weights are in a file of
     their own), no_side_file; and for the `conditions` of the machines' own.
     """
-    several = len(program.variants) > 1
+    several = len(program.shape_sets) > 1
     several_threads = program.threads > 1
     holds = {
         "threads": several_threads,

@@ -153,7 +153,7 @@ def _chooser(tile: Tile | None, asked: list[Question]) -> Iterator[None]:
         asked.append(Question(rows, columns, depth, broadcast, streamed))
         return tile or choose_tile(rows, columns, depth, machine, broadcast, streamed, **more)
 
-    with patch("dlpack.targets.cpu.schedule.choose_tile", choose):
+    with patch("dlpack.targets.cpu.register_tile.choose_tile", choose):
         yield
 
 
@@ -173,8 +173,8 @@ def compile_layer(layer: Layer, machine: Machine, tile: Tile | None = None) -> t
     (kernel,) = [k for k in program.kernels if k.macs]
     (step,) = [s for s in program.steps if isinstance(s, CallStep) and s.kernel == kernel.name]
     (question,) = asked
-    variant = replace(program.variants[0], steps=(step,))
-    return replace(program, variants=(variant,), kernels=(kernel,)), question
+    shape_set = replace(program.shape_sets[0], steps=(step,))
+    return replace(program, shape_sets=(shape_set,), kernels=(kernel,)), question
 
 
 class Variant:

@@ -1,9 +1,10 @@
 namespace impl { namespace {
-constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor))
 //@ threads
-    + round_up(sizeof(thread_pool))
+constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor)) + round_up(sizeof(thread_pool));
 //@ end
-    ;
+//@ one_thread
+constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor));
+//@ end
 constexpr size_t kSharedMemoryBytes = kHandleBytes + kArenaBytes + input_storage() + output_storage() + 64;
 }}  // namespace impl
 

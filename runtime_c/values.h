@@ -78,6 +78,7 @@ void fill_halo(T* p, int rank, const int32_t* shape, const int32_t* low, const i
   const ptrdiff_t first = low[0] * stride, last = (shape[0] - high[0]) * stride, end = shape[0] * stride;
   for (ptrdiff_t i = 0; i < first; ++i) p[i] = static_cast<T>(value);
   for (ptrdiff_t i = last; i < end; ++i) p[i] = static_cast<T>(value);
+  if (rank == 1) return;
   for (ptrdiff_t i = first; i < last; i += stride) fill_halo(p + i, rank - 1, shape + 1, low + 1, high + 1, value);
 }
 

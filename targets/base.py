@@ -70,7 +70,7 @@ class Build:
 
     machine: Callable[[], Machine]
     library: str = ""
-    toolchain: Toolchain = Toolchain()
+    toolchain: Toolchain = field(default_factory=Toolchain)
     flags: tuple[str, ...] = ()
     runs_here: Callable[[], bool] = lambda: False
     emulators: tuple[Emulator, ...] = ()

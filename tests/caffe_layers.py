@@ -73,7 +73,7 @@ def conv(x: Array, w: Array, b: Array | None, stride: int, pad: int, dilation: i
 
 
 def deconv(x: Array, w: Array, b: Array, stride: int, pad: int) -> Array:
-    n, c, h, wd = x.shape
+    n, _, h, wd = x.shape
     _, o, kh, kw = w.shape
     y = np.zeros((n, o, (h - 1) * stride + kh, (wd - 1) * stride + kw))
     for i in range(h):

@@ -70,7 +70,7 @@ class Driver:
         """Starts a browser, "chromium" or "firefox-esr"; fails the test where that takes over READY_S seconds."""
         self._name = browser
         self._ends = ExitStack()
-        self._errors = self._ends.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
+        self._errors = self._ends.enter_context(tempfile.TemporaryFile("w+", errors="replace"))  # noqa: SIM115 - `_ends` closes it
         folder = self._ends.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))  # for its profile
         environment = {**NODE_ENVIRONMENT, "TMPDIR": folder}
         command = [requires_tool("node"), ROOT / "tests" / "browser.mjs", requires_tool(browser)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import onnx.helper as oh
 import onnx.numpy_helper as nh
 import pytest
 from conftest import DIGITS, requires_tool
+from processes import run
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # bench/ is run where it lies, and not installed
 
@@ -194,10 +194,10 @@ int main() {
 """
     )
     command = emulated.MACHINES["generic"].command("c++")
-    subprocess.run([*command, "-std=c++17", "-O2", "main.cc", "-o", "main"], cwd=tmp_path, check=True)
-    assert subprocess.run([qemu, tmp_path / "main"], check=False).returncode == 0
+    run([*command, "-std=c++17", "-O2", "main.cc", "-o", "main"], cwd=tmp_path, check=True)
+    run([qemu, tmp_path / "main"], check=True)
     assembly = [*command[:-1], "-std=c++17", "-O2", "-g0", "-S", "main.cc", "-o", "main.s"]
-    subprocess.run(assembly, cwd=tmp_path, check=True)
+    run(assembly, cwd=tmp_path, check=True)
     body = (tmp_path / "main.s").read_text().split("\nlarger:")[1].split("ret")[0]
     words = [line.split()[0] for line in body.splitlines() if line.startswith("\t") and line.strip()]
     assert [word for word in words if word[0] not in "./"] == ["fmax"]

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections import defaultdict
@@ -20,6 +19,7 @@ from pathlib import Path
 import nets
 import numpy as np
 import onnx
+import processes
 import pytest
 from conftest import DIGITS, ROOT, requires_tool
 from onnx import TensorProto, helper, numpy_helper
@@ -90,16 +90,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def execute(*words: str | Path, cwd: Path | None = None, **environment: str) -> str:
-    done = subprocess.run(
-        [str(w) for w in words],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{words}\n{done.stderr}\n{done.stdout}"
-    return done.stdout
+    return processes.run(words, cwd=cwd, env={**os.environ, **environment}, check=True).stdout
 
 
 def optional_tool(name: str, why: str) -> str:

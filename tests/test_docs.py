@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from processes import run
 
 
 def pages() -> list[Path]:
@@ -67,5 +67,4 @@ def test_hooks_call_checks_that_exist() -> None:
     checks = re.findall(r"entry: script/lint (\w+)", (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     known = (ROOT / "script" / "lint").read_text(encoding="utf-8")
     assert checks and all(f"check_{check}() {{" in known for check in checks)
-    done = subprocess.run(["sh", "-n", ROOT / "script" / "lint"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run(["sh", "-n", ROOT / "script" / "lint"], check=True)

@@ -50,7 +50,7 @@ def test_layer_computes_its_definition(name: str, tmp_path: Path) -> None:
     got = run(model, dict(zip("abc", inputs, strict=False)))
     want = definition()
     want = want if isinstance(want, list) else [want]
-    assert [o.name for o in model.graph.output][0] == "z" and len(got) == len(want)
+    assert model.graph.output[0].name == "z" and len(got) == len(want)
     for a, b in zip(got, want, strict=True):
         assert a.shape == np.shape(b)
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
@@ -197,11 +197,11 @@ def test_a_mean_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert result.preprocess is None and "the_mean.binaryproto" in result.warnings[0]
     mean = blob(np.ones((3, 5, 5), np.float32))
     (tmp_path / "the_mean.binaryproto").write_bytes(mean[:100])
-    with pytest.raises(ModelError, match="the_mean.binaryproto.*damaged"):
+    with pytest.raises(ModelError, match=r"the_mean\.binaryproto.*damaged"):
         export(tmp_path, told)
     (tmp_path / "the_mean.binaryproto").write_bytes(mean)
     assert (done := export(tmp_path, told)).preprocess and not done.warnings
-    with pytest.raises(ModelError, match="2 values of mean_value.*3 channels"):
+    with pytest.raises(ModelError, match=r"2 values of mean_value.*3 channels"):
         export(tmp_path, net.format("mean_value: 104 mean_value: 117"))
 
 
@@ -216,13 +216,13 @@ def test_shared_weights(tmp_path: Path) -> None:
 
 
 def test_errors_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="'conv'.*its weight 0 has the shape"):
+    with pytest.raises(ModelError, match=r"'conv'.*its weight 0 has the shape"):
         export(tmp_path, NET, {"conv": [W[:3], B]})
     with pytest.raises(ModelError, match="0 blobs"):
         export(tmp_path, NET, {"other": [W]})
     with pytest.raises(UsageError, match="--shape data=1x3x224x224"):
         export(tmp_path, NET.replace("input_dim: 1 input_dim: 6 input_dim: 9 input_dim: 8", ""), {"conv": [W, B]})
-    with pytest.raises(UsageError, match="'x'.*inputs are: data"):
+    with pytest.raises(UsageError, match=r"'x'.*inputs are: data"):
         export(tmp_path, NET, {"conv": [W, B]}, options=ExportOptions({"x": (1,)}))
     with pytest.raises(UnsupportedError) as error:
         export(tmp_path, NET.replace('"ReLU"', '"Python"').replace('"Softmax"', '"SPP"'), {"conv": [W, B]})
@@ -234,7 +234,7 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
     ):
         with pytest.raises(ModelError, match=match):
             export(tmp_path, text, {"conv": [W, B]})
-    with pytest.raises(UsageError, match="deploy .prototxt"):
+    with pytest.raises(UsageError, match=r"deploy \.prototxt"):
         exporters.export(tmp_path / "net.caffemodel")
     (tmp_path / "net.prototxt").write_text(NET)
     (tmp_path / "net.caffemodel").write_bytes(b"\x89HDF\r\n")

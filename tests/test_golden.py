@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import platform
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import nets
 import numpy as np
 import onnx
 import onnxruntime
+import processes
 import pytest
 from conftest import DIGITS, requires_tool
 from onnx import ModelProto, helper
@@ -139,7 +139,7 @@ def test_emitted_code_computes_what_onnxruntime_does_and_reads_as_before(
     source.write_text(text, encoding="utf-8")
     arch = ["-march=x86-64"] if platform.machine() == "x86_64" else []
     words = [requires_tool("g++"), "-std=c++17", "-O1", *arch, "-Wall", "-Wextra", "-Wshadow", "-Werror", "-Wno-psabi"]
-    subprocess.run([*words, "-shared", "-fPIC", source, "-o", library], check=True)
+    processes.run([*words, "-shared", "-fPIC", source, "-o", library], check=True)
     model = MODELS[name]()
     generator = np.random.default_rng(7)
     inputs = {t.name: generator.uniform(-1, 1, t.shape).astype(t.dtype) for t in program.inputs}

@@ -14,8 +14,9 @@ from dlpack.amalgamate.document import Provenance, emit_source
 from dlpack.graph.ir import TensorType
 from dlpack.pipeline import clean_graph
 from dlpack.plan.compiler import Compiler
-from dlpack.plan.program import CallStep, CopyStep, HaloStep, LoopStep, Program, Ref, Step
+from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, Program, Step
 from dlpack.runtime_c import read_runtime
+from dlpack.targets.base import processor_code
 from dlpack.targets.cpu.machine import AVX2
 from dlpack.targets.cpu.schedule import CpuBackend
 
@@ -30,8 +31,7 @@ def programs(model_files: dict[str, Path]) -> Programs:
 
     def get(name: str) -> Program:
         model = parse(SCAN[name]) if name in SCAN else onnx.load(model_files[name])
-        backend = CpuBackend(AVX2)
-        compiler = Compiler("net", backend.schedule, backend.winograd_tile, 2)
+        compiler = Compiler("net", CpuBackend(AVX2), threads=2)
         compiler.add(clean_graph(model, {})[1])
         return compiler.program()
 
@@ -39,43 +39,44 @@ def programs(model_files: dict[str, Path]) -> Programs:
 
 
 def text_of(program: Program) -> str:
-    return emit_source(program, read_runtime(), Provenance("", "", "", "", "", ""), False, ())
+    code = processor_code(AVX2, program)
+    return emit_source([code], read_runtime(), Provenance("", "", "", "", "", ""), False, ())
 
 
-def refs(steps: tuple[Step, ...], number: int | None = None) -> Iterator[tuple[int, Ref]]:
+def addresses(steps: tuple[Step, ...], number: int | None = None) -> Iterator[tuple[int, Address]]:
     """The pointers of all steps, each with the number of the step that a run does."""
     for k, step in enumerate(steps):
         k = k if number is None else number
         if isinstance(step, CallStep):
-            yield from ((k, r) for r in step.arguments)
+            yield from ((k, a) for a in step.arguments)
         elif isinstance(step, HaloStep):
             yield k, step.target
         elif isinstance(step, CopyStep):
             yield from ((k, step.source), (k, step.target))
         elif isinstance(step, LoopStep):
-            yield from refs(step.body, k)
+            yield from addresses(step.body, k)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_pointer_into_the_arena_is_into_a_block_in_use(programs: Programs, model: str) -> None:
     program = programs(model)
-    (variant,) = program.variants
-    places = {p.key: p for p in variant.places}
-    assert len(places) == len(variant.places)
+    (shape_set,) = program.shape_sets
+    places = {p.key: p for p in shape_set.places}
+    assert len(places) == len(shape_set.places)
     used = set()
-    for k, r in refs(variant.steps):
-        if r.space == "arena" and r.place:
-            p = places[r.place]
-            used.add(r.place)
-            size = TensorType(r.dtype, ()).itemsize
-            assert p.first <= k <= p.last and p.offset <= r.offset <= p.offset + p.nbytes - size, (r, p)
+    for k, a in addresses(shape_set.steps):
+        if a.space == "arena" and a.place:
+            p = places[a.place]
+            used.add(a.place)
+            size = TensorType(a.dtype, ()).itemsize
+            assert p.first <= k <= p.last and p.offset <= a.offset <= p.offset + p.nbytes - size, (a, p)
     assert used == set(places)
-    assert all(p.offset + p.nbytes <= variant.arena.size for p in variant.places)
+    assert all(p.offset + p.nbytes <= shape_set.arena.size for p in shape_set.places)
 
 
 @pytest.mark.parametrize("model", ["digits", "conv_net", "attention_net", "winograd_net"])
 def test_blocks_in_use_at_the_same_step_do_not_overlap(programs: Programs, model: str) -> None:
-    places = programs(model).variants[0].places
+    places = programs(model).shape_sets[0].places
     for a in places:
         for b in places:
             together = a.key < b.key and a.first <= b.last and b.first <= a.last
@@ -125,7 +126,7 @@ def test_names_of_onnx_become_identifiers(programs: Programs) -> None:
     model = onnx.helper.make_model(
         onnx.helper.make_graph(nodes, "g", [x], [y]), opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
     )
-    compiler = Compiler("net", CpuBackend(AVX2).schedule)
+    compiler = Compiler("net", CpuBackend(AVX2))
     compiler.add(clean_graph(model, {})[1])
     names = [name for name, _ in NAME.findall(text_of(compiler.program()))]
     assert len(names) == len(set(names)) >= 2

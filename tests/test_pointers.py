@@ -134,6 +134,13 @@ def test_a_long_line_is_broken_outside_first_and_aligned_with_its_bracket() -> N
     ]
 
 
+def test_a_line_is_not_broken_inside_of_a_template_s_brackets() -> None:
+    assert wrapped("    weights<4, 8>(prepared<float>(p, here), weight<float>(p, there), 8, 8, 8);", 60) == [
+        "    weights<4, 8>(prepared<float>(p, here),",
+        "                  weight<float>(p, there), 8, 8, 8);",
+    ]
+
+
 def test_what_is_far_to_the_right_is_aligned_with_a_bracket_that_leaves_room() -> None:
     line = f"    y = {'function(' * 9}first, second_argument{')' * 9};"
     assert wrapped(line) == [line[: line.index(" second")], " " * 80 + "second_argument)))))))));"]

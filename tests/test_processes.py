@@ -39,7 +39,7 @@ def test_what_a_command_did() -> None:
 
 
 def test_a_command_that_hangs_is_ended_with_its_children_and_named(proc: None) -> None:
-    with pytest.raises(FAILED, match="the family: took over 1.5 s") as e:
+    with pytest.raises(FAILED, match=r"the family: took over 1\.5 s") as e:
         run([sys.executable, "-c", FAMILY], step="the family", limit_s=1.5)
     children = [int(word) for word in str(e.value).split("\n")[1].split()]
     assert len(children) == 2

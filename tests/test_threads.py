@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 import pytest
 from conftest import DIGITS, requires_tool
+from emitted_files import STRICT
 from onnx import helper
 from processes import run
-from test_emitted import STRICT
 from test_loader import exit_status
 
 from dlpack.bundle.loader import load, read_kernels, read_manifest

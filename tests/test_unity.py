@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from conftest import requires_module, requires_tool
-from test_emitted import COMPILERS, READ, STRICT, run
+from emitted_files import COMPILERS, READ, STRICT, run
 
 from dlpack.bundle.loader import read_manifest
 from dlpack.pipeline import Options, build
@@ -89,7 +89,7 @@ def test_no_macro_is_left_but_the_models_own(tmp_path: Path, bundle: Bundle) -> 
 def test_fast_maths_is_refused(bundle: Bundle, compiler: str, flag: str) -> None:
     """The error says what to leave out."""
     command = [requires_tool(compiler), "-std=c++17", "-fsyntax-only", flag, bundle("digits", "first") / "first.cc"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run(command)
     assert done.returncode != 0 and "compile this file without -ffast-math" in done.stderr
 
 
@@ -98,5 +98,5 @@ def test_big_endian_machines_are_refused(bundle: Bundle, target: str) -> None:
     requires_module("ziglang")
     source = bundle("digits", "first") / "first.cc"
     zig = [sys.executable, "-m", "ziglang", "c++", "-target", target, "-std=c++17", "-DFIRST_FREESTANDING"]
-    done = subprocess.run([*zig, "-fsyntax-only", source], capture_output=True, text=True, check=False)
+    done = processes.run([*zig, "-fsyntax-only", source])
     assert done.returncode != 0 and "compile this file for a little-endian machine" in done.stderr

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from processes import run
 
 import dlpack
 from dlpack.errors import ToolchainError, UsageError
@@ -126,11 +126,10 @@ int main(int, char** argv) {
     warnings = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
     program = tmp_path / "main"
     command = [compiler, "-std=c++17", "-O1", *warnings, f"-I{bundle}", "-static", "-pthread"]
-    subprocess.run([*command, tmp_path / "main.cc", bundle / "net.cc", "-o", program], check=True, timeout=280)
+    run([*command, tmp_path / "main.cc", bundle / "net.cc", "-o", program], check=True)
 
     def output(*command: str) -> str:
-        run = [*command, str(program), str(bundle / "net.weights")]
-        return subprocess.run(run, capture_output=True, text=True, check=True, timeout=120).stdout.strip()
+        return run([*command, program, bundle / "net.weights"], check=True).stdout.strip()
 
     assert output() == f"0 {'avx512' if runs_avx512() else 'avx2'} avx2 1 avx2 1 2 end"
     if shutil.which("qemu-x86_64"):

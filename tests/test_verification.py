@@ -126,7 +126,7 @@ def test_a_wrong_weight_behind_a_no_is_refused(
     made = sure()
     path = saved(made, tmp_path)
     changed(monkeypatch, made, name, change)
-    with pytest.raises(VerificationError, match="y: relative error .* is accepted"):
+    with pytest.raises(VerificationError, match=r"y: relative error .* is accepted"):
         build(path, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
@@ -237,7 +237,7 @@ def test_inputs_that_do_not_fit_are_told(arrays: dict[str, np.ndarray], told: st
 
 def test_a_file_that_is_no_npz_is_told(tmp_path: Path) -> None:
     (tmp_path / "mine.npz").write_bytes(b"no array")
-    with pytest.raises(UsageError, match="mine.npz cannot be read"):
+    with pytest.raises(UsageError, match=r"mine\.npz cannot be read"):
         build(saved(sure(), tmp_path), tmp_path / "bundle", Options(inputs=tmp_path / "mine.npz"))
 
 

@@ -55,7 +55,7 @@ def test_wasmtime_agrees_with_node(digits_wasm: Path) -> None:
     with np.load(digits_wasm / "reference.npz") as stored:
         inputs = {"image": stored["in_0"]}
     for name in manifest["wasm"]:
-        ours, _ = run_in_wasmtime(digits_wasm, manifest, name, inputs)
+        ours = run_in_wasmtime(digits_wasm, name, inputs)
         theirs, _ = run_in_node(digits_wasm, manifest, name, inputs)
         np.testing.assert_allclose(ours["probability"], theirs["probability"], atol=1e-6)
 

@@ -52,9 +52,9 @@ class Options:
 class Progress:
     """Callbacks for the stages of a build: `start(name)`, `done(name, seconds, detail)` and `warn(text)`."""
 
-    start: Callable[[str], None] = lambda name: None
-    done: Callable[[str, float, str], None] = lambda name, seconds, detail: None
-    warn: Callable[[str], None] = lambda text: None
+    start: Callable[[str], None] = lambda *_: None
+    done: Callable[[str, float, str], None] = lambda *_: None
+    warn: Callable[[str], None] = lambda *_: None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[list[str]]:

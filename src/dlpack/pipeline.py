@@ -181,9 +181,9 @@ def _fill(
     write_json(folder / "kernels.json", kernels)
     place = (target, builds)
     manifest = _write(folder, programs, prepared, classifier, place, options, progress)
-    if manifest.get("task", {}).get("kind") in (None, "classify", "digits"):
-        if warning := labels_warning(classifier.labels, manifest["outputs"]):
-            progress.warn(warning)
+    labelled = manifest.get("task", {}).get("kind") in (None, "classify", "digits")
+    if labelled and (warning := labels_warning(classifier.labels, manifest["outputs"])):
+        progress.warn(warning)
     if options.verify and _runs_here(manifest, target, progress):
         verified = _verify(folder, manifest, prepared, options, progress)
         if verified is not prepared:  # the self-test in the file asks what the second opinion says
@@ -227,7 +227,7 @@ def _compile(
 ) -> dict[str, Program]:
     """By machine, the program for all sets of shapes; all have the same weights."""
     from dlpack.bundle.manifest import described
-    from dlpack.kernels.shared import Weights
+    from dlpack.kernels.settled import Weights
     from dlpack.plan.compiler import Compiler
 
     weights, programs = Weights(), {}
@@ -237,14 +237,14 @@ def _compile(
         compiler = Compiler(name, backend, options.optimize != "size", options.threads, weights)
         for case in prepared.cases:
             with progress.stage("compile") as detail:
-                variant = compiler.add(case.graph, case.meanings)
-                a = variant.arena
+                shape_set = compiler.add(case.graph, case.meanings)
+                a = shape_set.arena
                 detail.append(f"{len(compiler.kernels)} kernels")
                 detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
-                detail += [set_name(described(variant))] if len(prepared.cases) > 1 else []
+                detail += [set_name(described(shape_set))] if len(prepared.cases) > 1 else []
                 detail += [f"for {machine}"] if len(machines) > 1 else []
         programs[machine] = compiler.program()
-        check_sets([described(v) for v in programs[machine].variants])
+        check_sets([described(s) for s in programs[machine].shape_sets])
     return {machine: replace(program, weights=bytes(weights.blob)) for machine, program in programs.items()}
 
 
@@ -273,7 +273,7 @@ def _emit(
             source_flags(builds[0].machine().flags if len(machines) == 1 else ()),
         )
         runtime = read_runtime()
-        test = [self_test(v, c.trial) for v, c in zip(program.variants, prepared.cases, strict=True)]
+        test = [self_test(s, c.trial) for s, c in zip(program.shape_sets, prepared.cases, strict=True)]
         mxnet_api = options.mxnet_api or prepared.source.metadata.get("dlpack.source") == "MXNet"
         text = emit_source(codes, runtime, provenance, embed, test, classifier, mxnet_api)
         (folder / f"{program.name}.cc").write_text(text, encoding="utf-8")
@@ -294,7 +294,7 @@ def _manifest(
 
     source, cases, pictures = prepared.source, prepared.cases, classifier.pictures
     program = next(iter(programs.values()))
-    sets = [described(v) for v in program.variants]
+    sets = [described(s) for s in program.shape_sets]
     manifest = manifest_of(programs, place[0].name, source.sha256, source.opset)
     manifest["ranges"] = [list(r) for r in cases[0].trial.ranges]
     manifest["tolerance"] = _tolerance(options)
@@ -462,7 +462,7 @@ def _classifier(options: Options, source: Source, program: Program) -> Classifie
     from dlpack.bundle.manifest import described
 
     labels = check_labels(options.labels, "--labels") if options.labels else source.labels or ()
-    inputs = [described(v)["inputs"] for v in program.variants]
+    inputs = [described(s)["inputs"] for s in program.shape_sets]
     pictures: tuple[Preprocess | None, ...] = ()
     if options.preprocess:
         pictures = resolve(options.preprocess, inputs)

@@ -21,7 +21,6 @@ def choose_tile(
     machine: Machine,
     broadcast: bool,
     streamed: bool,
-    whole: bool = False,
     widths: Collection[int] = (),
     long: bool = False,
 ) -> Tile:
@@ -31,7 +30,7 @@ def choose_tile(
     """
     if long and not widths and (run := _long_tile(rows, columns, machine)):
         return run
-    return best_tile(rows, columns, depth, machine, broadcast, streamed, whole, widths)[0]
+    return best_tile(rows, columns, depth, machine, broadcast, streamed, widths=widths)[0]
 
 
 def best_tile(

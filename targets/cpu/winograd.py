@@ -11,7 +11,7 @@ from dlpack.loops.lower import WHOLE
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.machine import Machine
 from dlpack.targets.cpu.state import State
-from dlpack.targets.cpu.tiles import best_tile, choose_tile
+from dlpack.targets.cpu.tiles import best_tile
 
 
 def winograd(state: State) -> Scheduled | None:
@@ -40,7 +40,7 @@ def winograd(state: State) -> Scheduled | None:
     widths = state.widths(r.buffer for r in info.reads if state.is_constant(r.buffer))
     if parts > 1 and not widths:
         widths = [n for n in range(machine.lanes, part + 1, machine.lanes) if part % n == 0]
-    tile = choose_tile(band_rows * band_columns, part, depth, machine, True, True, whole=True, widths=widths)
+    tile, _ = best_tile(band_rows * band_columns, part, depth, machine, True, True, whole=True, widths=widths)
     part = -(-part // tile.columns) * tile.columns
     _pack(state, info, tile.columns)
 

@@ -42,7 +42,7 @@ def run(bundle: Path, inputs: Mapping[str, Array]) -> dict[str, dict[str, Array]
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
     if node_command():
         return {build: run_in_node(bundle, manifest, build, inputs)[0] for build in manifest["wasm"]}
-    return {build: run_in_wasmtime(bundle, manifest, build, inputs)[0] for build in BUILDS}
+    return {build: run_in_wasmtime(bundle, build, inputs) for build in BUILDS}
 
 
 def measure(bundle: Path, inputs: Mapping[str, Array], rounds: int) -> dict[str, dict[str, Any]]:
@@ -80,11 +80,9 @@ def _script() -> Any:
     return resources.files("dlpack.targets.wasm") / "run.mjs"
 
 
-def run_in_wasmtime(
-    bundle: Path, manifest: Mapping[str, Any], build: str, inputs: Mapping[str, Array]
-) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The same in wasmtime, without times."""
+def run_in_wasmtime(bundle: Path, build: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs by name, computed in wasmtime."""
     from dlpack.targets.wasm.runtime import Predictor
 
     with Predictor(bundle, build) as predictor:
-        return {name: np.asarray(value) for name, value in predictor.run(inputs).items()}, {}
+        return {name: np.asarray(value) for name, value in predictor.run(inputs).items()}

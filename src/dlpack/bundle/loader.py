@@ -16,6 +16,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
+from dlpack.bundle.arrays import as_array, bytes_of, in_bucket
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
 from dlpack.meaning.preprocess import to_rgb
@@ -145,7 +146,7 @@ class Predictor:
             if name not in self.outputs:
                 raise ValueError(f"unknown output {name!r}; the model has {', '.join(self.outputs)}")
             index, (dtype, shape) = list(self.outputs).index(name), self.outputs[name]
-            fitting[index] = None if value is None else _as_array(name, value, "output")
+            fitting[index] = None if value is None else as_array(name, value, "output")
             array = fitting[index]
             if array is not None and (array.dtype != np.dtype(dtype) or array.shape != shape):
                 raise ValueError(
@@ -156,7 +157,7 @@ class Predictor:
                 raise ValueError(f"the array for output {name!r} must be contiguous, aligned and writable")
         for index, array in fitting.items():
             dtype, shape = list(self.outputs.values())[index]
-            size = ctypes.c_size_t(_bytes(dtype, shape))
+            size = ctypes.c_size_t(bytes_of(dtype, shape))
             at = self._own[index] if array is None else array.ctypes.data
             self._check(self._function("bind_output")(handle, index, ctypes.c_void_p(at), size))
             self._bound.pop(index, None)
@@ -171,11 +172,11 @@ class Predictor:
         if unknown:
             raise ValueError(f"unknown input {unknown[0]!r}; the model has {', '.join(self.inputs) or 'none'}")
         if len(self._sets) > 1 or "buckets" in self.manifest:
-            inputs = self._reshape({name: _as_array(name, x) for name, x in inputs.items()})
+            inputs = self._reshape({name: as_array(name, x) for name, x in inputs.items()})
         for index, (name, (dtype, shape)) in enumerate(self.inputs.items()):
             if name not in inputs:
                 raise ValueError(f"input {name!r} is missing ({dtype}, shape {shape})")
-            array = _as_array(name, inputs[name])
+            array = as_array(name, inputs[name])
             if array.dtype != np.dtype(dtype) or array.shape != shape:
                 order = "" if array.dtype.isnative else " in foreign byte order"
                 raise ValueError(
@@ -189,7 +190,8 @@ class Predictor:
 
     def _reshape(self, arrays: dict[str, Array]) -> dict[str, Array]:
         """Selects the set of shapes for these inputs; returns the inputs, padded to the next bucket if there is one."""
-        padded, self._length = self._padded(arrays)
+        buckets = self.manifest.get("buckets")
+        padded, self._length = in_bucket(arrays, buckets) if buckets else (arrays, 0)
         number = find_set(self.manifest, {name: x.shape for name, x in padded.items()})
         if number is None and arrays.keys() == self.inputs.keys():
             given = ", ".join(f"{name} {'x'.join(map(str, x.shape))}" for name, x in arrays.items())
@@ -197,26 +199,6 @@ class Predictor:
         if number is not None:
             self._use(number)
         return padded
-
-    def _padded(self, arrays: dict[str, Array]) -> tuple[dict[str, Array], int]:
-        """The inputs padded to the next bucket, and their length (0: nothing to cut)."""
-        buckets = self.manifest.get("buckets")
-        if not buckets:
-            return arrays, 0
-        where = {name: dims for name, dims in buckets["inputs"].items() if name in arrays}
-        lengths = {arrays[n].shape[d] for n, dims in where.items() for d in dims if d < arrays[n].ndim}
-        if len(lengths) != 1:
-            return arrays, 0
-        (length,) = lengths
-        size = next((s for s in buckets["sizes"] if s >= length), length)
-        if length in (0, size):
-            return arrays, 0
-        out = dict(arrays)
-        for name, dims in where.items():
-            x = arrays[name]
-            out[name] = np.zeros([size if d in dims else n for d, n in enumerate(x.shape)], x.dtype)
-            out[name][tuple(slice(n) for n in x.shape)] = x
-        return out, length
 
     @property
     def shape(self) -> int:
@@ -415,7 +397,7 @@ class Predictor:
     def _view(self, function: str, index: int, dtype: str, shape: tuple[int, ...]) -> Array:
         """A view of the predictor's memory at the address that the C function returns."""
         start = self._function(function)(self._handle, index) - self._memory.ctypes.data
-        return self._memory[start : start + _bytes(dtype, shape)].view(np.dtype(dtype)).reshape(shape)
+        return self._memory[start : start + bytes_of(dtype, shape)].view(np.dtype(dtype)).reshape(shape)
 
     def _function(self, name: str) -> Any:
         return getattr(self._library, f"{self.name}_{name}")
@@ -439,10 +421,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _bytes(dtype: str, shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-
-
 def _open_library(path: Path) -> ctypes.CDLL:
     """The shared library at `path` as it is now: the system's loader takes a name that it has seen for the same file,
     also after a new build, so each load goes by a name of its own."""
@@ -456,20 +434,6 @@ def _open_library(path: Path) -> ctypes.CDLL:
             return ctypes.CDLL(str(alias))
     except OSError as e:
         raise UsageError(f"{path} cannot be loaded on this computer: {e}") from e
-
-
-def _as_array(name: str, value: Any, what: str = "input") -> Array:
-    if isinstance(value, np.ndarray):
-        return value
-    if hasattr(value, "__dlpack__"):
-        return np.from_dlpack(value)
-    try:
-        return np.asarray(memoryview(value))
-    except TypeError as e:
-        raise TypeError(
-            f"{what} {name!r} is a {type(value).__name__}; pass a NumPy array, or an object "
-            "with __dlpack__ or the buffer protocol"
-        ) from e
 
 
 def read_manifest(bundle: Path) -> dict[str, Any]:

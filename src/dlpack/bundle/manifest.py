@@ -10,14 +10,14 @@ from dlpack import __version__
 from dlpack.meaning.preprocess import Preprocess
 from dlpack.meaning.quantization import Meaning
 from dlpack.plan.memory import Arena
-from dlpack.plan.program import Program, Variant
+from dlpack.plan.program import Program, ShapeSet
 
 
-def described(variant: Variant) -> dict[str, Any]:
+def described(shape_set: ShapeSet) -> dict[str, Any]:
     """Inputs and outputs as listed in the manifest."""
     return {
         kind: [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape), **_meant(t.meaning)} for t in tensors]
-        for kind, tensors in (("inputs", variant.inputs), ("outputs", variant.outputs))
+        for kind, tensors in (("inputs", shape_set.inputs), ("outputs", shape_set.outputs))
     }
 
 
@@ -42,7 +42,7 @@ def manifest_of(programs: Mapping[str, Program], target: str, model_sha256: str,
         **({"variants": list(programs)} if len(programs) > 1 else {}),
         "model_sha256": model_sha256,
         "opset": opset,
-        **described(program.variants[0]),
+        **described(program.shape_sets[0]),
         "ranges": [],
         "source": f"{program.name}.cc",
         "header": f"{program.name}.h",
@@ -73,9 +73,9 @@ def kernels_of(programs: Mapping[str, Program]) -> list[dict[str, Any]]:
 
 def shapes_of(program: Program, pictures: Sequence[Preprocess | None]) -> list[dict[str, Any]]:
     """The manifest's `shapes`: an entry for each set of shapes if there are several, else empty."""
-    if len(program.variants) == 1:
+    if len(program.shape_sets) == 1:
         return []
-    sets = [{**described(v), "macs": v.macs, "arena": arena_facts(v.arena)} for v in program.variants]
+    sets = [{**described(s), "macs": s.macs, "arena": arena_facts(s.arena)} for s in program.shape_sets]
     for entry, picture in zip(sets, pictures, strict=False):
         entry |= {"preprocess": picture.to_json()} if picture else {}
     return sets

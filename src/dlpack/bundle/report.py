@@ -58,7 +58,7 @@ def report_html(m: dict[str, Any], kernels: list[dict[str, Any]], files: list[tu
                     )
                     for e in m["verification"]
                 ],
-            )  # fmt: skip
+            )
         )
     else:
         macro = escape(m["name"].upper())

@@ -22,8 +22,7 @@ HEADERS = {
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    extensions_map = {
-        **SimpleHTTPRequestHandler.extensions_map,
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {
         ".wasm": "application/wasm",
         ".js": "text/javascript",
         ".mjs": "text/javascript",

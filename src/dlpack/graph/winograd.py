@@ -53,7 +53,10 @@ def winograd(graph: Graph, choose_tile: ChooseTile) -> Graph:
         nodes.extend(builder.nodes)
         constants.update(builder.constants)
         types.update(builder.types)
-    return replace(graph, nodes=tuple(nodes), constants=constants, types=types, derived=derived)
+    # What padded the input of a convolution that pads for itself now may have no reader left.
+    read = {*graph.outputs, *(i for node in nodes for i in node.inputs)}
+    kept = tuple(n for n in nodes if n.domain != "dlpack" or n.op != "Pad" or n.outputs[0] in read)
+    return replace(graph, nodes=kept, constants=constants, types=types, derived=derived)
 
 
 def _layer(node: Node, graph: Graph) -> Layer | None:

@@ -17,7 +17,7 @@ from dlpack.graph.ir import Array, Graph, Node
 from dlpack.graph.registry import Context, NotSupported
 from dlpack.graph.rewrite import describe
 from dlpack.kernels.place import Placement
-from dlpack.kernels.shared import Shared
+from dlpack.kernels.settled import Settled
 from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.loops.expressions import NAMED, WITH_NAMES, Operand, leaves, number_of
 from dlpack.loops.ir import Kernel
@@ -65,25 +65,25 @@ NAMED_LEAVES = 6
 class KernelBuilder:
     """Builds kernels; equal ones are lowered once, and those of earlier sets of shapes are taken where they fit."""
 
-    def __init__(self, placement: Placement, schedule: Schedule, shared: Shared) -> None:
-        self.placement, self.schedule, self.shared = placement, schedule, shared
+    def __init__(self, placement: Placement, schedule: Schedule, settled: Settled) -> None:
+        self.placement, self.schedule, self.settled = placement, schedule, settled
         self.graph: Graph = placement.graph
         self.entries: list[KernelEntry] = []
         self._known: dict[Any, tuple[int, dict[int, Layout]]] = {}
 
     def call(self, group: Group) -> Call:
         job = _Job(group, self.placement)
-        constants = {i: self.shared.digest(self.graph, o.value) for i, o in enumerate(job.inputs) if o.constant}
-        stored = {i: tuple(self.shared.layouts.earlier(digest)) for i, digest in constants.items()}
+        constants = {i: self.settled.digest(self.graph, o.value) for i, o in enumerate(job.inputs) if o.constant}
+        stored = {i: tuple(self.settled.layouts.earlier(digest)) for i, digest in constants.items()}
         key = job.key, tuple(stored.items())
         if key not in self._known:
             kernel, description, packed = self._earlier(key[0], stored) or self._build(job, stored)
-            self.shared.kernels.add(key[0], (kernel, description, packed))
+            self.settled.kernels.add(key[0], (kernel, description, packed))
             self._known[key] = (len(self.entries), dict(packed))
             self.entries.append(KernelEntry(kernel, description, len(job.inputs)))
         number, packed = self._known[key]
         for i, digest in constants.items():
-            self.shared.layouts.add(digest, packed.get(i))
+            self.settled.layouts.add(digest, packed.get(i))
         arguments = [
             Argument(o.buffer, o.layout.offset, packed.get(i, o.stored), o.epilogue and o.full)
             for i, o in enumerate([*job.inputs, *job.outputs])
@@ -92,7 +92,7 @@ class KernelBuilder:
 
     def _earlier(self, key: Any, stored: _Stored) -> tuple[Kernel, str, Mapping[int, Layout]] | None:
         """An earlier set's kernel that reads the constants as they are stored."""
-        for made in self.shared.kernels.earlier(key):
+        for made in self.settled.kernels.earlier(key):
             if all(not layouts or made[2].get(i) in layouts for i, layouts in stored.items()):
                 return made
         return None

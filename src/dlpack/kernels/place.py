@@ -65,81 +65,88 @@ class Placement:
 def place(graph: Graph, groups: list[Group], prefer: LayoutPreferences) -> Placement:
     """Assigns places; adds "Copy" groups where a value must move."""
     graph, groups = _separate_outputs(graph, groups, prefer)
-    computed = {o: g for g in groups if not _is_view(g, graph) for o in g.outputs}
-    producers = {o: g for g in groups for o in g.outputs}
-    parents, halos, shared_pads = _destinations(graph, groups, computed, producers)
-    last = _channels_last_values(graph, groups, prefer)
-    orders = _product_orders(graph, groups)
-    out = Placement(graph, [])
+    placer = _Placer(graph, groups, prefer)
+    for group in groups:
+        placer.add(group)
+    return replace(placer.out, graph=replace(graph, types=placer.types))
 
-    def root_buffer(value: str, kind: str) -> None:
-        t = graph.types[value]
-        halo = halos.get(value)
+
+class _Placer:
+    """A placement in the making: what is decided of the whole graph, and the groups so far."""
+
+    def __init__(self, graph: Graph, groups: list[Group], prefer: LayoutPreferences) -> None:
+        self.graph, self.prefer = graph, prefer
+        self.parents, self.halos, self.shared_pads = _destinations(graph, groups)
+        self.last = _channels_last_values(graph, groups, prefer)
+        self.orders = _product_orders(graph, groups)
+        self.types = dict(graph.types)
+        self.out = Placement(graph, [])
+        for name in graph.inputs:
+            self.give_buffer(name, "input")
+        for name, array in graph.constants.items():
+            t = TensorType(array.dtype.name, array.shape)
+            self.out.buffers[name] = Buffer(name, "constant", t.dtype, max(t.size, 1), t.shape, dense(t.shape))
+            self.out.places[name] = Place(name, dense(t.shape))
+
+    def add(self, group: Group) -> None:
+        """Places what a group computes, and adds it unless its outputs are there by that."""
+        node, out = group.nodes[0], self.out
+        if node.op == "Concat" and len(group.nodes) == 1 and registry.find(node) is not None:
+            self.settle(node.outputs[0])
+            out.groups.extend(_concat_copies(node, self.graph, self.parents, out, self.types))
+            return
+        if node.op == "Pad" and node.outputs[0] in self.shared_pads:
+            x, low = self.shared_pads[node.outputs[0]]
+            where = out.places[x]
+            out.places[node.outputs[0]] = Place(where.buffer, where.layout.at([-p for p in low]))
+            return
+        if _is_view(group) and self.view(node):
+            return
+        for o in group.outputs:
+            self.settle(o)
+        group = _with_straight_inputs(group, self.graph, out, self.types, self.prefer)
+        if node.op == "Scan":
+            out.groups.extend(_initial_states(node, out, self.types))
+        out.groups.append(group)
+
+    def view(self, node: Node) -> bool:
+        """Places a node's outputs in its input's buffer; False where they cannot lie there as the input does."""
+        operator, source = registry.find(node), self.out.places[node.inputs[0]]
+        assert operator is not None and operator.view is not None
+        layouts = operator.view(Context(node, self.graph), source.layout)
+        views = {o: layout for o, layout in zip(node.outputs, layouts, strict=True) if o}
+        places = {o: Place(source.buffer, layout) for o, layout in views.items() if layout is not None}
+        if places and len(places) < len(views):
+            raise AssertionError(f"{node.op}: all outputs are views, or none is")
+        self.out.places.update(places)
+        return len(places) == len(views)
+
+    def settle(self, value: str) -> None:
+        """Gives a computed value its place, its parent's first."""
+        if value in self.out.places:
+            return
+        if value in self.parents:
+            parent, index = self.parents[value]
+            self.settle(parent)
+            where = self.out.places[parent]
+            self.out.places[value] = Place(where.buffer, where.layout.at(index))
+        else:
+            self.give_buffer(value, "output" if value in self.graph.outputs else "arena")
+
+    def give_buffer(self, value: str, kind: str) -> None:
+        """A buffer of the value's own, with the border that it needs."""
+        t, halo = self.graph.types[value], self.halos.get(value)
         shape = t.shape
         if halo:
             shape = tuple(n + a + b for n, a, b in zip(t.shape, halo.low, halo.high, strict=True))
-        order = channels_last(len(shape)) if value in last else orders.get(value)
-        order = order if kind == "arena" else None
-        layout = dense(shape, order)
+        order = channels_last(len(shape)) if value in self.last else self.orders.get(value)
+        layout = dense(shape, order if kind == "arena" else None)
         size = int(np.prod(shape, dtype=np.int64)) if shape else 1
-        out.buffers[value] = Buffer(value, kind, t.dtype, max(size, 1), shape, layout, halo)
-        out.places[value] = Place(value, layout.at(halo.low) if halo else layout)
-
-    for name in graph.inputs:
-        root_buffer(name, "input")
-    for name, array in graph.constants.items():
-        t = TensorType(array.dtype.name, array.shape)
-        out.buffers[name] = Buffer(name, "constant", t.dtype, max(t.size, 1), t.shape, dense(t.shape))
-        out.places[name] = Place(name, dense(t.shape))
-
-    def settle(value: str) -> None:
-        """Gives a computed value its place, its parent's first."""
-        if value in out.places:
-            return
-        if value in parents:
-            parent, index = parents[value]
-            settle(parent)
-            where = out.places[parent]
-            out.places[value] = Place(where.buffer, where.layout.at(index))
-        else:
-            root_buffer(value, "output" if value in graph.outputs else "arena")
-
-    types = dict(graph.types)
-    for group in groups:
-        node = group.nodes[0]
-        if node.op == "Concat" and len(group.nodes) == 1 and registry.find(node) is not None:
-            settle(node.outputs[0])
-            out.groups.extend(_concat_copies(node, graph, parents, out, types))
-            continue
-        if node.op == "Pad" and node.outputs[0] in shared_pads:
-            x, low = shared_pads[node.outputs[0]]
-            where = out.places[x]
-            out.places[node.outputs[0]] = Place(where.buffer, where.layout.at([-p for p in low]))
-            continue
-        if _is_view(group, graph):
-            context = Context(node, graph)
-            operator = registry.find(node)
-            assert operator is not None and operator.view is not None
-            layouts = operator.view(context, out.places[node.inputs[0]].layout)
-            todo = [o for o, layout in zip(node.outputs, layouts, strict=True) if o and layout is None]
-            for o, layout in zip(node.outputs, layouts, strict=True):
-                if o and layout is not None:
-                    out.places[o] = Place(out.places[node.inputs[0]].buffer, layout)
-            if not todo:
-                continue
-            if len(todo) != len([o for o in node.outputs if o]):
-                raise AssertionError(f"{node.op}: all outputs are views, or none is")
-        for o in group.outputs:
-            settle(o)
-        group = _with_straight_inputs(group, graph, out, types, prefer)
-        if node.op == "Scan":
-            out.groups.extend(_initial_states(node, out, types))
-        out.groups.append(group)
-    out.graph = replace(graph, types=types)
-    return out
+        self.out.buffers[value] = Buffer(value, kind, t.dtype, max(size, 1), shape, layout, halo)
+        self.out.places[value] = Place(value, layout.at(halo.low) if halo else layout)
 
 
-def _is_view(group: Group, graph: Graph) -> bool:
+def _is_view(group: Group) -> bool:
     operator = registry.find(group.nodes[0])
     return len(group.nodes) == 1 and operator is not None and operator.view is not None
 
@@ -167,7 +174,7 @@ def _separate_outputs(graph: Graph, groups: list[Group], prefer: LayoutPreferenc
         spread = name in last and len([d for d in t.shape[2:] if d != 1]) > 0 and t.shape[1] != 1
         if (
             g is not None
-            and not _is_view(g, graph)
+            and not _is_view(g)
             and not spread
             and not (g.nodes[0].op == "Pad" or (name in consumers and g.nodes[0].op == "Concat"))
         ):
@@ -202,12 +209,14 @@ def _separate_outputs(graph: Graph, groups: list[Group], prefer: LayoutPreferenc
 
 
 def _destinations(
-    graph: Graph, groups: list[Group], computed: Mapping[str, Group], producers: Mapping[str, Group]
+    graph: Graph, groups: list[Group]
 ) -> tuple[dict[str, tuple[str, tuple[int, ...]]], dict[str, Halo], dict[str, tuple[str, tuple[int, ...]]]]:
     """Which values are computed inside another's buffer, which get a halo, and which pads are free by that."""
     parents: dict[str, tuple[str, tuple[int, ...]]] = {}
     halos: dict[str, Halo] = {}
     free: dict[str, tuple[str, tuple[int, ...]]] = {}
+    computed = {o: g for g in groups if not _is_view(g) for o in g.outputs}
+    producers = {o: g for g in groups for o in g.outputs}
     nonnegative = _nonnegative(graph)
     for group in groups:
         node = group.nodes[0]
@@ -380,6 +389,15 @@ def _vector_is_spatial(group: Group, graph: Graph, out: Placement) -> bool:
     return order_of(shape, out.places[group.output].layout)[-1] == len(shape) - 1
 
 
+def _readable(op: str, shape: tuple[int, ...], layout: Layout, prefer: LayoutPreferences) -> bool:
+    """Whether an operator reads an operand as it lies; a copy where it is contiguous is faster, or needed, else."""
+    if op == "MatMul":
+        return len(shape) < 2 or min(shape[-2:]) < prefer.wide_rows or layout.strides[-1] == 1
+    if op == "Convolution" and (shape[1] == 1 or layout.strides[-1] == 1):
+        return True
+    return all(n == 1 or a == b for n, a, b in zip(shape, layout.strides, dense(shape).strides, strict=True))
+
+
 def _with_straight_inputs(
     group: Group, graph: Graph, out: Placement, types: dict[str, TensorType], prefer: LayoutPreferences
 ) -> Group:
@@ -393,22 +411,15 @@ def _with_straight_inputs(
     else:
         candidates = anchor.inputs[1:2] if anchor.op == "MatMul" else anchor.inputs[anchor.attrs["states"] :]
     for value in candidates:
-        shape, layout = graph.types[value].shape, out.places[value].layout
-        straight = dense(shape)
-        if value in graph.constants:
-            continue
-        if anchor.op == "MatMul":
-            small = len(shape) < 2 or min(shape[-2:]) < prefer.wide_rows
-            if small or layout.strides[-1] == 1:
-                continue
-        elif (anchor.op == "Convolution" and (shape[1] == 1 or layout.strides[-1] == 1)) or all(n == 1 or a == b for n, a, b in zip(shape, layout.strides, straight.strides, strict=True)):
+        shape = graph.types[value].shape
+        if value in graph.constants or _readable(anchor.op, shape, out.places[value].layout, prefer):
             continue
         name = f"{value}/rows"
         swap[value] = name
         if name not in out.places:
             types[name] = graph.types[value]
-            out.buffers[name] = Buffer(name, "arena", types[name].dtype, types[name].size, shape, straight)
-            out.places[name] = Place(name, straight)
+            out.buffers[name] = Buffer(name, "arena", types[name].dtype, types[name].size, shape, dense(shape))
+            out.places[name] = Place(name, dense(shape))
             out.groups.append(_copy_group(value, name, anchor))
     if not swap:
         return group

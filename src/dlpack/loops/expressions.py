@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ BINARY = {
     "LT": "<", "LE": "<=", "GT": ">", "GE": ">=", "EQ": "==", "NE": "!=", "And": "&&", "Or": "||",
     "BitwiseAnd": "&", "BitwiseOr": "|", "BitwiseXor": "^", "LShift": "<<", "RShift": ">>",
 }  # fmt: skip
+LINEAR = {"Add", "Sub", "Mul", "FloorDiv", "FloorMod", "Div", "Mod", "Max", "Min"}
+"""Operators on integers whose result may be a linear form."""
+
 WRAPPING = {"add_": "+", "sub_": "-", "mul_": "*"}
 """Runtime functions that compute integers modulo a power of two, where C++'s operator does not."""
 
@@ -113,6 +117,7 @@ class ExpressionLowering:
         return total, distance
 
     def linear(self, e: Any) -> Linear | None:
+        """An integer as a linear form of the loops' variables; None where it is none, or depends on data."""
         kind = type(e).__name__
         if kind == "IntImm":
             return Linear(int(e.value))
@@ -120,76 +125,91 @@ class ExpressionLowering:
             return Linear(e)
         if kind == "Var":
             return self.env.get(e)
-        if kind == "Select" or (kind == "Call" and str(e.op.name).endswith("if_then_else")):
-            condition, yes, no = (e.condition, e.true_value, e.false_value) if kind == "Select" else e.args
-            truth = self.known(condition)
-            return None if truth is None else self.linear(yes if truth else no)
+        if kind == "Select":
+            return self._linear_choice(e.condition, e.true_value, e.false_value)
+        if kind == "Call" and str(e.op.name).endswith("if_then_else"):
+            return self._linear_choice(*e.args)
         if kind == "Cast" and dtype_of(e).startswith(("int", "uint")) and dtype_of(e.value).startswith(("int", "uint")):
             return self.linear(e.value)
-        if kind in ("Add", "Sub", "Mul", "FloorDiv", "FloorMod", "Div", "Mod", "Max", "Min"):
-            if not dtype_of(e).startswith("int"):
-                return None
+        if kind in LINEAR and dtype_of(e).startswith("int"):
             a, b = self.linear(e.a), self.linear(e.b)
-            if a is None or b is None:
-                return None
-            if kind in ("Max", "Min"):
-                low, high = (a - b).bounds(self.ranges)
-                if low >= 0:
-                    return a if kind == "Max" else b
-                if high <= 0:
-                    return b if kind == "Max" else a
-                return None
-            if kind in ("Div", "Mod"):  # they round towards zero
-                return arithmetic(f"Floor{kind}", a, b, self.ranges) if a.bounds(self.ranges)[0] >= 0 else None
-            return arithmetic(kind, a, b, self.ranges)
+            return None if a is None or b is None else self._linear_result(kind, a, b)
         return None
+
+    def _linear_choice(self, condition: Any, yes: Any, no: Any) -> Linear | None:
+        truth = self.known(condition)
+        return None if truth is None else self.linear(yes if truth else no)
+
+    def _linear_result(self, kind: str, a: Linear, b: Linear) -> Linear | None:
+        if kind in ("Max", "Min"):
+            low, high = (a - b).bounds(self.ranges)
+            if low >= 0:
+                return a if kind == "Max" else b
+            if high <= 0:
+                return b if kind == "Max" else a
+            return None
+        if kind in ("Div", "Mod"):  # they round towards zero
+            return arithmetic(f"Floor{kind}", a, b, self.ranges) if a.bounds(self.ranges)[0] >= 0 else None
+        return arithmetic(kind, a, b, self.ranges)
 
     def expr(self, e: Any) -> Expr:
         kind = type(e).__name__
         dtype = dtype_of(e)
         if kind in ("IntImm", "FloatImm"):
             return Const(dtype, 1, bool(e.value) if dtype == "bool" else e.value)
-        if dtype.startswith("int"):
-            form = self.linear(e)
-            if form is not None:
-                if self.lane and form.uses(self.lane):
-                    raise NotVectorisable
-                return Index(dtype, 1, form)
-        if kind == "Var":
-            return self.lets[e]
-        if kind == "TensorLoad":
-            return self.load(e, dtype)
-        if kind == "Cast":
-            return self.op(dtype, "cast", self.expr(e.value))
-        if kind == "Select":
-            return self.select(e.condition, e.true_value, e.false_value, dtype)
-        if kind == "Not":
-            return self.op("bool", "!", self.expr(e.a))
-        if kind == "BitwiseNot":
-            return self.op(dtype, "bitwise_not", self.expr(e.a))
+        form = self.linear(e) if dtype.startswith("int") else None
+        if form is not None:
+            return self.index(dtype, form)
+        lower: Callable[[Any, str], Expr] | None = getattr(self, f"_{kind}", None)
+        if lower is not None:
+            return lower(e, dtype)
         if kind in COMPARISONS:
-            forms = self.comparison(e)
-            if forms is not None:
-                bounds = [f.bounds(self.ranges) for f in forms]
-                if any(high < 0 for _, high in bounds):
-                    return Const("bool", 1, False)
-                if all(low >= 0 for low, _ in bounds):
-                    return Const("bool", 1, True)
-                return self.op("bool", BINARY[kind], self.int_expr(e.a), self.int_expr(e.b))
+            return self.compared(e)
         if kind in BINARY:
-            a, b = self.expr(e.a), self.expr(e.b)
-            if kind == "And":
-                for x, y in ((a, b), (b, a)):
-                    if isinstance(x, Const):
-                        return y if x.value else x
-            if kind == "Or":
-                for x, y in ((a, b), (b, a)):
-                    if isinstance(x, Const):
-                        return x if x.value else y
-            return self.op(dtype, BINARY[kind], a, b)
-        if kind == "Call":
-            return self.call(e, dtype)
+            return self.op(dtype, BINARY[kind], self.expr(e.a), self.expr(e.b))
         raise NotImplementedError(f"cannot lower TVM's {kind}: {e}")  # a TVM node no operator of ours builds
+
+    def index(self, dtype: str, form: Linear) -> Expr:
+        """A form as a value, which is the same for all lanes."""
+        if self.lane and form.uses(self.lane):
+            raise NotVectorisable
+        return Index(dtype, 1, form)
+
+    def _Var(self, e: Any, _: str) -> Expr:
+        return self.lets[e]
+
+    def _Cast(self, e: Any, dtype: str) -> Expr:
+        return self.op(dtype, "cast", self.expr(e.value))
+
+    def _Select(self, e: Any, dtype: str) -> Expr:
+        return self.select(e.condition, e.true_value, e.false_value, dtype)
+
+    def _Not(self, e: Any, _: str) -> Expr:
+        return self.op("bool", "!", self.expr(e.a))
+
+    def _BitwiseNot(self, e: Any, dtype: str) -> Expr:
+        return self.op(dtype, "bitwise_not", self.expr(e.a))
+
+    def _And(self, e: Any, dtype: str) -> Expr:
+        return self.joined(e, dtype, True)
+
+    def _Or(self, e: Any, dtype: str) -> Expr:
+        return self.joined(e, dtype, False)
+
+    def joined(self, e: Any, dtype: str, neutral: bool) -> Expr:
+        """And, Or: an operand that is known decides, or is left out where it is `neutral`."""
+        a, b = self.expr(e.a), self.expr(e.b)
+        for x, other in ((a, b), (b, a)):
+            if isinstance(x, Const):
+                return other if bool(x.value) == neutral else x
+        return self.op(dtype, BINARY[type(e).__name__], a, b)
+
+    def compared(self, e: Any) -> Expr:
+        truth = self.known(e)
+        if truth is not None:
+            return Const("bool", 1, truth)
+        operand = self.expr if self.comparison(e) is None else self.int_expr
+        return self.op("bool", BINARY[type(e).__name__], operand(e.a), operand(e.b))
 
     def with_names(self, args: list[Any]) -> Expr:
         """A value that uses others by the names which `declared` gives them before the statement in progress."""
@@ -203,13 +223,9 @@ class ExpressionLowering:
     def int_expr(self, e: Any) -> Expr:
         """An integer operand of a comparison that is not decided here."""
         form = self.linear(e)
-        if form is None:
-            return self.expr(e)
-        if self.lane and form.uses(self.lane):
-            raise NotVectorisable
-        return Index(dtype_of(e), 1, form)
+        return self.expr(e) if form is None else self.index(dtype_of(e), form)
 
-    def call(self, e: Any, dtype: str) -> Expr:
+    def _Call(self, e: Any, dtype: str) -> Expr:
         name = str(e.op.name).split(".")[-1]
         if name == "if_then_else":
             return self.select(e.args[0], e.args[1], e.args[2], dtype)
@@ -251,7 +267,7 @@ class ExpressionLowering:
                 args = tuple(splat(a, lanes) for a in args)
         return Op(dtype, lanes, op, args)
 
-    def load(self, e: Any, dtype: str) -> Expr:
+    def _TensorLoad(self, e: Any, dtype: str) -> Expr:
         name = self.buffers[e.source]
         if any(self.linear(i) is None for i in e.indices):
             layout = self.operands[name].layout if name in self.operands else self.layouts[name]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from dlpack.loops.expressions import (
@@ -130,7 +131,7 @@ class _Lowering(ExpressionLowering):
     def _AttrStmt(self, s: Any) -> Block:
         return self.stmt(s.body)
 
-    def _Evaluate(self, s: Any) -> Block:
+    def _Evaluate(self, _: Any) -> Block:
         return ()
 
     def _AllocBuffer(self, s: Any) -> Block:
@@ -300,7 +301,7 @@ class _Lowering(ExpressionLowering):
         if len(cuts) > 4:
             return [(begin, end)]
         edges = [begin, *sorted(cuts), end]
-        return list(zip(edges, edges[1:], strict=False))
+        return list(pairwise(edges))
 
     def collect_guards(self, s: Any, forms: list[Linear]) -> None:
         kind = type(s).__name__

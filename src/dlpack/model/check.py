@@ -183,7 +183,7 @@ def check_nodes(model: ModelProto) -> None:
                 continue
             try:
                 onnx.checker.check_node(_without_bodies(node), context)
-            except Exception as error:  # ValidationError, and what C++ throws
+            except Exception as error:  # noqa: BLE001 - ValidationError, and what C++ throws
                 problems.append(f"{describe(node)}: {first_line(error)}")
                 continue
             finally:

@@ -235,7 +235,7 @@ def _inline_functions(model: ModelProto) -> ModelProto:
     light, heavy = lighten(model)
     try:
         light = onnx.inliner.inline_local_functions(light, convert_version=True)
-    except Exception as error:  # raised from C++
+    except Exception as error:  # noqa: BLE001 - raised from C++
         raise UnsupportedError(f"the model's functions cannot be inlined: {first_line(error)}") from None
     _name_inlined(light.graph, before)
     return restore(light, heavy)
@@ -243,7 +243,7 @@ def _inline_functions(model: ModelProto) -> ModelProto:
 
 def _inline_operators(model: ModelProto, inline_ops: InlineOps | None, room: Room) -> ModelProto:
     """Replace the chosen operators by ONNX's own definition of them, again and again until none is left."""
-    inline_ops = inline_ops or (lambda op, domain: False)
+    inline_ops = inline_ops or (lambda *_: False)
     stuck = set(_NOT_INLINED)
     for _ in range(MAX_ROUNDS):
         fold(model, room)
@@ -269,7 +269,7 @@ def _inline_operators(model: ModelProto, inline_ops: InlineOps | None, room: Roo
             if _state_definitions(light, chosen, version):
                 light = onnx.inliner.inline_local_functions(light)
             light = onnx.inliner.inline_selected_functions(light, sorted(chosen), inline_schema_functions=True)
-        except Exception:  # raised from C++: leave them, to be reported as not supported
+        except Exception:  # noqa: BLE001 - raised from C++: leave them, to be reported as not supported
             break
         del light.graph.value_info[:]
         _name_inlined(light.graph, before)
@@ -370,7 +370,7 @@ def _optimize(model: ModelProto, folds: bool) -> ModelProto:
                     data.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
                 )
                 optimized = onnx.load(file)
-            except Exception:  # onnxruntime raises many kinds: an operator or a type that it lacks
+            except Exception:  # noqa: BLE001 - onnxruntime raises many kinds: an operator or a type that it lacks
                 return model
     except OSError as error:
         place = tempfile.gettempdir()

@@ -102,6 +102,6 @@ def _run(model: bytes, first: Sequence[bytes], rank: int, limit: int) -> int | N
                 going, *states = evaluator.run(None, dict(zip(names, [number, going, *states], strict=True)))
                 if not np.all(going):
                     return trip + 1
-    except Exception:  # the evaluator raises anything: the condition is left to a run
+    except Exception:  # noqa: BLE001 - the evaluator raises anything: the condition is left to a run
         return None
     return min(limit, MAX_TRIPS)

@@ -280,7 +280,7 @@ class _Folder:
         inputs = {name: value for name in node.input if name and (value := self.constant(name)) is not None}
         if op in _NOT_FOLDED or subgraphs(node) or not inputs or any(n and n not in inputs for n in node.input):
             return None
-        if op == "Gemm" and not to_numpy(inputs[node.input[0]]).dtype.kind == "f":
+        if op == "Gemm" and to_numpy(inputs[node.input[0]]).dtype.kind != "f":
             return None  # the reference multiplies integers by its float alpha, which has not the bits for them
         if op in ("ConstantOfShape", "Range"):
             made = _generate(node, [to_numpy(inputs[name]) for name in node.input if name])
@@ -322,7 +322,7 @@ class _Folder:
                 if tensor.data_type != value_type(result_types[name]).elem:
                     return None
                 tensors[name] = tensor
-        except Exception:  # the reference evaluator raises many kinds: leave the node to the compiler
+        except Exception:  # noqa: BLE001 - the reference evaluator raises many kinds: leave the node to the compiler
             return None
         return tensors
 

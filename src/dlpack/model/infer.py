@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,10 +202,8 @@ def _state_types(graph: GraphProto, nodes: Iterable[MlNode | Judged], types: Map
 
 
 def _infer(light: ModelProto, heavy: Iterable[TensorProto], data_prop: bool) -> dict[str, ValueType]:
-    try:
+    with suppress(Exception):  # raised from C++ for some broken models; what is not inferred is found or refused later
         light = onnx.shape_inference.infer_shapes(light, check_type=False, strict_mode=False, data_prop=data_prop)
-    except Exception:  # raised from C++ for some broken models; what is not inferred is found or refused later
-        pass
     types = {}
     for value in (*light.graph.input, *light.graph.value_info, *light.graph.output):
         types[value.name] = value_type(value.type)
@@ -299,10 +298,10 @@ def run_types(model: ModelProto, wanted: Iterable[str], types: Mapping[str, Valu
             enable_fallback=0,
         )
         results = session.run_with_ort_values(names, _ort_values(feeds))
-    except Exception as error:  # onnxruntime raises many kinds
+    except Exception as error:  # noqa: BLE001 - onnxruntime raises many kinds
         try:
             arrays = onnx.reference.ReferenceEvaluator(probe).run(names, feeds)
-        except Exception:  # the evaluator raises anything
+        except Exception:  # noqa: BLE001 - the evaluator raises anything
             raise error from None
         return {name: _type_of(array) for name, array in zip(names, arrays, strict=True)}
     found = {}
@@ -387,7 +386,7 @@ def onnxruntime_limits() -> tuple[int, int]:
             onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
-        except Exception:
+        except Exception:  # noqa: BLE001 - onnxruntime raises many kinds
             return False
         return True
 

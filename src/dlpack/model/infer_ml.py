@@ -20,9 +20,9 @@ _LABEL_VALUES = {"int64s": TensorProto.INT64, "floats": TensorProto.FLOAT, "stri
 Attributes = dict[str, Any]
 
 _DECIDING = frozenset(
-    ("cats_int64s", "cats_strings", "classes_strings", "classlabels_int64s", "classlabels_ints", "classlabels_strings")
-    + ("inputdimensions", "intercepts", "n_targets", "prob_a", "targets", "values_floats", "values_int64s")
-    + ("values_strings", "values_tensor", "vectors_per_class")
+    "cats_int64s cats_strings classes_strings classlabels_int64s classlabels_ints classlabels_strings inputdimensions "
+    "intercepts n_targets prob_a targets values_floats values_int64s values_strings values_tensor "
+    "vectors_per_class".split()
 )
 
 
@@ -60,16 +60,16 @@ def _rows(shape: tuple[int, ...]) -> int:
     return 1 if len(shape) < 2 else shape[0]
 
 
-def _same(attrs: Attributes, inputs: list[Type]) -> list[Type]:
+def _same(_: Attributes, inputs: list[Type]) -> list[Type]:
     return [inputs[0]]
 
 
-def _float(attrs: Attributes, inputs: list[Type]) -> list[Type]:
+def _float(_: Attributes, inputs: list[Type]) -> list[Type]:
     return [(TensorProto.FLOAT, inputs[0][1])]
 
 
-def _extracted(attrs: Attributes, inputs: list[Type]) -> list[Type]:
-    (elem, shape), (_, indices) = inputs
+def _extracted(_: Attributes, inputs: list[Type]) -> list[Type]:
+    (elem, shape), indices = inputs[0], inputs[1][1]
     lead = shape[:-1] if len(shape) > 1 else (1,)
     return [(elem, (*lead, math.prod(indices)))]
 
@@ -100,7 +100,7 @@ def _targets(name: str) -> Callable[[Attributes, list[Type]], list[Type]]:
     return types
 
 
-def _svm_values(attrs: Attributes, inputs: list[Type]) -> list[Type]:
+def _svm_values(_: Attributes, inputs: list[Type]) -> list[Type]:
     return [(TensorProto.FLOAT, (_rows(inputs[0][1]), 1))]
 
 

@@ -106,7 +106,7 @@ def _inferred(model: onnx.ModelProto) -> dict[str, Type]:
     """What onnx infers of a model of one node."""
     try:
         graph = onnx.shape_inference.infer_shapes(model).graph
-    except Exception:
+    except Exception:  # noqa: BLE001 - raised from C++
         return {}
     kinds = {value.name: value.type.tensor_type for value in graph.output}
     return {
@@ -132,7 +132,7 @@ def _seen(data: bytes) -> dict[str, Type]:
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         results = session.run(None, feeds)
-    except Exception:
+    except Exception:  # noqa: BLE001 - onnxruntime raises many kinds
         return {}
     return {
         value.name: (helper.np_dtype_to_tensor_dtype(array.dtype), tuple(array.shape))

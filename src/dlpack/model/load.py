@@ -37,7 +37,7 @@ def load_model(path: Path) -> ModelProto:
     path = Path(path)
     model = _parse(_read_file(path), path)
     try:
-        _check_header(model, path)
+        _check_header(model)
         load_tensors(model, path)
         check_functions(model)
         check_graph(model.graph, set(), 0)
@@ -151,7 +151,7 @@ def _varint(data: bytes, pos: int) -> tuple[int, int]:
     return value, len(data) + 1
 
 
-def _check_header(model: ModelProto, path: Path) -> None:
+def _check_header(model: ModelProto) -> None:
     for opset in model.opset_import:
         if opset.domain == "ai.onnx":
             opset.domain = ""
@@ -191,7 +191,7 @@ def _convert_opset(model: ModelProto) -> ModelProto:
         converted = onnx.version_converter.convert_version(model, OLDEST_OPSET)
         check_graph(converted.graph, set(), 0)
         return converted
-    except Exception as error:  # the converter raises many kinds
+    except Exception as error:  # noqa: BLE001 - the converter raises many kinds
         raise UnsupportedError(
             f"the model uses ONNX opset {version}, and converting it to {OLDEST_OPSET} failed "
             f"({first_line(error)}); export it again with opset {OLDEST_OPSET} or newer"

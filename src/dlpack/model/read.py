@@ -183,7 +183,7 @@ def _value_types(model: ModelProto, problems: list[str]) -> dict[str, TensorType
     if rest:
         try:
             found = run_types(model, rest, types)
-        except Exception as error:  # onnxruntime raises many kinds
+        except Exception as error:  # noqa: BLE001 - onnxruntime raises many kinds
             problems.append(f"{owners[rest[0]]}: the shape of '{rest[0]}' cannot be found: {first_line(error)}")
             return {}
         for name, kind in found.items():

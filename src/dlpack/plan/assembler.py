@@ -14,10 +14,11 @@ from dlpack.graph.ir import Array, TensorType
 from dlpack.kernels.backend import Backend
 from dlpack.kernels.build import Argument, Call, KernelBuilder, pack
 from dlpack.kernels.place import Buffer, Placement, place
-from dlpack.kernels.shared import Shared, Weight, Weights
+from dlpack.kernels.settled import Settled, Weight, Weights
 from dlpack.loops.layout import Layout, dense, is_dense, order_of
 from dlpack.plan.memory import ALIGNMENT, Arena, Item, plan_arena
 from dlpack.plan.program import (
+    Address,
     CallStep,
     CopyStep,
     HaloStep,
@@ -26,20 +27,19 @@ from dlpack.plan.program import (
     PackedDim,
     Place,
     Program,
-    Ref,
     RepackStep,
+    ShapeSet,
     Step,
     Tensor,
-    Variant,
     WinogradStep,
 )
 
 
 class Assembler:
-    def __init__(self, placement: Placement, name: str, backend: Backend, threads: int, shared: Shared) -> None:
-        self.placement, self.name, self.threads, self.shared = placement, name, threads, shared
+    def __init__(self, placement: Placement, name: str, backend: Backend, threads: int, settled: Settled) -> None:
+        self.placement, self.name, self.threads, self.settled = placement, name, threads, settled
         self.graph = placement.graph
-        self.builder = KernelBuilder(placement, backend.schedule, shared)
+        self.builder = KernelBuilder(placement, backend.schedule, settled)
         self.loops: dict[int, Program] = {}
         self.loop_parts: dict[int, dict[int, tuple[Weight, Place]]] = {}
         self.calls: list[Call] = []
@@ -56,7 +56,7 @@ class Assembler:
         self.weight_places: dict[int, Place] = {}
         self.prepared_places: dict[int, Place] = {}
         self.inner_places: list[Place] = []
-        self.constants: dict[tuple[str, Layout | None], Ref] = {}
+        self.constants: dict[tuple[str, Layout | None], Address] = {}
         self.merged: dict[str, str] = {}
         self.prepare: list[Step] = []
 
@@ -81,28 +81,28 @@ class Assembler:
                     started.add(a.buffer)
                     if b.halo is not None:
                         steps.append(self._halo(b, arena))
-            refs = [self._ref(a.buffer, a.offset, a.packed, arena) for a in call.arguments]
+            addresses = [self._address(a.buffer, a.offset, a.packed, arena) for a in call.arguments]
             if k in self.loops:
-                step, own = self._loop(k, refs, Ref("arena", arena.offsets.get(f"scratch{k}", 0), "uint8"))
+                step, own = self._loop(k, addresses, Address("arena", arena.offsets.get(f"scratch{k}", 0), "uint8"))
                 steps.append(step)
                 nested.extend(own)
                 spans.append((before, len(steps) - 1))
                 continue
             if self._scratch(k):
-                refs.append(Ref("arena", arena.offsets[f"scratch{k}"], "uint8", place=f"scratch{k}"))
+                addresses.append(Address("arena", arena.offsets[f"scratch{k}"], "uint8", place=f"scratch{k}"))
             equal = frozenset(i for i, a in enumerate(call.arguments) if a.in_place)
-            steps.append(CallStep(names[call.kernel], tuple(refs), call.group.sources, equal))
+            steps.append(CallStep(names[call.kernel], tuple(addresses), call.group.sources, equal))
             spans.append((before, len(steps) - 1))
         macs = sum(self.loops[k].macs * c.group.nodes[0].attrs["count"] if k in self.loops else self._macs(c.group)
                    for k, c in enumerate(self.calls))  # fmt: skip
         inputs, outputs = self._tensors(self.graph.inputs), self._tensors(self.graph.outputs)
         return Program(
             self.name,
-            (Variant(inputs, outputs, tuple(steps), arena, macs, self._places(arena, lives, spans, names)),),
+            (ShapeSet(inputs, outputs, tuple(steps), arena, macs, self._places(arena, lives, spans, names)),),
             (*kernels.values(), *nested),
             bytes(self.own_weights.blob) if self.own_weights else b"",
             tuple(self.prepare),
-            self.shared.prepared,
+            self.settled.prepared,
             self.threads if any(k.kernel.trips for k in kernels.values()) else 1,
             tuple(self.weight_places.values()),
             tuple(self.prepared_places.values()),
@@ -127,7 +127,7 @@ class Assembler:
     def _body(self, group: Group, backend: Backend) -> None:
         body = group.nodes[0].body
         assert body is not None
-        inner = Assembler(place(body, fuse(body), backend.layouts), "body", backend, 1, self.shared)
+        inner = Assembler(place(body, fuse(body), backend.layouts), "body", backend, 1, self.settled)
         self.loops[len(self.calls)], self.loop_parts[len(self.calls)] = inner.program(body=True), inner.own_parts
 
     def _loop_call(self, group: Group) -> Call:
@@ -138,24 +138,24 @@ class Assembler:
         places = [self.placement.places[v] for v in values]
         return Call(-1, tuple(Argument(p.buffer, p.layout.offset) for p in places), group)
 
-    def _loop(self, k: int, refs: list[Ref], arena: Ref) -> tuple[LoopStep, list[NamedKernel]]:
+    def _loop(self, k: int, addresses: list[Address], arena: Address) -> tuple[LoopStep, list[NamedKernel]]:
         """The loop's steps with the body's operands replaced by ours, and its kernels under new names."""
         node, body = self.calls[k].group.nodes[0], self.loops[k]
         states, scans, count = node.attrs["states"], node.attrs["scans"], node.attrs["count"]
-        inputs, outputs = refs[: len(body.inputs)], refs[len(body.inputs) :]
+        inputs, outputs = addresses[: len(body.inputs)], addresses[len(body.inputs) :]
 
-        def slices(ref: Ref, t: Tensor, back: bool) -> Ref:
-            start = ref.offset + (count - 1) * t.nbytes if back else ref.offset
-            return replace(ref, offset=start, steps=(-t.nbytes if back else t.nbytes,))
+        def slices(address: Address, t: Tensor, back: bool) -> Address:
+            start = address.offset + (count - 1) * t.nbytes if back else address.offset
+            return replace(address, offset=start, steps=(-t.nbytes if back else t.nbytes,))
 
         back = node.attrs["reverse"]  # of each sliced input, then of each sliced output
         inputs = [
-            slices(r, t, back[i - states]) if states <= i < states + scans else r
-            for i, (r, t) in enumerate(zip(inputs, body.inputs, strict=True))
+            slices(a, t, back[i - states]) if states <= i < states + scans else a
+            for i, (a, t) in enumerate(zip(inputs, body.inputs, strict=True))
         ]
         outputs = [
-            slices(r, t, back[i - states + scans]) if i >= states else r
-            for i, (r, t) in enumerate(zip(outputs, body.outputs, strict=True))
+            slices(a, t, back[i - states + scans]) if i >= states else a
+            for i, (a, t) in enumerate(zip(outputs, body.outputs, strict=True))
         ]
         moved = {  # the body's weights among ours
             at: self._weight(weight, place.name, lambda place=place: body.weights[place.offset :][: place.nbytes])  # type: ignore[misc]
@@ -164,7 +164,7 @@ class Assembler:
         starts = sorted(moved)
         self.inner_places += [
             replace(p, key=f"{k}/{p.key}", offset=arena.offset + p.offset, first=k, last=k)
-            for p in body.variants[0].places
+            for p in body.shape_sets[0].places
         ]
         late: list[Step] = []
         room = -(-(arena.offset + body.arena.size) // ALIGNMENT) * ALIGNMENT
@@ -175,23 +175,23 @@ class Assembler:
                 Place(f"{k}/late{i}", t.name, room, nbytes, (t.name,), t.dtype, t.shape, tuple(range(len(t.shape))),
                       first=k, last=k)
             )  # fmt: skip
-            outputs[i] = Ref("arena", room, t.dtype, place=f"{k}/late{i}")
+            outputs[i] = Address("arena", room, t.dtype, place=f"{k}/late{i}")
             late.append(CopyStep(outputs[i], inputs[i], nbytes))
             room += -(-nbytes // ALIGNMENT) * ALIGNMENT
         unrestricted = {n for i in range(states) for n in _overwritable(body, i) or ()}
         rename = {n.name: f"k{k:02d}_step_{n.name.split('_', 1)[1]}_{j}" for j, n in enumerate(body.kernels)}
 
-        def bound(r: Ref) -> Ref:
-            if r.space == "arena":
-                place = f"{k}/{r.place}" if r.place else ""
-                return replace(r, offset=arena.offset + r.offset, steps=(0, *r.steps), place=place)
-            if r.space == "weights":
-                start = starts[bisect_right(starts, r.offset) - 1]
+        def bound(a: Address) -> Address:
+            if a.space == "arena":
+                place = f"{k}/{a.place}" if a.place else ""
+                return replace(a, offset=arena.offset + a.offset, steps=(0, *a.steps), place=place)
+            if a.space == "weights":
+                start = starts[bisect_right(starts, a.offset) - 1]
                 at = moved[start]
-                return replace(r, space=at.space, offset=at.offset + r.offset - start, steps=(0, *r.steps))
-            outer = (inputs if r.space == "input" else outputs)[r.index]
-            steps = (*(outer.steps or (0,)), *r.steps)
-            return replace(outer, offset=outer.offset + r.offset, dtype=r.dtype, steps=steps)
+                return replace(a, space=at.space, offset=at.offset + a.offset - start, steps=(0, *a.steps))
+            outer = (inputs if a.space == "input" else outputs)[a.index]
+            steps = (*(outer.steps or (0,)), *a.steps)
+            return replace(outer, offset=outer.offset + a.offset, dtype=a.dtype, steps=steps)
 
         def inside(s: Step) -> Step:
             if isinstance(s, CallStep):
@@ -208,18 +208,18 @@ class Assembler:
         ]
         return LoopStep(count, (*(inside(s) for s in body.steps), *late)), kernels_out
 
-    def _weight(self, weight: Weight, name: str, data: Callable[[], bytes]) -> Ref:
+    def _weight(self, weight: Weight, name: str, data: Callable[[], bytes]) -> Address:
         """Where a weight lies: stored, or repacked from where another machine's program has stored it."""
         nbytes = TensorType(weight.dtype, ()).itemsize * weight.layout.reach(weight.shape)
         if self.own_weights is not None:
             at = self.own_weights.place(weight, data)
             self.own_parts[at] = weight, _place(weight, name, at, nbytes)
-            return Ref("weights", at, weight.dtype)
-        other = self.shared.weights.in_other_layout(weight)
+            return Address("weights", at, weight.dtype)
+        other = self.settled.weights.in_other_layout(weight)
         if other is None:
             return self._stored(weight, name, data)
-        at, new = self.shared.prepare(weight, nbytes)
-        target = Ref("prepared", at, weight.dtype)
+        at, new = self.settled.prepare(weight, nbytes)
+        target = Address("prepared", at, weight.dtype)
         if new:
             self.prepared_places[at] = _place(weight, name, at, nbytes)
             source = self._stored(other, name, bytes)
@@ -228,12 +228,12 @@ class Assembler:
             self.prepare.append(RepackStep(source, target, weight.shape, places, read, nbytes))
         return target
 
-    def _stored(self, weight: Weight, name: str, data: Callable[[], bytes]) -> Ref:
+    def _stored(self, weight: Weight, name: str, data: Callable[[], bytes]) -> Address:
         """Where a weight lies among those of all programs."""
-        at = self.shared.weights.place(weight, data)
+        at = self.settled.weights.place(weight, data)
         nbytes = TensorType(weight.dtype, ()).itemsize * weight.layout.reach(weight.shape)
         self.weight_places.setdefault(at, _place(weight, name, at, nbytes))
-        return Ref("weights", at, weight.dtype)
+        return Address("weights", at, weight.dtype)
 
     # --- kernels ------------------------------------------------------------------------------------------------
 
@@ -368,7 +368,7 @@ class Assembler:
     def _halo(self, b: Buffer, arena: Arena) -> HaloStep:
         assert b.halo is not None
         order = sorted(range(len(b.shape)), key=lambda d: -b.layout.strides[d])
-        target = self._ref(b.name, 0, None, arena)
+        target = self._address(b.name, 0, None, arena)
         return HaloStep(
             target,
             tuple(b.shape[d] for d in order),
@@ -377,13 +377,13 @@ class Assembler:
             b.halo.fill,
         )
 
-    def _ref(self, buffer: str, offset: int, packed: Layout | None, arena: Arena) -> Ref:
+    def _address(self, buffer: str, offset: int, packed: Layout | None, arena: Arena) -> Address:
         b = self.placement.buffers[buffer]
         at = offset * TensorType(b.dtype, ()).itemsize
         if b.kind == "arena":
             root = self._root(buffer)
             known = root in arena.offsets
-            return Ref("arena", arena.offsets[root] + at if known else at, b.dtype, place=root if known else "")
+            return Address("arena", arena.offsets[root] + at if known else at, b.dtype, place=root if known else "")
         if buffer in self.graph.derived:
             assert packed is not None
             return self._derived(buffer, packed)
@@ -391,9 +391,9 @@ class Assembler:
             base = self._constant(buffer, packed)
             return replace(base, offset=base.offset + (0 if packed else at))
         index = (self.graph.inputs if b.kind == "input" else self.graph.outputs).index(buffer)
-        return Ref(b.kind, at, b.dtype, index)
+        return Address(b.kind, at, b.dtype, index)
 
-    def _constant(self, name: str, packed: Layout | None) -> Ref:
+    def _constant(self, name: str, packed: Layout | None) -> Address:
         key = (name, packed)
         if key not in self.constants:
             array: Array = self.graph.constants[name]
@@ -402,17 +402,17 @@ class Assembler:
                 flat = pack(array, packed) if packed else np.ascontiguousarray(array).reshape(-1)
                 return (flat.astype(np.uint8) if array.dtype.name == "bool" else flat).tobytes()
 
-            self.constants[key] = self._weight(self.shared.weight(self.graph, name, packed), name, data)
+            self.constants[key] = self._weight(self.settled.weight(self.graph, name, packed), name, data)
         return self.constants[key]
 
-    def _derived(self, name: str, packed: Layout) -> Ref:
+    def _derived(self, name: str, packed: Layout) -> Address:
         """The place of Winograd weights, which a step of `prepare` computes."""
         edge, _, inputs, outputs = self.graph.types[name].shape
         ((_, block),) = packed.blocks
         nbytes = edge * edge * -(-outputs // block.size) * inputs * block.room * 4
-        weight = self.shared.weight(self.graph, name, packed)
-        at, new = self.shared.prepare(weight, nbytes)
-        target = Ref("prepared", at, "float32")
+        weight = self.settled.weight(self.graph, name, packed)
+        at, new = self.settled.prepare(weight, nbytes)
+        target = Address("prepared", at, "float32")
         if new:
             self.prepared_places[at] = _place(weight, name, at, nbytes)
             origin = self.graph.derived[name]
@@ -473,7 +473,7 @@ def _overwritable(body: Program, state: int) -> set[str] | None:
     return equal
 
 
-def _operands(step: Step) -> tuple[Ref, ...]:
+def _operands(step: Step) -> tuple[Address, ...]:
     """All that a step reads or writes."""
     if isinstance(step, CallStep):
         return step.arguments

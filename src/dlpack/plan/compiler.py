@@ -14,10 +14,10 @@ from dlpack.graph.rewrite import rewrite
 from dlpack.graph.winograd import Layer, winograd
 from dlpack.kernels.backend import Backend
 from dlpack.kernels.place import place
-from dlpack.kernels.shared import Shared, Weights
+from dlpack.kernels.settled import Settled, Weights
 from dlpack.meaning.quantization import Meaning
 from dlpack.plan.assembler import Assembler
-from dlpack.plan.program import CallStep, CopyStep, HaloStep, LoopStep, NamedKernel, Program, Ref, Step, Variant
+from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, NamedKernel, Program, ShapeSet, Step
 
 
 def compile_graph(graph: Graph, name: str, backend: Backend, winograd: bool = True, threads: int = 1) -> Program:
@@ -38,11 +38,11 @@ class Compiler:
     ) -> None:
         """`weights`: those of the bundle's programs that are compiled before this one, for other machines."""
         self.name, self.backend, self.winograd, self.threads = name, backend, winograd, threads
-        self.shared = Shared(weights)
+        self.settled = Settled(weights)
         self.parts: list[Program] = []
         self.kernels: dict[int, NamedKernel] = {}  # by the kernel's identity
 
-    def add(self, graph: Graph, meanings: Mapping[str, Meaning] | None = None) -> Variant:
+    def add(self, graph: Graph, meanings: Mapping[str, Meaning] | None = None) -> ShapeSet:
         """Compiles the graph for one more set of shapes; the first set's schedules decide how weights are laid out.
 
         `meanings` are those of inputs and outputs, by name.
@@ -51,9 +51,9 @@ class Compiler:
         graph = idioms(rewrite(quantized(graph)))
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         placement = place(graph, fuse(graph), self.backend.layouts)
-        assembler = Assembler(placement, self.name, self.backend, self.threads, self.shared)
+        assembler = Assembler(placement, self.name, self.backend, self.threads, self.settled)
         part = assembler.program()
-        self.shared.settle()
+        self.settled.settle()
         names, known, number = {}, dict(self.kernels), len(self.parts)
         places = f"s{number}_" if number else ""
         for k in part.kernels:
@@ -63,27 +63,27 @@ class Compiler:
                 new = replace(old, restrict=self.kernels[id(k.kernel)].restrict and k.restrict)
             names[k.name] = new.name
             self.kernels[id(k.kernel)] = new
-        (variant,) = part.variants
-        variant = replace(
-            variant,
-            inputs=tuple(replace(t, meaning=meanings.get(t.name, t.meaning)) for t in variant.inputs),
-            outputs=tuple(replace(t, meaning=meanings.get(t.name, t.meaning)) for t in variant.outputs),
-            steps=tuple(_renamed(s, names, places) for s in variant.steps),
-            places=tuple(replace(p, key=f"{places}{p.key}", name=f"{places}{p.name}") for p in variant.places),
+        (shape_set,) = part.shape_sets
+        shape_set = replace(
+            shape_set,
+            inputs=tuple(replace(t, meaning=meanings.get(t.name, t.meaning)) for t in shape_set.inputs),
+            outputs=tuple(replace(t, meaning=meanings.get(t.name, t.meaning)) for t in shape_set.outputs),
+            steps=tuple(_renamed(s, names, places) for s in shape_set.steps),
+            places=tuple(replace(p, key=f"{places}{p.key}", name=f"{places}{p.name}") for p in shape_set.places),
         )
-        self.parts.append(replace(part, variants=(variant,), weights=b""))
-        return variant
+        self.parts.append(replace(part, shape_sets=(shape_set,), weights=b""))
+        return shape_set
 
     def program(self) -> Program:
         """The program for all sets added."""
-        self.shared.weights.settle()
+        self.settled.weights.settle()
         return replace(
             self.parts[0],
-            variants=tuple(v for p in self.parts for v in p.variants),
+            shape_sets=tuple(s for p in self.parts for s in p.shape_sets),
             kernels=tuple(self.kernels.values()),
-            weights=bytes(self.shared.weights.blob),
+            weights=bytes(self.settled.weights.blob),
             prepare=tuple(s for p in self.parts for s in p.prepare),
-            prepared=self.shared.prepared,
+            prepared=self.settled.prepared,
             weight_places=tuple({place.key: place for p in self.parts for place in p.weight_places}.values()),
             prepared_places=tuple(place for p in self.parts for place in p.prepared_places),
             threads=max(p.threads for p in self.parts),
@@ -91,19 +91,19 @@ class Compiler:
 
     def _tile(self, layer: Layer, graph: Graph) -> int:
         """Winograd's tile for a layer; where the weights are stored for one algorithm already, they stay with it."""
-        weights = self.shared.digest(graph, layer.weights)
-        earlier = self.shared.winograd.earlier(weights)
+        weights = self.settled.digest(graph, layer.weights)
+        earlier = self.settled.winograd.earlier(weights)
         choice = self.backend.winograd_tile(layer) if self.winograd else 0
         choice = choice if not earlier or choice in earlier else earlier[0]
-        self.shared.winograd.add(weights, choice)
+        self.settled.winograd.add(weights, choice)
         return choice
 
 
 def _renamed(step: Step, names: Mapping[str, str], places: str) -> Step:
     """The step with other names for kernels, and `places` before the keys of places in the arena."""
 
-    def moved(r: Ref) -> Ref:
-        return replace(r, place=f"{places}{r.place}") if r.place else r
+    def moved(a: Address) -> Address:
+        return replace(a, place=f"{places}{a.place}") if a.place else a
 
     if isinstance(step, CallStep):
         return replace(step, kernel=names[step.kernel], arguments=tuple(moved(a) for a in step.arguments))

@@ -47,7 +47,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Ref:
+class Address:
     """A pointer: byte `offset` in "arena", "weights" or "prepared", or in input or output number `index`.
 
     `place` is the key of the place in the arena where it points, "" for a value without bytes. `steps` is the number of
@@ -72,7 +72,7 @@ class CallStep(Step):
     """Calls a kernel; the arguments numbered in `in_place` are read only where the output is then written."""
 
     kernel: str
-    arguments: tuple[Ref, ...]
+    arguments: tuple[Address, ...]
     sources: tuple[str, ...] = ()
     in_place: frozenset[int] = frozenset()
 
@@ -81,7 +81,7 @@ class CallStep(Step):
 class HaloStep(Step):
     """Fills the border of a padded buffer: `shape` in memory order, `low` and `high` the border's width there."""
 
-    target: Ref
+    target: Address
     shape: tuple[int, ...]
     low: tuple[int, ...]
     high: tuple[int, ...]
@@ -92,8 +92,8 @@ class HaloStep(Step):
 class CopyStep(Step):
     """Copies `nbytes` from one place to another."""
 
-    source: Ref
-    target: Ref
+    source: Address
+    target: Address
     nbytes: int
 
 
@@ -104,8 +104,8 @@ class WinogradStep(Step):
     They lie in blocks of `columns` outputs with room for `room`: [edge, edge, outputs / columns, inputs, room].
     """
 
-    source: Ref
-    target: Ref
+    source: Address
+    target: Address
     edge: int
     inputs: int
     outputs: int
@@ -120,8 +120,8 @@ class RepackStep(Step):
     Index i of dimension d lies at ``i // size * outer + i % size * inner`` of each side, in elements of `dtype`.
     """
 
-    source: Ref
-    target: Ref
+    source: Address
+    target: Address
     extents: tuple[int, ...]
     places: tuple[tuple[PackedDim, PackedDim], ...]
     """Of each dimension, in the source and in the target."""
@@ -162,7 +162,7 @@ class NamedKernel:
 
 
 @dataclass(frozen=True)
-class Variant:
+class ShapeSet:
     """What a program does for one set of input shapes."""
 
     inputs: tuple[Tensor, ...]
@@ -177,14 +177,14 @@ class Variant:
 class Program:
     """A compiled model. `weights` are packed, in order, each at a multiple of 64 bytes of the blob.
 
-    `variants` has one entry for each set of input shapes, all with the same kernels and weights.
+    `shape_sets` has one entry for each set of input shapes, all with the same kernels and weights.
     `threads` may share the trips of its kernels; 1 where none is worth it.
     The steps of `prepare` run once, when a predictor is made, and fill its `prepared` bytes.
     `weight_places` and `prepared_places` say what lies in the weights and in these.
     """
 
     name: str
-    variants: tuple[Variant, ...]
+    shape_sets: tuple[ShapeSet, ...]
     kernels: tuple[NamedKernel, ...]
     weights: bytes
     prepare: tuple[Step, ...] = ()
@@ -195,22 +195,22 @@ class Program:
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """Those of the first variant, as are outputs, steps and macs."""
-        return self.variants[0].inputs
+        """Those of the first set of shapes, as are outputs, steps and macs."""
+        return self.shape_sets[0].inputs
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
-        return self.variants[0].outputs
+        return self.shape_sets[0].outputs
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        return self.variants[0].steps
+        return self.shape_sets[0].steps
 
     @property
     def macs(self) -> int:
-        return self.variants[0].macs
+        return self.shape_sets[0].macs
 
     @property
     def arena(self) -> Arena:
-        """The largest, which all variants work in."""
-        return max((v.arena for v in self.variants), key=lambda a: a.size)
+        """The largest, which all sets of shapes work in."""
+        return max((s.arena for s in self.shape_sets), key=lambda a: a.size)

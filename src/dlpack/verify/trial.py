@@ -13,7 +13,7 @@ from dlpack.amalgamate.selftest import Sample, SelfTest
 from dlpack.errors import ModelError
 from dlpack.graph.ir import Graph
 from dlpack.meaning.shape_sets import reference_names
-from dlpack.plan.program import Variant
+from dlpack.plan.program import ShapeSet
 from dlpack.verify.ranges import ATTEMPTS, Range, describe_ranges, input_ranges
 from dlpack.verify.reference import (
     RELATIVE_TOLERANCE,
@@ -74,10 +74,10 @@ def try_model(
     return Trial(ranges, given, expected, tolerance)
 
 
-def self_test(variant: Variant, trial: Trial) -> SelfTest:
+def self_test(shape_set: ShapeSet, trial: Trial) -> SelfTest:
     """What the emitted file's self-test checks: some elements of each output."""
     samples = []
-    for t, want, given in zip(variant.outputs, trial.expected.outputs, trial.expected.tolerances, strict=True):
+    for t, want, given in zip(shape_set.outputs, trial.expected.outputs, trial.expected.tolerances, strict=True):
         flat = np.asarray(want).reshape(-1)
         places = np.unique(np.linspace(0, max(0, flat.size - 1), min(64, flat.size)).astype(np.int64))
         finite = flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat

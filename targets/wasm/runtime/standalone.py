@@ -66,7 +66,7 @@ class Standalone(ABC):
         self._end = at + size
         return at
 
-    def place(self, slot: str, data: memoryview, alignment: int) -> int:
+    def place(self, slot: str, data: memoryview, alignment: int) -> int:  # noqa: ARG002 - what is reserved is aligned
         at, size = self._slots.get(slot, (0, 0))
         if data.nbytes > size:
             size = max(data.nbytes, 2 * size)  # what it had is lost, so it doubles

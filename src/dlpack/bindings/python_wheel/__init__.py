@@ -39,7 +39,7 @@ def wheel_platform(zig_target: str) -> str:
     if system == "macos":
         arm = architecture == "aarch64"
         least = (release or "11.0").split(".")
-        return f"macosx_{least[0]}_{(least + ['0'])[1]}_{'arm64' if arm else architecture}"
+        return f"macosx_{least[0]}_{[*least, '0'][1]}_{'arm64' if arm else architecture}"
     raise UsageError(f"--binding python-wheel: there is no tag for wheels on {zig_target}")
 
 

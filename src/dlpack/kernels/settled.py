@@ -25,7 +25,7 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Weight:
-    """A constant as kernels read it: what it is (`Shared.digest`), its shape and type, and where its elements lie."""
+    """A constant as kernels read it: what it is (`Settled.digest`), its shape and type, and where its elements lie."""
 
     digest: str
     shape: tuple[int, ...]
@@ -80,7 +80,7 @@ class Choices(Generic[T]):
         self._now.clear()
 
 
-class Shared:
+class Settled:
     """What is settled of weights, by their contents, and of kernels, by their jobs; and the weights' bytes."""
 
     def __init__(self, weights: Weights | None = None) -> None:

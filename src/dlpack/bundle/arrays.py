@@ -1,0 +1,51 @@
+"""The arrays that a predictor is given and gives: what counts as one, its size, and its padding to a bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dlpack.graph.ir import Array
+
+
+def as_array(name: str, value: Any, what: str = "input") -> Array:
+    """An array over the memory of anything with `__dlpack__` or the buffer protocol. Raises TypeError for the rest."""
+    if isinstance(value, np.ndarray):
+        return value
+    if hasattr(value, "__dlpack__"):
+        return np.from_dlpack(value)
+    try:
+        return np.asarray(memoryview(value))
+    except TypeError as e:
+        raise TypeError(
+            f"{what} {name!r} is a {type(value).__name__}; pass a NumPy array, or an object "
+            "with __dlpack__ or the buffer protocol"
+        ) from e
+
+
+def bytes_of(dtype: str, shape: tuple[int, ...]) -> int:
+    """The size of a dense array in bytes."""
+    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+
+
+def in_bucket(arrays: dict[str, Array], buckets: Mapping[str, Any]) -> tuple[dict[str, Array], int]:
+    """The inputs by name, padded with zeros to the next of the manifest's `buckets`, and their length.
+
+    It is 0 where nothing is padded: they have the size of a bucket, no bucket holds them, or their lengths differ.
+    """
+    where = {name: dims for name, dims in buckets["inputs"].items() if name in arrays}
+    lengths = {arrays[n].shape[d] for n, dims in where.items() for d in dims if d < arrays[n].ndim}
+    if len(lengths) != 1:
+        return arrays, 0
+    (length,) = lengths
+    size = next((s for s in buckets["sizes"] if s >= length), length)
+    if length in (0, size):
+        return arrays, 0
+    out = dict(arrays)
+    for name, dims in where.items():
+        x = arrays[name]
+        out[name] = np.zeros([size if d in dims else n for d, n in enumerate(x.shape)], x.dtype)
+        out[name][tuple(slice(n) for n in x.shape)] = x
+    return out, length

@@ -1,0 +1,290 @@
+"""The rule for one reduction whose outputs are held in registers: convolution, matmul, depthwise, pooling.
+
+The vector runs along the innermost dimension of the output; the tile's rows along the next one out. Constants that the
+reduction reads across the vector are packed so that one step of the reduction reads one run of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import gcd
+from typing import Any
+
+from dlpack.kernels.spec import Scheduled
+from dlpack.loops.expressions import dtype_of
+from dlpack.loops.layout import Block, Layout
+from dlpack.loops.lower import PREFETCH
+from dlpack.targets.cpu.blocks import Access, Axis, BlockInfo
+from dlpack.targets.cpu.machine import Machine
+from dlpack.targets.cpu.state import State
+from dlpack.targets.cpu.tiles import LONG_RUN, Tile, choose_tile, grouped_tile
+
+GROUP = "dlpack.group"
+"""Block annotation: outputs of so many neighbouring channels read the same inputs (grouped convolution)."""
+
+
+def register_tile(state: State) -> Scheduled | None:
+    """Schedules a kernel that sums once, into elements that vectors along memory can hold; None for any other."""
+    reduction = _match(state)
+    return None if reduction is None else _apply(state, reduction, _plan(state, reduction))
+
+
+@dataclass(frozen=True)
+class _Reduction:
+    """The only sum of a kernel, with what it sums inlined, and what it reads apart from itself."""
+
+    block: Any
+    last: Any | None  # the stage that turns the sums into the output
+    info: BlockInfo
+    vector: Axis
+    group: int  # neighbouring channels that read the same inputs; the vector's extent unless grouped
+    reads: tuple[Access, ...]
+    shared: tuple[Access, ...]  # those of constants that move with the vector
+    broadcast: bool  # whether a step multiplies a vector by a scalar: a product, not depthwise or pooling
+
+    @property
+    def grouped(self) -> bool:
+        return self.group < self.vector.extent
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each channel has weights and inputs of its own."""
+        return bool(self.shared) and not self.broadcast
+
+
+def _match(state: State) -> _Reduction | None:
+    sch, order = state.sch, state.spec.order
+    blocks = state.blocks()
+    reductions = [b for b in blocks if state.info(b).reduces]
+    if len(reductions) != 1 or not order:
+        return None
+    block = reductions[0]
+    info = state.info(block)
+    if info.dtype != "float32" or len(info.writes) != 1:
+        return None
+    at = blocks.index(block)
+    last = blocks[-1] if block is not blocks[-1] else None
+    for b in (*blocks[:at], *blocks[at + 1 : -1]):
+        sch.compute_inline(b)
+    info = state.info(block)
+    if len(info.spatial) != len(order) or (last is not None and len(sch.get_loops(last)) != len(order)):
+        return None
+    vector = info.spatial[order[-1]]
+    if vector.extent < 2:
+        return None
+    group = int(sch.get(block).annotations.get(GROUP, vector.extent))
+    reads = tuple(read for read in info.reads if read.buffer != info.writes[0].buffer)
+    steps = [_vector_step(read, vector, group) for read in reads]
+    if any(step not in (0, 1) and not state.is_constant(r.buffer) for r, step in zip(reads, steps, strict=True)):
+        return None
+    shared = tuple(r for r, step in zip(reads, steps, strict=True) if step != 0 and state.is_constant(r.buffer))
+    return _Reduction(block, last, info, vector, group, reads, shared, broadcast=0 in steps)
+
+
+def _vector_step(read: Access, vector: Axis, group: int) -> int | None:
+    """The stride of a read along the vector; a read that changes only from group to group stands still in one."""
+    step = read.strides.get(vector.name)
+    return 0 if step is None and group < vector.extent else step
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How a reduction is computed: which loops, in which order, are around the tile, in it and unrolled."""
+
+    tile: Tile
+    rows: Axis | None  # the axis of the tile's rows
+    steps: tuple[Axis, ...]  # the reduction's loops
+    window: tuple[Axis, ...]  # its unrolled ones, within the others
+    in_memory_order: bool  # whether the output's loops are; else the vectors are around all but the batch
+    vectors_first: bool  # whether threads rather take different vectors than different rows
+    prefetch: bool
+
+
+def _plan(state: State, found: _Reduction) -> _Plan:
+    machine, info = state.machine, found.info
+    rows = _row_axis(found, state.spec.order)
+    height = rows.extent if rows else 1
+    stays = not found.depthwise or rows is None or all(_window_stays(r, rows, info, machine) for r in found.reads)
+    if found.grouped:
+        tile = grouped_tile(height, found.group, machine)
+    else:
+        tile = choose_tile(
+            height,
+            found.group,
+            info.extent_of_reduction,
+            machine,
+            found.broadcast,
+            bool(found.shared) or found.broadcast,
+            widths=state.widths(r.buffer for r in found.shared),
+            long=not stays,
+        )
+    window = _window(found, rows, machine)
+    steps = tuple(a for a in info.reduction if a not in window)
+    others = [r for r in found.reads if r not in found.shared]
+    return _Plan(
+        tile,
+        rows,
+        steps,
+        window,
+        in_memory_order=not stays and tile.columns < min(found.group, LONG_RUN),
+        vectors_first=sum(r.size for r in found.shared) > sum(r.size for r in others),
+        prefetch=bool(steps and found.shared) and _streams(state, found.shared),
+    )
+
+
+def _apply(state: State, found: _Reduction, plan: _Plan) -> Scheduled:
+    for read in found.shared:
+        _pack(state, read, found.vector, plan.tile.columns, (*plan.steps, *plan.window))
+    out = found.last if found.last is not None else state.sch.cache_write(found.block, 0, "local")
+    nest = _tile_output(state, out, found, plan)
+    state.sch.compute_at(found.block, nest.innermost, preserve_unit_loops=True)
+    if found.last is not None:
+        state.sch.set_scope(found.block, 0, "local")
+    _order_sums(state, found, plan)
+    state.share([nest.vectors, *nest.others] if plan.vectors_first else [*nest.others, nest.vectors])
+    return state.finish(f"register tile {plan.tile.rows} x {plan.tile.columns}")
+
+
+@dataclass(frozen=True)
+class _Nest:
+    """The loops around a tile: over its vectors, over everything else, and whichever of them is the innermost."""
+
+    vectors: Any
+    others: list[Any]
+    innermost: Any
+
+
+def _tile_output(state: State, out: Any, found: _Reduction, plan: _Plan) -> _Nest:
+    """Cuts the output into tiles, a tile's rows unrolled."""
+    sch, order = state.sch, state.spec.order
+    loops = list(sch.get_loops(out))
+    outer = [loops[d] for d in order[:-1]]
+    v = loops[order[-1]]
+    if found.grouped:
+        groups, v = sch.split(v, [None, found.group])
+        outer.append(groups)
+    vo, vi = sch.split(v, [None, plan.tile.columns])
+    if plan.rows is None:
+        sch.reorder(*outer, vo, vi)
+        nest = _Nest(vo, outer, vo)
+    else:
+        r = loops[found.info.spatial.index(plan.rows)]
+        ro, ri = sch.split(r, [None, plan.tile.rows])
+        rest = [x for x in outer if x is not r]
+        batch = 0 if len(rest) < 2 else 1
+        around = [*rest, ro, vo] if plan.in_memory_order else [*rest[:batch], vo, *rest[batch:], ro]
+        sch.reorder(*around, ri, vi)
+        sch.unroll(ri)
+        nest = _Nest(vo, [*rest, ro], around[-1])
+    _side_by_side(state, vi)
+    return nest
+
+
+def _order_sums(state: State, found: _Reduction, plan: _Plan) -> None:
+    """Puts a tile's sums inside the steps of the reduction, which start from zeros of their own."""
+    sch, info = state.sch, found.info
+    inner = list(sch.get_loops(found.block))[-len(info.spatial) - len(info.reduction) :]
+    loop_of = dict(zip((*info.spatial, *info.reduction), inner, strict=True))
+    vector = loop_of[found.vector]
+    tile = [] if plan.rows is None else [loop_of[plan.rows]]
+    rest = [loop_of[a] for a in info.spatial if a not in (found.vector, plan.rows)]
+    steps, window = [loop_of[a] for a in plan.steps], [loop_of[a] for a in plan.window]
+    sch.reorder(*rest, *steps, *window, *tile, vector)
+    for x in (*window, *tile):
+        sch.unroll(x)
+    _side_by_side(state, vector)
+    if plan.prefetch:
+        sch.annotate(steps[-1], PREFETCH, PREFETCH_VECTORS * state.machine.lanes)
+    sch.decompose_reduction(found.block, (steps + window)[0])
+
+
+def _side_by_side(state: State, loop: Any) -> None:
+    """Makes a loop a vector, or as many scalars where the machine has no vectors."""
+    (state.sch.vectorize if state.machine.lanes > 1 else state.sch.unroll)(loop)
+
+
+PREFETCH_VECTORS = 32
+"""How many vectors ahead packed weights are prefetched: hardware stops at each page of 4 KiB."""
+
+
+def _streams(state: State, reads: Sequence[Access]) -> bool:
+    """Whether packed weights are larger than half of L2, so that they come from beyond it."""
+    return max(r.size * (1 if dtype_of(r.buffer).endswith("int8") else 4) for r in reads) > state.machine.l2 // 2
+
+
+def _window_stays(read: Access, row: Axis, info: BlockInfo, machine: Machine) -> bool:
+    """Whether the rows of pixels under a window stay in L1 until the window is a row further down.
+
+    Pixels that lie a multiple of a large power of two apart share few of the cache's sets.
+    """
+    along = abs(read.strides.get(row.name) or 0)
+    steps = [(a.extent, abs(read.strides.get(a.name) or 0)) for a in info.reduction]
+    if not along or not any(step for _, step in steps):
+        return True  # nothing that the next row reads again
+    pixel = min(step for step in (along, *(step for _, step in steps)) if step)
+    reach, lines = (row.extent - 1) * along, 1
+    for extent, step in steps:
+        if step < row.extent * along:
+            reach += (extent - 1) * step
+        else:
+            lines *= extent
+    places = CACHE_WAY // gcd(4 * pixel, CACHE_WAY)
+    return lines * (reach // pixel + 1) <= places * machine.l1 // CACHE_WAY
+
+
+CACHE_WAY = 4096
+"""Bytes of L1 in which no two lines share a set: a page, on nearly all processors."""
+
+
+def _row_axis(found: _Reduction, order: Sequence[int]) -> Axis | None:
+    """The axis of the tile's rows: the innermost along which something that moves with the vector is used again."""
+    axes = [found.info.spatial[d] for d in reversed(order[:-1]) if found.info.spatial[d].extent > 1]
+    moving = [r for r in found.reads if r.strides.get(found.vector.name) != 0]
+    return next((a for a in axes if any(r.strides.get(a.name) == 0 for r in moving)), axes[0] if axes else None)
+
+
+def _window(found: _Reduction, rows: Axis | None, machine: Machine) -> tuple[Axis, ...]:
+    """The reduction's steps that are unrolled, for they share loads: those of a short window along memory."""
+    reduction = found.info.reduction
+    if not found.broadcast:  # depthwise and pooling: along the row
+        return reduction[-1:] if reduction[-1].extent <= LONGEST_ROW else ()
+    if not machine.by_lane or rows is None or len(reduction) < 2:
+        return ()
+    # By lane: a window that moves over a row of memory with the tile's rows, whose scalars are then neighbours.
+    for read in found.reads:
+        step = read.strides.get(rows.name)
+        along = [a for a in reduction if read.strides.get(a.name) == 1 and 1 < a.extent <= LONGEST_WINDOW]
+        if step and along and step <= along[0].extent:
+            return (along[0],)
+    return ()
+
+
+LONGEST_ROW, LONGEST_WINDOW = 7, 11
+"""Steps of a window that are unrolled: of channels, each with its own weights, and of a product by lane."""
+
+
+def _pack(state: State, read: Access, vector: Axis, columns: int, reduction: Sequence[Axis]) -> None:
+    """Packs a constant: blocks of `columns` along the vector, then the reduction in loop order, then the block."""
+    i = state.param_index[read.buffer]
+    shape = [int(d) for d in read.buffer.shape]
+    dim = read.dimension_of.get(vector.name)
+    if dim is None or i in state.packed:
+        return
+    strides = [0] * len(shape)
+    inner = [read.dimension_of[r.name] for r in reduction if r.name in read.dimension_of]
+    room = -(-columns // state.machine.lanes) * state.machine.lanes
+    step = room
+    for d in reversed(inner):
+        if d != dim and strides[d] == 0:
+            strides[d] = step
+            step *= shape[d]
+    blocks = -(-shape[dim] // columns)
+    strides[dim] = step
+    step *= blocks
+    for d in reversed(range(len(shape))):
+        if d != dim and d not in inner:
+            strides[d] = step
+            step *= shape[d]
+    state.packed[i] = Layout(tuple(strides), 0, ((dim, Block(columns, 1, room)),))
+    state.padded.add(i)
