@@ -28,12 +28,15 @@ _WORDS_OF_MACHINES = _WORDS | {
 """The same in a file with kernels for several machines."""
 
 
-def written(text: str, program: Program, side_file: bool = False, machines: bool = False) -> str:
+def written(
+    text: str, program: Program, side_file: bool = False, machines: bool = False, mxnet_model: bool = False
+) -> str:
     """The text as it is for a program: with its name, and what there is of threads, shapes and machines.
 
-    The lines between ``//@ condition`` and ``//@ end`` are kept where the condition holds: threads, one_thread,
-    shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the weights are in a file of
-    their own), no_side_file.
+    The lines between ``//@ condition`` and ``//@ end``, which may contain others, are kept where the condition holds:
+    threads, one_thread, shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the
+    weights are in a file of their own), no_side_file; mxnet_model (MXNet's files of the model are known),
+    no_mxnet_model.
     """
     several = len(program.variants) > 1
     several_threads = program.threads > 1
@@ -47,13 +50,17 @@ def written(text: str, program: Program, side_file: bool = False, machines: bool
         "choices": machines or several,
         "side_file": side_file,
         "no_side_file": not side_file,
-        "end": True,
+        "mxnet_model": mxnet_model,
+        "no_mxnet_model": not mxnet_model,
     }
-    out, keep = [], True
+    out: list[str] = []
+    kept: list[bool] = []  # of the conditions around a line, whether each holds
     for line in text.split("\n"):
-        if line.startswith("//@ "):
-            keep = holds[line[4:]]
-        elif keep:
+        if line == "//@ end":
+            kept.pop()
+        elif line.startswith("//@ "):
+            kept.append(holds[line[4:]])
+        elif all(kept):
             out.append(line)
     text = "\n".join(out)
     for word, forms in (_WORDS_OF_MACHINES if machines else _WORDS).items():
