@@ -153,12 +153,15 @@ def _copy_group(source: str, target: str, like: Node) -> Group:
 
 
 def _separate_outputs(graph: Graph, groups: list[Group], prefer: LayoutPreferences) -> tuple[Graph, list[Group]]:
-    """A graph output that is a view, an input, a constant, or would not lie row-major gets a buffer by a copy."""
+    """A graph output that is a view, an input, a constant, or would not lie row-major gets a buffer by a copy.
+
+    The copy comes right after what computes the value, so that the arena holds it no longer than others need it.
+    """
     last = _channels_last_values(graph, groups, prefer)
     producers = {o: g for g in groups for o in g.outputs}
     consumers = {i for g in groups for i in g.inputs}
     renames: dict[str, str] = {}
-    extra: list[Group] = []
+    copies: dict[str, Group] = {}
     types, constants = dict(graph.types), dict(graph.constants)
     inputs = set(graph.inputs)
     for name in dict.fromkeys(graph.outputs):
@@ -180,7 +183,7 @@ def _separate_outputs(graph: Graph, groups: list[Group], prefer: LayoutPreferenc
             raise AssertionError("an input that is an output is renamed when the graph is read")
         renames[name] = inner
         like = g.nodes[0] if g else Node("Constant", (), (name,), sources=(name,))
-        extra.append(_copy_group(inner, name, like))
+        copies[name] = _copy_group(inner, name, like)
 
     def rename_node(n: Node) -> Node:
         return replace(
@@ -191,14 +194,16 @@ def _separate_outputs(graph: Graph, groups: list[Group], prefer: LayoutPreferenc
 
     if not renames:
         return graph, groups
-    renamed = []
+    ordered = []
     for g in groups:
         own = tuple(rename_node(n) for n in g.nodes)
         reads = tuple(renames.get(v, v) for v in g.inputs)
         writes = tuple(renames.get(v, v) for v in g.outputs)
-        renamed.append(Group(own, own[0] if g.anchor else None, reads, writes))
-    nodes = tuple(n for g in [*renamed, *extra] for n in g.nodes)
-    return replace(graph, nodes=nodes, types=types, constants=constants), [*renamed, *extra]
+        ordered.append(Group(own, own[0] if g.anchor else None, reads, writes))
+        ordered += [copies.pop(o) for o in g.outputs if o in copies]
+    ordered += copies.values()  # of constants
+    nodes = tuple(n for g in ordered for n in g.nodes)
+    return replace(graph, nodes=nodes, types=types, constants=constants), ordered
 
 
 def _destinations(
