@@ -104,7 +104,7 @@ def build_program(folder: Path, code: str, source: Path, compiler: str = "g++", 
 
 NODES = [
     ("Convolution", "conv0", ["data", "conv0_weight", "conv0_bias"], {"kernel": "(3, 3)", "num_filter": "8"}),
-    ("Activation", "relu0", ["conv0"], {"act_type": "relu"}),
+    ("Activation", "relu0", ["conv0"], {"act_type": "relu", "__note__": '} in "quotes}" \\'}),
     ("Pooling", "global_pool", ["relu0"], {"kernel": "(1, 1)", "global_pool": "True", "pool_type": "avg"}),
     ("Flatten", "flatten0", ["global_pool"], {}),
     ("FullyConnected", "fc1", ["flatten0", "fc1_weight", "fc1_bias"], {"num_hidden": "10"}),

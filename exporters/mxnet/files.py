@@ -247,7 +247,7 @@ class Files:
     labels: tuple[str, ...] | None = None
     mean: Array | None = None
     symbol_file: FileDigest | None = None
-    """Of the symbol as text; None where an mxnet.js file has it as an object, so that its text is not known."""
+    """Of the symbol as text, to the bracket that closes it; None where an mxnet.js file has it as an object, so that its text is not known."""
     params_file: FileDigest | None = None
 
 
@@ -318,10 +318,10 @@ def read_symbol_file(path: Path) -> Files:
     if not isinstance(document, dict):
         raise ModelError("the JSON is not an object")
     if "symbol" not in document:
-        return Files(read_symbol(document), symbol_file=digest_of(data))
+        return Files(read_symbol(document), symbol_file=digest_of(data.rstrip()))
     symbol, symbol_file = document["symbol"], None
     if isinstance(symbol, str):
-        symbol_file = digest_of(symbol.encode("utf-8", "surrogatepass"))
+        symbol_file = digest_of(symbol.encode("utf-8", "surrogatepass").rstrip())
         symbol = parse_json(symbol, "'symbol'")
     params = _base64(document, "parambase64")
     arrays = read_arrays(params)
