@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, helper
 
 from dlpack.errors import UsageError
 from dlpack.model.infer import ValueType, infer_types
@@ -34,10 +34,7 @@ def keep_internals(model: ModelProto, names: Sequence[str]) -> None:
         wanted |= set(_all(model, inner)) if name == ALL else {_value(model, inner, name)}
     for value in inner:
         if value in wanted - {v.name for v in graph.output}:
-            info = graph.output.add(name=value)
-            info.type.tensor_type.elem_type = types[value].elem
-            for extent in types[value].shape or ():
-                info.type.tensor_type.shape.dim.add(dim_value=extent)
+            graph.output.append(helper.make_tensor_value_info(value, types[value].elem, types[value].shape))
 
 
 def _value(model: ModelProto, inner: Sequence[str], name: str) -> str:
