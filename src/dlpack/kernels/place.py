@@ -62,9 +62,9 @@ class Placement:
     buffers: dict[str, Buffer] = field(default_factory=dict)
 
 
-def place(graph: Graph, groups: list[Group], prefer: LayoutPreferences) -> Placement:
-    """Assigns places; adds "Copy" groups where a value must move."""
-    graph, groups = _separate_outputs(graph, groups, prefer)
+def place(graph: Graph, groups: list[Group], prefer: LayoutPreferences, body: bool = False) -> Placement:
+    """Assigns places; adds "Copy" groups where a value must move. `body`: the graph is that of a loop's trip."""
+    graph, groups = _separate_outputs(graph, groups, prefer, body)
     computed = {o: g for g in groups if not _is_view(g, graph) for o in g.outputs}
     producers = {o: g for g in groups for o in g.outputs}
     parents, halos, shared_pads = _destinations(graph, groups, computed, producers)
@@ -152,10 +152,13 @@ def _copy_group(source: str, target: str, like: Node) -> Group:
     return Group((copy_node(source, target, like),), None, (source,), (target,))
 
 
-def _separate_outputs(graph: Graph, groups: list[Group], prefer: LayoutPreferences) -> tuple[Graph, list[Group]]:
+def _separate_outputs(
+    graph: Graph, groups: list[Group], prefer: LayoutPreferences, body: bool
+) -> tuple[Graph, list[Group]]:
     """A graph output that is a view, an input, a constant, or would not lie row-major gets a buffer by a copy.
 
-    The copy comes right after what computes the value, so that the arena holds it no longer than others need it.
+    The copy comes right after what computes the value, so that the arena holds it no longer than others need it; in a
+    loop's body it comes last, when the states that its outputs replace are no longer read.
     """
     last = _channels_last_values(graph, groups, prefer)
     producers = {o: g for g in groups for o in g.outputs}
@@ -200,8 +203,9 @@ def _separate_outputs(graph: Graph, groups: list[Group], prefer: LayoutPreferenc
         reads = tuple(renames.get(v, v) for v in g.inputs)
         writes = tuple(renames.get(v, v) for v in g.outputs)
         ordered.append(Group(own, own[0] if g.anchor else None, reads, writes))
-        ordered += [copies.pop(o) for o in g.outputs if o in copies]
-    ordered += copies.values()  # of constants
+        if not body:
+            ordered += [copies.pop(o) for o in g.outputs if o in copies]
+    ordered += copies.values()
     nodes = tuple(n for g in ordered for n in g.nodes)
     return replace(graph, nodes=nodes, types=types, constants=constants), ordered
 
