@@ -2,8 +2,8 @@
 // unchanged. Differences:
 //@ mxnet_model
 // - The network is compiled in. symbol_json_str and param_bytes have to be the files that it was
-//   built from, which is checked by their SHA-256. symbol_json_str is read to the end of its JSON and
-//   no further, since MXNet's own examples pass text that no 0 ends.
+//   built from, which is checked by their SHA-256. symbol_json_str is read to the end of its JSON
+//   and no further, since MXNet's own examples pass text that no 0 ends.
 //@ end
 //@ no_mxnet_model
 // - The network is compiled in: symbol_json_str is ignored and may be null.
@@ -18,8 +18,8 @@
 //@ end
 //@ end
 //@ side_file
-// - param_bytes is the content of @name@.weights (checked by its SHA-256). It is copied once for all
-//   handles that MXPredCreateMultiThread and MXPredReshape make of it.
+// - param_bytes is the content of @name@.weights (checked by its SHA-256). It is copied once for
+//   all handles that MXPredCreateMultiThread and MXPredReshape make of it.
 //@ end
 //@ one_shape
 // - Input keys are the model's inputs. Shapes must be the compiled ones, also in MXPredReshape.
@@ -30,18 +30,19 @@
 //   MXPredReshape, inputs that are not named keep their shapes if possible. Inputs of a new or
 //   reshaped handle are zeros.
 //@ end
-// - MXPredSetInput and MXPredGetOutput take and give elements of the tensor's own type, as in MXNet.
-//   An input that is not float32 must have been given its type with MXPredCreateEx.
+// - MXPredSetInput and MXPredGetOutput take and give elements of the tensor's own type, as in
+//   MXNet. An input that is not float32 must have been given its type with MXPredCreateEx.
 // - MXPredCreatePartialOut selects among the model's outputs and the inner values that it was built
 //   with (dlpack build --keep-internals), with or without the suffix "_output".
-// - A monitor sees the model's outputs and these inner values, each after the step that computes it;
-//   with monitor_all the inputs as well. The arrays it is given are read with MXNDArrayGetShape,
-//   MXNDArrayGetShapeEx, MXNDArrayGetDType, MXNDArrayGetData and MXNDArraySyncCopyToCPU. They belong
-//   to the predictor; MXNDArrayFree does nothing.
-// - Handles from one MXPredCreate, MXPredCreateMultiThread or MXPredReshape share their weights. The
-//   memory of the first is released with the last of them.
+// - A monitor sees the model's outputs and these inner values, each after the step that computes
+//   it; with monitor_all the inputs as well. The arrays it is given are read with
+//   MXNDArrayGetShape, MXNDArrayGetShapeEx, MXNDArrayGetDType, MXNDArrayGetData and
+//   MXNDArraySyncCopyToCPU. They belong to the predictor; MXNDArrayFree does nothing.
+// - Handles from one MXPredCreate, MXPredCreateMultiThread or MXPredReshape share their weights.
+//   The memory of the first is released with the last of them.
 // - Returned shapes and arrays live as long as their handle. After a failure, *out is null.
-// - MXNDListCreate reads all versions of MXNet's files of dense arrays and converts elements to float.
+// - MXNDListCreate reads all versions of MXNet's files of dense arrays and converts elements to
+//   float.
 // The functions have MXNet's names: compile only one file of a program with this macro. They
 // allocate. The only writable global is MXGetLastError's text, one buffer per thread.
 #if defined(@NAME@_MXNET_API)
@@ -248,7 +249,8 @@ struct mx_shared {
   uint8_t* bytes;  // null, or in the same allocation
 };
 
-// Checks param_bytes. `copied`: whether they are the weights to use; else those inside this file are.
+// Checks param_bytes. `copied`: whether they are the weights to use; else those inside this file
+// are.
 int mx_check_params(const char* call, const void* data, int given, bool* copied) {
   const size_t size = given > 0 ? static_cast<size_t>(given) : 0;
   if (given < 0 || (data == nullptr && size != 0))
