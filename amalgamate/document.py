@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dlpack.amalgamate.classifier import NOTHING, Classifier, api_text, definitions
 from dlpack.amalgamate.cpp import CppPrinter
 from dlpack.amalgamate.machines import SHARE_TRIPS, Code, region, table
+from dlpack.amalgamate.mxnet import MxnetApi, mxnet_text
 from dlpack.amalgamate.printer import Printer
 from dlpack.amalgamate.runtime import Section, closure, sections
 from dlpack.amalgamate.selftest import SelfTest, selftest
@@ -47,12 +48,12 @@ def emit_source(
     embed: bool,
     test: Sequence[SelfTest],
     classifier: Classifier = NOTHING,
-    mxnet_api: bool = False,
+    mxnet_api: MxnetApi | None = None,
 ) -> str:
     """NAME.cc: the whole predictor, with code for each machine, the best first, and a self-test for each set of shapes
     or none.
 
-    `embed`: the weights are in it. `mxnet_api`: it has MXNet's C API too.
+    `embed`: the weights are in it. `mxnet_api`: what MXNet's C API in it is for.
     """
     return Document(codes, runtime, provenance, embed, test, classifier, mxnet_api).text()
 
@@ -109,7 +110,7 @@ class Document:
         embed: bool,
         test: Sequence[SelfTest],
         classifier: Classifier = NOTHING,
-        mxnet_api: bool = False,
+        mxnet_api: MxnetApi | None = None,
     ) -> None:
         self.codes, self.runtime, self.provenance = codes, own_runtime(runtime), provenance
         self.program = codes[0].program
@@ -144,16 +145,18 @@ class Document:
             *self.classifier_text(),
         ]
         if self.mxnet_api:
-            about = "compile with -D@NAME@_MXNET_API to get the functions of MXNet's c_predict_api.h"
-            parts += [banner("MXNET API", about), self.runtime["mxnet.h"].strip()]
+            parts += mxnet_text(self.runtime, self.codes, self.mxnet_api)
         if self.test:
             parts += [
                 banner("SELF-TEST", "compile with -D@NAME@_SELFTEST to get a program"),
                 selftest(self.runtime, p, self.test),
             ]
         parts.append("#pragma GCC diagnostic pop")
-        conditions = frozenset(c for code in self.codes for c in code.conditions)
-        return written("\n\n".join(x for x in parts if x), p, self.side_file, self.machines, conditions) + "\n"
+        conditions = {c for code in self.codes for c in code.conditions}
+        if self.mxnet_api is not None:
+            conditions.add("no_mxnet_model" if self.mxnet_api.params is None else "mxnet_model")
+        text = "\n\n".join(x for x in parts if x)
+        return written(text, p, self.side_file, self.machines, frozenset(conditions)) + "\n"
 
     def regions(self) -> list[str]:
         """The code of each machine, and how one of them is chosen."""
@@ -246,7 +249,7 @@ class Document:
         run = "" if self.machines else self.printed[0].run
         parts = used_sections(self.runtime, printer, run + self.runtime["predictor_api.h"], others)
         used = {s.name for s in parts}
-        hosted = closure(everything, ["sha256", "files"]) if self.side_file else []
+        hosted = closure(everything, ["sha256", "files"] if self.side_file else ["sha256"] if self.mxnet_api else [])
         hosted = [s for s in hosted if s.name not in used]
         outside = [s for s in [*parts, *hosted] if s.scope == "file"]
         return [
@@ -259,7 +262,7 @@ class Document:
         ]
 
     def hosted_text(self, parts: Sequence[Section]) -> list[str]:
-        """What maps and checks the weights file, where there is one."""
+        """What maps and checks the weights file, where there is one, or checks what MXNet's API is given."""
         if not parts:
             return []
         text = "\n\n".join(s.text for s in parts)
@@ -267,4 +270,6 @@ class Document:
             "#if !defined(@NAME@_FREESTANDING)  // mapping and checking the weights file",
             "#endif  // !@NAME@_FREESTANDING",
         )
+        if not self.side_file:
+            start, end = "#if defined(@NAME@_MXNET_API)  // checking the model's files", "#endif  // @NAME@_MXNET_API"
         return [f"{start}\n\n{text}\n\n{end}"]

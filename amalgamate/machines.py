@@ -28,7 +28,8 @@ class Code:
     processor has.
 
     `sections` are texts of the machine's own that stand before its kernels: name, subject, text. `launch` makes the
-    statement that runs a kernel, of its name and the C++ expressions of its arguments. The lines of the runtime between ``//@ condition`` and ``//@ end`` are kept for the `conditions`.
+    statement that runs a kernel, of its name and the C++ expressions of its arguments. The lines of the runtime between
+    ``//@ condition`` and ``//@ end`` are kept for the `conditions`.
     """
 
     program: Program

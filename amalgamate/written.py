@@ -37,9 +37,10 @@ def written(
 ) -> str:
     """The text as it is for a program: with its name, and what there is of threads, shapes and machines.
 
-    The lines between ``//@ condition`` and ``//@ end`` are kept where the condition holds: threads, one_thread,
-    shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the weights are in a file of
-    their own), no_side_file; and for the `conditions` of the machines' own.
+    The lines between ``//@ condition`` and ``//@ end``, which may contain others, are kept where the condition holds:
+    threads, one_thread, shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the
+    weights are in a file of their own), no_side_file; and where it is among `conditions`: mxnet_model (MXNet's files of
+    the model are known), no_mxnet_model, those of the machines' own.
     """
     several = len(program.shape_sets) > 1
     several_threads = program.threads > 1
@@ -53,13 +54,15 @@ def written(
         "choices": machines or several,
         "side_file": side_file,
         "no_side_file": not side_file,
-        "end": True,
     }
-    out, keep = [], True
+    out: list[str] = []
+    kept: list[bool] = []  # of the conditions around a line, whether each holds
     for line in text.split("\n"):
-        if line.startswith("//@ "):
-            keep = holds.get(line[4:], line[4:] in conditions)
-        elif keep:
+        if line == "//@ end":
+            kept.pop()
+        elif line.startswith("//@ "):
+            kept.append(holds.get(line[4:], line[4:] in conditions))
+        elif all(kept):
             out.append(line)
     text = "\n".join(out)
     for word, forms in (_WORDS_OF_MACHINES if machines else _WORDS).items():

@@ -1,26 +1,48 @@
 // With @NAME@_MXNET_API, programs written for MXNet's c_predict_api.h link with this file
 // unchanged. Differences:
-// - The network is compiled in: symbol_json_str is ignored and may be null. dev_type is 1 (CPU).
+//@ mxnet_model
+// - The network is compiled in. symbol_json_str and param_bytes have to be the files that it was
+//   built from, which is checked by their SHA-256. symbol_json_str is read to the end of its JSON
+//   and no further, since MXNet's own examples pass text that no 0 ends.
+//@ end
+//@ no_mxnet_model
+// - The network is compiled in: symbol_json_str is ignored and may be null.
+//@ end
+// - dev_type is 1 (CPU).
 //@ no_side_file
-// - The weights are inside this file: param_bytes is ignored.
+//@ mxnet_model
+// - The weights are inside this file. The content of a @name@.weights is accepted as well.
+//@ end
+//@ no_mxnet_model
+// - The weights are inside this file: param_bytes is empty, or the content of a @name@.weights.
+//@ end
 //@ end
 //@ side_file
-// - param_bytes is the content of @name@.weights (checked by its SHA-256). It is copied once for a
-//   handle and all handles that MXPredReshape derives from it.
+// - param_bytes is the content of @name@.weights (checked by its SHA-256). It is copied once for
+//   all handles that MXPredCreateMultiThread and MXPredReshape make of it.
 //@ end
 //@ one_shape
 // - Input keys are the model's inputs. Shapes must be the compiled ones, also in MXPredReshape.
-//   Inputs of a new or reshaped handle are zeros. MXPredSetInput and MXPredGetOutput support only
-//   float32.
+//   Inputs of a new or reshaped handle are zeros.
 //@ end
 //@ shapes
 // - Input keys are the model's inputs. Shapes select one of the compiled sets of shapes; in
 //   MXPredReshape, inputs that are not named keep their shapes if possible. Inputs of a new or
-//   reshaped handle are zeros. MXPredSetInput and MXPredGetOutput support only float32.
+//   reshaped handle are zeros.
 //@ end
-// - MXPredCreatePartialOut selects among the model's outputs, with or without the suffix "_output".
-// - Returned shapes and arrays live as long as their handle. After a failure, *out is unchanged.
-// - MXNDListCreate reads all versions of MXNet's files of dense arrays and converts elements to float.
+// - MXPredSetInput and MXPredGetOutput take and give elements of the tensor's own type, as in
+//   MXNet. An input that is not float32 must have been given its type with MXPredCreateEx.
+// - MXPredCreatePartialOut selects among the model's outputs and the inner values that it was built
+//   with (dlpack build --keep-internals), with or without the suffix "_output".
+// - A monitor sees the model's outputs and these inner values, each after the step that computes
+//   it; with monitor_all the inputs as well. The arrays it is given are read with
+//   MXNDArrayGetShape, MXNDArrayGetShapeEx, MXNDArrayGetDType, MXNDArrayGetData and
+//   MXNDArraySyncCopyToCPU. They belong to the predictor; MXNDArrayFree does nothing.
+// - Handles from one MXPredCreate, MXPredCreateMultiThread or MXPredReshape share their weights.
+//   The memory of the first is released with the last of them.
+// - Returned shapes and arrays live as long as their handle. After a failure, *out is null.
+// - MXNDListCreate reads all versions of MXNet's files of dense arrays and converts elements to
+//   float.
 // The functions have MXNet's names: compile only one file of a program with this macro. They
 // allocate. The only writable global is MXGetLastError's text, one buffer per thread.
 #if defined(@NAME@_MXNET_API)
@@ -36,6 +58,8 @@ typedef unsigned int mx_uint;
 typedef float mx_float;
 typedef void* PredictorHandle;
 typedef void* NDListHandle;
+typedef void* NDArrayHandle;
+typedef void (*PredMonitorCallback)(const char*, NDArrayHandle, void*);
 
 namespace impl { namespace {
 
@@ -49,21 +73,9 @@ thread_local char mx_error_text[1024];
   return -1;
 }
 
-// --- predictors
+@mxnet_tables@
 
-// A copy of @name@.weights, freed with its last user. `bytes` is in the same allocation.
-struct mx_weights {
-  uint32_t users;
-  uint8_t* bytes;
-};
-
-struct mx_handle {
-  @name@_predictor* predictor;
-  mx_weights* weights;  // null if they are inside this file
-  mx_uint output_count;
-  int32_t outputs[kOutputCount + 1];  // for each output of the handle, its index in the model
-  mx_uint* shapes[kOutputCount + 1];  // of the model's outputs, in the same allocation
-};
+// --- names, shapes and types
 
 // A shape as text, as in "1x3x224x224".
 struct mx_shape_text {
@@ -113,7 +125,22 @@ int32_t mx_find_output(const char* key) {
   return -1;
 }
 
-bool mx_is_float(const @name@_tensor& tensor) { return strcmp(tensor.dtype, "float32") == 0; }
+// MXNet's element types; the index is its number for the type.
+constexpr const char* mx_types[] = {"float32", "float64", "float16", "uint8",  "int32",  "int8",    "int64",
+                                    "bool",    "int16",   "uint16",  "uint32", "uint64", "bfloat16"};
+constexpr int mx_type_count = sizeof mx_types / sizeof mx_types[0];
+
+int mx_type(const @name@_tensor& tensor) {
+  for (int k = 0; k < mx_type_count; ++k)
+    if (strcmp(mx_types[k], tensor.dtype) == 0) return k;
+  return -1;
+}
+
+size_t mx_elements(const @name@_tensor& tensor) {
+  size_t count = 1;
+  for (int32_t d = 0; d < tensor.rank; ++d) count *= static_cast<size_t>(tensor.shape[d]);
+  return count;
+}
 
 int mx_check_inputs(const char* call, mx_uint count, const char** keys, const mx_uint* starts, const mx_uint* shapes) {
   if (count != 0 && (keys == nullptr || starts == nullptr)) return mx_fail("%s: input_keys or input_shape_indptr is null", call);
@@ -165,50 +192,170 @@ int32_t mx_find_set(const char* call, const shape_set& now, mx_uint count, const
 }
 //@ end
 
-//@ side_file
-// Copies and checks @name@.weights; the copy has one user.
-int mx_copy_weights(const char* call, const void* data, int size, mx_weights** out) {
-  if (data == nullptr || size < 0 || static_cast<size_t>(size) != kWeightsBytes)
-    return mx_fail("%s: param_bytes has to be the content of @name@.weights (%zu bytes), and is %d bytes%s; only a model "
-                   "built with --weights embed takes MXNet's own file", call, kWeightsBytes, size,
-                   data == nullptr ? " at null" : "");
-  uint8_t digest[32];
-  sha256(static_cast<const uint8_t*>(data), kWeightsBytes, digest);
-  if (memcmp(digest, kWeightsDigest, sizeof digest) != 0)
-    return mx_fail("%s: param_bytes has the size of @name@.weights, but its SHA-256 is not the one that this file was built "
-                   "with", call);
-  constexpr size_t before = round_up(sizeof(mx_weights)) + 64;
-  mx_weights* const w = static_cast<mx_weights*>(malloc(before + kWeightsBytes));
-  if (w == nullptr) return mx_fail("%s: no memory for %zu bytes of weights", call, kWeightsBytes);
-  uint8_t* const end = reinterpret_cast<uint8_t*>(w) + before;
-  w->users = 1;
-  w->bytes = end - reinterpret_cast<uintptr_t>(end) % 64;
-  memcpy(w->bytes, data, kWeightsBytes);
-  *out = w;
-  return 0;
+// --- the model's files
+
+// Whether these bytes have this SHA-256.
+bool mx_has_digest(const void* data, size_t size, const uint8_t* digest) {
+  uint8_t own[32];
+  sha256(static_cast<const uint8_t*>(data), size, own);
+  return memcmp(own, digest, sizeof own) == 0;
+}
+//@ mxnet_model
+
+// The first bytes of a SHA-256 as text, to tell files apart.
+struct mx_digest_text {
+  char chars[17];
+  explicit mx_digest_text(const uint8_t* digest) {
+    for (size_t i = 0; i < 8; ++i) snprintf(chars + 2 * i, 3, "%02x", static_cast<unsigned>(digest[i]));
+  }
+};
+
+// The size of the JSON at `text`, to the bracket that closes it; at most `most`, and up to a 0.
+size_t mx_json_size(const char* text, size_t most) {
+  size_t depth = 0;
+  bool quoted = false, escaped = false;
+  for (size_t n = 0; n < most; ++n) {
+    const char c = text[n];
+    if (c == 0) return n;
+    if (quoted) {
+      quoted = escaped || c != '"';
+      escaped = !escaped && c == '\\';
+    } else if (c == '"') {
+      quoted = true;
+    } else if (c == '{' || c == '[') {
+      ++depth;
+    } else if ((c == '}' || c == ']') && (depth == 0 || --depth == 0)) {
+      return n + 1;
+    }
+  }
+  return most;
+}
+
+int mx_check_symbol(const char* call, const char* json) {
+  if (kMxSymbolBytes == 0) return 0;  // it is not known how the symbol was written
+  const size_t n = json != nullptr ? mx_json_size(json, kMxSymbolBytes) : 0;
+  if (n == kMxSymbolBytes && mx_has_digest(json, n, kMxSymbolDigest)) return 0;
+  return mx_fail("%s: symbol_json_str is not the file that this model was built from (%zu bytes, SHA-256 %s...)%s; to run "
+                 "another, build it with dlpack", call, kMxSymbolBytes, mx_digest_text(kMxSymbolDigest).chars,
+                 json == nullptr ? ", but null" : *json == 0 ? ", but empty" : "");
 }
 //@ end
 
-void mx_release_weights(mx_weights* w) {
-  if (w != nullptr && __atomic_sub_fetch(&w->users, 1, __ATOMIC_ACQ_REL) == 0) free(w);
+// What handles share, freed with the last of them: their first predictor, whose prepared weights
+// all of them use, and a copy of @name@.weights if the weights are not inside this file.
+struct mx_shared {
+  uint32_t users;
+  @name@_predictor* first;
+  uint8_t* bytes;  // null, or in the same allocation
+};
+
+// Checks param_bytes. `copied`: whether they are the weights to use; else those inside this file
+// are.
+int mx_check_params(const char* call, const void* data, int given, bool* copied) {
+  const size_t size = given > 0 ? static_cast<size_t>(given) : 0;
+  if (given < 0 || (data == nullptr && size != 0))
+    return mx_fail("%s: param_bytes is %d bytes%s", call, given, data == nullptr ? " at null" : "");
+  const bool packed = size != 0 && size == kWeightsBytes && mx_has_digest(data, size, kWeightsDigest);
+//@ side_file
+  *copied = packed;
+  if (packed) return 0;
+//@ mxnet_model
+  if (size == kMxParamsBytes && mx_has_digest(data, size, kMxParamsDigest))
+    return mx_fail("%s: param_bytes is MXNet's file, but the weights of this build are in @name@.weights: give its content, or "
+                   "build the model with --weights embed", call);
+//@ end
+  return mx_fail("%s: param_bytes has to be the content of @name@.weights (%zu bytes, checked by its SHA-256), and is other %d "
+                 "bytes; only a model from MXNet that is built with --weights embed takes MXNet's own file", call, kWeightsBytes,
+                 given);
+//@ end
+//@ no_side_file
+  *copied = false;
+//@ mxnet_model
+  if (packed || (size == kMxParamsBytes && mx_has_digest(data, size, kMxParamsDigest))) return 0;
+  return mx_fail("%s: param_bytes is not the file that this model was built from (%zu bytes, SHA-256 %s...), but other %d bytes; "
+                 "to run with other weights, build the model with them", call, kMxParamsBytes,
+                 mx_digest_text(kMxParamsDigest).chars, given);
+//@ end
+//@ no_mxnet_model
+  if (packed || size == 0) return 0;
+  return mx_fail("%s: param_bytes has to be empty, since the weights are inside this file, or the content of a @name@.weights "
+                 "(%zu bytes), and is other %d bytes", call, kWeightsBytes, given);
+//@ end
+//@ end
 }
 
-// Creates a handle, which becomes a user of the weights.
+// Creates the first predictor; the result has one user.
+int mx_share(const char* call, const void* data, bool copied, mx_shared** out) {
+  constexpr size_t before = round_up(sizeof(mx_shared)) + 64;
+  mx_shared* const s = static_cast<mx_shared*>(malloc(before + (copied ? kWeightsBytes : 0)));
+  if (s == nullptr) return mx_fail("%s: no memory for the weights", call);
+  s->users = 1;
+  s->bytes = nullptr;
+  if (copied) {
+    uint8_t* const end = reinterpret_cast<uint8_t*>(s) + before;
+    s->bytes = end - reinterpret_cast<uintptr_t>(end) % 64;
+    memcpy(s->bytes, data, kWeightsBytes);
+  }
+  const @name@_status status = @name@_create(&s->first, nullptr, 0, s->bytes, copied ? kWeightsBytes : 0);
+  if (status == @NAME@_OK) return *out = s, 0;
+  free(s);
+  return mx_fail("%s: %s", call, @name@_error_text(status));
+}
+
+void mx_release(mx_shared* s) {
+  if (__atomic_sub_fetch(&s->users, 1, __ATOMIC_ACQ_REL) != 0) return;
+  @name@_destroy(s->first);
+  free(s);
+}
+
+// --- handles
+
+// What an NDArrayHandle points to: an input or output of a handle.
+struct mx_ndarray {
+  const @name@_predictor* predictor;
+  bool is_input;
+  int32_t index;
+  const @name@_tensor* tensor;
+  mx_uint* shape;
+
+  const void* data() const { return is_input ? predictor->inputs[index] : predictor->outputs[index]; }
+};
+
+struct mx_handle {
+  @name@_predictor* predictor;
+  mx_shared* shared;
+  mx_uint output_count;
+  int32_t outputs[kOutputCount + 1];  // for each output of the handle, its index in the model
+  int32_t steps;                      // how many compute these
+  bool typed[kInputCount + 1];        // the inputs whose types the program has given
+  PredMonitorCallback monitor;
+  void* monitored_for;
+  bool monitor_inputs;
+  mx_ndarray arrays[kInputCount + kOutputCount + 1];  // inputs, then outputs
+};
+
+const mx_ndarray& mx_output(const mx_handle& p, mx_uint index) { return p.arrays[kInputCount + p.outputs[index]]; }
+
+// Creates a handle, with what it takes over from `like`, and adds it to the users of its predictor.
 //@ one_shape
-int mx_new_predictor(const char* call, mx_weights* weights, const int32_t* outputs, mx_uint output_count, PredictorHandle* out) {
-  size_t ranks = 0;
-  for (int32_t i = 0; i < kOutputCount; ++i) ranks += static_cast<size_t>(kOutputs[i].rank);
+int mx_new_handle(const char* call, const mx_handle& like, bool first, PredictorHandle* out) {
+  const @name@_tensor* const inputs = kInputs;
+  const @name@_tensor* const outputs = kOutputs;
 //@ end
 //@ shapes
-int mx_new_predictor(const char* call, mx_weights* weights, const int32_t* outputs, mx_uint output_count, int32_t set,
-                     PredictorHandle* out) {
-  size_t ranks = 0;
-  for (int32_t i = 0; i < kOutputCount; ++i) ranks += static_cast<size_t>(kShapes[set].outputs[i].rank);
+int mx_new_handle(const char* call, const mx_handle& like, bool first, int32_t set, PredictorHandle* out) {
+  const @name@_tensor* const inputs = kShapes[set].inputs;
+  const @name@_tensor* const outputs = kShapes[set].outputs;
 //@ end
+  size_t ranks = 0;
+  for (int32_t i = 0; i < kInputCount; ++i) ranks += static_cast<size_t>(inputs[i].rank);
+  for (int32_t i = 0; i < kOutputCount; ++i) ranks += static_cast<size_t>(outputs[i].rank);
   mx_handle* const p = static_cast<mx_handle*>(malloc(sizeof(mx_handle) + ranks * sizeof(mx_uint)));
   if (p == nullptr) return mx_fail("%s: no memory", call);
-  const void* const bytes = weights != nullptr ? weights->bytes : nullptr;
-  const @name@_status status = @name@_create(&p->predictor, nullptr, 0, bytes, bytes != nullptr ? kWeightsBytes : 0);
+  *p = like;
+  p->predictor = like.shared->first;
+  p->monitor = nullptr;
+  const @name@_status status = first ? @NAME@_OK : @name@_create_shared(&p->predictor, nullptr, 0, like.shared->first);
   if (status != @NAME@_OK) {
     free(p);
     return mx_fail("%s: %s", call, @name@_error_text(status));
@@ -216,365 +363,145 @@ int mx_new_predictor(const char* call, mx_weights* weights, const int32_t* outpu
 //@ shapes
   @name@_set_shape(p->predictor, set);
 //@ end
-  p->weights = weights;
-  if (weights != nullptr) __atomic_add_fetch(&weights->users, 1, __ATOMIC_RELAXED);
-  p->output_count = output_count;
-  for (mx_uint i = 0; i < output_count; ++i) p->outputs[i] = outputs[i];
+  __atomic_add_fetch(&p->shared->users, 1, __ATOMIC_RELAXED);
+  p->steps = 0;
+  for (mx_uint i = 0; i < p->output_count; ++i) {
+    const int32_t end = mx_output_step(p->predictor, p->outputs[i]) + 1;
+    if (end > p->steps) p->steps = end;
+  }
   mx_uint* at = reinterpret_cast<mx_uint*>(p + 1);
-  for (int32_t i = 0; i < kOutputCount; ++i) {
-    p->shapes[i] = at;
-    for (int32_t d = 0; d < @outputs(p->predictor)@[i].rank; ++d) *at++ = static_cast<mx_uint>(@outputs(p->predictor)@[i].shape[d]);
+  for (int32_t i = 0; i < kInputCount + kOutputCount; ++i) {
+    const bool is_input = i < kInputCount;
+    const int32_t index = is_input ? i : i - kInputCount;
+    const @name@_tensor* const tensor = is_input ? &inputs[index] : &outputs[index];
+    p->arrays[i] = {p->predictor, is_input, index, tensor, at};
+    for (int32_t d = 0; d < tensor->rank; ++d) *at++ = static_cast<mx_uint>(tensor->shape[d]);
   }
   *out = p;
   return 0;
 }
 
-// --- array files: u64 0x112, u64 0, u64 count, arrays, u64 count or 0, names
+void mx_free_handle(mx_handle* p) {
+  if (p->predictor != p->shared->first) @name@_destroy(p->predictor);
+  else @name@_set_threads(p->predictor, 1);
+  mx_release(p->shared);
+  free(p);
+}
 
-struct mx_array {
-  char* name;
-  mx_float* data;
-  mx_uint* shape;
-  mx_uint rank;
+// What a program asks for when it creates handles.
+struct mx_request {
+  const char* call;
+  const char* symbol;
+  const void* params;
+  int params_size;
+  int device;
+  mx_uint input_count;
+  const char** input_keys;
+  const mx_uint* input_starts;
+  const mx_uint* input_shapes;
+  mx_uint output_count;  // 0: the model's own outputs
+  const char** output_keys;
+  mx_uint type_count;
+  const char** type_names;
+  const int* types;
+  int handle_count;
+  PredictorHandle* out;
 };
 
-struct mx_list {
-  mx_array* arrays;
-  size_t size;
-};
-
-// Reads untrusted bytes, never beyond their end.
-struct mx_reader {
-  const char* data;
-  size_t size, at;
-
-  size_t left() const { return size - at; }
-  template <class T> bool read(T* value) {
-    if (left() < sizeof(T)) return false;
-    memcpy(value, data + at, sizeof(T));
-    at += sizeof(T);
-    return true;
-  }
-  int cut_off(const char* what, size_t index) const {
-    return mx_fail("MXNDListCreate: %s %zu goes beyond the end of the file (%zu bytes); it is damaged or cut off", what,
-                   index, size);
-  }
-};
-
-template <class T> T* mx_allocate(size_t count) {
-  return count < SIZE_MAX / sizeof(T) ? static_cast<T*>(calloc(count + 1, sizeof(T))) : nullptr;
-}
-
-// IEEE half precision, exactly.
-mx_float mx_from_half(uint16_t bits) {
-  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 1023;
-  const mx_float subnormal = static_cast<mx_float>(fraction) * 5.9604644775390625e-8f;  // in units of 2^-24
-  uint32_t all_bits = (exponent == 31 ? 255u : exponent + 112u) << 23 | fraction << 13;
-  if (exponent == 0) memcpy(&all_bits, &subnormal, sizeof all_bits);
-  all_bits |= sign;
-  mx_float value;
-  memcpy(&value, &all_bits, sizeof value);
-  return value;
-}
-
-mx_float mx_from_bfloat(uint16_t bits) {
-  const uint32_t all_bits = static_cast<uint32_t>(bits) << 16;
-  mx_float value;
-  memcpy(&value, &all_bits, sizeof value);
-  return value;
-}
-
-template <class T, class F> void mx_convert(const char* from, size_t count, mx_float* to, F convert) {
-  for (size_t i = 0; i < count; ++i) {
-    T value;
-    memcpy(&value, from + i * sizeof(T), sizeof(T));
-    to[i] = convert(value);
-  }
-}
-
-// Sizes of MXNet's (mshadow's) element types by number.
-constexpr uint8_t mx_type_bytes[] = {4, 8, 2, 1, 4, 1, 8, 1, 2, 2, 4, 8, 2};
-
-void mx_to_floats(int32_t type, const char* from, size_t count, mx_float* to) {
-  const auto cast = [](auto x) { return static_cast<mx_float>(x); };
-  switch (type) {
-    case 0: return mx_convert<mx_float>(from, count, to, cast);
-    case 1: return mx_convert<double>(from, count, to, cast);
-    case 2: return mx_convert<uint16_t>(from, count, to, mx_from_half);
-    case 3: return mx_convert<uint8_t>(from, count, to, cast);
-    case 4: return mx_convert<int32_t>(from, count, to, cast);
-    case 5: return mx_convert<int8_t>(from, count, to, cast);
-    case 6: return mx_convert<int64_t>(from, count, to, cast);
-    case 7: return mx_convert<uint8_t>(from, count, to, [](uint8_t x) { return x != 0 ? 1.0f : 0.0f; });
-    case 8: return mx_convert<int16_t>(from, count, to, cast);
-    case 9: return mx_convert<uint16_t>(from, count, to, cast);
-    case 10: return mx_convert<uint32_t>(from, count, to, cast);
-    case 11: return mx_convert<uint64_t>(from, count, to, cast);
-    default: return mx_convert<uint16_t>(from, count, to, mx_from_bfloat);
-  }
-}
-
-// One array. v0: u32 rank, u32 sizes; v1 0xF993fac8: i32 rank, i64 sizes; v2 0xF993fac9: i32
-// storage type before them; v3 0xF993faca: the same, but rank 0 is a scalar, not an empty array.
-// Then i32 device, i32 device number, i32 type, elements.
-int mx_read_array(mx_reader& r, size_t index, mx_array& a) {
-  constexpr uint32_t mx_v1 = 0xF993fac8u, mx_v2 = 0xF993fac9u, mx_v3 = 0xF993facau;
-  uint32_t magic = 0;
-  int32_t storage = 0, rank = -1;
-  if (!r.read(&magic)) return r.cut_off("array", index);
-  if ((magic == mx_v2 || magic == mx_v3) && !r.read(&storage)) return r.cut_off("array", index);
-  if (storage != 0 && storage != -1)
-    return mx_fail("MXNDListCreate: array %zu is sparse (storage type %d); save it densely", index, static_cast<int>(storage));
-  const bool wide_sizes = magic == mx_v1 || magic == mx_v2 || magic == mx_v3;
-  if (wide_sizes && !r.read(&rank)) return r.cut_off("array", index);
-  if (!wide_sizes && magic > INT32_MAX) return r.cut_off("the shape of array", index);
-  if (!wide_sizes) rank = static_cast<int32_t>(magic);
-  a.rank = rank > 0 ? static_cast<mx_uint>(rank) : 0;
-  if (rank < -1 || a.rank > r.left() / (wide_sizes ? 8 : 4)) return r.cut_off("the shape of array", index);
-  a.shape = mx_allocate<mx_uint>(a.rank);
-  if (a.shape == nullptr) return mx_fail("MXNDListCreate: no memory for array %zu", index);
-  bool empty = rank == -1 || (rank == 0 && magic != mx_v3);
-  const bool nothing = empty;
-  for (mx_uint d = 0; d < a.rank; ++d) {
-    int64_t extent = 0;
-    uint32_t narrow = 0;
-    if (wide_sizes ? !r.read(&extent) : !r.read(&narrow)) return r.cut_off("the shape of array", index);
-    if (!wide_sizes) extent = narrow;
-    if (extent < 0 || extent > INT64_C(0xffffffff))
-      return mx_fail("MXNDListCreate: array %zu claims %lld elements in dimension %u; the file is damaged", index,
-                     static_cast<long long>(extent), d);
-    a.shape[d] = static_cast<mx_uint>(extent);
-    empty = empty || extent == 0;
-  }
-  int32_t device = 0, device_id = 0, type = 0;
-  if (!nothing && !(r.read(&device) && r.read(&device_id) && r.read(&type))) return r.cut_off("array", index);
-  if (type < 0 || static_cast<size_t>(type) >= sizeof mx_type_bytes)
-    return mx_fail("MXNDListCreate: array %zu has the unknown element type %d; the file is damaged", index,
-                   static_cast<int>(type));
-  const size_t each = mx_type_bytes[type], room = r.left() / each;
-  size_t count = empty ? 0 : 1;
-  for (mx_uint d = 0; d < a.rank && !empty; ++d) {
-    if (count > room / a.shape[d]) return r.cut_off("array", index);
-    count *= a.shape[d];
-  }
-  if (count > room) return r.cut_off("array", index);
-  a.data = mx_allocate<mx_float>(count);
-  if (a.data == nullptr) return mx_fail("MXNDListCreate: no memory for array %zu", index);
-  mx_to_floats(type, r.data + r.at, count, a.data);
-  r.at += count * each;
-  return 0;
-}
-
-int mx_read_list(mx_reader& r, mx_list& list) {
-  uint64_t magic = 0, reserved = 0, count = 0, names = 0;
-  if (!r.read(&magic) || !r.read(&reserved) || magic != 0x112 || reserved != 0)
-    return mx_fail("MXNDListCreate: this is not an MXNet array file: it does not begin with 0x112");
-  if (!r.read(&count) || count > r.left() / 4 || count > UINT32_MAX)
-    return mx_fail("MXNDListCreate: the file claims %llu arrays and has %zu bytes; it is damaged",
-                   static_cast<unsigned long long>(count), r.size);
-  list.arrays = mx_allocate<mx_array>(static_cast<size_t>(count));
-  if (list.arrays == nullptr) return mx_fail("MXNDListCreate: no memory");
-  list.size = static_cast<size_t>(count);
-  for (size_t i = 0; i < list.size; ++i)
-    if (mx_read_array(r, i, list.arrays[i]) != 0) return -1;
-  if (!r.read(&names) || (names != 0 && names != count))
-    return mx_fail("MXNDListCreate: the file has %zu arrays and %llu names; it is damaged or cut off", list.size,
-                   static_cast<unsigned long long>(names));
-  for (size_t i = 0; i < list.size; ++i) {
-    uint64_t length = 0;
-    if (names != 0 && (!r.read(&length) || length > r.left())) return r.cut_off("name", i);
-    char* const name = mx_allocate<char>(static_cast<size_t>(length));
-    if (name == nullptr) return mx_fail("MXNDListCreate: no memory");
-    memcpy(name, r.data + r.at, static_cast<size_t>(length));
-    r.at += static_cast<size_t>(length);
-    list.arrays[i].name = name;
+int mx_choose_outputs(const mx_request& r, mx_handle& p) {
+  if (r.output_count > static_cast<mx_uint>(kOutputCount))
+    return mx_fail("%s: %u outputs are asked for, the model has %d: %s", r.call, r.output_count, static_cast<int>(kOutputCount),
+                   mx_names_text(kOutputs, kOutputCount).chars);
+  if (r.output_count != 0 && r.output_keys == nullptr) return mx_fail("%s: output_keys is null", r.call);
+  p.output_count = r.output_count != 0 ? r.output_count : static_cast<mx_uint>(kMxOwnOutputs);
+  for (int32_t i = 0; i < kMxOwnOutputs; ++i) p.outputs[i] = i;
+  for (mx_uint i = 0; i < r.output_count; ++i) {
+    if (r.output_keys[i] == nullptr) return mx_fail("%s: output_keys[%u] is null", r.call, i);
+    p.outputs[i] = mx_find_output(r.output_keys[i]);
+    if (p.outputs[i] < 0)
+      return mx_fail("%s: the model has no output \"%.100s\"; it has: %s (to keep an inner value, build the model with "
+                     "--keep-internals)", r.call, r.output_keys[i], mx_names_text(kOutputs, kOutputCount).chars);
   }
   return 0;
 }
 
-void mx_free_list(mx_list* list) {
-  if (list == nullptr) return;
-  for (size_t i = 0; i < list->size; ++i) {
-    free(list->arrays[i].name);
-    free(list->arrays[i].data);
-    free(list->arrays[i].shape);
+int mx_check_types(const mx_request& r, mx_handle& p) {
+  if (r.type_count != 0 && (r.type_names == nullptr || r.types == nullptr))
+    return mx_fail("%s: provided_arg_dtype_names or provided_arg_dtypes is null", r.call);
+  for (mx_uint i = 0; i < r.type_count; ++i) {
+    if (r.type_names[i] == nullptr) return mx_fail("%s: provided_arg_dtype_names[%u] is null", r.call, i);
+    const int32_t index = mx_find_input(r.type_names[i]);
+    if (index < 0)
+      return mx_fail("%s: a type is given for \"%.100s\", which is no input of the model; it has: %s", r.call, r.type_names[i],
+                     mx_names_text(kInputs, kInputCount).chars);
+    const int own = mx_type(kInputs[index]);
+    if (r.types[i] != own)
+      return mx_fail("%s: the type given for input \"%.100s\" is %d (%s), the one compiled is %d (%s)", r.call, r.type_names[i],
+                     r.types[i], r.types[i] >= 0 && r.types[i] < mx_type_count ? mx_types[r.types[i]] : "unknown", own,
+                     kInputs[index].dtype);
+    p.typed[index] = true;
   }
-  free(list->arrays);
-  free(list);
+  return 0;
 }
 
-}}  // namespace impl
-
-#pragma GCC visibility push(default)
-extern "C" {
-
-const char* MXGetLastError() { return impl::mx_error_text; }
-
-int MXPredCreatePartialOut(const char* symbol_json_str, const void* param_bytes, int param_size, int dev_type, int dev_id,
-                           mx_uint num_input_nodes, const char** input_keys, const mx_uint* input_shape_indptr,
-                           const mx_uint* input_shape_data, mx_uint num_output_nodes, const char** output_keys,
-                           PredictorHandle* out) {
-  (void)symbol_json_str, (void)dev_id;
-  static constexpr char call[] = "MXPredCreate";
-  if (out == nullptr) return impl::mx_fail("%s: out is null", call);
-  if (!impl::cpu_suffices()) return impl::mx_fail("%s: %s", call, @name@_error_text(@NAME@_BAD_CPU));
-  if (dev_type != 1) return impl::mx_fail("%s: this build is for the CPU: dev_type has to be 1, and is %d", call, dev_type);
-  if (impl::mx_check_inputs(call, num_input_nodes, input_keys, input_shape_indptr, input_shape_data) != 0) return -1;
-  int32_t outputs[impl::kOutputCount + 1];
-  if (num_output_nodes > static_cast<mx_uint>(impl::kOutputCount))
-    return impl::mx_fail("%s: %u outputs are asked for, the model has %d: %s", call, num_output_nodes, static_cast<int>(impl::kOutputCount),
-                   impl::mx_names_text(impl::kOutputs, impl::kOutputCount).chars);
-  if (num_output_nodes != 0 && output_keys == nullptr) return impl::mx_fail("%s: output_keys is null", call);
-  for (int32_t i = 0; i < impl::kOutputCount; ++i) outputs[i] = i;
-  for (mx_uint i = 0; i < num_output_nodes; ++i) {
-    if (output_keys[i] == nullptr) return impl::mx_fail("%s: output_keys[%u] is null", call, i);
-    outputs[i] = impl::mx_find_output(output_keys[i]);
-    if (outputs[i] < 0)
-      return impl::mx_fail("%s: the model has no output \"%.100s\"; it has: %s (an inner node has to be made an output before the "
-                     "model is built)", call, output_keys[i], impl::mx_names_text(impl::kOutputs, impl::kOutputCount).chars);
-  }
+int mx_create(const mx_request& r) {
+  if (r.out == nullptr) return mx_fail("%s: out is null", r.call);
+  for (int i = 0; i < r.handle_count; ++i) r.out[i] = nullptr;
+  if (r.handle_count < 1) return mx_fail("%s: num_threads is %d", r.call, r.handle_count);
+  if (!cpu_suffices()) return mx_fail("%s: %s", r.call, @name@_error_text(@NAME@_BAD_CPU));
+  if (r.device != 1) return mx_fail("%s: this build is for the CPU: dev_type has to be 1, and is %d", r.call, r.device);
+  if (mx_check_inputs(r.call, r.input_count, r.input_keys, r.input_starts, r.input_shapes) != 0) return -1;
 //@ shapes
-  const int32_t set = impl::mx_find_set(call, impl::kShapes[0], num_input_nodes, input_keys, input_shape_indptr, input_shape_data);
+  const int32_t set = mx_find_set(r.call, kShapes[0], r.input_count, r.input_keys, r.input_starts, r.input_shapes);
   if (set < 0) return -1;
 //@ end
-  impl::mx_weights* weights = nullptr;
-//@ side_file
-  if (impl::mx_copy_weights(call, param_bytes, param_size, &weights) != 0) return -1;
+  mx_handle like = {};
+  if (mx_choose_outputs(r, like) != 0 || mx_check_types(r, like) != 0) return -1;
+//@ mxnet_model
+  if (mx_check_symbol(r.call, r.symbol) != 0) return -1;
 //@ end
-//@ no_side_file
-  (void)param_bytes, (void)param_size;
+  bool copied = false;
+  if (mx_check_params(r.call, r.params, r.params_size, &copied) != 0) return -1;
+  if (mx_share(r.call, r.params, copied, &like.shared) != 0) return -1;
+  int status = 0;
+  for (int i = 0; i < r.handle_count && status == 0; ++i) status = mx_new_handle(r.call, like, i == 0, @set()@&r.out[i]);
+  for (int i = 0; i < r.handle_count; ++i) {
+    mx_handle* const p = static_cast<mx_handle*>(r.out[i]);
+    if (status != 0 && p != nullptr) mx_free_handle(p), r.out[i] = nullptr;
+//@ threads
+    // The program's threads share the processors.
+    const int32_t threads = p != nullptr && status == 0 && r.handle_count > 1 ? @name@_threads(p->predictor) / r.handle_count : 0;
+    if (r.handle_count > 1 && status == 0) @name@_set_threads(p->predictor, threads > 1 ? threads : 1);
 //@ end
-  const mx_uint count = num_output_nodes != 0 ? num_output_nodes : static_cast<mx_uint>(impl::kOutputCount);
-  const int status = impl::mx_new_predictor(call, weights, outputs, count, @set()@out);
-  impl::mx_release_weights(weights);
+  }
+  mx_release(like.shared);
   return status;
 }
 
-int MXPredCreate(const char* symbol_json_str, const void* param_bytes, int param_size, int dev_type, int dev_id,
-                 mx_uint num_input_nodes, const char** input_keys, const mx_uint* input_shape_indptr,
-                 const mx_uint* input_shape_data, PredictorHandle* out) {
-  return MXPredCreatePartialOut(symbol_json_str, param_bytes, param_size, dev_type, dev_id, num_input_nodes, input_keys,
-                                input_shape_indptr, input_shape_data, 0, nullptr, out);
+// --- runs
+
+void mx_tell(const mx_handle& p, const mx_ndarray& array) {
+  p.monitor(array.tensor->name, const_cast<mx_ndarray*>(&array), p.monitored_for);
 }
 
-int MXPredReshape(mx_uint num_input_nodes, const char** input_keys, const mx_uint* input_shape_indptr,
-                  const mx_uint* input_shape_data, PredictorHandle handle, PredictorHandle* out) {
-  const impl::mx_handle* const p = static_cast<const impl::mx_handle*>(handle);
-  if (p == nullptr || out == nullptr) return impl::mx_fail("MXPredReshape: handle or out is null");
-  if (impl::mx_check_inputs("MXPredReshape", num_input_nodes, input_keys, input_shape_indptr, input_shape_data) != 0) return -1;
-//@ shapes
-  const int32_t set = impl::mx_find_set("MXPredReshape", impl::kShapes[p->predictor->set], num_input_nodes, input_keys, input_shape_indptr,
-                                  input_shape_data);
-  if (set < 0) return -1;
-//@ end
-  return impl::mx_new_predictor("MXPredReshape", p->weights, p->outputs, p->output_count, @set()@out);
-}
-
-int MXPredGetOutputShape(PredictorHandle handle, mx_uint index, mx_uint** shape_data, mx_uint* shape_ndim) {
-  const impl::mx_handle* const p = static_cast<const impl::mx_handle*>(handle);
-  if (p == nullptr || shape_data == nullptr || shape_ndim == nullptr)
-    return impl::mx_fail("MXPredGetOutputShape: handle, shape_data or shape_ndim is null");
-  if (index >= p->output_count)
-    return impl::mx_fail("MXPredGetOutputShape: there is no output %u; the predictor has %u", index, p->output_count);
-  *shape_data = p->shapes[p->outputs[index]];
-  *shape_ndim = static_cast<mx_uint>(@outputs(p->predictor)@[p->outputs[index]].rank);
-  return 0;
-}
-
-int MXPredSetInput(PredictorHandle handle, const char* key, const mx_float* data, mx_uint size) {
-  const impl::mx_handle* const p = static_cast<const impl::mx_handle*>(handle);
-  if (p == nullptr || key == nullptr || data == nullptr) return impl::mx_fail("MXPredSetInput: handle, key or data is null");
-  const int32_t index = impl::mx_find_input(key);
-  if (index < 0)
-    return impl::mx_fail("MXPredSetInput: the model has no input \"%.100s\"; it has: %s", key,
-                   impl::mx_names_text(impl::kInputs, impl::kInputCount).chars);
-  const @name@_tensor& own = @inputs(p->predictor)@[index];
-  if (!impl::mx_is_float(own))
-    return impl::mx_fail("MXPredSetInput: input \"%.100s\" is %s, and MXNet's API takes only float32; use @name@_set_input()", key,
-                   own.dtype);
-  if (size != own.bytes / sizeof(mx_float))
-    return impl::mx_fail("MXPredSetInput: input \"%.100s\" has %zu elements (%s), and %u are given", key,
-                   own.bytes / sizeof(mx_float), impl::mx_shape_text(own.shape, static_cast<size_t>(own.rank)).chars, size);
-  const @name@_status status = @name@_set_input(p->predictor, index, data, own.bytes);
-  return status == @NAME@_OK ? 0 : impl::mx_fail("MXPredSetInput: %s", @name@_error_text(status));
-}
-
-int MXPredForward(PredictorHandle handle) {
-  const impl::mx_handle* const p = static_cast<const impl::mx_handle*>(handle);
-  if (p == nullptr) return impl::mx_fail("MXPredForward: handle is null");
-  const @name@_status status = @name@_run(p->predictor);
-  return status == @NAME@_OK ? 0 : impl::mx_fail("MXPredForward: %s", @name@_error_text(status));
-}
-
-// As in MXNet, a step beyond the last does nothing, and none are left.
-int MXPredPartialForward(PredictorHandle handle, int step, int* step_left) {
-  const impl::mx_handle* const p = static_cast<const impl::mx_handle*>(handle);
-  if (p == nullptr || step_left == nullptr) return impl::mx_fail("MXPredPartialForward: handle or step_left is null");
-  if (step < 0) return impl::mx_fail("MXPredPartialForward: step is %d; it begins at 0", step);
-  if (step < @steps(p->predictor)@ && @name@_run_step(p->predictor, step) != @NAME@_OK)
-    return impl::mx_fail("MXPredPartialForward: step %d failed", step);
-  *step_left = step < @steps(p->predictor)@ ? @steps(p->predictor)@ - step - 1 : 0;
-  return 0;
-}
-
-int MXPredGetOutput(PredictorHandle handle, mx_uint index, mx_float* data, mx_uint size) {
-  const impl::mx_handle* const p = static_cast<const impl::mx_handle*>(handle);
-  if (p == nullptr || data == nullptr) return impl::mx_fail("MXPredGetOutput: handle or data is null");
-  if (index >= p->output_count)
-    return impl::mx_fail("MXPredGetOutput: there is no output %u; the predictor has %u", index, p->output_count);
-  const int32_t own_index = p->outputs[index];
-  const @name@_tensor& own = @outputs(p->predictor)@[own_index];
-  if (!impl::mx_is_float(own))
-    return impl::mx_fail("MXPredGetOutput: output \"%.100s\" is %s, and MXNet's API gives only float32; use @name@_get_output()",
-                   own.name, own.dtype);
-  if (size != own.bytes / sizeof(mx_float))
-    return impl::mx_fail("MXPredGetOutput: output \"%.100s\" has %zu elements (%s), and %u are asked for", own.name,
-                   own.bytes / sizeof(mx_float), impl::mx_shape_text(own.shape, static_cast<size_t>(own.rank)).chars, size);
-  const @name@_status status = @name@_get_output(p->predictor, own_index, data, own.bytes);
-  return status == @NAME@_OK ? 0 : impl::mx_fail("MXPredGetOutput: %s", @name@_error_text(status));
-}
-
-int MXPredFree(PredictorHandle handle) {
-  impl::mx_handle* const p = static_cast<impl::mx_handle*>(handle);
-  if (p == nullptr) return 0;
-  @name@_destroy(p->predictor);
-  impl::mx_release_weights(p->weights);
-  free(p);
-  return 0;
-}
-
-int MXNDListCreate(const char* nd_file_bytes, int nd_file_size, NDListHandle* out, mx_uint* out_length) {
-  if (nd_file_bytes == nullptr || nd_file_size < 0 || out == nullptr || out_length == nullptr)
-    return impl::mx_fail("MXNDListCreate: nd_file_bytes, out or out_length is null, or nd_file_size is negative");
-  impl::mx_list* const list = impl::mx_allocate<impl::mx_list>(1);
-  if (list == nullptr) return impl::mx_fail("MXNDListCreate: no memory");
-  impl::mx_reader r = {nd_file_bytes, static_cast<size_t>(nd_file_size), 0};
-  if (impl::mx_read_list(r, *list) != 0) {
-    impl::mx_free_list(list);
-    return -1;
+// Tells the monitor what a step has computed: inner values in the order of the model, then its
+// outputs. The step before the first has computed the inputs.
+void mx_monitor(const mx_handle& p, int32_t step) {
+  if (p.monitor == nullptr) return;
+  if (step < 0 && p.monitor_inputs)
+    for (int32_t i = 0; i < kInputCount; ++i) mx_tell(p, p.arrays[i]);
+  for (int32_t k = 0; k < kOutputCount; ++k) {
+    const int32_t i = (kMxOwnOutputs + k) % kOutputCount;
+    if (mx_output_step(p.predictor, i) == step) mx_tell(p, p.arrays[kInputCount + i]);
   }
-  *out = list;
-  *out_length = static_cast<mx_uint>(list->size);
+}
+
+int mx_run_step(const mx_handle& p, const char* call, int32_t step) {
+  if (step == 0) mx_monitor(p, -1);
+  const @name@_status status = @name@_run_step(p.predictor, step);
+  if (status != @NAME@_OK) return mx_fail("%s: step %d: %s", call, static_cast<int>(step), @name@_error_text(status));
+  mx_monitor(p, step);
   return 0;
 }
 
-int MXNDListGet(NDListHandle handle, mx_uint index, const char** out_key, const mx_float** out_data,
-                const mx_uint** out_shape, mx_uint* out_ndim) {
-  const impl::mx_list* const list = static_cast<const impl::mx_list*>(handle);
-  if (list == nullptr || out_key == nullptr || out_data == nullptr || out_shape == nullptr || out_ndim == nullptr)
-    return impl::mx_fail("MXNDListGet: handle or an out pointer is null");
-  if (index >= list->size) return impl::mx_fail("MXNDListGet: there is no array %u; the list has %zu", index, list->size);
-  const impl::mx_array& a = list->arrays[index];
-  *out_key = a.name, *out_data = a.data, *out_shape = a.shape, *out_ndim = a.rank;
-  return 0;
-}
-
-int MXNDListFree(NDListHandle handle) {
-  impl::mx_free_list(static_cast<impl::mx_list*>(handle));
-  return 0;
-}
-
-}  // extern "C"
-#pragma GCC visibility pop
-#endif  // !@NAME@_FREESTANDING
-#endif  // @NAME@_MXNET_API
+}}  // namespace impl

@@ -8,7 +8,9 @@ operators do what they do at inference: Dropout passes through, losses give thei
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ import dlpack.exporters.mxnet.math
 import dlpack.exporters.mxnet.recurrent
 import dlpack.exporters.mxnet.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
-from dlpack.exporters.base import Exported, Exporter, ExportOptions, PictureInput, find_params, read_bytes
+from dlpack.exporters.base import Exported, Exporter, ExportOptions, PictureInput, find_params, read_bytes, set_metadata
 from dlpack.exporters.builder import Array, NotConverted, OnnxBuilder, Shape
 from dlpack.exporters.mxnet.call import CONVERTERS, Call
 from dlpack.exporters.mxnet.files import (
@@ -28,6 +30,7 @@ from dlpack.exporters.mxnet.files import (
     Files,
     Symbol,
     SymbolNode,
+    digest_of,
     looks_like_mxnetjs,
     looks_like_symbol,
     read_arrays,
@@ -63,10 +66,14 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     if not files.arrays:
         stem = path.stem.removesuffix("-symbol").removesuffix("_symbol")
         used = find_params(path, params, [stem, path.stem], ".params", lambda b: b.startswith(LIST_MAGIC))
-        files = Files(files.symbol, read_arrays(read_bytes(used)))
+        data = read_bytes(used)
+        files = replace(files, arrays=read_arrays(data), params_file=digest_of(data))
     elif params is not None:
         raise UsageError("this file holds its weights itself; leave --params out")
     model = Conversion(files, options, path.stem.removesuffix("-symbol")).run()
+    parts = {"params": files.params_file, "symbol": files.symbol_file}
+    told = {name: asdict(part) if part else None for name, part in parts.items()}
+    set_metadata(model, "dlpack.mxnet", json.dumps(told))
     return Exported(model, files.labels, _preprocess(files, model), used)
 
 

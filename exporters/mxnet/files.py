@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import math
 import re
 import struct
@@ -226,6 +227,18 @@ class Symbol:
 
 
 @dataclass(frozen=True)
+class FileDigest:
+    """A file's size in bytes and its SHA-256, by which the predictor knows it again."""
+
+    bytes: int
+    sha256: str
+
+
+def digest_of(data: bytes) -> FileDigest:
+    return FileDigest(len(data), hashlib.sha256(data).hexdigest())
+
+
+@dataclass(frozen=True)
 class Files:
     """What a model's files hold together."""
 
@@ -233,6 +246,9 @@ class Files:
     arrays: dict[str, Array] = field(default_factory=dict)
     labels: tuple[str, ...] | None = None
     mean: Array | None = None
+    symbol_file: FileDigest | None = None
+    """Of the symbol as text, to the bracket that closes it; None in an mxnet.js file, which has it as an object."""
+    params_file: FileDigest | None = None
 
 
 def looks_like_symbol(start: bytes) -> bool:
@@ -297,16 +313,18 @@ def _entry(value: Any, limit: int, where: str) -> tuple[int, int]:
 
 def read_symbol_file(path: Path) -> Files:
     """A -symbol.json (arrays empty) or an mxnet.js file (arrays, labels and mean within)."""
-    text = _json_text(path)
-    document = parse_json(text, "the file")
+    data = _json_bytes(path)
+    document = parse_json(_decoded(data), "the file")
     if not isinstance(document, dict):
         raise ModelError("the JSON is not an object")
     if "symbol" not in document:
-        return Files(read_symbol(document))
-    symbol = document["symbol"]
+        return Files(read_symbol(document), symbol_file=digest_of(data.rstrip()))
+    symbol, symbol_file = document["symbol"], None
     if isinstance(symbol, str):
+        symbol_file = digest_of(symbol.encode("utf-8", "surrogatepass").rstrip())
         symbol = parse_json(symbol, "'symbol'")
-    arrays = read_arrays(_base64(document, "parambase64"))
+    params = _base64(document, "parambase64")
+    arrays = read_arrays(params)
     synset = document.get("synset")
     labels = None
     if isinstance(synset, str):
@@ -317,16 +335,20 @@ def read_symbol_file(path: Path) -> Files:
     if document.get("meanimgbase64"):
         means = read_arrays(_base64(document, "meanimgbase64"))
         mean = next(iter(means.values()), None)
-    return Files(read_symbol(symbol), arrays, labels, mean)
+    return Files(read_symbol(symbol), arrays, labels, mean, symbol_file, digest_of(params))
 
 
-def _json_text(path: Path) -> str:
+def _json_bytes(path: Path) -> bytes:
     limit = MAX_TEXT_BYTES
     with open(path, "rb") as file:
         if looks_like_mxnetjs(file.read(4096)):
             limit = 2 << 30  # the weights are inside
+    return read_bytes(path, limit)
+
+
+def _decoded(data: bytes) -> str:
     try:
-        return read_bytes(path, limit).decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise ModelError(f"the file is not UTF-8 text (byte {e.start:,}); it is damaged") from None
 

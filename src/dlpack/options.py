@@ -36,6 +36,8 @@ class Options:
     more_shapes: tuple[Shapes, ...] = ()
     buckets: Buckets | None = None
     mxnet_api: bool = False
+    internals: tuple[str, ...] = ()
+    """Inner values to keep as further outputs, or "all"."""
     target_options: Mapping[str, Any] = field(default_factory=dict)
     bindings: tuple[str, ...] = ()
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -83,6 +85,7 @@ def options_text(options: Options) -> str:
         words.append(f"--threads {options.threads}")
     if options.mxnet_api:
         words.append("--mxnet-api")
+    words += [f"--keep-internals {name}" for name in options.internals]
     if options.weights != "auto":
         words.append(f"--weights {options.weights}")
     words += [f"--range {name}={low:g}:{high:g}" for name, (low, high) in sorted(options.ranges.items())]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dlpack.verify.trial import Trial
 
 EMBED_LIMIT = 4 << 20
-"""`--weights auto` embeds up to this many bytes and writes a side file beyond."""
+"""`--weights auto` embeds up to this many bytes and writes a side file beyond; all bytes of a model from MXNet."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _prepare(model: Path, options: Options, progress: Progress) -> Prepared:
     from dlpack.verify.trial import try_model
 
     with progress.stage("read") as detail:
-        source = read_source(model, options.params, options.shapes, options.dtypes, options.values)
+        source = _read(model, options, options.shapes)
         for text in source.warnings:
             progress.warn(text)
         detail.append(f"{len(source.proto.graph.node)} nodes, {source.opset}")
@@ -115,10 +115,7 @@ def _prepare(model: Path, options: Options, progress: Progress) -> Prepared:
     for number, shapes in enumerate(sets):
         with progress.stage("clean") as detail:
             try:
-                if number and source.exported:
-                    proto = read_source(model, options.params, shapes, options.dtypes, options.values).proto
-                else:
-                    proto = source.proto
+                proto = _read(model, options, shapes).proto if number and source.exported else source.proto
                 again = _cleaned(proto, shapes)
                 proto, graph = clean_graph(proto, shapes)
             except (ModelError, UnsupportedError) as e:
@@ -131,6 +128,10 @@ def _prepare(model: Path, options: Options, progress: Progress) -> Prepared:
             cases.append(Case(graph, meanings(graph, source.metadata), trial, again))
             detail.append("onnxruntime")
     return Prepared(source, tuple(cases), bucketed)
+
+
+def _read(model: Path, options: Options, shapes: Shapes) -> Source:
+    return read_source(model, options.params, shapes, options.dtypes, options.values, options.internals)
 
 
 def _cleaned(proto: Any, shapes: Shapes) -> Callable[[], Any]:
@@ -182,7 +183,8 @@ def _fill(
     place = (target, builds)
     manifest = _write(folder, programs, prepared, classifier, place, options, progress)
     labelled = manifest.get("task", {}).get("kind") in (None, "classify", "digits")
-    if labelled and (warning := labels_warning(classifier.labels, manifest["outputs"])):
+    outputs = manifest["outputs"][: prepared.source.outputs]
+    if labelled and (warning := labels_warning(classifier.labels, outputs)):
         progress.warn(warning)
     if options.verify and _runs_here(manifest, target, progress):
         verified = _verify(folder, manifest, prepared, options, progress)
@@ -210,7 +212,9 @@ def _write(
 
     size = len(next(iter(programs.values())).weights)
     embed = options.weights == "embed" or (
-        options.weights == "auto" and size <= EMBED_LIMIT and not place[0].downloads_weights
+        options.weights == "auto"
+        and not place[0].downloads_weights
+        and (size <= EMBED_LIMIT or _takes_params(prepared))
     )
     _emit(folder, programs, prepared, classifier, embed, place, options, progress)
     manifest = _manifest(programs, prepared, classifier, embed, place, options)
@@ -220,6 +224,13 @@ def _write(
         _bind(folder, manifest, place, options, progress)
     write_manifest(folder / "manifest.json", manifest)
     return manifest
+
+
+def _takes_params(prepared: Prepared) -> bool:
+    """Whether programs for MXNet give the predictor MXNet's file of weights, in which its own are not."""
+    from dlpack.amalgamate.mxnet import mxnet_api
+
+    return mxnet_api(prepared.source.metadata, prepared.source.outputs).params is not None
 
 
 def _compile(
@@ -254,6 +265,7 @@ def _emit(
 ) -> None:  # fmt: skip
     """Writes NAME.cc, NAME.h and, if the weights are not embedded, NAME.weights."""
     from dlpack.amalgamate.document import Provenance, emit_header, emit_source
+    from dlpack.amalgamate.mxnet import mxnet_api
     from dlpack.runtime_c import read_runtime
     from dlpack.targets.toolchains.compiler import source_flags
     from dlpack.verify.trial import self_test
@@ -274,8 +286,10 @@ def _emit(
         )
         runtime = read_runtime()
         test = [self_test(s, c.trial) for s, c in zip(program.shape_sets, prepared.cases, strict=True)]
-        mxnet_api = options.mxnet_api or prepared.source.metadata.get("dlpack.source") == "MXNet"
-        text = emit_source(codes, runtime, provenance, embed, test, classifier, mxnet_api)
+        source = prepared.source
+        wanted = options.mxnet_api or source.metadata.get("dlpack.source") == "MXNet"
+        mxnet = mxnet_api(source.metadata, source.outputs) if wanted else None
+        text = emit_source(codes, runtime, provenance, embed, test, classifier, mxnet)
         (folder / f"{program.name}.cc").write_text(text, encoding="utf-8")
         (folder / f"{program.name}.h").write_text(emit_header(codes, runtime, classifier), encoding="utf-8")
         if program.weights and not embed:
@@ -308,7 +322,8 @@ def _manifest(
         manifest["preprocess"] = classifier.preprocess.to_json()
     number = next((k for k, picture in enumerate(pictures) if picture), 0)
     expected = cases[number].trial.expected.outputs
-    if task := task_of(options.task, source.metadata, {**manifest, **sets[number]}, expected):
+    own = {**sets[number], "outputs": sets[number]["outputs"][: source.outputs]}
+    if task := task_of(options.task, source.metadata, {**manifest, **own}, expected[: source.outputs]):
         manifest["task"] = task
     if program.weights and not embed:
         manifest["weights"] = weights_of(program)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ class Source:
     warnings: tuple[str, ...]
     exported: bool = False
     """Whether an exporter made it, for the shapes it was given."""
+    outputs: int = 0
+    """How many outputs the model itself has; behind them are the inner values that are kept."""
 
 
 def read_source(
@@ -33,10 +35,11 @@ def read_source(
     shapes: Shapes | None = None,
     dtypes: Mapping[str, str] | None = None,
     values: Mapping[str, tuple[str, ...]] | None = None,
+    internals: Sequence[str] = (),
 ) -> Source:
     """The model as ONNX: read from an ONNX file, or exported from another framework's file or from a callable.
 
-    The inputs in `values` are replaced by constants.
+    The inputs in `values` are replaced by constants; the inner values in `internals` become outputs.
     """
     from dlpack.exporters import ExportOptions, accepted, export, find_exporter, is_callable
     from dlpack.exporters.base import main_file
@@ -70,4 +73,9 @@ def read_source(
         from dlpack.model.values import fix_values
 
         fix_values(proto, values)
-    return Source(proto, digest, opset, metadata, labels, (*warnings, *weight_warnings(proto)), made)
+    outputs = len(proto.graph.output)
+    if internals:
+        from dlpack.model.internals import keep_internals
+
+        keep_internals(proto, internals)
+    return Source(proto, digest, opset, metadata, labels, (*warnings, *weight_warnings(proto)), made, outputs)

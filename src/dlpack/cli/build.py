@@ -102,8 +102,13 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
 @labels_option
 @preprocess_option
 @task_option
-@click.option("--weights", type=click.Choice(["auto", "embed", "file"]), default="auto", show_default=True,
-              help="Weights inside the C++ file or in a separate file; auto embeds up to 4 MiB.")  # fmt: skip
+@click.option(
+    "--weights",
+    type=click.Choice(["auto", "embed", "file"]),
+    default="auto",
+    show_default=True,
+    help="Weights inside the C++ file or in a separate file; auto embeds up to 4 MiB, and all of a model from MXNet.",
+)
 @click.option(
     "--optimize",
     type=click.Choice(["speed", "size"]),
@@ -122,6 +127,13 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
     help="Write a package for another language into the bundle's folder bindings; repeatable (docs/bindings.md).",
 )
 @click.option("--mxnet-api", is_flag=True, help="Add MXNet's C API, which models from MXNet have anyway.")
+@click.option(
+    "--keep-internals",
+    "internals",
+    multiple=True,
+    metavar="NAME|all",
+    help="Keep an inner value as a further output (MXPredCreatePartialOut selects it); repeatable.",
+)
 @click.option(
     "--range",
     "ranges",
@@ -150,6 +162,7 @@ def build(
     threads: int,
     bindings: tuple[str, ...],
     mxnet_api: bool,
+    internals: tuple[str, ...],
     ranges: tuple[str, ...],
     inputs: Path | None,
     tolerance: float | None,
@@ -178,6 +191,7 @@ def build(
         threads=threads,
         bindings=bindings,
         mxnet_api=mxnet_api,
+        internals=internals,
         params=params,
         dtypes=parse_dtypes(shapes),
         task=task,

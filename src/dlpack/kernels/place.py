@@ -62,9 +62,9 @@ class Placement:
     buffers: dict[str, Buffer] = field(default_factory=dict)
 
 
-def place(graph: Graph, groups: list[Group], prefer: LayoutPreferences) -> Placement:
-    """Assigns places; adds "Copy" groups where a value must move."""
-    graph, groups = _separate_outputs(graph, groups, prefer)
+def place(graph: Graph, groups: list[Group], prefer: LayoutPreferences, body: bool = False) -> Placement:
+    """Assigns places; adds "Copy" groups where a value must move. `body`: the graph is that of a loop's trip."""
+    graph, groups = _separate_outputs(graph, groups, prefer, body)
     placer = _Placer(graph, groups, prefer)
     for group in groups:
         placer.add(group)
@@ -159,13 +159,19 @@ def _copy_group(source: str, target: str, like: Node) -> Group:
     return Group((copy_node(source, target, like),), None, (source,), (target,))
 
 
-def _separate_outputs(graph: Graph, groups: list[Group], prefer: LayoutPreferences) -> tuple[Graph, list[Group]]:
-    """A graph output that is a view, an input, a constant, or would not lie row-major gets a buffer by a copy."""
+def _separate_outputs(
+    graph: Graph, groups: list[Group], prefer: LayoutPreferences, body: bool
+) -> tuple[Graph, list[Group]]:
+    """A graph output that is a view, an input, a constant, or would not lie row-major gets a buffer by a copy.
+
+    The copy comes right after what computes the value, so that the arena holds it no longer than others need it; in a
+    loop's body it comes last, when the states that its outputs replace are no longer read.
+    """
     last = _channels_last_values(graph, groups, prefer)
     producers = {o: g for g in groups for o in g.outputs}
     consumers = {i for g in groups for i in g.inputs}
     renames: dict[str, str] = {}
-    extra: list[Group] = []
+    copies: dict[str, Group] = {}
     types, constants = dict(graph.types), dict(graph.constants)
     inputs = set(graph.inputs)
     for name in dict.fromkeys(graph.outputs):
@@ -187,7 +193,7 @@ def _separate_outputs(graph: Graph, groups: list[Group], prefer: LayoutPreferenc
             raise AssertionError("an input that is an output is renamed when the graph is read")
         renames[name] = inner
         like = g.nodes[0] if g else Node("Constant", (), (name,), sources=(name,))
-        extra.append(_copy_group(inner, name, like))
+        copies[name] = _copy_group(inner, name, like)
 
     def rename_node(n: Node) -> Node:
         return replace(
@@ -198,14 +204,17 @@ def _separate_outputs(graph: Graph, groups: list[Group], prefer: LayoutPreferenc
 
     if not renames:
         return graph, groups
-    renamed = []
+    ordered = []
     for g in groups:
         own = tuple(rename_node(n) for n in g.nodes)
         reads = tuple(renames.get(v, v) for v in g.inputs)
         writes = tuple(renames.get(v, v) for v in g.outputs)
-        renamed.append(Group(own, own[0] if g.anchor else None, reads, writes))
-    nodes = tuple(n for g in [*renamed, *extra] for n in g.nodes)
-    return replace(graph, nodes=nodes, types=types, constants=constants), [*renamed, *extra]
+        ordered.append(Group(own, own[0] if g.anchor else None, reads, writes))
+        if not body:
+            ordered += [copies.pop(o) for o in g.outputs if o in copies]
+    ordered += copies.values()
+    nodes = tuple(n for g in ordered for n in g.nodes)
+    return replace(graph, nodes=nodes, types=types, constants=constants), ordered
 
 
 def _destinations(

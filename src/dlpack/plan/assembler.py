@@ -127,7 +127,8 @@ class Assembler:
     def _body(self, group: Group, backend: Backend) -> None:
         body = group.nodes[0].body
         assert body is not None
-        inner = Assembler(place(body, fuse(body), backend.layouts), "body", backend, 1, self.settled)
+        placement = place(body, fuse(body), backend.layouts, body=True)
+        inner = Assembler(placement, "body", backend, 1, self.settled)
         self.loops[len(self.calls)], self.loop_parts[len(self.calls)] = inner.program(body=True), inner.own_parts
 
     def _loop_call(self, group: Group) -> Call:
