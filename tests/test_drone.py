@@ -461,7 +461,7 @@ def test_the_tx1s_core_follows_the_discs(blobs_onnx: Path, blobs: ModuleType, cl
     gcc, qemu = requires_tool("aarch64-linux-gnu-g++"), requires_tool("qemu-aarch64")
     bundle = build(blobs_onnx, tmp_path / "tx1", Options(target="jetson-tx1"))
     text = (DRONE / "README.md").read_text()
-    (options,) = re.findall(r"^cmake .*tx1 (-DCMAKE_SYSTEM_NAME.*(?:\\\n.*)*)$", text, re.MULTILINE)
+    (options,) = re.findall(r"^cmake .*tx1 (-DCMAKE_SYSTEM_NAME(?:.*\\\n)*.*)$", text, re.MULTILINE)
     program = compiled(bundle, tmp_path / "cmake", *options.replace("\\\n", " ").split(), f"-DCMAKE_CXX_COMPILER={gcc}")
     run(qemu, "-cpu", "cortex-a57", program, clip, "--boxes", tmp_path / "boxes.txt")
     check_ids(blobs, tmp_path / "boxes.txt")

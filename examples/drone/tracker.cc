@@ -95,7 +95,9 @@ void Tracker::State::predict(int steps) {
 }
 
 void Tracker::State::correct(const Detection& d) {
-  const double deviation = kPosition * size_of(d.box);
+  // The box of what is half hidden is that of the visible half: the lower the score, the less it is believed (as in the
+  // NSA filter of Du et al. 2021), so that speed and size stay those of the object.
+  const double deviation = kPosition * size_of(d.box) / std::max(d.score, 0.05);
   x.correct((d.box.left + d.box.right) / 2, deviation);
   y.correct((d.box.top + d.box.bottom) / 2, deviation);
   width.correct(d.box.width(), deviation);
