@@ -130,16 +130,14 @@ def test_frames(name: str, unit_test: Callable[[str, list[str]], Path], tmp_path
 
 # --- from outputs to boxes --------------------------------------------------------------------------------------------
 
-RNG = np.random.default_rng(4)
 
-
-def anything(folder: Path, outputs: dict[str, tuple[tuple[int, ...], str]]) -> Path:
+def anything(rng: np.random.Generator, folder: Path, outputs: dict[str, tuple[tuple[int, ...], str]]) -> Path:
     """A model whose outputs are random mixtures of a picture's 3 x 8 x 8 numbers: of a shape, raw, "share" (sigmoid) or
     "uint8" (quantised shares), or "rows", whose second column is a class from -1 to 2 and the others shares."""
     nodes = [helper.make_node("Flatten", ["picture"], ["flat"])]
     weights, values = [], []
     for name, (shape, kind) in outputs.items():
-        mix = RNG.normal(0, 0.25, (192, int(np.prod(shape)))).astype(np.float32)
+        mix = rng.normal(0, 0.25, (192, int(np.prod(shape)))).astype(np.float32)
         weights += [numpy_helper.from_array(mix, f"{name}_mix")]
         weights += [numpy_helper.from_array(np.array(shape, np.int64), f"{name}_shape")]
         nodes.append(helper.make_node("MatMul", ["flat", f"{name}_mix"], [f"{name}_flat"]))
@@ -173,7 +171,7 @@ FORMATS = {
         {"boxes": "boxes", "scores": "scores", "threshold": 0.6, "iou": 0.2},
     ),
     "pixels": (
-        {"scores": ((1, 40, 3), "uint8"), "boxes": ((1, 40, 4), "raw")},
+        {"scores": ((1, 150, 3), "uint8"), "boxes": ((1, 150, 4), "raw")},
         {"boxes": "boxes", "scores": "scores", "background": 1, "coordinates": "pixels", "most": 5},
     ),
     "anchors": (
@@ -185,24 +183,33 @@ FORMATS = {
 }
 
 
+PREPROCESS = {
+    "pixels": {"channels": "BGR", "mean": [1.0, 0.9, 1.2], "std": [0.9, 1.3, 1.0]},
+    "anchors": {"resize": 10},
+    "rows": {"resize": 10, "channels": "BGR"},
+}
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_boxes_are_those_of_python(name: str, debug: Path, tmp_path: Path) -> None:
     """Of one picture the tracker has nothing to smooth: the program prints the detections of `meaning/detect.py`.
 
-    The pictures are larger than the input, in one direction and in the other; the middle of them is cut out, or not.
+    The pictures are larger than the input, in one direction and in the other, or have its size; the middle of them is
+    cut out, or not.
     """
+    rng = np.random.default_rng(4)
     outputs, task = FORMATS[name]
     told = {"kind": "detect", "format": "corners" if name == "pixels" else name, **task}
-    preprocess = {"scale": 1 / 128, "mean": [1.0]} | ({"resize": 10} if name in ("anchors", "rows") else {})
+    preprocess = {"scale": 1 / 128, "mean": [1.0]} | PREPROCESS.get(name, {})
     labels = ("a", "b", "c") if name == "corners" else ()
     options = Options(task=json.dumps(told), preprocess=json.dumps(preprocess), labels=labels, name=f"any_{name}")
-    bundle = build(anything(tmp_path, outputs), tmp_path / "bundle", options)
+    bundle = build(anything(rng, tmp_path, outputs), tmp_path / "bundle", options)
     program = compiled(bundle, debug, "-DCMAKE_BUILD_TYPE=Debug")
     most = 0
     with dlpack.load(bundle) as predictor:
         threshold = str(predictor.manifest["task"]["threshold"])
         for k, (height, width) in enumerate([(40, 31), (24, 70), (8, 8), (200, 300), (31, 40), (77, 66)]):
-            picture = RNG.integers(0, 256, (height, width, 3), np.uint8)
+            picture = rng.integers(0, 256, (height, width, 3), np.uint8)
             path = tmp_path / f"{k}.ppm"
             path.write_bytes(b"P6 %d %d 255\n" % (width, height) + picture.tobytes())
             run(program, path, "--low", threshold, "--boxes", tmp_path / "boxes.txt")
