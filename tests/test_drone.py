@@ -1,16 +1,15 @@
-"""examples/drone: boxes as Python has them, ids that last, and files and signals as they come."""
+"""examples/drone: ids that last, and files and signals as they come; boxes are in test_drone_boxes.py."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -18,41 +17,13 @@ import numpy as np
 import onnx
 import pytest
 from conftest import ROOT, requires_module, requires_tool, skip_or_fail
-from onnx import TensorProto, helper, numpy_helper
+from drone import DRONE, compiled, run, tracks
 
-import dlpack
-from dlpack.meaning.detect import Detection, detections
 from dlpack.pipeline import Options, build
 
-DRONE = ROOT / "examples" / "drone"
 TESTS = DRONE / "tests"
 STRICT = "-std=c++17 -O1 -g1 -Wall -Wextra -Wshadow -Wconversion -Werror -fsanitize=address,undefined".split()
 STRICT += ["-fno-sanitize-recover=all"]
-
-Array = np.ndarray
-
-
-def run(*words: str | Path, code: int = 0, cwd: Path | None = None, data: bytes | None = None) -> tuple[bytes, str]:
-    """Standard output and error of a command that ends with this exit code."""
-    done = subprocess.run([str(w) for w in words], capture_output=True, cwd=cwd, input=data, check=False, timeout=300)
-    told = done.stderr.decode()
-    assert done.returncode == code, f"{words}\n{told}\n{done.stdout[:1000]!r}"
-    return done.stdout, told
-
-
-def compiled(bundle: Path, folder: Path, *options: str) -> Path:
-    """The program with the detector of a bundle."""
-    cmake = requires_tool("cmake")
-    requires_tool("g++")
-    run(cmake, "-S", DRONE, "-B", folder, f"-DBUNDLE={bundle}", *options)
-    run(cmake, "--build", folder)
-    return folder / "drone"
-
-
-@pytest.fixture(scope="module")
-def debug(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for one bundle's program after the other, in which the parts that know no bundle are compiled once."""
-    return tmp_path_factory.mktemp("debug")
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +58,6 @@ def drone(blobs_onnx: Path) -> Path:
     return compiled(bundle, blobs_onnx.parent / "cmake", "-DCMAKE_CXX_FLAGS=-Wshadow -Wconversion -Werror")
 
 
-def tracks(path: Path) -> Iterator[tuple[int, int, Array]]:
-    """What --boxes wrote: frame and id from 1 on, and left, top, width, height, score."""
-    for line in path.read_text().splitlines():
-        assert re.fullmatch(r"\d+,\d+(,-?\d+\.\d\d){4},[01]\.\d{4},-1,-1,-1", line), line
-        frame, number, *rest = line.split(",")
-        yield int(frame), int(number), np.array(rest[:5], float)
-
-
 # --- the parts --------------------------------------------------------------------------------------------------------
 
 
@@ -126,108 +89,6 @@ def test_tracker(name: str, unit_test: Callable[[str, list[str]], Path]) -> None
 def test_frames(name: str, unit_test: Callable[[str, list[str]], Path], tmp_path: Path) -> None:
     sources = ["camera", "colour", "draw", "frames", "output", "pictures", "video"]
     run(unit_test("frames_test", sources), name, cwd=tmp_path)
-
-
-# --- from outputs to boxes --------------------------------------------------------------------------------------------
-
-
-def anything(rng: np.random.Generator, folder: Path, outputs: dict[str, tuple[tuple[int, ...], str]]) -> Path:
-    """A model whose outputs are random mixtures of a picture's 3 x 8 x 8 numbers: of a shape, raw, "share" (sigmoid) or
-    "uint8" (quantised shares), or "rows", whose second column is a class from -1 to 2 and the others shares."""
-    nodes = [helper.make_node("Flatten", ["picture"], ["flat"])]
-    weights, values = [], []
-    for name, (shape, kind) in outputs.items():
-        mix = rng.normal(0, 0.25, (192, int(np.prod(shape)))).astype(np.float32)
-        weights += [numpy_helper.from_array(mix, f"{name}_mix")]
-        weights += [numpy_helper.from_array(np.array(shape, np.int64), f"{name}_shape")]
-        nodes.append(helper.make_node("MatMul", ["flat", f"{name}_mix"], [f"{name}_flat"]))
-        raw = name if kind == "raw" else f"{name}_raw"
-        nodes.append(helper.make_node("Reshape", [f"{name}_flat", f"{name}_shape"], [raw]))
-        real = name if kind == "share" else f"{name}_real"
-        if kind != "raw":
-            nodes.append(helper.make_node("Sigmoid", [raw], [real]))
-        if kind == "rows":
-            columns = {"range": [1, 3, 1, 1, 1, 1, 1], "least": [0, 1, 0, 0, 0, 0, 0]}
-            weights += [numpy_helper.from_array(np.array(v, np.float32), k) for k, v in columns.items()]
-            nodes.append(helper.make_node("Mul", [real, "range"], ["ranged"]))
-            nodes.append(helper.make_node("Sub", ["ranged", "least"], [name]))
-        if kind == "uint8":
-            weights.append(numpy_helper.from_array(np.array(1 / 250, np.float32), f"{name}_scale"))
-            weights.append(numpy_helper.from_array(np.array(3, np.uint8), f"{name}_zero"))
-            nodes.append(helper.make_node("QuantizeLinear", [real, f"{name}_scale", f"{name}_zero"], [name]))
-        element = TensorProto.UINT8 if kind == "uint8" else TensorProto.FLOAT
-        values.append(helper.make_tensor_value_info(name, element, shape))
-    picture = helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 3, 8, 8])
-    graph = helper.make_graph(nodes, "anything", [picture], values, weights)
-    path = folder / "anything.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return path
-
-
-ANCHORS = [{"stride": 4, "sizes": [[2, 3], [3, 2]]}, {"stride": 5, "sizes": [[6, 6.5], [5, 4]]}]
-FORMATS = {
-    "corners": (
-        {"boxes": ((1, 40, 4), "share"), "scores": ((1, 40, 3), "share")},
-        {"boxes": "boxes", "scores": "scores", "threshold": 0.6, "iou": 0.2},
-    ),
-    "pixels": (
-        {"scores": ((1, 150, 3), "uint8"), "boxes": ((1, 150, 4), "raw")},
-        {"boxes": "boxes", "scores": "scores", "background": 1, "coordinates": "pixels", "most": 5},
-    ),
-    "anchors": (
-        {"boxes": ((1, 16, 4), "raw"), "scores": ((1, 16, 2), "share")},
-        {"boxes": "boxes", "scores": "scores", "background": 0, "anchors": ANCHORS, "clip": True},
-    ),
-    "rows": ({"found": ((1, 1, 60, 7), "rows")}, {"output": "found", "background": 1, "threshold": 0.4}),
-    "grid": ({"cells": ((1, 9, 5, 6), "share")}, {"output": "cells", "threshold": 0.65, "iou": 0.3}),
-}
-
-
-PREPROCESS = {
-    "pixels": {"channels": "BGR", "mean": [1.0, 0.9, 1.2], "std": [0.9, 1.3, 1.0]},
-    "anchors": {"resize": 10},
-    "rows": {"resize": 10, "channels": "BGR"},
-}
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_boxes_are_those_of_python(name: str, debug: Path, tmp_path: Path) -> None:
-    """Of one picture the tracker has nothing to smooth: the program prints the detections of `meaning/detect.py`.
-
-    The pictures are larger than the input, in one direction and in the other, or have its size; the middle of them is
-    cut out, or not.
-    """
-    rng = np.random.default_rng(4)
-    outputs, task = FORMATS[name]
-    told = {"kind": "detect", "format": "corners" if name == "pixels" else name, **task}
-    preprocess = {"scale": 1 / 128, "mean": [1.0]} | PREPROCESS.get(name, {})
-    labels = ("a", "b", "c") if name == "corners" else ()
-    options = Options(task=json.dumps(told), preprocess=json.dumps(preprocess), labels=labels, name=f"any_{name}")
-    bundle = build(anything(rng, tmp_path, outputs), tmp_path / "bundle", options)
-    program = compiled(bundle, debug, "-DCMAKE_BUILD_TYPE=Debug")
-    most = 0
-    with dlpack.load(bundle) as predictor:
-        threshold = str(predictor.manifest["task"]["threshold"])
-        for k, (height, width) in enumerate([(40, 31), (24, 70), (8, 8), (200, 300), (31, 40), (77, 66)]):
-            picture = rng.integers(0, 256, (height, width, 3), np.uint8)
-            path = tmp_path / f"{k}.ppm"
-            path.write_bytes(b"P6 %d %d 255\n" % (width, height) + picture.tobytes())
-            run(program, path, "--low", threshold, "--boxes", tmp_path / "boxes.txt")
-            found = detections(
-                predictor.run({"picture": predictor.preprocess(picture)}), predictor.manifest, width, height
-            )
-            compare(list(tracks(tmp_path / "boxes.txt")), found)
-            most = max(most, len(found))
-    assert most > 1
-
-
-def compare(got: list[tuple[int, int, Array]], want: list[Detection]) -> None:
-    """Ids are given in the order of scores; boxes are at least a pixel wide once they are tracked."""
-    assert [(frame, number) for frame, number, _ in got] == [(1, k + 1) for k in range(len(want))]
-    for (_, _, numbers), d in zip(got, want, strict=True):
-        width, height = max(d.width, 1), max(d.height, 1)
-        left, top = d.x + (d.width - width) / 2, d.y + (d.height - height) / 2
-        np.testing.assert_allclose(numbers, [left, top, width, height, d.score], rtol=1e-4, atol=0.011)
 
 
 # --- ids over a clip --------------------------------------------------------------------------------------------------
@@ -452,12 +313,12 @@ def test_only_a_detector_is_taken(bundle: str, digits: Path, tmp_path: Path) -> 
 # --- other bundles, other machines ------------------------------------------------------------------------------------
 
 
-def test_weights_may_lie_beside_the_program(blobs_onnx: Path, clip: Path, debug: Path, tmp_path: Path) -> None:
+def test_weights_may_lie_beside_the_program(blobs_onnx: Path, clip: Path, tmp_path: Path) -> None:
     bundle = build(blobs_onnx, tmp_path / "side", Options(weights="file"))
-    program = compiled(bundle, debug, "-DCMAKE_BUILD_TYPE=Debug")
+    program = compiled(bundle, tmp_path / "cmake", "-DCMAKE_BUILD_TYPE=Debug")
     _, told = run(program, clip, "--frames", "2", cwd=tmp_path)
     assert "2 frames, 4 ids" in told
-    (debug / "blobs.weights").rename(tmp_path / "elsewhere")
+    (tmp_path / "cmake" / "blobs.weights").rename(tmp_path / "elsewhere")
     _, told = run(program, clip, code=2)
     assert "blobs.weights: " in told
     run(program, clip, "--frames", "2", "--weights", tmp_path / "elsewhere")
