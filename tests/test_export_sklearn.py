@@ -463,7 +463,8 @@ def test_what_skl2onnx_would_get_wrong_is_said_otherwise(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (neighbors.KNeighborsClassifier(weights="distance"), r"differs from scikit-learn in 'probabilities', for \d+% of 64 rows, by up to 0\.\d+ where"),
+        (neighbors.KNeighborsClassifier(weights="distance"),
+         r"differs from scikit-learn in 'probabilities', for \d+% of 64 rows, by up to 0\.\d+ where"),
         (multiclass.OneVsRestClassifier(svm.LinearSVC()), "differs from scikit-learn in 'scores'"),
         (ensemble.GradientBoostingClassifier(n_estimators=2, init="zero"), "does not run"),
         (calibration.CalibratedClassifierCV(pipeline.make_pipeline(preprocessing.StandardScaler(), LINEAR())),
