@@ -19,8 +19,9 @@ from onnx import ModelProto
 from dlpack.errors import ModelError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, read_bytes
 from dlpack.exporters.callables import uses_framework
-from dlpack.exporters.pytorch.convert import example, import_torch, to_onnx
+from dlpack.exporters.pytorch.convert import to_onnx
 from dlpack.exporters.pytorch.files import Archive, Foreign, foreign_names, read_pickle, refuse_pickle
+from dlpack.exporters.pytorch.framework import example, import_torch
 from dlpack.exporters.pytorch.interpreter import module_of as script_module
 from dlpack.exporters.pytorch.program import is_program, read_program
 from dlpack.exporters.pytorch.program import module_of as program_module
