@@ -13,6 +13,8 @@ from dlpack.exporters.builder import Array
 
 TOLERANCE = 1e-3
 """Of an output's largest absolute value."""
+NARROW_TOLERANCE = 0.05
+"""Where the framework computes in half precision, and rounds after every operator."""
 ACCEPTED = 0.1
 """The part of an output's whole numbers that may differ: float32 can make another of two near values the largest."""
 

@@ -56,6 +56,9 @@ CASES = [
     ("rnn.keras", "rnn"),
     ("masked.keras", "masked"),
     ("grouped.keras", "grouped"),  # gelu is made of erfc; a grouped convolution is a function marked for XLA
+    ("dropped.keras", "dropped"),
+    ("stateful.keras", "stateful"),
+    ("code_inside", "code_inside"),  # a Lambda and a layer of its own, as our message advises to save them
     ("alike", "alike"),
     ("old", "old"),
 ]
@@ -70,6 +73,15 @@ def test_computes_what_tensorflow_computes(file: str, name: str, models: Path) -
     assert set(got) == set(outputs) and {i.name for i in model.graph.input} == set(inputs)
     for key, want in outputs.items():
         np.testing.assert_allclose(got[key], want, rtol=1e-4, atol=2e-5 * np.abs(want).max(), err_msg=key)
+
+
+def test_half_precision_becomes_float32(models: Path) -> None:
+    """TensorFlow rounds to 11 bits after every layer."""
+    inputs, outputs = recorded(models, "half")
+    model = exporters.export(models / "half.keras", options=ExportOptions({"signal": (3, 6, 4)})).model
+    assert {v.type.tensor_type.elem_type for v in (*model.graph.input, *model.graph.output)} == {1}
+    want = outputs["score"]
+    np.testing.assert_allclose(run(model, inputs)["score"], want, atol=0.01 * np.abs(want).max())
 
 
 def test_saved_model_of_keras(models: Path) -> None:

@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, numpy_helper
 
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.builder import MAX_MADE_BYTES, MAX_VALUE_BYTES
 from dlpack.exporters.callables import user_line
-from dlpack.exporters.compare import TOLERANCE, check_same, trial_inputs
+from dlpack.exporters.compare import NARROW_TOLERANCE, TOLERANCE, check_same, trial_inputs
+from dlpack.exporters.precision import widen
 from dlpack.exporters.pytorch.decompositions import table
 from dlpack.exporters.pytorch.framework import import_torch
 
@@ -83,34 +84,7 @@ def _compare(model: ModelProto, module: Any, inputs: Mapping[str, Any], by_name:
 
     trials = trial_inputs({n: (tuple(t.shape), kinds[n]) for n, t in inputs.items()})
     with _quiet():
-        check_same(model, run, trials, "PyTorch", 0.05 if narrow else TOLERANCE)
-
-
-def widen(model: ModelProto) -> None:
-    """Makes float32 of all that is float16 or bfloat16, in place: a bundle computes in float32, and what is stored in
-    fewer bits keeps its value."""
-    narrow = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
-
-    def tensor(t: TensorProto) -> None:
-        if t.data_type in narrow:
-            t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(t).astype(np.float32), t.name))
-
-    def graph(g: GraphProto) -> None:
-        for t in g.initializer:
-            tensor(t)
-        for value in (*g.input, *g.output, *g.value_info):
-            if value.type.tensor_type.elem_type in narrow:
-                value.type.tensor_type.elem_type = TensorProto.FLOAT
-        for node in g.node:
-            for a in node.attribute:
-                if a.name in ("to", "dtype", "output_dtype") and a.i in narrow:
-                    a.i = TensorProto.FLOAT
-                if a.HasField("t"):
-                    tensor(a.t)
-                for inner in (*([a.g] if a.HasField("g") else []), *a.graphs):
-                    graph(inner)
-
-    graph(model.graph)
+        check_same(model, run, trials, "PyTorch", NARROW_TOLERANCE if narrow else TOLERANCE)
 
 
 def _state_sizes(model: ModelProto) -> None:

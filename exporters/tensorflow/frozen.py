@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,8 @@ class Frozen:
     outputs: tuple[tuple[str, str], ...]
     handlers: Mapping[str, Any] = field(default_factory=dict)
     """Converters of operators that tf2onnx does not have."""
+    compute: Callable[[Mapping[str, Any]], list[Any]] | None = None
+    """What the framework computes from arrays by the inputs' names, where the graph holds what it cannot run."""
 
 
 def check_operators(graph: Any) -> None:

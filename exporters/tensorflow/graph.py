@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
+from dlpack.exporters.tensorflow.calls import inline_calls
 from dlpack.exporters.tensorflow.frozen import Frozen, check_operators, check_shapes, fixed_shape
 
 _VARIABLES = ("VarHandleOp", "Variable", "VariableV2")
@@ -42,7 +43,8 @@ def read_saved_model(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Fro
         raise UnsupportedError(f"the signature's '{strange[0]}' is not a dense tensor")
     graph = _cut(meta.graph_def, [t for t, _ in outputs])
     _fix_inputs(graph, inputs, shapes)
-    return Frozen(_fill(graph, meta, folder, [t for t, _ in outputs]), inputs, outputs)
+    graph, outputs = inline_calls(_fill(graph, meta, folder, [t for t, _ in outputs]), outputs)
+    return Frozen(graph, inputs, outputs)
 
 
 def read_graph(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Frozen:
