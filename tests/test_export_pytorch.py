@@ -185,8 +185,9 @@ def test_open_dimensions_take_the_given_shape(tmp_path: Path) -> None:
     net, example = make("conv")
     batch = torch.export.Dim("batch", min=2, max=64)
     torch.export.save(torch.export.export(net, (example,), dynamic_shapes=({0: batch},)), tmp_path / "open.pt2")
-    with pytest.raises(UsageError, match="--shape x=2x3x12x10"):
-        export(tmp_path / "open.pt2")
+    found = exporters.export(tmp_path / "open.pt2")
+    assert found.warnings == ("the batch of the input 'x' is taken as 1; --shape gives another size",)
+    compare(found.model, net, {"x": image(1, 3, 12, 10)})
     compare(export(tmp_path / "open.pt2", x=(5, 3, 12, 10)), net, {"x": image(5, 3, 12, 10)})
     with pytest.raises(UsageError, match=r"another shape than the program's \?x3x12x10"):
         export(tmp_path / "open.pt2", x=(5, 3, 12, 11))

@@ -18,7 +18,7 @@ import numpy as np
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import MAX_TEXT_BYTES, parse_json
-from dlpack.exporters.tensorflow.frozen import Frozen, check_shapes, fixed_shape
+from dlpack.exporters.tensorflow.frozen import Frozen, OpenShapes, check_shapes, fixed_shape
 
 MAX_UNROLLED = 256
 READ_S, READ_BYTES_PER_S = 8.0, 100_000
@@ -46,10 +46,10 @@ def read_keras(path: Path, start: bytes, shapes: Mapping[str, tuple[int, ...]]) 
             "save it with model.export('folder') and give that folder"
         )
     _use(model)
-    problems: list[str] = []
+    found = OpenShapes()
     names = _distinct([t.name for t in model.inputs])
-    fixed = [fixed_shape(n, list(t.shape), shapes, problems) for n, t in zip(names, model.inputs, strict=True)]
-    check_shapes(names, shapes, problems)
+    fixed = [fixed_shape(n, list(t.shape), shapes, found) for n, t in zip(names, model.inputs, strict=True)]
+    check_shapes(names, shapes, found)
     specs = [tf.TensorSpec(s, t.dtype, name=f"in{k}") for k, (s, t) in enumerate(zip(fixed, model.inputs, strict=True))]
     layers: list[Recurrence] = []
 
@@ -75,6 +75,7 @@ def read_keras(path: Path, start: bytes, shapes: Mapping[str, tuple[int, ...]]) 
         tuple((t.name, n) for t, n in zip(frozen.inputs, names, strict=True)),
         tuple((t.name, n) for t, n in zip(frozen.outputs, outputs, strict=True)),
         {"CudnnRNNV3": (_converter(layers), [])},
+        found.said(),
         compute,
     )
 

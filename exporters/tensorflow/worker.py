@@ -38,7 +38,7 @@ def main() -> None:
     answer: dict[str, Any] = {}
     try:
         path = Path(task["path"])
-        model = work(path, {k: tuple(v) for k, v in task["shapes"].items()})
+        model, answer["warnings"] = work(path, {k: tuple(v) for k, v in task["shapes"].items()})
         if model.ByteSize() >= 2**31:
             raise UnsupportedError("the model is larger than the 2 GiB that an ONNX file can hold")
         (folder / "model.onnx").write_bytes(model.SerializeToString())
@@ -53,8 +53,8 @@ def main() -> None:
     (folder / "answer.json").write_text(json.dumps(answer))
 
 
-def work(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelProto:
-    """The model at `path` as ONNX with static shapes. Raises a DlpackError."""
+def work(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[ModelProto, tuple[str, ...]]:
+    """The model at `path` as ONNX with static shapes, and what the user should know. Raises a DlpackError."""
     limit_memory(path)
     warnings.simplefilter("ignore")
     for name in ("absl", "tensorflow", "tf2onnx"):
@@ -66,7 +66,7 @@ def work(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelProto:
         frozen = read_graph(path, shapes)
     else:
         frozen = read_keras(path, start, shapes)
-    return to_onnx(frozen, path.parent.name if path.name == "saved_model.pb" else path.stem)
+    return to_onnx(frozen, path.parent.name if path.name == "saved_model.pb" else path.stem), frozen.warnings
 
 
 def limit_memory(path: Path) -> None:
