@@ -533,3 +533,26 @@ def test_what_crashes_scikit_learn_is_not_loaded_here(
     monkeypatch.setattr("dlpack.exporters.sklearn.export.load", lambda _: pytest.fail("it was loaded"))
     with pytest.raises(ModelError, match=f"{told}: the file is damaged"):
         exporters.export(tmp_path / "tree.skops", None, ExportOptions())
+
+
+@pytest.mark.parametrize("names", [NUMBERS, WORDS])
+def test_scores_that_skl2onnx_puts_into_dicts_are_the_output(names: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    """ZipMap, its default: the tensor before it is the output, and its keys are the labels."""
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import FloatTensorType
+
+    from dlpack.model.load import load_model
+
+    estimator = LINEAR().fit(X, names)
+    made = convert_sklearn(
+        estimator, initial_types=[("X", FloatTensorType([1, 6]))], target_opset={"": 18, "ai.onnx.ml": 3}
+    )
+    assert any(n.op_type == "ZipMap" for n in made.graph.node)
+    (tmp_path / "model.onnx").write_bytes(made.SerializeToString())
+    model = load_model(tmp_path / "model.onnx")
+    assert json.loads({p.key: p.value for p in model.metadata_props}["dlpack.labels"]) == [
+        str(c) for c in estimator.classes_
+    ]
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    scores = session.run(["output_probability"], {"X": X[:1]})[0]
+    np.testing.assert_allclose(scores, estimator.predict_proba(X[:1]), rtol=1e-5)
