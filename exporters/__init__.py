@@ -14,6 +14,7 @@ from pathlib import Path
 from dlpack.errors import UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, PictureInput, check_readable, head, main_file
 from dlpack.exporters.callables import Spec, load_callable, parse_spec, uses_framework
+from dlpack.exporters.foreign import foreign, foreign_folder
 
 __all__ = ["ExportOptions", "Exported", "Exporter", "PictureInput", "accepted", "all_exporters", "export",
            "find_exporter", "is_callable", "model_stem"]  # fmt: skip
@@ -33,6 +34,8 @@ def find_exporter(path: Path) -> Exporter | None:
     Raises UsageError for a file that cannot be read, and for one that belongs to a model but is not its main file.
     """
     path = main_file(path)
+    if path.is_dir() and (what := foreign_folder(path)):
+        raise UsageError(f"{path}: {what}")
     check_readable(path)
     start = head(path)
     for exporter in all_exporters():
@@ -41,6 +44,8 @@ def find_exporter(path: Path) -> Exporter | None:
     for exporter in all_exporters():
         if (advice := exporter.advises(path, start)) is not None:
             raise UsageError(f"{path}: {advice}")
+    if path.suffix != ".onnx" and (what := foreign(start)):
+        raise UsageError(f"{path}: {what}")
     return None
 
 

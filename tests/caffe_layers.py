@@ -173,6 +173,8 @@ CASES: dict[str, Case] = {
     "batch_norm": ('type: "BatchNorm" batch_norm_param { eps: 0.01 }', [X], [MEAN, VAR, np.float32([2])],
                    lambda: (X - MEAN[:, None, None] / 2) / np.sqrt(VAR[:, None, None] / 2 + 0.01)),
     "batch_norm_empty": ('type: "BatchNorm"', [X], [MEAN, VAR, np.float32([0])], lambda: X / np.sqrt(1e-5)),
+    "batch_norm_five": ('type: "BatchNorm" batch_norm_param { scale_bias: true }', [X], [MEAN, VAR, np.float32([1]), V6, A6],
+                        lambda: (X - MEAN[:, None, None]) / np.sqrt(VAR[:, None, None] + 1e-5) * V6[:, None, None] + A6[:, None, None]),
     "scale": ('type: "Scale" scale_param { bias_term: true }', [X], [V6, A6], lambda: X * V6[:, None, None] + A6[:, None, None]),
     "scale_two": ('type: "Scale" scale_param { axis: 0 }', [X, Y[:, :, 0, 0].copy()], [], lambda: X * Y[:, :, :1, :1]),
     "scale_axes": ('type: "Scale" scale_param { axis: 2 num_axes: -1 }', [X], [Y[0, 0]], lambda: X * Y[0, 0]),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from caffe_layers import CASES, Array, B, W, X, blob, block, caffemodel, conv, rnd, softmax, varint
+from caffe_layers import CASES, MEAN, V6, VAR, Array, B, W, X, blob, block, caffemodel, conv, rnd, softmax, varint
 from conformance import cases, harness
 from conformance.batch import run_cases
 from conftest import requires_module
@@ -213,6 +213,35 @@ def test_shared_weights(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         run(export(tmp_path, net, {"a": [w]}).model, {"data": x})[0], x @ w.T @ w.T, rtol=1e-3, atol=1e-5
     )
+
+
+def test_weights_that_a_layer_would_not_use_are_refused(tmp_path: Path) -> None:
+    """Four blobs of BatchNorm are no known form, and a bias behind `bias_term: false` belongs to another prototxt."""
+    head = 'input: "data" input_shape { dim: 1 dim: 6 } layer { name: "n" bottom: "data" top: "n" '
+    for text, blobs in (
+        ('type: "BatchNorm" }', [MEAN, VAR, np.float32([1]), V6]),
+        ('type: "InnerProduct" inner_product_param { num_output: 2 bias_term: false } }', [rnd(2, 6), rnd(2)]),
+    ):
+        with pytest.raises(ModelError, match=r"layer 'n'.*would not be used"):
+            export(tmp_path, head + text, {"n": blobs})
+    with pytest.raises(ModelError, match="3 blobs for it; it needs 4"):
+        export(tmp_path, head + 'type: "BatchNorm" batch_norm_param { scale_bias: true } }', {"n": [MEAN, VAR, V6[:1]]})
+
+
+def test_one_prototxt_for_all_stages_is_that_of_deploy(tmp_path: Path) -> None:
+    """DIGITS writes `include { stage: ... }`; without the layers of data the caller gives what they gave."""
+    net = """
+    layer { name: "t" type: "Data" top: "data" top: "label" transform_param { crop_size: 8 } include { stage: "train" } }
+    layer { name: "v" type: "Data" top: "data" top: "label" transform_param { crop_size: 8 } include { stage: "val" } }
+    layer { name: "r" type: "ReLU" bottom: "data" top: "r" }
+    layer { name: "loss" type: "SoftmaxWithLoss" bottom: "r" bottom: "label" top: "loss" exclude { stage: "deploy" } }
+    layer { name: "prob" type: "Softmax" bottom: "r" top: "prob" include { stage: "deploy" } }"""
+    with pytest.raises(UsageError, match="--shape data=1x3x224x224"):
+        export(tmp_path, net)
+    x = rnd(1, 3, 2, 2)
+    (got,) = run(export(tmp_path, net, options=ExportOptions({"data": x.shape})).model, {"data": x})
+    e = np.exp(np.maximum(x, 0))
+    np.testing.assert_allclose(got, e / e.sum(axis=1, keepdims=True), rtol=1e-5)
 
 
 def test_errors_say_what_to_do(tmp_path: Path) -> None:

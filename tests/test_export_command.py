@@ -15,6 +15,7 @@ from test_export_mxnet import MLP, WEIGHTS, X, mlp_result, run, symbol, write_mo
 import dlpack
 from dlpack import exporters
 from dlpack.cli import cli
+from dlpack.errors import UsageError
 
 
 @pytest.fixture
@@ -87,3 +88,33 @@ def test_inspect_says_what_an_exporter_needs(tmp_path: Path) -> None:
     assert result.exit_code == 2 and "--shape n=" in result.stderr
     result = CliRunner().invoke(cli, ["inspect", f"{code}:once", "--shape", "n=2"])
     assert result.exit_code == 2 and "there is no 'once'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b'{"learner":{"attributes":{}}}', "XGBoost"),
+        (b"{L\0\0\0\0\0\0\0\x07learner{", "XGBoost"),
+        (b"tree\nversion=v4\nnum_class=1\n", "LightGBM"),
+        (b'\x40\0\0\0\0\0\0\0{"w":{"dtype":"F32"}}', "safetensors"),
+        (b"7767517\n2 2\nInput data 0 1 data\n", "ncnn"),
+        (b"[net]\nwidth=416\n\n[convolutional]\n", "Darknet"),
+        (b'<?xml version="1.0"?>\n<net name="m" version="11">', "OpenVINO"),
+        (b'<?xml version="1.0"?><PMML version="4.4">', "PMML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
+    ],
+)
+def test_files_that_are_not_read_are_called_what_they_are(start: bytes, words: str, tmp_path: Path) -> None:
+    """Neither a failed download nor something to give to `dlpack export`, which does not read it either."""
+    (tmp_path / "model.bin").write_bytes(start)
+    for call in (exporters.export, exporters.find_exporter):
+        with pytest.raises(UsageError, match=words):
+            call(tmp_path / "model.bin")
+
+
+@pytest.mark.parametrize(("name", "words"), [("config.json", "Hugging Face"), ("MLmodel", "MLflow"),
+                                             ("Manifest.json", "Core ML"), ("checkpoint", "checkpoints")])  # fmt: skip
+def test_folders_that_are_not_read_are_called_what_they_are(name: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UsageError, match=words):
+        exporters.export(tmp_path)

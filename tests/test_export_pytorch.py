@@ -63,8 +63,9 @@ def test_open_dimensions_take_the_given_shape(tmp_path: Path) -> None:
     net, example = make("conv")
     batch = torch.export.Dim("batch", min=2, max=64)
     torch.export.save(torch.export.export(net, (example,), dynamic_shapes=({0: batch},)), tmp_path / "open.pt2")
-    with pytest.raises(UsageError, match="--shape x=2x3x12x10"):
-        export(tmp_path / "open.pt2")
+    found = exporters.export(tmp_path / "open.pt2")
+    assert found.warnings == ("the batch of the input 'x' is taken as 1; --shape gives another size",)
+    compare(found.model, net, {"x": image(1, 3, 12, 10)})
     compare(export(tmp_path / "open.pt2", x=(5, 3, 12, 10)), net, {"x": image(5, 3, 12, 10)})
     with pytest.raises(UsageError, match=r"another shape than the program's \?x3x12x10"):
         export(tmp_path / "open.pt2", x=(5, 3, 12, 11))
@@ -248,3 +249,62 @@ def test_aligned_corners_of_a_size_that_the_scale_does_not_reach(mode: str, tmp_
     other = image(1, 2, 9, 11)
     got = np.asarray(dlpack.load(tmp_path / "b").run({"input": other.numpy()})["output"])
     np.testing.assert_allclose(got, net(other).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def _masked(x: torch.Tensor) -> torch.Tensor:
+    y = x.clone()
+    y[x > 0.5] = -1
+    return y
+
+
+OPERATORS: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
+    "adaptive_max_pool2d": (lambda x: nn.functional.adaptive_max_pool2d(x, (3, 2), return_indices=True),
+                            (image(1, 2, 7, 5),)),
+    "median": (lambda x: (x.median(1).values, x.median(), x.kthvalue(2, 0)[0]), (image(3, 6),)),
+    "sort": (lambda x: (x.sort(1, descending=True)[0], x.argsort(0)), (image(3, 6),)),
+    "searchsorted": (lambda x: (torch.searchsorted(torch.tensor([-1.0, 0.0, 1.0]), x, right=True),
+                                torch.bucketize(x, torch.tensor([0.0, 0.5]))), (image(2, 4),)),
+    "cdist": (lambda x, y: (torch.cdist(x, y), torch.cdist(x, y, p=1.0)), (image(1, 4, 3), image(1, 5, 3))),
+    "cumprod": (lambda x: (torch.cumprod(x, 1), torch.logcumsumexp(x, 0)), (image(3, 7),)),
+    "masked_assignment": (_masked, (image(2, 4, 3),)),
+    "embedding_bag": (nn.EmbeddingBag(10, 4, mode="mean"), (torch.randint(0, 10, (2, 5)),)),
+    "embedding_bag_max": (nn.EmbeddingBag(10, 4, mode="max", padding_idx=1), (torch.randint(0, 10, (2, 5)),)),
+    "divisor": (lambda x: nn.functional.avg_pool2d(x, 3, 2, 1, divisor_override=5), (image(1, 2, 9, 9),)),
+    "ceil_average": (nn.AvgPool2d(3, 3, padding=1, ceil_mode=True), (image(1, 3, 2, 2),)),
+    "ceil_average_counts": (nn.AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False),
+                            (image(1, 3, 8, 7),)),
+    "ceil_maximum": (nn.MaxPool3d(3, None, padding=1, ceil_mode=True), (image(1, 2, 3, 6, 5),)),
+    "nearest_by_a_broken_factor": (lambda x: nn.functional.interpolate(x, scale_factor=1.7), (image(1, 3, 9, 11),)),
+}  # fmt: skip
+
+
+class Apply(nn.Module):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *x: torch.Tensor) -> Any:
+        return self.function(*x)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_that_torch_onnx_lacks_or_gets_wrong(name: str, tmp_path: Path) -> None:
+    """The exporter itself compares with PyTorch, on inputs of both signs; so does this, on one more."""
+    function, inputs = OPERATORS[name]
+    net = Apply(function).eval()
+    torch.export.save(torch.export.export(net, inputs), tmp_path / "net.pt2")
+    model = export(tmp_path / "net.pt2")
+    got = run(model, {v.name: x.numpy() for v, x in zip(model.graph.input, inputs, strict=True)})
+    want = net(*inputs)
+    for g, w in zip(got, want if isinstance(want, tuple) else (want,), strict=True):
+        assert g.shape == tuple(w.shape)
+        np.testing.assert_allclose(g, w.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_torch_onnx_gets_wrong_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.onnx drops an average pool's divisor without a word; an error names the output and says how large it is."""
+    monkeypatch.setattr("dlpack.exporters.pytorch.convert.table", dict)
+    function, inputs = OPERATORS["divisor"]
+    torch.export.save(torch.export.export(Apply(function), inputs), tmp_path / "net.pt2")
+    with pytest.raises(ModelError, match=r"differs from PyTorch in 'output', by up to \d"):
+        export(tmp_path / "net.pt2")

@@ -56,6 +56,9 @@ CASES = [
     ("rnn.keras", "rnn"),
     ("masked.keras", "masked"),
     ("grouped.keras", "grouped"),  # gelu is made of erfc; a grouped convolution is a function marked for XLA
+    ("dropped.keras", "dropped"),
+    ("stateful.keras", "stateful"),
+    ("code_inside", "code_inside"),  # a Lambda and a layer of its own, as our message advises to save them
     ("alike", "alike"),
     ("old", "old"),
 ]
@@ -70,6 +73,15 @@ def test_computes_what_tensorflow_computes(file: str, name: str, models: Path) -
     assert set(got) == set(outputs) and {i.name for i in model.graph.input} == set(inputs)
     for key, want in outputs.items():
         np.testing.assert_allclose(got[key], want, rtol=1e-4, atol=2e-5 * np.abs(want).max(), err_msg=key)
+
+
+def test_half_precision_becomes_float32(models: Path) -> None:
+    """TensorFlow rounds to 11 bits after every layer."""
+    inputs, outputs = recorded(models, "half")
+    model = exporters.export(models / "half.keras", options=ExportOptions({"signal": (3, 6, 4)})).model
+    assert {v.type.tensor_type.elem_type for v in (*model.graph.input, *model.graph.output)} == {1}
+    want = outputs["score"]
+    np.testing.assert_allclose(run(model, inputs)["score"], want, atol=0.01 * np.abs(want).max())
 
 
 def test_saved_model_of_keras(models: Path) -> None:
@@ -105,13 +117,21 @@ def test_build_equals_keras(models: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(got, outputs["score"], rtol=1e-4, atol=2e-5 * np.abs(outputs["score"]).max())
 
 
+@pytest.mark.parametrize(("file", "name", "shape"), [("small.keras", "x", [1, 3]), ("alike", "x", [1, 3])])
+def test_a_batch_that_is_left_open_is_one_and_that_is_said(
+    file: str, name: str, shape: list[int], models: Path
+) -> None:
+    found = exporters.export(models / file)
+    (value,) = found.model.graph.input
+    assert [d.dim_value for d in value.type.tensor_type.shape.dim] == shape
+    assert found.warnings == (f"the batch of the input '{name}', [?, 3], is taken as 1; --shape gives another size",)
+
+
 @pytest.mark.parametrize(
     ("file", "shapes", "error", "words"),
     [
-        ("cnn.keras", {}, UsageError, "--shape picture=1x12x12x3"),
         ("cnn.keras", {"image": (1, 12, 12, 3)}, UsageError, "its inputs are: picture"),
         ("cnn.keras", {"picture": (1, 9, 9, 3)}, UsageError, r"does not fit the input 'picture', which is \[\?, 12"),
-        ("alike", {}, UsageError, "--shape x=1x3"),
         ("lambda.keras", {}, UnsupportedError, "layer 'twice': a Lambda layer"),
         ("lambda.h5", {}, UnsupportedError, "layer 'twice': a Lambda layer"),
         ("cnn.weights.h5", {}, UsageError, r"holds weights, not the network.*model.save\('model.keras'\)"),

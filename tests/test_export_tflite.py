@@ -196,3 +196,15 @@ def test_operators_that_are_not_supported_are_all_told(tmp_path: Path) -> None:
 
 
 OPERATOR_CODES = {name: code for code, name in OPERATORS.items()}
+
+
+@pytest.mark.parametrize("op", ["FLOOR_DIV", "FLOOR_MOD"])
+def test_floors_where_the_quotient_is_close_to_a_whole_number(op: str, tmp_path: Path) -> None:
+    """6 / 0.1f is just below 60, which float32 rounds it to; TensorFlow Lite 2.21 gives 59, rest 0.09999991."""
+    model = exporters.export(model_file(op.lower(), tmp_path)).model  # of x1 and x0
+    pairs = [(6, 0.1), (-6, 0.1), (1, 0.1), (1, 1 / 3), (-5.5, 0.7), (4, 1 / 3)]
+    want = {"FLOOR_DIV": [59, -60, 9, 2, -8, 11],
+            "FLOOR_MOD": [0.09999991, 8.9406967e-08, 0.09999999, 0.3333333, 0.09999991, 0.33333322]}[op]  # fmt: skip
+    a, b = (np.resize(np.float32(v), (3, 5)) for v in zip(*pairs, strict=True))
+    (got,) = run(model, [b, a])
+    np.testing.assert_allclose(got.reshape(-1)[:6], want, rtol=1e-5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ class Layer(Nodes):
     bottoms: list[str]
     tops: int
     blobs: list[Array]
+    read: set[int] = field(default_factory=set)
+    """The weights that the converter has asked for."""
 
     def x(self, i: int = 0) -> str:
         if i >= len(self.bottoms):
@@ -53,6 +55,7 @@ class Layer(Nodes):
     def array(self, i: int, shape: Shape | None = None) -> Array:
         if i >= len(self.blobs):
             raise ModelError(f"the weights' file has {len(self.blobs)} blobs for it; it needs {i + 1}")
+        self.read.add(i)
         array = self.blobs[i]
         if not array.size:
             raise ModelError(f"its weight {i} is empty")
@@ -61,6 +64,16 @@ class Layer(Nodes):
         if int(np.prod(shape)) != array.size:
             raise ModelError(f"its weight {i} has the shape {list(array.shape)}, not {list(shape)}")
         return array.reshape(shape)
+
+    def check_all_read(self) -> None:
+        """Raises ModelError for weights that the layer does not have, as Caffe does: it would compute without them."""
+        if surplus := sorted(set(range(len(self.blobs))) - self.read):
+            shape = list(self.blobs[surplus[0]].shape)
+            raise ModelError(
+                f"the weights' file has {len(self.blobs)} blobs for it, and a layer with these parameters has "
+                f"{len(self.read)}: blob {surplus[0]}, of the shape {shape}, would not be used; is the prototxt that "
+                "of these weights?"
+            )
 
     def axis(self, message: Message, default: int, rank: int, key: str = "axis") -> int:
         axis = message.int(key, default)

@@ -45,6 +45,8 @@ _V1 = {name.upper(): name for name in _NAMES.split()} | {"SOFTMAXLOSS": "Softmax
 _DATA = ("Data", "ImageData", "WindowData", "HDF5Data", "MemoryData", "DummyData", "AnnotatedData", "Input")
 _DROPPED = ("Accuracy", "HDF5Output", "Silence")
 _LOSSES = ("SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss")
+_STAGE = "deploy"
+"""DIGITS writes one prototxt for training, validation and use; these are the layers of its use."""
 _FIELD = re.compile(rb"(^|[\s}])(layers?|input|input_dim|input_shape|name|state|force_backward)\s*[:{]")
 
 
@@ -100,7 +102,7 @@ def _is_weights(start: bytes) -> bool:
 
 
 def net_layers(net: Message) -> list[Message]:
-    """The layers that are there at test time, of either version."""
+    """The layers that are there at test time, of either version; with DIGITS' stages those of the stage "deploy"."""
     old, new = net.messages("layers"), net.messages("layer")
     if old and new:
         raise ModelError("the prototxt has both `layer` and `layers`; Caffe reads one of them only")
@@ -116,13 +118,19 @@ def net_layers(net: Message) -> list[Message]:
 
 def _included(layer: Message) -> bool:
     def meets(rule: Message) -> bool:
-        phase = rule.text("phase", "TEST")
-        return (
-            phase in ("TEST", "1") and "stage" not in rule and rule.int("min_level", 0) <= 0 <= rule.int("max_level", 0)
-        )
+        in_stage = set(rule.texts("stage")) <= {_STAGE} and _STAGE not in rule.texts("not_stage")
+        in_level = rule.int("min_level", 0) <= 0 <= rule.int("max_level", 0)
+        return rule.text("phase", "TEST") in ("TEST", "1") and in_stage and in_level
 
     include, exclude = layer.messages("include"), layer.messages("exclude")
     return (not include or any(map(meets, include))) and not any(map(meets, exclude))
+
+
+def _fed(net: Message) -> set[str]:
+    """What layers of data give in other stages alone: where no layer is there in its place, the caller gives it."""
+    data = [m for m in net.messages("layer") if layer_type(m) in _DATA]
+    staged = [m for m in data if any(rule.texts("stage") for rule in m.messages("include"))]
+    return {m.texts("top")[0] for m in staged if m.texts("top")}
 
 
 def layer_type(layer: Message) -> str:
@@ -147,6 +155,7 @@ class Conversion:
             for top in layer.texts("top"):
                 self.writers[top] = k
         self.shared: dict[str, list[Array]] = {}
+        self.fed = _fed(net)
 
     def run(self) -> ModelProto:
         declared = self._declared()
@@ -162,6 +171,7 @@ class Conversion:
             else:
                 for bottom in layer.texts("bottom"):
                     self.unread.pop(bottom, None)
+        names |= self.fed & set(self.values)
         unknown = sorted(set(self.options.shapes) - names)
         if unknown:
             raise UsageError(
@@ -221,6 +231,8 @@ class Conversion:
         if kind in _LOSSES:
             bottoms, tops = bottoms[:1], tops or [name]
         for bottom in bottoms:
+            if bottom not in self.values and kind in CONVERTERS and bottom in self.fed:
+                self._input(bottom, ())
             if bottom not in self.values and kind in CONVERTERS:
                 raise ModelError(f"{where}: its bottom '{bottom}' is not the top of an earlier layer")
             self.unread.pop(bottom, None)
@@ -237,6 +249,7 @@ class Conversion:
                 blobs = self._blobs(name, layer)
                 call = Layer(self.g, name, kind, layer, [v for v in values if v is not None], len(tops), blobs)
                 result = converter(call)
+                call.check_all_read()
                 results = result if isinstance(result, list) else [result]
                 if len(results) < len(tops):
                     raise ModelError(f"it has {len(tops)} tops; a layer of this type has {len(results)}")

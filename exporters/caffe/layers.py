@@ -100,10 +100,13 @@ def batch_norm(n: Layer) -> str:
     factor = float(n.array(2, (1,))[0])
     scale = 1.0 / factor if factor else 0.0
     mean, var = (n.array(i, (channels,)).astype(np.float64) * scale for i in (0, 1))
-    ones, zeros = n.g.filled((channels,), 1.0), n.g.filled((channels,), 0.0)
+    if len(n.blobs) == 5 or p.bool("scale_bias") or "scale_filler" in p or "bias_filler" in p:  # NVIDIA's branch
+        factors = [n.blob(i, (channels,)) for i in (3, 4)]
+    else:
+        factors = [n.g.filled((channels,), v) for v in (1.0, 0.0)]
     stats = [n.g.constant(v.astype(np.float32), f"{n.name}_{k}") for v, k in ((mean, "mean"), (var, "var"))]
     x = n.x() if len(shape) > 1 else reshape(n.g, n.x(), (shape[0], 1))
-    y = n.op_("BatchNormalization", x, ones, zeros, *stats, epsilon=p.float("eps", 1e-5))
+    y = n.op_("BatchNormalization", x, *factors, *stats, epsilon=p.float("eps", 1e-5))
     return reshape(n.g, y, shape)
 
 

@@ -1,4 +1,4 @@
-"""A torch.nn.Module → ONNX through torch.onnx (torch.export underneath); the tensors of files as modules' buffers."""
+"""A torch.nn.Module → ONNX through torch.onnx (torch.export underneath), compared with what PyTorch computes."""
 
 from __future__ import annotations
 
@@ -11,52 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, numpy_helper
 
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.builder import MAX_MADE_BYTES, MAX_VALUE_BYTES
 from dlpack.exporters.callables import user_line
+from dlpack.exporters.compare import NARROW_TOLERANCE, TOLERANCE, check_same, trial_inputs
+from dlpack.exporters.precision import widen
+from dlpack.exporters.pytorch.decompositions import table
+from dlpack.exporters.pytorch.framework import import_torch
 
 OPSET = 18  # what torch's converters are written for; others are reached by rewriting
-INSTALL = "pip install 'dlpack-aot[torch]'"
-
-
-def import_torch() -> Any:
-    """The module torch, with what its exporter needs. Raises UsageError naming the extra."""
-    try:
-        import onnxscript  # noqa: F401
-        import torch
-    except ImportError as e:
-        raise UsageError(f"PyTorch models are exported by PyTorch, and {e.name} is not installed: {INSTALL}") from e
-    return torch
-
-
-def attach(root: Any, name: str, tensor: Any) -> None:
-    """Registers `tensor` as the buffer `name` of a module; dots make modules inside it."""
-    torch = import_torch()
-    *path, last = name.split(".")
-    for part in path:
-        if part not in root._modules:
-            root._modules[part] = torch.nn.Module()
-        root = root._modules[part]
-    root._buffers[last] = tensor  # past the checks of names: an archive may call a buffer anything
-
-
-def tensor_from(raw: bytes | bytearray, dtype: str, offset: int, size: Sequence[int], stride: Sequence[int]) -> Any:
-    """A tensor over a copy of `raw`; the caller has checked that it fits."""
-    torch = import_torch()
-    kind = getattr(torch, dtype)
-    if not raw:
-        return torch.empty(tuple(size), dtype=kind)
-    whole = len(raw) - len(raw) % kind.itemsize
-    flat = torch.frombuffer(bytearray(raw[:whole]), dtype=kind)
-    return flat.as_strided(tuple(size), tuple(stride), offset)
-
-
-def example(shape: Sequence[int], dtype: str) -> Any:
-    """An input to trace with: zeros, since no value of it stays."""
-    torch = import_torch()
-    return torch.zeros(tuple(shape), dtype=getattr(torch, dtype))
 
 
 def to_onnx(
@@ -75,6 +40,8 @@ def to_onnx(
             program = torch.export.export(module, args, kwargs, strict=False)
             _check_sizes(program)
             names = list(output_names) or _output_names(program)
+            computes = program.module()
+            program = program.run_decompositions(table())
             exported = torch.onnx.export(
                 program, (), input_names=list(inputs), output_names=names, opset_version=OPSET, dynamo=True,
                 verbose=False, external_data=False,
@@ -97,34 +64,27 @@ def to_onnx(
     if len(model.graph.input) != len(inputs):
         given = {v.name for v in model.graph.input}
         raise UsageError(f"the model does not use its inputs {', '.join(n for n in inputs if n not in given)}")
+    _compare(model, computes, inputs, by_name)
     return model
 
 
-def widen(model: ModelProto) -> None:
-    """Makes float32 of all that is float16 or bfloat16, in place: a bundle computes in float32, and what is stored in
-    fewer bits keeps its value."""
-    narrow = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+def _compare(model: ModelProto, module: Any, inputs: Mapping[str, Any], by_name: bool) -> None:
+    """Raises ModelError where the model computes other values than the traced `module`."""
+    torch = import_torch()
+    kinds = {n: np.float32 if t.dtype.is_floating_point else t.numpy().dtype for n, t in inputs.items()}
+    tensors = [*inputs.values(), *module.parameters(), *module.buffers()]
+    narrow = any(t.dtype in (torch.float16, torch.bfloat16) for t in tensors)  # PyTorch rounds after every operator
 
-    def tensor(t: TensorProto) -> None:
-        if t.data_type in narrow:
-            t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(t).astype(np.float32), t.name))
+    def run(values: Mapping[str, Any]) -> list[Any]:
+        given = {n: torch.from_numpy(v).to(inputs[n].dtype) for n, v in values.items()}
+        with torch.no_grad():
+            result = module(**given) if by_name else module(*given.values())
+        leaves = torch.utils._pytree.tree_leaves(result)
+        return [v.float().numpy() if v.dtype == torch.bfloat16 else v.numpy() for v in leaves if v is not None]
 
-    def graph(g: GraphProto) -> None:
-        for t in g.initializer:
-            tensor(t)
-        for value in (*g.input, *g.output, *g.value_info):
-            if value.type.tensor_type.elem_type in narrow:
-                value.type.tensor_type.elem_type = TensorProto.FLOAT
-        for node in g.node:
-            for a in node.attribute:
-                if a.name in ("to", "dtype", "output_dtype") and a.i in narrow:
-                    a.i = TensorProto.FLOAT
-                if a.HasField("t"):
-                    tensor(a.t)
-                for inner in (*([a.g] if a.HasField("g") else []), *a.graphs):
-                    graph(inner)
-
-    graph(model.graph)
+    trials = trial_inputs({n: (tuple(t.shape), kinds[n]) for n, t in inputs.items()})
+    with _quiet():
+        check_same(model, run, trials, "PyTorch", NARROW_TOLERANCE if narrow else TOLERANCE)
 
 
 def _state_sizes(model: ModelProto) -> None:

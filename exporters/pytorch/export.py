@@ -19,8 +19,9 @@ from onnx import ModelProto
 from dlpack.errors import ModelError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, read_bytes
 from dlpack.exporters.callables import uses_framework
-from dlpack.exporters.pytorch.convert import example, import_torch, to_onnx
+from dlpack.exporters.pytorch.convert import to_onnx
 from dlpack.exporters.pytorch.files import Archive, Foreign, foreign_names, read_pickle, refuse_pickle
+from dlpack.exporters.pytorch.framework import example, import_torch
 from dlpack.exporters.pytorch.interpreter import module_of as script_module
 from dlpack.exporters.pytorch.program import is_program, read_program
 from dlpack.exporters.pytorch.program import module_of as program_module
@@ -51,7 +52,7 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
             raise refuse_pickle(foreign_names(read_bytes(path)))
     archive = Archive(path)
     if is_program(archive):
-        return Exported(_export_program(archive, options))
+        return _export_program(archive, options)
     if is_script(archive):
         return Exported(_export_script(archive, options))
     if "data.pkl" not in archive:
@@ -67,23 +68,25 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _export_program(archive: Archive, options: ExportOptions) -> ModelProto:
+def _export_program(archive: Archive, options: ExportOptions) -> Exported:
     import_torch()
     program = read_program(archive)
     _check_names(options.shapes, [i.name for i in program.inputs])
     open_ = [i for i in program.inputs if None in i.shape and i.name not in options.shapes]
-    if open_:
+    batches = {i.name: (1, *i.hint[1:]) for i in open_ if None not in i.shape[1:]}
+    if len(batches) < len(open_):
         words = _shape_words({i.name: i.hint for i in open_})
         raise UsageError(f"the program leaves dimensions of its inputs open; give them, for instance: {words}")
     inputs = {}
     for i in program.inputs:
-        shape = options.shapes.get(i.name, i.hint)
+        shape = options.shapes.get(i.name, batches.get(i.name, i.hint))
         fits = len(shape) == len(i.shape) and all(want in (None, d) for d, want in zip(shape, i.shape, strict=True))
         if not fits:
             told = "x".join("?" if d is None else str(d) for d in i.shape)
             raise UsageError(f"--shape gives the input '{i.name}' another shape than the program's {told}")
         inputs[i.name] = _example(i.name, shape, options.dtypes.get(i.name, i.dtype))
-    return to_onnx(program_module(program), inputs)
+    said = tuple(f"the batch of the input '{n}' is taken as 1; --shape gives another size" for n in batches)
+    return Exported(to_onnx(program_module(program), inputs), warnings=said)
 
 
 def _export_script(archive: Archive, options: ExportOptions) -> ModelProto:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dlpack.errors import UnsupportedError
-from dlpack.exporters.pytorch.convert import import_torch
+from dlpack.exporters.pytorch.framework import import_torch
 
 
 def _attention(x: Any, heads: int, qkv: tuple[Any, Any], projection: tuple[Any, Any], mask: Any) -> Any:

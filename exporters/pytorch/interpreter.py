@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlpack.errors import ModelError, UnsupportedError
-from dlpack.exporters.pytorch.convert import attach, import_torch
 from dlpack.exporters.pytorch.files import Object, TensorRef
+from dlpack.exporters.pytorch.framework import attach, import_torch
 from dlpack.exporters.pytorch.fused import FUSED
 from dlpack.exporters.pytorch.script import Script
 from dlpack.exporters.pytorch.values import ALWAYS, CONTAINER, FILES, IGNORED, PRIM, SCALAR

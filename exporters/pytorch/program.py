@@ -16,8 +16,8 @@ from typing import Any
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import parse_json
-from dlpack.exporters.pytorch.convert import attach, import_torch, tensor_from
 from dlpack.exporters.pytorch.files import Archive, Foreign, TensorRef, check_view, read_pickle, refuse_pickle
+from dlpack.exporters.pytorch.framework import attach, import_torch, tensor_from
 
 OLD_PROGRAM = "serialized_exported_program.json"
 NEW_PROGRAM = "models/model.json"

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlpack.errors import ModelError, UnsupportedError
-from dlpack.exporters.pytorch.convert import import_torch, tensor_from
 from dlpack.exporters.pytorch.files import Archive, Foreign, Object, TensorRef, check_view, read_pickle, refuse_pickle
+from dlpack.exporters.pytorch.framework import import_torch, tensor_from
 
 MAX_CODE_BYTES = 16 << 20
 MAX_DEPTH = 60

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, helper
 
 from dlpack.errors import DlpackError, ModelError, ToolchainError, UnsupportedError, UsageError
 from dlpack.exporters.base import HEAD_BYTES, Exported, Exporter, ExportOptions, set_metadata
 from dlpack.exporters.sklearn.check import Check, compare
+from dlpack.exporters.sklearn.composites import register
+from dlpack.exporters.sklearn.converters import prepare
 from dlpack.exporters.sklearn.files import MAX_COLUMNS, first_line, load, parts
 from dlpack.exporters.sklearn.labels import class_names, number_strings
 
@@ -115,9 +117,10 @@ def convert(estimator: Any, columns: int, rows: int) -> ModelProto:
             estimator, "model", initial_types=inputs, target_opset=dict(OPSETS), options=options
         )
 
+    register()
     try:
         for part in parts(estimator):
-            _prepare(part)
+            prepare(part)
         try:
             model = attempt({id(estimator): {"zipmap": False}})
         except NameError:  # an estimator without that option has tensors anyway
@@ -131,111 +134,6 @@ def convert(estimator: Any, columns: int, rows: int) -> ModelProto:
                 f"skl2onnx has no converter for {unknown[1]}; replace it by another estimator"
             ) from e
         raise UnsupportedError(f"skl2onnx does not convert this {type(estimator).__name__}: {first_line(e)}") from e
-
-
-def _prepare(part: Any) -> None:
-    """Rewrites what skl2onnx does not take, though it takes the same said otherwise."""
-    kind = type(part).__name__
-    if kind == "ColumnTransformer" and hasattr(part, "feature_names_in_"):  # columns by name: by their place
-        places = {name: k for k, name in enumerate(part.feature_names_in_.tolist())}
-        part.transformers_ = [(n, t, _by_place(columns, places)) for n, t, columns in part.transformers_]
-    elif kind == "VotingClassifier":
-        part.flatten_transform = False  # of transform(), which is not exported
-    elif text := next((str(v) for c in getattr(part, "categories_", ()) for v in c if isinstance(v, str)), None):
-        raise UnsupportedError(
-            f"the {kind} encodes text (the category {text!r}), and a bundle's inputs are numbers: number the "
-            "categories before fitting (OrdinalEncoder().fit_transform), save the pipeline fitted on these numbers, "
-            "and number them in the same way in the program that calls the bundle"
-        )
-    elif kind == "SimpleImputer" and part.add_indicator:
-        raise UnsupportedError("SimpleImputer(add_indicator=True) is not supported; leave the option out")
-    elif kind == "Normalizer" and part.norm == "max":
-        part.onnx_converter = lambda: _convert_largest_norm
-    elif kind == "_CalibratedClassifier" and hasattr(part.estimator, "steps"):
-        raise UnsupportedError(
-            "a CalibratedClassifierCV over a pipeline is not supported; calibrate its last step: "
-            "make_pipeline(StandardScaler(), CalibratedClassifierCV(LinearSVC()))"
-        )
-    elif kind == "TreePredictor":
-        part.nodes = [_plain_node(node) for node in part.nodes]
-    elif kind.startswith("HistGradientBoosting"):
-        part.onnx_converter = lambda: _convert_histogram
-
-
-def _by_place(columns: Any, places: dict[str, int]) -> Any:
-    if isinstance(columns, str):
-        return [places[columns]]
-    if isinstance(columns, slice):
-        return columns
-    return [places[c] if isinstance(c, str) else c for c in list(columns)]
-
-
-def _plain_node(node: Any) -> dict[str, Any]:
-    """A node of a histogram gradient boosting tree with the threshold that skl2onnx takes.
-
-    It is the largest float32 that is not above the node's: for an x of float32 the comparison stays the same.
-    """
-    made = {name: node[name] for name in node.dtype.names}
-    if made["is_categorical"]:
-        raise UnsupportedError("HistGradientBoosting with categorical features; one-hot encode them before")
-    near = np.float32(made["num_threshold"])
-    made["threshold"] = np.nextafter(near, np.float32(-np.inf)) if near > made["num_threshold"] else near
-    return made
-
-
-class _PlainIntegers:
-    """skl2onnx's container, for a converter that lists booleans and NumPy's integers, which onnx does not take.
-
-    The value that it calls by the first of `renamed` is called by the second.
-    """
-
-    def __init__(self, container: Any, renamed: tuple[str, str] | None = None) -> None:
-        self._container, self._renamed = container, renamed
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._container, name)
-
-    def add_node(self, op: str, inputs: Any, outputs: Any, *arguments: Any, **attributes: Any) -> None:
-        def plain(value: Any) -> Any:
-            whole = isinstance(value, list) and all(isinstance(v, bool | int | np.integer) for v in value)
-            return [int(v) for v in value] if whole else value
-
-        if self._renamed:
-            old, new = self._renamed
-            outputs = [new if n == old else n for n in ([outputs] if isinstance(outputs, str) else outputs)]
-        plain_attributes = {name: plain(value) for name, value in attributes.items()}
-        self._container.add_node(op, inputs, outputs, *arguments, **plain_attributes)
-
-
-def _convert_histogram(scope: Any, operator: Any, container: Any) -> None:
-    """Histogram gradient boosting; behind a loss with a logarithm as its link comes an exponential."""
-    from skl2onnx.common._registration import get_converter
-
-    convert = get_converter(operator.type)
-    if getattr(operator.raw_operator, "loss", "") not in ("poisson", "gamma"):
-        convert(scope, operator, _PlainIntegers(container))
-        return
-    result, raw = operator.outputs[0].full_name, scope.get_unique_variable_name("raw")
-    convert(scope, operator, _PlainIntegers(container, (result, raw)))
-    container.add_node("Exp", [raw], [result], name=scope.get_unique_operator_name("Exp"))
-
-
-def _convert_largest_norm(scope: Any, operator: Any, container: Any) -> None:
-    """Rows over their largest absolute value; skl2onnx takes the largest value."""
-    (x,), (y,) = operator.input_full_names, operator.output_full_names
-    size, norm, zero, divisor = (scope.get_unique_variable_name(n) for n in ("size", "norm", "zero", "divisor"))
-    axis, none, one = (scope.get_unique_variable_name(n) for n in ("axis", "none", "one"))
-    container.add_initializer(axis, TensorProto.INT64, [1], [1])
-    container.add_initializer(none, TensorProto.FLOAT, [], [0.0])
-    container.add_initializer(one, TensorProto.FLOAT, [], [1.0])
-    for op, inputs, output in (
-        ("Abs", [x], size),
-        ("ReduceMax", [size, axis], norm),
-        ("Equal", [norm, none], zero),
-        ("Where", [zero, one, norm], divisor),
-        ("Div", [x, divisor], y),
-    ):
-        container.add_node(op, inputs, [output], name=scope.get_unique_operator_name(op))
 
 
 def _finish(model: ModelProto, rows: int, estimator: Any) -> ModelProto:

@@ -17,10 +17,21 @@ from dlpack.errors import DlpackError, ModelError, UnsupportedError
 
 MAX_UNPACKED_BYTES = 4 << 30
 MAX_COLUMNS = 1 << 20
+_SEARCHES = ("GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV")
+
+# What a fitted search over parameters holds besides its best estimator: how it scored and split.
+_CLASSIFICATION_SCORES = ("accuracy_score", "balanced_accuracy_score", "f1_score", "fbeta_score", "jaccard_score",
+                          "log_loss", "matthews_corrcoef", "precision_score", "recall_score")  # fmt: skip
+_REGRESSION_SCORES = ("explained_variance_score", "max_error", "mean_absolute_error",
+                      "mean_absolute_percentage_error", "mean_squared_error", "mean_squared_log_error",
+                      "median_absolute_error", "r2_score", "root_mean_squared_error")  # fmt: skip
+_SPLITS = ("GroupKFold", "KFold", "LeaveOneOut", "RepeatedKFold", "RepeatedStratifiedKFold", "ShuffleSplit",
+           "StratifiedGroupKFold", "StratifiedKFold", "StratifiedShuffleSplit", "TimeSeriesSplit")  # fmt: skip
 
 # What estimators hold besides the types that skops trusts by itself. They hold numbers, and run nothing when made.
 _TRUSTED = frozenset(
     (
+        "functools.partial",
         "numpy.dtype",
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",
@@ -29,6 +40,12 @@ _TRUSTED = frozenset(
         "sklearn.feature_selection._univariate_selection.f_classif",
         "sklearn.feature_selection._univariate_selection.f_regression",
         *(f"sklearn.gaussian_process.kernels.{k}" for k in ("ConstantKernel", "Product", "RBF", "Sum", "WhiteKernel")),
+        *(f"sklearn.metrics._classification.{name}" for name in _CLASSIFICATION_SCORES),
+        *(f"sklearn.metrics._regression.{name}" for name in _REGRESSION_SCORES),
+        "sklearn.metrics._ranking.average_precision_score",
+        "sklearn.metrics._ranking.roc_auc_score",
+        *(f"sklearn.metrics._scorer.{k}" for k in ("_MultimetricScorer", "_PassthroughScorer", "_Scorer")),
+        *(f"sklearn.model_selection._split.{k}" for k in _SPLITS),
         *(f"sklearn.metrics._dist_metrics.{k}Distance64" for k in ("Euclidean", "Manhattan", "Minkowski")),
         "sklearn.neighbors._ball_tree.BallTree",
         "sklearn.neighbors._kd_tree.KDTree",
@@ -36,6 +53,7 @@ _TRUSTED = frozenset(
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
         "sklearn.tree._tree.Tree",
         "sklearn.utils._bunch.Bunch",
+        "sklearn.utils.validation.check_array",
     )
 )
 
@@ -65,10 +83,25 @@ def load(path: Path) -> Any:
         raise ModelError(f"it is not a .skops file that can be read: {first_line(e)}") from e
     if not hasattr(estimator, "get_params"):
         raise UnsupportedError(f"it holds a {type(estimator).__name__}, not an estimator or a pipeline")
+    estimator = _without_search(estimator)
     for part in parts(estimator):
         if type(part).__name__ == "Tree":
             _check_tree(part)
     return estimator
+
+
+def _without_search(estimator: Any) -> Any:
+    """What a fitted search over parameters predicts with, in place of the search, as a step of a pipeline too.
+
+    Raises UnsupportedError where the search was not refitted.
+    """
+    if hasattr(estimator, "steps"):
+        estimator.steps = [(name, _without_search(step)) for name, step in estimator.steps]
+    if type(estimator).__name__ not in _SEARCHES:
+        return estimator
+    if not hasattr(estimator, "best_estimator_"):
+        raise UnsupportedError(f"the {type(estimator).__name__} has no best_estimator_: fit it, with refit=True")
+    return _without_search(estimator.best_estimator_)
 
 
 @contextlib.contextmanager

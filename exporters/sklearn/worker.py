@@ -2,7 +2,8 @@
 
 ``python -m dlpack.exporters.sklearn.worker FILE.skops RESULT.npz``, started by `check.py` alone: an array of a
 damaged file can make scikit-learn's compiled code read outside of it, on loading or later, which shall end this
-process and no other. RESULT.npz gets the rows, ``x``, and ``by:METHOD``, what each method gives for them.
+process and no other. RESULT.npz gets groups of rows, ``GROUP/x``, and ``GROUP/by:METHOD``, what each
+method gives for them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ ROWS = 64
 MEMORY_BYTES = 4 << 30
 CPU_S, CPU_BYTES_PER_S = 8.0, 100_000
 """The CPU time that loading and predicting may take: seconds, and bytes of the file for each second more."""
+GROUPS = ("near", "missing", "far")
+"""Rows as the estimator was trained with; those with a third of the values missing; those far outside."""
+FAR = np.float32(50.0)
 _METHODS = ("predict", "predict_proba", "decision_function", "score_samples", "transform")
 
 
@@ -45,16 +49,20 @@ def _place(x: Any, part: Any, rng: Any, depth: int) -> None:
         names = list(getattr(part, "feature_names_in_", ()))
         for _, transformer, columns in part.transformers_:
             if not isinstance(columns, slice):
+                columns = np.flatnonzero(columns) if np.asarray(columns).dtype == bool else columns
                 columns = [names.index(c) if isinstance(c, str) else c for c in np.atleast_1d(columns).tolist()]
             taken = x[:, columns].reshape(len(x), -1)
             _place(taken, transformer, rng, depth + 1)
             x[:, columns] = taken.reshape(x[:, columns].shape)
+    elif getattr(part, "_preprocessor", None) is not None:  # histogram gradient boosting with categories
+        _place(x, part._preprocessor, rng, depth + 1)
     elif inner is not None:
         _place(x, inner, rng, depth + 1)
     elif len(getattr(part, "categories_", ())) == x.shape[1]:
         for k, names in enumerate(part.categories_):
-            if np.asarray(names).dtype.kind in "iufb" and len(names):
-                x[:, k] = rng.choice(names, len(x))
+            known = np.asarray(names)
+            if known.dtype.kind in "iufb" and np.isfinite(known).any():
+                x[:, k] = rng.choice(known[np.isfinite(known)], len(x))
     else:
         low, high = _span(part, x.shape[1])
         x *= (high - low) / 2
@@ -109,7 +117,7 @@ def _predict(estimator: Any, x: Any) -> dict[str, Any]:
     voting = type(estimator).__name__.startswith("Voting")  # its transform() tells the votes, which are not exported
     for name in _METHODS[:-1] if voting else _METHODS:
         try:
-            y = getattr(estimator, name)(x.astype(np.float64))
+            y = _call(getattr(estimator, name), x)
         except Exception:  # noqa: BLE001 - a method that does not exist, or rows that the estimator refuses
             continue
         y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
@@ -120,12 +128,28 @@ def _predict(estimator: Any, x: Any) -> dict[str, Any]:
     return found
 
 
+def _call(method: Any, x: Any) -> Any:
+    """What the method gives for float64, or for float32, which alone some take that were trained with it."""
+    try:
+        return method(x.astype(np.float64))
+    except ValueError:
+        return method(x)
+
+
 def predict(path: Path) -> dict[str, Any]:
-    """The rows, `x`, and what each method of the estimator in a .skops file gives for them."""
+    """The rows, ``GROUP/x``, and what each method of the estimator in a .skops file gives for them.
+
+    Groups are those of ``GROUPS``; one that the estimator refuses, as most refuse missing values, has ``x`` alone.
+    """
     estimator = load(path)
     x = rows_for(estimator, int(estimator.n_features_in_))
     found = _predict(estimator, x)
-    return found if len(found) > 1 else _predict(estimator, np.abs(x))  # counts, for instance
+    if len(found) == 1:
+        x = np.abs(x)  # counts, for instance
+        found = _predict(estimator, x)
+    gaps = np.where(np.random.default_rng(1).random(x.shape) < 0.3, np.float32(np.nan), x)
+    groups = (found, _predict(estimator, gaps), _predict(estimator, x * FAR))
+    return {f"{name}/{key}": v for name, of in zip(GROUPS, groups, strict=True) for key, v in of.items()}
 
 
 def main(path: Path, result: Path) -> None:

@@ -60,12 +60,12 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
                 "file needs nothing)"
             )
     with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
-        model = _convert(path.resolve(), options, Path(folder))
-    return Exported(model, params=_weights(path))
+        model, warnings = _convert(path.resolve(), options, Path(folder))
+    return Exported(model, params=_weights(path), warnings=warnings)
 
 
-def _convert(path: Path, options: ExportOptions, folder: Path) -> onnx.ModelProto:
-    """Runs the worker; its answer is `answer.json` and `model.onnx` in `folder`."""
+def _convert(path: Path, options: ExportOptions, folder: Path) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """Runs the worker, whose answer is `answer.json` and `model.onnx` in `folder`: the model, and warnings."""
     task = {"path": str(path), "shapes": {k: list(v) for k, v in options.shapes.items()}, "folder": str(folder)}
     environment = os.environ | {
         "CUDA_VISIBLE_DEVICES": "-1",
@@ -92,7 +92,7 @@ def _convert(path: Path, options: ExportOptions, folder: Path) -> onnx.ModelProt
         ) from None
     if "error" in answer:
         raise _error(answer)
-    return onnx.load(folder / "model.onnx")
+    return onnx.load(folder / "model.onnx"), tuple(answer["warnings"])
 
 
 def _error(answer: dict[str, Any]) -> DlpackError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,10 @@ class Frozen:
     outputs: tuple[tuple[str, str], ...]
     handlers: Mapping[str, Any] = field(default_factory=dict)
     """Converters of operators that tf2onnx does not have."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know, a line each."""
+    compute: Callable[[Mapping[str, Any]], list[Any]] | None = None
+    """What the framework computes from arrays by the inputs' names, where the graph holds what it cannot run."""
 
 
 def check_operators(graph: Any) -> None:
@@ -39,10 +43,24 @@ def check_operators(graph: Any) -> None:
         raise UnsupportedError("the model holds operators that are not accepted from a file:", tuple(problems[:50]))
 
 
+@dataclass
+class OpenShapes:
+    """What the inputs' shapes leave open: options that would give them, and inputs whose batch was taken as 1."""
+
+    problems: list[str] = field(default_factory=list)
+    batches: list[str] = field(default_factory=list)
+
+    def said(self) -> tuple[str, ...]:
+        """A line for the user on each batch that was taken as 1."""
+        return tuple(f"{line}; --shape gives another size" for line in self.batches)
+
+
 def fixed_shape(
-    name: str, dims: list[int] | None, shapes: Mapping[str, tuple[int, ...]], problems: list[str]
+    name: str, dims: list[int] | None, shapes: Mapping[str, tuple[int, ...]], found: OpenShapes
 ) -> tuple[int, ...]:
-    """The input's shape: the file's, open dimensions (None or -1) from `--shape`. Adds to `problems` what is open."""
+    """The input's shape: the file's, open dimensions (None or -1) from `--shape`; a first dimension that alone is open
+    is a batch of 1. Enters in `found` what is open.
+    """
     given = shapes.get(name)
     stated = None if dims is None else [d if d is not None and d >= 0 else -1 for d in dims]
     if given is not None:
@@ -54,22 +72,26 @@ def fixed_shape(
                 f"--shape {name}={_times(given)} does not fit the input '{name}', which is {_text(stated)}"
             )
         return tuple(given)
+    if stated and stated[0] == -1 and -1 not in stated[1:]:
+        found.batches.append(f"the batch of the input '{name}', {_text(stated)}, is taken as 1")
+        return (1, *stated[1:])
     if stated is None or -1 in stated:
         example = "AxBx..." if stated is None else _times([d if d >= 0 else (1 if k == 0 else f"D{k}")
                                                          for k, d in enumerate(stated)])  # fmt: skip
-        problems.append(f"--shape {name}={example}")
+        found.problems.append(f"--shape {name}={example}")
         return ()
     return tuple(stated)
 
 
-def check_shapes(names: list[str], shapes: Mapping[str, tuple[int, ...]], problems: list[str]) -> None:
+def check_shapes(names: list[str], shapes: Mapping[str, tuple[int, ...]], found: OpenShapes) -> None:
+    """Raises UsageError for names that no input has, and for dimensions that are left open."""
     for name in shapes:
         if name not in names:
             raise UsageError(f"--shape names the input '{name}', which the model does not have; its inputs are: "
                              f"{', '.join(names) or 'none'}")  # fmt: skip
-    if problems:
+    if found.problems:
         raise UsageError(
-            f"the model leaves input dimensions open; give each such input its shape: {' '.join(problems)}"
+            f"the model leaves input dimensions open; give each such input its shape: {' '.join(found.problems)}"
         )
 
 

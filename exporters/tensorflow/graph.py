@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
-from dlpack.exporters.tensorflow.frozen import Frozen, check_operators, check_shapes, fixed_shape
+from dlpack.exporters.tensorflow.calls import inline_calls
+from dlpack.exporters.tensorflow.frozen import Frozen, OpenShapes, check_operators, check_shapes, fixed_shape
 
 _VARIABLES = ("VarHandleOp", "Variable", "VariableV2")
 
@@ -41,8 +42,9 @@ def read_saved_model(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Fro
     if strange:
         raise UnsupportedError(f"the signature's '{strange[0]}' is not a dense tensor")
     graph = _cut(meta.graph_def, [t for t, _ in outputs])
-    _fix_inputs(graph, inputs, shapes)
-    return Frozen(_fill(graph, meta, folder, [t for t, _ in outputs]), inputs, outputs)
+    said = _fix_inputs(graph, inputs, shapes)
+    graph, outputs = inline_calls(_fill(graph, meta, folder, [t for t, _ in outputs]), outputs)
+    return Frozen(graph, inputs, outputs, warnings=said)
 
 
 def read_graph(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Frozen:
@@ -69,8 +71,8 @@ def read_graph(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Frozen:
     inputs = tuple((f"{n.name}:0", n.name) for n in graph.node if n.op == "Placeholder")
     if not inputs:
         raise ModelError("the graph has no inputs (nodes 'Placeholder')")
-    _fix_inputs(graph, inputs, shapes)
-    return Frozen(graph, inputs, outputs)
+    said = _fix_inputs(graph, inputs, shapes)
+    return Frozen(graph, inputs, outputs, warnings=said)
 
 
 def _parse(message: Any, data: bytes, name: str) -> None:
@@ -123,21 +125,26 @@ def _callees(node: Any) -> list[str]:
     return names
 
 
-def _fix_inputs(graph: Any, inputs: tuple[tuple[str, str], ...], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _fix_inputs(
+    graph: Any, inputs: tuple[tuple[str, str], ...], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[str, ...]:
+    """Gives each placeholder its static shape; returns what the user should know."""
     nodes = {n.name: n for n in graph.node}
-    problems: list[str] = []
+    found = OpenShapes()
     for tensor, name in inputs:
         node = nodes.get(_node(tensor))
         if node is None:
             continue  # an input that no output needs
+        known = "shape" in node.attr  # reading an attribute that is not there makes one
         stated = node.attr["shape"].shape
-        dims = None if "shape" not in node.attr or stated.unknown_rank else [d.size for d in stated.dim]
-        fixed = fixed_shape(name, dims, shapes, problems)
+        dims = None if not known or stated.unknown_rank else [d.size for d in stated.dim]
+        fixed = fixed_shape(name, dims, shapes, found)
         del stated.dim[:]
         stated.unknown_rank = False
         for size in fixed:
             stated.dim.add().size = size
-    check_shapes([n for t, n in inputs if _node(t) in nodes], shapes, problems)
+    check_shapes([n for t, n in inputs if _node(t) in nodes], shapes, found)
+    return found.said()
 
 
 # --- variables --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import numpy as np
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import MAX_TEXT_BYTES, parse_json
-from dlpack.exporters.tensorflow.frozen import Frozen, check_shapes, fixed_shape
+from dlpack.exporters.tensorflow.frozen import Frozen, OpenShapes, check_shapes, fixed_shape
 
 MAX_UNROLLED = 256
 READ_S, READ_BYTES_PER_S = 8.0, 100_000
@@ -45,22 +45,26 @@ def read_keras(path: Path, start: bytes, shapes: Mapping[str, tuple[int, ...]]) 
             "the file does not say what the model's inputs are; call the model once on data before it is saved, or "
             "save it with model.export('folder') and give that folder"
         )
-    problems: list[str] = []
+    _use(model)
+    found = OpenShapes()
     names = _distinct([t.name for t in model.inputs])
-    fixed = [fixed_shape(n, list(t.shape), shapes, problems) for n, t in zip(names, model.inputs, strict=True)]
-    check_shapes(names, shapes, problems)
+    fixed = [fixed_shape(n, list(t.shape), shapes, found) for n, t in zip(names, model.inputs, strict=True)]
+    check_shapes(names, shapes, found)
     specs = [tf.TensorSpec(s, t.dtype, name=f"in{k}") for k, (s, t) in enumerate(zip(fixed, model.inputs, strict=True))]
     layers: list[Recurrence] = []
+
+    def call(*values: Any) -> list[Any]:
+        given = (
+            keras.tree.pack_sequence_as(model._inputs_struct, values)
+            if getattr(model, "_inputs_struct", None) is not None
+            else values[0]
+        )
+        return [tf.identity(y) for y in keras.tree.flatten(model(given, training=False))]
+
+    def compute(arrays: Mapping[str, Any]) -> list[Any]:
+        return [y.numpy() for y in call(*(tf.constant(arrays[n], t.dtype) for n, t in zip(names, specs, strict=True)))]
+
     with as_operators(keras, tf, layers):
-
-        def call(*values: Any) -> list[Any]:
-            given = (
-                keras.tree.pack_sequence_as(model._inputs_struct, values)
-                if getattr(model, "_inputs_struct", None) is not None
-                else values[0]
-            )
-            return [tf.identity(y) for y in keras.tree.flatten(model(given, training=False))]
-
         function = tf.function(call, autograph=False).get_concrete_function(*specs)
     frozen = convert_variables_to_constants_v2(function)
     outputs = _distinct(list(getattr(model, "output_names", None) or [model.layers[-1].name]))
@@ -71,7 +75,24 @@ def read_keras(path: Path, start: bytes, shapes: Mapping[str, tuple[int, ...]]) 
         tuple((t.name, n) for t, n in zip(frozen.inputs, names, strict=True)),
         tuple((t.name, n) for t, n in zip(frozen.outputs, outputs, strict=True)),
         {"CudnnRNNV3": (_converter(layers), [])},
+        found.said(),
+        compute,
     )
+
+
+def _use(model: Any) -> None:
+    """Recurrent layers as they are at inference: their dropout keeps the state of a random generator even then.
+
+    A stateful layer begins with zeros, as after reset_state(): a bundle's runs know nothing of one another.
+    """
+    for layer in model._flatten_layers():
+        cells = getattr(layer, "cell", None)
+        for cell in getattr(cells, "cells", [cells]):
+            for name in ("dropout", "recurrent_dropout"):
+                if isinstance(getattr(cell, name, None), float | int):
+                    setattr(cell, name, 0.0)
+        if getattr(layer, "stateful", False):
+            layer.stateful = False
 
 
 @contextlib.contextmanager

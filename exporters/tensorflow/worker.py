@@ -19,12 +19,15 @@ from onnx import ModelProto
 
 from dlpack.errors import DlpackError, ModelError, UnsupportedError
 from dlpack.exporters.base import head
+from dlpack.exporters.compare import NARROW_TOLERANCE, TOLERANCE, check_same, trial_inputs
+from dlpack.exporters.precision import widen
 from dlpack.exporters.tensorflow.frozen import Frozen, check_operators
 from dlpack.exporters.tensorflow.graph import read_graph, read_saved_model
 from dlpack.exporters.tensorflow.keras import read_keras
 from dlpack.exporters.tensorflow.operators import HANDLERS
 
 OPSET = 17
+_NARROW = (14, 19)  # DT_BFLOAT16, DT_HALF
 MEMORY_BYTES = 4 << 30
 """What TensorFlow may take besides twelve times the file's size, so that a file that asks for more ends in an error."""
 
@@ -35,7 +38,7 @@ def main() -> None:
     answer: dict[str, Any] = {}
     try:
         path = Path(task["path"])
-        model = work(path, {k: tuple(v) for k, v in task["shapes"].items()})
+        model, answer["warnings"] = work(path, {k: tuple(v) for k, v in task["shapes"].items()})
         if model.ByteSize() >= 2**31:
             raise UnsupportedError("the model is larger than the 2 GiB that an ONNX file can hold")
         (folder / "model.onnx").write_bytes(model.SerializeToString())
@@ -50,8 +53,8 @@ def main() -> None:
     (folder / "answer.json").write_text(json.dumps(answer))
 
 
-def work(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelProto:
-    """The model at `path` as ONNX with static shapes. Raises a DlpackError."""
+def work(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[ModelProto, tuple[str, ...]]:
+    """The model at `path` as ONNX with static shapes, and what the user should know. Raises a DlpackError."""
     limit_memory(path)
     warnings.simplefilter("ignore")
     for name in ("absl", "tensorflow", "tf2onnx"):
@@ -63,7 +66,7 @@ def work(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelProto:
         frozen = read_graph(path, shapes)
     else:
         frozen = read_keras(path, start, shapes)
-    return to_onnx(frozen, path.parent.name if path.name == "saved_model.pb" else path.stem)
+    return to_onnx(frozen, path.parent.name if path.name == "saved_model.pb" else path.stem), frozen.warnings
 
 
 def limit_memory(path: Path) -> None:
@@ -107,7 +110,47 @@ def to_onnx(frozen: Frozen, name: str) -> ModelProto:
         raise UnsupportedError(f"tf2onnx cannot convert it: {_first_line(e)}") from e
     _check_known(model)
     _rename(model, frozen)
+    narrow = any(n.attr[key].type in _NARROW for n in frozen.graph.node for key in ("T", "dtype", "DstT"))
+    widen(model)
+    _compare(model, frozen, NARROW_TOLERANCE if narrow else TOLERANCE)
     return cast(ModelProto, model)
+
+
+def _compare(model: ModelProto, frozen: Frozen, tolerance: float) -> None:
+    """Raises ModelError where the model computes other values than TensorFlow."""
+    import tensorflow as tf
+
+    shapes = {}
+    for value in model.graph.input:
+        tensor = value.type.tensor_type
+        shape = [d.dim_value for d in tensor.shape.dim]
+        shapes[value.name] = (shape, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    if any(d < 1 for shape, _ in shapes.values() for d in shape):
+        return
+    places = {n: t for t, n in frozen.inputs}
+    computed = None if frozen.compute else _Session(tf, frozen)
+
+    def run(arrays: Mapping[str, Any]) -> list[Any]:
+        if frozen.compute:
+            return frozen.compute(arrays)
+        assert computed is not None
+        return computed.run({places[n]: v for n, v in arrays.items()})
+
+    check_same(model, run, trial_inputs(shapes), "TensorFlow", tolerance)
+
+
+class _Session:
+    """A frozen graph in TensorFlow, made once."""
+
+    def __init__(self, tf: Any, frozen: Frozen) -> None:
+        graph = tf.Graph()
+        with graph.as_default():
+            tf.import_graph_def(frozen.graph, name="")
+        self.session = tf.compat.v1.Session(graph=graph)
+        self.outputs = [t for t, _ in frozen.outputs]
+
+    def run(self, feeds: Mapping[str, Any]) -> list[Any]:
+        return list(self.session.run(self.outputs, dict(feeds)))
 
 
 def _check_known(model: ModelProto) -> None:

@@ -161,11 +161,11 @@ class Conversion:
         frame = self.frame
         if tensor not in frame.stored:
             t = frame.subgraph.tensors[tensor]
+            if t.sparse:
+                raise NotConverted(f"its sparse weight '{t.name}' (convert the model without sparsity), which")
             if t.data is None:
                 what = "is a variable, which is not supported" if t.variable else "is used before it is computed"
                 raise NotConverted(f"its input '{t.name}' {what}, which")
-            if t.sparse:
-                raise NotConverted(f"its sparse weight '{t.name}'")
             frame.stored[tensor] = self.g.constant(t.data, t.name or f"tensor_{tensor}")
         return frame.stored[tensor]
 

@@ -242,12 +242,13 @@ def _tensor(table: Table, buffers: list[Table]) -> Tensor:
     if len(shape) > MAX_RANK or place >= max(1, len(buffers)):
         raise ModelError(_DAMAGED)
     is_open = tuple(d < 0 for d in signature) if len(signature) == len(shape) else (False,) * len(shape)
-    data = _data(buffers[place], shape, dtype, name) if buffers else None
+    sparse = table.table(6) is not None  # its buffer holds the values that are not 0 alone
+    data = _data(buffers[place], shape, dtype, name) if buffers and not sparse else None
     quantization = table.table(4)
     return Tensor(
         name, shape, "int8" if dtype == "int4" else dtype, data,
         _quantization(quantization, shape, name) if quantization else None,
-        bool(table.number(5, "b")), table.table(6) is not None, is_open,
+        bool(table.number(5, "b")), sparse, is_open,
     )  # fmt: skip
 
 

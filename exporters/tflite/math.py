@@ -94,20 +94,26 @@ def squared_difference(c: Call) -> str:
 
 @converts("FLOOR_DIV")
 def floor_div(c: Call) -> str:
-    """Rounded towards minus infinity; ONNX's Div rounds integers towards zero."""
+    """Rounded towards minus infinity, of floats the quotient in double: 6 / 0.1f is below 60 and is rounded to it.
+
+    ONNX's Div rounds integers towards zero.
+    """
     a, b = c.x(0), c.x(1)
-    if c.g.dtype(a).kind == "f":
-        return c.op_("Floor", c.op_("Div", a, b))
+    if (kind := c.g.dtype(a)).kind == "f":
+        quotient = c.op_("Div", c.cast(a, np.float64), c.cast(b, np.float64))
+        return c.cast(c.op_("Floor", quotient), kind)
     return c.op_("Div", c.op_("Sub", a, c.op_("Mod", a, b)), b)
 
 
 @converts("FLOOR_MOD")
 def floor_mod(c: Call) -> str:
-    """The remainder of the divisor's sign, which is ONNX's Mod for integers."""
+    """The remainder of the divisor's sign, which is ONNX's Mod for integers; exact for floats, as fmod is."""
     a, b = c.x(0), c.x(1)
     if c.g.dtype(a).kind != "f":
         return c.op_("Mod", a, b)
-    return c.op_("Sub", a, c.op_("Mul", c.op_("Floor", c.op_("Div", a, b)), b))
+    rest, zero = c.op_("Mod", a, b, fmod=1), c.g.scalar(0.0)
+    other_sign = c.op_("Less", c.op_("Mul", c.op_("Sign", rest), c.op_("Sign", b)), zero)
+    return c.op_("Where", other_sign, c.op_("Add", rest, b), rest)
 
 
 @converts(*_LOGIC)

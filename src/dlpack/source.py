@@ -50,7 +50,7 @@ def read_source(
     options = ExportOptions(shapes or {}, dtypes or {})
     parts = [model]
     warnings: tuple[str, ...] = ()
-    made = is_callable(model) or (model.is_file() and find_exporter(model) is not None)
+    made = is_callable(model) or ((model.is_file() or model.is_dir()) and find_exporter(model) is not None)
     if is_callable(model):
         proto, parts = export(model, params, options).model, []
     elif made:

@@ -14,6 +14,7 @@ from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.model.check import check_functions, check_graph, check_nodes
 from dlpack.model.tensors import MAX_MODEL_BYTES, load_tensors
 from dlpack.model.walk import first_line, graphs, opset_versions
+from dlpack.model.zipmap import unzip
 
 OLDEST_OPSET = 7
 
@@ -24,7 +25,8 @@ _FOREIGN_MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ORTM", "an onnxruntime (.ort) model: give the .onnx file it was made from"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the model: run `git lfs pull`"),
     (0, b"\x1f\x8b", "a gzip archive: unpack it first"),
-    (0, b"<", "a text or HTML page, perhaps a failed download: download the model again"),
+    (0, b"<!", "an HTML page, perhaps a failed download: download the model again"),
+    (0, b"<html", "an HTML page, perhaps a failed download: download the model again"),
 )
 
 
@@ -39,6 +41,7 @@ def load_model(path: Path) -> ModelProto:
     try:
         _check_header(model)
         load_tensors(model, path)
+        unzip(model)
         check_functions(model)
         check_graph(model.graph, set(), 0)
         model = _convert_opset(model)

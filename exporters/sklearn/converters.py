@@ -1,0 +1,86 @@
+"""What skl2onnx does not take, or converts wrongly, said otherwise before it sees it, with converters of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dlpack.errors import UnsupportedError
+from dlpack.exporters.sklearn.composites import (
+    convert_bagging,
+    convert_function,
+    convert_network,
+    function_shapes,
+)
+from dlpack.exporters.sklearn.container import Graph
+from dlpack.exporters.sklearn.neighbors import convert_imputer
+from dlpack.exporters.sklearn.trees import convert_forest, convert_histogram, plain_node
+
+_WITH_TREES = ("DecisionTree", "ExtraTree", "RandomForest", "IsolationForest")
+
+
+def prepare(part: Any) -> None:
+    """Rewrites a part of an estimator in place. Raises UnsupportedError for an option that cannot be said otherwise."""
+    kind = type(part).__name__
+    if kind == "ColumnTransformer" and hasattr(part, "feature_names_in_"):  # columns by name: by their place
+        places = {name: k for k, name in enumerate(part.feature_names_in_.tolist())}
+        part.transformers_ = [(n, t, _by_place(columns, places)) for n, t, columns in part.transformers_]
+    elif kind == "VotingClassifier":
+        part.flatten_transform = False  # of transform(), which is not exported
+        part.weights = None if part.weights is None else np.asarray(part.weights, float)
+    elif text := next((str(v) for c in getattr(part, "categories_", ()) for v in c if isinstance(v, str)), None):
+        raise UnsupportedError(
+            f"the {kind} encodes text (the category {text!r}), and a bundle's inputs are numbers: number the "
+            "categories before fitting (OrdinalEncoder().fit_transform), save the pipeline fitted on these numbers, "
+            "and number them in the same way in the program that calls the bundle"
+        )
+    elif kind == "SimpleImputer" and part.add_indicator:
+        raise UnsupportedError("SimpleImputer(add_indicator=True) is not supported; leave the option out")
+    elif kind == "_CalibratedClassifier" and hasattr(part.estimator, "steps"):
+        raise UnsupportedError(
+            "a CalibratedClassifierCV over a pipeline is not supported; calibrate its last step: "
+            "make_pipeline(StandardScaler(), CalibratedClassifierCV(LinearSVC()))"
+        )
+    elif kind == "TreePredictor":
+        part.plain = [plain_node(node) for node in part.nodes]
+    if kind == "FunctionTransformer":
+        part.onnx_shape_calculator = lambda: function_shapes
+    if (convert := _converter(part, kind)) is not None:
+        part.onnx_converter = lambda: convert
+
+
+def _converter(part: Any, kind: str) -> Callable[[Any, Any, Any], None] | None:
+    """Ours for an estimator of this kind; None where skl2onnx's is right."""
+    if kind == "Normalizer" and part.norm == "max":
+        return _convert_largest_norm
+    if kind.startswith("HistGradientBoosting"):
+        return convert_histogram
+    if kind.startswith(_WITH_TREES) and not kind.endswith("Embedding"):
+        return convert_forest
+    if kind == "BaggingClassifier" and not hasattr(part.estimators_[0], "predict_proba"):
+        return convert_bagging
+    if kind == "MLPClassifier" and part._label_binarizer.y_type_ == "multilabel-indicator":
+        return convert_network
+    if kind == "KNNImputer":
+        return convert_imputer
+    if kind == "FunctionTransformer":
+        return convert_function
+    return None
+
+
+def _by_place(columns: Any, places: dict[str, int]) -> Any:
+    if isinstance(columns, str):
+        return [places[columns]]
+    if isinstance(columns, slice):
+        return columns
+    return [places[c] if isinstance(c, str) else c for c in list(columns)]
+
+
+def _convert_largest_norm(scope: Any, operator: Any, container: Any) -> None:
+    """Rows over their largest absolute value; skl2onnx takes the largest value."""
+    (x,), (y,), graph = operator.input_full_names, operator.output_full_names, Graph(scope, container)
+    norm = graph.op("ReduceMax", graph.op("Abs", x), graph.ints(1))
+    zero = graph.op("Equal", norm, graph.floats(0.0))
+    graph.op("Div", x, graph.op("Where", zero, graph.floats(1.0), norm), output=y)
