@@ -251,7 +251,7 @@ template <class H> INLINE vec<elem<H>, 2 * lanes<H>> join(H low, H high) { retur
 
 //@ section either_nan
 // Whether vmin and vmax of V give NaN when either is NaN: the instructions of arm do.
-template <class V> constexpr bool either_nan = elem<V>(0.5) != 0 &&
+template <class V> [[maybe_unused]] constexpr bool either_nan = elem<V>(0.5) != 0 &&
 #if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_minimum)
     (sizeof(void*) == 8 || (sizeof(elem<V>) == 4 && lanes<V> > 1));
 #elif defined(__aarch64__)

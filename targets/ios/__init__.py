@@ -23,9 +23,7 @@ TARGET = Target(
         Build(lambda: SSE4, emulators=(host_processor("x86-64-v2", runs_sse4),)),
     ),
     missing=missing_compiler,
-    options=(
-        TargetOption(XCODE_SOURCE, "The package has the .cc file, which Xcode compiles, and no xcframework."),
-    ),
+    options=(TargetOption(XCODE_SOURCE, "The package has the .cc file, which Xcode compiles, and no xcframework."),),
     links_weights=True,
     package=package,
 )

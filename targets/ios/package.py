@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api, describe
 from dlpack.bindings.base import fill
-from dlpack.bindings.swift import Package, write_package
-from dlpack.bindings.text import common, lines
+from dlpack.bindings.swift import Package, placeholders, write_package
+from dlpack.bindings.text import lines
 from dlpack.errors import UsageError
 from dlpack.targets.base import Manifest, PackageOptions
 from dlpack.targets.ios.xcframework import write_xcframework
@@ -38,7 +38,7 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
     made = Package(weights, binary=not source, app=True)
     write_package(folder, api, folder, made)
     _write_readme(folder, api, made)
-    name = common(api)["Name"]
+    name = placeholders(api)["Name"]
     details = [f"Swift package {name}"]
     manifest["swift"] = {"package": name, "weights": weights}
     if not source:
@@ -60,7 +60,7 @@ def _moved(folder: Path, manifest: Manifest, path: str) -> None:
 
 def _write_readme(folder: Path, api: Api, made: Package) -> None:
     conditions = set(api.conditions) | {made.weights} | ({"binary"} if made.binary else set())
-    values = {**common(api), "folder": common(api)["Name"]}
+    values = placeholders(api)
     for kind, tensors in (("inputs", api.inputs), ("outputs", api.outputs)):
         values[kind] = lines("- `{shown}`: {about}", tensors, [t.name for t in tensors])
     fill(__package__, folder, {"README.md": "readme.txt"}, api, values, conditions)

@@ -22,8 +22,6 @@ _TAKEN = frozenset(
 )
 
 
-
-
 @dataclass(frozen=True)
 class Package:
     """What a package is made of.
@@ -40,7 +38,7 @@ class Package:
 
 def write_package(bundle: Path, api: Api, folder: Path, package: Package) -> None:
     """Writes a package over a bundle's sources into a folder, which may be the bundle's; an xcframework is the caller's."""
-    values = {**_values(api), "resources": ", ".join(f'.copy("{name}")' for name in _resources(api, package))}
+    values = {**placeholders(api), "resources": ", ".join(f'.copy("{name}")' for name in _resources(api, package))}
     conditions = api.conditions - {"side"} | {package.weights}
     conditions |= {"binary"} if package.binary else set()
     conditions |= {"app"} if package.app else set()
@@ -67,14 +65,14 @@ def write_headers(bundle: Path, api: Api, folder: Path, weights: str) -> None:
     texts = {"module.modulemap": "module.modulemap"}
     if weights == "linked":
         texts[f"{api.name}_weights.h"] = "weights.h"
-    fill(__name__, folder, texts, api, _values(api), {weights})
+    fill(__name__, folder, texts, api, placeholders(api), {weights})
     shutil.copyfile(bundle / api.header, folder / api.header)
 
 
 def write_weights_source(api: Api, folder: Path) -> Path:
     """Writes the source that the assembler links the file of weights into; returns its path."""
     name = f"{api.name}_weights.cc"
-    fill(__name__, folder, {name: "weights.cc"}, api, _values(api))
+    fill(__name__, folder, {name: "weights.cc"}, api, placeholders(api))
     return folder / name
 
 
@@ -83,7 +81,7 @@ def _resources(api: Api, package: Package) -> list[str]:
     return [*privacy, *([f"{api.name}.weights"] if package.weights == "resource" else [])]
 
 
-def _values(api: Api) -> dict[str, str]:
+def placeholders(api: Api) -> dict[str, str]:
     """The placeholders of the templates."""
     inputs = identifiers((t.name for t in api.inputs), camel, _TAKEN)
     outputs = identifiers((t.name for t in api.outputs), camel, _TAKEN)
