@@ -88,8 +88,8 @@ class Target:
     What is not a library is what the target's own `package(folder, manifest, options)` compiles and writes: it enters
     it into the manifest and returns a line for the log. A target with neither gives the .cc alone.
     `downloads_weights`: the weights come over a network, so they stay out of the .cc whatever their size.
-    `links_weights`: the target's package can link the file of weights into its libraries, so that large ones, where they
-    are to be embedded, need not be compiled as text.
+    `links_weights`: the target's package can link the file of weights into its libraries, so that large ones, where
+    they are to be embedded, need not be compiled as text.
     `options`: those of `dlpack build` that are this target's alone; `package` and `select` get their values.
 
     `missing()` is what is missing to build it (None: nothing).

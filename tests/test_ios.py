@@ -1,7 +1,7 @@
 """The target ios: a Swift package over an xcframework that a Mac has not seen, and over NAME.cc.
 
-Apple's formats are read here by a small reader (macho.py). The code is that of every other target: the same NAME.cc runs
-under emulation and on this computer. Where zig is, Mac programs are linked with the libraries.
+Apple's formats are read by a small reader (macho.py). The same NAME.cc runs under emulation and on this computer, and
+programs for Macs are linked with the libraries.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import plistlib
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -42,7 +43,9 @@ THREADS = {
 }  # fmt: skip
 
 REASONS = {
-    "NSPrivacyAccessedAPICategoryFileTimestamp": "getattrlist getattrlistbulk fgetattrlist getattrlistat stat fstat fstatat lstat",
+    "NSPrivacyAccessedAPICategoryFileTimestamp": (
+        "getattrlist getattrlistbulk fgetattrlist getattrlistat stat fstat fstatat lstat"
+    ),
     "NSPrivacyAccessedAPICategorySystemBootTime": "mach_absolute_time",
     "NSPrivacyAccessedAPICategoryDiskSpace": "statfs statvfs fstatfs fstatvfs",
     "NSPrivacyAccessedAPICategoryUserDefaults": "OBJC_CLASS_$_NSUserDefaults",
@@ -79,9 +82,9 @@ def linked_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def swift_compiler() -> str:
     """swiftc; script/test does not install it, as Debian has it from version 13 on alone."""
-    return shutil.which("swiftc") or pytest.skip(
-        "the tool swiftc is not installed, and script/test does not install it"
-    )
+    if swiftc := shutil.which("swiftc"):
+        return swiftc
+    pytest.skip("the tool swiftc is not installed, and script/test does not install it")
 
 
 def manifest_of(bundle: Path) -> dict[str, object]:
@@ -304,16 +307,12 @@ def test_linked_weights_give_what_embedded_ones_give(
     cc = requires_tool(compiler)
     (tmp_path / "main.cc").write_text(MAIN)
     said = []
-    for folder, flags in ((bundle, []), (linked_bundles["source"], ["-DLINKED"])):
-        c = folder / "Sources" / "Cdigits" if flags else folder
-        sources = [c / "digits.cc", *([c / "digits_weights.cc"] if flags else [])]
-        include = ["-I", c, "-I", c / "include"]
-        warnings = ["-Wall", "-Wextra", "-Werror"]
+    for folder, linked in ((bundle, False), (linked_bundles["source"], True)):
+        c = folder / "Sources" / "Cdigits" if linked else folder
+        sources = [tmp_path / "main.cc", c / "digits.cc", *([c / "digits_weights.cc"] if linked else [])]
+        flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", *(["-DLINKED"] if linked else [])]
         program = tmp_path / "program"
-        run(
-            [cc, "-std=c++17", "-O1", *warnings, *flags, *include, tmp_path / "main.cc", *sources, "-o", program],
-            check=True,
-        )
+        run([cc, *flags, "-I", c, "-I", c / "include", *sources, "-o", program], check=True)
         said.append(run([program], check=True).stdout)
     assert said[0] == said[1] and len(said[0].split()) == 10
 
@@ -347,6 +346,55 @@ def test_swift_sources_pass_the_compiler(
     (headers,) = folder.glob("*.xcframework/ios-arm64/Headers/*")
     sources = [*sorted((folder / "Sources").rglob("*.swift")), tmp_path / "module.swift"]
     run([swiftc, "-typecheck", "-warnings-as-errors", "-I", headers, "-I", tmp_path, *sources], check=True)
+
+
+# --- the example ------------------------------------------------------------------------------------------------------
+
+
+def project(text: str) -> Any:
+    """Apple's older property lists, as in project.pbxproj: dictionaries, arrays and strings."""
+    tokens = re.findall(r'/\*.*?\*/|//[^\n]*|"(?:[^"\\]|\\.)*"|[{}()=;,]|[^\s{}()=;,"]+', text, re.DOTALL)
+    left = iter(t for t in tokens if not t.startswith(("/*", "//")))
+
+    def value(token: str) -> Any:
+        if token == "{":
+            out = {}
+            while (key := next(left)) != "}":
+                assert next(left) == "="
+                out[key.strip('"')] = value(next(left))
+                assert next(left) == ";"
+            return out
+        if token == "(":
+            items = []
+            while (item := next(left)) != ")":
+                items.append(value(item))
+                assert next(left) == ","
+            return items
+        return token.strip('"')
+
+    read = value(next(left))
+    assert next(left, None) is None
+    return read
+
+
+def test_the_example_is_a_whole_project() -> None:
+    """Every object that one names is there, every file too, and the package is where README.md builds it."""
+    folder = ROOT / "examples" / "ios"
+    read = project((folder / "Classify.xcodeproj" / "project.pbxproj").read_text(encoding="utf-8"))
+    objects = read["objects"]
+    named = set(re.findall(r"\bA[0-9]{23}\b", json.dumps([read["rootObject"], *objects.values()])))
+    assert named == set(objects)
+    files = {o["path"] for o in objects.values() if o["isa"] == "PBXFileReference" and o["path"].endswith(".swift")}
+    assert files == {p.name for p in (folder / "Classify").glob("*.swift")}
+    (package,) = (o for o in objects.values() if o["isa"] == "XCLocalSwiftPackageReference")
+    (product,) = (o for o in objects.values() if o["isa"] == "XCSwiftPackageProductDependency")
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert (
+        f"--name {product['productName'].lower()} " in readme
+        and f"-o examples/ios/{package['relativePath']}\n" in readme
+    )
+    assert f"/examples/ios/{package['relativePath']}/\n" in (ROOT / ".gitignore").read_text()
+    assert any(f"import {product['productName']}\n" in p.read_text() for p in (folder / "Classify").glob("*.swift"))
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

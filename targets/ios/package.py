@@ -1,4 +1,4 @@
-"""Makes a bundle a Swift package: Package.swift, Sources, and NAME.xcframework where Xcode shall not compile NAME.cc."""
+"""Makes a bundle a Swift package: Package.swift, Sources, and NAME.xcframework unless Xcode compiles NAME.cc."""
 
 from __future__ import annotations
 

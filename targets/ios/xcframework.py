@@ -117,7 +117,7 @@ def darwin_headers() -> str:
     folder = Path(str(ziglang.__file__)).parent / "lib" / "libc" / "include" / "any-darwin-any"
     if not folder.is_dir():
         raise ToolchainError(
-            f"ziglang has no headers of Apple's C library: {folder} is missing; install another version"
+            f"ziglang has no headers of Apple's C library: {folder} is missing; install another version of ziglang"
         )
     return str(folder)
 

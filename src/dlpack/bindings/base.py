@@ -50,8 +50,8 @@ def fill(
     values: Mapping[str, str],
     conditions: Collection[str] | None = None,
 ) -> None:
-    """Writes `texts`, from a path in `folder` to the name of a template that lies in `package`; `conditions` are those of
-    the API unless they are given."""
+    """Writes `texts`, from a path in `folder` to the name of a template that lies in `package`; `conditions` are those
+    of the API unless they are given."""
     holds = api.conditions if conditions is None else conditions
     for path, template in texts.items():
         text = resources.files(package).joinpath(template).read_text(encoding="utf-8")

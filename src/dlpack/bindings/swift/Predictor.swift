@@ -9,13 +9,13 @@ public struct PredictorError: Error, CustomStringConvertible {
 }
 
 /// What a run gives, row-major.
-public struct Outputs {
+public struct Outputs: Sendable {
     @fields@
 }
 
 //@ if classes
 /// A class: its place in the output, its name (the place in digits where it has none) and its probability.
-public struct Classification {
+public struct Classification: Sendable {
     public let index: Int
     public let label: String
     public let probability: Float

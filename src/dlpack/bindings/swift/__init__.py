@@ -26,9 +26,9 @@ _TAKEN = frozenset(
 class Package:
     """What a package is made of.
 
-    `weights`: "inside" NAME.cc, at a path that the program gives ("side"), a "resource" of the package, or "linked" from
-    the file by the assembler. `binary`: NAME.xcframework in place of NAME.cc. `app`: it has the privacy manifest that
-    Apple asks for.
+    `weights`: "inside" NAME.cc, at a path that the program gives ("side"), a "resource" of the package, or "linked"
+    from the file by the assembler. `binary`: NAME.xcframework in place of NAME.cc. `app`: it has the privacy manifest
+    that Apple asks for.
     """
 
     weights: str
@@ -37,7 +37,8 @@ class Package:
 
 
 def write_package(bundle: Path, api: Api, folder: Path, package: Package) -> None:
-    """Writes a package over a bundle's sources into a folder, which may be the bundle's; an xcframework is the caller's."""
+    """Writes a package over a bundle's sources into a folder, which may be the bundle's. The caller makes the
+    xcframework."""
     values = {**placeholders(api), "resources": ", ".join(f'.copy("{name}")' for name in _resources(api, package))}
     conditions = api.conditions - {"side"} | {package.weights}
     conditions |= {"binary"} if package.binary else set()
