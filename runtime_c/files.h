@@ -6,7 +6,9 @@
 #if defined(HOSTED_FILES) && (defined(__unix__) || defined(__APPLE__))
 #include <fcntl.h>
 #include <sys/mman.h>
+#if !defined(__APPLE__)
 #include <sys/stat.h>
+#endif
 #include <unistd.h>
 #endif
 
@@ -16,20 +18,29 @@
 struct mapped_file { const uint8_t* data; size_t size; };
 
 #if defined(HOSTED_FILES) && (defined(__unix__) || defined(__APPLE__))
+// The size of a regular file in bytes; -1 for anything else. Apple asks programs that call fstat() to give a reason in
+// their privacy manifest; what is no file fails there when it is mapped.
+[[maybe_unused]] inline int64_t file_size(int descriptor) {
+#if defined(__APPLE__)
+  return lseek(descriptor, 0, SEEK_END);
+#else
+  struct stat about;
+  return fstat(descriptor, &about) == 0 && S_ISREG(about.st_mode) ? int64_t{about.st_size} : -1;
+#endif
+}
+
 // Maps a regular file; returns false on failure.
 [[maybe_unused]] inline bool map_file(const char* path, mapped_file* file) {
   *file = mapped_file{nullptr, 0};
   const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // O_NONBLOCK: a pipe without a writer would block
   if (descriptor < 0) return false;
-  struct stat about;
   void* data = MAP_FAILED;
-  const bool is_file = fstat(descriptor, &about) == 0 && S_ISREG(about.st_mode) && static_cast<uint64_t>(about.st_size) <= SIZE_MAX;
-  const bool is_empty = is_file && about.st_size == 0;
-  if (is_file && !is_empty) data = mmap(nullptr, static_cast<size_t>(about.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0);
+  const int64_t size = file_size(descriptor);
+  if (size > 0 && static_cast<uint64_t>(size) <= SIZE_MAX) data = mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE, descriptor, 0);
   close(descriptor);  // the mapping remains valid
-  if (is_empty) return true;
+  if (size == 0) return true;
   if (data == MAP_FAILED) return false;
-  *file = mapped_file{static_cast<const uint8_t*>(data), static_cast<size_t>(about.st_size)};
+  *file = mapped_file{static_cast<const uint8_t*>(data), static_cast<size_t>(size)};
   return true;
 }
 

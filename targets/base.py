@@ -36,10 +36,12 @@ class TargetOption:
 
 @dataclass(frozen=True)
 class PackageOptions:
-    """What a target's packaging gets from the command line: the compiler, and the target's own options by name."""
+    """What a target's packaging gets from the command line: the compiler, the target's own options by name, and whether
+    it shall link the weights of NAME.weights into its libraries (`Target.links_weights`)."""
 
     cc: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
+    links_weights: bool = False
 
 
 def processor(machine: Machine, threads: int) -> Backend:
@@ -86,6 +88,8 @@ class Target:
     What is not a library is what the target's own `package(folder, manifest, options)` compiles and writes: it enters
     it into the manifest and returns a line for the log. A target with neither gives the .cc alone.
     `downloads_weights`: the weights come over a network, so they stay out of the .cc whatever their size.
+    `links_weights`: the target's package can link the file of weights into its libraries, so that large ones, where
+    they are to be embedded, need not be compiled as text.
     `options`: those of `dlpack build` that are this target's alone; `package` and `select` get their values.
 
     `missing()` is what is missing to build it (None: nothing).
@@ -101,6 +105,7 @@ class Target:
     options: tuple[TargetOption, ...] = ()
     select: Callable[[Mapping[str, Any]], tuple[Build, ...]] | None = None
     downloads_weights: bool = False
+    links_weights: bool = False
     package: Callable[[Path, Manifest, PackageOptions], str] | None = None
     run: Callable[[Path, Mapping[str, Array]], dict[str, dict[str, Array]]] | None = None
     measure: Callable[[Path, Mapping[str, Array], int], dict[str, dict[str, Any]]] | None = None

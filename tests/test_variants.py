@@ -139,7 +139,7 @@ int main(int, char** argv) {
 
 @pytest.mark.skipif(not shutil.which("qemu-arm") or not runs_avx2(), reason="x86-64 with QEMU's user emulation")
 def test_one_source_for_several_architectures(bundle: Path, tmp_path: Path) -> None:
-    machines = "avx512,avx2,neon,neon32,scalar"
+    machines = "avx512,avx2,sse4,neon,neon32,scalar"
     options = Options(target="source", name="net", shapes=SHAPES, target_options={"machine": machines})
     made = build(bundle.parent / "net.onnx", tmp_path / "net", options)
     manifest = json.loads((made / "manifest.json").read_text())
@@ -151,7 +151,7 @@ def test_one_source_for_several_architectures(bundle: Path, tmp_path: Path) -> N
 
 def test_unknown_machine(bundle: Path, tmp_path: Path) -> None:
     options = Options(target="source", shapes=SHAPES, target_options={"machine": "avx1024"})
-    with pytest.raises(UsageError, match="--machine: unknown machine avx1024; known are: avx512, avx2, neon"):
+    with pytest.raises(UsageError, match="--machine: unknown machine avx1024; known are: avx512, avx2, sse4, neon"):
         build(bundle.parent / "net.onnx", tmp_path / "net", options)
 
 

@@ -211,15 +211,17 @@ def _write(
     from dlpack.verify.trial import write_trials
 
     size = len(next(iter(programs.values())).weights)
-    embed = options.weights == "embed" or (
+    inside = options.weights == "embed" or (
         options.weights == "auto"
         and not place[0].downloads_weights
         and (size <= EMBED_LIMIT or _takes_params(prepared))
     )
+    linked = inside and size > EMBED_LIMIT and place[0].links_weights
+    embed = inside and not linked
     _emit(folder, programs, prepared, classifier, embed, place, options, progress)
     manifest = _manifest(programs, prepared, classifier, embed, place, options)
     write_trials(folder / "reference.npz", [case.trial for case in prepared.cases])
-    _package(folder, manifest, place, options, progress)
+    _package(folder, manifest, place, linked, options, progress)
     if options.bindings:
         _bind(folder, manifest, place, options, progress)
     write_manifest(folder / "manifest.json", manifest)
@@ -334,10 +336,11 @@ def _package(
     folder: Path,
     manifest: dict[str, Any],
     place: tuple[Target, tuple[Build, ...]],
+    linked: bool,
     options: Options,
     progress: Progress,
 ) -> None:
-    """Compiles the library, or what the target produces instead."""
+    """Compiles the library, or what the target produces instead; `linked`: the target's package links the weights."""
     from dlpack.targets.base import PackageOptions
 
     target, builds = place
@@ -352,7 +355,8 @@ def _package(
             detail.append(f"{compiler}, {library} {(folder / library).stat().st_size:,} bytes")
     if target.package:
         with progress.stage("package") as detail:
-            detail.append(target.package(folder, manifest, PackageOptions(options.cc, options.target_options)))
+            own = PackageOptions(options.cc, options.target_options, linked)
+            detail.append(target.package(folder, manifest, own))
 
 
 def _runs_here(manifest: dict[str, Any], target: Target, progress: Progress) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 
 from dlpack.errors import UsageError
 from dlpack.targets.base import Build, Target, TargetOption
-from dlpack.targets.cpu.machine import AVX2, AVX512, NEON, NEON32, SCALAR, WASM, Machine
-from dlpack.targets.toolchains.host import host_machine, runs_avx2, runs_avx512
+from dlpack.targets.cpu.machine import AVX2, AVX512, NEON, NEON32, SCALAR, SSE4, WASM, Machine
+from dlpack.targets.toolchains.host import host_machine, runs_avx2, runs_avx512, runs_sse4
 from dlpack.targets.toolchains.processors import CORTEX_A15, CORTEX_A57, host_processor
 
 MACHINE = "machine"
@@ -24,6 +24,7 @@ def _fixed(machine: Machine) -> Machine:
 BUILDS = (
     Build(partial(_fixed, AVX512), emulators=(host_processor("x86-64-v4", runs_avx512),)),
     Build(partial(_fixed, AVX2), emulators=(host_processor("x86-64-v3", runs_avx2),)),
+    Build(partial(_fixed, SSE4), emulators=(host_processor("x86-64-v2", runs_sse4),)),
     Build(partial(_fixed, NEON), emulators=(CORTEX_A57,)),
     Build(partial(_fixed, NEON32), emulators=(CORTEX_A15,)),
     Build(partial(_fixed, WASM)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -42,12 +42,21 @@ class Binding:
     needs_library: bool = True
 
 
-def fill(package: str, folder: Path, texts: Mapping[str, str], api: Api, values: Mapping[str, str]) -> None:
-    """Writes `texts`, from a path in `folder` to the name of a template that lies in the language's package."""
+def fill(
+    package: str,
+    folder: Path,
+    texts: Mapping[str, str],
+    api: Api,
+    values: Mapping[str, str],
+    conditions: Collection[str] | None = None,
+) -> None:
+    """Writes `texts`, from a path in `folder` to the name of a template that lies in `package`; `conditions` are those
+    of the API unless they are given."""
+    holds = api.conditions if conditions is None else conditions
     for path, template in texts.items():
         text = resources.files(package).joinpath(template).read_text(encoding="utf-8")
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(render(text, values, api.conditions), encoding="utf-8")
+        (folder / path).write_text(render(text, values, holds), encoding="utf-8")
 
 
 def copy(bundle: Bundle, folder: Path, *names: str) -> None:

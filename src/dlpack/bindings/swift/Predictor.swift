@@ -1,4 +1,7 @@
 import C@name@
+//@ if resource
+import Foundation
+//@ end
 
 /// What went wrong, in words.
 public struct PredictorError: Error, CustomStringConvertible {
@@ -6,13 +9,13 @@ public struct PredictorError: Error, CustomStringConvertible {
 }
 
 /// What a run gives, row-major.
-public struct Outputs {
+public struct Outputs: Sendable {
     @fields@
 }
 
 //@ if classes
 /// A class: its place in the output, its name (the place in digits where it has none) and its probability.
-public struct Classification {
+public struct Classification: Sendable {
     public let index: Int
     public let label: String
     public let probability: Float
@@ -31,7 +34,24 @@ public final class Predictor {
     public init(weights: String) throws {
         try check(@name@_create_from_file(&handle, weights))
     }
-//@ else
+//@ end
+//@ if resource
+    /// Maps the weights, a resource of this package.
+    /// - Throws: `PredictorError` where they are missing or damaged.
+    public init() throws {
+        guard let weights = Bundle.module.path(forResource: "@name@", ofType: "weights") else {
+            throw PredictorError(description: "the resource @name@.weights is missing: the app lacks the package's bundle")
+        }
+        try check(@name@_create_from_file(&handle, weights))
+    }
+//@ end
+//@ if linked
+    /// - Throws: `PredictorError` without memory, or on a processor that lacks what the code was compiled for.
+    public init() throws {
+        try check(@name@_create(&handle, nil, 0, @name@_weights(), @name@_weights_size()))
+    }
+//@ end
+//@ if inside
     /// - Throws: `PredictorError` without memory, or on a processor that lacks what the code was compiled for.
     public init() throws {
         try check(@name@_create(&handle, nil, 0, nil, 0))

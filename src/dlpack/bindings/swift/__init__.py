@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-from dlpack.bindings.base import Binding, Bundle, copy, fill
+from dlpack.bindings.api import Api
+from dlpack.bindings.base import Binding, Bundle, fill
 from dlpack.bindings.text import camel, common, identifiers, joined, lines
 
 _TYPES = {
@@ -19,11 +22,71 @@ _TAKEN = frozenset(
 )
 
 
-def _write(bundle: Bundle, folder: Path) -> None:
-    api = bundle.api
+@dataclass(frozen=True)
+class Package:
+    """What a package is made of.
+
+    `weights`: "inside" NAME.cc, at a path that the program gives ("side"), a "resource" of the package, or "linked"
+    from the file by the assembler. `binary`: NAME.xcframework in place of NAME.cc. `app`: it has the privacy manifest
+    that Apple asks for.
+    """
+
+    weights: str
+    binary: bool = False
+    app: bool = False
+
+
+def write_package(bundle: Path, api: Api, folder: Path, package: Package) -> None:
+    """Writes a package over a bundle's sources into a folder, which may be the bundle's. The caller makes the
+    xcframework."""
+    values = {**placeholders(api), "resources": ", ".join(f'.copy("{name}")' for name in _resources(api, package))}
+    conditions = api.conditions - {"side"} | {package.weights}
+    conditions |= {"binary"} if package.binary else set()
+    conditions |= {"app"} if package.app else set()
+    swift, c = folder / "Sources" / values["Name"], folder / "Sources" / f"C{api.name}"
+    fill(__name__, folder, {"Package.swift": "Package.swift.txt"}, api, values, conditions)
+    fill(__name__, swift, {"Predictor.swift": "Predictor.swift"}, api, values, conditions)
+    if api.pictures:
+        fill(__name__, swift, {"Classifier.swift": "Classifier.swift"}, api, values, conditions)
+    if package.app:
+        fill(__name__, swift, {"PrivacyInfo.xcprivacy": "PrivacyInfo.xcprivacy"}, api, values, conditions)
+    if package.weights == "resource":
+        shutil.copyfile(bundle / str(api.weights), swift / f"{api.name}.weights")
+    if package.binary:
+        return
+    write_headers(bundle, api, c / "include", package.weights)
+    shutil.copyfile(bundle / api.source, c / api.source)
+    if package.weights == "linked":
+        write_weights_source(api, c)
+        shutil.copyfile(bundle / str(api.weights), c / str(api.weights))
+
+
+def write_headers(bundle: Path, api: Api, folder: Path, weights: str) -> None:
+    """Writes what Swift imports as the module CNAME: the headers, and what tells that they are a module."""
+    texts = {"module.modulemap": "module.modulemap"}
+    if weights == "linked":
+        texts[f"{api.name}_weights.h"] = "weights.h"
+    fill(__name__, folder, texts, api, placeholders(api), {weights})
+    shutil.copyfile(bundle / api.header, folder / api.header)
+
+
+def write_weights_source(api: Api, folder: Path) -> Path:
+    """Writes the source that the assembler links the file of weights into; returns its path."""
+    name = f"{api.name}_weights.cc"
+    fill(__name__, folder, {name: "weights.cc"}, api, placeholders(api))
+    return folder / name
+
+
+def _resources(api: Api, package: Package) -> list[str]:
+    privacy = ["PrivacyInfo.xcprivacy"] if package.app else []
+    return [*privacy, *([f"{api.name}.weights"] if package.weights == "resource" else [])]
+
+
+def placeholders(api: Api) -> dict[str, str]:
+    """The placeholders of the templates."""
     inputs = identifiers((t.name for t in api.inputs), camel, _TAKEN)
     outputs = identifiers((t.name for t in api.outputs), camel, _TAKEN)
-    values = {
+    return {
         **common(api),
         "flag_list": ", ".join(f'"{f}"' for f in [*api.flags.split()[1:], "-fno-exceptions", "-fno-rtti"]),
         "input_docs": lines("///   - {name}: {about}", api.inputs, inputs),
@@ -35,12 +98,10 @@ def _write(bundle: Bundle, folder: Path) -> None:
             lines("{name}: try get({index}, [{type}](repeating: 0, count: {size}))", api.outputs, outputs, _TYPES)
         ).replace("[Bool](repeating: 0", "[Bool](repeating: false"),
     }
-    swift = f"Sources/{values['Name']}/Predictor.swift"
-    module = f"Sources/C{api.name}/include/module.modulemap"
-    texts = {"Package.swift": "Package.swift.txt", swift: "Predictor.swift", module: "module.modulemap"}
-    fill(__name__, folder, texts, api, values)
-    copy(bundle, folder / f"Sources/C{api.name}", api.source)
-    copy(bundle, folder / f"Sources/C{api.name}/include", api.header)
+
+
+def _write(bundle: Bundle, folder: Path) -> None:
+    write_package(bundle.folder, bundle.api, folder, Package("side" if bundle.api.weights else "inside"))
 
 
 BINDING = Binding("swift", "a package for SwiftPM", _write, needs_library=False)

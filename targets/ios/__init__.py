@@ -1,0 +1,29 @@
+"""ios: a Swift package for apps on iPhones, iPads and Macs, over an xcframework or over NAME.cc, which Xcode compiles.
+
+arm64 is an iPhone's, an iPad's and Apple's Macs' and their simulators'; x86-64 are Intel's Macs and simulators on them.
+Those have AVX2, but for Macs until 2012 and for what Rosetta translates before macOS 15, so that code for SSE4.1 stands
+beside it and the processor is asked.
+"""
+
+from __future__ import annotations
+
+from dlpack.targets.base import Build, Target, TargetOption
+from dlpack.targets.cpu.machine import APPLE, AVX2, SSE4
+from dlpack.targets.ios.package import XCODE_SOURCE, package
+from dlpack.targets.toolchains.compiler import missing_compiler
+from dlpack.targets.toolchains.host import runs_avx2, runs_sse4
+from dlpack.targets.toolchains.processors import CORTEX_A57, host_processor
+
+TARGET = Target(
+    name="ios",
+    about="a Swift package for iOS and macOS",
+    builds=(
+        Build(lambda: APPLE, emulators=(CORTEX_A57,)),
+        Build(lambda: AVX2, emulators=(host_processor("x86-64-v3", runs_avx2),)),
+        Build(lambda: SSE4, emulators=(host_processor("x86-64-v2", runs_sse4),)),
+    ),
+    missing=missing_compiler,
+    options=(TargetOption(XCODE_SOURCE, "The package has the .cc file, which Xcode compiles, and no xcframework."),),
+    links_weights=True,
+    package=package,
+)
