@@ -47,9 +47,15 @@ class Machine:
 SCALAR = Machine("scalar", lanes=1, registers=22, fma_ports=1, beside=0.1)
 
 _X86_64 = "defined(__x86_64__)"
-_V3 = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")
+_V2 = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt")
+_V3 = (*_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")
 _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 
+# An x86-64 processor without AVX. It has no FMA: products wait in two of the 16 registers for their sums.
+SSE42 = Machine(
+    "sse42", lanes=4, registers=14, fma_ports=1, l1=24 << 10, l2=512 << 10, l3=512 << 10,
+    flags=("-march=x86-64-v2",), condition=_X86_64, instructions=_V2,
+)  # fmt: skip
 AVX2 = Machine(
     "avx2", lanes=8, registers=16, l2=512 << 10, l3=8 << 20,
     flags=("-march=x86-64-v3",), condition=_X86_64, instructions=_V3,

@@ -84,6 +84,11 @@ def is_macos_arm64() -> bool:
     return sys.platform == "darwin" and platform.machine().lower() == "arm64"
 
 
+def runs_sse42() -> bool:
+    """Whether this computer runs libraries for x86-64-v2 on Linux."""
+    return sys.platform == "linux" and is_x86() and {"sse4_2", "popcnt"} <= cpu_features()
+
+
 def runs_avx2() -> bool:
     """Whether this computer runs libraries for x86-64-v3 on Linux."""
     return sys.platform == "linux" and is_x86() and {"avx2", "fma"} <= cpu_features()
