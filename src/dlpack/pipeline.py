@@ -88,7 +88,7 @@ def _target(options: Options) -> Target:
     target = get_target(options.target)
     if not options.cc and (problem := target.missing()):
         raise ToolchainError(f"target {target.name} cannot be built on this computer: it needs {problem}")
-    if target.downloads_weights and options.weights == "embed":
+    if target.separates_weights and options.weights == "embed":
         raise UsageError(f"target {target.name} keeps the weights in a separate file: remove --weights embed")
     check_options(target, options.target_options)
     if options.bindings:
@@ -210,7 +210,7 @@ def _write(
 
     size = len(next(iter(programs.values())).weights)
     embed = options.weights == "embed" or (
-        options.weights == "auto" and size <= EMBED_LIMIT and not place[0].downloads_weights
+        options.weights == "auto" and size <= EMBED_LIMIT and not place[0].separates_weights
     )
     _emit(folder, programs, prepared, classifier, embed, place, options, progress)
     manifest = _manifest(programs, prepared, classifier, embed, place, options)
