@@ -401,9 +401,7 @@ def _with_straight_inputs(
             small = len(shape) < 2 or min(shape[-2:]) < prefer.wide_rows
             if small or layout.strides[-1] == 1:
                 continue
-        elif (anchor.op == "Convolution" and (shape[1] == 1 or layout.strides[-1] == 1)) or all(
-            n == 1 or a == b for n, a, b in zip(shape, layout.strides, straight.strides, strict=True)
-        ):
+        elif (anchor.op == "Convolution" and (shape[1] == 1 or layout.strides[-1] == 1)) or all(n == 1 or a == b for n, a, b in zip(shape, layout.strides, straight.strides, strict=True)):
             continue
         name = f"{value}/rows"
         swap[value] = name
