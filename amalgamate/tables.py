@@ -58,7 +58,9 @@ extern const uint8_t included[] __asm__("@name@_included") __attribute__((visibi
 extern const uint8_t included_end[] __asm__("@name@_included_end") __attribute__((visibility("hidden")));
 namespace {
 // Null if it is not the file that belongs to this one.
-const uint8_t* embedded_weights() { return static_cast<size_t>(included_end - included) == kWeightsBytes ? included : nullptr; }
+const uint8_t* embedded_weights() {
+  return static_cast<size_t>(included_end - included) == kWeightsBytes ? included : nullptr;
+}
 #else
 const uint8_t* embedded_weights() { return nullptr; }  // they lie in @name@.weights
 #endif"""

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from dlpack.targets.toolchains.compiler import FLAGS, compile_with, zig_command
+from dlpack.targets.toolchains.processors import NEON_FLAGS
 
 MIN_SDK = 21
 """Android 5.0, the first that has 64-bit processors."""
@@ -32,7 +33,7 @@ ABIS = (
     Abi(
         "armeabi-v7a",
         "arm-linux-gnueabihf",
-        ("-mcpu=generic+v7a+neon", "-mfloat-abi=softfp"),
+        (*NEON_FLAGS, "-mfloat-abi=softfp"),
         (f"--target=armv7a-linux-androideabi{MIN_SDK}", "-mfpu=neon"),
     ),
     Abi(
@@ -56,8 +57,8 @@ def compile_library(source: Path, output: Path, abi: Abi, folder: Path, flags: t
     toolchains = resources.files("dlpack.targets.toolchains")
     with resources.as_file(toolchains) as runtime, resources.as_file(resources.files(__package__)) as here:
         command += [
-            "-fPIC", *FLAGS, "-fno-stack-protector", "-fno-builtin-strlen", *flags, f"-I{folder}", f"-I{runtime}", "-nostdlib", "-shared", "-s",
-            f"-Wl,-soname,{output.name}", "-Wl,-z,max-page-size=16384", "-Wl,-z,defs", "-Wl,--build-id=sha1",
-            str(source), str(here / "support.cc"), "-o", str(output),
+            "-fPIC", *FLAGS, "-fno-stack-protector", "-fno-builtin-strlen", *flags, f"-I{folder}", f"-I{runtime}",
+            "-nostdlib", "-shared", "-s", f"-Wl,-soname,{output.name}", "-Wl,-z,max-page-size=16384", "-Wl,-z,defs",
+            "-Wl,--hash-style=both", "-Wl,--build-id=sha1", str(source), str(here / "support.cc"), "-o", str(output),
         ]  # fmt: skip
         compile_with(command, output)

@@ -51,11 +51,9 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
             "name of its own)"
         )
     asset = options.values.get(WEIGHTS) == "asset" and "weights" in manifest
-    described = describe(manifest, "")
-    api = replace(described, weights=None)  # no path leads to them
-    conditions = api.conditions | {"android"} | ({"asset"} if asset else set())
-    conditions |= {"labels"} if "labels" in manifest else set()
-    api = replace(api, weights=described.weights) if asset else api
+    api = describe(manifest, "")
+    conditions = replace(api, weights=None).conditions | {"android"}  # no path leads to the weights
+    conditions |= ({"asset"} if asset else set()) | ({"labels"} if "labels" in manifest else set())
     with tempfile.TemporaryDirectory(prefix="dlpack-android-") as scratch:
         libraries = _libraries(folder, Path(scratch), manifest, native_methods(api, conditions), asset, options.cc)
         sizes = {abi: path.stat().st_size for abi, path in libraries.items()}
@@ -65,7 +63,7 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
             files[f"assets/{manifest['weights']['file']}"] = folder / manifest["weights"]["file"]
         version = common(api)["version"]
         place = folder / "maven" / "dlpack" / api.name / version
-        place.mkdir(parents=True)
+        place.mkdir(parents=True, exist_ok=True)
         stem = f"{api.name}-{version}"
         write_archive(place / f"{stem}.aar", files)
     java = package_name(api.name)
