@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -45,7 +46,7 @@ ABIS = (
 )
 
 
-def compile_library(source: Path, output: Path, abi: Abi, folder: Path, flags: tuple[str, ...], cc: str | None) -> None:
+def compile_library(source: Path, output: Path, abi: Abi, folder: Path, flags: Sequence[str], cc: str | None) -> None:
     """Compiles the native methods in `source`, which include NAME.cc from `folder`, to a library that needs no other.
 
     Its segments begin at multiples of 16 kB, the largest pages that Android has.

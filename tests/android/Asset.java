@@ -22,7 +22,8 @@ class Asset {
     run("missing", new AssetManager(new File("/nowhere"), 0, false));
     run("short", new AssetManager(cut, 0, false));
     run("cut", new AssetManager(cut, 0, true));
-    try (Predictor p = new Predictor(ByteBuffer.allocate(16))) {
+    try {
+      new Predictor(ByteBuffer.allocate(16)).close();
       System.out.println("heap no error");
     } catch (IllegalArgumentException e) {
       System.out.println("heap " + e.getMessage());
