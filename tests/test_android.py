@@ -15,6 +15,7 @@ import xml.etree.ElementTree as ET
 import zipfile
 from collections import defaultdict
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import onnx
@@ -236,8 +237,8 @@ def test_kotlin_uses_the_classes(aar: Aar) -> None:
     if kotlinc is None:
         pytest.skip("kotlinc is not installed, and script/test does not install it: it takes hundreds of megabytes")
     text = (ROOT / "docs" / "android.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```kotlin\n(// Main.kt\n.*?)```", text, re.S)
-    (aar.folder / "Main.kt").write_text(code, encoding="utf-8")
+    (code,) = re.findall(r"```kotlin\n( *// Main.kt\n.*?) *```", text, re.S)
+    (aar.folder / "Main.kt").write_text(dedent(code), encoding="utf-8")
     stubs = aar.folder / "stubs"
     run(["javac", "-d", stubs, *sorted((HERE / "stubs").rglob("*.java"))], check=True)
     path = f"{aar.root / 'classes.jar'}:{stubs}"

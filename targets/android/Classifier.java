@@ -4,6 +4,7 @@ package dlpack.@package@;
 import android.content.res.AssetManager;
 //@ end
 import android.graphics.Bitmap;
+import java.io.Closeable;
 //@ if asset
 import java.io.IOException;
 //@ end
@@ -15,7 +16,7 @@ import java.util.List;
  *
  * <p>Several threads may call one classifier, which serves them in turn. Close it.
  */
-public final class Classifier implements AutoCloseable {
+public final class Classifier implements Closeable {
   private final Predictor predictor;
 
 //@ if asset

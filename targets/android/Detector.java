@@ -4,6 +4,7 @@ package dlpack.@package@;
 import android.content.res.AssetManager;
 //@ end
 import android.graphics.Bitmap;
+import java.io.Closeable;
 //@ if asset
 import java.io.IOException;
 //@ end
@@ -17,7 +18,7 @@ import java.util.List;
  *
  * <p>Several threads may call one detector, which serves them in turn. Close it.
  */
-public final class Detector implements AutoCloseable {
+public final class Detector implements Closeable {
   /** The least score of a detection, unless another is asked for. */
   public static final double THRESHOLD = @threshold@;
 

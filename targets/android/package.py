@@ -93,9 +93,7 @@ def _libraries(
     source.write_text(methods, encoding="utf-8")
     flags = [f"-D{name.upper()}_NO_FILES"]
     if "weights" in manifest and not asset:
-        flags.append(
-            f'-D{name.upper()}_INCBIN="{manifest["weights"]["file"]}"',
-        )
+        flags.append(f'-D{name.upper()}_INCBIN="{manifest["weights"]["file"]}"')
     found = {}
     for abi in ABIS:
         found[abi.name] = scratch / abi.name / f"lib{name}.so"

@@ -2,8 +2,11 @@ package dlpack.@package@;
 
 //@ if asset
 import android.content.res.AssetManager;
+import java.io.Closeable;
 import java.io.IOException;
 import java.nio.ByteBuffer;
+//@ else
+import java.io.Closeable;
 //@ end
 //@ if not android
 import java.io.File;
@@ -26,7 +29,7 @@ import java.util.List;
  * <p>Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
  * Close it: it holds memory that the garbage collector does not know of.
  */
-public final class Predictor implements AutoCloseable {
+public final class Predictor implements Closeable {
 //@ if asset
   private final Weights weights;
 //@ end
