@@ -218,7 +218,7 @@ class Document:
             "API": "How the functions are exported (default: visible).",
         }
         if self.side_file:
-            macros["INCBIN"] = "Embeds the weights: the path of @name@.weights, a string; the assembler reads it."
+            macros["INCBIN"] = "Embeds the weights: the path of their file, a string."
             macros["NO_FILES"] = "No functions of a system: weights files cannot be mapped."
         if self.classifier:
             macros["NO_CLASSIFIER"] = "Leaves the section [CLASSIFIER] out."

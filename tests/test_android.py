@@ -274,21 +274,31 @@ QEMU = {
 }
 
 
+BARE = ("-static", "-nostdlib", "-fno-stack-protector", "-fno-builtin-strlen", f"-I{TOOLCHAINS}")
+
+
 @pytest.mark.parametrize("abi", ABIS)
 def test_native_methods_compute(aar: Aar, native: Path, tmp_path: Path, abi: str) -> None:
     """The library as it is in the AAR, by a loader that links it and calls it as Android does."""
     command, zig_target, flags = QEMU[abi]
     if command:
         requires_tool(command[0])
-    bare = ["-static", "-nostdlib", "-fno-stack-protector", "-fno-builtin-strlen", f"-I{TOOLCHAINS}"]
     prefix = '-DMETHOD_PREFIX="Java_dlpack_digits_Predictor_"'
-    run(program_command([HERE / "load.cc"], tmp_path / "load", zig_target, [*FLAGS, *flags, *bare, prefix]), check=True)
+    run(program_command([HERE / "load.cc"], tmp_path / "load", zig_target, [*FLAGS, *flags, *BARE, prefix]), check=True)
     library, image, out = aar.library(abi), aar.folder / "image.bin", tmp_path / "out"
     words = [library, str(library.stat().st_size), image, str(image.stat().st_size), out, "40"]
     run([*command, tmp_path / "load", *words], check=True)
     with dlpack.load(native) as predictor:
         wanted = predictor.run({"image": aar.image})["probability"].ravel()
     np.testing.assert_allclose(np.fromfile(out, np.float32), wanted, rtol=1e-5)
+
+
+def test_integers_are_divided_where_the_processor_cannot(tmp_path: Path) -> None:
+    command, zig_target, flags = QEMU["armeabi-v7a"]
+    requires_tool(command[0])
+    program = tmp_path / "divide"
+    run(program_command([HERE / "divide.cc"], program, zig_target, [*FLAGS, *flags, *BARE]), check=True)
+    run([*command, program], check=True)
 
 
 # --- detectors --------------------------------------------------------------------------------------------------------

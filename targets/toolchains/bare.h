@@ -65,6 +65,26 @@ DIVISION("__aeabi_uldivmod", "divide");
 DIVISION("__aeabi_ldivmod", "divide_signed");
 
 #define BASE_CALL [[gnu::used]] __attribute__((pcs("aapcs")))
+// Where a processor divides no integers. The remainder comes in the upper half.
+static uint64_t divide_words(uint32_t a, uint32_t b) {
+  uint32_t quotient = 0, remainder = 0;
+  for (int i = 31; i >= 0; --i) {
+    const bool carry = remainder >> 31 != 0;
+    remainder = remainder << 1 | (a >> i & 1);
+    if (carry || remainder >= b) remainder -= b, quotient |= 1u << i;
+  }
+  return uint64_t{remainder} << 32 | quotient;
+}
+static uint64_t divide_signed_words(int32_t a, int32_t b) {
+  const uint32_t x = static_cast<uint32_t>(a), y = static_cast<uint32_t>(b);
+  const uint64_t made = divide_words(a < 0 ? -x : x, b < 0 ? -y : y);
+  const uint32_t quotient = static_cast<uint32_t>(made), remainder = static_cast<uint32_t>(made >> 32);
+  return uint64_t{a < 0 ? -remainder : remainder} << 32 | ((a < 0) != (b < 0) ? -quotient : quotient);
+}
+BASE_CALL uint64_t __aeabi_uidivmod(uint32_t a, uint32_t b) { return divide_words(a, b); }
+BASE_CALL uint64_t __aeabi_idivmod(int32_t a, int32_t b) { return divide_signed_words(a, b); }
+BASE_CALL uint32_t __aeabi_uidiv(uint32_t a, uint32_t b) { return static_cast<uint32_t>(divide_words(a, b)); }
+BASE_CALL int32_t __aeabi_idiv(int32_t a, int32_t b) { return static_cast<int32_t>(divide_signed_words(a, b)); }
 BASE_CALL double __aeabi_ul2d(uint64_t m) {
   return static_cast<double>(static_cast<uint32_t>(m >> 32)) * 4294967296.0 + static_cast<double>(static_cast<uint32_t>(m));
 }
