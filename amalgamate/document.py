@@ -220,6 +220,9 @@ class Document:
             "FREESTANDING": f"No libc: {needs} to @name@_create().",
             "API": "How the functions are exported (default: visible).",
         }
+        if self.side_file:
+            macros["INCBIN"] = "Embeds the weights: the path of their file, a string."
+            macros["NO_FILES"] = "No functions of a system: weights files cannot be mapped."
         if self.classifier:
             macros["NO_CLASSIFIER"] = "Leaves the section [CLASSIFIER] out."
         if self.mxnet_api:
@@ -228,7 +231,7 @@ class Document:
             macros["SELFTEST"] = "Adds main(), which checks the results against onnxruntime."
         lines = [f"// @NAME@_{name:<13} {about}" for name, about in macros.items()]
         text = "\n".join(lines)
-        hosted = "#if !defined(@NAME@_FREESTANDING)\n#define @NAME@_HOSTED_FILES\n#endif"
+        hosted = "#if !defined(@NAME@_FREESTANDING) && !defined(@NAME@_NO_FILES)\n#define @NAME@_HOSTED_FILES\n#endif"
         return f"{text}\n{hosted}" if self.side_file else text
 
     def classifier_text(self) -> list[str]:

@@ -27,8 +27,10 @@ def weights(program: Program, places: Places | None, embed: bool) -> list[str]:
         + "};",
         *(["// Offsets in the weights.", *places.stored_table("weights")] if data and places else []),
     ]
-    if not embed or not data:
-        out.append("const uint8_t* embedded_weights() { return nullptr; }  // they lie in @name@.weights")
+    if not data:
+        out.append("const uint8_t* embedded_weights() { return nullptr; }")
+    elif not embed:
+        out.append(_INCLUDED)
     elif len(data) <= _ALIGNED_EMBED_LIMIT:
         out.append(f"alignas(64) constexpr unsigned char kWeights[kWeightsBytes + 1] =\n{bytes_literal(data)};")
         out.append("const uint8_t* embedded_weights() { return kWeights; }")
@@ -36,6 +38,32 @@ def weights(program: Program, places: Places | None, embed: bool) -> list[str]:
         out.append(f"constexpr const char* kWeights =\n{bytes_literal(data)};")
         out.append("const uint8_t* embedded_weights() { return reinterpret_cast<const uint8_t*>(kWeights); }")
     return out
+
+
+_INCLUDED = """\
+#if defined(@NAME@_INCBIN)
+}  // namespace
+#if defined(__APPLE__)
+__asm__(".section __TEXT,__const");
+#else
+__asm__(".pushsection .rodata,\\"a\\"");
+#endif
+__asm__(".balign 64\\n@name@_included:\\n.incbin \\"" @NAME@_INCBIN "\\"\\n@name@_included_end:");
+#if defined(__APPLE__)
+__asm__(".text");
+#else
+__asm__(".popsection");
+#endif
+extern const uint8_t included[] __asm__("@name@_included") __attribute__((visibility("hidden")));
+extern const uint8_t included_end[] __asm__("@name@_included_end") __attribute__((visibility("hidden")));
+namespace {
+// Null if it is not the file that belongs to this one.
+const uint8_t* embedded_weights() {
+  return static_cast<size_t>(included_end - included) == kWeightsBytes ? included : nullptr;
+}
+#else
+const uint8_t* embedded_weights() { return nullptr; }  // they lie in @name@.weights
+#endif"""
 
 
 def memory(programs: Sequence[Program]) -> list[str]:

@@ -45,7 +45,7 @@ def check_same(
     `run` gives the framework's outputs in the model's order; inputs that it raises an error for are passed over, and
     the zeros among `trials`, which are last, are taken where it has taken nothing else.
     """
-    from dlpack.verify.reference import run_onnxruntime
+    from dlpack.verify.runners import run_onnxruntime
 
     taken = 0
     for inputs in trials:

@@ -87,7 +87,8 @@ class Target:
 
     What is not a library is what the target's own `package(folder, manifest, options)` compiles and writes: it enters
     it into the manifest and returns a line for the log. A target with neither gives the .cc alone.
-    `downloads_weights`: the weights come over a network, so they stay out of the .cc whatever their size.
+    `separates_weights`: the weights stay out of the .cc whatever their size, since they come over a network, or since
+    `package` puts them where they belong.
     `links_weights`: the target's package can link the file of weights into its libraries, so that large ones, where
     they are to be embedded, need not be compiled as text.
     `options`: those of `dlpack build` that are this target's alone; `package` and `select` get their values.
@@ -104,7 +105,7 @@ class Target:
     missing: Callable[[], str | None] = lambda: None
     options: tuple[TargetOption, ...] = ()
     select: Callable[[Mapping[str, Any]], tuple[Build, ...]] | None = None
-    downloads_weights: bool = False
+    separates_weights: bool = False
     links_weights: bool = False
     package: Callable[[Path, Manifest, PackageOptions], str] | None = None
     run: Callable[[Path, Mapping[str, Array]], dict[str, dict[str, Array]]] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -15,6 +16,7 @@ from conftest import skip_or_fail
 from test_export_mxnet import run
 
 import dlpack
+from dlpack import exporters
 from dlpack.cli import cli
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.pipeline import build

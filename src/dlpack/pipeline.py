@@ -88,7 +88,7 @@ def _target(options: Options) -> Target:
     target = get_target(options.target)
     if not options.cc and (problem := target.missing()):
         raise ToolchainError(f"target {target.name} cannot be built on this computer: it needs {problem}")
-    if target.downloads_weights and options.weights == "embed":
+    if target.separates_weights and options.weights == "embed":
         raise UsageError(f"target {target.name} keeps the weights in a separate file: remove --weights embed")
     check_options(target, options.target_options)
     if options.bindings:
@@ -213,7 +213,7 @@ def _write(
     size = len(next(iter(programs.values())).weights)
     inside = options.weights == "embed" or (
         options.weights == "auto"
-        and not place[0].downloads_weights
+        and not place[0].separates_weights
         and (size <= EMBED_LIMIT or _takes_params(prepared))
     )
     linked = inside and size > EMBED_LIMIT and place[0].links_weights

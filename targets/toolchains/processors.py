@@ -22,6 +22,12 @@ WINE = Emulator("Wine", ("wine64",), "x86_64-windows-gnu", ("-march=x86_64_v3",)
 
 CORTEX_A15 = Emulator("QEMU's Cortex-A15", ("qemu-arm", "-cpu", "cortex-a15"), "arm-linux-eabihf", ARM32_FLAGS)
 
+NEON_FLAGS = ("-mcpu=generic+v7a+neon",)
+"""The same without fused multiply-add."""
+
+CORTEX_A9 = Emulator("QEMU's Cortex-A9", ("qemu-arm", "-cpu", "cortex-a9"), "arm-linux-eabihf", NEON_FLAGS)
+"""ARMv7-A with NEON: what Android promises of a 32-bit processor."""
+
 
 def host_processor(level: str, suffices: Callable[[], bool]) -> Emulator:
     """This computer, as an x86-64 processor of that level; `suffices()`: whether it is one."""

@@ -13,7 +13,7 @@ TARGET = Target(
     about="browsers and node",
     builds=(Build(lambda: WASM, runs_here=runs_here),),
     missing=missing_compiler,
-    downloads_weights=True,
+    separates_weights=True,
     package=package,
     run=run,
     measure=measure,

@@ -1,11 +1,23 @@
 package dlpack.@package@;
 
+//@ if asset
+import android.content.res.AssetManager;
+import java.io.Closeable;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+//@ else
+import java.io.Closeable;
+//@ end
+//@ if not android
 import java.io.File;
 import java.io.IOException;
 import java.io.InputStream;
+//@ end
 import java.nio.charset.StandardCharsets;
+//@ if not android
 import java.nio.file.Files;
 import java.nio.file.StandardCopyOption;
+//@ end
 //@ if classes
 import java.util.ArrayList;
 import java.util.List;
@@ -17,7 +29,10 @@ import java.util.List;
  * <p>Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
  * Close it: it holds memory that the garbage collector does not know of.
  */
-public final class Predictor implements AutoCloseable {
+public final class Predictor implements Closeable {
+//@ if asset
+  private final Weights weights;
+//@ end
   private long handle;
 
   /** What a run gives, row-major. */
@@ -50,10 +65,38 @@ public final class Predictor implements AutoCloseable {
     long[] made = new long[1];
     check(create((weights + "\0").getBytes(StandardCharsets.UTF_8), made));
 //@ else
+//@ if asset
+  /**
+   * Maps the weights, the asset @weights@, or copies them where the app has compressed it.
+   *
+   * @throws IOException where the asset is missing
+   * @throws IllegalStateException without memory, or where the asset is another model's
+   */
+  public Predictor(AssetManager assets) throws IOException {
+    this(Weights.of(assets));
+  }
+
+  /**
+   * Takes weights from elsewhere, such as a file that the app has mapped.
+   *
+   * @param weights the content of @weights@ in a direct buffer that begins at a multiple of 16 bytes
+   */
+  public Predictor(ByteBuffer weights) {
+    this(new Weights(weights, false));
+  }
+
+  private Predictor(Weights weights) {
+    this.weights = weights;
+    long[] made = new long[1];
+    int status = create(weights.data, made);
+    if (status != 0) weights.close();
+    check(status);
+//@ else
   /** @throws IllegalStateException without memory, or on a processor that lacks what the code was compiled for */
   public Predictor() {
     long[] made = new long[1];
     check(create(made));
+//@ end
 //@ end
     handle = made[0];
   }
@@ -70,11 +113,36 @@ public final class Predictor implements AutoCloseable {
     @check_inputs@
     @set_inputs@
     check(compute(handle));
+    return results();
+  }
+
+  private Outputs results() {
     Outputs outputs = new Outputs();
     @get_outputs@
     return outputs;
   }
 //@ if pictures
+
+  /**
+   * Computes all outputs for a picture.
+   *
+   * @param rgb height rows of width pixels, the bytes R, G, B of each
+   * @throws IllegalArgumentException where it has not as many bytes as 3 x width x height
+   */
+  public synchronized Outputs runPicture(byte[] rgb, int width, int height) {
+    computePicture(rgb, width, height);
+    return results();
+  }
+
+  private void computePicture(byte[] rgb, int width, int height) {
+    opened();
+    if (width < 1 || height < 1 || 3L * width * height != rgb.length) {
+      throw new IllegalArgumentException(
+          "the picture has " + rgb.length + " bytes; 3 x " + width + " x " + height + " are needed");
+    }
+    check(preprocess(handle, rgb, width, height));
+    check(compute(handle));
+  }
 
   /**
    * The likeliest classes of a picture, the likeliest first.
@@ -83,13 +151,7 @@ public final class Predictor implements AutoCloseable {
    * @throws IllegalArgumentException where it has not as many bytes as 3 x width x height
    */
   public synchronized List<Classification> classify(byte[] rgb, int width, int height, int count) {
-    opened();
-    if (width < 1 || height < 1 || 3L * width * height != rgb.length) {
-      throw new IllegalArgumentException(
-          "the picture has " + rgb.length + " bytes; 3 x " + width + " x " + height + " are needed");
-    }
-    check(preprocess(handle, rgb, width, height));
-    check(compute(handle));
+    computePicture(rgb, width, height);
     return top(count);
   }
 //@ end
@@ -106,6 +168,9 @@ public final class Predictor implements AutoCloseable {
   @Override
   public synchronized void close() {
     if (handle != 0) destroy(handle);
+//@ if asset
+    if (handle != 0) weights.close();
+//@ end
     handle = 0;
   }
 //@ if classes
@@ -143,7 +208,19 @@ public final class Predictor implements AutoCloseable {
 //@ if side
   private static native int create(byte[] path, long[] handle);
 //@ else
+//@ if asset
+  private static native int create(ByteBuffer weights, long[] handle);
+
+  /** A direct buffer beyond the garbage collector's reach, null without memory; {@link #free} gives it back. */
+  static native ByteBuffer allocate(int bytes);
+
+  static native void free(ByteBuffer buffer);
+
+  /** Whether a direct buffer begins at a multiple of 16 bytes. */
+  static native boolean aligned(ByteBuffer buffer);
+//@ else
   private static native int create(long[] handle);
+//@ end
 //@ end
 
   private static native void destroy(long handle);
@@ -159,11 +236,26 @@ public final class Predictor implements AutoCloseable {
 
   private static native int preprocess(long handle, byte[] rgb, int width, int height);
 //@ end
+//@ if labels
+
+  private static native byte[] label(int index);
+
+  /** The name of a class, its place in digits where it has none. */
+  static String labelOf(int index) {
+    byte[] label = label(index);
+    return label == null ? String.valueOf(index) : new String(label, StandardCharsets.UTF_8);
+  }
+//@ end
 //@ if classes
 
   private static native int topK(long handle, int[] indices, float[] probabilities, byte[][] labels);
 //@ end
 
+//@ if android
+  static {
+    System.loadLibrary("@name@");
+  }
+//@ else
   static {
     load();
   }
@@ -184,4 +276,5 @@ public final class Predictor implements AutoCloseable {
       }
     }
   }
+//@ end
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, fill
 from dlpack.bindings.text import camel, common, identifiers, joined, lines
 
@@ -31,18 +32,15 @@ def library_name(bundle: Bundle) -> str:
     return str(bundle.library).replace(bundle.api.name, f"{bundle.api.name}_jni")
 
 
-def write(bundle: Bundle, folder: Path) -> None:
-    """Writes the Java class, its native methods and their library into a folder with Maven's layout."""
-    api = bundle.api
+def placeholders(api: Api) -> dict[str, str]:
+    """The values of the templates' placeholders, but for `library`, the file that the native methods lie in."""
     inputs = identifiers((t.name for t in api.inputs), camel, TAKEN)
     outputs = identifiers((t.name for t in api.outputs), camel, TAKEN)
     package = package_name(api.name)
-    library = library_name(bundle)
-    values = {
+    return {
         **common(api),
         "package": package,
         "jni": f"Java_dlpack_{package.replace('_', '_1')}_Predictor",
-        "library": library,
         "input_docs": lines("* @param {name} {about}", api.inputs, inputs),
         "fields": lines(
             "/** {about} */\npublic final {type}[] {name} = new {type}[{size}];", api.outputs, outputs, _TYPES
@@ -55,6 +53,14 @@ def write(bundle: Bundle, folder: Path) -> None:
         "set_inputs": lines("check(setInput(handle, {index}, {name}, {bytes}));", api.inputs, inputs),
         "get_outputs": lines("check(getOutput(handle, {index}, outputs.{name}, {bytes}));", api.outputs, outputs),
     }
+
+
+def write(bundle: Bundle, folder: Path) -> None:
+    """Writes the Java class, its native methods and their library into a folder with Maven's layout."""
+    api = bundle.api
+    package = package_name(api.name)
+    library = library_name(bundle)
+    values = {**placeholders(api), "library": library}
     source = f"src/main/java/dlpack/{package}/Predictor.java"
     jni = f"src/main/cpp/{api.name}_jni.cc"
     fill(__name__, folder, {source: "Predictor.java", jni: "jni.cc", "pom.xml": "pom.xml"}, api, values)

@@ -49,15 +49,36 @@ METHOD(int32_t, create)(Environment e, Object, Object path, Object handle) {
   const int32_t status = @name@_create_from_file(&made, static_cast<const char*>(name));
   call<void>(e, 192, path, name, 2);
 //@ else
+//@ if asset
+METHOD(int32_t, create)(Environment e, Object, Object weights, Object handle) {
+  @name@_predictor* made = nullptr;
+  const void* const data = call<void*>(e, 230, weights);  // null unless it is a direct buffer
+  const int64_t bytes = call<int64_t>(e, 231, weights);
+  const int32_t status = data == nullptr ? 1 : @name@_create(&made, nullptr, 0, data, static_cast<size_t>(bytes));
+//@ else
 METHOD(int32_t, create)(Environment e, Object, Object handle) {
   @name@_predictor* made = nullptr;
   const int32_t status = @name@_create(&made, nullptr, 0, nullptr, 0);
+//@ end
 //@ end
   const int64_t value = static_cast<int64_t>(reinterpret_cast<intptr_t>(made));
   call<void>(e, 212, handle, 0, 1, &value);
   return status;
 }
 
+//@ if asset
+METHOD(Object, allocate)(Environment e, Object, int32_t size) {
+  void* const data = __builtin_malloc(static_cast<size_t>(size));
+  return data != nullptr ? call<Object>(e, 229, data, int64_t{size}) : nullptr;
+}
+
+METHOD(void, free)(Environment e, Object, Object buffer) { __builtin_free(call<void*>(e, 230, buffer)); }
+
+METHOD(uint8_t, aligned)(Environment e, Object, Object buffer) {
+  return reinterpret_cast<uintptr_t>(call<void*>(e, 230, buffer)) % 16 == 0;
+}
+
+//@ end
 METHOD(void, destroy)(Environment, Object, int64_t handle) { @name@_destroy(predictor(handle)); }
 
 METHOD(Object, errorText)(Environment e, Object, int32_t status) { return bytes(e, @name@_error_text(status)); }
@@ -79,6 +100,10 @@ METHOD(int32_t, preprocess)(Environment e, Object, int64_t handle, Object rgb, i
   const Elements elements(e, rgb);
   return @name@_preprocess_rgb(predictor(handle), static_cast<const uint8_t*>(elements.data), width, height, ptrdiff_t{3} * width);
 }
+//@ end
+//@ if labels
+
+METHOD(Object, label)(Environment e, Object, int32_t index) { return bytes(e, @name@_label(index)); }
 //@ end
 //@ if classes
 
