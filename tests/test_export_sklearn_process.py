@@ -39,7 +39,7 @@ def test_rows_of_the_comparison_lie_where_the_data_was() -> None:
     assert all(set(rows[:, k]) <= set(CATEGORIES[:, k].astype(np.float32)) for k in (0, 2)) and len(set(rows[:, 0])) > 2
 
 
-def test_prediction_runs_in_a_process_of_its_own(words: Any, tmp_path: Path) -> None:
+def test_prediction_runs_in_a_process_of_its_own(words: Any, tmp_path: Path) -> None:  # noqa: F811 - the fixture
     """A crash of scikit-learn is an error of the file, and the result is what this process would get."""
     skops.io.dump(words, tmp_path / "a.skops")
     with CHECK(tmp_path / "a.skops") as process:
