@@ -48,7 +48,10 @@ template <class V> INLINE V abs_(V x) {
 // The smaller; NaN when either is NaN.
 template <class V> INLINE V min_(V a, V b) {
   if constexpr (either_nan<V>) return vmin(a, b);
-  else return select(a == a, vmin(a, b), a);
+  if constexpr (lanes<V> == 1) {
+    if (__builtin_constant_p(b) && b == b) return a > b ? b : a;  // one comparison
+  }
+  return select(a == a, vmin(a, b), a);
 }
 
 //@ section max
@@ -56,7 +59,10 @@ template <class V> INLINE V min_(V a, V b) {
 // The larger; NaN when either is NaN.
 template <class V> INLINE V max_(V a, V b) {
   if constexpr (either_nan<V>) return vmax(a, b);
-  else return select(a == a, vmax(a, b), a);
+  if constexpr (lanes<V> == 1) {
+    if (__builtin_constant_p(b) && b == b) return a < b ? b : a;  // one comparison
+  }
+  return select(a == a, vmax(a, b), a);
 }
 
 //@ section rounding
