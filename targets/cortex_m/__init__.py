@@ -37,7 +37,7 @@ CORES = (
     ),
     Core(
         "m55", "Cortex-M55 with MVE", core_machine("cortex_m55", 8, ("-mcpu=cortex-m55", "-mfloat-abi=hard"), lanes=4),
-        _HARD, ("-mcpu=cortex_m55",), AN547, _arduino("cortex-m55", "fpv5-d16"),
+        _HARD, ("-mcpu=cortex_m55+mve_fp+fp_armv8d16sp",), AN547, _arduino("cortex-m55", "fpv5-d16"),
     ),
 )  # fmt: skip
 

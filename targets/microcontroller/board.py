@@ -73,6 +73,6 @@ AN505 = _board(
     flash=(0x10000000, 4 << 20), ram=(0x38000000, 2 << 20), heap=(0x80000000, 16 << 20),
 )  # fmt: skip
 AN547 = _board(
-    "QEMU's Cortex-M55", "mps3-an547", "thumb-freestanding-eabihf", ("-mcpu=cortex_m55",),
+    "QEMU's Cortex-M55", "mps3-an547", "thumb-freestanding-eabihf", ("-mcpu=cortex_m55+mve_fp+fp_armv8d16sp",),
     flash=(0, 512 << 10), ram=(0x20000000, 512 << 10), heap=(0x60000000, 64 << 20),
 )  # fmt: skip
