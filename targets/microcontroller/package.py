@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from dlpack.errors import UnsupportedError
+from dlpack.errors import UnsupportedError, UsageError
 from dlpack.targets.base import Manifest, PackageOptions
 from dlpack.targets.microcontroller.cores import Core
 from dlpack.targets.microcontroller.forms import write_arduino, write_cmake
@@ -32,6 +32,8 @@ def package_core(folder: Path, manifest: Manifest, core: Core, options: PackageO
     Raises UnsupportedError where the predictor takes more than --ram or --flash allow.
     """
     name, bind = manifest["name"], bool(options.values.get(BIND))
+    if options.values.get(ARDUINO) and "weights" in manifest:
+        raise UsageError("an Arduino library has no file beside its code: remove --weights file, or --arduino")
     limits = {o: parse_size(o, text) for o in (RAM, FLASH) if (text := options.values.get(o))}
     archive = folder / f"lib{name}.a"
     with tempfile.TemporaryDirectory(prefix="dlpack-core-") as scratch:
