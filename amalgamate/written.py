@@ -58,7 +58,9 @@ def written(text: str, program: Program, side_file: bool = False, machines: bool
             out.append(line)
     text = "\n".join(out)
     words, own, rest = _memory(program, side_file)
-    text = text.replace("@handle_words@", str(words)).replace("@own_bytes@", str(own)).replace("@bound_bytes@", str(rest))
+    text = (
+        text.replace("@handle_words@", str(words)).replace("@own_bytes@", str(own)).replace("@bound_bytes@", str(rest))
+    )
     for word, forms in (_WORDS_OF_MACHINES if machines else _WORDS).items():
         text = re.sub(rf"@{word}\(([^@]*)\)@", forms[several], text)
     return text.replace("@name@", program.name).replace("@NAME@", program.name.upper())

@@ -72,8 +72,9 @@ typedef struct @name@_tensor {
 @NAME@_API size_t @name@_weights_size(void);
 
 //@ known_memory
-/* @name@_memory_size() on this machine, or a little more, as a constant: for memory that is not allocated. With
-   @NAME@_BIND_ONLY a predictor has no memory for inputs and outputs: bind all of them before run(). */
+/* @name@_memory_size(), or a little more, as a constant: for memory that is not
+   allocated. With @NAME@_BIND_ONLY a predictor has no memory for inputs and outputs: bind all
+   of them before run(). */
 #if defined(@NAME@_BIND_ONLY)
 #define @NAME@_MEMORY_BYTES ((@handle_words@ * sizeof(void*) + 63) / 64 * 64 + @bound_bytes@)
 #else

@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 
 # The few declarations of a C library that emx-onnx-cgen's files ask for; zig's own functions define them.
 _HEADERS = {
-    "math.h": "float expf(float); float fmaxf(float, float);\n#define INFINITY __builtin_inff()\n#define NAN __builtin_nanf(\"\")\n",
+    "math.h": "float expf(float); float fmaxf(float, float);\n#define INFINITY __builtin_inff()\n",
     "string.h": "#include <stddef.h>\nvoid* memcpy(void*, const void*, size_t); void* memset(void*, int, size_t);\n",
 }
 
@@ -83,7 +83,9 @@ def emx(model: onnx.ModelProto, on: Core, folder: Path, command: Sequence[str]) 
     _call([*zig_command(on.zig_target), *on.zig_flags, *link, "-x", "none", str(objects), "-o", str(alone)])
     weights = sum(int(np.prod(w.dims)) * 4 for w in model.graph.initializer)
     flash = read_flash(alone, weights)
-    stack = sum(int(line.split("\t")[1]) for line in usage.read_text(encoding="utf-8").splitlines() if ":model\t" in line)
+    stack = sum(
+        int(line.split("\t")[1]) for line in usage.read_text(encoding="utf-8").splitlines() if ":model\t" in line
+    )
     program = _program(model, on, folder / f"emx-{on.name}.elf", [objects], [])
     count, error = _counted(program, on, folder / f"ours-{on.name}", folder)
     return Cost("emx-onnx-cgen", count, flash.code + flash.constants, weights, stack, error)
@@ -101,9 +103,7 @@ def _board(on: Core) -> Board:
     return replace(on.emulator, ram=(start, half), heap=(start + half, half))
 
 
-def _program(
-    model: onnx.ModelProto, on: Core, output: Path, objects: Sequence[Path], defines: Sequence[str]
-) -> Path:
+def _program(model: onnx.ModelProto, on: Core, output: Path, objects: Sequence[Path], defines: Sequence[str]) -> Path:
     """The predictor with count.cc around it."""
     board = _board(on)
     drive = Path(dlpack.targets.toolchains.__path__[0])

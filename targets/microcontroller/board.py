@@ -1,5 +1,5 @@
-"""Boards with Cortex-M cores that QEMU emulates: NAME's library runs on them without a system, and reads and writes this
-computer's files by semihosting."""
+"""Boards with Cortex-M cores that QEMU emulates: NAME's library runs on them without a system, and this computer's
+files are read and written by semihosting."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ SECTIONS {{
 
 @dataclass(frozen=True)
 class Board(Emulator):
-    """A board; memory regions are (address, bytes): `flash` holds the program, `ram` its stack, `heap` the predictor."""
+    """A board; memory regions are (address, bytes): `flash` holds the program, `ram` its stack, `heap` the
+    predictor."""
 
     package: str = "qemu-system-arm"
     flash: tuple[int, int] = (0, 4 << 20)

@@ -31,7 +31,7 @@ version=1.0.0
 author=@tool@
 maintainer=@tool@
 sentence=A neural network, compiled to C++ for microcontrollers.
-paragraph=It needs no heap and no other library: @macs@ multiply-adds per run, @flash@ bytes of flash, @ram@ bytes of RAM.
+paragraph=No heap, no other library. @macs@ multiply-adds per run, @flash@ bytes of flash, @ram@ bytes of RAM.
 category=Data Processing
 url=https://onnx.ai
 architectures=*
@@ -91,7 +91,10 @@ def write_arduino(folder: Path, manifest: Manifest, about: str, libraries: Mappi
         (library / place).mkdir(parents=True, exist_ok=True)
     properties = _filled(_PROPERTIES, manifest).replace("microcontrollers.", f"{about}.")
     (library / "library.properties").write_text(properties, encoding="utf-8")
-    macros = [f"#define {name.upper()}_FREESTANDING", *([f"#define {name.upper()}_BIND_ONLY"] if _bind(manifest) else [])]
+    macros = [
+        f"#define {name.upper()}_FREESTANDING",
+        *([f"#define {name.upper()}_BIND_ONLY"] if _bind(manifest) else []),
+    ]
     source = (folder / manifest["source"]).read_text(encoding="utf-8")
     (library / "src" / f"{name}.cpp").write_text("\n".join([*macros, source]), encoding="utf-8")
     header = (folder / manifest["header"]).read_text(encoding="utf-8")

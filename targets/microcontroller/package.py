@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from dlpack.errors import UnsupportedError, UsageError
+from dlpack.errors import ToolchainError, UnsupportedError, UsageError
 from dlpack.targets.base import Manifest, PackageOptions
 from dlpack.targets.microcontroller.cores import Core
 from dlpack.targets.microcontroller.forms import write_arduino, write_cmake
@@ -42,8 +42,7 @@ def package_core(folder: Path, manifest: Manifest, core: Core, options: PackageO
         _link(core, archive, program, [f"{name}_{function}" for function in _used(bind)])
         embedded = 0 if "weights" in manifest else manifest["weights_bytes"]
         flash = read_flash(program, embedded)
-        # What another compiler's frames take is not known.
-        stack = read_stack(usage, name) if usage else 0
+        stack = read_stack(usage, name)
     if embedded == 0:
         flash = Flash(flash.code, flash.constants, manifest["weights_bytes"])  # somewhere they have to be
     ram = predictor_ram(manifest, stack, bind)
@@ -73,26 +72,29 @@ def package_core(folder: Path, manifest: Manifest, core: Core, options: PackageO
 def compile_archive(
     folder: Path, manifest: Manifest, core: Core, archive: Path, scratch: Path, cc: str | None, *, bind: bool,
     abi: str = "",
-) -> Path | None:  # fmt: skip
+) -> Path:  # fmt: skip
     """Compiles NAME.cc for a core to a static library, with zig or the compiler `cc` and its options.
 
-    Gives the list of the functions' frames, which zig writes. `abi` is the float ABI, the core's own where it is empty.
+    Gives the compiler's list of the functions' frames on the stack. `abi` is the float ABI, the
+    core's own where it is empty.
     """
     name = manifest["name"]
     output, usage = scratch / f"{name}.o", scratch / f"{name}.su"
     defines = [f"-D{name.upper()}_FREESTANDING", *([f"-D{name.upper()}_BIND_ONLY"] if bind else [])]
     flags = [*FLAGS, *BARE_FLAGS, *defines, "-c", str(folder / manifest["source"]), "-o", str(output)]
     if cc:
-        command = [*shlex.split(cc), *core.machine.flags, *flags]
+        command = [*shlex.split(cc), *core.machine.flags, "-fstack-usage", *flags]
     else:
         target = core.zig_target.removesuffix("hf") if abi == "softfp" else core.zig_target
         softly = ["-mfloat-abi=softfp"] if abi == "softfp" else []
         frames = ["-Xclang", "-stack-usage-file", "-Xclang", str(usage)]
         command = [*zig_command(target), *core.zig_flags, *softly, *frames, *flags]
     compile_with(command, output)
+    if not usage.exists():
+        raise ToolchainError(f"the compiler does not tell what its functions take of the stack: {shlex.join(command)}")
     archive.unlink(missing_ok=True)
     compile_with([sys.executable, "-m", "ziglang", "ar", "rcsD", str(archive), str(output)], archive)
-    return None if cc else usage
+    return usage
 
 
 def _used(bind: bool) -> tuple[str, ...]:

@@ -40,8 +40,8 @@ class Flash:
 
 @dataclass(frozen=True)
 class Ram:
-    """Bytes in RAM: the arena, the predictor's copies of inputs and outputs, the handle with what aligns it, and at most
-    this much stack."""
+    """Bytes in RAM: the arena, the predictor's copies of inputs and outputs, the handle with what aligns it, and at
+    most this much stack."""
 
     arena: int
     tensors: int
@@ -79,10 +79,14 @@ def read_stack(usage: Path, name: str) -> int:
 
     Nothing here recurses, so each function's frame is there once at most; of the API one function is.
     """
-    frames = [line.split("\t")[:2] for line in usage.read_text(encoding="utf-8").splitlines() if line]
-    own = re.compile(rf":{re.escape(name)}_\w+$")  # C's names are as they are written
-    api = [int(size) for function, size in frames if own.search(function)]
-    return max(api, default=0) + sum(int(size) for function, size in frames if not own.search(function))
+    api = internal = 0
+    for line in usage.read_text(encoding="utf-8").splitlines():
+        function, size, *_ = line.split("\t")
+        if re.search(rf"\b{re.escape(name)}_\w+$", function.partition("(")[0]):  # of the API
+            api = max(api, int(size))
+        else:
+            internal += int(size)
+    return api + internal
 
 
 def predictor_ram(manifest: Manifest, stack: int, bind: bool) -> Ram:
@@ -98,7 +102,7 @@ _KINDS = ("inputs", "outputs")
 
 
 def _nbytes(tensor: Mapping[str, Any]) -> int:
-    return math.prod(tensor["shape"]) * np.dtype(tensor["dtype"]).itemsize
+    return math.prod(tensor["shape"]) * int(np.dtype(tensor["dtype"]).itemsize)
 
 
 def _round_up(nbytes: int) -> int:

@@ -13,9 +13,13 @@ from dlpack.targets.toolchains.compiler import missing_compiler
 
 OPTIONS = (
     TargetOption(
-        CORE, "The core: m4 (default), m0, m7, m33 or m55 for cortex-m; imc (default) or imafc for rv32.", metavar="CORE"
+        CORE,
+        "The core: m4 (default), m0, m7, m33 or m55 for cortex-m; imc (default) or imafc for rv32.",
+        metavar="CORE",
     ),
-    TargetOption(RAM, "RAM that there is for the predictor and its stack, as in 64K: more is an error.", metavar="SIZE"),
+    TargetOption(
+        RAM, "RAM that there is for the predictor and its stack, as in 64K: more is an error.", metavar="SIZE"
+    ),
     TargetOption(FLASH, "Flash that there is for code and weights, as in 256K: more is an error.", metavar="SIZE"),
     TargetOption(BIND, "Leave inputs and outputs in the program's own memory: it binds them, nothing is copied."),
     TargetOption(ARDUINO, "Also write an Arduino library."),

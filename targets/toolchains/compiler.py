@@ -71,7 +71,14 @@ def program_command(sources: Sequence[Path], output: Path, zig_target: str, flag
     """The command that compiles sources, and static libraries behind them, to a program, by zig."""
     libraries = [str(s) for s in sources if s.suffix == ".a"]
     texts = [str(s) for s in sources if s.suffix != ".a"]
-    return [*zig_command(zig_target), *flags, *texts, *(["-x", "none", *libraries] if libraries else []), "-o", str(output)]
+    return [
+        *zig_command(zig_target),
+        *flags,
+        *texts,
+        *(["-x", "none", *libraries] if libraries else []),
+        "-o",
+        str(output),
+    ]
 
 
 def _own_name(library: str) -> list[str]:

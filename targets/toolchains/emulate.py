@@ -67,7 +67,9 @@ class Emulator:
         sets = sets_of(manifest)[number]
         with tempfile.TemporaryDirectory(prefix="dlpack-run-") as folder:
             scratch = Path(folder)
-            weights = self.weights_argument(bundle / manifest["weights"]["file"], scratch) if "weights" in manifest else "-"
+            weights = (
+                self.weights_argument(bundle / manifest["weights"]["file"], scratch) if "weights" in manifest else "-"
+            )
             given = [f"in{k}" for k in range(len(sets["inputs"]))]
             made = [f"out{k}" for k in range(len(sets["outputs"]))]
             for path, t in zip(given, sets["inputs"], strict=True):
