@@ -102,7 +102,8 @@ _KINDS = ("inputs", "outputs")
 
 
 def _nbytes(tensor: Mapping[str, Any]) -> int:
-    return math.prod(tensor["shape"]) * int(np.dtype(tensor["dtype"]).itemsize)
+    elements: int = math.prod(tensor["shape"])
+    return elements * int(np.dtype(tensor["dtype"]).itemsize)
 
 
 def _round_up(nbytes: int) -> int:
