@@ -48,10 +48,8 @@ template <class V> INLINE V abs_(V x) {
 // The smaller; NaN when either is NaN.
 template <class V> INLINE V min_(V a, V b) {
   if constexpr (either_nan<V>) return vmin(a, b);
-  if constexpr (lanes<V> == 1) {
-    if (__builtin_constant_p(b) && b == b) return a > b ? b : a;  // one comparison
-  }
-  return select(a == a, vmin(a, b), a);
+  else if constexpr (lanes<V> == 1) return __builtin_constant_p(b) && b == b ? (a > b ? b : a) : select(a == a, vmin(a, b), a);
+  else return select(a == a, vmin(a, b), a);
 }
 
 //@ section max
@@ -59,10 +57,8 @@ template <class V> INLINE V min_(V a, V b) {
 // The larger; NaN when either is NaN.
 template <class V> INLINE V max_(V a, V b) {
   if constexpr (either_nan<V>) return vmax(a, b);
-  if constexpr (lanes<V> == 1) {
-    if (__builtin_constant_p(b) && b == b) return a < b ? b : a;  // one comparison
-  }
-  return select(a == a, vmax(a, b), a);
+  else if constexpr (lanes<V> == 1) return __builtin_constant_p(b) && b == b ? (a < b ? b : a) : select(a == a, vmax(a, b), a);
+  else return select(a == a, vmax(a, b), a);
 }
 
 //@ section rounding
