@@ -218,6 +218,7 @@ class Document:
         needs = "give memory and weights" if self.side_file else "give memory"
         macros = {
             "FREESTANDING": f"No libc: {needs} to @name@_create().",
+            "BIND_ONLY": "The program binds inputs and outputs. Set it for the header too.",
             "API": "How the functions are exported (default: visible).",
         }
         if self.side_file:

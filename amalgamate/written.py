@@ -39,8 +39,9 @@ def written(
 
     The lines between ``//@ condition`` and ``//@ end``, which may contain others, are kept where the condition holds:
     threads, one_thread, shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the
-    weights are in a file of their own), no_side_file; and where it is among `conditions`: mxnet_model (MXNet's files of
-    the model are known), no_mxnet_model, those of the machines' own.
+    weights are in a file of their own), no_side_file; known_memory (its size does not depend on the system's threads or
+    the machine); and where it is among `conditions`: mxnet_model (MXNet's files of the model are known),
+    no_mxnet_model, those of the machines' own.
     """
     several = len(program.shape_sets) > 1
     several_threads = program.threads > 1
@@ -54,6 +55,7 @@ def written(
         "choices": machines or several,
         "side_file": side_file,
         "no_side_file": not side_file,
+        "known_memory": not several_threads and not machines,
     }
     out: list[str] = []
     kept: list[bool] = []  # of the conditions around a line, whether each holds
@@ -65,9 +67,26 @@ def written(
         elif all(kept):
             out.append(line)
     text = "\n".join(out)
+    words, own, rest = _memory(program, side_file)
+    text = (
+        text.replace("@handle_words@", str(words)).replace("@own_bytes@", str(own)).replace("@bound_bytes@", str(rest))
+    )
     for word, forms in (_WORDS_OF_MACHINES if machines else _WORDS).items():
         text = re.sub(rf"@{word}\(([^@]*)\)@", forms[several], text)
     return text.replace("@name@", program.name).replace("@NAME@", program.name.upper())
+
+
+HANDLE_WORDS = 8
+"""Words of predictor.h's handle beside a pointer to each input and output, the side file and the set of shapes."""
+
+
+def _memory(program: Program, side_file: bool) -> tuple[int, int, int]:
+    """A handle's words, and the bytes beside it of a predictor with and without memory for inputs and outputs."""
+    variants = program.shape_sets
+    rooms = [max(t.nbytes for t in same) for same in zip(*([*v.inputs, *v.outputs] for v in variants), strict=True)]
+    rest = max(v.arena.size for v in variants) + program.prepared + 64
+    own = sum(-(-n // 64) * 64 for n in rooms)
+    return len(rooms) + HANDLE_WORDS + side_file + (len(variants) > 1), rest + own, rest
 
 
 _MACROS = re.compile(r"\b(INLINE|SCALAR_LOOP|TWICE|BASELINE|CPU_NEEDED|ALLOWED|IS_ONE|SHA256_X86|HOSTED_FILES)\b")

@@ -71,6 +71,17 @@ typedef struct @name@_tensor {
 @NAME@_API size_t @name@_shared_memory_size(void);
 @NAME@_API size_t @name@_weights_size(void);
 
+//@ known_memory
+/* @name@_memory_size(), or a little more, as a constant: for memory that is not
+   allocated. With @NAME@_BIND_ONLY a predictor has no memory for inputs and outputs: bind all
+   of them before run(). */
+#if defined(@NAME@_BIND_ONLY)
+#define @NAME@_MEMORY_BYTES ((@handle_words@ * sizeof(void*) + 63) / 64 * 64 + @bound_bytes@)
+#else
+#define @NAME@_MEMORY_BYTES ((@handle_words@ * sizeof(void*) + 63) / 64 * 64 + @own_bytes@)
+#endif
+
+//@ end
 /* Creates a predictor in `memory`, at least @name@_memory_size() bytes (null: allocated).
    `weights` must stay valid while the predictor lives and be 16-byte aligned
    (null: the weights inside this file). Inputs start as zeros. Later calls do not allocate. */

@@ -49,7 +49,7 @@ const char* @name@_label(int32_t index) { return index >= 0 && index < impl::kLa
 
 //@ section top_k_definition
 @name@_status @name@_top_k(const @name@_predictor* p, int32_t index, int32_t k, @name@_class* classes) {
-  if (p == nullptr || index < 0 || index >= impl::kOutputCount || k < 1 || classes == nullptr) return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || index < 0 || index >= impl::kOutputCount || p->outputs[index] == nullptr || k < 1 || classes == nullptr) return @NAME@_BAD_ARGUMENT;
   int32_t count = 0;
   switch (index) {
 @cases@
@@ -65,7 +65,7 @@ const char* @name@_label(int32_t index) { return index >= 0 && index < impl::kLa
 //@ section preprocess_rgb_definition
 @name@_status @name@_preprocess_rgb(@name@_predictor* p, const uint8_t* rgb, int32_t width, int32_t height, ptrdiff_t stride) {
   constexpr int32_t kLongest = 1 << 20;
-  if (p == nullptr || rgb == nullptr || width < 1 || width > kLongest || height < 1 || height > kLongest) return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || rgb == nullptr || !impl::kOwnTensors || width < 1 || width > kLongest || height < 1 || height > kLongest) return @NAME@_BAD_ARGUMENT;
   if ((stride < 0 ? -stride : stride) < 3 * ptrdiff_t{width}) return @NAME@_BAD_ARGUMENT;
   const impl::picture_size& size = @picture(p)@;
 //@ shapes

@@ -48,6 +48,7 @@ template <class V> INLINE V abs_(V x) {
 // The smaller; NaN when either is NaN.
 template <class V> INLINE V min_(V a, V b) {
   if constexpr (either_nan<V>) return vmin(a, b);
+  else if constexpr (lanes<V> == 1) return __builtin_constant_p(b) && b == b ? (a > b ? b : a) : select(a == a, vmin(a, b), a);
   else return select(a == a, vmin(a, b), a);
 }
 
@@ -56,6 +57,7 @@ template <class V> INLINE V min_(V a, V b) {
 // The larger; NaN when either is NaN.
 template <class V> INLINE V max_(V a, V b) {
   if constexpr (either_nan<V>) return vmax(a, b);
+  else if constexpr (lanes<V> == 1) return __builtin_constant_p(b) && b == b ? (a < b ? b : a) : select(a == a, vmax(a, b), a);
   else return select(a == a, vmax(a, b), a);
 }
 

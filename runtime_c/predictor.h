@@ -50,16 +50,31 @@ template <class T> T* output(const @name@_predictor& p, int index, size_t offset
   return reinterpret_cast<T*>(static_cast<uint8_t*>(p.outputs[index]) + offset);
 }
 
+#if defined(@NAME@_BIND_ONLY)
+constexpr bool kOwnTensors = false;
+#else
+constexpr bool kOwnTensors = true;
+#endif
+
+// Bytes of the predictor's own inputs and outputs.
 constexpr size_t input_storage() {
   size_t bytes = 0;
   for (int i = 0; i < kInputCount; ++i) bytes += round_up(@input_room(i)@);
-  return bytes;
+  return kOwnTensors ? bytes : 0;
 }
 
 constexpr size_t output_storage() {
   size_t bytes = 0;
   for (int i = 0; i < kOutputCount; ++i) bytes += round_up(@output_room(i)@);
-  return bytes;
+  return kOwnTensors ? bytes : 0;
+}
+
+// Whether all inputs and outputs have memory.
+[[maybe_unused]] bool all_bound(const @name@_predictor& p) {
+  bool all = true;
+  for (int i = 0; i < kInputCount; ++i) all = all && p.inputs[i] != nullptr;
+  for (int i = 0; i < kOutputCount; ++i) all = all && p.outputs[i] != nullptr;
+  return all;
 }
 
 // The predictor's own memory for an input.

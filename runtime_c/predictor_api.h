@@ -6,6 +6,9 @@ constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor)) + round_up(si
 constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor));
 //@ end
 constexpr size_t kSharedMemoryBytes = kHandleBytes + kArenaBytes + input_storage() + output_storage() + 64;
+//@ known_memory
+static_assert(kSharedMemoryBytes + kPreparedBytes <= @NAME@_MEMORY_BYTES, "the constant in the API suffices");
+//@ end
 }}  // namespace impl
 
 int32_t @name@_input_count(void) { return impl::kInputCount; }
@@ -69,11 +72,15 @@ namespace impl { namespace {
   p->arena = at += kHandleBytes;
   at += kArenaBytes;
   for (int i = 0; i < kInputCount; ++i) {
+    p->inputs[i] = nullptr;
+    if (!kOwnTensors) continue;
     for (size_t k = 0; k < @input_room(i)@; ++k) at[k] = 0;
     p->inputs[i] = at;
     at += round_up(@input_room(i)@);
   }
   for (int i = 0; i < kOutputCount; ++i) {
+    p->outputs[i] = nullptr;
+    if (!kOwnTensors) continue;
     for (size_t k = 0; k < @output_room(i)@; ++k) at[k] = 0;
     p->outputs[i] = at;
     at += round_up(@output_room(i)@);
@@ -224,7 +231,7 @@ BASELINE @name@_status @name@_create_from_file(@name@_predictor** predictor, con
 }
 
 @name@_status @name@_set_input(@name@_predictor* p, int32_t index, const void* data, size_t bytes) {
-  if (p == nullptr || data == nullptr || index < 0 || index >= impl::kInputCount || bytes != @inputs(p)@[index].bytes)
+  if (p == nullptr || data == nullptr || index < 0 || index >= impl::kInputCount || bytes != @inputs(p)@[index].bytes || !impl::kOwnTensors)
     return @NAME@_BAD_ARGUMENT;
   uint8_t* const own = impl::own_input(*p, index);
   impl::copy_bytes(own, data, bytes);
@@ -233,7 +240,7 @@ BASELINE @name@_status @name@_create_from_file(@name@_predictor** predictor, con
 }
 
 @name@_status @name@_run(@name@_predictor* p) {
-  if (p == nullptr) return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || (!impl::kOwnTensors && !impl::all_bound(*p))) return @NAME@_BAD_ARGUMENT;
   if (p->arrived != impl::kWeightsBytes) return @NAME@_NO_WEIGHTS;
 //@ threads
   impl::notice_fork(*p->pool);
@@ -282,7 +289,7 @@ const char* @name@_variant(const @name@_predictor* p) { return p != nullptr ? p-
 //@ end
 
 @name@_status @name@_run_step(@name@_predictor* p, int32_t index) {
-  if (p == nullptr || index < 0 || index >= @steps(p)@) return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || index < 0 || index >= @steps(p)@ || (!impl::kOwnTensors && !impl::all_bound(*p))) return @NAME@_BAD_ARGUMENT;
   if (p->arrived != impl::kWeightsBytes) return @NAME@_NO_WEIGHTS;
 //@ threads
   impl::notice_fork(*p->pool);
@@ -304,6 +311,7 @@ const void* @name@_output_data(@name@_predictor* p, int32_t index) {
 @name@_status @name@_get_output(@name@_predictor* p, int32_t index, void* data, size_t bytes) {
   if (p == nullptr || data == nullptr || index < 0 || index >= impl::kOutputCount || bytes != @outputs(p)@[index].bytes)
     return @NAME@_BAD_ARGUMENT;
+  if (!impl::kOwnTensors && p->outputs[index] == nullptr) return @NAME@_BAD_ARGUMENT;
   impl::copy_bytes(data, p->outputs[index], bytes);
   return @NAME@_OK;
 }
@@ -336,8 +344,8 @@ int32_t same_inputs(const shape_set& a, const shape_set& b) {
 // zeros.
 template <class T> uint8_t* resize(T& place, uint8_t* at, size_t room, const @name@_tensor& from, const @name@_tensor& to) {
   if (!same_shape(from, to)) {
-    for (size_t k = 0; k < to.bytes; ++k) at[k] = 0;
-    place = at;
+    for (size_t k = 0; kOwnTensors && k < to.bytes; ++k) at[k] = 0;
+    place = kOwnTensors ? at : nullptr;
   }
   return at + round_up(room);
 }

@@ -27,6 +27,9 @@
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
 #error "compile this file without -ffast-math, -Ofast and -ffinite-math-only: it relies on exact rounding, NaN and infinity"
 #endif
+#if defined(__ARM_FEATURE_MVE) && !defined(__clang__)
+#error "compile this file for MVE with Clang, or without MVE (-mcpu=cortex-m55+nomve): GCC 12 confuses the predicates of two selections"
+#endif
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "compile this file for a little-endian machine: its weights are stored in that byte order"
 #endif

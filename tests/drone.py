@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import processes
 from conftest import ROOT, requires_tool
 
 DRONE = ROOT / "examples" / "drone"
@@ -16,7 +17,7 @@ Array = np.ndarray
 
 def run(*words: str | Path, code: int = 0, cwd: Path | None = None, data: bytes | None = None) -> tuple[bytes, str]:
     """Standard output and error of a command that ends with this exit code."""
-    done = subprocess.run([str(w) for w in words], capture_output=True, cwd=cwd, input=data, check=False, timeout=300)
+    done: Any = processes.run(words, cwd=cwd, input=data, text=False)
     told = done.stderr.decode()
     assert done.returncode == code, f"{words}\n{told}\n{done.stdout[:1000]!r}"
     return done.stdout, told

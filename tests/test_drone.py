@@ -15,6 +15,7 @@ from types import ModuleType
 
 import numpy as np
 import onnx
+import processes
 import pytest
 from conftest import ROOT, requires_module, requires_tool, skip_or_fail
 from drone import DRONE, compiled, run, tracks
@@ -178,7 +179,7 @@ def test_png_and_jpeg_are_read(drone: Path, blobs: ModuleType, tmp_path: Path) -
     (tmp_path / "a.pgm").write_bytes(b"P5 320 240 255\n" + picture.tobytes())
     for name, library in (("a.png", "png"), ("a.jpg", "jpeg")):
         image.fromarray(picture).convert("RGB").save(tmp_path / name)
-        done = subprocess.run([drone, tmp_path / name], capture_output=True, text=True, check=False)
+        done = processes.run([drone, tmp_path / name])
         if f"built without lib{library}" in done.stderr:
             skip_or_fail(f"lib{library}-dev is not installed")
     plain = (tmp_path / "a.jpg").read_bytes()
@@ -268,13 +269,14 @@ def test_a_signal_closes_the_output(drone: Path, clip: Path, tmp_path: Path, sen
     start = clip.read_bytes().index(b"\n") + 1 + 10 * frame
     out, boxes = tmp_path / "out.y4m", tmp_path / "boxes.txt"
     pipe = subprocess.PIPE
-    with subprocess.Popen([drone, "-", "-o", out, "--boxes", boxes], stdin=pipe, stderr=pipe) as process:
+    with processes.started([drone, "-", "-o", out, "--boxes", boxes], stdin=pipe, stderr=pipe) as process:
         assert process.stdin and process.stderr
         process.stdin.write(clip.read_bytes()[:start])
         process.stdin.flush()
         wait_until(lambda: out.exists() and out.stat().st_size == len(HEADER) + 10 * FRAME and sleeps(process.pid))
         process.send_signal(sent)
         told = process.stderr.read().decode()
+        process.wait(60)
     assert process.returncode == 0 and "10 frames, 4 ids" in told, told
     assert out.read_bytes().startswith(HEADER) and out.stat().st_size == len(HEADER) + 10 * FRAME
     assert [frame for frame, number, _ in tracks(boxes) if number == 1] == list(range(1, 11))
@@ -295,11 +297,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def test_a_reader_that_goes_away_is_told(drone: Path, clip: Path) -> None:
     pipe = subprocess.PIPE
-    with subprocess.Popen([str(drone), str(clip), "-o", "-"], stdout=pipe, stderr=pipe) as process:
+    with processes.started([drone, clip, "-o", "-"], stdout=pipe, stderr=pipe) as process:
         assert process.stdout and process.stderr
         process.stdout.read(1000)
         process.stdout.close()
         told = process.stderr.read().decode()
+        process.wait(60)
     assert process.returncode == 2 and "Broken pipe" in told
 
 

@@ -68,8 +68,17 @@ def zig_command(zig_target: str) -> list[str]:
 
 
 def program_command(sources: Sequence[Path], output: Path, zig_target: str, flags: Sequence[str]) -> list[str]:
-    """The command that compiles sources to a program, by zig."""
-    return [*zig_command(zig_target), *flags, *map(str, sources), "-o", str(output)]
+    """The command that compiles sources, and static libraries behind them, to a program, by zig."""
+    libraries = [str(s) for s in sources if s.suffix == ".a"]
+    texts = [str(s) for s in sources if s.suffix != ".a"]
+    return [
+        *zig_command(zig_target),
+        *flags,
+        *texts,
+        *(["-x", "none", *libraries] if libraries else []),
+        "-o",
+        str(output),
+    ]
 
 
 def _own_name(library: str) -> list[str]:

@@ -1,13 +1,16 @@
 // Runs a predictor once: drive WEIGHTS|- SHAPES VARIANT INPUT... OUTPUT..., files that hold the tensors' bytes.
 // Compile it together with NAME.cc, with -DNAME=..., -DNAME_FREESTANDING, -DHEADER="NAME.h" and, if the model has several
 // sets of shapes, -DSEVERAL_SHAPES, if it has kernels for several machines, -DSEVERAL_VARIANTS. SHAPES is the set's
-// number, VARIANT the machine's name. On Linux it needs no C library, so that none has to be built for the processor.
+// number, VARIANT the machine's name. On Linux it needs no C library, so that none has to be built for the processor;
+// with -DDRIVE_BOARD it needs no system. -DBIND_ONLY: the predictor has no memory for inputs and outputs.
 #include <stddef.h>
 #include <stdint.h>
 
 #include HEADER
 
-#if defined(__linux__)
+#if defined(DRIVE_BOARD)
+#include "drive_board.h"
+#elif defined(__linux__)
 #include "drive_linux.h"
 #else
 #include "drive_hosted.h"
@@ -64,8 +67,17 @@ int drive(int argc, char** argv) {
     const size_t bytes = TENSOR(input, i)->bytes;
     void* const data = allocate(bytes + 1);
     if (data == nullptr || !read_file(argv[4 + i], data, bytes)) return fail(argv[4 + i], "cannot be read");
+#if defined(BIND_ONLY)
+    if ((status = API(bind_input)(p, i, data, bytes)) != 0) return fail("bind_input", API(error_text)(status));
+  }
+  for (int i = 0; i < outputs; ++i) {
+    const size_t bytes = TENSOR(output, i)->bytes;
+    if ((status = API(bind_output)(p, i, allocate(bytes + 1), bytes)) != 0) return fail("bind_output", API(error_text)(status));
+  }
+#else
     if ((status = API(set_input)(p, i, data, bytes)) != 0) return fail("set_input", API(error_text)(status));
   }
+#endif
   if ((status = API(run)(p)) != 0) return fail("run", API(error_text)(status));
   for (int i = 0; i < outputs; ++i) {
     const char* const path = argv[4 + inputs + i];

@@ -8,7 +8,7 @@ __asm__(".globl _start\n_start:\n  mov %rsp, %rdi\n  and $-16, %rsp\n  call star
 __asm__(".globl _start\n_start:\n  mov x0, sp\n  bl start\n");
 #elif defined(__arm__)
 __asm__(".globl _start\n_start:\n  mov r0, sp\n  bic sp, sp, #15\n  bl start\n");
-#elif defined(__riscv) && __riscv_xlen == 64
+#elif defined(__riscv)
 __asm__(".globl _start\n_start:\n  mv a0, sp\n  call start\n");
 #endif
 

@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -46,24 +46,38 @@ class Emulator:
             return None if self.suffices() else self.name
         return None if shutil.which(self.command[0]) else f"{self.command[0]} (Debian's package {self.package})"
 
+    def link_flags(self, scratch: Path) -> list[str]:  # noqa: ARG002 - a board's are in a file there
+        """The flags that make the driver a program for this system."""
+        bare = ["-nostdlib", "-fno-stack-protector", "-fno-builtin-strlen"] if "linux" in self.zig_target else []
+        return ["-static", *bare]
+
+    def run_command(self, program: Path, arguments: Sequence[str]) -> list[str]:
+        return [*self.command, str(program), *arguments]
+
+    def weights_argument(self, weights: Path, scratch: Path) -> str:  # noqa: ARG002 - a board reads a file there
+        return str(weights.resolve())
+
     def run(self, bundle: Path, inputs: Mapping[str, Array], machine: str) -> dict[str, Array]:
         """The outputs by name of the kernels for a machine. Raises ToolchainError where the program does not compile
         or run."""
         manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-        digest = hashlib.sha256((bundle / manifest["source"]).read_bytes()).hexdigest()
+        digest = hashlib.sha256((bundle / predictor_file(manifest)).read_bytes()).hexdigest()
         program = _program(self, bundle, digest)
         number = find_set(manifest, {name: x.shape for name, x in inputs.items()}) or 0
         sets = sets_of(manifest)[number]
-        weights = str(bundle / manifest["weights"]["file"]) if "weights" in manifest else "-"
-        with tempfile.TemporaryDirectory(prefix="dlpack-run-") as scratch:
-            given = [Path(scratch) / f"in{k}" for k in range(len(sets["inputs"]))]
-            made = [Path(scratch) / f"out{k}" for k in range(len(sets["outputs"]))]
+        with tempfile.TemporaryDirectory(prefix="dlpack-run-") as folder:
+            scratch = Path(folder)
+            weights = (
+                self.weights_argument(bundle / manifest["weights"]["file"], scratch) if "weights" in manifest else "-"
+            )
+            given = [f"in{k}" for k in range(len(sets["inputs"]))]
+            made = [f"out{k}" for k in range(len(sets["outputs"]))]
             for path, t in zip(given, sets["inputs"], strict=True):
-                path.write_bytes(np.ascontiguousarray(inputs[t["name"]], t["dtype"]).tobytes())
-            command = [*self.command, str(program), weights, str(number), machine, *map(str, [*given, *made])]
+                (scratch / path).write_bytes(np.ascontiguousarray(inputs[t["name"]], t["dtype"]).tobytes())
+            command = self.run_command(program, [weights, str(number), machine, *given, *made])
             try:
                 done = subprocess.run(
-                    command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False
+                    command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False, cwd=scratch
                 )
             except (OSError, subprocess.TimeoutExpired) as e:
                 raise ToolchainError(f"{self.name} cannot run the bundle: {e}") from e
@@ -71,9 +85,14 @@ class Emulator:
                 reason = "\n".join(done.stderr.strip().splitlines()[-8:]) or f"exit status {done.returncode}"
                 raise ToolchainError(f"{self.name} cannot run the bundle: {reason}")
             return {
-                t["name"]: np.fromfile(path, t["dtype"]).reshape(t["shape"])
+                t["name"]: np.fromfile(scratch / path, t["dtype"]).reshape(t["shape"])
                 for path, t in zip(made, sets["outputs"], strict=True)
             }
+
+
+def predictor_file(manifest: Mapping[str, Any]) -> str:
+    """The bundle's file that is linked: the static library of a target that compiles one, else the source."""
+    return str(manifest.get("archive", manifest["source"]))
 
 
 @cache
@@ -93,8 +112,8 @@ def _program(emulator: Emulator, bundle: Path, digest: str) -> Path:  # noqa: AR
         ]
         defines += ["-DSEVERAL_SHAPES"] if "shapes" in manifest else []
         defines += ["-DSEVERAL_VARIANTS"] if "variants" in manifest else []
-        bare = ["-nostdlib", "-fno-stack-protector", "-fno-builtin-strlen"] if "linux" in emulator.zig_target else []
-        flags = [*FLAGS, *emulator.flags, *defines, "-static", *bare]
-        sources = [bundle / manifest["source"], folder / "drive.cc"]
+        defines += ["-DBIND_ONLY"] if manifest.get("microcontroller", {}).get("bind") else []
+        flags = [*FLAGS, *defines, *emulator.link_flags(scratch), *emulator.flags]
+        sources = [folder / "drive.cc", bundle / predictor_file(manifest)]
         compile_with(program_command(sources, program, emulator.zig_target, flags), program)
     return program

@@ -37,7 +37,7 @@ static long system_call(long n, long a, long b, long c, long d = 0, long e = 0, 
   __asm__ volatile("svc 0" : "+r"(r0) : "r"(r7), "r"(r1), "r"(r2), "r"(r3), "r"(r4), "r"(r5) : "memory");
   return r0;
 }
-#elif defined(__riscv) && __riscv_xlen == 64
+#elif defined(__riscv)
 enum { kRead = 63, kWrite = 64, kMap = 222, kUnmap = 215, kOpenAt = 56, kExit = 93 };
 static long system_call(long n, long a, long b, long c, long d = 0, long e = 0, long f = 0) {
   register long a7 __asm__("a7") = n;

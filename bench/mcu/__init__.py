@@ -1,0 +1,1 @@
+"""Counts what predictors for microcontrollers execute and occupy, beside emx-onnx-cgen; see __main__.py."""
