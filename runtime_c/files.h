@@ -18,8 +18,8 @@
 struct mapped_file { const uint8_t* data; size_t size; };
 
 #if defined(HOSTED_FILES) && (defined(__unix__) || defined(__APPLE__))
-// The size of a regular file in bytes; -1 for anything else. Apple asks programs that call fstat() to give a reason in
-// their privacy manifest; what is no file fails there when it is mapped.
+// The size of a regular file in bytes; -1 for anything else. Apple asks programs that call fstat()
+// to give a reason in their privacy manifest; there, what is not a file fails when it is mapped.
 [[maybe_unused]] inline int64_t file_size(int descriptor) {
 #if defined(__APPLE__)
   return lseek(descriptor, 0, SEEK_END);

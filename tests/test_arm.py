@@ -54,7 +54,7 @@ def test_steps_along_memory_share_a_vector() -> None:
     text = printed(For("k", 0, 10, 1, (Prefetch("w", k * 4 + 64), product(k + 3, k * 4))))
     assert "for (int k = 0; k < 8; k += 4)" in text and "for (int k = 8; k < 10; ++k)" in text
     assert text.count("load<f32x4>(x + k + 3)") == 1
-    lanes = [f"acc += x_by_lane0[{i}] * load<f32x4>(w + k * 4{f' + {4 * i}' if i else ''});" for i in range(4)]
+    lanes = [f"acc += x_by_lane0[{i}] * load<f32x4>(w_k{f' + {4 * i}' if i else ''});" for i in range(4)]
     assert [line.strip() for line in text.splitlines() if "x_by_lane0[" in line] == lanes
     main, rest = text.split("k = 8;")
     assert main.count("prefetch") == 1 and rest.count("prefetch") == 1  # four vectors of weights are a cache line
@@ -69,7 +69,7 @@ def test_rows_that_are_neighbours_share_vectors_and_nothing_is_read_beyond() -> 
     """Scalars at 0, 2, 4, 6 and 8 of each trip: a vector at 0, 4 and, that its end be the last scalar, 5."""
     k = Linear.var("k")
     text = printed(For("k", 0, 3, 1, tuple(product(k * 100 + i, k * 40 + 4 * i) for i in (0, 1, 2, 4, 6, 8))))
-    assert [text.count(f"load<f32x4>(x + k * 100{at})") for at in ("", " + 4", " + 5")] == [1, 1, 1]
+    assert [text.count(f"load<f32x4>(x_k{at})") for at in ("", " + 4", " + 5")] == [1, 1, 1]
     assert "x[" not in text.replace("const float* __restrict x", "")
 
 

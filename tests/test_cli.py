@@ -20,8 +20,9 @@ from click.testing import CliRunner, Result
 from conftest import DIGITS
 from processes import Lines, run, running, started, until
 
-from dlpack.bundle.loader import read_kernels
+from dlpack.bundle.loader import load, read_kernels
 from dlpack.cli import cli
+from dlpack.errors import UsageError
 
 STAGES = ["read", "clean", "reference", "compile", "emit", "toolchain", "verify"]
 
@@ -411,10 +412,13 @@ def test_a_folder_that_is_no_bundle_exits_with_2(tmp_path: Path, name: str) -> N
     assert dlpack(name, tmp_path).exit_code == 2
 
 
-def test_a_bundle_for_another_machine_is_told_so(tmp_path: Path) -> None:
-    dlpack("build", DIGITS, "-o", tmp_path / "x", "--target", "source")
+def test_a_bundle_that_nothing_here_runs_is_told_so(tmp_path: Path) -> None:
+    built = dlpack("build", DIGITS, "-o", tmp_path / "x", "--target", "macos")
+    assert built.exit_code == 0 and "compiled but not run: nothing here runs target macos" in built.stderr
     result = dlpack("verify", tmp_path / "x")
-    assert result.exit_code == 2 and "contains no library" in result.stderr
+    assert result.exit_code == 4 and "cannot be run on this computer: nothing here runs target macos" in result.stderr
+    with pytest.raises(UsageError):
+        load(tmp_path / "x")
 
 
 def test_bench_times_calls_and_kernels(digits: Path) -> None:
