@@ -20,7 +20,7 @@ Range = tuple[float, float]
 Demand = tuple[str, float, float]
 """A value, and what it must be in: [low, high)."""
 
-ATTEMPTS = (1.0, 0.1, 0.02, 0.0)
+ATTEMPTS = (1.0, 0.5, 0.2, 0.1, 0.06, 0.04, 0.02, 0.0)
 """What is tried of the span of integer inputs about which nothing was said, where the reference refuses the values."""
 
 _DEFAULT = 100.0
