@@ -163,7 +163,7 @@ class CppPrinter(Printer):
         return f"madd({self.expr(x)}, {self.expr(w)}, {s.name})"
 
     def kept(self, s: Declare, load: str) -> str:
-        if self.fma_call:
+        if self.fma_call or s.lanes < 8:
             return load
         self.functions.add("kept")
         return f"kept({load})"

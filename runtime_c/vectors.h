@@ -156,6 +156,10 @@ typedef int8_t i8x4 __attribute__((vector_size(4)));
 typedef int8_t i8x8 __attribute__((vector_size(8)));
 //@ section i8x16
 typedef int8_t i8x16 __attribute__((vector_size(16)));
+//@ section i8x32
+typedef int8_t i8x32 __attribute__((vector_size(32)));
+//@ section i8x64
+typedef int8_t i8x64 __attribute__((vector_size(64)));
 //@ section u8x2
 typedef uint8_t u8x2 __attribute__((vector_size(2)));
 //@ section u8x4
@@ -411,4 +415,41 @@ template <class V> INLINE V madd(V a, V b, V c) {
   else
 #endif
   return a * b + c;
+}
+
+//@ section dot
+// acc plus, in each lane, the sum of four products: of x[k] with the lane's four w[4 lane + k]. Sums wrap. x may be
+// unsigned.
+template <class V> using bytes_of = vec<int8_t, 4 * lanes<V>>;
+template <class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {
+  constexpr bool is_signed = elem<X>(-1) < 0;
+  const V four = splat<V>(bits_as<int32_t>(x));
+#if defined(__AVX512VNNI__)
+  if constexpr (!is_signed && sizeof(V) == 64) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(four), "vm"(w));
+    return acc;
+  } else
+#endif
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+  if constexpr (!is_signed && sizeof(V) >= 16) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(four), "vm"(w));
+    return acc;
+  } else
+#elif defined(__AVXVNNI__)
+  if constexpr (!is_signed && (sizeof(V) == 16 || sizeof(V) == 32)) {
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(four), "xm"(w));
+    return acc;
+  } else
+#endif
+#if defined(__ARM_FEATURE_DOTPROD)
+  if constexpr (is_signed && sizeof(V) == 16) {
+    asm("sdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(w), "w"(four));
+    return acc;
+  } else
+#endif
+  {
+    const V weights = bits_as<V>(w);
+    for (int k = 0; k < 24; k += 8) acc += (is_signed ? four << (24 - k) >> 24 : (four >> k & 255)) * (weights << (24 - k) >> 24);
+    return acc + (is_signed ? four >> 24 : (four >> 24 & 255)) * (weights >> 24);
+  }
 }

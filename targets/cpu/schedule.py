@@ -16,6 +16,7 @@ from dlpack.loops.expressions import dtype_of
 from dlpack.loops.layout import Block, Layout
 from dlpack.loops.lower import PREFETCH, VECTOR_REDUCE
 from dlpack.targets.cpu.blocks import Access, Axis, BlockInfo
+from dlpack.targets.cpu.dot import dot
 from dlpack.targets.cpu.machine import Machine
 from dlpack.targets.cpu.state import State, points
 from dlpack.targets.cpu.tiles import LONG_RUN, choose_tile, grouped_tile
@@ -32,10 +33,9 @@ SHARED_RUN = 4096
 class CpuBackend:
     """A processor core as `dlpack.kernels.backend.Backend`."""
 
-    layouts = LayoutPreferences()
-
     def __init__(self, machine: Machine) -> None:
         self.machine, self.name = machine, machine.name
+        self.layouts = LayoutPreferences(dots=machine.dot_operand)
 
     def schedule(self, spec: KernelSpec) -> Scheduled:
         return schedule(spec, self.machine)
@@ -386,4 +386,4 @@ def as_written(state: State) -> Scheduled | None:
     return state.finish("as written") if state.statements else None
 
 
-RULES: tuple[Callable[[State], Scheduled | None], ...] = (as_written, winograd, register_tile, rows, generic)
+RULES: tuple[Callable[[State], Scheduled | None], ...] = (as_written, winograd, dot, register_tile, rows, generic)

@@ -11,6 +11,8 @@ from dlpack.targets.cpu.machine import (
     APPLE,
     AVX2,
     AVX512,
+    AVX512VNNI,
+    AVXVNNI,
     CORTEX_A53,
     CORTEX_A57,
     CORTEX_A72,
@@ -100,7 +102,9 @@ def host_machine() -> Machine:
     if is_x86():
         features = cpu_features()
         if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= features:
-            return AVX512
+            return AVX512VNNI if "avx512_vnni" in features else AVX512
+        if {"avx2", "fma", "avx_vnni"} <= features:
+            return AVXVNNI
         return AVX2 if {"avx2", "fma"} <= features or sys.platform == "darwin" else SCALAR
     if arch in ("aarch64", "arm64"):
         return arm_core()
