@@ -426,18 +426,18 @@ template <class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {
   const V four = splat<V>(bits_as<int32_t>(x));
 #if defined(__AVX512VNNI__)
   if constexpr (!is_signed && sizeof(V) == 64) {
-    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(four), "vm"(w));
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(four), "v"(w));
     return acc;
   } else
 #endif
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
   if constexpr (!is_signed && sizeof(V) >= 16) {
-    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(four), "vm"(w));
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(four), "v"(w));
     return acc;
   } else
 #elif defined(__AVXVNNI__)
   if constexpr (!is_signed && (sizeof(V) == 16 || sizeof(V) == 32)) {
-    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(four), "xm"(w));
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(four), "x"(w));
     return acc;
   } else
 #endif

@@ -158,7 +158,7 @@ def _pack(state: State, product: _Product, columns: int) -> None:
     strides = [0] * len(shape)
     strides[along] = step = STEPS * room
     step *= -(-shape[along] // STEPS)
-    window = [w.dimension_of[a.name] for a in info.reduction if a is not product.depth and a.name in w.dimension_of]
+    window = [w.dimension_of[a.name] for a in info.reduction if a != product.depth and a.name in w.dimension_of]
     others = [d for d in range(len(shape)) if d not in (*window, across, along)]
     for d in reversed([*others, across, *dict.fromkeys(window)]):
         strides[d] = step
