@@ -146,7 +146,12 @@ def _tile(state: State, product: _Product) -> Tile:
 
 def for_dots(machine: Machine) -> Machine:
     """The machine as the cost model of tiles shall see it."""
-    return replace(machine, broadcast_operand=False, by_lane=False)
+    registers = machine.registers - (PAIRS if machine.dot == "pairs" else 0)
+    return replace(machine, broadcast_operand=False, by_lane=False, registers=registers)
+
+
+PAIRS = 4
+"""Registers that a machine which multiplies 16-bit integers needs for the halves of its operands."""
 
 
 def _pack(state: State, product: _Product, columns: int) -> None:

@@ -114,7 +114,9 @@ class Dots:
             name = f"{node.outputs[0]}/{value}" if alone else shared.get(value, f"{value}/wide")
             if alone or value not in shared:
                 b = Builder(graph, source)
-                b.add_internal("Centre", [source.outputs[0]], types[value].shape, name, "float32", zero=source.attrs["zero"])
+                b.add_internal(
+                    "Centre", [source.outputs[0]], types[value].shape, name, "float32", zero=source.attrs["zero"]
+                )
                 nodes.extend(b.nodes)
                 types[name] = types[value]
                 shared.update({} if alone else {value: name})

@@ -88,12 +88,16 @@ class Centred:
     high: int
 
 
+def is_quantized(graph: Graph) -> bool:
+    return any(n.op in ("DequantizeLinear", "QLinearConv", "QLinearMatMul") for n in graph.nodes)
+
+
 def quantized(graph: Graph, dots: str = "") -> Graph:
     """The graph with its quantised layers computed on integers; a replaced node stays if others need its output.
 
     `dots`: the type ("uint8" or "int8") of the values whose dot products with int8 the machine computes, if it does.
     """
-    if not any(n.op in ("DequantizeLinear", "QLinearConv", "QLinearMatMul") for n in graph.nodes):
+    if not is_quantized(graph):
         return graph
     return _Integers(graph, Dots(dots)).run()
 
