@@ -145,13 +145,15 @@ def _tile(state: State, product: _Product) -> Tile:
 
 
 def for_dots(machine: Machine) -> Machine:
-    """The machine as the cost model of tiles shall see it."""
-    registers = machine.registers - (PAIRS if machine.dot == "pairs" else 0)
-    return replace(machine, broadcast_operand=False, by_lane=False, registers=registers)
+    """The machine as the cost model of tiles shall see it.
 
-
-PAIRS = 4
-"""Registers that a machine which multiplies 16-bit integers needs for the halves of its operands."""
+    Where 16-bit integers are multiplied a dot product takes four instructions, the halves of its operands take two more
+    for each of them, and four registers.
+    """
+    machine = replace(machine, broadcast_operand=False, by_lane=False)
+    if machine.dot != "pairs":
+        return machine
+    return replace(machine, registers=machine.registers - 4, fma_ports=1, fma_latency=2, beside=1)
 
 
 def _pack(state: State, product: _Product, columns: int) -> None:
