@@ -1,5 +1,4 @@
-"""linux-arm64: 64-bit Arm boards and servers, from glibc 2.23 on; integer networks with dot products where the processor
-has them."""
+"""linux-arm64: 64-bit Arm boards and servers, from glibc 2.23 on; with dot products for integer networks."""
 
 from __future__ import annotations
 

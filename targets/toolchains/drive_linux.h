@@ -103,7 +103,10 @@ extern "C" unsigned long getauxval(unsigned long kind) {
 
 extern "C" [[gnu::used]] void start(long* stack) {
   const long* entry = stack + *stack + 2;
-  while (*entry != 0) ++entry;
+  while (*entry != 0) {
+    ++entry;
+    __asm__ volatile("" : : : "memory");  // else it is a call of wcslen
+  }
   driving::hardware = reinterpret_cast<const unsigned long*>(entry + 1);
   driving::system_call(driving::kExit, driving::drive(static_cast<int>(*stack), reinterpret_cast<char**>(stack + 1)), 0, 0);
   for (;;) {}

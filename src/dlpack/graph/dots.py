@@ -39,7 +39,7 @@ class Dots:
         by dot products."""
         conv, group = node.op == "Conv", int(node.attrs.get("group", 1))
         inputs, outputs = integers.shape[:2] if not conv else integers.shape[1::-1]
-        fits = -128 <= integers.min() and integers.max() <= 127
+        fits = integers.min() >= -128 and integers.max() <= 127
         return bool(self.operand) and bool(fits) and inputs >= FEWEST and outputs // group >= FEWEST and len(shape) > 1
 
     def shift(self, zero: int) -> int:

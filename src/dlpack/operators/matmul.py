@@ -13,7 +13,7 @@ from dlpack.operators.elementwise import sum_over, times
 
 @anchor("MatMul", layout="rows")
 def matmul(ctx: Context, a: Any, b: Any) -> list[Any]:
-    """numpy.matmul: a [..., M, K], b [..., K, N] → [..., M, N], batch dimensions broadcast; products have the output's type."""
+    """numpy.matmul: a [..., M, K], b [..., K, N] → [..., M, N], batch dimensions broadcast, of the output's type."""
     sa, sb = [int(d) for d in a.shape], [int(d) for d in b.shape]
     one_row, one_column = len(sa) == 1, len(sb) == 1
     full_a, full_b = ([1, *sa] if one_row else sa), ([*sb, 1] if one_column else sb)
