@@ -85,8 +85,8 @@ def table(codes: Sequence[Code]) -> str:
 
 def _macro(instructions: str) -> str:
     """The macro that compilers define where they may use a set of instructions."""
-    if instructions.startswith("+"):  # Arm's
-        return f"__ARM_FEATURE_{instructions[1:].upper()}"
+    if instructions.startswith("arch="):  # Arm's, which an assembler knows by architecture
+        return f"__ARM_FEATURE_{instructions.rsplit('+')[-1].upper()}"
     return f"__{instructions.upper().replace('.', '_')}__"
 
 

@@ -77,7 +77,7 @@ AVXVNNI = replace(
 # Any 64-bit Arm; then single cores, by their software optimisation guides. The latency is that of sum after sum.
 NEON = Machine("neon", lanes=4, registers=32, by_lane=True, fma_ports=1, beside=0.1, condition="defined(__aarch64__)")
 NEON_DOTPROD = replace(
-    NEON, name="neon_dotprod", dot="sdot", flags=("-march=armv8.2-a+dotprod",), instructions=("+dotprod",)
+    NEON, name="neon_dotprod", dot="sdot", flags=("-march=armv8.2-a+dotprod",), instructions=("arch=armv8.2-a+dotprod",)
 )
 CORTEX_A53 = replace(NEON, fma_latency=4, load_ports=1, in_order=True, l2=512 << 10, l3=512 << 10)
 CORTEX_A57 = replace(NEON, fma_latency=5, load_ports=1, l2=1 << 20, l3=1 << 20)
