@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from processes import run
 from test_quantised import Net
 
 from dlpack.bundle.loader import read_kernels
@@ -71,6 +73,18 @@ def test_every_machine_is_exact(dtype: str, tmp_path: Path) -> None:
     able = {"avx512vnni": "avx512_vnni", "avx512": "avx512f", "avxvnni": "avx_vnni", "avx2": "avx2"}
     verified = " ".join(manifest["verified_on"])
     assert all(m in verified for m, feature in able.items() if feature in cpu_features())
+
+
+@pytest.mark.parametrize("compiler", ["g++", "clang++", "aarch64-linux-gnu-g++"])
+def test_any_compiler_builds_the_file_without_flags(compiler: str, tmp_path: Path) -> None:
+    if not shutil.which(compiler):
+        pytest.skip(f"{compiler} is not installed")
+    net = Net(9, "uint8", (1, 8, 6, 6), 0.02, 128)
+    path = saved(net, [net.conv("x", 16, 0.03, 0)], tmp_path)
+    options = Options(target="source", name="net", verify=False, target_options={"machine": ",".join(MACHINES)})
+    source = build(path, tmp_path / "bundle", options) / "net.cc"
+    flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror"]
+    run([compiler, *flags, "-c", str(source), "-o", str(tmp_path / "net.o")], check=True)
 
 
 def test_this_computer_agrees_with_rational_numbers(tmp_path: Path) -> None:
