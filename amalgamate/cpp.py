@@ -166,8 +166,8 @@ class CppPrinter(Printer):
         self.functions.add("madd")
         return f"madd({self.expr(x)}, {self.expr(w)}, {s.name})"
 
-    def kept(self, load: str) -> str:
-        if self.fma_call:
+    def kept(self, s: Declare, load: str) -> str:
+        if self.fma_call or s.lanes < 8:
             return load
         self.functions.add("kept")
         return f"kept({load})"

@@ -98,6 +98,8 @@ def table(codes: Sequence[Code]) -> str:
 
 def _macro(instructions: str) -> str:
     """The macro that compilers define where they may use a set of instructions."""
+    if instructions.startswith("arch="):  # Arm's, which an assembler knows by architecture
+        return f"__ARM_FEATURE_{instructions.rsplit('+')[-1].upper()}"
     return f"__{instructions.upper().replace('.', '_')}__"
 
 
@@ -108,7 +110,7 @@ def _allowed(text: str, instructions: Iterable[str]) -> str:
     def known(match: re.Match[str]) -> str:
         return "1" if match[1] in macros else match[0]
 
-    return re.sub(r"\bdefined\((__\w+__)\)", known, re.sub(r"@NAME@_ALLOWED\((__\w+__)\)", _one(macros), text))
+    return re.sub(r"\bdefined\((__\w+)\)", known, re.sub(r"@NAME@_ALLOWED\((__\w+__)\)", _one(macros), text))
 
 
 def _one(macros: set[str]) -> Callable[[re.Match[str]], str]:

@@ -121,7 +121,7 @@ class Printer:
         """``s.name += x * w`` on vectors of floats, where a call does that; None where the operators do."""
         return None
 
-    def kept(self, load: str) -> str:
+    def kept(self, s: Declare, load: str) -> str:
         """The value of a constant that is a loaded vector and shall stay in a register."""
         return load
 
@@ -195,7 +195,7 @@ class Printer:
         if s.value is not None:
             value = self.expr(self.as_lanes(s.value, s.lanes))
             if s.constant and isinstance(s.value, Load) and s.lanes > 1:
-                value = self.kept(value)
+                value = self.kept(s, value)
             value = f" = {value}"
         return self.line(f"{'const ' if s.constant else ''}{self.type(s.dtype, s.lanes)} {s.name}{value}", depth)
 

@@ -67,6 +67,13 @@ constexpr uint32_t kSaved = 0;
       (kLeaf7PartA & ~part.a) | (kLeaf7PartD & ~part.d) | (kExtendedC & ~extended.c) | (kSaved & ~saved);
   return lacks == 0;
 }
+#elif defined(__aarch64__) && defined(__linux__) && defined(__ARM_FEATURE_DOTPROD)
+// Linux's list of what the processor has; absent where there is no libc.
+extern "C" unsigned long hardware_list(unsigned long kind) __asm__("getauxval") __attribute__((weak));
+[[maybe_unused]] inline bool cpu_suffices() {
+  constexpr unsigned long capabilities = 16, dot_products = 1ul << 20;
+  return hardware_list != nullptr && (hardware_list(capabilities) & dot_products) != 0;
+}
 #else
 [[maybe_unused]] constexpr bool cpu_suffices() { return true; }
 #endif

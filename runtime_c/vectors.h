@@ -159,6 +159,10 @@ typedef int8_t i8x4 __attribute__((vector_size(4)));
 typedef int8_t i8x8 __attribute__((vector_size(8)));
 //@ section i8x16
 typedef int8_t i8x16 __attribute__((vector_size(16)));
+//@ section i8x32
+typedef int8_t i8x32 __attribute__((vector_size(32)));
+//@ section i8x64
+typedef int8_t i8x64 __attribute__((vector_size(64)));
 //@ section u8x2
 typedef uint8_t u8x2 __attribute__((vector_size(2)));
 //@ section u8x4
@@ -414,4 +418,68 @@ template <class V> INLINE V madd(V a, V b, V c) {
   else
 #endif
   return a * b + c;
+}
+
+//@ section pairs
+// In each lane the sum of two products of 16-bit integers.
+template <class V> using shorts_of = vec<int16_t, 2 * lanes<V>>;
+template <class V> INLINE V pairs(shorts_of<V> a, shorts_of<V> b) {
+#if defined(__AVX512BW__)
+  if constexpr (sizeof(V) == 64) {
+    V sum;
+    asm("vpmaddwd %2, %1, %0" : "=v"(sum) : "v"(a), "v"(b));
+    return sum;
+  } else
+#endif
+#if defined(__AVX2__)
+  if constexpr (sizeof(V) == 32) {
+    V sum;
+    asm("vpmaddwd %2, %1, %0" : "=x"(sum) : "x"(a), "x"(b));
+    return sum;
+  } else
+#endif
+#if defined(__wasm_simd128__)
+  if constexpr (sizeof(V) == 16) return __builtin_wasm_dot_s_i32x4_i16x8(a, b);
+  else
+#endif
+  {
+    typedef uints<V> U;
+    const V x = bits_as<V>(a), y = bits_as<V>(b);
+    return bits_as<V>(bits_as<U>(x >> 16) * bits_as<U>(y >> 16) + bits_as<U>(bits_as<V>(bits_as<U>(x) << 16) >> 16) * bits_as<U>(bits_as<V>(bits_as<U>(y) << 16) >> 16));
+  }
+}
+
+//@ section dot
+//@ needs pairs
+// acc plus, in each lane, the sum of four products: of x[k] with the lane's w[4 lane + k]. Sums
+// wrap. x: int8_t or uint8_t.
+template <class V> using bytes_of = vec<int8_t, 4 * lanes<V>>;
+template <class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {
+  [[maybe_unused]] constexpr bool is_signed = elem<X>(-1) < 0;
+  const V four = splat<V>(bits_as<int32_t>(x));
+#if defined(__AVX512VNNI__)
+  if constexpr (!is_signed && sizeof(V) == 64) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(four), "v"(w));
+    return acc;
+  } else
+#elif defined(__AVXVNNI__)
+  if constexpr (!is_signed && sizeof(V) == 32) {
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(four), "x"(w));
+    return acc;
+  } else
+#elif defined(__ARM_FEATURE_DOTPROD)
+  if constexpr (is_signed && sizeof(V) == 16) {
+    asm("sdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(w), "w"(four));
+    return acc;
+  } else
+#endif
+  {
+    typedef shorts_of<V> S;
+    typedef uints<S> U;
+    const S s = bits_as<S>(w), t = bits_as<S>(four);
+    const S w_odd = s >> 8, w_even = bits_as<S>(bits_as<U>(s) << 8) >> 8;
+    const S x_odd = is_signed ? t >> 8 : bits_as<S>(bits_as<U>(t) >> 8);
+    const S x_even = is_signed ? bits_as<S>(bits_as<U>(t) << 8) >> 8 : t & 255;
+    return bits_as<V>(bits_as<uints<V>>(acc) + bits_as<uints<V>>(pairs<V>(x_even, w_even)) + bits_as<uints<V>>(pairs<V>(x_odd, w_odd)));
+  }
 }

@@ -67,6 +67,7 @@ class Build:
     is how the emitter prints them. `library` is the pattern
     of the shared library's name, which `toolchain` compiles with `flags`; builds of the same library stand in it
     together, and it takes the first one that its computer can run. Without `library` the target's `package` compiles.
+    `for_dots`: its machine differs from the next in products of 8-bit integers alone, so other models do without it.
     `runs_here()` is whether this computer can run it; on others `emulators` can, to verify it.
     """
 
@@ -74,6 +75,7 @@ class Build:
     library: str = ""
     toolchain: Toolchain = field(default_factory=Toolchain)
     flags: tuple[str, ...] = ()
+    for_dots: bool = False
     runs_here: Callable[[], bool] = lambda: False
     emulators: tuple[Emulator, ...] = ()
     backend: Callable[[Machine, int], Backend] = processor

@@ -172,7 +172,7 @@ def _fill(
     from dlpack.bundle.manifest import kernels_of
     from dlpack.bundle.report import write_report
 
-    builds = target.chosen(options.target_options)
+    builds = _needed(target.chosen(options.target_options), prepared)
     programs = _compile(name, prepared, options, builds, progress)
     program = next(iter(programs.values()))
     classifier = _classifier(options, prepared.source, program)
@@ -200,6 +200,14 @@ def _fill(
     write_sbom(folder, manifest)
     write_report(folder, manifest, kernels)
     return prepared
+
+
+def _needed(builds: Sequence[Build], prepared: Prepared) -> tuple[Build, ...]:
+    """The builds that are of use to the model."""
+    from dlpack.graph.quantized import is_quantized
+
+    integers = any(is_quantized(case.graph) for case in prepared.cases)
+    return tuple(b for b in builds if integers or not b.for_dots) or tuple(builds)
 
 
 def _write(

@@ -17,6 +17,8 @@ class Machine:
     instruction which waits holds up those behind it.
     `beside` is the cycles that each instruction of a product beside its FMAs adds (a load of inputs, a load of two
     vectors of weights, the loop's own): the FMAs leave room to issue them, but not always.
+    `dot` is the instruction that sums four products of 8-bit integers: "vnni" (x86) takes unsigned by signed ones,
+    "sdot" (Arm) signed ones; "pairs" multiplies 16-bit integers and adds them in pairs, which takes twice as many.
     `threads` is how many cores may work on one kernel.
     `flags` turn the vector unit on, as GCC and Clang both spell them. Where a file has kernels for several machines,
     `condition` is the preprocessor's for the architecture, and `instructions` names the sets of instructions, as both
@@ -34,6 +36,7 @@ class Machine:
     fma_call: bool = False
     in_order: bool = False
     beside: float = 0
+    dot: str = ""
     l1: int = 32 << 10
     l2: int = 256 << 10
     l3: int = 4 << 20
@@ -41,6 +44,11 @@ class Machine:
     flags: tuple[str, ...] = ()
     condition: str = ""
     instructions: tuple[str, ...] = ()
+
+    @property
+    def dot_operand(self) -> str:
+        """The type that it multiplies int8 by; empty where it has no such products."""
+        return {"": "", "sdot": "int8"}.get(self.dot, "uint8")
 
 
 # No vectors: the tile is one of scalars, 4 x 4 at most, which the 32 registers of a Cortex-M7 hold.
@@ -59,21 +67,31 @@ SSE4 = Machine(
 )  # fmt: skip
 AVX2 = Machine(
     "avx2", lanes=8, registers=16, l2=512 << 10, l3=8 << 20,
-    flags=("-march=x86-64-v3",), condition=_X86_64, instructions=_V3,
+    dot="pairs", flags=("-march=x86-64-v3",), condition=_X86_64, instructions=_V3,
 )  # fmt: skip
 AVX512 = Machine(
     "avx512", lanes=16, registers=32, broadcast_operand=True, l1=48 << 10, l2=1 << 20, l3=16 << 20,
-    flags=("-march=x86-64-v4",), condition=_X86_64, instructions=_V4,
+    dot="pairs", flags=("-march=x86-64-v4",), condition=_X86_64, instructions=_V4,
 )  # fmt: skip
+
+AVX512VNNI = replace(
+    AVX512, name="avx512vnni", dot="vnni", flags=("-march=x86-64-v4", "-mavx512vnni"), instructions=(*_V4, "avx512vnni")
+)
+AVXVNNI = replace(
+    AVX2, name="avxvnni", dot="vnni", flags=("-march=x86-64-v3", "-mavxvnni"), instructions=(*_V3, "avxvnni")
+)
 
 # Any 64-bit Arm; then single cores, by their software optimisation guides. The latency is that of sum after sum.
 NEON = Machine("neon", lanes=4, registers=32, by_lane=True, fma_ports=1, beside=0.1, condition="defined(__aarch64__)")
+NEON_DOTPROD = replace(
+    NEON, name="neon_dotprod", dot="sdot", flags=("-march=armv8.2-a+dotprod",), instructions=("arch=armv8.2-a+dotprod",)
+)
 CORTEX_A53 = replace(NEON, fma_latency=4, load_ports=1, in_order=True, l2=512 << 10, l3=512 << 10)
 CORTEX_A57 = replace(NEON, fma_latency=5, load_ports=1, l2=1 << 20, l3=1 << 20)
 CORTEX_A72 = replace(CORTEX_A57, fma_latency=3)
 CORTEX_A76 = replace(NEON, fma_ports=2, fma_latency=2, l1=64 << 10, l2=512 << 10)  # and Neoverse N1
 CORTEX_X1 = replace(CORTEX_A76, fma_ports=4, load_ports=3, l2=1 << 20, l3=8 << 20)
-APPLE = replace(NEON, fma_ports=4, fma_latency=4, load_ports=3, l1=128 << 10, l2=12 << 20, l3=16 << 20)
+APPLE = replace(NEON, dot="sdot", fma_ports=4, fma_latency=4, load_ports=3, l1=128 << 10, l2=12 << 20, l3=16 << 20)
 # 32-bit Arm: of an FMA's operands none is a lane, so a scalar takes a register; and where vmul and vadd are faster than
 # vfma, products wait in two of the 16 registers for their sums.
 NEON32 = Machine(
@@ -82,5 +100,11 @@ NEON32 = Machine(
 )  # fmt: skip
 # Of wasm's 16 registers V8 spills some from a tile of 5 x 8 on: SqueezeNet runs at 28 GFLOP/s with 16, at 50 with 13.
 WASM = Machine(
-    "wasm", lanes=4, registers=13, fma_call=True, flags=("-msimd128",), condition="defined(__wasm_simd128__)"
+    "wasm",
+    lanes=4,
+    registers=13,
+    fma_call=True,
+    dot="pairs",
+    flags=("-msimd128",),
+    condition="defined(__wasm_simd128__)",
 )

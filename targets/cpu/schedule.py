@@ -13,6 +13,7 @@ from dlpack.kernels.backend import Layer, LayoutPreferences
 from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.loops.lower import VECTOR_REDUCE
 from dlpack.targets.cpu.blocks import BlockInfo
+from dlpack.targets.cpu.dot import dot
 from dlpack.targets.cpu.machine import Machine
 from dlpack.targets.cpu.register_tile import register_tile
 from dlpack.targets.cpu.state import State, points
@@ -25,10 +26,9 @@ SHARED_RUN = 4096
 class CpuBackend:
     """A processor core as `dlpack.kernels.backend.Backend`."""
 
-    layouts = LayoutPreferences()
-
     def __init__(self, machine: Machine) -> None:
         self.machine, self.name = machine, machine.name
+        self.layouts = LayoutPreferences(dots=machine.dot_operand)
 
     def schedule(self, spec: KernelSpec) -> Scheduled:
         return schedule(spec, self.machine)
@@ -166,4 +166,4 @@ def as_written(state: State) -> Scheduled | None:
     return state.finish("as written") if state.statements else None
 
 
-RULES: tuple[Callable[[State], Scheduled | None], ...] = (as_written, winograd, register_tile, rows, generic)
+RULES: tuple[Callable[[State], Scheduled | None], ...] = (as_written, winograd, dot, register_tile, rows, generic)

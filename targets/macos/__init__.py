@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dlpack.targets.base import Build, Target
 from dlpack.targets.cpu.machine import NEON
 from dlpack.targets.toolchains.compiler import Toolchain, missing_compiler
@@ -12,7 +14,11 @@ TARGET = Target(
     about="macOS on Apple's processors",
     builds=(
         Build(
-            lambda: NEON, "lib{}.dylib", Toolchain("aarch64-macos.11.0"), ("-mcpu=apple_m1",), runs_here=is_macos_arm64
+            lambda: replace(NEON, dot="sdot"),
+            "lib{}.dylib",
+            Toolchain("aarch64-macos.11.0"),
+            ("-mcpu=apple_m1",),
+            runs_here=is_macos_arm64,
         ),
     ),
     missing=missing_compiler,

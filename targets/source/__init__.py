@@ -9,9 +9,29 @@ from typing import Any
 
 from dlpack.errors import UsageError
 from dlpack.targets.base import Build, Target, TargetOption
-from dlpack.targets.cpu.machine import AVX2, AVX512, NEON, NEON32, SCALAR, SSE4, WASM, Machine
-from dlpack.targets.toolchains.host import host_machine, runs_avx2, runs_avx512, runs_sse4
-from dlpack.targets.toolchains.processors import CORTEX_A15, CORTEX_A57, host_processor
+from dlpack.targets.cpu.machine import (
+    AVX2,
+    AVX512,
+    AVX512VNNI,
+    AVXVNNI,
+    NEON,
+    NEON32,
+    NEON_DOTPROD,
+    SCALAR,
+    SSE4,
+    WASM,
+    Machine,
+)
+from dlpack.targets.toolchains.emulate import Emulator
+from dlpack.targets.toolchains.host import (
+    host_machine,
+    runs_avx2,
+    runs_avx512,
+    runs_avx512vnni,
+    runs_avxvnni,
+    runs_sse4,
+)
+from dlpack.targets.toolchains.processors import ARM64_MAX, CORTEX_A15, CORTEX_A57, host_processor
 
 MACHINE = "machine"
 """The option that names machines."""
@@ -22,9 +42,36 @@ def _fixed(machine: Machine) -> Machine:
 
 
 BUILDS = (
+    Build(
+        partial(_fixed, AVX512VNNI),
+        for_dots=True,
+        emulators=(
+            Emulator(
+                "this computer as x86-64-v4 with VNNI",
+                (),
+                "x86_64-linux-none",
+                ("-march=x86_64_v4+avx512vnni",),
+                suffices=runs_avx512vnni,
+            ),
+        ),
+    ),
     Build(partial(_fixed, AVX512), emulators=(host_processor("x86-64-v4", runs_avx512),)),
+    Build(
+        partial(_fixed, AVXVNNI),
+        for_dots=True,
+        emulators=(
+            Emulator(
+                "this computer as x86-64-v3 with VNNI",
+                (),
+                "x86_64-linux-none",
+                ("-march=x86_64_v3+avxvnni",),
+                suffices=runs_avxvnni,
+            ),
+        ),
+    ),
     Build(partial(_fixed, AVX2), emulators=(host_processor("x86-64-v3", runs_avx2),)),
     Build(partial(_fixed, SSE4), emulators=(host_processor("x86-64-v2", runs_sse4),)),
+    Build(partial(_fixed, NEON_DOTPROD), for_dots=True, emulators=(ARM64_MAX,)),
     Build(partial(_fixed, NEON), emulators=(CORTEX_A57,)),
     Build(partial(_fixed, NEON32), emulators=(CORTEX_A15,)),
     Build(partial(_fixed, WASM)),

@@ -42,9 +42,25 @@ static bool write_file(const char* path, const void* data, size_t bytes) {
 }
 
 int drive(int argc, char** argv);
+
+// What the system says of the processor, behind the environment: pairs of a kind and a value.
+static const unsigned long* hardware;
 }  // namespace driving
 
+extern "C" unsigned long getauxval(unsigned long kind) {
+  for (const unsigned long* pair = driving::hardware; *pair != 0; pair += 2) {
+    if (*pair == kind) return pair[1];
+  }
+  return 0;
+}
+
 extern "C" [[gnu::used]] void start(long* stack) {
+  const long* entry = stack + *stack + 2;
+  while (*entry != 0) {
+    ++entry;
+    __asm__ volatile("" : : : "memory");  // else it is a call of wcslen
+  }
+  driving::hardware = reinterpret_cast<const unsigned long*>(entry + 1);
   driving::system_call(driving::kExit, driving::drive(static_cast<int>(*stack), reinterpret_cast<char**>(stack + 1)), 0, 0);
   for (;;) {}
 }

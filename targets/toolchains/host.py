@@ -5,12 +5,15 @@ from __future__ import annotations
 import platform
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from dlpack.targets.cpu.machine import (
     APPLE,
     AVX2,
     AVX512,
+    AVX512VNNI,
+    AVXVNNI,
     CORTEX_A53,
     CORTEX_A57,
     CORTEX_A72,
@@ -61,7 +64,8 @@ def arm_core() -> Machine:
     arms = re.findall(r"^CPU implementer\s*: 0x41$", text, re.M)
     parts = re.findall(r"^CPU part\s*: (0x[0-9a-f]+)$", text, re.M)
     known = [_ARM_CORES[part] for part in parts if part in _ARM_CORES] if arms else []
-    return max(known, key=lambda core: (core.fma_ports, not core.in_order, core.l2), default=NEON)
+    best = max(known, key=lambda core: (core.fma_ports, not core.in_order, core.l2), default=NEON)
+    return replace(best, dot="sdot") if has_dot_products() else best
 
 
 def is_x86() -> bool:
@@ -70,6 +74,11 @@ def is_x86() -> bool:
 
 def is_linux_arm64() -> bool:
     return sys.platform == "linux" and platform.machine().lower() == "aarch64"
+
+
+def has_dot_products() -> bool:
+    """Whether this computer is a 64-bit Arm with dot products, on Linux."""
+    return is_linux_arm64() and "asimddp" in cpu_features()
 
 
 def is_linux_armhf() -> bool:
@@ -99,13 +108,25 @@ def runs_avx512() -> bool:
     return sys.platform == "linux" and is_x86() and {"avx512f", "avx512vl"} <= cpu_features()
 
 
+def runs_avxvnni() -> bool:
+    """Whether this computer runs AVX2 and its dot products on Linux."""
+    return runs_avx2() and "avx_vnni" in cpu_features()
+
+
+def runs_avx512vnni() -> bool:
+    """Whether this computer runs AVX-512 and its dot products on Linux."""
+    return runs_avx512() and "avx512_vnni" in cpu_features()
+
+
 def host_machine() -> Machine:
     """The description of the processor that runs this."""
     arch = platform.machine().lower()
     if is_x86():
         features = cpu_features()
         if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= features:
-            return AVX512
+            return AVX512VNNI if "avx512_vnni" in features else AVX512
+        if {"avx2", "fma", "avx_vnni"} <= features:
+            return AVXVNNI
         return AVX2 if {"avx2", "fma"} <= features or sys.platform == "darwin" else SCALAR
     if arch in ("aarch64", "arm64"):
         return arm_core()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dlpack.targets.base import Build, Target
-from dlpack.targets.cpu.machine import AVX2, AVX512
+from dlpack.targets.cpu.machine import AVX2, AVX512, AVX512VNNI, AVXVNNI
 from dlpack.targets.toolchains.compiler import Toolchain, missing_compiler
 from dlpack.targets.toolchains.host import runs_avx2
 
@@ -12,6 +12,9 @@ LINUX = Toolchain("x86_64-linux-gnu.2.17")
 TARGET = Target(
     name="x86-64",
     about="Linux, x86-64: AVX-512 or AVX2, as the processor has",
-    builds=tuple(Build(lambda m=m: m, "lib{}.so", LINUX, runs_here=runs_avx2) for m in (AVX512, AVX2)),  # type: ignore[misc]
+    builds=tuple(
+        Build(lambda m=m: m, "lib{}.so", LINUX, for_dots=m.dot == "vnni", runs_here=runs_avx2)  # type: ignore[misc]
+        for m in (AVX512VNNI, AVX512, AVXVNNI, AVX2)
+    ),
     missing=missing_compiler,
 )

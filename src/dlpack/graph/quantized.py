@@ -6,8 +6,9 @@ exact product with ``scale / output scale`` (a double, off by 2^-47 at most), ha
 correctly rounded value of what its nodes say, on every target, whatever the order of its sums. As in every integer
 runtime, a bias with the scale ``input scale * weight scale`` counts in units of that product (ONNX QLinearConv).
 
-Integers up to 2^24 are exact in float32, where targets are fastest: layers whose sums may be larger are cut into parts
-along the input channels. Weights stay 8 bits wide. Everything else stays as ONNX writes it, in float32.
+Integers up to 2^24 are exact in float32: layers whose sums may be larger are cut into parts along the input channels.
+Weights stay 8 bits wide. Machines with dot products of 8-bit integers sum in 32 bits instead, over values that lie in 8
+bits (`dots.py`). Everything else stays as ONNX writes it, in float32.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from math import inf
 
 import numpy as np
 
+from dlpack.graph.dots import Dots
 from dlpack.graph.ir import Array, Graph, Node
 from dlpack.graph.registry import Builder
 from dlpack.graph.rewrite import remove_dead
@@ -33,12 +35,16 @@ _MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity",
 
 @dataclass(frozen=True)
 class Term:
-    """``integers in value * scale``: float32 or int32 integers from `low` to `high`; a scale per place or for all."""
+    """``integers in value * scale``: float32 or int32 integers from `low` to `high`; a scale per place or for all.
+
+    Where they come from 8 bits, `zero` is what makes them 0 to 255.
+    """
 
     value: str
     scale: Array
     low: float
     high: float
+    zero: int | None = None
 
     @property
     def bound(self) -> float:
@@ -82,16 +88,23 @@ class Centred:
     high: int
 
 
-def quantized(graph: Graph) -> Graph:
-    """The graph with its quantised layers computed on integers; a replaced node stays if others need its output."""
-    if not any(n.op in ("DequantizeLinear", "QLinearConv", "QLinearMatMul") for n in graph.nodes):
+def is_quantized(graph: Graph) -> bool:
+    return any(n.op in ("DequantizeLinear", "QLinearConv", "QLinearMatMul") for n in graph.nodes)
+
+
+def quantized(graph: Graph, dots: str = "") -> Graph:
+    """The graph with its quantised layers computed on integers; a replaced node stays if others need its output.
+
+    `dots`: the type ("uint8" or "int8") of the values whose dot products with int8 the machine computes, if it does.
+    """
+    if not is_quantized(graph):
         return graph
-    return _Integers(graph).run()
+    return _Integers(graph, Dots(dots)).run()
 
 
 class _Integers:
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, dots: Dots) -> None:
+        self.graph, self.dots = graph, dots
         self.constants, self.types = dict(graph.constants), dict(graph.types)
         self.real: dict[str, Real] = {}
         self.weights: dict[str, Weights] = {}
@@ -107,7 +120,8 @@ class _Integers:
                 self.take(builder)
                 if not done:
                     self.nodes.append(part)
-        return remove_dead(replace(self.graph, nodes=tuple(self.nodes), constants=self.constants, types=self.types))
+        graph = replace(self.graph, nodes=tuple(self.nodes), constants=self.constants, types=self.types)
+        return remove_dead(self.dots.stored_once(remove_dead(graph)))
 
     def builder(self, node: Node) -> Builder:
         return Builder(replace(self.graph, constants=self.constants, types=self.types), node)
@@ -167,7 +181,8 @@ class _Integers:
             info = np.iinfo(t.dtype)
             value = b.add_internal("Centre", [x], t.shape, dtype="float32", zero=z)
             known = self.centred[x] = Centred(value, z, info.min - z, info.max - z)
-        term = Term(known.value, scale.astype(np.float64).reshape(()), known.low, known.high)
+        unsigned = z - np.iinfo(t.dtype).min
+        term = Term(known.value, scale.astype(np.float64).reshape(()), known.low, known.high, unsigned)
         self.real[node.outputs[0]] = Real((term,))
         return False
 
@@ -328,11 +343,16 @@ class _Integers:
         reach = np.moveaxis(np.abs(integers).sum(axis=kernel), channel, 0) * x.bound  # [input channels, outputs]
         cuts = _cuts(reach, splits=node.attrs.get("group", 1) == 1)
         total = float(reach.sum(axis=0).max()) + (np.abs(bias).max(initial=0) if bias.dtype.kind == "i" else 0)
-        if cuts is None or total > LARGEST_SUM:
-            return False
-        dtype = "int32" if total > EXACT else "float32"
-        value = self.sum_of_parts(node, b, x.value, integers, cuts, dtype)
         shape = self.types[node.outputs[0]].shape
+        dotted = x.zero is not None and self.dots.suit(node, integers, shape)
+        if (cuts is None and not dotted) or total > LARGEST_SUM:
+            return False
+        dtype = "int32" if dotted or total > EXACT else "float32"
+        if x.zero is not None and dotted:
+            value, bias = self.dots.product(node, b, (x.value, x.zero), integers, shape, bias, self.nodes)
+            value = value if total > EXACT else b.add("Cast", [value], shape, "float32", to=1)
+        else:
+            value = self.sum_of_parts(node, b, x.value, integers, cuts or [], dtype)
         across = 1 if node.op == "Conv" else len(shape) - 1
         place = [-1 if d == across else 1 for d in range(len(shape))]
         more = []

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from dlpack.loops.dots import DOT, dot
 from dlpack.loops.expressions import (
     BINARY,
     COMPARISONS,
@@ -220,6 +221,8 @@ class _Lowering(ExpressionLowering):
         kind = int(s.kind)
         if extent <= 0:
             return ()
+        if DOT in s.annotations and self.lane:
+            return dot(self, s)
         if extent == 1 and kind != _VECTORIZED:
             return self.with_var(s.loop_var, Linear(begin), s.body)
         if VECTOR_REDUCE in s.annotations and self.lanes > 1 and not self.lane:

@@ -60,13 +60,14 @@ def conv(ctx: Context, b: Builder) -> None:
     data = ctx.node.inputs[0]
     if min(pads, default=0) < 0:
         raise NotSupported("negative pads")
-    data = add_pad(b, data, pads[:n], pads[n:], 0.0)
+    data = add_pad(b, data, pads[:n], pads[n:], ctx.attr("fill", 0.0))
     out = ctx.output_type().shape
     bias = ctx.has_input(2)
     y = b.add_internal(
         "Convolution",
         [data, ctx.node.inputs[1]],
         out,
+        dtype=ctx.output_type().dtype,
         output=None if bias else ctx.node.outputs[0],
         strides=tuple(strides),
         dilations=tuple(dilations),
@@ -104,8 +105,13 @@ def _is_pixelwise(ctx: Context) -> bool:
 def convolution(ctx: Context, x: Any, w: Any) -> list[Any]:
     """Direct convolution without pads: x [N, C, spatial...], w [O, C/group, kernel...] → [N, O, spatial...].
 
-    Integer weights of a float x become its type one by one: they stay small in memory.
+    Products have the output's type. Integer weights, and an 8-bit x, become that one by one: they stay small in memory.
     """
+    dtype = ctx.output_type().dtype
+
+    def product(x: Any, w: Any) -> Any:
+        return times(x.astype(dtype), w.astype(dtype))
+
     strides, dilations, group = ctx.attr("strides"), ctx.attr("dilations"), ctx.attr("group")
     xs, ws = [int(d) for d in x.shape], [int(d) for d in w.shape]
     n = len(xs) - 2
@@ -119,9 +125,9 @@ def convolution(ctx: Context, x: Any, w: Any) -> list[Any]:
         place = [s[d] * strides[d] + kernel[d] * dilations[d] for d in range(n)]
         if channels == 1:
             source = o if per_group == 1 else o // per_group
-            return sum_over(times(x(i, source, *place), w(o, 0, *kernel).astype(str(x.dtype))), axis=kernel)
+            return sum_over(product(x(i, source, *place), w(o, 0, *kernel)), axis=kernel)
         source = ic if group == 1 else o // per_group * channels + ic
-        return sum_over(times(x(i, source, *place), w(o, ic, *kernel).astype(str(x.dtype))), axis=[*kernel, ic])
+        return sum_over(product(x(i, source, *place), w(o, ic, *kernel)), axis=[*kernel, ic])
 
     grouped = {"dlpack.group": per_group} if group > 1 and per_group > 1 else None
     return [te.compute((xs[0], ws[0], *out), at, name="acc", varargs_names=axis_names(n), attrs=grouped)]

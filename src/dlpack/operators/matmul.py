@@ -13,11 +13,12 @@ from dlpack.operators.elementwise import sum_over, times
 
 @anchor("MatMul", layout="rows")
 def matmul(ctx: Context, a: Any, b: Any) -> list[Any]:
-    """numpy.matmul: a [..., M, K], b [..., K, N] → [..., M, N], batch dimensions broadcast; b becomes of a's type."""
+    """numpy.matmul: a [..., M, K], b [..., K, N] → [..., M, N], batch dimensions broadcast, of the output's type."""
     sa, sb = [int(d) for d in a.shape], [int(d) for d in b.shape]
     one_row, one_column = len(sa) == 1, len(sb) == 1
     full_a, full_b = ([1, *sa] if one_row else sa), ([*sb, 1] if one_column else sb)
     batch = np.broadcast_shapes(tuple(full_a[:-2]), tuple(full_b[:-2]))
+    dtype = ctx.output_type().dtype
     k = te.reduce_axis((0, full_a[-1]), name="k")
 
     def operand(shape: list[int], lead: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -31,7 +32,7 @@ def matmul(ctx: Context, a: Any, b: Any) -> list[Any]:
         lead = tuple(rest)
         left = a(k) if one_row else a(*operand(full_a, lead), m, k)
         right = b(k) if one_column else b(*operand(full_b, lead), k, n)
-        return sum_over(times(left, right.astype(str(a.dtype))), axis=k)
+        return sum_over(times(left.astype(dtype), right.astype(dtype)), axis=k)
 
     shape = [*batch, *([] if one_row else [full_a[-2]]), *([] if one_column else [full_b[-1]])]
     return [te.compute(tuple(shape), at, name="acc")]

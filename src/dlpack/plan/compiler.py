@@ -48,7 +48,7 @@ class Compiler:
         `meanings` are those of inputs and outputs, by name.
         """
         meanings = meanings or {}
-        graph = idioms(rewrite(quantized(graph)))
+        graph = idioms(rewrite(quantized(graph, self.backend.layouts.dots)))
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         placement = place(graph, fuse(graph), self.backend.layouts)
         assembler = Assembler(placement, self.name, self.backend, self.threads, self.settled)

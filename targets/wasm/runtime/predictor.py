@@ -250,6 +250,21 @@ class Predictor:
         return self.top_k(k)
 
     @property
+    def variants(self) -> list[str]:
+        """The machines that the module has kernels for: WebAssembly alone."""
+        return [self.manifest["machine"]]
+
+    @property
+    def variant(self) -> str:
+        """The machine whose kernels the predictor runs."""
+        return str(self.manifest["machine"])
+
+    def set_variant(self, machine: str) -> None:
+        """Raises ValueError for another machine; there is but one."""
+        if machine not in self.variants:
+            raise ValueError(f"unknown variant {machine!r}; the module has {', '.join(self.variants)}")
+
+    @property
     def steps(self) -> list[str]:
         """What a run does, in order: the names of kernels, `fill_halo` and `loop`."""
         module = self._open()

@@ -1,0 +1,74 @@
+"""Dot products of four 8-bit integers: the innermost loop of a product, over channels that are neighbours in memory.
+
+In a vector loop over outputs, ``acc += x[k] * w[k]`` for four k is one operation: ``dot_(acc, four of x, four of w for
+each lane)`` (runtime_c/vectors.h).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlpack.loops.expressions import ExpressionLowering, NotVectorisable, dtype_of, operands_of
+from dlpack.loops.index import Linear
+from dlpack.loops.ir import Block, Expr, Load, Op, Store
+
+DOT = "dlpack.dot"
+"""Loop annotation: the loop's trips are four products of 8-bit integers, summed in 32 bits."""
+
+STEPS = 4
+
+
+def dot(lowering: ExpressionLowering, loop: Any) -> Block:
+    """The statement for a loop so annotated, while a vector is being filled. Where a guard cuts the loop, only those
+    of x are read that are inside."""
+    lane, step = lowering.lane, lowering.fresh("step")
+    lowering.ranges[step] = (0, STEPS - 1)
+    lowering.env[loop.loop_var] = Linear.var(step)
+    try:
+        body, steps = loop.body, STEPS
+        while type(body).__name__ == "IfThenElse":
+            steps, body = min(steps, _inside(lowering, body.condition, step)), body.then_case
+        index = lowering.address(lowering.buffers[body.buffer], body.indices)
+        factors = [_factor(lowering, e) for e in _loads(body.value) if dtype_of(e) in ("int8", "uint8")]
+        x, w = sorted(factors, key=lambda f: f[1].coefficient(lane) or 0 if lane else 0)
+        along = [(f[1].coefficient(step), f[1].coefficient(lane)) for f in (x, w) if lane]
+        if not isinstance(index, Linear) or along != [(1, 0), (1, STEPS)] or index.coefficient(lane or "") != 1:
+            raise NotVectorisable
+    finally:
+        lowering.names.discard(step)
+        del lowering.env[loop.loop_var]
+    index, width = index - Linear.var(lane or ""), lowering.width
+    inputs = Load(x[2], STEPS, x[0], x[1] - Linear.var(step), steps)
+    start = w[1] - Linear.var(step) - Linear.var(lane or "") * STEPS
+    weights = Load(w[2], STEPS * width, w[0], start, STEPS * width)
+    name = lowering.buffers[body.buffer]
+    old: Expr = Load("int32", width, name, index, width)
+    return (Store(name, index, Op("int32", width, "dot_", (old, inputs, weights)), width),)
+
+
+def _inside(lowering: ExpressionLowering, condition: Any, step: str) -> int:
+    """How many of the four steps a guard admits."""
+    if type(condition).__name__ == "Call" and str(condition.op.name).endswith("likely"):
+        return _inside(lowering, condition.args[0], step)
+    if lowering.known(condition):
+        return STEPS
+    forms = lowering.comparison(condition)
+    room = forms[0] + Linear.var(step) if forms is not None and len(forms) == 1 else Linear.var(step)
+    if not room.is_const:
+        raise NotVectorisable
+    return room.const + 1
+
+
+def _factor(lowering: ExpressionLowering, e: Any) -> tuple[str, Linear, str]:
+    """The buffer of a load, its address and its type."""
+    name = lowering.buffers[e.source]
+    index = lowering.address(name, e.indices)
+    if not isinstance(index, Linear):
+        raise NotVectorisable
+    return name, index, dtype_of(e)
+
+
+def _loads(e: Any) -> list[Any]:
+    if type(e).__name__ == "TensorLoad":
+        return [e]
+    return [load for operand in operands_of(e) for load in _loads(operand)]

@@ -1,0 +1,176 @@
+"""The schedule of products of 8-bit integers, on machines that sum four of them at once (`Machine.dot`).
+
+A tile of int32 sums is held in registers, as in the schedule of float32 products. A step of the reduction takes four
+channels: for each row four neighbours in memory, for each vector of outputs the packed weights
+``[blocks of columns][window][channels / 4][columns][4]``. Channels left over meet weights of zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dlpack.kernels.spec import Scheduled
+from dlpack.loops.dots import DOT, STEPS
+from dlpack.loops.expressions import dtype_of
+from dlpack.loops.layout import Block, Layout
+from dlpack.targets.cpu.blocks import Access, Axis, BlockInfo
+from dlpack.targets.cpu.machine import Machine
+from dlpack.targets.cpu.state import State
+from dlpack.targets.cpu.tiles import Tile, choose_tile, grouped_tile
+
+GROUP = "dlpack.group"
+"""Block annotation: outputs of so many neighbouring channels read the same inputs (grouped convolution)."""
+
+
+@dataclass(frozen=True)
+class _Product:
+    """A product of 8-bit integers: its sums' block and stages after it, what it reads, and its axes.
+
+    The vector runs along `vector`, of whose outputs `group` at a time read the same of `x`; the rows of a tile along
+    `rows`; four steps at a time along `depth`.
+    """
+
+    acc: Any
+    after: Sequence[Any]
+    info: BlockInfo
+    x: Access
+    w: Access
+    vector: Axis
+    rows: Axis | None
+    depth: Axis
+    group: int
+
+
+def dot(state: State) -> Scheduled | None:
+    """Products of 8-bit integers with constant ones: matmul and convolution, grouped too, but not depthwise."""
+    if not state.machine.dot or state.machine.lanes == 1:
+        return None
+    product = _match(state)
+    if product is None:
+        return None
+    sch, info = state.sch, product.info
+    tile = _tile(state, product)
+    _pack(state, product, tile.columns)
+    out = product.after[-1] if product.after else sch.cache_write(product.acc, 0, "local")
+    order = state.spec.order
+    loops = list(sch.get_loops(out))
+    outer, v = [loops[d] for d in order[:-1]], loops[order[-1]]
+    if product.group < product.vector.extent:
+        vg, v = sch.split(v, [None, product.group])
+        outer.append(vg)
+    vo, vi = sch.split(v, [None, tile.columns])
+    if product.rows is not None:
+        r = loops[info.spatial.index(product.rows)]
+        ro, ri = sch.split(r, [None, tile.rows])
+        rest = [x for x in outer if x is not r]
+        nest = [*rest[:1], vo, *rest[1:], ro] if len(rest) > 1 else [vo, *rest, ro]
+        sch.reorder(*nest, ri, vi)
+        sch.unroll(ri)
+        around = [*rest, ro]
+    else:
+        nest = [*outer, vo]
+        sch.reorder(*nest, vi)
+        around = outer
+    sch.vectorize(vi)
+    sch.compute_at(product.acc, nest[-1], preserve_unit_loops=True)
+    if product.after:
+        sch.set_scope(product.acc, 0, "local")
+    _order_sums(state, product)
+    heavy = product.w.size > product.x.size
+    state.share([vo, *around] if heavy else [*around, vo])
+    return state.finish(f"dot products, register tile {tile.rows} x {tile.columns}")
+
+
+def _order_sums(state: State, product: _Product) -> None:
+    """The loops of the sums: the window, the channels by four, the tile, and in a vector the four products."""
+    sch, info = state.sch, product.info
+    inner = list(sch.get_loops(product.acc))[-len(info.spatial) - len(info.reduction) :]
+    spatial, reduction = inner[: len(info.spatial)], inner[len(info.spatial) :]
+    vloop = spatial[info.spatial.index(product.vector)]
+    tile_loops = [spatial[info.spatial.index(product.rows)]] if product.rows is not None else []
+    around = [x for x in spatial if x is not vloop and x not in tile_loops]
+    depth = reduction.pop(info.reduction.index(product.depth))
+    steps, four = sch.split(depth, [None, STEPS])
+    sch.reorder(*around, *reduction, steps, *tile_loops, vloop, four)
+    for x in tile_loops:
+        sch.unroll(x)
+    sch.vectorize(vloop)
+    sch.annotate(four, DOT, 1)
+    sch.decompose_reduction(product.acc, [*reduction, steps][0])
+
+
+def _match(state: State) -> _Product | None:
+    """The product, with the pointwise stages behind it inlined into the last one; None for other kernels."""
+    sch, order = state.sch, state.spec.order
+    blocks = state.blocks()
+    if not order or not state.info(blocks[0]).reduces or any(state.info(b).reduces for b in blocks[1:]):
+        return None
+    acc, *after = blocks
+    info = state.info(acc)
+    reads = [r for r in info.reads if r.buffer != info.writes[0].buffer] if info.writes else []
+    if info.dtype != "int32" or len(reads) != 2 or len(info.spatial) != len(order):
+        return None
+    x, w = sorted(reads, key=lambda r: state.is_constant(r.buffer))
+    kinds = dtype_of(x.buffer), dtype_of(w.buffer)
+    if state.is_constant(x.buffer) or not state.is_constant(w.buffer) or kinds != (state.machine.dot_operand, "int8"):
+        return None
+    vector = info.spatial[order[-1]]
+    group = int(sch.get(acc).annotations.get(GROUP, vector.extent))
+    depth = next((a for a in reversed(info.reduction) if x.strides.get(a.name) == 1), None)
+    step = x.strides.get(vector.name)
+    if depth is None or vector.extent < 2 or vector.name not in w.dimension_of or depth.name not in w.dimension_of:
+        return None
+    if step != 0 and not (step is None and group < vector.extent):
+        return None
+    for b in after[:-1]:
+        sch.compute_inline(b)
+    axes = [info.spatial[d] for d in reversed(order[:-1]) if info.spatial[d].extent > 1]
+    rows = next((a for a in axes if w.strides.get(a.name) == 0), axes[0] if axes else None)
+    return _Product(acc, after, state.info(acc), x, w, vector, rows, depth, group)
+
+
+def _tile(state: State, product: _Product) -> Tile:
+    """As for products of floats, over a fourth of the depth; what holds four inputs for all lanes takes a register."""
+    machine = for_dots(state.machine)
+    height = product.rows.extent if product.rows else 1
+    if product.group < product.vector.extent:
+        return grouped_tile(height, product.group, machine)
+    depth = product.info.extent_of_reduction // product.depth.extent * -(-product.depth.extent // STEPS)
+    fixed = state.spec.fixed.get(state.param_index[product.w.buffer], ())
+    along = product.w.dimension_of[product.vector.name]
+    widths = [block.size for layout in fixed for d, block in layout.blocks if d == along]
+    return choose_tile(height, product.group, depth, machine, True, True, widths=widths)
+
+
+def for_dots(machine: Machine) -> Machine:
+    """The machine as the cost model of tiles shall see it.
+
+    Where 16-bit integers are multiplied a dot product takes four instructions, the halves of its operands take two more
+    for each of them, and four registers.
+    """
+    machine = replace(machine, broadcast_operand=False, by_lane=False)
+    if machine.dot != "pairs":
+        return machine
+    return replace(machine, registers=machine.registers - 4, fma_ports=1, fma_latency=2, beside=1)
+
+
+def _pack(state: State, product: _Product, columns: int) -> None:
+    """The weights in blocks of `columns` outputs, each the window, the channels by four, the columns, the four."""
+    w, info = product.w, product.info
+    shape = [int(d) for d in w.buffer.shape]
+    across, along = w.dimension_of[product.vector.name], w.dimension_of[product.depth.name]
+    room = -(-columns // state.machine.lanes) * state.machine.lanes
+    strides = [0] * len(shape)
+    strides[along] = step = STEPS * room
+    step *= -(-shape[along] // STEPS)
+    window = [w.dimension_of[a.name] for a in info.reduction if a != product.depth and a.name in w.dimension_of]
+    others = [d for d in range(len(shape)) if d not in (*window, across, along)]
+    for d in reversed([*others, across, *dict.fromkeys(window)]):
+        strides[d] = step
+        step *= -(-shape[d] // columns) if d == across else shape[d]
+    blocks = {across: Block(columns, STEPS, room), along: Block(STEPS, 1, STEPS)}
+    index = state.param_index[w.buffer]
+    state.packed[index] = Layout(tuple(strides), 0, tuple(sorted(blocks.items())))
+    state.padded.add(index)

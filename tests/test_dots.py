@@ -1,0 +1,163 @@
+"""Products of 8-bit integers by dot products: bit for bit what their nodes say, on every machine that has them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from processes import run
+from test_quantised import Net
+
+from dlpack.bundle.loader import read_kernels
+from dlpack.graph.ir import Graph
+from dlpack.graph.quantized import quantized
+from dlpack.pipeline import Options, build, clean_graph
+from dlpack.targets import get_target
+from dlpack.targets.toolchains.host import cpu_features
+
+MACHINES = ("avx512vnni", "avx512", "avxvnni", "avx2", "neon_dotprod")
+
+
+def dense(net: Net, x: str, outputs: int, scale: float, zero: int) -> str:
+    """A matrix product over all that a value holds."""
+    sx, zx = net.scales[x]
+    sw = np.float32(0.0031)
+    w = net.rng.integers(-128, 128, (net.channels[x], outputs), np.int8)
+    wide = net.op("DequantizeLinear", net.constant(w, np.int8), net.constant(sw, np.float32), net.constant(0, np.int8))
+    y = net.op("MatMul", net.op("Flatten", net.real(x)), wide)
+
+    def function(a: np.ndarray) -> tuple[np.ndarray, list[Fraction], None]:
+        return (a.reshape(len(a), -1) - zx) @ w.astype(np.int64), [Fraction(float(sx)) * Fraction(float(sw))], None
+
+    return net.layer(y, scale, zero, function, x)
+
+
+def net_of_all_kinds(dtype: str) -> tuple[Net, list[str]]:
+    """Windows, strides, dilations, groups, pads on some sides, channels that nothing divides, and a matrix product;
+    values that only products read and values that others read too."""
+    zero, low = (3, -128) if dtype == "int8" else (131, 0)
+    net = Net(21, dtype, (1, 23, 9, 10), 0.0179, zero)
+    a = net.conv("x", 37, 0.031, low, pads=[1, 0, 1, 2])
+    b = net.conv(a, 46, 0.052, zero - 7, None, kernel=1, strides=[2, 2])
+    c = net.conv(b, 14, 0.061, low, group=2, pads=[1, 1, 1, 1])
+    d = net.conv(a, 9, 0.047, zero, None, kernel=5, pads=[0, 2, 0, 0], strides=[1, 3])
+    e = net.conv(a, 37, 0.043, low, group=37)
+    f = net.conv(c, 70, 0.082, zero, None, kernel=5)
+    return net, [b, c, d, e, f, dense(net, f, 11, 0.21, zero + 1)]
+
+
+def saved(net: Net, outputs: list[str], folder: Path) -> Path:
+    onnx.save(net.model(*outputs), folder / "net.onnx")
+    return folder / "net.onnx"
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_every_machine_is_exact(dtype: str, tmp_path: Path) -> None:
+    """Verification compares with a reference that is rewritten on its own, bit for bit."""
+    net, outputs = net_of_all_kinds(dtype)
+    outputs.append(net.conv("x", 9, 0.047, 5, None, dilations=[2, 1], pads=[2, 0, 2, 1]))
+    options = Options(target="source", target_options={"machine": ",".join(MACHINES)})
+    bundle = build(saved(net, outputs, tmp_path), tmp_path / "bundle", options)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["variants"] == list(MACHINES)
+    assert all(e["passed"] and e["absolute"] == 0 for e in manifest["verification"])
+    kernels = [k for k in read_kernels(bundle) if k["macs"]]
+    dots = {m: sum("dot products" in k["schedule"] for k in kernels if k["machine"] == m) for m in MACHINES}
+    assert dots == dict.fromkeys(MACHINES, 7), "all but the depthwise convolution"
+    able = {"avx512vnni": "avx512_vnni", "avx512": "avx512f", "avxvnni": "avx_vnni", "avx2": "avx2"}
+    verified = " ".join(manifest["verified_on"])
+    assert all(m in verified for m, feature in able.items() if feature in cpu_features())
+
+
+@pytest.mark.parametrize("compiler", ["g++", "clang++", "aarch64-linux-gnu-g++"])
+def test_any_compiler_builds_the_file_without_flags(compiler: str, tmp_path: Path) -> None:
+    if not shutil.which(compiler):
+        pytest.skip(f"{compiler} is not installed")
+    net = Net(9, "uint8", (1, 8, 6, 6), 0.02, 128)
+    path = saved(net, [net.conv("x", 16, 0.03, 0)], tmp_path)
+    options = Options(target="source", name="net", verify=False, target_options={"machine": ",".join(MACHINES)})
+    source = build(path, tmp_path / "bundle", options) / "net.cc"
+    flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror"]
+    run([compiler, *flags, "-c", str(source), "-o", str(tmp_path / "net.o")], check=True)
+
+
+def test_this_computer_agrees_with_rational_numbers(tmp_path: Path) -> None:
+    import dlpack
+
+    net, outputs = net_of_all_kinds("uint8")
+    bundle = build(saved(net, outputs, tmp_path), tmp_path / "bundle")
+    x = np.random.default_rng(4).integers(0, 256, net.shape).astype(np.uint8)
+    want = net.expected(x)
+    with dlpack.load(bundle) as predictor:
+        for name, got in predictor.run({"x": x}).items():
+            np.testing.assert_array_equal(got, want[name], err_msg=name)
+
+
+def of(net: Net, outputs: list[str]) -> Graph:
+    _, graph = clean_graph(net.model(*outputs), {})
+    return graph
+
+
+def nodes(graph: Graph, *ops: str) -> list[Any]:
+    return [n for n in graph.nodes if n.op in ops]
+
+
+@pytest.mark.parametrize("operand", ["uint8", "int8"])
+def test_values_that_products_read_lie_in_8_bits(operand: str) -> None:
+    """A value that a sum reads as well is read from there too; what depthwise reads alone stays float32."""
+    net = Net(5, "uint8", (1, 8, 6, 6), 0.02, 128)
+    a = net.conv("x", 16, 0.03, 0)
+    b = net.conv(a, 16, 0.03, 7, None, kernel=1)
+    total = net.layer(net.op("Add", net.real(a), net.real(b)), 0.05, 9, lambda *_: None, a, b)
+    net.channels[total] = 16
+    d = net.conv(total, 16, 0.04, 0, group=16)
+    graph = quantized(of(net, [d]), operand)
+    products = [n for n in nodes(graph, "Conv") if graph.types[n.outputs[0]].dtype == "int32"]
+    assert len(products) == 2
+    assert {graph.types[n.inputs[0]].dtype for n in products} == {operand}
+    assert [n.attrs["fill"] for n in products] == ([128, 0] if operand == "uint8" else [0, -128])
+    (depthwise,) = (n for n in nodes(graph, "Conv") if n not in products)
+    assert graph.types[depthwise.inputs[0]].dtype == "float32"
+    (rounded,) = (n for n in nodes(graph, "Requantize") if n.outputs[0] == depthwise.inputs[0])
+    assert len(rounded.inputs) == 6
+
+
+def test_sums_beyond_float32_are_not_cut() -> None:
+    """In float32 sums that may pass 2^24 are computed in parts, along the input channels."""
+    net = Net(6, "uint8", (1, 512, 6, 6), 0.02, 128)
+    graph = of(net, [net.conv("x", 16, 3.0, 0)])
+    assert nodes(quantized(graph), "Slice") and not nodes(quantized(graph, "uint8"), "Slice")
+
+
+def test_few_channels_stay_float32() -> None:
+    net = Net(7, "uint8", (1, 3, 6, 6), 0.02, 128)
+    graph = quantized(of(net, [net.conv("x", 16, 0.03, 0)]), "uint8")
+    assert [graph.types[n.outputs[0]].dtype for n in nodes(graph, "Conv")] == ["float32"]
+
+
+def test_targets_have_dot_products_for_integer_networks_alone(tmp_path: Path) -> None:
+    net = Net(8, "int8", (1, 8, 6, 6), 0.02, 1)
+    path = saved(net, [net.conv("x", 16, 0.03, 0)], tmp_path)
+    bundle = build(path, tmp_path / "integers", Options(target="linux-arm64"))
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["variants"] == ["neon_dotprod", "neon"]
+    floats = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "net",
+        [onnx.helper.make_tensor_value_info("x", 1, [4])],
+        [onnx.helper.make_tensor_value_info("y", 1, [4])],
+    )
+    onnx.save(
+        onnx.helper.make_model(floats, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9),
+        tmp_path / "f.onnx",
+    )
+    bundle = build(tmp_path / "f.onnx", tmp_path / "floats", Options(target="linux-arm64"))
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["machine"] == "neon" and "variants" not in manifest
+    assert [b.machine().name for b in get_target("x86-64").builds] == ["avx512vnni", "avx512", "avxvnni", "avx2"]
