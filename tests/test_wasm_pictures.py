@@ -125,7 +125,7 @@ def test_a_preprocess_option_is_checked(tmp_path: Path) -> None:
         ('{"colour": "RGB"}', "unknown key 'colour'"),
         ('{"preset": "torch"}', "unknown preset"),
         ('{"input": "y"}', "no input y"),
-        ('{"layout": "CHW"}', "neither"),
+        ('{"layout": "CHW"}', "must be NCHW or NHWC"),
     ]:
         with pytest.raises(UsageError, match=re.escape(message)):
             resolve(text, [INPUT])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,3 +23,6 @@ def __getattr__(name: str) -> Any:
 
         return pipeline.build
     raise AttributeError(f"module 'dlpack' has no attribute {name!r}")
+
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime, which verifies, would report its use
