@@ -35,7 +35,7 @@ def one_node(
     op: str,
     inputs: Mapping[str, Array | None],
     outputs: str = "y",
-    opset: int = 17,
+    version: int = 17,
     run_time: str = "x",
     domain: str = MICROSOFT,
     **attrs: Any,
@@ -56,7 +56,7 @@ def one_node(
         [onnx.ValueInfoProto(name=name) for name in results if name],
         [numpy_helper.from_array(value, name) for name, value in given.items() if name not in feeds],
     )
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
+    opsets = [helper.make_opsetid("", version), helper.make_opsetid(MICROSOFT, 1)]
     return helper.make_model(graph, ir_version=8, opset_imports=opsets), feeds
 
 
@@ -92,7 +92,7 @@ def test_gelu(op: str, opset: int) -> None:
     inputs: dict[str, Array | None] = {"x": 3 * floats(2, 5, 8)}
     if bias or name == "BiasGelu":
         inputs["b"] = floats(8, seed=1)
-    compare(*one_node(name, inputs, opset=opset))
+    compare(*one_node(name, inputs, version=opset))
 
 
 def test_quick_gelu_of_another_slope() -> None:
@@ -196,9 +196,9 @@ def test_skip_simplified_layer_normalization(bias: bool) -> None:
 
 def test_layer_normalizations_that_onnx_did_not_have() -> None:
     inputs = {"x": floats(2, 3, 8), "gamma": floats(8, seed=2), "beta": floats(8, seed=3)}
-    compare(*one_node("LayerNormalization", inputs, opset=13, domain="", axis=-1))
+    compare(*one_node("LayerNormalization", inputs, version=13, domain="", axis=-1))
     del inputs["beta"]
-    compare(*one_node("SimplifiedLayerNormalization", inputs, opset=13, domain="", axis=-1, epsilon=1e-6))
+    compare(*one_node("SimplifiedLayerNormalization", inputs, version=13, domain="", axis=-1, epsilon=1e-6))
 
 
 @pytest.mark.parametrize("given", ["segments mask", "segments", "mask", "positions", ""])
@@ -331,6 +331,8 @@ def test_matmul_of_integers_to_floats() -> None:
 @pytest.mark.parametrize("zeros", ["none", "packed", "floats"])
 @pytest.mark.parametrize("bits, block", [(4, 16), (4, 32), (8, 32)])
 def test_matmul_of_few_bits(bits: int, block: int, zeros: str) -> None:
+    if bits == 8 and zeros == "floats":
+        pytest.skip("onnxruntime has no kernel for it")
     k, n = 72, 6
     blocks = -(-k // block)
     inputs = {
