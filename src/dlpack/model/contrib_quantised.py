@@ -17,7 +17,7 @@ def _real(call: Call, index: int, **attrs: Any) -> str:
 
 
 def _give(call: Call, y: str, index: int, like: int) -> None:
-    """`y` as integers of the type of the input `like`, with the scale and zero point that are inputs from `index` on."""
+    """`y` as integers of the type of the input `like`, scale and zero point are inputs from `index` on."""
     zero = call.input(index + 1) if call.has(index + 1) else call.array(np.zeros((), call.dtype(like)))
     call.give(0, call.add("QuantizeLinear", y, call.input(index), zero))
 

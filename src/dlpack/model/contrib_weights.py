@@ -1,4 +1,4 @@
-"""MatMulNBits: a product whose weights have few bits. They are constants, and become the numbers that they stand for."""
+"""MatMulNBits: a product whose weights have few bits. They are constant and become the numbers that they stand for."""
 
 from __future__ import annotations
 
