@@ -11,6 +11,8 @@ from conformance.batch import Result
 from conformance.cases import INEXACT
 
 PATH = Path(__file__).resolve().parent.parent.parent / "docs" / "operators.md"
+CONTRIB = PATH.parent / "operators-contrib.md"
+"""The hand-kept end of the document: the operators of com.microsoft."""
 
 _OPENING = """\
 # The operators
@@ -53,7 +55,7 @@ def render(results: Sequence[Result], version: str, rtol: float, atol: float) ->
             f"| {operator} | {domain or 'ai.onnx'} | {len(passed)}/{len(tests)} | {example.name if example else ''} "
             f"| {'; '.join(_cell(r) for r in reasons)} |\n"
         )
-    return text
+    return text + CONTRIB.read_text(encoding="utf-8")
 
 
 def _operator(r: Result) -> tuple[str, str]:

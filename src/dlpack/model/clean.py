@@ -23,6 +23,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from dlpack.errors import UnsupportedError, UsageError
 from dlpack.model.bodies import clean_bodies, forget_types
+from dlpack.model.contrib import expand_contrib
 from dlpack.model.fold import (
     MAX_ROUNDS,
     Room,
@@ -105,6 +106,8 @@ def _simplify(model: ModelProto, inline_ops: InlineOps | None, room: Room) -> Mo
     def everywhere(part: ModelProto) -> ModelProto:
         constants_to_initializers(part.graph)
         part = _inline_operators(part, inline_ops, room)
+        while expand_contrib(part):
+            part = _inline_operators(part, inline_ops, room)
         while clean_bodies(part, clean_body) or unroll(part):
             part = _inline_operators(part, inline_ops, room)
         return part

@@ -204,6 +204,18 @@ def _batch_moments(ctx: Context, b: Builder) -> None:
             b.add("Add", [kept_part, moved], [t.shape[1]], output=output)
 
 
+def _batch_normalization_by_place(ctx: Context, b: Builder) -> None:
+    """Opset 7's and 8's `spatial` = 0: scale, bias, mean and variance have the shape of the input without its batch."""
+    t = ctx.output_type()
+    x, scale, bias, mean, var = ctx.node.inputs
+    place = t.shape[1:]
+    epsilon = b.constant(np.asarray(ctx.attr("epsilon", 1e-5), t.dtype))
+    deviation = b.add("Sqrt", [b.add("Add", [var, epsilon], place)], place)
+    factor = b.add("Div", [scale, deviation], place)
+    y = b.add("Mul", [b.add("Sub", [x, mean], t.shape), factor], t.shape)
+    b.add("Add", [y, bias], t.shape, output=ctx.node.outputs[0])
+
+
 @rewrite("BatchNormalization")
 def batch_normalization(ctx: Context, b: Builder) -> None:
     """Inference: x * (scale / sqrt(var + epsilon)) + (bias - mean * that)."""
@@ -214,6 +226,9 @@ def batch_normalization(ctx: Context, b: Builder) -> None:
         return
     if len([o for o in ctx.node.outputs if o]) > 1:
         raise NotSupported("BatchNormalization's outputs beyond the first")
+    if not ctx.attr("spatial", 1):
+        _batch_normalization_by_place(ctx, b)
+        return
     scale, bias, mean, var = (ctx.maybe_constant(k) for k in range(1, 5))
     if scale is not None and bias is not None and mean is not None and var is not None:
         factor = scale.astype(np.float64) / np.sqrt(var.astype(np.float64) + ctx.attr("epsilon", 1e-5))

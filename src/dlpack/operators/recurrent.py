@@ -255,7 +255,10 @@ Activation = Callable[[_Body, str], str]
 
 @rewrite("LSTM")
 def lstm(ctx: Context, b: Builder) -> None:
-    """it = f(Xt Wi + H Ri + Pi C + b), ft alike, Ct = ft C + it g(Xt Wc + H Rc + b), Ht = ot h(Ct); gates i o f c."""
+    """it = f(Xt Wi + H Ri + Pi C + b), ft alike, Ct = ft C + it g(Xt Wc + H Rc + b), Ht = ot h(Ct); gates i o f c.
+
+    `clip` limits what an activation is given, peepholes included. With `input_forget` ft is 1 - it.
+    """
     r = _Recurrence(ctx, b, gates=4, states=2)
     activations = _activations(ctx, ("Sigmoid", "Tanh", "Tanh"), r.directions)
     peepholes = ctx.constant(7, "peepholes P") if ctx.has_input(7) else None
@@ -275,17 +278,20 @@ def _lstm_step(r: _Recurrence, d: int, activations: Sequence[Activation], p: Arr
     def peep(body: _Body, gate: str, k: int, cell: str) -> str:
         if p is None:
             return gate
-        return body.op("Add", gate, body.op("Mul", cell, body.constant(p[k], "peephole")))
+        return r.limited(body, body.op("Add", gate, body.op("Mul", cell, body.constant(p[k], "peephole"))))
 
     def step(body: _Body, state: list[str], x: str) -> list[str]:
         hidden, cell = state
         total = body.op("Add", r.recurrent_product(body, hidden, d), x)
-        gi, go, gf, gc = r.split(body, r.limited(body, total), 4)
-        forget = f(body, peep(body, gf, 2, cell))
+        if p is None:
+            total = r.limited(body, total)
+        gi, go, gf, gc = r.split(body, total, 4)
+        enter = f(body, peep(body, gi, 0, cell))
         if r.ctx.attr("input_forget", 0):
-            enter = body.op("Sub", body.number(1.0), forget, shape=body.type_of(forget).shape)
+            forget = body.op("Sub", body.number(1.0), enter, shape=body.type_of(enter).shape)
         else:
-            enter = f(body, peep(body, gi, 0, cell))
+            forget = f(body, peep(body, gf, 2, cell))
+        gc = gc if p is None else r.limited(body, gc)
         new = body.op("Add", body.op("Mul", forget, cell), body.op("Mul", enter, g(body, gc)))
         return [body.op("Mul", f(body, peep(body, go, 1, new)), h(body, new)), new]
 

@@ -26,8 +26,8 @@ def _positions(mode: str, n: int, out: int, scale: float, roi: tuple[float, floa
     if mode == "asymmetric":
         return x / scale
     whole = scale * n
-    if mode == "align_corners":
-        return x * (n - 1) / (whole - 1) if whole != 1 else np.zeros(out)
+    if mode == "align_corners":  # the last place is the input's last, also where scale * n is no whole number
+        return x * (n - 1) / (out - 1) if out != 1 else np.zeros(out)
     if mode == "half_pixel":
         return (x + 0.5) / scale - 0.5
     if mode == "pytorch_half_pixel":
