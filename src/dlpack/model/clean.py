@@ -34,6 +34,7 @@ from dlpack.model.fold import (
     rename_values,
     set_items,
 )
+from dlpack.model.half import widen
 from dlpack.model.infer import (
     ValueType,
     for_onnxruntime,
@@ -87,6 +88,7 @@ def clean(model: ModelProto, shapes: Shapes | None = None, inline_ops: InlineOps
     _check_sizes(result, infer_types(result, follow_values=False))
     result = _inline_functions(result)
     forget_types(result.graph, opset)
+    widen(result)
     room = Room(result.ByteSize())
     result = _simplify(result, inline_ops, room)
     types = infer_types(result)
