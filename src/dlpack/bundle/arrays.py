@@ -27,7 +27,23 @@ def as_array(name: str, value: Any, what: str = "input") -> Array:
 
 def bytes_of(dtype: str, shape: tuple[int, ...]) -> int:
     """The size of a dense array in bytes."""
-    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    return int(np.prod(shape, dtype=np.int64)) * numpy_dtype(dtype).itemsize
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """numpy's element type for the manifest's; bfloat16 is that of ml_dtypes, or uint16 (its bits) without it."""
+    if name != "bfloat16":
+        return np.dtype(name)
+    try:
+        import ml_dtypes
+    except ImportError:
+        return np.dtype(np.uint16)
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def restored(array: Array) -> Array:
+    """An array from a .npz file, which does not know bfloat16 and gives bytes."""
+    return array.view(numpy_dtype("bfloat16")) if array.dtype == np.dtype("V2") else array
 
 
 def in_bucket(arrays: dict[str, Array], buckets: Mapping[str, Any]) -> tuple[dict[str, Array], int]:

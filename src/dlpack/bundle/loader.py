@@ -16,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from dlpack.bundle.arrays import as_array, bytes_of, in_bucket
+from dlpack.bundle.arrays import as_array, bytes_of, in_bucket, numpy_dtype
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
 from dlpack.meaning.preprocess import to_rgb
@@ -148,7 +148,7 @@ class Predictor:
             index, (dtype, shape) = list(self.outputs).index(name), self.outputs[name]
             fitting[index] = None if value is None else as_array(name, value, "output")
             array = fitting[index]
-            if array is not None and (array.dtype != np.dtype(dtype) or array.shape != shape):
+            if array is not None and (array.dtype != numpy_dtype(dtype) or array.shape != shape):
                 raise ValueError(
                     f"output {name!r} needs an array of {dtype} {shape}, not {array.dtype.name} {array.shape}"
                 )
@@ -177,7 +177,7 @@ class Predictor:
             if name not in inputs:
                 raise ValueError(f"input {name!r} is missing ({dtype}, shape {shape})")
             array = as_array(name, inputs[name])
-            if array.dtype != np.dtype(dtype) or array.shape != shape:
+            if array.dtype != numpy_dtype(dtype) or array.shape != shape:
                 order = "" if array.dtype.isnative else " in foreign byte order"
                 raise ValueError(
                     f"input {name!r} is {array.dtype.name}{order} of shape {array.shape}; "
@@ -323,7 +323,7 @@ class Predictor:
         """
         tensor = self._tensor(name)
         quantization = quantization_of(tensor)
-        return quantization.quantize(values, tensor["dtype"]) if quantization else np.asarray(values, tensor["dtype"])
+        return quantization.quantize(values, tensor["dtype"]) if quantization else np.asarray(values, numpy_dtype(tensor["dtype"]))
 
     def _tensor(self, name: str) -> Mapping[str, Any]:
         tensors = {t["name"]: t for t in (*self.manifest["inputs"], *self.manifest["outputs"])}
@@ -397,7 +397,7 @@ class Predictor:
     def _view(self, function: str, index: int, dtype: str, shape: tuple[int, ...]) -> Array:
         """A view of the predictor's memory at the address that the C function returns."""
         start = self._function(function)(self._handle, index) - self._memory.ctypes.data
-        return self._memory[start : start + bytes_of(dtype, shape)].view(np.dtype(dtype)).reshape(shape)
+        return self._memory[start : start + bytes_of(dtype, shape)].view(numpy_dtype(dtype)).reshape(shape)
 
     def _function(self, name: str) -> Any:
         return getattr(self._library, f"{self.name}_{name}")

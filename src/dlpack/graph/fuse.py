@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dlpack.graph import registry
-from dlpack.graph.ir import Graph, Node
+from dlpack.graph.ir import BITS, Graph, Node
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ def fuse(graph: Graph) -> list[Group]:
 
     A pointwise node draws in the groups that compute its inputs when nothing else needs what they compute: a value may
     be read several times, as x in ``x * sigmoid(x)``, as long as all its readers end up in the same kernel.
+    A Cast to or from 16-bit floats is a kernel of its own: it computes on bits, and would slow down what it joined.
     """
     consumers = graph.consumers()
     open_groups: dict[int, list[Node]] = {}
@@ -65,6 +66,7 @@ def fuse(graph: Graph) -> list[Group]:
                     group[-1].outputs == (value,)
                     and (is_anchor or (kind is not None and kind.kind == "pointwise"))
                     and graph.types[value].shape == shape
+                    and not any(graph.types[v].dtype in BITS for v in (*group[0].inputs, value) if v)
                     and all(c.name in inside for c in consumers[value])
                     and not (is_anchor and anchors)
                     and len(members) + len(group) <= MAX_NODES
@@ -78,7 +80,8 @@ def fuse(graph: Graph) -> list[Group]:
     for number, node in enumerate(graph.nodes):
         operator = registry.find(node)
         members = [node]
-        if operator is not None and operator.kind == "pointwise":
+        alone = any(graph.types[v].dtype in BITS for v in (*node.inputs, *node.outputs) if v)
+        if operator is not None and operator.kind == "pointwise" and not alone:
             members = [n for k in drawn_in(node) for n in open_groups.pop(k)] + [node]
         open_groups[number] = members
         for n in members:

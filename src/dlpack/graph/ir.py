@@ -15,6 +15,10 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
+BITS = {"float16": "uint16", "bfloat16": "uint16"}
+"""The element types that kernels see as their bits: values have them at the model's borders, never in between."""
+
+
 @dataclass(frozen=True)
 class TensorType:
     """Element type (a numpy name such as "float32") and static shape of a value."""

@@ -13,7 +13,7 @@ import numpy as np
 from dlpack.errors import UnsupportedError
 from dlpack.graph import registry
 from dlpack.graph.fuse import Group
-from dlpack.graph.ir import Array, Graph, Node
+from dlpack.graph.ir import BITS, Array, Graph, Node, TensorType
 from dlpack.graph.registry import Context, NotSupported
 from dlpack.graph.rewrite import describe
 from dlpack.kernels.place import Placement
@@ -179,7 +179,7 @@ class _Job:
                 stored = layout if layout != dense(shape) else None
             layout, shape = expand(layout, shape, full), tuple(full)
         return _Operand(
-            value, where.buffer, shape, layout, t.dtype, constant, full is not None, same and not constant, stored
+            value, where.buffer, shape, layout, _kernel_dtype(t), constant, full is not None, same and not constant, stored
         )
 
     def _merge(self, order: Sequence[int]) -> None:
@@ -289,7 +289,7 @@ class _Job:
         Where each use is written out, a chain of ``a = a + a`` doubles with each step.
         """
         names = [
-            tirx.call_pure_extern(self.graph.types[n.outputs[0]].dtype, NAMED, tirx.const(k, "int32"))
+            tirx.call_pure_extern(_kernel_dtype(self.graph.types[n.outputs[0]]), NAMED, tirx.const(k, "int32"))
             for k, n in enumerate(nodes)
         ]
         terms: dict[str, Any] = {n.outputs[0]: name for n, name in zip(nodes, names, strict=True)}
@@ -313,7 +313,7 @@ class _Job:
     ) -> Any:
         operator = registry.find(node)
         assert operator is not None
-        dtype = self.graph.types[node.outputs[0]].dtype
+        dtype = _kernel_dtype(self.graph.types[node.outputs[0]])
         inputs = [
             (terms[v] if v in terms else operand(v, index)) if v else None
             for k, v in enumerate(node.inputs)
@@ -360,3 +360,8 @@ def pack(array: np.ndarray[Any, Any], layout: Layout) -> np.ndarray[Any, Any]:
     out = np.zeros(layout.reach(array.shape), dtype=array.dtype)
     out[index.reshape(-1)] = array.reshape(-1)
     return out
+
+
+def _kernel_dtype(t: TensorType) -> str:
+    """The element type that kernels compute with."""
+    return BITS.get(t.dtype, t.dtype)

@@ -35,6 +35,7 @@ from dlpack.model.fold import (
     rename_values,
     set_items,
 )
+from dlpack.model.half import widen
 from dlpack.model.infer import (
     ValueType,
     for_onnxruntime,
@@ -88,6 +89,7 @@ def clean(model: ModelProto, shapes: Shapes | None = None, inline_ops: InlineOps
     _check_sizes(result, infer_types(result, follow_values=False))
     result = _inline_functions(result)
     forget_types(result.graph, opset)
+    widen(result)
     room = Room(result.ByteSize())
     result = _simplify(result, inline_ops, room)
     types = infer_types(result)

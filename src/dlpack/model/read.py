@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
@@ -12,6 +13,7 @@ from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Array, Graph, Node, TensorType
 from dlpack.model.bodies import captured, lift
 from dlpack.model.control import Outside, is_control_flow, trips_of
+from dlpack.model.half import HALVES
 from dlpack.model.infer import (
     ValueType,
     dynamic_values,
@@ -41,7 +43,7 @@ def read_graph(model: ModelProto, supports: Callable[[str, str], bool] | None = 
         raise UnsupportedError("the model cannot be compiled:", tuple(dict.fromkeys(problems)))
 
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    constants: dict[str, Array] = {name: to_numpy(tensor) for name, tensor in weights.items()}
+    constants: dict[str, Array] = {name: _elements(tensor) for name, tensor in weights.items()}
     versions = opset_versions(model)
     names: set[str] = set()
     nodes = []
@@ -81,6 +83,12 @@ def read_graph(model: ModelProto, supports: Callable[[str, str], bool] | None = 
         constants=constants,
         types=types,
     )
+
+
+def _elements(tensor: TensorProto) -> Array:
+    """A weight's elements; those of 16-bit floats as their bits."""
+    array = to_numpy(tensor)
+    return array.view(np.uint16) if tensor.data_type in HALVES else array
 
 
 def _bodies(

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.graph.ir import BITS
 from dlpack.graph.registry import Builder, Context, NotSupported, pointwise, rewrite
 from dlpack.loops.tir import te, tirx
+from dlpack.operators.half import float_to_half, half_to_float
 
 
 def call(name: str, dtype: str, *args: Any) -> Any:
@@ -365,7 +367,12 @@ def convert(x: Any, dtype: str) -> Any:
 
 @pointwise("Cast")
 def cast(ctx: Context, x: Any) -> Any:
-    return convert(x, ctx.output_type().dtype)
+    old, new = ctx.input_type(0).dtype, ctx.output_type().dtype
+    if old == new:
+        return x
+    if old in BITS:
+        x = half_to_float(x, old)
+    return float_to_half(x, new) if new in BITS else convert(x, new)
 
 
 @rewrite("CastLike")

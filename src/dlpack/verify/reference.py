@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from dlpack.bundle.arrays import numpy_dtype, restored
 from dlpack.graph.ir import Array
 from dlpack.meaning.shape_sets import reference_names
 from dlpack.verify.exact import Certainty, exact, is_quantised
@@ -29,6 +30,9 @@ from dlpack.verify.tail import run_with_tail
 RELATIVE_TOLERANCE = 1e-4
 """Largest accepted error, as a part of the output's largest absolute value."""
 
+HALF_DIGIT = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+"""The last digit of a number of 16 bits, as a part of the number."""
+
 _BLOCK = 1 << 20
 """Elements that are worked on at a time, so that little memory is taken beside the arrays themselves."""
 
@@ -36,14 +40,15 @@ _BLOCK = 1 << 20
 def seeded_input(index: int, shape: Sequence[int], dtype: str, low: float, high: float) -> Array:
     """Input number `index`: element i is a hash of (i, index), scaled into [low, high); see runtime_c/selftest.h."""
     n = int(np.prod(shape, dtype=np.int64)) if len(shape) else 1
-    made = np.empty(n, dtype)
+    made = np.empty(n, numpy_dtype(dtype))
     for start in range(0, n, _BLOCK):
         x = np.arange(start, min(start + _BLOCK, n), dtype=np.uint32)
         x = x * np.uint32(2654435761) + np.uint32((index * 40503 + 12345) & 0xFFFFFFFF)
         x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
         x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
         x ^= x >> np.uint32(16)
-        made[start : start + _BLOCK] = low + x.astype(np.float64) * (1.0 / 4294967296.0) * (high - low)
+        values = low + x.astype(np.float64) * (1.0 / 4294967296.0) * (high - low)
+        made[start : start + _BLOCK] = values.astype(np.float32) if dtype in HALF_DIGIT else values
     return made.reshape(tuple(shape))
 
 
@@ -85,7 +90,7 @@ def reference(
             Tolerance(floor, floor) if floor > relative * _span(want.astype(np.float64)) else None
             for want, floor in zip(outputs, floors, strict=True)
         ]
-        return Expected(outputs, tolerances, [])
+        return Expected(outputs, _of_halves(outputs, tolerances), [])
     twin = exact(model)
     run = runner(twin.model)
     cases = [inputs, *(more_inputs(inputs, ranges) if more else [])]
@@ -98,7 +103,17 @@ def reference(
         _tolerance(want, twin.certainty[name], twin.unit.get(name, 0.0), d, relative)
         for name, want, d in zip(names, outputs, drift, strict=True)
     ]
-    return Expected(outputs, tolerances, others)
+    return Expected(outputs, _of_halves(outputs, tolerances), others)
+
+
+def _of_halves(outputs: Sequence[Array], tolerances: Sequence[Tolerance | None]) -> list[Tolerance | None]:
+    """The tolerances, where an output is of 16-bit floats that of a last digit: near a tie, it is rounded either way."""
+    found = list(tolerances)
+    for k, (want, known) in enumerate(zip(outputs, tolerances, strict=True)):
+        if part := HALF_DIGIT.get(want.dtype.name):
+            digit = part * _span(want.astype(np.float64))
+            found[k] = Tolerance(max(digit, known.largest if known else 0.0), max(digit, known.mean if known else 0.0))
+    return found
 
 
 def expected_arrays(expected: Expected, number: int) -> dict[str, Array]:
@@ -120,9 +135,9 @@ def read_expected(stored: Mapping[str, Array], count: int, number: int) -> Expec
     ]
     more = [reference_names(f"more{case}_out", count, number) for case in range(1, 1 + MORE_INPUTS)]
     return Expected(
-        [stored[name] for name in reference_names("out", count, number)],
+        [restored(stored[name]) for name in reference_names("out", count, number)],
         tolerances,
-        [[stored[name] for name in names] for names in more if names and names[0] in stored],
+        [[restored(stored[name]) for name in names] for names in more if names and names[0] in stored],
     )
 
 
@@ -190,6 +205,7 @@ def compare(
     """Unless told otherwise integers have to be equal, floats within `relative` of the largest."""
     if got.shape != want.shape or got.dtype != want.dtype:
         return OutputError(name, float("inf"), float("inf"), 0.0, False)
+    floats = got.dtype.kind == "f" or got.dtype.name in HALF_DIGIT
     if got.size == 0:
         return OutputError(name, 0.0, 0.0, 0.0, True)
     worst = total = span = 0.0
@@ -198,7 +214,7 @@ def compare(
         errors = element_errors(a, b)
         worst, total = max(worst, float(errors.max())), total + float(errors.sum())
         span = max(span, _span(b.astype(np.float64)))
-    usual = max(relative * span, 1e-30) if got.dtype.kind == "f" else 0.0
+    usual = max(relative * span, 1e-30) if floats else 0.0
     largest, mean = (
         max(usual, tolerance.largest if tolerance else 0.0),
         max(usual, tolerance.mean if tolerance else 0.0),

@@ -6,12 +6,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
 
 from dlpack.errors import ModelError
 from dlpack.graph.ir import Array
+from dlpack.model.half import with_wide_borders
 
 Runner = Callable[[Mapping[str, Array]], list[Array]]
 
@@ -46,14 +48,18 @@ def runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
     options.log_severity_level = 4  # its errors come as exceptions, which we tell
     session: Any = None
+    wide = with_wide_borders(model)
+    narrow = [o.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16 for o in model.graph.output]
 
     def run(inputs: Mapping[str, Array]) -> list[Array]:
         nonlocal session
         try:
             session = session or onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                wide.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
-            return [np.asarray(o) for o in session.run(None, dict(inputs))]
+            given = {n: x.astype(np.float32) if x.dtype == ml_dtypes.bfloat16 else x for n, x in inputs.items()}
+            outputs = [np.asarray(o) for o in session.run(None, given)]
+            return [o.astype(ml_dtypes.bfloat16) if n else o for n, o in zip(narrow, outputs, strict=True)]
         except Exception as e:
             if session is not None and _VALUES.search(str(e)):
                 raise ValuesRefused(f"onnxruntime refuses the inputs' values: {e}") from e

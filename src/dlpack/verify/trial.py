@@ -16,6 +16,7 @@ from dlpack.meaning.shape_sets import reference_names
 from dlpack.plan.program import ShapeSet
 from dlpack.verify.ranges import ATTEMPTS, Range, describe_ranges, input_ranges
 from dlpack.verify.reference import (
+    HALF_DIGIT,
     RELATIVE_TOLERANCE,
     Expected,
     expected_arrays,
@@ -79,6 +80,7 @@ def self_test(shape_set: ShapeSet, trial: Trial) -> SelfTest:
     samples = []
     for t, want, given in zip(shape_set.outputs, trial.expected.outputs, trial.expected.tolerances, strict=True):
         flat = np.asarray(want).reshape(-1)
+        flat = flat.astype(np.float32) if t.dtype in HALF_DIGIT else flat
         places = np.unique(np.linspace(0, max(0, flat.size - 1), min(64, flat.size)).astype(np.int64))
         finite = flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat
         span = max(abs(float(finite.max())), abs(float(finite.min()))) if finite.size else 0.0
