@@ -38,7 +38,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         import ml_dtypes
     except ImportError:
         return np.dtype(np.uint16)
-    return np.dtype(ml_dtypes.bfloat16)
+    wide: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return wide
 
 
 def restored(array: Array) -> Array:

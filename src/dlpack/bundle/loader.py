@@ -323,7 +323,11 @@ class Predictor:
         """
         tensor = self._tensor(name)
         quantization = quantization_of(tensor)
-        return quantization.quantize(values, tensor["dtype"]) if quantization else np.asarray(values, numpy_dtype(tensor["dtype"]))
+        return (
+            quantization.quantize(values, tensor["dtype"])
+            if quantization
+            else np.asarray(values, numpy_dtype(tensor["dtype"]))
+        )
 
     def _tensor(self, name: str) -> Mapping[str, Any]:
         tensors = {t["name"]: t for t in (*self.manifest["inputs"], *self.manifest["outputs"])}

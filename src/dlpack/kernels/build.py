@@ -179,7 +179,15 @@ class _Job:
                 stored = layout if layout != dense(shape) else None
             layout, shape = expand(layout, shape, full), tuple(full)
         return _Operand(
-            value, where.buffer, shape, layout, _kernel_dtype(t), constant, full is not None, same and not constant, stored
+            value,
+            where.buffer,
+            shape,
+            layout,
+            _kernel_dtype(t),
+            constant,
+            full is not None,
+            same and not constant,
+            stored,
         )
 
     def _merge(self, order: Sequence[int]) -> None:

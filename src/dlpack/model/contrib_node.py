@@ -54,7 +54,7 @@ class Call:
         """The name of an input that must be there."""
         if not self.has(index):
             self.refuse(f"its input {index} is absent")
-        return self.node.input[index]
+        return str(self.node.input[index])
 
     def optional(self, index: int) -> str:
         """The name of an input, "" if it is absent."""
@@ -84,7 +84,7 @@ class Call:
         """The value of an input that has to be constant."""
         value = self.constant(index)
         if value is None:
-            self.refuse(f"its input '{name}' is not constant")
+            return self.refuse(f"its input '{name}' is not constant")
         return value
 
     def attr(self, name: str, default: Any) -> Any:

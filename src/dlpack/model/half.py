@@ -38,7 +38,7 @@ def widen(model: ModelProto) -> None:
 
 
 def with_wide_borders(model: ModelProto) -> ModelProto:
-    """A widened model with float32 inputs and outputs in place of bfloat16 ones, which numpy cannot give onnxruntime."""
+    """A widened model with float32 inputs and outputs instead of bfloat16 ones, which numpy has not for onnxruntime."""
     changed = [v for v in (*model.graph.input, *model.graph.output) if _elem(v.type) == TensorProto.BFLOAT16]
     if not changed:
         return model

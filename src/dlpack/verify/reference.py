@@ -107,7 +107,7 @@ def reference(
 
 
 def _of_halves(outputs: Sequence[Array], tolerances: Sequence[Tolerance | None]) -> list[Tolerance | None]:
-    """The tolerances, where an output is of 16-bit floats that of a last digit: near a tie, it is rounded either way."""
+    """The tolerances; that of 16-bit floats is a last digit: near a tie, they are rounded either way."""
     found = list(tolerances)
     for k, (want, known) in enumerate(zip(outputs, tolerances, strict=True)):
         if part := HALF_DIGIT.get(want.dtype.name):
