@@ -84,7 +84,8 @@ class Call:
         """The value of an input that has to be constant."""
         value = self.constant(index)
         if value is None:
-            return self.refuse(f"its input '{name}' is not constant")
+            self.refuse(f"its input '{name}' is not constant")
+            raise AssertionError("refused")
         return value
 
     def attr(self, name: str, default: Any) -> Any:
