@@ -6,7 +6,7 @@ const js = installed("@eslint/js");
 const globals = installed("globals");
 
 export default [
-  { ignores: [".venv/", ".typecheck/", "build/", "dist/"] },
+  { ignores: [".venv/", ".typecheck/", "build/", "dist/", "src/dlpack/bindings/"] }, // those are templates
   js.configs.recommended,
   {
     files: ["**/*.js", "**/*.mjs"],
