@@ -9,7 +9,20 @@ export interface Progress {
 
 export interface TensorInfo {
   name: string;
-  dtype: "float32" | "float64" | "int8" | "uint8" | "int16" | "uint16" | "int32" | "uint32" | "int64" | "uint64" | "bool";
+  dtype:
+    | "float16"
+    | "bfloat16"
+    | "float32"
+    | "float64"
+    | "int8"
+    | "uint8"
+    | "int16"
+    | "uint16"
+    | "int32"
+    | "uint32"
+    | "int64"
+    | "uint64"
+    | "bool";
   shape: number[];
   /** If it is quantised: its integers q represent the real numbers (q - zero_point) * scale. */
   quantization?: Quantization;

@@ -16,6 +16,8 @@ const Types = {
   bool: Uint8Array,
   int16: Int16Array,
   uint16: Uint16Array,
+  float16: globalThis.Float16Array ?? Uint16Array, // the bits, as the predictor takes them
+  bfloat16: Uint16Array,
   int32: Int32Array,
   uint32: Uint32Array,
   int64: BigInt64Array,
