@@ -4,6 +4,7 @@ of it."""
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,17 @@ from conftest import DIGITS
 
 import dlpack
 import dlpack.targets
+from dlpack.cli.build import _BuildCommand
 
 
 @pytest.fixture(autouse=True)
-def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder tests/toy_target stands among the targets' folders."""
+def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The folder tests/toy_target stands among the targets' folders; the command line looks at them anew."""
     folders = [*dlpack.targets.__path__, str(Path(__file__).parent / "toy_target")]
     monkeypatch.setattr(dlpack.targets, "__path__", folders)
+    _BuildCommand._of_targets.cache_clear()
+    yield
+    _BuildCommand._of_targets.cache_clear()
 
 
 def command(*words: str) -> str:
