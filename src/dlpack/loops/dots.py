@@ -28,6 +28,8 @@ def dot(lowering: ExpressionLowering, loop: Any) -> Block:
         body, steps = loop.body, STEPS
         while type(body).__name__ == "IfThenElse":
             steps, body = min(steps, _inside(lowering, body.condition, step)), body.then_case
+        if steps <= 0:
+            return ()
         index = lowering.address(lowering.buffers[body.buffer], body.indices)
         factors = [_factor(lowering, e) for e in _loads(body.value) if dtype_of(e) in ("int8", "uint8")]
         x, w = sorted(factors, key=lambda f: f[1].coefficient(lane) or 0 if lane else 0)
@@ -47,13 +49,19 @@ def dot(lowering: ExpressionLowering, loop: Any) -> Block:
 
 
 def _inside(lowering: ExpressionLowering, condition: Any, step: str) -> int:
-    """How many of the four steps a guard admits."""
+    """How many of the four steps a guard admits. Lanes beyond an edge meet weights of zero, which fill their block up,
+    and nothing stores them: a guard on the lane alone admits all steps."""
     if type(condition).__name__ == "Call" and str(condition.op.name).endswith("likely"):
         return _inside(lowering, condition.args[0], step)
-    if lowering.known(condition):
-        return STEPS
+    known = lowering.known(condition)
+    if known is not None:
+        return STEPS if known else 0
     forms = lowering.comparison(condition)
-    room = forms[0] + Linear.var(step) if forms is not None and len(forms) == 1 else Linear.var(step)
+    if forms is None or len(forms) != 1:
+        raise NotVectorisable
+    if lowering.lane and forms[0].coefficient(lowering.lane) and not forms[0].coefficient(step):
+        return STEPS
+    room = forms[0] + Linear.var(step)
     if not room.is_const:
         raise NotVectorisable
     return room.const + 1
