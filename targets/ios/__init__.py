@@ -7,6 +7,8 @@ beside it and the processor is asked.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dlpack.targets.base import Build, Target, TargetOption
 from dlpack.targets.cpu.machine import APPLE, AVX2, SSE4
 from dlpack.targets.ios.package import XCODE_SOURCE, package
@@ -14,11 +16,14 @@ from dlpack.targets.toolchains.compiler import missing_compiler
 from dlpack.targets.toolchains.host import runs_avx2, runs_sse4
 from dlpack.targets.toolchains.processors import CORTEX_A57, host_processor
 
+IPHONE = replace(APPLE, dot="")
+"""iPhones that run iOS 13 may be older than the A13, the first with dot products; without them, floats are faster."""
+
 TARGET = Target(
     name="ios",
     about="a Swift package for iOS and macOS",
     builds=(
-        Build(lambda: APPLE, emulators=(CORTEX_A57,)),
+        Build(lambda: IPHONE, emulators=(CORTEX_A57,)),
         Build(lambda: AVX2, emulators=(host_processor("x86-64-v3", runs_avx2),)),
         Build(lambda: SSE4, emulators=(host_processor("x86-64-v2", runs_sse4),)),
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dlpack.targets.base import Build, Target
-from dlpack.targets.cpu.machine import NEON
+from dlpack.targets.cpu.machine import CORTEX_A57 as MACHINE
 from dlpack.targets.toolchains.compiler import Toolchain, missing_compiler
 from dlpack.targets.toolchains.host import is_linux_arm64
 from dlpack.targets.toolchains.processors import CORTEX_A57
@@ -13,7 +13,7 @@ TARGET = Target(
     about="Jetson TX1, its processor cores",
     builds=(
         Build(
-            lambda: NEON, "lib{}.so", Toolchain("aarch64-linux-gnu.2.23"), ("-mcpu=cortex_a57",),
+            lambda: MACHINE, "lib{}.so", Toolchain("aarch64-linux-gnu.2.23"), ("-mcpu=cortex_a57",),
             runs_here=is_linux_arm64, emulators=(CORTEX_A57,),
         ),
     ),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from dlpack.targets.base import Build, Target
-from dlpack.targets.cpu.machine import NEON
+from dlpack.targets.cpu.machine import APPLE
 from dlpack.targets.toolchains.compiler import Toolchain, missing_compiler
 from dlpack.targets.toolchains.host import is_macos_arm64
 
@@ -14,7 +12,7 @@ TARGET = Target(
     about="macOS on Apple's processors",
     builds=(
         Build(
-            lambda: replace(NEON, dot="sdot"),
+            lambda: APPLE,
             "lib{}.dylib",
             Toolchain("aarch64-macos.11.0"),
             ("-mcpu=apple_m1",),
