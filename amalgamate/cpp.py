@@ -56,8 +56,11 @@ class CppPrinter(Printer):
         self.trips = 0
 
     def needs(self) -> set[str]:
-        functions = {f.removesuffix("_") for f in self.functions}
-        return self.types | functions | {f"{f.removesuffix('_')}_f64" for f in self.double_functions}
+        functions = {f.removesuffix("_") for f in self.functions} - {"splat", "select", "bits_as"}  # of `vectors`
+        return self.types | functions
+
+    def overloads(self) -> set[str]:
+        return {f"{f.removesuffix('_')}_f64" for f in self.double_functions}
 
     def head(self, kernel: Kernel, name: str, restrict: bool) -> list[str]:
         self.trips = kernel.trips

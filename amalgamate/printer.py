@@ -63,7 +63,11 @@ class Printer:
     """Whether the language has pointers that are computed with; else every address is written out."""
 
     def needs(self) -> set[str]:
-        """The names of the runtime's sections that the kernels printed so far need; others have no meaning."""
+        """The names of the runtime's sections that the kernels printed so far need."""
+        return set()
+
+    def overloads(self) -> set[str]:
+        """Sections that they need too, where there are such: functions of other types."""
         return set()
 
     # --- what a dialect says ------------------------------------------------------------------------------------

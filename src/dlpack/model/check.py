@@ -8,7 +8,16 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from dlpack.errors import ModelError
-from dlpack.model.walk import MAX_SUBGRAPH_DEPTH, describe, first_line, graphs, opset_versions, reads, subgraphs
+from dlpack.model.walk import (
+    MAX_SUBGRAPH_DEPTH,
+    describe,
+    first_line,
+    graphs,
+    opset_versions,
+    reads,
+    replace_nodes,
+    subgraphs,
+)
 
 MAX_INLINED_NODES = 1_000_000
 
@@ -105,14 +114,7 @@ def _sort(graph: GraphProto, needs: list[list[int]]) -> None:
         cycle = _cycle(stuck[0], needs, set(stuck))
         names = " -> ".join(describe(graph.node[index]) for index in cycle[:6])
         raise ModelError(f"the nodes wait for each other in a cycle: {names}{' -> ...' if len(cycle) > 6 else ''}")
-    nodes = [graph.node[index] for index in order]
-    copies = []
-    for node in nodes:
-        copy = NodeProto()
-        copy.CopyFrom(node)
-        copies.append(copy)
-    del graph.node[:]
-    graph.node.extend(copies)
+    replace_nodes(graph, [graph.node[index] for index in order])
 
 
 def _cycle(start: int, needs: list[list[int]], stuck: set[int]) -> list[int]:

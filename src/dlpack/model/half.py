@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -11,7 +11,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from dlpack.errors import UnsupportedError
 from dlpack.model.fold import fresh_name, rename_values
 from dlpack.model.infer import infer_types, to_numpy
-from dlpack.model.walk import describe, subgraphs
+from dlpack.model.walk import describe, replace_nodes, subgraphs
 
 HALVES = frozenset((TensorProto.FLOAT16, TensorProto.BFLOAT16))
 
@@ -123,7 +123,7 @@ def _widen_graph(graph: GraphProto, names: set[str], elems: Mapping[str, int]) -
             output = node.output[0]
             node.output[0] = fresh_name(f"{output}/rounded", names)
             nodes.append(_cast(node.output[0], output, TensorProto.FLOAT, names))
-    _replace(graph, nodes)
+    replace_nodes(graph, nodes)
 
 
 def _rounds(node: NodeProto, elems: Mapping[str, int]) -> bool:
@@ -151,21 +151,11 @@ def _cast_borders(graph: GraphProto, names: set[str]) -> None:
         rename_values(node, renamed)
     for tensor in graph.initializer:
         tensor.name = renamed.get(tensor.name, tensor.name)
-    _replace(graph, [*first, *graph.node, *last])
+    replace_nodes(graph, [*first, *graph.node, *last])
 
 
 def _cast(source: str, target: str, to: int, names: set[str]) -> NodeProto:
     return onnx.helper.make_node("Cast", [source], [target], name=fresh_name(f"{target}/Cast", names), to=to)
-
-
-def _replace(graph: GraphProto, nodes: Iterable[NodeProto]) -> None:
-    copies = []
-    for node in nodes:
-        copy = NodeProto()
-        copy.CopyFrom(node)
-        copies.append(copy)
-    del graph.node[:]
-    graph.node.extend(copies)
 
 
 def _widen_tensor(tensor: TensorProto) -> None:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from dlpack.errors import ModelError
 
 MAX_SUBGRAPH_DEPTH = 16
+
+
+def replace_nodes(graph: GraphProto, nodes: Iterable[NodeProto]) -> None:
+    """Gives a graph these nodes, which may be its own in another order."""
+    copies = []
+    for node in nodes:
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        copies.append(copy)
+    del graph.node[:]
+    graph.node.extend(copies)
 
 
 def graphs(graph: GraphProto, depth: int = 0) -> Iterator[GraphProto]:
