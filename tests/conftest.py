@@ -54,6 +54,15 @@ def requires_tool(name: str) -> str:
     return path
 
 
+def optional_tool(name: str, why: str) -> str:
+    """The path of a command that script/test does not install, for the reason `why`; without it the running test is
+    skipped, in continuous integration too."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"the tool {name} is not installed, and script/test does not install it: {why}")
+    return path
+
+
 @pytest.fixture(scope="session")
 def models_dir() -> Path:
     """The folder of real trained models beside the repository, which a user's clone does not have."""

@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import DIGITS, ROOT, requires_tool
+from conftest import DIGITS, ROOT, optional_tool, requires_tool
 from nets import model
 from onnx import helper
 from processes import run
@@ -44,9 +44,10 @@ LABELS = ("null", *"abcdefgh", "猫")
 JAVA = ("-Dstdout.encoding=UTF-8", "-Dfile.encoding=UTF-8", "-Xcheck:jni")
 MANIFEST = "{http://schemas.android.com/apk/res/android}"
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("javac") is None, reason="javac is not installed, and script/test does not install it: it takes 250 MB"
-)
+
+@pytest.fixture(scope="module", autouse=True)
+def javac() -> str:
+    return optional_tool("javac", "it takes 250 MB")
 
 
 class Aar:
@@ -233,9 +234,7 @@ def test_java_computes_what_python_does(aar: Aar, native: Path) -> None:
 
 
 def test_kotlin_uses_the_classes(aar: Aar) -> None:
-    kotlinc = shutil.which("kotlinc")
-    if kotlinc is None:
-        pytest.skip("kotlinc is not installed, and script/test does not install it: it takes hundreds of megabytes")
+    kotlinc = optional_tool("kotlinc", "it takes 355 MB")
     text = (ROOT / "docs" / "android.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```kotlin\n( *// Main.kt\n.*?) *```", text, re.S)
     (aar.folder / "Main.kt").write_text(dedent(code), encoding="utf-8")

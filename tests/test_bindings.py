@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 import processes
 import pytest
-from conftest import DIGITS, ROOT, requires_tool
+from conftest import DIGITS, ROOT, optional_tool, requires_tool
 from onnx import TensorProto, helper, numpy_helper
 
 import dlpack
@@ -91,14 +91,6 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def execute(*words: str | Path, cwd: Path | None = None, **environment: str) -> str:
     return processes.run(words, cwd=cwd, env={**os.environ, **environment}, check=True).stdout
-
-
-def optional_tool(name: str, why: str) -> str:
-    """A tool that script/test does not install."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"the tool {name} is not installed, and script/test does not install it: {why}")
-    return path
 
 
 def check(case: Case, printed: str, misuses: Iterable[str]) -> None:

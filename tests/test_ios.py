@@ -15,7 +15,7 @@ from typing import Any
 
 import onnx
 import pytest
-from conftest import DIGITS, ROOT, requires_tool
+from conftest import DIGITS, ROOT, optional_tool, requires_tool
 from macho import Object, members, read_object, slices
 from onnx import TensorProto, helper
 from processes import run
@@ -81,10 +81,7 @@ def linked_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def swift_compiler() -> str:
-    """swiftc; script/test does not install it, as Debian has it from version 13 on alone."""
-    if swiftc := shutil.which("swiftc"):
-        return swiftc
-    pytest.skip("the tool swiftc is not installed, and script/test does not install it")
+    return optional_tool("swiftc", "Debian has it from version 13 on")
 
 
 def manifest_of(bundle: Path) -> dict[str, object]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import DIGITS, requires_tool
+from conftest import DIGITS, optional_tool, requires_tool
 from onnx import TensorProto, helper
 from processes import run
 
@@ -202,9 +202,7 @@ int main() {
 @pytest.mark.parametrize(("core", "said"), [("m4", ""), ("m55", "GCC 12 confuses the predicates")])
 def test_gcc_compiles_for_a_core_too_but_for_mve(core: str, said: str, tmp_path: Path) -> None:
     """GCC 12 computes `a == a ? (a > b ? a : b) : a` wrongly with MVE's vectors."""
-    gcc = shutil.which("arm-none-eabi-g++")
-    if gcc is None:
-        pytest.skip("arm-none-eabi-g++ is not installed; with 436 MB it is not among the packages of script/test")
+    gcc = optional_tool("arm-none-eabi-g++", "it takes 436 MB")
     requires_tool("qemu-system-arm")
     options = Options("cortex-m", cc=gcc, target_options={"core": core})
     if said:

@@ -4,12 +4,12 @@ run under emulation."""
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from conftest import requires_tool
 from onnx import TensorProto, helper, numpy_helper
 from processes import run
 
@@ -103,8 +103,7 @@ def test_weights_are_stored_once(bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("compiler", ["g++", "clang++"])
 def test_compiles_without_warnings_and_chooses_by_the_processor(bundle: Path, tmp_path: Path, compiler: str) -> None:
     """Compiled for any x86-64, it runs AVX2 where there is no AVX-512, and says so where there is neither."""
-    if not shutil.which(compiler):
-        pytest.skip(f"{compiler} is not installed")
+    requires_tool(compiler)
     (tmp_path / "main.cc").write_text(
         """#include <stdio.h>
 #include "net.h"
@@ -132,13 +131,14 @@ int main(int, char** argv) {
         return run([*command, program, bundle / "net.weights"], check=True).stdout.strip()
 
     assert output() == f"0 {'avx512' if runs_avx512() else 'avx2'} avx2 1 avx2 1 2 end"
-    if shutil.which("qemu-x86_64"):
-        assert output("qemu-x86_64", "-cpu", "Haswell") == "0 avx2 avx2 1 avx2 1 2 end"
-        assert output("qemu-x86_64", "-cpu", "Nehalem") == "6 none 2 end"
+    emulator = requires_tool("qemu-x86_64")
+    assert output(emulator, "-cpu", "Haswell") == "0 avx2 avx2 1 avx2 1 2 end"
+    assert output(emulator, "-cpu", "Nehalem") == "6 none 2 end"
 
 
-@pytest.mark.skipif(not shutil.which("qemu-arm") or not runs_avx2(), reason="x86-64 with QEMU's user emulation")
+@x86
 def test_one_source_for_several_architectures(bundle: Path, tmp_path: Path) -> None:
+    requires_tool("qemu-arm")
     machines = "avx512,avx2,sse4,neon,neon32,scalar"
     options = Options(target="source", name="net", shapes=SHAPES, target_options={"machine": machines})
     made = build(bundle.parent / "net.onnx", tmp_path / "net", options)
@@ -163,8 +163,7 @@ def test_unknown_machine(bundle: Path, tmp_path: Path) -> None:
 def test_boards_are_verified_under_emulation(
     bundle: Path, tmp_path: Path, target: str, emulator: str, cpu: str
 ) -> None:
-    if not shutil.which(emulator):
-        pytest.skip(f"{emulator} is not installed")
+    requires_tool(emulator)
     made = build(bundle.parent / "net.onnx", tmp_path / "net", Options(target=target, shapes=SHAPES))
     assert json.loads((made / "manifest.json").read_text())["verified_on"] == [f"QEMU's {cpu}"]
 
