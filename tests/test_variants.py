@@ -17,6 +17,7 @@ import dlpack
 from dlpack.errors import ToolchainError, UsageError
 from dlpack.pipeline import Options, build
 from dlpack.targets.toolchains.host import runs_avx2, runs_avx512
+from dlpack.verify.run import bundle_runner
 
 SHAPES = {"x": (1, 8, 12, 12)}
 x86 = pytest.mark.skipif(not runs_avx2(), reason="x86-64 with AVX2 on Linux")
@@ -88,6 +89,21 @@ def test_every_variant_computes_the_same_from_the_same_weights(bundle: Path) -> 
 
 def dlpack_kernels(bundle: Path, machine: str) -> list[dict[str, str]]:
     return [k for k in json.loads((bundle / "kernels.json").read_text()) if k["machine"] == machine]
+
+
+@x86
+def test_a_processor_may_lack_a_variant_below_its_best(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one with AVX-512 and without AVX-VNNI does: the others are verified."""
+    choose = dlpack.Predictor.set_variant
+
+    def lacking(predictor: dlpack.Predictor, machine: str) -> None:
+        if machine == "avx2":
+            raise UsageError("this code was compiled for another CPU")
+        choose(predictor, machine)
+
+    monkeypatch.setattr(dlpack.Predictor, "set_variant", lacking)
+    with bundle_runner(bundle, json.loads((bundle / "manifest.json").read_text())) as run:
+        assert set(run(inputs(2))) == ({"avx512"} if runs_avx512() else set())
 
 
 @x86

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpack.bundle.loader import Predictor, load
-from dlpack.errors import ToolchainError
+from dlpack.errors import ToolchainError, UsageError
 from dlpack.graph.ir import Array
 from dlpack.targets import get_target
 
@@ -57,8 +57,11 @@ def _run_variants(predictor: Predictor, inputs: Mapping[str, Array]) -> dict[str
         return {"": predictor.run(inputs)}
     out = {}
     best = predictor.variant
-    for machine in predictor.variants[predictor.variants.index(best) :]:  # the others need more than the processor has
-        predictor.set_variant(machine)
+    for machine in predictor.variants:
+        try:
+            predictor.set_variant(machine)
+        except UsageError:  # the processor lacks its instructions: AVX-512 does not imply AVX-VNNI, say
+            continue
         out[machine] = predictor.run(inputs)
     predictor.set_variant(best)
     return out
