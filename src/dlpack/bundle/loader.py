@@ -61,7 +61,8 @@ class Predictor:
     other. To compute at the same time make one predictor per thread; they share the mapped weights' pages.
     """
 
-    def __init__(self, bundle: Path) -> None:
+    def __init__(self, bundle: str | Path) -> None:
+        bundle = Path(bundle)
         manifest = read_manifest(bundle)
         library = manifest.get("library")
         if not library:
