@@ -1,5 +1,5 @@
 // The processor: whether it has what the compiler was allowed to use, and what its floats do with
-// denormals. The grammar of sections is told at the top of vectors.h.
+// denormals. The top of vectors.h explains the sections.
 
 //@ section cpuid
 // Functions marked BASELINE run before the CPU is checked: whatever -march says, they use

@@ -1,5 +1,5 @@
 // Files: map a file of weights read-only. Hosted: only POSIX systems, and only where the document
-// defines HOSTED_FILES. The grammar of sections is told at the top of vectors.h.
+// defines HOSTED_FILES. The top of vectors.h explains the sections.
 
 //@ section files_headers
 //@ scope file

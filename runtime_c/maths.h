@@ -1,7 +1,7 @@
 // Maths: the elementary functions, without a libm, for float and for any vector of floats; and for
 // double, one at a time.
 //
-// The grammar of sections is told at the top of vectors.h. The section f defines f_(x) for one
+// The top of vectors.h explains the sections. The section f defines f_(x) for one
 // float and for any vector of floats, the section f_f64 adds the overload for one double. All are
 // in this one long file because it is a list to choose from, not a text to read: a document
 // receives what it uses.

@@ -442,7 +442,7 @@ struct mx_request {
 
 int mx_choose_outputs(const mx_request& r, mx_handle& p) {
   if (r.output_count > static_cast<mx_uint>(kOutputCount))
-    return mx_fail("%s: %u outputs are asked for, the model has %d: %s", r.call, r.output_count,
+    return mx_fail("%s: %u outputs are requested, the model has %d: %s", r.call, r.output_count,
                    static_cast<int>(kOutputCount), mx_names_text(kOutputs, kOutputCount).chars);
   if (r.output_count != 0 && r.output_keys == nullptr)
     return mx_fail("%s: output_keys is null", r.call);
@@ -527,19 +527,19 @@ int mx_create(const mx_request& r) {
 
 // --- runs
 
-void mx_tell(const mx_handle& p, const mx_ndarray& array) {
+void mx_report(const mx_handle& p, const mx_ndarray& array) {
   p.monitor(array.tensor->name, const_cast<mx_ndarray*>(&array), p.monitored_for);
 }
 
-// Tells the monitor what a step has computed: inner values in the order of the model, then its
+// Passes the monitor what a step has computed: inner values in the order of the model, then its
 // outputs. The step before the first has computed the inputs.
 void mx_monitor(const mx_handle& p, int32_t step) {
   if (p.monitor == nullptr) return;
   if (step < 0 && p.monitor_inputs)
-    for (int32_t i = 0; i < kInputCount; ++i) mx_tell(p, p.arrays[i]);
+    for (int32_t i = 0; i < kInputCount; ++i) mx_report(p, p.arrays[i]);
   for (int32_t k = 0; k < kOutputCount; ++k) {
     const int32_t i = (kMxOwnOutputs + k) % kOutputCount;
-    if (mx_output_step(p.predictor, i) == step) mx_tell(p, p.arrays[kInputCount + i]);
+    if (mx_output_step(p.predictor, i) == step) mx_report(p, p.arrays[kInputCount + i]);
   }
 }
 

@@ -155,7 +155,7 @@ int MXPredGetOutput(PredictorHandle handle, mx_uint index, mx_float* data, mx_ui
   const @name@_tensor& own = *impl::mx_output(*p, index).tensor;
   if (size != impl::mx_elements(own))
     return impl::mx_fail(
-        "MXPredGetOutput: output \"%.100s\" has %zu elements (%s), and %u are asked for", own.name,
+        "MXPredGetOutput: output \"%.100s\" has %zu elements (%s), and %u are requested", own.name,
         impl::mx_elements(own), impl::mx_shape_text(own.shape, static_cast<size_t>(own.rank)).chars,
         size);
   const @name@_status status = @name@_get_output(p->predictor, p->outputs[index], data, own.bytes);
@@ -209,7 +209,7 @@ int MXNDArraySyncCopyToCPU(NDArrayHandle handle, void* data, size_t size) {
     return impl::mx_fail("MXNDArraySyncCopyToCPU: handle or data is null");
   if (size != impl::mx_elements(*a->tensor))
     return impl::mx_fail(
-        "MXNDArraySyncCopyToCPU: \"%.100s\" has %zu elements, and %zu are asked for",
+        "MXNDArraySyncCopyToCPU: \"%.100s\" has %zu elements, and %zu are requested",
         a->tensor->name, impl::mx_elements(*a->tensor), size);
   memcpy(data, a->data(), a->tensor->bytes);
   return 0;

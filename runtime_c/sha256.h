@@ -1,5 +1,4 @@
-// SHA-256 (FIPS 180-4), of bytes that are all in memory. The grammar of sections is told at the top
-// of vectors.h.
+// SHA-256 (FIPS 180-4), of bytes that are all in memory. The top of vectors.h explains the sections.
 
 //@ section sha256
 //@ needs cpuid

@@ -1,5 +1,5 @@
-// Threads that share the trips of a kernel's loop. The grammar of sections is told at the top of
-// vectors.h; a document that may use threads has thread_host at its top, thread_pool before the
+// Threads that share the trips of a kernel's loop. The top of vectors.h explains the sections; a
+// document that may use threads has thread_host at its top, thread_pool before the
 // predictor's struct and thread_work after the steps.
 
 //@ section thread_host

@@ -1,5 +1,5 @@
-// Winograd's weights, which a predictor computes when it is made. The grammar of sections is told
-// at the top of vectors.h.
+// Winograd's weights, which a predictor computes when it is created. The top of vectors.h explains
+// the sections.
 
 //@ section winograd_weights
 //@ needs load_partial store
