@@ -73,7 +73,7 @@ class StepPrinter:
         return f"{count}constexpr const char* kStepNames[] = {{\n    {names}}};\n\n" + "\n".join(text)
 
     def prepare(self) -> list[str]:
-        """What is computed from the weights as they come."""
+        """What is computed from the weights as they arrive."""
         steps = self.program.prepare
         if not steps:
             return ["void prepare(const @name@_predictor&, size_t, size_t, bool) {}"]

@@ -1,4 +1,4 @@
-"""Files of formats that are not read: what they are, and what to give in their place."""
+"""Files in unsupported formats: what they are, and what to use instead."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _FOLDERS = (
 
 
 def foreign(start: bytes) -> str | None:
-    """What a file that begins with `start` is, where it is of a known format that no exporter reads."""
+    """What a file that begins with `start` is, if its format is known but unsupported."""
     if start.startswith(b"{"):
         return None
     return next((text for pattern, text in _FORMATS if pattern.match(start)), None)
 
 
 def foreign_folder(path: Path) -> str | None:
-    """What a folder without a main file that is known holds."""
+    """What a folder without a known main file contains."""
     return next((text for name, text in _FOLDERS if (path / name).is_file()), None)

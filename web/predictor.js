@@ -408,7 +408,7 @@ function owned(bytes) {
   return bytes.buffer instanceof ArrayBuffer ? bytes : bytes.slice();
 }
 
-/** Reads the weights into memory as they come. */
+/** Reads the weights into memory as they arrive. */
 async function read(from, to, { file, bytes: total }, arrived, signal) {
   const wrong = (loaded) => new Error(`${file} is damaged: it has ${loaded} bytes of ${total}; load it again`);
   if (!(typeof Response === "function" && from instanceof Response)) {

@@ -76,7 +76,7 @@ class Start:
 
 @dataclass
 class Row:
-    """What the benchmark tells of one model. `timings` count CPU time, and wall time beside it; `errors` are parts of
+    """The benchmark's results for one model. `timings` count CPU time, and wall time beside it; `errors` are parts of
     the output's range; `code` and `weights` (bytes) and `starts` are those of one thread."""
 
     model: str
@@ -123,7 +123,7 @@ class Entry:
 
 
 def run_model(model: Path, setup: Setup) -> Row:
-    """The row of one model. A contestant that fails is told of in the row; only a broken model raises WorkerError."""
+    """The row of one model. A failing contestant is reported in the row; only a broken model raises WorkerError."""
     row = Row(model.stem, model_cost(model).flops)
     work = (setup.cache / "web" / "runs" / model.stem).resolve()
     work.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ struct Input {
   int resize = 0;  // what the picture's shorter side becomes before the middle is cut out; 0: stretched to the size
 };
 
-// The manifest's `task`. web/README.md tells what the formats are.
+// The manifest's `task`. web/README.md describes the formats.
 struct Task {
   enum class Format { corners, anchors, rows, grid };
   struct Level {

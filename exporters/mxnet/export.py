@@ -286,7 +286,7 @@ class Conversion:
         return None
 
     def _guess(self, index: int) -> str:
-        """An example of a shape, as far as the first user's weight tells."""
+        """An example of a shape, as far as the weight of its first user shows it."""
         node, weight = self._user_weight(index)
         if node is not None and node.op in ("Convolution", "Convolution_v1") and weight is not None and weight.ndim > 2:
             try:

@@ -1,4 +1,4 @@
-"""MXNet's operators that move data, make constants, index and multiply, as in src/operator/tensor."""
+"""MXNet's operators that move data, create constants, index and multiply, as in src/operator/tensor."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A torch.export archive (.pt2) read without torch.export.load, which unpickles and evaluates what the file says.
+"""A torch.export archive (.pt2) read without torch.export.load, which unpickles and evaluates the file's content.
 
-The archive's JSON lists calls of ATen operators. They are checked against what is allowed and replayed in a module
+The archive's JSON lists calls of ATen operators. They are checked against an allowlist and replayed in a module
 that PyTorch then traces anew, so shapes that the file leaves open take the values given with `--shape`.
 Format: torch/_export/serde/schema.py and torch/export/pt2_archive of PyTorch 2.1 to 2.13.
 """
@@ -38,7 +38,7 @@ _UNUSED = ("as_none", "as_string", "as_int", "as_float", "as_bool")
 
 @dataclass(frozen=True)
 class Input:
-    """A tensor that the caller gives; a dimension that the file leaves open is None in `shape`."""
+    """An input tensor; dimensions that the file leaves open are None in `shape`."""
 
     name: str
     dtype: str
@@ -48,7 +48,7 @@ class Input:
 
 @dataclass(frozen=True)
 class ExportedProgram:
-    """What a .pt2 holds: the graph as JSON data, and where its arguments come from."""
+    """The content of a .pt2 file: the graph as JSON data, and where its arguments come from."""
 
     graph: dict[str, Any]
     signature: dict[str, Any]
@@ -121,7 +121,7 @@ def _old_tensors(archive: Archive) -> dict[str, Any]:
 
 
 def _pickled(data: bytes) -> dict[str, Any]:
-    """A file of torch.save inside the archive: a dict of tensors, or one tensor, then under the name ""."""
+    """A torch.save file inside the archive: a dict of tensors, or one tensor, which gets the name ""."""
     inner = Archive(io.BytesIO(data))
     inner.check_byte_order()
     try:
@@ -165,7 +165,7 @@ def _hint(size: Mapping[str, Any]) -> int:
 
 
 def module_of(program: ExportedProgram) -> Any:
-    """A torch.nn.Module that computes the program. Raises UnsupportedError with all operators that are not allowed."""
+    """A torch.nn.Module that computes the program. Raises UnsupportedError that lists all forbidden operators."""
     torch = import_torch()
     problems: dict[str, None] = {}
     try:

@@ -19,7 +19,7 @@ import java.util.List;
  * <p>Several threads may call one detector, which serves them in turn. Close it.
  */
 public final class Detector implements Closeable {
-  /** The least score of a detection, unless another is asked for. */
+  /** The default minimum score of a detection. */
   public static final double THRESHOLD = @threshold@;
 
   private static final double IOU = @iou@;  // boxes of one class that overlap by more are one thing

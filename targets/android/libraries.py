@@ -17,7 +17,7 @@ MIN_SDK = 21
 
 @dataclass(frozen=True)
 class Abi:
-    """A kind of processor, as Android calls it, and how zig's clang and any other are told to compile for it.
+    """A kind of processor, as Android calls it, and the options of zig's clang and of any other for it.
 
     https://developer.android.com/ndk/guides/abis
     """

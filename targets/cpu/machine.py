@@ -11,7 +11,7 @@ class Machine:
 
     `lanes` is float32 elements per vector register, `registers` how many there are, `fma_ports` fused multiply-adds
     started per cycle, `fma_latency` cycles until one is done, `load_ports` vector loads per cycle; caches in bytes.
-    `broadcast_operand` tells whether an FMA can take a scalar in memory for all its lanes (AVX-512), so that no
+    `broadcast_operand`: whether an FMA can take a scalar in memory for all its lanes (AVX-512), so that no
     register holds it; `by_lane` whether it can take a lane of a vector (64-bit Arm), so that a register holds as many
     steps of a row as it has lanes; `fma_call` that the compiler fuses no multiply-add by itself; `in_order` that an
     instruction which waits holds up those behind it.

@@ -48,7 +48,7 @@ def best_tile(
     `broadcast`: each row brings one scalar per step (a product), not a vector (depthwise, pooling).
     `streamed`: each column vector brings one load per step (packed weights).
     `whole`: the tile's height divides the rows, if one of at least 4 does.
-    `widths`: the columns that a tile may have, those of weights that are packed already; any unless given.
+    `widths`: the columns that a tile may have, those of weights that are packed already; by default any.
     """
     best: tuple[float, int, int] | None = None
     whole = whole and any(rows % h == 0 for h in range(min(4, rows), min(rows, 14) + 1))

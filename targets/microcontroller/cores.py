@@ -60,7 +60,7 @@ def core_machine(name: str, registers: int, flags: tuple[str, ...], lanes: int =
 
 
 def core_of(cores: tuple[Core, ...], values: Mapping[str, Any]) -> Core:
-    """The core that --core names, the first where it is not given. Raises UsageError for one that is not known."""
+    """The core that --core names, by default the first. Raises UsageError for an unknown one."""
     wanted = values.get(CORE) or cores[0].name
     for core in cores:
         if core.name == wanted:

@@ -91,7 +91,7 @@ def compile_archive(
         command = [*zig_command(target), *core.zig_flags, *softly, *frames, *flags]
     compile_with(command, output)
     if not usage.exists():
-        raise ToolchainError(f"the compiler does not tell what its functions take of the stack: {shlex.join(command)}")
+        raise ToolchainError(f"the compiler does not report its functions' stack use: {shlex.join(command)}")
     archive.unlink(missing_ok=True)
     compile_with([sys.executable, "-m", "ziglang", "ar", "rcsD", str(archive), str(output)], archive)
     return usage

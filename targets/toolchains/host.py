@@ -25,7 +25,7 @@ from dlpack.targets.cpu.machine import (
     Machine,
 )
 
-# Arm's part number, as Linux tells it → the core. Others of the same kind stand beside the one that is described.
+# Arm's part number, as Linux reports it → the core. Similar cores stand beside the one that is described.
 _ARM_CORES = {
     "0xd03": CORTEX_A53,
     "0xd04": CORTEX_A53,  # A35
@@ -43,7 +43,7 @@ _ARM_CORES = {
 
 
 def cpu_features() -> frozenset[str]:
-    """The processor's feature names as Linux lists them; empty where they cannot be told."""
+    """The processor's feature names as Linux lists them; empty where they are unknown."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith(("flags", "Features")):

@@ -162,7 +162,7 @@ def _tensor(told: Mapping[str, Any], meaning: str, applies: bool = True) -> Tens
 
 
 def _scores(manifest: Mapping[str, Any]) -> int:
-    """The index of the output that classes are told by: the task's, else the first real one with a score per label."""
+    """The index of the output with the classes' scores: the task's, else the first real one with a score per label."""
     outputs = manifest["outputs"]
     told = (manifest.get("task") or {}).get("output")
     labels = len(manifest.get("labels") or ())

@@ -23,7 +23,7 @@ _OWN = {"SimplifiedLayerNormalization": 1 << 31, "LayerNormalization": 17}
 
 
 def expand_contrib(model: ModelProto) -> bool:
-    """Replace the operators of com.microsoft whose inputs' shapes are known, in place; tells if there was any.
+    """Replace the operators of com.microsoft whose inputs' shapes are known, in place; returns whether there was any.
 
     Branches and bodies are models of their own when their turn comes. Raises UnsupportedError for an option that is
     not supported.

@@ -33,7 +33,7 @@ def read_graph(model: ModelProto, supports: Callable[[str, str], bool] | None = 
     Every output is computed by a node: one that is constant, or an input itself, comes from an Identity.
     A branch or a loop's body is an attribute of its node, a Graph. The values that it takes from outside are the last
     inputs of the node and of the body; the attribute `captures` counts them.
-    `supports(op, domain)` tells what can be compiled. Raises UnsupportedError that lists every node that cannot,
+    `supports(op, domain)` says what can be compiled. Raises UnsupportedError that lists every node that cannot,
     and every value without a static type.
     """
     problems = _unsupported_nodes(model, supports)

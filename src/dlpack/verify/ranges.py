@@ -1,4 +1,4 @@
-"""The ranges of seeded inputs: what an input's values may be, as far as the model's arithmetic tells.
+"""The ranges of seeded inputs: what an input's values may be, as far as the model's arithmetic shows.
 
 An index must lie within the dimension that it indexes, a length within the sequence, a divisor must not be 0. Such a
 demand on a value is carried back through the arithmetic before it to the inputs. It is half open, [low, high): of
@@ -33,7 +33,7 @@ def input_ranges(
     """[low, high) for each input.
 
     As `said` (both ends belong to a range of integers there), else as the metadata key `dlpack.ranges` says (JSON,
-    input name → [low, high), else what the graph tells; pictures lie in [0, 1), other floats in [-1, 1). `part` of the
+    input name → [low, high), else what the graph shows; pictures lie in [0, 1), other floats in [-1, 1). `part` of the
     span of integers of which nothing was said is used, of each at least one.
     Raises UsageError for ranges of inputs that there are not, or that hold nothing, ModelError for such metadata.
     """

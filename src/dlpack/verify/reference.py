@@ -80,7 +80,7 @@ def reference(
     relative: float = RELATIVE_TOLERANCE,
     more: bool = True,
 ) -> Expected:
-    """What a cleaned model shall compute from these inputs; of a quantised one, unless told not to, from more inputs.
+    """What a cleaned model shall compute from these inputs; of a quantised one by default from more inputs.
 
     `relative`: the usual tolerance, as a part of an output's largest absolute value.
     """
@@ -202,7 +202,7 @@ class OutputError:
 def compare(
     name: str, got: Array, want: Array, tolerance: Tolerance | None = None, relative: float = RELATIVE_TOLERANCE
 ) -> OutputError:
-    """Unless told otherwise integers have to be equal, floats within `relative` of the largest."""
+    """By default integers must be equal, floats within `relative` of the largest."""
     if got.shape != want.shape or got.dtype != want.dtype:
         return OutputError(name, float("inf"), float("inf"), 0.0, False)
     floats = got.dtype.kind == "f" or got.dtype.name in HALF_DIGIT

@@ -46,7 +46,7 @@ def runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
     levels = onnxruntime.GraphOptimizationLevel
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
-    options.log_severity_level = 4  # its errors come as exceptions, which we tell
+    options.log_severity_level = 4  # its errors come as exceptions, which we report
     session: Any = None
     wide = with_wide_borders(model)
     narrow = [o.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16 for o in model.graph.output]

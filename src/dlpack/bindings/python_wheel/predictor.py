@@ -26,7 +26,7 @@ _FORMATS: Any = {
     "bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q",
     "uint64": "Q", "float16": "H", "bfloat16": "H", "float32": "f", "float64": "d",
 }  # fmt: skip
-"""The element types, and how the buffer protocol calls them; those of 16 bits are told by their bits."""
+"""The element types, and the buffer protocol's names for them; 16-bit floats are given by their bits."""
 
 
 class _RawClass(ctypes.Structure):

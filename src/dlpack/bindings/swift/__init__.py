@@ -62,7 +62,7 @@ def write_package(bundle: Path, api: Api, folder: Path, package: Package) -> Non
 
 
 def write_headers(bundle: Path, api: Api, folder: Path, weights: str) -> None:
-    """Writes what Swift imports as the module CNAME: the headers, and what tells that they are a module."""
+    """Writes what Swift imports as the module CNAME: the headers and their module map."""
     texts = {"module.modulemap": "module.modulemap"}
     if weights == "linked":
         texts[f"{api.name}_weights.h"] = "weights.h"
