@@ -16,10 +16,13 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
+import dlpack.exporters.mxnet.attention
 import dlpack.exporters.mxnet.detection
 import dlpack.exporters.mxnet.layers
 import dlpack.exporters.mxnet.math
 import dlpack.exporters.mxnet.recurrent
+import dlpack.exporters.mxnet.sampling
+import dlpack.exporters.mxnet.sequences
 import dlpack.exporters.mxnet.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, PictureInput, find_params, read_bytes, set_metadata

@@ -116,6 +116,7 @@ def _prepare(model: Path, options: Options, progress: Progress) -> Prepared:
         with progress.stage("clean") as detail:
             try:
                 proto = _read(model, options, shapes).proto if number and source.exported else source.proto
+                shapes = source.open_shapes(shapes)
                 again = _cleaned(proto, shapes)
                 proto, graph = clean_graph(proto, shapes)
             except (ModelError, UnsupportedError) as e:
