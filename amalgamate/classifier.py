@@ -8,6 +8,7 @@ from textwrap import indent
 
 from dlpack.amalgamate.cpp import CPP_TYPE, literal
 from dlpack.amalgamate.runtime import sections
+from dlpack.amalgamate.wrap import wrapped
 from dlpack.meaning.preprocess import CHANNELS, Preprocess
 from dlpack.meaning.quantization import Quantization
 from dlpack.plan.program import Program, Tensor
@@ -106,7 +107,8 @@ def _case(index: int, tensors: Sequence[Tensor]) -> str:
         count = f"static_cast<int32_t>(@outputs(p)@[{index}].bytes / sizeof({kind}))"
     scores = f"@name@_impl::output<{kind}>(*p, {index}, 0)"
     call = f"@name@_impl::best_classes({scores}, {count}, k, classes, {_score_kind(tensors)})"
-    return f"    case {index}: count = {call}; break;"
+    lines = [f"    case {index}:", *wrapped(f"      count = {call};"), "      break;"]
+    return "\n".join(lines)
 
 
 def _score_kind(tensors: Sequence[Tensor]) -> str:

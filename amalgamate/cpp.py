@@ -85,7 +85,7 @@ class CppPrinter(Printer):
             raise self.lacks(f"loops whose axis is {s.axis.value}")
         step = f"++{s.var}" if s.step == 1 else f"{s.var} += {s.step}"
         begin, end = str(s.begin), str(s.end)
-        if s.axis is LoopAxis.SHARED and self.trips:
+        if s.axis is LoopAxis.PARALLEL and self.trips:
             begin = f"begin > {s.begin} ? begin : {s.begin}" if s.begin else "begin"
             end = f"(end < {s.end} ? end : {s.end})" if s.end < self.trips else "end"
         head = f"{pad}for (int {s.var} = {begin}; {s.var} < {end}; {step}) {{"

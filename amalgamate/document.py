@@ -198,8 +198,8 @@ class Document:
             f"{p.macs:,} multiply-adds per run, {len(p.weights):,} bytes of weights, {p.arena.size:,} bytes of arena"
             + (f", {p.prepared:,} bytes of weights computed at create." if p.prepared else "."),
             "",
-            "Compile it with GCC or Clang as C++17 or later; it needs no library and no other file"
-            + (", except @name@.weights at run time." if not self.embed and p.weights else "."),
+            "Compile it with GCC or Clang as C++17 or later. It needs no libraries"
+            + ("; at run time it reads @name@.weights." if not self.embed and p.weights else "."),
             f"Flags: {o.flags}",
             "",
             f"Made by {o.tool}",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dlpack.amalgamate.classifier import quoted
 from dlpack.amalgamate.cpp import CPP_TYPE, literal
-from dlpack.amalgamate.text import rows
+from dlpack.amalgamate.wrap import wrapped
 from dlpack.graph.ir import BITS
 from dlpack.plan.program import Program, ShapeSet, Tensor
 
@@ -57,8 +57,8 @@ def _of_shape_set(shape_set: ShapeSet, test: SelfTest) -> tuple[list[str], list[
         kind = f"@name@_impl::{t.dtype}" if t.dtype in BITS else CPP_TYPE[t.dtype]
         compare += [
             "  {",
-            "    const uint32_t places[] = {" + rows([f"{k}u" for k in s.places]) + "};",
-            "    const double expected[] = {" + rows([literal(v, "float64") for v in s.values]) + "};",
+            *wrapped("    const uint32_t places[] = {" + ", ".join(f"{k}u" for k in s.places) + "};"),
+            *wrapped("    const double expected[] = {" + ", ".join(literal(v, "float64") for v in s.values) + "};"),
             f"    const {kind}* const got = @name@_impl::output<{kind}>(*p, {i}, 0);",
             f"    wrong += @name@_impl::compare({quoted(t.name)}, got, places, expected, {len(s.places)}, "
             f"{literal(s.tolerance, 'float64')});",

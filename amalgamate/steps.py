@@ -45,10 +45,10 @@ class StepPrinter:
         sets = self.program.shape_sets
         steps = [step for s in sets for step in s.steps]
         starts = {sum(len(s.steps) for s in sets[:k]): s for k, s in enumerate(sets)} if len(sets) > 1 else {}
-        shared = {k: s for k, s in enumerate(steps) if isinstance(s, CallStep) and self.trips(s) and self.threaded}
+        parallel = {k: s for k, s in enumerate(steps) if isinstance(s, CallStep) and self.trips(s) and self.threaded}
         lines: list[str] = []
         if self.threaded:
-            cases = [self.case(k, self.step(s, 2, shared=True)) for k, s in shared.items()]
+            cases = [self.case(k, self.step(s, 2, parallel=True)) for k, s in parallel.items()]
             head = "int begin, int end, [[maybe_unused]] int32_t worker"
             lines += [
                 "// Runs trips [begin, end) of a step's loop; each worker has its own scratch memory.",
@@ -64,7 +64,9 @@ class StepPrinter:
         lines += ["void run_step([[maybe_unused]] const @name@_predictor& p, int32_t index) {", "    switch (index) {"]
         for k, step in enumerate(steps):
             lines += [f"        // {line}" for line in wrap([signature(starts[k])])] if k in starts else []
-            lines += self.case(k, [f"share_trips(p, {k}, {self.trips(step)});"] if k in shared else self.step(step, 2))
+            lines += self.case(
+                k, [f"share_trips(p, {k}, {self.trips(step)});"] if k in parallel else self.step(step, 2)
+            )
         lines += ["        default: return;", "    }", "}"]
         names = ",\n    ".join(f'"{self.step_name(s)}"' for s in steps) or "nullptr"
         lines += ["", *self.prepare()]
@@ -111,10 +113,10 @@ class StepPrinter:
             return step.kernel
         return "fill_halo" if isinstance(step, HaloStep) else "loop"
 
-    def step(self, step: Step, depth: int, loops: int = 0, shared: bool = False) -> list[str]:
+    def step(self, step: Step, depth: int, loops: int = 0, parallel: bool = False) -> list[str]:
         """The lines of a step that stands inside of so many loops.
 
-        `shared`: the part [begin, end) of a call's trips, by thread `worker`.
+        `parallel`: the part [begin, end) of a call's trips, by thread `worker`.
         """
         pad = "    " * depth
         if isinstance(step, LoopStep):
@@ -147,10 +149,10 @@ class StepPrinter:
         assert isinstance(step, CallStep)
         kernel = self.kernels[step.kernel]
         arguments = [self.pointer(a) for a in step.arguments]
-        if shared and kernel.scratch:
+        if parallel and kernel.scratch:
             arguments[-1] += f" + worker * {kernel.scratch}"
         if kernel.trips:
-            arguments += ["begin", "end"] if shared else ["0", str(kernel.trips)]
+            arguments += ["begin", "end"] if parallel else ["0", str(kernel.trips)]
         return wrapped(f"{pad}{self.launch(step.kernel, arguments)}")
 
     def _repack(self, step: RepackStep, pad: str) -> list[str]:

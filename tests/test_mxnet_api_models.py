@@ -255,7 +255,7 @@ static void watch(const char* name, NDArrayHandle array, void* mark) {
   REQUIRE(dims == static_cast<int>(rank) && type == 0 && *static_cast<int*>(mark) == 7);
   std::vector<float> values(count);
   OK(MXNDArraySyncCopyToCPU(array, values.data(), count));
-  FAILS(MXNDArraySyncCopyToCPU(array, values.data(), count + 1), "are asked for");
+  FAILS(MXNDArraySyncCopyToCPU(array, values.data(), count + 1), "are requested");
   REQUIRE(memcmp(values.data(), data, count * sizeof(float)) == 0);
   double sum = 0;
   for (float v : values) sum += static_cast<double>(v);

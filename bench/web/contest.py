@@ -184,7 +184,7 @@ def _convert(name: str, model: Path, inputs: Mapping[str, Array], setup: Setup) 
 
 
 def _write_inputs(inputs: Mapping[str, Array], folder: Path) -> list[dict[str, Any]]:
-    """Each input as a file of raw bytes in the folder that is served as /run; what the page is told of it."""
+    """Each input as a file of raw bytes in the folder that is served as /run; what the page learns of it."""
     told = []
     for k, (name, value) in enumerate(inputs.items()):
         (folder / str(k)).write_bytes(np.ascontiguousarray(value).tobytes())

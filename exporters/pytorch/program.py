@@ -20,7 +20,6 @@ from dlpack.exporters.pytorch.files import Archive, Foreign, TensorRef, check_vi
 from dlpack.exporters.pytorch.framework import attach, import_torch, tensor_from
 
 OLD_PROGRAM = "serialized_exported_program.json"
-NEW_PROGRAM = "models/model.json"
 DTYPES = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64",
           12: "bool", 13: "bfloat16"}  # fmt: skip
 _FORMATS = {1: "contiguous_format", 2: "channels_last", 3: "channels_last_3d", 4: "preserve_format"}
@@ -33,7 +32,6 @@ _ARITHMETIC = {f"_operator.{f.__name__}": f for f in (
     "torch.sym_not": operator.not_,
 }  # fmt: skip
 _FILES = ("from_file", "save")  # ATen's operators that touch files
-_UNUSED = ("as_none", "as_string", "as_int", "as_float", "as_bool")
 
 
 @dataclass(frozen=True)

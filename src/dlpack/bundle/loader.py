@@ -210,7 +210,7 @@ class Predictor:
     def set_shape(self, number: int) -> None:
         """Takes the set of shapes of that number, for what comes next: a picture, or `compute`.
 
-        `run` and `bind` choose it by their inputs. Raises ValueError for a number that there is not.
+        `run` and `bind` choose it by their inputs. Raises ValueError for a number without a set.
         """
         if not 0 <= number < len(self._sets):
             raise ValueError(f"{self.name} has {len(self._sets)} sets of shapes, and no number {number}")

@@ -75,7 +75,7 @@ def _told(graph: Graph, metadata: Mapping[str, str], said: Mapping[str, Range]) 
     try:
         for name, (low, high) in json.loads(metadata.get("dlpack.ranges", "{}")).items():
             if not float(low) < float(high):
-                raise ValueError(f"[{low}, {high}) holds nothing")
+                raise ValueError(f"[{low}, {high}) is empty")
             out[name] = (float(low), float(high))
     except (ValueError, TypeError, AttributeError) as e:
         raise ModelError(f"the model's metadata key dlpack.ranges is not JSON of input -> [low, high): {e}") from e
@@ -90,7 +90,7 @@ def _told(graph: Graph, metadata: Mapping[str, str], said: Mapping[str, Range]) 
                 raise UsageError(f"--range {name}={low:g}:{high:g}: the input is {dtype}, {info.min} to {info.max}")
             high += 1
         elif not low < high:
-            raise UsageError(f"--range {name}={low:g}:{high:g} holds nothing: LOW must be below HIGH")
+            raise UsageError(f"--range {name}={low:g}:{high:g} is empty: LOW must be below HIGH")
         out[name] = (low, high)
     return out
 

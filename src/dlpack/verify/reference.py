@@ -235,7 +235,3 @@ def element_errors(got: Array, want: Array) -> Array:
 def _span(values: Array) -> float:
     finite = values[np.isfinite(values)]
     return float(np.abs(finite).max()) if finite.size else 0.0
-
-
-def model_metadata(model: onnx.ModelProto) -> dict[str, str]:
-    return {p.key: p.value for p in model.metadata_props}
