@@ -244,7 +244,7 @@ MOST_LINES = 500
 
 
 def python_files() -> dict[str, Path]:
-    tops = (
+    tops = "amalgamate bench docs examples exporters runtime_c script src targets tests web".split()
         "amalgamate",
         "bench",
         "docs",
