@@ -245,18 +245,6 @@ MOST_LINES = 500
 
 def python_files() -> dict[str, Path]:
     tops = "amalgamate bench docs examples exporters runtime_c script src targets tests web".split()
-        "amalgamate",
-        "bench",
-        "docs",
-        "examples",
-        "exporters",
-        "runtime_c",
-        "script",
-        "src",
-        "targets",
-        "tests",
-        "web",
-    )
     return {p.relative_to(ROOT).as_posix(): p for top in tops for p in sorted((ROOT / top).rglob("*.py"))}
 
 
