@@ -130,7 +130,8 @@ typedef struct @name@_tensor {
 @NAME@_API @name@_status @name@_set_flush_denormals(@name@_predictor* predictor, int32_t flush);
 
 /* Number of threads per run, including the caller. It is limited by the file's maximum (dlpack
-   build --threads, default 1) and starts as the number of processors. Do not call it during a run.
+   build --threads, default 1): more become that many, and threads() tells how many there are. It
+   starts as the number of processors. Do not call it during a run.
    After fork(), the child's predictor has one thread until set_threads() is called; do not fork
    during a run. */
 @NAME@_API @name@_status @name@_set_threads(@name@_predictor* predictor, int32_t count);

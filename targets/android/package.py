@@ -53,7 +53,7 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
     asset = options.values.get(WEIGHTS) == "asset" and "weights" in manifest
     api = describe(manifest, "")
     conditions = replace(api, weights=None).conditions | {"android"}  # no path leads to the weights
-    conditions |= ({"asset"} if asset else set()) | ({"labels"} if "labels" in manifest else set())
+    conditions |= {"asset"} if asset else set()
     with tempfile.TemporaryDirectory(prefix="dlpack-android-") as scratch:
         libraries = _libraries(folder, Path(scratch), manifest, native_methods(api, conditions), asset, options.cc)
         sizes = {abi: path.stat().st_size for abi, path in libraries.items()}

@@ -80,6 +80,19 @@ PREPROCESS_RGB = Function(
         ("stride", "ptrdiff_t"),
     ),
 )
+DETECTIONS = Function(
+    "detections",
+    "status",
+    (
+        ("predictor", "const predictor*"),
+        ("width", "int32_t"),
+        ("height", "int32_t"),
+        ("threshold", "double"),
+        ("most", "int32_t"),
+        ("found", "detection*"),
+        ("count", "int32_t*"),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +101,8 @@ class Api:
 
     A predictor is made of nothing, or where `weights` names a file of the path to it. It runs on all `inputs` and gives
     all `outputs`. With `classes` it classifies: by the output `scores`, from a picture of bytes R, G, B if `pictures`,
-    else from its inputs. `flags`: what NAME.cc is compiled with by hand.
+    else from its inputs. With `boxes` it finds things in pictures: at most `most`, whose score is by default at least
+    `threshold`. `labels`: its classes have names. `flags`: what NAME.cc is compiled with by hand.
     """
 
     name: str
@@ -102,6 +116,10 @@ class Api:
     scores: int
     about: str
     flags: str
+    labels: bool = False
+    boxes: bool = False
+    threshold: float = 0.0
+    most: int = 0
 
     @property
     def functions(self) -> Iterator[Function]:
@@ -114,6 +132,8 @@ class Api:
             yield TOP_K
         if self.pictures:
             yield PREPROCESS_RGB
+        if self.boxes:
+            yield DETECTIONS
 
     @property
     def conditions(self) -> frozenset[str]:
@@ -124,6 +144,8 @@ class Api:
             "classes": self.classes,
             "pictures": self.pictures,
             "numbers": self.classes and not self.pictures,
+            "labels": self.labels,
+            "boxes": self.boxes,
         }
         return frozenset(name for name, holds in told.items() if holds)
 
@@ -134,6 +156,8 @@ def describe(manifest: Mapping[str, Any], flags: str) -> Api:
     pictures = bool(picture) and len(manifest["inputs"]) == 1
     classes = bool(manifest.get("labels") and manifest["inputs"]) or pictures
     scores = _scores(manifest)
+    task = manifest.get("task") or {}
+    boxes = pictures and task.get("kind") == "detect"
     inputs = tuple(_tensor(t, "what classify makes of a picture" if picture else "") for t in manifest["inputs"])
     outputs = tuple(_tensor(t, "a score for each class" if classes else "", k == scores) for k, t in
                     enumerate(manifest["outputs"]))  # fmt: skip
@@ -149,6 +173,10 @@ def describe(manifest: Mapping[str, Any], flags: str) -> Api:
         scores=scores,
         about=f"Made by {manifest['tool']} from the model with SHA-256 {manifest['model_sha256'][:16]}...",
         flags=flags,
+        labels=bool(manifest.get("labels")),
+        boxes=boxes,
+        threshold=float(task["threshold"]) if boxes else 0.0,
+        most=task["most"] if boxes else 0,
     )
 
 

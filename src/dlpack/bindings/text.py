@@ -131,5 +131,7 @@ def common(api: Api) -> dict[str, str]:
         "weights": api.weights or "",
         "version": "1.0.0",
         "scores": str(api.scores),
+        "threshold": repr(api.threshold),
+        "most": str(api.most),
         "classes": str(api.outputs[api.scores].size) if api.outputs else "0",
     }

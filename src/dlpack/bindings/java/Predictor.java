@@ -55,6 +55,37 @@ public final class Predictor implements Closeable {
   }
 
 //@ end
+//@ if boxes
+  /** The least score of a detection, unless another is asked for. */
+  public static final double THRESHOLD = @threshold@;
+
+  /** A box in a picture: its upper left corner and size in pixels, its class (the place in digits without a name). */
+  public static final class Detection {
+    public final int index;
+    public final String label;
+    public final float score;
+    public final float x;
+    public final float y;
+    public final float width;
+    public final float height;
+
+    Detection(int index, float[] numbers, int at) {
+      this.index = index;
+//@ if labels
+      byte[] name = label(index);
+      this.label = name == null ? String.valueOf(index) : new String(name, StandardCharsets.UTF_8);
+//@ else
+      this.label = String.valueOf(index);
+//@ end
+      this.score = numbers[at];
+      this.x = numbers[at + 1];
+      this.y = numbers[at + 2];
+      this.width = numbers[at + 3];
+      this.height = numbers[at + 4];
+    }
+  }
+
+//@ end
 //@ if side
   /**
    * Maps the weights, the file @weights@ of the bundle.
@@ -155,6 +186,26 @@ public final class Predictor implements Closeable {
     return top(count);
   }
 //@ end
+//@ if boxes
+
+  /**
+   * What is in a picture, the surest first.
+   *
+   * @param rgb height rows of width pixels, the bytes R, G, B of each
+   * @param threshold the least score
+   * @throws IllegalArgumentException where it has not as many bytes as 3 x width x height
+   */
+  public synchronized List<Detection> detect(byte[] rgb, int width, int height, double threshold) {
+    computePicture(rgb, width, height);
+    int[] indices = new int[@most@];
+    float[] numbers = new float[5 * indices.length];
+    int count = detections(handle, width, height, threshold, indices, numbers);
+    check(Math.max(0, -count));
+    List<Detection> found = new ArrayList<>();
+    for (int i = 0; i < count; ++i) found.add(new Detection(indices[i], numbers, 5 * i));
+    return found;
+  }
+//@ end
 //@ if numbers
 
   /** The likeliest classes of the inputs that {@link #run} takes, the likeliest first. */
@@ -236,15 +287,14 @@ public final class Predictor implements Closeable {
 
   private static native int preprocess(long handle, byte[] rgb, int width, int height);
 //@ end
+//@ if boxes
 //@ if labels
 
   private static native byte[] label(int index);
+//@ end
 
-  /** The name of a class, its place in digits where it has none. */
-  static String labelOf(int index) {
-    byte[] label = label(index);
-    return label == null ? String.valueOf(index) : new String(label, StandardCharsets.UTF_8);
-  }
+  private static native int detections(
+      long handle, int width, int height, double threshold, int[] indices, float[] numbers);
 //@ end
 //@ if classes
 

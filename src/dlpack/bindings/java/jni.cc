@@ -101,9 +101,25 @@ METHOD(int32_t, preprocess)(Environment e, Object, int64_t handle, Object rgb, i
   return @name@_preprocess_rgb(predictor(handle), static_cast<const uint8_t*>(elements.data), width, height, ptrdiff_t{3} * width);
 }
 //@ end
+//@ if boxes
 //@ if labels
 
 METHOD(Object, label)(Environment e, Object, int32_t index) { return bytes(e, @name@_label(index)); }
+//@ end
+
+// Fills the arrays with classes, and with score, x, y, width and height of each; gives their number, or -status.
+METHOD(int32_t, detections)(Environment e, Object, int64_t handle, int32_t width, int32_t height, double threshold,
+                            Object indices, Object numbers) {
+  @name@_detection found[@most@];
+  int32_t count = 0;
+  const int32_t status = @name@_detections(predictor(handle), width, height, threshold, @most@, found, &count);
+  for (int32_t i = 0; i < count; ++i) {
+    const float all[] = {found[i].score, found[i].x, found[i].y, found[i].width, found[i].height};
+    call<void>(e, 211, indices, i, 1, &found[i].index);
+    call<void>(e, 213, numbers, 5 * i, 5, &all[0]);
+  }
+  return status == 0 ? count : -status;
+}
 //@ end
 //@ if classes
 
