@@ -44,7 +44,7 @@ _FUNCTIONS = {"fabs": "abs_", "nearbyint": "round_"}
 
 def number_type(dtype: str) -> str:
     """The type of an element as a number: 16-bit floats have those of half.h, whereas kernels know their bits."""
-    return dtype if dtype in BITS else CPP_TYPE[dtype]
+    return f"@name@_impl::{dtype}" if dtype in BITS else CPP_TYPE[dtype]
 
 
 class CppPrinter(Printer):

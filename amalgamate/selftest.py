@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from dlpack.amalgamate.classifier import quoted
 from dlpack.amalgamate.cpp import literal, number_type
 from dlpack.amalgamate.text import rows
-from dlpack.graph.ir import BITS
 from dlpack.plan.program import Program, ShapeSet, Tensor
 
 
@@ -42,7 +41,7 @@ def _of_shape_set(shape_set: ShapeSet, test: SelfTest) -> tuple[list[str], list[
     """The lines that fill the inputs, and those that compare the outputs."""
     fill, compare = [], []
     for i, (t, (low, high)) in enumerate(zip(shape_set.inputs, test.ranges, strict=True)):
-        kind = _type(t.dtype)
+        kind = number_type(t.dtype)
         n = t.nbytes // max(1, _size(t.dtype))
         fill.append(
             f"  @name@_impl::fill_input(const_cast<{kind}*>(@name@_impl::input<{kind}>(*p, {i}, 0)), {n}, {i}, "
@@ -51,7 +50,7 @@ def _of_shape_set(shape_set: ShapeSet, test: SelfTest) -> tuple[list[str], list[
     for i, (t, s) in enumerate(zip(shape_set.outputs, test.samples, strict=True)):
         if not s.places:
             continue
-        kind = _type(t.dtype)
+        kind = number_type(t.dtype)
         compare += [
             "  {",
             "    const uint32_t places[] = {" + rows([f"{k}u" for k in s.places]) + "};",
@@ -62,10 +61,6 @@ def _of_shape_set(shape_set: ShapeSet, test: SelfTest) -> tuple[list[str], list[
             "  }",
         ]
     return fill, compare
-
-
-def _type(dtype: str) -> str:
-    return f"@name@_impl::{number_type(dtype)}" if dtype in BITS else number_type(dtype)
 
 
 def _size(dtype: str) -> int:

@@ -372,15 +372,6 @@ def test_detectors(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         np.testing.assert_allclose([float(v) for v in line[2:]], [d.score, d.x, d.y, d.width, d.height], rtol=1e-3)
 
 
-def test_quantised_outputs_of_a_detector() -> None:
-    told = {"dtype": "uint8", "quantization": {"scale": 0.5, "zero_point": 3}}
-    call, method = java._reader(told, "boxes")  # type: ignore[misc]
-    assert call == "real(outputs.boxes, 0xff, 3, 0.5)"
-    assert "real(byte[] values, int mask, int zero, double scale)" in method
-    assert java._reader({"dtype": "float16"}, "boxes") is None
-    assert "double[] values" in java._reader({"dtype": "float64"}, "y")[1]  # type: ignore[index]
-
-
 # --- what cannot be built ---------------------------------------------------------------------------------------------
 
 
