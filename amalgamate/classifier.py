@@ -73,7 +73,7 @@ def api_text(runtime: Mapping[str, str], program: Program, classifier: Classifie
         declarations = declarations.replace("@how@", _how(classifier.preprocess, len(classifier.pictures) > 1))
         quantised = " Then quantises." if classifier.preprocess.quantization else ""
         declarations = declarations.replace("@quantised@", quantised)
-    methods = "".join(f"  {texts[name]}\n" for name in (f"{part}_method" for part in classifier.parts) if name in texts)
+    methods = "".join(indent(f"{texts[f'{part}_method']}\n", "  ") for part in classifier.parts if part != "label")
     return runtime["api.h"].replace("@declarations@", declarations).replace("@methods@", methods)
 
 

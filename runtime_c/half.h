@@ -23,6 +23,7 @@ struct float16 {
   operator double() const {
     const uint32_t rest = (bits & 0x7fffu) << 13, sign = (bits & 0x8000u) << 16;
     const uint32_t finite = bits_as<uint32_t>(bits_as<float>(rest) * 0x1p112f);
-    return static_cast<double>(bits_as<float>((rest >= 0x7c00u << 13 ? rest | 0x7f800000u : finite) | sign));
+    return static_cast<double>(
+        bits_as<float>((rest >= 0x7c00u << 13 ? rest | 0x7f800000u : finite) | sign));
   }
 };

@@ -4,7 +4,8 @@
 // Rounds towards zero; clamps to the range of To; NaN becomes 0.
 template <class To, class From> INLINE To to_integer(From x) {
   constexpr bool is_signed = To(-1) < To(0);
-  constexpr To largest = static_cast<To>(is_signed ? (uint64_t{1} << (8 * sizeof(To) - 1)) - 1 : ~uint64_t{0});
+  constexpr To largest =
+      static_cast<To>(is_signed ? (uint64_t{1} << (8 * sizeof(To) - 1)) - 1 : ~uint64_t{0});
   constexpr To smallest = static_cast<To>(is_signed ? -largest - 1 : 0);
   if (x != x) return 0;
   if (x >= static_cast<From>(largest)) return largest;
@@ -14,15 +15,21 @@ template <class To, class From> INLINE To to_integer(From x) {
 
 //@ section add
 // a + b modulo 2^bits. Signed overflow is undefined in C++; unsigned arithmetic wraps.
-template <class V> INLINE V add_(V a, V b) { return bits_as<V>(static_cast<uints<V>>(bits_as<uints<V>>(a) + bits_as<uints<V>>(b))); }
+template <class V> INLINE V add_(V a, V b) {
+  return bits_as<V>(static_cast<uints<V>>(bits_as<uints<V>>(a) + bits_as<uints<V>>(b)));
+}
 
 //@ section sub
 // a - b modulo 2^bits.
-template <class V> INLINE V sub_(V a, V b) { return bits_as<V>(static_cast<uints<V>>(bits_as<uints<V>>(a) - bits_as<uints<V>>(b))); }
+template <class V> INLINE V sub_(V a, V b) {
+  return bits_as<V>(static_cast<uints<V>>(bits_as<uints<V>>(a) - bits_as<uints<V>>(b)));
+}
 
 //@ section mul
 // a * b modulo 2^bits. The 1u prevents promotion of 16-bit integers to int, which could overflow.
-template <class V> INLINE V mul_(V a, V b) { return bits_as<V>(static_cast<uints<V>>(1u * bits_as<uints<V>>(a) * bits_as<uints<V>>(b))); }
+template <class V> INLINE V mul_(V a, V b) {
+  return bits_as<V>(static_cast<uints<V>>(1u * bits_as<uints<V>>(a) * bits_as<uints<V>>(b)));
+}
 
 //@ section integer_pow
 //@ needs mul
@@ -31,7 +38,8 @@ template <class V> INLINE V mul_(V a, V b) { return bits_as<V>(static_cast<uints
 template <class T, class N> INLINE T integer_pow_(T a, N n) {
   if (n < N(0)) return a == T(1) ? T(1) : a != static_cast<T>(-1) ? T(0) : n % 2 != 0 ? a : T(1);
   T power = 1;
-  for (; n != 0; n = static_cast<N>(n / 2), a = mul_(a, a)) power = n % 2 != 0 ? mul_(power, a) : power;
+  for (; n != 0; n = static_cast<N>(n / 2), a = mul_(a, a))
+    power = n % 2 != 0 ? mul_(power, a) : power;
   return power;
 }
 
@@ -39,7 +47,8 @@ template <class T, class N> INLINE T integer_pow_(T a, N n) {
 // a / b rounded towards minus infinity; 0 if b is 0.
 template <class T> INLINE T floordiv_(T a, T b) {
   if (b == 0) return 0;
-  if (T(-1) < T(0) && b == static_cast<T>(-1)) return static_cast<T>(uint64_t{0} - static_cast<uint64_t>(a));
+  if (T(-1) < T(0) && b == static_cast<T>(-1))
+    return static_cast<T>(uint64_t{0} - static_cast<uint64_t>(a));
   const T q = static_cast<T>(a / b);
   return static_cast<T>(a % b != 0 && ((a < 0) != (b < 0)) ? q - 1 : q);
 }
@@ -56,7 +65,8 @@ template <class T> INLINE T floormod_(T a, T b) {
 // a / b rounded towards zero; 0 if b is 0; the overflow of the least integer / -1 wraps.
 template <class T> INLINE T truncdiv_(T a, T b) {
   if (b == 0) return 0;
-  if (T(-1) < T(0) && b == static_cast<T>(-1)) return static_cast<T>(uint64_t{0} - static_cast<uint64_t>(a));
+  if (T(-1) < T(0) && b == static_cast<T>(-1))
+    return static_cast<T>(uint64_t{0} - static_cast<uint64_t>(a));
   return static_cast<T>(a / b);
 }
 
@@ -70,16 +80,19 @@ template <class T> INLINE T truncmod_(T a, T b) {
 //@ section fill_halo
 // Fills the border of a dense block: low[d] and high[d] elements wide in dimension d.
 template <class T, class V>
-void fill_halo(T* p, int rank, const int32_t* shape, const int32_t* low, const int32_t* high, V value) {
+void fill_halo(T* p, int rank, const int32_t* shape, const int32_t* low, const int32_t* high,
+               V value) {
   while (rank > 0 && low[rank - 1] == 0 && high[rank - 1] == 0) --rank;
   if (rank == 0) return;
   ptrdiff_t stride = 1;
   for (int d = 1; shape[d] != 0; ++d) stride *= shape[d];  // shape is terminated by 0
-  const ptrdiff_t first = low[0] * stride, last = (shape[0] - high[0]) * stride, end = shape[0] * stride;
+  const ptrdiff_t first = low[0] * stride, last = (shape[0] - high[0]) * stride,
+                  end = shape[0] * stride;
   for (ptrdiff_t i = 0; i < first; ++i) p[i] = static_cast<T>(value);
   for (ptrdiff_t i = last; i < end; ++i) p[i] = static_cast<T>(value);
   if (rank == 1) return;
-  for (ptrdiff_t i = first; i < last; i += stride) fill_halo(p + i, rank - 1, shape + 1, low + 1, high + 1, value);
+  for (ptrdiff_t i = first; i < last; i += stride)
+    fill_halo(p + i, rank - 1, shape + 1, low + 1, high + 1, value);
 }
 
 //@ section copy_bytes
@@ -91,9 +104,11 @@ void copy_bytes(void* to, const void* from, size_t bytes) {
 }
 
 //@ section repack
-// A dimension of two packings of the same elements: in each, elements lie `inner` apart within blocks of `size`, which
-// lie `outer` apart.
-struct repacked_dim { size_t extent, from_size, from_outer, from_inner, to_size, to_outer, to_inner; };
+// A dimension of two packings of the same elements: in each, elements lie `inner` apart within
+// blocks of `size`, which lie `outer` apart.
+struct repacked_dim {
+  size_t extent, from_size, from_outer, from_inner, to_size, to_outer, to_inner;
+};
 
 template <class T> void repack_dims(T* to, const T* from, int rank, const repacked_dim* dims) {
   const repacked_dim& d = *dims;
@@ -108,9 +123,11 @@ template <class T> void repack_dims(T* to, const T* from, int rank, const repack
   }
 }
 
-// Brings weights from the packing that another machine's kernels read into this one's, of `elements` elements; those
-// between are zero.
-template <class T> [[gnu::noinline]] void repack(T* to, size_t elements, const T* from, int rank, const repacked_dim* dims) {
+// Brings weights from the packing that another machine's kernels read into this one's, of
+// `elements` elements; those between are zero.
+template <class T>
+[[gnu::noinline]] void repack(T* to, size_t elements, const T* from, int rank,
+                              const repacked_dim* dims) {
   for (size_t i = 0; i < elements; ++i) to[i] = 0;
   repack_dims(to, from, rank, dims);
 }
