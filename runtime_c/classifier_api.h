@@ -87,22 +87,28 @@ const char* @name@_label(int32_t index) {
   const int64_t new_width = size.resize == 0 ? size.width : resized(width, shorter, size.resize);
   const int64_t new_height = size.resize == 0 ? size.height : resized(height, shorter, size.resize);
   const int64_t left = (new_width - size.width) / 2, top = (new_height - size.height) / 2;
-  impl::picture_value* const to = reinterpret_cast<impl::picture_value*>(impl::own_input(*p, impl::kPictureInput));
+  impl::picture_value* const to =
+      reinterpret_cast<impl::picture_value*>(impl::own_input(*p, impl::kPictureInput));
   const auto place_of = [&](int64_t y, int64_t x, int c) {
-    return impl::kPictureInterleaved ? (y * size.width + x) * impl::kPictureChannels + c : (c * size.height + y) * size.width + x;
+    return impl::kPictureInterleaved ? (y * size.width + x) * impl::kPictureChannels + c
+                                     : (c * size.height + y) * size.width + x;
   };
   p->inputs[impl::kPictureInput] = to;
-  if (new_width == width && new_height == height) {  // nothing is resized: a table gives the same values
+  if (new_width == width &&
+      new_height == height) {  // nothing is resized: a table gives the same values
     impl::picture_value table[impl::kPictureChannels][256];
     for (int c = 0; c < impl::kPictureChannels; ++c) {
       for (int byte = 0; byte < 256; ++byte) table[c][byte] = impl::picture_element(byte, c);
     }
     for (int64_t y = 0; y < size.height; ++y) {
-      const uint8_t* pixel = rgb + static_cast<ptrdiff_t>(top + y) * stride + static_cast<ptrdiff_t>(3 * left);
+      const uint8_t* pixel =
+          rgb + static_cast<ptrdiff_t>(top + y) * stride + static_cast<ptrdiff_t>(3 * left);
       for (int64_t x = 0; x < size.width; ++x, pixel += 3) {
-        if constexpr (impl::kPictureChannels == 1) to[place_of(y, x, 0)] = table[0][impl::grey_of(pixel)];
+        if constexpr (impl::kPictureChannels == 1)
+          to[place_of(y, x, 0)] = table[0][impl::grey_of(pixel)];
         else
-          for (int c = 0; c < 3; ++c) to[place_of(y, x, c)] = table[c][pixel[impl::kPictureBgr ? 2 - c : c]];
+          for (int c = 0; c < 3; ++c)
+            to[place_of(y, x, c)] = table[c][pixel[impl::kPictureBgr ? 2 - c : c]];
       }
     }
     return @NAME@_OK;
@@ -135,7 +141,8 @@ const char* @name@_label(int32_t index) {
             down[c] += impl::tap(rows, place) * impl::mean_of(t, across[c]);
         }
         for (int c = 0; c < impl::kPictureChannels; ++c) {
-          const double byte = static_cast<double>(impl::mean_of(rows, down[impl::kPictureBgr ? 2 - c : c]));
+          const double byte =
+              static_cast<double>(impl::mean_of(rows, down[impl::kPictureBgr ? 2 - c : c]));
           to[place_of(y, x, c)] = impl::picture_element(byte, c);
         }
       }

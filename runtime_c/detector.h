@@ -18,19 +18,19 @@ typedef struct @name@_detection {
    given: writes up to `most` boxes, the surest first, and their number to `count`. They have a
    score of at least `threshold`. Of boxes of one class that overlap by more than @iou@
    (intersection over union), only the surest counts. */
-@NAME@_API @name@_status @name@_detections(const @name@_predictor* predictor, int32_t width, int32_t height, double threshold,
-                               int32_t most, @name@_detection* found, int32_t* count);
+@NAME@_API @name@_status @name@_detections(const @name@_predictor* predictor, int32_t width,
+                                           int32_t height, double threshold, int32_t most,
+                                           @name@_detection* found, int32_t* count);
 
 //@ section detections_method
-  @name@_status detections(int32_t width, int32_t height, double threshold, int32_t most, @name@_detection* found, int32_t* count) const {
-    return @name@_detections(handle_, width, height, threshold, most, found, count);
-  }
+@name@_status detections(int32_t width, int32_t height, double threshold, int32_t most,
+                         @name@_detection* found, int32_t* count) const {
+  return @name@_detections(handle_, width, height, threshold, most, found, count);
+}
 
 //@ section box_types
 // Corners relative to the sides of the input.
-struct box {
-  double left, top, right, bottom;
-};
+struct box { double left, top, right, bottom; };
 
 // A class and its score; index -1: none.
 struct scored {
@@ -53,26 +53,34 @@ INLINE double cut(double x, double most) { return x < 0 ? 0 : x > most ? most : 
 // Intersection over union.
 INLINE double overlap(const box& a, const box& b) {
   const auto common = [](double low, double high, double other_low, double other_high) {
-    const double side = (high < other_high ? high : other_high) - (low > other_low ? low : other_low);
+    const double side =
+        (high < other_high ? high : other_high) - (low > other_low ? low : other_low);
     return side > 0 ? side : 0;
   };
-  const double both = common(a.left, a.right, b.left, b.right) * common(a.top, a.bottom, b.top, b.bottom);
-  const double either = (a.right - a.left) * (a.bottom - a.top) + (b.right - b.left) * (b.bottom - b.top) - both;
+  const double both =
+      common(a.left, a.right, b.left, b.right) * common(a.top, a.bottom, b.top, b.bottom);
+  const double either =
+      (a.right - a.left) * (a.bottom - a.top) + (b.right - b.left) * (b.bottom - b.top) - both;
   return either > 0 ? both / either : 0;
 }
 
 // The likeliest of `classes` classes but the background; their scores lie `apart` elements apart.
-template <class T> scored likeliest(const reals<T>& scores, int64_t at, int64_t classes, int64_t apart, int32_t background) {
+template <class T>
+scored likeliest(const reals<T>& scores, int64_t at, int64_t classes, int64_t apart,
+                 int32_t background) {
   scored best = {-1, 0};
   for (int64_t c = 0; c < classes; ++c) {
     const double score = scores[at + c * apart];
-    if (c != background && (best.index < 0 || score > best.score)) best = {static_cast<int32_t>(c), score};
+    if (c != background && (best.index < 0 || score > best.score))
+      best = {static_cast<int32_t>(c), score};
   }
   return best;
 }
 
 //@ section scores_of_rows
-INLINE int64_t candidates([[maybe_unused]] const @name@_predictor* p) { return @outputs(p)@[kScores].shape[1]; }
+INLINE int64_t candidates([[maybe_unused]] const @name@_predictor* p) {
+  return @outputs(p)@[kScores].shape[1];
+}
 INLINE scored score_of([[maybe_unused]] const @name@_predictor* p, int64_t n) {
   const int64_t classes = @outputs(p)@[kScores].shape[2];
   return likeliest(scores_of(p), n * classes, classes, 1, kBackground);
@@ -81,15 +89,18 @@ INLINE scored score_of([[maybe_unused]] const @name@_predictor* p, int64_t n) {
 //@ section corners
 INLINE box box_of([[maybe_unused]] const @name@_predictor* p, int64_t n) {
   const picture_size& size = @picture(p)@;
-  const double across = kBoxesInPixels ? static_cast<double>(size.width) : 1, down = kBoxesInPixels ? static_cast<double>(size.height) : 1;
+  const double across = kBoxesInPixels ? static_cast<double>(size.width) : 1,
+               down = kBoxesInPixels ? static_cast<double>(size.height) : 1;
   const auto boxes = boxes_of(p);
-  return {boxes[4 * n] / across, boxes[4 * n + 1] / down, boxes[4 * n + 2] / across, boxes[4 * n + 3] / down};
+  return {boxes[4 * n] / across, boxes[4 * n + 1] / down, boxes[4 * n + 2] / across,
+          boxes[4 * n + 3] / down};
 }
 
 //@ section anchors
 // The box of offsets to an anchor; anchors are ordered by level, row, column and size.
 box box_of([[maybe_unused]] const @name@_predictor* p, int64_t n) {
-  const double width = static_cast<double>(@picture(p)@.width), height = static_cast<double>(@picture(p)@.height);
+  const double width = static_cast<double>(@picture(p)@.width),
+               height = static_cast<double>(@picture(p)@.height);
   const auto steps = [](double side, double stride) {
     const int64_t whole = static_cast<int64_t>(side / stride);
     return static_cast<double>(whole) * stride < side ? whole + 1 : whole;
@@ -109,14 +120,19 @@ box box_of([[maybe_unused]] const @name@_predictor* p, int64_t n) {
   if (kClipAnchors) x = cut(x, 1), y = cut(y, 1), w = cut(w, 1), h = cut(h, 1);
   const auto offsets = boxes_of(p);
   x += offsets[4 * n] * kVariances[0] * w, y += offsets[4 * n + 1] * kVariances[0] * h;
-  w *= exp_(offsets[4 * n + 2] * kVariances[1]) / 2, h *= exp_(offsets[4 * n + 3] * kVariances[1]) / 2;
+  w *= exp_(offsets[4 * n + 2] * kVariances[1]) / 2,
+      h *= exp_(offsets[4 * n + 3] * kVariances[1]) / 2;
   return {x - w, y - h, x + w, y + h};
 }
 
 //@ section rows
 // A row per box: class, score, corners; they are the last of its numbers.
-INLINE int64_t row_length([[maybe_unused]] const @name@_predictor* p) { return @outputs(p)@[kFound].shape[@outputs(p)@[kFound].rank - 1]; }
-INLINE int64_t candidates([[maybe_unused]] const @name@_predictor* p) { return @outputs(p)@[kFound].shape[@outputs(p)@[kFound].rank - 2]; }
+INLINE int64_t row_length([[maybe_unused]] const @name@_predictor* p) {
+  return @outputs(p)@[kFound].shape[@outputs(p)@[kFound].rank - 1];
+}
+INLINE int64_t candidates([[maybe_unused]] const @name@_predictor* p) {
+  return @outputs(p)@[kFound].shape[@outputs(p)@[kFound].rank - 2];
+}
 INLINE scored score_of([[maybe_unused]] const @name@_predictor* p, int64_t n) {
   const int64_t at = (n + 1) * row_length(p) - 6;
   const double index = found_of(p)[at];
@@ -131,27 +147,37 @@ INLINE box box_of([[maybe_unused]] const @name@_predictor* p, int64_t n) {
 
 //@ section grid
 // Channels: objectness, x, y, width, height, shares of the classes.
-INLINE int64_t candidates([[maybe_unused]] const @name@_predictor* p) { return @outputs(p)@[kFound].shape[2] * @outputs(p)@[kFound].shape[3]; }
+INLINE int64_t candidates([[maybe_unused]] const @name@_predictor* p) {
+  return @outputs(p)@[kFound].shape[2] * @outputs(p)@[kFound].shape[3];
+}
 scored score_of([[maybe_unused]] const @name@_predictor* p, int64_t n) {
   const int64_t cells = candidates(p);
-  const scored share = likeliest(found_of(p), 5 * cells + n, @outputs(p)@[kFound].shape[1] - 5, cells, -1);
+  const scored share =
+      likeliest(found_of(p), 5 * cells + n, @outputs(p)@[kFound].shape[1] - 5, cells, -1);
   return {share.index, pow_(found_of(p)[n], 0.6) * pow_(share.score, 0.4)};
 }
 box box_of([[maybe_unused]] const @name@_predictor* p, int64_t n) {
   const auto found = found_of(p);
-  const int64_t cells = candidates(p), rows = @outputs(p)@[kFound].shape[2], columns = @outputs(p)@[kFound].shape[3];
-  const double x = (static_cast<double>(n % columns) + tanh_(found[cells + n])) / static_cast<double>(columns);
-  const double y = (static_cast<double>(n / columns) + tanh_(found[2 * cells + n])) / static_cast<double>(rows);
-  const double w = 0.5 / (1 + exp_(-found[3 * cells + n])), h = 0.5 / (1 + exp_(-found[4 * cells + n]));
+  const int64_t cells = candidates(p), rows = @outputs(p)@[kFound].shape[2],
+                columns = @outputs(p)@[kFound].shape[3];
+  const double x =
+      (static_cast<double>(n % columns) + tanh_(found[cells + n])) / static_cast<double>(columns);
+  const double y =
+      (static_cast<double>(n / columns) + tanh_(found[2 * cells + n])) / static_cast<double>(rows);
+  const double w = 0.5 / (1 + exp_(-found[3 * cells + n])),
+               h = 0.5 / (1 + exp_(-found[4 * cells + n]));
   return {x - w, y - h, x + w, y + h};
 }
 
 //@ section detections_definition
-@name@_status @name@_detections(const @name@_predictor* p, int32_t width, int32_t height, double threshold, int32_t most,
-                    @name@_detection* found, int32_t* count) {
+@name@_status @name@_detections(const @name@_predictor* p, int32_t width, int32_t height,
+                                double threshold, int32_t most, @name@_detection* found,
+                                int32_t* count) {
   constexpr int32_t kLongest = 1 << 20;
   if (count != nullptr) *count = 0;
-  if (p == nullptr || count == nullptr || most < 0 || (most != 0 && found == nullptr) || threshold != threshold) return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || count == nullptr || most < 0 || (most != 0 && found == nullptr) ||
+      threshold != threshold)
+    return @NAME@_BAD_ARGUMENT;
   if (width < 1 || width > kLongest || height < 1 || height > kLongest) return @NAME@_BAD_ARGUMENT;
   for (int32_t i = 0; i < impl::kOutputCount; ++i) {
     if (p->outputs[i] == nullptr) return @NAME@_BAD_ARGUMENT;
@@ -162,8 +188,10 @@ box box_of([[maybe_unused]] const @name@_predictor* p, int64_t n) {
 //@ end
   const int64_t shorter = width < height ? width : height;
   const auto in_picture = [&](double part, int64_t side, int64_t sides) {
-    const int64_t scaled = size.resize == 0 ? side : (2 * sides * size.resize + shorter) / (2 * shorter);
-    const double at = static_cast<double>((scaled - side) / 2) + part * static_cast<double>(side), full = static_cast<double>(sides);
+    const int64_t scaled =
+        size.resize == 0 ? side : (2 * sides * size.resize + shorter) / (2 * shorter);
+    const double at = static_cast<double>((scaled - side) / 2) + part * static_cast<double>(side),
+                 full = static_cast<double>(sides);
     return impl::cut(at * full / static_cast<double>(scaled), full);
   };
   constexpr int64_t kFew = 512;
@@ -188,18 +216,23 @@ box box_of([[maybe_unused]] const @name@_predictor* p, int64_t n) {
       const int64_t n = few ? likely[k] : k;
       const impl::scored s = impl::score_of(p, n);
       const bool later = s.score < score || (s.score == score && n > last);
-      if (s.index < 0 || !(s.score >= threshold) || !later || (at >= 0 && !(s.score > surest.score))) continue;
+      if (s.index < 0 || !(s.score >= threshold) || !later ||
+          (at >= 0 && !(s.score > surest.score)))
+        continue;
       const impl::box b = impl::box_of(p, n);
       bool alone = true;
       for (int32_t j = 0; alone && j < number; ++j) {
-        alone = impl::score_of(p, kept[j]).index != s.index || impl::overlap(impl::box_of(p, kept[j]), b) <= impl::kIou;
+        alone = impl::score_of(p, kept[j]).index != s.index ||
+            impl::overlap(impl::box_of(p, kept[j]), b) <= impl::kIou;
       }
       if (alone) surest = s, place = b, at = n;
     }
     if (at < 0) break;
     kept[number] = static_cast<int32_t>(at), score = surest.score, last = at;
-    const double x = in_picture(place.left, size.width, width), right = in_picture(place.right, size.width, width);
-    const double y = in_picture(place.top, size.height, height), bottom = in_picture(place.bottom, size.height, height);
+    const double x = in_picture(place.left, size.width, width),
+                 right = in_picture(place.right, size.width, width);
+    const double y = in_picture(place.top, size.height, height),
+                 bottom = in_picture(place.bottom, size.height, height);
     if (!(right > x && bottom > y)) continue;
     @name@_detection& d = found[(*count)++];
     d.index = surest.index, d.score = static_cast<float>(surest.score);

@@ -7,7 +7,9 @@ struct bfloat16 {
     const uint32_t all = bits_as<uint32_t>(static_cast<float>(x));
     bits = static_cast<uint16_t>(x != x ? 0x7fc0 : (all + 0x7fffu + (all >> 16 & 1u)) >> 16);
   }
-  operator double() const { return static_cast<double>(bits_as<float>(static_cast<uint32_t>(bits) << 16)); }
+  operator double() const {
+    return static_cast<double>(bits_as<float>(static_cast<uint32_t>(bits) << 16));
+  }
 };
 
 struct float16 {

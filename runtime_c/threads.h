@@ -4,7 +4,8 @@
 
 //@ section thread_host
 #if defined(@NAME@_HOST_THREADS)
-// The program has threads of its own do work(); so it sleeps until a number changes, and wakes all that do.
+// The program has threads of its own do work(), and functions by which they sleep until a number
+// changes, and wake.
 extern "C" void host_wait(const int32_t* number, int32_t value);
 extern "C" void host_wake(const int32_t* number);
 #elif !defined(@NAME@_FREESTANDING) && !defined(_WIN32)

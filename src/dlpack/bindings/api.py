@@ -162,6 +162,7 @@ class Api:
             "boxes": self.boxes,
             "shapes": bool(self.sets),
             "threads": self.threads > 1,
+            "lists": self.classes or self.boxes,
         }
         return frozenset(name for name, holds in told.items() if holds)
 

@@ -83,6 +83,24 @@ METHOD(void, destroy)(Environment, Object, int64_t handle) { @name@_destroy(pred
 
 METHOD(Object, errorText)(Environment e, Object, int32_t status) { return bytes(e, @name@_error_text(status)); }
 
+//@ if shapes
+METHOD(int32_t, chooseShape)(Environment, Object, int64_t handle, int32_t number) {
+  return @name@_set_shape(predictor(handle), number);
+}
+
+//@ end
+//@ if threads
+METHOD(int32_t, chooseThreads)(Environment, Object, int64_t handle, int32_t count) {
+  return @name@_set_threads(predictor(handle), count);
+}
+
+//@ if android
+METHOD(void, work)(Environment, Object, int64_t handle, int32_t number) { @name@_impl::work(*predictor(handle), number); }
+
+METHOD(void, stop)(Environment, Object, int64_t handle) { @name@_impl::stop_workers(*predictor(handle)); }
+
+//@ end
+//@ end
 METHOD(int32_t, setInput)(Environment e, Object, int64_t handle, int32_t index, Object array, int32_t size) {
   const Elements elements(e, array);
   return @name@_set_input(predictor(handle), index, elements.data, static_cast<size_t>(size));
