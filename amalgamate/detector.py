@@ -71,7 +71,8 @@ def _reader(program: Program, name: str, short: str) -> list[str]:
 
 
 def _anchors(task: Task) -> list[str]:
-    sizes, levels = [], []
+    sizes: list[list[float]] = []
+    levels = []
     for level in task["anchors"]:
         levels.append(f"{{{_double(level['stride'])}, {len(sizes)}, {len(level['sizes'])}}}")
         sizes += level["sizes"]

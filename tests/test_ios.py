@@ -408,9 +408,9 @@ def test_shapes_and_threads(resource_bundle: Path, tmp_path: Path) -> None:
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "open", [x], [y])
     opset = helper.make_opsetid("", 17)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), tmp_path / "open.onnx")
-    options = Options("ios", shapes={"x": (1,)}, more_shapes=({"x": (2,)},), verify=False)
+    options = Options("ios", name="wide", shapes={"x": (1,)}, more_shapes=({"x": (2,)},), verify=False)
     bundle = build(tmp_path / "open.onnx", tmp_path / "shapes", options)
-    text = (bundle / "Sources" / "Open" / "Predictor.swift").read_text()
+    text = (bundle / "Sources" / "Wide" / "Predictor.swift").read_text()
     assert "inputSizes = [[1], [2]]" in text and "/// - 1: x 2" in text and "public func setShape(" in text
     assert "try set(0, x, Predictor.inputSizes[shape][0]," in text
     assert "count: Predictor.outputSizes[shape][0])" in text and "setThreads" not in text
@@ -419,5 +419,5 @@ def test_shapes_and_threads(resource_bundle: Path, tmp_path: Path) -> None:
     if compiler := shutil.which("swiftc"):
         c = bundle / "Sources" / "Copen" / "include"
         run(
-            [compiler, "-typecheck", "-I", c if c.is_dir() else bundle, bundle / "Sources" / "Open" / "Predictor.swift"]
+            [compiler, "-typecheck", "-I", c if c.is_dir() else bundle, bundle / "Sources" / "Wide" / "Predictor.swift"]
         )
