@@ -145,3 +145,39 @@ def test_compilers_refuse_what_is_wrong(language: str, digits_: Path, tmp_path: 
             with pytest.raises(pytest.fail.Exception) as refused:
                 run(digits_, "digits", program, tmp_path / str(k))
             assert not re.search("panicked|panic:|Exception", str(refused.value)), text
+
+
+SETS = {
+    "java": """
+        class Main { public static void main(String[] a) {
+          dlpack.grown.Predictor p = new dlpack.grown.Predictor();
+          p.setThreads(2);
+          System.out.println(p.run(new float[200001]).y[200000]);
+          p.setShape(1);
+          System.out.println(p.run(new float[300001]).y[300000]);
+          try { p.run(new float[2]); } catch (IllegalArgumentException e) { System.out.println(e.getMessage()); }
+        } }""",
+    "kotlin": """
+        import dlpack.grown.kotlin.Predictor
+        fun main() {
+            val p = Predictor()
+            p.setThreads(2)
+            println(p.run(FloatArray(200001)).y[200000])
+            p.shape = 1
+            println(p.run(FloatArray(300001)).y[300000])
+            try { p.run(FloatArray(2)) } catch (e: IllegalArgumentException) { println(e.message) }
+        }""",
+}
+
+
+@pytest.mark.parametrize("language", SETS)
+def test_sets_of_shapes_and_threads(language: str, tmp_path: Path) -> None:
+    model = nets.model([helper.make_node("Exp", ["x"], ["y"])], {"x": ("n",)}, {"y": ("n",)})
+    onnx.save(model, tmp_path / "grown.onnx")
+    options = Options(shapes={"x": (200_001,)}, more_shapes=({"x": (300_001,)},), threads=2, bindings=(language,))
+    bundle = build(tmp_path / "grown.onnx", tmp_path / "bundle", options)
+    run, suffix, _ = RUNNERS[language]
+    (tmp_path / "work").mkdir()
+    (tmp_path / f"use{suffix}").write_text(SETS[language])
+    told = run(bundle, "grown", tmp_path / f"use{suffix}", tmp_path / "work")
+    assert told.split("\n")[:3] == ["1.0", "1.0", "x (float32 200001 or 300001) has 2 elements; 300001 are needed"]
