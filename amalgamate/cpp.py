@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from dlpack.amalgamate.printer import ATOM, PRECEDENCE, Printer, Term, address_wraps, used_buffers
+from dlpack.graph.ir import BITS
 from dlpack.loops.ir import (
     Array,
     Assign,
@@ -39,6 +40,11 @@ _SMALL = frozenset(("int8", "int16", "uint8", "uint16"))
 _COMPARISONS = frozenset(("<", "<=", ">", ">=", "==", "!="))
 _HORIZONTAL = frozenset(("hsum", "hprod", "hmax", "hmin"))
 _FUNCTIONS = {"fabs": "abs_", "nearbyint": "round_"}
+
+
+def number_type(dtype: str) -> str:
+    """The type of an element as a number: 16-bit floats have those of half.h, whereas kernels know their bits."""
+    return f"@name@_impl::{dtype}" if dtype in BITS else CPP_TYPE[dtype]
 
 
 class CppPrinter(Printer):

@@ -16,9 +16,12 @@ from dlpack.amalgamate.steps import StepPrinter
 from dlpack.amalgamate.tables import memory, memory_map, weights
 from dlpack.amalgamate.text import banner, signature, wrap
 from dlpack.amalgamate.written import own_runtime, written
+from dlpack.graph.ir import BITS
 from dlpack.plan.program import NamedKernel
 
-_RUNTIME_PARTS = ("vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "cpu.h", "sha256.h", "files.h")
+_RUNTIME_PARTS = (
+    "vectors.h", "maths.h", "values.h", "half.h", "winograd.h", "classifier.h", "cpu.h", "sha256.h", "files.h",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,8 @@ class Document:
     def classifier_text(self) -> list[str]:
         if not self.classifier:
             return []
-        about = "from a picture to the input, from scores to named classes; left out by -D@NAME@_NO_CLASSIFIER"
+        what = "from outputs to boxes" if self.classifier.detector else "from scores to named classes"
+        about = f"from a picture to the input, {what}; left out by -D@NAME@_NO_CLASSIFIER"
         return [
             banner("CLASSIFIER", about),
             "#if !defined(@NAME@_NO_CLASSIFIER)",
@@ -246,9 +250,15 @@ class Document:
             "#endif  // !@NAME@_NO_CLASSIFIER",
         ]
 
+    def halves(self) -> list[str]:
+        """The section for 16-bit floats, where inputs or outputs hold them and more than kernels read them."""
+        tensors = (*self.program.inputs, *self.program.outputs)
+        return ["float16"] if (self.classifier or self.test) and any(t.dtype in BITS for t in tensors) else []
+
     def runtime_text(self) -> list[str]:
         everything = {s.name: s for s in all_sections(self.runtime)}
-        others = {"float_mode", *self.classifier.needs} | ({"cpuid"} if self.machines else {"cpu", "cpu_needed"})
+        others = {"float_mode", *self.classifier.needs, *self.halves()}
+        others |= {"cpuid"} if self.machines else {"cpu", "cpu_needed"}
         printer = CppPrinter() if self.machines else self.printed[0].printer
         run = "" if self.machines else self.printed[0].run
         parts = used_sections(self.runtime, printer, run + self.runtime["predictor_api.h"], others)

@@ -137,8 +137,9 @@ typedef struct @name@_tensor {
    threads, and restored. Effective on x86 with SSE and on 64-bit Arm; ignored elsewhere. */
 @NAME@_API @name@_status @name@_set_flush_denormals(@name@_predictor* predictor, int32_t flush);
 
-/* Number of threads per run, including the caller. It is limited by the file's maximum (dlpack
-   build --threads, default 1) and starts as the number of processors. Do not call it during a run.
+/* Number of threads per run, including the caller. A count beyond the file's maximum (dlpack
+   build --threads, default 1) is lowered to it; threads() returns the number in use, which
+   starts as the number of processors. Do not call it during a run.
    After fork(), the child's predictor has one thread until set_threads() is called; do not fork
    during a run. */
 @NAME@_API @name@_status @name@_set_threads(@name@_predictor* predictor, int32_t count);

@@ -36,6 +36,10 @@ INLINE int64_t mean_of(const taps& t, int64_t sum) {
   return q + (rest >= whole) - (rest < 0);
 }
 
+INLINE int32_t grey_of(const uint8_t* rgb) {
+  return (299 * rgb[0] + 587 * rgb[1] + 114 * rgb[2] + 500) / 1000;
+}
+
 //@ section to_value
 //@ needs to_integer floor
 // Converts a value to an input's element type; integers are rounded and clamped.

@@ -89,6 +89,30 @@ const char* @name@_label(int32_t index) {
   const int64_t left = (new_width - size.width) / 2, top = (new_height - size.height) / 2;
   impl::picture_value* const to =
       reinterpret_cast<impl::picture_value*>(impl::own_input(*p, impl::kPictureInput));
+  const auto place_of = [&](int64_t y, int64_t x, int c) {
+    return impl::kPictureInterleaved ? (y * size.width + x) * impl::kPictureChannels + c
+                                     : (c * size.height + y) * size.width + x;
+  };
+  p->inputs[impl::kPictureInput] = to;
+  if (new_width == width &&
+      new_height == height) {  // nothing is resized: a table gives the same values
+    impl::picture_value table[impl::kPictureChannels][256];
+    for (int c = 0; c < impl::kPictureChannels; ++c) {
+      for (int byte = 0; byte < 256; ++byte) table[c][byte] = impl::picture_element(byte, c);
+    }
+    for (int64_t y = 0; y < size.height; ++y) {
+      const uint8_t* pixel =
+          rgb + static_cast<ptrdiff_t>(top + y) * stride + static_cast<ptrdiff_t>(3 * left);
+      for (int64_t x = 0; x < size.width; ++x, pixel += 3) {
+        if constexpr (impl::kPictureChannels == 1)
+          to[place_of(y, x, 0)] = table[0][impl::grey_of(pixel)];
+        else
+          for (int c = 0; c < 3; ++c)
+            to[place_of(y, x, c)] = table[c][pixel[impl::kPictureBgr ? 2 - c : c]];
+      }
+    }
+    return @NAME@_OK;
+  }
   constexpr int64_t kStrip = 32;  // columns per pass
   impl::taps columns[kStrip];
   for (int64_t first = 0; first < size.width; first += kStrip) {
@@ -107,8 +131,7 @@ const char* @name@_label(int32_t index) {
           for (int64_t i = t.low, at = t.offset; i < t.high; ++i, at += t.step, pixel += 3) {
             const int64_t weight = impl::tap(t, at);
             if constexpr (impl::kPictureChannels == 1) {
-              across[0] +=
-                  weight * ((299 * pixel[0] + 587 * pixel[1] + 114 * pixel[2] + 500) / 1000);
+              across[0] += weight * impl::grey_of(pixel);
             } else {
               across[0] += weight * pixel[0], across[1] += weight * pixel[1],
                   across[2] += weight * pixel[2];
@@ -120,14 +143,10 @@ const char* @name@_label(int32_t index) {
         for (int c = 0; c < impl::kPictureChannels; ++c) {
           const double byte =
               static_cast<double>(impl::mean_of(rows, down[impl::kPictureBgr ? 2 - c : c]));
-          const int64_t at = impl::kPictureInterleaved
-              ? (y * size.width + x) * impl::kPictureChannels + c
-              : (c * size.height + y) * size.width + x;
-          to[at] = impl::picture_element(byte, c);
+          to[place_of(y, x, c)] = impl::picture_element(byte, c);
         }
       }
     }
   }
-  p->inputs[impl::kPictureInput] = to;
   return @NAME@_OK;
 }

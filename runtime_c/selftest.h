@@ -3,7 +3,6 @@
 
 namespace impl { namespace {
 
-@halves@
 // Input number `index` of the self-test: element i is a hash of (i, index), scaled into [low,
 // high).
 uint32_t scrambled(uint32_t i, uint32_t index) {

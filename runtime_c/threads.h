@@ -3,13 +3,18 @@
 // predictor's struct and thread_work after the steps.
 
 //@ section thread_host
-#if !defined(@NAME@_FREESTANDING) && !defined(_WIN32)
+#if defined(@NAME@_HOST_THREADS)
+// The program has threads of its own do work(), and functions by which they sleep until a number
+// changes, and wake.
+extern "C" void host_wait(const int32_t* number, int32_t value);
+extern "C" void host_wake(const int32_t* number);
+#elif !defined(@NAME@_FREESTANDING) && !defined(_WIN32)
 #include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 #define @NAME@_POSIX_THREADS
 #endif
-#if defined(@NAME@_POSIX_THREADS) || defined(__wasm_atomics__)
+#if defined(@NAME@_POSIX_THREADS) || defined(@NAME@_HOST_THREADS) || defined(__wasm_atomics__)
 #define @NAME@_WORKERS  // otherwise there is one thread
 #endif
 
@@ -84,6 +89,8 @@ void wake_workers(thread_pool& pool) {
   pthread_mutex_lock(&pool.mutex);
   pthread_cond_broadcast(&pool.wake);
   pthread_mutex_unlock(&pool.mutex);
+#elif defined(@NAME@_HOST_THREADS)
+  host_wake(&pool.jobs);
 #elif defined(__wasm_atomics__)
   __builtin_wasm_memory_atomic_notify(&pool.jobs, 0x7fffffff);
 #endif
@@ -130,9 +137,13 @@ void work(const @name@_predictor& p, int32_t worker) {
       __atomic_sub_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
       pthread_mutex_unlock(&pool.mutex);
     }
-#elif defined(__wasm_atomics__)
+#elif defined(@NAME@_HOST_THREADS) || defined(__wasm_atomics__)
     __atomic_add_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
+#if defined(@NAME@_HOST_THREADS)
+    host_wait(&pool.jobs, seen);
+#else
     __builtin_wasm_memory_atomic_wait32(&pool.jobs, seen, -1);
+#endif
     __atomic_sub_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
 #endif
     seen = __atomic_load_n(&pool.jobs, __ATOMIC_ACQUIRE);
@@ -195,8 +206,8 @@ void start_workers(@name@_predictor& p, int32_t count) {
     if (pthread_create(&pool.threads[pool.count], nullptr, work_of, &id) != 0) return;
     ++pool.count;
   }
-#elif defined(__wasm_atomics__)
-  pool.count = count;  // the page starts the workers; each calls @name@_work()
+#elif defined(@NAME@_WORKERS)
+  pool.count = count;  // the page or program starts the workers, which work()
 #else
   (void)count;
 #endif

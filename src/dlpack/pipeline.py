@@ -176,7 +176,7 @@ def _fill(
     builds = _needed(target.chosen(options.target_options), prepared)
     programs = _compile(name, prepared, options, builds, progress)
     program = next(iter(programs.values()))
-    classifier = _classifier(options, prepared.source, program)
+    classifier = _classifier(options, prepared, program)
     if classifier.preprocess and (misfit := classifier.preprocess.misfit()):
         progress.warn(misfit)
     kernels = kernels_of(programs)
@@ -315,7 +315,6 @@ def _manifest(
 ) -> dict[str, Any]:  # fmt: skip
     """The manifest before the target and the verification add to it."""
     from dlpack.bundle.manifest import described, manifest_of, shapes_of, weights_of
-    from dlpack.meaning.task import task_of
 
     source, cases, pictures = prepared.source, prepared.cases, classifier.pictures
     program = next(iter(programs.values()))
@@ -331,11 +330,8 @@ def _manifest(
         manifest["labels"] = list(classifier.labels)
     if classifier.preprocess:
         manifest["preprocess"] = classifier.preprocess.to_json()
-    number = next((k for k, picture in enumerate(pictures) if picture), 0)
-    expected = cases[number].trial.expected.outputs
-    own = {**sets[number], "outputs": sets[number]["outputs"][: source.outputs]}
-    if task := task_of(options.task, source.metadata, {**manifest, **own}, expected[: source.outputs]):
-        manifest["task"] = task
+    if classifier.task:
+        manifest["task"] = dict(classifier.task)
     if program.weights and not embed:
         manifest["weights"] = weights_of(program)
     return manifest
@@ -484,11 +480,13 @@ def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> 
         resolve(options.preprocess, inputs)
 
 
-def _classifier(options: Options, source: Source, program: Program) -> Classifier:
-    """The class names and the preprocessing for each set of shapes, from the options or else the model's metadata."""
+def _classifier(options: Options, prepared: Prepared, program: Program) -> Classifier:
+    """Class names, the preprocessing for each set of shapes, the task: from the options or the model's metadata."""
     from dlpack.amalgamate.classifier import Classifier
     from dlpack.bundle.manifest import described
+    from dlpack.meaning.task import task_of
 
+    source = prepared.source
     labels = check_labels(options.labels, "--labels") if options.labels else source.labels or ()
     inputs = [described(s)["inputs"] for s in program.shape_sets]
     pictures: tuple[Preprocess | None, ...] = ()
@@ -496,4 +494,8 @@ def _classifier(options: Options, source: Source, program: Program) -> Classifie
         pictures = resolve(options.preprocess, inputs)
     elif "dlpack.preprocess" in source.metadata:
         pictures = from_metadata(source.metadata["dlpack.preprocess"], inputs)
-    return Classifier(labels, pictures)
+    number = next((k for k, picture in enumerate(pictures) if picture), 0)
+    expected = prepared.cases[number].trial.expected.outputs[: source.outputs]
+    told = described(program.shape_sets[number])
+    own = {**told, "outputs": told["outputs"][: source.outputs], **({"preprocess": {}} if any(pictures) else {})}
+    return Classifier(labels, pictures, task_of(options.task, source.metadata, own, expected))

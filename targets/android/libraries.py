@@ -29,7 +29,13 @@ class Abi:
 
 
 ABIS = (
-    Abi("arm64-v8a", "aarch64-linux-android", ("-ffixed-x18",), (f"--target=aarch64-linux-android{MIN_SDK}",)),
+    # For aarch64-linux-android, zig's clang calls functions of a library for atomic operations.
+    Abi(
+        "arm64-v8a",
+        "aarch64-linux-musl",
+        ("-ffixed-x18",),
+        (f"--target=aarch64-linux-android{MIN_SDK}", "-mno-outline-atomics"),
+    ),
     # zig's own arm-linux-androideabi computes floats in software. Android promises NEON, but no fused multiply-add.
     Abi(
         "armeabi-v7a",

@@ -176,7 +176,7 @@ def _elements(name: str, inputs: Mapping[str, Any], dtype: str, shape: tuple[int
             f"input {name!r} is a {type(inputs[name]).__name__}; give a numpy array or anything with a buffer"
         ) from e
     got = _dtype(view)
-    fits = got == dtype or (dtype == "bfloat16" and got == "uint16")
+    fits = got == dtype or (dtype in ("float16", "bfloat16") and got == "uint16")
     if not fits or view.shape not in (shape, (math.prod(shape),)):
         raise ValueError(f"input {name!r} is {got} of shape {view.shape}; the model takes {dtype} of {shape}")
     return view.tobytes()
