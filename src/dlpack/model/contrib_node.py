@@ -132,9 +132,12 @@ class Call:
     def reshape(self, x: str, *shape: int) -> str:
         return self.add("Reshape", x, self.array(shape, np.int64))
 
-    def slice(self, x: str, axis: int, start: int, stop: int) -> str:
-        if self.opset < 10:
+    def require_opset(self, version: int) -> None:
+        if self.opset < version:
             self.refuse(f"it is not supported in opset {self.opset}; export the model with opset 11 or newer")
+
+    def slice(self, x: str, axis: int, start: int, stop: int) -> str:
+        self.require_opset(10)
         return self.add("Slice", x, *(self.array([n], np.int64) for n in (start, stop, axis)))
 
     def transpose(self, x: str, *perm: int) -> str:

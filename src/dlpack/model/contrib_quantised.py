@@ -116,24 +116,28 @@ def gemm(call: Call) -> None:
 # --- products of integers with results in floats ----------------------------------------------------------------------
 
 
-def _product(call: Call, a: str, b: int, zeros: tuple[str, str], scales: tuple[str, str], bias: int) -> None:
-    """(a - its zero) (b - its zero), times both scales, plus the bias."""
+def product_of_integers(call: Call, a: str, b: int, zeros: tuple[str, str], scales: tuple[str, str]) -> str:
+    """(a - its zero) (b - its zero), times both scales; `b` is the index of an input."""
     y = call.add("MatMulInteger", a, call.input(b), *zeros)
-    y = call.add("Mul", call.add("Cast", y, to=1), call.add("Mul", *scales))
+    return call.add("Mul", call.add("Cast", y, to=1), call.add("Mul", *scales))
+
+
+def _give_product(call: Call, y: str, bias: int) -> None:
     call.give(0, call.add("Add", y, call.input(bias)) if call.has(bias) else y)
 
 
-def _zero(call: Call, index: int, like: int) -> str:
+def zero_point(call: Call, index: int, like: int) -> str:
     return call.input(index) if call.has(index) else number(call, 0, like)
 
 
 @contrib("DynamicQuantizeMatMul")
 def dynamic_matmul(call: Call) -> None:
     a, scale, zero = call.add_many(3, "DynamicQuantizeLinear", call.input(0))
-    _product(call, a, 1, (zero, _zero(call, 3, 1)), (scale, call.input(2)), 4)
+    y = product_of_integers(call, a, 1, (zero, zero_point(call, 3, 1)), (scale, call.input(2)))
+    _give_product(call, y, 4)
 
 
 @contrib("MatMulIntegerToFloat")
 def matmul_to_float(call: Call) -> None:
-    zeros = (_zero(call, 4, 0), _zero(call, 5, 1))
-    _product(call, call.input(0), 1, zeros, (call.input(2), call.input(3)), 6)
+    zeros = (zero_point(call, 4, 0), zero_point(call, 5, 1))
+    _give_product(call, product_of_integers(call, call.input(0), 1, zeros, (call.input(2), call.input(3))), 6)
