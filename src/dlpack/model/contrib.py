@@ -18,6 +18,8 @@ from dlpack.model import (  # noqa: F401
     contrib_layers,
     contrib_norm,
     contrib_quantised,
+    contrib_recurrent,
+    contrib_same,
     contrib_weights,
 )
 from dlpack.model.contrib_node import DOMAIN, REWRITES, Call, NotKnownYet

@@ -149,6 +149,12 @@ class Call:
             return self.add("ReduceMean", x, self.array([axis], np.int64), keepdims=1)
         return self.add("ReduceMean", x, axes=[axis], keepdims=1)
 
+    def sum(self, x: str, axis: int) -> str:
+        """The sum along an axis, which is kept."""
+        if self.opset >= 13:
+            return self.add("ReduceSum", x, self.array([axis], np.int64), keepdims=1)
+        return self.add("ReduceSum", x, axes=[axis], keepdims=1)
+
     def give(self, index: int, value: str) -> None:
         """`value` is the node's output `index`."""
         self._given[index] = value

@@ -81,6 +81,32 @@ _one_operand("QLinearAveragePool", _average_pool)
 _one_operand("QLinearSoftmax", _softmax)
 
 
+@contrib("QLinearConv")
+def convolution(call: Call) -> None:
+    """ONNX's, or with the channels in the last dimension; the weights are as ONNX has them in both."""
+    attrs = call.attributes("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+    rest = [call.input(n) for n in range(1, 9 if call.has(8) else 8)]
+    call.give(0, _channels_first(call, call.input(0), lambda x: call.add("QLinearConv", x, *rest, **attrs)))
+
+
+@contrib("QLinearWhere")
+def where(call: Call) -> None:
+    _give(call, call.add("Where", call.input(0), _real(call, 1), _real(call, 4)), 7, 1)
+
+
+@contrib("QLinearReduceMean")
+def reduce_mean(call: Call) -> None:
+    """Over the axes of the attribute, all of them by default."""
+    rank = len(call.shape(0))
+    axes = [axis % rank for axis in call.attr("axes", range(rank))]
+    y = _real(call, 0)
+    for axis in axes:
+        y = call.mean(y, axis)
+    if not call.attr("keepdims", 1):
+        y = call.reshape(y, *(size for n, size in enumerate(call.shape(0)) if n not in axes))
+    _give(call, y, 3, 0)
+
+
 @contrib("QLinearConcat")
 def concat(call: Call) -> None:
     """Its inputs are the scale and zero point of the output, then tensor, scale and zero point of each operand."""
