@@ -82,7 +82,7 @@ def clean(model: ModelProto, shapes: Shapes | None = None, inline_ops: InlineOps
     result = ModelProto()
     result.CopyFrom(model)
     _name_nodes(result.graph)
-    _drop_constant_inputs(result.graph)
+    _drop_constant_inputs(result)
     _fix_shapes(result.graph, shapes or {})
     opset = opset_versions(result).get("", 0)
     forget_types(result.graph, opset)
@@ -138,8 +138,10 @@ def _name_nodes(graph: GraphProto) -> None:
             node.name = fresh_name(f"{node.op_type}_{index}", names)
 
 
-def _drop_constant_inputs(graph: GraphProto) -> None:
+def _drop_constant_inputs(model: ModelProto) -> None:
     """Before IR version 4 every weight was also an input; here a weight is a constant."""
+    graph = model.graph
+    model.ir_version = max(model.ir_version, 4)  # onnx's inference knows no weights otherwise
     weights = {tensor.name for tensor in graph.initializer}
     set_items(graph.input, [value for value in graph.input if value.name not in weights])
 
