@@ -75,7 +75,8 @@ def test_multi_head_attention(given: str, causal: int) -> None:
     width = SIZE if past else 6
     total = past + kv
     inputs = {
-        "x": floats(BATCH, LENGTH, HIDDEN), "k": floats(BATCH, kv, HIDDEN, seed=1), "v": floats(BATCH, kv, HEADS * width, seed=2),
+        "x": floats(BATCH, LENGTH, HIDDEN), "k": floats(BATCH, kv, HIDDEN, seed=1), 
+        "v": floats(BATCH, kv, HEADS * width, seed=2),
         "b": floats(2 * HIDDEN + HEADS * width, seed=3) if "bias" in given else None,
         "m": integers(BATCH, total, dtype="int32", low=0, high=1, seed=4) if "mask" in given
         else integers(BATCH, LENGTH, total, dtype="int32", low=0, high=1, seed=4) if "rows" in given else None,
@@ -95,7 +96,8 @@ def test_multi_head_attention(given: str, causal: int) -> None:
 def test_cross_attention(bias: bool) -> None:
     """Keys and values have another length, here also as an encoder leaves them in a cache, with heads of their own."""
     inputs = {
-        "x": floats(BATCH, LENGTH, HIDDEN), "k": floats(BATCH, 7, HIDDEN, seed=1), "v": floats(BATCH, 7, HIDDEN, seed=2),
+        "x": floats(BATCH, LENGTH, HIDDEN), "k": floats(BATCH, 7, HIDDEN, seed=1), 
+        "v": floats(BATCH, 7, HIDDEN, seed=2),
         "b": floats(3 * HIDDEN, seed=3) if bias else None, "m": np.array([5, 7], np.int32),
     }  # fmt: skip
     compare(*one_node("MultiHeadAttention", inputs, run_time="x k v m", num_heads=HEADS))
@@ -155,7 +157,7 @@ def test_decoder_cross_attention() -> None:
 # --- GroupQueryAttention ----------------------------------------------------------------------------------------------
 
 
-def group_query(
+def group_query(  # noqa: PLR0913
     length: int, known: list[int], cache: int, packed: bool = False, bias: bool = False, heads: int = 4, kv: int = 2,
     rotary: int = 0, positions: Array | None = None, sink: bool = False, total: int | None = None, **attrs: Any,
 ) -> tuple[Any, dict[str, Array]]:  # fmt: skip

@@ -72,7 +72,8 @@ def test_attributes_that_became_inputs() -> None:
         helper.make_node("Concat", ["b", "a"], ["y"]),
     ]
     weights: dict[str, Array] = {
-        "times": np.array([2.0], np.float32), "axis": np.array([1.0], np.float32), "sizes": np.array([5.0, 19.0], np.float32)
+        "times": np.array([2.0], np.float32), "axis": np.array([1.0], np.float32),
+        "sizes": np.array([5.0, 19.0], np.float32)
     }  # fmt: skip
     made, feeds = model(nodes, 1, weights, 2, 3, 4)
     tiled = np.tile(feeds["x"].reshape(2, 12), (1, 2))

@@ -183,7 +183,7 @@ class _Projected:
 
 
 def _projected(call: Call) -> _Projected:
-    batch, length = call.shape(0)[:2]
+    length = call.shape(0)[1]
     if not call.has(1):
         *_, heads, _, size = call.shape(0)
         q, k, v = _packed(call, 0, 3)

@@ -1,4 +1,4 @@
-"""Products and tables whose weights have few bits. The weights are constant and become the numbers that they stand for."""
+"""Products and tables whose weights have few bits. The weights are constant and become numbers."""
 
 from __future__ import annotations
 

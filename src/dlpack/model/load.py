@@ -12,12 +12,10 @@ from onnx import ModelProto, TensorProto
 
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.model.check import check_functions, check_graph, check_nodes
-from dlpack.model.old_opsets import OPSET as OLDEST_OPSET
-from dlpack.model.old_opsets import modernise
+from dlpack.model.old_opsets import OLDEST_OPSET, modernise
 from dlpack.model.tensors import MAX_MODEL_BYTES, load_tensors
 from dlpack.model.walk import graphs, opset_versions
 from dlpack.model.zipmap import unzip
-
 
 _FOREIGN_MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"PK\x03\x04", "a zip archive, perhaps a PyTorch or Keras file: convert it with `dlpack export`"),

@@ -17,7 +17,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 from dlpack.errors import UnsupportedError
 from dlpack.model.walk import describe, graphs
 
-OPSET = 7
+OLDEST_OPSET = 7
 
 _TWO_OPERANDS = frozenset(("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less"))
 _DROPPED: Mapping[str, tuple[str, ...]] = {
@@ -37,7 +37,7 @@ def modernise(model: ModelProto) -> None:
                 _change(node, graph)
     for entry in model.opset_import:
         if entry.domain == "":
-            entry.version = OPSET
+            entry.version = OLDEST_OPSET
     ranks = _ranks(model)
     constants = _constants(model)
     for graph in graphs(model.graph):
@@ -176,6 +176,6 @@ def _ints(node: NodeProto, index: int, constants: Mapping[str, TensorProto]) -> 
 
 def _refusal(node: NodeProto, why: str) -> UnsupportedError:
     return UnsupportedError(
-        f"the model is of an opset before {OPSET}: {describe(node)}: {why}; "
-        f"export the model again with opset {OPSET} or newer"
+        f"the model is of an opset before {OLDEST_OPSET}: {describe(node)}: {why}; "
+        f"export the model again with opset {OLDEST_OPSET} or newer"
     )
