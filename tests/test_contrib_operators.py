@@ -362,6 +362,14 @@ def test_matmul_of_integers_to_floats() -> None:
     compare(*one_node("MatMulIntegerToFloat", inputs))
 
 
+def test_the_same_as_in_onnx() -> None:
+    """Operators that onnxruntime's tools write in its own domain, though ONNX has them."""
+    inputs = {"x": floats(3, 8), "s": scale(0.01), "z": zero(120, "uint8")}
+    compare(*one_node("QuantizeLinear", inputs), rtol=0, atol=1)
+    compare(*one_node("DequantizeLinear", inputs | {"x": integers(3, 8)}))
+    compare(*one_node("TransposeMatMul", {"x": floats(4, 3), "z": floats(4, 5, seed=1)}, transA=1, alpha=0.5))
+
+
 # --- weights of few bits ----------------------------------------------------------------------------------------------
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import GraphProto, TensorProto
+from onnx import GraphProto, NodeProto, TensorProto
 
 from dlpack.model.contrib_node import Call, contrib
 
@@ -82,9 +83,9 @@ def _direction(call: Call, s: _Sizes, direction: int, backwards: int) -> tuple[s
 
 def _step(prefix: str, s: _Sizes, r: str, scale: str, zero: str) -> GraphProto:
     """One step: (h, c, gates of the input) to (h, c, h)."""
-    nodes = []
+    nodes: list[NodeProto] = []
 
-    def add(op: str, *inputs: str, outputs: int = 1, **attrs: int) -> list[str]:
+    def add(op: str, *inputs: str, outputs: int = 1, **attrs: Any) -> list[str]:
         names = [f"{prefix}/{op}_{len(nodes)}_{n}" for n in range(outputs)]
         nodes.append(onnx.helper.make_node(op, list(inputs), names, name=names[0], **attrs))
         return names

@@ -71,7 +71,7 @@ def gather_block_quantized(call: Call) -> None:
     data = _unpack(given, bits) if packed else given
     data = np.asarray(data).astype(np.float32)
     axis, block = call.attr("quantize_axis", 1) % data.ndim, call.attr("block_size", 128)
-    zero = np.float32(1 << (bits - 1) if packed else 0)
+    zero: Array = np.array(1 << (bits - 1) if packed else 0, np.float32)
     if call.has(3):
         zero = call.weight(3, "zero_points")
         zero = np.asarray(_unpack(zero, bits) if packed else zero).astype(np.float32)

@@ -128,7 +128,7 @@ class _Stream:
         self.weights.append(onnx.numpy_helper.from_array(value, name))
         return name
 
-    def _add(self, op: str, *inputs: str, **attrs: int) -> str:
+    def _add(self, op: str, *inputs: str, **attrs: Any) -> str:
         name = fresh_name(f"{self.node.name}/{op}", self._taken)
         self.nodes.append(onnx.helper.make_node(op, list(inputs), [name], name=name, **attrs))
         return name
