@@ -12,7 +12,16 @@ from contextlib import suppress
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
-from dlpack.model import contrib_layers, contrib_norm, contrib_quantised, contrib_weights  # noqa: F401
+from dlpack.model import (  # noqa: F401
+    contrib_attention,
+    contrib_group,
+    contrib_layers,
+    contrib_norm,
+    contrib_quantised,
+    contrib_recurrent,
+    contrib_same,
+    contrib_weights,
+)
 from dlpack.model.contrib_node import DOMAIN, REWRITES, Call, NotKnownYet
 from dlpack.model.fold import set_items
 from dlpack.model.infer import ValueType, infer_types, value_type
