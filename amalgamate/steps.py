@@ -10,7 +10,7 @@ from dlpack.amalgamate.machines import SHARE_TRIPS, called
 from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.text import signature, wrap
 from dlpack.amalgamate.wrap import wrapped
-from dlpack.graph.ir import TensorType
+from dlpack.graph.ir import BITS, TensorType
 from dlpack.plan.program import (
     Address,
     CallStep,
@@ -86,7 +86,8 @@ class StepPrinter:
         read: dict[int, tuple[Address, int]] = {}  # where prepared weights lie → those that they are made of
         for step in steps:
             assert isinstance(step, WinogradStep | RepackStep)
-            nbytes = step.read if isinstance(step, RepackStep) else 36 * step.inputs * step.outputs
+            pairs = 0 if isinstance(step, RepackStep) else step.inputs * step.outputs
+            nbytes = step.read if isinstance(step, RepackStep) else 9 * pairs * _size(step.source)
             if step.source.space == "prepared":
                 source, nbytes = read[step.source.offset]
             else:
@@ -127,7 +128,7 @@ class StepPrinter:
             sizes = f"{step.inputs}, {step.outputs}, {step.columns}, {step.room}"
             lanes = gcd(step.room, 16)
             pointers = f"{self.pointer(step.target)}, {self.pointer(step.source)}"
-            return [f"{pad}winograd_weights<{step.edge}, {lanes}>({pointers}, {sizes});"]
+            return [f"{pad}winograd_weights<{step.edge}, {lanes}>({pointers}, {sizes}{_read(step.source)});"]
         if isinstance(step, RepackStep):
             return self._repack(step, pad)
         if isinstance(step, HaloStep):
@@ -155,6 +156,10 @@ class StepPrinter:
 
     def _repack(self, step: RepackStep, pad: str) -> list[str]:
         """Dimensions with far apart elements in the target come first, so that it is written in order."""
+        elements, read = step.written // _size(step.target), _read(step.source)
+        pointers = self.pointer(step.target), self.pointer(step.source)
+        if read and step.read == elements * 2 and all(source == target for source, target in step.places):
+            return [f"{pad}widen({', '.join(pointers)}, {elements}{read});"]
         dims = [
             (n, source, target) for n, (source, target) in zip(step.extents, step.places, strict=True) if n > 1
         ] or [(1, PackedDim(1, 0, 0), PackedDim(1, 0, 0))]
@@ -163,10 +168,9 @@ class StepPrinter:
             f"{{{n}, {source.size}, {source.outer}, {source.inner}, {target.size}, {target.outer}, {target.inner}}}"
             for n, source, target in dims
         ]
-        elements = step.written // TensorType(step.target.dtype, ()).itemsize
         return [
             f"{pad}constexpr repacked_dim dims[] = {{{', '.join(rows)}}};",
-            f"{pad}repack({self.pointer(step.target)}, {elements}, {self.pointer(step.source)}, {len(dims)}, dims);",
+            f"{pad}repack({pointers[0]}, {elements}, {pointers[1]}, {len(dims)}, dims{read});",
         ]
 
     def pointer(self, address: Address) -> str:
@@ -192,6 +196,16 @@ void read_once([[maybe_unused]] const void* data, [[maybe_unused]] size_t bytes)
 #endif
 }
 """
+
+
+def _size(address: Address) -> int:
+    """Bytes of an element."""
+    return TensorType(address.dtype, ()).itemsize
+
+
+def _read(source: Address) -> str:
+    """The argument that says how floats are made of the elements of a weight; nothing where they are floats."""
+    return f", from_{source.dtype}()" if source.dtype in BITS else ""
 
 
 def _trip(loop: int) -> str:

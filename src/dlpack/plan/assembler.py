@@ -16,6 +16,7 @@ from dlpack.kernels.build import Argument, Call, KernelBuilder, pack
 from dlpack.kernels.place import Buffer, Placement, place
 from dlpack.kernels.settled import Settled, Weight, Weights
 from dlpack.loops.layout import Layout, dense, is_dense, order_of
+from dlpack.plan.halves import narrowed, stored_type
 from dlpack.plan.memory import ALIGNMENT, Arena, Item, plan_arena
 from dlpack.plan.program import (
     Address,
@@ -38,6 +39,7 @@ from dlpack.plan.program import (
 class Assembler:
     def __init__(self, placement: Placement, name: str, backend: Backend, threads: int, settled: Settled) -> None:
         self.placement, self.name, self.threads, self.settled = placement, name, threads, settled
+        self.widens = backend.layouts.widens
         self.graph = placement.graph
         self.builder = KernelBuilder(placement, backend.schedule, settled)
         self.loops: dict[int, Program] = {}
@@ -56,7 +58,7 @@ class Assembler:
         self.weight_places: dict[int, Place] = {}
         self.prepared_places: dict[int, Place] = {}
         self.inner_places: list[Place] = []
-        self.constants: dict[tuple[str, Layout | None], Address] = {}
+        self.constants: dict[tuple[str, Layout | None, bool], Address] = {}
         self.merged: dict[str, str] = {}
         self.prepare: list[Step] = []
 
@@ -209,25 +211,33 @@ class Assembler:
         ]
         return LoopStep(count, (*(inside(s) for s in body.steps), *late)), kernels_out
 
-    def _weight(self, weight: Weight, name: str, data: Callable[[], bytes]) -> Address:
-        """Where a weight lies: stored, or repacked from where another machine's program has stored it."""
+    def _weight(self, weight: Weight, name: str, data: Callable[[], bytes], as_stored: bool = False) -> Address:
+        """Where a weight lies: stored, or repacked or widened from where it is stored, or `as_stored`, in 16 bits."""
         nbytes = TensorType(weight.dtype, ()).itemsize * weight.layout.reach(weight.shape)
         if self.own_weights is not None:
             at = self.own_weights.place(weight, data)
             self.own_parts[at] = weight, _place(weight, name, at, nbytes)
             return Address("weights", at, weight.dtype)
-        other = self.settled.weights.in_other_layout(weight)
-        if other is None:
+        stored = self.settled.weights.in_other_layout(weight) or self._narrow(weight, data)
+        if stored == weight:
             return self._stored(weight, name, data)
+        bits = self._stored(stored, name, lambda: narrowed(data(), stored.dtype))
+        if as_stored and stored.layout == weight.layout:
+            return bits
         at, new = self.settled.prepare(weight, nbytes)
-        target = Address("prepared", at, weight.dtype)
         if new:
             self.prepared_places[at] = _place(weight, name, at, nbytes)
-            source = self._stored(other, name, bytes)
-            read = TensorType(other.dtype, ()).itemsize * other.layout.reach(other.shape)
-            places = tuple(zip(_packed_dims(other), _packed_dims(weight), strict=True))
-            self.prepare.append(RepackStep(source, target, weight.shape, places, read, nbytes))
-        return target
+            read = TensorType(stored.dtype, ()).itemsize * stored.layout.reach(stored.shape)
+            places = tuple(zip(_packed_dims(stored), _packed_dims(weight), strict=True))
+            target = Address("prepared", at, weight.dtype)
+            self.prepare.append(RepackStep(bits, target, weight.shape, places, read, nbytes))
+        return Address("prepared", at, weight.dtype)
+
+    def _narrow(self, weight: Weight, data: Callable[[], bytes]) -> Weight:
+        """The weight with the type in which it is stored."""
+        if weight.dtype != "float32" or not self.widens:
+            return weight
+        return replace(weight, dtype=stored_type(data()))
 
     def _stored(self, weight: Weight, name: str, data: Callable[[], bytes]) -> Address:
         """Where a weight lies among those of all programs."""
@@ -394,8 +404,8 @@ class Assembler:
         index = (self.graph.inputs if b.kind == "input" else self.graph.outputs).index(buffer)
         return Address(b.kind, at, b.dtype, index)
 
-    def _constant(self, name: str, packed: Layout | None) -> Address:
-        key = (name, packed)
+    def _constant(self, name: str, packed: Layout | None, as_stored: bool = False) -> Address:
+        key = (name, packed, as_stored)
         if key not in self.constants:
             array: Array = self.graph.constants[name]
 
@@ -403,7 +413,7 @@ class Assembler:
                 flat = pack(array, packed) if packed else np.ascontiguousarray(array).reshape(-1)
                 return (flat.astype(np.uint8) if array.dtype.name == "bool" else flat).tobytes()
 
-            self.constants[key] = self._weight(self.settled.weight(self.graph, name, packed), name, data)
+            self.constants[key] = self._weight(self.settled.weight(self.graph, name, packed), name, data, as_stored)
         return self.constants[key]
 
     def _derived(self, name: str, packed: Layout) -> Address:
@@ -418,7 +428,7 @@ class Assembler:
             self.prepared_places[at] = _place(weight, name, at, nbytes)
             origin = self.graph.derived[name]
             straight = dense(self.graph.types[origin].shape, (2, 3, 1, 0))
-            source = self._constant(origin, straight)
+            source = self._constant(origin, straight, as_stored=True)
             self.prepare.append(WinogradStep(source, target, edge, inputs, outputs, block.size, block.room))
         return target
 
