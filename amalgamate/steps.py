@@ -10,7 +10,7 @@ from dlpack.amalgamate.machines import SHARE_TRIPS, called
 from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.text import signature, wrap
 from dlpack.amalgamate.wrap import wrapped
-from dlpack.graph.ir import BITS, TensorType
+from dlpack.graph.ir import HALVES, TensorType
 from dlpack.plan.program import (
     Address,
     CallStep,
@@ -205,7 +205,7 @@ def _size(address: Address) -> int:
 
 def _read(source: Address) -> str:
     """The argument that says how floats are made of the elements of a weight; nothing where they are floats."""
-    return f", from_{source.dtype}()" if source.dtype in BITS else ""
+    return f", from_{source.dtype}()" if source.dtype in HALVES else ""
 
 
 def _trip(loop: int) -> str:
