@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import indent
 
 from dlpack.amalgamate.cpp import CPP_TYPE, literal
 from dlpack.amalgamate.runtime import sections
@@ -61,7 +62,7 @@ def api_text(runtime: Mapping[str, str], program: Program, classifier: Classifie
         declarations = declarations.replace("@how@", _how(classifier.preprocess, len(classifier.pictures) > 1))
         quantised = " Then quantises." if classifier.preprocess.quantization else ""
         declarations = declarations.replace("@quantised@", quantised)
-    methods = "".join(f"  {texts[name]}\n" for name in (f"{part}_method" for part in classifier.parts) if name in texts)
+    methods = "".join(indent(f"{texts[f'{part}_method']}\n", "  ") for part in classifier.parts if part != "label")
     return runtime["api.h"].replace("@declarations@", declarations).replace("@methods@", methods)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dlpack.amalgamate.classifier import quoted
 from dlpack.amalgamate.cpp import CPP_TYPE, literal
 from dlpack.amalgamate.text import rows
-from dlpack.graph.ir import BITS
+from dlpack.graph.ir import BITS, HALVES
 from dlpack.plan.program import Program, ShapeSet, Tensor
 
 
@@ -36,7 +36,9 @@ def selftest(runtime: Mapping[str, str], program: Program, tests: Sequence[SelfT
         compare += [f"  @name@_set_shape(p, {k});", *fills, "  @name@_run(p);", *compares]
     text = runtime["selftest.h"].strip()
     tensors = [t for s in program.shape_sets for t in (*s.inputs, *s.outputs)]
-    halves = runtime["half.h"].strip() if any(t.dtype in BITS for t in tensors) else ""
+    halves = runtime["half.h"].strip() if any(t.dtype in HALVES for t in tensors) else ""
+    if any(t.dtype in BITS.keys() - HALVES for t in tensors):
+        halves += "\n\n" * bool(halves) + runtime["small_floats.h"].strip()
     text = text.replace("@halves@\n", f"{halves}\n\n" if halves else "")
     return text.replace("@fill@", "\n".join(fill)).replace("@compare@", "\n".join(compare))
 

@@ -5,7 +5,9 @@ struct bfloat16 {
     const uint32_t all = bits_as<uint32_t>(static_cast<float>(x));
     bits = static_cast<uint16_t>(x != x ? 0x7fc0 : (all + 0x7fffu + (all >> 16 & 1u)) >> 16);
   }
-  explicit operator double() const { return static_cast<double>(bits_as<float>(static_cast<uint32_t>(bits) << 16)); }
+  explicit operator double() const {
+    return static_cast<double>(bits_as<float>(static_cast<uint32_t>(bits) << 16));
+  }
 };
 
 struct float16 {
@@ -20,6 +22,7 @@ struct float16 {
   explicit operator double() const {
     const uint32_t rest = (bits & 0x7fffu) << 13, sign = (bits & 0x8000u) << 16;
     const uint32_t finite = bits_as<uint32_t>(bits_as<float>(rest) * 0x1p112f);
-    return static_cast<double>(bits_as<float>((rest >= 0x7c00u << 13 ? rest | 0x7f800000u : finite) | sign));
+    return static_cast<double>(
+        bits_as<float>((rest >= 0x7c00u << 13 ? rest | 0x7f800000u : finite) | sign));
   }
 };

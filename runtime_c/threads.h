@@ -64,8 +64,11 @@ void take_parts(const @name@_predictor& p, int32_t worker) {
   uint64_t ticket = __atomic_load_n(&pool.ticket, __ATOMIC_ACQUIRE);
   while (static_cast<uint32_t>(ticket) != 0) {
     const int32_t step = look(pool.step), trips = look(pool.trips), part = look(pool.part);
-    const bool flush = worker != 0 && look(pool.flush) != 0;  // the caller has set its mode for the whole run
-    if (!__atomic_compare_exchange_n(&pool.ticket, &ticket, ticket - 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) continue;
+    // The caller has set its mode for the whole run.
+    const bool flush = worker != 0 && look(pool.flush) != 0;
+    if (!__atomic_compare_exchange_n(&pool.ticket, &ticket, ticket - 1, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE))
+      continue;
     const int32_t begin = (static_cast<int32_t>(static_cast<uint32_t>(ticket)) - 1) * part;
     const uint64_t floats = flush ? flush_denormals() : 0;
     run_part(p, step, begin, trips - begin < part ? trips : begin + part, worker);
@@ -94,7 +97,8 @@ void share_trips(const @name@_predictor& p, int32_t step, int32_t trips) {
   if (pool.count == 1) return run_part(p, step, 0, trips, 0);
 #if defined(@NAME@_WORKERS)
   const int32_t part = (trips - 1) / (4 * pool.count) + 1, parts = (trips - 1) / part + 1;
-  put(pool.step, step), put(pool.trips, trips), put(pool.part, part), put(pool.flush, p.flush), put(pool.done, 0);
+  put(pool.step, step), put(pool.trips, trips), put(pool.part, part), put(pool.flush, p.flush),
+      put(pool.done, 0);
   const uint64_t number = (look(pool.ticket) >> 32) + 1;
   __atomic_store_n(&pool.ticket, number << 32 | static_cast<uint64_t>(parts), __ATOMIC_SEQ_CST);
   __atomic_add_fetch(&pool.jobs, 1, __ATOMIC_SEQ_CST);
@@ -121,7 +125,8 @@ void work(const @name@_predictor& p, int32_t worker) {
     if (look(pool.jobs) == seen) {
       pthread_mutex_lock(&pool.mutex);
       __atomic_add_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
-      while (__atomic_load_n(&pool.jobs, __ATOMIC_SEQ_CST) == seen) pthread_cond_wait(&pool.wake, &pool.mutex);
+      while (__atomic_load_n(&pool.jobs, __ATOMIC_SEQ_CST) == seen)
+        pthread_cond_wait(&pool.wake, &pool.mutex);
       __atomic_sub_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
       pthread_mutex_unlock(&pool.mutex);
     }
@@ -201,7 +206,8 @@ void start_workers(@name@_predictor& p, int32_t count) {
 int32_t first_count() {
 #if defined(@NAME@_POSIX_THREADS)
   const long processors = sysconf(_SC_NPROCESSORS_ONLN);
-  return processors < 1 ? 1 : processors < kMostThreads ? static_cast<int32_t>(processors) : kMostThreads;
+  if (processors < 1) return 1;
+  return processors < kMostThreads ? static_cast<int32_t>(processors) : kMostThreads;
 #else
   return 1;
 #endif

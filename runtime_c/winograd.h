@@ -14,7 +14,8 @@ template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[4]) {
 
 // F(4x4, 3x3): G = [1/4 0 0; -1/6 -1/6 -1/6; -1/6 1/6 -1/6; 1/24 1/12 1/6; 1/24 -1/12 1/6; 0 0 1].
 template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[6]) {
-  const V even = (a + c) * (-1.0f / 6), odd = b * (-1.0f / 6), low = a * (1.0f / 24) + c * (1.0f / 6), high = b * (1.0f / 12);
+  const V even = (a + c) * (-1.0f / 6), odd = b * (-1.0f / 6),
+          low = a * (1.0f / 24) + c * (1.0f / 6), high = b * (1.0f / 12);
   to[0] = a * 0.25f;
   to[1] = even + odd;
   to[2] = even - odd;
@@ -26,7 +27,8 @@ template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[6]) {
 // F(6x6, 3x3): G = [1 0 0; -2/9 -2/9 -2/9; -2/9 2/9 -2/9; 1/90 1/45 2/45; 1/90 -1/45 2/45; 1/45
 // 1/90 1/180; 1/45 -1/90 1/180; 0 0 1].
 template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[8]) {
-  const V even = (a + c) * (-2.0f / 9), odd = b * (-2.0f / 9), two = a * (1.0f / 90) + c * (2.0f / 45), half = a * (1.0f / 45) + c * (1.0f / 180);
+  const V even = (a + c) * (-2.0f / 9), odd = b * (-2.0f / 9),
+          two = a * (1.0f / 90) + c * (2.0f / 45), half = a * (1.0f / 45) + c * (1.0f / 180);
   to[0] = a;
   to[1] = even + odd;
   to[2] = even - odd;
@@ -41,7 +43,9 @@ template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[8]) {
 // Neural Networks", 2015): u = G w G^T for each pair of channels. w is [3, 3, inputs, outputs]; u
 // lies in blocks of `columns` outputs with room for `room`, a multiple of N: [E, E, outputs /
 // columns, inputs, room], with zeros beyond the last output. `read` makes floats of w's elements.
-template <int E, int N, class W, class READ = as_is> [[gnu::noinline]] void winograd_weights(float* u, const W* w, size_t inputs, size_t outputs, size_t columns, size_t room, READ read = READ()) {
+template <int E, int N, class W, class READ = as_is>
+[[gnu::noinline]] void winograd_weights(float* u, const W* w, size_t inputs, size_t outputs,
+                                        size_t columns, size_t room, READ read = READ()) {
   typedef vec<float, N> V;
   typedef vec<W, N> S;
   const size_t matrix = (outputs + columns - 1) / columns * inputs * room, pair = inputs * outputs;
@@ -55,7 +59,10 @@ template <int E, int N, class W, class READ = as_is> [[gnu::noinline]] void wino
 #pragma GCC unroll 3
         for (size_t x = 0; x < 3; ++x) {
           if (n == 0) winograd_column(V{}, V{}, V{}, half[x]);
-          else winograd_column(read(load_partial<S>(from + x * pair, n)), read(load_partial<S>(from + (3 + x) * pair, n)), read(load_partial<S>(from + (6 + x) * pair, n)), half[x]);
+          else
+            winograd_column(read(load_partial<S>(from + x * pair, n)),
+                            read(load_partial<S>(from + (3 + x) * pair, n)),
+                            read(load_partial<S>(from + (6 + x) * pair, n)), half[x]);
         }
 #pragma GCC unroll 8
         for (size_t i = 0; i < E; ++i) {

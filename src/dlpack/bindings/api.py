@@ -7,7 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dlpack.graph.ir import HALVES, STORED
 from dlpack.meaning.quantization import is_real
+
+_STORED = {name: kind for name, kind in STORED.items() if name not in HALVES}
+"""The types that no language has; each element is in a byte."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,9 @@ def _tensor(told: Mapping[str, Any], meaning: str, applies: bool = True) -> Tens
         parts = ["a probability for each class" if parts else "probabilities"]
     if quantization := told.get("quantization"):
         parts.append(f"quantised: q stands for (q - {quantization['zero_point']}) * {quantization['scale']:g}")
-    return Tensor(told["name"], told["dtype"], tuple(told["shape"]), "; ".join(parts))
+    if told["dtype"] in _STORED:
+        parts.insert(0, f"{told['dtype']}, each in a byte")
+    return Tensor(told["name"], _STORED.get(told["dtype"], told["dtype"]), tuple(told["shape"]), "; ".join(parts))
 
 
 def _scores(manifest: Mapping[str, Any]) -> int:

@@ -11,10 +11,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil, inf, prod
 
-import numpy as np
+import ml_dtypes
 
 from dlpack.errors import ModelError, UsageError
-from dlpack.graph.ir import Array, Graph, Node
+from dlpack.graph.ir import SMALL_INTEGERS, Array, Graph, Node
 
 Range = tuple[float, float]
 Demand = tuple[str, float, float]
@@ -47,6 +47,8 @@ def input_ranges(
             low, high = told[name]
         elif t.dtype == "bool":
             low, high = 0.0, 2.0
+        elif t.dtype in SMALL_INTEGERS:
+            low, high = float(ml_dtypes.iinfo(t.dtype).min), ml_dtypes.iinfo(t.dtype).max + 1.0
         elif name in demands or integer:
             low, high = demands.get(name, (0.0, _DEFAULT))
             low, high = (low if high <= 0 else max(low, 0.0)), (high if high < inf else max(low, 0.0) + _DEFAULT)
@@ -85,7 +87,7 @@ def _told(graph: Graph, metadata: Mapping[str, str], said: Mapping[str, Range]) 
             raise UsageError(f"--range {name}={low:g}:{high:g}: the model has no input '{name}'; it has {known}")
         dtype = graph.types[name].dtype
         if "int" in dtype:
-            info = np.iinfo(dtype)
+            info = ml_dtypes.iinfo(dtype)
             if not info.min <= low <= high <= info.max:
                 raise UsageError(f"--range {name}={low:g}:{high:g}: the input is {dtype}, {info.min} to {info.max}")
             high += 1
