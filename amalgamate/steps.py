@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import gcd
 
 from dlpack.amalgamate.cpp import CPP_TYPE, literal
@@ -15,6 +15,7 @@ from dlpack.plan.program import (
     Address,
     CallStep,
     CopyStep,
+    DequantizeStep,
     HaloStep,
     LoopStep,
     PackedDim,
@@ -85,13 +86,10 @@ class StepPrinter:
         ]
         read: dict[int, tuple[Address, int]] = {}  # where prepared weights lie → those that they are made of
         for step in steps:
-            assert isinstance(step, WinogradStep | RepackStep)
-            pairs = 0 if isinstance(step, RepackStep) else step.inputs * step.outputs
-            nbytes = step.read if isinstance(step, RepackStep) else 9 * pairs * _size(step.source)
-            if step.source.space == "prepared":
-                source, nbytes = read[step.source.offset]
-            else:
-                source = step.source
+            assert isinstance(step, WinogradStep | RepackStep | DequantizeStep)
+            source, nbytes = max(_reads(step), key=lambda part: part[0].offset)
+            if source.space == "prepared":
+                source, nbytes = read[source.offset]
             read[step.target.offset] = source, nbytes
             lines += [f"    if (due({self.places.offset(source)} + {nbytes})) {{", *self.step(step, 2)]
             lines += [f"        if (mapped) read_once({self.pointer(source)}, {nbytes});"] if mapped else []
@@ -131,6 +129,8 @@ class StepPrinter:
             return [f"{pad}winograd_weights<{step.edge}, {lanes}>({pointers}, {sizes}{_read(step.source)});"]
         if isinstance(step, RepackStep):
             return self._repack(step, pad)
+        if isinstance(step, DequantizeStep):
+            return self._dequantize(step, pad)
         if isinstance(step, HaloStep):
             rank = len(step.shape)
 
@@ -173,6 +173,18 @@ class StepPrinter:
             f"{pad}repack({pointers[0]}, {elements}, {pointers[1]}, {len(dims)}, dims{read});",
         ]
 
+    def _dequantize(self, step: DequantizeStep, pad: str) -> list[str]:
+        dims = zip(step.extents, step.places, step.blocks, step.steps, strict=True)
+        rows = [f"{{{n}, {p.size}, {p.outer}, {p.inner}, {block}, {each}}}" for n, p, block, each in dims]
+        codes, table, scales = (self.pointer(a) for a in (step.source, step.table, step.scales))
+        zeros = self.pointer(step.zeros) if step.zeros else "nullptr"
+        elements = step.written // _size(step.target)
+        return [
+            f"{pad}constexpr dequantized_dim dims[] = {{{', '.join(rows)}}};",
+            f"{pad}const stored_codes<{step.bits}> from = {{{codes}, {table}, {scales}, {zeros}}};",
+            f"{pad}dequantize({self.pointer(step.target)}, {elements}, from, {len(rows)}, dims);",
+        ]
+
     def pointer(self, address: Address) -> str:
         offset = str(address.offset) if address.space in ("input", "output") else self.places.offset(address)
         for loop, step in enumerate(address.steps):
@@ -196,6 +208,21 @@ void read_once([[maybe_unused]] const void* data, [[maybe_unused]] size_t bytes)
 #endif
 }
 """
+
+
+def _reads(step: Step) -> Iterator[tuple[Address, int]]:
+    """The weights that a step of `prepare` reads, and how many bytes."""
+    if isinstance(step, WinogradStep):
+        yield step.source, 9 * step.inputs * step.outputs * _size(step.source)
+    elif isinstance(step, RepackStep):
+        yield step.source, step.read
+    else:
+        assert isinstance(step, DequantizeStep)
+        yield step.source, step.read
+        yield step.scales, step.count * _size(step.scales)
+        yield step.table, (1 << step.bits) * _size(step.table)
+        if step.zeros:
+            yield step.zeros, step.count
 
 
 def _size(address: Address) -> int:

@@ -175,3 +175,45 @@ template <class T, class F, class READ = as_is>
   for (size_t i = 0; i < elements; ++i) to[i] = 0;
   repack_dims(to, from, rank, dims, read);
 }
+
+//@ section dequantize
+// Codes of BITS bits, the first in the lowest of a byte, and what they stand for: the number in the
+// table less that of the zero point (a code too), times the scale.
+template <int BITS> struct stored_codes {
+  const uint8_t* codes;
+  const float *table, *scales;
+  const uint8_t* zeros;  // or null
+  float operator()(size_t i, size_t scale) const {
+    constexpr size_t N = 8 / BITS;
+    const float number = table[codes[i / N] >> i % N * BITS & ((1 << BITS) - 1)];
+    return (zeros ? number - table[zeros[scale]] : number) * scales[scale];
+  }
+};
+
+// A dimension of such numbers and of the packing in which kernels read them, where elements lie
+// `inner` apart within blocks of `size`, which lie `outer` apart; with each `block` of elements the
+// scale is `step` further.
+struct dequantized_dim { size_t extent, size, outer, inner, block, step; };
+
+template <int BITS>
+void dequantize_dims(float* to, const stored_codes<BITS>& from, size_t& i, size_t scale, int rank,
+                     const dequantized_dim* dims) {
+  const dequantized_dim& d = *dims;
+  size_t block = 0, place = 0, within = 0;
+  for (size_t k = 0; k < d.extent; ++k) {
+    float* const target = to + block + place * d.inner;
+    if (rank == 1) *target = from(i++, scale);
+    else dequantize_dims(target, from, i, scale, rank - 1, dims + 1);
+    if (++place == d.size) block += d.outer, place = 0;
+    if (++within == d.block) scale += d.step, within = 0;
+  }
+}
+
+// Makes weights of what is stored for them, `elements` with the zeros between them.
+template <int BITS>
+[[gnu::noinline]] void dequantize(float* to, size_t elements, const stored_codes<BITS>& from,
+                                  int rank, const dequantized_dim* dims) {
+  for (size_t i = 0; i < elements; ++i) to[i] = 0;
+  size_t i = 0;
+  dequantize_dims(to, from, i, 0, rank, dims);
+}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +24,6 @@ from dlpack.plan.program import (
     HaloStep,
     LoopStep,
     NamedKernel,
-    PackedDim,
     Place,
     Program,
     RepackStep,
@@ -34,6 +32,7 @@ from dlpack.plan.program import (
     Tensor,
     WinogradStep,
 )
+from dlpack.plan.weights import dequantize_step, operator_word, packed_dims, place_of
 
 
 class Assembler:
@@ -216,8 +215,10 @@ class Assembler:
         nbytes = TensorType(weight.dtype, ()).itemsize * weight.layout.reach(weight.shape)
         if self.own_weights is not None:
             at = self.own_weights.place(weight, data)
-            self.own_parts[at] = weight, _place(weight, name, at, nbytes)
+            self.own_parts[at] = weight, place_of(weight, name, at, nbytes)
             return Address("weights", at, weight.dtype)
+        if weight.digest in self.settled.packed and self.widens:
+            return self._dequantized(weight, name, nbytes)
         stored = self.settled.weights.in_other_layout(weight) or self._narrow(weight, data)
         if stored == weight:
             return self._stored(weight, name, data)
@@ -226,12 +227,25 @@ class Assembler:
             return bits
         at, new = self.settled.prepare(weight, nbytes)
         if new:
-            self.prepared_places[at] = _place(weight, name, at, nbytes)
+            self.prepared_places[at] = place_of(weight, name, at, nbytes)
             read = TensorType(stored.dtype, ()).itemsize * stored.layout.reach(stored.shape)
-            places = tuple(zip(_packed_dims(stored), _packed_dims(weight), strict=True))
+            places = tuple(zip(packed_dims(stored), packed_dims(weight), strict=True))
             target = Address("prepared", at, weight.dtype)
             self.prepare.append(RepackStep(bits, target, weight.shape, places, read, nbytes))
         return Address("prepared", at, weight.dtype)
+
+    def _dequantized(self, weight: Weight, name: str, nbytes: int) -> Address:
+        """Where a weight lies that a step of `prepare` makes of its stored integers."""
+        at, new = self.settled.prepare(weight, nbytes)
+        target = Address("prepared", at, weight.dtype)
+        if new:
+            self.prepared_places[at] = place_of(weight, name, at, nbytes)
+
+            def store(array: Array, what: str) -> Address:
+                return self._stored(Settled.plain(array), f"{name} {what}", array.tobytes)
+
+            self.prepare.append(dequantize_step(self.settled.packed[weight.digest], weight, target, nbytes, store))
+        return target
 
     def _narrow(self, weight: Weight, data: Callable[[], bytes]) -> Weight:
         """The weight with the type in which it is stored."""
@@ -243,7 +257,7 @@ class Assembler:
         """Where a weight lies among those of all programs."""
         at = self.settled.weights.place(weight, data)
         nbytes = TensorType(weight.dtype, ()).itemsize * weight.layout.reach(weight.shape)
-        self.weight_places.setdefault(at, _place(weight, name, at, nbytes))
+        self.weight_places.setdefault(at, place_of(weight, name, at, nbytes))
         return Address("weights", at, weight.dtype)
 
     # --- kernels ------------------------------------------------------------------------------------------------
@@ -260,7 +274,7 @@ class Assembler:
         out = []
         for number in range(len(self.builder.entries)):
             first = next(k for k, c in enumerate(self.calls) if c.kernel == number)
-            words = [_word(n.op) for n in self.calls[first].group.nodes]
+            words = [operator_word(n.op) for n in self.calls[first].group.nodes]
             out.append(f"k{first:02d}_" + "_".join(words[:4]))
         return out
 
@@ -425,42 +439,12 @@ class Assembler:
         at, new = self.settled.prepare(weight, nbytes)
         target = Address("prepared", at, "float32")
         if new:
-            self.prepared_places[at] = _place(weight, name, at, nbytes)
+            self.prepared_places[at] = place_of(weight, name, at, nbytes)
             origin = self.graph.derived[name]
             straight = dense(self.graph.types[origin].shape, (2, 3, 1, 0))
             source = self._constant(origin, straight, as_stored=True)
             self.prepare.append(WinogradStep(source, target, edge, inputs, outputs, block.size, block.room))
         return target
-
-
-def _packed_dims(weight: Weight) -> Iterator[PackedDim]:
-    """Where the elements along each dimension of a weight lie."""
-    blocks = dict(weight.layout.blocks)
-    for d, (extent, stride) in enumerate(zip(weight.shape, weight.layout.strides, strict=True)):
-        if d in blocks:
-            yield PackedDim(blocks[d].size, stride, blocks[d].inner)
-        else:
-            yield PackedDim(extent, 0, stride)
-
-
-def _place(weight: Weight, name: str, offset: int, nbytes: int) -> Place:
-    """What lies where a weight is stored."""
-    order = order_of(weight.shape, weight.layout)
-    blocks = tuple((d, b.size) for d, b in weight.layout.blocks)
-    return Place(str(offset), name, offset, nbytes, (name,), weight.dtype, weight.shape, order, blocks)
-
-
-def _word(op: str) -> str:
-    """An operator in a kernel's name: as people call it, else its own name in lower case."""
-    for name in ("MatMul", "NaN", "QLinear"):
-        op = op.replace(name, name.capitalize())
-    return _WORDS.get(op) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", op).lower()
-
-
-_WORDS = {
-    "Convolution": "conv", "WinogradConvolution": "winograd_conv", "PRelu": "prelu",
-    "PoolMax": "max_pool", "PoolSum": "sum_pool", "GlobalSum": "global_sum", "GlobalMaxPool": "global_max",
-}  # fmt: skip
 
 
 def _overwritable(body: Program, state: int) -> set[str] | None:
