@@ -63,6 +63,12 @@ def all_sections(runtime: Mapping[str, str]) -> list[Section]:
     return list(sections([runtime[n] for n in _RUNTIME_PARTS]).values())
 
 
+_OF_STEPS = (
+    "fill_halo", "copy_bytes", "winograd_weights", "repack", "widen", "from_float16", "from_bfloat16", "dequantize"
+)  # fmt: skip
+"""Sections that are called as functions by the steps, each of which has the name of its section."""
+
+
 def used_sections(runtime: Mapping[str, str], printer: Printer, run: str, others: Iterable[str] = ()) -> list[Section]:
     """The sections of runtime_c that printed kernels and the text of `run` use, `others`, and all that these need."""
     everything = {s.name: s for s in all_sections(runtime)}

@@ -1,4 +1,4 @@
-"""How weights are described: where they lie, what stands for them in the file; and how operators are called in names."""
+"""How weights are described: where they lie, and what stands for them in the file; how kernels call operators."""
 
 from __future__ import annotations
 
