@@ -80,9 +80,12 @@ def test_integers_lose_the_bits_above(dtype: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(p.run({"x": want})["y"], want.astype(np.int32))
 
 
-@pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS])
+HALVES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS, *HALVES])
 def test_the_self_test_knows_the_type(dtype: str, tmp_path: Path) -> None:
-    elem = (FLOATS | INTEGERS)[dtype]
+    elem = (FLOATS | INTEGERS | HALVES)[dtype]
     for name, (source, target) in {"reads": (elem, TensorProto.FLOAT), "writes": (TensorProto.FLOAT, elem)}.items():
         with cast(name, source, target, 300, tmp_path):
             pass

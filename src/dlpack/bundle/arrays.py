@@ -45,7 +45,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 def fits(array: Array, dtype: str) -> bool:
     """Whether an array has the elements of an input or output of the manifest's type, or what stands for them."""
-    return array.dtype == numpy_dtype(dtype) or array.dtype.name == STORED.get(dtype)
+    return bool(array.dtype == numpy_dtype(dtype)) or array.dtype.name == STORED.get(dtype)
 
 
 def storable(array: Array) -> Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil, inf, prod
+from typing import Any
 
 import ml_dtypes
 
@@ -25,6 +26,11 @@ ATTEMPTS = (1.0, 0.5, 0.2, 0.1, 0.06, 0.04, 0.02, 0.0)
 
 _DEFAULT = 100.0
 """Integers of which nothing is known are below this."""
+
+
+def _limits(dtype: str) -> Any:
+    """numpy's `iinfo` of a type of integers, ml_dtypes' included."""
+    return ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
 
 
 def input_ranges(
@@ -48,7 +54,8 @@ def input_ranges(
         elif t.dtype == "bool":
             low, high = 0.0, 2.0
         elif t.dtype in SMALL_INTEGERS:
-            low, high = float(ml_dtypes.iinfo(t.dtype).min), ml_dtypes.iinfo(t.dtype).max + 1.0
+            info = _limits(t.dtype)
+            low, high = float(info.min), info.max + 1.0
         elif name in demands or integer:
             low, high = demands.get(name, (0.0, _DEFAULT))
             low, high = (low if high <= 0 else max(low, 0.0)), (high if high < inf else max(low, 0.0) + _DEFAULT)
@@ -87,7 +94,7 @@ def _told(graph: Graph, metadata: Mapping[str, str], said: Mapping[str, Range]) 
             raise UsageError(f"--range {name}={low:g}:{high:g}: the model has no input '{name}'; it has {known}")
         dtype = graph.types[name].dtype
         if "int" in dtype:
-            info = ml_dtypes.iinfo(dtype)
+            info = _limits(dtype)
             if not info.min <= low <= high <= info.max:
                 raise UsageError(f"--range {name}={low:g}:{high:g}: the input is {dtype}, {info.min} to {info.max}")
             high += 1

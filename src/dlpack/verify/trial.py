@@ -98,4 +98,5 @@ def write_trials(file: Path, trials: Iterable[Trial]) -> None:
     for number, t in enumerate(trials):
         arrays |= zip(reference_names("in", len(t.inputs), number), t.inputs.values(), strict=True)
         arrays |= expected_arrays(t.expected, number)
-    np.savez(file, **{name: storable(array) for name, array in arrays.items()})
+    kept: dict[str, Any] = {name: storable(array) for name, array in arrays.items()}
+    np.savez(file, **kept)
