@@ -103,12 +103,6 @@ void copy_bytes(void* to, const void* from, size_t bytes) {
   for (size_t i = 0; i < bytes; ++i) t[i] = f[i];
 }
 
-//@ section as_is
-// How weights are read that are stored as kernels use them.
-struct as_is {
-  template <class X> INLINE X operator()(X x) const { return x; }
-};
-
 //@ section from_float16
 //@ needs convert
 // Floats from float16s, lane by lane; x has their bits. The exponent's bias becomes 127 in place of
