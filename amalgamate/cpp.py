@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from dlpack.amalgamate.printer import ATOM, PRECEDENCE, Printer, Term, address_wraps, used_buffers
-from dlpack.graph.ir import BITS
+from dlpack.graph.ir import BITS, STORED
 from dlpack.loops.ir import (
     Array,
     Assign,
@@ -29,7 +29,7 @@ CPP_TYPE = {
     "float32": "float", "float64": "double", "bool": "uint8_t",
     "int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "int64": "int64_t",
     "uint8": "uint8_t", "uint16": "uint16_t", "uint32": "uint32_t", "uint64": "uint64_t",
-    "float16": "uint16_t", "bfloat16": "uint16_t",
+    **{name: f"{kind}_t" for name, kind in STORED.items()},
 }  # fmt: skip
 _VECTOR_LETTER = {
     "float32": "f32", "float64": "f64", "bool": "i32", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
@@ -43,7 +43,7 @@ _FUNCTIONS = {"fabs": "abs_", "nearbyint": "round_"}
 
 
 def number_type(dtype: str) -> str:
-    """The type of an element as a number: 16-bit floats have those of half.h, whereas kernels know their bits."""
+    """The type of an element as a number: small floats have their own, while kernels see bits."""
     return f"@name@_impl::{dtype}" if dtype in BITS else CPP_TYPE[dtype]
 
 

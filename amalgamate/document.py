@@ -16,11 +16,12 @@ from dlpack.amalgamate.steps import StepPrinter
 from dlpack.amalgamate.tables import memory, memory_map, weights
 from dlpack.amalgamate.text import banner, signature, wrap
 from dlpack.amalgamate.written import own_runtime, written
-from dlpack.graph.ir import BITS
+from dlpack.graph.ir import BITS, HALVES
 from dlpack.plan.program import NamedKernel
 
 _RUNTIME_PARTS = (
-    "vectors.h", "maths.h", "values.h", "half.h", "winograd.h", "classifier.h", "cpu.h", "sha256.h", "files.h",
+    "vectors.h", "maths.h", "values.h", "half.h", "small_floats.h", "winograd.h", "classifier.h", "cpu.h", "sha256.h",
+    "files.h",
 )  # fmt: skip
 
 
@@ -66,11 +67,26 @@ def all_sections(runtime: Mapping[str, str]) -> list[Section]:
     return list(sections([runtime[n] for n in _RUNTIME_PARTS]).values())
 
 
+_OF_STEPS = (
+    "fill_halo", "copy_bytes", "winograd_weights", "repack", "widen", "from_float16", "from_bfloat16", "dequantize"
+)  # fmt: skip
+"""Sections that are called as functions by the steps, each of which has the name of its section."""
+
+
 def used_sections(runtime: Mapping[str, str], printer: Printer, run: str, others: Iterable[str] = ()) -> list[Section]:
     """The sections of runtime_c that printed kernels and the text of `run` use, `others`, and all that these need."""
     everything = {s.name: s for s in all_sections(runtime)}
     wanted = {"vectors", *others} | printer.needs() | printer.overloads() & everything.keys()
-    of_steps = ("fill_halo", "copy_bytes", "winograd_weights", "repack")
+    of_steps = (
+        "fill_halo",
+        "copy_bytes",
+        "winograd_weights",
+        "repack",
+        "widen",
+        "from_float16",
+        "from_bfloat16",
+        "dequantize",
+    )
     wanted |= {name for name in of_steps if f"{name}(" in run or f"{name}<" in run}
     return closure(everything, wanted)
 
@@ -250,14 +266,17 @@ class Document:
             "#endif  // !@NAME@_NO_CLASSIFIER",
         ]
 
-    def halves(self) -> list[str]:
-        """The section for 16-bit floats, where inputs or outputs hold them and more than kernels read them."""
-        tensors = (*self.program.inputs, *self.program.outputs)
-        return ["float16"] if (self.classifier or self.test) and any(t.dtype in BITS for t in tensors) else []
+    def bits_as_numbers(self) -> list[str]:
+        """The sections for floats of 16 bits and fewer, if more than kernels read inputs or outputs that are such."""
+        if not (self.classifier or self.test):
+            return []
+        kinds = {t.dtype for t in (*self.program.inputs, *self.program.outputs)}
+        halves, others = kinds & HALVES.keys(), kinds & (BITS.keys() - HALVES.keys())
+        return ["float16"] * bool(halves) + ["small_floats"] * bool(others)
 
     def runtime_text(self) -> list[str]:
         everything = {s.name: s for s in all_sections(self.runtime)}
-        others = {"float_mode", *self.classifier.needs, *self.halves()}
+        others = {"float_mode", *self.classifier.needs, *self.bits_as_numbers()}
         others |= {"cpuid"} if self.machines else {"cpu", "cpu_needed"}
         printer = CppPrinter() if self.machines else self.printed[0].printer
         run = "" if self.machines else self.printed[0].run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import gcd
 
 from dlpack.amalgamate.cpp import CPP_TYPE, literal
@@ -10,11 +10,12 @@ from dlpack.amalgamate.machines import SHARE_TRIPS, called
 from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.text import signature, wrap
 from dlpack.amalgamate.wrap import wrapped
-from dlpack.graph.ir import TensorType
+from dlpack.graph.ir import HALVES, TensorType
 from dlpack.plan.program import (
     Address,
     CallStep,
     CopyStep,
+    DequantizeStep,
     HaloStep,
     LoopStep,
     PackedDim,
@@ -87,12 +88,10 @@ class StepPrinter:
         ]
         read: dict[int, tuple[Address, int]] = {}  # where prepared weights lie → those that they are made of
         for step in steps:
-            assert isinstance(step, WinogradStep | RepackStep)
-            nbytes = step.read if isinstance(step, RepackStep) else 36 * step.inputs * step.outputs
-            if step.source.space == "prepared":
-                source, nbytes = read[step.source.offset]
-            else:
-                source = step.source
+            assert isinstance(step, WinogradStep | RepackStep | DequantizeStep)
+            source, nbytes = max(_reads(step), key=lambda part: part[0].offset)
+            if source.space == "prepared":
+                source, nbytes = read[source.offset]
             read[step.target.offset] = source, nbytes
             lines += [f"    if (due({self.places.offset(source)} + {nbytes})) {{", *self.step(step, 2)]
             lines += [f"        if (mapped) read_once({self.pointer(source)}, {nbytes});"] if mapped else []
@@ -129,9 +128,11 @@ class StepPrinter:
             sizes = f"{step.inputs}, {step.outputs}, {step.columns}, {step.room}"
             lanes = gcd(step.room, 16)
             pointers = f"{self.pointer(step.target)}, {self.pointer(step.source)}"
-            return [f"{pad}winograd_weights<{step.edge}, {lanes}>({pointers}, {sizes});"]
+            return [f"{pad}winograd_weights<{step.edge}, {lanes}>({pointers}, {sizes}{_read(step.source)});"]
         if isinstance(step, RepackStep):
             return self._repack(step, pad)
+        if isinstance(step, DequantizeStep):
+            return self._dequantize(step, pad)
         if isinstance(step, HaloStep):
             rank = len(step.shape)
 
@@ -157,6 +158,10 @@ class StepPrinter:
 
     def _repack(self, step: RepackStep, pad: str) -> list[str]:
         """Dimensions with far apart elements in the target come first, so that it is written in order."""
+        elements, read = step.written // _size(step.target), _read(step.source)
+        pointers = self.pointer(step.target), self.pointer(step.source)
+        if read and step.read == elements * 2 and all(source == target for source, target in step.places):
+            return [f"{pad}widen({', '.join(pointers)}, {elements}{read});"]
         dims = [
             (n, source, target) for n, (source, target) in zip(step.extents, step.places, strict=True) if n > 1
         ] or [(1, PackedDim(1, 0, 0), PackedDim(1, 0, 0))]
@@ -165,10 +170,21 @@ class StepPrinter:
             f"{{{n}, {source.size}, {source.outer}, {source.inner}, {target.size}, {target.outer}, {target.inner}}}"
             for n, source, target in dims
         ]
-        elements = step.written // TensorType(step.target.dtype, ()).itemsize
         return [
             f"{pad}constexpr repacked_dim dims[] = {{{', '.join(rows)}}};",
-            f"{pad}repack({self.pointer(step.target)}, {elements}, {self.pointer(step.source)}, {len(dims)}, dims);",
+            f"{pad}repack({pointers[0]}, {elements}, {pointers[1]}, {len(dims)}, dims{read});",
+        ]
+
+    def _dequantize(self, step: DequantizeStep, pad: str) -> list[str]:
+        dims = zip(step.extents, step.places, step.blocks, step.steps, strict=True)
+        rows = [f"{{{n}, {p.size}, {p.outer}, {p.inner}, {block}, {each}}}" for n, p, block, each in dims]
+        codes, table, scales = (self.pointer(a) for a in (step.source, step.table, step.scales))
+        zeros = self.pointer(step.zeros) if step.zeros else "nullptr"
+        elements = step.written // _size(step.target)
+        return [
+            f"{pad}constexpr dequantized_dim dims[] = {{{', '.join(rows)}}};",
+            f"{pad}const stored_codes<{step.bits}> from = {{{codes}, {table}, {scales}, {zeros}}};",
+            f"{pad}dequantize({self.pointer(step.target)}, {elements}, from, {len(rows)}, dims);",
         ]
 
     def pointer(self, address: Address) -> str:
@@ -194,6 +210,31 @@ void read_once([[maybe_unused]] const void* data, [[maybe_unused]] size_t bytes)
 #endif
 }
 """
+
+
+def _reads(step: Step) -> Iterator[tuple[Address, int]]:
+    """The weights that a step of `prepare` reads, and how many bytes."""
+    if isinstance(step, WinogradStep):
+        yield step.source, 9 * step.inputs * step.outputs * _size(step.source)
+    elif isinstance(step, RepackStep):
+        yield step.source, step.read
+    else:
+        assert isinstance(step, DequantizeStep)
+        yield step.source, step.read
+        yield step.scales, step.count * _size(step.scales)
+        yield step.table, (1 << step.bits) * _size(step.table)
+        if step.zeros:
+            yield step.zeros, step.count
+
+
+def _size(address: Address) -> int:
+    """Bytes of an element."""
+    return TensorType(address.dtype, ()).itemsize
+
+
+def _read(source: Address) -> str:
+    """The argument that says how floats are made of the elements of a weight; nothing where they are floats."""
+    return f", from_{source.dtype}()" if source.dtype in HALVES else ""
 
 
 def _trip(loop: int) -> str:

@@ -103,31 +103,111 @@ void copy_bytes(void* to, const void* from, size_t bytes) {
   for (size_t i = 0; i < bytes; ++i) t[i] = f[i];
 }
 
+//@ section from_float16
+//@ needs convert
+// Floats from float16s, lane by lane; x has their bits. The exponent's bias becomes 127 in place of
+// 15 by a product, which also makes denormals normal.
+struct from_float16 {
+  template <class X> INLINE vec<float, lanes<X>> operator()(X x) const {
+    typedef vec<float, lanes<X>> V;
+    typedef uints<V> U;
+    const U bits = convert<U>(x), rest = (bits & 0x7fffu) << 13,
+            finite = bits_as<U>(bits_as<V>(rest) * 0x1p112f);
+    const U special = rest | 0x7f800000u;
+    return bits_as<V>(select(rest >= 0x7c00u << 13, special, finite) | (bits & 0x8000u) << 16);
+  }
+};
+
+//@ section from_bfloat16
+//@ needs convert
+// Floats from bfloat16s, lane by lane; x has their bits.
+struct from_bfloat16 {
+  template <class X> INLINE vec<float, lanes<X>> operator()(X x) const {
+    typedef vec<float, lanes<X>> V;
+    return bits_as<V>(convert<uints<V>>(x) << 16);
+  }
+};
+
+//@ section widen
+//@ needs load store
+// Floats from 16-bit ones in the same order.
+template <class READ>
+[[gnu::noinline]] void widen(float* to, const uint16_t* from, size_t elements, READ read) {
+  size_t i = 0;
+  for (; i + 8 <= elements; i += 8)
+    store<vec<float, 8>>(to + i, read(load<vec<uint16_t, 8>>(from + i)));
+  for (; i < elements; ++i) to[i] = read(from[i]);
+}
+
 //@ section repack
+//@ needs as_is
 // A dimension of two packings of the same elements: in each, elements lie `inner` apart within
 // blocks of `size`, which lie `outer` apart.
 struct repacked_dim {
   size_t extent, from_size, from_outer, from_inner, to_size, to_outer, to_inner;
 };
 
-template <class T> void repack_dims(T* to, const T* from, int rank, const repacked_dim* dims) {
+template <class T, class F, class READ>
+void repack_dims(T* to, const F* from, int rank, const repacked_dim* dims, READ read) {
   const repacked_dim& d = *dims;
   size_t from_block = 0, from_place = 0, to_block = 0, to_place = 0;
   for (size_t i = 0; i < d.extent; ++i) {
     T* const target = to + to_block + to_place * d.to_inner;
-    const T* const source = from + from_block + from_place * d.from_inner;
-    if (rank == 1) *target = *source;
-    else repack_dims(target, source, rank - 1, dims + 1);
+    const F* const source = from + from_block + from_place * d.from_inner;
+    if (rank == 1) *target = read(*source);
+    else repack_dims(target, source, rank - 1, dims + 1, read);
     if (++from_place == d.from_size) from_block += d.from_outer, from_place = 0;
     if (++to_place == d.to_size) to_block += d.to_outer, to_place = 0;
   }
 }
 
 // Brings weights from the packing that another machine's kernels read into this one's, of
-// `elements` elements; those between are zero.
-template <class T>
-[[gnu::noinline]] void repack(T* to, size_t elements, const T* from, int rank,
-                              const repacked_dim* dims) {
+// `elements` elements; those between are zero. `read` makes them of the stored ones.
+template <class T, class F, class READ = as_is>
+[[gnu::noinline]] void repack(T* to, size_t elements, const F* from, int rank,
+                              const repacked_dim* dims, READ read = READ()) {
   for (size_t i = 0; i < elements; ++i) to[i] = 0;
-  repack_dims(to, from, rank, dims);
+  repack_dims(to, from, rank, dims, read);
+}
+
+//@ section dequantize
+// Codes of BITS bits, the first in the lowest of a byte, and what they stand for: the number in the
+// table less that of the zero point (a code too), times the scale.
+template <int BITS> struct stored_codes {
+  const uint8_t* codes;
+  const float *table, *scales;
+  const uint8_t* zeros;  // or null
+  float operator()(size_t i, size_t scale) const {
+    constexpr size_t N = 8 / BITS;
+    const float number = table[codes[i / N] >> i % N * BITS & ((1 << BITS) - 1)];
+    return (zeros ? number - table[zeros[scale]] : number) * scales[scale];
+  }
+};
+
+// A dimension of such numbers and of the packing in which kernels read them, where elements lie
+// `inner` apart within blocks of `size`, which lie `outer` apart; with each `block` of elements the
+// scale is `step` further.
+struct dequantized_dim { size_t extent, size, outer, inner, block, step; };
+
+template <int BITS>
+void dequantize_dims(float* to, const stored_codes<BITS>& from, size_t& i, size_t scale, int rank,
+                     const dequantized_dim* dims) {
+  const dequantized_dim& d = *dims;
+  size_t block = 0, place = 0, within = 0;
+  for (size_t k = 0; k < d.extent; ++k) {
+    float* const target = to + block + place * d.inner;
+    if (rank == 1) *target = from(i++, scale);
+    else dequantize_dims(target, from, i, scale, rank - 1, dims + 1);
+    if (++place == d.size) block += d.outer, place = 0;
+    if (++within == d.block) scale += d.step, within = 0;
+  }
+}
+
+// Makes weights of what is stored for them, `elements` with the zeros between them.
+template <int BITS>
+[[gnu::noinline]] void dequantize(float* to, size_t elements, const stored_codes<BITS>& from,
+                                  int rank, const dequantized_dim* dims) {
+  for (size_t i = 0; i < elements; ++i) to[i] = 0;
+  size_t i = 0;
+  dequantize_dims(to, from, i, 0, rank, dims);
 }

@@ -250,6 +250,12 @@ template <class V, class From> INLINE V convert(From x) {
   else return __builtin_convertvector(x, V);
 }
 
+//@ section as_is
+// How weights are read that are stored as kernels use them.
+struct as_is {
+  template <class X> INLINE X operator()(X x) const { return x; }
+};
+
 //@ section halves
 // low(v) and high(v) are the halves of a vector; join(low(v), high(v)) is v.
 template <class V> using half = vec<elem<V>, lanes<V> / 2>;

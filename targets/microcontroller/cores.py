@@ -39,7 +39,11 @@ class Core:
 
 
 class CoreBackend(CpuBackend):
-    """A microcontroller's core. Winograd's transformed weights would take RAM, which there is least of."""
+    """A microcontroller's core. Weights that are computed or widened would take RAM, which there is least of."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine)
+        self.layouts = replace(self.layouts, widens=False)
 
     def winograd_tile(self, layer: Layer) -> int:  # noqa: ARG002 - the protocol's
         return 0

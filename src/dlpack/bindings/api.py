@@ -7,8 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dlpack.graph.ir import HALVES, STORED
 from dlpack.meaning.quantization import is_real
 from dlpack.meaning.shape_sets import set_name
+
+_STORED = {name: kind for name, kind in STORED.items() if name not in HALVES}
+"""The types that no language has; each element is in a byte."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +220,10 @@ def _tensor(
         parts = ["a probability for each class" if parts else "probabilities"]
     if quantization := told.get("quantization"):
         parts.append(f"quantised: q stands for (q - {quantization['zero_point']}) * {quantization['scale']:g}")
-    return Tensor(told["name"], told["dtype"], tuple(told["shape"]), "; ".join(parts), shapes)
+    if told["dtype"] in _STORED:
+        parts.insert(0, f"{told['dtype']}, each in a byte")
+    dtype = _STORED.get(told["dtype"], told["dtype"])
+    return Tensor(told["name"], dtype, tuple(told["shape"]), "; ".join(parts), shapes)
 
 
 def _scores(manifest: Mapping[str, Any]) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from dlpack.bundle.arrays import as_array, bytes_of, in_bucket, numpy_dtype
+from dlpack.bundle.arrays import as_array, bytes_of, fits, in_bucket, numpy_dtype
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
 from dlpack.meaning.preprocess import to_rgb
@@ -149,7 +149,7 @@ class Predictor:
             index, (dtype, shape) = list(self.outputs).index(name), self.outputs[name]
             fitting[index] = None if value is None else as_array(name, value, "output")
             array = fitting[index]
-            if array is not None and (array.dtype != numpy_dtype(dtype) or array.shape != shape):
+            if array is not None and (not fits(array, dtype) or array.shape != shape):
                 raise ValueError(
                     f"output {name!r} needs an array of {dtype} {shape}, not {array.dtype.name} {array.shape}"
                 )
@@ -178,7 +178,7 @@ class Predictor:
             if name not in inputs:
                 raise ValueError(f"input {name!r} is missing ({dtype}, shape {shape})")
             array = as_array(name, inputs[name])
-            if array.dtype != numpy_dtype(dtype) or array.shape != shape:
+            if not fits(array, dtype) or array.shape != shape:
                 order = "" if array.dtype.isnative else " in foreign byte order"
                 raise ValueError(
                     f"input {name!r} is {array.dtype.name}{order} of shape {array.shape}; "

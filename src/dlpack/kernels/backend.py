@@ -17,12 +17,15 @@ class LayoutPreferences:
     `few_channels` of them no vector is filled: such inputs lie plane by plane, and such outputs too where a row has at
     least `long_row` pixels. A matrix with at least `wide_rows` rows and columns is copied where its rows are strided.
     `dots` is the type of 8-bit values whose dot products with int8 the machine computes ("uint8", "int8", "" for none).
+    `widens`: float32 weights whose values 16 bits hold may be stored in these, and become float32 in memory when a
+    predictor is made; not where memory is scarcer than storage.
     """
 
     few_channels: int = 4
     long_row: int = 16
     wide_rows: int = 4
     dots: str = ""
+    widens: bool = True
 
 
 class Backend(Protocol):

@@ -332,16 +332,14 @@ def example(elem: int, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
 
 
 def element_type_name(elem: int) -> str | None:
-    """numpy's name of an ONNX element type, "bfloat16" included; None for strings and types below a byte or a half."""
-    if elem == TensorProto.BFLOAT16:
-        return "bfloat16"
+    """The name of an ONNX element type, as numpy or ml_dtypes has it; None for strings and what no operator takes."""
     if elem == TensorProto.STRING:
         return None
     try:
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(elem)
-        return dtype.name if np.dtype(dtype.name) == dtype and dtype.kind in "biufc" else None
+        name = str(onnx.helper.tensor_dtype_to_np_dtype(elem).name)
     except (KeyError, TypeError):
         return None
+    return None if name.startswith("float6_") else name
 
 
 def to_numpy(tensor: TensorProto) -> np.ndarray[Any, Any]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil, inf, prod
+from typing import Any
 
-import numpy as np
+import ml_dtypes
 
 from dlpack.errors import ModelError, UsageError
-from dlpack.graph.ir import Array, Graph, Node
+from dlpack.graph.ir import SMALL_INTEGERS, Array, Graph, Node
 
 Range = tuple[float, float]
 Demand = tuple[str, float, float]
@@ -25,6 +26,11 @@ ATTEMPTS = (1.0, 0.5, 0.2, 0.1, 0.06, 0.04, 0.02, 0.0)
 
 _DEFAULT = 100.0
 """Integers of which nothing is known are below this."""
+
+
+def _limits(dtype: str) -> Any:
+    """numpy's `iinfo` of a type of integers, ml_dtypes' included."""
+    return ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
 
 
 def input_ranges(
@@ -47,6 +53,9 @@ def input_ranges(
             low, high = told[name]
         elif t.dtype == "bool":
             low, high = 0.0, 2.0
+        elif t.dtype in SMALL_INTEGERS:
+            info = _limits(t.dtype)
+            low, high = float(info.min), info.max + 1.0
         elif name in demands or integer:
             low, high = demands.get(name, (0.0, _DEFAULT))
             low, high = (low if high <= 0 else max(low, 0.0)), (high if high < inf else max(low, 0.0) + _DEFAULT)
@@ -85,7 +94,7 @@ def _told(graph: Graph, metadata: Mapping[str, str], said: Mapping[str, Range]) 
             raise UsageError(f"--range {name}={low:g}:{high:g}: the model has no input '{name}'; it has {known}")
         dtype = graph.types[name].dtype
         if "int" in dtype:
-            info = np.iinfo(dtype)
+            info = _limits(dtype)
             if not info.min <= low <= high <= info.max:
                 raise UsageError(f"--range {name}={low:g}:{high:g}: the input is {dtype}, {info.min} to {info.max}")
             high += 1

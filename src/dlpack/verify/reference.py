@@ -30,8 +30,15 @@ from dlpack.verify.tail import run_with_tail
 RELATIVE_TOLERANCE = 1e-4
 """Largest accepted error, as a part of the output's largest absolute value."""
 
-HALF_DIGIT = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
-"""The last digit of a number of 16 bits, as a part of the number."""
+HALF_DIGIT = {
+    "float16": 2.0**-10,
+    "bfloat16": 2.0**-7,
+    **{f"float8_{kind}": 2.0**-3 for kind in ("e4m3fn", "e4m3fnuz")},
+    **{f"float8_{kind}": 2.0**-2 for kind in ("e5m2", "e5m2fnuz")},
+    "float4_e2m1fn": 0.5,
+    "float8_e8m0fnu": 1.0,
+}
+"""The last digit of a number of 16 bits or less, as a part of the number."""
 
 _BLOCK = 1 << 20
 """Elements that are worked on at a time, so that little memory is taken beside the arrays themselves."""
