@@ -50,6 +50,7 @@ MACHINES = {
         _musl("x1", "cortex_x1", "max"),
         _musl("apple", "apple_m1", "max"),
         Machine("gcc", ("qemu-aarch64", "-cpu", "cortex-a57"), (), "aarch64-linux-gnu-g++"),
+        Machine("gcc32", ("qemu-arm", "-cpu", "cortex-a15"), ("-mfpu=neon-vfpv4",), "arm-linux-gnueabihf-g++"),
         Machine("a7", ("qemu-arm", "-cpu", "cortex-a7"), ("-target", "arm-linux-musleabihf", "-mcpu=cortex_a7")),
     )
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dlpack.targets.toolchains.emulate import Emulator
+from dlpack.targets.toolchains.host import runs_avx2
 
 CORTEX_A57 = Emulator("QEMU's Cortex-A57", ("qemu-aarch64", "-cpu", "cortex-a57"), "aarch64-linux-none")
 """Armv8.0, as in a Jetson TX1."""
@@ -18,7 +19,22 @@ ARM64_MAX = Emulator("QEMU's 64-bit Arm", ("qemu-aarch64", "-cpu", "max"), "aarc
 ARM32_FLAGS = ("-mcpu=cortex_a15+neon",)
 """zig's spelling of 32-bit Arm with NEON and fused multiply-add."""
 
-WINE = Emulator("Wine", ("wine64",), "x86_64-windows-gnu", ("-march=x86_64_v3",), package="wine64")
+WINE = Emulator(
+    "Wine", ("wine",), "x86_64-windows-gnu", ("-march=x86_64_v3",), package="wine", suffices=runs_avx2
+)  # fmt: skip
+"""Windows's functions on this computer's processor."""
+
+RISCV_FLAGS = ("-mcpu=generic_rv64+m+a+f+d+c", "-mabi=lp64d")
+"""zig's spelling of RV64GC, which Linux distributions are compiled for."""
+
+RISCV_V_FLAGS = ("-mcpu=generic_rv64+m+a+f+d+c+v", "-mabi=lp64d")
+
+RISCV = Emulator("QEMU's RV64", ("qemu-riscv64",), "riscv64-linux-none", RISCV_FLAGS)
+
+RISCV_V = Emulator(
+    "QEMU's RV64 with vectors", ("qemu-riscv64", "-cpu", "rv64,v=true,vlen=128,vext_spec=v1.0"),
+    "riscv64-linux-none", RISCV_V_FLAGS,
+)  # fmt: skip
 
 CORTEX_A15 = Emulator("QEMU's Cortex-A15", ("qemu-arm", "-cpu", "cortex-a15"), "arm-linux-eabihf", ARM32_FLAGS)
 
