@@ -86,6 +86,10 @@ NEON = Machine("neon", lanes=4, registers=32, by_lane=True, fma_ports=1, beside=
 NEON_DOTPROD = replace(
     NEON, name="neon_dotprod", dot="sdot", flags=("-march=armv8.2-a+dotprod",), instructions=("arch=armv8.2-a+dotprod",)
 )
+NEON_I8MM = replace(
+    NEON_DOTPROD, name="neon_i8mm", dot="smmla",
+    flags=("-march=armv8.2-a+dotprod+i8mm",), instructions=("arch=armv8.2-a+dotprod+i8mm",),
+)  # fmt: skip
 CORTEX_A53 = replace(NEON, fma_latency=4, load_ports=1, in_order=True, l2=512 << 10, l3=512 << 10)
 CORTEX_A57 = replace(NEON, fma_latency=5, load_ports=1, l2=1 << 20, l3=1 << 20)
 CORTEX_A72 = replace(CORTEX_A57, fma_latency=3)
@@ -97,6 +101,12 @@ APPLE = replace(NEON, dot="sdot", fma_ports=4, fma_latency=4, load_ports=3, l1=1
 NEON32 = Machine(
     "neon32", lanes=4, registers=14, fma_ports=1, beside=0.1,
     flags=("-mfpu=neon-vfpv4",), condition="defined(__arm__) && defined(__ARM_NEON)",
+)  # fmt: skip
+# RISC-V: RV64GC, and with vectors of at least 128 bits, whose FMA takes a scalar register for all lanes.
+RV64 = replace(SCALAR, name="rv64", registers=28, condition="defined(__riscv) && __riscv_xlen == 64")
+RVV = Machine(
+    "rvv", lanes=4, registers=32, fma_ports=1, broadcast_operand=True, beside=0.1,
+    flags=("-march=rv64gcv",), condition=RV64.condition, instructions=("arch=+v",),
 )  # fmt: skip
 # Of wasm's 16 registers V8 spills some from a tile of 5 x 8 on: SqueezeNet runs at 28 GFLOP/s with 16, at 50 with 13.
 WASM = Machine(

@@ -13,6 +13,9 @@ CORTEX_A57 = Emulator("QEMU's Cortex-A57", ("qemu-aarch64", "-cpu", "cortex-a57"
 CORTEX_A53 = Emulator("QEMU's Cortex-A53", ("qemu-aarch64", "-cpu", "cortex-a53"), "aarch64-linux-none")
 """Armv8.0, as in a Raspberry Pi 3."""
 
+CORTEX_A76 = Emulator("QEMU's Cortex-A76", ("qemu-aarch64", "-cpu", "cortex-a76"), "aarch64-linux-none")
+"""Armv8.2 with dot products, as in a Raspberry Pi 5."""
+
 ARM64_MAX = Emulator("QEMU's 64-bit Arm", ("qemu-aarch64", "-cpu", "max"), "aarch64-linux-none")
 """All that QEMU has: fp16, dot products, i8mm."""
 
@@ -27,14 +30,13 @@ WINE = Emulator(
 RISCV_FLAGS = ("-mcpu=generic_rv64+m+a+f+d+c", "-mabi=lp64d")
 """zig's spelling of RV64GC, which Linux distributions are compiled for."""
 
-RISCV_V_FLAGS = ("-mcpu=generic_rv64+m+a+f+d+c+v", "-mabi=lp64d")
-
 RISCV = Emulator("QEMU's RV64", ("qemu-riscv64",), "riscv64-linux-none", RISCV_FLAGS)
 
 RISCV_V = Emulator(
     "QEMU's RV64 with vectors", ("qemu-riscv64", "-cpu", "rv64,v=true,vlen=128,vext_spec=v1.0"),
-    "riscv64-linux-none", RISCV_V_FLAGS,
+    "riscv64-linux-none", (*RISCV_FLAGS, "-DHARDWARE=1<<21"),
 )  # fmt: skip
+"""QEMU does not tell of vectors before version 8."""
 
 CORTEX_A15 = Emulator("QEMU's Cortex-A15", ("qemu-arm", "-cpu", "cortex-a15"), "arm-linux-eabihf", ARM32_FLAGS)
 
