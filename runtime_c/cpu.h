@@ -68,17 +68,15 @@ constexpr uint32_t kSaved = 0;
   return lacks == 0;
 }
 #elif defined(__linux__) && ((defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)) || (defined(__riscv) && defined(__riscv_vector)))
-// Linux's lists of what the processor has; absent where there is no libc.
+// Linux's list of what the processor has; absent where there is no libc.
 extern "C" unsigned long hardware_list(unsigned long kind) __asm__("getauxval") __attribute__((weak));
 [[maybe_unused]] inline bool cpu_suffices() {
 #if defined(__riscv)
-  constexpr unsigned long first = 1ul << ('v' - 'a'), second = 0;
-#elif defined(__ARM_FEATURE_MATMUL_INT8)
-  constexpr unsigned long first = 1ul << 20, second = 1ul << 13;  // dot products, i8mm
+  constexpr unsigned long wanted = 1ul << ('v' - 'a');
 #else
-  constexpr unsigned long first = 1ul << 20, second = 0;
+  constexpr unsigned long wanted = 1ul << 20;  // dot products
 #endif
-  return hardware_list != nullptr && (hardware_list(16) & first) == first && (hardware_list(26) & second) == second;
+  return hardware_list != nullptr && (hardware_list(16) & wanted) != 0;
 }
 #else
 [[maybe_unused]] constexpr bool cpu_suffices() { return true; }

@@ -475,9 +475,27 @@ template <class V> INLINE V pairs(shorts_of<V> a, shorts_of<V> b) {
 }
 
 //@ section dot
-//@ needs pairs
+//@ needs pairs halves
 // acc plus, in each lane, the sum of four products: of x[k] with the lane's w[4 lane + k]. Sums
-// wrap. x: int8_t or uint8_t.
+// wrap. x: int8_t or uint8_t. With V = int32_t it may have 16 of them.
+template <class X> INLINE int32_t dot_(int32_t acc, X x, vec<int8_t, lanes<X>> w) {
+  [[maybe_unused]] constexpr bool is_signed = elem<X>(-1) < 0;
+#if defined(__ARM_FEATURE_MVE)
+  if constexpr (is_signed && lanes<X> == 16) {
+    asm("vmlava.s8 %0, %q1, %q2" : "+Te"(acc) : "w"(x), "w"(w));
+    return acc;
+  } else
+#endif
+#if defined(__ARM_FEATURE_SIMD32)
+  if constexpr (is_signed && lanes<X> == 4) {
+    const int32_t a = bits_as<int32_t>(x), b = bits_as<int32_t>(w);
+    const auto odd = [](int32_t v) { return __builtin_arm_sxtb16(static_cast<int32_t>(static_cast<uint32_t>(v) >> 8 | static_cast<uint32_t>(v) << 24)); };
+    return __builtin_arm_smlad(odd(a), odd(b), __builtin_arm_smlad(__builtin_arm_sxtb16(a), __builtin_arm_sxtb16(b), acc));
+  } else
+#endif
+  if constexpr (lanes<X> == 1) return static_cast<int32_t>(static_cast<uint32_t>(acc) + static_cast<uint32_t>(x * w));
+  else return dot_(dot_(acc, low(x), low(w)), high(x), high(w));
+}
 template <class V> using bytes_of = vec<int8_t, 4 * lanes<V>>;
 template <class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {
   [[maybe_unused]] constexpr bool is_signed = elem<X>(-1) < 0;

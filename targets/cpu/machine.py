@@ -19,6 +19,8 @@ class Machine:
     vectors of weights, the loop's own): the FMAs leave room to issue them, but not always.
     `dot` is the instruction that sums four products of 8-bit integers: "vnni" (x86) takes unsigned by signed ones,
     "sdot" (Arm) signed ones; "pairs" multiplies 16-bit integers and adds them in pairs, which takes twice as many.
+    Others sum products in one register of integers, of signed ones: "smlad" two at a time, "vmladav" 16 in two vectors
+    (Cortex-M), "plain" one after the other, where floats are computed in software.
     `threads` is how many cores may work on one kernel.
     `flags` turn the vector unit on, as GCC and Clang both spell them. Where a file has kernels for several machines,
     `condition` is the preprocessor's for the architecture, and `instructions` names the sets of instructions, as both
@@ -48,7 +50,17 @@ class Machine:
     @property
     def dot_operand(self) -> str:
         """The type that it multiplies int8 by; empty where it has no such products."""
-        return {"": "", "sdot": "int8"}.get(self.dot, "uint8")
+        return {"": "", "vnni": "uint8", "pairs": "uint8"}.get(self.dot, "int8")
+
+    @property
+    def dot_steps(self) -> int:
+        """How many products one dot product sums."""
+        return 16 if self.dot == "vmladav" else 4
+
+    @property
+    def dot_alone(self) -> bool:
+        """Whether a dot product gives one sum, not one for each lane of a vector."""
+        return self.dot in ("smlad", "vmladav", "plain")
 
 
 # No vectors: the tile is one of scalars, 4 x 4 at most, which the 32 registers of a Cortex-M7 hold.
@@ -86,10 +98,6 @@ NEON = Machine("neon", lanes=4, registers=32, by_lane=True, fma_ports=1, beside=
 NEON_DOTPROD = replace(
     NEON, name="neon_dotprod", dot="sdot", flags=("-march=armv8.2-a+dotprod",), instructions=("arch=armv8.2-a+dotprod",)
 )
-NEON_I8MM = replace(
-    NEON_DOTPROD, name="neon_i8mm", dot="smmla",
-    flags=("-march=armv8.2-a+dotprod+i8mm",), instructions=("arch=armv8.2-a+dotprod+i8mm",),
-)  # fmt: skip
 CORTEX_A53 = replace(NEON, fma_latency=4, load_ports=1, in_order=True, l2=512 << 10, l3=512 << 10)
 CORTEX_A57 = replace(NEON, fma_latency=5, load_ports=1, l2=1 << 20, l3=1 << 20)
 CORTEX_A72 = replace(CORTEX_A57, fma_latency=3)
