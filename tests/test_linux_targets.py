@@ -25,7 +25,7 @@ def manifest_of(bundle: Path) -> dict[str, Any]:
 
 
 def test_riscv_has_kernels_with_vectors_and_without(tmp_path: Path) -> None:
-    """One library; QEMU runs the kernels for vectors on a processor that has them, and the others on one that has not."""
+    """QEMU runs the kernels for vectors on a processor that has them, and the others on one that has not."""
     requires_tool("qemu-riscv64")
     onnx.save(layers(), tmp_path / "net.onnx")
     bundle = build(tmp_path / "net.onnx", tmp_path / "net", Options("linux-riscv64", name="net"))

@@ -30,8 +30,9 @@ adds, the DS-CNN 2,656,768. Ours pays for its tiles in flash: each layer is code
 4 sums unrolled. The M0 has no FPU: nearly all that it executes is floats in software. For the M4 and the M33 Clang
 multiplies and adds in two instructions. emx-onnx-cgen's intermediates share no memory.
 
-DS-CNN int8 is the same network by onnxruntime's static quantiser, and its outputs are those of onnxruntime bit for bit.
-Its products are SMLAD's on the M4, M7 and M33, VMLAV's on the M55; the first layer and the depthwise ones are of floats.
+DS-CNN int8 is the same network by onnxruntime's static quantiser; its outputs are onnxruntime's bit for bit. Its
+products are SMLAD's on the M4, M7 and M33, VMLAV's on the M55; the first layer and the depthwise ones are of
+floats.
 
 onnx2c, the other compiler of this kind, is not in the table: neither PyPI nor Debian has it.
 

@@ -1,4 +1,4 @@
-"""linux-arm64: 64-bit Arm boards and servers, from glibc 2.23 on or for musl; for integer networks with dot products."""
+"""linux-arm64: 64-bit Arm boards and servers, from glibc 2.23 on or for musl; for integer networks dot products."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""linux-armhf: 32-bit Arm boards with NEON and fused multiply-add (Raspberry Pi 2 and later), from glibc 2.23 on or for musl."""
+"""linux-armhf: 32-bit Arm boards with NEON and fused multiply-add (Raspberry Pi 2 and later), from glibc 2.23 on or for
+musl."""
 
 from __future__ import annotations
 

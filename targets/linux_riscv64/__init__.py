@@ -1,4 +1,4 @@
-"""linux-riscv64: 64-bit RISC-V boards (RV64GC), with kernels for the vector extension and without, from glibc 2.27 on."""
+"""linux-riscv64: 64-bit RISC-V boards (RV64GC), with kernels for vectors and without, from glibc 2.27 or for musl."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from dlpack.loops.index import Linear
 from dlpack.loops.ir import Block, Expr, Load, Op, Store
 
 DOT = "dlpack.dot"
-"""Loop annotation: the loop's trips are products of 8-bit integers, summed in 32 bits, whose constant ones are padded."""
+"""Loop annotation: the loop's trips are products of 8-bit integers, summed in 32 bits; their constants are padded."""
 
 
 def dot(lowering: ExpressionLowering, loop: Any) -> Block:
