@@ -3,7 +3,7 @@
 A tile of int32 sums is held in registers, as in the schedule of float32 products. A step of the reduction takes four
 channels: for each row four neighbours in memory, for each vector of outputs the packed weights
 ``[blocks of columns][window][channels / 4][columns][4]``. Channels left over meet zeros. If a dot product
-gives one sum (`Machine.dot_alone`), the tile is one of scalars; with vectors of 16 products (Cortex-M55) the four is 16.
+gives one sum (`Machine.dot_alone`), the tile is one of scalars; with 16 products at once (Cortex-M55) the four is 16.
 """
 
 from __future__ import annotations
