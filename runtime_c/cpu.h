@@ -76,13 +76,17 @@ constexpr uint32_t kSaved = 0;
       (kExtendedC & ~extended.c) | (kSaved & ~saved);
   return lacks == 0;
 }
-#elif defined(__aarch64__) && defined(__linux__) && defined(__ARM_FEATURE_DOTPROD)
+#elif defined(__linux__) && ((defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)) || (defined(__riscv) && defined(__riscv_vector)))
 // Linux's list of what the processor has; absent where there is no libc.
 extern "C" unsigned long hardware_list(unsigned long kind) __asm__("getauxval")
     __attribute__((weak));
 [[maybe_unused]] inline bool cpu_suffices() {
-  constexpr unsigned long capabilities = 16, dot_products = 1ul << 20;
-  return hardware_list != nullptr && (hardware_list(capabilities) & dot_products) != 0;
+#if defined(__riscv)
+  constexpr unsigned long wanted = 1ul << ('v' - 'a');
+#else
+  constexpr unsigned long wanted = 1ul << 20;  // dot products
+#endif
+  return hardware_list != nullptr && (hardware_list(16) & wanted) != 0;
 }
 #else
 [[maybe_unused]] constexpr bool cpu_suffices() { return true; }

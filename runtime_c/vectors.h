@@ -21,12 +21,30 @@
 
 //@ section compiler
 //@ scope file
-#if !defined(__GNUC__)
+#if !defined(__GNUC__) && !defined(__clang__)
 #error "compile this file with GCC or Clang: it uses their vector types"
 #endif
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
 #error \
     "compile this file without -ffast-math, -Ofast and -ffinite-math-only: they break its results"
+#endif
+#if defined(__clang__) && __clang_major__ >= 12
+// Clang defines no macro for -funsafe-math-optimizations and its parts: they are taken back for this file.
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wignored-pragmas"
+#pragma clang fp reassociate(off)
+#if __clang_major__ >= 18
+#pragma clang fp reciprocal(off)
+#endif
+#pragma float_control(precise, on)  // not on every machine
+#pragma clang diagnostic pop
+#elif defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
+#error "compile this file without -funsafe-math-optimizations, -fassociative-math, -freciprocal-math and -fno-signed-zeros: it relies on exact rounding"
+#endif
+#if defined(__arm__) && defined(__ARM_NEON) && !defined(__clang__)
+// GCC computes vectors of floats lane by lane on 32-bit Arm, where NEON takes denormals for zeros, unless unsafe
+// optimisations are allowed; those that would change a result are not.
+#pragma GCC optimize("unsafe-math-optimizations", "no-associative-math", "no-reciprocal-math", "signed-zeros", "trapping-math")
 #endif
 #if defined(__ARM_FEATURE_MVE) && !defined(__clang__)
 #error "GCC 12 confuses the predicates of MVE: compile with Clang, or for -mcpu=cortex-m55+nomve"
@@ -103,6 +121,11 @@ template <class M, class V> INLINE V select(M mask, V a, V b) { return mask ? a 
 //@ section f32x2
 typedef float f32x2 __attribute__((vector_size(8)));
 //@ section f32x4
+//@ one_machine
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'A' && __ARM_ARCH < 8 && !defined(__ARM_NEON)
+#error "compile this file with -mfpu=neon-vfpv4 (-mfpu=neon on a Cortex-A8 or A9), or build it for a processor without vectors (--target source --machine scalar)"
+#endif
+//@ end
 typedef float f32x4 __attribute__((vector_size(16)));
 //@ section f32x8
 typedef float f32x8 __attribute__((vector_size(32)));
@@ -433,16 +456,18 @@ template <class V> INLINE elem<V> hprod(V v) {
 //@ section hmax
 //@ needs reduce vmax
 // The largest lane; NaN as in vmax.
-template <class V> INLINE elem<V> hmax(V v) {
-  return reduce(v, [](auto a, auto b) { return vmax(a, b); });
-}
+struct larger {  // no lambda: clang-cl forgets the machine's instructions in it
+  template <class V> INLINE V operator()(V a, V b) const { return vmax(a, b); }
+};
+template <class V> INLINE elem<V> hmax(V v) { return reduce(v, larger()); }
 
 //@ section hmin
 //@ needs reduce vmin
 // The smallest lane; NaN as in vmin.
-template <class V> INLINE elem<V> hmin(V v) {
-  return reduce(v, [](auto a, auto b) { return vmin(a, b); });
-}
+struct smaller {  // no lambda: clang-cl forgets the machine's instructions in it
+  template <class V> INLINE V operator()(V a, V b) const { return vmin(a, b); }
+};
+template <class V> INLINE elem<V> hmin(V v) { return reduce(v, smaller()); }
 
 //@ section madd
 //@ needs halves
@@ -489,9 +514,27 @@ template <class V> INLINE V pairs(shorts_of<V> a, shorts_of<V> b) {
 }
 
 //@ section dot
-//@ needs pairs
+//@ needs pairs halves
 // acc plus, in each lane, the sum of four products: of x[k] with the lane's w[4 lane + k]. Sums
-// wrap. x: int8_t or uint8_t.
+// wrap. x: int8_t or uint8_t. With V = int32_t it may have 16 of them.
+template <class X> INLINE int32_t dot_(int32_t acc, X x, vec<int8_t, lanes<X>> w) {
+  [[maybe_unused]] constexpr bool is_signed = elem<X>(-1) < 0;
+#if defined(__ARM_FEATURE_MVE)
+  if constexpr (is_signed && lanes<X> == 16) {
+    asm("vmlava.s8 %0, %q1, %q2" : "+Te"(acc) : "w"(x), "w"(w));
+    return acc;
+  } else
+#endif
+#if defined(__ARM_FEATURE_SIMD32)
+  if constexpr (is_signed && lanes<X> == 4) {
+    const int32_t a = bits_as<int32_t>(x), b = bits_as<int32_t>(w);
+    const auto odd = [](int32_t v) { return __builtin_arm_sxtb16(static_cast<int32_t>(static_cast<uint32_t>(v) >> 8 | static_cast<uint32_t>(v) << 24)); };
+    return __builtin_arm_smlad(odd(a), odd(b), __builtin_arm_smlad(__builtin_arm_sxtb16(a), __builtin_arm_sxtb16(b), acc));
+  } else
+#endif
+  if constexpr (lanes<X> == 1) return static_cast<int32_t>(static_cast<uint32_t>(acc) + static_cast<uint32_t>(x * w));
+  else return dot_(dot_(acc, low(x), low(w)), high(x), high(w));
+}
 template <class V> using bytes_of = vec<int8_t, 4 * lanes<V>>;
 template <class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {
   [[maybe_unused]] constexpr bool is_signed = elem<X>(-1) < 0;

@@ -241,3 +241,29 @@ def test_squeezenets_code_is_at_most_60_kb(models_dir: Path, tmp_path: Path) -> 
     model = models_dir / "onnx" / "squeezenet1.1" / "squeezenet1.1.onnx"
     bundle = build(model, tmp_path / "bundle", Options(target="linux-arm64", verify=False))
     assert 40_000 < zoo.code_bytes(bundle) <= 60_000
+
+
+# --- 32-bit Arm, by GCC -----------------------------------------------------------------------------------------------
+
+
+def test_gcc_computes_vectors_with_neon(tmp_path: Path) -> None:
+    """Its NEON takes denormals for zeros, for which it would compute vectors of floats lane by lane."""
+    for tool in ("qemu-arm", "gcc"):
+        requires_tool(tool)
+    gcc = requires_tool("arm-linux-gnueabihf-g++")
+    onnx.save(layers(), tmp_path / "net.onnx")
+    for machine, flags, wanted in (
+        ("neon32", [], "compile this file with -mfpu=neon"),
+        ("neon32", ["-mfpu=neon-vfpv4"], ""),
+        ("scalar", [], ""),
+        ("neon32,scalar", [], ""),
+    ):
+        options = Options("source", name="net", verify=False, target_options={"machine": machine})
+        source = build(tmp_path / "net.onnx", tmp_path / machine, options) / "net.cc"
+        done = run([gcc, "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", *flags, source])
+        assert wanted in done.stderr if wanted else (done.returncode, done.stderr) == (0, "")
+    bundle = build(tmp_path / "net.onnx", tmp_path / "net", Options("linux-armhf"))
+    by_gcc, by_clang = (emulated.count(bundle, emulated.MACHINES[m], tmp_path) for m in ("gcc32", "a7"))
+    assert (
+        by_gcc.error < 1e-5 and by_gcc.total < by_clang.total and by_gcc.instructions["vfma.f32"] > 0.2 * by_gcc.total
+    )

@@ -60,6 +60,7 @@ MACHINES = {
         Machine(
             "armhf", ("qemu-arm", "-cpu", "cortex-a15"), ("-target", "arm-linux-musleabihf", "-mcpu=cortex_a15+neon")
         ),
+        Machine("gcc32", ("qemu-arm", "-cpu", "cortex-a15"), ("-mfpu=neon-vfpv4",), "arm-linux-gnueabihf-g++"),
         Machine("a7", ("qemu-arm", "-cpu", "cortex-a7"), ("-target", "arm-linux-musleabihf", "-mcpu=cortex_a7")),
     )
 }

@@ -247,7 +247,7 @@ def _takes_params(prepared: Prepared) -> bool:
 def _compile(
     name: str, prepared: Prepared, options: Options, builds: Sequence[Build], progress: Progress
 ) -> dict[str, Program]:
-    """By machine, the program for all sets of shapes; all have the same weights."""
+    """By machine, the program for all sets of shapes; all have the same weights, and as many threads."""
     from dlpack.bundle.manifest import described
     from dlpack.kernels.settled import Weights
     from dlpack.plan.compiler import Compiler
@@ -267,7 +267,8 @@ def _compile(
                 detail += [f"for {machine}"] if len(machines) > 1 else []
         programs[machine] = compiler.program()
         check_sets([described(s) for s in programs[machine].shape_sets])
-    return {machine: replace(program, weights=bytes(weights.blob)) for machine, program in programs.items()}
+    threads, blob = max(p.threads for p in programs.values()), bytes(weights.blob)
+    return {machine: replace(program, weights=blob, threads=threads) for machine, program in programs.items()}
 
 
 def _emit(

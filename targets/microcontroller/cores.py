@@ -55,12 +55,12 @@ def backend(machine: Machine, threads: int) -> Backend:
     return CoreBackend(machine)
 
 
-def core_machine(name: str, registers: int, flags: tuple[str, ...], lanes: int = 1) -> Machine:
+def core_machine(name: str, registers: int, flags: tuple[str, ...], lanes: int = 1, dot: str = "") -> Machine:
     """A core without caches that matter: weights come from flash at one speed, in order.
 
     `registers` holds floats: the FPU's, or the integer registers that calls of floating-point functions preserve.
     """
-    return replace(SCALAR, name=name, lanes=lanes, registers=registers, flags=flags)
+    return replace(SCALAR, name=name, lanes=lanes, registers=registers, dot=dot, flags=flags)
 
 
 def core_of(cores: tuple[Core, ...], values: Mapping[str, Any]) -> Core:

@@ -81,6 +81,19 @@ def has_dot_products() -> bool:
     return is_linux_arm64() and "asimddp" in cpu_features()
 
 
+def is_linux_riscv64() -> bool:
+    return sys.platform == "linux" and platform.machine().lower() == "riscv64"
+
+
+def has_riscv_vectors() -> bool:
+    """Whether this computer is a 64-bit RISC-V with the vector extension, on Linux."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return is_linux_riscv64() and re.search(r"^isa\s*: rv64[a-uw-z]*v", text, re.M) is not None
+
+
 def is_linux_armhf() -> bool:
     return sys.platform == "linux" and platform.machine().lower().startswith("armv7")
 

@@ -221,8 +221,12 @@ class _Lowering(ExpressionLowering):
         kind = int(s.kind)
         if extent <= 0:
             return ()
-        if DOT in s.annotations and self.lane:
-            return dot(self, s)
+        if DOT in s.annotations:
+            try:
+                return dot(self, s)
+            except NotVectorisable:
+                if self.lane:
+                    raise
         if extent == 1 and kind != _VECTORIZED:
             return self.with_var(s.loop_var, Linear(begin), s.body)
         if VECTOR_REDUCE in s.annotations and self.lanes > 1 and not self.lane:
