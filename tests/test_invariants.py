@@ -79,7 +79,7 @@ UNREACHABLE = [
     (r"dlpack\.(model|graph|verify|bundle|meaning|amalgamate)\b.*", ["tvm"]),
     (r"dlpack\.(plan\.(memory|program)|loops\.(ir|index|layout|registers|pointers))", ["tvm", "onnx"]),
     (r"dlpack\.(amalgamate\b.*|meaning\b.*)", ["tvm", "onnx", "onnxruntime"]),
-    (r"dlpack\.(pipeline|cli\b.*|errors)", ["tvm", "onnx", "onnxruntime"]),
+    (r"dlpack\.(pipeline|stages\b.*|cli\b.*|errors)", ["tvm", "onnx", "onnxruntime"]),
     (r"dlpack\.exporters\b.*", ["tvm", "torch", "tensorflow", "sklearn", "skl2onnx", "tf2onnx", "mxnet", "caffe"]),
     (r"dlpack\.targets\b.*", ["onnx", "onnxruntime"]),
 ]

@@ -70,7 +70,7 @@ def resource_bundle(tmp_path_factory: pytest.TempPathFactory, model_files: dict[
 def linked_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Weights that are too large to be text, in the libraries and beside the source."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dlpack.pipeline.EMBED_LIMIT", 1 << 10)
+        patch.setattr("dlpack.stages.write.EMBED_LIMIT", 1 << 10)
         options = Options("ios", weights="embed", preprocess=PREPROCESS, verify=False)
         folder = tmp_path_factory.mktemp("ios")
         source = Options(**{**options.__dict__, "target_options": {"xcode-source": True}})
