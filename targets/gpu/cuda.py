@@ -10,11 +10,28 @@ from dlpack.amalgamate.cpp import CPP_TYPE, CppPrinter, literal
 from dlpack.amalgamate.printer import ATOM, Term, used_buffers
 from dlpack.amalgamate.runtime import closure, sections
 from dlpack.loops.index import Linear
-from dlpack.loops.ir import Array, Const, Declare, For, Gathered, Kernel, Load, LoopAxis, Op, Space, Stmt, Store
+from dlpack.loops.ir import (
+    Array,
+    Const,
+    Declare,
+    For,
+    Gathered,
+    Kernel,
+    Load,
+    LoopAxis,
+    Op,
+    ScatteredStore,
+    Space,
+    Stmt,
+    Store,
+    expressions,
+    walk,
+)
 from dlpack.loops.lanes import LANE
 from dlpack.runtime_c import read_runtime
 from dlpack.targets.gpu.launch import launch_of
 
+LANES = 4
 _OVER_BLOCK = ("block_sum", "block_product", "block_max", "block_min")
 
 
@@ -23,6 +40,15 @@ class CudaPrinter(CppPrinter):
     threads have few registers for pointers, and the device compiler finds what addresses have in common."""
 
     POINTERS = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vectors: set[str] = set()
+        """The kernel's arrays in registers whose elements are vectors."""
+
+    def kernel(self, kernel: Kernel, name: str, restrict: bool = True) -> str:
+        self.vectors = _arrays_of_vectors(kernel)
+        return super().kernel(kernel, name, restrict)
 
     def needs(self) -> set[str]:
         return super().needs() - {"scalar_loop", "twice"}
@@ -86,6 +112,8 @@ class CudaPrinter(CppPrinter):
             return f"alignas(16) __shared__ {kind} {s.name}[{s.size}]"
         if s.space is Space.SCRATCH:
             return super().array(s)
+        if s.name in self.vectors:
+            return f"{self.type(s.dtype, LANES)} {s.name}[{s.size // LANES}]"
         return f"{kind} {s.name}[{s.size}]"
 
     def prefetch(self, address: str) -> list[str]:
@@ -106,10 +134,19 @@ class CudaPrinter(CppPrinter):
         return f"&{self.element(buffer, self.index(index))}"
 
     def vector_load(self, e: Load | Gathered, address: str) -> str:
+        if e.buffer in self.vectors and isinstance(e, Load):
+            return self.element(e.buffer, self.index(_in_vectors(e.index)))
         self.functions.add("load4")
         return f"load4({address})"
 
+    def _Gathered(self, e: Gathered) -> Term:
+        if e.lanes > 1:
+            return self.vector_load(e, f"&{self.element(e.buffer, self.expr(e.index))}"), ATOM
+        return super()._Gathered(e)
+
     def vector_store(self, s: Store, address: str) -> str:
+        if s.buffer in self.vectors:
+            return f"{self.element(s.buffer, self.index(_in_vectors(s.index)))} = {self.expr(s.value)}"
         self.functions.add("store4")
         return f"store4({address}, {self.expr(s.value)})"
 
@@ -123,7 +160,24 @@ class CudaPrinter(CppPrinter):
             value, threads = e.args
             self.functions.add(e.op)
             return f"{e.op}<{self.expr(threads)}>({self.expr(value)})", ATOM
+        if e.op == "select" and e.args[0].lanes == 1:  # what is not chosen is not loaded
+            text = f"{self.expr(e.args[0], 1)} ? {self.expr(e.args[1], 1)} : {self.expr(e.args[2], 0)}"
+            return self.narrow(e, "?", text, 0)
         return super()._Op(e)
+
+
+def _arrays_of_vectors(kernel: Kernel) -> set[str]:
+    """The arrays in registers that are only accessed by whole vectors."""
+    arrays = {s.name for s in walk(kernel.body) if isinstance(s, Array) and s.space is Space.REGISTER}
+    stored = {s.buffer for s in walk(kernel.body) if isinstance(s, Store) and s.value.lanes != LANES}
+    stored |= {s.buffer for s in walk(kernel.body) if isinstance(s, ScatteredStore)}
+    single = {e.buffer for e in expressions(kernel.body) if isinstance(e, Load | Gathered) and e.lanes != LANES}
+    return arrays - stored - single
+
+
+def _in_vectors(index: Linear) -> Linear:
+    """The number of a vector, of its first element's."""
+    return Linear(index.const // LANES, tuple((atom, c // LANES) for atom, c in index.terms))
 
 
 def _first(s: For) -> str:

@@ -110,7 +110,12 @@ INLINE double sqrt_(double x) { return sqrt(x); }
 
 //@ section f32x4
 // Four floats that are read and written by one instruction: the address is a multiple of 16 bytes.
-struct alignas(16) f32x4 { float x, y, z, w; };
+struct alignas(16) f32x4 {
+  float x, y, z, w;
+  __device__ float operator[](int i) const { return i == 0 ? x : i == 1 ? y : i == 2 ? z : w; }
+};
+INLINE f32x4 operator+(f32x4 a, f32x4 b) { return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w}; }
+INLINE f32x4 operator*(float a, f32x4 b) { return {a * b.x, a * b.y, a * b.z, a * b.w}; }
 
 //@ section load4
 //@ needs f32x4

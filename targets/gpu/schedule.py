@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from dlpack.kernels.backend import Layer, LayoutPreferences
 from dlpack.kernels.spec import KernelSpec, Scheduled
+from dlpack.targets.gpu.gemm import gemm
 from dlpack.targets.gpu.machine import Gpu
 from dlpack.targets.gpu.map import as_written, map_rule, stages
 from dlpack.targets.gpu.state import GpuState
@@ -29,4 +30,4 @@ class GpuBackend:
         return 0
 
 
-RULES: tuple[Callable[[GpuState], Scheduled | None], ...] = (as_written, map_rule, stages)
+RULES: tuple[Callable[[GpuState], Scheduled | None], ...] = (as_written, gemm, map_rule, stages)
