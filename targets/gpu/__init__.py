@@ -1,0 +1,1 @@
+"""GPUs: how kernels for them are compiled and what runs them."""
