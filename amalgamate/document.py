@@ -288,7 +288,9 @@ class Document:
 
     def runtime_text(self) -> list[str]:
         everything = {s.name: s for s in all_sections(self.runtime)}
-        others = {"float_mode", *self.classifier.needs, *(("inflate", "cuda_driver") if self.cuda else ())} | ({"cpuid"} if self.machines else {"cpu", "cpu_needed"})
+        others = {"float_mode", *self.classifier.needs, *(("inflate", "cuda_driver") if self.cuda else ())} | (
+            {"cpuid"} if self.machines else {"cpu", "cpu_needed"}
+        )
         printer = CppPrinter() if self.machines else self.printed[0].printer
         run = "" if self.machines else self.printed[0].run
         parts = used_sections(self.runtime, printer, run + self.runtime["predictor_api.h"], others)

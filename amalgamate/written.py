@@ -90,7 +90,9 @@ def _memory(program: Program, side_file: bool) -> tuple[int, int, int]:
     return len(rooms) + HANDLE_WORDS + side_file + (len(variants) > 1), rest + own, rest
 
 
-_MACROS = re.compile(r"\b(INLINE|SCALAR_LOOP|TWICE|BASELINE|CPU_NEEDED|ALLOWED|IS_ONE|SHA256_X86|HOSTED_FILES|CUDA_\w+)\b")
+_MACROS = re.compile(
+    r"\b(INLINE|SCALAR_LOOP|TWICE|BASELINE|CPU_NEEDED|ALLOWED|IS_ONE|SHA256_X86|HOSTED_FILES|CUDA_\w+)\b"
+)
 
 
 def own_runtime(runtime: Mapping[str, str]) -> dict[str, str]:

@@ -123,7 +123,7 @@ template <class T> pointer<T> output(const @name@_predictor& p, int index, size_
   return {&p, p.gpu->tensors[kInputCount + index].address + offset};
 }
 
-void launch_kernel(cuda_device& d, int32_t kernel, const uint32_t (&grid)[3], void** parameters) {
+[[maybe_unused]] inline void launch_kernel(cuda_device& d, int32_t kernel, const uint32_t (&grid)[3], void** parameters) {
   const uint32_t(&block)[3] = d.code->cuda->kernels[kernel].block;
   good(d, "cuLaunchKernel", d.driver.launch(d.functions[kernel], grid[0], grid[1], grid[2], block[0], block[1], block[2], 0, d.stream, parameters, nullptr));
 }

@@ -49,7 +49,16 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "inflate.cc").write_text(PROGRAM.replace("@inflate@", text))
     sanitized = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     strict = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
-    command = [requires_tool("g++"), "-std=c++17", "-O1", *strict, *sanitized, folder / "inflate.cc", "-o", folder / "it"]
+    command = [
+        requires_tool("g++"),
+        "-std=c++17",
+        "-O1",
+        *strict,
+        *sanitized,
+        folder / "inflate.cc",
+        "-o",
+        folder / "it",
+    ]
     processes.run(command, check=True)
     return folder / "it"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
 from dlpack.amalgamate.machines import Code
 from dlpack.amalgamate.printer import Printer
 from dlpack.amalgamate.text import bytes_literal
-from dlpack.graph.ir import TensorType
 from dlpack.plan.program import HaloStep, LoopStep, Program, Step
 from dlpack.targets.gpu.blob import Blob, pack
 from dlpack.targets.gpu.nvrtc import Launch, compile_images
@@ -42,7 +43,7 @@ def halo_sizes(program: Program) -> list[int]:
     def look(steps: Iterable[Step]) -> None:
         for step in steps:
             if isinstance(step, HaloStep):
-                found.add(TensorType(step.target.dtype, ()).itemsize)
+                found.add(np.dtype(step.target.dtype).itemsize)
             elif isinstance(step, LoopStep):
                 look(step.body)
 

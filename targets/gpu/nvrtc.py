@@ -240,7 +240,9 @@ def _refused(source: str, arch: str, log: str) -> str:
     number, lines = int(match[1]), source.split("\n")
     line = lines[number - 1].strip() if number <= len(lines) else ""
     more = len(re.findall(r"^kernels\.cu\(\d+\): error", log, re.MULTILINE)) - 1
-    return f"NVRTC refuses line {number} for {arch}: {match[2]}\n    {line}" + (f"\n(and {more} more)" if more > 0 else "")
+    return f"NVRTC refuses line {number} for {arch}: {match[2]}\n    {line}" + (
+        f"\n(and {more} more)" if more > 0 else ""
+    )
 
 
 def _ptx(text: bytes, arch: str) -> bytes:

@@ -115,16 +115,16 @@ def expected(x: np.ndarray) -> np.ndarray:
 def program(several_shapes: bool = False) -> Program:
     """With `several_shapes` there is a second set, in which z is missing a row, to have another shape."""
 
-    def address(space: str, index: int = 0, offset: int = 0, steps: tuple[int, ...] = ()) -> Address:
-        return Address(space, offset, "float32", index, steps, "padded" if space == "arena" else "")
+    def address(space: str, index: int = 0, steps: tuple[int, ...] = ()) -> Address:
+        return Address(space, 0, "float32", index, steps)
 
-    x, w, padded, y = address("input"), address("weights"), address("arena"), address("output")
+    x, w, y = address("input"), address("weights"), address("output")
     kernels = {
         "x": Param("x", "float32", False), "w": Param("w", "float32", False), "p": Param("padded", "float32", True),
         "y": Param("y", "float32", True),
     }  # fmt: skip
 
-    def steps(copied: int) -> tuple:
+    def steps(copied: int, padded: Address) -> tuple:
         return (
             HaloStep(padded, (ROWS + 2, COLUMNS + 2), (1, 1), (1, 1), 0.5),
             CallStep("scale", (x, w, padded)),
@@ -134,12 +134,14 @@ def program(several_shapes: bool = False) -> Program:
         )
 
     def shape_set(rows_of_z: int) -> ShapeSet:
-        arena = Arena({"padded": 0}, 192, 192, 192, "by hand")
-        place = Place("padded", "padded", 0, 192, ("padded",), "float32", (6, 8), (0, 1), (), 0, 2)
+        key = f"padded{rows_of_z}"
+        arena = Arena({key: 0}, 192, 192, 192, "by hand")
+        place = Place(key, "padded", 0, 192, ("padded",), "float32", (6, 8), (0, 1), (), 0, 2)
         z = Tensor("z", "float32", (rows_of_z, COLUMNS))
         outputs = (Tensor("y", "float32", (ROWS, COLUMNS)), z)
         inputs = (Tensor("x", "float32", (ROWS, COLUMNS)),)
-        return ShapeSet(inputs, outputs, steps(rows_of_z * COLUMNS * 4), arena, 24, (place,))
+        copied = rows_of_z * COLUMNS * 4
+        return ShapeSet(inputs, outputs, steps(copied, replace(address("arena"), place=key)), arena, 24, (place,))
 
     named = tuple(
         NamedKernel(name, Kernel(tuple(kernels[p] for p in of), ()), f"{name}, by hand", "by hand", (), 0, True)
@@ -160,7 +162,12 @@ def host_kernels(p: Program, shim: str) -> str:
     """The CUDA C for the CPU: `shim` is the header by which it compiles there. With what fake_cuda.cc looks up."""
     borders = halo_kernels(p)
     lines = [f'#include "{shim}"', *CUDA.values(), *(text for _, text in borders)]
-    sizes = {1: ("c", "unsigned char"), 2: ("h", "unsigned short"), 4: ("i", "unsigned"), 8: ("l", "unsigned long long")}
+    sizes = {
+        1: ("c", "unsigned char"),
+        2: ("h", "unsigned short"),
+        4: ("i", "unsigned"),
+        8: ("l", "unsigned long long"),
+    }
     parameters = {name: [("p", "float*")] * len(of) for name, of in PARAMETERS.items()}
     for launch, _ in borders:
         size = sizes[int(launch.kernel.rsplit("_", 1)[1])]
@@ -196,6 +203,3 @@ def damaged(folder: Path) -> None:
     start = text.index("kPacked[")
     end = text.index("constexpr cuda_program")
     (folder / "sample.cc").write_text(text[:start] + text[start:end].replace("\\000", "\\001", 400) + text[end:])
-
-
-__all__ = ["WEIGHTS", "codes", "damaged", "expected", "host_kernels", "program", "replace", "write_bundle"]
