@@ -1,1 +1,1 @@
-"""GPUs: how kernels for them are compiled and what runs them."""
+"""Graphics processors: machine descriptions, schedule rules and their cost model, printers and device maths."""
