@@ -27,7 +27,7 @@ from dlpack.plan.program import (
 
 class StepPrinter:
     """Prints the steps of a program; `embed`: its weights are inside the file, `machines`: so is code for others;
-    `launch` as in `Code`."""
+    `launch` and `addresses` as in `Code`."""
 
     def __init__(
         self,
@@ -35,8 +35,10 @@ class StepPrinter:
         embed: bool,
         machines: bool = False,
         launch: Callable[[str, Sequence[str]], str] = called,
+        addresses: str = "",
     ) -> None:
         self.program, self.embed, self.machines, self.launch = program, embed, machines, launch
+        self.addresses = addresses
         self.places = Places(program)
         self.kernels = {k.name: k.kernel for k in program.kernels}
         self.threaded = program.threads > 1
@@ -93,7 +95,7 @@ class StepPrinter:
                 source = step.source
             read[step.target.offset] = source, nbytes
             lines += [f"    if (due({self.places.offset(source)} + {nbytes})) {{", *self.step(step, 2)]
-            lines += [f"        if (mapped) read_once({self.pointer(source)}, {nbytes});"] if mapped else []
+            lines += [f"        if (mapped) read_once({self.host_pointer(source)}, {nbytes});"] if mapped else []
             lines += ["    }"]
         return [*([] if self.embed else _READ_ONCE.split("\n")), *lines, "}"]
 
@@ -126,7 +128,7 @@ class StepPrinter:
         if isinstance(step, WinogradStep):
             sizes = f"{step.inputs}, {step.outputs}, {step.columns}, {step.room}"
             lanes = gcd(step.room, 16)
-            pointers = f"{self.pointer(step.target)}, {self.pointer(step.source)}"
+            pointers = f"{self.host_pointer(step.target)}, {self.host_pointer(step.source)}"
             return [f"{pad}winograd_weights<{step.edge}, {lanes}>({pointers}, {sizes});"]
         if isinstance(step, RepackStep):
             return self._repack(step, pad)
@@ -166,10 +168,14 @@ class StepPrinter:
         elements = step.written // TensorType(step.target.dtype, ()).itemsize
         return [
             f"{pad}constexpr repacked_dim dims[] = {{{', '.join(rows)}}};",
-            f"{pad}repack({self.pointer(step.target)}, {elements}, {self.pointer(step.source)}, {len(dims)}, dims);",
+            f"{pad}repack({self.host_pointer(step.target)}, {elements}, {self.host_pointer(step.source)}, {len(dims)}, dims);",
         ]
 
     def pointer(self, address: Address) -> str:
+        """Of a step of a run, where the machine finds it."""
+        return self.addresses + self.host_pointer(address)
+
+    def host_pointer(self, address: Address) -> str:
         offset = str(address.offset) if address.space in ("input", "output") else self.places.offset(address)
         for loop, step in enumerate(address.steps):
             if step:

@@ -50,6 +50,9 @@ const char* @name@_label(int32_t index) { return index >= 0 && index < impl::kLa
 //@ section top_k_definition
 @name@_status @name@_top_k(const @name@_predictor* p, int32_t index, int32_t k, @name@_class* classes) {
   if (p == nullptr || index < 0 || index >= impl::kOutputCount || p->outputs[index] == nullptr || k < 1 || classes == nullptr) return @NAME@_BAD_ARGUMENT;
+//@ cuda
+  if (impl::device::bound(*p, impl::kInputCount + index)) return @NAME@_BAD_ARGUMENT;  // the scores are not on the host
+//@ end
   int32_t count = 0;
   switch (index) {
 @cases@
