@@ -102,7 +102,7 @@ def match_product(state: GpuState) -> Product | None:
 
 def _multiplies(body: Any) -> bool:
     """Whether a statement is ``sum = sum + x[...] * w[...]``."""
-    value = getattr(body, "value", None)
+    value: Any = getattr(body, "value", None)
     if type(value).__name__ != "Add":
         return False
     product = value.b if type(value.a).__name__ == "TensorLoad" else value.a
