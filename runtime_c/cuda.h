@@ -229,25 +229,20 @@ bool load_image(cuda_device& d, const cuda_program& program, const cuda_image& i
   return loaded;
 }
 
-// Loads the image that suits best; where the driver refuses it, the next. The first refusal is told.
+// Loads the image that suits best; where the driver refuses it, the next. If none remains, the first refusal is told.
 bool load_module(cuda_device& d, const cuda_program& program) {
   for (int32_t score = 3; score > 0; --score) {
     for (int32_t k = program.image_count; k-- > 0;) {  // of equally good ones the latest
       if (suits(d, program.images[k]) == score && load_image(d, program, program.images[k])) return true;
     }
   }
-  if (!d.failed) {
-    refuse(d, "no kernels for sm_");
-    append_number(d.problem, d.arch);
-  }
   return false;
 }
 
 bool load_kernels(cuda_device& d, const machine_code& code) {
   const cuda_program& program = *code.cuda;
-  const bool was = d.failed;
   if (!load_module(d, program)) return false;
-  d.failed = was;  // an image before this one may have been refused
+  d.failed = false;  // though an image before this one may have been refused
   d.functions = static_cast<cuda_function**>(take_memory(sizeof(cuda_function*) * static_cast<size_t>(program.kernel_count)));
   if (d.functions == nullptr) return refuse(d, "not enough memory for the kernels");
   for (int32_t k = 0; k < program.kernel_count; ++k) {
@@ -287,6 +282,10 @@ bool open_kernels(cuda_device& d) {
   for (const machine_code* const* code = kMachines; *code != nullptr; ++code) {
     if ((*code)->cuda != nullptr && load_kernels(d, **code)) return true;
     if (d.module != nullptr) return false;
+  }
+  if (!d.failed) {
+    refuse(d, "no kernels for sm_");
+    append_number(d.problem, d.arch);
   }
   return false;
 }

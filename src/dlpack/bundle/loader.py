@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import tempfile
 import threading
 import weakref
@@ -61,7 +62,7 @@ class Predictor:
     other. To compute at the same time make one predictor per thread; they share the mapped weights' pages.
     """
 
-    def __init__(self, bundle: Path) -> None:
+    def __init__(self, bundle: Path, device: str | None = None) -> None:
         manifest = read_manifest(bundle)
         library = manifest.get("library")
         if not library:
@@ -84,6 +85,7 @@ class Predictor:
             ("step_name", ctypes.c_char_p),
             *((("step_name_of", ctypes.c_char_p),) if self._choices else ()),
             *((("variant_name", ctypes.c_char_p), ("variant", ctypes.c_char_p)) if "variants" in manifest else ()),
+            *((("device", ctypes.c_char_p), ("cuda_stream", ctypes.c_void_p)) if self._has_gpus() else ()),
         ):
             self._function(name).restype = kind
         self._handle = ctypes.c_void_p()
@@ -100,8 +102,14 @@ class Predictor:
         self._release = weakref.finalize(self, self._function("unmap_weights"), weights, size)
         address = ctypes.c_void_p(self._memory.ctypes.data)
         bytes_ = ctypes.c_size_t(self._memory.nbytes)
-        create = self._function("create_mapped" if side else "create")
-        self._check(create(ctypes.byref(self._handle), address, bytes_, weights, size))
+        where = () if device is None else (self._check_device(device),)
+        create = self._function("create_on" if where and self._has_gpus() else "create_mapped" if side else "create")
+        wanted = where if self._has_gpus() else ()
+        self._check(create(ctypes.byref(self._handle), *wanted, address, bytes_, weights, size))
+        if device is not None and device.startswith("cuda") and not self.device.startswith("cuda"):
+            told = self.device
+            self.close()
+            raise UsageError(f"{self.name}: there is no {device} here ({told})")
         self._run = self._function("run")
         self._run_step = self._function("run_step")
         own = self._function("output_data")
@@ -344,6 +352,23 @@ class Predictor:
         count = self._function("step_count_of")(self._handle)
         return [self._function("step_name_of")(self._handle, k).decode() for k in range(count)]
 
+    def _has_gpus(self) -> bool:
+        return any(str(v).startswith("cuda") for v in self.manifest.get("variants", ()))
+
+    def _check_device(self, device: str) -> bytes:
+        if not re.fullmatch(r"cpu|cuda(:\d{1,4})?", device):
+            raise ValueError(f"unknown device {device!r}: write 'cpu', 'cuda' or 'cuda:1', say")
+        if device != "cpu" and not self._has_gpus():
+            raise UsageError(f"{self.name} has no kernels for GPUs: build it with --target cuda")
+        return device.encode()
+
+    @property
+    def device(self) -> str:
+        """What computes, and why no GPU does: "cuda: NVIDIA H200 (sm_90)", "cpu: avx512: no CUDA driver (...)"."""
+        if not self._has_gpus():
+            return f"cpu: {self.variant}"
+        return str(self._function("device")(self._open()).decode())
+
     @property
     def variants(self) -> list[str]:
         """The machines that the library has kernels for, the best first; one where it has no choice."""
@@ -467,6 +492,10 @@ def read_kernels(bundle: Path) -> list[dict[str, Any]]:
     return kernels
 
 
-def load(bundle: str | Path) -> Predictor:
-    """Loads a bundle built for this computer. Raises UsageError if it cannot be loaded."""
-    return Predictor(Path(bundle))
+def load(bundle: str | Path, device: str | None = None) -> Predictor:
+    """Loads a bundle built for this computer. Raises UsageError if it cannot be loaded.
+
+    A bundle of the target cuda runs on the GPU of the current CUDA context, else on the first one, else on the CPU;
+    `device` asks for one: "cuda", "cuda:1" (UsageError where it does not work, with the reason), "cpu".
+    """
+    return Predictor(Path(bundle), device)
