@@ -507,10 +507,12 @@ bool upload(const @name@_predictor& p, size_t from, size_t to) {
   return !d.failed;
 }
 
-// Whether all bytes are memory that the GPU reaches.
+// Whether all bytes are memory that the GPU reaches, and no other GPU's.
 bool reaches(cuda_device& d, cuda_address address, size_t bytes) {
-  constexpr int32_t kDevicePointer = 3;
+  constexpr int32_t kDevicePointer = 3, kDeviceNumber = 9;
   cuda_address first = 0, last = 0;
+  int32_t number = -1;
+  if (d.driver.pointer_attribute(&number, kDeviceNumber, address) == 0 && number != d.number) return false;
   return address != 0 && d.driver.pointer_attribute(&first, kDevicePointer, address) == 0 &&
       (bytes == 0 || d.driver.pointer_attribute(&last, kDevicePointer, address + bytes - 1) == 0);
 }

@@ -37,8 +37,6 @@ TARGET = Target(
     about="Linux, x86-64, NVIDIA GPU; AVX-512 or AVX2 where no driver works",
     builds=select({}),
     missing=lambda: missing_nvrtc() or missing_compiler(),
-    options=(
-        TargetOption("arch", f"GPUs to compile for: sm_53, sm_62, sm_72, sm_87, sm_90 ... [{USUAL}]", "ARCHS"),
-    ),
+    options=(TargetOption("arch", f"GPUs to compile for: sm_53, sm_62, sm_72, sm_87, sm_90 ... [{USUAL}]", "ARCHS"),),
     select=select,
 )

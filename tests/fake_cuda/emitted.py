@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-KINDS = {"int": "i", "unsigned": "i", "unsigned int": "i", "unsigned char": "c", "unsigned short": "h", "unsigned long long": "l"}
+KINDS = {
+    "int": "i",
+    "unsigned": "i",
+    "unsigned int": "i",
+    "unsigned char": "c",
+    "unsigned short": "h",
+    "unsigned long long": "l",
+}
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(([^)]*)\)')
 
 

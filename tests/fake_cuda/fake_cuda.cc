@@ -335,6 +335,7 @@ API int cuMemHostGetDevicePointer_v2(Address* address, void* data, unsigned) {
 }
 API int cuPointerGetAttribute(void* value, int attribute, Address address) {
   CALL_IN_CONTEXT("cuPointerGetAttribute");
+  if (attribute == 9) return memset(value, 0, 4), reachable(address, 1) ? OK : INVALID_VALUE;
   if (attribute != 3) return fault(INVALID_VALUE, "an attribute that the fake does not know");
   if (!reachable(address, 1)) return INVALID_VALUE;
   memcpy(value, &address, sizeof address);

@@ -169,8 +169,8 @@ def by_name(library: ctypes.CDLL) -> None:
 def every_failure_of_create(library: ctypes.CDLL) -> None:
     """Whichever call fails while a predictor is created, the CPU computes, the reason is told, and nothing is left."""
     fatal = (
-        "cuInit cuDeviceGetCount cuDeviceGet cuDevicePrimaryCtxRetain cuCtxPushCurrent_v2 cuModuleGetFunction cuMemAlloc_v2 "
-        "cuMemcpyHtoDAsync_v2 cuStreamCreate cuStreamSynchronize"
+        "cuInit cuDeviceGetCount cuDeviceGet cuDevicePrimaryCtxRetain cuCtxPushCurrent_v2 cuModuleGetFunction "
+        "cuMemAlloc_v2 cuMemcpyHtoDAsync_v2 cuStreamCreate cuStreamSynchronize"
     ).split()
     p = Predictor(library)
     made = {name: calls(name) for name in fatal}
@@ -190,8 +190,8 @@ def every_failure_of_create(library: ctypes.CDLL) -> None:
 def every_failure_of_a_run(library: ctypes.CDLL) -> None:
     """Whichever call fails in a run, its status and the driver's words say so, and the next run is right."""
     fatal = (
-        "cuCtxPushCurrent_v2 cuMemcpyHtoDAsync_v2 cuMemcpyDtoHAsync_v2 cuMemcpyDtoDAsync_v2 cuLaunchKernel cuStreamSynchronize "
-        "cuStreamBeginCapture_v2 cuStreamEndCapture cuGraphInstantiate cuGraphLaunch"
+        "cuCtxPushCurrent_v2 cuMemcpyHtoDAsync_v2 cuMemcpyDtoHAsync_v2 cuMemcpyDtoDAsync_v2 cuLaunchKernel "
+        "cuStreamSynchronize cuStreamBeginCapture_v2 cuStreamEndCapture cuGraphInstantiate cuGraphLaunch"
     ).split()
     for name in fatal:
         p = Predictor(library)
