@@ -24,6 +24,8 @@ MODELS = {
     "digits": lambda: onnx.load(DIGITS),
     "attention": nets.attention_net,
     "convolutions": nets.conv_net,
+    "large convolutions": nets.winograd_net,
+    "vector": nets.wide_net,
 }
 ORDERS = {"f": "forward", "b": "backward", "s": "shuffled"}
 

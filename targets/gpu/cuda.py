@@ -190,7 +190,7 @@ def device_functions(printer: CudaPrinter) -> str:
     own = sections([(resources.files(__package__) / "device.h").read_text(encoding="utf-8")])
     runtime = read_runtime()
     common = sections([runtime[name] for name in ("maths.h", "values.h")])
-    first = {name: s for name, s in own.items() if name not in common}
-    everything = first | {name: own.get(name, s) for name, s in common.items()}
+    first = {name: s for name, s in own.items() if name not in common and not name.startswith("block_")}
+    everything = first | {name: own.get(name, s) for name, s in common.items()} | own  # what a block shares comes last
     wanted = printer.needs() | (printer.overloads() & everything.keys())
     return "\n\n".join(s.text for s in closure(everything, ["vectors", *wanted]) if s.text)

@@ -68,6 +68,9 @@ template <class V, class From> INLINE V convert(From x) { return static_cast<V>(
 INLINE float madd(float a, float b, float c) { return fmaf(a, b, c); }
 INLINE double madd(double a, double b, double c) { return fma(a, b, c); }
 
+//@ section hmax
+template <class V> INLINE V hmax(V v) { return v; }
+
 //@ section vmin
 // a < b ? a : b: if a is NaN the result is b, if b is NaN it is NaN.
 template <class V> INLINE V vmin(V a, V b) { return a < b ? a : b; }

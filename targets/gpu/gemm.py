@@ -99,7 +99,7 @@ class _Writer:
             block_m=(0, self.blocks_m * self.batch - 1),
             block_n=(0, self.blocks_n - 1),
             thread=(0, tile.threads - 1),
-            t=(0, self.trips - 1),
+            trip=(0, self.trips - 1),
         )
         block_m = v("block_m") if self.blocks_m * self.batch > 1 else Linear()
         block_n = v("block_n") if self.blocks_n > 1 else Linear()
@@ -152,9 +152,9 @@ class _Writer:
             b = floordiv(number, fast, self.ranges)
             place, step = (b, a) if by_step else (a, b)
             where = split(first + place, along, self.ranges)
-            index = {**self.batch_index, **where, **self.step_index(self.chunk(v("t")), step)}
+            index = {**self.batch_index, **where, **self.step_index(self.chunk(v("trip")), step)}
             address = read.address(index)
-            fixed = Linear(address.const, tuple(t for t in address.terms if not Linear(0, (t,)).uses("t")))
+            fixed = Linear(address.const, tuple(t for t in address.terms if not Linear(0, (t,)).uses("trip")))
             name = f"{read.name}_at{j}"
             bases.append(Declare(name, "int32", 1, Index("int32", 1, fixed), True))
             at: Expr = Ref("int32", 1, name)
@@ -179,20 +179,20 @@ class _Writer:
         if place.bounds(self.ranges)[1] >= bound:
             out.append(below(place, bound))
         if not self.whole and (self.k % self.tile.depth or self.chunks % self.tile.slices):
-            out.append(below(self.chunk(v("t")) * self.tile.depth + step, self.k))
+            out.append(below(self.chunk(v("trip")) * self.tile.depth + step, self.k))
         elif self.chunks % self.tile.slices:
-            out.append(below(self.chunk(v("t")), self.chunks))
+            out.append(below(self.chunk(v("trip")), self.chunks))
         if number.bounds(self.ranges)[1] >= count:
             out.append(below(number, count))
         return out
 
     def fetch(self, copies: tuple[_Copy, ...], trip: Linear, declare: bool) -> Block:
         """Loads a trip's tiles into registers."""
-        ranges = {**self.ranges, "t": (0, self.trips)}
+        ranges = {**self.ranges, "trip": (0, self.trips)}
 
         def moved(e: Expr) -> Expr:
             if isinstance(e, Index):
-                return Index(e.dtype, 1, e.form.substitute({"t": trip}, ranges))
+                return Index(e.dtype, 1, e.form.substitute({"trip": trip}, ranges))
             nothing = isinstance(e, Op) and e.op == "+" and e.args[1] == Index("int32", 1, Linear())
             return e.args[0] if isinstance(e, Op) and nothing else e
 
@@ -224,13 +224,13 @@ class _Writer:
             *(base for copy in copies for base in copy.bases),
             *self.fetch(copies, Linear(), True),
             Array(SUMS, "float32", tile.high * tile.wide),
-            unrolled("u", tile.high * tile.wide // V, (Store(SUMS, v("u") * V, zero(V), V),)),
+            unrolled("place", tile.high * tile.wide // V, (Store(SUMS, v("place") * V, zero(V), V),)),
         ]
         step: list[Stmt] = [*(s for copy in copies for s in copy.stores), Barrier()]
         if self.trips > 1:
-            step.append(If(below(v("t"), self.trips - 1), self.fetch(copies, v("t") + 1, False)))
+            step.append(If(below(v("trip"), self.trips - 1), self.fetch(copies, v("trip") + 1, False)))
         step += [self.multiply(), Barrier()]
-        body.append(For("t", 0, self.trips, 1, tuple(step)))
+        body.append(For("trip", 0, self.trips, 1, tuple(step)))
         body += self.finish()
         threads = For("thread", 0, tile.threads, tile.threads, tuple(body), LoopAxis.THREAD)
         rows = For("block_m", 0, self.blocks_m * self.batch, 1, (threads,), LoopAxis.BLOCK)
@@ -251,24 +251,26 @@ class _Writer:
         tile = self.tile
         row, column = self.place()
         vectors, beside = tile.wide // V, tile.columns // tile.wide * V
-        self.ranges.update(i=(0, tile.high - 1), j=(0, vectors - 1), k=(0, tile.depth // V - 1), q=(0, V - 1))
-        x_at = self.x_start + (row + v("i")) * tile.row_pitch + v("k") * V
-        w_at = self.w_start + (v("k") * V + v("q")) * tile.columns + column + v("j") * beside
-        sums_at = v("i") * tile.wide + v("j") * V
-        factor = Op("float32", 1, LANE, (_vector("x_row", v("i") * V), Index("int32", 1, v("q"))))
-        term = Op("float32", V, "*", (factor, _vector("w_row", v("j") * V)))
+        self.ranges.update(
+            row=(0, tile.high - 1), part=(0, vectors - 1), four=(0, tile.depth // V - 1), step=(0, V - 1)
+        )
+        x_at = self.x_start + (row + v("row")) * tile.row_pitch + v("four") * V
+        w_at = self.w_start + (v("four") * V + v("step")) * tile.columns + column + v("part") * beside
+        sums_at = v("row") * tile.wide + v("part") * V
+        factor = Op("float32", 1, LANE, (_vector("x_row", v("row") * V), Index("int32", 1, v("step"))))
+        term = Op("float32", V, "*", (factor, _vector("w_row", v("part") * V)))
         add = Store(SUMS, sums_at, Op("float32", V, "+", (_vector(SUMS, sums_at), term)), V)
         step = (
-            unrolled("j", vectors, (Store("w_row", v("j") * V, _vector(TILES, w_at), V),)),
-            unrolled("i", tile.high, (unrolled("j", vectors, (add,)),)),
+            unrolled("part", vectors, (Store("w_row", v("part") * V, _vector(TILES, w_at), V),)),
+            unrolled("row", tile.high, (unrolled("part", vectors, (add,)),)),
         )
         body = (
             Array("x_row", "float32", tile.high * V),
             Array("w_row", "float32", tile.wide),
-            unrolled("i", tile.high, (Store("x_row", v("i") * V, _vector(TILES, x_at), V),)),
-            unrolled("q", V, step),
+            unrolled("row", tile.high, (Store("x_row", v("row") * V, _vector(TILES, x_at), V),)),
+            unrolled("step", V, step),
         )
-        return unrolled("k", tile.depth // V, body)
+        return unrolled("four", tile.depth // V, body)
 
     def finish(self) -> Block:
         """Adds up the slices' sums in the tiles' place, then the first slice writes the outputs."""
@@ -276,13 +278,13 @@ class _Writer:
         if tile.slices == 1:
             return self.outputs()
         count = tile.high * tile.wide // V
-        self.ranges.update(u=(0, count - 1), other=(0, tile.slices - 2))
-        sums, mine = v("u") * V, self.member * V + v("u") * (tile.group * V)
+        self.ranges.update(place=(0, count - 1), other=(0, tile.slices - 2))
+        sums, mine = v("place") * V, self.member * V + v("place") * (tile.group * V)
         left = mine + (self.slice - 1) * (count * tile.group * V)
         found = mine + v("other") * (count * tile.group * V)
-        leave = unrolled("u", count, (Store(TILES, left, _vector(SUMS, sums), V),))
+        leave = unrolled("place", count, (Store(TILES, left, _vector(SUMS, sums), V),))
         total = Op("float32", V, "+", (_vector(SUMS, sums), _vector(TILES, found)))
-        take = For("other", 0, tile.slices - 1, 1, (unrolled("u", count, (Store(SUMS, sums, total, V),)),))
+        take = For("other", 0, tile.slices - 1, 1, (unrolled("place", count, (Store(SUMS, sums, total, V),)),))
         others = Op("bool", 1, ">", (Index("int32", 1, self.slice), Index("int32", 1, Linear())))
         return (If(others, (leave,)), Barrier(), If(below(self.slice, 1), (take, *self.outputs())))
 
@@ -291,16 +293,18 @@ class _Writer:
         tile, p = self.tile, self.product
         row, column = self.place()
         vectors, beside = tile.wide // V, tile.columns // tile.wide * V
-        self.ranges.update(i=(0, tile.high - 1), j=(0, vectors - 1), c=(0, V - 1))
-        m, n = self.first_row + row + v("i"), self.first_column + column + v("j") * beside + v("c")
+        self.ranges.update(row=(0, tile.high - 1), part=(0, vectors - 1), lane=(0, V - 1))
+        m, n = self.first_row + row + v("row"), self.first_column + column + v("part") * beside + v("lane")
         index: Mapping[str, Linear] = {**self.batch_index, **split(m, p.rows, self.ranges), p.column.name: n}
-        total = Op("float32", 1, LANE, (_vector(SUMS, v("i") * tile.wide + v("j") * V), Index("int32", 1, v("c"))))
+        total = Op(
+            "float32", 1, LANE, (_vector(SUMS, v("row") * tile.wide + v("part") * V), Index("int32", 1, v("lane")))
+        )
         store = self.out.epilogue(self.state, p, index, total)
         guards = [below(m, self.m)] if m.bounds(self.ranges)[1] >= self.m else []
         guards += [below(n, self.n)] if n.bounds(self.ranges)[1] >= self.n else []
         condition = all_of(guards)
         body = store if condition is None else (If(condition, store),)
-        return (unrolled("i", tile.high, (unrolled("j", vectors, (unrolled("c", V, body),)),)),)
+        return (unrolled("row", tile.high, (unrolled("part", vectors, (unrolled("lane", V, body),)),)),)
 
 
 def _vector(buffer: str, index: Linear) -> Load:

@@ -191,7 +191,7 @@ class GpuLowering(Lowering):
         step = self.with_declared(Assign(part, Op(dtype, 1, op, (Ref(dtype, 1, part), term))))
         self.depth -= 1
         del self.env[s.loop_var]
-        self.names.difference_update((item, part, whole))
+        self.names.discard(item)
         reduced = Op(dtype, 1, _OVER_BLOCK[op], (Ref(dtype, 1, part), Const("int32", 1, self.threads)))
         if target in self.locals:
             result = Store(target, index, Op(dtype, 1, op, (Load(dtype, 1, target, index, 1), Ref(dtype, 1, whole))), 1)

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dlpack.kernels.backend import Layer, LayoutPreferences
 from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.targets.gpu.gemm import gemm
+from dlpack.targets.gpu.gemv import gemv
 from dlpack.targets.gpu.machine import Gpu
 from dlpack.targets.gpu.map import as_written, map_rule, stages
+from dlpack.targets.gpu.rows import rows
 from dlpack.targets.gpu.state import GpuState
 
 
@@ -17,7 +19,7 @@ class GpuBackend:
 
     def __init__(self, gpu: Gpu) -> None:
         self.gpu, self.name = gpu, gpu.name
-        self.layouts = LayoutPreferences()
+        self.layouts = LayoutPreferences(wide_rows=1 << 30)  # tiles are read with any strides
 
     def schedule(self, spec: KernelSpec) -> Scheduled:
         for rule in RULES:
@@ -30,4 +32,4 @@ class GpuBackend:
         return 0
 
 
-RULES: tuple[Callable[[GpuState], Scheduled | None], ...] = (as_written, gemm, map_rule, stages)
+RULES: tuple[Callable[[GpuState], Scheduled | None], ...] = (as_written, gemm, gemv, rows, map_rule, stages)
