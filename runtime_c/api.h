@@ -177,8 +177,8 @@ typedef struct @name@_tensor {
 @NAME@_API @name@_status @name@_create_on(@name@_predictor** predictor, const char* device, void* memory, size_t memory_bytes,
                               const void* weights, size_t weights_bytes);
 
-/* Makes runs read an input from the GPU's memory, or write an output there, without a copy: an address that the
-   predictor's GPU reaches, `bytes` bytes, until the next call that sets or binds it. @NAME@_BAD_ARGUMENT where the size is
+/* Makes runs read an input from the GPU's memory, or write an output there, without a copy if it is 16-byte aligned: an
+   address that the predictor's GPU reaches, `bytes` bytes, until the next call that sets or binds it. @NAME@_BAD_ARGUMENT where the size is
    wrong, the memory is not the GPU's, or the predictor runs on the CPU. Input data must be complete before run(), as after
    work on cuda_stream(), a CUstream; output data is complete when run() returns. input_data() and output_data() then give
    the GPU's address; get_output() copies from there. */

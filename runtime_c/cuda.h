@@ -30,7 +30,7 @@ struct tensor {
   cuda_address bound;    // the caller's, or 0; in use while the predictor's pointer for it is the same
   cuda_address address;  // where the kernels of the next run find it
   bool in_graph;         // the graph copies it between own and the predictor's memory on the host
-  bool in_run;           // so does each run, since the caller's memory may move
+  bool in_run;           // each run copies it, since the caller's memory may move, or is not as aligned as kernels need
 };
 
 // A recorded run, and what it depends on.
@@ -381,6 +381,8 @@ size_t bytes_of([[maybe_unused]] const @name@_predictor& p, int32_t tensor) {
   return tensor < kInputCount ? @inputs((&p))@[tensor].bytes : @outputs((&p))@[tensor - kInputCount].bytes;
 }
 
+constexpr cuda_address kKernelAlignment = 16;  // of vectors
+
 // Whether the caller has bound memory of the GPU.
 bool bound(const @name@_predictor& p, int32_t tensor) {
   return p.gpu != nullptr && p.gpu->tensors[tensor].bound != 0 && p.gpu->tensors[tensor].bound == address_of(data_of(p, tensor));
@@ -395,9 +397,10 @@ void place_tensors(const @name@_predictor& p) {
     const bool at_caller = bound(p, i);
     const bool kept = d.registered != nullptr && data >= d.registered && data < d.registered + input_storage() + output_storage();
     const bool mapped = kept && d.mapped != 0;
-    t.address = at_caller ? t.bound : mapped ? d.mapped + static_cast<size_t>(data - d.registered) : t.own;
+    const bool misaligned = at_caller && t.bound % kKernelAlignment != 0;
+    t.address = at_caller && !misaligned ? t.bound : mapped ? d.mapped + static_cast<size_t>(data - d.registered) : t.own;
     t.in_graph = !at_caller && !mapped && kept;
-    t.in_run = !at_caller && !kept;
+    t.in_run = misaligned || (!at_caller && !kept);
   }
 }
 
@@ -407,7 +410,8 @@ void copy_tensors(const @name@_predictor& p, bool outputs, bool in_graph) {
   for (int32_t i = outputs ? kInputCount : 0; i < (outputs ? kInputCount + kOutputCount : kInputCount); ++i) {
     const tensor& t = d.tensors[i];
     if (!(in_graph ? t.in_graph : t.in_run) || bytes_of(p, i) == 0) continue;
-    if (outputs) good(d, "cuMemcpyDtoHAsync", d.driver.copy_to_host(p.outputs[i - kInputCount], t.own, bytes_of(p, i), d.stream));
+    if (bound(p, i)) good(d, "cuMemcpyDtoDAsync", d.driver.copy_on_device(outputs ? t.bound : t.own, outputs ? t.own : t.bound, bytes_of(p, i), d.stream));
+    else if (outputs) good(d, "cuMemcpyDtoHAsync", d.driver.copy_to_host(p.outputs[i - kInputCount], t.own, bytes_of(p, i), d.stream));
     else good(d, "cuMemcpyHtoDAsync", d.driver.copy_to_device(t.own, p.inputs[i], bytes_of(p, i), d.stream));
   }
 }

@@ -281,6 +281,14 @@ def memory_of_the_gpu(library: ctypes.CDLL) -> None:
     assert calls("cuStreamBeginCapture_v2") == 2, "each input is recorded once"
     assert calls("cuMemcpyHtoDAsync_v2") == copies, "no input is copied"
     assert p.library.sample_input_data(p.handle, 0) == inputs[1]
+    # Kernels read vectors of 16 bytes: what is less aligned is copied on the GPU.
+    shifted = gpu_memory(np.concatenate([np.zeros(1, np.float32), x[0].ravel()]))
+    p("bind_input_device", 0, ctypes.c_void_p(shifted + 4), size)
+    z = gpu_memory(100)
+    p("bind_output_device", 1, ctypes.c_void_p(z + 4), size)
+    p("run")
+    np.testing.assert_allclose(p.output(1), sample.expected(x[0]), rtol=1e-6)
+    assert calls("cuMemcpyHtoDAsync_v2") == copies
     p.computes(11)  # set_input takes the predictor's own memory again
     small = gpu_memory(90)
     wrong = {
@@ -314,7 +322,7 @@ def memory_of_the_gpu(library: ctypes.CDLL) -> None:
     p("set_variant", 0)
     p.computes(14)
     p.close()
-    for address in (*inputs, y, small):
+    for address in (*inputs, y, small, shifted, z):
         fake().cuMemFree_v2(ctypes.c_uint64(address))
     fake().cuCtxDestroy_v2(context)
     nothing_left()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import re
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Mapping
