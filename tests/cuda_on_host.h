@@ -34,6 +34,7 @@ struct size3 {
 };
 
 constexpr int kStackBytes = 128 << 10, kFilledBlocks = 16;
+constexpr int kShuffleIn = -1, kShuffleOut = -2;  // where a fiber waits, other than at a barrier: that is its line
 
 struct fiber {
   ucontext_t start;
@@ -101,31 +102,51 @@ static int in_order(int k, int count) {
   return thread_order == 's' ? static_cast<int>((k * 97u + 13u) % static_cast<unsigned>(count)) : k;
 }
 
+// Lets the threads of a warp run until each waits at a barrier of the block or has come to its end; a shuffle is where
+// the warp's threads alone wait for each other.
+static void run_warp(int first, int lanes) {
+  for (;;) {
+    int shuffle = 0, barriers = 0;
+    for (int k = 0; k < lanes; ++k) {
+      const int i = first + in_order(k, lanes);
+      if (!fibers[i].done && fibers[i].barrier == 0) resume(i);
+      barriers += !fibers[i].done && fibers[i].barrier > 0;
+      if (!fibers[i].done && fibers[i].barrier < 0) {
+        if (shuffle && fibers[i].barrier != shuffle) fault("threads of a warp wait at different shuffles");
+        shuffle = fibers[i].barrier;
+      }
+    }
+    if (!shuffle) return;
+    if (barriers) fault("threads of a warp wait at a shuffle, others at a barrier");
+    for (int i = first; i < first + lanes; ++i) fibers[i].barrier = fibers[i].barrier < 0 ? 0 : fibers[i].barrier;
+  }
+}
+
 static void run_block(int count) {
   alone = false;
-  for (int i = 0; i < count; ++i) fibers[i].begun = fibers[i].done = false;
+  for (int i = 0; i < count; ++i) fibers[i].begun = fibers[i].done = false, fibers[i].barrier = 0;
   resume(in_order(0, count));
   if (fibers[current].done) {
     alone = true;
     for (int k = 1; k < count; ++k) current = in_order(k, count), kernel_body(kernel_arguments);
     return;
   }
-  bool first = true;  // the first thread has already come to its barrier
-  for (int left = count; left > 0; first = false) {
+  for (;;) {
+    const int warps = (count + 31) / 32;
+    for (int k = 0; k < warps; ++k) {
+      const int warp = in_order(k, warps);
+      run_warp(32 * warp, count - 32 * warp < 32 ? count - 32 * warp : 32);
+    }
     int waiting = 0, where = 0;
-    for (int k = 0; k < count; ++k) {
-      const int i = in_order(k, count);
+    for (int i = 0; i < count; ++i) {
       if (fibers[i].done) continue;
-      if (!first || k > 0) resume(i);
-      if (fibers[i].done) {
-        --left;
-        continue;
-      }
       ++waiting;
       if (where && fibers[i].barrier != where) fault("threads wait at different barriers");
       where = fibers[i].barrier;
+      fibers[i].barrier = 0;
     }
-    if (waiting && left != count) fault("threads have returned while others wait at a barrier");
+    if (!waiting) return;
+    if (waiting != count) fault("threads have returned while others wait at a barrier");
   }
 }
 
@@ -152,9 +173,9 @@ static void launch(void (*body)(void**), void** arguments, size3 grid, size3 blo
 static unsigned shuffle(unsigned value, int lane) {
   const int self = current;
   fibers[self].lane_value = value;
-  wait_at(-1);
+  wait_at(kShuffleIn);
   const unsigned out = fibers[(self & ~31) + lane].lane_value;
-  wait_at(-2);
+  wait_at(kShuffleOut);
   return out;
 }
 

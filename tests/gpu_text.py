@@ -31,6 +31,10 @@ FILL = 0xFF
 """What memory holds before a run: NaN, -1."""
 
 
+BEYOND = 1 << 14
+"""Bytes behind each output that no kernel may write."""
+
+
 @dataclass(frozen=True)
 class CudaText:
     """A program's kernels as text: `device` functions, and each kernel by its name."""
@@ -86,6 +90,8 @@ class Runner:
         self.weights = _aligned(len(program.weights), 0)
         self.weights[: len(program.weights)] = np.frombuffer(program.weights, np.uint8)
         self.launches = 0
+        self.overrun = False
+        """Whether a run has written beyond an output's end."""
 
     @property
     def faults(self) -> int:
@@ -95,10 +101,15 @@ class Runner:
     def run(self, inputs: Mapping[str, Any], number: int = 0) -> list[np.ndarray[Any, Any]]:
         shapes = self.program.shape_sets[number]
         self.inputs = [np.ascontiguousarray(np.asarray(inputs[t.name]).reshape(t.shape)) for t in shapes.inputs]
-        self.outputs = [np.full(t.nbytes, FILL, np.uint8) for t in shapes.outputs]
+        self.outputs = [np.full(t.nbytes + BEYOND, FILL, np.uint8) for t in shapes.outputs]
         for step in shapes.steps:
             self.step(step, ())
-        return [o.view(_dtype(t.dtype)).reshape(t.shape) for o, t in zip(self.outputs, shapes.outputs, strict=True)]
+        sizes = [t.nbytes for t in shapes.outputs]
+        self.overrun = any((o[n:] != FILL).any() for o, n in zip(self.outputs, sizes, strict=True))
+        return [
+            o[: t.nbytes].view(_dtype(t.dtype)).reshape(t.shape)
+            for o, t in zip(self.outputs, shapes.outputs, strict=True)
+        ]
 
     def address(self, a: Address, trips: Sequence[int]) -> int:
         memory = {"arena": self.arena, "weights": self.weights}

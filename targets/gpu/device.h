@@ -19,6 +19,9 @@ typedef unsigned long long uint64_t;
 #define INT32_MIN (-2147483647 - 1)
 #define INT64_MIN (-9223372036854775807LL - 1)
 #define __builtin_memcpy memcpy
+#define __builtin_inff() __builtin_bit_cast(float, 0x7f800000u)
+#define __builtin_nanf(text) __builtin_bit_cast(float, 0x7fc00000u)
+#pragma nv_diag_suppress 1097  // attributes of GCC, which mean nothing here
 #endif
 #define INLINE [[maybe_unused]] static __device__ __forceinline__
 
@@ -47,12 +50,6 @@ template <class To, class From> INLINE To bits_as(From from) {
 }
 template <class V> INLINE V splat(V x) { return x; }
 template <class V> INLINE V select(bool condition, V a, V b) { return condition ? a : b; }
-
-//@ section constants
-template <class T> struct constants {
-  static constexpr T inf = static_cast<T>(__builtin_huge_val());
-  static constexpr T nan = static_cast<T>(__builtin_nan(""));
-};
 
 //@ section halves
 // Never called: no vector is wider than one lane.
@@ -105,6 +102,18 @@ INLINE double round_(double x) { return rint(x); }
 //@ section trunc
 INLINE float trunc_(float x) { return truncf(x); }
 INLINE double trunc_(double x) { return trunc(x); }
+
+//@ section products
+// Sums of x (high + low), computed in double: the error is at most 2^-47 of the largest.
+template <class X> INLINE double products(X x, float high, float low) {
+  return static_cast<double>(x) * (static_cast<double>(high) + static_cast<double>(low));
+}
+template <class X, class... R> INLINE double products(X x, float high, float low, R... rest) {
+  return products(x, high, low) + products(rest...);
+}
+template <class F, class X, class... R> INLINE float of_products(F f, X x, R... rest) {
+  return static_cast<float>(f(products(x, rest...)));
+}
 
 //@ section sqrt
 // The square root, correctly rounded.

@@ -229,7 +229,9 @@ class _Writer:
         step: list[Stmt] = [*(s for copy in copies for s in copy.stores), Barrier()]
         if self.trips > 1:
             step.append(If(below(v("trip"), self.trips - 1), self.fetch(copies, v("trip") + 1, False)))
-        step += [self.multiply(), Barrier()]
+        step.append(self.multiply())
+        if self.trips > 1 or tile.slices > 1:  # what is read is written again
+            step.append(Barrier())
         body.append(For("trip", 0, self.trips, 1, tuple(step)))
         body += self.finish()
         threads = For("thread", 0, tile.threads, tile.threads, tuple(body), LoopAxis.THREAD)

@@ -252,27 +252,51 @@ def with_barriers(stmts: Block) -> Block:
     """A barrier before each statement that reads what other threads may have written since the last one, or writes
     what they may have written or may still read: elements of memory that threads share."""
     out: list[Stmt] = []
-    read: set[str] = set()
-    written: set[str] = set()
+    read: _Accesses = {}
+    written: _Accesses = {}
     own = {s.name for s in walk(stmts) if isinstance(s, Array) and s.space is Space.REGISTER}
     for s in stmts:
         if isinstance(s, For) and s.axis is not LoopAxis.THREAD:
             s = replace(s, body=with_barriers(s.body))
-            if s.axis is LoopAxis.SERIAL and _written((s,)) - own:
+            if s.axis is LoopAxis.SERIAL and _accesses(s, own)[1]:
                 s = replace(s, body=(*s.body, Barrier()))
-        reads, writes = _read((s,)) - own, _written((s,)) - own
-        if reads & written or writes & (read | written):
+        reads, writes = _accesses(s, own)
+        if _meet(reads, written) or _meet(writes, read) or _meet(writes, written):
             out.append(Barrier())
-            read, written = set(), set()
+            read, written = {}, {}
         out.append(s)
-        read |= reads
-        written |= writes
+        for known, new in ((read, reads), (written, writes)):
+            for buffer, places in new.items():
+                known[buffer] = known.get(buffer, frozenset()) | places
     return tuple(out)
 
 
-def _read(stmts: Block) -> set[str]:
-    return {e.buffer for e in expressions(stmts) if isinstance(e, Load | Gathered)}
+_Accesses = dict[str, frozenset[tuple[int, int, Linear] | None]]
+"""By buffer, which elements the threads access: those of a form of a thread's trips (the first, the step, the form), so
+that each element is the same thread's; None where it may be another's."""
 
 
-def _written(stmts: Block) -> set[str]:
-    return {s.buffer for s in walk(stmts) if isinstance(s, Store | ScatteredStore)}
+def _accesses(s: Stmt, own: set[str]) -> tuple[_Accesses, _Accesses]:
+    """The elements that a statement reads, and those that it writes, but for the threads' `own` arrays."""
+
+    def place(index: Linear) -> tuple[int, int, Linear] | None:
+        if not isinstance(s, For) or s.axis is not LoopAxis.THREAD or index.variables() != {s.var}:
+            return None
+        return (s.begin, s.step, index.substitute({s.var: Linear.var("")}, {})) if index.coefficient(s.var) else None
+
+    read: _Accesses = {}
+    written: _Accesses = {}
+    for e in expressions((s,)):
+        if isinstance(e, Load | Gathered) and e.buffer not in own:
+            where = place(e.index) if isinstance(e, Load) else None
+            read[e.buffer] = read.get(e.buffer, frozenset()) | {where}
+    for t in walk((s,)):
+        if isinstance(t, Store | ScatteredStore) and t.buffer not in own:
+            where = place(t.index) if isinstance(t, Store) else None
+            written[t.buffer] = written.get(t.buffer, frozenset()) | {where}
+    return read, written
+
+
+def _meet(a: _Accesses, b: _Accesses) -> bool:
+    """Whether an element may be accessed by one thread in `a` and by another in `b`."""
+    return any(a[k] != b[k] or len(a[k]) > 1 or None in a[k] for k in a.keys() & b.keys())
