@@ -31,9 +31,9 @@ class Code:
     statement that runs a kernel, of its name and the C++ expressions of its arguments. The lines of the runtime between
     ``//@ condition`` and ``//@ end`` are kept for the `conditions`.
 
-    Where the kernels are for another processor than the one that runs the file, `device` is the preprocessor's condition
-    under which that one's compiler reads them, `preamble` what they are written with, and `addresses` the namespace of
-    the functions that give its addresses.
+    Where the kernels are for another processor than the one that runs the file, `device` is the preprocessor's
+    condition under which that one's compiler reads them, `preamble` what they are written with, and `addresses` the
+    namespace of the functions that give its addresses.
     """
 
     program: Program

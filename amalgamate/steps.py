@@ -166,9 +166,10 @@ class StepPrinter:
             for n, source, target in dims
         ]
         elements = step.written // TensorType(step.target.dtype, ()).itemsize
+        pointers = self.host_pointer(step.target), self.host_pointer(step.source)
         return [
             f"{pad}constexpr repacked_dim dims[] = {{{', '.join(rows)}}};",
-            f"{pad}repack({self.host_pointer(step.target)}, {elements}, {self.host_pointer(step.source)}, {len(dims)}, dims);",
+            f"{pad}repack({pointers[0]}, {elements}, {pointers[1]}, {len(dims)}, dims);",
         ]
 
     def pointer(self, address: Address) -> str:

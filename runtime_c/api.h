@@ -177,8 +177,8 @@ typedef struct @name@_tensor {
 @NAME@_API @name@_status @name@_create_on(@name@_predictor** predictor, const char* device, void* memory, size_t memory_bytes,
                               const void* weights, size_t weights_bytes);
 
-/* Makes runs read an input from the GPU's memory, or write an output there, without a copy: an address that the
-   predictor's GPU reaches, `bytes` bytes, until the next call that sets or binds it. @NAME@_BAD_ARGUMENT where the size is
+/* Makes runs read an input from the GPU's memory, or write an output there, without a copy if it is 16-byte aligned: an
+   address that the predictor's GPU reaches, `bytes` bytes, until the next call that sets or binds it. @NAME@_BAD_ARGUMENT where the size is
    wrong, the memory is not the GPU's, or the predictor runs on the CPU. Input data must be complete before run(), as after
    work on cuda_stream(), a CUstream; output data is complete when run() returns. input_data() and output_data() then give
    the GPU's address; get_output() copies from there. */
@@ -240,6 +240,21 @@ class Predictor {
     return @name@_bind_output(handle_, index, data, bytes);
   }
   @name@_status run() { return @name@_run(handle_); }
+//@ cuda
+  // On the GPU `device` ("cuda:1"), with the weights inside this file or `weights`; see @name@_create_on().
+  static Predictor on(const char* device, const void* weights = nullptr, size_t bytes = 0) {
+    @name@_predictor* handle = nullptr;
+    const @name@_status status = @name@_create_on(&handle, device, nullptr, 0, weights, bytes);
+    return Predictor(handle, status);
+  }
+  const char* device() const { return @name@_device(handle_); }
+  @name@_status bind_input_device(int32_t index, const void* data, size_t bytes) {
+    return @name@_bind_input_device(handle_, index, data, bytes);
+  }
+  @name@_status bind_output_device(int32_t index, void* data, size_t bytes) {
+    return @name@_bind_output_device(handle_, index, data, bytes);
+  }
+//@ end
   @name@_status set_flush_denormals(bool flush) { return @name@_set_flush_denormals(handle_, flush ? 1 : 0); }
 //@ shapes
   // Example: predictor.reshape(0, {1, 3, 224, 224}).

@@ -30,7 +30,7 @@ struct tensor {
   cuda_address bound;    // the caller's, or 0; in use while the predictor's pointer for it is the same
   cuda_address address;  // where the kernels of the next run find it
   bool in_graph;         // the graph copies it between own and the predictor's memory on the host
-  bool in_run;           // so does each run, since the caller's memory may move
+  bool in_run;           // each run copies it, since the caller's memory may move, or is not as aligned as kernels need
 };
 
 // A recorded run, and what it depends on.
@@ -229,25 +229,20 @@ bool load_image(cuda_device& d, const cuda_program& program, const cuda_image& i
   return loaded;
 }
 
-// Loads the image that suits best; where the driver refuses it, the next. The first refusal is told.
+// Loads the image that suits best; where the driver refuses it, the next. If none remains, the first refusal is told.
 bool load_module(cuda_device& d, const cuda_program& program) {
   for (int32_t score = 3; score > 0; --score) {
     for (int32_t k = program.image_count; k-- > 0;) {  // of equally good ones the latest
       if (suits(d, program.images[k]) == score && load_image(d, program, program.images[k])) return true;
     }
   }
-  if (!d.failed) {
-    refuse(d, "no kernels for sm_");
-    append_number(d.problem, d.arch);
-  }
   return false;
 }
 
 bool load_kernels(cuda_device& d, const machine_code& code) {
   const cuda_program& program = *code.cuda;
-  const bool was = d.failed;
   if (!load_module(d, program)) return false;
-  d.failed = was;  // an image before this one may have been refused
+  d.failed = false;  // though an image before this one may have been refused
   d.functions = static_cast<cuda_function**>(take_memory(sizeof(cuda_function*) * static_cast<size_t>(program.kernel_count)));
   if (d.functions == nullptr) return refuse(d, "not enough memory for the kernels");
   for (int32_t k = 0; k < program.kernel_count; ++k) {
@@ -287,6 +282,10 @@ bool open_kernels(cuda_device& d) {
   for (const machine_code* const* code = kMachines; *code != nullptr; ++code) {
     if ((*code)->cuda != nullptr && load_kernels(d, **code)) return true;
     if (d.module != nullptr) return false;
+  }
+  if (!d.failed) {
+    refuse(d, "no kernels for sm_");
+    append_number(d.problem, d.arch);
   }
   return false;
 }
@@ -382,6 +381,8 @@ size_t bytes_of([[maybe_unused]] const @name@_predictor& p, int32_t tensor) {
   return tensor < kInputCount ? @inputs((&p))@[tensor].bytes : @outputs((&p))@[tensor - kInputCount].bytes;
 }
 
+constexpr cuda_address kKernelAlignment = 16;  // of vectors
+
 // Whether the caller has bound memory of the GPU.
 bool bound(const @name@_predictor& p, int32_t tensor) {
   return p.gpu != nullptr && p.gpu->tensors[tensor].bound != 0 && p.gpu->tensors[tensor].bound == address_of(data_of(p, tensor));
@@ -396,9 +397,10 @@ void place_tensors(const @name@_predictor& p) {
     const bool at_caller = bound(p, i);
     const bool kept = d.registered != nullptr && data >= d.registered && data < d.registered + input_storage() + output_storage();
     const bool mapped = kept && d.mapped != 0;
-    t.address = at_caller ? t.bound : mapped ? d.mapped + static_cast<size_t>(data - d.registered) : t.own;
+    const bool misaligned = at_caller && t.bound % kKernelAlignment != 0;
+    t.address = at_caller && !misaligned ? t.bound : mapped ? d.mapped + static_cast<size_t>(data - d.registered) : t.own;
     t.in_graph = !at_caller && !mapped && kept;
-    t.in_run = !at_caller && !kept;
+    t.in_run = misaligned || (!at_caller && !kept);
   }
 }
 
@@ -408,7 +410,8 @@ void copy_tensors(const @name@_predictor& p, bool outputs, bool in_graph) {
   for (int32_t i = outputs ? kInputCount : 0; i < (outputs ? kInputCount + kOutputCount : kInputCount); ++i) {
     const tensor& t = d.tensors[i];
     if (!(in_graph ? t.in_graph : t.in_run) || bytes_of(p, i) == 0) continue;
-    if (outputs) good(d, "cuMemcpyDtoHAsync", d.driver.copy_to_host(p.outputs[i - kInputCount], t.own, bytes_of(p, i), d.stream));
+    if (bound(p, i)) good(d, "cuMemcpyDtoDAsync", d.driver.copy_on_device(outputs ? t.bound : t.own, outputs ? t.own : t.bound, bytes_of(p, i), d.stream));
+    else if (outputs) good(d, "cuMemcpyDtoHAsync", d.driver.copy_to_host(p.outputs[i - kInputCount], t.own, bytes_of(p, i), d.stream));
     else good(d, "cuMemcpyHtoDAsync", d.driver.copy_to_device(t.own, p.inputs[i], bytes_of(p, i), d.stream));
   }
 }
@@ -508,10 +511,12 @@ bool upload(const @name@_predictor& p, size_t from, size_t to) {
   return !d.failed;
 }
 
-// Whether all bytes are memory that the GPU reaches.
+// Whether all bytes are memory that the GPU reaches, and no other GPU's.
 bool reaches(cuda_device& d, cuda_address address, size_t bytes) {
-  constexpr int32_t kDevicePointer = 3;
+  constexpr int32_t kDevicePointer = 3, kDeviceNumber = 9;
   cuda_address first = 0, last = 0;
+  int32_t number = -1;
+  if (d.driver.pointer_attribute(&number, kDeviceNumber, address) == 0 && number != d.number) return false;
   return address != 0 && d.driver.pointer_attribute(&first, kDevicePointer, address) == 0 &&
       (bytes == 0 || d.driver.pointer_attribute(&last, kDevicePointer, address + bytes - 1) == 0);
 }

@@ -10,7 +10,7 @@
 // The lines that start with //@ and the text before a file's first section are not pasted. Section
 // names are unique in the folder. A section needs only sections before it, in its file or in an
 // earlier file of the order vectors.h, maths.h, values.h, winograd.h, classifier.h, cpu.h,
-// sha256.h, files.h: a document pastes the closure of what it uses in that order
+// sha256.h, files.h, inflate.h, cuda_driver.h: a document pastes the closure of what it uses in that order
 // (amalgamate/runtime.py). All of vectors.h and maths.h needs the section `vectors`, which is not
 // named in `needs`.
 //

@@ -69,8 +69,8 @@ def test_every_arch_from_the_oldest_on_has_an_image(computer: Computer, arch: st
 
 
 SCENARIOS = (
-    "by_name every_failure_of_create every_failure_of_a_run a_refused_image two_threads shared_weights memory_of_the_gpu "
-    "a_context_of_the_callers memory_of_the_host steps early_weights"
+    "by_name every_failure_of_create every_failure_of_a_run a_refused_image two_threads shared_weights "
+    "memory_of_the_gpu a_context_of_the_callers memory_of_the_host steps early_weights"
 ).split()
 
 

@@ -21,7 +21,7 @@ PROGRAM = r"""
 #include <stdlib.h>
 #include <string.h>
 @inflate@
-// Cases from a file: size of the packed data, expected size, the data. Each is unpacked in memory of exactly these sizes.
+// Cases from a file: size of the packed data, expected size, the data. Each is unpacked in memory of just these sizes.
 int main(int, char** argv) {
   FILE* const in = fopen(argv[1], "rb");
   FILE* const out = fopen(argv[2], "wb");

@@ -1,4 +1,4 @@
-"""What the emitted file holds of a program for NVIDIA's GPUs beside its steps: images, the table of launches, borders."""
+"""What the emitted file holds of a program for NVIDIA's GPUs beside its steps: images, launches, borders."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ DEFAULT_ARCHS = ("sm_53", "sm_62", "sm_72", "sm_87", "sm_90", "compute_53")
 
 _HALO = """\
 // Fills the border of a buffer of shape n, l and h wide at each dimension's beginning and end.
-extern "C" __global__ void fill_halo_@bytes@(@type@* data, int n0, int n1, int n2, int n3, int n4, int n5, int l0, int l1, int l2,
-    int l3, int l4, int l5, int h0, int h1, int h2, int h3, int h4, int h5, @type@ value) {
+extern "C" __global__ void fill_halo_@bytes@(
+    @type@* data, int n0, int n1, int n2, int n3, int n4, int n5, int l0, int l1, int l2, int l3, int l4, int l5,
+    int h0, int h1, int h2, int h3, int h4, int h5, @type@ value) {
     const unsigned at = blockIdx.x * 256 + threadIdx.x;
     if (at >= (unsigned)n0 * n1 * n2 * n3 * n4 * n5) return;
     unsigned rest = at;
@@ -29,8 +30,8 @@ extern "C" __global__ void fill_halo_@bytes@(@type@* data, int n0, int n1, int n
     const int i2 = rest % n2; rest /= n2;
     const int i1 = rest % n1;
     const int i0 = rest / n1;
-    const bool inside = i0 >= l0 && i0 < n0 - h0 && i1 >= l1 && i1 < n1 - h1 && i2 >= l2 && i2 < n2 - h2 && i3 >= l3 && i3 < n3 - h3 &&
-        i4 >= l4 && i4 < n4 - h4 && i5 >= l5 && i5 < n5 - h5;
+    const bool inside = i0 >= l0 && i0 < n0 - h0 && i1 >= l1 && i1 < n1 - h1 && i2 >= l2 && i2 < n2 - h2 &&
+        i3 >= l3 && i3 < n3 - h3 && i4 >= l4 && i4 < n4 - h4 && i5 >= l5 && i5 < n5 - h5;
     if (!inside) data[at] = value;
 }"""
 _HALO_TYPES = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}

@@ -35,6 +35,7 @@ class Gpu:
     registers: int = 65536
     shared_bytes: int = 48 << 10
     shared_total: int = 96 << 10
+    flags: tuple[str, ...] = ()
 
 
 # Jetson TX1: 256 cores at 998 MHz, LPDDR4 of 25.6 GB/s. Launches cost several microseconds of its CPU. Of the 48 KiB

@@ -71,7 +71,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a block may take, of CUDA's table of compute capabilities. Static shared memory is limited to 48 KiB on all."""
+    """What a block may take, of CUDA's table of compute capabilities; of static shared memory 48 KiB on all."""
 
     registers: int = 65536
     shared: int = 48 << 10
@@ -115,7 +115,7 @@ def check_arch(arch: str) -> None:
 
 
 def check_limits(image: Image, launches: Iterable[Launch]) -> None:
-    """Raises ToolchainError where a launch takes more of a block's registers, threads or shared memory than there are."""
+    """Raises ToolchainError where a launch takes more registers, threads or shared memory than a block has."""
     limits = LIMITS.get(image.arch, Limits())
     for launch in launches:
         if launch.threads > limits.threads:
@@ -246,7 +246,7 @@ def _refused(source: str, arch: str, log: str) -> str:
 
 
 def _ptx(text: bytes, arch: str) -> bytes:
-    """PTX as drivers take it: with the zero behind it, and for the oldest architecture in the ISA of the oldest driver."""
+    """PTX as drivers take it: with a zero behind it, for the oldest architecture in the ISA of the oldest driver."""
     text = text.rstrip(b"\0")
     if arch == "compute_53":
         text = re.sub(rb"^\.version \d+\.\d+$", b".version " + OLDEST_PTX.encode(), text, count=1, flags=re.MULTILINE)

@@ -1,6 +1,7 @@
 // A libcuda.so.1 for computers without a GPU. It refuses calls that the driver would refuse, keeps the GPU's memory apart
 // (the host cannot touch it, kernels get no host memory), records graphs, and runs kernels on the CPU: those of the library
-// $FAKE_CUDA_KERNELS, the same CUDA C compiled for the host, with run_NAME, params_NAME and cuda_on_host_launch.
+// $FAKE_CUDA_KERNELS, the same CUDA C compiled for the host, with run_NAME, params_NAME (how many; all addresses) or
+// kinds_NAME, and cuda_on_host_launch.
 //
 // $FAKE_CUDA_ARCH (90), $FAKE_CUDA_DEVICES (1), $FAKE_CUDA_INTEGRATED (0), $FAKE_CUDA_VERSION (12090): what the GPU is.
 // $FAIL_AT=cuMemAlloc_v2:3:2: the third call of that function fails with error 2. -DCUDA_10_2: a driver of that age.
@@ -48,7 +49,7 @@ enum Error {
 // What each object belongs to, so that a destroyed context takes them along.
 struct Object { virtual ~Object() = default; Object* context = nullptr; };
 struct Context : Object { bool primary = false; };
-struct Kernel { void (*run)(void**); const char* params; };  // a letter for each parameter: p an address, i 4 bytes, l 8, c 1, h 2
+struct Kernel { void (*run)(void**); std::string params; };  // a letter for each parameter: p an address, i 4 bytes, l 8, c 1, h 2
 struct Module : Object { std::map<std::string, Kernel> kernels; };
 struct Node { enum { LAUNCH, TO_DEVICE, TO_HOST, ON_DEVICE } kind; Kernel* kernel; unsigned shape[6]; std::vector<Address> values; Address to, from; size_t bytes; };
 struct Graph : Object { std::vector<Node> nodes; bool executable = false; };
@@ -293,9 +294,10 @@ API int cuModuleGetFunction(Kernel** function, Module* module, const char* name)
   CALL_IN_CONTEXT("cuModuleGetFunction");
   ALIVE(module);
   const auto run = reinterpret_cast<void (*)(void**)>(dlsym(kernels, (std::string("run_") + name).c_str()));
-  const auto params = static_cast<const char*>(dlsym(kernels, (std::string("params_") + name).c_str()));
-  if (!run || !params) return NOT_FOUND;
-  *function = &(module->kernels[name] = Kernel{run, params});
+  const auto count = static_cast<const int*>(dlsym(kernels, (std::string("params_") + name).c_str()));
+  const auto kinds = static_cast<const char*>(dlsym(kernels, (std::string("kinds_") + name).c_str()));
+  if (!run || (!count && !kinds)) return NOT_FOUND;
+  *function = &(module->kernels[name] = Kernel{run, kinds ? kinds : std::string(static_cast<size_t>(*count), 'p')});
   return OK;
 }
 API int cuMemAlloc_v2(Address* address, size_t bytes) {
@@ -333,6 +335,7 @@ API int cuMemHostGetDevicePointer_v2(Address* address, void* data, unsigned) {
 }
 API int cuPointerGetAttribute(void* value, int attribute, Address address) {
   CALL_IN_CONTEXT("cuPointerGetAttribute");
+  if (attribute == 9) return memset(value, 0, 4), reachable(address, 1) ? OK : INVALID_VALUE;
   if (attribute != 3) return fault(INVALID_VALUE, "an attribute that the fake does not know");
   if (!reachable(address, 1)) return INVALID_VALUE;
   memcpy(value, &address, sizeof address);
@@ -361,9 +364,10 @@ API int cuLaunchKernel(Kernel* kernel, unsigned gx, unsigned gy, unsigned gz, un
   CALL_IN_CONTEXT("cuLaunchKernel");
   if (!gx || !gy || !gz || gy > 65535 || gz > 65535 || !bx || !by || !bz || bx * by * bz > 1024 || shared > 49152) return fault(INVALID_VALUE, "a launch beyond the GPU's limits");
   Node node{Node::LAUNCH, kernel, {gx, gy, gz, bx, by, bz}, {}, 0, 0, 0};
-  for (const char* kind = kernel->params; *kind; ++kind) {
+  for (size_t k = 0; k < kernel->params.size(); ++k) {
+    const char kind = kernel->params[k];
     Address value = 0;
-    memcpy(&value, parameters[kind - kernel->params], *kind == 'i' ? 4 : *kind == 'c' ? 1 : *kind == 'h' ? 2 : 8);  // now, as the driver does
+    memcpy(&value, parameters[k], kind == 'i' ? 4 : kind == 'c' ? 1 : kind == 'h' ? 2 : 8);  // now, as the driver does
     node.values.push_back(value);
   }
   return submit(stream, node);

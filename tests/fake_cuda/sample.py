@@ -176,7 +176,7 @@ def host_kernels(p: Program, shim: str) -> str:
         arguments = ", ".join(f"*({kind}*)a[{k}]" for k, (_, kind) in enumerate(kinds))
         lines.append(f'extern "C" __global__ void run_{name}(void** a) {{ {name}({arguments}); }}')
         letters = "".join(letter for letter, _ in kinds)
-        lines.append(f'extern "C" __global__ const char params_{name}[] = "{letters}";')
+        lines.append(f'extern "C" __global__ const char kinds_{name}[] = "{letters}";')
     return "\n".join(lines) + "\n"
 
 
