@@ -21,8 +21,8 @@ SHORT = 16
 
 
 def rows(state: GpuState) -> Scheduled | None:
-    """Schedules stages over the same rows; None where a row is short. What is computed from a row and does not fit shared
-    memory is computed again wherever it is read."""
+    """Schedules stages over the same rows; None where a row is short. What is computed from a row and does not fit
+    shared memory is computed again wherever it is read."""
     found = _match(state)
     if found is None:
         return None
