@@ -64,6 +64,11 @@ def normal_net() -> ModelProto:
     return nets.model([node], {"x": (3, 300)}, {"y": (3, 300)}, values)
 
 
+def pairs_net() -> ModelProto:
+    """Softmax over the last dimension of 2, as detectors have it: a thread takes a row."""
+    return nets.model([helper.make_node("Softmax", ["x"], ["y"], axis=-1)], {"x": (1, 700, 2)}, {"y": (1, 700, 2)})
+
+
 def product_net() -> ModelProto:
     """A product whose rows, columns and steps fill no tile, with a bias."""
     random = np.random.default_rng(5)
@@ -82,6 +87,7 @@ MODELS = {
     "mobile": mobile_net,
     "softmax": softmax_net,
     "normal": normal_net,
+    "pairs": pairs_net,
     "product": product_net,
 }
 ORDERS = {"f": "forward", "b": "backward", "s": "shuffled"}

@@ -13,7 +13,8 @@ from dlpack.kernels.spec import Scheduled
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.schedule import inline_single_use
 from dlpack.targets.cpu.state import points
-from dlpack.targets.gpu.lowering import BLOCKS, SHARE, THREADS, TOGETHER, TooMuchShared
+from dlpack.targets.gpu.lowering import BLOCKS, GRID, SHARE, THREADS, TOGETHER, TooMuchShared
+from dlpack.targets.gpu.map import threads_for
 from dlpack.targets.gpu.state import GpuState
 
 SHORT = 16
@@ -21,11 +22,13 @@ SHORT = 16
 
 
 def rows(state: GpuState) -> Scheduled | None:
-    """Schedules stages over the same rows; None where a row is short. What is computed from a row and does not fit
-    shared memory is computed again wherever it is read."""
+    """Schedules stages over the same rows; None where a short row is all there is, or one sum of short rows. What is
+    computed from a row and does not fit shared memory is computed again wherever it is read."""
     found = _match(state)
     if found is None:
         return None
+    if found.longest <= SHORT:
+        return _by_threads(state, found) if found.outer and len(found.stages) > 1 else None
     try:
         return _apply(state, found)
     except TooMuchShared:
@@ -67,7 +70,7 @@ def _match(state: GpuState, stored: bool = True) -> _Rows | None:
     found = _Rows(stages, outer)
     alike = all(_kept(i, last, outer) for i in reducing)
     plain = all(i.dtype in ("float32", "float64", "int32", "int64", "uint32", "uint64") for i in reducing)
-    if not alike or not plain or found.longest <= SHORT or _many_side_by_side(state, found):
+    if not alike or not plain or _many_side_by_side(state, found):
         return None
     return found
 
@@ -90,6 +93,32 @@ def _kept(info: BlockInfo, last: BlockInfo, outer: tuple[int, ...]) -> bool:
     return kept == sorted(last.spatial[d].extent for d in outer)
 
 
+def _share_rows(state: GpuState, found: _Rows, whose: str) -> list[Any]:
+    """Gives the rows to blocks, or to threads, and computes all stages of a row together; returns the rows' loops."""
+    sch = state.sch
+    *before, (out, _) = found.stages
+    loops = list(sch.get_loops(out))[: len(state.spec.order)]
+    sch.reorder(*[loops[d] for d in state.spec.order])
+    row = [loops[d] for d in found.outer]
+    for loop in row:
+        sch.annotate(loop, SHARE, whose)
+    if row:
+        for b, _ in reversed(before):
+            sch.compute_at(b, row[-1], preserve_unit_loops=True)
+    return row
+
+
+def _by_threads(state: GpuState, found: _Rows) -> Scheduled:
+    """A thread per row."""
+    sch = state.sch
+    _share_rows(state, found, GRID)
+    for b, i in found.stages[:-1]:
+        sch.set_scope(b, 0, "local")
+        if i.reduces:
+            sch.decompose_reduction(b, list(sch.get_loops(b))[-len(i.reduction)])
+    return state.done("a thread per row", threads_for(state, rows_of(found)))
+
+
 def rows_of(found: _Rows) -> int:
     """How many rows there are."""
     last = found.stages[-1][1]
@@ -98,15 +127,8 @@ def rows_of(found: _Rows) -> int:
 
 def _apply(state: GpuState, found: _Rows) -> Scheduled:
     sch = state.sch
-    *before, (out, _) = found.stages
-    loops = list(sch.get_loops(out))[: len(state.spec.order)]
-    sch.reorder(*[loops[d] for d in state.spec.order])
-    row = [loops[d] for d in found.outer]
-    for loop in row:
-        sch.annotate(loop, SHARE, BLOCKS)
-    if row:
-        for b, _ in reversed(before):
-            sch.compute_at(b, row[-1], preserve_unit_loops=True)
+    _share_rows(state, found, BLOCKS)
+    out = found.stages[-1][0]
     for b, i in found.stages:
         own = list(sch.get_loops(b))[-len(i.spatial) - len(i.reduction) :]
         if b != out and (i.reduces or points(i) == rows_of(found)):
