@@ -1,13 +1,14 @@
 """Whole models by kernels of GPUs on this computer: ``python tests/gpu_models.py MODEL.onnx ... [--gpu sm_90]``.
 
 Each model's CUDA C runs in the three orders of threads, with seeded inputs, and is compared with onnxruntime: the error
-is a part of the output's range. Exits with 1 where one is off by
+is a part of the output's range; and what the cost model says of the time on the GPU. Exits with 1 where one is off by
 more than 1e-4, or a barrier is not met by all threads.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 import time
@@ -20,7 +21,7 @@ import onnxruntime
 from gpu_text import Runner, compile_for_host, compiled_for, cuda_text, errors
 
 from dlpack.pipeline import clean_graph
-from dlpack.plan.program import Tensor
+from dlpack.plan.program import CallStep, LoopStep, Program, Step, Tensor
 from dlpack.targets.gpu.machine import GPUS, Gpu
 
 TOLERANCE = 1e-4
@@ -59,7 +60,23 @@ def check(path: Path, gpu: Gpu, folder: Path) -> bool:
             f"{len(program.kernels)} kernels of {len(text):,} bytes, {runner.launches} launches, {seconds:.1f} s",
             flush=True,
         )
+    print(f"{path.stem:24} {gpu.name:8} {microseconds(program):.0f} us by the cost model")
     return right
+
+
+def microseconds(program: Program) -> float:
+    """The times that the cost model gives a program's launches, added up."""
+    times = {}
+    for k in program.kernels:
+        found = re.search(r"([\d.]+) us on", k.schedule)
+        assert found, k.schedule
+        times[k.name] = float(found[1])
+
+    def of(steps: Sequence[Step]) -> float:
+        calls = sum(times[s.kernel] for s in steps if isinstance(s, CallStep))
+        return calls + sum(s.count * of(s.body) for s in steps if isinstance(s, LoopStep))
+
+    return of(program.steps)
 
 
 def main() -> int:

@@ -15,8 +15,8 @@ SCHEDULERS = 4
 """Of a processor: each starts an instruction of one warp per cycle."""
 
 LATENCY = 600
-"""Cycles until a load from memory or L2 arrives: what a step of the reduction takes at least, since one step ahead is
-loaded while another is computed."""
+"""Cycles of a step of the reduction in which a block alone on its processor computes nothing: it waits for what it has
+loaded, stores it to shared memory, and meets at two barriers. Other blocks compute meanwhile."""
 
 OVERHEAD = 12
 """Instructions of each thread in a step of the reduction beside products and loads: addresses, stores, barriers."""
@@ -84,7 +84,7 @@ def gemm_seconds(gpu: Gpu, tile: Tile, batch: int, m: int, n: int, k: int) -> fl
                           gpu.registers // (tile.threads * registers(tile))))  # fmt: skip
     per_processor = -(-blocks // gpu.processors)
     together = min(resident, per_processor)
-    cycles = per_processor / together * steps * max(busy * together, LATENCY) + 2 * LATENCY
+    cycles = per_processor / together * steps * max(busy * together, busy + LATENCY) + 2 * LATENCY
     loaded = 4 * batch * (-(-n // tile.columns) * m * k + -(-m // tile.rows) * k * n) + 4 * batch * m * n
     unique = 4 * batch * (m * k + k * n + m * n)
     moving = max(loaded / gpu.l2, unique / gpu.memory if unique > gpu.l2_bytes else 0)
@@ -106,3 +106,10 @@ def choose_tile(gpu: Gpu, batch: int, m: int, n: int, k: int) -> tuple[Tile, flo
     timed = [(gemm_seconds(gpu, tile, batch, m, n, k), tile) for tile in tiles(gpu, k)]
     seconds, tile = min(timed, key=lambda t: (t[0], t[1].threads))
     return tile, seconds
+
+
+def traffic_seconds(gpu: Gpu, nbytes: int, blocks: int) -> float:
+    """The estimated time of a kernel that is bound by what it reads and writes, `nbytes` in all: from L2 where they
+    fit, and from memory otherwise; few blocks have a part of the bandwidth."""
+    bandwidth = gpu.l2 if nbytes <= gpu.l2_bytes else gpu.memory
+    return nbytes / (bandwidth * min(1.0, blocks / gpu.processors)) + gap(gpu, blocks)

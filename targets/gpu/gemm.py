@@ -59,11 +59,12 @@ def gemm(state: GpuState) -> Scheduled | None:
     batch, m, n, k = product.sizes
     if min(m, n, k) < FEWEST:
         return None
-    tile, _ = choose_tile(state.gpu, batch, m, n, k)
+    tile, seconds = choose_tile(state.gpu, batch, m, n, k)
     kernel = _Writer(state, product, tile).kernel()
     slices = f", {tile.slices} slices of the reduction" if tile.slices > 1 else ""
     shape = f"{tile.rows} x {tile.columns} x {tile.depth}, {tile.high} x {tile.wide} a thread"
-    return Scheduled(kernel, state.packed, f"matrix product by tiles of {shape}{slices}")
+    description = state.on_paper(f"matrix product by tiles of {shape}{slices}", seconds)
+    return Scheduled(kernel, state.packed, description)
 
 
 @dataclass(frozen=True)

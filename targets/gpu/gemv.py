@@ -6,6 +6,8 @@ a warp read neighbouring weights, and add up in shared memory.
 
 from __future__ import annotations
 
+from math import prod
+
 from dlpack.kernels.spec import Scheduled
 from dlpack.loops.index import Linear, floordiv, floormod
 from dlpack.loops.ir import (
@@ -27,7 +29,8 @@ from dlpack.loops.ir import (
     Space,
     Store,
 )
-from dlpack.targets.gpu.cost import WARP
+from dlpack.targets.gpu.cost import WARP, traffic_seconds
+from dlpack.targets.gpu.launch import launch_of
 from dlpack.targets.gpu.lowering import below
 from dlpack.targets.gpu.product import SUMS, Product, ProductWriter, match_product, split, zero
 from dlpack.targets.gpu.state import GpuState
@@ -51,7 +54,10 @@ def gemv(state: GpuState) -> Scheduled | None:
     slices = 2
     while slices * WARP < state.gpu.threads and k >= slices * 16:
         slices *= 2
-    return Scheduled(_kernel(state, product, slices), state.packed, f"a warp per 32 columns, {slices} share the sums")
+    kernel = _kernel(state, product, slices)
+    seconds = traffic_seconds(state.gpu, state.nbytes, prod(launch_of(kernel).grid))
+    description = state.on_paper(f"a warp per 32 columns, {slices} share the sums", seconds)
+    return Scheduled(kernel, state.packed, description)
 
 
 def _kernel(state: GpuState, p: Product, slices: int) -> Kernel:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from dlpack.loops.ir import Array, For, Kernel, LoopAxis, Space, walk
 
-_ITEMSIZE = {"float64": 8, "int64": 8, "uint64": 8, "int8": 1, "uint8": 1, "bool": 1, "int16": 2, "uint16": 2}
+ITEMSIZE = {"float64": 8, "int64": 8, "uint64": 8, "int8": 1, "uint8": 1, "bool": 1, "int16": 2, "uint16": 2}
+"""Bytes of an element, where they are not 4."""
 
 
 @dataclass(frozen=True)
@@ -27,5 +28,5 @@ def launch_of(kernel: Kernel) -> Launch:
         raise ValueError(f"a kernel with loops for {sorted(threads)} threads and {len(grid)} loops of blocks")
     x, y, z = (*reversed(grid), 1, 1, 1)[:3]
     arrays = {s.name: s for s in walk(kernel.body) if isinstance(s, Array) and s.space is Space.SHARED}
-    shared = sum(-(-a.size * _ITEMSIZE.get(a.dtype, 4) // 16) * 16 for a in arrays.values())
+    shared = sum(-(-a.size * ITEMSIZE.get(a.dtype, 4) // 16) * 16 for a in arrays.values())
     return Launch((x, y, z), (threads.pop(), 1, 1), shared)

@@ -39,6 +39,7 @@ from dlpack.loops.ir import (
 from dlpack.loops.layout import dense
 from dlpack.loops.lower import Lowering
 from dlpack.loops.registers import allocate_registers
+from dlpack.targets.gpu.launch import ITEMSIZE
 
 SHARE = "dlpack.gpu.share"
 """Annotation of nested loops, the outermost first, whose trips are numbered as one loop's and given to those that the
@@ -53,7 +54,6 @@ partial results. All of them get the result."""
 _IDENTITY = {"+": 0, "*": 1, "max": -math.inf, "min": math.inf}
 _OVER_BLOCK = {"+": "block_sum", "*": "block_product", "max": "block_max", "min": "block_min"}
 _NO_STACK_LIMIT = 1 << 40
-_ITEMSIZE = {"float64": 8, "int64": 8, "uint64": 8, "int8": 1, "uint8": 1, "bool": 1, "int16": 2, "uint16": 2}
 
 
 class TooMuchShared(Exception):
@@ -234,7 +234,7 @@ class GpuLowering(Lowering):
         self.locals.pop(array.name, None)
         self.extents.pop(array.name, None)
         self.layouts[array.name], size = dense(shape), math.prod(shape)
-        nbytes = -(-size * _ITEMSIZE.get(array.dtype, 4) // 16) * 16
+        nbytes = -(-size * ITEMSIZE.get(array.dtype, 4) // 16) * 16
         if nbytes <= self.shared_left:
             self.shared_left -= nbytes
             return (Array(array.name, array.dtype, size, Space.SHARED),)

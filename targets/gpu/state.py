@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.loops.expressions import Operand
 from dlpack.loops.layout import dense
@@ -9,6 +11,8 @@ from dlpack.loops.tir import loop_names, lower
 from dlpack.targets.cpu.blocks import Axis, BlockInfo
 from dlpack.targets.cpu.machine import SCALAR
 from dlpack.targets.cpu.state import State
+from dlpack.targets.gpu.cost import traffic_seconds
+from dlpack.targets.gpu.launch import ITEMSIZE, launch_of
 from dlpack.targets.gpu.lowering import lower_gpu_kernel
 from dlpack.targets.gpu.machine import Gpu
 
@@ -45,4 +49,17 @@ class GpuState(State):
         kernel = lower_gpu_kernel(
             lower(self.sch), self.operands(), self.spec.order, loop_names(self.sch), threads, self.gpu.shared_bytes
         )
-        return Scheduled(kernel, self.packed, description)
+        seconds = traffic_seconds(self.gpu, self.nbytes, prod(launch_of(kernel).grid))
+        return Scheduled(kernel, self.packed, self.on_paper(description, seconds))
+
+    @property
+    def nbytes(self) -> int:
+        """What the operands take up, each once."""
+        shapes = ([int(n) for n in t.shape] for t in self.spec.tensors)
+        return sum(
+            prod(s, start=1) * ITEMSIZE.get(str(t.dtype), 4) for s, t in zip(shapes, self.spec.tensors, strict=True)
+        )
+
+    def on_paper(self, description: str, seconds: float) -> str:
+        """A schedule in words, with the cost model's time."""
+        return f"{description}; {seconds * 1e6:.1f} us on {self.gpu.name} by the cost model"
