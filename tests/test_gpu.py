@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from conformance.cases import find
+from conformance.gpu import outcome
 from conftest import DIGITS, requires_module
 from gpu_text import Runner, compile_for_host, compiled_for, cuda_text, errors
 from onnx import ModelProto, helper
@@ -183,3 +185,18 @@ def test_all_device_functions_compile_for_every_architecture() -> None:
     kernel = 'extern "C" __global__ void k(const float* x, float* y) { ' + " ".join(calls) + " }"
     images = compile_images(f"{device_functions(printer)}\n{kernel}\n", ["sm_53", "sm_90", "compute_53"])
     assert [image.name for image in images] == ["sm_53", "sm_90", "compute_53"]
+
+
+NODE_TESTS = (
+    "argmax_default_axis_example cast_FLOAT_to_FLOAT16 cumsum_1d einsum_batch_matmul gru_defaults "
+    "instancenorm_example layer_normalization_4d_axis1 matmulinteger mod_mixed_sign_int64 pow qlinearconv "
+    "reduce_log_sum_exp_default_axes_keepdims_example resize_upsample_sizes_nearest "
+    "scatter_elements_with_axis sin softmax_axis_1 top_k"
+).split()
+
+
+@pytest.mark.parametrize("name", NODE_TESTS)
+def test_node_tests_of_every_rule_and_many_types(tmp_path: Path, name: str) -> None:
+    """A sample; ``python -m conformance.gpu`` runs them all."""
+    (case,) = find([f"test_{name}"])
+    assert outcome(case, tmp_path) == "right"
