@@ -19,7 +19,7 @@ class GpuBackend:
 
     def __init__(self, gpu: Gpu) -> None:
         self.gpu, self.name = gpu, gpu.name
-        self.layouts = LayoutPreferences(wide_rows=1 << 30)  # tiles are read with any strides
+        self.layouts = LayoutPreferences(wide_rows=1 << 30, keeps_borders=True)  # tiles are read with any strides
 
     def schedule(self, spec: KernelSpec) -> Scheduled:
         for rule in RULES:

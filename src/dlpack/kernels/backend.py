@@ -17,12 +17,14 @@ class LayoutPreferences:
     `few_channels` of them no vector is filled: such inputs lie plane by plane, and such outputs too where a row has at
     least `long_row` pixels. A matrix with at least `wide_rows` rows and columns is copied where its rows are strided.
     `dots` is the type of 8-bit values whose dot products with int8 the machine computes ("uint8", "int8", "" for none).
+    With `keeps_borders` the memory of a padded value is its own, so that the first run alone fills its border.
     """
 
     few_channels: int = 4
     long_row: int = 16
     wide_rows: int = 4
     dots: str = ""
+    keeps_borders: bool = False
 
 
 class Backend(Protocol):
