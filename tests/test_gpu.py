@@ -116,6 +116,16 @@ def test_the_text_computes_what_onnxruntime_does_in_every_order_of_threads(tmp_p
         assert runner.faults == 0 and not runner.overrun, ORDERS[order]
 
 
+def test_rows_that_shared_memory_cannot_hold_are_computed_again(tmp_path: Path) -> None:
+    model = nets.model([helper.make_node("Softmax", ["x"], ["y"], axis=-1)], {"x": (2, 5000)}, {"y": (2, 5000)})
+    program = compiled_for(graph_of(model), SM_53)
+    (kernel,) = program.kernels
+    assert kernel.schedule.startswith("a block per row") and launch_of(kernel.kernel).shared == 0
+    inputs = inputs_of(program)
+    runner = Runner(program, compile_for_host(program, str(cuda_text(program)), tmp_path))
+    assert max(errors(runner.run(inputs), expected(model, inputs))) < 1e-5
+
+
 @pytest.mark.parametrize("gpu", GPUS.values(), ids=lambda gpu: gpu.name)
 def test_launches_keep_within_the_limits(gpu: Gpu) -> None:
     for make in MODELS.values():

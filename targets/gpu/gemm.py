@@ -136,11 +136,13 @@ class _Writer:
         depth = self.tile.depth
         last = self.product.steps[-1]
         by_step = read.strides[last.name] == 1 and read.strides[along[-1].name] != 1
-        lanes = V if read.aligned and not by_step and size % V == 0 else 1
+        axes = (*self.product.batch, *self.product.rows, self.product.column, *self.product.steps)
+        vectors = read.by_vectors(last if by_step else along[-1], axes) and by_step == tile_of_x
+        lanes = V if vectors else 1
         fast = (depth if by_step else size) // lanes
         count = size * depth // lanes
         moves = -(-count // self.tile.group)
-        room = -(-bound // V) * V if lanes > 1 else bound
+        room = -(-bound // V) * V if lanes > 1 and not by_step else bound
         bases: list[Declare] = []
         values: list[tuple[str, Expr]] = []
         stores: list[Stmt] = []

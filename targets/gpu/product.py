@@ -7,7 +7,7 @@ k is the window and the channels below it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -31,13 +31,21 @@ SUMS = "acc"
 class Read:
     """An operand of the product: its name, the stride of each axis, and the address where all axes are 0.
 
-    `aligned`: four neighbours along the axis of stride 1 may be read at once where their index is a multiple of four.
+    `aligned`: it begins at a multiple of four elements; `padded`: it has room for whole vectors of columns.
     """
 
     name: str
     strides: Mapping[str, int]
     start: int
     aligned: bool
+    padded: bool = False
+
+    def by_vectors(self, along: Axis, axes: Iterable[Axis]) -> bool:
+        """Whether four neighbours along an axis, from a multiple of four on, are read at once, wherever the other
+        `axes` are."""
+        whole = self.padded or along.extent % V == 0
+        rest = [self.strides[a.name] for a in axes if a != along and a.extent > 1]
+        return self.aligned and whole and self.strides[along.name] == 1 and not any(n % V for n in (self.start, *rest))
 
     def address(self, index: Mapping[str, Linear]) -> Linear:
         out = Linear(self.start)
@@ -102,7 +110,7 @@ def match_product(state: GpuState) -> Product | None:
 
 def _multiplies(body: Any) -> bool:
     """Whether a statement is ``sum = sum + x[...] * w[...]``."""
-    value = getattr(body, "value", None)
+    value: Any = getattr(body, "value", None)
     if type(value).__name__ != "Add":
         return False
     product = value.b if type(value.a).__name__ == "TensorLoad" else value.a
@@ -135,9 +143,16 @@ def _arranged(state: GpuState, block: Any, last: Any, info: BlockInfo, reads: Se
     if None in starts:
         return None
     names = [lowering.buffers[r.buffer] for r in (x, w)]
-    first = Read(names[0], _strides(x), starts[0] or 0, aligned=False)
-    second = _packed(state, w, names[1], column, steps) or Read(names[1], _strides(w), starts[1] or 0, aligned=False)
+    first = Read(names[0], _strides(x), starts[0] or 0, _begins(state, x))
+    second = _packed(state, w, names[1], column, steps) or Read(
+        names[1], _strides(w), starts[1] or 0, _begins(state, w)
+    )
     return Product(info, batch, rows, column, steps, first, second, info.writes[0].buffer, last)
+
+
+def _begins(state: GpuState, read: Access) -> bool:
+    """Whether an operand begins at a multiple of four elements."""
+    return state.spec.operands[state.param_index[read.buffer]].aligned
 
 
 def _strides(read: Access) -> dict[str, int]:
@@ -176,7 +191,7 @@ def _packed(state: GpuState, w: Access, name: str, column: Axis, steps: Sequence
     n = inner[-1]
     state.packed[i] = Layout(tuple(strides), blocks=((n, Block(shape[n], 1, room)),))
     state.padded.add(i)
-    return Read(name, {a: strides[w.dimension_of[a]] if a in moving else 0 for a in w.strides}, 0, aligned=True)
+    return Read(name, {a: strides[w.dimension_of[a]] if a in moving else 0 for a in w.strides}, 0, True, padded=True)
 
 
 class ProductWriter(ExpressionLowering):

@@ -21,14 +21,17 @@ SHORT = 16
 
 
 def rows(state: GpuState) -> Scheduled | None:
-    """Schedules stages over the same rows; None where a row is short, or does not fit shared memory."""
+    """Schedules stages over the same rows; None where a row is short. What is computed from a row and does not fit
+    shared memory is computed again wherever it is read."""
     found = _match(state)
     if found is None:
         return None
     try:
         return _apply(state, found)
     except TooMuchShared:
-        return None
+        again = GpuState(state.spec, state.gpu)
+        shorter = _match(again, stored=False)
+        return None if shorter is None else _apply(again, shorter)
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,14 @@ class _Rows:
         return max(i.extent_of_reduction for _, i in self.stages if i.reduces)
 
 
-def _match(state: GpuState) -> _Rows | None:
+def _match(state: GpuState, stored: bool = True) -> _Rows | None:
     order = state.spec.order
     if state.statements or not order:
         return None
     inline_single_use(state)
+    for b in [] if stored else state.blocks()[:-1]:
+        if not state.info(b).reduces and not state.info(b).opaque:
+            state.sch.compute_inline(b)
     stages = tuple((b, state.info(b)) for b in state.blocks())
     reducing = [i for _, i in stages if i.reduces]
     last = stages[-1][1]

@@ -36,7 +36,7 @@ class GpuState(State):
 
     def operands(self) -> list[Operand]:
         return [
-            Operand(o.name, self.packed.get(i, o.layout), o.written, i in self.padded)
+            Operand(o.name, self.packed.get(i, o.layout), o.written, i in self.padded, o.aligned)
             for i, o in enumerate(self.spec.operands)
         ]
 

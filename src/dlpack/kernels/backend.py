@@ -16,6 +16,7 @@ class LayoutPreferences:
     Values around convolutions lie channels-last, so that vectors run along the channels; but with at most
     `few_channels` of them no vector is filled: such inputs lie plane by plane, and such outputs too where a row has at
     least `long_row` pixels. A matrix with at least `wide_rows` rows and columns is copied where its rows are strided.
+    Kernels differ by whether their operands begin at a multiple of `alignment` elements (1: they do not).
     `dots` is the type of 8-bit values whose dot products with int8 the machine computes ("uint8", "int8", "" for none).
     With `keeps_borders` the memory of a padded value is its own, so that the first run alone fills its border.
     """
@@ -23,6 +24,7 @@ class LayoutPreferences:
     few_channels: int = 4
     long_row: int = 16
     wide_rows: int = 4
+    alignment: int = 1
     dots: str = ""
     keeps_borders: bool = False
 

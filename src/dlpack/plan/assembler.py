@@ -36,10 +36,12 @@ from dlpack.plan.program import (
 
 
 class Assembler:
-    def __init__(self, placement: Placement, name: str, backend: Backend, threads: int, settled: Settled) -> None:
+    def __init__(
+        self, placement: Placement, name: str, backend: Backend, threads: int, settled: Settled, body: bool = False
+    ) -> None:
         self.placement, self.name, self.threads, self.settled = placement, name, threads, settled
         self.graph = placement.graph
-        self.builder = KernelBuilder(placement, backend.schedule, settled)
+        self.builder = KernelBuilder(placement, backend.schedule, settled, backend.layouts.alignment, body)
         self.loops: dict[int, Program] = {}
         self.loop_parts: dict[int, dict[int, tuple[Weight, Place]]] = {}
         self.calls: list[Call] = []
@@ -129,7 +131,7 @@ class Assembler:
         body = group.nodes[0].body
         assert body is not None
         placement = place(body, fuse(body), backend.layouts, body=True)
-        inner = Assembler(placement, "body", backend, 1, self.settled)
+        inner = Assembler(placement, "body", backend, 1, self.settled, body=True)
         self.loops[len(self.calls)], self.loop_parts[len(self.calls)] = inner.program(body=True), inner.own_parts
 
     def _loop_call(self, group: Group) -> Call:
