@@ -64,6 +64,8 @@ struct cuda_device {
   device::tensor tensors[kInputCount + kOutputCount + 1];
   device::recorded recordings[device::kRecordings];
   uint64_t runs;
+  enum { kKernels, kBorders } part;  // what the steps of a run do
+  int32_t bordered;                  // the set of shapes whose borders are filled; -1: none
   bool failed;
   short_text problem;  // of the last failure: the function and the driver's words
   cuda_function** functions;
@@ -129,12 +131,14 @@ template <class T> pointer<T> output(const @name@_predictor& p, int index, size_
 }
 
 template <class... T> void launch(const @name@_predictor& p, int32_t kernel, T... pointers) {
+  if (p.gpu->part == cuda_device::kBorders) return;
   void* parameters[] = {&pointers.address...};
   launch_kernel(*p.gpu, kernel, p.gpu->code->cuda->kernels[kernel].grid, parameters);
 }
 
 template <class A, class B> void copy_bytes(pointer<A> to, pointer<B> from, size_t bytes) {
   cuda_device& d = *to.p->gpu;
+  if (d.part == cuda_device::kBorders) return;
   good(d, "cuMemcpyDtoDAsync", d.driver.copy_on_device(to.address, from.address, bytes, d.stream));
 }
 
@@ -142,6 +146,7 @@ template <class A, class B> void copy_bytes(pointer<A> to, pointer<B> from, size
 template <class T, class V>
 void fill_halo(pointer<T> data, int32_t rank, const int32_t* shape, const int32_t* low, const int32_t* high, V value) {
   cuda_device& d = *data.p->gpu;
+  if (d.part == cuda_device::kKernels) return;
   const cuda_program& program = *d.code->cuda;
   char name[] = "fill_halo_0";
   name[10] = static_cast<char>('0' + sizeof(T));
@@ -331,7 +336,7 @@ cuda_device* open(int32_t wanted, uint8_t* tensors, const cuda_device* like, sho
     return nullptr;
   }
   *d = {};
-  d->like = like;
+  d->like = like, d->bordered = -1;
   if (open_all(*d, wanted, tensors)) return d;
   problem = d->problem;
   close(d);
@@ -425,6 +430,18 @@ int32_t set_of([[maybe_unused]] const @name@_predictor& p) {
 //@ end
 }
 
+// Fills the borders of the set of shapes: no kernel writes there, and they keep their memory until another set is used.
+bool fill_borders(const @name@_predictor& p) {
+  cuda_device& d = *p.gpu;
+  if (d.bordered == set_of(p)) return true;
+  d.bordered = -1;
+  d.part = cuda_device::kBorders;
+  for (int32_t i = 0; i < @steps((&p))@; ++i) p.code->run_step(p, @first_step((&p))@i);
+  d.part = cuda_device::kKernels;
+  if (!d.failed) d.bordered = set_of(p);
+  return !d.failed;
+}
+
 // Records a run. Loops are unrolled; nothing is computed yet.
 bool record(const @name@_predictor& p, recorded& r) {
   cuda_device& d = *p.gpu;
@@ -473,13 +490,14 @@ bool run(const @name@_predictor& p) {
   const in_context here(d);
   if (!here.pushed) return false;
   place_tensors(p);
-  recorded* const r = recording(p);
+  recorded* const r = fill_borders(p) ? recording(p) : nullptr;
   if (r == nullptr) return false;
   r->last_used = ++d.runs;
   copy_tensors(p, false, false);
   if (!d.failed) good(d, "cuGraphLaunch", d.driver.graph_launch(r->exec, d.stream));
   if (!d.failed) copy_tensors(p, true, false);
   good(d, "cuStreamSynchronize", d.driver.stream_wait(d.stream));
+  if (d.failed) d.bordered = -1;
   return !d.failed;
 }
 
@@ -490,6 +508,7 @@ bool run_step(const @name@_predictor& p, int32_t index) {
   const in_context here(d);
   if (!here.pushed) return false;
   place_tensors(p);
+  fill_borders(p);
   if (index == 0) copy_tensors(p, false, false), copy_tensors(p, false, true);
   if (!d.failed) p.code->run_step(p, @first_step((&p))@index);
   if (!d.failed && index == @steps((&p))@ - 1) copy_tensors(p, true, false), copy_tensors(p, true, true);

@@ -19,7 +19,8 @@ class GpuBackend:
 
     def __init__(self, gpu: Gpu) -> None:
         self.gpu, self.name = gpu, gpu.name
-        self.layouts = LayoutPreferences(wide_rows=1 << 30, alignment=4)  # tiles are read with any strides
+        # Tiles are read with any strides.
+        self.layouts = LayoutPreferences(wide_rows=1 << 30, alignment=4, keeps_borders=True)
 
     def schedule(self, spec: KernelSpec) -> Scheduled:
         for rule in RULES:

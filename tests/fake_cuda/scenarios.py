@@ -134,6 +134,7 @@ def computes(library: ctypes.CDLL) -> None:
         p.computes(seed)
     assert calls("cuStreamBeginCapture_v2") == 1
     assert calls("cuGraphLaunch") == 4
+    assert calls("cuLaunchKernel") == 5, "the border is filled once; four launches are recorded"
     assert calls("cuMemcpyHtoDAsync_v2") == 2, "the weights, and the input while it was recorded"
     p.close()
     nothing_left()

@@ -18,6 +18,7 @@ class LayoutPreferences:
     least `long_row` pixels. A matrix with at least `wide_rows` rows and columns is copied where its rows are strided.
     Kernels differ by whether their operands begin at a multiple of `alignment` elements (1: they do not).
     `dots` is the type of 8-bit values whose dot products with int8 the machine computes ("uint8", "int8", "" for none).
+    With `keeps_borders` the memory of a padded value is its own, so that the first run alone fills its border.
     """
 
     few_channels: int = 4
@@ -25,6 +26,7 @@ class LayoutPreferences:
     wide_rows: int = 4
     alignment: int = 1
     dots: str = ""
+    keeps_borders: bool = False
 
 
 class Backend(Protocol):
