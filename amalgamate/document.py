@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dlpack.amalgamate.classifier import NOTHING, Classifier, api_text, definitions
 from dlpack.amalgamate.cpp import CppPrinter
@@ -21,8 +21,14 @@ from dlpack.plan.program import NamedKernel
 
 _RUNTIME_PARTS = (
     "vectors.h", "maths.h", "values.h", "half.h", "small_floats.h", "winograd.h", "classifier.h", "cpu.h", "sha256.h",
-    "files.h",
+    "files.h", "inflate.h", "cuda_driver.h",
 )  # fmt: skip
+
+
+_HOSTED_CUDA = """\
+#if !defined(@NAME@_FREESTANDING) && !defined(@NAME@_NO_CUDA) && (defined(__linux__) || defined(_WIN32))
+#define @NAME@_CUDA
+#endif"""
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,21 @@ class Provenance:
 
 def emit_header(codes: Sequence[Code], runtime: Mapping[str, str], classifier: Classifier = NOTHING) -> str:
     """NAME.h: the API block of NAME.cc."""
+    codes = with_equal_threads(codes)
     program = codes[0].program
-    return written(api_text(runtime, program, classifier), program, machines=len(codes) > 1)
+    text = api_text(runtime, program, classifier)
+    return written(text, program, machines=len(codes) > 1, conditions=conditions_of(codes))
+
+
+def conditions_of(codes: Sequence[Code]) -> frozenset[str]:
+    """Those that hold for the runtime's text because of one of the machines."""
+    return frozenset(c for code in codes for c in code.conditions)
+
+
+def with_equal_threads(codes: Sequence[Code]) -> list[Code]:
+    """The runtime has threads where one of the machines' kernels share work among them."""
+    threads = max(code.program.threads for code in codes)
+    return [replace(code, program=replace(code.program, threads=threads)) for code in codes]
 
 
 def emit_source(
@@ -97,8 +116,15 @@ class PrintedCode:
     def __init__(self, code: Code, embed: bool, machines: bool = False) -> None:
         self.code, self.printer = code, code.printer()
         self.kernels = [self._kernel(k) for k in code.program.kernels]
-        self.steps = StepPrinter(code.program, embed, machines, code.launch)
+        self.steps = StepPrinter(code.program, embed, machines, code.launch, code.addresses)
         self.run = self.steps.run()
+
+    def needed(self, runtime: Mapping[str, str]) -> list[Section]:
+        """The sections of runtime_c that kernels and steps use; of a device's, what the processor prepares for it."""
+        if not self.code.device:
+            return used_sections(runtime, self.printer, self.run)
+        prepared = "\n".join(self.steps.prepare()) if self.code.program.prepare else ""
+        return used_sections(runtime, CppPrinter(), prepared) if prepared else []
 
     def text(self) -> list[str]:
         about = f"{len(self.kernels)} kernels, named after their first place and their operators"
@@ -106,7 +132,9 @@ class PrintedCode:
         return [
             *own,
             banner("KERNELS", about),
+            *([f"#if {self.code.device}", self.code.preamble] if self.code.device else []),
             *self.kernels,
+            *([f"#endif  // {self.code.device}"] if self.code.device else []),
             banner("RUN", "the kernels in order, with the address of each operand"),
             self.run,
         ]
@@ -131,8 +159,9 @@ class Document:
         classifier: Classifier = NOTHING,
         mxnet_api: MxnetApi | None = None,
     ) -> None:
+        codes = with_equal_threads(codes)
         self.codes, self.runtime, self.provenance = codes, own_runtime(runtime), provenance
-        self.program = codes[0].program
+        self.program, self.cuda = codes[0].program, "cuda" in conditions_of(codes)
         self.embed, self.test, self.classifier, self.mxnet_api = embed, test, classifier, mxnet_api
         self.side_file = bool(self.program.weights) and not embed
         self.machines = len(codes) > 1
@@ -153,6 +182,7 @@ class Document:
             banner("MEMORY", "the arena: every intermediate has a fixed place"),
             *memory([code.program for code in self.codes]),
             *([] if self.machines else memory_map(p, self.printed[0].steps.places)),
+            *self.cuda_text("cuda_table"),
             *self.machine_text("machine_table"),
             self.runtime["predictor.h"].strip(),
             *self.thread_text("thread_pool"),
@@ -171,7 +201,7 @@ class Document:
                 selftest(self.runtime, p, self.test),
             ]
         parts.append("#pragma GCC diagnostic pop")
-        conditions = {c for code in self.codes for c in code.conditions}
+        conditions = set(conditions_of(self.codes))
         if self.mxnet_api is not None:
             conditions.add("no_mxnet_model" if self.mxnet_api.params is None else "mxnet_model")
         text = "\n\n".join(x for x in parts if x)
@@ -182,8 +212,10 @@ class Document:
         everything = {s.name: s for s in all_sections(self.runtime)}
         processor = everything["cpu"].text
         out = [SHARE_TRIPS] if self.program.threads > 1 else []
+        out += [banner("CUDA", "NVIDIA's GPUs: addresses and launches")] if self.cuda else []
+        out += self.cuda_text("cuda_device")
         for printed in self.printed:
-            needed = used_sections(self.runtime, printed.printer, printed.run)
+            needed = printed.needed(self.runtime)
             runtime = [s.text for s in needed if s.scope != "file"]
             places = printed.steps.places
             maps = [
@@ -193,7 +225,11 @@ class Document:
                 *memory_map(printed.code.program, places),
             ]
             out.append(region(printed.code, [*runtime, *maps, *printed.text()], processor))
-        return [*out, table(self.codes), *self.machine_text("machine_choice")]
+        return [*out, table(self.codes), *self.machine_text("machine_choice"), *self.cuda_text("cuda_runs")]
+
+    def cuda_text(self, section: str) -> list[str]:
+        """A section of cuda.h, where there are kernels for NVIDIA's GPUs."""
+        return [sections([self.runtime["cuda.h"]])[section].text] if self.cuda else []
 
     def machine_text(self, section: str) -> list[str]:
         """A section of machines.h, where there are several machines."""
@@ -249,10 +285,11 @@ class Document:
             macros["MXNET_API"] = "Adds MXNet's c_predict_api.h, in one file of a program; see [MXNET API]."
         if self.test:
             macros["SELFTEST"] = "Adds main(), which checks the results against onnxruntime."
+        if self.cuda:
+            macros["NO_CUDA"] = "Leaves GPUs out: only the CPU's kernels run."
         lines = [f"// @NAME@_{name:<13} {about}" for name, about in macros.items()]
-        text = "\n".join(lines)
         hosted = "#if !defined(@NAME@_FREESTANDING) && !defined(@NAME@_NO_FILES)\n#define @NAME@_HOSTED_FILES\n#endif"
-        return f"{text}\n{hosted}" if self.side_file else text
+        return "\n".join([*lines, *([hosted] if self.side_file else []), *([_HOSTED_CUDA] if self.cuda else [])])
 
     def classifier_text(self) -> list[str]:
         if not self.classifier:
@@ -277,6 +314,7 @@ class Document:
     def runtime_text(self) -> list[str]:
         everything = {s.name: s for s in all_sections(self.runtime)}
         others = {"float_mode", *self.classifier.needs, *self.bits_as_numbers()}
+        others |= {"inflate", "cuda_driver"} if self.cuda else set()
         others |= {"cpuid"} if self.machines else {"cpu", "cpu_needed"}
         printer = CppPrinter() if self.machines else self.printed[0].printer
         run = "" if self.machines else self.printed[0].run

@@ -30,6 +30,10 @@ class Code:
     `sections` are texts of the machine's own that stand before its kernels: name, subject, text. `launch` makes the
     statement that runs a kernel, of its name and the C++ expressions of its arguments. The lines of the runtime between
     ``//@ condition`` and ``//@ end`` are kept for the `conditions`.
+
+    Where the kernels are for another processor than the one that runs the file, `device` is the preprocessor's
+    condition under which that one's compiler reads them, `preamble` what they are written with, and `addresses` the
+    namespace of the functions that give its addresses.
     """
 
     program: Program
@@ -40,10 +44,16 @@ class Code:
     sections: tuple[tuple[str, str, str], ...] = ()
     launch: Callable[[str, Sequence[str]], str] = field(default=called)
     conditions: frozenset[str] = frozenset()
+    device: str = ""
+    preamble: str = ""
+    addresses: str = ""
 
 
 SHARE_TRIPS = "void share_trips(const @name@_predictor& p, int32_t index, int32_t trips);"
 """Declared before the regions, defined behind them."""
+
+
+_OF_DEVICE = "bool cpu_suffices() { return false; }  // it takes more than a processor"
 
 
 def region(code: Code, parts: Iterable[str], processor: str) -> str:
@@ -59,12 +69,15 @@ def region(code: Code, parts: Iterable[str], processor: str) -> str:
         f'    "{code.machine}", cpu_suffices, kStepNames, kSteps, run_step,',
         *share,
         "    prepare,",
+        "//@ cuda",
+        "    &kCuda," if "cuda" in code.conditions else "    nullptr,",
+        "//@ end",
         "};",
     ]
     inside = "\n\n".join(
         [
             f"namespace {code.machine} {{",
-            _allowed(processor, code.instructions),
+            _OF_DEVICE if code.device else _allowed(processor, code.instructions),
             *_opened(code.instructions),
             *(_allowed(part, code.instructions) for part in parts),
             "\n".join(table),
@@ -84,7 +97,8 @@ def table(codes: Sequence[Code]) -> str:
         rows = [f"    &{c.machine}::kCode," for c in group]
         lines += [f"#if {condition}", *rows, "#endif"] if condition else rows
     lines += ["    nullptr};"]
-    conditions = list(dict.fromkeys(c.condition for c in codes))
+    processors = [c for c in codes if not c.device]
+    conditions = list(dict.fromkeys(c.condition for c in processors))
     if "" not in conditions:
         lines = [
             f"#if !({' || '.join(conditions)})",
@@ -92,7 +106,7 @@ def table(codes: Sequence[Code]) -> str:
             "#endif",
             *lines,
         ]
-    names = ", ".join(c.machine for c in codes)
+    names = ", ".join(c.machine for c in processors)
     return "\n".join([*lines, f'#define @NAME@_CPU_NEEDED "what one of these needs: {names}"'])
 
 

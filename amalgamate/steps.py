@@ -28,7 +28,7 @@ from dlpack.plan.program import (
 
 class StepPrinter:
     """Prints the steps of a program; `embed`: its weights are inside the file, `machines`: so is code for others;
-    `launch` as in `Code`."""
+    `launch` and `addresses` as in `Code`."""
 
     def __init__(
         self,
@@ -36,8 +36,10 @@ class StepPrinter:
         embed: bool,
         machines: bool = False,
         launch: Callable[[str, Sequence[str]], str] = called,
+        addresses: str = "",
     ) -> None:
         self.program, self.embed, self.machines, self.launch = program, embed, machines, launch
+        self.addresses = addresses
         self.places = Places(program)
         self.kernels = {k.name: k.kernel for k in program.kernels}
         self.threaded = program.threads > 1
@@ -94,7 +96,7 @@ class StepPrinter:
                 source, nbytes = read[source.offset]
             read[step.target.offset] = source, nbytes
             lines += [f"    if (due({self.places.offset(source)} + {nbytes})) {{", *self.step(step, 2)]
-            lines += [f"        if (mapped) read_once({self.pointer(source)}, {nbytes});"] if mapped else []
+            lines += [f"        if (mapped) read_once({self.host_pointer(source)}, {nbytes});"] if mapped else []
             lines += ["    }"]
         return [*([] if self.embed else _READ_ONCE.split("\n")), *lines, "}"]
 
@@ -127,7 +129,7 @@ class StepPrinter:
         if isinstance(step, WinogradStep):
             sizes = f"{step.inputs}, {step.outputs}, {step.columns}, {step.room}"
             lanes = gcd(step.room, 16)
-            pointers = f"{self.pointer(step.target)}, {self.pointer(step.source)}"
+            pointers = f"{self.host_pointer(step.target)}, {self.host_pointer(step.source)}"
             return [f"{pad}winograd_weights<{step.edge}, {lanes}>({pointers}, {sizes}{_read(step.source)});"]
         if isinstance(step, RepackStep):
             return self._repack(step, pad)
@@ -159,7 +161,7 @@ class StepPrinter:
     def _repack(self, step: RepackStep, pad: str) -> list[str]:
         """Dimensions with far apart elements in the target come first, so that it is written in order."""
         elements, read = step.written // _size(step.target), _read(step.source)
-        pointers = self.pointer(step.target), self.pointer(step.source)
+        pointers = self.host_pointer(step.target), self.host_pointer(step.source)
         if read and step.read == elements * 2 and all(source == target for source, target in step.places):
             return [f"{pad}widen({', '.join(pointers)}, {elements}{read});"]
         dims = [
@@ -178,16 +180,20 @@ class StepPrinter:
     def _dequantize(self, step: DequantizeStep, pad: str) -> list[str]:
         dims = zip(step.extents, step.places, step.blocks, step.steps, strict=True)
         rows = [f"{{{n}, {p.size}, {p.outer}, {p.inner}, {block}, {each}}}" for n, p, block, each in dims]
-        codes, table, scales = (self.pointer(a) for a in (step.source, step.table, step.scales))
-        zeros = self.pointer(step.zeros) if step.zeros else "nullptr"
+        codes, table, scales = (self.host_pointer(a) for a in (step.source, step.table, step.scales))
+        zeros = self.host_pointer(step.zeros) if step.zeros else "nullptr"
         elements = step.written // _size(step.target)
         return [
             f"{pad}constexpr dequantized_dim dims[] = {{{', '.join(rows)}}};",
             f"{pad}const stored_codes<{step.bits}> from = {{{codes}, {table}, {scales}, {zeros}}};",
-            f"{pad}dequantize({self.pointer(step.target)}, {elements}, from, {len(rows)}, dims);",
+            f"{pad}dequantize({self.host_pointer(step.target)}, {elements}, from, {len(rows)}, dims);",
         ]
 
     def pointer(self, address: Address) -> str:
+        """Of a step of a run, where the machine finds it."""
+        return self.addresses + self.host_pointer(address)
+
+    def host_pointer(self, address: Address) -> str:
         offset = str(address.offset) if address.space in ("input", "output") else self.places.offset(address)
         for loop, step in enumerate(address.steps):
             if step:

@@ -40,8 +40,8 @@ def written(
     The lines between ``//@ condition`` and ``//@ end``, which may contain others, are kept where the condition holds:
     threads, one_thread, shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the
     weights are in a file of their own), no_side_file; known_memory (its size does not depend on the system's threads or
-    the machine); and where it is among `conditions`: mxnet_model (MXNet's files of the model are known),
-    no_mxnet_model, those of the machines' own.
+    the machine); no_cuda; and where it is among `conditions`: mxnet_model (MXNet's files of the model are known),
+    no_mxnet_model, cuda (there are kernels for NVIDIA's GPUs), others of the machines' own.
     """
     several = len(program.shape_sets) > 1
     several_threads = program.threads > 1
@@ -56,6 +56,7 @@ def written(
         "side_file": side_file,
         "no_side_file": not side_file,
         "known_memory": not several_threads and not machines,
+        "no_cuda": "cuda" not in conditions,
     }
     out: list[str] = []
     kept: list[bool] = []  # of the conditions around a line, whether each holds
@@ -89,7 +90,9 @@ def _memory(program: Program, side_file: bool) -> tuple[int, int, int]:
     return len(rooms) + HANDLE_WORDS + side_file + (len(variants) > 1), rest + own, rest
 
 
-_MACROS = re.compile(r"\b(INLINE|SCALAR_LOOP|TWICE|BASELINE|CPU_NEEDED|ALLOWED|IS_ONE|SHA256_X86|HOSTED_FILES)\b")
+_MACROS = re.compile(
+    r"\b(INLINE|SCALAR_LOOP|TWICE|BASELINE|CPU_NEEDED|ALLOWED|IS_ONE|SHA256_X86|HOSTED_FILES|CUDA_\w+)\b"
+)
 
 
 def own_runtime(runtime: Mapping[str, str]) -> dict[str, str]:

@@ -21,7 +21,13 @@ enum {
   @NAME@_NO_WEIGHTS = 3,   /* the weights are in a separate file, or not yet complete */
   @NAME@_BAD_WEIGHTS = 4,  /* the weights do not match this file (size or SHA-256) */
   @NAME@_NO_FILE = 5,      /* the weights file cannot be read or is not a regular file */
+//@ no_cuda
   @NAME@_BAD_CPU = 6       /* compiled for a CPU with instructions that this CPU lacks */
+//@ end
+//@ cuda
+  @NAME@_BAD_CPU = 6,      /* compiled for a CPU or GPU that this computer lacks */
+  @NAME@_DEVICE_FAILED = 7 /* the GPU failed; @name@_device() has the words of its driver */
+//@ end
 };
 
 /* A predictor. Use each from one thread at a time. Predictors have no global state and may share
@@ -167,6 +173,32 @@ typedef struct @name@_tensor {
 @NAME@_API @name@_status @name@_set_variant(@name@_predictor* predictor, int32_t index);
 
 //@ end
+//@ cuda
+/* What the predictor runs on, and why not on a GPU if one was asked for, in words: "cuda: NVIDIA H200 (sm_90)",
+   "cpu: avx512: no CUDA driver (libcuda.so.1 ...)". After @NAME@_DEVICE_FAILED it ends with what the driver said;
+   @name@_set_variant() can then go on with the CPU's kernels. */
+@NAME@_API const char* @name@_device(const @name@_predictor* predictor);
+
+/* @name@_create(), and so the other functions that create, takes the GPU of the CUDA context that is current in the calling
+   thread, and that context; without one, GPU 0 and its primary context; without a GPU that works, the CPU. This
+   function takes the GPU `device`: "cpu" none, "cuda:1" that number, "cuda" or null as above. It too falls to the CPU:
+   @name@_device() says which it is. */
+@NAME@_API @name@_status @name@_create_on(@name@_predictor** predictor, const char* device,
+                                          void* memory, size_t memory_bytes, const void* weights,
+                                          size_t weights_bytes);
+
+/* Makes runs read an input from the GPU's memory, or write an output there, without a copy if it is 16-byte aligned: an
+   address that the predictor's GPU reaches, `bytes` bytes, until the next call that sets or binds it. @NAME@_BAD_ARGUMENT where the size is
+   wrong, the memory is not the GPU's, or the predictor runs on the CPU. Input data must be complete before run(), as after
+   work on cuda_stream(), a CUstream; output data is complete when run() returns. input_data() and output_data() then give
+   the GPU's address; get_output() copies from there. */
+@NAME@_API @name@_status @name@_bind_input_device(@name@_predictor* predictor, int32_t index,
+                                                  const void* data, size_t bytes);
+@NAME@_API @name@_status @name@_bind_output_device(@name@_predictor* predictor, int32_t index,
+                                                   void* data, size_t bytes);
+@NAME@_API void* @name@_cuda_stream(const @name@_predictor* predictor); /* null on the CPU */
+
+//@ end
 /* get_output() copies the data. output_data() returns its address, valid until the next run.
    bind_output() makes runs write to `data`. */
 @NAME@_API @name@_status @name@_get_output(@name@_predictor* predictor, int32_t index, void* data,
@@ -228,6 +260,21 @@ class Predictor {
     return @name@_bind_output(handle_, index, data, bytes);
   }
   @name@_status run() { return @name@_run(handle_); }
+//@ cuda
+  // On the GPU `device` ("cuda:1"), with the weights inside this file or `weights`; see @name@_create_on().
+  static Predictor on(const char* device, const void* weights = nullptr, size_t bytes = 0) {
+    @name@_predictor* handle = nullptr;
+    const @name@_status status = @name@_create_on(&handle, device, nullptr, 0, weights, bytes);
+    return Predictor(handle, status);
+  }
+  const char* device() const { return @name@_device(handle_); }
+  @name@_status bind_input_device(int32_t index, const void* data, size_t bytes) {
+    return @name@_bind_input_device(handle_, index, data, bytes);
+  }
+  @name@_status bind_output_device(int32_t index, void* data, size_t bytes) {
+    return @name@_bind_output_device(handle_, index, data, bytes);
+  }
+//@ end
   @name@_status set_flush_denormals(bool flush) {
     return @name@_set_flush_denormals(handle_, flush ? 1 : 0);
   }

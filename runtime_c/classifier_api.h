@@ -56,6 +56,10 @@ const char* @name@_label(int32_t index) {
   if (p == nullptr || index < 0 || index >= impl::kOutputCount || p->outputs[index] == nullptr ||
       k < 1 || classes == nullptr)
     return @NAME@_BAD_ARGUMENT;
+//@ cuda
+  if (impl::device::bound(*p, impl::kInputCount + index))
+    return @NAME@_BAD_ARGUMENT;  // the scores are not on the host
+//@ end
   int32_t count = 0;
   switch (index) {
 @cases@

@@ -15,6 +15,9 @@ struct machine_code {
   void (*run_part)(const @name@_predictor& p, int32_t index, int begin, int end, int32_t worker);
 //@ end
   void (*prepare)(const @name@_predictor& p, size_t from, size_t to, bool mapped);
+//@ cuda
+  const cuda_program* cuda;  // null: the kernels are for the processor
+//@ end
 };
 
 //@ section machine_choice

@@ -171,21 +171,25 @@ template <class... X> INLINE auto rescaled_(X... x) {
 template <class... X> INLINE auto requantized_(X... x) {
   return of_products([](auto sum) { return round_(sum); }, x...);
 }
-#if (defined(__arm__) && !(defined(__ARM_FP) && (__ARM_FP & 8))) || (defined(__riscv) && !(defined(__riscv_flen) && __riscv_flen >= 64))
+#if (defined(__arm__) && !(defined(__ARM_FP) && (__ARM_FP & 8))) || \
+    (defined(__riscv) && !(defined(__riscv_flen) && __riscv_flen >= 64))
 // Without instructions for double one product is computed in integers, exactly: x is one, high is above 0.
 // Whether bits are lost below `cut`: they decide what looks like a tie.
 INLINE bool lost(int64_t x, int32_t cut) { return (x & ((int64_t{1} << cut) - 1)) != 0; }
 [[maybe_unused, gnu::noinline]] inline float nearest_product(int32_t x, float high, float low) {
   const int32_t h = bits_as<int32_t>(high), l = bits_as<int32_t>(low);
   const int32_t exponent = h >> 23, below = exponent - (l >> 23 & 255);
-  const int32_t m = (h & 0x7fffff) | 0x800000, n = l == 0 || l == INT32_MIN ? 0 : (l & 0x7fffff) | 0x800000;
+  const int32_t m = (h & 0x7fffff) | 0x800000,
+                n = l == 0 || l == INT32_MIN ? 0 : (l & 0x7fffff) | 0x800000;
   const int64_t small = static_cast<int64_t>(x) * (l < 0 ? -n : n);
   const int32_t cut = below - 8 > 60 ? 60 : below - 8, places = 158 - exponent;
   if (places > 62) return 0.0f;
-  if (places < 1 || below < 8) return static_cast<float>(x) * high;  // so large that the value's type cannot hold it
+  if (places < 1 || below < 8)
+    return static_cast<float>(x) * high;  // so large that the value's type cannot hold it
   const int64_t sum = static_cast<int64_t>(x) * m * 256 + (small >> cut);
   if (places > 32) {  // one register has what is rounded
-    const int32_t last = static_cast<int32_t>(sum >> 32), half = int32_t{1} << (places - 33), rest = last & (2 * half - 1);
+    const int32_t last = static_cast<int32_t>(sum >> 32), half = int32_t{1} << (places - 33),
+                  rest = last & (2 * half - 1);
     int32_t y = last >> (places - 32);
     if (rest == half) y += (y & 1) != 0 || static_cast<uint32_t>(sum) != 0 || lost(small, cut);
     else y += rest > half;
@@ -200,7 +204,8 @@ template <class X, class V> INLINE vec<float, lanes<X>> requantized_(X x, V high
   if constexpr (lanes<X> == 1) return nearest_product(static_cast<int32_t>(x), high, low);
   else {
     vec<float, lanes<X>> y = {};
-    for (int i = 0; i < lanes<X>; ++i) y[i] = nearest_product(static_cast<int32_t>(x[i]), high[i], low[i]);
+    for (int i = 0; i < lanes<X>; ++i)
+      y[i] = nearest_product(static_cast<int32_t>(x[i]), high[i], low[i]);
     return y;
   }
 }

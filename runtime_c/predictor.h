@@ -8,6 +8,9 @@ bool fits(const @name@_tensor& tensor, const void* data, size_t bytes) {
   return data != nullptr && bytes == tensor.bytes && reinterpret_cast<uintptr_t>(data) % each == 0;
 }
 
+//@ cuda
+struct cuda_device;
+//@ end
 }  // namespace
 //@ threads
 struct thread_pool;
@@ -18,6 +21,10 @@ struct @name@_predictor {
 //@ machines
   const impl::machine_code* code;  // the kernels that it runs
   bool owns_prepared;
+//@ end
+//@ cuda
+  impl::cuda_device* gpu;   // null: only the CPU's kernels can run
+  impl::short_text device;  // what @name@_device() tells
 //@ end
 //@ shapes
   int32_t set;  // number of the current set of shapes

@@ -39,6 +39,9 @@ BASELINE const char* @name@_error_text(@name@_status status) {
     case @NAME@_BAD_CPU:
       return "this code was compiled for a CPU with " CPU_NEEDED
              ", and this one lacks it: build or compile it for this CPU";
+//@ cuda
+    case @NAME@_DEVICE_FAILED: return "the GPU failed: @name@_device() tells what its driver says";
+//@ end
     default: return "unknown status";
   }
 }
@@ -81,6 +84,10 @@ namespace impl { namespace {
   p->code = like == nullptr ? chosen() : like->code;
   p->owns_prepared = like == nullptr;
 //@ end
+//@ cuda
+  p->gpu = nullptr;
+  p->device = {};
+//@ end
 //@ threads
   p->pool = reinterpret_cast<thread_pool*>(at + round_up(sizeof(@name@_predictor)));
 //@ end
@@ -110,11 +117,61 @@ namespace impl { namespace {
   return @NAME@_OK;
 }
 
+//@ cuda
+// Writes what @name@_device() tells: what computes, and what went wrong, if anything has.
+void describe_device(@name@_predictor& p, const short_text& problem) {
+  const bool on_gpu = p.code->cuda != nullptr;
+  p.device.text[0] = 0;
+  append(p.device, on_gpu ? "cuda: " : "cpu: ");
+  if (on_gpu) device::append_device(p.device, *p.gpu);
+  else append(p.device, p.code->name);
+  if (problem.text[0] != 0) append(p.device, ": "), append(p.device, problem.text);
+}
+
+// Opens a GPU for a new predictor, if there is one; else the CPU's kernels remain.
+void open_device(@name@_predictor& p, int32_t wanted, const @name@_predictor* like) {
+  short_text problem = {};
+  const bool on_cpu = like != nullptr && like->code->cuda == nullptr;
+  p.gpu = device::open(on_cpu ? device::kNoDevice : wanted, p.arena + kArenaBytes,
+                       like != nullptr ? like->gpu : nullptr, problem);
+  if (p.gpu != nullptr) p.code = p.gpu->code;
+  else if (p.code->cuda != nullptr) p.code = chosen();
+  if (on_cpu) p.device = like->device;
+  else describe_device(p, problem);
+//@ threads
+  if (p.gpu != nullptr) stop_workers(p);  // they would do nothing
+//@ end
+}
+
+// Goes on with the CPU's kernels after the GPU has failed.
+void leave_device(@name@_predictor& p) {
+  const short_text problem = p.gpu->problem;
+  device::close(p.gpu);
+  p.gpu = nullptr;
+  p.code = chosen();
+  describe_device(p, problem);
+//@ threads
+  start_workers(p, first_count());
+//@ end
+}
+
+@name@_status after_run(@name@_predictor& p, bool success) {
+  describe_device(p, success ? short_text{} : p.gpu->problem);
+  return success ? @NAME@_OK : @NAME@_DEVICE_FAILED;
+}
+
+//@ end
 // Called when the first `bytes` bytes of the weights are final: prepares what depends on the new
 // ones. `mapped`: the weights are a mapped file, whose pages are released once they have been
 // prepared.
 void arrive(@name@_predictor* p, size_t bytes, bool mapped) {
-  prepare(*p, p->arrived, bytes, mapped);
+//@ cuda
+  const bool failed = p->code->cuda != nullptr &&
+      (prepare(*p, p->arrived, bytes, false), !device::upload(*p, p->arrived, bytes));
+  if (failed) leave_device(*p), p->arrived = 0;
+  if (p->code->cuda == nullptr)
+//@ end
+    prepare(*p, p->arrived, bytes, mapped);
   p->arrived = bytes;
 }
 
@@ -126,8 +183,15 @@ BASELINE @name@_status begin_create(@name@_predictor** predictor) {
 }
 
 // `arrived`: the number of bytes of the weights that are final.
+//@ cuda
+@name@_status create_on(@name@_predictor** predictor, int32_t wanted, void* memory,
+                        size_t memory_bytes, const void* weights, size_t weights_bytes,
+                        size_t arrived, bool mapped) {
+//@ end
+//@ no_cuda
 @name@_status create(@name@_predictor** predictor, void* memory, size_t memory_bytes,
                      const void* weights, size_t weights_bytes, size_t arrived, bool mapped) {
+//@ end
   const uint8_t* const embedded = embedded_weights();
   if (weights == nullptr && embedded == nullptr && kWeightsBytes != 0) return @NAME@_NO_WEIGHTS;
   if (weights != nullptr && weights_bytes != kWeightsBytes) return @NAME@_BAD_WEIGHTS;
@@ -135,17 +199,49 @@ BASELINE @name@_status begin_create(@name@_predictor** predictor) {
   const @name@_status status =
       make(predictor, memory, memory_bytes,
            weights != nullptr ? static_cast<const uint8_t*>(weights) : embedded, nullptr);
+//@ cuda
+  if (status == @NAME@_OK) open_device(**predictor, wanted, nullptr);
+//@ end
   if (status == @NAME@_OK) arrive(*predictor, weights != nullptr ? arrived : kWeightsBytes, mapped);
   return status;
 }
+//@ cuda
+
+@name@_status create(@name@_predictor** predictor, void* memory, size_t memory_bytes,
+                     const void* weights, size_t weights_bytes, size_t arrived, bool mapped) {
+  return create_on(predictor, device::kAnyDevice, memory, memory_bytes, weights, weights_bytes,
+                   arrived, mapped);
+}
+//@ end
 
 @name@_status create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes,
                             const @name@_predictor* like) {
   if (like == nullptr) return @NAME@_BAD_ARGUMENT;
   if (like->arrived != kWeightsBytes) return @NAME@_NO_WEIGHTS;
+//@ cuda
+  const @name@_status status = make(predictor, memory, memory_bytes, like->weights, like);
+  if (status == @NAME@_OK) open_device(**predictor, device::kAnyDevice, like);
+  return status;
+//@ end
+//@ no_cuda
   return make(predictor, memory, memory_bytes, like->weights, like);
+//@ end
 }
 
+//@ cuda
+// Returns inputs and outputs from the GPU's memory to the predictor's own, which the CPU reaches.
+void unbind_device(@name@_predictor& p) {
+  if (p.gpu == nullptr) return;
+  for (int32_t i = 0; i < kInputCount; ++i) {
+    if (device::bound(p, i)) p.inputs[i] = kOwnTensors ? own_input(p, i) : nullptr;
+  }
+  uint8_t* own = p.arena + kArenaBytes + input_storage();
+  for (int32_t i = 0; i < kOutputCount; own += round_up(@output_room(i)@), ++i) {
+    if (device::bound(p, kInputCount + i)) p.outputs[i] = kOwnTensors ? own : nullptr;
+  }
+}
+
+//@ end
 //@ side_file
 @name@_status map_weights(const char* path, const void** weights, size_t* bytes) {
 #if defined(@NAME@_FREESTANDING)
@@ -278,6 +374,9 @@ BASELINE @name@_status @name@_create_from_file(@name@_predictor** predictor, con
 //@ threads
   impl::notice_fork(*p->pool);
 //@ end
+//@ cuda
+  if (p->code->cuda != nullptr) return impl::after_run(*p, impl::device::run(*p));
+//@ end
   const uint64_t floats = p->flush ? impl::flush_denormals() : 0;
   for (int32_t i = 0; i < @steps(p)@; ++i) impl::run_step(*p, @first_step(p)@i);
   if (p->flush) impl::restore_floats(floats);
@@ -325,10 +424,20 @@ const char* @name@_variant(const @name@_predictor* p) {
 @name@_status @name@_set_variant(@name@_predictor* p, int32_t index) {
   if (p == nullptr || index < 0 || index >= @name@_variant_count()) return @NAME@_BAD_ARGUMENT;
   const impl::machine_code* const code = impl::kMachines[index];
+//@ cuda
+  if (code->cuda != nullptr && (p->gpu == nullptr || p->gpu->code != code)) return @NAME@_BAD_CPU;
+  if (code->cuda == nullptr && !code->suffices()) return @NAME@_BAD_CPU;
+//@ end
+//@ no_cuda
   if (!code->suffices()) return @NAME@_BAD_CPU;
+//@ end
   if (!p->owns_prepared) return @NAME@_BAD_ARGUMENT;
   p->code = code;
   impl::prepare(*p, 0, p->arrived, false);
+//@ cuda
+  if (code->cuda == nullptr) impl::unbind_device(*p);
+  impl::describe_device(*p, {});
+//@ end
   return @NAME@_OK;
 }
 //@ end
@@ -340,6 +449,9 @@ const char* @name@_variant(const @name@_predictor* p) {
   if (p->arrived != impl::kWeightsBytes) return @NAME@_NO_WEIGHTS;
 //@ threads
   impl::notice_fork(*p->pool);
+//@ end
+//@ cuda
+  if (p->code->cuda != nullptr) return impl::after_run(*p, impl::device::run_step(*p, index));
 //@ end
   const uint64_t floats = p->flush ? impl::flush_denormals() : 0;
   impl::run_step(*p, @first_step(p)@index);
@@ -360,6 +472,10 @@ const void* @name@_output_data(@name@_predictor* p, int32_t index) {
       bytes != @outputs(p)@[index].bytes)
     return @NAME@_BAD_ARGUMENT;
   if (!impl::kOwnTensors && p->outputs[index] == nullptr) return @NAME@_BAD_ARGUMENT;
+//@ cuda
+  if (impl::device::bound(*p, impl::kInputCount + index))
+    return impl::after_run(*p, impl::device::read_bound(*p, index, data, bytes));
+//@ end
   impl::copy_bytes(data, p->outputs[index], bytes);
   return @NAME@_OK;
 }
@@ -372,6 +488,47 @@ const void* @name@_output_data(@name@_predictor* p, int32_t index) {
   return @NAME@_OK;
 }
 
+//@ cuda
+const char* @name@_device(const @name@_predictor* p) {
+  return p != nullptr ? p->device.text : nullptr;
+}
+
+BASELINE @name@_status @name@_create_on(@name@_predictor** predictor, const char* device,
+                                        void* memory, size_t memory_bytes, const void* weights,
+                                        size_t weights_bytes) {
+  int32_t wanted = 0;
+  const @name@_status status = impl::begin_create(predictor);
+  if (status != @NAME@_OK) return status;
+  if (!impl::device::device_number(device, &wanted)) return @NAME@_BAD_ARGUMENT;
+  return impl::create_on(predictor, wanted, memory, memory_bytes, weights, weights_bytes,
+                         impl::kWeightsBytes, false);
+}
+
+@name@_status @name@_bind_input_device(@name@_predictor* p, int32_t index, const void* data,
+                                       size_t bytes) {
+  if (p == nullptr || p->code->cuda == nullptr || index < 0 || index >= impl::kInputCount ||
+      !impl::fits(@inputs(p)@[index], data, bytes))
+    return @NAME@_BAD_ARGUMENT;
+  if (!impl::device::bind(*p, index, data, bytes)) return @NAME@_BAD_ARGUMENT;
+  p->inputs[index] = data;
+  return @NAME@_OK;
+}
+
+@name@_status @name@_bind_output_device(@name@_predictor* p, int32_t index, void* data,
+                                        size_t bytes) {
+  if (p == nullptr || p->code->cuda == nullptr || index < 0 || index >= impl::kOutputCount ||
+      !impl::fits(@outputs(p)@[index], data, bytes))
+    return @NAME@_BAD_ARGUMENT;
+  if (!impl::device::bind(*p, impl::kInputCount + index, data, bytes)) return @NAME@_BAD_ARGUMENT;
+  p->outputs[index] = data;
+  return @NAME@_OK;
+}
+
+void* @name@_cuda_stream(const @name@_predictor* p) {
+  return p != nullptr && p->gpu != nullptr ? p->gpu->stream : nullptr;
+}
+
+//@ end
 //@ shapes
 namespace impl { namespace {
 
@@ -487,6 +644,9 @@ void @name@_destroy(@name@_predictor* p) {
 //@ end
 //@ side_file
   if (p->mapped != nullptr) @name@_unmap_weights(p->mapped, impl::kWeightsBytes);
+//@ end
+//@ cuda
+  if (p->gpu != nullptr) impl::device::close(p->gpu);
 //@ end
 #if !defined(@NAME@_FREESTANDING)
   __builtin_free(p->owned);

@@ -10,7 +10,7 @@
 // The lines that start with //@ and the text before a file's first section are not pasted. Section
 // names are unique in the folder. A section needs only sections before it, in its file or in an
 // earlier file of the order vectors.h, maths.h, values.h, winograd.h, classifier.h, cpu.h,
-// sha256.h, files.h: a document pastes the closure of what it uses in that order
+// sha256.h, files.h, inflate.h, cuda_driver.h: a document pastes the closure of what it uses in that order
 // (amalgamate/runtime.py). All of vectors.h and maths.h needs the section `vectors`, which is not
 // named in `needs`.
 //
@@ -39,12 +39,14 @@
 #pragma float_control(precise, on)  // not on every machine
 #pragma clang diagnostic pop
 #elif defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
-#error "compile this file without -funsafe-math-optimizations, -fassociative-math, -freciprocal-math and -fno-signed-zeros: it relies on exact rounding"
+#error \
+    "compile this file without -funsafe-math-optimizations, -fassociative-math, -freciprocal-math and -fno-signed-zeros: it relies on exact rounding"
 #endif
 #if defined(__arm__) && defined(__ARM_NEON) && !defined(__clang__)
 // GCC computes vectors of floats lane by lane on 32-bit Arm, where NEON takes denormals for zeros, unless unsafe
 // optimisations are allowed; those that would change a result are not.
-#pragma GCC optimize("unsafe-math-optimizations", "no-associative-math", "no-reciprocal-math", "signed-zeros", "trapping-math")
+#pragma GCC optimize("unsafe-math-optimizations", "no-associative-math", "no-reciprocal-math", \
+                     "signed-zeros", "trapping-math")
 #endif
 #if defined(__ARM_FEATURE_MVE) && !defined(__clang__)
 #error "GCC 12 confuses the predicates of MVE: compile with Clang, or for -mcpu=cortex-m55+nomve"
@@ -122,8 +124,10 @@ template <class M, class V> INLINE V select(M mask, V a, V b) { return mask ? a 
 typedef float f32x2 __attribute__((vector_size(8)));
 //@ section f32x4
 //@ one_machine
-#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'A' && __ARM_ARCH < 8 && !defined(__ARM_NEON)
-#error "compile this file with -mfpu=neon-vfpv4 (-mfpu=neon on a Cortex-A8 or A9), or build it for a processor without vectors (--target source --machine scalar)"
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'A' && __ARM_ARCH < 8 && \
+    !defined(__ARM_NEON)
+#error \
+    "compile this file with -mfpu=neon-vfpv4 (-mfpu=neon on a Cortex-A8 or A9), or build it for a processor without vectors (--target source --machine scalar)"
 #endif
 //@ end
 typedef float f32x4 __attribute__((vector_size(16)));
@@ -523,17 +527,24 @@ template <class X> INLINE int32_t dot_(int32_t acc, X x, vec<int8_t, lanes<X>> w
   if constexpr (is_signed && lanes<X> == 16) {
     asm("vmlava.s8 %0, %q1, %q2" : "+Te"(acc) : "w"(x), "w"(w));
     return acc;
-  } else
+  }
 #endif
 #if defined(__ARM_FEATURE_SIMD32)
   if constexpr (is_signed && lanes<X> == 4) {
     const int32_t a = bits_as<int32_t>(x), b = bits_as<int32_t>(w);
-    const auto odd = [](int32_t v) { return __builtin_arm_sxtb16(static_cast<int32_t>(static_cast<uint32_t>(v) >> 8 | static_cast<uint32_t>(v) << 24)); };
-    return __builtin_arm_smlad(odd(a), odd(b), __builtin_arm_smlad(__builtin_arm_sxtb16(a), __builtin_arm_sxtb16(b), acc));
-  } else
+    const auto odd = [](int32_t v) {
+      return __builtin_arm_sxtb16(
+          static_cast<int32_t>(static_cast<uint32_t>(v) >> 8 | static_cast<uint32_t>(v) << 24));
+    };
+    return __builtin_arm_smlad(
+        odd(a), odd(b), __builtin_arm_smlad(__builtin_arm_sxtb16(a), __builtin_arm_sxtb16(b), acc));
+  }
 #endif
-  if constexpr (lanes<X> == 1) return static_cast<int32_t>(static_cast<uint32_t>(acc) + static_cast<uint32_t>(x * w));
-  else return dot_(dot_(acc, low(x), low(w)), high(x), high(w));
+  if constexpr (lanes<X> == 1) {
+    return static_cast<int32_t>(static_cast<uint32_t>(acc) + static_cast<uint32_t>(x * w));
+  } else {
+    return dot_(dot_(acc, low(x), low(w)), high(x), high(w));
+  }
 }
 template <class V> using bytes_of = vec<int8_t, 4 * lanes<V>>;
 template <class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -59,6 +59,17 @@ def processor_code(machine: Machine, program: Program) -> Code:
     return Code(program, machine.name, machine.condition, machine.instructions, lambda: CppPrinter(machine.fma_call))
 
 
+class Described(Protocol):
+    """What the pipeline asks of a machine's description: its name, and the compiler's flags for a file with code for it
+    alone. `Build.backend` and `Build.code` know the rest."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def flags(self) -> tuple[str, ...]: ...
+
+
 @dataclass(frozen=True)
 class Build:
     """One compiled form of a predictor: kernels written for one machine, compiled by one toolchain.
@@ -71,15 +82,15 @@ class Build:
     `runs_here()` is whether this computer can run it; on others `emulators` can, to verify it.
     """
 
-    machine: Callable[[], Machine]
+    machine: Callable[[], Described]
     library: str = ""
     toolchain: Toolchain = field(default_factory=Toolchain)
     flags: tuple[str, ...] = ()
     for_dots: bool = False
     runs_here: Callable[[], bool] = lambda: False
     emulators: tuple[Emulator, ...] = ()
-    backend: Callable[[Machine, int], Backend] = processor
-    code: Callable[[Machine, Program], Code] = processor_code
+    backend: Callable[[Any, int], Backend] = processor
+    code: Callable[[Any, Program], Code] = processor_code
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def rows(state: State) -> Scheduled | None:
     sch, order = state.sch, state.spec.order
     if not order:
         return None
-    _inline_single_use(state)
+    inline_single_use(state)
     blocks = state.blocks()
     infos = [state.info(b) for b in blocks]
     reducing = [i for i in infos if i.reduces]
@@ -84,7 +84,7 @@ def rows(state: State) -> Scheduled | None:
     return state.finish("rows")
 
 
-def _inline_single_use(state: State) -> None:
+def inline_single_use(state: State) -> None:
     """Inlines the pointwise stages that are as large as the output and read once."""
     sch = state.sch
     blocks = state.blocks()
@@ -97,7 +97,7 @@ def _inline_single_use(state: State) -> None:
 
 def generic(state: State) -> Scheduled | None:
     """Every stage on its own: loops in memory order, vectors along the contiguous dimension."""
-    _inline_single_use(state)
+    inline_single_use(state)
     blocks = state.blocks()
     for b in blocks:
         info = state.info(b)

@@ -23,6 +23,7 @@ from conformance.cases import Case, Frozen, freeze
 from dlpack.errors import DlpackError
 
 if TYPE_CHECKING:
+    from dlpack.kernels.backend import Backend
     from dlpack.plan.program import Program
     from dlpack.targets.cpu.machine import Machine
 
@@ -104,13 +105,19 @@ def run_cases(
 
 
 def compile_case(frozen: Frozen, machine: Machine) -> Program:
+    """The way of `dlpack build`, from a model file to a program for a processor."""
+    from dlpack.targets.cpu.schedule import CpuBackend
+
+    return compile_for(frozen, CpuBackend(machine))
+
+
+def compile_for(frozen: Frozen, backend: Backend) -> Program:
     """The way of `dlpack build`, from a model file to a program."""
     from dlpack import operators
     from dlpack.model.clean import clean
     from dlpack.model.load import load_model
     from dlpack.model.read import read_graph
     from dlpack.plan.compiler import compile_graph
-    from dlpack.targets.cpu.schedule import CpuBackend
 
     with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
         file = Path(folder, "case.onnx")
@@ -118,7 +125,7 @@ def compile_case(frozen: Frozen, machine: Machine) -> Program:
         model = load_model(file)
     model = clean(model, {}, lambda op, domain: not operators.supported(op, domain))
     graph = read_graph(model, operators.supported)
-    return compile_graph(graph, "case", CpuBackend(machine), winograd=False)
+    return compile_graph(graph, "case", backend, winograd=False)
 
 
 class _TimeoutError(BaseException):

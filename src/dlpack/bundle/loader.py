@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
-import tempfile
+import re
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -17,11 +16,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from dlpack.bundle.arrays import as_array, bytes_of, fits, in_bucket, numpy_dtype
+from dlpack.bundle.device_arrays import DeviceArray, device_array, on_gpu
+from dlpack.bundle.read import open_library, read_kernels, read_manifest
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
 from dlpack.meaning.preprocess import to_rgb
 from dlpack.meaning.quantization import dequantized, is_real, quantization_of
 from dlpack.meaning.shape_sets import find_set, picture_set, set_name, sets_of
+
+__all__ = ["Class", "Predictor", "load", "read_kernels", "read_manifest"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class _CClass(ctypes.Structure):
 
     _fields_ = (("index", ctypes.c_int32), ("probability", ctypes.c_float), ("label", ctypes.c_char_p))
 
+
+_DEVICE_FAILED = 7
+"""NAME_DEVICE_FAILED of NAME.h."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -61,7 +67,7 @@ class Predictor:
     other. To compute at the same time make one predictor per thread; they share the mapped weights' pages.
     """
 
-    def __init__(self, bundle: str | Path) -> None:
+    def __init__(self, bundle: str | Path, device: str | None = None) -> None:
         bundle = Path(bundle)
         manifest = read_manifest(bundle)
         library = manifest.get("library")
@@ -76,7 +82,7 @@ class Predictor:
         self._choices = len(self._sets) > 1 or "variants" in manifest
         self._set, self._length = 0, 0
         self._describe(0)
-        self._library = _open_library(bundle / library)
+        self._library = open_library(bundle / library)
         for name, kind in (
             ("memory_size", ctypes.c_size_t),
             ("input_data", ctypes.c_void_p),
@@ -85,12 +91,13 @@ class Predictor:
             ("step_name", ctypes.c_char_p),
             *((("step_name_of", ctypes.c_char_p),) if self._choices else ()),
             *((("variant_name", ctypes.c_char_p), ("variant", ctypes.c_char_p)) if "variants" in manifest else ()),
+            *((("device", ctypes.c_char_p), ("cuda_stream", ctypes.c_void_p)) if self._has_gpus() else ()),
         ):
             self._function(name).restype = kind
         self._handle = ctypes.c_void_p()
         self._lock = threading.RLock()
-        self._keep: dict[int, Array] = {}
-        self._bound: dict[int, Array] = {}
+        self._keep: dict[int, Any] = {}
+        self._bound: dict[int, Any] = {}
         weights, size = ctypes.c_void_p(), ctypes.c_size_t()
         side = manifest.get("weights")
         if side:
@@ -101,8 +108,14 @@ class Predictor:
         self._release = weakref.finalize(self, self._function("unmap_weights"), weights, size)
         address = ctypes.c_void_p(self._memory.ctypes.data)
         bytes_ = ctypes.c_size_t(self._memory.nbytes)
-        create = self._function("create_mapped" if side else "create")
-        self._check(create(ctypes.byref(self._handle), address, bytes_, weights, size))
+        where = () if device is None else (self._check_device(device),)
+        create = self._function("create_on" if where and self._has_gpus() else "create_mapped" if side else "create")
+        wanted = where if self._has_gpus() else ()
+        self._check(create(ctypes.byref(self._handle), *wanted, address, bytes_, weights, size))
+        if device is not None and device.startswith("cuda") and not self.device.startswith("cuda"):
+            told = self.device
+            self.close()
+            raise UsageError(f"{self.name}: there is no {device} here ({told})")
         self._run = self._function("run")
         self._run_step = self._function("run_step")
         own = self._function("output_data")
@@ -111,7 +124,8 @@ class Predictor:
 
     @_atomic
     def run(self, inputs: Mapping[str, Any], copy: bool = True) -> dict[str, Array]:
-        """Computes all outputs. An input is anything with `__dlpack__` or the buffer protocol.
+        """Computes all outputs. An input is anything with `__dlpack__` or the buffer protocol; one in the memory of the
+        predictor's GPU, also with `__cuda_array_interface__`, is read there.
 
         If the bundle has several sets of shapes, the inputs' shapes select one. With buckets, inputs are padded with
         zeros to the next bucket, and outputs are cut to the inputs' length.
@@ -139,6 +153,7 @@ class Predictor:
 
         An array must be writable, contiguous, and of the output's dtype and shape. None returns an output to the
         predictor's own memory, and so does a switch to a set of shapes in which the output's shape differs.
+        An array in the memory of the predictor's GPU is written there.
         Raises ValueError for an unknown output and for an array that does not fit.
         """
         handle = self._open()
@@ -147,6 +162,10 @@ class Predictor:
             if name not in self.outputs:
                 raise ValueError(f"unknown output {name!r}; the model has {', '.join(self.outputs)}")
             index, (dtype, shape) = list(self.outputs).index(name), self.outputs[name]
+            if on_gpu(value):
+                self._bind_device("output", index, self._device_array(name, value, dtype, shape))
+                self._bound[index] = value
+                continue
             fitting[index] = None if value is None else as_array(name, value, "output")
             array = fitting[index]
             if array is not None and (not fits(array, dtype) or array.shape != shape):
@@ -173,10 +192,15 @@ class Predictor:
         if unknown:
             raise ValueError(f"unknown input {unknown[0]!r}; the model has {', '.join(self.inputs) or 'none'}")
         if len(self._sets) > 1 or "buckets" in self.manifest:
-            inputs = self._reshape({name: as_array(name, x) for name, x in inputs.items()})
+            inputs = self._reshape({name: x if on_gpu(x) else as_array(name, x) for name, x in inputs.items()})
         for index, (name, (dtype, shape)) in enumerate(self.inputs.items()):
             if name not in inputs:
                 raise ValueError(f"input {name!r} is missing ({dtype}, shape {shape})")
+            if on_gpu(inputs[name]):
+                there = self._device_array(name, inputs[name], dtype, shape)
+                self._bind_device("input", index, there)
+                self._keep[index] = there
+                continue
             array = as_array(name, inputs[name])
             if not fits(array, dtype) or array.shape != shape:
                 order = "" if array.dtype.isnative else " in foreign byte order"
@@ -189,7 +213,21 @@ class Predictor:
             self._check(self._function("bind_input")(handle, index, address, size))
             self._keep[index] = array
 
-    def _reshape(self, arrays: dict[str, Array]) -> dict[str, Array]:
+    def _device_array(self, name: str, value: Any, dtype: str, shape: tuple[int, ...]) -> DeviceArray:
+        """An input or output in the GPU's memory, if it fits."""
+        if not self.device.startswith("cuda"):
+            raise ValueError(f"{name!r} is in a GPU's memory, and the predictor runs on the CPU ({self.device})")
+        array = device_array(name, value, self._function("cuda_stream")(self._handle))
+        if array.dtype != numpy_dtype(dtype) or array.shape != shape or not array.contiguous:
+            gaps = "" if array.contiguous else ", not contiguous,"
+            raise ValueError(f"{name!r} is {array.dtype.name} of shape {array.shape}{gaps} but {dtype} of {shape} fits")
+        return array
+
+    def _bind_device(self, kind: str, index: int, array: DeviceArray) -> None:
+        address, size = ctypes.c_void_p(array.address), ctypes.c_size_t(array.nbytes)
+        self._check(self._function(f"bind_{kind}_device")(self._handle, index, address, size))
+
+    def _reshape(self, arrays: dict[str, Any]) -> dict[str, Any]:
         """Selects the set of shapes for these inputs; returns the inputs, padded to the next bucket if there is one."""
         buckets = self.manifest.get("buckets")
         padded, self._length = in_bucket(arrays, buckets) if buckets else (arrays, 0)
@@ -345,6 +383,23 @@ class Predictor:
         count = self._function("step_count_of")(self._handle)
         return [self._function("step_name_of")(self._handle, k).decode() for k in range(count)]
 
+    def _has_gpus(self) -> bool:
+        return any(str(v).startswith("cuda") for v in self.manifest.get("variants", ()))
+
+    def _check_device(self, device: str) -> bytes:
+        if not re.fullmatch(r"cpu|cuda(:\d{1,4})?", device):
+            raise ValueError(f"unknown device {device!r}: write 'cpu', 'cuda' or 'cuda:1', say")
+        if device != "cpu" and not self._has_gpus():
+            raise UsageError(f"{self.name} has no kernels for GPUs: build it with --target cuda")
+        return device.encode()
+
+    @property
+    def device(self) -> str:
+        """What computes, and why no GPU does: "cuda: NVIDIA H200 (sm_90)", "cpu: avx512: no CUDA driver (...)"."""
+        if not self._has_gpus():
+            return f"cpu: {self.variant}"
+        return str(self._function("device")(self._open()).decode())
+
     @property
     def variants(self) -> list[str]:
         """The machines that the library has kernels for, the best first; one where it has no choice."""
@@ -410,6 +465,8 @@ class Predictor:
     def _check(self, status: int) -> None:
         if status:
             text = self._function("error_text")(status).decode()
+            if status == _DEVICE_FAILED and self._has_gpus() and self._handle:
+                text = self.device
             raise UsageError(f"{self.name}: {text}")
 
 
@@ -426,48 +483,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _open_library(path: Path) -> ctypes.CDLL:
-    """The shared library at `path` as it is now: the system's loader takes a name that it has seen for the same file,
-    also after a new build, so each load goes by a name of its own."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
-            alias = Path(folder) / path.name
-            try:
-                alias.symlink_to(path.resolve())
-            except OSError:  # links are not permitted
-                alias = path.resolve()
-            return ctypes.CDLL(str(alias))
-    except OSError as e:
-        raise UsageError(f"{path} cannot be loaded on this computer: {e}") from e
+def load(bundle: str | Path, device: str | None = None) -> Predictor:
+    """Loads a bundle built for this computer. Raises UsageError if it cannot be loaded.
 
-
-def read_manifest(bundle: Path) -> dict[str, Any]:
-    """The bundle's manifest. Raises UsageError if there is none."""
-    path = Path(bundle) / "manifest.json"
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise UsageError(f"{bundle} is not a bundle: it has no readable manifest.json ({e})") from e
-    if not isinstance(manifest, dict) or manifest.get("format") != 1:
-        raise UsageError(f"{path} does not have manifest format 1: build the bundle again")
-    return manifest
-
-
-def read_kernels(bundle: Path) -> list[dict[str, Any]]:
-    """The bundle's kernels: name, what it computes, schedule, multiply-adds ("macs"), ONNX nodes.
-
-    Raises UsageError if there is no readable list.
+    A bundle of the target cuda runs on the GPU of the current CUDA context, else on the first one, else on the CPU;
+    `device` asks for one: "cuda", "cuda:1" (UsageError where it does not work, with the reason), "cpu".
     """
-    path = Path(bundle) / "kernels.json"
-    try:
-        kernels: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        if not all(isinstance(k["name"], str) and isinstance(k["macs"], int) for k in kernels):
-            raise ValueError("it is not a list of kernels")
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise UsageError(f"{bundle} was not built by this version: it has no readable kernels.json ({e})") from e
-    return kernels
-
-
-def load(bundle: str | Path) -> Predictor:
-    """Loads a bundle built for this computer. Raises UsageError if it cannot be loaded."""
-    return Predictor(Path(bundle))
+    return Predictor(Path(bundle), device)

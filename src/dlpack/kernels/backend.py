@@ -16,16 +16,20 @@ class LayoutPreferences:
     Values around convolutions lie channels-last, so that vectors run along the channels; but with at most
     `few_channels` of them no vector is filled: such inputs lie plane by plane, and such outputs too where a row has at
     least `long_row` pixels. A matrix with at least `wide_rows` rows and columns is copied where its rows are strided.
+    Kernels differ by whether their operands begin at a multiple of `alignment` elements (1: they do not).
     `dots` is the type of 8-bit values whose dot products with int8 the machine computes ("uint8", "int8", "" for none).
     `widens`: float32 weights whose values 16 bits hold may be stored in these, and become float32 in memory when a
     predictor is made; not where memory is scarcer than storage.
+    With `keeps_borders` the memory of a padded value is its own, so that the first run alone fills its border.
     """
 
     few_channels: int = 4
     long_row: int = 16
     wide_rows: int = 4
+    alignment: int = 1
     dots: str = ""
     widens: bool = True
+    keeps_borders: bool = False
 
 
 class Backend(Protocol):

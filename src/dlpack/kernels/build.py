@@ -16,7 +16,7 @@ from dlpack.graph.fuse import Group
 from dlpack.graph.ir import STORED, Array, Graph, Node, TensorType
 from dlpack.graph.registry import Context, NotSupported
 from dlpack.graph.rewrite import describe
-from dlpack.kernels.place import Placement
+from dlpack.kernels.place import Place, Placement
 from dlpack.kernels.settled import Settled
 from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.loops.expressions import NAMED, WITH_NAMES, Operand, leaves, number_of
@@ -65,14 +65,18 @@ NAMED_LEAVES = 6
 class KernelBuilder:
     """Builds kernels; equal ones are lowered once, and those of earlier sets of shapes are taken where they fit."""
 
-    def __init__(self, placement: Placement, schedule: Schedule, settled: Settled) -> None:
+    def __init__(
+        self, placement: Placement, schedule: Schedule, settled: Settled, alignment: int = 1, body: bool = False
+    ) -> None:
+        """`alignment` as in `LayoutPreferences`; a loop's `body` has inputs and outputs that may begin anywhere."""
         self.placement, self.schedule, self.settled = placement, schedule, settled
+        self.alignment, self.body = alignment, body
         self.graph: Graph = placement.graph
         self.entries: list[KernelEntry] = []
         self._known: dict[Any, tuple[int, dict[int, Layout]]] = {}
 
     def call(self, group: Group) -> Call:
-        job = _Job(group, self.placement)
+        job = _Job(group, self.placement, self._aligned)
         constants = {i: self.settled.digest(self.graph, o.value) for i, o in enumerate(job.inputs) if o.constant}
         stored = {i: tuple(self.settled.layouts.earlier(digest)) for i, digest in constants.items()}
         key = job.key, tuple(stored.items())
@@ -89,6 +93,12 @@ class KernelBuilder:
             for i, o in enumerate([*job.inputs, *job.outputs])
         ]
         return Call(number, tuple(arguments), group)
+
+    def _aligned(self, place: Place) -> bool:
+        """Whether what lies there is known to begin at a multiple of the alignment."""
+        kind = self.placement.buffers[place.buffer].kind
+        within = not self.body or kind not in ("input", "output")
+        return self.alignment > 1 and within and place.layout.offset % self.alignment == 0
 
     def _earlier(self, key: Any, stored: _Stored) -> tuple[Kernel, str, Mapping[int, Layout]] | None:
         """An earlier set's kernel that reads the constants as they are stored."""
@@ -119,6 +129,7 @@ class _Operand:
     constant: bool
     epilogue: bool
     full: bool
+    aligned: bool
     stored: Layout | None = None
     """How a constant is stored where not row-major: an epilogue's, in the order of the output."""
 
@@ -126,8 +137,8 @@ class _Operand:
 class _Job:
     """One group on its way to a `KernelSpec`."""
 
-    def __init__(self, group: Group, placement: Placement) -> None:
-        self.group, self.placement = group, placement
+    def __init__(self, group: Group, placement: Placement, aligned: Callable[[Place], bool]) -> None:
+        self.group, self.placement, self.aligned = group, placement, aligned
         self.graph = placement.graph
         self.inputs: list[_Operand] = []
         self.outputs: list[_Operand] = []
@@ -187,6 +198,7 @@ class _Job:
             constant,
             full is not None,
             same and not constant,
+            self.aligned(where),
             stored,
         )
 
@@ -223,7 +235,7 @@ class _Job:
     @property
     def key(self) -> Any:
         def shape(o: _Operand) -> Any:
-            return o.shape, replace(o.layout, offset=0), o.dtype, o.constant
+            return o.shape, replace(o.layout, offset=0), o.dtype, o.constant, o.aligned
 
         names: dict[str, int] = {}
 
@@ -334,7 +346,7 @@ class _Job:
         names = _names(self.inputs, self.group)
         outs = ["y"] if len(self.outputs) == 1 else [f"y{k}" for k in range(len(self.outputs))]
         operands = [
-            Operand(n, replace(o.layout, offset=0), k >= len(self.inputs))
+            Operand(n, replace(o.layout, offset=0), k >= len(self.inputs), aligned=o.aligned)
             for k, (n, o) in enumerate(zip([*names, *outs], [*self.inputs, *self.outputs], strict=True))
         ]
         constant = frozenset(k for k, o in enumerate(self.inputs) if o.constant)

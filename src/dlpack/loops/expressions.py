@@ -42,13 +42,15 @@ class NotVectorisable(Exception):
 class Operand:
     """A parameter of the kernel: its name in C++, where its elements lie, whether it is written.
 
-    A `padded` operand is a packed constant whose blocks are filled up, so that whole vectors may be read.
+    A `padded` operand is a packed constant whose blocks are filled up, so that whole vectors may be read. `aligned`: it
+    begins at a multiple of the backend's alignment.
     """
 
     name: str
     layout: Layout
     written: bool = False
     padded: bool = False
+    aligned: bool = False
 
 
 class ExpressionLowering:

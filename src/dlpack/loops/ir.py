@@ -102,7 +102,11 @@ Block = tuple[Stmt, ...]
 @dataclass(frozen=True)
 class For(Stmt):
     """``for (var = begin; var < end; var += step)``, whose trips `axis` runs; `twice`: the compiler is asked to run two
-    trips at a time."""
+    trips at a time; `unrolled`: to write out every trip, so that arrays indexed by `var` become registers.
+
+    Blocks of a GPU take a trip each: loops over them are around everything else, the innermost is the grid's x. The
+    threads of a block share the trips of a loop of theirs, whose `step` is their number: thread t begins at begin + t.
+    """
 
     var: str
     begin: int
@@ -111,6 +115,7 @@ class For(Stmt):
     body: Block
     axis: LoopAxis = LoopAxis.SERIAL
     twice: bool = False
+    unrolled: bool = False
 
 
 @dataclass(frozen=True)
@@ -265,6 +270,15 @@ def expressions(stmts: Iterable[Stmt]) -> Iterator[Expr]:
     for s in walk(tuple(stmts)):
         for top in exprs(s):
             yield from walk_expr(top)
+
+
+def variables(stmts: Iterable[Stmt]) -> set[str]:
+    """The names that addresses and integers are computed from, in statements and in those inside them."""
+    out: set[str] = set()
+    for s in walk(tuple(stmts)):
+        for n in (s, *(e for top in exprs(s) for e in walk_expr(top))):
+            out.update(name for form in vars(n).values() if isinstance(form, Linear) for name in form.variables())
+    return out
 
 
 def map_expr(e: Expr, f: Callable[[Expr], Expr]) -> Expr:

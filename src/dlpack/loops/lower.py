@@ -86,7 +86,7 @@ def lower_kernel(
     `order` lists the output's dimensions from outermost to innermost in memory; local buffers of that rank follow it.
     `loop_names` are better names for TVM's loop variables.
     """
-    lowering = _Lowering(func, operands, lanes, order, loop_names or {})
+    lowering = Lowering(func, operands, lanes, order, loop_names or {})
     body = lowering.stmt(func.body)
     trips = lowering.trips if _writes_in_parallel_loops(body, {p.name for p in lowering.params}) else 0
     return allocate_registers(Kernel(tuple(lowering.params), body, 0, trips), lowering.extents)
@@ -100,7 +100,7 @@ def _writes_in_parallel_loops(body: Block, params: set[str]) -> bool:
     return not written & params and all(_writes_in_parallel_loops(b, params) for b in inner)
 
 
-class _Lowering(ExpressionLowering):
+class Lowering(ExpressionLowering):
     def __init__(
         self,
         func: Any,

@@ -27,6 +27,7 @@ from dlpack.loops.ir import (
     exprs,
     map_blocks,
     map_stmts,
+    variables,
     walk,
     walk_expr,
 )
@@ -35,12 +36,13 @@ _STACK_BYTES = 4096
 _ITEMSIZE = {"float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
 
 
-def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[int, ...]]) -> Kernel:
+def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[int, ...]], stack: int = _STACK_BYTES) -> Kernel:
     """Turns every local buffer accessed only at constant, non-overlapping places into variables.
 
     `buffers` has their extents, from the outermost dimension in memory to the innermost. A variable's name ends with
     its place along each dimension in which the variables of the buffer differ, by rows and columns of a register tile.
-    The others stay arrays on the stack, or move into the kernel's scratch memory when they are large.
+    The others stay arrays on the stack, or move into the kernel's scratch memory when they are of more than `stack`
+    bytes.
     """
     widths: dict[str, set[int]] = {name: set() for name in buffers}
     starts: dict[str, set[tuple[int, int]]] = {name: set() for name in buffers}
@@ -80,7 +82,7 @@ def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[int, ...]]) -
         return [s]
 
     body = _declare_with_value(map_stmts(kernel.body, on_stmt, on_expr))
-    body, scratch = _large_arrays_to_scratch(body)
+    body, scratch = _large_arrays_to_scratch(body, stack)
     return replace(kernel, body=_name_repeated_loads(_drop_unread(body), Counter()), scratch=scratch)
 
 
@@ -130,17 +132,17 @@ def _drop_unread(stmts: Block) -> Block:
         if isinstance(s, Declare) and s.name not in read:
             continue
         assigned = {t.name for t in walk((s,)) if isinstance(t, Assign)}
-        read |= assigned | {e.name for e in expressions((s,)) if isinstance(e, Ref)}
+        read |= assigned | {e.name for e in expressions((s,)) if isinstance(e, Ref)} | variables((s,))
         out.append(s)
     return tuple(reversed(out))
 
 
-def _large_arrays_to_scratch(stmts: Block) -> tuple[Block, int]:
+def _large_arrays_to_scratch(stmts: Block, stack: int) -> tuple[Block, int]:
     """Moves arrays of more than a stack's share into scratch memory; returns its size in bytes, a multiple of 64."""
     offsets: dict[str, int] = {}
     size = 0
     for s in walk(stmts):
-        if isinstance(s, Array) and s.name not in offsets and s.size * _ITEMSIZE.get(s.dtype, 1) > _STACK_BYTES:
+        if isinstance(s, Array) and s.name not in offsets and s.size * _ITEMSIZE.get(s.dtype, 1) > stack:
             offsets[s.name] = size
             size += -(-s.size * _ITEMSIZE.get(s.dtype, 1) // 64) * 64
 

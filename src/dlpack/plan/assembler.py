@@ -36,11 +36,13 @@ from dlpack.plan.weights import dequantize_step, operator_word, packed_dims, pla
 
 
 class Assembler:
-    def __init__(self, placement: Placement, name: str, backend: Backend, threads: int, settled: Settled) -> None:
+    def __init__(
+        self, placement: Placement, name: str, backend: Backend, threads: int, settled: Settled, body: bool = False
+    ) -> None:
         self.placement, self.name, self.threads, self.settled = placement, name, threads, settled
         self.widens = backend.layouts.widens
         self.graph = placement.graph
-        self.builder = KernelBuilder(placement, backend.schedule, settled)
+        self.builder = KernelBuilder(placement, backend.schedule, settled, backend.layouts.alignment, body)
         self.loops: dict[int, Program] = {}
         self.loop_parts: dict[int, dict[int, tuple[Weight, Place]]] = {}
         self.calls: list[Call] = []
@@ -52,6 +54,7 @@ class Assembler:
                 self.calls.append(self._loop_call(group))
             else:
                 self.calls.append(self.builder.call(group))
+        self.keeps_borders = backend.layouts.keeps_borders
         self.own_weights: Weights | None = None
         self.own_parts: dict[int, tuple[Weight, Place]] = {}
         self.weight_places: dict[int, Place] = {}
@@ -67,7 +70,7 @@ class Assembler:
         names = self._kernel_names()
         lives = self._lifetimes()
         in_place = self._write_in_place(lives)
-        scratch = [Item(f"scratch{k}", self._scratch(k), k, k) for k in range(len(self.calls))]
+        scratch = [self._scratch_item(k) for k in range(len(self.calls))]
         arena = plan_arena([*self._items(lives), *scratch])
         kernels = {n: self._named(n, names[n], n not in in_place) for n in range(len(self.builder.entries))}
         nested: list[NamedKernel] = []
@@ -129,7 +132,7 @@ class Assembler:
         body = group.nodes[0].body
         assert body is not None
         placement = place(body, fuse(body), backend.layouts, body=True)
-        inner = Assembler(placement, "body", backend, 1, self.settled)
+        inner = Assembler(placement, "body", backend, 1, self.settled, body=True)
         self.loops[len(self.calls)], self.loop_parts[len(self.calls)] = inner.program(body=True), inner.own_parts
 
     def _loop_call(self, group: Group) -> Call:
@@ -304,7 +307,14 @@ class Assembler:
             for a in call.arguments:
                 if self.placement.buffers[a.buffer].kind == "arena":
                     lives[a.buffer] = (lives.get(a.buffer, (k, k))[0], k)
+        if self.keeps_borders:
+            lives |= {name: (0, len(self.calls) - 1) for name in lives if self.placement.buffers[name].halo}
         return lives
+
+    def _scratch_item(self, k: int) -> Item:
+        """The scratch memory of a call; that of a loop with borders to keep lives as long as they."""
+        keeps = self.keeps_borders and k in self.loops and _fills_borders(self.loops[k].steps)
+        return Item(f"scratch{k}", self._scratch(k), *((0, len(self.calls) - 1) if keeps else (k, k)))
 
     def _write_in_place(self, lives: dict[str, tuple[int, int]]) -> set[int]:
         """Lets a kernel write over an operand that it reads at the same places and that nobody needs later.
@@ -478,3 +488,7 @@ def _operands(step: Step) -> tuple[Address, ...]:
         return step.source, step.target
     assert isinstance(step, HaloStep)
     return (step.target,)
+
+
+def _fills_borders(steps: Iterable[Step]) -> bool:
+    return any(isinstance(s, HaloStep) or (isinstance(s, LoopStep) and _fills_borders(s.body)) for s in steps)

@@ -1,0 +1,1 @@
+"""Graphics processors: machine descriptions, schedule rules and their cost model, printers and device maths."""

@@ -1,0 +1,36 @@
+"""Schedule rules for GPUs: a rule takes a kernel's stages and schedules them, or returns None; the first match wins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dlpack.kernels.backend import Layer, LayoutPreferences
+from dlpack.kernels.spec import KernelSpec, Scheduled
+from dlpack.targets.gpu.gemm import gemm
+from dlpack.targets.gpu.gemv import gemv
+from dlpack.targets.gpu.machine import Gpu
+from dlpack.targets.gpu.map import as_written, map_rule, stages
+from dlpack.targets.gpu.rows import rows
+from dlpack.targets.gpu.state import GpuState
+
+
+class GpuBackend:
+    """A GPU as `dlpack.kernels.backend.Backend`."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self.gpu, self.name = gpu, gpu.name
+        # Tiles are read with any strides.
+        self.layouts = LayoutPreferences(wide_rows=1 << 30, alignment=4, keeps_borders=True)
+
+    def schedule(self, spec: KernelSpec) -> Scheduled:
+        for rule in RULES:
+            done = rule(GpuState(spec, self.gpu))
+            if done is not None:
+                return done
+        raise AssertionError("the last rule takes every kernel")
+
+    def winograd_tile(self, layer: Layer) -> int:  # noqa: ARG002 - the protocol's
+        return 0
+
+
+RULES: tuple[Callable[[GpuState], Scheduled | None], ...] = (as_written, gemm, gemv, rows, map_rule, stages)
