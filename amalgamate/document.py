@@ -86,7 +86,7 @@ def all_sections(runtime: Mapping[str, str]) -> list[Section]:
     return list(sections([runtime[n] for n in _RUNTIME_PARTS]).values())
 
 
-_OF_STEPS = (
+OF_STEPS = (
     "fill_halo", "copy_bytes", "winograd_weights", "repack", "widen", "from_float16", "from_bfloat16", "dequantize"
 )  # fmt: skip
 """Sections that are called as functions by the steps, each of which has the name of its section."""
