@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import processes
 import pytest
 from conftest import DIGITS, ROOT, requires_module, requires_tool
@@ -95,6 +97,31 @@ def test_models_run_on_the_gpu(model: str, models: dict[str, Path], driver: Path
     variants = ["cuda_sm_90", "cuda_generic", "avx512", "avx2"]
     assert run(bundle, driver, "cuda_sm_90", "90") == ["cuda: Fake GPU 0 (sm_90)", variants[0], variants]
     assert run(bundle, driver, "cuda_generic", "75") == ["cuda: Fake GPU 0 (sm_75)", variants[1], variants]
+
+
+def test_the_bench_on_gpus(models: dict[str, Path], driver: Path, tmp_path: Path) -> None:
+    """It runs bundles, and reports peers that are not there, and bundles that are wrong."""
+    from bench.gpu.build import build_all
+
+    assert build_all([models["conv_net"]], tmp_path / "gpu", "sm_90", True) == []
+    bundle, other = tmp_path / "gpu" / "conv_net", tmp_path / "gpu" / "conv_net_8"
+    assert (tmp_path / "gpu" / "conv_net_8.onnx").is_file()
+    kernels = kernels_of(bundle, "cuda_sm_90")
+    shutil.rmtree(other)
+    environment = os.environ | {"LD_LIBRARY_PATH": str(driver.parent), "FAKE_CUDA_ARCH": "90"}
+    environment["FAKE_CUDA_KERNELS"] = str(kernels)
+    result = tmp_path / "gpu.json"
+    command = [sys.executable, "-m", "bench.gpu", "measure", tmp_path / "gpu", "-o", result]
+    done = processes.run(command, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    row = json.loads(result.read_text())["rows"]["conv_net"]
+    assert row["device"] == "cuda: Fake GPU 0 (sm_90)" and row["right"] and row["host_s"] > 0
+    assert "error" in row["pytorch"] and "no CUDA provider" in row["onnxruntime"]["error"]
+    with np.load(bundle / "reference.npz") as file:
+        arrays = dict(file)
+    np.savez(bundle / "reference.npz", **{**arrays, "out_0": arrays["out_0"] + 1})
+    done = processes.run(command, cwd=ROOT, env=environment)
+    assert done.returncode == 1 and "1 wrong: conv_net" in done.stdout
 
 
 def test_archs_are_chosen(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""``python -m bench.gpu build FOLDER`` anywhere, then ``python -m bench.gpu measure FOLDER`` where a GPU is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from bench.gpu import measure as measuring
+
+
+@click.group()
+def main() -> None:
+    """The zoo on an NVIDIA GPU."""
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--models", type=click.Path(exists=True, file_okay=False, path_type=Path), help="ONNX files to take.")
+@click.option("--only", default="", metavar="REGEX", help="Only models whose name matches.")
+@click.option("--arch", default="sm_90", show_default=True, help="GPUs to compile for, as of `dlpack build`.")
+@click.option("--cache", default=Path("build/bench"), type=click.Path(path_type=Path), help="Where the zoo is made.")
+@click.option("--peer-python", default=sys.executable, help="The Python with PyTorch, which makes the zoo.")
+@click.option("--keep-models", is_flag=True, help="Copies the ONNX files beside the bundles, for onnxruntime.")
+def build(
+    folder: Path, models: Path | None, only: str, arch: str, cache: Path, peer_python: str, keep_models: bool
+) -> None:
+    """Builds a bundle per model and batch into FOLDER; needs no GPU."""
+    from bench.gpu.build import build_all
+    from bench.zoo import choose_models
+
+    failures = build_all(choose_models(models, only, cache, peer_python), folder, arch, keep_models)
+    for line in failures:
+        click.echo(f"not built: {line}", err=True)
+    sys.exit(1 if failures else 0)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="JSON to write.")
+@click.option("--minutes", default=7.0, show_default=True, help="After this time no further peer is measured.")
+def measure(folder: Path, output: Path, minutes: float) -> None:
+    """Runs the bundles of FOLDER on this machine's GPU; exits with 1 where one is wrong."""
+    found = measuring.measure_all(folder, minutes, lambda line: click.echo(line, err=True))
+    output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    wrong = [name for name, row in found["rows"].items() if not row["right"]]
+    click.echo(f"{len(found['rows'])} bundles on {found['machine']['gpu']}, {len(wrong)} wrong: {', '.join(wrong)}")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
