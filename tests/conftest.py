@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import nets
 import onnx
+import processes
 import pytest
 
 import dlpack.operators  # noqa: F401 - the graph stages ask for operators; the pipeline enters them
@@ -109,3 +110,15 @@ def side_file_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from dlpack.pipeline import Options, build
 
     return build(DIGITS, tmp_path_factory.mktemp("side") / "digits", Options(weights="file"))
+
+
+@pytest.fixture(scope="session")
+def cuda_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A libcuda.so.1 for tests, which runs kernels on the CPU; see tests/fake_cuda/."""
+    requires_module("nvidia.cuda_nvrtc")
+    library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
+    flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-soname,libcuda.so.1"]
+    processes.run(
+        [requires_tool("g++"), *flags, ROOT / "tests" / "fake_cuda" / "fake_cuda.cc", "-o", library, "-ldl"], check=True
+    )
+    return library

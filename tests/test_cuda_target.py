@@ -12,19 +12,14 @@ from pathlib import Path
 import numpy as np
 import processes
 import pytest
-from conftest import DIGITS, ROOT, requires_module, requires_tool
+from conftest import DIGITS, ROOT, requires_module
+from fake_driver import kernels_of
 from test_control_flow import SCAN, parse
 
 from dlpack.errors import UsageError
 from dlpack.options import Options
 from dlpack.pipeline import build
 
-FOLDER = ROOT / "tests" / "fake_cuda"
-sys.path.insert(0, str(FOLDER))
-
-from emitted import device_text, host_text  # noqa: E402 - lies in that folder
-
-SHIM = ROOT / "tests" / "cuda_on_host.h"
 MODELS = ["digits", "conv_net", "attention_net", next(iter(SCAN))]
 
 RUN = """
@@ -46,15 +41,6 @@ assert fake.fake_cuda_leaks() == 0 and fake.fake_cuda_faults() == 0
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    requires_module("nvidia.cuda_nvrtc")
-    library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
-    flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-soname,libcuda.so.1"]
-    processes.run([requires_tool("g++"), *flags, FOLDER / "fake_cuda.cc", "-o", library, "-ldl"], check=True)
-    return library
-
-
-@pytest.fixture(scope="module")
 def models(model_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     import onnx
 
@@ -63,27 +49,8 @@ def models(model_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
     return {**model_files, MODELS[-1]: loops, "digits": DIGITS}
 
 
-def kernels_of(bundle: Path, machine: str) -> Path:
-    """The kernels for a machine, from the emitted file, for the driver."""
-    name = json.loads((bundle / "manifest.json").read_text())["name"]
-    source, library = bundle / f"{machine}.cc", bundle / f"{machine}.so"
-    source.write_text(host_text(device_text((bundle / f"{name}.cc").read_text(), machine), SHIM))
-    flags = [
-        "-std=c++17",
-        "-O1",
-        "-ffp-contract=fast",
-        "-fno-strict-aliasing",
-        "-fvisibility=hidden",
-        "-w",
-        "-shared",
-        "-fPIC",
-    ]
-    processes.run([requires_tool("clang++"), *flags, source, "-o", library], check=True)
-    return library
-
-
-def run(bundle: Path, driver: Path, machine: str, arch: str) -> list:
-    environment = {"LD_LIBRARY_PATH": str(driver.parent), "FAKE_CUDA_ARCH": arch}
+def run(bundle: Path, cuda_driver: Path, machine: str, arch: str) -> list:
+    environment = {"LD_LIBRARY_PATH": str(cuda_driver.parent), "FAKE_CUDA_ARCH": arch}
     environment["FAKE_CUDA_KERNELS"] = str(kernels_of(bundle, machine))
     done = processes.run([sys.executable, "-c", RUN, bundle], check=True, env=os.environ | environment)
     told: list = json.loads(done.stdout)
@@ -91,15 +58,15 @@ def run(bundle: Path, driver: Path, machine: str, arch: str) -> list:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_models_run_on_the_gpu(model: str, models: dict[str, Path], driver: Path, tmp_path: Path) -> None:
+def test_models_run_on_the_gpu(model: str, models: dict[str, Path], cuda_driver: Path, tmp_path: Path) -> None:
     """With the kernels scheduled for the GPU that there is, and where none are, with those for any, by PTX."""
     bundle = build(models[model], tmp_path / "net", Options("cuda", name="net"))
     variants = ["cuda_sm_90", "cuda_generic", "avx512", "avx2"]
-    assert run(bundle, driver, "cuda_sm_90", "90") == ["cuda: Fake GPU 0 (sm_90)", variants[0], variants]
-    assert run(bundle, driver, "cuda_generic", "75") == ["cuda: Fake GPU 0 (sm_75)", variants[1], variants]
+    assert run(bundle, cuda_driver, "cuda_sm_90", "90") == ["cuda: Fake GPU 0 (sm_90)", variants[0], variants]
+    assert run(bundle, cuda_driver, "cuda_generic", "75") == ["cuda: Fake GPU 0 (sm_75)", variants[1], variants]
 
 
-def test_the_bench_on_gpus(models: dict[str, Path], driver: Path, tmp_path: Path) -> None:
+def test_the_bench_on_gpus(models: dict[str, Path], cuda_driver: Path, tmp_path: Path) -> None:
     """It runs bundles, and reports peers that are not there, and bundles that are wrong."""
     from bench.gpu.build import build_all
 
@@ -108,7 +75,7 @@ def test_the_bench_on_gpus(models: dict[str, Path], driver: Path, tmp_path: Path
     assert (tmp_path / "gpu" / "conv_net_8.onnx").is_file()
     kernels = kernels_of(bundle, "cuda_sm_90")
     shutil.rmtree(other)
-    environment = os.environ | {"LD_LIBRARY_PATH": str(driver.parent), "FAKE_CUDA_ARCH": "90"}
+    environment = os.environ | {"LD_LIBRARY_PATH": str(cuda_driver.parent), "FAKE_CUDA_ARCH": "90"}
     environment["FAKE_CUDA_KERNELS"] = str(kernels)
     result = tmp_path / "gpu.json"
     command = [sys.executable, "-m", "bench.gpu", "measure", tmp_path / "gpu", "-o", result]
@@ -216,9 +183,9 @@ for device, error in (("cuda:5", UsageError), ("gpu", ValueError)):
 """
 
 
-def test_python_gives_arrays_in_the_gpus_memory(driver: Path, tmp_path: Path) -> None:
+def test_python_gives_arrays_in_the_gpus_memory(cuda_driver: Path, tmp_path: Path) -> None:
     """By DLPack and by __cuda_array_interface__, without a copy; a device is asked for by name."""
     bundle = build(DIGITS, tmp_path / "net", Options("cuda", name="net"))
-    environment = {"LD_LIBRARY_PATH": str(driver.parent), "FAKE_CUDA_ARCH": "90"}
+    environment = {"LD_LIBRARY_PATH": str(cuda_driver.parent), "FAKE_CUDA_ARCH": "90"}
     environment["FAKE_CUDA_KERNELS"] = str(kernels_of(bundle, "cuda_sm_90"))
     processes.run([sys.executable, "-c", ON_DEVICE, bundle], check=True, env=os.environ | environment)

@@ -19,6 +19,7 @@ import processes
 import pytest
 from conftest import ROOT, requires_module, requires_tool, skip_or_fail
 from drone import DRONE, compiled, run, tracks
+from fake_driver import kernels_of
 
 from dlpack.pipeline import Options, build
 
@@ -330,12 +331,34 @@ def test_weights_may_lie_beside_the_program(blobs_onnx: Path, clip: Path, tmp_pa
 def test_the_tx1s_core_follows_the_discs(blobs_onnx: Path, blobs: ModuleType, clip: Path, tmp_path: Path) -> None:
     """Cross-compiled as README.md says, in QEMU's Cortex-A57."""
     gcc, qemu = requires_tool("aarch64-linux-gnu-g++"), requires_tool("qemu-aarch64")
-    bundle = build(blobs_onnx, tmp_path / "tx1", Options(target="jetson-tx1"))
+    bundle = build(blobs_onnx, tmp_path / "tx1", Options(target="jetson-tx1", target_options={"cores-only": True}))
     text = (DRONE / "README.md").read_text()
     (options,) = re.findall(r"^cmake .*tx1 (-DCMAKE_SYSTEM_NAME(?:.*\\\n)*.*)$", text, re.MULTILINE)
     program = compiled(bundle, tmp_path / "cmake", *options.replace("\\\n", " ").split(), f"-DCMAKE_CXX_COMPILER={gcc}")
     run(qemu, "-cpu", "cortex-a57", program, clip, "--boxes", tmp_path / "boxes.txt")
     check_ids(blobs, tmp_path / "boxes.txt")
+
+
+def test_a_gpu_finds_the_discs(
+    blobs_onnx: Path, clip: Path, cuda_driver: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The program is the same; the GPU is the tests' driver (tests/fake_cuda), which runs the kernels on the CPU."""
+    bundle = build(blobs_onnx, tmp_path / "gpu", Options(target="cuda", weights="file"))
+    program = compiled(bundle, tmp_path / "cmake")
+    _, told = run(program, clip, "--device", "cuda", code=2)
+    assert "--device cuda does not work: cpu: " in told and "no CUDA driver" in told
+    _, told = run(program, clip, "--frames", "2", "--device", "cpu")
+    assert "drone runs on cpu: avx" in told
+    run(program, clip, "--frames", "1", "--device", "cpu", "--boxes", tmp_path / "cpu.txt")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(cuda_driver.parent))
+    monkeypatch.setenv("FAKE_CUDA_ARCH", "90")
+    monkeypatch.setenv("FAKE_CUDA_KERNELS", str(kernels_of(bundle, "cuda_sm_90")))
+    _, told = run(program, clip, "--frames", "1", "--device", "cuda", "--boxes", tmp_path / "gpu.txt")
+    assert "drone runs on cuda: Fake GPU 0 (sm_90)" in told
+    boxes = [[row for _, _, row in tracks(tmp_path / f"{name}.txt")] for name in ("cpu", "gpu")]
+    np.testing.assert_allclose(*boxes, atol=0.02)
+    _, told = run(program, clip, "--device", "cuda:7", code=2)
+    assert "--device cuda:7 does not work: cpu: " in told
 
 
 def test_faces_keep_their_ids(models_dir: Path, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ const char kUsage[] =
     "  --rate N         the camera's frames per second (30)\n"
     "  --frames N       stop after N frames\n"
     "  --threads N      threads of the model (1), at most those that dlpack build was told\n"
+    "  --device NAME    cuda or cuda:1: that GPU, or an error; cpu (a GPU if the bundle has kernels for it and one works)\n"
     "  --weights FILE   the weights file, where it does not lie beside the program\n"
     "  --high SCORE     from this score on a detection may begin a track (the bundle's threshold)\n"
     "  --low SCORE      from this score on it can go on with one (0.1)\n"
@@ -107,6 +108,8 @@ void set_option(Options& o, const std::string& name, const char* value) {
     o.frames = whole(name, value, 1, kMany);
   } else if (name == "--threads") {
     o.detector.threads = whole(name, value, 1, 1024);
+  } else if (name == "--device") {
+    o.detector.device = value;
   } else if (name == "--weights") {
     o.detector.weights = value;
   } else if (name == "--high") {
@@ -219,6 +222,7 @@ void draw(Frame& frame, const std::vector<Track>& tracks) {
 
 void run(const Options& o) {
   Detector detector(o.detector);
+  std::fprintf(stderr, "drone runs on %s\n", detector.device().c_str());
   const std::unique_ptr<Source> source = open_source(o.input, o.camera);
   std::unique_ptr<Y4mWriter> video;
   std::unique_ptr<Output> boxes;

@@ -34,10 +34,14 @@ def gpu_builds(archs: Sequence[str]) -> list[Build]:
     other GPUs, with the cubins of the rest, and PTX."""
     own = [GPUS[name] for name in archs if name in GPUS]
     rest = [name for name in archs if name not in GPUS]
-    return [*(_build(gpu, [gpu.arch]) for gpu in own), _build(GENERIC, [*rest, GENERIC.arch])]
+    return [*(gpu_build(gpu, [gpu.arch]) for gpu in own), gpu_build(GENERIC, [*rest, GENERIC.arch])]
 
 
-def _build(gpu: Gpu, archs: Sequence[str]) -> Build:
+def gpu_build(gpu: Gpu, archs: Sequence[str]) -> Build:
+    """A build for a GPU: its kernels are scheduled for `gpu` and compiled for `archs` (sm_53: a cubin, compute_53: PTX).
+
+    It has no toolchain and library: the target puts it beside the builds for processors, whose library it joins.
+    """
     machine = replace(gpu, name=f"cuda_{gpu.name}")
     return Build(lambda: machine, backend=_backend, code=lambda gpu, program: gpu_code(gpu, program, archs))
 
