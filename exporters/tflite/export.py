@@ -9,7 +9,7 @@ otherwise. What only moves elements stays on the integers.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ import numpy as np
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
+import dlpack.exporters.tflite.detection
 import dlpack.exporters.tflite.layers
 import dlpack.exporters.tflite.math
+import dlpack.exporters.tflite.recurrent
 import dlpack.exporters.tflite.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, read_bytes, set_metadata
@@ -77,6 +79,7 @@ class Conversion:
         self.g = OnnxBuilder(name)
         self.main = model.subgraphs[0]
         self.frame = Frame(self.main)
+        self.states: dict[int, list[str]] = {}  # variable → the model's input, and its output with the next value
         self.turned: dict[str, str] = {}  # value with channels last → the same with channels first
         self.problems: list[str] = []
         signatures = [s for s in model.signatures if s.subgraph == 0]
@@ -102,7 +105,7 @@ class Conversion:
             raise ModelError(f"an output cannot be given: {e} is not supported") from e
         if not outputs:
             raise ModelError("the model has no outputs")
-        model = self.g.build(outputs)
+        model = self.g.build(outputs + [(names[1], names[1]) for names in self.states.values()])
         ranges = {
             i.name: [np.iinfo(kind).min, np.iinfo(kind).max + 1]
             for i in model.graph.input
@@ -110,16 +113,17 @@ class Conversion:
         }
         if ranges:
             set_metadata(model, "dlpack.ranges", json.dumps(ranges))
-        quantised = self._quantised(model, [names[k] for k in dict.fromkeys(self.main.inputs)])
+        quantised = self._quantised(model, names)
         if quantised:
             set_metadata(model, METADATA_KEY, json.dumps(quantised))
         return model
 
-    def _quantised(self, model: ModelProto, inputs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def _quantised(self, model: ModelProto, inputs: Mapping[int, str]) -> dict[str, dict[str, Any]]:
         """Scale and zero point of the inputs and outputs, which the created operators do not always show."""
-        tensors = [*dict.fromkeys(self.main.inputs), *self.main.outputs]
+        outputs = zip(self.main.outputs, (v.name for v in model.graph.output), strict=False)  # states come after them
+        states = [(k, name) for k, names in self.states.items() for name in names]
         found = {}
-        for k, name in zip(tensors, [*inputs, *(v.name for v in model.graph.output)], strict=True):
+        for k, name in (*inputs.items(), *outputs, *states):
             tensor = self.main.tensors[k]
             q = _quantization(tensor)
             if q is None or q.scale.size > 1 or q.scale[0] < np.finfo(np.float32).tiny:
@@ -161,8 +165,6 @@ class Conversion:
         frame = self.frame
         if tensor not in frame.stored:
             t = frame.subgraph.tensors[tensor]
-            if t.sparse:
-                raise NotConverted(f"its sparse weight '{t.name}' (convert the model without sparsity), which")
             if t.data is None:
                 what = "is a variable, which is not supported" if t.variable else "is used before it is computed"
                 raise NotConverted(f"its input '{t.name}' {what}, which")
@@ -176,6 +178,27 @@ class Conversion:
             axis = t.quantization.axis if t.quantization else 0
             self.frame.real[tensor] = self.dequantize(self.stored(tensor), t, axis)
         return self.frame.real[tensor]
+
+    def begin(self, tensor: int) -> str:
+        """A variable that keeps its value from run to run becomes an input of the model: its real numbers."""
+        t = self.frame.subgraph.tensors[tensor]
+        if not t.variable:
+            return self.real(tensor)
+        if self.frame.subgraph is not self.main:
+            raise NotConverted("a state in a loop or a branch")
+        if tensor in self.states or tensor in self.frame.stored:
+            raise NotConverted("a state that two layers share")
+        self.frame.stored[tensor] = self.g.input(t.name or f"state_{tensor}", t.shape, _kind(t))
+        self.states[tensor] = [self.frame.stored[tensor]]
+        return self.real(tensor)
+
+    def keep(self, tensor: int, value: str) -> None:
+        """Makes an output of the model of what the variable holds after the run."""
+        t = self.frame.subgraph.tensors[tensor]
+        if t.variable:
+            value = self.g.op("Identity", self._typed(self.quantize(value, t), t))
+            name = f"{self.states[tensor][0]}_next"
+            self.states[tensor] += self.g.publish([value], [name], name)
 
     def dequantize(self, value: str, tensor: Tensor, axis: int) -> str:
         """`value`, which holds what `tensor` holds, as real numbers."""
@@ -346,7 +369,7 @@ class Conversion:
             from onnx import helper
 
             graph = helper.make_graph(
-                [node], "constant", [g._info(n) for n in feeds], [g._info(n) for n in node.output]
+                [node], "constant", [g.info(n) for n in feeds], [g.info(n) for n in node.output]
             )
             model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
             for name, value in zip(node.output, ReferenceEvaluator(model).run(None, feeds), strict=True):

@@ -28,6 +28,8 @@ _NAMES = (
 )
 OPERATORS = dict(enumerate(_NAMES.split()))
 
+CUSTOM_OPERATORS = ("TFLite_Detection_PostProcess",)
+
 # complex, resource, variant, bfloat16 and 2-bit types are not accepted
 TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string", 6: "bool", 7: "int16", 9: "int8",
          10: "float64", 12: "uint64", 15: "uint32", 16: "uint16", 17: "int4"}  # fmt: skip
@@ -66,7 +68,13 @@ _FIELDS = {
     "ONE_HOT": "axis",
     "CUMSUM": "exclusive:b reverse:b",
     "REVERSE_SEQUENCE": "sequence_axis batch_axis",
+    "LSTM": "activation:b cell_clip:f projection_clip:f kernel:b",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "activation:b cell_clip:f projection_clip:f time_major:b",
+    "BIDIRECTIONAL_SEQUENCE_LSTM": "activation:b cell_clip:f projection_clip:f merge:b time_major:b=1",
+    "RNN": "activation:b",
+    "UNIDIRECTIONAL_SEQUENCE_RNN": "time_major:b activation:b",
+    "BIDIRECTIONAL_SEQUENCE_RNN": "time_major:b activation:b merge:b",
+    "SVDF": "rank activation:b",
     "IF": "then otherwise",
     "WHILE": "condition body",
 }  # fmt: skip
