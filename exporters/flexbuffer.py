@@ -31,21 +31,21 @@ def read_map(data: bytes) -> dict[str, Value]:
     if not data:
         return {}
     buffer = _Buffer(data)
-    width, packed = buffer.number(_UINT, len(data) - 1, 1), buffer.number(_UINT, len(data) - 2, 1)
+    width, packed = buffer.size(len(data) - 1, 1), buffer.size(len(data) - 2, 1)
     if width not in _FORMATS[_UINT] or packed >> 2 != _MAP:
         raise ModelError(f"its options are not a map but hold the type {packed >> 2}")
     place, wide = buffer.target(len(data) - 2 - width, width), 1 << (packed & 3)
-    size = buffer.number(_UINT, place - wide, wide)
+    size = buffer.size(place - wide, wide)
     if size > MAX_ENTRIES:
         raise ModelError(f"its options have {size:,} entries")
     keys = buffer.target(place - 3 * wide, wide)
-    keys_wide = buffer.number(_UINT, place - 2 * wide, wide)
+    keys_wide = buffer.size(place - 2 * wide, wide)
     if keys_wide not in _FORMATS[_UINT]:
         raise ModelError("its options are damaged")
     found: dict[str, Value] = {}
     for k in range(size):
         name = buffer.text(buffer.target(keys + k * keys_wide, keys_wide))
-        value = buffer.value(place + k * wide, wide, buffer.number(_UINT, place + size * wide + k, 1))
+        value = buffer.value(place + k * wide, wide, buffer.size(place + size * wide + k, 1))
         if value is not None:
             found[name] = value
     return found
@@ -64,9 +64,12 @@ class _Buffer:
         found: int | float = struct.unpack_from(f"<{form}", self.data, place)[0]
         return found
 
+    def size(self, place: int, width: int) -> int:
+        return int(self.number(_UINT, place, width))
+
     def target(self, place: int, width: int) -> int:
         """Where the offset at `place` points to: offsets count backwards."""
-        return place - int(self.number(_UINT, place, width))
+        return place - self.size(place, width)
 
     def text(self, place: int) -> str:
         end = self.data.find(b"\0", place, place + MAX_TEXT) if place >= 0 else -1

@@ -24,8 +24,9 @@ import dlpack.exporters.tflite.recurrent
 import dlpack.exporters.tflite.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, read_bytes, set_metadata
-from dlpack.exporters.builder import NotConverted, OnnxBuilder
+from dlpack.exporters.builder import NotConverted, OnnxBuilder, Shape
 from dlpack.exporters.tflite.call import CONVERTERS, MOVES, Call
+from dlpack.exporters.tflite.check import Check
 from dlpack.exporters.tflite.files import (
     IDENTIFIER,
     Operator,
@@ -58,8 +59,12 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     if params is not None:
         raise UsageError("a .tflite file holds its weights itself; leave --params out")
     data = read_bytes(path)
-    model = Conversion(read_model(data), options, path.stem).run()
-    return Exported(model, read_label_file(data))
+    file = read_model(data)
+    conversion = Conversion(file, options, path.stem)
+    with Check(path, conversion.input_shapes()) as check:
+        model = conversion.run()
+        warnings = check.compare(model, file)
+    return Exported(model, read_label_file(data), warnings=warnings)
 
 
 class Frame:
@@ -133,6 +138,10 @@ class Conversion:
                 found[name] = Quantization(float(q.scale[0]), int(q.zero[0])).to_json()
         return found
 
+    def input_shapes(self) -> list[Shape]:
+        """Of the model's inputs in the file's order, states excluded."""
+        return [self._shape(name, self.main.tensors[k]) for k, name in self._input_names().items()]
+
     def _input_names(self) -> dict[int, str]:
         names: dict[int, str] = {}
         for k in dict.fromkeys(self.main.inputs):
@@ -146,7 +155,7 @@ class Conversion:
         named = self.signature.outputs.get(tensor) if self.signature else None
         return named or self.main.tensors[tensor].name or f"output_{tensor}"
 
-    def _shape(self, name: str, tensor: Tensor) -> tuple[int, ...]:
+    def _shape(self, name: str, tensor: Tensor) -> Shape:
         given = self.options.shapes.get(name)
         if given is None:
             return tensor.shape
@@ -368,9 +377,7 @@ class Conversion:
             feeds = {n: g.constants[n] for n in node.input if n}
             from onnx import helper
 
-            graph = helper.make_graph(
-                [node], "constant", [g.info(n) for n in feeds], [g.info(n) for n in node.output]
-            )
+            graph = helper.make_graph([node], "constant", [g.info(n) for n in feeds], [g.info(n) for n in node.output])
             model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
             for name, value in zip(node.output, ReferenceEvaluator(model).run(None, feeds), strict=True):
                 g.constants[name] = np.asarray(value, g.dtype(name))

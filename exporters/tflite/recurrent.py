@@ -62,10 +62,10 @@ def _cell(c: Call, at: int, peepholes: int, biases: int, projection: int, norm: 
     def arrays(first: int, count: int) -> list[Array | None]:
         return [c.array(k, _WHAT) for k in range(first, first + count)]
 
-    found = arrays(peepholes, 3)
+    found, (project, project_bias) = arrays(peepholes, 3), arrays(projection, 2)
     cell = Cell(
         arrays(at, 4), arrays(at + 4, 4), [found[0], found[1], None, found[2]], arrays(biases, 4),
-        *arrays(projection, 2), arrays(norm, 4) if norm is not None else [None] * 4,
+        project, project_bias, arrays(norm, 4) if norm is not None else [None] * 4,
     )  # fmt: skip
     hidden, output, width = cell.hidden, cell.output, cell.w[1].shape[1]  # type: ignore[union-attr]
     for weights, shape in ((cell.w, (hidden, width)), (cell.r, (hidden, output)), (cell.peepholes, (hidden,)),
@@ -111,7 +111,7 @@ def _onnx_lstm(c: Call, x: str, cell: Cell, h: str, s: str, reverse: bool) -> tu
     attrs: dict[str, Any] = {"direction": "reverse"} if reverse else {}
     y, last, kept = g.op("LSTM", *inputs, outputs=3, hidden_size=cell.hidden, **attrs)
     steps, _, batch, size = g.shape(y)
-    return reshape(g, y, (steps, batch, size)), *(reshape(g, v, (batch, size)) for v in (last, kept))
+    return reshape(g, y, (steps, batch, size)), reshape(g, last, (batch, size)), reshape(g, kept, (batch, size))
 
 
 def _scanned_lstm(c: Call, x: str, cell: Cell, h: str, s: str, reverse: bool) -> tuple[str, str, str]:
