@@ -35,7 +35,7 @@ def detection_postprocess(c: Call) -> list[str]:
     if shape[2] > classes:
         scores = c.op_("Slice", scores, g.ints([1]), g.ints([classes + 1]), g.ints([1]))
     if p.get("use_regular_nms", False):
-        kept = min(_count(c, "detections_per_class", 100), count)
+        kept = min(_count(c, "detections_per_class", 100), most, count)  # no class gives more than all together
         index, best = _pick(c, boxes, c.op_("Transpose", scores, perm=[1, 0]), kept)
         # class after class, each by descending score; the first of equal scores stays the first
         wanted = min(most, classes * kept)
