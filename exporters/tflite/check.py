@@ -16,6 +16,7 @@ from dlpack.exporters.builder import Array, Shape
 from dlpack.exporters.compare import TOLERANCE, check_same
 from dlpack.exporters.process import Results
 from dlpack.exporters.tflite.files import TFLiteModel
+from dlpack.meaning.quantization import METADATA_KEY
 
 TIMEOUT_S = 120
 QUANTIZED_TOLERANCE = 0.1
@@ -67,9 +68,15 @@ class Check:
 
 
 def compare(model: ModelProto, found: dict[str, Any], tolerance: float) -> None:
-    """`found` is of `worker.run`. States, the last inputs, begin with zeros."""
-    sizes = {
-        v.name: ([d.dim_value for d in v.type.tensor_type.shape.dim], v.type.tensor_type.elem_type)
+    """`found` is of `worker.run`. States, the last inputs, begin with zeros, or what stands for them."""
+    kept = {p.key: p.value for p in model.metadata_props}
+    zeros = json.loads(kept.get(METADATA_KEY, "{}"))
+    first = {
+        v.name: np.full(
+            [d.dim_value for d in v.type.tensor_type.shape.dim],
+            zeros.get(v.name, {}).get("zero_point", 0),
+            helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type),
+        )
         for v in model.graph.input
     }
     count = len({k.partition("/")[0] for k in found})
@@ -79,11 +86,7 @@ def compare(model: ModelProto, found: dict[str, Any], tolerance: float) -> None:
         for r in range(count):
             given = _values(found, f"{r}/in:")
             now[:] = _values(found, f"{r}/out:")
-            names = list(sizes)
-            states = {
-                n: np.zeros(sizes[n][0], helper.tensor_dtype_to_np_dtype(sizes[n][1])) for n in names[len(given) :]
-            }
-            yield dict(zip(names, given, strict=False)) | states
+            yield first | dict(zip(first, given, strict=False))
 
     check_same(model, lambda _: list(now), trials(), _NAME, tolerance)
 

@@ -37,6 +37,7 @@ from dlpack.exporters.tflite.files import (
     read_label_file,
     read_model,
 )
+from dlpack.exporters.tflite.variables import VARIABLES, Variables
 from dlpack.meaning.quantization import METADATA_KEY, Quantization
 
 MAX_FOLDED = 4096  # elements
@@ -74,6 +75,12 @@ class Frame:
         self.subgraph = subgraph
         self.stored: dict[int, str] = {}
         self.real: dict[int, str] = {}
+        self.handles: dict[int, str] = {}  # tensor → the name of the variable that it stands for
+
+    def handle(self, tensor: int) -> str:
+        if tensor not in self.handles:
+            raise NotConverted("a variable without a name of its own")
+        return self.handles[tensor]
 
 
 class Conversion:
@@ -84,7 +91,7 @@ class Conversion:
         self.g = OnnxBuilder(name)
         self.main = model.subgraphs[0]
         self.frame = Frame(self.main)
-        self.states: dict[int, list[str]] = {}  # variable → the model's input, and its output with the next value
+        self.variables = Variables(self.g)
         self.turned: dict[str, str] = {}  # value with channels last → the same with channels first
         self.problems: list[str] = []
         signatures = [s for s in model.signatures if s.subgraph == 0]
@@ -104,13 +111,14 @@ class Conversion:
         self.convert(self.frame)
         if self.problems:
             raise UnsupportedError("the model cannot be exported:", tuple(dict.fromkeys(self.problems)))
+        states = self.variables.outputs()
         try:
             outputs = [(self.stored(k), self._wanted(k)) for k in self.main.outputs]
         except NotConverted as e:
             raise ModelError(f"an output cannot be given: {e} is not supported") from e
         if not outputs:
             raise ModelError("the model has no outputs")
-        model = self.g.build(outputs + [(names[1], names[1]) for names in self.states.values()])
+        model = self.g.build(outputs + [(name, name) for name in states])
         ranges = {
             i.name: [np.iinfo(kind).min, np.iinfo(kind).max + 1]
             for i in model.graph.input
@@ -126,10 +134,9 @@ class Conversion:
     def _quantised(self, model: ModelProto, inputs: Mapping[int, str]) -> dict[str, dict[str, Any]]:
         """Scale and zero point of the inputs and outputs, which the created operators do not always show."""
         outputs = zip(self.main.outputs, (v.name for v in model.graph.output), strict=False)  # states come after them
-        states = [(k, name) for k, names in self.states.items() for name in names]
         found = {}
-        for k, name in (*inputs.items(), *outputs, *states):
-            tensor = self.main.tensors[k]
+        named = [(self.main.tensors[k], name) for k, name in (*inputs.items(), *outputs)]
+        for tensor, name in (*named, *self.variables.named()):
             q = _quantization(tensor)
             if q is None or q.scale.size > 1 or q.scale[0] < np.finfo(np.float32).tiny:
                 continue
@@ -195,19 +202,16 @@ class Conversion:
             return self.real(tensor)
         if self.frame.subgraph is not self.main:
             raise NotConverted("a state in a loop or a branch")
-        if tensor in self.states or tensor in self.frame.stored:
+        if tensor in self.frame.stored:
             raise NotConverted("a state that two layers share")
-        self.frame.stored[tensor] = self.g.input(t.name or f"state_{tensor}", t.shape, _kind(t))
-        self.states[tensor] = [self.frame.stored[tensor]]
+        self.frame.stored[tensor] = self.variables.read(t.name or f"state_{tensor}", t, _kind(t))
         return self.real(tensor)
 
     def keep(self, tensor: int, value: str) -> None:
         """Makes an output of the model of what the variable holds after the run."""
         t = self.frame.subgraph.tensors[tensor]
         if t.variable:
-            value = self.g.op("Identity", self._typed(self.quantize(value, t), t))
-            name = f"{self.states[tensor][0]}_next"
-            self.states[tensor] += self.g.publish([value], [name], name)
+            self.variables.assign(t.name or f"state_{tensor}", self._typed(self.quantize(value, t), t))
 
     def dequantize(self, value: str, tensor: Tensor, axis: int) -> str:
         """`value`, which holds what `tensor` holds, as real numbers."""
@@ -295,6 +299,8 @@ class Conversion:
         """Whether it could be converted; if not, `problems` says why."""
         if operator.kind in ("WHILE", "IF"):
             return self._control(operator)
+        if operator.kind in VARIABLES:
+            return self._variable(operator)
         converter = CONVERTERS.get(operator.kind)
         if converter is None:
             return False
@@ -382,6 +388,28 @@ class Conversion:
             for name, value in zip(node.output, ReferenceEvaluator(model).run(None, feeds), strict=True):
                 g.constants[name] = np.asarray(value, g.dtype(name))
         g.nodes[start:] = kept
+
+    def _variable(self, operator: Operator) -> bool:
+        """The operators of variables that have a name; CALL_ONCE sets their first values."""
+        where = f"'{self._label(operator)}' ({operator.kind})"
+        frame, given = self.frame, operator.inputs
+        try:
+            if operator.kind == "VAR_HANDLE":
+                frame.handles[operator.outputs[0]] = operator.options["name"]
+            elif operator.kind == "READ_VARIABLE":
+                tensor = frame.subgraph.tensors[operator.outputs[0]]
+                frame.stored[operator.outputs[0]] = self.variables.read(frame.handle(given[0]), tensor, _kind(tensor))
+            elif operator.kind == "ASSIGN_VARIABLE":
+                self.variables.assign(frame.handle(given[0]), self.stored(given[1]))
+            else:
+                with self.variables.beginning():
+                    self._call(operator.options["subgraph"], [])
+        except NotConverted as e:
+            self.problems.append(f"{where}: {e} is not supported")
+            return False
+        except IndexError as e:
+            raise ModelError(f"{where}: it has too few inputs or outputs") from e
+        return True
 
     # --- loops and branches: unrolled, where what decides them is constant
 

@@ -24,6 +24,7 @@ from dlpack.exporters.tflite.schema import CUSTOM, CUSTOM_OPERATORS, OPERATORS, 
 from dlpack.exporters.tflite.sparse import densify
 
 IDENTIFIER = b"TFL3"
+MAX_NAME = 1000
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,8 @@ def _options(kind: str, table: Table | None) -> dict[str, Any]:
     for field, (name, code, default) in enumerate(OPTIONS.get(kind, ())):
         if code == "v":
             found[name] = table.ints(field) if table else ()
+        elif code == "s":
+            found[name] = table.text(field)[:MAX_NAME] if table else ""
         else:
             found[name] = table.number(field, code, default) if table else default
     return found

@@ -30,13 +30,14 @@ OPERATORS = dict(enumerate(_NAMES.split()))
 
 CUSTOM_OPERATORS = ("TFLite_Detection_PostProcess",)
 
-# complex, resource, variant, bfloat16 and 2-bit types are not accepted
+# complex, variant, bfloat16 and 2-bit types are not accepted; of resources, variables are
 TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string", 6: "bool", 7: "int16", 9: "int8",
          10: "float64", 12: "uint64", 15: "uint32", 16: "uint16", 17: "int4"}  # fmt: skip
 
 ACTIVATIONS = ("", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
 
-# The options' fields in the schema's order: name:kind=default; kinds b (one byte), f, v (vector of int32), else int32.
+# The options' fields in the schema's order: name:kind=default; kinds b (one byte), f, v (vector of int32), s (a text),
+# else int32.
 _FIELDS = {
     "CONV_2D": "valid:b stride_w stride_h activation:b dilation_w=1 dilation_h=1",
     "CONV_3D": "valid:b stride_d stride_w stride_h activation:b dilation_d=1 dilation_w=1 dilation_h=1",
@@ -77,6 +78,8 @@ _FIELDS = {
     "SVDF": "rank activation:b",
     "IF": "then otherwise",
     "WHILE": "condition body",
+    "CALL_ONCE": "subgraph",
+    "VAR_HANDLE": "container:s name:s",
 }  # fmt: skip
 
 

@@ -39,20 +39,25 @@ def interpreter(path: Path) -> Any:
     return lite.Interpreter(model_path=str(path), num_threads=1, experimental_op_resolver_type=resolver)
 
 
-def run(path: Path, shapes: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """The runs; a run that the interpreter refuses, as for an index beyond its table, is left out."""
+def ready(path: Path, shapes: Sequence[Sequence[int]]) -> Any:
+    """An interpreter for inputs of these shapes, whose variables have their first values."""
     model = interpreter(path)
-    details = model.get_input_details()
-    for detail, shape in zip(details, shapes, strict=True):
+    for detail, shape in zip(model.get_input_details(), shapes, strict=True):
         if list(shape) != detail["shape"].tolist():
             model.resize_tensor_input(detail["index"], list(shape))
     model.allocate_tensors()
+    return model
+
+
+def run(path: Path, shapes: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """The runs; a run that the interpreter refuses, as for an index beyond its table, is left out."""
+    details = ready(path, shapes).get_input_details()
     kinds = {str(k): (shape, d["dtype"]) for k, (d, shape) in enumerate(zip(details, shapes, strict=True))}
     found: dict[str, Any] = {}
     rng, runs, failed = np.random.default_rng(1), 0, ""
     for inputs in trial_inputs(kinds):
         values = [_whole_range(v, d, rng) for v, d in zip(inputs.values(), details, strict=True)]
-        model.reset_all_variables()
+        model = ready(path, shapes)
         try:
             _invoke(model, details, values)
         except (RuntimeError, ValueError):
