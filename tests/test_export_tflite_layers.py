@@ -96,7 +96,15 @@ def test_a_clip_that_the_cells_cannot_reach_is_left_out(tmp_path: Path) -> None:
         assert {n.op_type for n in model_of(name, tmp_path).graph.node} & {"LSTM", "Scan"} == {kind}
 
 
-STATES = {"svdf": 1, "lstm_one_step": 2, "lstm_cell": 2, "rnn_cell": 1, "variable": 1, "lstm_clip": 0, "rnn_sequence": 0}
+STATES = {
+    "svdf": 1,
+    "lstm_one_step": 2,
+    "lstm_cell": 2,
+    "rnn_cell": 1,
+    "variable": 1,
+    "lstm_clip": 0,
+    "rnn_sequence": 0,
+}
 
 
 @pytest.mark.parametrize(("name", "states"), STATES.items())
