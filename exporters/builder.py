@@ -179,6 +179,28 @@ class OnnxBuilder:
         finally:
             self._scope, self._scope_start = before
 
+    @contextmanager
+    def body(self) -> Iterator[list[NodeProto]]:
+        """Nodes created inside go to the list that it gives, for the body of a loop, not to the graph.
+
+        Names are the graph's, so that a body may use its values; constants made inside are the graph's as well.
+        """
+        before, self.nodes = self.nodes, []
+        try:
+            yield self.nodes
+        finally:
+            self.nodes = before
+
+    def argument(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> str:
+        """An input of a body."""
+        name = self.unique(f"{self._scope}/{name}" if self._scope else name)
+        self._set(name, np.dtype(dtype), tuple(shape))
+        return name
+
+    def info(self, name: str) -> onnx.ValueInfoProto:
+        dtype, shape = self._types[name]
+        return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)
+
     def publish(self, values: Sequence[str], names: Sequence[str], layer: str) -> list[str]:
         """Gives the current scope's results their names in the source; the last node gets the layer's name.
 
@@ -221,20 +243,16 @@ class OnnxBuilder:
         graph = helper.make_graph(
             kept[::-1],
             self.name or "model",
-            [self._info(n) for n in self.inputs if n in needed],
-            [self._info(n) for n in results],
+            [self.info(n) for n in self.inputs if n in needed],
+            [self.info(n) for n in results],
             [numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in self.constants.items() if n in needed],
             value_info=[
-                self._info(n) for node in kept[::-1] for n in node.output if n in self._types and n not in results
+                self.info(n) for node in kept[::-1] for n in node.output if n in self._types and n not in results
             ],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="dlpack")
         model.ir_version = 8
         return model
-
-    def _info(self, name: str) -> onnx.ValueInfoProto:
-        dtype, shape = self._types[name]
-        return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)
 
 
 def _static(node: NodeProto, found: TypeProto | None) -> tuple[np.dtype[Any], Shape]:

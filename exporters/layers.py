@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,38 @@ def along(g: OnnxBuilder, values: str, rank: int, axis: int) -> str:
     """`values` shaped so that it broadcasts over a value of `rank` dimensions, starting at `axis`."""
     shape = g.shape(values)
     return reshape(g, values, (*shape, *([1] * (rank - axis - len(shape)))))
+
+
+def scan(
+    g: OnnxBuilder,
+    step: Callable[[list[str], list[str]], tuple[list[str], list[str]]],
+    states: Sequence[str],
+    sequences: Sequence[str],
+    steps: int,
+    reverse: bool = False,
+) -> tuple[list[str], list[str]]:
+    """A loop over the first dimension of `sequences`, of the length `steps`.
+
+    `step` gets the values of the states and of the sequences' parts, and returns the next states and what it gives;
+    it makes nodes in `g`, which become the loop's body. Returns the last states and what the steps gave, one behind
+    another, in a first dimension of `steps`; with `reverse`, the last part comes first and its result is the last.
+    """
+    with g.body() as nodes:
+        before = [g.argument("state", g.shape(s), g.dtype(s)) for s in states]
+        parts = [g.argument("part", g.shape(s)[1:], g.dtype(s)) for s in sequences]
+        after, given = step(before, parts)
+        inputs, outputs = [*before, *parts], []
+        for value in (*after, *given):  # a body's outputs are made in it, each once
+            made = any(value in n.output for n in nodes) and value not in outputs
+            outputs.append(value if made else str(g.op("Identity", value)))
+        graph = helper.make_graph(nodes, "step", [g.info(n) for n in inputs], [g.info(n) for n in outputs])
+    types = [(g.dtype(v), g.shape(v)) for v in after] + [(g.dtype(v), (steps, *g.shape(v))) for v in given]
+    attrs: dict[str, Any] = {"num_scan_inputs": len(sequences), "body": graph}
+    if reverse:
+        attrs |= {"scan_input_directions": [1] * len(sequences), "scan_output_directions": [1] * len(given)}
+    made = g.op("Scan", *states, *sequences, outputs=len(types), types=types, **attrs)
+    results = [made] if len(types) == 1 else list(made)
+    return results[: len(after)], results[len(after) :]
 
 
 def suppress(

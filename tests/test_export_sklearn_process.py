@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from test_export_sklearn import CATEGORIES, CHECK, LINEAR, NUMBERS, VALUES, WORD
 from dlpack import exporters
 from dlpack.errors import ModelError
 from dlpack.exporters import ExportOptions
-from dlpack.exporters.sklearn import check, export, worker
+from dlpack.exporters.sklearn import export, worker
 
 
 def test_rows_of_the_comparison_lie_where_the_data_was() -> None:
@@ -63,7 +64,7 @@ def test_what_crashes_scikit_learn_is_not_loaded_here(
     python.chmod(0o755)
     skops.io.dump(tree.DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]), tmp_path / "tree.skops")
     monkeypatch.setattr(export, "Check", CHECK)
-    monkeypatch.setattr(check.sys, "executable", str(python))
+    monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.setattr("dlpack.exporters.sklearn.export.load", lambda _: pytest.fail("it was loaded"))
     with pytest.raises(ModelError, match=f"{told}: the file is damaged"):
         exporters.export(tmp_path / "tree.skops", None, ExportOptions())

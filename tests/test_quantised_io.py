@@ -13,7 +13,7 @@ from conftest import requires_tool
 from onnx import TensorProto, helper, numpy_helper
 from processes import run
 from quantised_nets import COLOURS, HALF, KINDS, Q, built, classifier, model, tensor
-from test_export_tflite import model_file
+from test_export_tflite import _not_compared, model_file  # noqa: F401 - a fixture
 
 import dlpack
 from dlpack import exporters

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +9,9 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto
 
-from dlpack.errors import ModelError, UnsupportedError
-from dlpack.exporters.sklearn.worker import GROUPS, ROWS
+from dlpack.errors import UnsupportedError
+from dlpack.exporters.process import Results
+from dlpack.exporters.sklearn.worker import GROUPS
 
 TIMEOUT_S = 60
 TOLERANCE = 1e-3
@@ -24,47 +21,15 @@ ACCEPTED = 0.1
 _ROWS_OF = {"near": "", "missing": ", of rows with missing values (NaN)", "far": ", of rows far outside of the data"}
 
 
-class Check:
+class Check(Results):
     """scikit-learn's predictions; whether a file can be loaded without a crash."""
 
     def __init__(self, path: Path) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="dlpack-")
-        self._result = Path(self._folder.name) / "result.npz"
-        command = [sys.executable, "-m", "dlpack.exporters.sklearn.worker", str(path.resolve()), str(self._result)]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def __enter__(self) -> Check:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._folder.cleanup()
-
-    def survives(self) -> None:
-        """Raises ModelError if the file made scikit-learn crash or hang. Other errors are reported later."""
-        status = self._status()
-        if status == -signal.SIGPROF:
-            raise ModelError("scikit-learn does not end on it: the file is damaged")
-        if status < 0:
-            raise ModelError(f"scikit-learn crashed on it (signal {-status}): the file is damaged")
-
-    def _status(self) -> int:
-        try:
-            return self._process.wait(TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            raise ModelError(f"scikit-learn has not predicted {ROWS} rows in {TIMEOUT_S} s") from None
+        super().__init__("dlpack.exporters.sklearn.worker", path, "scikit-learn", TIMEOUT_S)
 
     def predictions(self) -> dict[str, Any]:
-        """The content of RESULT.npz; a group has only `x` if scikit-learn accepts none of its rows.
-
-        Raises ModelError if the process ended before writing it.
-        """
-        status = self._status()
-        if status or not self._result.is_file():
-            raise ModelError(f"scikit-learn ended while it predicted (status {status}): the file is damaged")
-        with np.load(self._result) as file:
-            return dict(file)
+        """The worker's arrays; a group has only `x` if scikit-learn accepts none of its rows."""
+        return self.arrays()
 
 
 def compare(model: ModelProto, found: dict[str, Any], classes: tuple[str, ...] | None, what: str) -> None:

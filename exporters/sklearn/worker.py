@@ -8,8 +8,6 @@ method gives for them.
 
 from __future__ import annotations
 
-import resource
-import signal
 import sys
 import warnings
 from pathlib import Path
@@ -17,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.exporters.process import limit
 from dlpack.exporters.sklearn.files import load
 
 ROWS = 64
-MEMORY_BYTES = 4 << 30
 CPU_S, CPU_BYTES_PER_S = 8.0, 100_000
 """The CPU time that loading and predicting may take: seconds, and bytes of the file for each second more."""
 GROUPS = ("near", "missing", "far")
@@ -153,10 +151,7 @@ def predict(path: Path) -> dict[str, Any]:
 
 
 def main(path: Path, result: Path) -> None:
-    limit = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    if limit == resource.RLIM_INFINITY or limit > MEMORY_BYTES:
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, limit))
-    signal.setitimer(signal.ITIMER_PROF, CPU_S + path.stat().st_size / CPU_BYTES_PER_S)  # its signal ends the process
+    limit(CPU_S + path.stat().st_size / CPU_BYTES_PER_S)
     warnings.simplefilter("ignore")
     np.savez(result, **predict(path))
 

@@ -28,6 +28,8 @@ class Values(Protocol):
     def channels_first(self, value: str) -> str: ...
     def channels_last(self, value: str) -> str: ...
     def dequantize(self, value: str, tensor: Tensor, axis: int) -> str: ...
+    def begin(self, tensor: int) -> str: ...
+    def keep(self, tensor: int, value: str) -> None: ...
 
 
 @dataclass
@@ -110,6 +112,19 @@ class Call(Nodes):
 
     def axis(self, axis: int, rank: int) -> int:
         return from_front(axis, rank, f"dimension {axis}")
+
+    def state(self, i: int, kept: bool) -> str:
+        """The first value of a variable, as real numbers; where it is `kept` from run to run, an input of the model."""
+        if not kept:
+            tensor = self.tensor(i)
+            if not tensor.variable or tensor.data is not None:
+                return self.x(i)
+            return self.g.filled(tensor.shape, 0)
+        return self.values.begin(self.inputs[i])
+
+    def keep(self, i: int, value: str) -> None:
+        """Makes `value`, real numbers, what the variable holds in the next run: an output of the model."""
+        self.values.keep(self.inputs[i], value)
 
     def activated(self, y: str) -> str:
         """`y` after the activation that is fused into the operator."""

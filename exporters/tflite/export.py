@@ -9,7 +9,7 @@ otherwise. What only moves elements stays on the integers.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ import numpy as np
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
+import dlpack.exporters.tflite.detection
 import dlpack.exporters.tflite.layers
 import dlpack.exporters.tflite.math
+import dlpack.exporters.tflite.recurrent
 import dlpack.exporters.tflite.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, read_bytes, set_metadata
-from dlpack.exporters.builder import NotConverted, OnnxBuilder
+from dlpack.exporters.builder import NotConverted, OnnxBuilder, Shape
 from dlpack.exporters.tflite.call import CONVERTERS, MOVES, Call
+from dlpack.exporters.tflite.check import Check
 from dlpack.exporters.tflite.files import (
     IDENTIFIER,
     Operator,
@@ -34,6 +37,7 @@ from dlpack.exporters.tflite.files import (
     read_label_file,
     read_model,
 )
+from dlpack.exporters.tflite.variables import VARIABLES, Variables
 from dlpack.meaning.quantization import METADATA_KEY, Quantization
 
 MAX_FOLDED = 4096  # elements
@@ -56,8 +60,12 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     if params is not None:
         raise UsageError("a .tflite file holds its weights itself; leave --params out")
     data = read_bytes(path)
-    model = Conversion(read_model(data), options, path.stem).run()
-    return Exported(model, read_label_file(data))
+    file = read_model(data)
+    conversion = Conversion(file, options, path.stem)
+    with Check(path, conversion.input_shapes()) as check:
+        model = conversion.run()
+        warnings = check.compare(model, file)
+    return Exported(model, read_label_file(data), warnings=warnings)
 
 
 class Frame:
@@ -67,6 +75,12 @@ class Frame:
         self.subgraph = subgraph
         self.stored: dict[int, str] = {}
         self.real: dict[int, str] = {}
+        self.handles: dict[int, str] = {}  # tensor → the name of the variable that it stands for
+
+    def handle(self, tensor: int) -> str:
+        if tensor not in self.handles:
+            raise NotConverted("a variable without a name of its own")
+        return self.handles[tensor]
 
 
 class Conversion:
@@ -77,6 +91,7 @@ class Conversion:
         self.g = OnnxBuilder(name)
         self.main = model.subgraphs[0]
         self.frame = Frame(self.main)
+        self.variables = Variables(self.g)
         self.turned: dict[str, str] = {}  # value with channels last → the same with channels first
         self.problems: list[str] = []
         signatures = [s for s in model.signatures if s.subgraph == 0]
@@ -96,13 +111,14 @@ class Conversion:
         self.convert(self.frame)
         if self.problems:
             raise UnsupportedError("the model cannot be exported:", tuple(dict.fromkeys(self.problems)))
+        states = self.variables.outputs()
         try:
             outputs = [(self.stored(k), self._wanted(k)) for k in self.main.outputs]
         except NotConverted as e:
             raise ModelError(f"an output cannot be given: {e} is not supported") from e
         if not outputs:
             raise ModelError("the model has no outputs")
-        model = self.g.build(outputs)
+        model = self.g.build(outputs + [(name, name) for name in states])
         ranges = {
             i.name: [np.iinfo(kind).min, np.iinfo(kind).max + 1]
             for i in model.graph.input
@@ -110,17 +126,17 @@ class Conversion:
         }
         if ranges:
             set_metadata(model, "dlpack.ranges", json.dumps(ranges))
-        quantised = self._quantised(model, [names[k] for k in dict.fromkeys(self.main.inputs)])
+        quantised = self._quantised(model, names)
         if quantised:
             set_metadata(model, METADATA_KEY, json.dumps(quantised))
         return model
 
-    def _quantised(self, model: ModelProto, inputs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def _quantised(self, model: ModelProto, inputs: Mapping[int, str]) -> dict[str, dict[str, Any]]:
         """Scale and zero point of the inputs and outputs, which the created operators do not always show."""
-        tensors = [*dict.fromkeys(self.main.inputs), *self.main.outputs]
+        outputs = zip(self.main.outputs, (v.name for v in model.graph.output), strict=False)  # states come after them
         found = {}
-        for k, name in zip(tensors, [*inputs, *(v.name for v in model.graph.output)], strict=True):
-            tensor = self.main.tensors[k]
+        named = [(self.main.tensors[k], name) for k, name in (*inputs.items(), *outputs)]
+        for tensor, name in (*named, *self.variables.named()):
             q = _quantization(tensor)
             if q is None or q.scale.size > 1 or q.scale[0] < np.finfo(np.float32).tiny:
                 continue
@@ -128,6 +144,10 @@ class Conversion:
             if tensor.dtype != "int64" and info.min <= q.zero[0] <= info.max:
                 found[name] = Quantization(float(q.scale[0]), int(q.zero[0])).to_json()
         return found
+
+    def input_shapes(self) -> list[Shape]:
+        """Of the model's inputs in the file's order, states excluded."""
+        return [self._shape(name, self.main.tensors[k]) for k, name in self._input_names().items()]
 
     def _input_names(self) -> dict[int, str]:
         names: dict[int, str] = {}
@@ -142,7 +162,7 @@ class Conversion:
         named = self.signature.outputs.get(tensor) if self.signature else None
         return named or self.main.tensors[tensor].name or f"output_{tensor}"
 
-    def _shape(self, name: str, tensor: Tensor) -> tuple[int, ...]:
+    def _shape(self, name: str, tensor: Tensor) -> Shape:
         given = self.options.shapes.get(name)
         if given is None:
             return tensor.shape
@@ -161,8 +181,6 @@ class Conversion:
         frame = self.frame
         if tensor not in frame.stored:
             t = frame.subgraph.tensors[tensor]
-            if t.sparse:
-                raise NotConverted(f"its sparse weight '{t.name}' (convert the model without sparsity), which")
             if t.data is None:
                 what = "is a variable, which is not supported" if t.variable else "is used before it is computed"
                 raise NotConverted(f"its input '{t.name}' {what}, which")
@@ -176,6 +194,24 @@ class Conversion:
             axis = t.quantization.axis if t.quantization else 0
             self.frame.real[tensor] = self.dequantize(self.stored(tensor), t, axis)
         return self.frame.real[tensor]
+
+    def begin(self, tensor: int) -> str:
+        """A variable that keeps its value from run to run becomes an input of the model: its real numbers."""
+        t = self.frame.subgraph.tensors[tensor]
+        if not t.variable:
+            return self.real(tensor)
+        if self.frame.subgraph is not self.main:
+            raise NotConverted("a state in a loop or a branch")
+        if tensor in self.frame.stored:
+            raise NotConverted("a state that two layers share")
+        self.frame.stored[tensor] = self.variables.read(t.name or f"state_{tensor}", t, _kind(t))
+        return self.real(tensor)
+
+    def keep(self, tensor: int, value: str) -> None:
+        """Makes an output of the model of what the variable holds after the run."""
+        t = self.frame.subgraph.tensors[tensor]
+        if t.variable:
+            self.variables.assign(t.name or f"state_{tensor}", self._typed(self.quantize(value, t), t))
 
     def dequantize(self, value: str, tensor: Tensor, axis: int) -> str:
         """`value`, which holds what `tensor` holds, as real numbers."""
@@ -263,6 +299,8 @@ class Conversion:
         """Whether it could be converted; if not, `problems` says why."""
         if operator.kind in ("WHILE", "IF"):
             return self._control(operator)
+        if operator.kind in VARIABLES:
+            return self._variable(operator)
         converter = CONVERTERS.get(operator.kind)
         if converter is None:
             return False
@@ -345,13 +383,33 @@ class Conversion:
             feeds = {n: g.constants[n] for n in node.input if n}
             from onnx import helper
 
-            graph = helper.make_graph(
-                [node], "constant", [g._info(n) for n in feeds], [g._info(n) for n in node.output]
-            )
+            graph = helper.make_graph([node], "constant", [g.info(n) for n in feeds], [g.info(n) for n in node.output])
             model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
             for name, value in zip(node.output, ReferenceEvaluator(model).run(None, feeds), strict=True):
                 g.constants[name] = np.asarray(value, g.dtype(name))
         g.nodes[start:] = kept
+
+    def _variable(self, operator: Operator) -> bool:
+        """The operators of variables that have a name; CALL_ONCE sets their first values."""
+        where = f"'{self._label(operator)}' ({operator.kind})"
+        frame, given = self.frame, operator.inputs
+        try:
+            if operator.kind == "VAR_HANDLE":
+                frame.handles[operator.outputs[0]] = operator.options["name"]
+            elif operator.kind == "READ_VARIABLE":
+                tensor = frame.subgraph.tensors[operator.outputs[0]]
+                frame.stored[operator.outputs[0]] = self.variables.read(frame.handle(given[0]), tensor, _kind(tensor))
+            elif operator.kind == "ASSIGN_VARIABLE":
+                self.variables.assign(frame.handle(given[0]), self.stored(given[1]))
+            else:
+                with self.variables.beginning():
+                    self._call(operator.options["subgraph"], [])
+        except NotConverted as e:
+            self.problems.append(f"{where}: {e} is not supported")
+            return False
+        except IndexError as e:
+            raise ModelError(f"{where}: it has too few inputs or outputs") from e
+        return True
 
     # --- loops and branches: unrolled, where what decides them is constant
 

@@ -19,9 +19,12 @@ from dlpack.errors import ModelError
 from dlpack.exporters.base import MAX_TEXT_BYTES, read_labels
 from dlpack.exporters.builder import MAX_RANK, Array, Shape
 from dlpack.exporters.flatbuffer import DAMAGED, FlatFile, Table
-from dlpack.exporters.tflite.schema import CUSTOM, OPERATORS, OPTIONS, TYPES
+from dlpack.exporters.flexbuffer import read_map
+from dlpack.exporters.tflite.schema import CUSTOM, CUSTOM_OPERATORS, OPERATORS, OPTIONS, TYPES
+from dlpack.exporters.tflite.sparse import densify
 
 IDENTIFIER = b"TFL3"
+MAX_NAME = 1000
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,6 @@ class Tensor:
     data: Array | None = None
     quantization: QuantizationParameters | None = None
     variable: bool = False
-    sparse: bool = False
     open: tuple[bool, ...] = ()
 
 
@@ -116,7 +118,8 @@ def _operator_name(table: Table) -> str:
     """Codes beyond 127 came with a wider field; old files have the narrow one alone."""
     code = max(table.number(0, "b"), table.number(3, "i"))
     if code == CUSTOM:
-        return f"the custom operator {table.text(1)[:80]}"
+        name = table.text(1)[:80]
+        return name if name in CUSTOM_OPERATORS else f"the custom operator {name}"
     return OPERATORS.get(code, f"operator number {code}")
 
 
@@ -134,7 +137,9 @@ def _subgraph(table: Table, codes: list[str], buffers: list[Table]) -> Subgraph:
         inputs, outputs = t.ints(1), t.ints(2)
         if not all(-1 <= i < len(tensors) for i in inputs) or not all(0 <= i < len(tensors) for i in outputs):
             raise ModelError(DAMAGED)
-        operators.append(Operator(codes[code], inputs, outputs, _options(codes[code], t.table(4))))
+        custom = codes[code] in CUSTOM_OPERATORS
+        options = read_map(t.vector(5, "u1").tobytes()) if custom else _options(codes[code], t.table(4))
+        operators.append(Operator(codes[code], inputs, outputs, options))
     inputs, outputs = table.ints(1), table.ints(2)
     if not all(0 <= i < len(tensors) for i in (*inputs, *outputs)):
         raise ModelError(DAMAGED)
@@ -146,6 +151,8 @@ def _options(kind: str, table: Table | None) -> dict[str, Any]:
     for field, (name, code, default) in enumerate(OPTIONS.get(kind, ())):
         if code == "v":
             found[name] = table.ints(field) if table else ()
+        elif code == "s":
+            found[name] = table.text(field)[:MAX_NAME] if table else ""
         else:
             found[name] = table.number(field, code, default) if table else default
     return found
@@ -159,17 +166,17 @@ def _tensor(table: Table, buffers: list[Table]) -> Tensor:
     if len(shape) > MAX_RANK or place >= max(1, len(buffers)):
         raise ModelError(DAMAGED)
     is_open = tuple(d < 0 for d in signature) if len(signature) == len(shape) else (False,) * len(shape)
-    sparse = table.table(6) is not None  # its buffer holds the values that are not 0 alone
-    data = _data(buffers[place], shape, dtype, name) if buffers and not sparse else None
+    sparsity = table.table(6)  # its buffer holds some values alone; the others are 0
+    data = _data(buffers[place], shape, dtype, name, sparsity) if buffers else None
     quantization = table.table(4)
     return Tensor(
         name, shape, "int8" if dtype == "int4" else dtype, data,
         _quantization(quantization, shape, name) if quantization else None,
-        bool(table.number(5, "b")), sparse, is_open,
+        bool(table.number(5, "b")), is_open,
     )  # fmt: skip
 
 
-def _data(buffer: Table, shape: Shape, dtype: str, name: str) -> Array | None:
+def _data(buffer: Table, shape: Shape, dtype: str, name: str, sparsity: Table | None) -> Array | None:
     data = buffer.vector(0, "u1")
     start, size = buffer.number(1, "Q"), buffer.number(2, "Q")
     if start > 1:  # beyond the FlatBuffer, for files of more than 2 GB
@@ -183,6 +190,10 @@ def _data(buffer: Table, shape: Shape, dtype: str, name: str) -> Array | None:
         pairs = np.stack([data << 4, data & 0xF0], -1).reshape(-1)[: math.prod(shape)].view(np.int8)
         return (pairs >> 4).reshape(shape)
     kind = np.dtype(dtype)
+    if sparsity is not None:
+        if data.size % kind.itemsize:
+            raise ModelError(DAMAGED)
+        return densify(data.view(kind.newbyteorder("<")).astype(kind, copy=False), shape, sparsity, name)
     if any(d < 0 for d in shape) or math.prod(shape) * kind.itemsize != data.size:
         raise ModelError(f"tensor '{name}' claims the shape {list(shape)} of {dtype} and holds {data.size:,} bytes")
     return data.view(np.uint8).view(kind.newbyteorder("<")).reshape(shape).astype(kind, copy=False)

@@ -1,4 +1,4 @@
-"""TensorFlow Lite's convolutions, poolings, resizing and recurrent layers; pictures have channels last there."""
+"""TensorFlow Lite's convolutions, poolings and resizing; pictures have channels last there."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import ModelError
-from dlpack.exporters.builder import NotConverted
-from dlpack.exporters.layers import check_channels, reshape
+from dlpack.exporters.builder import Array
+from dlpack.exporters.layers import check_channels
 from dlpack.exporters.tflite.call import Call, converts
 
 
@@ -135,57 +135,53 @@ def lrn(c: Call) -> str:
     return c.values.channels_last(c.op_("LRN", c.values.channels_first(c.x()), **attrs))
 
 
-@converts("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")
+@converts("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", moves=True)
 def resize(c: Call) -> str:
     _check_rank(c, c.x(), 4)
     x, size = c.values.channels_first(c.x()), c.ints(1, "a size")
-    if len(size) != 2:
-        raise ModelError(f"its size {size} has not two dimensions")
+    if len(size) != 2 or min(size) < 1:
+        raise ModelError(f"its size {size} is not two positive numbers")
     mode = "align_corners" if c.p["align_corners"] else "half_pixel" if c.p["half_pixel"] else "asymmetric"
     attrs: dict[str, Any] = {"mode": "linear"}
+    sizes = (*c.g.shape(x)[:2], *size)
     if c.op == "RESIZE_NEAREST_NEIGHBOR":
         attrs = {"mode": "nearest", "nearest_mode": "floor" if mode == "asymmetric" else "round_prefer_ceil"}
-    sizes = c.g.ints([*c.g.shape(x)[:2], *size])
-    c.g.check_size("its output", c.g.dtype(x), (*c.g.shape(x)[:2], *size))
-    return c.values.channels_last(c.op_("Resize", x, "", "", sizes, coordinate_transformation_mode=mode, **attrs))
+    elif c.g.dtype(x).kind != "f":
+        c.g.check_size("its output", np.dtype(np.int32), sizes)
+        return c.values.channels_last(_blend(c, x, size))
+    c.g.check_size("its output", c.g.dtype(x), sizes)
+    y = c.op_("Resize", x, "", "", c.g.ints(sizes), coordinate_transformation_mode=mode, **attrs)
+    return c.values.channels_last(y)
 
 
-@converts("UNIDIRECTIONAL_SEQUENCE_LSTM")
-def lstm(c: Call) -> str:
-    """Inputs: data; weights of the gates i, f, c, o (1-4), recurrent ones (5-8), peepholes i, f, o (9-11), biases
-    (12-15), a projection (16, 17), the states (18, 19), layer normalisation (20-23). ONNX's order is i, o, f, c."""
-    for first, last, what in ((16, 18, "a projection"), (20, 24, "layer normalisation")):
-        if any(c.has(k) for k in range(first, last)):
-            raise NotConverted(f"an LSTM with {what}")
-    x = c.x(0)
-    _check_rank(c, x, 3)
-    gates = [(1, 5, 12), (4, 8, 15), (2, 6, 13), (3, 7, 14)]
-    if not c.has(1):
-        raise NotConverted("an LSTM without an input gate")
-    parts = [[c.array(k, "an LSTM's weight") for k in gate] for gate in gates]
-    if any(v is None for part in parts for v in part[:2]):
-        raise ModelError("a weight of the LSTM is missing")
-    hidden = parts[0][0].shape[0]  # type: ignore[union-attr]
-    zeros = np.zeros(hidden, np.float32)
-    w, r = (np.concatenate([p[k] for p in parts])[None] for k in (0, 1))
-    b = np.concatenate([*(p[2] if p[2] is not None else zeros for p in parts), *[zeros] * 4])[None]
-    peepholes = [c.array(k, "an LSTM's weight") for k in (9, 11, 10)]
-    if not c.p["time_major"]:
-        x = c.op_("Transpose", x, perm=[1, 0, 2])
-    names = ["LSTM", x, c.g.constant(w, "W"), c.g.constant(r, "R"), c.g.constant(b, "B")]
-    if any(p is not None for p in peepholes):
-        p = np.concatenate([v if v is not None else zeros for v in peepholes])[None]
-        names += ["", "", "", c.g.constant(p, "P")]
-    attrs: dict[str, Any] = {"hidden_size": hidden}
-    if c.p["cell_clip"]:
-        raise NotConverted("an LSTM that clips its cells")
-    if c.p["activation"] != 4:
-        raise NotConverted("an LSTM with another activation than tanh")
-    for k in (18, 19):
-        state = c.tensor(k)
-        if not state.variable and (state.data is None or state.data.any()):
-            raise NotConverted("an LSTM whose first state is not zero")
-    y, _, _ = c.g.op(*names, outputs=3, **attrs)
-    steps, _, batch, size = c.g.shape(y)
-    y = reshape(c.g, y, (steps, batch, size))
-    return y if c.p["time_major"] else c.op_("Transpose", y, perm=[1, 0, 2])
+def _blend(c: Call, x: str, size: Sequence[int]) -> str:
+    """Integers (N, C, H, W) blended linearly to (N, C, *size) as TensorFlow Lite's reference does it: the weights are
+    multiples of 1/1024 and a half is rounded away from zero, all in integers."""
+    kind, y = c.g.dtype(x), c.cast(x, np.int32)
+    for axis, out in zip((2, 3), size, strict=True):
+        low, high, part = _neighbours(c, c.g.shape(x)[axis], out)
+        c.g.claim("its weights", (4 * out,), np.int64)
+        weights = part.reshape(-1, *[1] * (3 - axis)).astype(np.int32)
+        ends = [
+            c.op_("Mul", c.op_("Gather", y, c.g.constant(places), axis=axis), c.g.constant(w))
+            for places, w in ((low, 1024 - weights), (high, weights))
+        ]
+        y = c.op_("Add", *ends)
+    half = c.op_("Where", c.op_("Less", y, _int32(c, 0)), _int32(c, -(1 << 19)), _int32(c, 1 << 19))
+    return c.cast(c.op_("Div", c.op_("Add", y, half), _int32(c, 1 << 20)), kind)
+
+
+def _int32(c: Call, value: int) -> str:
+    return c.g.constant(np.array(value, np.int32))
+
+
+def _neighbours(c: Call, size: int, out: int) -> tuple[Array, Array, Array]:
+    """For each of `out` places: the one before and the one behind it among `size`, and 1024 times its distance from
+    the first."""
+    if c.p["align_corners"] and out > 1:
+        step = ((size - 1) * 1024 + (out - 1) // 2) // (out - 1)
+    else:
+        step = (size * 1024 + out // 2) // out
+    place = np.arange(out, dtype=np.int64) * step + (step // 2 - 512 if c.p["half_pixel"] else 0)
+    low = np.clip(place // 1024, 0, size - 1)
+    return low, np.clip(-(-place // 1024), 0, size - 1), place - 1024 * low

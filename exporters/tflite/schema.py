@@ -28,13 +28,16 @@ _NAMES = (
 )
 OPERATORS = dict(enumerate(_NAMES.split()))
 
-# complex, resource, variant, bfloat16 and 2-bit types are not accepted
+CUSTOM_OPERATORS = ("TFLite_Detection_PostProcess",)
+
+# complex, variant, bfloat16 and 2-bit types are not accepted; of resources, variables are
 TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string", 6: "bool", 7: "int16", 9: "int8",
          10: "float64", 12: "uint64", 15: "uint32", 16: "uint16", 17: "int4"}  # fmt: skip
 
 ACTIVATIONS = ("", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
 
-# The options' fields in the schema's order: name:kind=default; kinds b (one byte), f, v (vector of int32), else int32.
+# The options' fields in the schema's order: name:kind=default; kinds b (one byte), f, v (vector of int32), s (a text),
+# else int32.
 _FIELDS = {
     "CONV_2D": "valid:b stride_w stride_h activation:b dilation_w=1 dilation_h=1",
     "CONV_3D": "valid:b stride_d stride_w stride_h activation:b dilation_d=1 dilation_w=1 dilation_h=1",
@@ -66,9 +69,17 @@ _FIELDS = {
     "ONE_HOT": "axis",
     "CUMSUM": "exclusive:b reverse:b",
     "REVERSE_SEQUENCE": "sequence_axis batch_axis",
+    "LSTM": "activation:b cell_clip:f projection_clip:f kernel:b",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "activation:b cell_clip:f projection_clip:f time_major:b",
+    "BIDIRECTIONAL_SEQUENCE_LSTM": "activation:b cell_clip:f projection_clip:f merge:b time_major:b=1",
+    "RNN": "activation:b",
+    "UNIDIRECTIONAL_SEQUENCE_RNN": "time_major:b activation:b",
+    "BIDIRECTIONAL_SEQUENCE_RNN": "time_major:b activation:b merge:b",
+    "SVDF": "rank activation:b",
     "IF": "then otherwise",
     "WHILE": "condition body",
+    "CALL_ONCE": "subgraph",
+    "VAR_HANDLE": "container:s name:s",
 }  # fmt: skip
 
 

@@ -26,6 +26,12 @@ def to_shape(c: Call) -> str:
     return reshape(c.g, c.x(0), wanted)
 
 
+@converts("DENSIFY", moves=True)
+def densify(c: Call) -> str:
+    """Sparse weights are made dense when the file is read."""
+    return c.x()
+
+
 @converts("SQUEEZE", moves=True)
 def squeeze(c: Call) -> str:
     shape = c.shape(0)

@@ -161,6 +161,8 @@ def _slow_parts(name: str, chance: float, share: float) -> Iterator[None]:
             stack.enter_context(mock.patch("dlpack.exporters.pytorch.export.to_onnx", instead))
         if name == "skops_file":
             stack.enter_context(mock.patch("dlpack.exporters.sklearn.export.Check", _CheckHere))
+        if name == "tflite":
+            stack.enter_context(mock.patch("dlpack.exporters.tflite.check.installed", lambda: False))
         if name in ("keras_archive", "keras_hdf5", "saved_model", "frozen_graph"):
             here = types.SimpleNamespace(run=_tensorflow_here, TimeoutExpired=TimeoutError)
             stack.enter_context(mock.patch("dlpack.exporters.tensorflow.export.subprocess", here))
