@@ -30,6 +30,7 @@ from caffe_layers import CASES, B, W, caffemodel
 from conformance.cases import freeze, select
 from conftest import DIGITS
 from test_export_caffe import NET
+from test_export_darknet import recorded as darknet_recorded
 from test_export_mxnet import params_bytes, recorded
 from test_export_tflite import recorded as tflite_recorded
 
@@ -169,6 +170,18 @@ def tflite(folder: Path, rng: random.Random) -> Made:
         data = data[:8] + mutate_bytes(data[8:], rng)
     (folder / "net.tflite").write_bytes(data)
     return folder / "net.tflite", {}
+
+
+# --- Darknet ----------------------------------------------------------------------------------------------------------
+
+
+def darknet(folder: Path, rng: random.Random) -> Made:
+    record = darknet_recorded()[rng.choice(sorted(darknet_recorded()))]
+    text, weights = str(record["cfg"]), record["weights"].tobytes()
+    in_text = rng.random() < 0.7
+    (folder / "net.cfg").write_text(mutate_text(text, rng) if in_text else text)
+    (folder / "net.weights").write_bytes(weights if in_text else mutate_bytes(weights, rng))
+    return folder / "net.cfg", {}
 
 
 # --- PyTorch ----------------------------------------------------------------------------------------------------------
@@ -378,7 +391,7 @@ FORMATS: dict[str, Callable[[Path, random.Random], Made]] = {
     f.__name__: f
     for f in (
         onnx_net, onnx_operator, onnx_control, mxnet_symbol, mxnet_params, mxnetjs, caffe_prototxt, caffe_weights,
-        tflite, torchscript, torch_export, keras_archive, keras_hdf5, saved_model, frozen_graph, skops_file,
+        tflite, darknet, torchscript, torch_export, keras_archive, keras_hdf5, saved_model, frozen_graph, skops_file,
     )
 }  # fmt: skip
 MODULES = {
