@@ -11,7 +11,6 @@ _FORMATS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"version https://git-lfs", "this is a Git LFS pointer, not the model: run `git lfs pull`"),
         (rb".{8}\{\s*\"", "these are safetensors: weights without the network. Make the network in Python, load them "
                           "into it, and give a function that returns it: my_code.py:make_model --shape x=1x3x224x224"),
-        (rb"7767517\s", "this is an ncnn network; give the model that it was converted from"),
         (rb"\s*<\?xml[^>]*>\s*(<!--.*?-->\s*)*<net\s", "this is an OpenVINO network; give the model that it was "
                                                        "converted from"),
         (rb"\s*(<\?xml[^>]*>\s*)?<PMML", "this is PMML; give the model that it was made from, saved with skops or as "

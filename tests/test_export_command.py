@@ -94,7 +94,6 @@ def test_inspect_says_what_an_exporter_needs(tmp_path: Path) -> None:
     ("start", "words"),
     [
         (b'\x40\0\0\0\0\0\0\0{"w":{"dtype":"F32"}}', "safetensors"),
-        (b"7767517\n2 2\nInput data 0 1 data\n", "ncnn"),
         (b'<?xml version="1.0"?>\n<net name="m" version="11">', "OpenVINO"),
         (b'<?xml version="1.0"?><PMML version="4.4">', "PMML"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),

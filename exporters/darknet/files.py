@@ -15,6 +15,10 @@ MAX_SECTIONS = 10_000
 MAX_OPTION = 1 << 24
 
 
+_Int = int  # the class below has methods of these names
+_Float = float
+
+
 @dataclass
 class Section:
     """``[kind]`` and the options below it; a missing option has Darknet's default."""
@@ -29,21 +33,21 @@ class Section:
     def text(self, key: str, default: str = "") -> str:
         return self.options.get(key, default)
 
-    def int(self, key: str, default: int = 0) -> int:
+    def int(self, key: str, default: _Int = 0) -> _Int:
         """A whole number of at most 2^24. Raises ModelError."""
         value = self.float(key, default)
         if not math.isfinite(value) or abs(value) > MAX_OPTION:
             raise ModelError(f"{key}={self.text(key)[:20]} is out of range")
         return int(value)
 
-    def float(self, key: str, default: float = 0.0) -> float:
+    def float(self, key: str, default: _Float = 0.0) -> _Float:
         text = self.options.get(key)
         try:
             return default if text is None else float(text)
         except ValueError:
             raise ModelError(f"{key}={text!r:.40} is not a number") from None
 
-    def list(self, key: str) -> list[float]:
+    def floats(self, key: str) -> list[_Float]:
         """Numbers between commas; empty without the option."""
         parts = [part for part in self.text(key).split(",") if part]
         try:
@@ -51,8 +55,8 @@ class Section:
         except ValueError:
             raise ModelError(f"{key}={self.text(key)[:40]!r} is not a list of numbers") from None
 
-    def ints(self, key: str) -> list[int]:
-        values = self.list(key)
+    def ints(self, key: str) -> list[_Int]:
+        values = self.floats(key)
         if not all(abs(v) <= MAX_OPTION for v in values):
             raise ModelError(f"{key}={self.text(key)[:40]} is out of range")
         return [int(v) for v in values]

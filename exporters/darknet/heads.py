@@ -21,7 +21,7 @@ def yolo(n: Layer) -> str:
         raise NotConverted(what)
     number = n.p.int("num", 1)
     mask = n.p.ints("mask") or list(range(max(0, min(number, 64))))
-    pairs = _pairs(n, n.p.list("anchors"))
+    pairs = _pairs(n, n.p.floats("anchors"))
     if not mask or not all(0 <= m < len(pairs) for m in mask):
         raise ModelError(f"its mask {mask} does not fit {len(pairs)} anchors")
     height, width = n.net[2:]
@@ -36,7 +36,7 @@ def region(n: Layer) -> str:
         raise NotConverted(what)
     if n.p.int("coords", 4) != 4:
         raise NotConverted(f"coords={n.p.int('coords')}")
-    number, pairs = n.p.int("num", 1), _pairs(n, n.p.list("anchors"))
+    number, pairs = n.p.int("num", 1), _pairs(n, n.p.floats("anchors"))
     if not 1 <= number <= len(pairs):
         raise ModelError(f"its num {number} does not fit {len(pairs)} anchors")
     sizes = pairs[:number] / np.array(n.picture()[:1:-1])  # in places of the grid

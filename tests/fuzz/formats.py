@@ -32,6 +32,7 @@ from conftest import DIGITS
 from test_export_caffe import NET
 from test_export_darknet import recorded as darknet_recorded
 from test_export_mxnet import params_bytes, recorded
+from test_export_ncnn import recorded as ncnn_recorded
 from test_export_tflite import recorded as tflite_recorded
 
 from fuzz.mutate import (
@@ -172,7 +173,7 @@ def tflite(folder: Path, rng: random.Random) -> Made:
     return folder / "net.tflite", {}
 
 
-# --- Darknet ----------------------------------------------------------------------------------------------------------
+# --- Darknet, ncnn ----------------------------------------------------------------------------------------------------
 
 
 def darknet(folder: Path, rng: random.Random) -> Made:
@@ -182,6 +183,15 @@ def darknet(folder: Path, rng: random.Random) -> Made:
     (folder / "net.cfg").write_text(mutate_text(text, rng) if in_text else text)
     (folder / "net.weights").write_bytes(weights if in_text else mutate_bytes(weights, rng))
     return folder / "net.cfg", {}
+
+
+def ncnn(folder: Path, rng: random.Random) -> Made:
+    record = ncnn_recorded()[rng.choice(sorted(ncnn_recorded()))]
+    text, weights = str(record["param"]), record["bin"].tobytes()
+    in_text = rng.random() < 0.7 or not weights
+    (folder / "net.param").write_text(mutate_text(text, rng) if in_text else text)
+    (folder / "net.bin").write_bytes(weights if in_text else mutate_bytes(weights, rng))
+    return folder / "net.param", {}
 
 
 # --- PyTorch ----------------------------------------------------------------------------------------------------------
@@ -391,7 +401,8 @@ FORMATS: dict[str, Callable[[Path, random.Random], Made]] = {
     f.__name__: f
     for f in (
         onnx_net, onnx_operator, onnx_control, mxnet_symbol, mxnet_params, mxnetjs, caffe_prototxt, caffe_weights,
-        tflite, darknet, torchscript, torch_export, keras_archive, keras_hdf5, saved_model, frozen_graph, skops_file,
+        tflite, darknet, ncnn, torchscript, torch_export, keras_archive, keras_hdf5, saved_model, frozen_graph,
+        skops_file,
     )
 }  # fmt: skip
 MODULES = {
