@@ -80,6 +80,8 @@ class Exporter:
     advises: Callable[[Path, bytes], str | None] = lambda *_: None
     takes: Callable[[Any], bool] = lambda _: False
     trace: Callable[[Any, str, ExportOptions], Exported] | None = None
+    load: Callable[[Any, Path], None] | None = None
+    """Loads the file of --params into an object that `trace` exports."""
 
     def run(self, path: Path, params: Path | None, options: ExportOptions) -> Exported:
         """`export`, with the file's name in every error and the metadata filled in."""
