@@ -139,9 +139,9 @@ def write_model(model: ModelProto, path: Path) -> None:
 
 
 def main_file(path: Path) -> Path:
-    """The file to read of a model that is a folder: a SavedModel's saved_model.pb."""
-    inside = path / "saved_model.pb"
-    return inside if inside.is_file() else path
+    """The file to read of a model that is a folder: a SavedModel's saved_model.pb, or a Core ML package's model."""
+    inside = (path / "saved_model.pb", path / "Data" / "com.apple.CoreML" / "model.mlmodel")
+    return next((file for file in inside if file.is_file()), path)
 
 
 def check_readable(path: Path) -> None:

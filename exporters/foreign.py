@@ -12,7 +12,7 @@ _PADDLE = (
     "this is a PaddlePaddle model: pip install paddle2onnx && paddle2onnx --model_dir FOLDER --model_filename {} "
     "--params_filename {} --save_file model.onnx, and give model.onnx"
 )
-_CORE_ML = "this is a Core ML model, which nothing writes as ONNX; give the model that it was converted from"
+_CORE_ML = "this is a Core ML package without Data/com.apple.CoreML/model.mlmodel; copy or convert it again"
 _LAYERS = (
     "this is a TF.js layers model: pip install tensorflowjs && tensorflowjs_converter --input_format=tfjs_layers_model "
     "--output_format=keras FOLDER/model.json model.h5, and give model.h5"
@@ -53,7 +53,6 @@ _JSON = tuple(
 )
 _SUFFIXES = {
     ".pdmodel": _PADDLE.format("NAME.pdmodel", "NAME.pdiparams"),
-    ".mlmodel": _CORE_ML,
     ".pdiparams": "these are PaddlePaddle's weights; with the .pdmodel beside them: pip install paddle2onnx && "
                   "paddle2onnx --model_dir FOLDER --model_filename NAME.pdmodel --params_filename NAME.pdiparams "
                   "--save_file model.onnx, and give model.onnx",
