@@ -14,7 +14,7 @@ from pathlib import Path
 from dlpack.errors import UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, PictureInput, check_readable, head, main_file
 from dlpack.exporters.callables import Spec, load_callable, parse_spec, uses_framework
-from dlpack.exporters.foreign import foreign, foreign_folder
+from dlpack.exporters.foreign import foreign, foreign_folder, is_pointer
 
 __all__ = ["ExportOptions", "Exported", "Exporter", "PictureInput", "accepted", "all_exporters", "export",
            "find_exporter", "is_callable", "model_stem"]  # fmt: skip
@@ -38,13 +38,15 @@ def find_exporter(path: Path) -> Exporter | None:
         raise UsageError(f"{path}: {what}")
     check_readable(path)
     start = head(path)
+    if is_pointer(start) and (what := foreign(path, start)):
+        raise UsageError(f"{path}: {what}")
     for exporter in all_exporters():
         if exporter.recognises(path, start):
             return exporter
     for exporter in all_exporters():
         if (advice := exporter.advises(path, start)) is not None:
             raise UsageError(f"{path}: {advice}")
-    if path.suffix != ".onnx" and (what := foreign(start)):
+    if path.suffix != ".onnx" and (what := foreign(path, start)):
         raise UsageError(f"{path}: {what}")
     return None
 
@@ -62,9 +64,7 @@ def export(path: Path, params: Path | None = None, options: ExportOptions | None
     path = Path(path)
     spec = parse_spec(path)
     if spec is not None:
-        if params is not None:
-            raise UsageError(f"--params is for models in two files; {spec} names a callable")
-        return _trace(spec, options or ExportOptions())
+        return _trace(spec, params, options or ExportOptions())
     path = main_file(path)
     exporter = find_exporter(path)
     if exporter is None:
@@ -87,10 +87,16 @@ def model_stem(model: Path) -> str:
     return spec.stem if spec else model.stem.removesuffix("-symbol")
 
 
-def _trace(spec: Spec, options: ExportOptions) -> Exported:
+def _trace(spec: Spec, params: Path | None, options: ExportOptions) -> Exported:
+    if params is not None:
+        check_readable(params)
     target = load_callable(spec, options.shapes)
     for exporter in all_exporters():
         if exporter.takes(target):
+            if params is not None and exporter.load is None:
+                raise UsageError(f"--params is for models in two files; {spec} holds its weights itself")
+            if params is not None and exporter.load is not None:
+                exporter.load(target, params)
             return exporter.run_trace(Path(str(spec)), target, spec.stem, options)
     framework = uses_framework(target)
     uses = f", and this one uses {framework}" if framework else ""

@@ -80,6 +80,8 @@ class Exporter:
     advises: Callable[[Path, bytes], str | None] = lambda *_: None
     takes: Callable[[Any], bool] = lambda _: False
     trace: Callable[[Any, str, ExportOptions], Exported] | None = None
+    load: Callable[[Any, Path], None] | None = None
+    """Loads the file of --params into an object that `trace` exports."""
 
     def run(self, path: Path, params: Path | None, options: ExportOptions) -> Exported:
         """`export`, with the file's name in every error and the metadata filled in."""
@@ -137,9 +139,9 @@ def write_model(model: ModelProto, path: Path) -> None:
 
 
 def main_file(path: Path) -> Path:
-    """The file to read of a model that is a folder: a SavedModel's saved_model.pb."""
-    inside = path / "saved_model.pb"
-    return inside if inside.is_file() else path
+    """The file to read of a model that is a folder: a SavedModel's saved_model.pb, or a Core ML package's model."""
+    inside = (path / "saved_model.pb", path / "Data" / "com.apple.CoreML" / "model.mlmodel")
+    return next((file for file in inside if file.is_file()), path)
 
 
 def check_readable(path: Path) -> None:

@@ -93,9 +93,11 @@ def test_inspect_says_what_an_exporter_needs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "words"),
     [
+        (b'{"format": "graph-model", "modelTopology": {}}', "tfjs_graph_converter"),
+        (b'{"format": "layers-model", "modelTopology": {}}', "tensorflowjs_converter"),
+        (b'{"base_code": {"magic": "pir", "version": 1}}', "paddle2onnx --model_dir .* --model_filename model.json"),
+        (b'{"architectures": ["BertModel"], "model_type": "bert"}', "optimum-cli export onnx --model"),
         (b'\x40\0\0\0\0\0\0\0{"w":{"dtype":"F32"}}', "safetensors"),
-        (b"7767517\n2 2\nInput data 0 1 data\n", "ncnn"),
-        (b"[net]\nwidth=416\n\n[convolutional]\n", "Darknet"),
         (b'<?xml version="1.0"?>\n<net name="m" version="11">', "OpenVINO"),
         (b'<?xml version="1.0"?><PMML version="4.4">', "PMML"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
@@ -109,8 +111,24 @@ def test_files_that_are_not_read_are_called_what_they_are(start: bytes, words: s
             call(tmp_path / "model.bin")
 
 
-@pytest.mark.parametrize(("name", "words"), [("config.json", "Hugging Face"), ("MLmodel", "MLflow"),
-                                             ("Manifest.json", "Core ML"), ("checkpoint", "checkpoints")])  # fmt: skip
+@pytest.mark.parametrize("name", ["net.tflite", "net.pt", "net.cfg", "net.onnx", "net.h5"])
+def test_a_pointer_of_git_lfs_is_called_one(name: str, tmp_path: Path) -> None:
+    """Its name is a model's, so a reader would call it damaged."""
+    (tmp_path / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(UsageError, match="git lfs pull"):
+        exporters.find_exporter(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("config.json", "Hugging Face"),
+        ("MLmodel", "MLflow"),
+        ("Manifest.json", "Core ML"),
+        ("inference.pdmodel", "paddle2onnx"),
+        ("checkpoint", "checkpoints"),
+    ],
+)
 def test_folders_that_are_not_read_are_called_what_they_are(name: str, words: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("{}")
     with pytest.raises(UsageError, match=words):

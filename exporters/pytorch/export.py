@@ -26,6 +26,7 @@ from dlpack.exporters.pytorch.interpreter import module_of as script_module
 from dlpack.exporters.pytorch.program import is_program, read_program
 from dlpack.exporters.pytorch.program import module_of as program_module
 from dlpack.exporters.pytorch.script import is_script, read_script, script_inputs
+from dlpack.exporters.pytorch.weights import load_weights
 
 _SUFFIXES = (".pt", ".pth", ".pt2", ".torchscript", ".ts", ".ptl", ".jit")
 _ZIP = b"PK\x03\x04"
@@ -188,4 +189,5 @@ EXPORTER = Exporter(
     export=export,
     takes=takes,
     trace=trace,
+    load=load_weights,
 )

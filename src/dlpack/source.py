@@ -59,7 +59,7 @@ def read_source(
     warnings: tuple[str, ...] = ()
     made = is_callable(model) or ((model.is_file() or model.is_dir()) and find_exporter(model) is not None)
     if is_callable(model):
-        proto, parts = export(model, params, options).model, []
+        proto, parts = export(model, params, options).model, [params] if params else []
     elif made:
         exported = export(model, params, options)
         proto, warnings = exported.model, exported.warnings

@@ -30,7 +30,11 @@ from caffe_layers import CASES, B, W, caffemodel
 from conformance.cases import freeze, select
 from conftest import DIGITS
 from test_export_caffe import NET
+from test_export_coreml import package as coreml_package
+from test_export_coreml import recorded as coreml_recorded
+from test_export_darknet import recorded as darknet_recorded
 from test_export_mxnet import params_bytes, recorded
+from test_export_ncnn import recorded as ncnn_recorded
 from test_export_tflite import recorded as tflite_recorded
 
 from fuzz.mutate import (
@@ -169,6 +173,37 @@ def tflite(folder: Path, rng: random.Random) -> Made:
         data = data[:8] + mutate_bytes(data[8:], rng)
     (folder / "net.tflite").write_bytes(data)
     return folder / "net.tflite", {}
+
+
+# --- Darknet, ncnn, Core ML -------------------------------------------------------------------------------------------
+
+
+def darknet(folder: Path, rng: random.Random) -> Made:
+    record = darknet_recorded()[rng.choice(sorted(darknet_recorded()))]
+    text, weights = str(record["cfg"]), record["weights"].tobytes()
+    in_text = rng.random() < 0.7
+    (folder / "net.cfg").write_text(mutate_text(text, rng) if in_text else text)
+    (folder / "net.weights").write_bytes(weights if in_text else mutate_bytes(weights, rng))
+    return folder / "net.cfg", {}
+
+
+def ncnn(folder: Path, rng: random.Random) -> Made:
+    record = ncnn_recorded()[rng.choice(sorted(ncnn_recorded()))]
+    text, weights = str(record["param"]), record["bin"].tobytes()
+    in_text = rng.random() < 0.7 or not weights
+    (folder / "net.param").write_text(mutate_text(text, rng) if in_text else text)
+    (folder / "net.bin").write_bytes(weights if in_text else mutate_bytes(weights, rng))
+    return folder / "net.param", {}
+
+
+def coreml(folder: Path, rng: random.Random) -> Made:
+    path = coreml_package(folder, rng.choice(sorted(set(coreml_recorded()) - {"weights"})))
+    inside = path / "Data" / "com.apple.CoreML"
+    weights = inside / "weights" / "weight.bin"
+    file = weights if weights.is_file() and rng.random() < 0.2 else inside / "model.mlmodel"
+    data = file.read_bytes()
+    file.write_bytes(mutate_bytes(data, rng) if rng.random() < 0.5 else mutate_binary(data, rng))
+    return path, {}
 
 
 # --- PyTorch ----------------------------------------------------------------------------------------------------------
@@ -378,10 +413,11 @@ FORMATS: dict[str, Callable[[Path, random.Random], Made]] = {
     f.__name__: f
     for f in (
         onnx_net, onnx_operator, onnx_control, mxnet_symbol, mxnet_params, mxnetjs, caffe_prototxt, caffe_weights,
-        tflite, torchscript, torch_export, keras_archive, keras_hdf5, saved_model, frozen_graph, skops_file,
+        tflite, darknet, ncnn, coreml, torchscript, torch_export, keras_archive, keras_hdf5, saved_model,
+        frozen_graph, skops_file,
     )
 }  # fmt: skip
-MODULES = {
+MODULES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("torchscript", "torch_export"), ("torch", "onnxscript")),
     **dict.fromkeys(("keras_archive", "keras_hdf5", "saved_model", "frozen_graph"), ("tensorflow", "keras", "tf2onnx")),
     "skops_file": ("sklearn", "skl2onnx", "skops"),

@@ -1,0 +1,1 @@
+"""Core ML → ONNX; `export.py` begins."""

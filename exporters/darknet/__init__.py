@@ -1,0 +1,1 @@
+"""Darknet → ONNX; `export.py` begins."""

@@ -1,0 +1,1 @@
+"""ncnn → ONNX; `export.py` begins."""
