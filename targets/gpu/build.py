@@ -38,7 +38,7 @@ def gpu_builds(archs: Sequence[str]) -> list[Build]:
 
 
 def gpu_build(gpu: Gpu, archs: Sequence[str]) -> Build:
-    """A build for a GPU: its kernels are scheduled for `gpu` and compiled for `archs` (sm_53: a cubin, compute_53: PTX).
+    """A build for a GPU: kernels scheduled for `gpu` and compiled for `archs` (sm_53: a cubin, compute_53: PTX).
 
     It has no toolchain and library: the target puts it beside the builds for processors, whose library it joins.
     """

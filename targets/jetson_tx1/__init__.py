@@ -1,5 +1,5 @@
-"""jetson-tx1: NVIDIA's Jetson TX1 and its likes, Ubuntu 16.04 (glibc 2.23) and later: its GPU, and where no driver works
-the four Cortex-A57 cores.
+"""jetson-tx1: NVIDIA's Jetson TX1 and its likes, Ubuntu 16.04 (glibc 2.23) and later: its GPU, or its four Cortex-A57
+cores where no driver works.
 
 The TX1's last driver is of CUDA 10.2. Whether it loads a cubin of NVRTC 12 is not known; PTX that it can compile stands
 in the file as well, and is taken if it refuses the cubin.
@@ -38,7 +38,7 @@ def _select(values: Mapping[str, Any]) -> tuple[Build, ...]:
     if values.get("cores-only"):
         return (_CORES,)
     if problem := missing_nvrtc():
-        raise ToolchainError(f"the kernels for the GPU cannot be compiled here: install {problem}, or give --cores-only")
+        raise ToolchainError(f"kernels for the GPU cannot be compiled here: install {problem}, or give --cores-only")
     return (_GPU, _CORES_BESIDE_IT)
 
 
