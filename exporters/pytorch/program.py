@@ -129,6 +129,8 @@ def _pickled(data: bytes) -> dict[str, Any]:
     try:
         value = read_pickle(inner.read("data.pkl"), "data.pkl")
     except Foreign as e:
+        if str(e) == "torch.storage.UntypedStorage":
+            raise UnsupportedError("its weights are of a type that is not read, such as float8") from None
         raise refuse_pickle([str(e)]) from None
     entries = value if isinstance(value, dict) else {"": value}
     found = {}
