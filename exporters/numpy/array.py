@@ -79,7 +79,14 @@ class Trace:
         except Exception:  # noqa: BLE001 - it takes no such numbers
             raise self.refusal() from None
         kinds = tuple, list
-        return type(result)(map(self.array, result)) if type(result) in kinds else self.array(result)
+        return type(result)(map(self._unknown, result)) if type(result) in kinds else self._unknown(result)
+
+    def _unknown(self, value: Any) -> Traced:
+        """A value of the shape and the type of `value`."""
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiub":
+            raise self.refusal()
+        return self.wrap(self.g.input(f"absent_{len(self.missing)}_{id(value)}", array.shape, onnx_dtype(array.dtype)))
 
     def refusal(self, also: str = "") -> UnsupportedError:
         """Of all that is in `missing`, and `also` what ended the tracing."""
