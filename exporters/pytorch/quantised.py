@@ -87,7 +87,8 @@ def _asymmetric(low: Any, high: Any, least: float, most: float, eps: float) -> t
 
 def _choose(x: Any, low: int, high: int, eps: float, _dtype: Any) -> tuple[Any, Any]:
     torch = import_torch()
-    scale, zero = _asymmetric(x.amin().clamp(max=0.0), x.amax().clamp(min=0.0), low, high, eps)
+    flat = x.flatten()
+    scale, zero = _asymmetric(flat.amin(0).clamp(max=0.0), flat.amax(0).clamp(min=0.0), low, high, eps)
     return scale.to(torch.float64).reshape(1), zero.to(torch.int64).reshape(1)
 
 
