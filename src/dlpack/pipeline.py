@@ -13,7 +13,7 @@ from dlpack.meaning.labels import check_labels, labels_warning
 from dlpack.meaning.preprocess import Preprocess, from_metadata, resolve
 from dlpack.meaning.shape_sets import Shapes, bucket_sets, check_sets, describe_buckets, describe_shapes, set_name
 from dlpack.options import Options, Progress, options_text
-from dlpack.source import Source, read_source
+from dlpack.source import Source, close_batch, read_source
 
 if TYPE_CHECKING:
     from dlpack.amalgamate.classifier import Classifier
@@ -132,7 +132,8 @@ def _prepare(model: Path, options: Options, progress: Progress) -> Prepared:
 
 
 def _read(model: Path, options: Options, shapes: Shapes) -> Source:
-    return read_source(model, options.params, shapes, options.dtypes, options.values, options.internals)
+    source = read_source(model, options.params, shapes, options.dtypes, options.values, options.internals)
+    return replace(source, warnings=(*source.warnings, *close_batch(source.proto, shapes)))
 
 
 def _cleaned(proto: Any, shapes: Shapes) -> Callable[[], Any]:

@@ -74,7 +74,6 @@ def read_source(
             proto = load_model(model)
         except ModelError as e:
             raise e if model.suffix == ".onnx" else ModelError(f"{e}; accepted formats: {accepted()}") from e
-        warnings = close_batch(proto, shapes or {})
     opset = ", ".join(f"{o.domain or 'ai.onnx'} opset {o.version}" for o in proto.opset_import)
     metadata = {p.key: p.value for p in proto.metadata_props}
     labels = labels_from_metadata(metadata["dlpack.labels"]) if "dlpack.labels" in metadata else None
