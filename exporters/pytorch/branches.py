@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dlpack.errors import UnsupportedError
@@ -47,7 +48,7 @@ class Branches:
             self.scope.clear()
             self.scope.update(before)
             self.run_.changed = dict(changed)
-            value = self.attempt(lambda body=body: self.run_.block(body, self.scope))
+            value = self.attempt(partial(self.run_.block, body, self.scope))
             results.append((value, dict(self.scope), self.run_.changed))
         yes, no = results
         kept = no if yes[0] is NOTHING else yes if no[0] is NOTHING else None
@@ -63,9 +64,8 @@ class Branches:
         if isinstance(yes[0], Returned):
             raise Returned(self.merged(test, yes[0].value, no[0].value, "its result"))
         for name in dict.fromkeys([*yes[1], *no[1]]):
-            found = [r[1].get(name, NOTHING) for r in results]
-            if NOTHING not in found:
-                self.scope[name] = self.merged(test, *found, f"'{name}'")
+            if name in yes[1] and name in no[1]:
+                self.scope[name] = self.merged(test, yes[1][name], no[1][name], f"'{name}'")
         self.run_.changed = {}
         for key in dict.fromkeys([*yes[2], *no[2]]):
             if key not in yes[2] or key not in no[2]:
