@@ -378,6 +378,19 @@ def test_inspect_shows_open_dimensions(tmp_path: Path) -> None:
     assert facts["inputs"][0]["shape"] == facts["outputs"][0]["shape"] == [3, 4]
 
 
+def test_an_open_batch_is_one_and_that_is_said() -> None:
+    import nets
+    from onnx import helper
+
+    from dlpack.source import close_batch
+
+    for dim, taken in (("batch", True), ("s0", True), ("steps", False)):
+        net = nets.model([helper.make_node("Relu", ["x"], ["y"])], {"x": (dim, 4)}, {"y": (dim, 4)})
+        assert close_batch(net, {"x": (3, 4)}) == ()
+        assert bool(close_batch(net, {})) == taken
+        assert net.graph.input[0].type.tensor_type.shape.dim[0].dim_value == taken
+
+
 @pytest.mark.parametrize("arguments", [[], ["--model", DIGITS]])
 def test_verify_shows_the_errors_per_output(digits: Path, arguments: list[str | Path]) -> None:
     """Against the outputs stored in the bundle, and against onnxruntime run again."""

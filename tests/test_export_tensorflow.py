@@ -21,6 +21,7 @@ from conftest import skip_or_fail
 from dlpack import exporters
 from dlpack.errors import DlpackError, ModelError, ToolchainError, UnsupportedError, UsageError
 from dlpack.exporters import ExportOptions
+from dlpack.exporters.tensorflow import lookup
 from dlpack.exporters.tensorflow.keras import check_config
 
 MAKE = Path(__file__).with_name("fixtures") / "make_keras.py"
@@ -193,6 +194,13 @@ def test_class_of_the_user_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedError, match="layer 'till': the class Mine of shop"):
         check_config({"class_name": "Sequential", "module": "keras", "config": {"layers": [layer]}})
     check_config({"class_name": "Sequential", "module": "keras.models", "config": {"layers": []}})
+
+
+def test_layers_of_words_are_refused_with_the_way_out() -> None:
+    told = r"get_layer\('words'\)\.output(.|\n)*layer 'words' \(StringLookup\)"
+    with pytest.raises(UnsupportedError, match=told) as e:
+        lookup.check([("StringLookup", "keras.layers", "words"), ("Dense", "keras.layers", "dense")])
+    assert e.value.problems == ("layer 'words' (StringLookup): takes words",)
 
 
 def test_missing_framework_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
         if len(d.type.tensor_type.shape.dim) == 4
     ):
         set_metadata(model, "dlpack.channels", "BGR")  # Caffe reads images through OpenCV
-    return Exported(model, None, preprocess, used, warnings)
+    return Exported(model, None, preprocess, used, (*warnings, *conversion.warnings))
 
 
 _WEIGHTED = (
@@ -149,6 +149,7 @@ class Conversion:
         self.values: dict[str, str | None] = {}  # top → value; None where it could not be converted
         self.unread: dict[str, None] = {}  # tops that nothing has read yet, in order
         self.open: list[str] = []
+        self.warnings: list[str] = []
         self.problems: list[str] = []
         self.writers: dict[str, int] = {}
         for k, layer in enumerate(layers):
@@ -203,6 +204,9 @@ class Conversion:
 
     def _input(self, name: str, shape: Shape) -> None:
         shape = self.options.shapes.get(name, shape)
+        if shape and shape[0] < 1 and all(n > 0 for n in shape[1:]):
+            shape = (1, *shape[1:])
+            self.warnings.append(f"the batch of the input '{name}' is taken as 1; --shape gives another size")
         if not shape:
             self.open.append(name)
         self.values[name] = self.g.input(name, shape) if shape else None

@@ -73,11 +73,12 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
         files = replace(files, arrays=read_arrays(data), params_file=digest_of(data))
     elif params is not None:
         raise UsageError("this file holds its weights itself; leave --params out")
-    model = Conversion(files, options, path.stem.removesuffix("-symbol")).run()
+    conversion = Conversion(files, options, path.stem.removesuffix("-symbol"))
+    model = conversion.run()
     parts = {"params": files.params_file, "symbol": files.symbol_file}
     told = {name: asdict(part) if part else None for name, part in parts.items()}
     set_metadata(model, "dlpack.mxnet", json.dumps(told))
-    return Exported(model, files.labels, _preprocess(files, model), used)
+    return Exported(model, files.labels, _preprocess(files, model), used, tuple(conversion.warnings))
 
 
 def _preprocess(files: Files, model: ModelProto) -> PictureInput | None:
@@ -112,6 +113,7 @@ class Conversion:
         self.variables: dict[str, str] = {}
         self.failed: set[int] = set()
         self.problems: list[str] = []
+        self.warnings: list[str] = []
         self.open: dict[str, str] = {}  # variable → what is known of its shape
         self.users: dict[int, list[tuple[SymbolNode, int]]] = {}
         for node in self.symbol.nodes:
@@ -272,6 +274,9 @@ class Conversion:
             shape = node.attrs.ints(key)
             if shape and all(n > 0 for n in shape):
                 return shape
+            if len(shape or ()) > 1 and shape[0] < 1 and all(n > 0 for n in shape[1:]):  # 0 is what MXNet is to infer
+                self.warnings.append(f"the batch of the input '{node.name}' is taken as 1; --shape gives another size")
+                return (1, *shape[1:])
         if self.mean is not None and node.name == "data" and self.mean.ndim == 3 and self.mean.size:
             return (1, *self.mean.shape)
         return None

@@ -31,6 +31,7 @@ class Trace:
     def __init__(self, name: str) -> None:
         self.g = OnnxBuilder(name)
         self.names: dict[int, str] = {}  # id of a weight → its variable's name
+        self.missing: dict[str, None] = {}  # functions without a converter, with the user's lines
         self._constants: dict[Any, str] = {}
 
     def array(self, value: Any) -> Traced:
@@ -69,6 +70,29 @@ class Trace:
         hint = f"; {hint}" if hint else ""
         raise UnsupportedError(f"{what} cannot be exported{hint}{user_line(traceback.extract_stack())}")
 
+    def absent(self, what: str, function: Any, args: Any, kwargs: Any) -> Any:
+        """Notes a function without a converter; its result for some numbers stands in, so that all are told at once."""
+        self.missing[f"{what} cannot be exported{user_line(traceback.extract_stack())}"] = None
+        try:
+            with np.errstate(all="ignore"):
+                result = function(*_numbers(args), **_numbers(kwargs))
+        except Exception:  # noqa: BLE001 - it takes no such numbers
+            raise self.refusal() from None
+        kinds = tuple, list
+        return type(result)(map(self._unknown, result)) if type(result) in kinds else self._unknown(result)
+
+    def _unknown(self, value: Any) -> Traced:
+        """A value of the shape and the type of `value`."""
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiub":
+            raise self.refusal()
+        return self.wrap(self.g.input(f"absent_{len(self.missing)}_{id(value)}", array.shape, onnx_dtype(array.dtype)))
+
+    def refusal(self, also: str = "") -> UnsupportedError:
+        """Of all that is in `missing`, and `also` what ended the tracing."""
+        told = [*self.missing, *([also] if also and also not in self.missing else [])]
+        return UnsupportedError(told[0]) if len(told) == 1 else UnsupportedError("the function holds:", tuple(told))
+
     @contextmanager
     def located(self, what: str) -> Iterator[None]:
         """Errors that a converter raises get the user's line."""
@@ -84,6 +108,18 @@ class Trace:
                 argument = str(e).rpartition("'")[0].rpartition("'")[2]
                 self.unsupported(f"{what} with the argument '{argument}'")
             raise self.error(f"{what}: {type(e).__name__}: {e}") from e
+
+
+def _numbers(value: Any) -> Any:
+    """`value` with numbers in place of what depends on the inputs."""
+    if isinstance(value, Traced) and value.known is None:
+        made = np.random.default_rng(0).uniform(0.5, 1.5, value.shape)
+        return made.astype(value.dtype) if value.dtype.kind == "f" else np.ones(value.shape, value.dtype)
+    if isinstance(value, Traced):
+        return value.known
+    if type(value) in (list, tuple):
+        return type(value)(map(_numbers, value))
+    return {k: _numbers(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -206,7 +242,7 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
             dtype = kwargs.pop("dtype", None)
             kwargs = {k: v for k, v in kwargs.items() if k not in ("casting", "order", "subok")}
             if name not in UFUNCS:
-                t.unsupported(f"np.{name}")
+                return t.absent(f"np.{name}", ufunc, inputs, kwargs)
             result = UFUNCS[name](t, ufunc, *inputs, **kwargs)
             return result if dtype is None else result.astype(dtype)
         reductions = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min", "logical_or": "any",
@@ -229,7 +265,7 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
             if all(v.known is not None for v in _arrays((args, kwargs))):
                 result = function(*plain(list(args)), **plain(kwargs))
                 return t.array(result) if isinstance(result, np.ndarray) else result
-            t.unsupported(f"np.{name}")
+            return t.absent(f"np.{name}", function, args, kwargs)
         if kwargs.pop("out", None) is not None:
             t.unsupported(f"np.{name} with the argument 'out'", "assign its result")
         if name not in _MAKES and all(v.known is not None for v in _arrays((args, kwargs))):

@@ -17,8 +17,9 @@ from onnx import ModelProto
 
 import dlpack.exporters.numpy.indexing
 import dlpack.exporters.numpy.math
+import dlpack.exporters.numpy.statistics
 import dlpack.exporters.numpy.ufuncs  # noqa: F401 - these enter their converters
-from dlpack.errors import ModelError, UnsupportedError, UsageError
+from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions
 from dlpack.exporters.callables import user_code, uses_framework
 from dlpack.exporters.numpy.array import Trace, Traced, is_known
@@ -40,8 +41,13 @@ def trace(target: Any, name: str, options: ExportOptions) -> Exported:
     t.names = _weight_names(target)
     inputs = {n: t.wrap(t.g.input(n, shape, dtypes[n])) for n, shape in options.shapes.items()}
     with t.g.scope(name):
-        with creating(t), user_code("while tracing", f"{getattr(target, '__name__', name)}()"):
-            result = target(**inputs)
+        try:
+            with creating(t), user_code("while tracing", f"{getattr(target, '__name__', name)}()"):
+                result = target(**inputs)
+        except DlpackError as e:
+            raise (t.refusal(str(e)) if t.missing else e) from e
+        if t.missing:
+            raise t.refusal()
         outputs = dict(_outputs(t, result, set(inputs)))
         for output, array in outputs.items():
             if is_known(array):

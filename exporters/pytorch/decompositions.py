@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dlpack.exporters.pytorch import linear_algebra, quantised
 from dlpack.exporters.pytorch.framework import import_torch
 
 Decomposition = Callable[..., Any]
@@ -17,12 +18,17 @@ Decomposition = Callable[..., Any]
 def table() -> dict[Any, Decomposition]:
     """Operator overload → its replacement, for ExportedProgram.run_decompositions."""
     aten = import_torch().ops.aten
-    found: dict[Any, Decomposition] = {}
+    found: dict[Any, Decomposition] = quantised.table()
     for name, (overloads, function) in _FUNCTIONS.items():
         for overload in overloads.split():
             operator = getattr(getattr(aten, name, None), overload, None)
             if operator is not None:
                 found[operator] = function
+    known = import_torch().export.default_decompositions()
+    for name in _OPENED:
+        packet = getattr(aten, name)
+        operators = [getattr(packet, overload) for overload in packet.overloads()]
+        found |= {operator: known[operator] for operator in operators if operator in known}
     found[aten.median.dim] = _median_dim
     found[aten.sort.stable] = _sort
     return found
@@ -185,6 +191,40 @@ def _cdist(x: Any, y: Any, p: float = 2.0, compute_mode: int | None = None) -> A
     return (steps * steps).sum(-1).sqrt() if p == 2.0 else steps.pow(p).sum(-1).pow(1.0 / p)
 
 
+def _cumulative(largest: bool) -> Decomposition:
+    def extreme(x: Any, dim: int) -> Any:
+        """The extreme so far and where it is, the last of equal ones; over runs of 1, 2, 4 ... elements."""
+        torch = import_torch()
+        if not x.dim():
+            return x, torch.zeros((), dtype=torch.int64)
+        size, step = x.shape[dim], 1
+        shape = [1] * x.dim()
+        shape[dim] = size
+        place = torch.arange(size).reshape(shape).expand(x.shape)
+        while step < size:
+            before, here = x.narrow(dim, 0, size - step), x.narrow(dim, step, size - step)
+            stays = here >= before if largest else here <= before
+            there = torch.where(stays, place.narrow(dim, step, size - step), place.narrow(dim, 0, size - step))
+            x = torch.cat([x.narrow(dim, 0, step), torch.where(stays, here, before)], dim)
+            place = torch.cat([place.narrow(dim, 0, step), there], dim)
+            step *= 2
+        return x, place
+
+    return extreme
+
+
+def _pdist(x: Any, p: float = 2.0) -> Any:
+    """Of every pair of rows, the earlier one first."""
+    torch, rows = import_torch(), range(x.shape[0])
+    pairs = [(k, n) for k in rows for n in rows if k < n]
+    first, second = torch.tensor([k for k, _ in pairs]), torch.tensor([n for _, n in pairs])
+    return _cdist(x[first].unsqueeze(-2), x[second].unsqueeze(-2), p).reshape(len(pairs))
+
+
+def _hypot(x: Any, y: Any) -> Any:
+    return (x * x + y * y).sqrt()
+
+
 def _cumprod(x: Any, dim: int, *, dtype: Any = None) -> Any:
     """Products over runs of 1, 2, 4 ... elements."""
     torch = import_torch()
@@ -204,6 +244,11 @@ def _logcumsumexp(x: Any, dim: int) -> Any:
     return (x - peak).exp().cumsum(dim).log() + peak
 
 
+def _int_mm(x: Any, y: Any) -> Any:
+    torch = import_torch()
+    return x.to(torch.int32) @ y.to(torch.int32)
+
+
 def _index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False) -> Any:
     """x[mask] = value, for one value, of one mask."""
     torch = import_torch()
@@ -217,7 +262,8 @@ def _index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = F
 
 def _embedding_bag(  # noqa: PLR0913 - the operator's schema
     weight: Any, indices: Any, offsets: Any, scale_grad_by_freq: bool = False, mode: int = 0,  # noqa: ARG001
-    sparse: bool = False, per_sample_weights: Any = None, include_last_offset: bool = False, padding_idx: int = -1,  # noqa: ARG001
+    sparse: bool = False, per_sample_weights: Any = None, include_last_offset: bool = False,  # noqa: ARG001
+    padding_idx: int | None = -1,
 ) -> Any:  # fmt: skip
     """Sum, mean or maximum of each bag's rows of `weight`; by a matrix that says which index is in which bag."""
     torch = import_torch()
@@ -228,7 +274,7 @@ def _embedding_bag(  # noqa: PLR0913 - the operator's schema
         offsets[1:] if include_last_offset else torch.cat([offsets[1:], torch.full((1,), count, dtype=offsets.dtype)])
     )
     held = (place >= starts.unsqueeze(1)) & (place < ends.unsqueeze(1))
-    if padding_idx >= 0:
+    if padding_idx is not None and padding_idx >= 0:
         held = held & (indices != padding_idx)
     rows = weight[indices]
     if mode == 2:
@@ -273,9 +319,26 @@ _FUNCTIONS: dict[str, tuple[str, Decomposition]] = {
     "cdist": ("default", _cdist),
     "_cdist_forward": ("default", _cdist),
     "cumprod": ("default", _cumprod),
+    "cummax": ("default", _cumulative(True)),
+    "cummin": ("default", _cumulative(False)),
+    "hypot": ("default", _hypot),
     "logcumsumexp": ("default", _logcumsumexp),
+    "pdist": ("default", _pdist),
+    "_pdist_forward": ("default", _pdist),
     "index_put": ("default", _index_put),
+    "embedding_bag": ("default padding_idx", _embedding_bag),
     "_embedding_bag": ("default", _embedding_bag),
     "_embedding_bag_forward_only": ("default", _embedding_bag),
+    "_int_mm": ("default", _int_mm),
+    "inverse": ("default", linear_algebra.inverse_alone),
+    "linalg_inv": ("default", linear_algebra.inverse_alone),
+    "linalg_inv_ex": ("default", linear_algebra.inverse),
+    "linalg_solve": ("default", linear_algebra.solve_alone),
+    "_linalg_solve_ex": ("default", linear_algebra.solve),
+    "linalg_solve_triangular": ("default", linear_algebra.triangular),
+    "linalg_cholesky": ("default", linear_algebra.cholesky_alone),
+    "linalg_cholesky_ex": ("default", linear_algebra.cholesky),
     **{f"upsample_nearest{r}d": ("vec", _upsample_nearest) for r in (1, 2, 3)},
 }
+_OPENED = ("adaptive_max_pool1d",)
+"""Made of operators above; PyTorch takes composite operators apart only if the table says so."""

@@ -122,7 +122,7 @@ class Global:
 
 @dataclass(eq=False)
 class Object:
-    """An instance of a TorchScript class: its qualified name and its attributes."""
+    """An instance of a class of TorchScript or torchao: its qualified name and its attributes."""
 
     type: str
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -246,7 +246,7 @@ class _Machine:
     def new_object(self, _: Any) -> None:
         self.stack.pop()
         made = self.stack.pop()
-        if not isinstance(made, Global) or not made.module.startswith("__torch__"):
+        if not isinstance(made, Global) or made.module.partition(".")[0] not in ("__torch__", "torchao"):
             raise Foreign(str(made))
         self.stack.append(Object(str(made)))
 
@@ -316,6 +316,13 @@ def _construct(function: Any, arguments: Any) -> Any:
         return dict(arguments[0]) if arguments else {}
     if name in _PASS:
         return arguments[0]
+    if name == "torch._tensor._rebuild_from_type_v2":
+        _, kind, _, state = arguments
+        if str(kind).startswith("torchao.") and isinstance(state, dict):
+            return Object(str(kind), state)  # a weight that is several tensors
+        raise Foreign(str(kind))
+    if name.startswith("torchao."):
+        return Object(name, {"arguments": arguments})  # how such a weight was quantised
     raise Foreign(name)
 
 

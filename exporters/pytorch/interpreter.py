@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlpack.errors import ModelError, UnsupportedError
+from dlpack.exporters.pytorch.branches import Branches, Returned
 from dlpack.exporters.pytorch.files import Object, TensorRef
 from dlpack.exporters.pytorch.framework import attach, import_torch
 from dlpack.exporters.pytorch.fused import FUSED
 from dlpack.exporters.pytorch.script import Script
-from dlpack.exporters.pytorch.values import ALWAYS, CONTAINER, FILES, IGNORED, PRIM, SCALAR
+from dlpack.exporters.pytorch.values import ALWAYS, CHANGES, CONTAINER, FILES, IGNORED, PRIM, SCALAR
 
 MAX_STEPS = 2_000_000  # statements and calls of one run; a large scripted network takes some ten thousand
 MAX_OPERATORS = 20_000  # on tensors; each takes about half a millisecond to trace
@@ -61,11 +62,6 @@ class Record(tuple[Any, ...]):
     fields: tuple[str, ...] = ()
 
 
-class _Return(Exception):
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
 class Run:
     """One call of forward. `tensors`: the tensors that PyTorch traces in place of the file's."""
 
@@ -76,7 +72,20 @@ class Run:
         self.resolved: dict[int, tuple[Any, Any]] = {}
         self.steps = 0
         self.operators = 0
+        self.fresh: dict[int, Any] | None = None  # in a branch that depends on the data: what it made, by id
         self.torch = import_torch()
+
+    def is_data(self, value: Any) -> bool:
+        """Whether a tensor's value is not known while PyTorch traces."""
+        if not isinstance(value, self.torch.Tensor):
+            return False
+        return value.numel() == 1 and getattr(value, "constant", None) is None
+
+    def made(self, value: Any, view: bool = False) -> Any:
+        """`value`, noted as one that a branch may change."""
+        if self.fresh is not None and not view:
+            self.fresh[id(value)] = value
+        return value
 
     # --- calls
 
@@ -98,7 +107,7 @@ class Run:
             raise ModelError(f"the code calls {function.name} with other arguments than it has")
         try:
             self.block(function.body, scope)
-        except _Return as r:
+        except Returned as r:
             return r.value
         return None
 
@@ -131,7 +140,11 @@ class Run:
             elif isinstance(statement, ast.Expr):
                 self.value(statement.value, scope)
             elif isinstance(statement, ast.If):
-                self.block(statement.body if bool(self.value(statement.test, scope)) else statement.orelse, scope)
+                test = self.value(statement.test, scope)
+                if self.is_data(test):
+                    Branches(self, scope).run(test, statement)
+                else:
+                    self.block(statement.body if bool(test) else statement.orelse, scope)
             elif isinstance(statement, ast.For):
                 for item in self.value(statement.iter, scope):
                     self.assign(statement.target, item, scope)
@@ -144,7 +157,7 @@ class Run:
             elif isinstance(statement, ast.With):
                 self.block(statement.body, scope)  # no_grad and profiling
             elif isinstance(statement, ast.Return):
-                raise _Return(self.value(statement.value, scope) if statement.value else None)
+                raise Returned(self.value(statement.value, scope) if statement.value else None)
             elif not isinstance(statement, ast.Pass):
                 raise self.problem(f"the statement {type(statement).__name__.lower()}")
 
@@ -170,7 +183,7 @@ class Run:
 
     # --- expressions
 
-    def value(self, node: ast.expr, scope: dict[str, Any]) -> Any:
+    def value(self, node: ast.expr, scope: dict[str, Any]) -> Any:  # noqa: PLR0911 - a kind of expression each
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.Name):
@@ -192,7 +205,10 @@ class Run:
             value = self.value(node.operand, scope)
             return -value if isinstance(node.op, ast.USub) else not value
         if isinstance(node, ast.IfExp):
-            return self.value(node.body if bool(self.value(node.test, scope)) else node.orelse, scope)
+            test = self.value(node.test, scope)
+            if self.is_data(test):
+                return Branches(self, scope).choose(test, node)
+            return self.value(node.body if bool(test) else node.orelse, scope)
         raise self.problem(f"the expression {ast.unparse(node)}")
 
     def name(self, name: str, scope: dict[str, Any]) -> Any:
@@ -291,6 +307,8 @@ class Run:
             return self.field(args[0], str(args[1]))
         if name in ("int", "float", "bool"):
             (value,) = args
+            if self.is_data(value):
+                return value.reshape(()).to({"int": self.torch.int64, "bool": self.torch.bool}.get(name, value.dtype))
             value = value.item() if isinstance(value, self.torch.Tensor) else value
             return {"int": int, "float": float, "bool": bool}[name](value)
         if name == "str":
@@ -308,7 +326,15 @@ class Run:
         if name in ALWAYS:
             return ALWAYS[name](*args)
         if name in CONTAINER and args and not isinstance(args[0], tensor):
-            return CONTAINER[name](*args, **kwargs)
+            if self.fresh is not None and name in CHANGES and id(args[0]) not in self.fresh:
+                raise self.problem("a list that changes in a branch which depends on the data")
+            return self.made(CONTAINER[name](*args, **kwargs))
+        if name == "__not__" and args and self.is_data(args[0]):
+            return args[0].logical_not()
+        if name in ("Int", "Float", "Bool", "IntImplicit", "FloatImplicit", "ScalarImplicit", "item") and self.is_data(
+            args[0]
+        ):
+            return args[0].reshape(())
         if name in SCALAR and not any(_has(a, tensor) for a in args):
             return SCALAR[name](*args, **kwargs)
         if name in FUSED:
@@ -319,12 +345,20 @@ class Run:
         self.operators += 1
         if self.operators > MAX_OPERATORS:
             raise ModelError(f"the model's code calls more than {MAX_OPERATORS:,} operators; its loops may not end")
+        written = name.endswith("_") and not name.startswith("__")
+        if self.fresh is not None and written and args and id(args[0]) not in self.fresh:
+            raise self.problem(f"aten::{name} on an outer tensor, in a branch which depends on the data")
         try:
-            return packet(*args, **kwargs)
+            return self.made(packet(*args, **kwargs), view=not written and _gives_view(packet))
         except TypeError as e:
             raise ModelError(
                 f"the operator aten::{name} does not take these arguments: {str(e).splitlines()[0]}"
             ) from e
+
+
+def _gives_view(packet: Any) -> bool:
+    schemas = [getattr(packet, overload)._schema for overload in packet.overloads()]
+    return any(r.alias_info is not None for s in schemas for r in s.returns if "out" not in s.overload_name)
 
 
 def _has(value: Any, kind: Any) -> bool:

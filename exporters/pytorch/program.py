@@ -16,7 +16,8 @@ from typing import Any
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import parse_json
-from dlpack.exporters.pytorch.files import Archive, Foreign, TensorRef, check_view, read_pickle, refuse_pickle
+from dlpack.exporters.pytorch import quantised
+from dlpack.exporters.pytorch.files import Archive, Foreign, Object, TensorRef, check_view, read_pickle, refuse_pickle
 from dlpack.exporters.pytorch.framework import attach, import_torch, tensor_from
 
 OLD_PROGRAM = "serialized_exported_program.json"
@@ -97,8 +98,8 @@ def _tensors(archive: Archive, kind: str, model: str) -> dict[str, Any]:
         for name, entry in entries.items():
             record = f"data/{kind}/{entry['path_name']}"
             if entry["use_pickle"]:
-                value = _pickled(archive.read(record))
-                found[str(name)] = value.get("", value)
+                for part, value in _pickled(archive.read(record)).items():
+                    found[".".join(filter(None, (str(name), part)))] = value
                 continue
             meta = entry["tensor_meta"]
             size, stride = ([_int(v) for v in meta[k]] for k in ("sizes", "strides"))
@@ -119,20 +120,35 @@ def _old_tensors(archive: Archive) -> dict[str, Any]:
 
 
 def _pickled(data: bytes) -> dict[str, Any]:
-    """A torch.save file inside the archive: a dict of tensors, or one tensor, which gets the name ""."""
+    """A torch.save file inside the archive: a dict of tensors, or one tensor, which gets the name "".
+
+    A weight that torchao stores as several tensors is one of each, under NAME.ATTRIBUTE.
+    """
     inner = Archive(io.BytesIO(data))
     inner.check_byte_order()
     try:
         value = read_pickle(inner.read("data.pkl"), "data.pkl")
     except Foreign as e:
+        if str(e) == "torch.storage.UntypedStorage":
+            raise UnsupportedError("its weights are of a type that is not read, such as float8") from None
         raise refuse_pickle([str(e)]) from None
     entries = value if isinstance(value, dict) else {"": value}
     found = {}
-    for name, ref in entries.items():
+    for name, ref in _flat(entries):
         if not isinstance(ref, TensorRef):
             raise UnsupportedError(f"the archive's entry '{name}' is not a plain tensor")
-        found[str(name)] = _tensor(inner.read(f"data/{ref.record}"), ref, str(name))
+        found[name] = _tensor(inner.read(f"data/{ref.record}"), ref, name)
     return found
+
+
+def _flat(entries: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in entries.items():
+        path = f"{inside}.{name}" if inside else str(name)
+        if isinstance(value, Object):
+            kept = {k: v for k, v in value.attributes.items() if isinstance(v, TensorRef | Object)}
+            yield from _flat(kept, path)
+        elif isinstance(value, TensorRef) or not inside:
+            yield path, value
 
 
 def _tensor(raw: bytes, ref: TensorRef, name: str) -> Any:
@@ -199,10 +215,14 @@ def _nodes(graph: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _function(target: str) -> Any:
-    """The function of an allowed target: an ATen operator without access to files, or arithmetic of shapes."""
+    """The function of an allowed target: an operator of ATen without access to files, or of quantisation, or arithmetic
+    of shapes.
+    """
     torch = import_torch()
     if target in _ARITHMETIC:
         return _ARITHMETIC[target]
+    if (found := quantised.function(target)) is not None:
+        return found
     parts = target.split(".")
     if len(parts) != 5 or parts[:3] != ["torch", "ops", "aten"] or parts[3] in _FILES:
         return None
@@ -220,12 +240,17 @@ def _replay(program: ExportedProgram, given: Sequence[Any], tensors: Mapping[str
             if "as_tensor" in body["arg"]:
                 values[body["arg"]["as_tensor"]["name"]] = next(remaining)
         elif kind in ("parameter", "buffer", "tensor_constant"):
-            values[body["arg"]["name"]] = tensors[body[f"{kind}_name"]]
+            values[body["arg"]["name"]] = _stored(tensors, body[f"{kind}_name"])
         elif kind != "constant_input":
             raise UnsupportedError(f"the program has an input of the kind {kind}")
     results = _run(program.graph, values)
     specs = program.signature["output_specs"]
     return tuple(r for r, spec in zip(results, specs, strict=True) if "user_output" in spec and r is not None)
+
+
+def _stored(tensors: Mapping[str, Any], name: str) -> Any:
+    """A weight; attribute → tensor for one that torchao stores as several."""
+    return tensors[name] if name in tensors else quantised.inner_tensor(tensors, name)
 
 
 def _run(graph: Mapping[str, Any], values: dict[str, Any]) -> list[Any]:
@@ -263,6 +288,8 @@ def _run_without_grad(node: Mapping[str, Any], values: Mapping[str, Any]) -> lis
 
 def _arguments(function: Any, inputs: Sequence[Any], values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     schema = getattr(function, "_schema", None)
+    if schema is None and quantised.is_torchao(function):
+        return [], {i["name"]: _value(i["arg"], values) for i in inputs}
     if schema is None:
         return [_value(i["arg"], values) for i in inputs], {}
     given = {i["name"]: _value(i["arg"], values) for i in inputs}

@@ -14,8 +14,12 @@ FILES = ("from_file", "save", "load")
 IGNORED = ("warn", "_print", "manual_seed", "_assert_async", "set_grad_enabled")
 
 
+class Refused(ModelError):
+    """The model's code raises an error."""
+
+
 def _raise(message: Any = "", *_: Any) -> None:
-    raise ModelError(f"the model's own code refuses its input: {str(message)[:200]}")
+    raise Refused(f"the model's own code refuses its input: {str(message)[:200]}")
 
 
 def _div(a: Any, b: Any, rounding_mode: str | None = None) -> Any:
@@ -98,6 +102,9 @@ CONTAINER: dict[str, Callable[..., Any]] = {
     "add_": _add,
 }  # fmt: skip
 """Where the first argument is no tensor."""
+
+CHANGES = ("append", "extend", "insert", "pop", "reverse", "clear", "_set_item", "add_")
+"""Those of CONTAINER that change their first argument."""
 
 ALWAYS: dict[str, Callable[..., Any]] = {
     "__is__": operator.is_, "__isnot__": operator.is_not, "is_scripting": lambda: True, "is_tracing": lambda: False,

@@ -18,6 +18,7 @@ import numpy as np
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import MAX_TEXT_BYTES, parse_json
+from dlpack.exporters.tensorflow import lookup
 from dlpack.exporters.tensorflow.frozen import Frozen, OpenShapes, check_shapes, fixed_shape
 
 MAX_UNROLLED = 256
@@ -30,7 +31,9 @@ _ACTIVATIONS = {"tanh": ("Tanh", 0.0, 0.0), "sigmoid": ("Sigmoid", 0.0, 0.0), "r
 def read_keras(path: Path, start: bytes, shapes: Mapping[str, tuple[int, ...]]) -> Frozen:
     """The model as a frozen graph. Raises UnsupportedError for a file that holds code."""
     with limited_time(path):
-        check_config(read_config(path, start))
+        config = read_config(path, start)
+        check_config(config)
+        lookup.check(objects(config))
     import keras
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -64,6 +67,7 @@ def read_keras(path: Path, start: bytes, shapes: Mapping[str, tuple[int, ...]]) 
     def compute(arrays: Mapping[str, Any]) -> list[Any]:
         return [y.numpy() for y in call(*(tf.constant(arrays[n], t.dtype) for n, t in zip(names, specs, strict=True)))]
 
+    lookup.use(model, tf)
     with as_operators(keras, tf, layers):
         function = tf.function(call, autograph=False).get_concrete_function(*specs)
     frozen = convert_variables_to_constants_v2(function)

@@ -167,6 +167,12 @@ def _check_known(model: ModelProto) -> None:
             "it holds a loop over a list of tensors, as recurrent layers of Keras are saved in a SavedModel; give the "
             "model's .keras or .h5 file, whose LSTM, GRU and SimpleRNN layers are converted as such"
         )
+    if any(n.op_type.startswith(("HashTable", "LookupTable", "MutableHashTable")) for n in unknown):
+        raise UnsupportedError(
+            "it looks numbers or words up in a table, which a SavedModel fills by a program of its own; give the "
+            "model's .keras or .h5 file, whose IntegerLookup layers are converted, and turn words into numbers before "
+            "the model"
+        )
     problems = [f"node '{n.name}': the TensorFlow operator {n.op_type} is not supported" for n in unknown]
     if problems:
         raise UnsupportedError("the model cannot be exported:", tuple(dict.fromkeys(problems)))

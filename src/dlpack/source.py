@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from dlpack.errors import ModelError, UsageError
 from dlpack.meaning.labels import labels_from_metadata
 from dlpack.meaning.shape_sets import Shapes
+
+_BATCH = re.compile(r"|\?|[bnm]|bs|none|s\d+|unk.*|.*batch.*|.*(dim|axis)_?0", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -86,3 +89,28 @@ def read_source(
 
         keep_internals(proto, internals)
     return Source(proto, digest, opset, metadata, labels, (*warnings, *weight_warnings(proto)), made, outputs)
+
+
+def close_batch(proto: Any, shapes: Shapes) -> tuple[str, ...]:
+    """Makes the first dimension of each input 1 where it alone is open and is a batch, in place, and says so.
+
+    Nothing is changed where another dimension is open, or where `shapes` gives the size.
+    """
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [v for v in proto.graph.input if v.name not in constants and v.type.WhichOneof("value") == "tensor_type"]
+    found, names = [], set()
+    for value in inputs:
+        tensor = value.type.tensor_type
+        opened = [k for k, d in enumerate(tensor.shape.dim) if not d.HasField("dim_value") or d.dim_value < 0]
+        if not tensor.HasField("shape") or opened not in ([], [0]):
+            return ()
+        if opened:
+            found.append(value)
+            names.add(tensor.shape.dim[0].dim_param)
+    batch = len(names) == 1 and _BATCH.fullmatch(next(iter(names)))
+    if not batch or any(v.name in shapes for v in found) or all(len(v.type.tensor_type.shape.dim) < 2 for v in found):
+        return ()
+    for value in found:
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    told = ", ".join(f"'{v.name}'" for v in found)
+    return (f"the batch of the input {told} is taken as 1; --shape gives another size",)

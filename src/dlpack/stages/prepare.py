@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from dlpack.meaning.labels import check_labels
 from dlpack.meaning.preprocess import resolve
 from dlpack.meaning.shape_sets import Shapes, bucket_sets, describe_shapes
 from dlpack.options import Options, Progress
-from dlpack.source import Source, read_source
+from dlpack.source import Source, close_batch, read_source
 
 if TYPE_CHECKING:
     from dlpack.graph.ir import Graph
@@ -73,7 +73,8 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
 
 
 def _read(model: Path, options: Options, shapes: Shapes) -> Source:
-    return read_source(model, options.params, shapes, options.dtypes, options.values, options.internals)
+    source = read_source(model, options.params, shapes, options.dtypes, options.values, options.internals)
+    return replace(source, warnings=(*source.warnings, *close_batch(source.proto, shapes)))
 
 
 def _cleaned(proto: Any, shapes: Shapes) -> Callable[[], Any]:

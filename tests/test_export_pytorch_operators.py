@@ -1,0 +1,233 @@
+"""PyTorch's operators that torch.onnx lacks, quantised programs, and TorchScript's branches, against PyTorch."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import skip_or_fail
+
+from dlpack.errors import UnsupportedError
+
+try:
+    import onnxscript  # noqa: F401
+    import torch
+except ImportError:
+    skip_or_fail("torch and onnxscript are not installed", whole_file=True)
+from torch import nn
+from torch_nets import compare, export, save
+
+from dlpack.exporters.pytorch import quantised
+from dlpack.exporters.pytorch.files import Object, read_pickle
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch.jit is deprecated, and that is what people have
+
+
+class Calls(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x)
+
+
+def with_diagonal(x: torch.Tensor) -> torch.Tensor:
+    return x @ x.mT + torch.eye(4)
+
+
+OPERATORS: dict[str, Callable[[torch.Tensor], Any]] = {
+    "inv": torch.linalg.inv,
+    "solve": lambda x: torch.linalg.solve(x, x[..., :2] + 1),
+    "solve a vector": lambda x: torch.linalg.solve(x[0], x[1, 0]),
+    "triangular": lambda x: torch.linalg.solve_triangular(with_diagonal(x).triu(), x, upper=True),
+    "cholesky": lambda x: torch.linalg.cholesky(with_diagonal(x)),
+    "kthvalue": lambda x: torch.kthvalue(x, 3, 1).values,
+    "logcumsumexp": lambda x: torch.logcumsumexp(x, 1),
+    "cummax": lambda x: tuple(torch.cummax(x, 1)),
+    "cummin": lambda x: tuple(torch.cummin(x, 2)),
+    "pool": lambda x: nn.functional.adaptive_max_pool1d(x, 3),
+    "hypot": lambda x: torch.hypot(x, x + 1),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    net, x = Calls(OPERATORS[name]), torch.randn(2, 4, 4)
+    model = export(save(net, x, tmp_path / "net", "export"))
+    assert not {n.op_type for n in model.graph.node} & {"Loop", "If", "SequenceEmpty"}
+    compare(model, net, {"x": x})
+
+
+def test_embedding_bag(tmp_path: Path) -> None:
+    """Of rows of indices; torch.onnx makes it a loop over a sequence."""
+    for options in ({"mode": "mean"}, {"mode": "sum", "padding_idx": 1}, {"mode": "max"}):
+
+        class Bag(nn.Module):
+            def __init__(self, options: dict[str, Any] = options) -> None:
+                super().__init__()
+                self.bag = nn.EmbeddingBag(10, 4, **options)
+
+            def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+                return self.bag(tokens)
+
+        net, tokens = Bag().eval(), torch.randint(0, 10, (2, 5))
+        compare(export(save(net, tokens, tmp_path / "net", "export")), net, {"tokens": tokens})
+
+
+def test_large_systems_are_refused(tmp_path: Path) -> None:
+    path = save(Calls(torch.linalg.inv), torch.randn(40, 40), tmp_path / "net", "export")
+    with pytest.raises(UnsupportedError, match="a matrix of 40 rows; 32 are accepted"):
+        export(path)
+
+
+# --- quantised programs -----------------------------------------------------------------------------------------------
+
+
+class Static(nn.Module):
+    """What PT2E's convert makes: integer weights by channel, activations of a narrower range than their type's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.randint(-127, 128, (3, 4), dtype=torch.int8))
+        self.register_buffer("scales", torch.rand(3) / 50)
+        self.register_buffer("zeros", torch.zeros(3, dtype=torch.int64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = torch.ops.quantized_decomposed
+        x = q.quantize_per_tensor(x, 0.02, 60, 0, 127, torch.uint8)
+        x = q.dequantize_per_tensor(x, 0.02, 60, 0, 127, torch.uint8)
+        weight = q.dequantize_per_channel(self.weight, self.scales, self.zeros, 0, -127, 127, torch.int8)
+        return nn.functional.linear(x, weight)
+
+
+class Dynamic(nn.Module):
+    """A scale that each input chooses."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = torch.ops.quantized_decomposed
+        scale, zero = q.choose_qparams.tensor(x, -128, 127, 1e-6, torch.int8)
+        y = q.quantize_per_tensor.tensor(x, scale, zero, -128, 127, torch.int8)
+        return q.dequantize_per_tensor.tensor(y, scale, zero, -128, 127, torch.int8)
+
+
+@pytest.mark.parametrize("make", [Static, Dynamic])
+def test_quantised_programs(make: type[nn.Module], tmp_path: Path) -> None:
+    assert quantised.operator("quantize_per_tensor", "default") is not None
+    torch.manual_seed(3)
+    net, x = make().eval(), torch.randn(5, 4) * 2
+    model = export(save(net, x, tmp_path / "net", "export"))
+    kinds = {n.op_type for n in model.graph.node}
+    assert ({"QuantizeLinear", "DequantizeLinear"} <= kinds) == (make is Static)
+    compare(model, net, {"x": x})
+
+
+def test_torchao_operators() -> None:
+    """By blocks: a scale for every two columns."""
+    x = torch.tensor([[1.0, -2.0, 0.5, 4.0]])
+    choose, quantize, dequantize = (
+        quantised.function(f"torch.ops.torchao.{n}.default")
+        for n in ("choose_qparams_affine", "quantize_affine", "dequantize_affine")
+    )
+    assert choose and quantize and dequantize
+    scale, zero = choose(x, "SYMMETRIC", [1, 2], torch.int8, -127, 127)
+    np.testing.assert_allclose(scale, [[2 / 127, 4 / 127]], rtol=1e-6)
+    y = quantize(x, [1, 2], scale, zero, torch.int8, -127, 127)
+    assert y.tolist() == [[64, -127, 16, 127]] and y.dtype == torch.int8
+    np.testing.assert_allclose(dequantize(y, [1, 2], scale, zero, torch.int8), x, atol=0.02)
+    scale, zero = choose(x, "ASYMMETRIC", [1, 4], torch.int8)
+    assert zero.tolist() == [-43] and quantised.function("torch.ops.torchao.other.default") is None
+
+
+class Int8Tensor:
+    """As torchao's weights are pickled."""
+
+    def __reduce__(self) -> Any:
+        return torch._tensor._rebuild_from_type_v2, (print, Int8Tensor, (), {"qdata": None, "block_size": [1, 8]})
+
+
+def test_weights_of_several_tensors_are_data() -> None:
+    data = pickle.dumps(Int8Tensor(), 2)
+    ours, theirs = Int8Tensor.__module__.encode() + b"\nInt8Tensor", b"torchao.quantization\nInt8Tensor"
+    assert data.count(ours) == 1
+    found = read_pickle(data.replace(ours, theirs), "weights")
+    assert isinstance(found, Object) and found.type == "torchao.quantization.Int8Tensor"
+    assert found.attributes == {"qdata": None, "block_size": [1, 8]}
+    assert quantised.inner_tensor({"a.b": 1, "a.c": 2}, "a") == {"b": 1, "c": 2}
+
+
+# --- TorchScript's branches -------------------------------------------------------------------------------------------
+
+
+class Chosen(nn.Module):
+    """A layer of two, by the data; one of them writes to what it has made itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True))
+        self.second = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.sum() > 0:
+            y = self.first(x)
+        else:
+            y = self.second(x)
+        return y
+
+
+class Factor(nn.Module):
+    """Numbers, conditions of several parts, and an error of the model's own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        k = 2.0
+        if bool(torch.any(x > 1)) and float(x.mean()) < 3.0:
+            k = 3.0
+        if float(x.min()) < -100.0:
+            raise ValueError("too small")
+        return x * k if int(x.abs().max()) > 1 else x - k
+
+
+class Early(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x[0, 0] > 0:
+            return x + 1
+        return x - 1
+
+
+@pytest.mark.parametrize("make", [Chosen, Factor, Early])
+def test_branches_on_data(make: type[nn.Module], tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    net = make().eval()
+    model = export(save(net, torch.zeros(2, 4), tmp_path / "net", "script"), x=(2, 4))
+    for scale in (0.3, 1.0, 1.0, 3.0, 3.0, 3.0):
+        compare(model, net, {"x": torch.randn(2, 4) * scale})
+
+
+class OtherShape(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x[0, 0] > 0:
+            return x[:1]
+        return x
+
+
+class Writes(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 1
+        if x[0, 0] > 0:
+            y.add_(1)
+        return y
+
+
+@pytest.mark.parametrize(
+    ("make", "words"), [(OtherShape, r"shape \[1, 4\] in one branch, \[2, 4\]"), (Writes, "add_ on an outer tensor")]
+)
+def test_branches_that_are_refused(make: type[nn.Module], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=words):
+        export(save(make(), torch.zeros(2, 4), tmp_path / "net", "script"), x=(2, 4))
