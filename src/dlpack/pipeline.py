@@ -117,8 +117,8 @@ def _prepare(model: Path, options: Options, progress: Progress) -> Prepared:
             try:
                 proto = _read(model, options, shapes).proto if number and source.exported else source.proto
                 shapes = source.open_shapes(shapes)
-                again = _cleaned(proto, shapes)
-                proto, graph = clean_graph(proto, shapes)
+                again = _cleaned(proto, shapes, options.maxima)
+                proto, graph = clean_graph(proto, shapes, options.maxima)
             except (ModelError, UnsupportedError) as e:
                 if number:  # the first set had no error
                     e.args = (f"with {describe_shapes(shapes)}: {e}",)
@@ -135,8 +135,8 @@ def _read(model: Path, options: Options, shapes: Shapes) -> Source:
     return read_source(model, options.params, shapes, options.dtypes, options.values, options.internals)
 
 
-def _cleaned(proto: Any, shapes: Shapes) -> Callable[[], Any]:
-    return lambda: clean_graph(proto, shapes)[0]
+def _cleaned(proto: Any, shapes: Shapes, maxima: Mapping[str, int]) -> Callable[[], Any]:
+    return lambda: clean_graph(proto, shapes, maxima)[0]
 
 
 def _tolerance(options: Options) -> float:
@@ -145,7 +145,7 @@ def _tolerance(options: Options) -> float:
     return RELATIVE_TOLERANCE if options.tolerance is None else options.tolerance
 
 
-def clean_graph(proto: Any, shapes: Shapes) -> tuple[Any, Graph]:
+def clean_graph(proto: Any, shapes: Shapes, maxima: Mapping[str, int] | None = None) -> tuple[Any, Graph]:
     """The cleaned model and its graph. Raises UnsupportedError with all that is not supported."""
     from dlpack import operators
     from dlpack.model.clean import clean
@@ -153,7 +153,7 @@ def clean_graph(proto: Any, shapes: Shapes) -> tuple[Any, Graph]:
 
     try:
         proto = clean(proto, shapes, lambda op, domain: not operators.supported(op, domain))
-        return proto, read_graph(proto, operators.supported)
+        return proto, read_graph(proto, operators.supported, maxima)
     except UnsupportedError as e:
         from dlpack.model.values import advice
 
