@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +50,10 @@ class Options:
     """The largest sizes of what only a run knows the size of, by the name of a value or a node."""
     tolerance: float | None = None
     """The accepted error relative to an output's largest absolute value; None: the default."""
+
+    def seeded(self, inputs: Iterable[str]) -> dict[str, tuple[float, float]]:
+        """The ranges of seeded inputs that are stated, or follow from their largest values."""
+        return {**{name: (0.0, float(self.maxima[name])) for name in inputs if name in self.maxima}, **self.ranges}
 
 
 @dataclass(frozen=True)

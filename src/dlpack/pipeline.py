@@ -125,7 +125,7 @@ def _prepare(model: Path, options: Options, progress: Progress) -> Prepared:
                 raise
             detail.append(f"{len(graph.nodes)} nodes")
         with progress.stage("reference") as detail:  # before it is compiled: it finds operands that do not fit
-            trial = try_model(proto, graph, source.metadata, _tolerance(options), options.ranges)
+            trial = try_model(proto, graph, source.metadata, _tolerance(options), options.seeded(graph.inputs))
             cases.append(Case(graph, meanings(graph, source.metadata), trial, again))
             detail.append("onnxruntime")
     return Prepared(source, tuple(cases), bucketed)

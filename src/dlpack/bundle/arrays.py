@@ -50,11 +50,11 @@ def own_outputs(tensors: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
 
 def true_sizes(tensors: Iterable[Mapping[str, Any]], outputs: Mapping[str, Array]) -> dict[str, Array]:
-    """A run's outputs cut to their true sizes, without those that hold these."""
+    """A run's outputs cut to their true sizes, without those that hold these; those of a runner that cuts itself, too."""
     own = {}
     for t in own_outputs(tensors):
         x = outputs[t["name"]]
-        own[t["name"]] = cut_to(x, outputs[t["true_shape"]]) if "true_shape" in t else x
+        own[t["name"]] = cut_to(x, outputs[t["true_shape"]]) if t.get("true_shape") in outputs else x
     return own
 
 

@@ -225,9 +225,9 @@ class Sizing:
                 self.used.add(name)
                 number = minimum(number, whole(self.maxima[name]))
         if not number.bounded:
-            raise Refused(
-                f"nothing bounds the {what}; state the most there may be: --max {node.output[0] or node.name}=100"
-            )
+            inputs = {value.name for value in self.model.graph.input}
+            name = next((n for n in _elements_of(number) if n in inputs), node.output[0] or node.name)
+            raise Refused(f"nothing bounds the {what}; state the most there may be: --max {name}=100")
         return number
 
     # --- writing ----------------------------------------------------------------------------------------------------
@@ -437,6 +437,17 @@ def _drop_dead(model: ModelProto, types: dict[str, ValueType]) -> None:
         del model.graph.initializer[k]
     for name in [n for n in types if n not in needed]:
         del types[name]
+
+
+def _elements_of(number: Number) -> list[str]:
+    """The values that a number without a bound is made of."""
+    names = []
+    for atom, _ in number.terms:
+        if atom.op == "element":
+            names.append(atom.arguments[0])
+        else:
+            names += [name for n in atom.arguments for name in _elements_of(n)]
+    return names
 
 
 # --- the elements of small integer values ---------------------------------------------------------------------------

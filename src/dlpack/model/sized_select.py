@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from dlpack.model.control import outside_of, problem_of
+from dlpack.model.control import body_of, is_typed, outside_of, problem_of, static_shape, trips_of
 from dlpack.model.sized import DOMAIN, Refused, Sizing
 from dlpack.model.sized_moves import flat, moved_range, of_attribute, optional_input, same_size
 from dlpack.model.sized_numbers import Number, element, minimum, whole
 from dlpack.model.sized_rules import rule
+from dlpack.model.walk import free_names
 
 
 def _count(s: Sizing, node: NodeProto, high: int, what: str) -> Number:
@@ -152,6 +153,71 @@ def non_max_suppression(s: Sizing, node: NodeProto) -> None:
     attributes = {"center": of_attribute(node, "center_point_box", 0), "all": int(not optional_input(node, 4))}
     s.raw("NonMaxSuppression", inputs, outputs, DOMAIN, attributes)
     s.give({out: {0: count}})
+
+
+@rule("Loop")
+def loop(s: Sizing, node: NodeProto) -> None:
+    """As many trips as there may be; those that a run does not make leave the states as they are."""
+    outside = outside_of(s.model.graph, s.opset)
+    trips = trips_of(node, outside)
+    body = body_of(node)
+    if not is_typed(body):
+        raise Refused(problem_of(node, outside) or "the shapes of its body's outputs are not known")
+    if any(name in s.sizes for name in (*node.input, *(n for n in free_names(body)))):
+        raise Refused("it reads a value whose size only a run knows")
+    states = len(body.input) - 2
+    asked = s.content(node.input[0])[0] if node.input[0] else element("", 0)
+    count = s.bound(node, asked, "trips")
+    if trips.count is not None:
+        count = minimum(count, whole(trips.count))
+    made = NodeProto.FromString(node.SerializeToString())
+    own = body_of(made)
+    made.input[0] = s.constant(count.high)
+    taken = {n for inner in own.node for n in (*inner.input, *inner.output)}
+    taken |= {v.name for v in (*own.input, *own.output)} | s.names
+
+    def fresh(hint: str) -> str:
+        name = f"{node.name or node.output[0]}/{hint}"
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        return name
+
+    one, following, done, going = (fresh(hint) for hint in ("one", "number", "trips", "going"))
+    flag = len(own.output[0].type.tensor_type.shape.dim)
+    own.initializer.append(numpy_helper.from_array(np.ones([1], np.int64), one))
+    # The trips made so far are a state of [1]: where a loop has ended, states stay as they are.
+    own.input.append(helper.make_tensor_value_info(done, TensorProto.INT64, [1]))
+    own.output.insert(1 + states, helper.make_tensor_value_info(following, TensorProto.INT64, [1]))
+    own.node.append(helper.make_node("Add", [done, one], [following]))
+    if not count.known:
+        limit, more, shape, met = (fresh(hint) for hint in ("limit", "more", "shape", "met"))
+        outer = s.scalar(count)
+        own.node.append(helper.make_node("Identity", [outer], [limit]))
+        own.node.append(helper.make_node("Less", [following, limit], [more]))
+        own.initializer.append(numpy_helper.from_array(np.ones([flag], np.int64), shape))
+        own.node.append(helper.make_node("Reshape", [more, shape], [met]))
+        own.node.append(helper.make_node("And", [met, own.output[0].name], [going]))
+        own.output[0].name = going
+        entered = s.emit("Less", [s.constant([0]), outer], [1], TensorProto.BOOL)
+        if node.input[1]:
+            given = s.emit("Reshape", [node.input[1], s.constant([1])], [1], TensorProto.BOOL)
+            entered = s.emit("And", [entered, given], [1])
+        made.input[1] = s.emit("Reshape", [entered, s.constant([1] * flag)], [1] * flag, TensorProto.BOOL)
+    made.input.append(s.constant([0]))
+    trips_made = s.fresh("trips")
+    outputs = [*node.output, *[""] * (len(body.output) - 1 - len(node.output))]
+    made.output[:] = [*outputs[:states], trips_made, *outputs[states:]]
+    s.nodes.append(made)
+    size = element(trips_made, 0, 0, count.high)
+    s.types[trips_made] = (TensorProto.INT64, (1,))
+    for k, (name, value) in enumerate(zip(outputs, body.output[1:], strict=True)):
+        shape_ = static_shape(value.type) or ()
+        if k < states and shape_ != static_shape(body.input[2 + k].type):
+            raise Refused(problem_of(node, outside) or "the shape of a state changes from trip to trip")
+        if name:
+            s.types[name] = (value.type.tensor_type.elem_type, shape_ if k < states else (count.high, *shape_))
+            s.give({name: {} if k < states else {0: size}})
 
 
 @rule("If", "Scan", "SequenceMap", "ImageDecoder", "StringSplit")

@@ -56,6 +56,10 @@ def unique(ctx: Context, rows: Any, size: Any) -> list[Any]:
         (x, size_), (firsts, inverse, times, count) = ins, outs
         found, at, k, go, low, high = (Local(name, "int32") for name in ("found", "at", "k", "go", "low", "high"))
         zero, one_ = tirx.const(0, "int32"), tirx.const(1, "int32")
+        if n == 1:  # nothing to compare with
+            first = tirx.const(0, "int64")
+            stores = [store(y, [0], first) for y in (firsts, inverse)]
+            return block(*stores, *(store(y, [0], load(size_, [0])) for y in (times, count)))
 
         def differ(a: Any, b: Any) -> Any:
             """Sets k to the first column in which two rows differ, or to the width."""

@@ -67,6 +67,12 @@ def try_model(
             "INPUT=LOW:HIGH, or the model's metadata key dlpack.ranges"
         )
     for name, value in zip(graph.outputs, expected.outputs, strict=False):  # true shapes come last
+        largest = graph.types[name].shape
+        if name in graph.sizes and any(map(int.__gt__, value.shape, largest)):
+            raise ModelError(
+                f"the output '{name}' has the shape {list(value.shape)} for seeded inputs; {list(largest)} is the "
+                "largest: state a larger --max, or other values of the inputs with --range"
+            )
         if not _fits(value.shape, graph.types[name].shape, name in graph.sizes):
             raise ModelError(
                 f"the output '{name}' has the shape {list(value.shape)}, though its operators' attributes and operands "
