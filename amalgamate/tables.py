@@ -115,7 +115,9 @@ def _true_shapes(program: Program) -> list[str]:
     """Where only a run knows the size of outputs: which output holds the true shape of each, or -1."""
     places = {t.name: k for k, t in enumerate(program.outputs)}
     numbers = [places[t.true_shape] if t.true_shape else -1 for t in program.outputs]
-    return [f"constexpr int32_t kTrueShape[] = {{{', '.join(map(str, numbers))}}};"] if max(numbers, default=-1) >= 0 else []
+    if max(numbers, default=-1) < 0:
+        return []
+    return [f"constexpr int32_t kTrueShape[] = {{{', '.join(map(str, numbers))}}};"]
 
 
 def _shapes(program: Program, machines: bool) -> list[str]:

@@ -150,10 +150,11 @@ def clean_graph(proto: Any, shapes: Shapes, maxima: Mapping[str, int] | None = N
     from dlpack import operators
     from dlpack.model.clean import clean
     from dlpack.model.read import read_graph
+    from dlpack.model.sized_limits import limited
 
     try:
         proto = clean(proto, shapes, lambda op, domain: not operators.supported(op, domain))
-        return proto, read_graph(proto, operators.supported, maxima)
+        return limited(proto, maxima or {}), read_graph(proto, operators.supported, maxima)
     except UnsupportedError as e:
         from dlpack.model.values import advice
 

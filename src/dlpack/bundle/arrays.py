@@ -50,7 +50,7 @@ def own_outputs(tensors: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
 
 def true_sizes(tensors: Iterable[Mapping[str, Any]], outputs: Mapping[str, Array]) -> dict[str, Array]:
-    """A run's outputs cut to their true sizes, without those that hold these; those of a runner that cuts itself, too."""
+    """A run's outputs cut to their true sizes, without those that hold these; a runner may have done that itself."""
     own = {}
     for t in own_outputs(tensors):
         x = outputs[t["name"]]

@@ -24,6 +24,7 @@ from dlpack.model.infer import (
     to_numpy,
 )
 from dlpack.model.sized import Sized, check_maxima, with_sizes
+from dlpack.model.sized_work import has_rule
 from dlpack.model.walk import describe, first_line, opset_versions
 
 MAX_VALUE_BYTES = 2**31 - 1
@@ -46,7 +47,7 @@ def read_graph(
     and every value without a static type.
     """
     known = infer_types(model)
-    sized = _sized(model, known, maxima or {})
+    sized = _sized(model, known, maxima or {}, supports)
     if sized:
         model, known = sized.model, sized.types
     problems = _unsupported_nodes(model, supports)
@@ -99,8 +100,16 @@ def read_graph(
     )
 
 
-def _sized(model: ModelProto, known: dict[str, ValueType], maxima: Mapping[str, int]) -> Sized | None:
-    """The model with sizes, if there are values whose size only a run knows."""
+def _sized(
+    model: ModelProto,
+    known: dict[str, ValueType],
+    maxima: Mapping[str, int],
+    supports: Callable[[str, str], bool] | None,
+) -> Sized | None:
+    """The model with sizes, if there are values whose size only a run knows.
+
+    Raises UnsupportedError with what cannot be computed with sizes, and all else that is not supported.
+    """
     unknown = [name for node in model.graph.node for name in node.output if name and not _known(known, name)]
     dynamic = dynamic_values(model) if unknown else {}
     if not any(name in dynamic for name in unknown) or any(not _known(known, v.name) for v in model.graph.input):
@@ -110,7 +119,13 @@ def _sized(model: ModelProto, known: dict[str, ValueType], maxima: Mapping[str, 
     if rest:
         with suppress(Exception):  # what onnxruntime raises; it is reported where the graph is read
             known = {**known, **run_types(model, rest, known)}
-    return with_sizes(model, known, maxima)
+    try:
+        return with_sizes(model, known, maxima)
+    except UnsupportedError as error:
+        said = _unsupported_nodes(model, supports, has_rule)
+        nodes = tuple(text.partition("): ")[0] for text in said)
+        more = [p for p in error.problems if not p.startswith(nodes)]
+        raise UnsupportedError("the model cannot be compiled:", (*said, *more)) from None
 
 
 def _known(types: Mapping[str, ValueType], name: str) -> bool:
@@ -182,10 +197,16 @@ def attribute_value(attribute: AttributeProto, node: NodeProto) -> Any:
     raise UnsupportedError("the model cannot be compiled:", (problem,))
 
 
-def _unsupported_nodes(model: ModelProto, supports: Callable[[str, str], bool] | None) -> list[str]:
+def _unsupported_nodes(
+    model: ModelProto,
+    supports: Callable[[str, str], bool] | None,
+    but: Callable[[NodeProto], bool] = lambda _: False,
+) -> list[str]:
     versions = opset_versions(model)
     problems = []
     for node in model.graph.node:
+        if but(node):
+            continue
         if supports is not None:
             good = supports(node.op_type, node.domain)
         else:
@@ -200,7 +221,7 @@ def _unsupported_nodes(model: ModelProto, supports: Callable[[str, str], bool] |
 
 
 def _value_types(model: ModelProto, types: dict[str, ValueType], problems: list[str]) -> dict[str, TensorType]:
-    """The static type of each value, from what is inferred of it. What has none is added to `problems`, each cause once."""
+    """The static type of each value, from what is inferred. What has none is added to `problems`, each cause once."""
     graph = model.graph
     outputs = {value.name for value in graph.output}
     same = [value.name for value in graph.input if value.name in outputs]

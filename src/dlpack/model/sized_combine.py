@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
-from dlpack.model.sized import Refused, Sizing
 from dlpack.model.sized_moves import from_the_start, moved_range, of_attribute, optional_input, same_size, static_axes
 from dlpack.model.sized_numbers import Number, minimum, product, whole
-from dlpack.model.sized_rules import rule
+from dlpack.model.sized_work import Refused, Sizing, rule
 
 _NEUTRAL = {"Sum": 0, "L1": 0, "L2": 0, "SumSquare": 0, "LogSum": 0, "Mean": 0, "Prod": 1}
 
@@ -55,9 +54,7 @@ def reduce_(s: Sizing, node: NodeProto) -> None:
         s.keep(made, result)
         return
     made.op_type, made.output[0] = "ReduceSum", s.fresh("sum")
-    if s.opset < 13 or len(made.input) > 1:
-        pass
-    else:
+    if s.opset >= 13 and len(made.input) < 2:  # where its axes are an input, not as for the mean an attribute
         del made.attribute[:]
         made.attribute.extend(a for a in node.attribute if a.name != "axes")
         made.input.append(s.constant(axes))
@@ -179,13 +176,13 @@ def top_k(s: Sizing, node: NodeProto) -> None:
 @rule("ScatterElements", "Scatter", "ScatterND")
 def scatter(s: Sizing, node: NodeProto) -> None:
     """Updates that are padding go to a place of their own, behind the others, which is cut off."""
-    x, places, updates = node.input
+    x, places, _ = node.input
     dims, where = s.dims(x), s.dims(places)
     by_place = node.op_type == "ScatterND"
     axis = 0 if by_place else of_attribute(node, "axis", 0) % len(dims)
     indexed = range(s.shape(places)[-1]) if by_place else [axis]
     made = NodeProto.FromString(node.SerializeToString())
-    places = from_the_start(s, places, [dims[d] for d in indexed], len(where) - 1 if by_place else None)
+    places = from_the_start(s, places, [dims[d] for d in indexed])
     made.input[1] = places
     padded = s.sizes.get(places, {})
     if not padded:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
-from dlpack.model.sized import Refused, Sizing
 from dlpack.model.sized_numbers import Number, add, div, element, maximum, minimum, mul, product, sub, whole, wrapped
+from dlpack.model.sized_work import Refused, Sizing
 
 MAX_PLACES = 1 << 24
 """Elements of a value that is moved by computed places."""
@@ -74,11 +74,8 @@ def _in_place(old: Sequence[Number], new: Sequence[Number]) -> bool:
     i = j = 0
     while i < len(old) or j < len(new):
         a, b = whole(1), whole(1)
-        ends = []
-        first = True
-        while first or a.key != b.key:
-            grow_old = (a.high <= b.high and i < len(old)) or j >= len(new)
-            if grow_old and i < len(old):
+        while True:
+            if i < len(old) and (a.high <= b.high or j == len(new)):
                 if not (old[i].known or a.key == "1"):
                     return False
                 a, i = mul(a, old[i]), i + 1
@@ -88,8 +85,8 @@ def _in_place(old: Sequence[Number], new: Sequence[Number]) -> bool:
                 b, j = mul(b, new[j]), j + 1
             else:
                 return False
-            first = False
-        ends.append((i, j))
+            if a.key == b.key:
+                break
     return True
 
 
@@ -142,9 +139,9 @@ def flat(s: Sizing, x: str) -> str:
     return x if len(s.shape(x)) == 1 else reform(s, x, [product(s.dims(x))])
 
 
-def from_the_start(s: Sizing, places: str, sizes: Sequence[Number], axis: int | None) -> str:
-    """Places in dimensions of these sizes, negative ones counted from the true end. `axis`: which dimension of the
-    places tells the sizes apart."""
+def from_the_start(s: Sizing, places: str, sizes: Sequence[Number]) -> str:
+    """Places in dimensions of these sizes, negative ones counted from the true end. Of several sizes, the last
+    dimension of the places tells which."""
     if all(n.known for n in sizes):
         return places
     array = s.array(places)

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
-from dlpack.model.sized import Refused, Sizing
+from dlpack.model.infer import to_numpy
 from dlpack.model.sized_moves import (
-    like_shape, moved_range, of_attribute, optional_input, reform, same_size, static_axes,
-)  # fmt: skip
-from dlpack.model.sized_numbers import Number, product, whole
-
-Rule = Callable[[Sizing, NodeProto], None]
-_RULES: dict[str, Rule] = {}
-
-
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    def enter(function: Rule) -> Rule:
-        _RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return enter
-
-
-def rule_of(node: NodeProto) -> Rule | None:
-    """What computes the node where sizes are not known; None if nothing does."""
-    from dlpack.model import sized_combine, sized_select  # noqa: F401 - their rules
-
-    return _RULES.get(node.op_type) if node.domain == "" else None
-
+    from_the_start,
+    joined,
+    like_shape,
+    moved_range,
+    of_attribute,
+    optional_input,
+    range_size,
+    reform,
+    repeated,
+    same_size,
+    slice_range,
+    static_axes,
+)
+from dlpack.model.sized_numbers import Number, add, product, whole
+from dlpack.model.sized_work import Refused, Sizing, rule
 
 # --- element by element -----------------------------------------------------------------------------------------------
 
@@ -121,9 +113,8 @@ def batchwise_with_shapes(s: Sizing, node: NodeProto) -> None:
             raise Refused("how much it pads is known to a run alone; make it constant")
         for k, axis in enumerate(axes):
             if axis % rank in s.sizes.get(x, {}) and (pads[k] or pads[k + len(axes)]):
-                _padded_end(s, node, axis % rank, pads, axes)
-                return
-        s.keep(made, {node.output[0]: dict(enumerate(_sizes_only(s, x)))})
+                raise Refused(f"it pads dimension {axis % rank}, whose size only a run knows; use Concat instead")
+        s.keep(made, {node.output[0]: s.sizes.get(x, {})})
         return
     static_axes(s, x, range(1, rank))
     if node.op_type == "Resize" and optional_input(node, 3):
@@ -132,17 +123,6 @@ def batchwise_with_shapes(s: Sizing, node: NodeProto) -> None:
             raise Refused("its sizes are known to a run alone; make them constant")
         made.input[3] = s.constant([n.high for n in sizes])
     s.keep(made, {node.output[0]: {0: s.dims(x)[0]}})
-
-
-def _sizes_only(s: Sizing, name: str) -> list[Number]:
-    return [s.sizes.get(name, {}).get(d, whole(n)) for d, n in enumerate(s.shape(name))]
-
-
-def _padded_end(s: Sizing, node: NodeProto, axis: int, pads: list[Any], axes: list[int]) -> None:
-    """Constant padding of a dimension whose size only a run knows."""
-    if of_attribute(node, "mode", b"constant") != b"constant":
-        raise Refused("it reflects or repeats along a dimension whose size only a run knows")
-    raise Refused(f"it pads dimension {axis}, whose size only a run knows; concatenate instead")
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
@@ -242,23 +222,15 @@ def expand(s: Sizing, node: NodeProto) -> None:
 def constant_of_shape(s: Sizing, node: NodeProto) -> None:
     sizes = [s.bound(node, n, f"size of dimension {d}") for d, n in enumerate(s.content(node.input[0]))]
     value = of_attribute(node, "value", None)
-    array = np.zeros(1, np.float32) if value is None else helper_array(value)
+    array = np.zeros(1, np.float32) if value is None else to_numpy(value)
     filled = s.constant(array.reshape(-1)[0], array.dtype)
     largest = [n.high for n in sizes]
     s.emit("Expand", [filled, s.constant(largest)], largest, s.elem(filled), node.output[0])
     s.give({node.output[0]: dict(enumerate(sizes))})
 
 
-def helper_array(value: Any) -> np.ndarray[Any, Any]:
-    from dlpack.model.infer import to_numpy
-
-    return to_numpy(value)
-
-
 @rule("Range")
 def range_(s: Sizing, node: NodeProto) -> None:
-    from dlpack.model.sized_moves import range_size
-
     first, _, step = node.input
     elem = s.elem(first)
     size = range_size(s, node)
@@ -279,8 +251,6 @@ def eye_like(s: Sizing, node: NodeProto) -> None:
 
 @rule("Slice")
 def slice_(s: Sizing, node: NodeProto) -> None:
-    from dlpack.model.sized_moves import slice_range
-
     x = node.input[0]
     if len(node.input) == 1:
         starts, ends = (list(map(whole, of_attribute(node, a, []))) for a in ("starts", "ends"))
@@ -319,8 +289,6 @@ def split(s: Sizing, node: NodeProto) -> None:
     if not sizes:
         raise Refused(f"it splits dimension {axis}, whose size only a run knows, into equal parts; use Slice")
     begin = whole(0)
-    from dlpack.model.sized_numbers import add
-
     for name, size in zip(node.output, sizes, strict=True):
         moved_range(s, x, axis, begin, s.bound(node, size, "part"), 1, name)
         begin = add(begin, size)
@@ -328,15 +296,11 @@ def split(s: Sizing, node: NodeProto) -> None:
 
 @rule("Concat")
 def concat(s: Sizing, node: NodeProto) -> None:
-    from dlpack.model.sized_moves import joined
-
     joined(s, node)
 
 
 @rule("Tile")
 def tile(s: Sizing, node: NodeProto) -> None:
-    from dlpack.model.sized_moves import repeated
-
     x = node.input[0]
     repeats = s.content(node.input[1])
     changed = [d for d, n in enumerate(repeats) if not (n.known and n.constant == 1)]
@@ -349,20 +313,18 @@ def tile(s: Sizing, node: NodeProto) -> None:
 
 @rule("Gather", "GatherElements", "GatherND")
 def gather(s: Sizing, node: NodeProto) -> None:
-    from dlpack.model.sized_moves import from_the_start
-
     x, places = node.input
     dims, where = s.dims(x), s.dims(places)
     made = NodeProto.FromString(node.SerializeToString())
     if node.op_type == "GatherND":
         batch = of_attribute(node, "batch_dims", 0)
         depth = s.shape(places)[-1]
-        made.input[1] = from_the_start(s, places, dims[batch : batch + depth], len(where) - 1)
+        made.input[1] = from_the_start(s, places, dims[batch : batch + depth])
         sizes = [*where[:-1], *dims[batch + depth :]]
         sizes[:batch] = [same_size([(x, dims[d]), (places, where[d])], d) for d in range(batch)]
     else:
         axis = of_attribute(node, "axis", 0) % len(dims)
-        made.input[1] = from_the_start(s, places, [dims[axis]], None)
+        made.input[1] = from_the_start(s, places, [dims[axis]])
         sizes = where if node.op_type == "GatherElements" else [*dims[:axis], *where, *dims[axis + 1 :]]
     s.keep(made, {node.output[0]: dict(enumerate(sizes))})
 

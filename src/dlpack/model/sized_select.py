@@ -8,10 +8,9 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from dlpack.model.control import body_of, is_typed, outside_of, problem_of, static_shape, trips_of
-from dlpack.model.sized import DOMAIN, Refused, Sizing
 from dlpack.model.sized_moves import flat, moved_range, of_attribute, optional_input, same_size
 from dlpack.model.sized_numbers import Number, element, minimum, whole
-from dlpack.model.sized_rules import rule
+from dlpack.model.sized_work import DOMAIN, Refused, Sizing, rule
 from dlpack.model.walk import free_names
 
 

@@ -205,9 +205,7 @@ def non_max_suppression(
             find = block(
                 best.set(zero),
                 j.set(tirx.const(1, "int32")),
-                tirx.While(
-                    j[0] < left[0], block(when(value(j[0]) > value(best[0]), best.set(j[0])), j.set(j[0] + 1))
-                ),
+                tirx.While(j[0] < left[0], block(when(value(j[0]) > value(best[0]), best.set(j[0])), j.set(j[0] + 1))),
                 chosen.set(load(alive, [best[0]])),
             )
             write = block(
