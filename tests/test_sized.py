@@ -299,9 +299,18 @@ def test_a_loop_of_a_run_time_count_gives_as_many_slices_as_it_makes_trips(tmp_p
     check(tmp_path, LOOP, *feeds, maxima={"n": 7}, ranges={"stop": (50.0, 1e6)})
 
 
+def test_a_loop_that_only_its_condition_ends_has_a_stated_maximum(tmp_path: Path) -> None:
+    text = LOOP.replace("float[2,3] x, int64 n, float stop", "float[2,3] x, float stop").replace(
+        "Loop (n,", 'Loop ("",'
+    )
+    x = np.full((2, 3), 1, np.float32)
+    feeds = [{"x": x, "stop": np.array(stop, np.float32)} for stop in (0, 40, 1000)]
+    check(tmp_path, text, *feeds, maxima={"seen": 10}, ranges={"stop": (50.0, 1000.0)})
+
+
 def test_what_has_no_bound_is_refused_with_the_option_that_states_one(tmp_path: Path) -> None:
     model = parsed(LOOP)
-    with pytest.raises(UnsupportedError, match=r"nothing bounds the trips.*--max n=100"):
+    with pytest.raises(UnsupportedError, match=r"'n' is not constant; state the most there may be: --max n=100"):
         built(tmp_path, model)
     with pytest.raises(UsageError, match="'x' has a size that is known"):
         built(tmp_path, model, maxima={"n": 7, "x": 3})
@@ -345,3 +354,64 @@ def test_bound_outputs_and_views_have_the_true_size(tmp_path: Path) -> None:
     assert room[0, :2].tolist() == [1, 3]
     predictor.bind_outputs({"y": None})
     assert predictor.run({"x": np.ones(6, np.float32)}, copy=False)["y"].shape == (1, 6)
+
+
+HEADS = """
+net (float[1,2,12,12] picture, float[9,4] regions, float[9] scores, float[3,2,3,3] w, float[3,12] v)
+  => (float[n,3] classes, float[9,3] back, float[n] index, float[n,2,2,2] pools, float[n] ones, float[n,2] left,
+      float[n,1] right, float[n,3] wide, float[a,b] outer, float[9,3] scattered)
+<float low = {0.5}, int64[1] flat = {-1}, int64[2] sizes = {2, 1}, int64[1] last = {1}, int64[1] three = {3},
+ float[1] zero = {0}, int64 none = {0}, int64 one = {1}, int64[2] column = {-1, 1}, int64[1] both = {2},
+ int64[2] table = {1, 3}>
+{
+  good = Greater (scores, low)
+  found = NonZero (good)
+  places = Reshape (found, flat)
+  boxes = Gather <axis = 0> (regions, places)
+  shape = Shape (places)
+  batch_float = ConstantOfShape (shape)
+  batch = Cast <to = 7> (batch_float)
+  crops = RoiAlign <output_height = 4, output_width = 4, sampling_ratio = 2> (picture, boxes, batch)
+  layer = Conv <pads = [1, 1, 1, 1]> (crops, w)
+  active = Relu (layer)
+  pooled = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (active)
+  pools = Slice (pooled, last, three, last)
+  flattened = Flatten (pooled)
+  raw = Gemm <transB = 1> (flattened, v)
+  classes = Softmax <axis = 1> (raw)
+  rows = Reshape (places, column)
+  wide_rows = Tile (rows, table)
+  room = ConstantOfShape (full)
+  full = Identity (full_shape)
+  back = ScatterElements <axis = 0> (room, wide_rows, classes)
+  scattered = ScatterND <reduction = "add"> (room, rows, classes)
+  size = Gather <axis = 0> (shape, none)
+  numbers = Range (none, size, one)
+  index = Cast <to = 1> (numbers)
+  one_value = Cast <to = 1> (one)
+  ones = Expand (one_value, shape)
+  left, right = Split <axis = 1> (classes, sizes)
+  wide = Where (positive, raw, zero)
+  positive = Greater (raw, zero)
+  turned = Transpose (classes)
+  outer = MatMul (classes, turned)
+}
+"""
+
+
+def test_a_head_computes_on_as_many_regions_as_were_found(tmp_path: Path) -> None:
+    text = HEADS.replace("  full = Identity (full_shape)\n", "").replace(
+        "int64 one = {1},", "int64 one = {1}, int64[2] full = {9, 3},"
+    )
+    positive, wide = "  positive = Greater (raw, zero)\n", "  wide = Where (positive, raw, zero)\n"
+    text = text.replace(positive, "").replace(wide, positive + wide)
+
+    def feed(seed: int, high: float) -> Feeds:
+        corners = numbers((9, 4), seed, 0, 6)
+        corners[:, 2:] = corners[:, :2] + 1 + numbers((9, 2), seed, 0, 5)
+        return {
+            "picture": numbers((1, 2, 12, 12), seed), "regions": corners, "scores": numbers((9,), seed, 0, high),
+            "w": numbers((3, 2, 3, 3), 7), "v": numbers((3, 12), 8),
+        }  # fmt: skip
+
+    check(tmp_path, text, feed(1, 1), feed(2, 0.6), feed(3, 0.4), feed(4, 50))

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from processes import run
 
 import dlpack
 from dlpack.options import Options
-from processes import run
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
 net (float[2,5] x) => (int64[2,n] places, float[2,5] y)

@@ -23,8 +23,7 @@ from dlpack.model.infer import (
     run_types,
     to_numpy,
 )
-from dlpack.model.sized import Sized, check_maxima, with_sizes
-from dlpack.model.sized_work import has_rule
+from dlpack.model.sized import Sized, check_maxima, has_rule, with_sizes
 from dlpack.model.walk import describe, first_line, opset_versions
 
 MAX_VALUE_BYTES = 2**31 - 1

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from dlpack.model.control import body_of, is_typed, outside_of, problem_of, static_shape, trips_of
+from dlpack.model.control import MAX_TRIPS, body_of, is_typed, outside_of, problem_of, static_shape, trips_of
 from dlpack.model.sized_moves import flat, moved_range, of_attribute, optional_input, same_size
 from dlpack.model.sized_numbers import Number, element, minimum, whole
 from dlpack.model.sized_work import DOMAIN, Refused, Sizing, rule
@@ -154,21 +154,34 @@ def non_max_suppression(s: Sizing, node: NodeProto) -> None:
     s.give({out: {0: count}})
 
 
+def _trips(s: Sizing, node: NodeProto) -> Number:
+    """The trips that a Loop makes, unless its condition ends it."""
+    trips = trips_of(node, outside_of(s.model.graph, s.opset))
+    asked = s.content(node.input[0])[0] if node.input[0] else element("", 0)
+    try:
+        count = s.bound(node, asked, "trips")
+    except Refused as e:
+        raise Refused(f"{trips.problem}; {str(e).partition('; ')[2]}") from None
+    if not node.input[0]:
+        count = whole(count.high)
+    if count.high > MAX_TRIPS:
+        raise Refused(trips.problem or f"it runs up to {count.high} times; {MAX_TRIPS} are supported")
+    if trips.count is not None:
+        count = minimum(count, whole(trips.count))
+    return count
+
+
 @rule("Loop")
 def loop(s: Sizing, node: NodeProto) -> None:
     """As many trips as there may be; those that a run does not make leave the states as they are."""
     outside = outside_of(s.model.graph, s.opset)
-    trips = trips_of(node, outside)
     body = body_of(node)
     if not is_typed(body):
         raise Refused(problem_of(node, outside) or "the shapes of its body's outputs are not known")
     if any(name in s.sizes for name in (*node.input, *(n for n in free_names(body)))):
         raise Refused("it reads a value whose size only a run knows")
     states = len(body.input) - 2
-    asked = s.content(node.input[0])[0] if node.input[0] else element("", 0)
-    count = s.bound(node, asked, "trips")
-    if trips.count is not None:
-        count = minimum(count, whole(trips.count))
+    count = _trips(s, node)
     made = NodeProto.FromString(node.SerializeToString())
     own = body_of(made)
     made.input[0] = s.constant(count.high)
