@@ -76,6 +76,7 @@ def memory(programs: Sequence[Program]) -> list[str]:
         f"constexpr size_t kPreparedBytes = {prepared};  // weights that are computed when a predictor is made",
         *_tensors("Input", p.inputs),
         *_tensors("Output", p.outputs),
+        *_true_shapes(p),
         *_shapes(p, len(programs) > 1),
         *([f"constexpr int32_t kMostThreads = {p.threads};"] if p.threads > 1 else []),
     ]
@@ -108,6 +109,15 @@ def _tensors(kind: str, tensors: Sequence[Tensor], number: int = 0) -> list[str]
     if not tensors:
         rows = "{nullptr, nullptr, nullptr, 0, 0, 0, 0}"
     return [f"{count}{shapes}\nconstexpr @name@_tensor k{kind}s{of}[] = {{\n    {rows}}};"]
+
+
+def _true_shapes(program: Program) -> list[str]:
+    """Where only a run knows the size of outputs: which output holds the true shape of each, or -1."""
+    places = {t.name: k for k, t in enumerate(program.outputs)}
+    numbers = [places[t.true_shape] if t.true_shape else -1 for t in program.outputs]
+    if max(numbers, default=-1) < 0:
+        return []
+    return [f"constexpr int32_t kTrueShape[] = {{{', '.join(map(str, numbers))}}};"]
 
 
 def _shapes(program: Program, machines: bool) -> list[str]:

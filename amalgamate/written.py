@@ -39,9 +39,10 @@ def written(
 
     The lines between ``//@ condition`` and ``//@ end``, which may contain others, are kept where the condition holds:
     threads, one_thread, shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the
-    weights are in a file of their own), no_side_file; known_memory (its size does not depend on the system's threads or
-    the machine); no_cuda; and where it is among `conditions`: mxnet_model (MXNet's files of the model are known),
-    no_mxnet_model, cuda (there are kernels for NVIDIA's GPUs), others of the machines' own.
+    weights are in a file of their own), no_side_file; sized (only a run knows an output's size); known_memory (its size
+    does not depend on the system's threads or the machine); no_cuda; and where it is among `conditions`: mxnet_model
+    (MXNet's files of the model are known), no_mxnet_model, cuda (there are kernels for NVIDIA's GPUs), others of the
+    machines' own.
     """
     several = len(program.shape_sets) > 1
     several_threads = program.threads > 1
@@ -55,6 +56,7 @@ def written(
         "choices": machines or several,
         "side_file": side_file,
         "no_side_file": not side_file,
+        "sized": any(t.true_shape for t in program.outputs),
         "known_memory": not several_threads and not machines,
         "no_cuda": "cuda" not in conditions,
     }

@@ -207,6 +207,14 @@ typedef struct @name@_tensor {
 @NAME@_API @name@_status @name@_bind_output(@name@_predictor* predictor, int32_t index, void* data,
                                             size_t bytes);
 
+//@ sized
+/* The shape of output `index` in the last run, `rank` numbers, valid until the next run; null if
+   out of range. @name@_output() has the largest shape of an output whose size only a run knows,
+   and its elements lie as in that shape: those beyond the true one are undefined. The last outputs,
+   named NAME.shape, hold these shapes. */
+@NAME@_API const int64_t* @name@_output_shape(const @name@_predictor* predictor, int32_t index);
+
+//@ end
 @declarations@@NAME@_API void @name@_destroy(@name@_predictor* predictor);
 
 #ifdef __cplusplus
@@ -289,6 +297,9 @@ class Predictor {
   template <class T> const T* output(int32_t index) const {
     return static_cast<const T*>(@name@_output_data(handle_, index));
   }
+//@ sized
+  const int64_t* output_shape(int32_t index) const { return @name@_output_shape(handle_, index); }
+//@ end
 @methods@
  private:
   Predictor(@name@_predictor* handle, @name@_status status) : handle_(handle), status_(status) {}

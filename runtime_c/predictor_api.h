@@ -467,6 +467,14 @@ const void* @name@_output_data(@name@_predictor* p, int32_t index) {
   return p != nullptr && index >= 0 && index < impl::kOutputCount ? p->outputs[index] : nullptr;
 }
 
+//@ sized
+const int64_t* @name@_output_shape(const @name@_predictor* p, int32_t index) {
+  if (p == nullptr || index < 0 || index >= impl::kOutputCount) return nullptr;
+  const int32_t at = impl::kTrueShape[index];
+  return at < 0 ? @outputs(p)@[index].shape : static_cast<const int64_t*>(p->outputs[at]);
+}
+
+//@ end
 @name@_status @name@_get_output(@name@_predictor* p, int32_t index, void* data, size_t bytes) {
   if (p == nullptr || data == nullptr || index < 0 || index >= impl::kOutputCount ||
       bytes != @outputs(p)@[index].bytes)

@@ -38,6 +38,11 @@ export interface TensorInfo {
   quantization?: Quantization;
   /** Each element of this output is a probability, from Softmax or Sigmoid. */
   probabilities?: true;
+  /**
+   * Only a run knows the size of this output; `shape` is the largest in the manifest, and in `Predictor.outputs` that of
+   * the last run. This names the output, of the manifest and the C API, with the true shape.
+   */
+  true_shape?: string;
 }
 
 export interface Quantization {

@@ -1,7 +1,7 @@
 // Predictor: a compiled model in WebAssembly. No dependencies, no eval; works in pages, workers, bundlers and node.
 import { dequantized, quantized } from "./quantization.js";
 import { sha256 } from "./sha256.js";
-import { cut, fittingSet, padded, resized, shapeSets } from "./shapes.js";
+import { cut, fittingSet, ownOutputs, padded, resized, shapeSets, trueSize } from "./shapes.js";
 import { sharedMemory, startThreads, threadCount } from "./threads.js";
 
 const TYPES = { float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, bool: Uint8Array,
@@ -158,7 +158,7 @@ export class Predictor {
     this.shape = number;
     this._length = length;
     this.inputs = inputs.map((t) => ({ ...t }));
-    this.outputs = outputs.map((t) => ({ ...t, shape: resized(t.shape, dims(t.name), length) }));
+    this.outputs = ownOutputs(outputs).map((t) => ({ ...t, shape: resized(t.shape, dims(t.name), length) }));
   }
 
   /** Takes the set of shapes of that number in `manifest.shapes`; inputs of another length do so, too. */
@@ -242,14 +242,21 @@ export class Predictor {
     });
   }
 
-  /** The outputs as the last run or step left them. */
+  /** The outputs as the last run or step left them; `shape` of one whose size only a run knows becomes its true one. */
   outputValues() {
+    const { outputs } = this._sets[this.shape];
+    const values = (t) => {
+      const at = this._call("output_data", this._handle, outputs.indexOf(t)) >>> 0;
+      return new TYPES[t.dtype](this._memory.buffer, at, elements(t)).slice();
+    };
     return Object.fromEntries(
-      this._sets[this.shape].outputs.map((t, i) => {
-        const at = this._call("output_data", this._handle, i) >>> 0;
-        const all = new TYPES[t.dtype](this._memory.buffer, at, elements(t)).slice();
+      this.outputs.map((own, i) => {
+        const t = outputs[i];
         const dims = this._length && this.manifest.buckets.outputs[t.name];
-        return [t.name, dims ? cut(all, t.shape, dims, this._length) : all];
+        if (dims) return [t.name, cut(values(t), t.shape, dims, this._length)];
+        if (!t.true_shape) return [t.name, values(t)];
+        own.shape = Array.from(values(outputs.find((s) => s.name === t.true_shape)), Number);
+        return [t.name, trueSize(values(t), t.shape, own.shape)];
       }),
     );
   }

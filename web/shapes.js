@@ -46,6 +46,17 @@ export function cut(data, shape, dims, length) {
   return copied(data, shape, new data.constructor(product(part)), part);
 }
 
+/** The outputs without those that hold the true shape of another. */
+export function ownOutputs(outputs) {
+  const shapes = new Set(outputs.map((t) => t.true_shape));
+  return outputs.filter((t) => !shapes.has(t.name));
+}
+
+/** The part of an output that counts, where only a run knows its size. */
+export function trueSize(data, shape, part) {
+  return copied(data, shape, new data.constructor(product(part)), part);
+}
+
 /** The shape with other sizes in some dimensions. */
 export function resized(shape, dims, size) {
   return shape.map((n, d) => (dims.includes(d) ? size : n));

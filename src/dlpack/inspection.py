@@ -98,7 +98,7 @@ def _inspect_model(source: Source, shapes: Shapes) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "inputs": inputs,
         "outputs": outputs,
-        "operators": _operators(model, cleaned, operators.supported),
+        "operators": _operators(model, cleaned, _compiled),
         "source": source.metadata.get("dlpack.source", "ONNX"),
         "opset": source.opset,
         "weights_bytes": _weights_bytes(shown),
@@ -106,6 +106,14 @@ def _inspect_model(source: Source, shapes: Shapes) -> dict[str, Any]:
     if cleaned is not None:
         facts["macs"] = model_macs(cleaned)
     return facts
+
+
+def _compiled(op: str, domain: str) -> bool:
+    """Whether an operator compiles, be it as part of a model with sizes that only a run knows."""
+    from dlpack import operators
+    from dlpack.model.sized import has_rule
+
+    return operators.supported(op, domain) or has_rule(NodeProto(op_type=op, domain=domain))
 
 
 def _inputs(graph: GraphProto) -> list[ValueInfoProto]:

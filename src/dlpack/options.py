@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,8 +46,14 @@ class Options:
     """An .npz file with the user's inputs, to verify with in addition to the seeded ones."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Lowest and highest seeded values of inputs."""
+    maxima: Mapping[str, int] = field(default_factory=dict)
+    """The largest sizes of what only a run knows the size of, by the name of a value or a node."""
     tolerance: float | None = None
     """The accepted error relative to an output's largest absolute value; None: the default."""
+
+    def seeded(self, inputs: Iterable[str]) -> dict[str, tuple[float, float]]:
+        """The ranges of seeded inputs that are stated, or follow from their largest values."""
+        return {**{name: (0.0, float(self.maxima[name])) for name in inputs if name in self.maxima}, **self.ranges}
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ def options_text(options: Options) -> str:
     if options.weights != "auto":
         words.append(f"--weights {options.weights}")
     words += [f"--range {name}={low:g}:{high:g}" for name, (low, high) in sorted(options.ranges.items())]
+    words += [f"--max {name}={size}" for name, size in sorted(options.maxima.items())]
     if options.tolerance is not None:
         words.append(f"--tolerance {options.tolerance:g}")
     return " ".join(words)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dlpack.bundle.arrays import own_outputs
 from dlpack.errors import ToolchainError
 from dlpack.meaning.shape_sets import find_set, sets_of
 from dlpack.targets.base import Array
@@ -74,10 +75,14 @@ def run(bundle: Path, inputs: Mapping[str, Array]) -> dict[str, dict[str, Array]
             for label in kinds.values():
                 for out in sorted((work / f"{label} out").iterdir(), reverse=True):  # simd, relaxed
                     results[f"{out.name}, {label}"] = {
-                        t["name"]: np.fromfile(out / str(k), t["dtype"]).reshape(t["shape"])
-                        for k, t in enumerate(sets_of(manifest)[number]["outputs"])
+                        t["name"]: np.fromfile(out / str(k), t["dtype"]).reshape(_shape(out / f"{k}.shape"))
+                        for k, t in enumerate(own_outputs(sets_of(manifest)[number]["outputs"]))
                     }
         return results
+
+
+def _shape(file: Path) -> tuple[int, ...]:
+    return tuple(map(int, file.read_text(encoding="utf-8").split()))
 
 
 def _execute(command: Sequence[str]) -> None:

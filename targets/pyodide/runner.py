@@ -29,6 +29,7 @@ def run_wheel(folder: Path, name: str, wheel: str) -> None:
         out.mkdir(parents=True)
         for k, value in enumerate(package.Predictor(build=build).run(inputs).values()):
             (out / str(k)).write_bytes(memoryview(value).tobytes())
+            (out / f"{k}.shape").write_text(" ".join(map(str, value.shape)))
     sys.path.pop(0)
 
 

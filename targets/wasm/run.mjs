@@ -31,6 +31,7 @@ predictor.inputs.forEach((t, i) => {
 });
 const outputs = await predictor.run(inputs);
 predictor.outputs.forEach((t, i) => writeFileSync(`${to}/${i}`, new Uint8Array(outputs[t.name].buffer)));
+writeFileSync(`${to}/shapes`, JSON.stringify(predictor.outputs.map((t) => t.shape)));
 if (rounds) {
   const [runs, cpu] = [[], []];
   const steps = predictor.steps.map((name) => [name, []]);

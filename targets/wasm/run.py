@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.bundle.arrays import own_outputs
 from dlpack.errors import ToolchainError
 from dlpack.meaning.shape_sets import find_set, sets_of
 from dlpack.targets.base import Array
@@ -69,10 +70,9 @@ def run_in_node(
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
             raise ToolchainError("node cannot run the bundle: " + "\n".join(done.stderr.strip().splitlines()[-8:]))
-        outputs = {
-            t["name"]: np.fromfile(out / str(k), t["dtype"]).reshape(t["shape"])
-            for k, t in enumerate(sets_of(manifest)[number]["outputs"])
-        }
+        shapes = json.loads((out / "shapes").read_text(encoding="utf-8"))
+        own = own_outputs(sets_of(manifest)[number]["outputs"])
+        outputs = {t["name"]: np.fromfile(out / str(k), t["dtype"]).reshape(shapes[k]) for k, t in enumerate(own)}
         return outputs, json.loads(done.stdout) if rounds else {}
 
 

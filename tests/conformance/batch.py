@@ -233,6 +233,7 @@ def _order(job: _Job) -> dict[str, object]:
         "weights": program.weights,
         "inputs": [(t.name, t.dtype, t.shape) for t in program.inputs],
         "outputs": [(t.name, t.dtype, t.shape) for t in program.outputs],
+        "true_shapes": {t.name: t.true_shape for t in program.outputs if t.true_shape},
         "expected": [value.name for value in job.frozen.model.graph.output],
         "data": [
             ({name: np.asarray(value) for name, value in inputs.items()}, outputs)

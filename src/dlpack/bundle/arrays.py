@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,28 @@ def storable(array: Array) -> Array:
     """An array as a .npz file can keep it: of ml_dtypes' types the bits, under a name that says which."""
     name = array.dtype.name
     return array.view(np.dtype([(name, STORED[name])])) if name in STORED and name != "float16" else array
+
+
+def own_outputs(tensors: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """A manifest's outputs without those that hold the true shape of another."""
+    all_ = list(tensors)
+    shapes = {t["true_shape"] for t in all_ if "true_shape" in t}
+    return [t for t in all_ if t["name"] not in shapes]
+
+
+def true_sizes(tensors: Iterable[Mapping[str, Any]], outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """A run's outputs cut to their true sizes, without those that hold these; a runner may have done that itself."""
+    own = {}
+    for t in own_outputs(tensors):
+        x = outputs[t["name"]]
+        own[t["name"]] = cut_to(x, outputs[t["true_shape"]]) if t.get("true_shape") in outputs else x
+    return own
+
+
+def cut_to(x: Array, shape: Array) -> Array:
+    """The part of an output that counts: the first elements of each dimension."""
+    part: Array = x[tuple(slice(max(0, int(n))) for n in shape)]
+    return part
 
 
 def restored(array: Array) -> Array:

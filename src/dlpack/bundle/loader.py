@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from dlpack.bundle.arrays import as_array, bytes_of, fits, in_bucket, numpy_dtype
+from dlpack.bundle.arrays import as_array, bytes_of, cut_to, fits, in_bucket, numpy_dtype, own_outputs
 from dlpack.bundle.device_arrays import DeviceArray, device_array, on_gpu
 from dlpack.bundle.read import open_library, read_kernels, read_manifest
 from dlpack.errors import UsageError
@@ -132,11 +132,15 @@ class Predictor:
         Inputs that are contiguous and of the right dtype are read in place. The outputs are new arrays; with
         `copy=False` they are views of the predictor's memory, which the next run overwrites. An output bound to an
         array by `bind_outputs` is that array, or a view of it if the output is cut.
+        An output whose size only a run knows has its true shape; that in `outputs` is the largest.
         Raises ValueError for a missing, unknown or wrongly shaped input, and for a closed predictor.
         """
         self.bind(inputs)
         self.compute()
         outputs = {name: self._output(k, *kind) for k, (name, kind) in enumerate(self.outputs.items())}
+        for name, index in self._shapes.items():
+            true_shape = self._view("output_data", index, "int64", (outputs[name].ndim,))
+            outputs[name] = cut_to(outputs[name], true_shape)
         cut = self.manifest["buckets"]["outputs"] if self._length else {}
         for name, dims in cut.items():
             parts = [slice(self._length) if d in dims else slice(None) for d in range(outputs[name].ndim)]
@@ -268,7 +272,9 @@ class Predictor:
     def _describe(self, number: int) -> None:
         s = self._sets[number]
         self.inputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in s["inputs"]}
-        self.outputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in s["outputs"]}
+        self.outputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in own_outputs(s["outputs"])}
+        places = {t["name"]: k for k, t in enumerate(s["outputs"])}
+        self._shapes = {t["name"]: places[t["true_shape"]] for t in s["outputs"] if "true_shape" in t}
 
     @_atomic
     def compute(self) -> None:

@@ -10,15 +10,22 @@ from dlpack import __version__
 from dlpack.meaning.preprocess import Preprocess
 from dlpack.meaning.quantization import Meaning
 from dlpack.plan.memory import Arena
-from dlpack.plan.program import Program, ShapeSet
+from dlpack.plan.program import Program, ShapeSet, Tensor
 
 
 def described(shape_set: ShapeSet) -> dict[str, Any]:
     """Inputs and outputs as listed in the manifest."""
     return {
-        kind: [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape), **_meant(t.meaning)} for t in tensors]
+        kind: [
+            {"name": t.name, "dtype": t.dtype, "shape": list(t.shape), **_sized(t), **_meant(t.meaning)}
+            for t in tensors
+        ]
         for kind, tensors in (("inputs", shape_set.inputs), ("outputs", shape_set.outputs))
     }
+
+
+def _sized(tensor: Tensor) -> dict[str, str]:
+    return {"true_shape": tensor.true_shape} if tensor.true_shape else {}
 
 
 def _meant(meaning: Meaning) -> dict[str, Any]:

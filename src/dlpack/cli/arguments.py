@@ -78,6 +78,17 @@ def parse_ranges(options: tuple[str, ...]) -> dict[str, tuple[float, float]]:
     return ranges
 
 
+def parse_maxima(options: tuple[str, ...]) -> dict[str, int]:
+    """Largest sizes by name, as in `boxes=100`. Raises UsageError."""
+    maxima: dict[str, int] = {}
+    for option in options:
+        name, _, text = option.rpartition("=")
+        if not name or not text.isdigit() or int(text) < 1:
+            raise UsageError(f"--max {option!r}: write it as NAME=100")
+        maxima[name] = int(text)
+    return maxima
+
+
 def parse_dtypes(values: tuple[str, ...]) -> dict[str, str]:
     """The element types appended to shapes, as in `tokens=1x16:int64`."""
     dtypes: dict[str, str] = {}

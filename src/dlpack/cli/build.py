@@ -17,6 +17,7 @@ from dlpack.cli.arguments import (
     params_option,
     parse_buckets,
     parse_dtypes,
+    parse_maxima,
     parse_ranges,
     parse_shape_sets,
     parse_shapes,
@@ -141,6 +142,14 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
     metavar="INPUT=0:30521",
     help="Lowest and highest value of an input in the seeded inputs of verification; repeatable.",
 )
+@click.option(
+    "--max",
+    "maxima",
+    multiple=True,
+    metavar="NAME=100",
+    help="Largest size of what only a run knows: elements of a value that the data selects, trips of a loop, an "
+    "input that is a number of these; repeatable.",
+)
 @inputs_option
 @tolerance_option
 @click.option("--cc", help="C++ compiler to use, with its options, instead of the bundled Clang.")
@@ -164,6 +173,7 @@ def build(
     mxnet_api: bool,
     internals: tuple[str, ...],
     ranges: tuple[str, ...],
+    maxima: tuple[str, ...],
     inputs: Path | None,
     tolerance: float | None,
     cc: str | None,
@@ -199,6 +209,7 @@ def build(
         buckets=parse_buckets(buckets),
         values=parse_values(values),
         ranges=parse_ranges(ranges),
+        maxima=parse_maxima(maxima),
         inputs=inputs,
         tolerance=tolerance,
     )

@@ -83,6 +83,8 @@ class Graph:
 
     `derived` names constants that the predictor computes from another when it is made, and that one: Winograd's
     weights, up to seven times as large as what they come from. Their elements in `constants` are not there (NaN).
+    `sizes` names outputs whose size only a run knows, and the output with the true shape of each; their own type has
+    the largest. These further outputs come last.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Graph:
     constants: Mapping[str, Array]
     types: Mapping[str, TensorType]
     derived: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, str] = field(default_factory=dict)
 
     def with_nodes(
         self,

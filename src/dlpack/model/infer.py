@@ -31,12 +31,6 @@ DATA_DEPENDENT = frozenset(
     ("If", "ImageDecoder", "Loop", "NonMaxSuppression", "NonZero", "Scan", "StringSplit", "Unique")
 )
 
-# What to do about some of them.
-_ADVICE = {
-    "NonMaxSuppression": "how many boxes it selects depends on the data; export the model without it and select in "
-    "your program, or let TopK choose a fixed number of boxes"
-}
-
 # Inputs whose values (not only their shapes) decide the shape of the output. Those of Squeeze, Unsqueeze, Split, Slice,
 # Pad and the reductions were attributes in older opsets, and are then not there.
 SHAPE_INPUTS: dict[str, tuple[int, ...]] = {
@@ -255,7 +249,7 @@ def dynamic_values(model: ModelProto) -> dict[str, str]:
 def _dynamic(node: NodeProto, outside: Outside) -> str:
     if is_control_flow(node) and all(is_typed(body) for body in subgraphs(node)):
         return problem_of(node, outside) or "the shape of its output is not known"
-    return _ADVICE.get(node.op_type, "the shape of its output depends on the data")
+    return "the shape of its output depends on the data"
 
 
 def shape_deciding_inputs(model: ModelProto) -> set[str]:

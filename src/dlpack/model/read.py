@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import onnx
@@ -20,13 +21,21 @@ from dlpack.model.infer import (
     run_types,
     to_numpy,
 )
+from dlpack.model.sized import Sized, check_maxima, has_rule, with_sizes
 from dlpack.model.walk import describe, first_line, opset_versions
 
 MAX_VALUE_BYTES = 2**31 - 1
 
 
-def read_graph(model: ModelProto, supports: Callable[[str, str], bool] | None = None) -> Graph:
+def read_graph(
+    model: ModelProto,
+    supports: Callable[[str, str], bool] | None = None,
+    maxima: Mapping[str, int] | None = None,
+) -> Graph:
     """The model as a graph in which every value has a static type.
+
+    A value whose size only a run knows has its largest size, which `maxima` may state by the name of a value or a node.
+    The true shape of such an output is a further output (`sized.py`).
 
     Every output is computed by a node: one that is constant, or an input itself, comes from an Identity.
     A branch or a loop's body is an attribute of its node, a Graph. The values that it takes from outside are the last
@@ -34,9 +43,13 @@ def read_graph(model: ModelProto, supports: Callable[[str, str], bool] | None = 
     `supports(op, domain)` says what can be compiled. Raises UnsupportedError that lists every node that cannot,
     and every value without a static type.
     """
+    known = infer_types(model)
+    sized = _sized(model, known, maxima or {}, supports)
+    if sized:
+        model, known = sized.model, sized.types
     problems = _unsupported_nodes(model, supports)
-    types = _value_types(model, problems)
-    bodies = _bodies(model, supports, problems)
+    types = _value_types(model, dict(known), problems)
+    bodies = _bodies(model, supports, known, problems)
     if problems:
         raise UnsupportedError("the model cannot be compiled:", tuple(dict.fromkeys(problems)))
 
@@ -80,7 +93,40 @@ def read_graph(model: ModelProto, supports: Callable[[str, str], bool] | None = 
         nodes=tuple(nodes),
         constants=constants,
         types=types,
+        sizes=sized.shapes if sized else {},
     )
+
+
+def _sized(
+    model: ModelProto,
+    known: dict[str, ValueType],
+    maxima: Mapping[str, int],
+    supports: Callable[[str, str], bool] | None,
+) -> Sized | None:
+    """The model with sizes, if there are values whose size only a run knows.
+
+    Raises UnsupportedError with what cannot be computed with sizes, and all else that is not supported.
+    """
+    unknown = [name for node in model.graph.node for name in node.output if name and not _known(known, name)]
+    dynamic = dynamic_values(model) if unknown else {}
+    if not any(name in dynamic for name in unknown) or any(not _known(known, v.name) for v in model.graph.input):
+        check_maxima(maxima, model, set())
+        return None
+    rest = [name for name in unknown if name not in dynamic]
+    if rest:
+        with suppress(Exception):  # what onnxruntime raises; it is reported where the graph is read
+            known = {**known, **run_types(model, rest, known)}
+    try:
+        return with_sizes(model, known, maxima)
+    except UnsupportedError as error:
+        said = _unsupported_nodes(model, supports, has_rule)
+        nodes = tuple(text.partition("): ")[0] for text in said)
+        more = [p for p in error.problems if not p.startswith(nodes)]
+        raise UnsupportedError("the model cannot be compiled:", (*said, *more)) from None
+
+
+def _known(types: Mapping[str, ValueType], name: str) -> bool:
+    return types.get(name, ValueType()).known
 
 
 def _elements(tensor: TensorProto) -> Array:
@@ -93,15 +139,16 @@ def _elements(tensor: TensorProto) -> Array:
 
 
 def _bodies(
-    model: ModelProto, supports: Callable[[str, str], bool] | None, problems: list[str]
+    model: ModelProto,
+    supports: Callable[[str, str], bool] | None,
+    types: Mapping[str, ValueType],
+    problems: list[str],
 ) -> dict[int, dict[str, Graph]]:
     """Node index → attribute name → body, for all branches and loops. What cannot be compiled goes to `problems`."""
     found: dict[int, dict[str, Graph]] = {}
-    types: dict[str, ValueType] = {}
     for index, node in enumerate(model.graph.node):
         if not is_control_flow(node):
             continue
-        types = types or infer_types(model)
         for attribute in node.attribute:
             if attribute.type != AttributeProto.GRAPH:
                 continue
@@ -111,7 +158,11 @@ def _bodies(
                     problems.append(f"{describe(node)}: the shape of a value that it reads is not known")
                 continue
             try:
-                found.setdefault(index, {})[attribute.name] = read_graph(lifted, supports)
+                body = read_graph(lifted, supports)
+                if body.sizes:
+                    names = ", ".join(f"'{name}'" for name in body.sizes)
+                    problems.append(f"{describe(node)}: only a run knows the size of {names}, which its body gives")
+                found.setdefault(index, {})[attribute.name] = body
             except UnsupportedError as error:
                 problems.extend(error.problems)
     return found
@@ -146,10 +197,16 @@ def attribute_value(attribute: AttributeProto, node: NodeProto) -> Any:
     raise UnsupportedError("the model cannot be compiled:", (problem,))
 
 
-def _unsupported_nodes(model: ModelProto, supports: Callable[[str, str], bool] | None) -> list[str]:
+def _unsupported_nodes(
+    model: ModelProto,
+    supports: Callable[[str, str], bool] | None,
+    but: Callable[[NodeProto], bool] = lambda _: False,
+) -> list[str]:
     versions = opset_versions(model)
     problems = []
     for node in model.graph.node:
+        if but(node):
+            continue
         if supports is not None:
             good = supports(node.op_type, node.domain)
         else:
@@ -163,8 +220,8 @@ def _unsupported_nodes(model: ModelProto, supports: Callable[[str, str], bool] |
     return problems
 
 
-def _value_types(model: ModelProto, problems: list[str]) -> dict[str, TensorType]:
-    """The static type of each value. What has none is added to `problems`, each cause once."""
+def _value_types(model: ModelProto, types: dict[str, ValueType], problems: list[str]) -> dict[str, TensorType]:
+    """The static type of each value, from what is inferred. What has none is added to `problems`, each cause once."""
     graph = model.graph
     outputs = {value.name for value in graph.output}
     same = [value.name for value in graph.input if value.name in outputs]
@@ -175,7 +232,6 @@ def _value_types(model: ModelProto, problems: list[str]) -> dict[str, TensorType
             for name in same
         )
         return {}
-    types = infer_types(model)
     for value in graph.input:
         if types[value.name].kind == "tensor" and not types[value.name].known:
             problems.append(f"input '{value.name}': its shape is open; fix it with --shape")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from dlpack.errors import ModelError, UnsupportedError
 from dlpack.model.walk import describe, graphs, subgraphs
@@ -47,13 +48,35 @@ def tensor_bytes(tensor: TensorProto) -> int:
     return (tensor_size(tensor) * TENSOR_BITS.get(tensor.data_type, 0) + 7) // 8
 
 
+def _store_densely(graph: GraphProto) -> None:
+    """Make sparse weights dense ones. Raises ModelError for damaged ones."""
+    for sparse in graph.sparse_initializer:
+        name, shape = sparse.values.name, tuple(sparse.dims)
+        size = math.prod(shape)
+        if len(shape) > MAX_RANK or any(dim < 0 for dim in shape):
+            raise ModelError(f"sparse weight '{name}' has the dimensions {list(shape)}; export the model again")
+        if size * TENSOR_BITS.get(sparse.values.data_type, 128) // 8 > MAX_MODEL_BYTES:
+            raise UnsupportedError(f"sparse weight '{name}' has the shape {list(shape)}; more than 2 GiB")
+        try:
+            values = onnx.numpy_helper.to_array(sparse.values).reshape(-1)
+            places = onnx.numpy_helper.to_array(sparse.indices)
+            if places.ndim == 2:
+                places = np.ravel_multi_index(tuple(places.T), shape)
+            dense = np.zeros(size, values.dtype)
+            if places.shape != values.shape or (places < 0).any():
+                raise ValueError("a place for each value is needed")
+            dense[places] = values
+        except (IndexError, TypeError, ValueError) as e:
+            raise ModelError(f"sparse weight '{name}' is damaged: {e}; export the model again") from None
+        graph.initializer.append(onnx.numpy_helper.from_array(dense.reshape(shape), name))
+    del graph.sparse_initializer[:]
+
+
 def load_tensors(model: ModelProto, path: Path) -> None:
     """Check every tensor's claim against the bytes that are there, and read external data."""
     total = 0
     for graph in graphs(model.graph):
-        if graph.sparse_initializer:
-            names = tuple(sparse.values.name for sparse in graph.sparse_initializer)
-            raise UnsupportedError("sparse weights are not supported; store them densely", names)
+        _store_densely(graph)
     for where, tensor in _tensors(model):
         if len(tensor.dims) > MAX_RANK:
             raise UnsupportedError(f"{where} has {len(tensor.dims)} dimensions; {MAX_RANK} are supported")

@@ -22,6 +22,7 @@ from dlpack.operators import (  # noqa: F401
     recurrent,
     reduction,
     resize,
+    selection,
     winograd,
     words,
 )

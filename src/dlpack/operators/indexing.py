@@ -223,15 +223,34 @@ def max_unpool(ctx: Context, x: Any, indices: Any) -> list[Any]:
 # --- running sums and selection ---------------------------------------------------------------------------------------
 
 
-@compute("CumSum", "CumProd", constant_inputs=(1,))
+@rewrite("CumSum", "CumProd")
+def cumulative_rewrite(ctx: Context, b: Builder) -> None:
+    """Along a constant axis; where only a run knows it, along each of them, and one is selected."""
+    x, t, out = ctx.node.inputs[0], ctx.output_type(), ctx.node.outputs[0]
+    attrs: dict[str, Any] = {"reverse": ctx.attr("reverse", 0), "exclusive": ctx.attr("exclusive", 0)}
+    name, rank = f"Running{ctx.node.op[3:]}", len(t.shape)
+    if ctx.maybe_constant(1) is not None:
+        b.add_internal(name, [x], t.shape, out, axis=ctx.ints(1, "axis")[0] % rank, **attrs)
+        return
+    axis_type = ctx.input_type(1)
+    axis = b.add("Reshape", [ctx.node.inputs[1], b.constant(np.array([], np.int64))], (), axis_type.dtype)
+    found = b.add_internal(name, [x], t.shape, axis=0, **attrs)
+    for d in range(1, rank):
+        other = b.add_internal(name, [x], t.shape, axis=d, **attrs)
+        hits = [b.add("Equal", [axis, b.constant(np.asarray(k, axis_type.dtype))], (), "bool") for k in (d, d - rank)]
+        found = b.add("Where", [b.add("Or", hits, ()), other, found], t.shape, t.dtype)
+    b.add("Identity", [found], t.shape, output=out)
+
+
+@compute("RunningSum", "RunningProd", domain="dlpack")
 def cumulative(ctx: Context, x: Any) -> list[Any]:
     """Running sums or products along an axis, optionally from the end, or without the element itself."""
     t = ctx.output_type()
-    axis = ctx.ints(1, "axis")[0] % len(t.shape)
+    axis = ctx.attr("axis")
     n = t.shape[axis]
     turned, exclusive = bool(ctx.attr("reverse", 0)), bool(ctx.attr("exclusive", 0))
-    combine: Callable[..., Any] = _COMBINE["add" if ctx.node.op == "CumSum" else "mul"]
-    start = tirx.const(0 if ctx.node.op == "CumSum" else 1, t.dtype)
+    combine: Callable[..., Any] = _COMBINE["add" if ctx.node.op == "RunningSum" else "mul"]
+    start = tirx.const(0 if ctx.node.op == "RunningSum" else 1, t.dtype)
 
     def body(ins: Sequence[Any], outs: Sequence[Any]) -> Any:
         (source,), (y,) = ins, outs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,15 +65,24 @@ def concat(ctx: Context, *xs: Any) -> list[Any]:
 @compute("Pad", domain="dlpack", layout="same")
 def pad(ctx: Context, x: Any) -> list[Any]:
     """A constant pad that could not become a halo."""
-    low, fill = ctx.attr("low"), ctx.attr("fill")
+    return _padded(ctx, x, lambda: tirx.const(ctx.attr("fill"), ctx.output_type().dtype))
+
+
+@compute("PadWith", domain="dlpack", layout="same")
+def pad_with(ctx: Context, x: Any, fill: Any) -> list[Any]:
+    """A constant pad whose value only a run knows."""
+    return _padded(ctx, x, lambda: fill(0))
+
+
+def _padded(ctx: Context, x: Any, fill: Callable[[], Any]) -> list[Any]:
+    low = ctx.attr("low")
     shape = ctx.input_type(0).shape
 
     def at(*i: Any) -> Any:
         inside = [c for d, n in enumerate(shape) if ctx.attr("low")[d] or ctx.attr("high")[d]
                   for c in (i[d] >= low[d], i[d] < n + low[d])]  # fmt: skip
         place = [v - p for v, p in zip(i, low, strict=True)]
-        zero = tirx.const(fill, ctx.output_type().dtype)
-        return tirx.if_then_else(tirx.all(*inside), x(*place), zero) if inside else x(*place)
+        return tirx.if_then_else(tirx.all(*inside), x(*place), fill()) if inside else x(*place)
 
     return [te.compute(ctx.output_type().shape, at, name="out")]
 
@@ -219,8 +228,9 @@ def pad_rewrite(ctx: Context, b: Builder) -> None:
     rank = len(shape)
     pads = ctx.attr("pads") if ctx.node.opset < 11 else ctx.ints(1, "pads")
     fill: Any = ctx.attr("value", 0.0)
-    if ctx.node.opset >= 11 and ctx.has_input(2):
-        fill = ctx.constant(2, "constant_value").reshape(-1)[0].item()
+    filled = ctx.node.opset >= 11 and ctx.has_input(2)
+    if filled and (known := ctx.maybe_constant(2)) is not None:
+        fill, filled = known.reshape(-1)[0].item(), False
     if ctx.has_input(3):
         axes = [a % rank for a in ctx.ints(3, "axes")]
         full = [0] * (2 * rank)
@@ -240,6 +250,9 @@ def pad_rewrite(ctx: Context, b: Builder) -> None:
     out = ctx.output_type().shape
     if not any(low) and not any(high):
         b.add("Identity", [x], out, output=ctx.node.outputs[0])
+    elif mode == "constant" and filled:
+        given = b.add("Reshape", [ctx.node.inputs[2], b.constant(np.array([1], np.int64))], [1])
+        b.add_internal("PadWith", [x, given], out, ctx.node.outputs[0], **attrs)
     elif mode == "constant":
         b.add_internal("Pad", [x], out, ctx.node.outputs[0], fill=fill, at_least_zero=False, **attrs)
     elif mode in ("reflect", "edge", "wrap"):

@@ -113,7 +113,8 @@ class Assembler:
         )
 
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
-        return tuple(Tensor(n, self.graph.types[n].dtype, self.graph.types[n].shape) for n in names)
+        types, sizes = self.graph.types, self.graph.sizes
+        return tuple(Tensor(n, types[n].dtype, types[n].shape, true_shape=sizes.get(n, "")) for n in names)
 
     def _scratch(self, k: int) -> int:
         if k not in self.loops:

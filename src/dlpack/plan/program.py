@@ -12,12 +12,16 @@ from dlpack.plan.memory import Arena
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output of the model."""
+    """An input or output of the model.
+
+    `true_shape` names the output with the true shape of one whose size only a run knows; its `shape` is the largest.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     meaning: Meaning = field(default_factory=Meaning)
+    true_shape: str = ""
 
     @property
     def nbytes(self) -> int:

@@ -58,15 +58,15 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
             try:
                 proto = _read(model, options, shapes).proto if number and source.exported else source.proto
                 shapes = source.open_shapes(shapes)
-                again = _cleaned(proto, shapes)
-                proto, graph = clean_graph(proto, shapes)
+                again = _cleaned(proto, shapes, options.maxima)
+                proto, graph = clean_graph(proto, shapes, options.maxima)
             except (ModelError, UnsupportedError) as e:
                 if number:  # the first set had no error
                     e.args = (f"with {describe_shapes(shapes)}: {e}",)
                 raise
             detail.append(f"{len(graph.nodes)} nodes")
         with progress.stage("reference") as detail:  # before it is compiled: it finds operands that do not fit
-            trial = try_model(proto, graph, source.metadata, tolerance(options), options.ranges)
+            trial = try_model(proto, graph, source.metadata, tolerance(options), options.seeded(graph.inputs))
             cases.append(Case(graph, meanings(graph, source.metadata), trial, again))
             detail.append("onnxruntime")
     return Prepared(source, tuple(cases), bucketed)
@@ -77,8 +77,8 @@ def _read(model: Path, options: Options, shapes: Shapes) -> Source:
     return replace(source, warnings=(*source.warnings, *close_batch(source.proto, shapes)))
 
 
-def _cleaned(proto: Any, shapes: Shapes) -> Callable[[], Any]:
-    return lambda: clean_graph(proto, shapes)[0]
+def _cleaned(proto: Any, shapes: Shapes, maxima: Mapping[str, int]) -> Callable[[], Any]:
+    return lambda: clean_graph(proto, shapes, maxima)[0]
 
 
 def tolerance(options: Options) -> float:
@@ -87,15 +87,16 @@ def tolerance(options: Options) -> float:
     return RELATIVE_TOLERANCE if options.tolerance is None else options.tolerance
 
 
-def clean_graph(proto: Any, shapes: Shapes) -> tuple[Any, Graph]:
+def clean_graph(proto: Any, shapes: Shapes, maxima: Mapping[str, int] | None = None) -> tuple[Any, Graph]:
     """The cleaned model and its graph. Raises UnsupportedError with all that is not supported."""
     from dlpack import operators
     from dlpack.model.clean import clean
     from dlpack.model.read import read_graph
+    from dlpack.model.sized_limits import limited
 
     try:
         proto = clean(proto, shapes, lambda op, domain: not operators.supported(op, domain))
-        return proto, read_graph(proto, operators.supported)
+        return limited(proto, maxima or {}), read_graph(proto, operators.supported, maxima)
     except UnsupportedError as e:
         from dlpack.model.values import advice
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.bundle.arrays import restored
+from dlpack.bundle.arrays import own_outputs, restored
 from dlpack.bundle.folder import check_files
 from dlpack.bundle.loader import read_manifest
 from dlpack.errors import UsageError
@@ -97,7 +97,7 @@ def stored_questions(bundle: Path, sets: Sequence[Mapping[str, Any]]) -> list[Qu
             for number, s in enumerate(sets):
                 names = reference_names("in", len(s["inputs"]), number)
                 inputs = {t["name"]: restored(stored[name]) for t, name in zip(s["inputs"], names, strict=True)}
-                expected = read_expected(stored, len(s["outputs"]), number)
+                expected = read_expected(stored, len(own_outputs(s["outputs"])), number)
                 questions.append(Question(inputs, expected, (set_name(s),) if len(sets) > 1 else ()))
     except (OSError, KeyError, TypeError, ValueError) as e:
         raise UsageError(f"{bundle} has no readable reference.npz: {e}") from e

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlpack.bundle.arrays import true_sizes
 from dlpack.bundle.loader import Predictor, load
 from dlpack.errors import ToolchainError, UsageError
 from dlpack.graph.ir import Array
+from dlpack.meaning.shape_sets import find_set, sets_of
 from dlpack.targets import get_target
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def bundle_runner(bundle: Path, manifest: Mapping[str, Any]) -> Iterator[Run]:
     target = get_target(manifest["target"])
     if target.run is not None:
         run = target.run
-        yield lambda inputs: run(bundle, inputs)
+        yield lambda inputs: _true_sizes(manifest, inputs, run(bundle, inputs))
         return
     builds = built(target, manifest)
     library = "library" in manifest and any(b.runs_here() for b in builds)
@@ -35,13 +37,23 @@ def bundle_runner(bundle: Path, manifest: Mapping[str, Any]) -> Iterator[Run]:
         raise ToolchainError(f"{bundle} cannot be run on this computer: {not_run(target, builds)}")
 
     def emulate(inputs: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
-        return {label: e.run(bundle, inputs, machine) for label, (e, machine) in emulated.items()}
+        found = {label: e.run(bundle, inputs, machine) for label, (e, machine) in emulated.items()}
+        return _true_sizes(manifest, inputs, found)
 
     if library:
         with load(bundle) as predictor:
             yield lambda inputs: {**_run_variants(predictor, inputs), **emulate(inputs)}
     else:
         yield emulate
+
+
+def _true_sizes(
+    manifest: Mapping[str, Any], inputs: Mapping[str, Array], outputs: Mapping[str, Mapping[str, Array]]
+) -> dict[str, dict[str, Array]]:
+    """What the builds gave for these inputs, cut to the true sizes."""
+    number = find_set(manifest, {name: x.shape for name, x in inputs.items()}) or 0
+    tensors = sets_of(manifest)[number]["outputs"]
+    return {build: true_sizes(tensors, found) for build, found in outputs.items()}
 
 
 def _emulators(builds: Sequence[Build]) -> dict[str, tuple[Emulator, str]]:

@@ -26,7 +26,7 @@ _CONTRADICTION = re.compile(
 # What it says of values that it was given, in a model that is sound.
 _VALUES = re.compile(
     r"out of (data )?bounds|out of range|invalid ind(ex|ice)|Index value|sequence_lens|seq_lengths|batch_indices|"
-    r"indices must be|by zero",
+    r"indices must be|by zero|k argument|must be non-negative|Invalid.*Slice",
     re.IGNORECASE,
 )
 

@@ -67,8 +67,14 @@ def try_model(
             f"{why}\nThe seeded inputs were {tried or 'floats'}, then smaller. Say what the inputs may be: --range "
             "INPUT=LOW:HIGH, or the model's metadata key dlpack.ranges"
         )
-    for name, value in zip(graph.outputs, expected.outputs, strict=True):
-        if value.shape != graph.types[name].shape:
+    for name, value in zip(graph.outputs, expected.outputs, strict=False):  # true shapes come last
+        largest = graph.types[name].shape
+        if name in graph.sizes and any(map(int.__gt__, value.shape, largest)):
+            raise ModelError(
+                f"the output '{name}' has the shape {list(value.shape)} for seeded inputs; {list(largest)} is the "
+                "largest: state a larger --max, or other values of the inputs with --range"
+            )
+        if not _fits(value.shape, graph.types[name].shape, name in graph.sizes):
             raise ModelError(
                 f"the output '{name}' has the shape {list(value.shape)}, though its operators' attributes and operands "
                 f"say {list(graph.types[name].shape)}; the file is damaged: export or download it again"
@@ -76,10 +82,19 @@ def try_model(
     return Trial(ranges, given, expected, tolerance)
 
 
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...], sized: bool) -> bool:
+    """Whether a value may have this shape; `sized`: `wanted` is the largest."""
+    return shape == wanted or (sized and len(shape) == len(wanted) and all(map(int.__le__, shape, wanted)))
+
+
 def self_test(shape_set: ShapeSet, trial: Trial) -> SelfTest:
     """What the emitted file's self-test checks: some elements of each output."""
     samples = []
-    for t, want, given in zip(shape_set.outputs, trial.expected.outputs, trial.expected.tolerances, strict=True):
+    own = dict(zip((t.name for t in shape_set.outputs), trial.expected.outputs, strict=False))
+    shapes = {t.true_shape: np.array(own[t.name].shape, np.int64) for t in shape_set.outputs if t.true_shape}
+    wanted = [*trial.expected.outputs, *shapes.values()]
+    tolerances = [*trial.expected.tolerances, *(None for _ in shapes)]
+    for t, want, given in zip(shape_set.outputs, wanted, tolerances, strict=True):
         flat = np.asarray(want).reshape(-1)
         flat = flat.astype(np.float32) if t.dtype in HALF_DIGIT else flat.astype(SMALL_INTEGERS.get(t.dtype, t.dtype))
         places = np.unique(np.linspace(0, max(0, flat.size - 1), min(64, flat.size)).astype(np.int64))
@@ -87,8 +102,10 @@ def self_test(shape_set: ShapeSet, trial: Trial) -> SelfTest:
         span = max(abs(float(finite.max())), abs(float(finite.min()))) if finite.size else 0.0
         usual = span * trial.tolerance if flat.dtype.kind == "f" else 0.0
         tolerance = max(usual, given.largest if given else 0.0)
-        values = tuple(float(flat[p]) for p in places)
-        samples.append(Sample(tuple(int(p) for p in places) if t.nbytes else (), values, tolerance))
+        values = tuple(float(flat[p]) for p in places if p < flat.size)
+        if want.shape != t.shape and places.size:  # in the largest shape they lie elsewhere
+            places = np.ravel_multi_index(np.unravel_index(places, want.shape), t.shape) if want.size else places[:0]
+        samples.append(Sample(tuple(int(p) for p in places) if t.nbytes else (), values[: len(places)], tolerance))
     return SelfTest(trial.ranges, tuple(samples))
 
 

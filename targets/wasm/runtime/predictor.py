@@ -84,6 +84,7 @@ class Predictor:
         or memoryviews where numpy is not installed. With `copy=False` a side module's are views of its memory, which
         the next run overwrites; a standalone module's memory is its own, so that they are copies all the same.
         An output that `bind_outputs` has given an array is that array, unless it is cut.
+        An output whose size only a run knows has its true shape; that in `outputs` is the largest.
         Where there are several sets of shapes, those of the inputs choose. With buckets, inputs of a length between are
         padded with zeros to the next, and outputs are cut to the inputs' length.
         Raises ValueError for a missing, unknown or ill-shaped input, and for a predictor that is closed.
@@ -95,9 +96,11 @@ class Predictor:
             for k, (name, kind) in enumerate(self.outputs.items())
         }
         cut = self.manifest["buckets"]["outputs"] if self._length else {}
+        parts = {name: self._true_shape(*place) for name, place in self._sized.items()}
         for name, dims in cut.items():
+            parts[name] = tuple(self._length if d in dims else n for d, n in enumerate(self.outputs[name][1]))
+        for name, part in parts.items():
             dtype, shape = self.outputs[name]
-            part = tuple(self._length if d in dims else n for d, n in enumerate(shape))
             data = copied(memoryview(outputs[name]), shape, part)
             outputs[name] = self._array(memoryview(data), dtype, part)
         return outputs
@@ -306,7 +309,9 @@ class Predictor:
     def _describe(self, number: int) -> None:
         s, self._set = self._sets[number], number
         self.inputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in s["inputs"]}
-        self.outputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in s["outputs"]}
+        shapes = {t["true_shape"]: t["name"] for t in s["outputs"] if "true_shape" in t}
+        self.outputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in s["outputs"] if t["name"] not in shapes}
+        self._sized = {shapes[t["name"]]: (k, t["shape"][0]) for k, t in enumerate(s["outputs"]) if t["name"] in shapes}
 
     @property
     def shape(self) -> int:
@@ -394,6 +399,12 @@ class Predictor:
         address = module.call("output_data", self._handle, index)
         data = module.read(address, size) if size else memoryview(bytearray())
         return self._array(memoryview(bytearray(data)) if copy and module.shares_memory else data, dtype, shape)
+
+    def _true_shape(self, index: int, rank: int) -> tuple[int, ...]:
+        """What output `index` tells of the shape of another one in the last run."""
+        module = self._open()
+        data = module.read(module.call("output_data", self._handle, index), 8 * rank)
+        return struct.unpack(f"<{rank}q", bytes(data))
 
     def _array(self, data: memoryview, dtype: str, shape: tuple[int, ...]) -> Any:
         if self._numpy is not None:
