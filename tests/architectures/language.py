@@ -37,7 +37,6 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "Funnel": {"d_model": 64, "n_head": 4, "d_head": 16, "d_inner": 128, "block_sizes": [1, 1], "vocab_size": 512},
     "Ernie": USUAL,
     "RoFormer": USUAL | {"embedding_size": 64},
-    "Nystromformer": USUAL | {"num_landmarks": 8},
     "ModernBert": USUAL | {"global_attn_every_n_layers": 2, "local_attention": 8},
     "MegatronBert": USUAL,
     "LayoutLM": USUAL,
@@ -99,7 +98,7 @@ PAIRS: dict[str, dict[str, Any]] = {
 
 def architectures() -> Iterator[Architecture]:
     for name, config in ENCODERS.items():
-        yield Architecture(name, "transformers, text", _maker(name, "Model", config, masked=name not in ("FNet",)))
+        yield Architecture(name, "transformers, text", _maker(name, "Model", config, masked=name != "FNet"))
     for name, config in DECODERS.items():
         head = {"XLNet": "LMHeadModel", "GPT2": "LMHeadModel"}.get(name, "ForCausalLM")
         yield Architecture(name, "transformers, text", _maker(name, head, config, masked=False))
@@ -112,10 +111,12 @@ def make(name: str, suffix: str, config: dict[str, Any]) -> Any:
     import torch
     import transformers
 
-    family = name.removesuffix("Text")
+    family = name.removesuffix("Text") if name == "Gemma3Text" else name
     torch.manual_seed(0)
-    made = getattr(transformers, f"{family}TextConfig" if name.endswith("Text") else f"{name}Config")(**config)
+    made = getattr(transformers, f"{name}Config")(**config)
     model = getattr(transformers, f"{family}{suffix}")
+    if hasattr(made, "num_experts") or hasattr(made, "num_local_experts"):
+        made._experts_implementation = "batched_mm"  # of plain operators
     for attention in ("sdpa", "eager"):
         try:
             made._attn_implementation = attention

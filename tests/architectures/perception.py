@@ -42,7 +42,7 @@ PICTURES: dict[str, tuple[str, dict[str, Any], int]] = {
             "num_attention_heads": [1, 2, 3, 4]}, 64),
     "Levit": ("ForImageClassification", {"image_size": 64, "hidden_sizes": [32, 48, 64], "depths": [1, 1, 1],
               "num_attention_heads": [2, 3, 4], "key_dim": [8, 8, 8]}, 64),
-    "Cvt": ("ForImageClassification", {"embed_dim": [16, 32, 48], "depth": [1, 1, 1], "num_heads": [1, 2, 3]}, 64),
+    "Cvt": ("ForImageClassification", {"embed_dim": [16, 32, 48], "depth": [1, 2, 3], "num_heads": [1, 2, 3]}, 64),
     "Segformer": ("ForSemanticSegmentation", {"hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 1, 1],
                   "num_attention_heads": [1, 2, 3, 4], "decoder_hidden_size": 32, "num_labels": 5}, 64),
     "Dpt": ("ForDepthEstimation", LAYERS | {"num_hidden_layers": 4, "image_size": 64, "backbone_out_indices":
@@ -51,7 +51,7 @@ PICTURES: dict[str, tuple[str, dict[str, Any], int]] = {
     "Swin2SR": ("ForImageSuperResolution", {"image_size": 32, "embed_dim": 24, "depths": [2, 2], "num_heads": [2, 2],
                 "window_size": 4, "upscale": 2}, 32),
     "EfficientNet": ("ForImageClassification", {"image_size": 64, "width_coefficient": 0.35,
-                     "depth_coefficient": 0.35, "hidden_dim": 64}, 64),
+                     "depth_coefficient": 0.35, "hidden_dim": 448}, 64),
     "Hiera": ("ForImageClassification", {"image_size": [64, 64], "embed_dim": 16, "depths": [1, 1, 1],
               "num_heads": [1, 2, 4], "masked_unit_size": [4, 4], "num_query_pool": 2}, 64),
     "SwiftFormer": ("ForImageClassification", {"embed_dims": [16, 24, 32, 48], "depths": [1, 1, 1, 1]}, 64),
@@ -168,15 +168,6 @@ def _moonshine() -> tuple[Any, dict[str, Any]]:
     return plain(make("Moonshine", "ForConditionalGeneration", config), list(inputs), use_cache=False), inputs
 
 
-def _univnet() -> tuple[Any, dict[str, Any]]:
-    config = {
-        "model_hidden_channels": 8, "model_in_channels": 16, "num_mel_bins": 20, "kernel_predictor_hidden_channels": 8,
-        "resblock_kernel_sizes": [3], "resblock_stride_sizes": [4], "resblock_dilation_sizes": [[1, 3]],
-    }  # fmt: skip
-    inputs = {"input_features": noise(1, 16, 20), "noise_sequence": noise(1, 16, 16)}
-    return plain(make("UnivNet", "Model", config), list(inputs)), inputs
-
-
 def _encodec() -> tuple[Any, dict[str, Any]]:
     import torch
 
@@ -201,6 +192,5 @@ MORE: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
     "Whisper": _whisper,
     "Speech2Text": _speech_to_text,
     "Moonshine": _moonshine,
-    "UnivNet": _univnet,
     "EnCodec": _encodec,
 }
