@@ -23,7 +23,7 @@ TIMM: dict[str, dict[str, Any]] = {
 } | {
     name: {"size": 64, "img_size": 64}
     for name in ("vit_tiny_patch16_224", "deit_tiny_patch16_224", "xcit_nano_12_p16_224", "pit_ti_224",
-                 "gmlp_ti16_224", "tiny_vit_5m_224", "efficientvit_m0", "coat_lite_tiny", "crossvit_tiny_240")
+                 "gmlp_ti16_224", "efficientvit_m0", "coat_lite_tiny")
 } | {"levit_128s": {"size": 224}, "efficientvit_m0": {"size": 224}}  # fmt: skip
 
 TORCHVISION = {

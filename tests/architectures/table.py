@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ onnxruntime on seeded inputs, as `dlpack build` does.
 A number is the largest error of the outputs relative to their range; it says that the model was built and verified.
 `float16`: a module in half precision by torch.onnx from torch.export or, where PyTorch does not write one,
 onnxruntime's converter over the model of the first column.
+`0 *` in float32: with these seeded weights the activations vanish on their way, so that the outputs hardly depend on
+the input; that the model builds is certain, that its values are right is not. In float16 both may round alike.
 """
 
 _UNTIMED = """
@@ -45,11 +48,11 @@ def render(results: dict[str, Any], known: list[Architecture]) -> str:
     if not timed:
         lines.append(_UNTIMED)
     head = ["architecture", "from", "weights, kB", *WAYS.values(), *(["time"] if timed else [])]
-    lines += ["", "## Each architecture", "", _row(head), _row(["---"] * 2 + ["---:"] * (len(head) - 2))]
+    lines += [*([""] if timed else []), "## Each architecture", "", _row(head), _row(["---"] * 2 + ["---:"] * (len(head) - 2))]
     for a in tried:
         ways = results[a.name]
         weights = max((r.get("weights", 0) for r in ways.values()), default=0)
-        cells = [_cell(ways.get(way)) for way in WAYS]
+        cells = [_cell(way, ways.get(way)) for way in WAYS]
         ratio = next((f"{r['ratio']:.2f}" for r in ways.values() if "ratio" in r), "")
         lines.append(_row([a.name, a.family, f"{weights / 1000:,.0f}", *cells, *([ratio] if timed else [])]))
     lines += _failures(results, tried)
@@ -66,10 +69,12 @@ def _totals(results: dict[str, Any], tried: list[Architecture]) -> list[str]:
     return lines
 
 
-def _cell(result: dict[str, Any] | None) -> str:
+def _cell(way: str, result: dict[str, Any] | None) -> str:
     if result is None:
         return ""
-    return f"{result['error']:.0e}" if result["outcome"] == "right" else str(result["outcome"])
+    if result["outcome"] != "right":
+        return str(result["outcome"])
+    return "0 *" if result["error"] == 0 and way != "float16" else f"{result['error']:.0e}"
 
 
 def _failures(results: dict[str, Any], tried: list[Architecture]) -> list[str]:
@@ -79,7 +84,9 @@ def _failures(results: dict[str, Any], tried: list[Architecture]) -> list[str]:
         for way, title in WAYS.items():
             result = results[a.name].get(way)
             if result and result["outcome"] != "right":
-                text = result["message"].replace("|", "/").replace("<", "&lt;")[:220]
+                text = (
+                    re.sub(r"\x1b\[\d+m|/tmp/\S+/", "", result["message"]).replace("|", "/").replace("<", "&lt;")[:220]
+                )
                 reasons.setdefault(f"{result['outcome']}: {text}", []).append(f"{a.name} ({title})")
     if not reasons:
         return []

@@ -9,6 +9,7 @@ other is disputed, and no finding.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -105,21 +106,22 @@ def fuzz(count: int, seed: int, first: int, machine: str) -> int:
     counts: Counter[str] = Counter()
     reasons: dict[str, list[str]] = defaultdict(list)
     began, k = time.monotonic(), first
-    while k < first + count:
-        numbers = range(k, min(k + BATCH, first + count))
-        for name, outcome, detail in _batch(seed, numbers, machine):
-            counts[outcome] += 1
-            if outcome in ("refused", "disputed", "no reference"):
-                reasons[f"{outcome}: {name.split()[1]}: {_kind(detail)}"].append(name)
-            elif outcome != "passed":
-                print(f"FOUND {name}: {outcome}: {detail}", flush=True)
-        k = numbers.stop
-        print(f"operators: {k - first:,} of {count:,}", file=sys.stderr, flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # which ends a long run early, with its summary
+        while k < first + count:
+            numbers = range(k, min(k + BATCH, first + count))
+            for name, outcome, detail in _batch(seed, numbers, machine):
+                counts[outcome] += 1
+                if outcome in ("refused", "disputed", "no reference"):
+                    reasons[f"{outcome}: {name.split()[1]}: {_kind(detail)}"].append(name)
+                elif outcome != "passed":
+                    print(f"FOUND {name}: {outcome}: {detail}", flush=True)
+            k = numbers.stop
+            print(f"operators: {k - first:,} of {count:,}", file=sys.stderr, flush=True)
     for reason, names in sorted(reasons.items()):
         print(f"  {len(names)} x {reason} ({names[0]})")
     told = ", ".join(f"{word} {n:,}" for word, n in counts.most_common())
-    seconds = time.monotonic() - began
-    print(f"operators: {count:,} graphs: {told}; {seconds:.0f} s, {count / seconds:.1f} a second", flush=True)
+    seconds, done = time.monotonic() - began, counts.total()
+    print(f"operators: {done:,} graphs: {told}; {seconds:.0f} s, {done / seconds:.1f} a second", flush=True)
     return sum(counts[word] for word in ("failed", "error", "crash", "refused"))
 
 
