@@ -48,7 +48,13 @@ def render(results: dict[str, Any], known: list[Architecture]) -> str:
     if not timed:
         lines.append(_UNTIMED)
     head = ["architecture", "from", "weights, kB", *WAYS.values(), *(["time"] if timed else [])]
-    lines += [*([""] if timed else []), "## Each architecture", "", _row(head), _row(["---"] * 2 + ["---:"] * (len(head) - 2))]
+    lines += [
+        *([""] if timed else []),
+        "## Each architecture",
+        "",
+        _row(head),
+        _row(["---"] * 2 + ["---:"] * (len(head) - 2)),
+    ]
     for a in tried:
         ways = results[a.name]
         weights = max((r.get("weights", 0) for r in ways.values()), default=0)
