@@ -30,8 +30,9 @@ onnxruntime on seeded inputs, as `dlpack build` does.
 A number is the largest error of the outputs relative to their range; it says that the model was built and verified.
 `float16`: a module in half precision by torch.onnx from torch.export or, where PyTorch does not write one,
 onnxruntime's converter over the model of the first column.
-`0 *` in float32: with these seeded weights the activations vanish on their way, so that the outputs hardly depend on
-the input; that the model builds is certain, that its values are right is not. In float16 both may round alike.
+`0 *` in float32: on the seeded inputs the outputs are all zero or no numbers, or depend too little on them to tell
+anything (seeded weights let activations vanish; a mask of seeded numbers hides everything): the model builds, and the
+comparison says nothing of its values. In float16 an error of 0 may also mean that both round alike.
 """
 
 _UNTIMED = """
