@@ -121,3 +121,11 @@ def test_a_spectrum_of_a_signal_of_two_dimensions(tmp_path: Path) -> None:
     frames = np.lib.stride_tricks.sliding_window_view(x, 8, axis=1)[:, ::4]
     want = np.fft.rfft(frames.astype(np.float64))
     assert np.allclose(got[..., 0] + 1j * got[..., 1], want, atol=1e-5)
+
+
+def test_float64_has_the_shape_of_float32() -> None:
+    """onnxruntime has no kernel of its average pool."""
+    made = one_node("AveragePool", (1, 2, 6, 5), 21, {}, **POOL)
+    made.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    seen = infer_types(made)["p"]
+    assert (seen.elem, seen.shape) == (onnx.TensorProto.DOUBLE, (1, 2, 3, 2))

@@ -21,6 +21,7 @@ Type = tuple[int, tuple[int, ...]]
 """ONNX element type and shape."""
 
 _POOLS = ("AveragePool", "LpPool", "MaxPool")
+_OTHER_FLOATS = (TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _LARGEST = 1 << 22
 """Elements of an operand up to which a node is run; for larger ones onnx's inference stands."""
 
@@ -42,7 +43,9 @@ class Judged:
         if any(math.prod(shape) > _LARGEST for shape in shapes.values()):
             return _inferred(self._model({name: types[name] for name in shapes}))
         model = self._model({name: (types[name][0], shape) for name, shape in shapes.items()})
-        found = _seen(model.SerializeToString(deterministic=True)) or _inferred(model)
+        found = (
+            _seen(model.SerializeToString(deterministic=True)) or self._in_float32(types, shapes) or _inferred(model)
+        )
         first = types[self.node.input[0]][1]
         kept = self._kept(len(first))
         return {
@@ -50,6 +53,19 @@ class Judged:
             for name, (elem, shape) in found.items()
             if len(shape) == len(first)
         }
+
+    def _in_float32(self, types: Mapping[str, Type], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Type]:
+        """The output types of a node of an element type that onnxruntime has no kernel for, by the one of float32."""
+        elem = types[self.node.input[0]][0]
+        if elem not in _OTHER_FLOATS or any(tensor.data_type == elem for tensor in self.constants.values()):
+            return {}
+
+        def kind(given: int) -> int:
+            return TensorProto.FLOAT if given == elem else given
+
+        model = self._model({name: (kind(types[name][0]), shape) for name, shape in shapes.items()})
+        found = _seen(model.SerializeToString(deterministic=True))
+        return {name: (elem if made == TensorProto.FLOAT else made, shape) for name, (made, shape) in found.items()}
 
     def _kept(self, rank: int) -> int:
         """How many of the first dimensions the node leaves as they are; it is run with 1 in their place."""

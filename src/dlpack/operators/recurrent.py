@@ -52,7 +52,10 @@ class _Body(Builder):
         return self.add(name, list(inputs), shape or self.type_of(inputs[0]).shape, **attrs)
 
     def number(self, value: float) -> str:
-        return self.constant(np.asarray(value, np.float32), "number")
+        """A scalar of the states' element type."""
+        kinds = (self.type_of(name).dtype for name in self.graph.inputs)
+        dtype = next(kind for kind in kinds if kind.startswith("float"))
+        return self.constant(np.asarray(value, dtype), "number")
 
 
 def _activation(name: str, alpha: float | None, beta: float | None) -> Callable[[_Body, str], str]:
