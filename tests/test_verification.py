@@ -252,3 +252,18 @@ def test_tolerance_is_accepted_and_recorded(tmp_path: Path, monkeypatch: pytest.
     assert "--tolerance 0.01" in (bundle / manifest(bundle)["source"]).read_text()
     assert all(e.passed for e in verify_bundle(bundle))
     assert not all(e.passed for e in verify_bundle(bundle, tolerance=1e-4))
+
+
+def test_zeros_verify_little(tmp_path: Path) -> None:
+    """A network that gives zeros for the seeded inputs may be wrong elsewhere: that is said."""
+    made = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]>
+        net (float[1, 8] x) => (float[1, 8] y) <float two = {2.0}> { z = Sub(x, two) y = Relu(z) }"""
+    )
+    told: list[str] = []
+    build(saved(made, tmp_path), tmp_path / "zero", progress=pipeline.Progress(warn=told.append))
+    assert any("little is verified" in line for line in told)
+    told.clear()
+    options = pipeline.Options(ranges={"x": (-4.0, 4.0)})
+    build(saved(made, tmp_path), tmp_path / "right", options, pipeline.Progress(warn=told.append))
+    assert not any("little is verified" in line for line in told)

@@ -12,7 +12,10 @@ from dlpack.options import Options, Progress
 from dlpack.stages.prepare import Prepared, tolerance
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from dlpack.targets.base import Target
+    from dlpack.verify.reference import OutputError
 
 
 def runs_here(manifest: dict[str, Any], target: Target, progress: Progress) -> bool:
@@ -57,6 +60,11 @@ def verify(
         manifest["verification"] = [e.__dict__ for e in errors]
         if not all(e.passed for e in errors):
             raise VerificationError(failure(errors, asked=True))
+        if says_nothing(manifest, errors):
+            progress.warn(
+                "all numbers of the outputs are zero for the inputs that were tried, so little is verified: give real "
+                "inputs with --inputs FILE.npz, or their ranges with --range"
+            )
         detail.append(f"largest relative error {max((e.relative for e in errors), default=0.0):.2g}")
         if manifest["verified_on"] != ["this computer"]:
             detail.append(f"on {', '.join(manifest['verified_on'])}")
@@ -66,3 +74,10 @@ def verify(
     progress.warn("onnxruntime's float32 is off here: the predictor agrees with another way to compute the model")
     cases = (replace(c, trial=replace(c.trial, expected=e)) for c, e in zip(prepared.cases, seconds, strict=True))
     return replace(prepared, cases=tuple(cases))
+
+
+def says_nothing(manifest: Mapping[str, Any], errors: Sequence[OutputError]) -> bool:
+    """Whether there are outputs of floats, and each is zero everywhere, or empty."""
+    floats = {t["name"] for t in manifest["outputs"] if "float" in t["dtype"]}
+    ranges = [e.range for e in errors if e.name in floats]
+    return bool(ranges) and not any(ranges)
