@@ -1,12 +1,18 @@
-"""The classifier's part of the file: pictures, classes and labels; its text is in runtime_c/classifier*.h."""
+"""What lies around the network: pictures, classes, labels and, for detectors, boxes (detector.py); the text of all but
+these is in runtime_c/classifier*.h."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import indent
+from typing import Any
 
-from dlpack.amalgamate.cpp import CPP_TYPE, literal
+from dlpack.amalgamate import detector
+from dlpack.amalgamate.cpp import literal, number_type
 from dlpack.amalgamate.runtime import sections
+from dlpack.amalgamate.wrap import wrapped
+from dlpack.graph.ir import BITS
 from dlpack.meaning.preprocess import CHANNELS, Preprocess
 from dlpack.meaning.quantization import Quantization
 from dlpack.plan.program import Program, Tensor
@@ -15,15 +21,21 @@ from dlpack.plan.program import Program, Tensor
 @dataclass(frozen=True)
 class Classifier:
     """What a model has of labels (class names in order) and preprocessing (one for each set of shapes, None where it
-    takes no picture; () for none); with neither it is false, adds nothing."""
+    takes no picture; () for none), and the manifest's `task`; with none of the first two it is false, adds nothing."""
 
     labels: tuple[str, ...] = ()
     pictures: tuple[Preprocess | None, ...] = ()
+    task: Mapping[str, Any] | None = None
 
     @property
     def preprocess(self) -> Preprocess | None:
         """That of the first set that takes a picture."""
         return next((p for p in self.pictures if p), None)
+
+    @property
+    def detector(self) -> Mapping[str, Any] | None:
+        """The task of a model that finds boxes in pictures."""
+        return self.task if self.task and self.task["kind"] == "detect" and self.preprocess else None
 
     def __bool__(self) -> bool:
         return bool(self.parts)
@@ -32,13 +44,14 @@ class Classifier:
     def parts(self) -> tuple[str, ...]:
         """What the API gets: sections of classifier_api.h without their endings."""
         labels, pictures = bool(self.labels), self.preprocess is not None
-        has = {"label": labels, "top_k": labels or pictures, "preprocess_rgb": pictures}
+        has = {"label": labels, "top_k": labels or pictures, "preprocess_rgb": pictures, "detections": self.detector}
         return tuple(part for part, there in has.items() if there)
 
     @property
     def needs(self) -> set[str]:
         """The sections of classifier.h that the definitions use."""
         needs = {s for part in self.parts for s in _NEEDS[part]}
+        needs |= detector.needs(self.detector) if self.detector else set()
         quantised = self.preprocess is not None and self.preprocess.quantization is not None
         return needs - {"to_value"} | {"to_quantised"} if quantised else needs
 
@@ -49,32 +62,37 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "label": (),
     "top_k": ("best_classes",),
     "preprocess_rgb": ("taps", "to_value"),
+    "detections": (),
 }
 
 
 def api_text(runtime: Mapping[str, str], program: Program, classifier: Classifier) -> str:
     """api.h with the declarations that the classifier adds."""
-    texts = _texts(runtime)
+    texts = _texts(runtime, classifier)
     declarations = "".join(f"{texts[f'{part}_declaration']}\n\n" for part in classifier.parts)
     if classifier.preprocess:
         declarations = declarations.replace("@input@", str(_input(program, classifier.preprocess)))
         declarations = declarations.replace("@how@", _how(classifier.preprocess, len(classifier.pictures) > 1))
         quantised = " Then quantises." if classifier.preprocess.quantization else ""
         declarations = declarations.replace("@quantised@", quantised)
-    methods = "".join(f"  {texts[name]}\n" for name in (f"{part}_method" for part in classifier.parts) if name in texts)
+    methods = "".join(indent(f"{texts[f'{part}_method']}\n", "  ") for part in classifier.parts if part != "label")
     return runtime["api.h"].replace("@declarations@", declarations).replace("@methods@", methods)
 
 
 def definitions(runtime: Mapping[str, str], program: Program, classifier: Classifier) -> list[str]:
     """The tables and functions behind the declarations."""
-    texts = _texts(runtime)
+    texts = _texts(runtime, classifier)
     tables = [_labels(classifier.labels)] if classifier.labels else []
     if classifier.preprocess:
         tables.append(_picture(program, classifier.preprocess, classifier.pictures))
+    if classifier.detector:
+        tables += detector.tables(runtime, program, classifier.detector)
     code = "\n\n".join(texts[f"{part}_definition"] for part in classifier.parts)
     cases = "\n".join(_case(k, [s.outputs[k] for s in program.shape_sets]) for k in range(len(program.outputs)))
-    label = "@name@_label(classes[j].index)" if classifier.labels else "nullptr"
-    code = code.replace("@cases@", cases).replace("@label@", label)
+    code = code.replace("@cases@", cases)
+    for place in ("classes[j]", "d"):
+        label = f"@name@_label({place}.index)" if classifier.labels else "nullptr"
+        code = code.replace(f"{place}.label = @label@", f"{place}.label = {label}")
     return ["namespace @name@_impl { namespace {", *tables, "}}  // namespace @name@_impl", code]
 
 
@@ -86,8 +104,9 @@ def quoted(text: str) -> str:
 _ESCAPES = [chr(b) if 32 <= b < 127 and chr(b) not in '"\\?@' else f"\\{b:03o}" for b in range(256)]
 
 
-def _texts(runtime: Mapping[str, str]) -> dict[str, str]:
-    return {name: s.text for name, s in sections([runtime["classifier_api.h"]]).items()}
+def _texts(runtime: Mapping[str, str], classifier: Classifier) -> dict[str, str]:
+    own = {name: s.text for name, s in sections([runtime["classifier_api.h"]]).items()}
+    return own | (detector.texts(runtime, classifier.detector) if classifier.detector else {})
 
 
 def _labels(labels: Sequence[str]) -> str:
@@ -97,7 +116,7 @@ def _labels(labels: Sequence[str]) -> str:
 
 def _case(index: int, tensors: Sequence[Tensor]) -> str:
     """The classes of an output, which has a size in each set of shapes."""
-    kind, sizes = CPP_TYPE[tensors[0].dtype], [t.nbytes // Tensor("", t.dtype, ()).nbytes for t in tensors]
+    kind, sizes = number_type(tensors[0].dtype), [t.nbytes // Tensor("", t.dtype, ()).nbytes for t in tensors]
     if max(sizes) >= 1 << 31:
         return f"    case {index}: return @NAME@_BAD_ARGUMENT;  // too many elements"
     count = str(sizes[0])
@@ -105,7 +124,8 @@ def _case(index: int, tensors: Sequence[Tensor]) -> str:
         count = f"static_cast<int32_t>(@outputs(p)@[{index}].bytes / sizeof({kind}))"
     scores = f"@name@_impl::output<{kind}>(*p, {index}, 0)"
     call = f"@name@_impl::best_classes({scores}, {count}, k, classes, {_score_kind(tensors)})"
-    return f"    case {index}: count = {call}; break;"
+    lines = [f"    case {index}:", *wrapped(f"      count = {call};"), "      break;"]
+    return "\n".join(lines)
 
 
 def _score_kind(tensors: Sequence[Tensor]) -> str:
@@ -155,16 +175,18 @@ def _picture(program: Program, p: Preprocess, sets: Sequence[Preprocess | None])
         f"constexpr double kPictureScale = {literal(p.scale, 'float64')};",
         f"constexpr double kPictureMean[] = {{{mean}}};",
         f"constexpr double kPictureStd[] = {{{std}}};",
-        f"typedef {CPP_TYPE[p.dtype]} picture_value;",
-        *(_FLOAT_ELEMENT if p.quantization is None else _quantised_element(p.quantization)),
+        f"typedef {number_type(p.dtype)} picture_value;",
+        *(_quantised_element(p.quantization) if p.quantization else _real_element(p.dtype)),
     ])  # fmt: skip
 
 
-_FLOAT_ELEMENT = (
-    "@NAME@_INLINE picture_value picture_element(double byte, int c) {",
-    "  return to_value<picture_value>((byte * kPictureScale - kPictureMean[c]) / kPictureStd[c]);",
-    "}",
-)
+def _real_element(dtype: str) -> tuple[str, ...]:
+    convert = "picture_value" if dtype in BITS else "to_value<picture_value>"
+    return (
+        "@NAME@_INLINE picture_value picture_element(double byte, int c) {",
+        f"  return {convert}((byte * kPictureScale - kPictureMean[c]) / kPictureStd[c]);",
+        "}",
+    )
 
 
 def _quantised_element(q: Quantization) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from dlpack.amalgamate.printer import ATOM, PRECEDENCE, Printer, Term, address_wraps, used_buffers
+from dlpack.graph.ir import BITS, STORED
 from dlpack.loops.ir import (
     Array,
     Assign,
@@ -28,7 +29,7 @@ CPP_TYPE = {
     "float32": "float", "float64": "double", "bool": "uint8_t",
     "int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "int64": "int64_t",
     "uint8": "uint8_t", "uint16": "uint16_t", "uint32": "uint32_t", "uint64": "uint64_t",
-    "float16": "uint16_t", "bfloat16": "uint16_t",
+    **{name: f"{kind}_t" for name, kind in STORED.items()},
 }  # fmt: skip
 _VECTOR_LETTER = {
     "float32": "f32", "float64": "f64", "bool": "i32", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
@@ -39,6 +40,11 @@ _SMALL = frozenset(("int8", "int16", "uint8", "uint16"))
 _COMPARISONS = frozenset(("<", "<=", ">", ">=", "==", "!="))
 _HORIZONTAL = frozenset(("hsum", "hprod", "hmax", "hmin"))
 _FUNCTIONS = {"fabs": "abs_", "nearbyint": "round_"}
+
+
+def number_type(dtype: str) -> str:
+    """The type of an element as a number: small floats have their own, while kernels see bits."""
+    return f"@name@_impl::{dtype}" if dtype in BITS else CPP_TYPE[dtype]
 
 
 class CppPrinter(Printer):
@@ -85,10 +91,11 @@ class CppPrinter(Printer):
             raise self.lacks(f"loops whose axis is {s.axis.value}")
         step = f"++{s.var}" if s.step == 1 else f"{s.var} += {s.step}"
         begin, end = str(s.begin), str(s.end)
-        if s.axis is LoopAxis.SHARED and self.trips:
+        if s.axis is LoopAxis.PARALLEL and self.trips:
             begin = f"begin > {s.begin} ? begin : {s.begin}" if s.begin else "begin"
             end = f"(end < {s.end} ? end : {s.end})" if s.end < self.trips else "end"
-        head = f"{pad}for (int {s.var} = {begin}; {s.var} < {end}; {step}) {{"
+        before = "!=" if s.twice else "<"  # clang counts down to zero only where the trips are sure to end there
+        head = f"{pad}for (int {s.var} = {begin}; {s.var} {before} {end}; {step}) {{"
         # clang 22's vectoriser takes such an address for linear: test_tile's
         # ``y[...] = x[... + i2 % 4 * 5 + i3 % 5]`` reads at 20 in trip 4 of i2. So these loops are kept from it.
         if s.step == 1 and address_wraps(s):

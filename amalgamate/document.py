@@ -16,11 +16,12 @@ from dlpack.amalgamate.steps import StepPrinter
 from dlpack.amalgamate.tables import memory, memory_map, weights
 from dlpack.amalgamate.text import banner, signature, wrap
 from dlpack.amalgamate.written import own_runtime, written
+from dlpack.graph.ir import BITS, HALVES
 from dlpack.plan.program import NamedKernel
 
 _RUNTIME_PARTS = (
-    "vectors.h", "maths.h", "values.h", "winograd.h", "classifier.h", "cpu.h", "sha256.h", "files.h", "inflate.h",
-    "cuda_driver.h",
+    "vectors.h", "maths.h", "values.h", "half.h", "small_floats.h", "winograd.h", "classifier.h", "cpu.h", "sha256.h",
+    "files.h", "inflate.h", "cuda_driver.h",
 )  # fmt: skip
 
 
@@ -85,11 +86,26 @@ def all_sections(runtime: Mapping[str, str]) -> list[Section]:
     return list(sections([runtime[n] for n in _RUNTIME_PARTS]).values())
 
 
+_OF_STEPS = (
+    "fill_halo", "copy_bytes", "winograd_weights", "repack", "widen", "from_float16", "from_bfloat16", "dequantize"
+)  # fmt: skip
+"""Sections that are called as functions by the steps, each of which has the name of its section."""
+
+
 def used_sections(runtime: Mapping[str, str], printer: Printer, run: str, others: Iterable[str] = ()) -> list[Section]:
     """The sections of runtime_c that printed kernels and the text of `run` use, `others`, and all that these need."""
     everything = {s.name: s for s in all_sections(runtime)}
     wanted = {"vectors", *others} | printer.needs() | printer.overloads() & everything.keys()
-    of_steps = ("fill_halo", "copy_bytes", "winograd_weights", "repack")
+    of_steps = (
+        "fill_halo",
+        "copy_bytes",
+        "winograd_weights",
+        "repack",
+        "widen",
+        "from_float16",
+        "from_bfloat16",
+        "dequantize",
+    )
     wanted |= {name for name in of_steps if f"{name}(" in run or f"{name}<" in run}
     return closure(everything, wanted)
 
@@ -237,8 +253,8 @@ class Document:
             f"{p.macs:,} multiply-adds per run, {len(p.weights):,} bytes of weights, {p.arena.size:,} bytes of arena"
             + (f", {p.prepared:,} bytes of weights computed at create." if p.prepared else "."),
             "",
-            "Compile it with GCC or Clang as C++17 or later; it needs no library and no other file"
-            + (", except @name@.weights at run time." if not self.embed and p.weights else "."),
+            "Compile it with GCC or Clang as C++17 or later. It needs no libraries"
+            + ("; at run time it reads @name@.weights." if not self.embed and p.weights else "."),
             f"Flags: {o.flags}",
             "",
             f"Made by {o.tool}",
@@ -278,7 +294,8 @@ class Document:
     def classifier_text(self) -> list[str]:
         if not self.classifier:
             return []
-        about = "from a picture to the input, from scores to named classes; left out by -D@NAME@_NO_CLASSIFIER"
+        what = "from outputs to boxes" if self.classifier.detector else "from scores to named classes"
+        about = f"from a picture to the input, {what}; left out by -D@NAME@_NO_CLASSIFIER"
         return [
             banner("CLASSIFIER", about),
             "#if !defined(@NAME@_NO_CLASSIFIER)",
@@ -286,11 +303,19 @@ class Document:
             "#endif  // !@NAME@_NO_CLASSIFIER",
         ]
 
+    def bits_as_numbers(self) -> list[str]:
+        """The sections for floats of 16 bits and fewer, if more than kernels read inputs or outputs that are such."""
+        if not (self.classifier or self.test):
+            return []
+        kinds = {t.dtype for t in (*self.program.inputs, *self.program.outputs)}
+        halves, others = kinds & HALVES.keys(), kinds & (BITS.keys() - HALVES.keys())
+        return ["float16"] * bool(halves) + ["small_floats"] * bool(others)
+
     def runtime_text(self) -> list[str]:
         everything = {s.name: s for s in all_sections(self.runtime)}
-        others = {"float_mode", *self.classifier.needs, *(("inflate", "cuda_driver") if self.cuda else ())} | (
-            {"cpuid"} if self.machines else {"cpu", "cpu_needed"}
-        )
+        others = {"float_mode", *self.classifier.needs, *self.bits_as_numbers()}
+        others |= {"inflate", "cuda_driver"} if self.cuda else set()
+        others |= {"cpuid"} if self.machines else {"cpu", "cpu_needed"}
         printer = CppPrinter() if self.machines else self.printed[0].printer
         run = "" if self.machines else self.printed[0].run
         parts = used_sections(self.runtime, printer, run + self.runtime["predictor_api.h"], others)

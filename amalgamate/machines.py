@@ -110,16 +110,20 @@ def table(codes: Sequence[Code]) -> str:
     return "\n".join([*lines, f'#define @NAME@_CPU_NEEDED "what one of these needs: {names}"'])
 
 
-def _macro(instructions: str) -> str:
-    """The macro that compilers define where they may use a set of instructions."""
-    if instructions.startswith("arch="):  # Arm's, which an assembler knows by architecture
-        return f"__ARM_FEATURE_{instructions.rsplit('+')[-1].upper()}"
-    return f"__{instructions.upper().replace('.', '_')}__"
+_MACROS = {"dotprod": "__ARM_FEATURE_DOTPROD", "v": "__riscv_vector"}
+"""By extension of Arm and RISC-V, whose instructions are named by architecture: arch=armv8.2-a+dotprod."""
+
+
+def _macros(instructions: str) -> list[str]:
+    """The macros that compilers define where they may use sets of instructions."""
+    if instructions.startswith("arch="):
+        return [_MACROS[extension] for extension in instructions.split("+")[1:]]
+    return [f"__{instructions.upper().replace('.', '_')}__"]
 
 
 def _allowed(text: str, instructions: Iterable[str]) -> str:
     """The text as if the instructions' macros were defined: Clang does not define them for a part of a file."""
-    macros = {_macro(i) for i in instructions}
+    macros = {m for i in instructions for m in _macros(i)}
 
     def known(match: re.Match[str]) -> str:
         return "1" if match[1] in macros else match[0]

@@ -36,7 +36,7 @@ class MxnetApi:
 
 
 def mxnet_api(metadata: Mapping[str, str], outputs: int) -> MxnetApi:
-    """For a model with this ONNX metadata, whose key `dlpack.mxnet` tells of MXNet's files: JSON, "params" and "symbol"
+    """For a model with this ONNX metadata, whose key `dlpack.mxnet` is about MXNet's files: JSON, "params" and "symbol"
     (or null) → {"bytes", "sha256"}. Raises ModelError for what is not so."""
     if "dlpack.mxnet" not in metadata:
         return MxnetApi(outputs)
@@ -45,7 +45,7 @@ def mxnet_api(metadata: Mapping[str, str], outputs: int) -> MxnetApi:
         symbol = None if value["symbol"] is None else _file(value["symbol"])
         return MxnetApi(outputs, _file(value["params"]), symbol)
     except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise ModelError("the model's metadata key dlpack.mxnet does not tell of MXNet's files: export it again") from e
+        raise ModelError("the model's metadata key dlpack.mxnet is not about MXNet's files: export it again") from e
 
 
 def _file(value: Any) -> File:

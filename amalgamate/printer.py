@@ -232,7 +232,7 @@ class Printer:
     # --- expressions --------------------------------------------------------------------------------------------
 
     def as_lanes(self, e: Expr, lanes: int) -> Expr:
-        """A scalar as a vector of equal lanes, where a vector is asked for."""
+        """A scalar as a vector of equal lanes, if a vector is needed."""
         return e if e.lanes == lanes else Op(e.dtype, lanes, "splat", (e,))
 
     def expr(self, e: Expr, outer: int = 0) -> str:

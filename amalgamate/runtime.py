@@ -1,4 +1,4 @@
-"""Picks the sections of runtime_c that a file uses; the grammar is told at the top of runtime_c/vectors.h."""
+"""Picks the sections of runtime_c that a file uses; the top of runtime_c/vectors.h explains their grammar."""
 
 from __future__ import annotations
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dlpack.amalgamate.classifier import quoted
-from dlpack.amalgamate.cpp import CPP_TYPE, literal
-from dlpack.amalgamate.text import rows
-from dlpack.graph.ir import BITS
+from dlpack.amalgamate.cpp import literal, number_type
+from dlpack.amalgamate.wrap import wrapped
 from dlpack.plan.program import Program, ShapeSet, Tensor
 
 
@@ -35,9 +34,6 @@ def selftest(runtime: Mapping[str, str], program: Program, tests: Sequence[SelfT
     for k, (fills, compares) in enumerate(others, 1):
         compare += [f"  @name@_set_shape(p, {k});", *fills, "  @name@_run(p);", *compares]
     text = runtime["selftest.h"].strip()
-    tensors = [t for s in program.shape_sets for t in (*s.inputs, *s.outputs)]
-    halves = runtime["half.h"].strip() if any(t.dtype in BITS for t in tensors) else ""
-    text = text.replace("@halves@\n", f"{halves}\n\n" if halves else "")
     return text.replace("@fill@", "\n".join(fill)).replace("@compare@", "\n".join(compare))
 
 
@@ -45,7 +41,7 @@ def _of_shape_set(shape_set: ShapeSet, test: SelfTest) -> tuple[list[str], list[
     """The lines that fill the inputs, and those that compare the outputs."""
     fill, compare = [], []
     for i, (t, (low, high)) in enumerate(zip(shape_set.inputs, test.ranges, strict=True)):
-        kind = f"@name@_impl::{t.dtype}" if t.dtype in BITS else CPP_TYPE[t.dtype]
+        kind = number_type(t.dtype)
         n = t.nbytes // max(1, _size(t.dtype))
         fill.append(
             f"  @name@_impl::fill_input(const_cast<{kind}*>(@name@_impl::input<{kind}>(*p, {i}, 0)), {n}, {i}, "
@@ -54,11 +50,11 @@ def _of_shape_set(shape_set: ShapeSet, test: SelfTest) -> tuple[list[str], list[
     for i, (t, s) in enumerate(zip(shape_set.outputs, test.samples, strict=True)):
         if not s.places:
             continue
-        kind = f"@name@_impl::{t.dtype}" if t.dtype in BITS else CPP_TYPE[t.dtype]
+        kind = number_type(t.dtype)
         compare += [
             "  {",
-            "    const uint32_t places[] = {" + rows([f"{k}u" for k in s.places]) + "};",
-            "    const double expected[] = {" + rows([literal(v, "float64") for v in s.values]) + "};",
+            *wrapped("    const uint32_t places[] = {" + ", ".join(f"{k}u" for k in s.places) + "};"),
+            *wrapped("    const double expected[] = {" + ", ".join(literal(v, "float64") for v in s.values) + "};"),
             f"    const {kind}* const got = @name@_impl::output<{kind}>(*p, {i}, 0);",
             f"    wrong += @name@_impl::compare({quoted(t.name)}, got, places, expected, {len(s.places)}, "
             f"{literal(s.tolerance, 'float64')});",

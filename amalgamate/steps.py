@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import gcd
 
 from dlpack.amalgamate.cpp import CPP_TYPE, literal
@@ -10,11 +10,12 @@ from dlpack.amalgamate.machines import SHARE_TRIPS, called
 from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.text import signature, wrap
 from dlpack.amalgamate.wrap import wrapped
-from dlpack.graph.ir import TensorType
+from dlpack.graph.ir import HALVES, TensorType
 from dlpack.plan.program import (
     Address,
     CallStep,
     CopyStep,
+    DequantizeStep,
     HaloStep,
     LoopStep,
     PackedDim,
@@ -47,10 +48,10 @@ class StepPrinter:
         sets = self.program.shape_sets
         steps = [step for s in sets for step in s.steps]
         starts = {sum(len(s.steps) for s in sets[:k]): s for k, s in enumerate(sets)} if len(sets) > 1 else {}
-        shared = {k: s for k, s in enumerate(steps) if isinstance(s, CallStep) and self.trips(s) and self.threaded}
+        parallel = {k: s for k, s in enumerate(steps) if isinstance(s, CallStep) and self.trips(s) and self.threaded}
         lines: list[str] = []
         if self.threaded:
-            cases = [self.case(k, self.step(s, 2, shared=True)) for k, s in shared.items()]
+            cases = [self.case(k, self.step(s, 2, parallel=True)) for k, s in parallel.items()]
             head = "int begin, int end, [[maybe_unused]] int32_t worker"
             lines += [
                 "// Runs trips [begin, end) of a step's loop; each worker has its own scratch memory.",
@@ -66,7 +67,9 @@ class StepPrinter:
         lines += ["void run_step([[maybe_unused]] const @name@_predictor& p, int32_t index) {", "    switch (index) {"]
         for k, step in enumerate(steps):
             lines += [f"        // {line}" for line in wrap([signature(starts[k])])] if k in starts else []
-            lines += self.case(k, [f"share_trips(p, {k}, {self.trips(step)});"] if k in shared else self.step(step, 2))
+            lines += self.case(
+                k, [f"share_trips(p, {k}, {self.trips(step)});"] if k in parallel else self.step(step, 2)
+            )
         lines += ["        default: return;", "    }", "}"]
         names = ",\n    ".join(f'"{self.step_name(s)}"' for s in steps) or "nullptr"
         lines += ["", *self.prepare()]
@@ -75,7 +78,7 @@ class StepPrinter:
         return f"{count}constexpr const char* kStepNames[] = {{\n    {names}}};\n\n" + "\n".join(text)
 
     def prepare(self) -> list[str]:
-        """What is computed from the weights as they come."""
+        """What is computed from the weights as they arrive."""
         steps = self.program.prepare
         if not steps:
             return ["void prepare(const @name@_predictor&, size_t, size_t, bool) {}"]
@@ -87,12 +90,10 @@ class StepPrinter:
         ]
         read: dict[int, tuple[Address, int]] = {}  # where prepared weights lie → those that they are made of
         for step in steps:
-            assert isinstance(step, WinogradStep | RepackStep)
-            nbytes = step.read if isinstance(step, RepackStep) else 36 * step.inputs * step.outputs
-            if step.source.space == "prepared":
-                source, nbytes = read[step.source.offset]
-            else:
-                source = step.source
+            assert isinstance(step, WinogradStep | RepackStep | DequantizeStep)
+            source, nbytes = max(_reads(step), key=lambda part: part[0].offset)
+            if source.space == "prepared":
+                source, nbytes = read[source.offset]
             read[step.target.offset] = source, nbytes
             lines += [f"    if (due({self.places.offset(source)} + {nbytes})) {{", *self.step(step, 2)]
             lines += [f"        if (mapped) read_once({self.host_pointer(source)}, {nbytes});"] if mapped else []
@@ -113,10 +114,10 @@ class StepPrinter:
             return step.kernel
         return "fill_halo" if isinstance(step, HaloStep) else "loop"
 
-    def step(self, step: Step, depth: int, loops: int = 0, shared: bool = False) -> list[str]:
+    def step(self, step: Step, depth: int, loops: int = 0, parallel: bool = False) -> list[str]:
         """The lines of a step that stands inside of so many loops.
 
-        `shared`: the part [begin, end) of a call's trips, by thread `worker`.
+        `parallel`: the part [begin, end) of a call's trips, by thread `worker`.
         """
         pad = "    " * depth
         if isinstance(step, LoopStep):
@@ -129,9 +130,11 @@ class StepPrinter:
             sizes = f"{step.inputs}, {step.outputs}, {step.columns}, {step.room}"
             lanes = gcd(step.room, 16)
             pointers = f"{self.host_pointer(step.target)}, {self.host_pointer(step.source)}"
-            return [f"{pad}winograd_weights<{step.edge}, {lanes}>({pointers}, {sizes});"]
+            return [f"{pad}winograd_weights<{step.edge}, {lanes}>({pointers}, {sizes}{_read(step.source)});"]
         if isinstance(step, RepackStep):
             return self._repack(step, pad)
+        if isinstance(step, DequantizeStep):
+            return self._dequantize(step, pad)
         if isinstance(step, HaloStep):
             rank = len(step.shape)
 
@@ -149,14 +152,18 @@ class StepPrinter:
         assert isinstance(step, CallStep)
         kernel = self.kernels[step.kernel]
         arguments = [self.pointer(a) for a in step.arguments]
-        if shared and kernel.scratch:
+        if parallel and kernel.scratch:
             arguments[-1] += f" + worker * {kernel.scratch}"
         if kernel.trips:
-            arguments += ["begin", "end"] if shared else ["0", str(kernel.trips)]
+            arguments += ["begin", "end"] if parallel else ["0", str(kernel.trips)]
         return wrapped(f"{pad}{self.launch(step.kernel, arguments)}")
 
     def _repack(self, step: RepackStep, pad: str) -> list[str]:
         """Dimensions with far apart elements in the target come first, so that it is written in order."""
+        elements, read = step.written // _size(step.target), _read(step.source)
+        pointers = self.host_pointer(step.target), self.host_pointer(step.source)
+        if read and step.read == elements * 2 and all(source == target for source, target in step.places):
+            return [f"{pad}widen({', '.join(pointers)}, {elements}{read});"]
         dims = [
             (n, source, target) for n, (source, target) in zip(step.extents, step.places, strict=True) if n > 1
         ] or [(1, PackedDim(1, 0, 0), PackedDim(1, 0, 0))]
@@ -165,11 +172,21 @@ class StepPrinter:
             f"{{{n}, {source.size}, {source.outer}, {source.inner}, {target.size}, {target.outer}, {target.inner}}}"
             for n, source, target in dims
         ]
-        elements = step.written // TensorType(step.target.dtype, ()).itemsize
-        pointers = self.host_pointer(step.target), self.host_pointer(step.source)
         return [
             f"{pad}constexpr repacked_dim dims[] = {{{', '.join(rows)}}};",
-            f"{pad}repack({pointers[0]}, {elements}, {pointers[1]}, {len(dims)}, dims);",
+            f"{pad}repack({pointers[0]}, {elements}, {pointers[1]}, {len(dims)}, dims{read});",
+        ]
+
+    def _dequantize(self, step: DequantizeStep, pad: str) -> list[str]:
+        dims = zip(step.extents, step.places, step.blocks, step.steps, strict=True)
+        rows = [f"{{{n}, {p.size}, {p.outer}, {p.inner}, {block}, {each}}}" for n, p, block, each in dims]
+        codes, table, scales = (self.host_pointer(a) for a in (step.source, step.table, step.scales))
+        zeros = self.host_pointer(step.zeros) if step.zeros else "nullptr"
+        elements = step.written // _size(step.target)
+        return [
+            f"{pad}constexpr dequantized_dim dims[] = {{{', '.join(rows)}}};",
+            f"{pad}const stored_codes<{step.bits}> from = {{{codes}, {table}, {scales}, {zeros}}};",
+            f"{pad}dequantize({self.host_pointer(step.target)}, {elements}, from, {len(rows)}, dims);",
         ]
 
     def pointer(self, address: Address) -> str:
@@ -199,6 +216,31 @@ void read_once([[maybe_unused]] const void* data, [[maybe_unused]] size_t bytes)
 #endif
 }
 """
+
+
+def _reads(step: Step) -> Iterator[tuple[Address, int]]:
+    """The weights that a step of `prepare` reads, and how many bytes."""
+    if isinstance(step, WinogradStep):
+        yield step.source, 9 * step.inputs * step.outputs * _size(step.source)
+    elif isinstance(step, RepackStep):
+        yield step.source, step.read
+    else:
+        assert isinstance(step, DequantizeStep)
+        yield step.source, step.read
+        yield step.scales, step.count * _size(step.scales)
+        yield step.table, (1 << step.bits) * _size(step.table)
+        if step.zeros:
+            yield step.zeros, step.count
+
+
+def _size(address: Address) -> int:
+    """Bytes of an element."""
+    return TensorType(address.dtype, ()).itemsize
+
+
+def _read(source: Address) -> str:
+    """The argument that says how floats are made of the elements of a weight; nothing where they are floats."""
+    return f", from_{source.dtype}()" if source.dtype in HALVES else ""
 
 
 def _trip(loop: int) -> str:

@@ -45,10 +45,6 @@ def wrap(words: Sequence[str], width: int = 108) -> list[str]:
     return [*lines, line] if line else lines
 
 
-def rows(items: Sequence[str], per_row: int = 8) -> str:
-    return ",\n        ".join(", ".join(items[i : i + per_row]) for i in range(0, len(items), per_row))
-
-
 _ESCAPES = [
     chr(b) if 32 <= b < 127 and chr(b) not in '"\\?@' and not chr(b).isdigit() else f"\\{b:03o}" for b in range(256)
 ]

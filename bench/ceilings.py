@@ -83,9 +83,9 @@ def machine() -> list[tuple[str, str]]:
     name = facts["model name"] + (f" (family {', model '.join(family[:2])})" if len(family) > 1 else "")
     return [
         ("CPU", name),
-        ("vector units", ", ".join(flag for flag in _TELLING_FLAGS if flag in have) or "not told"),
+        ("vector units", ", ".join(flag for flag in _TELLING_FLAGS if flag in have) or "unknown"),
         ("cores", str(os.cpu_count())),
-        ("caches", _caches() or "not told"),
+        ("caches", _caches() or "unknown"),
         ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
         ("Python", platform.python_version()),
     ]
@@ -104,7 +104,7 @@ def _caches() -> str:
 
 
 def busy_cores(seconds: float = 2) -> float:
-    """How many cores other programs kept busy while this one slept; 0 where the system does not tell."""
+    """How many cores other programs kept busy while this one slept; 0 if the system does not report it."""
 
     def busy() -> tuple[int, int]:
         ticks = [int(t) for t in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]

@@ -52,7 +52,7 @@ class Bundle:
 
 @dataclass
 class Row:
-    """What the benchmark tells of one model. By contestant: `timings`, peak `memory` in bytes, `errors`, why it
+    """The benchmark's results for one model. By contestant: `timings`, peak `memory` in bytes, `errors`, why it
     `failed`, and `loads`: milliseconds of CPU time from the model's file to a session with bound inputs. `file`: bytes
     of the ONNX file; `base`: of our process before the model is loaded."""
 
@@ -84,7 +84,7 @@ class Row:
 
 
 def probe(names: list[str], peer_python: str) -> tuple[dict[str, str], dict[str, dict[str, Any]], dict[str, str]]:
-    """Which contestants are installed: their interpreters, what they tell of themselves, and why the others are not."""
+    """Which contestants are installed: their interpreters and versions, and why the others are not."""
     pythons, known, missing = {}, {}, {}
     for name in names:
         python = sys.executable if CONTESTANTS[name].host else peer_python
@@ -97,7 +97,7 @@ def probe(names: list[str], peer_python: str) -> tuple[dict[str, str], dict[str,
 
 
 def run_model(model: Path, setup: Setup) -> Row:
-    """The row of one model. A contestant that fails is told of in the row; only a broken model raises."""
+    """The row of one model. A failing contestant is reported in the row; only a broken model raises."""
     row = Row(model.stem, model_cost(model), model.stat().st_size)
     files: dict[str, Path] = {}
     for name in setup.pythons:

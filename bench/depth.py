@@ -1,7 +1,7 @@
 """Build time against depth: `python -m bench.depth [--layers 50,200,1000]`.
 
-Residual nets of a few shapes are built for this machine; each stage of the pipeline is told in seconds of CPU time, the
-compiler's included. A cost that grows with the layers costs the same for each: where the last column is far above 1, a
+Residual nets of a few shapes are built for this machine; each stage is timed in seconds of CPU time, including the
+compiler's. A cost that grows with the layers costs the same for each: where the last column is far above 1, a
 stage costs more per layer in the deepest net than in the one before.
 """
 

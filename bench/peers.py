@@ -127,7 +127,7 @@ class _Onnxruntime:
 
 
 def _convert_ncnn(model: Path, folder: Path) -> Path:
-    """pnnx writes NAME.ncnn.param, NAME.ncnn.bin, and NAME_ncnn.py, an example that tells each input's batch axis."""
+    """pnnx writes NAME.ncnn.param, NAME.ncnn.bin, and NAME_ncnn.py, an example that shows each input's batch axis."""
     package = importlib.util.find_spec("pnnx")
     assert package is not None and package.origin is not None
     tool = Path(package.origin).parent / "pnnx"

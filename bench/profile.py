@@ -25,7 +25,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class KernelTime:
-    """A kernel of ours: `us` and the rest for all its `calls` in a run; None where the shapes do not tell.
+    """A kernel of ours: `us` and the rest for all its `calls` in a run; None where the shapes do not show it.
 
     `of_roofline` may pass 1: Winograd's transforms need fewer multiplications than `gflops` counts.
     """
@@ -114,7 +114,7 @@ def kernel_times(
     weights: Initializers,
     ceilings: Ceilings,
 ) -> list[KernelTime]:
-    """Joins measured `rows` (name, calls, us, share) with what the bundle tells of the kernels (kernels.json)."""
+    """Joins measured `rows` (name, calls, us, share) with the bundle's description of the kernels (kernels.json)."""
     kernels = {k["name"]: k for k in described}
     arena = int(manifest["arena"]["bytes"])
     all_weights = int(manifest["weights_bytes"])

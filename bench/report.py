@@ -28,7 +28,7 @@ LOADED = 0.3
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All that a page tells; `known` and `missing` by contestant; `load`: cores that others kept busy."""
+    """All that a page shows; `known` and `missing` by contestant; `load`: cores that others kept busy."""
 
     rows: Sequence[Row]
     machine: Sequence[tuple[str, str]]

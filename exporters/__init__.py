@@ -50,14 +50,14 @@ def find_exporter(path: Path) -> Exporter | None:
 
 
 def accepted() -> str:
-    """What is accepted, in words, for error messages."""
+    """The accepted formats in words, for error messages."""
     return "; ".join(["ONNX: model.onnx", *(f"{e.name}: {e.accepts}" for e in all_exporters())])
 
 
 def export(path: Path, params: Path | None = None, options: ExportOptions | None = None) -> Exported:
     """The model at `path` as ONNX, with its labels and preprocessing in the ONNX metadata.
 
-    Raises a DlpackError for everything a user can mend; an UnsupportedError lists every node that is not supported.
+    Raises a DlpackError for whatever the user can fix; an UnsupportedError lists every unsupported node.
     """
     path = Path(path)
     spec = parse_spec(path)
@@ -82,7 +82,7 @@ def is_callable(model: Path) -> bool:
 
 
 def model_stem(model: Path) -> str:
-    """What a model is called that is given no name."""
+    """The default name of a model."""
     spec = parse_spec(model)
     return spec.stem if spec else model.stem.removesuffix("-symbol")
 

@@ -1,4 +1,4 @@
-"""What every exporter is and shares: its description, its result, reading untrusted files, finding weights."""
+"""What all exporters share: their description and result, reading untrusted files, finding weights files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PictureInput:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the command line tells an exporter: the inputs' shapes, and element types where they are not float32."""
+    """Options from the command line: the inputs' shapes, and their element types if not float32."""
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class Exported:
-    """An exporter's result; labels and preprocessing stand in the model's metadata too."""
+    """An exporter's result; labels and preprocessing are in the model's metadata as well."""
 
     model: ModelProto
     labels: tuple[str, ...] | None = None
@@ -69,7 +69,7 @@ class Exported:
 class Exporter:
     """One framework's way in.
 
-    `recognises` and `advises` get the path and the file's first bytes; `advises` says what to give in place of a file
+    `recognises` and `advises` get the path and the file's first bytes; `advises` says which file to give instead of one
     that belongs to such a model but is not its main file. `takes` says whether `trace` exports a Python object.
     """
 
@@ -94,7 +94,7 @@ class Exporter:
 
     def _run(self, path: Path, export: Callable[[], Exported]) -> Exported:
         try:
-            with np.errstate(all="ignore"):  # weights that are not finite are told of later
+            with np.errstate(all="ignore"):  # weights that are not finite are reported later
                 result = export()
         except UnsupportedError as e:
             error = UnsupportedError(f"{path} ({self.name}): {e}")
@@ -120,7 +120,7 @@ def set_metadata(model: ModelProto, key: str, value: str) -> None:
 
 
 def write_model(model: ModelProto, path: Path) -> None:
-    """Writes an ONNX file; it appears whole or not at all."""
+    """Writes an ONNX file atomically: it appears complete or not at all."""
     if model.ByteSize() >= 2**31:
         raise UnsupportedError("the model is larger than the 2 GiB that an ONNX file can hold")
     part = path.with_name(f"{path.name}.part")
@@ -161,7 +161,7 @@ def head(path: Path) -> bytes:
 
 
 def read_bytes(path: Path, limit: int = MAX_WEIGHTS_BYTES) -> bytes:
-    """The whole file; its size is looked at first."""
+    """The whole file, after checking its size."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -181,7 +181,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_json(text: str, what: str, depth: int = MAX_JSON_DEPTH) -> Any:
-    """JSON whose nesting is counted before it is parsed. Raises ModelError."""
+    """Parses JSON after checking how deeply it nests. Raises ModelError."""
     level = deepest = 0
     for match in _STRUCTURE.finditer(text):
         c = text[match.start()]
@@ -199,7 +199,7 @@ def parse_json(text: str, what: str, depth: int = MAX_JSON_DEPTH) -> Any:
 def find_params(
     path: Path, given: Path | None, stems: Sequence[str], suffix: str, good: Callable[[bytes], bool]
 ) -> Path:
-    """The weights' file of the model at `path`: the given one, one of the same stem, or the only one beside it."""
+    """The weights file of the model at `path`: the given one, one with the same stem, or the only one beside it."""
     if given is not None:
         if not good(head(given)):
             raise UsageError(f"--params {given}: this is not a {suffix} file")
@@ -223,7 +223,7 @@ def find_params(
 
 
 def read_labels(text: str) -> tuple[str, ...]:
-    """Class names, one per line. Raises ModelError for more than anything real has."""
+    """Class names, one per line. Raises ModelError for an implausibly large number."""
     lines = tuple(line.strip() for line in text.splitlines() if line.strip())
     if len(lines) > MAX_LABELS:
         raise ModelError(f"{len(lines):,} labels are more than the {MAX_LABELS:,} that are accepted")

@@ -24,7 +24,7 @@ Shape = tuple[int, ...]
 
 
 class NotConverted(Exception):
-    """Raised by a converter for what cannot be expressed; collected, so that the user sees all of them at once."""
+    """Raised by a converter for what cannot be expressed; collected, so that the user sees all problems at once."""
 
 
 class OnnxBuilder:
@@ -57,11 +57,11 @@ class OnnxBuilder:
         return self._types[value][0]
 
     def value(self, name: str) -> Array | None:
-        """The value where it is a constant."""
+        """The constant's value; None for other values."""
         return self.constants.get(name)
 
     def unique(self, name: str, taken: set[str] | None = None) -> str:
-        """`name`, or with a number behind it where it is taken (among the values, by default)."""
+        """`name`, with a number appended if it is taken (by default among the values)."""
         taken = self._names if taken is None else taken
         result, k = name, 1
         while result in taken:
@@ -161,7 +161,7 @@ class OnnxBuilder:
             raise ModelError(f"{what} would have the shape {list(shape)}, more than 2 GiB or {MAX_RANK} dimensions")
 
     def claim(self, what: str, shape: Sequence[int], dtype: Any = np.float32) -> None:
-        """To be called before a constant is made that the file does not hold: all of them together have a limit."""
+        """Call this before creating a constant that is not in the file: their total size is limited."""
         self.check_size(what, np.dtype(dtype), tuple(shape))
         self._made += math.prod(shape) * np.dtype(dtype).itemsize
         if self._made > MAX_MADE_BYTES:
@@ -171,7 +171,7 @@ class OnnxBuilder:
 
     @contextmanager
     def scope(self, layer: str) -> Iterator[None]:
-        """Nodes and values made inside are named after `layer`."""
+        """Nodes and values created inside are named after `layer`."""
         before = self._scope, self._scope_start
         self._scope, self._scope_start = layer or "layer", len(self.nodes)
         try:
@@ -180,9 +180,9 @@ class OnnxBuilder:
             self._scope, self._scope_start = before
 
     def publish(self, values: Sequence[str], names: Sequence[str], layer: str) -> list[str]:
-        """Gives the results of the current scope their source's names; the last node is named as the layer.
+        """Gives the current scope's results their names in the source; the last node gets the layer's name.
 
-        A value that the scope did not make (a pass-through) keeps its name.
+        A value from outside the scope (a pass-through) keeps its name.
         """
         made = self.nodes[self._scope_start :]
         rename: dict[str, str] = {}

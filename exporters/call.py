@@ -1,4 +1,4 @@
-"""What the converters of several frameworks have: new nodes for the call they convert, and a table to be entered in."""
+"""What converters of several frameworks share: creating nodes for a call, and a table of converters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Converter = TypeVar("Converter", bound=Callable[..., Any])
 
 
 class Nodes:
-    """The base of a framework's call: new nodes of one output in its graph `g`."""
+    """Base class of a framework's call: creates nodes with one output in its graph `g`."""
 
     g: OnnxBuilder
 
@@ -29,14 +29,14 @@ class Nodes:
 
 
 def from_front(axis: int, rank: int, what: str) -> int:
-    """The dimension `axis`, counted from the front. Raises ModelError, with `what` as its name, where there is none."""
+    """The dimension `axis`, counted from the front. Raises ModelError, which calls it `what`, if there is none."""
     if not -rank <= axis < rank:
         raise ModelError(f"its {what} does not fit an input of {rank} dimensions")
     return axis % rank
 
 
 def entering(table: dict[str, Converter], names: tuple[str, ...], what: str) -> Callable[[Converter], Converter]:
-    """A decorator that enters a converter in `table` under these names, each of which is free."""
+    """A decorator that registers a converter in `table` under these names, which must be unused."""
 
     def enter(function: Converter) -> Converter:
         for name in names:

@@ -1,6 +1,6 @@
-"""`package.module:callable` and `path/to/file.py:callable`: finding, importing and telling what it is.
+"""`package.module:callable` and `path/to/file.py:callable`: finding, importing and classifying it.
 
-Here, and nowhere else, Python code of the user's runs: naming a callable is asking for it to be run.
+Only here does the user's Python code run: naming a callable asks for that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "mxnet")
 
 @dataclass(frozen=True)
 class Spec:
-    """What stands before and behind the colon."""
+    """The parts before and after the colon."""
 
     where: str
     name: str
@@ -39,7 +39,7 @@ class Spec:
 
     @property
     def stem(self) -> str:
-        """What the model is called: the file's name, or the callable's of a module."""
+        """The model's default name: the file's, or for a module the callable's."""
         return Path(self.where).stem if self.is_file else self.name.rpartition(".")[2]
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ def parse_spec(model: str | Path) -> Spec | None:
 def load_callable(spec: Spec, inputs: Mapping[str, Any]) -> Any:
     """The object that `spec` names; a class, or a function that needs no arguments, is called for what it returns.
 
-    `inputs` are the names that `--shape` gives: a function with such a parameter is the model, not its maker.
+    `inputs` are the names given with `--shape`: a function with such a parameter is the model, not its factory.
     Raises UsageError.
     """
     module = _import(spec)
@@ -134,7 +134,7 @@ def _names(code: Any) -> Iterator[str]:
 
 @contextmanager
 def user_code(spec: Spec | str, what: str) -> Iterator[None]:
-    """What the user's code raises becomes a UsageError that names the line."""
+    """Exceptions of the user's code become UsageErrors that name the line."""
     try:
         yield
     except DlpackError:
@@ -145,7 +145,7 @@ def user_code(spec: Spec | str, what: str) -> Iterator[None]:
 
 
 def user_line(frames: traceback.StackSummary) -> str:
-    """(FILE, line N: TEXT) of the innermost frame that is the user's own; "" where there is none."""
+    """(FILE, line N: TEXT) of the innermost frame in the user's code; "" if there is none."""
     for frame in reversed(frames):
         if _is_users(frame.filename):
             text = f": {frame.line.strip()}" if frame.line else ""
@@ -154,7 +154,7 @@ def user_line(frames: traceback.StackSummary) -> str:
 
 
 def _is_users(filename: str) -> bool:
-    """Whether a file of Python code is neither installed, nor Python's, nor ours."""
+    """Whether a Python file belongs to the user: neither installed, nor Python's, nor ours."""
     path = Path(filename)
     others = (Path(__file__).parent, Path(errors.__file__).parent, Path(inspect.__file__).parent)
     return not (

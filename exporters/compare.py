@@ -1,4 +1,4 @@
-"""What was exported, compared with what the framework itself computes, where that is there."""
+"""Compares the exported model with what the framework itself computes, if it is installed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Run = Callable[[Inputs], Sequence[Any]]
 def trial_inputs(shapes: Mapping[str, tuple[Sequence[int], Any]], most: int = 2) -> Iterator[dict[str, Array]]:
     """Seeded inputs (name → shape, dtype) of both signs: near 0, then large; whole numbers lie in [0, `most`).
 
-    The last are zeros, for what takes no other indices.
+    The last are zeros, for models that accept no other indices.
     """
     for scale in (1.0, 30.0, 0.0):
         rng = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def trial_inputs(shapes: Mapping[str, tuple[Sequence[int], Any]], most: int = 2)
 def check_same(
     model: ModelProto, run: Run, trials: Iterator[dict[str, Array]], framework: str, tolerance: float = TOLERANCE
 ) -> None:
-    """Raises ModelError, with the output's name and how large the difference is, where the model computes otherwise.
+    """Raises ModelError, with the output's name and the size of the difference, if the model computes something else.
 
     `run` gives the framework's outputs in the model's order; inputs that it raises an error for are passed over, and
     the zeros among `trials`, which are last, are taken where it has taken nothing else.
@@ -71,7 +71,7 @@ def check_same(
 
 
 def difference(got: Array, want: Array, tolerance: float = TOLERANCE) -> str:
-    """How an output differs, in words; "" where it does not."""
+    """How an output differs, in words; "" if it does not."""
     if got.shape != want.shape:
         return f"which has the shape {list(got.shape)}, not {list(want.shape)}"
     if not got.size:

@@ -1,20 +1,14 @@
-"""Files of formats that are not read: what they are, and what to give in their place."""
+"""Files in unsupported formats: what they are, and what to use instead."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-_TREES = (
-    "convert it, in the program that made it, with onnxmltools ({call}(model, initial_types=...)), and give the .onnx "
-    "file that it writes"
-)
 _FORMATS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL), text)
     for pattern, text in (
         (rb"version https://git-lfs", "this is a Git LFS pointer, not the model: run `git lfs pull`"),
-        (rb"\{.{0,16}\"?learner", f"this is an XGBoost model; {_TREES.format(call='convert_xgboost')}"),
-        (rb"tree\r?\nversion=", f"this is a LightGBM model; {_TREES.format(call='convert_lightgbm')}"),
         (rb".{8}\{\s*\"", "these are safetensors: weights without the network. Make the network in Python, load them "
                           "into it, and give a function that returns it: my_code.py:make_model --shape x=1x3x224x224"),
         (rb"7767517\s", "this is an ncnn network; give the model that it was converted from"),
@@ -36,12 +30,12 @@ _FOLDERS = (
 
 
 def foreign(start: bytes) -> str | None:
-    """What a file that begins with `start` is, where it is of a known format that no exporter reads."""
-    if start.startswith(b"{") and re.search(rb'^\{\s*("|[a-zA-Z]).{0,12}learner', start, re.DOTALL) is None:
+    """What a file that begins with `start` is, if its format is known but unsupported."""
+    if start.startswith(b"{"):
         return None
     return next((text for pattern, text in _FORMATS if pattern.match(start)), None)
 
 
 def foreign_folder(path: Path) -> str | None:
-    """What a folder without a main file that is known holds."""
+    """What a folder without a known main file contains."""
     return next((text for name, text in _FOLDERS if (path / name).is_file()), None)

@@ -1,4 +1,4 @@
-"""Layers that several frameworks define alike, in terms of ONNX operators."""
+"""Layers that several frameworks define in the same way, as ONNX operators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOWEST = float(np.finfo(np.float32).min)
 
 
 def pool_size(size: int, kernel: int, stride: int, before: int, after: int, ceil: bool) -> int:
-    """How many windows fit; with `ceil` the last may hang over the padded end."""
+    """How many windows fit; with `ceil` the last may extend beyond the padding."""
     room = size + before + after - kernel
     return (-(-room // stride) if ceil else room // stride) + 1
 
@@ -33,7 +33,7 @@ def pool(
     """Pooling ("max", "avg" or "sum") over the dimensions behind the second, with `out` windows in each.
 
     `pad` stands on both sides. An average counts the padding (`count_pad`), but no place beyond it, as Caffe and MXNet
-    do: a last window that hangs over the padded end is divided by what lies inside.
+    do: a last window that extends beyond the padding is divided by the number of elements inside.
     """
     sizes = g.shape(x)[2:]
     if len(sizes) not in (1, 2, 3) or any(v <= 0 for v in (*kernel, *stride, *out)) or any(v < 0 for v in pad):
@@ -82,7 +82,7 @@ def check_channels(g: OnnxBuilder, x: str, w: str, groups: int, transposed: bool
 
 
 def reshape(g: OnnxBuilder, x: str, shape: Sequence[int]) -> str:
-    """`x` in a static shape; a constant is reshaped at once, and nothing is added where nothing changes."""
+    """`x` reshaped to a static shape; a constant is reshaped at once, and no node is added if nothing changes."""
     if tuple(shape) == g.shape(x):
         return x
     constant = g.value(x)
@@ -97,7 +97,7 @@ def slice_axis(g: OnnxBuilder, x: str, axis: int, begin: int, end: int, step: in
 
 
 def split(g: OnnxBuilder, x: str, axis: int, sizes: Sequence[int]) -> list[str]:
-    """`x` in pieces of the given sizes along one axis."""
+    """Splits `x` into pieces of the given sizes along one axis."""
     if len(sizes) == 1:
         return [x]
     return list(g.op("Split", x, g.ints(list(sizes)), outputs=len(sizes), axis=axis))

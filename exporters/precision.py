@@ -7,7 +7,7 @@ from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 
 
 def widen(model: ModelProto) -> None:
-    """Makes float32 of all that is float16 or bfloat16, in place: a bundle computes in float32, and what is stored in
+    """Converts float16 and bfloat16 to float32, in place: a bundle computes in float32, and what is stored in
     fewer bits keeps its value."""
     narrow = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 

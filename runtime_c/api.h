@@ -67,7 +67,8 @@ typedef struct @name@_tensor {
    If no set matches, nothing changes and @NAME@_BAD_ARGUMENT is returned. Inputs and outputs
    whose shape changes are unbound and filled with zeros; the others are kept. Neither function
    allocates. */
-@NAME@_API @name@_status @name@_reshape(@name@_predictor* predictor, int32_t input, const int64_t* shape, int32_t rank);
+@NAME@_API @name@_status @name@_reshape(@name@_predictor* predictor, int32_t input,
+                                        const int64_t* shape, int32_t rank);
 @NAME@_API @name@_status @name@_set_shape(@name@_predictor* predictor, int32_t number);
 
 //@ end
@@ -91,40 +92,47 @@ typedef struct @name@_tensor {
 /* Creates a predictor in `memory`, at least @name@_memory_size() bytes (null: allocated).
    `weights` must stay valid while the predictor lives and be 16-byte aligned
    (null: the weights inside this file). Inputs start as zeros. Later calls do not allocate. */
-@NAME@_API @name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
-                           size_t weights_bytes);
+@NAME@_API @name@_status @name@_create(@name@_predictor** predictor, void* memory,
+                                       size_t memory_bytes, const void* weights,
+                                       size_t weights_bytes);
 
 /* Creates a predictor before its weights arrive. Call @name@_weights_arrived(n) when the first
    n bytes at `weights` are final; work that depends on them runs then. The predictor can run once
    all bytes have arrived. */
-@NAME@_API @name@_status @name@_create_early(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
-                                 size_t weights_bytes);
+@NAME@_API @name@_status @name@_create_early(@name@_predictor** predictor, void* memory,
+                                             size_t memory_bytes, const void* weights,
+                                             size_t weights_bytes);
 @NAME@_API @name@_status @name@_weights_arrived(@name@_predictor* predictor, size_t bytes);
 
 /* Creates another predictor, for another thread, that shares the weights of `like`, including what
    was computed from them. `like` must outlive it. `memory` needs @name@_shared_memory_size()
    bytes. */
-@NAME@_API @name@_status @name@_create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes,
-                                  const @name@_predictor* like);
+@NAME@_API @name@_status @name@_create_shared(@name@_predictor** predictor, void* memory,
+                                              size_t memory_bytes, const @name@_predictor* like);
 
 /* Creates a predictor with weights from a file, which is memory-mapped and checked against its
    SHA-256. A file that is too short when it is opened gives @NAME@_BAD_WEIGHTS. Do not change
    the file while it is mapped: if it is truncated then, reading the missing pages raises SIGBUS.
    To update it, write a new file and rename it over the old one. Returns @NAME@_NO_FILE if the
    weights are inside this file. */
-@NAME@_API @name@_status @name@_create_from_file(@name@_predictor** predictor, const char* weights_path);
+@NAME@_API @name@_status @name@_create_from_file(@name@_predictor** predictor,
+                                                 const char* weights_path);
 
 /* Maps and checks a weights file that several predictors share (as above; the same holds for
    truncation). Pass the result to create_mapped(). Unmap it after destroying the last of them. */
-@NAME@_API @name@_status @name@_map_weights(const char* weights_path, const void** weights, size_t* weights_bytes);
-@NAME@_API @name@_status @name@_create_mapped(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
-                                  size_t weights_bytes);
+@NAME@_API @name@_status @name@_map_weights(const char* weights_path, const void** weights,
+                                            size_t* weights_bytes);
+@NAME@_API @name@_status @name@_create_mapped(@name@_predictor** predictor, void* memory,
+                                              size_t memory_bytes, const void* weights,
+                                              size_t weights_bytes);
 @NAME@_API void @name@_unmap_weights(const void* weights, size_t weights_bytes);
 
 /* set_input() copies the data. bind_input() makes the predictor read it in place until the next
    set_input() or bind_input(). input_data() returns the address that runs read from. */
-@NAME@_API @name@_status @name@_set_input(@name@_predictor* predictor, int32_t index, const void* data, size_t bytes);
-@NAME@_API @name@_status @name@_bind_input(@name@_predictor* predictor, int32_t index, const void* data, size_t bytes);
+@NAME@_API @name@_status @name@_set_input(@name@_predictor* predictor, int32_t index,
+                                          const void* data, size_t bytes);
+@NAME@_API @name@_status @name@_bind_input(@name@_predictor* predictor, int32_t index,
+                                           const void* data, size_t bytes);
 @NAME@_API const void* @name@_input_data(const @name@_predictor* predictor, int32_t index);
 
 /* Computes all outputs from the inputs. */
@@ -135,8 +143,9 @@ typedef struct @name@_tensor {
    threads, and restored. Effective on x86 with SSE and on 64-bit Arm; ignored elsewhere. */
 @NAME@_API @name@_status @name@_set_flush_denormals(@name@_predictor* predictor, int32_t flush);
 
-/* Number of threads per run, including the caller. It is limited by the file's maximum (dlpack
-   build --threads, default 1) and starts as the number of processors. Do not call it during a run.
+/* Number of threads per run, including the caller. A count beyond the file's maximum (dlpack
+   build --threads, default 1) is lowered to it; threads() returns the number in use, which
+   starts as the number of processors. Do not call it during a run.
    After fork(), the child's predictor has one thread until set_threads() is called; do not fork
    during a run. */
 @NAME@_API @name@_status @name@_set_threads(@name@_predictor* predictor, int32_t count);
@@ -174,24 +183,29 @@ typedef struct @name@_tensor {
    thread, and that context; without one, GPU 0 and its primary context; without a GPU that works, the CPU. This
    function takes the GPU `device`: "cpu" none, "cuda:1" that number, "cuda" or null as above. It too falls to the CPU:
    @name@_device() says which it is. */
-@NAME@_API @name@_status @name@_create_on(@name@_predictor** predictor, const char* device, void* memory, size_t memory_bytes,
-                              const void* weights, size_t weights_bytes);
+@NAME@_API @name@_status @name@_create_on(@name@_predictor** predictor, const char* device,
+                                          void* memory, size_t memory_bytes, const void* weights,
+                                          size_t weights_bytes);
 
 /* Makes runs read an input from the GPU's memory, or write an output there, without a copy if it is 16-byte aligned: an
    address that the predictor's GPU reaches, `bytes` bytes, until the next call that sets or binds it. @NAME@_BAD_ARGUMENT where the size is
    wrong, the memory is not the GPU's, or the predictor runs on the CPU. Input data must be complete before run(), as after
    work on cuda_stream(), a CUstream; output data is complete when run() returns. input_data() and output_data() then give
    the GPU's address; get_output() copies from there. */
-@NAME@_API @name@_status @name@_bind_input_device(@name@_predictor* predictor, int32_t index, const void* data, size_t bytes);
-@NAME@_API @name@_status @name@_bind_output_device(@name@_predictor* predictor, int32_t index, void* data, size_t bytes);
+@NAME@_API @name@_status @name@_bind_input_device(@name@_predictor* predictor, int32_t index,
+                                                  const void* data, size_t bytes);
+@NAME@_API @name@_status @name@_bind_output_device(@name@_predictor* predictor, int32_t index,
+                                                   void* data, size_t bytes);
 @NAME@_API void* @name@_cuda_stream(const @name@_predictor* predictor); /* null on the CPU */
 
 //@ end
 /* get_output() copies the data. output_data() returns its address, valid until the next run.
    bind_output() makes runs write to `data`. */
-@NAME@_API @name@_status @name@_get_output(@name@_predictor* predictor, int32_t index, void* data, size_t bytes);
+@NAME@_API @name@_status @name@_get_output(@name@_predictor* predictor, int32_t index, void* data,
+                                           size_t bytes);
 @NAME@_API const void* @name@_output_data(@name@_predictor* predictor, int32_t index);
-@NAME@_API @name@_status @name@_bind_output(@name@_predictor* predictor, int32_t index, void* data, size_t bytes);
+@NAME@_API @name@_status @name@_bind_output(@name@_predictor* predictor, int32_t index, void* data,
+                                            size_t bytes);
 
 @declarations@@NAME@_API void @name@_destroy(@name@_predictor* predictor);
 
@@ -205,12 +219,18 @@ namespace @name@ {
 class Predictor {
  public:
   Predictor() { status_ = @name@_create(&handle_, nullptr, 0, nullptr, 0); }
-  Predictor(const void* weights, size_t bytes) { status_ = @name@_create(&handle_, nullptr, 0, weights, bytes); }
-  explicit Predictor(const char* weights_path) { status_ = @name@_create_from_file(&handle_, weights_path); }
+  Predictor(const void* weights, size_t bytes) {
+    status_ = @name@_create(&handle_, nullptr, 0, weights, bytes);
+  }
+  explicit Predictor(const char* weights_path) {
+    status_ = @name@_create_from_file(&handle_, weights_path);
+  }
   ~Predictor() { @name@_destroy(handle_); }
   Predictor(const Predictor&) = delete;
   Predictor& operator=(const Predictor&) = delete;
-  Predictor(Predictor&& other) noexcept : handle_(other.handle_), status_(other.status_) { other.handle_ = nullptr; }
+  Predictor(Predictor&& other) noexcept : handle_(other.handle_), status_(other.status_) {
+    other.handle_ = nullptr;
+  }
   Predictor& operator=(Predictor&& other) noexcept {
     @name@_predictor* const handle = handle_;
     const @name@_status status = status_;
@@ -255,18 +275,18 @@ class Predictor {
     return @name@_bind_output_device(handle_, index, data, bytes);
   }
 //@ end
-  @name@_status set_flush_denormals(bool flush) { return @name@_set_flush_denormals(handle_, flush ? 1 : 0); }
+  @name@_status set_flush_denormals(bool flush) {
+    return @name@_set_flush_denormals(handle_, flush ? 1 : 0);
+  }
 //@ shapes
   // Example: predictor.reshape(0, {1, 3, 224, 224}).
-  template <size_t rank>
-  @name@_status reshape(int32_t input, const int64_t (&shape)[rank]) {
+  template <size_t rank> @name@_status reshape(int32_t input, const int64_t (&shape)[rank]) {
     return @name@_reshape(handle_, input, shape, static_cast<int32_t>(rank));
   }
   @name@_status set_shape(int32_t number) { return @name@_set_shape(handle_, number); }
   int32_t shape() const { return @name@_shape(handle_); }
 //@ end
-  template <class T>
-  const T* output(int32_t index) const {
+  template <class T> const T* output(int32_t index) const {
     return static_cast<const T*>(@name@_output_data(handle_, index));
   }
 @methods@

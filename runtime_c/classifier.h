@@ -6,18 +6,21 @@
 // resized, result pixel i at (2 i + 1) size, and j has the weight 2 max(size, resized) minus their
 // distance. For sides up to 2^20 resized up to 2^37 every sum stays below 2^53.
 struct taps {
-  int64_t low, high;     // source pixels in [low, high) have a weight
+  int64_t low, high;  // source pixels in [low, high) have a weight
   int64_t offset, step;  // position of low relative to i, and distance between pixels
   int64_t reach, total;  // the sum of all weights
-  double per_part;       // 1 / (2 total)
+  double per_part;  // 1 / (2 total)
 };
 
-INLINE int64_t tap(const taps& t, int64_t offset) { return t.reach - (offset < 0 ? -offset : offset); }
+INLINE int64_t tap(const taps& t, int64_t offset) {
+  return t.reach - (offset < 0 ? -offset : offset);
+}
 
 INLINE taps taps_of(int64_t i, int64_t size, int64_t resized) {
   const int64_t center = (2 * i + 1) * size, reach = 2 * (size > resized ? size : resized);
   const int64_t begin = center - reach + resized, end = (center + reach + resized) / (2 * resized);
-  taps t = {begin > 0 ? begin / (2 * resized) : 0, end < size ? end : size, 0, 2 * resized, reach, 0, 0};
+  taps t = {
+      begin > 0 ? begin / (2 * resized) : 0, end < size ? end : size, 0, 2 * resized, reach, 0, 0};
   t.offset = (2 * t.low + 1) * resized - center;
   for (int64_t j = t.low, at = t.offset; j < t.high; ++j, at += t.step) t.total += tap(t, at);
   t.per_part = 0.5 / static_cast<double>(t.total);
@@ -28,8 +31,13 @@ INLINE taps taps_of(int64_t i, int64_t size, int64_t resized) {
 // at most one.
 INLINE int64_t mean_of(const taps& t, int64_t sum) {
   const int64_t parts = 2 * sum + t.total, whole = 2 * t.total;
-  const int64_t q = static_cast<int64_t>(static_cast<double>(parts) * t.per_part), rest = parts - q * whole;
+  const int64_t q = static_cast<int64_t>(static_cast<double>(parts) * t.per_part),
+                rest = parts - q * whole;
   return q + (rest >= whole) - (rest < 0);
+}
+
+INLINE int32_t grey_of(const uint8_t* rgb) {
+  return (299 * rgb[0] + 587 * rgb[1] + 114 * rgb[2] + 500) / 1000;
 }
 
 //@ section to_value
@@ -43,7 +51,9 @@ template <class T> INLINE T to_value(double x) {
 //@ section to_quantised
 //@ needs to_integer round
 // Quantises as ONNX's QuantizeLinear: rounds to nearest, ties to even, and clamps.
-template <class T> INLINE T to_quantised(double x, double scale, int32_t zero) { return to_integer<T>(round_(x / scale) + zero); }
+template <class T> INLINE T to_quantised(double x, double scale, int32_t zero) {
+  return to_integer<T>(round_(x / scale) + zero);
+}
 
 //@ section best_classes
 //@ needs exp_f64
@@ -61,8 +71,11 @@ struct score_kind {
 // probability NaN.
 template <class T> INLINE bool is_better(T a, T b) { return a > b || (b != b && a == a); }
 
-template <class T, class Class> int32_t best_classes(const T* scores, int32_t n, int32_t k, Class* classes, score_kind kind) {
-  const auto real = [scores, kind](int32_t i) { return (static_cast<double>(scores[i]) - kind.zero) * kind.scale; };
+template <class T, class Class>
+int32_t best_classes(const T* scores, int32_t n, int32_t k, Class* classes, score_kind kind) {
+  const auto real = [scores, kind](int32_t i) {
+    return (static_cast<double>(scores[i]) - kind.zero) * kind.scale;
+  };
   double sum = 0, largest = -__builtin_inf();
   bool negative = false;
   int32_t count = 0;
@@ -77,9 +90,12 @@ template <class T, class Class> int32_t best_classes(const T* scores, int32_t n,
     classes[at].index = i;
   }
   const double off = 0.001 + 0.5 * n * kind.step;
-  const bool unlike = negative || !(sum > 1 - off && sum < 1 + off) || (kind.step > 0 && largest > 1 + kind.step / 2);
+  const bool unlike = negative || !(sum > 1 - off && sum < 1 + off) ||
+      (kind.step > 0 && largest > 1 + kind.step / 2);
   const bool softmax = unlike && !kind.probabilities;
-  const auto power = [largest](double x) { return x == largest ? 1.0 : exp_(x - largest); };  // also for infinities
+  const auto power = [largest](double x) {
+    return x == largest ? 1.0 : exp_(x - largest);
+  };  // also for infinities
   if (softmax) {
     sum = 0;
     for (int32_t i = 0; i < n; ++i) {

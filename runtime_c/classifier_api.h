@@ -20,7 +20,8 @@ typedef struct @name@_class {
    the model computes them with Softmax or Sigmoid, or none is negative and their sum is within
    0.001 of 1 (plus half a quantisation step per element). If the output has fewer than `k`
    elements, the remaining entries have index -1. */
-@NAME@_API @name@_status @name@_top_k(const @name@_predictor* predictor, int32_t output, int32_t k, @name@_class* classes);
+@NAME@_API @name@_status @name@_top_k(const @name@_predictor* predictor, int32_t output, int32_t k,
+                                      @name@_class* classes);
 
 //@ section preprocess_rgb_declaration
 /* Fills input @input@ from a picture: `height` rows of `width` RGB pixels, a byte per
@@ -30,28 +31,34 @@ typedef struct @name@_class {
    Only for sets of shapes with batch 1; otherwise returns @NAME@_BAD_ARGUMENT.
 //@ end
    @how@@quantised@ */
-@NAME@_API @name@_status @name@_preprocess_rgb(@name@_predictor* predictor, const uint8_t* rgb, int32_t width, int32_t height,
-                                   ptrdiff_t stride);
+@NAME@_API @name@_status @name@_preprocess_rgb(@name@_predictor* predictor, const uint8_t* rgb,
+                                               int32_t width, int32_t height, ptrdiff_t stride);
 
 //@ section top_k_method
-  @name@_status top_k(int32_t output, int32_t k, @name@_class* classes) const {
-    return @name@_top_k(handle_, output, k, classes);
-  }
+@name@_status top_k(int32_t output, int32_t k, @name@_class* classes) const {
+  return @name@_top_k(handle_, output, k, classes);
+}
 
 //@ section preprocess_rgb_method
-  @name@_status preprocess_rgb(const uint8_t* rgb, int32_t width, int32_t height, ptrdiff_t stride) {
-    return @name@_preprocess_rgb(handle_, rgb, width, height, stride);
-  }
+@name@_status preprocess_rgb(const uint8_t* rgb, int32_t width, int32_t height, ptrdiff_t stride) {
+  return @name@_preprocess_rgb(handle_, rgb, width, height, stride);
+}
 
 //@ section label_definition
 int32_t @name@_label_count(void) { return impl::kLabelCount; }
-const char* @name@_label(int32_t index) { return index >= 0 && index < impl::kLabelCount ? impl::kLabels[index] : nullptr; }
+const char* @name@_label(int32_t index) {
+  return index >= 0 && index < impl::kLabelCount ? impl::kLabels[index] : nullptr;
+}
 
 //@ section top_k_definition
-@name@_status @name@_top_k(const @name@_predictor* p, int32_t index, int32_t k, @name@_class* classes) {
-  if (p == nullptr || index < 0 || index >= impl::kOutputCount || p->outputs[index] == nullptr || k < 1 || classes == nullptr) return @NAME@_BAD_ARGUMENT;
+@name@_status @name@_top_k(const @name@_predictor* p, int32_t index, int32_t k,
+                           @name@_class* classes) {
+  if (p == nullptr || index < 0 || index >= impl::kOutputCount || p->outputs[index] == nullptr ||
+      k < 1 || classes == nullptr)
+    return @NAME@_BAD_ARGUMENT;
 //@ cuda
-  if (impl::device::bound(*p, impl::kInputCount + index)) return @NAME@_BAD_ARGUMENT;  // the scores are not on the host
+  if (impl::device::bound(*p, impl::kInputCount + index))
+    return @NAME@_BAD_ARGUMENT;  // the scores are not on the host
 //@ end
   int32_t count = 0;
   switch (index) {
@@ -66,51 +73,84 @@ const char* @name@_label(int32_t index) { return index >= 0 && index < impl::kLa
 }
 
 //@ section preprocess_rgb_definition
-@name@_status @name@_preprocess_rgb(@name@_predictor* p, const uint8_t* rgb, int32_t width, int32_t height, ptrdiff_t stride) {
+@name@_status @name@_preprocess_rgb(@name@_predictor* p, const uint8_t* rgb, int32_t width,
+                                    int32_t height, ptrdiff_t stride) {
   constexpr int32_t kLongest = 1 << 20;
-  if (p == nullptr || rgb == nullptr || !impl::kOwnTensors || width < 1 || width > kLongest || height < 1 || height > kLongest) return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || rgb == nullptr || !impl::kOwnTensors || width < 1 || width > kLongest ||
+      height < 1 || height > kLongest)
+    return @NAME@_BAD_ARGUMENT;
   if ((stride < 0 ? -stride : stride) < 3 * ptrdiff_t{width}) return @NAME@_BAD_ARGUMENT;
   const impl::picture_size& size = @picture(p)@;
 //@ shapes
   if (size.height == 0) return @NAME@_BAD_ARGUMENT;
 //@ end
   const int64_t shorter = width < height ? width : height;
-  const auto resized = [](int64_t side, int64_t shortest, int64_t to) { return (2 * side * to + shortest) / (2 * shortest); };
+  const auto resized = [](int64_t side, int64_t shortest, int64_t to) {
+    return (2 * side * to + shortest) / (2 * shortest);
+  };
   const int64_t new_width = size.resize == 0 ? size.width : resized(width, shorter, size.resize);
   const int64_t new_height = size.resize == 0 ? size.height : resized(height, shorter, size.resize);
   const int64_t left = (new_width - size.width) / 2, top = (new_height - size.height) / 2;
-  impl::picture_value* const to = reinterpret_cast<impl::picture_value*>(impl::own_input(*p, impl::kPictureInput));
+  impl::picture_value* const to =
+      reinterpret_cast<impl::picture_value*>(impl::own_input(*p, impl::kPictureInput));
+  const auto place_of = [&](int64_t y, int64_t x, int c) {
+    return impl::kPictureInterleaved ? (y * size.width + x) * impl::kPictureChannels + c
+                                     : (c * size.height + y) * size.width + x;
+  };
+  p->inputs[impl::kPictureInput] = to;
+  if (new_width == width &&
+      new_height == height) {  // nothing is resized: a table gives the same values
+    impl::picture_value table[impl::kPictureChannels][256];
+    for (int c = 0; c < impl::kPictureChannels; ++c) {
+      for (int byte = 0; byte < 256; ++byte) table[c][byte] = impl::picture_element(byte, c);
+    }
+    for (int64_t y = 0; y < size.height; ++y) {
+      const uint8_t* pixel =
+          rgb + static_cast<ptrdiff_t>(top + y) * stride + static_cast<ptrdiff_t>(3 * left);
+      for (int64_t x = 0; x < size.width; ++x, pixel += 3) {
+        if constexpr (impl::kPictureChannels == 1)
+          to[place_of(y, x, 0)] = table[0][impl::grey_of(pixel)];
+        else
+          for (int c = 0; c < 3; ++c)
+            to[place_of(y, x, c)] = table[c][pixel[impl::kPictureBgr ? 2 - c : c]];
+      }
+    }
+    return @NAME@_OK;
+  }
   constexpr int64_t kStrip = 32;  // columns per pass
   impl::taps columns[kStrip];
   for (int64_t first = 0; first < size.width; first += kStrip) {
     const int64_t last = first + kStrip < size.width ? first + kStrip : size.width;
-    for (int64_t x = first; x < last; ++x) columns[x - first] = impl::taps_of(left + x, width, new_width);
+    for (int64_t x = first; x < last; ++x)
+      columns[x - first] = impl::taps_of(left + x, width, new_width);
     for (int64_t y = 0; y < size.height; ++y) {
       const impl::taps rows = impl::taps_of(top + y, height, new_height);
       for (int64_t x = first; x < last; ++x) {
         const impl::taps& t = columns[x - first];
         int64_t down[3] = {};
         for (int64_t j = rows.low, place = rows.offset; j < rows.high; ++j, place += rows.step) {
-          const uint8_t* pixel = rgb + static_cast<ptrdiff_t>(j) * stride + static_cast<ptrdiff_t>(3 * t.low);
+          const uint8_t* pixel =
+              rgb + static_cast<ptrdiff_t>(j) * stride + static_cast<ptrdiff_t>(3 * t.low);
           int64_t across[3] = {};
           for (int64_t i = t.low, at = t.offset; i < t.high; ++i, at += t.step, pixel += 3) {
             const int64_t weight = impl::tap(t, at);
             if constexpr (impl::kPictureChannels == 1) {
-              across[0] += weight * ((299 * pixel[0] + 587 * pixel[1] + 114 * pixel[2] + 500) / 1000);
+              across[0] += weight * impl::grey_of(pixel);
             } else {
-              across[0] += weight * pixel[0], across[1] += weight * pixel[1], across[2] += weight * pixel[2];
+              across[0] += weight * pixel[0], across[1] += weight * pixel[1],
+                  across[2] += weight * pixel[2];
             }
           }
-          for (int c = 0; c < impl::kPictureChannels; ++c) down[c] += impl::tap(rows, place) * impl::mean_of(t, across[c]);
+          for (int c = 0; c < impl::kPictureChannels; ++c)
+            down[c] += impl::tap(rows, place) * impl::mean_of(t, across[c]);
         }
         for (int c = 0; c < impl::kPictureChannels; ++c) {
-          const double byte = static_cast<double>(impl::mean_of(rows, down[impl::kPictureBgr ? 2 - c : c]));
-          const int64_t at = impl::kPictureInterleaved ? (y * size.width + x) * impl::kPictureChannels + c : (c * size.height + y) * size.width + x;
-          to[at] = impl::picture_element(byte, c);
+          const double byte =
+              static_cast<double>(impl::mean_of(rows, down[impl::kPictureBgr ? 2 - c : c]));
+          to[place_of(y, x, c)] = impl::picture_element(byte, c);
         }
       }
     }
   }
-  p->inputs[impl::kPictureInput] = to;
   return @NAME@_OK;
 }

@@ -1,12 +1,13 @@
 // The processor: whether it has what the compiler was allowed to use, and what its floats do with
-// denormals. The grammar of sections is told at the top of vectors.h.
+// denormals. The top of vectors.h explains the sections.
 
 //@ section cpuid
 // Functions marked BASELINE run before the CPU is checked: whatever -march says, they use
 // only instructions of every x86-64 CPU.
 #if defined(__x86_64__) || defined(__i386__)
 #if defined(__APX_F__)
-#define BASELINE __attribute__((target("no-sse3,no-popcnt,no-lzcnt,no-bmi,no-bmi2,no-movbe,no-apxf")))
+#define BASELINE \
+  __attribute__((target("no-sse3,no-popcnt,no-lzcnt,no-bmi,no-bmi2,no-movbe,no-apxf")))
 #else
 #define BASELINE __attribute__((target("no-sse3,no-popcnt,no-lzcnt,no-bmi,no-bmi2,no-movbe")))
 #endif
@@ -32,18 +33,24 @@ struct cpuid_words { uint32_t a, b, c, d; };
 
 // Required bits: cpuid flags of the instructions that the compiler may use, and registers that the
 // system must save.
-constexpr uint32_t kLeaf1C = ALLOWED(__SSE3__) << 0 | ALLOWED(__PCLMUL__) << 1 | ALLOWED(__SSSE3__) << 9 | ALLOWED(__FMA__) << 12 |
-    ALLOWED(__SSE4_1__) << 19 | ALLOWED(__SSE4_2__) << 20 | ALLOWED(__MOVBE__) << 22 | ALLOWED(__POPCNT__) << 23 | ALLOWED(__AVX__) << 28 |
-    ALLOWED(__F16C__) << 29;
-constexpr uint32_t kLeaf7B = ALLOWED(__BMI__) << 3 | ALLOWED(__AVX2__) << 5 | ALLOWED(__BMI2__) << 8 | ALLOWED(__AVX512F__) << 16 |
-    ALLOWED(__AVX512DQ__) << 17 | ALLOWED(__ADX__) << 19 | ALLOWED(__AVX512IFMA__) << 21 | ALLOWED(__AVX512CD__) << 28 |
+constexpr uint32_t kLeaf1C = ALLOWED(__SSE3__) << 0 | ALLOWED(__PCLMUL__) << 1 |
+    ALLOWED(__SSSE3__) << 9 | ALLOWED(__FMA__) << 12 | ALLOWED(__SSE4_1__) << 19 |
+    ALLOWED(__SSE4_2__) << 20 | ALLOWED(__MOVBE__) << 22 | ALLOWED(__POPCNT__) << 23 |
+    ALLOWED(__AVX__) << 28 | ALLOWED(__F16C__) << 29;
+constexpr uint32_t kLeaf7B = ALLOWED(__BMI__) << 3 | ALLOWED(__AVX2__) << 5 |
+    ALLOWED(__BMI2__) << 8 | ALLOWED(__AVX512F__) << 16 | ALLOWED(__AVX512DQ__) << 17 |
+    ALLOWED(__ADX__) << 19 | ALLOWED(__AVX512IFMA__) << 21 | ALLOWED(__AVX512CD__) << 28 |
     ALLOWED(__AVX512BW__) << 30 | ALLOWED(__AVX512VL__) << 31;
-constexpr uint32_t kLeaf7C = ALLOWED(__AVX512VBMI__) << 1 | ALLOWED(__AVX512VBMI2__) << 6 | ALLOWED(__GFNI__) << 8 | ALLOWED(__VAES__) << 9 |
-    ALLOWED(__VPCLMULQDQ__) << 10 | ALLOWED(__AVX512VNNI__) << 11 | ALLOWED(__AVX512BITALG__) << 12 | ALLOWED(__AVX512VPOPCNTDQ__) << 14;
+constexpr uint32_t kLeaf7C = ALLOWED(__AVX512VBMI__) << 1 | ALLOWED(__AVX512VBMI2__) << 6 |
+    ALLOWED(__GFNI__) << 8 | ALLOWED(__VAES__) << 9 | ALLOWED(__VPCLMULQDQ__) << 10 |
+    ALLOWED(__AVX512VNNI__) << 11 | ALLOWED(__AVX512BITALG__) << 12 |
+    ALLOWED(__AVX512VPOPCNTDQ__) << 14;
 constexpr uint32_t kLeaf7D = ALLOWED(__AVX512FP16__) << 23;
-constexpr uint32_t kLeaf7PartA = ALLOWED(__AVXVNNI__) << 4 | ALLOWED(__AVX512BF16__) << 5 | ALLOWED(__AVXIFMA__) << 23;
+constexpr uint32_t kLeaf7PartA =
+    ALLOWED(__AVXVNNI__) << 4 | ALLOWED(__AVX512BF16__) << 5 | ALLOWED(__AVXIFMA__) << 23;
 constexpr uint32_t kLeaf7PartD = ALLOWED(__APX_F__) << 21;
-constexpr uint32_t kExtendedC = ALLOWED(__LZCNT__) << 5 | ALLOWED(__XOP__) << 11 | ALLOWED(__FMA4__) << 16 | ALLOWED(__TBM__) << 21;
+constexpr uint32_t kExtendedC = ALLOWED(__LZCNT__) << 5 | ALLOWED(__XOP__) << 11 |
+    ALLOWED(__FMA4__) << 16 | ALLOWED(__TBM__) << 21;
 #if defined(__AVX512F__) && !defined(__APPLE__)  // macOS enables these registers on first use
 constexpr uint32_t kSaved = 0xe6;
 #elif defined(__AVX__)
@@ -62,17 +69,26 @@ constexpr uint32_t kSaved = 0;
   const cpuid_words part = last >= 7 && seven.a >= 1 ? cpuid(7, 1) : cpuid_words{};
   const cpuid_words extended = last_extended >= 0x80000001u ? cpuid(0x80000001u, 0) : cpuid_words{};
   uint32_t saved = 0, high = 0;
-  if ((one.c >> 27 & 1u) != 0) __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(saved), "=d"(high) : "c"(0));  // xgetbv
-  const uint32_t lacks = (kLeaf1C & ~one.c) | (kLeaf7B & ~seven.b) | (kLeaf7C & ~seven.c) | (kLeaf7D & ~seven.d) |
-      (kLeaf7PartA & ~part.a) | (kLeaf7PartD & ~part.d) | (kExtendedC & ~extended.c) | (kSaved & ~saved);
+  if ((one.c >> 27 & 1u) != 0)
+    __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(saved), "=d"(high) : "c"(0));  // xgetbv
+  const uint32_t lacks = (kLeaf1C & ~one.c) | (kLeaf7B & ~seven.b) | (kLeaf7C & ~seven.c) |
+      (kLeaf7D & ~seven.d) | (kLeaf7PartA & ~part.a) | (kLeaf7PartD & ~part.d) |
+      (kExtendedC & ~extended.c) | (kSaved & ~saved);
   return lacks == 0;
 }
-#elif defined(__aarch64__) && defined(__linux__) && defined(__ARM_FEATURE_DOTPROD)
+#elif defined(__linux__) &&                                      \
+    ((defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)) || \
+     (defined(__riscv) && defined(__riscv_vector)))
 // Linux's list of what the processor has; absent where there is no libc.
-extern "C" unsigned long hardware_list(unsigned long kind) __asm__("getauxval") __attribute__((weak));
+extern "C" unsigned long hardware_list(unsigned long kind) __asm__("getauxval")
+    __attribute__((weak));
 [[maybe_unused]] inline bool cpu_suffices() {
-  constexpr unsigned long capabilities = 16, dot_products = 1ul << 20;
-  return hardware_list != nullptr && (hardware_list(capabilities) & dot_products) != 0;
+#if defined(__riscv)
+  constexpr unsigned long wanted = 1ul << ('v' - 'a');
+#else
+  constexpr unsigned long wanted = 1ul << 20;  // dot products
+#endif
+  return hardware_list != nullptr && (hardware_list(16) & wanted) != 0;
 }
 #else
 [[maybe_unused]] constexpr bool cpu_suffices() { return true; }

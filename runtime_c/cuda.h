@@ -3,10 +3,13 @@
 
 //@ section cuda_table
 // Kernels for GPUs: their launches, and the images that they are compiled to, each packed as a zlib stream.
-struct cuda_kernel { const char* name; uint32_t grid[3], block[3]; };
+struct cuda_kernel {
+  const char* name;
+  uint32_t grid[3], block[3];
+};
 struct cuda_image {
   int32_t arch;  // 53: for compute capability 5.3
-  bool ptx;      // for the driver to compile, for that one or a later; else a cubin
+  bool ptx;  // for the driver to compile, for that one or a later; else a cubin
   size_t offset, packed, bytes;
 };
 struct cuda_program {
@@ -22,15 +25,17 @@ namespace device {
 
 // What a caller asks for: a number is that GPU's.
 constexpr int32_t kAnyDevice = -2;  // the GPU of the current context, else number 0, else the CPU
-constexpr int32_t kNoDevice = -1;   // the CPU
+constexpr int32_t kNoDevice = -1;  // the CPU
 
 // An input or output.
 struct tensor {
-  cuda_address own;      // the predictor's own memory for it on the GPU
-  cuda_address bound;    // the caller's, or 0; in use while the predictor's pointer for it is the same
+  cuda_address own;  // the predictor's own memory for it on the GPU
+  cuda_address
+      bound;  // the caller's, or 0; in use while the predictor's pointer for it is the same
   cuda_address address;  // where the kernels of the next run find it
-  bool in_graph;         // the graph copies it between own and the predictor's memory on the host
-  bool in_run;           // each run copies it, since the caller's memory may move, or is not as aligned as kernels need
+  bool in_graph;  // the graph copies it between own and the predictor's memory on the host
+  bool
+      in_run;  // each run copies it, since the caller's memory may move, or is not as aligned as kernels need
 };
 
 // A recorded run, and what it depends on.
@@ -49,23 +54,24 @@ constexpr int32_t kRecordings = 4;
 struct cuda_device {
   cuda_driver driver;
   const machine_code* code;  // whose kernels it has
-  const cuda_device* like;   // whose weights, module and context it shares; null: it has its own
+  const cuda_device* like;  // whose weights, module and context it shares; null: it has its own
   cuda_context* context;
   int32_t number;
-  bool retained;    // the context is the GPU's primary one, which is released with the predictor
+  bool retained;  // the context is the GPU's primary one, which is released with the predictor
   bool integrated;  // the GPU works in the host's memory
   int32_t arch;
   cuda_module* module;
   cuda_stream* stream;
   cuda_address weights;  // the weights, and behind them those that are computed from them
-  cuda_address memory;   // the arena, and behind it inputs and outputs
-  uint8_t* registered;   // the predictor's inputs and outputs on the host, if the driver keeps them in place
-  cuda_address mapped;   // and where an integrated GPU finds them
+  cuda_address memory;  // the arena, and behind it inputs and outputs
+  uint8_t*
+      registered;  // the predictor's inputs and outputs on the host, if the driver keeps them in place
+  cuda_address mapped;  // and where an integrated GPU finds them
   device::tensor tensors[kInputCount + kOutputCount + 1];
   device::recorded recordings[device::kRecordings];
   uint64_t runs;
   enum { kKernels, kBorders } part;  // what the steps of a run do
-  int32_t bordered;                  // the set of shapes whose borders are filled; -1: none
+  int32_t bordered;  // the set of shapes whose borders are filled; -1: none
   bool failed;
   short_text problem;  // of the last failure: the function and the driver's words
   cuda_function** functions;
@@ -85,7 +91,8 @@ bool good(cuda_device& d, const char* function, int32_t error) {
     append(d.problem, ": ");
     if (d.driver.error_string(error, &text) != 0 || text == nullptr) text = "unknown error";
     append(d.problem, text);
-    append(d.problem, " ("), append_number(d.problem, error < 0 ? 0 : error), append(d.problem, ")");
+    append(d.problem, " ("), append_number(d.problem, error < 0 ? 0 : error),
+        append(d.problem, ")");
   }
   d.failed = true;
   return false;
@@ -99,7 +106,8 @@ bool refuse(cuda_device& d, const char* why) {
 
 // Makes the GPU's context the calling thread's for as long as it lives.
 struct in_context {
-  explicit in_context(cuda_device& d) : device(d), pushed(good(d, "cuCtxPushCurrent", d.driver.context_push(d.context))) {}
+  explicit in_context(cuda_device& d)
+      : device(d), pushed(good(d, "cuCtxPushCurrent", d.driver.context_push(d.context))) {}
   ~in_context() {
     cuda_context* own = nullptr;
     if (pushed) device.driver.context_pop(&own);
@@ -117,17 +125,28 @@ template <class T> struct pointer {
   const @name@_predictor* p;
   cuda_address address;
 };
-template <class T> pointer<T> arena(const @name@_predictor& p, size_t offset) { return {&p, p.gpu->memory + offset}; }
-template <class T> pointer<T> weight(const @name@_predictor& p, size_t offset) { return {&p, p.gpu->weights + offset}; }
-template <class T> pointer<T> prepared(const @name@_predictor& p, size_t offset) { return {&p, p.gpu->weights + aligned(kWeightsBytes) + offset}; }
-template <class T> pointer<T> input(const @name@_predictor& p, int index, size_t offset) { return {&p, p.gpu->tensors[index].address + offset}; }
+template <class T> pointer<T> arena(const @name@_predictor& p, size_t offset) {
+  return {&p, p.gpu->memory + offset};
+}
+template <class T> pointer<T> weight(const @name@_predictor& p, size_t offset) {
+  return {&p, p.gpu->weights + offset};
+}
+template <class T> pointer<T> prepared(const @name@_predictor& p, size_t offset) {
+  return {&p, p.gpu->weights + aligned(kWeightsBytes) + offset};
+}
+template <class T> pointer<T> input(const @name@_predictor& p, int index, size_t offset) {
+  return {&p, p.gpu->tensors[index].address + offset};
+}
 template <class T> pointer<T> output(const @name@_predictor& p, int index, size_t offset) {
   return {&p, p.gpu->tensors[kInputCount + index].address + offset};
 }
 
-[[maybe_unused]] inline void launch_kernel(cuda_device& d, int32_t kernel, const uint32_t (&grid)[3], void** parameters) {
-  const uint32_t(&block)[3] = d.code->cuda->kernels[kernel].block;
-  good(d, "cuLaunchKernel", d.driver.launch(d.functions[kernel], grid[0], grid[1], grid[2], block[0], block[1], block[2], 0, d.stream, parameters, nullptr));
+[[maybe_unused]] inline void launch_kernel(cuda_device& d, int32_t kernel,
+                                           const uint32_t (&grid)[3], void** parameters) {
+  const uint32_t (&block)[3] = d.code->cuda->kernels[kernel].block;
+  good(d, "cuLaunchKernel",
+       d.driver.launch(d.functions[kernel], grid[0], grid[1], grid[2], block[0], block[1], block[2],
+                       0, d.stream, parameters, nullptr));
 }
 
 template <class... T> void launch(const @name@_predictor& p, int32_t kernel, T... pointers) {
@@ -144,7 +163,8 @@ template <class A, class B> void copy_bytes(pointer<A> to, pointer<B> from, size
 
 // Fills the border of a buffer of up to 6 dimensions, with the kernel fill_halo_N for elements of N bytes.
 template <class T, class V>
-void fill_halo(pointer<T> data, int32_t rank, const int32_t* shape, const int32_t* low, const int32_t* high, V value) {
+void fill_halo(pointer<T> data, int32_t rank, const int32_t* shape, const int32_t* low,
+               const int32_t* high, V value) {
   cuda_device& d = *data.p->gpu;
   if (d.part == cuda_device::kKernels) return;
   const cuda_program& program = *d.code->cuda;
@@ -157,14 +177,16 @@ void fill_halo(pointer<T> data, int32_t rank, const int32_t* shape, const int32_
     return n == sizeof name;
   };
   while (kernel < program.kernel_count && !is_called(program.kernels[kernel].name)) ++kernel;
-  if (kernel == program.kernel_count || rank > 6) return static_cast<void>(refuse(d, "no kernel fills this border"));
+  if (kernel == program.kernel_count || rank > 6)
+    return static_cast<void>(refuse(d, "no kernel fills this border"));
   int32_t sizes[18];  // shape, low, high
   T filled = static_cast<T>(value);
   void* parameters[20] = {&data.address};
   uint32_t elements = 1;
   for (int32_t k = 0; k < 6; ++k) {
     const int32_t dim = k - (6 - rank);
-    sizes[k] = dim < 0 ? 1 : shape[dim], sizes[6 + k] = dim < 0 ? 0 : low[dim], sizes[12 + k] = dim < 0 ? 0 : high[dim];
+    sizes[k] = dim < 0 ? 1 : shape[dim], sizes[6 + k] = dim < 0 ? 0 : low[dim],
+    sizes[12 + k] = dim < 0 ? 0 : high[dim];
     elements *= static_cast<uint32_t>(sizes[k]);
   }
   for (int32_t k = 0; k < 18; ++k) parameters[1 + k] = &sizes[k];
@@ -201,7 +223,9 @@ bool open_context(cuda_device& d, int32_t wanted) {
   cuda_context* current = nullptr;
   int32_t of_current = -1, count = 0, number = wanted < 0 ? 0 : wanted;
   if (!good(d, "cuDeviceGetCount", d.driver.device_count(&count))) return false;
-  if (d.driver.context_current(&current) != 0 || current == nullptr || d.driver.context_device(&of_current) != 0) current = nullptr;
+  if (d.driver.context_current(&current) != 0 || current == nullptr ||
+      d.driver.context_device(&of_current) != 0)
+    current = nullptr;
   if (current != nullptr && wanted < 0) {
     d.context = current, d.number = of_current;
   } else {
@@ -209,7 +233,8 @@ bool open_context(cuda_device& d, int32_t wanted) {
     if (number >= count) return refuse(d, "there is no GPU of this number");
     if (!good(d, "cuDeviceGet", d.driver.device_get(&d.number, number))) return false;
     if (current != nullptr && of_current == d.number) d.context = current;
-    else if (!good(d, "cuDevicePrimaryCtxRetain", d.driver.primary_retain(&d.context, d.number))) return false;
+    else if (!good(d, "cuDevicePrimaryCtxRetain", d.driver.primary_retain(&d.context, d.number)))
+      return false;
     else d.retained = true;
   }
   constexpr int32_t kIntegrated = 18, kMajor = 75, kMinor = 76;
@@ -229,7 +254,8 @@ bool load_image(cuda_device& d, const cuda_program& program, const cuda_image& i
   uint8_t* const data = static_cast<uint8_t*>(take_memory(image.bytes));
   if (data == nullptr) return refuse(d, "not enough memory for the kernels");
   const bool whole = inflate(data, image.bytes, program.packed + image.offset, image.packed);
-  const bool loaded = whole ? good(d, "cuModuleLoadData", d.driver.module_load(&d.module, data)) : refuse(d, "the kernels in this file are damaged");
+  const bool loaded = whole ? good(d, "cuModuleLoadData", d.driver.module_load(&d.module, data))
+                            : refuse(d, "the kernels in this file are damaged");
   give_memory(data);
   return loaded;
 }
@@ -238,7 +264,8 @@ bool load_image(cuda_device& d, const cuda_program& program, const cuda_image& i
 bool load_module(cuda_device& d, const cuda_program& program) {
   for (int32_t score = 3; score > 0; --score) {
     for (int32_t k = program.image_count; k-- > 0;) {  // of equally good ones the latest
-      if (suits(d, program.images[k]) == score && load_image(d, program, program.images[k])) return true;
+      if (suits(d, program.images[k]) == score && load_image(d, program, program.images[k]))
+        return true;
     }
   }
   return false;
@@ -248,10 +275,13 @@ bool load_kernels(cuda_device& d, const machine_code& code) {
   const cuda_program& program = *code.cuda;
   if (!load_module(d, program)) return false;
   d.failed = false;  // though an image before this one may have been refused
-  d.functions = static_cast<cuda_function**>(take_memory(sizeof(cuda_function*) * static_cast<size_t>(program.kernel_count)));
+  d.functions = static_cast<cuda_function**>(
+      take_memory(sizeof(cuda_function*) * static_cast<size_t>(program.kernel_count)));
   if (d.functions == nullptr) return refuse(d, "not enough memory for the kernels");
   for (int32_t k = 0; k < program.kernel_count; ++k) {
-    if (!good(d, "cuModuleGetFunction", d.driver.module_function(&d.functions[k], d.module, program.kernels[k].name))) return false;
+    if (!good(d, "cuModuleGetFunction",
+              d.driver.module_function(&d.functions[k], d.module, program.kernels[k].name)))
+      return false;
   }
   d.code = &code;
   return true;
@@ -261,12 +291,15 @@ bool load_kernels(cuda_device& d, const machine_code& code) {
 bool open_memory(cuda_device& d, uint8_t* tensors) {
   size_t bytes = aligned(kArenaBytes), at[kInputCount + kOutputCount + 1] = {};
   for (int i = 0; i < kInputCount; ++i) at[i] = bytes, bytes += aligned(@input_room(i)@);
-  for (int i = 0; i < kOutputCount; ++i) at[kInputCount + i] = bytes, bytes += aligned(@output_room(i)@);
+  for (int i = 0; i < kOutputCount; ++i)
+    at[kInputCount + i] = bytes, bytes += aligned(@output_room(i)@);
   if (!good(d, "cuMemAlloc", d.driver.allocate(&d.memory, bytes + 256))) return false;
   for (int i = 0; i < kInputCount + kOutputCount; ++i) d.tensors[i].own = d.memory + at[i];
   constexpr uint32_t kPortable = 1, kMapped = 2;
   const size_t storage = input_storage() + output_storage();
-  if (storage != 0 && d.driver.host_register(tensors, storage, d.integrated ? kPortable | kMapped : kPortable) == 0) {
+  if (storage != 0 &&
+      d.driver.host_register(tensors, storage, d.integrated ? kPortable | kMapped : kPortable) ==
+          0) {
     d.registered = tensors;
     if (d.integrated && d.driver.host_mapped(&d.mapped, tensors, 0) != 0) d.mapped = 0;
   }
@@ -275,7 +308,9 @@ bool open_memory(cuda_device& d, uint8_t* tensors) {
 
 bool open_weights(cuda_device& d) {
   if (d.like != nullptr) d.weights = d.like->weights;
-  else if (kWeightsBytes + kPreparedBytes != 0) return good(d, "cuMemAlloc", d.driver.allocate(&d.weights, aligned(kWeightsBytes) + kPreparedBytes + 256));
+  else if (kWeightsBytes + kPreparedBytes != 0)
+    return good(d, "cuMemAlloc",
+                d.driver.allocate(&d.weights, aligned(kWeightsBytes) + kPreparedBytes + 256));
   return true;
 }
 
@@ -297,14 +332,16 @@ bool open_kernels(cuda_device& d) {
 
 bool open_all(cuda_device& d, int32_t wanted, uint8_t* tensors) {
   if (d.like != nullptr) {
-    d.driver = d.like->driver, d.context = d.like->context, d.number = d.like->number, d.arch = d.like->arch, d.integrated = d.like->integrated;
+    d.driver = d.like->driver, d.context = d.like->context, d.number = d.like->number,
+    d.arch = d.like->arch, d.integrated = d.like->integrated;
   } else if (!load_cuda_driver(d.driver, d.problem) || !open_context(d, wanted)) {
     return false;
   }
   const in_context here(d);
   constexpr uint32_t kNonBlocking = 1;  // does not wait for the caller's default stream
-  return here.pushed && open_kernels(d) && good(d, "cuStreamCreate", d.driver.stream_create(&d.stream, kNonBlocking)) && open_weights(d) &&
-      open_memory(d, tensors);
+  return here.pushed && open_kernels(d) &&
+      good(d, "cuStreamCreate", d.driver.stream_create(&d.stream, kNonBlocking)) &&
+      open_weights(d) && open_memory(d, tensors);
 }
 
 // Frees what there is. Where the context has been destroyed, everything in it has been freed with it.
@@ -330,7 +367,8 @@ void close(cuda_device* d) {
 // Opens a GPU for a predictor whose inputs and outputs lie at `tensors`; null with the reason in `problem`.
 cuda_device* open(int32_t wanted, uint8_t* tensors, const cuda_device* like, short_text& problem) {
   problem.text[0] = 0;
-  cuda_device* const d = wanted == kNoDevice ? nullptr : static_cast<cuda_device*>(take_memory(sizeof(cuda_device)));
+  cuda_device* const d =
+      wanted == kNoDevice ? nullptr : static_cast<cuda_device*>(take_memory(sizeof(cuda_device)));
   if (d == nullptr) {
     if (wanted != kNoDevice) append(problem, kNoGpu);
     return nullptr;
@@ -383,14 +421,16 @@ const void* data_of(const @name@_predictor& p, int32_t tensor) {
 }
 
 size_t bytes_of([[maybe_unused]] const @name@_predictor& p, int32_t tensor) {
-  return tensor < kInputCount ? @inputs((&p))@[tensor].bytes : @outputs((&p))@[tensor - kInputCount].bytes;
+  return tensor < kInputCount ? @inputs(( & p))@[tensor].bytes
+                              : @outputs(( & p))@[tensor - kInputCount].bytes;
 }
 
 constexpr cuda_address kKernelAlignment = 16;  // of vectors
 
 // Whether the caller has bound memory of the GPU.
 bool bound(const @name@_predictor& p, int32_t tensor) {
-  return p.gpu != nullptr && p.gpu->tensors[tensor].bound != 0 && p.gpu->tensors[tensor].bound == address_of(data_of(p, tensor));
+  return p.gpu != nullptr && p.gpu->tensors[tensor].bound != 0 &&
+      p.gpu->tensors[tensor].bound == address_of(data_of(p, tensor));
 }
 
 // Where the kernels find inputs and outputs, and who copies them.
@@ -400,10 +440,13 @@ void place_tensors(const @name@_predictor& p) {
     tensor& t = d.tensors[i];
     const uint8_t* const data = static_cast<const uint8_t*>(data_of(p, i));
     const bool at_caller = bound(p, i);
-    const bool kept = d.registered != nullptr && data >= d.registered && data < d.registered + input_storage() + output_storage();
+    const bool kept = d.registered != nullptr && data >= d.registered &&
+        data < d.registered + input_storage() + output_storage();
     const bool mapped = kept && d.mapped != 0;
     const bool misaligned = at_caller && t.bound % kKernelAlignment != 0;
-    t.address = at_caller && !misaligned ? t.bound : mapped ? d.mapped + static_cast<size_t>(data - d.registered) : t.own;
+    t.address = at_caller && !misaligned ? t.bound
+        : mapped                         ? d.mapped + static_cast<size_t>(data - d.registered)
+                                         : t.own;
     t.in_graph = !at_caller && !mapped && kept;
     t.in_run = misaligned || (!at_caller && !kept);
   }
@@ -412,12 +455,20 @@ void place_tensors(const @name@_predictor& p) {
 // Copies inputs to the GPU, or outputs from it, that the graph copies, or that the run does.
 void copy_tensors(const @name@_predictor& p, bool outputs, bool in_graph) {
   cuda_device& d = *p.gpu;
-  for (int32_t i = outputs ? kInputCount : 0; i < (outputs ? kInputCount + kOutputCount : kInputCount); ++i) {
+  for (int32_t i = outputs ? kInputCount : 0;
+       i < (outputs ? kInputCount + kOutputCount : kInputCount); ++i) {
     const tensor& t = d.tensors[i];
     if (!(in_graph ? t.in_graph : t.in_run) || bytes_of(p, i) == 0) continue;
-    if (bound(p, i)) good(d, "cuMemcpyDtoDAsync", d.driver.copy_on_device(outputs ? t.bound : t.own, outputs ? t.own : t.bound, bytes_of(p, i), d.stream));
-    else if (outputs) good(d, "cuMemcpyDtoHAsync", d.driver.copy_to_host(p.outputs[i - kInputCount], t.own, bytes_of(p, i), d.stream));
-    else good(d, "cuMemcpyHtoDAsync", d.driver.copy_to_device(t.own, p.inputs[i], bytes_of(p, i), d.stream));
+    if (bound(p, i))
+      good(d, "cuMemcpyDtoDAsync",
+           d.driver.copy_on_device(outputs ? t.bound : t.own, outputs ? t.own : t.bound,
+                                   bytes_of(p, i), d.stream));
+    else if (outputs)
+      good(d, "cuMemcpyDtoHAsync",
+           d.driver.copy_to_host(p.outputs[i - kInputCount], t.own, bytes_of(p, i), d.stream));
+    else
+      good(d, "cuMemcpyHtoDAsync",
+           d.driver.copy_to_device(t.own, p.inputs[i], bytes_of(p, i), d.stream));
   }
 }
 
@@ -436,7 +487,7 @@ bool fill_borders(const @name@_predictor& p) {
   if (d.bordered == set_of(p)) return true;
   d.bordered = -1;
   d.part = cuda_device::kBorders;
-  for (int32_t i = 0; i < @steps((&p))@; ++i) p.code->run_step(p, @first_step((&p))@i);
+  for (int32_t i = 0; i < @steps(( & p))@; ++i) p.code->run_step(p, @first_step(( & p))@i);
   d.part = cuda_device::kKernels;
   if (!d.failed) d.bordered = set_of(p);
   return !d.failed;
@@ -451,10 +502,12 @@ bool record(const @name@_predictor& p, recorded& r) {
   r = {};
   if (!good(d, "cuStreamBeginCapture", d.driver.begin_capture(d.stream, kRelaxed))) return false;
   copy_tensors(p, false, true);
-  for (int32_t i = 0; i < @steps((&p))@; ++i) p.code->run_step(p, @first_step((&p))@i);
+  for (int32_t i = 0; i < @steps(( & p))@; ++i) p.code->run_step(p, @first_step(( & p))@i);
   copy_tensors(p, true, true);
   if (good(d, "cuStreamEndCapture", d.driver.end_capture(d.stream, &graph))) {
-    const int32_t error = d.driver.instantiate != nullptr ? d.driver.instantiate(&r.exec, graph, 0) : d.driver.instantiate_old(&r.exec, graph, nullptr, nullptr, 0);
+    const int32_t error = d.driver.instantiate != nullptr
+        ? d.driver.instantiate(&r.exec, graph, 0)
+        : d.driver.instantiate_old(&r.exec, graph, nullptr, nullptr, 0);
     good(d, "cuGraphInstantiate", error);
   }
   if (graph != nullptr) d.driver.graph_destroy(graph);
@@ -464,7 +517,8 @@ bool record(const @name@_predictor& p, recorded& r) {
     return false;
   }
   r.set = set_of(p);
-  for (int32_t i = 0; i < kInputCount + kOutputCount; ++i) r.addresses[i] = d.tensors[i].address, r.in_graph[i] = d.tensors[i].in_graph;
+  for (int32_t i = 0; i < kInputCount + kOutputCount; ++i)
+    r.addresses[i] = d.tensors[i].address, r.in_graph[i] = d.tensors[i].in_graph;
   return true;
 }
 
@@ -510,8 +564,9 @@ bool run_step(const @name@_predictor& p, int32_t index) {
   place_tensors(p);
   fill_borders(p);
   if (index == 0) copy_tensors(p, false, false), copy_tensors(p, false, true);
-  if (!d.failed) p.code->run_step(p, @first_step((&p))@index);
-  if (!d.failed && index == @steps((&p))@ - 1) copy_tensors(p, true, false), copy_tensors(p, true, true);
+  if (!d.failed) p.code->run_step(p, @first_step(( & p))@index);
+  if (!d.failed && index == @steps(( & p))@ - 1)
+    copy_tensors(p, true, false), copy_tensors(p, true, true);
   good(d, "cuStreamSynchronize", d.driver.stream_wait(d.stream));
   return !d.failed;
 }
@@ -522,9 +577,13 @@ bool upload(const @name@_predictor& p, size_t from, size_t to) {
   if (d.like != nullptr) return true;
   const in_context here(d);
   if (!here.pushed) return false;
-  if (from < to) good(d, "cuMemcpyHtoDAsync", d.driver.copy_to_device(d.weights + from, p.weights + from, to - from, d.stream));
+  if (from < to)
+    good(d, "cuMemcpyHtoDAsync",
+         d.driver.copy_to_device(d.weights + from, p.weights + from, to - from, d.stream));
   if (to == kWeightsBytes && kPreparedBytes != 0) {
-    good(d, "cuMemcpyHtoDAsync", d.driver.copy_to_device(d.weights + aligned(kWeightsBytes), p.prepared, kPreparedBytes, d.stream));
+    good(d, "cuMemcpyHtoDAsync",
+         d.driver.copy_to_device(d.weights + aligned(kWeightsBytes), p.prepared, kPreparedBytes,
+                                 d.stream));
   }
   good(d, "cuStreamSynchronize", d.driver.stream_wait(d.stream));
   return !d.failed;
@@ -535,7 +594,8 @@ bool reaches(cuda_device& d, cuda_address address, size_t bytes) {
   constexpr int32_t kDevicePointer = 3, kDeviceNumber = 9;
   cuda_address first = 0, last = 0;
   int32_t number = -1;
-  if (d.driver.pointer_attribute(&number, kDeviceNumber, address) == 0 && number != d.number) return false;
+  if (d.driver.pointer_attribute(&number, kDeviceNumber, address) == 0 && number != d.number)
+    return false;
   return address != 0 && d.driver.pointer_attribute(&first, kDevicePointer, address) == 0 &&
       (bytes == 0 || d.driver.pointer_attribute(&last, kDevicePointer, address + bytes - 1) == 0);
 }
@@ -555,7 +615,8 @@ bool read_bound(const @name@_predictor& p, int32_t index, void* data, size_t byt
   d.failed = false;
   const in_context here(d);
   if (!here.pushed) return false;
-  good(d, "cuMemcpyDtoHAsync", d.driver.copy_to_host(data, d.tensors[kInputCount + index].bound, bytes, d.stream));
+  good(d, "cuMemcpyDtoHAsync",
+       d.driver.copy_to_host(data, d.tensors[kInputCount + index].bound, bytes, d.stream));
   good(d, "cuStreamSynchronize", d.driver.stream_wait(d.stream));
   return !d.failed;
 }

@@ -1,5 +1,5 @@
 // Files: map a file of weights read-only. Hosted: only POSIX systems, and only where the document
-// defines HOSTED_FILES. The grammar of sections is told at the top of vectors.h.
+// defines HOSTED_FILES. The top of vectors.h explains the sections.
 
 //@ section files_headers
 //@ scope file
@@ -15,7 +15,10 @@
 //@ section files
 //@ needs files_headers
 // A file mapped read-only. An empty file has size 0 and no data.
-struct mapped_file { const uint8_t* data; size_t size; };
+struct mapped_file {
+  const uint8_t* data;
+  size_t size;
+};
 
 #if defined(HOSTED_FILES) && (defined(__unix__) || defined(__APPLE__))
 // The size of a regular file in bytes; -1 for anything else. Apple asks programs that call fstat()
@@ -32,11 +35,13 @@ struct mapped_file { const uint8_t* data; size_t size; };
 // Maps a regular file; returns false on failure.
 [[maybe_unused]] inline bool map_file(const char* path, mapped_file* file) {
   *file = mapped_file{nullptr, 0};
-  const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // O_NONBLOCK: a pipe without a writer would block
+  const int descriptor = open(
+      path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // O_NONBLOCK: a pipe without a writer would block
   if (descriptor < 0) return false;
   void* data = MAP_FAILED;
   const int64_t size = file_size(descriptor);
-  if (size > 0 && static_cast<uint64_t>(size) <= SIZE_MAX) data = mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE, descriptor, 0);
+  if (size > 0 && static_cast<uint64_t>(size) <= SIZE_MAX)
+    data = mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE, descriptor, 0);
   close(descriptor);  // the mapping remains valid
   if (size == 0) return true;
   if (data == MAP_FAILED) return false;
@@ -51,7 +56,8 @@ struct mapped_file { const uint8_t* data; size_t size; };
 
 // Releases the memory of pages of a mapped file; they are read again on the next access.
 [[maybe_unused]] inline void forget_pages(const void* data, size_t bytes) {
-  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), begin = reinterpret_cast<uintptr_t>(data);
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)),
+                  begin = reinterpret_cast<uintptr_t>(data);
   const uintptr_t first = (begin + page - 1) / page * page, last = (begin + bytes) / page * page;
   if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }

@@ -1,8 +1,9 @@
-// Kernels for several machines in one file: their table, and how one of them is chosen. The grammar of sections is told
-// at the top of vectors.h.
+// Kernels for several machines in one file: their table, and how one of them is chosen. The top of
+// vectors.h explains the sections.
 
 //@ section machine_table
-// The kernels for a machine: the steps of each set of shapes, and whether the processor can run them.
+// The kernels for a machine: the steps of each set of shapes, and whether the processor can run
+// them.
 struct step_range { int32_t first, count; };
 struct machine_code {
   const char* name;
@@ -40,4 +41,6 @@ void run_part(const @name@_predictor& p, int32_t index, int begin, int end, int3
   p.code->run_part(p, index, begin, end, worker);
 }
 //@ end
-void prepare(const @name@_predictor& p, size_t from, size_t to, bool mapped) { p.code->prepare(p, from, to, mapped); }
+void prepare(const @name@_predictor& p, size_t from, size_t to, bool mapped) {
+  p.code->prepare(p, from, to, mapped);
+}

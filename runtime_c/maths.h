@@ -1,7 +1,7 @@
 // Maths: the elementary functions, without a libm, for float and for any vector of floats; and for
 // double, one at a time.
 //
-// The grammar of sections is told at the top of vectors.h. The section f defines f_(x) for one
+// The top of vectors.h explains the sections. The section f defines f_(x) for one
 // float and for any vector of floats, the section f_f64 adds the overload for one double. All are
 // in this one long file because it is a list to choose from, not a text to read: a document
 // receives what it uses.
@@ -28,19 +28,26 @@ template <class T> struct constants {
 //@ needs madd
 // c0 + c1 x + c2 x^2 + ...
 template <class V> INLINE V horner(V, elem<V> c0) { return splat<V>(c0); }
-template <class V, class... C> INLINE V horner(V x, elem<V> c0, C... rest) { return madd(horner(x, rest...), x, splat<V>(c0)); }
+template <class V, class... C> INLINE V horner(V x, elem<V> c0, C... rest) {
+  return madd(horner(x, rest...), x, splat<V>(c0));
+}
 
 //@ section sign
 // sign_bit: the sign bit. with_sign: the non-negative magnitude with the sign of `sign`.
-template <class V> INLINE uints<V> sign_bit(V x) { return bits_as<uints<V>>(x) & bits_as<uints<V>>(splat<V>(elem<V>(-0.0))); }
-template <class V> INLINE V with_sign(V magnitude, V sign) { return bits_as<V>(bits_as<uints<V>>(magnitude) | sign_bit(sign)); }
+template <class V> INLINE uints<V> sign_bit(V x) {
+  return bits_as<uints<V>>(x) & bits_as<uints<V>>(splat<V>(elem<V>(-0.0)));
+}
+template <class V> INLINE V with_sign(V magnitude, V sign) {
+  return bits_as<V>(bits_as<uints<V>>(magnitude) | sign_bit(sign));
+}
 
 //@ section abs
 //@ needs sign
 // |x|, exact. The least integer stays the least integer, as in NumPy.
 template <class V> INLINE V abs_(V x) {
   if constexpr (elem<V>(0.5) != 0) return bits_as<V>(bits_as<uints<V>>(x) ^ sign_bit(x));
-  else return select(x < V{}, bits_as<V>(static_cast<uints<V>>(uints<V>{} - bits_as<uints<V>>(x))), x);
+  else
+    return select(x < V{}, bits_as<V>(static_cast<uints<V>>(uints<V>{} - bits_as<uints<V>>(x))), x);
 }
 
 //@ section min
@@ -48,7 +55,8 @@ template <class V> INLINE V abs_(V x) {
 // The smaller; NaN when either is NaN.
 template <class V> INLINE V min_(V a, V b) {
   if constexpr (either_nan<V>) return vmin(a, b);
-  else if constexpr (lanes<V> == 1) return __builtin_constant_p(b) && b == b ? (a > b ? b : a) : select(a == a, vmin(a, b), a);
+  else if constexpr (lanes<V> == 1)
+    return __builtin_constant_p(b) && b == b ? (a > b ? b : a) : select(a == a, vmin(a, b), a);
   else return select(a == a, vmin(a, b), a);
 }
 
@@ -57,7 +65,8 @@ template <class V> INLINE V min_(V a, V b) {
 // The larger; NaN when either is NaN.
 template <class V> INLINE V max_(V a, V b) {
   if constexpr (either_nan<V>) return vmax(a, b);
-  else if constexpr (lanes<V> == 1) return __builtin_constant_p(b) && b == b ? (a < b ? b : a) : select(a == a, vmax(a, b), a);
+  else if constexpr (lanes<V> == 1)
+    return __builtin_constant_p(b) && b == b ? (a < b ? b : a) : select(a == a, vmax(a, b), a);
   else return select(a == a, vmax(a, b), a);
 }
 
@@ -69,7 +78,8 @@ template <class V> INLINE V max_(V a, V b) {
 enum rounding { to_even = 0, to_floor = 1, to_ceil = 2, to_zero = 3 };
 
 template <rounding R, class V> INLINE V rounded(V x) {
-#if __has_builtin(__builtin_elementwise_roundeven) && (defined(__SSE4_1__) || defined(__aarch64__) || defined(__wasm__))
+#if __has_builtin(__builtin_elementwise_roundeven) && \
+    (defined(__SSE4_1__) || defined(__aarch64__) || defined(__wasm__))
   if constexpr (R == to_even) return __builtin_elementwise_roundeven(x);
   else if constexpr (R == to_floor) return __builtin_elementwise_floor(x);
   else if constexpr (R == to_ceil) return __builtin_elementwise_ceil(x);
@@ -84,12 +94,15 @@ template <rounding R, class V> INLINE V rounded(V x) {
   else if constexpr (sizeof(V) == 32) return __builtin_ia32_roundpd256(x, R);
 #endif
 #if defined(__AVX512F__)
-  else if constexpr (sizeof(V) == 64 && is_float) return __builtin_ia32_rndscaleps_mask(x, R, x, static_cast<uint16_t>(-1), 4);
-  else if constexpr (sizeof(V) == 64) return __builtin_ia32_rndscalepd_mask(x, R, x, static_cast<uint8_t>(-1), 4);
+  else if constexpr (sizeof(V) == 64 && is_float)
+    return __builtin_ia32_rndscaleps_mask(x, R, x, static_cast<uint16_t>(-1), 4);
+  else if constexpr (sizeof(V) == 64)
+    return __builtin_ia32_rndscalepd_mask(x, R, x, static_cast<uint8_t>(-1), 4);
 #endif
   else return join(rounded<R>(low(x)), rounded<R>(high(x)));
 #else
-  const V one = splat<V>(1), integers = splat<V>(sizeof(elem<V>) == 4 ? elem<V>(0x1p23) : elem<V>(0x1p52));
+  const V one = splat<V>(1),
+          integers = splat<V>(sizeof(elem<V>) == 4 ? elem<V>(0x1p23) : elem<V>(0x1p52));
   const V a = abs_(x), even = (a + integers) - integers;
   const V down = even - select(even > a, one, V{}), up = even + select(even < a, one, V{});
   V magnitude = even;
@@ -123,8 +136,12 @@ template <class V> INLINE vec<double, lanes<V>> doubled(V x) {
   if constexpr (lanes<V> == 1) return static_cast<double>(x);
   else return __builtin_convertvector(x, vec<double, lanes<V>>);
 }
-template <class X, class V> INLINE auto products(X x, V high, V low) { return doubled(x) * (doubled(high) + doubled(low)); }
-template <class X, class V, class... R> INLINE auto products(X x, V high, V low, R... rest) { return products(x, high, low) + products(rest...); }
+template <class X, class V> INLINE auto products(X x, V high, V low) {
+  return doubled(x) * (doubled(high) + doubled(low));
+}
+template <class X, class V, class... R> INLINE auto products(X x, V high, V low, R... rest) {
+  return products(x, high, low) + products(rest...);
+}
 #if defined(__AVX512F__)
 constexpr int doubles_of_register = 8;
 #elif defined(__AVX__)
@@ -133,9 +150,11 @@ constexpr int doubles_of_register = 4;
 constexpr int doubles_of_register = 2;
 #endif
 // The float nearest to f of such a sum.
-template <class F, class X, class... R> INLINE vec<float, lanes<X>> of_products(F f, X x, R... rest) {
+template <class F, class X, class... R>
+INLINE vec<float, lanes<X>> of_products(F f, X x, R... rest) {
   if constexpr (lanes<X> == 1) return static_cast<float>(f(products(x, rest...)));
-  else if constexpr (lanes<X> > doubles_of_register) return join(of_products(f, low(x), low(rest)...), of_products(f, high(x), high(rest)...));
+  else if constexpr (lanes<X> > doubles_of_register)
+    return join(of_products(f, low(x), low(rest)...), of_products(f, high(x), high(rest)...));
   else return __builtin_convertvector(f(products(x, rest...)), vec<float, lanes<X>>);
 }
 
@@ -152,6 +171,45 @@ template <class... X> INLINE auto rescaled_(X... x) {
 template <class... X> INLINE auto requantized_(X... x) {
   return of_products([](auto sum) { return round_(sum); }, x...);
 }
+#if (defined(__arm__) && !(defined(__ARM_FP) && (__ARM_FP & 8))) || \
+    (defined(__riscv) && !(defined(__riscv_flen) && __riscv_flen >= 64))
+// Without instructions for double one product is computed in integers, exactly: x is one, high is above 0.
+// Whether bits are lost below `cut`: they decide what looks like a tie.
+INLINE bool lost(int64_t x, int32_t cut) { return (x & ((int64_t{1} << cut) - 1)) != 0; }
+[[maybe_unused, gnu::noinline]] inline float nearest_product(int32_t x, float high, float low) {
+  const int32_t h = bits_as<int32_t>(high), l = bits_as<int32_t>(low);
+  const int32_t exponent = h >> 23, below = exponent - (l >> 23 & 255);
+  const int32_t m = (h & 0x7fffff) | 0x800000,
+                n = l == 0 || l == INT32_MIN ? 0 : (l & 0x7fffff) | 0x800000;
+  const int64_t small = static_cast<int64_t>(x) * (l < 0 ? -n : n);
+  const int32_t cut = below - 8 > 60 ? 60 : below - 8, places = 158 - exponent;
+  if (places > 62) return 0.0f;
+  if (places < 1 || below < 8)
+    return static_cast<float>(x) * high;  // so large that the value's type cannot hold it
+  const int64_t sum = static_cast<int64_t>(x) * m * 256 + (small >> cut);
+  if (places > 32) {  // one register has what is rounded
+    const int32_t last = static_cast<int32_t>(sum >> 32), half = int32_t{1} << (places - 33),
+                  rest = last & (2 * half - 1);
+    int32_t y = last >> (places - 32);
+    if (rest == half) y += (y & 1) != 0 || static_cast<uint32_t>(sum) != 0 || lost(small, cut);
+    else y += rest > half;
+    return static_cast<float>(y);
+  }
+  const int64_t half = int64_t{1} << (places - 1), rest = sum & (2 * half - 1);
+  int32_t y = static_cast<int32_t>(sum >> places);
+  y += rest > half || (rest == half && ((y & 1) != 0 || lost(small, cut)));
+  return static_cast<float>(y);
+}
+template <class X, class V> INLINE vec<float, lanes<X>> requantized_(X x, V high, V low) {
+  if constexpr (lanes<X> == 1) return nearest_product(static_cast<int32_t>(x), high, low);
+  else {
+    vec<float, lanes<X>> y = {};
+    for (int i = 0; i < lanes<X>; ++i)
+      y[i] = nearest_product(static_cast<int32_t>(x[i]), high[i], low[i]);
+    return y;
+  }
+}
+#endif
 
 //@ section trunc
 //@ needs rounding
@@ -180,7 +238,8 @@ template <class T> [[maybe_unused]] inline T fmod_of_one(T a, T b) {
   }
   if (rest == 0) exponent = 0;
   for (; rest < one && exponent > 1; exponent--) rest <<= 1;
-  const U magnitude = rest < one ? static_cast<U>(rest) : static_cast<U>(rest) - one + exponent * one;
+  const U magnitude =
+      rest < one ? static_cast<U>(rest) : static_cast<U>(rest) - one + exponent * one;
   return bits_as<T>(static_cast<U>(magnitude | (bits_as<U>(a) & sign)));
 }
 template <class V> INLINE V fmod_(V a, V b) {
@@ -211,8 +270,10 @@ template <class V> INLINE V sqrt_(V x) {
   else if constexpr (sizeof(V) == 64 && is_float) return __builtin_ia32_sqrtps512(x, 4);
   else if constexpr (sizeof(V) == 64) return __builtin_ia32_sqrtpd512(x, 4);
 #elif defined(__AVX512F__)
-  else if constexpr (sizeof(V) == 64 && is_float) return __builtin_ia32_sqrtps512_mask(x, x, static_cast<uint16_t>(-1), 4);
-  else if constexpr (sizeof(V) == 64) return __builtin_ia32_sqrtpd512_mask(x, x, static_cast<uint8_t>(-1), 4);
+  else if constexpr (sizeof(V) == 64 && is_float)
+    return __builtin_ia32_sqrtps512_mask(x, x, static_cast<uint16_t>(-1), 4);
+  else if constexpr (sizeof(V) == 64)
+    return __builtin_ia32_sqrtpd512_mask(x, x, static_cast<uint8_t>(-1), 4);
 #endif
   else return join(sqrt_(low(x)), sqrt_(high(x)));
 #elif defined(__aarch64__)
@@ -249,7 +310,8 @@ template <class V> INLINE V power_of_two(ints<V> n) {
 template <class V> INLINE V times_power_of_two(V x, ints<V> n) {
 #if defined(__AVX512F__)
   if constexpr (sizeof(V) == 64 && sizeof(elem<V>) == 4) {
-    return __builtin_ia32_scalefps512_mask(x, __builtin_convertvector(n, V), x, static_cast<uint16_t>(-1), 4);
+    return __builtin_ia32_scalefps512_mask(x, __builtin_convertvector(n, V), x,
+                                           static_cast<uint16_t>(-1), 4);
   }
 #endif
   const ints<V> half_n = n >> 1;
@@ -260,11 +322,17 @@ template <class V> INLINE V times_power_of_two(V x, ints<V> n) {
 //@ needs madd
 // x = n ln2 + r with an integer n and |r| <= ln2 / 2, for |x| <= 2^15. Adding 1.5 * 2^23 rounds to
 // an integer, which appears in the low bits.
-template <class V> struct exp_parts { V r; ints<V> n; };
+template <class V> struct exp_parts {
+  V r;
+  ints<V> n;
+};
 template <class V> INLINE exp_parts<V> split_exp(V x) {
-  static_assert(sizeof(elem<V>) == 4, "float only: for double paste the section with _f64 behind its name");
-  const V shift = splat<V>(0x1.8p23f), shifted = madd(x, splat<V>(0x1.715476p0f), shift), n = shifted - shift;
-  const V r = madd(n, splat<V>(-0x1.0bfbe8p-15f), madd(n, splat<V>(-0x1.62ep-1f), x));  // n * 0x1.62ep-1 is exact
+  static_assert(sizeof(elem<V>) == 4,
+                "float only: for double paste the section with _f64 behind its name");
+  const V shift = splat<V>(0x1.8p23f), shifted = madd(x, splat<V>(0x1.715476p0f), shift),
+          n = shifted - shift;
+  const V r = madd(n, splat<V>(-0x1.0bfbe8p-15f),
+                   madd(n, splat<V>(-0x1.62ep-1f), x));  // n * 0x1.62ep-1 is exact
   return {r, bits_as<ints<V>>(shifted) - bits_as<ints<V>>(shift)};
 }
 
@@ -272,7 +340,9 @@ template <class V> INLINE exp_parts<V> split_exp(V x) {
 //@ needs exp_parts power_of_two horner vmin vmax
 // e^x 2^k for small k.
 template <class V> INLINE V exp_reduced(V r, ints<V> n) {  // e^r 2^n
-  return times_power_of_two(horner(r, 1.0f, 1.0f, 0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558b2p-5f, 0x1.12399p-7f, 0x1.6a4aa6p-10f), n);
+  return times_power_of_two(horner(r, 1.0f, 1.0f, 0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558b2p-5f,
+                                   0x1.12399p-7f, 0x1.6a4aa6p-10f),
+                            n);
 }
 template <class V> INLINE V exp_shifted(V x, int k) {
   const exp_parts<V> p = split_exp(vmin(splat<V>(90), vmax(splat<V>(-105), x)));
@@ -289,7 +359,8 @@ template <class V> INLINE V exp_(V x) { return exp_shifted(x, 0); }
 // x = n ln2 + r for double.
 INLINE exp_parts<double> split_exp(double x) {
   const double shift = 0x1.8p52, shifted = x * 0x1.71547652b82fep0 + shift, n = shifted - shift;
-  return {(x - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33, bits_as<int64_t>(shifted) - bits_as<int64_t>(shift)};
+  return {(x - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33,
+          bits_as<int64_t>(shifted) - bits_as<int64_t>(shift)};
 }
 
 //@ section exp_f64
@@ -297,8 +368,9 @@ INLINE exp_parts<double> split_exp(double x) {
 // e^x, 2 ulp: Taylor's series of e^r.
 INLINE double exp_shifted(double x, int k) {
   const exp_parts<double> p = split_exp(vmin(712.0, vmax(-750.0, x)));
-  const double q = horner(p.r, 1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880,
-                          1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800);
+  const double q = horner(p.r, 1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720,
+                          1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800,
+                          1.0 / 479001600, 1.0 / 6227020800);
   return times_power_of_two(q, p.n + k);
 }
 INLINE double exp_(double x) { return exp_shifted(x, 0); }
@@ -307,8 +379,10 @@ INLINE double exp_(double x) { return exp_shifted(x, 0); }
 //@ needs exp_shifted vmin vmax
 // 2^x, 1.2 ulp: 2^n e^(ln2 (x - n)).
 template <class V> INLINE V exp2_(V x) {
-  const V y = vmin(splat<V>(129), vmax(splat<V>(-151), x)), shift = splat<V>(0x1.8p23f), shifted = y + shift;
-  return exp_reduced((y - (shifted - shift)) * 0x1.62e43p-1f, bits_as<ints<V>>(shifted) - bits_as<ints<V>>(shift));
+  const V y = vmin(splat<V>(129), vmax(splat<V>(-151), x)), shift = splat<V>(0x1.8p23f),
+          shifted = y + shift;
+  return exp_reduced((y - (shifted - shift)) * 0x1.62e43p-1f,
+                     bits_as<ints<V>>(shifted) - bits_as<ints<V>>(shift));
 }
 
 //@ section exp2_f64
@@ -316,7 +390,8 @@ template <class V> INLINE V exp2_(V x) {
 // 2^x, 2 ulp: 2^n e^(ln2 (x - n)).
 INLINE double exp2_(double x) {
   const double y = vmin(1026.0, vmax(-1080.0, x)), n = round_(y);
-  return n == n ? times_power_of_two(exp_((y - n) * 0x1.62e42fefa39efp-1), static_cast<int64_t>(n)) : n;
+  return n == n ? times_power_of_two(exp_((y - n) * 0x1.62e42fefa39efp-1), static_cast<int64_t>(n))
+                : n;
 }
 
 //@ section expm1
@@ -325,7 +400,8 @@ INLINE double exp2_(double x) {
 // not a float.
 template <class V> INLINE V expm1_(V x) {
   const exp_parts<V> p = split_exp(vmin(splat<V>(89), vmax(splat<V>(-20), x)));
-  const V q = horner(p.r, 0x1p-1f, 0x1.555554p-3f, 0x1.5554f8p-5f, 0x1.1112d6p-7f, 0x1.6d3a5ep-10f, 0x1.9e775cp-13f);
+  const V q = horner(p.r, 0x1p-1f, 0x1.555554p-3f, 0x1.5554f8p-5f, 0x1.1112d6p-7f, 0x1.6d3a5ep-10f,
+                     0x1.9e775cp-13f);
   const V scale = power_of_two<V>(p.n - 1), y = madd(scale, madd(p.r * p.r, q, p.r), scale - 0.5f);
   return select(abs_(x) < 0x1p-25f, x, y + y);
 }
@@ -335,8 +411,9 @@ template <class V> INLINE V expm1_(V x) {
 // e^x - 1, 5 ulp: Taylor's series for |x| < 0.35, else e^x - 1.
 INLINE double expm1_(double x) {
   if (!(abs_(x) < 0.35)) return exp_(x) - 1;
-  const double q = horner(x, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800,
-                          1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800, 1.0 / 87178291200);
+  const double q = horner(x, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040,
+                          1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600,
+                          1.0 / 6227020800, 1.0 / 87178291200);
   return x == 0 ? x : x + x * x * q;
 }
 
@@ -358,7 +435,8 @@ template <class V> INLINE V sigmoid_(V x) {
 // 2^x for -125 <= x <= 126, 1 ulp; garbage for NaN.
 template <class V> INLINE V exp2_fast(V x) {
   const V shift = splat<V>(0x1.8p23f), shifted = x + shift, f = x - (shifted - shift);
-  const V q = horner(f, 1.0f, 0x1.62e43p-1f, 0x1.ebfbdcp-3f, 0x1.c6af7ap-5f, 0x1.3b2dep-7f, 0x1.5f09a4p-10f, 0x1.416d1cp-13f);
+  const V q = horner(f, 1.0f, 0x1.62e43p-1f, 0x1.ebfbdcp-3f, 0x1.c6af7ap-5f, 0x1.3b2dep-7f,
+                     0x1.5f09a4p-10f, 0x1.416d1cp-13f);
   return bits_as<V>(bits_as<uints<V>>(q) + (bits_as<uints<V>>(shifted) << 23));
 }
 
@@ -367,7 +445,10 @@ template <class V> INLINE V exp2_fast(V x) {
 // tanh x, 1.8 ulp: an odd polynomial for |x| < 0.6, else 1 - 2 / (e^(2|x|) + 1).
 template <class V> INLINE V tanh_(V x) {
   const V a = vmin(splat<V>(9.1f), abs_(x)), u = a * a;
-  const V odd = madd(a * u, horner(u, -0x1.55553ep-2f, 0x1.1109bep-3f, -0x1.b89ab4p-5f, 0x1.54c36ap-6f, -0x1.8285p-8f), a);
+  const V odd = madd(
+      a * u,
+      horner(u, -0x1.55553ep-2f, 0x1.1109bep-3f, -0x1.b89ab4p-5f, 0x1.54c36ap-6f, -0x1.8285p-8f),
+      a);
   const V rest = 2.0f / (exp2_fast(a * 0x1.715476p1f) + 1.0f);
   return with_sign(select(a >= 0.6f, 1.0f - rest, odd), x);
 }
@@ -386,8 +467,10 @@ INLINE double tanh_(double x) {
 // Juffa's erff.
 template <class V> INLINE V erf_(V x) {
   const V a = vmin(splat<V>(3.95f), abs_(x)), u = a * a;
-  const V odd = horner(u, 0x1.06eba8p-3f, -0x1.81273ep-2f, 0x1.ce2ce6p-4f, -0x1.b7f71ap-6f, 0x1.53f224p-8f, -0x1.a3515ep-11f, 0x1.4771fep-14f);
-  const V rest = exp2_fast(horner(a, -0x1.f90c72p-9f, -0x1.9cb45cp0f, -0x1.e37126p-1f, -0x1.05e39p-3f, 0x1.5d5438p-6f, -0x1.b31d44p-10f));
+  const V odd = horner(u, 0x1.06eba8p-3f, -0x1.81273ep-2f, 0x1.ce2ce6p-4f, -0x1.b7f71ap-6f,
+                       0x1.53f224p-8f, -0x1.a3515ep-11f, 0x1.4771fep-14f);
+  const V rest = exp2_fast(horner(a, -0x1.f90c72p-9f, -0x1.9cb45cp0f, -0x1.e37126p-1f,
+                                  -0x1.05e39p-3f, 0x1.5d5438p-6f, -0x1.b31d44p-10f));
   return with_sign(select(a >= 1.0f, 1.0f - rest, madd(a, odd, a)), x);
 }
 
@@ -397,7 +480,10 @@ template <class V> INLINE V erf_(V x) {
 // |x| for x < 0 and 2 - erfc |x| else.
 template <class V> INLINE V erf_plus_one_(V x) {
   const V a = vmin(splat<V>(4.2f), abs_(x));
-  const V e = exp2_fast(a * horner(a, -0x1.a0be9ep+0f, -0x1.d63aacp-1f, -0x1.301722p-3f, 0x1.cee886p-6f, -0x1.9620fep-11f, -0x1.8672cp-10f, 0x1.d32610p-12f, -0x1.7c7edcp-15f));
+  const V e =
+      exp2_fast(a *
+                horner(a, -0x1.a0be9ep+0f, -0x1.d63aacp-1f, -0x1.301722p-3f, 0x1.cee886p-6f,
+                       -0x1.9620fep-11f, -0x1.8672cp-10f, 0x1.d32610p-12f, -0x1.7c7edcp-15f));
   return select(x == x, select(x < 0.0f, e, 2.0f - e), x);
 }
 
@@ -425,17 +511,24 @@ template <class V> INLINE V erf_plus_one_(V x) {
 //@ needs horner convert
 // x = 2^e m with m in [3/4, 3/2), for positive normal x; log_sum is log(1 + f) + e ln2 for f in
 // [-1/4, 1/2].
-template <class V> struct log_parts { V m, e; uints<V> exponent_bits; };
+template <class V> struct log_parts {
+  V m, e;
+  uints<V> exponent_bits;
+};
 template <class V> INLINE log_parts<V> split_log(V x) {
-  static_assert(sizeof(elem<V>) == 4, "float only: for double paste the section with _f64 behind its name");
-  const uints<V> exponent_bits = (bits_as<uints<V>>(x) - 0x3f400000u) & 0xff800000u;  // 0x3f400000 is 3/4
-  return {bits_as<V>(bits_as<uints<V>>(x) - exponent_bits), convert<V>(bits_as<ints<V>>(exponent_bits) >> 23), exponent_bits};
+  static_assert(sizeof(elem<V>) == 4,
+                "float only: for double paste the section with _f64 behind its name");
+  const uints<V> exponent_bits =
+      (bits_as<uints<V>>(x) - 0x3f400000u) & 0xff800000u;  // 0x3f400000 is 3/4
+  return {bits_as<V>(bits_as<uints<V>>(x) - exponent_bits),
+          convert<V>(bits_as<ints<V>>(exponent_bits) >> 23), exponent_bits};
 }
 template <class V> INLINE V log_sum(V f, V e) {
-  const V q = horner(f, 0x1.5555a4p-2f, -0x1.00004ap-2f, 0x1.99699ep-3f, -0x1.54ed96p-3f, 0x1.28807ap-3f, -0x1.0d98fp-3f,
-                     0x1.acf4aap-4f, -0x1.71e334p-5f);
+  const V q = horner(f, 0x1.5555a4p-2f, -0x1.00004ap-2f, 0x1.99699ep-3f, -0x1.54ed96p-3f,
+                     0x1.28807ap-3f, -0x1.0d98fp-3f, 0x1.acf4aap-4f, -0x1.71e334p-5f);
   const V y = madd(f * f, madd(f, q, splat<V>(-0.5f)), f);
-  return madd(e, splat<V>(0x1.62ep-1f), madd(e, splat<V>(0x1.0bfbe8p-15f), y));  // ln2 in two parts; e * 0x1.62ep-1 is exact
+  return madd(e, splat<V>(0x1.62ep-1f),
+              madd(e, splat<V>(0x1.0bfbe8p-15f), y));  // ln2 in two parts; e * 0x1.62ep-1 is exact
 }
 
 //@ section log
@@ -458,10 +551,14 @@ INLINE double log_(double x) {
   if (!(x > 0)) return x == 0 ? -c::inf : c::nan;
   if (!(x < c::inf)) return x;
   const bool denormal = x < 0x1p-1022;
-  const uint64_t bits = bits_as<uint64_t>(denormal ? x * 0x1p54 : x), exponent_bits = (bits - 0x3fe6a09e00000000u) & 0xfff0000000000000u;
-  const double e = static_cast<double>((bits_as<int64_t>(exponent_bits) >> 52) - (denormal ? 54 : 0)), f = bits_as<double>(bits - exponent_bits) - 1;
+  const uint64_t bits = bits_as<uint64_t>(denormal ? x * 0x1p54 : x),
+                 exponent_bits = (bits - 0x3fe6a09e00000000u) & 0xfff0000000000000u;
+  const double e = static_cast<double>((bits_as<int64_t>(exponent_bits) >> 52) -
+                                       (denormal ? 54 : 0)),
+               f = bits_as<double>(bits - exponent_bits) - 1;
   const double s = f / (2 + f), u = s * s;
-  const double q = horner(u, 1.0 / 3, 1.0 / 5, 1.0 / 7, 1.0 / 9, 1.0 / 11, 1.0 / 13, 1.0 / 15, 1.0 / 17, 1.0 / 19, 1.0 / 21, 1.0 / 23);
+  const double q = horner(u, 1.0 / 3, 1.0 / 5, 1.0 / 7, 1.0 / 9, 1.0 / 11, 1.0 / 13, 1.0 / 15,
+                          1.0 / 17, 1.0 / 19, 1.0 / 21, 1.0 / 23);
   return e * 0x1.62e42feep-1 + (2 * s + (2 * s * u * q + e * 0x1.a39ef35793c76p-33));
 }
 
@@ -484,8 +581,10 @@ template <class V> INLINE V log2_(V x) {
 INLINE double log2_(double x) {
   if (!(x > 0) || !(x < constants<double>::inf)) return log_(x);
   const bool denormal = x < 0x1p-1022;
-  const uint64_t bits = bits_as<uint64_t>(denormal ? x * 0x1p54 : x), exponent_bits = (bits - 0x3fe6a09e00000000u) & 0xfff0000000000000u;
-  const double e = static_cast<double>((bits_as<int64_t>(exponent_bits) >> 52) - (denormal ? 54 : 0));
+  const uint64_t bits = bits_as<uint64_t>(denormal ? x * 0x1p54 : x),
+                 exponent_bits = (bits - 0x3fe6a09e00000000u) & 0xfff0000000000000u;
+  const double e =
+      static_cast<double>((bits_as<int64_t>(exponent_bits) >> 52) - (denormal ? 54 : 0));
   return e + log_(bits_as<double>(bits - exponent_bits)) * 0x1.71547652b82fep0;
 }
 
@@ -496,7 +595,8 @@ INLINE double log2_(double x) {
 template <class V> INLINE V log1p_(V x) {
   typedef constants<float> c;
   const log_parts<V> p = split_log(x + 1.0f);
-  const V scaled_x = bits_as<V>(bits_as<uints<V>>(x) - p.exponent_bits), four_scaled = bits_as<V>(0x40800000u - p.exponent_bits);
+  const V scaled_x = bits_as<V>(bits_as<uints<V>>(x) - p.exponent_bits),
+          four_scaled = bits_as<V>(0x40800000u - p.exponent_bits);
   const V y = log_sum(scaled_x + madd(four_scaled, splat<V>(0.25f), splat<V>(-1)), p.e);
   const V outside = select(x == -1.0f, splat<V>(-c::inf), splat<V>(c::nan));
   return select(abs_(x) < 0x1p-25f, x, select(x > -1.0f, select(x < c::inf, y, x), outside));
@@ -507,7 +607,8 @@ template <class V> INLINE V log1p_(V x) {
 // log(1 + x), 4 ulp: log u + (1 + x - u) / u with u the rounded 1 + x.
 INLINE double log1p_(double x) {
   const double u = 1 + x;
-  if (abs_(x) < 0x1p-54 || !(u > 0) || !(u < constants<double>::inf)) return abs_(x) < 0x1p-54 ? x : log_(u);
+  if (abs_(x) < 0x1p-54 || !(u > 0) || !(u < constants<double>::inf))
+    return abs_(x) < 0x1p-54 ? x : log_(u);
   return log_(u) + (x - (u - 1)) / u;
 }
 
@@ -526,31 +627,41 @@ template <class V> INLINE V softplus_(V x) { return vmax(V{}, x) + log1p_(exp_(-
 // subtraction of two parts of pi/2. Beyond, each lane on its own by Payne and Hanek's method: x
 // 2/pi modulo 4 from the 96 bits of 2/pi that matter. The two lowest bits of n are correct.
 template <class V> using doubles = vec<double, lanes<V>>;
-template <class V> struct angle { doubles<V> r; ints<doubles<V>> n; };
+template <class V> struct angle {
+  doubles<V> r;
+  ints<doubles<V>> n;
+};
 
 [[maybe_unused, gnu::noinline]] void reduce_large_angle(float x, double* r, int64_t* n) {
-  static const uint32_t two_over_pi[] = {0xa2f9836eu, 0x4e441529u, 0xfc2757d1u, 0xf534ddc0u, 0xdb629599u, 0x3c439041u, 0xfe5163abu};
+  static const uint32_t two_over_pi[] = {0xa2f9836eu, 0x4e441529u, 0xfc2757d1u, 0xf534ddc0u,
+                                         0xdb629599u, 0x3c439041u, 0xfe5163abu};
   const uint32_t bits = bits_as<uint32_t>(x), exponent = (bits >> 23) & 255u;
   if (exponent < 127 + 26 || exponent == 255) return;
   const uint64_t m = (bits & 0x7fffffu) | 0x800000u;  // |x| = m 2^e with e = exponent - 150
-  const uint32_t first = exponent - 150u - 2u;        // the bits of 2/pi before this one give multiples of 4
+  const uint32_t first =
+      exponent - 150u - 2u;  // the bits of 2/pi before this one give multiples of 4
   uint64_t w[3];
   for (uint32_t i = 0; i < 3; i++) {
     const uint32_t* const t = two_over_pi + first / 32 + i;
     w[i] = ((((static_cast<uint64_t>(t[0]) << 32) | t[1]) << first % 32) >> 32) & 0xffffffffu;
   }
-  const uint64_t turns = (m * w[0] << 32) + m * w[1] + (m * w[2] >> 32);  // |x| 2/pi modulo 4, in units of 2^-62
+  const uint64_t turns =
+      (m * w[0] << 32) + m * w[1] + (m * w[2] >> 32);  // |x| 2/pi modulo 4, in units of 2^-62
   const uint64_t quarter = (turns + (uint64_t{1} << 61)) >> 62;
-  const double rest = static_cast<double>(static_cast<int64_t>(turns - (quarter << 62))) * 0x1.921fb54442d18p-62;
+  const double rest =
+      static_cast<double>(static_cast<int64_t>(turns - (quarter << 62))) * 0x1.921fb54442d18p-62;
   *r = x < 0 ? -rest : rest;
   *n = x < 0 ? -static_cast<int64_t>(quarter) : static_cast<int64_t>(quarter);
 }
 
 template <class V> INLINE angle<V> reduce_angle(V x) {
   typedef doubles<V> D;
-  static_assert(sizeof(elem<V>) == 4, "float only: for double paste the section with _f64 behind its name");
-  const D d = convert<D>(x), shift = splat<D>(0x1.8p52), shifted = madd(d, splat<D>(0x1.45f306dc9c883p-1), shift), n = shifted - shift;
-  angle<V> a = {madd(n, splat<D>(-0x1.10b4611a62633p-30), madd(n, splat<D>(-0x1.921fb54p0), d)), bits_as<ints<D>>(shifted)};
+  static_assert(sizeof(elem<V>) == 4,
+                "float only: for double paste the section with _f64 behind its name");
+  const D d = convert<D>(x), shift = splat<D>(0x1.8p52),
+          shifted = madd(d, splat<D>(0x1.45f306dc9c883p-1), shift), n = shifted - shift;
+  angle<V> a = {madd(n, splat<D>(-0x1.10b4611a62633p-30), madd(n, splat<D>(-0x1.921fb54p0), d)),
+                bits_as<ints<D>>(shifted)};
   const V magnitude = abs_(x), finite = select(magnitude < __builtin_inff(), magnitude, V{});
   if (__builtin_expect(hmax(finite) > 0x1p26f, false)) {
     float in[lanes<V>];
@@ -573,7 +684,8 @@ template <class V> INLINE V sin_of_angle(angle<V> a, int quarter) {
   const V r = convert<V>(a.r), u = r * r;
   const uints<V> n = bits_as<uints<V>>(convert<ints<V>>(a.n)) + static_cast<uint32_t>(quarter);
   const V sine = madd(r * u, horner(u, -0x1.555546p-3f, 0x1.110776p-7f, -0x1.9952f8p-13f), r);
-  const V cosine = madd(u * u, horner(u, 0x1.55554ap-5f, -0x1.6c0c28p-10f, 0x1.99e80cp-16f), madd(u, splat<V>(-0.5f), splat<V>(1)));
+  const V cosine = madd(u * u, horner(u, 0x1.55554ap-5f, -0x1.6c0c28p-10f, 0x1.99e80cp-16f),
+                        madd(u, splat<V>(-0.5f), splat<V>(1)));
   const V y = select((n & 1u) == uints<V>{}, sine, cosine);
   return bits_as<V>(bits_as<uints<V>>(y) ^ ((n & 2u) << 30));
 }
@@ -584,14 +696,18 @@ template <class V> INLINE V sin_of_angle(angle<V> a, int quarter) {
 // finite for every finite x: x = n pi/2 + r by Cody and Waite's subtraction of three parts of pi/2;
 // Taylor's series of sin r and cos r.
 [[maybe_unused]] inline double sin_of(double x, int quarter) {
-  const double y = abs_(x) < 0x1p30 ? x : fmod_(x, 0x1.921fb54442d18p2), n = trunc_(y * 0x1.45f306dc9c883p-1 + (y < 0 ? -0.5 : 0.5));
+  const double y = abs_(x) < 0x1p30 ? x : fmod_(x, 0x1.921fb54442d18p2),
+               n = trunc_(y * 0x1.45f306dc9c883p-1 + (y < 0 ? -0.5 : 0.5));
   if (!(n == n)) return n;
-  const double r = ((y - n * 0x1.921fb544p0) - n * 0x1.0b4611a6p-34) - n * 0x1.3198a2e037073p-69, u = r * r;
+  const double r = ((y - n * 0x1.921fb544p0) - n * 0x1.0b4611a6p-34) - n * 0x1.3198a2e037073p-69,
+               u = r * r;
   const int64_t k = static_cast<int64_t>(n) + quarter;
-  const double sine = r + r * u * horner(u, -1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800,
-                                          -1.0 / 1307674368000, 1.0 / 355687428096000);
-  const double cosine = horner(u, 1.0, -1.0 / 2, 1.0 / 24, -1.0 / 720, 1.0 / 40320, -1.0 / 3628800, 1.0 / 479001600, -1.0 / 87178291200,
-                               1.0 / 20922789888000);
+  const double sine = r +
+      r * u *
+          horner(u, -1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800,
+                 1.0 / 6227020800, -1.0 / 1307674368000, 1.0 / 355687428096000);
+  const double cosine = horner(u, 1.0, -1.0 / 2, 1.0 / 24, -1.0 / 720, 1.0 / 40320, -1.0 / 3628800,
+                               1.0 / 479001600, -1.0 / 87178291200, 1.0 / 20922789888000);
   const double value = k & 1 ? cosine : sine;
   return k & 2 ? -value : value;
 }
@@ -599,7 +715,9 @@ template <class V> INLINE V sin_of_angle(angle<V> a, int quarter) {
 //@ section sin
 //@ needs sin_cos
 // sin x, 1.6 ulp for every float. Branch-free for |x| <= 2^26.
-template <class V> INLINE V sin_(V x) { return select(x == V{}, x, sin_of_angle(reduce_angle(x), 0)); }
+template <class V> INLINE V sin_(V x) {
+  return select(x == V{}, x, sin_of_angle(reduce_angle(x), 0));
+}
 
 //@ section sin_f64
 //@ needs sin_cos_f64
@@ -623,7 +741,10 @@ template <class V> INLINE V tan_(V x) {
   typedef doubles<V> D;
   const angle<V> a = reduce_angle(x);
   const D u = a.r * a.r;
-  const D t = a.r + a.r * u * horner(u, 0x1.55556p-2, 0x1.110d9ap-3, 0x1.badadep-5, 0x1.5cb298p-6, 0x1.631faap-7, 0x1.612492p-14, 0x1.1f0eccp-8);
+  const D t = a.r +
+      a.r * u *
+          horner(u, 0x1.55556p-2, 0x1.110d9ap-3, 0x1.badadep-5, 0x1.5cb298p-6, 0x1.631faap-7,
+                 0x1.612492p-14, 0x1.1f0eccp-8);
   return select(x == V{}, x, convert<V>(select((a.n & 1) == ints<D>{}, t, -1.0 / t)));
 }
 
@@ -636,11 +757,14 @@ INLINE double tan_(double x) { return x == 0 ? x : sin_of(x, 0) / sin_of(x, 1); 
 //@ needs horner sqrt abs
 // For |x| <= 1/2: asin |x|. Else: asin sqrt((1 - |x|) / 2), which is half of acos |x|.
 template <class V> INLINE V asin_reduced(V x) {
-  static_assert(sizeof(elem<V>) == 4, "float only: for double paste the section with _f64 behind its name");
+  static_assert(sizeof(elem<V>) == 4,
+                "float only: for double paste the section with _f64 behind its name");
   const V a = abs_(x), half_rest = 0.5f - 0.5f * a;
   const auto central = a <= 0.5f;
   const V u = select(central, a * a, half_rest), s = select(central, a, sqrt_(half_rest));
-  return madd(s * u, horner(u, 0x1.5555c8p-3f, 0x1.330204p-4f, 0x1.747bbap-5f, 0x1.8c3e26p-6f, 0x1.595c96p-5f), s);
+  return madd(
+      s * u,
+      horner(u, 0x1.5555c8p-3f, 0x1.330204p-4f, 0x1.747bbap-5f, 0x1.8c3e26p-6f, 0x1.595c96p-5f), s);
 }
 
 //@ section asin
@@ -664,12 +788,14 @@ template <class V> INLINE V acos_(V x) {
 //@ needs horner abs
 // atan x, 1.5 ulp: of |x| > 1 it is pi/2 - atan(1 / |x|).
 template <class V> INLINE V atan_(V x) {
-  static_assert(sizeof(elem<V>) == 4, "float only: for double paste the section with _f64 behind its name");
+  static_assert(sizeof(elem<V>) == 4,
+                "float only: for double paste the section with _f64 behind its name");
   const V a = abs_(x);
   const auto outer = a > 1.0f;
   const V z = select(outer, 1.0f / a, a), u = z * z;
-  const V q = horner(u, -0x1.55553ep-2f, 0x1.9991e4p-3f, -0x1.242084p-3f, 0x1.c08c1ap-4f, -0x1.580814p-4f,
-                     0x1.da24cap-5f, -0x1.fd6fbcp-6f, 0x1.6410e4p-7f, -0x1.d32dacp-10f);
+  const V q =
+      horner(u, -0x1.55553ep-2f, 0x1.9991e4p-3f, -0x1.242084p-3f, 0x1.c08c1ap-4f, -0x1.580814p-4f,
+             0x1.da24cap-5f, -0x1.fd6fbcp-6f, 0x1.6410e4p-7f, -0x1.d32dacp-10f);
   const V y = madd(z * u, q, z);
   return with_sign(select(outer, 0x1.921fb6p0f - (y + 0x1.777a5cp-25f), y), x);
 }
@@ -703,7 +829,8 @@ INLINE double acos_(double x) { return 2 * atan_(sqrt_((1 - x) / (1 + x))); }
 // sinh x, 1.7 ulp: an odd polynomial for |x| < 1, else h - 1 / (4 h) with h = e^|x| / 2.
 template <class V> INLINE V sinh_(V x) {
   const V a = abs_(x), u = a * a, h = exp_shifted(a, -1);
-  const V odd = madd(a * u, horner(u, 0x1.555556p-3f, 0x1.1110ep-7f, 0x1.a022bap-13f, 0x1.756cb4p-19f), a);
+  const V odd =
+      madd(a * u, horner(u, 0x1.555556p-3f, 0x1.1110ep-7f, 0x1.a022bap-13f, 0x1.756cb4p-19f), a);
   return with_sign(select(a < 1.0f, odd, h - 0.25f / h), x);
 }
 
@@ -748,7 +875,8 @@ template <class V> INLINE V acosh_(V x) {
   const V t = x - 1.0f;
   const auto large = x > (sizeof(elem<V>) == 4 ? elem<V>(0x1p25) : elem<V>(0x1p54));
   const V y = log1p_(select(large, x, t + sqrt_(t + t + t * t)));
-  return select(x < 1.0f, splat<V>(constants<elem<V>>::nan), select(large, y + elem<V>(0x1.62e42fefa39efp-1), y));
+  return select(x < 1.0f, splat<V>(constants<elem<V>>::nan),
+                select(large, y + elem<V>(0x1.62e42fefa39efp-1), y));
 }
 
 //@ section acosh_f64
@@ -775,22 +903,31 @@ template <class V> INLINE V atanh_(V x) {
 template <class V> INLINE vec<double, lanes<V>> magnitude_of_power(V a, V b) {
   typedef vec<double, lanes<V>> D;
   const D x = convert<D>(abs_(a)), one = splat<D>(1);
-  const uints<D> bits = bits_as<uints<D>>(x), exponent_bits = (bits - 0x3fe6a09e00000000u) & 0xfff0000000000000u;  // m is in [sqrt(1/2), sqrt(2))
-  const D m = bits_as<D>(bits - exponent_bits), e = convert<D>(bits_as<ints<D>>(exponent_bits) >> 52);
+  const uints<D> bits = bits_as<uints<D>>(x),
+                 exponent_bits = (bits - 0x3fe6a09e00000000u) &
+      0xfff0000000000000u;  // m is in [sqrt(1/2), sqrt(2))
+  const D m = bits_as<D>(bits - exponent_bits),
+          e = convert<D>(bits_as<ints<D>>(exponent_bits) >> 52);
   const D s = (m - one) / (m + one);
   const D log_m = s * horner(s * s, 1.0, 1.0 / 3, 1.0 / 5, 1.0 / 7, 1.0 / 9, 1.0 / 11, 1.0 / 13);
-  const D log_x = select(x < constants<double>::inf, madd(log_m, splat<D>(0x1.71547652b82fep1), e), x);
+  const D log_x =
+      select(x < constants<double>::inf, madd(log_m, splat<D>(0x1.71547652b82fep1), e), x);
   const D log_a = select(x == D{}, splat<D>(-constants<double>::inf), log_x);
   const D y = vmin(splat<D>(160), vmax(splat<D>(-160), convert<D>(b) * log_a));
-  const D shift = splat<D>(0x1.8p52), shifted = y + shift, t = (y - (shifted - shift)) * 0x1.62e42fefa39efp-1;
-  const D q = horner(t, 1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320);
+  const D shift = splat<D>(0x1.8p52), shifted = y + shift,
+          t = (y - (shifted - shift)) * 0x1.62e42fefa39efp-1;
+  const D q = horner(t, 1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040,
+                     1.0 / 40320);
   return q * power_of_two<D>(bits_as<ints<D>>(shifted) - bits_as<ints<D>>(shift));
 }
 template <class V> INLINE V pow_(V a, V b) {
-  static_assert(sizeof(elem<V>) == 4, "float only: for double paste the section with _f64 behind its name");
+  static_assert(sizeof(elem<V>) == 4,
+                "float only: for double paste the section with _f64 behind its name");
   typedef constants<float> c;
-  const V one = splat<V>(1), nan = splat<V>(c::nan), whole = trunc_(b), half_whole = trunc_(0.5f * b);
-  const V magnitude = select(b == 0.0f, one, select(abs_(a) == 1.0f, one, convert<V>(magnitude_of_power(a, b))));
+  const V one = splat<V>(1), nan = splat<V>(c::nan), whole = trunc_(b),
+          half_whole = trunc_(0.5f * b);
+  const V magnitude =
+      select(b == 0.0f, one, select(abs_(a) == 1.0f, one, convert<V>(magnitude_of_power(a, b))));
   const V for_whole_b = with_sign(magnitude, select(half_whole + half_whole == b, V{}, a));
   const V for_other_b = select(a < 0.0f, select(a > -c::inf, nan, magnitude), magnitude);
   return select(whole == b, for_whole_b, for_other_b);
@@ -808,7 +945,8 @@ template <class V> INLINE V pow_(V a, V b) {
   double magnitude = 1;
   if (is_integer && abs_(b) <= 64) {
     double square = abs_(a);
-    for (int n = static_cast<int>(abs_(b)); n > 0; n >>= 1, square *= square) magnitude *= n & 1 ? square : 1;
+    for (int n = static_cast<int>(abs_(b)); n > 0; n >>= 1, square *= square)
+      magnitude *= n & 1 ? square : 1;
     if (b < 0) magnitude = 1 / magnitude;
   } else {
     magnitude = exp2_(b * log2_(abs_(a)));

@@ -84,10 +84,12 @@ struct mx_shape_text {
     size_t at = 0;
     chars[0] = 0;
     for (size_t d = 0; d < rank && d < 8; ++d) {
-      const int n = snprintf(chars + at, sizeof chars - at, "%s%lld", d == 0 ? "" : "x", static_cast<long long>(shape[d]));
+      const int n = snprintf(chars + at, sizeof chars - at, "%s%lld", d == 0 ? "" : "x",
+                             static_cast<long long>(shape[d]));
       at += n > 0 ? static_cast<size_t>(n) : 0;
     }
-    if (rank == 0 || rank > 8) snprintf(chars + at, sizeof chars - at, rank == 0 ? "that of a scalar" : "...");
+    if (rank == 0 || rank > 8)
+      snprintf(chars + at, sizeof chars - at, rank == 0 ? "that of a scalar" : "...");
   }
 };
 
@@ -98,7 +100,8 @@ struct mx_names_text {
     size_t at = 0;
     chars[0] = 0;
     for (int32_t i = 0; i < count && at < sizeof chars; ++i) {
-      const int n = snprintf(chars + at, sizeof chars - at, "%s%s", i == 0 ? "" : ", ", tensors[i].name);
+      const int n =
+          snprintf(chars + at, sizeof chars - at, "%s%s", i == 0 ? "" : ", ", tensors[i].name);
       at += n > 0 ? static_cast<size_t>(n) : 0;
     }
   }
@@ -126,8 +129,9 @@ int32_t mx_find_output(const char* key) {
 }
 
 // MXNet's element types; the index is its number for the type.
-constexpr const char* mx_types[] = {"float32", "float64", "float16", "uint8",  "int32",  "int8",    "int64",
-                                    "bool",    "int16",   "uint16",  "uint32", "uint64", "bfloat16"};
+constexpr const char* mx_types[] = {"float32", "float64", "float16", "uint8", "int32",
+                                    "int8",    "int64",   "bool",    "int16", "uint16",
+                                    "uint32",  "uint64",  "bfloat16"};
 constexpr int mx_type_count = sizeof mx_types / sizeof mx_types[0];
 
 int mx_type(const @name@_tensor& tensor) {
@@ -142,15 +146,18 @@ size_t mx_elements(const @name@_tensor& tensor) {
   return count;
 }
 
-int mx_check_inputs(const char* call, mx_uint count, const char** keys, const mx_uint* starts, const mx_uint* shapes) {
-  if (count != 0 && (keys == nullptr || starts == nullptr)) return mx_fail("%s: input_keys or input_shape_indptr is null", call);
+int mx_check_inputs(const char* call, mx_uint count, const char** keys, const mx_uint* starts,
+                    const mx_uint* shapes) {
+  if (count != 0 && (keys == nullptr || starts == nullptr))
+    return mx_fail("%s: input_keys or input_shape_indptr is null", call);
   for (mx_uint k = 0; k < count; ++k) {
     if (keys[k] == nullptr) return mx_fail("%s: input_keys[%u] is null", call, k);
     const int32_t index = mx_find_input(keys[k]);
     if (index < 0)
       return mx_fail("%s: the model has no input \"%.100s\"; it has: %s", call, keys[k],
                      mx_names_text(kInputs, kInputCount).chars);
-    if (starts[k + 1] < starts[k]) return mx_fail("%s: input_shape_indptr decreases at \"%.100s\"", call, keys[k]);
+    if (starts[k + 1] < starts[k])
+      return mx_fail("%s: input_shape_indptr decreases at \"%.100s\"", call, keys[k]);
     const size_t rank = starts[k + 1] - starts[k];
     if (rank != 0 && shapes == nullptr) return mx_fail("%s: input_shape_data is null", call);
 //@ one_shape
@@ -160,9 +167,11 @@ int mx_check_inputs(const char* call, mx_uint count, const char** keys, const mx
     bool same = rank == own_rank;
     for (size_t d = 0; same && d < rank; ++d) same = own.shape[d] == static_cast<int64_t>(shape[d]);
     if (!same)
-      return mx_fail("%s: the shape given for input \"%.100s\" is %s, the one compiled is %s; for another, build the model "
-                     "again with --shape", call, keys[k], mx_shape_text(shape, rank).chars,
-                     mx_shape_text(own.shape, own_rank).chars);
+      return mx_fail(
+          "%s: the shape given for input \"%.100s\" is %s, the one compiled is %s; for another, "
+          "build the model again with --shape",
+          call, keys[k], mx_shape_text(shape, rank).chars,
+          mx_shape_text(own.shape, own_rank).chars);
 //@ end
   }
   return 0;
@@ -170,8 +179,8 @@ int mx_check_inputs(const char* call, mx_uint count, const char** keys, const mx
 //@ shapes
 
 // The set in which the given inputs have the given shapes; among several, the one closest to `now`.
-int32_t mx_find_set(const char* call, const shape_set& now, mx_uint count, const char** keys, const mx_uint* starts,
-                    const mx_uint* shapes) {
+int32_t mx_find_set(const char* call, const shape_set& now, mx_uint count, const char** keys,
+                    const mx_uint* starts, const mx_uint* shapes) {
   int32_t best = -1, most = -1;
   for (int32_t s = 0; s < kShapeCount; ++s) {
     bool same = true;
@@ -179,15 +188,18 @@ int32_t mx_find_set(const char* call, const shape_set& now, mx_uint count, const
       const @name@_tensor& own = kShapes[s].inputs[mx_find_input(keys[k])];
       const size_t rank = starts[k + 1] - starts[k];
       same = rank == static_cast<size_t>(own.rank);
-      for (size_t d = 0; same && d < rank; ++d) same = own.shape[d] == static_cast<int64_t>(shapes[starts[k] + d]);
+      for (size_t d = 0; same && d < rank; ++d)
+        same = own.shape[d] == static_cast<int64_t>(shapes[starts[k] + d]);
     }
     const int32_t kept = same_inputs(kShapes[s], now);
     if (same && kept > most) best = s, most = kept;
   }
   if (best < 0)
-    return mx_fail("%s: the shapes given (input \"%.100s\": %s) are none of the %d sets compiled; for another, build the model "
-                   "again with --shape", call, keys[0], mx_shape_text(shapes + starts[0], starts[1] - starts[0]).chars,
-                   static_cast<int>(kShapeCount));
+    return mx_fail(
+        "%s: the shapes given (input \"%.100s\": %s) are none of the %d sets compiled; for "
+        "another, build the model again with --shape",
+        call, keys[0], mx_shape_text(shapes + starts[0], starts[1] - starts[0]).chars,
+        static_cast<int>(kShapeCount));
   return best;
 }
 //@ end
@@ -206,7 +218,8 @@ bool mx_has_digest(const void* data, size_t size, const uint8_t* digest) {
 struct mx_digest_text {
   char chars[17];
   explicit mx_digest_text(const uint8_t* digest) {
-    for (size_t i = 0; i < 8; ++i) snprintf(chars + 2 * i, 3, "%02x", static_cast<unsigned>(digest[i]));
+    for (size_t i = 0; i < 8; ++i)
+      snprintf(chars + 2 * i, 3, "%02x", static_cast<unsigned>(digest[i]));
   }
 };
 
@@ -235,9 +248,13 @@ int mx_check_symbol(const char* call, const char* json) {
   if (kMxSymbolBytes == 0) return 0;  // it is not known how the symbol was written
   const size_t n = json != nullptr ? mx_json_size(json, kMxSymbolBytes) : 0;
   if (n == kMxSymbolBytes && mx_has_digest(json, n, kMxSymbolDigest)) return 0;
-  return mx_fail("%s: symbol_json_str is not the file that this model was built from (%zu bytes, SHA-256 %s...)%s; to run "
-                 "another, build it with dlpack", call, kMxSymbolBytes, mx_digest_text(kMxSymbolDigest).chars,
-                 json == nullptr ? ", but null" : *json == 0 ? ", but empty" : "");
+  return mx_fail(
+      "%s: symbol_json_str is not the file that this model was built from (%zu bytes, SHA-256 "
+      "%s...)%s; to run another, build it with dlpack",
+      call, kMxSymbolBytes, mx_digest_text(kMxSymbolDigest).chars,
+      json == nullptr  ? ", but null"
+          : *json == 0 ? ", but empty"
+                       : "");
 }
 //@ end
 
@@ -255,31 +272,39 @@ int mx_check_params(const char* call, const void* data, int given, bool* copied)
   const size_t size = given > 0 ? static_cast<size_t>(given) : 0;
   if (given < 0 || (data == nullptr && size != 0))
     return mx_fail("%s: param_bytes is %d bytes%s", call, given, data == nullptr ? " at null" : "");
-  const bool packed = size != 0 && size == kWeightsBytes && mx_has_digest(data, size, kWeightsDigest);
+  const bool packed =
+      size != 0 && size == kWeightsBytes && mx_has_digest(data, size, kWeightsDigest);
 //@ side_file
   *copied = packed;
   if (packed) return 0;
 //@ mxnet_model
   if (size == kMxParamsBytes && mx_has_digest(data, size, kMxParamsDigest))
-    return mx_fail("%s: param_bytes is MXNet's file, but the weights of this build are in @name@.weights: give its content, or "
-                   "build the model with --weights embed", call);
+    return mx_fail(
+        "%s: param_bytes is MXNet's file, but the weights of this build are in @name@.weights: "
+        "give its content, or build the model with --weights embed",
+        call);
 //@ end
-  return mx_fail("%s: param_bytes has to be the content of @name@.weights (%zu bytes, checked by its SHA-256), and is other %d "
-                 "bytes; only a model from MXNet that is built with --weights embed takes MXNet's own file", call, kWeightsBytes,
-                 given);
+  return mx_fail(
+      "%s: param_bytes has to be the content of @name@.weights (%zu bytes, checked by its "
+      "SHA-256), and is other %d bytes; only a model from MXNet that is built with --weights embed "
+      "takes MXNet's own file",
+      call, kWeightsBytes, given);
 //@ end
 //@ no_side_file
   *copied = false;
 //@ mxnet_model
   if (packed || (size == kMxParamsBytes && mx_has_digest(data, size, kMxParamsDigest))) return 0;
-  return mx_fail("%s: param_bytes is not the file that this model was built from (%zu bytes, SHA-256 %s...), but other %d bytes; "
-                 "to run with other weights, build the model with them", call, kMxParamsBytes,
-                 mx_digest_text(kMxParamsDigest).chars, given);
+  return mx_fail(
+      "%s: param_bytes is not the file that this model was built from (%zu bytes, SHA-256 %s...), "
+      "but other %d bytes; to run with other weights, build the model with them",
+      call, kMxParamsBytes, mx_digest_text(kMxParamsDigest).chars, given);
 //@ end
 //@ no_mxnet_model
   if (packed || size == 0) return 0;
-  return mx_fail("%s: param_bytes has to be empty, since the weights are inside this file, or the content of a @name@.weights "
-                 "(%zu bytes), and is other %d bytes", call, kWeightsBytes, given);
+  return mx_fail(
+      "%s: param_bytes has to be empty, since the weights are inside this file, or the content of "
+      "a @name@.weights (%zu bytes), and is other %d bytes",
+      call, kWeightsBytes, given);
 //@ end
 //@ end
 }
@@ -296,7 +321,8 @@ int mx_share(const char* call, const void* data, bool copied, mx_shared** out) {
     s->bytes = end - reinterpret_cast<uintptr_t>(end) % 64;
     memcpy(s->bytes, data, kWeightsBytes);
   }
-  const @name@_status status = @name@_create(&s->first, nullptr, 0, s->bytes, copied ? kWeightsBytes : 0);
+  const @name@_status status =
+      @name@_create(&s->first, nullptr, 0, s->bytes, copied ? kWeightsBytes : 0);
   if (status == @NAME@_OK) return *out = s, 0;
   free(s);
   return mx_fail("%s: %s", call, @name@_error_text(status));
@@ -318,7 +344,9 @@ struct mx_ndarray {
   const @name@_tensor* tensor;
   mx_uint* shape;
 
-  const void* data() const { return is_input ? predictor->inputs[index] : predictor->outputs[index]; }
+  const void* data() const {
+    return is_input ? predictor->inputs[index] : predictor->outputs[index];
+  }
 };
 
 struct mx_handle {
@@ -334,7 +362,9 @@ struct mx_handle {
   mx_ndarray arrays[kInputCount + kOutputCount + 1];  // inputs, then outputs
 };
 
-const mx_ndarray& mx_output(const mx_handle& p, mx_uint index) { return p.arrays[kInputCount + p.outputs[index]]; }
+const mx_ndarray& mx_output(const mx_handle& p, mx_uint index) {
+  return p.arrays[kInputCount + p.outputs[index]];
+}
 
 // Creates a handle, with what it takes over from `like`, and adds it to the users of its predictor.
 //@ one_shape
@@ -343,7 +373,8 @@ int mx_new_handle(const char* call, const mx_handle& like, bool first, Predictor
   const @name@_tensor* const outputs = kOutputs;
 //@ end
 //@ shapes
-int mx_new_handle(const char* call, const mx_handle& like, bool first, int32_t set, PredictorHandle* out) {
+int mx_new_handle(const char* call, const mx_handle& like, bool first, int32_t set,
+                  PredictorHandle* out) {
   const @name@_tensor* const inputs = kShapes[set].inputs;
   const @name@_tensor* const outputs = kShapes[set].outputs;
 //@ end
@@ -355,7 +386,8 @@ int mx_new_handle(const char* call, const mx_handle& like, bool first, int32_t s
   *p = like;
   p->predictor = like.shared->first;
   p->monitor = nullptr;
-  const @name@_status status = first ? @NAME@_OK : @name@_create_shared(&p->predictor, nullptr, 0, like.shared->first);
+  const @name@_status status =
+      first ? @NAME@_OK : @name@_create_shared(&p->predictor, nullptr, 0, like.shared->first);
   if (status != @NAME@_OK) {
     free(p);
     return mx_fail("%s: %s", call, @name@_error_text(status));
@@ -410,17 +442,20 @@ struct mx_request {
 
 int mx_choose_outputs(const mx_request& r, mx_handle& p) {
   if (r.output_count > static_cast<mx_uint>(kOutputCount))
-    return mx_fail("%s: %u outputs are asked for, the model has %d: %s", r.call, r.output_count, static_cast<int>(kOutputCount),
-                   mx_names_text(kOutputs, kOutputCount).chars);
-  if (r.output_count != 0 && r.output_keys == nullptr) return mx_fail("%s: output_keys is null", r.call);
+    return mx_fail("%s: %u outputs are requested, the model has %d: %s", r.call, r.output_count,
+                   static_cast<int>(kOutputCount), mx_names_text(kOutputs, kOutputCount).chars);
+  if (r.output_count != 0 && r.output_keys == nullptr)
+    return mx_fail("%s: output_keys is null", r.call);
   p.output_count = r.output_count != 0 ? r.output_count : static_cast<mx_uint>(kMxOwnOutputs);
   for (int32_t i = 0; i < kMxOwnOutputs; ++i) p.outputs[i] = i;
   for (mx_uint i = 0; i < r.output_count; ++i) {
     if (r.output_keys[i] == nullptr) return mx_fail("%s: output_keys[%u] is null", r.call, i);
     p.outputs[i] = mx_find_output(r.output_keys[i]);
     if (p.outputs[i] < 0)
-      return mx_fail("%s: the model has no output \"%.100s\"; it has: %s (to keep an inner value, build the model with "
-                     "--keep-internals)", r.call, r.output_keys[i], mx_names_text(kOutputs, kOutputCount).chars);
+      return mx_fail(
+          "%s: the model has no output \"%.100s\"; it has: %s (to keep an inner value, build the "
+          "model with --keep-internals)",
+          r.call, r.output_keys[i], mx_names_text(kOutputs, kOutputCount).chars);
   }
   return 0;
 }
@@ -429,16 +464,20 @@ int mx_check_types(const mx_request& r, mx_handle& p) {
   if (r.type_count != 0 && (r.type_names == nullptr || r.types == nullptr))
     return mx_fail("%s: provided_arg_dtype_names or provided_arg_dtypes is null", r.call);
   for (mx_uint i = 0; i < r.type_count; ++i) {
-    if (r.type_names[i] == nullptr) return mx_fail("%s: provided_arg_dtype_names[%u] is null", r.call, i);
+    if (r.type_names[i] == nullptr)
+      return mx_fail("%s: provided_arg_dtype_names[%u] is null", r.call, i);
     const int32_t index = mx_find_input(r.type_names[i]);
     if (index < 0)
-      return mx_fail("%s: a type is given for \"%.100s\", which is no input of the model; it has: %s", r.call, r.type_names[i],
-                     mx_names_text(kInputs, kInputCount).chars);
+      return mx_fail(
+          "%s: a type is given for \"%.100s\", which is no input of the model; it has: %s", r.call,
+          r.type_names[i], mx_names_text(kInputs, kInputCount).chars);
     const int own = mx_type(kInputs[index]);
     if (r.types[i] != own)
-      return mx_fail("%s: the type given for input \"%.100s\" is %d (%s), the one compiled is %d (%s)", r.call, r.type_names[i],
-                     r.types[i], r.types[i] >= 0 && r.types[i] < mx_type_count ? mx_types[r.types[i]] : "unknown", own,
-                     kInputs[index].dtype);
+      return mx_fail(
+          "%s: the type given for input \"%.100s\" is %d (%s), the one compiled is %d (%s)", r.call,
+          r.type_names[i], r.types[i],
+          r.types[i] >= 0 && r.types[i] < mx_type_count ? mx_types[r.types[i]] : "unknown", own,
+          kInputs[index].dtype);
     p.typed[index] = true;
   }
   return 0;
@@ -449,10 +488,14 @@ int mx_create(const mx_request& r) {
   for (int i = 0; i < r.handle_count; ++i) r.out[i] = nullptr;
   if (r.handle_count < 1) return mx_fail("%s: num_threads is %d", r.call, r.handle_count);
   if (!cpu_suffices()) return mx_fail("%s: %s", r.call, @name@_error_text(@NAME@_BAD_CPU));
-  if (r.device != 1) return mx_fail("%s: this build is for the CPU: dev_type has to be 1, and is %d", r.call, r.device);
-  if (mx_check_inputs(r.call, r.input_count, r.input_keys, r.input_starts, r.input_shapes) != 0) return -1;
+  if (r.device != 1)
+    return mx_fail("%s: this build is for the CPU: dev_type has to be 1, and is %d", r.call,
+                   r.device);
+  if (mx_check_inputs(r.call, r.input_count, r.input_keys, r.input_starts, r.input_shapes) != 0)
+    return -1;
 //@ shapes
-  const int32_t set = mx_find_set(r.call, kShapes[0], r.input_count, r.input_keys, r.input_starts, r.input_shapes);
+  const int32_t set =
+      mx_find_set(r.call, kShapes[0], r.input_count, r.input_keys, r.input_starts, r.input_shapes);
   if (set < 0) return -1;
 //@ end
   mx_handle like = {};
@@ -464,14 +507,18 @@ int mx_create(const mx_request& r) {
   if (mx_check_params(r.call, r.params, r.params_size, &copied) != 0) return -1;
   if (mx_share(r.call, r.params, copied, &like.shared) != 0) return -1;
   int status = 0;
-  for (int i = 0; i < r.handle_count && status == 0; ++i) status = mx_new_handle(r.call, like, i == 0, @set()@&r.out[i]);
+  for (int i = 0; i < r.handle_count && status == 0; ++i)
+    status = mx_new_handle(r.call, like, i == 0, @set()@r.out + i);
   for (int i = 0; i < r.handle_count; ++i) {
     mx_handle* const p = static_cast<mx_handle*>(r.out[i]);
     if (status != 0 && p != nullptr) mx_free_handle(p), r.out[i] = nullptr;
 //@ threads
     // The program's threads share the processors.
-    const int32_t threads = p != nullptr && status == 0 && r.handle_count > 1 ? @name@_threads(p->predictor) / r.handle_count : 0;
-    if (r.handle_count > 1 && status == 0) @name@_set_threads(p->predictor, threads > 1 ? threads : 1);
+    const int32_t threads = p != nullptr && status == 0 && r.handle_count > 1
+        ? @name@_threads(p->predictor) / r.handle_count
+        : 0;
+    if (r.handle_count > 1 && status == 0)
+      @name@_set_threads(p->predictor, threads > 1 ? threads : 1);
 //@ end
   }
   mx_release(like.shared);
@@ -480,26 +527,27 @@ int mx_create(const mx_request& r) {
 
 // --- runs
 
-void mx_tell(const mx_handle& p, const mx_ndarray& array) {
+void mx_report(const mx_handle& p, const mx_ndarray& array) {
   p.monitor(array.tensor->name, const_cast<mx_ndarray*>(&array), p.monitored_for);
 }
 
-// Tells the monitor what a step has computed: inner values in the order of the model, then its
+// Passes the monitor what a step has computed: inner values in the order of the model, then its
 // outputs. The step before the first has computed the inputs.
 void mx_monitor(const mx_handle& p, int32_t step) {
   if (p.monitor == nullptr) return;
   if (step < 0 && p.monitor_inputs)
-    for (int32_t i = 0; i < kInputCount; ++i) mx_tell(p, p.arrays[i]);
+    for (int32_t i = 0; i < kInputCount; ++i) mx_report(p, p.arrays[i]);
   for (int32_t k = 0; k < kOutputCount; ++k) {
     const int32_t i = (kMxOwnOutputs + k) % kOutputCount;
-    if (mx_output_step(p.predictor, i) == step) mx_tell(p, p.arrays[kInputCount + i]);
+    if (mx_output_step(p.predictor, i) == step) mx_report(p, p.arrays[kInputCount + i]);
   }
 }
 
 int mx_run_step(const mx_handle& p, const char* call, int32_t step) {
   if (step == 0) mx_monitor(p, -1);
   const @name@_status status = @name@_run_step(p.predictor, step);
-  if (status != @NAME@_OK) return mx_fail("%s: step %d: %s", call, static_cast<int>(step), @name@_error_text(status));
+  if (status != @NAME@_OK)
+    return mx_fail("%s: step %d: %s", call, static_cast<int>(step), @name@_error_text(status));
   mx_monitor(p, step);
   return 0;
 }

@@ -27,8 +27,10 @@ struct mx_reader {
     return true;
   }
   int cut_off(const char* what, size_t index) const {
-    return mx_fail("MXNDListCreate: %s %zu goes beyond the end of the file (%zu bytes); it is damaged or cut off", what,
-                   index, size);
+    return mx_fail(
+        "MXNDListCreate: %s %zu goes beyond the end of the file (%zu bytes); it is damaged or cut "
+        "off",
+        what, index, size);
   }
 };
 
@@ -38,8 +40,10 @@ template <class T> T* mx_allocate(size_t count) {
 
 // IEEE half precision, exactly.
 mx_float mx_from_half(uint16_t bits) {
-  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 1023;
-  const mx_float subnormal = static_cast<mx_float>(fraction) * 5.9604644775390625e-8f;  // in units of 2^-24
+  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16, exponent = bits >> 10 & 31,
+                 fraction = bits & 1023;
+  const mx_float subnormal =
+      static_cast<mx_float>(fraction) * 5.9604644775390625e-8f;  // in units of 2^-24
   uint32_t all_bits = (exponent == 31 ? 255u : exponent + 112u) << 23 | fraction << 13;
   if (exponent == 0) memcpy(&all_bits, &subnormal, sizeof all_bits);
   all_bits |= sign;
@@ -55,7 +59,8 @@ mx_float mx_from_bfloat(uint16_t bits) {
   return value;
 }
 
-template <class T, class F> void mx_convert(const char* from, size_t count, mx_float* to, F convert) {
+template <class T, class F>
+void mx_convert(const char* from, size_t count, mx_float* to, F convert) {
   for (size_t i = 0; i < count; ++i) {
     T value;
     memcpy(&value, from + i * sizeof(T), sizeof(T));
@@ -76,7 +81,8 @@ void mx_to_floats(int32_t type, const char* from, size_t count, mx_float* to) {
     case 4: return mx_convert<int32_t>(from, count, to, cast);
     case 5: return mx_convert<int8_t>(from, count, to, cast);
     case 6: return mx_convert<int64_t>(from, count, to, cast);
-    case 7: return mx_convert<uint8_t>(from, count, to, [](uint8_t x) { return x != 0 ? 1.0f : 0.0f; });
+    case 7:
+      return mx_convert<uint8_t>(from, count, to, [](uint8_t x) { return x != 0 ? 1.0f : 0.0f; });
     case 8: return mx_convert<int16_t>(from, count, to, cast);
     case 9: return mx_convert<uint16_t>(from, count, to, cast);
     case 10: return mx_convert<uint32_t>(from, count, to, cast);
@@ -95,13 +101,15 @@ int mx_read_array(mx_reader& r, size_t index, mx_array& a) {
   if (!r.read(&magic)) return r.cut_off("array", index);
   if ((magic == mx_v2 || magic == mx_v3) && !r.read(&storage)) return r.cut_off("array", index);
   if (storage != 0 && storage != -1)
-    return mx_fail("MXNDListCreate: array %zu is sparse (storage type %d); save it densely", index, static_cast<int>(storage));
+    return mx_fail("MXNDListCreate: array %zu is sparse (storage type %d); save it densely", index,
+                   static_cast<int>(storage));
   const bool wide_sizes = magic == mx_v1 || magic == mx_v2 || magic == mx_v3;
   if (wide_sizes && !r.read(&rank)) return r.cut_off("array", index);
   if (!wide_sizes && magic > INT32_MAX) return r.cut_off("the shape of array", index);
   if (!wide_sizes) rank = static_cast<int32_t>(magic);
   a.rank = rank > 0 ? static_cast<mx_uint>(rank) : 0;
-  if (rank < -1 || a.rank > r.left() / (wide_sizes ? 8 : 4)) return r.cut_off("the shape of array", index);
+  if (rank < -1 || a.rank > r.left() / (wide_sizes ? 8 : 4))
+    return r.cut_off("the shape of array", index);
   a.shape = mx_allocate<mx_uint>(a.rank);
   if (a.shape == nullptr) return mx_fail("MXNDListCreate: no memory for array %zu", index);
   bool empty = rank == -1 || (rank == 0 && magic != mx_v3);
@@ -109,19 +117,22 @@ int mx_read_array(mx_reader& r, size_t index, mx_array& a) {
   for (mx_uint d = 0; d < a.rank; ++d) {
     int64_t extent = 0;
     uint32_t narrow = 0;
-    if (wide_sizes ? !r.read(&extent) : !r.read(&narrow)) return r.cut_off("the shape of array", index);
+    if (wide_sizes ? !r.read(&extent) : !r.read(&narrow))
+      return r.cut_off("the shape of array", index);
     if (!wide_sizes) extent = narrow;
     if (extent < 0 || extent > INT64_C(0xffffffff))
-      return mx_fail("MXNDListCreate: array %zu claims %lld elements in dimension %u; the file is damaged", index,
-                     static_cast<long long>(extent), d);
+      return mx_fail(
+          "MXNDListCreate: array %zu claims %lld elements in dimension %u; the file is damaged",
+          index, static_cast<long long>(extent), d);
     a.shape[d] = static_cast<mx_uint>(extent);
     empty = empty || extent == 0;
   }
   int32_t device = 0, device_id = 0, type = 0;
-  if (!nothing && !(r.read(&device) && r.read(&device_id) && r.read(&type))) return r.cut_off("array", index);
+  if (!nothing && !(r.read(&device) && r.read(&device_id) && r.read(&type)))
+    return r.cut_off("array", index);
   if (type < 0 || static_cast<size_t>(type) >= sizeof mx_type_bytes)
-    return mx_fail("MXNDListCreate: array %zu has the unknown element type %d; the file is damaged", index,
-                   static_cast<int>(type));
+    return mx_fail("MXNDListCreate: array %zu has the unknown element type %d; the file is damaged",
+                   index, static_cast<int>(type));
   const size_t each = mx_type_bytes[type], room = r.left() / each;
   size_t count = empty ? 0 : 1;
   for (mx_uint d = 0; d < a.rank && !empty; ++d) {
@@ -149,8 +160,9 @@ int mx_read_list(mx_reader& r, mx_list& list) {
   for (size_t i = 0; i < list.size; ++i)
     if (mx_read_array(r, i, list.arrays[i]) != 0) return -1;
   if (!r.read(&names) || (names != 0 && names != count))
-    return mx_fail("MXNDListCreate: the file has %zu arrays and %llu names; it is damaged or cut off", list.size,
-                   static_cast<unsigned long long>(names));
+    return mx_fail(
+        "MXNDListCreate: the file has %zu arrays and %llu names; it is damaged or cut off",
+        list.size, static_cast<unsigned long long>(names));
   for (size_t i = 0; i < list.size; ++i) {
     uint64_t length = 0;
     if (names != 0 && (!r.read(&length) || length > r.left())) return r.cut_off("name", i);
@@ -179,11 +191,13 @@ void mx_free_list(mx_list* list) {
 #pragma GCC visibility push(default)
 extern "C" {
 
-int MXNDListCreate(const char* nd_file_bytes, int nd_file_size, NDListHandle* out, mx_uint* out_length) {
+int MXNDListCreate(const char* nd_file_bytes, int nd_file_size, NDListHandle* out,
+                   mx_uint* out_length) {
   if (out != nullptr) *out = nullptr;
   if (out_length != nullptr) *out_length = 0;
   if (nd_file_bytes == nullptr || nd_file_size < 0 || out == nullptr || out_length == nullptr)
-    return impl::mx_fail("MXNDListCreate: nd_file_bytes, out or out_length is null, or nd_file_size is negative");
+    return impl::mx_fail(
+        "MXNDListCreate: nd_file_bytes, out or out_length is null, or nd_file_size is negative");
   impl::mx_list* const list = impl::mx_allocate<impl::mx_list>(1);
   if (list == nullptr) return impl::mx_fail("MXNDListCreate: no memory");
   impl::mx_reader r = {nd_file_bytes, static_cast<size_t>(nd_file_size), 0};
@@ -199,9 +213,11 @@ int MXNDListCreate(const char* nd_file_bytes, int nd_file_size, NDListHandle* ou
 int MXNDListGet(NDListHandle handle, mx_uint index, const char** out_key, const mx_float** out_data,
                 const mx_uint** out_shape, mx_uint* out_ndim) {
   const impl::mx_list* const list = static_cast<const impl::mx_list*>(handle);
-  if (list == nullptr || out_key == nullptr || out_data == nullptr || out_shape == nullptr || out_ndim == nullptr)
+  if (list == nullptr || out_key == nullptr || out_data == nullptr || out_shape == nullptr ||
+      out_ndim == nullptr)
     return impl::mx_fail("MXNDListGet: handle or an out pointer is null");
-  if (index >= list->size) return impl::mx_fail("MXNDListGet: there is no array %u; the list has %zu", index, list->size);
+  if (index >= list->size)
+    return impl::mx_fail("MXNDListGet: there is no array %u; the list has %zu", index, list->size);
   const impl::mx_array& a = list->arrays[index];
   *out_key = a.name, *out_data = a.data, *out_shape = a.shape, *out_ndim = a.rank;
   return 0;

@@ -45,11 +45,18 @@ struct @name@_predictor {
 //@ end
 };
 
-namespace impl { namespace {
+namespace impl {
+namespace {
 
-template <class T> T* arena(const @name@_predictor& p, size_t offset) { return reinterpret_cast<T*>(p.arena + offset); }
-template <class T> const T* weight(const @name@_predictor& p, size_t offset) { return reinterpret_cast<const T*>(p.weights + offset); }
-template <class T> T* prepared(const @name@_predictor& p, size_t offset) { return reinterpret_cast<T*>(p.prepared + offset); }
+template <class T> T* arena(const @name@_predictor& p, size_t offset) {
+  return reinterpret_cast<T*>(p.arena + offset);
+}
+template <class T> const T* weight(const @name@_predictor& p, size_t offset) {
+  return reinterpret_cast<const T*>(p.weights + offset);
+}
+template <class T> T* prepared(const @name@_predictor& p, size_t offset) {
+  return reinterpret_cast<T*>(p.prepared + offset);
+}
 template <class T> const T* input(const @name@_predictor& p, int index, size_t offset) {
   return reinterpret_cast<const T*>(static_cast<const uint8_t*>(p.inputs[index]) + offset);
 }

@@ -5,26 +5,40 @@ constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor)) + round_up(si
 //@ one_thread
 constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor));
 //@ end
-constexpr size_t kSharedMemoryBytes = kHandleBytes + kArenaBytes + input_storage() + output_storage() + 64;
+constexpr size_t kSharedMemoryBytes =
+    kHandleBytes + kArenaBytes + input_storage() + output_storage() + 64;
 //@ known_memory
-static_assert(kSharedMemoryBytes + kPreparedBytes <= @NAME@_MEMORY_BYTES, "the constant in the API suffices");
+static_assert(kSharedMemoryBytes + kPreparedBytes <= @NAME@_MEMORY_BYTES,
+              "the constant in the API suffices");
 //@ end
 }}  // namespace impl
 
 int32_t @name@_input_count(void) { return impl::kInputCount; }
 int32_t @name@_output_count(void) { return impl::kOutputCount; }
-const @name@_tensor* @name@_input(int32_t index) { return index >= 0 && index < impl::kInputCount ? &impl::kInputs[index] : nullptr; }
-const @name@_tensor* @name@_output(int32_t index) { return index >= 0 && index < impl::kOutputCount ? &impl::kOutputs[index] : nullptr; }
+const @name@_tensor* @name@_input(int32_t index) {
+  return index >= 0 && index < impl::kInputCount ? &impl::kInputs[index] : nullptr;
+}
+const @name@_tensor* @name@_output(int32_t index) {
+  return index >= 0 && index < impl::kOutputCount ? &impl::kOutputs[index] : nullptr;
+}
 
 BASELINE const char* @name@_error_text(@name@_status status) {
   switch (status) {
     case @NAME@_OK: return "no error";
-    case @NAME@_BAD_ARGUMENT: return "bad argument: a null or misaligned pointer, an index out of range, or a wrong number of bytes";
+    case @NAME@_BAD_ARGUMENT:
+      return "bad argument: a null or misaligned pointer, an index out of range, or a wrong number "
+             "of bytes";
     case @NAME@_NO_MEMORY: return "not enough memory: give at least @name@_memory_size() bytes";
-    case @NAME@_NO_WEIGHTS: return "no weights: they are in a separate file (see @name@_create_from_file()), or have not all arrived";
-    case @NAME@_BAD_WEIGHTS: return "wrong weights: their size or SHA-256 is not the one that this file was built with";
-    case @NAME@_NO_FILE: return "the weights file cannot be opened or mapped, or is not a regular file";
-    case @NAME@_BAD_CPU: return "this code was compiled for a CPU with " CPU_NEEDED ", and this one lacks it: build or compile it for this CPU";
+    case @NAME@_NO_WEIGHTS:
+      return "no weights: they are in a separate file (see @name@_create_from_file()), or have not "
+             "all arrived";
+    case @NAME@_BAD_WEIGHTS:
+      return "wrong weights: their size or SHA-256 is not the one that this file was built with";
+    case @NAME@_NO_FILE:
+      return "the weights file cannot be opened or mapped, or is not a regular file";
+    case @NAME@_BAD_CPU:
+      return "this code was compiled for a CPU with " CPU_NEEDED
+             ", and this one lacks it: build or compile it for this CPU";
 //@ cuda
     case @NAME@_DEVICE_FAILED: return "the GPU failed: @name@_device() tells what its driver says";
 //@ end
@@ -40,7 +54,8 @@ namespace impl { namespace {
 
 // Lays out a predictor in `memory` (null: allocates it). Prepared weights follow at its end, or are
 // shared with `like`.
-@name@_status make(@name@_predictor** predictor, void* memory, size_t memory_bytes, const uint8_t* weights, const @name@_predictor* like) {
+@name@_status make(@name@_predictor** predictor, void* memory, size_t memory_bytes,
+                   const uint8_t* weights, const @name@_predictor* like) {
   const size_t bytes = like == nullptr ? @name@_memory_size() : @name@_shared_memory_size();
   void* owned = nullptr;
   if (memory == nullptr) {
@@ -117,7 +132,8 @@ void describe_device(@name@_predictor& p, const short_text& problem) {
 void open_device(@name@_predictor& p, int32_t wanted, const @name@_predictor* like) {
   short_text problem = {};
   const bool on_cpu = like != nullptr && like->code->cuda == nullptr;
-  p.gpu = device::open(on_cpu ? device::kNoDevice : wanted, p.arena + kArenaBytes, like != nullptr ? like->gpu : nullptr, problem);
+  p.gpu = device::open(on_cpu ? device::kNoDevice : wanted, p.arena + kArenaBytes,
+                       like != nullptr ? like->gpu : nullptr, problem);
   if (p.gpu != nullptr) p.code = p.gpu->code;
   else if (p.code->cuda != nullptr) p.code = chosen();
   if (on_cpu) p.device = like->device;
@@ -150,11 +166,12 @@ void leave_device(@name@_predictor& p) {
 // prepared.
 void arrive(@name@_predictor* p, size_t bytes, bool mapped) {
 //@ cuda
-  const bool failed = p->code->cuda != nullptr && (prepare(*p, p->arrived, bytes, false), !device::upload(*p, p->arrived, bytes));
+  const bool failed = p->code->cuda != nullptr &&
+      (prepare(*p, p->arrived, bytes, false), !device::upload(*p, p->arrived, bytes));
   if (failed) leave_device(*p), p->arrived = 0;
   if (p->code->cuda == nullptr)
 //@ end
-  prepare(*p, p->arrived, bytes, mapped);
+    prepare(*p, p->arrived, bytes, mapped);
   p->arrived = bytes;
 }
 
@@ -167,17 +184,21 @@ BASELINE @name@_status begin_create(@name@_predictor** predictor) {
 
 // `arrived`: the number of bytes of the weights that are final.
 //@ cuda
-@name@_status create_on(@name@_predictor** predictor, int32_t wanted, void* memory, size_t memory_bytes, const void* weights, size_t weights_bytes,
-    size_t arrived, bool mapped) {
+@name@_status create_on(@name@_predictor** predictor, int32_t wanted, void* memory,
+                        size_t memory_bytes, const void* weights, size_t weights_bytes,
+                        size_t arrived, bool mapped) {
 //@ end
 //@ no_cuda
-@name@_status create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights, size_t weights_bytes, size_t arrived, bool mapped) {
+@name@_status create(@name@_predictor** predictor, void* memory, size_t memory_bytes,
+                     const void* weights, size_t weights_bytes, size_t arrived, bool mapped) {
 //@ end
   const uint8_t* const embedded = embedded_weights();
   if (weights == nullptr && embedded == nullptr && kWeightsBytes != 0) return @NAME@_NO_WEIGHTS;
   if (weights != nullptr && weights_bytes != kWeightsBytes) return @NAME@_BAD_WEIGHTS;
   if (reinterpret_cast<uintptr_t>(weights) % 16 != 0) return @NAME@_BAD_ARGUMENT;
-  const @name@_status status = make(predictor, memory, memory_bytes, weights != nullptr ? static_cast<const uint8_t*>(weights) : embedded, nullptr);
+  const @name@_status status =
+      make(predictor, memory, memory_bytes,
+           weights != nullptr ? static_cast<const uint8_t*>(weights) : embedded, nullptr);
 //@ cuda
   if (status == @NAME@_OK) open_device(**predictor, wanted, nullptr);
 //@ end
@@ -186,12 +207,15 @@ BASELINE @name@_status begin_create(@name@_predictor** predictor) {
 }
 //@ cuda
 
-@name@_status create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights, size_t weights_bytes, size_t arrived, bool mapped) {
-  return create_on(predictor, device::kAnyDevice, memory, memory_bytes, weights, weights_bytes, arrived, mapped);
+@name@_status create(@name@_predictor** predictor, void* memory, size_t memory_bytes,
+                     const void* weights, size_t weights_bytes, size_t arrived, bool mapped) {
+  return create_on(predictor, device::kAnyDevice, memory, memory_bytes, weights, weights_bytes,
+                   arrived, mapped);
 }
 //@ end
 
-@name@_status create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes, const @name@_predictor* like) {
+@name@_status create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes,
+                            const @name@_predictor* like) {
   if (like == nullptr) return @NAME@_BAD_ARGUMENT;
   if (like->arrived != kWeightsBytes) return @NAME@_NO_WEIGHTS;
 //@ cuda
@@ -254,22 +278,31 @@ void unbind_device(@name@_predictor& p) {
 //@ end
 }}  // namespace impl
 
-BASELINE @name@_status @name@_create(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
-                   size_t weights_bytes) {
+BASELINE @name@_status @name@_create(@name@_predictor** predictor, void* memory,
+                                     size_t memory_bytes, const void* weights,
+                                     size_t weights_bytes) {
   const @name@_status status = impl::begin_create(predictor);
-  return status != @NAME@_OK ? status : impl::create(predictor, memory, memory_bytes, weights, weights_bytes, impl::kWeightsBytes, false);
+  return status != @NAME@_OK ? status
+                             : impl::create(predictor, memory, memory_bytes, weights, weights_bytes,
+                                            impl::kWeightsBytes, false);
 }
 
-BASELINE @name@_status @name@_create_mapped(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
-                   size_t weights_bytes) {
+BASELINE @name@_status @name@_create_mapped(@name@_predictor** predictor, void* memory,
+                                            size_t memory_bytes, const void* weights,
+                                            size_t weights_bytes) {
   const @name@_status status = impl::begin_create(predictor);
-  return status != @NAME@_OK ? status : impl::create(predictor, memory, memory_bytes, weights, weights_bytes, impl::kWeightsBytes, weights != nullptr);
+  return status != @NAME@_OK ? status
+                             : impl::create(predictor, memory, memory_bytes, weights, weights_bytes,
+                                            impl::kWeightsBytes, weights != nullptr);
 }
 
-BASELINE @name@_status @name@_create_early(@name@_predictor** predictor, void* memory, size_t memory_bytes, const void* weights,
-                   size_t weights_bytes) {
+BASELINE @name@_status @name@_create_early(@name@_predictor** predictor, void* memory,
+                                           size_t memory_bytes, const void* weights,
+                                           size_t weights_bytes) {
   const @name@_status status = impl::begin_create(predictor);
-  return status != @NAME@_OK ? status : impl::create(predictor, memory, memory_bytes, weights, weights_bytes, 0, false);
+  return status != @NAME@_OK
+      ? status
+      : impl::create(predictor, memory, memory_bytes, weights, weights_bytes, 0, false);
 }
 
 @name@_status @name@_weights_arrived(@name@_predictor* p, size_t bytes) {
@@ -278,7 +311,8 @@ BASELINE @name@_status @name@_create_early(@name@_predictor** predictor, void* m
   return @NAME@_OK;
 }
 
-BASELINE @name@_status @name@_create_shared(@name@_predictor** predictor, void* memory, size_t memory_bytes, const @name@_predictor* like) {
+BASELINE @name@_status @name@_create_shared(@name@_predictor** predictor, void* memory,
+                                            size_t memory_bytes, const @name@_predictor* like) {
   const @name@_status status = impl::begin_create(predictor);
   return status != @NAME@_OK ? status : impl::create_shared(predictor, memory, memory_bytes, like);
 }
@@ -315,14 +349,18 @@ BASELINE @name@_status @name@_create_from_file(@name@_predictor** predictor, con
 //@ end
 }
 
-@name@_status @name@_bind_input(@name@_predictor* p, int32_t index, const void* data, size_t bytes) {
-  if (p == nullptr || index < 0 || index >= impl::kInputCount || !impl::fits(@inputs(p)@[index], data, bytes)) return @NAME@_BAD_ARGUMENT;
+@name@_status @name@_bind_input(@name@_predictor* p, int32_t index, const void* data,
+                                size_t bytes) {
+  if (p == nullptr || index < 0 || index >= impl::kInputCount ||
+      !impl::fits(@inputs(p)@[index], data, bytes))
+    return @NAME@_BAD_ARGUMENT;
   p->inputs[index] = data;
   return @NAME@_OK;
 }
 
 @name@_status @name@_set_input(@name@_predictor* p, int32_t index, const void* data, size_t bytes) {
-  if (p == nullptr || data == nullptr || index < 0 || index >= impl::kInputCount || bytes != @inputs(p)@[index].bytes || !impl::kOwnTensors)
+  if (p == nullptr || data == nullptr || index < 0 || index >= impl::kInputCount ||
+      bytes != @inputs(p)@[index].bytes || !impl::kOwnTensors)
     return @NAME@_BAD_ARGUMENT;
   uint8_t* const own = impl::own_input(*p, index);
   impl::copy_bytes(own, data, bytes);
@@ -355,21 +393,33 @@ BASELINE @name@_status @name@_create_from_file(@name@_predictor** predictor, con
 int32_t @name@_step_count_of(const @name@_predictor* p) { return p != nullptr ? @steps(p)@ : 0; }
 
 const char* @name@_step_name_of(const @name@_predictor* p, int32_t index) {
-  return p != nullptr && index >= 0 && index < @steps(p)@ ? @step_names(p)@[@first_step(p)@index] : nullptr;
+  return p != nullptr && index >= 0 && index < @steps(p)@ ? @step_names(p)@[@first_step(p)@index]
+                                                          : nullptr;
 }
 
 //@ end
 //@ one_machine
 int32_t @name@_step_count(void) { return impl::kStepCount; }
-const char* @name@_step_name(int32_t index) { return index >= 0 && index < impl::kStepCount ? impl::kStepNames[index] : nullptr; }
+const char* @name@_step_name(int32_t index) {
+  return index >= 0 && index < impl::kStepCount ? impl::kStepNames[index] : nullptr;
+}
 //@ end
 //@ machines
 int32_t @name@_step_count(void) { return impl::first_step_count(); }
-const char* @name@_step_name(int32_t index) { return index >= 0 && index < impl::first_step_count() ? impl::chosen()->step_names[index] : nullptr; }
+const char* @name@_step_name(int32_t index) {
+  return index >= 0 && index < impl::first_step_count() ? impl::chosen()->step_names[index]
+                                                        : nullptr;
+}
 
-int32_t @name@_variant_count(void) { return static_cast<int32_t>(sizeof impl::kMachines / sizeof impl::kMachines[0]) - 1; }
-const char* @name@_variant_name(int32_t index) { return index >= 0 && index < @name@_variant_count() ? impl::kMachines[index]->name : nullptr; }
-const char* @name@_variant(const @name@_predictor* p) { return p != nullptr ? p->code->name : nullptr; }
+int32_t @name@_variant_count(void) {
+  return static_cast<int32_t>(sizeof impl::kMachines / sizeof impl::kMachines[0]) - 1;
+}
+const char* @name@_variant_name(int32_t index) {
+  return index >= 0 && index < @name@_variant_count() ? impl::kMachines[index]->name : nullptr;
+}
+const char* @name@_variant(const @name@_predictor* p) {
+  return p != nullptr ? p->code->name : nullptr;
+}
 
 @name@_status @name@_set_variant(@name@_predictor* p, int32_t index) {
   if (p == nullptr || index < 0 || index >= @name@_variant_count()) return @NAME@_BAD_ARGUMENT;
@@ -393,7 +443,9 @@ const char* @name@_variant(const @name@_predictor* p) { return p != nullptr ? p-
 //@ end
 
 @name@_status @name@_run_step(@name@_predictor* p, int32_t index) {
-  if (p == nullptr || index < 0 || index >= @steps(p)@ || (!impl::kOwnTensors && !impl::all_bound(*p))) return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || index < 0 || index >= @steps(p)@ ||
+      (!impl::kOwnTensors && !impl::all_bound(*p)))
+    return @NAME@_BAD_ARGUMENT;
   if (p->arrived != impl::kWeightsBytes) return @NAME@_NO_WEIGHTS;
 //@ threads
   impl::notice_fork(*p->pool);
@@ -416,51 +468,65 @@ const void* @name@_output_data(@name@_predictor* p, int32_t index) {
 }
 
 @name@_status @name@_get_output(@name@_predictor* p, int32_t index, void* data, size_t bytes) {
-  if (p == nullptr || data == nullptr || index < 0 || index >= impl::kOutputCount || bytes != @outputs(p)@[index].bytes)
+  if (p == nullptr || data == nullptr || index < 0 || index >= impl::kOutputCount ||
+      bytes != @outputs(p)@[index].bytes)
     return @NAME@_BAD_ARGUMENT;
   if (!impl::kOwnTensors && p->outputs[index] == nullptr) return @NAME@_BAD_ARGUMENT;
 //@ cuda
-  if (impl::device::bound(*p, impl::kInputCount + index)) return impl::after_run(*p, impl::device::read_bound(*p, index, data, bytes));
+  if (impl::device::bound(*p, impl::kInputCount + index))
+    return impl::after_run(*p, impl::device::read_bound(*p, index, data, bytes));
 //@ end
   impl::copy_bytes(data, p->outputs[index], bytes);
   return @NAME@_OK;
 }
 
 @name@_status @name@_bind_output(@name@_predictor* p, int32_t index, void* data, size_t bytes) {
-  if (p == nullptr || index < 0 || index >= impl::kOutputCount || !impl::fits(@outputs(p)@[index], data, bytes)) return @NAME@_BAD_ARGUMENT;
+  if (p == nullptr || index < 0 || index >= impl::kOutputCount ||
+      !impl::fits(@outputs(p)@[index], data, bytes))
+    return @NAME@_BAD_ARGUMENT;
   p->outputs[index] = data;
   return @NAME@_OK;
 }
 
 //@ cuda
-const char* @name@_device(const @name@_predictor* p) { return p != nullptr ? p->device.text : nullptr; }
+const char* @name@_device(const @name@_predictor* p) {
+  return p != nullptr ? p->device.text : nullptr;
+}
 
-BASELINE @name@_status @name@_create_on(@name@_predictor** predictor, const char* device, void* memory, size_t memory_bytes, const void* weights,
-                      size_t weights_bytes) {
+BASELINE @name@_status @name@_create_on(@name@_predictor** predictor, const char* device,
+                                        void* memory, size_t memory_bytes, const void* weights,
+                                        size_t weights_bytes) {
   int32_t wanted = 0;
   const @name@_status status = impl::begin_create(predictor);
   if (status != @NAME@_OK) return status;
   if (!impl::device::device_number(device, &wanted)) return @NAME@_BAD_ARGUMENT;
-  return impl::create_on(predictor, wanted, memory, memory_bytes, weights, weights_bytes, impl::kWeightsBytes, false);
+  return impl::create_on(predictor, wanted, memory, memory_bytes, weights, weights_bytes,
+                         impl::kWeightsBytes, false);
 }
 
-@name@_status @name@_bind_input_device(@name@_predictor* p, int32_t index, const void* data, size_t bytes) {
-  if (p == nullptr || p->code->cuda == nullptr || index < 0 || index >= impl::kInputCount || !impl::fits(@inputs(p)@[index], data, bytes))
+@name@_status @name@_bind_input_device(@name@_predictor* p, int32_t index, const void* data,
+                                       size_t bytes) {
+  if (p == nullptr || p->code->cuda == nullptr || index < 0 || index >= impl::kInputCount ||
+      !impl::fits(@inputs(p)@[index], data, bytes))
     return @NAME@_BAD_ARGUMENT;
   if (!impl::device::bind(*p, index, data, bytes)) return @NAME@_BAD_ARGUMENT;
   p->inputs[index] = data;
   return @NAME@_OK;
 }
 
-@name@_status @name@_bind_output_device(@name@_predictor* p, int32_t index, void* data, size_t bytes) {
-  if (p == nullptr || p->code->cuda == nullptr || index < 0 || index >= impl::kOutputCount || !impl::fits(@outputs(p)@[index], data, bytes))
+@name@_status @name@_bind_output_device(@name@_predictor* p, int32_t index, void* data,
+                                        size_t bytes) {
+  if (p == nullptr || p->code->cuda == nullptr || index < 0 || index >= impl::kOutputCount ||
+      !impl::fits(@outputs(p)@[index], data, bytes))
     return @NAME@_BAD_ARGUMENT;
   if (!impl::device::bind(*p, impl::kInputCount + index, data, bytes)) return @NAME@_BAD_ARGUMENT;
   p->outputs[index] = data;
   return @NAME@_OK;
 }
 
-void* @name@_cuda_stream(const @name@_predictor* p) { return p != nullptr && p->gpu != nullptr ? p->gpu->stream : nullptr; }
+void* @name@_cuda_stream(const @name@_predictor* p) {
+  return p != nullptr && p->gpu != nullptr ? p->gpu->stream : nullptr;
+}
 
 //@ end
 //@ shapes
@@ -472,7 +538,9 @@ bool has_shape(const @name@_tensor& tensor, const int64_t* shape, int32_t rank) 
   return same;
 }
 
-bool same_shape(const @name@_tensor& a, const @name@_tensor& b) { return has_shape(a, b.shape, b.rank); }
+bool same_shape(const @name@_tensor& a, const @name@_tensor& b) {
+  return has_shape(a, b.shape, b.rank);
+}
 
 // Number of inputs with the same shape in both sets.
 int32_t same_inputs(const shape_set& a, const shape_set& b) {
@@ -483,7 +551,9 @@ int32_t same_inputs(const shape_set& a, const shape_set& b) {
 
 // If the shape changes, moves an input or output to the predictor's own memory at `at`, filled with
 // zeros.
-template <class T> uint8_t* resize(T& place, uint8_t* at, size_t room, const @name@_tensor& from, const @name@_tensor& to) {
+template <class T>
+uint8_t* resize(T& place, uint8_t* at, size_t room, const @name@_tensor& from,
+                const @name@_tensor& to) {
   if (!same_shape(from, to)) {
     for (size_t k = 0; kOwnTensors && k < to.bytes; ++k) at[k] = 0;
     place = kOwnTensors ? at : nullptr;
@@ -510,18 +580,24 @@ const @name@_tensor* @name@_output_of(const @name@_predictor* p, int32_t index) 
   const impl::shape_set& from = impl::kShapes[p->set];
   const impl::shape_set& to = impl::kShapes[number];
   uint8_t* at = p->arena + impl::kArenaBytes;
-  for (int i = 0; i < impl::kInputCount; ++i) at = impl::resize(p->inputs[i], at, impl::kInputRoom[i], from.inputs[i], to.inputs[i]);
-  for (int i = 0; i < impl::kOutputCount; ++i) at = impl::resize(p->outputs[i], at, impl::kOutputRoom[i], from.outputs[i], to.outputs[i]);
+  for (int i = 0; i < impl::kInputCount; ++i)
+    at = impl::resize(p->inputs[i], at, impl::kInputRoom[i], from.inputs[i], to.inputs[i]);
+  for (int i = 0; i < impl::kOutputCount; ++i)
+    at = impl::resize(p->outputs[i], at, impl::kOutputRoom[i], from.outputs[i], to.outputs[i]);
   p->set = number;
   return @NAME@_OK;
 }
 
-@name@_status @name@_reshape(@name@_predictor* p, int32_t input, const int64_t* shape, int32_t rank) {
-  if (p == nullptr || input < 0 || input >= impl::kInputCount || rank < 0 || (shape == nullptr && rank != 0)) return @NAME@_BAD_ARGUMENT;
+@name@_status @name@_reshape(@name@_predictor* p, int32_t input, const int64_t* shape,
+                             int32_t rank) {
+  if (p == nullptr || input < 0 || input >= impl::kInputCount || rank < 0 ||
+      (shape == nullptr && rank != 0))
+    return @NAME@_BAD_ARGUMENT;
   int32_t best = -1, most = -1;
   for (int32_t k = 0; k < impl::kShapeCount; ++k) {
     const int32_t kept = impl::same_inputs(impl::kShapes[k], impl::kShapes[p->set]);
-    if (impl::has_shape(impl::kShapes[k].inputs[input], shape, rank) && kept > most) best = k, most = kept;
+    if (impl::has_shape(impl::kShapes[k].inputs[input], shape, rank) && kept > most)
+      best = k, most = kept;
   }
   return @name@_set_shape(p, best);
 }
@@ -550,7 +626,10 @@ int32_t @name@_threads(const @name@_predictor* p) {
 
 #if defined(__wasm_atomics__)
 // Entry point of a web worker; numbers start at 1. It returns when the predictor is destroyed.
-extern "C" __attribute__((visibility("default"))) void @name@_work(const @name@_predictor* p, int32_t number) { impl::work(*p, number); }
+extern "C" __attribute__((visibility("default"))) void @name@_work(const @name@_predictor* p,
+                                                                   int32_t number) {
+  impl::work(*p, number);
+}
 #endif
 //@ end
 

@@ -3,7 +3,6 @@
 
 namespace impl { namespace {
 
-@halves@
 // Input number `index` of the self-test: element i is a hash of (i, index), scaled into [low,
 // high).
 uint32_t scrambled(uint32_t i, uint32_t index) {
@@ -21,7 +20,9 @@ template <class T> void fill_input(T* data, size_t n, uint32_t index, double low
 }
 
 // Compares sampled output elements with onnxruntime's; returns the number outside the tolerance.
-template <class T> int compare(const char* name, const T* data, const uint32_t* places, const double* expected, int n, double tolerance) {
+template <class T>
+int compare(const char* name, const T* data, const uint32_t* places, const double* expected, int n,
+            double tolerance) {
   int wrong = 0;
   double worst = 0;
   for (int i = 0; i < n; ++i) {
@@ -30,7 +31,8 @@ template <class T> int compare(const char* name, const T* data, const uint32_t* 
     if (error > worst) worst = error;
     if (!(error <= tolerance) && !(got != got && expected[i] != expected[i])) ++wrong;
   }
-  printf("%s: %d values, largest error %.3g, tolerance %.3g: %s\n", name, n, worst, tolerance, wrong ? "WRONG" : "ok");
+  printf("%s: %d values, largest error %.3g, tolerance %.3g: %s\n", name, n, worst, tolerance,
+         wrong ? "WRONG" : "ok");
   return wrong;
 }
 
@@ -38,7 +40,8 @@ template <class T> int compare(const char* name, const T* data, const uint32_t* 
 
 int main(int argc, char** argv) {
   @name@_predictor* p = nullptr;
-  @name@_status status = argc > 1 ? @name@_create_from_file(&p, argv[1]) : @name@_create(&p, nullptr, 0, nullptr, 0);
+  @name@_status status =
+      argc > 1 ? @name@_create_from_file(&p, argv[1]) : @name@_create(&p, nullptr, 0, nullptr, 0);
   if (status != @NAME@_OK) {
     printf("%s\n", @name@_error_text(status));
     return 1;

@@ -1,15 +1,20 @@
-// Threads that share the trips of a kernel's loop. The grammar of sections is told at the top of
-// vectors.h; a document that may use threads has thread_host at its top, thread_pool before the
+// Threads that share the trips of a kernel's loop. The top of vectors.h explains the sections; a
+// document that may use threads has thread_host at its top, thread_pool before the
 // predictor's struct and thread_work after the steps.
 
 //@ section thread_host
-#if !defined(@NAME@_FREESTANDING) && !defined(_WIN32)
+#if defined(@NAME@_HOST_THREADS)
+// The program has threads of its own do work(), and functions by which they sleep until a number
+// changes, and wake.
+extern "C" void host_wait(const int32_t* number, int32_t value);
+extern "C" void host_wake(const int32_t* number);
+#elif !defined(@NAME@_FREESTANDING) && !defined(_WIN32)
 #include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 #define @NAME@_POSIX_THREADS
 #endif
-#if defined(@NAME@_POSIX_THREADS) || defined(__wasm_atomics__)
+#if defined(@NAME@_POSIX_THREADS) || defined(@NAME@_HOST_THREADS) || defined(__wasm_atomics__)
 #define @NAME@_WORKERS  // otherwise there is one thread
 #endif
 
@@ -64,8 +69,11 @@ void take_parts(const @name@_predictor& p, int32_t worker) {
   uint64_t ticket = __atomic_load_n(&pool.ticket, __ATOMIC_ACQUIRE);
   while (static_cast<uint32_t>(ticket) != 0) {
     const int32_t step = look(pool.step), trips = look(pool.trips), part = look(pool.part);
-    const bool flush = worker != 0 && look(pool.flush) != 0;  // the caller has set its mode for the whole run
-    if (!__atomic_compare_exchange_n(&pool.ticket, &ticket, ticket - 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) continue;
+    // The caller has set its mode for the whole run.
+    const bool flush = worker != 0 && look(pool.flush) != 0;
+    if (!__atomic_compare_exchange_n(&pool.ticket, &ticket, ticket - 1, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE))
+      continue;
     const int32_t begin = (static_cast<int32_t>(static_cast<uint32_t>(ticket)) - 1) * part;
     const uint64_t floats = flush ? flush_denormals() : 0;
     run_part(p, step, begin, trips - begin < part ? trips : begin + part, worker);
@@ -81,6 +89,8 @@ void wake_workers(thread_pool& pool) {
   pthread_mutex_lock(&pool.mutex);
   pthread_cond_broadcast(&pool.wake);
   pthread_mutex_unlock(&pool.mutex);
+#elif defined(@NAME@_HOST_THREADS)
+  host_wake(&pool.jobs);
 #elif defined(__wasm_atomics__)
   __builtin_wasm_memory_atomic_notify(&pool.jobs, 0x7fffffff);
 #endif
@@ -94,7 +104,8 @@ void share_trips(const @name@_predictor& p, int32_t step, int32_t trips) {
   if (pool.count == 1) return run_part(p, step, 0, trips, 0);
 #if defined(@NAME@_WORKERS)
   const int32_t part = (trips - 1) / (4 * pool.count) + 1, parts = (trips - 1) / part + 1;
-  put(pool.step, step), put(pool.trips, trips), put(pool.part, part), put(pool.flush, p.flush), put(pool.done, 0);
+  put(pool.step, step), put(pool.trips, trips), put(pool.part, part), put(pool.flush, p.flush),
+      put(pool.done, 0);
   const uint64_t number = (look(pool.ticket) >> 32) + 1;
   __atomic_store_n(&pool.ticket, number << 32 | static_cast<uint64_t>(parts), __ATOMIC_SEQ_CST);
   __atomic_add_fetch(&pool.jobs, 1, __ATOMIC_SEQ_CST);
@@ -121,13 +132,18 @@ void work(const @name@_predictor& p, int32_t worker) {
     if (look(pool.jobs) == seen) {
       pthread_mutex_lock(&pool.mutex);
       __atomic_add_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
-      while (__atomic_load_n(&pool.jobs, __ATOMIC_SEQ_CST) == seen) pthread_cond_wait(&pool.wake, &pool.mutex);
+      while (__atomic_load_n(&pool.jobs, __ATOMIC_SEQ_CST) == seen)
+        pthread_cond_wait(&pool.wake, &pool.mutex);
       __atomic_sub_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
       pthread_mutex_unlock(&pool.mutex);
     }
-#elif defined(__wasm_atomics__)
+#elif defined(@NAME@_HOST_THREADS) || defined(__wasm_atomics__)
     __atomic_add_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
+#if defined(@NAME@_HOST_THREADS)
+    host_wait(&pool.jobs, seen);
+#else
     __builtin_wasm_memory_atomic_wait32(&pool.jobs, seen, -1);
+#endif
     __atomic_sub_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
 #endif
     seen = __atomic_load_n(&pool.jobs, __ATOMIC_ACQUIRE);
@@ -190,8 +206,8 @@ void start_workers(@name@_predictor& p, int32_t count) {
     if (pthread_create(&pool.threads[pool.count], nullptr, work_of, &id) != 0) return;
     ++pool.count;
   }
-#elif defined(__wasm_atomics__)
-  pool.count = count;  // the page starts the workers; each calls @name@_work()
+#elif defined(@NAME@_WORKERS)
+  pool.count = count;  // the page or program starts the workers, which work()
 #else
   (void)count;
 #endif
@@ -201,7 +217,8 @@ void start_workers(@name@_predictor& p, int32_t count) {
 int32_t first_count() {
 #if defined(@NAME@_POSIX_THREADS)
   const long processors = sysconf(_SC_NPROCESSORS_ONLN);
-  return processors < 1 ? 1 : processors < kMostThreads ? static_cast<int32_t>(processors) : kMostThreads;
+  if (processors < 1) return 1;
+  return processors < kMostThreads ? static_cast<int32_t>(processors) : kMostThreads;
 #else
   return 1;
 #endif

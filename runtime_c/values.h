@@ -4,7 +4,8 @@
 // Rounds towards zero; clamps to the range of To; NaN becomes 0.
 template <class To, class From> INLINE To to_integer(From x) {
   constexpr bool is_signed = To(-1) < To(0);
-  constexpr To largest = static_cast<To>(is_signed ? (uint64_t{1} << (8 * sizeof(To) - 1)) - 1 : ~uint64_t{0});
+  constexpr To largest =
+      static_cast<To>(is_signed ? (uint64_t{1} << (8 * sizeof(To) - 1)) - 1 : ~uint64_t{0});
   constexpr To smallest = static_cast<To>(is_signed ? -largest - 1 : 0);
   if (x != x) return 0;
   if (x >= static_cast<From>(largest)) return largest;
@@ -14,15 +15,21 @@ template <class To, class From> INLINE To to_integer(From x) {
 
 //@ section add
 // a + b modulo 2^bits. Signed overflow is undefined in C++; unsigned arithmetic wraps.
-template <class V> INLINE V add_(V a, V b) { return bits_as<V>(static_cast<uints<V>>(bits_as<uints<V>>(a) + bits_as<uints<V>>(b))); }
+template <class V> INLINE V add_(V a, V b) {
+  return bits_as<V>(static_cast<uints<V>>(bits_as<uints<V>>(a) + bits_as<uints<V>>(b)));
+}
 
 //@ section sub
 // a - b modulo 2^bits.
-template <class V> INLINE V sub_(V a, V b) { return bits_as<V>(static_cast<uints<V>>(bits_as<uints<V>>(a) - bits_as<uints<V>>(b))); }
+template <class V> INLINE V sub_(V a, V b) {
+  return bits_as<V>(static_cast<uints<V>>(bits_as<uints<V>>(a) - bits_as<uints<V>>(b)));
+}
 
 //@ section mul
 // a * b modulo 2^bits. The 1u prevents promotion of 16-bit integers to int, which could overflow.
-template <class V> INLINE V mul_(V a, V b) { return bits_as<V>(static_cast<uints<V>>(1u * bits_as<uints<V>>(a) * bits_as<uints<V>>(b))); }
+template <class V> INLINE V mul_(V a, V b) {
+  return bits_as<V>(static_cast<uints<V>>(1u * bits_as<uints<V>>(a) * bits_as<uints<V>>(b)));
+}
 
 //@ section integer_pow
 //@ needs mul
@@ -31,7 +38,8 @@ template <class V> INLINE V mul_(V a, V b) { return bits_as<V>(static_cast<uints
 template <class T, class N> INLINE T integer_pow_(T a, N n) {
   if (n < N(0)) return a == T(1) ? T(1) : a != static_cast<T>(-1) ? T(0) : n % 2 != 0 ? a : T(1);
   T power = 1;
-  for (; n != 0; n = static_cast<N>(n / 2), a = mul_(a, a)) power = n % 2 != 0 ? mul_(power, a) : power;
+  for (; n != 0; n = static_cast<N>(n / 2), a = mul_(a, a))
+    power = n % 2 != 0 ? mul_(power, a) : power;
   return power;
 }
 
@@ -39,7 +47,8 @@ template <class T, class N> INLINE T integer_pow_(T a, N n) {
 // a / b rounded towards minus infinity; 0 if b is 0.
 template <class T> INLINE T floordiv_(T a, T b) {
   if (b == 0) return 0;
-  if (T(-1) < T(0) && b == static_cast<T>(-1)) return static_cast<T>(uint64_t{0} - static_cast<uint64_t>(a));
+  if (T(-1) < T(0) && b == static_cast<T>(-1))
+    return static_cast<T>(uint64_t{0} - static_cast<uint64_t>(a));
   const T q = static_cast<T>(a / b);
   return static_cast<T>(a % b != 0 && ((a < 0) != (b < 0)) ? q - 1 : q);
 }
@@ -56,7 +65,8 @@ template <class T> INLINE T floormod_(T a, T b) {
 // a / b rounded towards zero; 0 if b is 0; the overflow of the least integer / -1 wraps.
 template <class T> INLINE T truncdiv_(T a, T b) {
   if (b == 0) return 0;
-  if (T(-1) < T(0) && b == static_cast<T>(-1)) return static_cast<T>(uint64_t{0} - static_cast<uint64_t>(a));
+  if (T(-1) < T(0) && b == static_cast<T>(-1))
+    return static_cast<T>(uint64_t{0} - static_cast<uint64_t>(a));
   return static_cast<T>(a / b);
 }
 
@@ -70,16 +80,19 @@ template <class T> INLINE T truncmod_(T a, T b) {
 //@ section fill_halo
 // Fills the border of a dense block: low[d] and high[d] elements wide in dimension d.
 template <class T, class V>
-void fill_halo(T* p, int rank, const int32_t* shape, const int32_t* low, const int32_t* high, V value) {
+void fill_halo(T* p, int rank, const int32_t* shape, const int32_t* low, const int32_t* high,
+               V value) {
   while (rank > 0 && low[rank - 1] == 0 && high[rank - 1] == 0) --rank;
   if (rank == 0) return;
   ptrdiff_t stride = 1;
   for (int d = 1; shape[d] != 0; ++d) stride *= shape[d];  // shape is terminated by 0
-  const ptrdiff_t first = low[0] * stride, last = (shape[0] - high[0]) * stride, end = shape[0] * stride;
+  const ptrdiff_t first = low[0] * stride, last = (shape[0] - high[0]) * stride,
+                  end = shape[0] * stride;
   for (ptrdiff_t i = 0; i < first; ++i) p[i] = static_cast<T>(value);
   for (ptrdiff_t i = last; i < end; ++i) p[i] = static_cast<T>(value);
   if (rank == 1) return;
-  for (ptrdiff_t i = first; i < last; i += stride) fill_halo(p + i, rank - 1, shape + 1, low + 1, high + 1, value);
+  for (ptrdiff_t i = first; i < last; i += stride)
+    fill_halo(p + i, rank - 1, shape + 1, low + 1, high + 1, value);
 }
 
 //@ section copy_bytes
@@ -90,27 +103,111 @@ void copy_bytes(void* to, const void* from, size_t bytes) {
   for (size_t i = 0; i < bytes; ++i) t[i] = f[i];
 }
 
-//@ section repack
-// A dimension of two packings of the same elements: in each, elements lie `inner` apart within blocks of `size`, which
-// lie `outer` apart.
-struct repacked_dim { size_t extent, from_size, from_outer, from_inner, to_size, to_outer, to_inner; };
+//@ section from_float16
+//@ needs convert
+// Floats from float16s, lane by lane; x has their bits. The exponent's bias becomes 127 in place of
+// 15 by a product, which also makes denormals normal.
+struct from_float16 {
+  template <class X> INLINE vec<float, lanes<X>> operator()(X x) const {
+    typedef vec<float, lanes<X>> V;
+    typedef uints<V> U;
+    const U bits = convert<U>(x), rest = (bits & 0x7fffu) << 13,
+            finite = bits_as<U>(bits_as<V>(rest) * 0x1p112f);
+    const U special = rest | 0x7f800000u;
+    return bits_as<V>(select(rest >= 0x7c00u << 13, special, finite) | (bits & 0x8000u) << 16);
+  }
+};
 
-template <class T> void repack_dims(T* to, const T* from, int rank, const repacked_dim* dims) {
+//@ section from_bfloat16
+//@ needs convert
+// Floats from bfloat16s, lane by lane; x has their bits.
+struct from_bfloat16 {
+  template <class X> INLINE vec<float, lanes<X>> operator()(X x) const {
+    typedef vec<float, lanes<X>> V;
+    return bits_as<V>(convert<uints<V>>(x) << 16);
+  }
+};
+
+//@ section widen
+//@ needs load store
+// Floats from 16-bit ones in the same order.
+template <class READ>
+[[gnu::noinline]] void widen(float* to, const uint16_t* from, size_t elements, READ read) {
+  size_t i = 0;
+  for (; i + 8 <= elements; i += 8)
+    store<vec<float, 8>>(to + i, read(load<vec<uint16_t, 8>>(from + i)));
+  for (; i < elements; ++i) to[i] = read(from[i]);
+}
+
+//@ section repack
+//@ needs as_is
+// A dimension of two packings of the same elements: in each, elements lie `inner` apart within
+// blocks of `size`, which lie `outer` apart.
+struct repacked_dim {
+  size_t extent, from_size, from_outer, from_inner, to_size, to_outer, to_inner;
+};
+
+template <class T, class F, class READ>
+void repack_dims(T* to, const F* from, int rank, const repacked_dim* dims, READ read) {
   const repacked_dim& d = *dims;
   size_t from_block = 0, from_place = 0, to_block = 0, to_place = 0;
   for (size_t i = 0; i < d.extent; ++i) {
     T* const target = to + to_block + to_place * d.to_inner;
-    const T* const source = from + from_block + from_place * d.from_inner;
-    if (rank == 1) *target = *source;
-    else repack_dims(target, source, rank - 1, dims + 1);
+    const F* const source = from + from_block + from_place * d.from_inner;
+    if (rank == 1) *target = read(*source);
+    else repack_dims(target, source, rank - 1, dims + 1, read);
     if (++from_place == d.from_size) from_block += d.from_outer, from_place = 0;
     if (++to_place == d.to_size) to_block += d.to_outer, to_place = 0;
   }
 }
 
-// Brings weights from the packing that another machine's kernels read into this one's, of `elements` elements; those
-// between are zero.
-template <class T> [[gnu::noinline]] void repack(T* to, size_t elements, const T* from, int rank, const repacked_dim* dims) {
+// Brings weights from the packing that another machine's kernels read into this one's, of
+// `elements` elements; those between are zero. `read` makes them of the stored ones.
+template <class T, class F, class READ = as_is>
+[[gnu::noinline]] void repack(T* to, size_t elements, const F* from, int rank,
+                              const repacked_dim* dims, READ read = READ()) {
   for (size_t i = 0; i < elements; ++i) to[i] = 0;
-  repack_dims(to, from, rank, dims);
+  repack_dims(to, from, rank, dims, read);
+}
+
+//@ section dequantize
+// Codes of BITS bits, the first in the lowest of a byte, and what they stand for: the number in the
+// table less that of the zero point (a code too), times the scale.
+template <int BITS> struct stored_codes {
+  const uint8_t* codes;
+  const float *table, *scales;
+  const uint8_t* zeros;  // or null
+  float operator()(size_t i, size_t scale) const {
+    constexpr size_t N = 8 / BITS;
+    const float number = table[codes[i / N] >> i % N * BITS & ((1 << BITS) - 1)];
+    return (zeros ? number - table[zeros[scale]] : number) * scales[scale];
+  }
+};
+
+// A dimension of such numbers and of the packing in which kernels read them, where elements lie
+// `inner` apart within blocks of `size`, which lie `outer` apart; with each `block` of elements the
+// scale is `step` further.
+struct dequantized_dim { size_t extent, size, outer, inner, block, step; };
+
+template <int BITS>
+void dequantize_dims(float* to, const stored_codes<BITS>& from, size_t& i, size_t scale, int rank,
+                     const dequantized_dim* dims) {
+  const dequantized_dim& d = *dims;
+  size_t block = 0, place = 0, within = 0;
+  for (size_t k = 0; k < d.extent; ++k) {
+    float* const target = to + block + place * d.inner;
+    if (rank == 1) *target = from(i++, scale);
+    else dequantize_dims(target, from, i, scale, rank - 1, dims + 1);
+    if (++place == d.size) block += d.outer, place = 0;
+    if (++within == d.block) scale += d.step, within = 0;
+  }
+}
+
+// Makes weights of what is stored for them, `elements` with the zeros between them.
+template <int BITS>
+[[gnu::noinline]] void dequantize(float* to, size_t elements, const stored_codes<BITS>& from,
+                                  int rank, const dequantized_dim* dims) {
+  for (size_t i = 0; i < elements; ++i) to[i] = 0;
+  size_t i = 0;
+  dequantize_dims(to, from, i, 0, rank, dims);
 }

@@ -21,14 +21,35 @@
 
 //@ section compiler
 //@ scope file
-#if !defined(__GNUC__)
+#if !defined(__GNUC__) && !defined(__clang__)
 #error "compile this file with GCC or Clang: it uses their vector types"
 #endif
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
-#error "compile this file without -ffast-math, -Ofast and -ffinite-math-only: it relies on exact rounding, NaN and infinity"
+#error \
+    "compile this file without -ffast-math, -Ofast and -ffinite-math-only: they break its results"
+#endif
+#if defined(__clang__) && __clang_major__ >= 12
+// Clang defines no macro for -funsafe-math-optimizations and its parts: they are taken back for this file.
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wignored-pragmas"
+#pragma clang fp reassociate(off)
+#if __clang_major__ >= 18
+#pragma clang fp reciprocal(off)
+#endif
+#pragma float_control(precise, on)  // not on every machine
+#pragma clang diagnostic pop
+#elif defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
+#error \
+    "compile this file without -funsafe-math-optimizations, -fassociative-math, -freciprocal-math and -fno-signed-zeros: it relies on exact rounding"
+#endif
+#if defined(__arm__) && defined(__ARM_NEON) && !defined(__clang__)
+// GCC computes vectors of floats lane by lane on 32-bit Arm, where NEON takes denormals for zeros, unless unsafe
+// optimisations are allowed; those that would change a result are not.
+#pragma GCC optimize("unsafe-math-optimizations", "no-associative-math", "no-reciprocal-math", \
+                     "signed-zeros", "trapping-math")
 #endif
 #if defined(__ARM_FEATURE_MVE) && !defined(__clang__)
-#error "compile this file for MVE with Clang, or without MVE (-mcpu=cortex-m55+nomve): GCC 12 confuses the predicates of two selections"
+#error "GCC 12 confuses the predicates of MVE: compile with Clang, or for -mcpu=cortex-m55+nomve"
 #endif
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "compile this file for a little-endian machine: its weights are stored in that byte order"
@@ -43,7 +64,9 @@
 #define INLINE [[maybe_unused, gnu::always_inline]] inline
 
 // vec<float, 16> is a vector of 16 floats, vec<float, 1> is float.
-template <class T, int N> struct vector_of { typedef T type __attribute__((vector_size(N * sizeof(T)))); };
+template <class T, int N> struct vector_of {
+  typedef T type __attribute__((vector_size(N * sizeof(T))));
+};
 template <class T> struct vector_of<T, 1> { typedef T type; };
 template <class T, int N> using vec = typename vector_of<T, N>::type;
 
@@ -52,16 +75,30 @@ template <class T> struct referred { typedef T type; };
 template <class T> struct referred<T&> { typedef T type; };
 template <class V> auto first_lane(V& v, int) -> decltype(v[0]);
 template <class V> auto first_lane(V& v, long) -> V&;
-template <class V> using elem = typename referred<decltype(first_lane(*static_cast<V*>(nullptr), 0))>::type;
-template <class V> [[maybe_unused]] constexpr int lanes = static_cast<int>(sizeof(V) / sizeof(elem<V>));
+template <class V>
+using elem = typename referred<decltype(first_lane(*static_cast<V*>(nullptr), 0))>::type;
+template <class V>
+[[maybe_unused]] constexpr int lanes = static_cast<int>(sizeof(V) / sizeof(elem<V>));
 
 // ints<V>, uints<V>: integers of the same width in the same number of lanes. mask<V>: the result of
 // comparing two V; all bits of a true lane are 1.
 template <size_t BYTES> struct integer_of;
-template <> struct integer_of<1> { typedef int8_t i; typedef uint8_t u; };
-template <> struct integer_of<2> { typedef int16_t i; typedef uint16_t u; };
-template <> struct integer_of<4> { typedef int32_t i; typedef uint32_t u; };
-template <> struct integer_of<8> { typedef int64_t i; typedef uint64_t u; };
+template <> struct integer_of<1> {
+  typedef int8_t i;
+  typedef uint8_t u;
+};
+template <> struct integer_of<2> {
+  typedef int16_t i;
+  typedef uint16_t u;
+};
+template <> struct integer_of<4> {
+  typedef int32_t i;
+  typedef uint32_t u;
+};
+template <> struct integer_of<8> {
+  typedef int64_t i;
+  typedef uint64_t u;
+};
 template <class V> using ints = vec<typename integer_of<sizeof(elem<V>)>::i, lanes<V>>;
 template <class V> using uints = vec<typename integer_of<sizeof(elem<V>)>::u, lanes<V>>;
 template <class V> using mask = decltype(V{} < V{});
@@ -86,6 +123,13 @@ template <class M, class V> INLINE V select(M mask, V a, V b) { return mask ? a 
 //@ section f32x2
 typedef float f32x2 __attribute__((vector_size(8)));
 //@ section f32x4
+//@ one_machine
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'A' && __ARM_ARCH < 8 && \
+    !defined(__ARM_NEON)
+#error \
+    "compile this file with -mfpu=neon-vfpv4 (-mfpu=neon on a Cortex-A8 or A9), or build it for a processor without vectors (--target source --machine scalar)"
+#endif
+//@ end
 typedef float f32x4 __attribute__((vector_size(16)));
 //@ section f32x8
 typedef float f32x8 __attribute__((vector_size(32)));
@@ -182,7 +226,7 @@ typedef uint8_t u8x16 __attribute__((vector_size(16)));
 #endif
 
 //@ section twice
-// Before a loop over a product's steps: two trips at a time, so that its own instructions count half.
+// Before a loop over a product's steps: two trips at a time halve the loop's own instructions.
 #if defined(__clang__)
 #define TWICE _Pragma("clang loop unroll_count(2)")
 #else
@@ -222,12 +266,22 @@ template <class V, class From> INLINE V convert(From x) {
   constexpr bool to_float = elem<V>(0.5) != 0, from_float = elem<From>(0.5) != 0;
   if constexpr (lanes<V> == 1) return static_cast<V>(x);
 #if !defined(__clang__)
-  else if constexpr (sizeof(elem<From>) == 1 && sizeof(elem<V>) > 2) return convert<V>(__builtin_convertvector(x, vec<int16_t, lanes<V>>));  // GCC would convert lane by lane
+  // GCC would convert lane by lane.
+  else if constexpr (sizeof(elem<From>) == 1 && sizeof(elem<V>) > 2)
+    return convert<V>(__builtin_convertvector(x, vec<int16_t, lanes<V>>));
 #endif
-  else if constexpr (to_float && !from_float && sizeof(V) > sizeof(From)) return convert<V>(convert<ints<V>>(x));  // GCC needs two steps
-  else if constexpr (from_float && !to_float && sizeof(From) > sizeof(V)) return convert<V>(convert<ints<From>>(x));
+  else if constexpr (to_float && !from_float && sizeof(V) > sizeof(From))
+    return convert<V>(convert<ints<V>>(x));  // GCC needs two steps
+  else if constexpr (from_float && !to_float && sizeof(From) > sizeof(V))
+    return convert<V>(convert<ints<From>>(x));
   else return __builtin_convertvector(x, V);
 }
+
+//@ section as_is
+// How weights are read that are stored as kernels use them.
+struct as_is {
+  template <class X> INLINE X operator()(X x) const { return x; }
+};
 
 //@ section halves
 // low(v) and high(v) are the halves of a vector; join(low(v), high(v)) is v.
@@ -236,7 +290,9 @@ template <class V> using half = vec<elem<V>, lanes<V> / 2>;
 template <int... I> struct indices {};
 template <int N, int... I> struct count_to : count_to<N - 1, N - 1, I...> {};
 template <int... I> struct count_to<0, I...> { typedef indices<I...> type; };
-template <class R, int FIRST, class V, int... I> INLINE R shuffled(V a, V b, indices<I...>) { return __builtin_shufflevector(a, b, FIRST + I...); }
+template <class R, int FIRST, class V, int... I> INLINE R shuffled(V a, V b, indices<I...>) {
+  return __builtin_shufflevector(a, b, FIRST + I...);
+}
 template <class V> INLINE half<V> low(V v) {
   if constexpr (lanes<V> == 2) return v[0];
   else return shuffled<half<V>, 0>(v, v, typename count_to<lanes<V> / 2>::type());
@@ -247,18 +303,23 @@ template <class V> INLINE half<V> high(V v) {
 }
 template <class H> INLINE vec<elem<H>, 2 * lanes<H>> join(H low, H high) {
   if constexpr (lanes<H> == 1) return vec<H, 2>{low, high};
-  else return shuffled<vec<elem<H>, 2 * lanes<H>>, 0>(low, high, typename count_to<2 * lanes<H>>::type());
+  else
+    return shuffled<vec<elem<H>, 2 * lanes<H>>, 0>(low, high,
+                                                   typename count_to<2 * lanes<H>>::type());
 }
 #else  // GCC before 12
 template <class V> struct two { V low, high; };
 template <class V> INLINE half<V> low(V v) { return bits_as<two<half<V>>>(v).low; }
 template <class V> INLINE half<V> high(V v) { return bits_as<two<half<V>>>(v).high; }
-template <class H> INLINE vec<elem<H>, 2 * lanes<H>> join(H low, H high) { return bits_as<vec<elem<H>, 2 * lanes<H>>>(two<H>{low, high}); }
+template <class H> INLINE vec<elem<H>, 2 * lanes<H>> join(H low, H high) {
+  return bits_as<vec<elem<H>, 2 * lanes<H>>>(two<H>{low, high});
+}
 #endif
 
 //@ section either_nan
 // Whether vmin and vmax of V give NaN when either is NaN: the instructions of arm do.
-template <class V> [[maybe_unused]] constexpr bool either_nan = elem<V>(0.5) != 0 &&
+template <class V>
+[[maybe_unused]] constexpr bool either_nan = elem<V>(0.5) != 0 &&
 #if (defined(__aarch64__) || defined(__ARM_NEON)) && __has_builtin(__builtin_elementwise_minimum)
     (sizeof(void*) == 8 || (sizeof(elem<V>) == 4 && lanes<V> > 1));
 #elif defined(__aarch64__)
@@ -280,25 +341,27 @@ template <class V> INLINE V vmin(V a, V b) {
   if constexpr (either_nan<V>) {
     asm("fmin %0.4s, %1.4s, %2.4s" : "=w"(a) : "w"(a), "w"(b));
     return a;
-  } else if constexpr (is_float) return a < b ? a : b;
-#elif defined(__wasm_simd128__) && __has_builtin(__builtin_elementwise_minimum)  // clang would use relaxed_min, which may lose a NaN
-  if constexpr (is_float && sizeof(V) > 16) return join(vmin(low(a), low(b)), vmin(high(a), high(b)));
-  else if constexpr (is_float && sizeof(V) == 16 && sizeof(elem<V>) == 4) return __builtin_wasm_pmin_f32x4(b, a);
+  }
+#elif defined(__wasm_simd128__) && __has_builtin(__builtin_elementwise_minimum)
+  // From the plain expression clang would make relaxed_min, which may lose a NaN.
+  if constexpr (is_float && sizeof(V) > 16)
+    return join(vmin(low(a), low(b)), vmin(high(a), high(b)));
+  else if constexpr (is_float && sizeof(V) == 16 && sizeof(elem<V>) == 4)
+    return __builtin_wasm_pmin_f32x4(b, a);
   else if constexpr (is_float && sizeof(V) == 16) return __builtin_wasm_pmin_f64x2(b, a);
   else if constexpr (is_float) return __builtin_elementwise_minimum(a, b);
 #else
   // GCC compiles the expression to a comparison and a masked move.
 #if defined(__AVX512F__) && !defined(__clang__)
-  if constexpr (is_float && sizeof(elem<V>) == 4 && sizeof(V) == 64) return __builtin_ia32_minps512_mask(a, b, a, static_cast<uint16_t>(-1), 4);
-  else
+  if constexpr (is_float && sizeof(elem<V>) == 4 && sizeof(V) == 64)
+    return __builtin_ia32_minps512_mask(a, b, a, static_cast<uint16_t>(-1), 4);
 #endif
 #if defined(__AVX__) && !defined(__clang__)
-  if constexpr (is_float && sizeof(elem<V>) == 4 && sizeof(V) == 32) return __builtin_ia32_minps256(a, b);
-  else
+  if constexpr (is_float && sizeof(elem<V>) == 4 && sizeof(V) == 32)
+    return __builtin_ia32_minps256(a, b);
 #endif
-  if constexpr (is_float) return a < b ? a : b;
 #endif
-  else return a < b ? a : b;
+  return a < b ? a : b;
 }
 
 //@ section vmax
@@ -312,25 +375,26 @@ template <class V> INLINE V vmax(V a, V b) {
   if constexpr (either_nan<V>) {
     asm("fmax %0.4s, %1.4s, %2.4s" : "=w"(a) : "w"(a), "w"(b));
     return a;
-  } else if constexpr (is_float) return a > b ? a : b;
+  }
 #elif defined(__wasm_simd128__) && __has_builtin(__builtin_elementwise_maximum)
-  if constexpr (is_float && sizeof(V) > 16) return join(vmax(low(a), low(b)), vmax(high(a), high(b)));
-  else if constexpr (is_float && sizeof(V) == 16 && sizeof(elem<V>) == 4) return __builtin_wasm_pmax_f32x4(b, a);
+  if constexpr (is_float && sizeof(V) > 16)
+    return join(vmax(low(a), low(b)), vmax(high(a), high(b)));
+  else if constexpr (is_float && sizeof(V) == 16 && sizeof(elem<V>) == 4)
+    return __builtin_wasm_pmax_f32x4(b, a);
   else if constexpr (is_float && sizeof(V) == 16) return __builtin_wasm_pmax_f64x2(b, a);
   else if constexpr (is_float) return __builtin_elementwise_maximum(a, b);
 #else
   // GCC compiles the expression to a comparison and a masked move.
 #if defined(__AVX512F__) && !defined(__clang__)
-  if constexpr (is_float && sizeof(elem<V>) == 4 && sizeof(V) == 64) return __builtin_ia32_maxps512_mask(a, b, a, static_cast<uint16_t>(-1), 4);
-  else
+  if constexpr (is_float && sizeof(elem<V>) == 4 && sizeof(V) == 64)
+    return __builtin_ia32_maxps512_mask(a, b, a, static_cast<uint16_t>(-1), 4);
 #endif
 #if defined(__AVX__) && !defined(__clang__)
-  if constexpr (is_float && sizeof(elem<V>) == 4 && sizeof(V) == 32) return __builtin_ia32_maxps256(a, b);
-  else
+  if constexpr (is_float && sizeof(elem<V>) == 4 && sizeof(V) == 32)
+    return __builtin_ia32_maxps256(a, b);
 #endif
-  if constexpr (is_float) return a > b ? a : b;
 #endif
-  else return a > b ? a : b;
+  return a > b ? a : b;
 }
 
 //@ section load_partial
@@ -345,8 +409,9 @@ template <class V> INLINE V load_partial(const elem<V>* p, ptrdiff_t n) {
   if constexpr (sizeof(V) == 64 && sizeof(elem<V>) == 4) {
     typedef vec<float, 16> F;
     const F zero = {};
-    return bits_as<V>(static_cast<F>(__builtin_ia32_loadups512_mask(reinterpret_cast<const float*>(p), zero, static_cast<uint16_t>((1u << n) - 1))));
-  } else
+    return bits_as<V>(static_cast<F>(__builtin_ia32_loadups512_mask(
+        reinterpret_cast<const float*>(p), zero, static_cast<uint16_t>((1u << n) - 1))));
+  }
 #endif
   if constexpr (H > 0) {
     const bool full = n >= H;  // the low half
@@ -395,16 +460,18 @@ template <class V> INLINE elem<V> hprod(V v) {
 //@ section hmax
 //@ needs reduce vmax
 // The largest lane; NaN as in vmax.
-template <class V> INLINE elem<V> hmax(V v) {
-  return reduce(v, [](auto a, auto b) { return vmax(a, b); });
-}
+struct larger {  // no lambda: clang-cl forgets the machine's instructions in it
+  template <class V> INLINE V operator()(V a, V b) const { return vmax(a, b); }
+};
+template <class V> INLINE elem<V> hmax(V v) { return reduce(v, larger()); }
 
 //@ section hmin
 //@ needs reduce vmin
 // The smallest lane; NaN as in vmin.
-template <class V> INLINE elem<V> hmin(V v) {
-  return reduce(v, [](auto a, auto b) { return vmin(a, b); });
-}
+struct smaller {  // no lambda: clang-cl forgets the machine's instructions in it
+  template <class V> INLINE V operator()(V a, V b) const { return vmin(a, b); }
+};
+template <class V> INLINE elem<V> hmin(V v) { return reduce(v, smaller()); }
 
 //@ section madd
 //@ needs halves
@@ -412,10 +479,12 @@ template <class V> INLINE elem<V> hmin(V v) {
 // relaxed SIMD).
 template <class V> INLINE V madd(V a, V b, V c) {
 #if defined(__wasm_relaxed_simd__)
-  if constexpr (sizeof(V) > 16) return join(madd(low(a), low(b), low(c)), madd(high(a), high(b), high(c)));
-  else if constexpr (sizeof(V) == 16 && sizeof(elem<V>) == 4 && elem<V>(0.5) != 0) return __builtin_wasm_relaxed_madd_f32x4(a, b, c);
-  else if constexpr (sizeof(V) == 16 && sizeof(elem<V>) == 8 && elem<V>(0.5) != 0) return __builtin_wasm_relaxed_madd_f64x2(a, b, c);
-  else
+  if constexpr (sizeof(V) > 16)
+    return join(madd(low(a), low(b), low(c)), madd(high(a), high(b), high(c)));
+  else if constexpr (sizeof(V) == 16 && sizeof(elem<V>) == 4 && elem<V>(0.5) != 0)
+    return __builtin_wasm_relaxed_madd_f32x4(a, b, c);
+  else if constexpr (sizeof(V) == 16 && sizeof(elem<V>) == 8 && elem<V>(0.5) != 0)
+    return __builtin_wasm_relaxed_madd_f64x2(a, b, c);
 #endif
   return a * b + c;
 }
@@ -429,30 +498,54 @@ template <class V> INLINE V pairs(shorts_of<V> a, shorts_of<V> b) {
     V sum;
     asm("vpmaddwd %2, %1, %0" : "=v"(sum) : "v"(a), "v"(b));
     return sum;
-  } else
+  }
 #endif
 #if defined(__AVX2__)
   if constexpr (sizeof(V) == 32) {
     V sum;
     asm("vpmaddwd %2, %1, %0" : "=x"(sum) : "x"(a), "x"(b));
     return sum;
-  } else
+  }
 #endif
 #if defined(__wasm_simd128__)
   if constexpr (sizeof(V) == 16) return __builtin_wasm_dot_s_i32x4_i16x8(a, b);
-  else
 #endif
-  {
-    typedef uints<V> U;
-    const V x = bits_as<V>(a), y = bits_as<V>(b);
-    return bits_as<V>(bits_as<U>(x >> 16) * bits_as<U>(y >> 16) + bits_as<U>(bits_as<V>(bits_as<U>(x) << 16) >> 16) * bits_as<U>(bits_as<V>(bits_as<U>(y) << 16) >> 16));
-  }
+  typedef uints<V> U;
+  const V x = bits_as<V>(a), y = bits_as<V>(b);
+  return bits_as<V>(bits_as<U>(x >> 16) * bits_as<U>(y >> 16) +
+                    bits_as<U>(bits_as<V>(bits_as<U>(x) << 16) >> 16) *
+                        bits_as<U>(bits_as<V>(bits_as<U>(y) << 16) >> 16));
 }
 
 //@ section dot
-//@ needs pairs
+//@ needs pairs halves
 // acc plus, in each lane, the sum of four products: of x[k] with the lane's w[4 lane + k]. Sums
-// wrap. x: int8_t or uint8_t.
+// wrap. x: int8_t or uint8_t. With V = int32_t it may have 16 of them.
+template <class X> INLINE int32_t dot_(int32_t acc, X x, vec<int8_t, lanes<X>> w) {
+  [[maybe_unused]] constexpr bool is_signed = elem<X>(-1) < 0;
+#if defined(__ARM_FEATURE_MVE)
+  if constexpr (is_signed && lanes<X> == 16) {
+    asm("vmlava.s8 %0, %q1, %q2" : "+Te"(acc) : "w"(x), "w"(w));
+    return acc;
+  }
+#endif
+#if defined(__ARM_FEATURE_SIMD32)
+  if constexpr (is_signed && lanes<X> == 4) {
+    const int32_t a = bits_as<int32_t>(x), b = bits_as<int32_t>(w);
+    const auto odd = [](int32_t v) {
+      return __builtin_arm_sxtb16(
+          static_cast<int32_t>(static_cast<uint32_t>(v) >> 8 | static_cast<uint32_t>(v) << 24));
+    };
+    return __builtin_arm_smlad(
+        odd(a), odd(b), __builtin_arm_smlad(__builtin_arm_sxtb16(a), __builtin_arm_sxtb16(b), acc));
+  }
+#endif
+  if constexpr (lanes<X> == 1) {
+    return static_cast<int32_t>(static_cast<uint32_t>(acc) + static_cast<uint32_t>(x * w));
+  } else {
+    return dot_(dot_(acc, low(x), low(w)), high(x), high(w));
+  }
+}
 template <class V> using bytes_of = vec<int8_t, 4 * lanes<V>>;
 template <class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {
   [[maybe_unused]] constexpr bool is_signed = elem<X>(-1) < 0;
@@ -461,25 +554,24 @@ template <class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {
   if constexpr (!is_signed && sizeof(V) == 64) {
     asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(four), "v"(w));
     return acc;
-  } else
+  }
 #elif defined(__AVXVNNI__)
   if constexpr (!is_signed && sizeof(V) == 32) {
     asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(four), "x"(w));
     return acc;
-  } else
+  }
 #elif defined(__ARM_FEATURE_DOTPROD)
   if constexpr (is_signed && sizeof(V) == 16) {
     asm("sdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(w), "w"(four));
     return acc;
-  } else
-#endif
-  {
-    typedef shorts_of<V> S;
-    typedef uints<S> U;
-    const S s = bits_as<S>(w), t = bits_as<S>(four);
-    const S w_odd = s >> 8, w_even = bits_as<S>(bits_as<U>(s) << 8) >> 8;
-    const S x_odd = is_signed ? t >> 8 : bits_as<S>(bits_as<U>(t) >> 8);
-    const S x_even = is_signed ? bits_as<S>(bits_as<U>(t) << 8) >> 8 : t & 255;
-    return bits_as<V>(bits_as<uints<V>>(acc) + bits_as<uints<V>>(pairs<V>(x_even, w_even)) + bits_as<uints<V>>(pairs<V>(x_odd, w_odd)));
   }
+#endif
+  typedef shorts_of<V> S;
+  typedef uints<S> U;
+  const S s = bits_as<S>(w), t = bits_as<S>(four);
+  const S w_odd = s >> 8, w_even = bits_as<S>(bits_as<U>(s) << 8) >> 8;
+  const S x_odd = is_signed ? t >> 8 : bits_as<S>(bits_as<U>(t) >> 8);
+  const S x_even = is_signed ? bits_as<S>(bits_as<U>(t) << 8) >> 8 : t & 255;
+  return bits_as<V>(bits_as<uints<V>>(acc) + bits_as<uints<V>>(pairs<V>(x_even, w_even)) +
+                    bits_as<uints<V>>(pairs<V>(x_odd, w_odd)));
 }

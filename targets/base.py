@@ -95,8 +95,8 @@ class Build:
 
 @dataclass(frozen=True)
 class Target:
-    """A place where a predictor runs, as one or several `builds`, the best first; `select(options)` tells which of
-    them the target's own options ask for.
+    """A place where a predictor runs, as one or several `builds`, the best first; `select(options)` chooses among
+    them by the target's own options.
 
     What is not a library is what the target's own `package(folder, manifest, options)` compiles and writes: it enters
     it into the manifest and returns a line for the log. A target with neither gives the .cc alone.

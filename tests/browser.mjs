@@ -170,7 +170,13 @@ const scenarios = {
     await page.waitForFunction(() => /without a network/.test(document.querySelector("#bytes").textContent));
     process.kill(Number(files[0]), "SIGTERM");
     const ended = async () => {
-      while (await fetch(address).then(() => true, () => false)) await new Promise((done) => setTimeout(done, 50));
+      while (
+        await fetch(address).then(
+          () => true,
+          () => false,
+        )
+      )
+        await new Promise((done) => setTimeout(done, 50));
     };
     await within(WAIT_S, "waiting for the server's end", ended);
     await page.reload();
@@ -188,7 +194,12 @@ const scenarios = {
       const frame = document.querySelector("#picture").getBoundingClientRect();
       return [...document.querySelectorAll(".box")].map((box) => {
         const { left, top, width, height } = box.getBoundingClientRect();
-        const part = [(left - frame.left) / frame.width, (top - frame.top) / frame.height, width / frame.width, height / frame.height];
+        const part = [
+          (left - frame.left) / frame.width,
+          (top - frame.top) / frame.height,
+          width / frame.width,
+          height / frame.height,
+        ];
         return [box.textContent, ...part];
       });
     });
@@ -213,7 +224,10 @@ const scenarios = {
     await page.goto(address + files[2]);
     await page.waitForSelector(READY);
     const texts = [];
-    for (const [length, temperature] of [[50, 0], [20000, 1]]) {
+    for (const [length, temperature] of [
+      [50, 0],
+      [20000, 1],
+    ]) {
       await page.evaluate(
         ([length, temperature]) => {
           for (const [id, value] of Object.entries({ length, temperature })) document.querySelector(`#${id}`).value = value;
@@ -263,7 +277,15 @@ const scenarios = {
       const { Classifier, Predictor } = await import("./index.js");
       const pixels = { data: new Uint8ClampedArray(64).fill(99), width: 8, height: 8 };
       const canvas = Object.assign(document.createElement("canvas"), { width: 8, height: 8 });
-      canvas.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(256).map((_, i) => (i % 4 === 3 ? 255 : 99)), 8, 8), 0, 0);
+      canvas.getContext("2d").putImageData(
+        new ImageData(
+          new Uint8ClampedArray(256).map((_, i) => (i % 4 === 3 ? 255 : 99)),
+          8,
+          8,
+        ),
+        0,
+        0,
+      );
       const bitmap = await createImageBitmap(canvas);
       const inPage = await Classifier.load(".");
       const inWorker = await Classifier.inWorker(".");
@@ -273,7 +295,11 @@ const scenarios = {
         for (const c of [inPage, inWorker]) results.push(numbers(await c.classify(image)));
       }
       results.push(numbers(await inWorker.classify(pixels)), numbers(await inPage.classify(pixels)));
-      const fail = (promise) => promise.then(() => "", (e) => `${e.name}: ${e.message}`);
+      const fail = (promise) =>
+        promise.then(
+          () => "",
+          (e) => `${e.name}: ${e.message}`,
+        );
       const aborted = await fail(Classifier.inWorker(".", { signal: AbortSignal.abort(new Error("enough")) }));
       const midway = [];
       for (const load of [Classifier.inWorker, Classifier.load, Predictor.load]) {
@@ -307,7 +333,19 @@ const scenarios = {
       const image = new Float32Array(64);
       for (let i = 0; i < 1000; i++) await p.run({ image });
       const growth = p._memory.buffer.byteLength - memory;
-      return { results, aborted, midway, stopped, unready, banded, values: new Set(whole).size, disposed, lost, growth, isolated: crossOriginIsolated };
+      return {
+        results,
+        aborted,
+        midway,
+        stopped,
+        unready,
+        banded,
+        values: new Set(whole).size,
+        disposed,
+        lost,
+        growth,
+        isolated: crossOriginIsolated,
+      };
     });
   },
 
@@ -346,7 +384,8 @@ const scenarios = {
       lines = null;
     }
     await page.goto(address);
-    for (let visit = 0; visit < 2; visit++) { // the second goes through the service worker
+    for (let visit = 0; visit < 2; visit++) {
+      // the second goes through the service worker
       if (visit) await page.reload();
       await page.waitForFunction(() => /without a network/.test(document.querySelector("#bytes").textContent));
       await page.setInputFiles("#file", files[0]);
@@ -429,11 +468,13 @@ function within(seconds, step, begin) {
 
 /** A page whose asynchronous calls are steps. */
 function stepwise(page, scenario) {
-  const called = (name) => (...args) => {
-    const result = page[name](...args);
-    if (typeof result?.then !== "function") return result;
-    return within(CALL_S, `${browserName}: ${scenario}: ${name} ${String(args[0]).slice(0, 120)}`, () => result);
-  };
+  const called =
+    (name) =>
+    (...args) => {
+      const result = page[name](...args);
+      if (typeof result?.then !== "function") return result;
+      return within(CALL_S, `${browserName}: ${scenario}: ${name} ${String(args[0]).slice(0, 120)}`, () => result);
+    };
   return new Proxy(page, { get: (_, name) => (typeof page[name] === "function" ? called(name) : page[name]) });
 }
 

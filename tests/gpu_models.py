@@ -20,8 +20,8 @@ import onnx
 import onnxruntime
 from gpu_text import Runner, compile_for_host, compiled_for, cuda_text, errors
 
-from dlpack.pipeline import clean_graph
 from dlpack.plan.program import CallStep, LoopStep, Program, Step, Tensor
+from dlpack.stages.prepare import clean_graph
 from dlpack.targets.gpu.machine import GPUS, Gpu
 
 TOLERANCE = 1e-4

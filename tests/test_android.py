@@ -25,6 +25,7 @@ from conftest import DIGITS, ROOT, optional_tool, requires_tool
 from nets import model
 from onnx import helper
 from processes import run
+from shape_bundles import PICTURES, expected, picture_net, pictures
 
 import dlpack
 from dlpack.errors import ToolchainError, UsageError
@@ -32,8 +33,6 @@ from dlpack.meaning.detect import detections
 from dlpack.meaning.preprocess import resolve
 from dlpack.pipeline import Options, build
 from dlpack.targets.android import TARGET, java, libraries
-from dlpack.targets.android.package import package
-from dlpack.targets.base import PackageOptions
 from dlpack.targets.toolchains.compiler import FLAGS, program_command
 from dlpack.targets.toolchains.processors import NEON_FLAGS
 
@@ -345,12 +344,17 @@ def detector(kind: str, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_detectors(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Detector.java finds what dlpack.detections finds."""
+def only_x86_64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An AAR has one library, and no documentation."""
     android = sys.modules["dlpack.targets.android.package"]
     monkeypatch.setattr(android, "ABIS", tuple(abi for abi in libraries.ABIS if abi.name == "x86_64"))
     monkeypatch.setattr(android, "document", lambda *_: None)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_detectors(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Detector.java finds what dlpack.detections finds."""
+    only_x86_64(monkeypatch)
     task = {"kind": "detect", "format": kind, "threshold": 0.4, "most": 7, **FORMATS[kind]}
     spec = {"scale": 1 / 255, "resize": 20}
     labels = ("none", "猫", "dog") if kind != "grid" else ()
@@ -372,13 +376,35 @@ def test_detectors(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         np.testing.assert_allclose([float(v) for v in line[2:]], [d.score, d.x, d.y, d.width, d.height], rtol=1e-3)
 
 
-def test_quantised_outputs_of_a_detector() -> None:
-    told = {"dtype": "uint8", "quantization": {"scale": 0.5, "zero_point": 3}}
-    call, method = java._reader(told, "boxes")  # type: ignore[misc]
-    assert call == "real(outputs.boxes, 0xff, 3, 0.5)"
-    assert "real(byte[] values, int mask, int zero, double scale)" in method
-    assert java._reader({"dtype": "float16"}, "boxes") is None
-    assert "double[] values" in java._reader({"dtype": "float64"}, "y")[1]  # type: ignore[index]
+# --- several sets of shapes, and threads ------------------------------------------------------------------------------
+
+SIZES = (PICTURES[0], PICTURES[2])
+
+
+def test_shapes_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Java's threads compute for the library, which has none of its own, and end when they are not wanted."""
+    only_x86_64(monkeypatch)
+    onnx.save(picture_net(), tmp_path / "several.onnx")
+    first, last = ({"image": shape} for shape in SIZES)
+    options = Options("android", shapes=first, more_shapes=(last,), threads=3, verify=False)
+    several = Aar(build(tmp_path / "several.onnx", tmp_path / "bundle", options), tmp_path)
+    assert "(NEEDED)" not in elf("-d", several.library("x86_64"))
+    files = [tmp_path / f"{k}.bin" for k in range(len(SIZES))]
+    images = [pictures(shape) for shape in SIZES]
+    for file, inputs in zip(files, images, strict=True):
+        inputs["image"].tofile(file)
+    told = several.java("Shapes", *files)
+    for number, inputs in enumerate(images):
+        for name, want in expected(tmp_path / "several.onnx", inputs).items():
+            got = numbers(told[f"{name}{number}"]).reshape(9, *want.shape)
+            np.testing.assert_allclose(got, np.broadcast_to(want, got.shape), rtol=1e-4, atol=1e-4 * abs(want).max())
+    assert told["names"] == 3 * [str(n) for n in (0, 2, 1) for _ in SIZES] and told["left"] == ["0"]
+    assert told["length"] == [
+        "IllegalArgumentException image (float32 1x3x30x26 or 1x3x45x60) has 3 elements; 2340 are needed"
+    ]
+    assert all("there are 2, from 0 on" in line for line in told["shape"]) and len(told["shape"]) == 2
+    assert all("from 1 to 3 can be chosen" in line for line in told["threads"]) and len(told["threads"]) == 2
+    assert all("closed" in line for line in told["closed"]) and len(told["closed"]) == 2
 
 
 # --- what cannot be built ---------------------------------------------------------------------------------------------
@@ -387,12 +413,6 @@ def test_quantised_outputs_of_a_detector() -> None:
 def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="--android-weights sdcard: the weights can be in the library or the asset"):
         build(DIGITS, tmp_path / "a", Options("android", target_options={"android-weights": "sdcard"}))
-    for manifest, match in (
-        ({"threads": 2}, "a predictor for each thread"),
-        ({"shapes": []}, "build a bundle for each"),
-    ):
-        with pytest.raises(UsageError, match=match):
-            package(tmp_path, manifest, PackageOptions())
     with pytest.raises(UsageError, match="remove --weights embed"):
         build(DIGITS, tmp_path / "a", Options("android", weights="embed"))
     monkeypatch.setattr(java, "_tool", lambda _: None)

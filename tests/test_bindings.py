@@ -183,8 +183,9 @@ def test_refusals(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=re.escape(message)):
             build(DIGITS, tmp_path / "bundle", options)
         assert not (tmp_path / "bundle").exists()
-    with pytest.raises(UsageError, match="one set of shapes"):
-        check_shapes(["go"], 2)
+    with pytest.raises(UsageError, match=r"--binding go has one set of shapes.*java, kotlin, swift choose"):
+        check_shapes(["java", "go"], 2)
+    check_shapes(["java", "kotlin", "swift"], 2)
 
 
 def test_wheel_platforms() -> None:

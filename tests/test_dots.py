@@ -17,7 +17,8 @@ from test_quantised import Net
 from dlpack.bundle.loader import read_kernels
 from dlpack.graph.ir import Graph
 from dlpack.graph.quantized import quantized
-from dlpack.pipeline import Options, build, clean_graph
+from dlpack.pipeline import Options, build
+from dlpack.stages.prepare import clean_graph
 from dlpack.targets import get_target
 from dlpack.targets.toolchains.host import cpu_features
 

@@ -93,9 +93,6 @@ def test_inspect_says_what_an_exporter_needs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "words"),
     [
-        (b'{"learner":{"attributes":{}}}', "XGBoost"),
-        (b"{L\0\0\0\0\0\0\0\x07learner{", "XGBoost"),
-        (b"tree\nversion=v4\nnum_class=1\n", "LightGBM"),
         (b'\x40\0\0\0\0\0\0\0{"w":{"dtype":"F32"}}', "safetensors"),
         (b"7767517\n2 2\nInput data 0 1 data\n", "ncnn"),
         (b"[net]\nwidth=416\n\n[convolutional]\n", "Darknet"),

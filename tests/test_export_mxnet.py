@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from conformance import harness
 from conformance.batch import run_cases
 from conformance.cases import Case
 
 import dlpack
 from dlpack import exporters
+from dlpack.cli import cli
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters import ExportOptions
 from dlpack.exporters.mxnet.files import read_arrays
@@ -334,6 +336,19 @@ def test_open_input_shapes_are_asked_for_with_an_example(tmp_path: Path) -> None
         exporters.export(path, options=ExportOptions({"image": (1, 4, 8, 8)}))
     with pytest.raises(ModelError, match=r"'c' .Convolution"):
         exporters.export(path, options=ExportOptions({"data": (1, 5, 8, 8)}))
+
+
+def test_an_input_of_which_only_the_shape_matters(tmp_path: Path) -> None:
+    """It is asked for, and is no input of the predictor."""
+    nodes = [("null", "x", {}, []), ("null", "y", {}, []), ("slice_like", "s", {"axes": "(-1, 2)"}, [0, 1])]
+    path = write_model(tmp_path, symbol(nodes), {})
+    call = ["build", str(path), "-o", str(tmp_path / "net"), "--shape", "x=1x3x8x8"]
+    result = CliRunner().invoke(cli, call)
+    assert result.exit_code == 2 and "--shape y=" in result.stderr
+    result = CliRunner().invoke(cli, [*call, "--shape", "y=1x1x5x6"])
+    assert result.exit_code == 0, result.stderr
+    x = np.arange(192, dtype=np.float32).reshape(1, 3, 8, 8)
+    np.testing.assert_array_equal(dlpack.load(tmp_path / "net").run({"x": x})["s_output"], x[:, :, :5, :6])
 
 
 def test_every_unsupported_node_is_listed(tmp_path: Path) -> None:

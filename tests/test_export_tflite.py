@@ -146,12 +146,6 @@ def test_build_of_a_quantised_network_equals_tensorflow_lite(tmp_path: Path) -> 
 # --- files that are refused -------------------------------------------------------------------------------------------
 
 
-def patched(name: str, find: bytes, put: bytes) -> bytes:
-    data = recorded()[name]["model"].tobytes()
-    assert find in data
-    return data.replace(find, put, 1)
-
-
 @pytest.mark.parametrize("cut", (0.1, 0.5, 0.9))
 def test_file_cut_off(cut: float, tmp_path: Path) -> None:
     data = recorded()["net_float"]["model"].tobytes()

@@ -23,10 +23,10 @@ from onnx import ModelProto, helper
 
 from dlpack.amalgamate.document import Provenance, emit_source
 from dlpack.kernels.backend import Layer
-from dlpack.pipeline import clean_graph
 from dlpack.plan.compiler import compile_graph
 from dlpack.plan.program import Program
 from dlpack.runtime_c import read_runtime
+from dlpack.stages.prepare import clean_graph
 from dlpack.targets.base import processor_code
 from dlpack.targets.cpu.machine import AVX2, SCALAR, WASM, Machine
 from dlpack.targets.cpu.schedule import CpuBackend

@@ -19,9 +19,9 @@ from onnx import ModelProto, helper
 
 from dlpack.amalgamate.runtime import sections
 from dlpack.graph.ir import Graph
-from dlpack.pipeline import clean_graph
 from dlpack.plan.program import Program
 from dlpack.runtime_c import read_runtime
+from dlpack.stages.prepare import clean_graph
 from dlpack.targets.gpu.cuda import CudaPrinter, device_functions
 from dlpack.targets.gpu.launch import launch_of
 from dlpack.targets.gpu.machine import GPUS, SM_53, SM_90, Gpu

@@ -90,3 +90,70 @@ def test_bfloat16_rounds_to_the_nearest(tmp_path: Path) -> None:
     with dlpack.load(build(tmp_path / "b.onnx", tmp_path / "b")) as p:
         y = p.run({"x": bits.view(numpy_dtype("bfloat16"))})["y"].view(np.uint16)
     assert y.tolist() == [0x4000, 0x4040, 0x40C0, 0x7F80]  # 2, 3 (of 3.0078: the tie is even), 6, infinity
+
+
+def test_loops_and_branches_of_halves(tmp_path: Path) -> None:
+    """A Loop whose state is float16, and an If with float16 branches on a condition known only at run time."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Mul", ["s", "w"], ["t"])],
+        "body",
+        [value("i", TensorProto.INT64, []), value("go", TensorProto.BOOL, []), value("s", TensorProto.FLOAT16, [4])],
+        [value("on", TensorProto.BOOL, []), value("t", TensorProto.FLOAT16, [4])],
+    )
+    then = helper.make_graph(
+        [helper.make_node("Neg", ["r"], ["a"])], "then", [], [value("a", TensorProto.FLOAT16, [4])]
+    )
+    other = helper.make_graph([helper.make_node("Add", ["r", "w"], ["b"])], "other", [], [value("b", 10, [4])])
+    nodes = [
+        helper.make_node("Loop", ["n", "", "x"], ["r"], body=body),
+        helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+        helper.make_node("Greater", ["m", "zero"], ["c"]),
+        helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other),
+    ]
+    w = np.array([0.5, 1.5, 2, -1], np.float16)
+    weights = {"w": w, "n": np.array(3), "zero": np.array(0, np.float16)}
+    onnx.save(model(nodes, TensorProto.FLOAT16, weights, [4]), tmp_path / "loop.onnx")
+    with dlpack.load(build(tmp_path / "loop.onnx", tmp_path / "loop")) as p:
+        for x in (np.array([1, 2, 3, 4], np.float16), -np.array([1, 2, 3, 4], np.float16)):
+            y = p.run({"x": x})["y"]
+            assert y.dtype == np.float16
+            np.testing.assert_array_equal(y, -(x * w**3) if x.max() > 0 else x * w**3 + w)
+
+
+def test_quantised_layers_with_scales_of_16_bits(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    q = rng.integers(-128, 128, (48, 96)).astype(np.int8)
+    scale = rng.uniform(0.01, 0.02, 96).astype(np.float16)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s"], ["w"], axis=1),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    proto = model(nodes, TensorProto.FLOAT16, {"q": q, "s": scale}, [2, 48])
+    proto.opset_import[0].version = 21
+    proto.ir_version = 10
+    onnx.save(proto, tmp_path / "q.onnx")
+    x = rng.uniform(-1, 1, (2, 48)).astype(np.float16)
+    bundle = build(tmp_path / "q.onnx", tmp_path / "q")
+    with dlpack.load(bundle) as p:
+        y = p.run({"x": x})["y"]
+    want = x.astype(np.float64) @ (q * scale.astype(np.float64))
+    np.testing.assert_allclose(y.astype(np.float64), want, rtol=2**-10, atol=2**-10 * np.abs(want).max())
+
+
+def test_doubles_stay_doubles(tmp_path: Path) -> None:
+    """From input to output, weights included: float32 would be 1e-8 off."""
+    rng = np.random.default_rng(7)
+    w = rng.normal(0, 1, (30, 40))
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("Sigmoid", ["p"], ["q"]),
+        helper.make_node("ReduceMean", ["q"], ["y"], axes=[1]),
+    ]
+    onnx.save(model(nodes, TensorProto.DOUBLE, {"w": w}, [5, 30]), tmp_path / "d.onnx")
+    x = rng.normal(0, 1, (5, 30))
+    with dlpack.load(build(tmp_path / "d.onnx", tmp_path / "d")) as p:
+        y = p.run({"x": x})["y"]
+    want = (1 / (1 + np.exp(-(x @ w)))).mean(axis=1, keepdims=True)
+    assert y.dtype == np.float64
+    np.testing.assert_allclose(y, want, rtol=1e-13)

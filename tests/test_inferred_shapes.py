@@ -12,7 +12,8 @@ from onnx import helper
 
 import dlpack
 from dlpack.model.infer import infer_types
-from dlpack.pipeline import build, clean_graph
+from dlpack.pipeline import build
+from dlpack.stages.prepare import clean_graph
 from dlpack.verify.runners import run_onnxruntime
 
 

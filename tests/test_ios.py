@@ -70,7 +70,7 @@ def resource_bundle(tmp_path_factory: pytest.TempPathFactory, model_files: dict[
 def linked_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Weights that are too large to be text, in the libraries and beside the source."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dlpack.pipeline.EMBED_LIMIT", 1 << 10)
+        patch.setattr("dlpack.stages.write.EMBED_LIMIT", 1 << 10)
         options = Options("ios", weights="embed", preprocess=PREPROCESS, verify=False)
         folder = tmp_path_factory.mktemp("ios")
         source = Options(**{**options.__dict__, "target_options": {"xcode-source": True}})
@@ -400,10 +400,24 @@ def test_the_example_is_a_whole_project() -> None:
 def test_what_the_target_does_not_do(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="remove --cc"):
         build(DIGITS, tmp_path / "cc", Options("ios", cc="clang++"))
+
+
+def test_shapes_and_threads(resource_bundle: Path, tmp_path: Path) -> None:
+    """The Swift class chooses between sets of shapes, and how many threads compute."""
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "open", [x], [y])
     opset = helper.make_opsetid("", 17)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), tmp_path / "open.onnx")
-    options = Options("ios", shapes={"x": (1,)}, more_shapes=({"x": (2,)},))
-    with pytest.raises(UsageError, match="one set of shapes"):
-        build(tmp_path / "open.onnx", tmp_path / "shapes", options)
+    options = Options("ios", name="wide", shapes={"x": (1,)}, more_shapes=({"x": (2,)},), verify=False)
+    bundle = build(tmp_path / "open.onnx", tmp_path / "shapes", options)
+    text = (bundle / "Sources" / "Wide" / "Predictor.swift").read_text()
+    assert "inputSizes = [[1], [2]]" in text and "/// - 1: x 2" in text and "public func setShape(" in text
+    assert "try set(0, x, Predictor.inputSizes[shape][0]," in text
+    assert "count: Predictor.outputSizes[shape][0])" in text and "setThreads" not in text
+    threads = (resource_bundle / "Sources" / "Wide" / "Predictor.swift").read_text()
+    assert "guard (1...2).contains(count)" in threads and "setShape" not in threads
+    if compiler := shutil.which("swiftc"):
+        c = bundle / "Sources" / "Copen" / "include"
+        run(
+            [compiler, "-typecheck", "-I", c if c.is_dir() else bundle, bundle / "Sources" / "Wide" / "Predictor.swift"]
+        )

@@ -12,10 +12,10 @@ from test_control_flow import SCAN, parse
 
 from dlpack.amalgamate.document import Provenance, emit_source
 from dlpack.graph.ir import TensorType
-from dlpack.pipeline import clean_graph
 from dlpack.plan.compiler import Compiler
 from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, Program, Step
 from dlpack.runtime_c import read_runtime
+from dlpack.stages.prepare import clean_graph
 from dlpack.targets.base import processor_code
 from dlpack.targets.cpu.machine import AVX2
 from dlpack.targets.cpu.schedule import CpuBackend

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,17 @@ import pytest
 from conftest import DIGITS, optional_tool, requires_tool
 from onnx import TensorProto, helper
 from processes import run
+from test_dots import net_of_all_kinds
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # bench/ is run where it lies, and not installed
 
 from bench.mcu import counting
-from bench.mcu.nets import lenet
+from bench.mcu.nets import ds_cnn_int8, lenet
+from dlpack.amalgamate.runtime import closure, sections
+from dlpack.bundle.loader import read_kernels
 from dlpack.errors import DlpackError, ToolchainError, UnsupportedError, UsageError
 from dlpack.pipeline import Options, build
+from dlpack.runtime_c import read_runtime
 from dlpack.targets import get_target
 from dlpack.targets.microcontroller.sizes import parse_size, read_stack
 from dlpack.targets.toolchains.compiler import zig_command
@@ -97,6 +102,78 @@ def test_a_multiply_add_of_lenet_takes_less_than_four_instructions(tmp_path: Pat
     requires_tool("gcc")
     cost = counting.ours(lenet(), counting.core("m4"), tmp_path)
     assert cost.error < 1e-5 and cost.instructions < 4 * 416_520
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize(("target", "core"), list(BOARDS))
+def test_integers_are_exact_on_a_board(target: str, core: str, dtype: str, tmp_path: Path) -> None:
+    """Windows, strides, dilations, groups, ragged channels: by dot products where the core gains by them."""
+    requires_tool("qemu-system-arm" if target == "cortex-m" else "qemu-riscv32")
+    net, outputs = net_of_all_kinds(dtype)
+    onnx.save(net.model(*outputs), tmp_path / "net.onnx")
+    bundle = build(tmp_path / "net.onnx", tmp_path / "net", Options(target, target_options={"core": core}))
+    manifest = manifest_of(bundle)
+    assert manifest["verified_on"] == [BOARDS[target, core]]
+    assert all(e["passed"] and e["absolute"] == 0 for e in manifest["verification"])
+    dots = sum("dot products" in k["schedule"] for k in read_kernels(bundle) if k["macs"])
+    assert dots == (0 if core == "imafc" else 6)
+
+
+@pytest.mark.parametrize(("core", "instruction"), [("m4", "smlad"), ("m33", "smlad"), ("m55", "vmlava.s8")])
+def test_integers_are_multiplied_by_the_cores_own_instructions(core: str, instruction: str, tmp_path: Path) -> None:
+    net, outputs = net_of_all_kinds("int8")
+    onnx.save(net.model(*outputs), tmp_path / "net.onnx")
+    options = Options("cortex-m", name="net", verify=False, target_options={"core": core})
+    bundle, on = build(tmp_path / "net.onnx", tmp_path / "net", options), counting.core(core)
+    command = [*zig_command(on.zig_target), *on.zig_flags, "-O2", "-std=c++17", "-DNET_FREESTANDING", "-g0", "-S"]
+    run([*command, bundle / "net.cc", "-o", tmp_path / "net.s"], check=True)
+    assert (tmp_path / "net.s").read_text().count(f"\t{instruction}\t") > 20 or core == "m55"
+    assert instruction in (tmp_path / "net.s").read_text()
+
+
+def test_a_keyword_spotter_of_integers_takes_a_third_of_the_instructions(tmp_path: Path) -> None:
+    """40.9 million when its products were of floats and its rounding in double; counts are exact and repeatable."""
+    requires_tool("qemu-system-arm")
+    requires_tool("gcc")
+    cost = counting.ours(ds_cnn_int8(), counting.core("m4"), tmp_path)
+    assert cost.error == 0 and cost.instructions < 13e6 and cost.code < 12_000
+
+
+def test_a_product_is_rounded_in_integers_as_rational_numbers_are(tmp_path: Path) -> None:
+    """On cores without instructions for double: ties, what is just beside them, scales of all sizes."""
+    requires_tool("qemu-arm")
+    rng = np.random.default_rng(5)
+    wide = np.float64(2.0) ** rng.uniform(-28, 3, 4000) * rng.choice([1.0, 1.5, 1.25], 4000)
+    wide[:300] = 2.0 ** -rng.integers(1, 12, 300)
+    wide[300:500] += wide[300:500] * 2.0**-40
+    high = wide.astype(np.float32)
+    low = (wide - high).astype(np.float32)
+    x = np.clip(rng.uniform(-200, 200, 4000) / wide, -(2**31) + 1, 2**31 - 1).astype(np.int32)
+    x[:600] |= 1
+    known = sections(list(read_runtime().values()))
+    text = "\n\n".join(s.text for s in closure(known, {"vectors", "requantized"}))
+    (tmp_path / "main.cc").write_text(
+        f"#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n{text}\n"
+        """
+int main() {
+  static struct { int32_t x; float high, low; } in[4000];
+  static float out[4000];
+  if (fread(in, sizeof in, 1, stdin) != 1) return 1;
+  for (int i = 0; i < 4000; ++i) out[i] = requantized_(in[i].x, in[i].high, in[i].low);
+  return fwrite(out, sizeof out, 1, stdout) == 1 ? 0 : 2;
+}
+"""
+    )
+    rows = np.zeros(4000, [("x", "<i4"), ("high", "<f4"), ("low", "<f4")])
+    rows["x"], rows["high"], rows["low"] = x, high, low
+    rows.tofile(tmp_path / "in")
+    zig = [w for w in zig_command("arm-linux-musleabi") if w != "-nostdlib++"]
+    run([*zig, "-mcpu=cortex_a7", "-O2", "-std=c++17", "-static", "main.cc", "-o", "main"], cwd=tmp_path, check=True)
+    run(["sh", "-c", f"{requires_tool('qemu-arm')} ./main < in > out"], cwd=tmp_path, check=True)
+    got = np.fromfile(tmp_path / "out", "<f4")
+    scales = [Fraction(float(h)) + Fraction(float(w)) for h, w in zip(high, low, strict=True)]
+    want = np.array([round(int(n) * s) for n, s in zip(x, scales, strict=True)], np.float32)
+    np.testing.assert_array_equal(got, want)
 
 
 # --- sizes ------------------------------------------------------------------------------------------------------------

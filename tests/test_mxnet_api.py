@@ -137,7 +137,7 @@ static int errors() {
   FAILS(partial(1, unknown), "no output \\"data\\"; it has: probability");
   FAILS(partial(1, null_key), "output_keys[0] is null");
   FAILS(partial(1, nullptr), "output_keys is null");
-  FAILS(partial(2, two), "2 outputs are asked for, the model has 1: probability");
+  FAILS(partial(2, two), "2 outputs are requested, the model has 1: probability");
   PredictorHandle several[] = {mark, mark};
   FAILS(MXPredCreateMultiThread("", nullptr, 0, 2, 0, 1, keys, starts, shape, 2, several), "dev_type has to be 1");
   REQUIRE(several[0] == nullptr && several[1] == nullptr);
@@ -190,8 +190,8 @@ static int errors() {
   FAILS(MXPredGetOutputShape(p, 0, &dims, nullptr), "is null");
   FAILS(MXPredGetOutputShape(nullptr, 0, &dims, &rank), "is null");
   FAILS(MXPredGetOutput(p, 1, x, 10), "no output 1; the predictor has 1");
-  FAILS(MXPredGetOutput(p, 0, x, 9), "output \\"probability\\" has 10 elements (1x10), and 9 are asked for");
-  FAILS(MXPredGetOutput(p, 0, x, 11), "and 11 are asked for");
+  FAILS(MXPredGetOutput(p, 0, x, 9), "output \\"probability\\" has 10 elements (1x10), and 9 are requested");
+  FAILS(MXPredGetOutput(p, 0, x, 11), "and 11 are requested");
   FAILS(MXPredGetOutput(p, 0, nullptr, 10), "is null");
   FAILS(MXPredGetOutput(nullptr, 0, x, 10), "is null");
   REQUIRE(dims == nullptr && rank == 77 && left == 77);

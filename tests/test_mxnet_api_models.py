@@ -15,10 +15,10 @@ import pytest
 from mxnet_programs import DECLARATIONS, SANITIZE, build_program, run, write_small_model
 
 import dlpack
-from dlpack import pipeline
 from dlpack.errors import ModelError
 from dlpack.exporters import ExportOptions, export
 from dlpack.pipeline import Options, build
+from dlpack.stages import write
 
 SHAPES = {"data": (1, 3, 12, 12)}
 
@@ -138,7 +138,7 @@ def test_weights_are_inside_whatever_their_size(
     tmp_path: Path, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Since MXNet's file is what a program gives; of any other model they are beside where they are large."""
-    monkeypatch.setattr(pipeline, "EMBED_LIMIT", 0)
+    monkeypatch.setattr(write, "EMBED_LIMIT", 0)
     assert not (build(files[0], tmp_path / "a", Options("source", shapes=SHAPES)) / "small.weights").exists()
     assert (
         build(files[0], tmp_path / "b", Options("source", shapes=SHAPES, weights="file")) / "small.weights"
@@ -255,7 +255,7 @@ static void watch(const char* name, NDArrayHandle array, void* mark) {
   REQUIRE(dims == static_cast<int>(rank) && type == 0 && *static_cast<int*>(mark) == 7);
   std::vector<float> values(count);
   OK(MXNDArraySyncCopyToCPU(array, values.data(), count));
-  FAILS(MXNDArraySyncCopyToCPU(array, values.data(), count + 1), "are asked for");
+  FAILS(MXNDArraySyncCopyToCPU(array, values.data(), count + 1), "are requested");
   REQUIRE(memcmp(values.data(), data, count * sizeof(float)) == 0);
   double sum = 0;
   for (float v : values) sum += static_cast<double>(v);

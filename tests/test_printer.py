@@ -171,7 +171,7 @@ def test_what_a_dialect_does_not_say_is_refused_by_name() -> None:
 
 
 def test_a_shared_loop_runs_a_part_of_its_trips() -> None:
-    body = (For("i", 2, 6, 1, (Store("y", ROW, load("x", ROW), 1),), LoopAxis.SHARED),)
+    body = (For("i", 2, 6, 1, (Store("y", ROW, load("x", ROW), 1),), LoopAxis.PARALLEL),)
     kernel = Kernel((Param("x", "float32", False), Param("y", "float32", True)), body, trips=8)
     assert CppPrinter().kernel(kernel, "k", restrict=False) == (
         """\

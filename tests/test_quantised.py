@@ -14,12 +14,12 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import dlpack
-from dlpack import pipeline
 from dlpack.errors import VerificationError
 from dlpack.graph import registry
 from dlpack.graph.ir import Graph, TensorType
 from dlpack.graph.quantized import EXACT, quantized
 from dlpack.pipeline import Options, build
+from dlpack.stages import prepare
 from dlpack.verify.exact import Certainty, exact
 from dlpack.verify.reference import Tolerance, compare, run_onnxruntime
 
@@ -325,11 +325,11 @@ def faults(graph: Graph) -> Iterator[tuple[str, Graph]]:
 def test_faults_fail_verification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net, last = residual_net(12, "uint8")
     onnx.save(net.model(last), tmp_path / "net.onnx")
-    proto, graph = pipeline.clean_graph(net.model(last), {})
+    proto, graph = prepare.clean_graph(net.model(last), {})
     found = list(faults(graph))
     assert len(found) >= 14
     for what, wrong in found:
-        monkeypatch.setattr(pipeline, "clean_graph", lambda *_, wrong=wrong: (proto, wrong))
+        monkeypatch.setattr(prepare, "clean_graph", lambda *_, wrong=wrong: (proto, wrong))
         with pytest.raises(VerificationError):
             build(tmp_path / "net.onnx", tmp_path / "bundle")
             pytest.fail(f"a wrong {what} was not found")
@@ -349,5 +349,5 @@ def test_missing_clamp_fails_verification(tmp_path: Path, monkeypatch: pytest.Mo
 def test_float_network_is_left_alone() -> None:
     from nets import conv_net
 
-    _, graph = pipeline.clean_graph(conv_net(), {})
+    _, graph = prepare.clean_graph(conv_net(), {})
     assert quantized(graph) is graph

@@ -128,6 +128,16 @@ def test_quantised_detectors_in_javascript_as_in_python() -> None:
         np.testing.assert_allclose([[d[k] for k in keys] for d in found], ours, atol=1e-4)
 
 
+def test_the_bits_of_float16_are_numbers_in_javascript() -> None:
+    """As engines without Float16Array give them."""
+    every = np.arange(0, 65536, 7, dtype=np.uint16)
+    script = """const { dequantized } = await web("quantization.js");
+        const found = dequantized({ dtype: "float16" }, Uint16Array.from(given));
+        console.log(JSON.stringify(Array.from(new Uint32Array(found.buffer))));"""
+    found = np.array(in_node(script, every.tolist()), np.uint32).view(np.float32)
+    np.testing.assert_array_equal(found, every.view(np.float16).astype(np.float32))
+
+
 def test_a_quantised_picture_comes_out_in_javascript() -> None:
     kind = Quantization(1 / 128, -128)
     stored = np.arange(-128, 64, dtype=np.int8).reshape(1, 3, 8, 8)

@@ -14,7 +14,8 @@ from test_verification import model, saved
 
 from dlpack.errors import ModelError, UsageError
 from dlpack.options import Options
-from dlpack.pipeline import build, clean_graph
+from dlpack.pipeline import build
+from dlpack.stages.prepare import clean_graph
 from dlpack.verify import trial
 from dlpack.verify.ranges import input_ranges
 from dlpack.verify.trial import try_model

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import nets
 import numpy as np
+import onnx
 import processes
 import pytest
 from conftest import requires_module, requires_tool
@@ -91,6 +93,37 @@ def test_fast_maths_is_refused(bundle: Bundle, compiler: str, flag: str) -> None
     command = [requires_tool(compiler), "-std=c++17", "-fsyntax-only", flag, bundle("digits", "first") / "first.cc"]
     done = processes.run(command)
     assert done.returncode != 0 and "compile this file without -ffast-math" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "flag", ["-funsafe-math-optimizations", "-freciprocal-math", "-fno-signed-zeros", "-fassociative-math"]
+)
+def test_gcc_refuses_unsafe_maths(bundle: Bundle, flag: str) -> None:
+    given = [flag, *(["-fno-signed-zeros", "-fno-trapping-math"] if flag == "-fassociative-math" else [])]
+    command = [requires_tool("g++"), "-std=c++17", "-fsyntax-only", *given, bundle("digits", "first") / "first.cc"]
+    done = processes.run(command)
+    assert done.returncode != 0 and "compile this file without -funsafe-math-optimizations" in done.stderr
+
+
+def test_clang_takes_unsafe_maths_back(tmp_path: Path, bundle: Bundle) -> None:
+    """It defines no macro for it; the machine code is that of a compilation without."""
+    command = [requires_tool("clang++"), "-std=c++17", "-O2", "-march=native", "-Wall", "-Wextra", "-Werror", "-S"]
+    texts = []
+    for flags in ([], ["-funsafe-math-optimizations"]):
+        run(*command, *flags, bundle("attention_net", "third") / "third.cc", "-o", "third.s", cwd=tmp_path)
+        texts.append((tmp_path / "third.s").read_text())
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_clang_compiles_for_visual_studio(tmp_path: Path, machine: str) -> None:
+    """clang-cl, without the headers of Windows; also kernels for several machines."""
+    options = Options("source", name="net", target_options={"machine": "avx512,avx2,neon_dotprod,neon"})
+    onnx.save(nets.attention_net(), tmp_path / "net.onnx")
+    source = build(tmp_path / "net.onnx", tmp_path / "net", options) / "net.cc"
+    flags = ["--driver-mode=cl", f"--target={machine}-pc-windows-msvc", "/std:c++17", "/O2", "/W4", "/WX"]
+    run(requires_tool("clang++"), *flags, "/clang:-ffreestanding", "-DNET_FREESTANDING", "-c", source, cwd=tmp_path)
+    assert (tmp_path / "net.obj").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("target", ["s390x-linux-musl", "powerpc64-linux-musl"])

@@ -19,6 +19,7 @@ from dlpack.errors import UsageError, VerificationError
 from dlpack.graph.ir import TensorType
 from dlpack.options import Options
 from dlpack.pipeline import build
+from dlpack.stages import prepare
 from dlpack.verify.check import verify_bundle
 from dlpack.verify.given import read_given
 from dlpack.verify.reference import reference
@@ -69,12 +70,12 @@ def sure(bias: float = -13.0, last: str = "Sigmoid") -> ModelProto:
 
 def changed(monkeypatch: pytest.MonkeyPatch, made: ModelProto, name: str, change: Callable[[np.ndarray], Any]) -> None:
     """Compiles the model with another constant, as if a kernel were wrong."""
-    proto, graph = pipeline.clean_graph(made, {})
+    proto, graph = prepare.clean_graph(made, {})
     constant = graph.constants[name].copy()
     change(constant)
     kind = TensorType(constant.dtype.name, constant.shape)
     wrong = replace(graph, constants={**graph.constants, name: constant}, types={**graph.types, name: kind})
-    monkeypatch.setattr(pipeline, "clean_graph", lambda p, shapes: (proto, wrong))
+    monkeypatch.setattr(prepare, "clean_graph", lambda p, shapes: (proto, wrong))
 
 
 # --- confident outputs --------------------------------------------------------------------------------------------
@@ -195,11 +196,11 @@ def test_a_wrong_pixel_is_refused_in_spite_of_the_second_opinion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = RESIZES["nearest"]
-    right = pipeline.clean_graph(made, {})[1]
+    right = prepare.clean_graph(made, {})[1]
     shifted = resizing(np.float32, [1, 1, 11, 6], (1, 1, 7, 10), mode="nearest", nearest_mode="ceil")
-    wrong = pipeline.clean_graph(shifted, {})[1]
+    wrong = prepare.clean_graph(shifted, {})[1]
     assert right.types == wrong.types
-    monkeypatch.setattr(pipeline, "clean_graph", lambda p, shapes: (made, wrong))
+    monkeypatch.setattr(prepare, "clean_graph", lambda p, shapes: (made, wrong))
     with pytest.raises(VerificationError, match="all other ways to compute"):
         build(saved(made, tmp_path), tmp_path / "bundle")
 

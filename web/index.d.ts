@@ -22,7 +22,17 @@ export interface TensorInfo {
     | "uint32"
     | "int64"
     | "uint64"
-    | "bool";
+    | "bool"
+    | "int4"
+    | "uint4"
+    | "int2"
+    | "uint2"
+    | "float8_e4m3fn"
+    | "float8_e4m3fnuz"
+    | "float8_e5m2"
+    | "float8_e5m2fnuz"
+    | "float8_e8m0fnu"
+    | "float4_e2m1fn";
   shape: number[];
   /** If it is quantised: its integers q represent the real numbers (q - zero_point) * scale. */
   quantization?: Quantization;

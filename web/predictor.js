@@ -6,8 +6,10 @@ import { sharedMemory, startThreads, threadCount } from "./threads.js";
 
 const TYPES = { float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, bool: Uint8Array,
   int16: Int16Array, uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array, int64: BigInt64Array,
-  uint64: BigUint64Array, // 16-bit floats are their bits where JavaScript has no such array
-  float16: globalThis.Float16Array ?? Uint16Array, bfloat16: Uint16Array }; // prettier-ignore
+  uint64: BigUint64Array, // floats of 16 bits and less are their bits where JavaScript has no such array
+  float16: globalThis.Float16Array ?? Uint16Array, bfloat16: Uint16Array, int4: Int8Array, int2: Int8Array,
+  uint4: Uint8Array, uint2: Uint8Array, float8_e4m3fn: Uint8Array, float8_e4m3fnuz: Uint8Array,
+  float8_e5m2: Uint8Array, float8_e5m2fnuz: Uint8Array, float8_e8m0fnu: Uint8Array, float4_e2m1fn: Uint8Array }; // prettier-ignore
 const PAGE = 65536;
 
 // Modules of one function that use v128.const, and f32x4.relaxed_madd on three of them.
@@ -408,7 +410,7 @@ function owned(bytes) {
   return bytes.buffer instanceof ArrayBuffer ? bytes : bytes.slice();
 }
 
-/** Reads the weights into memory as they come. */
+/** Reads the weights into memory as they arrive. */
 async function read(from, to, { file, bytes: total }, arrived, signal) {
   const wrong = (loaded) => new Error(`${file} is damaged: it has ${loaded} bytes of ${total}; load it again`);
   if (!(typeof Response === "function" && from instanceof Response)) {

@@ -4,7 +4,7 @@
 import { limits, toInteger } from "./quantization.js";
 
 const TYPES = { float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, int16: Int16Array,
-  uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array }; // prettier-ignore
+  uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array, float16: globalThis.Float16Array }; // prettier-ignore
 
 /** The size of anything that can be drawn, in its own pixels. */
 export function sizeOf(image) {
@@ -131,7 +131,7 @@ export function preprocess(image, spec) {
 
   // Along columns; then values and order.
   const Type = TYPES[spec.dtype];
-  if (!Type) throw new TypeError(`a picture cannot be converted to ${spec.dtype}`);
+  if (!Type) throw new TypeError(`this JavaScript engine does not convert pictures to ${spec.dtype}`);
   const out = new Type(spec.height * rowLength);
   const integer = !spec.dtype.startsWith("float");
   const [lowest, limit] = integer ? limits(spec.dtype) : [];

@@ -3,8 +3,18 @@
 
 const INTEGERS = { int8: Int8Array, uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array, int32: Int32Array };
 
-/** Of an input or output ({dtype, quantization}): the real numbers of its integers, as a Float32Array. */
+/** The number that the 16 bits of a float16 are. */
+function ofHalf(bits) {
+  const [exponent, fraction] = [(bits >> 10) & 31, (bits & 1023) / 1024];
+  const infinite = fraction ? NaN : Infinity;
+  const size = exponent === 31 ? infinite : exponent ? 2 ** (exponent - 15) * (1 + fraction) : 2 ** -14 * fraction;
+  return bits >> 15 ? -size : size;
+}
+
+/** Of an input or output ({dtype, quantization}): the real numbers of its integers, or of a float16's bits, as a
+ * Float32Array. */
 export function dequantized({ quantization: q, dtype }, values) {
+  if (dtype === "float16" && values instanceof Uint16Array) return Float32Array.from(values, ofHalf);
   if (!q || !(values instanceof INTEGERS[dtype])) return values;
   return Float32Array.from(values, (v) => (v - q.zero_point) * q.scale);
 }

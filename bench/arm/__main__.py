@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
+import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from bench.arm.cycles import table
 from bench.arm.emulated import MACHINES, count
+from bench.arm.peers import make_root
+from bench.arm.zoo import Results, measure, page
+from bench.rounds import ROOT
+from bench.zoo import choose_models
 
 
 def row(name: str, machine: str, instructions: Counter[str], error: float, show: int) -> str:
@@ -51,12 +58,68 @@ def count_command(bundles: tuple[Path, ...], machines: tuple[str, ...], by_funct
 @click.option("--mca", default="llvm-mca", help="The command of llvm-mca, 16 or newer.", metavar="COMMAND")
 def cycles_command(bundles: tuple[Path, ...], machine: str, cpus: tuple[str, ...], mca: str) -> None:
     """FMAs per cycle of the bundles' innermost product loops, by LLVM's models of processors."""
-    click.echo(f"| bundle | instructions | FMAs | {' | '.join(cpus)} |\n|---|--:|--:|{'--:|' * len(cpus)}")
+    click.echo(cycles_table(bundles, machine, cpus, mca))
+
+
+def cycles_table(bundles: Sequence[Path], machine: str, cpus: Sequence[str], mca: str) -> str:
+    lines = [f"| bundle | instructions | FMAs | {' | '.join(cpus)} |", f"|---|--:|--:|{'--:|' * len(cpus)}"]
     for bundle in bundles:
         try:
-            click.echo("\n".join(table(bundle, MACHINES[machine], cpus, shlex.split(mca))))
+            lines += table(bundle, MACHINES[machine], cpus, shlex.split(mca))
         except subprocess.CalledProcessError as e:
             raise click.ClickException(f"{e}\n{e.stderr}") from e
+    return "\n".join(lines)
+
+
+@main.command("root", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def root_command(folder: Path) -> None:
+    """Fills FOLDER with Debian's Python for arm64 and the contestants' wheels (debootstrap and pip, 0.6 GB)."""
+    try:
+        make_root(folder)
+    except (OSError, subprocess.CalledProcessError) as e:
+        raise click.ClickException(str(e)) from e
+
+
+@main.command("zoo", context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--root", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="What `root` made; without it ours is counted alone.")  # fmt: skip
+@click.option("--models", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
+              help="ONNX files with their inputs in NAME.npz, in place of the zoo.")  # fmt: skip
+@click.option("--only", default="", metavar="REGEX", help="Measure those models alone; the page has all measured ones.")
+@click.option("--cache", default=ROOT / "build" / "bench" / "arm", show_default="build/bench/arm", metavar="DIR",
+              type=click.Path(file_okay=False, path_type=Path),
+              help="For models, bundles and results; the contestants' are measured once.")  # fmt: skip
+@click.option("--reuse", is_flag=True, help="Measure of ours too only what is missing.")
+@click.option("--mca", metavar="COMMAND", help="llvm-mca, 16 or newer, for the table of FMAs per cycle.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The page; else it is printed.")
+def zoo_command(
+    root: Path | None, models: Path | None, only: str, cache: Path, reuse: bool, mca: str | None, output: Path | None
+) -> None:
+    """Whether the zoo is right on four Arm processors, and the instructions of ours, onnxruntime and ncnn: a page."""
+    cache = cache.resolve()
+    results, bundles = Results(cache / "results.json"), cache / "bundles"
+    if not reuse:
+        results.forget_ours()
+        shutil.rmtree(bundles, ignore_errors=True)
+    for model in choose_models(models, only, cache, sys.executable):
+        try:
+            measure(model, root, results, bundles, lambda text: click.echo(text, err=True))
+        except subprocess.CalledProcessError as e:
+            click.echo(f"{model.stem}: left out: {e}\n{(e.stderr or '')[-2000:]}", err=True)
+    loops = ""
+    if mca:
+        chosen = [bundles / "linux-arm64" / name for name in LOOPS_OF]
+        loops = cycles_table([b for b in chosen if b.is_dir()], "generic", ("cortex-a57", "neoverse-n1"), mca)
+    text = page(list(results.rows.values()), root, loops)
+    if output:
+        output.write_text(text, encoding="utf-8")
+    else:
+        click.echo(text, nl=False)
+
+
+LOOPS_OF = ("squeezenet11", "mobilenetv2", "resnet18")
+"""The models whose loops the page shows."""
 
 
 if __name__ == "__main__":

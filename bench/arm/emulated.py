@@ -16,6 +16,8 @@ import numpy as np
 
 from dlpack.targets.toolchains.compiler import FLAGS
 
+Array = np.ndarray[Any, Any]
+
 HERE = Path(__file__).parent
 
 ZIG = (sys.executable, "-m", "ziglang")
@@ -39,6 +41,10 @@ def _musl(name: str, cpu: str, emulated: str) -> Machine:
     return Machine(name, ("qemu-aarch64", "-cpu", emulated), ("-target", "aarch64-linux-musl", f"-mcpu={cpu}"))
 
 
+def _musl32(name: str, cpu: str, emulated: str) -> Machine:
+    return Machine(name, ("qemu-arm", "-cpu", emulated), ("-target", "arm-linux-musleabihf", f"-mcpu={cpu}"))
+
+
 MACHINES = {
     m.name: m
     for m in (
@@ -49,7 +55,12 @@ MACHINES = {
         _musl("a76", "cortex_a76", "max"),
         _musl("x1", "cortex_x1", "max"),
         _musl("apple", "apple_m1", "max"),
+        _musl("max", "generic", "max"),
         Machine("gcc", ("qemu-aarch64", "-cpu", "cortex-a57"), (), "aarch64-linux-gnu-g++"),
+        Machine(
+            "armhf", ("qemu-arm", "-cpu", "cortex-a15"), ("-target", "arm-linux-musleabihf", "-mcpu=cortex_a15+neon")
+        ),
+        Machine("gcc32", ("qemu-arm", "-cpu", "cortex-a15"), ("-mfpu=neon-vfpv4",), "arm-linux-gnueabihf-g++"),
         Machine("a7", ("qemu-arm", "-cpu", "cortex-a7"), ("-target", "arm-linux-musleabihf", "-mcpu=cortex_a7")),
     )
 }
@@ -77,10 +88,10 @@ def count(bundle: Path, machine: Machine, folder: Path, by_function: bool = Fals
     return Count(two - one, error)
 
 
-def check(bundle: Path, machine: Machine, folder: Path) -> float:
-    """The largest difference from the bundle's reference outputs, as a part of their range."""
+def check(bundle: Path, machine: Machine, folder: Path, wanted: Sequence[Array] | None = None) -> float:
+    """The largest difference from `wanted`, else from the bundle's reference outputs, as a part of their range."""
     program, weights, manifest = build(bundle, machine, folder)
-    return _run(program, weights, manifest, bundle, machine, 1, None)[1]
+    return _run(program, weights, manifest, bundle, machine, 1, None, wanted)[1]
 
 
 def build_plugin(folder: Path) -> Path:
@@ -124,6 +135,7 @@ def _run(
     machine: Machine,
     runs: int,
     plugin: str | None,
+    expected: Sequence[Array] | None = None,
 ) -> tuple[Counter[str], float]:
     """All instructions of a process that runs the predictor `runs` times (none without a plugin), and its error."""
     reference = np.load(bundle / "reference.npz")
@@ -135,14 +147,24 @@ def _run(
     counting = ["-plugin", plugin, "-d", "plugin"] if plugin else []
     paths = [str(p) for p in (*files, *outputs)]
     text = _call([*machine.emulator, *counting, str(program), weights, str(runs), *paths])
-    error = 0.0
-    for i, tensor in enumerate(manifest["outputs"]):
-        wanted = reference[f"out_{i}"].astype(np.float64)
-        got = np.fromfile(outputs[i], tensor["dtype"]).reshape(wanted.shape)
-        error = max(error, float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-30)))
+    if expected is None:
+        expected = [reference[f"out_{i}"] for i in range(len(outputs))]
+    got = [np.fromfile(file, tensor["dtype"]) for file, tensor in zip(outputs, manifest["outputs"], strict=True)]
+    return counted(text), max(map(error, got, expected))
+
+
+def error(got: Array, wanted: Array) -> float:
+    """The largest difference as a part of the range; infinite where the sizes differ or a value is not finite."""
+    if got.size != wanted.size:
+        return float("inf")
+    difference = np.abs(got.reshape(wanted.shape).astype(np.float64) - wanted).max(initial=0.0)
+    return float(difference / max(np.abs(wanted).max(initial=0.0), 1e-30)) if np.isfinite(difference) else float("inf")
+
+
+def counted(text: str) -> Counter[str]:
+    """What the plugin wrote to stderr."""
     lines = [line.split() for line in text.splitlines()]
-    counts = {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()}
-    return Counter(counts), error
+    return Counter({line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()})
 
 
 def _call(command: Sequence[str]) -> str:

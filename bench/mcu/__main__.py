@@ -30,6 +30,10 @@ adds, the DS-CNN 2,656,768. Ours pays for its tiles in flash: each layer is code
 4 sums unrolled. The M0 has no FPU: nearly all that it executes is floats in software. For the M4 and the M33 Clang
 multiplies and adds in two instructions. emx-onnx-cgen's intermediates share no memory.
 
+DS-CNN int8 is the same network by onnxruntime's static quantiser; its outputs are onnxruntime's bit for bit. Its
+products are SMLAD's on the M4, M7 and M33, VMLAV's on the M55; the first layer and the depthwise ones are of
+floats.
+
 onnx2c, the other compiler of this kind, is not in the table: neither PyPI nor Debian has it.
 
 | net | core | by | million instructions | code and constants | weights | RAM with stack | error / range |
@@ -54,7 +58,7 @@ def main(cores: tuple[str, ...], output: Path | None, emx_command: str) -> None:
             with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
                 try:
                     costs = [ours(model(), core(name), Path(folder))]
-                    if emx_command:
+                    if emx_command and not net.endswith("int8"):
                         costs.append(emx(model(), core(name), Path(folder), shlex.split(emx_command)))
                 except subprocess.CalledProcessError as e:
                     raise click.ClickException(f"{e}\n{e.stderr[-2000:]}") from e

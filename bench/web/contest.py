@@ -76,7 +76,7 @@ class Start:
 
 @dataclass
 class Row:
-    """What the benchmark tells of one model. `timings` count CPU time, and wall time beside it; `errors` are parts of
+    """The benchmark's results for one model. `timings` count CPU time, and wall time beside it; `errors` are parts of
     the output's range; `code` and `weights` (bytes) and `starts` are those of one thread."""
 
     model: str
@@ -123,7 +123,7 @@ class Entry:
 
 
 def run_model(model: Path, setup: Setup) -> Row:
-    """The row of one model. A contestant that fails is told of in the row; only a broken model raises WorkerError."""
+    """The row of one model. A failing contestant is reported in the row; only a broken model raises WorkerError."""
     row = Row(model.stem, model_cost(model).flops)
     work = (setup.cache / "web" / "runs" / model.stem).resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def _convert(name: str, model: Path, inputs: Mapping[str, Array], setup: Setup) 
 
 
 def _write_inputs(inputs: Mapping[str, Array], folder: Path) -> list[dict[str, Any]]:
-    """Each input as a file of raw bytes in the folder that is served as /run; what the page is told of it."""
+    """Each input as a file of raw bytes in the folder that is served as /run; what the page learns of it."""
     told = []
     for k, (name, value) in enumerate(inputs.items()):
         (folder / str(k)).write_bytes(np.ascontiguousarray(value).tobytes())

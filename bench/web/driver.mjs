@@ -5,7 +5,7 @@
 //   {"do": "processTime", "id"}                seconds of CPU time of the page's process, in ticks of 10 ms
 //   {"do": "renderers"}                        the ids of all processes that show pages
 //   {"do": "quit"}
-// Each line is answered by one: {"value"} or {"error"}. The first line that is written tells the browser's version.
+// Each line is answered by one: {"value"} or {"error"}. The first line that is written states the browser's version.
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { createInterface } from "node:readline";

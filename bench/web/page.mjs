@@ -39,7 +39,7 @@ globalThis.bench = {
    * Starts a contestant and predicts once.
    * @param {object} setup {contestant, model: URL, threads, inputs: [{name, dtype, shape, url}]}
    * @returns milliseconds: `instantiate`, from the first request for code to a runtime that can take a model; `load`,
-   *   from there, where the weights are asked for, to a runtime that can predict; `ready`, the part of it after the
+   *   from there, where the weights are requested, to a runtime that can predict; `ready`, the part of it after the
    *   weights' last byte; `first`, the first prediction. And `files`, the addresses of what was loaded.
    */
   async start({ contestant, model, threads, inputs }) {

@@ -31,7 +31,7 @@ NOTES = Path(__file__).with_name("notes.md")
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All that a page tells. `ceiling`: GFLOP/s of relaxed SIMD on one core; `clock`: CPU milliseconds that were
+    """All that a page shows. `ceiling`: GFLOP/s of relaxed SIMD on one core; `clock`: CPU milliseconds that were
     measured of a page busy for CHECK_MS; `versions` of the npm packages by peer; `missing`: why a contestant took no
     part; `load`: cores that others kept busy."""
 

@@ -116,7 +116,7 @@ void set_option(Options& o, const std::string& name, const char* value) {
   } else if (name == "--patience") {
     o.tracker.patience = whole(name, value, 0, kMany);
   } else {
-    throw Failure("unknown option " + name + "; drone --help tells those that there are");
+    throw Failure("unknown option " + name + "; drone --help lists the options");
   }
 }
 
@@ -139,7 +139,7 @@ Options read_options(int count, char** words) {
       throw Failure("two inputs: " + o.input + " and " + word);
     }
   }
-  if (o.input.empty()) throw Failure("no input; drone --help tells how it is called");
+  if (o.input.empty()) throw Failure("no input; drone --help explains the usage");
   o.tracker.low = std::min(o.tracker.low, o.tracker.high);
   o.detector.low = o.tracker.low;
   return o;
@@ -168,7 +168,7 @@ using Clock = std::chrono::steady_clock;
 
 double milliseconds(Clock::duration time) { return std::chrono::duration<double, std::milli>(time).count(); }
 
-// What takes how long, told once a second and at the end.
+// The time that each part takes, printed once a second and at the end.
 class Stopwatch {
  public:
   enum Part { read, detect, track, draw, parts };

@@ -14,7 +14,7 @@ class Output {
 
   // All of it, at once. Throws Failure.
   void write(const void* data, size_t bytes);
-  // Throws Failure where the system tells only now that something could not be written.
+  // Throws Failure if the system reports only now that something could not be written.
   void close();
 
  private:

@@ -108,7 +108,7 @@ JpegErrors& errors_of(j_common_ptr info) { return *reinterpret_cast<JpegErrors*>
 
 void jpeg_failed(j_common_ptr info) { std::longjmp(errors_of(info).back, 1); }
 
-// Warnings (level -1) tell of damage; that bytes are left over is what many cameras do.
+// Warnings (level -1) report damage; many cameras leave bytes over.
 void jpeg_told(j_common_ptr info, int level) {
   if (level < 0 && info->err->msg_code != JWRN_EXTRANEOUS_DATA) errors_of(info).damaged = true;
 }

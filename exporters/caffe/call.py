@@ -49,7 +49,7 @@ class Layer(Nodes):
         return len(self.shape(i))
 
     def blob(self, i: int, shape: Shape | None = None) -> str:
-        """Weight i, in the given shape: old files hold every blob in four dimensions."""
+        """Weight i, reshaped: old files store every blob with four dimensions."""
         return self.g.constant(self.array(i, shape), f"{self.name}_{('weight', 'bias')[i] if i < 2 else f'blob{i}'}")
 
     def array(self, i: int, shape: Shape | None = None) -> Array:
@@ -66,7 +66,7 @@ class Layer(Nodes):
         return array.reshape(shape)
 
     def check_all_read(self) -> None:
-        """Raises ModelError for weights that the layer does not have, as Caffe does: it would compute without them."""
+        """Raises ModelError for superfluous weights, as Caffe does: ignoring them would change the result."""
         if surplus := sorted(set(range(len(self.blobs))) - self.read):
             shape = list(self.blobs[surplus[0]].shape)
             raise ModelError(
@@ -84,5 +84,5 @@ class Layer(Nodes):
 
 
 def converts(*names: str) -> Callable[[Converter], Converter]:
-    """Enters a converter for Caffe layers of these types."""
+    """Registers a converter for Caffe layers of these types."""
     return entering(CONVERTERS, names, "Caffe layer")

@@ -56,9 +56,9 @@ def prior_box(n: Layer) -> str:
 
 @converts("DetectionOutput")
 def detection_output(n: Layer) -> str:
-    """(1, 1, images * keep_top_k, 7): image, class, score, xmin, ymin, xmax, ymax, by falling score in each image.
+    """(1, 1, images * keep_top_k, 7): image, class, score, xmin, ymin, xmax, ymax, by descending score in each image.
 
-    Caffe's output has as many rows as it finds; here the number is fixed, and rows that are not used are all -1.
+    Caffe's output has as many rows as detections; here the number is fixed, and unused rows are all -1.
     """
     p, nms = n.p("detection_output_param"), n.p("detection_output_param").message("nms_param")
     classes, background = p.int("num_classes"), p.int("background_label_id", 0)

@@ -51,7 +51,7 @@ _FIELD = re.compile(rb"(^|[\s}])(layers?|input|input_dim|input_shape|name|state|
 
 
 def recognises(path: Path, start: bytes) -> bool:
-    """A text with a network's fields in front; what is binary is not one."""
+    """Whether it is text that begins with a network's fields."""
     if b"\0" in start or start.lstrip()[:1] in (b"{", b"[", b"<"):
         return False
     text = re.sub(rb"#[^\n]*", b"", start)
@@ -102,7 +102,7 @@ def _is_weights(start: bytes) -> bool:
 
 
 def net_layers(net: Message) -> list[Message]:
-    """The layers that are there at test time, of either version; with DIGITS' stages those of the stage "deploy"."""
+    """The layers at test time, of either version; with DIGITS' stages those of the stage "deploy"."""
     old, new = net.messages("layers"), net.messages("layer")
     if old and new:
         raise ModelError("the prototxt has both `layer` and `layers`; Caffe reads one of them only")
@@ -139,7 +139,7 @@ def layer_type(layer: Message) -> str:
 
 
 class Conversion:
-    """One network on its way to an ONNX graph."""
+    """The conversion of one network to an ONNX graph."""
 
     def __init__(
         self, net: Message, layers: list[Message], weights: dict[str, list[Array]], options: ExportOptions, name: str
@@ -269,7 +269,7 @@ class Conversion:
             raise ModelError(f"{where}: its bottoms or parameters do not fit (bottoms {shapes}): {e}") from e
 
     def _blobs(self, name: str, layer: Message) -> list[Array]:
-        """The layer's weights; a `param` with a name shares them with the first layer that names it so."""
+        """The layer's weights; a named `param` shares those of the first layer with that name."""
         blobs = self.weights.get(name, [])
         names = (
             [m.text("name") for m in layer.messages("param")] if layer.messages_only("param") else layer.texts("param")

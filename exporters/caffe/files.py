@@ -50,11 +50,11 @@ class Message:
         return [v for v in values if isinstance(v, Message)]
 
     def messages_only(self, name: str) -> bool:
-        """Whether the field is given in blocks alone (V1's `param` is text, V2's a block)."""
+        """Whether the field only occurs as blocks (V1's `param` is text, V2's a block)."""
         return all(isinstance(v, Message) for v in self.fields.get(name, []))
 
     def message(self, name: str) -> Message:
-        """The block of this name; an empty one where it is missing."""
+        """The block with this name, or an empty one."""
         found = self.messages(name)
         return found[-1] if found else Message()
 
@@ -107,7 +107,7 @@ class Message:
 
 
 def parse_prototxt(text: str) -> Message:
-    """A file of protobuf's text format. Raises ModelError that tells the line."""
+    """Parses protobuf's text format. Raises ModelError with the line number."""
     root = Message()
     stack: list[tuple[Message, str]] = [(root, "")]
     tokens = _tokens(text)
@@ -220,7 +220,7 @@ def _varint(data: memoryview, pos: int) -> tuple[int, int]:
 
 
 def looks_like_caffemodel(start: bytes) -> bool:
-    """Whether a file that begins so may be a .caffemodel: its first field is the net's name, or a layer."""
+    """Whether a file with this beginning may be a .caffemodel: its first field is the net's name, or a layer."""
     if start[:1] == b"\x0a":
         size, pos = start[1:2][0] if len(start) > 1 else 255, 2
         if size > 127 or pos + size > len(start):

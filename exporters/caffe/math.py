@@ -1,4 +1,4 @@
-"""Caffe's layers that compute element by element, and its reductions."""
+"""Caffe's elementwise layers and reductions."""
 
 from __future__ import annotations
 

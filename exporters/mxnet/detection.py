@@ -135,6 +135,25 @@ def box_nms(c: Call) -> str:
     return reshape(c.g, rows, shape)
 
 
+@converts("_contrib_box_decode")
+def box_decode(c: Call) -> str:
+    """Corners (B, N, 4) of offsets from anchors, (1 or B, N, 4) as corners or as centres and sizes (`format`)."""
+    offsets, anchors = c.x(0), c.x(1)
+    if c.p.text("format", "center") == "corner":
+        anchors = _to_centers(c, anchors)
+    middle, size = split(c.g, anchors, 2, [2, 2])
+    first, second = split(c.g, offsets, 2, [2, 2])
+    spread = [c.g.constant(np.array([c.p.float(f"std{k}", 1.0), c.p.float(f"std{k + 1}", 1.0)], np.float32))
+              for k in (0, 2)]  # fmt: skip
+    middle = c.op_("Add", c.op_("Mul", c.op_("Mul", first, spread[0]), size), middle)
+    grown = c.op_("Mul", second, spread[1])
+    clip = c.p.float("clip", -1.0)
+    if clip > 0:
+        grown = c.op_("Min", grown, c.g.scalar(clip))
+    half = c.op_("Mul", c.op_("Mul", c.op_("Exp", grown), size), c.g.scalar(0.5))
+    return c.op_("Concat", c.op_("Sub", middle, half), c.op_("Add", middle, half), axis=2)
+
+
 def _to_corners(c: Call, boxes: str) -> str:
     middle, size = split(c.g, boxes, 2, [2, 2])
     half = c.op_("Mul", size, c.g.scalar(0.5))

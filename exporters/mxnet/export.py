@@ -16,10 +16,13 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
+import dlpack.exporters.mxnet.attention
 import dlpack.exporters.mxnet.detection
 import dlpack.exporters.mxnet.layers
 import dlpack.exporters.mxnet.math
 import dlpack.exporters.mxnet.recurrent
+import dlpack.exporters.mxnet.sampling
+import dlpack.exporters.mxnet.sequences
 import dlpack.exporters.mxnet.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, PictureInput, find_params, read_bytes, set_metadata
@@ -286,7 +289,7 @@ class Conversion:
         return None
 
     def _guess(self, index: int) -> str:
-        """An example of a shape, as far as the first user's weight tells."""
+        """An example of a shape, as far as the weight of its first user shows it."""
         node, weight = self._user_weight(index)
         if node is not None and node.op in ("Convolution", "Convolution_v1") and weight is not None and weight.ndim > 2:
             try:

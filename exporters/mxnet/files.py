@@ -39,7 +39,7 @@ DTYPE_NAMES = {np.dtype(t).name: t for t in DTYPES.values()} | {"bool": np.bool_
 
 
 class _Reader:
-    """Takes little-endian numbers from a buffer and says where it ends."""
+    """Reads little-endian numbers from a buffer and reports where it ends."""
 
     def __init__(self, data: bytes | memoryview) -> None:
         self.data, self.pos = memoryview(data), 0
@@ -59,7 +59,7 @@ class _Reader:
 
 
 def read_arrays(data: bytes) -> dict[str, Array]:
-    """The arrays of a list file by name (`arg:` and `aux:` kept); nameless ones are "0", "1", ..."""
+    """The arrays of a list file by name (including `arg:` and `aux:`); unnamed ones are "0", "1", ..."""
     r = _Reader(data)
     if r.take(16, "the header") != LIST_MAGIC:
         raise ModelError("this is not an MXNet array file: it does not begin with 0x112")
@@ -125,7 +125,7 @@ _Float = float
 
 @dataclass(frozen=True)
 class Attributes:
-    """A node's parameters: strings, read as what the operator takes them for."""
+    """A node's parameters: strings that are parsed as the operator expects."""
 
     values: Mapping[str, str]
 
@@ -228,7 +228,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class FileDigest:
-    """A file's size in bytes and its SHA-256, by which the predictor knows it again."""
+    """A file's size in bytes and its SHA-256, by which the predictor recognises it."""
 
     bytes: int
     sha256: str
@@ -240,7 +240,7 @@ def digest_of(data: bytes) -> FileDigest:
 
 @dataclass(frozen=True)
 class Files:
-    """What a model's files hold together."""
+    """The contents of all of a model's files."""
 
     symbol: Symbol
     arrays: dict[str, Array] = field(default_factory=dict)
@@ -252,7 +252,7 @@ class Files:
 
 
 def looks_like_symbol(start: bytes) -> bool:
-    """Whether a file that begins so may be a symbol: JSON, with one of its keys near the front."""
+    """Whether a file with this beginning may be a symbol: JSON with one of its keys near the front."""
     return start.lstrip()[:1] == b"{" and bool(
         re.search(rb'"(nodes|arg_nodes|heads|node_row_ptr)"\s*:\s*\[', start)
         and re.search(rb'"(op|name|nodes)"', start)
@@ -260,7 +260,7 @@ def looks_like_symbol(start: bytes) -> bool:
 
 
 def looks_like_mxnetjs(start: bytes) -> bool:
-    """Whether a file that begins so may be mxnet.js's single JSON."""
+    """Whether a file with this beginning may be mxnet.js's single JSON."""
     return start.lstrip()[:1] == b"{" and bool(re.search(rb'"(symbol|parambase64|synset|meanimgbase64)"\s*:', start))
 
 

@@ -10,6 +10,7 @@ from dlpack.errors import ModelError
 from dlpack.exporters.builder import NotConverted
 from dlpack.exporters.layers import along, check_channels, pool, pool_size, reshape
 from dlpack.exporters.mxnet.call import Call, converts
+from dlpack.exporters.mxnet.sequences import masked_softmax
 
 
 def _window(c: Call, key: str, rank: int, default: int) -> list[int]:
@@ -381,13 +382,14 @@ def softmax_activation(c: Call) -> str:
 @converts("softmax", "log_softmax", "softmin")
 def softmax(c: Call) -> str:
     x = c.floating(c.x(0))
-    if c.p.bool("use_length"):
-        raise NotConverted("use_length=True")
     if c.op == "softmin":
         x = c.op_("Neg", x)
     if "temperature" in c.p:
         x = c.op_("Div", x, c.g.scalar(c.p.float("temperature")))
-    return c.op_("LogSoftmax" if c.op == "log_softmax" else "Softmax", x, axis=c.axis(c.g.rank(x), -1))
+    axis = c.axis(c.g.rank(x), -1)
+    if c.p.bool("use_length"):
+        return masked_softmax(c, x, axis, c.op == "log_softmax")
+    return c.op_("LogSoftmax" if c.op == "log_softmax" else "Softmax", x, axis=axis)
 
 
 @converts("LinearRegressionOutput", "MAERegressionOutput", "SVMOutput", "MakeLoss", "make_loss")

@@ -49,7 +49,7 @@ def _cube_root(c: Call, x: str) -> str:
 
 
 def _round(c: Call, x: str) -> str:
-    """Halves away from zero."""
+    """Rounds halves away from zero."""
     return c.op_("Mul", c.op_("Sign", x), c.op_("Floor", c.op_("Add", c.op_("Abs", x), c.g.scalar(0.5))))
 
 
@@ -84,12 +84,12 @@ _COMPOSED["trunc"] = _COMPOSED["fix"]
 
 @converts(*_COMPOSED)
 def composed(c: Call) -> str:
-    """Functions of one input that ONNX has no single operator for."""
+    """Functions of one input without an ONNX operator of their own."""
     return _COMPOSED[c.op](c, c.floating(c.x(0)))
 
 
 def modulo(c: Call, a: str, b: str) -> str:
-    """Of the sign of `b`; 0 where `b` is 0, as MXNet defines it."""
+    """The remainder with the sign of `b`; 0 where `b` is 0, as in MXNet."""
     quotient = c.op_("Floor", c.op_("Div", a, b))
     rest = c.op_("Sub", a, c.op_("Mul", quotient, b))
     zero = c.g.scalar(0.0)

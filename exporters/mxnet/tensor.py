@@ -1,4 +1,4 @@
-"""MXNet's operators that move data, make constants, index and multiply, as in src/operator/tensor."""
+"""MXNet's operators that move data, create constants, index and multiply, as in src/operator/tensor."""
 
 from __future__ import annotations
 
@@ -428,18 +428,3 @@ def batch_dot(c: Call) -> str:
     y = c.op_("MatMul", a, b)
     alpha = c.p.float("alpha", 1.0)
     return y if alpha == 1.0 else c.op_("Mul", y, c.g.scalar(alpha))
-
-
-@converts("SequenceReverse", "SequenceLast", "SequenceMask")
-def sequence(c: Call) -> str:
-    if c.p.bool("use_sequence_length"):
-        raise NotConverted("use_sequence_length=True")
-    x = c.x(0)
-    axis = c.axis(c.g.rank(x), 0)
-    if c.op == "SequenceMask":
-        return x
-    if c.op == "SequenceReverse":
-        return slice_axis(c.g, x, axis, -1, -(2**31 - 1), -1)
-    shape = c.g.shape(x)
-    y = slice_axis(c.g, x, axis, shape[axis] - 1, shape[axis])
-    return reshape(c.g, y, shape[:axis] + shape[axis + 1 :])

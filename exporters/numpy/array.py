@@ -1,6 +1,6 @@
-"""The array that stands for a NumPy array while a function is traced: every use of it adds nodes to an ONNX graph.
+"""The stand-in for a NumPy array while a function is traced: every use of it adds nodes to an ONNX graph.
 
-NumPy itself hands the work over: ufuncs and operators through `__array_ufunc__` (NEP 13), other functions through
+NumPy itself delegates the work: ufuncs and operators through `__array_ufunc__` (NEP 13), other functions through
 `__array_function__` (NEP 18), array API code through `__array_namespace__`. Arrays that do not depend on an input stay
 NumPy arrays inside, so weights, masks and shape arithmetic are computed by NumPy. Floats are float32 in the graph.
 """
@@ -26,7 +26,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 
 class Trace:
-    """One function on its way to a graph."""
+    """The tracing of one function into a graph."""
 
     def __init__(self, name: str) -> None:
         self.g = OnnxBuilder(name)
@@ -71,7 +71,7 @@ class Trace:
 
     @contextmanager
     def located(self, what: str) -> Iterator[None]:
-        """What a converter raises names the user's line."""
+        """Errors that a converter raises get the user's line."""
         try:
             yield
         except (ModelError, NotConverted) as e:
@@ -316,7 +316,7 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
             self._become(FUNCTIONS["setitem"](t, self, key, t.array(new)))
 
     def _join_rows(self) -> None:
-        """What was assigned row by row becomes one Concat."""
+        """Rows that were assigned one by one become one Concat."""
         t, rows, axis = self._trace, self._rows, self._axis
         self._rows = {}
         parts: list[Traced] = []

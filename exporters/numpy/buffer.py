@@ -1,6 +1,6 @@
-"""What NumPy creates while a function is traced: arrays into which traced values can be assigned.
+"""The arrays that NumPy creates while a function is traced: traced values can be assigned into them.
 
-`out = np.zeros(n)` followed by `out[k] = f(x)` is how NumPy code collects results, and no protocol of NumPy's tells of
+`out = np.zeros(n)` followed by `out[k] = f(x)` is how NumPy code collects results, and no protocol of NumPy's reports
 it. So while a function is traced, np.zeros and its like give `Buffer`s, and the functions that NumPy does not hand
 over (np.asarray, np.array, np.take of a table) pass traced values on.
 """
@@ -77,7 +77,7 @@ def _bare(value: Any) -> Any:
 
 @contextmanager
 def creating(trace: Trace) -> Iterator[None]:
-    """While it is open, NumPy's functions that create arrays know of traced values."""
+    """A context in which NumPy's functions that create arrays accept traced values."""
     saved = {n: getattr(np, n) for n in (*_MAKERS, *_CONVERTERS, "take")}
 
     def making(name: str, original: Any) -> Callable[..., Any]:

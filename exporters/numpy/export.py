@@ -59,11 +59,11 @@ def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(target).parameters
     except (TypeError, ValueError):
-        raise UsageError("its parameters cannot be told; wrap it in a function of yours") from None
+        raise UsageError("its parameters are unknown; wrap it in a function of your own") from None
 
 
 def _check(parameters: Mapping[str, inspect.Parameter], options: ExportOptions) -> None:
-    """Every input has a shape, and every shape an input."""
+    """Checks that every input has a shape, and every shape an input."""
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     kinds = [p.kind for p in parameters.values()]
     unknown = sorted(set(options.shapes) - set(parameters))
@@ -145,7 +145,7 @@ def _outputs(t: Trace, result: Any, taken: set[str]) -> Iterator[tuple[str, Trac
 
 
 def _compare(target: Any, model: ModelProto, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, Any]) -> None:
-    """Runs the function itself and the model on one seeded input. Raises ModelError where they differ."""
+    """Runs the function itself and the model on one seeded input. Raises ModelError if they differ."""
     from dlpack.verify.runners import run_onnxruntime
 
     rng = np.random.default_rng(0)

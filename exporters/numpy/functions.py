@@ -1,4 +1,4 @@
-"""NumPy's functions of shapes, of joining and of cutting, as ONNX nodes. Signatures are NumPy's."""
+"""NumPy's functions that reshape, join and split, as ONNX nodes. Signatures are NumPy's."""
 
 from __future__ import annotations
 

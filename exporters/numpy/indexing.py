@@ -1,6 +1,6 @@
 """NumPy's indexing and its functions that move or choose elements, as ONNX nodes. Signatures are NumPy's.
 
-What only moves elements and has no node of its own is done by NumPy on the elements' numbers, which then index the
+Functions that only move elements and have no ONNX operator are run by NumPy on the elements' indices, which index the
 value: the result is right by construction.
 """
 
@@ -17,7 +17,7 @@ from dlpack.exporters.numpy.functions import axis_of, broadcast_arrays, broadcas
 
 
 def gather(t: Trace, a: Traced, places: np.ndarray[Any, Any]) -> Any:
-    """The elements of `a` at `places`, numbers into its row-major order."""
+    """The elements of `a` at `places`, indices into its row-major order."""
     t.g.claim("an index", places.shape, np.int64)
     return t.op("Gather", reshape(t, a, (-1,)), t.array(places.astype(np.int64)), axis=0)
 

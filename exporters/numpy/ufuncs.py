@@ -33,7 +33,7 @@ def _cast(t: Trace, x: Any, dtype: np.dtype[Any]) -> Traced:
 
 
 def _wide(t: Trace, arrays: list[Traced]) -> list[Traced]:
-    """Integers of few bits and unsigned ones in a type that every runtime computes with."""
+    """Small and unsigned integers in a type that every runtime supports."""
     dtype = arrays[0].dtype
     if dtype.kind in "iu" and dtype not in (np.int32, np.int64):
         work = np.dtype(np.int32 if dtype.itemsize < 4 else np.int64)

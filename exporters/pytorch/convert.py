@@ -69,7 +69,7 @@ def to_onnx(
 
 
 def _compare(model: ModelProto, module: Any, inputs: Mapping[str, Any], by_name: bool) -> None:
-    """Raises ModelError where the model computes other values than the traced `module`."""
+    """Raises ModelError if the model computes other values than the traced `module`."""
     torch = import_torch()
     kinds = {n: np.float32 if t.dtype.is_floating_point else t.numpy().dtype for n, t in inputs.items()}
     tensors = [*inputs.values(), *module.parameters(), *module.buffers()]
@@ -88,7 +88,7 @@ def _compare(model: ModelProto, module: Any, inputs: Mapping[str, Any], by_name:
 
 
 def _state_sizes(model: ModelProto) -> None:
-    """Gives a Resize with aligned corners its output's size in place of scales, in place.
+    """Gives every Resize with aligned corners its output size instead of scales, in place.
 
     PyTorch divides by the output's whole length; ONNX, of scales, by length times scale, which may be no whole number.
     """
@@ -104,7 +104,7 @@ def _state_sizes(model: ModelProto) -> None:
 
 
 def _check_sizes(program: Any) -> None:
-    """Refuses values that are too large to hold; those that depend on no input are computed during the export."""
+    """Rejects values that are too large; those that depend on no input are computed during the export."""
     torch = import_torch()
     varying: set[Any] = set()
     for node in program.graph_module.graph.nodes:
@@ -140,7 +140,7 @@ def _is_keys(context: Any) -> bool:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch's warnings and log lines: what concerns the user is raised."""
+    """Suppresses torch's warnings and log lines: what concerns the user is raised."""
     logger = logging.getLogger("torch")
     before = logger.level, logger.disabled
     children = [x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger)]

@@ -1,4 +1,4 @@
-"""ATen operators that torch.onnx does not know, or whose arguments it drops, said by others that it knows.
+"""ATen operators that torch.onnx does not know, or whose arguments it drops, expressed in ones that it knows.
 
 Each function has its operator's schema; NotImplemented leaves the call as it is.
 """
@@ -15,7 +15,7 @@ Decomposition = Callable[..., Any]
 
 
 def table() -> dict[Any, Decomposition]:
-    """Operator overload → what is traced in its place, for ExportedProgram.run_decompositions."""
+    """Operator overload → its replacement, for ExportedProgram.run_decompositions."""
     aten = import_torch().ops.aten
     found: dict[Any, Decomposition] = {}
     for name, (overloads, function) in _FUNCTIONS.items():
@@ -37,7 +37,7 @@ def _each(value: Any, rank: int) -> list[int]:
 
 
 def _ceil_counts(x: Any, kernel: list[int], stride: list[int], pad: list[int], dilation: list[int]) -> list[int]:
-    """Windows per dimension with ceil_mode: one that would begin in the padding behind the input is left out."""
+    """Windows per dimension with ceil_mode: one that would begin in the padding after the input is dropped."""
     counts = []
     for n, k, s, p, d in zip(x.shape[-len(kernel) :], kernel, stride, pad, dilation, strict=True):
         count = -(-(n + 2 * p - d * (k - 1) - 1) // s) + 1
@@ -58,7 +58,7 @@ def _max_pool(rank: int) -> Decomposition:
     def pool(
         x: Any, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
     ) -> Any:
-        """With ceil_mode: ONNX has the windows that PyTorch leaves out."""
+        """With ceil_mode: ONNX includes windows that PyTorch drops."""
         if not ceil_mode or not x.dtype.is_floating_point:
             return NotImplemented
         kernel = _each(kernel_size, rank)
@@ -75,7 +75,7 @@ def _average_pool(rank: int) -> Decomposition:
         x: Any, kernel_size: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
         count_include_pad: bool = True, divisor_override: int | None = None,
     ) -> Any:  # fmt: skip
-        """With ceil_mode, and with a divisor of its own, which torch.onnx drops: sums over how many there are."""
+        """With ceil_mode, and with divisor_override, which torch.onnx drops: sums divided by the number of elements."""
         if not ceil_mode and divisor_override is None:
             return NotImplemented
         torch, kernel = import_torch(), _each(kernel_size, rank)
@@ -107,7 +107,7 @@ def _average_pool(rank: int) -> Decomposition:
 
 
 def _adaptive_max_pool2d(x: Any, output_size: Any) -> Any:
-    """Values, and their places in each plane: a window for every output."""
+    """Values, and their indices in each plane: a window per output."""
     torch = import_torch()
     height, width = x.shape[-2:]
     rows, columns = output_size
@@ -129,7 +129,7 @@ def _adaptive_max_pool2d(x: Any, output_size: Any) -> Any:
 
 
 def _sort(x: Any, *, dim: int = -1, descending: bool = False, stable: bool | None = True) -> Any:  # noqa: ARG001 - the schema
-    """By ONNX's TopK, which takes the first of equal values first."""
+    """ONNX's TopK, which puts the first of equal values first."""
     return import_torch().topk(x, x.shape[dim], dim=dim, largest=descending)
 
 
@@ -144,7 +144,7 @@ def _kthvalue(x: Any, k: int, dim: int = -1, keepdim: bool = False) -> Any:
 
 
 def _median_dim(x: Any, dim: int = -1, keepdim: bool = False) -> Any:
-    """The lower of two in the middle."""
+    """The median; the lower one of two."""
     return _kthvalue(x, (x.shape[dim] + 1) // 2, dim, keepdim)
 
 
@@ -156,7 +156,7 @@ def _searchsorted(
     sorted_sequence: Any, x: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None,
     sorter: Any = None,
 ) -> Any:  # fmt: skip
-    """How many of the row are less, with `right` not larger."""
+    """How many of the row are smaller, with `right` smaller or equal."""
     torch = import_torch()
     if sorter is not None:
         return NotImplemented
@@ -174,7 +174,7 @@ def _bucketize(x: Any, boundaries: Any, *, out_int32: bool = False, right: bool 
 
 
 def _cdist(x: Any, y: Any, p: float = 2.0, compute_mode: int | None = None) -> Any:  # noqa: ARG001 - the schema
-    """The p-norm of every difference of two rows."""
+    """The p-norm of the difference of every pair of rows."""
     steps = (x.unsqueeze(-2) - y.unsqueeze(-3)).abs()
     if p == 0.0:
         return (steps != 0).to(x.dtype).sum(-1)
@@ -250,7 +250,7 @@ def _embedding_bag(  # noqa: PLR0913 - the operator's schema
 
 
 def _upsample_nearest(x: Any, _output_size: Any, scale_factors: Sequence[float] | None) -> Any:
-    """By broken factors: which pixel each takes depends on how 1 / factor rounds to float32, as PyTorch has it."""
+    """For fractional factors: as in PyTorch, the pixel that each takes depends on how 1 / factor rounds to float32."""
     torch = import_torch()
     if not scale_factors or all(float(s).is_integer() for s in scale_factors):
         return NotImplemented

@@ -1,4 +1,4 @@
-"""PyTorch → ONNX: torch.export archives (.pt2), TorchScript, and Python code that gives a torch.nn.Module.
+"""PyTorch → ONNX: torch.export archives (.pt2), TorchScript, and Python code that returns a torch.nn.Module.
 
 Files are data: archives are read by readers of our own (`program.py`, `script.py`), never by
 torch.load, torch.jit.load or torch.export.load, which can run what a file says. What they hold is replayed, operator

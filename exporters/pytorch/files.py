@@ -55,7 +55,7 @@ class Archive:
         return iter(self._infos)
 
     def read(self, name: str, limit: int = MAX_WEIGHTS_BYTES) -> bytes:
-        """A record's bytes, whose checksum is right. Raises ModelError."""
+        """A record's bytes, after checking the checksum. Raises ModelError."""
         info = self._infos.get(name)
         if info is None:
             raise ModelError(f"the archive has no record '{name}'; save the model again")
@@ -92,7 +92,7 @@ class TensorRef:
 
 
 def check_view(what: str, nbytes: int, itemsize: int, ref: TensorRef) -> None:
-    """Raises ModelError where a tensor reaches out of its storage of `nbytes`, or is far larger than it."""
+    """Raises ModelError if a tensor reaches beyond its storage of `nbytes`, or is far larger than it."""
     ok = len(ref.size) == len(ref.stride) and len(ref.size) <= 16 and ref.offset >= 0
     ok = ok and all(isinstance(d, int) and 0 <= d < 2**40 for d in (*ref.size, *ref.stride))
     count = math.prod(ref.size) if ok else 0
@@ -111,7 +111,7 @@ def check_view(what: str, nbytes: int, itemsize: int, ref: TensorRef) -> None:
 
 @dataclass(frozen=True)
 class Global:
-    """A name that a pickle mentions."""
+    """A name that a pickle refers to."""
 
     module: str
     name: str
@@ -129,7 +129,7 @@ class Object:
 
 
 class Foreign(Exception):
-    """The pickle asks for a name that is not data; `str()` is that name."""
+    """The pickle refers to a name that is not data; `str()` is that name."""
 
 
 _MARK = object()
@@ -159,14 +159,14 @@ def read_pickle(data: bytes, what: str) -> Any:
 
 
 class _Machine:
-    """The machine that a pickle is a program for: a stack of values, and a memo of those that are used again."""
+    """The machine that a pickle is a program for: a stack of values, and a memo of values for reuse."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
     def run(self, data: bytes) -> Any:
-        """The value that is left at the pickle's end. Raises Foreign for an instruction that makes more than data."""
+        """The value left at the pickle's end. Raises Foreign for an instruction that creates more than data."""
         argument: Any
         for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
             name = opcode.name
@@ -183,7 +183,7 @@ class _Machine:
         raise ValueError("no end")
 
     def marked(self) -> list[Any]:
-        """Takes what lies above the topmost mark, and the mark, off the stack."""
+        """Pops everything above the topmost mark, and the mark."""
         at = len(self.stack) - 1
         while self.stack[at] is not _MARK:
             at -= 1
@@ -320,7 +320,7 @@ def _construct(function: Any, arguments: Any) -> Any:
 
 
 def foreign_names(data: bytes) -> list[str]:
-    """The names that pickles in `data` (one behind the other) mention beyond those of tensors and containers."""
+    """The names other than those of tensors and containers that the consecutive pickles in `data` refer to."""
     found: dict[str, None] = {}
     stream, strings = io.BytesIO(data), ["", ""]
     try:
@@ -339,7 +339,7 @@ def foreign_names(data: bytes) -> list[str]:
 
 
 def refuse_pickle(names: list[str]) -> UsageError:
-    """What is answered to a `torch.save` file that is neither TorchScript nor a torch.export archive."""
+    """The error for a `torch.save` file that is neither TorchScript nor a torch.export archive."""
     if names:
         return UsageError(
             f"this is a pickled Python object (it names {', '.join(names[:3])}); loading it would run code from the "

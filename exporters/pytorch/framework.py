@@ -1,4 +1,4 @@
-"""PyTorch, where it is installed; the tensors of files as modules' buffers."""
+"""PyTorch, if it is installed; tensors from files as modules' buffers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def import_torch() -> Any:
 
 
 def attach(root: Any, name: str, tensor: Any) -> None:
-    """Registers `tensor` as the buffer `name` of a module; dots make modules inside it."""
+    """Registers `tensor` as the buffer `name` of a module; dots create submodules."""
     torch = import_torch()
     *path, last = name.split(".")
     for part in path:
@@ -43,6 +43,6 @@ def tensor_from(raw: bytes | bytearray, dtype: str, offset: int, size: Sequence[
 
 
 def example(shape: Sequence[int], dtype: str) -> Any:
-    """An input to trace with: zeros, since no value of it stays."""
+    """An input to trace with: zeros, since its values do not matter."""
     torch = import_torch()
     return torch.zeros(tuple(shape), dtype=getattr(torch, dtype))

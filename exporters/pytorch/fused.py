@@ -20,7 +20,7 @@ def _attention(x: Any, heads: int, qkv: tuple[Any, Any], projection: tuple[Any, 
 
 
 def _mask(mask: Any, kind: int | None) -> Any:
-    """Of ATen's masks the one over pairs of tokens (kind 0); True leaves a pair out."""
+    """ATen's mask over pairs of tokens (kind 0); True masks a pair out."""
     if mask is not None and kind not in (None, 0):
         raise UnsupportedError("a padding mask inside a fused transformer layer cannot be exported; trace with grad on")
     return mask

@@ -1,6 +1,6 @@
-"""A torch.export archive (.pt2) read without torch.export.load, which unpickles and evaluates what the file says.
+"""A torch.export archive (.pt2) read without torch.export.load, which unpickles and evaluates the file's content.
 
-The archive's JSON lists calls of ATen operators. They are checked against what is allowed and replayed in a module
+The archive's JSON lists calls of ATen operators. They are checked against an allowlist and replayed in a module
 that PyTorch then traces anew, so shapes that the file leaves open take the values given with `--shape`.
 Format: torch/_export/serde/schema.py and torch/export/pt2_archive of PyTorch 2.1 to 2.13.
 """
@@ -20,7 +20,6 @@ from dlpack.exporters.pytorch.files import Archive, Foreign, TensorRef, check_vi
 from dlpack.exporters.pytorch.framework import attach, import_torch, tensor_from
 
 OLD_PROGRAM = "serialized_exported_program.json"
-NEW_PROGRAM = "models/model.json"
 DTYPES = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64",
           12: "bool", 13: "bfloat16"}  # fmt: skip
 _FORMATS = {1: "contiguous_format", 2: "channels_last", 3: "channels_last_3d", 4: "preserve_format"}
@@ -33,12 +32,11 @@ _ARITHMETIC = {f"_operator.{f.__name__}": f for f in (
     "torch.sym_not": operator.not_,
 }  # fmt: skip
 _FILES = ("from_file", "save")  # ATen's operators that touch files
-_UNUSED = ("as_none", "as_string", "as_int", "as_float", "as_bool")
 
 
 @dataclass(frozen=True)
 class Input:
-    """A tensor that the caller gives; a dimension that the file leaves open is None in `shape`."""
+    """An input tensor; dimensions that the file leaves open are None in `shape`."""
 
     name: str
     dtype: str
@@ -48,7 +46,7 @@ class Input:
 
 @dataclass(frozen=True)
 class ExportedProgram:
-    """What a .pt2 holds: the graph as JSON data, and where its arguments come from."""
+    """The content of a .pt2 file: the graph as JSON data, and where its arguments come from."""
 
     graph: dict[str, Any]
     signature: dict[str, Any]
@@ -121,7 +119,7 @@ def _old_tensors(archive: Archive) -> dict[str, Any]:
 
 
 def _pickled(data: bytes) -> dict[str, Any]:
-    """A file of torch.save inside the archive: a dict of tensors, or one tensor, then under the name ""."""
+    """A torch.save file inside the archive: a dict of tensors, or one tensor, which gets the name ""."""
     inner = Archive(io.BytesIO(data))
     inner.check_byte_order()
     try:
@@ -165,7 +163,7 @@ def _hint(size: Mapping[str, Any]) -> int:
 
 
 def module_of(program: ExportedProgram) -> Any:
-    """A torch.nn.Module that computes the program. Raises UnsupportedError with all operators that are not allowed."""
+    """A torch.nn.Module that computes the program. Raises UnsupportedError that lists all forbidden operators."""
     torch = import_torch()
     problems: dict[str, None] = {}
     try:

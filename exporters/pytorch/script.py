@@ -1,6 +1,6 @@
 """A TorchScript archive read without torch.jit.load: its objects, its weights and its code as a syntax tree.
 
-torch.jit.load and the exporter for what it gives are deprecated, and TorchScript can reach files. So the code is
+torch.jit.load and the exporter for its result are deprecated, and TorchScript can access files. So the code is
 interpreted here (`interpreter.py`) and PyTorch traces it anew: control flow over shapes is gone afterwards.
 Format: torch/csrc/jit/serialization (the python_print of PyTorch 1.4 to 2.13).
 """
@@ -86,7 +86,7 @@ def read_script(archive: Archive) -> Script:
 
 
 def _collect(script: Script, item: Any, place: str, seen: set[int], depth: int) -> None:
-    """Enters every tensor below `item`, first those that are attributes of modules."""
+    """Collects every tensor below `item`, attributes of modules first."""
     if depth > MAX_DEPTH:
         raise ModelError(f"the modules nest more than {MAX_DEPTH} deep")
     if isinstance(item, TensorRef):
@@ -122,7 +122,7 @@ def _add(script: Script, ref: TensorRef, place: str, folder: str) -> None:
 
 @dataclass(frozen=True)
 class ScriptInput:
-    """A parameter of forward: its name, and its shape and type where the archive tells (traced models)."""
+    """A parameter of forward: its name, and its shape and type if the archive states them (traced models)."""
 
     name: str
     shape: tuple[int, ...] | None

@@ -1,4 +1,4 @@
-"""What TorchScript computes with numbers, strings, lists and dicts, as Python functions."""
+"""TorchScript's functions of numbers, strings, lists and dicts, in Python."""
 
 from __future__ import annotations
 

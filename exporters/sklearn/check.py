@@ -1,4 +1,4 @@
-"""What skl2onnx makes, compared with scikit-learn's own predictions, which a process of its own makes (`worker.py`)."""
+"""Compares skl2onnx's model with scikit-learn's own predictions, which run in a separate process (`worker.py`)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Check:
         self._folder.cleanup()
 
     def survives(self) -> None:
-        """Raises ModelError where the file made scikit-learn crash, or not end. An error has another message later."""
+        """Raises ModelError if the file made scikit-learn crash or hang. Other errors are reported later."""
         status = self._status()
         if status == -signal.SIGPROF:
             raise ModelError("scikit-learn does not end on it: the file is damaged")
@@ -56,9 +56,9 @@ class Check:
             raise ModelError(f"scikit-learn has not predicted {ROWS} rows in {TIMEOUT_S} s") from None
 
     def predictions(self) -> dict[str, Any]:
-        """What RESULT.npz holds; a group has `x` alone where scikit-learn takes none of its rows.
+        """The content of RESULT.npz; a group has only `x` if scikit-learn accepts none of its rows.
 
-        Raises ModelError where it ended before.
+        Raises ModelError if the process ended before writing it.
         """
         status = self._status()
         if status or not self._result.is_file():
@@ -68,7 +68,7 @@ class Check:
 
 
 def compare(model: ModelProto, found: dict[str, Any], classes: tuple[str, ...] | None, what: str) -> None:
-    """Raises UnsupportedError where the model computes other values than scikit-learn, or does not run.
+    """Raises UnsupportedError if the model computes other values than scikit-learn, or does not run.
 
     `found` is of `Check.predictions`, `classes` are the names whose index the model gives for a label that is text.
     """
@@ -93,7 +93,7 @@ def compare(model: ModelProto, found: dict[str, Any], classes: tuple[str, ...] |
             raise UnsupportedError(f"what skl2onnx makes of this {what} does not run: {str(e)[:300]}") from e
         for value, got in zip(free.graph.output, outputs, strict=True):
             if name == "far" and got.dtype.kind in "iu":
-                continue  # float32 makes scores equal there that are not, and labels hang on their order
+                continue  # scores that differ may be equal in float32 there, and labels depend on their order
             if told := _difference(got, group, classes):
                 raise UnsupportedError(
                     f"what skl2onnx makes of this {what} differs from scikit-learn in '{value.name}', {told}"
@@ -102,7 +102,7 @@ def compare(model: ModelProto, found: dict[str, Any], classes: tuple[str, ...] |
 
 
 def _difference(got: Any, group: dict[str, Any], classes: tuple[str, ...] | None) -> str:
-    """How an output differs from whatever method it is closest to, in words; "" where it does not."""
+    """How an output differs from the closest method, in words; "" if it does not."""
     rows = len(group["x"])
     if len(group) > 1 and rows not in got.shape[:2]:  # the outputs of several come first in some
         return f"which has the shape {list(got.shape)} for {rows} rows"
@@ -114,7 +114,7 @@ def _difference(got: Any, group: dict[str, Any], classes: tuple[str, ...] | None
 
 
 def _references(found: dict[str, Any], got: Any, classes: tuple[str, ...] | None) -> Iterator[Any]:
-    """What the output may be, as an array of rows: skl2onnx's names do not tell it."""
+    """What the output may be, as an array of rows: skl2onnx's names do not say."""
     for key, want in found.items():
         if key == "x" or (got.dtype.kind in "iu") != (key == "by:predict" and want.dtype.kind not in "f"):
             continue

@@ -1,4 +1,4 @@
-"""Estimators made of others, and functions, that skl2onnx does not convert or converts wrongly."""
+"""Composite estimators and functions that skl2onnx does not convert, or converts wrongly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dlpack.exporters.sklearn.container import Changed, Graph
 
 
 def convert_bagging(scope: Any, operator: Any, container: Any) -> None:
-    """Bagging of estimators without probabilities: the part of the estimators that name each class."""
+    """Bagging of estimators without probabilities: the share of estimators that vote for each class."""
     from skl2onnx.common.data_types import Int64TensorType
 
     bagging, graph = operator.raw_operator, Graph(scope, container)
@@ -41,7 +41,7 @@ def name_classes(graph: Graph, index: str, classes: Any, output: str) -> None:
 
 
 def convert_network(scope: Any, operator: Any, container: Any) -> None:
-    """A network of several labels: a probability for each, of which skl2onnx makes twice as many for two labels."""
+    """A network with several labels: a probability for each; for two labels skl2onnx makes twice as many."""
     from skl2onnx.common._registration import get_converter
 
     estimator, output = operator.raw_operator, operator.outputs[1].full_name
@@ -55,7 +55,7 @@ def convert_network(scope: Any, operator: Any, container: Any) -> None:
 
 
 def register() -> None:
-    """Makes skl2onnx know the estimators that it has no converter for."""
+    """Registers converters for the estimators that skl2onnx has none for."""
     from skl2onnx import update_registered_converter
     from skl2onnx.common.shape_calculator import calculate_linear_regressor_output_shapes
     from sklearn.compose import TransformedTargetRegressor
@@ -80,7 +80,7 @@ def _chain_shapes(operator: Any) -> None:
 
 
 def _convert_chain(scope: Any, operator: Any, container: Any) -> None:
-    """A chain of classifiers of two classes, each of which sees what those before it have said."""
+    """A chain of binary classifiers, each of which sees the predictions of those before it."""
     from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
 
     chain, graph, x = operator.raw_operator, Graph(scope, container), operator.inputs[0]
@@ -105,7 +105,7 @@ def _convert_chain(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _convert_transformed_target(scope: Any, operator: Any, container: Any) -> None:
-    """A regressor, and behind it the inverse of what its target went through."""
+    """A regressor, followed by the inverse of the transformation of its target."""
     from skl2onnx.common.data_types import FloatTensorType
 
     model, graph = operator.raw_operator, Graph(scope, container)
@@ -147,7 +147,7 @@ _LINEAR_INVERSES: dict[str, Any] = {
 
 
 def convert_function(scope: Any, operator: Any, container: Any) -> None:
-    """A FunctionTransformer of a NumPy function that computes element by element."""
+    """A FunctionTransformer of an elementwise NumPy function."""
     graph = Graph(scope, container)
     if operator.raw_operator.kw_args:
         raise UnsupportedError(

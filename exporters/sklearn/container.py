@@ -1,4 +1,4 @@
-"""skl2onnx's container, through which a converter of its own enters its nodes, changed on the way."""
+"""skl2onnx's container, which changes the nodes that a converter of skl2onnx adds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Attributes = dict[str, Any]
 
 
 class Changed:
-    """skl2onnx's `container` for one of its converters, whose nodes differ in what the arguments say.
+    """Wraps skl2onnx's `container` for one of its converters, and changes its nodes as the arguments say.
 
-    Values in `renamed` are called otherwise; `trees` changes the attributes of a TreeEnsemble node. Lists of booleans
+    `renamed` gives values other names; `trees` changes the attributes of a TreeEnsemble node. Lists of booleans
     and of NumPy's integers, which onnx does not take, become lists of int.
     """
 
@@ -45,13 +45,13 @@ def _plain(value: Any) -> Any:
 
 
 class Graph:
-    """New nodes and constants in a converter's graph, each with a name of its own."""
+    """Creates nodes and constants with unique names in a converter's graph."""
 
     def __init__(self, scope: Any, container: Any) -> None:
         self.scope, self.container = scope, container
 
     def op(self, kind: str, *inputs: str, output: str = "", domain: str = "", **attributes: Any) -> str:
-        """A node with one output, called `output` where that is given."""
+        """A node with one output, named `output` if given."""
         output = output or self.scope.get_unique_variable_name(kind.lower())
         name = self.scope.get_unique_operator_name(kind)
         self.container.add_node(kind, list(inputs), [output], op_domain=domain, name=name, **attributes)
@@ -80,7 +80,7 @@ class Graph:
         return name
 
     def estimator(self, estimator: Any, inputs: list[Any], outputs: list[Any]) -> list[str]:
-        """What an estimator inside gives: a value of each of these types of skl2onnx. `inputs` are its variables."""
+        """The outputs of an inner estimator, one for each of these skl2onnx types. `inputs` are its variables."""
         from skl2onnx._supported_operators import sklearn_operator_name_map
 
         operator = self.scope.declare_local_operator(sklearn_operator_name_map[type(estimator)], estimator)

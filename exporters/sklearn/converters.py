@@ -1,4 +1,4 @@
-"""What skl2onnx does not take, or converts wrongly, said otherwise before it sees it, with converters of our own."""
+"""Rewrites what skl2onnx does not accept, or converts wrongly, and has converters of our own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WITH_TREES = ("DecisionTree", "ExtraTree", "RandomForest", "IsolationForest")
 
 
 def prepare(part: Any) -> None:
-    """Rewrites a part of an estimator in place. Raises UnsupportedError for an option that cannot be said otherwise."""
+    """Rewrites a part of an estimator in place. Raises UnsupportedError for an option that cannot be rewritten."""
     kind = type(part).__name__
     if kind == "ColumnTransformer" and hasattr(part, "feature_names_in_"):  # columns by name: by their place
         places = {name: k for k, name in enumerate(part.feature_names_in_.tolist())}
@@ -52,7 +52,7 @@ def prepare(part: Any) -> None:
 
 
 def _converter(part: Any, kind: str) -> Callable[[Any, Any, Any], None] | None:
-    """Ours for an estimator of this kind; None where skl2onnx's is right."""
+    """Our converter for this kind of estimator; None if skl2onnx's is right."""
     if kind == "Normalizer" and part.norm == "max":
         return _convert_largest_norm
     if kind.startswith("HistGradientBoosting"):
@@ -79,7 +79,7 @@ def _by_place(columns: Any, places: dict[str, int]) -> Any:
 
 
 def _convert_largest_norm(scope: Any, operator: Any, container: Any) -> None:
-    """Rows over their largest absolute value; skl2onnx takes the largest value."""
+    """Rows divided by their largest absolute value; skl2onnx uses the largest value."""
     (x,), (y,), graph = operator.input_full_names, operator.output_full_names, Graph(scope, container)
     norm = graph.op("ReduceMax", graph.op("Abs", x), graph.ints(1))
     zero = graph.op("Equal", norm, graph.floats(0.0))

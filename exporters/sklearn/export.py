@@ -1,6 +1,6 @@
 """scikit-learn → ONNX: estimators and pipelines in `.skops` files, by skl2onnx.
 
-A `.skops` file is data, and is loaded only where all it holds is of types that skops or `files.py` know; a pickle
+A `.skops` file is data, and is loaded only if all its types are known to skops or `files.py`; a pickle
 (`.pkl`, `.joblib`) runs code when it is loaded, so it is refused. An array of a damaged file could make scikit-learn's
 compiled code read outside of it: `worker.py` loads it first, in a process of its own, and predicts there;
 what skl2onnx has made is compared with that, since it drops options that it does not know without a word.
@@ -137,7 +137,7 @@ def convert(estimator: Any, columns: int, rows: int) -> ModelProto:
 
 
 def _finish(model: ModelProto, rows: int, estimator: Any) -> ModelProto:
-    """Fixes the number of rows; scores that are no probabilities are called so; leaves out what skl2onnx says twice."""
+    """Fixes the number of rows, names scores that are not probabilities, and drops duplicate outputs of skl2onnx."""
     graph = model.graph
     graph.input[0].type.tensor_type.shape.dim[0].dim_value = rows
     del graph.value_info[:]
@@ -154,7 +154,7 @@ def _finish(model: ModelProto, rows: int, estimator: Any) -> ModelProto:
 
 
 def _state_shapes(model: ModelProto) -> None:
-    """The outputs' shapes, found anew: skl2onnx guesses some."""
+    """Infers the outputs' shapes again: skl2onnx guesses some."""
     from dlpack.model.infer import infer_types, run_types
 
     outputs = model.graph.output
@@ -178,7 +178,7 @@ def _is_support_vector_pair(estimator: Any) -> bool:
 
 
 def _range(model: ModelProto) -> tuple[float, float]:
-    """Where the input's values matter: around trees' thresholds or a scaler's data. The build is verified on such."""
+    """The interesting range of the input: around trees' thresholds or a scaler's data. The build is verified there."""
     low, high = -1.0, 1.0
     for node in model.graph.node:
         if _INPUT not in node.input:

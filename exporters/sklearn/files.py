@@ -1,4 +1,4 @@
-"""Reads the estimator of a `.skops` file, where all that it holds is of types that are known as safe.
+"""Reads the estimator of a `.skops` file, if all its types are known to be safe.
 
 It can crash on a damaged file, since an array of it could make scikit-learn's compiled code read outside of it.
 """
@@ -59,7 +59,7 @@ _TRUSTED = frozenset(
 
 
 def load(path: Path) -> Any:
-    """The estimator in a .skops file. Raises UnsupportedError for one that holds a type which is not known as safe."""
+    """The estimator in a .skops file. Raises UnsupportedError for a type that is not known to be safe."""
     from skops.io import get_untrusted_types
     from skops.io import load as load_skops
 
@@ -91,9 +91,9 @@ def load(path: Path) -> Any:
 
 
 def _without_search(estimator: Any) -> Any:
-    """What a fitted search over parameters predicts with, in place of the search, as a step of a pipeline too.
+    """Replaces a fitted parameter search, also as a step of a pipeline, by the estimator that it predicts with.
 
-    Raises UnsupportedError where the search was not refitted.
+    Raises UnsupportedError if the search was not refitted.
     """
     if hasattr(estimator, "steps"):
         estimator.steps = [(name, _without_search(step)) for name, step in estimator.steps]
@@ -108,7 +108,7 @@ def _without_search(estimator: Any) -> Any:
 def _checked_sizes() -> Iterator[None]:
     """While it lasts, Tree(n_features, n_classes, n_outputs) raises ModelError in place of leaving its array n_classes.
 
-    The file's description alone does not tell the sizes: skops takes an object of a number that was there before.
+    The file's description alone does not show the sizes: skops may refer to an earlier object by number.
     """
     from sklearn.tree import _tree
 
@@ -143,7 +143,7 @@ def _check_tree(tree: Any) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says, cut off."""
+    """The first line of another library's error, truncated."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 

@@ -1,6 +1,6 @@
 """The class labels of a scikit-learn classifier, and a graph without strings.
 
-A predictor's values are numbers. So a label that is a string becomes its index among the classes, in every place where
+A predictor's values are numbers. So a label that is a string becomes its index among the classes, wherever
 the graph makes, moves or compares labels; the names themselves become the model's labels. Labels that are whole numbers
 stay what they are, and their names are the numbers.
 """

@@ -1,4 +1,4 @@
-"""Missing values from the nearest neighbours (KNNImputer): what skl2onnx makes of it is functions without types."""
+"""Missing values from the nearest neighbours (KNNImputer): skl2onnx converts it to untyped functions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dlpack.exporters.sklearn.container import Graph
 
 
 def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
-    """For each missing value the mean of those that the nearest rows have in its column.
+    """Replaces each missing value by the mean of its column in the nearest rows.
 
     Distances are those of sklearn.metrics.pairwise.nan_euclidean_distances: over the columns that both rows have,
-    and larger by the part of the columns that they do not have.
+    scaled up by the share of the columns that they lack.
     """
     imputer, graph, x = operator.raw_operator, Graph(scope, container), operator.inputs[0].full_name
     rows = np.asarray(imputer._fit_X, np.float32)

@@ -1,4 +1,4 @@
-"""Decision trees and forests with missing values and categories, which skl2onnx leaves out."""
+"""Decision trees and forests with missing values and categories, which skl2onnx ignores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MISSING = "nodes_missing_value_tracks_true"
 
 
 def convert_forest(scope: Any, operator: Any, container: Any) -> None:
-    """Trees as skl2onnx makes them, and a missing value goes to the side on which scikit-learn's tree has it."""
+    """Trees as skl2onnx makes them, except that missing values go to the same side as in scikit-learn."""
     from skl2onnx.common._registration import get_converter
 
     estimator = operator.raw_operator
@@ -32,7 +32,7 @@ def convert_forest(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _take(trees: list[Any], nodes: int) -> Any:
-    """The next tree; those of one leaf, for which no ensemble was made, are passed over."""
+    """The next tree, skipping those with a single leaf, which have no ensemble."""
     while trees[0].node_count != nodes:
         trees.pop(0)
     return trees.pop(0)
@@ -56,7 +56,7 @@ def _runs(ids: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def plain_node(node: Any) -> dict[str, Any]:
-    """A node of a histogram gradient boosting tree with the threshold that skl2onnx takes.
+    """A node of a histogram gradient boosting tree, with a threshold that skl2onnx accepts.
 
     It is the largest float32 that is not above the node's: for an x of float32 the comparison stays the same.
     """
@@ -67,7 +67,7 @@ def plain_node(node: Any) -> dict[str, Any]:
 
 
 def convert_histogram(scope: Any, operator: Any, container: Any) -> None:
-    """Histogram gradient boosting; behind a loss with a logarithm as its link comes an exponential."""
+    """Histogram gradient boosting; a loss with a logarithmic link is followed by an exponential."""
     from skl2onnx.common._registration import get_converter
 
     estimator, graph = operator.raw_operator, Graph(scope, container)
@@ -87,9 +87,9 @@ def convert_histogram(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _columns_by_category(graph: Graph, estimator: Any, x: str) -> str:
-    """The columns that the trees compare, and behind them one for each set of categories that a node asks for.
+    """The columns that the trees compare, followed by one for each set of categories that a node tests.
 
-    Such a column is 0 in the set, 1 outside, and missing where the category is: the node asks whether it is below 0.5.
+    Such a column is 0 in the set, 1 outside, and missing where the category is: the node tests whether it is below 0.5.
     Trees see the columns of categories first, as scikit-learn's preprocessing has them.
     """
     encoder = estimator._preprocessor.named_transformers_["encoder"]
@@ -127,5 +127,5 @@ def _columns_by_category(graph: Graph, estimator: Any, x: str) -> str:
 
 
 def _members(bits: Any) -> Any:
-    """For each of 256 categories whether its bit is set, from an array of uint32."""
+    """Whether each of 256 categories' bits is set, from an array of uint32."""
     return np.unpackbits(np.asarray(bits, "<u4").view(np.uint8), bitorder="little").astype(bool)

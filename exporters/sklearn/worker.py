@@ -1,7 +1,7 @@
 """The process in which scikit-learn first loads a file, and predicts, for the comparison with what skl2onnx makes.
 
 ``python -m dlpack.exporters.sklearn.worker FILE.skops RESULT.npz``, started by `check.py` alone: an array of a
-damaged file can make scikit-learn's compiled code read outside of it, on loading or later, which shall end this
+damaged file can make scikit-learn's compiled code read outside of it, on loading or later, which must end this
 process and no other. RESULT.npz gets groups of rows, ``GROUP/x``, and ``GROUP/by:METHOD``, what each
 method gives for them.
 """
@@ -70,7 +70,7 @@ def _place(x: Any, part: Any, rng: Any, depth: int) -> None:
 
 
 def _first_part(part: Any) -> Any:
-    """What sees the input first of a pipeline or of an estimator made of others."""
+    """The first part of a pipeline or composite estimator to see the input."""
     for name in ("steps", "transformer_list"):
         if made := [step[1] for step in getattr(part, name, ()) if not isinstance(step[1], str)]:
             return made[0]
@@ -83,7 +83,7 @@ def _first_part(part: Any) -> Any:
 
 
 def _span(part: Any, columns: int) -> tuple[Any, Any]:
-    """The least and the largest value of each column that the estimator knows of."""
+    """Each column's smallest and largest value known to the estimator."""
     low, high = np.full(columns, -1.0), np.full(columns, 1.0)
     tree = getattr(part, "tree_", None)
     rows = getattr(part, "_fit_X", getattr(part, "support_vectors_", getattr(part, "cluster_centers_", None)))
@@ -112,9 +112,9 @@ def _span(part: Any, columns: int) -> tuple[Any, Any]:
 
 
 def _predict(estimator: Any, x: Any) -> dict[str, Any]:
-    """What each method gives for the rows; those that it does not have, or that refuse them, are left out."""
+    """Each method's result for the rows; methods that it lacks, or that reject them, are left out."""
     found = {"x": x}
-    voting = type(estimator).__name__.startswith("Voting")  # its transform() tells the votes, which are not exported
+    voting = type(estimator).__name__.startswith("Voting")  # its transform() gives the votes, which are not exported
     for name in _METHODS[:-1] if voting else _METHODS:
         try:
             y = _call(getattr(estimator, name), x)
@@ -129,7 +129,7 @@ def _predict(estimator: Any, x: Any) -> dict[str, Any]:
 
 
 def _call(method: Any, x: Any) -> Any:
-    """What the method gives for float64, or for float32, which alone some take that were trained with it."""
+    """The method's result for float64, or for float32, which estimators trained with it may require."""
     try:
         return method(x.astype(np.float64))
     except ValueError:
@@ -137,9 +137,9 @@ def _call(method: Any, x: Any) -> Any:
 
 
 def predict(path: Path) -> dict[str, Any]:
-    """The rows, ``GROUP/x``, and what each method of the estimator in a .skops file gives for them.
+    """The rows, ``GROUP/x``, and the results of each method of the estimator in a .skops file.
 
-    Groups are those of ``GROUPS``; one that the estimator refuses, as most refuse missing values, has ``x`` alone.
+    Groups are those of ``GROUPS``; one that the estimator rejects, as most reject missing values, has only ``x``.
     """
     estimator = load(path)
     x = rows_for(estimator, int(estimator.n_features_in_))

@@ -13,7 +13,7 @@ _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 def inline_calls(graph: Any, outputs: tuple[tuple[str, str], ...]) -> tuple[Any, tuple[tuple[str, str], ...]]:
     """The GraphDef without calls, and the outputs (tensor's name, name for the user) with their tensors' new names.
 
-    Control inputs are left out: the operators that are accepted have no effects. Raises ModelError for a function
+    Control inputs are dropped: accepted operators have no side effects. Raises ModelError for a function
     that is not there, or that calls itself.
     """
     import tensorflow as tf
@@ -86,7 +86,7 @@ def _body(call: Any, function: Any, made: Any) -> dict[str, str]:
 
 
 def _followed(tensor: str, moved: dict[str, str]) -> str:
-    """Where a tensor is after the calls are gone; an output that is another call's is followed on."""
+    """Where a tensor is once calls are inlined; outputs of further calls are followed."""
     key = tensor if ":" in tensor else f"{tensor}:0"
     steps = 0
     while key in moved and steps <= MAX_CALLS:

@@ -126,7 +126,7 @@ def _is_keras_archive(path: Path, start: bytes) -> bool:
 
 
 def _looks_like_graph(path: Path, start: bytes) -> bool:
-    """A GraphDef begins with a node (field 1), which begins with its name (field 1) and its operator (field 2)."""
+    """Whether it is a GraphDef: a node (field 1), which begins with its name (field 1) and its operator (field 2)."""
     if path.suffix != ".pb" or start[:1] != b"\x0a":
         return False
     k = 2

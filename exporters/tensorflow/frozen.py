@@ -1,4 +1,4 @@
-"""What is read of a file: a graph whose variables are constants. Which operators it may hold, which shapes it has."""
+"""A graph whose variables are constants, as read from a file: its accepted operators and its shapes."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def check_operators(graph: Any) -> None:
 
 @dataclass
 class OpenShapes:
-    """What the inputs' shapes leave open: options that would give them, and inputs whose batch was taken as 1."""
+    """Open dimensions of the inputs: options that would set them, and inputs whose batch was taken as 1."""
 
     problems: list[str] = field(default_factory=list)
     batches: list[str] = field(default_factory=list)
 
     def said(self) -> tuple[str, ...]:
-        """A line for the user on each batch that was taken as 1."""
+        """A warning for each batch that was taken as 1."""
         return tuple(f"{line}; --shape gives another size" for line in self.batches)
 
 
@@ -84,7 +84,7 @@ def fixed_shape(
 
 
 def check_shapes(names: list[str], shapes: Mapping[str, tuple[int, ...]], found: OpenShapes) -> None:
-    """Raises UsageError for names that no input has, and for dimensions that are left open."""
+    """Raises UsageError for names that no input has, and for dimensions that remain open."""
     for name in shapes:
         if name not in names:
             raise UsageError(f"--shape names the input '{name}', which the model does not have; its inputs are: "

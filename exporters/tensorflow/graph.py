@@ -48,7 +48,7 @@ def read_saved_model(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Fro
 
 
 def read_graph(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Frozen:
-    """A frozen GraphDef: its placeholders are the inputs, what nothing uses is an output."""
+    """A frozen GraphDef: its placeholders are the inputs; unused results are the outputs."""
     from tensorflow.core.framework import graph_pb2
 
     graph = graph_pb2.GraphDef()
@@ -99,7 +99,7 @@ def _cut(graph: Any, outputs: list[str]) -> Any:
         if name in needed:
             continue
         if name not in nodes:
-            raise ModelError(f"the graph has no node '{name}', which is asked for; the file is damaged")
+            raise ModelError(f"the graph has no node '{name}', which is referred to; the file is damaged")
         needed.add(name)
         stack += [_node(i) for i in nodes[name].input]
     result = type(graph)(versions=graph.versions)
@@ -128,7 +128,7 @@ def _callees(node: Any) -> list[str]:
 def _fix_inputs(
     graph: Any, inputs: tuple[tuple[str, str], ...], shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[str, ...]:
-    """Gives each placeholder its static shape; returns what the user should know."""
+    """Gives each placeholder its static shape; returns warnings."""
     nodes = {n.name: n for n in graph.node}
     found = OpenShapes()
     for tensor, name in inputs:

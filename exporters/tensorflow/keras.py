@@ -81,9 +81,9 @@ def read_keras(path: Path, start: bytes, shapes: Mapping[str, tuple[int, ...]]) 
 
 
 def _use(model: Any) -> None:
-    """Recurrent layers as they are at inference: their dropout keeps the state of a random generator even then.
+    """Recurrent layers at inference, when their dropout would still keep a random generator's state.
 
-    A stateful layer begins with zeros, as after reset_state(): a bundle's runs know nothing of one another.
+    A stateful layer begins with zeros, as after reset_state(): a bundle's runs are independent.
     """
     for layer in model._flatten_layers():
         cells = getattr(layer, "cell", None)
@@ -97,7 +97,7 @@ def _use(model: Any) -> None:
 
 @contextlib.contextmanager
 def limited_time(path: Path) -> Iterator[None]:
-    """Ends the process where reading takes more time than a sound file of that size: HDF5 can loop in a damaged one."""
+    """Ends the process if reading takes longer than for any valid file of that size: HDF5 can loop in a damaged one."""
     signal.setitimer(signal.ITIMER_VIRTUAL, READ_S + path.stat().st_size / READ_BYTES_PER_S)
     try:
         yield
@@ -190,7 +190,7 @@ class Recurrence:
 
 
 class as_operators:
-    """While it is entered, recurrent layers are traced as CudnnRNNV3; its attribute `seed` is the place in `layers`."""
+    """A context that traces recurrent layers as CudnnRNNV3, whose attribute `seed` is the index in `layers`."""
 
     def __init__(self, keras: Any, tf: Any, layers: list[Recurrence]) -> None:
         self.tf, self.layers = tf, layers
@@ -251,7 +251,7 @@ class as_operators:
 
 
 def describe(layer: Any) -> Recurrence | None:
-    """The layer in ONNX's terms; None for one that ONNX's operators do not express."""
+    """The layer in ONNX's terms; None if ONNX's operators cannot express it."""
     kind = {"LSTM": "LSTM", "GRU": "GRU", "SimpleRNN": "RNN"}.get(type(layer).__name__)
     cell: Any = getattr(layer, "cell", None)
     if kind is None or type(cell).__name__ != f"{type(layer).__name__}Cell":

@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def work(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[ModelProto, tuple[str, ...]]:
-    """The model at `path` as ONNX with static shapes, and what the user should know. Raises a DlpackError."""
+    """The model at `path` as ONNX with static shapes, and warnings. Raises a DlpackError."""
     limit_memory(path)
     warnings.simplefilter("ignore")
     for name in ("absl", "tensorflow", "tf2onnx"):
@@ -78,7 +78,7 @@ def limit_memory(path: Path) -> None:
 
 
 def allow_inlining(graph: Any) -> None:
-    """Functions that are marked for XLA, such as Keras' grouped convolution, would stay calls."""
+    """Unmarks functions that are marked for XLA, such as Keras' grouped convolution, which would stay calls."""
     for place in (*graph.node, *graph.library.function, *(n for f in graph.library.function for n in f.node_def)):
         for mark in ("_XlaMustCompile", "_noinline"):
             place.attr.pop(mark, None)
@@ -90,7 +90,7 @@ def _first_line(e: BaseException) -> str:
 
 
 def to_onnx(frozen: Frozen, name: str) -> ModelProto:
-    """By tf2onnx; names of inputs and outputs are the user's. Raises UnsupportedError that lists every operator."""
+    """By tf2onnx, with the user's names of inputs and outputs. Lists all operators in UnsupportedError."""
     import tf2onnx
 
     check_operators(frozen.graph)
@@ -117,7 +117,7 @@ def to_onnx(frozen: Frozen, name: str) -> ModelProto:
 
 
 def _compare(model: ModelProto, frozen: Frozen, tolerance: float) -> None:
-    """Raises ModelError where the model computes other values than TensorFlow."""
+    """Raises ModelError if the model computes other values than TensorFlow."""
     import tensorflow as tf
 
     shapes = {}
@@ -154,7 +154,7 @@ class _Session:
 
 
 def _check_known(model: ModelProto) -> None:
-    """Raises UnsupportedError for operators of TensorFlow that are left, for loops over its lists of tensors, and for
+    """Raises UnsupportedError for remaining TensorFlow operators, for loops over its lists of tensors, and for
     outputs that tf2onnx has dropped.
     """
     made = {name for n in model.graph.node for name in n.output} | {v.name for v in model.graph.input}

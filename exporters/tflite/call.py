@@ -72,7 +72,7 @@ class Call(Nodes):
         return self.g.shape(self.values.stored(self.inputs[i]))
 
     def known(self, i: int, what: str) -> Array:
-        """An input that has to be a constant, as it is stored."""
+        """An input that must be a constant, as it is stored."""
         self.tensor(i)
         value = self.g.value(self.values.stored(self.inputs[i]))
         if value is None:
@@ -131,7 +131,7 @@ def activate(c: Call, kind: str, y: str) -> str:
 
 
 def converts(*names: str, moves: bool = False) -> Callable[[Converter], Converter]:
-    """Enters a converter for operators of these names; `moves`: they only move elements."""
+    """Registers a converter for operators with these names; `moves`: they only move elements."""
     if moves:
         MOVES.update(names)
     return entering(CONVERTERS, names, "TensorFlow Lite operator")

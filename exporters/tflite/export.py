@@ -1,7 +1,7 @@
 """TensorFlow Lite → ONNX: .tflite, float or quantised. TensorFlow is not needed.
 
-Convolutions and poolings of ONNX have channels first; each stands between two transposes, and those that meet are left
-out. A quantised operator becomes DequantizeLinear, the operator on real numbers, QuantizeLinear, which is how ONNX
+Convolutions and poolings of ONNX have channels first; each stands between two transposes, and adjacent pairs are
+dropped. A quantised operator becomes DequantizeLinear, the operator on real numbers, QuantizeLinear, which is how ONNX
 writes integer networks; each may differ from TensorFlow Lite's by a unit of the output's scale, where it rounds
 otherwise. What only moves elements stays on the integers.
 """
@@ -70,7 +70,7 @@ class Frame:
 
 
 class Conversion:
-    """One file on its way to an ONNX graph."""
+    """The conversion of one file to an ONNX graph."""
 
     def __init__(self, model: TFLiteModel, options: ExportOptions, name: str) -> None:
         self.model, self.options = model, options
@@ -116,7 +116,7 @@ class Conversion:
         return model
 
     def _quantised(self, model: ModelProto, inputs: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Scale and zero point of the inputs and outputs, which the operators that are made do not always tell."""
+        """Scale and zero point of the inputs and outputs, which the created operators do not always show."""
         tensors = [*dict.fromkeys(self.main.inputs), *self.main.outputs]
         found = {}
         for k, name in zip(tensors, [*inputs, *(v.name for v in model.graph.output)], strict=True):
@@ -260,7 +260,7 @@ class Conversion:
         self.problems.append(f"'{self._label(operator)}': {operator.kind} is not supported")
 
     def _operator(self, operator: Operator) -> bool:
-        """Whether it could be converted; where not, `problems` says why."""
+        """Whether it could be converted; if not, `problems` says why."""
         if operator.kind in ("WHILE", "IF"):
             return self._control(operator)
         converter = CONVERTERS.get(operator.kind)

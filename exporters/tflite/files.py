@@ -1,14 +1,12 @@
 """.tflite files: FlatBuffers of the schema that TensorFlow publishes as schema.fbs, read without its generated code.
 
-Every offset is checked before it is followed. Field numbers are the schema's; what a field holds when it is left out is
-its default there. Layout of a FlatBuffer: https://flatbuffers.dev/internals/
+Field numbers are the schema's; what a field holds when it is left out is its default there.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,91 +18,10 @@ import numpy as np
 from dlpack.errors import ModelError
 from dlpack.exporters.base import MAX_TEXT_BYTES, read_labels
 from dlpack.exporters.builder import MAX_RANK, Array, Shape
+from dlpack.exporters.flatbuffer import DAMAGED, FlatFile, Table
 from dlpack.exporters.tflite.schema import CUSTOM, OPERATORS, OPTIONS, TYPES
 
 IDENTIFIER = b"TFL3"
-MAX_ITEMS = 8_000_000
-_DAMAGED = "the file is damaged or cut off; copy or convert it again"
-
-
-class Table:
-    """A FlatBuffer table at a place of the file. `field` numbers count from 0 in the schema's order."""
-
-    def __init__(self, file: FlatFile, place: int) -> None:
-        self.file, self.place = file, place
-        self.vtable = place - file.number("i", place)
-        size = file.number("H", self.vtable)
-        if size < 4 or size % 2:
-            raise ModelError(_DAMAGED)
-        self.count = (size - 4) // 2
-
-    def _at(self, field: int) -> int:
-        """Where the field lies; 0 where it is left out."""
-        offset = self.file.number("H", self.vtable + 4 + 2 * field) if field < self.count else 0
-        return self.place + offset if offset else 0
-
-    def number(self, field: int, kind: str = "i", default: float = 0) -> Any:
-        """A scalar; `kind` as in the module struct."""
-        at = self._at(field)
-        return self.file.number(kind, at) if at else default
-
-    def _target(self, field: int) -> int:
-        at = self._at(field)
-        return at + self.file.number("I", at) if at else 0
-
-    def table(self, field: int) -> Table | None:
-        at = self._target(field)
-        return Table(self.file, at) if at else None
-
-    def vector(self, field: int, dtype: str) -> Array:
-        """A vector of scalars, not copied; empty where it is left out."""
-        at = self._target(field)
-        if not at:
-            return np.zeros(0, dtype)
-        count, size = self.file.number("I", at), np.dtype(dtype).itemsize
-        self.file.check(at + 4, count * size)
-        return np.frombuffer(self.file.data, dtype, count, at + 4)
-
-    def ints(self, field: int) -> tuple[int, ...]:
-        """A vector of int32."""
-        values = self.vector(field, "<i4")
-        self.file.spend(values.size)
-        return tuple(values.tolist())
-
-    def tables(self, field: int) -> list[Table]:
-        offsets = self.vector(field, "<u4")
-        self.file.spend(offsets.size)
-        start = self._target(field) + 4
-        return [Table(self.file, start + 4 * k + o) for k, o in enumerate(offsets.tolist())]
-
-    def text(self, field: int) -> str:
-        data = self.vector(field, "u1")
-        self.file.spend(data.size)
-        return data.tobytes().decode("utf-8", "replace")
-
-
-class FlatFile:
-    """A FlatBuffer in memory; reads outside of it raise ModelError, and so do files that list the same things again."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.left = data, MAX_ITEMS + len(data)
-
-    def check(self, place: int, size: int) -> None:
-        if place < 0 or size < 0 or place + size > len(self.data):
-            raise ModelError(_DAMAGED)
-
-    def number(self, kind: str, place: int) -> Any:
-        kind = f"<{kind}"
-        self.check(place, struct.calcsize(kind))
-        return struct.unpack_from(kind, self.data, place)[0]
-
-    def spend(self, items: int) -> None:
-        self.left -= items + 1
-        if self.left < 0:
-            raise ModelError("the file lists more items than a file of its size can hold; it is damaged")
-
-    def root(self) -> Table:
-        return Table(self, self.number("I", 0))
 
 
 @dataclass(frozen=True)
@@ -213,14 +130,14 @@ def _subgraph(table: Table, codes: list[str], buffers: list[Table]) -> Subgraph:
     for t in table.tables(3):
         code = t.number(0, "I")
         if code >= len(codes):
-            raise ModelError(_DAMAGED)
+            raise ModelError(DAMAGED)
         inputs, outputs = t.ints(1), t.ints(2)
         if not all(-1 <= i < len(tensors) for i in inputs) or not all(0 <= i < len(tensors) for i in outputs):
-            raise ModelError(_DAMAGED)
+            raise ModelError(DAMAGED)
         operators.append(Operator(codes[code], inputs, outputs, _options(codes[code], t.table(4))))
     inputs, outputs = table.ints(1), table.ints(2)
     if not all(0 <= i < len(tensors) for i in (*inputs, *outputs)):
-        raise ModelError(_DAMAGED)
+        raise ModelError(DAMAGED)
     return Subgraph(tensors, inputs, outputs, tuple(operators))
 
 
@@ -240,7 +157,7 @@ def _tensor(table: Table, buffers: list[Table]) -> Tensor:
     name = table.text(3)
     dtype = TYPES.get(code, f"type {code}")
     if len(shape) > MAX_RANK or place >= max(1, len(buffers)):
-        raise ModelError(_DAMAGED)
+        raise ModelError(DAMAGED)
     is_open = tuple(d < 0 for d in signature) if len(signature) == len(shape) else (False,) * len(shape)
     sparse = table.table(6) is not None  # its buffer holds the values that are not 0 alone
     data = _data(buffers[place], shape, dtype, name) if buffers and not sparse else None

@@ -92,7 +92,7 @@ def max_pool(c: Call) -> str:
 
 @converts("AVERAGE_POOL_2D", moves=True)
 def average_pool(c: Call) -> str:
-    """Padding does not count. Integers are averaged unscaled: their sums are exact, so a mean that lies between two
+    """Padding is not counted. Integers are averaged unscaled: their sums are exact, so a mean that lies between two
     integers, as every other one of four values does, is rounded alike by every program."""
     if c.g.dtype(c.x()).kind == "f":
         return _pool(c, "AveragePool")

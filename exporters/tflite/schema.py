@@ -1,4 +1,4 @@
-"""What of TensorFlow Lite's schema (schema.fbs) is needed: numbers of operators and types, fields of options."""
+"""The parts of TensorFlow Lite's schema (schema.fbs) in use: numbers of operators and types, fields of options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorFlow Lite's operators that move elements: shapes, slices, joins, gathers, pads; and those about shapes."""
+"""TensorFlow Lite's operators that move elements: shapes, slices, joins, gathers, pads; and shape operators."""
 
 from __future__ import annotations
 

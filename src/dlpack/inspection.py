@@ -85,7 +85,7 @@ def _inspect_model(source: Source, shapes: Shapes) -> dict[str, Any]:
 
     model = source.proto
     try:
-        cleaned = clean(model, shapes, lambda op, domain: not operators.supported(op, domain))
+        cleaned = clean(model, source.open_shapes(shapes), lambda op, domain: not operators.supported(op, domain))
     except UsageError:
         if shapes:
             raise

@@ -28,6 +28,13 @@ class Source:
     outputs: int = 0
     """How many outputs the model itself has; behind them are the inner values that are kept."""
 
+    def open_shapes(self, shapes: Shapes) -> Shapes:
+        """The shapes without those of inputs that an exporter left out, since only their shape was needed."""
+        if not self.exported:
+            return shapes
+        inputs = {value.name for value in self.proto.graph.input}
+        return {name: shape for name, shape in shapes.items() if name in inputs}
+
 
 def read_source(
     model: Path,

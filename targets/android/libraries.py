@@ -17,7 +17,7 @@ MIN_SDK = 21
 
 @dataclass(frozen=True)
 class Abi:
-    """A kind of processor, as Android calls it, and how zig's clang and any other are told to compile for it.
+    """A kind of processor, as Android calls it, and the options of zig's clang and of any other for it.
 
     https://developer.android.com/ndk/guides/abis
     """
@@ -29,7 +29,13 @@ class Abi:
 
 
 ABIS = (
-    Abi("arm64-v8a", "aarch64-linux-android", ("-ffixed-x18",), (f"--target=aarch64-linux-android{MIN_SDK}",)),
+    # For aarch64-linux-android, zig's clang calls functions of a library for atomic operations.
+    Abi(
+        "arm64-v8a",
+        "aarch64-linux-musl",
+        ("-ffixed-x18",),
+        (f"--target=aarch64-linux-android{MIN_SDK}", "-mno-outline-atomics"),
+    ),
     # zig's own arm-linux-androideabi computes floats in software. Android promises NEON, but no fused multiply-add.
     Abi(
         "armeabi-v7a",

@@ -18,7 +18,6 @@ from dlpack.bindings.api import Api, describe
 from dlpack.bindings.java import package_name
 from dlpack.bindings.text import common, render
 from dlpack.bundle.folder import notice_text
-from dlpack.errors import UsageError
 from dlpack.targets.android.archive import archived, write_archive
 from dlpack.targets.android.java import compile_classes, document, native_methods, sources
 from dlpack.targets.android.libraries import ABIS, MIN_SDK, compile_library
@@ -40,20 +39,10 @@ minAndroidGradlePluginVersion=1.0.0
 
 def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
     """Writes maven/dlpack/NAME/VERSION into a bundle."""
-    if manifest.get("threads", 1) > 1:
-        raise UsageError(
-            "target android computes a predictor on the thread that calls it, since threads need a library: leave "
-            "--threads out, and make a predictor for each thread to compute several inputs at the same time"
-        )
-    if "shapes" in manifest:
-        raise UsageError(
-            "target android has one set of shapes, and this model several; build a bundle for each (--name gives it a "
-            "name of its own)"
-        )
     asset = options.values.get(WEIGHTS) == "asset" and "weights" in manifest
     api = describe(manifest, "")
     conditions = replace(api, weights=None).conditions | {"android"}  # no path leads to the weights
-    conditions |= ({"asset"} if asset else set()) | ({"labels"} if "labels" in manifest else set())
+    conditions |= ({"asset"} if asset else set()) | ({"workers", "lists"} if api.threads > 1 else set())
     with tempfile.TemporaryDirectory(prefix="dlpack-android-") as scratch:
         libraries = _libraries(folder, Path(scratch), manifest, native_methods(api, conditions), asset, options.cc)
         sizes = {abi: path.stat().st_size for abi, path in libraries.items()}
@@ -91,7 +80,7 @@ def _libraries(
     name = manifest["name"]
     source = scratch / f"{name}_jni.cc"
     source.write_text(methods, encoding="utf-8")
-    flags = [f"-D{name.upper()}_NO_FILES"]
+    flags = [f"-D{name.upper()}_NO_FILES", f"-D{name.upper()}_HOST_THREADS"]
     if "weights" in manifest and not asset:
         flags.append(f'-D{name.upper()}_INCBIN="{manifest["weights"]["file"]}"')
     found = {}

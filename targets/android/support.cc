@@ -24,6 +24,14 @@ extern "C" {
   bare::system_call(bare::kUnmap, reinterpret_cast<long>(memory), static_cast<long>(memory->bytes), 0);
 }
 
+// Until a number in memory changes, and its change told to all that wait: futexes of one process.
+[[gnu::used]] void host_wait(const int32_t* number, int32_t value) {
+  bare::system_call(bare::kFutex, reinterpret_cast<long>(number), 128, value);
+}
+[[gnu::used]] void host_wake(const int32_t* number) {
+  bare::system_call(bare::kFutex, reinterpret_cast<long>(number), 129, 0x7fffffff);
+}
+
 #if defined(__arm__)
 // Named by the tables for unwinding, which nothing here does: no exception is thrown.
 [[gnu::used]] void __aeabi_unwind_cpp_pr0() {}

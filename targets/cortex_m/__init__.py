@@ -17,26 +17,27 @@ def _arduino(mcu: str, fpu: str) -> tuple[tuple[str, str], ...]:
 
 _SOFT, _HARD = "thumb-freestanding-eabi", "thumb-freestanding-eabihf"
 
-# zig's Cortex-M4 and M7 have no FPU unless it is named. The M55's vectors are eight, of four lanes.
+# zig's Cortex-M4 and M7 have no FPU unless it is named, and its M33 no DSP. The M55's vectors are eight, of four lanes.
 CORES = (
     Core(
-        "m4", "Cortex-M4F", core_machine("cortex_m4", 22, _flags("cortex-m4", "fpv4-sp-d16")),
+        "m4", "Cortex-M4F", core_machine("cortex_m4", 22, _flags("cortex-m4", "fpv4-sp-d16"), dot="smlad"),
         _HARD, ("-mcpu=cortex_m4+vfp4d16sp",), AN386, _arduino("cortex-m4", "fpv4-sp-d16"),
     ),
     Core(
-        "m0", "Cortex-M0 and M0+", core_machine("cortex_m0", 8, _flags("cortex-m0")),
+        "m0", "Cortex-M0 and M0+", core_machine("cortex_m0", 8, _flags("cortex-m0"), dot="plain"),
         _SOFT, ("-mcpu=cortex_m0",), AN385, (("cortex-m0plus", ""), ("cortex-m0", "")),
     ),
     Core(
-        "m7", "Cortex-M7", core_machine("cortex_m7", 22, _flags("cortex-m7", "fpv5-sp-d16")),
+        "m7", "Cortex-M7", core_machine("cortex_m7", 22, _flags("cortex-m7", "fpv5-sp-d16"), dot="smlad"),
         _HARD, ("-mcpu=cortex_m7+fp_armv8d16sp",), AN500, _arduino("cortex-m7", "fpv5-d16"),
     ),
     Core(
-        "m33", "Cortex-M33", core_machine("cortex_m33", 22, _flags("cortex-m33", "fpv5-sp-d16")),
-        _HARD, ("-mcpu=cortex_m33+fp_armv8d16sp",), AN505, _arduino("cortex-m33", "fpv5-sp-d16"),
+        "m33", "Cortex-M33", core_machine("cortex_m33", 22, _flags("cortex-m33", "fpv5-sp-d16"), dot="smlad"),
+        _HARD, ("-mcpu=cortex_m33+dsp+fp_armv8d16sp",), AN505, _arduino("cortex-m33", "fpv5-sp-d16"),
     ),
     Core(
-        "m55", "Cortex-M55 with MVE", core_machine("cortex_m55", 8, ("-mcpu=cortex-m55", "-mfloat-abi=hard"), lanes=4),
+        "m55", "Cortex-M55 with MVE",
+        core_machine("cortex_m55", 8, ("-mcpu=cortex-m55", "-mfloat-abi=hard"), lanes=4, dot="vmladav"),
         _HARD, ("-mcpu=cortex_m55+mve_fp+fp_armv8d16sp",), AN547, _arduino("cortex-m55", "fpv5-d16"),
     ),
 )  # fmt: skip

@@ -2,17 +2,18 @@
 
 A tile of int32 sums is held in registers, as in the schedule of float32 products. A step of the reduction takes four
 channels: for each row four neighbours in memory, for each vector of outputs the packed weights
-``[blocks of columns][window][channels / 4][columns][4]``. Channels left over meet weights of zero.
+``[blocks of columns][window][channels / 4][columns][4]``. Channels left over meet zeros. If a dot product
+gives one sum (`Machine.dot_alone`), the tile is one of scalars; with 16 products at once (Cortex-M55) the four is 16.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dlpack.kernels.spec import Scheduled
-from dlpack.loops.dots import DOT, STEPS
+from dlpack.loops.dots import DOT
 from dlpack.loops.expressions import dtype_of
 from dlpack.loops.layout import Block, Layout
 from dlpack.targets.cpu.blocks import Access, Axis, BlockInfo
@@ -29,7 +30,7 @@ class _Product:
     """A product of 8-bit integers: its sums' block and stages after it, what it reads, and its axes.
 
     The vector runs along `vector`, of whose outputs `group` at a time read the same of `x`; the rows of a tile along
-    `rows`; four steps at a time along `depth`.
+    `rows`; `Machine.dot_steps` steps at a time along `depth`.
     """
 
     acc: Any
@@ -45,7 +46,7 @@ class _Product:
 
 def dot(state: State) -> Scheduled | None:
     """Products of 8-bit integers with constant ones: matmul and convolution, grouped too, but not depthwise."""
-    if not state.machine.dot or state.machine.lanes == 1:
+    if not state.machine.dot:
         return None
     product = _match(state)
     if product is None:
@@ -73,7 +74,7 @@ def dot(state: State) -> Scheduled | None:
         nest = [*outer, vo]
         sch.reorder(*nest, vi)
         around = outer
-    sch.vectorize(vi)
+    _side_by_side(state, vi)
     sch.compute_at(product.acc, nest[-1], preserve_unit_loops=True)
     if product.after:
         sch.set_scope(product.acc, 0, "local")
@@ -92,13 +93,18 @@ def _order_sums(state: State, product: _Product) -> None:
     tile_loops = [spatial[info.spatial.index(product.rows)]] if product.rows is not None else []
     around = [x for x in spatial if x is not vloop and x not in tile_loops]
     depth = reduction.pop(info.reduction.index(product.depth))
-    steps, four = sch.split(depth, [None, STEPS])
+    steps, four = sch.split(depth, [None, state.machine.dot_steps])
     sch.reorder(*around, *reduction, steps, *tile_loops, vloop, four)
     for x in tile_loops:
         sch.unroll(x)
-    sch.vectorize(vloop)
+    _side_by_side(state, vloop)
     sch.annotate(four, DOT, 1)
     sch.decompose_reduction(product.acc, [*reduction, steps][0])
+
+
+def _side_by_side(state: State, loop: Any) -> None:
+    """Makes a loop over columns a vector, or as many single sums."""
+    (state.sch.unroll if state.machine.dot_alone else state.sch.vectorize)(loop)
 
 
 def _match(state: State) -> _Product | None:
@@ -137,11 +143,22 @@ def _tile(state: State, product: _Product) -> Tile:
     height = product.rows.extent if product.rows else 1
     if product.group < product.vector.extent:
         return grouped_tile(height, product.group, machine)
-    depth = product.info.extent_of_reduction // product.depth.extent * -(-product.depth.extent // STEPS)
+    depth = (
+        product.info.extent_of_reduction // product.depth.extent * -(-product.depth.extent // state.machine.dot_steps)
+    )
     fixed = state.spec.fixed.get(state.param_index[product.w.buffer], ())
     along = product.w.dimension_of[product.vector.name]
     widths = [block.size for layout in fixed for d, block in layout.blocks if d == along]
     return choose_tile(height, product.group, depth, machine, True, True, widths=widths)
+
+
+_ALONE: Mapping[str, Mapping[str, Any]] = {
+    "smlad": {"registers": 8, "beside": 1.5},
+    "vmladav": {"registers": 10, "beside": 1},
+    "plain": {"beside": 1},
+}
+"""Of 13 integer registers those for sums and operands (for smlad an operand is taken apart and takes two), and what it
+costs to load an operand, in dot products."""
 
 
 def for_dots(machine: Machine) -> Machine:
@@ -151,6 +168,8 @@ def for_dots(machine: Machine) -> Machine:
     for each of them, and four registers.
     """
     machine = replace(machine, broadcast_operand=False, by_lane=False)
+    if machine.dot_alone:
+        return replace(machine, lanes=1, **_ALONE[machine.dot])
     if machine.dot != "pairs":
         return machine
     return replace(machine, registers=machine.registers - 4, fma_ports=1, fma_latency=2, beside=1)
@@ -161,16 +180,17 @@ def _pack(state: State, product: _Product, columns: int) -> None:
     w, info = product.w, product.info
     shape = [int(d) for d in w.buffer.shape]
     across, along = w.dimension_of[product.vector.name], w.dimension_of[product.depth.name]
-    room = -(-columns // state.machine.lanes) * state.machine.lanes
+    four = state.machine.dot_steps
+    room = columns if state.machine.dot_alone else -(-columns // state.machine.lanes) * state.machine.lanes
     strides = [0] * len(shape)
-    strides[along] = step = STEPS * room
-    step *= -(-shape[along] // STEPS)
+    strides[along] = step = four * room
+    step *= -(-shape[along] // four)
     window = [w.dimension_of[a.name] for a in info.reduction if a != product.depth and a.name in w.dimension_of]
     others = [d for d in range(len(shape)) if d not in (*window, across, along)]
     for d in reversed([*others, across, *dict.fromkeys(window)]):
         strides[d] = step
         step *= -(-shape[d] // columns) if d == across else shape[d]
-    blocks = {across: Block(columns, STEPS, room), along: Block(STEPS, 1, STEPS)}
+    blocks = {across: Block(columns, four, room), along: Block(four, 1, four)}
     index = state.param_index[w.buffer]
     state.packed[index] = Layout(tuple(strides), 0, tuple(sorted(blocks.items())))
     state.padded.add(index)

@@ -11,7 +11,7 @@ class Machine:
 
     `lanes` is float32 elements per vector register, `registers` how many there are, `fma_ports` fused multiply-adds
     started per cycle, `fma_latency` cycles until one is done, `load_ports` vector loads per cycle; caches in bytes.
-    `broadcast_operand` tells whether an FMA can take a scalar in memory for all its lanes (AVX-512), so that no
+    `broadcast_operand`: whether an FMA can take a scalar in memory for all its lanes (AVX-512), so that no
     register holds it; `by_lane` whether it can take a lane of a vector (64-bit Arm), so that a register holds as many
     steps of a row as it has lanes; `fma_call` that the compiler fuses no multiply-add by itself; `in_order` that an
     instruction which waits holds up those behind it.
@@ -19,6 +19,8 @@ class Machine:
     vectors of weights, the loop's own): the FMAs leave room to issue them, but not always.
     `dot` is the instruction that sums four products of 8-bit integers: "vnni" (x86) takes unsigned by signed ones,
     "sdot" (Arm) signed ones; "pairs" multiplies 16-bit integers and adds them in pairs, which takes twice as many.
+    Others sum products in one register of integers, of signed ones: "smlad" two at a time, "vmladav" 16 in two vectors
+    (Cortex-M), "plain" one after the other, where floats are computed in software.
     `threads` is how many cores may work on one kernel.
     `flags` turn the vector unit on, as GCC and Clang both spell them. Where a file has kernels for several machines,
     `condition` is the preprocessor's for the architecture, and `instructions` names the sets of instructions, as both
@@ -48,7 +50,17 @@ class Machine:
     @property
     def dot_operand(self) -> str:
         """The type that it multiplies int8 by; empty where it has no such products."""
-        return {"": "", "sdot": "int8"}.get(self.dot, "uint8")
+        return {"": "", "vnni": "uint8", "pairs": "uint8"}.get(self.dot, "int8")
+
+    @property
+    def dot_steps(self) -> int:
+        """How many products one dot product sums."""
+        return 16 if self.dot == "vmladav" else 4
+
+    @property
+    def dot_alone(self) -> bool:
+        """Whether a dot product gives one sum, not one for each lane of a vector."""
+        return self.dot in ("smlad", "vmladav", "plain")
 
 
 # No vectors: the tile is one of scalars, 4 x 4 at most, which the 32 registers of a Cortex-M7 hold.
@@ -97,6 +109,12 @@ APPLE = replace(NEON, dot="sdot", fma_ports=4, fma_latency=4, load_ports=3, l1=1
 NEON32 = Machine(
     "neon32", lanes=4, registers=14, fma_ports=1, beside=0.1,
     flags=("-mfpu=neon-vfpv4",), condition="defined(__arm__) && defined(__ARM_NEON)",
+)  # fmt: skip
+# RISC-V: RV64GC, and with vectors of at least 128 bits, whose FMA takes a scalar register for all lanes.
+RV64 = replace(SCALAR, name="rv64", registers=28, condition="defined(__riscv) && __riscv_xlen == 64")
+RVV = Machine(
+    "rvv", lanes=4, registers=32, fma_ports=1, broadcast_operand=True, beside=0.1,
+    flags=("-march=rv64gcv",), condition=RV64.condition, instructions=("arch=+v",),
 )  # fmt: skip
 # Of wasm's 16 registers V8 spills some from a tile of 5 x 8 on: SqueezeNet runs at 28 GFLOP/s with 16, at 50 with 13.
 WASM = Machine(

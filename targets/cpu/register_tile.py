@@ -40,7 +40,7 @@ class _Reduction:
     vector: Axis
     group: int  # neighbouring channels that read the same inputs; the vector's extent unless grouped
     reads: tuple[Access, ...]
-    shared: tuple[Access, ...]  # those of constants that move with the vector
+    packed: tuple[Access, ...]  # those of constants that move with the vector
     broadcast: bool  # whether a step multiplies a vector by a scalar: a product, not depthwise or pooling
 
     @property
@@ -50,7 +50,7 @@ class _Reduction:
     @property
     def depthwise(self) -> bool:
         """Whether each channel has weights and inputs of its own."""
-        return bool(self.shared) and not self.broadcast
+        return bool(self.packed) and not self.broadcast
 
 
 def _match(state: State) -> _Reduction | None:
@@ -78,8 +78,8 @@ def _match(state: State) -> _Reduction | None:
     steps = [_vector_step(read, vector, group) for read in reads]
     if any(step not in (0, 1) and not state.is_constant(r.buffer) for r, step in zip(reads, steps, strict=True)):
         return None
-    shared = tuple(r for r, step in zip(reads, steps, strict=True) if step != 0 and state.is_constant(r.buffer))
-    return _Reduction(block, last, info, vector, group, reads, shared, broadcast=0 in steps)
+    packed = tuple(r for r, step in zip(reads, steps, strict=True) if step != 0 and state.is_constant(r.buffer))
+    return _Reduction(block, last, info, vector, group, reads, packed, broadcast=0 in steps)
 
 
 def _vector_step(read: Access, vector: Axis, group: int) -> int | None:
@@ -115,26 +115,26 @@ def _plan(state: State, found: _Reduction) -> _Plan:
             info.extent_of_reduction,
             machine,
             found.broadcast,
-            bool(found.shared) or found.broadcast,
-            widths=state.widths(r.buffer for r in found.shared),
+            bool(found.packed) or found.broadcast,
+            widths=state.widths(r.buffer for r in found.packed),
             long=not stays,
         )
     window = _window(found, rows, machine)
     steps = tuple(a for a in info.reduction if a not in window)
-    others = [r for r in found.reads if r not in found.shared]
+    others = [r for r in found.reads if r not in found.packed]
     return _Plan(
         tile,
         rows,
         steps,
         window,
         in_memory_order=not stays and tile.columns < min(found.group, LONG_RUN),
-        vectors_first=sum(r.size for r in found.shared) > sum(r.size for r in others),
-        prefetch=bool(steps and found.shared) and _streams(state, found.shared),
+        vectors_first=sum(r.size for r in found.packed) > sum(r.size for r in others),
+        prefetch=bool(steps and found.packed) and _streams(state, found.packed),
     )
 
 
 def _apply(state: State, found: _Reduction, plan: _Plan) -> Scheduled:
-    for read in found.shared:
+    for read in found.packed:
         _pack(state, read, found.vector, plan.tile.columns, (*plan.steps, *plan.window))
     out = found.last if found.last is not None else state.sch.cache_write(found.block, 0, "local")
     nest = _tile_output(state, out, found, plan)

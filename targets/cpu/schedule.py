@@ -19,7 +19,7 @@ from dlpack.targets.cpu.register_tile import register_tile
 from dlpack.targets.cpu.state import State, points
 from dlpack.targets.cpu.winograd import choose_winograd, winograd
 
-SHARED_RUN = 4096
+PARALLEL_RUN = 4096
 """Elements that a thread takes at a time where there is but one loop."""
 
 
@@ -68,8 +68,8 @@ def rows(state: State) -> Scheduled | None:
     loops = list(sch.get_loops(out))[: len(order)]
     sch.reorder(*[loops[d] for d in order])
     # The outer dimensions that every stage shares: those of the output that the reductions keep.
-    shared = min(sum(a.extent > 1 for a in i.spatial) for i in reducing)
-    outer = [d for d in order if info.spatial[d].extent > 1][:shared]
+    common = min(sum(a.extent > 1 for a in i.spatial) for i in reducing)
+    outer = [d for d in order if info.spatial[d].extent > 1][:common]
     if len(blocks) > 1 and outer:
         for b in reversed(blocks[:-1]):
             sch.compute_at(b, loops[outer[-1]], preserve_unit_loops=True)
@@ -107,7 +107,7 @@ def generic(state: State) -> Scheduled | None:
         if len(blocks) == 1:
             loops = list(state.sch.get_loops(b))
             if len(loops) == 1 and state.machine.threads > 1:
-                loops = list(state.sch.split(loops[0], [None, SHARED_RUN]))
+                loops = list(state.sch.split(loops[0], [None, PARALLEL_RUN]))
             state.share(loops[: len(loops) - len(info.reduction)][:-1])
         _vectorise_stage(state, b, info, order)
     return state.finish("loops")

@@ -9,13 +9,13 @@ from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.loops.expressions import Operand
 from dlpack.loops.lanes import by_lane
 from dlpack.loops.layout import Layout, dense
-from dlpack.loops.lower import SHARED, lower_kernel
+from dlpack.loops.lower import PARALLEL, lower_kernel
 from dlpack.loops.sums import start_from_addend
 from dlpack.loops.tir import Schedule, loop_names, lower, new_schedule
 from dlpack.targets.cpu.blocks import BlockInfo, examine
 from dlpack.targets.cpu.machine import Machine
 
-SHARED_CYCLES = 20_000
+PARALLEL_CYCLES = 20_000
 """Kernels that take fewer are not worth a second thread: to wake and to wait for it takes one or two microseconds."""
 
 
@@ -58,13 +58,13 @@ class State:
         They are loops over the output around all that the kernel does. A kernel of a few microseconds is left alone.
         """
         threads = self.machine.threads
-        if threads == 1 or self.cycles() < SHARED_CYCLES:
+        if threads == 1 or self.cycles() < PARALLEL_CYCLES:
             return
         extents = [int(self.sch.get(x).extent) for x in loops]
         uneven = [-(-n // threads) * threads / n for n in extents]
         best = [x for x, n, u in zip(loops, extents, uneven, strict=True) if n > 1 and u < min(uneven) + 0.05]
         if best:
-            self.sch.annotate(best[0], SHARED, 1)
+            self.sch.annotate(best[0], PARALLEL, 1)
 
     def cycles(self) -> float:
         """Estimated: a vector operation per reduced element, four per element of another stage."""

@@ -48,7 +48,7 @@ def best_tile(
     `broadcast`: each row brings one scalar per step (a product), not a vector (depthwise, pooling).
     `streamed`: each column vector brings one load per step (packed weights).
     `whole`: the tile's height divides the rows, if one of at least 4 does.
-    `widths`: the columns that a tile may have, those of weights that are packed already; any unless given.
+    `widths`: the columns that a tile may have, those of weights that are packed already; by default any.
     """
     best: tuple[float, int, int] | None = None
     whole = whole and any(rows % h == 0 for h in range(min(4, rows), min(rows, 14) + 1))
@@ -94,12 +94,12 @@ def _long_tile(rows: int, columns: int, machine: Machine) -> Tile | None:
 def fits(height: int, vectors: int, machine: Machine, broadcast: bool, streamed: bool) -> bool:
     """Whether a tile's sums and what they are computed from fit the registers with one left free.
 
-    By lane, that is a vector of inputs for each row beside the weights. A core that works in order needs two more, for
-    what is loaded ahead.
+    By lane, that is a vector of inputs for each row beside the weights, and two are left free: with one (7 x 12 of 32)
+    clang loads some inputs twice. A core that works in order needs one more, for what is loaded ahead.
     """
     weights = vectors if streamed else 1
     if machine.by_lane and broadcast:
-        return height * (vectors + 1) + weights < machine.registers - (2 if machine.in_order else 0)
+        return height * (vectors + 1) + weights < machine.registers - (2 if machine.in_order else 1)
     others = weights + (0 if machine.broadcast_operand and broadcast else 1)
     return height * vectors + others < machine.registers
 

@@ -1,4 +1,4 @@
-"""What a kernel costs on a GPU: the model that tiles are chosen by (docs/decisions/0030-gpu-kernels.md).
+"""What a kernel costs on a GPU: the model that tiles are chosen by (docs/decisions/0031-gpu-kernels.md).
 
 A launch takes ``max(issue, shared-memory wavefronts, bytes / bandwidth) + gap``. Nothing is searched on a device.
 """

@@ -18,16 +18,7 @@ XCODE_SOURCE = "xcode-source"
 
 
 def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
-    """Writes all that the target ios adds to a bundle.
-
-    Raises UsageError for a model with several sets of shapes, between which the Swift class cannot choose, and for a
-    compiler of the user's.
-    """
-    if "shapes" in manifest:
-        raise UsageError(
-            "target ios has one set of shapes, and this bundle has several; build a bundle for each (--name gives it a "
-            "name of its own)"
-        )
+    """Writes all that the target ios adds to a bundle. Raises UsageError for a compiler of the user's."""
     source = bool(options.values.get(XCODE_SOURCE))
     if options.cc:
         raise UsageError(

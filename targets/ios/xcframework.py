@@ -57,7 +57,7 @@ _PAGE = 14
 
 
 def write_xcframework(folder: Path, api: Api, weights: str) -> list[dict[str, Any]]:
-    """Writes NAME.xcframework into a bundle; returns what the manifest tells of each slice.
+    """Writes NAME.xcframework into a bundle; returns the manifest's description of each slice.
 
     `weights`: "linked" into the libraries, or as `dlpack.bindings.swift.Package` has them.
     """

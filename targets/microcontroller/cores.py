@@ -39,7 +39,11 @@ class Core:
 
 
 class CoreBackend(CpuBackend):
-    """A microcontroller's core. Winograd's transformed weights would take RAM, which there is least of."""
+    """A microcontroller's core. Weights that are computed or widened would take RAM, which there is least of."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine)
+        self.layouts = replace(self.layouts, widens=False)
 
     def winograd_tile(self, layer: Layer) -> int:  # noqa: ARG002 - the protocol's
         return 0
@@ -51,16 +55,16 @@ def backend(machine: Machine, threads: int) -> Backend:
     return CoreBackend(machine)
 
 
-def core_machine(name: str, registers: int, flags: tuple[str, ...], lanes: int = 1) -> Machine:
+def core_machine(name: str, registers: int, flags: tuple[str, ...], lanes: int = 1, dot: str = "") -> Machine:
     """A core without caches that matter: weights come from flash at one speed, in order.
 
     `registers` holds floats: the FPU's, or the integer registers that calls of floating-point functions preserve.
     """
-    return replace(SCALAR, name=name, lanes=lanes, registers=registers, flags=flags)
+    return replace(SCALAR, name=name, lanes=lanes, registers=registers, dot=dot, flags=flags)
 
 
 def core_of(cores: tuple[Core, ...], values: Mapping[str, Any]) -> Core:
-    """The core that --core names, the first where it is not given. Raises UsageError for one that is not known."""
+    """The core that --core names, by default the first. Raises UsageError for an unknown one."""
     wanted = values.get(CORE) or cores[0].name
     for core in cores:
         if core.name == wanted:

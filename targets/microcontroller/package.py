@@ -33,7 +33,7 @@ def package_core(folder: Path, manifest: Manifest, core: Core, options: PackageO
     """
     name, bind = manifest["name"], bool(options.values.get(BIND))
     if options.values.get(ARDUINO) and "weights" in manifest:
-        raise UsageError("an Arduino library has no file beside its code: remove --weights file, or --arduino")
+        raise UsageError("an Arduino library cannot have a separate weights file: remove --weights file, or --arduino")
     limits = {o: parse_size(o, text) for o in (RAM, FLASH) if (text := options.values.get(o))}
     archive = folder / f"lib{name}.a"
     with tempfile.TemporaryDirectory(prefix="dlpack-core-") as scratch:
@@ -91,7 +91,7 @@ def compile_archive(
         command = [*zig_command(target), *core.zig_flags, *softly, *frames, *flags]
     compile_with(command, output)
     if not usage.exists():
-        raise ToolchainError(f"the compiler does not tell what its functions take of the stack: {shlex.join(command)}")
+        raise ToolchainError(f"the compiler does not report its functions' stack use: {shlex.join(command)}")
     archive.unlink(missing_ok=True)
     compile_with([sys.executable, "-m", "ziglang", "ar", "rcsD", str(archive), str(output)], archive)
     return usage

@@ -18,9 +18,9 @@ OPTIONS = (
         metavar="CORE",
     ),
     TargetOption(
-        RAM, "RAM that there is for the predictor and its stack, as in 64K: more is an error.", metavar="SIZE"
+        RAM, "RAM for the predictor and its stack, for example 64K; needing more is an error.", metavar="SIZE"
     ),
-    TargetOption(FLASH, "Flash that there is for code and weights, as in 256K: more is an error.", metavar="SIZE"),
+    TargetOption(FLASH, "Flash for code and weights, for example 256K; needing more is an error.", metavar="SIZE"),
     TargetOption(BIND, "Leave inputs and outputs in the program's own memory: it binds them, nothing is copied."),
     TargetOption(ARDUINO, "Also write an Arduino library."),
 )

@@ -16,7 +16,7 @@ def _emulator(flags: tuple[str, ...]) -> Emulator:
 
 CORES = (
     Core(
-        "imc", "RV32IMC (ESP32-C3)", core_machine("rv32imc", 12, ("-march=rv32imc", "-mabi=ilp32")),
+        "imc", "RV32IMC (ESP32-C3)", core_machine("rv32imc", 12, ("-march=rv32imc", "-mabi=ilp32"), dot="plain"),
         "riscv32-freestanding-none", _IMC, _emulator(_IMC), (("esp32c3", ""),),
     ),
     Core(

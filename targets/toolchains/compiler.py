@@ -131,7 +131,7 @@ def compile_with(command: Sequence[str], output: Path, timeout: float = 1800) ->
     except (FileNotFoundError, PermissionError) as e:
         raise ToolchainError(f"the compiler {command[0]!r} was not found or cannot run; name another with --cc") from e
     except subprocess.TimeoutExpired as e:
-        raise ToolchainError(f"the compiler did not end within {timeout:.0f} s: {shlex.join(command)}") from e
+        raise ToolchainError(f"the compiler did not finish within {timeout:.0f} s: {shlex.join(command)}") from e
     if status:
         full = shutil.disk_usage(output.parent).free < _LITTLE_SPACE  # zig's linker dies without a word
         if full or "No space left" in text or "NoSpaceLeft" in text:

@@ -43,13 +43,17 @@ static bool write_file(const char* path, const void* data, size_t bytes) {
 
 int drive(int argc, char** argv);
 
-// What the system says of the processor, behind the environment: pairs of a kind and a value.
+// What the system says of the processor, behind the environment: pairs of a kind and a value. HARDWARE: bits that an
+// emulator leaves out of the first list of what it has.
+#if !defined(HARDWARE)
+#define HARDWARE 0
+#endif
 static const unsigned long* hardware;
 }  // namespace driving
 
 extern "C" unsigned long getauxval(unsigned long kind) {
   for (const unsigned long* pair = driving::hardware; *pair != 0; pair += 2) {
-    if (*pair == kind) return pair[1];
+    if (*pair == kind) return pair[1] | (kind == 16 ? HARDWARE : 0);
   }
   return 0;
 }

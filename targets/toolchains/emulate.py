@@ -31,7 +31,7 @@ TIMEOUT = 1800
 class Emulator:
     """Another processor or system on this computer: `command` runs a static program, which zig compiles for
     `zig_target` with `flags`. `name` is what reports call it by, `package` the Debian package that has the command.
-    Without a command this computer runs the program itself, where `suffices()`."""
+    `suffices()` tells whether this computer's processor is enough; without a command it runs the program itself."""
 
     name: str
     command: tuple[str, ...]
@@ -42,9 +42,13 @@ class Emulator:
 
     def missing(self) -> str | None:
         """What is missing to run it, in words; None where nothing is."""
-        if not self.command:
-            return None if self.suffices() else self.name
-        return None if shutil.which(self.command[0]) else f"{self.command[0]} (Debian's package {self.package})"
+        if not self.suffices():
+            return f"{self.name} on another processor" if self.command else self.name
+        return (
+            None
+            if not self.command or shutil.which(self.command[0])
+            else f"{self.command[0]} (Debian's package {self.package})"
+        )
 
     def link_flags(self, scratch: Path) -> list[str]:  # noqa: ARG002 - a board's are in a file there
         """The flags that make the driver a program for this system."""

@@ -25,7 +25,7 @@ from dlpack.targets.cpu.machine import (
     Machine,
 )
 
-# Arm's part number, as Linux tells it → the core. Others of the same kind stand beside the one that is described.
+# Arm's part number, as Linux reports it → the core. Similar cores stand beside the one that is described.
 _ARM_CORES = {
     "0xd03": CORTEX_A53,
     "0xd04": CORTEX_A53,  # A35
@@ -43,7 +43,7 @@ _ARM_CORES = {
 
 
 def cpu_features() -> frozenset[str]:
-    """The processor's feature names as Linux lists them; empty where they cannot be told."""
+    """The processor's feature names as Linux lists them; empty where they are unknown."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith(("flags", "Features")):
@@ -79,6 +79,19 @@ def is_linux_arm64() -> bool:
 def has_dot_products() -> bool:
     """Whether this computer is a 64-bit Arm with dot products, on Linux."""
     return is_linux_arm64() and "asimddp" in cpu_features()
+
+
+def is_linux_riscv64() -> bool:
+    return sys.platform == "linux" and platform.machine().lower() == "riscv64"
+
+
+def has_riscv_vectors() -> bool:
+    """Whether this computer is a 64-bit RISC-V with the vector extension, on Linux."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return is_linux_riscv64() and re.search(r"^isa\s*: rv64[a-uw-z]*v", text, re.M) is not None
 
 
 def is_linux_armhf() -> bool:

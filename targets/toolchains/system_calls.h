@@ -3,7 +3,7 @@
 
 namespace bare {  // a name of its own: the model may have any
 #if defined(__x86_64__)
-enum { kRead = 0, kWrite = 1, kMap = 9, kUnmap = 11, kOpenAt = 257, kExit = 60 };
+enum { kRead = 0, kWrite = 1, kMap = 9, kUnmap = 11, kOpenAt = 257, kExit = 60, kFutex = 202 };
 static long system_call(long n, long a, long b, long c, long d = 0, long e = 0, long f = 0) {
   register long r10 __asm__("r10") = d;
   register long r8 __asm__("r8") = e;
@@ -12,7 +12,7 @@ static long system_call(long n, long a, long b, long c, long d = 0, long e = 0, 
   return n;
 }
 #elif defined(__aarch64__)
-enum { kRead = 63, kWrite = 64, kMap = 222, kUnmap = 215, kOpenAt = 56, kExit = 93 };
+enum { kRead = 63, kWrite = 64, kMap = 222, kUnmap = 215, kOpenAt = 56, kExit = 93, kFutex = 98 };
 static long system_call(long n, long a, long b, long c, long d = 0, long e = 0, long f = 0) {
   register long x8 __asm__("x8") = n;
   register long x0 __asm__("x0") = a;
@@ -25,7 +25,7 @@ static long system_call(long n, long a, long b, long c, long d = 0, long e = 0, 
   return x0;
 }
 #elif defined(__arm__)
-enum { kRead = 3, kWrite = 4, kMap = 192, kUnmap = 91, kOpenAt = 322, kExit = 1 };
+enum { kRead = 3, kWrite = 4, kMap = 192, kUnmap = 91, kOpenAt = 322, kExit = 1, kFutex = 240 };
 static long system_call(long n, long a, long b, long c, long d = 0, long e = 0, long f = 0) {
   register long r7 __asm__("r7") = n;
   register long r0 __asm__("r0") = a;
@@ -38,7 +38,7 @@ static long system_call(long n, long a, long b, long c, long d = 0, long e = 0, 
   return r0;
 }
 #elif defined(__riscv)
-enum { kRead = 63, kWrite = 64, kMap = 222, kUnmap = 215, kOpenAt = 56, kExit = 93 };
+enum { kRead = 63, kWrite = 64, kMap = 222, kUnmap = 215, kOpenAt = 56, kExit = 93, kFutex = 98 };
 static long system_call(long n, long a, long b, long c, long d = 0, long e = 0, long f = 0) {
   register long a7 __asm__("a7") = n;
   register long a0 __asm__("a0") = a;

@@ -27,7 +27,7 @@ predictor.setShape(Number(set));
 const inputs = {};
 predictor.inputs.forEach((t, i) => {
   const bytes = new Uint8Array(readFileSync(`${from}/${i}`));
-  inputs[t.name] = new Types[t.dtype](bytes.buffer);
+  inputs[t.name] = new (Types[t.dtype] ?? (/^int/.test(t.dtype) ? Int8Array : Uint8Array))(bytes.buffer);
 });
 const outputs = await predictor.run(inputs);
 predictor.outputs.forEach((t, i) => writeFileSync(`${to}/${i}`, new Uint8Array(outputs[t.name].buffer)));

@@ -46,7 +46,7 @@ def run(bundle: Path, inputs: Mapping[str, Array]) -> dict[str, dict[str, Array]
 
 
 def measure(bundle: Path, inputs: Mapping[str, Array], rounds: int) -> dict[str, dict[str, Any]]:
-    """For each build, what `run_in_node` tells of the time."""
+    """For each build, the times that `run_in_node` measures."""
     if not node_command():
         raise ToolchainError("a bundle for wasm is timed in node, which is not installed here")
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))

@@ -1,5 +1,6 @@
 import dlpack.found.Detector;
 import dlpack.found.Picture;
+import dlpack.found.Predictor;
 import java.nio.file.Files;
 import java.nio.file.Paths;
 
@@ -9,7 +10,7 @@ class Detect {
     byte[] rgb = Files.readAllBytes(Paths.get(arguments[0]));
     Picture picture = new Picture(rgb, Integer.parseInt(arguments[1]), Integer.parseInt(arguments[2]));
     try (Detector detector = new Detector()) {
-      for (Detector.Detection d : detector.detect(picture, Detector.THRESHOLD)) {
+      for (Predictor.Detection d : detector.detect(picture, Predictor.THRESHOLD)) {
         System.out.println(
             d.index + " " + d.label + " " + d.score + " " + d.x + " " + d.y + " " + d.width + " " + d.height);
       }

@@ -36,6 +36,7 @@ import dlpack
 from dlpack import exporters, pipeline
 from dlpack.errors import DlpackError, ToolchainError
 from dlpack.source import read_source
+from dlpack.stages.prepare import clean_graph
 from fuzz.formats import FORMATS, MODULES
 
 LIMIT_S = 10
@@ -128,7 +129,7 @@ def _stages(plan: Plan, k: int, path: Path, shapes: dict[str, tuple[int, ...]], 
     state.seen.add(digest)
     if found and source.ByteSize() < 1 << 20:
         onnx.checker.check_model(source, full_check=True)
-    _, graph = pipeline.clean_graph(source, {} if found else shapes)
+    _, graph = clean_graph(source, {} if found else shapes)
     small = sum(kind.nbytes for kind in graph.types.values()) <= LARGEST_BUILD
     if not small or state.built * plan.count >= plan.builds * (k + 1 - state.first):
         return "accepted"

@@ -1,4 +1,4 @@
-// Tests as small as can be: TEST(name) { CHECK(...); } in a file, and a program that runs the one that it is told.
+// Tests as small as can be: TEST(name) { CHECK(...); } in a file, and a program that runs the one that it is given.
 #pragma once
 
 #include <cstdio>

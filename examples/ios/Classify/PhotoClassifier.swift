@@ -24,7 +24,7 @@ actor PhotoClassifier {
         return Seen(picture: picture, classes: try model.classify(picture))
     }
 
-    /// The photo upright, as its metadata tells, and at most 1024 pixels wide and high: models look at fewer.
+    /// The photo upright, as its metadata says, and at most 1024 pixels wide and high: models use fewer.
     private func decoded(_ photo: Data) throws -> CGImage {
         let options: [CFString: Any] = [
             kCGImageSourceCreateThumbnailFromImageAlways: true,

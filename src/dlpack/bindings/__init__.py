@@ -34,11 +34,14 @@ def check_bindings(names: Iterable[str], target: str, library: bool) -> None:
 
 
 def check_shapes(names: Iterable[str], sets: int) -> None:
-    """Raises UsageError for bindings of several sets of shapes, between which none of them can choose."""
-    if sets > 1 and any(names):
+    """Raises UsageError for bindings that cannot choose between the several sets of shapes of a bundle."""
+    known = all_bindings()
+    unable = [name for name in names if sets > 1 and not known[name].takes_shapes]
+    if unable:
+        able = ", ".join(name for name, binding in known.items() if binding.takes_shapes)
         raise UsageError(
-            "--binding: the bindings have one set of shapes, and this bundle has several; build a bundle for each "
-            "(--name gives it a name of its own)"
+            f"--binding {unable[0]} has one set of shapes, and this bundle has several ({able} choose between them); "
+            "build a bundle for each (--name gives it a name of its own)"
         )
 
 

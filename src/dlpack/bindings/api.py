@@ -7,27 +7,42 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dlpack.graph.ir import HALVES, STORED
 from dlpack.meaning.quantization import is_real
+from dlpack.meaning.shape_sets import set_name
+
+_STORED = {name: kind for name, kind in STORED.items() if name not in HALVES}
+"""The types that no language has; each element is in a byte."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output: row-major, of `shape`; `dtype` as in numpy; `meaning` says what its numbers stand for."""
+    """An input or output: row-major, of `shape`; `dtype` as in numpy; `meaning` says what its numbers stand for.
+
+    `shapes`: that in each set of shapes, where there are several.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     meaning: str = ""
+    shapes: tuple[tuple[int, ...], ...] = ()
 
     @property
     def size(self) -> int:
-        """The number of elements."""
-        return math.prod(self.shape)
+        """The number of elements, of several sets of shapes the most."""
+        return max(map(math.prod, self.shapes or (self.shape,)))
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of elements in each set of shapes."""
+        return [math.prod(shape) for shape in self.shapes]
 
     @property
     def type(self) -> str:
         """As in "float32 1x3x224x224"."""
-        return f"{self.dtype} {'x'.join(map(str, self.shape)) or 'scalar'}"
+        told = dict.fromkeys("x".join(map(str, shape)) or "scalar" for shape in self.shapes or (self.shape,))
+        return f"{self.dtype} {' or '.join(told)}"
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,19 @@ PREPROCESS_RGB = Function(
         ("stride", "ptrdiff_t"),
     ),
 )
+DETECTIONS = Function(
+    "detections",
+    "status",
+    (
+        ("predictor", "const predictor*"),
+        ("width", "int32_t"),
+        ("height", "int32_t"),
+        ("threshold", "double"),
+        ("most", "int32_t"),
+        ("found", "detection*"),
+        ("count", "int32_t*"),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +116,9 @@ class Api:
 
     A predictor is made of nothing, or where `weights` names a file of the path to it. It runs on all `inputs` and gives
     all `outputs`. With `classes` it classifies: by the output `scores`, from a picture of bytes R, G, B if `pictures`,
-    else from its inputs. `flags`: what NAME.cc is compiled with by hand.
+    else from its inputs. With `boxes` it finds things in pictures: at most `most`, whose score is by default at least
+    `threshold`. `labels`: its classes have names. `sets`: its sets of shapes in words, where there are several;
+    `threads`: the most that it computes on. `flags`: what NAME.cc is compiled with by hand.
     """
 
     name: str
@@ -102,6 +132,12 @@ class Api:
     scores: int
     about: str
     flags: str
+    labels: bool = False
+    boxes: bool = False
+    threshold: float = 0.0
+    most: int = 0
+    sets: tuple[str, ...] = ()
+    threads: int = 1
 
     @property
     def functions(self) -> Iterator[Function]:
@@ -114,6 +150,8 @@ class Api:
             yield TOP_K
         if self.pictures:
             yield PREPROCESS_RGB
+        if self.boxes:
+            yield DETECTIONS
 
     @property
     def conditions(self) -> frozenset[str]:
@@ -124,19 +162,31 @@ class Api:
             "classes": self.classes,
             "pictures": self.pictures,
             "numbers": self.classes and not self.pictures,
+            "labels": self.labels,
+            "boxes": self.boxes,
+            "shapes": bool(self.sets),
+            "threads": self.threads > 1,
+            "lists": self.classes or self.boxes,
         }
         return frozenset(name for name, holds in told.items() if holds)
 
 
 def describe(manifest: Mapping[str, Any], flags: str) -> Api:
-    """The API of a bundle with one set of shapes."""
+    """The API of a bundle."""
     picture = manifest.get("preprocess")
     pictures = bool(picture) and len(manifest["inputs"]) == 1
     classes = bool(manifest.get("labels") and manifest["inputs"]) or pictures
     scores = _scores(manifest)
-    inputs = tuple(_tensor(t, "what classify makes of a picture" if picture else "") for t in manifest["inputs"])
-    outputs = tuple(_tensor(t, "a score for each class" if classes else "", k == scores) for k, t in
-                    enumerate(manifest["outputs"]))  # fmt: skip
+    task = manifest.get("task") or {}
+    boxes = pictures and task.get("kind") == "detect"
+    inputs = tuple(
+        _tensor(t, "what classify makes of a picture" if picture else "", shapes=_shapes(manifest, "inputs", k))
+        for k, t in enumerate(manifest["inputs"])
+    )
+    outputs = tuple(
+        _tensor(t, "a score for each class" if classes else "", k == scores, _shapes(manifest, "outputs", k))
+        for k, t in enumerate(manifest["outputs"])
+    )
     return Api(
         name=manifest["name"],
         inputs=inputs,
@@ -149,20 +199,35 @@ def describe(manifest: Mapping[str, Any], flags: str) -> Api:
         scores=scores,
         about=f"Made by {manifest['tool']} from the model with SHA-256 {manifest['model_sha256'][:16]}...",
         flags=flags,
+        labels=bool(manifest.get("labels")),
+        boxes=boxes,
+        threshold=float(task["threshold"]) if boxes else 0.0,
+        most=task["most"] if boxes else 0,
+        sets=tuple(set_name(s) for s in manifest.get("shapes", ())),
+        threads=manifest.get("threads", 1),
     )
 
 
-def _tensor(told: Mapping[str, Any], meaning: str, applies: bool = True) -> Tensor:
+def _shapes(manifest: Mapping[str, Any], side: str, index: int) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(s[side][index]["shape"]) for s in manifest.get("shapes", ()))
+
+
+def _tensor(
+    told: Mapping[str, Any], meaning: str, applies: bool = True, shapes: tuple[tuple[int, ...], ...] = ()
+) -> Tensor:
     parts = [meaning] if meaning and applies else []
     if told.get("probabilities"):
         parts = ["a probability for each class" if parts else "probabilities"]
     if quantization := told.get("quantization"):
         parts.append(f"quantised: q stands for (q - {quantization['zero_point']}) * {quantization['scale']:g}")
-    return Tensor(told["name"], told["dtype"], tuple(told["shape"]), "; ".join(parts))
+    if told["dtype"] in _STORED:
+        parts.insert(0, f"{told['dtype']}, each in a byte")
+    dtype = _STORED.get(told["dtype"], told["dtype"])
+    return Tensor(told["name"], dtype, tuple(told["shape"]), "; ".join(parts), shapes)
 
 
 def _scores(manifest: Mapping[str, Any]) -> int:
-    """The index of the output that classes are told by: the task's, else the first real one with a score per label."""
+    """The index of the output with the classes' scores: the task's, else the first real one with a score per label."""
     outputs = manifest["outputs"]
     told = (manifest.get("task") or {}).get("output")
     labels = len(manifest.get("labels") or ())

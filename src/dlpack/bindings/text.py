@@ -96,10 +96,17 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("$", "\\x24")
 
 
-def lines(form: str, tensors: Iterable[Tensor], names: Iterable[str], types: Mapping[str, str] | None = None) -> str:
+def lines(
+    form: str,
+    tensors: Iterable[Tensor],
+    names: Iterable[str],
+    types: Mapping[str, str] | None = None,
+    several: str = "",
+) -> str:
     """A line per tensor, by a `form` with {name} (an identifier), {shown}, {literal} (its own name), {index}, {size},
     {bytes}, {type} (a language's, from `types`), {kind} ("float32 1x10") and {about}.
 
+    Where there are several sets of shapes, size and bytes are expressions of the language: `several`, with {{index}}.
     Raises UsageError where the language has no such type.
     """
     out = []
@@ -107,9 +114,14 @@ def lines(form: str, tensors: Iterable[Tensor], names: Iterable[str], types: Map
         if types is not None and tensor.dtype not in types:
             raise UsageError(f"--binding: {tensor.name!r} is {tensor.dtype}, which this language has no type for")
         fields = {"type": types[tensor.dtype] if types else "", "kind": tensor.type, "about": about(tensor)}
-        bytes_ = tensor.size * np.dtype(_STORED.get(tensor.dtype, tensor.dtype)).itemsize
-        own = {"bytes": bytes_, "shown": shown(tensor.name), "literal": literal(tensor.name)}
-        out.append(form.format(name=name, index=index, size=tensor.size, dtype=tensor.dtype, **own, **fields))
+        each = np.dtype(_STORED.get(tensor.dtype, tensor.dtype)).itemsize
+        size: int | str = tensor.size
+        bytes_: int | str = tensor.size * each
+        if tensor.shapes:
+            size = several.format(index=index)
+            bytes_ = f"{each} * {size}"
+        own = {"size": size, "bytes": bytes_, "shown": shown(tensor.name), "literal": literal(tensor.name)}
+        out.append(form.format(name=name, index=index, dtype=tensor.dtype, **own, **fields))
     return "\n".join(out)
 
 
@@ -131,5 +143,7 @@ def common(api: Api) -> dict[str, str]:
         "weights": api.weights or "",
         "version": "1.0.0",
         "scores": str(api.scores),
+        "threshold": repr(api.threshold),
+        "most": str(api.most),
         "classes": str(api.outputs[api.scores].size) if api.outputs else "0",
     }

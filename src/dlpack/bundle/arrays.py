@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.graph.ir import Array
+from dlpack.graph.ir import STORED, Array
 
 
 def as_array(name: str, value: Any, what: str = "input") -> Array:
@@ -31,19 +31,33 @@ def bytes_of(dtype: str, shape: tuple[int, ...]) -> int:
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """numpy's element type for the manifest's; bfloat16 is that of ml_dtypes, or uint16 (its bits) without it."""
-    if name != "bfloat16":
+    """numpy's element type for the manifest's. What only ml_dtypes has is, without it, the type that stands for it in
+    memory: integers below a byte one of a byte, other floats their bits."""
+    if name not in STORED or name == "float16":
         return np.dtype(name)
     try:
         import ml_dtypes
     except ImportError:
-        return np.dtype(np.uint16)
-    wide: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-    return wide
+        return np.dtype(STORED[name])
+    kind: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name, STORED[name]))
+    return kind
+
+
+def fits(array: Array, dtype: str) -> bool:
+    """Whether an array has the elements of an input or output of the manifest's type, or what stands for them."""
+    return bool(array.dtype == numpy_dtype(dtype)) or array.dtype.name == STORED.get(dtype)
+
+
+def storable(array: Array) -> Array:
+    """An array as a .npz file can keep it: of ml_dtypes' types the bits, under a name that says which."""
+    name = array.dtype.name
+    return array.view(np.dtype([(name, STORED[name])])) if name in STORED and name != "float16" else array
 
 
 def restored(array: Array) -> Array:
-    """An array from a .npz file, which does not know bfloat16 and gives bytes."""
+    """The array that `storable` was given."""
+    if array.dtype.names and len(array.dtype.names) == 1:
+        return array.view(numpy_dtype(array.dtype.names[0]))
     return array.view(numpy_dtype("bfloat16")) if array.dtype == np.dtype("V2") else array
 
 

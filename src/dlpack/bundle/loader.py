@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from dlpack.bundle.arrays import as_array, bytes_of, in_bucket, numpy_dtype
+from dlpack.bundle.arrays import as_array, bytes_of, fits, in_bucket, numpy_dtype
 from dlpack.bundle.device_arrays import DeviceArray, device_array, on_gpu
 from dlpack.bundle.read import open_library, read_kernels, read_manifest
 from dlpack.errors import UsageError
@@ -67,7 +67,8 @@ class Predictor:
     other. To compute at the same time make one predictor per thread; they share the mapped weights' pages.
     """
 
-    def __init__(self, bundle: Path, device: str | None = None) -> None:
+    def __init__(self, bundle: str | Path, device: str | None = None) -> None:
+        bundle = Path(bundle)
         manifest = read_manifest(bundle)
         library = manifest.get("library")
         if not library:
@@ -167,7 +168,7 @@ class Predictor:
                 continue
             fitting[index] = None if value is None else as_array(name, value, "output")
             array = fitting[index]
-            if array is not None and (array.dtype != numpy_dtype(dtype) or array.shape != shape):
+            if array is not None and (not fits(array, dtype) or array.shape != shape):
                 raise ValueError(
                     f"output {name!r} needs an array of {dtype} {shape}, not {array.dtype.name} {array.shape}"
                 )
@@ -201,7 +202,7 @@ class Predictor:
                 self._keep[index] = there
                 continue
             array = as_array(name, inputs[name])
-            if array.dtype != numpy_dtype(dtype) or array.shape != shape:
+            if not fits(array, dtype) or array.shape != shape:
                 order = "" if array.dtype.isnative else " in foreign byte order"
                 raise ValueError(
                     f"input {name!r} is {array.dtype.name}{order} of shape {array.shape}; "
@@ -247,7 +248,7 @@ class Predictor:
     def set_shape(self, number: int) -> None:
         """Takes the set of shapes of that number, for what comes next: a picture, or `compute`.
 
-        `run` and `bind` choose it by their inputs. Raises ValueError for a number that there is not.
+        `run` and `bind` choose it by their inputs. Raises ValueError for a number without a set.
         """
         if not 0 <= number < len(self._sets):
             raise ValueError(f"{self.name} has {len(self._sets)} sets of shapes, and no number {number}")

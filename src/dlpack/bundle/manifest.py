@@ -48,10 +48,19 @@ def manifest_of(programs: Mapping[str, Program], target: str, model_sha256: str,
         "header": f"{program.name}.h",
         "macs": program.macs,
         "weights_bytes": len(program.weights),
+        "weights_by_type": _by_type(program),
         "threads": program.threads,
         "prepared_bytes": max(p.prepared for p in programs.values()),
         "arena": arena_facts(max((p.arena for p in programs.values()), key=lambda a: a.size)),
     }
+
+
+def _by_type(program: Program) -> dict[str, int]:
+    """The bytes of the weights of each element type, as they are stored."""
+    found: dict[str, int] = {}
+    for place in program.weight_places:
+        found[place.dtype] = found.get(place.dtype, 0) + place.nbytes
+    return found
 
 
 def kernels_of(programs: Mapping[str, Program]) -> list[dict[str, Any]]:

@@ -71,7 +71,8 @@ def report_html(m: dict[str, Any], kernels: list[dict[str, Any]], files: list[tu
         _table(
             ("", "#bytes"),
             [
-                ("weights", f"{m['weights_bytes']:,}"),
+                (f"weights in the file{_types(m)}", f"{m['weights_bytes']:,}"),
+                ("weights that are computed when a predictor is made", f"{m.get('prepared_bytes', 0):,}"),
                 (f"arena, placed {escape(arena['strategy'])}", f"{arena['bytes']:,}"),
                 ("lower bound of the arena: maximum bytes in use at once", f"{arena['lower_bound']:,}"),
                 ("sum of all intermediates, without sharing", f"{arena['naive']:,}"),
@@ -95,6 +96,12 @@ def report_html(m: dict[str, Any], kernels: list[dict[str, Any]], files: list[tu
         ),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _types(m: dict[str, Any]) -> str:
+    """The element types of the weights, with their bytes."""
+    parts = [f"{dtype} {size:,}" for dtype, size in m.get("weights_by_type", {}).items()]
+    return f": {', '.join(parts)}" if parts else ""
 
 
 def _conditions(m: dict[str, Any]) -> str:

@@ -15,8 +15,21 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
-BITS = {"float16": "uint16", "bfloat16": "uint16"}
-"""The element types that kernels see as their bits: values have them at the model's borders, never in between."""
+HALVES = {"float16": "uint16", "bfloat16": "uint16"}
+"""Values have these element types at the model's borders, never in between."""
+
+BITS = {
+    **HALVES,
+    **{f"float8_{kind}": "uint8" for kind in ("e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")},
+    "float4_e2m1fn": "uint8",
+}
+"""The element types that kernels see as their bits, each element in bytes of its own."""
+
+SMALL_INTEGERS = {"int4": "int8", "uint4": "uint8", "int2": "int8", "uint2": "uint8"}
+"""The integers below a byte, as ml_dtypes calls them, and those that kernels see in their place."""
+
+STORED = {**BITS, **SMALL_INTEGERS}
+"""The element types that are others to kernels, and in memory."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,7 @@ class TensorType:
 
     @property
     def itemsize(self) -> int:
-        return 2 if self.dtype == "bfloat16" else int(np.dtype(self.dtype).itemsize)
+        return int(np.dtype(STORED.get(self.dtype, self.dtype)).itemsize)
 
     @property
     def nbytes(self) -> int:

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import UnsupportedError
-from dlpack.graph.ir import BITS, Array, Graph, Node, TensorType
+from dlpack.graph.ir import STORED, Array, Graph, Node, TensorType
 from dlpack.loops.layout import Layout
 
 DTYPES = frozenset(
-    ("bool", "float32", "float64", *BITS, *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+    ("bool", "float32", "float64", *STORED, *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 )
 """The element types that kernels are built for."""
 

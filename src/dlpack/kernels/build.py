@@ -13,7 +13,7 @@ import numpy as np
 from dlpack.errors import UnsupportedError
 from dlpack.graph import registry
 from dlpack.graph.fuse import Group
-from dlpack.graph.ir import BITS, Array, Graph, Node, TensorType
+from dlpack.graph.ir import STORED, Array, Graph, Node, TensorType
 from dlpack.graph.registry import Context, NotSupported
 from dlpack.graph.rewrite import describe
 from dlpack.kernels.place import Place, Placement
@@ -384,4 +384,4 @@ def pack(array: np.ndarray[Any, Any], layout: Layout) -> np.ndarray[Any, Any]:
 
 def _kernel_dtype(t: TensorType) -> str:
     """The element type that kernels compute with."""
-    return BITS.get(t.dtype, t.dtype)
+    return STORED.get(t.dtype, t.dtype)

@@ -12,11 +12,20 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import numpy as np
+
 from dlpack.graph.ir import Array, Graph
+from dlpack.graph.packed import Packed
 from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout, dense
 
 T = TypeVar("T")
+
+
+def _digest(array: Array) -> str:
+    digest = hashlib.sha256(f"{array.dtype.name} {array.shape} ".encode())
+    digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 ALIGNMENT = 64
@@ -90,6 +99,7 @@ class Settled:
         self.layouts: Choices[Layout | None] = Choices()  # of a weight; None: not packed
         self.winograd: Choices[int] = Choices()  # the tile of a weight's convolution, 0: it is not Winograd's
         self.kernels: Choices[tuple[Kernel, str, Mapping[int, Layout]]] = Choices()
+        self.packed: dict[str, Packed] = {}  # by the digest of the float32 numbers
         self._digests: dict[int, tuple[Array, str]] = {}
 
     def digest(self, graph: Graph, constant: str) -> str:
@@ -98,10 +108,20 @@ class Settled:
             return f"{graph.types[constant].shape} derived from {self.digest(graph, graph.derived[constant])}"
         array = graph.constants[constant]
         if id(array) not in self._digests:
-            digest = hashlib.sha256(f"{array.dtype.name} {array.shape} ".encode())
-            digest.update(array.tobytes())
-            self._digests[id(array)] = array, digest.hexdigest()
+            self._digests[id(array)] = array, _digest(array)
         return self._digests[id(array)][1]
+
+    def pack(self, graph: Graph, packed: Mapping[str, Packed]) -> None:
+        """Notes how weights are stored; later stages may have transposed them."""
+        for name, how in packed.items():
+            self.packed.setdefault(self.digest(graph, name), how)
+            if how.codes.ndim == 2:
+                self.packed.setdefault(_digest(np.ascontiguousarray(graph.constants[name].T)), how.transposed())
+
+    @staticmethod
+    def plain(array: Array) -> Weight:
+        """What is stored row-major, and is no operand of a kernel."""
+        return Weight(_digest(array), array.shape, array.dtype.name, dense(array.shape))
 
     def weight(self, graph: Graph, constant: str, layout: Layout | None) -> Weight:
         """A constant in a layout; None: row-major."""

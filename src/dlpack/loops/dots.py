@@ -1,7 +1,8 @@
-"""Dot products of four 8-bit integers: the innermost loop of a product, over channels that are neighbours in memory.
+"""Dot products of 8-bit integers, four or 16: the innermost loop of a product, over channels that are neighbours in
+memory.
 
 In a vector loop over outputs, ``acc += x[k] * w[k]`` for four k is one operation: ``dot_(acc, four of x, four of w for
-each lane)`` (runtime_c/vectors.h).
+each lane)`` (runtime_c/vectors.h). Outside of one it is the same for a single sum.
 """
 
 from __future__ import annotations
@@ -13,54 +14,56 @@ from dlpack.loops.index import Linear
 from dlpack.loops.ir import Block, Expr, Load, Op, Store
 
 DOT = "dlpack.dot"
-"""Loop annotation: the loop's trips are four products of 8-bit integers, summed in 32 bits."""
-
-STEPS = 4
+"""Loop annotation: the loop's trips are products of 8-bit integers, summed in 32 bits; their constants are padded."""
 
 
 def dot(lowering: ExpressionLowering, loop: Any) -> Block:
-    """The statement for a loop so annotated, while a vector is being filled. Where a guard cuts the loop, only those
-    of x are read that are inside."""
-    lane, step = lowering.lane, lowering.fresh("step")
-    lowering.ranges[step] = (0, STEPS - 1)
+    """The statement for a loop so annotated. Where a guard cuts the loop, only those of x are read that are inside.
+
+    Raises NotVectorisable where it is no dot product.
+    """
+    lane, step, four = lowering.lane, lowering.fresh("step"), int(loop.extent)
+    lowering.ranges[step] = (0, four - 1)
     lowering.env[loop.loop_var] = Linear.var(step)
     try:
-        body, steps = loop.body, STEPS
+        body, steps = loop.body, four
         while type(body).__name__ == "IfThenElse":
-            steps, body = min(steps, _inside(lowering, body.condition, step)), body.then_case
+            steps, body = min(steps, _inside(lowering, body.condition, step, four)), body.then_case
         if steps <= 0:
             return ()
         index = lowering.address(lowering.buffers[body.buffer], body.indices)
         factors = [_factor(lowering, e) for e in _loads(body.value) if dtype_of(e) in ("int8", "uint8")]
-        x, w = sorted(factors, key=lambda f: f[1].coefficient(lane) or 0 if lane else 0)
-        along = [(f[1].coefficient(step), f[1].coefficient(lane)) for f in (x, w) if lane]
-        if not isinstance(index, Linear) or along != [(1, 0), (1, STEPS)] or index.coefficient(lane or "") != 1:
+        x, w = sorted(factors, key=lambda f: lowering.operands[f[0]].padded)
+        along = [(f[1].coefficient(step), f[1].coefficient(lane) if lane else 0) for f in (x, w)]
+        if not isinstance(index, Linear) or along != [(1, 0), (1, four if lane else 0)]:
+            raise NotVectorisable
+        if lane and index.coefficient(lane) != 1:
             raise NotVectorisable
     finally:
         lowering.names.discard(step)
         del lowering.env[loop.loop_var]
-    index, width = index - Linear.var(lane or ""), lowering.width
-    inputs = Load(x[2], STEPS, x[0], x[1] - Linear.var(step), steps)
-    start = w[1] - Linear.var(step) - Linear.var(lane or "") * STEPS
-    weights = Load(w[2], STEPS * width, w[0], start, STEPS * width)
+    index, width = index - Linear.var(lane) if lane else index, lowering.width
+    inputs = Load(x[2], four, x[0], x[1] - Linear.var(step), steps)
+    start = w[1] - Linear.var(step) - (Linear.var(lane) * four if lane else 0)
+    weights = Load(w[2], four * width, w[0], start, four * width)
     name = lowering.buffers[body.buffer]
     old: Expr = Load("int32", width, name, index, width)
     return (Store(name, index, Op("int32", width, "dot_", (old, inputs, weights)), width),)
 
 
-def _inside(lowering: ExpressionLowering, condition: Any, step: str) -> int:
-    """How many of the four steps a guard admits. Lanes beyond an edge meet weights of zero, which fill their block up,
+def _inside(lowering: ExpressionLowering, condition: Any, step: str, four: int) -> int:
+    """How many of the steps a guard admits. Lanes beyond an edge meet weights of zero, which fill their block up,
     and nothing stores them: a guard on the lane alone admits all steps."""
     if type(condition).__name__ == "Call" and str(condition.op.name).endswith("likely"):
-        return _inside(lowering, condition.args[0], step)
+        return _inside(lowering, condition.args[0], step, four)
     known = lowering.known(condition)
     if known is not None:
-        return STEPS if known else 0
+        return four if known else 0
     forms = lowering.comparison(condition)
     if forms is None or len(forms) != 1:
         raise NotVectorisable
     if lowering.lane and forms[0].coefficient(lowering.lane) and not forms[0].coefficient(step):
-        return STEPS
+        return four
     room = forms[0] + Linear.var(step)
     if not room.is_const:
         raise NotVectorisable

@@ -76,7 +76,7 @@ class LoopAxis(Enum):
     """Who runs a loop's trips: one thread in order, a CPU's threads in parts, a GPU's blocks, a block's threads."""
 
     SERIAL = "serial"
-    SHARED = "shared"
+    PARALLEL = "parallel"
     BLOCK = "block"
     THREAD = "thread"
 

@@ -65,7 +65,7 @@ PREFETCH = "dlpack.prefetch"
 WHOLE = "dlpack.whole"
 """Loop annotation: the loop is not cut at guards; they are tested in every trip. For long bodies and cheap tests."""
 
-SHARED = "dlpack.shared"
+PARALLEL = "dlpack.parallel"
 """Loop annotation: the trips are independent, and threads share them."""
 
 _VECTORIZED, _UNROLLED = 2, 3
@@ -88,16 +88,16 @@ def lower_kernel(
     """
     lowering = Lowering(func, operands, lanes, order, loop_names or {})
     body = lowering.stmt(func.body)
-    trips = lowering.trips if _writes_in_shared_loops(body, {p.name for p in lowering.params}) else 0
+    trips = lowering.trips if _writes_in_parallel_loops(body, {p.name for p in lowering.params}) else 0
     return allocate_registers(Kernel(tuple(lowering.params), body, 0, trips), lowering.extents)
 
 
-def _writes_in_shared_loops(body: Block, params: set[str]) -> bool:
+def _writes_in_parallel_loops(body: Block, params: set[str]) -> bool:
     """Whether all that a kernel writes for others is written in loops that threads share."""
-    outside = [s for s in body if not (isinstance(s, For) and s.axis is LoopAxis.SHARED)]
+    outside = [s for s in body if not (isinstance(s, For) and s.axis is LoopAxis.PARALLEL)]
     written = {s.buffer for s in outside if isinstance(s, Store | ScatteredStore)}
     inner = [c for s in outside for c in blocks(s)]
-    return not written & params and all(_writes_in_shared_loops(b, params) for b in inner)
+    return not written & params and all(_writes_in_parallel_loops(b, params) for b in inner)
 
 
 class Lowering(ExpressionLowering):
@@ -221,8 +221,12 @@ class Lowering(ExpressionLowering):
         kind = int(s.kind)
         if extent <= 0:
             return ()
-        if DOT in s.annotations and self.lane:
-            return dot(self, s)
+        if DOT in s.annotations:
+            try:
+                return dot(self, s)
+            except NotVectorisable:
+                if self.lane:
+                    raise
         if extent == 1 and kind != _VECTORIZED:
             return self.with_var(s.loop_var, Linear(begin), s.body)
         if VECTOR_REDUCE in s.annotations and self.lanes > 1 and not self.lane:
@@ -243,11 +247,11 @@ class Lowering(ExpressionLowering):
         if self.lane:
             raise NotVectorisable
         out: list[Stmt] = []
-        shared = SHARED in s.annotations
-        if shared:
+        parallel = PARALLEL in s.annotations
+        if parallel:
             self.trips = begin + extent
         for first, last in self.partition(s, begin, begin + extent):
-            if last - first == 1 and not shared:
+            if last - first == 1 and not parallel:
                 trip = self.with_var(s.loop_var, Linear(first), s.body)
                 out.extend([Scope(trip)] if any(isinstance(t, Array | Declare) for t in trip) else trip)
                 continue
@@ -259,7 +263,7 @@ class Lowering(ExpressionLowering):
             if body and PREFETCH in s.annotations:
                 body = (*self.prefetches(body, int(s.annotations[PREFETCH])), *body)
             if body:
-                axis = LoopAxis.SHARED if shared else LoopAxis.SERIAL
+                axis = LoopAxis.PARALLEL if parallel else LoopAxis.SERIAL
                 out.append(For(var, first, last, 1, _unscoped(body), axis))
         return tuple(out)
 

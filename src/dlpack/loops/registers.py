@@ -83,7 +83,7 @@ def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[int, ...]], s
 
     body = _declare_with_value(map_stmts(kernel.body, on_stmt, on_expr))
     body, scratch = _large_arrays_to_scratch(body, stack)
-    return replace(kernel, body=_name_shared_loads(_drop_unread(body), Counter()), scratch=scratch)
+    return replace(kernel, body=_name_repeated_loads(_drop_unread(body), Counter()), scratch=scratch)
 
 
 def _names(kernel: Kernel) -> set[str]:
@@ -184,7 +184,7 @@ def _declare_with_value(stmts: Block) -> Block:
     return tuple(out)
 
 
-def _name_shared_loads(stmts: Block, outer: Counter[str]) -> Block:
+def _name_repeated_loads(stmts: Block, outer: Counter[str]) -> Block:
     """Within a run of updates of registers, names each load that occurs more than once: one load, one name."""
     out: list[Stmt] = []
     run: list[Stmt] = []
@@ -192,9 +192,9 @@ def _name_shared_loads(stmts: Block, outer: Counter[str]) -> Block:
 
     def flush() -> None:
         loads = Counter(e for e in expressions(run) if isinstance(e, Load))
-        shared = [e for e, n in loads.items() if n > 1]
+        repeated = [e for e, n in loads.items() if n > 1]
         names: dict[Expr, str] = {}
-        for e in shared:
+        for e in repeated:
             names[e] = f"{e.buffer}_at{count[e.buffer]}"
             count[e.buffer] += 1
         out.extend(Declare(n, e.dtype, e.lanes, e, True) for e, n in names.items())
@@ -211,6 +211,6 @@ def _name_shared_loads(stmts: Block, outer: Counter[str]) -> Block:
             run.append(s)
             continue
         flush()
-        out.append(map_blocks(s, lambda block: _name_shared_loads(block, count)))
+        out.append(map_blocks(s, lambda block: _name_repeated_loads(block, count)))
     flush()
     return tuple(out)

@@ -219,8 +219,8 @@ def from_json(value: Mapping[str, Any], inputs: Inputs, where: str = "--preproce
     if not np.isfinite(scale):
         raise UsageError(f"{where}: scale {scale} is not finite")
     dtype = chosen["dtype"]
-    if dtype == "bool":
-        raise UsageError(f"{where}: input {chosen['name']!r} has type bool, which cannot hold a picture")
+    if dtype in ("bool", "bfloat16"):
+        raise UsageError(f"{where}: input {chosen['name']!r} has type {dtype}, which pictures are not turned into")
     mean, std, quantization = numbers["mean"], numbers["std"], quantization_of(chosen)
     return Preprocess(chosen["name"], height, width, resize, channels, scale, mean, std, layout, dtype, quantization)
 

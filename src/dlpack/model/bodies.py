@@ -40,7 +40,7 @@ def forget_types(graph: GraphProto, opset: int) -> None:
 
 
 def clean_bodies(model: ModelProto, clean: Callable[[ModelProto], ModelProto]) -> bool:
-    """Clean each body that has not been cleaned and whose inputs have static types; tells whether there was one."""
+    """Clean each body that has not been cleaned and whose inputs have static types; returns whether there was one."""
     todo = [n for n in model.graph.node if is_control_flow(n) and not all(is_typed(g) for g in subgraphs(n))]
     if not todo:
         return False

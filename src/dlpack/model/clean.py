@@ -46,6 +46,7 @@ from dlpack.model.infer import (
     set_opset,
     value_type,
 )
+from dlpack.model.random import seed_random
 from dlpack.model.tensors import MAX_MODEL_BYTES, MAX_RANK, TENSOR_BITS
 from dlpack.model.unroll import unroll
 from dlpack.model.walk import describe, first_line, free_names, opset_versions, subgraphs
@@ -61,8 +62,8 @@ _DISABLED_TRANSFORMERS = (
 )
 
 
-# Its definition is a loop with a trip for each element.
-_NOT_INLINED = frozenset((("", "Range"),))
+# The definition of Range is a loop with a trip for each element, that of Bernoulli has the wrong sign.
+_NOT_INLINED = frozenset((("", "Range"), ("", "Bernoulli")))
 
 MAX_BODIES = 1000  # of branches and loops, one in the other counted again
 
@@ -82,7 +83,7 @@ def clean(model: ModelProto, shapes: Shapes | None = None, inline_ops: InlineOps
     result = ModelProto()
     result.CopyFrom(model)
     _name_nodes(result.graph)
-    _drop_constant_inputs(result.graph)
+    _drop_constant_inputs(result)
     _fix_shapes(result.graph, shapes or {})
     opset = opset_versions(result).get("", 0)
     forget_types(result.graph, opset)
@@ -92,6 +93,8 @@ def clean(model: ModelProto, shapes: Shapes | None = None, inline_ops: InlineOps
     widen(result)
     room = Room(result.ByteSize())
     result = _simplify(result, inline_ops, room)
+    if seed_random(result):
+        result = _simplify(result, inline_ops, room)
     types = infer_types(result)
     _check_sizes(result, types)
     result = _optimize(result, room.take(foldable_sizes(result.graph, types)))
@@ -138,8 +141,10 @@ def _name_nodes(graph: GraphProto) -> None:
             node.name = fresh_name(f"{node.op_type}_{index}", names)
 
 
-def _drop_constant_inputs(graph: GraphProto) -> None:
+def _drop_constant_inputs(model: ModelProto) -> None:
     """Before IR version 4 every weight was also an input; here a weight is a constant."""
+    graph = model.graph
+    model.ir_version = max(model.ir_version, 4)  # onnx's inference knows no weights otherwise
     weights = {tensor.name for tensor in graph.initializer}
     set_items(graph.input, [value for value in graph.input if value.name not in weights])
 

@@ -12,7 +12,16 @@ from contextlib import suppress
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
-from dlpack.model import contrib_layers, contrib_norm, contrib_quantised, contrib_weights  # noqa: F401
+from dlpack.model import (  # noqa: F401
+    contrib_attention,
+    contrib_group,
+    contrib_layers,
+    contrib_norm,
+    contrib_quantised,
+    contrib_recurrent,
+    contrib_same,
+    contrib_weights,
+)
 from dlpack.model.contrib_node import DOMAIN, REWRITES, Call, NotKnownYet
 from dlpack.model.fold import set_items
 from dlpack.model.infer import ValueType, infer_types, value_type
@@ -23,7 +32,7 @@ _OWN = {"SimplifiedLayerNormalization": 1 << 31, "LayerNormalization": 17}
 
 
 def expand_contrib(model: ModelProto) -> bool:
-    """Replace the operators of com.microsoft whose inputs' shapes are known, in place; tells if there was any.
+    """Replace the operators of com.microsoft whose inputs' shapes are known, in place; returns whether there was any.
 
     Branches and bodies are models of their own when their turn comes. Raises UnsupportedError for an option that is
     not supported.

@@ -25,16 +25,19 @@ def bias_gelu(call: Call) -> None:
     call.give(0, _gelu(call, call.add("Add", call.input(0), call.input(1))))
 
 
-@contrib("FastGelu")
-def fast_gelu(call: Call) -> None:
-    """x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))), behind a bias."""
-    x = call.input(0)
-    if call.has(1):
-        x = call.add("Add", x, call.input(1))
+def fast_gelu_of(call: Call, x: str) -> str:
+    """x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))."""
     cube = call.add("Mul", call.add("Mul", x, x), number(call, 0.044715 * math.sqrt(2 / math.pi)))
     inner = call.add("Mul", x, call.add("Add", cube, number(call, math.sqrt(2 / math.pi))))
     tanh = call.add("Add", call.add("Tanh", inner), number(call, 1.0))
-    call.give(0, call.add("Mul", call.add("Mul", x, number(call, 0.5)), tanh))
+    return call.add("Mul", call.add("Mul", x, number(call, 0.5)), tanh)
+
+
+@contrib("FastGelu")
+def fast_gelu(call: Call) -> None:
+    """Behind a bias, if there is one."""
+    x = call.input(0)
+    call.give(0, fast_gelu_of(call, call.add("Add", x, call.input(1)) if call.has(1) else x))
 
 
 @contrib("QuickGelu")

@@ -132,9 +132,12 @@ class Call:
     def reshape(self, x: str, *shape: int) -> str:
         return self.add("Reshape", x, self.array(shape, np.int64))
 
-    def slice(self, x: str, axis: int, start: int, stop: int) -> str:
-        if self.opset < 10:
+    def require_opset(self, version: int) -> None:
+        if self.opset < version:
             self.refuse(f"it is not supported in opset {self.opset}; export the model with opset 11 or newer")
+
+    def slice(self, x: str, axis: int, start: int, stop: int) -> str:
+        self.require_opset(10)
         return self.add("Slice", x, *(self.array([n], np.int64) for n in (start, stop, axis)))
 
     def transpose(self, x: str, *perm: int) -> str:
@@ -145,6 +148,12 @@ class Call:
         if self.opset >= 18:
             return self.add("ReduceMean", x, self.array([axis], np.int64), keepdims=1)
         return self.add("ReduceMean", x, axes=[axis], keepdims=1)
+
+    def sum(self, x: str, axis: int) -> str:
+        """The sum along an axis, which is kept."""
+        if self.opset >= 13:
+            return self.add("ReduceSum", x, self.array([axis], np.int64), keepdims=1)
+        return self.add("ReduceSum", x, axes=[axis], keepdims=1)
 
     def give(self, index: int, value: str) -> None:
         """`value` is the node's output `index`."""

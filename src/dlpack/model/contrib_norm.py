@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from dlpack.model.contrib_node import Call, contrib, number
@@ -65,16 +67,45 @@ def skip_simplified_layer_normalization(call: Call) -> None:
 def embed_layer_normalization(call: Call) -> None:
     """LayerNormalization of word + position + segment embeddings; the number of ones in each row of the mask."""
     call.refuse_attributes(mask_index_type=call.attr("mask_index_type", 0) if not call.wants(1) else 0)
-    batch, length = call.shape(0)
-    x = call.add("Gather", call.input(2), call.input(0), axis=0)
-    positions = call.input(8) if call.has(8) else call.array(np.arange(length).reshape(1, length), np.int64)
-    x = call.add("Add", x, call.add("Gather", call.input(3), positions, axis=0))
-    if call.has(1):
-        x = call.add("Add", x, call.add("Gather", call.input(4), call.input(1), axis=0))
+
+    def rows(table: int, ids: str) -> str:
+        return call.add("Gather", call.input(table), ids, axis=0)
+
+    x = _embeddings(call, rows, call.optional(8))
     call.give(2, x)
     call.give(0, layer_normalization(call, x, call.input(5), call.input(6), call.attr("epsilon", 1e-12), 2))
+    _count_ones(call)
+
+
+@contrib("QEmbedLayerNormalization")
+def quantised_embed_layer_normalization(call: Call) -> None:
+    """With integers in the tables, gamma and beta, a scale and a zero point each."""
+
+    def numbers(index: int, x: str) -> str:
+        return call.add("DequantizeLinear", x, call.input(index + 6), call.input(index + 11))
+
+    def rows(table: int, ids: str) -> str:
+        return numbers(table, call.add("Gather", call.input(table), ids, axis=0))
+
+    gamma, beta = (numbers(index, call.input(index)) for index in (5, 6))
+    x = _embeddings(call, rows, "")
+    call.give(0, layer_normalization(call, x, gamma, beta, call.attr("epsilon", 1e-12), 8))
+    _count_ones(call)
+
+
+def _embeddings(call: Call, rows: Callable[[int, str], str], positions: str) -> str:
+    """The sum of the rows of the tables; `rows` gives those of the table that is an input."""
+    length = call.shape(0)[1]
+    positions = positions or call.array(np.arange(length).reshape(1, length), np.int64)
+    x = call.add("Add", rows(2, call.input(0)), rows(3, positions))
+    return call.add("Add", x, rows(4, call.input(1))) if call.has(1) else x
+
+
+def _count_ones(call: Call) -> None:
+    """The output 1: the number of ones in each row of the mask, zeros without a mask."""
     if not call.wants(1):
         return
+    batch, length = call.shape(0)
     if not call.has(7):
         call.give(1, call.array(np.zeros(batch, np.int32)))
         return

@@ -81,6 +81,32 @@ _one_operand("QLinearAveragePool", _average_pool)
 _one_operand("QLinearSoftmax", _softmax)
 
 
+@contrib("QLinearConv")
+def convolution(call: Call) -> None:
+    """ONNX's, or with the channels in the last dimension; the weights are as ONNX has them in both."""
+    attrs = call.attributes("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+    rest = [call.input(n) for n in range(1, 9 if call.has(8) else 8)]
+    call.give(0, _channels_first(call, call.input(0), lambda x: call.add("QLinearConv", x, *rest, **attrs)))
+
+
+@contrib("QLinearWhere")
+def where(call: Call) -> None:
+    _give(call, call.add("Where", call.input(0), _real(call, 1), _real(call, 4)), 7, 1)
+
+
+@contrib("QLinearReduceMean")
+def reduce_mean(call: Call) -> None:
+    """Over the axes of the attribute, all of them by default."""
+    rank = len(call.shape(0))
+    axes = [axis % rank for axis in call.attr("axes", range(rank))]
+    y = _real(call, 0)
+    for axis in axes:
+        y = call.mean(y, axis)
+    if not call.attr("keepdims", 1):
+        y = call.reshape(y, *(size for n, size in enumerate(call.shape(0)) if n not in axes))
+    _give(call, y, 3, 0)
+
+
 @contrib("QLinearConcat")
 def concat(call: Call) -> None:
     """Its inputs are the scale and zero point of the output, then tensor, scale and zero point of each operand."""
@@ -116,24 +142,28 @@ def gemm(call: Call) -> None:
 # --- products of integers with results in floats ----------------------------------------------------------------------
 
 
-def _product(call: Call, a: str, b: int, zeros: tuple[str, str], scales: tuple[str, str], bias: int) -> None:
-    """(a - its zero) (b - its zero), times both scales, plus the bias."""
+def product_of_integers(call: Call, a: str, b: int, zeros: tuple[str, str], scales: tuple[str, str]) -> str:
+    """(a - its zero) (b - its zero), times both scales; `b` is the index of an input."""
     y = call.add("MatMulInteger", a, call.input(b), *zeros)
-    y = call.add("Mul", call.add("Cast", y, to=1), call.add("Mul", *scales))
+    return call.add("Mul", call.add("Cast", y, to=1), call.add("Mul", *scales))
+
+
+def _give_product(call: Call, y: str, bias: int) -> None:
     call.give(0, call.add("Add", y, call.input(bias)) if call.has(bias) else y)
 
 
-def _zero(call: Call, index: int, like: int) -> str:
+def zero_point(call: Call, index: int, like: int) -> str:
     return call.input(index) if call.has(index) else number(call, 0, like)
 
 
 @contrib("DynamicQuantizeMatMul")
 def dynamic_matmul(call: Call) -> None:
     a, scale, zero = call.add_many(3, "DynamicQuantizeLinear", call.input(0))
-    _product(call, a, 1, (zero, _zero(call, 3, 1)), (scale, call.input(2)), 4)
+    y = product_of_integers(call, a, 1, (zero, zero_point(call, 3, 1)), (scale, call.input(2)))
+    _give_product(call, y, 4)
 
 
 @contrib("MatMulIntegerToFloat")
 def matmul_to_float(call: Call) -> None:
-    zeros = (_zero(call, 4, 0), _zero(call, 5, 1))
-    _product(call, call.input(0), 1, zeros, (call.input(2), call.input(3)), 6)
+    zeros = (zero_point(call, 4, 0), zero_point(call, 5, 1))
+    _give_product(call, product_of_integers(call, call.input(0), 1, zeros, (call.input(2), call.input(3))), 6)

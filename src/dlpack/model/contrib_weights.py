@@ -1,4 +1,4 @@
-"""MatMulNBits: a product whose weights have few bits. They are constant and become the numbers that they stand for."""
+"""Products and tables whose weights have few bits. The weights are constant and become numbers."""
 
 from __future__ import annotations
 
@@ -33,8 +33,49 @@ def matmul_n_bits(call: Call) -> None:
         call.refuse(f"weights of {bits} bits are not supported")
     blocks = -(-rows // block)
     integers = _unpack(call.weight(1, "B").view(np.uint8).reshape(columns, -1), bits)[:, :rows]
-    groups = call.weight(4, "g_idx") if call.has(4) else np.arange(rows) // block
+    groups = call.weight(4, "g_idx")[:rows] if call.has(4) else np.arange(rows) // block
     scales = call.weight(2, "scales").reshape(columns, blocks).astype(np.float32)
     numbers = (integers - _zeros(call, bits, columns, blocks)[:, groups]) * scales[:, groups]
     y = call.add("MatMul", call.input(0), call.array(numbers.T, call.dtype(0)))
     call.give(0, call.add("Add", y, call.input(5)) if call.has(5) else y)
+
+
+# The sixteen numbers that four bits stand for, of bitsandbytes.
+_FP4 = [0, 0.005208333, 0.6666667, 1, 0.33333333, 0.5, 0.16666667, 0.25]
+_NF4 = [
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+]  # fmt: skip
+
+
+@contrib("MatMulBnb4")
+def matmul_bnb4(call: Call) -> None:
+    """A B', where B [N, K] has four bits a number, the high ones first, and a scale for each block of B as one row."""
+    call.refuse_attributes(training_mode=0, transB=1)
+    rows, columns, block = call.attr("K", 0), call.attr("N", 0), call.attr("block_size", 64)
+    table = np.array(_NF4 if call.attr("quant_type", 1) else [*_FP4, *(-x for x in _FP4)], np.float32)
+    packed = call.weight(1, "B").view(np.uint8).reshape(-1)
+    integers = np.stack((packed >> 4, packed & 15), -1).reshape(-1)[: rows * columns]
+    scales = np.repeat(call.weight(2, "absmax").astype(np.float32).reshape(-1), block)[: rows * columns]
+    numbers = (table[integers] * scales).reshape(columns, rows)
+    call.give(0, call.add("MatMul", call.input(0), call.array(numbers.T, call.dtype(0))))
+
+
+@contrib("GatherBlockQuantized")
+def gather_block_quantized(call: Call) -> None:
+    """Gather in a table of integers that have a scale, and maybe a zero point, per block of an axis."""
+    given, scales = call.weight(0, "data"), call.weight(2, "scales").astype(np.float32)
+    bits = call.attr("bits", 4) if given.dtype == np.uint8 else 4
+    packed = given.dtype == np.uint8
+    data = _unpack(given, bits) if packed else given
+    data = np.asarray(data).astype(np.float32)
+    axis, block = call.attr("quantize_axis", 1) % data.ndim, call.attr("block_size", 128)
+    zero: Array = np.array(1 << (bits - 1) if packed else 0, np.float32)
+    if call.has(3):
+        zero = call.weight(3, "zero_points")
+        zero = np.asarray(_unpack(zero, bits) if packed else zero).astype(np.float32)
+        zero = np.take(zero, np.arange(data.shape[axis]) // block, axis)
+    numbers = (data - zero) * np.take(scales, np.arange(data.shape[axis]) // block, axis)
+    table = call.array(numbers, call.dtype(2))
+    call.give(0, call.add("Gather", table, call.input(1), axis=call.attr("gather_axis", 0)))

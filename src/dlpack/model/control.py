@@ -82,7 +82,7 @@ def scan_parts(node: NodeProto, body: GraphProto) -> tuple[int, int, int]:
 
 
 def ints(node: NodeProto, name: str, count: int) -> list[int]:
-    """An attribute with a number for each of `count` things, 0 unless given."""
+    """An attribute with a number for each of `count` things, 0 by default."""
     return next((list(a.ints) for a in node.attribute if a.name == name), None) or [0] * count
 
 
@@ -90,7 +90,7 @@ def ints(node: NodeProto, name: str, count: int) -> list[int]:
 
 
 def trips_of(node: NodeProto, outside: Outside) -> Trips:
-    """The trips of a Loop; those of its conditions that do not hang on the data are followed here."""
+    """The trips of a Loop; conditions that do not depend on the data are evaluated here."""
     body = body_of(node)
     limit_name, condition_name = (*node.input, "", "")[:2]
     limit = _number(limit_name, outside.constants)

@@ -1,4 +1,4 @@
-"""Loops that a counter ends: their condition hangs on no data, so that it is run here, trip by trip."""
+"""Loops that a counter ends: their condition depends on no data, so it is evaluated here, trip by trip."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_TRIPS = 10_000
 MAX_NODES = 32
 """A condition with more trips or nodes is left to a run."""
 
-# Operators that a condition may hang on: of single elements they make single elements, so that nothing grows here.
+# Operators that a condition may depend on: they map single elements to single elements, so nothing grows here.
 _SCALAR = frozenset(
     ("Abs", "Add", "And", "Cast", "Ceil", "Div", "Equal", "Floor", "Greater", "GreaterOrEqual", "Identity", "Less",
      "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Reshape", "Squeeze", "Sub", "Unsqueeze", "Where",
@@ -36,7 +36,7 @@ def counted_trips(
 ) -> int | None:
     """The trips of a Loop until the value `condition` of its body fails, `limit` at most.
 
-    None where the condition hangs on more than the counter, single constants and states that begin as such and hang on
+    None if the condition depends on more than the counter, single constants and states that begin so and depend on
     nothing else either, or where it still holds after MAX_TRIPS.
     """
     part = _part(node, body, condition, constants)
@@ -58,7 +58,7 @@ def counted_trips(
 def _part(
     node: NodeProto, body: GraphProto, condition: str, constants: Mapping[str, TensorProto]
 ) -> tuple[GraphProto, list[int]] | None:
-    """The nodes and constants that the condition hangs on, and the numbers of the inputs that are states among them."""
+    """The nodes and constants that the condition depends on, and the indices of the states among its inputs."""
     producers = {name: k for k, inner in enumerate(body.node) for name in inner.output}
     inputs = {value.name: k for k, value in enumerate(body.input)}
     weights = {tensor.name: tensor for tensor in body.initializer}

@@ -26,7 +26,7 @@ from dlpack.model.walk import describe, free_names, opset_versions, subgraphs
 SMALL_WEIGHT_BYTES = 4096
 MAX_FOLLOWED_VALUES = 1 << 17
 
-# Operators whose output shape hangs on the values they are given.
+# Operators whose output shape depends on their inputs' values.
 DATA_DEPENDENT = frozenset(
     ("If", "ImageDecoder", "Loop", "NonMaxSuppression", "NonZero", "Scan", "StringSplit", "Unique")
 )
@@ -187,7 +187,7 @@ def _state_loops(graph: GraphProto, opset: int) -> None:
 
 
 def _state_types(graph: GraphProto, nodes: Iterable[MlNode | Judged], types: Mapping[str, ValueType]) -> bool:
-    """Write the types of these nodes' outputs, where the inputs' are known, into the graph; tells if any is new."""
+    """Write the types of these nodes' outputs into the graph if the inputs' are known; returns whether any is new."""
     outputs = {value.name: value for value in graph.output}
     known = {name: (kind.elem, kind.shape) for name, kind in types.items() if kind.known and kind.shape is not None}
     new = False
@@ -228,7 +228,7 @@ def value_type(proto: TypeProto) -> ValueType:
 
 
 def dynamic_values(model: ModelProto) -> dict[str, str]:
-    """Value → why its shape may change from run to run, for each value that hangs on a data-dependent operator."""
+    """Value → why its shape may change from run to run, for each value that depends on a data-dependent operator."""
     opset = opset_versions(model).get("", 0)
     outside = outside_of(model.graph, opset)
     constants = set(outside.constants)
@@ -332,16 +332,14 @@ def example(elem: int, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
 
 
 def element_type_name(elem: int) -> str | None:
-    """numpy's name of an ONNX element type, "bfloat16" included; None for strings and types below a byte or a half."""
-    if elem == TensorProto.BFLOAT16:
-        return "bfloat16"
+    """The name of an ONNX element type, as numpy or ml_dtypes has it; None for strings and what no operator takes."""
     if elem == TensorProto.STRING:
         return None
     try:
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(elem)
-        return dtype.name if np.dtype(dtype.name) == dtype and dtype.kind in "biufc" else None
+        name = str(onnx.helper.tensor_dtype_to_np_dtype(elem).name)
     except (KeyError, TypeError):
         return None
+    return None if name.startswith("float6_") else name
 
 
 def to_numpy(tensor: TensorProto) -> np.ndarray[Any, Any]:

@@ -27,7 +27,7 @@ _LARGEST = 1 << 22
 
 @dataclass(frozen=True)
 class Judged:
-    """A node whose output types onnxruntime tells; `constants`: those of its inputs that are known, by name."""
+    """A node whose output types onnxruntime infers; `constants`: those of its inputs that are known, by name."""
 
     node: NodeProto
     constants: Mapping[str, TensorProto]
@@ -96,7 +96,7 @@ def _is_doubtful(node: NodeProto, constants: Mapping[str, TensorProto], opset: i
             return False
         try:
             scales = numpy_helper.to_array(constants[name])
-        except (TypeError, ValueError):  # a damaged tensor, which is told elsewhere
+        except (TypeError, ValueError):  # a damaged tensor, which is reported elsewhere
             return False
         return scales.dtype == np.float32 and bool((np.isfinite(scales) & (scales != np.round(scales))).any())
     return False

@@ -12,11 +12,10 @@ from onnx import ModelProto, TensorProto
 
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.model.check import check_functions, check_graph, check_nodes
+from dlpack.model.old_opsets import OLDEST_OPSET, modernise
 from dlpack.model.tensors import MAX_MODEL_BYTES, load_tensors
-from dlpack.model.walk import first_line, graphs, opset_versions
+from dlpack.model.walk import graphs, opset_versions
 from dlpack.model.zipmap import unzip
-
-OLDEST_OPSET = 7
 
 _FOREIGN_MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"PK\x03\x04", "a zip archive, perhaps a PyTorch or Keras file: convert it with `dlpack export`"),
@@ -44,7 +43,9 @@ def load_model(path: Path) -> ModelProto:
         unzip(model)
         check_functions(model)
         check_graph(model.graph, set(), 0)
-        model = _convert_opset(model)
+        if opset_versions(model)[""] < OLDEST_OPSET:
+            modernise(model)
+            check_graph(model.graph, set(), 0)
         check_nodes(model)
     except DlpackError as error:
         message = str(error).replace("\n", "\n  ")
@@ -184,18 +185,3 @@ def _check_header(model: ModelProto) -> None:
             f"the model uses ONNX opset {versions['']}; the installed onnx {onnx.__version__} knows 1 to {newest}: "
             "upgrade onnx, or export the model with an older opset"
         )
-
-
-def _convert_opset(model: ModelProto) -> ModelProto:
-    version = opset_versions(model)[""]
-    if version >= OLDEST_OPSET:
-        return model
-    try:
-        converted = onnx.version_converter.convert_version(model, OLDEST_OPSET)
-        check_graph(converted.graph, set(), 0)
-        return converted
-    except Exception as error:  # noqa: BLE001 - the converter raises many kinds
-        raise UnsupportedError(
-            f"the model uses ONNX opset {version}, and converting it to {OLDEST_OPSET} failed "
-            f"({first_line(error)}); export it again with opset {OLDEST_OPSET} or newer"
-        ) from None

@@ -1,6 +1,6 @@
 """What the numbers of inputs and outputs mean: the real numbers that integers stand for, and which are probabilities.
 
-Both are told by operators that later stages rewrite: QuantizeLinear makes the integers of an output, DequantizeLinear
+Both follow from operators that later stages rewrite: QuantizeLinear makes the integers of an output, DequantizeLinear
 reads those of an input. Between these and the model's edge may lie operators that only move or select elements.
 """
 
@@ -44,7 +44,7 @@ _LARGEST = 1 << 16
 
 
 def meanings(graph: Graph, metadata: Mapping[str, str]) -> dict[str, Meaning]:
-    """Of each input and output. What the metadata says of quantisation goes before what the operators tell."""
+    """Of each input and output. For quantisation, metadata takes precedence over operators."""
     dtypes = {name: graph.types[name].dtype for name in (*graph.inputs, *graph.outputs)}
     return _Edges(graph.nodes, graph.inputs, graph.outputs, graph.constants.get).meanings(dtypes, metadata)
 

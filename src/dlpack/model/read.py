@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 from dlpack.errors import UnsupportedError
-from dlpack.graph.ir import Array, Graph, Node, TensorType
+from dlpack.graph.ir import BITS, STORED, Array, Graph, Node, TensorType
 from dlpack.model.bodies import captured, lift
 from dlpack.model.control import Outside, is_control_flow, trips_of
-from dlpack.model.half import HALVES
 from dlpack.model.infer import (
     ValueType,
     dynamic_values,
@@ -33,7 +31,7 @@ def read_graph(model: ModelProto, supports: Callable[[str, str], bool] | None = 
     Every output is computed by a node: one that is constant, or an input itself, comes from an Identity.
     A branch or a loop's body is an attribute of its node, a Graph. The values that it takes from outside are the last
     inputs of the node and of the body; the attribute `captures` counts them.
-    `supports(op, domain)` tells what can be compiled. Raises UnsupportedError that lists every node that cannot,
+    `supports(op, domain)` says what can be compiled. Raises UnsupportedError that lists every node that cannot,
     and every value without a static type.
     """
     problems = _unsupported_nodes(model, supports)
@@ -86,9 +84,12 @@ def read_graph(model: ModelProto, supports: Callable[[str, str], bool] | None = 
 
 
 def _elements(tensor: TensorProto) -> Array:
-    """A weight's elements; those of 16-bit floats as their bits."""
+    """A weight's elements as kernels see them (`STORED`): floats of 16 bits and less as their bits."""
     array = to_numpy(tensor)
-    return array.view(np.uint16) if tensor.data_type in HALVES else array
+    kind = STORED.get(array.dtype.name)
+    if kind is None:
+        return array
+    return array.view(kind) if array.dtype.name in BITS else array.astype(kind)
 
 
 def _bodies(

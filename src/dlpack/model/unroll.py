@@ -15,7 +15,7 @@ MAX_NODES = 20_000
 
 
 def unroll(model: ModelProto) -> bool:
-    """Unroll the first loop whose outputs' types cannot be told, if it can be done; tells whether it was."""
+    """Unroll the first loop whose outputs' types are unknown, if possible; returns whether it was."""
     graph = model.graph
     opset = opset_versions(model).get("", 0)
     outside = outside_of(graph, opset)

@@ -23,6 +23,7 @@ from dlpack.operators import (  # noqa: F401
     reduction,
     resize,
     winograd,
+    words,
 )
 
 __all__ = ["names", "supported"]

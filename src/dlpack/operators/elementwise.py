@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.graph.ir import BITS
+from dlpack.graph.ir import BITS, HALVES, SMALL_INTEGERS
 from dlpack.graph.registry import Builder, Context, NotSupported, pointwise, rewrite
 from dlpack.loops.tir import te, tirx
-from dlpack.operators.half import float_to_half, half_to_float
+from dlpack.operators.half import as_float, float_to_half, half_to_float
+from dlpack.operators.small_floats import float_to_exponent, float_to_small, small_to_float
 
 
 def call(name: str, dtype: str, *args: Any) -> Any:
@@ -370,15 +371,39 @@ def cast(ctx: Context, x: Any) -> Any:
     old, new = ctx.input_type(0).dtype, ctx.output_type().dtype
     if old == new:
         return x
-    if old in BITS:
+    if old in HALVES:
         x = half_to_float(x, old)
-    return float_to_half(x, new) if new in BITS else convert(x, new)
+    elif old in BITS:
+        x = small_to_float(x, old)
+    elif old in SMALL_INTEGERS:
+        x = low_bits(x.astype("int32"), old)
+    if new in HALVES:
+        return float_to_half(x, new)
+    if new in BITS:
+        saturate = bool(ctx.attr("saturate", 1))
+        x = as_float(x)
+        if new == "float8_e8m0fnu":
+            return float_to_exponent(x, saturate, ctx.attr("round_mode", "up"))
+        return float_to_small(x, new, saturate)
+    return low_bits(convert(x, "int32"), new) if new in SMALL_INTEGERS else convert(x, new)
+
+
+def low_bits(x: Any, dtype: str) -> Any:
+    """An int32 as an integer of 4 or 2 bits, in the type that stands for it: the bits above are dropped.
+
+    NumPy's arrays of such integers may have anything in these.
+    """
+    unused = tirx.const(32 - int(dtype[-1]), "uint32")
+    raised = tirx.shift_left(x.astype("uint32"), unused)
+    if dtype.startswith("u"):
+        return tirx.shift_right(raised, unused).astype("uint8")
+    return tirx.shift_right(raised.astype("int32"), unused.astype("int32")).astype("int8")
 
 
 @rewrite("CastLike")
 def cast_like(ctx: Context, b: Builder) -> None:
     t = ctx.output_type()
-    b.add("Cast", [ctx.node.inputs[0]], t.shape, t.dtype, ctx.node.outputs[0])
+    b.add("Cast", [ctx.node.inputs[0]], t.shape, t.dtype, ctx.node.outputs[0], **ctx.node.attrs)
 
 
 @pointwise("BitCast")

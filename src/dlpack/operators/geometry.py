@@ -256,6 +256,58 @@ def roi_align(ctx: Context, x: Any, rois: Any, batches: Any) -> list[Any]:
     return [te.compute(t.shape, finish, name="out")]
 
 
+# --- MaxRoiPool -------------------------------------------------------------------------------------------------------
+
+
+@compute("MaxRoiPool", layout="rows")
+def max_roi_pool(ctx: Context, x: Any, rois: Any) -> list[Any]:
+    """The maximum of every bin of every region [image, x1, y1, x2, y2], whose corners are rounded to pixels.
+
+    A bin outside of the image is zero. The maxima of rows come first, since both loops go over the whole image.
+    """
+    t = ctx.output_type()
+    count, channels, rows, columns = t.shape
+    batch, _, height, width = ctx.input_type(0).shape
+    dtype, scale = t.dtype, const(ctx.attr("spatial_scale", 1.0), t.dtype)
+    zero, half, one = (const(value, dtype) for value in (0.0, 0.5, 1.0))
+    lowest = const(float(np.finfo(dtype).min), dtype)
+
+    def edges(axis: int, bins: int, size: int) -> Any:
+        """The first pixel of every bin of every region and the one behind its last, [regions, bins, 2]."""
+
+        def edge(r: Any, p: Any, k: Any) -> Any:
+            first, last = (_floor(rois(r, axis + n) * scale + half, dtype) for n in (0, 2))
+            step = tirx.max(last - first + one, one) / const(float(bins), dtype)
+            low = _floor(p.astype(dtype) * step, dtype)
+            high = call("ceil_", dtype, (p + 1).astype(dtype) * step)
+            place = first + tirx.Select(tirx.EQ(k, 0), low, high)
+            return _whole(tirx.min(tirx.max(place, zero), const(float(size), dtype)), dtype)
+
+        return te.compute((count, bins, 2), edge, name="edges")
+
+    across, down = edges(1, columns, width), edges(2, rows, height)
+    iy, ix = te.reduce_axis((0, height), name="iy"), te.reduce_axis((0, width), name="ix")
+
+    def of_column(r: Any, ch: Any, py: Any, column: Any) -> Any:
+        image = _within(_whole(rois(r, 0), dtype), batch)
+        inside = tirx.all(iy.var >= down(r, py, 0), iy.var < down(r, py, 1))
+        return te.max(tirx.Select(inside, x(image, ch, iy.var, column), lowest), axis=[iy])
+
+    tall = te.compute((count, channels, rows, width), of_column, name="tall")
+
+    def of_bin(r: Any, ch: Any, py: Any, px: Any) -> Any:
+        inside = tirx.all(ix.var >= across(r, px, 0), ix.var < across(r, px, 1))
+        return te.max(tirx.Select(inside, tall(r, ch, py, ix.var), lowest), axis=[ix])
+
+    acc = te.compute(t.shape, of_bin, name="acc")
+
+    def finish(r: Any, ch: Any, py: Any, px: Any) -> Any:
+        empty = tirx.any(down(r, py, 1) <= down(r, py, 0), across(r, px, 1) <= across(r, px, 0))
+        return tirx.Select(empty, zero, acc(r, ch, py, px))
+
+    return [te.compute(t.shape, finish, name="out")]
+
+
 # --- DeformConv -------------------------------------------------------------------------------------------------------
 
 

@@ -28,13 +28,7 @@ def half_to_float(x: Any, dtype: str) -> Any:
 
 def float_to_half(x: Any, dtype: str) -> Any:
     """The bits, as uint16, of a number rounded to `dtype`, "float16" or "bfloat16"."""
-    if str(x.ty.dtype) == "float64":
-        x = _nearly_float(x)
-    elif str(x.ty.dtype) == "bool":
-        x = tirx.Select(x, tirx.const(1.0, "float32"), tirx.const(0.0, "float32"))
-    elif str(x.ty.dtype) != "float32":
-        x = x.astype("float32")
-    all_bits = tirx.reinterpret("uint32", x)
+    all_bits = tirx.reinterpret("uint32", as_float(x))
     bits = _and(all_bits, 0x7FFFFFFF)
     sign = tirx.shift_right(_and(all_bits, 0x80000000), _u32(16))
     if dtype == "bfloat16":
@@ -53,8 +47,17 @@ def float_to_half(x: Any, dtype: str) -> Any:
     return tirx.bitwise_or(number, sign).astype("uint16")
 
 
+def as_float(x: Any) -> Any:
+    """A number as float32; a double as one that rounds to fewer digits as the double does."""
+    if str(x.ty.dtype) == "float64":
+        return _nearly_float(x)
+    if str(x.ty.dtype) == "bool":
+        return tirx.Select(x, tirx.const(1.0, "float32"), tirx.const(0.0, "float32"))
+    return x if str(x.ty.dtype) == "float32" else x.astype("float32")
+
+
 def _nearly_float(x: Any) -> Any:
-    """A double as a float32 that rounds to 16 bits as the double does: cut off, and odd where it is not exact."""
+    """A double as a float32 that rounds to fewer digits as the double does: cut off, and odd where it is not exact."""
     near = x.astype("float32")
     bits = tirx.reinterpret("uint32", near)
     size, limit = tirx.call_pure_extern("float64", "abs_", x), tirx.call_pure_extern("float32", "abs_", near)

@@ -19,7 +19,7 @@ TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 
 
 def array(ctx: Context, name: str, dtype: type = np.float32) -> Array:
-    """An attribute that is a list of numbers, empty where it is not given; float attributes are of 32 bits."""
+    """An attribute that is a list of numbers, empty by default; float attributes have 32 bits."""
     return np.asarray(ctx.attr(name) or [], dtype).reshape(-1)
 
 

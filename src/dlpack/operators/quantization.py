@@ -7,30 +7,53 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.graph.ir import BITS, SMALL_INTEGERS, STORED
 from dlpack.graph.registry import Builder, Context, NotSupported, pointwise, rewrite
 from dlpack.loops.tir import tirx
-from dlpack.operators.elementwise import call, const, round_half_even
+from dlpack.operators.elementwise import call, const, low_bits, round_half_even
+from dlpack.operators.small_floats import FORMATS, float_to_small, small_to_float
 
 
 @pointwise("Quantize", domain="dlpack")
 def quantize(ctx: Context, x: Any, scale: Any, zero: Any = None) -> Any:
     """round(x / scale) + zero, halves to even, clamped to what the output's dtype holds."""
     dtype = ctx.output_type().dtype
-    info = np.iinfo(dtype)
-    y = round_half_even(x.astype("float32") / scale.astype("float32"))
+    y = x.astype("float32") / scale.astype("float32")
+    if dtype in FORMATS:
+        if zero is not None and dtype == "float4_e2m1fn":  # that of 8 bits has to be zero
+            y = y + small_to_float(zero, dtype)
+        return float_to_small(y, dtype, bool(ctx.attr("saturate", 1)))
+    low, high = limits(dtype)
+    y = round_half_even(y)
     if zero is not None:
-        y = y + zero.astype("float32")
-    y = tirx.min(tirx.max(y, const(float(info.min), y)), const(float(info.max), y))
-    return y.astype("int32").astype(dtype)
+        y = y + _widened(zero, dtype).astype("float32")
+    y = tirx.min(tirx.max(y, const(float(low), y)), const(float(high), y))
+    return y.astype("int32").astype(STORED.get(dtype, dtype))
+
+
+def limits(dtype: str) -> tuple[int, int]:
+    """The least and the largest integer of a type, ml_dtypes' included."""
+    if dtype in SMALL_INTEGERS:
+        bits = int(dtype[-1])
+        return (0, (1 << bits) - 1) if dtype.startswith("u") else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
 @pointwise("Dequantize", domain="dlpack")
 def dequantize(ctx: Context, x: Any, scale: Any, zero: Any = None) -> Any:
     """(x - zero) * scale."""
-    wide = x.astype("int32")
+    dtype = ctx.input_type(0).dtype
+    if dtype in FORMATS:
+        return small_to_float(x, dtype) * scale
+    wide = _widened(x, dtype)
     if zero is not None:
-        wide = wide - zero.astype("int32")
+        wide = wide - _widened(zero, dtype)
     return wide.astype("float32") * scale
+
+
+def _widened(x: Any, dtype: str) -> Any:
+    """An integer of `dtype` as int32."""
+    return low_bits(x.astype("int32"), dtype).astype("int32") if dtype in SMALL_INTEGERS else x.astype("int32")
 
 
 @pointwise("Centre", domain="dlpack")
@@ -94,7 +117,8 @@ def quantize_linear(ctx: Context, b: Builder) -> None:
     op = "Quantize" if ctx.node.op == "QuantizeLinear" else "Dequantize"
     inputs = [ctx.node.inputs[0]]
     inputs += [_along(ctx, b, ctx.node.inputs[k], t.shape) for k in (1, 2) if ctx.has_input(k)]
-    b.add_internal(op, inputs, t.shape, ctx.node.outputs[0])
+    saturate = {"saturate": ctx.attr("saturate", 1)} if t.dtype in BITS else {}
+    b.add_internal(op, inputs, t.shape, ctx.node.outputs[0], **saturate)
     b.types[ctx.node.outputs[0]] = t
 
 

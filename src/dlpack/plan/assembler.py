@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +15,7 @@ from dlpack.kernels.build import Argument, Call, KernelBuilder, pack
 from dlpack.kernels.place import Buffer, Placement, place
 from dlpack.kernels.settled import Settled, Weight, Weights
 from dlpack.loops.layout import Layout, dense, is_dense, order_of
+from dlpack.plan.halves import narrowed, stored_type
 from dlpack.plan.memory import ALIGNMENT, Arena, Item, plan_arena
 from dlpack.plan.program import (
     Address,
@@ -24,7 +24,6 @@ from dlpack.plan.program import (
     HaloStep,
     LoopStep,
     NamedKernel,
-    PackedDim,
     Place,
     Program,
     RepackStep,
@@ -33,6 +32,7 @@ from dlpack.plan.program import (
     Tensor,
     WinogradStep,
 )
+from dlpack.plan.weights import dequantize_step, operator_word, packed_dims, place_of
 
 
 class Assembler:
@@ -40,6 +40,7 @@ class Assembler:
         self, placement: Placement, name: str, backend: Backend, threads: int, settled: Settled, body: bool = False
     ) -> None:
         self.placement, self.name, self.threads, self.settled = placement, name, threads, settled
+        self.widens = backend.layouts.widens
         self.graph = placement.graph
         self.builder = KernelBuilder(placement, backend.schedule, settled, backend.layouts.alignment, body)
         self.loops: dict[int, Program] = {}
@@ -59,7 +60,7 @@ class Assembler:
         self.weight_places: dict[int, Place] = {}
         self.prepared_places: dict[int, Place] = {}
         self.inner_places: list[Place] = []
-        self.constants: dict[tuple[str, Layout | None], Address] = {}
+        self.constants: dict[tuple[str, Layout | None, bool], Address] = {}
         self.merged: dict[str, str] = {}
         self.prepare: list[Step] = []
 
@@ -212,31 +213,54 @@ class Assembler:
         ]
         return LoopStep(count, (*(inside(s) for s in body.steps), *late)), kernels_out
 
-    def _weight(self, weight: Weight, name: str, data: Callable[[], bytes]) -> Address:
-        """Where a weight lies: stored, or repacked from where another machine's program has stored it."""
+    def _weight(self, weight: Weight, name: str, data: Callable[[], bytes], as_stored: bool = False) -> Address:
+        """Where a weight lies: stored, or repacked or widened from where it is stored, or `as_stored`, in 16 bits."""
         nbytes = TensorType(weight.dtype, ()).itemsize * weight.layout.reach(weight.shape)
         if self.own_weights is not None:
             at = self.own_weights.place(weight, data)
-            self.own_parts[at] = weight, _place(weight, name, at, nbytes)
+            self.own_parts[at] = weight, place_of(weight, name, at, nbytes)
             return Address("weights", at, weight.dtype)
-        other = self.settled.weights.in_other_layout(weight)
-        if other is None:
+        if weight.digest in self.settled.packed and self.widens:
+            return self._dequantized(weight, name, nbytes)
+        stored = self.settled.weights.in_other_layout(weight) or self._narrow(weight, data)
+        if stored == weight:
             return self._stored(weight, name, data)
+        bits = self._stored(stored, name, lambda: narrowed(data(), stored.dtype))
+        if as_stored and stored.layout == weight.layout:
+            return bits
+        at, new = self.settled.prepare(weight, nbytes)
+        if new:
+            self.prepared_places[at] = place_of(weight, name, at, nbytes)
+            read = TensorType(stored.dtype, ()).itemsize * stored.layout.reach(stored.shape)
+            places = tuple(zip(packed_dims(stored), packed_dims(weight), strict=True))
+            target = Address("prepared", at, weight.dtype)
+            self.prepare.append(RepackStep(bits, target, weight.shape, places, read, nbytes))
+        return Address("prepared", at, weight.dtype)
+
+    def _dequantized(self, weight: Weight, name: str, nbytes: int) -> Address:
+        """Where a weight lies that a step of `prepare` makes of its stored integers."""
         at, new = self.settled.prepare(weight, nbytes)
         target = Address("prepared", at, weight.dtype)
         if new:
-            self.prepared_places[at] = _place(weight, name, at, nbytes)
-            source = self._stored(other, name, bytes)
-            read = TensorType(other.dtype, ()).itemsize * other.layout.reach(other.shape)
-            places = tuple(zip(_packed_dims(other), _packed_dims(weight), strict=True))
-            self.prepare.append(RepackStep(source, target, weight.shape, places, read, nbytes))
+            self.prepared_places[at] = place_of(weight, name, at, nbytes)
+
+            def store(array: Array, what: str) -> Address:
+                return self._stored(Settled.plain(array), f"{name} {what}", array.tobytes)
+
+            self.prepare.append(dequantize_step(self.settled.packed[weight.digest], weight, target, nbytes, store))
         return target
+
+    def _narrow(self, weight: Weight, data: Callable[[], bytes]) -> Weight:
+        """The weight with the type in which it is stored."""
+        if weight.dtype != "float32" or not self.widens:
+            return weight
+        return replace(weight, dtype=stored_type(data()))
 
     def _stored(self, weight: Weight, name: str, data: Callable[[], bytes]) -> Address:
         """Where a weight lies among those of all programs."""
         at = self.settled.weights.place(weight, data)
         nbytes = TensorType(weight.dtype, ()).itemsize * weight.layout.reach(weight.shape)
-        self.weight_places.setdefault(at, _place(weight, name, at, nbytes))
+        self.weight_places.setdefault(at, place_of(weight, name, at, nbytes))
         return Address("weights", at, weight.dtype)
 
     # --- kernels ------------------------------------------------------------------------------------------------
@@ -253,7 +277,7 @@ class Assembler:
         out = []
         for number in range(len(self.builder.entries)):
             first = next(k for k, c in enumerate(self.calls) if c.kernel == number)
-            words = [_word(n.op) for n in self.calls[first].group.nodes]
+            words = [operator_word(n.op) for n in self.calls[first].group.nodes]
             out.append(f"k{first:02d}_" + "_".join(words[:4]))
         return out
 
@@ -404,8 +428,8 @@ class Assembler:
         index = (self.graph.inputs if b.kind == "input" else self.graph.outputs).index(buffer)
         return Address(b.kind, at, b.dtype, index)
 
-    def _constant(self, name: str, packed: Layout | None) -> Address:
-        key = (name, packed)
+    def _constant(self, name: str, packed: Layout | None, as_stored: bool = False) -> Address:
+        key = (name, packed, as_stored)
         if key not in self.constants:
             array: Array = self.graph.constants[name]
 
@@ -413,7 +437,7 @@ class Assembler:
                 flat = pack(array, packed) if packed else np.ascontiguousarray(array).reshape(-1)
                 return (flat.astype(np.uint8) if array.dtype.name == "bool" else flat).tobytes()
 
-            self.constants[key] = self._weight(self.settled.weight(self.graph, name, packed), name, data)
+            self.constants[key] = self._weight(self.settled.weight(self.graph, name, packed), name, data, as_stored)
         return self.constants[key]
 
     def _derived(self, name: str, packed: Layout) -> Address:
@@ -425,42 +449,12 @@ class Assembler:
         at, new = self.settled.prepare(weight, nbytes)
         target = Address("prepared", at, "float32")
         if new:
-            self.prepared_places[at] = _place(weight, name, at, nbytes)
+            self.prepared_places[at] = place_of(weight, name, at, nbytes)
             origin = self.graph.derived[name]
             straight = dense(self.graph.types[origin].shape, (2, 3, 1, 0))
-            source = self._constant(origin, straight)
+            source = self._constant(origin, straight, as_stored=True)
             self.prepare.append(WinogradStep(source, target, edge, inputs, outputs, block.size, block.room))
         return target
-
-
-def _packed_dims(weight: Weight) -> Iterator[PackedDim]:
-    """Where the elements along each dimension of a weight lie."""
-    blocks = dict(weight.layout.blocks)
-    for d, (extent, stride) in enumerate(zip(weight.shape, weight.layout.strides, strict=True)):
-        if d in blocks:
-            yield PackedDim(blocks[d].size, stride, blocks[d].inner)
-        else:
-            yield PackedDim(extent, 0, stride)
-
-
-def _place(weight: Weight, name: str, offset: int, nbytes: int) -> Place:
-    """What lies where a weight is stored."""
-    order = order_of(weight.shape, weight.layout)
-    blocks = tuple((d, b.size) for d, b in weight.layout.blocks)
-    return Place(str(offset), name, offset, nbytes, (name,), weight.dtype, weight.shape, order, blocks)
-
-
-def _word(op: str) -> str:
-    """An operator in a kernel's name: as people call it, else its own name in lower case."""
-    for name in ("MatMul", "NaN", "QLinear"):
-        op = op.replace(name, name.capitalize())
-    return _WORDS.get(op) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", op).lower()
-
-
-_WORDS = {
-    "Convolution": "conv", "WinogradConvolution": "winograd_conv", "PRelu": "prelu",
-    "PoolMax": "max_pool", "PoolSum": "sum_pool", "GlobalSum": "global_sum", "GlobalMaxPool": "global_max",
-}  # fmt: skip
 
 
 def _overwritable(body: Program, state: int) -> set[str] | None:

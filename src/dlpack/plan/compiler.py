@@ -9,6 +9,7 @@ import dlpack.operators  # noqa: F401 - enters all operators into the registry
 from dlpack.graph.fuse import fuse
 from dlpack.graph.idioms import idioms
 from dlpack.graph.ir import Graph
+from dlpack.graph.packed import packed_weights
 from dlpack.graph.quantized import quantized
 from dlpack.graph.rewrite import rewrite
 from dlpack.graph.winograd import Layer, winograd
@@ -48,7 +49,11 @@ class Compiler:
         `meanings` are those of inputs and outputs, by name.
         """
         meanings = meanings or {}
-        graph = idioms(rewrite(quantized(graph, self.backend.layouts.dots)))
+        graph = quantized(graph, self.backend.layouts.dots)
+        if self.backend.layouts.widens:
+            graph, packed = packed_weights(graph)
+            self.settled.pack(graph, packed)
+        graph = idioms(rewrite(graph))
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         placement = place(graph, fuse(graph), self.backend.layouts)
         assembler = Assembler(placement, self.name, self.backend, self.threads, self.settled)

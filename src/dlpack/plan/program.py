@@ -132,6 +132,32 @@ class RepackStep(Step):
 
 
 @dataclass(frozen=True)
+class DequantizeStep(Step):
+    """Makes a float32 weight: element i is (table[code i] - table[zero point]) * scale.
+
+    The row-major codes have `bits` bits, the first the lowest of a byte; zero points are codes in bytes. Those and the
+    scales are numbered: element i has the one at the sum of ``i[d] // blocks[d] * steps[d]``.
+    """
+
+    source: Address
+    table: Address
+    scales: Address
+    zeros: Address | None
+    target: Address
+    bits: int
+    extents: tuple[int, ...]
+    blocks: tuple[int, ...]
+    steps: tuple[int, ...]
+    places: tuple[PackedDim, ...]
+    read: int
+    """Bytes of the codes."""
+    count: int
+    """How many scales there are."""
+    written: int
+    """Bytes of the target, those between the elements included, which become zero."""
+
+
+@dataclass(frozen=True)
 class PackedDim:
     """Elements along a dimension: `inner` apart within blocks of `size`, which are `outer` apart."""
 

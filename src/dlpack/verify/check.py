@@ -69,7 +69,7 @@ def verify_bundle(
     questions = stored_questions(bundle, sets)
     if given is not None:
         if model is None:
-            raise UsageError("--inputs needs the model, which says what shall be computed of them: --model MODEL")
+            raise UsageError("--inputs needs the model for the expected outputs: add --model MODEL")
         number, inputs = given.fitting(sets)
         questions = [Question(inputs, questions[number].expected, (given.file,))]
     if model is not None:

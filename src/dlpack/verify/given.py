@@ -64,7 +64,7 @@ def read_given(path: Path) -> Given:
         data = path.read_bytes()
         with np.load(path, allow_pickle=False) as stored:
             if not isinstance(stored, np.lib.npyio.NpzFile):
-                raise ValueError("it is no .npz file; write it with numpy.savez")
+                raise ValueError("it is not an .npz file; write it with numpy.savez")
             arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as e:
         raise UsageError(f"--inputs {path} cannot be read: {e}") from e

@@ -1,4 +1,4 @@
-"""The ranges of seeded inputs: what an input's values may be, as far as the model's arithmetic tells.
+"""The ranges of seeded inputs: what an input's values may be, as far as the model's arithmetic shows.
 
 An index must lie within the dimension that it indexes, a length within the sequence, a divisor must not be 0. Such a
 demand on a value is carried back through the arithmetic before it to the inputs. It is half open, [low, high): of
@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil, inf, prod
+from typing import Any
 
-import numpy as np
+import ml_dtypes
 
 from dlpack.errors import ModelError, UsageError
-from dlpack.graph.ir import Array, Graph, Node
+from dlpack.graph.ir import SMALL_INTEGERS, Array, Graph, Node
 
 Range = tuple[float, float]
 Demand = tuple[str, float, float]
@@ -27,13 +28,18 @@ _DEFAULT = 100.0
 """Integers of which nothing is known are below this."""
 
 
+def _limits(dtype: str) -> Any:
+    """numpy's `iinfo` of a type of integers, ml_dtypes' included."""
+    return ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
+
+
 def input_ranges(
     graph: Graph, metadata: Mapping[str, str], said: Mapping[str, Range] | None = None, part: float = 1.0
 ) -> tuple[Range, ...]:
     """[low, high) for each input.
 
     As `said` (both ends belong to a range of integers there), else as the metadata key `dlpack.ranges` says (JSON,
-    input name → [low, high), else what the graph tells; pictures lie in [0, 1), other floats in [-1, 1). `part` of the
+    input name → [low, high), else what the graph shows; pictures lie in [0, 1), other floats in [-1, 1). `part` of the
     span of integers of which nothing was said is used, of each at least one.
     Raises UsageError for ranges of inputs that there are not, or that hold nothing, ModelError for such metadata.
     """
@@ -47,6 +53,9 @@ def input_ranges(
             low, high = told[name]
         elif t.dtype == "bool":
             low, high = 0.0, 2.0
+        elif t.dtype in SMALL_INTEGERS:
+            info = _limits(t.dtype)
+            low, high = float(info.min), info.max + 1.0
         elif name in demands or integer:
             low, high = demands.get(name, (0.0, _DEFAULT))
             low, high = (low if high <= 0 else max(low, 0.0)), (high if high < inf else max(low, 0.0) + _DEFAULT)
@@ -75,7 +84,7 @@ def _told(graph: Graph, metadata: Mapping[str, str], said: Mapping[str, Range]) 
     try:
         for name, (low, high) in json.loads(metadata.get("dlpack.ranges", "{}")).items():
             if not float(low) < float(high):
-                raise ValueError(f"[{low}, {high}) holds nothing")
+                raise ValueError(f"[{low}, {high}) is empty")
             out[name] = (float(low), float(high))
     except (ValueError, TypeError, AttributeError) as e:
         raise ModelError(f"the model's metadata key dlpack.ranges is not JSON of input -> [low, high): {e}") from e
@@ -85,12 +94,12 @@ def _told(graph: Graph, metadata: Mapping[str, str], said: Mapping[str, Range]) 
             raise UsageError(f"--range {name}={low:g}:{high:g}: the model has no input '{name}'; it has {known}")
         dtype = graph.types[name].dtype
         if "int" in dtype:
-            info = np.iinfo(dtype)
+            info = _limits(dtype)
             if not info.min <= low <= high <= info.max:
                 raise UsageError(f"--range {name}={low:g}:{high:g}: the input is {dtype}, {info.min} to {info.max}")
             high += 1
         elif not low < high:
-            raise UsageError(f"--range {name}={low:g}:{high:g} holds nothing: LOW must be below HIGH")
+            raise UsageError(f"--range {name}={low:g}:{high:g} is empty: LOW must be below HIGH")
         out[name] = (low, high)
     return out
 

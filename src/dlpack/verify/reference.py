@@ -30,8 +30,15 @@ from dlpack.verify.tail import run_with_tail
 RELATIVE_TOLERANCE = 1e-4
 """Largest accepted error, as a part of the output's largest absolute value."""
 
-HALF_DIGIT = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
-"""The last digit of a number of 16 bits, as a part of the number."""
+HALF_DIGIT = {
+    "float16": 2.0**-10,
+    "bfloat16": 2.0**-7,
+    **{f"float8_{kind}": 2.0**-3 for kind in ("e4m3fn", "e4m3fnuz")},
+    **{f"float8_{kind}": 2.0**-2 for kind in ("e5m2", "e5m2fnuz")},
+    "float4_e2m1fn": 0.5,
+    "float8_e8m0fnu": 1.0,
+}
+"""The last digit of a number of 16 bits or less, as a part of the number."""
 
 _BLOCK = 1 << 20
 """Elements that are worked on at a time, so that little memory is taken beside the arrays themselves."""
@@ -80,7 +87,7 @@ def reference(
     relative: float = RELATIVE_TOLERANCE,
     more: bool = True,
 ) -> Expected:
-    """What a cleaned model shall compute from these inputs; of a quantised one, unless told not to, from more inputs.
+    """What a cleaned model shall compute from these inputs; of a quantised one by default from more inputs.
 
     `relative`: the usual tolerance, as a part of an output's largest absolute value.
     """
@@ -202,7 +209,7 @@ class OutputError:
 def compare(
     name: str, got: Array, want: Array, tolerance: Tolerance | None = None, relative: float = RELATIVE_TOLERANCE
 ) -> OutputError:
-    """Unless told otherwise integers have to be equal, floats within `relative` of the largest."""
+    """By default integers must be equal, floats within `relative` of the largest."""
     if got.shape != want.shape or got.dtype != want.dtype:
         return OutputError(name, float("inf"), float("inf"), 0.0, False)
     floats = got.dtype.kind == "f" or got.dtype.name in HALF_DIGIT
@@ -235,7 +242,3 @@ def element_errors(got: Array, want: Array) -> Array:
 def _span(values: Array) -> float:
     finite = values[np.isfinite(values)]
     return float(np.abs(finite).max()) if finite.size else 0.0
-
-
-def model_metadata(model: onnx.ModelProto) -> dict[str, str]:
-    return {p.key: p.value for p in model.metadata_props}

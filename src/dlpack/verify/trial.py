@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from dlpack.amalgamate.selftest import Sample, SelfTest
+from dlpack.bundle.arrays import storable
 from dlpack.errors import ModelError
-from dlpack.graph.ir import Graph
+from dlpack.graph.ir import SMALL_INTEGERS, Graph
 from dlpack.meaning.shape_sets import reference_names
 from dlpack.plan.program import ShapeSet
 from dlpack.verify.ranges import ATTEMPTS, Range, describe_ranges, input_ranges
@@ -80,7 +81,7 @@ def self_test(shape_set: ShapeSet, trial: Trial) -> SelfTest:
     samples = []
     for t, want, given in zip(shape_set.outputs, trial.expected.outputs, trial.expected.tolerances, strict=True):
         flat = np.asarray(want).reshape(-1)
-        flat = flat.astype(np.float32) if t.dtype in HALF_DIGIT else flat
+        flat = flat.astype(np.float32) if t.dtype in HALF_DIGIT else flat.astype(SMALL_INTEGERS.get(t.dtype, t.dtype))
         places = np.unique(np.linspace(0, max(0, flat.size - 1), min(64, flat.size)).astype(np.int64))
         finite = flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat
         span = max(abs(float(finite.max())), abs(float(finite.min()))) if finite.size else 0.0
@@ -97,4 +98,5 @@ def write_trials(file: Path, trials: Iterable[Trial]) -> None:
     for number, t in enumerate(trials):
         arrays |= zip(reference_names("in", len(t.inputs), number), t.inputs.values(), strict=True)
         arrays |= expected_arrays(t.expected, number)
-    np.savez(file, **arrays)
+    kept: dict[str, Any] = {name: storable(array) for name, array in arrays.items()}
+    np.savez(file, **kept)

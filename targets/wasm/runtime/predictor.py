@@ -317,7 +317,7 @@ class Predictor:
     def set_shape(self, number: int) -> None:
         """Takes the set of shapes of that number; `run` and `bind` choose it by their inputs.
 
-        Raises ValueError for a number that there is not.
+        Raises ValueError for a number without a set.
         """
         if not 0 <= number < len(self._sets):
             raise ValueError(f"{self.name} has no shapes number {number}; it has {len(self._sets)}")

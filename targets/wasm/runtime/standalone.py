@@ -62,7 +62,7 @@ class Standalone(ABC):
             try:
                 self._grow(-(-missing // _PAGE))
             except Exception as e:
-                raise MemoryError(f"the model needs {(at + size) / 1e6:.0f} MB of memory, which are not there") from e
+                raise MemoryError(f"the model needs {(at + size) / 1e6:.0f} MB of memory; there is less") from e
         self._end = at + size
         return at
 

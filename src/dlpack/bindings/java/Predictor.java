@@ -18,7 +18,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.StandardCopyOption;
 //@ end
-//@ if classes
+//@ if lists
 import java.util.ArrayList;
 import java.util.List;
 //@ end
@@ -34,10 +34,34 @@ public final class Predictor implements Closeable {
   private final Weights weights;
 //@ end
   private long handle;
+//@ if shapes
+
+  /** How many sets of shapes inputs and outputs may have; see {@link #setShape}. */
+  public static final int SHAPES = @shape_count@;
+
+  private static final int[][] INPUTS = {@input_sizes@}; // elements in each set
+  private static final int[][] OUTPUTS = {@output_sizes@};
+  private int shape;
+//@ end
+//@ if threads
+
+  /** The most threads that it computes on; see {@link #setThreads}. */
+  public static final int THREADS = @threads@;
+//@ if android
+
+  private final List<Thread> workers = new ArrayList<>();
+//@ end
+//@ end
 
   /** What a run gives, row-major. */
   public static final class Outputs {
     @fields@
+//@ if shapes
+
+    Outputs(int shape) {
+      @make_fields@
+    }
+//@ end
   }
 
 //@ if classes
@@ -51,6 +75,37 @@ public final class Predictor implements Closeable {
       this.index = index;
       this.label = label;
       this.probability = probability;
+    }
+  }
+
+//@ end
+//@ if boxes
+  /** The least score of a detection, unless another is asked for. */
+  public static final double THRESHOLD = @threshold@;
+
+  /** A box in a picture: its upper left corner and size in pixels, its class (the place in digits without a name). */
+  public static final class Detection {
+    public final int index;
+    public final String label;
+    public final float score;
+    public final float x;
+    public final float y;
+    public final float width;
+    public final float height;
+
+    Detection(int index, float[] numbers, int at) {
+      this.index = index;
+//@ if labels
+      byte[] name = label(index);
+      this.label = name == null ? String.valueOf(index) : new String(name, StandardCharsets.UTF_8);
+//@ else
+      this.label = String.valueOf(index);
+//@ end
+      this.score = numbers[at];
+      this.x = numbers[at + 1];
+      this.y = numbers[at + 2];
+      this.width = numbers[at + 3];
+      this.height = numbers[at + 4];
     }
   }
 
@@ -101,6 +156,75 @@ public final class Predictor implements Closeable {
     handle = made[0];
   }
 
+//@ if shapes
+  /** The number of the set of shapes that inputs and outputs have, at first 0. */
+  public synchronized int getShape() {
+    return shape;
+  }
+
+  /**
+   * Chooses a set of shapes for what comes next:
+   *
+   * <ul>
+   @shape_docs@
+   * </ul>
+   *
+   * @throws IllegalArgumentException for a number that none has
+   */
+  public synchronized void setShape(int number) {
+    opened();
+    if (number < 0 || number >= SHAPES) {
+      throw new IllegalArgumentException("set of shapes " + number + ": there are " + SHAPES + ", from 0 on");
+    }
+    check(chooseShape(handle, number));
+    shape = number;
+  }
+
+//@ end
+//@ if threads
+  /**
+   * Chooses on how many threads it computes, at first one.
+   *
+   * @throws IllegalArgumentException for a number below 1 or above {@link #THREADS}
+   */
+  public synchronized void setThreads(int count) {
+    opened();
+    if (count < 1 || count > THREADS) {
+      throw new IllegalArgumentException(count + " threads: from 1 to " + THREADS + " can be chosen");
+    }
+//@ if android
+    endWorkers();
+    check(chooseThreads(handle, count));
+    for (int k = 1; k < count; ++k) {
+      final long own = handle;
+      final int number = k;
+      Thread worker = new Thread(() -> work(own, number), "@name@ " + k);
+      worker.setDaemon(true);
+      worker.start();
+      workers.add(worker);
+    }
+  }
+
+  /** Ends the threads but the caller's; what they compute on may be freed then. */
+  private void endWorkers() {
+    stop(handle);
+    boolean interrupted = false;
+    while (!workers.isEmpty()) {
+      try {
+        workers.get(0).join();
+        workers.remove(0);
+      } catch (InterruptedException e) {
+        interrupted = true;
+      }
+    }
+    if (interrupted) Thread.currentThread().interrupt();
+  }
+//@ else
+    check(chooseThreads(handle, count));
+  }
+//@ end
+
+//@ end
   /**
    * Computes all outputs.
    *
@@ -117,7 +241,7 @@ public final class Predictor implements Closeable {
   }
 
   private Outputs results() {
-    Outputs outputs = new Outputs();
+    Outputs outputs = new Outputs(@shape@);
     @get_outputs@
     return outputs;
   }
@@ -155,6 +279,26 @@ public final class Predictor implements Closeable {
     return top(count);
   }
 //@ end
+//@ if boxes
+
+  /**
+   * What is in a picture, the surest first.
+   *
+   * @param rgb height rows of width pixels, the bytes R, G, B of each
+   * @param threshold the least score
+   * @throws IllegalArgumentException where it has not as many bytes as 3 x width x height
+   */
+  public synchronized List<Detection> detect(byte[] rgb, int width, int height, double threshold) {
+    computePicture(rgb, width, height);
+    int[] indices = new int[@most@];
+    float[] numbers = new float[5 * indices.length];
+    int count = detections(handle, width, height, threshold, indices, numbers);
+    check(Math.max(0, -count));
+    List<Detection> found = new ArrayList<>();
+    for (int i = 0; i < count; ++i) found.add(new Detection(indices[i], numbers, 5 * i));
+    return found;
+  }
+//@ end
 //@ if numbers
 
   /** The likeliest classes of the inputs that {@link #run} takes, the likeliest first. */
@@ -167,6 +311,9 @@ public final class Predictor implements Closeable {
   /** Gives the memory back. Closing twice is no error. */
   @Override
   public synchronized void close() {
+//@ if workers
+    if (handle != 0) endWorkers();
+//@ end
     if (handle != 0) destroy(handle);
 //@ if asset
     if (handle != 0) weights.close();
@@ -177,7 +324,7 @@ public final class Predictor implements Closeable {
 
   private List<Classification> top(int count) {
     if (count < 1) throw new IllegalArgumentException("count is " + count + "; at least one class can be asked for");
-    int[] indices = new int[Math.min(count, @classes@)];
+    int[] indices = new int[Math.min(count, @class_count@)];
     float[] probabilities = new float[indices.length];
     byte[][] labels = new byte[indices.length][];
     check(topK(handle, indices, probabilities, labels));
@@ -227,6 +374,21 @@ public final class Predictor implements Closeable {
 
   private static native byte[] errorText(int status);
 
+//@ if shapes
+  private static native int chooseShape(long handle, int number);
+
+//@ end
+//@ if threads
+  private static native int chooseThreads(long handle, int count);
+
+//@ if android
+  /** Computes what the predictor shares out, until it stops. */
+  private static native void work(long handle, int number);
+
+  private static native void stop(long handle);
+
+//@ end
+//@ end
   private static native int setInput(long handle, int index, Object array, int bytes);
 
   private static native int compute(long handle);
@@ -236,15 +398,14 @@ public final class Predictor implements Closeable {
 
   private static native int preprocess(long handle, byte[] rgb, int width, int height);
 //@ end
+//@ if boxes
 //@ if labels
 
   private static native byte[] label(int index);
+//@ end
 
-  /** The name of a class, its place in digits where it has none. */
-  static String labelOf(int index) {
-    byte[] label = label(index);
-    return label == null ? String.valueOf(index) : new String(label, StandardCharsets.UTF_8);
-  }
+  private static native int detections(
+      long handle, int width, int height, double threshold, int[] indices, float[] numbers);
 //@ end
 //@ if classes
 

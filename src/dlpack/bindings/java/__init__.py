@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from dlpack.bindings.api import Api
+from dlpack.bindings.api import Api, Tensor
 from dlpack.bindings.base import Binding, Bundle, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, shown
 
 _TYPES = {
     "bool": "boolean", "float32": "float", "float64": "double", "float16": "short", "bfloat16": "short",
@@ -20,6 +21,15 @@ TAKEN = frozenset(
     "try typealias val var void volatile when while false fun as rgb width height count handle "
     "compiled outputs".split()
 )
+
+
+_INPUT, _OUTPUT = "INPUTS[shape][{index}]", "OUTPUTS[shape][{index}]"
+"""The sizes of an input and an output where there are several sets of shapes."""
+
+
+def table(api: Api, tensors: Sequence[Tensor]) -> str:
+    """The sizes of tensors in each set of shapes, as C and Java list them."""
+    return ", ".join("{" + ", ".join(str(t.sizes[k]) for t in tensors) + "}" for k in range(len(api.sets)))
 
 
 def package_name(name: str) -> str:
@@ -37,21 +47,33 @@ def placeholders(api: Api) -> dict[str, str]:
     inputs = identifiers((t.name for t in api.inputs), camel, TAKEN)
     outputs = identifiers((t.name for t in api.outputs), camel, TAKEN)
     package = package_name(api.name)
+    made = "" if api.sets else " = new {type}[{size}]"
     return {
         **common(api),
         "package": package,
         "jni": f"Java_dlpack_{package.replace('_', '_1')}_Predictor",
         "input_docs": lines("* @param {name} {about}", api.inputs, inputs),
-        "fields": lines(
-            "/** {about} */\npublic final {type}[] {name} = new {type}[{size}];", api.outputs, outputs, _TYPES
-        ),
+        "fields": lines(f"/** {{about}} */\npublic final {{type}}[] {{name}}{made};", api.outputs, outputs, _TYPES),
+        "make_fields": lines("{name} = new {type}[{size}];", api.outputs, outputs, _TYPES, _OUTPUT),
         "parameters": joined(lines("{type}[] {name}", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(inputs),
         "check_inputs": lines(
-            'length({name} == null ? -1 : {name}.length, {size}, "{shown} ({kind})");', api.inputs, inputs
+            'length({name} == null ? -1 : {name}.length, {size}, "{shown} ({kind})");',
+            api.inputs,
+            inputs,
+            several=_INPUT,
         ),
-        "set_inputs": lines("check(setInput(handle, {index}, {name}, {bytes}));", api.inputs, inputs),
-        "get_outputs": lines("check(getOutput(handle, {index}, outputs.{name}, {bytes}));", api.outputs, outputs),
+        "set_inputs": lines("check(setInput(handle, {index}, {name}, {bytes}));", api.inputs, inputs, several=_INPUT),
+        "get_outputs": lines(
+            "check(getOutput(handle, {index}, outputs.{name}, {bytes}));", api.outputs, outputs, several=_OUTPUT
+        ),
+        "shape": "shape" if api.sets else "",
+        "shape_count": str(len(api.sets)),
+        "shape_docs": "\n".join(f"* <li>{number}: {shown(name)}" for number, name in enumerate(api.sets)),
+        "input_sizes": table(api, api.inputs),
+        "output_sizes": table(api, api.outputs),
+        "threads": str(api.threads),
+        "class_count": _OUTPUT.format(index=api.scores) if api.sets else common(api)["classes"],
     }
 
 
@@ -74,4 +96,4 @@ def write(bundle: Bundle, folder: Path) -> None:
         (bundle.folder / f"{api.name}_jni.cc").unlink()
 
 
-BINDING = Binding("java", "a class over JNI", write)
+BINDING = Binding("java", "a class over JNI", write, takes_shapes=True)

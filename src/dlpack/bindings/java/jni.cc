@@ -83,6 +83,24 @@ METHOD(void, destroy)(Environment, Object, int64_t handle) { @name@_destroy(pred
 
 METHOD(Object, errorText)(Environment e, Object, int32_t status) { return bytes(e, @name@_error_text(status)); }
 
+//@ if shapes
+METHOD(int32_t, chooseShape)(Environment, Object, int64_t handle, int32_t number) {
+  return @name@_set_shape(predictor(handle), number);
+}
+
+//@ end
+//@ if threads
+METHOD(int32_t, chooseThreads)(Environment, Object, int64_t handle, int32_t count) {
+  return @name@_set_threads(predictor(handle), count);
+}
+
+//@ if android
+METHOD(void, work)(Environment, Object, int64_t handle, int32_t number) { @name@_impl::work(*predictor(handle), number); }
+
+METHOD(void, stop)(Environment, Object, int64_t handle) { @name@_impl::stop_workers(*predictor(handle)); }
+
+//@ end
+//@ end
 METHOD(int32_t, setInput)(Environment e, Object, int64_t handle, int32_t index, Object array, int32_t size) {
   const Elements elements(e, array);
   return @name@_set_input(predictor(handle), index, elements.data, static_cast<size_t>(size));
@@ -101,9 +119,25 @@ METHOD(int32_t, preprocess)(Environment e, Object, int64_t handle, Object rgb, i
   return @name@_preprocess_rgb(predictor(handle), static_cast<const uint8_t*>(elements.data), width, height, ptrdiff_t{3} * width);
 }
 //@ end
+//@ if boxes
 //@ if labels
 
 METHOD(Object, label)(Environment e, Object, int32_t index) { return bytes(e, @name@_label(index)); }
+//@ end
+
+// Fills the arrays with classes, and with score, x, y, width and height of each; gives their number, or -status.
+METHOD(int32_t, detections)(Environment e, Object, int64_t handle, int32_t width, int32_t height, double threshold,
+                            Object indices, Object numbers) {
+  @name@_detection found[@most@];
+  int32_t count = 0;
+  const int32_t status = @name@_detections(predictor(handle), width, height, threshold, @most@, found, &count);
+  for (int32_t i = 0; i < count; ++i) {
+    const float all[] = {found[i].score, found[i].x, found[i].y, found[i].width, found[i].height};
+    call<void>(e, 211, indices, i, 1, &found[i].index);
+    call<void>(e, 213, numbers, 5 * i, 5, &all[0]);
+  }
+  return status == 0 ? count : -status;
+}
 //@ end
 //@ if classes
 

@@ -29,6 +29,22 @@ class Predictor(weights: String) : Closeable {
 class Predictor : Closeable {
     private val compiled = dlpack.@package@.Predictor()
 //@ end
+//@ if shapes
+
+    /**
+     * The number of the set of shapes that inputs and outputs have:
+     *
+     @shape_docs@
+     */
+    var shape: Int
+        get() = compiled.shape
+        set(number) { compiled.shape = number }
+//@ end
+//@ if threads
+
+    /** Computes on this many threads from now on, at first one; at most @threads@. */
+    fun setThreads(count: Int) = compiled.setThreads(count)
+//@ end
 
     /**
      * Computes all outputs.
@@ -47,6 +63,13 @@ class Predictor : Closeable {
      */
     fun classify(rgb: ByteArray, width: Int, height: Int, count: Int = 5): List<Classification> =
         compiled.classify(rgb, width, height, count).map { Classification(it.index, it.label, it.probability) }
+//@ end
+//@ if boxes
+
+    /** What is in a picture, the surest first; [threshold] is the least score. */
+    fun detect(
+        rgb: ByteArray, width: Int, height: Int, threshold: Double = dlpack.@package@.Predictor.THRESHOLD
+    ): List<dlpack.@package@.Predictor.Detection> = compiled.detect(rgb, width, height, threshold)
 //@ end
 //@ if numbers
 

@@ -108,7 +108,7 @@ end
 --@ end
 --@ if pictures
 
---- The count likeliest classes (5 unless given) of a picture, the likeliest first: a string of height rows of width
+--- The count likeliest classes (default 5) of a picture, the likeliest first: a string of height rows of width
 -- pixels, the bytes R, G, B of each. Classes have index, label and probability.
 function Predictor:classify(rgb, width, height, count)
   local handle = open(self)
@@ -122,7 +122,7 @@ end
 --@ end
 --@ if numbers
 
---- The count likeliest classes (5 unless given) of the inputs that run takes, the likeliest first. Classes have index,
+--- The count likeliest classes (default 5) of the inputs that run takes, the likeliest first. Classes have index,
 -- label and probability.
 function Predictor:classify(inputs, count)
   self:run(inputs)

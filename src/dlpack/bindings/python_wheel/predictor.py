@@ -26,7 +26,7 @@ _FORMATS: Any = {
     "bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q",
     "uint64": "Q", "float16": "H", "bfloat16": "H", "float32": "f", "float64": "d",
 }  # fmt: skip
-"""The element types, and how the buffer protocol calls them; those of 16 bits are told by their bits."""
+"""The element types, and the buffer protocol's names for them; 16-bit floats are given by their bits."""
 
 
 class _RawClass(ctypes.Structure):
@@ -176,7 +176,7 @@ def _elements(name: str, inputs: Mapping[str, Any], dtype: str, shape: tuple[int
             f"input {name!r} is a {type(inputs[name]).__name__}; give a numpy array or anything with a buffer"
         ) from e
     got = _dtype(view)
-    fits = got == dtype or (dtype == "bfloat16" and got == "uint16")
+    fits = got == dtype or (dtype in ("float16", "bfloat16") and got == "uint16")
     if not fits or view.shape not in (shape, (math.prod(shape),)):
         raise ValueError(f"input {name!r} is {got} of shape {view.shape}; the model takes {dtype} of {shape}")
     return view.tobytes()

@@ -27,6 +27,14 @@ public struct Classification: Sendable {
 /// A predictor serves one thread at a time; make one for each. Its memory goes with the last reference to it.
 public final class Predictor {
     private var handle: OpaquePointer?
+//@ if shapes
+    private static let inputSizes = [@input_sizes@]  // elements in each set of shapes
+    private static let outputSizes = [@output_sizes@]
+
+    /// The number of the set of shapes that inputs and outputs have, at first 0:
+    @shape_docs@
+    public private(set) var shape = 0
+//@ end
 
 //@ if side
     /// Maps the weights, the file @weights@ of the bundle.
@@ -62,6 +70,31 @@ public final class Predictor {
         @name@_destroy(handle)
     }
 
+//@ if shapes
+    /// Chooses a set of shapes for what comes next.
+    /// - Throws: `PredictorError` for a number that none has.
+    public func setShape(_ number: Int) throws {
+        guard Predictor.inputSizes.indices.contains(number) else {
+            throw PredictorError(description: "set of shapes \(number): there are @shape_count@, from 0 on")
+        }
+        try check(@name@_set_shape(handle, Int32(number)))
+        shape = number
+    }
+
+//@ end
+//@ if threads
+    /// On how many threads it computes: at first on as many as there are processors, and at most on @threads@.
+    public var threads: Int { Int(@name@_threads(handle)) }
+
+    /// - Throws: `PredictorError` for a number below 1 or above @threads@.
+    public func setThreads(_ count: Int) throws {
+        guard (1...@threads@).contains(count) else {
+            throw PredictorError(description: "\(count) threads: from 1 to @threads@ can be chosen")
+        }
+        try check(@name@_set_threads(handle, Int32(count)))
+    }
+
+//@ end
     /// Computes all outputs.
     /// - Parameters:
     @input_docs@
@@ -97,7 +130,7 @@ public final class Predictor {
 //@ if classes
 
     private func top(_ count: Int) throws -> [Classification] {
-        var found = [@name@_class](repeating: @name@_class(), count: max(0, min(count, @classes@)))
+        var found = [@name@_class](repeating: @name@_class(), count: max(0, min(count, @class_count@)))
         try check(@name@_top_k(handle, @scores@, Int32(found.count), &found))
         return found.map {
             Classification(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlpack.bindings.api import Api
+from dlpack.bindings.api import Api, Tensor
 from dlpack.bindings.base import Binding, Bundle, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, shown
 
 _TYPES = {
     "bool": "Bool", "float32": "Float", "float64": "Double", "float16": "UInt16", "bfloat16": "UInt16",
@@ -20,6 +21,9 @@ _TAKEN = frozenset(
     "fallthrough for guard if in repeat return switch where while as any catch false is nil super self throw throws "
     "true try rgb width height count handle set get check".split()
 )
+
+_INPUT, _OUTPUT = "Predictor.inputSizes[shape][{index}]", "Predictor.outputSizes[shape][{index}]"
+"""The sizes of an input and an output where there are several sets of shapes."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def write_package(bundle: Path, api: Api, folder: Path, package: Package) -> Non
 
 
 def write_headers(bundle: Path, api: Api, folder: Path, weights: str) -> None:
-    """Writes what Swift imports as the module CNAME: the headers, and what tells that they are a module."""
+    """Writes what Swift imports as the module CNAME: the headers and their module map."""
     texts = {"module.modulemap": "module.modulemap"}
     if weights == "linked":
         texts[f"{api.name}_weights.h"] = "weights.h"
@@ -86,6 +90,7 @@ def placeholders(api: Api) -> dict[str, str]:
     """The placeholders of the templates."""
     inputs = identifiers((t.name for t in api.inputs), camel, _TAKEN)
     outputs = identifiers((t.name for t in api.outputs), camel, _TAKEN)
+    result = "{name}: try get({index}, [{type}](repeating: 0, count: {size}))"
     return {
         **common(api),
         "flag_list": ", ".join(f'"{f}"' for f in [*api.flags.split()[1:], "-fno-exceptions", "-fno-rtti"]),
@@ -93,15 +98,26 @@ def placeholders(api: Api) -> dict[str, str]:
         "fields": lines("/// {about}\npublic let {name}: [{type}]", api.outputs, outputs, _TYPES),
         "parameters": joined(lines("{name}: [{type}]", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(f"{name}: {name}" for name in inputs),
-        "set_inputs": lines('try set({index}, {name}, {size}, "{shown} ({kind})")', api.inputs, inputs),
-        "results": joined(
-            lines("{name}: try get({index}, [{type}](repeating: 0, count: {size}))", api.outputs, outputs, _TYPES)
-        ).replace("[Bool](repeating: 0", "[Bool](repeating: false"),
+        "set_inputs": lines('try set({index}, {name}, {size}, "{shown} ({kind})")', api.inputs, inputs, several=_INPUT),
+        "results": joined(lines(result, api.outputs, outputs, _TYPES, _OUTPUT)).replace(
+            "[Bool](repeating: 0", "[Bool](repeating: false"
+        ),
+        "shape_count": str(len(api.sets)),
+        "shape_docs": "\n".join(f"/// - {number}: {shown(name)}" for number, name in enumerate(api.sets)),
+        "input_sizes": _table(api, api.inputs),
+        "output_sizes": _table(api, api.outputs),
+        "threads": str(api.threads),
+        "class_count": _OUTPUT.format(index=api.scores) if api.sets else common(api)["classes"],
     }
+
+
+def _table(api: Api, tensors: Sequence[Tensor]) -> str:
+    """The sizes of tensors in each set of shapes."""
+    return ", ".join(str([t.sizes[k] for t in tensors]) for k in range(len(api.sets)))
 
 
 def _write(bundle: Bundle, folder: Path) -> None:
     write_package(bundle.folder, bundle.api, folder, Package("side" if bundle.api.weights else "inside"))
 
 
-BINDING = Binding("swift", "a package for SwiftPM", _write, needs_library=False)
+BINDING = Binding("swift", "a package for SwiftPM", _write, needs_library=False, takes_shapes=True)

@@ -1,0 +1,1 @@
+"""XGBoost: models saved as JSON or UBJSON."""

@@ -1,0 +1,74 @@
+"""From a prepared model to a program for each machine, and what its inputs and outputs mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dlpack.meaning.labels import check_labels
+from dlpack.meaning.preprocess import Preprocess, from_metadata, resolve
+from dlpack.meaning.shape_sets import check_sets, set_name
+from dlpack.options import Options, Progress
+from dlpack.stages.prepare import Prepared
+
+if TYPE_CHECKING:
+    from dlpack.amalgamate.classifier import Classifier
+    from dlpack.plan.program import Program
+    from dlpack.targets.base import Build
+
+
+def needed(builds: Sequence[Build], prepared: Prepared) -> tuple[Build, ...]:
+    """The builds that are of use to the model."""
+    from dlpack.graph.quantized import is_quantized
+
+    integers = any(is_quantized(case.graph) for case in prepared.cases)
+    return tuple(b for b in builds if integers or not b.for_dots) or tuple(builds)
+
+
+def compile_for(
+    name: str, prepared: Prepared, options: Options, builds: Sequence[Build], progress: Progress
+) -> dict[str, Program]:
+    """By machine, the program for all sets of shapes; all have the same weights, and as many threads."""
+    from dlpack.bundle.manifest import described
+    from dlpack.kernels.settled import Weights
+    from dlpack.plan.compiler import Compiler
+
+    weights, programs = Weights(), {}
+    machines = {build.machine().name: build for build in builds}
+    for machine, build in machines.items():
+        backend = build.backend(build.machine(), options.threads)
+        compiler = Compiler(name, backend, options.optimize != "size", options.threads, weights)
+        for case in prepared.cases:
+            with progress.stage("compile") as detail:
+                shape_set = compiler.add(case.graph, case.meanings)
+                a = shape_set.arena
+                detail.append(f"{len(compiler.kernels)} kernels")
+                detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
+                detail += [set_name(described(shape_set))] if len(prepared.cases) > 1 else []
+                detail += [f"for {machine}"] if len(machines) > 1 else []
+        programs[machine] = compiler.program()
+        check_sets([described(s) for s in programs[machine].shape_sets])
+    threads, blob = max(p.threads for p in programs.values()), bytes(weights.blob)
+    return {machine: replace(program, weights=blob, threads=threads) for machine, program in programs.items()}
+
+
+def classifier_of(options: Options, prepared: Prepared, program: Program) -> Classifier:
+    """Class names, the preprocessing for each set of shapes, the task: from the options or the model's metadata."""
+    from dlpack.amalgamate.classifier import Classifier
+    from dlpack.bundle.manifest import described
+    from dlpack.meaning.task import task_of
+
+    source = prepared.source
+    labels = check_labels(options.labels, "--labels") if options.labels else source.labels or ()
+    inputs = [described(s)["inputs"] for s in program.shape_sets]
+    pictures: tuple[Preprocess | None, ...] = ()
+    if options.preprocess:
+        pictures = resolve(options.preprocess, inputs)
+    elif "dlpack.preprocess" in source.metadata:
+        pictures = from_metadata(source.metadata["dlpack.preprocess"], inputs)
+    number = next((k for k, picture in enumerate(pictures) if picture), 0)
+    expected = prepared.cases[number].trial.expected.outputs[: source.outputs]
+    told = described(program.shape_sets[number])
+    own = {**told, "outputs": told["outputs"][: source.outputs], **({"preprocess": {}} if any(pictures) else {})}
+    return Classifier(labels, pictures, task_of(options.task, source.metadata, own, expected))

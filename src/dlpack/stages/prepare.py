@@ -1,0 +1,134 @@
+"""From a model file to what every target compiles: read, cleaned, and run by the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlpack.errors import ModelError, UnsupportedError, UsageError
+from dlpack.meaning.labels import check_labels
+from dlpack.meaning.preprocess import resolve
+from dlpack.meaning.shape_sets import Shapes, bucket_sets, describe_shapes
+from dlpack.options import Options, Progress
+from dlpack.source import Source, read_source
+
+if TYPE_CHECKING:
+    from dlpack.graph.ir import Graph
+    from dlpack.meaning.quantization import Meaning
+    from dlpack.verify.trial import Trial
+
+
+@dataclass(frozen=True)
+class Case:
+    """The model for one set of input shapes: graph, meaning of inputs and outputs, and expected results."""
+
+    graph: Graph
+    meanings: Mapping[str, Meaning]
+    trial: Trial
+    model: Callable[[], Any]
+    """Gives the cleaned ONNX model, which is not kept."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model as every target compiles it; `bucketed`: the dimensions of its inputs that have buckets."""
+
+    source: Source
+    cases: tuple[Case, ...]
+    bucketed: dict[str, list[int]]
+
+
+def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
+    """Reads the model, and for each set of shapes cleans it and runs the reference."""
+    from dlpack.model.meaning import meanings
+    from dlpack.verify.trial import try_model
+
+    with progress.stage("read") as detail:
+        source = _read(model, options, options.shapes)
+        for text in source.warnings:
+            progress.warn(text)
+        detail.append(f"{len(source.proto.graph.node)} nodes, {source.opset}")
+        sets, bucketed = _shape_sets(options, source)
+        _check_options(options, source, sets)
+    cases = []
+    for number, shapes in enumerate(sets):
+        with progress.stage("clean") as detail:
+            try:
+                proto = _read(model, options, shapes).proto if number and source.exported else source.proto
+                shapes = source.open_shapes(shapes)
+                again = _cleaned(proto, shapes)
+                proto, graph = clean_graph(proto, shapes)
+            except (ModelError, UnsupportedError) as e:
+                if number:  # the first set had no error
+                    e.args = (f"with {describe_shapes(shapes)}: {e}",)
+                raise
+            detail.append(f"{len(graph.nodes)} nodes")
+        with progress.stage("reference") as detail:  # before it is compiled: it finds operands that do not fit
+            trial = try_model(proto, graph, source.metadata, tolerance(options), options.ranges)
+            cases.append(Case(graph, meanings(graph, source.metadata), trial, again))
+            detail.append("onnxruntime")
+    return Prepared(source, tuple(cases), bucketed)
+
+
+def _read(model: Path, options: Options, shapes: Shapes) -> Source:
+    return read_source(model, options.params, shapes, options.dtypes, options.values, options.internals)
+
+
+def _cleaned(proto: Any, shapes: Shapes) -> Callable[[], Any]:
+    return lambda: clean_graph(proto, shapes)[0]
+
+
+def tolerance(options: Options) -> float:
+    from dlpack.verify.reference import RELATIVE_TOLERANCE
+
+    return RELATIVE_TOLERANCE if options.tolerance is None else options.tolerance
+
+
+def clean_graph(proto: Any, shapes: Shapes) -> tuple[Any, Graph]:
+    """The cleaned model and its graph. Raises UnsupportedError with all that is not supported."""
+    from dlpack import operators
+    from dlpack.model.clean import clean
+    from dlpack.model.read import read_graph
+
+    try:
+        proto = clean(proto, shapes, lambda op, domain: not operators.supported(op, domain))
+        return proto, read_graph(proto, operators.supported)
+    except UnsupportedError as e:
+        from dlpack.model.values import advice
+
+        if text := advice(proto):
+            e.args = (f"{e}\n{text}",)
+        raise
+
+
+def _shape_sets(options: Options, source: Source) -> tuple[list[Shapes], dict[str, list[int]]]:
+    """The sets of shapes to compile for, and the dimensions that have buckets."""
+    if not options.buckets:
+        return [options.shapes, *options.more_shapes], {}
+    if options.more_shapes:
+        raise UsageError(f"{options.buckets}: give each input only one --shape, or remove --buckets")
+    return bucket_sets(source.proto, options.shapes, options.buckets)
+
+
+def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> None:
+    """Rejects invalid preprocessing, task and labels before anything is compiled."""
+    from dlpack.meaning.task import read_option
+    from dlpack.model.metadata import described_inputs
+
+    if options.inputs is not None:
+        from dlpack.verify.given import read_given
+
+        read_given(options.inputs)
+    if options.bindings:
+        from dlpack.bindings import check_shapes
+
+        check_shapes(options.bindings, len(sets))
+    if options.labels:
+        check_labels(options.labels, "--labels")
+    if options.task:
+        read_option(options.task)
+    inputs = [described_inputs(source.proto, shapes) for shapes in sets]
+    if options.preprocess and all(inputs):
+        resolve(options.preprocess, inputs)

@@ -1,0 +1,68 @@
+"""The bundle is run, and compared with what is expected of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlpack.errors import VerificationError
+from dlpack.meaning.shape_sets import set_name
+from dlpack.options import Options, Progress
+from dlpack.stages.prepare import Prepared, tolerance
+
+if TYPE_CHECKING:
+    from dlpack.targets.base import Target
+
+
+def runs_here(manifest: dict[str, Any], target: Target, progress: Progress) -> bool:
+    """Whether anything here can run the bundle; enters into the manifest what does, or warns."""
+    from dlpack.verify.run import built, not_run, where_run
+
+    builds = built(target, manifest)
+    manifest["verified_on"] = where_run(target, builds)
+    if not manifest["verified_on"]:
+        progress.warn(f"the predictor was compiled but not run: {not_run(target, builds)}")
+    return bool(manifest["verified_on"])
+
+
+def verify(
+    folder: Path, manifest: dict[str, Any], prepared: Prepared, options: Options, progress: Progress
+) -> Prepared:
+    """Runs the bundle, and adds to the manifest how far it is from the reference.
+
+    Gives the model back as it was, or with what a second opinion expects of it. Raises VerificationError where the
+    bundle differs from the reference and from all other opinions.
+    """
+    from dlpack.meaning.shape_sets import sets_of
+    from dlpack.verify.check import Question, answers, failure
+    from dlpack.verify.given import read_given
+    from dlpack.verify.reference import reference
+
+    with progress.stage("verify") as detail:
+        sets, relative = sets_of(manifest), tolerance(options)
+        questions = [
+            Question(case.trial.inputs, case.trial.expected, (set_name(s),) if len(sets) > 1 else (), case.model)
+            for s, case in zip(sets, prepared.cases, strict=True)
+        ]
+        if options.inputs is not None:
+            given = read_given(options.inputs)
+            number, inputs = given.fitting(sets)
+            model = prepared.cases[number].model
+            expected = reference(model(), inputs, manifest["ranges"], relative, more=False)
+            questions.append(Question(inputs, expected, (given.file,), model))
+            manifest["verified_with"] = given.to_json()
+        found = answers(folder, manifest, questions, relative)
+        errors = [e for answer in found for e in answer.errors]
+        manifest["verification"] = [e.__dict__ for e in errors]
+        if not all(e.passed for e in errors):
+            raise VerificationError(failure(errors, asked=True))
+        detail.append(f"largest relative error {max((e.relative for e in errors), default=0.0):.2g}")
+        if manifest["verified_on"] != ["this computer"]:
+            detail.append(f"on {', '.join(manifest['verified_on'])}")
+    seconds = [answer.expected for answer in found[: len(sets)]]
+    if all(case.trial.expected is e for case, e in zip(prepared.cases, seconds, strict=True)):
+        return prepared
+    progress.warn("onnxruntime's float32 is off here: the predictor agrees with another way to compute the model")
+    cases = (replace(c, trial=replace(c.trial, expected=e)) for c, e in zip(prepared.cases, seconds, strict=True))
+    return replace(prepared, cases=tuple(cases))
