@@ -17,7 +17,10 @@ export async function openBundle(folder) {
   if (manifest.format !== 1 || !manifest.wasm) throw new Error(`${path}/manifest.json is not the manifest of a bundle for wasm`);
   const wasm = {};
   for (const [build, { file }] of Object.entries(manifest.wasm)) wasm[build] = await readFile(`${path}/${file}`);
-  return { manifest, wasm, weights: manifest.weights && (await readFile(`${path}/${manifest.weights.file}`)) };
+  const weights = manifest.weights && (await readFile(`${path}/${manifest.weights.file}`));
+  const text = (part) => readFile(`${path}/${manifest.webgpu[part].file}`, "utf8");
+  const webgpu = async () => [JSON.parse(await text("plan")), await text("shaders")];
+  return { manifest, wasm, weights, webgpu };
 }
 
 function opened(source) {

@@ -70,7 +70,8 @@ class GpuPrinter(Printer):
         if not isinstance(last, For) or last.axis is not LoopAxis.THREAD or last.end - last.begin != last.step:
             return super().block(stmts, depth)
         pad = "    " * depth
-        index = [] if last.step == 1 else [f"{pad}{self.constant(last.var, self.first(last))};"]
+        named = last.step == 1 or self.first(last) == last.var
+        index = [] if named else [f"{pad}{self.constant(last.var, self.first(last))};"]
         return [*super().block(stmts[:-1], depth), *index, *self.block(last.body, depth)]
 
     def _For(self, s: For, depth: int) -> list[str]:
