@@ -18,9 +18,7 @@ export async function openBundle(folder) {
   const wasm = {};
   for (const [build, { file }] of Object.entries(manifest.wasm)) wasm[build] = await readFile(`${path}/${file}`);
   const weights = manifest.weights && (await readFile(`${path}/${manifest.weights.file}`));
-  const text = (part) => readFile(`${path}/${manifest.webgpu[part].file}`, "utf8");
-  const webgpu = async () => [JSON.parse(await text("plan")), await text("shaders")];
-  return { manifest, wasm, weights, webgpu };
+  return { manifest, wasm, weights, webgpu: (file) => readFile(`${path}/${file}`, "utf8") };
 }
 
 function opened(source) {

@@ -1,5 +1,4 @@
 // Predictor: a compiled model in WebAssembly. No dependencies, no eval; works in pages, workers, bundlers and node.
-import { compared, openWebGpu } from "./backend.js";
 import { dequantized, quantized } from "./quantization.js";
 import { sha256 } from "./sha256.js";
 import { cut, fittingSet, padded, resized, shapeSets } from "./shapes.js";
@@ -54,7 +53,7 @@ export class Predictor {
       throw new TypeError("load expects a bundle's address or its parts, {manifest, wasm, weights}");
     const manifest = parts.manifest;
     const { build, threads } = chosenBuild(manifest, options, parts.wasm);
-    const opening = quiet(openWebGpu(manifest, parts, options)); // shaders compile while the weights arrive
+    const opening = webGpu(manifest, parts, options);
     const module = await compile(await parts.wasm[build], `${manifest.name}.${build}.wasm`);
     const memory = threads > 1 ? sharedMemory(manifest) : undefined;
     const instance = await WebAssembly.instantiate(module, memory ? { env: { memory } } : {});
@@ -63,9 +62,10 @@ export class Predictor {
     try {
       predictor._create();
       if (manifest.weights) await predictor._readWeights(parts, options);
-      await predictor._choose(await opening, options);
+      const { note, take } = await opening;
+      predictor.backendNote = note ?? (await take(predictor));
     } catch (e) {
-      opening.then(({ runner }) => runner?.dispose(), () => {});
+      opening.then(({ dispose }) => dispose?.());
       workers.then((all) => all.forEach((worker) => worker.terminate()));
       throw e;
     }
@@ -80,8 +80,6 @@ export class Predictor {
     this.manifest = manifest;
     this.build = build;
     this.backend = "wasm";
-    this.backendNote = "";
-    this._gpu = null;
     this._sets = shapeSets(manifest);
     this._describe(0, 0);
     this._call = (name, ...args) => exports[`${manifest.name}_${name}`](...args);
@@ -189,53 +187,6 @@ export class Predictor {
     return all;
   }
 
-  /** Decides where `run` computes: there, if the runner computes the same as WebAssembly, and is faster or asked for. */
-  async _choose({ runner, note, failed }, { backend }) {
-    if (!runner) return this._stay(note, failed);
-    const sample = Object.fromEntries(
-      this.inputs.map((t) => {
-        const values = new TYPES[t.dtype](elements(t));
-        return [t.name, values instanceof Float32Array ? values.map((_, i) => (i * 0.618034) % 1) : values];
-      }),
-    );
-    let found;
-    try {
-      this._gpu = runner;
-      runner.upload(this._place("weights"));
-      const wasm = async () => Object.values(this.runSync(sample));
-      const webgpu = async () => Object.values(await this._runOnGpu());
-      found = await runner.attempt(() => compared(backend === "webgpu", wasm, webgpu));
-    } catch (e) {
-      found = { use: false, failed: true, note: `WebGPU cannot be used: ${e.message}` };
-    }
-    if (!found.use) return this._stay(found.note, found.failed);
-    this.backend = "webgpu";
-    this.backendNote = found.note;
-    runner.lost.then((why) => this._gpu && this._stay(`the WebGPU device is lost: ${why}`, true));
-  }
-
-  /** Computes in WebAssembly from now on, for a reason that is told where it is a failure. */
-  _stay(note, failed) {
-    this._gpu?.dispose();
-    this._gpu = null;
-    this.backend = "wasm";
-    this.backendNote = note;
-    if (failed) console.warn(`${this.name} runs in WebAssembly: ${note}`);
-  }
-
-  /** The outputs of a run on the GPU, of the inputs as they are in memory; null where it cannot compute with them. */
-  async _runOnGpu(kept = new Map(), stay = new Set()) {
-    const { _gpu: gpu, shape, _length: length } = this;
-    gpu.use(shape);
-    const inputs = this._sets[shape].inputs.map((t, i) => {
-      const bytes = Math.ceil(byteLength(t) / 4) * 4;
-      return kept.has(i) ? null : new Uint8Array(this._memory.buffer, this._at[`input ${i}`].at, bytes);
-    });
-    if (!gpu.takes(inputs)) return null;
-    const got = await gpu.run(inputs, kept, stay);
-    return this._named(shape, length, (t, i) => got[i] && new TYPES[t.dtype](got[i]));
-  }
-
   /** Starts the workers of so many threads, while the weights are on their way. */
   async _workers(module, threads) {
     if (threads === 1) return [];
@@ -260,65 +211,36 @@ export class Predictor {
   /**
    * Computes all outputs: {name: typed array} in, {name: typed array} out, in the order of the shapes.
    * A plain array of numbers will do for a typed array.
-   * @param {object} options {states}: of inputs, the outputs whose values they take on from the last run where they are
-   *   not given: {h: "h_out"}. Those outputs stay where they are, and are not among the results.
+   * @param options {states}: by input, the output of the last run that it takes on where it is not given
    */
-  async run(inputs, { states = {} } = {}) {
-    const [kept, stay] = this._states(inputs, states);
-    this._setInputs(inputs, kept);
-    if (this._gpu) {
-      try {
-        const outputs = await this._runOnGpu(kept, stay);
-        if (outputs) return outputs;
-        if (stay.size) throw new RangeError(`${this.name}: an input has integers of more than 32 bits, and states are on the GPU`);
-      } catch (e) {
-        if (this._gpu && !this._gpu.gone) throw e;
-        if (stay.size) throw new Error(`${this.name}: the states are lost with the WebGPU device: ${e.message}`, { cause: e });
-        this._setInputs(inputs); // others may have been given since
-      }
-    }
-    this._check(this._call("run", this._handle));
-    return this.outputValues(stay);
+  async run(inputs, { states } = {}) {
+    if (this._gpu) return this._gpu.compute(this, inputs, states);
+    if (!states) return this.runSync(inputs);
+    const last = this.outputValues();
+    const all = { ...inputs };
+    for (const [to, from] of Object.entries(states)) all[to] ??= last[from];
+    const outputs = this.runSync(all);
+    for (const from of Object.values(states)) delete outputs[from];
+    return outputs;
   }
 
-  /** The same, at once, and in WebAssembly. */
+  /** The same, at once, in WebAssembly. */
   runSync(inputs) {
-    this._setInputs(inputs);
+    this.setInputs(inputs);
     this._check(this._call("run", this._handle));
     return this.outputValues();
   }
 
-  /** By number, the inputs that take an output of the last run, and the outputs that stay where they are. */
-  _states(inputs, states) {
-    const [kept, stay] = [new Map(), new Set()];
-    for (const [to, from] of Object.entries(states)) {
-      const [i, o] = [this.inputs.findIndex((t) => t.name === to), this.outputs.findIndex((t) => t.name === from)];
-      const [a, b] = [this.inputs[i], this.outputs[o]];
-      if (!a || !b || a.dtype !== b.dtype || elements(a) !== elements(b)) {
-        throw new TypeError(`input "${to}" cannot take on output "${from}": they differ in type or size, or there is none`);
-      }
-      stay.add(o);
-      if (inputs?.[to] === undefined) kept.set(i, o);
-    }
-    return [kept, stay];
-  }
-
   /** Copies the inputs in, for `runStep`. */
-  setInputs(inputs) {
-    this._setInputs(inputs);
-  }
-
-  /** `kept`: by number, the inputs that take an output of the last run instead. */
-  _setInputs(inputs, kept = new Map()) {
+  setInputs(inputs, without) {
     if (!this._memory) throw new Error(`${this.name} is disposed of; load it again`);
     if (typeof inputs !== "object" || !inputs) throw new TypeError(`inputs are {name: values}; ${this._names()}`);
     for (const name of Object.keys(inputs)) {
       if (!this.inputs.some((t) => t.name === name)) throw new TypeError(`unknown input "${name}"; ${this._names()}`);
     }
-    const several = this._sets.length > 1 || this.manifest.buckets;
-    const values = several && !kept.size ? this._fitted(inputs) : inputs; // states are of the last run's shapes
+    const values = this._sets.length > 1 || this.manifest.buckets ? this._fitted(inputs) : inputs;
     this.inputs.forEach((t, i) => {
-      if (kept.has(i)) return this._gpu || this._carry(t, kept.get(i), i);
+      if (without?.has(i)) return;
       const value = values[t.name];
       const Type = TYPES[t.dtype];
       const count = elements(t);
@@ -334,29 +256,15 @@ export class Predictor {
     });
   }
 
-  /** Copies an output of the last run to an input. */
-  _carry(t, from, to) {
-    const at = this._call("output_data", this._handle, from) >>> 0;
-    new Uint8Array(this._memory.buffer).copyWithin(this._at[`input ${to}`].at, at, at + byteLength(t));
-  }
-
-  /** The outputs as the last run or step in WebAssembly left them. */
-  outputValues(without) {
-    return this._named(this.shape, this._length, (t, i) => {
-      if (without?.has(i)) return null;
-      const at = this._call("output_data", this._handle, i) >>> 0;
-      return new TYPES[t.dtype](this._memory.buffer, at, elements(t)).slice();
-    });
-  }
-
-  /** Outputs by name, cut to `length`; `valuesOf` gives those of a tensor and its number, or null. */
-  _named(shape, length, valuesOf) {
-    const found = this._sets[shape].outputs.map((t, i) => {
-      const all = valuesOf(t, i);
-      const dims = length && this.manifest.buckets.outputs[t.name];
-      return [t.name, all && dims ? cut(all, t.shape, dims, length) : all];
-    });
-    return Object.fromEntries(found.filter(([, values]) => values));
+  /** The outputs as the last run or step left them. */
+  outputValues(at = (i) => [this._memory.buffer, this._call("output_data", this._handle, i) >>> 0]) {
+    return Object.fromEntries(
+      this._sets[this.shape].outputs.map((t, i) => {
+        const all = new TYPES[t.dtype](...at(i), elements(t)).slice();
+        const dims = this._length && this.manifest.buckets.outputs[t.name];
+        return [t.name, dims ? cut(all, t.shape, dims, this._length) : all];
+      }),
+    );
   }
 
   /** Converts the integers of a quantised output or input to real numbers; other values are returned unchanged. */
@@ -405,10 +313,8 @@ export class Predictor {
   /** Gives the memory back; the predictor cannot be used after it. */
   dispose() {
     this._threads.forEach((worker) => worker.terminate());
-    const gpu = this._gpu;
-    this._gpu = null;
-    gpu?.dispose();
-    this._memory = null;
+    this._gpu?.dispose();
+    this._memory = this._gpu = null;
     this._call = () => {
       throw new Error(`${this.name} is disposed of; load it again`);
     };
@@ -457,11 +363,7 @@ async function partsAt(source, options) {
   const parts = { manifest, wasm: {} };
   const { build } = chosenBuild(manifest, options, manifest.wasm);
   parts.wasm[build] = quiet(fetched(new URL(manifest.wasm[build].file, url), options));
-  const { plan, shaders } = manifest.webgpu ?? {};
-  parts.webgpu = async () => {
-    const [one, other] = [plan, shaders].map(({ file }) => quiet(fetched(new URL(file, url), options)));
-    return [await (await one).json(), await (await other).text()];
-  };
+  parts.webgpu = (file) => fetched(new URL(file, url), options).then((response) => response.text());
   if (!manifest.weights) return parts;
   const from = new URL(manifest.weights.file, url);
   const key = new URL(from);
@@ -483,6 +385,15 @@ async function partsAt(source, options) {
     }
   };
   return parts;
+}
+
+/** What takes a predictor to WebGPU, or {note}: why nothing does. */
+async function webGpu({ name, webgpu }, parts, { backend, gpu = globalThis.navigator?.gpu }) {
+  if (backend === "wasm") return { note: "asked for" };
+  if (!webgpu?.plan || !parts.webgpu) return { note: webgpu?.unsupported ?? "there are no shaders" };
+  const adapter = await gpu?.requestAdapter().catch(() => null);
+  if (!adapter) return { note: "there is no WebGPU adapter" };
+  return (await import("./webgpu.js")).open(name, adapter, webgpu, parts.webgpu, backend);
 }
 
 /** A promise that is awaited later: until then its failure is not reported as unhandled. */

@@ -1,26 +1,168 @@
-// Runs a model's shaders on WebGPU, by the plan in NAME.webgpu.json (targets/gpu/webgpu.py). Fetched only where there is
-// an adapter.
+// Takes a predictor to WebGPU: runs the model's shaders by the plan in NAME.webgpu.json (targets/gpu/webgpu.py). Fetched
+// only where there is an adapter.
 
 const [MAP_READ, COPY_SRC, COPY_DST, UNIFORM, STORAGE] = [0x1, 0x4, 0x8, 0x40, 0x80]; // GPUBufferUsage
 const SLOT = 256; // bytes of the uniform buffer for a dispatch: where its operands begin
+const AGREE = 1e-3; // of an output's range: how far the outputs may be from WebAssembly's
+
+/**
+ * Compiles the shaders. `read(file)` promises the text of one of the `files` {plan, shaders}; `backend` is "webgpu" or
+ * "auto".
+ * @returns {Promise<{take, dispose} | {note}>} take(predictor) says where it runs from then on, and tells why
+ */
+export async function open(name, adapter, files, read, backend) {
+  try {
+    const [plan, shaders] = await Promise.all([files.plan, files.shaders].map(({ file }) => read(file)));
+    const runner = await started(adapter, JSON.parse(plan), shaders);
+    return { take: (predictor) => new OnGpu(runner).take(predictor, backend), dispose: () => runner.dispose() };
+  } catch (e) {
+    return { note: failed(name, `WebGPU cannot be used: ${e.message}`) };
+  }
+}
+
+function failed(name, note) {
+  console.warn(`${name} runs in WebAssembly: ${note}`);
+  return note;
+}
+
+/** A predictor's runs on the GPU. */
+class OnGpu {
+  constructor(runner) {
+    this._runner = runner;
+  }
+
+  /** Lets a predictor run here if this gives what WebAssembly does, and is faster or asked for; returns the reason. */
+  async take(predictor, backend) {
+    const { name } = predictor;
+    const runner = this._runner;
+    try {
+      runner.upload(predictor._place("weights"));
+      const { note, use } = await runner.attempt(() => this._compare(predictor, backend === "webgpu"));
+      if (!use) {
+        runner.dispose();
+        return note;
+      }
+      predictor._gpu = this;
+      predictor.backend = "webgpu";
+      runner.lost.then((why) => predictor._gpu && this._leave(predictor, why));
+      return note;
+    } catch (e) {
+      runner.dispose();
+      return failed(name, `WebGPU cannot be used: ${e.message}`);
+    }
+  }
+
+  async _compare(predictor, asked) {
+    predictor.inputs.forEach((t, i) => {
+      const { at, bytes } = predictor._at[`input ${i}`];
+      if (t.dtype !== "float32") new Uint8Array(predictor._memory.buffer, at, bytes).fill(0);
+      else new Float32Array(predictor._memory.buffer, at, bytes / 4).forEach((_, k, all) => (all[k] = (k * 0.618034) % 1));
+    });
+    const wasm = () => predictor._check(predictor._call("run", predictor._handle));
+    const webgpu = () => this._run(predictor);
+    const [, cold] = await timed(wasm);
+    const expected = predictor.outputValues();
+    const [got] = await timed(webgpu);
+    const apart = Math.max(0, ...Object.keys(expected).map((output) => distance(expected[output], got[output])));
+    if (!(apart <= AGREE)) throw new Error(`it computes something else, by ${apart.toPrecision(2)} of the range`);
+    if (asked) return { use: true, note: "asked for" };
+    const slow = cold > 250 ? cold : Math.min(cold, (await timed(wasm))[1]); // the second time it is compiled well
+    const [, fast] = await timed(webgpu);
+    return { use: fast < slow, note: `WebAssembly takes ${slow.toFixed(1)} ms, WebGPU ${fast.toFixed(1)}` };
+  }
+
+  /** The outputs of the inputs that are in the predictor's memory; null where the shaders cannot compute with these. */
+  async _run(predictor, kept, stay) {
+    const runner = this._runner;
+    runner.use(predictor.shape);
+    const inputs = runner.sizes.map((bytes, i) => {
+      const { at } = predictor._at[`input ${i}`];
+      return kept?.has(i) ? null : new Uint8Array(predictor._memory.buffer, at, Math.ceil(bytes / 4) * 4);
+    });
+    if (!runner.takes(inputs)) return null;
+    const got = await runner.run(inputs, kept, stay);
+    return predictor.outputValues((i) => [got[i] ?? new ArrayBuffer(runner.largest), 0]);
+  }
+
+  /** As `Predictor.run`. Where the device is lost the predictor goes on in WebAssembly, with this run too. */
+  async compute(predictor, inputs, states = {}) {
+    const [kept, stay] = [new Map(), new Set()];
+    for (const [to, from] of Object.entries(states)) {
+      const i = predictor.inputs.findIndex((t) => t.name === to);
+      const o = predictor.outputs.findIndex((t) => t.name === from);
+      const [a, b] = [predictor.inputs[i], predictor.outputs[o]];
+      if (!a || !b || a.dtype !== b.dtype || String(a.shape) !== String(b.shape)) {
+        throw new TypeError(`input "${to}" cannot take on output "${from}": one is missing, or they differ in type or shape`);
+      }
+      stay.add(o);
+      if (inputs[to] === undefined) kept.set(i, o);
+    }
+    predictor.setInputs(inputs, kept);
+    let outputs;
+    try {
+      outputs = await this._run(predictor, kept, stay);
+    } catch (e) {
+      if (!this._runner.gone) throw e;
+      if (predictor._gpu) this._leave(predictor, e.message);
+    }
+    if (outputs) {
+      for (const from of Object.values(states)) delete outputs[from];
+      return outputs;
+    }
+    if (kept.size) throw new Error(`${predictor.name}: the states were on the WebGPU device, which is lost or cannot go on`);
+    return predictor.run(inputs, { states });
+  }
+
+  _leave(predictor, why) {
+    this.dispose();
+    predictor._gpu = null;
+    predictor.backend = "wasm";
+    predictor.backendNote = failed(predictor.name, `the WebGPU device is lost: ${why}`);
+  }
+
+  dispose() {
+    this._runner.dispose();
+  }
+}
+
+async function timed(run) {
+  const began = performance.now();
+  const outputs = await run();
+  return [outputs, performance.now() - began];
+}
+
+/** How far two arrays of floats are apart at most, as a part of the range; 0 for others. */
+function distance(want, got) {
+  if (!(want instanceof Float32Array)) return 0;
+  let [most, range] = [0, 1e-6];
+  for (let i = 0; i < want.length; i++) {
+    if (!Number.isFinite(want[i])) continue;
+    range = Math.max(range, Math.abs(want[i]));
+    const d = Math.abs(want[i] - got[i]);
+    most = d <= most ? most : d; // NaN too
+  }
+  return most / range;
+}
 
 /** The runner of a plan, its shaders compiled; rejects with what stands in its way. */
-export async function startRunner(adapter, plan, shaders) {
-  const { maxStorageBufferBindingSize, maxBufferSize } = adapter.limits;
+async function started(adapter, plan, shaders) {
   const largest = Math.max(...plan.sets.map((set) => set.arena), ...plan.weights.map(({ bytes }) => bytes));
-  const limit = Math.min(maxStorageBufferBindingSize, maxBufferSize);
-  if (largest > limit) throw new Error(`the model needs a buffer of ${largest} bytes; this device has up to ${limit}`);
   const usual = { maxStorageBufferBindingSize: 128 << 20, maxBufferSize: 256 << 20 };
-  const requiredLimits = Object.fromEntries(Object.entries(usual).filter(([, bytes]) => largest > bytes));
-  for (const name of Object.keys(requiredLimits)) requiredLimits[name] = largest;
-  const device = await adapter.requestDevice({ requiredLimits });
-  const runner = new Runner(device, plan);
+  const requiredLimits = {};
+  for (const [name, bytes] of Object.entries(usual)) {
+    if (largest <= bytes) continue;
+    if (largest > adapter.limits[name]) {
+      throw new Error(`the model needs a buffer of ${largest} bytes; this device has up to ${adapter.limits[name]}`);
+    }
+    requiredLimits[name] = largest;
+  }
+  const runner = new Runner(await adapter.requestDevice({ requiredLimits }), plan);
   try {
     await runner.compile(shaders);
-    await runner.attempt(() => runner.allocate());
+    await runner.attempt(async () => runner.allocate());
     return runner;
   } catch (e) {
-    device.destroy();
+    runner.dispose();
     throw e;
   }
 }
@@ -44,14 +186,12 @@ class Runner {
   async attempt(something) {
     const { device } = this;
     for (const kind of ["validation", "out-of-memory"]) device.pushErrorScope(kind);
-    let result;
-    try {
-      result = await something();
-    } finally {
-      const errors = await Promise.all([device.popErrorScope(), device.popErrorScope()]).catch(() => []);
-      for (const error of errors) if (error) throw new Error(error.message || "there is not enough memory");
-    }
-    return result;
+    const [{ value, reason }] = await Promise.allSettled([something()]);
+    const scopes = await Promise.allSettled([device.popErrorScope(), device.popErrorScope()]);
+    const error = scopes.map((scope) => scope.value).find(Boolean);
+    if (error) throw new Error(error.message || "there is not enough memory");
+    if (reason) throw reason;
+    return value;
   }
 
   async compile(code) {
@@ -74,6 +214,15 @@ class Runner {
     this._pipelines = await Promise.all(compiled);
   }
 
+  /** The bytes of the inputs in the present set of shapes, and of the largest output. */
+  get sizes() {
+    return this.plan.sets[this.set].inputs.map(([, bytes]) => bytes);
+  }
+
+  get largest() {
+    return Math.max(...this.plan.sets[this.set].outputs.map(([, bytes]) => bytes));
+  }
+
   _buffer(size, usage) {
     return this.device.createBuffer({ size: Math.max(SLOT, Math.ceil(size / SLOT) * SLOT), usage });
   }
@@ -92,7 +241,12 @@ class Runner {
       for (const [from, at, size] of copies) {
         const there = Math.min(size, bytes.length - from);
         if (there % 4 === 0) queue.writeBuffer(to, at, bytes, from, there);
-        else queue.writeBuffer(to, at, Uint8Array.from({ length: size }, (_, i) => bytes[from + i] ?? 0));
+        else
+          queue.writeBuffer(
+            to,
+            at,
+            Uint8Array.from({ length: size }, (_, i) => bytes[from + i] ?? 0),
+          );
       }
       for (const r of repacks) queue.writeBuffer(to, r.at, repacked(bytes, r));
     });
@@ -112,7 +266,12 @@ class Runner {
       return { shader, at, weights, groups: groups ?? plan.shaders[shader].groups };
     });
     // from an output to an input, for the next run: `run` says from where
-    const copies = set.inputs.map(([, bytes]) => ({ shader: plan.copy, at: [0, 0, bytes / 4], weights: 0, groups: rows(bytes / 4) }));
+    const copies = set.inputs.map(([, bytes]) => ({
+      shader: plan.copy,
+      at: [0, 0, bytes / 4],
+      weights: 0,
+      groups: rows(bytes / 4),
+    }));
     const all = [...dispatches, ...copies];
     const slots = new Int32Array((all.length * SLOT) / 4);
     all.forEach(({ at }, i) => slots.set(at, (i * SLOT) / 4));
@@ -123,7 +282,9 @@ class Runner {
       const entries = buffers.map((resource, binding) => ({ binding, resource }));
       return device.createBindGroup({ layout: this._layout, entries });
     });
-    all.forEach((d, i) => Object.assign(d, { offset: [i * SLOT], group: groups[d.weights], pipeline: this._pipelines[d.shader] }));
+    all.forEach((d, i) =>
+      Object.assign(d, { offset: [i * SLOT], group: groups[d.weights], pipeline: this._pipelines[d.shader] }),
+    );
     this._sets[number] = { dispatches, copies, uniforms };
   }
 
@@ -210,7 +371,9 @@ function repacked(bytes, { from, read, written, extents, places }) {
   const source = new Uint32Array(bytes.slice(from, from + read).buffer);
   const target = new Uint32Array(written / 4);
   const offsets = extents.map((extent, d) =>
-    places[d].map(([size, outer, inner]) => Array.from({ length: extent }, (_, i) => Math.floor(i / size) * outer + (i % size) * inner)),
+    places[d].map(([size, outer, inner]) =>
+      Array.from({ length: extent }, (_, i) => Math.floor(i / size) * outer + (i % size) * inner),
+    ),
   );
   const walk = (d, a, b) => {
     const [here, there] = offsets[d];

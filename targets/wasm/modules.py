@@ -7,7 +7,7 @@ from importlib import resources
 from dlpack.targets.base import Manifest
 
 MODULES = (
-    "sha256.js", "quantization.js", "preprocess.js", "threads.js", "shapes.js", "backend.js", "predictor.js",
+    "sha256.js", "quantization.js", "preprocess.js", "threads.js", "shapes.js", "predictor.js",
     "picture_model.js", "classifier.js",
 )  # fmt: skip
 """The modules of every package in the order of their imports."""
