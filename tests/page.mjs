@@ -12,6 +12,7 @@ const options = { executablePath, args: ["--no-sandbox", ...flags], timeout: 600
 const browser = await chromium.launch(options);
 try {
   const page = await browser.newPage();
+  page.setDefaultTimeout(170000);
   page.on("pageerror", (e) => console.error(e.stack));
   page.on("console", (message) => console.error(message.text()));
   step(`loading ${address}`);
