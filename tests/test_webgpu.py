@@ -283,7 +283,9 @@ def test_a_lost_device_leaves_the_run_to_wasm(bundles: Path) -> None:
     for outputs in (seen["there"], seen["after"]):
         assert np.allclose(outputs["probability"], seen["before"]["probability"], atol=1e-6)
     assert seen["now"]["backend"] == "wasm" and seen["now"]["note"].startswith("the WebGPU device is lost: ")
-    assert seen["lost"] == "memory: the states were on the WebGPU device, which is lost or cannot go on"
+    assert (
+        seen["lost"] == "memory: the states are on the WebGPU device, which is lost or cannot compute with these inputs"
+    )
     assert seen["warnings"][0].startswith("digits runs in WebAssembly: the WebGPU device is lost: ")
 
 

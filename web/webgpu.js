@@ -105,12 +105,14 @@ class OnGpu {
       if (!this._runner.gone) throw e;
       if (predictor._gpu) this._leave(predictor, e.message);
     }
-    if (outputs) {
-      for (const from of Object.values(states)) delete outputs[from];
-      return outputs;
+    if (!outputs && (kept.size || (stay.size && predictor._gpu))) {
+      throw new Error(
+        `${predictor.name}: the states are on the WebGPU device, which is lost or cannot compute with these inputs`,
+      );
     }
-    if (kept.size) throw new Error(`${predictor.name}: the states were on the WebGPU device, which is lost or cannot go on`);
-    return predictor.run(inputs, { states });
+    outputs ??= predictor.runSync(inputs);
+    for (const from of Object.values(states)) delete outputs[from];
+    return outputs;
   }
 
   _leave(predictor, why) {
