@@ -44,7 +44,7 @@ class OnGpu {
       }
       predictor._gpu = this;
       predictor.backend = "webgpu";
-      runner.lost.then((why) => predictor._gpu && this._leave(predictor, why));
+      runner.lost.then((why) => predictor._gpu && this._leave(predictor, `the WebGPU device is lost: ${why}`));
       return note;
     } catch (e) {
       runner.dispose();
@@ -102,8 +102,8 @@ class OnGpu {
     try {
       outputs = await this._run(predictor, kept, stay);
     } catch (e) {
-      if (!this._runner.gone) throw e;
-      if (predictor._gpu) this._leave(predictor, e.message);
+      await Promise.race([this._runner.lost, new Promise((done) => setTimeout(done, 100))]); // which may be told later
+      if (predictor._gpu) this._leave(predictor, `a run failed: ${e.message}`);
     }
     if (!outputs && (kept.size || (stay.size && predictor._gpu))) {
       throw new Error(
@@ -119,7 +119,7 @@ class OnGpu {
     this.dispose();
     predictor._gpu = null;
     predictor.backend = "wasm";
-    predictor.backendNote = failed(predictor.name, `the WebGPU device is lost: ${why}`);
+    predictor.backendNote = failed(predictor.name, why);
   }
 
   dispose() {
