@@ -368,9 +368,20 @@ function flat(steps, trips) {
   });
 }
 
-/** A weight of 4-byte elements in the layout of the shaders. */
-function repacked(bytes, { from, read, written, extents, places }) {
-  const source = new Uint32Array(bytes.slice(from, from + read).buffer);
+/** The bits of a float32 that a float16 stands for. */
+function widened(half) {
+  const [sign, exponent, mantissa] = [(half & 0x8000) << 16, (half >> 10) & 31, half & 1023];
+  if (exponent === 31) return sign | 0x7f800000 | (mantissa << 13);
+  if (exponent) return sign | ((exponent + 112) << 23) | (mantissa << 13);
+  return sign | new Int32Array(new Float32Array([mantissa * 2 ** -24]).buffer)[0];
+}
+
+/** A weight of 4 bytes an element in the layout of the shaders, from one of floats of 16 bits or of the same type. */
+function repacked(bytes, { from, read, of, written, extents, places }) {
+  const own = bytes.slice(from, from + read).buffer;
+  let source = new Uint32Array(of.endsWith("float16") ? 0 : own);
+  if (of === "bfloat16") source = Uint32Array.from(new Uint16Array(own), (half) => half << 16);
+  if (of === "float16") source = Uint32Array.from(new Uint16Array(own), widened);
   const target = new Uint32Array(written / 4);
   const offsets = extents.map((extent, d) =>
     places[d].map(([size, outer, inner]) =>

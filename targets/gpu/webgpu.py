@@ -212,10 +212,11 @@ class _Planner:
             window.copies.append([place.offset, at, -(-place.nbytes // 4) * 4])
             return
         step = self.prepared.get(place.offset)
-        if step is None or np.dtype(step.source.dtype).itemsize != 4 or step.source.space != "weights":
+        known = ("float32", "int32", "uint32", "float16", "bfloat16")
+        if step is None or step.source.dtype not in known or step.source.space != "weights":
             raise Unsupported("weights that are computed when a predictor is made")
         places = [[[d.size, d.outer, d.inner] for d in pair] for pair in step.places]
-        source = {"from": step.source.offset, "read": step.read}
+        source = {"from": step.source.offset, "read": step.read, "of": step.source.dtype}
         window.repacks.append(
             {**source, "at": at, "written": step.written, "extents": list(step.extents), "places": places}
         )
