@@ -37,11 +37,13 @@ class TargetOption:
 @dataclass(frozen=True)
 class PackageOptions:
     """What a target's packaging gets from the command line: the compiler, the target's own options by name, and whether
-    it shall link the weights of NAME.weights into its libraries (`Target.links_weights`)."""
+    it shall link the weights of NAME.weights into its libraries (`Target.links_weights`). `programs` are those, by
+    machine, that do not stand in NAME.cc (`Build.code`)."""
 
     cc: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     links_weights: bool = False
+    programs: Mapping[str, Program] = field(default_factory=dict)
 
 
 def processor(machine: Machine, threads: int) -> Backend:
@@ -75,7 +77,8 @@ class Build:
     """One compiled form of a predictor: kernels written for one machine, compiled by one toolchain.
 
     `machine()` describes what the kernels run on, `backend(machine, threads)` writes them, and `code(machine, program)`
-    is how the emitter prints them. `library` is the pattern
+    is how the emitter prints them; None: they do not stand in NAME.cc, and the target's `package` gets the program.
+    `library` is the pattern
     of the shared library's name, which `toolchain` compiles with `flags`; builds of the same library stand in it
     together, and it takes the first one that its computer can run. Without `library` the target's `package` compiles.
     `for_dots`: its machine differs from the next in products of 8-bit integers alone, so other models do without it.
@@ -90,7 +93,7 @@ class Build:
     runs_here: Callable[[], bool] = lambda: False
     emulators: tuple[Emulator, ...] = ()
     backend: Callable[[Any, int], Backend] = processor
-    code: Callable[[Any, Program], Code] = processor_code
+    code: Callable[[Any, Program], Code] | None = processor_code
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ def requires_npm(package: str) -> Path:
     return Path(done.stdout.strip())
 
 
-def result_of_page(folder: Path, page: str) -> Any:
-    """Opens FOLDER/PAGE from a server in Chromium; what the promise `window.result` gives."""
+def result_of_page(folder: Path, page: str, *flags: str) -> Any:
+    """Opens FOLDER/PAGE from a server in Chromium with `flags`; what the promise `window.result` gives."""
     node, browser = requires_tool("node"), requires_tool("chromium")
     requires_npm("playwright-core")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder))) as server:
@@ -52,7 +52,7 @@ def result_of_page(folder: Path, page: str) -> Any:
         thread.start()
         try:
             address = f"http://localhost:{server.server_address[1]}/{page}"
-            command = [node, str(ROOT / "tests" / "page.mjs"), browser, address]
+            command = [node, str(ROOT / "tests" / "page.mjs"), browser, address, *flags]
             done = run(command, step=f"chromium: {page}", limit_s=180, env=NODE_ENVIRONMENT)
         finally:
             server.shutdown()

@@ -52,6 +52,16 @@ export interface Quantization {
 
 export type Build = "relaxed" | "simd";
 
+export type Backend = "wasm" | "webgpu";
+
+export interface RunOptions {
+  /**
+   * By input, the output of the last run that it takes on where it is not given: states, caches. Those outputs are not
+   * among the results; on WebGPU they stay on the GPU.
+   */
+  states?: Record<string, string>;
+}
+
 /** A model built for threads also has these. */
 export type ThreadBuild = "relaxed_threads" | "simd_threads";
 
@@ -98,6 +108,8 @@ export interface Manifest {
   wasm: Record<Build, FileInfo> & Partial<Record<ThreadBuild, FileInfo>>;
   /** Of the builds for threads: how many at most, 64 KiB pages of memory at first and at most, bytes of a thread's stack. */
   wasm_threads?: { count: number; pages: [number, number]; stack: number };
+  /** Of a bundle that was built with --webgpu: the shaders and the plan of their launches, or why there are none. */
+  webgpu?: { shaders: FileInfo; plan: FileInfo; kernels: number } | { unsupported: string };
   weights?: FileInfo & { chunk_bytes?: number; chunk_sha256?: string[] };
   labels?: string[];
   preprocess?: PreprocessSpec;
@@ -119,6 +131,8 @@ export interface Parts {
   manifest: Manifest;
   wasm: Partial<Record<Build | ThreadBuild, Data | WebAssembly.Module | Promise<Data>>>;
   weights?: Data | Promise<Data>;
+  /** Gives the text of one of the files that `manifest.webgpu` names; without it there is no WebGPU. */
+  webgpu?: (file: string) => Promise<string>;
 }
 
 export interface LoadOptions {
@@ -134,6 +148,13 @@ export interface LoadOptions {
    * (--threads), and one where the page is not cross-origin isolated.
    */
   threads?: number;
+  /**
+   * Where `run` computes: "auto" (the default) times WebGPU and WebAssembly once and takes the faster, "webgpu" does so
+   * without timing. Both go on in WebAssembly where WebGPU does not work, and `backendNote` says why.
+   */
+  backend?: Backend | "auto";
+  /** Used in place of `navigator.gpu`: a GPU, as the types of WebGPU call it. */
+  gpu?: { requestAdapter(): Promise<object | null> };
   /** Used in place of the global fetch. */
   fetch?: typeof fetch;
 }
@@ -150,6 +171,10 @@ export class Predictor {
   readonly build: Build | ThreadBuild;
   /** How many threads a run takes. */
   readonly threads: number;
+  /** Where `run` computes. It becomes "wasm" if the WebGPU device is lost. */
+  readonly backend: Backend;
+  /** Why there: the times of both, or what WebGPU lacks. */
+  readonly backendNote: string;
   /** In the set of shapes of the last run; at first, the first. */
   readonly inputs: TensorInfo[];
   readonly outputs: TensorInfo[];
@@ -161,7 +186,8 @@ export class Predictor {
    */
   setShape(number: number): void;
   /** Computes all outputs; data are in the order of the shapes. */
-  run(inputs: Record<string, TensorData | number[]>): Promise<Record<string, TensorData>>;
+  run(inputs: Record<string, TensorData | number[]>, options?: RunOptions): Promise<Record<string, TensorData>>;
+  /** The same, at once, in WebAssembly. */
   runSync(inputs: Record<string, TensorData | number[]>): Record<string, TensorData>;
   /** Converts the integers of a quantised output or input to real numbers; other values are returned unchanged. */
   dequantize(name: string, values: TensorData): TensorData;
@@ -228,12 +254,14 @@ declare abstract class PictureWorker {
   readonly manifest: Manifest;
   readonly build: Build | ThreadBuild;
   readonly threads: number;
+  readonly backend: Backend;
+  readonly backendNote: string;
   readonly labels: string[] | null;
   readonly timing: Timing | null;
   dispose(): void;
 }
 
-type WorkerOptions = Omit<LoadOptions, "fetch">;
+type WorkerOptions = Omit<LoadOptions, "fetch" | "gpu">;
 
 export class Classifier extends PictureModel {
   static load(source: string | URL | Parts, options?: LoadOptions): Promise<Classifier>;

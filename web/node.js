@@ -17,7 +17,8 @@ export async function openBundle(folder) {
   if (manifest.format !== 1 || !manifest.wasm) throw new Error(`${path}/manifest.json is not the manifest of a bundle for wasm`);
   const wasm = {};
   for (const [build, { file }] of Object.entries(manifest.wasm)) wasm[build] = await readFile(`${path}/${file}`);
-  return { manifest, wasm, weights: manifest.weights && (await readFile(`${path}/${manifest.weights.file}`)) };
+  const weights = manifest.weights && (await readFile(`${path}/${manifest.weights.file}`));
+  return { manifest, wasm, weights, webgpu: (file) => readFile(`${path}/${file}`, "utf8") };
 }
 
 function opened(source) {

@@ -68,13 +68,13 @@ export class PictureModel {
 
 /** A PictureModel that lives in a worker. */
 export class PictureWorker {
-  static async start(worker, source, { signal, onProgress, cache, build, threads } = {}) {
+  static async start(worker, source, { signal, onProgress, cache, build, threads, backend } = {}) {
     signal?.throwIfAborted();
     const self = new this(worker);
     const page = globalThis.document?.baseURI ?? globalThis.location?.href;
     const address = new URL(String(source), page).href;
     try {
-      const about = await self._ask("load", [this.kind, address, { cache, build, threads }], [], { signal, onProgress });
+      const about = await self._ask("load", [this.kind, address, { cache, build, threads, backend }], [], { signal, onProgress });
       return Object.assign(self, about);
     } catch (e) {
       worker.terminate();

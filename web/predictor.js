@@ -32,7 +32,7 @@ export class Predictor {
    * @param {string | URL | object} source the bundle's address (of its folder or its manifest.json), or its parts:
    *   {manifest, wasm: {simd, relaxed ...}, weights}, each a buffer, a Response or a promise of one
    * @param {object} options {signal, onProgress({loaded, total}), cache: true, threads: at most, build: "relaxed" |
-   *   "simd", fetch}
+   *   "simd", backend: "auto" | "wasm" | "webgpu", fetch}
    */
   static async load(source, options = {}) {
     options.signal?.throwIfAborted();
@@ -53,6 +53,7 @@ export class Predictor {
       throw new TypeError("load expects a bundle's address or its parts, {manifest, wasm, weights}");
     const manifest = parts.manifest;
     const { build, threads } = chosenBuild(manifest, options, parts.wasm);
+    const opening = webGpu(manifest, parts, options);
     const module = await compile(await parts.wasm[build], `${manifest.name}.${build}.wasm`);
     const memory = threads > 1 ? sharedMemory(manifest) : undefined;
     const instance = await WebAssembly.instantiate(module, memory ? { env: { memory } } : {});
@@ -61,7 +62,10 @@ export class Predictor {
     try {
       predictor._create();
       if (manifest.weights) await predictor._readWeights(parts, options);
+      const { note, take } = await opening;
+      predictor.backendNote = note ?? (await take(predictor));
     } catch (e) {
+      opening.then(({ dispose }) => dispose?.());
       workers.then((all) => all.forEach((worker) => worker.terminate()));
       throw e;
     }
@@ -75,6 +79,7 @@ export class Predictor {
     this.name = manifest.name;
     this.manifest = manifest;
     this.build = build;
+    this.backend = "wasm";
     this._sets = shapeSets(manifest);
     this._describe(0, 0);
     this._call = (name, ...args) => exports[`${manifest.name}_${name}`](...args);
@@ -206,12 +211,20 @@ export class Predictor {
   /**
    * Computes all outputs: {name: typed array} in, {name: typed array} out, in the order of the shapes.
    * A plain array of numbers will do for a typed array.
+   * @param options {states}: by input, the output of the last run that it takes on where it is not given
    */
-  async run(inputs) {
-    return this.runSync(inputs);
+  async run(inputs, { states } = {}) {
+    if (this._gpu) return this._gpu.compute(this, inputs, states);
+    if (!states) return this.runSync(inputs);
+    const last = this.outputValues();
+    const all = { ...inputs };
+    for (const [to, from] of Object.entries(states)) all[to] ??= last[from];
+    const outputs = this.runSync(all);
+    for (const from of Object.values(states)) delete outputs[from];
+    return outputs;
   }
 
-  /** The same, at once. */
+  /** The same, at once, in WebAssembly. */
   runSync(inputs) {
     this.setInputs(inputs);
     this._check(this._call("run", this._handle));
@@ -219,7 +232,7 @@ export class Predictor {
   }
 
   /** Copies the inputs in, for `runStep`. */
-  setInputs(inputs) {
+  setInputs(inputs, without) {
     if (!this._memory) throw new Error(`${this.name} is disposed of; load it again`);
     if (typeof inputs !== "object" || !inputs) throw new TypeError(`inputs are {name: values}; ${this._names()}`);
     for (const name of Object.keys(inputs)) {
@@ -227,6 +240,7 @@ export class Predictor {
     }
     const values = this._sets.length > 1 || this.manifest.buckets ? this._fitted(inputs) : inputs;
     this.inputs.forEach((t, i) => {
+      if (without?.has(i)) return;
       const value = values[t.name];
       const Type = TYPES[t.dtype];
       const count = elements(t);
@@ -243,12 +257,9 @@ export class Predictor {
   }
 
   /** The outputs as the last run or step left them; `shape` of one whose size only a run knows becomes its true one. */
-  outputValues() {
+  outputValues(at = (i) => [this._memory.buffer, this._call("output_data", this._handle, i) >>> 0]) {
     const { outputs } = this._sets[this.shape];
-    const values = (t) => {
-      const at = this._call("output_data", this._handle, outputs.indexOf(t)) >>> 0;
-      return new TYPES[t.dtype](this._memory.buffer, at, elements(t)).slice();
-    };
+    const values = (t) => new TYPES[t.dtype](...at(outputs.indexOf(t)), elements(t)).slice();
     return Object.fromEntries(
       this.outputs.map((own, i) => {
         const t = outputs[i];
@@ -307,7 +318,8 @@ export class Predictor {
   /** Gives the memory back; the predictor cannot be used after it. */
   dispose() {
     this._threads.forEach((worker) => worker.terminate());
-    this._memory = null;
+    this._gpu?.dispose();
+    this._memory = this._gpu = null;
     this._call = () => {
       throw new Error(`${this.name} is disposed of; load it again`);
     };
@@ -356,6 +368,7 @@ async function partsAt(source, options) {
   const parts = { manifest, wasm: {} };
   const { build } = chosenBuild(manifest, options, manifest.wasm);
   parts.wasm[build] = quiet(fetched(new URL(manifest.wasm[build].file, url), options));
+  parts.webgpu = (file) => fetched(new URL(file, url), options).then((response) => response.text());
   if (!manifest.weights) return parts;
   const from = new URL(manifest.weights.file, url);
   const key = new URL(from);
@@ -377,6 +390,15 @@ async function partsAt(source, options) {
     }
   };
   return parts;
+}
+
+/** What takes a predictor to WebGPU, or {note}: why nothing does. */
+async function webGpu({ name, webgpu }, parts, { backend, gpu = globalThis.navigator?.gpu }) {
+  if (backend === "wasm") return { note: "asked for" };
+  if (!webgpu?.plan || !parts.webgpu) return { note: webgpu?.unsupported ?? "there are no shaders" };
+  const adapter = await gpu?.requestAdapter().catch(() => null);
+  if (!adapter) return { note: "there is no WebGPU adapter" };
+  return (await import("./webgpu.js")).open(name, adapter, webgpu, parts.webgpu, backend);
 }
 
 /** A promise that is awaited later: until then its failure is not reported as unhandled. */

@@ -8,8 +8,8 @@ const methods = {
   async load([kind, source, options], report, signal) {
     const onProgress = (progress) => report({ progress });
     model = await kinds[kind].load(source, { ...options, signal, onProgress });
-    const { manifest, build, threads } = model.predictor;
-    return { manifest, build, threads, labels: model.labels };
+    const { manifest, build, threads, backend, backendNote } = model.predictor;
+    return { manifest, build, threads, backend, backendNote, labels: model.labels };
   },
   async show([method, image, options]) {
     try {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dlpack.errors import ToolchainError, UsageError
 from dlpack.meaning.labels import labels_warning
 from dlpack.options import Options, Progress
-from dlpack.stages.compile import classifier_of, compile_for, needed
+from dlpack.stages.compile import classifier_of, compile_for, in_file, needed
 from dlpack.stages.prepare import Prepared, prepare
 from dlpack.stages.verify import runs_here, verify
 from dlpack.stages.write import write
@@ -89,7 +89,7 @@ def _fill(
     classifier = classifier_of(options, prepared, program)
     if classifier.preprocess and (misfit := classifier.preprocess.misfit()):
         progress.warn(misfit)
-    kernels = kernels_of(programs)
+    kernels = kernels_of(in_file(programs, builds))
     write_json(folder / "kernels.json", kernels)
     place = (target, builds)
     manifest = write(folder, programs, prepared, classifier, place, options, progress)

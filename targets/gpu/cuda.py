@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from importlib import resources
 
 from dlpack.amalgamate.cpp import CPP_TYPE, CppPrinter, literal
@@ -20,35 +19,19 @@ from dlpack.loops.ir import (
     Load,
     LoopAxis,
     Op,
-    ScatteredStore,
     Space,
-    Stmt,
     Store,
-    expressions,
-    walk,
 )
 from dlpack.loops.lanes import LANE
 from dlpack.runtime_c import read_runtime
 from dlpack.targets.gpu.launch import launch_of
-
-LANES = 4
-_OVER_BLOCK = ("block_sum", "block_product", "block_max", "block_min")
+from dlpack.targets.gpu.printer import LANES, OVER_BLOCK, GpuPrinter, in_vectors
 
 
-class CudaPrinter(CppPrinter):
-    """Blocks and threads are CUDA's; a vector is four floats at a multiple of 16 bytes. Every address is written out:
-    threads have few registers for pointers, and the device compiler finds what addresses have in common."""
+class CudaPrinter(GpuPrinter, CppPrinter):
+    """Blocks and threads are CUDA's; a vector is four floats at a multiple of 16 bytes."""
 
-    POINTERS = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.vectors: set[str] = set()
-        """The kernel's arrays in registers whose elements are vectors."""
-
-    def kernel(self, kernel: Kernel, name: str, restrict: bool = True) -> str:
-        self.vectors = _arrays_of_vectors(kernel)
-        return super().kernel(kernel, name, restrict)
+    THREAD = "threadIdx.x"
 
     def needs(self) -> set[str]:
         return super().needs() - {"scalar_loop", "twice"}
@@ -69,42 +52,18 @@ class CudaPrinter(CppPrinter):
 
     def loop(self, s: For, pad: str) -> list[str]:
         step = f"++{s.var}" if s.step == 1 else f"{s.var} += {s.step}"
-        begin = _first(s) if s.axis is LoopAxis.THREAD else str(s.begin)
+        begin = self.first(s) if s.axis is LoopAxis.THREAD else str(s.begin)
         unroll = [f"{pad}#pragma unroll"] if s.unrolled else []
         return [*unroll, f"{pad}for (int {s.var} = {begin}; {s.var} < {s.end}; {step}) {{"]
 
-    def block(self, stmts: Sequence[Stmt], depth: int) -> list[str]:
-        """A trip for each thread at the end of a block needs no scope of its own."""
-        last = stmts[-1] if stmts else None
-        if not isinstance(last, For) or last.axis is not LoopAxis.THREAD or last.end - last.begin != last.step:
-            return super().block(stmts, depth)
-        pad = "    " * depth
-        index = [] if last.step == 1 else [f"{pad}const int {last.var} = {_first(last)};"]
-        return [*super().block(stmts[:-1], depth), *index, *self.block(last.body, depth)]
+    def block_index(self, dimension: int) -> str:
+        return f"blockIdx.{'xyz'[dimension]}"
 
-    def _For(self, s: For, depth: int) -> list[str]:
-        """A loop over blocks, or over no more trips than there are threads, is none: each has its own trip."""
-        pad = "    " * depth
-        trips = s.end - s.begin
-        if s.axis is LoopAxis.BLOCK:
-            return self._grid(s, pad, depth)
-        if s.axis is not LoopAxis.THREAD or trips > s.step:
-            return super()._For(s, depth)
-        if trips == s.step:
-            return [f"{pad}{{", *self.block((s,), depth + 1), f"{pad}}}"]
-        if trips == 1 and not s.begin:
-            return [f"{pad}if (threadIdx.x == 0) {{", *self.block(s.body, depth + 1), f"{pad}}}"]
-        head = f"{pad}if (const int {s.var} = {_first(s)}; {s.var} < {s.end}) {{"
-        return [head, *self.block(s.body, depth + 1), f"{pad}}}"]
+    def constant(self, name: str, value: str) -> str:
+        return f"const int {name} = {value}"
 
-    def _grid(self, s: For, pad: str, depth: int) -> list[str]:
-        inner = s.body[0] if len(s.body) == 1 else None
-        outer = 0
-        while isinstance(inner, For) and inner.axis is LoopAxis.BLOCK:
-            outer += 1
-            inner = inner.body[0] if len(inner.body) == 1 else None
-        index = [f"{pad}const int {s.var} = blockIdx.{'xyz'[outer]};"] if s.end > 1 else []
-        return [*index, *self.block(s.body, depth)]
+    def guarded(self, s: For, pad: str) -> list[str]:
+        return [f"{pad}if (const int {s.var} = {self.first(s)}; {s.var} < {s.end}) {{"]
 
     def array(self, s: Array) -> str:
         kind = CPP_TYPE[s.dtype]
@@ -135,7 +94,7 @@ class CudaPrinter(CppPrinter):
 
     def vector_load(self, e: Load | Gathered, address: str) -> str:
         if e.buffer in self.vectors and isinstance(e, Load):
-            return self.element(e.buffer, self.index(_in_vectors(e.index)))
+            return self.element(e.buffer, self.index(in_vectors(e.index)))
         self.functions.add("load4")
         return f"load4({address})"
 
@@ -146,7 +105,7 @@ class CudaPrinter(CppPrinter):
 
     def vector_store(self, s: Store, address: str) -> str:
         if s.buffer in self.vectors:
-            return f"{self.element(s.buffer, self.index(_in_vectors(s.index)))} = {self.expr(s.value)}"
+            return f"{self.element(s.buffer, self.index(in_vectors(s.index)))} = {self.expr(s.value)}"
         self.functions.add("store4")
         return f"store4({address}, {self.expr(s.value)})"
 
@@ -156,7 +115,7 @@ class CudaPrinter(CppPrinter):
     def _Op(self, e: Op) -> Term:
         if e.op == LANE and isinstance(e.args[1], Const):
             return f"{self.expr(e.args[0], ATOM)}.{'xyzw'[int(e.args[1].value)]}", ATOM
-        if e.op in _OVER_BLOCK:
+        if e.op in OVER_BLOCK:
             value, threads = e.args
             self.functions.add(e.op)
             return f"{e.op}<{self.expr(threads)}>({self.expr(value)})", ATOM
@@ -164,25 +123,6 @@ class CudaPrinter(CppPrinter):
             text = f"{self.expr(e.args[0], 1)} ? {self.expr(e.args[1], 1)} : {self.expr(e.args[2], 0)}"
             return self.narrow(e, "?", text, 0)
         return super()._Op(e)
-
-
-def _arrays_of_vectors(kernel: Kernel) -> set[str]:
-    """The arrays in registers that are only accessed by whole vectors."""
-    arrays = {s.name for s in walk(kernel.body) if isinstance(s, Array) and s.space is Space.REGISTER}
-    stored = {s.buffer for s in walk(kernel.body) if isinstance(s, Store) and s.value.lanes != LANES}
-    stored |= {s.buffer for s in walk(kernel.body) if isinstance(s, ScatteredStore)}
-    single = {e.buffer for e in expressions(kernel.body) if isinstance(e, Load | Gathered) and e.lanes != LANES}
-    return arrays - stored - single
-
-
-def _in_vectors(index: Linear) -> Linear:
-    """The number of a vector, of its first element's."""
-    return Linear(index.const // LANES, tuple((atom, c // LANES) for atom, c in index.terms))
-
-
-def _first(s: For) -> str:
-    """The first trip of a thread."""
-    return f"{s.begin} + threadIdx.x" if s.begin else "threadIdx.x"
 
 
 def device_functions(printer: CudaPrinter) -> str:

@@ -227,7 +227,7 @@ class _Writer:
             *(base for copy in copies for base in copy.bases),
             *self.fetch(copies, Linear(), True),
             Array(SUMS, "float32", tile.high * tile.wide),
-            unrolled("place", tile.high * tile.wide // V, (Store(SUMS, v("place") * V, zero(V), V),)),
+            self.unrolled("place", tile.high * tile.wide // V, (Store(SUMS, v("place") * V, zero(V), V),)),
         ]
         step: list[Stmt] = [*(s for copy in copies for s in copy.stores), Barrier()]
         if self.trips > 1:
@@ -266,16 +266,16 @@ class _Writer:
         term = Op("float32", V, "*", (factor, _vector("w_row", v("part") * V)))
         add = Store(SUMS, sums_at, Op("float32", V, "+", (_vector(SUMS, sums_at), term)), V)
         step = (
-            unrolled("part", vectors, (Store("w_row", v("part") * V, _vector(TILES, w_at), V),)),
-            unrolled("row", tile.high, (unrolled("part", vectors, (add,)),)),
+            self.unrolled("part", vectors, (Store("w_row", v("part") * V, _vector(TILES, w_at), V),)),
+            self.unrolled("row", tile.high, (self.unrolled("part", vectors, (add,)),)),
         )
         body = (
             Array("x_row", "float32", tile.high * V),
             Array("w_row", "float32", tile.wide),
-            unrolled("row", tile.high, (Store("x_row", v("row") * V, _vector(TILES, x_at), V),)),
-            unrolled("step", V, step),
+            self.unrolled("row", tile.high, (Store("x_row", v("row") * V, _vector(TILES, x_at), V),)),
+            self.unrolled("step", V, step),
         )
-        return unrolled("four", tile.depth // V, body)
+        return self.unrolled("four", tile.depth // V, body)
 
     def finish(self) -> Block:
         """Adds up the slices' sums in the tiles' place, then the first slice writes the outputs."""
@@ -287,9 +287,9 @@ class _Writer:
         sums, mine = v("place") * V, self.member * V + v("place") * (tile.group * V)
         left = mine + (self.slice - 1) * (count * tile.group * V)
         found = mine + v("other") * (count * tile.group * V)
-        leave = unrolled("place", count, (Store(TILES, left, _vector(SUMS, sums), V),))
+        leave = self.unrolled("place", count, (Store(TILES, left, _vector(SUMS, sums), V),))
         total = Op("float32", V, "+", (_vector(SUMS, sums), _vector(TILES, found)))
-        take = For("other", 0, tile.slices - 1, 1, (unrolled("place", count, (Store(SUMS, sums, total, V),)),))
+        take = For("other", 0, tile.slices - 1, 1, (self.unrolled("place", count, (Store(SUMS, sums, total, V),)),))
         others = Op("bool", 1, ">", (Index("int32", 1, self.slice), Index("int32", 1, Linear())))
         return (If(others, (leave,)), Barrier(), If(below(self.slice, 1), (take, *self.outputs())))
 
@@ -309,28 +309,27 @@ class _Writer:
         guards += [below(n, self.n)] if n.bounds(self.ranges)[1] >= self.n else []
         condition = all_of(guards)
         body = store if condition is None else (If(condition, store),)
-        return (unrolled("row", tile.high, (unrolled("part", vectors, (unrolled("lane", V, body),)),)),)
+        return (self.unrolled("row", tile.high, (self.unrolled("part", vectors, (self.unrolled("lane", V, body),)),)),)
+
+    def unrolled(self, var: str, count: int, body: Block) -> Stmt:
+        """``for (var = 0; var < count; ++var) body``, written out; of one trip the body alone."""
+        if count > 1:
+            return For(var, 0, count, 1, body, unrolled=True)
+
+        def zeroed(form: Linear) -> Linear:
+            return form.substitute({var: Linear()}, self.ranges)
+
+        def on_expr(e: Expr) -> Expr:
+            if isinstance(e, Index):
+                return replace(e, form=zeroed(e.form))
+            return replace(e, index=zeroed(e.index)) if isinstance(e, Load) else e
+
+        def on_stmt(s: Stmt) -> list[Stmt]:
+            return [replace(s, index=zeroed(s.index)) if isinstance(s, Store) else s]
+
+        mapped = map_stmts(body, on_stmt, on_expr)
+        return mapped[0] if len(mapped) == 1 else Scope(mapped)
 
 
 def _vector(buffer: str, index: Linear) -> Load:
     return Load("float32", V, buffer, index, V)
-
-
-def unrolled(var: str, count: int, body: Block) -> Stmt:
-    """``for (var = 0; var < count; ++var) body``, written out; of one trip the body alone."""
-    if count > 1:
-        return For(var, 0, count, 1, body, unrolled=True)
-
-    def zeroed(form: Linear) -> Linear:
-        return form.substitute({var: Linear()}, {})
-
-    def on_expr(e: Expr) -> Expr:
-        if isinstance(e, Index):
-            return replace(e, form=zeroed(e.form))
-        return replace(e, index=zeroed(e.index)) if isinstance(e, Load) else e
-
-    def on_stmt(s: Stmt) -> list[Stmt]:
-        return [replace(s, index=zeroed(s.index)) if isinstance(s, Store) else s]
-
-    mapped = map_stmts(body, on_stmt, on_expr)
-    return mapped[0] if len(mapped) == 1 else Scope(mapped)

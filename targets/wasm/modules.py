@@ -7,13 +7,16 @@ from importlib import resources
 from dlpack.targets.base import Manifest
 
 MODULES = (
-    "sha256.js", "quantization.js", "preprocess.js", "threads.js", "shapes.js", "predictor.js", "picture_model.js",
-    "classifier.js",
+    "sha256.js", "quantization.js", "preprocess.js", "threads.js", "shapes.js", "predictor.js",
+    "picture_model.js", "classifier.js",
 )  # fmt: skip
 """The modules of every package in the order of their imports."""
 
 LATE = "sha256_script.js"
 """The module that is imported where it is needed: on insecure origins."""
+
+WEBGPU_MODULE = "webgpu.js"
+"""The one that is imported where there is a WebGPU adapter."""
 
 TASK_MODULES = {"detect": "detector.js", "style": "stylizer.js", "text": "writer.js"}
 """What a package has besides, by the model's task: only what it can do is downloaded."""
@@ -30,6 +33,7 @@ COMPAT = ("mxnet_compat.js", "mxnet_compat.d.ts")
 FILES = (
     *MODULES,
     LATE,
+    WEBGPU_MODULE,
     "worker.js",
     "thread.js",
     "node.js",

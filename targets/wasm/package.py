@@ -5,15 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlpack.targets.base import Manifest, PackageOptions
 from dlpack.targets.wasm.compile import BUILDS, PAGES, STACK, THREAD_BUILDS, compile_wasm
 from dlpack.targets.wasm.modules import DEMO, FILES, package_modules, web_text
 from dlpack.targets.wasm.single_file import single_file
 
+if TYPE_CHECKING:
+    from dlpack.plan.program import Program
+
 SINGLE_FILE = "single-file-html"
 """The option that adds NAME.html."""
+
+WEBGPU = "webgpu"
+"""The option that adds NAME.wgsl and NAME.webgpu.json."""
 
 CHUNK = 4 << 20
 """Bytes of weights that the page checks at a time, while the next are on their way."""
@@ -37,6 +43,7 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
         data = (folder / manifest["weights"]["file"]).read_bytes()
         chunks = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)]
         manifest["weights"] |= {"chunk_bytes": CHUNK, "chunk_sha256": [hashlib.sha256(c).hexdigest() for c in chunks]}
+    shaders = [_write_webgpu(folder, manifest, program) for program in options.programs.values()]
     modules = package_modules(manifest)
     manifest["script_bytes"] = sum(len(text.encode()) for name, text in modules.items() if name != "index.js")
     manifest["scripts"] = [*modules, "worker.js", *(["thread.js"] if threaded else []), *DEMO]
@@ -50,7 +57,28 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
         page = single_file(folder, manifest)
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
         details.append(f"{name}.html {len(page.encode()):,} bytes")
-    return ", ".join(details)
+    return ", ".join([*details, *shaders])
+
+
+def _write_webgpu(folder: Path, manifest: Manifest, program: Program) -> str:
+    """Writes the shaders and their plan, or why there are none into the manifest; gives a line for the log."""
+    from dlpack.targets.gpu.webgpu import summary, webgpu_program
+    from dlpack.targets.gpu.wgsl import Unsupported
+
+    try:
+        made = webgpu_program(program)
+    except Unsupported as e:
+        manifest["webgpu"] = {"unsupported": f"the model needs what WebGPU's shaders do not have: {e}"}
+        return f"no WebGPU: {e}"
+    plan = json.dumps(made.plan, separators=(",", ":"))
+    texts = {"shaders": (f"{program.name}.wgsl", made.shaders), "plan": (f"{program.name}.webgpu.json", plan)}
+    files: dict[str, Any] = {}
+    for part, (file, text) in texts.items():
+        data = text.encode()
+        (folder / file).write_bytes(data)
+        files[part] = {"file": file, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    manifest["webgpu"] = files | summary(made.plan)
+    return ", ".join(f"{f['file']} {f['bytes']:,} bytes" for f in files.values())
 
 
 def package_json(manifest: Manifest) -> dict[str, object]:
@@ -76,7 +104,12 @@ def package_json(manifest: Manifest) -> dict[str, object]:
             "./manifest.json": "./manifest.json",
             "./*.wasm": "./*.wasm",
             "./*.weights": "./*.weights",
+            "./*.wgsl": "./*.wgsl",
+            "./*.webgpu.json": "./*.webgpu.json",
             "./package.json": "./package.json",
         },
-        "files": ["*.js", "!demo*.js", "!sw.js", "*.d.ts", "*.wasm", "*.weights", "manifest.json", "NOTICE"],
+        "files": [
+            *("*.js", "!demo*.js", "!sw.js", "*.d.ts", "*.wasm", "*.weights", "*.wgsl", "*.webgpu.json"),
+            *("manifest.json", "NOTICE"),
+        ],
     }

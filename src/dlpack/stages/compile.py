@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,12 @@ def compile_for(
         check_sets([described(s) for s in programs[machine].shape_sets])
     threads, blob = max(p.threads for p in programs.values()), bytes(weights.blob)
     return {machine: replace(program, weights=blob, threads=threads) for machine, program in programs.items()}
+
+
+def in_file(programs: Mapping[str, Program], builds: Sequence[Build]) -> dict[str, Program]:
+    """Those of the programs whose kernels stand in NAME.cc."""
+    machines = {build.machine().name for build in builds if build.code}
+    return {machine: program for machine, program in programs.items() if machine in machines}
 
 
 def classifier_of(options: Options, prepared: Prepared, program: Program) -> Classifier:

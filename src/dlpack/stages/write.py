@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpack import __version__
 from dlpack.meaning.shape_sets import describe_buckets
 from dlpack.options import Options, Progress, options_text
+from dlpack.stages.compile import in_file
 from dlpack.stages.prepare import Prepared, tolerance
 
 if TYPE_CHECKING:
@@ -24,10 +25,17 @@ def write(
     folder: Path, programs: Mapping[str, Program], prepared: Prepared, classifier: Classifier,
     place: tuple[Target, tuple[Build, ...]], options: Options, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
-    """Writes the sources, the reference and what the target makes of them; gives the manifest, which is written too."""
+    """Writes the sources, the reference and what the target makes of them; gives the manifest, which is written too.
+
+    Of the programs, those of builds without code are the target's to write.
+    """
     from dlpack.bundle.folder import write_manifest
+    from dlpack.targets.base import PackageOptions
     from dlpack.verify.trial import write_trials
 
+    aside = {machine: program for machine, program in programs.items() if machine not in in_file(programs, place[1])}
+    programs = in_file(programs, place[1])
+    place = (place[0], tuple(build for build in place[1] if build.code))
     size = len(next(iter(programs.values())).weights)
     inside = options.weights == "embed" or (
         options.weights == "auto"
@@ -39,7 +47,11 @@ def write(
     _emit(folder, programs, prepared, classifier, embed, place, options, progress)
     manifest = _manifest(programs, prepared, classifier, embed, place, options)
     write_trials(folder / "reference.npz", [case.trial for case in prepared.cases])
-    _package(folder, manifest, place, linked, options, progress)
+    target, own = place[0], PackageOptions(options.cc, options.target_options, linked, aside)
+    _compile_libraries(folder, manifest, place[1], options, progress)
+    if target.package:
+        with progress.stage("package") as detail:
+            detail.append(target.package(folder, manifest, own))
     if options.bindings:
         _bind(folder, manifest, place, options, progress)
     write_manifest(folder / "manifest.json", manifest)
@@ -67,7 +79,7 @@ def _emit(
     target, builds = place
     program = next(iter(programs.values()))
     machines = {build.machine().name: (build, build.machine()) for build in builds}
-    codes = [build.code(machine, programs[name]) for name, (build, machine) in machines.items()]
+    codes = [build.code(machine, programs[name]) for name, (build, machine) in machines.items() if build.code]
     with progress.stage("emit") as detail:
         provenance = Provenance(
             f"dlpack {__version__}",
@@ -120,18 +132,10 @@ def _manifest(
     return manifest
 
 
-def _package(
-    folder: Path,
-    manifest: dict[str, Any],
-    place: tuple[Target, tuple[Build, ...]],
-    linked: bool,
-    options: Options,
-    progress: Progress,
+def _compile_libraries(
+    folder: Path, manifest: dict[str, Any], builds: Sequence[Build], options: Options, progress: Progress
 ) -> None:
-    """Compiles the library, or what the target produces instead; `linked`: the target's package links the weights."""
-    from dlpack.targets.base import PackageOptions
-
-    target, builds = place
+    """Compiles the libraries."""
     libraries = {build.library: build for build in builds if build.library}
     for pattern, build in libraries.items():
         with progress.stage("toolchain") as detail:
@@ -141,10 +145,6 @@ def _package(
             compiler = build.toolchain.library(source, folder / library, build.flags, options.cc)
             manifest.setdefault("library", library)
             detail.append(f"{compiler}, {library} {(folder / library).stat().st_size:,} bytes")
-    if target.package:
-        with progress.stage("package") as detail:
-            own = PackageOptions(options.cc, options.target_options, linked)
-            detail.append(target.package(folder, manifest, own))
 
 
 def _bind(
