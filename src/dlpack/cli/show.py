@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dlpack.targets.base import Target
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  dlpack inspect model.onnx --html model.html")
 @click.argument("path", metavar="MODEL|BUNDLE", type=click.Path(path_type=Path))
 @click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Set an input's shape; repeatable.")
 @value_option
@@ -85,7 +85,7 @@ def inspect(
         OUT.print(f"[bold green]{plain(str(html))}[/] is written", soft_wrap=True)
 
 
-@click.command()
+@click.command(epilog="Exit codes: 0 all outputs agree, 1 one does not.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--model",
@@ -116,7 +116,7 @@ def verify(bundle: Path, model: Path | None, inputs: Path | None, tolerance: flo
         sys.exit(1)
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  dlpack bench build/model --report --vs onnxruntime --model model.onnx")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--vs", type=click.Choice(["onnxruntime"]), help="Also time this, in alternating rounds.")
 @click.option("--model", type=click.Path(path_type=Path), help="ONNX file for onnxruntime.")
