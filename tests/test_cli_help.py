@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -57,7 +58,7 @@ def test_the_examples_of_the_help_parse() -> None:
     found = [words for words in lines if words[:1] == ["dlpack"] and words[1] not in ("completion", "help")]
     assert len(found) >= 9
     for _, name, *words in found:
-        known = {o for p in cli.commands[name].get_params(None) for o in p.opts}  # type: ignore[arg-type]
+        known = {o for p in cli.commands[name].get_params(click.Context(cli.commands[name])) for o in p.opts}
         assert {w for w in words if w.startswith("-")} <= known, (name, words)
 
 

@@ -135,9 +135,9 @@ def _network(m: Facts, kernels: Sequence[Facts], plan: Facts | None, times: Fact
         macs = {k["name"]: k["macs"] for k in kernels}
         total = sum(macs.get(b["kernel"], 0) for b in blocks)
         what, shares = "multiply-adds", {k: v / total for k, v in macs.items()} if total else {}
-    names = [[t["name"] for t in m[kind]] for kind in ("inputs", "outputs")]
+    inputs, outputs = ([t["name"] for t in m[kind]] for kind in ("inputs", "outputs"))
     said = f"<p class=sub>{len(plan['sets'][0]['blocks'])} groups; shares are those of the {what}.</p>"
-    return [said, network_drawing(plan["sets"][0]["blocks"], *names, shares)]
+    return [said, network_drawing(plan["sets"][0]["blocks"], inputs, outputs, shares)]
 
 
 def _size_parts(m: Facts, files: Sequence[tuple[str, int]], plan: Facts | None) -> list[str]:

@@ -61,7 +61,7 @@ def _of_model(path: Path, facts: Mapping[str, Any], source: Source, shapes: Shap
     from dlpack.report.treemap import treemap
     from dlpack.stages.prepare import clean_graph
 
-    names = [[t["name"] for t in facts[kind]] for kind in ("inputs", "outputs")]
+    inputs, outputs = ([t["name"] for t in facts[kind]] for kind in ("inputs", "outputs"))
     memory: list[str] = []
     try:
         proto, graph = clean_graph(source.proto, source.open_shapes(shapes))
@@ -72,7 +72,7 @@ def _of_model(path: Path, facts: Mapping[str, Any], source: Source, shapes: Shap
             "and may let a kernel write over what it reads.</p>",
             arena_map(places, steps, size),
         ]
-        names = [list(graph.inputs), list(graph.outputs)]
+        inputs, outputs = list(graph.inputs), list(graph.outputs)
     except (UsageError, UnsupportedError, ModelError):
         proto, blocks = source.proto, _nodes(source.proto.graph.node)
     rows = [
@@ -86,7 +86,7 @@ def _of_model(path: Path, facts: Mapping[str, Any], source: Source, shapes: Shap
         f"{escape(str(facts['source']))}, {escape(facts['opset'])}{macs}; not built",
         [
             ("Inputs and outputs", tensors_table([facts])),
-            ("Network", [network_drawing(blocks, *names, {})]),
+            ("Network", [network_drawing(blocks, inputs, outputs, {})]),
             ("Memory", memory),
             ("Weights", [treemap(weights, "The weights, as the model has them")]),
             ("Operators", [table(("operator", "#count", "compiled"), rows)]),
