@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from types import ModuleType
 
 import click
@@ -69,11 +71,26 @@ def test_the_navigation_names_every_page(pages: Path) -> None:
     assert named == {p for p in there if not re.match(r"docs/decisions/0", p)}
 
 
+def built(pages: Path, folder: Path) -> CompletedProcess[str]:
+    """What `mkdocs build --strict` did, which writes into folder/html."""
+    config = (ROOT / "mkdocs.yml").read_text().replace("build/site/pages", str(pages))
+    (folder / "mkdocs.yml").write_text(config.replace("build/site/html", str(folder / "html")))
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", folder / "mkdocs.yml"]
+    return run(command, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+
+
 @pytest.mark.skipif(importlib.util.find_spec("material") is None, reason="MkDocs Material is not installed: .[docs]")
 def test_the_site_builds_without_warnings(pages: Path, tmp_path: Path) -> None:
-    config = (ROOT / "mkdocs.yml").read_text().replace("build/site/pages", str(pages))
-    (tmp_path / "mkdocs.yml").write_text(config.replace("build/site/html", str(tmp_path / "html")))
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-f", tmp_path / "mkdocs.yml"]
-    done = run(command, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    done = built(pages, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "html" / "reference" / "cli.html").is_file()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("material") is None, reason="MkDocs Material is not installed: .[docs]")
+@pytest.mark.parametrize("link", ["nowhere.md", "targets.md#nothing"])
+def test_a_link_that_leads_nowhere_stops_the_build(pages: Path, tmp_path: Path, link: str) -> None:
+    shutil.copytree(pages, tmp_path / "pages")
+    with (tmp_path / "pages" / "docs" / "targets.md").open("a") as page:
+        page.write(f"\n\n[here]({link})\n")
+    done = built(tmp_path / "pages", tmp_path)
+    assert done.returncode != 0 and link in done.stderr
