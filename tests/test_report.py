@@ -355,3 +355,19 @@ def test_inspect_draws_what_cannot_be_compiled_node_by_node(tmp_path: Path, mode
     inspect(model_files["unsupported_net"], "--html", page)
     text = page.read_text()
     assert "class=network" in text and "class=arena" not in text and "<span class=bad>no</span>" in text
+
+
+def test_inspect_counts_layers_beside_pools_in_ceil_mode(tmp_path: Path) -> None:
+    """onnx's inference sees such a pool as a node of another domain, and goes on with the others."""
+    kernel_ = numpy_helper.from_array(np.zeros((4, 3, 3, 3), np.float32), "w")
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "conv"),
+        helper.make_node("MaxPool", ["a"], ["y"], "pool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 16, 16))
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "pools", [x], [y], [kernel_])
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "pools.onnx")
+    facts = json.loads(inspect(tmp_path / "pools.onnx", "--json"))
+    assert facts["macs"] == 4 * 14 * 14 * 27 and facts["outputs"][0]["shape"] == [1, 4, 7, 7]
