@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 
-from dlpack.errors import UsageError
+from dlpack.errors import UsageError, did_you_mean
 from dlpack.targets.base import Target, TargetOption
 
 
@@ -24,7 +24,7 @@ def all_targets() -> dict[str, Target]:
 def get_target(name: str) -> Target:
     targets = all_targets()
     if name not in targets:
-        raise UsageError(f"unknown target {name!r}; known are: {', '.join(targets)}")
+        raise UsageError(f"unknown target {name!r}; known are: {', '.join(targets)}{did_you_mean(name, targets)}")
     return targets[name]
 
 

@@ -42,7 +42,7 @@ def contents(bundle: Path) -> dict[str, bytes]:
 def test_the_files_of_a_native_bundle(digits: Path) -> None:
     m = manifest_of(digits)
     want = {"digits.cc", "digits.h", "manifest.json", "kernels.json", "report.html", "NOTICE", "digits.spdx.json"}
-    want |= {"reference.npz"}
+    want |= {"plan.json", "reference.npz"}
     assert {p.name for p in digits.iterdir()} == want | {m["library"]}
     assert os.access(digits, os.R_OK | os.X_OK) and digits.stat().st_mode & 0o777 == 0o755
 

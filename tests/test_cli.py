@@ -83,7 +83,8 @@ def test_build_prints_a_line_per_stage(tmp_path: Path) -> None:
     """Where stderr is no terminal: plain lines with the seconds; stdout tells where the bundle is."""
     result = dlpack("build", DIGITS, "-o", tmp_path / "digits")
     assert result.exit_code == 0
-    lines = result.stderr.splitlines()
+    *lines, after = result.stderr.splitlines()
+    assert after == f"next: dlpack run {tmp_path / 'digits'}"
     assert [line.split()[0] for line in lines] == STAGES
     assert all(re.fullmatch(r"\w+ +\d+\.\d\d s  .*", line) for line in lines)
     assert "\x1b" not in result.output

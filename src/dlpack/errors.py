@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class DlpackError(Exception):
     """Base of every error that `dlpack` reports to its user."""
@@ -42,3 +45,9 @@ class VerificationError(DlpackError):
     """The compiled predictor does not compute what onnxruntime computes (exit code 1)."""
 
     exit_code = 1
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the name that is most like a wrong one, "" where none is."""
+    close = get_close_matches(name, list(names), 1)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -81,6 +81,7 @@ def _fill(
     """
     from dlpack.bundle.folder import checksums, write_json, write_manifest, write_notice, write_sbom
     from dlpack.bundle.manifest import kernels_of
+    from dlpack.bundle.plan_file import plan_of, write_plan
     from dlpack.bundle.report import write_report
 
     builds = needed(target.chosen(options.target_options), prepared)
@@ -91,6 +92,7 @@ def _fill(
         progress.warn(misfit)
     kernels = kernels_of(in_file(programs, builds))
     write_json(folder / "kernels.json", kernels)
+    write_plan(folder / "plan.json", plan := plan_of(programs))
     place = (target, builds)
     manifest = write(folder, programs, prepared, classifier, place, options, progress)
     labelled = manifest.get("task", {}).get("kind") in (None, "classify", "digits")
@@ -109,5 +111,5 @@ def _fill(
     manifest["files"] = checksums(folder, name)
     write_manifest(folder / "manifest.json", manifest)
     write_sbom(folder, manifest)
-    write_report(folder, manifest, kernels)
+    write_report(folder, manifest, kernels, plan)
     return prepared

@@ -1,110 +1,88 @@
-"""report.html: what was built, its agreement with onnxruntime, and every kernel, on one page without scripts."""
+"""report.html: what was built, its agreement with onnxruntime, memory, network, kernels, on a page without scripts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from dlpack.meaning.shape_sets import sets_of
+from dlpack.meaning.shape_sets import set_name, sets_of
+from dlpack.report.arena import arena_map
+from dlpack.report.bars import error_histogram, kernel_bars, roofline
+from dlpack.report.network import network_drawing
+from dlpack.report.page import details, page, share_bar, table, tensors_table
+from dlpack.report.treemap import treemap
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1c1e21; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-p.sub { color: #5f6670; margin-top: .2rem; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #e3e6ea; vertical-align: top; }
-td.n, th.n { text-align: right; } code { font-size: .92em; } .ok { color: #11703c; } .bad { color: #b3261e; }
-.bar { background: #dfe7f5; height: .55rem; border-radius: .2rem; } .bar i { display: block; height: 100%;
-  background: #3b6fd4; border-radius: .2rem; }
-@media (prefers-color-scheme: dark) { body { background: #17191c; color: #e4e6e9; } th, td { border-color: #33373d; }
-  p.sub { color: #9aa2ac; } .ok { color: #5fd08f; } .bad { color: #ff8a80; } .bar { background: #2a3240; } }
-"""
+Facts = Mapping[str, Any]
 
 
-def write_report(folder: Path, manifest: dict[str, Any], kernels: list[dict[str, Any]]) -> None:
-    (folder / "report.html").write_text(report_html(manifest, kernels, _sizes(folder)), encoding="utf-8")
+def write_report(
+    folder: Path, manifest: Facts, kernels: Sequence[Facts], plan: Facts, times: Facts | None = None
+) -> None:
+    """Writes the report of a bundle; `times` is what `bench_bundle` measured, with the machine's `limits`."""
+    text = report_html(manifest, kernels, file_sizes(folder), plan, times)
+    (folder / "report.html").write_text(text, encoding="utf-8")
 
 
-def _sizes(folder: Path) -> list[tuple[str, int]]:
-    return sorted((p.name, p.stat().st_size) for p in folder.iterdir() if p.is_file() and p.name != "report.html")
+def file_sizes(folder: Path) -> list[tuple[str, int]]:
+    """The files of a bundle, with their bytes, without the report."""
+    files = ((p.relative_to(folder).as_posix(), p.stat().st_size) for p in folder.rglob("*") if p.is_file())
+    return sorted(f for f in files if f[0] != "report.html")
 
 
-def report_html(m: dict[str, Any], kernels: list[dict[str, Any]], files: list[tuple[str, int]]) -> str:
-    arena = m["arena"]
-    total = max(1, sum(k["macs"] for k in kernels))
-    parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
-        f"<title>{escape(m['name'])}</title><style>{_STYLE}</style>",
-        f"<h1>{escape(m['name'])}</h1><p class=sub>{escape(m['tool'])}, target {escape(m['target'])} "
-        f"({escape(m['machine'])}), {escape(m['opset'])}, model SHA-256 <code>{m['model_sha256'][:16]}…</code></p>",
-        "<h2>Inputs and outputs</h2>",
-        *_tensors(m),
-        "<h2>Agreement with onnxruntime</h2>",
-    ]
-    if "verification" in m:
-        parts.append(f"<p class=sub>{_conditions(m)}</p>")
-        parts.append(
-            _table(
-                ("output", "#largest error", "#relative to range", "#range", ""),
-                [
-                    (
-                        escape(e["name"]),
-                        f"{e['absolute']:.3g}",
-                        f"{e['relative']:.3g}",
-                        f"{e['range']:.4g}",
-                        "<span class=ok>ok</span>" if e["passed"] else "<span class=bad>wrong</span>",
-                    )
-                    for e in m["verification"]
-                ],
-            )
-        )
-    else:
+def report_html(
+    m: Facts,
+    kernels: Sequence[Facts],
+    files: Sequence[tuple[str, int]],
+    plan: Facts | None = None,
+    times: Facts | None = None,
+) -> str:
+    """The page. `files`: the bundle's, with their bytes; `plan`: see `plan_file.plan_of`."""
+    subtitle = (
+        f"{escape(m['tool'])}, target {escape(m['target'])} ({escape(m['machine'])}), {escape(m['opset'])}, "
+        f"model SHA-256 <code>{m['model_sha256'][:16]}…</code>"
+    )
+    return page(
+        m["name"],
+        subtitle,
+        [
+            ("Inputs and outputs", tensors_table(sets_of(m))),
+            ("Agreement with onnxruntime", _agreement(m)),
+            ("Time", _time(kernels, plan, times)),
+            ("Memory", _memory(m, plan)),
+            ("Network", _network(m, kernels, plan, times)),
+            ("Sizes", _size_parts(m, files, plan)),
+            ("Kernels", _kernels(m, kernels)),
+        ],
+    )
+
+
+def _agreement(m: Facts) -> list[str]:
+    if "verification" not in m:
         macro = escape(m["name"].upper())
-        parts.append(
+        return [
             "<p>Not run on this machine, which cannot run this target. To run its self-test elsewhere: "
             f"compile {escape(m['source'])} with <code>-D{macro}_SELFTEST</code>.</p>"
+        ]
+    rows = [
+        (
+            escape(e["name"]),
+            f"{e['absolute']:.3g}",
+            f"{e['relative']:.3g}",
+            f"{e['range']:.4g}",
+            "<span class=ok>ok</span>" if e["passed"] else "<span class=bad>wrong</span>",
         )
-    parts += [
-        "<h2>Memory</h2>",
-        _table(
-            ("", "#bytes"),
-            [
-                (f"weights in the file{_types(m)}", f"{m['weights_bytes']:,}"),
-                ("weights that are computed when a predictor is made", f"{m.get('prepared_bytes', 0):,}"),
-                (f"arena, placed {escape(arena['strategy'])}", f"{arena['bytes']:,}"),
-                ("lower bound of the arena: maximum bytes in use at once", f"{arena['lower_bound']:,}"),
-                ("sum of all intermediates, without sharing", f"{arena['naive']:,}"),
-            ],
-        ),
-        "<h2>Files</h2>",
-        _table(("file", "#bytes"), [(escape(n), f"{s:,}") for n, s in files]),
-        f"<h2>Kernels</h2><p class=sub>{len(kernels)} kernels, {m['macs']:,} multiply-adds per run</p>",
-        _table(
-            ("kernel", "computes", "schedule", "#multiply-adds", "share"),
-            [
-                (
-                    f"<code>{escape(k['name'])}</code>",
-                    f"{escape(k['computes'])}<br><small>{escape(', '.join(k['nodes'][:6]))}</small>",
-                    escape(k["schedule"]),
-                    f"{k['macs']:,}" if k["macs"] else "",
-                    f"<div class=bar><i style='width:{100 * k['macs'] / total:.1f}%'></i></div>" if k["macs"] else "",
-                )
-                for k in kernels
-            ],
-        ),
+        for e in m["verification"]
     ]
-    return "\n".join(parts) + "\n"
+    return [
+        f"<p class=sub>{_conditions(m)}</p>",
+        table(("output", "#largest error", "#relative to range", "#range", ""), rows),
+        *(error_histogram(e) for e in m["verification"]),
+    ]
 
 
-def _types(m: dict[str, Any]) -> str:
-    """The element types of the weights, with their bytes."""
-    parts = [f"{dtype} {size:,}" for dtype, size in m.get("weights_by_type", {}).items()]
-    return f": {', '.join(parts)}" if parts else ""
-
-
-def _conditions(m: dict[str, Any]) -> str:
+def _conditions(m: Facts) -> str:
     """What was verified with, and what of float32 outputs is accepted."""
     given = m.get("verified_with")
     data = f" and on {escape(given['file'])}, SHA-256 <code>{given['sha256']}</code>" if given else ""
@@ -114,32 +92,115 @@ def _conditions(m: dict[str, Any]) -> str:
     return f"On {escape(where)}, on seeded inputs{data}; {accepted}."
 
 
-def _tensors(m: dict[str, Any]) -> list[str]:
-    """Inputs and outputs; of each set of shapes where there are several."""
+def _memory(m: Facts, plan: Facts | None) -> list[str]:
+    arena = m["arena"]
+    types = ", ".join(f"{dtype} {size:,}" for dtype, size in m.get("weights_by_type", {}).items())
+    parts = [
+        table(
+            ("", "#bytes"),
+            [
+                (f"weights in the file{f': {types}' if types else ''}", f"{m['weights_bytes']:,}"),
+                ("weights that are computed when a predictor is made", f"{m.get('prepared_bytes', 0):,}"),
+                (f"arena, placed {escape(arena['strategy'])}", f"{arena['bytes']:,}"),
+                ("lower bound of the arena: maximum bytes in use at once", f"{arena['lower_bound']:,}"),
+                ("sum of all intermediates, without sharing", f"{arena['naive']:,}"),
+            ],
+        )
+    ]
+    if plan is None:
+        return parts
     sets = sets_of(m)
+    for s, drawn in zip(sets, plan["sets"], strict=True):
+        size = max((p["offset"] + p["bytes"] for p in drawn["places"]), default=0)
+        parts += [f"<h3>{escape(set_name(s))}</h3>"] if len(sets) > 1 else []
+        parts.append(arena_map(drawn["places"], drawn["steps"], size))
+        rows = [
+            (escape(p["name"]), f"{p['bytes']:,}", f"{p['offset']:,}", f"{p['first']} to {p['last']}")
+            for p in sorted(drawn["places"], key=lambda p: (p["first"], p["offset"]))
+        ]
+        if rows:
+            parts.append(details("All values in the arena", table(("value", "#bytes", "#at", "steps"), rows)))
+    return parts
+
+
+def _network(m: Facts, kernels: Sequence[Facts], plan: Facts | None, times: Facts | None) -> list[str]:
+    """The drawing of the first set of shapes; the boxes' bars are times if there are any, else multiply-adds."""
+    if plan is None or not plan["sets"][0]["blocks"]:
+        return []
+    measured = _measured_sets(times)
+    if measured:
+        what, shares = "time", {k["name"]: k["share"] / max(1, k["calls"]) for k in measured[0]["kernels"]}
+    else:
+        blocks = plan["sets"][0]["blocks"]
+        macs = {k["name"]: k["macs"] for k in kernels}
+        total = sum(macs.get(b["kernel"], 0) for b in blocks)
+        what, shares = "multiply-adds", {k: v / total for k, v in macs.items()} if total else {}
+    inputs, outputs = ([t["name"] for t in m[kind]] for kind in ("inputs", "outputs"))
+    said = f"<p class=sub>{len(plan['sets'][0]['blocks'])} groups; shares are those of the {what}.</p>"
+    return [said, network_drawing(plan["sets"][0]["blocks"], inputs, outputs, shares)]
+
+
+def _size_parts(m: Facts, files: Sequence[tuple[str, int]], plan: Facts | None) -> list[str]:
+    parts = [treemap(files, "The bundle's files")]
+    if plan is not None and plan["weights"]:
+        weights = [(w["name"], w["bytes"]) for w in plan["weights"]]
+        rest = m["weights_bytes"] - sum(size for _, size in weights)
+        parts.append(treemap([*weights, *([("between weights", rest)] if rest > 0 else [])], "The weights, as stored"))
+    parts.append(details("All files", table(("file", "#bytes"), [(escape(n), f"{s:,}") for n, s in files])))
+    return parts
+
+
+def _kernels(m: Facts, kernels: Sequence[Facts]) -> list[str]:
+    total = max(1, sum(k["macs"] for k in kernels))
+    rows = [
+        (
+            f"<code>{escape(k['name'])}</code>",
+            f"{escape(k['computes'])}<br><small>{escape(', '.join(k['nodes'][:6]))}</small>",
+            escape(k["schedule"]),
+            f"{k['macs']:,}" if k["macs"] else "",
+            share_bar(k["macs"] / total) if k["macs"] else "",
+        )
+        for k in kernels
+    ]
+    head = ("kernel", "computes", "schedule", "#multiply-adds", "share")
+    said = f"<p class=sub>{len(kernels)} kernels, {m['macs']:,} multiply-adds per run</p>"
+    return [said, table(head, rows, stack=True)]
+
+
+# --- times ------------------------------------------------------------------------------------------------------------
+
+
+def _measured_sets(times: Facts | None) -> list[Facts]:
+    """The times of each set of shapes, of the first build where there are several."""
     out = []
-    for number, s in enumerate(sets):
-        if len(sets) > 1:
-            out.append(
-                f"<p class=sub>Shapes {number}: {s['macs']:,} multiply-adds, arena {s['arena']['bytes']:,} bytes</p>"
-            )
-        rows = [(kind, t) for kind in ("input", "output") for t in s[f"{kind}s"]]
-        out.append(_table(("", "name", "type"), [(kind, escape(t["name"]), _type(t)) for kind, t in rows]))
-    return out
+    for one in times.get("shapes", [times]) if times else []:
+        builds = [k.get("build") for k in one["kernels"]]
+        out.append({**one, "kernels": [k for k in one["kernels"] if k.get("build") == builds[0]]})
+    return [one for one in out if one["kernels"]]
 
 
-def _type(t: dict[str, Any]) -> str:
-    q = t.get("quantization")
-    scaling = f", scale {q['scale']:.6g}, zero point {q['zero_point']}" if q else ""
-    return escape(f"{t['dtype']} {' x '.join(map(str, t['shape'])) or 'scalar'}{scaling}")
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of HTML cells; a column whose head starts with # is numeric."""
-    number = [h.startswith("#") for h in head]
-
-    def row(cells: tuple[str, ...], tag: str) -> str:
-        return "".join(f"<{tag}{' class=n' if n else ''}>{c}</{tag}>" for c, n in zip(cells, number, strict=True))
-
-    body = "".join(f"<tr>{row(r, 'td')}</tr>" for r in rows)
-    return f"<table><tr>{row(tuple(h.lstrip('#') for h in head), 'th')}</tr>{body}</table>"
+def _time(kernels: Sequence[Facts], plan: Facts | None, times: Facts | None) -> list[str]:
+    """Runs, kernels as bars, and the roofline; nothing for a bundle that was not measured."""
+    parts = []
+    limits = times.get("limits") if times else None
+    macs = {k["name"]: k["macs"] for k in kernels}
+    for number, one in enumerate(_measured_sets(times)):
+        if "inputs" in one:
+            parts.append(f"<h3>{escape(one['inputs'])}</h3>")
+        runs = [
+            (escape(r["name"]), *(f"{r[key]:.4f}" for key in ("median_ms", "minimum_ms", "cpu_ms")))
+            for r in one["runs"]
+        ]
+        parts.append(table(("", "#median ms", "#minimum ms", "#CPU ms"), runs))
+        moved: dict[str, int] = {}
+        for b in plan["sets"][number]["blocks"] if plan else []:
+            moved[b["kernel"]] = moved.get(b["kernel"], 0) + b["bytes"]
+        rows = [
+            {**k, "flops": 2 * macs.get(k["name"], 0) * k["calls"], "bytes": moved.get(k["name"], 0)}
+            for k in one["kernels"]
+        ]
+        parts.append(kernel_bars(rows, limits))
+        parts += [roofline(rows, limits)] if limits else []
+    if times is None or not parts:
+        return []
+    return [f"<p class=sub>Measured by <code>dlpack bench --report</code>: {escape(times['about'])}.</p>", *parts]

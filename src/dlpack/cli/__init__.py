@@ -1,19 +1,31 @@
-"""The command line: build, export, inspect, verify, bench, serve, targets.
+"""The command line: build, export, inspect, verify, run, bench, serve, targets, doctor, completion, help.
 
-`arguments` holds the options that commands share, `console` the output; the commands are in `build` and `show`.
+`arguments` holds the options that commands share, `console` the output; the commands are in the other modules.
 """
 
 from __future__ import annotations
 
+import errno
 import signal
 from typing import Any, NoReturn
 
 import click
 
-from dlpack import __version__
-from dlpack.cli import build, show
+from dlpack.cli import build, doctor, run, shell, show
 from dlpack.cli.console import fail, interrupted
-from dlpack.errors import DlpackError
+from dlpack.cli.version import version_text
+from dlpack.errors import DlpackError, did_you_mean
+
+_EPILOG = """\b
+Examples:
+  dlpack build model.onnx --target native     compile for this computer
+  dlpack build model.onnx --target wasm       an npm package and a page
+  dlpack run build/model --input cat.jpg      a quick look at the result
+  dlpack help build                           the options of a command
+
+\b
+Exit codes: 0 done, 1 verification failed, 2 usage, 3 model not supported, 4 toolchain missing, 130 interrupted.
+NO_COLOR=1 turns colours off."""
 
 
 class _Group(click.Group):
@@ -27,15 +39,50 @@ class _Group(click.Group):
             fail(str(e), e.exit_code, as_json)
         except KeyboardInterrupt:
             interrupted(as_json)
+        except OSError as e:
+            if e.errno != errno.ENOSPC:
+                raise
+            fail(f"{e.filename or 'what the output is sent to'} has no space left", 2, as_json=False)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is meant; for a wrong name the error says which is like it."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"there is no command '{name}'{did_you_mean(name, self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="dlpack")
+def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"dlpack, version {version_text()}")
+        ctx.exit()
+
+
+@click.group(
+    cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EPILOG
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
 def cli() -> None:
     """Compile a trained neural network to one C++ file without dependencies."""
 
 
-for command in (build.build, build.export, show.inspect, show.verify, show.bench, show.serve, show.targets):
+for command in (
+    build.build,
+    build.export,
+    show.inspect,
+    show.verify,
+    run.run,
+    show.bench,
+    show.serve,
+    show.targets,
+    doctor.doctor,
+    shell.completion,
+    shell.help_,
+):
     cli.add_command(command)
 
 
@@ -47,6 +94,6 @@ def main() -> None:
     """The console entry point."""
     try:
         signal.signal(signal.SIGTERM, _interrupt)  # handled like Ctrl-C: no half-written bundle is left
-        cli(standalone_mode=True)
+        cli(prog_name="dlpack", standalone_mode=True)
     except KeyboardInterrupt:
         interrupted()

@@ -115,6 +115,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     return labels
 
 
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only warnings, errors and the result's path.")
 inputs_option = click.option(
     "--inputs", type=click.Path(path_type=Path), help="Verify with your data: an .npz file with an array per input."
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from functools import cache
 from itertools import groupby
@@ -23,12 +24,15 @@ from dlpack.cli.arguments import (
     parse_shapes,
     parse_values,
     preprocess_option,
+    quiet_option,
     read_labels,
     task_option,
     tolerance_option,
     value_option,
 )
-from dlpack.cli.console import OUT, plain, progress
+from dlpack.cli.console import ERR, OUT, plain, progress
+from dlpack.cli.shell import complete_target
+from dlpack.errors import UsageError
 
 
 class _BuildCommand(click.Command):
@@ -58,6 +62,16 @@ class _BuildCommand(click.Command):
                 formatter.write_dl([r for o, _ in options if (r := o.get_help_record(ctx)) is not None])
 
 
+_EPILOG = """\b
+Examples:
+  dlpack build squeezenet.onnx --preprocess imagenet --labels names.txt
+  dlpack build bert.onnx --buckets ids=16,32,64 --target wasm -o build/bert
+  dlpack build net.pt --shape x=1x3x224x224 --target linux-arm64
+
+\b
+Exit codes: 0 done, 1 verification failed, 2 usage, 3 model not supported, 4 toolchain missing."""
+
+
 def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The given target-specific options, by target. Raises UsageError for an option that no chosen target has."""
     from dlpack.targets import check_options, get_target, target_options
@@ -74,7 +88,7 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
     return own
 
 
-@click.command(cls=_BuildCommand)
+@click.command(cls=_BuildCommand, epilog=_EPILOG)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--target",
@@ -83,6 +97,7 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
     default=("native",),
     show_default=True,
     help="Where the model will run; repeatable.",
+    shell_complete=complete_target,
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Output folder [default: build/NAME].")
 @click.option("--name", default="", help="Prefix of the C API and file names [default: from the model's file name].")
@@ -153,6 +168,8 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
 @inputs_option
 @tolerance_option
 @click.option("--cc", help="C++ compiler to use, with its options, instead of the bundled Clang.")
+@quiet_option
+@click.option("-v", "--verbose", is_flag=True, help="Also print each kernel with its schedule, and each file.")
 @click.option("--json", "json_", is_flag=True, help="Print progress and the result as JSON lines.")
 def build(
     model: Path,
@@ -177,6 +194,8 @@ def build(
     inputs: Path | None,
     tolerance: float | None,
     cc: str | None,
+    quiet: bool,
+    verbose: bool,
     json_: bool,
     **target_options: Any,
 ) -> None:
@@ -188,6 +207,8 @@ def build(
     from dlpack.options import Options, Progress
     from dlpack.pipeline import build_each
 
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose contradict each other: give one of them")
     first, *more = parse_shape_sets(shapes)
     own = _options_of_targets(targets, target_options)
     common = Options(
@@ -216,14 +237,47 @@ def build(
     folder = output or Path("build") / bundle_name(name, model)[0]
     folders = {target: folder / target if len(targets) > 1 else folder for target in targets}
     bundles = [(where, replace(common, target=t, target_options=own[t])) for t, where in folders.items()]
-    for target, where in zip(folders, build_each(model, bundles, progress(Progress, json_)), strict=True):
+    for target, where in zip(folders, build_each(model, bundles, progress(Progress, json_, quiet)), strict=True):
         if json_:
             click.echo(json.dumps({"bundle": str(where), "target": target}))
+        elif quiet:
+            click.echo(where)
         else:
+            if verbose:
+                _list(where)
             OUT.print(f"[bold green]{plain(str(where))}[/] is ready for {target}", soft_wrap=True)
+            ERR.print(f"next: {plain(_next(target, where))}", soft_wrap=True)
 
 
-@click.command("export")
+def _list(bundle: Path) -> None:
+    """Prints the kernels and the files of a bundle."""
+    from dlpack.bundle.read import read_kernels
+    from dlpack.bundle.report import file_sizes
+
+    for k in read_kernels(bundle):
+        macs = f", {k['macs']:,} multiply-adds" if k["macs"] else ""
+        ERR.print(f"  {plain(k['name'])}: {plain(k['computes'])}, {plain(k['schedule'])}{macs}", soft_wrap=True)
+    for name, size in file_sizes(bundle):
+        ERR.print(f"  {plain(name)} {size:,} bytes", soft_wrap=True)
+
+
+def _next(target: str, bundle: Path) -> str:
+    """The command to type after a build."""
+    from dlpack.bundle.read import read_manifest
+    from dlpack.targets import get_target
+
+    where = shlex.quote(str(bundle))
+    if target == "wasm":
+        return f"dlpack serve {where}"
+    if target == "source":
+        source = shlex.quote(str(bundle / read_manifest(bundle)["source"]))
+        return f"c++ -O2 -march=native -c {source}"
+    if get_target(target).runs_here() and "library" in read_manifest(bundle):
+        return f"dlpack run {where}"
+    return f"dlpack inspect {where}, and report.html in it"
+
+
+@click.command("export", epilog="\b\nExample:\n  dlpack export net.pt --shape x=1x3x224x224 -o net.onnx")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="ONNX file to write [default: NAME.onnx].")
 @value_option

@@ -32,7 +32,10 @@ def plain(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-def progress(kind: Any, as_json: bool) -> Any:
+def progress(kind: Any, as_json: bool, quiet: bool = False) -> Any:
+    """The callbacks of a build, of the class `kind`; with `quiet` only those for warnings print."""
+    if quiet and not as_json:
+        return kind(warn=lambda text: click.echo(f"warning: {text}", err=True))
     if as_json:
         return kind(
             done=lambda name, s, d: click.echo(json.dumps({"stage": name, "seconds": round(s, 3), "detail": d})),

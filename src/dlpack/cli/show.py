@@ -27,20 +27,28 @@ if TYPE_CHECKING:
     from dlpack.targets.base import Target
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  dlpack inspect model.onnx --html model.html")
 @click.argument("path", metavar="MODEL|BUNDLE", type=click.Path(path_type=Path))
 @click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x3x224x224", help="Set an input's shape; repeatable.")
 @value_option
 @params_option
+@click.option("--html", type=click.Path(path_type=Path), help="Also write a page with pictures: network, arena, sizes.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
-def inspect(path: Path, shapes: tuple[str, ...], values: tuple[str, ...], params: Path | None, json_: bool) -> None:
+def inspect(
+    path: Path, shapes: tuple[str, ...], values: tuple[str, ...], params: Path | None, html: Path | None, json_: bool
+) -> None:
     """Show the inputs, outputs, operators, MACs, weights and memory plan of a MODEL or BUNDLE.
 
     MODEL is anything that dlpack build accepts; a model from another framework is converted to ONNX first.
     """
     from dlpack.inspection import inspect_path
 
-    facts = inspect_path(path, parse_shapes(shapes), parse_dtypes(shapes), params, parse_values(values))
+    given = parse_shapes(shapes), parse_dtypes(shapes), params, parse_values(values)
+    facts = inspect_path(path, *given)
+    if html is not None:
+        from dlpack.stages.preview import write_preview
+
+        write_preview(html, path, facts, *given)
     if json_:
         click.echo(json.dumps(facts, indent=2))
         return
@@ -73,9 +81,11 @@ def inspect(path: Path, shapes: tuple[str, ...], values: tuple[str, ...], params
         if key in facts:
             value = facts[key]
             OUT.print(f"{key.replace('_', ' '):<18} {value:,}" if isinstance(value, int) else f"{key:<18} {value}")
+    if html is not None:
+        OUT.print(f"[bold green]{plain(str(html))}[/] is written", soft_wrap=True)
 
 
-@click.command()
+@click.command(epilog="Exit codes: 0 all outputs agree, 1 one does not.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--model",
@@ -106,24 +116,31 @@ def verify(bundle: Path, model: Path | None, inputs: Path | None, tolerance: flo
         sys.exit(1)
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  dlpack bench build/model --report --vs onnxruntime --model model.onnx")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--vs", type=click.Choice(["onnxruntime"]), help="Also time this, in alternating rounds.")
 @click.option("--model", type=click.Path(path_type=Path), help="ONNX file for onnxruntime.")
 @click.option("--rounds", default=50, show_default=True, help="Number of timed runs.")
+@click.option("--report", is_flag=True, help="Write the times into the bundle's report.html, with the roofline.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
-def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, json_: bool) -> None:
+def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, report: bool, json_: bool) -> None:
     """Measure the latency of BUNDLE, per call and per kernel, for each set of shapes."""
     from dlpack.bundle.timing import bench_bundle
 
     if vs and model is None:
         raise UsageError("--vs onnxruntime needs the ONNX file: add --model MODEL")
     result = bench_bundle(bundle, model, rounds)
+    if report:
+        from dlpack.bundle.timed_report import write_timed_report
+
+        write_timed_report(bundle, result)
     if json_:
         click.echo(json.dumps(result, indent=2))
         return
     for times in result.get("shapes", [result]):
         _print_times(times, rounds)
+    if report:
+        OUT.print(f"[bold green]{plain(str(bundle / 'report.html'))}[/] has the times", soft_wrap=True)
 
 
 def _print_times(result: dict[str, Any], rounds: int) -> None:

@@ -21,7 +21,7 @@ import onnx.reference
 import onnxruntime
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
-from dlpack.errors import UnsupportedError, UsageError
+from dlpack.errors import UnsupportedError, UsageError, did_you_mean
 from dlpack.model.bodies import clean_bodies, forget_types
 from dlpack.model.contrib import expand_contrib
 from dlpack.model.fold import (
@@ -154,7 +154,8 @@ def _fix_shapes(graph: GraphProto, shapes: Shapes) -> None:
     inputs = {value.name: value for value in graph.input}
     for name in shapes:
         if name not in inputs:
-            raise UsageError(f"--shape {name}=...: the model has no input '{name}'; it has {_quoted(inputs)}")
+            known = f"{_quoted(inputs)}{did_you_mean(name, inputs)}"
+            raise UsageError(f"--shape {name}=...: the model has no input '{name}'; it has {known}")
     bound: dict[str, tuple[int, str]] = {}
     for name, shape in shapes.items():
         option = f"--shape {name}={'x'.join(map(str, shape))}"

@@ -18,6 +18,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, Valu
 from dlpack.model.control import Outside, is_control_flow, is_typed, loop_types, outside_of, problem_of
 from dlpack.model.infer_ml import DOMAIN as ML_DOMAIN
 from dlpack.model.infer_ml import MlNode, take_ml_node
+from dlpack.model.infer_windows import DOMAIN as JUDGED_DOMAIN
 from dlpack.model.infer_windows import Judged, take_judged
 from dlpack.model.tensors import tensor_bytes
 from dlpack.model.walk import describe, free_names, opset_versions, subgraphs
@@ -151,6 +152,10 @@ def infer_types(model: ModelProto, follow_values: bool = True) -> dict[str, Valu
     opset = opset_versions(model).get("", 0)
     taken: list[MlNode | Judged] = [take_ml_node(node) for node in light.graph.node if node.domain == ML_DOMAIN]
     taken += [judged for node in light.graph.node if (judged := take_judged(node, constants, opset))]
+    if any(node.domain == JUDGED_DOMAIN for node in light.graph.node):
+        light.opset_import.add(
+            domain=JUDGED_DOMAIN, version=1
+        )  # onnx's inference refuses domains that are not imported
     types = _infer(light, heavy, False)
     while _state_types(light.graph, taken, types):
         types = _infer(light, heavy, False)

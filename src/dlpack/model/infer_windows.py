@@ -20,6 +20,9 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 Type = tuple[int, tuple[int, ...]]
 """ONNX element type and shape."""
 
+DOMAIN = "dlpack.judged"
+"""That of the nodes that onnx's inference sees in their place, and leaves alone."""
+
 _POOLS = ("AveragePool", "LpPool", "MaxPool")
 _OTHER_FLOATS = (TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _LARGEST = 1 << 22
@@ -94,7 +97,7 @@ def take_judged(node: NodeProto, constants: Mapping[str, TensorProto], opset: in
         return None
     copy = NodeProto()
     copy.CopyFrom(node)
-    node.domain, node.op_type = "dlpack.judged", "Taken"
+    node.domain, node.op_type = DOMAIN, "Taken"
     del node.attribute[:]
     return Judged(copy, {name: constants[name] for name in copy.input if name in constants}, opset)
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, ValueInfoProto
 
-from dlpack.errors import UsageError
+from dlpack.errors import UsageError, did_you_mean
 from dlpack.model.infer import element_type_name, shape_inputs, value_type
 from dlpack.model.walk import free_names, opset_versions, subgraphs
 
@@ -34,7 +34,7 @@ def fix_values(model: ModelProto, values: Values) -> None:
         option = f"--value {name}={','.join(elements)}"
         if name not in inputs:
             told = ", ".join(f"'{n}'" for n in inputs) or "none"
-            raise UsageError(f"{option}: the model has no input '{name}'; it has {told}")
+            raise UsageError(f"{option}: the model has no input '{name}'; it has {told}{did_you_mean(name, inputs)}")
         graph.initializer.append(onnx.numpy_helper.from_array(_array(option, inputs[name], elements), name))
         graph.input.remove(inputs[name])
 

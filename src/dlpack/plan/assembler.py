@@ -169,7 +169,7 @@ class Assembler:
         }
         starts = sorted(moved)
         self.inner_places += [
-            replace(p, key=f"{k}/{p.key}", offset=arena.offset + p.offset, first=k, last=k)
+            replace(p, key=f"{k}/{p.key}", offset=arena.offset + p.offset, first=k, last=k, loop=k)
             for p in body.shape_sets[0].places
         ]
         late: list[Step] = []
@@ -179,7 +179,7 @@ class Assembler:
             t = body.outputs[i]
             self.inner_places.append(
                 Place(f"{k}/late{i}", t.name, room, nbytes, (t.name,), t.dtype, t.shape, tuple(range(len(t.shape))),
-                      first=k, last=k)
+                      first=k, last=k, loop=k)
             )  # fmt: skip
             outputs[i] = Address("arena", room, t.dtype, place=f"{k}/late{i}")
             late.append(CopyStep(outputs[i], inputs[i], nbytes))
@@ -281,6 +281,10 @@ class Assembler:
             words = [operator_word(n.op) for n in self.calls[first].group.nodes]
             out.append(f"k{first:02d}_" + "_".join(words[:4]))
         return out
+
+    def kernels_by_node(self) -> dict[str, str]:
+        names = self._kernel_names()
+        return {n.name: names[c.kernel] if c.kernel >= 0 else "loop" for c in self.calls for n in c.group.nodes}
 
     def _title(self, group: Group) -> str:
         ops = " + ".join(n.op for n in group.nodes)

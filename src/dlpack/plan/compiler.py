@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import dlpack.operators  # noqa: F401 - enters all operators into the registry
+from dlpack.graph.blocks import blocks_of
 from dlpack.graph.fuse import fuse
 from dlpack.graph.idioms import idioms
 from dlpack.graph.ir import Graph
@@ -55,7 +56,8 @@ class Compiler:
             self.settled.pack(graph, packed)
         graph = idioms(rewrite(graph))
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
-        placement = place(graph, fuse(graph), self.backend.layouts)
+        groups = fuse(graph)
+        placement = place(graph, groups, self.backend.layouts)
         assembler = Assembler(placement, self.name, self.backend, self.threads, self.settled)
         part = assembler.program()
         self.settled.settle()
@@ -69,12 +71,14 @@ class Compiler:
             names[k.name] = new.name
             self.kernels[id(k.kernel)] = new
         (shape_set,) = part.shape_sets
+        kernels = {node: names.get(kernel, kernel) for node, kernel in assembler.kernels_by_node().items()}
         shape_set = replace(
             shape_set,
             inputs=tuple(replace(t, meaning=meanings.get(t.name, t.meaning)) for t in shape_set.inputs),
             outputs=tuple(replace(t, meaning=meanings.get(t.name, t.meaning)) for t in shape_set.outputs),
             steps=tuple(_renamed(s, names, places) for s in shape_set.steps),
             places=tuple(replace(p, key=f"{places}{p.key}", name=f"{places}{p.name}") for p in shape_set.places),
+            blocks=blocks_of(graph, groups, kernels),
         )
         self.parts.append(replace(part, shape_sets=(shape_set,), weights=b""))
         return shape_set

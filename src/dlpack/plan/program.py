@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dlpack.graph.blocks import Block
 from dlpack.graph.ir import TensorType
 from dlpack.loops.ir import Kernel
 from dlpack.meaning.quantization import Meaning
@@ -34,7 +35,8 @@ class Place:
 
     `key` is its own among the places of its kind. `values` are ONNX values, none for a kernel's scratch; `name` says it
     in short. `shape` includes the border of a padded value; its dimensions lie in memory in this `order`, the outermost
-    first, those in `blocks` (dimension, size) in blocks. A run uses it from the step `first` to the step `last`.
+    first, those in `blocks` (dimension, size) in blocks. A run uses it from the step `first` to the step `last`; `loop`
+    numbers the call of the loop whose body uses it, -1 outside.
     """
 
     key: str
@@ -48,6 +50,7 @@ class Place:
     blocks: tuple[tuple[int, int], ...] = ()
     first: int = 0
     last: int = 0
+    loop: int = -1
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,7 @@ class ShapeSet:
     arena: Arena
     macs: int
     places: tuple[Place, ...] = ()
+    blocks: tuple[Block, ...] = ()
 
 
 @dataclass(frozen=True)

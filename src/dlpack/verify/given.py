@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.errors import UsageError
+from dlpack.errors import UsageError, did_you_mean
 from dlpack.graph.ir import Array
 
 
@@ -46,7 +46,7 @@ class Given:
         for name in self.arrays:
             if name not in names:
                 known = ", ".join(f"'{n}'" for n in names)
-                problems.append(f"the model has no input '{name}'; it has {known}")
+                problems.append(f"the model has no input '{name}'; it has {known}{did_you_mean(name, names)}")
         for t in inputs:
             array, shape = self.arrays.get(t["name"]), tuple(t["shape"])
             if array is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import ml_dtypes
 
-from dlpack.errors import ModelError, UsageError
+from dlpack.errors import ModelError, UsageError, did_you_mean
 from dlpack.graph.ir import SMALL_INTEGERS, Array, Graph, Node
 
 Range = tuple[float, float]
@@ -91,7 +91,8 @@ def _told(graph: Graph, metadata: Mapping[str, str], said: Mapping[str, Range]) 
     for name, (low, high) in said.items():
         if name not in graph.inputs:
             known = ", ".join(f"'{n}'" for n in graph.inputs) or "none"
-            raise UsageError(f"--range {name}={low:g}:{high:g}: the model has no input '{name}'; it has {known}")
+            wrong = f"--range {name}={low:g}:{high:g}: the model has no input '{name}'"
+            raise UsageError(f"{wrong}; it has {known}{did_you_mean(name, graph.inputs)}")
         dtype = graph.types[name].dtype
         if "int" in dtype:
             info = _limits(dtype)

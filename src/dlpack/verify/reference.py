@@ -204,6 +204,12 @@ class OutputError:
     passed: bool
     tolerance: float = 0.0
     """The largest error that is accepted, in the output's own units."""
+    counts: tuple[int, ...] = ()
+    """How many elements are exact, then how many are off by so much of the range, `DECADES`, then how many by more."""
+
+
+DECADES = tuple(10.0**k for k in range(-9, 1))
+"""Upper bounds of errors, as parts of an output's largest absolute value."""
 
 
 def compare(
@@ -216,11 +222,15 @@ def compare(
     if got.size == 0:
         return OutputError(name, 0.0, 0.0, 0.0, True)
     worst = total = span = 0.0
-    for start in range(0, got.size, _BLOCK):
-        a, b = (x.reshape(-1)[start : start + _BLOCK] for x in (got, want))
-        errors = element_errors(a, b)
+    starts = range(0, got.size, _BLOCK)
+    for start in starts:
+        span = max(span, _span(want.reshape(-1)[start : start + _BLOCK].astype(np.float64)))
+    counts = np.zeros(len(DECADES) + 2, np.int64)
+    for start in starts:
+        errors = element_errors(*(x.reshape(-1)[start : start + _BLOCK] for x in (got, want)))
         worst, total = max(worst, float(errors.max())), total + float(errors.sum())
-        span = max(span, _span(b.astype(np.float64)))
+        bins = np.where(errors == 0, 0, 1 + np.searchsorted(np.array(DECADES) * span, errors))
+        counts += np.bincount(bins, minlength=counts.size)
     usual = max(relative * span, 1e-30) if floats else 0.0
     largest, mean = (
         max(usual, tolerance.largest if tolerance else 0.0),
@@ -228,7 +238,7 @@ def compare(
     )
     passed = worst <= largest and total / got.size <= mean
     part = worst / span if span else (0.0 if worst == 0 else float("inf"))
-    return OutputError(name, worst, part, span, passed, largest)
+    return OutputError(name, worst, part, span, passed, largest, tuple(counts.tolist()))
 
 
 def element_errors(got: Array, want: Array) -> Array:
