@@ -91,13 +91,13 @@ def root_command(folder: Path) -> None:
               help="For models, bundles and results; the contestants' are measured once.")  # fmt: skip
 @click.option("--timeout", default=3600.0, type=click.FloatRange(0, min_open=True), metavar="SECONDS",
               help="What one step may take: a build, a count, a check.")  # fmt: skip
-@click.option("--retry", is_flag=True, help="Try again what failed or took too long.")
-@click.option("--page-only", is_flag=True, help="Measure nothing.")
+@click.option("--measure", "wanted", default="missing", type=click.Choice(["missing", "failed", "nothing"]),
+              help="What has no result yet, that and what failed or took too long, or nothing.")  # fmt: skip
 @click.option("--mca", metavar="COMMAND", help="llvm-mca, 16 or newer, for the table of FMAs per cycle.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The page; else it is printed.")
 def zoo_command(
-    root: Path | None, models: Path | None, only: str, cache: Path, timeout: float, retry: bool, page_only: bool,
-    mca: str | None, output: Path | None,
+    root: Path | None, models: Path | None, only: str, cache: Path, timeout: float, wanted: str, mca: str | None,
+    output: Path | None,
 ) -> None:  # fmt: skip
     """Whether the zoo is right on four Arm processors, and the instructions of ours, onnxruntime and ncnn: a page.
 
@@ -105,9 +105,9 @@ def zoo_command(
     same."""
     cache = cache.resolve()
     results, bench = Results(cache / "results.json"), Bench(root, cache / "bundles", timeout)
-    if retry:
+    if wanted == "failed":
         results.forget_reasons()
-    for model in () if page_only else choose_models(models, only, cache, sys.executable):
+    for model in () if wanted == "nothing" else choose_models(models, only, cache, sys.executable):
         measure(model, bench, results, lambda text: click.echo(text, err=True))
     loops = ""
     if mca:

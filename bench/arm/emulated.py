@@ -53,6 +53,7 @@ MACHINES = {
         _musl("a57", "cortex_a57", "cortex-a57"),
         _musl("a72", "cortex_a72", "cortex-a72"),
         _musl("a76", "cortex_a76", "max"),
+        _musl("i8mm", "generic+v8_2a+dotprod+i8mm", "max"),
         _musl("x1", "cortex_x1", "max"),
         _musl("apple", "apple_m1", "max"),
         _musl("max", "generic", "max"),
@@ -84,10 +85,10 @@ def count(
 ) -> Count:
     """The instructions of one run of the predictor; `folder` is for what is built, `timeout` the seconds that a process
     may take. Raises CalledProcessError and TimeoutExpired."""
-    program, weights, manifest = build(bundle, machine, folder, ("-fno-inline",) if by_function else ())
+    built = build(bundle, machine, folder, ("-fno-inline",) if by_function else ())
     plugin = f"{build_plugin(folder)}{',by=function' if by_function else ''}"
-    one, error = _run(program, weights, manifest, bundle, machine, 1, plugin, timeout=timeout)
-    two, _ = _run(program, weights, manifest, bundle, machine, 2, plugin, timeout=timeout)
+    one, error = _run(built, bundle, machine, 1, plugin, timeout=timeout)
+    two, _ = _run(built, bundle, machine, 2, plugin, timeout=timeout)
     return Count(two - one, error)
 
 
@@ -99,8 +100,8 @@ def check(
     timeout: float | None = None,
 ) -> float:
     """The largest difference from `wanted`, else from the bundle's reference outputs, as a part of their range."""
-    program, weights, manifest = build(bundle, machine, folder)
-    return _run(program, weights, manifest, bundle, machine, 1, None, wanted, timeout)[1]
+    built = build(bundle, machine, folder)
+    return _run(built, bundle, machine, 1, None, wanted, timeout)[1]
 
 
 def build_plugin(folder: Path) -> Path:
@@ -137,9 +138,7 @@ def assembly(bundle: Path, machine: Machine) -> str:
 
 
 def _run(
-    program: Path,
-    weights: str,
-    manifest: dict[str, Any],
+    built: tuple[Path, str, dict[str, Any]],
     bundle: Path,
     machine: Machine,
     runs: int,
@@ -148,6 +147,7 @@ def _run(
     timeout: float | None = None,
 ) -> tuple[Counter[str], float]:
     """All instructions of a process that runs the predictor `runs` times (none without a plugin), and its error."""
+    program, weights, manifest = built
     reference = np.load(bundle / "reference.npz")
     files = []
     for i, tensor in enumerate(manifest["inputs"]):
