@@ -211,7 +211,7 @@ def _take_scalars(loop: For, bytes_of: Collection[Load], taken: set[str]) -> _St
     names: dict[Expr, str] = {}
 
     def follows(e: Expr | None) -> TypeGuard[Load]:
-        return (e in bytes_of or _is_scalar(e)) and e.index.coefficient(loop.var) == e.lanes
+        return isinstance(e, Load) and (e in bytes_of or _is_scalar(e)) and e.index.coefficient(loop.var) == e.lanes
 
     def name(e: Load) -> str:
         if e not in names:
