@@ -583,13 +583,17 @@ template <int LANE, class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {
 template <class V> INLINE vec<elem<V>, 2 * lanes<V>> joined_(V a, V b) { return join(a, b); }
 
 //@ section low_halves
-//@ needs halves
-// The first halves of two vectors.
-template <class V> INLINE V low_halves_(V a, V b) { return join(low(a), low(b)); }
+// The first halves of two vectors of 16 bytes.
+template <class V> INLINE V low_halves_(V a, V b) {
+  typedef vec<int64_t, 2> H;
+  return bits_as<V>(H{bits_as<H>(a)[0], bits_as<H>(b)[0]});
+}
 
 //@ section high_halves
-//@ needs halves
-template <class V> INLINE V high_halves_(V a, V b) { return join(high(a), high(b)); }
+template <class V> INLINE V high_halves_(V a, V b) {
+  typedef vec<int64_t, 2> H;
+  return bits_as<V>(H{bits_as<H>(a)[1], bits_as<H>(b)[1]});
+}
 
 //@ section mmla
 // acc plus the product of two rows of x and two of w, of eight bytes each: in lane 2 i + j the sum of x[8 i + k] w[8 j + k].
