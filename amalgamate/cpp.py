@@ -24,6 +24,7 @@ from dlpack.loops.ir import (
     Space,
     Store,
 )
+from dlpack.loops.lanes import LANE
 
 CPP_TYPE = {
     "float32": "float", "float64": "double", "bool": "uint8_t",
@@ -191,6 +192,12 @@ class CppPrinter(Printer):
             return f"select({', '.join(self.expr(a) for a in e.args)})"
         if e.op == "reinterpret":
             return f"bits_as<{self.type(e.dtype, e.lanes)}>({self.expr(e.args[0])})"
+        if e.op == "dot_" and isinstance(lane := e.args[1], Op) and lane.op == LANE:
+            self.functions.add("dot_of_lane")
+            acc, x, number, w = map(self.expr, (e.args[0], *lane.args, e.args[2]))
+            return f"dot_<{number}>({acc}, {x}, {w})"
+        if e.op == "dot_" and e.lanes > 1 and e.args[1].lanes == 8:
+            self.functions.add("dot_of_eight")
         name = _FUNCTIONS.get(e.op, e.op if e.op.endswith("_") or e.op in _HORIZONTAL else e.op + "_")
         self.functions.add(name)
         if any(a.dtype == "float64" for a in e.args):

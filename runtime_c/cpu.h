@@ -79,16 +79,20 @@ constexpr uint32_t kSaved = 0;
 #elif defined(__linux__) &&                                      \
     ((defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)) || \
      (defined(__riscv) && defined(__riscv_vector)))
-// Linux's list of what the processor has; absent where there is no libc.
+// Linux's lists of what the processor has; absent where there is no libc.
 extern "C" unsigned long hardware_list(unsigned long kind) __asm__("getauxval")
     __attribute__((weak));
 [[maybe_unused]] inline bool cpu_suffices() {
 #if defined(__riscv)
-  constexpr unsigned long wanted = 1ul << ('v' - 'a');
+  constexpr unsigned long wanted = 1ul << ('v' - 'a'), wanted_too = 0;
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+  constexpr unsigned long wanted = 1ul << 20,
+                          wanted_too = 1ul << 13;  // dot products, and of matrices
 #else
-  constexpr unsigned long wanted = 1ul << 20;  // dot products
+  constexpr unsigned long wanted = 1ul << 20, wanted_too = 0;
 #endif
-  return hardware_list != nullptr && (hardware_list(16) & wanted) != 0;
+  return hardware_list != nullptr && (hardware_list(16) & wanted) == wanted &&
+      (hardware_list(26) & wanted_too) == wanted_too;
 }
 #else
 [[maybe_unused]] constexpr bool cpu_suffices() { return true; }

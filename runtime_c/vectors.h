@@ -575,3 +575,59 @@ template <class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {
   return bits_as<V>(bits_as<uints<V>>(acc) + bits_as<uints<V>>(pairs<V>(x_even, w_even)) +
                     bits_as<uints<V>>(pairs<V>(x_odd, w_odd)));
 }
+
+//@ section dot_of_lane
+//@ needs dot
+// The same with four neighbours of x, the LANEth.
+template <int LANE, class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {
+#if defined(__ARM_FEATURE_DOTPROD)
+  if constexpr (elem<X>(-1) < 0 && sizeof(V) == 16 && sizeof(X) == 16) {
+    asm("sdot %0.4s, %1.16b, %2.4b[%3]" : "+w"(acc) : "w"(w), "w"(x), "i"(LANE));
+    return acc;
+  }
+#endif
+  return dot_(acc, bits_as<vec<elem<X>, 4>>(bits_as<vec<int32_t, lanes<X> / 4>>(x)[LANE]), w);
+}
+
+//@ section joined
+//@ needs halves
+template <class V> INLINE vec<elem<V>, 2 * lanes<V>> joined_(V a, V b) { return join(a, b); }
+
+//@ section low_halves
+// The first halves of two vectors of 16 bytes.
+template <class V> INLINE V low_halves_(V a, V b) {
+  typedef vec<int64_t, 2> H;
+  return bits_as<V>(H{bits_as<H>(a)[0], bits_as<H>(b)[0]});
+}
+
+//@ section high_halves
+template <class V> INLINE V high_halves_(V a, V b) {
+  typedef vec<int64_t, 2> H;
+  return bits_as<V>(H{bits_as<H>(a)[1], bits_as<H>(b)[1]});
+}
+
+//@ section mmla
+// acc plus the product of two rows of x and two of w, of eight bytes each: in lane 2 i + j the sum of x[8 i + k] w[8 j + k].
+// Sums wrap.
+template <class V> INLINE V mmla_(V acc, vec<int8_t, 16> x, vec<int8_t, 16> w) {
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+  asm("smmla %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(x), "w"(w));
+#else
+  for (int lane = 0; lane < 4; ++lane) {
+    int32_t sum = 0;
+    for (int k = 0; k < 8; ++k) sum += x[lane / 2 * 8 + k] * w[lane % 2 * 8 + k];
+    acc[lane] = static_cast<int32_t>(static_cast<uint32_t>(acc[lane]) + static_cast<uint32_t>(sum));
+  }
+#endif
+  return acc;
+}
+
+//@ section dot_of_eight
+//@ needs mmla halves
+// The same for one row with eight products in each lane.
+template <class V> INLINE V dot_(V acc, vec<int8_t, 8> x, vec<int8_t, 32> w) {
+  const vec<int8_t, 16> row = join(x, vec<int8_t, 8>{});
+  const V first = mmla_(join(low(acc), half<V>{}), row, low(w)),
+          last = mmla_(join(high(acc), half<V>{}), row, high(w));
+  return join(low(first), low(last));
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -120,8 +121,32 @@ def test_results_go_on_where_they_stopped(tmp_path: Path) -> None:
     results.save()
     again = zoo.Results(tmp_path / "cache" / "results.json")
     assert again.rows == results.rows
-    again.forget_ours()
-    assert again.rows["mlp"].counts == {"ncnn": 2.0} and not again.rows["mlp"].errors
+    assert again.rows["mlp"].has("ncnn") and not again.rows["mlp"].has("onnxruntime")
+
+
+def test_another_model_of_the_same_name_is_measured_anew(tmp_path: Path) -> None:
+    model = tmp_path / "mlp.onnx"
+    model.write_bytes(b"one")
+    model.with_suffix(".npz").write_bytes(b"inputs")
+    results = zoo.Results(tmp_path / "results.json")
+    results.row(model).counts["ncnn"] = 2.0
+    assert results.row(model).counts
+    model.write_bytes(b"two")
+    assert not results.row(model).counts
+
+
+def test_a_step_that_fails_leaves_its_reason(tmp_path: Path) -> None:
+    """The others are still tried, and a failed build hides none of the contestants."""
+    model = tmp_path / "wrong.onnx"
+    model.write_bytes(b"no model")
+    model.with_suffix(".npz").write_bytes(b"no inputs")
+    results = zoo.Results(tmp_path / "results.json")
+    bench = zoo.Bench(None, tmp_path / "bundles", 60.0)
+    zoo.measure(model, bench, results, lambda _: None)
+    reasons = zoo.Results(tmp_path / "results.json").rows["wrong"].reasons
+    assert reasons.keys() == {"linux-arm64", "linux-armhf"} and "ended with code" in reasons["linux-arm64"]
+    slow = subprocess.TimeoutExpired(["qemu-aarch64"], 60.0)
+    assert zoo.reason_of(slow, 60.0) == "took more than 60 s under emulation"
 
 
 def test_outputs_that_are_no_numbers_are_wrong() -> None:

@@ -14,15 +14,21 @@ from conftest import requires_tool
 from processes import run
 from test_quantised import Net
 
+from dlpack.amalgamate.cpp import CppPrinter
 from dlpack.bundle.loader import read_kernels
 from dlpack.graph.ir import Graph
 from dlpack.graph.quantized import quantized
+from dlpack.loops.index import Linear
+from dlpack.loops.ir import Assign, Const, Declare, Kernel, Load, Op, Param, Ref, Store
+from dlpack.loops.matrices import pairs_of_rows
 from dlpack.pipeline import Options, build
 from dlpack.stages.prepare import clean_graph
 from dlpack.targets import get_target
 from dlpack.targets.toolchains.host import cpu_features
 
-MACHINES = ("avx512vnni", "avx512", "avxvnni", "avx2", "neon_dotprod")
+MACHINES = ("avx512vnni", "avx512", "avxvnni", "avx2", "neon_i8mm", "neon_dotprod")
+
+ZEROS = Op("int32", 4, "splat", (Const("int32", 1, 0),))
 
 
 def dense(net: Net, x: str, outputs: int, scale: float, zero: int) -> str:
@@ -85,7 +91,39 @@ def test_sums_stay_in_registers_at_a_ragged_edge(outputs: int, tmp_path: Path) -
     bundle = build(path, tmp_path / "net", options)
     text = (bundle / "net.cc").read_text()
     kernels = text[text.index("// [KERNELS]") : text.index("// [RUN]")]
-    assert "acc0_0 = dot_(acc0_0, " in kernels and " acc[" not in kernels and "mul_(" not in kernels
+    assert "acc0_0 = dot_<3>(acc0_0, " in kernels and " acc[" not in kernels and "mul_(" not in kernels
+
+
+def test_a_pair_of_rows_shares_matrix_products(tmp_path: Path) -> None:
+    """24 channels are a vector of 16 and 8 more, for each of 27 rows, of which the last has zeros beside it."""
+    net = Net(9, "uint8", (1, 24, 3, 9), 0.02, 128)
+    path = saved(net, [net.conv("x", 8, 0.03, 0, kernel=1)], tmp_path)
+    options = Options(target="source", name="net", target_options={"machine": "neon_i8mm"})
+    bundle = build(path, tmp_path / "net", options)
+    text = (bundle / "net.cc").read_text()
+    kernels = text[text.index("// [KERNELS]") : text.index("// [RUN]")]
+    assert "low_halves_(x_at0, x_at1)" in kernels and "high_halves_(x_at0, x_at1)" in kernels
+    assert "joined_(load<i8x8>(" in kernels and "joined_(load<i8x8>(x_column_tile + 16), i8x8{})" not in kernels
+    assert "mmla_(acc" in kernels and "dot_(" not in kernels and " acc[" not in kernels
+    assert json.loads((bundle / "manifest.json").read_text())["verification"][0]["absolute"] == 0
+
+
+def test_sums_of_one_row_have_zeros_beside_them(tmp_path: Path) -> None:
+    sums = [Declare(f"acc{r}", "int32", 4, ZEROS) for r in range(3)]
+    w = Load("int8", 32, "w", Linear(), 32)
+    dots = [
+        Assign(s.name, Op("int32", 4, "dot_", (Ref("int32", 4, s.name), Load("int8", 8, "x", Linear(8 * r), 8), w)))
+        for r, s in enumerate(sums)
+    ]
+    done = [Store("y", Linear(4 * r), Ref("int32", 4, s.name), 4) for r, s in enumerate(sums)]
+    params = (Param("x", "int8", False), Param("w", "int8", False), Param("y", "int32", True))
+    text = CppPrinter().kernel(pairs_of_rows(Kernel(params, (*sums, *dots, *done))), "k")
+    assert text.count("mmla_(") == 4 and "acc2_beside" in text
+    assert (
+        text.index("mmla_(acc1")
+        < text.index("acc1 = high_halves_(acc0, acc1)", text.index("mmla_("))
+        < text.index("store(y")
+    )
 
 
 @pytest.mark.parametrize("compiler", ["g++", "clang++", "aarch64-linux-gnu-g++"])
@@ -158,7 +196,7 @@ def test_targets_have_dot_products_for_integer_networks_alone(tmp_path: Path) ->
     path = saved(net, [net.conv("x", 16, 0.03, 0)], tmp_path)
     bundle = build(path, tmp_path / "integers", Options(target="linux-arm64"))
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert manifest["variants"] == ["neon_dotprod", "neon"]
+    assert manifest["variants"] == ["neon_i8mm", "neon_dotprod", "neon"]
     floats = onnx.helper.make_graph(
         [onnx.helper.make_node("Relu", ["x"], ["y"])],
         "net",

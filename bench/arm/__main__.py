@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ import click
 from bench.arm.cycles import table
 from bench.arm.emulated import MACHINES, count
 from bench.arm.peers import make_root
-from bench.arm.zoo import Results, measure, page
+from bench.arm.zoo import Bench, Results, measure, page
 from bench.rounds import ROOT
 from bench.zoo import choose_models
 
@@ -90,26 +89,29 @@ def root_command(folder: Path) -> None:
 @click.option("--cache", default=ROOT / "build" / "bench" / "arm", show_default="build/bench/arm", metavar="DIR",
               type=click.Path(file_okay=False, path_type=Path),
               help="For models, bundles and results; the contestants' are measured once.")  # fmt: skip
-@click.option("--reuse", is_flag=True, help="Measure of ours too only what is missing.")
+@click.option("--timeout", default=3600.0, type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+              help="What one step may take: a build, a count, a check.")  # fmt: skip
+@click.option("--measure", "wanted", default="missing", type=click.Choice(["missing", "failed", "nothing"]),
+              help="What has no result yet, that and what failed or took too long, or nothing.")  # fmt: skip
 @click.option("--mca", metavar="COMMAND", help="llvm-mca, 16 or newer, for the table of FMAs per cycle.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The page; else it is printed.")
 def zoo_command(
-    root: Path | None, models: Path | None, only: str, cache: Path, reuse: bool, mca: str | None, output: Path | None
-) -> None:
-    """Whether the zoo is right on four Arm processors, and the instructions of ours, onnxruntime and ncnn: a page."""
+    root: Path | None, models: Path | None, only: str, cache: Path, timeout: float, wanted: str, mca: str | None,
+    output: Path | None,
+) -> None:  # fmt: skip
+    """Whether the zoo is right on four Arm processors, and the instructions of ours, onnxruntime and ncnn: a page.
+
+    A run goes on where the last one stopped: a result stands while its model, and of ours the emitted source, is the
+    same."""
     cache = cache.resolve()
-    results, bundles = Results(cache / "results.json"), cache / "bundles"
-    if not reuse:
-        results.forget_ours()
-        shutil.rmtree(bundles, ignore_errors=True)
-    for model in choose_models(models, only, cache, sys.executable):
-        try:
-            measure(model, root, results, bundles, lambda text: click.echo(text, err=True))
-        except subprocess.CalledProcessError as e:
-            click.echo(f"{model.stem}: left out: {e}\n{(e.stderr or '')[-2000:]}", err=True)
+    results, bench = Results(cache / "results.json"), Bench(root, cache / "bundles", timeout)
+    if wanted == "failed":
+        results.forget_reasons()
+    for model in () if wanted == "nothing" else choose_models(models, only, cache, sys.executable):
+        measure(model, bench, results, lambda text: click.echo(text, err=True))
     loops = ""
     if mca:
-        chosen = [bundles / "linux-arm64" / name for name in LOOPS_OF]
+        chosen = [bench.bundles / "linux-arm64" / name for name in LOOPS_OF]
         loops = cycles_table([b for b in chosen if b.is_dir()], "generic", ("cortex-a57", "neoverse-n1"), mca)
     text = page(list(results.rows.values()), root, loops)
     if output:

@@ -53,6 +53,7 @@ MACHINES = {
         _musl("a57", "cortex_a57", "cortex-a57"),
         _musl("a72", "cortex_a72", "cortex-a72"),
         _musl("a76", "cortex_a76", "max"),
+        _musl("i8mm", "generic+v8_2a+dotprod+i8mm", "max"),
         _musl("x1", "cortex_x1", "max"),
         _musl("apple", "apple_m1", "max"),
         _musl("max", "generic", "max"),
@@ -79,26 +80,35 @@ class Count:
         return self.instructions.total()
 
 
-def count(bundle: Path, machine: Machine, folder: Path, by_function: bool = False) -> Count:
-    """The instructions of one run of the predictor; `folder` is for what is built. Raises CalledProcessError."""
-    program, weights, manifest = build(bundle, machine, folder, ("-fno-inline",) if by_function else ())
+def count(
+    bundle: Path, machine: Machine, folder: Path, by_function: bool = False, timeout: float | None = None
+) -> Count:
+    """The instructions of one run of the predictor; `folder` is for what is built, `timeout` the seconds that a process
+    may take. Raises CalledProcessError and TimeoutExpired."""
+    built = build(bundle, machine, folder, ("-fno-inline",) if by_function else ())
     plugin = f"{build_plugin(folder)}{',by=function' if by_function else ''}"
-    one, error = _run(program, weights, manifest, bundle, machine, 1, plugin)
-    two, _ = _run(program, weights, manifest, bundle, machine, 2, plugin)
+    one, error = _run(built, bundle, machine, 1, plugin, timeout=timeout)
+    two, _ = _run(built, bundle, machine, 2, plugin, timeout=timeout)
     return Count(two - one, error)
 
 
-def check(bundle: Path, machine: Machine, folder: Path, wanted: Sequence[Array] | None = None) -> float:
+def check(
+    bundle: Path,
+    machine: Machine,
+    folder: Path,
+    wanted: Sequence[Array] | None = None,
+    timeout: float | None = None,
+) -> float:
     """The largest difference from `wanted`, else from the bundle's reference outputs, as a part of their range."""
-    program, weights, manifest = build(bundle, machine, folder)
-    return _run(program, weights, manifest, bundle, machine, 1, None, wanted)[1]
+    built = build(bundle, machine, folder)
+    return _run(built, bundle, machine, 1, None, wanted, timeout)[1]
 
 
 def build_plugin(folder: Path) -> Path:
     """Compiles the plugin that counts, with the computer's own compiler."""
     plugin = folder / "count.so"
     if not plugin.exists():
-        _call(["gcc", "-shared", "-fPIC", "-O2", str(HERE / "count.c"), "-o", str(plugin)])
+        run_limited(["gcc", "-shared", "-fPIC", "-O2", str(HERE / "count.c"), "-o", str(plugin)])
     return plugin
 
 
@@ -108,11 +118,11 @@ def build(bundle: Path, machine: Machine, folder: Path, flags: Sequence[str] = (
     name = manifest["name"]
     program, kernels, driver = (folder / f"{name}-{machine.name}{end}" for end in ("", ".o", "-drive.o"))
     plain = [*machine.command("c++"), *(["-nostdlib++"] if not machine.compiler else [])]
-    _call([*plain, *FLAGS, *flags, "-w", "-c", str(bundle / manifest["source"]), "-o", str(kernels)])
+    run_limited([*plain, *FLAGS, *flags, "-w", "-c", str(bundle / manifest["source"]), "-o", str(kernels)])
     header = [f"-DMODEL={name}", f'-DHEADER="{manifest["header"]}"', f"-I{bundle}"]
     language = ["-x", "c++"] if machine.compiler else []
-    _call([*machine.command("c++"), *language, "-w", *header, "-c", str(HERE / "drive.c"), "-o", str(driver)])
-    _call([*machine.command("c"), str(driver), str(kernels), "-o", str(program)])
+    run_limited([*machine.command("c++"), *language, "-w", *header, "-c", str(HERE / "drive.c"), "-o", str(driver)])
+    run_limited([*machine.command("c"), str(driver), str(kernels), "-o", str(program)])
     file = manifest.get("weights", {}).get("file")
     return program, str(bundle / file) if file else "-", manifest
 
@@ -123,21 +133,21 @@ def assembly(bundle: Path, machine: Machine) -> str:
     with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
         text = Path(folder, "kernels.s")
         flags = [*FLAGS, "-w", "-g0", "-S"]
-        _call([*machine.command("c++"), *flags, str(bundle / manifest["source"]), "-o", str(text)])
+        run_limited([*machine.command("c++"), *flags, str(bundle / manifest["source"]), "-o", str(text)])
         return text.read_text(encoding="utf-8", errors="replace")
 
 
 def _run(
-    program: Path,
-    weights: str,
-    manifest: dict[str, Any],
+    built: tuple[Path, str, dict[str, Any]],
     bundle: Path,
     machine: Machine,
     runs: int,
     plugin: str | None,
     expected: Sequence[Array] | None = None,
+    timeout: float | None = None,
 ) -> tuple[Counter[str], float]:
     """All instructions of a process that runs the predictor `runs` times (none without a plugin), and its error."""
+    program, weights, manifest = built
     reference = np.load(bundle / "reference.npz")
     files = []
     for i, tensor in enumerate(manifest["inputs"]):
@@ -146,7 +156,7 @@ def _run(
     outputs = [program.with_name(f"{program.name}.out{i}") for i in range(len(manifest["outputs"]))]
     counting = ["-plugin", plugin, "-d", "plugin"] if plugin else []
     paths = [str(p) for p in (*files, *outputs)]
-    text = _call([*machine.emulator, *counting, str(program), weights, str(runs), *paths])
+    text = run_limited([*machine.emulator, *counting, str(program), weights, str(runs), *paths], timeout)
     if expected is None:
         expected = [reference[f"out_{i}"] for i in range(len(outputs))]
     got = [np.fromfile(file, tensor["dtype"]) for file, tensor in zip(outputs, manifest["outputs"], strict=True)]
@@ -167,9 +177,7 @@ def counted(text: str) -> Counter[str]:
     return Counter({line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()})
 
 
-def _call(command: Sequence[str]) -> str:
-    """Runs a command; what it wrote to stderr."""
-    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if result.returncode:
-        raise subprocess.CalledProcessError(result.returncode, command, result.stdout, result.stderr)
-    return result.stderr
+def run_limited(command: Sequence[str], timeout: float | None = None) -> str:
+    """Runs a command for at most `timeout` seconds; what it wrote to stderr. Raises CalledProcessError and
+    TimeoutExpired."""
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=timeout).stderr

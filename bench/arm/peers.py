@@ -82,9 +82,18 @@ def peer_versions(folder: Path) -> dict[str, str]:
     return found
 
 
-def count_peer(name: str, model: Path, folder: Path, scratch: Path, wanted: list[Array], plugin: Path) -> Count:
+def count_peer(
+    name: str,
+    model: Path,
+    folder: Path,
+    scratch: Path,
+    wanted: list[Array],
+    plugin: Path,
+    timeout: float | None = None,
+) -> Count:
     """The instructions of one run of contestant `name` on `model` with the inputs of the .npz beside it, and its error
-    against `wanted`, the outputs in order. Raises PeerError where it cannot take the model."""
+    against `wanted`, the outputs in order. Raises PeerError where it cannot take the model, and TimeoutExpired where
+    a process takes more than `timeout` seconds."""
     peer = PEERS[name]
     converted = scratch / name
     converted.mkdir(exist_ok=True)
@@ -94,7 +103,9 @@ def count_peer(name: str, model: Path, folder: Path, scratch: Path, wanted: list
     for runs in (RUNS, RUNS + 1):
         arguments = [name, str(file), str(model.with_suffix(".npz").resolve()), str(runs), str(results)]
         command = [*python(folder, str(plugin)), "-m", "bench.arm.emulated_peer", *arguments]
-        process = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        process = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=timeout
+        )
         if process.returncode:
             told = [line for line in process.stderr.splitlines() if line.startswith("PEER FAILED: ")]
             reason = told[0].removeprefix("PEER FAILED: ") if told else f"it ended with code {process.returncode}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.arm.emulated import MACHINES, Array, build_plugin, check, count
+from bench.arm.emulated import MACHINES, Array, build_plugin, check, count, run_limited
 from bench.arm.peers import count_peer, peer_versions
 from bench.models import MODELS
 from bench.peers import CONTESTANTS, PeerError
+from bench.rounds import ROOT
 from bench.worker import load_inputs
 
 CHECKED = {"a57": "generic", "max": "max", "a53": "a53", "armhf": "armhf"}
@@ -51,13 +54,21 @@ difference, and of the means.
 
 @dataclass
 class Row:
-    """A model's results: million instructions by contestant, or why there are none; errors by processor; bytes."""
+    """A model's results: million instructions by contestant; errors by processor; why there is none of those; bytes.
+
+    `digests`: by target, of the sources that ours was measured with; as "model", of the model and its inputs.
+    """
 
     model: str
     counts: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
     code: int = 0
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def has(self, what: str) -> bool:
+        """Whether there is a result or the reason why there is none."""
+        return what in self.counts or what in self.errors or what in self.reasons
 
     def ratio(self, peer: str) -> float | None:
         return self.counts["ours"] / self.counts[peer] if {"ours", peer} <= self.counts.keys() else None
@@ -71,10 +82,17 @@ class Results:
         stored: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
         self.rows = {row["model"]: Row(**row) for row in stored}
 
-    def forget_ours(self) -> None:
+    def row(self, model: Path) -> Row:
+        """The model's row; a new one where the model or its inputs are not those that it was measured with."""
+        digest = digest_of([model, model.with_suffix(".npz")])
+        row = self.rows.get(model.stem)
+        if row is None or row.digests.setdefault("model", digest) != digest:
+            row = self.rows[model.stem] = Row(model.stem, digests={"model": digest})
+        return row
+
+    def forget_reasons(self) -> None:
         for row in self.rows.values():
-            row.counts.pop("ours", None)
-            row.errors.clear()
+            row.reasons.clear()
 
     def save(self) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -82,59 +100,119 @@ class Results:
         self._file.write_text(text + "\n", encoding="utf-8")
 
 
-def measure(model: Path, root: Path | None, results: Results, bundles: Path, tell: Callable[[str], None]) -> None:
-    """Adds to the model's row what it lacks: our counts and errors, and with `root` those of the contestants."""
-    row = results.rows.setdefault(model.stem, Row(model.stem))
+def digest_of(files: Iterable[Path]) -> str:
+    """The SHA-256 of files' contents."""
+    made = hashlib.sha256()
+    for file in files:
+        made.update(file.read_bytes())
+    return made.hexdigest()
+
+
+def compiler_digest() -> str:
+    """That of all files that a bundle is made with."""
+    folders = ("src", "amalgamate", "exporters", "runtime_c", "targets")
+    return digest_of(f for name in folders for f in sorted((ROOT / name).rglob("*.*")) if f.suffix != ".pyc")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a run of all models needs: the contestants' root, a folder for bundles, and the seconds that one step (a
+    build, a count, a check) may take."""
+
+    root: Path | None
+    bundles: Path
+    timeout: float
+
+
+OURS = {"linux-arm64": ("ours", "a57", "max", "a53"), "linux-armhf": ("armhf",)}
+"""By target what is measured of its bundles."""
+
+TITLES = {"ours": "our instructions", **{processor: f"our outputs on {processor}" for processor in CHECKED}}
+
+_FAILURES = (subprocess.SubprocessError, PeerError, OSError)
+
+
+def measure(model: Path, bench: Bench, results: Results, tell: Callable[[str], None]) -> None:
+    """Adds to the model's row what it lacks: our counts and errors, and with a root those of the contestants; or why
+    there is none. What was measured with the same model, inputs and emitted source stands."""
+    row = results.row(model)
+
+    def attempt(what: str, doing: str, work: Callable[[], None]) -> bool:
+        tell(f"{model.stem}: {doing}")
+        row.reasons.pop(what, None)
+        try:
+            work()
+        except _FAILURES as e:
+            row.reasons[what] = reason_of(e, bench.timeout)
+            tell(f"{model.stem}: {what} {row.reasons[what]}\n{getattr(e, 'stderr', None) or ''}"[-2000:].rstrip())
+        results.save()
+        return what not in row.reasons
+
     with tempfile.TemporaryDirectory(prefix="dlpack-") as name:
         folder = Path(name)
-        for doing, work in _missing(row, model, root, bundles, folder):
-            tell(f"{model.stem}: {doing}")
-            work()
-            results.save()
+        for target, measured in OURS.items():
+            if attempt(target, f"bundle for {target}", partial(_bundle, row, model, target, bench)):
+                for what in measured:
+                    if not row.has(what):
+                        attempt(what, TITLES[what], partial(_measure_ours, row, model, target, what, bench, folder))
+        for peer in ("onnxruntime", "ncnn"):
+            if bench.root is not None and not row.has(peer):
+                work = partial(_measure_peer, row, model, peer, bench.root, bench.timeout, folder)
+                attempt(peer, f"instructions of {peer}", work)
 
 
-def _missing(
-    row: Row, model: Path, root: Path | None, bundles: Path, folder: Path
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    def our_count() -> None:
-        bundle = _bundle(model, "linux-arm64", bundles)
-        row.counts["ours"] = count(bundle, MACHINES["generic"], folder).total / 1e6
+def reason_of(error: Exception, timeout: float) -> str:
+    """Why a step gave no result, as the end of a sentence that begins with what it was about."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"took more than {timeout:.0f} s under emulation"
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"ended with code {error.returncode}"
+    return f"failed: {error}"
+
+
+def _measure_ours(row: Row, model: Path, target: str, what: str, bench: Bench, folder: Path) -> None:
+    bundle = bench.bundles / target / model.stem
+    if what == "ours":
+        row.counts[what] = count(bundle, MACHINES["generic"], folder, timeout=bench.timeout).total / 1e6
         row.code = code_bytes(bundle)
-
-    def our_error(processor: str) -> None:
-        bundle = _bundle(model, "linux-armhf" if processor == "armhf" else "linux-arm64", bundles)
-        row.errors[processor] = check(bundle, MACHINES[CHECKED[processor]], folder, _expected(model, bundle))
-
-    def peer(name: str, root: Path) -> None:
-        expected = _onnxruntime(model, load_inputs(model.with_suffix(".npz")))
-        try:
-            counted = count_peer(name, model, root, folder, expected, build_plugin(folder))
-        except PeerError as e:
-            row.reasons[name] = str(e)
-            return
-        if counted.error > LIMIT:
-            row.reasons[name] = f"wrong by {counted.error:.0e} of the range"
-        else:
-            row.counts[name] = counted.total / 1e6
-
-    if "ours" not in row.counts:
-        yield "our instructions", our_count
-    for processor in CHECKED:
-        if processor not in row.errors:
-            yield f"our outputs on {processor}", partial(our_error, processor)
-    for name in ("onnxruntime", "ncnn"):
-        if root is not None and name not in row.counts and name not in row.reasons:
-            yield f"instructions of {name}", partial(peer, name, root)
+    else:
+        wanted = _expected(model, bundle)
+        row.errors[what] = check(bundle, MACHINES[CHECKED[what]], folder, wanted, timeout=bench.timeout)
 
 
-def _bundle(model: Path, target: str, bundles: Path) -> Path:
-    """The model's bundle, made unless it is there."""
-    bundle = bundles / target / model.stem
-    if not (bundle / "manifest.json").is_file():
-        command = [sys.executable, "-m", "dlpack.cli", "build", str(model), "--target", target, "-o", str(bundle)]
+def _measure_peer(row: Row, model: Path, name: str, root: Path, timeout: float, folder: Path) -> None:
+    expected = _onnxruntime(model, load_inputs(model.with_suffix(".npz")))
+    counted = count_peer(name, model, root, folder, expected, build_plugin(folder), timeout)
+    if counted.error > LIMIT:
+        row.reasons[name] = f"is wrong by {counted.error:.0e} of the range"
+    else:
+        row.counts[name] = counted.total / 1e6
+
+
+def _bundle(row: Row, model: Path, target: str, bench: Bench) -> None:
+    """Makes the model's bundle, unless the same compiler made the one that is there; forgets what was measured with
+    other source."""
+    bundle = bench.bundles / target / model.stem
+    made_of, stamp = f"{compiler_digest()} {row.digests['model']}", bundle.with_name(f"{model.stem}.made_of")
+    if not stamp.is_file() or stamp.read_text(encoding="ascii") != made_of:
+        shutil.rmtree(bundle, ignore_errors=True)
         bundle.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(command, check=True, capture_output=True, text=True)
-    return bundle
+        stamp.unlink(missing_ok=True)
+        run_limited([sys.executable, "-c", _BUILD, str(model), target, str(bundle)], bench.timeout)
+        stamp.write_text(made_of, encoding="ascii")
+    digest = digest_of([next(bundle.glob("*.cc")), *bundle.glob("*.weights")])
+    if row.digests.get(target) != digest:
+        row.digests[target] = digest
+        for what in OURS[target]:
+            for stored in (row.counts, row.errors, row.reasons):
+                stored.pop(what, None)  # type: ignore[attr-defined]
+
+
+_BUILD = """\
+import sys
+from dlpack.pipeline import Options, build
+build(sys.argv[1], sys.argv[3], Options(target=sys.argv[2], verify=False))  # it is checked here
+"""
 
 
 def _expected(model: Path, bundle: Path) -> list[Array]:

@@ -4,6 +4,7 @@ A tile of int32 sums is held in registers, as in the schedule of float32 product
 channels: for each row four neighbours in memory, for each vector of outputs the packed weights
 ``[blocks of columns][window][channels / 4][columns][4]``. Channels left over meet zeros. If a dot product
 gives one sum (`Machine.dot_alone`), the tile is one of scalars; with 16 products at once (Cortex-M55) the four is 16.
+For products of matrices of 2 x 8 bytes the four is 8, and rows are computed in pairs (loops/matrices.py).
 """
 
 from __future__ import annotations
@@ -142,14 +143,21 @@ def _tile(state: State, product: _Product) -> Tile:
     machine = for_dots(state.machine)
     height = product.rows.extent if product.rows else 1
     if product.group < product.vector.extent:
-        return grouped_tile(height, product.group, machine)
+        return grouped_tile(height, product.group, replace(machine, lanes=state.machine.lanes))
     depth = (
         product.info.extent_of_reduction // product.depth.extent * -(-product.depth.extent // state.machine.dot_steps)
     )
     fixed = state.spec.fixed.get(state.param_index[product.w.buffer], ())
     along = product.w.dimension_of[product.vector.name]
     widths = [block.size for layout in fixed for d, block in layout.blocks if d == along]
-    return choose_tile(height, product.group, depth, machine, True, True, widths=widths)
+    if state.machine.dot != "smmla":
+        return choose_tile(height, product.group, depth, machine, True, True, widths=widths)
+    pairs = choose_tile(-(-height // 2), product.group, depth, machine, True, True, widths=widths or MATRIX_WIDTHS)
+    return Tile(min(height, 2 * pairs.rows), pairs.columns)
+
+
+MATRIX_WIDTHS = (4, 8, 12, 16)
+"""Columns of a tile of matrix products, in whole vectors of sums."""
 
 
 _ALONE: Mapping[str, Mapping[str, Any]] = {
@@ -165,8 +173,13 @@ def for_dots(machine: Machine) -> Machine:
     """The machine as the cost model of tiles shall see it.
 
     Where 16-bit integers are multiplied a dot product takes four instructions, the halves of its operands take two more
-    for each of them, and four registers.
+    for each of them, and four registers. A product of matrices gives two columns of a pair of rows, whose bytes of two
+    steps lie in as many registers.
     """
+    if machine.dot == "smmla":
+        return replace(machine, lanes=2, registers_by_lane=2, beside=0.3)
+    if machine.dot == "sdot":
+        return machine
     machine = replace(machine, broadcast_operand=False, by_lane=False)
     if machine.dot_alone:
         return replace(machine, lanes=1, **_ALONE[machine.dot])

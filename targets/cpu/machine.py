@@ -12,13 +12,14 @@ class Machine:
     `lanes` is float32 elements per vector register, `registers` how many there are, `fma_ports` fused multiply-adds
     started per cycle, `fma_latency` cycles until one is done, `load_ports` vector loads per cycle; caches in bytes.
     `broadcast_operand`: whether an FMA can take a scalar in memory for all its lanes (AVX-512), so that no
-    register holds it; `by_lane` whether it can take a lane of a vector (64-bit Arm), so that a register holds as many
-    steps of a row as it has lanes; `fma_call` that the compiler fuses no multiply-add by itself; `in_order` that an
-    instruction which waits holds up those behind it.
+    register holds it; `by_lane` whether it can take a lane of a vector (64-bit Arm), so that `registers_by_lane`
+    registers hold as many steps of a row as one has lanes; `fma_call` that the compiler fuses no multiply-add by
+    itself; `in_order` that an instruction which waits holds up those behind it.
     `beside` is the cycles that each instruction of a product beside its FMAs adds (a load of inputs, a load of two
     vectors of weights, the loop's own): the FMAs leave room to issue them, but not always.
     `dot` is the instruction that sums four products of 8-bit integers: "vnni" (x86) takes unsigned by signed ones,
-    "sdot" (Arm) signed ones; "pairs" multiplies 16-bit integers and adds them in pairs, which takes twice as many.
+    "sdot" (Arm) signed ones; "smmla" (Arm) sums eight, of two rows by two columns; "pairs" multiplies 16-bit integers
+    and adds them in pairs, which takes twice as many.
     Others sum products in one register of integers, of signed ones: "smlad" two at a time, "vmladav" 16 in two vectors
     (Cortex-M), "plain" one after the other, where floats are computed in software.
     `threads` is how many cores may work on one kernel.
@@ -35,6 +36,7 @@ class Machine:
     load_ports: int = 2
     broadcast_operand: bool = False
     by_lane: bool = False
+    registers_by_lane: int = 1
     fma_call: bool = False
     in_order: bool = False
     beside: float = 0
@@ -55,7 +57,7 @@ class Machine:
     @property
     def dot_steps(self) -> int:
         """How many products one dot product sums."""
-        return 16 if self.dot == "vmladav" else 4
+        return {"vmladav": 16, "smmla": 8}.get(self.dot, 4)
 
     @property
     def dot_alone(self) -> bool:
@@ -98,6 +100,10 @@ NEON = Machine("neon", lanes=4, registers=32, by_lane=True, fma_ports=1, beside=
 NEON_DOTPROD = replace(
     NEON, name="neon_dotprod", dot="sdot", flags=("-march=armv8.2-a+dotprod",), instructions=("arch=armv8.2-a+dotprod",)
 )
+NEON_I8MM = replace(
+    NEON, name="neon_i8mm", dot="smmla",
+    flags=("-march=armv8.2-a+dotprod+i8mm",), instructions=("arch=armv8.2-a+dotprod+i8mm",),
+)  # fmt: skip
 CORTEX_A53 = replace(NEON, fma_latency=4, load_ports=1, in_order=True, l2=512 << 10, l3=512 << 10)
 CORTEX_A57 = replace(NEON, fma_latency=5, load_ports=1, l2=1 << 20, l3=1 << 20)
 CORTEX_A72 = replace(CORTEX_A57, fma_latency=3)

@@ -10,6 +10,7 @@ from dlpack.loops.expressions import Operand
 from dlpack.loops.lanes import by_lane
 from dlpack.loops.layout import Layout, dense
 from dlpack.loops.lower import PARALLEL, lower_kernel
+from dlpack.loops.matrices import pairs_of_rows
 from dlpack.loops.sums import start_from_addend
 from dlpack.loops.tir import Schedule, loop_names, lower, new_schedule
 from dlpack.targets.cpu.blocks import BlockInfo, examine
@@ -81,6 +82,8 @@ class State:
         if self.machine.by_lane:
             constants = {kernel.params[i].name for i in self.spec.constant}
             kernel = by_lane(start_from_addend(kernel, constants), self.machine.lanes)
+        if self.machine.dot == "smmla":
+            kernel = pairs_of_rows(kernel)
         return Scheduled(kernel, self.packed, description)
 
 

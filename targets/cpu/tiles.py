@@ -99,7 +99,8 @@ def fits(height: int, vectors: int, machine: Machine, broadcast: bool, streamed:
     """
     weights = vectors if streamed else 1
     if machine.by_lane and broadcast:
-        return height * (vectors + 1) + weights < machine.registers - (2 if machine.in_order else 1)
+        free = machine.registers - (2 if machine.in_order else 1)
+        return height * (vectors + machine.registers_by_lane) + weights < free
     others = weights + (0 if machine.broadcast_operand and broadcast else 1)
     return height * vectors + others < machine.registers
 

@@ -1,17 +1,22 @@
-"""linux-arm64: 64-bit Arm boards and servers, from glibc 2.23 on or for musl; for integer networks dot products."""
+"""linux-arm64: 64-bit Arm boards and servers, from glibc 2.23 on or for musl; for integer networks products of matrices
+of 8-bit integers (i8mm) and dot products, where the processor has them."""
 
 from __future__ import annotations
 
 from dlpack.targets.base import Build, Target
-from dlpack.targets.cpu.machine import NEON, NEON_DOTPROD
+from dlpack.targets.cpu.machine import NEON, NEON_DOTPROD, NEON_I8MM
 from dlpack.targets.libc import OPTION, select_libc
 from dlpack.targets.toolchains.compiler import Toolchain, missing_compiler
-from dlpack.targets.toolchains.host import has_dot_products, is_linux_arm64
-from dlpack.targets.toolchains.processors import CORTEX_A57, CORTEX_A76
+from dlpack.targets.toolchains.host import has_dot_products, has_matrix_products, is_linux_arm64
+from dlpack.targets.toolchains.processors import ARM64_MAX, CORTEX_A57, CORTEX_A76
 
 _TOOLCHAIN = Toolchain("aarch64-linux-gnu.2.23")
 
 BUILDS = (
+    Build(
+        lambda: NEON_I8MM, "lib{}.so", _TOOLCHAIN,
+        for_dots=True, runs_here=has_matrix_products, emulators=(ARM64_MAX,),
+    ),
     Build(
         lambda: NEON_DOTPROD, "lib{}.so", _TOOLCHAIN,
         for_dots=True, runs_here=has_dot_products, emulators=(CORTEX_A76,),

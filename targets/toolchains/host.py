@@ -81,6 +81,11 @@ def has_dot_products() -> bool:
     return is_linux_arm64() and "asimddp" in cpu_features()
 
 
+def has_matrix_products() -> bool:
+    """Whether this computer is a 64-bit Arm with products of matrices of 8-bit integers (i8mm), on Linux."""
+    return has_dot_products() and "i8mm" in cpu_features()
+
+
 def is_linux_riscv64() -> bool:
     return sys.platform == "linux" and platform.machine().lower() == "riscv64"
 

@@ -3,6 +3,9 @@
 Arm multiplies a vector by one lane of another in one instruction (``fmla v0.4s, v1.4s, v2.s[3]``). So where a reduction
 walks along memory, as many steps as a vector has lanes share one load per row in place of a load and a broadcast each;
 and where the rows of a tile lie side by side (a window that moves over a row of pixels), they share loads among them.
+
+Dot products take four bytes of a row at a time (``sdot v0.4s, v1.16b, v2.4b[3]``), and matrix products eight: a vector
+then holds 4 or 2 steps.
 """
 
 from __future__ import annotations
@@ -35,7 +38,11 @@ from dlpack.loops.ir import (
 )
 
 LANE = "lane"
-"""The operation ``lane(vector, constant)``: one lane of a vector, which C++ writes as ``vector[constant]``."""
+"""The operation ``lane(vector, constant)``: one lane of a vector, which C++ writes as ``vector[constant]``; of bytes as
+many as the operation has lanes."""
+
+BYTES = 16
+"""Of a vector that holds inputs of dot products."""
 
 
 LINE = 16
@@ -68,7 +75,8 @@ def _block(stmts: tuple[Stmt, ...], lanes: int, taken: set[str]) -> tuple[Stmt, 
 
 @dataclass
 class _Step:
-    """One step of a product: the statements without the scalars that are read from memory, and those by name."""
+    """One step of a product: the statements without the scalars that are read from memory, and those by name; of dot
+    products the bytes of a step are what a scalar is else."""
 
     rest: list[Stmt] = field(default_factory=list)
     scalars: dict[str, Load] = field(default_factory=dict)
@@ -76,19 +84,22 @@ class _Step:
 
 def _steps(loop: For, lanes: int, taken: set[str]) -> list[Stmt] | None:
     """The loop by `lanes` steps at a time, and then the steps that are left; None where nothing is gained."""
-    trips = (loop.end - loop.begin) // lanes
-    if loop.step != 1 or loop.axis is not LoopAxis.SERIAL or not trips or not _is_plain(loop):
+    if loop.step != 1 or loop.axis is not LoopAxis.SERIAL or not _is_plain(loop):
         return None
-    step = _take_scalars(loop, taken)
+    bytes_of = _inputs_of_dots(loop.body)
+    together = {e.lanes for e in bytes_of}
+    lanes = BYTES // together.pop() if len(together) == 1 else lanes
+    trips = (loop.end - loop.begin) // lanes
+    step = _take_scalars(loop, bytes_of, taken) if trips else _Step()
     if not step.scalars:
         return None
-    vectors = [replace(load, lanes=lanes, valid=lanes) for load in step.scalars.values()]
-    loads: list[Stmt] = [Declare(n, v.dtype, lanes, v, True) for n, v in zip(step.scalars, vectors, strict=True)]
+    vectors = [replace(e, lanes=lanes * e.lanes, valid=lanes * e.lanes) for e in step.scalars.values()]
+    loads: list[Stmt] = [Declare(n, v.dtype, v.lanes, v, True) for n, v in zip(step.scalars, vectors, strict=True)]
     steps = [list(_moved(step, loop.var, u, lanes)) for u in range(lanes)]
     kept = _prefetched_lines(steps)
     body = [*loads, *(Scope(tuple(s for s in one if not isinstance(s, Prefetch) or s in kept)) for one in steps)]
-    middle = loop.begin + trips * lanes
-    out: list[Stmt] = [replace(loop, end=middle, step=lanes, body=tuple(body), twice=trips > 3 and trips % 2 == 0)]
+    middle, twice = loop.begin + trips * lanes, not bytes_of and trips > 3 and trips % 2 == 0
+    out: list[Stmt] = [replace(loop, end=middle, step=lanes, body=tuple(body), twice=twice)]
     if trips == 1:
         out = [Scope(tuple(_at(body, loop.var, Linear(loop.begin))))]
     if loop.end - middle == 1:
@@ -175,8 +186,16 @@ def _is_scalar(e: Expr | None) -> TypeGuard[Load]:
     return isinstance(e, Load) and e.lanes == 1 and e.dtype == "float32"
 
 
-def _lane(vector: Expr, number: int) -> Op:
-    return Op(vector.dtype, 1, LANE, (vector, Const("int32", 1, number)))
+def _inputs_of_dots(stmts: Iterable[Stmt]) -> set[Load]:
+    """What the dot products in a loop's body read of rows."""
+    named = {s.name: s.value for s in stmts if isinstance(s, Declare)}
+    operands = [e.args[1] for e in _expressions(stmts) if isinstance(e, Op) and e.op == "dot_" and e.lanes > 1]
+    values = [named.get(e.name) if isinstance(e, Ref) else e for e in operands]
+    return {e for e in values if isinstance(e, Load) and e.valid == e.lanes}
+
+
+def _lane(vector: Expr, number: int, lanes: int = 1) -> Op:
+    return Op(vector.dtype, lanes, LANE, (vector, Const("int32", 1, number)))
 
 
 def _expressions(stmts: Iterable[Stmt]) -> Iterator[Expr]:
@@ -186,13 +205,13 @@ def _expressions(stmts: Iterable[Stmt]) -> Iterator[Expr]:
             yield from walk_expr(top)
 
 
-def _take_scalars(loop: For, taken: set[str]) -> _Step:
-    """Names the scalars whose next ones lie behind them, and takes their loads out of the body."""
+def _take_scalars(loop: For, bytes_of: Collection[Load], taken: set[str]) -> _Step:
+    """Names the scalars (or bytes) whose next ones lie behind them, and takes their loads out of the body."""
     step = _Step()
     names: dict[Expr, str] = {}
 
     def follows(e: Expr | None) -> TypeGuard[Load]:
-        return _is_scalar(e) and e.index.coefficient(loop.var) == 1
+        return isinstance(e, Load) and (e in bytes_of or _is_scalar(e)) and e.index.coefficient(loop.var) == e.lanes
 
     def name(e: Load) -> str:
         if e not in names:
@@ -201,7 +220,7 @@ def _take_scalars(loop: For, taken: set[str]) -> _Step:
         return names[e]
 
     def on_expr(e: Expr) -> Expr:
-        return Ref(e.dtype, 1, name(e)) if follows(e) else e
+        return Ref(e.dtype, e.lanes, name(e)) if follows(e) else e
 
     for s in loop.body:
         if isinstance(s, Declare) and follows(s.value):
@@ -230,7 +249,7 @@ def _moved(step: _Step, var: str, by: int, lanes: int) -> Iterator[Stmt]:
 
     def on_expr(e: Expr) -> Expr:
         if isinstance(e, Ref) and e.name in step.scalars:
-            return _lane(replace(e, lanes=lanes), by)
+            return _lane(replace(e, lanes=lanes * e.lanes), by, e.lanes)
         return e
 
     for s in _at(step.rest, var, Linear.var(var) + by):
