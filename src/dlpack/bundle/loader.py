@@ -195,6 +195,7 @@ class Predictor:
         unknown = [name for name in inputs if name not in self.inputs]
         if unknown:
             raise ValueError(f"unknown input {unknown[0]!r}; the model has {', '.join(self.inputs) or 'none'}")
+        inputs = {**{name: np.zeros(1, np.int64) for name in self.manifest.get("seeds", ())}, **inputs}
         if len(self._sets) > 1 or "buckets" in self.manifest:
             inputs = self._reshape({name: x if on_gpu(x) else as_array(name, x) for name, x in inputs.items()})
         for index, (name, (dtype, shape)) in enumerate(self.inputs.items()):

@@ -117,6 +117,9 @@ def _manifest(
     manifest = manifest_of(programs, place[0].name, source.sha256, source.opset)
     manifest["ranges"] = [list(r) for r in cases[0].trial.ranges]
     manifest["tolerance"] = tolerance(options)
+    own = {value.name for value in source.proto.graph.input}
+    if seeds := [t.name for t in program.inputs if t.name not in own]:
+        manifest["seeds"] = seeds
     if shapes := shapes_of(program, pictures):
         manifest["shapes"] = shapes
     if options.buckets:
