@@ -157,3 +157,20 @@ def test_rows_of_a_table_are_copied_in_vectors(tmp_path: Path, width: int) -> No
         assert (np.asarray(predictor.run({"k": k})["y"]) == table[k]).all()
     kernel = (bundle / "lookup.cc").read_text().split("// [KERNELS] ")[1].split("// [RUN] ")[0]
     assert "load" in kernel or width == 1
+
+
+def test_max_of_a_cast_and_a_constant(tmp_path: Path) -> None:
+    """A cast has a value too, but it is no number."""
+    made = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]>
+        net (float[4] x) => (int64[4] y, int64[4] z) <int64 zero = {0}> {
+            n = Cast<to = 7>(x)
+            y = Max(n, zero)
+            z = Min(zero, n)
+        }"""
+    )
+    onnx.save(made, tmp_path / "net.onnx")
+    outputs = load(build(tmp_path / "net.onnx", tmp_path / "bundle")).run(
+        {"x": np.array([-2.5, -1, 1, 2.5], np.float32)}
+    )
+    assert outputs["y"].tolist() == [0, 0, 1, 2] and outputs["z"].tolist() == [-2, -1, 0, 0]

@@ -132,15 +132,19 @@ def reciprocal(ctx: Context, x: Any) -> Any:
     return const(1, x) / x
 
 
+def _is_number(x: Any) -> bool:
+    return isinstance(getattr(x, "value", None), int | float)
+
+
 def _larger(a: Any, b: Any) -> Any:
     """The larger; of two constants computed here, since TVM's own folding loses a NaN."""
-    if hasattr(a, "value") and hasattr(b, "value"):
+    if _is_number(a) and _is_number(b):
         return const(np.maximum(a.value, b.value).item(), a)
     return tirx.max(a, b)
 
 
 def _smaller(a: Any, b: Any) -> Any:
-    if hasattr(a, "value") and hasattr(b, "value"):
+    if _is_number(a) and _is_number(b):
         return const(np.minimum(a.value, b.value).item(), a)
     return tirx.min(a, b)
 
