@@ -174,3 +174,21 @@ def test_max_of_a_cast_and_a_constant(tmp_path: Path) -> None:
         {"x": np.array([-2.5, -1, 1, 2.5], np.float32)}
     )
     assert outputs["y"].tolist() == [0, 0, 1, 2] and outputs["z"].tolist() == [-2, -1, 0, 0]
+
+
+def test_sums_that_nothing_takes_are_left_out(tmp_path: Path) -> None:
+    """A product whose elements a constant mask replaces: its loop would only set a variable."""
+    made = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]>
+        net (float[4, 8] x, float[8, 4] w) => (float[4, 4] y) <bool mask = {0}, float one = {1.0}> {
+            p = MatMul(x, w)
+            y = Where(mask, p, one)
+        }"""
+    )
+    onnx.save(made, tmp_path / "net.onnx")
+    bundle = build(tmp_path / "net.onnx", tmp_path / "bundle")
+    text = (bundle / "net.cc").read_text()
+    kernels = text[text.index("// [KERNELS]") : text.index("// [RUN]")]
+    assert "_matmul_where(" in kernels and "acc" not in kernels
+    inputs = {"x": np.ones((4, 8), np.float32), "w": np.ones((8, 4), np.float32)}
+    assert (load(bundle).run(inputs)["y"] == 1).all()

@@ -81,7 +81,7 @@ def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[int, ...]], s
             return [Assign(variables[s.buffer, s.index.const], s.value)]
         return [s]
 
-    body = _declare_with_value(map_stmts(kernel.body, on_stmt, on_expr))
+    body = _declare_with_value(_drop_unused(map_stmts(kernel.body, on_stmt, on_expr)))
     body, scratch = _large_arrays_to_scratch(body, stack)
     return replace(kernel, body=_name_repeated_loads(_drop_unread(body), Counter()), scratch=scratch)
 
@@ -120,6 +120,26 @@ def _place(start: int, extents: Sequence[int], width: int) -> tuple[int, ...]:
         start, k = divmod(start, extent)
         out.append(k)
     return (*reversed(out[1:]), out[0] // width) if out else ()
+
+
+def _drop_unused(stmts: Block) -> Block:
+    """Removes variables that only their own sums read, and the loops that nothing is left of."""
+    used = variables(stmts) | {
+        e.name
+        for s in walk(stmts)
+        for top in exprs(s)
+        for e in walk_expr(top)
+        if isinstance(e, Ref) and not (isinstance(s, Assign) and s.name == e.name)
+    }
+    unused = {s.name for s in walk(stmts) if isinstance(s, Declare)} - used
+    if not unused:
+        return stmts
+
+    def on_stmt(s: Stmt) -> list[Stmt]:
+        gone = (isinstance(s, Declare | Assign) and s.name in unused) or (isinstance(s, For) and not s.body)
+        return [] if gone else [s]
+
+    return map_stmts(stmts, on_stmt, lambda e: e)
 
 
 def _drop_unread(stmts: Block) -> Block:
