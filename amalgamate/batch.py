@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from dlpack.amalgamate.document import PrintedCode, all_sections, used_sections
 from dlpack.amalgamate.machines import Code
+from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.runtime import Section
 from dlpack.amalgamate.steps import StepPrinter
 from dlpack.plan.program import Program
@@ -30,13 +31,14 @@ class BatchPrinter:
         printed = PrintedCode(Code(program), embed=False)
         steps = StepPrinter(program, embed=False)
         places = steps.places
-        run = "\n".join(line for step in program.steps for line in steps.step(step, 1))
+        run = "\n".join(line for step in (*program.prepare, *program.steps) for line in steps.step(step, 1))
         self.needed |= set(used_sections(self.runtime, printed.printer, run))
         return "\n\n".join(
             [
                 f"namespace {{\nnamespace of_{name} {{",
                 *places.stored_table("weights"),
                 *places.arena_table(),
+                *(_prepared(program, places) if program.prepared else []),
                 *(k.replace("@NAME@_", "") for k in printed.kernels),
                 f"void run([[maybe_unused]] const pointers& p) {{\n{run}\n}}",
                 f"}}  // namespace of_{name}\n}}  // namespace",
@@ -57,6 +59,17 @@ class BatchPrinter:
                 "}  // namespace",
             ]
         )
+
+
+def _prepared(program: Program, places: Places) -> list[str]:
+    """Memory for prepared weights, which each run prepares anew."""
+    return [
+        *places.stored_table("prepared"),
+        f"alignas(64) uint8_t prepared_weights[{program.prepared}];",
+        "template <class T> T* prepared(const pointers&, size_t offset) {",
+        "  return reinterpret_cast<T*>(prepared_weights + offset);",
+        "}",
+    ]
 
 
 _POINTERS = """\

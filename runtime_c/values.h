@@ -133,10 +133,10 @@ struct from_bfloat16 {
 // Floats from 16-bit ones in the same order.
 template <class READ>
 [[gnu::noinline]] void widen(float* to, const uint16_t* from, size_t elements, READ read) {
-  size_t i = 0;
-  for (; i + 8 <= elements; i += 8)
+  const size_t rest = elements % 8;
+  for (size_t i = 0; i < elements - rest; i += 8)
     store<vec<float, 8>>(to + i, read(load<vec<uint16_t, 8>>(from + i)));
-  for (; i < elements; ++i) to[i] = read(from[i]);
+  for (size_t k = rest; k > 0; --k) to[elements - k] = read(from[elements - k]);
 }
 
 //@ section repack

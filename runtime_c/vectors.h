@@ -29,7 +29,7 @@
     "compile this file without -ffast-math, -Ofast and -ffinite-math-only: they break its results"
 #endif
 #if defined(__clang__) && __clang_major__ >= 12
-// Clang defines no macro for -funsafe-math-optimizations and its parts: they are taken back for this file.
+// Clang defines no macro for -funsafe-math-optimizations and its parts: they are taken back here.
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wignored-pragmas"
 #pragma clang fp reassociate(off)
@@ -43,8 +43,8 @@
     "compile this file without -funsafe-math-optimizations, -fassociative-math, -freciprocal-math and -fno-signed-zeros: it relies on exact rounding"
 #endif
 #if defined(__arm__) && defined(__ARM_NEON) && !defined(__clang__)
-// GCC computes vectors of floats lane by lane on 32-bit Arm, where NEON takes denormals for zeros, unless unsafe
-// optimisations are allowed; those that would change a result are not.
+// GCC computes vectors of floats lane by lane on 32-bit Arm, where NEON takes denormals for zeros,
+// unless unsafe optimisations are allowed; those that would change a result are not.
 #pragma GCC optimize("unsafe-math-optimizations", "no-associative-math", "no-reciprocal-math", \
                      "signed-zeros", "trapping-math")
 #endif

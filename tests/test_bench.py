@@ -15,6 +15,7 @@ from bench import ceilings, contest, models, peers, profile, report, rounds, wor
 from bench.contest import Bundle, Row
 from bench.profile import Cost, KernelTime
 from bench.rounds import Timing
+from dlpack.bundle.ceilings import SOURCE
 
 LIMITS = ceilings.Ceilings(100.0, {16 << 10: 400.0, 1 << 20: 150.0, 8 << 20: 180.0, 256 << 20: 20.0}, 256)
 
@@ -134,7 +135,7 @@ def test_ceilings_know_where_data_lies() -> None:
     told = ceilings.parse('{"vector_bits": 512, "ghz": 3.5, "gflops": 50, "gbps": {"1024": 9, "2048": 30}}')
     both = ceilings.better(told, ceilings.Ceilings(60, {1024: 10, 2048: 20}, 512, 3.6))
     assert both == ceilings.Ceilings(60, {1024: 10, 2048: 30}, 512, 3.6)
-    assert ceilings.SOURCE.is_file()
+    assert SOURCE.is_file()
 
 
 def test_kernels_bytes_and_roofline() -> None:

@@ -75,7 +75,7 @@ def changed(monkeypatch: pytest.MonkeyPatch, made: ModelProto, name: str, change
     change(constant)
     kind = TensorType(constant.dtype.name, constant.shape)
     wrong = replace(graph, constants={**graph.constants, name: constant}, types={**graph.types, name: kind})
-    monkeypatch.setattr(prepare, "clean_graph", lambda p, shapes: (proto, wrong))
+    monkeypatch.setattr(prepare, "clean_graph", lambda p, shapes, maxima=None: (proto, wrong))
 
 
 # --- confident outputs --------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_a_wrong_pixel_is_refused_in_spite_of_the_second_opinion(
     shifted = resizing(np.float32, [1, 1, 11, 6], (1, 1, 7, 10), mode="nearest", nearest_mode="ceil")
     wrong = prepare.clean_graph(shifted, {})[1]
     assert right.types == wrong.types
-    monkeypatch.setattr(prepare, "clean_graph", lambda p, shapes: (made, wrong))
+    monkeypatch.setattr(prepare, "clean_graph", lambda p, shapes, maxima=None: (made, wrong))
     with pytest.raises(VerificationError, match="all other ways to compute"):
         build(saved(made, tmp_path), tmp_path / "bundle")
 

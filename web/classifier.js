@@ -21,11 +21,7 @@ export class Classifier extends PictureModel {
     this.output = this.task.output ?? (named ?? predictor.outputs[0]).name;
   }
 
-  /**
-   * @param image ImageBitmap, image element, canvas, video, VideoFrame, ImageData or {data, width, height}
-   * @param options {topK, shape, signal}; shape is the number of a set of shapes (default: the predictor's)
-   * @returns {Promise<{index, label, probability}[]>} the likeliest first
-   */
+  /** The likeliest classes of a picture: {index, label, probability} each; index.d.ts has the options. */
   async classify(image, { topK = 5, ...options } = {}) {
     const outputs = await this._outputs(image, options);
     const { quantization, probabilities } = this.predictor.outputs.find((t) => t.name === this.output);

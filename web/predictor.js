@@ -27,13 +27,7 @@ export function supportedBuild() {
 }
 
 export class Predictor {
-  /**
-   * Loads a bundle.
-   * @param {string | URL | object} source the bundle's address (of its folder or its manifest.json), or its parts:
-   *   {manifest, wasm: {simd, relaxed ...}, weights}, each a buffer, a Response or a promise of one
-   * @param {object} options {signal, onProgress({loaded, total}), cache: true, threads: at most, build: "relaxed" |
-   *   "simd", backend: "auto" | "wasm" | "webgpu", fetch}
-   */
+  /** Loads a bundle from its address or its parts; index.d.ts has the options. */
   static async load(source, options = {}) {
     options.signal?.throwIfAborted();
     try {
@@ -113,7 +107,7 @@ export class Predictor {
     return new Uint8Array(this._memory.buffer, at, bytes);
   }
 
-  /** Reads the weights into memory and checks them; what depends on them is computed while the rest arrives. */
+  /** Reads and checks the weights; what depends on them is computed meanwhile. */
   async _readWeights(parts, { signal, onProgress }) {
     const { weights } = this.manifest;
     const to = this._place("weights");
@@ -177,7 +171,7 @@ export class Predictor {
     }
   }
 
-  /** Takes the set of shapes that the inputs ask for; returns them, padded if there are buckets. */
+  /** Takes the set of shapes that the inputs ask for; returns them, padded. */
   _fitted(inputs) {
     const { buckets } = this.manifest;
     const [all, length] = buckets ? padded(this.manifest, inputs) : [inputs, 0];
@@ -187,7 +181,7 @@ export class Predictor {
     return all;
   }
 
-  /** Starts the workers of so many threads, while the weights are on their way. */
+  /** Starts the workers of so many threads. */
   async _workers(module, threads) {
     if (threads === 1) return [];
     const { at } = this._at.stacks;
@@ -208,11 +202,7 @@ export class Predictor {
     workers.forEach((worker, k) => worker.postMessage({ name: this.name, handle: this._handle, number: k + 1 }));
   }
 
-  /**
-   * Computes all outputs: {name: typed array} in, {name: typed array} out, in the order of the shapes.
-   * A plain array of numbers will do for a typed array.
-   * @param options {states}: by input, the output of the last run that it takes on where it is not given
-   */
+  /** Computes all outputs: {name: typed array or array} in, {name: typed array} out; see index.d.ts. */
   async run(inputs, { states } = {}) {
     if (this._gpu) return this._gpu.compute(this, inputs, states);
     if (!states) return this.runSync(inputs);
@@ -256,8 +246,8 @@ export class Predictor {
     });
   }
 
-  /** The outputs as the last run or step left them; `shape` of one whose size only a run knows becomes its true one. */
-  outputValues(at = (i) => [this._memory.buffer, this._call("output_data", this._handle, i) >>> 0]) {
+  /** The outputs as the last run or step left them, with their true shapes. */
+  outputValues(at = (i) => this._output(i)) {
     const { outputs } = this._sets[this.shape];
     const values = (t) => new TYPES[t.dtype](...at(outputs.indexOf(t)), elements(t)).slice();
     return Object.fromEntries(
@@ -272,12 +262,17 @@ export class Predictor {
     );
   }
 
-  /** Converts the integers of a quantised output or input to real numbers; other values are returned unchanged. */
+  _output(i) {
+    const at = this._call("output_data", this._handle, i) >>> 0;
+    return [this._memory.buffer, at];
+  }
+
+  /** Converts integers of a quantised output or input to real numbers. */
   dequantize(name, values) {
     return dequantized(this._tensor(name), values);
   }
 
-  /** Converts real numbers to integers of a quantised input or output, for `run`; else returns the values unchanged. */
+  /** Converts real numbers to integers of a quantised input or output. */
   quantize(name, values) {
     return quantized(this._tensor(name), values);
   }
@@ -401,7 +396,7 @@ async function webGpu({ name, webgpu }, parts, { backend, gpu = globalThis.navig
   return (await import("./webgpu.js")).open(name, adapter, webgpu, parts.webgpu, backend);
 }
 
-/** A promise that is awaited later: until then its failure is not reported as unhandled. */
+/** A promise that is awaited later: its failure is reported then. */
 function quiet(promise) {
   promise.catch(() => {});
   return promise;
@@ -421,7 +416,7 @@ async function compile(wasm, name) {
   }
 }
 
-/** Checks the weights chunk by chunk while the rest is on its way, so that little is left to do when all are there. */
+/** Checks the weights chunk by chunk while the rest is on its way. */
 function checked(to, { sha256: whole, chunk_bytes: size = to.length, chunk_sha256: wanted = [whole] }) {
   const checks = [];
   return {

@@ -26,7 +26,7 @@ export function sharedMemory({ name, wasm_threads: { pages } }) {
   }
 }
 
-/** Starts a worker for each stack (the address of its top), which makes ready to help; none where one cannot be started. */
+/** Starts a worker for each stack (the address of its top); none where one cannot be started. */
 export async function startThreads(name, module, memory, stacks) {
   const Worker = globalThis.Worker ?? (await import(/* webpackIgnore: true */ /* @vite-ignore */ NODE)).Worker;
   const workers = [];

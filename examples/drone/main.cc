@@ -222,13 +222,13 @@ void draw(Frame& frame, const std::vector<Track>& tracks) {
 
 void run(const Options& o) {
   Detector detector(o.detector);
-  std::fprintf(stderr, "drone runs on %s\n", detector.device().c_str());
   const std::unique_ptr<Source> source = open_source(o.input, o.camera);
   std::unique_ptr<Y4mWriter> video;
   std::unique_ptr<Output> boxes;
   for (const std::string& output : {o.video, o.boxes}) check_distinct(o.input, output);
   if (!o.video.empty()) video = std::make_unique<Y4mWriter>(o.video, source->rate());
   if (!o.boxes.empty()) boxes = std::make_unique<Output>(o.boxes);
+  std::fprintf(stderr, "drone runs on %s\n", detector.device().c_str());
 
   Tracker tracker(o.tracker);
   Stopwatch watch;

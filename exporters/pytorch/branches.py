@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from dlpack.errors import UnsupportedError
 from dlpack.exporters.pytorch.framework import import_torch
 from dlpack.exporters.pytorch.values import Refused
-
-if TYPE_CHECKING:
-    from dlpack.exporters.pytorch.interpreter import Run
 
 
 class Returned(Exception):
@@ -27,6 +24,16 @@ class _Nothing:
 
 
 NOTHING = _Nothing()
+
+
+class Run(Protocol):
+    """What the interpreter offers."""
+
+    changed: dict[tuple[int, str], Any]
+    fresh: dict[int, Any] | None
+
+    def block(self, body: Sequence[ast.stmt], scope: dict[str, Any]) -> None: ...
+    def value(self, node: ast.expr, scope: dict[str, Any]) -> Any: ...
 
 
 class Branches:

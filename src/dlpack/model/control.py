@@ -196,7 +196,8 @@ def _unsteady(before: Sequence[ValueInfoProto], after: Sequence[ValueInfoProto])
 
 
 def _text(kind: TypeProto) -> str:
-    name = helper.tensor_dtype_to_string(kind.tensor_type.elem_type).removeprefix("TensorProto.").lower()
+    elem = kind.tensor_type.elem_type
+    name = TensorProto.DataType.Name(elem).lower() if elem in TensorProto.DataType.values() else f"type {elem}"
     return f"{name}{list(static_shape(kind) or ())}"
 
 

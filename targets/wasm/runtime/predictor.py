@@ -65,6 +65,7 @@ class Predictor:
         folder = resources.files(__package__) if folder is None else folder
         self.manifest: dict[str, Any] = json.loads(folder.joinpath("manifest.json").read_text(encoding="utf-8"))
         self.name: str = self.manifest["name"]
+        self.device: str = "wasm"
         self.labels: list[str] | None = self.manifest.get("labels")
         self._sets: list[Any] = self.manifest.get("shapes") or [self.manifest]
         self._length = 0  # of outputs that are cut; 0: none is
