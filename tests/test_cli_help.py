@@ -14,7 +14,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import DIGITS
+from conftest import DIGITS, requires_module
 from processes import run
 
 import dlpack as package
@@ -146,7 +146,7 @@ def test_no_color_is_obeyed() -> None:
     assert "\x1b[31m" in run([sys.executable, "-c", code], env={**environment, "TERM": "xterm"}).stdout
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has /dev/full")
 def test_output_that_has_no_room_is_told_in_a_sentence() -> None:
     done = run(["sh", "-c", '"$0" -m dlpack targets --json > /dev/full', sys.executable])
     assert done.returncode == 2 and "Traceback" not in done.stderr and "no space left" in done.stderr
@@ -190,7 +190,7 @@ def test_run_without_inputs_takes_those_of_verification(digits: Path) -> None:
 
 
 def test_run_shows_the_classes_of_a_picture(tmp_path: Path) -> None:
-    image = pytest.importorskip("PIL.Image")
+    image = requires_module("PIL.Image")
     labels = tmp_path / "labels.txt"
     labels.write_text("".join(f"digit {k}\n" for k in range(10)))
     assert (
@@ -214,6 +214,6 @@ def test_run_shows_the_classes_of_a_picture(tmp_path: Path) -> None:
 )
 def test_what_run_cannot_take_is_told(tmp_path: Path, digits: Path, make: Callable[[Path], str], told: str) -> None:
     np.save(tmp_path / "flat.npy", np.zeros(3, np.float32))
-    pytest.importorskip("PIL.Image").new("RGB", (8, 8)).save(tmp_path / "x.png")
+    requires_module("PIL.Image").new("RGB", (8, 8)).save(tmp_path / "x.png")
     result = dlpack("run", digits, "--input", make(tmp_path))
     assert result.exit_code == 2 and told in result.stderr.replace("\n", " ")

@@ -13,6 +13,7 @@ from types import ModuleType
 
 import click
 import pytest
+from conftest import requires_module
 from processes import run
 
 import dlpack
@@ -79,16 +80,16 @@ def built(pages: Path, folder: Path) -> CompletedProcess[str]:
     return run(command, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
 
 
-@pytest.mark.skipif(importlib.util.find_spec("material") is None, reason="MkDocs Material is not installed: .[docs]")
 def test_the_site_builds_without_warnings(pages: Path, tmp_path: Path) -> None:
+    requires_module("material")
     done = built(pages, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "html" / "reference" / "cli.html").is_file()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("material") is None, reason="MkDocs Material is not installed: .[docs]")
 @pytest.mark.parametrize("link", ["nowhere.md", "targets.md#nothing"])
 def test_a_link_that_leads_nowhere_stops_the_build(pages: Path, tmp_path: Path, link: str) -> None:
+    requires_module("material")
     shutil.copytree(pages, tmp_path / "pages")
     with (tmp_path / "pages" / "docs" / "targets.md").open("a") as page:
         page.write(f"\n\n[here]({link})\n")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from conftest import requires_module, requires_tool
 from processes import run
 
 import dlpack
@@ -57,7 +57,7 @@ def test_c_tells_the_true_shape_of_each_output(model: Path, tmp_path: Path) -> N
         "places.shape",
     ]
     (tmp_path / "main.cc").write_text(PROGRAM)
-    compiler = shutil.which("c++") or pytest.skip("no C++ compiler")
+    compiler = requires_tool("g++")
     sources = [str(tmp_path / "main.cc"), str(bundle / "net.cc")]
     flags = ["-std=c++17", "-O1", "-march=native", f"-I{bundle}"]
     run([compiler, *flags, *sources, "-o", str(tmp_path / "main")], check=True)
@@ -77,5 +77,5 @@ def test_webassembly_gives_outputs_of_the_true_size(model: Path, tmp_path: Path)
     if node_command():
         assert run_in_node(bundle, manifest, "simd", {"x": x})[0]["places"].tolist() == want
         assert list(run_in_node(bundle, manifest, "simd", {"x": x})[0]) == ["places", "y"]
-    pytest.importorskip("wasmtime")
+    requires_module("wasmtime")
     assert run_in_wasmtime(bundle, "simd", {"x": x})["places"].tolist() == want

@@ -66,7 +66,7 @@ def _max_pool(rank: int) -> Decomposition:
     ) -> Any:
         """With ceil_mode: ONNX includes windows that PyTorch drops."""
         if not ceil_mode or not x.dtype.is_floating_point:
-            return NotImplemented
+            return NotImplemented  # torch.onnx converts these rightly
         kernel = _each(kernel_size, rank)
         steps, pad, spread = _each(stride or kernel, rank), _each(padding, rank), _each(dilation, rank)
         wide = _padded(x, kernel, steps, pad, spread, -math.inf)
@@ -83,7 +83,7 @@ def _average_pool(rank: int) -> Decomposition:
     ) -> Any:  # fmt: skip
         """With ceil_mode, and with divisor_override, which torch.onnx drops: sums divided by the number of elements."""
         if not ceil_mode and divisor_override is None:
-            return NotImplemented
+            return NotImplemented  # torch.onnx converts these rightly
         torch, kernel = import_torch(), _each(kernel_size, rank)
         steps, pad = _each(stride or kernel, rank), _each(padding, rank)
         average = getattr(torch.nn.functional, f"avg_pool{rank}d")
@@ -165,7 +165,7 @@ def _searchsorted(
     """How many of the row are smaller, with `right` smaller or equal."""
     torch = import_torch()
     if sorter is not None:
-        return NotImplemented
+        return NotImplemented  # the row is not sorted: torch.onnx refuses it by name
     row = sorted_sequence.unsqueeze(-2) if sorted_sequence.dim() > 1 else sorted_sequence
     values = (x if isinstance(x, torch.Tensor) else torch.full((), x, dtype=sorted_sequence.dtype)).unsqueeze(-1)
     before = row <= values if right or side == "right" else row < values
@@ -255,7 +255,7 @@ def _index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = F
     given = [k for k, index in enumerate(indices) if index is not None]
     mask = indices[given[0]] if len(given) == 1 else None
     if mask is None or mask.dtype != torch.bool or values.numel() != 1 or accumulate:
-        return NotImplemented
+        return NotImplemented  # no mask: torch.onnx makes a ScatterND
     behind = x.dim() - given[0] - mask.dim()
     return torch.where(mask.reshape(*mask.shape, *[1] * behind), values.reshape(()).to(x.dtype), x)
 
@@ -299,7 +299,7 @@ def _upsample_nearest(x: Any, _output_size: Any, scale_factors: Sequence[float] 
     """For fractional factors: as in PyTorch, the pixel that each takes depends on how 1 / factor rounds to float32."""
     torch = import_torch()
     if not scale_factors or all(float(s).is_integer() for s in scale_factors):
-        return NotImplemented
+        return NotImplemented  # nothing rounds: torch.onnx converts it rightly
     for k, scale in enumerate(scale_factors):
         dim, n = k + 2, x.shape[k + 2]
         place = torch.arange(int(n * scale), dtype=torch.float32) * torch.full((), 1.0 / scale, dtype=torch.float32)

@@ -64,7 +64,7 @@ def _quantize(x: Any, scale: float, zero_point: int, low: int, high: int, dtype:
     torch = import_torch()
     least, most = torch.iinfo(dtype).min, torch.iinfo(dtype).max
     if (low, high) == (least, most):
-        return NotImplemented
+        return NotImplemented  # the whole range, which torch.onnx converts rightly
     x = x.clamp((low - zero_point) * scale, (high - zero_point) * scale)
     return torch.ops.quantized_decomposed.quantize_per_tensor.default(x, scale, zero_point, least, most, dtype)
 
