@@ -116,6 +116,21 @@ class Exporter:
         return result
 
 
+TABLE = "X"
+"""The input of a model of tables, [rows, columns]."""
+
+
+def rows_of(options: ExportOptions, columns: int) -> int:
+    """The number of rows of a table: of --shape X=ROWSxCOLUMNS, else 1. Raises UsageError."""
+    shapes = dict(options.shapes)
+    shape = shapes.pop(TABLE, (1, columns))
+    if shapes:
+        raise UsageError(f"--shape {min(shapes)}=...: the model's only input is '{TABLE}'")
+    if len(shape) != 2 or shape[0] < 1 or shape[1] != columns:
+        raise UsageError(f"--shape {TABLE}={'x'.join(map(str, shape))}: the model takes ROWSx{columns}")
+    return shape[0]
+
+
 def set_metadata(model: ModelProto, key: str, value: str) -> None:
     entry = model.metadata_props.add()
     entry.key, entry.value = key, value

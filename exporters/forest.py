@@ -14,11 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from dlpack.errors import ModelError, UnsupportedError, UsageError
-from dlpack.exporters.base import Exported, ExportOptions, set_metadata
+from dlpack.errors import ModelError, UnsupportedError
+from dlpack.exporters.base import TABLE, Exported, set_metadata
 from dlpack.exporters.builder import Array
 
-INPUT = "X"
 LEQ, LT, GTE, GT, EQ, NEQ, MEMBER = range(7)
 """How an inner node compares x with its threshold, as TreeEnsemble numbers it; MEMBER: x is in its set."""
 _MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
@@ -99,17 +98,6 @@ def below(threshold: float) -> float:
     return float(np.nextafter(near, np.float32(-np.inf)) if near > threshold else near)
 
 
-def rows_of(options: ExportOptions, columns: int) -> int:
-    """The number of rows: of --shape X=ROWSxCOLUMNS, else 1. Raises UsageError."""
-    shapes = dict(options.shapes)
-    shape = shapes.pop(INPUT, (1, columns))
-    if shapes:
-        raise UsageError(f"--shape {min(shapes)}=...: the model's only input is '{INPUT}'")
-    if len(shape) != 2 or shape[0] < 1 or shape[1] != columns:
-        raise UsageError(f"--shape {INPUT}={'x'.join(map(str, shape))}: the model takes ROWSx{columns}")
-    return shape[0]
-
-
 def to_onnx(ensemble: Ensemble, rows: int, values: Array | None = None) -> Exported:
     """The ensemble as ONNX for `rows` rows.
 
@@ -123,14 +111,14 @@ def to_onnx(ensemble: Ensemble, rows: int, values: Array | None = None) -> Expor
     made = helper.make_graph(
         graph.nodes,
         "model",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, (rows, ensemble.columns))],
+        [helper.make_tensor_value_info(TABLE, TensorProto.FLOAT, (rows, ensemble.columns))],
         outputs,
         graph.constants,
     )
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("ai.onnx.ml", graph.ml_opset)]
     model = helper.make_model(made, opset_imports=opsets, producer_name="dlpack")
     model.ir_version = 10
-    set_metadata(model, "dlpack.ranges", json.dumps({INPUT: _range(ensemble)}))
+    set_metadata(model, "dlpack.ranges", json.dumps({TABLE: _range(ensemble)}))
     return Exported(model, ensemble.classes, warnings=ensemble.warnings)
 
 
@@ -207,7 +195,7 @@ class _Graph:
         if grown:
             parts.append(self.forest(grown))
         if e.linear is not None:
-            present = self.op("Where", self.op("IsNaN", INPUT), self.constant(0.0), INPUT)
+            present = self.op("Where", self.op("IsNaN", TABLE), self.constant(0.0), TABLE)
             parts.append(self.op("MatMul", present, self.constant(e.linear)))
         if not parts:  # no tree has a split
             return self.constant(np.tile(base * e.factor, (self.rows, 1)))
@@ -230,10 +218,10 @@ class _Graph:
         """X, and behind it the columns of `zero_missing` with NaN in the place of zeros."""
         columns = self.ensemble.zero_missing
         if not columns:
-            return INPUT
-        part = self.op("Gather", INPUT, self.constant(columns, np.int64), axis=1)
+            return TABLE
+        part = self.op("Gather", TABLE, self.constant(columns, np.int64), axis=1)
         zero = self.op("LessOrEqual", self.op("Abs", part), self.constant(ZERO))
-        return self.op("Concat", INPUT, self.op("Where", zero, self.constant(np.nan), part), axis=1)
+        return self.op("Concat", TABLE, self.op("Where", zero, self.constant(np.nan), part), axis=1)
 
     def link(self, y: str) -> str:
         link = self.ensemble.link

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from click.testing import CliRunner
 from conformance import harness
 from conformance.batch import run_cases
 from conformance.cases import Case
+from recorded import recorded_cases
 
 import dlpack
 from dlpack import exporters
@@ -67,15 +67,8 @@ def run(model: onnx.ModelProto, inputs: dict[str, Any]) -> list[Any]:
     return list(session.run(None, {i.name: inputs[i.name] for i in session.get_inputs()}))
 
 
-@cache
 def recorded() -> dict[str, dict[str, Any]]:
-    cases: dict[str, dict[str, Any]] = {}
-    with np.load(FIXTURE) as file:
-        for key in file.files:
-            name, _, rest = key.partition("/")
-            if rest:
-                cases.setdefault(name, {})[rest] = file[key]
-    return cases
+    return recorded_cases(FIXTURE)
 
 
 @pytest.mark.parametrize("name", sorted(recorded()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from recorded import recorded_cases
 
 from dlpack import exporters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
@@ -36,14 +36,8 @@ TOLERANCE = {"net_dynamic_range": 0.02, "net_int16_activations": 1e-3}
 UNIT = {"net_full_float32": 1 / 256}
 
 
-@cache
 def recorded() -> dict[str, dict[str, Any]]:
-    cases: dict[str, dict[str, Any]] = {}
-    with np.load(FIXTURE) as file:
-        for key in file.files:
-            name, _, rest = key.partition("/")
-            cases.setdefault(name, {})[rest] = file[key]
-    return cases
+    return recorded_cases(FIXTURE)
 
 
 def model_file(name: str, folder: Path) -> Path:

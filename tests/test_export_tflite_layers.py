@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from conftest import skip_or_fail
+from recorded import recorded_cases
 
 import dlpack
 from dlpack import exporters
@@ -30,14 +30,8 @@ def _not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dlpack.exporters.tflite.check.installed", lambda: False)
 
 
-@cache
 def recorded() -> dict[str, dict[str, Any]]:
-    cases: dict[str, dict[str, Any]] = {}
-    with np.load(FIXTURE) as file:
-        for key in file.files:
-            name, _, rest = key.partition("/")
-            cases.setdefault(name, {})[rest] = file[key]
-    return cases
+    return recorded_cases(FIXTURE)
 
 
 def file_of(name: str, folder: Path) -> Path:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
-from dlpack.exporters.base import MAX_WEIGHTS_BYTES, Exported, Exporter, ExportOptions, parse_json, read_bytes
+from dlpack.exporters.base import MAX_WEIGHTS_BYTES, Exported, Exporter, ExportOptions, parse_json, read_bytes, rows_of
 from dlpack.exporters.builder import Array
 from dlpack.exporters.flatbuffer import FlatFile, Table
-from dlpack.exporters.forest import GT, MAX_COLUMNS, MAX_NODES, MAX_TARGETS, Ensemble, Link, Tree, rows_of, to_onnx
+from dlpack.exporters.forest import GT, MAX_COLUMNS, MAX_NODES, MAX_TARGETS, Ensemble, Link, Tree, to_onnx
 
 _MAGIC = b"CBM1"
 _MAX_DEPTH = 16

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
-from dlpack.exporters.base import MAX_WEIGHTS_BYTES, Exported, Exporter, ExportOptions, read_bytes
+from dlpack.exporters.base import MAX_WEIGHTS_BYTES, Exported, Exporter, ExportOptions, read_bytes, rows_of
 from dlpack.exporters.forest import (
     LEQ,
     MAX_COLUMNS,
@@ -26,7 +26,6 @@ from dlpack.exporters.forest import (
     Tree,
     below,
     class_labels,
-    rows_of,
     to_onnx,
 )
 

@@ -20,7 +20,7 @@ import numpy as np
 from onnx import ModelProto, helper
 
 from dlpack.errors import DlpackError, ModelError, ToolchainError, UnsupportedError, UsageError
-from dlpack.exporters.base import HEAD_BYTES, Exported, Exporter, ExportOptions, set_metadata
+from dlpack.exporters.base import HEAD_BYTES, TABLE, Exported, Exporter, ExportOptions, rows_of, set_metadata
 from dlpack.exporters.sklearn.check import Check, compare
 from dlpack.exporters.sklearn.composites import register
 from dlpack.exporters.sklearn.converters import prepare
@@ -29,7 +29,6 @@ from dlpack.exporters.sklearn.labels import class_names, number_strings
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 _PICKLES = (".pkl", ".pickle", ".joblib")
-_INPUT = "X"
 
 
 def recognises(path: Path, start: bytes) -> bool:
@@ -67,13 +66,13 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
             check.survives()
             estimator = load(path)
             columns = _columns(estimator)
-            rows = _rows(options, columns)
+            rows = rows_of(options, columns)
             labels = class_names(estimator)
             model = convert(estimator, columns, rows)
             number_strings(model, labels)
             compare(model, check.predictions(), labels, type(estimator).__name__)
     _state_shapes(model)
-    set_metadata(model, "dlpack.ranges", json.dumps({_INPUT: _range(model)}))
+    set_metadata(model, "dlpack.ranges", json.dumps({TABLE: _range(model)}))
     return Exported(model, labels)
 
 
@@ -94,23 +93,12 @@ def _columns(estimator: Any) -> int:
     return int(columns)
 
 
-def _rows(options: ExportOptions, columns: int) -> int:
-    """The number of rows: of --shape X=ROWSxCOLUMNS, else 1."""
-    shapes = dict(options.shapes)
-    shape = shapes.pop(_INPUT, (1, columns))
-    if shapes:
-        raise UsageError(f"--shape {min(shapes)}=...: the model's only input is '{_INPUT}'")
-    if len(shape) != 2 or shape[0] < 1 or shape[1] != columns:
-        raise UsageError(f"--shape {_INPUT}={'x'.join(map(str, shape))}: the model takes ROWSx{columns}")
-    return shape[0]
-
-
 def convert(estimator: Any, columns: int, rows: int) -> ModelProto:
     """The estimator as ONNX: input X, float32 [rows, columns]; a classifier's labels and scores in a tensor each."""
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
 
-    inputs = [(_INPUT, FloatTensorType([None, columns]))]
+    inputs = [(TABLE, FloatTensorType([None, columns]))]
 
     def attempt(options: dict[Any, Any] | None) -> ModelProto:
         return convert_sklearn(  # type: ignore[no-any-return]
@@ -181,7 +169,7 @@ def _range(model: ModelProto) -> tuple[float, float]:
     """The interesting range of the input: around trees' thresholds or a scaler's data. The build is verified there."""
     low, high = -1.0, 1.0
     for node in model.graph.node:
-        if _INPUT not in node.input:
+        if TABLE not in node.input:
             continue
         attributes = {a.name: np.asarray(a.floats, np.float64) for a in node.attribute if a.floats}
         values = np.zeros(0)

@@ -23,9 +23,10 @@ from dlpack.exporters.base import (
     ExportOptions,
     parse_json,
     read_bytes,
+    rows_of,
 )
 from dlpack.exporters.builder import Array
-from dlpack.exporters.forest import LT, MAX_TARGETS, MEMBER, Ensemble, Link, Tree, class_labels, rows_of, to_onnx
+from dlpack.exporters.forest import LT, MAX_TARGETS, MEMBER, Ensemble, Link, Tree, class_labels, to_onnx
 from dlpack.exporters.xgboost.ubjson import parse_ubjson
 
 _JSON = re.compile(rb'\s*\{\s*"learner"\s*:')
