@@ -48,6 +48,12 @@ class Options:
     """Lowest and highest seeded values of inputs."""
     maxima: Mapping[str, int] = field(default_factory=dict)
     """The largest sizes of what only a run knows the size of, by the name of a value or a node."""
+    weights_type: str = "float32"
+    """What weights are rounded to: "float32" (as they are), "float16" or "bfloat16"."""
+    quantize: str | None = None
+    """ "int8": make an integer network of a float one, with ranges from `calibrate`."""
+    calibrate: Path | None = None
+    """An .npz file, or a folder of pictures or .npz files: inputs as they will come."""
     tolerance: float | None = None
     """The accepted error relative to an output's largest absolute value; None: the default."""
 
@@ -94,6 +100,10 @@ def options_text(options: Options) -> str:
     words += [f"--keep-internals {name}" for name in options.internals]
     if options.weights != "auto":
         words.append(f"--weights {options.weights}")
+    if options.weights_type != "float32":
+        words.append(f"--weights-type {options.weights_type}")
+    if options.quantize:
+        words.append(f"--quantize {options.quantize}")
     words += [f"--range {name}={low:g}:{high:g}" for name, (low, high) in sorted(options.ranges.items())]
     words += [f"--max {name}={size}" for name, size in sorted(options.maxima.items())]
     if options.tolerance is not None:

@@ -10,6 +10,7 @@ from dlpack.errors import ToolchainError, UsageError
 from dlpack.meaning.labels import labels_warning
 from dlpack.options import Options, Progress
 from dlpack.stages.compile import classifier_of, compile_for, in_file, needed
+from dlpack.stages.precision import gains_little
 from dlpack.stages.prepare import Prepared, prepare
 from dlpack.stages.verify import runs_here, verify
 from dlpack.stages.write import write
@@ -90,6 +91,8 @@ def _fill(
     classifier = classifier_of(options, prepared, program)
     if classifier.preprocess and (misfit := classifier.preprocess.misfit()):
         progress.warn(misfit)
+    if options.quantize and (warning := gains_little(program)):
+        progress.warn(warning)
     kernels = kernels_of(in_file(programs, builds))
     write_json(folder / "kernels.json", kernels)
     write_plan(folder / "plan.json", plan := plan_of(programs))

@@ -79,6 +79,31 @@ def _agreement(m: Facts) -> list[str]:
         f"<p class=sub>{_conditions(m)}</p>",
         table(("output", "#largest error", "#relative to range", "#range", ""), rows),
         *(error_histogram(e) for e in m["verification"]),
+        *_precision(m.get("precision")),
+    ]
+
+
+def _precision(facts: Facts | None) -> list[str]:
+    """What smaller numbers have changed of the model, where the user asked for them."""
+    if not facts:
+        return []
+    runs = facts["compared_on"]["runs"]
+    data = f"{runs} runs of the calibration data" if facts["compared_on"]["calibration"] else "seeded inputs"
+    rows = [
+        (
+            escape(c["name"]),
+            f"{c['rms']:.2g}",
+            f"{c['largest']:.2g}",
+            "" if c["same_top"] is None else f"{c['same_top']:.1%}",
+        )
+        for c in facts["changes"]
+    ]
+    activations = f", activations {escape(facts['activations'])}" if "activations" in facts else ""
+    return [
+        "<h3>Smaller numbers</h3>",
+        f"<p class=sub>Weights {escape(facts['weights'])}{activations}; the model as it was, and as it is, run by "
+        f"onnxruntime on {data}. Errors as parts of the output's largest value.</p>",
+        table(("output", "#root mean square", "#largest", "#same class"), rows),
     ]
 
 

@@ -133,6 +133,24 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
     help="Whether to use more memory for speed (Winograd).",
 )
 @click.option(
+    "--weights-type",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Round weights to 16 bits, which halves their file; the build says how far the outputs move.",
+)
+@click.option(
+    "--quantize",
+    type=click.Choice(["int8"]),
+    help="Make an integer network of a float32 one; needs --calibrate. The build says how far the outputs move.",
+)
+@click.option(
+    "--calibrate",
+    type=click.Path(path_type=Path),
+    metavar="DIR|FILE.npz",
+    help="Inputs as they will come: a folder of pictures (see --preprocess) or of .npz files, or one such file.",
+)
+@click.option(
     "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Maximum number of threads for a run."
 )
 @click.option(
@@ -185,6 +203,9 @@ def build(
     task: str | None,
     weights: str,
     optimize: str,
+    weights_type: str,
+    quantize: str | None,
+    calibrate: Path | None,
     threads: int,
     bindings: tuple[str, ...],
     mxnet_api: bool,
@@ -219,6 +240,9 @@ def build(
         cc=cc,
         preprocess=preprocess,
         optimize=optimize,
+        weights_type=weights_type,
+        quantize=quantize,
+        calibrate=calibrate,
         threads=threads,
         bindings=bindings,
         mxnet_api=mxnet_api,

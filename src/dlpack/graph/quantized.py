@@ -20,6 +20,7 @@ from math import inf
 import numpy as np
 
 from dlpack.graph.dots import Dots
+from dlpack.graph.early import rounded_early
 from dlpack.graph.ir import Array, Graph, Node
 from dlpack.graph.registry import Builder
 from dlpack.graph.rewrite import remove_dead
@@ -99,7 +100,7 @@ def quantized(graph: Graph, dots: str = "") -> Graph:
     """
     if not is_quantized(graph):
         return graph
-    return _Integers(graph, Dots(dots)).run()
+    return _Integers(rounded_early(graph), Dots(dots)).run()
 
 
 class _Integers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from dlpack.meaning.preprocess import resolve
 from dlpack.meaning.shape_sets import Shapes, bucket_sets, describe_shapes
 from dlpack.options import Options, Progress
 from dlpack.source import Source, close_batch, read_source
+from dlpack.stages.precision import check_precision, reduce_precision
 
 if TYPE_CHECKING:
     from dlpack.graph.ir import Graph
@@ -33,11 +35,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model as every target compiles it; `bucketed`: the dimensions of its inputs that have buckets."""
+    """A model as every target compiles it; `bucketed`: the dimensions of its inputs that have buckets.
+
+    `precision`: what the manifest says of smaller numbers that the user asked for, of the first set of shapes.
+    """
 
     source: Source
     cases: tuple[Case, ...]
     bucketed: dict[str, list[int]]
+    precision: Mapping[str, Any]
 
 
 def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
@@ -52,7 +58,8 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
         detail.append(f"{len(source.proto.graph.node)} nodes, {source.opset}")
         sets, bucketed = _shape_sets(options, source)
         _check_options(options, source, sets)
-    cases = []
+    cases: list[Case] = []
+    precision: dict[str, Any] = {}
     for number, shapes in enumerate(sets):
         with progress.stage("clean") as detail:
             try:
@@ -65,11 +72,19 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
                     e.args = (f"with {describe_shapes(shapes)}: {e}",)
                 raise
             detail.append(f"{len(graph.nodes)} nodes")
+        again_clean = partial(clean_graph, shapes=shapes, maxima=options.maxima)
+        reduced = reduce_precision(proto, graph, again_clean, source.metadata, options, progress)
+        if reduced:
+            proto, graph = reduced.proto, reduced.graph
+            again = _same(proto)
         with progress.stage("reference") as detail:  # before it is compiled: it finds operands that do not fit
             trial = try_model(proto, graph, source.metadata, tolerance(options), options.seeded(graph.inputs))
             cases.append(Case(graph, meanings(graph, source.metadata), trial, again))
             detail.append("onnxruntime")
-    return Prepared(source, tuple(cases), bucketed)
+        if reduced:
+            change = reduced.change(trial.inputs, progress)
+            precision = precision or change
+    return Prepared(source, tuple(cases), bucketed, precision)
 
 
 def _read(model: Path, options: Options, shapes: Shapes) -> Source:
@@ -79,6 +94,10 @@ def _read(model: Path, options: Options, shapes: Shapes) -> Source:
 
 def _cleaned(proto: Any, shapes: Shapes, maxima: Mapping[str, int]) -> Callable[[], Any]:
     return lambda: clean_graph(proto, shapes, maxima)[0]
+
+
+def _same(proto: Any) -> Callable[[], Any]:
+    return lambda: proto
 
 
 def tolerance(options: Options) -> float:
@@ -115,10 +134,11 @@ def _shape_sets(options: Options, source: Source) -> tuple[list[Shapes], dict[st
 
 
 def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> None:
-    """Rejects invalid preprocessing, task and labels before anything is compiled."""
+    """Rejects invalid preprocessing, task, labels and precision before anything is compiled."""
     from dlpack.meaning.task import read_option
     from dlpack.model.metadata import described_inputs
 
+    check_precision(options)
     if options.inputs is not None:
         from dlpack.verify.given import read_given
 

@@ -120,6 +120,8 @@ def _manifest(
     own = {value.name for value in source.proto.graph.input}
     if seeds := [t.name for t in program.inputs if t.name not in own]:
         manifest["seeds"] = seeds
+    if prepared.precision:
+        manifest["precision"] = dict(prepared.precision)
     if shapes := shapes_of(program, pictures):
         manifest["shapes"] = shapes
     if options.buckets:

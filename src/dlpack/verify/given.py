@@ -58,8 +58,8 @@ class Given:
         return problems
 
 
-def read_given(path: Path) -> Given:
-    """Reads a .npz file. Raises UsageError where it is none, or holds what is no array of numbers."""
+def read_given(path: Path, option: str = "--inputs") -> Given:
+    """Reads the .npz file that `option` names. Raises UsageError for what is none, or holds other than numbers."""
     try:
         data = path.read_bytes()
         with np.load(path, allow_pickle=False) as stored:
@@ -67,5 +67,5 @@ def read_given(path: Path) -> Given:
                 raise ValueError("it is not an .npz file; write it with numpy.savez")
             arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as e:
-        raise UsageError(f"--inputs {path} cannot be read: {e}") from e
+        raise UsageError(f"{option} {path} cannot be read: {e}") from e
     return Given(path.name, hashlib.sha256(data).hexdigest(), arrays)
