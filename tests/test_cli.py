@@ -441,11 +441,12 @@ def test_bench_times_calls_and_kernels(digits: Path) -> None:
     facts = json.loads(result.stdout)
     assert [row["name"] for row in facts["runs"]] == ["dlpack", "onnxruntime"]
     assert all(0 < row["minimum_ms"] <= row["median_ms"] for row in facts["runs"])
-    assert facts["ratio"] > 0
+    assert facts["ratios"]["onnxruntime"] > 0
     names = {row["name"] for row in facts["kernels"]}
     assert names >= {k["name"] for k in read_kernels(digits)}
     assert sum(row["share"] for row in facts["kernels"]) == pytest.approx(1)
-    assert "CPU ms" in dlpack("bench", digits, "--rounds", "2").stdout
+    both = dlpack("bench", digits, "--rounds", "2", "--compare", digits).stdout
+    assert "CPU ms" in both and f"ratio to {digits}: " in both
 
 
 def test_bench_against_onnxruntime_needs_the_model(digits: Path) -> None:

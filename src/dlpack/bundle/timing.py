@@ -1,4 +1,4 @@
-"""Measures a bundle: latency per call, optionally compared with onnxruntime, and the time of each kernel.
+"""Measures a bundle: latency per call, optionally beside onnxruntime and another bundle, and the time of each kernel.
 
 Latency is measured with `time.perf_counter_ns`, the time that a caller experiences. The thread's CPU time
 (`time.thread_time_ns`) is reported as well; it excludes the time when other programs had the processor.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,21 @@ _KERNEL_ROUNDS = 20
 """Minimum number of rounds for a kernel's median."""
 
 
-def bench_bundle(bundle: Path, model: Path | None = None, rounds: int = 50) -> dict[str, Any]:
+_MEASURABLE = 0.25
+"""A step that takes less than this part of what the call itself costs has no speed that means anything."""
+
+
+def bench_bundle(
+    bundle: Path, model: Path | None = None, rounds: int = 50, other: Path | None = None
+) -> dict[str, Any]:
     """Times a bundle on the inputs of its reference.npz, in node for wasm and in this process otherwise. For several
     sets of shapes, the list `shapes` holds a result like the following for each, with its `inputs` as text.
 
-    `model`: an ONNX file that onnxruntime runs in interleaved rounds, on as many threads as the bundle was built for.
-    Returns `runs` (per runner name, median_ms, minimum_ms: latency; cpu_ms: median CPU time), `ratio` if there is a
-    model (`ratio_of` states its basis: CPU times, or latencies of several threads), and `kernels` (name, calls, us,
-    share, gflops or None), slowest first; for wasm those of each build in turn (`build`).
+    In interleaved rounds, on as many threads as the bundle was built for, onnxruntime runs the ONNX file `model`, and
+    the bundle `other`, which has as many sets of shapes, runs on inputs of its own.
+    Returns `runs` (per runner name, median_ms, minimum_ms: latency; cpu_ms: median CPU time), `ratios` to the others by
+    their names (`ratio_of` states their basis: CPU times, or latencies of several threads), and `kernels` (name,
+    calls, us, share, gflops or None), slowest first; for wasm those of each build in turn (`build`).
     Neither runner's Python call is subtracted from `runs` (each about a microsecond: inputs and outputs are bound
     before); from `kernels` it is.
     """
@@ -45,12 +53,15 @@ def bench_bundle(bundle: Path, model: Path | None = None, rounds: int = 50) -> d
         raise UsageError(f"--rounds {rounds}: must be at least 1")
     bundle = Path(bundle)
     sets = sets_of(read_manifest(bundle))
+    if other is not None and (count := len(sets_of(read_manifest(other)))) != len(sets):
+        raise UsageError(f"{other} has {count} sets of shapes, and {bundle} {len(sets)}: compare bundles with as many")
     if len(sets) == 1:
-        return _bench_set(bundle, model, rounds, 0)
-    return {"shapes": [{"inputs": set_name(s), **_bench_set(bundle, model, rounds, k)} for k, s in enumerate(sets)]}
+        return _bench_set(bundle, model, other, rounds, 0)
+    results = [_bench_set(bundle, model, other, rounds, k) for k in range(len(sets))]
+    return {"shapes": [{"inputs": set_name(s), **result} for s, result in zip(sets, results, strict=True)]}
 
 
-def _bench_set(bundle: Path, model: Path | None, rounds: int, number: int) -> dict[str, Any]:
+def _bench_set(bundle: Path, model: Path | None, other: Path | None, rounds: int, number: int) -> dict[str, Any]:
     """The result for the set of shapes of that number."""
     manifest = read_manifest(bundle)
     measure = get_target(manifest["target"]).measure
@@ -59,25 +70,41 @@ def _bench_set(bundle: Path, model: Path | None, rounds: int, number: int) -> di
     if measure is not None:
         if model is not None:
             raise UsageError(f"{bundle} is built for {manifest['target']} and cannot be compared with onnxruntime")
+        if other is not None:
+            raise UsageError(f"{bundle} is built for {manifest['target']}; bundles of native targets can be compared")
         return _measured(measure(bundle, inputs, rounds), read_kernels(bundle), rounds)
-    with load(bundle) as predictor:
+    with ExitStack() as stack:
+        predictor = stack.enter_context(load(bundle))
         predictor.bind(inputs)
         threads = int(manifest.get("threads", 1))
         runners: dict[str, Callable[[], object]] = {"dlpack": predictor.compute}
         if model is not None:
             runners["onnxruntime"] = _onnxruntime(Path(model), predictor, inputs, threads)
+        if other is not None:
+            runners[str(other)] = _bound(stack, other, number).compute
         cpu_clock = time.thread_time_ns if threads == 1 else time.process_time_ns
         result: dict[str, Any] = {
             "rounds": rounds,
             "clock": f"median_ms and minimum_ms: time.perf_counter_ns; cpu_ms: time.{cpu_clock.__name__}",
             "runs": _interleaved(runners, rounds, cpu_clock),
         }
-        if model is not None:
+        ours, *others = result["runs"]
+        if others:
             key, what = ("cpu_ms", "CPU time") if threads == 1 else ("median_ms", f"latency on {threads} threads")
-            ours, theirs = (row[key] for row in result["runs"])
-            result |= {"ratio": ours / theirs if theirs else float("inf"), "ratio_of": what}
+            ratios = {row["name"]: ours[key] / row[key] if row[key] else float("inf") for row in others}
+            result |= {"ratios": ratios, "ratio_of": what}
         result["kernels"] = _kernels(predictor, read_kernels(bundle), max(rounds, _KERNEL_ROUNDS))
     return result
+
+
+def _bound(stack: ExitStack, bundle: Path, number: int) -> Predictor:
+    """A predictor that is ready to run on its own reference's inputs, until the stack is left."""
+    manifest = read_manifest(bundle)
+    if get_target(manifest["target"]).measure is not None:
+        raise UsageError(f"{bundle} is built for {manifest['target']}; bundles of native targets can be compared")
+    predictor = stack.enter_context(load(bundle))
+    predictor.bind(_inputs(bundle, [t["name"] for t in manifest["inputs"]], number))
+    return predictor
 
 
 def _measured(times: Mapping[str, Mapping[str, Any]], kernels: Kernels, rounds: int) -> dict[str, Any]:
@@ -195,10 +222,13 @@ def _kernels(predictor: Predictor, kernels: Kernels, rounds: int) -> list[dict[s
     for name, times in zip(names, steps, strict=True):
         us[name] = us.get(name, 0.0) + max(0.0, statistics.median(times) - overhead) / 1e3
         calls[name] = calls.get(name, 0) + 1
-    return _rows(us, calls, kernels)
+    return _rows(us, calls, kernels, _MEASURABLE * overhead / 1e3)
 
 
-def _rows(us: Mapping[str, float], calls: Mapping[str, int], kernels: Kernels) -> list[dict[str, Any]]:
+def _rows(
+    us: Mapping[str, float], calls: Mapping[str, int], kernels: Kernels, measurable: float = 0.0
+) -> list[dict[str, Any]]:
+    """The kernels' rows; those with less than `measurable` microseconds a call have no speed."""
     macs = {k["name"]: k["macs"] for k in kernels}
     total = sum(us.values()) or 1.0
     rows = [
@@ -207,7 +237,9 @@ def _rows(us: Mapping[str, float], calls: Mapping[str, int], kernels: Kernels) -
             "calls": calls[name],
             "us": us[name],
             "share": us[name] / total,
-            "gflops": 2e-3 * macs[name] * calls[name] / us[name] if macs.get(name) and us[name] else None,
+            "gflops": 2e-3 * macs[name] * calls[name] / us[name]
+            if macs.get(name) and us[name] > measurable * calls[name]
+            else None,
         }
         for name in us
     ]

@@ -120,16 +120,21 @@ def verify(bundle: Path, model: Path | None, inputs: Path | None, tolerance: flo
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--vs", type=click.Choice(["onnxruntime"]), help="Also time this, in alternating rounds.")
 @click.option("--model", type=click.Path(path_type=Path), help="ONNX file for onnxruntime.")
+@click.option(
+    "--compare", "other", type=click.Path(path_type=Path), help="Also time this bundle, in alternating rounds."
+)
 @click.option("--rounds", default=50, show_default=True, help="Number of timed runs.")
 @click.option("--report", is_flag=True, help="Write the times into the bundle's report.html, with the roofline.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
-def bench(bundle: Path, vs: str | None, model: Path | None, rounds: int, report: bool, json_: bool) -> None:
+def bench(
+    bundle: Path, vs: str | None, model: Path | None, other: Path | None, rounds: int, report: bool, json_: bool
+) -> None:
     """Measure the latency of BUNDLE, per call and per kernel, for each set of shapes."""
     from dlpack.bundle.timing import bench_bundle
 
     if vs and model is None:
         raise UsageError("--vs onnxruntime needs the ONNX file: add --model MODEL")
-    result = bench_bundle(bundle, model, rounds)
+    result = bench_bundle(bundle, model, rounds, other)
     if report:
         from dlpack.bundle.timed_report import write_timed_report
 
@@ -151,10 +156,9 @@ def _print_times(result: dict[str, Any], rounds: int) -> None:
     for row in result["runs"]:
         table.add_row(row["name"], *(f"{row[k]:.4f}" for k in ("median_ms", "minimum_ms", "cpu_ms")))
     OUT.print(table)
-    if "ratio" in result:
-        OUT.print(
-            f"ratio to onnxruntime: {result['ratio']:.3f} ({result['ratio_of']}; medians of {rounds} interleaved runs)"
-        )
+    for name, ratio in result.get("ratios", {}).items():
+        basis = f"{result['ratio_of']}; medians of {rounds} interleaved runs"
+        OUT.print(f"ratio to {plain(name)}: {ratio:.3f} ({basis})", soft_wrap=True)
     for build, rows in groupby(result.get("kernels", []), lambda row: row.get("build")):
         table = Table(
             f"kernel ({build})" if build else "kernel", "calls", "µs", "share", "GFLOP/s", box=None, pad_edge=False

@@ -118,5 +118,5 @@ def gains_little(program: Program) -> str | None:
         return None
     return (
         f"int8 saves memory here and little time: {dots / total:.0%} of the multiply-adds are dot products of 8-bit "
-        "integers on this machine. Compare with the float32 bundle by dlpack bench"
+        "integers on this machine: dlpack bench --compare with the float32 bundle decides"
     )
