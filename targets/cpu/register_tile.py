@@ -61,7 +61,7 @@ def _match(state: State) -> _Reduction | None:
         return None
     block = reductions[0]
     info = state.info(block)
-    if info.dtype != "float32" or len(info.writes) != 1:
+    if info.dtype not in ("float32", "int8", "uint8") or len(info.writes) != 1:
         return None
     at = blocks.index(block)
     last = blocks[-1] if block is not blocks[-1] else None

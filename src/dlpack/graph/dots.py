@@ -23,7 +23,8 @@ from dlpack.graph.rewrite import remove_dead
 FEWEST = 5
 """Channels of input and of output from which on a product is one of dots: fewer fill neither them nor vectors."""
 
-_VIEWS = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
+_MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool")
+"""Operators whose output holds only elements of input 0 (the padding of MaxPool is never the largest)."""
 
 
 @dataclass
@@ -72,7 +73,7 @@ class Dots:
         if (value, zero) in self.stored:
             return self.stored[value, zero]
         node, shape = producers.get(value), b.type_of(value).shape
-        if node is not None and node.op in _VIEWS and not node.domain:
+        if node is not None and node.op in _MOVES and not node.domain:
             x = self.narrowed(node.inputs[0], zero, b, producers)
             made = b.add(node.op, [x, *node.inputs[1:]], shape, self.operand, None, **dict(node.attrs))
         elif node is not None and node.op == "Concat" and not node.domain:

@@ -253,11 +253,8 @@ class ExpressionLowering:
     def op(self, dtype: str, op: str, *args: Expr) -> Expr:
         lanes = max(a.lanes for a in args)
         if lanes > 1:
-            wide = [a for a in args if a.lanes > 1]
-            for a in wide:
-                if a.dtype not in VECTOR_DTYPES | {"bool"} and not (op == "cast" and a.dtype in CONVERTIBLE):
-                    raise NotVectorisable
-            if dtype not in VECTOR_DTYPES | {"bool"} and not (op == "cast" and dtype in CONVERTIBLE):
+            allowed = VECTOR_DTYPES | {"bool"} | (CONVERTIBLE if op in ("cast", "max", "min") else set())
+            if not {dtype, *(a.dtype for a in args if a.lanes > 1)} <= allowed:
                 raise NotVectorisable
             if op in WHOLE_NUMBERS or (op == "/" and dtype != "float32"):
                 raise NotVectorisable
