@@ -211,6 +211,30 @@ template <class X, class V> INLINE vec<float, lanes<X>> requantized_(X x, V high
 }
 #endif
 
+//@ section requantized_small
+//@ needs requantized abs convert
+// The same where it is then clamped to at most -512 to 512, and the parts of the sum are in -1024 to
+// 1024: the float32 sum, off by 2^-11 at most, is rounded unless that is near a tie.
+template <class V> INLINE V near_products(V x, V high, V) { return x * high; }
+template <class V> INLINE V near_products(vec<int32_t, lanes<V>> x, V high, V) {
+  return convert<V>(x) * high;
+}
+template <class X, class V, class... R> INLINE V near_products(X x, V high, V low, R... rest) {
+  return near_products(x, high, low) + near_products(rest...);
+}
+template <class X, class... R> INLINE auto requantized_small_(X x, R... rest) {
+  [[maybe_unused]] constexpr int n = lanes<X>;
+#if (defined(__AVX__) || defined(__wasm_simd128__)) && __has_builtin(__builtin_reduce_or)
+  if constexpr (n * sizeof(float) >= 16) {
+    const auto sum = near_products(x, rest...);
+    const auto nearest = round_(sum);
+    const auto ties = abs_(sum - nearest) > 0.499f;
+    if (__builtin_expect(__builtin_reduce_or(ties) == 0, 1)) return nearest;
+  }
+#endif
+  return requantized_(x, rest...);
+}
+
 //@ section trunc
 //@ needs rounding
 // x rounded towards zero, exact.

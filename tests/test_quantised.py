@@ -12,14 +12,18 @@ import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from processes import run
 
 import dlpack
+from dlpack.amalgamate.runtime import closure, sections
 from dlpack.errors import VerificationError
 from dlpack.graph import registry
 from dlpack.graph.ir import Graph, TensorType
 from dlpack.graph.quantized import EXACT, quantized
 from dlpack.pipeline import Options, build
+from dlpack.runtime_c import read_runtime
 from dlpack.stages import prepare
+from dlpack.targets.toolchains.compiler import zig_command
 from dlpack.verify.exact import Certainty, exact
 from dlpack.verify.reference import Tolerance, compare, run_onnxruntime
 
@@ -341,7 +345,7 @@ def test_missing_clamp_fails_verification(tmp_path: Path, monkeypatch: pytest.Mo
     net, last = residual_net(12, "uint8")
     onnx.save(net.model(last), tmp_path / "net.onnx")
     operator = registry._OPERATORS["dlpack", "Requantize"]
-    monkeypatch.setattr(operator, "function", lambda _, *terms: call("requantized_", "float32", *terms))
+    monkeypatch.setattr(operator, "function", lambda _, *terms: call("requantized_small_", "float32", *terms))
     with pytest.raises(VerificationError):
         build(tmp_path / "net.onnx", tmp_path / "bundle")
 
@@ -351,3 +355,38 @@ def test_float_network_is_left_alone() -> None:
 
     _, graph = prepare.clean_graph(conv_net(), {})
     assert quantized(graph) is graph
+
+
+def test_rounding_in_float32_is_that_in_double(tmp_path: Path) -> None:
+    """`requantized_small_` and `requantized_` agree bit for bit: scales whose products are ties, or next to them."""
+    known = sections(list(read_runtime().values()))
+    text = "\n\n".join(s.text for s in closure(known, {"vectors", "requantized_small"}))
+    (tmp_path / "near.cc").write_text(
+        f"#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n{text}\n"
+        """
+int main() {
+  static const double scales[] = {0.5, 0.25, 1.5, 1.0 / 3, 0.1, 0.4999999999, 0.50000000001, 0.0078125, 2.5e-4};
+  long wrong = 0, near = 0;
+  for (double scale : scales) {
+    const float most = static_cast<float>(scale), rest = static_cast<float>(scale - most);
+    const vec<float, 16> high = vec<float, 16>{} + most, low = vec<float, 16>{} + rest;
+    for (int32_t from = -600000; from < 600000; from += 16) {
+      vec<int32_t, 16> x;
+      for (int i = 0; i < 16; ++i) x[i] = from + i;
+      const vec<float, 16> want = requantized_(x, high, low), got = requantized_small_(x, high, low),
+                           floats = requantized_small_(convert<vec<float, 16>>(x), high, low);
+      for (int i = 0; i < 16; ++i) {
+        if (want[i] < -512 || want[i] > 512) continue;
+        ++near;
+        wrong += want[i] != got[i] || want[i] != floats[i];
+      }
+    }
+  }
+  printf("%ld %ld\\n", wrong, near);
+}
+"""
+    )
+    words = [w for w in zig_command("") if w != "-nostdlib++"]
+    run([*words, "-O2", "-std=c++17", "-Wno-psabi", "near.cc", "-o", "near"], cwd=tmp_path, check=True)
+    wrong, near = map(int, run(["./near"], cwd=tmp_path, check=True).stdout.split())
+    assert wrong == 0 and near > 100_000

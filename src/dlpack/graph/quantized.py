@@ -209,7 +209,11 @@ class _Integers:
             value = term.value
         else:
             terms = [replace(k, scale=k.scale / s) for k in real.terms]
-            value = b.add_internal("Requantize", _operands(b, terms), t.shape, dtype="float32", low=low, high=high)
+            reach = max(float(k.bound * np.abs(k.scale).max()) for k in terms)
+            small = max(abs(low), abs(high)) <= 512 and (len(terms) == 1 or reach <= 1024)
+            value = b.add_internal(
+                "Requantize", _operands(b, terms), t.shape, dtype="float32", low=low, high=high, small=int(small)
+            )
         b.add_internal("Narrow", [value], t.shape, out, t.dtype, zero=z)
         self.centred[out] = Centred(value, z, low, high)
         return True

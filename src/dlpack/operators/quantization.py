@@ -76,8 +76,12 @@ def rescale(ctx: Context, *terms: Any) -> Any:
 
 @pointwise("Requantize", domain="dlpack")
 def requantize(ctx: Context, *terms: Any) -> Any:
-    """That sum rounded to an integer, halves to even, and clamped to the attributes `low` and `high`; float32."""
-    y = call("requantized_", "float32", *terms)
+    """That sum rounded to an integer, halves to even, and clamped to the attributes `low` and `high`; float32.
+
+    `small`: these are within -512 to 512, and each x * (high + low) of several is within -1024 to 1024.
+    """
+    function = "requantized_small_" if ctx.attr("small", 0) else "requantized_"
+    y = call(function, "float32", *terms)
     return tirx.min(tirx.max(y, const(float(ctx.attr("low")), y)), const(float(ctx.attr("high")), y))
 
 
