@@ -1,5 +1,5 @@
 using System;
-//@ if classes
+//@ if lists
 using System.Collections.Generic;
 //@ end
 using System.Runtime.InteropServices;
@@ -17,6 +17,13 @@ namespace @Name@
     public sealed class Outputs
     {
         @fields@
+//@ if shapes
+
+        internal Outputs(int shape)
+        {
+            @make_fields@
+        }
+//@ end
     }
 
 //@ if classes
@@ -36,6 +43,28 @@ namespace @Name@
     }
 
 //@ end
+//@ if boxes
+    /// <summary>A box in a picture: its class and its name (the place in digits where it has none), its score, its upper left
+    /// corner and size in pixels.</summary>
+    public sealed class Detection
+    {
+        public readonly int Index;
+        public readonly string Label;
+        public readonly float Score, X, Y, Width, Height;
+
+        internal Detection(int index, string label, float score, float x, float y, float width, float height)
+        {
+            Index = index;
+            Label = label;
+            Score = score;
+            X = x;
+            Y = y;
+            Width = width;
+            Height = height;
+        }
+    }
+
+//@ end
     /// <summary>
     /// The neural network @name@. @about@
     /// Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
@@ -46,6 +75,10 @@ namespace @Name@
         const string Library = "@library@";
         readonly Handle handle;
         readonly object turn = new object();
+//@ if shapes
+        internal static readonly int[][] InputSizes = { @input_sizes@ }; // elements in each set of shapes
+        internal static readonly int[][] OutputSizes = { @output_sizes@ };
+//@ end
 
 //@ if side
         /// <summary>Maps the weights, the file @weights@ of the bundle.</summary>
@@ -62,6 +95,33 @@ namespace @Name@
         }
 //@ end
 
+//@ if shapes
+        /// <summary>The number of the set of shapes that inputs and outputs have, at first 0.</summary>
+        @shape_docs@
+        /// <exception cref="ArgumentException">There is no set of that number.</exception>
+        public int Shape
+        {
+            get { return @name@_shape(handle); }
+            set
+            {
+                if (value < 0 || value >= @shape_count@)
+                    throw new ArgumentException($"set of shapes {value}: there are @shape_count@, from 0 on");
+                lock (turn) Check(@name@_set_shape(handle, value));
+            }
+        }
+
+//@ end
+//@ if threads
+        /// <summary>Computes on this many threads from now on, at most @threads@; at first on as many as there are processors.</summary>
+        /// <exception cref="ArgumentException">It is below 1 or above @threads@.</exception>
+        public void SetThreads(int count)
+        {
+            if (count < 1 || count > @threads@)
+                throw new ArgumentException($"{count} threads: from 1 to @threads@ can be chosen");
+            lock (turn) Check(@name@_set_threads(handle, count));
+        }
+
+//@ end
         /// <summary>Computes all outputs.</summary>
         @input_docs@
         /// <exception cref="ArgumentException">An input has a wrong length.</exception>
@@ -71,27 +131,53 @@ namespace @Name@
             {
                 @set_inputs@
                 Check(@name@_run(handle));
-                var outputs = new Outputs();
+                var outputs = new Outputs(@shape@);
                 @get_outputs@
                 return outputs;
             }
         }
 //@ if pictures
+//@ if classes
 
         /// <summary>The likeliest classes of a picture, the likeliest first.</summary>
         /// <param name="rgb">Rows of pixels, the bytes R, G, B of each.</param>
         /// <exception cref="ArgumentException">It has not as many bytes as 3 x width x height.</exception>
         public IReadOnlyList<Classification> Classify(byte[] rgb, int width, int height, int count = 5)
         {
+            lock (turn)
+            {
+                RunPicture(rgb, width, height);
+                return Top(count);
+            }
+        }
+//@ end
+//@ if boxes
+
+        /// <summary>What is in a picture, the surest first.</summary>
+        /// <param name="rgb">Rows of pixels, the bytes R, G, B of each.</param>
+        /// <param name="threshold">The least score.</param>
+        /// <exception cref="ArgumentException">It has not as many bytes as 3 x width x height.</exception>
+        public IReadOnlyList<Detection> Detect(byte[] rgb, int width, int height, double threshold = @threshold@)
+        {
+            lock (turn)
+            {
+                RunPicture(rgb, width, height);
+                var found = new RawDetection[@most@];
+                Check(@name@_detections(handle, width, height, threshold, found.Length, found, out var count));
+                Array.Resize(ref found, count);
+                return Array.ConvertAll(
+                    found, d => new Detection(d.Index, Label(d.Label, d.Index), d.Score, d.X, d.Y, d.Width, d.Height));
+            }
+        }
+//@ end
+
+        void RunPicture(byte[] rgb, int width, int height)
+        {
             if (rgb == null) throw new ArgumentNullException(nameof(rgb));
             if (width < 1 || height < 1 || rgb.LongLength != 3L * width * height)
                 throw new ArgumentException($"the picture has {rgb.Length} bytes; 3 x {width} x {height} are needed");
-            lock (turn)
-            {
-                Check(@name@_preprocess_rgb(handle, rgb, width, height, (IntPtr)(3 * width)));
-                Check(@name@_run(handle));
-                return Top(count);
-            }
+            Check(@name@_preprocess_rgb(handle, rgb, width, height, (IntPtr)(3 * width)));
+            Check(@name@_run(handle));
         }
 //@ end
 //@ if numbers
@@ -116,9 +202,9 @@ namespace @Name@
 
         Classification[] Top(int count)
         {
-            var found = new RawClass[Math.Min(Math.Max(count, 0), @classes@)];
+            var found = new RawClass[Math.Min(Math.Max(count, 0), @class_count@)];
             Check(@name@_top_k(handle, @scores@, found.Length, found));
-            return Array.ConvertAll(found, c => new Classification(c.Index, Text(c.Label) ?? c.Index.ToString(), c.Probability));
+            return Array.ConvertAll(found, c => new Classification(c.Index, Label(c.Label, c.Index), c.Probability));
         }
 //@ end
 
@@ -155,9 +241,12 @@ namespace @Name@
             if (status != 0) throw new PredictorException(Text(@name@_error_text(status)));
         }
 
+//@ if lists
+        static string Label(IntPtr name, int index) => name == IntPtr.Zero ? index.ToString() : Text(name);
+
+//@ end
         static string Text(IntPtr address)
         {
-            if (address == IntPtr.Zero) return null;
             var length = 0;
             while (Marshal.ReadByte(address, length) != 0) ++length;
             var bytes = new byte[length];
@@ -184,6 +273,16 @@ namespace @Name@
         {
             public int Index;
             public float Probability;
+            public IntPtr Label;
+        }
+//@ end
+//@ if boxes
+
+        [StructLayout(LayoutKind.Sequential)]
+        struct RawDetection
+        {
+            public int Index;
+            public float Score, X, Y, Width, Height;
             public IntPtr Label;
         }
 //@ end
