@@ -2,11 +2,11 @@
 using Awkward
 
 p = Predictor(ARGS[1])
-inputs = ["my input" => Float32[1, 2, 3, 4], "class" => [10, 20, 30]]
+inputs = ("my input" => Float32[1, 2, 3, 4], "class" => [10, 20, 30])
 y = run(p, inputs...)
 println("func ", join(Int.(y["func"]), " "))
 println("in ", join(y["in:0"], " "))
-println("class ", classify(p, inputs, 1)[1].label)
+println("class ", classify(p, inputs...; count = 1)[1].label)
 fails(action) =
     try
         action()

@@ -21,7 +21,7 @@ println("set ", shape(p), " ", length(twice), " ", twice[1, 3, 6, 6])
 for d in detect(p, picture)
     println("found ", d.index, " ", d.label, " ", join((d.score, d.x, d.y, d.width, d.height), " "))
 end
-println("sure ", length(detect(p, picture, 2)))
+println("sure ", length(detect(p, picture; threshold = 2)))
 fails("length", () -> run(p, "image" => first_))
 fails("picture", () -> detect(p, picture[:, :, 1:2]))
 fails("shape", () -> set_shape(p, 2))

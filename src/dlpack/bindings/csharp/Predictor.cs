@@ -30,16 +30,9 @@ namespace @Name@
     /// <summary>A class: its place in the output, its name (the place in digits where it has none), its probability.</summary>
     public sealed class Classification
     {
-        public readonly int Index;
-        public readonly string Label;
-        public readonly float Probability;
-
-        internal Classification(int index, string label, float probability)
-        {
-            Index = index;
-            Label = label;
-            Probability = probability;
-        }
+        public int Index { get; internal set; }
+        public string Label { get; internal set; }
+        public float Probability { get; internal set; }
     }
 
 //@ end
@@ -48,20 +41,13 @@ namespace @Name@
     /// corner and size in pixels.</summary>
     public sealed class Detection
     {
-        public readonly int Index;
-        public readonly string Label;
-        public readonly float Score, X, Y, Width, Height;
-
-        internal Detection(int index, string label, float score, float x, float y, float width, float height)
-        {
-            Index = index;
-            Label = label;
-            Score = score;
-            X = x;
-            Y = y;
-            Width = width;
-            Height = height;
-        }
+        public int Index { get; internal set; }
+        public string Label { get; internal set; }
+        public float Score { get; internal set; }
+        public float X { get; internal set; }
+        public float Y { get; internal set; }
+        public float Width { get; internal set; }
+        public float Height { get; internal set; }
     }
 
 //@ end
@@ -165,8 +151,11 @@ namespace @Name@
                 var found = new RawDetection[@most@];
                 Check(@name@_detections(handle, width, height, threshold, found.Length, found, out var count));
                 Array.Resize(ref found, count);
-                return Array.ConvertAll(
-                    found, d => new Detection(d.Index, Label(d.Label, d.Index), d.Score, d.X, d.Y, d.Width, d.Height));
+                return Array.ConvertAll(found, d => new Detection
+                {
+                    Index = d.Index, Label = Label(d.Label, d.Index), Score = d.Score, X = d.X, Y = d.Y, Width = d.Width,
+                    Height = d.Height,
+                });
             }
         }
 //@ end
@@ -204,7 +193,10 @@ namespace @Name@
         {
             var found = new RawClass[Math.Min(Math.Max(count, 0), @class_count@)];
             Check(@name@_top_k(handle, @scores@, found.Length, found));
-            return Array.ConvertAll(found, c => new Classification(c.Index, Label(c.Label, c.Index), c.Probability));
+            return Array.ConvertAll(found, c => new Classification
+            {
+                Index = c.Index, Label = Label(c.Label, c.Index), Probability = c.Probability,
+            });
         }
 //@ end
 

@@ -138,12 +138,12 @@ end
 #@ if classes
 
 """
-    classify(predictor, picture, count = 5)
+    classify(predictor, picture; count = 5)
 
 The likeliest classes of a picture, the likeliest first, as named tuples `(index, label, probability)`; `index` counts
 from 0. The picture is an array of height x width x 3 bytes: red, green, blue.
 """
-function classify(p::Predictor, picture::AbstractArray{UInt8,3}, count::Integer = 5)
+function classify(p::Predictor, picture::AbstractArray{UInt8,3}; count::Integer = 5)
     handle = opened(p)
     GC.@preserve p begin
         run_picture(handle, picture)
@@ -160,13 +160,13 @@ struct RawDetection
 end
 
 """
-    detect(predictor, picture, threshold = @threshold@)
+    detect(predictor, picture; threshold = @threshold@)
 
 What is in a picture, the surest first, as named tuples `(index, label, score, x, y, width, height)`: its class, which
 counts from 0, its score, which is at least `threshold`, its upper left corner and size in pixels. The picture is an
 array of height x width x 3 bytes: red, green, blue.
 """
-function detect(p::Predictor, picture::AbstractArray{UInt8,3}, threshold::Real = @threshold@)
+function detect(p::Predictor, picture::AbstractArray{UInt8,3}; threshold::Real = @threshold@)
     handle = opened(p)
     found, count = Vector{RawDetection}(undef, @most@), Ref{Int32}(0)
     GC.@preserve p begin
@@ -184,12 +184,12 @@ end
 #@ if numbers
 
 """
-    classify(predictor, inputs, count = 5)
+    classify(predictor, "name" => array, ...; count = 5)
 
-The likeliest classes of inputs, a vector of the pairs that `run` takes, the likeliest first, as named tuples
+The likeliest classes of the inputs that `run` takes, the likeliest first, as named tuples
 `(index, label, probability)`; `index` counts from 0.
 """
-function classify(p::Predictor, inputs::AbstractVector{<:Pair}, count::Integer = 5)
+function classify(p::Predictor, inputs::Pair...; count::Integer = 5)
     run(p, inputs...)
     return GC.@preserve p top(p.handle, count)
 end
