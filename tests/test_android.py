@@ -253,11 +253,13 @@ def test_kotlin_uses_the_classes(aar: Aar) -> None:
     activity = ROOT / "examples/android/app/src/main/java/dlpack/example/MainActivity.kt"
     code = activity.read_text(encoding="utf-8").replace("dlpack.classifier.", "dlpack.digits.")
     (aar.folder / "MainActivity.kt").write_text(code, encoding="utf-8")
+    newer = "inline fun <T : AutoCloseable, R> T.use(block: (T) -> R): R = try { block(this) } finally { close() }"
+    (aar.folder / "Newer.kt").write_text(f"package dlpack.example\n\n{newer}\n")
     stubs = aar.folder / "stubs"
     run(["javac", "-d", stubs, *(HERE / "stubs").rglob("*.java"), *app_stubs(aar.folder / "app")], check=True)
     path = f"{aar.root / 'classes.jar'}:{stubs}"
-    sources = [aar.folder / name for name in ("Main.kt", "MainActivity.kt")]
-    options = ["-nowarn", "-Xnew-inference", "-jvm-target", "1.8"]  # Debian's Kotlin is 1.3
+    sources = [aar.folder / name for name in ("Main.kt", "MainActivity.kt", "Newer.kt")]
+    options = ["-nowarn", "-Xnew-inference", "-jvm-target", "1.8"]  # Debian's Kotlin is 1.3, and lacks Newer.kt
     run([kotlinc, *options, "-cp", path, *sources, "-d", aar.folder / "kotlin"], check=True)
     assert (aar.folder / "kotlin" / "MainKt.class").is_file()
     assert (aar.folder / "kotlin" / "dlpack" / "example" / "MainActivity.class").is_file()
