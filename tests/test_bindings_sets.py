@@ -14,7 +14,9 @@ import nets
 import numpy as np
 import onnx
 import pytest
+from conftest import optional_tool
 from onnx import helper, numpy_helper
+from processes import run
 from test_bindings import LANGUAGES, PROGRAMS, RUNNERS, check_texts
 
 import dlpack
@@ -63,14 +65,26 @@ def test_the_texts_are_whole(found: Path) -> None:
     check_texts(found)
 
 
+def test_swift_finds_boxes_in_images(found: Path, tmp_path: Path) -> None:
+    """Detector.swift, for which CoreGraphics has to be there, passes the compiler with a stub of that."""
+    swiftc = optional_tool("swiftc", "it takes 3.1 GB; script/toolchains swift does")
+    stubs = PROGRAMS / "coregraphics.swift"
+    run([swiftc, "-emit-module", "-module-name", "CoreGraphics", "-parse-as-library", stubs], cwd=tmp_path, check=True)
+    sources = found / "bindings" / "swift" / "Sources"
+    files = sorted((sources / "Found").glob("*.swift"))
+    assert [f.name for f in files] == ["Detector.swift", "Predictor.swift"]
+    headers = sources / "Cfound" / "include"
+    run([swiftc, "-typecheck", "-warnings-as-errors", "-I", headers, "-I", tmp_path, *files], check=True)
+
+
 @pytest.mark.parametrize("language", RUNNERS)
 def test_sets_of_shapes_threads_and_boxes(language: str, found: Path, tmp_path: Path) -> None:
-    run, suffix, _ = RUNNERS[language]
+    use, suffix, _ = RUNNERS[language]
     PICTURE.tofile(tmp_path / "picture.bin")
     (tmp_path / "work").mkdir()
     program = PROGRAMS / f"found{suffix}"
     told = defaultdict(list)
-    for line in run(found, "found", program, tmp_path / "work", str(tmp_path / "picture.bin")).splitlines():
+    for line in use(found, "found", program, tmp_path / "work", str(tmp_path / "picture.bin")).splitlines():
         key, *rest = line.split()
         told[key.rstrip(":")].append(rest)
     assert [[float(n) for n in line] for line in told["set"]] == [[0, 192, 3], [1, 108, 5]]
