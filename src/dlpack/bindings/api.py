@@ -175,6 +175,7 @@ class Api:
             "shapes": bool(self.sets),
             "threads": self.threads > 1,
             "lists": self.classes or self.boxes,
+            "texts": self.classes or self.boxes or bool(self.weights),
         }
         return frozenset(name for name, holds in told.items() if holds)
 

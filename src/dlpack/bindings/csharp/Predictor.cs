@@ -3,7 +3,9 @@ using System;
 using System.Collections.Generic;
 //@ end
 using System.Runtime.InteropServices;
+//@ if texts
 using System.Text;
+//@ end
 
 namespace @Name@
 {
@@ -230,22 +232,21 @@ namespace @Name@
 
         static void Check(int status)
         {
-            if (status != 0) throw new PredictorException(Text(@name@_error_text(status)));
+            if (status != 0) throw new PredictorException(Marshal.PtrToStringAnsi(@name@_error_text(status)));
         }
 
 //@ if lists
-        static string Label(IntPtr name, int index) => name == IntPtr.Zero ? index.ToString() : Text(name);
-
-//@ end
-        static string Text(IntPtr address)
+        static string Label(IntPtr name, int index)
         {
+            if (name == IntPtr.Zero) return index.ToString();
             var length = 0;
-            while (Marshal.ReadByte(address, length) != 0) ++length;
+            while (Marshal.ReadByte(name, length) != 0) ++length;
             var bytes = new byte[length];
-            Marshal.Copy(address, bytes, 0, length);
+            Marshal.Copy(name, bytes, 0, length);
             return Encoding.UTF8.GetString(bytes);
         }
 
+//@ end
         sealed class Handle : SafeHandle
         {
             Handle() : base(IntPtr.Zero, true) { }
