@@ -30,8 +30,6 @@ def _write(bundle: Bundle, folder: Path) -> None:
     table = f"{{literal}}: {{{{ index: {{index}}, type: {{type}}, {size}, kind: '{{kind}}' }}}},"
     values = {
         **common(api),
-        "size": "sizes" if api.sets else "size",
-        "element": "sizes[set]" if api.sets else "size",
         "shape_docs": sets(api, "* - {number}: {shown}"),
         "inputs": lines(table, api.inputs, inputs, _TYPES),
         "outputs": lines(table, api.outputs, outputs, _TYPES),

@@ -69,17 +69,21 @@ export class Predictor {
     this.#open();
 //@ if shapes
     const set = addon.shape(this.#handle);
+    const elements = ({ sizes }) => sizes[set];
+//@ else
+    const elements = ({ size }) => size;
 //@ end
     for (const name of Object.keys(inputs)) {
       if (!Object.hasOwn(INPUTS, name)) {
         throw new TypeError(`unknown input ${name}; the model has ${Object.keys(INPUTS).join(', ')}`);
       }
     }
-    for (const [name, { type, @size@, kind }] of Object.entries(INPUTS)) {
+    for (const [name, input] of Object.entries(INPUTS)) {
       const data = inputs[name];
-      if (!(data instanceof type)) throw new TypeError(`input ${name} (${kind}) is no ${type.name}`);
-      if (data.length !== @element@) {
-        throw new RangeError(`input ${name} (${kind}) has ${data.length} elements; ${@element@} are needed`);
+      const what = `input ${name} (${input.kind})`;
+      if (!(data instanceof input.type)) throw new TypeError(`${what} is no ${input.type.name}`);
+      if (data.length !== elements(input)) {
+        throw new RangeError(`${what} has ${data.length} elements; ${elements(input)} are needed`);
       }
     }
     for (const [name, { index }] of Object.entries(INPUTS)) {
@@ -87,9 +91,9 @@ export class Predictor {
     }
     addon.run(this.#handle);
     const outputs = {};
-    for (const [name, { index, type, @size@ }] of Object.entries(OUTPUTS)) {
-      const data = (outputs[name] = new type(@element@));
-      if (data.length > 0) addon.getOutput(this.#handle, index, data, data.byteLength);
+    for (const [name, output] of Object.entries(OUTPUTS)) {
+      const data = (outputs[name] = new output.type(elements(output)));
+      if (data.length > 0) addon.getOutput(this.#handle, output.index, data, data.byteLength);
     }
     return outputs;
   }
