@@ -56,9 +56,9 @@ def requires_tool(name: str) -> str:
 
 
 def optional_tool(name: str, why: str) -> str:
-    """The path of a command that script/test does not install, for the reason `why`; without it the running test is
-    skipped, in continuous integration too."""
-    path = shutil.which(name)
+    """The path of a command that script/test does not install, for the reason `why`; script/toolchains may have.
+    Without it the running test is skipped, in continuous integration too."""
+    path = shutil.which(name) or shutil.which(name, path=str(ROOT / "build" / "toolchains" / "bin"))
     if path is None:
         pytest.skip(f"the tool {name} is not installed, and script/test does not install it: {why}")
     return path

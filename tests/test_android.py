@@ -232,16 +232,37 @@ def test_java_computes_what_python_does(aar: Aar, native: Path) -> None:
     assert told["closed"] == ["IllegalStateException the predictor is closed"] * 2
 
 
+def app_stubs(folder: Path) -> list[Path]:
+    """The types of tests/android/camera_app.txt, a file each."""
+    text = (HERE / "camera_app.txt").read_text(encoding="utf-8")
+    files = []
+    for name, body in re.findall(r"^(\S+\.java): (.*?)(?=^\S+\.java: |\Z)", text, re.M | re.S):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"package {'.'.join(Path(name).parent.parts)};\n{body}", encoding="utf-8")
+        files.append(file)
+    return files
+
+
 def test_kotlin_uses_the_classes(aar: Aar) -> None:
+    """The example of docs/android.md and the camera app compile."""
     kotlinc = optional_tool("kotlinc", "it takes 355 MB")
     text = (ROOT / "docs" / "android.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```kotlin\n( *// Main.kt\n.*?) *```", text, re.S)
     (aar.folder / "Main.kt").write_text(dedent(code), encoding="utf-8")
+    activity = ROOT / "examples/android/app/src/main/java/dlpack/example/MainActivity.kt"
+    code = activity.read_text(encoding="utf-8").replace("dlpack.classifier.", "dlpack.digits.")
+    (aar.folder / "MainActivity.kt").write_text(code, encoding="utf-8")
+    newer = "inline fun <T : AutoCloseable, R> T.use(block: (T) -> R): R = try { block(this) } finally { close() }"
+    (aar.folder / "Newer.kt").write_text(f"package dlpack.example\n\n{newer}\n")
     stubs = aar.folder / "stubs"
-    run(["javac", "-d", stubs, *sorted((HERE / "stubs").rglob("*.java"))], check=True)
+    run(["javac", "-d", stubs, *(HERE / "stubs").rglob("*.java"), *app_stubs(aar.folder / "app")], check=True)
     path = f"{aar.root / 'classes.jar'}:{stubs}"
-    run([kotlinc, "-nowarn", "-cp", path, aar.folder / "Main.kt", "-d", aar.folder / "kotlin"], check=True)
+    sources = [aar.folder / name for name in ("Main.kt", "MainActivity.kt", "Newer.kt")]
+    options = ["-nowarn", "-Xnew-inference", "-jvm-target", "1.8"]  # Debian's Kotlin is 1.3, and lacks Newer.kt
+    run([kotlinc, *options, "-cp", path, *sources, "-d", aar.folder / "kotlin"], check=True)
     assert (aar.folder / "kotlin" / "MainKt.class").is_file()
+    assert (aar.folder / "kotlin" / "dlpack" / "example" / "MainActivity.class").is_file()
 
 
 def test_weights_as_an_asset(asset: Aar, native: Path, tmp_path: Path) -> None:
@@ -426,13 +447,15 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_example_app_is_complete() -> None:
-    """Its XML is well-formed, and it calls what the classes of an AAR have."""
+    """Its XML is well-formed, it names its resources, and it takes the AAR from the folder that its README builds."""
     app = ROOT / "examples" / "android"
+    main = app / "app" / "src" / "main"
     for file in app.rglob("*.xml"):
         ET.parse(file)
-    text = (app / "app/src/main/java/dlpack/example/MainActivity.kt").read_text(encoding="utf-8")
-    assert "import dlpack.classifier.Classifier" in text and "classifier.classify(" in text
-    assert (
-        "maven" in (app / "settings.gradle.kts").read_text()
-        and "dlpack:classifier" in (app / "app/build.gradle.kts").read_text()
-    )
+    texts = "".join(file.read_text(encoding="utf-8") for file in (*main.rglob("*.xml"), *main.rglob("*.kt")))
+    for kind, name in re.findall(r"R\.(\w+)\.(\w+)", texts):
+        declared = {"layout": f"{name}.xml", "id": f'"@+id/{name}"', "string": f'<string name="{name}">'}[kind]
+        assert declared in texts or (main / "res" / "layout" / declared).is_file(), name
+    assert 'uri("classifier/maven")' in (app / "settings.gradle.kts").read_text()
+    assert "-o examples/android/classifier" in (app / "README.md").read_text()
+    assert '"dlpack:classifier:1.0.0"' in (app / "app/build.gradle.kts").read_text()

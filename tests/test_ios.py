@@ -81,7 +81,7 @@ def linked_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def swift_compiler() -> str:
-    return optional_tool("swiftc", "Debian has it from version 13 on")
+    return optional_tool("swiftc", "it takes 3.1 GB; script/toolchains swift does")
 
 
 def manifest_of(bundle: Path) -> dict[str, object]:
@@ -416,8 +416,3 @@ def test_shapes_and_threads(resource_bundle: Path, tmp_path: Path) -> None:
     assert "count: Predictor.outputSizes[shape][0])" in text and "setThreads" not in text
     threads = (resource_bundle / "Sources" / "Wide" / "Predictor.swift").read_text()
     assert "guard (1...2).contains(count)" in threads and "setShape" not in threads
-    if compiler := shutil.which("swiftc"):
-        c = bundle / "Sources" / "Copen" / "include"
-        run(
-            [compiler, "-typecheck", "-I", c if c.is_dir() else bundle, bundle / "Sources" / "Wide" / "Predictor.swift"]
-        )

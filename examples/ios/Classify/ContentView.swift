@@ -37,7 +37,7 @@ struct ContentView: View {
     }
 
     /// Classifies the photo that was chosen; another choice in the meantime cancels it.
-    private func look() async {
+    @MainActor private func look() async {
         guard let chosen else { return }
         do {
             guard let data = try await chosen.loadTransferable(type: Data.self) else { return }

@@ -33,18 +33,6 @@ def check_bindings(names: Iterable[str], target: str, library: bool) -> None:
             )
 
 
-def check_shapes(names: Iterable[str], sets: int) -> None:
-    """Raises UsageError for bindings that cannot choose between the several sets of shapes of a bundle."""
-    known = all_bindings()
-    unable = [name for name in names if sets > 1 and not known[name].takes_shapes]
-    if unable:
-        able = ", ".join(name for name, binding in known.items() if binding.takes_shapes)
-        raise UsageError(
-            f"--binding {unable[0]} has one set of shapes, and this bundle has several ({able} choose between them); "
-            "build a bundle for each (--name gives it a name of its own)"
-        )
-
-
 def write_bindings(bundle: Bundle, names: Iterable[str]) -> str:
     """Writes bindings/NAME into a bundle for each name, once; returns a line for the log."""
     known, wanted = all_bindings(), list(dict.fromkeys(names))

@@ -95,6 +95,9 @@ PREPROCESS_RGB = Function(
         ("stride", "ptrdiff_t"),
     ),
 )
+SHAPE = Function("shape", "int32_t", (("predictor", "const predictor*"),))
+SET_SHAPE = Function("set_shape", "status", (_HANDLE, ("number", "int32_t")))
+SET_THREADS = Function("set_threads", "status", (_HANDLE, ("count", "int32_t")))
 DETECTIONS = Function(
     "detections",
     "status",
@@ -116,8 +119,8 @@ class Api:
 
     A predictor is made of nothing, or where `weights` names a file of the path to it. It runs on all `inputs` and gives
     all `outputs`. With `classes` it classifies: by the output `scores`, from a picture of bytes R, G, B if `pictures`,
-    else from its inputs. With `boxes` it finds things in pictures: at most `most`, whose score is by default at least
-    `threshold`. `labels`: its classes have names. `sets`: its sets of shapes in words, where there are several;
+    else from its inputs. With `boxes` it finds things in pictures instead: at most `most`, whose score is by default at
+    least `threshold`. `labels`: its classes have names. `sets`: its sets of shapes in words, where there are several;
     `threads`: the most that it computes on. `flags`: what NAME.cc is compiled with by hand.
     """
 
@@ -152,6 +155,11 @@ class Api:
             yield PREPROCESS_RGB
         if self.boxes:
             yield DETECTIONS
+        if self.sets:
+            yield SHAPE
+            yield SET_SHAPE
+        if self.threads > 1:
+            yield SET_THREADS
 
     @property
     def conditions(self) -> frozenset[str]:
@@ -167,6 +175,7 @@ class Api:
             "shapes": bool(self.sets),
             "threads": self.threads > 1,
             "lists": self.classes or self.boxes,
+            "texts": self.classes or self.boxes or bool(self.weights),
         }
         return frozenset(name for name, holds in told.items() if holds)
 
@@ -175,12 +184,14 @@ def describe(manifest: Mapping[str, Any], flags: str) -> Api:
     """The API of a bundle."""
     picture = manifest.get("preprocess")
     pictures = bool(picture) and len(manifest["inputs"]) == 1
-    classes = bool(manifest.get("labels") and manifest["inputs"]) or pictures
     scores = _scores(manifest)
     task = manifest.get("task") or {}
-    boxes = pictures and task.get("kind") == "detect"
+    detects = task.get("kind") == "detect"
+    boxes = pictures and detects
+    classes = (bool(manifest.get("labels") and manifest["inputs"]) or pictures) and not detects
+    use = "detect" if boxes else "classify"
     inputs = tuple(
-        _tensor(t, "what classify makes of a picture" if picture else "", shapes=_shapes(manifest, "inputs", k))
+        _tensor(t, f"what {use} makes of a picture" if picture else "", shapes=_shapes(manifest, "inputs", k))
         for k, t in enumerate(manifest["inputs"])
     )
     outputs = tuple(

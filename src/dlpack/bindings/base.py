@@ -34,14 +34,12 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Binding:
-    """A language. `write(bundle, folder)` fills bindings/NAME; `needs_library`: only where the target has a library;
-    `takes_shapes`: it chooses between several sets of shapes."""
+    """A language. `write(bundle, folder)` fills bindings/NAME; `needs_library`: only where the target has a library."""
 
     name: str
     about: str
     write: Callable[[Bundle, Path], None]
     needs_library: bool = True
-    takes_shapes: bool = False
 
 
 def fill(

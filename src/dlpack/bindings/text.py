@@ -104,7 +104,7 @@ def lines(
     several: str = "",
 ) -> str:
     """A line per tensor, by a `form` with {name} (an identifier), {shown}, {literal} (its own name), {index}, {size},
-    {bytes}, {type} (a language's, from `types`), {kind} ("float32 1x10") and {about}.
+    {sizes} (one per set of shapes), {bytes}, {type} (a language's, from `types`), {kind} ("float32 1x10") and {about}.
 
     Where there are several sets of shapes, size and bytes are expressions of the language: `several`, with {{index}}.
     Raises UsageError where the language has no such type.
@@ -120,7 +120,14 @@ def lines(
         if tensor.shapes:
             size = several.format(index=index)
             bytes_ = f"{each} * {size}"
-        own = {"size": size, "bytes": bytes_, "shown": shown(tensor.name), "literal": literal(tensor.name)}
+        each_set = ", ".join(map(str, tensor.sizes or [tensor.size]))
+        own = {
+            "size": size,
+            "sizes": each_set,
+            "bytes": bytes_,
+            "shown": shown(tensor.name),
+            "literal": literal(tensor.name),
+        }
         out.append(form.format(name=name, index=index, dtype=tensor.dtype, **own, **fields))
     return "\n".join(out)
 
@@ -130,8 +137,27 @@ def joined(text: str, by: str = ", ") -> str:
     return by.join(text.splitlines())
 
 
-def common(api: Api) -> dict[str, str]:
-    """The placeholders of every language: the model's name in each style, provenance, flags, the scores' place."""
+def sets(api: Api, form: str) -> str:
+    """A line per set of shapes, by a `form` with {number} and {shown}, its shapes."""
+    return "\n".join(form.format(number=number, shown=shown(name)) for number, name in enumerate(api.sets))
+
+
+def sizes(api: Api, tensors: Iterable[Tensor], row: str = "[{}]") -> str:
+    """The elements of tensors in each set of shapes: a `row` of numbers for each, "[64, 3], [128, 3]"."""
+    columns = [t.sizes for t in tensors]
+    return ", ".join(row.format(", ".join(str(c[k]) for c in columns)) for k in range(len(api.sets)))
+
+
+def class_count(api: Api, several: str) -> str:
+    """How many classes there are: a number, or `several` with {index} where there are several sets of shapes."""
+    if not api.outputs:
+        return "0"
+    return several.format(index=api.scores) if api.sets else str(api.outputs[api.scores].size)
+
+
+def common(api: Api, several: str = "") -> dict[str, str]:
+    """The placeholders of every language: the model's name in each style, provenance, flags, the scores' place, the
+    sizes in each set of shapes, and limits. `several` gives the size of output {index} where there are several sets."""
     return {
         "name": api.name,
         "Name": pascal(api.name),
@@ -145,5 +171,10 @@ def common(api: Api) -> dict[str, str]:
         "scores": str(api.scores),
         "threshold": repr(api.threshold),
         "most": str(api.most),
+        "input_sizes": sizes(api, api.inputs),
+        "output_sizes": sizes(api, api.outputs),
+        "shape_count": str(len(api.sets)),
+        "threads": str(api.threads),
         "classes": str(api.outputs[api.scores].size) if api.outputs else "0",
+        "class_count": class_count(api, several),
     }

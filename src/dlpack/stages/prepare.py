@@ -143,10 +143,6 @@ def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> 
         from dlpack.verify.given import read_given
 
         read_given(options.inputs)
-    if options.bindings:
-        from dlpack.bindings import check_shapes
-
-        check_shapes(options.bindings, len(sets))
     if options.labels:
         check_labels(options.labels, "--labels")
     if options.task:

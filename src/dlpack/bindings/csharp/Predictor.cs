@@ -1,9 +1,11 @@
 using System;
-//@ if classes
+//@ if lists
 using System.Collections.Generic;
 //@ end
 using System.Runtime.InteropServices;
+//@ if texts
 using System.Text;
+//@ end
 
 namespace @Name@
 {
@@ -17,22 +19,37 @@ namespace @Name@
     public sealed class Outputs
     {
         @fields@
+//@ if shapes
+
+        internal Outputs(int shape)
+        {
+            @make_fields@
+        }
+//@ end
     }
 
 //@ if classes
     /// <summary>A class: its place in the output, its name (the place in digits where it has none), its probability.</summary>
     public sealed class Classification
     {
-        public readonly int Index;
-        public readonly string Label;
-        public readonly float Probability;
+        public int Index { get; internal set; }
+        public string Label { get; internal set; }
+        public float Probability { get; internal set; }
+    }
 
-        internal Classification(int index, string label, float probability)
-        {
-            Index = index;
-            Label = label;
-            Probability = probability;
-        }
+//@ end
+//@ if boxes
+    /// <summary>A box in a picture: its class and its name (the place in digits where it has none), its score, its upper left
+    /// corner and size in pixels.</summary>
+    public sealed class Detection
+    {
+        public int Index { get; internal set; }
+        public string Label { get; internal set; }
+        public float Score { get; internal set; }
+        public float X { get; internal set; }
+        public float Y { get; internal set; }
+        public float Width { get; internal set; }
+        public float Height { get; internal set; }
     }
 
 //@ end
@@ -46,6 +63,10 @@ namespace @Name@
         const string Library = "@library@";
         readonly Handle handle;
         readonly object turn = new object();
+//@ if shapes
+        internal static readonly int[][] InputSizes = { @input_sizes@ }; // elements in each set of shapes
+        internal static readonly int[][] OutputSizes = { @output_sizes@ };
+//@ end
 
 //@ if side
         /// <summary>Maps the weights, the file @weights@ of the bundle.</summary>
@@ -62,6 +83,33 @@ namespace @Name@
         }
 //@ end
 
+//@ if shapes
+        /// <summary>The number of the set of shapes that inputs and outputs have, at first 0.</summary>
+        @shape_docs@
+        /// <exception cref="ArgumentException">There is no set of that number.</exception>
+        public int Shape
+        {
+            get { return @name@_shape(handle); }
+            set
+            {
+                if (value < 0 || value >= @shape_count@)
+                    throw new ArgumentException($"set of shapes {value}: there are @shape_count@, from 0 on");
+                lock (turn) Check(@name@_set_shape(handle, value));
+            }
+        }
+
+//@ end
+//@ if threads
+        /// <summary>Computes on this many threads from now on, at most @threads@; at first on as many as there are processors.</summary>
+        /// <exception cref="ArgumentException">It is below 1 or above @threads@.</exception>
+        public void SetThreads(int count)
+        {
+            if (count < 1 || count > @threads@)
+                throw new ArgumentException($"{count} threads: from 1 to @threads@ can be chosen");
+            lock (turn) Check(@name@_set_threads(handle, count));
+        }
+
+//@ end
         /// <summary>Computes all outputs.</summary>
         @input_docs@
         /// <exception cref="ArgumentException">An input has a wrong length.</exception>
@@ -71,27 +119,56 @@ namespace @Name@
             {
                 @set_inputs@
                 Check(@name@_run(handle));
-                var outputs = new Outputs();
+                var outputs = new Outputs(@shape@);
                 @get_outputs@
                 return outputs;
             }
         }
 //@ if pictures
+//@ if classes
 
         /// <summary>The likeliest classes of a picture, the likeliest first.</summary>
         /// <param name="rgb">Rows of pixels, the bytes R, G, B of each.</param>
         /// <exception cref="ArgumentException">It has not as many bytes as 3 x width x height.</exception>
         public IReadOnlyList<Classification> Classify(byte[] rgb, int width, int height, int count = 5)
         {
+            lock (turn)
+            {
+                RunPicture(rgb, width, height);
+                return Top(count);
+            }
+        }
+//@ end
+//@ if boxes
+
+        /// <summary>What is in a picture, the surest first.</summary>
+        /// <param name="rgb">Rows of pixels, the bytes R, G, B of each.</param>
+        /// <param name="threshold">The least score.</param>
+        /// <exception cref="ArgumentException">It has not as many bytes as 3 x width x height.</exception>
+        public IReadOnlyList<Detection> Detect(byte[] rgb, int width, int height, double threshold = @threshold@)
+        {
+            lock (turn)
+            {
+                RunPicture(rgb, width, height);
+                var found = new RawDetection[@most@];
+                Check(@name@_detections(handle, width, height, threshold, found.Length, found, out var count));
+                Array.Resize(ref found, count);
+                return Array.ConvertAll(found, d => new Detection
+                {
+                    Index = d.Index, Label = Label(d.Label, d.Index), Score = d.Score, X = d.X, Y = d.Y, Width = d.Width,
+                    Height = d.Height,
+                });
+            }
+        }
+//@ end
+
+        void RunPicture(byte[] rgb, int width, int height)
+        {
             if (rgb == null) throw new ArgumentNullException(nameof(rgb));
             if (width < 1 || height < 1 || rgb.LongLength != 3L * width * height)
                 throw new ArgumentException($"the picture has {rgb.Length} bytes; 3 x {width} x {height} are needed");
-            lock (turn)
-            {
-                Check(@name@_preprocess_rgb(handle, rgb, width, height, (IntPtr)(3 * width)));
-                Check(@name@_run(handle));
-                return Top(count);
-            }
+            Check(@name@_preprocess_rgb(handle, rgb, width, height, (IntPtr)(3 * width)));
+            Check(@name@_run(handle));
         }
 //@ end
 //@ if numbers
@@ -116,9 +193,12 @@ namespace @Name@
 
         Classification[] Top(int count)
         {
-            var found = new RawClass[Math.Min(Math.Max(count, 0), @classes@)];
+            var found = new RawClass[Math.Min(Math.Max(count, 0), @class_count@)];
             Check(@name@_top_k(handle, @scores@, found.Length, found));
-            return Array.ConvertAll(found, c => new Classification(c.Index, Text(c.Label) ?? c.Index.ToString(), c.Probability));
+            return Array.ConvertAll(found, c => new Classification
+            {
+                Index = c.Index, Label = Label(c.Label, c.Index), Probability = c.Probability,
+            });
         }
 //@ end
 
@@ -152,19 +232,21 @@ namespace @Name@
 
         static void Check(int status)
         {
-            if (status != 0) throw new PredictorException(Text(@name@_error_text(status)));
+            if (status != 0) throw new PredictorException(Marshal.PtrToStringAnsi(@name@_error_text(status)));
         }
 
-        static string Text(IntPtr address)
+//@ if lists
+        static string Label(IntPtr name, int index)
         {
-            if (address == IntPtr.Zero) return null;
+            if (name == IntPtr.Zero) return index.ToString();
             var length = 0;
-            while (Marshal.ReadByte(address, length) != 0) ++length;
+            while (Marshal.ReadByte(name, length) != 0) ++length;
             var bytes = new byte[length];
-            Marshal.Copy(address, bytes, 0, length);
+            Marshal.Copy(name, bytes, 0, length);
             return Encoding.UTF8.GetString(bytes);
         }
 
+//@ end
         sealed class Handle : SafeHandle
         {
             Handle() : base(IntPtr.Zero, true) { }
@@ -184,6 +266,16 @@ namespace @Name@
         {
             public int Index;
             public float Probability;
+            public IntPtr Label;
+        }
+//@ end
+//@ if boxes
+
+        [StructLayout(LayoutKind.Sequential)]
+        struct RawDetection
+        {
+            public int Index;
+            public float Score, X, Y, Width, Height;
             public IntPtr Label;
         }
 //@ end

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal, sets, sizes
 
 _TYPES = {
     "bool": "bool", "float32": "float", "float64": "double", "float16": "ushort", "bfloat16": "ushort",
@@ -17,6 +17,7 @@ _C_TYPES = {
     "void": "void", "status": "int", "int32_t": "int", "size_t": "UIntPtr", "ptrdiff_t": "IntPtr", "void*": "IntPtr",
     "const void*": "IntPtr", "const char*": "IntPtr", "const uint8_t*": "byte[]", "predictor*": "Handle",
     "const predictor*": "Handle", "predictor**": "out Handle", "class*": "[Out] RawClass[]",
+    "detection*": "[Out] RawDetection[]", "int32_t*": "out int", "double": "double",
 }  # fmt: skip
 _TAKEN = frozenset(
     "abstract as base bool break byte case catch char checked class const continue decimal default delegate do double "
@@ -26,6 +27,9 @@ _TAKEN = frozenset(
     "unsafe ushort using virtual void volatile while rgb width height count handle library turn "
     "outputs".split()
 )
+
+_SIZE, _FIELD = "{}[Shape][{{index}}]", "Predictor.OutputSizes[shape][{index}]"
+"""The size of an input or output where there are several sets of shapes; that of an output where outputs are made."""
 
 
 def _declarations(api: Api) -> str:
@@ -48,20 +52,28 @@ def _write(bundle: Bundle, folder: Path) -> None:
     outputs = identifiers(
         (t.name for t in api.outputs), pascal, ("Outputs", "Equals", "GetHashCode", "GetType", "ToString")
     )
+    made = "" if api.sets else " = new {type}[{size}]"
     values = {
-        **common(api),
+        **common(api, _SIZE.format("OutputSizes")),
+        "input_sizes": sizes(api, api.inputs, "new[] {{ {} }}"),
+        "output_sizes": sizes(api, api.outputs, "new[] {{ {} }}"),
+        "shape_docs": sets(api, "/// <para>{number}: {shown}</para>"),
+        "shape": "Shape" if api.sets else "",
         "library": str(bundle.library),
         "declarations": _declarations(api),
         "input_docs": lines('/// <param name="{name}">{about}</param>', api.inputs, inputs),
         "fields": lines(
-            "/// <summary>{about}</summary>\npublic readonly {type}[] {name} = new {type}[{size}];",
+            f"/// <summary>{{about}}</summary>\npublic readonly {{type}}[] {{name}}{made};",
             api.outputs,
             outputs,
             _TYPES,
         ),
+        "make_fields": lines("{name} = new {type}[{size}];", api.outputs, outputs, _TYPES, _FIELD),
         "parameters": joined(lines("{type}[] {name}", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(inputs),
-        "set_inputs": lines('Set({index}, {name}, {size}, "{shown} ({kind})");', api.inputs, inputs),
+        "set_inputs": lines(
+            'Set({index}, {name}, {size}, "{shown} ({kind})");', api.inputs, inputs, several=_SIZE.format("InputSizes")
+        ),
         "get_outputs": lines("Get({index}, outputs.{name});", api.outputs, outputs),
     }
     fill(__name__, folder, {"Predictor.cs": "Predictor.cs", f"{values['Name']}.csproj": "project.xml"}, api, values)

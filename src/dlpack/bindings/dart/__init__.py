@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, sets
 
 _TYPES = {
     "bool": "Uint8List", "float32": "Float32List", "float64": "Float64List", "float16": "Uint16List",
@@ -17,6 +17,7 @@ _C_TYPES = {
     "void": ("Void", "void"), "status": ("Int32", "int"), "int32_t": ("Int32", "int"), "size_t": ("Size", "int"),
     "ptrdiff_t": ("IntPtr", "int"), "const char*": ("Pointer<Utf8>",) * 2, "const uint8_t*": ("Pointer<Uint8>",) * 2,
     "predictor**": ("Pointer<Pointer<Void>>",) * 2, "class*": ("Pointer<_RawClass>",) * 2,
+    "detection*": ("Pointer<_RawDetection>",) * 2, "int32_t*": ("Pointer<Int32>",) * 2, "double": ("Double", "double"),
     **dict.fromkeys(("void*", "const void*", "predictor*", "const predictor*"), ("Pointer<Void>",) * 2),
 }  # fmt: skip
 _TAKEN = frozenset(
@@ -26,6 +27,9 @@ _TAKEN = frozenset(
     "return rgb sealed set show static super switch sync this throw true try typedef var void when while width with "
     "yield".split()
 )
+
+_SIZE = "{}[_shape(_handle)][{{index}}]"
+"""The size of an input or output where there are several sets of shapes."""
 
 
 def _lookups(api: Api) -> str:
@@ -44,15 +48,27 @@ def _write(bundle: Bundle, folder: Path) -> None:
     api = bundle.api
     inputs = identifiers((t.name for t in api.inputs), camel, _TAKEN)
     outputs = identifiers((t.name for t in api.outputs), camel, _TAKEN)
+    field = "final {type} {name}" if api.sets else "final {name} = {type}({size})"
     values = {
-        **common(api),
+        **common(api, _SIZE.format("_outputSizes")),
+        "shape_docs": sets(api, "/// - {number}: {shown}"),
+        "make_fields": joined(
+            lines("{name} = {type}({size})", api.outputs, outputs, _TYPES, "_outputSizes[shape][{index}]"),
+            ",\n        ",
+        ),
+        "new": "._(_shape(_handle))" if api.sets else "()",
         "library": str(bundle.library),
         "lookups": _lookups(api),
         "input_docs": lines("/// - [{name}]: {about}", api.inputs, inputs),
-        "fields": lines("/// {about}\nfinal {name} = {type}({size});", api.outputs, outputs, _TYPES),
+        "fields": lines(f"/// {{about}}\n{field};", api.outputs, outputs, _TYPES),
         "parameters": joined(lines("{type} {name}", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(inputs),
-        "set_inputs": lines("_set({index}, {name}, {size}, '{shown} ({kind})');", api.inputs, inputs),
+        "set_inputs": lines(
+            "_set({index}, {name}, {size}, '{shown} ({kind})');",
+            api.inputs,
+            inputs,
+            several=_SIZE.format("_inputSizes"),
+        ),
         "get_outputs": lines("_get({index}, outputs.{name});", api.outputs, outputs),
     }
     fill(__name__, folder, {"pubspec.yaml": "pubspec.yaml", f"lib/{api.name}.dart": "predictor.dart"}, api, values)

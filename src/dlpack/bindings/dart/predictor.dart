@@ -14,6 +14,11 @@ final _library = DynamicLibrary.open(libraryPath);
 
 /// What a run gives, row-major.
 final class Outputs {
+//@ if shapes
+  Outputs._(int shape)
+      : @make_fields@;
+
+//@ end
   @fields@
 }
 
@@ -28,6 +33,38 @@ final class _RawClass extends Struct {
   external double probability;
   external Pointer<Utf8> label;
 }
+
+//@ end
+//@ if boxes
+/// A box in a picture: its class and its name (the place in digits where it has none), its score, its upper left corner
+/// and size in pixels.
+typedef Detection = ({int index, String label, double score, double x, double y, double width, double height});
+
+final class _RawDetection extends Struct {
+  @Int32()
+  external int index;
+  @Float()
+  external double score;
+  @Float()
+  external double x;
+  @Float()
+  external double y;
+  @Float()
+  external double width;
+  @Float()
+  external double height;
+  external Pointer<Utf8> label;
+}
+
+//@ end
+//@ if lists
+String _label(Pointer<Utf8> name, int index) => name == nullptr ? '$index' : name.toDartString();
+
+//@ end
+//@ if shapes
+// Elements of the inputs in each set of shapes, and of the outputs.
+const _inputSizes = [@input_sizes@];
+const _outputSizes = [@output_sizes@];
 
 //@ end
 /// A compiled model. [close] gives its memory back, else the garbage collector does.
@@ -56,6 +93,35 @@ final class Predictor implements Finalizable {
     _finalizer.attach(this, _handle, detach: this);
   }
 
+//@ if shapes
+  /// The number of the set of shapes that inputs and outputs have, at first 0:
+  ///
+  @shape_docs@
+  ///
+  /// Setting it chooses another for what comes next; throws [ArgumentError] for a number that none has.
+  int get shape {
+    _open();
+    return _shape(_handle);
+  }
+
+  set shape(int number) {
+    _open();
+    if (number < 0 || number >= @shape_count@) {
+      throw ArgumentError('set of shapes $number: there are @shape_count@, from 0 on');
+    }
+    _check(_setShape(_handle, number));
+  }
+
+//@ end
+//@ if threads
+  /// Computes on this many threads from now on, at most @threads@; at first on as many as there are processors.
+  void setThreads(int count) {
+    _open();
+    if (count < 1 || count > @threads@) throw ArgumentError('$count threads: from 1 to @threads@ can be chosen');
+    _check(_setThreads(_handle, count));
+  }
+
+//@ end
   /// Computes all outputs. Throws [ArgumentError] for an input of a wrong length, [StateError] after [close].
   ///
   @input_docs@
@@ -63,14 +129,46 @@ final class Predictor implements Finalizable {
     _open();
     @set_inputs@
     _check(_run(_handle));
-    final outputs = Outputs();
+    final outputs = Outputs@new@;
     @get_outputs@
     return outputs;
   }
 //@ if pictures
+//@ if classes
 
   /// The [count] likeliest classes of a picture, the likeliest first: [height] rows of [width] pixels R, G, B.
   List<Classification> classify(Uint8List rgb, int width, int height, {int count = 5}) {
+    _runPicture(rgb, width, height);
+    return _top(count);
+  }
+//@ end
+//@ if boxes
+
+  /// What is in a picture, the surest first, with a score of at least [threshold]: [height] rows of [width] pixels R, G,
+  /// B.
+  List<Detection> detect(Uint8List rgb, int width, int height, {double threshold = @threshold@}) {
+    _runPicture(rgb, width, height);
+    return using((arena) {
+      final found = arena<_RawDetection>(@most@);
+      final count = arena<Int32>();
+      _check(_detections(_handle, width, height, threshold, @most@, found, count));
+      return [
+        for (final d in [for (var i = 0; i < count.value; ++i) found[i]])
+          (
+            index: d.index,
+            label: _label(d.label, d.index),
+            score: d.score,
+            x: d.x,
+            y: d.y,
+            width: d.width,
+            height: d.height,
+          ),
+      ];
+    });
+  }
+//@ end
+
+  void _runPicture(Uint8List rgb, int width, int height) {
     _open();
     if (width < 1 || height < 1 || rgb.length != 3 * width * height) {
       throw ArgumentError('the picture has ${rgb.length} bytes; 3 x $width x $height are needed');
@@ -80,7 +178,6 @@ final class Predictor implements Finalizable {
       _check(_preprocessRgb(_handle, pixels, width, height, 3 * width));
     });
     _check(_run(_handle));
-    return _top(count);
   }
 //@ end
 //@ if numbers
@@ -103,14 +200,14 @@ final class Predictor implements Finalizable {
 
   List<Classification> _top(int count) => using((arena) {
         if (count < 1) throw ArgumentError('count is $count; at least one class can be asked for');
-        final length = count < @classes@ ? count : @classes@;
+        final length = count < @class_count@ ? count : @class_count@;
         final found = arena<_RawClass>(length);
         _check(_topK(_handle, @scores@, length, found));
         return [
           for (final c in [for (var i = 0; i < length; ++i) found[i]])
             (
               index: c.index,
-              label: c.label == nullptr ? '${c.index}' : c.label.toDartString(),
+              label: _label(c.label, c.index),
               probability: c.probability,
             ),
         ];

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal, sets, sizes
 
 _TYPES = {
     "bool": "bool", "float32": "float32", "float64": "float64", "float16": "uint16", "bfloat16": "uint16",
@@ -15,8 +15,11 @@ _TAKEN = frozenset(_TYPES.values()) | frozenset(
     "break case chan const continue default defer else fallthrough for func go goto if import interface map package "
     "range return select struct switch type var append bool byte cap close len make new nil string error true false "
     "int p out err rgb width height count runtime unsafe sync fmt "
-    "set get check errors strconv".split()
+    "set get check errors strconv found label".split()
 )
+
+_SIZE = "{}[p.Shape()][{{index}}]"
+"""The size of an input or output where there are several sets of shapes."""
 
 
 def _write(bundle: Bundle, folder: Path) -> None:
@@ -27,14 +30,21 @@ def _write(bundle: Bundle, folder: Path) -> None:
         'if err := set(p, {index}, {name}, {size}, "{shown} ({kind})"); err != nil {{\n\treturn Outputs{{}}, err\n}}'
     )
     values = {
-        **common(api),
+        **common(api, _SIZE.format("outputSizes")),
+        "input_count": str(len(inputs)),
+        "output_count": str(len(outputs)),
+        "input_sizes": sizes(api, api.inputs, "{{{}}}"),
+        "output_sizes": sizes(api, api.outputs, "{{{}}}"),
+        "shape_docs": sets(api, "//   - {number}: {shown}"),
         "cgo_flags": api.flags.replace(" -fno-unroll-loops", ""),  # which cgo does not let pass
         "input_docs": lines("//   - {name}: {about}", api.inputs, inputs),
         "fields": lines("// {name} is {about}.\n{name} []{type}", api.outputs, outputs, _TYPES),
         "parameters": joined(lines("{name} []{type}", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(inputs),
-        "set_inputs": lines(set_input, api.inputs, inputs),
-        "make_outputs": joined(lines("{name}: make([]{type}, {size})", api.outputs, outputs, _TYPES)),
+        "set_inputs": lines(set_input, api.inputs, inputs, several=_SIZE.format("inputSizes")),
+        "make_outputs": joined(
+            lines("{name}: make([]{type}, {size})", api.outputs, outputs, _TYPES, _SIZE.format("outputSizes"))
+        ),
         "get_outputs": lines(
             "if err := get(p, {index}, out.{name}); err != nil {{\n\treturn Outputs{{}}, err\n}}", api.outputs, outputs
         ),

@@ -183,7 +183,11 @@ public final class Predictor implements Closeable {
 //@ end
 //@ if threads
   /**
+//@ if android
    * Chooses on how many threads it computes, at first one.
+//@ else
+   * Chooses on how many threads it computes, at first as many as there are processors.
+//@ end
    *
    * @throws IllegalArgumentException for a number below 1 or above {@link #THREADS}
    */
@@ -267,6 +271,7 @@ public final class Predictor implements Closeable {
     check(preprocess(handle, rgb, width, height));
     check(compute(handle));
   }
+//@ if classes
 
   /**
    * The likeliest classes of a picture, the likeliest first.
@@ -278,6 +283,7 @@ public final class Predictor implements Closeable {
     computePicture(rgb, width, height);
     return top(count);
   }
+//@ end
 //@ end
 //@ if boxes
 

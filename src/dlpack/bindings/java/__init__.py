@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from dlpack.bindings.api import Api, Tensor
+from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, shown
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, sets, sizes
 
 _TYPES = {
     "bool": "boolean", "float32": "float", "float64": "double", "float16": "short", "bfloat16": "short",
@@ -27,11 +26,6 @@ _INPUT, _OUTPUT = "INPUTS[shape][{index}]", "OUTPUTS[shape][{index}]"
 """The sizes of an input and an output where there are several sets of shapes."""
 
 
-def table(api: Api, tensors: Sequence[Tensor]) -> str:
-    """The sizes of tensors in each set of shapes, as C and Java list them."""
-    return ", ".join("{" + ", ".join(str(t.sizes[k]) for t in tensors) + "}" for k in range(len(api.sets)))
-
-
 def package_name(name: str) -> str:
     """The package's last part: the model's name, unless that is a word of Java's or Kotlin's."""
     return f"{name}_" if name in TAKEN else name
@@ -42,14 +36,20 @@ def library_name(bundle: Bundle) -> str:
     return str(bundle.library).replace(bundle.api.name, f"{bundle.api.name}_jni")
 
 
+def names(api: Api) -> tuple[list[str], list[str]]:
+    """The identifiers of inputs and of outputs, in Java and in Kotlin."""
+    taken = TAKEN | ({"shape"} if api.sets else set())
+    inputs, outputs = (identifiers((t.name for t in side), camel, taken) for side in (api.inputs, api.outputs))
+    return inputs, outputs
+
+
 def placeholders(api: Api) -> dict[str, str]:
     """The values of the templates' placeholders, but for `library`, the file that the native methods lie in."""
-    inputs = identifiers((t.name for t in api.inputs), camel, TAKEN)
-    outputs = identifiers((t.name for t in api.outputs), camel, TAKEN)
+    inputs, outputs = names(api)
     package = package_name(api.name)
     made = "" if api.sets else " = new {type}[{size}]"
     return {
-        **common(api),
+        **common(api, _OUTPUT),
         "package": package,
         "jni": f"Java_dlpack_{package.replace('_', '_1')}_Predictor",
         "input_docs": lines("* @param {name} {about}", api.inputs, inputs),
@@ -68,12 +68,9 @@ def placeholders(api: Api) -> dict[str, str]:
             "check(getOutput(handle, {index}, outputs.{name}, {bytes}));", api.outputs, outputs, several=_OUTPUT
         ),
         "shape": "shape" if api.sets else "",
-        "shape_count": str(len(api.sets)),
-        "shape_docs": "\n".join(f"* <li>{number}: {shown(name)}" for number, name in enumerate(api.sets)),
-        "input_sizes": table(api, api.inputs),
-        "output_sizes": table(api, api.outputs),
-        "threads": str(api.threads),
-        "class_count": _OUTPUT.format(index=api.scores) if api.sets else common(api)["classes"],
+        "shape_docs": sets(api, "* <li>{number}: {shown}"),
+        "input_sizes": sizes(api, api.inputs, "{{{}}}"),
+        "output_sizes": sizes(api, api.outputs, "{{{}}}"),
     }
 
 
@@ -96,4 +93,4 @@ def write(bundle: Bundle, folder: Path) -> None:
         (bundle.folder / f"{api.name}_jni.cc").unlink()
 
 
-BINDING = Binding("java", "a class over JNI", write, takes_shapes=True)
+BINDING = Binding("java", "a class over JNI", write)

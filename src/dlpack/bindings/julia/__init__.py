@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import common, lines, literal
+from dlpack.bindings.text import class_count, common, lines, literal, sets
 
 _TYPES = {
     "bool": "Bool", "float32": "Float32", "float64": "Float64", "float16": "Float16", "bfloat16": "UInt16",
@@ -20,14 +20,22 @@ def _write(bundle: Bundle, folder: Path) -> None:
     def table(side: str) -> str:
         tensors = getattr(api, side)
         types = lines("{type}", tensors, [t.name for t in tensors], _TYPES).splitlines()
-        shapes = [str(t.shape) for t in tensors]
+        shapes = [str(t.shapes or t.shape) for t in tensors]
         return "\n".join(
             f"{literal(t.name)} => ({kind}, {shape})," for t, kind, shape in zip(tensors, types, shapes, strict=True)
         )
 
+    offered = (
+        ("classify", api.classes), ("detect", api.boxes), ("set_shape", api.sets), ("set_threads", api.threads > 1),
+        ("shape", api.sets),
+    )  # fmt: skip
     names = [t.name for t in (*api.inputs, *api.outputs)]
     values = {
         **common(api),
+        "class_count": class_count(api, f"prod(OUTPUTS[{api.scores + 1}].second[2][shape(handle) + 1])"),
+        "exports": ", ".join(["Predictor", *(name for name, there in offered if there)]),
+        "set": "[set]" if api.sets else "",
+        "shape_docs": sets(api, "- {number}: {shown}"),
         "library": str(bundle.library),
         "uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"dlpack:{api.name}:{api.about}")),
         "inputs": table("inputs"),

@@ -13,7 +13,7 @@ An array has the tensor's dimensions (`x[n, c, h, w]`); a vector has its element
 """
 module @Name@
 
-export Predictor, classify
+export @exports@
 
 const LIBRARY = joinpath(@__DIR__, "..", "lib", "@library@")
 const INPUTS = [
@@ -72,7 +72,10 @@ function Base.run(p::Predictor, inputs::Pair...)
     for name in keys(given)
         any(first(i) == name for i in INPUTS) || throw(ArgumentError("unknown input $name"))
     end
-    data = [row_major(name, get(given, name, nothing), kind...) for (name, kind) in INPUTS]
+#@ if shapes
+    set = shape(p) + 1
+#@ end
+    data = [row_major(name, get(given, name, nothing), type, dims@set@) for (name, (type, dims)) in INPUTS]
     GC.@preserve p begin
         for (index, x) in enumerate(data)
             check(ccall(
@@ -80,40 +83,113 @@ function Base.run(p::Predictor, inputs::Pair...)
                 handle, index - 1, x, sizeof(x)))
         end
         compute(handle)
-        return Dict(name => output(handle, index, kind...) for (index, (name, kind)) in enumerate(OUTPUTS))
+        return Dict(name => output(handle, i, type, dims@set@) for (i, (name, (type, dims))) in enumerate(OUTPUTS))
     end
 end
-#@ if pictures
+#@ if shapes
 
 """
-    classify(predictor, picture, count = 5)
+    shape(predictor)
+
+The number of the set of shapes that inputs and outputs have, at first 0.
+"""
+shape(p::Predictor) = GC.@preserve p shape(opened(p))
+shape(handle::Ptr{Cvoid}) = Int(ccall((:@name@_shape, LIBRARY), Int32, (Ptr{Cvoid},), handle))
+
+"""
+    set_shape(predictor, number)
+
+Chooses a set of shapes for what comes next; throws `ArgumentError` for a number that none has.
+
+@shape_docs@
+"""
+function set_shape(p::Predictor, number::Integer)
+    handle = opened(p)
+    0 <= number < @shape_count@ || throw(ArgumentError("set of shapes $number: there are @shape_count@, from 0 on"))
+    GC.@preserve p check(ccall((:@name@_set_shape, LIBRARY), Int32, (Ptr{Cvoid}, Int32), handle, number))
+end
+#@ end
+#@ if threads
+
+"""
+    set_threads(predictor, count)
+
+Computes on this many threads from now on, at most @threads@; at first on as many as there are processors.
+"""
+function set_threads(p::Predictor, count::Integer)
+    handle = opened(p)
+    1 <= count <= @threads@ || throw(ArgumentError("$count threads: from 1 to @threads@ can be chosen"))
+    GC.@preserve p check(ccall((:@name@_set_threads, LIBRARY), Int32, (Ptr{Cvoid}, Int32), handle, count))
+end
+#@ end
+#@ if pictures
+
+"Runs on a picture; its width and height."
+function run_picture(handle, picture)
+    height, width, channels = size(picture)
+    channels == 3 && !isempty(picture) || throw(ArgumentError("a picture is height x width x 3; this is $(size(picture))"))
+    rgb = vec(permutedims(picture, (3, 2, 1)))
+    check(ccall(
+        (:@name@_preprocess_rgb, LIBRARY), Int32, (Ptr{Cvoid}, Ptr{UInt8}, Int32, Int32, Cptrdiff_t),
+        handle, rgb, width, height, 3 * width))
+    compute(handle)
+    return width, height
+end
+#@ if classes
+
+"""
+    classify(predictor, picture; count = 5)
 
 The likeliest classes of a picture, the likeliest first, as named tuples `(index, label, probability)`; `index` counts
 from 0. The picture is an array of height x width x 3 bytes: red, green, blue.
 """
-function classify(p::Predictor, picture::AbstractArray{UInt8,3}, count::Integer = 5)
+function classify(p::Predictor, picture::AbstractArray{UInt8,3}; count::Integer = 5)
     handle = opened(p)
-    height, width, channels = size(picture)
-    channels == 3 && !isempty(picture) || throw(ArgumentError("a picture is height x width x 3; this is $(size(picture))"))
-    rgb = vec(permutedims(picture, (3, 2, 1)))
     GC.@preserve p begin
-        check(ccall(
-            (:@name@_preprocess_rgb, LIBRARY), Int32, (Ptr{Cvoid}, Ptr{UInt8}, Int32, Int32, Cptrdiff_t),
-            handle, rgb, width, height, 3 * width))
-        compute(handle)
+        run_picture(handle, picture)
         return top(handle, count)
     end
 end
 #@ end
+#@ if boxes
+
+struct RawDetection
+    index::Int32
+    numbers::NTuple{5,Float32}
+    label::Ptr{UInt8}
+end
+
+"""
+    detect(predictor, picture; threshold = @threshold@)
+
+What is in a picture, the surest first, as named tuples `(index, label, score, x, y, width, height)`: its class, which
+counts from 0, its score, which is at least `threshold`, its upper left corner and size in pixels. The picture is an
+array of height x width x 3 bytes: red, green, blue.
+"""
+function detect(p::Predictor, picture::AbstractArray{UInt8,3}; threshold::Real = @threshold@)
+    handle = opened(p)
+    found, count = Vector{RawDetection}(undef, @most@), Ref{Int32}(0)
+    GC.@preserve p begin
+        width, height = run_picture(handle, picture)
+        check(ccall(
+            (:@name@_detections, LIBRARY), Int32,
+            (Ptr{Cvoid}, Int32, Int32, Cdouble, Int32, Ptr{RawDetection}, Ref{Int32}),
+            handle, width, height, threshold, length(found), found, count))
+    end
+    names = (:score, :x, :y, :width, :height)
+    return [(index = Int(d.index), label = named(d), NamedTuple{names}(d.numbers)...) for d in found[1:count[]]]
+end
+#@ end
+#@ end
 #@ if numbers
 
 """
-    classify(predictor, inputs, count = 5)
+    classify(predictor, "name" => array, ...; count = 5)
 
-The likeliest classes of inputs, a vector of the pairs that `run` takes, the likeliest first, as named tuples
+The likeliest classes of the inputs that `run` takes, the likeliest first, as named tuples
 `(index, label, probability)`; `index` counts from 0.
 """
-function classify(p::Predictor, inputs::AbstractVector{<:Pair}, count::Integer = 5)
+function classify(p::Predictor, inputs::Pair...; count::Integer = 5)
     run(p, inputs...)
     return GC.@preserve p top(p.handle, count)
 end
@@ -128,15 +204,18 @@ end
 
 function top(handle, count)
     count >= 1 || throw(ArgumentError("count is $count; at least one class can be asked for"))
-    found = Vector{RawClass}(undef, min(count, @classes@))
+    found = Vector{RawClass}(undef, min(count, @class_count@))
     check(ccall(
         (:@name@_top_k, LIBRARY), Int32, (Ptr{Cvoid}, Int32, Int32, Ptr{RawClass}),
         handle, @scores@, length(found), found))
-    named(c) = c.label == C_NULL ? string(c.index) : unsafe_string(c.label)
     return [(index = Int(c.index), label = named(c), probability = c.probability) for c in found]
 end
 #@ end
 
+#@ if lists
+named(found) = found.label == C_NULL ? string(found.index) : unsafe_string(found.label)
+
+#@ end
 opened(p::Predictor) = p.handle == C_NULL ? throw(ArgumentError("the predictor is closed")) : p.handle
 
 compute(handle) = check(ccall((:@name@_run, LIBRARY), Int32, (Ptr{Cvoid},), handle))

@@ -42,7 +42,7 @@ class Predictor : Closeable {
 //@ end
 //@ if threads
 
-    /** Computes on this many threads from now on, at first one; at most @threads@. */
+    /** Computes on this many threads from now on, at most @threads@; at first on as many as there are processors. */
     fun setThreads(count: Int) = compiled.setThreads(count)
 //@ end
 
@@ -54,6 +54,7 @@ class Predictor : Closeable {
      */
     fun run(@parameters@): Outputs = compiled.run(@arguments@).let { Outputs(@results@) }
 //@ if pictures
+//@ if classes
 
     /**
      * The [count] likeliest classes of a picture, the likeliest first.
@@ -63,6 +64,7 @@ class Predictor : Closeable {
      */
     fun classify(rgb: ByteArray, width: Int, height: Int, count: Int = 5): List<Classification> =
         compiled.classify(rgb, width, height, count).map { Classification(it.index, it.label, it.probability) }
+//@ end
 //@ end
 //@ if boxes
 

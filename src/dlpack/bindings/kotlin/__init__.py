@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlpack.bindings import java
 from dlpack.bindings.base import Binding, Bundle, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, shown
+from dlpack.bindings.text import common, joined, lines, sets
 
 _TYPES = {
     "bool": "BooleanArray", "float32": "FloatArray", "float64": "DoubleArray", "float16": "ShortArray",
@@ -19,8 +19,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
     java.write(bundle, folder)
     (folder / "pom.xml").unlink()
     api = bundle.api
-    inputs = identifiers((t.name for t in api.inputs), camel, java.TAKEN)
-    outputs = identifiers((t.name for t in api.outputs), camel, java.TAKEN)
+    inputs, outputs = java.names(api)
     package = java.package_name(api.name)
     values = {
         **common(api),
@@ -29,12 +28,11 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "fields": lines("/** {about} */\nval {name}: {type},", api.outputs, outputs, _TYPES).removesuffix(","),
         "parameters": joined(lines("{name}: {type}", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(inputs),
-        "shape_docs": "\n".join(f"* - {number}: {shown(name)}" for number, name in enumerate(api.sets)),
-        "threads": str(api.threads),
+        "shape_docs": sets(api, "* - {number}: {shown}"),
         "results": joined(lines("it.{name}", api.outputs, outputs)),
     }
     source = f"src/main/kotlin/dlpack/{package}/kotlin/Predictor.kt"
     fill(__name__, folder, {source: "Predictor.kt", "build.gradle.kts": "build.gradle.kts"}, api, values)
 
 
-BINDING = Binding("kotlin", "a class over Java's", _write, takes_shapes=True)
+BINDING = Binding("kotlin", "a class over Java's", _write)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import common, lines
+from dlpack.bindings.text import common, lines, sets
 
 _TYPES = {
     "bool": "bool", "float32": "float", "float64": "double", "float16": "uint16_t", "bfloat16": "uint16_t",
@@ -18,7 +18,7 @@ def _declarations(api: Api) -> str:
     """The C declarations, as NAME.h has them."""
 
     def c_type(kind: str) -> str:
-        for own in ("predictor", "class"):
+        for own in ("predictor", "class", "detection"):
             kind = kind.replace(own, f"{api.name}_{own}")
         return kind.replace("status", "int32_t")
 
@@ -33,9 +33,12 @@ def _write(bundle: Bundle, folder: Path) -> None:
     api = bundle.api
     names = [t.name for t in (*api.inputs, *api.outputs)]
     inputs, outputs = names[: len(api.inputs)], names[len(api.inputs) :]
-    table = '{{ name = {literal}, type = "{type}", size = {size}, bytes = {bytes}, kind = "{kind}" }},'
+    size = "sizes = {{ {sizes} }}" if api.sets else "size = {size}"
+    table = f'{{{{ name = {{literal}}, type = "{{type}}", {size}, kind = "{{kind}}" }}}},'
     values = {
-        **common(api),
+        **common(api, "OUTPUTS[{index} + 1].sizes[C.@name@_shape(handle) + 1]".replace("@name@", api.name)),
+        "size": "sizes[set]" if api.sets else "size",
+        "shape_docs": sets(api, "-- - {number}: {shown}"),
         "library": str(bundle.library),
         "declarations": _declarations(api),
         "inputs": lines(table, api.inputs, inputs, _TYPES),

@@ -14,6 +14,9 @@ typedef struct @name@_predictor @name@_predictor;
 //@ if classes
 typedef struct @name@_class { int32_t index; float probability; const char* label; } @name@_class;
 //@ end
+//@ if boxes
+typedef struct @name@_detection { int32_t index; float score, x, y, width, height; const char* label; } @name@_detection;
+//@ end
 @declarations@
 ]])
 
@@ -54,71 +57,131 @@ function Predictor.new()
   return setmetatable({ handle = ffi.gc(made[0], C.@name@_destroy) }, Predictor)
 end
 
-local function elements(input, data)
+local function elements(input, data, size)
   local what = ("input %s (%s)"):format(input.name, input.kind)
-  local array = input.type .. "[" .. input.size .. "]"
+  local array = input.type .. "[" .. size .. "]"
   if type(data) == "table" then
-    if #data ~= input.size then error(("%s has %d elements; %d are needed"):format(what, #data, input.size), 3) end
+    if #data ~= size then error(("%s has %d elements; %d are needed"):format(what, #data, size), 3) end
     return ffi.new(array, data)
   end
   if type(data) ~= "cdata" then error(("%s is a %s; give a table or an array"):format(what, type(data)), 3) end
-  if not ffi.istype(array, data) and not ffi.istype(input.type .. "[?]", data) or ffi.sizeof(data) ~= input.bytes then
+  if not ffi.istype(array, data) and not ffi.istype(input.type .. "[?]", data)
+    or ffi.sizeof(data) ~= size * ffi.sizeof(input.type) then
     error(("%s is %s; %s is needed"):format(what, tostring(ffi.typeof(data)), array), 3)
   end
   return data
 end
+--@ if shapes
+
+--- The number of the set of shapes that inputs and outputs have, at first 0.
+function Predictor:shape() return C.@name@_shape(open(self)) end
+
+--- Chooses a set of shapes for what comes next:
+--
+@shape_docs@
+function Predictor:set_shape(number)
+  local handle = open(self)
+  if type(number) ~= "number" or number % 1 ~= 0 or number < 0 or number >= @shape_count@ then
+    error(("set of shapes %s: there are @shape_count@, from 0 on"):format(tostring(number)), 2)
+  end
+  check(C.@name@_set_shape(handle, number))
+end
+--@ end
+--@ if threads
+
+--- Computes on this many threads from now on, at most @threads@; at first on as many as there are processors.
+function Predictor:set_threads(count)
+  local handle = open(self)
+  if type(count) ~= "number" or count % 1 ~= 0 or count < 1 or count > @threads@ then
+    error(("%s threads: from 1 to @threads@ can be chosen"):format(tostring(count)), 2)
+  end
+  check(C.@name@_set_threads(handle, count))
+end
+--@ end
 
 --- Computes all outputs: tables of numbers by name. An error for an input that is missing, unknown or ill-formed.
 function Predictor:run(inputs)
   local handle, data = open(self), {}
   local known = {}
   for _, input in ipairs(INPUTS) do known[input.name] = true end
+--@ if shapes
+  local set = C.@name@_shape(handle) + 1
+--@ end
   for name in pairs(inputs) do
     if not known[name] then error("unknown input " .. tostring(name), 2) end
   end
   for i, input in ipairs(INPUTS) do
     if inputs[input.name] == nil then error(("input %s (%s) is missing"):format(input.name, input.kind), 2) end
-    data[i] = elements(input, inputs[input.name])
+    data[i] = elements(input, inputs[input.name], input.@size@)
   end
-  for i, input in ipairs(INPUTS) do check(C.@name@_set_input(handle, i - 1, data[i], input.bytes)) end
+  for i, x in ipairs(data) do check(C.@name@_set_input(handle, i - 1, x, ffi.sizeof(x))) end
   check(C.@name@_run(handle))
   local outputs = {}
   for i, output in ipairs(OUTPUTS) do
-    local array, values = ffi.new(output.type .. "[?]", output.size), {}
-    check(C.@name@_get_output(handle, i - 1, array, output.bytes))
-    for k = 0, output.size - 1 do values[k + 1] = array[k] end
+    local array, values = ffi.new(output.type .. "[?]", output.@size@), {}
+    check(C.@name@_get_output(handle, i - 1, array, ffi.sizeof(array)))
+    for k = 0, output.@size@ - 1 do values[k + 1] = array[k] end
     outputs[output.name] = values
   end
   return outputs
 end
+--@ if lists
+
+local function label(c) return c.label ~= nil and ffi.string(c.label) or tostring(c.index) end
+--@ end
 --@ if classes
 
 local function top(handle, count)
   if type(count) ~= "number" or count < 1 then error("count is to be at least 1", 3) end
-  count = math.min(math.floor(count), @classes@)
+  count = math.min(math.floor(count), @class_count@)
   local found, classes = ffi.new("@name@_class[?]", count), {}
   check(C.@name@_top_k(handle, @scores@, count, found))
   for i = 0, count - 1 do
     local c = found[i]
-    local label = c.label ~= nil and ffi.string(c.label) or tostring(c.index)
-    classes[i + 1] = { index = c.index, label = label, probability = c.probability }
+    classes[i + 1] = { index = c.index, label = label(c), probability = c.probability }
   end
   return classes
 end
 --@ end
 --@ if pictures
 
+local function run_picture(handle, rgb, width, height)
+  if type(rgb) ~= "string" then error("the picture is a " .. type(rgb) .. "; give its bytes in a string", 3) end
+  if width < 1 or height < 1 or #rgb ~= 3 * width * height then
+    error(("the picture has %d bytes; 3 x %d x %d are needed"):format(#rgb, width, height), 3)
+  end
+  check(C.@name@_preprocess_rgb(handle, ffi.cast("const uint8_t*", rgb), width, height, 3 * width))
+  check(C.@name@_run(handle))
+end
+--@ if classes
+
 --- The count likeliest classes (default 5) of a picture, the likeliest first: a string of height rows of width
 -- pixels, the bytes R, G, B of each. Classes have index, label and probability.
 function Predictor:classify(rgb, width, height, count)
   local handle = open(self)
-  if type(rgb) ~= "string" or width < 1 or height < 1 or #rgb ~= 3 * width * height then
-    error(("the picture has %d bytes; 3 x %d x %d are needed"):format(#rgb, width, height), 2)
-  end
-  check(C.@name@_preprocess_rgb(handle, ffi.cast("const uint8_t*", rgb), width, height, 3 * width))
-  check(C.@name@_run(handle))
+  run_picture(handle, rgb, width, height)
   return top(handle, count or 5)
 end
+--@ end
+--@ if boxes
+
+--- What is in a picture, the surest first: a string of height rows of width pixels, the bytes R, G, B of each.
+-- Detections have index, label, score (at least the threshold, by default @threshold@), and the upper left corner x, y,
+-- width and height in pixels.
+function Predictor:detect(rgb, width, height, threshold)
+  local handle = open(self)
+  run_picture(handle, rgb, width, height)
+  local raw, count, found = ffi.new("@name@_detection[@most@]"), ffi.new("int32_t[1]"), {}
+  check(C.@name@_detections(handle, width, height, threshold or @threshold@, @most@, raw, count))
+  for i = 1, count[0] do
+    local d = raw[i - 1]
+    found[i] = {
+      index = d.index, label = label(d), score = d.score, x = d.x, y = d.y, width = d.width, height = d.height,
+    }
+  end
+  return found
+end
+--@ end
 --@ end
 --@ if numbers
 

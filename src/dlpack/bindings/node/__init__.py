@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import common, lines
+from dlpack.bindings.text import common, lines, literal, sets
 from dlpack.errors import UsageError
 
 _TYPES = {
@@ -26,16 +26,19 @@ def _write(bundle: Bundle, folder: Path) -> None:
     api = bundle.api
     names = [t.name for t in (*api.inputs, *api.outputs)]
     inputs, outputs = names[: len(api.inputs)], names[len(api.inputs) :]
-    table = "{literal}: {{ index: {index}, type: {type}, size: {size}, kind: {kind_literal} }},"
-    table = table.replace("{kind_literal}", "'{kind}'")
+    size = "sizes: [{sizes}]" if api.sets else "size: {size}"
+    table = f"{{literal}}: {{{{ index: {{index}}, type: {{type}}, {size}, kind: '{{kind}}' }}}},"
     values = {
         **common(api),
+        "shape_docs": sets(api, "* - {number}: {shown}"),
         "inputs": lines(table, api.inputs, inputs, _TYPES),
         "outputs": lines(table, api.outputs, outputs, _TYPES),
         "input_types": lines("/** {about} */\n{literal}: {type};", api.inputs, inputs, _TYPES),
         "output_types": lines("/** {about} */\n{literal}: {type};", api.outputs, outputs, _TYPES),
     }
     texts = {"index.js": "index.js", "index.d.ts": "index.d.ts", f"{api.name}_node.cc": "addon.cc"}
+    if api.sets:
+        values["class_count"] = f"OUTPUTS[{literal(outputs[api.scores])}].sizes[this.shape]"
     fill(__name__, folder, texts, api, values)
     about = {
         "name": api.name.replace("_", "-"),

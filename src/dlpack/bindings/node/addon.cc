@@ -25,6 +25,9 @@ int napi_create_double(napi_env, double, napi_value*);
 int napi_create_string_utf8(napi_env, const char*, size_t, napi_value*);
 int napi_create_external(napi_env, void*, napi_finalize, void*, napi_value*);
 int napi_get_value_external(napi_env, napi_value, void**);
+//@ if boxes
+int napi_get_value_double(napi_env, napi_value, double*);
+//@ end
 int napi_get_value_int32(napi_env, napi_value, int32_t*);
 int napi_get_value_string_utf8(napi_env, napi_value, char*, size_t, size_t*);
 int napi_get_typedarray_info(napi_env, napi_value, int*, size_t*, void**, napi_value*, size_t*);
@@ -124,6 +127,31 @@ napi_value preprocess_rgb(napi_env env, napi_callback_info info) {
   return call.check(@name@_preprocess_rgb(call.predictor(), rgb, width, call.number(3), ptrdiff_t{3} * width));
 }
 //@ end
+//@ if lists
+
+// An object for each thing that was found, with its index, its label if it has one, and numbers by name.
+template <class Found, class Numbers>
+napi_value listed(napi_env env, const Found* found, int32_t count, Numbers numbers) {
+  napi_value list = nullptr;
+  napi_create_array(env, &list);
+  for (int32_t i = 0; i < count; ++i) {
+    napi_value entry = nullptr, value = nullptr;
+    napi_create_object(env, &entry);
+    napi_create_int32(env, found[i].index, &value);
+    napi_set_named_property(env, entry, "index", value);
+    if (found[i].label != nullptr) {
+      napi_create_string_utf8(env, found[i].label, kWhole, &value);
+      napi_set_named_property(env, entry, "label", value);
+    }
+    numbers(found[i], [&](const char* name, float number) {
+      napi_create_double(env, static_cast<double>(number), &value);
+      napi_set_named_property(env, entry, name, value);
+    });
+    napi_set_element(env, list, static_cast<uint32_t>(i), entry);
+  }
+  return list;
+}
+//@ end
 //@ if classes
 
 napi_value top_k(napi_env env, napi_callback_info info) {
@@ -132,22 +160,43 @@ napi_value top_k(napi_env env, napi_callback_info info) {
   const int32_t k = call.number(1);
   const int32_t status = k > @classes@ ? @NAME@_BAD_ARGUMENT : @name@_top_k(call.predictor(), @scores@, k, found);
   if (status != 0) return call.check(status);
-  napi_value classes = nullptr;
-  napi_create_array(env, &classes);
-  for (int32_t i = 0; i < k; ++i) {
-    napi_value entry = nullptr, value = nullptr;
-    napi_create_object(env, &entry);
-    napi_create_int32(env, found[i].index, &value);
-    napi_set_named_property(env, entry, "index", value);
-    napi_create_double(env, static_cast<double>(found[i].probability), &value);
-    napi_set_named_property(env, entry, "probability", value);
-    if (found[i].label != nullptr) {
-      napi_create_string_utf8(env, found[i].label, kWhole, &value);
-      napi_set_named_property(env, entry, "label", value);
-    }
-    napi_set_element(env, classes, static_cast<uint32_t>(i), entry);
-  }
-  return classes;
+  return listed(env, found, k, [](const auto& c, auto set) { set("probability", c.probability); });
+}
+//@ end
+//@ if boxes
+
+napi_value detections(napi_env env, napi_callback_info info) {
+  const Call call(env, info);
+  @name@_detection found[@most@];
+  int32_t count = 0;
+  double least = 0;
+  napi_get_value_double(env, call.arguments[3], &least);
+  const int32_t status =
+      @name@_detections(call.predictor(), call.number(1), call.number(2), least, @most@, found, &count);
+  if (status != 0) return call.check(status);
+  return listed(env, found, count, [](const auto& d, auto set) {
+    set("score", d.score), set("x", d.x), set("y", d.y), set("width", d.width), set("height", d.height);
+  });
+}
+//@ end
+//@ if shapes
+
+napi_value shape(napi_env env, napi_callback_info info) {
+  napi_value number = nullptr;
+  napi_create_int32(env, @name@_shape(Call(env, info).predictor()), &number);
+  return number;
+}
+
+napi_value set_shape(napi_env env, napi_callback_info info) {
+  const Call call(env, info);
+  return call.check(@name@_set_shape(call.predictor(), call.number(1)));
+}
+//@ end
+//@ if threads
+
+napi_value set_threads(napi_env env, napi_callback_info info) {
+  const Call call(env, info);
+  return call.check(@name@_set_threads(call.predictor(), call.number(1)));
 }
 //@ end
 
@@ -164,6 +213,15 @@ extern "C" __attribute__((visibility("default"))) napi_value napi_register_modul
 //@ end
 //@ if classes
       {"topK", top_k},
+//@ end
+//@ if boxes
+      {"detections", detections},
+//@ end
+//@ if shapes
+      {"shape", shape}, {"setShape", set_shape},
+//@ end
+//@ if threads
+      {"setThreads", set_threads},
 //@ end
   };
   for (const auto& f : functions) {

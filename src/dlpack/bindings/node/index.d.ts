@@ -17,17 +17,51 @@ export interface Classification {
 }
 
 //@ end
+//@ if boxes
+/** A box in a picture: its class and its name (the place in digits where it has none), its score, its upper left corner
+ * and size in pixels. */
+export interface Detection {
+  index: number;
+  label: string;
+  score: number;
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+
+//@ end
 /** A compiled model. Its calls return when they are done; `close` gives its memory back, else the garbage collector. */
 export class Predictor {
 //@ if side
   /** Maps the weights: those of this package, or the file of that path. */
   constructor(weights?: string);
 //@ end
+//@ if shapes
+  /** The number of the set of shapes that inputs and outputs have, at first 0:
+   *
+   @shape_docs@
+   *
+   * Setting it chooses another for what comes next; throws for a number that none has.
+   */
+  shape: number;
+//@ end
+//@ if threads
+  /** Computes on this many threads from now on, at most @threads@; at first on as many as there are processors. */
+  setThreads(count: number): void;
+//@ end
   /** Computes all outputs. Throws for an input that is missing, unknown or ill-formed. */
   run(inputs: Inputs): Outputs;
 //@ if pictures
+//@ if classes
   /** The `count` likeliest classes of a picture, the likeliest first: `height` rows of `width` pixels R, G, B. */
   classify(rgb: Uint8Array | Uint8ClampedArray, width: number, height: number, count?: number): Classification[];
+//@ end
+//@ if boxes
+  /** What is in a picture, the surest first: `height` rows of `width` pixels R, G, B. `threshold` is the least score, by
+   * default @threshold@. */
+  detect(rgb: Uint8Array | Uint8ClampedArray, width: number, height: number, threshold?: number): Detection[];
+//@ end
 //@ end
 //@ if numbers
   /** The `count` likeliest classes of the inputs that `run` takes, the likeliest first. */

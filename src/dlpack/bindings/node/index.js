@@ -13,6 +13,10 @@ const OUTPUTS = {
   @outputs@
 };
 
+//@ if lists
+const named = (found) => ({ ...found, label: found.label ?? String(found.index) });
+
+//@ end
 /** A compiled model. Its calls return when they are done; `close` gives its memory back, else the garbage collector. */
 export class Predictor {
   #handle;
@@ -29,36 +33,89 @@ export class Predictor {
   }
 //@ end
 
+//@ if shapes
+  /** The number of the set of shapes that inputs and outputs have, at first 0:
+   *
+   @shape_docs@
+   *
+   * Setting it chooses another for what comes next.
+   */
+  get shape() {
+    this.#open();
+    return addon.shape(this.#handle);
+  }
+  set shape(number) {
+    this.#open();
+    if (!Number.isInteger(number) || number < 0 || number >= @shape_count@) {
+      throw new RangeError(`set of shapes ${number}: there are @shape_count@, from 0 on`);
+    }
+    addon.setShape(this.#handle, number);
+  }
+
+//@ end
+//@ if threads
+  /** Computes on this many threads from now on, at most @threads@; at first on as many as there are processors. */
+  setThreads(count) {
+    this.#open();
+    if (!Number.isInteger(count) || count < 1 || count > @threads@) {
+      throw new RangeError(`${count} threads: from 1 to @threads@ can be chosen`);
+    }
+    addon.setThreads(this.#handle, count);
+  }
+
+//@ end
   /** Computes all outputs: typed arrays by name, row-major. Throws for an input that is missing, unknown or ill-formed. */
   run(inputs) {
     this.#open();
+//@ if shapes
+    const set = addon.shape(this.#handle);
+    const elements = ({ sizes }) => sizes[set];
+//@ else
+    const elements = ({ size }) => size;
+//@ end
     for (const name of Object.keys(inputs)) {
       if (!Object.hasOwn(INPUTS, name)) {
         throw new TypeError(`unknown input ${name}; the model has ${Object.keys(INPUTS).join(', ')}`);
       }
     }
-    for (const [name, { type, size, kind }] of Object.entries(INPUTS)) {
+    for (const [name, input] of Object.entries(INPUTS)) {
       const data = inputs[name];
-      if (!(data instanceof type)) throw new TypeError(`input ${name} (${kind}) is no ${type.name}`);
-      if (data.length !== size) {
-        throw new RangeError(`input ${name} (${kind}) has ${data.length} elements; ${size} are needed`);
+      const what = `input ${name} (${input.kind})`;
+      if (!(data instanceof input.type)) throw new TypeError(`${what} is no ${input.type.name}`);
+      if (data.length !== elements(input)) {
+        throw new RangeError(`${what} has ${data.length} elements; ${elements(input)} are needed`);
       }
     }
-    for (const [name, { index, size }] of Object.entries(INPUTS)) {
-      if (size > 0) addon.setInput(this.#handle, index, inputs[name], inputs[name].byteLength);
+    for (const [name, { index }] of Object.entries(INPUTS)) {
+      if (inputs[name].length > 0) addon.setInput(this.#handle, index, inputs[name], inputs[name].byteLength);
     }
     addon.run(this.#handle);
     const outputs = {};
-    for (const [name, { index, type, size }] of Object.entries(OUTPUTS)) {
-      outputs[name] = new type(size);
-      if (size > 0) addon.getOutput(this.#handle, index, outputs[name], outputs[name].byteLength);
+    for (const [name, output] of Object.entries(OUTPUTS)) {
+      const data = (outputs[name] = new output.type(elements(output)));
+      if (data.length > 0) addon.getOutput(this.#handle, output.index, data, data.byteLength);
     }
     return outputs;
   }
 //@ if pictures
+//@ if classes
 
   /** The `count` likeliest classes of a picture, the likeliest first: `height` rows of `width` pixels R, G, B. */
   classify(rgb, width, height, count = 5) {
+    this.#runPicture(rgb, width, height);
+    return this.#top(count);
+  }
+//@ end
+//@ if boxes
+
+  /** What is in a picture, the surest first, with a score of at least `threshold`. */
+  detect(rgb, width, height, threshold = @threshold@) {
+    this.#runPicture(rgb, width, height);
+    return addon.detections(this.#handle, width, height, threshold).map(named);
+  }
+//@ end
+
+  #runPicture(rgb, width, height) {
     this.#open();
     if (!(rgb instanceof Uint8Array || rgb instanceof Uint8ClampedArray)) {
       throw new TypeError('the picture is no Uint8Array');
@@ -68,7 +125,6 @@ export class Predictor {
     }
     addon.preprocessRgb(this.#handle, rgb, width, height);
     addon.run(this.#handle);
-    return this.#top(count);
   }
 //@ end
 //@ if numbers
@@ -89,8 +145,7 @@ export class Predictor {
 
   #top(count) {
     if (!Number.isInteger(count) || count < 1) throw new RangeError(`count is ${count}; at least one class can be asked for`);
-    const classes = addon.topK(this.#handle, Math.min(count, @classes@));
-    return classes.map((c) => ({ index: c.index, label: c.label ?? String(c.index), probability: c.probability }));
+    return addon.topK(this.#handle, Math.min(count, @class_count@)).map(named);
   }
 //@ end
 

@@ -76,14 +76,18 @@ def _write(bundle: Bundle, folder: Path) -> None:
 def _described(api: Api, library: str) -> str:
     """api.json: what predictor.py asks of the API."""
     tensors = {
-        side: [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in of]
+        side: [
+            {"name": t.name, "dtype": t.dtype, "shapes": [list(shape) for shape in t.shapes or (t.shape,)]} for t in of
+        ]
         for side, of in (("inputs", api.inputs), ("outputs", api.outputs))
     }
     functions = {f.name: [f.returns, [kind for _, kind in f.parameters]] for f in api.functions}
-    told = {"classes": api.classes, "pictures": api.pictures, "scores": api.scores, "weights": api.weights}
-    return (
-        json.dumps({"name": api.name, "library": library, **tensors, **told, "functions": functions}, indent=1) + "\n"
-    )
+    told = {
+        **{name: getattr(api, name) for name in ("classes", "pictures", "scores", "boxes", "threshold", "most")},
+        **{"weights": api.weights, "sets": max(1, len(api.sets)), "threads": api.threads},
+    }
+    text = json.dumps({"name": api.name, "library": library, **tensors, **told, "functions": functions}, indent=1)
+    return f"{text}\n"
 
 
 BINDING = Binding("python-wheel", "a wheel for the target's platform", _write)

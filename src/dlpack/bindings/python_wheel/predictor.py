@@ -33,12 +33,21 @@ class _RawClass(ctypes.Structure):
     _fields_ = (("index", ctypes.c_int32), ("probability", ctypes.c_float), ("label", ctypes.c_char_p))
 
 
+class _RawDetection(ctypes.Structure):
+    _fields_ = (
+        ("index", ctypes.c_int32),
+        *((name, ctypes.c_float) for name in ("score", "x", "y", "width", "height")),
+        ("label", ctypes.c_char_p),
+    )
+
+
 _C_TYPES: dict[str, Any] = {
     "void": None, "status": ctypes.c_int32, "int32_t": ctypes.c_int32, "size_t": ctypes.c_size_t,
     "ptrdiff_t": ctypes.c_ssize_t, "void*": ctypes.c_void_p, "const void*": ctypes.c_void_p,
     "const char*": ctypes.c_char_p, "const uint8_t*": ctypes.c_void_p, "predictor*": ctypes.c_void_p,
     "const predictor*": ctypes.c_void_p, "predictor**": ctypes.POINTER(ctypes.c_void_p),
-    "class*": ctypes.POINTER(_RawClass),
+    "class*": ctypes.POINTER(_RawClass), "detection*": ctypes.POINTER(_RawDetection), "double": ctypes.c_double,
+    "int32_t*": ctypes.POINTER(ctypes.c_int32),
 }  # fmt: skip
 
 
@@ -51,8 +60,23 @@ class Class:
     probability: float
 
 
+@dataclass(frozen=True)
+class Detection:
+    """A box in a picture: its class and its name (the place in digits where the model has none), its score, its upper
+    left corner and size in pixels."""
+
+    index: int
+    label: str
+    score: float
+    x: float
+    y: float
+    width: float
+    height: float
+
+
 class Predictor:
-    """A compiled model. `inputs` and `outputs` map names to (dtype, shape).
+    """A compiled model. `inputs` and `outputs` map names to (dtype, shape), in the set of shapes that `shape` names;
+    `shapes` are its sets, as (inputs, outputs) each.
 
     Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
     Raises RuntimeError where it cannot be made.
@@ -63,8 +87,8 @@ class Predictor:
         api = json.loads((folder / "api.json").read_text(encoding="utf-8"))
         self._api = api
         self.name: str = api["name"]
-        self.inputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in api["inputs"]}
-        self.outputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in api["outputs"]}
+        self.shapes = [(_kinds(api["inputs"], k), _kinds(api["outputs"], k)) for k in range(api["sets"])]
+        self._use(0)
         self._library = ctypes.CDLL(str(folder / api["library"]))
         for name, (returns, parameters) in api["functions"].items():
             function = self._function(name)
@@ -79,6 +103,29 @@ class Predictor:
         self._handle = handle
         self._release = weakref.finalize(self, self._function("destroy"), handle)
 
+    @property
+    def shape(self) -> int:
+        """The number of the set of shapes that inputs and outputs have, at first 0."""
+        return self._number
+
+    def set_shape(self, number: int) -> None:
+        """Chooses a set of shapes for what comes next. Raises ValueError for a number that none has."""
+        if number not in range(len(self.shapes)):
+            raise ValueError(f"set of shapes {number}: there are {len(self.shapes)}, from 0 on")
+        with self._lock:
+            if len(self.shapes) > 1:
+                self._check(self._function("set_shape")(self._open(), number))
+            self._use(number)
+
+    def set_threads(self, count: int) -> None:
+        """Computes on this many threads from now on; at first on as many as there are processors, or as the model was
+        built for. Raises ValueError for fewer than one or more than that."""
+        if count not in range(1, self._api["threads"] + 1):
+            raise ValueError(f"{count} threads: from 1 to {self._api['threads']} can be chosen")
+        with self._lock:
+            if self._api["threads"] > 1:
+                self._check(self._function("set_threads")(self._open(), count))
+
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Computes all outputs: new numpy arrays by name, or memoryviews where numpy is not installed.
 
@@ -88,9 +135,9 @@ class Predictor:
         unknown = [name for name in inputs if name not in self.inputs]
         if unknown:
             raise ValueError(f"unknown input {unknown[0]!r}; the model has {', '.join(self.inputs) or 'none'}")
-        data = [_elements(name, inputs, *kind) for name, kind in self.inputs.items()]
         with self._lock:
             handle = self._open()
+            data = [_elements(name, inputs, *kind) for name, kind in self.inputs.items()]
             for index, each in enumerate(data):
                 self._check(self._function("set_input")(handle, index, each, len(each)))
             self._check(self._function("run")(handle))
@@ -113,15 +160,24 @@ class Predictor:
             self.run(picture)
             with self._lock:
                 return self._top(count)
-        view = memoryview(picture)
-        shape = view.shape or ()
-        if view.format != "B" or len(shape) != 3 or shape[2] != 3 or not view.nbytes:
-            raise ValueError(f"a picture is uint8 of height x width x 3; this is {_dtype(view)} of {shape}")
         with self._lock:
-            sides = shape[1], shape[0], 3 * shape[1]
-            self._check(self._function("preprocess_rgb")(self._open(), view.tobytes(), *sides))
-            self._check(self._function("run")(self._handle))
+            self._run_picture(picture)
             return self._top(count)
+
+    def detect(self, picture: Any, threshold: float | None = None) -> list[Detection]:
+        """What is in a picture (as for `classify`), the surest first, with a score of at least `threshold`, by default
+        the model's own.
+
+        Raises ValueError for what is no picture, TypeError for a model that finds nothing in pictures.
+        """
+        if not self._api["boxes"]:
+            raise TypeError(f"{self.name} finds nothing in pictures")
+        least, most = self._api["threshold"] if threshold is None else threshold, self._api["most"]
+        found, count = (_RawDetection * most)(), ctypes.c_int32()
+        with self._lock:
+            sides = self._run_picture(picture)
+            self._check(self._function("detections")(self._handle, *sides, least, most, found, ctypes.byref(count)))
+        return [Detection(d.index, _label(d), d.score, d.x, d.y, d.width, d.height) for d in found[: count.value]]
 
     def close(self) -> None:
         """Gives the memory back. Closing twice is no error."""
@@ -136,11 +192,25 @@ class Predictor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _use(self, number: int) -> None:
+        self._number = number
+        self.inputs, self.outputs = self.shapes[number]
+
+    def _run_picture(self, picture: Any) -> tuple[int, int]:
+        handle, view = self._open(), memoryview(picture)
+        shape = view.shape or ()
+        if view.format != "B" or len(shape) != 3 or shape[2] != 3 or not view.nbytes:
+            raise ValueError(f"a picture is uint8 of height x width x 3; this is {_dtype(view)} of {shape}")
+        height, width = shape[:2]
+        self._check(self._function("preprocess_rgb")(handle, view.tobytes(), width, height, 3 * width))
+        self._check(self._function("run")(handle))
+        return width, height
+
     def _top(self, count: int) -> list[Class]:
         scores = self._api["scores"]
         found = (_RawClass * min(count, math.prod(list(self.outputs.values())[scores][1])))()
         self._check(self._function("top_k")(self._open(), scores, len(found), found))
-        return [Class(c.index, str(c.index) if c.label is None else c.label.decode(), c.probability) for c in found]
+        return [Class(c.index, _label(c), c.probability) for c in found]
 
     def _output(self, index: int, dtype: str, shape: tuple[int, ...]) -> Any:
         size = math.prod(shape) * struct.calcsize(_FORMATS[dtype])
@@ -163,6 +233,14 @@ class Predictor:
 
     def _function(self, name: str) -> Any:
         return getattr(self._library, f"{self._api['name']}_{name}")
+
+
+def _kinds(tensors: list[dict[str, Any]], shape: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {t["name"]: (t["dtype"], tuple(t["shapes"][shape])) for t in tensors}
+
+
+def _label(found: Any) -> str:
+    return str(found.index) if found.label is None else found.label.decode()
 
 
 def _elements(name: str, inputs: Mapping[str, Any], dtype: str, shape: tuple[int, ...]) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Tensor
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import common, lines, literal
+from dlpack.bindings.text import class_count, common, lines, literal, sets
 from dlpack.errors import UsageError
 
 _C_TYPES = {
@@ -26,6 +26,9 @@ def _write(bundle: Bundle, folder: Path) -> None:
     inputs, outputs = names[: len(api.inputs)], names[len(api.inputs) :]
     values = {
         **common(api),
+        "class_count": class_count(api, f"prod(OUTPUTS[[{api.scores + 1}]][[shape(predictor) + 1]])"),
+        "set": "[[set]]" if api.sets else "",
+        "shape_docs": sets(api, "#' - {number}: {shown}"),
         "package": package,
         "r_symbol": package.replace(".", "_"),
         "input_docs": lines("#' - {shown}: {about}", api.inputs, inputs),
@@ -33,7 +36,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "inputs": _shapes(api.inputs),
         "outputs": _shapes(api.outputs),
         "to_c": lines("case {index}: return give<{type}>(p, {index}, values);", api.inputs, inputs, _C_TYPES),
-        "from_c": lines("case {index}: return take<{type}>(p, {index}, {size});", api.outputs, outputs, _C_TYPES),
+        "from_c": lines("case {index}: return take<{type}>(p, {index}, size);", api.outputs, outputs, _C_TYPES),
     }
     texts = {
         "DESCRIPTION": "DESCRIPTION.txt",
@@ -47,9 +50,13 @@ def _write(bundle: Bundle, folder: Path) -> None:
 
 
 def _shapes(tensors: tuple[Tensor, ...]) -> str:
-    """An entry per tensor of a list: its name and its dimensions."""
-    shapes = [", ".join(f"{d}L" for d in t.shape) or "1L" for t in tensors]
-    return ",\n".join(f"{literal(t.name)} = c({shape})" for t, shape in zip(tensors, shapes, strict=True))
+    """An entry per tensor of a list: its name and its dimensions, of several sets of shapes each set's."""
+    entries = []
+    for t in tensors:
+        shapes = [f"c({', '.join(f'{d}L' for d in shape) or '1L'})" for shape in t.shapes or (t.shape,)]
+        told = f"list({', '.join(shapes)})" if t.shapes else shapes[0]
+        entries.append(f"{literal(t.name)} = {told}")
+    return ",\n".join(entries)
 
 
 BINDING = Binding("r", "a source package", _write, needs_library=False)

@@ -85,7 +85,8 @@ SEXP compute(SEXP box) {
   return R_NilValue;
 }
 
-SEXP get_output(SEXP box, SEXP index) {
+SEXP get_output(SEXP box, SEXP index, SEXP elements) {
+  const R_xlen_t size = static_cast<R_xlen_t>(Rf_asReal(elements));
   @name@_predictor* const p = open(box);
   switch (Rf_asInteger(index)) {
     @from_c@
@@ -119,6 +120,42 @@ SEXP top_k(SEXP box, SEXP count) {
   return columns;
 }
 //@ end
+//@ if boxes
+
+SEXP detections(SEXP box, SEXP width, SEXP height, SEXP threshold) {
+  @name@_detection found[@most@];
+  int32_t count = 0;
+  check(@name@_detections(open(box), Rf_asInteger(width), Rf_asInteger(height), Rf_asReal(threshold), @most@, found, &count));
+  const SEXP columns = PROTECT(Rf_allocVector(VECSXP, 7));
+  const SEXP indices = SET_VECTOR_ELT(columns, 0, Rf_allocVector(INTSXP, count));
+  const SEXP labels = SET_VECTOR_ELT(columns, 1, Rf_allocVector(STRSXP, count));
+  for (int32_t k = 2; k < 7; ++k) SET_VECTOR_ELT(columns, k, Rf_allocVector(REALSXP, count));
+  for (int32_t i = 0; i < count; ++i) {
+    const float numbers[] = {found[i].score, found[i].x, found[i].y, found[i].width, found[i].height};
+    INTEGER(indices)[i] = found[i].index;
+    SET_STRING_ELT(labels, i, found[i].label == nullptr ? NA_STRING : Rf_mkCharCE(found[i].label, CE_UTF8));
+    for (int32_t k = 0; k < 5; ++k) REAL(VECTOR_ELT(columns, k + 2))[i] = static_cast<double>(numbers[k]);
+  }
+  UNPROTECT(1);
+  return columns;
+}
+//@ end
+//@ if shapes
+
+SEXP shape(SEXP box) { return Rf_ScalarInteger(@name@_shape(open(box))); }
+
+SEXP set_shape(SEXP box, SEXP number) {
+  check(@name@_set_shape(open(box), Rf_asInteger(number)));
+  return R_NilValue;
+}
+//@ end
+//@ if threads
+
+SEXP set_threads(SEXP box, SEXP count) {
+  check(@name@_set_threads(open(box), Rf_asInteger(count)));
+  return R_NilValue;
+}
+//@ end
 
 template <class Result, class... Arguments>
 R_CallMethodDef method(const char* name, Result (*function)(Arguments...)) {
@@ -136,6 +173,15 @@ extern "C" __attribute__((visibility("default"))) void R_init_@r_symbol@(DllInfo
 //@ end
 //@ if classes
       method("c_top_k", top_k),
+//@ end
+//@ if boxes
+      method("c_detections", detections),
+//@ end
+//@ if shapes
+      method("c_shape", shape), method("c_set_shape", set_shape),
+//@ end
+//@ if threads
+      method("c_set_threads", set_threads),
 //@ end
       {nullptr, nullptr, 0},
   };

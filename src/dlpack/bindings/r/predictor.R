@@ -45,15 +45,18 @@ predictor <- function() {
 #' @export
 run <- function(predictor, inputs) {
   stopifnot(inherits(predictor, "dlpack_predictor"), is.list(inputs))
+#@ if shapes
+  set <- shape(predictor) + 1L
+#@ end
   known <- names(INPUTS)
   unknown <- setdiff(names(inputs), known)
   if (length(unknown)) stop("unknown input ", unknown[1], "; the model has ", toString(known), call. = FALSE)
-  values <- lapply(known, function(name) row_major(name, inputs[[name]], INPUTS[[name]]))
+  values <- lapply(known, function(name) row_major(name, inputs[[name]], INPUTS[[name]]@set@))
   for (k in seq_along(known)) .Call(c_set_input, predictor$handle, k - 1L, values[[k]])
   .Call(c_compute, predictor$handle)
   values <- lapply(seq_along(OUTPUTS), function(k) {
-    shape <- OUTPUTS[[k]]
-    aperm(array(.Call(c_get_output, predictor$handle, k - 1L), rev(shape)))
+    shape <- OUTPUTS[[k]]@set@
+    aperm(array(.Call(c_get_output, predictor$handle, k - 1L, prod(shape)), rev(shape)))
   })
   stats::setNames(values, names(OUTPUTS))
 }
@@ -71,7 +74,56 @@ row_major <- function(name, value, shape) {
   }
   as.double(value)
 }
+#@ if shapes
+
+#' The set of shapes
+#'
+#' Inputs and outputs have the shapes of one of these sets, at first those of 0:
+#'
+@shape_docs@
+#'
+#' @param predictor A predictor.
+#' @return The number of the set that it uses.
+#' @export
+shape <- function(predictor) .Call(c_shape, predictor$handle)
+
+#' Chooses a set of shapes for what comes next
+#'
+#' @param predictor A predictor.
+#' @param number The number of a set; see `shape`.
+#' @export
+set_shape <- function(predictor, number) {
+  stopifnot(inherits(predictor, "dlpack_predictor"))
+  if (!number %in% 0:(@shape_count@ - 1)) stop("set of shapes ", number, ": there are @shape_count@, from 0 on", call. = FALSE)
+  invisible(.Call(c_set_shape, predictor$handle, as.integer(number)))
+}
+#@ end
+#@ if threads
+
+#' Chooses how many threads compute
+#'
+#' @param predictor A predictor.
+#' @param count At most @threads@; at first there are as many as processors.
+#' @export
+set_threads <- function(predictor, count) {
+  stopifnot(inherits(predictor, "dlpack_predictor"))
+  if (!count %in% 1:@threads@) stop(count, " threads: from 1 to @threads@ can be chosen", call. = FALSE)
+  invisible(.Call(c_set_threads, predictor$handle, as.integer(count)))
+}
+#@ end
 #@ if pictures
+
+run_picture <- function(predictor, picture) {
+  stopifnot(inherits(predictor, "dlpack_predictor"))
+  size <- dim(picture)
+  if (length(size) != 3 || size[3] != 3 || !is.numeric(picture) || anyNA(picture) || any(picture < 0 | picture > 255)) {
+    stop("the picture is to be an array height x width x 3 of the integers 0 to 255", call. = FALSE)
+  }
+  .Call(c_preprocess, predictor$handle, as.raw(aperm(picture)), size[2], size[1])
+  .Call(c_compute, predictor$handle)
+  size
+}
+#@ if classes
 
 #' The likeliest classes of a picture
 #'
@@ -81,15 +133,28 @@ row_major <- function(name, value, shape) {
 #' @return A data frame with index (from 0), label and probability, the likeliest first.
 #' @export
 classify <- function(predictor, picture, count = 5L) {
-  stopifnot(inherits(predictor, "dlpack_predictor"))
-  size <- dim(picture)
-  if (length(size) != 3 || size[3] != 3 || !is.numeric(picture) || anyNA(picture) || any(picture < 0 | picture > 255)) {
-    stop("the picture is to be an array height x width x 3 of the integers 0 to 255", call. = FALSE)
-  }
-  .Call(c_preprocess, predictor$handle, as.raw(aperm(picture)), size[2], size[1])
-  .Call(c_compute, predictor$handle)
+  run_picture(predictor, picture)
   top(predictor, count)
 }
+#@ end
+#@ if boxes
+
+#' What is in a picture
+#'
+#' @param predictor A predictor.
+#' @param picture An array height x width x 3 of the integers 0 to 255 (red, green, blue).
+#' @param threshold The least score.
+#' @return A data frame, the surest first, with index (from 0), label, score, and the upper left corner x, y, width and
+#'   height in pixels.
+#' @export
+detect <- function(predictor, picture, threshold = @threshold@) {
+  size <- run_picture(predictor, picture)
+  found <- .Call(c_detections, predictor$handle, size[2], size[1], as.double(threshold))
+  names(found) <- c("index", "label", "score", "x", "y", "width", "height")
+  found$label <- named(found$label, found$index)
+  data.frame(found)
+}
+#@ end
 #@ end
 #@ if numbers
 
@@ -108,10 +173,13 @@ classify <- function(predictor, inputs, count = 5L) {
 #@ if classes
 
 top <- function(predictor, count) {
-  found <- .Call(c_top_k, predictor$handle, min(as.integer(count), @classes@L))
-  label <- ifelse(is.na(found[[2]]), as.character(found[[1]]), found[[2]])
-  data.frame(index = found[[1]], label = label, probability = found[[3]])
+  found <- .Call(c_top_k, predictor$handle, min(as.integer(count), @class_count@))
+  data.frame(index = found[[1]], label = named(found[[2]], found[[1]]), probability = found[[3]])
 }
+#@ end
+#@ if lists
+
+named <- function(label, index) ifelse(is.na(label), as.character(index), label)
 #@ end
 
 #' @export

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import common, identifiers, joined, lines, snake
+from dlpack.bindings.text import common, identifiers, joined, lines, sets, snake
 
 _TYPES = {
     "bool": "bool", "float32": "f32", "float64": "f64", "float16": "u16", "bfloat16": "u16",
@@ -16,13 +16,16 @@ _C_TYPES = {
     "void": "()", "status": "i32", "int32_t": "i32", "size_t": "usize", "ptrdiff_t": "isize", "void*": "*mut c_void",
     "const void*": "*const c_void", "const char*": "*const c_char", "const uint8_t*": "*const u8",
     "predictor*": "*mut Handle", "const predictor*": "*const Handle", "predictor**": "*mut *mut Handle",
-    "class*": "*mut RawClass",
+    "class*": "*mut RawClass", "detection*": "*mut RawDetection", "int32_t*": "*mut i32", "double": "f64",
 }  # fmt: skip
 _TAKEN = frozenset(
     "as async await box break const continue crate do dyn else enum extern false final fn for if impl in let loop "
     "macro match mod move mut override priv pub ref return self static struct super trait true try type typeof union "
     "unsafe unsized use virtual where while yield abstract become count rgb width height check".split()
 )
+
+_SIZE = "{}[self.shape()][{{index}}]"
+"""The size of an input or output where there are several sets of shapes."""
 
 
 def _declarations(api: Api) -> str:
@@ -39,15 +42,25 @@ def _write(bundle: Bundle, folder: Path) -> None:
     inputs = identifiers((t.name for t in api.inputs), snake, _TAKEN)
     outputs = identifiers((t.name for t in api.outputs), snake, _TAKEN)
     values = {
-        **common(api),
+        **common(api, _SIZE.format("OUTPUTS")),
         "declarations": _declarations(api),
         "flag_list": ", ".join(f'"{flag}"' for flag in api.flags.split()),
         "input_docs": lines("/// - `{name}`: {about}", api.inputs, inputs),
+        "input_count": str(len(inputs)),
+        "output_count": str(len(outputs)),
+        "shape_docs": sets(api, "/// - {number}: {shown}"),
         "fields": lines("/// {about}\npub {name}: Vec<{type}>,", api.outputs, outputs, _TYPES),
         "parameters": joined(lines("{name}: &[{type}]", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(inputs),
-        "set_inputs": lines('self.set({index}, {name}, {size}, "{shown} ({kind})")?;', api.inputs, inputs),
-        "get_outputs": lines("{name}: self.get({index}, {size})?,", api.outputs, outputs),
+        "set_inputs": lines(
+            'self.set({index}, {name}, {size}, "{shown} ({kind})")?;',
+            api.inputs,
+            inputs,
+            several=_SIZE.format("INPUTS"),
+        ),
+        "get_outputs": lines(
+            "{name}: self.get({index}, {size})?,", api.outputs, outputs, several=_SIZE.format("OUTPUTS")
+        ),
     }
     fill(
         __name__, folder, {"Cargo.toml": "Cargo.toml.txt", "build.rs": "build.rs", "src/lib.rs": "lib.rs"}, api, values

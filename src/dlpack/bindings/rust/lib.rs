@@ -19,10 +19,26 @@ struct RawClass {
 }
 
 //@ end
+//@ if boxes
+#[repr(C)]
+struct RawDetection {
+    index: i32,
+    score: f32,
+    corner_and_size: [f32; 4],
+    label: *const c_char,
+}
+
+//@ end
 extern "C" {
     @declarations@
 }
 
+//@ if shapes
+/// Elements of the inputs in each set of shapes, and of the outputs.
+const INPUTS: [[usize; @input_count@]; @shape_count@] = [@input_sizes@];
+const OUTPUTS: [[usize; @output_count@]; @shape_count@] = [@output_sizes@];
+
+//@ end
 /// What went wrong, in words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Error(pub String);
@@ -38,8 +54,12 @@ impl std::error::Error for Error {}
 fn check(status: i32) -> Result<(), Error> {
     match status {
         0 => Ok(()),
-        _ => Err(Error(unsafe { CStr::from_ptr(@name@_error_text(status)) }.to_string_lossy().into_owned())),
+        _ => Err(Error(text(unsafe { @name@_error_text(status) }))),
     }
+}
+
+fn text(from: *const c_char) -> String {
+    unsafe { CStr::from_ptr(from) }.to_string_lossy().into_owned()
 }
 
 /// What a run gives, row-major.
@@ -58,7 +78,22 @@ pub struct Class {
 }
 
 //@ end
-/// A compiled model. It can be sent to another thread; to compute at the same time make one for each thread.
+//@ if boxes
+/// A box in a picture: its class and its name (the place in digits where it has none), its score, its upper left corner
+/// and size in pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Detection {
+    pub index: usize,
+    pub label: String,
+    pub score: f32,
+    pub x: f32,
+    pub y: f32,
+    pub width: f32,
+    pub height: f32,
+}
+
+//@ end
+/// A compiled model. It can be sent to another thread; to compute at the same time make one for each.
 #[derive(Debug)]
 pub struct Predictor(*mut Handle);
 
@@ -83,6 +118,33 @@ impl Predictor {
     }
 //@ end
 
+//@ if shapes
+    /// The number of the set of shapes that inputs and outputs have, at first 0.
+    pub fn shape(&self) -> usize {
+        unsafe { @name@_shape(self.0) as usize }
+    }
+
+    /// Chooses a set of shapes for what comes next. Fails for a number that none has.
+    ///
+    @shape_docs@
+    pub fn set_shape(&mut self, number: usize) -> Result<(), Error> {
+        if number >= @shape_count@ {
+            return Err(Error(format!("set of shapes {number}: there are @shape_count@, from 0 on")));
+        }
+        check(unsafe { @name@_set_shape(self.0, number as i32) })
+    }
+
+//@ end
+//@ if threads
+    /// Computes on this many threads from now on, at most @threads@; at first on as many as there are processors.
+    pub fn set_threads(&mut self, count: usize) -> Result<(), Error> {
+        if !(1..=@threads@).contains(&count) {
+            return Err(Error(format!("{count} threads: from 1 to @threads@ can be chosen")));
+        }
+        check(unsafe { @name@_set_threads(self.0, count as i32) })
+    }
+
+//@ end
     /// Computes all outputs. Fails for an input of a wrong length.
     ///
     @input_docs@
@@ -95,15 +157,41 @@ impl Predictor {
     }
 //@ if pictures
 
+//@ if classes
     /// The `count` likeliest classes of a picture, the likeliest first: `height` rows of `width` pixels R, G, B.
     pub fn classify(&mut self, rgb: &[u8], width: usize, height: usize, count: usize) -> Result<Vec<Class>, Error> {
+        self.run_picture(rgb, width, height)?;
+        self.top(count)
+    }
+
+//@ end
+//@ if boxes
+    /// What is in a picture, the surest first: `height` rows of `width` pixels R, G, B. A score is at least `threshold`
+    /// (`None`: @threshold@).
+    pub fn detect(
+        &mut self, rgb: &[u8], width: usize, height: usize, threshold: Option<f64>,
+    ) -> Result<Vec<Detection>, Error> {
+        let (w, h) = self.run_picture(rgb, width, height)?;
+        let (mut found, mut count) = (Vec::<RawDetection>::with_capacity(@most@), 0);
+        let least = threshold.unwrap_or(@threshold@);
+        check(unsafe { @name@_detections(self.0, w, h, least, @most@, found.as_mut_ptr(), &mut count) })?;
+        unsafe { found.set_len(count as usize) };
+        let public = |d: &RawDetection| {
+            let (index, [x, y, width, height]) = (d.index as usize, d.corner_and_size);
+            Detection { index, label: label(d.label, d.index), score: d.score, x, y, width, height }
+        };
+        Ok(found.iter().map(public).collect())
+    }
+
+//@ end
+    fn run_picture(&mut self, rgb: &[u8], width: usize, height: usize) -> Result<(i32, i32), Error> {
         if width.checked_mul(height).and_then(|n| n.checked_mul(3)) != Some(rgb.len()) {
             return Err(Error(format!("the picture has {} bytes; 3 x {width} x {height} are needed", rgb.len())));
         }
         let (w, h) = (width.try_into().unwrap_or(0), height.try_into().unwrap_or(0));
         check(unsafe { @name@_preprocess_rgb(self.0, rgb.as_ptr(), w, h, 3 * width as isize) })?;
         check(unsafe { @name@_run(self.0) })?;
-        self.top(count)
+        Ok((w, h))
     }
 //@ end
 //@ if numbers
@@ -117,15 +205,14 @@ impl Predictor {
 //@ if classes
 
     fn top(&mut self, count: usize) -> Result<Vec<Class>, Error> {
-        let count = count.min(@classes@);
-        let mut found: Vec<_> =
-            (0..count).map(|_| RawClass { index: -1, probability: 0.0, label: ptr::null() }).collect();
+        let count = count.min(@class_count@);
+        let mut found = Vec::<RawClass>::with_capacity(count);
         check(unsafe { @name@_top_k(self.0, @scores@, count as i32, found.as_mut_ptr()) })?;
-        let named = |c: &RawClass| match c.label.is_null() {
-            true => c.index.to_string(),
-            false => unsafe { CStr::from_ptr(c.label) }.to_string_lossy().into_owned(),
+        unsafe { found.set_len(count) };
+        let public = |c: &RawClass| {
+            Class { index: c.index as usize, label: label(c.label, c.index), probability: c.probability }
         };
-        Ok(found.iter().map(|c| Class { index: c.index as usize, label: named(c), probability: c.probability }).collect())
+        Ok(found.iter().map(public).collect())
     }
 //@ end
 
@@ -150,3 +237,9 @@ impl Drop for Predictor {
         unsafe { @name@_destroy(self.0) }
     }
 }
+//@ if lists
+
+fn label(name: *const c_char, index: i32) -> String {
+    if name.is_null() { index.to_string() } else { text(name) }
+}
+//@ end

@@ -1,10 +1,17 @@
 #if canImport(CoreGraphics)
 import CoreGraphics
 
-/// Tells what is in a picture: the network @name@ for images of Apple's frameworks.
+//@ if classes
+/// The likeliest classes of a picture, by the network @name@, for images of Apple's frameworks.
 ///
 /// A classifier serves one thread at a time; use it on another than the main one, so that an app stays responsive.
 public final class Classifier {
+//@ else
+/// What is in a picture, by the network @name@, for images of Apple's frameworks.
+///
+/// A detector serves one thread at a time; use it on another than the main one, so that an app stays responsive.
+public final class Detector {
+//@ end
     private let predictor: Predictor
 
 //@ if side
@@ -20,15 +27,26 @@ public final class Classifier {
     }
 //@ end
 
+//@ if classes
     /// The likeliest classes of a picture, the likeliest first.
+//@ else
+    /// What is in a picture, the surest first, in pixels from its upper left corner.
+//@ end
     ///
     /// The pixels are taken as they are stored: a photo's orientation, which a `CGImage` has not, is for the caller to
     /// apply. What is transparent is white.
     /// - Throws: `PredictorError` where there is no memory for the pixels, or too many of them.
+//@ if classes
     public func classify(_ image: CGImage, count: Int = 5) throws -> [Classification] {
         let rgb = try pixels(image)
         return try predictor.classify(rgb: rgb, width: image.width, height: image.height, count: count)
     }
+//@ else
+    public func detect(_ image: CGImage, threshold: Double = @threshold@) throws -> [Detection] {
+        let rgb = try pixels(image)
+        return try predictor.detect(rgb: rgb, width: image.width, height: image.height, threshold: threshold)
+    }
+//@ end
 }
 
 /// The bytes R, G, B of each pixel in sRGB, from the top row to the bottom one.

@@ -22,6 +22,20 @@ public struct Classification: Sendable {
 }
 
 //@ end
+//@ if boxes
+/// A box in a picture: its class and its name (the place in digits where it has none), its score, its upper left corner
+/// and size in pixels.
+public struct Detection: Sendable {
+    public let index: Int
+    public let label: String
+    public let score: Float
+    public let x: Float
+    public let y: Float
+    public let width: Float
+    public let height: Float
+}
+
+//@ end
 /// The neural network @name@. @about@
 ///
 /// A predictor serves one thread at a time; make one for each. Its memory goes with the last reference to it.
@@ -33,7 +47,7 @@ public final class Predictor {
 
     /// The number of the set of shapes that inputs and outputs have, at first 0:
     @shape_docs@
-    public private(set) var shape = 0
+    public var shape: Int { Int(@name@_shape(handle)) }
 //@ end
 
 //@ if side
@@ -78,7 +92,6 @@ public final class Predictor {
             throw PredictorError(description: "set of shapes \(number): there are @shape_count@, from 0 on")
         }
         try check(@name@_set_shape(handle, Int32(number)))
-        shape = number
     }
 
 //@ end
@@ -105,18 +118,44 @@ public final class Predictor {
         return Outputs(@results@)
     }
 //@ if pictures
+//@ if classes
 
     /// The likeliest classes of a picture, the likeliest first.
     /// - Parameter rgb: `height` rows of `width` pixels, the bytes R, G, B of each.
     /// - Throws: `PredictorError` where it has not as many bytes as 3 x width x height.
     public func classify(rgb: [UInt8], width: Int, height: Int, count: Int = 5) throws -> [Classification] {
+        try runPicture(rgb, width, height)
+        return try top(count)
+    }
+//@ end
+//@ if boxes
+
+    /// What is in a picture, the surest first.
+    /// - Parameter rgb: `height` rows of `width` pixels, the bytes R, G, B of each.
+    /// - Parameter threshold: The least score.
+    /// - Throws: `PredictorError` where it has not as many bytes as 3 x width x height.
+    public func detect(
+        rgb: [UInt8], width: Int, height: Int, threshold: Double = @threshold@
+    ) throws -> [Detection] {
+        try runPicture(rgb, width, height)
+        var found = [@name@_detection](repeating: @name@_detection(), count: @most@)
+        var count: Int32 = 0
+        try check(@name@_detections(handle, Int32(width), Int32(height), threshold, @most@, &found, &count))
+        return found.prefix(Int(count)).map {
+            Detection(
+                index: Int($0.index), label: label($0.label, $0.index), score: $0.score,
+                x: $0.x, y: $0.y, width: $0.width, height: $0.height)
+        }
+    }
+//@ end
+
+    private func runPicture(_ rgb: [UInt8], _ width: Int, _ height: Int) throws {
         let limit = 1 << 20
         guard (1...limit).contains(width), (1...limit).contains(height), rgb.count == 3 * width * height else {
             throw PredictorError(description: "the picture has \(rgb.count) bytes; 3 x \(width) x \(height) are needed")
         }
         try check(@name@_preprocess_rgb(handle, rgb, Int32(width), Int32(height), 3 * width))
         try check(@name@_run(handle))
-        return try top(count)
     }
 //@ end
 //@ if numbers
@@ -133,10 +172,7 @@ public final class Predictor {
         var found = [@name@_class](repeating: @name@_class(), count: max(0, min(count, @class_count@)))
         try check(@name@_top_k(handle, @scores@, Int32(found.count), &found))
         return found.map {
-            Classification(
-                index: Int($0.index),
-                label: $0.label.map { String(cString: $0) } ?? String($0.index),
-                probability: $0.probability)
+            Classification(index: Int($0.index), label: label($0.label, $0.index), probability: $0.probability)
         }
     }
 //@ end
@@ -157,6 +193,12 @@ public final class Predictor {
     }
 }
 
+//@ if lists
+private func label(_ name: UnsafePointer<CChar>?, _ index: Int32) -> String {
+    name.map { String(cString: $0) } ?? String(index)
+}
+
+//@ end
 private func check(_ status: Int32) throws {
     if status != 0 {
         throw PredictorError(description: String(cString: @name@_error_text(status)))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlpack.bindings.api import Api, Tensor
+from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, shown
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, sets
 
 _TYPES = {
     "bool": "Bool", "float32": "Float", "float64": "Double", "float16": "UInt16", "bfloat16": "UInt16",
@@ -51,7 +50,8 @@ def write_package(bundle: Path, api: Api, folder: Path, package: Package) -> Non
     fill(__name__, folder, {"Package.swift": "Package.swift.txt"}, api, values, conditions)
     fill(__name__, swift, {"Predictor.swift": "Predictor.swift"}, api, values, conditions)
     if api.pictures:
-        fill(__name__, swift, {"Classifier.swift": "Classifier.swift"}, api, values, conditions)
+        name = "Detector.swift" if api.boxes else "Classifier.swift"
+        fill(__name__, swift, {name: "Classifier.swift"}, api, values, conditions)
     if package.app:
         fill(__name__, swift, {"PrivacyInfo.xcprivacy": "PrivacyInfo.xcprivacy"}, api, values, conditions)
     if package.weights == "resource":
@@ -88,11 +88,12 @@ def _resources(api: Api, package: Package) -> list[str]:
 
 def placeholders(api: Api) -> dict[str, str]:
     """The placeholders of the templates."""
-    inputs = identifiers((t.name for t in api.inputs), camel, _TAKEN)
+    taken = _TAKEN | ({"shape"} if api.sets else set())
+    inputs = identifiers((t.name for t in api.inputs), camel, taken)
     outputs = identifiers((t.name for t in api.outputs), camel, _TAKEN)
     result = "{name}: try get({index}, [{type}](repeating: 0, count: {size}))"
     return {
-        **common(api),
+        **common(api, _OUTPUT),
         "flag_list": ", ".join(f'"{f}"' for f in [*api.flags.split()[1:], "-fno-exceptions", "-fno-rtti"]),
         "input_docs": lines("///   - {name}: {about}", api.inputs, inputs),
         "fields": lines("/// {about}\npublic let {name}: [{type}]", api.outputs, outputs, _TYPES),
@@ -102,22 +103,12 @@ def placeholders(api: Api) -> dict[str, str]:
         "results": joined(lines(result, api.outputs, outputs, _TYPES, _OUTPUT)).replace(
             "[Bool](repeating: 0", "[Bool](repeating: false"
         ),
-        "shape_count": str(len(api.sets)),
-        "shape_docs": "\n".join(f"/// - {number}: {shown(name)}" for number, name in enumerate(api.sets)),
-        "input_sizes": _table(api, api.inputs),
-        "output_sizes": _table(api, api.outputs),
-        "threads": str(api.threads),
-        "class_count": _OUTPUT.format(index=api.scores) if api.sets else common(api)["classes"],
+        "shape_docs": sets(api, "/// - {number}: {shown}"),
     }
-
-
-def _table(api: Api, tensors: Sequence[Tensor]) -> str:
-    """The sizes of tensors in each set of shapes."""
-    return ", ".join(str([t.sizes[k] for t in tensors]) for k in range(len(api.sets)))
 
 
 def _write(bundle: Bundle, folder: Path) -> None:
     write_package(bundle.folder, bundle.api, folder, Package("side" if bundle.api.weights else "inside"))
 
 
-BINDING = Binding("swift", "a package for SwiftPM", _write, needs_library=False, takes_shapes=True)
+BINDING = Binding("swift", "a package for SwiftPM", _write, needs_library=False)

@@ -20,7 +20,10 @@ import java.util.concurrent.Executors
 /** Shows what the camera sees, and the three likeliest classes of it. */
 class MainActivity : ComponentActivity() {
     private val analysis = Executors.newSingleThreadExecutor()
-    private val classifier by lazy { Classifier() } // made on the thread that computes, not on the one that draws
+    private val classifier = lazy { Classifier() } // made on the thread that computes, not on the one that draws
+    private val permission = registerForActivityResult(ActivityResultContracts.RequestPermission()) { granted ->
+        if (granted) start() else classes.setText(R.string.no_camera)
+    }
     private lateinit var classes: TextView
 
     override fun onCreate(state: Bundle?) {
@@ -31,9 +34,7 @@ class MainActivity : ComponentActivity() {
         if (allowed == PackageManager.PERMISSION_GRANTED) {
             start()
         } else {
-            registerForActivityResult(ActivityResultContracts.RequestPermission()) { granted ->
-                if (granted) start() else classes.setText(R.string.no_camera)
-            }.launch(Manifest.permission.CAMERA)
+            permission.launch(Manifest.permission.CAMERA)
         }
     }
 
@@ -41,7 +42,7 @@ class MainActivity : ComponentActivity() {
         val provider = ProcessCameraProvider.getInstance(this)
         provider.addListener({
             val preview = Preview.Builder().build()
-            preview.surfaceProvider = findViewById<PreviewView>(R.id.preview).surfaceProvider
+            preview.setSurfaceProvider(findViewById<PreviewView>(R.id.preview).surfaceProvider)
             val frames = ImageAnalysis.Builder()
                 .setOutputImageFormat(ImageAnalysis.OUTPUT_IMAGE_FORMAT_RGBA_8888)
                 .setBackpressureStrategy(ImageAnalysis.STRATEGY_KEEP_ONLY_LATEST)
@@ -56,7 +57,7 @@ class MainActivity : ComponentActivity() {
         val began = SystemClock.elapsedRealtimeNanos()
         val plane = image.planes[0]
         val degrees = image.imageInfo.rotationDegrees
-        val found = classifier.classify(plane.buffer, image.width, image.height, plane.rowStride, degrees, 3)
+        val found = classifier.value.classify(plane.buffer, image.width, image.height, plane.rowStride, degrees, 3)
         val took = (SystemClock.elapsedRealtimeNanos() - began) / 1_000_000
         val lines = found.map { "%s %.0f %%".format(it.label, 100 * it.probability) } + "$took ms"
         runOnUiThread { classes.text = lines.joinToString("\n") }
@@ -64,7 +65,7 @@ class MainActivity : ComponentActivity() {
 
     override fun onDestroy() {
         super.onDestroy()
-        analysis.execute { classifier.close() } // behind the last frame
+        analysis.execute { if (classifier.isInitialized()) classifier.value.close() } // behind the last frame
         analysis.shutdown()
     }
 }

@@ -1,0 +1,47 @@
+// Uses Predictor.cs; what it prints is read by test_bindings_sets.py.
+using System;
+using System.Globalization;
+using System.IO;
+using System.Linq;
+using Found;
+
+static class Program
+{
+    static void Main(string[] arguments)
+    {
+        CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
+        var picture = File.ReadAllBytes(arguments[0]);
+        var first = Enumerable.Repeat(1.5f, 192).ToArray();
+        var p = new Predictor();
+        p.SetThreads(2);
+        var twice = p.Run(first).Twice;
+        Console.WriteLine("set {0} {1} {2}", p.Shape, twice.Length, twice[191]);
+        p.Shape = 1;
+        twice = p.Run(Enumerable.Repeat(2.5f, 108).ToArray()).Twice;
+        Console.WriteLine("set {0} {1} {2}", p.Shape, twice.Length, twice[107]);
+        foreach (var d in p.Detect(picture, 7, 5))
+            Console.WriteLine("found {0} {1} {2} {3} {4} {5} {6}", d.Index, d.Label, d.Score, d.X, d.Y, d.Width, d.Height);
+        Console.WriteLine("sure {0}", p.Detect(picture, 7, 5, 2).Count);
+        Fails("length", () => p.Run(first));
+        Fails("picture", () => p.Detect(picture, 8, 5));
+        Fails("shape", () => p.Shape = 2);
+        Fails("threads", () => p.SetThreads(3));
+        p.Dispose();
+        Fails("closed", () => p.Shape = 0);
+        Fails("closed", () => p.SetThreads(1));
+        Fails("closed", () => p.Detect(picture, 7, 5));
+    }
+
+    static void Fails(string name, Action action)
+    {
+        try
+        {
+            action();
+            Console.WriteLine(name + ": no error");
+        }
+        catch (Exception e)
+        {
+            Console.WriteLine(name + ": " + e.GetType().Name + " " + e.Message.Replace("\n", " "));
+        }
+    }
+}

@@ -1,0 +1,35 @@
+-- Uses the module found; what it prints is read by test_bindings_sets.py.
+local ffi = require("ffi")
+local Predictor = require("found")
+
+local function fails(name, action, ...)
+  local done, message = pcall(action, ...)
+  print(name .. ": " .. (done and "no error" or message))
+end
+
+local function numbers(value, size)
+  local all = {}
+  for i = 1, size do all[i] = value end
+  return all
+end
+
+local picture = assert(io.open(arg[1], "rb")):read("*a")
+local p = Predictor.new()
+p:set_threads(2)
+local twice = p:run({ image = numbers(1.5, 192) }).twice
+print("set", p:shape(), #twice, twice[192])
+p:set_shape(1)
+twice = p:run({ image = numbers(2.5, 108) }).twice
+print("set", p:shape(), #twice, twice[108])
+for _, d in ipairs(p:detect(picture, 7, 5)) do
+  print("found", d.index, d.label, ("%.9g %.9g %.9g %.9g %.9g"):format(d.score, d.x, d.y, d.width, d.height))
+end
+print("sure", #p:detect(picture, 7, 5, 2))
+fails("length", p.run, p, { image = ffi.new("float[192]") })
+fails("picture", p.detect, p, picture, 8, 5)
+fails("shape", p.set_shape, p, 2)
+fails("threads", p.set_threads, p, 3)
+p:close()
+fails("closed", p.set_shape, p, 0)
+fails("closed", p.set_threads, p, 1)
+fails("closed", p.detect, p, picture, 7, 5)

@@ -1,0 +1,36 @@
+// Uses the package found; what it prints is read by test_bindings_sets.py.
+import { readFileSync } from "node:fs";
+import { Predictor } from "found";
+
+const picture = new Uint8Array(readFileSync(process.argv[2]));
+const first = new Float32Array(192).fill(1.5);
+const p = new Predictor();
+
+function fails(name, action) {
+  try {
+    action();
+    console.log(`${name}: no error`);
+  } catch (e) {
+    console.log(`${name}: ${e.constructor.name} ${e.message}`);
+  }
+}
+
+p.setThreads(2);
+let { twice } = p.run({ image: first });
+console.log("set", p.shape, twice.length, twice[191]);
+p.shape = 1;
+({ twice } = p.run({ image: new Float32Array(108).fill(2.5) }));
+console.log("set", p.shape, twice.length, twice[107]);
+for (const d of p.detect(picture, 7, 5)) {
+  console.log("found", d.index, d.label, d.score, d.x, d.y, d.width, d.height);
+}
+console.log("sure", p.detect(picture, 7, 5, 2).length);
+fails("length", () => p.run({ image: first }));
+fails("picture", () => p.detect(picture, 8, 5));
+fails("shape", () => (p.shape = 2));
+fails("shape", () => (p.shape = 0.5));
+fails("threads", () => p.setThreads(3));
+p.close();
+fails("closed", () => (p.shape = 0));
+fails("closed", () => p.setThreads(1));
+fails("closed", () => p.detect(picture, 7, 5));
