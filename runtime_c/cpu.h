@@ -97,8 +97,8 @@ extern "C" unsigned long hardware_list(unsigned long kind) __asm__("getauxval")
 //@ machines
 #elif defined(__APPLE__) && defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
 // Apple's list of what the processor has; iOS before 15 and macOS before 12 know neither name.
-extern "C" int system_control(const char* name, void* value, size_t* bytes, void*, size_t)
-    __asm__("_sysctlbyname");
+extern "C" int system_control(const char* name, void* value, size_t* bytes, void*,
+                              size_t) __asm__("_sysctlbyname");
 [[maybe_unused]] inline bool cpu_has(const char* name) {
   int32_t value = 0;
   size_t bytes = sizeof value;

@@ -98,8 +98,8 @@ def _steps(loop: For, lanes: int, taken: set[str]) -> list[Stmt] | None:
     steps = [list(_moved(step, loop.var, u, lanes)) for u in range(lanes)]
     kept = _prefetched_lines(steps)
     body = [*loads, *(Scope(tuple(s for s in one if not isinstance(s, Prefetch) or s in kept)) for one in steps)]
-    middle, together = loop.begin + trips * lanes, 1 if bytes_of else _trips_together(trips)
-    out: list[Stmt] = [replace(loop, end=middle, step=lanes, body=tuple(body), together=together)]
+    middle, at_once = loop.begin + trips * lanes, 1 if bytes_of else _trips_together(trips)
+    out: list[Stmt] = [replace(loop, end=middle, step=lanes, body=tuple(body), together=at_once)]
     if trips == 1:
         out = [Scope(tuple(_at(body, loop.var, Linear(loop.begin))))]
     if loop.end - middle == 1:
