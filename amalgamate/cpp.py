@@ -95,16 +95,16 @@ class CppPrinter(Printer):
         if s.axis is LoopAxis.PARALLEL and self.trips:
             begin = f"begin > {s.begin} ? begin : {s.begin}" if s.begin else "begin"
             end = f"(end < {s.end} ? end : {s.end})" if s.end < self.trips else "end"
-        before = "!=" if s.twice else "<"  # clang counts down to zero only where the trips are sure to end there
+        before = "!=" if s.together > 1 else "<"  # clang counts down to zero only where the trips are sure to end there
         head = f"{pad}for (int {s.var} = {begin}; {s.var} {before} {end}; {step}) {{"
         # clang 22's vectoriser takes such an address for linear: test_tile's
         # ``y[...] = x[... + i2 % 4 * 5 + i3 % 5]`` reads at 20 in trip 4 of i2. So these loops are kept from it.
         if s.step == 1 and address_wraps(s):
             self.functions.add("scalar_loop")
             return [f"{pad}@NAME@_SCALAR_LOOP", head]
-        if s.twice:
-            self.functions.add("twice")
-            return [f"{pad}@NAME@_TWICE", head]
+        if s.together > 1:
+            self.functions.add("together")
+            return [f"{pad}@NAME@_TOGETHER({s.together})", head]
         return [head]
 
     def array(self, s: Array) -> str:

@@ -93,7 +93,7 @@ def _memory(program: Program, side_file: bool) -> tuple[int, int, int]:
 
 
 _MACROS = re.compile(
-    r"\b(INLINE|SCALAR_LOOP|TWICE|BASELINE|CPU_NEEDED|ALLOWED|IS_ONE|SHA256_X86|HOSTED_FILES|CUDA_\w+)\b"
+    r"\b(INLINE|SCALAR_LOOP|TOGETHER|PRAGMA|BASELINE|CPU_NEEDED|ALLOWED|IS_ONE|SHA256_X86|HOSTED_FILES|CUDA_\w+)\b"
 )
 
 

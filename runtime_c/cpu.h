@@ -94,6 +94,23 @@ extern "C" unsigned long hardware_list(unsigned long kind) __asm__("getauxval")
   return hardware_list != nullptr && (hardware_list(16) & wanted) == wanted &&
       (hardware_list(26) & wanted_too) == wanted_too;
 }
+//@ machines
+#elif defined(__APPLE__) && defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+// Apple's list of what the processor has; iOS before 15 and macOS before 12 know neither name.
+extern "C" int system_control(const char* name, void* value, size_t* bytes, void*,
+                              size_t) __asm__("_sysctlbyname");
+[[maybe_unused]] inline bool cpu_has(const char* name) {
+  int32_t value = 0;
+  size_t bytes = sizeof value;
+  return system_control(name, &value, &bytes, nullptr, 0) == 0 && value != 0;
+}
+[[maybe_unused]] inline bool cpu_suffices() {
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+  if (!cpu_has("hw.optional.arm.FEAT_I8MM")) return false;
+#endif
+  return cpu_has("hw.optional.arm.FEAT_DotProd");
+}
+//@ end
 #else
 [[maybe_unused]] constexpr bool cpu_suffices() { return true; }
 #endif

@@ -225,12 +225,13 @@ typedef uint8_t u8x16 __attribute__((vector_size(16)));
 #define SCALAR_LOOP
 #endif
 
-//@ section twice
-// Before a loop over a product's steps: two trips at a time halve the loop's own instructions.
+//@ section together
+// Before a loop over a product's steps: several trips at a time save the loop's own instructions.
 #if defined(__clang__)
-#define TWICE _Pragma("clang loop unroll_count(2)")
+#define PRAGMA(text) _Pragma(#text)
+#define TOGETHER(trips) PRAGMA(clang loop unroll_count(trips))
 #else
-#define TWICE
+#define TOGETHER(trips)
 #endif
 
 //@ section load

@@ -197,6 +197,12 @@ def test_targets_have_dot_products_for_integer_networks_alone(tmp_path: Path) ->
     bundle = build(path, tmp_path / "integers", Options(target="linux-arm64"))
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert manifest["variants"] == ["neon_i8mm", "neon_dotprod", "neon"]
+    for target, others in {"android": ["neon32", "avx2", "sse4"], "ios": ["avx2", "sse4"]}.items():
+        phone = json.loads((build(path, tmp_path / target, Options(target=target)) / "manifest.json").read_text())
+        assert phone["variants"] == [*manifest["variants"], *others]
+        assert all(e["absolute"] == 0 for e in phone["verification"])
+    library = next((tmp_path / "ios").rglob("ios-arm64/lib*.a"))
+    assert b"_sysctlbyname" in library.read_bytes()  # the processor is asked
     floats = onnx.helper.make_graph(
         [onnx.helper.make_node("Relu", ["x"], ["y"])],
         "net",

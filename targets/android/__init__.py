@@ -9,19 +9,22 @@ from dlpack.errors import UsageError
 from dlpack.targets.android.java import missing_jdk
 from dlpack.targets.android.package import PLACES, WEIGHTS, package
 from dlpack.targets.base import Build, Target, TargetOption
-from dlpack.targets.cpu.machine import AVX2, NEON, NEON32, SSE4
+from dlpack.targets.cpu.machine import AVX2, NEON, NEON32, NEON_DOTPROD, NEON_I8MM, SSE4
 from dlpack.targets.toolchains.compiler import missing_compiler
 from dlpack.targets.toolchains.host import runs_avx2, runs_sse4
-from dlpack.targets.toolchains.processors import CORTEX_A9, CORTEX_A57, host_processor
+from dlpack.targets.toolchains.processors import ARM64_MAX, CORTEX_A9, CORTEX_A57, CORTEX_A76, host_processor
 
 BUILDS = (
+    Build(lambda: NEON_I8MM, for_dots=True, emulators=(ARM64_MAX,)),
+    Build(lambda: NEON_DOTPROD, for_dots=True, emulators=(CORTEX_A76,)),
     Build(lambda: NEON, emulators=(CORTEX_A57,)),
     Build(lambda: NEON32, emulators=(CORTEX_A9,)),
     Build(lambda: AVX2, emulators=(host_processor("x86-64-v2", runs_avx2),)),
     Build(lambda: SSE4, emulators=(host_processor("x86-64-v2", runs_sse4),)),
 )
 """One NAME.cc with kernels for all of them: each library has those for its own processors. The ABI x86_64 promises
-SSE4.2 and no more, and Chromebooks with Celerons have no more, while emulators run on processors with AVX2."""
+SSE4.2 and no more, and Chromebooks with Celerons have no more, while emulators run on processors with AVX2. For integer
+networks there are dot products and products of matrices too, which 64-bit phones may have."""
 
 
 def _select(values: Mapping[str, Any]) -> tuple[Build, ...]:

@@ -96,7 +96,7 @@ AVXVNNI = replace(
 )
 
 # Any 64-bit Arm; then single cores, by their software optimisation guides. The latency is that of sum after sum.
-NEON = Machine("neon", lanes=4, registers=32, by_lane=True, fma_ports=1, beside=0.1, condition="defined(__aarch64__)")
+NEON = Machine("neon", lanes=4, registers=32, by_lane=True, fma_ports=1, beside=0.3, condition="defined(__aarch64__)")
 NEON_DOTPROD = replace(
     NEON, name="neon_dotprod", dot="sdot", flags=("-march=armv8.2-a+dotprod",), instructions=("arch=armv8.2-a+dotprod",)
 )

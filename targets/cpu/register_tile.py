@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, prod
 from typing import Any
 
 from dlpack.kernels.spec import Scheduled
@@ -122,6 +122,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
     window = _window(found, rows, machine)
     steps = tuple(a for a in info.reduction if a not in window)
     others = [r for r in found.reads if r not in found.packed]
+    prefetch = bool(steps and found.packed) and _streams(state, found.packed)
     return _Plan(
         tile,
         rows,
@@ -129,7 +130,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
         window,
         in_memory_order=not stays and tile.columns < min(found.group, LONG_RUN),
         vectors_first=sum(r.size for r in found.packed) > sum(r.size for r in others),
-        prefetch=bool(steps and found.packed) and _streams(state, found.packed),
+        prefetch=prefetch and (not machine.by_lane or _tiles_beside(found, rows, tile) <= PREFETCHED_TILES),
     )
 
 
@@ -211,6 +212,16 @@ PREFETCH_VECTORS = 32
 def _streams(state: State, reads: Sequence[Access]) -> bool:
     """Whether packed weights are larger than half of L2, so that they come from beyond it."""
     return max(r.size * (1 if dtype_of(r.buffer).endswith("int8") else 4) for r in reads) > state.machine.l2 // 2
+
+
+def _tiles_beside(found: _Reduction, rows: Axis | None, tile: Tile) -> int:
+    """How many tiles take the same weights."""
+    around = prod(a.extent for a in found.info.spatial if a not in (found.vector, rows))
+    return around * -(-(rows.extent if rows else 1) // tile.rows)
+
+
+PREFETCHED_TILES = 4
+"""By lane a prefetch in each tile costs more than it may save in the first: Clang pairs no loads across it."""
 
 
 def _window_stays(read: Access, row: Axis, info: BlockInfo, machine: Machine) -> bool:

@@ -101,8 +101,8 @@ Block = tuple[Stmt, ...]
 
 @dataclass(frozen=True)
 class For(Stmt):
-    """``for (var = begin; var < end; var += step)``, whose trips `axis` runs; `twice`: the compiler is asked to run two
-    trips at a time; `unrolled`: to write out every trip, so that arrays indexed by `var` become registers.
+    """``for (var = begin; var < end; var += step)``, whose trips `axis` runs. The compiler is asked to run
+    `together` trips at a time; if `unrolled`, to write out all, so that arrays indexed by `var` become registers.
 
     Blocks of a GPU take a trip each: loops over them are around everything else, the innermost is the grid's x. The
     threads of a block share the trips of a loop of theirs, whose `step` is their number: thread t begins at begin + t.
@@ -114,7 +114,7 @@ class For(Stmt):
     step: int
     body: Block
     axis: LoopAxis = LoopAxis.SERIAL
-    twice: bool = False
+    together: int = 1
     unrolled: bool = False
 
 

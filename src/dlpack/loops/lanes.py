@@ -98,8 +98,8 @@ def _steps(loop: For, lanes: int, taken: set[str]) -> list[Stmt] | None:
     steps = [list(_moved(step, loop.var, u, lanes)) for u in range(lanes)]
     kept = _prefetched_lines(steps)
     body = [*loads, *(Scope(tuple(s for s in one if not isinstance(s, Prefetch) or s in kept)) for one in steps)]
-    middle, twice = loop.begin + trips * lanes, not bytes_of and trips > 3 and trips % 2 == 0
-    out: list[Stmt] = [replace(loop, end=middle, step=lanes, body=tuple(body), twice=twice)]
+    middle, at_once = loop.begin + trips * lanes, 1 if bytes_of else _trips_together(trips)
+    out: list[Stmt] = [replace(loop, end=middle, step=lanes, body=tuple(body), together=at_once)]
     if trips == 1:
         out = [Scope(tuple(_at(body, loop.var, Linear(loop.begin))))]
     if loop.end - middle == 1:
@@ -107,6 +107,16 @@ def _steps(loop: For, lanes: int, taken: set[str]) -> list[Stmt] | None:
     elif loop.end > middle:
         out.append(replace(loop, begin=middle))
     return out
+
+
+def _trips_together(trips: int) -> int:
+    """How many trips the compiler shall run at a time: each saves the loop's own instructions, and takes code."""
+    if trips >= MANY_TRIPS and trips % 4 == 0:
+        return 4
+    return 2 if trips > 3 and trips % 2 == 0 else 1
+
+
+MANY_TRIPS = 128
 
 
 def _neighbours(stmts: tuple[Stmt, ...], lanes: int, taken: set[str]) -> tuple[Stmt, ...] | None:
