@@ -15,7 +15,7 @@ import processes
 from dlpack.amalgamate.cpp import CPP_TYPE
 from dlpack.graph.ir import Graph
 from dlpack.plan.compiler import compile_graph
-from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, Program, Step
+from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, Program, Step, WinogradStep
 from dlpack.targets.gpu.cuda import CudaPrinter, device_functions
 from dlpack.targets.gpu.launch import Launch, launch_of
 from dlpack.targets.gpu.machine import SM_53, Gpu
@@ -33,6 +33,13 @@ FILL = 0xFF
 
 BEYOND = 1 << 14
 """Bytes behind each output that no kernel may write."""
+
+
+WINOGRAD = {
+    2: np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
+    4: np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24,
+}
+"""By m, the G of F(m x m, 3x3), whose weights are G w G^T."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ def compile_for_host(program: Program, text: str, folder: Path, name: str = "ker
 
 
 def compiled_for(graph: Graph, gpu: Gpu = SM_53) -> Program:
-    return compile_graph(graph, "net", GpuBackend(gpu), winograd=False)
+    return compile_graph(graph, "net", GpuBackend(gpu))
 
 
 class Runner:
@@ -89,6 +96,10 @@ class Runner:
         self.arena = _aligned(program.arena.size, FILL)
         self.weights = _aligned(len(program.weights), 0)
         self.weights[: len(program.weights)] = np.frombuffer(program.weights, np.uint8)
+        self.prepared = _aligned(program.prepared, 0)
+        for step in program.prepare:
+            assert isinstance(step, WinogradStep), step
+            self.prepare(step)
         self.launches = 0
         self.overrun = False
         """Whether a run has written beyond an output's end."""
@@ -112,9 +123,21 @@ class Runner:
         ]
 
     def address(self, a: Address, trips: Sequence[int]) -> int:
-        memory = {"arena": self.arena, "weights": self.weights}
+        memory = {"arena": self.arena, "weights": self.weights, "prepared": self.prepared}
         base = memory[a.space] if a.space in memory else getattr(self, f"{a.space}s")[a.index]
         return int(base.ctypes.data) + a.offset + sum(t * s for t, s in zip(trips, a.steps, strict=False))
+
+    def prepare(self, step: WinogradStep) -> None:
+        """Computes a layer's Winograd weights, as a predictor does when it is created."""
+        dtype, count = _dtype(step.source.dtype), 9 * step.inputs * step.outputs
+        memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(self.address(step.source, ()))
+        w = np.frombuffer(memory, dtype).astype(np.float64).reshape(3, 3, step.inputs, step.outputs)
+        g = WINOGRAD[step.edge - 2]
+        u = np.einsum("ia,jb,abco->ijco", g, g, w).astype(np.float32)
+        assert step.columns >= step.outputs, "one block"
+        out = np.zeros((step.edge, step.edge, step.inputs, step.room), np.float32)
+        out[..., : step.outputs] = u
+        ctypes.memmove(self.address(step.target, ()), out.ctypes.data, out.nbytes)
 
     def step(self, step: Step, trips: tuple[int, ...]) -> None:
         if isinstance(step, LoopStep):

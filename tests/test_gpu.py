@@ -80,6 +80,21 @@ def product_net() -> ModelProto:
     return nets.model(nodes, {"x": (19, 70)}, {"y": (19, 44)}, values)
 
 
+def shared_net() -> ModelProto:
+    """Products of one row and of nine rows, whose long reductions several blocks of a large GPU share."""
+    random = np.random.default_rng(6)
+    shapes = {"w": (1024, 44), "v": (1024, 44)}
+    values = {n: random.uniform(-0.5, 0.5, s).astype(np.float32) for n, s in shapes.items()}
+    values["b"] = random.uniform(-0.5, 0.5, 44).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("Add", ["p", "b"], ["q"]),
+        helper.make_node("MatMul", ["z", "v"], ["r"]),
+        helper.make_node("Relu", ["r"], ["s"]),
+    ]
+    return nets.model(nodes, {"x": (9, 1024), "z": (1, 1024)}, {"q": (9, 44), "s": (1, 44)}, values)
+
+
 MODELS = {
     "digits": lambda: onnx.load(DIGITS),
     "attention": nets.attention_net,
@@ -92,6 +107,7 @@ MODELS = {
     "normal": normal_net,
     "pairs": pairs_net,
     "product": product_net,
+    "shared": shared_net,
 }
 ORDERS = {"f": "forward", "b": "backward", "s": "shuffled"}
 
@@ -125,6 +141,16 @@ def test_the_text_computes_what_onnxruntime_does_in_every_order_of_threads(tmp_p
         assert runner.faults == 0 and not runner.overrun, ORDERS[order]
 
 
+def test_blocks_share_long_reductions_where_they_are_few() -> None:
+    """Each such product is two launches, the second of which adds up."""
+    many = compiled_for(graph_of(shared_net()), SM_90)
+    assert len(many.steps) == len(many.kernels) == 4
+    for first, second in zip(many.kernels[::2], many.kernels[1::2], strict=True):
+        assert "blocks share the reduction" in first.schedule and first.macs and not second.macs
+        assert launch_of(first.kernel).grid[2] > 1 and launch_of(second.kernel).shared == 0
+        assert [p.name for p in first.kernel.params] == ["x", "w"]
+
+
 def test_rows_that_shared_memory_cannot_hold_are_computed_again(tmp_path: Path) -> None:
     model = nets.model([helper.make_node("Softmax", ["x"], ["y"], axis=-1)], {"x": (2, 5000)}, {"y": (2, 5000)})
     program = compiled_for(graph_of(model), SM_53)
@@ -155,7 +181,7 @@ def seen(program: Program, text: str, folder: Path, inputs: dict[str, np.ndarray
 
 
 @pytest.mark.parametrize(
-    ("name", "gpu"), [("normal", SM_53), ("product", SM_53), ("product", SM_90), ("vector", SM_53)]
+    ("name", "gpu"), [("normal", SM_53), ("product", SM_53), ("product", SM_90), ("vector", SM_53), ("shared", SM_90)]
 )
 def test_every_barrier_and_every_guard_of_a_store_is_needed(tmp_path: Path, name: str, gpu: Gpu) -> None:
     """Without it, the run on this computer gives something else: what it would let pass is not there."""
@@ -165,7 +191,7 @@ def test_every_barrier_and_every_guard_of_a_store_is_needed(tmp_path: Path, name
     inputs = inputs_of(program)
     want = expected(model, inputs)
     barriers = [(m, "") for m in re.finditer(r"__syncthreads\(\);", text)]
-    guards = [(m, "if (true) {") for m in re.finditer(r"if \([^{;]*\) \{(?=[^{}]*\by\[[^{}]* = )", text)]
+    guards = [(m, "if (true) {") for m in re.finditer(r"if \([^{;]*\) \{(?=[^{}]*(?:\by\[[^{}]* = |four_out\[4\]))", text)]
     assert barriers
     for mutation, instead in barriers + guards:
         mutant = text[: mutation.start()] + instead + text[mutation.end() :]

@@ -10,6 +10,7 @@ from dlpack.kernels.spec import Scheduled
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.schedule import inline_single_use
 from dlpack.targets.cpu.state import points
+from dlpack.targets.gpu.cost import threads_for
 from dlpack.targets.gpu.lowering import GRID, SHARE, THREADS
 from dlpack.targets.gpu.state import GpuState
 
@@ -17,7 +18,7 @@ from dlpack.targets.gpu.state import GpuState
 def map_rule(state: GpuState) -> Scheduled | None:
     """A thread per output: pointwise, movement, pooling, depthwise, and sums, each by one thread."""
     found = _match(state)
-    return None if found is None else _apply(state, found, threads_for(state, points(found.info)))
+    return None if found is None else _apply(state, found, threads_for(state.gpu, points(found.info)))
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,6 @@ def share(state: GpuState, block: Any, info: BlockInfo, whose: str) -> list[Any]
     for loop in own:
         sch.annotate(loop, SHARE, whose)
     return own
-
-
-def threads_for(state: GpuState, items: int) -> int:
-    """Threads of a block, so that few items still occupy many processors: a power of two from 32 on."""
-    threads = state.gpu.threads
-    while threads > 32 and items < threads * state.gpu.processors:
-        threads //= 2
-    return threads
 
 
 def stages(state: GpuState) -> Scheduled | None:

@@ -12,6 +12,7 @@ from dlpack.targets.gpu.machine import Gpu
 from dlpack.targets.gpu.map import as_written, map_rule, stages
 from dlpack.targets.gpu.rows import rows
 from dlpack.targets.gpu.state import GpuState
+from dlpack.targets.gpu.winograd import choose_winograd, winograd
 
 
 class GpuBackend:
@@ -29,8 +30,8 @@ class GpuBackend:
                 return done
         raise AssertionError("the last rule takes every kernel")
 
-    def winograd_tile(self, layer: Layer) -> int:  # noqa: ARG002 - the protocol's
-        return 0
+    def winograd_tile(self, layer: Layer) -> int:
+        return choose_winograd(self.gpu, layer)
 
 
-RULES: tuple[Callable[[GpuState], Scheduled | None], ...] = (as_written, gemm, gemv, rows, map_rule, stages)
+RULES: tuple[Callable[[GpuState], Scheduled | None], ...] = (as_written, winograd, gemm, gemv, rows, map_rule, stages)
