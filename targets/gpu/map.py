@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from dlpack.kernels.spec import Scheduled
@@ -99,13 +98,3 @@ def stages(state: GpuState) -> Scheduled | None:
     while threads < min(widest, state.gpu.threads):
         threads *= 2
     return state.done("one block, stage by stage", threads)
-
-
-def as_written(state: GpuState) -> Scheduled | None:
-    """Loops that the operator wrote itself (operators/loops.py), by one thread."""
-    return state.done("as written, one thread", 1) if state.statements else None
-
-
-def size_of(info: BlockInfo) -> int:
-    """Elements that a stage computes, each as often as it is reduced."""
-    return prod((a.extent for a in (*info.spatial, *info.reduction)), start=1)

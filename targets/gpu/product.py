@@ -267,6 +267,8 @@ class ProductWriter(ExpressionLowering):
         vectors = [
             Declare(name, "float32", V, Load("float32", V, buffer, at, V), True) for (buffer, at), name in loads.items()
         ]
+        if store.value == total:
+            return inside(column, extent, self.ranges, (Store(self.output, store.index - lane, sums, V),))
         whole = Store(self.output, store.index - lane, Load("float32", V, FOUR, Linear(), V), V)
         each = For("lane", 0, V, 1, elements, unrolled=True)
         out: Statements = (*vectors, Array(FOUR, "float32", V), each, whole)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import dlpack.operators  # noqa: F401 - enters all operators into the registry
+from dlpack.graph.attention import attention
 from dlpack.graph.blocks import blocks_of
 from dlpack.graph.fuse import fuse
 from dlpack.graph.idioms import idioms
@@ -56,6 +57,7 @@ class Compiler:
             graph, packed = packed_weights(graph)
             self.settled.pack(graph, packed)
         graph = idioms(rewrite(graph))
+        graph = attention(graph, self.backend.layouts.attention)
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         groups = fuse(graph)
         placement = place(graph, groups, self.backend.layouts)
