@@ -1,9 +1,9 @@
 """The rule for attention in one launch (graph/attention.py), and where it is faster than products and a softmax.
 
-A block takes 32 queries; a lane of each of its warps has one, with its numbers and its result in registers. Tiles of keys
-and values come to shared memory, where all lanes of a warp read the same element at a time. Of each tile a warp takes
-some keys: it keeps the largest score so far, and makes what it has summed smaller where a larger one comes, so that no
-score is kept. In the end the first warp adds up what the others have.
+A block takes 32 queries; a lane of each of its warps has one, with its numbers and its result in registers. Tiles of
+keys and values come to shared memory, where all lanes of a warp read the same element at a time. Of each tile a warp
+takes some keys: it knows the largest score so far, and makes what it has summed smaller where a larger one comes, so
+that no score is kept. In the end the first warp adds up what the others have.
 """
 
 from __future__ import annotations
@@ -272,7 +272,10 @@ class _Writer:
         row = numbers // lanes
         self.ranges[item] = (0, self.shape.keys * row - 1)
         if lanes == 1 and o.numbers != 1:  # keys are neighbours
-            key, number = floormod(v(item), self.shape.keys, self.ranges), floordiv(v(item), self.shape.keys, self.ranges)
+            key, number = (
+                floormod(v(item), self.shape.keys, self.ranges),
+                floordiv(v(item), self.shape.keys, self.ranges),
+            )
         else:
             key, number = floordiv(v(item), row, self.ranges), floormod(v(item), row, self.ranges) * lanes
         at = v("trip") * self.shape.keys + key

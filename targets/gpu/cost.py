@@ -25,8 +25,8 @@ OVERHEAD = 12
 @dataclass(frozen=True)
 class Tile:
     """A block computes `rows` x `columns` outputs, `depth` steps of the reduction at a time; a thread computes `high` x
-    `wide` of them. `slices` groups of threads take every so many steps of the reduction each, and add up in the end; so do
-    `parts` blocks, whose sums a second launch adds up."""
+    `wide` of them. `slices` groups of threads take every so many steps of the reduction each, and add up in the end; so
+    do `parts` blocks, whose sums a second launch adds up."""
 
     rows: int
     columns: int

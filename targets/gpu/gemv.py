@@ -91,7 +91,9 @@ def _kernel(state: GpuState, p: Product, slices: int, parts: int) -> Kernel:
     sharing = slices * parts
     trips = -(-k // sharing)
     ranges.update(block=(0, blocks - 1), row=(0, batch * m - 1), thread=(0, threads - 1), turn=(0, trips - 1))
-    ranges.update(warp=(0, slices - 1), column=(0, blocks * WARP - 1), step=(0, trips * sharing - 1), split=(0, parts - 1))
+    ranges.update(
+        warp=(0, slices - 1), column=(0, blocks * WARP - 1), step=(0, trips * sharing - 1), split=(0, parts - 1)
+    )
     row = v("row") if batch * m > 1 else Linear()
     start = v("block") * WARP if blocks > 1 else Linear()
     column, warp = v("column"), v("warp")

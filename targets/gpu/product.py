@@ -279,7 +279,9 @@ class ProductWriter(ExpressionLowering):
         """Whether the elements of an operand over the lanes are a vector that one instruction moves."""
         first = index - Linear.var("lane")
         aligned = buffer in self.operands and self.operands[buffer].aligned and self.dtypes[buffer] == "float32"
-        return aligned and not first.uses("lane") and not any(c % V for c in (first.const, *(c for _, c in first.terms)))
+        return (
+            aligned and not first.uses("lane") and not any(c % V for c in (first.const, *(c for _, c in first.terms)))
+        )
 
 
 def split(form: Linear, axes: Sequence[Axis], ranges: Mapping[str, Range]) -> dict[str, Linear]:

@@ -38,4 +38,13 @@ class GpuBackend:
         return choose_winograd(self.gpu, layer)
 
 
-RULES: tuple[Callable[[GpuState], Scheduled | None], ...] = (as_written, winograd, attention, gemm, gemv, rows, map_rule, stages)
+RULES: tuple[Callable[[GpuState], Scheduled | None], ...] = (
+    as_written,
+    winograd,
+    attention,
+    gemm,
+    gemv,
+    rows,
+    map_rule,
+    stages,
+)

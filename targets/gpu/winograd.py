@@ -18,7 +18,6 @@ from dlpack.loops.ir import Expr, Store
 from dlpack.loops.layout import Block, Layout
 from dlpack.loops.tir import loop_names, lower
 from dlpack.targets.cpu.blocks import BlockInfo
-from dlpack.targets.cpu.state import points
 from dlpack.targets.cpu.winograd import LARGEST_ERROR, error_bound
 from dlpack.targets.gpu.cost import choose_tile, threads_for, traffic_seconds
 from dlpack.targets.gpu.gemm import Place, TileWriter, words_for
@@ -52,7 +51,7 @@ def winograd(state: GpuState) -> Scheduled | None:
     sch.reorder(*others, i, j)
     _transform(state, others, half_in, (i, j))
 
-    sch.annotate(list(sch.get_loops(products))[0], WRITTEN, 1)
+    sch.annotate(sch.get_loops(products)[0], WRITTEN, 1)
 
     n, o, y, x = sch.get_loops(out)
     (yo, yi), (xo, xi) = (sch.split(loop, [None, size]) for loop in (y, x))
@@ -155,7 +154,7 @@ def _seconds(gpu: Gpu, edge: int, size: int, tiles: int, channels: int) -> float
 
 def choose_winograd(gpu: Gpu, layer: Layer) -> int:
     """The m for which F(m x m, 3x3) takes the least time by the model, all three launches; 0 where none is faster than
-    the direct convolution, on GPUs whose weights are read as they are in the file, and where outputs fill no vectors."""
+    the direct convolution, on GPUs whose weights are those of the file, and where outputs fill no vectors."""
     if not gpu.prepares or layer.outputs % V or layer.inputs < V:
         return 0
     pixels = layer.batch * layer.height * layer.width

@@ -32,5 +32,7 @@ def fused_attention(ctx: Context, q: Any, k: Any, v: Any, mask: Any = None) -> l
     top = te.compute((*lead, rows), lambda *i: te.max(weights(*i, t), t), name="top")
     powers = te.compute(scores.shape, lambda *i: call("exp_", "float32", weights(*i) - top(*i[:-1])), name="power")
     total = te.compute((*lead, rows), lambda *i: te.sum(powers(*i, u), u), name="total")
-    sums = te.compute((*lead, rows, width), lambda *i: te.sum(powers(*i[:-1], w) * v(*i[:-2], w, i[-1]), w), name="sums")
+    sums = te.compute(
+        (*lead, rows, width), lambda *i: te.sum(powers(*i[:-1], w) * v(*i[:-2], w, i[-1]), w), name="sums"
+    )
     return [te.compute(sums.shape, lambda *i: sums(*i) / total(*i[:-1]), name="attended")]
