@@ -15,7 +15,19 @@ import processes
 from dlpack.amalgamate.cpp import CPP_TYPE
 from dlpack.graph.ir import Graph
 from dlpack.plan.compiler import compile_graph
-from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, Program, Step, WinogradStep
+from dlpack.plan.program import (
+    Address,
+    CallStep,
+    CopyStep,
+    DequantizeStep,
+    HaloStep,
+    LoopStep,
+    PackedDim,
+    Program,
+    RepackStep,
+    Step,
+    WinogradStep,
+)
 from dlpack.targets.gpu.cuda import CudaPrinter, device_functions
 from dlpack.targets.gpu.launch import Launch, launch_of
 from dlpack.targets.gpu.machine import SM_53, Gpu
@@ -98,7 +110,6 @@ class Runner:
         self.weights[: len(program.weights)] = np.frombuffer(program.weights, np.uint8)
         self.prepared = _aligned(program.prepared, 0)
         for step in program.prepare:
-            assert isinstance(step, WinogradStep), step
             self.prepare(step)
         self.launches = 0
         self.overrun = False
@@ -127,18 +138,6 @@ class Runner:
         base = memory[a.space] if a.space in memory else getattr(self, f"{a.space}s")[a.index]
         return int(base.ctypes.data) + a.offset + sum(t * s for t, s in zip(trips, a.steps, strict=False))
 
-    def prepare(self, step: WinogradStep) -> None:
-        """Computes a layer's Winograd weights, as a predictor does when it is created."""
-        dtype, count = _dtype(step.source.dtype), 9 * step.inputs * step.outputs
-        memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(self.address(step.source, ()))
-        w = np.frombuffer(memory, dtype).astype(np.float64).reshape(3, 3, step.inputs, step.outputs)
-        g = WINOGRAD[step.edge - 2]
-        u = np.einsum("ia,jb,abco->ijco", g, g, w).astype(np.float32)
-        assert step.columns >= step.outputs, "one block"
-        out = np.zeros((step.edge, step.edge, step.inputs, step.room), np.float32)
-        out[..., : step.outputs] = u
-        ctypes.memmove(self.address(step.target, ()), out.ctypes.data, out.nbytes)
-
     def step(self, step: Step, trips: tuple[int, ...]) -> None:
         if isinstance(step, LoopStep):
             for t in range(step.count):
@@ -151,6 +150,48 @@ class Runner:
         else:
             assert isinstance(step, CallStep), step
             self.launch(step, [ctypes.c_void_p(self.address(a, trips)) for a in step.arguments])
+
+    def prepare(self, step: Step) -> None:
+        """Makes a weight of what is stored, as a predictor does when it is created."""
+        if isinstance(step, WinogradStep):
+            self.transform(step)
+            return
+        assert isinstance(step, RepackStep | DequantizeStep), step
+        if isinstance(step, RepackStep):
+            source = self.stored(step.source, step.read // _dtype(step.source.dtype).itemsize)
+            values = source[_offsets(step.extents, [a for a, _ in step.places])]
+            places = [b for _, b in step.places]
+        else:
+            values, places = self.dequantized(step), list(step.places)
+        dtype = _dtype(step.target.dtype)
+        target = self.prepared[step.target.offset :][: step.written].view(dtype)
+        target[_offsets(step.extents, places)] = values.astype(dtype)
+
+    def transform(self, step: WinogradStep) -> None:
+        """Computes a layer's Winograd weights, which lie in one block."""
+        shape, g = (3, 3, step.inputs, step.outputs), WINOGRAD[step.edge - 2]
+        w = self.stored(step.source, prod(shape)).astype(np.float64).reshape(shape)
+        whole = (step.edge, step.edge, step.inputs, step.room)
+        u = self.stored(step.target, prod(whole)).reshape(whole)
+        u[..., : step.outputs] = np.einsum("ia,jb,abco->ijco", g, g, w)
+
+    def dequantized(self, step: DequantizeStep) -> np.ndarray[Any, Any]:
+        per_byte, mask = 8 // step.bits, (1 << step.bits) - 1
+        codes = self.stored(step.source, step.read)[:, None] >> (np.arange(per_byte) * step.bits).astype(np.uint8)
+        codes = (codes & mask).reshape(-1)[: prod(step.extents)].reshape(step.extents)
+        table = self.stored(step.table, 1 << step.bits)
+        number = np.zeros(step.extents, np.int64)
+        for d, i in enumerate(np.indices(step.extents, sparse=True)):
+            number += i // step.blocks[d] * step.steps[d]
+        values = table[codes]
+        if step.zeros:
+            values = values - table[self.stored(step.zeros, step.count)][number]
+        return values * self.stored(step.scales, step.count)[number]
+
+    def stored(self, a: Address, count: int) -> np.ndarray[Any, Any]:
+        dtype = _dtype(a.dtype)
+        memory = self.prepared if a.space == "prepared" else self.weights
+        return memory[a.offset :][: count * dtype.itemsize].view(dtype)
 
     def halo(self, step: HaloStep, at: int) -> None:
         dtype = _dtype(step.target.dtype)
@@ -175,6 +216,14 @@ def _dtype(name: str) -> np.dtype[Any]:
     import ml_dtypes
 
     return np.dtype(getattr(ml_dtypes, name, None) or name)
+
+
+def _offsets(extents: Sequence[int], places: Sequence[PackedDim]) -> np.ndarray[Any, Any]:
+    """Where the elements of a weight lie, in elements from its beginning."""
+    out = np.zeros(extents, np.int64)
+    for i, p in zip(np.indices(extents, sparse=True), places, strict=True):
+        out += i // p.size * p.outer + i % p.size * p.inner
+    return out
 
 
 def _aligned(size: int, fill: int) -> np.ndarray[Any, Any]:

@@ -21,7 +21,7 @@ from onnx import ModelProto, helper
 from dlpack.amalgamate.document import OF_STEPS
 from dlpack.amalgamate.runtime import sections
 from dlpack.graph.ir import Graph
-from dlpack.graph.winograd import Layer
+from dlpack.kernels.backend import Layer
 from dlpack.plan.compiler import compile_graph
 from dlpack.plan.program import Program
 from dlpack.runtime_c import read_runtime

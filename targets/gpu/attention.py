@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from dlpack.graph.attention import Attention
+from dlpack.kernels.backend import Attention
 from dlpack.kernels.spec import Scheduled
 from dlpack.loops.index import Linear, floordiv, floormod
 from dlpack.loops.ir import (

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dlpack.graph.winograd import Layer
+from dlpack.kernels.backend import Layer
 from dlpack.kernels.spec import Scheduled
 from dlpack.loops.index import Linear, Range
 from dlpack.loops.ir import Block as Statements
