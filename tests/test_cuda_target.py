@@ -20,7 +20,7 @@ from dlpack.errors import UsageError
 from dlpack.options import Options
 from dlpack.pipeline import build
 
-MODELS = ["digits", "conv_net", "attention_net", next(iter(SCAN))]
+MODELS = ["digits", "winograd_net", "attention_net", next(iter(SCAN))]
 
 RUN = """
 import ctypes, json, sys

@@ -20,7 +20,7 @@ from test_gpu import MODELS, graph_of
 from wasm_bundles import manifest_of
 
 from dlpack.pipeline import Options, build
-from dlpack.targets.gpu import webgpu
+from dlpack.targets.gpu import cost, webgpu
 from dlpack.targets.gpu.launch import launch_of
 from dlpack.targets.gpu.machine import WEBGPU
 from dlpack.targets.gpu.webgpu import WebGpuProgram, webgpu_program
@@ -161,9 +161,13 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("webgpu")
     models = {"words": words_net(), "memory": memory_net(), "digits": onnx.load(DIGITS), "bytes": pixels_net()}
     models["attention"] = attention_net()
+    models |= {name: MODELS[name]() for name in ("heads", "shared")}
     for name, model in models.items():
         onnx.save(model, folder / f"{name}.onnx")
-        build(folder / f"{name}.onnx", folder / name, options())
+        with pytest.MonkeyPatch.context() as patch:
+            if name == "shared":  # a second launch pays for larger models
+                patch.setattr(cost, "gap", lambda gpu, blocks: 0.0)  # noqa: ARG005 - the model's
+            build(folder / f"{name}.onnx", folder / name, options())
     build(DIGITS, folder / "plain", Options("wasm", verify=False))
     return folder
 
@@ -195,12 +199,20 @@ def expected(folder: Path, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_shaders_compute_what_onnxruntime_does(bundles: Path) -> None:
-    """Convolutions, 64-bit integers as indices, bytes, attention; a second run has other inputs."""
+    """Convolutions, 64-bit integers as indices, bytes, attention in several launches and in one, reductions that blocks
+    share; a second run has other inputs."""
+    shaders = {name: (bundles / name / f"{name}.wgsl").read_text() for name in ("heads", "shared")}
+    assert "// FusedAttention" in shaders["heads"] and "blocks share the reduction" in shaders["shared"]
     rng = np.random.default_rng(0)
     cases = {
         "digits": {"image": rng.integers(0, 17, (1, 1, 8, 8)).astype(np.float32)},
         "words": {"tokens": rng.integers(-30, 30, (1, 6)), "mask": np.array([[1, 1, 1, 1, 0, 0]])},
         "attention": {"tokens": rng.standard_normal((1, 9, 24)).astype(np.float32)},
+        "heads": {
+            **{n: rng.uniform(-1, 1, (1, 2, k, 16)).astype(np.float32) for n, k in {"q": 40, "k": 50, "v": 50}.items()},
+            "m": rng.uniform(-1, 1, (1, 1, 1, 50)).astype(np.float32),
+        },
+        "shared": {n: rng.uniform(-1, 1, (k, 1024)).astype(np.float32) for n, k in {"x": 9, "z": 1}.items()},
         "bytes": {"x": rng.integers(0, 256, (1, 3, 2, 2)).astype(np.uint8)},
     }
     given = {name: {k: v.ravel().tolist() for k, v in inputs.items()} for name, inputs in cases.items()}

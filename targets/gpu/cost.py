@@ -6,7 +6,7 @@ A launch takes ``max(issue, shared-memory wavefronts, bytes / bandwidth) + gap``
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dlpack.targets.gpu.machine import Gpu
 
@@ -25,7 +25,8 @@ OVERHEAD = 12
 @dataclass(frozen=True)
 class Tile:
     """A block computes `rows` x `columns` outputs, `depth` steps of the reduction at a time; a thread computes `high` x
-    `wide` of them. `slices` groups of threads take every so many steps of the reduction each, and add up in the end."""
+    `wide` of them. `slices` groups of threads take every so many steps of the reduction each, and add up in the end; so
+    do `parts` blocks, whose sums a second launch adds up."""
 
     rows: int
     columns: int
@@ -33,6 +34,7 @@ class Tile:
     wide: int
     depth: int = 16
     slices: int = 1
+    parts: int = 1
 
     @property
     def group(self) -> int:
@@ -70,9 +72,9 @@ def tiles(gpu: Gpu, k: int) -> Iterator[Tile]:
 
 def gemm_seconds(gpu: Gpu, tile: Tile, batch: int, m: int, n: int, k: int) -> float:
     """The estimated time of ``batch`` products [m, k] x [k, n] with a tile."""
-    blocks = batch * -(-m // tile.rows) * -(-n // tile.columns)
+    blocks = blocks_of(tile, batch, m, n)
     warps = max(1, tile.threads // WARP)
-    steps = -(-k // (tile.depth * tile.slices))
+    steps = -(-k // (tile.depth * tile.slices * tile.parts))
     # of all threads of a block, for `depth` steps of each slice
     products = tile.high * tile.wide * tile.depth
     loads = tile.depth * (tile.high + tile.wide) / 4
@@ -88,7 +90,30 @@ def gemm_seconds(gpu: Gpu, tile: Tile, batch: int, m: int, n: int, k: int) -> fl
     loaded = 4 * batch * (-(-n // tile.columns) * m * k + -(-m // tile.rows) * k * n) + 4 * batch * m * n
     unique = 4 * batch * (m * k + k * n + m * n)
     moving = max(loaded / gpu.l2, unique / gpu.memory if unique > gpu.l2_bytes else 0)
-    return max(cycles / (gpu.clock * 1e6), moving) + gap(gpu, blocks)
+    seconds = max(cycles / (gpu.clock * 1e6), moving) + gap(gpu, blocks)
+    return seconds + (sum_seconds(gpu, tile.parts, batch * m * n) if tile.parts > 1 else 0)
+
+
+def blocks_of(tile: Tile, batch: int, m: int, n: int) -> int:
+    """How many blocks compute ``batch`` products of m rows and n columns."""
+    return batch * -(-m // tile.rows) * -(-n // tile.columns) * tile.parts
+
+
+def sum_seconds(gpu: Gpu, parts: int, outputs: int) -> float:
+    """The estimated time of the launch that adds up what `parts` blocks have left of each of `outputs` sums; it reads
+    what the first launch has just written, so that this counts twice."""
+    threads = -(-outputs // 4)
+    blocks = -(-threads // threads_for(gpu, threads))
+    waits = (parts // 4 + 2) * LATENCY / (gpu.clock * 1e6)
+    return traffic_seconds(gpu, 4 * outputs * (2 * parts + 1), blocks) + waits
+
+
+def threads_for(gpu: Gpu, items: int) -> int:
+    """Threads of a block, so that few items still occupy many processors: a power of two from 32 on."""
+    threads = gpu.threads
+    while threads > 32 and items < threads * gpu.processors:
+        threads //= 2
+    return threads
 
 
 def registers(tile: Tile) -> int:
@@ -101,10 +126,18 @@ def gap(gpu: Gpu, blocks: int) -> float:
     return gpu.launch + gpu.block * max(0, blocks - gpu.processors)
 
 
-def choose_tile(gpu: Gpu, batch: int, m: int, n: int, k: int) -> tuple[Tile, float]:
-    """The fastest tile by the model, and its time in seconds."""
-    timed = [(gemm_seconds(gpu, tile, batch, m, n, k), tile) for tile in tiles(gpu, k)]
-    seconds, tile = min(timed, key=lambda t: (t[0], t[1].threads))
+PARTS = (2, 3, 4, 6, 8, 12, 16)
+"""Among how many blocks a reduction may be shared, where the tiles are fewer than a GPU's processors."""
+
+
+def choose_tile(gpu: Gpu, batch: int, m: int, n: int, k: int, alone: bool = False) -> tuple[Tile, float]:
+    """The fastest tile by the model, and its time in seconds; `alone`: no blocks share a reduction."""
+    found = list(tiles(gpu, k))
+    for tile in () if alone else tuple(found):
+        few = blocks_of(tile, batch, m, n) < gpu.processors
+        found += [replace(tile, parts=p) for p in PARTS if few and 2 * p * tile.slices * tile.depth <= k]
+    timed = [(gemm_seconds(gpu, tile, batch, m, n, k), tile) for tile in found]
+    seconds, tile = min(timed, key=lambda t: (t[0], t[1].parts, t[1].threads))
     return tile, seconds
 
 

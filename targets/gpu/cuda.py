@@ -73,7 +73,7 @@ class CudaPrinter(GpuPrinter, CppPrinter):
             return super().array(s)
         if s.name in self.vectors:
             return f"{self.type(s.dtype, LANES)} {s.name}[{s.size // LANES}]"
-        return f"{kind} {s.name}[{s.size}]"
+        return f"{'alignas(16) ' if s.name in self.mixed else ''}{kind} {s.name}[{s.size}]"
 
     def prefetch(self, address: str) -> list[str]:
         return []

@@ -127,6 +127,8 @@ struct alignas(16) f32x4 {
   __device__ float operator[](int i) const { return i == 0 ? x : i == 1 ? y : i == 2 ? z : w; }
 };
 INLINE f32x4 operator+(f32x4 a, f32x4 b) { return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w}; }
+INLINE f32x4 operator*(f32x4 a, f32x4 b) { return {a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w}; }
+INLINE f32x4& operator+=(f32x4& a, f32x4 b) { return a = a + b; }
 INLINE f32x4 operator*(float a, f32x4 b) { return {a * b.x, a * b.y, a * b.z, a * b.w}; }
 
 //@ section load4

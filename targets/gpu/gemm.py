@@ -6,11 +6,11 @@ w from memory to shared memory, one step ahead through registers, and each threa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from dlpack.kernels.spec import Scheduled
-from dlpack.loops.index import Linear, floordiv, floormod
+from dlpack.loops.index import Linear, Range, floordiv, floormod
 from dlpack.loops.ir import (
     Array,
     Assign,
@@ -26,7 +26,6 @@ from dlpack.loops.ir import (
     Load,
     LoopAxis,
     Op,
-    Param,
     Ref,
     Scope,
     Space,
@@ -39,13 +38,25 @@ from dlpack.loops.lanes import LANE
 from dlpack.targets.cpu.blocks import Axis
 from dlpack.targets.gpu.cost import Tile, choose_tile
 from dlpack.targets.gpu.lowering import below
-from dlpack.targets.gpu.product import SUMS, Product, ProductWriter, Read, V, all_of, match_product, split, zero
+from dlpack.targets.gpu.product import (
+    SUMS,
+    Product,
+    ProductWriter,
+    Read,
+    V,
+    all_of,
+    inside,
+    match_product,
+    split,
+    zero,
+)
+from dlpack.targets.gpu.split import PARTIAL, Partial
 from dlpack.targets.gpu.state import GpuState
 
 FEWEST = 8
 """Rows, columns and steps from which on a tile pays."""
 
-TILES = "tiles"
+TILES = "block_tiles"
 """The array of shared memory: the tile of x of each slice, then those of w."""
 
 v = Linear.var
@@ -60,11 +71,45 @@ def gemm(state: GpuState) -> Scheduled | None:
     if min(m, n, k) < FEWEST:
         return None
     tile, seconds = choose_tile(state.gpu, batch, m, n, k)
-    kernel = _Writer(state, product, tile).kernel()
-    slices = f", {tile.slices} slices of the reduction" if tile.slices > 1 else ""
+    if tile.parts == 1:
+        writer = ProductWriter(state)
+
+        def store(index: Mapping[str, Linear], place: Place, sums: Expr) -> Block:
+            body = writer.four(state, product, index, place.column, sums)
+            return inside(place.row, m, writer.ranges, body)
+
+        grid: Block = (TileWriter(product, tile, writer.ranges, store).grid(),)
+        scratch, words = 0, [state.on_paper(words_for(tile), seconds)]
+    else:
+        ranges: dict[str, Range] = {}
+        partial = Partial(tile.parts, batch, -(-m // tile.rows) * tile.rows, -(-n // tile.columns) * tile.columns)
+
+        def leave(_: Mapping[str, Linear], place: Place, sums: Expr) -> Block:
+            return (Store(PARTIAL, partial.address(v("split"), place.padded_row, place.column), sums, V),)
+
+        second, again = partial.sum(state, product)
+        grid = (partial.array, TileWriter(product, tile, ranges, leave).grid(), second)
+        scratch, first = partial.nbytes, state.on_paper(words_for(tile), seconds - again)
+        words = [first, state.on_paper(partial.words, again)]
+    return Scheduled(Kernel(state.params(), grid, scratch), state.packed, "\n".join(words))
+
+
+def words_for(tile: Tile) -> str:
+    """A tile in words."""
     shape = f"{tile.rows} x {tile.columns} x {tile.depth}, {tile.high} x {tile.wide} a thread"
-    description = state.on_paper(f"matrix product by tiles of {shape}{slices}", seconds)
-    return Scheduled(kernel, state.packed, description)
+    slices = f", {tile.slices} slices of the reduction" if tile.slices > 1 else ""
+    parts = f", {tile.parts} blocks share the reduction" if tile.parts > 1 else ""
+    return f"matrix product by tiles of {shape}{slices}{parts}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where four sums of a thread belong: the output's `row` and first `column`; `padded_row` counts the rows of all
+    batches as if each had whole tiles."""
+
+    row: Linear
+    padded_row: Linear
+    column: Linear
 
 
 @dataclass(frozen=True)
@@ -81,22 +126,30 @@ class _Copy:
     stores: Block
 
 
-class _Writer:
-    """Writes the kernel of one product with one tile."""
+class TileWriter:
+    """Writes the grid of one product with one tile. `store` stores four sums of a thread, given the axes' indices but
+    for the column's, and their place."""
 
-    def __init__(self, state: GpuState, product: Product, tile: Tile) -> None:
-        self.state, self.product, self.tile = state, product, tile
+    def __init__(
+        self,
+        product: Product,
+        tile: Tile,
+        ranges: dict[str, Range],
+        store: Callable[[Mapping[str, Linear], Place, Expr], Block],
+    ) -> None:
+        self.product, self.tile, self.ranges, self.store = product, tile, ranges, store
         self.batch, self.m, self.n, self.k = product.sizes
-        self.out = ProductWriter(state)
-        self.ranges = self.out.ranges
         self.blocks_m, self.blocks_n = -(-self.m // tile.rows), -(-self.n // tile.columns)
         last = product.steps[-1]
         self.whole = last.extent % tile.depth == 0
         """Whether a step stays at one place of the window."""
         chunks = self.k // last.extent * (last.extent // tile.depth) if self.whole else -(-self.k // tile.depth)
         self.chunks = chunks
-        self.trips = -(-chunks // tile.slices)
+        self.sharing = tile.slices * tile.parts
+        """Groups of threads, of one block and of others, that take turns at the chunks of a tile."""
+        self.trips = -(-chunks // self.sharing)
         self.ranges.update(
+            split=(0, tile.parts - 1),
             block_m=(0, self.blocks_m * self.batch - 1),
             block_n=(0, self.blocks_n - 1),
             thread=(0, tile.threads - 1),
@@ -104,6 +157,7 @@ class _Writer:
         )
         block_m = v("block_m") if self.blocks_m * self.batch > 1 else Linear()
         block_n = v("block_n") if self.blocks_n > 1 else Linear()
+        self.padded_row = block_m * tile.rows
         self.first_row = floormod(block_m, self.blocks_m, self.ranges) * tile.rows
         self.first_column = block_n * tile.columns
         self.batch_index = split(floordiv(block_m, self.blocks_m, self.ranges), product.batch, self.ranges)
@@ -119,7 +173,8 @@ class _Writer:
 
     def chunk(self, trip: Linear) -> Linear:
         """The number of a trip's chunk of `depth` steps: slices take turns."""
-        return trip * self.tile.slices + self.slice
+        others = v("split") * self.tile.slices if self.tile.parts > 1 else Linear()
+        return trip * self.sharing + others + self.slice
 
     def step_index(self, chunk: Linear, inner: Linear) -> dict[str, Linear]:
         """The axes of the reduction at step `inner` of a chunk."""
@@ -181,9 +236,9 @@ class _Writer:
         out = []
         if place.bounds(self.ranges)[1] >= bound:
             out.append(below(place, bound))
-        if not self.whole and (self.k % self.tile.depth or self.chunks % self.tile.slices):
+        if not self.whole and (self.k % self.tile.depth or self.chunks % self.sharing):
             out.append(below(self.chunk(v("trip")) * self.tile.depth + step, self.k))
-        elif self.chunks % self.tile.slices:
+        elif self.chunks % self.sharing:
             out.append(below(self.chunk(v("trip")), self.chunks))
         if number.bounds(self.ranges)[1] >= count:
             out.append(below(number, count))
@@ -208,7 +263,8 @@ class _Writer:
 
     # --- the kernel ---------------------------------------------------------------------------------------------
 
-    def kernel(self) -> Kernel:
+    def grid(self) -> Stmt:
+        """All blocks of the launch."""
         p, tile = self.product, self.tile
         copies = (
             self.copy(p.x, p.rows, tile.rows, self.first_row, self.m, True),
@@ -240,9 +296,7 @@ class _Writer:
         threads = For("thread", 0, tile.threads, tile.threads, tuple(body), LoopAxis.THREAD)
         rows = For("block_m", 0, self.blocks_m * self.batch, 1, (threads,), LoopAxis.BLOCK)
         grid = For("block_n", 0, self.blocks_n, 1, (rows,), LoopAxis.BLOCK)
-        spec = self.state.spec
-        params = tuple(Param(o.name, str(t.dtype), o.written) for o, t in zip(spec.operands, spec.tensors, strict=True))
-        return Kernel(params, (grid,))
+        return For("split", 0, tile.parts, 1, (grid,), LoopAxis.BLOCK) if tile.parts > 1 else grid
 
     def place(self) -> tuple[Linear, Linear]:
         """The first of the rows and the number of the columns that a thread computes: these are `wide` / 4 vectors, as
@@ -298,18 +352,12 @@ class _Writer:
         tile, p = self.tile, self.product
         row, column = self.place()
         vectors, beside = tile.wide // V, tile.columns // tile.wide * V
-        self.ranges.update(row=(0, tile.high - 1), part=(0, vectors - 1), lane=(0, V - 1))
-        m, n = self.first_row + row + v("row"), self.first_column + column + v("part") * beside + v("lane")
-        index: Mapping[str, Linear] = {**self.batch_index, **split(m, p.rows, self.ranges), p.column.name: n}
-        total = Op(
-            "float32", 1, LANE, (_vector(SUMS, v("row") * tile.wide + v("part") * V), Index("int32", 1, v("lane")))
-        )
-        store = self.out.epilogue(self.state, p, index, total)
-        guards = [below(m, self.m)] if m.bounds(self.ranges)[1] >= self.m else []
-        guards += [below(n, self.n)] if n.bounds(self.ranges)[1] >= self.n else []
-        condition = all_of(guards)
-        body = store if condition is None else (If(condition, store),)
-        return (self.unrolled("row", tile.high, (self.unrolled("part", vectors, (self.unrolled("lane", V, body),)),)),)
+        self.ranges.update(row=(0, tile.high - 1), part=(0, vectors - 1))
+        here = row + v("row")
+        place = Place(self.first_row + here, self.padded_row + here, self.first_column + column + v("part") * beside)
+        index = {**self.batch_index, **split(place.row, p.rows, self.ranges)}
+        body = self.store(index, place, _vector(SUMS, v("row") * tile.wide + v("part") * V))
+        return (self.unrolled("row", tile.high, (self.unrolled("part", vectors, body),)),)
 
     def unrolled(self, var: str, count: int, body: Block) -> Stmt:
         """``for (var = 0; var < count; ++var) body``, written out; of one trip the body alone."""

@@ -6,7 +6,7 @@ TVM binds no threads here. A rule annotates loops; `GpuLowering` gives their tri
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +47,9 @@ value names: GRID (all threads of all blocks), BLOCKS (a block each) or THREADS 
 
 GRID, BLOCKS, THREADS = "grid", "blocks", "threads"
 
+WRITTEN = "dlpack.gpu.written"
+"""Annotation of the outermost loop of a stage that the rule writes itself."""
+
 TOGETHER = "dlpack.gpu.together"
 """Annotation of the only loop of a reduction into one element: the threads of a block share its trips, and then their
 partial results. All of them get the result."""
@@ -67,15 +70,22 @@ def lower_gpu_kernel(
     loop_names: Mapping[Any, str],
     threads: int,
     shared_bytes: int,
+    written: Callable[[], Block] | None = None,
 ) -> Kernel:
     """Lowers a scheduled function (see `tir.lower`) whose blocks have `threads` threads.
 
     `order` and `loop_names` are those of `lower_kernel`. What several threads use is in shared memory as far as
-    `shared_bytes` reach; beyond it is scratch memory if there is one block, and else TooMuchShared is raised.
+    `shared_bytes` reach; beyond it is scratch memory if there is one block, or one launch after the other, and else
+    TooMuchShared is raised. `written` gives the launch that stands for the stage that is annotated as WRITTEN.
     """
-    lowering = GpuLowering(func, operands, order, loop_names, threads, shared_bytes)
-    body = with_barriers(lowering.stmt(func.body)) if threads > 1 else lowering.stmt(func.body)
-    if not any(isinstance(s, For) and s.axis is LoopAxis.BLOCK for s in body):
+    lowering = GpuLowering(func, operands, order, loop_names, threads, shared_bytes, written)
+    body = lowering.stmt(func.body)
+    launches = sum(isinstance(s, For) and s.axis is LoopAxis.BLOCK for s in body)
+    if launches > 1:
+        kernel = allocate_registers(Kernel(tuple(lowering.params), body), lowering.extents, _NO_STACK_LIMIT)
+        return replace(kernel, scratch=lowering.scratch)
+    body = with_barriers(body) if threads > 1 else body
+    if not launches:
         body = (For(lowering.fresh("block"), 0, 1, 1, body, LoopAxis.BLOCK),)
     elif lowering.scratch:
         raise TooMuchShared
@@ -98,9 +108,10 @@ class GpuLowering(Lowering):
         loop_names: Mapping[Any, str],
         threads: int,
         shared_bytes: int,
+        written: Callable[[], Block] | None = None,
     ) -> None:
         super().__init__(func, operands, 1, order, loop_names)
-        self.threads, self.shared_left = threads, shared_bytes
+        self.threads, self.shared_left, self.written = threads, shared_bytes, written
         self.scratch = 0
         self.depth = 0
         """How many loops of threads are around the statement in progress."""
@@ -109,6 +120,8 @@ class GpuLowering(Lowering):
         return [(begin, end)]
 
     def _For(self, s: Any) -> Block:
+        if WRITTEN in s.annotations and self.written is not None:
+            return self.written()
         if TOGETHER in s.annotations and self.threads > 1:
             return self.together(s)
         if SHARE not in s.annotations:

@@ -16,7 +16,7 @@ class Gpu:
 
     Limits: `threads` per block as the rules use them, of which a processor holds `resident` at a time; `registers` of
     a processor, of which a thread has 255 at most; `shared_bytes` per block, all of them static, and `shared_total`
-    per processor.
+    per processor. `prepares`: whether its weights may be computed from those in the file when a predictor is made.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Gpu:
     shared_bytes: int = 48 << 10
     shared_total: int = 96 << 10
     flags: tuple[str, ...] = ()
+    prepares: bool = True
 
 
 # Jetson TX1: 256 cores at 998 MHz, LPDDR4 of 25.6 GB/s. Launches cost several microseconds of its CPU. Of the 48 KiB
@@ -66,6 +67,6 @@ GENERIC = Gpu(
 )  # fmt: skip
 # The limits that every WebGPU adapter has: 16 KiB of shared memory, 256 threads a block.
 # Of the 16, one is for what the threads of a block add up.
-WEBGPU = replace(GENERIC, name="webgpu", arch="", launch=10e-6, shared_bytes=15 << 10)
+WEBGPU = replace(GENERIC, name="webgpu", arch="", launch=10e-6, shared_bytes=15 << 10, prepares=False)
 
 GPUS = {gpu.name: gpu for gpu in (SM_53, SM_62, SM_72, SM_87, SM_90, GENERIC, WEBGPU)}

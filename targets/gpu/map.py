@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from dlpack.kernels.spec import Scheduled
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.schedule import inline_single_use
 from dlpack.targets.cpu.state import points
+from dlpack.targets.gpu.cost import threads_for
 from dlpack.targets.gpu.lowering import GRID, SHARE, THREADS
 from dlpack.targets.gpu.state import GpuState
 
@@ -17,7 +17,7 @@ from dlpack.targets.gpu.state import GpuState
 def map_rule(state: GpuState) -> Scheduled | None:
     """A thread per output: pointwise, movement, pooling, depthwise, and sums, each by one thread."""
     found = _match(state)
-    return None if found is None else _apply(state, found, threads_for(state, points(found.info)))
+    return None if found is None else _apply(state, found, threads_for(state.gpu, points(found.info)))
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,6 @@ def share(state: GpuState, block: Any, info: BlockInfo, whose: str) -> list[Any]
     return own
 
 
-def threads_for(state: GpuState, items: int) -> int:
-    """Threads of a block, so that few items still occupy many processors: a power of two from 32 on."""
-    threads = state.gpu.threads
-    while threads > 32 and items < threads * state.gpu.processors:
-        threads //= 2
-    return threads
-
-
 def stages(state: GpuState) -> Scheduled | None:
     """Every stage on its own, one after the other in a single block, whose threads share a stage's outputs."""
     inline_single_use(state)
@@ -106,13 +98,3 @@ def stages(state: GpuState) -> Scheduled | None:
     while threads < min(widest, state.gpu.threads):
         threads *= 2
     return state.done("one block, stage by stage", threads)
-
-
-def as_written(state: GpuState) -> Scheduled | None:
-    """Loops that the operator wrote itself (operators/loops.py), by one thread."""
-    return state.done("as written, one thread", 1) if state.statements else None
-
-
-def size_of(info: BlockInfo) -> int:
-    """Elements that a stage computes, each as often as it is reduced."""
-    return prod((a.extent for a in (*info.spatial, *info.reduction)), start=1)

@@ -43,9 +43,13 @@ class GpuPrinter(Printer):
         super().__init__()
         self.vectors: set[str] = set()
         """The kernel's arrays in registers whose elements are vectors."""
+        self.mixed: set[str] = set()
+        """Those that are read by vectors and have other elements."""
 
     def kernel(self, kernel: Kernel, name: str, restrict: bool = True) -> str:
         self.vectors = arrays_of_vectors(kernel)
+        wide = {e.buffer for e in expressions(kernel.body) if isinstance(e, Load) and e.lanes == LANES}
+        self.mixed = wide - self.vectors
         return super().kernel(kernel, name, restrict)
 
     # --- what a dialect says ------------------------------------------------------------------------------------

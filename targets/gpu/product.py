@@ -14,10 +14,12 @@ from typing import Any
 
 from dlpack.loops.expressions import ExpressionLowering, dtype_of
 from dlpack.loops.index import Linear, Range, floordiv, floormod
+from dlpack.loops.ir import Array, Const, Declare, Expr, For, If, Index, Load, Op, Ref, Scope, Store, map_stmts
 from dlpack.loops.ir import Block as Statements
-from dlpack.loops.ir import Const, Expr, Op, Scope, Store
+from dlpack.loops.lanes import LANE
 from dlpack.loops.layout import Block, Layout
 from dlpack.targets.cpu.blocks import Access, Axis, BlockInfo
+from dlpack.targets.gpu.lowering import below
 from dlpack.targets.gpu.state import GpuState
 
 V = 4
@@ -25,6 +27,9 @@ V = 4
 
 SUMS = "acc"
 """The array that holds a thread's sums."""
+
+FOUR = "four_out"
+"""The array that holds four neighbouring elements of the output."""
 
 
 @dataclass(frozen=True)
@@ -214,22 +219,69 @@ class ProductWriter(ExpressionLowering):
 
     def epilogue(self, state: GpuState, product: Product, index: Mapping[str, Linear], total: Expr) -> Statements:
         """Stores one element of the output, whose sum is `total`; `index` has its axes."""
+        declared, done = self.element(state, product, index, total)
+        return (Scope((*declared, done)),) if declared else (done,)
+
+    def element(
+        self, state: GpuState, product: Product, index: Mapping[str, Linear], total: Expr
+    ) -> tuple[Statements, Store]:
+        """The store of one element of the output, and what is declared before it."""
         self.sums, self.total = product.sums, total
         forms = [index.get(a.name, Linear()) for a in product.info.spatial]
         if product.last is None:
             address = self.operands[self.output].layout.address(forms, self.ranges)
-            return (Store(self.output, address, total, 1),)
+            return (), Store(self.output, address, total, 1)
         block = state.sch.get(product.last)
         self.env = {it.var: form for it, form in zip(block.iter_vars, forms, strict=True)}
         store = block.body
         value = self.expr(store.value)
         target = self.address(self.output, store.indices)
         assert isinstance(target, Linear)
-        done = Store(self.output, target, value, 1)
-        if not self.declared:
-            return (done,)
-        body, self.declared = (*self.declared, done), []
-        return (Scope(body),)
+        declared, self.declared = tuple(self.declared), []
+        return declared, Store(self.output, target, value, 1)
+
+    def four(
+        self, state: GpuState, product: Product, index: Mapping[str, Linear], column: Linear, sums: Expr
+    ) -> Statements:
+        """Stores the elements of four neighbouring columns, from `column` on, as far as the output has them; the
+        vector `sums` has their sums. They and what they are made of move as vectors where their addresses are multiples
+        of 16 bytes."""
+        self.ranges["lane"] = (0, V - 1)
+        lane = Linear.var("lane")
+        total = Op("float32", 1, LANE, (sums, Index("int32", 1, lane)))
+        declared, store = self.element(state, product, {**index, product.column.name: column + lane}, total)
+        extent = product.column.extent
+        if extent % V or not self._begins_vector(self.output, store.index) or self.dtypes[self.output] != "float32":
+            body: Statements = (Scope((*declared, store)),) if declared else (store,)
+            body = inside(column + lane, extent, self.ranges, body)
+            return (For("lane", 0, V, 1, body, unrolled=True),)
+        loads: dict[tuple[str, Linear], str] = {}
+
+        def by_vector(e: Expr) -> Expr:
+            if not isinstance(e, Load) or e.dtype != "float32" or not self._begins_vector(e.buffer, e.index):
+                return e
+            name = loads.setdefault((e.buffer, e.index - lane), f"{e.buffer}_four{len(loads) or ''}")
+            return Op("float32", 1, LANE, (Ref("float32", V, name), Index("int32", 1, lane)))
+
+        elements = map_stmts((*declared, Store(FOUR, lane, store.value, 1)), lambda s: [s], by_vector)
+        vectors = [
+            Declare(name, "float32", V, Load("float32", V, buffer, at, V), True) for (buffer, at), name in loads.items()
+        ]
+        if store.value == total:
+            return inside(column, extent, self.ranges, (Store(self.output, store.index - lane, sums, V),))
+        whole = Store(self.output, store.index - lane, Load("float32", V, FOUR, Linear(), V), V)
+        each = For("lane", 0, V, 1, elements, unrolled=True)
+        out: Statements = (*vectors, Array(FOUR, "float32", V), each, whole)
+        guarded = inside(column, extent, self.ranges, out)
+        return guarded if guarded is not out else (Scope(out),)
+
+    def _begins_vector(self, buffer: str, index: Linear) -> bool:
+        """Whether the elements of an operand over the lanes are a vector that one instruction moves."""
+        first = index - Linear.var("lane")
+        aligned = buffer in self.operands and self.operands[buffer].aligned and self.dtypes[buffer] == "float32"
+        return (
+            aligned and not first.uses("lane") and not any(c % V for c in (first.const, *(c for _, c in first.terms)))
+        )
 
 
 def split(form: Linear, axes: Sequence[Axis], ranges: Mapping[str, Range]) -> dict[str, Linear]:
@@ -239,6 +291,15 @@ def split(form: Linear, axes: Sequence[Axis], ranges: Mapping[str, Range]) -> di
         out[axis.name] = floormod(form, axis.extent, ranges)
         form = floordiv(form, axis.extent, ranges)
     return {axes[0].name: form, **out} if axes else {}
+
+
+def inside(form: Linear, bound: int, ranges: Mapping[str, Range], body: Statements) -> Statements:
+    """What is done where ``form < bound``."""
+    if form.bounds(ranges)[1] < bound:
+        return body
+    if len(body) == 1 and isinstance(body[0], If) and not body[0].otherwise:
+        return (If(Op("bool", 1, "&&", (below(form, bound), body[0].condition)), body[0].then),)
+    return (If(below(form, bound), body),)
 
 
 def zero(lanes: int = 1) -> Expr:

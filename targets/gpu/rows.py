@@ -13,8 +13,8 @@ from dlpack.kernels.spec import Scheduled
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.schedule import inline_single_use
 from dlpack.targets.cpu.state import points
+from dlpack.targets.gpu.cost import threads_for
 from dlpack.targets.gpu.lowering import BLOCKS, GRID, SHARE, THREADS, TOGETHER, TooMuchShared
-from dlpack.targets.gpu.map import threads_for
 from dlpack.targets.gpu.state import GpuState
 
 SHORT = 16
@@ -116,7 +116,7 @@ def _by_threads(state: GpuState, found: _Rows) -> Scheduled:
         sch.set_scope(b, 0, "local")
         if i.reduces:
             sch.decompose_reduction(b, list(sch.get_loops(b))[-len(i.reduction)])
-    return state.done("a thread per row", threads_for(state, rows_of(found)))
+    return state.done("a thread per row", threads_for(state.gpu, rows_of(found)))
 
 
 def rows_of(found: _Rows) -> int:

@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 from dlpack.kernels.backend import Layer, LayoutPreferences
 from dlpack.kernels.spec import KernelSpec, Scheduled
+from dlpack.targets.gpu.attention import attention, fuses
 from dlpack.targets.gpu.gemm import gemm
 from dlpack.targets.gpu.gemv import gemv
 from dlpack.targets.gpu.machine import Gpu
-from dlpack.targets.gpu.map import as_written, map_rule, stages
+from dlpack.targets.gpu.map import map_rule, stages
 from dlpack.targets.gpu.rows import rows
 from dlpack.targets.gpu.state import GpuState
+from dlpack.targets.gpu.winograd import choose_winograd, winograd
+from dlpack.targets.gpu.written import as_written
 
 
 class GpuBackend:
@@ -20,7 +23,9 @@ class GpuBackend:
     def __init__(self, gpu: Gpu) -> None:
         self.gpu, self.name = gpu, gpu.name
         # Tiles are read with any strides.
-        self.layouts = LayoutPreferences(wide_rows=1 << 30, alignment=4, keeps_borders=True)
+        self.layouts = LayoutPreferences(
+            wide_rows=1 << 30, alignment=4, keeps_borders=True, attention=lambda a: fuses(gpu, a)
+        )
 
     def schedule(self, spec: KernelSpec) -> Scheduled:
         for rule in RULES:
@@ -29,8 +34,17 @@ class GpuBackend:
                 return done
         raise AssertionError("the last rule takes every kernel")
 
-    def winograd_tile(self, layer: Layer) -> int:  # noqa: ARG002 - the protocol's
-        return 0
+    def winograd_tile(self, layer: Layer) -> int:
+        return choose_winograd(self.gpu, layer)
 
 
-RULES: tuple[Callable[[GpuState], Scheduled | None], ...] = (as_written, gemm, gemv, rows, map_rule, stages)
+RULES: tuple[Callable[[GpuState], Scheduled | None], ...] = (
+    as_written,
+    winograd,
+    attention,
+    gemm,
+    gemv,
+    rows,
+    map_rule,
+    stages,
+)

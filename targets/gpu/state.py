@@ -6,6 +6,7 @@ from math import prod
 
 from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.loops.expressions import Operand
+from dlpack.loops.ir import Param
 from dlpack.loops.layout import dense
 from dlpack.loops.tir import loop_names, lower
 from dlpack.targets.cpu.blocks import Axis, BlockInfo
@@ -43,6 +44,11 @@ class GpuState(State):
             Operand(o.name, self.packed.get(i, o.layout), o.written, i in self.padded, o.aligned)
             for i, o in enumerate(self.spec.operands)
         ]
+
+    def params(self) -> tuple[Param, ...]:
+        """The kernel's parameters, for a rule that writes the kernel itself."""
+        both = zip(self.spec.operands, self.spec.tensors, strict=True)
+        return tuple(Param(o.name, str(t.dtype), o.written) for o, t in both)
 
     def done(self, description: str, threads: int) -> Scheduled:
         """Lowers what is scheduled, with `threads` threads in a block."""

@@ -331,7 +331,7 @@ def _product_orders(graph: Graph, groups: list[Group]) -> dict[str, tuple[int, .
     out: dict[str, tuple[int, ...]] = {}
     for group in groups:
         value, readers = group.output, consumers.get(group.output, [])
-        if group.nodes[0].op != "MatMul" or [n.op for n in readers] != ["Transpose"]:
+        if group.nodes[0].op not in ("MatMul", "FusedAttention") or [n.op for n in readers] != ["Transpose"]:
             continue
         after = consumers.get(readers[0].outputs[0], [])
         rank = len(graph.types[value].shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dlpack.graph.registry import names, supported
 from dlpack.operators import (  # noqa: F401
     activation,
+    attention,
     control_flow,
     convolution,
     elementwise,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import dlpack.operators  # noqa: F401 - enters all operators into the registry
+from dlpack.graph.attention import attention
 from dlpack.graph.blocks import blocks_of
 from dlpack.graph.fuse import fuse
 from dlpack.graph.idioms import idioms
@@ -19,6 +20,7 @@ from dlpack.kernels.place import place
 from dlpack.kernels.settled import Settled, Weights
 from dlpack.meaning.quantization import Meaning
 from dlpack.plan.assembler import Assembler
+from dlpack.plan.launches import in_launches
 from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, NamedKernel, Program, ShapeSet, Step
 
 
@@ -55,6 +57,7 @@ class Compiler:
             graph, packed = packed_weights(graph)
             self.settled.pack(graph, packed)
         graph = idioms(rewrite(graph))
+        graph = attention(graph, self.backend.layouts.attention)
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         groups = fuse(graph)
         placement = place(graph, groups, self.backend.layouts)
@@ -86,7 +89,7 @@ class Compiler:
     def program(self) -> Program:
         """The program for all sets added."""
         self.settled.weights.settle()
-        return replace(
+        whole = replace(
             self.parts[0],
             shape_sets=tuple(s for p in self.parts for s in p.shape_sets),
             kernels=tuple(self.kernels.values()),
@@ -97,6 +100,7 @@ class Compiler:
             prepared_places=tuple(place for p in self.parts for place in p.prepared_places),
             threads=max(p.threads for p in self.parts),
         )
+        return in_launches(whole)
 
     def _tile(self, layer: Layer, graph: Graph) -> int:
         """Winograd's tile for a layer; where the weights are stored for one algorithm already, they stay with it."""
