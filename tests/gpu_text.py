@@ -15,7 +15,18 @@ import processes
 from dlpack.amalgamate.cpp import CPP_TYPE
 from dlpack.graph.ir import Graph
 from dlpack.plan.compiler import compile_graph
-from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, Program, Step
+from dlpack.plan.program import (
+    Address,
+    CallStep,
+    CopyStep,
+    DequantizeStep,
+    HaloStep,
+    LoopStep,
+    PackedDim,
+    Program,
+    RepackStep,
+    Step,
+)
 from dlpack.targets.gpu.cuda import CudaPrinter, device_functions
 from dlpack.targets.gpu.launch import Launch, launch_of
 from dlpack.targets.gpu.machine import SM_53, Gpu
@@ -89,6 +100,9 @@ class Runner:
         self.arena = _aligned(program.arena.size, FILL)
         self.weights = _aligned(len(program.weights), 0)
         self.weights[: len(program.weights)] = np.frombuffer(program.weights, np.uint8)
+        self.prepared = _aligned(program.prepared, 0)
+        for step in program.prepare:
+            self.prepare(step)
         self.launches = 0
         self.overrun = False
         """Whether a run has written beyond an output's end."""
@@ -112,7 +126,7 @@ class Runner:
         ]
 
     def address(self, a: Address, trips: Sequence[int]) -> int:
-        memory = {"arena": self.arena, "weights": self.weights}
+        memory = {"arena": self.arena, "weights": self.weights, "prepared": self.prepared}
         base = memory[a.space] if a.space in memory else getattr(self, f"{a.space}s")[a.index]
         return int(base.ctypes.data) + a.offset + sum(t * s for t, s in zip(trips, a.steps, strict=False))
 
@@ -128,6 +142,36 @@ class Runner:
         else:
             assert isinstance(step, CallStep), step
             self.launch(step, [ctypes.c_void_p(self.address(a, trips)) for a in step.arguments])
+
+    def prepare(self, step: Step) -> None:
+        """Makes a weight of what is stored, as a predictor does when it is created."""
+        assert isinstance(step, RepackStep | DequantizeStep), step
+        if isinstance(step, RepackStep):
+            source = self.stored(step.source, step.read // _dtype(step.source.dtype).itemsize)
+            values = source[_offsets(step.extents, [a for a, _ in step.places])]
+            places = [b for _, b in step.places]
+        else:
+            values, places = self.dequantized(step), list(step.places)
+        dtype = _dtype(step.target.dtype)
+        target = self.prepared[step.target.offset :][: step.written].view(dtype)
+        target[_offsets(step.extents, places)] = values.astype(dtype)
+
+    def dequantized(self, step: DequantizeStep) -> np.ndarray[Any, Any]:
+        per_byte, mask = 8 // step.bits, (1 << step.bits) - 1
+        codes = self.stored(step.source, step.read)[:, None] >> (np.arange(per_byte) * step.bits).astype(np.uint8)
+        codes = (codes & mask).reshape(-1)[: prod(step.extents)].reshape(step.extents)
+        table = self.stored(step.table, 1 << step.bits)
+        number = np.zeros(step.extents, np.int64)
+        for d, i in enumerate(np.indices(step.extents, sparse=True)):
+            number += i // step.blocks[d] * step.steps[d]
+        values = table[codes]
+        if step.zeros:
+            values = values - table[self.stored(step.zeros, step.count)][number]
+        return values * self.stored(step.scales, step.count)[number]
+
+    def stored(self, a: Address, count: int) -> np.ndarray[Any, Any]:
+        dtype = _dtype(a.dtype)
+        return self.weights[a.offset :][: count * dtype.itemsize].view(dtype)
 
     def halo(self, step: HaloStep, at: int) -> None:
         dtype = _dtype(step.target.dtype)
@@ -152,6 +196,14 @@ def _dtype(name: str) -> np.dtype[Any]:
     import ml_dtypes
 
     return np.dtype(getattr(ml_dtypes, name, None) or name)
+
+
+def _offsets(extents: Sequence[int], places: Sequence[PackedDim]) -> np.ndarray[Any, Any]:
+    """Where the elements of a weight lie, in elements from its beginning."""
+    out = np.zeros(extents, np.int64)
+    for i, p in zip(np.indices(extents, sparse=True), places, strict=True):
+        out += i // p.size * p.outer + i % p.size * p.inner
+    return out
 
 
 def _aligned(size: int, fill: int) -> np.ndarray[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from nets import attention_net
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from pages import result_of_page
 from test_gpu import MODELS, graph_of
+from test_packed_weights import COLUMNS, ROWS, quantised
 from wasm_bundles import manifest_of
 
 from dlpack.pipeline import Options, build
@@ -96,6 +98,31 @@ def pixels_net(size: tuple[int, ...] = (1, 3, 2, 2), to: int = TensorProto.FLOAT
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
+def packed_net() -> ModelProto:
+    """A chain of products with weights that the file holds in few bits: in 4 in blocks, in 8 by column, and halves."""
+    nodes, constants = [], []
+    for k, (dtype, scales) in enumerate((("uint4", "block"), ("int8", "column"))):
+        node, tensors, _, _ = quantised(dtype, scales)
+        renamed = helper.make_node(node.op_type, [f"{n}{k}" for n in node.input], [f"w{k}"])
+        renamed.attribute.extend(node.attribute)
+        for t in tensors:
+            t.name += str(k)
+        nodes.append(renamed)
+        constants += tensors
+    halves = np.random.default_rng(8).normal(0, 0.1, (ROWS, COLUMNS)).astype(np.float16).astype(np.float32)
+    constants.append(numpy_helper.from_array(halves, "w2"))
+    nodes += [
+        helper.make_node("MatMul", ["x", "w0"], ["a"]),
+        helper.make_node("Transpose", ["w1"], ["t"]),
+        helper.make_node("MatMul", ["a", "t"], ["b"]),
+        helper.make_node("MatMul", ["b", "w2"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, ROWS])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, COLUMNS])
+    graph = helper.make_graph(nodes, "packed", [x], [y], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
 def written(model: ModelProto) -> WebGpuProgram:
     return webgpu_program(compiled_for(graph_of(model), WEBGPU))
 
@@ -160,7 +187,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of bundles with shaders, and one without."""
     folder = tmp_path_factory.mktemp("webgpu")
     models = {"words": words_net(), "memory": memory_net(), "digits": onnx.load(DIGITS), "bytes": pixels_net()}
-    models["attention"] = attention_net()
+    models |= {"attention": attention_net(), "packed": packed_net()}
     for name, model in models.items():
         onnx.save(model, folder / f"{name}.onnx")
         build(folder / f"{name}.onnx", folder / name, options())
@@ -190,18 +217,21 @@ def in_page(folder: Path, script: str, *flags: str) -> Any:
 
 
 def expected(folder: Path, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    session = onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # else it rounds activations
+    session = onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options, providers=["CPUExecutionProvider"])
     return dict(zip([o.name for o in session.get_outputs()], session.run(None, inputs), strict=True))
 
 
 def test_shaders_compute_what_onnxruntime_does(bundles: Path) -> None:
-    """Convolutions, 64-bit integers as indices, bytes, attention; a second run has other inputs."""
+    """Convolutions, 64-bit integers as indices, bytes, attention, weights of few bits; a second run has new inputs."""
     rng = np.random.default_rng(0)
     cases = {
         "digits": {"image": rng.integers(0, 17, (1, 1, 8, 8)).astype(np.float32)},
         "words": {"tokens": rng.integers(-30, 30, (1, 6)), "mask": np.array([[1, 1, 1, 1, 0, 0]])},
         "attention": {"tokens": rng.standard_normal((1, 9, 24)).astype(np.float32)},
         "bytes": {"x": rng.integers(0, 256, (1, 3, 2, 2)).astype(np.uint8)},
+        "packed": {"x": rng.standard_normal((3, ROWS)).astype(np.float32)},
     }
     given = {name: {k: v.ravel().tolist() for k, v in inputs.items()} for name, inputs in cases.items()}
     script = f"""
@@ -379,10 +409,70 @@ def test_a_browser_without_webgpu(bundles: Path) -> None:
     assert not [f for f in seen["fetched"] if "webgpu" in f or f.endswith(".wgsl")]
 
 
-def test_what_is_downloaded_for_webgpu_is_small(models_dir: Path, tmp_path: Path) -> None:
-    """SqueezeNet: shaders, their plan and the runner."""
+# --- a classifier -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def squeezenet(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SqueezeNet's bundle, with the single file."""
+    labels = tuple((models_dir / "labels" / "synset.txt").read_text(encoding="utf-8").split("\n")[:1000])
+    wanted = {"webgpu": True, "single-file-html": True}
+    chosen = Options("wasm", "squeezenet", labels=labels, verify=False, preprocess="imagenet", target_options=wanted)
     model = models_dir / "onnx" / "squeezenet1.1" / "squeezenet1.1.onnx"
-    bundle = build(model, tmp_path / "squeezenet", options())
-    files = manifest_of(bundle)["webgpu"]
-    sizes = [files["shaders"]["bytes"], files["plan"]["bytes"], (bundle / "webgpu.js").stat().st_size]
-    assert sum(sizes) <= 120_000 and sizes[2] <= 18_000
+    return build(model, tmp_path_factory.mktemp("classifier") / "squeezenet", chosen)
+
+
+def test_pictures_have_the_classes_that_webassembly_gives(squeezenet: Path, models_dir: Path) -> None:
+    """By the API; by the demo page and the single file, which say what computes."""
+    pictures = sorted(p.name for p in (models_dir / "images").iterdir() if p.suffix in (".png", ".jpg"))
+    for name in pictures:
+        shutil.copy(models_dir / "images" / name, squeezenet.parent / name)
+    script = f"""
+        const {{ Classifier }} = await import("./squeezenet/index.js");
+        const seen = {{ webgpu: [], wasm: [], pages: [] }};
+        for (const backend of ["webgpu", "wasm"]) {{
+          const c = await Classifier.load("./squeezenet/", {{ backend }});
+          for (const name of {json.dumps(pictures)}) {{
+            const image = await createImageBitmap(await (await fetch(name)).blob());
+            seen[backend].push([c.predictor.backend, await c.classify(image)]);
+          }}
+          c.dispose();
+        }}
+        const until = async (found) => {{
+          for (;;) {{
+            if (found()) return found();
+            await new Promise((done) => setTimeout(done, 50));
+          }}
+        }};
+        const photo = new File([await (await fetch("coyote.jpg")).blob()], "coyote.jpg", {{ type: "image/jpeg" }});
+        for (const address of ["", "squeezenet.html"]) {{
+          const frame = document.createElement("iframe");
+          frame.src = `squeezenet/${{address}}?backend=webgpu`;
+          document.body.append(frame);
+          const text = (id) => frame.contentDocument?.getElementById(id)?.textContent;
+          const bytes = await until(() => text("bytes"));
+          const given = new DataTransfer();
+          given.items.add(photo);
+          frame.contentDocument.getElementById("file").files = given.files;
+          frame.contentDocument.getElementById("file").dispatchEvent(new Event("change"));
+          seen.pages.push([bytes, await until(() => text("timing")), text("classes")]);
+          frame.remove();
+        }}
+        return seen;
+    """
+    seen = in_page(squeezenet.parent, script)
+    for (backend, found), (_, wanted) in zip(seen["webgpu"], seen["wasm"], strict=True):
+        assert backend == "webgpu"
+        assert [c["label"] for c in found] == [c["label"] for c in wanted]
+        assert [c["probability"] for c in found] == pytest.approx([c["probability"] for c in wanted], abs=1e-5)
+    assert seen["webgpu"][pictures.index("coyote.jpg")][1][0]["label"].startswith("n02114855 coyote")
+    for told, timing, classes in seen["pages"]:
+        assert "weights. WebGPU (asked for); " in told
+        assert " ms for the network on WebGPU, " in timing and classes.startswith("coyote")
+
+
+def test_what_is_downloaded_for_webgpu_is_small(squeezenet: Path) -> None:
+    """Shaders, their plan and the runner."""
+    files = manifest_of(squeezenet)["webgpu"]
+    sizes = [files["shaders"]["bytes"], files["plan"]["bytes"], (squeezenet / "webgpu.js").stat().st_size]
+    assert sum(sizes) <= 120_000 and sizes[2] <= 18_500
