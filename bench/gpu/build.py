@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import onnx
 
 from dlpack.errors import DlpackError
@@ -13,13 +17,39 @@ from dlpack.options import Options
 from dlpack.pipeline import build
 
 BATCHES = (1, 8)
+CARRIED = ("manifest.json", "reference.npz", "*.so", "*.weights")
+"""What `measure` reads of a bundle."""
+
+LEAST_ELEMENTS = 1024
+"""Of a weight that `lightened` changes; smaller ones are biases and scales."""
 
 
-def batched(model: Path, batch: int, folder: Path) -> Path:
-    """The model with another first dimension of its inputs; shapes behind them are inferred anew."""
-    if batch == 1:
+def batched(model: Path, batch: int, folder: Path, light: bool = False) -> Path:
+    """The model with another first dimension of its inputs, and with light weights if so asked."""
+    if batch == 1 and not light:
         return model
     proto = onnx.load(model)
+    if light:
+        lightened(proto)
+    if batch > 1:
+        _widen_inputs(proto, batch)
+    path = folder / f"{model.stem}_{batch}.onnx"
+    onnx.save(proto, path)
+    return path
+
+
+def lightened(proto: onnx.ModelProto) -> None:
+    """Gives all numbers of a weight the same magnitude: they differ in sign alone, so that a file of them packs into a
+    twentieth. What is computed takes as long, and a wrong order of numbers is still seen."""
+    for tensor in proto.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size >= LEAST_ELEMENTS:
+            magnitude = np.sqrt(np.mean(np.square(values, dtype=np.float64))).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.copysign(magnitude, values), tensor.name))
+
+
+def _widen_inputs(proto: onnx.ModelProto, batch: int) -> None:
+    """Shapes behind the inputs are inferred anew."""
     del proto.graph.value_info[:]
     for value in (*proto.graph.input, *proto.graph.output):
         dims = value.type.tensor_type.shape.dim
@@ -27,9 +57,6 @@ def batched(model: Path, batch: int, folder: Path) -> Path:
             dims[0].dim_value = batch
     for tensor in proto.graph.initializer:  # shapes that a Reshape gets
         _widen(tensor, batch, {node.input[1] for node in proto.graph.node if node.op_type == "Reshape"})
-    path = folder / f"{model.stem}_{batch}.onnx"
-    onnx.save(proto, path)
-    return path
 
 
 def _widen(tensor: onnx.TensorProto, batch: int, shapes: set[str]) -> None:
@@ -41,7 +68,7 @@ def _widen(tensor: onnx.TensorProto, batch: int, shapes: set[str]) -> None:
         tensor.CopyFrom(onnx.numpy_helper.from_array(shape, tensor.name))
 
 
-def build_all(models: list[Path], folder: Path, archs: str, keep_models: bool) -> list[str]:
+def build_all(models: list[Path], folder: Path, archs: str, keep_models: bool, light: bool = False) -> list[str]:
     """Builds the bundles, and returns what could not be built, a line each; models stay beside them if kept."""
     folder.mkdir(parents=True, exist_ok=True)
     failures = []
@@ -53,7 +80,7 @@ def build_all(models: list[Path], folder: Path, archs: str, keep_models: bool) -
                 continue
             try:
                 with TemporaryDirectory() as scratch:
-                    source = batched(model, batch, Path(scratch))
+                    source = batched(model, batch, Path(scratch), light)
                     build(source, target, Options("cuda", name="net", target_options={"arch": archs}))
                     if keep_models:
                         shutil.copy(source, folder / f"{name}.onnx")
@@ -61,3 +88,26 @@ def build_all(models: list[Path], folder: Path, archs: str, keep_models: bool) -
                 failures.append(f"{name}: {str(e).splitlines()[0]}")
                 shutil.rmtree(target, ignore_errors=True)
     return failures
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """Writes what `measure` needs of a folder's bundles into a .tar.xz; weights that two batches share are in it once."""
+    seen: dict[str, Path] = {}
+    with tarfile.open(archive, "w:xz", preset=1) as tar:
+        for manifest in sorted(folder.glob("*/manifest.json")):
+            facts = json.loads(manifest.read_text(encoding="utf-8"))
+            if "weights" in facts:
+                _share(
+                    manifest.with_name(facts["weights"]["file"]), seen.setdefault(facts["weights"]["sha256"], manifest)
+                )
+            for pattern in CARRIED:
+                for path in sorted(manifest.parent.glob(pattern)):
+                    tar.add(path, path.relative_to(folder))
+
+
+def _share(weights: Path, first: Path) -> None:
+    """Makes a weights file a link to the one of the bundle with the manifest `first`, which is equal."""
+    other = first.with_name(weights.name)
+    if not weights.samefile(other):
+        weights.unlink()
+        os.link(other, weights)
