@@ -396,7 +396,7 @@ async function webGpu({ name, webgpu }, parts, { backend, gpu = globalThis.navig
   try {
     return (await import("./webgpu.js")).open(name, adapter, webgpu, parts.webgpu, backend);
   } catch (e) {
-    return { note: e.message };
+    return { note: `WebGPU cannot be used: ${e.message}` };
   }
 }
 

@@ -6,6 +6,9 @@ import json
 import os
 import shutil
 import tarfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -68,30 +71,58 @@ def _widen(tensor: onnx.TensorProto, batch: int, shapes: set[str]) -> None:
         tensor.CopyFrom(onnx.numpy_helper.from_array(shape, tensor.name))
 
 
-def build_all(models: list[Path], folder: Path, archs: str, keep_models: bool, light: bool = False) -> list[str]:
-    """Builds the bundles, and returns what could not be built, a line each; models stay beside them if kept."""
+@dataclass(frozen=True)
+class Work:
+    """A bundle to build: of a model at a batch size, for `archs`; the ONNX file is kept beside it if so asked."""
+
+    model: Path
+    batch: int
+    folder: Path
+    archs: str
+    keep_model: bool
+    light: bool
+
+    @property
+    def name(self) -> str:
+        return self.model.stem if self.batch == 1 else f"{self.model.stem}_{self.batch}"
+
+
+def build_all(
+    models: list[Path], folder: Path, archs: str, keep_models: bool, light: bool = False, jobs: int | None = None
+) -> list[str]:
+    """Builds the bundles, `jobs` at a time (as many as there are cores), and returns what could not be built, a line
+    each; models stay beside them if kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    failures = []
-    for model in models:
-        for batch in BATCHES:
-            name = model.stem if batch == 1 else f"{model.stem}_{batch}"
-            target = folder / name
-            if (target / "manifest.json").is_file():
-                continue
-            try:
-                with TemporaryDirectory() as scratch:
-                    source = batched(model, batch, Path(scratch), light)
-                    build(source, target, Options("cuda", name="net", target_options={"arch": archs}))
-                    if keep_models:
-                        shutil.copy(source, folder / f"{name}.onnx")
-            except DlpackError as e:
-                failures.append(f"{name}: {str(e).splitlines()[0]}")
-                shutil.rmtree(target, ignore_errors=True)
-    return failures
+    work = [Work(model, batch, folder, archs, keep_models, light) for model in models for batch in BATCHES]
+    work.sort(key=lambda w: -w.model.stat().st_size)  # the longest first
+    jobs = jobs or os.cpu_count() or 1
+    if jobs == 1:
+        done = [build_one(w) for w in work]
+    else:
+        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+            done = list(pool.map(build_one, work))
+    return [failure for failure in done if failure]
+
+
+def build_one(work: Work) -> str:
+    """Builds a bundle unless it is there; "", or what it could not be built for."""
+    target = work.folder / work.name
+    if (target / "manifest.json").is_file():
+        return ""
+    try:
+        with TemporaryDirectory() as scratch:
+            source = batched(work.model, work.batch, Path(scratch), work.light)
+            build(source, target, Options("cuda", name="net", target_options={"arch": work.archs}))
+            if work.keep_model:
+                shutil.copy(source, work.folder / f"{work.name}.onnx")
+    except DlpackError as e:
+        shutil.rmtree(target, ignore_errors=True)
+        return f"{work.name}: {str(e).splitlines()[0]}"
+    return ""
 
 
 def pack(folder: Path, archive: Path) -> None:
-    """Writes what `measure` needs of a folder's bundles into a .tar.xz; weights that two batches share are in it once."""
+    """Writes what `measure` needs of a folder's bundles into a .tar.xz, equal weights of several bundles once."""
     seen: dict[str, Path] = {}
     with tarfile.open(archive, "w:xz", preset=1) as tar:
         for manifest in sorted(folder.glob("*/manifest.json")):
