@@ -26,6 +26,7 @@ from dlpack.plan.program import (
     Program,
     RepackStep,
     Step,
+    WinogradStep,
 )
 from dlpack.targets.gpu.cuda import CudaPrinter, device_functions
 from dlpack.targets.gpu.launch import Launch, launch_of
@@ -44,6 +45,13 @@ FILL = 0xFF
 
 BEYOND = 1 << 14
 """Bytes behind each output that no kernel may write."""
+
+
+WINOGRAD = {
+    2: np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
+    4: np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24,
+}
+"""By m, the G of F(m x m, 3x3), whose weights are G w G^T."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +153,9 @@ class Runner:
 
     def prepare(self, step: Step) -> None:
         """Makes a weight of what is stored, as a predictor does when it is created."""
+        if isinstance(step, WinogradStep):
+            self.winograd(step)
+            return
         assert isinstance(step, RepackStep | DequantizeStep), step
         if isinstance(step, RepackStep):
             source = self.stored(step.source, step.read // _dtype(step.source.dtype).itemsize)
@@ -155,6 +166,14 @@ class Runner:
         dtype = _dtype(step.target.dtype)
         target = self.prepared[step.target.offset :][: step.written].view(dtype)
         target[_offsets(step.extents, places)] = values.astype(dtype)
+
+    def winograd(self, step: WinogradStep) -> None:
+        w = self.stored(step.source, 9 * step.inputs * step.outputs).reshape(3, 3, step.inputs, step.outputs)
+        g = WINOGRAD[step.edge - 2]
+        assert step.columns >= step.outputs, "one block"
+        out = np.zeros((step.edge, step.edge, step.inputs, step.room), np.float32)
+        out[..., : step.outputs] = np.einsum("ia,jb,abco->ijco", g, g, w.astype(np.float64))
+        self.prepared[step.target.offset :][: out.nbytes].view(np.float32)[:] = out.reshape(-1)
 
     def dequantized(self, step: DequantizeStep) -> np.ndarray[Any, Any]:
         per_byte, mask = 8 // step.bits, (1 << step.bits) - 1

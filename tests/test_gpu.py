@@ -19,6 +19,7 @@ from conftest import DIGITS, ROOT, requires_module
 from gpu_models import check, written_into
 from gpu_text import Runner, compile_for_host, compiled_for, cuda_text, errors
 from onnx import ModelProto, helper
+from test_packed_weights import product, quantised
 
 from dlpack.amalgamate.document import OF_STEPS
 from dlpack.amalgamate.runtime import sections
@@ -126,6 +127,14 @@ def test_the_text_computes_what_onnxruntime_does_in_every_order_of_threads(tmp_p
         runner = Runner(program, library, order)
         assert max(errors(runner.run(inputs), want)) < 1e-5, ORDERS[order]
         assert runner.faults == 0 and not runner.overrun, ORDERS[order]
+
+
+def test_weights_that_the_file_holds_in_few_bits(tmp_path: Path) -> None:
+    node, constants, w, _ = quantised("uint4", "block")
+    program = compiled_for(graph_of(onnx.load(product([node], constants, tmp_path / "packed.onnx"))), SM_53)
+    runner = Runner(program, compile_for_host(program, str(cuda_text(program)), tmp_path))
+    inputs = inputs_of(program)
+    assert max(errors(runner.run(inputs), [inputs["x"] @ w])) < 1e-6
 
 
 def test_small_models_of_the_zoo(tmp_path: Path) -> None:
