@@ -4,6 +4,7 @@ of the threads (`gpu_text`, cuda_on_host.h), and compared with onnxruntime."""
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,15 @@ import nets
 import numpy as np
 import onnx
 import onnxruntime
+import processes
 import pytest
 from conformance.cases import find
 from conformance.gpu import outcome
-from conftest import DIGITS, requires_module
+from conftest import DIGITS, ROOT, requires_module
+from gpu_models import check, written_into
 from gpu_text import Runner, compile_for_host, compiled_for, cuda_text, errors
 from onnx import ModelProto, helper
+from test_packed_weights import product, quantised
 
 from dlpack.amalgamate.document import OF_STEPS
 from dlpack.amalgamate.runtime import sections
@@ -267,6 +271,28 @@ def test_attention_is_one_launch(tmp_path: Path) -> None:
         assert not any("FusedAttention" in k.title for k in compiled_for(graph_of(other), SM_53).kernels)
 
 
+def test_weights_that_the_file_holds_in_few_bits(tmp_path: Path) -> None:
+    node, constants, w, _ = quantised("uint4", "block")
+    program = compiled_for(graph_of(onnx.load(product([node], constants, tmp_path / "packed.onnx"))), SM_53)
+    runner = Runner(program, compile_for_host(program, str(cuda_text(program)), tmp_path))
+    inputs = inputs_of(program)
+    assert max(errors(runner.run(inputs), [inputs["x"] @ w])) < 1e-6
+
+
+def test_small_models_of_the_zoo(tmp_path: Path) -> None:
+    """Within what a Jetson TX1 has, too. ``script/gpu check`` runs all fifteen."""
+    requires_module("torch"), requires_module("nvidia.cuda_nvrtc")
+    names = ("mlp", "lenet5", "lstm", "bert_2x128", "mf")
+    processes.run([sys.executable, "-m", "bench.models", tmp_path, *names], check=True, cwd=ROOT)
+    assert [n for n in names if not check(tmp_path / f"{n}.onnx", SM_53, True)] == []
+
+
+def test_trained_models(models_dir: Path) -> None:
+    requires_module("nvidia.cuda_nvrtc")
+    for name in ("squeezenet1.1/squeezenet1.1", "mnist-cntk/mnist-cntk"):
+        assert check(models_dir / "onnx" / f"{name}.onnx", SM_53, True), name
+
+
 def test_rows_that_shared_memory_cannot_hold_are_computed_again(tmp_path: Path) -> None:
     model = nets.model([helper.make_node("Softmax", ["x"], ["y"], axis=-1)], {"x": (2, 5000)}, {"y": (2, 5000)})
     program = compiled_for(graph_of(model), SM_53)
@@ -315,6 +341,12 @@ def test_every_barrier_and_every_guard_of_a_store_is_needed(tmp_path: Path, name
     for mutation, instead in barriers + guards:
         mutant = text[: mutation.start()] + instead + text[mutation.end() :]
         assert seen(program, mutant, tmp_path, inputs, want), text[: mutation.end()].splitlines()[-1]
+
+
+def test_a_models_row_replaces_the_one_before() -> None:
+    page = "text\n\n<!-- paper -->\n\n| model | ms |\n|---|--:|\n| a | 1 |\n| b | 2 |\n\nmore\n"
+    page = written_into(written_into(page, "paper", ["a", "", "3"]), "paper", ["c", "4"])
+    assert page.endswith("|---|--:|\n| a | | 3 |\n| b | 2 |\n| c | 4 |\n\nmore\n")
 
 
 def test_all_device_functions_compile_for_every_architecture() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from nets import attention_net
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from pages import result_of_page
 from test_gpu import MODELS, graph_of
+from test_packed_weights import COLUMNS, ROWS, quantised
 from wasm_bundles import manifest_of
 
 from dlpack.pipeline import Options, build
@@ -96,6 +99,31 @@ def pixels_net(size: tuple[int, ...] = (1, 3, 2, 2), to: int = TensorProto.FLOAT
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
+def packed_net() -> ModelProto:
+    """A chain of products with weights that the file holds in few bits: in 4 in blocks, in 8 by column, and halves."""
+    nodes, constants = [], []
+    for k, (dtype, scales) in enumerate((("uint4", "block"), ("int8", "column"))):
+        node, tensors, _, _ = quantised(dtype, scales)
+        renamed = helper.make_node(node.op_type, [f"{n}{k}" for n in node.input], [f"w{k}"])
+        renamed.attribute.extend(node.attribute)
+        for t in tensors:
+            t.name += str(k)
+        nodes.append(renamed)
+        constants += tensors
+    halves = np.random.default_rng(8).normal(0, 0.1, (ROWS, COLUMNS)).astype(np.float16).astype(np.float32)
+    constants.append(numpy_helper.from_array(halves, "w2"))
+    nodes += [
+        helper.make_node("MatMul", ["x", "w0"], ["a"]),
+        helper.make_node("Transpose", ["w1"], ["t"]),
+        helper.make_node("MatMul", ["a", "t"], ["b"]),
+        helper.make_node("MatMul", ["b", "w2"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, ROWS])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, COLUMNS])
+    graph = helper.make_graph(nodes, "packed", [x], [y], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
 def written(model: ModelProto) -> WebGpuProgram:
     return webgpu_program(compiled_for(graph_of(model), WEBGPU))
 
@@ -160,14 +188,17 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of bundles with shaders, and one without."""
     folder = tmp_path_factory.mktemp("webgpu")
     models = {"words": words_net(), "memory": memory_net(), "digits": onnx.load(DIGITS), "bytes": pixels_net()}
-    models["attention"] = attention_net()
+    models |= {"attention": attention_net(), "packed": packed_net()}
     models |= {name: MODELS[name]() for name in ("heads", "shared")}
     for name, model in models.items():
         onnx.save(model, folder / f"{name}.onnx")
+        chosen = options()
+        if name == "memory":
+            chosen.target_options["single-file-html"] = True
         with pytest.MonkeyPatch.context() as patch:
             if name == "shared":  # a second launch pays for larger models
-                patch.setattr(cost, "gap", lambda gpu, blocks: 0.0)  # noqa: ARG005 - the model's
-            build(folder / f"{name}.onnx", folder / name, options())
+                patch.setattr(cost, "gap", lambda gpu, blocks: 0.0)
+            build(folder / f"{name}.onnx", folder / name, chosen)
     build(DIGITS, folder / "plain", Options("wasm", verify=False))
     return folder
 
@@ -194,13 +225,15 @@ def in_page(folder: Path, script: str, *flags: str) -> Any:
 
 
 def expected(folder: Path, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    session = onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # else it rounds activations
+    session = onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options, providers=["CPUExecutionProvider"])
     return dict(zip([o.name for o in session.get_outputs()], session.run(None, inputs), strict=True))
 
 
 def test_shaders_compute_what_onnxruntime_does(bundles: Path) -> None:
     """Convolutions, 64-bit integers as indices, bytes, attention in several launches and in one, reductions that blocks
-    share; a second run has other inputs."""
+    share, weights of few bits; a second run has other inputs."""
     shaders = {name: (bundles / name / f"{name}.wgsl").read_text() for name in ("heads", "shared")}
     assert "// FusedAttention" in shaders["heads"] and "blocks share the reduction" in shaders["shared"]
     rng = np.random.default_rng(0)
@@ -214,6 +247,7 @@ def test_shaders_compute_what_onnxruntime_does(bundles: Path) -> None:
         },
         "shared": {n: rng.uniform(-1, 1, (k, 1024)).astype(np.float32) for n, k in {"x": 9, "z": 1}.items()},
         "bytes": {"x": rng.integers(0, 256, (1, 3, 2, 2)).astype(np.uint8)},
+        "packed": {"x": rng.standard_normal((3, ROWS)).astype(np.float32)},
     }
     given = {name: {k: v.ravel().tolist() for k, v in inputs.items()} for name, inputs in cases.items()}
     script = f"""
@@ -302,7 +336,9 @@ def test_a_lost_device_leaves_the_run_to_wasm(bundles: Path) -> None:
 
 
 def test_shaders_that_do_not_work_leave_it_to_wasm(bundles: Path) -> None:
-    """They do not compile, or compute something else; a damaged plan, too little memory, a missing file."""
+    """They do not compile, or compute something else; a damaged plan, too little memory, missing files."""
+    shutil.copytree(bundles / "digits", bundles / "torn")
+    (bundles / "torn" / "webgpu.js").unlink()
     script = """
         const change = { "digits.wgsl": null, "digits.webgpu.json": null };
         const fetch = async (url, options) => {
@@ -326,6 +362,7 @@ def test_shaders_that_do_not_work_leave_it_to_wasm(bundles: Path) -> None:
         };
         change["digits.wgsl"] = () => new Response("", { status: 404 });
         seen.missing = told(await load("digits", { backend: "webgpu", fetch }));
+        seen.torn = told(await load("torn"));
         return { ...seen, warnings };
     """
     seen = in_page(bundles, script)
@@ -337,12 +374,13 @@ def test_shaders_that_do_not_work_leave_it_to_wasm(bundles: Path) -> None:
         "damaged": "",
         "huge": r"the model needs a buffer of 1000000000000000 bytes; this device has up to \d+",
         "missing": r".*digits\.wgsl cannot be loaded: HTTP 404",
+        "torn": r"Failed to fetch dynamically imported module: .*webgpu\.js",
     }
     for name, pattern in wanted.items():
         assert seen[name]["backend"] == "wasm"
         assert re.match("WebGPU cannot be used: " + pattern, seen[name]["note"]), (name, seen[name])
         assert seen[name].get("sum", 1) == pytest.approx(1, abs=1e-5)
-    assert len(warnings) == len(wanted)
+    assert len(warnings) == len(wanted) - 1  # what is torn has nothing that warns
 
 
 def test_integers_that_need_64_bits_are_left_to_wasm(bundles: Path) -> None:
@@ -391,10 +429,69 @@ def test_a_browser_without_webgpu(bundles: Path) -> None:
     assert not [f for f in seen["fetched"] if "webgpu" in f or f.endswith(".wgsl")]
 
 
-def test_what_is_downloaded_for_webgpu_is_small(models_dir: Path, tmp_path: Path) -> None:
-    """SqueezeNet: shaders, their plan and the runner."""
+def test_the_page_and_the_single_file_say_what_computes(bundles: Path) -> None:
+    """By ?backend=webgpu on WebGPU, though SwiftShader is slower."""
+    script = """
+        const seen = [];
+        for (const page of ["memory/", "memory/memory.html", "plain/"]) {
+          const frame = Object.assign(document.createElement("iframe"), { src: page + "?backend=webgpu" });
+          document.body.append(frame);
+          const part = (id) => frame.contentDocument?.getElementById(id);
+          const text = async (id) => {
+            while (!part(id)?.textContent) await new Promise((done) => setTimeout(done, 20));
+            return part(id).textContent;
+          };
+          const bytes = await text("bytes");
+          if (!page === "plain/") part("try").click();
+          seen.push([bytes, page === "plain/" ? "" : await text("timing")]);
+        }
+        return seen;
+    """
+    *pages, plain = in_page(bundles, script)
+    for told, timing in pages:
+        assert " of weights. WebGPU (asked for); " in told
+        assert re.fullmatch(r"[\d.]+ ms for the network on WebGPU", timing)
+    assert " of weights. WebAssembly " in plain[0] and "(" not in plain[0]
+
+
+# --- a classifier -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def squeezenet(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    labels = tuple((models_dir / "labels" / "synset.txt").read_text(encoding="utf-8").split("\n")[:1000])
+    chosen = replace(options(), name="squeezenet", labels=labels, preprocess="imagenet")
     model = models_dir / "onnx" / "squeezenet1.1" / "squeezenet1.1.onnx"
-    bundle = build(model, tmp_path / "squeezenet", options())
-    files = manifest_of(bundle)["webgpu"]
-    sizes = [files["shaders"]["bytes"], files["plan"]["bytes"], (bundle / "webgpu.js").stat().st_size]
-    assert sum(sizes) <= 120_000 and sizes[2] <= 18_000
+    return build(model, tmp_path_factory.mktemp("classifier") / "squeezenet", chosen)
+
+
+def test_pictures_have_the_classes_that_webassembly_gives(squeezenet: Path, models_dir: Path) -> None:
+    pictures = {"coyote.jpg": "n02114855 coyote", "chelsea.png": "n02124075 Egyptian cat"}
+    for name in pictures:
+        shutil.copy(models_dir / "images" / name, squeezenet.parent / name)
+    script = f"""
+        const {{ Classifier }} = await import("./squeezenet/index.js");
+        const seen = {{ webgpu: [], wasm: [] }};
+        for (const backend of ["webgpu", "wasm"]) {{
+          const c = await Classifier.load("./squeezenet/", {{ backend }});
+          for (const name of {json.dumps([*pictures])}) {{
+            const image = await createImageBitmap(await (await fetch(name)).blob());
+            seen[backend].push([c.predictor.backend, await c.classify(image)]);
+          }}
+          c.dispose();
+        }}
+        return seen;
+    """
+    seen = in_page(squeezenet.parent, script)
+    rows = zip(pictures.values(), seen["webgpu"], seen["wasm"], strict=True)
+    for label, (backend, found), (_, wanted) in rows:
+        assert backend == "webgpu" and found[0]["label"].startswith(label)
+        assert [c["label"] for c in found] == [c["label"] for c in wanted]
+        assert [c["probability"] for c in found] == pytest.approx([c["probability"] for c in wanted], abs=1e-5)
+
+
+def test_what_is_downloaded_for_webgpu_is_small(squeezenet: Path) -> None:
+    """Shaders, their plan and the runner."""
+    files = manifest_of(squeezenet)["webgpu"]
+    sizes = [files["shaders"]["bytes"], files["plan"]["bytes"], (squeezenet / "webgpu.js").stat().st_size]
+    assert sum(sizes) <= 120_000 and sizes[2] <= 18_500

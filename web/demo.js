@@ -1,5 +1,5 @@
 // The demo page: a picture, a drawing, a text or random numbers in; classes, boxes, a picture, text or a table out.
-import { $, attempt, say, setThreads, show } from "./demo_common.js";
+import { $, attempt, say, setRunner, show } from "./demo_common.js";
 import { digits } from "./demo_digits.js";
 import { keep } from "./demo_offline.js";
 import { pictures } from "./demo_pictures.js";
@@ -27,7 +27,14 @@ function inlined() {
   };
   if (!text("bundle-manifest")) return null;
   const wasm = { simd: bytes("bundle-simd"), relaxed: bytes("bundle-relaxed") };
-  return { manifest: JSON.parse(text("bundle-manifest")), wasm, weights: bytes("bundle-weights") ?? undefined };
+  const webgpu = async (file) => JSON.parse(text("bundle-webgpu"))[file];
+  return { manifest: JSON.parse(text("bundle-manifest")), wasm, weights: bytes("bundle-weights") ?? undefined, webgpu };
+}
+
+/** What computes, and why that, where it could be another. */
+function what({ build, backend, backendNote }, { webgpu }) {
+  const name = backend === "webgpu" ? "WebGPU" : `WebAssembly ${build.startsWith("relaxed") ? "relaxed SIMD" : "SIMD"}`;
+  return webgpu?.plan ? `${name} (${backendNote})` : name;
 }
 
 async function main() {
@@ -49,14 +56,16 @@ async function main() {
   const [kind, view] = VIEWS[manifest.task?.kind] ?? ["Predictor", sample];
   const Kind = kinds[kind];
   const load = Kind.inWorker && !parts ? Kind.inWorker : Kind.load;
-  const model = await load.call(Kind, parts ?? address, { onProgress });
+  const backend = new URLSearchParams(location.search).get("backend") ?? undefined; // ?backend=webgpu: even if slower
+  const model = await load.call(Kind, parts ?? address, { onProgress, backend });
   show("progress", false);
   say(`Ready in ${Math.round(performance.now() - began)} ms`);
-  const { build, threads } = model.predictor ?? model; // a Predictor, or a model in a worker, knows them itself
-  setThreads(threads);
+  const runner = model.predictor ?? model; // a Predictor, or a model in a worker, knows it itself
+  const { build } = runner;
+  setRunner(runner);
   const code = manifest.wasm[build].bytes + (manifest.script_bytes ?? 0);
-  $("bytes").textContent = `${size(code)} of code, ${size(manifest.weights?.bytes ?? 0)} of weights. WebAssembly ${
-    build.startsWith("relaxed") ? "relaxed SIMD" : "SIMD"}; ${
+  $("bytes").textContent = `${size(code)} of code, ${size(manifest.weights?.bytes ?? 0)} of weights. ${
+    what(runner, manifest)}; ${
       manifest.macs < 1e5 ? manifest.macs : `${(manifest.macs / 1e6).toFixed(1)} million`} multiply-adds per run.`; // prettier-ignore
   show("work");
   view(model, manifest);

@@ -4,10 +4,15 @@ export const $ = (id) => document.getElementById(id);
 export const show = (id, on = true) => ($(id).hidden = !on);
 export const milliseconds = (t) => `${t < 10 ? t.toFixed(2) : t.toFixed(1)} ms`;
 
+/** What computes: a Predictor, or a model in a worker. */
+let runner = { threads: 1 };
+export const setRunner = (model) => (runner = model);
+
 /** What is said of the network's time behind it. */
-let share = "";
-export const setThreads = (count) => (share = count > 1 ? ` on ${count} threads` : "");
-export const onThreads = () => share;
+export function onWhat() {
+  if (runner.backend === "webgpu") return " on WebGPU";
+  return runner.threads > 1 ? ` on ${runner.threads} threads` : "";
+}
 
 export function say(text, bad = false) {
   $("status").textContent = text;
@@ -65,5 +70,5 @@ export function showClasses(classes) {
 }
 
 export function showTiming({ preprocess: before, run }) {
-  $("timing").textContent = `${milliseconds(run)} for the network${share}, ${milliseconds(before)} for preparing the picture`;
+  $("timing").textContent = `${milliseconds(run)} for the network${onWhat()}, ${milliseconds(before)} for preparing the picture`;
 }

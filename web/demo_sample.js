@@ -1,5 +1,5 @@
 // The demo page for a model with an unknown task: random numbers in, a table out.
-import { $, attempt, milliseconds, onThreads, say, show } from "./demo_common.js";
+import { $, attempt, milliseconds, onWhat, say, show } from "./demo_common.js";
 import { dequantized } from "./quantization.js";
 
 export function sample(predictor, manifest) {
@@ -17,7 +17,7 @@ export function sample(predictor, manifest) {
     );
     const began = performance.now();
     const outputs = await predictor.run(inputs);
-    $("timing").textContent = `${milliseconds(performance.now() - began)} for the network${onThreads()}`;
+    $("timing").textContent = `${milliseconds(performance.now() - began)} for the network${onWhat()}`;
     const cell = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
     const row = (tag, texts) => {
       const line = document.createElement("tr");

@@ -1,5 +1,5 @@
 // The demo page's writing: a character model continues what was typed.
-import { $, attempt, milliseconds, onThreads, say, show } from "./demo_common.js";
+import { $, attempt, milliseconds, onWhat, say, show } from "./demo_common.js";
 
 const FRAME = 12; // milliseconds of writing between two looks at the page
 
@@ -38,7 +38,7 @@ export function text(writer, manifest) {
       tail.appendData(waiting);
       waiting = "";
       if (atEnd) view.scrollTop = view.scrollHeight;
-      $("timing").textContent = `${count} characters, ${milliseconds(spent / Math.max(1, count))} each${onThreads()}`;
+      $("timing").textContent = `${count} characters, ${milliseconds(spent / Math.max(1, count))} each${onWhat()}`;
       await new Promise((done) => setTimeout(done, 0));
       began = performance.now();
     };

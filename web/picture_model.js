@@ -128,10 +128,10 @@ export class PictureWorker {
       own = await createImageBitmap(image);
     }
     const sent = this._ask("show", [method, own, options], own.data ? [] : [own], { signal });
-    const { answer, timing } = await sent.catch((e) => {
+    const { answer, ...told } = await sent.catch((e) => {
       throw e.name === "DataCloneError" ? notReadable(e) : e;
     });
-    this.timing = timing;
+    Object.assign(this, told);
     return answer;
   }
 

@@ -393,7 +393,11 @@ async function webGpu({ name, webgpu }, parts, { backend, gpu = globalThis.navig
   if (!webgpu?.plan || !parts.webgpu) return { note: webgpu?.unsupported ?? "there are no shaders" };
   const adapter = await gpu?.requestAdapter().catch(() => null);
   if (!adapter) return { note: "there is no WebGPU adapter" };
-  return (await import("./webgpu.js")).open(name, adapter, webgpu, parts.webgpu, backend);
+  try {
+    return (await import("./webgpu.js")).open(name, adapter, webgpu, parts.webgpu, backend);
+  } catch (e) {
+    return { note: `WebGPU cannot be used: ${e.message}` };
+  }
 }
 
 /** A promise that is awaited later: its failure is reported then. */

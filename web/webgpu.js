@@ -376,12 +376,37 @@ function widened(half) {
   return sign | new Int32Array(new Float32Array([mantissa * 2 ** -24]).buffer)[0];
 }
 
-/** A weight of 4 bytes an element in the layout of the shaders, from one of floats of 16 bits or of the same type. */
-function repacked(bytes, { from, read, of, written, extents, places }) {
+/** Float32s, row-major, of codes of few bits: (number of the code - number of its zero point) * scale. */
+function numbers(bytes, { from, extents, codes: { bits, table, scales, zeros, count, blocks, steps } }) {
+  const floats = (at, length) => new Float32Array(bytes.slice(at, at + 4 * length).buffer);
+  const [meaning, scale] = [floats(table, 1 << bits), floats(scales, count)];
+  const zero = Float32Array.from(scale, (_, i) => (zeros === null ? 0 : meaning[bytes[zeros + i]]));
+  const out = new Float32Array(extents.reduce((n, d) => n * d, 1));
+  let i = 0;
+  const walk = (d, first) => {
+    for (let k = 0; k < extents[d]; k++) {
+      const group = first + Math.floor(k / blocks[d]) * steps[d];
+      if (d < extents.length - 1) walk(d + 1, group);
+      else {
+        const code = bytes[from + Math.floor((i * bits) / 8)] >> ((i * bits) % 8);
+        out[i++] = (meaning[code & (meaning.length - 1)] - zero[group]) * scale[group];
+      }
+    }
+  };
+  walk(0, 0);
+  return out;
+}
+
+/** A weight of 4 bytes an element in the layout of the shaders, from codes, floats of 16 bits or one of the same type. */
+function repacked(bytes, weight) {
+  const { from, read, of, written, extents, places } = weight;
   const own = bytes.slice(from, from + read).buffer;
-  let source = new Uint32Array(of.endsWith("float16") ? 0 : own);
-  if (of === "bfloat16") source = Uint32Array.from(new Uint16Array(own), (half) => half << 16);
-  if (of === "float16") source = Uint32Array.from(new Uint16Array(own), widened);
+  const sources = {
+    codes: () => new Uint32Array(numbers(bytes, weight).buffer),
+    bfloat16: () => Uint32Array.from(new Uint16Array(own), (half) => half << 16),
+    float16: () => Uint32Array.from(new Uint16Array(own), widened),
+  };
+  const source = sources[of]?.() ?? new Uint32Array(own);
   const target = new Uint32Array(written / 4);
   const offsets = extents.map((extent, d) =>
     places[d].map(([size, outer, inner]) =>

@@ -13,7 +13,9 @@ const methods = {
   },
   async show([method, image, options]) {
     try {
-      return { answer: await model[method](image, options), timing: model.timing };
+      const answer = await model[method](image, options);
+      const { backend, backendNote } = model.predictor; // which a lost device changes
+      return { answer, timing: model.timing, backend, backendNote };
     } finally {
       image.close?.();
     }

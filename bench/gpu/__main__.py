@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -24,26 +26,47 @@ def main() -> None:
 @click.option("--cache", default=Path("build/bench"), type=click.Path(path_type=Path), help="Where the zoo is made.")
 @click.option("--peer-python", default=sys.executable, help="The Python with PyTorch, which makes the zoo.")
 @click.option("--keep-models", is_flag=True, help="Copies the ONNX files beside the bundles, for onnxruntime.")
+@click.option(
+    "--carry",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.tar.xz",
+    help="Also packs what `measure` needs into one small file: weights keep their signs, not their magnitudes.",
+)
 def build(
-    folder: Path, models: Path | None, only: str, arch: str, cache: Path, peer_python: str, keep_models: bool
+    folder: Path,
+    models: Path | None,
+    only: str,
+    arch: str,
+    cache: Path,
+    peer_python: str,
+    keep_models: bool,
+    carry: Path | None,
 ) -> None:
     """Builds a bundle per model and batch into FOLDER; needs no GPU."""
-    from bench.gpu.build import build_all
+    from bench.gpu.build import build_all, pack
     from bench.zoo import choose_models
 
-    failures = build_all(choose_models(models, only, cache, peer_python), folder, arch, keep_models)
+    failures = build_all(choose_models(models, only, cache, peer_python), folder, arch, keep_models, carry is not None)
+    if carry:
+        pack(folder, carry)
+        click.echo(f"{carry}: {carry.stat().st_size:,} bytes", err=True)
     for line in failures:
         click.echo(f"not built: {line}", err=True)
     sys.exit(1 if failures else 0)
 
 
 @main.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="JSON to write.")
 @click.option("--minutes", default=7.0, show_default=True, help="After this time no further peer is measured.")
 def measure(folder: Path, output: Path, minutes: float) -> None:
-    """Runs the bundles of FOLDER on this machine's GPU; exits with 1 where one is wrong."""
-    found = measuring.measure_all(folder, minutes, lambda line: click.echo(line, err=True))
+    """Runs the bundles of FOLDER, or of a file of --carry, on this machine's GPU; exits with 1 where one is wrong."""
+    with TemporaryDirectory() as scratch:
+        if folder.is_file():
+            with tarfile.open(folder) as tar:
+                tar.extractall(scratch, filter="data")
+            folder = Path(scratch)
+        found = measuring.measure_all(folder, minutes, lambda line: click.echo(line, err=True))
     output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     wrong = [name for name, row in found["rows"].items() if not row["right"]]
     click.echo(f"{len(found['rows'])} bundles on {found['machine']['gpu']}, {len(wrong)} wrong: {', '.join(wrong)}")

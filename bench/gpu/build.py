@@ -2,24 +2,76 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import tarfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import onnx
+import onnxruntime
 
 from dlpack.errors import DlpackError
 from dlpack.options import Options
 from dlpack.pipeline import build
 
 BATCHES = (1, 8)
+CARRIED = ("manifest.json", "reference.npz", "*.so", "*.weights")
+"""What `measure` reads of a bundle."""
+
+LEAST_ELEMENTS = 1024
+"""Of a weight that `lightened` changes; smaller ones are biases and scales."""
 
 
-def batched(model: Path, batch: int, folder: Path) -> Path:
-    """The model with another first dimension of its inputs; shapes behind them are inferred anew."""
-    if batch == 1:
+def batched(model: Path, batch: int, folder: Path, light: bool = False) -> Path:
+    """The model with another first dimension of its inputs, and with light weights if so asked."""
+    if batch == 1 and not light:
         return model
     proto = onnx.load(model)
+    if light:
+        lightened(proto)
+    if batch > 1:
+        _widen_inputs(proto, batch)
+    path = folder / f"{model.stem}_{batch}.onnx"
+    onnx.save(proto, path)
+    return path
+
+
+def lightened(proto: onnx.ModelProto) -> None:
+    """Gives all numbers of a weight the same magnitude: they differ in sign alone, so that a file of them packs into a
+    twentieth. What is computed takes as long, and a wrong order of numbers is still seen."""
+    for tensor in proto.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size >= LEAST_ELEMENTS:
+            magnitude = np.sqrt(np.mean(np.square(values, dtype=np.float64))).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.copysign(magnitude, values), tensor.name))
+
+
+def coarse_reference(bundle: Path, model: Path) -> None:
+    """Gives a bundle's reference inputs that pack well, 0, 1/4, 1/2 or 3/4 where they are floats, and their outputs."""
+    path = bundle / "reference.npz"
+    facts = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    random = np.random.default_rng(0)
+    with np.load(path) as file:
+        arrays = dict(file)
+    given = {}
+    for k, tensor in enumerate(facts["inputs"]):
+        value = arrays[f"in_{k}"]
+        if value.dtype == np.float32:
+            value = random.integers(0, 4, value.shape).astype(np.float32) / 4
+        arrays[f"in_{k}"] = given[tensor["name"]] = value
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    outputs = session.run([tensor["name"] for tensor in facts["outputs"]], given)
+    np.savez(path, **arrays | {f"out_{k}": value for k, value in enumerate(outputs)})
+
+
+def _widen_inputs(proto: onnx.ModelProto, batch: int) -> None:
+    """Shapes behind the inputs are inferred anew."""
     del proto.graph.value_info[:]
     for value in (*proto.graph.input, *proto.graph.output):
         dims = value.type.tensor_type.shape.dim
@@ -27,9 +79,6 @@ def batched(model: Path, batch: int, folder: Path) -> Path:
             dims[0].dim_value = batch
     for tensor in proto.graph.initializer:  # shapes that a Reshape gets
         _widen(tensor, batch, {node.input[1] for node in proto.graph.node if node.op_type == "Reshape"})
-    path = folder / f"{model.stem}_{batch}.onnx"
-    onnx.save(proto, path)
-    return path
 
 
 def _widen(tensor: onnx.TensorProto, batch: int, shapes: set[str]) -> None:
@@ -41,23 +90,76 @@ def _widen(tensor: onnx.TensorProto, batch: int, shapes: set[str]) -> None:
         tensor.CopyFrom(onnx.numpy_helper.from_array(shape, tensor.name))
 
 
-def build_all(models: list[Path], folder: Path, archs: str, keep_models: bool) -> list[str]:
-    """Builds the bundles, and returns what could not be built, a line each; models stay beside them if kept."""
+@dataclass(frozen=True)
+class Work:
+    """A bundle to build: of a model at a batch size, for `archs`; the ONNX file is kept beside it if so asked."""
+
+    model: Path
+    batch: int
+    folder: Path
+    archs: str
+    keep_model: bool
+    light: bool
+
+    @property
+    def name(self) -> str:
+        return self.model.stem if self.batch == 1 else f"{self.model.stem}_{self.batch}"
+
+
+def build_all(
+    models: list[Path], folder: Path, archs: str, keep_models: bool, light: bool = False, jobs: int | None = None
+) -> list[str]:
+    """Builds the bundles, `jobs` at a time (as many as there are cores), and returns what could not be built, a line
+    each; models stay beside them if kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    failures = []
-    for model in models:
-        for batch in BATCHES:
-            name = model.stem if batch == 1 else f"{model.stem}_{batch}"
-            target = folder / name
-            if (target / "manifest.json").is_file():
-                continue
-            try:
-                with TemporaryDirectory() as scratch:
-                    source = batched(model, batch, Path(scratch))
-                    build(source, target, Options("cuda", name="net", target_options={"arch": archs}))
-                    if keep_models:
-                        shutil.copy(source, folder / f"{name}.onnx")
-            except DlpackError as e:
-                failures.append(f"{name}: {str(e).splitlines()[0]}")
-                shutil.rmtree(target, ignore_errors=True)
-    return failures
+    work = [Work(model, batch, folder, archs, keep_models, light) for model in models for batch in BATCHES]
+    work.sort(key=lambda w: -w.model.stat().st_size)  # the longest first
+    jobs = jobs or os.cpu_count() or 1
+    if jobs == 1:
+        done = [build_one(w) for w in work]
+    else:
+        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+            done = list(pool.map(build_one, work))
+    return [failure for failure in done if failure]
+
+
+def build_one(work: Work) -> str:
+    """Builds a bundle unless it is there; "", or what it could not be built for."""
+    target = work.folder / work.name
+    if (target / "manifest.json").is_file():
+        return ""
+    try:
+        with TemporaryDirectory() as scratch:
+            source = batched(work.model, work.batch, Path(scratch), work.light)
+            build(source, target, Options("cuda", name="net", target_options={"arch": work.archs}))
+            if work.light:
+                coarse_reference(target, source)
+            if work.keep_model:
+                shutil.copy(source, work.folder / f"{work.name}.onnx")
+    except DlpackError as e:
+        shutil.rmtree(target, ignore_errors=True)
+        return f"{work.name}: {str(e).splitlines()[0]}"
+    return ""
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """Writes what `measure` needs of a folder's bundles into a .tar.xz, equal weights of several bundles once."""
+    seen: dict[str, Path] = {}
+    with tarfile.open(archive, "w:xz", preset=1) as tar:
+        for manifest in sorted(folder.glob("*/manifest.json")):
+            facts = json.loads(manifest.read_text(encoding="utf-8"))
+            if "weights" in facts:
+                _share(
+                    manifest.with_name(facts["weights"]["file"]), seen.setdefault(facts["weights"]["sha256"], manifest)
+                )
+            for pattern in CARRIED:
+                for path in sorted(manifest.parent.glob(pattern)):
+                    tar.add(path, path.relative_to(folder))
+
+
+def _share(weights: Path, first: Path) -> None:
+    """Makes a weights file a link to the one of the bundle with the manifest `first`, which is equal."""
+    other = first.with_name(weights.name)
+    if not weights.samefile(other):
+        weights.unlink()
+        os.link(other, weights)

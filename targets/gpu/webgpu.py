@@ -17,8 +17,10 @@ from dlpack.plan.program import (
     Address,
     CallStep,
     CopyStep,
+    DequantizeStep,
     HaloStep,
     LoopStep,
+    PackedDim,
     Place,
     Program,
     RepackStep,
@@ -79,7 +81,8 @@ class _Planner:
         self.shaders: list[dict[str, Any]] = []
         self.numbers: dict[tuple[str, frozenset[int]], int] = {}
         self.windows = [_Window()]
-        self.prepared = {s.target.offset: s for s in program.prepare if isinstance(s, RepackStep)}
+        made = (s for s in program.prepare if isinstance(s, RepackStep | DequantizeStep))
+        self.prepared = {s.target.offset: s for s in made}
         self.places = {"weights": program.weight_places, "prepared": program.prepared_places}
         self.base: dict[tuple[str, int], int] = {}
 
@@ -212,14 +215,13 @@ class _Planner:
             window.copies.append([place.offset, at, -(-place.nbytes // 4) * 4])
             return
         step = self.prepared.get(place.offset)
-        known = ("float32", "int32", "uint32", "float16", "bfloat16")
-        if step is None or step.source.dtype not in known or step.source.space != "weights":
+        if isinstance(step, RepackStep):
+            made = _repacked(step)
+        elif isinstance(step, DequantizeStep):
+            made = _dequantised(step)
+        else:
             raise Unsupported("weights that are computed when a predictor is made")
-        places = [[[d.size, d.outer, d.inner] for d in pair] for pair in step.places]
-        source = {"from": step.source.offset, "read": step.read, "of": step.source.dtype}
-        window.repacks.append(
-            {**source, "at": at, "written": step.written, "extents": list(step.extents), "places": places}
-        )
+        window.repacks.append({**made, "at": at, "written": step.written, "extents": list(step.extents)})
 
     def check_range(self, place: Place) -> None:
         if place.dtype != "int64":
@@ -227,6 +229,39 @@ class _Planner:
         values = np.frombuffer(self.program.weights, np.int64, place.nbytes // 8, place.offset)
         if values.size and (values.min() < -(1 << 31) or values.max() >= 1 << 31):
             raise Unsupported("integers of more than 32 bits")
+
+
+def _repacked(step: RepackStep) -> dict[str, Any]:
+    """Where a weight is stored, and the places of its elements there and in the layout of the shaders."""
+    if step.source.dtype not in ("float32", "int32", "uint32", "float16", "bfloat16") or step.source.space != "weights":
+        raise Unsupported(f"weights that are stored as {step.source.dtype}")
+    source = {"from": step.source.offset, "read": step.read, "of": step.source.dtype}
+    return {**source, "places": [[_place(d) for d in pair] for pair in step.places]}
+
+
+def _dequantised(step: DequantizeStep) -> dict[str, Any]:
+    """The same of one that is stored as codes, whose numbers, zero points (null where there are none) and scales are
+    stored too."""
+    parts = [step.source, step.table, step.scales, *([step.zeros] if step.zeros else [])]
+    if any(a.space != "weights" for a in parts):
+        raise Unsupported("weights that are stored in parts elsewhere")
+    codes = {
+        "bits": step.bits,
+        "table": step.table.offset,
+        "scales": step.scales.offset,
+        "zeros": step.zeros.offset if step.zeros else None,
+        "count": step.count,
+        "blocks": list(step.blocks),
+        "steps": list(step.steps),
+    }
+    strides = [prod(step.extents[d + 1 :]) for d in range(len(step.extents))]
+    rows = [[extent, 0, stride] for extent, stride in zip(step.extents, strides, strict=True)]
+    places = [[here, _place(there)] for here, there in zip(rows, step.places, strict=True)]
+    return {"from": step.source.offset, "read": step.read, "of": "codes", "codes": codes, "places": places}
+
+
+def _place(d: PackedDim) -> list[int]:
+    return [d.size, d.outer, d.inner]
 
 
 def _in_units(values: Sequence[int], units: Sequence[int]) -> list[int]:

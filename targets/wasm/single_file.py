@@ -16,13 +16,14 @@ from pathlib import Path
 from dlpack.errors import UsageError
 from dlpack.targets.base import Manifest
 from dlpack.targets.wasm.compile import BUILDS
-from dlpack.targets.wasm.modules import DEMO, LATE, package_modules, web_text
+from dlpack.targets.wasm.modules import DEMO, LATE, WEBGPU_MODULE, package_modules, web_text
 
 LARGEST_WEIGHTS = 380 << 20
 """Browsers hold no text longer than 512 MiB, and base64 makes 4 characters of 3 bytes."""
 
 _KEPT = frozenset(
-    "format name inputs outputs shapes buckets ranges macs wasm script_bytes weights labels preprocess task".split()
+    "format name inputs outputs shapes buckets ranges macs wasm webgpu script_bytes weights labels preprocess "
+    "task".split()
 )
 _IMPORT = re.compile(r'^import (?:\* as (\w+)|(\{[^}]*\})) from "\./([\w.]+)";$', re.MULTILINE)
 _LATE = re.compile(r'\(await import\("\./([\w.]+)"\)\)')
@@ -40,7 +41,9 @@ def single_file(folder: Path, manifest: Manifest) -> str:
                 f"{manifest['name']} has {manifest['weights']['bytes'] >> 20}: leave it out and serve the bundle"
             )
         weights = (folder / manifest["weights"]["file"]).read_bytes()
-    script = bundled({**package_modules(manifest), **{name: web_text(name) for name in (LATE, *DEMO)}})
+    shaders = {f["file"]: f for part, f in manifest.get("webgpu", {}).items() if part in ("plan", "shaders")}
+    late = [LATE, WEBGPU_MODULE] if shaders else [LATE]
+    script = bundled({**package_modules(manifest), **{name: web_text(name) for name in (*late, *DEMO)}})
     style = web_text("demo.css")
     data = {
         f"bundle-{build}": (folder / info["file"]).read_bytes()
@@ -49,7 +52,9 @@ def single_file(folder: Path, manifest: Manifest) -> str:
     }
     if weights:
         data["bundle-weights"] = weights
-    about = json.dumps({k: v for k, v in manifest.items() if k in _KEPT}).replace("<", "\\u003c")
+    texts = {"manifest": {k: v for k, v in manifest.items() if k in _KEPT}}
+    if shaders:
+        texts["webgpu"] = {name: (folder / name).read_text(encoding="utf-8") for name in shaders}
     policy = (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}' 'wasm-unsafe-eval'; "
         "base-uri 'none'; form-action 'none'"
@@ -61,13 +66,19 @@ def single_file(folder: Path, manifest: Manifest) -> str:
     )
     page = page.replace('<link rel="stylesheet" href="demo.css">\n', f"<style>{style}</style>\n")
     page = page.replace('<script type="module" src="demo.js"></script>\n', "")
-    inside = [f'<script type="application/json" id="bundle-manifest">{about}</script>']
+    inside = [
+        f'<script type="application/json" id="bundle-{name}">{_json(value)}</script>' for name, value in texts.items()
+    ]
     inside += [
         f'<script type="text/plain" id="{name}">{base64.b64encode(value).decode()}</script>'
         for name, value in data.items()
     ]
     inside.append(f'<script type="module">{script}</script>')
     return page.replace("</body>", "\n".join(inside) + "\n</body>")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value).replace("<", "\\u003c")
 
 
 def _digest(text: str) -> str:
