@@ -55,9 +55,10 @@ async function main() {
   const { build, threads } = model.predictor ?? model; // a Predictor, or a model in a worker, knows them itself
   setThreads(threads);
   const code = manifest.wasm[build].bytes + (manifest.script_bytes ?? 0);
+  const macs = manifest.macs < 1e5 ? manifest.macs : `${(manifest.macs / 1e6).toFixed(1)} million`;
+  const work = manifest.macs ? `; ${macs} multiply-adds per run` : ""; // trees have none
   $("bytes").textContent = `${size(code)} of code, ${size(manifest.weights?.bytes ?? 0)} of weights. WebAssembly ${
-    build.startsWith("relaxed") ? "relaxed SIMD" : "SIMD"}; ${
-      manifest.macs < 1e5 ? manifest.macs : `${(manifest.macs / 1e6).toFixed(1)} million`} multiply-adds per run.`; // prettier-ignore
+    build.startsWith("relaxed") ? "relaxed SIMD" : "SIMD"}${work}.`; // prettier-ignore
   show("work");
   view(model, manifest);
   if (!parts && (await keep(address, manifest, build))) $("bytes").textContent += " It works without a network now.";
