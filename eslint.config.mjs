@@ -6,7 +6,7 @@ const js = installed("@eslint/js");
 const globals = installed("globals");
 
 export default [
-  { ignores: [".venv/", ".typecheck/", "build/", "dist/", "src/dlpack/bindings/"] }, // templates: see script/lint
+  { ignores: [".venv/", ".typecheck/", "build/", "dist/", "src/dlpack/bindings/", "src/dlpack/starters/"] }, // templates
   js.configs.recommended,
   {
     files: ["**/*.js", "**/*.mjs"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from dlpack import __version__
 from dlpack.plan.program import Program
 
 _WORDS = {
@@ -74,9 +75,17 @@ def written(
     text = (
         text.replace("@handle_words@", str(words)).replace("@own_bytes@", str(own)).replace("@bound_bytes@", str(rest))
     )
+    for word, value in _versions().items():
+        text = text.replace(f"@{word}@", value)
     for word, forms in (_WORDS_OF_MACHINES if machines else _WORDS).items():
         text = re.sub(rf"@{word}\(([^@]*)\)@", forms[several], text)
     return text.replace("@name@", program.name).replace("@NAME@", program.name.upper())
+
+
+def _versions() -> dict[str, str]:
+    """The placeholders of dlpack's version, and its numbers."""
+    numbers = dict(zip(("major", "minor", "patch"), re.findall(r"\d+", __version__), strict=False))
+    return {"version": __version__, **{f"version_{part}": number for part, number in numbers.items()}}
 
 
 HANDLE_WORDS = 8

@@ -12,6 +12,12 @@ extern "C" {
 #define @NAME@_API __attribute__((visibility("default")))
 #endif
 
+/* The release of dlpack that wrote this file. */
+#define @NAME@_VERSION "@version@"
+#define @NAME@_VERSION_MAJOR @version_major@
+#define @NAME@_VERSION_MINOR @version_minor@
+#define @NAME@_VERSION_PATCH @version_patch@
+
 /* The status that functions return: 0, or an error. @name@_error_text() describes it. */
 typedef int32_t @name@_status;
 enum {

@@ -32,6 +32,7 @@ from dlpack.errors import ToolchainError, UsageError
 from dlpack.meaning.detect import detections
 from dlpack.meaning.preprocess import resolve
 from dlpack.pipeline import Options, build
+from dlpack.starters import start
 from dlpack.targets.android import TARGET, java, libraries
 from dlpack.targets.toolchains.compiler import FLAGS, program_command
 from dlpack.targets.toolchains.processors import NEON_FLAGS
@@ -466,6 +467,25 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ToolchainError, match="it needs javac, from a JDK"):
         build(DIGITS, tmp_path / "a", Options("android"))
     assert not (tmp_path / "a").exists()
+
+
+def test_a_starter_project_uses_the_classes(aar: Aar, asset: Aar, tmp_path: Path) -> None:
+    """`dlpack new gradle`: the Maven folder and the version are the bundle's; Kotlin compiles the activity."""
+    for made, weights in ((aar, "Predictor()"), (asset, "Predictor(assets)")):
+        folder = tmp_path / weights
+        start("gradle", made.bundle, folder)
+        activity = folder / "app/src/main/java/com/example/app/MainActivity.kt"
+        assert f"{weights}.use {{ predictor ->" in activity.read_text()
+        assert "predictor.run(FloatArray(64))" in activity.read_text()
+        assert 'implementation("dlpack:digits:1.0.0")' in (folder / "app/build.gradle.kts").read_text()
+        assert ("noCompress" in (folder / "app/build.gradle.kts").read_text()) == (weights == "Predictor(assets)")
+        assert (folder / "model/maven/dlpack/digits/1.0.0/digits-1.0.0.aar").is_file()
+    kotlinc = optional_tool("kotlinc", "it takes 355 MB")
+    stubs = tmp_path / "stubs"
+    sources = [p for folder in ("stubs", "app_stubs") for p in sorted((HERE / folder).rglob("*.java"))]
+    run(["javac", "-d", stubs, *sources], check=True)
+    path = f"{asset.root / 'classes.jar'}:{stubs}"
+    run([kotlinc, "-nowarn", "-cp", path, activity, "-d", tmp_path / "kotlin"], check=True)
 
 
 # --- the example app --------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,26 @@ def test_the_picture_given_last_is_the_one_shown(play: Play, threaded: Path, tmp
     assert alone["last"]["size"] == pytest.approx([4096 * (42 / 41) ** 0.5, 4096 / (42 / 41) ** 0.5], abs=1)
     assert seen["frame"]["size"] == [32, 24] and seen["tracks"] == ["ended"]
     assert seen["status"] == "the camera cannot be used: Permission denied"
+
+
+def test_the_server_answers_for_localhost_alone(digits: Path) -> None:
+    """A stranger's page whose name leads here (DNS rebinding) gets nothing; a path that no file has is not found."""
+    with served(digits) as address:
+        port = int(address.rstrip("/").rpartition(":")[2])
+
+        def status(host: str, path: str = "/manifest.json", method: str = "GET") -> int:
+            connection = HTTPConnection("127.0.0.1", port, timeout=20)
+            connection.request(method, path, headers={"Host": host})
+            found = connection.getresponse().status
+            connection.close()
+            return found
+
+        assert [status(name) for name in (f"localhost:{port}", "LOCALHOST", f"127.0.0.1:{port}", "[::1]")] == [200] * 4
+        assert [status(name) for name in ("example.org", f"example.org:{port}", "localhost.example.org", "")] == [
+            403
+        ] * 4
+        assert status("example.org", method="HEAD") == 403
+        assert [status("localhost", path) for path in ("/%00", "/manifest.json%00", "/nothing")] == [404] * 3
 
 
 def test_weights_come_from_the_cache(play: Play, digits: Path) -> None:

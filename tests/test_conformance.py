@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conformance import cases, harness, table
+from conformance import cases, differences, harness, table
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -57,8 +57,8 @@ def test_difference_tells_shape_type_and_values() -> None:
     import numpy as np
 
     want = np.array([1.0, np.nan, 3.0], np.float32)
-    assert cases.difference(want.copy(), want, 1e-3, 1e-7) == ""
-    assert "float64[3] instead of float32[3]" in cases.difference(want.astype(np.float64), want, 1e-3, 1e-7)
-    assert "1 of 3 values, [2] is 4.0 instead of 3.0" in cases.difference(
+    assert differences.difference(want.copy(), want, 1e-3, 1e-7) == ""
+    assert "float64[3] instead of float32[3]" in differences.difference(want.astype(np.float64), want, 1e-3, 1e-7)
+    assert "1 of 3 values, [2] is 4.0 instead of 3.0" in differences.difference(
         np.array([1.0, np.nan, 4.0], np.float32), want, 1e-3, 1e-7
     )

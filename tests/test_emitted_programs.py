@@ -124,7 +124,7 @@ int main() {{
   const std::vector<float> in = read("winograd_net.in"), out = read("winograd_net.out");
   const std::vector<float> file = read("net/winograd_net.weights");
   const size_t bytes = file.size() * sizeof(float);
-  const std::vector<size_t> steps = {{1, bytes / 97, bytes / 2, bytes}};
+  const std::vector<size_t> steps = {{13, bytes / 97, bytes / 2, bytes}};
   for (size_t step : steps) {{
     std::vector<float> weights(file.size(), 1e30f);
     winograd_net_predictor *p = nullptr, *q = nullptr;

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from conftest import DIGITS
 
+import dlpack
 from dlpack.pipeline import Options, build
 
 
@@ -30,6 +31,12 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_it_includes_two_headers(embedded: str) -> None:
     """Of the compiler, not of a C library; the self-test, left out by default, prints."""
     assert re.findall(r"#include <(.*)>", embedded.split("[SELF-TEST] ")[0]) == ["stddef.h", "stdint.h"]
+
+
+def test_the_header_has_the_version_as_text_and_numbers(embedded: str) -> None:
+    assert f'#define DIGITS_VERSION "{dlpack.__version__}"\n' in embedded
+    found = [re.search(rf"#define DIGITS_VERSION_{part} (\d+)\n", embedded) for part in ("MAJOR", "MINOR", "PATCH")]
+    assert [m and m[1] for m in found] == dlpack.__version__.split(".")[:3]
 
 
 def test_what_maps_weights_is_there_for_a_weights_file(embedded: str, beside: str) -> None:

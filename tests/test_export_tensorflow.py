@@ -6,8 +6,11 @@ import importlib.util
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import types
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import onnxruntime
 import processes
 import pytest
 from conftest import skip_or_fail
+from tensorflow_worker import warm_worker
 
 from dlpack import exporters
 from dlpack.errors import DlpackError, ModelError, ToolchainError, UnsupportedError, UsageError
@@ -37,6 +41,26 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = processes.run([sys.executable, str(MAKE), str(folder)])
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    with warm_worker(tmp_path_factory.mktemp("worker")) as run:
+        yield run
+
+
+OWN_PROCESS = ("test_build_equals_keras", "test_reading", "test_layer_that_asks", "test_missing", "test_export_leaves")
+"""Tests with the exporter's own process: of the whole way, and of what becomes of that process."""
+
+
+@pytest.fixture(autouse=True)
+def _in_the_warm_worker(
+    request: pytest.FixtureRequest, worker: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Conversions, unless the test is of OWN_PROCESS, run in processes that need not import TensorFlow."""
+    if not request.node.name.startswith(OWN_PROCESS):
+        there = types.SimpleNamespace(run=worker, TimeoutExpired=subprocess.TimeoutExpired)
+        monkeypatch.setattr("dlpack.exporters.tensorflow.export.subprocess", there)
 
 
 def recorded(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:

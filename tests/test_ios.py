@@ -23,6 +23,7 @@ from processes import run
 from dlpack.errors import UsageError
 from dlpack.options import Options
 from dlpack.pipeline import build
+from dlpack.starters import start
 from dlpack.targets.toolchains.compiler import program_command
 from dlpack.targets.toolchains.host import runs_avx2
 
@@ -392,6 +393,21 @@ def test_the_example_is_a_whole_project() -> None:
     )
     assert f"/examples/ios/{package['relativePath']}/\n" in (ROOT / ".gitignore").read_text()
     assert any(f"import {product['productName']}\n" in p.read_text() for p in (folder / "Classify").glob("*.swift"))
+
+
+def test_a_starter_project_is_whole(bundle: Path, tmp_path: Path) -> None:
+    """`dlpack new xcode`: its objects and files are there, and it imports the package that lies in `model`."""
+    start("xcode", bundle, tmp_path / "app")
+    read = project((tmp_path / "app" / "App.xcodeproj" / "project.pbxproj").read_text(encoding="utf-8"))
+    objects = read["objects"]
+    named = set(re.findall(r"\bA[0-9]{23}\b", json.dumps([read["rootObject"], *objects.values()])))
+    assert named == set(objects)
+    files = {o["path"] for o in objects.values() if o["isa"] == "PBXFileReference" and o["path"].endswith(".swift")}
+    assert files == {p.name for p in (tmp_path / "app" / "App").glob("*.swift")}
+    (package,) = (o for o in objects.values() if o["isa"] == "XCLocalSwiftPackageReference")
+    assert (tmp_path / "app" / package["relativePath"] / "Package.swift").is_file()
+    view = (tmp_path / "app" / "App" / "ContentView.swift").read_text()
+    assert "import Digits\n" in view and "predictor.run(image: [Float](repeating: 0, count: 64))" in view
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

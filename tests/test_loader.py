@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import gc
+import json
 import os
 import platform
 import shutil
@@ -18,11 +19,13 @@ import nets
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from conftest import DIGITS
 from onnx import helper
 
 import dlpack
 from dlpack.bundle.loader import read_manifest
+from dlpack.cli import cli
 from dlpack.errors import UsageError
 from dlpack.pipeline import build
 
@@ -373,3 +376,27 @@ def test_a_pipe_in_place_of_the_weights_is_told(tmp_path: Path, side_file_bundle
             weights.rmdir()
         else:
             weights.unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"inputs": None}, "its 'inputs' is NoneType"),
+        ({"inputs": [{"name": "a"}]}, "{'name': 'a'} is no input or output"),
+        ({"library": 5}, "its 'library' is int"),
+        ({"files": {"a": 1}}, "its 'files' are no checksums"),
+        ({"shapes": [1]}, "its 'shapes' are no sets of shapes"),
+        ("name", "it has no 'name'"),
+        ("outputs", "it has no 'outputs'"),
+    ],
+    ids=str,
+)
+def test_a_damaged_manifest_is_told(digits: Path, tmp_path: Path, change: dict | str, words: str) -> None:
+    """By every command: none ends in a traceback."""
+    manifest = json.loads((digits / "manifest.json").read_text())
+    manifest = {k: v for k, v in manifest.items() if k != change} if isinstance(change, str) else manifest | change
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    for command in ("inspect", "verify", "run", "bench", "serve"):
+        result = CliRunner().invoke(cli, [command, str(tmp_path)])
+        assert result.exit_code == 2 and isinstance(result.exception, SystemExit)
+        assert f"manifest.json is damaged: {words}" in result.output.replace("\n", " ")

@@ -3,6 +3,7 @@ the forms that CMake and Arduino take."""
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ from dlpack.bundle.loader import read_kernels
 from dlpack.errors import DlpackError, ToolchainError, UnsupportedError, UsageError
 from dlpack.pipeline import Options, build
 from dlpack.runtime_c import read_runtime
+from dlpack.starters import start
 from dlpack.targets import get_target
 from dlpack.targets.microcontroller.sizes import parse_size, read_stack
 from dlpack.targets.toolchains.compiler import zig_command
@@ -350,6 +352,15 @@ def test_an_arduino_library_has_its_parts_and_its_sketch_compiles(digits_for: Bu
     given = ["-include", tmp_path / "Arduino.h", f"-I{library / 'src'}"]
     run([*zig, *given, "-c", sketch, "-o", tmp_path / "sketch.o"], check=True)
     run([*zig, "-c", library / "src" / "digits.cpp", "-o", tmp_path / "digits.o"], check=True)
+
+    start("platformio", bundle, tmp_path / "project")  # which has the same program and library in its own form
+    settings = configparser.ConfigParser()
+    settings.read(tmp_path / "project" / "platformio.ini")
+    assert settings["env:board"]["board"] == "nucleo_f446re" and settings["env:board"]["framework"] == "arduino"
+    made = {p.relative_to(tmp_path / "project").as_posix() for p in (tmp_path / "project" / "lib").rglob("*.*")}
+    assert made == {"lib/digits/digits.cpp", "lib/digits/digits.h"}
+    given = [f"-I{tmp_path}", f"-I{tmp_path / 'project' / 'lib' / 'digits'}"]
+    run([*zig, *given, "-c", tmp_path / "project" / "src" / "main.cpp", "-o", tmp_path / "main.o"], check=True)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,8 @@ def test_the_package_holds_what_a_program_needs_and_no_page(project: Path) -> No
     files = {path.name for path in (project / "node_modules" / "shared").iterdir()}
     assert {"index.js", "worker.js", "thread.js", "node.d.ts", "shared.weights", "shared.simd.wasm", "NOTICE"} <= files
     assert not [name for name in files if name.startswith(("demo", "sw.", "report", "reference"))]
+    readme = (project / "node_modules" / "shared" / "README.md").read_text(encoding="utf-8")
+    assert 'import { Classifier } from "shared";' in readme and "\n| input | `" in readme and "\n| output | `" in readme
     about = json.loads((project / "node_modules" / "shared" / "package.json").read_text(encoding="utf-8"))
     assert set(about["sideEffects"]) <= {f"./{name}" for name in files}
 
@@ -95,6 +97,16 @@ def test_esbuild_bundles_page_worker_and_thread(project: Path) -> None:
     shutil.copytree(project / "node_modules" / "shared", page / "model")
     here, worker = result_of_page(page, "index.html")
     assert here == worker and len(here) == 3
+
+
+def test_the_linters_of_packages_find_nothing(project: Path) -> None:
+    """publint and Are the types wrong; CommonJS has to import() the package, which is of modules alone."""
+    node, packed = requires_tool("node"), project / "shared-1.0.0.tgz"
+    publint = requires_npm("publint").parent / "src" / "cli.js"
+    told = run(project, node, publint, "run", project / "node_modules" / "shared", "--pack", "false", "--strict")
+    assert "All good!" in told, told
+    attw = requires_npm("@arethetypeswrong/cli/package.json") / "dist" / "index.js"
+    run(project, node, attw, packed, "--profile", "esm-only", "--format", "ascii")
 
 
 TYPESCRIPT = """

@@ -51,9 +51,7 @@ def test_the_cmake_example_builds(tmp_path: Path, digits: Path) -> None:
     cmake = requires_tool("cmake")
     shutil.copytree(digits, tmp_path / "third_party" / "digits")
     (tmp_path / "main.c").write_text(block("c"))
-    (tmp_path / "CMakeLists.txt").write_text(
-        "cmake_minimum_required(VERSION 3.15)\nproject(app C CXX)\n" + block("cmake")
-    )
+    (tmp_path / "CMakeLists.txt").write_text("cmake_minimum_required(VERSION 3.15)\n\n" + block("cmake"))
     run(cmake, "-S", ".", "-B", "build", "-DCMAKE_BUILD_TYPE=Release", cwd=tmp_path)
     run(cmake, "--build", "build", cwd=tmp_path)
     assert "probability of class 0" in run(tmp_path / "build" / "app", cwd=tmp_path)

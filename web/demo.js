@@ -64,9 +64,10 @@ async function main() {
   const { build } = runner;
   setRunner(runner);
   const code = manifest.wasm[build].bytes + (manifest.script_bytes ?? 0);
-  $("bytes").textContent = `${size(code)} of code, ${size(manifest.weights?.bytes ?? 0)} of weights. ${
-    what(runner, manifest)}; ${
-      manifest.macs < 1e5 ? manifest.macs : `${(manifest.macs / 1e6).toFixed(1)} million`} multiply-adds per run.`; // prettier-ignore
+  const macs = manifest.macs < 1e5 ? manifest.macs : `${(manifest.macs / 1e6).toFixed(1)} million`;
+  const work = manifest.macs ? `; ${macs} multiply-adds per run` : ""; // trees have none
+  $("bytes").textContent =
+    `${size(code)} of code, ${size(manifest.weights?.bytes ?? 0)} of weights. ${what(runner, manifest)}${work}.`;
   show("work");
   view(model, manifest);
   if (!parts && (await keep(address, manifest, build))) $("bytes").textContent += " It works without a network now.";

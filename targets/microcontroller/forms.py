@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dlpack.targets.base import Manifest
 
@@ -91,20 +92,27 @@ def write_arduino(folder: Path, manifest: Manifest, about: str, libraries: Mappi
         (library / place).mkdir(parents=True, exist_ok=True)
     properties = _filled(_PROPERTIES, manifest).replace("microcontrollers.", f"{about}.")
     (library / "library.properties").write_text(properties, encoding="utf-8")
+    for file, text in sources(folder, manifest).items():
+        (library / "src" / file).write_text(text, encoding="utf-8")
+    for place, compiled in libraries.items():
+        shutil.copyfile(compiled, library / "src" / place / f"lib{name}.a")
+    (library / "examples" / name / f"{name}.ino").write_text(sketch(manifest), encoding="utf-8")
+
+
+def sources(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The bundle's NAME.cpp and NAME.h for build systems that pass no macros: these are defined in the files."""
+    name = manifest["name"]
     macros = [
         f"#define {name.upper()}_FREESTANDING",
         *([f"#define {name.upper()}_BIND_ONLY"] if _bind(manifest) else []),
     ]
     source = (folder / manifest["source"]).read_text(encoding="utf-8")
-    (library / "src" / f"{name}.cpp").write_text("\n".join([*macros, source]), encoding="utf-8")
     header = (folder / manifest["header"]).read_text(encoding="utf-8")
-    (library / "src" / manifest["header"]).write_text("\n".join([*macros[1:], header]), encoding="utf-8")
-    for place, compiled in libraries.items():
-        shutil.copyfile(compiled, library / "src" / place / f"lib{name}.a")
-    (library / "examples" / name / f"{name}.ino").write_text(_sketch(manifest), encoding="utf-8")
+    return {f"{name}.cpp": "\n".join([*macros, source]), manifest["header"]: "\n".join([*macros[1:], header])}
 
 
-def _sketch(manifest: Manifest) -> str:
+def sketch(manifest: Mapping[str, Any]) -> str:
+    """A program for Arduino that runs the predictor once a second, on zeros."""
     name = manifest["name"]
     declared, bound = [], []
     for kind in ("input", "output"):
@@ -120,11 +128,11 @@ def _sketch(manifest: Manifest) -> str:
     return _filled(text.replace("`inputs`", "`input0`"), manifest)
 
 
-def _bind(manifest: Manifest) -> bool:
+def _bind(manifest: Mapping[str, Any]) -> bool:
     return bool(manifest["microcontroller"]["bind"])
 
 
-def _filled(text: str, manifest: Manifest) -> str:
+def _filled(text: str, manifest: Mapping[str, Any]) -> str:
     """A template with what the manifest says of the predictor."""
     name, sizes = manifest["name"], manifest["microcontroller"]
     words = {

@@ -51,6 +51,7 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
         modules.setdefault(file_name, web_text(file_name))
     for file_name, text in modules.items():
         (folder / file_name).write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(readme(manifest), encoding="utf-8")
     (folder / "package.json").write_text(json.dumps(package_json(manifest), indent=2) + "\n", encoding="utf-8")
     details = [f"{b['file']} {b['bytes']:,} bytes" for b in builds.values()]
     if options.values.get(SINGLE_FILE):
@@ -83,6 +84,8 @@ def _write_webgpu(folder: Path, manifest: Manifest, program: Program) -> str:
 
 def package_json(manifest: Manifest) -> dict[str, object]:
     """What npm and bundlers read. The version is the bundle's format, not the model's, which has none."""
+    kinds = ["wasm", *(["weights"] if "weights" in manifest else [])]
+    kinds += ["wgsl", "webgpu.json"] if "shaders" in manifest.get("webgpu", {}) else []
     return {
         "name": manifest["name"],
         "version": "1.0.0",
@@ -90,6 +93,7 @@ def package_json(manifest: Manifest) -> dict[str, object]:
         "license": "SEE LICENSE IN NOTICE",
         "private": True,
         "type": "module",
+        "engines": {"node": ">=20"},
         "sideEffects": ["./worker.js", "./thread.js"],
         "types": "./index.d.ts",
         "exports": {
@@ -98,18 +102,69 @@ def package_json(manifest: Manifest) -> dict[str, object]:
                 "types": "./index.d.ts",
                 "default": "./index.js",
             },
-            "./worker.js": "./worker.js",
-            "./thread.js": "./thread.js",
-            "./mxnet_compat.js": {"types": "./mxnet_compat.d.ts", "default": "./mxnet_compat.js"},
+            **{
+                f"./{name}.js": {"types": f"./{name}.d.ts", "default": f"./{name}.js"}
+                for name in ("worker", "thread", "mxnet_compat")
+            },
             "./manifest.json": "./manifest.json",
-            "./*.wasm": "./*.wasm",
-            "./*.weights": "./*.weights",
-            "./*.wgsl": "./*.wgsl",
-            "./*.webgpu.json": "./*.webgpu.json",
+            **{f"./*.{kind}": f"./*.{kind}" for kind in kinds},
             "./package.json": "./package.json",
         },
         "files": [
-            *("*.js", "!demo*.js", "!sw.js", "*.d.ts", "*.wasm", "*.weights", "*.wgsl", "*.webgpu.json"),
-            *("manifest.json", "NOTICE"),
+            *("*.js", "!demo*.js", "!sw.js", "*.d.ts", *(f"*.{kind}" for kind in kinds)),
+            *("manifest.json", "NOTICE", "README.md"),
         ],
     }
+
+
+_README = """\
+# @name@
+
+A neural network compiled to WebAssembly by @tool@. It runs in pages, in workers and in Node.js, and needs nothing else.
+
+```js
+import { @kind@ } from "@name@";
+
+const model = await @kind@.load(@address@);
+@use@
+```
+
+@tensors@
+
+In Node.js, `load(new URL(".", import.meta.resolve("@name@/package.json")))` finds the model beside its code. In a page
+the address is that of the folder where `manifest.json`, `*.wasm` and `*.weights` are served: bundlers take the code
+alone. `index.d.ts` describes the API. For the licence of the model see NOTICE.
+"""
+
+_KINDS = {"classify": "Classifier", "detect": "Detector", "style": "Stylizer", "text": "Writer"}
+_USES = {
+    "Classifier": "const [{ label, probability }] = await model.classify(image); // picture, canvas, video, ImageData",
+    "Detector": "const found = await model.detect(image); // [{ label, score, x, y, width, height }]",
+    "Stylizer": "const { data, width, height } = await model.stylize(image); // RGBA",
+    "Writer": "for await (const character of model.write(text, { length: 400 })) console.log(character);",
+}
+
+
+def readme(manifest: Manifest) -> str:
+    """README.md of the npm package: how it is used, and the model's inputs and outputs."""
+    kind = _KINDS.get(
+        manifest.get("task", {}).get("kind", ""), "Classifier" if "preprocess" in manifest else "Predictor"
+    )
+    inputs = ", ".join(f"{json.dumps(t['name'])}: x{k}" for k, t in enumerate(manifest["inputs"]))
+    rows = [
+        f"| {what} | `{t['name']}` | {t['dtype']} | {' x '.join(map(str, t['shape'])) or 'a number'} |"
+        for what, tensors in (("input", manifest["inputs"]), ("output", manifest["outputs"]))
+        for t in tensors
+    ]
+    words = {
+        "name": manifest["name"],
+        "tool": manifest["tool"],
+        "kind": kind,
+        "address": f'"/{manifest["name"]}/"',
+        "use": _USES.get(kind, f"const outputs = await model.run({{ {inputs} }}); // typed arrays, by name"),
+        "tensors": "\n".join(["| | name | type | shape |", "|---|---|---|---|", *rows]),
+    }
+    text = _README
+    for word, value in words.items():
+        text = text.replace(f"@{word}@", value)
+    return text

@@ -155,25 +155,3 @@ def _decisive(model: ModelProto) -> set[str]:
 
 def _same(a: Any, b: Any) -> bool:
     return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.array_equal(a, b)
-
-
-def difference(got: Array, want: Any, rtol: float, atol: float) -> str:
-    """How `got` differs from `want`, in words; "" where it is within ``atol + rtol * |want|`` everywhere."""
-    if not isinstance(want, np.ndarray):
-        return f"a {type(want).__name__} is expected"
-    if got.dtype != want.dtype or got.shape != want.shape:
-        return f"{got.dtype}{list(got.shape)} instead of {want.dtype}{list(want.shape)}"
-    if got.dtype.kind not in "biufc":  # ml_dtypes' own, which numpy does not mix with its floats
-        got, want = got.astype(np.float32), want.astype(np.float32)
-    if got.dtype.kind == "f":
-        got, want = got.astype(np.float64), want.astype(np.float64)
-    with np.errstate(all="ignore"):
-        wrong = ~np.isclose(got, want, rtol=rtol, atol=atol, equal_nan=got.dtype.kind == "f")
-    if not wrong.any():
-        return ""
-    where = tuple(int(i) for i in np.argwhere(wrong)[0])
-    return f"{int(wrong.sum())} of {wrong.size} values, [{_commas(where)}] is {got[where]} instead of {want[where]}"
-
-
-def _commas(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))

@@ -17,7 +17,7 @@ from typing import Any
 import ml_dtypes  # noqa: F401 - lets numpy know bfloat16 by its name
 import numpy as np
 
-from conformance.cases import difference
+from conformance.differences import difference
 
 GUARD = 256
 FILL = 0xFF  # NaN, -1 or "true": no value that an uninitialised read gets right by luck

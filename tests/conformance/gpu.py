@@ -14,7 +14,8 @@ import numpy as np
 from gpu_text import Runner, compile_for_host, cuda_text
 
 from conformance.batch import compile_for
-from conformance.cases import INEXACT, Case, difference, freeze, select
+from conformance.cases import INEXACT, Case, freeze, select
+from conformance.differences import difference
 from dlpack.errors import DlpackError
 from dlpack.targets.gpu.machine import SM_53, Gpu
 from dlpack.targets.gpu.schedule import GpuBackend

@@ -26,8 +26,50 @@ def open_library(path: Path) -> ctypes.CDLL:
         raise UsageError(f"{path} cannot be loaded on this computer: {e}") from e
 
 
+_FORM: dict[str, type | tuple[type, ...]] = {
+    "name": str, "tool": str, "target": str, "machine": str, "model_sha256": str, "opset": str, "source": str,
+    "header": str, "library": str, "inputs": list, "outputs": list, "ranges": list, "labels": list, "shapes": list,
+    "variants": list, "verified_on": list, "macs": int, "weights_bytes": int, "threads": int, "arena": dict,
+    "weights": dict, "files": dict, "task": dict, "preprocess": dict, "wasm": dict, "android": dict,
+    "microcontroller": dict, "verification": (dict, list), "tolerance": (int, float),
+}  # fmt: skip
+"""The manifest's keys whose kind is checked where they are there."""
+
+_NEEDED = ("name", "target", "source", "header", "inputs", "outputs", "ranges")
+"""The keys without which nothing can be done with a bundle."""
+
+
+def _damage(manifest: dict[str, Any]) -> str:
+    """What is wrong with a manifest's form, in words; "" where it is sound."""
+    for key in _NEEDED:
+        if key not in manifest:
+            return f"it has no {key!r}"
+    for key, kind in _FORM.items():
+        if key in manifest and not isinstance(manifest[key], kind):
+            return f"its {key!r} is {type(manifest[key]).__name__}"
+    sets = manifest.get("shapes", [])
+    if not all(isinstance(s, dict) and all(isinstance(s.get(k), list) for k in ("inputs", "outputs")) for s in sets):
+        return "its 'shapes' are no sets of shapes"
+    for place in (manifest, *sets):
+        for tensor in (*place["inputs"], *place["outputs"]):
+            if not _is_tensor(tensor):
+                return f"{str(tensor)[:60]} is no input or output"
+    if not all(isinstance(text, str) for text in manifest.get("files", {}).values()):
+        return "its 'files' are no checksums"
+    return ""
+
+
+def _is_tensor(told: Any) -> bool:
+    return (
+        isinstance(told, dict)
+        and all(isinstance(told.get(key), str) for key in ("name", "dtype"))
+        and isinstance(told.get("shape"), list)
+        and all(isinstance(n, int) and n >= 0 for n in told["shape"])
+    )
+
+
 def read_manifest(bundle: Path) -> dict[str, Any]:
-    """The bundle's manifest. Raises UsageError if there is none."""
+    """The bundle's manifest. Raises UsageError if there is none, or it is damaged."""
     path = Path(bundle) / "manifest.json"
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -35,6 +77,8 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
         raise UsageError(f"{bundle} is not a bundle: it has no readable manifest.json ({e})") from e
     if not isinstance(manifest, dict) or manifest.get("format") != 1:
         raise UsageError(f"{path} does not have manifest format 1: build the bundle again")
+    if damage := _damage(manifest):
+        raise UsageError(f"{path} is damaged: {damage}; build the bundle again")
     return manifest
 
 

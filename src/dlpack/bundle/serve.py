@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 from dlpack.bundle.loader import read_manifest
 from dlpack.errors import UsageError
@@ -21,6 +25,10 @@ HEADERS = {
 """What the page needs. COOP and COEP make it cross-origin isolated."""
 
 
+_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+"""What a browser on this computer calls the server; with DNS rebinding, a stranger's page calls it something else."""
+
+
 class _Handler(SimpleHTTPRequestHandler):
     extensions_map = SimpleHTTPRequestHandler.extensions_map | {
         ".wasm": "application/wasm",
@@ -34,6 +42,17 @@ class _Handler(SimpleHTTPRequestHandler):
         for name, value in HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
+
+    def send_head(self) -> Any:
+        """The answer's headers, and its file or None; refuses other hosts' names, and paths that no file can have."""
+        name = re.sub(r":\d*$", "", self.headers.get("Host", "localhost")).lower()
+        if name not in _HOSTS:
+            self.send_error(HTTPStatus.FORBIDDEN, "This server answers for localhost only")
+            return None
+        if "\0" in unquote(self.path):
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return None
+        return super().send_head()
 
     def do_GET(self) -> None:
         if self.path == "/favicon.ico":

@@ -1,4 +1,4 @@
-"""The command line: build, export, inspect, verify, run, bench, serve, targets, doctor, completion, help.
+"""The command line: build, export, inspect, verify, run, new, bench, serve, targets, doctor, completion, help.
 
 `arguments` holds the options that commands share, `console` the output; the commands are in the other modules.
 """
@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from dlpack.cli import build, doctor, run, shell, show
+from dlpack.cli import build, doctor, new, run, shell, show
 from dlpack.cli.console import fail, interrupted
 from dlpack.cli.version import version_text
 from dlpack.errors import DlpackError, did_you_mean
@@ -21,6 +21,7 @@ Examples:
   dlpack build model.onnx --target native     compile for this computer
   dlpack build model.onnx --target wasm       an npm package and a page
   dlpack run build/model --input cat.jpg      a quick look at the result
+  dlpack new vite build/model                 a project to start from
   dlpack help build                           the options of a command
 
 \b
@@ -76,6 +77,7 @@ for command in (
     show.inspect,
     show.verify,
     run.run,
+    new.new,
     show.bench,
     show.serve,
     show.targets,

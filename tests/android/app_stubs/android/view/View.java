@@ -1,0 +1,4 @@
+package android.view;
+
+/** A stand-in. */
+public class View {}
