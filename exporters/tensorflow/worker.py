@@ -165,7 +165,9 @@ def _check_known(model: ModelProto) -> None:
     if any(n.op_type.startswith("TensorList") for n in unknown):
         raise UnsupportedError(
             "it holds a loop over a list of tensors, as recurrent layers of Keras are saved in a SavedModel; give the "
-            "model's .keras or .h5 file, whose LSTM, GRU and SimpleRNN layers are converted as such"
+            "model's .keras or .h5 file, whose LSTM, GRU and SimpleRNN layers are converted as such. If that file holds "
+            "code (a Lambda layer, classes of yours), set layer.unroll = True for each recurrent layer, and then call "
+            "model.export('folder')"
         )
     if any(n.op_type.startswith(("HashTable", "LookupTable", "MutableHashTable")) for n in unknown):
         raise UnsupportedError(
