@@ -44,7 +44,8 @@ def resize(ctx: Any, node: Any, name: str, _args: Any) -> None:
     size = node.input[1]
     corners, half = (bool(node.get_attr_value(k, 0)) for k in ("align_corners", "half_pixel_centers"))
     attributes: dict[str, Any] = {"mode": "linear" if node.type == "ResizeBilinear" else "nearest"}
-    attributes["coordinate_transformation_mode"] = "align_corners" if corners else "half_pixel" if half else "asymmetric"
+    middle = "half_pixel" if half else "asymmetric"
+    attributes["coordinate_transformation_mode"] = "align_corners" if corners else middle
     if attributes["mode"] == "nearest":
         attributes["nearest_mode"] = "round_prefer_ceil" if corners or half else "floor"
 
