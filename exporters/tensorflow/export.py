@@ -1,4 +1,4 @@
-"""TensorFlow and Keras → ONNX, by tf2onnx: SavedModels, `.keras`, whole-model `.h5`, frozen graphs, TF.js layers models.
+"""TensorFlow and Keras → ONNX, by tf2onnx: SavedModels, Keras files, frozen graphs, and layers models of TF.js.
 
 TensorFlow is needed (the extra `tensorflow`), but runs in a process of its own: a damaged file that makes it crash is
 an error here, and neither its messages nor its memory reach the build. `worker.py` is that process.
