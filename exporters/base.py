@@ -154,8 +154,8 @@ def write_model(model: ModelProto, path: Path) -> None:
 
 
 def main_file(path: Path) -> Path:
-    """The file to read of a model that is a folder: a SavedModel's saved_model.pb, or a Core ML package's model."""
-    inside = (path / "saved_model.pb", path / "Data" / "com.apple.CoreML" / "model.mlmodel")
+    """The file to read of a model that is a folder: of a SavedModel, a TF.js model or a Core ML package."""
+    inside = (path / "saved_model.pb", path / "model.json", path / "Data" / "com.apple.CoreML" / "model.mlmodel")
     return next((file for file in inside if file.is_file()), path)
 
 

@@ -13,10 +13,6 @@ _PADDLE = (
     "--params_filename {} --save_file model.onnx, and give model.onnx"
 )
 _CORE_ML = "this is a Core ML package without Data/com.apple.CoreML/model.mlmodel; copy or convert it again"
-_LAYERS = (
-    "this is a TF.js layers model: pip install tensorflowjs && tensorflowjs_converter --input_format=tfjs_layers_model "
-    "--output_format=keras FOLDER/model.json model.h5, and give model.h5"
-)
 _GRAPH = (
     "this is a TF.js graph model: pip install tfjs-graph-converter && tfjs_graph_converter FOLDER model.pb, and give "
     "model.pb"
@@ -46,7 +42,6 @@ _JSON = tuple(
     (re.compile(pattern, re.DOTALL), text)
     for pattern, text in (
         (rb'\{.*"format"\s*:\s*"graph-model"', _GRAPH),
-        (rb'\{.*("format"\s*:\s*"layers-model"|"modelTopology")', _LAYERS),
         (rb'\{.*"base_code"\s*:\s*\{.*"magic"\s*:\s*"pir"', _PADDLE.format("NAME.json", "NAME.pdiparams")),
         (rb'\{.*"(model_type|architectures|transformers_version)"', _HUGGING_FACE),
     )
@@ -82,9 +77,6 @@ def foreign(path: Path, start: bytes) -> str | None:
 
 def foreign_folder(path: Path) -> str | None:
     """What a folder without a known main file contains."""
-    if (path / "model.json").is_file():
-        with open(path / "model.json", "rb") as file:
-            return foreign(path / "model.json", file.read(4096))
     return _filled(next((text for name, text in _FOLDERS if (path / name).is_file()), None), path, path)
 
 

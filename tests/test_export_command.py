@@ -94,7 +94,6 @@ def test_inspect_says_what_an_exporter_needs(tmp_path: Path) -> None:
     ("start", "words"),
     [
         (b'{"format": "graph-model", "modelTopology": {}}', "tfjs_graph_converter"),
-        (b'{"format": "layers-model", "modelTopology": {}}', "tensorflowjs_converter"),
         (b'{"base_code": {"magic": "pir", "version": 1}}', "paddle2onnx --model_dir .* --model_filename model.json"),
         (b'{"architectures": ["BertModel"], "model_type": "bert"}', "optimum-cli export onnx --model"),
         (b'\x40\0\0\0\0\0\0\0{"w":{"dtype":"F32"}}', "safetensors"),

@@ -216,6 +216,21 @@ ESTIMATORS: dict[str, Row] = {
     "neighbors_imputer": (impute.KNNImputer(), GAPS, None, transformed),
     "neighbors_imputer_weights": (impute.KNNImputer(n_neighbors=3, weights="distance"), GAPS, None, transformed),
     "chain": (multioutput.ClassifierChain(LINEAR(), order=[2, 0, 1]), X, SEVERAL, several),
+    "chain_of_probabilities": (multioutput.ClassifierChain(LINEAR(), chain_method="predict_proba"), X, SEVERAL,
+                               several),
+    "chain_of_values": (multioutput.RegressorChain(linear_model.Ridge(), order=[1, 0]), X,
+                        np.stack([VALUES, X[:, 4] - VALUES], axis=1), predicted),
+    "several_classifiers": (multioutput.MultiOutputClassifier(LINEAR()), X, SEVERAL, several_forests),
+    "voting_values_weights": (ensemble.VotingRegressor([("a", linear_model.Ridge()),
+                                                        ("b", tree.DecisionTreeRegressor(max_depth=3))],
+                                                       weights=[1, 3]), X, VALUES, predicted),
+    "imputer_marks": (pipeline.make_pipeline(impute.SimpleImputer(add_indicator=True), preprocessing.StandardScaler()),
+                      GAPS, None, transformed),
+    "neighbors_imputer_marks": (impute.KNNImputer(missing_values=-9, add_indicator=True), np.nan_to_num(GAPS, nan=-9),
+                                None, transformed),
+    "function_with_arguments": (preprocessing.FunctionTransformer(np.clip, kw_args={"a_min": -1, "a_max": 0.5}), X,
+                                None, transformed),
+    "bins_one_hot": (preprocessing.KBinsDiscretizer(3, subsample=None, strategy="uniform"), X, None, transformed),
     "functions": (pipeline.make_pipeline(preprocessing.FunctionTransformer(np.abs), preprocessing.FunctionTransformer(
         np.log1p), linear_model.Ridge()), X, VALUES, predicted),
     "pipeline": (pipeline.make_pipeline(
@@ -373,16 +388,15 @@ def test_types_of_others_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_what_cannot_be_exported_says_why(tmp_path: Path) -> None:
     text = np.array([["red"], ["blue"], ["red"]], object)
-    own = pipeline.make_pipeline(preprocessing.FunctionTransformer(np.abs, kw_args={"where": True}), LINEAR()).fit(
-        X, TWO
-    )
+    own = preprocessing.FunctionTransformer(np.abs, kw_args={"dtype": "float32"})
+    own = pipeline.make_pipeline(own, LINEAR()).fit(X, TWO)
     target = compose.TransformedTargetRegressor(
         linear_model.Ridge(), transformer=preprocessing.QuantileTransformer(n_quantiles=9)
     )
     for name, estimator, reason in (
         ("unfitted", linear_model.Ridge(), "not fitted"),
         ("words", preprocessing.OneHotEncoder().fit(text), "skl2onnx|numbers"),
-        ("function", own, "compute element by element"),
+        ("function", own, "kw_args that are no single numbers"),
         ("target", target.fit(X, VALUES), "QuantileTransformer.*MinMaxScaler"),
         ("several", ensemble.RandomForestClassifier(2).fit(X, np.stack([WORDS, WORDS], 1)), "skl2onnx"),
         ("unknown", {"weights": X}, "not an estimator"),
@@ -469,7 +483,6 @@ def test_what_skl2onnx_would_get_wrong_is_said_otherwise(tmp_path: Path) -> None
         (ensemble.GradientBoostingClassifier(n_estimators=2, init="zero"), "does not run"),
         (calibration.CalibratedClassifierCV(pipeline.make_pipeline(preprocessing.StandardScaler(), LINEAR())),
          "calibrate its last step"),
-        (pipeline.make_pipeline(impute.SimpleImputer(add_indicator=True), LINEAR()), "add_indicator"),
         (decomposition.FastICA(2), "no converter for sklearn.*replace it by another estimator"),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ from dlpack.errors import DlpackError, ModelError, ToolchainError, UnsupportedEr
 from dlpack.exporters import ExportOptions
 from dlpack.exporters.tensorflow import lookup
 from dlpack.exporters.tensorflow.keras import check_config
+from dlpack.exporters.tensorflow.layers import write_h5
 
 MAKE = Path(__file__).with_name("fixtures") / "make_keras.py"
 
@@ -83,6 +85,7 @@ CASES = [
     ("grouped.keras", "grouped"),  # gelu is made of erfc; a grouped convolution is a function marked for XLA
     ("dropped.keras", "dropped"),
     ("stateful.keras", "stateful"),
+    ("sizes.keras", "sizes"),  # as many pixels as TensorFlow has, and its kernels
     ("code_inside", "code_inside"),  # a Lambda and a layer of its own, as our message advises to save them
     ("alike", "alike"),
     ("old", "old"),
@@ -225,6 +228,47 @@ def test_layers_of_words_are_refused_with_the_way_out() -> None:
     with pytest.raises(UnsupportedError, match=told) as e:
         lookup.check([("StringLookup", "keras.layers", "words"), ("Dense", "keras.layers", "dense")])
     assert e.value.problems == ("layer 'words' (StringLookup): takes words",)
+
+
+def tfjs(folder: Path, parts: dict[str, Any]) -> Path:
+    """A network of one Dense layer as TF.js saves it: its input is stated in that layer."""
+    layer = {"name": "out", "units": 2, "activation": "relu", "use_bias": True, "batch_input_shape": [None, 3]}
+    layers = [{"class_name": "Dense", "config": layer}]
+    topology = {"class_name": "Sequential", "config": {"name": "net", "layers": layers}}
+    packed = {"dtype": "uint8", "scale": 0.5, "min": -2.0}
+    weights = [{"name": "out/kernel", "shape": [3, 2], "dtype": "float32", "quantization": packed},
+               {"name": "out/bias", "shape": [2], "dtype": "float32"}]  # fmt: skip
+    data = np.arange(6, dtype=np.uint8).tobytes() + np.array([0.25, -1], "<f4").tobytes()
+    (folder / "a.bin").write_bytes(data[:5])
+    (folder / "b.bin").write_bytes(data[5:])
+    manifest = [{"paths": ["a.bin", "b.bin"], "weights": weights}]
+    described = {"format": "layers-model", "modelTopology": topology, "weightsManifest": manifest}
+    (folder / "model.json").write_text(json.dumps(described | parts))
+    return folder
+
+
+def test_tfjs_layers_model(tmp_path: Path) -> None:
+    exported = exporters.export(tfjs(tmp_path, {}))
+    x = np.array([[1, -2, 3]], np.float32)
+    (got,) = run(exported.model, {"input": x}).values()
+    want = np.maximum(x @ (np.arange(6).reshape(3, 2) * 0.5 - 2) + [0.25, -1], 0)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    assert exported.params is not None and exported.params.name == "a.bin"
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"weightsManifest": [{"paths": ["../a.bin"], "weights": []}]}, "does not lie in its folder"),
+        ({"weightsManifest": [{"paths": ["a.bin"], "weights": []}]}, "do not fit model.json"),
+        ({"weightsManifest": None}, "weightsManifest is missing"),
+        ({"modelTopology": {"class_name": "Sequential", "config": {"layers": [{"class_name": "Sequential",
+          "config": {"name": "inner"}}]}}}, "a model as its layer 'inner'"),
+    ],
+)  # fmt: skip
+def test_tfjs_files_that_cannot_be_read_say_why(parts: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(DlpackError, match=words):
+        write_h5(tfjs(tmp_path, parts) / "model.json", tmp_path)
 
 
 def test_missing_framework_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -307,7 +307,14 @@ def _upsample_nearest(x: Any, _output_size: Any, scale_factors: Sequence[float] 
     return x
 
 
+def _subtracted(x: Any, other: Any, alpha: Any = 1) -> Any:
+    """other - alpha * x, in the type of both: torch.onnx finds no subtraction of whole numbers from 1.0."""
+    y = x.to(import_torch().result_type(x, other))
+    return (y if alpha == 1 else y * alpha).neg() + other
+
+
 _FUNCTIONS: dict[str, tuple[str, Decomposition]] = {
+    "rsub": ("Scalar Tensor", _subtracted),
     **{f"max_pool{r}d": ("default", _max_pool(r)) for r in (1, 2, 3)},
     **{f"avg_pool{r}d": ("default", _average_pool(r)) for r in (1, 2, 3)},
     "adaptive_max_pool2d": ("default", _adaptive_max_pool2d),

@@ -59,7 +59,7 @@ def register() -> None:
     from skl2onnx import update_registered_converter
     from skl2onnx.common.shape_calculator import calculate_linear_regressor_output_shapes
     from sklearn.compose import TransformedTargetRegressor
-    from sklearn.multioutput import ClassifierChain
+    from sklearn.multioutput import ClassifierChain, RegressorChain
 
     update_registered_converter(
         TransformedTargetRegressor, "DlpackTransformedTarget", calculate_linear_regressor_output_shapes,
@@ -69,39 +69,99 @@ def register() -> None:
         ClassifierChain, "DlpackClassifierChain", _chain_shapes, _convert_chain,
         options={"zipmap": [True, False, "columns"], "output_class_labels": [False, True], "nocl": [True, False]},
     )  # fmt: skip
+    update_registered_converter(
+        RegressorChain, "DlpackRegressorChain", _regressor_chain_shapes, _convert_regressor_chain
+    )
 
 
 def _chain_shapes(operator: Any) -> None:
     from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
 
     count = len(operator.raw_operator.estimators_)
-    for output, kind in zip(operator.outputs, (Int64TensorType, FloatTensorType), strict=True):
+    for output, kind in zip(operator.outputs, (Int64TensorType, FloatTensorType), strict=False):
         output.type = kind([None, count])
 
 
-def _convert_chain(scope: Any, operator: Any, container: Any) -> None:
-    """A chain of binary classifiers, each of which sees the predictions of those before it."""
+def _regressor_chain_shapes(operator: Any) -> None:
+    from skl2onnx.common.data_types import FloatTensorType
+
+    operator.outputs[0].type = FloatTensorType([None, len(operator.raw_operator.estimators_)])
+
+
+def _classify(graph: Graph, estimator: Any, x: Any) -> list[str]:
+    """An inner classifier's labels and probabilities, of the variable `x`."""
     from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
 
+    for place in (graph.scope, graph.container):
+        place.add_options(id(estimator), {"zipmap": False})
+    return graph.estimator(estimator, [x], [Int64TensorType(), FloatTensorType()])
+
+
+def _convert_chain(scope: Any, operator: Any, container: Any) -> None:
+    """A chain of binary classifiers, each of which sees what those before it predict."""
+    from skl2onnx.common.data_types import FloatTensorType
+
     chain, graph, x = operator.raw_operator, Graph(scope, container), operator.inputs[0]
-    if getattr(chain, "chain_method_", "predict") != "predict":
-        raise UnsupportedError(f"ClassifierChain(chain_method={chain.chain_method!r}) is not supported; leave it out")
+    method = getattr(chain, "chain_method_", "predict")
+    if method not in ("predict", "predict_proba"):
+        raise UnsupportedError(f"ClassifierChain(chain_method={method!r}) is not supported; 'predict_proba' is")
     columns, labels, scores = x.type.shape[1], [], []
     seen = x
     for k, estimator in enumerate(chain.estimators_):
         if not hasattr(estimator, "predict_proba"):
-            raise UnsupportedError("a ClassifierChain of estimators without probabilities is not supported")
-        scope.add_options(id(estimator), {"zipmap": False})
-        container.add_options(id(estimator), {"zipmap": False})
-        label, score = graph.estimator(estimator, [seen], [Int64TensorType(), FloatTensorType()])
+            raise UnsupportedError(
+                f"a ClassifierChain of {type(estimator).__name__}, which has no probabilities, is not supported; put "
+                "CalibratedClassifierCV around it"
+            )
+        label, score = _classify(graph, estimator, seen)
         labels.append(graph.op("Reshape", label, graph.ints(-1, 1)))
         scores.append(graph.op("Gather", score, graph.ints(1), axis=1))
         seen = scope.declare_local_variable("seen", FloatTensorType([None, columns + k + 1]))
-        said = [graph.op("Cast", v, to=TensorProto.FLOAT) for v in labels]
+        said = [graph.op("Cast", v, to=TensorProto.FLOAT) for v in (labels if method == "predict" else scores)]
         graph.op("Concat", x.full_name, *said, output=seen.full_name, axis=1)
     back = graph.ints(*np.argsort(chain.order_))
     for made, output in ((labels, operator.outputs[0]), (scores, operator.outputs[1])):
         graph.op("Gather", graph.op("Concat", *made, axis=1), back, output=output.full_name, axis=1)
+
+
+def _convert_regressor_chain(scope: Any, operator: Any, container: Any) -> None:
+    """A chain of regressors, each of which sees what those before it predict."""
+    from skl2onnx.common.data_types import FloatTensorType
+
+    chain, graph, x = operator.raw_operator, Graph(scope, container), operator.inputs[0]
+    columns, made = x.type.shape[1], list[str]()
+    seen = x
+    for k, estimator in enumerate(chain.estimators_):
+        (value,) = graph.estimator(estimator, [seen], [FloatTensorType()])
+        made.append(graph.op("Reshape", value, graph.ints(-1, 1)))
+        seen = scope.declare_local_variable("seen", FloatTensorType([None, columns + k + 1]))
+        graph.op("Concat", x.full_name, *made, output=seen.full_name, axis=1)
+    back = graph.ints(*np.argsort(chain.order_))
+    graph.op("Gather", graph.op("Concat", *made, axis=1), back, output=operator.outputs[0].full_name, axis=1)
+
+
+def convert_several(scope: Any, operator: Any, container: Any) -> None:
+    """A classifier per label: labels [rows, labels], probabilities [labels, rows, classes]."""
+    graph, parts = Graph(scope, container), operator.raw_operator.estimators_
+    if len({len(part.classes_) for part in parts}) > 1 or not all(hasattr(part, "predict_proba") for part in parts):
+        raise UnsupportedError(
+            "a MultiOutputClassifier whose labels differ in their number of classes, or whose estimators have no "
+            "probabilities, is not supported; save its estimators_ one by one"
+        )
+    made = [_classify(graph, part, operator.inputs[0]) for part in parts]
+    labels = [graph.op("Reshape", label, graph.ints(-1, 1)) for label, _ in made]
+    scores = [graph.op("Unsqueeze", score, graph.ints(0)) for _, score in made]
+    graph.op("Concat", *labels, output=operator.outputs[0].full_name, axis=1)
+    graph.op("Concat", *scores, output=operator.outputs[1].full_name, axis=0)
+
+
+def several_shapes(operator: Any) -> None:
+    """The types of a MultiOutputClassifier's outputs."""
+    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
+
+    count = len(operator.raw_operator.estimators_)
+    operator.outputs[0].type = Int64TensorType([None, count])
+    operator.outputs[1].type = FloatTensorType([count, None, None])
 
 
 def _convert_transformed_target(scope: Any, operator: Any, container: Any) -> None:
@@ -148,12 +208,8 @@ _LINEAR_INVERSES: dict[str, Any] = {
 
 def convert_function(scope: Any, operator: Any, container: Any) -> None:
     """A FunctionTransformer of an elementwise NumPy function."""
-    graph = Graph(scope, container)
-    if operator.raw_operator.kw_args:
-        raise UnsupportedError(
-            "a FunctionTransformer with kw_args is not supported; functions that compute element by element are"
-        )
-    y = inline(graph, operator.raw_operator.func, operator.inputs[0].full_name)
+    graph, part = Graph(scope, container), operator.raw_operator
+    y = inline(graph, part.func, operator.inputs[0].full_name, part.kw_args)
     graph.op("Identity", y, output=operator.outputs[0].full_name)
 
 
@@ -162,23 +218,34 @@ def function_shapes(operator: Any) -> None:
     operator.outputs[0].type = type(operator.inputs[0].type)(operator.inputs[0].type.shape)
 
 
-def inline(graph: Graph, function: Any, x: str) -> str:
-    """The value of a NumPy ufunc at `x`, float32; `x` itself for None. Raises UnsupportedError for other functions."""
+ELEMENTWISE = ("around", "clip", "nan_to_num", "round", "sinc")
+"""NumPy's functions that compute element by element and are no ufuncs."""
+
+
+def inline(graph: Graph, function: Any, x: str, arguments: Any = None) -> str:
+    """The value of a NumPy function of single elements at `x`, float32; `x` itself for None.
+
+    Raises UnsupportedError for other functions.
+    """
     from dlpack.exporters.base import ExportOptions
     from dlpack.exporters.numpy.export import trace
 
     if function is None:
         return x
-    if not isinstance(function, np.ufunc) or function.nin != 1 or function.nout != 1:
+    plain = function in [getattr(np, name) for name in ELEMENTWISE]
+    if not plain and (not isinstance(function, np.ufunc) or function.nin != 1 or function.nout != 1):
         raise UnsupportedError(
             f"a FunctionTransformer of {getattr(function, '__name__', function)} is not supported; NumPy's functions "
-            "of one array that compute element by element (np.log1p, np.sqrt) are"
+            f"of one array that compute element by element (np.log1p, np.sqrt, np.{', np.'.join(ELEMENTWISE)}) are"
         )
-    made = trace(lambda x: function(x), "function", ExportOptions({"x": (1, 1)})).model.graph
+    known = arguments or {}
+    if not all(v is None or isinstance(v, bool | int | float) for v in known.values()):
+        raise UnsupportedError(f"a FunctionTransformer of {function.__name__} with kw_args that are no single numbers")
+    made = trace(lambda x: function(x, **known), "function", ExportOptions({"x": (1, 1)})).model.graph
     names = {made.input[0].name: x}
     for tensor in made.initializer:
         names[tensor.name] = graph.tensor(tensor)
     for node in made.node:
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        names[node.output[0]] = graph.op(node.op_type, *(names[n] for n in node.input), **attributes)
+        names[node.output[0]] = graph.op(node.op_type, *(names[n] if n else "" for n in node.input), **attributes)
     return names[made.output[0].name]

@@ -12,10 +12,12 @@ from dlpack.exporters.sklearn.composites import (
     convert_bagging,
     convert_function,
     convert_network,
+    convert_several,
     function_shapes,
+    several_shapes,
 )
 from dlpack.exporters.sklearn.container import Graph
-from dlpack.exporters.sklearn.neighbors import convert_imputer
+from dlpack.exporters.sklearn.neighbors import convert_imputer, convert_simple_imputer, imputer_shapes
 from dlpack.exporters.sklearn.trees import convert_forest, convert_histogram, plain_node
 
 _WITH_TREES = ("DecisionTree", "ExtraTree", "RandomForest", "IsolationForest")
@@ -29,15 +31,14 @@ def prepare(part: Any) -> None:
         part.transformers_ = [(n, t, _by_place(columns, places)) for n, t, columns in part.transformers_]
     elif kind == "VotingClassifier":
         part.flatten_transform = False  # of transform(), which is not exported
-        part.weights = None if part.weights is None else np.asarray(part.weights, float)
+    elif kind == "KBinsDiscretizer" and part.encode == "onehot":
+        part.encode = "onehot-dense"  # the same numbers
     elif text := next((str(v) for c in getattr(part, "categories_", ()) for v in c if isinstance(v, str)), None):
         raise UnsupportedError(
             f"the {kind} encodes text (the category {text!r}), and a bundle's inputs are numbers: number the "
             "categories before fitting (OrdinalEncoder().fit_transform), save the pipeline fitted on these numbers, "
             "and number them in the same way in the program that calls the bundle"
         )
-    elif kind == "SimpleImputer" and part.add_indicator:
-        raise UnsupportedError("SimpleImputer(add_indicator=True) is not supported; leave the option out")
     elif kind == "_CalibratedClassifier" and hasattr(part.estimator, "steps"):
         raise UnsupportedError(
             "a CalibratedClassifierCV over a pipeline is not supported; calibrate its last step: "
@@ -45,8 +46,10 @@ def prepare(part: Any) -> None:
         )
     elif kind == "TreePredictor":
         part.plain = [plain_node(node) for node in part.nodes]
-    if kind == "FunctionTransformer":
-        part.onnx_shape_calculator = lambda: function_shapes
+    if kind.startswith("Voting"):
+        part.weights = None if part.weights is None else np.asarray(part.weights, float)
+    if (shapes := _SHAPES.get(kind)) is not None and (kind != "SimpleImputer" or part.add_indicator):
+        part.onnx_shape_calculator = lambda: shapes
     if (convert := _converter(part, kind)) is not None:
         part.onnx_converter = lambda: convert
 
@@ -63,11 +66,18 @@ def _converter(part: Any, kind: str) -> Callable[[Any, Any, Any], None] | None:
         return convert_bagging
     if kind == "MLPClassifier" and part._label_binarizer.y_type_ == "multilabel-indicator":
         return convert_network
-    if kind == "KNNImputer":
-        return convert_imputer
-    if kind == "FunctionTransformer":
-        return convert_function
-    return None
+    if kind == "SimpleImputer" and part.add_indicator:
+        return convert_simple_imputer
+    return _OURS.get(kind)
+
+
+_OURS = {
+    "KNNImputer": convert_imputer,
+    "FunctionTransformer": convert_function,
+    "MultiOutputClassifier": convert_several,
+}
+_SHAPES = {"FunctionTransformer": function_shapes, "MultiOutputClassifier": several_shapes,
+           "KNNImputer": imputer_shapes, "SimpleImputer": imputer_shapes}  # fmt: skip
 
 
 def _by_place(columns: Any, places: dict[str, int]) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import DlpackError, ModelError, UnsupportedError
+from dlpack.exporters.sklearn.composites import ELEMENTWISE
 
 MAX_UNPACKED_BYTES = 4 << 30
 MAX_COLUMNS = 1 << 20
@@ -32,6 +33,7 @@ _SPLITS = ("GroupKFold", "KFold", "LeaveOneOut", "RepeatedKFold", "RepeatedStrat
 _TRUSTED = frozenset(
     (
         "functools.partial",
+        *(f"numpy.{name}" for name in ELEMENTWISE),
         "numpy.dtype",
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",
@@ -47,6 +49,8 @@ _TRUSTED = frozenset(
         *(f"sklearn.metrics._scorer.{k}" for k in ("_MultimetricScorer", "_PassthroughScorer", "_Scorer")),
         *(f"sklearn.model_selection._split.{k}" for k in _SPLITS),
         *(f"sklearn.metrics._dist_metrics.{k}Distance64" for k in ("Euclidean", "Manhattan", "Minkowski")),
+        *(f"sklearn.model_selection._search_successive_halving.{k}" for k in _SEARCHES if k.startswith("Halving")),
+        "sklearn.model_selection._search_successive_halving._SubsampleMetaSplitter",
         "sklearn.neighbors._ball_tree.BallTree",
         "sklearn.neighbors._kd_tree.KDTree",
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
@@ -72,7 +76,8 @@ def load(path: Path) -> Any:
         unknown = sorted(set(found) - _TRUSTED)
         if unknown:
             raise UnsupportedError(
-                "it holds types that are not scikit-learn's or NumPy's known ones, so it is not loaded:",
+                "it holds types that are not scikit-learn's or NumPy's known ones, so it is not loaded; of a search "
+                "over parameters save the best estimator alone, skops.io.dump(search.best_estimator_, 'model.skops'):",
                 tuple(unknown),
             )
         with _checked_sizes():

@@ -1,4 +1,4 @@
-"""Missing values from the nearest neighbours (KNNImputer): skl2onnx converts it to untyped functions."""
+"""Imputers: of the nearest neighbours, which skl2onnx converts to untyped functions; those that mark missing values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from onnx import TensorProto, numpy_helper
 
 from dlpack.errors import UnsupportedError
-from dlpack.exporters.sklearn.container import Graph
+from dlpack.exporters.sklearn.container import Changed, Graph
 
 
 def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
@@ -19,12 +19,11 @@ def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     """
     imputer, graph, x = operator.raw_operator, Graph(scope, container), operator.inputs[0].full_name
     rows = np.asarray(imputer._fit_X, np.float32)
-    gap = imputer.missing_values
-    if imputer.weights not in ("uniform", "distance") or imputer.add_indicator or not np.isnan(gap):
-        raise UnsupportedError("KNNImputer with other weights, an indicator, or missing values that are not NaN")
-    missing = graph.op("IsNaN", x)
-    distances = _distances(graph, x, missing, rows)
-    known, columns = ~np.isnan(rows), []
+    if imputer.weights not in ("uniform", "distance"):
+        raise UnsupportedError("KNNImputer with a function for weights is not supported; 'uniform' and 'distance' are")
+    missing = _missing(graph, imputer, x)
+    known, columns = ~np.asarray(imputer._mask_fit_X, bool), []
+    distances = _distances(graph, x, missing, rows, known)
     for column in np.flatnonzero(imputer._valid_mask | imputer.keep_empty_features):
         own = graph.op("Gather", x, graph.ints(int(column)), axis=1)
         donors = np.flatnonzero(known[:, column])
@@ -33,12 +32,44 @@ def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
         else:
             guess = graph.floats(0.0)
         columns.append(graph.op("Where", graph.op("Gather", missing, graph.ints(int(column)), axis=1), guess, own))
+    columns += _indicators(graph, imputer, missing)
     graph.op("Concat", *columns, output=operator.outputs[0].full_name, axis=1)
 
 
-def _distances(graph: Graph, x: str, missing: str, rows: Any) -> str:
+def convert_simple_imputer(scope: Any, operator: Any, container: Any) -> None:
+    """A SimpleImputer whose result is followed by 1 for each value that was missing, else 0."""
+    from skl2onnx.common._registration import get_converter
+
+    imputer, graph = operator.raw_operator, Graph(scope, container)
+    x, y = operator.inputs[0].full_name, operator.outputs[0].full_name
+    filled = scope.get_unique_variable_name("filled")
+    get_converter(operator.type)(scope, operator, Changed(container, {y: filled}))
+    graph.op("Concat", filled, *_indicators(graph, imputer, _missing(graph, imputer, x)), output=y, axis=1)
+
+
+def imputer_shapes(operator: Any) -> None:
+    """The type of an imputer's output."""
+    imputer = operator.raw_operator
+    columns = len(imputer.get_feature_names_out([f"x{k}" for k in range(imputer.n_features_in_)]))
+    operator.outputs[0].type = type(operator.inputs[0].type)([None, columns])
+
+
+def _missing(graph: Graph, imputer: Any, x: str) -> str:
+    """Whether each value of `x` is missing."""
+    gap = imputer.missing_values
+    return graph.op("IsNaN", x) if gap is None or np.isnan(gap) else graph.op("Equal", x, graph.floats(gap))
+
+
+def _indicators(graph: Graph, imputer: Any, missing: str) -> list[str]:
+    """The columns that say what was missing; none without that option."""
+    if not imputer.add_indicator or not len(imputer.indicator_.features_):
+        return []
+    chosen = graph.op("Gather", missing, graph.ints(*imputer.indicator_.features_), axis=1)
+    return [graph.op("Cast", chosen, to=TensorProto.FLOAT)]
+
+
+def _distances(graph: Graph, x: str, missing: str, rows: Any, known: Any) -> str:
     """float32 [rows of x, rows]; infinite where two rows have no column in common."""
-    known = ~np.isnan(rows)
     theirs = graph.tensor(numpy_helper.from_array(np.where(known, rows, np.float32(0))[None]))
     both = graph.op(
         "And",

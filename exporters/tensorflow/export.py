@@ -1,4 +1,4 @@
-"""TensorFlow and Keras → ONNX: a SavedModel's folder, `.keras`, whole-model `.h5`, a frozen graph `.pb`; by tf2onnx.
+"""TensorFlow and Keras → ONNX, by tf2onnx: SavedModels, Keras files, frozen graphs, and layers models of TF.js.
 
 TensorFlow is needed (the extra `tensorflow`), but runs in a process of its own: a damaged file that makes it crash is
 an error here, and neither its messages nor its memory reach the build. `worker.py` is that process.
@@ -22,6 +22,7 @@ import onnx
 from dlpack import errors
 from dlpack.errors import DlpackError, ModelError, ToolchainError, UnsupportedError, UsageError
 from dlpack.exporters.base import MAX_WEIGHTS_BYTES, Exported, Exporter, ExportOptions
+from dlpack.exporters.tensorflow.layers import is_layers_model, weight_files
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 TIMEOUT_S = 1800
@@ -32,7 +33,7 @@ _SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
 def recognises(path: Path, start: bytes) -> bool:
     if path.name == _SAVED_MODEL or start.startswith(HDF5_MAGIC):
         return True
-    return _is_keras_archive(path, start) or _looks_like_graph(path, start)
+    return _is_keras_archive(path, start) or _looks_like_graph(path, start) or is_layers_model(start)
 
 
 def advises(path: Path, start: bytes) -> str | None:
@@ -104,7 +105,9 @@ def _error(answer: dict[str, Any]) -> DlpackError:
 
 
 def _weights(path: Path) -> Path | None:
-    """A SavedModel's weights, so that they count in the digest."""
+    """The first file of weights beside the model, so that it counts in the digest."""
+    if path.suffix == ".json":
+        return next(iter(weight_files(path)), None)
     if path.name != _SAVED_MODEL:
         return None
     return next(iter(sorted((path.parent / "variables").glob("variables.data-*"))), None)
@@ -140,7 +143,7 @@ def _looks_like_graph(path: Path, start: bytes) -> bool:
 
 EXPORTER = Exporter(
     "TensorFlow",
-    "a SavedModel's folder, model.keras, a whole model's .h5, a frozen graph's .pb",
+    "a SavedModel's folder, model.keras, a whole model's .h5, a frozen graph's .pb, TF.js' model.json",
     recognises,
     export,
     advises,

@@ -233,8 +233,9 @@ class as_operators:
 
     def _call(self, layer: Any, found: Recurrence, x: Any, states: Any) -> Any:
         tf = self.tf
-        flat = tf.nest.flatten(states)
-        x = tf.transpose(x, [1, 0, 2])
+        dtype = x.dtype  # float16 in a model of mixed precision
+        flat = [tf.cast(v, tf.float32) for v in tf.nest.flatten(states)]
+        x = tf.cast(tf.transpose(x, [1, 0, 2]), tf.float32)
         if layer.go_backwards:
             x = x[::-1]
         h = tf.expand_dims(flat[0], 0)
@@ -249,6 +250,7 @@ class as_operators:
             is_training=False,
         )
         self.layers.append(found)
+        y, h, c = (tf.cast(v, dtype) for v in (y, h, c))
         last = tf.squeeze(h, [0])
         every = tf.transpose(y, [1, 0, 2]) if layer.return_sequences else tf.expand_dims(last, 1)
         return last, every, [last, tf.squeeze(c, [0])] if found.kind == "LSTM" else [last]

@@ -9,6 +9,7 @@ import json
 import logging
 import resource
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from dlpack.exporters.precision import widen
 from dlpack.exporters.tensorflow.frozen import Frozen, check_operators
 from dlpack.exporters.tensorflow.graph import read_graph, read_saved_model
 from dlpack.exporters.tensorflow.keras import read_keras
+from dlpack.exporters.tensorflow.layers import is_layers_model, write_h5
 from dlpack.exporters.tensorflow.operators import HANDLERS
 
 OPSET = 17
@@ -64,6 +66,9 @@ def work(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[ModelProto,
         frozen = read_saved_model(path.parent, shapes)
     elif path.suffix == ".pb":
         frozen = read_graph(path, shapes)
+    elif is_layers_model(start):
+        with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
+            frozen = read_keras(write_h5(path, Path(folder)), b"", shapes)
     else:
         frozen = read_keras(path, start, shapes)
     return to_onnx(frozen, path.parent.name if path.name == "saved_model.pb" else path.stem), frozen.warnings
@@ -165,7 +170,9 @@ def _check_known(model: ModelProto) -> None:
     if any(n.op_type.startswith("TensorList") for n in unknown):
         raise UnsupportedError(
             "it holds a loop over a list of tensors, as recurrent layers of Keras are saved in a SavedModel; give the "
-            "model's .keras or .h5 file, whose LSTM, GRU and SimpleRNN layers are converted as such"
+            "model's .keras or .h5 file, whose LSTM, GRU and SimpleRNN layers are converted as such. If that holds "
+            "code (a Lambda layer, classes of yours), set layer.unroll = True for each recurrent layer, and then call "
+            "model.export('folder')"
         )
     if any(n.op_type.startswith(("HashTable", "LookupTable", "MutableHashTable")) for n in unknown):
         raise UnsupportedError(
