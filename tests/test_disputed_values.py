@@ -58,6 +58,19 @@ def test_align_corners_aligns_them_for_any_scale(mode: str, scale: float) -> Non
     assert compiled_differs(one_node("Resize", x, {"s": scales}, 13, ["x", "", "s"], **options), x) == []
 
 
+@pytest.mark.parametrize("scale", [0.6, 1.3, 1.7])
+def test_a_crop_ends_at_the_last_place_for_any_scale(scale: float) -> None:
+    """ONNX's tests crop to whole sizes; its evaluator ends beyond the last place, at the size before it is rounded."""
+    x = random(1, 2, 5, 7)
+    weights = {
+        "r": np.array([0, 0, 0.1, 0.2, 1, 1, 0.9, 1.3], np.float32),
+        "s": np.array([1, 1, scale, scale], np.float32),
+    }
+    options = {"coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 3.0}
+    for mode in ("nearest", "linear"):
+        assert compiled_differs(one_node("Resize", x, weights, 13, mode=mode, **options), x) == []
+
+
 def _lstm(x: Any, peepholes: bool, **attrs: Any) -> onnx.ModelProto:
     weights = {
         "w": random(2, 20, 3, seed=1),

@@ -36,8 +36,8 @@ def _positions(mode: str, n: int, out: int, scale: float, roi: tuple[float, floa
         return n / 2 * (1 - out / whole) + (x + 0.5) / scale - 0.5
     if mode == "tf_crop_and_resize":
         first, last = roi
-        if whole != 1:
-            return first * (n - 1) + x * (last - first) * (n - 1) / (whole - 1)
+        if out != 1:
+            return first * (n - 1) + x * (last - first) * (n - 1) / (out - 1)
         return np.full(out, 0.5 * (first + last) * (n - 1))
     if mode == "tf_half_pixel_for_nn":
         return (x + 0.5) / scale

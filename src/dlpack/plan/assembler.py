@@ -114,7 +114,11 @@ class Assembler:
 
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
         types, sizes = self.graph.types, self.graph.sizes
-        return tuple(Tensor(n, types[n].dtype, types[n].shape, true_shape=sizes.get(n, "")) for n in names)
+        limits = {self.graph.exceeded: tuple(self.graph.limits.items())}
+        return tuple(
+            Tensor(n, types[n].dtype, types[n].shape, true_shape=sizes.get(n, ""), limits=limits.get(n, ()))
+            for n in names
+        )
 
     def _scratch(self, k: int) -> int:
         if k not in self.loops:
