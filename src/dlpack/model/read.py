@@ -227,15 +227,6 @@ def _unsupported_nodes(
 def _value_types(model: ModelProto, types: dict[str, ValueType], problems: list[str]) -> dict[str, TensorType]:
     """The static type of each value, from what is inferred. What has none is added to `problems`, each cause once."""
     graph = model.graph
-    outputs = {value.name for value in graph.output}
-    same = [value.name for value in graph.input if value.name in outputs]
-    if same:
-        problems.extend(
-            f"output '{name}' is an input itself, under the same name; the caller has it: leave the output out, or "
-            "export an Identity of it under another name"
-            for name in same
-        )
-        return {}
     for value in graph.input:
         if types[value.name].kind == "tensor" and not types[value.name].known:
             problems.append(f"input '{value.name}': its shape is open; fix it with --shape")

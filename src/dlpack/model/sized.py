@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from dlpack.errors import UnsupportedError, UsageError
-from dlpack.model import sized_combine, sized_rules, sized_select  # noqa: F401 - what they enter
+from dlpack.model import sized_branches, sized_combine, sized_pads, sized_rules, sized_select  # noqa: F401 - what they enter
 from dlpack.model.infer import ValueType
 from dlpack.model.sized_work import Maxima, Sizing, has_rule
 from dlpack.model.walk import free_names, subgraphs

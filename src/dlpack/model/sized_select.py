@@ -252,9 +252,9 @@ def _keep_condition(
     s.types[last] = (TensorProto.BOOL, (1,))
 
 
-@rule("If", "Scan", "SequenceMap", "ImageDecoder", "StringSplit")
+@rule("Scan", "SequenceMap", "ImageDecoder", "StringSplit")
 def control(s: Sizing, node: NodeProto) -> None:
     reason = ""
-    if node.op_type in ("If", "Scan"):
+    if node.op_type == "Scan":
         reason = problem_of(node, outside_of(s.model.graph, s.opset))
     raise Refused(reason or "the shape of its output depends on the data")
