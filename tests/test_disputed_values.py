@@ -102,6 +102,12 @@ def test_batch_normalization_by_place() -> None:
     assert compiled_differs(one_node("BatchNormalization", x, weights, 7, spatial=0), x) == []
 
 
+def test_a_mean_fits_where_the_sum_does_not() -> None:
+    """ONNX's tests of means are of floats."""
+    x = np.array([[2**31 - 1, 2**31 - 1, 1], [5, -6, -6], [-(2**31), -(2**31), -(2**31) + 2]], np.int32)
+    assert compiled_differs(one_node("ReduceMean", x, {}, 13, axes=[1], keepdims=0), x) == []
+
+
 @pytest.mark.parametrize("exponent", [1, 2, 3, 5, 41])
 @pytest.mark.parametrize("dtype", ["int32", "int64"])
 def test_integer_powers_are_exact_and_wrap(exponent: int, dtype: str) -> None:
