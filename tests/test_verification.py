@@ -26,8 +26,10 @@ from dlpack.verify.reference import reference
 from dlpack.verify.runners import run_onnxruntime
 
 
-def model(nodes: list[Any], inputs: dict[str, Any], outputs: list[str], constants: dict[str, np.ndarray]) -> ModelProto:
-    """A model of opset 18; `inputs`: name → array of its shape and type."""
+def model(
+    nodes: list[Any], inputs: dict[str, Any], outputs: list[str], constants: dict[str, np.ndarray], opset: int = 18
+) -> ModelProto:
+    """`inputs`: name → array of its shape and type."""
     infos = [
         helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape) for n, x in inputs.items()
     ]
@@ -38,7 +40,7 @@ def model(nodes: list[Any], inputs: dict[str, Any], outputs: list[str], constant
         [onnx.ValueInfoProto(name=name) for name in outputs],
         [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     inferred = onnx.shape_inference.infer_shapes(made)
     return inferred
 
@@ -130,6 +132,18 @@ def test_a_wrong_weight_behind_a_no_is_refused(
     with pytest.raises(VerificationError, match=r"y: relative error .* is accepted"):
         build(path, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("last", ["one minus sigmoid", "gelu"])
+def test_what_little_is_left_of_a_sum_is_known_to_a_digit_of_its_operands(last: str, tmp_path: Path) -> None:
+    if last == "gelu":
+        nodes = [("Sub", ("x", "c"), ("z",), {}), ("Gelu", ("z",), ("y",), {})]
+    else:
+        nodes = [("Sub", ("x", "c"), ("z",), {}), ("Sigmoid", ("z",), ("s",), {}), ("Add", ("s", "m"), ("y",), {})]
+    made = model(nodes, {"x": ROW}, ["y"], {"c": np.float32(5 if last == "gelu" else -12), "m": np.float32(-1)}, 20)
+    bundle = build(saved(made, tmp_path), tmp_path / "bundle")
+    (error,) = verify_bundle(bundle)
+    assert error.passed and error.tolerance < 0.02 * error.range
 
 
 # --- integer networks that normalise inside -----------------------------------------------------------------------

@@ -219,11 +219,11 @@ def loop(s: Sizing, node: NodeProto) -> None:
     made.input.append(s.constant([0]))
     trips_made = s.fresh("trips")
     outputs = [*node.output, *[""] * (len(body.output) - 1 - len(node.output))]
-    more = [trips_made]
+    added = [trips_made]
     if ends_early(node, s.maxima):
         _keep_condition(s, made, own, states, last, fresh)
-        more.append(last)
-    made.output[:] = [*outputs[:states], *more, *outputs[states:]]
+        added.append(last)
+    made.output[:] = [*outputs[:states], *added, *outputs[states:]]
     s.nodes.append(made)
     size = element(trips_made, 0, 0, count.high)
     s.types[trips_made] = (TensorProto.INT64, (1,))
