@@ -281,3 +281,16 @@ def test_zeros_verify_little(tmp_path: Path) -> None:
     options = pipeline.Options(ranges={"x": (-4.0, 4.0)})
     build(saved(made, tmp_path), tmp_path / "right", options, pipeline.Progress(warn=told.append))
     assert not any("little is verified" in line for line in told)
+
+
+def test_integers_that_are_resized_round_near_ties(tmp_path: Path) -> None:
+    """Twice the size by averages of four: many are ties, which float32 and double decide otherwise, a unit apart."""
+    nodes = [
+        ("DequantizeLinear", ("x", "s", "z"), ("f",), {}),
+        ("Resize", ("f", "", "factors"), ("r",), {"mode": "linear"}),
+        ("QuantizeLinear", ("r", "s", "z"), ("y",), {}),
+    ]
+    factors = np.array([1, 1, 2, 2], np.float32)
+    constants = {"s": np.float32(0.02), "z": np.int8(3), "factors": factors}
+    made = model(nodes, {"x": np.zeros((1, 3, 4, 4), np.int8)}, ["y"], constants, 17)
+    assert all(e.passed and e.absolute <= 1 for e in verify_bundle(build(saved(made, tmp_path), tmp_path / "bundle")))
