@@ -134,10 +134,20 @@ def test_a_wrong_weight_behind_a_no_is_refused(
     assert not (tmp_path / "bundle").exists()
 
 
-@pytest.mark.parametrize("last", ["one minus sigmoid", "gelu"])
+@pytest.mark.parametrize("last", ["one minus sigmoid", "gelu", "mean of differences"])
 def test_what_little_is_left_of_a_sum_is_known_to_a_digit_of_its_operands(last: str, tmp_path: Path) -> None:
     if last == "gelu":
         nodes = [("Sub", ("x", "c"), ("z",), {}), ("Gelu", ("z",), ("y",), {})]
+    elif last == "mean of differences":
+        mean = {"axes": [1]}
+        nodes = [
+            ("ReduceMean", ("x",), ("m",), mean),
+            ("Sub", ("x", "m"), ("d",), {}),
+            ("ReduceMean", ("d",), ("y",), mean),
+        ]
+        (error,) = verify_bundle(build(saved(model(nodes, {"x": ROW}, ["y"], {}, 17), tmp_path), tmp_path / "bundle"))
+        assert error.passed and error.tolerance < 1e-6
+        return
     else:
         nodes = [("Sub", ("x", "c"), ("z",), {}), ("Sigmoid", ("z",), ("s",), {}), ("Add", ("s", "m"), ("y",), {})]
     made = model(nodes, {"x": ROW}, ["y"], {"c": np.float32(5 if last == "gelu" else -12), "m": np.float32(-1)}, 20)

@@ -77,7 +77,8 @@ def _taps(ctx: Context, n: int, positions: Floats, scale: float) -> tuple[Floats
     if exclude:
         weights = np.where((places < 0) | (places >= n), 0.0, weights)
     if exclude or shrink < 1:
-        weights = weights / weights.sum(axis=1, keepdims=True)
+        total = weights.sum(axis=1, keepdims=True)
+        weights = weights / np.where(total == 0, 1.0, total)  # 0 where a crop is wholly outside
     return np.clip(places, 0, n - 1), weights
 
 

@@ -32,7 +32,7 @@ MOST = 1e-3
 DIGITS = 1e-6
 """The same as a part of the largest operand of the sums that the output comes from: a few of float32's last digits."""
 
-_SUMS = frozenset(("Add", "Sub", "Sum", "Gelu"))
+_SUMS = frozenset(("Add", "Sub", "Sum", "Gelu", "ReduceMean", "ReduceSum"))
 _BETWEEN = frozenset(
     "Identity Transpose Reshape Flatten Squeeze Unsqueeze Slice Split Concat Expand Gather Mul Div Neg Abs Relu".split()
 )

@@ -82,7 +82,7 @@ def evaluated(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> list[Array
     from onnx.reference import ReferenceEvaluator
     from onnx.reference.op_run import OpRun
 
-    class DequantizeLinear(OpRun):  # type: ignore[misc]
+    class DequantizeLinear(OpRun):
         """The evaluator's own begins with opset 19."""
 
         op_domain = ""
