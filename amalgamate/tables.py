@@ -77,6 +77,7 @@ def memory(programs: Sequence[Program]) -> list[str]:
         *_tensors("Input", p.inputs),
         *_tensors("Output", p.outputs),
         *_true_shapes(p),
+        *_exceeded(p),
         *_shapes(p, len(programs) > 1),
         *([f"constexpr int32_t kMostThreads = {p.threads};"] if p.threads > 1 else []),
     ]
@@ -118,6 +119,12 @@ def _true_shapes(program: Program) -> list[str]:
     if max(numbers, default=-1) < 0:
         return []
     return [f"constexpr int32_t kTrueShape[] = {{{', '.join(map(str, numbers))}}};"]
+
+
+def _exceeded(program: Program) -> list[str]:
+    """Where the user has stated maxima: which output says that a run exceeded one."""
+    limited = [k for k, t in enumerate(program.outputs) if t.limits]
+    return [f"constexpr int32_t kExceeded = {k};" for k in limited]
 
 
 def _shapes(program: Program, machines: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -40,12 +41,14 @@ def written(
 
     The lines between ``//@ condition`` and ``//@ end``, which may contain others, are kept where the condition holds:
     threads, one_thread, shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the
-    weights are in a file of their own), no_side_file; sized (only a run knows an output's size); known_memory (its size
-    does not depend on the system's threads or the machine); no_cuda; and where it is among `conditions`: mxnet_model
+    weights are in a file of their own), no_side_file; sized (only a run knows an output's size); limited (a run may
+    exceed a maximum that the user has stated), no_limits; known_memory (its size does not depend on the system's
+    threads or the machine); no_cuda; and where it is among `conditions`: mxnet_model
     (MXNet's files of the model are known), no_mxnet_model, cuda (there are kernels for NVIDIA's GPUs), others of the
     machines' own.
     """
     several = len(program.shape_sets) > 1
+    limits = {name: most for t in program.outputs for name, most in t.limits}
     several_threads = program.threads > 1
     holds = {
         "threads": several_threads,
@@ -58,6 +61,8 @@ def written(
         "side_file": side_file,
         "no_side_file": not side_file,
         "sized": any(t.true_shape for t in program.outputs),
+        "limited": bool(limits),
+        "no_limits": not limits,
         "known_memory": not several_threads and not machines,
         "no_cuda": "cuda" not in conditions,
     }
@@ -79,7 +84,8 @@ def written(
         text = text.replace(f"@{word}@", value)
     for word, forms in (_WORDS_OF_MACHINES if machines else _WORDS).items():
         text = re.sub(rf"@{word}\(([^@]*)\)@", forms[several], text)
-    return text.replace("@name@", program.name).replace("@NAME@", program.name.upper())
+    said = json.dumps(", ".join(f"--max {name}={most}" for name, most in limits.items()))[1:-1]
+    return text.replace("@limits@", said).replace("@name@", program.name).replace("@NAME@", program.name.upper())
 
 
 def _versions() -> dict[str, str]:

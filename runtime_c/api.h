@@ -27,6 +27,9 @@ enum {
   @NAME@_NO_WEIGHTS = 3,   /* the weights are in a separate file, or not yet complete */
   @NAME@_BAD_WEIGHTS = 4,  /* the weights do not match this file (size or SHA-256) */
   @NAME@_NO_FILE = 5,      /* the weights file cannot be read or is not a regular file */
+//@ limited
+  @NAME@_TOO_MANY = 8,     /* a run exceeds a maximum that this file was built with; see run() */
+//@ end
 //@ no_cuda
   @NAME@_BAD_CPU = 6       /* compiled for a CPU with instructions that this CPU lacks */
 //@ end
@@ -141,7 +144,14 @@ typedef struct @name@_tensor {
                                            const void* data, size_t bytes);
 @NAME@_API const void* @name@_input_data(const @name@_predictor* predictor, int32_t index);
 
+//@ no_limits
 /* Computes all outputs from the inputs. */
+//@ end
+//@ limited
+/* Computes all outputs from the inputs. Where the data exceeds a maximum that this file was built
+   with (--max), @NAME@_TOO_MANY is returned: selections and loops stopped at the maximum, and the
+   outputs are what follows from that. */
+//@ end
 @NAME@_API @name@_status @name@_run(@name@_predictor* predictor);
 
 /* Whether runs treat denormals (magnitudes below 1.2e-38) as zeros; default: no. Denormals are

@@ -39,6 +39,10 @@ BASELINE const char* @name@_error_text(@name@_status status) {
     case @NAME@_BAD_CPU:
       return "this code was compiled for a CPU with " CPU_NEEDED
              ", and this one lacks it: build or compile it for this CPU";
+//@ limited
+    case @NAME@_TOO_MANY:
+      return "the data exceeds a maximum that this file was built with: @limits@";
+//@ end
 //@ cuda
     case @NAME@_DEVICE_FAILED: return "the GPU failed: @name@_device() tells what its driver says";
 //@ end
@@ -368,6 +372,16 @@ BASELINE @name@_status @name@_create_from_file(@name@_predictor** predictor, con
   return @NAME@_OK;
 }
 
+//@ limited
+namespace impl { namespace {
+
+// What a run returns: whether it kept to the maxima that the file was built with.
+@name@_status within_limits(const @name@_predictor& p) {
+  return *static_cast<const int64_t*>(p.outputs[kExceeded]) == 0 ? @NAME@_OK : @NAME@_TOO_MANY;
+}
+}}  // namespace impl
+
+//@ end
 @name@_status @name@_run(@name@_predictor* p) {
   if (p == nullptr || (!impl::kOwnTensors && !impl::all_bound(*p))) return @NAME@_BAD_ARGUMENT;
   if (p->arrived != impl::kWeightsBytes) return @NAME@_NO_WEIGHTS;
@@ -375,12 +389,24 @@ BASELINE @name@_status @name@_create_from_file(@name@_predictor** predictor, con
   impl::notice_fork(*p->pool);
 //@ end
 //@ cuda
-  if (p->code->cuda != nullptr) return impl::after_run(*p, impl::device::run(*p));
+  if (p->code->cuda != nullptr) {
+    const @name@_status status = impl::after_run(*p, impl::device::run(*p));
+//@ limited
+    if (status == @NAME@_OK && !impl::device::bound(*p, impl::kInputCount + impl::kExceeded))
+      return impl::within_limits(*p);
+//@ end
+    return status;
+  }
 //@ end
   const uint64_t floats = p->flush ? impl::flush_denormals() : 0;
   for (int32_t i = 0; i < @steps(p)@; ++i) impl::run_step(*p, @first_step(p)@i);
   if (p->flush) impl::restore_floats(floats);
+//@ limited
+  return impl::within_limits(*p);
+//@ end
+//@ no_limits
   return @NAME@_OK;
+//@ end
 }
 
 @name@_status @name@_set_flush_denormals(@name@_predictor* p, int32_t flush) {

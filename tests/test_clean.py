@@ -352,8 +352,11 @@ def test_element_types_without_a_numpy_name_are_refused(elem: int) -> None:
 
 def test_sequences_that_are_not_known_are_refused() -> None:
     nodes = [node("SplitToSequence", "x", "s", "split"), node("SequenceAt", "s k", "y")]
+    inputs = [info("x", [2, 3]), info("k", [], INT64)]
+    assert ops(clean(model(nodes, inputs))) == ["Split", "Unsqueeze", "Unsqueeze", "Concat", "Gather"]
+    unequal = [node("SequenceConstruct", "x one", "s"), nodes[1]]
     with pytest.raises(UnsupportedError, match=r"its output 's' is of the kind sequence"):
-        read_graph(clean(model(nodes, inputs=[info("x", [2, 3]), info("k", [], INT64)])))
+        read_graph(clean(model(unequal, inputs, one=np.float32([1]))))
     left = clean(model(nodes, k=np.int64(1)))
     assert ops(left) == ["Split"]
 
@@ -364,6 +367,16 @@ def test_an_optional_tensor_is_there() -> None:
     left = clean(model(nodes, outputs=outputs))
     assert sorted(ops(left)) == ["Exp", "Identity"]
     assert [numpy_helper.to_array(tensor).item() for tensor in left.graph.initializer] == [True]
+
+
+def test_what_is_put_into_an_optional_comes_out() -> None:
+    nodes = [
+        node("Optional", "x", "o"), node("OptionalHasElement", "o", "h"), node("Optional", "", "none"),
+        node("OptionalHasElement", "none", "t"), node("Not", "t", "n"), node("And", "h n", "c"), node("Exp", "x", "a"),
+        node("OptionalGetElement", "o", "b"), node("Where", "c a b", "y"),
+    ]  # fmt: skip
+    left = clean(model(nodes, outputs=[info("y", None)]))
+    assert "Optional" not in "".join(ops(left))
 
 
 def test_a_shape_that_onnx_infers_wrongly_is_seen_in_a_run() -> None:

@@ -58,6 +58,19 @@ def test_align_corners_aligns_them_for_any_scale(mode: str, scale: float) -> Non
     assert compiled_differs(one_node("Resize", x, {"s": scales}, 13, ["x", "", "s"], **options), x) == []
 
 
+@pytest.mark.parametrize("scale", [0.6, 1.3, 1.7])
+def test_a_crop_ends_at_the_last_place_for_any_scale(scale: float) -> None:
+    """ONNX's tests crop to whole sizes; its evaluator ends beyond the last place, at the size before it is rounded."""
+    x = random(1, 2, 5, 7)
+    weights = {
+        "r": np.array([0, 0, 0.1, 0.2, 1, 1, 0.9, 1.3], np.float32),
+        "s": np.array([1, 1, scale, scale], np.float32),
+    }
+    options = {"coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 3.0}
+    for mode in ("nearest", "linear"):
+        assert compiled_differs(one_node("Resize", x, weights, 13, mode=mode, **options), x) == []
+
+
 def _lstm(x: Any, peepholes: bool, **attrs: Any) -> onnx.ModelProto:
     weights = {
         "w": random(2, 20, 3, seed=1),
@@ -87,6 +100,12 @@ def test_batch_normalization_by_place() -> None:
     x = random(2, 3, 4)
     weights = {name: np.abs(random(3, 4, seed=k)) for k, name in enumerate("sbmv", 1)}
     assert compiled_differs(one_node("BatchNormalization", x, weights, 7, spatial=0), x) == []
+
+
+def test_a_mean_fits_where_the_sum_does_not() -> None:
+    """ONNX's tests of means are of floats."""
+    x = np.array([[2**31 - 1, 2**31 - 1, 1], [5, -6, -6], [-(2**31), -(2**31), -(2**31) + 2]], np.int32)
+    assert compiled_differs(one_node("ReduceMean", x, {}, 13, axes=[1], keepdims=0), x) == []
 
 
 @pytest.mark.parametrize("exponent", [1, 2, 3, 5, 41])

@@ -52,6 +52,9 @@ CASES = {
     "AveragePool": (one_node("AveragePool", (1, 1, 9, 9), 17, {}, **COUNTED), (1, 1, 3, 3)),
     "Resize": (one_node("Resize", (1, 1, 5, 5), 13, {"f": FACTORS}, "", "f", mode="linear"), (1, 1, 7, 7)),
     "Resize of opset 10": (one_node("Resize", (1, 1, 5, 5), 10, {"f": FACTORS}, "f", mode="nearest"), (1, 1, 7, 7)),
+    "Upsample of opset 7": (
+        one_node("Upsample", (1, 1, 5, 5), 7, {}, mode="nearest", scales=[1.0, 1.0, 1.4, 1.4]), (1, 1, 7, 7),
+    ),
     "ConvTranspose": (one_node("ConvTranspose", (1, 2, 4, 4), 17, {"w": WEIGHTS}, "w", **SAME), (1, 3, 8, 8)),
 }  # fmt: skip
 

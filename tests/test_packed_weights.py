@@ -156,3 +156,22 @@ def test_codes_are_packed_from_the_lowest_bits() -> None:
     packed = Packed(2, codes, np.arange(4, dtype=np.float32), np.ones(1, np.float32), None, (1, 1), (0, 0))
     assert packed.stored().tolist() == [0b00111001, 0b0111]
     np.testing.assert_array_equal(packed.values(), codes)
+
+
+def test_a_recurrent_network_takes_small_quantised_weights(tmp_path: Path) -> None:
+    """Constants, as its operator wants them, though too small to be stored packed."""
+    rng = np.random.default_rng(1)
+    w, r = rng.integers(-128, 128, (1, 16, 8), np.int8), rng.normal(0, 1, (1, 16, 4)).astype(np.float32)
+    constants = [numpy_helper.from_array(a, n) for n, a in {"q": w, "s": np.float32(0.01), "r": r}.items()]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s"], ["w"]),
+        helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=4),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 1, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 1, 1, 4])
+    graph = helper.make_graph(nodes, "net", [x], [y], constants)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "net.onnx"
+    )
+    manifest = manifest_of(build(tmp_path / "net.onnx", tmp_path / "bundle"))  # which verifies it
+    assert "int8" not in manifest["weights_by_type"]

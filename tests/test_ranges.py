@@ -39,6 +39,11 @@ ARITHMETIC: dict[str, tuple[list[Any], dict[str, Any], tuple[float, float]]] = {
     "times": ([("Mul", ("ids", "c"), ("at",), {})], {"c": np.int64(3)}, (0, 10 / 3)),
     "halved": ([("Div", ("ids", "c"), ("at",), {})], {"c": np.int64(2)}, (0, 20)),
     "modulo": ([("Mod", ("ids", "c"), ("at",), {})], {"c": np.int64(10)}, (0, 100)),
+    "less another input": (
+        [("Sub", ("c", "ids"), ("d",), {}), ("Neg", ("d",), ("at",), {})],
+        {"c": np.int64(5)},
+        (5, 15),
+    ),
     "too large a modulo": ([("Mod", ("ids", "c"), ("at",), {})], {"c": np.int64(50)}, (0, 10)),
     "clipped": ([("Clip", ("ids", "a", "b"), ("at",), {})], {"a": np.int64(0), "b": np.int64(9)}, (0, 100)),
     "below 0 from the end": (
@@ -96,6 +101,11 @@ OPERATORS: dict[str, tuple[Any, dict[str, Any], np.ndarray, dict[str, Any], tupl
         ("MaxUnpool", ("x", "i"), ("y",), {"kernel_shape": [2, 2], "strides": [2, 2]}),
         {"x": np.zeros((1, 1, 2, 2), np.float32)}, np.zeros((1, 1, 2, 2), np.int64), {}, (0, 16),
     ),
+    "MaxUnpool to a larger shape": (
+        ("MaxUnpool", ("x", "i", "s"), ("y",), {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        {"x": np.zeros((1, 1, 2, 2), np.float32)}, np.zeros((1, 1, 2, 2), np.int64),
+        {"s": np.array([1, 1, 5, 5])}, (0, 16),
+    ),
     "RoiAlign": (
         ("RoiAlign", ("x", "r", "i"), ("y",), {}), {"x": np.zeros((2, 1, 8, 8), np.float32)}, np.zeros(3, np.int64),
         {"r": np.ones((3, 4), np.float32)}, (0, 2),
@@ -110,6 +120,24 @@ def test_operators_demand_what_they_can_compute(kind: str) -> None:
     node, others, i, constants, wanted = OPERATORS[kind]
     proto, graph = clean_graph(model([node], {**others, "i": i}, ["y"], constants), {})
     assert input_ranges(graph, {})[graph.inputs.index("i")] == wanted
+    try_model(proto, graph, {})
+
+
+# What stands between an input and a divisor, which may be any number from 1 on.
+DIVISORS: dict[str, tuple[list[Any], tuple[tuple[float, float], ...]]] = {
+    "a sum": ([("Add", ("i", "j"), ("d",), {})], ((1, 101), (0, 100))),
+    "a difference": ([("Sub", ("i", "j"), ("d",), {})], ((101, 201), (0, 100))),
+    "a negative": ([("Sub", ("i", "j"), ("n",), {}), ("Neg", ("n",), ("d",), {})], ((0, 100), (100, 200))),
+}
+
+
+@pytest.mark.parametrize("kind", DIVISORS)
+def test_a_divisor_of_two_inputs_is_not_zero(kind: str) -> None:
+    nodes, wanted = DIVISORS[kind]
+    i = np.zeros(40, np.int64)
+    nodes = [*nodes, ("Div", ("c", "d"), ("y",), {})]
+    proto, graph = clean_graph(model(nodes, {"i": i, "j": i}, ["y"], {"c": np.int64(7)}), {})
+    assert input_ranges(graph, {}) == wanted
     try_model(proto, graph, {})
 
 

@@ -20,7 +20,7 @@ from dlpack.bundle.loader import load
 
 @pytest.fixture
 def by_rate(tmp_path: Path) -> Path:
-    """A model that takes four samples at 16 kHz, else two, and a factor."""
+    """A model that takes four samples at 16 kHz, else two, times a factor."""
     branches = []
     for name, count in (("then", 4), ("else", 2)):
         ends = [onnx.numpy_helper.from_array(np.array([n], np.int64), f"{name}_{n}") for n in (0, count)]
@@ -41,9 +41,15 @@ def by_rate(tmp_path: Path) -> Path:
 
 
 def test_a_branch_on_an_input_names_the_way_out(tmp_path: Path, by_rate: Path) -> None:
+    """Branches of different sizes are computed both; of different types there is no one output."""
+    model = onnx.load(by_rate)
+    other = next(a.g for a in model.graph.node[1].attribute if a.name == "else_branch").node[0]
+    other.op_type = "Shape"
+    del other.input[1:]
+    onnx.save(model, by_rate)
     result = dlpack("build", by_rate, "-o", tmp_path / "x", "--target", "source", "--shape", "factor=1")
     assert result.exit_code == 3
-    assert "its branches give float[4] and float[2]" in result.stderr and "'sr'" in result.stderr
+    assert "its branches give float[4] and int64[1]" in result.stderr and "'sr'" in result.stderr
     assert "--value sr=..." in result.stderr and "--value factor" not in result.stderr
 
 
@@ -84,14 +90,16 @@ def test_values_that_do_not_fit_are_told(by_rate: Path, tmp_path: Path, values: 
 # --- models that are told well ----------------------------------------------------------------------------------------
 
 
-def test_an_output_that_is_an_input_is_told(tmp_path: Path) -> None:
+def test_an_output_that_is_an_input_gets_another_name(tmp_path: Path) -> None:
     kind = helper.make_tensor_value_info
     x, y = (kind(n, TensorProto.FLOAT, [4]) for n in "xy")
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y, x])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "a.onnx")
-    result = dlpack("build", tmp_path / "a.onnx", "-o", tmp_path / "no", "--target", "source")
-    assert result.exit_code == 3 and "output 'x' is an input itself" in result.stderr
-    assert "--shape" not in result.stderr
+    result = dlpack("build", tmp_path / "a.onnx", "-o", tmp_path / "bundle")
+    assert result.exit_code == 0 and "the output 'x' is the input 'x' itself: it is called 'x_out'" in result.stderr
+    with load(tmp_path / "bundle") as predictor:
+        outputs = predictor.run({"x": np.float32([-1, 2, -3, 4])})
+    assert {name: x.tolist() for name, x in outputs.items()} == {"y": [0, 2, 0, 4], "x_out": [-1, 2, -3, 4]}
 
 
 def test_onnxruntime_says_nothing_besides_our_error(tmp_path: Path) -> None:

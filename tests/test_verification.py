@@ -26,8 +26,10 @@ from dlpack.verify.reference import reference
 from dlpack.verify.runners import run_onnxruntime
 
 
-def model(nodes: list[Any], inputs: dict[str, Any], outputs: list[str], constants: dict[str, np.ndarray]) -> ModelProto:
-    """A model of opset 18; `inputs`: name → array of its shape and type."""
+def model(
+    nodes: list[Any], inputs: dict[str, Any], outputs: list[str], constants: dict[str, np.ndarray], opset: int = 18
+) -> ModelProto:
+    """`inputs`: name → array of its shape and type."""
     infos = [
         helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape) for n, x in inputs.items()
     ]
@@ -38,7 +40,7 @@ def model(nodes: list[Any], inputs: dict[str, Any], outputs: list[str], constant
         [onnx.ValueInfoProto(name=name) for name in outputs],
         [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     inferred = onnx.shape_inference.infer_shapes(made)
     return inferred
 
@@ -130,6 +132,28 @@ def test_a_wrong_weight_behind_a_no_is_refused(
     with pytest.raises(VerificationError, match=r"y: relative error .* is accepted"):
         build(path, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("last", ["one minus sigmoid", "gelu", "mean of differences"])
+def test_what_little_is_left_of_a_sum_is_known_to_a_digit_of_its_operands(last: str, tmp_path: Path) -> None:
+    if last == "gelu":
+        nodes = [("Sub", ("x", "c"), ("z",), {}), ("Gelu", ("z",), ("y",), {})]
+    elif last == "mean of differences":
+        mean = {"axes": [1]}
+        nodes = [
+            ("ReduceMean", ("x",), ("m",), mean),
+            ("Sub", ("x", "m"), ("d",), {}),
+            ("ReduceMean", ("d",), ("y",), mean),
+        ]
+        (error,) = verify_bundle(build(saved(model(nodes, {"x": ROW}, ["y"], {}, 17), tmp_path), tmp_path / "bundle"))
+        assert error.passed and error.tolerance < 1e-6
+        return
+    else:
+        nodes = [("Sub", ("x", "c"), ("z",), {}), ("Sigmoid", ("z",), ("s",), {}), ("Add", ("s", "m"), ("y",), {})]
+    made = model(nodes, {"x": ROW}, ["y"], {"c": np.float32(5 if last == "gelu" else -12), "m": np.float32(-1)}, 20)
+    bundle = build(saved(made, tmp_path), tmp_path / "bundle")
+    (error,) = verify_bundle(bundle)
+    assert error.passed and error.tolerance < 0.02 * error.range
 
 
 # --- integer networks that normalise inside -----------------------------------------------------------------------
@@ -267,3 +291,16 @@ def test_zeros_verify_little(tmp_path: Path) -> None:
     options = pipeline.Options(ranges={"x": (-4.0, 4.0)})
     build(saved(made, tmp_path), tmp_path / "right", options, pipeline.Progress(warn=told.append))
     assert not any("little is verified" in line for line in told)
+
+
+def test_integers_that_are_resized_round_near_ties(tmp_path: Path) -> None:
+    """Twice the size by averages of four: many are ties, which float32 and double decide otherwise, a unit apart."""
+    nodes = [
+        ("DequantizeLinear", ("x", "s", "z"), ("f",), {}),
+        ("Resize", ("f", "", "factors"), ("r",), {"mode": "linear"}),
+        ("QuantizeLinear", ("r", "s", "z"), ("y",), {}),
+    ]
+    factors = np.array([1, 1, 2, 2], np.float32)
+    constants = {"s": np.float32(0.02), "z": np.int8(3), "factors": factors}
+    made = model(nodes, {"x": np.zeros((1, 3, 4, 4), np.int8)}, ["y"], constants, 17)
+    assert all(e.passed and e.absolute <= 1 for e in verify_bundle(build(saved(made, tmp_path), tmp_path / "bundle")))

@@ -43,6 +43,8 @@ export interface TensorInfo {
    * the last run. This names the output, of the manifest and the C API, with the true shape.
    */
   true_shape?: string;
+  /** Of the manifest's last output, which is not 0 where a run exceeds one of these maxima of the build; `run` throws. */
+  limits?: Record<string, number>;
 }
 
 export interface Quantization {

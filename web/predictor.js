@@ -307,7 +307,7 @@ export class Predictor {
 
   _check(status) {
     if (status === 0) return;
-    throw new Error(`${this.name}: ${this._text(this._call("error_text", status))}`);
+    throw Object.assign(new Error(`${this.name}: ${this._text(this._call("error_text", status))}`), { status });
   }
 
   /** Gives the memory back; the predictor cannot be used after it. */

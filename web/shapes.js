@@ -46,10 +46,10 @@ export function cut(data, shape, dims, length) {
   return copied(data, shape, new data.constructor(product(part)), part);
 }
 
-/** The outputs without those that hold the true shape of another. */
+/** The outputs without those that hold the true shape of another, or say that a maximum was exceeded. */
 export function ownOutputs(outputs) {
   const shapes = new Set(outputs.map((t) => t.true_shape));
-  return outputs.filter((t) => !shapes.has(t.name));
+  return outputs.filter((t) => !shapes.has(t.name) && !t.limits);
 }
 
 /** The part of an output that counts, where only a run knows its size. */

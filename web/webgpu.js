@@ -81,6 +81,8 @@ class OnGpu {
     });
     if (!runner.takes(inputs)) return null;
     const got = await runner.run(inputs, kept, stay);
+    const exceeded = predictor._sets[predictor.shape].outputs.findIndex((t) => t.limits);
+    if (got[exceeded] && new Int32Array(got[exceeded])[0]) return null; // WebAssembly says so
     return predictor.outputValues((i) => [got[i] ?? new ArrayBuffer(runner.largest), 0]);
   }
 

@@ -16,6 +16,10 @@ class UsageError(DlpackError):
     """The command line, a file name or an option is wrong (exit code 2)."""
 
 
+class ExceededError(UsageError):
+    """The data of a run exceeds a maximum that the bundle was built with (`--max`)."""
+
+
 class ModelError(DlpackError):
     """The model file is broken or not an ONNX model (exit code 3)."""
 

@@ -53,6 +53,7 @@ def read_source(
     """
     from dlpack.exporters import ExportOptions, accepted, export, find_exporter, is_callable
     from dlpack.exporters.base import main_file
+    from dlpack.model.clean import copy_inputs_given_back
     from dlpack.model.load import load_model
     from dlpack.model.tensors import weight_warnings
 
@@ -83,6 +84,8 @@ def read_source(
         from dlpack.model.values import fix_values
 
         fix_values(proto, values)
+    renamed = copy_inputs_given_back(proto)
+    warnings += tuple(f"the output '{x}' is the input '{x}' itself: it is called '{y}'" for x, y in renamed.items())
     outputs = len(proto.graph.output)
     if internals:
         from dlpack.model.internals import keep_internals

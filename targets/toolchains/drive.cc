@@ -78,7 +78,8 @@ int drive(int argc, char** argv) {
     if ((status = API(set_input)(p, i, data, bytes)) != 0) return fail("set_input", API(error_text)(status));
   }
 #endif
-  if ((status = API(run)(p)) != 0) return fail("run", API(error_text)(status));
+  const int too_many = 8;  // the data exceeds a maximum; the outputs are there all the same
+  if ((status = API(run)(p)) != 0 && status != too_many) return fail("run", API(error_text)(status));
   for (int i = 0; i < outputs; ++i) {
     const char* const path = argv[4 + inputs + i];
     if (!write_file(path, API(output_data)(p, i), TENSOR(output, i)->bytes)) return fail(path, "cannot be written");

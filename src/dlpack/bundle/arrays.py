@@ -55,10 +55,10 @@ def storable(array: Array) -> Array:
 
 
 def own_outputs(tensors: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """A manifest's outputs without those that hold the true shape of another."""
+    """A manifest's outputs without those that hold the true shape of another, or say that a maximum was exceeded."""
     all_ = list(tensors)
     shapes = {t["true_shape"] for t in all_ if "true_shape" in t}
-    return [t for t in all_ if t["name"] not in shapes]
+    return [t for t in all_ if t["name"] not in shapes and "limits" not in t]
 
 
 def true_sizes(tensors: Iterable[Mapping[str, Any]], outputs: Mapping[str, Array]) -> dict[str, Array]:

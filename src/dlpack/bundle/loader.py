@@ -8,7 +8,6 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -16,9 +15,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from dlpack.bundle.arrays import as_array, bytes_of, cut_to, fits, in_bucket, numpy_dtype, own_outputs
+from dlpack.bundle.classes import CClass, Class
 from dlpack.bundle.device_arrays import DeviceArray, device_array, on_gpu
 from dlpack.bundle.read import open_library, read_kernels, read_manifest
-from dlpack.errors import UsageError
+from dlpack.errors import ExceededError, UsageError
 from dlpack.graph.ir import Array
 from dlpack.meaning.preprocess import to_rgb
 from dlpack.meaning.quantization import dequantized, is_real, quantization_of
@@ -27,23 +27,11 @@ from dlpack.meaning.shape_sets import find_set, picture_set, set_name, sets_of
 __all__ = ["Class", "Predictor", "load", "read_kernels", "read_manifest"]
 
 
-@dataclass(frozen=True)
-class Class:
-    """One class: its index in the output, its label (the index as text if the model has no labels), its probability."""
-
-    index: int
-    label: str
-    probability: float
-
-
-class _CClass(ctypes.Structure):
-    """NAME_class of NAME.h."""
-
-    _fields_ = (("index", ctypes.c_int32), ("probability", ctypes.c_float), ("label", ctypes.c_char_p))
-
-
 _DEVICE_FAILED = 7
 """NAME_DEVICE_FAILED of NAME.h."""
+
+_TOO_MANY = 8
+"""NAME_TOO_MANY of NAME.h."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -133,10 +121,17 @@ class Predictor:
         `copy=False` they are views of the predictor's memory, which the next run overwrites. An output bound to an
         array by `bind_outputs` is that array, or a view of it if the output is cut.
         An output whose size only a run knows has its true shape; that in `outputs` is the largest.
-        Raises ValueError for a missing, unknown or wrongly shaped input, and for a closed predictor.
+        Raises ValueError for a missing, unknown or wrongly shaped input, and for a closed predictor, ExceededError for
+        data that exceeds a maximum (`--max`) of the build.
         """
         self.bind(inputs)
         self.compute()
+        return self.results(copy)
+
+    @_atomic
+    def results(self, copy: bool = True) -> dict[str, Array]:
+        """The outputs as the last run left them, as `run` returns them."""
+        self._open()
         outputs = {name: self._output(k, *kind) for k, (name, kind) in enumerate(self.outputs.items())}
         for name, index in self._shapes.items():
             true_shape = self._view("output_data", index, "int64", (outputs[name].ndim,))
@@ -333,7 +328,7 @@ class Predictor:
         if output not in self.outputs:
             raise ValueError(f"unknown output {output!r}; the model has {', '.join(self.outputs)}")
         count = min(k, int(np.prod(self.outputs[output][1], dtype=np.int64)))
-        found = (_CClass * max(1, count))()
+        found = (CClass * max(1, count))()
         index = list(self.outputs).index(output)
         self._check(self._function("top_k")(self._open(), index, len(found), found))
         return [
@@ -474,7 +469,7 @@ class Predictor:
             text = self._function("error_text")(status).decode()
             if status == _DEVICE_FAILED and self._has_gpus() and self._handle:
                 text = self.device
-            raise UsageError(f"{self.name}: {text}")
+            raise (ExceededError if status == _TOO_MANY else UsageError)(f"{self.name}: {text}")
 
 
 _LIVING: weakref.WeakSet[Predictor] = weakref.WeakSet()

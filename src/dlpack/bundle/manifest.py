@@ -24,8 +24,9 @@ def described(shape_set: ShapeSet) -> dict[str, Any]:
     }
 
 
-def _sized(tensor: Tensor) -> dict[str, str]:
-    return {"true_shape": tensor.true_shape} if tensor.true_shape else {}
+def _sized(tensor: Tensor) -> dict[str, Any]:
+    limits = {"limits": dict(tensor.limits)} if tensor.limits else {}
+    return {"true_shape": tensor.true_shape} if tensor.true_shape else limits
 
 
 def _meant(meaning: Meaning) -> dict[str, Any]:

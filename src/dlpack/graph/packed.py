@@ -60,7 +60,8 @@ class Packed:
 
 
 def packed_weights(graph: Graph) -> tuple[Graph, Mapping[str, Packed]]:
-    """The graph with constants in place of the nodes that dequantise weights, and how to store these, by name."""
+    """The graph with constants in place of the nodes that dequantise weights, and how to store these, by name; small
+    ones are stored as float32."""
     found: dict[str, Packed] = {}
     for node in graph.nodes:
         if node.op == "DequantizeLinear" and node.domain == "" and node.outputs[0] not in graph.outputs:
@@ -68,7 +69,8 @@ def packed_weights(graph: Graph) -> tuple[Graph, Mapping[str, Packed]]:
             if packed is not None:
                 found[node.outputs[0]] = packed
     nodes = [n for n in graph.nodes if n.outputs[0] not in found]
-    return graph.with_nodes(nodes, {name: packed.values() for name, packed in found.items()}), found
+    made = graph.with_nodes(nodes, {name: packed.values() for name, packed in found.items()})
+    return made, {name: packed for name, packed in found.items() if graph.types[name].nbytes >= LEAST_BYTES}
 
 
 def _packed(node: Node, graph: Graph) -> Packed | None:
@@ -77,7 +79,7 @@ def _packed(node: Node, graph: Graph) -> Packed | None:
     kind, made = graph.types[node.inputs[0]].dtype, graph.types[node.outputs[0]]
     if x is None or scale is None or (zero and zero[0] is None):
         return None
-    if kind not in TYPES or made.dtype != "float32" or scale.dtype != np.float32 or made.nbytes < LEAST_BYTES:
+    if kind not in TYPES or made.dtype != "float32" or scale.dtype != np.float32:
         return None
     bits = int(kind[-1]) if kind in SMALL_INTEGERS else 4 if kind == "float4_e2m1fn" else 8
     blocks, steps = _places(node, made.shape, scale.shape)

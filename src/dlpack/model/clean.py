@@ -84,6 +84,7 @@ def clean(model: ModelProto, shapes: Shapes | None = None, inline_ops: InlineOps
     result.CopyFrom(model)
     _name_nodes(result.graph)
     _drop_constant_inputs(result)
+    copy_inputs_given_back(result)
     _fix_shapes(result.graph, shapes or {})
     opset = opset_versions(result).get("", 0)
     forget_types(result.graph, opset)
@@ -147,6 +148,19 @@ def _drop_constant_inputs(model: ModelProto) -> None:
     model.ir_version = max(model.ir_version, 4)  # onnx's inference knows no weights otherwise
     weights = {tensor.name for tensor in graph.initializer}
     set_items(graph.input, [value for value in graph.input if value.name not in weights])
+
+
+def copy_inputs_given_back(model: ModelProto) -> dict[str, str]:
+    """Gives outputs that are inputs, under the same name, names of their own, in place: input → output."""
+    graph = model.graph
+    outputs = {value.name for value in graph.output}
+    taken = outputs | {name for node in graph.node for name in (*node.input, *node.output)}
+    given = {v.name: fresh_name(f"{v.name}_out", taken) for v in graph.input if v.name in outputs}
+    for value in graph.output:
+        if value.name in given:
+            name, value.name = value.name, given[value.name]
+            graph.node.append(onnx.helper.make_node("Identity", [name], [value.name], name=value.name))
+    return given
 
 
 def _fix_shapes(graph: GraphProto, shapes: Shapes) -> None:

@@ -148,7 +148,14 @@ class _Folder:
         self.alias: dict[str, str] = {}
         self.taken = set(self.types) | {name for node in self.graph.node for name in node.output}
         self.changed = False
-        self.sequences = Sequences(self.constant, lambda hint: fresh_name(hint, self.taken), self.versions.get("", 0))
+        self.optionals: dict[str, str] = {}
+        """Optionals, and the element of each, "" where it has none."""
+        self.sequences = Sequences(
+            self.constant,
+            lambda name: self.type(name).shape,
+            lambda hint: fresh_name(hint, self.taken),
+            self.versions.get("", 0),
+        )
 
     def run(self) -> bool:
         kept: list[NodeProto] = []
@@ -178,7 +185,8 @@ class _Folder:
                 self.changed = True
                 return branch
         if op.startswith("Optional"):
-            self.optional(node)
+            if self.optional(node):
+                return []
             op = node.op_type
         replaced = self.sequences.visit(node, self.type(node.input[0]).shape if node.input else None)
         if replaced is not None:
@@ -216,16 +224,27 @@ class _Folder:
             self.new[name] = value
         return []
 
-    def optional(self, node: NodeProto) -> None:
-        """Of a tensor, or of nothing, it is known whether it is there; and a tensor is its own element."""
+    def optional(self, node: NodeProto) -> bool:
+        """Of a tensor, a known sequence or nothing, it is known whether it is there; and what is there is its own
+        element. Returns whether the node is dropped."""
         given = node.input[0] if node.input else ""
-        if node.op_type == "OptionalHasElement" and (not given or self.type(given).elem):
+        known = not given or given in self.optionals
+        given = self.optionals.get(given, given)
+        there = self.type(given).elem or given in self.sequences.lists
+        if node.op_type == "Optional":
+            self.optionals[node.output[0]] = given
+            if given and node.output[0] not in self.pinned:
+                self.alias[node.output[0]] = given
+                self.changed = True
+                return True
+        elif node.op_type == "OptionalHasElement" and (known or there):
             node.op_type = "Constant"
             value = onnx.numpy_helper.from_array(np.array(bool(given)))
             node.attribute.append(onnx.helper.make_attribute("value", value))
             del node.input[:]
-        elif node.op_type == "OptionalGetElement" and given and self.type(given).elem:
-            node.op_type = "Identity"
+        elif node.op_type == "OptionalGetElement" and there:
+            node.op_type, node.input[0] = "Identity", given
+        return False
 
     def is_copy(self, node: NodeProto) -> bool:
         """Whether the node's first output is its first input."""

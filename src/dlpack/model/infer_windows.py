@@ -109,6 +109,8 @@ def _is_doubtful(node: NodeProto, constants: Mapping[str, TensorProto], opset: i
     if node.op_type == "ConvTranspose":
         return attributes.get("auto_pad", b"").startswith(b"SAME") and any(attributes.get("output_padding", ()))
     if node.op_type == "Resize" or (node.op_type == "Upsample" and opset < 10):
+        if node.op_type == "Upsample" and opset < 9:
+            return any(scale != round(scale) for scale in attributes.get("scales", ()) if math.isfinite(scale))
         place = 1 if node.op_type == "Upsample" or opset < 11 else 2
         name = node.input[place] if place < len(node.input) else ""
         if not name or name not in constants or any(n and n not in constants for n in node.input[1:]):

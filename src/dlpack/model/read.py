@@ -22,6 +22,7 @@ from dlpack.model.infer import (
     to_numpy,
 )
 from dlpack.model.sized import Sized, check_maxima, has_rule, with_sizes
+from dlpack.model.sized_work import ends_early
 from dlpack.model.walk import describe, first_line, opset_versions
 
 MAX_VALUE_BYTES = 2**31 - 1
@@ -94,6 +95,8 @@ def read_graph(
         constants=constants,
         types=types,
         sizes=sized.shapes if sized else {},
+        limits=sized.limits if sized else {},
+        exceeded=sized.exceeded if sized else "",
     )
 
 
@@ -109,7 +112,8 @@ def _sized(
     """
     unknown = [name for node in model.graph.node for name in node.output if name and not _known(known, name)]
     dynamic = dynamic_values(model) if unknown else {}
-    if not any(name in dynamic for name in unknown) or any(not _known(known, v.name) for v in model.graph.input):
+    sized = any(name in dynamic for name in unknown) or any(ends_early(node, maxima) for node in model.graph.node)
+    if not sized or any(not _known(known, v.name) for v in model.graph.input):
         check_maxima(maxima, model, set())
         return None
     rest = [name for name in unknown if name not in dynamic]
@@ -223,15 +227,6 @@ def _unsupported_nodes(
 def _value_types(model: ModelProto, types: dict[str, ValueType], problems: list[str]) -> dict[str, TensorType]:
     """The static type of each value, from what is inferred. What has none is added to `problems`, each cause once."""
     graph = model.graph
-    outputs = {value.name for value in graph.output}
-    same = [value.name for value in graph.input if value.name in outputs]
-    if same:
-        problems.extend(
-            f"output '{name}' is an input itself, under the same name; the caller has it: leave the output out, or "
-            "export an Identity of it under another name"
-            for name in same
-        )
-        return {}
     for value in graph.input:
         if types[value.name].kind == "tensor" and not types[value.name].known:
             problems.append(f"input '{value.name}': its shape is open; fix it with --shape")

@@ -14,15 +14,16 @@ MAX_ELEMENTS = 4096
 Known = Callable[[str], TensorProto | None]
 Fresh = Callable[[str], str]
 Shape = tuple[int, ...]
+Shapes = Callable[[str], Shape | None]
 
 
 class Sequences:
     """Follows the sequences of a graph, whose nodes are visited in order; `lists` has their elements' names."""
 
-    def __init__(self, constant: Known, fresh: Fresh, opset: int) -> None:
-        """`constant(name)` is a value that is known, `fresh(hint)` a name that is free."""
+    def __init__(self, constant: Known, shape: Shapes, fresh: Fresh, opset: int) -> None:
+        """`constant(name)` is a value that is known, `shape(name)` one's static shape, `fresh(hint)` a free name."""
         self.lists: dict[str, list[str]] = {}
-        self.constant, self.fresh, self.opset = constant, fresh, opset
+        self.constant, self.shape, self.fresh, self.opset = constant, shape, fresh, opset
 
     def visit(self, node: NodeProto, shape: Shape | None) -> list[NodeProto] | None:
         """The nodes that replace this one, None where it stays; `shape` is that of its first input where it has one.
@@ -63,12 +64,25 @@ class Sequences:
                 self.lists[output] = [*items[:place], node.input[1], *items[place:]]
         else:
             place = self._place(node, 1, len(items), len(items) - 1)
+            if place is None and op == "SequenceAt":
+                return self._at_run_time(node, items)
             if place is None or not 0 <= place < len(items):
                 return None
             if op == "SequenceAt":
                 return [helper.make_node("Identity", [items[place]], [output], name=node.name)]
             self.lists[output] = items[:place] + items[place + 1 :]
         return None
+
+    def _at_run_time(self, node: NodeProto, items: list[str]) -> list[NodeProto] | None:
+        """One of several elements of one shape: all of them in one tensor, of which that one is gathered."""
+        shapes = {self.shape(item) for item in items}
+        if len(shapes) != 1 or None in shapes:
+            return None
+        stacked = self.fresh(f"{node.output[0]}/all")
+        joined = helper.make_node("ConcatFromSequence", [node.input[0]], [stacked], name=f"{node.name}/all")
+        made = self._concat(joined, items, 0, stacked=True)
+        gathered = helper.make_node("Gather", [stacked, node.input[1]], [node.output[0]], name=node.name, axis=0)
+        return None if made is None else [*made, gathered]
 
     def _place(self, node: NodeProto, index: int, count: int, default: int) -> int | None:
         """The position that input `index` gives, counted from the start; None where it is not known."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from dlpack.errors import UnsupportedError, UsageError
-from dlpack.model import sized_combine, sized_rules, sized_select  # noqa: F401 - what they enter
+from dlpack.model import sized_branches, sized_combine, sized_pads, sized_rules, sized_select  # noqa: F401 - what they enter
 from dlpack.model.infer import ValueType
 from dlpack.model.sized_work import Maxima, Sizing, has_rule
 from dlpack.model.walk import free_names, subgraphs
@@ -24,11 +24,17 @@ __all__ = ["Sized", "check_maxima", "has_rule", "with_sizes"]
 
 @dataclass(frozen=True)
 class Sized:
-    """The model with static shapes, the types of all its values, and NAME.shape by the output NAME."""
+    """The model with static shapes, the types of all its values, and NAME.shape by the output NAME.
+
+    `limits`: the stated maxima that the data may exceed. If there are any, the output `exceeded` (int64[1]) is 1 in a
+    run that exceeds one, else 0.
+    """
 
     model: ModelProto
     types: dict[str, ValueType]
     shapes: dict[str, str]
+    limits: dict[str, int]
+    exceeded: str
 
 
 def with_sizes(model: ModelProto, known: Mapping[str, ValueType], maxima: Maxima) -> Sized:
@@ -63,26 +69,41 @@ def _result(s: Sizing) -> Sized:
     outputs = [value.name for value in graph.output]
     for name in outputs:
         if name in s.sizes:
-            shapes[name] = f"{name}.shape"
-            while shapes[name] in s.names:
-                shapes[name] += "_"
+            shapes[name] = _free(s, f"{name}.shape")
             s.node = NodeProto(output=[name], name=f"{name}.shape")
             s.vector(s.dims(name), shapes[name])
             s.types[shapes[name]] = (TensorProto.INT64, (len(s.shape(name)),))
+    exceeded = _exceeded(s) if s.excesses else ""
+    more = [*shapes.values(), *([exceeded] if exceeded else [])]
     made = ModelProto(ir_version=s.model.ir_version)
     made.opset_import.extend(s.model.opset_import)
     made.graph.name = graph.name
     made.graph.input.extend(graph.input)
     made.graph.initializer.extend([*graph.initializer, *s.made])
     made.graph.node.extend(s.nodes)
-    made.graph.output.extend(
-        helper.make_tensor_value_info(name, *s.types[name]) for name in (*outputs, *shapes.values())
-    )
+    made.graph.output.extend(helper.make_tensor_value_info(name, *s.types[name]) for name in (*outputs, *more))
     used = {name for node in s.nodes for name in node.output} | {v.name for v in graph.input}
     used |= {tensor.name for tensor in made.graph.initializer}
     types = {n: ValueType(elem, shape) for n, (elem, shape) in s.types.items() if n in used}
     _drop_dead(made, types)
-    return Sized(made, types, shapes)
+    return Sized(made, types, shapes, s.limits, exceeded)
+
+
+def _free(s: Sizing, name: str) -> str:
+    while name in s.names:
+        name += "_"
+    return name
+
+
+def _exceeded(s: Sizing) -> str:
+    """The output that says whether a run exceeds a stated maximum."""
+    name = _free(s, "exceeded")
+    s.node = NodeProto(output=[name], name=name)
+    over = ""
+    for number, most in s.excesses.values():
+        one = s.emit("Greater", [s.scalar(number), s.constant([most])], [1], TensorProto.BOOL)
+        over = s.emit("Or", [over, one], [1], TensorProto.BOOL) if over else one
+    return s.emit("Cast", [over], [1], TensorProto.INT64, name, to=TensorProto.INT64)
 
 
 def _drop_dead(model: ModelProto, types: dict[str, ValueType]) -> None:

@@ -23,7 +23,7 @@ from dlpack.model.sized_moves import (
     slice_range,
     static_axes,
 )
-from dlpack.model.sized_numbers import Number, add, product, whole
+from dlpack.model.sized_numbers import Number, add, minimum, product, whole
 from dlpack.model.sized_work import Refused, Sizing, rule
 
 # --- element by element -----------------------------------------------------------------------------------------------
@@ -98,31 +98,6 @@ def roi_align(s: Sizing, node: NodeProto) -> None:
     static_axes(s, node.input[0], range(len(s.shape(node.input[0]))))
     found = [(n, s.dims(n)[0]) for n in node.input[1:]]
     s.keep(node, {node.output[0]: {0: same_size(found, 0)}})
-
-
-@rule("Resize", "Upsample", "Pad")
-def batchwise_with_shapes(s: Sizing, node: NodeProto) -> None:
-    """As pictures; what is stated of the batch must be that it stays as it is."""
-    x = node.input[0]
-    rank = len(s.shape(x))
-    made = NodeProto.FromString(node.SerializeToString())
-    if node.op_type == "Pad":
-        pads = [n.constant if n.known else None for n in s.content(node.input[1])]
-        axes = [n.constant for n in s.content(node.input[3])] if optional_input(node, 3) else list(range(rank))
-        if None in pads:
-            raise Refused("how much it pads is known to a run alone; make it constant")
-        for k, axis in enumerate(axes):
-            if axis % rank in s.sizes.get(x, {}) and (pads[k] or pads[k + len(axes)]):
-                raise Refused(f"it pads dimension {axis % rank}, whose size only a run knows; use Concat instead")
-        s.keep(made, {node.output[0]: s.sizes.get(x, {})})
-        return
-    static_axes(s, x, range(1, rank))
-    if node.op_type == "Resize" and optional_input(node, 3):
-        sizes = s.content(node.input[3])
-        if [n.key for n in sizes[:1]] != [s.dims(x)[0].key] or not all(n.known for n in sizes[1:]):
-            raise Refused("its sizes are known to a run alone; make them constant")
-        made.input[3] = s.constant([n.high for n in sizes])
-    s.keep(made, {node.output[0]: {0: s.dims(x)[0]}})
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
@@ -290,7 +265,7 @@ def split(s: Sizing, node: NodeProto) -> None:
         raise Refused(f"it splits dimension {axis}, whose size only a run knows, into equal parts; use Slice")
     begin = whole(0)
     for name, size in zip(node.output, sizes, strict=True):
-        moved_range(s, x, axis, begin, s.bound(node, size, "part"), 1, name)
+        moved_range(s, x, axis, begin, s.bound(node, minimum(size, dims[axis]), "part"), 1, name)
         begin = add(begin, size)
 
 
@@ -331,11 +306,12 @@ def gather(s: Sizing, node: NodeProto) -> None:
 
 @rule("OneHot")
 def one_hot(s: Sizing, node: NodeProto) -> None:
-    places, depth = node.input[0], s.content(node.input[1])
-    if not depth[0].known:
-        raise Refused("its depth is known to a run alone; make it constant")
+    places = node.input[0]
+    depth = s.bound(node, s.content(node.input[1])[0], "depth")
     dims = s.dims(places)
     axis = of_attribute(node, "axis", -1)
     axis += len(dims) + 1 if axis < 0 else 0
-    sizes = [*dims[:axis], depth[0], *dims[axis:]]
-    s.keep(node, {node.output[0]: dict(enumerate(sizes))})
+    sizes = [*dims[:axis], depth, *dims[axis:]]
+    made = NodeProto.FromString(node.SerializeToString())
+    made.input[0], made.input[1] = from_the_start(s, places, [depth]), s.constant([depth.high])
+    s.keep(made, {node.output[0]: dict(enumerate(sizes))})

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from dlpack.model.control import MAX_TRIPS, body_of, is_typed, outside_of, problem_of, static_shape, trips_of
 from dlpack.model.sized_moves import flat, moved_range, of_attribute, optional_input, same_size
-from dlpack.model.sized_numbers import Number, element, minimum, whole
-from dlpack.model.sized_work import DOMAIN, Refused, Sizing, rule
+from dlpack.model.sized_numbers import UNKNOWN, Number, element, minimum, whole
+from dlpack.model.sized_work import DOMAIN, Refused, Sizing, ends_early, rule
 from dlpack.model.walk import free_names
 
 
@@ -154,16 +155,14 @@ def non_max_suppression(s: Sizing, node: NodeProto) -> None:
     s.give({out: {0: count}})
 
 
-def _trips(s: Sizing, node: NodeProto) -> Number:
-    """The trips that a Loop makes, unless its condition ends it."""
+def _trips(s: Sizing, node: NodeProto, going: Number) -> Number:
+    """The trips that a Loop makes, unless its condition ends it; `going`: 1 if that holds after the last, else 0."""
     trips = trips_of(node, outside_of(s.model.graph, s.opset))
-    asked = s.content(node.input[0])[0] if node.input[0] else element("", 0)
+    asked = s.content(node.input[0])[0] if node.input[0] else whole(UNKNOWN)
     try:
-        count = s.bound(node, asked, "trips")
+        count = s.bound(node, asked, "trips", going)
     except Refused as e:
         raise Refused(f"{trips.problem}; {str(e).partition('; ')[2]}") from None
-    if not node.input[0]:
-        count = whole(count.high)
     if count.high > MAX_TRIPS:
         raise Refused(trips.problem or f"it runs up to {count.high} times; {MAX_TRIPS} are supported")
     if trips.count is not None:
@@ -181,7 +180,8 @@ def loop(s: Sizing, node: NodeProto) -> None:
     if any(name in s.sizes for name in (*node.input, *(n for n in free_names(body)))):
         raise Refused("it reads a value whose size only a run knows")
     states = len(body.input) - 2
-    count = _trips(s, node)
+    last = s.fresh("going")  # whether the condition holds after the last trip
+    count = _trips(s, node, element(last, 0, 0, 1))
     made = NodeProto.FromString(node.SerializeToString())
     own = body_of(made)
     made.input[0] = s.constant(count.high)
@@ -219,7 +219,11 @@ def loop(s: Sizing, node: NodeProto) -> None:
     made.input.append(s.constant([0]))
     trips_made = s.fresh("trips")
     outputs = [*node.output, *[""] * (len(body.output) - 1 - len(node.output))]
-    made.output[:] = [*outputs[:states], trips_made, *outputs[states:]]
+    added = [trips_made]
+    if ends_early(node, s.maxima):
+        _keep_condition(s, made, own, states, last, fresh)
+        added.append(last)
+    made.output[:] = [*outputs[:states], *added, *outputs[states:]]
     s.nodes.append(made)
     size = element(trips_made, 0, 0, count.high)
     s.types[trips_made] = (TensorProto.INT64, (1,))
@@ -232,9 +236,25 @@ def loop(s: Sizing, node: NodeProto) -> None:
             s.give({name: {} if k < states else {0: size}})
 
 
-@rule("If", "Scan", "SequenceMap", "ImageDecoder", "StringSplit")
+def _keep_condition(
+    s: Sizing, made: NodeProto, own: GraphProto, states: int, last: str, fresh: Callable[[str], str]
+) -> None:
+    """Adds a state to a loop and its body: whether the body's own condition held after the last trip, bool[1]."""
+    before, after, shape = (fresh(hint) for hint in ("before", "after", "one_flag"))
+    own.initializer.append(numpy_helper.from_array(np.ones([1], np.int64), shape))
+    own.input.append(helper.make_tensor_value_info(before, TensorProto.BOOL, [1]))
+    own.output.insert(2 + states, helper.make_tensor_value_info(after, TensorProto.BOOL, [1]))
+    own.node.append(helper.make_node("Reshape", [body_of(s.node).output[0].name, shape], [after]))
+    held = s.constant([True], np.bool_)
+    if s.node.input[1]:
+        held = s.emit("Reshape", [s.node.input[1], s.constant([1])], [1], TensorProto.BOOL)
+    made.input.append(held)
+    s.types[last] = (TensorProto.BOOL, (1,))
+
+
+@rule("Scan", "SequenceMap", "ImageDecoder", "StringSplit")
 def control(s: Sizing, node: NodeProto) -> None:
     reason = ""
-    if node.op_type in ("If", "Scan"):
+    if node.op_type == "Scan":
         reason = problem_of(node, outside_of(s.model.graph, s.opset))
     raise Refused(reason or "the shape of its output depends on the data")

@@ -74,6 +74,19 @@ def _negated(c: _Call) -> list[Number]:
     return [sub(whole(0), n) for n in c.contents[0]]
 
 
+def _clip(c: _Call) -> list[Number] | None:
+    """Its limits are inputs, which may be left out, or attributes."""
+    limits = [n for n in c.node.input[1:] if n]
+    if any(len(part) != 1 for part in c.contents[1:]):
+        return None
+    given = dict(zip(limits, (part[0] for part in c.contents[1:]), strict=True))
+    low, high = ([*(given.get(n) for n in c.node.input[1:]), None, None])[:2]
+    out = c.contents[0]
+    if low is not None:
+        out = [maximum(n, low) for n in out]
+    return out if high is None else [minimum(n, high) for n in out]
+
+
 def _gather(c: _Call) -> list[Number] | None:
     if not c.known(1):
         return None
@@ -115,6 +128,7 @@ _FUNCTIONS: dict[str, _Function] = {
     "Div": _pointwise(div),
     "Min": _pointwise(minimum),
     "Max": _pointwise(maximum),
+    "Clip": _clip,
     "Neg": _negated,
     "Gather": _gather,
     "Slice": _slice,

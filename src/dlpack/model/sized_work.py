@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from dlpack.model.infer import ValueType, to_numpy, value_type
 from dlpack.model.infer_windows import take_judged
-from dlpack.model.sized_numbers import Number, element, maximum, minimum, whole
+from dlpack.model.sized_numbers import Number, element, maximum, minimum, mul, whole
 from dlpack.model.sized_values import followed
 from dlpack.model.tensors import tensor_size
 from dlpack.model.walk import describe, free_names, opset_versions, subgraphs
@@ -50,6 +50,11 @@ def has_rule(node: NodeProto) -> bool:
     return _rule_of(node) is not None
 
 
+def ends_early(node: NodeProto, maxima: Maxima) -> bool:
+    """Whether the node is a Loop for whose trips the user states a maximum."""
+    return node.op_type == "Loop" and not maxima.keys().isdisjoint((node.name, *node.output))
+
+
 def _rule_of(node: NodeProto) -> Rule | None:
     return _RULES.get(node.op_type) if node.domain == "" else None
 
@@ -65,6 +70,10 @@ class Sizing:
     sizes: dict[str, dict[int, Number]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
+    limits: dict[str, int] = field(default_factory=dict)
+    """The stated maxima that the data may exceed."""
+    excesses: dict[str, tuple[Number, int]] = field(default_factory=dict)
+    """By its key, what exceeds a stated maximum where it is larger than this."""
 
     def __post_init__(self) -> None:
         graph = self.model.graph
@@ -93,7 +102,7 @@ class Sizing:
         sized = any(name in self.sizes for name in reads)
         unknown = any(name and name not in self.types for name in node.output)
         try:
-            if not sized and (not unknown or self.inferable(node)):
+            if not sized and (not unknown or self.inferable(node)) and not ends_early(node, self.maxima):
                 self.keep(node, {})
                 return
             rule = _rule_of(node)
@@ -180,8 +189,7 @@ class Sizing:
         high = self.maxima.get(name)
         found = [element(name, i) for i in range(math.prod(shape))]
         if high is not None:
-            self.used.add(name)
-            found = [minimum(n, whole(high)) for n in found]
+            found = [self.limited(n, name) for n in found]
         self.numbers[name] = found
         return found
 
@@ -203,16 +211,27 @@ class Sizing:
             return None
         return followed(node, contents, [self.shape(n) for n in names], self.shape(node.output[0]))
 
-    def bound(self, node: NodeProto, number: Number, what: str) -> Number:
+    def limited(self, number: Number, name: str, counts: Number | None = None) -> Number:
+        """The number, at most what the user states for `name`. `counts`, a number that is 0 or 1, says whether it
+        matters in a run that it is larger."""
+        most = self.maxima[name]
+        self.used.add(name)
+        smaller = minimum(number, whole(most))
+        if smaller != number:
+            self.limits[name] = most
+            excess = (number, most) if counts is None else (mul(minimum(number, whole(most + 1)), counts), most)
+            self.excesses[f"{excess[0].key}>{most}"] = excess
+        return smaller
+
+    def bound(self, node: NodeProto, number: Number, what: str, counts: Number | None = None) -> Number:
         """The number, at least 0, and at most what the user states for the node. Raises Refused where it has no bound.
 
-        `what` is counted, as in "boxes that it selects".
+        `what` is counted, as in "boxes that it selects"; `counts` as for `limited`.
         """
         number = maximum(number, whole(0))
         for name in (node.name, *node.output):
             if name in self.maxima:
-                self.used.add(name)
-                number = minimum(number, whole(self.maxima[name]))
+                number = self.limited(number, name, counts)
         if not number.bounded:
             inputs = {value.name for value in self.model.graph.input}
             name = next((n for n in _elements_of(number) if n in inputs), node.output[0] or node.name)

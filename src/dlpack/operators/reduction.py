@@ -200,16 +200,23 @@ def _kept(i: tuple[Any, ...], axes: list[int]) -> list[Any]:
     return [0 if d in axes else v for d, v in enumerate(i)]
 
 
+_NARROW = ("int8", "uint8", "int16", "uint16", "int32", "uint32")
+
+
 @rewrite("ReduceMean")
 def reduce_mean(ctx: Context, b: Builder) -> None:
-    t = ctx.output_type()
-    total = emit_reduce(ctx, b, "Sum", ctx.node.inputs[0], None)
+    t, x = ctx.output_type(), ctx.node.inputs[0]
+    if t.dtype in _NARROW:  # the mean fits where the sum does not
+        x = b.add("Cast", [x], ctx.input_type(0).shape, "int64")
+    total = emit_reduce(ctx, b, "Sum", x, None)
     count = math.prod(ctx.input_type(0).shape[a] for a in reduced_axes(ctx))
     if t.dtype.startswith("float"):
         factor = np.asarray(1.0 / count if count else math.nan, t.dtype)
         b.add("Mul", [total, b.constant(factor)], t.shape, output=ctx.node.outputs[0])
-    else:
-        b.add("Div", [total, b.constant(np.asarray(max(1, count), t.dtype))], t.shape, output=ctx.node.outputs[0])
+        return
+    wide = b.type_of(x).dtype
+    mean = b.add("Div", [total, b.constant(np.asarray(max(1, count), wide))], t.shape)
+    b.add("Cast", [mean], t.shape, t.dtype, ctx.node.outputs[0])
 
 
 # --- where the extreme is ---------------------------------------------------------------------------------------------

@@ -36,8 +36,8 @@ def _positions(mode: str, n: int, out: int, scale: float, roi: tuple[float, floa
         return n / 2 * (1 - out / whole) + (x + 0.5) / scale - 0.5
     if mode == "tf_crop_and_resize":
         first, last = roi
-        if whole != 1:
-            return first * (n - 1) + x * (last - first) * (n - 1) / (whole - 1)
+        if out != 1:
+            return first * (n - 1) + x * (last - first) * (n - 1) / (out - 1)
         return np.full(out, 0.5 * (first + last) * (n - 1))
     if mode == "tf_half_pixel_for_nn":
         return (x + 0.5) / scale
@@ -77,7 +77,8 @@ def _taps(ctx: Context, n: int, positions: Floats, scale: float) -> tuple[Floats
     if exclude:
         weights = np.where((places < 0) | (places >= n), 0.0, weights)
     if exclude or shrink < 1:
-        weights = weights / weights.sum(axis=1, keepdims=True)
+        total = weights.sum(axis=1, keepdims=True)
+        weights = weights / np.where(total == 0, 1.0, total)  # 0 where a crop is wholly outside
     return np.clip(places, 0, n - 1), weights
 
 

@@ -26,7 +26,7 @@ def _narrow(n: Any) -> Any:
 
 @compute("Kept", domain=_DOMAIN)
 def kept(ctx: Context, holds: Any) -> list[Any]:
-    """The places that hold, in order, zeros behind them, and how many they are: int64[most], int64[1]."""
+    """The first places that hold, in order, zeros behind them, and how many hold: int64[most], int64[1]."""
     (n,), (most,) = ctx.input_type(0).shape, ctx.output_type(0).shape
 
     def body(ins: Sequence[Any], outs: Sequence[Any]) -> Any:
@@ -34,8 +34,8 @@ def kept(ctx: Context, holds: Any) -> list[Any]:
         found = Local("found", "int32")
 
         def one(i: Any) -> Any:
-            take = block(store(places, [found[0]], _wide(i)), found.set(found[0] + 1))
-            return when(tirx.And(load(source, [i]), found[0] < most), take)
+            take = block(when(found[0] < most, store(places, [found[0]], _wide(i))), found.set(found[0] + 1))
+            return when(load(source, [i]), take)
 
         last = store(count, [0], _wide(found[0]))
         return block(_zero(places, [most]), found.declare, found.set(tirx.const(0, "int32")), loop("i", n, one), last)
@@ -47,14 +47,16 @@ def kept(ctx: Context, holds: Any) -> list[Any]:
 def unique(ctx: Context, rows: Any, size: Any) -> list[Any]:
     """Of the first `size` rows the different ones, in ascending order or in that of their first occurrence.
 
-    Gives the first place of each, its number for each row, how often each is there, and how many they are.
+    Gives the first place of each, its number for each row, how often each is there, and how many they are: one more
+    than there is room for where there is too little.
     """
     (n, width), (most,) = ctx.input_type(0).shape, ctx.output_type(0).shape
     ordered = bool(ctx.attr("sorted", 1))
 
     def body(ins: Sequence[Any], outs: Sequence[Any]) -> Any:
         (x, size_), (firsts, inverse, times, count) = ins, outs
-        found, at, k, go, low, high = (Local(name, "int32") for name in ("found", "at", "k", "go", "low", "high"))
+        names = ("found", "at", "k", "go", "low", "high", "over")
+        found, at, k, go, low, high, over = (Local(name, "int32") for name in names)
         zero, one_ = tirx.const(0, "int32"), tirx.const(1, "int32")
         if n == 1:  # nothing to compare with
             first = tirx.const(0, "int64")
@@ -104,6 +106,7 @@ def unique(ctx: Context, rows: Any, size: Any) -> list[Any]:
                 low.set(low[0] - 1),
             )
             return block(
+                when(found[0] >= most, over.set(one_)),
                 low.set(tirx.min(found[0], most - 1)),
                 tirx.While(low[0] > at[0], shift),
                 when(
@@ -127,14 +130,15 @@ def unique(ctx: Context, rows: Any, size: Any) -> list[Any]:
             return when(_wide(i) < load(size_, [0]), block(search(i), when(at[0] < found[0], seen)))
 
         return block(
-            *(local.declare for local in (found, at, k, go, low, high)),
+            *(local.declare for local in (found, at, k, go, low, high, over)),
             _zero(firsts, [most], "a"),
             _zero(inverse, [n], "b"),
             _zero(times, [most], "c"),
             found.set(zero),
+            over.set(zero),
             loop("i", n, first_pass),
             loop("j", n, second_pass),
-            store(count, [0], _wide(found[0])),
+            store(count, [0], _wide(found[0] + over[0])),
         )
 
     kinds = [((most,), "int64"), ((n,), "int64"), ((most,), "int64"), ((1,), "int64")]
@@ -149,7 +153,8 @@ def non_max_suppression(
 
     Inputs: boxes [batches, n, 4], scores [batches, classes, n], the most boxes of a class, the share that is too much,
     the score that must be exceeded (but for the attribute `all`), how many of the n boxes there are. Outputs: rows
-    (batch, class, box), how many they are, and room for the boxes that are left. Of equal scores the first is better.
+    (batch, class, box), how many they are (one more where there is no room for all), and room for the boxes that are
+    left. Of equal scores the first is better.
     """
     batches, n, _ = ctx.input_type(0).shape
     classes = ctx.input_type(1).shape[1]
@@ -160,8 +165,9 @@ def non_max_suppression(
     def body(ins: Sequence[Any], outs: Sequence[Any]) -> Any:
         box, score, each_, iou_, lowest_, size_ = ins
         rows, count, alive = outs
-        ints = {name: Local(name, "int32") for name in ("total", "left", "picked", "best", "chosen", "j", "kept", "go")}
-        total, left, picked, best, chosen, j, kept_, go = ints.values()
+        names = ("total", "left", "picked", "best", "chosen", "j", "kept", "go", "over")
+        ints = {name: Local(name, "int32") for name in names}
+        total, left, picked, best, chosen, j, kept_, go, over = ints.values()
         sides = Local("sides", "float32", 8)
         shares = Local("shares", "float32", 4)
 
@@ -232,17 +238,18 @@ def non_max_suppression(
                 ),
                 left.set(kept_[0]),
             )
-            more = tirx.And(left[0] > 0, tirx.And(_wide(picked[0]) < load(each_, [0]), total[0] < most))
-            return block(
-                left.set(zero), picked.set(zero), loop("i", n, collect), tirx.While(more, block(find, write, drop))
-            )
+            wanted = tirx.And(left[0] > 0, _wide(picked[0]) < load(each_, [0]))
+            more = tirx.While(tirx.And(wanted, total[0] < most), block(find, write, drop))
+            excess = when(wanted, over.set(tirx.const(1, "int32")))
+            return block(left.set(zero), picked.set(zero), loop("i", n, collect), more, excess)
 
         return block(
             *(local.declare for local in (*ints.values(), sides, shares)),
             _zero(rows, [most, 3]),
             total.set(zero),
+            over.set(zero),
             loop("b", batches, lambda b: loop("c", classes, lambda c: one_class(b, c))),
-            store(count, [0], _wide(total[0])),
+            store(count, [0], _wide(total[0] + over[0])),
         )
 
     kinds = [((most, 3), "int64"), ((1,), "int64"), ((n,), "int32")]

@@ -113,8 +113,9 @@ class Assembler:
         )
 
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
-        types, sizes = self.graph.types, self.graph.sizes
-        return tuple(Tensor(n, types[n].dtype, types[n].shape, true_shape=sizes.get(n, "")) for n in names)
+        g, limits = self.graph, {self.graph.exceeded: tuple(self.graph.limits.items())}
+        kinds = {n: (g.types[n].dtype, g.types[n].shape) for n in names}
+        return tuple(Tensor(n, *kinds[n], true_shape=g.sizes.get(n, ""), limits=limits.get(n, ())) for n in kinds)
 
     def _scratch(self, k: int) -> int:
         if k not in self.loops:

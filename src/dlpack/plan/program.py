@@ -16,6 +16,7 @@ class Tensor:
     """An input or output of the model.
 
     `true_shape` names the output with the true shape of one whose size only a run knows; its `shape` is the largest.
+    `limits`, names and numbers, are of the output (int64[1]) that is not 0 where a run exceeded one of these maxima.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Tensor:
     shape: tuple[int, ...]
     meaning: Meaning = field(default_factory=Meaning)
     true_shape: str = ""
+    limits: tuple[tuple[str, int], ...] = ()
 
     @property
     def nbytes(self) -> int:

@@ -50,7 +50,7 @@ def verify(
         ]
         if options.inputs is not None:
             given = read_given(options.inputs)
-            number, inputs = given.fitting(sets)
+            number, inputs = given.fitting(sets, options.maxima)
             model = prepared.cases[number].model
             expected = reference(model(), inputs, manifest["ranges"], relative, more=False)
             questions.append(Question(inputs, expected, (given.file,), model))

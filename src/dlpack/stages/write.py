@@ -118,6 +118,8 @@ def _manifest(
     manifest["ranges"] = [list(r) for r in cases[0].trial.ranges]
     manifest["tolerance"] = tolerance(options)
     own = {value.name for value in source.proto.graph.input}
+    if changed := _model_options(options):
+        manifest["model_options"] = changed
     if seeds := [t.name for t in program.inputs if t.name not in own]:
         manifest["seeds"] = seeds
     if prepared.precision:
@@ -135,6 +137,13 @@ def _manifest(
     if program.weights and not embed:
         manifest["weights"] = weights_of(program)
     return manifest
+
+
+def _model_options(options: Options) -> dict[str, Any]:
+    """The options that change what the model computes: `dlpack verify --model` needs them."""
+    values = {name: list(elements) for name, elements in options.values.items()}
+    found = {"values": values, "internals": list(options.internals), "maxima": dict(options.maxima)}
+    return {name: value for name, value in found.items() if value}
 
 
 def _compile_libraries(

@@ -26,17 +26,24 @@ class Given:
     def to_json(self) -> dict[str, str]:
         return {"file": self.file, "sha256": self.sha256}
 
-    def fitting(self, sets: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Array]]:
+    def fitting(self, sets: Sequence[Mapping[str, Any]], maxima: Mapping[str, int]) -> tuple[int, dict[str, Array]]:
         """The first set of shapes that the arrays have, and they in its order.
 
-        `sets`: as the manifest has them, with `inputs` of name, dtype and shape. Raises UsageError, which says what is
-        wrong, for names, types and shapes that are not those of an input.
+        `sets`: as the manifest has them, with `inputs` of name, dtype and shape. `maxima`: those of `--max`. Raises
+        UsageError, which says what is wrong, for names, types and shapes that are not those of an input, and for
+        elements above the input's maximum.
         """
-        wrong = []
+        wrong = [
+            f"'{name}' has {self.arrays[name].max()}, and the build --max {name}={most}"
+            for name, most in maxima.items()
+            if name in self.arrays and self.arrays[name].size and self.arrays[name].max() > most
+        ]
+        if wrong:
+            raise UsageError(f"--inputs {self.file}: {'; '.join(wrong)}")
         for number, s in enumerate(sets):
             problems = self._problems(s["inputs"])
             if not problems:
-                return number, {t["name"]: np.ascontiguousarray(self.arrays[t["name"]]) for t in s["inputs"]}
+                return number, {t["name"]: np.asarray(self.arrays[t["name"]], order="C") for t in s["inputs"]}
             wrong += [problem for problem in problems if problem not in wrong]
         raise UsageError(f"--inputs {self.file}: {'; '.join(wrong)}")
 

@@ -58,7 +58,8 @@ def input_ranges(
             low, high = float(info.min), info.max + 1.0
         elif name in demands or integer:
             low, high = demands.get(name, (0.0, _DEFAULT))
-            low, high = (low if high <= 0 else max(low, 0.0)), (high if high < inf else max(low, 0.0) + _DEFAULT)
+            low = max(low, high - _DEFAULT if high <= 0 else 0.0)
+            high = min(high, low + _DEFAULT) if high == inf else high
             if integer:
                 low = float(ceil(low))
                 high = max(low + 1.0, low + (high - low) * part)
@@ -178,7 +179,12 @@ def _roi_align(graph: Graph, node: Node) -> list[Demand]:
 
 
 def _unpool(graph: Graph, node: Node) -> list[Demand]:
-    return [(node.inputs[1], 0, prod(_shape(graph, node.outputs[0])))]
+    """Places in the tensor that MaxPool read, without pads, which `output_shape` may enlarge."""
+    shape, kernel = _shape(graph, node.inputs[0]), node.attrs["kernel_shape"]
+    rank = len(kernel)
+    strides, pads = node.attrs.get("strides") or [1] * rank, node.attrs.get("pads") or [0] * (2 * rank)
+    sides = zip(shape[2:], strides, kernel, pads[:rank], pads[rank:], strict=True)
+    return [(node.inputs[1], 0, prod(shape[:2]) * prod((n - 1) * s + k - a - b for n, s, k, a, b in sides))]
 
 
 def _one_hot(graph: Graph, node: Node) -> list[Demand]:
@@ -236,13 +242,17 @@ def _where(graph: Graph, node: Node, low: float, high: float) -> list[Demand]:
     return [(name, low, high) for name in node.inputs[1:3]]
 
 
+def _half(high: float) -> float:
+    return max(ceil(high / 2), 1) if high < inf else inf
+
+
 def _add(graph: Graph, node: Node, low: float, high: float) -> list[Demand]:
     x, y = node.inputs
     for value, other in ((x, y), (y, x)):
         if ends := _ends(graph, other):
             return [(value, low - ends[0], high - ends[1])]
-    half = max(ceil(high / 2), 1)
-    return [(x, max(low, 0), half), (y, 0, max(high - half + 1, 1))]
+    half = _half(high)
+    return [(x, max(low, 0), half), (y, 0, max(high - half + 1, 1) if high < inf else inf)]
 
 
 def _sub(graph: Graph, node: Node, low: float, high: float) -> list[Demand]:
@@ -251,7 +261,11 @@ def _sub(graph: Graph, node: Node, low: float, high: float) -> list[Demand]:
         return [(x, low + ends[1], high + ends[0])]
     if ends := _ends(graph, x):
         return [(y, ends[1] - high + 1, ends[0] - low + 1)]
-    half = max(ceil(high / 2), 1)
+    if high == inf:  # x may be as large as it likes, y stays below it
+        return [(x, _DEFAULT + low, inf), (y, 0, _DEFAULT)] if low > -inf else []
+    if low == -inf:
+        return [(x, 0, _DEFAULT), (y, max(_DEFAULT - high, 0), inf)]
+    half = _half(high)
     return [(x, half - 1 + max(low, 0), high), (y, 0, half)]
 
 

@@ -1,5 +1,5 @@
 """A neural network compiled to WebAssembly: `Predictor` runs it."""
 
-from .predictor import Class, Predictor
+from .predictor import Class, ExceededError, Predictor
 
-__all__ = ["Class", "Predictor"]
+__all__ = ["Class", "ExceededError", "Predictor"]

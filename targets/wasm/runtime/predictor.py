@@ -24,6 +24,14 @@ _CLASS = struct.Struct("<ifI")
 """NAME_class of NAME.h: index, probability and the label's address."""
 
 
+_TOO_MANY = 8
+"""NAME_TOO_MANY of NAME.h."""
+
+
+class ExceededError(RuntimeError):
+    """The data of a run exceeds a maximum that the bundle was built with."""
+
+
 @dataclass(frozen=True)
 class Class:
     """One class: its place in the output, its name (the place in digits where the model has none), its probability."""
@@ -88,10 +96,16 @@ class Predictor:
         An output whose size only a run knows has its true shape; that in `outputs` is the largest.
         Where there are several sets of shapes, those of the inputs choose. With buckets, inputs of a length between are
         padded with zeros to the next, and outputs are cut to the inputs' length.
-        Raises ValueError for a missing, unknown or ill-shaped input, and for a predictor that is closed.
+        Raises ValueError for a missing, unknown or ill-shaped input, and for a predictor that is closed, ExceededError
+        for data that exceeds a maximum of the build.
         """
         self.bind(inputs)
         self.compute()
+        return self.results(copy)
+
+    @_atomic
+    def results(self, copy: bool = True) -> dict[str, Any]:
+        """The outputs as the last run left them, as `run` returns them."""
         outputs = {
             name: self._bound[name][0] if name in self._bound else self._output(k, *kind, copy)
             for k, (name, kind) in enumerate(self.outputs.items())
@@ -311,7 +325,8 @@ class Predictor:
         s, self._set = self._sets[number], number
         self.inputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in s["inputs"]}
         shapes = {t["true_shape"]: t["name"] for t in s["outputs"] if "true_shape" in t}
-        self.outputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in s["outputs"] if t["name"] not in shapes}
+        own = (t for t in s["outputs"] if t["name"] not in shapes and "limits" not in t)
+        self.outputs = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in own}
         self._sized = {shapes[t["name"]]: (k, t["shape"][0]) for k, t in enumerate(s["outputs"]) if t["name"] in shapes}
 
     @property
@@ -369,7 +384,8 @@ class Predictor:
     def _check(self, status: int) -> None:
         if status:
             module = self._open()
-            raise RuntimeError(f"{self.name}: {module.text(module.call('error_text', status))}")
+            kind = ExceededError if status == _TOO_MANY else RuntimeError
+            raise kind(f"{self.name}: {module.text(module.call('error_text', status))}")
 
     def _view(self, name: str, inputs: Mapping[str, Any], dtype: str, shape: tuple[int, ...]) -> memoryview:
         """An input's elements, contiguous in memory."""
