@@ -111,7 +111,9 @@ def digest_of(files: Iterable[Path]) -> str:
 def compiler_digest() -> str:
     """That of all files that a bundle is made with."""
     folders = ("src", "amalgamate", "exporters", "runtime_c", "targets")
-    return digest_of(f for name in folders for f in sorted((ROOT / name).rglob("*.*")) if f.suffix != ".pyc")
+    return digest_of(
+        f for name in folders for f in sorted((ROOT / name).rglob("*.*")) if f.is_file() and f.suffix != ".pyc"
+    )
 
 
 @dataclass(frozen=True)
