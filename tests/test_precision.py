@@ -20,8 +20,10 @@ from dlpack.graph.early import rounded_early
 from dlpack.graph.ir import Graph, Node, TensorType
 from dlpack.options import Options
 from dlpack.pipeline import build
-from dlpack.precision.rounded import round_weights
+from dlpack.plan import halves
+from dlpack.model.rounded import LEAST_BYTES, round_weights
 from dlpack.precision.samples import read_samples
+from dlpack.verify.check import verify_bundle
 
 RANDOM = np.random.default_rng(3)
 INPUT = {"x": ((1, 3, 16, 16), "float32")}
@@ -90,6 +92,15 @@ def test_weights_of_sixteen_bits(files: Path, dtype: str) -> None:
     assert facts["verification"][0]["relative"] < 1e-5  # against the rounded model
 
 
+def test_bundles_are_verified_with_the_model(files: Path) -> None:
+    bundle = build(files / "net.onnx", files / "again", Options(weights_type="bfloat16"))
+    assert all(e.passed for e in verify_bundle(bundle, files / "net.onnx"))
+    quantised = build(files / "net.onnx", files / "int8", Options(quantize="int8", calibrate=files / "runs.npz"))
+    with pytest.raises(UsageError, match="made by --quantize"):
+        verify_bundle(quantised, files / "net.onnx")
+    assert all(e.passed for e in verify_bundle(quantised))
+
+
 def test_values_beyond_float16_stay(files: Path) -> None:
     net = squeeze()
     large = next(w for w in net.graph.initializer if w.name == "w3")
@@ -98,6 +109,7 @@ def test_values_beyond_float16_stay(files: Path) -> None:
     assert round_weights(net, "float16") == ("w3",)
     assert next(w for w in net.graph.initializer if w.name == "w3").SerializeToString() == kept
     assert round_weights(net, "bfloat16") == ()
+    assert LEAST_BYTES == halves.LEAST_BYTES
 
 
 def test_parts_of_a_concat_are_rounded_before_it() -> None:

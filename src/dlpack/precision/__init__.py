@@ -1,5 +1,5 @@
-"""Smaller numbers on request: weights of 16 bits (`--weights-type`), integer networks (`--quantize`); what they change.
+"""Smaller numbers on request: integer networks (`--quantize`), and what they and rounded weights change.
 
-`rounded` rounds weights, `quantize` has onnxruntime's quantiser make an integer network from `samples`, and `accuracy`
-compares the result with the model as it was.
+`dlpack.model.rounded` rounds weights; `quantize` has onnxruntime's quantiser make an integer network from `samples`;
+`accuracy` compares the result with the model as it was.
 """

@@ -74,7 +74,7 @@ def reduce_precision(
 
 
 def _rounded(proto: Any, clean: Clean, dtype: str, progress: Progress) -> Reduced:
-    from dlpack.precision.rounded import round_weights
+    from dlpack.model.rounded import round_weights
 
     rounded = type(proto)()
     rounded.CopyFrom(proto)

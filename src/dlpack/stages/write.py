@@ -142,8 +142,10 @@ def _manifest(
 def _model_options(options: Options) -> dict[str, Any]:
     """The options that change what the model computes: `dlpack verify --model` needs them."""
     values = {name: list(elements) for name, elements in options.values.items()}
-    found = {"values": values, "internals": list(options.internals), "maxima": dict(options.maxima)}
-    return {name: value for name, value in found.items() if value}
+    found: dict[str, Any] = {"values": values, "internals": list(options.internals), "maxima": dict(options.maxima)}
+    if options.weights_type != "float32":
+        found["weights_type"] = options.weights_type
+    return {name: value for name, value in {**found, "quantize": options.quantize}.items() if value}
 
 
 def _compile_libraries(

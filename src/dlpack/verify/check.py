@@ -87,14 +87,27 @@ def _as_built(model: Path, options: Mapping[str, Any]) -> Callable[[dict[str, tu
     from dlpack.model.clean import clean
     from dlpack.model.internals import keep_internals
     from dlpack.model.load import load_model
+    from dlpack.model.rounded import round_weights
     from dlpack.model.sized_limits import limited
     from dlpack.model.values import fix_values
 
+    if options.get("quantize"):
+        raise UsageError(
+            "this bundle is an integer network made by --quantize, so it differs from the model's file: verify it "
+            "without --model"
+        )
     proto = load_model(model)
     fix_values(proto, options.get("values", {}))
     if internals := options.get("internals"):
         keep_internals(proto, internals)
-    return lambda shapes: lambda: limited(clean(proto, shapes), options.get("maxima", {}))
+
+    def cleaned(shapes: dict[str, tuple[int, ...]]) -> Any:
+        made = limited(clean(proto, shapes), options.get("maxima", {}))
+        if dtype := options.get("weights_type"):
+            round_weights(made, dtype)
+        return made
+
+    return lambda shapes: lambda: cleaned(shapes)
 
 
 def stored_questions(bundle: Path, sets: Sequence[Mapping[str, Any]]) -> list[Question]:
