@@ -18,10 +18,10 @@ from dlpack.cli import cli
 from dlpack.errors import UnsupportedError, UsageError
 from dlpack.graph.early import rounded_early
 from dlpack.graph.ir import Graph, Node, TensorType
+from dlpack.model.rounded import LEAST_BYTES, round_weights
 from dlpack.options import Options
 from dlpack.pipeline import build
 from dlpack.plan import halves
-from dlpack.model.rounded import LEAST_BYTES, round_weights
 from dlpack.precision.samples import read_samples
 from dlpack.verify.check import verify_bundle
 
