@@ -39,7 +39,7 @@ def written(
 
     The lines between ``//@ condition`` and ``//@ end``, which may contain others, are kept where the condition holds:
     threads, one_thread, shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the
-    weights are in a file of their own), no_side_file; sized (only a run knows an output's size); known_memory (its size
+    weights are in a file of their own), no_side_file; sized (only a run knows an output's size); strings (there are inputs or outputs of strings), no_strings; known_memory (its size
     does not depend on the system's threads or the machine); no_cuda; and where it is among `conditions`: mxnet_model
     (MXNet's files of the model are known), no_mxnet_model, cuda (there are kernels for NVIDIA's GPUs), others of the
     machines' own.
@@ -57,6 +57,8 @@ def written(
         "side_file": side_file,
         "no_side_file": not side_file,
         "sized": any(t.true_shape for t in program.outputs),
+        "strings": any(t.dtype.startswith("S") for t in (*program.inputs, *program.outputs)),
+        "no_strings": not any(t.dtype.startswith("S") for t in (*program.inputs, *program.outputs)),
         "known_memory": not several_threads and not machines,
         "no_cuda": "cuda" not in conditions,
     }

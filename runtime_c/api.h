@@ -21,6 +21,9 @@ enum {
   @NAME@_NO_WEIGHTS = 3,   /* the weights are in a separate file, or not yet complete */
   @NAME@_BAD_WEIGHTS = 4,  /* the weights do not match this file (size or SHA-256) */
   @NAME@_NO_FILE = 5,      /* the weights file cannot be read or is not a regular file */
+//@ strings
+  @NAME@_TOO_LONG = 8,     /* a string has more bytes than an element of the input */
+//@ end
 //@ no_cuda
   @NAME@_BAD_CPU = 6       /* compiled for a CPU with instructions that this CPU lacks */
 //@ end
@@ -127,6 +130,15 @@ typedef struct @name@_tensor {
                                               size_t weights_bytes);
 @NAME@_API void @name@_unmap_weights(const void* weights, size_t weights_bytes);
 
+//@ strings
+/* An input or output of strings has a dtype such as "S64": each element is 64 bytes, UTF-8, the
+   rest of them zeros, and ends with a zero at least. set_string() sets an element of an input;
+   @NAME@_TOO_LONG if the text does not fit. Elements of outputs are C strings, as many bytes
+   apart. */
+@NAME@_API @name@_status @name@_set_string(@name@_predictor* predictor, int32_t index,
+                                           size_t element, const char* text);
+
+//@ end
 /* set_input() copies the data. bind_input() makes the predictor read it in place until the next
    set_input() or bind_input(). input_data() returns the address that runs read from. */
 @NAME@_API @name@_status @name@_set_input(@name@_predictor* predictor, int32_t index,
@@ -261,6 +273,11 @@ class Predictor {
   @name@_status set_input(int32_t index, const void* data, size_t bytes) {
     return @name@_set_input(handle_, index, data, bytes);
   }
+//@ strings
+  @name@_status set_string(int32_t index, size_t element, const char* text) {
+    return @name@_set_string(handle_, index, element, text);
+  }
+//@ end
   @name@_status bind_input(int32_t index, const void* data, size_t bytes) {
     return @name@_bind_input(handle_, index, data, bytes);
   }

@@ -85,6 +85,8 @@ class Graph:
     weights, up to seven times as large as what they come from. Their elements in `constants` are not there (NaN).
     `sizes` names outputs whose size only a run knows, and the output with the true shape of each; their own type has
     the largest. These further outputs come last.
+    `strings` has the bytes of each element of inputs and outputs that are strings, which are the last dimension of
+    their types here; `words` some values of such inputs.
     """
 
     name: str
@@ -95,6 +97,8 @@ class Graph:
     types: Mapping[str, TensorType]
     derived: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, str] = field(default_factory=dict)
+    strings: Mapping[str, int] = field(default_factory=dict)
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def with_nodes(
         self,
@@ -109,6 +113,11 @@ class Graph:
             constants={**self.constants, **(constants or {})},
             types={**self.types, **(types or {})},
         )
+
+    def border(self, name: str) -> TensorType:
+        """The type of an input or output as its user sees it: strings are elements, "S64" of 64 bytes each."""
+        t, width = self.types[name], self.strings.get(name)
+        return t if width is None else TensorType(f"S{width}", t.shape[:-1])
 
     def consumers(self) -> dict[str, list[Node]]:
         """Value name → the nodes that read it, once each, in order."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from dlpack.errors import UnsupportedError, UsageError
-from dlpack.model import sized_combine, sized_rules, sized_select  # noqa: F401 - what they enter
+from dlpack.model import sized_combine, sized_rules, sized_select, sized_strings  # noqa: F401 - what they enter
 from dlpack.model.infer import ValueType
 from dlpack.model.sized_work import Maxima, Sizing, has_rule
 from dlpack.model.walk import free_names, subgraphs
@@ -31,9 +31,11 @@ class Sized:
     shapes: dict[str, str]
 
 
-def with_sizes(model: ModelProto, known: Mapping[str, ValueType], maxima: Maxima) -> Sized:
+def with_sizes(
+    model: ModelProto, known: Mapping[str, ValueType], maxima: Maxima, strings: Mapping[str, int] | None = None
+) -> Sized:
     """`known`: the types of values that are static. `maxima`: the largest sizes that the user states, by the name of a
-    value or a node.
+    value or a node. `strings`: outputs that are strings, whose last dimension, their bytes, is none of the model's.
 
     Raises UnsupportedError with everything that cannot be computed, UsageError for a maximum that nothing has.
     """
@@ -43,7 +45,7 @@ def with_sizes(model: ModelProto, known: Mapping[str, ValueType], maxima: Maxima
     if work.problems:
         raise UnsupportedError("the model cannot be compiled:", tuple(dict.fromkeys(work.problems)))
     check_maxima(maxima, model, work.used)
-    return _result(work)
+    return _result(work, strings or {})
 
 
 def check_maxima(maxima: Maxima, model: ModelProto, used: set[str]) -> None:
@@ -56,7 +58,7 @@ def check_maxima(maxima: Maxima, model: ModelProto, used: set[str]) -> None:
             raise UsageError(f"--max {name}={maxima[name]}: '{name}' {what}")
 
 
-def _result(s: Sizing) -> Sized:
+def _result(s: Sizing, strings: Mapping[str, int]) -> Sized:
     """The model that was written."""
     graph = s.model.graph
     shapes = {}
@@ -67,8 +69,9 @@ def _result(s: Sizing) -> Sized:
             while shapes[name] in s.names:
                 shapes[name] += "_"
             s.node = NodeProto(output=[name], name=f"{name}.shape")
-            s.vector(s.dims(name), shapes[name])
-            s.types[shapes[name]] = (TensorProto.INT64, (len(s.shape(name)),))
+            dims = s.dims(name)[: -1 if name in strings else None]
+            s.vector(dims, shapes[name])
+            s.types[shapes[name]] = (TensorProto.INT64, (len(dims),))
     made = ModelProto(ir_version=s.model.ir_version)
     made.opset_import.extend(s.model.opset_import)
     made.graph.name = graph.name

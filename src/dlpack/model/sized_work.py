@@ -51,7 +51,7 @@ def has_rule(node: NodeProto) -> bool:
 
 
 def _rule_of(node: NodeProto) -> Rule | None:
-    return _RULES.get(node.op_type) if node.domain == "" else None
+    return _RULES.get(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
 
 
 @dataclass

@@ -113,8 +113,8 @@ class Assembler:
         )
 
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
-        types, sizes = self.graph.types, self.graph.sizes
-        return tuple(Tensor(n, types[n].dtype, types[n].shape, true_shape=sizes.get(n, "")) for n in names)
+        kinds = [(n, self.graph.border(n)) for n in names]
+        return tuple(Tensor(n, t.dtype, t.shape, true_shape=self.graph.sizes.get(n, "")) for n, t in kinds)
 
     def _scratch(self, k: int) -> int:
         if k not in self.loops:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.bundle.texts import encoded_inputs, is_text
 from dlpack.errors import UsageError, did_you_mean
 from dlpack.graph.ir import Array
 
@@ -36,7 +37,8 @@ class Given:
         for number, s in enumerate(sets):
             problems = self._problems(s["inputs"])
             if not problems:
-                return number, {t["name"]: np.ascontiguousarray(self.arrays[t["name"]]) for t in s["inputs"]}
+                arrays = encoded_inputs({t["name"]: (t["dtype"], ()) for t in s["inputs"]}, self.arrays)
+                return number, {t["name"]: np.ascontiguousarray(arrays[t["name"]]) for t in s["inputs"]}
             wrong += [problem for problem in problems if problem not in wrong]
         raise UsageError(f"--inputs {self.file}: {'; '.join(wrong)}")
 
@@ -51,7 +53,7 @@ class Given:
             array, shape = self.arrays.get(t["name"]), tuple(t["shape"])
             if array is None:
                 problems.append(f"the array of the input '{t['name']}' is missing: {t['dtype']} {list(shape)}")
-            elif array.dtype.name != t["dtype"]:
+            elif array.dtype.name != t["dtype"] and not (is_text(t["dtype"]) and array.dtype.kind in "SU"):
                 problems.append(f"'{t['name']}' is {array.dtype.name}, and the input {t['dtype']}")
             elif array.shape != shape:
                 problems.append(f"'{t['name']}' has the shape {list(array.shape)}, and the input {list(shape)}")
