@@ -76,10 +76,11 @@ def _of_shape_set(shape_set: ShapeSet, test: SelfTest) -> tuple[list[str], list[
 
 def _texts(index: int, tensor: Tensor, words: Sequence[str], high: float) -> list[str]:
     """Fills an input of strings with words."""
+    count = tensor.nbytes // _size(tensor.dtype)
     return [
         "  {",
         *wrapped("    const char* const words[] = {" + ", ".join(map(quoted, words)) + "};"),
-        f"    @name@_impl::fill_texts(p, {index}, {tensor.nbytes // _size(tensor.dtype)}, words, {literal(high, 'float64')});",
+        f"    @name@_impl::fill_texts(p, {index}, {count}, words, {literal(high, 'float64')});",
         "  }",
     ]
 

@@ -37,12 +37,12 @@ def written(
 ) -> str:
     """The text as it is for a program: with its name, and what there is of threads, shapes and machines.
 
-    The lines between ``//@ condition`` and ``//@ end``, which may contain others, are kept where the condition holds:
-    threads, one_thread, shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the
-    weights are in a file of their own), no_side_file; sized (only a run knows an output's size); strings (there are inputs or outputs of strings), no_strings; known_memory (its size
-    does not depend on the system's threads or the machine); no_cuda; and where it is among `conditions`: mxnet_model
-    (MXNet's files of the model are known), no_mxnet_model, cuda (there are kernels for NVIDIA's GPUs), others of the
-    machines' own.
+    The lines between ``//@ condition`` and ``//@ end``, which may contain others, are kept where the condition
+    holds: threads, one_thread, shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file
+    (the weights are in a file of their own), no_side_file; sized (only a run knows an output's size); strings
+    (there are inputs or outputs of strings), no_strings; known_memory (its size does not depend on the system's
+    threads or the machine); no_cuda; and where it is among `conditions`: mxnet_model (MXNet's files of the model
+    are known), no_mxnet_model, cuda (there are kernels for NVIDIA's GPUs), others of the machines' own.
     """
     several = len(program.shape_sets) > 1
     several_threads = program.threads > 1

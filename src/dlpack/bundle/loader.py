@@ -127,13 +127,12 @@ class Predictor:
     def run(self, inputs: Mapping[str, Any], copy: bool = True) -> dict[str, Array]:
         """Computes all outputs. An input is anything with `__dlpack__` or the buffer protocol; one in the memory of the
         predictor's GPU, also with `__cuda_array_interface__`, is read there.
-
         If the bundle has several sets of shapes, the inputs' shapes select one. With buckets, inputs are padded with
-        zeros to the next bucket, and outputs are cut to the inputs' length. Strings are lists or arrays of str, of fewer
-        bytes than the dtype has ("S64"); they come out as str. Contiguous inputs of the right dtype are read in place.
-        The outputs are new arrays; with `copy=False` they are views of the predictor's memory, which the next run
-        overwrites, strings as bytes. An output bound by `bind_outputs` is that array, or a view of it if it is cut. One
-        whose size only a run knows has its true shape; that in `outputs` is the largest.
+        zeros to the next bucket, and outputs are cut to the inputs' length. Strings are lists or arrays of str.
+        Contiguous inputs of the right dtype are read in place. The outputs are new arrays; with `copy=False` they are
+        views of the predictor's memory, which the next run overwrites, strings as bytes. An output bound by
+        `bind_outputs` is that array, or a view of it if it is cut. One whose size only a run knows has its true shape;
+        that in `outputs` is the largest.
         Raises ValueError for a missing, unknown or wrongly shaped input, and for a closed predictor.
         """
         self.bind(inputs)

@@ -1,4 +1,4 @@
-"""Strings at a predictor's borders: str for users, rows of UTF-8 bytes with a zero at the end ("S64") for the predictor."""
+"""Strings at a predictor's borders: str for users, rows of UTF-8 with a zero at the end ("S64") for the predictor."""
 
 from __future__ import annotations
 

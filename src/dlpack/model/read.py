@@ -11,7 +11,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import BITS, STORED, Array, Graph, Node, TensorType
-from dlpack.model import strings_rules  # noqa: F401 - what it enters
+from dlpack.model import strings_moves, strings_rules  # noqa: F401 - what it enters
 from dlpack.model.bodies import captured, lift
 from dlpack.model.control import Outside, is_control_flow, trips_of
 from dlpack.model.infer import (

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from re import _constants as codes  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
@@ -241,7 +242,7 @@ def _byte_ranges(low: int, high: int) -> list[list[tuple[int, int]]]:
 def _determined(nfa: _Nfa, first: int, last: int) -> Automaton:
     cuts = sorted({0, 256} | {b for edges in nfa.edges for low, high, _ in edges for b in (low, high + 1)})
     kinds = np.zeros(256, np.uint8)
-    for k, (low, high) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for k, (low, high) in enumerate(pairwise(cuts)):
         kinds[low:high] = k
     begin = nfa.closed([first])
     numbers = {begin: 0}

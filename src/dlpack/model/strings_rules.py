@@ -14,233 +14,13 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from dlpack.model.infer import to_numpy
 from dlpack.model.regex import Automaton, NotRegular, automaton, runs
 from dlpack.model.strings import Refused, Shape, Writing, rule
+from dlpack.model.strings_moves import ML, keep
 
-ML = "ai.onnx.ml"
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.INT16, TensorProto.INT8)
 _UNSIGNED = (TensorProto.UINT64, TensorProto.UINT32, TensorProto.UINT16, TensorProto.UINT8, TensorProto.BOOL)
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 _DIGITS = 22
 """Bytes of the longest integer with its sign, and the zero."""
-
-# --- what moves strings -----------------------------------------------------------------------------------------------
-
-
-def _axis(s: Writing, default: int, rank: int) -> int:
-    axis = s.attrs().get("axis", default)
-    if not -rank <= axis < rank:
-        raise Refused(f"its axis {axis} is none of {rank} dimensions")
-    return int(axis) % rank
-
-
-def _keep(s: Writing, node: NodeProto, inputs: Sequence[str], **attrs: Any) -> None:
-    """The node with other inputs and attributes; those that are None go."""
-    copy = NodeProto.FromString(node.SerializeToString())
-    copy.input[:] = inputs
-    kept = [a for a in node.attribute if a.name not in attrs]
-    del copy.attribute[:]
-    copy.attribute.extend([*kept, *(helper.make_attribute(k, v) for k, v in attrs.items() if v is not None)])
-    s.nodes.append(copy)
-
-
-@rule("Identity", "Dropout")
-def same(s: Writing, node: NodeProto) -> None:
-    name, text = s.source(0)
-    _keep(s, node, [name])
-    s.give(node.output[0], text.shape, text.width)
-
-
-def _reshape(s: Writing, name: str, shape: Sequence[int], output: str = "") -> str:
-    text = s.text[name]
-    made = s.add("Reshape", name, s.array([*shape, text.width], np.int64), output=output)
-    return s.give(made, tuple(shape), text.width)
-
-
-@rule("Reshape")
-def reshape(s: Writing, node: NodeProto) -> None:
-    name, text = s.source(0)
-    wanted = [int(n) for n in (s.value(1, "shape") if len(node.input) > 1 else s.attrs()["shape"])]
-    shape = list(wanted)
-    if not s.attrs().get("allowzero", 0):
-        shape = [text.shape[k] if n == 0 else n for k, n in enumerate(shape)]
-    if -1 in shape:
-        rest = math.prod(n for n in shape if n != -1)
-        shape[shape.index(-1)] = math.prod(text.shape) // max(rest, 1)
-    s.add("Reshape", name, s.array([*wanted, text.width], np.int64), output=node.output[0])
-    s.give(node.output[0], tuple(shape), text.width)
-
-
-@rule("Flatten")
-def flatten(s: Writing, node: NodeProto) -> None:
-    name, text = s.source(0)
-    axis = s.attrs().get("axis", 1)
-    axis += len(text.shape) if axis < 0 else 0
-    _reshape(s, name, [math.prod(text.shape[:axis]), math.prod(text.shape[axis:])], node.output[0])
-
-
-@rule("Squeeze", "Unsqueeze")
-def one_dimension(s: Writing, node: NodeProto) -> None:
-    name, text = s.source(0)
-    shape, squeeze = list(text.shape), node.op_type == "Squeeze"
-    given = s.value(1, "axes").tolist() if len(node.input) > 1 and node.input[1] else s.attrs().get("axes")
-    if given is None:
-        given = [k for k, n in enumerate(shape) if n == 1]
-    rank = len(shape) + (0 if squeeze else len(given))
-    axes = sorted(int(a) % rank for a in given)
-    for axis in reversed(axes) if squeeze else axes:
-        if squeeze:
-            shape.pop(axis)
-        else:
-            shape.insert(axis, 1)
-    if any(n == 1 for n in text.shape) or not squeeze:
-        _reshape(s, name, shape, node.output[0])
-    else:
-        s.give(s.add("Identity", name, output=node.output[0]), tuple(shape), text.width)
-
-
-@rule("Transpose")
-def transpose(s: Writing, node: NodeProto) -> None:
-    name, text = s.source(0)
-    rank = len(text.shape)
-    perm = s.attrs().get("perm") or list(range(rank))[::-1]
-    _keep(s, node, [name], perm=[*perm, rank])
-    s.give(node.output[0], tuple(text.shape[p] for p in perm), text.width)
-
-
-@rule("Gather")
-def gather(s: Writing, node: NodeProto) -> None:
-    name, text = s.source(0)
-    axis = _axis(s, 0, len(text.shape))
-    _keep(s, node, [name, node.input[1]], axis=axis)
-    shape = (*text.shape[:axis], *s.shape(node.input[1]), *text.shape[axis + 1 :])
-    s.give(node.output[0], shape, text.width)
-
-
-@rule("GatherND")
-def gather_nd(s: Writing, node: NodeProto) -> None:
-    name, text = s.source(0)
-    *lead, depth = s.shape(node.input[1])
-    _keep(s, node, [name, node.input[1]])
-    s.give(node.output[0], (*lead, *text.shape[s.attrs().get("batch_dims", 0) + depth :]), text.width)
-
-
-@rule("ArrayFeatureExtractor", domain=ML)
-def columns(s: Writing, node: NodeProto) -> None:
-    name, text = s.source(0)
-    if len(text.shape) == 1:
-        name = _reshape(s, name, [1, *text.shape])
-    *lead, _ = s.text[name].shape
-    count = math.prod(s.shape(node.input[1]))
-    places = s.add("Reshape", node.input[1], s.array([count], np.int64))
-    s.add("Gather", name, places, output=node.output[0], axis=len(lead))
-    s.give(node.output[0], (*lead, count), text.width)
-
-
-@rule("Concat")
-def concat(s: Writing, node: NodeProto) -> None:
-    parts = [s.source(k) for k in range(len(node.input))]
-    width = max(text.width for _, text in parts)
-    shape = list(parts[0][1].shape)
-    axis = _axis(s, 1, len(shape))
-    shape[axis] = sum(text.shape[axis] for _, text in parts)
-    _keep(s, node, [s.fitted(name, width) for name, _ in parts], axis=axis)
-    s.give(node.output[0], tuple(shape), width)
-
-
-@rule("Slice")
-def part(s: Writing, node: NodeProto) -> None:
-    name, text = s.source(0)
-    rank, attrs = len(text.shape), s.attrs()
-    inputs = [name, *node.input[1:]]
-    shape = list(text.shape)
-    if len(node.input) == 1:  # before opset 10
-        axes = [int(a) % rank for a in attrs.get("axes", range(len(attrs["starts"])))]
-        bounds: list[Any] = [attrs["starts"], attrs["ends"], [1] * len(axes)]
-        _keep(s, node, inputs, axes=axes)
-    else:
-        given = len(node.input) > 3 and node.input[3]
-        axes = [int(a) % rank for a in (s.value(3, "axes") if given else range(s.shape(node.input[1])[0]))]
-        bounds = [s.constants.get(n) for n in node.input[1:3]]
-        steps = s.constants.get(node.input[4]) if len(node.input) > 4 and node.input[4] else None
-        bounds = [None if b is None else to_numpy(b) for b in bounds]
-        bounds.append(np.ones(len(axes), int) if steps is None else to_numpy(steps))
-        places = s.array(axes, np.int64 if s.elem(node.input[1]) != TensorProto.INT32 else np.int32)
-        _keep(s, node, [*inputs[:3], places, *inputs[4:]])
-    for k, axis in enumerate(axes):
-        if all(b is not None for b in bounds):
-            shape[axis] = len(range(*slice(*(int(b[k]) for b in bounds)).indices(shape[axis])))
-    s.give(node.output[0], tuple(shape), text.width)
-
-
-@rule("Split")
-def split_value(s: Writing, node: NodeProto) -> None:
-    name, text = s.source(0)
-    axis = _axis(s, 0, len(text.shape))
-    sizes = s.attrs().get("split")
-    if len(node.input) > 1 and node.input[1]:
-        sizes = s.value(1, "split").tolist()
-    count, whole = len(node.output), text.shape[axis]
-    each = -(-whole // count)
-    sizes = sizes or [*[each] * (count - 1), whole - each * (count - 1)]
-    _keep(s, node, [name, *node.input[1:]], axis=axis)
-    for output, size in zip(node.output, sizes, strict=True):
-        s.give(output, (*text.shape[:axis], int(size), *text.shape[axis + 1 :]), text.width)
-
-
-@rule("Expand")
-def expand(s: Writing, node: NodeProto) -> None:
-    name, text = s.source(0)
-    wanted = [int(n) for n in s.value(1, "shape")]
-    shape = np.broadcast_shapes(tuple(wanted), text.shape)
-    s.add("Expand", _reshape(s, name, [1] * (len(shape) - len(text.shape)) + list(text.shape)),
-          s.array([*shape, text.width], np.int64), output=node.output[0])  # fmt: skip
-    s.give(node.output[0], tuple(shape), text.width)
-
-
-@rule("Tile")
-def tile(s: Writing, node: NodeProto) -> None:
-    name, text = s.source(0)
-    times = [int(n) for n in s.value(1, "repeats")]
-    s.add("Tile", name, s.array([*times, 1], np.int64), output=node.output[0])
-    s.give(node.output[0], tuple(n * t for n, t in zip(text.shape, times, strict=True)), text.width)
-
-
-@rule("Where")
-def where(s: Writing, node: NodeProto) -> None:
-    (a, left), (b, right) = s.source(1), s.source(2)
-    width = max(left.width, right.width)
-    chosen = s.shape(node.input[0])
-    shape = np.broadcast_shapes(chosen, left.shape, right.shape)
-    condition = s.add("Reshape", node.input[0], s.array([*chosen, 1], np.int64))
-    s.add("Where", condition, s.fitted(a, width), s.fitted(b, width), output=node.output[0])
-    s.give(node.output[0], tuple(shape), width)
-
-
-@rule("Shape", "Size")
-def shape_of(s: Writing, node: NodeProto) -> None:
-    name, _ = s.source(0)
-    start, end = s.attrs().get("start", 0), s.attrs().get("end", None)
-    rank = len(s.text[name].shape)
-    begin, stop, _ = slice(start, end).indices(rank)
-    if node.op_type == "Size" or s.opset < 15:
-        every = s.add("Shape", name)
-        first = [s.array([n], np.int64) for n in (0, rank)]
-        dims = s.add("Slice", every, *first, output="" if node.op_type == "Size" else node.output[0])
-        if node.op_type == "Size":
-            s.add("ReduceProd", dims, keepdims=0, output=node.output[0])
-    else:
-        _keep(s, node, [name], start=begin, end=stop)
-
-
-@rule("Compress")
-def compress(s: Writing, node: NodeProto) -> None:
-    name, text = s.source(0)
-    axis = s.attrs().get("axis")
-    if axis is None:
-        name, axis = _reshape(s, name, [math.prod(text.shape)]), 0
-    axis = int(axis) % len(text.shape)
-    _keep(s, node, [name, node.input[1]], axis=axis)
-    s.give(node.output[0], s.text[name].shape, text.width)
-
 
 # --- what looks strings up --------------------------------------------------------------------------------------------
 
@@ -288,11 +68,10 @@ def _default(s: Writing, kind: int) -> Any:
 
 @rule("LabelEncoder", domain=ML)
 def label_encoder(s: Writing, node: NodeProto) -> None:
-    if "classes_strings" in s.attrs():  # version 1: strings and their places
-        words: list[Any] = s.attrs()["classes_strings"]
-        keys, values = (
-            (words, list(range(len(words)))) if s.is_text(node.input[0]) else (list(range(len(words))), words)
-        )
+    words: list[Any] | None = s.attrs().get("classes_strings")
+    if words is not None:  # version 1: strings and their places
+        places = list(range(len(words)))
+        keys, values = (words, places) if s.is_text(node.input[0]) else (places, words)
         kinds = [TensorProto.STRING if side is words else TensorProto.INT64 for side in (keys, values)]
     else:
         (keys, first), (values, second) = _list(s, "keys"), _list(s, "values")
@@ -360,7 +139,7 @@ def one_hot_encoder(s: Writing, node: NodeProto) -> None:
     words = s.attrs()["cats_strings"]
     last = {w: k for k, w in enumerate(words)}  # of equal categories the last one counts
     places = s.find(0, list(last), list(last.values()), -1)
-    _keep(s, node, [places], cats_strings=None, cats_int64s=list(range(len(words))))
+    keep(s, node, [places], cats_strings=None, cats_int64s=list(range(len(words))))
 
 
 @rule("LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier", domain=ML)
@@ -374,7 +153,7 @@ def classifier(s: Writing, node: NodeProto) -> None:
     number = f"{node.name or node.output[0]}/label"
     copy = NodeProto.FromString(node.SerializeToString())
     copy.output[0] = number
-    _keep(s, copy, node.input, classlabels_strings=None, **{kind: list(range(len(words)))})
+    keep(s, copy, node.input, classlabels_strings=None, **{kind: list(range(len(words)))})
     table = s.rows(words)
     shape = s.shape(node.output[0])
     s.give(s.add("Gather", table, number, output=node.output[0]), shape, s.text[table].width)
@@ -385,7 +164,7 @@ def tf_idf(s: Writing, node: NodeProto) -> None:
     pool = s.attrs()["pool_strings"]
     numbers = {w: k for k, w in enumerate(dict.fromkeys(pool))}
     ids = s.find(0, list(numbers), list(numbers.values()), -1)
-    _keep(s, node, [ids], pool_strings=None, pool_int64s=[numbers[w] for w in pool])
+    keep(s, node, [ids], pool_strings=None, pool_int64s=[numbers[w] for w in pool])
 
 
 # --- what makes other strings -----------------------------------------------------------------------------------------
@@ -405,6 +184,8 @@ def _cases(upper: bool) -> tuple[list[int], list[int]]:
     found = []
     for code in range(0x110000):
         changed = chr(code).upper() if upper else chr(code).lower()
+        if len(changed) > 1:  # "ß" stays, "ᾳ" becomes "ᾼ"; "İ" is the only one that becomes shorter
+            changed = chr(code).title() if upper else changed[0]
         if len(changed) == 1 and changed != chr(code) and not 0xD800 <= code < 0xE000:
             found.append((code, ord(changed)))
     return [a for a, _ in found], [b for _, b in found]
@@ -470,11 +251,8 @@ def _only_read_by(s: Writing, name: str, ops: Sequence[str]) -> bool:
     if any(value.name == name for value in s.model.graph.output):
         return False
     moves = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
-    for node in s.model.graph.node:
-        if name in node.input and node.op_type not in ops:
-            if node.op_type not in moves or not _only_read_by(s, node.output[0], ops):
-                return False
-    return True
+    others = [n for n in s.model.graph.node if name in n.input and n.op_type not in ops]
+    return all(n.op_type in moves and _only_read_by(s, n.output[0], ops) for n in others)
 
 
 def _parts(s: Writing, op: str, inputs: list[str], most: int, outputs: Sequence[str], pad: str, **attrs: Any) -> None:
@@ -515,7 +293,7 @@ def string_split(s: Writing, node: NodeProto) -> None:
     most = max(1, min(most, cuts + 1))
     outputs = [node.output[0], *(n for n in node.output[1:2] if n)]
     s.vocabulary += [(delimiter or b" ").decode().join(w) for w in (("a", "b c", "d"), ("", "x"), ("one", "two "))]
-    _parts(s, "SplitText", [name], most, outputs, "", delimiter=list(delimiter), most=cuts)
+    _parts(s, "SplitText", [name], most, outputs, "", delimiter=list(delimiter), cuts=cuts)
 
 
 @rule("Tokenizer", domain="com.microsoft")
@@ -562,7 +340,7 @@ def _match(s: Writing, name: str, found: Automaton, output: str = "") -> str:
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 _NUMBER = r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*"
-_INTEGER = r"[ \t]*[+-]?\d+[ \t]*"
+_INTEGER = r"[ \t]*[+-]?\d+(\.\d*)?[ \t]*"
 _INFINITE = r"[ \t]*[+-]?[iI][nN][fF]([iI][nN][iI][tT][yY])?[ \t]*"
 
 
@@ -579,7 +357,7 @@ def cast(s: Writing, node: NodeProto) -> None:
         s.give(node.output[0], shape, _DIGITS)
     else:
         raise Refused(
-            "strings of floats are not supported, since programs write them differently: give the numbers out"
+            "strings of floats are not supported, since programs write them differently; give out the numbers"
         )
 
 

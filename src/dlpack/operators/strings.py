@@ -237,7 +237,7 @@ def _pieces(
     """Parts of strings [..., n]: uint8 [..., parts, m], cut at m - 1 bytes, and how many there are, int64 [...].
 
     ``writes(inputs, variables, put, end, index)`` goes through the string at `index`: ``put(byte)`` adds a byte to the
-    part, `end` ends it. The variables are k, at, part and two for its own use, a and b.
+    part, `end` ends it. The variables are k, at, part and two for its own use, a and b, all 0 at first.
     """
     *shape, _ = ctx.input_type(0).shape
     *_, parts, made = ctx.output_type(0).shape
@@ -270,10 +270,12 @@ def _pieces(
 def split_text(ctx: Context, x: Any) -> list[Any]:
     """The parts between the attribute `delimiter`, bytes; without one, between spaces, and then no part is empty.
 
-    At most `most` cuts are made.
+    An empty string has no parts.
+
+    At most `cuts` are made.
     """
     width = ctx.input_type(0).shape[-1]
-    delimiter, most = bytes(ctx.attr("delimiter", ())), ctx.attr("most")
+    delimiter, most = bytes(ctx.attr("delimiter", ())), ctx.attr("cuts")
 
     def spaced(ins: Any, v: dict[str, Local], put: Any, end: Any, i: Sequence[Any]) -> Any:
         k, at, part = v["k"], v["at"], v["part"]
@@ -291,9 +293,8 @@ def split_text(ctx: Context, x: Any) -> list[Any]:
                 block(when(tirx.Not(tirx.Or(*_any_of(ahead, _SPACES))), a.set(_int(1))), b.set(b[0] + 1)),
             ),
         )
-        inner = block(
-            rest, when(tirx.And(tirx.And(last, at[0] > 0), tirx.EQ(a[0], 1)), put(byte), when(at[0] > 0, end))
-        )
+        kept = tirx.And(tirx.And(last, at[0] > 0), tirx.EQ(a[0], 1))
+        inner = block(rest, when(kept, put(byte), when(at[0] > 0, end)))
         step = block(when(space, inner, put(byte)), k.set(k[0] + 1))
         more = tirx.And(k[0] < width, tirx.Not(tirx.EQ(byte, _int(0, "uint8"))))
         return block(tirx.While(more, step), when(at[0] > 0, end))
@@ -306,7 +307,7 @@ def split_text(ctx: Context, x: Any) -> list[Any]:
             here = tirx.And(here, tirx.EQ(_byte(ins[0], i, k[0] + n, width), _int(want, "uint8")))
         step = when(here, block(end, k.set(k[0] + len(delimiter))), block(put(byte), k.set(k[0] + 1)))
         more = tirx.And(k[0] < width, tirx.Not(tirx.EQ(byte, _int(0, "uint8"))))
-        return block(tirx.While(more, step), end)
+        return block(tirx.While(more, step), when(k[0] > 0, end))
 
     return _pieces(ctx, [x], delimited if delimiter else spaced)
 
@@ -331,7 +332,7 @@ def tokens_of_text(ctx: Context, x: Any, wanted: Any) -> list[Any]:
 
     def runs(ins: Any, v: dict[str, Local], put: Any, end: Any, i: Sequence[Any]) -> Any:
         source, takes = ins
-        k, at, part, taken, start = v["k"], v["at"], v["part"], v["a"], v["b"]
+        k, at, taken = v["k"], v["at"], v["a"]
         byte = _byte(source, i, k[0], width)
         good = load(takes, [tirx.min(byte.astype("int32"), _int(128))])
         first = tirx.Not(tirx.EQ(byte & _int(0xC0, "uint8"), _int(0x80, "uint8")))  # of a character
@@ -345,7 +346,7 @@ def tokens_of_text(ctx: Context, x: Any, wanted: Any) -> list[Any]:
             k.set(k[0] + 1),
         )
         more = tirx.And(k[0] < width, tirx.Not(tirx.EQ(byte, _int(0, "uint8"))))
-        return block(start.set(_int(0)), tirx.While(more, use), finish)
+        return block(tirx.While(more, use), finish)
 
     return _pieces(ctx, [x, wanted], runs)
 
@@ -363,7 +364,7 @@ def match_text(ctx: Context, x: Any, kinds: Any, steps: Any, good: Any) -> list[
 
         def one(i: list[Any]) -> Any:
             byte = _byte(source, i, k[0], width)
-            to = load(moves, [state[0], load(classes, [byte.astype("int32")])])
+            to = load(moves, [state[0], load(classes, [byte.astype("int32")]).astype("int32")])
             more = tirx.And(k[0] < width, tirx.Not(tirx.EQ(byte, _int(0, "uint8"))))
             return block(
                 k.set(_int(0)),
@@ -440,6 +441,8 @@ def number_of_text(ctx: Context, x: Any, powers: Any) -> list[Any]:
                 when(point[0] > 0, scale.set(scale[0] - 1)),
             )
             plain = when(room, longer, when(tirx.EQ(point[0], 0), scale.set(scale[0] + 1)))
+            if made == "int64":  # what is behind the point does not count
+                plain = when(tirx.EQ(point[0], 0), plain)
             return when(expo[0] > 0, when(power[0] < 10000, power.set(power[0] * 10 + value)), plain)
 
         def one(i: list[Any]) -> Any:

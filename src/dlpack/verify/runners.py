@@ -61,9 +61,8 @@ def runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
             session = session or onnxruntime.InferenceSession(
                 wide.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
-            given = {
-                n: x.astype(np.float32) if x.dtype == ml_dtypes.bfloat16 else objects(x) for n, x in inputs.items()
-            }
+            wider = {n: x.astype(np.float32) for n, x in inputs.items() if x.dtype == ml_dtypes.bfloat16}
+            given = {n: objects(x) for n, x in inputs.items()} | wider
             outputs = [rows(np.asarray(o)) for o in session.run(None, given)]
             return [o.astype(ml_dtypes.bfloat16) if n else o for n, o in zip(narrow, outputs, strict=True)]
         except Exception as e:
