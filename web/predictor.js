@@ -47,6 +47,7 @@ export class Predictor {
       throw new TypeError("load expects a bundle's address or its parts, {manifest, wasm, weights}");
     const manifest = parts.manifest;
     const { build, threads } = chosenBuild(manifest, options, parts.wasm);
+    if (manifest.strings) (await import("./strings.js")).addTypes(TYPES, manifest);
     const opening = webGpu(manifest, parts, options);
     const module = await compile(await parts.wasm[build], `${manifest.name}.${build}.wasm`);
     const memory = threads > 1 ? sharedMemory(manifest) : undefined;

@@ -170,7 +170,8 @@ class _Nfa:
                 raise NotRegular("flags")
             self.sequence(value[3], first, last)
         elif op in (codes.MAX_REPEAT, codes.MIN_REPEAT):
-            self.repeat(*value, first, last)
+            least, most, nodes = value
+            self.repeat(least, most, nodes, first, last)
         elif op is codes.AT:
             raise NotRegular("words' edges, and anchors within the expression")
         else:

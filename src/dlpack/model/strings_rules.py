@@ -72,7 +72,7 @@ def label_encoder(s: Writing, node: NodeProto) -> None:
     if words is not None:  # version 1: strings and their places
         places = list(range(len(words)))
         keys, values = (words, places) if s.is_text(node.input[0]) else (places, words)
-        kinds = [TensorProto.STRING if side is words else TensorProto.INT64 for side in (keys, values)]
+        kinds: list[int] = [TensorProto.STRING if side is words else TensorProto.INT64 for side in (keys, values)]
     else:
         (keys, first), (values, second) = _list(s, "keys"), _list(s, "values")
         kinds = [first, second]
