@@ -16,13 +16,13 @@ from pathlib import Path
 from dlpack.errors import UsageError
 from dlpack.targets.base import Manifest
 from dlpack.targets.wasm.compile import BUILDS
-from dlpack.targets.wasm.modules import DEMO, LATE, package_modules, web_text
+from dlpack.targets.wasm.modules import DEMO, LATE, STRINGS_MODULE, package_modules, web_text
 
 LARGEST_WEIGHTS = 380 << 20
 """Browsers hold no text longer than 512 MiB, and base64 makes 4 characters of 3 bytes."""
 
 _KEPT = frozenset(
-    "format name inputs outputs shapes buckets ranges macs wasm script_bytes weights labels preprocess task".split()
+    "format name strings inputs outputs shapes buckets ranges macs wasm script_bytes weights labels preprocess task".split()
 )
 _IMPORT = re.compile(r'^import (?:\* as (\w+)|(\{[^}]*\})) from "\./([\w.]+)";$', re.MULTILINE)
 _LATE = re.compile(r'\(await import\("\./([\w.]+)"\)\)')
@@ -40,7 +40,8 @@ def single_file(folder: Path, manifest: Manifest) -> str:
                 f"{manifest['name']} has {manifest['weights']['bytes'] >> 20}: leave it out and serve the bundle"
             )
         weights = (folder / manifest["weights"]["file"]).read_bytes()
-    script = bundled({**package_modules(manifest), **{name: web_text(name) for name in (LATE, *DEMO)}})
+    more = (LATE, *((STRINGS_MODULE,) if "strings" in manifest else ()), *DEMO)
+    script = bundled({**package_modules(manifest), **{name: web_text(name) for name in more}})
     style = web_text("demo.css")
     data = {
         f"bundle-{build}": (folder / info["file"]).read_bytes()
