@@ -22,7 +22,8 @@ LARGEST_WEIGHTS = 380 << 20
 """Browsers hold no text longer than 512 MiB, and base64 makes 4 characters of 3 bytes."""
 
 _KEPT = frozenset(
-    "format name strings inputs outputs shapes buckets ranges macs wasm script_bytes weights labels preprocess task".split()
+    "format name strings inputs outputs shapes buckets ranges macs wasm script_bytes weights labels preprocess "
+    "task".split()
 )
 _IMPORT = re.compile(r'^import (?:\* as (\w+)|(\{[^}]*\})) from "\./([\w.]+)";$', re.MULTILINE)
 _LATE = re.compile(r'\(await import\("\./([\w.]+)"\)\)')

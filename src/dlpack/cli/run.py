@@ -141,7 +141,9 @@ def _print(facts: Mapping[str, Any], found: Mapping[str, Array]) -> None:
     for o in facts["outputs"]:
         span = [f"{o[key]:.4g}" if key in o else "" for key in ("min", "max", "mean")]
         first = found[o["name"]].reshape(-1)[:_VALUES].tolist()
-        values = " ".join(v if isinstance(v, str) else f"{v:.4g}" for v in first) + (" …" if found[o["name"]].size > _VALUES else "")
+        values = " ".join(v if isinstance(v, str) else f"{v:.4g}" for v in first) + (
+            " …" if found[o["name"]].size > _VALUES else ""
+        )
         shape = "x".join(map(str, o["shape"]))
         table.add_row(plain(o["name"]), plain(f"{o['dtype']}[{shape}]"), *span, str(o.get("nan", "")), plain(values))
     OUT.print(table)

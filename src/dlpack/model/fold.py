@@ -148,7 +148,12 @@ class _Folder:
         self.alias: dict[str, str] = {}
         self.taken = set(self.types) | {name for node in self.graph.node for name in node.output}
         self.changed = False
-        self.sequences = Sequences(self.constant, lambda hint: fresh_name(hint, self.taken), self.versions.get("", 0))
+        self.sequences = Sequences(
+            self.constant,
+            lambda hint: fresh_name(hint, self.taken),
+            self.versions.get("", 0),
+            lambda name: self.type(name).shape,
+        )
 
     def run(self) -> bool:
         kept: list[NodeProto] = []
