@@ -33,6 +33,9 @@ _CLASSES = {
 }
 
 
+_CHARACTERS = (codes.LITERAL, codes.NOT_LITERAL, codes.ANY, codes.IN)
+
+
 class NotRegular(Exception):
     """What an automaton does not decide; the text says what it is."""
 
@@ -70,7 +73,7 @@ def runs(pattern: str) -> tuple[Array, int, int]:
         shortest, most, inner = tree[0][1]
         longest = 0 if most is codes.MAXREPEAT else int(most)
         tree = list(inner)
-    if len(tree) != 1 or shortest < 1:
+    if len(tree) != 1 or shortest < 1 or tree[0][0] not in _CHARACTERS:
         raise NotRegular("tokens other than runs of characters, such as [a-z]+")
     ranges = _ranges(*tree[0])
     takes = np.zeros(129, bool)
@@ -121,7 +124,7 @@ def _ranges(op: Any, value: Any) -> Ranges:
     if op is codes.ANY:
         return _negated([(10, 10)])
     if op is not codes.IN:
-        raise NotRegular(str(op).lower())
+        raise NotRegular(f"its part {str(op).lower()}")
     found: Ranges = []
     negate = False
     for kind, what in value:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from dlpack.errors import UnsupportedError, UsageError
 from dlpack.model.fold import fresh_name
-from dlpack.model.infer import ValueType, to_numpy
+from dlpack.model.infer import ValueType, infer_types, to_numpy
 from dlpack.model.walk import describe, free_names, opset_versions, subgraphs
 
 DOMAIN = "dlpack"
@@ -175,6 +175,9 @@ class Writing:
             return self.text[name].shape
         if name in self.constants:
             return tuple(self.constants[name].dims)
+        if self.types.get(name, ValueType()).shape is None:
+            written = self.result([ValueInfoProto(name=name)])
+            self.types |= {n: kind for n, kind in infer_types(written.model).items() if kind.known}
         shape = self.types.get(name, ValueType()).shape
         if shape is None:
             raise Refused(f"the shape of '{name}' is not known before a run")
@@ -267,8 +270,8 @@ class Writing:
 
     # --- the result -------------------------------------------------------------------------------------------------
 
-    def result(self) -> Strings:
-        """The model that was written, without what no output needs."""
+    def result(self, outputs: Sequence[ValueInfoProto] = ()) -> Strings:
+        """The model that was written, with other outputs if there are any."""
         graph = self.model.graph
         made = ModelProto(ir_version=self.model.ir_version)
         made.opset_import.extend(o for o in self.model.opset_import if o.domain != DOMAIN)
@@ -276,17 +279,10 @@ class Writing:
         if not self.opset:
             made.opset_import.append(helper.make_opsetid("", 21))
         made.graph.name = graph.name
-        for kind in ("input", "output"):
-            for value in getattr(graph, kind):
-                copy = getattr(made.graph, kind).add()
-                copy.CopyFrom(value)
-                if value.name in self.text:
-                    text = self.text[value.name]
-                    elem = TensorProto.UINT8
-                    shape = (*text.shape, text.width)
-                    copy.CopyFrom(helper.make_tensor_value_info(value.name, elem, shape))
-                if kind == "output":
-                    copy.type.tensor_type.ClearField("shape")
+        made.graph.input.extend(self._border(value) for value in graph.input)
+        made.graph.output.extend(self._border(value) for value in outputs or graph.output)
+        for value in made.graph.output:
+            value.type.tensor_type.ClearField("shape")
         made.graph.node.extend(self.nodes)
         read = {name for node in self.nodes for name in node.input}
         for node in self.nodes:
@@ -298,6 +294,13 @@ class Writing:
         widths = {name: self.text[name].width for name in borders}
         words = {v.name: self._samples(v.name) for v in graph.input if v.name in self.text}
         return Strings(made, widths, words)
+
+    def _border(self, value: ValueInfoProto) -> ValueInfoProto:
+        """An input or output, of strings as bytes."""
+        if value.name not in self.text:
+            return value
+        text = self.text[value.name]
+        return helper.make_tensor_value_info(value.name, TensorProto.UINT8, (*text.shape, text.width))
 
     def _samples(self, name: str) -> tuple[str, ...]:
         """Words to try an input with: those that the model knows, then others."""

@@ -155,7 +155,7 @@ def classifier(s: Writing, node: NodeProto) -> None:
     copy.output[0] = number
     keep(s, copy, node.input, classlabels_strings=None, **{kind: list(range(len(words)))})
     table = s.rows(words)
-    shape = s.shape(node.output[0])
+    shape = (1, *s.shape(node.input[0]))[-2:][:1]  # of one dimension it is one row
     s.give(s.add("Gather", table, number, output=node.output[0]), shape, s.text[table].width)
 
 

@@ -49,10 +49,10 @@ def input_ranges(
     for name in graph.inputs:
         t = graph.types[name]
         integer = not t.dtype.startswith(("float", "bfloat")) and t.dtype != "bool"
-        if name in told:
-            low, high = told[name]
-        elif name in graph.words:
+        if name in graph.words:  # which of its words
             low, high = 0.0, max(1.0, float(int(len(graph.words[name]) * part)))
+        elif name in told:
+            low, high = told[name]
         elif t.dtype == "bool":
             low, high = 0.0, 2.0
         elif t.dtype in SMALL_INTEGERS:
