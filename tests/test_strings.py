@@ -143,7 +143,7 @@ def test_strings_are_numbers_and_numbers_strings(tmp_path: Path) -> None:
 
 def test_what_cannot_be_done_with_strings_is_said(tmp_path: Path) -> None:
     nodes = [
-        op("Cast", "n", "t", to=TensorProto.STRING), op("RegexFullMatch", "x", "m", pattern=r"a\b.*"),
+        op("Cast", "n", "t", to=TensorProto.STRING), op("RegexFullMatch", "x", "m", pattern=r"a(?=b).*"),
         op("Tokenizer", "x", "w", domain=MICROSOFT, tokenexp="(ab)+", pad_value="", mark=0, mincharnum=1),
         op("Unique", "x", "u"),
     ]  # fmt: skip
@@ -152,7 +152,7 @@ def test_what_cannot_be_done_with_strings_is_said(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError) as told:
         dlpack.build(tmp_path / "n.onnx", tmp_path / "n")
     said = str(told.value)
-    assert "strings of floats are not supported" in said and "words' edges" in said
+    assert "strings of floats are not supported" in said and "(RegexFullMatch): the expression a(?=b).*" in said
     assert "runs of characters, such as [a-z]+" in said and "(Unique): it is not supported on strings" in said
 
 
@@ -281,7 +281,15 @@ def test_javascript_takes_and_gives_strings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    [r"[a-z]+\d{2,3}", r"(foo|ba[rz])*", r".*é[^x]+", r"(\W.+\D\S|ü?)", r"^[Ω一-龥]{2}?$", r"[+-]?\d*\.?\d+"],
+    [
+        r"[a-z]+\d{2,3}",
+        r"(foo|ba[rz])*",
+        r".*é[^x]+",
+        r"(\W.+\D\S|ü?)",
+        r"^[Ω一-龥]{2}?$",
+        r"[+-]?\d*\.?\d+",
+        r"(\W|^)\b[a-f.]{0,5}\B.(\W|$)",
+    ],
 )
 def test_an_automaton_matches_as_python_does(pattern: str) -> None:
     rng, found = random.Random(1), automaton(pattern)
@@ -294,7 +302,7 @@ def test_an_automaton_matches_as_python_does(pattern: str) -> None:
 
 
 def test_expressions_that_are_not_regular_are_refused() -> None:
-    for pattern in (r"(a)\1", r"a(?=b)", r"(?i)a", r"a{2000}", "(", r"\bword"):
+    for pattern in (r"(a)\1", r"a(?=b)", r"(?i)a", r"a{2000}", "("):
         with pytest.raises(NotRegular):
             automaton(pattern)
     takes, least, most = runs(r"[^\s,]{2,}")

@@ -70,4 +70,4 @@ def rows(array: Array) -> Array:
 def words_of(numbers: Array, words: Iterable[str], width: int) -> Array:
     """The words of these numbers, as rows of bytes."""
     listed = np.array([word.encode() for word in words], f"S{width}")
-    return listed[numbers.astype(np.int64)]
+    return np.asarray(listed[numbers.astype(np.int64)])

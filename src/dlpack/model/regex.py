@@ -1,7 +1,7 @@
 """Regular expressions that match whole strings, as automata over the bytes of UTF-8.
 
 What Python's parser makes of the expression is the syntax tree. Anything that an automaton cannot decide is refused:
-references to groups, looking around, words' edges. The syntax is RE2's, which is onnxruntime's, where the two agree:
+references to groups, looking around. The syntax is RE2's, which is onnxruntime's, where the two agree:
 classes like `\\d` are ASCII's.
 """
 
@@ -60,7 +60,7 @@ def automaton(pattern: str) -> Automaton:
     """That of the expression. Raises NotRegular."""
     nfa = _Nfa()
     first, last = nfa.state(), nfa.state()
-    nfa.sequence(_whole(list(_parsed(pattern))), first, last)
+    nfa.sequence(_parsed(pattern), first, last)
     return _determined(nfa, first, last)
 
 
@@ -94,15 +94,6 @@ def _parsed(pattern: str) -> Sequence[Any]:
     if tree.state.flags & ~(re.ASCII | re.DOTALL):
         raise NotRegular("flags")
     nodes: Sequence[Any] = tree
-    return nodes
-
-
-def _whole(nodes: list[Any]) -> list[Any]:
-    """Without the anchors at both ends, which say no more than that the whole string must match."""
-    if nodes and nodes[0][0] is codes.AT and nodes[0][1] in (codes.AT_BEGINNING, codes.AT_BEGINNING_STRING):
-        nodes = nodes[1:]
-    if nodes and nodes[-1][0] is codes.AT and nodes[-1][1] in (codes.AT_END, codes.AT_END_STRING):
-        nodes = nodes[:-1]
     return nodes
 
 
@@ -144,10 +135,10 @@ def _ranges(op: Any, value: Any) -> Ranges:
 
 
 class _Nfa:
-    """States, and the edges between them: by a range of bytes, or none."""
+    """States, and the edges between them: by a range of bytes, or by none, where a place is at an edge or anywhere."""
 
     def __init__(self) -> None:
-        self.free: list[list[int]] = []
+        self.free: list[list[tuple[Any, int]]] = []
         self.edges: list[list[tuple[int, int, int]]] = []
 
     def state(self) -> int:
@@ -162,7 +153,7 @@ class _Nfa:
             after = self.state()
             self.node(op, value, first, after)
             first = after
-        self.free[first].append(last)
+        self.free[first].append((None, last))
 
     def node(self, op: Any, value: Any, first: int, last: int) -> None:
         if op is codes.BRANCH:
@@ -176,7 +167,7 @@ class _Nfa:
             least, most, nodes = value
             self.repeat(least, most, nodes, first, last)
         elif op is codes.AT:
-            raise NotRegular("words' edges, and anchors within the expression")
+            self.free[first].append((value, last))
         else:
             for low, high in _ranges(op, value):
                 for path in _byte_ranges(low, high):
@@ -192,16 +183,16 @@ class _Nfa:
             first = after
         if not bounded:
             around = self.state()
-            self.free[first].append(around)
+            self.free[first].append((None, around))
             self.sequence(nodes, around, around)
-            self.free[around].append(last)
+            self.free[around].append((None, last))
             return
         for _ in range(most - least):
-            self.free[first].append(last)
+            self.free[first].append((None, last))
             after = self.state()
             self.sequence(nodes, first, after)
             first = after
-        self.free[first].append(last)
+        self.free[first].append((None, last))
 
     def path(self, ranges: Sequence[tuple[int, int]], first: int, last: int) -> None:
         for low, high in ranges[:-1]:
@@ -210,15 +201,24 @@ class _Nfa:
             first = after
         self.edges[first].append((*ranges[-1], last))
 
-    def closed(self, states: Iterable[int]) -> frozenset[int]:
-        """They, and what is reached without a byte."""
+    def closed(self, states: Iterable[int], before: str, after: str) -> set[int]:
+        """They, and what is reached without a byte between bytes of these kinds: "word", "other", "" for none."""
         found, waiting = set(states), list(states)
         while waiting:
-            for to in self.free[waiting.pop()]:
-                if to not in found:
+            for edge, to in self.free[waiting.pop()]:
+                if to not in found and (edge is None or _holds(edge, before, after)):
                     found.add(to)
                     waiting.append(to)
-        return frozenset(found)
+        return found
+
+
+def _holds(edge: Any, before: str, after: str) -> bool:
+    """Whether the place between bytes of these kinds is such an edge."""
+    if edge in (codes.AT_BEGINNING, codes.AT_BEGINNING_STRING):
+        return not before
+    if edge in (codes.AT_END, codes.AT_END_STRING):
+        return not after
+    return ((before == "word") != (after == "word")) == (edge is codes.AT_BOUNDARY)
 
 
 def _byte_ranges(low: int, high: int) -> list[list[tuple[int, int]]]:
@@ -244,17 +244,23 @@ def _byte_ranges(low: int, high: int) -> list[list[tuple[int, int]]]:
 
 
 def _determined(nfa: _Nfa, first: int, last: int) -> Automaton:
-    cuts = sorted({0, 256} | {b for edges in nfa.edges for low, high, _ in edges for b in (low, high + 1)})
+    """States are those before the edges that the next byte decides, and the kind of the byte before."""
+    words = _CLASSES["CATEGORY_WORD"]
+    ranges = [(low, high) for edges in nfa.edges for low, high, _ in edges]
+    cuts = sorted({0, 256} | {b for low, high in [*ranges, *words] for b in (low, high + 1)})
     kinds = np.zeros(256, np.uint8)
     for k, (low, high) in enumerate(pairwise(cuts)):
         kinds[low:high] = k
-    begin = nfa.closed([first])
+    of_byte = ["word" if any(a <= low <= b for a, b in words) else "other" for low in cuts[:-1]]
+    begin = (frozenset([first]), "")
     numbers = {begin: 0}
-    order, steps = [begin], []
-    for states in order:
+    order, steps, good = [begin], [], []
+    for states, before in order:
         row = []
-        for low in cuts[:-1]:
-            to = nfa.closed({t for s in states for a, b, t in nfa.edges[s] if a <= low <= b})
+        reached = {after: nfa.closed(states, before, after) for after in ("word", "other", "")}
+        good.append(last in reached[""])
+        for low, kind in zip(cuts[:-1], of_byte, strict=True):
+            to = (frozenset(t for s in reached[kind] for a, b, t in nfa.edges[s] if a <= low <= b), kind)
             if to not in numbers:
                 if len(numbers) >= MAX_STATES:
                     raise NotRegular(f"an automaton of more than {MAX_STATES} states")
@@ -262,5 +268,4 @@ def _determined(nfa: _Nfa, first: int, last: int) -> Automaton:
                 order.append(to)
             row.append(numbers[to])
         steps.append(row)
-    good = np.array([last in states for states in order])
-    return Automaton(kinds, np.array(steps, np.int32), good)
+    return Automaton(kinds, np.array(steps, np.int32), np.array(good))

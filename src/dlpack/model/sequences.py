@@ -65,6 +65,10 @@ class Sequences:
         given, output = node.input[0] if node.input else "", node.output[0]
         if op == "Optional":
             self.optionals[output] = given
+        elif given in self.lists:
+            true = onnx.numpy_helper.from_array(np.array(True))
+            known = [helper.make_node("Constant", [], [output], value=true)]
+            return known if op == "OptionalHasElement" else self._made(node, self.lists[given])
         elif given in self.optionals:
             held = self.optionals[given]
             if op == "OptionalHasElement":
