@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto
 
+from dlpack.bundle.texts import decoded
 from dlpack.graph.ir import Array
 
 _CORNERS = "the test's corners do not align; onnxruntime and PyTorch align them, as we do"
@@ -161,6 +162,9 @@ def difference(got: Array, want: Any, rtol: float, atol: float) -> str:
     """How `got` differs from `want`, in words; "" where it is within ``atol + rtol * |want|`` everywhere."""
     if not isinstance(want, np.ndarray):
         return f"a {type(want).__name__} is expected"
+    if got.dtype.kind == "S":
+        same = got.shape == want.shape and decoded(got).tolist() == want.tolist()
+        return "" if same else f"{decoded(got).tolist()} instead of {want.tolist()}"
     if got.dtype != want.dtype or got.shape != want.shape:
         return f"{got.dtype}{list(got.shape)} instead of {want.dtype}{list(want.shape)}"
     if got.dtype.kind not in "biufc":  # ml_dtypes' own, which numpy does not mix with its floats
