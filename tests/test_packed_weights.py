@@ -135,8 +135,8 @@ def test_the_weights_of_matmul_n_bits_stay_packed(tmp_path: Path) -> None:
     scales = rng.uniform(0.01, 0.02, (columns, blocks)).astype(np.float32)
     groups = rng.permutation(np.arange(rows) // block).astype(np.int32)
     constants = [numpy_helper.from_array(a, n) for n, a in (("B", packed), ("s", scales.reshape(-1)), ("g", groups))]
-    given = ["x", "B", "s", "", "g"]
-    node = helper.make_node("MatMulNBits", given, ["y"], domain="com.microsoft", K=rows, N=columns, bits=4, block_size=block)  # fmt: skip
+    sizes = {"K": rows, "N": columns, "bits": 4, "block_size": block}
+    node = helper.make_node("MatMulNBits", ["x", "B", "s", "", "g"], ["y"], domain="com.microsoft", **sizes)
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, rows])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, columns])
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
