@@ -37,8 +37,7 @@ BASELINE const char* @name@_error_text(@name@_status status) {
     case @NAME@_NO_FILE:
       return "the weights file cannot be opened or mapped, or is not a regular file";
 //@ strings
-    case @NAME@_TOO_LONG:
-      return "a string is longer than the elements of the input";
+    case @NAME@_TOO_LONG: return "a string is longer than the elements of the input";
 //@ end
     case @NAME@_BAD_CPU:
       return "this code was compiled for a CPU with " CPU_NEEDED

@@ -24,8 +24,8 @@ template <class T> void fill_input(T* data, size_t n, uint32_t index, double low
 void fill_texts(@name@_predictor* p, int32_t index, size_t n, const char* const* words,
                 double high) {
   for (size_t i = 0; i < n; ++i) {
-    const double unit = scrambled(static_cast<uint32_t>(i), static_cast<uint32_t>(index)) *
-                        (1.0 / 4294967296.0);
+    const double unit =
+        scrambled(static_cast<uint32_t>(i), static_cast<uint32_t>(index)) * (1.0 / 4294967296.0);
     @name@_set_string(p, index, i, words[static_cast<size_t>(unit * high)]);
   }
 }
