@@ -114,8 +114,8 @@ class Assembler:
 
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
         g, limits = self.graph, {self.graph.exceeded: tuple(self.graph.limits.items())}
-        kinds = {n: (g.types[n].dtype, g.types[n].shape) for n in names}
-        return tuple(Tensor(n, *kinds[n], true_shape=g.sizes.get(n, ""), limits=limits.get(n, ())) for n in kinds)
+        kinds = {n: g.border(n) for n in names}
+        return tuple(Tensor(n, t.dtype, t.shape, g.sizes.get(n, ""), limits.get(n, ())) for n, t in kinds.items())
 
     def _scratch(self, k: int) -> int:
         if k not in self.loops:
