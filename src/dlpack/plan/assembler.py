@@ -113,9 +113,9 @@ class Assembler:
         )
 
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
-        g, limits = self.graph, {self.graph.exceeded: tuple(self.graph.limits.items())}
-        kinds = {n: g.border(n) for n in names}
-        return tuple(Tensor(n, t.dtype, t.shape, g.sizes.get(n, ""), limits.get(n, ())) for n, t in kinds.items())
+        g, most = self.graph, {self.graph.exceeded: tuple(self.graph.limits.items())}
+        kinds = [(n, g.border(n)) for n in names]
+        return tuple(Tensor(n, t.dtype, t.shape, true_shape=g.sizes.get(n, ""), limits=most.get(n, ())) for n, t in kinds)
 
     def _scratch(self, k: int) -> int:
         if k not in self.loops:
