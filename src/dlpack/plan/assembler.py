@@ -114,8 +114,8 @@ class Assembler:
 
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
         g, most = self.graph, {self.graph.exceeded: tuple(self.graph.limits.items())}
-        kinds = [(n, g.border(n)) for n in names]
-        return tuple(Tensor(n, t.dtype, t.shape, true_shape=g.sizes.get(n, ""), limits=most.get(n, ())) for n, t in kinds)
+        own = [(n, g.border(n)) for n in names]
+        return tuple(Tensor(n, t.dtype, t.shape, true_shape=g.sizes.get(n, ""), limits=most.get(n, ())) for n, t in own)
 
     def _scratch(self, k: int) -> int:
         if k not in self.loops:
