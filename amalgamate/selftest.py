@@ -13,19 +13,24 @@ from dlpack.plan.program import Program, ShapeSet, Tensor
 
 @dataclass(frozen=True)
 class Sample:
-    """What the self-test knows of one output: expected values at some places, and the tolerance."""
+    """What the self-test knows of one output: expected values at some places, and the tolerance; or strings."""
 
     places: tuple[int, ...]
     values: tuple[float, ...]
     tolerance: float
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Input ranges (see runtime_c/selftest.h) and the outputs' samples, for one set of shapes."""
+    """Input ranges (see runtime_c/selftest.h) and the outputs' samples, for one set of shapes.
+
+    `words`: of inputs that are strings, those that the numbers stand for.
+    """
 
     ranges: tuple[tuple[float, float], ...]
     samples: tuple[Sample, ...]
+    words: tuple[tuple[str, ...], ...] = ()
 
 
 def selftest(runtime: Mapping[str, str], program: Program, tests: Sequence[SelfTest]) -> str:
@@ -41,6 +46,9 @@ def _of_shape_set(shape_set: ShapeSet, test: SelfTest) -> tuple[list[str], list[
     """The lines that fill the inputs, and those that compare the outputs."""
     fill, compare = [], []
     for i, (t, (low, high)) in enumerate(zip(shape_set.inputs, test.ranges, strict=True)):
+        if t.dtype.startswith("S"):
+            fill += _texts(i, t, test.words[i], high)
+            continue
         kind = number_type(t.dtype)
         n = t.nbytes // max(1, _size(t.dtype))
         fill.append(
@@ -49,6 +57,9 @@ def _of_shape_set(shape_set: ShapeSet, test: SelfTest) -> tuple[list[str], list[
         )
     for i, (t, s) in enumerate(zip(shape_set.outputs, test.samples, strict=True)):
         if not s.places:
+            continue
+        if s.texts:
+            compare += _same_texts(i, t, s)
             continue
         kind = number_type(t.dtype)
         compare += [
@@ -61,6 +72,30 @@ def _of_shape_set(shape_set: ShapeSet, test: SelfTest) -> tuple[list[str], list[
             "  }",
         ]
     return fill, compare
+
+
+def _texts(index: int, tensor: Tensor, words: Sequence[str], high: float) -> list[str]:
+    """Fills an input of strings with words."""
+    count = tensor.nbytes // _size(tensor.dtype)
+    return [
+        "  {",
+        *wrapped("    const char* const words[] = {" + ", ".join(map(quoted, words)) + "};"),
+        f"    @name@_impl::fill_texts(p, {index}, {count}, words, {literal(high, 'float64')});",
+        "  }",
+    ]
+
+
+def _same_texts(index: int, tensor: Tensor, sample: Sample) -> list[str]:
+    """Compares strings of an output."""
+    return [
+        "  {",
+        *wrapped("    const uint32_t places[] = {" + ", ".join(f"{k}u" for k in sample.places) + "};"),
+        *wrapped("    const char* const expected[] = {" + ", ".join(map(quoted, sample.texts)) + "};"),
+        f"    const char* const got = @name@_impl::output<char>(*p, {index}, 0);",
+        f"    wrong += @name@_impl::compare_texts({quoted(tensor.name)}, got, {_size(tensor.dtype)}, places, expected, "
+        f"{len(sample.places)});",
+        "  }",
+    ]
 
 
 def _size(dtype: str) -> int:

@@ -42,13 +42,14 @@ def written(
     The lines between ``//@ condition`` and ``//@ end``, which may contain others, are kept where the condition holds:
     threads, one_thread, shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the
     weights are in a file of their own), no_side_file; sized (only a run knows an output's size); limited (a run may
-    exceed a maximum that the user has stated), no_limits; known_memory (its size does not depend on the system's
-    threads or the machine); no_cuda; and where it is among `conditions`: mxnet_model
-    (MXNet's files of the model are known), no_mxnet_model, cuda (there are kernels for NVIDIA's GPUs), others of the
-    machines' own.
+    exceed a maximum that the user has stated), no_limits; strings (there are inputs or outputs of strings), no_strings;
+    known_memory (its size does not depend on the system's threads or the machine); no_cuda; and where it is among
+    `conditions`: mxnet_model (MXNet's files of the model are known), no_mxnet_model, cuda (there are kernels for
+    NVIDIA's GPUs), others of the machines' own.
     """
     several = len(program.shape_sets) > 1
     limits = {name: most for t in program.outputs for name, most in t.limits}
+    strings = any(t.dtype.startswith("S") for t in (*program.inputs, *program.outputs))
     several_threads = program.threads > 1
     holds = {
         "threads": several_threads,
@@ -63,6 +64,8 @@ def written(
         "sized": any(t.true_shape for t in program.outputs),
         "limited": bool(limits),
         "no_limits": not limits,
+        "strings": strings,
+        "no_strings": not strings,
         "known_memory": not several_threads and not machines,
         "no_cuda": "cuda" not in conditions,
     }

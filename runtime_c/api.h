@@ -30,6 +30,9 @@ enum {
 //@ limited
   @NAME@_TOO_MANY = 8,     /* a run exceeds a maximum that this file was built with; see run() */
 //@ end
+//@ strings
+  @NAME@_TOO_LONG = 9,     /* a string has more bytes than an element of the input */
+//@ end
 //@ no_cuda
   @NAME@_BAD_CPU = 6       /* compiled for a CPU with instructions that this CPU lacks */
 //@ end
@@ -136,6 +139,15 @@ typedef struct @name@_tensor {
                                               size_t weights_bytes);
 @NAME@_API void @name@_unmap_weights(const void* weights, size_t weights_bytes);
 
+//@ strings
+/* An input or output of strings has a dtype such as "S64": each element is 64 bytes, UTF-8, the
+   rest of them zeros, and ends with a zero at least. set_string() sets an element of an input;
+   @NAME@_TOO_LONG if the text does not fit. Elements of outputs are C strings, as many bytes
+   apart. */
+@NAME@_API @name@_status @name@_set_string(@name@_predictor* predictor, int32_t index,
+                                           size_t element, const char* text);
+
+//@ end
 /* set_input() copies the data. bind_input() makes the predictor read it in place until the next
    set_input() or bind_input(). input_data() returns the address that runs read from. */
 @NAME@_API @name@_status @name@_set_input(@name@_predictor* predictor, int32_t index,
@@ -277,6 +289,11 @@ class Predictor {
   @name@_status set_input(int32_t index, const void* data, size_t bytes) {
     return @name@_set_input(handle_, index, data, bytes);
   }
+//@ strings
+  @name@_status set_string(int32_t index, size_t element, const char* text) {
+    return @name@_set_string(handle_, index, element, text);
+  }
+//@ end
   @name@_status bind_input(int32_t index, const void* data, size_t bytes) {
     return @name@_bind_input(handle_, index, data, bytes);
   }

@@ -4,7 +4,13 @@ constexpr size_t round_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
 bool fits(const @name@_tensor& tensor, const void* data, size_t bytes) {
   size_t elements = 1;
   for (int32_t d = 0; d < tensor.rank; ++d) elements *= static_cast<size_t>(tensor.shape[d]);
+//@ strings
+  const bool bytewise = elements == 0 || tensor.dtype[0] == 'S';
+  const size_t each = bytewise ? 1 : tensor.bytes / elements;
+//@ end
+//@ no_strings
   const size_t each = elements == 0 ? 1 : tensor.bytes / elements;
+//@ end
   return data != nullptr && bytes == tensor.bytes && reinterpret_cast<uintptr_t>(data) % each == 0;
 }
 

@@ -36,6 +36,9 @@ BASELINE const char* @name@_error_text(@name@_status status) {
       return "wrong weights: their size or SHA-256 is not the one that this file was built with";
     case @NAME@_NO_FILE:
       return "the weights file cannot be opened or mapped, or is not a regular file";
+//@ strings
+    case @NAME@_TOO_LONG: return "a string is longer than the elements of the input";
+//@ end
     case @NAME@_BAD_CPU:
       return "this code was compiled for a CPU with " CPU_NEEDED
              ", and this one lacks it: build or compile it for this CPU";
@@ -380,6 +383,27 @@ namespace impl { namespace {
   return *static_cast<const int64_t*>(p.outputs[kExceeded]) == 0 ? @NAME@_OK : @NAME@_TOO_MANY;
 }
 }}  // namespace impl
+
+//@ end
+//@ strings
+@name@_status @name@_set_string(@name@_predictor* p, int32_t index, size_t element,
+                                const char* text) {
+  if (p == nullptr || text == nullptr || index < 0 || index >= impl::kInputCount ||
+      !impl::kOwnTensors || @inputs(p)@[index].dtype[0] != 'S')
+    return @NAME@_BAD_ARGUMENT;
+  size_t width = 0;
+  for (const char* digit = @inputs(p)@[index].dtype + 1; *digit != 0; ++digit)
+    width = 10 * width + static_cast<size_t>(*digit - '0');
+  if (element >= @inputs(p)@[index].bytes / width) return @NAME@_BAD_ARGUMENT;
+  size_t length = 0;
+  while (length < width && text[length] != 0) ++length;
+  if (length == width) return @NAME@_TOO_LONG;
+  uint8_t* const own = impl::own_input(*p, index);
+  p->inputs[index] = own;
+  for (size_t k = 0; k < width; ++k)
+    own[element * width + k] = k < length ? static_cast<uint8_t>(text[k]) : 0;
+  return @NAME@_OK;
+}
 
 //@ end
 @name@_status @name@_run(@name@_predictor* p) {

@@ -19,6 +19,32 @@ template <class T> void fill_input(T* data, size_t n, uint32_t index, double low
   }
 }
 
+//@ strings
+// Input number `index` of the self-test, n strings: those of the hash's numbers.
+void fill_texts(@name@_predictor* p, int32_t index, size_t n, const char* const* words,
+                double high) {
+  for (size_t i = 0; i < n; ++i) {
+    const double unit =
+        scrambled(static_cast<uint32_t>(i), static_cast<uint32_t>(index)) * (1.0 / 4294967296.0);
+    @name@_set_string(p, index, i, words[static_cast<size_t>(unit * high)]);
+  }
+}
+
+// Compares strings, each in `width` bytes, with onnxruntime's; returns the number that differ.
+int compare_texts(const char* name, const char* data, size_t width, const uint32_t* places,
+                  const char* const* expected, int n) {
+  int wrong = 0;
+  for (int i = 0; i < n; ++i) {
+    const char* const got = data + places[i] * width;
+    size_t k = 0;
+    while (got[k] == expected[i][k] && got[k] != 0) ++k;
+    if (got[k] != expected[i][k]) ++wrong;
+  }
+  printf("%s: %d strings: %s\n", name, n, wrong ? "WRONG" : "ok");
+  return wrong;
+}
+
+//@ end
 // Compares sampled output elements with onnxruntime's; returns the number outside the tolerance.
 template <class T>
 int compare(const char* name, const T* data, const uint32_t* places, const double* expected, int n,

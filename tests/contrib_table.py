@@ -22,7 +22,8 @@ REFUSED = {
     "q_norm_weight, query_seqlens, qk_output",
     "RotaryEmbedding": "is_packed_batching, a scale",
     "DynamicQuantizeLSTM": "sequence_lens, peepholes, clip, input_forget, other activations",
-    "MatMulNBits": "weights that are not constant, or prepacked; they are stored as floats",
+    "MatMulNBits": "weights that are not constant, or prepacked; with zero points that are not whole, or a g_idx of "
+    "blocks that differ in size, they are stored as floats",
     "MatMulBnb4": "weights that are not constant; they are stored as floats",
     "GatherBlockQuantized": "tables that are not constant; they are stored as floats",
     "CDist": "metrics other than euclidean and sqeuclidean",

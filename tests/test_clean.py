@@ -343,13 +343,6 @@ def test_a_shape_that_is_an_input_is_refused_and_found() -> None:
     assert shape_deciding_inputs(proto) == {"n"}
 
 
-@pytest.mark.parametrize("elem", [TensorProto.STRING])
-def test_element_types_without_a_numpy_name_are_refused(elem: int) -> None:
-    proto = model([node("Identity", "x", "y")], [info("x", [2], elem)], [info("y", None, elem)], opset=21)
-    with pytest.raises(UnsupportedError, match=TensorProto.DataType.Name(elem).lower()):
-        read_graph(clean(proto))
-
-
 def test_sequences_that_are_not_known_are_refused() -> None:
     nodes = [node("SplitToSequence", "x", "s", "split"), node("SequenceAt", "s k", "y")]
     inputs = [info("x", [2, 3]), info("k", [], INT64)]

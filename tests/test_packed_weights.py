@@ -126,6 +126,32 @@ def test_the_numbers_of_packed_weights(dtype: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(p.run({"x": x})["y"], w[5:8] @ w.T, rtol=1e-5, atol=1e-5)
 
 
+def test_the_weights_of_matmul_n_bits_stay_packed(tmp_path: Path) -> None:
+    """Four bits a number and a scale a block, before opset 21 too, with a partial block and rows in another order."""
+    rows, columns, block = 200, 96, 32
+    rng = np.random.default_rng(3)
+    blocks = -(-rows // block)
+    packed = rng.integers(0, 256, (columns, blocks, block // 2)).astype(np.uint8)
+    scales = rng.uniform(0.01, 0.02, (columns, blocks)).astype(np.float32)
+    groups = rng.permutation(np.arange(rows) // block).astype(np.int32)
+    constants = [numpy_helper.from_array(a, n) for n, a in (("B", packed), ("s", scales.reshape(-1)), ("g", groups))]
+    sizes = {"K": rows, "N": columns, "bits": 4, "block_size": block}
+    node = helper.make_node("MatMulNBits", ["x", "B", "s", "", "g"], ["y"], domain="com.microsoft", **sizes)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, rows])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, columns])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    graph = helper.make_graph([node], "four", [x], [y], constants)
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "n.onnx")
+    bundle = build(tmp_path / "n.onnx", tmp_path / "n", Options(weights="file"))
+    manifest = manifest_of(bundle)
+    assert manifest["weights_by_type"]["uint8"] == rows * columns // 2
+    assert manifest["weights_bytes"] <= packed.nbytes + scales.nbytes + 8 * rows + 256
+    q = np.stack((packed & 15, packed >> 4), -1).reshape(columns, -1)[:, :rows].astype(np.float32)
+    w = ((q - 8) * scales[:, groups]).T
+    with dlpack.load(bundle) as p:
+        np.testing.assert_array_equal(p.run({"x": np.eye(3, rows, 5, dtype=np.float32)})["y"], w[5:8])
+
+
 def test_packed_weights_in_webassembly(tmp_path: Path) -> None:
     node, constants, w, _ = quantised("uint4", "block")
     bundle = build(product([node], constants, tmp_path / "q.onnx"), tmp_path / "q", Options("wasm"))

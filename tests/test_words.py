@@ -11,7 +11,6 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 import dlpack
-from dlpack.errors import UnsupportedError
 from dlpack.pipeline import build
 
 
@@ -40,12 +39,3 @@ def test_n_grams_are_counted_as_onnx_says(mode: str, shape: list[int], tmp_path:
     (want,) = ReferenceEvaluator(model).run(None, {"x": x})
     assert want.any()
     np.testing.assert_array_equal(y, want)
-
-
-def test_words_that_are_strings_are_refused(tmp_path: Path) -> None:
-    model = vectorizer([4], ngram_counts=[0], ngram_indexes=[0, 1], pool_strings=["a", "b"], max_gram_length=1)
-    model.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
-    del model.graph.node[0].attribute[[a.name for a in model.graph.node[0].attribute].index("pool_int64s")]
-    onnx.save(model, tmp_path / "s.onnx")
-    with pytest.raises(UnsupportedError, match="string"):
-        build(tmp_path / "s.onnx", tmp_path / "s")

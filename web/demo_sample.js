@@ -10,6 +10,7 @@ export function sample(predictor, manifest) {
         const [low, high] = manifest.ranges?.[i] ?? [0, 1];
         const count = shape.reduce((n, d) => n * d, 1);
         const value = () => low + Math.random() * (high - low);
+        if (dtype.startsWith("S")) return [name, new Array(count).fill("")];
         const integer = !dtype.startsWith("float");
         const values = Array.from({ length: count }, () => (integer ? Math.floor(value()) : value()));
         return [name, dtype.endsWith("int64") ? values : new TYPES[dtype](values)];
@@ -26,6 +27,7 @@ export function sample(predictor, manifest) {
     };
     const rows = manifest.outputs.map((t) => {
       const { name, shape } = t;
+      if (t.dtype.startsWith("S")) return row("td", [name, shape.join(" x "), ...outputs[name].slice(0, 2)]);
       const values = Array.from(dequantized(t, outputs[name]), Number);
       const smallest = values.reduce((a, b) => Math.min(a, b), Infinity);
       const largest = values.reduce((a, b) => Math.max(a, b), -Infinity);

@@ -32,7 +32,9 @@ export interface TensorInfo {
     | "float8_e5m2"
     | "float8_e5m2fnuz"
     | "float8_e8m0fnu"
-    | "float4_e2m1fn";
+    | "float4_e2m1fn"
+    /** Strings of so many bytes of UTF-8, less one: arrays of strings in JavaScript. */
+    | `S${number}`;
   shape: number[];
   /** If it is quantised: its integers q represent the real numbers (q - zero_point) * scale. */
   quantization?: Quantization;
@@ -188,9 +190,14 @@ export class Predictor {
    */
   setShape(number: number): void;
   /** Computes all outputs; data are in the order of the shapes. */
-  run(inputs: Record<string, TensorData | number[]>, options?: RunOptions): Promise<Record<string, TensorData>>;
+  run<T extends TensorData | string[] = TensorData>(
+    inputs: Record<string, TensorData | number[] | string[]>,
+    options?: RunOptions,
+  ): Promise<Record<string, T>>;
   /** The same, at once, in WebAssembly. */
-  runSync(inputs: Record<string, TensorData | number[]>): Record<string, TensorData>;
+  runSync<T extends TensorData | string[] = TensorData>(
+    inputs: Record<string, TensorData | number[] | string[]>,
+  ): Record<string, T>;
   /** Converts the integers of a quantised output or input to real numbers; other values are returned unchanged. */
   dequantize(name: string, values: TensorData): TensorData;
   /** Converts real numbers to integers of a quantised input or output, for `run`; else returns the values unchanged. */
@@ -200,9 +207,9 @@ export class Predictor {
   /** Runs one step, for profiling. */
   runStep(index: number): void;
   /** Copies the inputs in, for `runStep`. */
-  setInputs(inputs: Record<string, TensorData | number[]>): void;
+  setInputs(inputs: Record<string, TensorData | number[] | string[]>): void;
   /** The outputs as the last run or step left them. */
-  outputValues(): Record<string, TensorData>;
+  outputValues<T extends TensorData | string[] = TensorData>(): Record<string, T>;
   /** Releases the memory and ends the threads. */
   dispose(): void;
 }

@@ -47,6 +47,7 @@ export class Predictor {
       throw new TypeError("load expects a bundle's address or its parts, {manifest, wasm, weights}");
     const manifest = parts.manifest;
     const { build, threads } = chosenBuild(manifest, options, parts.wasm);
+    if (manifest.strings) (await import("./strings.js")).addTypes(TYPES, manifest);
     const opening = webGpu(manifest, parts, options);
     const module = await compile(await parts.wasm[build], `${manifest.name}.${build}.wasm`);
     const memory = threads > 1 ? sharedMemory(manifest) : undefined;
@@ -162,7 +163,7 @@ export class Predictor {
 
   /** Takes the set of shapes of that number in `manifest.shapes`; inputs of another length do so, too. */
   setShape(number) {
-    if (!this._memory) throw new Error(`${this.name} is disposed of; load it again`);
+    this._open();
     if (!this._sets[number]) throw new RangeError(`${this.name} has no shapes number ${number}; it has ${this._sets.length}`);
     if (number !== this.shape) {
       this._check(this._call("set_shape", this._handle, number));
@@ -221,9 +222,12 @@ export class Predictor {
     return this.outputValues();
   }
 
+  /** Throws where the predictor is disposed of. */
+  _open() {}
+
   /** Copies the inputs in, for `runStep`. */
   setInputs(inputs, without) {
-    if (!this._memory) throw new Error(`${this.name} is disposed of; load it again`);
+    this._open();
     if (typeof inputs !== "object" || !inputs) throw new TypeError(`inputs are {name: values}; ${this._names()}`);
     for (const name of Object.keys(inputs)) {
       if (!this.inputs.some((t) => t.name === name)) throw new TypeError(`unknown input "${name}"; ${this._names()}`);
@@ -280,7 +284,7 @@ export class Predictor {
   _tensor(name) {
     const all = [...this.inputs, ...this.outputs];
     const tensor = all.find((t) => t.name === name);
-    if (!tensor) throw new TypeError(`unknown name "${name}"; the model has ${all.map((t) => `"${t.name}"`).join(", ")}`);
+    if (!tensor) throw new TypeError(`unknown name "${name}"; ${this._names(all)}`);
     return tensor;
   }
 
@@ -301,8 +305,8 @@ export class Predictor {
     return new TextDecoder().decode(bytes.slice(0, bytes.indexOf(0)));
   }
 
-  _names() {
-    return `the model has ${this.inputs.map((t) => `"${t.name}"`).join(", ")}`;
+  _names(tensors = this.inputs) {
+    return `the model has ${tensors.map((t) => `"${t.name}"`).join(", ")}`;
   }
 
   _check(status) {
@@ -315,7 +319,7 @@ export class Predictor {
     this._threads.forEach((worker) => worker.terminate());
     this._gpu?.dispose();
     this._memory = this._gpu = null;
-    this._call = () => {
+    this._call = this._open = () => {
       throw new Error(`${this.name} is disposed of; load it again`);
     };
   }

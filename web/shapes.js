@@ -42,8 +42,7 @@ export function padded({ buckets, inputs: tensors }, inputs) {
 
 /** An output, of which only the first `length` along some dimensions are kept. */
 export function cut(data, shape, dims, length) {
-  const part = resized(shape, dims, length);
-  return copied(data, shape, new data.constructor(product(part)), part);
+  return trueSize(data, shape, resized(shape, dims, length));
 }
 
 /** The outputs without those that hold the true shape of another, or say that a maximum was exceeded. */

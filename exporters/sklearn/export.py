@@ -85,8 +85,8 @@ def _columns(estimator: Any) -> int:
     if not isinstance(columns, int | np.integer):
         raise UnsupportedError(
             f"the {type(estimator).__name__} has no n_features_in_: it is not fitted, or its input is text, not "
-            "numbers; of a pipeline that reads text save the steps behind the vectorizer, and vectorize in the program "
-            "that calls"
+            "numbers; for a pipeline that reads text write an .onnx file with skl2onnx.to_onnx(pipeline, "
+            "initial_types=[('text', StringTensorType([None, 1]))]), and give that file"
         )
     if not 1 <= columns <= MAX_COLUMNS:
         raise ModelError(f"the estimator has {columns:,} columns; 1 to {MAX_COLUMNS:,} are accepted")

@@ -57,8 +57,9 @@ def _number(text: bytes | str, index: dict[str, int]) -> int:
     name = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     if name not in index:
         raise UnsupportedError(
-            f"the model compares with the string {name!r}, which is not one of its classes; encode categories and text "
-            "as numbers before they reach the model, and the labels of several outputs too"
+            f"the model compares with the string {name!r}, which is not one of its classes; for categories and "
+            "text write an .onnx file with skl2onnx.to_onnx and a StringTensorType for each such column, and give that "
+            "file; encode the labels of several outputs as numbers"
         )
     return index[name]
 

@@ -18,6 +18,9 @@ LATE = "sha256_script.js"
 WEBGPU_MODULE = "webgpu.js"
 """The one that is imported where there is a WebGPU adapter."""
 
+STRINGS_MODULE = "strings.js"
+"""The one that is imported where the model has strings."""
+
 TASK_MODULES = {"detect": "detector.js", "style": "stylizer.js", "text": "writer.js"}
 """What a package has besides, by the model's task: only what it can do is downloaded."""
 
@@ -34,6 +37,7 @@ FILES = (
     *MODULES,
     LATE,
     WEBGPU_MODULE,
+    STRINGS_MODULE,
     "worker.js",
     "worker.d.ts",
     "thread.js",

@@ -67,6 +67,8 @@ def _write_webgpu(folder: Path, manifest: Manifest, program: Program) -> str:
     from dlpack.targets.gpu.wgsl import Unsupported
 
     try:
+        if "strings" in manifest:
+            raise Unsupported("strings")
         made = webgpu_program(program)
     except Unsupported as e:
         manifest["webgpu"] = {"unsupported": f"the model needs what WebGPU's shaders do not have: {e}"}

@@ -23,10 +23,21 @@ const Types = {
   int64: BigInt64Array,
   uint64: BigUint64Array,
 };
+
+/** Strings of a type such as "S64": the bytes of each. */
+function rows(dtype, bytes) {
+  const width = Number(dtype.slice(1));
+  return Array.from({ length: bytes.length / width }, (_, k) => bytes.subarray(k * width, (k + 1) * width));
+}
+
 predictor.setShape(Number(set));
 const inputs = {};
 predictor.inputs.forEach((t, i) => {
   const bytes = new Uint8Array(readFileSync(`${from}/${i}`));
+  if (t.dtype.startsWith("S")) {
+    inputs[t.name] = rows(t.dtype, bytes).map((row) => new TextDecoder().decode(row.slice(0, row.indexOf(0))));
+    return;
+  }
   inputs[t.name] = new (Types[t.dtype] ?? (/^int/.test(t.dtype) ? Int8Array : Uint8Array))(bytes.buffer);
 });
 const tooMany = 8; // the status where the data exceeds a maximum: the outputs are there all the same
@@ -34,7 +45,14 @@ const outputs = await predictor.run(inputs).catch((e) => {
   if (e.status === tooMany) return predictor.outputValues();
   throw e;
 });
-predictor.outputs.forEach((t, i) => writeFileSync(`${to}/${i}`, new Uint8Array(outputs[t.name].buffer)));
+predictor.outputs.forEach((t, i) => {
+  let bytes = outputs[t.name].buffer;
+  if (t.dtype.startsWith("S")) {
+    bytes = new Uint8Array(outputs[t.name].length * Number(t.dtype.slice(1)));
+    rows(t.dtype, bytes).forEach((row, k) => row.set(new TextEncoder().encode(outputs[t.name][k])));
+  }
+  writeFileSync(`${to}/${i}`, new Uint8Array(bytes));
+});
 writeFileSync(`${to}/shapes`, JSON.stringify(predictor.outputs.map((t) => t.shape)));
 if (rounds) {
   const [runs, cpu] = [[], []];

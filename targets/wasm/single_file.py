@@ -16,13 +16,13 @@ from pathlib import Path
 from dlpack.errors import UsageError
 from dlpack.targets.base import Manifest
 from dlpack.targets.wasm.compile import BUILDS
-from dlpack.targets.wasm.modules import DEMO, LATE, WEBGPU_MODULE, package_modules, web_text
+from dlpack.targets.wasm.modules import DEMO, LATE, STRINGS_MODULE, WEBGPU_MODULE, package_modules, web_text
 
 LARGEST_WEIGHTS = 380 << 20
 """Browsers hold no text longer than 512 MiB, and base64 makes 4 characters of 3 bytes."""
 
 _KEPT = frozenset(
-    "format name inputs outputs shapes buckets ranges macs wasm webgpu script_bytes weights labels preprocess "
+    "format name strings inputs outputs shapes buckets ranges macs wasm webgpu script_bytes weights labels preprocess "
     "task".split()
 )
 _IMPORT = re.compile(r'^import (?:\* as (\w+)|(\{[^}]*\})) from "\./([\w.]+)";$', re.MULTILINE)
@@ -42,7 +42,7 @@ def single_file(folder: Path, manifest: Manifest) -> str:
             )
         weights = (folder / manifest["weights"]["file"]).read_bytes()
     shaders = {f["file"]: f for part, f in manifest.get("webgpu", {}).items() if part in ("plan", "shaders")}
-    late = [LATE, WEBGPU_MODULE] if shaders else [LATE]
+    late = [LATE, *([WEBGPU_MODULE] if shaders else []), *([STRINGS_MODULE] if "strings" in manifest else [])]
     script = bundled({**package_modules(manifest), **{name: web_text(name) for name in (*late, *DEMO)}})
     style = web_text("demo.css")
     data = {

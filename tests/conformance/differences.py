@@ -7,11 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.bundle.texts import decoded
+
 
 def difference(got: np.ndarray[Any, Any], want: Any, rtol: float, atol: float) -> str:
     """How `got` differs from `want`, in words; "" where it is within ``atol + rtol * |want|`` everywhere."""
     if not isinstance(want, np.ndarray):
         return f"a {type(want).__name__} is expected"
+    if got.dtype.kind == "S":
+        same = got.shape == want.shape and decoded(got).tolist() == want.tolist()
+        return "" if same else f"{decoded(got).tolist()} instead of {want.tolist()}"
     if got.dtype != want.dtype or got.shape != want.shape:
         return f"{got.dtype}{list(got.shape)} instead of {want.dtype}{list(want.shape)}"
     if got.dtype.kind not in "biufc":  # ml_dtypes' own, which numpy does not mix with its floats

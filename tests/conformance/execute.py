@@ -18,6 +18,7 @@ import ml_dtypes  # noqa: F401 - lets numpy know bfloat16 by its name
 import numpy as np
 
 from conformance.differences import difference
+from dlpack.bundle.texts import encoded, is_text
 
 GUARD = 256
 FILL = 0xFF  # NaN, -1 or "true": no value that an uninitialised read gets right by luck
@@ -60,6 +61,10 @@ def run_job(library: ctypes.CDLL, job: dict[str, Any]) -> str:
     return ""
 
 
+def _alignment(dtype: str) -> int:
+    return 1 if is_text(dtype) else np.dtype(dtype).itemsize
+
+
 def _run_once(
     entry: Any, job: dict[str, Any], weights: Memory, inputs: dict[str, Any], expected: tuple[Any, ...]
 ) -> str:
@@ -67,14 +72,15 @@ def _run_once(
     given = []
     for name, dtype, shape in job["inputs"]:
         value = inputs.get(name, _NO_SEED)
+        if is_text(dtype) and value.dtype.kind in "OU":
+            value = encoded(name, value, dtype)
         if value.dtype != np.dtype(dtype) or value.shape != shape:
             return f"input {name} is compiled as {dtype}{list(shape)}, the test gives {value.dtype}{list(value.shape)}"
-        memory = Memory(value.nbytes, np.dtype(dtype).itemsize)
+        memory = Memory(value.nbytes, _alignment(dtype))
         memory.bytes[:] = np.frombuffer(value.tobytes(), np.uint8)
         given.append(memory)
     taken = [
-        Memory(np.dtype(dtype).itemsize * int(np.prod(shape)), np.dtype(dtype).itemsize)
-        for _, dtype, shape in job["outputs"]
+        Memory(np.dtype(dtype).itemsize * int(np.prod(shape)), _alignment(dtype)) for _, dtype, shape in job["outputs"]
     ]
     entry(_pointers(given), _pointers(taken), ctypes.c_void_p(arena.address), ctypes.c_void_p(weights.address))
     if not all(memory.intact for memory in (arena, weights, *given, *taken)):

@@ -233,6 +233,11 @@ def _tensor(
         parts.append(f"quantised: q stands for (q - {quantization['zero_point']}) * {quantization['scale']:g}")
     if told["dtype"] in _STORED:
         parts.insert(0, f"{told['dtype']}, each in a byte")
+    if told["dtype"].startswith("S"):
+        width = int(told["dtype"][1:])
+        parts.insert(0, f"strings: UTF-8 in {width} bytes each, filled up with zeros, one at least")
+        shapes = tuple((*shape, width) for shape in shapes)
+        return Tensor(told["name"], "uint8", (*told["shape"], width), "; ".join(parts), shapes)
     dtype = _STORED.get(told["dtype"], told["dtype"])
     return Tensor(told["name"], dtype, tuple(told["shape"]), "; ".join(parts), shapes)
 

@@ -18,6 +18,7 @@ from dlpack.bundle.arrays import as_array, bytes_of, cut_to, fits, in_bucket, nu
 from dlpack.bundle.classes import CClass, Class
 from dlpack.bundle.device_arrays import DeviceArray, device_array, on_gpu
 from dlpack.bundle.read import open_library, read_kernels, read_manifest
+from dlpack.bundle.texts import decoded, encoded_inputs
 from dlpack.errors import ExceededError, UsageError
 from dlpack.graph.ir import Array
 from dlpack.meaning.preprocess import to_rgb
@@ -114,15 +115,14 @@ class Predictor:
     def run(self, inputs: Mapping[str, Any], copy: bool = True) -> dict[str, Array]:
         """Computes all outputs. An input is anything with `__dlpack__` or the buffer protocol; one in the memory of the
         predictor's GPU, also with `__cuda_array_interface__`, is read there.
-
         If the bundle has several sets of shapes, the inputs' shapes select one. With buckets, inputs are padded with
-        zeros to the next bucket, and outputs are cut to the inputs' length.
-        Inputs that are contiguous and of the right dtype are read in place. The outputs are new arrays; with
-        `copy=False` they are views of the predictor's memory, which the next run overwrites. An output bound to an
-        array by `bind_outputs` is that array, or a view of it if the output is cut.
-        An output whose size only a run knows has its true shape; that in `outputs` is the largest.
-        Raises ValueError for a missing, unknown or wrongly shaped input, and for a closed predictor, ExceededError for
-        data that exceeds a maximum (`--max`) of the build.
+        zeros to the next bucket, and outputs are cut to the inputs' length. Strings are lists or arrays of str.
+        Contiguous inputs of the right dtype are read in place. The outputs are new arrays; with `copy=False` they are
+        views of the predictor's memory, which the next run overwrites, strings as bytes. An output bound by
+        `bind_outputs` is that array, or a view of it if it is cut. One whose size only a run knows has its true shape;
+        that in `outputs` is the largest.
+        Raises ValueError for a missing, unknown or wrongly shaped input, and for a closed predictor, ExceededError
+        for data that exceeds a maximum (`--max`) of the build.
         """
         self.bind(inputs)
         self.compute()
@@ -141,7 +141,7 @@ class Predictor:
             parts = [slice(self._length) if d in dims else slice(None) for d in range(outputs[name].ndim)]
             outputs[name] = outputs[name][tuple(parts)]
         if copy:
-            outputs = {name: x if k in self._bound else x.copy() for k, (name, x) in enumerate(outputs.items())}
+            outputs = {n: x if k in self._bound else decoded(x).copy() for k, (n, x) in enumerate(outputs.items())}
         return outputs
 
     __call__ = run
@@ -187,6 +187,7 @@ class Predictor:
     def bind(self, inputs: Mapping[str, Any]) -> None:
         """Makes each following `compute` read these inputs in place; see `run`."""
         handle = self._open()
+        inputs = encoded_inputs(self.inputs, inputs)
         unknown = [name for name in inputs if name not in self.inputs]
         if unknown:
             raise ValueError(f"unknown input {unknown[0]!r}; the model has {', '.join(self.inputs) or 'none'}")

@@ -24,6 +24,11 @@ def described(shape_set: ShapeSet) -> dict[str, Any]:
     }
 
 
+def _strings(shape_set: ShapeSet) -> bool:
+    """Whether there are inputs or outputs of strings, with a dtype such as "S64"."""
+    return any(t.dtype.startswith("S") for t in (*shape_set.inputs, *shape_set.outputs))
+
+
 def _sized(tensor: Tensor) -> dict[str, Any]:
     limits = {"limits": dict(tensor.limits)} if tensor.limits else {}
     return {"true_shape": tensor.true_shape} if tensor.true_shape else limits
@@ -51,6 +56,7 @@ def manifest_of(programs: Mapping[str, Program], target: str, model_sha256: str,
         "model_sha256": model_sha256,
         "opset": opset,
         **described(program.shape_sets[0]),
+        **({"strings": True} if _strings(program.shape_sets[0]) else {}),
         "ranges": [],
         "source": f"{program.name}.cc",
         "header": f"{program.name}.h",

@@ -112,9 +112,11 @@ def _read(path: Path, name: str, predictor: Predictor) -> tuple[Array, tuple[int
 
 
 def _summary(name: str, x: Array) -> dict[str, Any]:
-    """Name, type and range of an output; what is not finite is left out of the range."""
+    """Name, type and range of an output; what is not finite is left out of the range, and strings have none."""
     import numpy as np
 
+    if x.dtype.kind == "U":
+        return {"name": name, "dtype": "string", "shape": list(x.shape)}
     numbers = x.astype(np.float64).reshape(-1)
     finite = numbers[np.isfinite(numbers)]
     span = {"min": float(finite.min()), "max": float(finite.max()), "mean": float(finite.mean())} if finite.size else {}
@@ -139,9 +141,11 @@ def _print(facts: Mapping[str, Any], found: Mapping[str, Array]) -> None:
     for o in facts["outputs"]:
         span = [f"{o[key]:.4g}" if key in o else "" for key in ("min", "max", "mean")]
         first = found[o["name"]].reshape(-1)[:_VALUES].tolist()
-        values = " ".join(f"{v:.4g}" for v in first) + (" …" if found[o["name"]].size > _VALUES else "")
+        values = " ".join(v if isinstance(v, str) else f"{v:.4g}" for v in first) + (
+            " …" if found[o["name"]].size > _VALUES else ""
+        )
         shape = "x".join(map(str, o["shape"]))
-        table.add_row(plain(o["name"]), plain(f"{o['dtype']}[{shape}]"), *span, str(o["nan"]), values)
+        table.add_row(plain(o["name"]), plain(f"{o['dtype']}[{shape}]"), *span, str(o.get("nan", "")), plain(values))
     OUT.print(table)
     if "classes" in facts:
         table = Table("class", "", "probability", box=None, pad_edge=False)

@@ -86,6 +86,8 @@ class Graph:
     `sizes` names outputs whose size only a run knows, and the output with the true shape of each; their own type has
     the largest. These further outputs come last. `exceeded`, if there is such a one, is the very last: int64[1], not
     0 in a run whose data exceeds one of `limits`, maxima that the user has stated.
+    `strings` has the bytes of each element of inputs and outputs that are strings, which are the last dimension of
+    their types here; `words` some values of such inputs.
     """
 
     name: str
@@ -98,6 +100,8 @@ class Graph:
     sizes: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     exceeded: str = ""
+    strings: Mapping[str, int] = field(default_factory=dict)
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def with_nodes(
         self,
@@ -112,6 +116,11 @@ class Graph:
             constants={**self.constants, **(constants or {})},
             types={**self.types, **(types or {})},
         )
+
+    def border(self, name: str) -> TensorType:
+        """The type of an input or output as its user sees it: strings are elements, "S64" of 64 bytes each."""
+        t, width = self.types[name], self.strings.get(name)
+        return t if width is None else TensorType(f"S{width}", t.shape[:-1])
 
     def consumers(self) -> dict[str, list[Node]]:
         """Value name → the nodes that read it, once each, in order."""

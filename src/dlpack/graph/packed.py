@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
@@ -68,9 +68,38 @@ def packed_weights(graph: Graph) -> tuple[Graph, Mapping[str, Packed]]:
             packed = _packed(node, graph)
             if packed is not None:
                 found[node.outputs[0]] = packed
+    for node in graph.nodes:
+        if node.inputs and node.inputs[0] in found and node.outputs[0] not in graph.outputs:
+            moved = _moved(node, found[node.inputs[0]], graph)
+            if moved is not None:
+                found[node.outputs[0]] = moved
     nodes = [n for n in graph.nodes if n.outputs[0] not in found]
+    read = {name for n in nodes for name in n.inputs}
+    found = {name: packed for name, packed in found.items() if name in read}
     made = graph.with_nodes(nodes, {name: packed.values() for name, packed in found.items()})
     return made, {name: packed for name, packed in found.items() if graph.types[name].nbytes >= LEAST_BYTES}
+
+
+def _moved(node: Node, packed: Packed, graph: Graph) -> Packed | None:
+    """What the node makes of a weight [blocks, elements], where that is a weight [columns, rows] of blocks, the first
+    rows of it, or its transpose."""
+    shape, before = graph.types[node.outputs[0]].shape, packed.codes.shape
+    if len(before) != 2 or len(shape) != 2 or node.domain:
+        return None
+    codes = packed.codes
+    if node.op == "Transpose" and tuple(node.attrs.get("perm", (1, 0))) == (1, 0):
+        return packed.transposed()
+    if node.op == "Reshape" and packed.steps == (1, 0) and shape[1] % before[1] == 0:
+        blocks, steps = (1, before[1]), (shape[1] // before[1], 1)
+        return replace(packed, codes=codes.reshape(shape), blocks=blocks, steps=steps)
+    if node.op == "Slice" and shape[0] == before[0]:
+        bounds = [graph.constants.get(name) for name in node.inputs[1:]]
+        if all(b is not None and b.size == 1 for b in bounds) and [int(b.item()) for b in bounds if b is not None] in (
+            [0, shape[1], 1],
+            [0, shape[1], 1, 1],
+        ):
+            return replace(packed, codes=np.ascontiguousarray(codes[:, : shape[1]]))
+    return None
 
 
 def _packed(node: Node, graph: Graph) -> Packed | None:
@@ -89,7 +118,14 @@ def _packed(node: Node, graph: Graph) -> Packed | None:
     zeros = None if not zero or zero[0] is None or not zero[0].any() else zero[0].reshape(-1).view(np.uint8) & mask
     if zeros is not None and zeros.size != scale.size:
         return None
-    return Packed(bits, x.view(np.uint8) & mask, _table(kind, bits), scale.reshape(-1), zeros, blocks, steps)
+    codes = x.view(np.uint8) & mask
+    if kind == "uint8":  # before opset 21, integers of fewer bits have no other type
+        largest = max(int(codes.max(initial=0)), int(zeros.max(initial=0)) if zeros is not None else 0)
+        bits = next(n for n in (2, 4, 8) if largest < 1 << n)
+    table = _table(kind, bits)
+    if zeros is not None and (zeros == zeros[0]).all() and (kind in SMALL_INTEGERS or kind in ("int8", "uint8")):
+        table, zeros = table - table[zeros[0]], None
+    return Packed(bits, codes, table, scale.reshape(-1), zeros, blocks, steps)
 
 
 def _table(kind: str, bits: int) -> Array:

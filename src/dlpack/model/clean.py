@@ -47,6 +47,7 @@ from dlpack.model.infer import (
     value_type,
 )
 from dlpack.model.random import seed_random
+from dlpack.model.sequences import open_outputs
 from dlpack.model.tensors import MAX_MODEL_BYTES, MAX_RANK, TENSOR_BITS
 from dlpack.model.unroll import unroll
 from dlpack.model.walk import describe, first_line, free_names, opset_versions, subgraphs
@@ -94,6 +95,7 @@ def clean(model: ModelProto, shapes: Shapes | None = None, inline_ops: InlineOps
     widen(result)
     room = Room(result.ByteSize())
     result = _simplify(result, inline_ops, room)
+    open_outputs(result.graph)
     if seed_random(result):
         result = _simplify(result, inline_ops, room)
     types = infer_types(result)

@@ -32,12 +32,34 @@ def matmul_n_bits(call: Call) -> None:
     if bits not in (2, 4, 8):
         call.refuse(f"weights of {bits} bits are not supported")
     blocks = -(-rows // block)
-    integers = _unpack(call.weight(1, "B").view(np.uint8).reshape(columns, -1), bits)[:, :rows]
+    integers = _unpack(call.weight(1, "B").view(np.uint8).reshape(columns, -1), bits)
     groups = call.weight(4, "g_idx")[:rows] if call.has(4) else np.arange(rows) // block
     scales = call.weight(2, "scales").reshape(columns, blocks).astype(np.float32)
-    numbers = (integers - _zeros(call, bits, columns, blocks)[:, groups]) * scales[:, groups]
-    y = call.add("MatMul", call.input(0), call.array(numbers.T, call.dtype(0)))
+    zeros = _zeros(call, bits, columns, blocks)
+    x, order = call.input(0), np.argsort(groups, kind="stable")
+    whole = np.array_equal(groups[order], np.arange(rows) // block)  # each block has its rows, somewhere
+    if call.opset < 13 or call.dtype(0) != np.float32 or not whole or (zeros % 1).any():
+        numbers = (integers[:, :rows] - zeros[:, groups]) * scales[:, groups]
+        w = call.array(numbers.T, call.dtype(0))
+    else:
+        if not np.array_equal(order, np.arange(rows)):
+            x = call.add("Gather", x, call.array(order, np.int64), axis=-1)
+            integers[:, :rows] = integers[:, order]
+        w = _dequantised(call, integers, scales, zeros.astype(np.uint8), rows)
+    y = call.add("MatMul", x, w)
     call.give(0, call.add("Add", y, call.input(5)) if call.has(5) else y)
+
+
+def _dequantised(call: Call, integers: Array, scales: Array, zeros: Array, rows: int) -> str:
+    """The weight [rows, columns] of integers [columns, blocks of rows]: the file keeps these (`graph/packed.py`).
+
+    A block is a row to DequantizeLinear, which has no other blocks before opset 21.
+    """
+    (columns, whole), block = integers.shape, integers.size // scales.size
+    w = call.add("DequantizeLinear", call.array(integers.reshape(-1, block)), call.array(scales.reshape(-1)),
+                 call.array(zeros.reshape(-1)), axis=0)  # fmt: skip
+    w = call.reshape(w, columns, whole)
+    return call.transpose(call.slice(w, 1, 0, rows) if rows < whole else w, 1, 0)
 
 
 # The sixteen numbers that four bits stand for, of bitsandbytes.

@@ -72,6 +72,23 @@ _MISJUDGED = frozenset(("STFT",))
 
 
 @dataclass(frozen=True)
+class StatedNode:
+    """A node of ours, whose attributes say what its outputs are (`strings.py`)."""
+
+    node: NodeProto
+
+    def output_types(self, types: Mapping[str, tuple[int, tuple[int, ...]]]) -> dict[str, tuple[int, tuple[int, ...]]]:
+        """Output → its type; nothing where an input's is not known."""
+        if any(name and name not in types for name in self.node.input):
+            return {}
+        said = {a.name: onnx.helper.get_attribute_value(a) for a in self.node.attribute}
+        return {name: (said[f"elem{k}"], tuple(said[f"shape{k}"])) for k, name in enumerate(self.node.output)}
+
+
+STATED_DOMAIN = "dlpack"
+
+
+@dataclass(frozen=True)
 class ValueType:
     """What is known of a value: ONNX element type (0: unknown), shape (None: unknown), `kind` if it is no tensor."""
 
@@ -138,6 +155,9 @@ def _copy(value: ValueInfoProto) -> ValueInfoProto:
     return copy
 
 
+_Taken = MlNode | StatedNode | Judged
+
+
 def infer_types(model: ModelProto, follow_values: bool = True) -> dict[str, ValueType]:
     """What ONNX's shape inference knows of each value. Shapes that the file states for inner values are not trusted.
 
@@ -150,7 +170,8 @@ def infer_types(model: ModelProto, follow_values: bool = True) -> dict[str, Valu
     _state_loops(light.graph, opset_versions(model).get("", 0))
     constants = {tensor.name: tensor for tensor in light.graph.initializer}
     opset = opset_versions(model).get("", 0)
-    taken: list[MlNode | Judged] = [take_ml_node(node) for node in light.graph.node if node.domain == ML_DOMAIN]
+    taken: list[_Taken] = [take_ml_node(node) for node in light.graph.node if node.domain == ML_DOMAIN]
+    taken += [StatedNode(node) for node in light.graph.node if node.domain == STATED_DOMAIN]
     taken += [judged for node in light.graph.node if (judged := take_judged(node, constants, opset))]
     if any(node.domain == JUDGED_DOMAIN for node in light.graph.node):
         light.opset_import.add(
@@ -185,7 +206,7 @@ def _state_loops(graph: GraphProto, opset: int) -> None:
                     graph.value_info.append(ValueInfoProto(name=name, type=kind))
 
 
-def _state_types(graph: GraphProto, nodes: Iterable[MlNode | Judged], types: Mapping[str, ValueType]) -> bool:
+def _state_types(graph: GraphProto, nodes: Iterable[_Taken], types: Mapping[str, ValueType]) -> bool:
     """Write the types of these nodes' outputs into the graph if the inputs' are known; returns whether any is new."""
     outputs = {value.name: value for value in graph.output}
     known = {name: (kind.elem, kind.shape) for name, kind in types.items() if kind.known and kind.shape is not None}

@@ -11,6 +11,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import BITS, STORED, Array, Graph, Node, TensorType
+from dlpack.model import strings_moves, strings_rules  # noqa: F401 - what it enters
 from dlpack.model.bodies import captured, lift
 from dlpack.model.control import Outside, is_control_flow, trips_of
 from dlpack.model.infer import (
@@ -23,6 +24,7 @@ from dlpack.model.infer import (
 )
 from dlpack.model.sized import Sized, check_maxima, has_rule, with_sizes
 from dlpack.model.sized_work import ends_early
+from dlpack.model.strings import without_strings
 from dlpack.model.walk import describe, first_line, opset_versions
 
 MAX_VALUE_BYTES = 2**31 - 1
@@ -45,7 +47,12 @@ def read_graph(
     and every value without a static type.
     """
     known = infer_types(model)
-    sized = _sized(model, known, maxima or {}, supports)
+    maxima = maxima or {}
+    strings = without_strings(model, known, maxima)
+    if strings:
+        model, known = strings.model, infer_types(strings.model)
+        maxima = {name: most for name, most in maxima.items() if name not in strings.words}
+    sized = _sized(model, known, maxima, supports, strings.widths if strings else {})
     if sized:
         model, known = sized.model, sized.types
     problems = _unsupported_nodes(model, supports)
@@ -97,6 +104,8 @@ def read_graph(
         sizes=sized.shapes if sized else {},
         limits=sized.limits if sized else {},
         exceeded=sized.exceeded if sized else "",
+        strings=strings.widths if strings else {},
+        words=strings.words if strings else {},
     )
 
 
@@ -105,6 +114,7 @@ def _sized(
     known: dict[str, ValueType],
     maxima: Mapping[str, int],
     supports: Callable[[str, str], bool] | None,
+    strings: Mapping[str, int],
 ) -> Sized | None:
     """The model with sizes, if there are values whose size only a run knows.
 
@@ -121,7 +131,7 @@ def _sized(
         with suppress(Exception):  # what onnxruntime raises; it is reported where the graph is read
             known = {**known, **run_types(model, rest, known)}
     try:
-        return with_sizes(model, known, maxima)
+        return with_sizes(model, known, maxima, strings)
     except UnsupportedError as error:
         said = _unsupported_nodes(model, supports, has_rule)
         nodes = tuple(text.partition("): ")[0] for text in said)

@@ -1,13 +1,20 @@
-"""Sequences and optionals: where it is known what is in them, their elements are named and nothing of them is left."""
+"""Sequences and optionals: where it is known what is in them, their elements are named and nothing of them is left.
+
+An index may come at run time where all elements have one shape. A sequence that is an output becomes an output for each
+element, NAME.0, NAME.1 ...; one that is an input, of which `--max NAME=n` says how many it has, becomes as many inputs.
+An optional input is always there.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+
+from dlpack.errors import UsageError
 
 MAX_ELEMENTS = 4096
 
@@ -53,36 +60,70 @@ class Sequences:
     def _of_list(self, node: NodeProto, items: list[str], attrs: dict[str, int]) -> list[NodeProto] | None:
         op, output = node.op_type, node.output[0]
         if op == "Identity":
-            self.lists[output] = items
+            return self._made(node, items)
         elif op == "SequenceLength":
             return [_constant(np.array(len(items), np.int64), output)]
         elif op == "ConcatFromSequence":
             return self._concat(node, items, attrs["axis"], bool(attrs.get("new_axis", 0)))
         elif op == "SequenceInsert":
             place = self._place(node, 2, len(items), len(items))
-            if place is not None and 0 <= place <= len(items) < MAX_ELEMENTS:
-                self.lists[output] = [*items[:place], node.input[1], *items[place:]]
+            if place is None:
+                return self._moved(node, items, node.input[2], node.input[1])
+            if 0 <= place <= len(items) < MAX_ELEMENTS:
+                return self._made(node, [*items[:place], node.input[1], *items[place:]])
         else:
             place = self._place(node, 1, len(items), len(items) - 1)
-            if place is None and op == "SequenceAt":
-                return self._at_run_time(node, items)
-            if place is None or not 0 <= place < len(items):
+            if place is None:
+                return self._at(node, items) if op == "SequenceAt" else self._moved(node, items, node.input[1], "")
+            if not 0 <= place < len(items):
                 return None
             if op == "SequenceAt":
                 return [helper.make_node("Identity", [items[place]], [output], name=node.name)]
-            self.lists[output] = items[:place] + items[place + 1 :]
+            return self._made(node, items[:place] + items[place + 1 :])
         return None
 
-    def _at_run_time(self, node: NodeProto, items: list[str]) -> list[NodeProto] | None:
-        """One of several elements of one shape: all of them in one tensor, of which that one is gathered."""
-        shapes = {self.shape(item) for item in items}
-        if len(shapes) != 1 or None in shapes:
+    def _made(self, node: NodeProto, items: list[str]) -> list[NodeProto] | None:
+        """The sequence of these elements."""
+        self.lists[node.output[0]] = items
+        return [helper.make_node("SequenceConstruct", items, node.output[:1], name=node.name)] if items else None
+
+    def _of_one_shape(self, items: list[str]) -> bool:
+        shapes = {self.shape(name) for name in items}
+        return len(shapes) == 1 and None not in shapes
+
+    def _at(self, node: NodeProto, items: list[str]) -> list[NodeProto] | None:
+        """The element at a place that only a run knows."""
+        if not self._of_one_shape(items):
             return None
-        stacked = self.fresh(f"{node.output[0]}/all")
-        joined = helper.make_node("ConcatFromSequence", [node.input[0]], [stacked], name=f"{node.name}/all")
-        made = self._concat(joined, items, 0, stacked=True)
-        gathered = helper.make_node("Gather", [stacked, node.input[1]], [node.output[0]], name=node.name, axis=0)
-        return None if made is None else [*made, gathered]
+        every = self.fresh(f"{node.output[0]}/all")
+        made = self._concat(helper.make_node("Concat", [], [every], name=node.name), items, 0, True) or []
+        return [*made, helper.make_node("Gather", [every, node.input[1]], node.output[:1], name=node.name, axis=0)]
+
+    def _moved(self, node: NodeProto, items: list[str], at: str, added: str) -> list[NodeProto] | None:
+        """The sequence with an element more, or ("") one less, at a place that only a run knows."""
+        if not self._of_one_shape([*items, *([added] if added else [])]) or self.opset < 9:
+            return None
+        made: list[NodeProto] = []
+
+        def add(op: str, *inputs: str) -> str:
+            made.append(helper.make_node(op, inputs, [self.fresh(f"{node.output[0]}/{op}")], name=node.name))
+            return str(made[-1].output[0])
+
+        def number(value: int) -> str:
+            made.append(_constant(np.array(value, np.int64), self.fresh(f"{node.output[0]}/number")))
+            return str(made[-1].output[0])
+
+        place = self.fresh(f"{node.output[0]}/place")
+        made.append(helper.make_node("Cast", [at], [place], name=node.name, to=TensorProto.INT64))
+        place = add("Where", add("Less", place, number(0)), add("Add", place, number(len(items))), place)
+        found = []
+        for k in range(len(items) + (1 if added else -1)):
+            before, after = items[min(k, len(items) - 1)], items[k - 1 if added else k + 1]
+            if added:
+                after = add("Where", add("Equal", number(k), place), added, after) if k else added
+            kept = k < len(items)
+            found.append(add("Where", add("Less", number(k), place), before, after) if kept else after)
+        return [*made, *(self._made(node, found) or [])]
 
     def _place(self, node: NodeProto, index: int, count: int, default: int) -> int | None:
         """The position that input `index` gives, counted from the start; None where it is not known."""
@@ -145,6 +186,54 @@ class Sequences:
             for value_, part in zip(whole, parts, strict=True):
                 made += self._with_axes("Squeeze", value_, part, axis, node.name)
         return [*made, helper.make_node("SequenceConstruct", parts, [node.output[0]], name=f"{node.name}/sequence")]
+
+
+def plain_borders(model: ModelProto, counts: Mapping[str, int]) -> ModelProto:
+    """The model whose inputs are tensors; `counts` says how many elements sequences have.
+
+    Raises UsageError for a sequence of which it says nothing. `model` comes back as it is where there is nothing to do.
+    """
+    odd = [v for v in model.graph.input if v.type.WhichOneof("value") in ("optional_type", "sequence_type")]
+    if not odd:
+        return model
+    made = ModelProto()
+    made.CopyFrom(model)
+    inputs: list[ValueInfoProto] = []
+    for value in list(made.graph.input):
+        kind = value.type
+        if kind.WhichOneof("value") == "optional_type":
+            kind = kind.optional_type.elem_type
+        if kind.WhichOneof("value") != "sequence_type":
+            inputs.append(ValueInfoProto(name=value.name, type=kind))
+            continue
+        if value.name not in counts:
+            raise UsageError(
+                f"the input '{value.name}' is a sequence: say how many tensors it has with --max {value.name}=4; they "
+                f"become the inputs {value.name}.0, {value.name}.1 ..."
+            )
+        names = [f"{value.name}.{k}" for k in range(counts[value.name])]
+        inputs += [ValueInfoProto(name=name, type=kind.sequence_type.elem_type) for name in names]
+        made.graph.node.insert(0, helper.make_node("SequenceConstruct", names, [value.name], name=f"{value.name}.all"))
+    del made.graph.input[:]
+    made.graph.input.extend(inputs)
+    return made
+
+
+def open_outputs(graph: GraphProto) -> None:
+    """Makes an output for each element of the sequences that are outputs, where their elements are known."""
+    built = {node.output[0]: node for node in graph.node if node.op_type == "SequenceConstruct"}
+    outputs = list(graph.output)
+    if not any(value.name in built for value in outputs):
+        return
+    del graph.output[:]
+    for value in outputs:
+        if value.name not in built:
+            graph.output.append(value)
+            continue
+        for k, item in enumerate(built[value.name].input):
+            name = f"{value.name}.{k}"
+            graph.node.append(helper.make_node("Identity", [item], [name], name=name))
+            graph.output.append(ValueInfoProto(name=name, type=value.type.sequence_type.elem_type))
 
 
 def _constant(value: np.ndarray[tuple[int, ...], np.dtype[np.int64]], name: str) -> NodeProto:

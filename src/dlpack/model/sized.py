@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from dlpack.errors import UnsupportedError, UsageError
-from dlpack.model import sized_branches, sized_combine, sized_pads, sized_rules, sized_select  # noqa: F401 - what they enter
+from dlpack.model import (  # noqa: F401 - what they enter
+    sized_branches,
+    sized_combine,
+    sized_pads,
+    sized_rules,
+    sized_select,
+    sized_strings,
+)
 from dlpack.model.infer import ValueType
 from dlpack.model.sized_work import Maxima, Sizing, has_rule
 from dlpack.model.walk import free_names, subgraphs
@@ -37,9 +44,11 @@ class Sized:
     exceeded: str
 
 
-def with_sizes(model: ModelProto, known: Mapping[str, ValueType], maxima: Maxima) -> Sized:
+def with_sizes(
+    model: ModelProto, known: Mapping[str, ValueType], maxima: Maxima, strings: Mapping[str, int] | None = None
+) -> Sized:
     """`known`: the types of values that are static. `maxima`: the largest sizes that the user states, by the name of a
-    value or a node.
+    value or a node. `strings`: outputs that are strings, whose last dimension, their bytes, is none of the model's.
 
     Raises UnsupportedError with everything that cannot be computed, UsageError for a maximum that nothing has.
     """
@@ -49,7 +58,7 @@ def with_sizes(model: ModelProto, known: Mapping[str, ValueType], maxima: Maxima
     if work.problems:
         raise UnsupportedError("the model cannot be compiled:", tuple(dict.fromkeys(work.problems)))
     check_maxima(maxima, model, work.used)
-    return _result(work)
+    return _result(work, strings or {})
 
 
 def check_maxima(maxima: Maxima, model: ModelProto, used: set[str]) -> None:
@@ -62,7 +71,7 @@ def check_maxima(maxima: Maxima, model: ModelProto, used: set[str]) -> None:
             raise UsageError(f"--max {name}={maxima[name]}: '{name}' {what}")
 
 
-def _result(s: Sizing) -> Sized:
+def _result(s: Sizing, strings: Mapping[str, int]) -> Sized:
     """The model that was written."""
     graph = s.model.graph
     shapes = {}
@@ -71,8 +80,9 @@ def _result(s: Sizing) -> Sized:
         if name in s.sizes:
             shapes[name] = _free(s, f"{name}.shape")
             s.node = NodeProto(output=[name], name=f"{name}.shape")
-            s.vector(s.dims(name), shapes[name])
-            s.types[shapes[name]] = (TensorProto.INT64, (len(s.shape(name)),))
+            dims = s.dims(name)[: -1 if name in strings else None]
+            s.vector(dims, shapes[name])
+            s.types[shapes[name]] = (TensorProto.INT64, (len(dims),))
     exceeded = _exceeded(s) if s.excesses else ""
     more = [*shapes.values(), *([exceeded] if exceeded else [])]
     made = ModelProto(ir_version=s.model.ir_version)

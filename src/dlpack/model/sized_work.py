@@ -56,7 +56,7 @@ def ends_early(node: NodeProto, maxima: Maxima) -> bool:
 
 
 def _rule_of(node: NodeProto) -> Rule | None:
-    return _RULES.get(node.op_type) if node.domain == "" else None
+    return _RULES.get(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
 
 
 @dataclass

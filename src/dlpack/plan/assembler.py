@@ -113,9 +113,9 @@ class Assembler:
         )
 
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
-        g, limits = self.graph, {self.graph.exceeded: tuple(self.graph.limits.items())}
-        kinds = {n: (g.types[n].dtype, g.types[n].shape) for n in names}
-        return tuple(Tensor(n, *kinds[n], true_shape=g.sizes.get(n, ""), limits=limits.get(n, ())) for n in kinds)
+        g, most = self.graph, {self.graph.exceeded: tuple(self.graph.limits.items())}
+        own = [(n, g.border(n)) for n in names]
+        return tuple(Tensor(n, t.dtype, t.shape, true_shape=g.sizes.get(n, ""), limits=most.get(n, ())) for n, t in own)
 
     def _scratch(self, k: int) -> int:
         if k not in self.loops:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.bundle.texts import encoded_inputs, is_text
 from dlpack.errors import UsageError, did_you_mean
 from dlpack.graph.ir import Array
 
@@ -33,17 +34,19 @@ class Given:
         UsageError, which says what is wrong, for names, types and shapes that are not those of an input, and for
         elements above the input's maximum.
         """
+        numbers = {name: x for name, x in self.arrays.items() if x.dtype.kind not in "SU"}
         wrong = [
-            f"'{name}' has {self.arrays[name].max()}, and the build --max {name}={most}"
+            f"'{name}' has {numbers[name].max()}, and the build --max {name}={most}"
             for name, most in maxima.items()
-            if name in self.arrays and self.arrays[name].size and self.arrays[name].max() > most
+            if name in numbers and numbers[name].size and numbers[name].max() > most
         ]
         if wrong:
             raise UsageError(f"--inputs {self.file}: {'; '.join(wrong)}")
         for number, s in enumerate(sets):
             problems = self._problems(s["inputs"])
             if not problems:
-                return number, {t["name"]: np.asarray(self.arrays[t["name"]], order="C") for t in s["inputs"]}
+                arrays = encoded_inputs({t["name"]: (t["dtype"], ()) for t in s["inputs"]}, self.arrays)
+                return number, {t["name"]: np.asarray(arrays[t["name"]], order="C") for t in s["inputs"]}
             wrong += [problem for problem in problems if problem not in wrong]
         raise UsageError(f"--inputs {self.file}: {'; '.join(wrong)}")
 
@@ -58,7 +61,7 @@ class Given:
             array, shape = self.arrays.get(t["name"]), tuple(t["shape"])
             if array is None:
                 problems.append(f"the array of the input '{t['name']}' is missing: {t['dtype']} {list(shape)}")
-            elif array.dtype.name != t["dtype"]:
+            elif array.dtype.name != t["dtype"] and not (is_text(t["dtype"]) and array.dtype.kind in "SU"):
                 problems.append(f"'{t['name']}' is {array.dtype.name}, and the input {t['dtype']}")
             elif array.shape != shape:
                 problems.append(f"'{t['name']}' has the shape {list(array.shape)}, and the input {list(shape)}")

@@ -49,7 +49,9 @@ def input_ranges(
     for name in graph.inputs:
         t = graph.types[name]
         integer = not t.dtype.startswith(("float", "bfloat")) and t.dtype != "bool"
-        if name in told:
+        if name in graph.words:  # which of its words
+            low, high = 0.0, max(1.0, float(int(len(graph.words[name]) * part)))
+        elif name in told:
             low, high = told[name]
         elif t.dtype == "bool":
             low, high = 0.0, 2.0
@@ -75,7 +77,9 @@ def describe_ranges(graph: Graph, ranges: Sequence[Range]) -> str:
     """The integer inputs and their ranges, as --range has them: ids=0:99 mask=0:1."""
     named = zip(graph.inputs, ranges, strict=True)
     return " ".join(
-        f"{name}={ceil(low)}:{ceil(high) - 1}" for name, (low, high) in named if "int" in graph.types[name].dtype
+        f"{name}={ceil(low)}:{ceil(high) - 1}"
+        for name, (low, high) in named
+        if "int" in graph.types[name].dtype and name not in graph.words
     )
 
 

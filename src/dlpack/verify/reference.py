@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 
 from dlpack.bundle.arrays import numpy_dtype, restored
+from dlpack.bundle.texts import rows
 from dlpack.graph.ir import Array
 from dlpack.meaning.shape_sets import reference_names
 from dlpack.verify.exact import Certainty, exact, is_quantised
@@ -94,7 +95,7 @@ def reference(
     if not is_quantised(model):
         outputs, floors = run_with_tail(model, inputs, run_onnxruntime)
         tolerances = [
-            Tolerance(floor, floor) if floor > relative * _span(want.astype(np.float64)) else None
+            Tolerance(floor, floor) if floor and floor > relative * _span(want.astype(np.float64)) else None
             for want, floor in zip(outputs, floors, strict=True)
         ]
         return Expected(outputs, _of_halves(outputs, tolerances), [])
@@ -183,10 +184,15 @@ MORE_INPUTS = 3
 
 
 def more_inputs(inputs: Mapping[str, Array], ranges: Sequence[Sequence[float]]) -> list[dict[str, Array]]:
-    """Further seeded inputs of the same shapes; of number k among n, `seeded_input` number k + n, k + 2 n ..."""
+    """Further seeded inputs of the same shapes; of number k among n, `seeded_input` number k + n, k + 2 n ...
+
+    Strings change their places.
+    """
     return [
         {
-            name: seeded_input(k + case * len(inputs), x.shape, x.dtype.name, low, high)
+            name: np.roll(x, case)
+            if x.dtype.kind == "S"
+            else seeded_input(k + case * len(inputs), x.shape, x.dtype.name, low, high)
             for k, ((name, x), (low, high)) in enumerate(zip(inputs.items(), ranges, strict=True))
         }
         for case in range(1, 1 + MORE_INPUTS)
@@ -215,7 +221,11 @@ DECADES = tuple(10.0**k for k in range(-9, 1))
 def compare(
     name: str, got: Array, want: Array, tolerance: Tolerance | None = None, relative: float = RELATIVE_TOLERANCE
 ) -> OutputError:
-    """By default integers must be equal, floats within `relative` of the largest."""
+    """By default integers and strings must be equal, floats within `relative` of the largest."""
+    got, want = rows(got), rows(want)
+    if got.dtype.kind == want.dtype.kind == "S" and got.shape == want.shape:
+        wrong = int((got != want).sum())
+        return OutputError(name, float(wrong > 0), float(wrong > 0), float(want.size > 0), not wrong)
     if got.shape != want.shape or got.dtype != want.dtype:
         return OutputError(name, float("inf"), float("inf"), 0.0, False)
     floats = got.dtype.kind == "f" or got.dtype.name in HALF_DIGIT

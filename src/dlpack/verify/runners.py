@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from dlpack.bundle.texts import objects, rows
 from dlpack.errors import ModelError
 from dlpack.graph.ir import Array
 from dlpack.model.half import with_wide_borders
@@ -50,7 +52,7 @@ def runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
     options.log_severity_level = 4  # its errors come as exceptions, which we report
     session: Any = None
-    wide = with_wide_borders(model)
+    wide = _with_locale(with_wide_borders(model))
     narrow = [o.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16 for o in model.graph.output]
 
     def run(inputs: Mapping[str, Array]) -> list[Array]:
@@ -59,8 +61,9 @@ def runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
             session = session or onnxruntime.InferenceSession(
                 wide.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
-            given = {n: x.astype(np.float32) if x.dtype == ml_dtypes.bfloat16 else x for n, x in inputs.items()}
-            outputs = [np.asarray(o) for o in session.run(None, given)]
+            wider = {n: x.astype(np.float32) for n, x in inputs.items() if x.dtype == ml_dtypes.bfloat16}
+            given = {n: objects(x) for n, x in inputs.items()} | wider
+            outputs = [rows(np.asarray(o)) for o in session.run(None, given)]
             return [o.astype(ml_dtypes.bfloat16) if n else o for n, o in zip(narrow, outputs, strict=True)]
         except Exception as e:
             if session is not None and _VALUES.search(str(e)):
@@ -75,6 +78,20 @@ def runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
                 raise ModelError(f"neither onnxruntime nor onnx can run this model: {e}; {second}") from e
 
     return run
+
+
+def _with_locale(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the locale that every Linux has, in which letters have the same cases as in en_US."""
+    if sys.platform != "linux" or not any(node.op_type == "StringNormalizer" for node in model.graph.node):
+        return model
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    for node in made.graph.node:
+        if node.op_type == "StringNormalizer":
+            others = [a for a in node.attribute if a.name != "locale"]
+            del node.attribute[:]
+            node.attribute.extend([*others, onnx.helper.make_attribute("locale", "C.UTF-8")])
+    return made
 
 
 def evaluated(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> list[Array]:
@@ -97,4 +114,5 @@ def evaluated(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> list[Array
 
     old = any(o.domain == "" and o.version < 19 for o in model.opset_import)
     more: list[Any] = [DequantizeLinear] if old else []
-    return [np.asarray(o) for o in ReferenceEvaluator(model, new_ops=more).run(None, dict(inputs))]
+    given = {name: objects(x) for name, x in inputs.items()}
+    return [rows(np.asarray(o)) for o in ReferenceEvaluator(model, new_ops=more).run(None, given)]

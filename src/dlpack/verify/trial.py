@@ -11,6 +11,7 @@ import numpy as np
 
 from dlpack.amalgamate.selftest import Sample, SelfTest
 from dlpack.bundle.arrays import storable
+from dlpack.bundle.texts import is_text, words_of
 from dlpack.errors import ModelError
 from dlpack.graph.ir import SMALL_INTEGERS, Graph
 from dlpack.meaning.shape_sets import reference_names
@@ -36,6 +37,8 @@ class Trial:
     expected: Expected
     tolerance: float = RELATIVE_TOLERANCE
     """The usual tolerance, as a part of an output's largest absolute value."""
+    words: tuple[tuple[str, ...], ...] = ()
+    """Of each input the strings that its seeded numbers stand for, none where it is none of strings."""
 
 
 def try_model(
@@ -50,12 +53,14 @@ def try_model(
     `said`: ranges of inputs, as `--range` has them. Raises ModelError for a model that does not run, or whose outputs
     have other shapes than it seemed, UsageError for ranges that do not fit.
     """
-    types = [graph.types[n] for n in graph.inputs]
+    types = [graph.border(n) for n in graph.inputs]
+    kinds = ["float64" if is_text(t.dtype) else t.dtype for t in types]  # a string by its number
     refused: tuple[str, str] | None = None
     for part in ATTEMPTS:
         ranges = input_ranges(graph, metadata, said, part)
-        arrays = [seeded_input(k, t.shape, t.dtype, *ranges[k]) for k, t in enumerate(types)]
+        arrays = [seeded_input(k, t.shape, kinds[k], *ranges[k]) for k, t in enumerate(types)]
         given = dict(zip(graph.inputs, arrays, strict=True))
+        given |= {n: words_of(given[n], graph.words[n], graph.strings[n]) for n in graph.words}
         try:
             expected = reference(proto, given, ranges, tolerance)
             break
@@ -68,18 +73,18 @@ def try_model(
             "INPUT=LOW:HIGH, or the model's metadata key dlpack.ranges"
         )
     for name, value in zip(graph.outputs, expected.outputs, strict=False):  # true shapes come last
-        largest = graph.types[name].shape
+        largest = graph.border(name).shape
         if name in graph.sizes and any(map(int.__gt__, value.shape, largest)):
             raise ModelError(
                 f"the output '{name}' has the shape {list(value.shape)} for seeded inputs; {list(largest)} is the "
                 "largest: state a larger --max, or other values of the inputs with --range"
             )
-        if not _fits(value.shape, graph.types[name].shape, name in graph.sizes):
+        if not _fits(value.shape, largest, name in graph.sizes):
             raise ModelError(
                 f"the output '{name}' has the shape {list(value.shape)}, though its operators' attributes and operands "
-                f"say {list(graph.types[name].shape)}; the file is damaged: export or download it again"
+                f"say {list(largest)}; the file is damaged: export or download it again"
             )
-    return Trial(ranges, given, expected, tolerance)
+    return Trial(ranges, given, expected, tolerance, tuple(graph.words.get(n, ()) for n in graph.inputs))
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int, ...], sized: bool) -> bool:
@@ -97,6 +102,9 @@ def self_test(shape_set: ShapeSet, trial: Trial) -> SelfTest:
     tolerances = [*trial.expected.tolerances, *(None for _ in (*shapes, *exceeded))]
     for t, want, given in zip(shape_set.outputs, wanted, tolerances, strict=True):
         flat = np.asarray(want).reshape(-1)
+        if is_text(t.dtype):
+            samples.append(_text_sample(flat, t.shape, want.shape))
+            continue
         flat = flat.astype(np.float32) if t.dtype in HALF_DIGIT else flat.astype(SMALL_INTEGERS.get(t.dtype, t.dtype))
         places = np.unique(np.linspace(0, max(0, flat.size - 1), min(64, flat.size)).astype(np.int64))
         finite = flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat
@@ -107,7 +115,14 @@ def self_test(shape_set: ShapeSet, trial: Trial) -> SelfTest:
         if want.shape != t.shape and places.size:  # in the largest shape they lie elsewhere
             places = np.ravel_multi_index(np.unravel_index(places, want.shape), t.shape) if want.size else places[:0]
         samples.append(Sample(tuple(int(p) for p in places) if t.nbytes else (), values[: len(places)], tolerance))
-    return SelfTest(trial.ranges, tuple(samples))
+    return SelfTest(trial.ranges, tuple(samples), trial.words)
+
+
+def _text_sample(flat: Any, shape: tuple[int, ...], true_shape: tuple[int, ...]) -> Sample:
+    """Some strings of an output."""
+    places = np.unique(np.linspace(0, max(0, flat.size - 1), min(16, flat.size)).astype(np.int64))
+    there = np.ravel_multi_index(np.unravel_index(places, true_shape), shape) if places.size else places
+    return Sample(tuple(int(p) for p in there), (), 0.0, tuple(flat[p].decode() for p in places))
 
 
 def write_trials(file: Path, trials: Iterable[Trial]) -> None:
