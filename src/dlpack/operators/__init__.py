@@ -24,6 +24,7 @@ from dlpack.operators import (  # noqa: F401
     reduction,
     resize,
     selection,
+    transposed,
     winograd,
     words,
 )
