@@ -1,8 +1,7 @@
-"""Transposed convolutions: right for all that ConvTranspose can say, without products with zeros."""
+"""Transposed convolutions and those by weights that a run computes: right, and scheduled as any other."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,8 @@ KINDS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "many": ((1, 8, 3, 4), (8, 5, 10, 10), {"strides": [5, 5], "pads": [2] * 4}),
     "volume": ((1, 4, 3, 4, 2), (4, 6, 3, 3, 3), {"strides": [2] * 3, "pads": [1] * 6}),
     "run": ((1, 8, 5, 6), (8, 6, 3, 3), {"strides": [2, 2], "pads": [1] * 4}),
-    "run_grouped": ((1, 8, 5, 6), (8, 3, 3, 3), {"strides": [2, 1], "group": 4}),
+    "run_grouped": ((1, 8, 5, 6), (8, 9, 3, 3), {"strides": [2, 1], "group": 2}),
+    "run_conv": ((1, 8, 5, 6), (18, 4, 3, 3), {"pads": [1] * 4, "group": 2}),
     "same": ((1, 8, 5, 6), (8, 6, 3, 3), {"strides": [2, 2], "auto_pad": "SAME_UPPER"}),
     "stride_1": ((1, 8, 5, 6), (8, 6, 3, 3), {"pads": [2] * 4}),
     "sized": ((1, 8, 4, 4), (8, 6, 5, 5), {"strides": [2, 2], "output_shape": [9, 8]}),
@@ -46,9 +46,12 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
             inputs[f"{name}_w"] = w
         else:
             weights[f"{name}_w"] = (rng.standard_normal(w) * 0.3).astype(np.float32)
-        weights[f"{name}_b"] = rng.standard_normal(w[1] * attributes.get("group", 1)).astype(np.float32)
+        op, channels = "ConvTranspose", w[1] * attributes.get("group", 1)
+        if name == "run_conv":
+            op, channels = "Conv", w[0]
+        weights[f"{name}_b"] = rng.standard_normal(channels).astype(np.float32)
         operands = [f"{name}_{letter}" for letter in "xwb"]
-        nodes.append(helper.make_node("ConvTranspose", operands, [f"{name}_c"], name, **attributes))
+        nodes.append(helper.make_node(op, operands, [f"{name}_c"], name, **attributes))
         nodes.append(helper.make_node("Relu", [f"{name}_c"], [f"{name}_y"], f"{name}_relu"))
     shapes = onnx.shape_inference.infer_shapes(model(nodes, inputs, {}, weights)).graph.value_info
     sizes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in shapes}
@@ -70,3 +73,10 @@ def test_activations_are_computed_with_the_sums(kernels: list[dict[str, Any]]) -
     for name in ("batch", "few"):
         assert all("relu" in k["name"] for k in of(kernels, name) if k["macs"]), name
         assert not [k for k in of(kernels, f"{name}_relu") if not k["macs"] and "relu" in k["name"]]
+
+
+def test_weights_of_a_run_are_read_across_the_outputs(kernels: list[dict[str, Any]]) -> None:
+    for name in ("run", "run_grouped", "run_conv"):
+        convolutions = [k for k in of(kernels, name) if k["macs"]]
+        assert convolutions, name
+        assert all(k["schedule"].startswith("register tile") for k in convolutions), convolutions

@@ -424,25 +424,32 @@ def _readable(op: str, shape: tuple[int, ...], layout: Layout, prefer: LayoutPre
 def _with_straight_inputs(
     group: Group, graph: Graph, out: Placement, types: dict[str, TensorType], prefer: LayoutPreferences
 ) -> Group:
-    """Copies the inputs that must be contiguous and are not: a matrix's rows for MatMul, a loop's slices."""
+    """Copies the inputs that must lie otherwise than they do: a matrix's rows for MatMul, a loop's slices, weights of a
+    convolution that a run computes, which are read across its outputs."""
     anchor = group.anchor
     if anchor is None or anchor.op not in ("MatMul", "Scan", "Convolution"):
         return group
-    swap: dict[str, str] = {}
-    if anchor.op == "Convolution":
-        candidates = anchor.inputs[:1] if _vector_is_spatial(group, graph, out) else ()
-    else:
+    orders: dict[str, tuple[int, ...]] = {}
+    if anchor.op != "Convolution":
         candidates = anchor.inputs[1:2] if anchor.op == "MatMul" else anchor.inputs[anchor.attrs["states"] :]
+    elif _vector_is_spatial(group, graph, out):
+        candidates = anchor.inputs[:1]
+    else:
+        candidates = anchor.inputs[1:2] if anchor.attrs["group"] == 1 else ()
+        orders = {value: (*range(2, len(graph.types[value].shape)), 1, 0) for value in candidates}
+    swap: dict[str, str] = {}
     for value in candidates:
-        shape = graph.types[value].shape
-        if value in graph.constants or _readable(anchor.op, shape, out.places[value].layout, prefer):
+        shape, layout = graph.types[value].shape, out.places[value].layout
+        readable = layout.strides[0] == 1 if value in orders else _readable(anchor.op, shape, layout, prefer)
+        if value in graph.constants or readable:
             continue
-        name = f"{value}/rows"
+        name = f"{value}/{'across' if value in orders else 'rows'}"
         swap[value] = name
         if name not in out.places:
             types[name] = graph.types[value]
-            out.buffers[name] = Buffer(name, "arena", types[name].dtype, types[name].size, shape, dense(shape))
-            out.places[name] = Place(name, dense(shape))
+            straight = dense(shape, orders.get(value))
+            out.buffers[name] = Buffer(name, "arena", types[name].dtype, types[name].size, shape, straight)
+            out.places[name] = Place(name, straight)
             out.groups.append(_copy_group(value, name, anchor))
     if not swap:
         return group

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,18 +63,44 @@ def conv(ctx: Context, b: Builder) -> None:
     data = add_pad(b, data, pads[:n], pads[n:], ctx.attr("fill", 0.0))
     out = ctx.output_type().shape
     bias = ctx.has_input(2)
-    y = b.add_internal(
-        "Convolution",
-        [data, ctx.node.inputs[1]],
-        out,
-        dtype=ctx.output_type().dtype,
-        output=None if bias else ctx.node.outputs[0],
-        strides=tuple(strides),
-        dilations=tuple(dilations),
-        group=ctx.attr("group", 1),
-    )
+    window = {"strides": tuple(strides), "dilations": tuple(dilations)}
+    y = add_convolution(ctx, b, data, ctx.node.inputs[1], out, window, None if bias else ctx.node.outputs[0])
     if bias:
         add_bias(ctx, b, y, ctx.node.inputs[2], len(out), 1, ctx.node.outputs[0])
+
+
+SPLIT_GROUPS, SPLIT_CHANNELS = 16, 8
+"""Of a convolution by weights that a run computes: at most so many groups, each with at least so many outputs, become
+convolutions of their own, for which the weights are packed."""
+
+
+def add_convolution(
+    ctx: Context,
+    b: Builder,
+    x: str,
+    w: str,
+    out: Sequence[int],
+    window: Mapping[str, tuple[int, ...]],
+    name: str | None,
+) -> str:
+    """A convolution without pads and bias, of the node's groups; `window`: its strides and dilations."""
+    group, dtype = ctx.attr("group", 1), ctx.output_type().dtype
+    each = out[1] // group
+    if w in b.graph.constants or w in b.constants or not 1 < group <= SPLIT_GROUPS or each < SPLIT_CHANNELS:
+        return b.add_internal("Convolution", [x, w], out, name, dtype, group=group, **window)
+
+    def part(value: str, axis: int, size: int, k: int) -> str:
+        shape = list(b.type_of(value).shape)
+        shape[axis] = size
+        bounds = [b.constant(np.array([v], np.int64)) for v in (k * size, (k + 1) * size, axis)]
+        return b.add("Slice", [value, *bounds], shape)
+
+    parts, inputs = [], b.type_of(w).shape[1]
+    for k in range(group):
+        operands = [part(x, 1, inputs, k), part(w, 0, each, k)]
+        shape = [out[0], each, *out[2:]]
+        parts.append(b.add_internal("Convolution", operands, shape, None, dtype, group=1, **window))
+    return b.add("Concat", parts, out, dtype, name, axis=1)
 
 
 def add_bias(ctx: Context, b: Builder, y: str, bias: str, rank: int, axis: int, output: str | None) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from dlpack.graph.ir import Array
 from dlpack.graph.registry import Builder, Context, rewrite
-from dlpack.operators.convolution import add_bias, add_pad, strides_and_dilations
+from dlpack.operators.convolution import add_bias, add_convolution, add_pad, strides_and_dilations
 
 MOST_PHASES = 16
 """Phases that become convolutions of their own; more are channels of one."""
@@ -172,16 +172,8 @@ def _convolved(
     data, low = x
     begin = [p.first + edge for p, edge in zip(phase, low, strict=True)]
     end = [p.end + edge + size - 1 for p, edge, size in zip(phase, low, shape[2:], strict=True)]
-    return b.add_internal(
-        "Convolution",
-        [_cut(b, data, begin, end), weights.of(phase)],
-        shape,
-        dtype=ctx.output_type().dtype,
-        output=name,
-        strides=(1,) * n,
-        dilations=tuple(p.step for p in phase),
-        group=ctx.attr("group", 1),
-    )
+    window = {"strides": (1,) * n, "dilations": tuple(p.step for p in phase)}
+    return add_convolution(ctx, b, _cut(b, data, begin, end), weights.of(phase), shape, window, name)
 
 
 def _cut(b: Builder, x: str, begin: Sequence[int], end: Sequence[int], name: str | None = None) -> str:
