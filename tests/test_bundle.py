@@ -63,6 +63,14 @@ def test_the_manifest_tells_what_a_program_needs(digits: Path) -> None:
     assert error["passed"] and error["relative"] <= 1e-4
 
 
+def test_the_manifest_tells_how_large_the_code_is(digits: Path, side_file_bundle: Path) -> None:
+    for bundle in (digits, side_file_bundle):
+        told = json.loads((bundle / "manifest.json").read_text())
+        embedded = 0 if "weights" in told else told["weights_bytes"]
+        assert told["code_bytes"] == (bundle / told["library"]).stat().st_size - embedded
+        assert 5_000 < told["code_bytes"] < 30_000
+
+
 def test_the_files_name_no_path_and_no_user(digits: Path) -> None:
     """Nothing of the machine that built them."""
     for name, data in contents(digits).items():

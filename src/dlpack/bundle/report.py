@@ -120,10 +120,12 @@ def _conditions(m: Facts) -> str:
 def _memory(m: Facts, plan: Facts | None) -> list[str]:
     arena = m["arena"]
     types = ", ".join(f"{dtype} {size:,}" for dtype, size in m.get("weights_by_type", {}).items())
+    code = [("the library without weights", f"{m['code_bytes']:,}")] if "code_bytes" in m else []
     parts = [
         table(
             ("", "#bytes"),
             [
+                *code,
                 (f"weights in the file{f': {types}' if types else ''}", f"{m['weights_bytes']:,}"),
                 ("weights that are computed when a predictor is made", f"{m.get('prepared_bytes', 0):,}"),
                 (f"arena, placed {escape(arena['strategy'])}", f"{arena['bytes']:,}"),

@@ -1,7 +1,7 @@
 """Places every value: in which buffer it lies, and how. Views, concats and halos are settled here, before lowering.
 
 - A view operator's output shares its input's buffer.
-- A concat's inputs are computed straight into the concat's buffer.
+- A concat's inputs are computed straight into the concat's buffer, and so is what is interleaved.
 - A constant pad around a computed value becomes a halo: the buffer is larger, the producer writes its inside.
 - Values around convolutions and pooling lie channels-last.
 What cannot be shared becomes a copy kernel; the result is right either way.
@@ -42,6 +42,15 @@ class Buffer:
     shape: tuple[int, ...]
     layout: Layout
     halo: Halo | None = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Where an input of a joining operator lies in `whole`: from `start` on, every ``steps[d]``-th element."""
+
+    whole: str
+    start: tuple[int, ...]
+    steps: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -91,9 +100,9 @@ class _Placer:
     def add(self, group: Group) -> None:
         """Places what a group computes, and adds it unless its outputs are there by that."""
         node, out = group.nodes[0], self.out
-        if node.op == "Concat" and len(group.nodes) == 1 and registry.find(node) is not None:
+        if _joins(node) and len(group.nodes) == 1:
             self.settle(node.outputs[0])
-            out.groups.extend(_concat_copies(node, self.graph, self.parents, out, self.types))
+            out.groups.extend(_part_copies(node, self.graph, self.parents, out, self.types))
             return
         if node.op == "Pad" and node.outputs[0] in self.shared_pads:
             x, low = self.shared_pads[node.outputs[0]]
@@ -126,10 +135,10 @@ class _Placer:
         if value in self.out.places:
             return
         if value in self.parents:
-            parent, index = self.parents[value]
-            self.settle(parent)
-            where = self.out.places[parent]
-            self.out.places[value] = Place(where.buffer, where.layout.at(index))
+            part = self.parents[value]
+            self.settle(part.whole)
+            where = self.out.places[part.whole]
+            self.out.places[value] = Place(where.buffer, where.layout.at(part.start, part.steps))
         else:
             self.give_buffer(value, "output" if value in self.graph.outputs else "arena")
 
@@ -149,6 +158,26 @@ class _Placer:
 def _is_view(group: Group) -> bool:
     operator = registry.find(group.nodes[0])
     return len(group.nodes) == 1 and operator is not None and operator.view is not None
+
+
+def _joins(node: Node) -> bool:
+    """Whether a node only puts its inputs together."""
+    return (node.op, node.domain) in (("Concat", ""), ("Concat", "ai.onnx"), ("Interleave", "dlpack"))
+
+
+def _parts(node: Node, graph: Graph) -> list[_Part]:
+    """Where the inputs of a joining node lie in its output."""
+    whole = node.outputs[0]
+    rank = len(graph.types[whole].shape)
+    if node.op == "Interleave":
+        steps = (1, 1, *node.attrs["steps"])
+        return [_Part(whole, (0, 0, *start), steps) for start in node.attrs["starts"]]
+    axis = Context(node, graph).attr("axis", 0) % rank
+    parts, at = [], 0
+    for i in node.inputs:
+        parts.append(_Part(whole, tuple(at if d == axis else 0 for d in range(rank)), (1,) * rank))
+        at += graph.types[i].shape[axis]
+    return parts
 
 
 def copy_node(source: str, target: str, like: Node) -> Node:
@@ -182,7 +211,7 @@ def _separate_outputs(
             g is not None
             and not _is_view(g)
             and not spread
-            and not (g.nodes[0].op == "Pad" or (name in consumers and g.nodes[0].op == "Concat"))
+            and not (g.nodes[0].op == "Pad" or (name in consumers and _joins(g.nodes[0])))
         ):
             continue
         inner = f"{name}/value"
@@ -219,9 +248,9 @@ def _separate_outputs(
 
 def _destinations(
     graph: Graph, groups: list[Group]
-) -> tuple[dict[str, tuple[str, tuple[int, ...]]], dict[str, Halo], dict[str, tuple[str, tuple[int, ...]]]]:
+) -> tuple[dict[str, _Part], dict[str, Halo], dict[str, tuple[str, tuple[int, ...]]]]:
     """Which values are computed inside another's buffer, which get a halo, and which pads are free by that."""
-    parents: dict[str, tuple[str, tuple[int, ...]]] = {}
+    parents: dict[str, _Part] = {}
     halos: dict[str, Halo] = {}
     free: dict[str, tuple[str, tuple[int, ...]]] = {}
     computed = {o: g for g in groups if not _is_view(g) for o in g.outputs}
@@ -229,18 +258,12 @@ def _destinations(
     nonnegative = _nonnegative(graph)
     for group in groups:
         node = group.nodes[0]
-        if node.op == "Concat" and len(group.nodes) == 1:
-            axis = Context(node, graph).attr("axis", 0)
-            rank = len(graph.types[node.outputs[0]].shape)
-            at = 0
-            for i in node.inputs:
+        if _joins(node) and len(group.nodes) == 1:
+            for i, part in zip(node.inputs, _parts(node, graph), strict=True):
                 g = computed.get(i)
                 inside = g is not None and g.nodes[0].op != "Pad" and g.nodes[0].op != "Scan"
                 if inside and i not in parents and i not in graph.outputs and i not in halos:
-                    index = [0] * rank
-                    index[axis] = at
-                    parents[i] = (node.outputs[0], tuple(index))
-                at += graph.types[i].shape[axis]
+                    parents[i] = part
     for group in groups:
         node = group.nodes[0]
         if node.op != "Pad" or node.domain != "dlpack":
@@ -251,7 +274,7 @@ def _destinations(
             fill = 0.0
         g = computed.get(x)
         writable = (g is not None and g.nodes[0].op not in ("Pad", "Scan")) or (
-            x in producers and producers[x].nodes[0].op == "Concat"
+            x in producers and _joins(producers[x].nodes[0])
         )
         old = halos.get(x)
         if (
@@ -283,7 +306,7 @@ def _nonnegative(graph: Graph) -> set[str]:
             low = graph.constants.get(n.inputs[1]) if len(n.inputs) > 1 else None
             if low is not None and low.size == 1 and float(low.reshape(-1)[0]) >= 0:
                 out.update(n.outputs)
-        elif n.op in ("Concat", "MaxPool", "AveragePool", "Pad", "Identity", "Copy") and all(
+        elif n.op in ("Concat", "Interleave", "MaxPool", "AveragePool", "Pad", "Identity", "Copy") and all(
             i in out for i in n.inputs if i and i not in graph.constants
         ):
             out.update(n.outputs)
@@ -349,32 +372,23 @@ def _few_channels(node: Node, graph: Graph, prefer: LayoutPreferences) -> bool:
     return out[1] <= prefer.few_channels and out[-1] >= prefer.long_row
 
 
-def _concat_copies(
-    node: Node,
-    graph: Graph,
-    parents: Mapping[str, tuple[str, tuple[int, ...]]],
-    out: Placement,
-    types: dict[str, TensorType],
+def _part_copies(
+    node: Node, graph: Graph, parents: Mapping[str, _Part], out: Placement, types: dict[str, TensorType]
 ) -> list[Group]:
-    axis = Context(node, graph).attr("axis", 0)
-    rank = len(graph.types[node.outputs[0]].shape)
+    """Copies of the inputs of a joining node that are not computed in place."""
     where = out.places[node.outputs[0]]
     copies: list[Group] = []
-    at = 0
     seen: set[str] = set()
-    for k, i in enumerate(node.inputs):
-        index = [0] * rank
-        index[axis] = at
-        at += graph.types[i].shape[axis]
-        if i not in seen and parents.get(i) == (node.outputs[0], tuple(index)):
+    for k, (i, part) in enumerate(zip(node.inputs, _parts(node, graph), strict=True)):
+        if i not in seen and parents.get(i) == part:
             seen.add(i)
             continue
         if graph.types[i].size == 0:
             continue
-        part = f"{node.outputs[0]}/part{k}"
-        types[part] = graph.types[i]
-        out.places[part] = Place(where.buffer, where.layout.at(index))
-        copies.append(_copy_group(i, part, node))
+        name = f"{node.outputs[0]}/part{k}"
+        types[name] = graph.types[i]
+        out.places[name] = Place(where.buffer, where.layout.at(part.start, part.steps))
+        copies.append(_copy_group(i, name, node))
     return copies
 
 
@@ -410,25 +424,32 @@ def _readable(op: str, shape: tuple[int, ...], layout: Layout, prefer: LayoutPre
 def _with_straight_inputs(
     group: Group, graph: Graph, out: Placement, types: dict[str, TensorType], prefer: LayoutPreferences
 ) -> Group:
-    """Copies the inputs that must be contiguous and are not: a matrix's rows for MatMul, a loop's slices."""
+    """Copies the inputs that must lie otherwise than they do: a matrix's rows for MatMul, a loop's slices, weights of a
+    convolution that a run computes, which are read across its outputs."""
     anchor = group.anchor
     if anchor is None or anchor.op not in ("MatMul", "Scan", "Convolution"):
         return group
-    swap: dict[str, str] = {}
-    if anchor.op == "Convolution":
-        candidates = anchor.inputs[:1] if _vector_is_spatial(group, graph, out) else ()
-    else:
+    orders: dict[str, tuple[int, ...]] = {}
+    if anchor.op != "Convolution":
         candidates = anchor.inputs[1:2] if anchor.op == "MatMul" else anchor.inputs[anchor.attrs["states"] :]
+    elif _vector_is_spatial(group, graph, out):
+        candidates = anchor.inputs[:1]
+    else:
+        candidates = anchor.inputs[1:2] if anchor.attrs["group"] == 1 else ()
+        orders = {value: (*range(2, len(graph.types[value].shape)), 1, 0) for value in candidates}
+    swap: dict[str, str] = {}
     for value in candidates:
-        shape = graph.types[value].shape
-        if value in graph.constants or _readable(anchor.op, shape, out.places[value].layout, prefer):
+        shape, layout = graph.types[value].shape, out.places[value].layout
+        readable = layout.strides[0] == 1 if value in orders else _readable(anchor.op, shape, layout, prefer)
+        if value in graph.constants or readable:
             continue
-        name = f"{value}/rows"
+        name = f"{value}/{'across' if value in orders else 'rows'}"
         swap[value] = name
         if name not in out.places:
             types[name] = graph.types[value]
-            out.buffers[name] = Buffer(name, "arena", types[name].dtype, types[name].size, shape, dense(shape))
-            out.places[name] = Place(name, dense(shape))
+            straight = dense(shape, orders.get(value))
+            out.buffers[name] = Buffer(name, "arena", types[name].dtype, types[name].size, shape, straight)
+            out.places[name] = Place(name, straight)
             out.groups.append(_copy_group(value, name, anchor))
     if not swap:
         return group

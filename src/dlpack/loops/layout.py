@@ -43,9 +43,11 @@ class Layout:
                 out += i * stride
         return out
 
-    def at(self, index: Sequence[int]) -> Layout:
-        """The layout of the part that begins at `index`."""
-        return replace(self, offset=self.offset + sum(i * s for i, s in zip(index, self.strides, strict=True)))
+    def at(self, index: Sequence[int], steps: Sequence[int] = ()) -> Layout:
+        """The layout of the part that begins at `index`, of every ``steps[d]``-th element along dimension d."""
+        offset = self.offset + sum(i * s for i, s in zip(index, self.strides, strict=True))
+        strides = tuple(s * k for s, k in zip(self.strides, steps, strict=True)) if steps else self.strides
+        return replace(self, strides=strides, offset=offset)
 
     def reach(self, shape: Sequence[int]) -> int:
         """How many elements a tensor of `shape` takes up from address 0 on, with the room of its last blocks."""

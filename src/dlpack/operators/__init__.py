@@ -25,6 +25,7 @@ from dlpack.operators import (  # noqa: F401
     resize,
     selection,
     strings,
+    transposed,
     winograd,
     words,
 )

@@ -1,8 +1,8 @@
-"""Convolution: Conv, ConvTranspose."""
+"""Convolution: Conv."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,22 +63,48 @@ def conv(ctx: Context, b: Builder) -> None:
     data = add_pad(b, data, pads[:n], pads[n:], ctx.attr("fill", 0.0))
     out = ctx.output_type().shape
     bias = ctx.has_input(2)
-    y = b.add_internal(
-        "Convolution",
-        [data, ctx.node.inputs[1]],
-        out,
-        dtype=ctx.output_type().dtype,
-        output=None if bias else ctx.node.outputs[0],
-        strides=tuple(strides),
-        dilations=tuple(dilations),
-        group=ctx.attr("group", 1),
-    )
+    window = {"strides": tuple(strides), "dilations": tuple(dilations)}
+    y = add_convolution(ctx, b, data, ctx.node.inputs[1], out, window, None if bias else ctx.node.outputs[0])
     if bias:
         add_bias(ctx, b, y, ctx.node.inputs[2], len(out), 1, ctx.node.outputs[0])
 
 
-def add_bias(ctx: Context, b: Builder, y: str, bias: str, rank: int, axis: int, output: str) -> None:
-    """``y + bias`` along `axis`; a constant bias is reshaped at build time."""
+SPLIT_GROUPS, SPLIT_CHANNELS = 16, 8
+"""Of a convolution by weights that a run computes: at most so many groups, each with at least so many outputs, become
+convolutions of their own, for which the weights are packed."""
+
+
+def add_convolution(
+    ctx: Context,
+    b: Builder,
+    x: str,
+    w: str,
+    out: Sequence[int],
+    window: Mapping[str, tuple[int, ...]],
+    name: str | None,
+) -> str:
+    """A convolution without pads and bias, of the node's groups; `window`: its strides and dilations."""
+    group, dtype = ctx.attr("group", 1), ctx.output_type().dtype
+    each = out[1] // group
+    if w in b.graph.constants or w in b.constants or not 1 < group <= SPLIT_GROUPS or each < SPLIT_CHANNELS:
+        return b.add_internal("Convolution", [x, w], out, name, dtype, group=group, **window)
+
+    def part(value: str, axis: int, size: int, k: int) -> str:
+        shape = list(b.type_of(value).shape)
+        shape[axis] = size
+        bounds = [b.constant(np.array([v], np.int64)) for v in (k * size, (k + 1) * size, axis)]
+        return b.add("Slice", [value, *bounds], shape)
+
+    parts, inputs = [], b.type_of(w).shape[1]
+    for k in range(group):
+        operands = [part(x, 1, inputs, k), part(w, 0, each, k)]
+        shape = [out[0], each, *out[2:]]
+        parts.append(b.add_internal("Convolution", operands, shape, None, dtype, group=1, **window))
+    return b.add("Concat", parts, out, dtype, name, axis=1)
+
+
+def add_bias(ctx: Context, b: Builder, y: str, bias: str, rank: int, axis: int, output: str | None) -> str:
+    """``y + bias`` along `axis`; a constant bias is reshaped at build time. Returns the sum's name."""
     t = b.type_of(bias)
     shape = [1] * rank
     shape[axis] = t.shape[0]
@@ -87,7 +113,7 @@ def add_bias(ctx: Context, b: Builder, y: str, bias: str, rank: int, axis: int, 
         bias = b.constant(np.ascontiguousarray(constant.reshape(shape)), "bias")
     else:
         bias = b.add("Reshape", [bias, b.constant(np.array(shape, np.int64), "shape")], shape)
-    b.add("Add", [y, bias], b.type_of(y).shape, output=output)
+    return b.add("Add", [y, bias], b.type_of(y).shape, output=output)
 
 
 def axis_names(spatial: int) -> list[str]:
@@ -131,73 +157,3 @@ def convolution(ctx: Context, x: Any, w: Any) -> list[Any]:
 
     grouped = {"dlpack.group": per_group} if group > 1 and per_group > 1 else None
     return [te.compute((xs[0], ws[0], *out), at, name="acc", varargs_names=axis_names(n), attrs=grouped)]
-
-
-def _turned_weights(ctx: Context, b: Builder, group: int) -> str:
-    """w [C, O/group, kernel...] → [O, C/group, kernel...], the kernel turned around."""
-    c, o, *kernel = ctx.input_type(1).shape
-    n = len(kernel)
-    split, swapped = [group, c // group, o, *kernel], [group, o, c // group, *kernel]
-    shape = [group * o, c // group, *kernel]
-    constant = ctx.maybe_constant(1)
-    if constant is not None:
-        turned = constant.reshape(split).swapaxes(1, 2).reshape(shape)
-        return b.constant(np.ascontiguousarray(np.flip(turned, axis=tuple(range(2, 2 + n)))), "weight")
-
-    def ints(values: Sequence[int]) -> str:
-        return b.constant(np.array(values, np.int64), "ints")
-
-    w = b.add("Reshape", [ctx.node.inputs[1], ints(split)], split)
-    w = b.add("Transpose", [w], swapped, perm=[0, 2, 1, *range(3, 3 + n)])
-    w = b.add("Reshape", [w, ints(shape)], shape)
-    axes = list(range(2, 2 + n))
-    ends = [-(2**31)] * n
-    return b.add("Slice", [w, ints([k - 1 for k in kernel]), ints(ends), ints(axes), ints([-1] * n)], shape)
-
-
-@rewrite("ConvTranspose")
-def conv_transpose(ctx: Context, b: Builder) -> None:
-    """ConvTranspose → a convolution of the input with zeros put between its elements, the kernel turned around."""
-    x, w = ctx.input_type(0), ctx.input_type(1)
-    n = len(x.shape) - 2
-    kernel = list(w.shape[2:])
-    strides, dilations = strides_and_dilations(ctx, n)
-    group = ctx.attr("group", 1)
-    out = ctx.output_type().shape
-    turned = _turned_weights(ctx, b, group)
-    auto = ctx.attr("auto_pad", "NOTSET")
-    extra = ctx.attr("output_padding") or [0] * n
-    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    full = [(x.shape[2 + d] - 1) * strides[d] + reach[d] for d in range(n)]
-    if auto in ("SAME_UPPER", "SAME_LOWER") or ctx.attr("output_shape"):
-        total = [max(0, full[d] + extra[d] - out[2 + d]) for d in range(n)]
-        low = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
-    else:
-        low = list((ctx.attr("pads") or [0] * (2 * n))[:n]) if auto != "VALID" else [0] * n
-    data = ctx.node.inputs[0]
-    if any(s > 1 for s in strides):
-        spread = [(d - 1) * s + 1 for d, s in zip(x.shape[2:], strides, strict=True)]
-        data = b.add_internal("Spread", [data], [*x.shape[:2], *spread], strides=tuple(strides))
-    before = [r - 1 - p for r, p in zip(reach, low, strict=True)]
-    size = b.type_of(data).shape[2:]
-    after = [out[2 + d] + reach[d] - 1 - size[d] - before[d] for d in range(n)]
-    cut_low, cut_high = [max(0, -p) for p in before], [max(0, -p) for p in after]
-    if any(cut_low) or any(cut_high):
-        axes = list(range(2, 2 + n))
-        ends = [s - c for s, c in zip(size, cut_high, strict=True)]
-        cut = [e - s for s, e in zip(cut_low, ends, strict=True)]
-        args = [b.constant(np.array(v, np.int64)) for v in (cut_low, ends, axes)]
-        data = b.add("Slice", [data, *args], [*x.shape[:2], *cut])
-    data = add_pad(b, data, [max(0, p) for p in before], [max(0, p) for p in after], 0.0)
-    bias = ctx.has_input(2)
-    y = b.add_internal(
-        "Convolution",
-        [data, turned],
-        out,
-        output=None if bias else ctx.node.outputs[0],
-        strides=(1,) * n,
-        dilations=tuple(dilations),
-        group=group,
-    )
-    if bias:
-        add_bias(ctx, b, y, ctx.node.inputs[2], len(out), 1, ctx.node.outputs[0])

@@ -62,6 +62,12 @@ def concat(ctx: Context, *xs: Any) -> list[Any]:
     raise AssertionError("concat is settled when values are placed")
 
 
+@compute("Interleave", domain="dlpack", layout="same")
+def interleave(ctx: Context, *xs: Any) -> list[Any]:
+    """Input i lies at ``starts[i]``, ``starts[i] + steps``, ... of the spatial dimensions."""
+    raise AssertionError("what is interleaved is settled when values are placed")
+
+
 @compute("Pad", domain="dlpack", layout="same")
 def pad(ctx: Context, x: Any) -> list[Any]:
     """A constant pad that could not become a halo."""
@@ -83,19 +89,6 @@ def _padded(ctx: Context, x: Any, fill: Callable[[], Any]) -> list[Any]:
                   for c in (i[d] >= low[d], i[d] < n + low[d])]  # fmt: skip
         place = [v - p for v, p in zip(i, low, strict=True)]
         return tirx.if_then_else(tirx.all(*inside), x(*place), fill()) if inside else x(*place)
-
-    return [te.compute(ctx.output_type().shape, at, name="out")]
-
-
-@compute("Spread", domain="dlpack", layout="same")
-def spread(ctx: Context, x: Any) -> list[Any]:
-    """Puts ``stride - 1`` zeros between the elements of each spatial dimension."""
-    strides = ctx.attr("strides")
-
-    def at(n: Any, c: Any, *s: Any) -> Any:
-        hits = [tirx.floormod(v, k) == 0 for v, k in zip(s, strides, strict=True) if k > 1]
-        place = [tirx.floordiv(v, k) for v, k in zip(s, strides, strict=True)]
-        return tirx.if_then_else(tirx.all(*hits), x(n, c, *place), tirx.const(0, ctx.output_type().dtype))
 
     return [te.compute(ctx.output_type().shape, at, name="out")]
 
@@ -123,9 +116,7 @@ def slice_parameters(ctx: Context) -> tuple[list[int], list[int]]:
 
 @view("Slice")
 def slice_view(ctx: Context, x: Layout) -> list[Layout | None]:
-    first, step = slice_parameters(ctx)
-    at = x.at(first)
-    return [Layout(tuple(s * k for s, k in zip(at.strides, step, strict=True)), at.offset)]
+    return [x.at(*slice_parameters(ctx))]
 
 
 @compute("Slice", constant_inputs=(1, 2, 3, 4), layout="same")

@@ -151,7 +151,7 @@ def _model_options(options: Options) -> dict[str, Any]:
 def _compile_libraries(
     folder: Path, manifest: dict[str, Any], builds: Sequence[Build], options: Options, progress: Progress
 ) -> None:
-    """Compiles the libraries."""
+    """Compiles the libraries; `code_bytes` of the manifest is the first one's size without embedded weights."""
     libraries = {build.library: build for build in builds if build.library}
     for pattern, build in libraries.items():
         with progress.stage("toolchain") as detail:
@@ -160,7 +160,12 @@ def _compile_libraries(
             source = folder / manifest["source"]
             compiler = build.toolchain.library(source, folder / library, build.flags, options.cc)
             manifest.setdefault("library", library)
-            detail.append(f"{compiler}, {library} {(folder / library).stat().st_size:,} bytes")
+            size = (folder / library).stat().st_size
+            code = size if "weights" in manifest else size - manifest["weights_bytes"]
+            if manifest["library"] == library:
+                manifest["code_bytes"] = code
+            apart = f", {code:,} without weights" if code != size else ""
+            detail.append(f"{compiler}, {library} {size:,} bytes{apart}")
 
 
 def _bind(
