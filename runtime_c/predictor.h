@@ -29,6 +29,9 @@ struct @name@_predictor {
 //@ shapes
   int32_t set;  // number of the current set of shapes
 //@ end
+//@ samples
+  size_t sample;  // that the present step computes, else 0
+//@ end
   const void* inputs[impl::kInputCount + 1];
   void* outputs[impl::kOutputCount + 1];
   uint8_t* arena;
@@ -58,10 +61,10 @@ template <class T> T* prepared(const @name@_predictor& p, size_t offset) {
   return reinterpret_cast<T*>(p.prepared + offset);
 }
 template <class T> const T* input(const @name@_predictor& p, int index, size_t offset) {
-  return reinterpret_cast<const T*>(static_cast<const uint8_t*>(p.inputs[index]) + offset);
+  return reinterpret_cast<const T*>(static_cast<const uint8_t*>(p.inputs[index])@input_at(index)@ + offset);
 }
 template <class T> T* output(const @name@_predictor& p, int index, size_t offset) {
-  return reinterpret_cast<T*>(static_cast<uint8_t*>(p.outputs[index]) + offset);
+  return reinterpret_cast<T*>(static_cast<uint8_t*>(p.outputs[index])@output_at(index)@ + offset);
 }
 
 #if defined(@NAME@_BIND_ONLY)

@@ -134,7 +134,7 @@ def _memory(m: Facts, plan: Facts | None) -> list[str]:
     ]
     if plan is None:
         return parts
-    sets = sets_of(m)
+    sets = sets_of(m)[: len(plan["sets"])]
     for s, drawn in zip(sets, plan["sets"], strict=True):
         size = max((p["offset"] + p["bytes"] for p in drawn["places"]), default=0)
         parts += [f"<h3>{escape(set_name(s))}</h3>"] if len(sets) > 1 else []
