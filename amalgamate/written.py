@@ -19,16 +19,10 @@ _WORDS = {
     "set": ("", "set, "),
     "picture": ("@name@_impl::kPicture", r"@name@_impl::kPictures[\1->set]"),
     "step_names": ("@name@_impl::kStepNames", "@name@_impl::kStepNames"),
-    "input_at": ("", ""),
-    "output_at": ("", ""),
 }
 """What ``@word(argument)@`` in the runtime's text becomes: with one set of shapes, with several."""
 
-_OF_SAMPLES = {
-    "steps": r"@name@_impl::sample_steps(*\1) * @name@_impl::kShapes[\1->set].samples",
-    "input_at": r" + p.sample * kInputStride[\1]",
-    "output_at": r" + p.sample * kOutputStride[\1]",
-}
+_OF_SAMPLES = {"steps": r"@name@_impl::sample_steps(*\1) * @name@_impl::kShapes[\1->set].samples"}
 """The same where a run does its steps for each sample."""
 
 _WORDS_OF_MACHINES = _WORDS | {

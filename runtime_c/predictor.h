@@ -60,12 +60,25 @@ template <class T> const T* weight(const @name@_predictor& p, size_t offset) {
 template <class T> T* prepared(const @name@_predictor& p, size_t offset) {
   return reinterpret_cast<T*>(p.prepared + offset);
 }
+//@ whole
 template <class T> const T* input(const @name@_predictor& p, int index, size_t offset) {
-  return reinterpret_cast<const T*>(static_cast<const uint8_t*>(p.inputs[index])@input_at(index)@ + offset);
+  return reinterpret_cast<const T*>(static_cast<const uint8_t*>(p.inputs[index]) + offset);
 }
 template <class T> T* output(const @name@_predictor& p, int index, size_t offset) {
-  return reinterpret_cast<T*>(static_cast<uint8_t*>(p.outputs[index])@output_at(index)@ + offset);
+  return reinterpret_cast<T*>(static_cast<uint8_t*>(p.outputs[index]) + offset);
 }
+//@ end
+//@ samples
+// Of the present sample.
+template <class T> const T* input(const @name@_predictor& p, int index, size_t offset) {
+  const uint8_t* const first = static_cast<const uint8_t*>(p.inputs[index]);
+  return reinterpret_cast<const T*>(first + p.sample * kInputStride[index] + offset);
+}
+template <class T> T* output(const @name@_predictor& p, int index, size_t offset) {
+  uint8_t* const first = static_cast<uint8_t*>(p.outputs[index]);
+  return reinterpret_cast<T*>(first + p.sample * kOutputStride[index] + offset);
+}
+//@ end
 
 #if defined(@NAME@_BIND_ONLY)
 constexpr bool kOwnTensors = false;

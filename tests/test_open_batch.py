@@ -333,3 +333,10 @@ def test_a_sequence_is_refused_with_the_way_out(tmp_path: Path) -> None:
     assert done.exit_code == 3 and not (tmp_path / "b").exists()
     assert "--shape x=1x{1..9}x6" in done.output and "'scores' multiplies each sample by each" in done.output
     assert "--buckets" in done.output
+
+
+def test_people_see_the_smallest_and_the_largest(native: Path) -> None:
+    """In the report and of `dlpack inspect`."""
+    done = CliRunner().invoke(cli, ["inspect", str(native)], prog_name="dlpack")
+    for text in (done.output, (native / "report.html").read_text(encoding="utf-8")):
+        assert "1 x 3 x 9 x 8" in text and "23 x 3 x 9 x 8" in text and "22 x 3 x 9 x 8" not in text

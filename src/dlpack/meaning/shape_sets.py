@@ -144,6 +144,12 @@ def tried_sets(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [sets[number] for number in manifest.get("tried", range(len(sets)))]
 
 
+def shown_sets(manifest: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+    """The sets of shapes to show to people, by number: all, or the smallest and the largest of an open batch."""
+    sets = dict(enumerate(sets_of(manifest)))
+    return {k: s for k, s in sets.items() if k in (0, len(sets) - 1) or "tried" not in manifest}
+
+
 def set_name(shapes: Mapping[str, Any]) -> str:
     """The inputs of a set as text: "data 1x3x224x224"."""
     return ", ".join(f"{t['name']} {'x'.join(map(str, t['shape'])) or 'scalar'}" for t in shapes["inputs"])
@@ -151,8 +157,7 @@ def set_name(shapes: Mapping[str, Any]) -> str:
 
 def set_names(manifest: Mapping[str, Any]) -> str:
     """What a bundle's inputs may be, as text."""
-    names = [set_name(s) for s in sets_of(manifest)]
-    return f"{names[0]} to {names[-1]}" if "tried" in manifest else " or ".join(names)
+    return (" to " if "tried" in manifest else " or ").join(map(set_name, shown_sets(manifest).values()))
 
 
 def picture_set(sets: Sequence[Mapping[str, Any]], now: int) -> int | None:
