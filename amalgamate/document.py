@@ -249,7 +249,10 @@ class Document:
             o.licence,
             "",
             f"@name@: a neural network compiled to one C++ file. {signature(p.shape_sets[0])}",
-            *(f"or {signature(s)}, {s.macs:,} multiply-adds" for s in p.shape_sets[1:]),
+            *(
+                f"{'up to' if s.samples else 'or'} {signature(s)}, {s.macs:,} multiply-adds"
+                for s in (p.shape_sets[-1:] if p.by_sample else p.shape_sets[1:])
+            ),
             f"{p.macs:,} multiply-adds per run, {len(p.weights):,} bytes of weights, {p.arena.size:,} bytes of arena"
             + (f", {p.prepared:,} bytes of weights computed at create." if p.prepared else "."),
             "",

@@ -59,7 +59,7 @@ _OF_DEVICE = "bool cpu_suffices() { return false; }  // it takes more than a pro
 def region(code: Code, parts: Iterable[str], processor: str) -> str:
     """A machine's part of the file: `parts` are what it is made of, `processor` the runtime's section `cpu`."""
     ranges, first = [], 0
-    for s in code.program.shape_sets:
+    for s in code.program.own_sets:
         ranges.append(f"{{{first}, {len(s.steps)}}}")
         first += len(s.steps)
     share = ["//@ threads", "    run_part,", "//@ end"]

@@ -50,7 +50,7 @@ class Places:
     def arena_table(self) -> list[str]:
         """What lies in the arena, from its beginning to its end, for each set of shapes."""
         lines, start = [], 0
-        for number, s in enumerate(self.program.shape_sets):
+        for number, s in enumerate(self.program.own_sets):
             if number:
                 lines += ["", f"// With set of shapes {number}:"]
             for p in sorted(s.places, key=lambda p: (p.offset, p.first)):

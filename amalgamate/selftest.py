@@ -23,7 +23,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Input ranges (see runtime_c/selftest.h) and the outputs' samples, for one set of shapes.
+    """Input ranges (see runtime_c/selftest.h) and the outputs' samples, for the set of shapes of that number.
 
     `words`: of inputs that are strings, those that the numbers stand for.
     """
@@ -31,13 +31,14 @@ class SelfTest:
     ranges: tuple[tuple[float, float], ...]
     samples: tuple[Sample, ...]
     words: tuple[tuple[str, ...], ...] = ()
+    shape_set: int = 0
 
 
 def selftest(runtime: Mapping[str, str], program: Program, tests: Sequence[SelfTest]) -> str:
-    """The section's text, with a test for each set of shapes."""
-    (fill, compare), *others = map(_of_shape_set, program.shape_sets, tests)
-    for k, (fills, compares) in enumerate(others, 1):
-        compare += [f"  @name@_set_shape(p, {k});", *fills, "  @name@_run(p);", *compares]
+    """The section's text; the first test is of set 0."""
+    (fill, compare), *others = (_of_shape_set(program.shape_sets[t.shape_set], t) for t in tests)
+    for test, (fills, compares) in zip(tests[1:], others, strict=True):
+        compare += [f"  @name@_set_shape(p, {test.shape_set});", *fills, "  @name@_run(p);", *compares]
     text = runtime["selftest.h"].strip()
     return text.replace("@fill@", "\n".join(fill)).replace("@compare@", "\n".join(compare))
 

@@ -45,7 +45,7 @@ class StepPrinter:
         self.threaded = program.threads > 1
 
     def run(self) -> str:
-        sets = self.program.shape_sets
+        sets = self.program.own_sets
         steps = [step for s in sets for step in s.steps]
         starts = {sum(len(s.steps) for s in sets[:k]): s for k, s in enumerate(sets)} if len(sets) > 1 else {}
         parallel = {k: s for k, s in enumerate(steps) if isinstance(s, CallStep) and self.trips(s) and self.threaded}
@@ -73,7 +73,8 @@ class StepPrinter:
         lines += ["        default: return;", "    }", "}"]
         names = ",\n    ".join(f'"{self.step_name(s)}"' for s in steps) or "nullptr"
         lines += ["", *self.prepare()]
-        count = f"constexpr int32_t kStepCount = {len(steps)};\n" if len(sets) == 1 and not self.machines else ""
+        alone = len(self.program.shape_sets) == 1 and not self.machines
+        count = f"constexpr int32_t kStepCount = {len(steps)};\n" if alone else ""
         text = [part for line in "\n".join(lines).split("\n") for part in ([line] if "//" in line else wrapped(line))]
         return f"{count}constexpr const char* kStepNames[] = {{\n    {names}}};\n\n" + "\n".join(text)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dlpack.amalgamate.classifier import quoted
 from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.text import bytes_literal, scaling
-from dlpack.plan.program import Program, Tensor
+from dlpack.plan.program import Program, ShapeSet, Tensor
 
 _ALIGNED_EMBED_LIMIT = 1 << 20
 """Up to here embedded weights are an aligned array; beyond it a pointer to a literal, which compilers take in a
@@ -134,15 +134,20 @@ def _shapes(program: Program, machines: bool) -> list[str]:
     if len(sets) == 1:
         return []
     out, first = [], len(sets[0].steps)
-    rows = ["{kInputs, kOutputs}" if machines else "{kInputs, kOutputs, 0, kStepCount}"]
+    more = ", 1" if program.by_sample else "" if machines else ", 0, kStepCount"
+    rows = [f"{{kInputs, kOutputs{more}}}"]
     for k, s in enumerate(sets[1:], 1):
         out += [*_tensors("Input", s.inputs, k), *_tensors("Output", s.outputs, k)]
-        rows.append(f"{{kInputs_{k}, kOutputs_{k}" + ("}" if machines else f", {first}, {len(s.steps)}}}"))
+        more = f", {s.samples}" if s.samples else "" if machines else f", {first}, {len(s.steps)}"
+        rows.append(f"{{kInputs_{k}, kOutputs_{k}{more}}}")
         first += len(s.steps)
+    if program.by_sample:
+        out += _strides(sets[0], sets[1])
     for kind, all_tensors in (("Input", [s.inputs for s in sets]), ("Output", [s.outputs for s in sets])):
         most = [max(t.nbytes for t in same) for same in zip(*all_tensors, strict=True)]
         out.append(f"constexpr size_t k{kind}Room[] = {{{', '.join(map(str, (*most, 0)))}}};  // bytes, the most")
     steps = [] if machines else ["  int32_t first_step, steps;  // among those of all sets"]
+    steps = ["  int32_t samples;  // each run does the steps so many times"] if program.by_sample else steps
     lines = [
         "// A set of shapes.",
         "struct shape_set {",
@@ -156,3 +161,14 @@ def _shapes(program: Program, machines: bool) -> list[str]:
         f"constexpr int32_t kShapeCount = {len(sets)};\n"
         "constexpr shape_set kShapes[] = {\n    " + ",\n    ".join(rows) + "};",
     ]
+
+
+def _strides(one: ShapeSet, two: ShapeSet) -> list[str]:
+    """How many bytes the inputs and outputs of the next sample lie behind those of one; 0 where all share them."""
+    out = []
+    for kind, tensors in (("Input", (one.inputs, two.inputs)), ("Output", (one.outputs, two.outputs))):
+        strides = [str(b.nbytes - a.nbytes) for a, b in zip(*tensors, strict=True)]
+        out.append(
+            f"constexpr size_t k{kind}Stride[] = {{{', '.join([*strides, '0'])}}};  // bytes, to the next sample"
+        )
+    return out

@@ -22,6 +22,9 @@ _WORDS = {
 }
 """What ``@word(argument)@`` in the runtime's text becomes: with one set of shapes, with several."""
 
+_OF_SAMPLES = {"steps": r"@name@_impl::sample_steps(*\1) * @name@_impl::kShapes[\1->set].samples"}
+"""The same where a run does its steps for each sample."""
+
 _WORDS_OF_MACHINES = _WORDS | {
     "steps": (r"\1->code->steps[0].count", r"\1->code->steps[\1->set].count"),
     "first_step": ("", r"\1->code->steps[\1->set].first + "),
@@ -40,7 +43,8 @@ def written(
     """The text as it is for a program: with its name, and what there is of threads, shapes and machines.
 
     The lines between ``//@ condition`` and ``//@ end``, which may contain others, are kept where the condition holds:
-    threads, one_thread, shapes, one_shape, machines, one_machine, choices (of shapes or machines); side_file (the
+    threads, one_thread, shapes, one_shape, samples (a run does its steps for each sample), whole (it does not),
+    machines, one_machine, choices (of shapes or machines); side_file (the
     weights are in a file of their own), no_side_file; sized (only a run knows an output's size); limited (a run may
     exceed a maximum that the user has stated), no_limits; strings (there are inputs or outputs of strings), no_strings;
     known_memory (its size does not depend on the system's threads or the machine); no_cuda; and where it is among
@@ -56,6 +60,8 @@ def written(
         "one_thread": not several_threads,
         "shapes": several,
         "one_shape": not several,
+        "samples": program.by_sample,
+        "whole": not program.by_sample,
         "machines": machines,
         "one_machine": not machines,
         "choices": machines or several,
@@ -86,7 +92,8 @@ def written(
     for word, value in _versions().items():
         text = text.replace(f"@{word}@", value)
     for word, forms in (_WORDS_OF_MACHINES if machines else _WORDS).items():
-        text = re.sub(rf"@{word}\(([^@]*)\)@", forms[several], text)
+        form = _OF_SAMPLES.get(word) if program.by_sample else None
+        text = re.sub(rf"@{word}\(([^@]*)\)@", forms[several] if form is None else form, text)
     said = json.dumps(", ".join(f"--max {name}={most}" for name, most in limits.items()))[1:-1]
     return text.replace("@limits@", said).replace("@name@", program.name).replace("@NAME@", program.name.upper())
 
@@ -98,7 +105,7 @@ def _versions() -> dict[str, str]:
 
 
 HANDLE_WORDS = 8
-"""Words of predictor.h's handle beside a pointer to each input and output, the side file and the set of shapes."""
+"""Words of predictor.h's handle beside a pointer to each input and output, the side file, the set and the sample."""
 
 
 def _memory(program: Program, side_file: bool) -> tuple[int, int, int]:
@@ -107,7 +114,7 @@ def _memory(program: Program, side_file: bool) -> tuple[int, int, int]:
     rooms = [max(t.nbytes for t in same) for same in zip(*([*v.inputs, *v.outputs] for v in variants), strict=True)]
     rest = max(v.arena.size for v in variants) + program.prepared + 64
     own = sum(-(-n // 64) * 64 for n in rooms)
-    return len(rooms) + HANDLE_WORDS + side_file + (len(variants) > 1), rest + own, rest
+    return len(rooms) + HANDLE_WORDS + side_file + (len(variants) > 1) + program.by_sample, rest + own, rest
 
 
 _MACROS = re.compile(

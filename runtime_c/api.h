@@ -66,9 +66,17 @@ typedef struct @name@_tensor {
 @NAME@_API const char* @name@_error_text(@name@_status status);
 
 //@ shapes
+//@ whole
 /* The model was compiled for several sets of input shapes. A predictor uses one set at a time and
    starts with set 0. @name@_input() and @name@_output() describe set 0;
    the functions below describe the predictor's current set. */
+//@ end
+//@ samples
+/* The model takes any number of samples up to a largest. Set k of input shapes has k + 1 samples; a
+   predictor starts with one. A run computes one sample after the other in the same working memory.
+   @name@_input() and @name@_output() describe one sample; the functions below describe the
+   predictor's current set. */
+//@ end
 @NAME@_API int32_t @name@_shape_count(void);
 @NAME@_API int32_t @name@_shape(const @name@_predictor* predictor);
 @NAME@_API const @name@_tensor* @name@_input_of(const @name@_predictor* predictor, int32_t index);

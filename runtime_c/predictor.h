@@ -35,6 +35,9 @@ struct @name@_predictor {
 //@ shapes
   int32_t set;  // number of the current set of shapes
 //@ end
+//@ samples
+  size_t sample;  // that the present step computes, else 0
+//@ end
   const void* inputs[impl::kInputCount + 1];
   void* outputs[impl::kOutputCount + 1];
   uint8_t* arena;
@@ -63,12 +66,25 @@ template <class T> const T* weight(const @name@_predictor& p, size_t offset) {
 template <class T> T* prepared(const @name@_predictor& p, size_t offset) {
   return reinterpret_cast<T*>(p.prepared + offset);
 }
+//@ whole
 template <class T> const T* input(const @name@_predictor& p, int index, size_t offset) {
   return reinterpret_cast<const T*>(static_cast<const uint8_t*>(p.inputs[index]) + offset);
 }
 template <class T> T* output(const @name@_predictor& p, int index, size_t offset) {
   return reinterpret_cast<T*>(static_cast<uint8_t*>(p.outputs[index]) + offset);
 }
+//@ end
+//@ samples
+// Of the present sample.
+template <class T> const T* input(const @name@_predictor& p, int index, size_t offset) {
+  const uint8_t* const first = static_cast<const uint8_t*>(p.inputs[index]);
+  return reinterpret_cast<const T*>(first + p.sample * kInputStride[index] + offset);
+}
+template <class T> T* output(const @name@_predictor& p, int index, size_t offset) {
+  uint8_t* const first = static_cast<uint8_t*>(p.outputs[index]);
+  return reinterpret_cast<T*>(first + p.sample * kOutputStride[index] + offset);
+}
+//@ end
 
 #if defined(@NAME@_BIND_ONLY)
 constexpr bool kOwnTensors = false;

@@ -11,6 +11,26 @@ constexpr size_t kSharedMemoryBytes =
 static_assert(kSharedMemoryBytes + kPreparedBytes <= @NAME@_MEMORY_BYTES,
               "the constant in the API suffices");
 //@ end
+//@ samples
+
+// Number of steps for one sample.
+int32_t sample_steps(const @name@_predictor& p) {
+//@ machines
+  return p.code->steps[0].count;
+//@ end
+//@ one_machine
+  (void)p;
+  return kStepCount;
+//@ end
+}
+
+// Runs a step of a run, which does all steps for one sample after the other.
+void run_sample_step(@name@_predictor& p, int32_t index) {
+  p.sample = static_cast<size_t>(index / sample_steps(p));
+  run_step(p, index % sample_steps(p));
+  p.sample = 0;
+}
+//@ end
 }}  // namespace impl
 
 int32_t @name@_input_count(void) { return impl::kInputCount; }
@@ -86,6 +106,9 @@ namespace impl { namespace {
   p->arrived = like == nullptr ? 0 : kWeightsBytes;
 //@ shapes
   p->set = 0;
+//@ end
+//@ samples
+  p->sample = 0;
 //@ end
 //@ machines
   p->code = like == nullptr ? chosen() : like->code;
@@ -423,7 +446,13 @@ namespace impl { namespace {
   }
 //@ end
   const uint64_t floats = p->flush ? impl::flush_denormals() : 0;
+//@ whole
   for (int32_t i = 0; i < @steps(p)@; ++i) impl::run_step(*p, @first_step(p)@i);
+//@ end
+//@ samples
+  const int32_t steps = @steps(p)@;
+  for (int32_t i = 0; i < steps; ++i) impl::run_sample_step(*p, i);
+//@ end
   if (p->flush) impl::restore_floats(floats);
 //@ limited
   return impl::within_limits(*p);
@@ -443,8 +472,14 @@ namespace impl { namespace {
 int32_t @name@_step_count_of(const @name@_predictor* p) { return p != nullptr ? @steps(p)@ : 0; }
 
 const char* @name@_step_name_of(const @name@_predictor* p, int32_t index) {
+//@ whole
   return p != nullptr && index >= 0 && index < @steps(p)@ ? @step_names(p)@[@first_step(p)@index]
                                                           : nullptr;
+//@ end
+//@ samples
+  if (p == nullptr || index < 0 || index >= @steps(p)@) return nullptr;
+  return @step_names(p)@[index % impl::sample_steps(*p)];
+//@ end
 }
 
 //@ end
@@ -504,7 +539,12 @@ const char* @name@_variant(const @name@_predictor* p) {
   if (p->code->cuda != nullptr) return impl::after_run(*p, impl::device::run_step(*p, index));
 //@ end
   const uint64_t floats = p->flush ? impl::flush_denormals() : 0;
+//@ whole
   impl::run_step(*p, @first_step(p)@index);
+//@ end
+//@ samples
+  impl::run_sample_step(*p, index);
+//@ end
   if (p->flush) impl::restore_floats(floats);
   return @NAME@_OK;
 }

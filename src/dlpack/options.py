@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dlpack.meaning.open_batch import OpenBatch
 from dlpack.meaning.shape_sets import Buckets, Shapes, describe_shapes
 
 
@@ -35,6 +36,8 @@ class Options:
     threads: int = 1
     more_shapes: tuple[Shapes, ...] = ()
     buckets: Buckets | None = None
+    batch: OpenBatch | None = None
+    """The open batch; `shapes` are those of one sample then."""
     mxnet_api: bool = False
     internals: tuple[str, ...] = ()
     """Inner values to keep as further outputs, or "all"."""
@@ -83,7 +86,7 @@ class Progress:
 def options_text(options: Options) -> str:
     """The options recorded in the emitted file, written as on the command line, without files and paths."""
     words = [
-        describe_shapes({k: v})
+        describe_shapes({k: v}, options.batch)
         for n, shapes in enumerate((options.shapes, *options.more_shapes))
         for k, v in sorted(shapes.items())
         if n == 0 or any(v != s[k] for s in (options.shapes, *options.more_shapes))

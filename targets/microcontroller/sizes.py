@@ -93,7 +93,7 @@ def predictor_ram(manifest: Manifest, stack: int, bind: bool) -> Ram:
     """What the emitted file lays out in a predictor's memory on a 32-bit machine: NAME_MEMORY_BYTES, and the stack."""
     sets = sets_of(manifest)
     rooms = [max(map(_nbytes, same)) for kind in _KINDS for same in zip(*(s[kind] for s in sets), strict=True)]
-    words = len(rooms) + HANDLE_WORDS + ("weights" in manifest) + (len(sets) > 1)
+    words = len(rooms) + HANDLE_WORDS + ("weights" in manifest) + (len(sets) > 1) + ("tried" in manifest)
     tensors = 0 if bind else sum(map(_round_up, rooms))
     return Ram(manifest["arena"]["bytes"] + manifest["prepared_bytes"], tensors, _round_up(4 * words) + 64, stack)
 

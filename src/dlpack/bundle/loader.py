@@ -23,7 +23,7 @@ from dlpack.errors import ExceededError, UsageError
 from dlpack.graph.ir import Array
 from dlpack.meaning.preprocess import to_rgb
 from dlpack.meaning.quantization import dequantized, is_real, quantization_of
-from dlpack.meaning.shape_sets import find_set, picture_set, set_name, sets_of
+from dlpack.meaning.shape_sets import find_set, picture_set, set_names, sets_of
 
 __all__ = ["Class", "Predictor", "load", "read_kernels", "read_manifest"]
 
@@ -235,7 +235,7 @@ class Predictor:
         number = find_set(self.manifest, {name: x.shape for name, x in padded.items()})
         if number is None and arrays.keys() == self.inputs.keys():
             given = ", ".join(f"{name} {'x'.join(map(str, x.shape))}" for name, x in arrays.items())
-            raise ValueError(f"the shapes are {given}; the model expects {' or '.join(map(set_name, self._sets))}")
+            raise ValueError(f"the shapes are {given}; the model expects {set_names(self.manifest)}")
         if number is not None:
             self._use(number)
         return padded

@@ -15,14 +15,15 @@ from dlpack.plan.program import CallStep, CopyStep, HaloStep, Place, Program, Sh
 def plan_of(programs: Mapping[str, Program]) -> dict[str, Any]:
     """The plan of the first machine's program.
 
-    `sets`, one for each set of shapes: `steps` (names), `places` (name, offset, bytes, first and last step, values,
-    dtype, shape) and `blocks` (kernel, operators, inputs, outputs, kind, bytes). `weights`: name, bytes, dtype, shape.
+    `sets`, one for each set of shapes with steps of its own: `steps` (names), `places` (name, offset, bytes, first and
+    last step, values, dtype, shape) and `blocks` (kernel, operators, inputs, outputs, kind, bytes). `weights`: name,
+    bytes, dtype, shape.
     Offsets and sizes are in bytes.
     """
     machine, program = next(iter(programs.items()))
     return {
         "machine": machine,
-        "sets": [_set(s) for s in program.shape_sets],
+        "sets": [_set(s) for s in program.own_sets],
         "weights": [
             {"name": p.name, "bytes": p.nbytes, "dtype": p.dtype, "shape": list(p.shape)} for p in program.weight_places
         ],

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from dlpack.meaning.shape_sets import set_name, sets_of
+from dlpack.meaning.shape_sets import set_name, sets_of, shown_sets
 from dlpack.report.arena import arena_map
 from dlpack.report.bars import error_histogram, kernel_bars, roofline
 from dlpack.report.network import network_drawing
@@ -47,7 +47,7 @@ def report_html(
         m["name"],
         subtitle,
         [
-            ("Inputs and outputs", tensors_table(sets_of(m))),
+            ("Inputs and outputs", tensors_table(shown_sets(m))),
             ("Agreement with onnxruntime", _agreement(m)),
             ("Time", _time(kernels, plan, times)),
             ("Memory", _memory(m, plan)),
@@ -136,7 +136,7 @@ def _memory(m: Facts, plan: Facts | None) -> list[str]:
     ]
     if plan is None:
         return parts
-    sets = sets_of(m)
+    sets = sets_of(m)[: len(plan["sets"])]
     for s, drawn in zip(sets, plan["sets"], strict=True):
         size = max((p["offset"] + p["bytes"] for p in drawn["places"]), default=0)
         parts += [f"<h3>{escape(set_name(s))}</h3>"] if len(sets) > 1 else []

@@ -18,7 +18,7 @@ import numpy as np
 from dlpack.bundle.loader import Predictor, load, read_kernels, read_manifest
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
-from dlpack.meaning.shape_sets import reference_names, set_name, sets_of
+from dlpack.meaning.shape_sets import reference_names, set_name, tried_sets
 from dlpack.targets import get_target
 
 Kernels = Sequence[Mapping[str, Any]]
@@ -52,8 +52,8 @@ def bench_bundle(
     if rounds < 1:
         raise UsageError(f"--rounds {rounds}: must be at least 1")
     bundle = Path(bundle)
-    sets = sets_of(read_manifest(bundle))
-    if other is not None and (count := len(sets_of(read_manifest(other)))) != len(sets):
+    sets = tried_sets(read_manifest(bundle))
+    if other is not None and (count := len(tried_sets(read_manifest(other)))) != len(sets):
         raise UsageError(f"{other} has {count} sets of shapes, and {bundle} {len(sets)}: compare bundles with as many")
     if len(sets) == 1:
         return _bench_set(bundle, model, other, rounds, 0)

@@ -106,7 +106,8 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
     "shapes",
     multiple=True,
     metavar="INPUT=1x3x224x224",
-    help="Set an input's shape; repeatable. Repeat it for the same input to add another set of shapes.",
+    help="Set an input's shape; repeatable. Repeat it for the same input to add another set of shapes. "
+    "{1..64}x3x224x224 leaves the batch open within bounds.",
 )
 @click.option(
     "--buckets",
@@ -225,11 +226,13 @@ def build(
     MODEL is a model file, or Python code given as FILE.py:NAME or PACKAGE.MODULE:NAME, which is imported and run.
     """
     from dlpack.bundle.names import bundle_name
+    from dlpack.meaning.open_batch import opened_batch
     from dlpack.options import Options, Progress
     from dlpack.pipeline import build_each
 
     if quiet and verbose:
         raise UsageError("--quiet and --verbose contradict each other: give one of them")
+    shapes, batch = opened_batch(shapes)
     first, *more = parse_shape_sets(shapes)
     own = _options_of_targets(targets, target_options)
     common = Options(
@@ -251,6 +254,7 @@ def build(
         dtypes=parse_dtypes(shapes),
         task=task,
         more_shapes=tuple(more),
+        batch=batch,
         buckets=parse_buckets(buckets),
         values=parse_values(values),
         ranges=parse_ranges(ranges),

@@ -65,9 +65,9 @@ def _inputs(
     from dlpack.verify.check import stored_questions
 
     if not given:
-        from dlpack.meaning.shape_sets import sets_of
+        from dlpack.meaning.shape_sets import tried_sets
 
-        return dict(stored_questions(bundle, sets_of(predictor.manifest))[0].inputs), None
+        return dict(stored_questions(bundle, tried_sets(predictor.manifest))[0].inputs), None
     arrays: dict[str, Array] = {}
     size: tuple[int, int] | None = None
     for text in given:

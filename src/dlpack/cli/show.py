@@ -42,6 +42,7 @@ def inspect(
     MODEL is anything that dlpack build accepts; a model from another framework is converted to ONNX first.
     """
     from dlpack.inspection import inspect_path
+    from dlpack.meaning.shape_sets import shown_sets
 
     given = parse_shapes(shapes), parse_dtypes(shapes), params, parse_values(values)
     facts = inspect_path(path, *given)
@@ -53,7 +54,7 @@ def inspect(
         click.echo(json.dumps(facts, indent=2))
         return
     for kind in ("inputs", "outputs"):
-        tensors = [t for s in facts.get("shapes", [facts]) for t in s[kind]]
+        tensors = [t for s in shown_sets(facts).values() for t in s[kind]]
         more = ["scale", "zero point"] if any("quantization" in t for t in tensors) else []
         table = Table("name", "dtype", "shape", *more, title=kind, title_justify="left", box=None, pad_edge=False)
         for t in tensors:

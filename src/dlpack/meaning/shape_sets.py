@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlpack.errors import UsageError
+from dlpack.meaning.open_batch import OpenBatch
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -122,9 +123,13 @@ def describe_buckets(
 _OF_A_SET = ("inputs", "outputs", "preprocess")
 
 
-def describe_shapes(shapes: Shapes) -> str:
-    """Shapes as written on the command line: "--shape data=1x3x224x224"."""
-    return " ".join(f"--shape {name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
+def describe_shapes(shapes: Shapes, batch: OpenBatch | None = None) -> str:
+    """Shapes as written on the command line: "--shape data=1x3x224x224"; `batch` is open."""
+    opened = batch.inputs if batch else {}
+    return " ".join(
+        f"--shape {name}={'x'.join(str(batch if d == opened.get(name) else n) for d, n in enumerate(shape))}"
+        for name, shape in shapes.items()
+    )
 
 
 def sets_of(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -133,9 +138,26 @@ def sets_of(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(manifest.get("shapes") or [{k: manifest[k] for k in _OF_A_SET if k in manifest}])
 
 
+def tried_sets(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The sets of shapes that the build verifies, which are those of reference.npz: all but where a batch is open."""
+    sets = sets_of(manifest)
+    return [sets[number] for number in manifest.get("tried", range(len(sets)))]
+
+
+def shown_sets(manifest: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+    """The sets of shapes to show to people, by number: all, or the smallest and the largest of an open batch."""
+    sets = dict(enumerate(sets_of(manifest)))
+    return {k: s for k, s in sets.items() if k in (0, len(sets) - 1) or "tried" not in manifest}
+
+
 def set_name(shapes: Mapping[str, Any]) -> str:
     """The inputs of a set as text: "data 1x3x224x224"."""
     return ", ".join(f"{t['name']} {'x'.join(map(str, t['shape'])) or 'scalar'}" for t in shapes["inputs"])
+
+
+def set_names(manifest: Mapping[str, Any]) -> str:
+    """What a bundle's inputs may be, as text."""
+    return (" to " if "tried" in manifest else " or ").join(map(set_name, shown_sets(manifest).values()))
 
 
 def picture_set(sets: Sequence[Mapping[str, Any]], now: int) -> int | None:

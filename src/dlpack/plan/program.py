@@ -198,7 +198,11 @@ class NamedKernel:
 
 @dataclass(frozen=True)
 class ShapeSet:
-    """What a program does for one set of input shapes."""
+    """What a program does for one set of input shapes.
+
+    Where `samples` is not 0, a run does the steps of the program's first set so many times, each time for the next part
+    of those inputs and outputs that are larger than the first set's; of the sets, only the first has steps then.
+    """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -207,6 +211,7 @@ class ShapeSet:
     macs: int
     places: tuple[Place, ...] = ()
     blocks: tuple[Block, ...] = ()
+    samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -228,6 +233,16 @@ class Program:
     threads: int = 1
     weight_places: tuple[Place, ...] = ()
     prepared_places: tuple[Place, ...] = ()
+
+    @property
+    def by_sample(self) -> bool:
+        """Whether a run does the steps of the first set once for each sample."""
+        return self.shape_sets[0].samples > 0
+
+    @property
+    def own_sets(self) -> tuple[ShapeSet, ...]:
+        """The sets of shapes that have steps of their own."""
+        return self.shape_sets[:1] if self.by_sample else self.shape_sets
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

@@ -40,10 +40,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], stack: bool = Fals
     return f"<div class=wide><table{' class=stack' if stack else ''}><tr>{top}</tr>{body}</table></div>"
 
 
-def tensors_table(sets: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Inputs and outputs; of each set of shapes where there are several."""
+def tensors_table(sets: Mapping[int, Mapping[str, Any]]) -> list[str]:
+    """Inputs and outputs; of each set of shapes, by number, where there are several."""
     out = []
-    for number, s in enumerate(sets):
+    for number, s in sets.items():
         if len(sets) > 1:
             out.append(
                 f"<p class=sub>Shapes {number}: {s['macs']:,} multiply-adds, arena {s['arena']['bytes']:,} bytes</p>"

@@ -10,11 +10,11 @@ from dlpack.meaning.labels import check_labels
 from dlpack.meaning.preprocess import Preprocess, from_metadata, resolve
 from dlpack.meaning.shape_sets import check_sets, set_name
 from dlpack.options import Options, Progress
-from dlpack.stages.prepare import Prepared
+from dlpack.stages.prepare import Batch, Prepared
 
 if TYPE_CHECKING:
     from dlpack.amalgamate.classifier import Classifier
-    from dlpack.plan.program import Program
+    from dlpack.plan.program import Program, Tensor
     from dlpack.targets.base import Build
 
 
@@ -39,18 +39,45 @@ def compile_for(
     for machine, build in machines.items():
         backend = build.backend(build.machine(), options.threads)
         compiler = Compiler(name, backend, options.optimize != "size", options.threads, weights)
-        for case in prepared.cases:
+        cases = prepared.cases[:1] if prepared.batch else prepared.cases
+        for case in cases:
             with progress.stage("compile") as detail:
                 shape_set = compiler.add(case.graph, case.meanings)
                 a = shape_set.arena
                 detail.append(f"{len(compiler.kernels)} kernels")
                 detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
-                detail += [set_name(described(shape_set))] if len(prepared.cases) > 1 else []
+                detail += [set_name(described(shape_set))] if len(cases) > 1 else []
                 detail += [f"for {machine}"] if len(machines) > 1 else []
-        programs[machine] = compiler.program()
+        program = compiler.program()
+        programs[machine] = by_sample(program, prepared.batch) if prepared.batch else program
         check_sets([described(s) for s in programs[machine].shape_sets])
     threads, blob = max(p.threads for p in programs.values()), bytes(weights.blob)
     return {machine: replace(program, weights=blob, threads=threads) for machine, program in programs.items()}
+
+
+def by_sample(program: Program, batch: Batch) -> Program:
+    """The program for one sample as that for up to the batch's largest number of them."""
+    one = program.shape_sets[0]
+
+    def several(t: Tensor, dimension: int | None, samples: int) -> Tensor:
+        return replace(t, shape=tuple(n * samples if d == dimension else n for d, n in enumerate(t.shape)))
+
+    return replace(
+        program,
+        shape_sets=tuple(
+            replace(
+                one,
+                inputs=tuple(several(t, batch.open.inputs.get(t.name), n) for t in one.inputs),
+                outputs=tuple(several(t, batch.outputs.get(t.name), n) for t in one.outputs),
+                macs=one.macs * n,
+                steps=one.steps if n == 1 else (),
+                places=one.places if n == 1 else (),
+                blocks=one.blocks if n == 1 else (),
+                samples=n,
+            )
+            for n in range(1, batch.open.largest + 1)
+        ),
+    )
 
 
 def in_file(programs: Mapping[str, Program], builds: Sequence[Build]) -> dict[str, Program]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.meaning.labels import check_labels
+from dlpack.meaning.open_batch import OpenBatch
 from dlpack.meaning.preprocess import resolve
 from dlpack.meaning.shape_sets import Shapes, bucket_sets, describe_shapes
 from dlpack.options import Options, Progress
@@ -44,6 +45,28 @@ class Prepared:
     cases: tuple[Case, ...]
     bucketed: dict[str, list[int]]
     precision: Mapping[str, Any]
+    batch: Batch | None = None
+
+    def tried(self) -> Sequence[int]:
+        """The numbers of the sets of shapes that the cases are of."""
+        return [n - 1 for n in self.batch.open.tried()] if self.batch else range(len(self.cases))
+
+    def model(self, number: int) -> Callable[[], Any]:
+        """Gives the cleaned ONNX model for the set of shapes of that number."""
+        return partial(self.batch.model, number + 1) if self.batch else self.cases[number].model
+
+
+@dataclass(frozen=True)
+class Batch:
+    """An open batch, of which the cases are some sizes, and the first that of one sample.
+
+    `outputs`: the dimension of the samples in each output that depends on them.
+    """
+
+    open: OpenBatch
+    outputs: Mapping[str, int]
+    model: Callable[[int], Any]
+    """Gives the cleaned ONNX model for so many samples."""
 
 
 def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
@@ -84,7 +107,36 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
         if reduced:
             change = reduced.change(trial.inputs, progress)
             precision = precision or change
-    return Prepared(source, tuple(cases), bucketed, precision)
+    batch = _open_batch(model, source, cases[0].graph, options) if options.batch else None
+    return Prepared(source, tuple(cases), bucketed, precision, batch)
+
+
+def _open_batch(model: Path, source: Source, one: Graph, options: Options) -> Batch:
+    """Examines whether samples are independent. Raises UnsupportedError where they are not."""
+    from dlpack.graph.samples import MARKER, sample_dimensions
+
+    batch = options.batch
+    assert batch is not None
+
+    def cleaned(samples: int) -> tuple[Any, Graph]:
+        shapes = batch.shapes(options.shapes, samples)
+        proto = _read(model, options, shapes).proto if source.exported else source.proto
+        return clean_graph(proto, source.open_shapes(shapes), options.maxima)
+
+    graph = cleaned(MARKER)[1]
+    try:
+        outputs = sample_dimensions(graph, batch.inputs)
+        for name in graph.outputs:
+            d, shape = outputs.get(name), graph.types[name].shape
+            if one.types[name].shape != tuple(n // MARKER if k == d else n for k, n in enumerate(shape)):
+                raise UnsupportedError(f"the size of the output '{name}' is not proportional to the open dimension")
+    except UnsupportedError as e:
+        e.args = (f"{describe_shapes(options.shapes, batch)}: {e}\n{_ADVICE}",)
+        raise
+    return Batch(batch, outputs, lambda samples: cleaned(samples)[0])
+
+
+_ADVICE = "Give each size that you need: --shape once for each, or --buckets for the lengths of a text"
 
 
 def _read(model: Path, options: Options, shapes: Shapes) -> Source:
@@ -131,6 +183,8 @@ def clean_graph(proto: Any, shapes: Shapes, maxima: Mapping[str, int] | None = N
 
 def _shape_sets(options: Options, source: Source) -> tuple[list[Shapes], dict[str, list[int]]]:
     """The sets of shapes to compile for, and the dimensions that have buckets."""
+    if batch := options.batch:
+        return [batch.shapes(options.shapes, n) for n in batch.tried()], {}
     if not options.buckets:
         return [options.shapes, *options.more_shapes], {}
     if options.more_shapes:
@@ -144,6 +198,8 @@ def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> 
     from dlpack.model.metadata import described_inputs
 
     check_precision(options)
+    if options.batch:
+        _check_batch(options, source)
     if options.inputs is not None:
         from dlpack.verify.given import read_given
 
@@ -155,3 +211,23 @@ def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> 
     inputs = [described_inputs(source.proto, shapes) for shapes in sets]
     if options.preprocess and all(inputs):
         resolve(options.preprocess, inputs)
+
+
+def _check_batch(options: Options, source: Source) -> None:
+    """Rejects what does not go together with an open batch."""
+    text = describe_shapes(options.shapes, options.batch)
+    mxnet = options.mxnet_api or source.metadata.get("dlpack.source") == "MXNet"
+    others = {
+        "several sets of shapes": options.more_shapes or options.buckets,
+        "--quantize": options.quantize,
+        "--max": options.maxima,
+        "MXNet's API": mxnet,
+        "a target with kernels for GPUs": options.target == "cuda" or options.target_options.get("webgpu"),
+    }
+    for name, there in others.items():
+        if there:
+            raise UsageError(f"{text}: an open batch and {name} do not go together yet. {_ADVICE}")
+    inputs = {value.name: len(value.type.tensor_type.shape.dim) for value in source.proto.graph.input}
+    for name in options.batch.inputs if options.batch else ():
+        if name not in inputs and not source.exported:
+            raise UsageError(f"{text}: the model has no input {name!r}; it has {', '.join(inputs) or 'none'}")

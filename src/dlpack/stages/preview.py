@@ -85,7 +85,7 @@ def _of_model(path: Path, facts: Mapping[str, Any], source: Source, shapes: Shap
         path.name,
         f"{escape(str(facts['source']))}, {escape(facts['opset'])}{macs}; not built",
         [
-            ("Inputs and outputs", tensors_table([facts])),
+            ("Inputs and outputs", tensors_table({0: facts})),
             ("Network", [network_drawing(blocks, inputs, outputs, {})]),
             ("Memory", memory),
             ("Weights", [treemap(weights, "The weights, as the model has them")]),

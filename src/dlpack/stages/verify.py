@@ -37,21 +37,21 @@ def verify(
     Gives the model back as it was, or with what a second opinion expects of it. Raises VerificationError where the
     bundle differs from the reference and from all other opinions.
     """
-    from dlpack.meaning.shape_sets import sets_of
+    from dlpack.meaning.shape_sets import sets_of, tried_sets
     from dlpack.verify.check import Question, answers, failure
     from dlpack.verify.given import read_given
     from dlpack.verify.reference import reference
 
     with progress.stage("verify") as detail:
-        sets, relative = sets_of(manifest), tolerance(options)
+        sets, relative = tried_sets(manifest), tolerance(options)
         questions = [
             Question(case.trial.inputs, case.trial.expected, (set_name(s),) if len(sets) > 1 else (), case.model)
             for s, case in zip(sets, prepared.cases, strict=True)
         ]
         if options.inputs is not None:
             given = read_given(options.inputs)
-            number, inputs = given.fitting(sets, options.maxima)
-            model = prepared.cases[number].model
+            number, inputs = given.fitting(sets_of(manifest), options.maxima)
+            model = prepared.model(number)
             expected = reference(model(), inputs, manifest["ranges"], relative, more=False)
             questions.append(Question(inputs, expected, (given.file,), model))
             manifest["verified_with"] = given.to_json()

@@ -91,7 +91,8 @@ def _emit(
             source_flags(builds[0].machine().flags if len(machines) == 1 else ()),
         )
         runtime = read_runtime()
-        test = [self_test(s, c.trial) for s, c in zip(program.shape_sets, prepared.cases, strict=True)]
+        tried = prepared.tried()
+        test = [self_test(program, k, c.trial) for k, c in zip(tried, prepared.cases, strict=True)]
         source = prepared.source
         wanted = options.mxnet_api or source.metadata.get("dlpack.source") == "MXNet"
         mxnet = mxnet_api(source.metadata, source.outputs) if wanted else None
@@ -126,6 +127,8 @@ def _manifest(
         manifest["precision"] = dict(prepared.precision)
     if shapes := shapes_of(program, pictures):
         manifest["shapes"] = shapes
+    if prepared.batch:
+        manifest["tried"] = list(prepared.tried())
     if options.buckets:
         manifest["buckets"] = describe_buckets(source.proto, options.buckets, prepared.bucketed, sets)
     if classifier.labels:

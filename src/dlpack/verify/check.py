@@ -14,7 +14,7 @@ from dlpack.bundle.folder import check_files
 from dlpack.bundle.loader import read_manifest
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
-from dlpack.meaning.shape_sets import reference_names, set_name, sets_of
+from dlpack.meaning.shape_sets import reference_names, set_name, sets_of, tried_sets
 from dlpack.verify.given import Given
 from dlpack.verify.opinions import second_opinion
 from dlpack.verify.reference import (
@@ -66,12 +66,12 @@ def verify_bundle(
     check_files(bundle, manifest)
     relative = manifest.get("tolerance", RELATIVE_TOLERANCE) if tolerance is None else tolerance
     sets, ranges = sets_of(manifest), manifest["ranges"]
-    questions = stored_questions(bundle, sets)
+    questions = stored_questions(bundle, tried_sets(manifest))
     if given is not None:
         if model is None:
             raise UsageError("--inputs needs the model for the expected outputs: add --model MODEL")
-        number, inputs = given.fitting(sets, manifest.get("model_options", {}).get("maxima", {}))
-        questions = [Question(inputs, questions[number].expected, (given.file,))]
+        _, inputs = given.fitting(sets, manifest.get("model_options", {}).get("maxima", {}))
+        questions = [Question(inputs, questions[0].expected, (given.file,))]  # what the model gives, see below
     if model is not None:
         cleaned = _as_built(model, manifest.get("model_options", {}))
         asked = [(q, cleaned({n: x.shape for n, x in q.inputs.items()})) for q in questions]

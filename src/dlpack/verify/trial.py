@@ -15,7 +15,7 @@ from dlpack.bundle.texts import is_text, words_of
 from dlpack.errors import ModelError
 from dlpack.graph.ir import SMALL_INTEGERS, Graph
 from dlpack.meaning.shape_sets import reference_names
-from dlpack.plan.program import ShapeSet
+from dlpack.plan.program import Program
 from dlpack.verify.ranges import ATTEMPTS, Range, describe_ranges, input_ranges
 from dlpack.verify.reference import (
     HALF_DIGIT,
@@ -92,9 +92,9 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int, ...], sized: bool) -> bool:
     return shape == wanted or (sized and len(shape) == len(wanted) and all(map(int.__le__, shape, wanted)))
 
 
-def self_test(shape_set: ShapeSet, trial: Trial) -> SelfTest:
-    """What the emitted file's self-test checks: some elements of each output."""
-    samples = []
+def self_test(program: Program, number: int, trial: Trial) -> SelfTest:
+    """What the emitted file's self-test checks in the set of shapes of that number: some elements of each output."""
+    shape_set, samples = program.shape_sets[number], []
     own = dict(zip((t.name for t in shape_set.outputs), trial.expected.outputs, strict=False))
     shapes = {t.true_shape: np.array(own[t.name].shape, np.int64) for t in shape_set.outputs if t.true_shape}
     exceeded = [np.zeros([0], np.int64) for t in shape_set.outputs if t.limits]  # the reference does not say it
@@ -115,7 +115,7 @@ def self_test(shape_set: ShapeSet, trial: Trial) -> SelfTest:
         if want.shape != t.shape and places.size:  # in the largest shape they lie elsewhere
             places = np.ravel_multi_index(np.unravel_index(places, want.shape), t.shape) if want.size else places[:0]
         samples.append(Sample(tuple(int(p) for p in places) if t.nbytes else (), values[: len(places)], tolerance))
-    return SelfTest(trial.ranges, tuple(samples), trial.words)
+    return SelfTest(trial.ranges, tuple(samples), trial.words, number)
 
 
 def _text_sample(flat: Any, shape: tuple[int, ...], true_shape: tuple[int, ...]) -> Sample:

@@ -1,0 +1,74 @@
+"""A dimension that is open within bounds: `--shape image={1..64}x3x224x224`.
+
+It has to be a batch, whose samples are computed one by one: a run of n samples does the steps of one sample n times.
+So there is a set of shapes for each number of samples, and all have the same steps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dlpack.errors import UsageError
+
+MOST_SAMPLES = 256
+"""Each number of samples has an entry in the tables of the emitted file and in the manifest."""
+
+TRIED = 6
+"""How many numbers of samples a build verifies at most, besides 1."""
+
+_OPEN = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+@dataclass(frozen=True)
+class OpenBatch:
+    """From 1 to `largest` samples; `inputs` has the open dimension of each input that has one."""
+
+    inputs: Mapping[str, int]
+    largest: int
+
+    def shapes(self, one: Mapping[str, tuple[int, ...]], samples: int) -> dict[str, tuple[int, ...]]:
+        """The shapes for so many samples, given those for one."""
+        return {
+            name: tuple(samples if d == self.inputs.get(name) else n for d, n in enumerate(shape))
+            for name, shape in one.items()
+        }
+
+    def tried(self) -> tuple[int, ...]:
+        """The numbers of samples that a build verifies: 1, the largest, and primes between them, widely apart."""
+        primes = [n for n in range(2, self.largest) if all(n % k for k in range(2, int(n**0.5) + 1))]
+        step = max(1, -(-len(primes) // (TRIED - 1)))
+        return tuple(sorted({1, self.largest, *primes[::step]}))
+
+    def __str__(self) -> str:
+        return f"{{1..{self.largest}}}"
+
+
+def opened_batch(values: Sequence[str]) -> tuple[tuple[str, ...], OpenBatch | None]:
+    """The texts of --shape with an open dimension as 1, and the batch that they open, if they do.
+
+    Raises UsageError for more than one open dimension, and for bounds that cannot be.
+    """
+    opened: dict[str, int] = {}
+    bounds: set[tuple[int, int]] = set()
+    closed = []
+    for value in values:
+        name, _, dims = value.rpartition("=")
+        found = [(d, m) for d, text in enumerate(dims.partition(":")[0].split("x")) if (m := _OPEN.fullmatch(text))]
+        if len(found) > 1 or name in opened:
+            raise UsageError(f"--shape {value}: one dimension of an input may be open; for others use --buckets")
+        for d, m in found:
+            opened[name] = d
+            bounds.add((int(m[1]), int(m[2])))
+        closed.append(f"{name}={_OPEN.sub('1', dims)}" if found else value)
+    if not opened:
+        return tuple(values), None
+    if len(bounds) > 1:
+        raise UsageError("--shape opens dimensions with different bounds: an open dimension is the batch of all inputs")
+    ((low, high),) = bounds
+    if low != 1:
+        raise UsageError(f"--shape with {{{low}..{high}}}: an open batch begins with one sample, {{1..{high}}}")
+    if not 2 <= high <= MOST_SAMPLES:
+        raise UsageError(f"--shape with {{1..{high}}}: the largest number of samples may be 2 to {MOST_SAMPLES}")
+    return tuple(closed), OpenBatch(opened, high)
