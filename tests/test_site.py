@@ -27,7 +27,9 @@ def script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("site_pages", ROOT / "script" / "site_pages.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "script"))
+        spec.loader.exec_module(module)
     return module
 
 
@@ -67,7 +69,7 @@ def test_links_lead_to_pages(pages: Path) -> None:
 
 
 def test_the_navigation_names_every_page(pages: Path) -> None:
-    named = set(re.findall(r": ([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    named = set(re.findall(r"[-:] ([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
     there = {p.relative_to(pages).as_posix() for p in pages.rglob("*.md")}
     assert named == {p for p in there if not re.match(r"docs/decisions/0", p)}
 
