@@ -142,6 +142,10 @@ def write_home(folder: Path, bundle: Path) -> None:
 
 def write_pages(folder: Path) -> None:
     """Writes all pages into `folder`, which is emptied before."""
+    from dlpack import __version__
+    from dlpack.cli import cli
+    from dlpack.cli.man import man_page
+
     shutil.rmtree(folder, ignore_errors=True)
     pages = {
         "index.md": with_links_to_pages((HOME / "index.md").read_text(encoding="utf-8"), Path()),
@@ -150,6 +154,7 @@ def write_pages(folder: Path) -> None:
         "reference/python.md": python_page(),
         "reference/javascript.md": javascript_page(),
         "reference/manifest.md": manifest_page(),
+        "dlpack.1": man_page(cli, __version__),
         "manifest.schema.json": (ROOT / "docs" / "manifest.schema.json").read_text(encoding="utf-8"),
     }
     for path in texts():
