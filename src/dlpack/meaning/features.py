@@ -62,5 +62,8 @@ def _is_name(value: object) -> bool:
 
 
 def _is_range(value: object) -> bool:
-    numbers = isinstance(value, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
-    return numbers and len(value) == 2 and all(map(math.isfinite, value)) and value[0] < value[1]  # type: ignore[arg-type,index]
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in value):
+        return False
+    return all(map(math.isfinite, value)) and value[0] < value[1]
