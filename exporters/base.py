@@ -63,6 +63,8 @@ class Exported:
     """The second file that was read, so that it enters the model's digest."""
     warnings: tuple[str, ...] = ()
     """What the user should know, a line each."""
+    features: str | None = None
+    """Of a model of tables: `dlpack.meaning.features.to_metadata` of its columns."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ class Exporter:
             set_metadata(result.model, "dlpack.labels", json.dumps(list(result.labels)))
         if result.preprocess:
             set_metadata(result.model, "dlpack.preprocess", result.preprocess.to_json())
+        if result.features:
+            set_metadata(result.model, "dlpack.features", result.features)
         set_metadata(result.model, "dlpack.source", self.name)
         return result
 

@@ -17,6 +17,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from dlpack.errors import ModelError, UnsupportedError
 from dlpack.exporters.base import TABLE, Exported, set_metadata
 from dlpack.exporters.builder import Array
+from dlpack.meaning.features import Range, to_metadata
 
 LEQ, LT, GTE, GT, EQ, NEQ, MEMBER = range(7)
 """How an inner node compares x with its threshold, as TreeEnsemble numbers it; MEMBER: x is in its set."""
@@ -89,6 +90,10 @@ class Ensemble:
     zero_missing: tuple[int, ...] = ()
     linear: Array | None = None
     warnings: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    """The columns' names, where the file has one for each."""
+    ranges: tuple[Range, ...] = ()
+    """Where the columns' values were, where the file says so; else it is taken from the thresholds."""
 
 
 def below(threshold: float) -> float:
@@ -119,7 +124,8 @@ def to_onnx(ensemble: Ensemble, rows: int, values: Array | None = None) -> Expor
     model = helper.make_model(made, opset_imports=opsets, producer_name="dlpack")
     model.ir_version = 10
     set_metadata(model, "dlpack.ranges", json.dumps({TABLE: _range(ensemble)}))
-    return Exported(model, ensemble.classes, warnings=ensemble.warnings)
+    features = to_metadata(_names(ensemble), ensemble.ranges or _spans(ensemble))
+    return Exported(model, ensemble.classes, warnings=ensemble.warnings, features=features)
 
 
 def _check(ensemble: Ensemble) -> None:
@@ -160,6 +166,24 @@ def _range(ensemble: Ensemble) -> tuple[float, float]:
         if finite:
             low, high = min(low, min(finite) * 1.1), max(high, max(finite) * 1.1)
     return low, high
+
+
+def _names(ensemble: Ensemble) -> tuple[str, ...]:
+    return ensemble.names if len(ensemble.names) == ensemble.columns else ()
+
+
+def _spans(ensemble: Ensemble) -> list[Range]:
+    """For each column, a third beyond its smallest and largest threshold; None for one with less than two."""
+    found: dict[int, set[float]] = {}
+    for tree in ensemble.trees:
+        for node, yes in enumerate(tree.yes):
+            if yes >= 0 and node not in tree.members and np.isfinite(tree.threshold[node]):
+                found.setdefault(tree.column[node], set()).add(tree.threshold[node])
+    spans: list[Range] = []
+    for column in range(ensemble.columns):
+        low, high = min(found.get(column, {0.0})), max(found.get(column, {0.0}))
+        spans.append((low - (high - low) / 3, high + (high - low) / 3) if low < high else None)
+    return spans
 
 
 class _Graph:

@@ -2,7 +2,8 @@
 
     python script/site_pages.py FOLDER
 
-The folders are the repository's, so that links between texts lead where they lead there.
+The folders are the repository's, so that links between texts lead where they lead there. The first page is that of
+script/site_home; it shows a bundle at work, which this script builds.
 """
 
 from __future__ import annotations
@@ -15,8 +16,13 @@ import tempfile
 from pathlib import Path
 
 import click
+from site_reference import javascript_page, manifest_page
 
 ROOT = Path(__file__).resolve().parents[1]
+HOME = ROOT / "script" / "site_home"
+DIGITS = ROOT / "examples" / "digits"
+OVERVIEW = "overview.md"
+"""README.md on the site, whose first page is another."""
 TOP = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 
 
@@ -37,13 +43,28 @@ def with_links_to_pages(text: str, folder: Path) -> str:
         if "://" in target or target.startswith(("mailto:", "#")):
             return match[0]
         there = (ROOT / folder / path).resolve()
+        if there == ROOT / "README.md":
+            return f"[{label}]({path.removesuffix('README.md')}{OVERVIEW}{hash_}{anchor})"
         if there.is_dir():
             if (there / "README.md").is_file() and (there / "README.md").relative_to(ROOT) in texts():
                 return f"[{label}]({path.rstrip('/')}/README.md{hash_}{anchor})"
             return label
+        if there.suffix == ".md" and there.relative_to(ROOT).as_posix().startswith("reference/"):
+            return match[0]
         return match[0] if there.suffix == ".md" and there.relative_to(ROOT) in texts() else label
 
     return re.sub(r"(?<!!)\[([^\]\n]+)\]\(([^)\s]+)\)", link, text)
+
+
+def with_wide_lists(text: str) -> str:
+    """A text whose numbered lists have what belongs to an item four spaces in, where three are enough on GitHub."""
+    lines, within, fenced = [], False, False
+    for line in text.split("\n"):
+        fenced ^= line.startswith("```")
+        if not fenced and line.strip():
+            within = bool(re.match(r"\d+\. ", line)) or (within and line.startswith("   "))
+        lines.append(f" {line}" if within and line.startswith("   ") else line)
+    return "\n".join(lines)
 
 
 def cli_page() -> str:
@@ -96,17 +117,57 @@ def _described(name: str, thing: object) -> list[str]:
     return [f"```python\n{name}{signature}\n```", inspect.getdoc(thing) or ""]
 
 
+_SHOWN = (".html", ".js", ".css", ".wasm", ".weights", ".json")
+
+
+def demo_bundle(folder: Path) -> Path:
+    """Builds the bundle that the first page shows."""
+    import dlpack
+    from dlpack.options import Options
+
+    options = Options("wasm", weights="file", preprocess=str(DIGITS / "preprocess.json"))
+    return dlpack.build(DIGITS / "digits.onnx", folder / "digits", options)
+
+
+def write_home(folder: Path, bundle: Path) -> None:
+    """Writes what the first page needs beside its text: a wasm bundle of the digits example, and ten digits."""
+    shutil.copytree(
+        bundle, folder / "demo" / "digits",
+        ignore=lambda _, names: [n for n in names if not n.endswith(_SHOWN) or n in ("package.json", "node.js")],
+    )  # fmt: skip
+    shutil.copy(DIGITS / "held_out.csv", folder / "demo")
+    for name in ("home.js", "home.css"):
+        shutil.copy(HOME / name, folder)
+
+
 def write_pages(folder: Path) -> None:
     """Writes all pages into `folder`, which is emptied before."""
+    from dlpack import __version__
+    from dlpack.cli import cli
+    from dlpack.cli.man import man_page
+
     shutil.rmtree(folder, ignore_errors=True)
-    pages = {"reference/cli.md": cli_page(), "reference/c.md": c_page(), "reference/python.md": python_page()}
+    pages = {
+        "index.md": with_links_to_pages((HOME / "index.md").read_text(encoding="utf-8"), Path()),
+        "reference/cli.md": cli_page(),
+        "reference/c.md": c_page(),
+        "reference/python.md": python_page(),
+        "reference/javascript.md": javascript_page(),
+        "reference/manifest.md": manifest_page(),
+        "dlpack.1": man_page(cli, __version__),
+        "manifest.schema.json": (ROOT / "docs" / "manifest.schema.json").read_text(encoding="utf-8"),
+    }
     for path in texts():
-        pages[path.as_posix()] = with_links_to_pages((ROOT / path).read_text(encoding="utf-8"), path.parent)
+        name = OVERVIEW if path.as_posix() == "README.md" else path.as_posix()
+        pages[name] = with_links_to_pages((ROOT / path).read_text(encoding="utf-8"), path.parent)
     for name, text in pages.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+        target.write_text(with_wide_lists(text) if name.endswith(".md") else text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write_pages(Path(sys.argv[1]))
+    pages = Path(sys.argv[1])
+    write_pages(pages)
+    with tempfile.TemporaryDirectory() as scratch:
+        write_home(pages, demo_bundle(Path(scratch)))

@@ -414,6 +414,33 @@ const scenarios = {
     await page.waitForSelector("#values:not([hidden])");
     return { rows: await page.$$eval("#values tr", (rows) => rows.map((r) => r.innerText.split("\t"))) };
   },
+
+  /** A row of a table: as it is at first, after a number is typed, and a random one. */
+  async table(page) {
+    await page.goto(address);
+    await page.waitForSelector(READY);
+    const names = await page.$$eval("#fields label", (labels) => labels.map((l) => l.textContent));
+    const limits = await page.$$eval("#fields [type=range]", (sliders) => sliders.map((s) => [s.min, s.max].map(Number)));
+    const first = await answer(page);
+    await page.evaluate(() => {
+      const number = document.querySelector("#feature-1");
+      number.value = "3";
+      number.dispatchEvent(new Event("input"));
+    });
+    await page.waitForTimeout(200);
+    const typed = await answer(page);
+    await page.click("#random");
+    await page.waitForTimeout(200);
+    const random = await page.$$eval("#fields [type=number]", (inputs) => inputs.map((i) => Number(i.value)));
+    return { names, limits, first, typed, random, others: await page.$$eval("#values tr", (rows) => rows.length) };
+  },
+
+  /** The page opened as a file, from which browsers load no modules. */
+  async opened(page) {
+    await page.goto(address);
+    await page.waitForFunction(() => !document.querySelector("#status").textContent.startsWith("Loading"));
+    return { status: await page.textContent("#status") };
+  },
 };
 
 const viewport = { width: 390, height: 800 };

@@ -16,7 +16,7 @@ import pytest
 
 import dlpack.operators  # noqa: F401 - the graph stages ask for operators; the pipeline enters them
 
-pytest_plugins = ["emitted_files", "limits", "shape_bundles", "wasm_bundles"]
+pytest_plugins = ["emitted_files", "limits", "manifest_schema", "shape_bundles", "wasm_bundles"]
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "examples" / "digits" / "digits.onnx"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import processes
 import pytest
 from conftest import DIGITS, ROOT, requires_tool
 from nets import shared_net
+from onnx import helper, numpy_helper
 from pages import Driver, requires_npm
 from PIL import Image
 from processes import Lines, started
@@ -325,3 +328,40 @@ def test_a_model_without_pictures(play: Play, model_files: dict[str, Path], tmp_
     with served(bundle) as address:
         seen = play("sample", address)
     assert [r[0] for r in seen["rows"]] == ["output", "y"] and seen["rows"][1][1] == "1 x 9 x 24"
+
+
+def table_net() -> onnx.ModelProto:
+    """Two features to three classes: the class 0's score is minus the first feature, those of the others the second."""
+    made = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["X", "w"], ["scores"]),
+            helper.make_node("Softmax", ["scores"], ["probabilities"], axis=-1),
+            helper.make_node("ArgMax", ["scores"], ["label"], axis=1, keepdims=0),
+        ],
+        "net",
+        [helper.make_tensor_value_info("X", 1, [1, 2])],
+        [helper.make_tensor_value_info("label", 7, [1]), helper.make_tensor_value_info("probabilities", 1, [1, 3])],
+        [numpy_helper.from_array(np.array([[-1, 0, 0], [0, 1, 0]], np.float32), "w")],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    features = [{"name": "width <cm>", "range": [0, 4]}, {"name": "height", "range": [-1, 1]}]
+    helper.set_model_props(model, {"dlpack.features": json.dumps(features), "dlpack.labels": '["a", "b", "c"]'})
+    return model
+
+
+def test_a_model_of_tables_has_a_form(play: Play, tmp_path: Path) -> None:
+    onnx.save(table_net(), tmp_path / "net.onnx")
+    with served(build(tmp_path / "net.onnx", tmp_path / "net", Options("wasm", verify=False))) as address:
+        seen = play("table", address)
+    assert seen["names"] == ["width <cm>", "height"] and seen["limits"] == [[0, 4], [-1, 1]]
+    assert [name for name, _ in seen["first"]][2] == "a"  # softmax of -2, 0, 0
+    assert seen["typed"][0] == ["b", "94.6 %"]  # of -2, 3, 0
+    assert 0 <= seen["random"][0] <= 4 and -1 <= seen["random"][1] <= 1
+    assert seen["others"] == 0  # the class's number is said by the longest bar
+
+
+def test_a_page_that_is_opened_as_a_file_says_what_to_do(play: Play, tmp_path: Path) -> None:
+    for name in ("index.html", "demo.css", "demo_file.js", "demo.js"):
+        shutil.copy(ROOT / "web" / name, tmp_path)
+    seen = play("opened", f"file://{tmp_path}/index.html", errors=True)
+    assert "dlpack serve" in seen["status"] and "--single-file-html" in seen["status"]

@@ -51,6 +51,19 @@ def test_help_has_examples_and_exit_codes() -> None:
     assert "NO_COLOR" in dlpack("--help").output
 
 
+def test_the_man_page_has_all_commands_and_options(tmp_path: Path) -> None:
+    page = dlpack("help", "--man").output
+    for name, command in cli.commands.items():
+        section = page.partition(f".SS dlpack {name} ")[2].partition(".SS ")[0].replace("\\-", "-")
+        options = {o for p in command.get_params(click.Context(command)) for o in p.opts if o.startswith("--")}
+        assert section and all(o in section for o in options), name
+    assert "Exit codes: 0 done" in page
+    if groff := shutil.which("groff"):
+        (tmp_path / "dlpack.1").write_text(page)
+        done = run([groff, "-man", "-Tutf8", "-ww", tmp_path / "dlpack.1"], check=True)
+        assert done.stderr == "" and "without" in done.stdout
+
+
 def test_the_examples_of_the_help_parse() -> None:
     """Each names a command and options that there are."""
     helps = [dlpack("help", *name).output for name in ((), *((n,) for n in cli.commands))]

@@ -13,7 +13,7 @@ from processes import run
 
 def pages() -> list[Path]:
     """Every Markdown file that is written by hand or by a script, without what tools install."""
-    skipped = {".venv", ".typecheck", "build", "dist", "node_modules", ".pytest_cache", ".hypothesis"}
+    skipped = {".venv", ".typecheck", "build", "dist", "node_modules", "site_home", ".pytest_cache", ".hypothesis"}
     found = []
     for folder, names, files in os.walk(ROOT):
         names[:] = [n for n in names if n not in skipped]

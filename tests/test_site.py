@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -27,14 +28,17 @@ def script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("site_pages", ROOT / "script" / "site_pages.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "script"))
+        spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope="module")
-def pages(script: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pages(script: ModuleType, digits_wasm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site") / "pages"
     script.write_pages(folder)
+    script.write_home(folder, digits_wasm)
     return folder
 
 
@@ -58,6 +62,29 @@ def test_the_reference_of_python_has_the_public_names(pages: Path) -> None:
     assert "### Predictor.run" in text and "### Predictor.classify" in text
 
 
+def test_the_reference_of_javascript_has_what_the_package_exports(pages: Path) -> None:
+    text = (pages / "reference" / "javascript.md").read_text()
+    exported = re.findall(
+        r"^export (?:abstract )?(?:class|interface|type|function) (\w+)",
+        (ROOT / "web" / "index.d.ts").read_text(),
+        re.MULTILINE,
+    )
+    assert len(exported) > 30 and all(f"\n## {name}\n" in text for name in exported)
+    assert text.count("{") == text.count("}") and "### openBundle" in text
+
+
+def test_the_reference_of_the_manifest_has_every_key(pages: Path) -> None:
+    text = (pages / "reference" / "manifest.md").read_text()
+    schema = json.loads((pages / "manifest.schema.json").read_text())
+    assert all(f"`{key}`" in text for key in schema["properties"]) and "[tensor](#tensor)" in text
+    assert all(f"\n## {name}\n" in text for name in schema["$defs"])
+
+
+def test_lists_keep_what_belongs_to_an_item(script: ModuleType) -> None:
+    text = "1. a\n\n   ```sh\n   b\n   ```\n\n2. c\n\nd\n\n```\n   e\n```\n"
+    assert script.with_wide_lists(text) == text.replace("   ```", "    ```").replace("   b", "    b")
+
+
 def test_links_lead_to_pages(pages: Path) -> None:
     for page in pages.rglob("*.md"):
         for target in re.findall(r"(?<!!)\[[^\]\n]+\]\(([^)\s]+)\)", page.read_text()):
@@ -67,7 +94,7 @@ def test_links_lead_to_pages(pages: Path) -> None:
 
 
 def test_the_navigation_names_every_page(pages: Path) -> None:
-    named = set(re.findall(r": ([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    named = set(re.findall(r"[-:] ([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
     there = {p.relative_to(pages).as_posix() for p in pages.rglob("*.md")}
     assert named == {p for p in there if not re.match(r"docs/decisions/0", p)}
 
@@ -84,7 +111,15 @@ def test_the_site_builds_without_warnings(pages: Path, tmp_path: Path) -> None:
     requires_module("material")
     done = built(pages, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "html" / "reference" / "cli.html").is_file()
+    html = tmp_path / "html"
+    assert all((html / name).is_file() for name in ("reference/cli.html", "overview.html", "dlpack.1"))
+    home = (html / "index.html").read_text()
+    for name in re.findall(r'(?:src|href)="((?:demo/|home)[\w./]+)"', home):
+        assert (html / name).is_file(), name
+    bundle = html / "demo" / "digits"
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert all((bundle / name).is_file() for name in manifest["scripts"])
+    assert not list(bundle.glob("*.cc")) and (html / "demo" / "held_out.csv").is_file()
 
 
 @pytest.mark.parametrize("link", ["nowhere.md", "targets.md#nothing"])

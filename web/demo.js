@@ -4,6 +4,7 @@ import { digits } from "./demo_digits.js";
 import { keep } from "./demo_offline.js";
 import { pictures } from "./demo_pictures.js";
 import { sample } from "./demo_sample.js";
+import { featuresOf, table } from "./demo_table.js";
 import { text } from "./demo_text.js";
 import * as kinds from "./index.js";
 
@@ -53,7 +54,7 @@ async function main() {
   }
   document.title = $("name").textContent = manifest.name;
 
-  const [kind, view] = VIEWS[manifest.task?.kind] ?? ["Predictor", sample];
+  const [kind, view] = VIEWS[manifest.task?.kind] ?? ["Predictor", featuresOf(manifest) ? table : sample];
   const Kind = kinds[kind];
   const load = Kind.inWorker && !parts ? Kind.inWorker : Kind.load;
   const backend = new URLSearchParams(location.search).get("backend") ?? undefined; // ?backend=webgpu: even if slower

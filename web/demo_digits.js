@@ -3,6 +3,10 @@ import { Classifier } from "./classifier.js";
 import { $, attempt, say, show, showClasses, showTiming } from "./demo_common.js";
 import { limits } from "./quantization.js";
 
+const UNPREPARED =
+  "Draw a digit. How ink becomes the input is a guess, as the model was built without --preprocess: if it reads badly, " +
+  'say what it was trained on, as with --preprocess \'{"channels": "GRAY", "scale": 0.0039}\' for 0 to 1.';
+
 /** Shows the pad; without preprocessing of the model's own, ink fills the input's range. */
 export function digits(predictor, manifest) {
   show("drawing");
@@ -30,7 +34,7 @@ export function digits(predictor, manifest) {
     pen.fillRect(0, 0, pad.width, pad.height);
     $("classes").replaceChildren();
     $("timing").textContent = "";
-    say("Draw a digit.");
+    say(manifest.preprocess ? "Draw a digit." : UNPREPARED);
   }
   function line(from, to) {
     pen.beginPath();

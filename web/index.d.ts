@@ -116,6 +116,8 @@ export interface Manifest {
   webgpu?: { shaders: FileInfo; plan: FileInfo; kernels: number } | { unsupported: string };
   weights?: FileInfo & { chunk_bytes?: number; chunk_sha256?: string[] };
   labels?: string[];
+  /** Of a model of tables: the columns of the first input, each with its values in training where they are known. */
+  features?: { name: string; range?: [number, number] }[];
   preprocess?: PreprocessSpec;
   /**
    * The sets of shapes of a bundle that has several; `inputs` and `outputs` are the first's, `preprocess` that of the first

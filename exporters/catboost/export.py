@@ -87,7 +87,14 @@ def read(data: bytes) -> tuple[Ensemble, Array | None]:
         if trees.vector(10, "<u4").size
         else _symmetric(trees, splits, targets, scale)
     )
-    return Ensemble(columns, made, base, link, classes), values
+    return Ensemble(columns, made, base, link, classes, names=_names(trees, columns)), values
+
+
+def _names(trees: Table, columns: int) -> tuple[str, ...]:
+    """The columns' names, where each has one that is not its number."""
+    names = {int(feature.number(2, "i", -1)): feature.text(4) for feature in trees.tables(5)}
+    found = tuple(names.get(k) or str(k) for k in range(columns))
+    return () if found == tuple(map(str, range(columns))) else found
 
 
 def _refuse_features(trees: Table) -> None:

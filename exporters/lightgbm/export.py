@@ -28,6 +28,7 @@ from dlpack.exporters.forest import (
     class_labels,
     to_onnx,
 )
+from dlpack.meaning.features import Range
 
 _HEAD = re.compile(rb"tree\r?\n(.*\n)?version=")
 _CATEGORY, _LEFT = 1, 2
@@ -90,7 +91,21 @@ def read(text: str) -> Ensemble:
     elif rounds > 1 and link in ("softmax", "sigmoid"):
         classes = class_labels(rounds)
     sigmoid = next((float(o.removeprefix("sigmoid:")) for o in options if o.startswith("sigmoid:")), 1.0)
-    return Ensemble(columns, trees, np.zeros(rounds), link, classes, sigmoid, tuple(zero))
+    names = tuple(fields.get("feature_names", "").split())
+    spans = tuple(_span(told) for told in fields.get("feature_infos", "").split())
+    return Ensemble(
+        columns, trees, np.zeros(rounds), link, classes, sigmoid, tuple(zero),
+        names=names, ranges=spans if len(spans) == columns else (),
+    )  # fmt: skip
+
+
+def _span(told: str) -> Range:
+    """The range of a column in training: `[low:high]`, where others have `none` or their categories."""
+    match = re.fullmatch(r"\[([^:\]]+):([^:\]]+)\]", told)
+    try:
+        return (float(match[1]), float(match[2])) if match else None
+    except ValueError:
+        return None
 
 
 def _fields(block: str) -> dict[str, str]:

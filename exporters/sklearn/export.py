@@ -26,6 +26,7 @@ from dlpack.exporters.sklearn.composites import register
 from dlpack.exporters.sklearn.converters import prepare
 from dlpack.exporters.sklearn.files import MAX_COLUMNS, first_line, load, parts
 from dlpack.exporters.sklearn.labels import class_names, number_strings
+from dlpack.meaning.features import to_metadata
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 _PICKLES = (".pkl", ".pickle", ".joblib")
@@ -70,10 +71,21 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
             labels = class_names(estimator)
             model = convert(estimator, columns, rows)
             number_strings(model, labels)
-            compare(model, check.predictions(), labels, type(estimator).__name__)
+            found = check.predictions()
+            compare(model, found, labels, type(estimator).__name__)
     _state_shapes(model)
     set_metadata(model, "dlpack.ranges", json.dumps({TABLE: _range(model)}))
-    return Exported(model, labels)
+    return Exported(model, labels, features=_features(estimator, found["near/x"]))
+
+
+def _features(estimator: Any, rows: Any) -> str | None:
+    """The columns' names, where the estimator was fitted on a table that has them, and their values in `rows`."""
+    try:
+        names = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
+    except Exception:  # noqa: BLE001 - a pipeline asks its first step
+        names = []
+    low, high = rows.min(axis=0).tolist(), rows.max(axis=0).tolist()
+    return to_metadata(names, list(zip(low, high, strict=True)))
 
 
 def _columns(estimator: Any) -> int:

@@ -94,7 +94,8 @@ def read(document: Mapping[str, Any]) -> Ensemble:
     if booster["name"] == "gblinear":
         weights = np.asarray(booster["model"]["weights"], np.float32).reshape(columns + 1, targets)
         # XGBoost adds the first base score to each target of a linear model.
-        return Ensemble(columns, (), base[0] + weights[-1].astype(np.float64), link, names, linear=weights[:-1])
+        margins = base[0] + weights[-1].astype(np.float64)
+        return Ensemble(columns, (), margins, link, names, linear=weights[:-1], names=_features(learner))
     drop: Sequence[float] | None = None
     if booster["name"] == "dart":
         drop, booster = booster["weight_drop"], booster["gbtree"]
@@ -106,7 +107,13 @@ def read(document: Mapping[str, Any]) -> Ensemble:
             zip(booster["model"]["trees"][:count], booster["model"]["tree_info"][:count], strict=True)
         )
     ]
-    return Ensemble(columns, trees, base, link, names, warnings=warnings)
+    return Ensemble(columns, trees, base, link, names, warnings=warnings, names=_features(learner))
+
+
+def _features(learner: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns' names, where the model was trained on a table that has them."""
+    names = learner.get("feature_names")
+    return tuple(names) if isinstance(names, list) and all(isinstance(n, str) for n in names) else ()
 
 
 def _base_score(text: Any) -> Array:

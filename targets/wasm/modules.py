@@ -25,10 +25,13 @@ TASK_MODULES = {"detect": "detector.js", "style": "stylizer.js", "text": "writer
 """What a package has besides, by the model's task: only what it can do is downloaded."""
 
 DEMO = (
-    "demo_common.js", "demo_digits.js", "demo_offline.js", "demo_pictures.js", "demo_sample.js", "demo_text.js",
-    "demo.js",
+    "demo_common.js", "demo_digits.js", "demo_offline.js", "demo_pictures.js", "demo_sample.js", "demo_table.js",
+    "demo_text.js", "demo.js",
 )  # fmt: skip
 """The modules of the demo page, in the same order."""
+
+FROM_FILE = "demo_file.js"
+"""The page's script that is no module: it says what to do with a page that was opened as a file."""
 
 COMPAT = ("mxnet_compat.js", "mxnet_compat.d.ts")
 """mxnet.js's API."""
@@ -47,6 +50,7 @@ FILES = (
     "node.d.ts",
     *COMPAT,
     *DEMO,
+    FROM_FILE,
     "index.html",
     "demo.css",
     "sw.js",

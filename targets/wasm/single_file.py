@@ -16,14 +16,22 @@ from pathlib import Path
 from dlpack.errors import UsageError
 from dlpack.targets.base import Manifest
 from dlpack.targets.wasm.compile import BUILDS
-from dlpack.targets.wasm.modules import DEMO, LATE, STRINGS_MODULE, WEBGPU_MODULE, package_modules, web_text
+from dlpack.targets.wasm.modules import (
+    DEMO,
+    FROM_FILE,
+    LATE,
+    STRINGS_MODULE,
+    WEBGPU_MODULE,
+    package_modules,
+    web_text,
+)
 
 LARGEST_WEIGHTS = 380 << 20
 """Browsers hold no text longer than 512 MiB, and base64 makes 4 characters of 3 bytes."""
 
 _KEPT = frozenset(
-    "format name strings inputs outputs shapes buckets ranges macs wasm webgpu script_bytes weights labels preprocess "
-    "task".split()
+    "format name strings inputs outputs shapes buckets ranges macs wasm webgpu script_bytes weights labels "
+    "features preprocess task".split()
 )
 _IMPORT = re.compile(r'^import (?:\* as (\w+)|(\{[^}]*\})) from "\./([\w.]+)";$', re.MULTILINE)
 _LATE = re.compile(r'\(await import\("\./([\w.]+)"\)\)')
@@ -65,7 +73,8 @@ def single_file(folder: Path, manifest: Manifest) -> str:
         f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{policy}">',
     )
     page = page.replace('<link rel="stylesheet" href="demo.css">\n', f"<style>{style}</style>\n")
-    page = page.replace('<script type="module" src="demo.js"></script>\n', "")
+    for tag in ('<script type="module" src="demo.js"></script>', f'<script defer src="{FROM_FILE}"></script>'):
+        page = page.replace(tag + "\n", "")
     inside = [
         f'<script type="application/json" id="bundle-{name}">{_json(value)}</script>' for name, value in texts.items()
     ]

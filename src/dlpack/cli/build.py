@@ -274,6 +274,8 @@ def build(
             if verbose:
                 _list(where)
             OUT.print(f"[bold green]{plain(str(where))}[/] is ready for {target}", soft_wrap=True)
+            if hint := _hint(target, where):
+                ERR.print(f"hint: {plain(hint)}", soft_wrap=True)
             ERR.print(f"next: {plain(_next(target, where))}", soft_wrap=True)
 
 
@@ -287,6 +289,20 @@ def _list(bundle: Path) -> None:
         ERR.print(f"  {plain(k['name'])}: {plain(k['computes'])}, {plain(k['schedule'])}{macs}", soft_wrap=True)
     for name, size in file_sizes(bundle):
         ERR.print(f"  {plain(name)} {size:,} bytes", soft_wrap=True)
+
+
+def _hint(target: str, bundle: Path) -> str:
+    """What would make the bundle's page or app better; "" where nothing is known."""
+    from dlpack.bundle.read import read_manifest
+
+    manifest = read_manifest(bundle)
+    drawn = manifest.get("task") == {"kind": "digits"} and "preprocess" not in manifest
+    if drawn and target in ("wasm", "android", "ios"):
+        return (
+            "the model reads drawn digits, but nothing says how a drawing becomes its input: --preprocess FILE.json "
+            'with what it was trained on, as {"channels": "GRAY", "scale": 0.0039} for ink from 0 to 1'
+        )
+    return ""
 
 
 def _next(target: str, bundle: Path) -> str:

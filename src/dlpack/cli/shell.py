@@ -1,4 +1,4 @@
-"""`dlpack completion` and `dlpack help`."""
+"""`dlpack completion` and `dlpack help`, also as a man page."""
 
 from __future__ import annotations
 
@@ -26,12 +26,23 @@ def completion(ctx: click.Context, shell: str) -> None:
     click.echo(maker.source_template % maker.source_vars())
 
 
-@click.command("help")
+_MAN = "  dlpack help --man > ~/.local/share/man/man1/dlpack.1"
+
+
+@click.command("help", epilog=f"\b\nTo install the man page:\n{_MAN}")
 @click.argument("command", required=False)
+@click.option("--man", is_flag=True, help="Print the man page, for all commands.")
 @click.pass_context
-def help_(ctx: click.Context, command: str | None) -> None:
+def help_(ctx: click.Context, command: str | None, man: bool) -> None:
     """Show the help of COMMAND, or of dlpack."""
     root = ctx.find_root()
+    if man:
+        from dlpack import __version__
+        from dlpack.cli.man import man_page
+
+        assert isinstance(root.command, click.Group)
+        click.echo(man_page(root.command, __version__), nl=False)
+        return
     if command is None:
         click.echo(root.get_help())
         return

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpack import __version__
+from dlpack.meaning.features import from_metadata
 from dlpack.meaning.shape_sets import describe_buckets
 from dlpack.options import Options, Progress, options_text
 from dlpack.stages.compile import in_file
@@ -131,6 +132,8 @@ def _manifest(
         manifest["tried"] = list(prepared.tried())
     if options.buckets:
         manifest["buckets"] = describe_buckets(source.proto, options.buckets, prepared.bucketed, sets)
+    if "dlpack.features" in source.metadata:
+        manifest["features"] = from_metadata(source.metadata["dlpack.features"], manifest["inputs"])
     if classifier.labels:
         manifest["labels"] = list(classifier.labels)
     if classifier.preprocess:
