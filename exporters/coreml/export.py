@@ -48,7 +48,9 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     conversion = Conversion(model, blobs, options, path.stem)
     built = conversion.run()
     used = blobs.paths
-    return Exported(built, conversion.labels, _picture(model, built), used[0] if used else None)
+    return Exported(
+        built, conversion.labels, _picture(model, built), used[0] if used else None, tuple(conversion.warnings)
+    )
 
 
 class Conversion:
@@ -60,6 +62,7 @@ class Conversion:
         self.values: dict[str, Value | None] = {}
         self.labels: tuple[str, ...] | None = None
         self.problems: list[str] = []
+        self.warnings: list[str] = []
 
     def run(self) -> ModelProto:
         functions = self.model.message(_PROGRAM).entries(2)
@@ -102,6 +105,8 @@ class Conversion:
                 told = "x".join("?" if s is None else str(s) for s in sizes)
                 raise UsageError(f"--shape gives the input '{name}' another shape than the model's {told}")
             shape = given or tuple(s or 1 if k == 0 else s or 0 for k, s in enumerate(sizes))
+            if not given and sizes[:1] == [None]:
+                self.warnings.append(f"the batch of the input '{name}' is taken as 1; --shape gives another size")
             if kind not in _INPUTS:
                 raise UnsupportedError(f"the input '{name}' has the element type {kind}, which is not supported")
             if 0 in shape:
