@@ -34,6 +34,7 @@ def trial_inputs(shapes: Mapping[str, tuple[Sequence[int], Any]], most: int = 2)
         found = {}
         for name, (shape, dtype) in shapes.items():
             kind = np.dtype(dtype)
+            values: Array
             if kind.kind == "f":
                 values = rng.normal(size=shape) * scale
             else:

@@ -30,22 +30,24 @@ class Complex(np.lib.mixins.NDArrayOperatorsMixin):
     __array_priority__ = 2e6
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, trace: Trace, real: Traced, imag: Traced) -> None:
+    def __init__(self, trace: Trace, real: Any, imag: Any) -> None:
+        self.real: Any
+        self.imag: Any
         shape = np.broadcast_shapes(real.shape, imag.shape)
         self._trace = trace
         self.real, self.imag = (v if v.shape == shape else np.broadcast_to(v, shape) for v in (real, imag))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.real.shape
+        return tuple(self.real.shape)
 
     @property
     def ndim(self) -> int:
-        return self.real.ndim
+        return int(self.real.ndim)
 
     @property
     def size(self) -> int:
-        return self.real.size
+        return int(self.real.size)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -234,7 +236,7 @@ def _transform(t: Trace, a: Any, n: int | None, axis: int, norm: str | None, inv
     """The transform along one axis; with `half` of a real array, its first n // 2 + 1 values."""
     axis = axis_of(axis, a.ndim)
     n = a.shape[axis] if n is None else int(plain(n))
-    x = _fitted(t, a, n, axis)
+    x: Any = _fitted(t, a, n, axis)
     order = [*(k for k in range(x.ndim) if k != axis), axis]
     if isinstance(x, Complex):
         x = np.stack([np.transpose(v, order) for v in (x.real, x.imag)], axis=-1)
@@ -242,7 +244,7 @@ def _transform(t: Trace, a: Any, n: int | None, axis: int, norm: str | None, inv
         x = np.expand_dims(np.transpose(x.astype(np.float32), order), -1)
     outer = x.shape[:-2]
     flat = np.reshape(x, (-1, *x.shape[-2:]))
-    made = t.op("DFT", flat, axis=1, inverse=int(inverse), onesided=int(half))
+    made: Any = t.op("DFT", flat, axis=1, inverse=int(inverse), onesided=int(half))
     made = np.reshape(made, (*outer, *made.shape[1:]))
     back = np.argsort(order).tolist()
     real, imag = (np.transpose(made[..., k], back) for k in (0, 1))

@@ -163,7 +163,7 @@ class Conversion:
         return named or self.main.tensors[tensor].name or f"output_{tensor}"
 
     def batches(self) -> tuple[str, ...]:
-        """What is said of inputs whose first dimension is open and was not given: the file's size is taken, mostly 1."""
+        """What is said of inputs whose first dimension is open and was not given: the file's size is taken."""
         found = [(name, self.main.tensors[k]) for k, name in self._input_names().items()]
         free = {name: t.shape[0] for name, t in found if any(t.open[:1]) and name not in self.options.shapes}
         return tuple(
