@@ -158,8 +158,10 @@ def write_model(model: ModelProto, path: Path) -> None:
 
 
 def main_file(path: Path) -> Path:
-    """The file to read of a model that is a folder: of a SavedModel, a TF.js model or a Core ML package."""
-    inside = (path / "saved_model.pb", path / "model.json", path / "Data" / "com.apple.CoreML" / "model.mlmodel")
+    """The file to read of a model that is a folder: SavedModel, TF.js, Core ML's package, Hugging Face."""
+    inside = [path / "saved_model.pb", path / "model.json", path / "Data" / "com.apple.CoreML" / "model.mlmodel"]
+    if not any((path / other).is_file() for other in ("MLmodel", "inference.pdmodel", "inference.json")):
+        inside.append(path / "config.json")
     return next((file for file in inside if file.is_file()), path)
 
 

@@ -15,6 +15,7 @@ from onnx import ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_he
 from dlpack.errors import ModelError
 
 OPSET = 17
+ML_OPSET = 5
 MAX_VALUE_BYTES = 2**31 - 1
 MAX_MADE_BYTES = 512 << 20
 MAX_RANK = 16
@@ -250,8 +251,11 @@ class OnnxBuilder:
                 self.info(n) for node in kept[::-1] for n in node.output if n in self._types and n not in results
             ],
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="dlpack")
-        model.ir_version = 8
+        opsets, ir_version = [helper.make_opsetid("", OPSET)], 8
+        if any(node.domain == "ai.onnx.ml" for node in kept):
+            opsets, ir_version = [*opsets, helper.make_opsetid("ai.onnx.ml", ML_OPSET)], 10
+        model = helper.make_model(graph, opset_imports=opsets, producer_name="dlpack")
+        model.ir_version = ir_version
         return model
 
 

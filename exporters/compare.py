@@ -25,14 +25,20 @@ Run = Callable[[Inputs], Sequence[Any]]
 def trial_inputs(shapes: Mapping[str, tuple[Sequence[int], Any]], most: int = 2) -> Iterator[dict[str, Array]]:
     """Seeded inputs (name → shape, dtype) of both signs: near 0, then large; whole numbers lie in [0, `most`).
 
-    The last are zeros, for models that accept no other indices.
+    Where there are whole numbers, they are then tried further from 0, and of both signs if the type has them: those
+    that are computed with, or categories, may be any. The last are zeros, for models that accept no other indices.
     """
-    for scale in (1.0, 30.0, 0.0):
+    whole = any(np.dtype(dtype).kind in "iu" for _, dtype in shapes.values())
+    for scale, low, high in ((1.0, 0, most), (30.0, 0, most), *([(1.0, 0, 12), (1.0, -12, 13)] * whole), (0.0, 0, 1)):
         rng = np.random.default_rng(0)
         found = {}
         for name, (shape, dtype) in shapes.items():
             kind = np.dtype(dtype)
-            values = rng.normal(size=shape) * scale if kind.kind == "f" else rng.integers(0, most, shape) * (scale > 0)
+            values: Array
+            if kind.kind == "f":
+                values = rng.normal(size=shape) * scale
+            else:
+                values = rng.integers(low if kind.kind == "i" else 0, high, shape)
             found[name] = np.asarray(values, kind)
         yield found
 

@@ -17,10 +17,7 @@ _GRAPH = (
     "this is a TF.js graph model: pip install tfjs-graph-converter && tfjs_graph_converter FOLDER model.pb, and give "
     "model.pb"
 )
-_HUGGING_FACE = (
-    "this is a Hugging Face model: pip install 'optimum[onnxruntime]' && optimum-cli export onnx --model FOLDER OUT, "
-    "and give OUT/model.onnx"
-)
+_HUGGING_FACE = "this is the config.json of a Hugging Face model under another name; give the model's folder"
 _SAFETENSORS = (
     "these are safetensors: weights without the network. Give the Python code that makes the network, and them: "
     "my_net.py:make_model --params PATH --shape x=1x3x224x224"
@@ -42,8 +39,8 @@ _JSON = tuple(
     (re.compile(pattern, re.DOTALL), text)
     for pattern, text in (
         (rb'\{.*"format"\s*:\s*"graph-model"', _GRAPH),
-        (rb'\{.*"base_code"\s*:\s*\{.*"magic"\s*:\s*"pir"', _PADDLE.format("NAME.json", "NAME.pdiparams")),
         (rb'\{.*"(model_type|architectures|transformers_version)"', _HUGGING_FACE),
+        (rb'\{.*"base_code"\s*:\s*\{.*"magic"\s*:\s*"pir"', _PADDLE.format("NAME.json", "NAME.pdiparams")),
     )
 )
 _SUFFIXES = {
@@ -59,7 +56,6 @@ _FOLDERS = (
                    "them and save the whole model (tf.saved_model.save)"),
     ("inference.pdmodel", _PADDLE.format("inference.pdmodel", "inference.pdiparams")),
     ("inference.json", _PADDLE.format("inference.json", "inference.pdiparams")),
-    ("config.json", _HUGGING_FACE),
 )  # fmt: skip
 
 

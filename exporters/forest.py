@@ -135,8 +135,16 @@ def _check(ensemble: Ensemble) -> None:
             f"{ensemble.columns:,} columns, {targets:,} targets and {total:,} nodes; 1 to {MAX_COLUMNS:,}, 1 to "
             f"{MAX_TARGETS:,} and at most {MAX_NODES:,} are accepted"
         )
-    width = ensemble.columns + len(ensemble.zero_missing)
-    for number, tree in enumerate(ensemble.trees):
+    check_trees(ensemble.trees, ensemble.columns + len(ensemble.zero_missing), targets)
+    for tree in ensemble.trees:
+        for members in tree.members.values():
+            if any(abs(m) > _EXACT for m in members):
+                raise UnsupportedError(f"a category above {_EXACT:,}, which float32 cannot hold")
+
+
+def check_trees(trees: Sequence[Tree], width: int, targets: int) -> None:
+    """Raises ModelError unless each is a tree over `width` columns with leaves for `targets` targets."""
+    for number, tree in enumerate(trees):
         count = len(tree.mode)
         seen = np.zeros(max(count, 1), np.int64)
         for node in range(count):
@@ -150,10 +158,6 @@ def _check(ensemble: Ensemble) -> None:
             seen[list(children)] += 1
         if not count or (seen[1:] > 1).any() or seen[0]:
             raise ModelError(f"tree {number} is no tree: a node has several parents, or it has no node")
-    for tree in ensemble.trees:
-        for members in tree.members.values():
-            if any(abs(m) > _EXACT for m in members):
-                raise UnsupportedError(f"a category above {_EXACT:,}, which float32 cannot hold")
 
 
 def _range(ensemble: Ensemble) -> tuple[float, float]:
@@ -234,7 +238,8 @@ class _Graph:
         """The sums of the trees' leaves. Leaves of several targets are not repeated where no node has a set."""
         several = any(len(pairs) > 1 for tree in trees for pairs in tree.leaf.values())
         if not several or any(tree.members for tree in trees):
-            return self.op("TreeEnsemble", self.table(), domain="ai.onnx.ml", **_attributes(trees, self.targets))
+            attributes = ensemble_attributes(trees, self.targets)
+            return self.op("TreeEnsemble", self.table(), domain="ai.onnx.ml", **attributes)
         self.ml_opset = 3
         return self.op("TreeEnsembleRegressor", self.table(), domain="ai.onnx.ml", **_regressor(trees, self.targets))
 
@@ -290,7 +295,7 @@ ZERO = 1e-35
 """Numbers up to this are zero for LightGBM."""
 
 
-def _attributes(trees: Sequence[Tree], targets: int) -> Mapping[str, Any]:
+def ensemble_attributes(trees: Sequence[Tree], targets: int) -> Mapping[str, Any]:
     """The trees as TreeEnsemble has them: leaves are numbered apart from the inner nodes, one for each weight.
 
     A leaf with several targets is repeated by trees that are the same but for their leaves' targets.

@@ -95,7 +95,7 @@ def test_inspect_says_what_an_exporter_needs(tmp_path: Path) -> None:
     [
         (b'{"format": "graph-model", "modelTopology": {}}', "tfjs_graph_converter"),
         (b'{"base_code": {"magic": "pir", "version": 1}}', "paddle2onnx --model_dir .* --model_filename model.json"),
-        (b'{"architectures": ["BertModel"], "model_type": "bert"}', "optimum-cli export onnx --model"),
+        (b'{"architectures": ["BertModel"], "model_type": "bert"}', "give the model's folder"),
         (b'\x40\0\0\0\0\0\0\0{"w":{"dtype":"F32"}}', "safetensors"),
         (b'<?xml version="1.0"?>\n<net name="m" version="11">', "OpenVINO"),
         (b'<?xml version="1.0"?><PMML version="4.4">', "PMML"),
@@ -121,7 +121,7 @@ def test_a_pointer_of_git_lfs_is_called_one(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("config.json", "Hugging Face"),
+        ("config.json", "a JSON file, but not one of a model"),
         ("MLmodel", "MLflow"),
         ("Manifest.json", "Core ML"),
         ("inference.pdmodel", "paddle2onnx"),

@@ -368,7 +368,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "bad index": (lambda x: x[5], r"IndexError"),
     "all at once": (lambda x: np.unique(np.spacing(x)), r"np\.spacing cannot.*np\.unique cannot"),
     "bins": (lambda x: np.bincount(np.argmax(x, axis=0)), r"without 'minlength'.*give minlength=N"),
-    "complex": (lambda x: np.fft.fft(x), r"np\.fft\.fft cannot"),
+    "complex": (lambda x: np.fft.fft(x), r"returns a complex array; return its \.real"),
     "random": (lambda x: x + np.random.default_rng().normal(size=4), r"differs from the function.*random"),
     "constant": (lambda x: W, r"'output' does not depend on the inputs"),
     "no array": (lambda x: "text", r"returns str"),

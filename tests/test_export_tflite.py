@@ -108,6 +108,8 @@ def test_input_keeps_its_layout_and_its_name_of_the_signature(tmp_path: Path) ->
 def test_batch_that_the_file_leaves_open_is_set_by_shape(tmp_path: Path) -> None:
     record = recorded()["net_float"]
     path = model_file("net_float", tmp_path)
+    assert exporters.export(path).warnings == (
+        "the batch of the input 'picture' is taken as 1; --shape gives another size",)  # fmt: skip
     model = exporters.export(path, options=ExportOptions({"picture": (3, 12, 12, 3)})).model
     (outputs,) = run(model, [record["in:0"][:3, 0]])
     np.testing.assert_allclose(outputs, record["out:0"][:3, 0], atol=1e-5)

@@ -1,4 +1,6 @@
-"""Core ML → ONNX: packages (.mlpackage) and .mlmodel files with an ML program. coremltools is not needed.
+"""Core ML → ONNX: packages (.mlpackage) and .mlmodel files. coremltools is not needed.
+
+ML programs are converted here, the older kinds of models by `models.py`.
 
 float16 is computed as float32. A classifier's output is its classes' probabilities; their names are the labels.
 """
@@ -17,17 +19,11 @@ from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, PictureInput, read_bytes
 from dlpack.exporters.builder import NotConverted, OnnxBuilder, Shape
 from dlpack.exporters.coreml.call import CONVERTERS, Call, Constant
+from dlpack.exporters.coreml.features import COLORS
 from dlpack.exporters.coreml.files import Blobs, Message, tensor_type, value
+from dlpack.exporters.coreml.models import export_model
 
 _PROGRAM = 502
-_OTHERS = {
-    200: "pipelineClassifier", 201: "pipelineRegressor", 202: "pipeline", 300: "glmRegressor",
-    301: "supportVectorRegressor", 302: "treeEnsembleRegressor", 303: "neuralNetworkRegressor", 400: "glmClassifier",
-    401: "supportVectorClassifier", 402: "treeEnsembleClassifier", 403: "neuralNetworkClassifier",
-    404: "kNearestNeighborsClassifier", 500: "neuralNetwork", 555: "customModel",
-}  # fmt: skip
-"""The kinds of models that are no ML program, by their fields of Model."""
-_COLORS = {10: "GRAY", 20: "RGB", 30: "BGR"}
 _INPUTS: dict[int, Any] = {1: np.bool_, 10: np.float32, 11: np.float32, 12: np.float32, 23: np.int32}
 
 Value = str | Constant
@@ -47,18 +43,14 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
         raise UsageError("a Core ML model holds its weights itself, or in its package; leave --params out")
     model = Message(memoryview(read_bytes(path)), [0])
     if _PROGRAM not in model:
-        kind = next((name for number, name in _OTHERS.items() if number in model), "")
-        if not kind:
-            raise ModelError("it holds no model; it is damaged or cut off, so copy or convert it again")
-        raise UnsupportedError(
-            f"a Core ML model of the kind {kind} is not read, only ML programs are; convert the model that it was made "
-            "from with convert_to='mlprogram', or give that model itself"
-        )
+        return export_model(model, options, path.stem)
     blobs = Blobs(path.parent)
     conversion = Conversion(model, blobs, options, path.stem)
     built = conversion.run()
     used = blobs.paths
-    return Exported(built, conversion.labels, _picture(model, built), used[0] if used else None)
+    return Exported(
+        built, conversion.labels, _picture(model, built), used[0] if used else None, tuple(conversion.warnings)
+    )
 
 
 class Conversion:
@@ -70,6 +62,7 @@ class Conversion:
         self.values: dict[str, Value | None] = {}
         self.labels: tuple[str, ...] | None = None
         self.problems: list[str] = []
+        self.warnings: list[str] = []
 
     def run(self) -> ModelProto:
         functions = self.model.message(_PROGRAM).entries(2)
@@ -112,6 +105,8 @@ class Conversion:
                 told = "x".join("?" if s is None else str(s) for s in sizes)
                 raise UsageError(f"--shape gives the input '{name}' another shape than the model's {told}")
             shape = given or tuple(s or 1 if k == 0 else s or 0 for k, s in enumerate(sizes))
+            if not given and sizes[:1] == [None]:
+                self.warnings.append(f"the batch of the input '{name}' is taken as 1; --shape gives another size")
             if kind not in _INPUTS:
                 raise UnsupportedError(f"the input '{name}' has the element type {kind}, which is not supported")
             if 0 in shape:
@@ -190,10 +185,10 @@ def _picture(model: Message, built: ModelProto) -> PictureInput | None:
     shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in built.graph.input}
     for feature in model.message(2).messages(1):
         image, shape = feature.message(3).message(4), shapes.get(feature.text(1), [])
-        color = _COLORS.get(image.whole(3))
+        color = COLORS.get(image.whole(3))
         if color and len(shape) == 4 and shape[:2] == [1, 1 if color == "GRAY" else 3]:
             return PictureInput(feature.text(1), color, 1.0, (0.0,) * shape[1])
     return None
 
 
-EXPORTER = Exporter("Core ML", "NAME.mlpackage, NAME.mlmodel (ML programs)", recognises, export, advises)
+EXPORTER = Exporter("Core ML", "NAME.mlpackage, NAME.mlmodel", recognises, export, advises)

@@ -69,7 +69,8 @@ class Message:
     def __contains__(self, number: int) -> bool:
         return number in self.fields
 
-    def _bytes(self, number: int) -> list[memoryview]:
+    def blobs(self, number: int) -> list[memoryview]:
+        """The field's byte strings."""
         values = self.fields.get(number, [])
         if any(isinstance(v, int) for v in values):
             raise ModelError(DAMAGED)
@@ -77,18 +78,18 @@ class Message:
 
     def message(self, number: int) -> Message:
         """The field's message; an empty one without it."""
-        values = self._bytes(number)
+        values = self.blobs(number)
         return Message(values[-1] if values else memoryview(b""), self.spent)
 
     def messages(self, number: int) -> list[Message]:
-        return [Message(v, self.spent) for v in self._bytes(number)]
+        return [Message(v, self.spent) for v in self.blobs(number)]
 
     def entries(self, number: int) -> dict[str, Message]:
         """A map of messages."""
         return {entry.text(1): entry.message(2) for entry in self.messages(number)}
 
     def texts(self, number: int) -> list[str]:
-        return [bytes(v).decode("utf-8", "replace") for v in self._bytes(number)]
+        return [bytes(v).decode("utf-8", "replace") for v in self.blobs(number)]
 
     def text(self, number: int) -> str:
         return (self.texts(number) or [""])[-1]
@@ -114,10 +115,15 @@ class Message:
 
     def numbers(self, number: int, dtype: str) -> Array:
         """Floats or doubles, packed or not."""
-        data = b"".join(self._bytes(number))
+        data = b"".join(self.blobs(number))
         if len(data) % np.dtype(dtype).itemsize:
             raise ModelError(DAMAGED)
         return np.frombuffer(data, dtype)
+
+    def number(self, number: int, default: float = 0.0, dtype: str = "<f4") -> float:
+        """A float, or a double; `default` without it and, as protobuf's third version has it, for zero."""
+        found = self.numbers(number, dtype)
+        return (float(found[-1]) if found.size else 0.0) or default
 
 
 def _varint(data: memoryview, place: int) -> tuple[int, int]:

@@ -221,6 +221,10 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
         if out is not None and not all(isinstance(o, Traced) for o in out):
             t.unsupported(f"np.{ufunc.__name__} into an array made outside of the function", "return new arrays")
         what = f"np.{ufunc.__name__}"
+        if any(np.iscomplexobj(v) for v in inputs if not isinstance(v, list | tuple)) and not all(
+            map(is_known, inputs)
+        ):
+            return FUNCTIONS["complex ufunc"](t, ufunc, method, inputs, kwargs)
         if all(is_known(v) for v in (*inputs, *kwargs.values())):
             result: Any = getattr(ufunc, method)(*plain(list(inputs)), **plain(kwargs))
             result = tuple(map(t.array, result)) if isinstance(result, tuple) else t.array(result)
@@ -258,6 +262,8 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
         t.unsupported(f"np.{name}.{method}")
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if any(hasattr(kind, "_complex") for kind in types):
+            return NotImplemented  # its own converters take it
         t, args, kwargs = self._trace, unwrapped(args), unwrapped(kwargs)
         module = (getattr(function, "__module__", "") or "numpy").removeprefix("numpy").removeprefix(".")
         name = f"{module}.{function.__name__}" if module else function.__name__

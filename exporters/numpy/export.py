@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto
 
+import dlpack.exporters.numpy.fourier
 import dlpack.exporters.numpy.indexing
 import dlpack.exporters.numpy.math
 import dlpack.exporters.numpy.statistics
@@ -22,6 +23,7 @@ import dlpack.exporters.numpy.ufuncs  # noqa: F401 - these enter their converter
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions
 from dlpack.exporters.callables import user_code, uses_framework
+from dlpack.exporters.compare import check_same
 from dlpack.exporters.numpy.array import Trace, Traced, is_known
 from dlpack.exporters.numpy.buffer import creating
 
@@ -145,13 +147,15 @@ def _outputs(t: Trace, result: Any, taken: set[str]) -> Iterator[tuple[str, Trac
     else:
         named = [("output", result)]
     for name, value in named:
+        if np.iscomplexobj(value):
+            raise UsageError("the function returns a complex array; return its .real and .imag, or np.abs of it")
         if not isinstance(value, Traced | np.ndarray | np.generic | int | float | list):
             raise UsageError(f"the function returns {type(value).__name__}; it should return arrays")
         yield (f"{name}_out" if name in taken else name), t.array(value)
 
 
 def _compare(target: Any, model: ModelProto, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, Any]) -> None:
-    """Runs the function itself and the model on one seeded input. Raises ModelError if they differ."""
+    """Runs the function itself and the model on seeded inputs, near 0 and large. Raises ModelError if they differ."""
     from dlpack.verify.runners import run_onnxruntime
 
     rng = np.random.default_rng(0)
@@ -161,9 +165,7 @@ def _compare(target: Any, model: ModelProto, shapes: Mapping[str, tuple[int, ...
         values = rng.integers(0, 2, shape) if whole else rng.uniform(-1, 1, shape)
         inputs[n] = values.astype(dtypes[n])
     with user_code("while comparing", "the function, called with NumPy arrays,"):
-        result = target(**{n: v.copy() for n, v in inputs.items()})
-    wanted = list(result.values()) if isinstance(result, dict) else result
-    wanted = list(wanted) if isinstance(wanted, tuple | list) else [wanted]
+        wanted = _results(target, inputs)
     got = run_onnxruntime(model, inputs)
     for value, want, info in zip(got, wanted, model.graph.output, strict=True):
         want = np.asarray(want)
@@ -177,6 +179,16 @@ def _compare(target: Any, model: ModelProto, shapes: Mapping[str, tuple[int, ...
                 f"the exported model differs from the function in '{info.name}' by {error:.3g} of {span:.3g}; does the "
                 "function use random numbers, or change an array through a view of it? Return new arrays"
             )
+    large = {n: v * np.float32(30) if v.dtype.kind == "f" else v for n, v in inputs.items()}
+    with np.errstate(all="ignore"):
+        check_same(model, lambda given: _results(target, given), iter([large]), "the function")
+
+
+def _results(target: Any, inputs: Mapping[str, Any]) -> list[Any]:
+    """What the function returns, as a list."""
+    result = target(**{n: v.copy() for n, v in inputs.items()})
+    wanted = list(result.values()) if isinstance(result, dict) else result
+    return list(wanted) if isinstance(wanted, tuple | list) else [wanted]
 
 
 def _error(got: Any, want: Any) -> tuple[float, float]:

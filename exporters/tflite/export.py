@@ -65,7 +65,7 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     with Check(path, conversion.input_shapes()) as check:
         model = conversion.run()
         warnings = check.compare(model, file)
-    return Exported(model, read_label_file(data), warnings=warnings)
+    return Exported(model, read_label_file(data), warnings=(*conversion.batches(), *warnings))
 
 
 class Frame:
@@ -162,9 +162,23 @@ class Conversion:
         named = self.signature.outputs.get(tensor) if self.signature else None
         return named or self.main.tensors[tensor].name or f"output_{tensor}"
 
+    def batches(self) -> tuple[str, ...]:
+        """What is said of inputs whose first dimension is open and was not given: the file's size is taken."""
+        found = [(name, self.main.tensors[k]) for k, name in self._input_names().items()]
+        free = {name: t.shape[0] for name, t in found if any(t.open[:1]) and name not in self.options.shapes}
+        return tuple(
+            f"the batch of the input '{n}' is taken as {b}; --shape gives another size" for n, b in free.items()
+        )
+
     def _shape(self, name: str, tensor: Tensor) -> Shape:
         given = self.options.shapes.get(name)
         if given is None:
+            unknown = [k for k, o in enumerate(tensor.open) if o and k and tensor.shape[k] == 1]
+            if unknown:
+                asked = "x".join("224" if k in unknown else str(d) for k, d in enumerate(tensor.shape))
+                raise UsageError(
+                    f"the model leaves dimensions of '{name}' open; give them, for instance: --shape {name}={asked}"
+                )
             return tensor.shape
         free = tensor.open or (False,) * len(tensor.shape)
         if len(given) != len(tensor.shape) or any(
