@@ -23,6 +23,9 @@ from dlpack.graph.rewrite import remove_dead
 FEWEST = 5
 """Channels of input and of output from which on a product is one of dots: fewer fill neither them nor vectors."""
 
+EXACT = 1 << 24
+"""Integers up to here, and their sums, are exact in float32."""
+
 _MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool")
 """Operators whose output holds only elements of input 0 (the padding of MaxPool is never the largest)."""
 
@@ -43,14 +46,24 @@ class Dots:
         fits = integers.min() >= -128 and integers.max() <= 127
         return bool(self.operand) and bool(fits) and inputs >= FEWEST and outputs // group >= FEWEST and len(shape) > 1
 
+    def reads(self, node: Node, integers: Array, total: float) -> bool:
+        """Whether a convolution with a window for each channel reads its input in 8 bits, and sums in float32.
+
+        Its sums are exact then, for all that 8 bits may hold; `total` bounds those of the values less their zero point.
+        """
+        small = integers.min() >= -128 and integers.max() <= 127
+        more = 255 * float(np.abs(integers).sum(axis=tuple(range(1, integers.ndim))).max())
+        each = node.op == "Conv" and integers.shape[1] == 1 and int(node.attrs.get("group", 1)) > 1
+        return bool(self.operand) and each and bool(small) and total + more <= EXACT
+
     def shift(self, zero: int) -> int:
         return zero if self.operand == "uint8" else zero - 128
 
     def product(
         self, node: Node, b: Builder, x: tuple[str, int], integers: Array, shape: Sequence[int], bias: Array,
-        before: Sequence[Node],
+        before: Sequence[Node], dtype: str = "int32",
     ) -> tuple[str, Array]:  # fmt: skip
-        """The sum of products and of an integer bias in int32, and what is left of the bias.
+        """The sum of products and of an integer bias in `dtype`, int32 or float32, and what is left of the bias.
 
         `x`: the value and its unsigned zero point; `before`: the nodes so far.
         """
@@ -58,13 +71,13 @@ class Dots:
         weights = b.constant(np.ascontiguousarray(integers.astype(np.int8)), "weights")
         conv = node.op == "Conv"
         attrs = {**node.attrs, "fill": shift} if conv else {}
-        y = b.add("Conv" if conv else "MatMul", [value, weights], shape, "int32", **attrs)
+        y = b.add("Conv" if conv else "MatMul", [value, weights], shape, dtype, **attrs)
         more = -shift * integers.sum(axis=tuple(range(1, integers.ndim)) if conv else 0)
         if bias.dtype.kind == "i":
             more, bias = more + bias, np.zeros(0, np.float32)
         if np.any(more):
             place = [-1 if d == (1 if conv else len(shape) - 1) else 1 for d in range(len(shape))]
-            wrapped = (more & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+            wrapped = (more & 0xFFFFFFFF).astype(np.uint32).view(np.int32) if dtype == "int32" else more.astype(dtype)
             y = b.add("Add", [y, b.constant(wrapped.reshape(place), "bias")], shape)
         return y, bias
 

@@ -19,14 +19,11 @@ from math import inf
 
 import numpy as np
 
-from dlpack.graph.dots import Dots
+from dlpack.graph.dots import EXACT, Dots
 from dlpack.graph.early import rounded_early
 from dlpack.graph.ir import Array, Graph, Node
 from dlpack.graph.registry import Builder
 from dlpack.graph.rewrite import remove_dead
-
-EXACT = 1 << 24
-"""Integers up to here, and their sums, are exact in float32."""
 
 LARGEST_SUM = (1 << 31) - 1
 
@@ -356,6 +353,10 @@ class _Integers:
         if x.zero is not None and dotted:
             value, bias = self.dots.product(node, b, (x.value, x.zero), integers, shape, bias, self.nodes)
             value = value if total > EXACT else b.add("Cast", [value], shape, "float32", to=1)
+        elif x.zero is not None and self.dots.reads(node, integers, total):
+            value, bias = self.dots.product(
+                node, b, (x.value, x.zero), integers, shape, bias, self.nodes, dtype="float32"
+            )
         else:
             value = self.sum_of_parts(node, b, x.value, integers, cuts or [], dtype)
         across = 1 if node.op == "Conv" else len(shape) - 1
