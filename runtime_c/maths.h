@@ -214,7 +214,8 @@ template <class X, class V> INLINE vec<float, lanes<X>> requantized_(X x, V high
 //@ section requantized_small
 //@ needs requantized abs convert
 // The same where it is then clamped to at most -512 to 512, and the parts of the sum are in -1024 to
-// 1024: the float32 sum, off by 2^-11 at most, is rounded unless that is near a tie.
+// 1024: the float32 sum is rounded unless that is near a tie. One product of up to 512 is off by
+// 512 * 3 * 2^-24 at most (x and high and the product are rounded), several by 2^-11.
 template <class V> INLINE V near_products(V x, V high, V) { return x * high; }
 template <class V> INLINE V near_products(vec<int32_t, lanes<V>> x, V high, V) {
   return convert<V>(x) * high;
@@ -228,7 +229,7 @@ template <class X, class... R> INLINE auto requantized_small_(X x, R... rest) {
   if constexpr (n * sizeof(float) >= 16) {
     const auto sum = near_products(x, rest...);
     const auto nearest = round_(sum);
-    const auto ties = abs_(sum - nearest) > 0.499f;
+    const auto ties = abs_(sum - nearest) > (sizeof...(rest) == 2 ? 0.4999f : 0.4995f);
     if (__builtin_expect(__builtin_reduce_or(ties) == 0, 1)) return nearest;
   }
 #endif
