@@ -70,6 +70,11 @@ template <class V> INLINE V max_(V a, V b) {
   else return select(a == a, vmax(a, b), a);
 }
 
+//@ section within
+//@ needs vmin vmax
+// x, which is not NaN, clamped to low and high.
+template <class V> INLINE V within_(V x, V low, V high) { return vmin(vmax(x, low), high); }
+
 //@ section rounding
 //@ needs halves abs
 // Rounds to an integer in one of four ways (the numbers are those of x86), exactly for every x; the
