@@ -23,6 +23,9 @@ from dlpack.graph.rewrite import remove_dead
 FEWEST = 5
 """Channels of input and of output from which on a product is one of dots: fewer fill neither them nor vectors."""
 
+STEPS = 4
+"""Neighbours in memory that one dot product takes, on most machines."""
+
 EXACT = 1 << 24
 """Integers up to here, and their sums, are exact in float32."""
 
@@ -44,7 +47,8 @@ class Dots:
         conv, group = node.op == "Conv", int(node.attrs.get("group", 1))
         inputs, outputs = integers.shape[:2] if not conv else integers.shape[1::-1]
         fits = integers.min() >= -128 and integers.max() <= 127
-        return bool(self.operand) and bool(fits) and inputs >= FEWEST and outputs // group >= FEWEST and len(shape) > 1
+        deep = inputs >= FEWEST or (group == 1 and _along_rows(node, integers) and integers.shape[-1] > 2)
+        return bool(self.operand) and bool(fits) and deep and outputs // group >= FEWEST and len(shape) > 1
 
     def reads(self, node: Node, integers: Array, total: float) -> bool:
         """Whether a convolution with a window for each channel reads its input in 8 bits, and sums in float32.
@@ -68,8 +72,10 @@ class Dots:
         `x`: the value and its unsigned zero point; `before`: the nodes so far.
         """
         value, shift = self.narrowed(*x, b, {o: n for n in before for o in n.outputs}), self.shift(x[1])
-        weights = b.constant(np.ascontiguousarray(integers.astype(np.int8)), "weights")
         conv = node.op == "Conv"
+        if dtype == "int32" and _along_rows(node, integers):
+            node, integers = _whole_steps(node, integers)
+        weights = b.constant(np.ascontiguousarray(integers.astype(np.int8)), "weights")
         attrs = {**node.attrs, "fill": shift} if conv else {}
         y = b.add("Conv" if conv else "MatMul", [value, weights], shape, dtype, **attrs)
         more = -shift * integers.sum(axis=tuple(range(1, integers.ndim)) if conv else 0)
@@ -147,6 +153,22 @@ class Dots:
                     nodes.append(narrow[value])
                     done.add(narrow[value].name)
         return remove_dead(replace(graph, nodes=tuple(nodes), types=types))
+
+
+def _along_rows(node: Node, integers: Array) -> bool:
+    """Whether a convolution reads few planes, so that the steps of its dot products are neighbours in a row."""
+    plain = node.attrs.get("auto_pad", "NOTSET") == "NOTSET" and set(node.attrs.get("dilations", (1,))) == {1}
+    return node.op == "Conv" and plain and integers.shape[1] < FEWEST
+
+
+def _whole_steps(node: Node, integers: Array) -> tuple[Node, Array]:
+    """The convolution with a window as wide as whole dot products: zeros at its right, over a border as much wider."""
+    more = -integers.shape[-1] % STEPS
+    spatial = integers.ndim - 2
+    pads = list(node.attrs.get("pads") or [0] * (2 * spatial))
+    pads[-1] += more
+    wide = np.pad(integers, [(0, 0)] * (integers.ndim - 1) + [(0, more)])
+    return replace(node, attrs={**node.attrs, "pads": pads, "kernel_shape": list(wide.shape[2:])}), wide
 
 
 def _is_exact(cast: Node, graph: Graph) -> bool:
