@@ -241,6 +241,36 @@ template <class X, class... R> INLINE auto requantized_small_(X x, R... rest) {
   return requantized_(x, rest...);
 }
 
+//@ section requantized_byte
+//@ needs requantized within convert madd vmin vmax
+// One product x (high + low) rounded to an integer, ties to even, clamped, plus zero. In float32 it is
+// computed twice, with a factor too small and one too large by more than all rounding errors: if both
+// round to one integer (in the last place of 1.5 * 2^23), the product does too, and is no tie.
+template <class X, class V>
+INLINE vec<int32_t, lanes<X>> requantized_byte_(X x, V high, V low, V first, V last, V zero) {
+  typedef vec<int32_t, lanes<X>> I;
+#if (defined(__AVX__) || defined(__wasm_simd128__)) && __has_builtin(__builtin_reduce_or)
+  if constexpr (lanes<X> * sizeof(float) >= 16) {
+#if defined(__FMA__)
+    const float apart = 0x1p-22f;
+#else
+    const float apart = 0x1p-21f;
+#endif
+    const V one = splat<V>(0x1.8p23f), from = one + zero;
+    V value;
+    if constexpr (elem<X>(0.5) != 0) value = x;
+    else value = convert<V>(x);
+    const V less = madd(value, high * (1 - apart), from),
+            more = madd(value, high * (1 + apart), from);
+    I sum = vmin(vmax(bits_as<I>(less), bits_as<I>(from + first)), bits_as<I>(from + last));
+    if (__builtin_expect(__builtin_reduce_or(less != more) != 0, 0))
+      sum = bits_as<I>(within_(requantized_(x, high, low), first, last) + from);
+    return sum - bits_as<I>(one);  // none of whose last bits are set
+  }
+#endif
+  return convert<I>(within_(requantized_(x, high, low), first, last) + zero);
+}
+
 //@ section trunc
 //@ needs rounding
 // x rounded towards zero, exact.

@@ -160,7 +160,7 @@ def nodes(graph: Graph, *ops: str) -> list[Any]:
 
 @pytest.mark.parametrize("operand", ["uint8", "int8"])
 def test_values_that_products_read_lie_in_8_bits(operand: str) -> None:
-    """A value that a sum reads as well is read from there too; what depthwise reads alone stays float32."""
+    """A value that a sum reads as well is read from there too, and depthwise sums in float32."""
     net = Net(5, "uint8", (1, 8, 6, 6), 0.02, 128)
     a = net.conv("x", 16, 0.03, 0)
     b = net.conv(a, 16, 0.03, 7, None, kernel=1)
@@ -173,9 +173,10 @@ def test_values_that_products_read_lie_in_8_bits(operand: str) -> None:
     assert {graph.types[n.inputs[0]].dtype for n in products} == {operand}
     assert [n.attrs["fill"] for n in products] == ([128, 0] if operand == "uint8" else [0, -128])
     (depthwise,) = (n for n in nodes(graph, "Conv") if n not in products)
-    assert graph.types[depthwise.inputs[0]].dtype == "float32"
-    (rounded,) = (n for n in nodes(graph, "Requantize") if n.outputs[0] == depthwise.inputs[0])
-    assert len(rounded.inputs) == 6
+    assert graph.types[depthwise.inputs[0]].dtype == operand and graph.types[depthwise.outputs[0]].dtype == "float32"
+    assert depthwise.attrs["fill"] == (9 if operand == "uint8" else 9 - 128)
+    assert [len(n.inputs) for n in nodes(graph, "Requantize")] == [6]
+    assert len(nodes(graph, "RequantizeByte")) == 3
 
 
 def test_sums_beyond_float32_are_not_cut() -> None:
@@ -185,10 +186,15 @@ def test_sums_beyond_float32_are_not_cut() -> None:
     assert nodes(quantized(graph), "Slice") and not nodes(quantized(graph, "uint8"), "Slice")
 
 
-def test_few_channels_stay_float32() -> None:
+def test_first_layers_are_dot_products_along_rows() -> None:
+    """A window of three is made four wide, with weights of zero; a window of one pixel has no row to sum along."""
     net = Net(7, "uint8", (1, 3, 6, 6), 0.02, 128)
-    graph = quantized(of(net, [net.conv("x", 16, 0.03, 0)]), "uint8")
-    assert [graph.types[n.outputs[0]].dtype for n in nodes(graph, "Conv")] == ["float32"]
+    graph = quantized(of(net, [net.conv("x", 16, 0.03, 0), net.conv("x", 16, 0.03, 0, kernel=1)]), "uint8")
+    wide, plain = nodes(graph, "Conv")
+    assert [graph.types[n.outputs[0]].dtype for n in (wide, plain)] == ["int32", "float32"]
+    weights = graph.constants[wide.inputs[1]]
+    assert weights.shape == (16, 3, 3, 4) and not weights[..., 3].any()
+    assert wide.attrs["pads"] == [1, 1, 1, 2]
 
 
 def test_targets_have_dot_products_for_integer_networks_alone(tmp_path: Path) -> None:

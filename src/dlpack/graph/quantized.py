@@ -119,7 +119,7 @@ class _Integers:
                 if not done:
                     self.nodes.append(part)
         graph = replace(self.graph, nodes=tuple(self.nodes), constants=self.constants, types=self.types)
-        return remove_dead(self.dots.stored_once(remove_dead(graph)))
+        return rounded_to_bytes(remove_dead(self.dots.stored_once(remove_dead(graph))))
 
     def builder(self, node: Node) -> Builder:
         return Builder(replace(self.graph, constants=self.constants, types=self.types), node)
@@ -408,6 +408,21 @@ class _Integers:
             y = y if dtype == "float32" else b.add("Cast", [y], shape, dtype)
             total = b.add("Add", [total, y], shape) if total else y
         return total
+
+
+def rounded_to_bytes(graph: Graph) -> Graph:
+    """The graph with Requantize and Narrow as one operator, where the product of one term is read in 8 bits alone."""
+    producers, consumers = graph.producers(), graph.consumers()
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        before = producers.get(node.inputs[0]) if node.op == "Narrow" else None
+        if before is not None and before.op == "Requantize" and len(before.inputs) == 3:
+            if len(consumers[node.inputs[0]]) == 1 and node.inputs[0] not in graph.outputs:
+                attrs = {"low": before.attrs["low"], "high": before.attrs["high"], "zero": node.attrs["zero"]}
+                sources = tuple(dict.fromkeys((*before.sources, *node.sources)))
+                node = replace(node, op="RequantizeByte", inputs=before.inputs, attrs=attrs, sources=sources)
+        nodes.append(node)
+    return remove_dead(replace(graph, nodes=tuple(nodes)))
 
 
 def _matrix(node: Node, w: Weights) -> Weights | None:

@@ -85,6 +85,13 @@ def requantize(ctx: Context, *terms: Any) -> Any:
     return call("within_", "float32", call(function, "float32", *terms), low, high)
 
 
+@pointwise("RequantizeByte", domain="dlpack")
+def requantize_byte(ctx: Context, *terms: Any) -> Any:
+    """Requantize of one product, and Narrow: the output's type holds the integer plus the attribute `zero`."""
+    ends = [const(float(ctx.attr(name)), "float32") for name in ("low", "high", "zero")]
+    return call("requantized_byte_", "int32", *terms, *ends).astype(ctx.output_type().dtype)
+
+
 def _along(ctx: Context, b: Builder, name: str, shape: Sequence[int]) -> str:
     """A scale or zero point made broadcastable to `shape`: one for all, one per place of an axis, or one per block."""
     t = b.type_of(name)
