@@ -20,8 +20,10 @@ from math import inf
 import numpy as np
 
 from dlpack.graph.dots import EXACT, Dots
+from dlpack.graph.dynamic import integer_product
 from dlpack.graph.early import rounded_early
 from dlpack.graph.ir import Array, Graph, Node
+from dlpack.graph.parts import cuts_of, sum_of_parts
 from dlpack.graph.registry import Builder
 from dlpack.graph.rewrite import remove_dead
 
@@ -87,7 +89,10 @@ class Centred:
 
 
 def is_quantized(graph: Graph) -> bool:
-    return any(n.op in ("DequantizeLinear", "QLinearConv", "QLinearMatMul") for n in graph.nodes)
+    return any(n.op in _QUANTIZED and n.domain in ("", "ai.onnx") for n in graph.nodes)
+
+
+_QUANTIZED = ("DequantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger")
 
 
 def quantized(graph: Graph, dots: str = "") -> Graph:
@@ -343,7 +348,7 @@ class _Integers:
         channel = 1 - matrix.axis  # the dimension of the input's channels
         kernel = tuple(range(2, integers.ndim))
         reach = np.moveaxis(np.abs(integers).sum(axis=kernel), channel, 0) * x.bound  # [input channels, outputs]
-        cuts = _cuts(reach, splits=node.attrs.get("group", 1) == 1)
+        cuts = cuts_of(reach, splits=node.attrs.get("group", 1) == 1)
         total = float(reach.sum(axis=0).max()) + (np.abs(bias).max(initial=0) if bias.dtype.kind == "i" else 0)
         shape = self.types[node.outputs[0]].shape
         dotted = x.zero is not None and self.dots.suit(node, integers, shape)
@@ -358,7 +363,7 @@ class _Integers:
                 node, b, (x.value, x.zero), integers, shape, bias, self.nodes, dtype="float32"
             )
         else:
-            value = self.sum_of_parts(node, b, x.value, integers, cuts or [], dtype)
+            value = sum_of_parts(node, b, x.value, integers, cuts or [], dtype)
         across = 1 if node.op == "Conv" else len(shape) - 1
         place = [-1 if d == across else 1 for d in range(len(shape))]
         more = []
@@ -371,6 +376,9 @@ class _Integers:
         b.add_internal("Rescale", _operands(b, terms), shape, node.outputs[0], "float32")
         return True
 
+    def integers(self, node: Node, b: Builder) -> bool:
+        return integer_product(node, b, self.dots)
+
     def bias(self, node: Node, scale: Array) -> Array | None:
         """Integers in units of `scale`, or real numbers; empty where there is none, None where it is not constant."""
         if len(node.inputs) < 3 or not node.inputs[2]:
@@ -380,34 +388,6 @@ class _Integers:
             same = np.allclose(given.scale, scale, rtol=1e-6, atol=0)
             return given.integers.reshape(-1) if same else None
         return constant if constant is not None and constant.size == scale.size else None
-
-    def sum_of_parts(
-        self, node: Node, b: Builder, x: str, integers: Array, cuts: Sequence[tuple[int, int]], dtype: str
-    ) -> str:
-        """The sum over each part of the input channels, in float32, and their sum in `dtype`."""
-        shape, t = self.types[node.outputs[0]].shape, b.type_of(x)
-        conv = node.op == "Conv"
-        along = 1 if conv else len(t.shape) - 1
-        lowest, highest = integers.min(), integers.max()
-        fits = -128 <= lowest <= highest <= 127
-        integers = integers.astype(np.int8 if fits else np.int16)
-        total = ""
-        for first, last in cuts:
-            part = integers
-            if len(cuts) > 1:
-                part = integers[:, first:last] if conv else integers[first:last]
-            source = x
-            if len(cuts) > 1:
-                bounds = [b.constant(np.array([v], np.int64)) for v in (first, last, along)]
-                size = [last - first if d == along else n for d, n in enumerate(t.shape)]
-                source = b.add("Slice", [x, *bounds], size)
-            weights = b.constant(np.ascontiguousarray(part), "weights")
-            y = b.add(
-                "Conv" if conv else "MatMul", [source, weights], shape, "float32", **(dict(node.attrs) if conv else {})
-            )
-            y = y if dtype == "float32" else b.add("Cast", [y], shape, dtype)
-            total = b.add("Add", [total, y], shape) if total else y
-        return total
 
 
 def rounded_to_bytes(graph: Graph) -> Graph:
@@ -436,21 +416,6 @@ def _matrix(node: Node, w: Weights) -> Weights | None:
     return replace(w, axis=outputs) if w.scale.size == 1 or w.axis == outputs else None
 
 
-def _cuts(reach: Array, splits: bool) -> list[tuple[int, int]] | None:
-    """Runs [first, last) of input channels whose sums stay exact in float32, given the most each can add to a sum."""
-    if reach.sum(axis=0).max() <= EXACT:
-        return [(0, len(reach))]
-    if not splits or reach.max() > EXACT:
-        return None
-    cuts, first, total = [], 0, np.zeros(reach.shape[1])
-    for channel, more in enumerate(reach):
-        if (total + more).max() > EXACT:
-            cuts.append((first, channel))
-            first, total = channel, np.zeros(reach.shape[1])
-        total = total + more
-    return [*cuts, (first, len(reach))]
-
-
 def _operands(b: Builder, terms: Sequence[Term]) -> list[str]:
     """Each term's integers and its scale as the sum of two floats, which hold 48 of its bits."""
     out = []
@@ -470,6 +435,8 @@ _HANDLERS: dict[str, _Handler] = {
     "Conv": _Integers.product,
     "Gemm": _Integers.product,
     "MatMul": _Integers.product,
+    "MatMulInteger": _Integers.integers,
+    "ConvInteger": _Integers.integers,
     "Add": _Integers.add,
     "Sub": _Integers.add,
     "Mul": _Integers.mul,
