@@ -17,7 +17,7 @@ from dlpack.stages.prepare import clean_graph
 MACHINES = ("avx512vnni", "avx2", "neon_dotprod", "neon", "scalar")
 RNG = np.random.default_rng(4)
 
-SHAPES = {"x": (1, 10, 7, 8), "rows": (3, 600)}
+SHAPES = {"x": (1, 10, 7, 8), "rows": (3, 1600)}
 
 
 def model() -> onnx.ModelProto:
@@ -26,7 +26,7 @@ def model() -> onnx.ModelProto:
     weights = {
         "c": RNG.integers(-128, 128, (10, 10, 3, 3), np.int8),
         "g": RNG.integers(100, 150, (12, 5, 3, 2), np.uint8),
-        "m": RNG.integers(-128, 128, (600, 17), np.int8),
+        "m": RNG.integers(-128, 128, (1600, 17), np.int8),
     }
     zeros = {"g_zero": np.array(120, np.uint8), "m_zero": RNG.integers(-9, 9, 17, np.int8)}
     weights["m"] = np.clip(weights["m"], -110, 110)

@@ -26,9 +26,7 @@ def cuts_of(reach: Array, splits: bool) -> list[tuple[int, int]] | None:
     return [*cuts, (first, len(reach))]
 
 
-def sum_of_parts(
-    node: Node, b: Builder, x: str, integers: Array, cuts: Sequence[tuple[int, int]], dtype: str
-) -> str:
+def sum_of_parts(node: Node, b: Builder, x: str, integers: Array, cuts: Sequence[tuple[int, int]], dtype: str) -> str:
     """The sum over each part of the input channels, in float32, and their sum in `dtype`."""
     shape, t = b.type_of(node.outputs[0]).shape, b.type_of(x)
     conv = node.op == "Conv"
