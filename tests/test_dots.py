@@ -12,7 +12,7 @@ import onnx
 import pytest
 from conftest import requires_tool
 from processes import run
-from test_quantised import Net
+from test_quantised import Net, convolved
 
 from dlpack.amalgamate.cpp import CppPrinter
 from dlpack.bundle.loader import read_kernels
@@ -45,6 +45,19 @@ def dense(net: Net, x: str, outputs: int, scale: float, zero: int) -> str:
     return net.layer(y, scale, zero, function, x)
 
 
+def averaged(net: Net, x: str, scale: float, zero: int) -> str:
+    """The mean over windows of 3 x 3, borders included."""
+    sx, zx = net.scales[x]
+    attrs = {"pads": [1, 0, 1, 1], "strides": [1, 2]}
+    y = net.op("AveragePool", net.real(x), kernel_shape=[3, 3], count_include_pad=1, **attrs)
+
+    def function(a: np.ndarray) -> tuple[np.ndarray, list[Fraction], None]:
+        n = a.shape[1]
+        return convolved(a - zx, np.ones((n, 1, 3, 3), np.int64), n, attrs), [Fraction(float(sx)) / 9], None
+
+    return net.layer(y, scale, zero, function, x)
+
+
 def net_of_all_kinds(dtype: str) -> tuple[Net, list[str]]:
     """Windows, strides, dilations, groups, pads on some sides, channels that nothing divides, and a matrix product;
     values that only products read and values that others read too."""
@@ -56,7 +69,7 @@ def net_of_all_kinds(dtype: str) -> tuple[Net, list[str]]:
     d = net.conv(a, 9, 0.047, zero, None, kernel=5, pads=[0, 2, 0, 0], strides=[1, 3])
     e = net.conv(a, 37, 0.043, low, group=37)
     f = net.conv(c, 70, 0.082, zero, None, kernel=5)
-    return net, [b, c, d, e, f, dense(net, f, 11, 0.21, zero + 1)]
+    return net, [b, c, d, e, f, dense(net, f, 11, 0.21, zero + 1), averaged(net, a, 0.019, zero + 2)]
 
 
 def saved(net: Net, outputs: list[str], folder: Path) -> Path:
@@ -76,7 +89,7 @@ def test_every_machine_is_exact(dtype: str, tmp_path: Path) -> None:
     assert all(e["passed"] and e["absolute"] == 0 for e in manifest["verification"])
     kernels = [k for k in read_kernels(bundle) if k["macs"]]
     dots = {m: sum("dot products" in k["schedule"] for k in kernels if k["machine"] == m) for m in MACHINES}
-    assert dots == dict.fromkeys(MACHINES, 7), "all but the depthwise convolution"
+    assert dots == dict.fromkeys(MACHINES, 7), "all but the depthwise convolution and the mean"
     able = {"avx512vnni": "avx512_vnni", "avx512": "avx512f", "avxvnni": "avx_vnni", "avx2": "avx2"}
     verified = " ".join(manifest["verified_on"])
     assert all(m in verified for m, feature in able.items() if feature in cpu_features())

@@ -333,6 +333,25 @@ class _Integers:
         self.real[node.outputs[0]] = Real((Term(value, term.scale / count, term.low * count, term.high * count),))
         return False
 
+    def average(self, node: Node, b: Builder) -> bool:
+        """AveragePool: a convolution of each channel with ones, where all its windows count the same elements.
+
+        A mean of an even number may be a tie that no float scale hits, unless the number is a power of two.
+        """
+        real, t = self.real.get(node.inputs[0]), self.types[node.inputs[0]]
+        kernel = list(node.attrs["kernel_shape"])
+        count, padded = int(np.prod(kernel)), any(node.attrs.get("pads") or ())
+        uneven = padded and not node.attrs.get("count_include_pad", 0)
+        plain = node.attrs.get("auto_pad", "NOTSET") in ("NOTSET", "VALID") and not node.attrs.get("ceil_mode", 0)
+        if real is None or not plain or uneven or (count % 2 == 0 and count & (count - 1)):
+            return False
+        attrs = {k: v for k, v in node.attrs.items() if k in ("kernel_shape", "strides", "pads", "dilations")}
+        ones = f"{node.outputs[0]}/ones"
+        self.weights[ones] = Weights(np.ones((t.shape[1], 1, *kernel), np.int64), np.array([1 / count]), 0)
+        return self.product(
+            replace(node, op="Conv", inputs=(node.inputs[0], ones), attrs={**attrs, "group": t.shape[1]}), b
+        )
+
     def product(self, node: Node, b: Builder) -> bool:
         """Conv, Gemm and MatMul with constant weights. What reads their float32 value gets the exact one rounded."""
         real, w = self.real.get(node.inputs[0]), self.weights.get(node.inputs[1])
@@ -396,11 +415,11 @@ def rounded_to_bytes(graph: Graph) -> Graph:
     nodes: list[Node] = []
     for node in graph.nodes:
         before = producers.get(node.inputs[0]) if node.op == "Narrow" else None
-        if before is not None and before.op == "Requantize" and len(before.inputs) == 3:
-            if len(consumers[node.inputs[0]]) == 1 and node.inputs[0] not in graph.outputs:
-                attrs = {"low": before.attrs["low"], "high": before.attrs["high"], "zero": node.attrs["zero"]}
-                sources = tuple(dict.fromkeys((*before.sources, *node.sources)))
-                node = replace(node, op="RequantizeByte", inputs=before.inputs, attrs=attrs, sources=sources)
+        alone = before is not None and len(consumers[node.inputs[0]]) == 1 and node.inputs[0] not in graph.outputs
+        if before is not None and alone and before.op == "Requantize" and len(before.inputs) == 3:
+            attrs = {"low": before.attrs["low"], "high": before.attrs["high"], "zero": node.attrs["zero"]}
+            sources = tuple(dict.fromkeys((*before.sources, *node.sources)))
+            node = replace(node, op="RequantizeByte", inputs=before.inputs, attrs=attrs, sources=sources)
         nodes.append(node)
     return remove_dead(replace(graph, nodes=tuple(nodes)))
 
@@ -444,6 +463,7 @@ _HANDLERS: dict[str, _Handler] = {
     "Clip": _Integers.clamp,
     "ReduceMean": _Integers.mean,
     "GlobalAveragePool": _Integers.mean,
+    "AveragePool": _Integers.average,
     "Pad": _Integers.pad,
     "Concat": _Integers.concat,
     **dict.fromkeys(_MOVES, _Integers.move),

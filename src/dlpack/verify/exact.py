@@ -185,6 +185,9 @@ class _Doubles:
             return self.finish(node, value, whole=moved in self.integers)
         if kind == "Clip":
             return self.clip(node, inputs)
+        if kind == "AveragePool" and moved in self.integers:
+            mean = self.average(self.integers[moved], attrs, (self.types[moved].shape or (0, 0))[1])
+            return mean is not None and self.finish(node, mean, whole=True)
         if kind == "GlobalAveragePool":
             axes = list(range(2, len(self.types[moved].shape or ())))
             if self.opset >= 18:
@@ -284,6 +287,18 @@ class _Doubles:
                 return None
             value = self.op("Add", value, self.constant(add.reshape(place if add.ndim == 1 else add.shape)))
         return value
+
+    def average(self, x: _Integers, attrs: dict[str, Any], channels: int) -> str | None:
+        """AveragePool whose windows all count as many elements, an odd number or a power of two; None for others."""
+        kernel = attrs.pop("kernel_shape")
+        count = int(np.prod(kernel))
+        borders = any(attrs.get("pads", ())) and not attrs.pop("count_include_pad", 0)
+        attrs.pop("count_include_pad", 0)
+        moves = attrs.pop("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID") or attrs.pop("ceil_mode", 0)
+        if borders or moves or (count % 2 == 0 and count & (count - 1)):
+            return None
+        total = self.conv(x.name, np.ones((channels, 1, *kernel)), {**attrs, "group": channels})
+        return None if total is None else self.op("Mul", total, self.constant(x.scale / count))
 
     def conv(self, x: str, integers: Array, attrs: dict[str, Any]) -> str | None:
         high = np.floor((integers + 8) / 16)
