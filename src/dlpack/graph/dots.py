@@ -120,23 +120,33 @@ class Dots:
         wide = {n.outputs[0]: n.inputs[0] for n in graph.nodes if n.op == "Cast" and _is_exact(n, graph)}
         narrow = {n.inputs[0]: n for n in graph.nodes if n.op == "Narrow" and n.outputs[0] in self.stored.values()}
         producers, types = graph.producers(), dict(graph.types)
+        moved = {
+            value: (made, self.shift(zero))
+            for (value, zero), made in self.stored.items()
+            if made in producers and producers[made].op in (*_MOVES, "Concat", "Pad") and value in producers
+        }
         shared: dict[str, str] = {}
+        present: set[str] = set()
         nodes: list[Node] = []
         done: set[str] = set()
 
         def read(value: str, node: Node) -> str:
             """The value from its 8-bit form; pointwise operators do that on their own."""
             source = narrow.get(value)
-            if source is None or source is node or producers[value].op == "Centre":
+            if source is node or (value in producers and producers[value].op == "Centre"):
+                return value
+            if source is not None:
+                stored, shift = source.outputs[0], source.attrs["zero"]
+            elif value in moved and moved[value][0] in present:
+                stored, shift = moved[value]
+            else:
                 return value
             kind = registry.find(node)
             alone = kind is not None and kind.kind == "pointwise"
             name = f"{node.outputs[0]}/{value}" if alone else shared.get(value, f"{value}/wide")
             if alone or value not in shared:
-                b = Builder(graph, source)
-                b.add_internal(
-                    "Centre", [source.outputs[0]], types[value].shape, name, "float32", zero=source.attrs["zero"]
-                )
+                b = Builder(graph, producers[value])
+                b.add_internal("Centre", [stored], types[value].shape, name, "float32", zero=shift)
                 nodes.extend(b.nodes)
                 types[name] = types[value]
                 shared.update({} if alone else {value: name})
@@ -148,6 +158,7 @@ class Dots:
             if node.op in ("Requantize", "Rescale"):
                 node = replace(node, inputs=tuple(wide.get(i, i) for i in node.inputs))
             nodes.append(replace(node, inputs=tuple(read(i, node) for i in node.inputs)))
+            present.update(node.outputs)
             for value in node.outputs:
                 if value in narrow:  # at once, since others read it
                     nodes.append(narrow[value])

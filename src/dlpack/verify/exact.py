@@ -185,16 +185,8 @@ class _Doubles:
             return self.finish(node, value, whole=moved in self.integers)
         if kind == "Clip":
             return self.clip(node, inputs)
-        if kind == "AveragePool" and moved in self.integers:
-            mean = self.average(self.integers[moved], attrs, (self.types[moved].shape or (0, 0))[1])
-            return mean is not None and self.finish(node, mean, whole=True)
-        if kind == "GlobalAveragePool":
-            axes = list(range(2, len(self.types[moved].shape or ())))
-            if self.opset >= 18:
-                mean = self.op("ReduceMean", self.double[moved], self.constant(axes, np.int64))
-            else:
-                mean = self.op("ReduceMean", self.double[moved], axes=axes)
-            return self.finish(node, mean, whole=self.is_short_mean(node))
+        if kind in ("AveragePool", "GlobalAveragePool"):
+            return self.pool(node, moved, attrs)
         if kind in _ARITHMETIC:
             values = 1 if kind == "ReduceMean" else len(inputs)
             wide = [self.doubled(v) if v else "" for v in inputs[:values]]
@@ -287,6 +279,18 @@ class _Doubles:
                 return None
             value = self.op("Add", value, self.constant(add.reshape(place if add.ndim == 1 else add.shape)))
         return value
+
+    def pool(self, node: NodeProto, x: str, attrs: dict[str, Any]) -> bool:
+        shape = self.types[x].shape or ()
+        axes = list(range(2, len(shape)))
+        if node.op_type == "AveragePool":
+            mean = self.average(self.integers[x], attrs, shape[1]) if x in self.integers else None
+            return mean is not None and self.finish(node, mean, whole=True)
+        if self.opset >= 18:
+            mean = self.op("ReduceMean", self.double[x], self.constant(axes, np.int64))
+        else:
+            mean = self.op("ReduceMean", self.double[x], axes=axes)
+        return self.finish(node, mean, whole=self.is_short_mean(node))
 
     def average(self, x: _Integers, attrs: dict[str, Any], channels: int) -> str | None:
         """AveragePool whose windows all count as many elements, an odd number or a power of two; None for others."""
