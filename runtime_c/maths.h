@@ -243,9 +243,9 @@ template <class X, class... R> INLINE auto requantized_small_(X x, R... rest) {
 
 //@ section requantized_byte
 //@ needs requantized within convert madd vmin vmax
-// One product x (high + low) rounded to an integer, ties to even, clamped, plus zero. In float32 it is
-// computed twice, with a factor too small and one too large by more than all rounding errors: if both
-// round to one integer (in the last place of 1.5 * 2^23), the product does too, and is no tie.
+// One product x (high + low) rounded to an integer, ties to even, clamped, plus zero. In float32 it
+// is computed twice, with a factor too small and one too large by more than all rounding errors: if
+// both round to one integer (in the last place of 1.5 * 2^23), the product does too, and is no tie.
 template <class X, class V>
 INLINE vec<int32_t, lanes<X>> requantized_byte_(X x, V high, V low, V first, V last, V zero) {
   typedef vec<int32_t, lanes<X>> I;

@@ -5,8 +5,8 @@ integers ``q - zero point``; it is stored as ``q - zero point + shift``, with th
 too large by shift times the sum of the weights, a constant that the bias takes off. The border of a convolution is
 filled with the shift. Sums wrap, so only their results must fit 32 bits.
 
-Convolutions of each channel by itself read 8 bits too, and sum in float32. Of a picture's few planes the four neighbours
-are those of a row. Where a value is stored in 8 bits, operators on float32 read it from there too.
+Convolutions of each channel by itself read 8 bits too, and sum in float32. Of a picture's few planes the four
+neighbours are those of a row. Where a value is stored in 8 bits, operators on float32 read it from there too.
 """
 
 from __future__ import annotations
