@@ -70,6 +70,11 @@ template <class V> INLINE V max_(V a, V b) {
   else return select(a == a, vmax(a, b), a);
 }
 
+//@ section within
+//@ needs vmin vmax
+// x, which is not NaN, clamped to low and high.
+template <class V> INLINE V within_(V x, V low, V high) { return vmin(vmax(x, low), high); }
+
 //@ section rounding
 //@ needs halves abs
 // Rounds to an integer in one of four ways (the numbers are those of x86), exactly for every x; the
@@ -214,7 +219,8 @@ template <class X, class V> INLINE vec<float, lanes<X>> requantized_(X x, V high
 //@ section requantized_small
 //@ needs requantized abs convert
 // The same where it is then clamped to at most -512 to 512, and the parts of the sum are in -1024 to
-// 1024: the float32 sum, off by 2^-11 at most, is rounded unless that is near a tie.
+// 1024: the float32 sum is rounded unless that is near a tie. One product of up to 512 is off by
+// 512 * 3 * 2^-24 at most (x and high and the product are rounded), several by 2^-11.
 template <class V> INLINE V near_products(V x, V high, V) { return x * high; }
 template <class V> INLINE V near_products(vec<int32_t, lanes<V>> x, V high, V) {
   return convert<V>(x) * high;
@@ -228,11 +234,41 @@ template <class X, class... R> INLINE auto requantized_small_(X x, R... rest) {
   if constexpr (n * sizeof(float) >= 16) {
     const auto sum = near_products(x, rest...);
     const auto nearest = round_(sum);
-    const auto ties = abs_(sum - nearest) > 0.499f;
+    const auto ties = abs_(sum - nearest) > (sizeof...(rest) == 2 ? 0.4999f : 0.4995f);
     if (__builtin_expect(__builtin_reduce_or(ties) == 0, 1)) return nearest;
   }
 #endif
   return requantized_(x, rest...);
+}
+
+//@ section requantized_byte
+//@ needs requantized within convert madd vmin vmax
+// One product x (high + low) rounded to an integer, ties to even, clamped, plus zero. In float32 it
+// is computed twice, with a factor too small and one too large by more than all rounding errors: if
+// both round to one integer (in the last place of 1.5 * 2^23), the product does too, and is no tie.
+template <class X, class V>
+INLINE vec<int32_t, lanes<X>> requantized_byte_(X x, V high, V low, V first, V last, V zero) {
+  typedef vec<int32_t, lanes<X>> I;
+#if (defined(__AVX__) || defined(__wasm_simd128__)) && __has_builtin(__builtin_reduce_or)
+  if constexpr (lanes<X> * sizeof(float) >= 16) {
+#if defined(__FMA__)
+    const float apart = 0x1p-22f;
+#else
+    const float apart = 0x1p-21f;
+#endif
+    const V one = splat<V>(0x1.8p23f), from = one + zero;
+    V value;
+    if constexpr (elem<X>(0.5) != 0) value = x;
+    else value = convert<V>(x);
+    const V less = madd(value, high * (1 - apart), from),
+            more = madd(value, high * (1 + apart), from);
+    I sum = vmin(vmax(bits_as<I>(less), bits_as<I>(from + first)), bits_as<I>(from + last));
+    if (__builtin_expect(__builtin_reduce_or(less != more) != 0, 0))
+      sum = bits_as<I>(within_(requantized_(x, high, low), first, last) + from);
+    return sum - bits_as<I>(one);  // none of whose last bits are set
+  }
+#endif
+  return convert<I>(within_(requantized_(x, high, low), first, last) + zero);
 }
 
 //@ section trunc

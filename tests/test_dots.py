@@ -12,7 +12,7 @@ import onnx
 import pytest
 from conftest import requires_tool
 from processes import run
-from test_quantised import Net
+from test_quantised import Net, convolved
 
 from dlpack.amalgamate.cpp import CppPrinter
 from dlpack.bundle.loader import read_kernels
@@ -45,6 +45,19 @@ def dense(net: Net, x: str, outputs: int, scale: float, zero: int) -> str:
     return net.layer(y, scale, zero, function, x)
 
 
+def averaged(net: Net, x: str, scale: float, zero: int) -> str:
+    """The mean over windows of 3 x 3, borders included."""
+    sx, zx = net.scales[x]
+    attrs = {"pads": [1, 0, 1, 1], "strides": [1, 2]}
+    y = net.op("AveragePool", net.real(x), kernel_shape=[3, 3], count_include_pad=1, **attrs)
+
+    def function(a: np.ndarray) -> tuple[np.ndarray, list[Fraction], None]:
+        n = a.shape[1]
+        return convolved(a - zx, np.ones((n, 1, 3, 3), np.int64), n, attrs), [Fraction(float(sx)) / 9], None
+
+    return net.layer(y, scale, zero, function, x)
+
+
 def net_of_all_kinds(dtype: str) -> tuple[Net, list[str]]:
     """Windows, strides, dilations, groups, pads on some sides, channels that nothing divides, and a matrix product;
     values that only products read and values that others read too."""
@@ -56,7 +69,7 @@ def net_of_all_kinds(dtype: str) -> tuple[Net, list[str]]:
     d = net.conv(a, 9, 0.047, zero, None, kernel=5, pads=[0, 2, 0, 0], strides=[1, 3])
     e = net.conv(a, 37, 0.043, low, group=37)
     f = net.conv(c, 70, 0.082, zero, None, kernel=5)
-    return net, [b, c, d, e, f, dense(net, f, 11, 0.21, zero + 1)]
+    return net, [b, c, d, e, f, dense(net, f, 11, 0.21, zero + 1), averaged(net, a, 0.019, zero + 2)]
 
 
 def saved(net: Net, outputs: list[str], folder: Path) -> Path:
@@ -76,7 +89,7 @@ def test_every_machine_is_exact(dtype: str, tmp_path: Path) -> None:
     assert all(e["passed"] and e["absolute"] == 0 for e in manifest["verification"])
     kernels = [k for k in read_kernels(bundle) if k["macs"]]
     dots = {m: sum("dot products" in k["schedule"] for k in kernels if k["machine"] == m) for m in MACHINES}
-    assert dots == dict.fromkeys(MACHINES, 7), "all but the depthwise convolution"
+    assert dots == dict.fromkeys(MACHINES, 7), "all but the depthwise convolution and the mean"
     able = {"avx512vnni": "avx512_vnni", "avx512": "avx512f", "avxvnni": "avx_vnni", "avx2": "avx2"}
     verified = " ".join(manifest["verified_on"])
     assert all(m in verified for m, feature in able.items() if feature in cpu_features())
@@ -160,7 +173,7 @@ def nodes(graph: Graph, *ops: str) -> list[Any]:
 
 @pytest.mark.parametrize("operand", ["uint8", "int8"])
 def test_values_that_products_read_lie_in_8_bits(operand: str) -> None:
-    """A value that a sum reads as well is read from there too; what depthwise reads alone stays float32."""
+    """A value that a sum reads as well is read from there too, and depthwise sums in float32."""
     net = Net(5, "uint8", (1, 8, 6, 6), 0.02, 128)
     a = net.conv("x", 16, 0.03, 0)
     b = net.conv(a, 16, 0.03, 7, None, kernel=1)
@@ -173,9 +186,10 @@ def test_values_that_products_read_lie_in_8_bits(operand: str) -> None:
     assert {graph.types[n.inputs[0]].dtype for n in products} == {operand}
     assert [n.attrs["fill"] for n in products] == ([128, 0] if operand == "uint8" else [0, -128])
     (depthwise,) = (n for n in nodes(graph, "Conv") if n not in products)
-    assert graph.types[depthwise.inputs[0]].dtype == "float32"
-    (rounded,) = (n for n in nodes(graph, "Requantize") if n.outputs[0] == depthwise.inputs[0])
-    assert len(rounded.inputs) == 6
+    assert graph.types[depthwise.inputs[0]].dtype == operand and graph.types[depthwise.outputs[0]].dtype == "float32"
+    assert depthwise.attrs["fill"] == (9 if operand == "uint8" else 9 - 128)
+    assert [len(n.inputs) for n in nodes(graph, "Requantize")] == [3, 6]
+    assert len(nodes(graph, "RequantizeByte")) == 2
 
 
 def test_sums_beyond_float32_are_not_cut() -> None:
@@ -185,14 +199,19 @@ def test_sums_beyond_float32_are_not_cut() -> None:
     assert nodes(quantized(graph), "Slice") and not nodes(quantized(graph, "uint8"), "Slice")
 
 
-def test_few_channels_stay_float32() -> None:
+def test_first_layers_are_dot_products_along_rows() -> None:
+    """A window of three is made four wide, with weights of zero; a window of one pixel has no row to sum along."""
     net = Net(7, "uint8", (1, 3, 6, 6), 0.02, 128)
-    graph = quantized(of(net, [net.conv("x", 16, 0.03, 0)]), "uint8")
-    assert [graph.types[n.outputs[0]].dtype for n in nodes(graph, "Conv")] == ["float32"]
+    graph = quantized(of(net, [net.conv("x", 16, 0.03, 0), net.conv("x", 16, 0.03, 0, kernel=1)]), "uint8")
+    wide, plain = sorted(nodes(graph, "Conv"), key=lambda n: graph.types[n.outputs[0]].dtype, reverse=True)
+    assert [graph.types[n.outputs[0]].dtype for n in (wide, plain)] == ["int32", "float32"]
+    weights = graph.constants[wide.inputs[1]]
+    assert weights.shape == (16, 3, 3, 4) and not weights[..., 3].any()
+    assert wide.attrs["pads"] == [0, 0, 0, 1]
 
 
 def test_targets_have_dot_products_for_integer_networks_alone(tmp_path: Path) -> None:
-    net = Net(8, "int8", (1, 8, 6, 6), 0.02, 1)
+    net = Net(8, "int8", (1, 3, 6, 6), 0.02, 1)
     path = saved(net, [net.conv("x", 16, 0.03, 0)], tmp_path)
     bundle = build(path, tmp_path / "integers", Options(target="linux-arm64"))
     manifest = json.loads((bundle / "manifest.json").read_text())

@@ -360,6 +360,7 @@ def test_all_device_functions_compile_for_every_architecture() -> None:
     called = "exp log sin tan pow erf tanh asin atanh round".split()
     calls = [f"y[{i}] = {f}_(x[{i}]{', x[0]' if f == 'pow' else ''});" for i, f in enumerate(called)]
     calls.append("y[20] = requantized_(int(x[1]), x[2], x[3]);")
+    calls.append("y[21] = requantized_byte_(int(x[1]), x[2], x[3], x[4], x[5], x[6]);")
     kernel = 'extern "C" __global__ void k(const float* x, float* y) { ' + " ".join(calls) + " }"
     images = compile_images(f"{device_functions(printer)}\n{kernel}\n", ["sm_53", "sm_90", "compute_53"])
     assert [image.name for image in images] == ["sm_53", "sm_90", "compute_53"]

@@ -358,9 +358,9 @@ def test_float_network_is_left_alone() -> None:
 
 
 def test_rounding_in_float32_is_that_in_double(tmp_path: Path) -> None:
-    """`requantized_small_` and `requantized_` agree bit for bit: scales whose products are ties, or next to them."""
+    """Rounding in float32 and `requantized_` agree bit for bit: scales whose products are ties, or next to them."""
     known = sections(list(read_runtime().values()))
-    text = "\n\n".join(s.text for s in closure(known, {"vectors", "requantized_small"}))
+    text = "\n\n".join(s.text for s in closure(known, {"vectors", "requantized_small", "requantized_byte"}))
     (tmp_path / "near.cc").write_text(
         f"#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n{text}\n"
         """
@@ -374,8 +374,13 @@ int main() {
       vec<int32_t, 16> x;
       for (int i = 0; i < 16; ++i) x[i] = from + i;
       const vec<float, 16> want = requantized_(x, high, low), got = requantized_small_(x, high, low),
-                           floats = requantized_small_(convert<vec<float, 16>>(x), high, low);
+                           floats = requantized_small_(convert<vec<float, 16>>(x), high, low),
+                           zeros = {}, first = zeros - 100, last = zeros + 155, zero = zeros + 101;
+      const vec<int32_t, 16> bytes = requantized_byte_(x, high, low, first, last, zero),
+                             same = requantized_byte_(convert<vec<float, 16>>(x), high, low, first, last, zero);
       for (int i = 0; i < 16; ++i) {
+        const float byte = want[i] < -100 ? -100 : want[i] > 155 ? 155 : want[i];
+        wrong += bytes[i] != byte + 101 || same[i] != bytes[i];
         if (want[i] < -512 || want[i] > 512) continue;
         ++near;
         wrong += want[i] != got[i] || want[i] != floats[i];

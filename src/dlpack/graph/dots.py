@@ -5,7 +5,8 @@ integers ``q - zero point``; it is stored as ``q - zero point + shift``, with th
 too large by shift times the sum of the weights, a constant that the bias takes off. The border of a convolution is
 filled with the shift. Sums wrap, so only their results must fit 32 bits.
 
-Where a value is stored in 8 bits, operators on float32 read it from there too.
+Convolutions of each channel by itself read 8 bits too, and sum in float32. Of a picture's few planes the four
+neighbours are those of a row. Where a value is stored in 8 bits, operators on float32 read it from there too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ from dlpack.graph.rewrite import remove_dead
 
 FEWEST = 5
 """Channels of input and of output from which on a product is one of dots: fewer fill neither them nor vectors."""
+
+STEPS = 4
+"""Neighbours in memory that one dot product takes, on most machines."""
+
+EXACT = 1 << 24
+"""Integers up to here, and their sums, are exact in float32."""
 
 _MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool")
 """Operators whose output holds only elements of input 0 (the padding of MaxPool is never the largest)."""
@@ -41,30 +48,43 @@ class Dots:
         conv, group = node.op == "Conv", int(node.attrs.get("group", 1))
         inputs, outputs = integers.shape[:2] if not conv else integers.shape[1::-1]
         fits = integers.min() >= -128 and integers.max() <= 127
-        return bool(self.operand) and bool(fits) and inputs >= FEWEST and outputs // group >= FEWEST and len(shape) > 1
+        deep = inputs >= FEWEST or (group == 1 and _along_rows(node, integers) and integers.shape[-1] > 2)
+        return bool(self.operand) and bool(fits) and deep and outputs // group >= FEWEST and len(shape) > 1
+
+    def reads(self, node: Node, integers: Array, total: float) -> bool:
+        """Whether a convolution with a window for each channel reads its input in 8 bits, and sums in float32.
+
+        Its sums are exact then, for all that 8 bits may hold; `total` bounds those of the values less their zero point.
+        """
+        small = integers.min() >= -128 and integers.max() <= 127
+        more = 255 * float(np.abs(integers).sum(axis=tuple(range(1, integers.ndim))).max())
+        each = node.op == "Conv" and integers.shape[1] == 1 and int(node.attrs.get("group", 1)) > 1
+        return bool(self.operand) and each and bool(small) and total + more <= EXACT
 
     def shift(self, zero: int) -> int:
         return zero if self.operand == "uint8" else zero - 128
 
     def product(
         self, node: Node, b: Builder, x: tuple[str, int], integers: Array, shape: Sequence[int], bias: Array,
-        before: Sequence[Node],
+        before: Sequence[Node], dtype: str = "int32",
     ) -> tuple[str, Array]:  # fmt: skip
-        """The sum of products and of an integer bias in int32, and what is left of the bias.
+        """The sum of products and of an integer bias in `dtype`, int32 or float32, and what is left of the bias.
 
         `x`: the value and its unsigned zero point; `before`: the nodes so far.
         """
         value, shift = self.narrowed(*x, b, {o: n for n in before for o in n.outputs}), self.shift(x[1])
-        weights = b.constant(np.ascontiguousarray(integers.astype(np.int8)), "weights")
         conv = node.op == "Conv"
+        if dtype == "int32" and _along_rows(node, integers):
+            node, integers = _whole_steps(node, integers)
+        weights = b.constant(np.ascontiguousarray(integers.astype(np.int8)), "weights")
         attrs = {**node.attrs, "fill": shift} if conv else {}
-        y = b.add("Conv" if conv else "MatMul", [value, weights], shape, "int32", **attrs)
+        y = b.add("Conv" if conv else "MatMul", [value, weights], shape, dtype, **attrs)
         more = -shift * integers.sum(axis=tuple(range(1, integers.ndim)) if conv else 0)
         if bias.dtype.kind == "i":
             more, bias = more + bias, np.zeros(0, np.float32)
         if np.any(more):
             place = [-1 if d == (1 if conv else len(shape) - 1) else 1 for d in range(len(shape))]
-            wrapped = (more & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+            wrapped = (more & 0xFFFFFFFF).astype(np.uint32).view(np.int32) if dtype == "int32" else more.astype(dtype)
             y = b.add("Add", [y, b.constant(wrapped.reshape(place), "bias")], shape)
         return y, bias
 
@@ -101,23 +121,33 @@ class Dots:
         wide = {n.outputs[0]: n.inputs[0] for n in graph.nodes if n.op == "Cast" and _is_exact(n, graph)}
         narrow = {n.inputs[0]: n for n in graph.nodes if n.op == "Narrow" and n.outputs[0] in self.stored.values()}
         producers, types = graph.producers(), dict(graph.types)
+        moved = {
+            value: (made, self.shift(zero))
+            for (value, zero), made in self.stored.items()
+            if made in producers and producers[made].op in (*_MOVES, "Concat", "Pad") and value in producers
+        }
         shared: dict[str, str] = {}
+        present: set[str] = set()
         nodes: list[Node] = []
         done: set[str] = set()
 
         def read(value: str, node: Node) -> str:
             """The value from its 8-bit form; pointwise operators do that on their own."""
             source = narrow.get(value)
-            if source is None or source is node or producers[value].op == "Centre":
+            if source is node or (value in producers and producers[value].op == "Centre"):
+                return value
+            if source is not None:
+                stored, shift = source.outputs[0], source.attrs["zero"]
+            elif value in moved and moved[value][0] in present:
+                stored, shift = moved[value]
+            else:
                 return value
             kind = registry.find(node)
             alone = kind is not None and kind.kind == "pointwise"
             name = f"{node.outputs[0]}/{value}" if alone else shared.get(value, f"{value}/wide")
             if alone or value not in shared:
-                b = Builder(graph, source)
-                b.add_internal(
-                    "Centre", [source.outputs[0]], types[value].shape, name, "float32", zero=source.attrs["zero"]
-                )
+                b = Builder(graph, producers[value])
+                b.add_internal("Centre", [stored], types[value].shape, name, "float32", zero=shift)
                 nodes.extend(b.nodes)
                 types[name] = types[value]
                 shared.update({} if alone else {value: name})
@@ -129,11 +159,28 @@ class Dots:
             if node.op in ("Requantize", "Rescale"):
                 node = replace(node, inputs=tuple(wide.get(i, i) for i in node.inputs))
             nodes.append(replace(node, inputs=tuple(read(i, node) for i in node.inputs)))
+            present.update(node.outputs)
             for value in node.outputs:
                 if value in narrow:  # at once, since others read it
                     nodes.append(narrow[value])
                     done.add(narrow[value].name)
         return remove_dead(replace(graph, nodes=tuple(nodes), types=types))
+
+
+def _along_rows(node: Node, integers: Array) -> bool:
+    """Whether a convolution reads few planes, so that the steps of its dot products are neighbours in a row."""
+    plain = node.attrs.get("auto_pad", "NOTSET") == "NOTSET" and set(node.attrs.get("dilations", (1,))) == {1}
+    return node.op == "Conv" and plain and integers.shape[1] < FEWEST
+
+
+def _whole_steps(node: Node, integers: Array) -> tuple[Node, Array]:
+    """The convolution with a window as wide as whole dot products: zeros at its right, over a border as much wider."""
+    more = -integers.shape[-1] % STEPS
+    spatial = integers.ndim - 2
+    pads = list(node.attrs.get("pads") or [0] * (2 * spatial))
+    pads[-1] += more
+    wide = np.pad(integers, [(0, 0)] * (integers.ndim - 1) + [(0, more)])
+    return replace(node, attrs={**node.attrs, "pads": pads, "kernel_shape": list(wide.shape[2:])}), wide
 
 
 def _is_exact(cast: Node, graph: Graph) -> bool:

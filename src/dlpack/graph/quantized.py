@@ -19,14 +19,13 @@ from math import inf
 
 import numpy as np
 
-from dlpack.graph.dots import Dots
+from dlpack.graph.dots import EXACT, Dots
+from dlpack.graph.dynamic import integer_product
 from dlpack.graph.early import rounded_early
 from dlpack.graph.ir import Array, Graph, Node
+from dlpack.graph.parts import cuts_of, sum_of_parts
 from dlpack.graph.registry import Builder
 from dlpack.graph.rewrite import remove_dead
-
-EXACT = 1 << 24
-"""Integers up to here, and their sums, are exact in float32."""
 
 LARGEST_SUM = (1 << 31) - 1
 
@@ -90,7 +89,10 @@ class Centred:
 
 
 def is_quantized(graph: Graph) -> bool:
-    return any(n.op in ("DequantizeLinear", "QLinearConv", "QLinearMatMul") for n in graph.nodes)
+    return any(n.op in _QUANTIZED and n.domain in ("", "ai.onnx") for n in graph.nodes)
+
+
+_QUANTIZED = ("DequantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger")
 
 
 def quantized(graph: Graph, dots: str = "") -> Graph:
@@ -122,7 +124,7 @@ class _Integers:
                 if not done:
                     self.nodes.append(part)
         graph = replace(self.graph, nodes=tuple(self.nodes), constants=self.constants, types=self.types)
-        return remove_dead(self.dots.stored_once(remove_dead(graph)))
+        return rounded_to_bytes(remove_dead(self.dots.stored_once(remove_dead(graph))))
 
     def builder(self, node: Node) -> Builder:
         return Builder(replace(self.graph, constants=self.constants, types=self.types), node)
@@ -331,6 +333,25 @@ class _Integers:
         self.real[node.outputs[0]] = Real((Term(value, term.scale / count, term.low * count, term.high * count),))
         return False
 
+    def average(self, node: Node, b: Builder) -> bool:
+        """AveragePool: a convolution of each channel with ones, where all its windows count the same elements.
+
+        A mean of an even number may be a tie that no float scale hits, unless the number is a power of two.
+        """
+        real, t = self.real.get(node.inputs[0]), self.types[node.inputs[0]]
+        kernel = list(node.attrs["kernel_shape"])
+        count, padded = int(np.prod(kernel)), any(node.attrs.get("pads") or ())
+        uneven = padded and not node.attrs.get("count_include_pad", 0)
+        plain = node.attrs.get("auto_pad", "NOTSET") in ("NOTSET", "VALID") and not node.attrs.get("ceil_mode", 0)
+        if real is None or not plain or uneven or (count % 2 == 0 and count & (count - 1)):
+            return False
+        attrs = {k: v for k, v in node.attrs.items() if k in ("kernel_shape", "strides", "pads", "dilations")}
+        ones = f"{node.outputs[0]}/ones"
+        self.weights[ones] = Weights(np.ones((t.shape[1], 1, *kernel), np.int64), np.array([1 / count]), 0)
+        return self.product(
+            replace(node, op="Conv", inputs=(node.inputs[0], ones), attrs={**attrs, "group": t.shape[1]}), b
+        )
+
     def product(self, node: Node, b: Builder) -> bool:
         """Conv, Gemm and MatMul with constant weights. What reads their float32 value gets the exact one rounded."""
         real, w = self.real.get(node.inputs[0]), self.weights.get(node.inputs[1])
@@ -346,7 +367,7 @@ class _Integers:
         channel = 1 - matrix.axis  # the dimension of the input's channels
         kernel = tuple(range(2, integers.ndim))
         reach = np.moveaxis(np.abs(integers).sum(axis=kernel), channel, 0) * x.bound  # [input channels, outputs]
-        cuts = _cuts(reach, splits=node.attrs.get("group", 1) == 1)
+        cuts = cuts_of(reach, splits=node.attrs.get("group", 1) == 1)
         total = float(reach.sum(axis=0).max()) + (np.abs(bias).max(initial=0) if bias.dtype.kind == "i" else 0)
         shape = self.types[node.outputs[0]].shape
         dotted = x.zero is not None and self.dots.suit(node, integers, shape)
@@ -356,8 +377,12 @@ class _Integers:
         if x.zero is not None and dotted:
             value, bias = self.dots.product(node, b, (x.value, x.zero), integers, shape, bias, self.nodes)
             value = value if total > EXACT else b.add("Cast", [value], shape, "float32", to=1)
+        elif x.zero is not None and self.dots.reads(node, integers, total):
+            value, bias = self.dots.product(
+                node, b, (x.value, x.zero), integers, shape, bias, self.nodes, dtype="float32"
+            )
         else:
-            value = self.sum_of_parts(node, b, x.value, integers, cuts or [], dtype)
+            value = sum_of_parts(node, b, x.value, integers, cuts or [], dtype)
         across = 1 if node.op == "Conv" else len(shape) - 1
         place = [-1 if d == across else 1 for d in range(len(shape))]
         more = []
@@ -370,6 +395,9 @@ class _Integers:
         b.add_internal("Rescale", _operands(b, terms), shape, node.outputs[0], "float32")
         return True
 
+    def integers(self, node: Node, b: Builder) -> bool:
+        return integer_product(node, b, self.dots)
+
     def bias(self, node: Node, scale: Array) -> Array | None:
         """Integers in units of `scale`, or real numbers; empty where there is none, None where it is not constant."""
         if len(node.inputs) < 3 or not node.inputs[2]:
@@ -380,33 +408,20 @@ class _Integers:
             return given.integers.reshape(-1) if same else None
         return constant if constant is not None and constant.size == scale.size else None
 
-    def sum_of_parts(
-        self, node: Node, b: Builder, x: str, integers: Array, cuts: Sequence[tuple[int, int]], dtype: str
-    ) -> str:
-        """The sum over each part of the input channels, in float32, and their sum in `dtype`."""
-        shape, t = self.types[node.outputs[0]].shape, b.type_of(x)
-        conv = node.op == "Conv"
-        along = 1 if conv else len(t.shape) - 1
-        lowest, highest = integers.min(), integers.max()
-        fits = -128 <= lowest <= highest <= 127
-        integers = integers.astype(np.int8 if fits else np.int16)
-        total = ""
-        for first, last in cuts:
-            part = integers
-            if len(cuts) > 1:
-                part = integers[:, first:last] if conv else integers[first:last]
-            source = x
-            if len(cuts) > 1:
-                bounds = [b.constant(np.array([v], np.int64)) for v in (first, last, along)]
-                size = [last - first if d == along else n for d, n in enumerate(t.shape)]
-                source = b.add("Slice", [x, *bounds], size)
-            weights = b.constant(np.ascontiguousarray(part), "weights")
-            y = b.add(
-                "Conv" if conv else "MatMul", [source, weights], shape, "float32", **(dict(node.attrs) if conv else {})
-            )
-            y = y if dtype == "float32" else b.add("Cast", [y], shape, dtype)
-            total = b.add("Add", [total, y], shape) if total else y
-        return total
+
+def rounded_to_bytes(graph: Graph) -> Graph:
+    """The graph with Requantize and Narrow as one operator, where the product of one term is read in 8 bits alone."""
+    producers, consumers = graph.producers(), graph.consumers()
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        before = producers.get(node.inputs[0]) if node.op == "Narrow" else None
+        alone = before is not None and len(consumers[node.inputs[0]]) == 1 and node.inputs[0] not in graph.outputs
+        if before is not None and alone and before.op == "Requantize" and len(before.inputs) == 3:
+            attrs = {"low": before.attrs["low"], "high": before.attrs["high"], "zero": node.attrs["zero"]}
+            sources = tuple(dict.fromkeys((*before.sources, *node.sources)))
+            node = replace(node, op="RequantizeByte", inputs=before.inputs, attrs=attrs, sources=sources)
+        nodes.append(node)
+    return remove_dead(replace(graph, nodes=tuple(nodes)))
 
 
 def _matrix(node: Node, w: Weights) -> Weights | None:
@@ -418,21 +433,6 @@ def _matrix(node: Node, w: Weights) -> Weights | None:
         w = replace(w, integers=w.integers.T, axis=1 - w.axis)
     outputs = 0 if node.op == "Conv" else 1
     return replace(w, axis=outputs) if w.scale.size == 1 or w.axis == outputs else None
-
-
-def _cuts(reach: Array, splits: bool) -> list[tuple[int, int]] | None:
-    """Runs [first, last) of input channels whose sums stay exact in float32, given the most each can add to a sum."""
-    if reach.sum(axis=0).max() <= EXACT:
-        return [(0, len(reach))]
-    if not splits or reach.max() > EXACT:
-        return None
-    cuts, first, total = [], 0, np.zeros(reach.shape[1])
-    for channel, more in enumerate(reach):
-        if (total + more).max() > EXACT:
-            cuts.append((first, channel))
-            first, total = channel, np.zeros(reach.shape[1])
-        total = total + more
-    return [*cuts, (first, len(reach))]
 
 
 def _operands(b: Builder, terms: Sequence[Term]) -> list[str]:
@@ -454,6 +454,8 @@ _HANDLERS: dict[str, _Handler] = {
     "Conv": _Integers.product,
     "Gemm": _Integers.product,
     "MatMul": _Integers.product,
+    "MatMulInteger": _Integers.integers,
+    "ConvInteger": _Integers.integers,
     "Add": _Integers.add,
     "Sub": _Integers.add,
     "Mul": _Integers.mul,
@@ -461,6 +463,7 @@ _HANDLERS: dict[str, _Handler] = {
     "Clip": _Integers.clamp,
     "ReduceMean": _Integers.mean,
     "GlobalAveragePool": _Integers.mean,
+    "AveragePool": _Integers.average,
     "Pad": _Integers.pad,
     "Concat": _Integers.concat,
     **dict.fromkeys(_MOVES, _Integers.move),

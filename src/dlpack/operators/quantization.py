@@ -81,8 +81,15 @@ def requantize(ctx: Context, *terms: Any) -> Any:
     `small`: these are within -512 to 512, and each x * (high + low) of several is within -1024 to 1024.
     """
     function = "requantized_small_" if ctx.attr("small", 0) else "requantized_"
-    y = call(function, "float32", *terms)
-    return tirx.min(tirx.max(y, const(float(ctx.attr("low")), y)), const(float(ctx.attr("high")), y))
+    low, high = (const(float(ctx.attr(end)), "float32") for end in ("low", "high"))
+    return call("within_", "float32", call(function, "float32", *terms), low, high)
+
+
+@pointwise("RequantizeByte", domain="dlpack")
+def requantize_byte(ctx: Context, *terms: Any) -> Any:
+    """Requantize of one product, and Narrow: the output's type holds the integer plus the attribute `zero`."""
+    ends = [const(float(ctx.attr(name)), "float32") for name in ("low", "high", "zero")]
+    return call("requantized_byte_", "int32", *terms, *ends).astype(ctx.output_type().dtype)
 
 
 def _along(ctx: Context, b: Builder, name: str, shape: Sequence[int]) -> str:

@@ -185,13 +185,8 @@ class _Doubles:
             return self.finish(node, value, whole=moved in self.integers)
         if kind == "Clip":
             return self.clip(node, inputs)
-        if kind == "GlobalAveragePool":
-            axes = list(range(2, len(self.types[moved].shape or ())))
-            if self.opset >= 18:
-                mean = self.op("ReduceMean", self.double[moved], self.constant(axes, np.int64))
-            else:
-                mean = self.op("ReduceMean", self.double[moved], axes=axes)
-            return self.finish(node, mean, whole=self.is_short_mean(node))
+        if kind in ("AveragePool", "GlobalAveragePool"):
+            return self.pool(node, moved, attrs)
         if kind in _ARITHMETIC:
             values = 1 if kind == "ReduceMean" else len(inputs)
             wide = [self.doubled(v) if v else "" for v in inputs[:values]]
@@ -284,6 +279,30 @@ class _Doubles:
                 return None
             value = self.op("Add", value, self.constant(add.reshape(place if add.ndim == 1 else add.shape)))
         return value
+
+    def pool(self, node: NodeProto, x: str, attrs: dict[str, Any]) -> bool:
+        shape = self.types[x].shape or ()
+        axes = list(range(2, len(shape)))
+        if node.op_type == "AveragePool":
+            mean = self.average(self.integers[x], attrs, shape[1]) if x in self.integers else None
+            return mean is not None and self.finish(node, mean, whole=True)
+        if self.opset >= 18:
+            mean = self.op("ReduceMean", self.double[x], self.constant(axes, np.int64))
+        else:
+            mean = self.op("ReduceMean", self.double[x], axes=axes)
+        return self.finish(node, mean, whole=self.is_short_mean(node))
+
+    def average(self, x: _Integers, attrs: dict[str, Any], channels: int) -> str | None:
+        """AveragePool whose windows all count as many elements, an odd number or a power of two; None for others."""
+        kernel = attrs.pop("kernel_shape")
+        count = int(np.prod(kernel))
+        borders = any(attrs.get("pads", ())) and not attrs.pop("count_include_pad", 0)
+        attrs.pop("count_include_pad", 0)
+        moves = attrs.pop("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID") or attrs.pop("ceil_mode", 0)
+        if borders or moves or (count % 2 == 0 and count & (count - 1)):
+            return None
+        total = self.conv(x.name, np.ones((channels, 1, *kernel)), {**attrs, "group": channels})
+        return None if total is None else self.op("Mul", total, self.constant(x.scale / count))
 
     def conv(self, x: str, integers: Array, attrs: dict[str, Any]) -> str | None:
         high = np.floor((integers + 8) / 16)
