@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dlpack.cli.arguments import quiet_option
-from dlpack.cli.console import ERR, OUT, plain
+from dlpack.cli.console import ERR, OUT, interrupted, plain
 
 _EPILOG = """\b
 Examples:
@@ -71,9 +71,11 @@ def build_all(
             state = "[red]failed[/]" if row.status == "failed" else f"[green]{row.status}[/]"
             ERR.print(f"{number:>{len(str(of))}}/{of} {plain(row.bundle.label)} {state} {row.seconds:.1f} s")
 
-    report = build(
-        models, jobs=jobs or 0, engine=engine, address=address, only=only, again=again, on_row=on_row
-    )  # fmt: skip
+    how = {"jobs": jobs or 0, "engine": engine, "address": address, "only": only, "again": again}
+    try:
+        report = build(models, **how, on_row=on_row)  # type: ignore[arg-type]
+    except KeyboardInterrupt:
+        interrupted(json_, "finished bundles are whole, and of others nothing is left")
     counts = {status: report.count(status) for status in ("built", "unchanged", "failed")}
     if json_:
         click.echo(json.dumps({**counts, "seconds": round(report.seconds, 3), "exit_code": report.exit_code}))
