@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ray.data import ActorPoolStrategy
+
 from dlpack.batch.arrow import score_arrow
 from dlpack.batch.core import Scorer, Where
 
@@ -20,11 +22,11 @@ class ArrowScorer:
         return pa.Table.from_batches(list(score_arrow(self._scorer, table)))
 
 
-def score(dataset: Any, bundle: Where, *, concurrency: Any = None, batch_size: int | None = 8192, **how: Any) -> Any:
+def score(dataset: Any, bundle: Where, *, workers: int = 1, batch_size: int | None = 8192, **how: Any) -> Any:
     """The dataset of a dataset's columns in `keep` and the bundle's outputs.
 
-    `concurrency` actors (a number, or the least and the most) score `batch_size` rows at a time; `how` goes to
-    `Scorer`. The bundle's folder must be there on each machine.
+    So many `workers` (actors) score `batch_size` rows at a time; `how` goes to `Scorer`.
+    The bundle's folder must be there on each machine.
     """
     return dataset.map_batches(
         ArrowScorer,
@@ -33,5 +35,5 @@ def score(dataset: Any, bundle: Where, *, concurrency: Any = None, batch_size: i
         batch_format="pyarrow",
         zero_copy_batch=True,
         batch_size=batch_size,
-        concurrency=concurrency or 1,
+        compute=ActorPoolStrategy(size=workers),
     )
