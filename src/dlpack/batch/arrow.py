@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,14 @@ def score_arrow(scorer: Scorer, table: Any, lists: bool = False) -> Iterator[Any
     An output with several elements a row is a fixed-size list, with `lists` a list of any size.
     """
     for batch in table.to_batches() if isinstance(table, pa.Table) else [table]:
-        results = scorer.compute(batch.schema.names, lambda name, of=batch: to_numpy(name, of.column(name)))
+        results = scorer.compute(batch.schema.names, partial(_column, batch))
         kept = [batch.column(name) for name in scorer.keep]
         schema = schema_of(scorer, batch.schema, lists)
         yield pa.RecordBatch.from_arrays([*kept, *(to_arrow(x, lists) for x in results.values())], schema=schema)
+
+
+def _column(batch: Any, name: str) -> Any:
+    return to_numpy(name, batch.column(name))
 
 
 def schema_of(scorer: Scorer, table: Any, lists: bool = False) -> Any:

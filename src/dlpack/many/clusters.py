@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -12,7 +12,8 @@ from dlpack.errors import ToolchainError
 from dlpack.many.pool import end_apart, run_apart, run_here
 from dlpack.many.tasks import Outcome, Task
 
-Engine = Callable[[Sequence[Task], int, str | None], Iterator[Outcome]]
+Outcomes = Generator[Outcome, None, None]
+Engine = Callable[[Sequence[Task], int, str | None], Outcomes]
 """Yields the outcomes of tasks as they come: of so many tasks at once (0: as many as the engine has room for), on the
 cluster with an address (None: one on this computer, or what the environment says)."""
 
@@ -24,11 +25,11 @@ def _module(name: str, extra: str) -> Any:
         raise ToolchainError(f"the engine {extra} is not installed: pip install 'dlpack-aot[{extra}]'") from e
 
 
-def _here(tasks: Sequence[Task], at_once: int, _address: str | None) -> Iterator[Outcome]:
+def _here(tasks: Sequence[Task], at_once: int, _address: str | None) -> Outcomes:
     return run_here(tasks, at_once or 1)
 
 
-def _on_ray(tasks: Sequence[Task], at_once: int, address: str | None) -> Iterator[Outcome]:
+def _on_ray(tasks: Sequence[Task], at_once: int, address: str | None) -> Outcomes:
     ray = _module("ray", "ray")
     own = not ray.is_initialized()
     if own:
@@ -59,7 +60,7 @@ def _on_ray(tasks: Sequence[Task], at_once: int, address: str | None) -> Iterato
             ray.shutdown()
 
 
-def _on_dask(tasks: Sequence[Task], at_once: int, address: str | None) -> Iterator[Outcome]:
+def _on_dask(tasks: Sequence[Task], at_once: int, address: str | None) -> Outcomes:
     distributed = _module("distributed", "dask")
     cluster = None
     if address is None and not os.environ.get("DASK_SCHEDULER_ADDRESS"):

@@ -29,8 +29,8 @@ def digest_of(path: Path) -> str:
             for file in sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
                 total.update(f"{file.relative_to(path).as_posix()} {digest_of(file)}\n".encode())
             return total.hexdigest()
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with open(path, "rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError:
         return ""
 
@@ -139,8 +139,8 @@ class Record:
 
     def is_current(self, bundle: Bundle) -> bool:
         """Whether a bundle is there, and nothing that it was made from has changed."""
-        entry = self._bundles.get(relative(bundle.folder, self._root))
         try:
+            entry = self._bundles[relative(bundle.folder, self._root)]
             return (
                 entry["key"] == key_of(bundle, self._root)
                 and entry["files"].keys() >= {relative(p, self._root) for p in stated_files(bundle)}

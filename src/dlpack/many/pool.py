@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -105,7 +105,7 @@ def _ending(status: int) -> str:
     return f"signal {name}" + (", as when memory runs out" if name == "SIGKILL" else "")
 
 
-def run_here(tasks: Sequence[Task], processes: int) -> Iterator[Outcome]:
+def run_here(tasks: Sequence[Task], processes: int) -> Generator[Outcome, None, None]:
     """Builds tasks in so many processes and yields outcomes as they come. Ends the processes when it is closed, and
     waits until what they had begun is removed."""
     waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
