@@ -4,6 +4,7 @@
 beside them fit them to an engine and import it.
 """
 
-from dlpack.batch.core import Scorer, score
+from dlpack.batch.core import Scorer
+from dlpack.batch.stream import score
 
 __all__ = ["Scorer", "score"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,16 +218,3 @@ def _step(batches: Sequence[int], left: int) -> tuple[int, int]:
     if padded and (padded < 2 * left or not full):
         return left, padded
     return full, full
-
-
-def score(batches: Iterable[Any], bundle: Where | Scorer, **how: Any) -> Iterator[Any]:
-    """Scores batches one after the other, as they come: NumPy tables (mappings of arrays) to such tables, Arrow's
-    RecordBatches and Tables to RecordBatches. `how` goes to `Scorer`."""
-    scorer = bundle if isinstance(bundle, Scorer) else Scorer(bundle, **how)
-    for batch in batches:
-        if isinstance(batch, Mapping):
-            yield scorer.score(batch)
-        else:
-            from dlpack.batch.arrow import score_arrow
-
-            yield from score_arrow(scorer, batch)

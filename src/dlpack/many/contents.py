@@ -57,7 +57,8 @@ def code_folders() -> tuple[Path, ...]:
     found: list[Path] = []
     for name in ("dlpack", *(f"dlpack.{p}" for p in ("amalgamate", "exporters", "runtime_c", "targets", "web"))):
         spec = importlib.util.find_spec(name)
-        found += [Path(p) for p in (spec.submodule_search_locations or ()) if spec] if spec else []
+        places = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
+        found += [place for place in places if place.name == name.rpartition(".")[2]]  # not its repository
     own = sorted({path.resolve() for path in found})
     return tuple(path for path in own if not any(other in path.parents for other in own))
 
