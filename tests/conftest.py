@@ -64,6 +64,15 @@ def optional_tool(name: str, why: str) -> str:
     return path
 
 
+def optional_module(name: str, why: str) -> Any:
+    """The Python module ``name``, which script/test does not install, for the reason ``why``. Without it the running
+    test is skipped, in continuous integration too."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        pytest.skip(f"the Python module {name} is not installed, and script/test does not install it: {why}")
+
+
 @pytest.fixture(scope="session")
 def models_dir() -> Path:
     """The folder of real trained models beside the repository, which a user's clone does not have."""

@@ -130,7 +130,7 @@ def completed(words: str) -> set[str]:
 
 
 def test_commands_options_and_targets_are_completed() -> None:
-    assert {"build", "bench"} == completed("dlpack b")
+    assert {"build", "build-all", "bench"} == completed("dlpack b")
     assert "--target" in completed("dlpack build --ta")
     assert completed("dlpack build --target linux-a") == {"linux-arm64", "linux-armhf"}
 

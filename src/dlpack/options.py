@@ -12,6 +12,17 @@ from typing import Any
 from dlpack.meaning.open_batch import OpenBatch
 from dlpack.meaning.shape_sets import Buckets, Shapes, describe_shapes
 
+CHOICES = {
+    "weights": ("auto", "embed", "file"),
+    "optimize": ("speed", "size"),
+    "weights-type": ("float32", "float16", "bfloat16"),
+    "quantize": ("int8",),
+}
+"""The values of options that have a few."""
+
+DTYPES = ("float32", "int32", "int64", "uint8", "int8", "bool")
+"""The element types that an input may be given with its shape."""
+
 
 @dataclass(frozen=True)
 class Options:

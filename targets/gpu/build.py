@@ -17,7 +17,6 @@ from dlpack.targets.gpu.host import cuda_code
 from dlpack.targets.gpu.launch import launch_of
 from dlpack.targets.gpu.machine import GENERIC, GPUS, Gpu
 from dlpack.targets.gpu.nvrtc import Launch
-from dlpack.targets.gpu.schedule import GpuBackend
 
 
 def archs_of(text: str) -> list[str]:
@@ -47,6 +46,8 @@ def gpu_build(gpu: Gpu, archs: Sequence[str]) -> Build:
 
 
 def _backend(gpu: Any, threads: int) -> Backend:
+    from dlpack.targets.gpu.schedule import GpuBackend  # it loads TVM
+
     del threads  # a GPU's are its own
     return GpuBackend(gpu)
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dlpack.errors import UsageError
-from dlpack.kernels.backend import Backend, Layer
+from dlpack.kernels.backend import Backend
 from dlpack.targets.base import Build
 from dlpack.targets.cpu.machine import SCALAR, Machine
-from dlpack.targets.cpu.schedule import CpuBackend
 from dlpack.targets.toolchains.emulate import Emulator
 
 CORE = "core"
@@ -38,20 +37,11 @@ class Core:
         return Build(lambda: self.machine, emulators=(self.emulator,), backend=backend)
 
 
-class CoreBackend(CpuBackend):
-    """A microcontroller's core. Weights that are computed or widened would take RAM, which there is least of."""
-
-    def __init__(self, machine: Machine) -> None:
-        super().__init__(machine)
-        self.layouts = replace(self.layouts, widens=False)
-
-    def winograd_tile(self, layer: Layer) -> int:  # noqa: ARG002 - the protocol's
-        return 0
-
-
 def backend(machine: Machine, threads: int) -> Backend:
     if threads > 1:
         raise UsageError("a microcontroller's core runs one thread: remove --threads")
+    from dlpack.targets.microcontroller.backend import CoreBackend  # it loads TVM
+
     return CoreBackend(machine)
 
 

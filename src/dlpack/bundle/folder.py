@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -58,6 +59,17 @@ def new_bundle(output: Path) -> Iterator[Path]:
             else:
                 os.replace(old, output)
         _remove(work, made)
+
+
+def remove_leftovers(output: Path) -> None:
+    """Removes what a build of a bundle left beside it when its process was killed; a bundle that it had just moved
+    aside comes back. No other build may be under way there."""
+    name = f".{glob.escape(output.name)}-????????"
+    for work in (*output.parent.glob(name), *output.parent.glob(f"{name}-old")):
+        if work.name.endswith("-old") and not output.exists():
+            os.replace(work, output)
+        else:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 _LITTER = frozenset({".DS_Store", "Thumbs.db"})

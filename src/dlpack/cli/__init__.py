@@ -1,4 +1,5 @@
-"""The command line: build, export, inspect, verify, run, new, bench, serve, targets, doctor, completion, help.
+"""The command line: build, build-all, export, inspect, verify, run, new, bench, serve, targets, doctor, completion,
+help.
 
 `arguments` holds the options that commands share, `console` the output; the commands are in the other modules.
 """
@@ -11,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from dlpack.cli import build, doctor, new, run, shell, show
+from dlpack.cli import build, build_all, doctor, new, run, shell, show
 from dlpack.cli.console import fail, interrupted
 from dlpack.cli.version import version_text
 from dlpack.errors import DlpackError, did_you_mean
@@ -20,6 +21,7 @@ _EPILOG = """\b
 Examples:
   dlpack build model.onnx --target native     compile for this computer
   dlpack build model.onnx --target wasm       an npm package and a page
+  dlpack build-all models.toml                many models, several at a time
   dlpack run build/model --input cat.jpg      a quick look at the result
   dlpack new vite build/model                 a project to start from
   dlpack help build                           the options of a command
@@ -73,6 +75,7 @@ def cli() -> None:
 
 for command in (
     build.build,
+    build_all.build_all,
     build.export,
     show.inspect,
     show.verify,

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dlpack.errors import UsageError
+from dlpack.options import DTYPES
 
 
 def parse_shapes(values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
@@ -96,23 +97,12 @@ def parse_dtypes(values: tuple[str, ...]) -> dict[str, str]:
         name, _, dims = value.rpartition("=")
         _, colon, dtype = dims.partition(":")
         if colon:
-            if dtype not in ("float32", "int32", "int64", "uint8", "int8", "bool"):
+            if dtype not in DTYPES:
                 raise UsageError(
-                    f"--shape {value!r}: the element type must be float32, int32, int64, uint8, int8 or bool"
+                    f"--shape {value!r}: the element type must be {', '.join(DTYPES[:-1])} or {DTYPES[-1]}"
                 )
             dtypes[name] = dtype
     return dtypes
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """The class names in a file, one per line; blank lines are skipped. Raises UsageError."""
-    try:
-        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as e:
-        raise UsageError(f"the labels file {path} cannot be read: {e}") from e
-    if not labels:
-        raise UsageError(f"the labels file {path} is empty: write one class name per line")
-    return labels
 
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only warnings, errors and the result's path.")

@@ -25,7 +25,6 @@ from dlpack.cli.arguments import (
     parse_values,
     preprocess_option,
     quiet_option,
-    read_labels,
     task_option,
     tolerance_option,
     value_option,
@@ -33,6 +32,8 @@ from dlpack.cli.arguments import (
 from dlpack.cli.console import ERR, OUT, plain, progress
 from dlpack.cli.shell import complete_target
 from dlpack.errors import UsageError
+from dlpack.meaning.labels import read_labels
+from dlpack.options import CHOICES
 
 
 class _BuildCommand(click.Command):
@@ -121,28 +122,28 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
 @task_option
 @click.option(
     "--weights",
-    type=click.Choice(["auto", "embed", "file"]),
+    type=click.Choice(CHOICES["weights"]),
     default="auto",
     show_default=True,
     help="Weights inside the C++ file or in a separate file; auto embeds up to 4 MiB, and all of a model from MXNet.",
 )
 @click.option(
     "--optimize",
-    type=click.Choice(["speed", "size"]),
+    type=click.Choice(CHOICES["optimize"]),
     default="speed",
     show_default=True,
     help="Whether to use more memory for speed (Winograd).",
 )
 @click.option(
     "--weights-type",
-    type=click.Choice(["float32", "float16", "bfloat16"]),
+    type=click.Choice(CHOICES["weights-type"]),
     default="float32",
     show_default=True,
     help="Round weights to 16 bits, which halves their file; the build says how far the outputs move.",
 )
 @click.option(
     "--quantize",
-    type=click.Choice(["int8"]),
+    type=click.Choice(CHOICES["quantize"]),
     help="Make an integer network of a float32 one; needs --calibrate. The build says how far the outputs move.",
 )
 @click.option(

@@ -13,11 +13,11 @@ ERR = Console(stderr=True, highlight=False)
 OUT = Console(highlight=False)
 
 
-def interrupted(as_json: bool = False) -> NoReturn:
+def interrupted(as_json: bool = False, what: str = "nothing was written") -> NoReturn:
     # CPython remembers an interrupt inside exec(), where dataclasses are made while a module is imported, and ends
     # `python -m` by that signal whatever its exit code. The next exec() makes it forget.
     exec("")
-    fail("interrupted; nothing was written", 130, as_json)
+    fail(f"interrupted; {what}", 130, as_json)
 
 
 def fail(message: str, code: int, as_json: bool) -> NoReturn:

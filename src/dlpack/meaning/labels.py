@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dlpack.errors import UsageError
 
 MAX_LABELS = 1 << 20
 MAX_BYTES = 16 << 20
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The class names in a file, one per line; blank lines are skipped. Raises UsageError."""
+    try:
+        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as e:
+        raise UsageError(f"the labels file {path} cannot be read: {e}") from e
+    if not labels:
+        raise UsageError(f"the labels file {path} is empty: write one class name per line")
+    return labels
 
 
 def check_labels(labels: Sequence[str], where: str) -> tuple[str, ...]:
