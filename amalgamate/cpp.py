@@ -118,7 +118,11 @@ class CppPrinter(Printer):
 
     def pointer(self, s: Pointer) -> str:
         const = "" if s.written else "const "
-        return f"{const}{CPP_TYPE[s.dtype]}* const {s.name} = {self.address(s.buffer, s.index)}"
+        address = self.address(s.buffer, s.index)
+        if s.apart:
+            self.functions.add("apart")
+            address = f"apart({address})"
+        return f"{const}{CPP_TYPE[s.dtype]}* const {s.name} = {address}"
 
     def prefetch(self, address: str) -> list[str]:
         return [f"__builtin_prefetch({address})"]

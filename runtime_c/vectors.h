@@ -241,6 +241,14 @@ template <class V> INLINE V load(const elem<V>* p) {
   return *reinterpret_cast<const unaligned*>(p);
 }
 
+//@ section apart
+// p, of which the compiler does not know what it has in common with other addresses: it would
+// compute rows from one address, from which most are too far away for a load of two vectors.
+template <class T> INLINE T* apart(T* p) {
+  asm("" : "+r"(p));
+  return p;
+}
+
 //@ section kept
 // Keeps a vector in a register: GCC would reload it from memory for each use.
 template <class V> INLINE V kept(V v) {

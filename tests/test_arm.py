@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +44,8 @@ def product(x: Linear, w: Linear) -> Assign:
     return Assign("acc", Op("float32", 4, "+", (ACC, term)))
 
 
-def printed(*body: object) -> str:
-    return CppPrinter().kernel(by_lane(Kernel(PARAMS, body), 4), "k")  # type: ignore[arg-type]
+def printed(*body: object, registers: int = 0) -> str:
+    return CppPrinter().kernel(by_lane(Kernel(PARAMS, body), 4, registers), "k")  # type: ignore[arg-type]
 
 
 # --- the passes -------------------------------------------------------------------------------------------------------
@@ -59,6 +60,17 @@ def test_steps_along_memory_share_a_vector() -> None:
     assert [line.strip() for line in text.splitlines() if "x_by_lane0[" in line] == lanes
     main, rest = text.split("k = 8;")
     assert main.count("prefetch") == 1 and rest.count("prefetch") == 1  # four vectors of weights are a cache line
+
+
+def test_long_reductions_load_two_vectors_of_each_row_from_its_own_address() -> None:
+    k = Linear.var("k")
+    loop = For("k", 0, 132, 1, (product(k + 3, k * 4),))
+    text = printed(loop, registers=4)
+    assert "const float* const x_row0 = apart(x + 3);" in text
+    assert "for (int k = 0; k != 128; k += 8)" in text and "for (int k = 128; k < 132; ++k)" in text
+    assert text.count("load<f32x4>(x_row0 + k") == 2 and "x_by_lane1[3] * load<f32x4>(w_k + 28)" in text
+    for others in (printed(loop, registers=3), printed(replace(loop, end=124), registers=4)):
+        assert "x_row" not in others and "k += 4" in others
 
 
 def test_a_few_steps_need_no_loop() -> None:
@@ -77,7 +89,7 @@ def test_rows_that_are_neighbours_share_vectors_and_nothing_is_read_beyond() -> 
 @pytest.mark.parametrize("stride", [0, 2])
 def test_scalars_that_stand_still_or_skip_are_left(stride: int) -> None:
     loop = For("k", 0, 8, 1, (product(Linear.var("k") * stride, Linear.var("k") * 4),))
-    assert by_lane(Kernel(PARAMS, (loop,)), 4).body == (loop,)
+    assert by_lane(Kernel(PARAMS, (loop,)), 4, 30).body == (loop,)
 
 
 def test_a_sum_starts_from_a_constant_that_is_added() -> None:

@@ -13,7 +13,8 @@ class Machine:
     started per cycle, `fma_latency` cycles until one is done, `load_ports` vector loads per cycle; caches in bytes.
     `broadcast_operand`: whether an FMA can take a scalar in memory for all its lanes (AVX-512), so that no
     register holds it; `by_lane` whether it can take a lane of a vector (64-bit Arm), so that `registers_by_lane`
-    registers hold as many steps of a row as one has lanes; `fma_call` that the compiler fuses no multiply-add by
+    registers hold as many steps of a row as one has lanes, and `pairs` that where twice as many are free, one
+    instruction loads two; `fma_call` that the compiler fuses no multiply-add by
     itself; `in_order` that an instruction which waits holds up those behind it.
     `beside` is the cycles that each instruction of a product beside its FMAs adds (a load of inputs, a load of two
     vectors of weights, the loop's own): the FMAs leave room to issue them, but not always.
@@ -37,6 +38,7 @@ class Machine:
     broadcast_operand: bool = False
     by_lane: bool = False
     registers_by_lane: int = 1
+    pairs: bool = False
     fma_call: bool = False
     in_order: bool = False
     beside: float = 0

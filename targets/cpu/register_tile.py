@@ -17,8 +17,8 @@ from dlpack.loops.layout import Block, Layout
 from dlpack.loops.lower import PREFETCH
 from dlpack.targets.cpu.blocks import Access, Axis, BlockInfo
 from dlpack.targets.cpu.machine import Machine
-from dlpack.targets.cpu.state import State
-from dlpack.targets.cpu.tiles import LONG_RUN, Tile, choose_tile, grouped_tile
+from dlpack.targets.cpu.state import State, points
+from dlpack.targets.cpu.tiles import LONG_RUN, Tile, choose_tile, for_runs, grouped_tile
 
 GROUP = "dlpack.group"
 """Block annotation: outputs of so many neighbouring channels read the same inputs (grouped convolution)."""
@@ -102,7 +102,10 @@ class _Plan:
 
 
 def _plan(state: State, found: _Reduction) -> _Plan:
-    machine, info = state.machine, found.info
+    info = found.info
+    if found.broadcast:
+        state.machine = for_runs(state.machine, _run(found), points(info) * info.extent_of_reduction)
+    machine = state.machine
     rows = _row_axis(found, state.spec.order)
     height = rows.extent if rows else 1
     stays = not found.depthwise or rows is None or all(_window_stays(r, rows, info, machine) for r in found.reads)
@@ -253,6 +256,12 @@ def _row_axis(found: _Reduction, order: Sequence[int]) -> Axis | None:
     axes = [found.info.spatial[d] for d in reversed(order[:-1]) if found.info.spatial[d].extent > 1]
     moving = [r for r in found.reads if r.strides.get(found.vector.name) != 0]
     return next((a for a in axes if any(r.strides.get(a.name) == 0 for r in moving)), axes[0] if axes else None)
+
+
+def _run(found: _Reduction) -> int:
+    """How many steps of the reduction lie one behind the other in what is not packed."""
+    others = [r for r in found.reads if r not in found.packed]
+    return max((a.extent for a in found.info.reduction for r in others if r.strides.get(a.name) == 1), default=1)
 
 
 def _window(found: _Reduction, rows: Axis | None, machine: Machine) -> tuple[Axis, ...]:

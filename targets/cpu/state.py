@@ -15,6 +15,7 @@ from dlpack.loops.sums import start_from_addend
 from dlpack.loops.tir import Schedule, loop_names, lower, new_schedule
 from dlpack.targets.cpu.blocks import BlockInfo, examine
 from dlpack.targets.cpu.machine import Machine
+from dlpack.targets.cpu.tiles import room
 
 PARALLEL_CYCLES = 20_000
 """Kernels that take fewer are not worth a second thread: to wake and to wait for it takes one or two microseconds."""
@@ -81,7 +82,8 @@ class State:
         kernel = lower_kernel(lower(self.sch), operands, self.machine.lanes, self.spec.order, loop_names(self.sch))
         if self.machine.by_lane:
             constants = {kernel.params[i].name for i in self.spec.constant}
-            kernel = by_lane(start_from_addend(kernel, constants), self.machine.lanes)
+            registers = room(self.machine) if self.machine.pairs else 0
+            kernel = by_lane(start_from_addend(kernel, constants), self.machine.lanes, registers)
         if self.machine.dot == "smmla":
             kernel = pairs_of_rows(kernel)
         return Scheduled(kernel, self.packed, description)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from dlpack.loops.lanes import PAIRED_STEPS
 from dlpack.targets.cpu.machine import Machine
 
 
@@ -99,10 +100,23 @@ def fits(height: int, vectors: int, machine: Machine, broadcast: bool, streamed:
     """
     weights = vectors if streamed else 1
     if machine.by_lane and broadcast:
-        free = machine.registers - (2 if machine.in_order else 1)
-        return height * (vectors + machine.registers_by_lane) + weights < free
+        return height * (vectors + machine.registers_by_lane) + weights <= room(machine)
     others = weights + (0 if machine.broadcast_operand and broadcast else 1)
     return height * vectors + others < machine.registers
+
+
+def room(machine: Machine) -> int:
+    """By lane, the registers that a tile's sums and what they are computed from may take."""
+    return machine.registers - (3 if machine.in_order else 2)
+
+
+def for_runs(machine: Machine, steps: int, products: int) -> Machine:
+    """The machine for so many products, whose inputs lie in runs of so many steps: whether it loads them in pairs."""
+    return replace(machine, pairs=machine.by_lane and steps >= PAIRED_STEPS and products >= PAIRED_PRODUCTS)
+
+
+PAIRED_PRODUCTS = 1 << 23
+"""Fewer are not worth the code: loops of paired loads run more steps at a time."""
 
 
 def _cycles(
@@ -131,7 +145,8 @@ def _cycles(
                 continue
             inputs = h / machine.lanes if by_lane else h
             loads = (v if streamed else 0) + (inputs if broadcast else h * v)
-            step = machine.beside * (inputs + -(-v // 2) + 1) if broadcast else 0
+            paired = machine.pairs and fits(h, v, replace(machine, registers_by_lane=2), broadcast, streamed)
+            step = machine.beside * (inputs / (2 if paired else 1) + -(-v // 2) + 1) if broadcast else 0
             step += max(h * v / machine.fma_ports, loads / machine.load_ports, machine.fma_latency if h * v else 0)
             step += L2_CYCLES * v * lines if from_l2 else 0
             total += n * m * (step * depth + 8 + 2 * h * v + max(0, h * v - 12) * lines)

@@ -10,8 +10,8 @@ from dlpack.loops.layout import Block, Layout
 from dlpack.loops.lower import WHOLE
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.machine import Machine
-from dlpack.targets.cpu.state import State
-from dlpack.targets.cpu.tiles import best_tile
+from dlpack.targets.cpu.state import State, points
+from dlpack.targets.cpu.tiles import best_tile, for_runs
 
 
 def winograd(state: State) -> Scheduled | None:
@@ -40,6 +40,7 @@ def winograd(state: State) -> Scheduled | None:
     widths = state.widths(r.buffer for r in info.reads if state.is_constant(r.buffer))
     if parts > 1 and not widths:
         widths = [n for n in range(machine.lanes, part + 1, machine.lanes) if part % n == 0]
+    state.machine = machine = for_runs(machine, depth, points(info) * depth)
     tile, _ = best_tile(band_rows * band_columns, part, depth, machine, True, True, whole=True, widths=widths)
     part = -(-part // tile.columns) * tile.columns
     _pack(state, info, tile.columns)
@@ -189,7 +190,8 @@ def choose_winograd(machine: Machine, batch: int, inputs: int, outputs: int, hei
         edge = size + 2
         band, _ = _bands(edge, layer, one)
         bands = -(-rows // band[0]) * -(-columns // band[1])
-        _, product = best_tile(band[0] * band[1], outputs, inputs, machine, True, True, whole=True)
+        paired = for_runs(machine, inputs, edge * edge * rows * columns * inputs * outputs)
+        _, product = best_tile(band[0] * band[1], outputs, inputs, paired, True, True, whole=True)
         into, out = TRANSFORM[size]
         transforms = rows * columns * (vectors_in * into + vectors_out * out)
         tensors, weights = _traffic(machine, edge, layer, band)

@@ -190,13 +190,15 @@ class Prefetch(Stmt):
 
 @dataclass(frozen=True)
 class Pointer(Stmt):
-    """Names the address of ``buffer[index]``; `buffer` may be a pointer too. `written`: it serves stores as well."""
+    """Names the address of ``buffer[index]``; `buffer` may be a pointer too. `written`: it serves stores as well.
+    `apart`: the compiler shall keep it in a register, and not compute it from others near it."""
 
     name: str
     dtype: str
     written: bool
     buffer: str
     index: Linear
+    apart: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 Arm multiplies a vector by one lane of another in one instruction (``fmla v0.4s, v1.4s, v2.s[3]``). So where a reduction
 walks along memory, as many steps as a vector has lanes share one load per row in place of a load and a broadcast each;
 and where the rows of a tile lie side by side (a window that moves over a row of pixels), they share loads among them.
+A long reduction takes two vectors of each row at a time, by one instruction (``ldp``). That reaches only 1,008 bytes
+from an address, so each row then has an address of its own.
 
 Dot products take four bytes of a row at a time (``sdot v0.4s, v1.16b, v2.4b[3]``), and matrix products eight: a vector
 then holds 4 or 2 steps.
@@ -10,7 +12,7 @@ then holds 4 or 2 steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeGuard
 
@@ -26,6 +28,7 @@ from dlpack.loops.ir import (
     Load,
     LoopAxis,
     Op,
+    Pointer,
     Prefetch,
     Ref,
     Scope,
@@ -49,26 +52,40 @@ LINE = 16
 """Elements of a cache line."""
 
 
-def by_lane(kernel: Kernel, lanes: int) -> Kernel:
-    """The kernel with the loops of its products unrolled by `lanes` where a step's scalars follow the last one's."""
+PAIRED_STEPS = 128
+"""Steps of a reduction from which on a trip takes two vectors of each row: fewer do not pay for the rows' addresses."""
+
+
+@dataclass(frozen=True)
+class _Registers:
+    """`lanes` floats lie in each of `number` registers; `taken` are the names in use."""
+
+    lanes: int
+    number: int
+    taken: set[str]
+
+
+def by_lane(kernel: Kernel, lanes: int, registers: int) -> Kernel:
+    """The kernel with the loops of its products unrolled by `lanes` where a step's scalars follow the last one's, or by
+    twice as many where `registers` hold the vectors of a trip (0: nowhere)."""
     taken = {s.name for s in walk(kernel.body) if isinstance(s, Declare)} | {p.name for p in kernel.params}
-    return replace(kernel, body=_block(kernel.body, lanes, taken))
+    return replace(kernel, body=_block(kernel.body, _Registers(lanes, registers, taken)))
 
 
-def _block(stmts: tuple[Stmt, ...], lanes: int, taken: set[str]) -> tuple[Stmt, ...]:
+def _block(stmts: tuple[Stmt, ...], registers: _Registers) -> tuple[Stmt, ...]:
     out: list[Stmt] = []
     for s in stmts:
         if isinstance(s, For):
-            steps = _steps(s, lanes, taken)
+            steps = _steps(s, registers)
             if steps is None:
-                body = _neighbours(s.body, lanes, taken) if _is_plain(s) else None
-                steps = [replace(s, body=_block(s.body, lanes, taken) if body is None else body)]
+                body = _neighbours(s.body, registers) if _is_plain(s) else None
+                steps = [replace(s, body=_block(s.body, registers) if body is None else body)]
             out.extend(steps)
             continue
         if isinstance(s, While | Scope):
-            s = replace(s, body=_block(s.body, lanes, taken))
+            s = replace(s, body=_block(s.body, registers))
         elif isinstance(s, If):
-            s = replace(s, then=_block(s.then, lanes, taken), otherwise=_block(s.otherwise, lanes, taken))
+            s = replace(s, then=_block(s.then, registers), otherwise=_block(s.otherwise, registers))
         out.append(s)
     return tuple(out)
 
@@ -81,25 +98,32 @@ class _Step:
     rest: list[Stmt] = field(default_factory=list)
     scalars: dict[str, Load] = field(default_factory=dict)
 
+    def registers(self, vectors: int) -> int:
+        """How many it takes with so many vectors of each row."""
+        sums = {s.name for s in self.rest if isinstance(s, Assign)}
+        weights = {e for e in _expressions(self.rest) if isinstance(e, Load) and e.lanes > 1}
+        return len(sums) + len(weights) + vectors * len(self.scalars)
 
-def _steps(loop: For, lanes: int, taken: set[str]) -> list[Stmt] | None:
-    """The loop by `lanes` steps at a time, and then the steps that are left; None where nothing is gained."""
+
+def _steps(loop: For, registers: _Registers) -> list[Stmt] | None:
+    """The loop by a vector's steps at a time, and then the steps that are left; None where nothing is gained."""
     if loop.step != 1 or loop.axis is not LoopAxis.SERIAL or not _is_plain(loop):
         return None
     bytes_of = _inputs_of_dots(loop.body)
     together = {e.lanes for e in bytes_of}
-    lanes = BYTES // together.pop() if len(together) == 1 else lanes
-    trips = (loop.end - loop.begin) // lanes
-    step = _take_scalars(loop, bytes_of, taken) if trips else _Step()
+    lanes = BYTES // together.pop() if len(together) == 1 else registers.lanes
+    extent = loop.end - loop.begin
+    step = _take_scalars(loop, bytes_of, registers.taken) if extent >= lanes else _Step()
     if not step.scalars:
         return None
-    vectors = [replace(e, lanes=lanes * e.lanes, valid=lanes * e.lanes) for e in step.scalars.values()]
-    loads: list[Stmt] = [Declare(n, v.dtype, v.lanes, v, True) for n, v in zip(step.scalars, vectors, strict=True)]
-    steps = [list(_moved(step, loop.var, u, lanes)) for u in range(lanes)]
+    paired = not bytes_of and extent >= PAIRED_STEPS and step.registers(2) <= registers.number
+    rows = _pairs(step, loop, registers) if paired else _vectors(step, lanes)
+    steps = [list(_moved(step, loop.var, u, rows)) for u in range(2 * lanes if paired else lanes)]
+    trips = extent // len(steps)
     kept = _prefetched_lines(steps)
-    body = [*loads, *(Scope(tuple(s for s in one if not isinstance(s, Prefetch) or s in kept)) for one in steps)]
-    middle, at_once = loop.begin + trips * lanes, 1 if bytes_of else _trips_together(trips)
-    out: list[Stmt] = [replace(loop, end=middle, step=lanes, body=tuple(body), together=at_once)]
+    body = [*rows.loads, *(Scope(tuple(s for s in one if not isinstance(s, Prefetch) or s in kept)) for one in steps)]
+    middle, at_once = loop.begin + trips * len(steps), 1 if bytes_of else _trips_together(trips, extent)
+    out: list[Stmt] = [*rows.addresses, replace(loop, end=middle, step=len(steps), body=tuple(body), together=at_once)]
     if trips == 1:
         out = [Scope(tuple(_at(body, loop.var, Linear(loop.begin))))]
     if loop.end - middle == 1:
@@ -109,20 +133,59 @@ def _steps(loop: For, lanes: int, taken: set[str]) -> list[Stmt] | None:
     return out
 
 
-def _trips_together(trips: int) -> int:
-    """How many trips the compiler shall run at a time: each saves the loop's own instructions, and takes code."""
-    if trips >= MANY_TRIPS and trips % 4 == 0:
+def _trips_together(trips: int, steps: int) -> int:
+    """How many of a reduction's trips the compiler shall run at a time: each saves the loop's own instructions (an
+    addition for each row's address), and takes code."""
+    if steps >= MANY_STEPS and trips % 4 == 0:
         return 4
     return 2 if trips > 3 and trips % 2 == 0 else 1
 
 
-MANY_TRIPS = 128
+MANY_STEPS = 512
 
 
-def _neighbours(stmts: tuple[Stmt, ...], lanes: int, taken: set[str]) -> tuple[Stmt, ...] | None:
+@dataclass(frozen=True)
+class _Rows:
+    """The vectors that hold the scalars of a trip's steps, `lanes` steps each: their names by the scalar's, in order,
+    and their `loads`, from `addresses` that stand before the loop."""
+
+    lanes: int
+    names: Mapping[str, tuple[str, ...]]
+    loads: Sequence[Stmt]
+    addresses: Sequence[Stmt] = ()
+
+
+def _vectors(step: _Step, lanes: int) -> _Rows:
+    """A vector for each row."""
+    loads = [
+        Declare(name, e.dtype, lanes * e.lanes, replace(e, lanes=lanes * e.lanes, valid=lanes * e.lanes), True)
+        for name, e in step.scalars.items()
+    ]
+    return _Rows(lanes, {name: (name,) for name in step.scalars}, loads)
+
+
+def _pairs(step: _Step, loop: For, registers: _Registers) -> _Rows:
+    """Two vectors for each row, from an address of its own."""
+    lanes, here = registers.lanes, Linear.var(loop.var) - loop.begin
+    names: dict[str, tuple[str, ...]] = {}
+    loads: list[Stmt] = []
+    addresses: list[Stmt] = []
+    for name, e in step.scalars.items():
+        row = _fresh(f"{e.buffer}_row", registers.taken)
+        start = e.index + (Linear(loop.begin) - Linear.var(loop.var))
+        addresses.append(Pointer(row, e.dtype, False, e.buffer, start, apart=True))
+        names[name] = (name, _fresh(f"{e.buffer}_by_lane", registers.taken))
+        for k, vector in enumerate(names[name]):
+            load = Load(e.dtype, lanes, row, here + k * lanes, lanes)
+            loads.append(Declare(vector, e.dtype, lanes, load, True))
+    return _Rows(lanes, names, loads, addresses)
+
+
+def _neighbours(stmts: tuple[Stmt, ...], registers: _Registers) -> tuple[Stmt, ...] | None:
     """A product's steps with vectors for those scalars that lie side by side; None where nothing is gained."""
     named = {s.name: s.value for s in stmts if isinstance(s, Declare)}
-    vectors = _vectors_over({e for e in _expressions(stmts) if _is_scalar(e)}, lanes, taken)
+    lanes = registers.lanes
+    vectors = _vectors_over({e for e in _expressions(stmts) if _is_scalar(e)}, lanes, registers.taken)
     if not vectors:
         return None
 
@@ -151,7 +214,7 @@ def _vectors_over(scalars: Collection[Load], lanes: int, taken: set[str]) -> dic
             continue
         for start in starts:
             inside = [e for e in run if 0 <= e.index.const - start < lanes and e not in held]
-            vector = (_fresh(buffer, taken), replace(run[0], index=base + start, lanes=lanes, valid=lanes))
+            vector = (_fresh(f"{buffer}_by_lane", taken), replace(run[0], index=base + start, lanes=lanes, valid=lanes))
             held.update(dict.fromkeys(inside, vector))
     return held
 
@@ -168,11 +231,11 @@ def _where_used(stmts: list[Stmt]) -> Iterator[Stmt]:
         yield s
 
 
-def _fresh(buffer: str, taken: set[str]) -> str:
+def _fresh(stem: str, taken: set[str]) -> str:
     number = 0
-    while f"{buffer}_by_lane{number}" in taken:
+    while f"{stem}{number}" in taken:
         number += 1
-    name = f"{buffer}_by_lane{number}"
+    name = f"{stem}{number}"
     taken.add(name)
     return name
 
@@ -225,7 +288,7 @@ def _take_scalars(loop: For, bytes_of: Collection[Load], taken: set[str]) -> _St
 
     def name(e: Load) -> str:
         if e not in names:
-            names[e] = _fresh(e.buffer, taken)
+            names[e] = _fresh(f"{e.buffer}_by_lane", taken)
             step.scalars[names[e]] = e
         return names[e]
 
@@ -254,12 +317,13 @@ def _prefetched_lines(steps: Iterable[Iterable[Stmt]]) -> set[Prefetch]:
     return kept
 
 
-def _moved(step: _Step, var: str, by: int, lanes: int) -> Iterator[Stmt]:
-    """The step's statements `by` steps on, each scalar being that lane of its vector."""
+def _moved(step: _Step, var: str, by: int, rows: _Rows) -> Iterator[Stmt]:
+    """The step's statements `by` steps on, each scalar being a lane of its vector."""
+    number, lane = divmod(by, rows.lanes)
 
     def on_expr(e: Expr) -> Expr:
-        if isinstance(e, Ref) and e.name in step.scalars:
-            return _lane(replace(e, lanes=lanes * e.lanes), by, e.lanes)
+        if isinstance(e, Ref) and e.name in rows.names:
+            return _lane(replace(e, name=rows.names[e.name][number], lanes=rows.lanes * e.lanes), lane, e.lanes)
         return e
 
     for s in _at(step.rest, var, Linear.var(var) + by):

@@ -71,7 +71,7 @@ class _Pointers:
         for s in walk(kernel.body):
             if isinstance(s, Array) and s.space is not Space.REGISTER:
                 self.buffers[s.name] = s.dtype, True
-            if isinstance(s, Array | Declare):
+            if isinstance(s, Array | Declare | Pointer):
                 self.names.add(s.name)
             elif isinstance(s, For):
                 self.names.add(s.var)
