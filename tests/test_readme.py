@@ -58,7 +58,7 @@ def test_the_cmake_example_builds(tmp_path: Path, digits: Path) -> None:
 
 
 def test_the_commands_and_options_exist() -> None:
-    commands = set(re.findall(r"^\| `dlpack (\w+)", README, re.MULTILINE))
+    commands = set(re.findall(r"^\| `dlpack ([\w-]+)", README, re.MULTILINE))
     assert commands == set(cli.commands)
     told = set(re.findall(r"^\| `(--?[\w-]+)", README, re.MULTILINE))
     command = cli.commands["build"]

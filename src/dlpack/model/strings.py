@@ -66,6 +66,10 @@ def rule(*ops: str, domain: str = "") -> Callable[[Rule], Rule]:
     return enter
 
 
+_OF_NUMBERS = ("LabelEncoder", "CategoryMapper", "LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier")
+"""Operators that may make strings of what are none."""
+
+
 def without_strings(model: ModelProto, types: Mapping[str, ValueType], maxima: Mapping[str, int]) -> Strings | None:
     """The model on bytes; None where it has no strings. `maxima` may state the bytes of inputs.
 
@@ -147,7 +151,7 @@ class Writing:
             return
         touched = any(self.is_text(name) for name in reads)
         write = RULES.get((node.domain, node.op_type))
-        makes = write is not None and (node.domain == "ai.onnx.ml" or _cast_to(node) == TensorProto.STRING)
+        makes = write is not None and (node.op_type in _OF_NUMBERS or _cast_to(node) == TensorProto.STRING)
         if not touched and not makes:
             self.nodes.append(node)
             return
