@@ -9,6 +9,7 @@ import numpy as np
 from dlpack.errors import ModelError
 from dlpack.exporters.builder import NotConverted
 from dlpack.exporters.coreml.call import Call, converts
+from dlpack.exporters.coreml.slices import masked_slice
 from dlpack.exporters.layers import reshape, split
 
 _UNARY = {
@@ -195,25 +196,10 @@ def pad(c: Call) -> str:
 
 @converts("slice_by_index")
 def slice_by_index(c: Call) -> str:
-    shape = c.shape()
-    rank = len(shape)
-    begin, end, step = c.ints("begin"), c.ints("end"), c.ints("stride", [1] * rank)
+    rank = len(c.shape())
+    bounds = (c.ints("begin"), c.ints("end"), c.ints("stride", [1] * rank))
     masks = [c.ints(f"{k}_mask", [0] * rank) for k in ("begin", "end", "squeeze")]
-    if any(len(v) != rank for v in (begin, end, step, *masks)) or 0 in step:
-        raise ModelError(f"its begin, end, stride or masks do not fit {rank} dimensions")
-    far = 1 << 40
-    for k in range(rank):
-        if masks[2][k]:
-            begin[k], step[k] = begin[k] % shape[k], 1
-            end[k] = begin[k] + 1
-            continue
-        if masks[0][k]:
-            begin[k] = 0 if step[k] > 0 else far
-        if masks[1][k]:
-            end[k] = far if step[k] > 0 else -far
-    y = c.op_("Slice", c.x(), *(c.g.ints(v) for v in (begin, end, list(range(rank)), step)))
-    gone = [k for k in range(rank) if masks[2][k]]
-    return c.op_("Squeeze", y, c.g.ints(gone)) if gone else y
+    return masked_slice(c, c.x(), c.shape(), bounds, masks)
 
 
 @converts("gather")

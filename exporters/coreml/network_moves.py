@@ -9,6 +9,7 @@ import numpy as np
 from dlpack.errors import ModelError
 from dlpack.exporters.builder import NotConverted
 from dlpack.exporters.coreml.layer import Layer, converts
+from dlpack.exporters.coreml.slices import masked_slice
 from dlpack.exporters.layers import reshape, split
 
 
@@ -106,24 +107,9 @@ def slice_layer(c: Layer) -> str:
 
 @converts("sliceStatic")
 def slice_static(c: Layer) -> str:
-    rank, shape = c.rank(), c.shape()
-    begin, end, step = c.p.wholes(1), c.p.wholes(3), c.p.wholes(5) or [1] * rank
-    masks = [c.p.wholes(k) or [0] * rank for k in (2, 4, 6)]
-    if any(len(v) != rank for v in (begin, end, step, *masks)) or 0 in step:
-        raise ModelError(f"its bounds, strides or masks do not fit {rank} dimensions")
-    far = 1 << 40
-    for k in range(rank):
-        if masks[2][k]:
-            begin[k], step[k] = begin[k] % shape[k], 1
-            end[k] = begin[k] + 1
-            continue
-        if masks[0][k]:
-            begin[k] = 0 if step[k] > 0 else far
-        if masks[1][k]:
-            end[k] = far if step[k] > 0 else -far
-    y = c.op_("Slice", c.x(), *(c.g.ints(v) for v in (begin, end, list(range(rank)), step)))
-    gone = [k for k in range(rank) if masks[2][k]]
-    return c.op_("Squeeze", y, c.g.ints(gone)) if gone else y
+    rank = c.rank()
+    bounds = (c.p.wholes(1), c.p.wholes(3), c.p.wholes(5) or [1] * rank)
+    return masked_slice(c, c.x(), c.shape(), bounds, [c.p.wholes(k) or [0] * rank for k in (2, 4, 6)])
 
 
 @converts("reverse")
