@@ -133,6 +133,10 @@ def test_every_option_of_a_build_is_a_key() -> None:
         ("model = 1", "model: unknown key; did you mean 'models'?"),
         ("", "there are no models"),
         ("[models.a]", "models.a: it has no file"),
+        (
+            "[[models]]\nfile = 'a'",
+            r"models: a list of tables is not expected here: write [models.NAME], not [[models]]",
+        ),
         ("[models.a]\nfile = 3", "models.a.file: a text in quotes is expected here, not 3"),
         ("[models.a]\nfile = 'a'\noptimise = 'size'", "models.a.optimise: unknown key; did you mean 'optimize'?"),
         ("[models.a]\nfile = 'a'\noptimize = 'sise'", "models.a.optimize: 'sise' is none of speed, size; did you"),

@@ -32,6 +32,8 @@ class Place:
         return self.error(f"{form} is expected here, not {value!r}")
 
     def table(self, value: Any) -> Mapping[str, Any]:
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            raise self.error(f"a list of tables is not expected here: write [{self.key}.NAME], not [[{self.key}]]")
         if not isinstance(value, dict):
             raise self._expected("a table", value)
         return value

@@ -90,9 +90,10 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
                 shapes = source.open_shapes(shapes)
                 again = _cleaned(proto, shapes, options.maxima)
                 proto, graph = clean_graph(proto, shapes, options.maxima)
-            except (ModelError, UnsupportedError) as e:
+            except (ModelError, UnsupportedError, UsageError) as e:
                 if number:  # the first set had no error
-                    e.args = (f"with {describe_shapes(shapes)}: {e}",)
+                    asked = describe_shapes(options.shapes, options.batch) if options.batch else describe_shapes(shapes)
+                    e.args = (f"with {asked}: {e}",)
                 raise
             detail.append(f"{len(graph.nodes)} nodes")
         again_clean = partial(clean_graph, shapes=shapes, maxima=options.maxima)
