@@ -142,6 +142,7 @@ class Printer:
         return True
 
     def lacks(self, what: str) -> NotImplementedError:
+        """The error of what the language has no form for: no schedule of its machines asks for it."""
         return NotImplementedError(f"{type(self).__name__} has no {what}")
 
     # --- kernels and statements ---------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 class PictureInput:
     """From a picture with values 0..255 to the model's input: ``image * scale - mean`` per channel.
 
-    In the terms of `dlpack.preprocess`: `channels` is "RGB", "BGR" or "GRAY"; `resize` is the shorter side before the
-    middle is cut out, None stretches the picture to the input's size.
+    In the terms of `dlpack.meaning.preprocess`: `channels` is "RGB", "BGR" or "GRAY"; `resize` is the shorter side
+    before the middle is cut out, None stretches the picture to the input's size.
     """
 
     input: str

@@ -266,6 +266,19 @@ def test_a_file_that_is_no_npz_is_told(tmp_path: Path) -> None:
         build(saved(sure(), tmp_path), tmp_path / "bundle", Options(inputs=tmp_path / "mine.npz"))
 
 
+@pytest.mark.parametrize("method", [b"\x63\x00", b"\x08\x00"], ids=["unknown compression", "no compressed data"])
+def test_archives_that_python_cannot_read_are_errors(tmp_path: Path, method: bytes) -> None:
+    np.savez(tmp_path / "mine.npz", x=np.zeros(3, np.float32))
+    data = (tmp_path / "mine.npz").read_bytes()
+    stored = b"\x00\x00"  # behind the flags in an entry's head, and in the directory
+    head, entry = data.index(b"PK\x03\x04") + 8, data.index(b"PK\x01\x02") + 10
+    assert data[head : head + 2] == data[entry : entry + 2] == stored
+    data = data[:head] + method + data[head + 2 : entry] + method + data[entry + 2 :]
+    (tmp_path / "mine.npz").write_bytes(data)
+    with pytest.raises(UsageError, match=r"mine\.npz cannot be read"):
+        read_given(tmp_path / "mine.npz")
+
+
 def test_tolerance_is_accepted_and_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = sure()
     path = saved(made, tmp_path)

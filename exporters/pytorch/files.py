@@ -11,12 +11,12 @@ import io
 import math
 import pickletools
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dlpack.archives import ZIP_ERRORS
 from dlpack.errors import ModelError, UsageError
 from dlpack.exporters.base import MAX_TEXT_BYTES, MAX_WEIGHTS_BYTES
 
@@ -37,7 +37,7 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(file)
             infos = self._zip.infolist()
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as e:
+        except ZIP_ERRORS as e:
             raise ModelError(
                 f"the zip archive is damaged ({e}); it may be cut off: copy or download it again"
             ) from None
@@ -63,7 +63,7 @@ class Archive:
             raise ModelError(f"the record '{name}' has {info.file_size:,} bytes; {limit:,} are accepted")
         try:
             return self._zip.read(info)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError, zlib.error) as e:
+        except ZIP_ERRORS as e:
             raise ModelError(f"the record '{name}' is damaged ({e}); copy or download the file again") from None
 
     def text(self, name: str) -> str:

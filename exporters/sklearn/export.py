@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, helper
 
+from dlpack.archives import ZIP_ERRORS
 from dlpack.errors import DlpackError, ModelError, ToolchainError, UnsupportedError, UsageError
 from dlpack.exporters.base import HEAD_BYTES, TABLE, Exported, Exporter, ExportOptions, rows_of, set_metadata
 from dlpack.exporters.sklearn.check import Check, compare
@@ -40,7 +41,7 @@ def recognises(path: Path, start: bytes) -> bool:
     try:
         with zipfile.ZipFile(path) as archive, archive.open("schema.json") as schema:
             return b'"__loader__"' in schema.read(HEAD_BYTES)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+    except ZIP_ERRORS:
         return False
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import onnx
 
 from dlpack import errors
+from dlpack.archives import ZIP_ERRORS
 from dlpack.errors import DlpackError, ModelError, ToolchainError, UnsupportedError, UsageError
 from dlpack.exporters.base import MAX_WEIGHTS_BYTES, Exported, Exporter, ExportOptions
 from dlpack.exporters.tensorflow.layers import is_layers_model, weight_files
@@ -119,7 +120,7 @@ def _is_keras_archive(path: Path, start: bytes) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = {i.filename: i.file_size for i in archive.infolist()}
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+    except ZIP_ERRORS:
         return False
     if "config.json" not in entries or not entries.keys() & {"model.weights.h5", "metadata.json"}:
         return False

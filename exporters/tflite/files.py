@@ -8,13 +8,13 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from dlpack.archives import ZIP_ERRORS
 from dlpack.errors import ModelError
 from dlpack.exporters.base import MAX_TEXT_BYTES, read_labels
 from dlpack.exporters.builder import MAX_RANK, Array, Shape
@@ -110,7 +110,7 @@ def read_label_file(data: bytes) -> tuple[str, ...] | None:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             texts = [i for i in archive.infolist() if i.filename.endswith(".txt") and i.file_size <= MAX_TEXT_BYTES]
             return read_labels(archive.read(texts[0]).decode("utf-8", "replace")) or None if len(texts) == 1 else None
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error):
+    except ZIP_ERRORS:
         return None
 
 

@@ -39,7 +39,7 @@ class _Reader:
     def text(self) -> str:
         return self.take(self.length()).decode("utf-8", "replace")
 
-    def skip(self, mark: bytes) -> bool:
+    def takes(self, mark: bytes) -> bool:
         """Takes the next byte where it is `mark`."""
         found = self.data[self.place : self.place + 1] == mark
         self.place += found
@@ -65,10 +65,10 @@ class _Reader:
         raise ModelError(_DAMAGED)
 
     def array(self, depth: int) -> Any:
-        kind = self.take(1) if self.skip(b"$") else b""
-        if not self.skip(b"#"):
+        kind = self.take(1) if self.takes(b"$") else b""
+        if not self.takes(b"#"):
             found = []
-            while not self.skip(b"]"):
+            while not self.takes(b"]"):
                 found.append(self.value(self.take(1), depth - 1))
             return found
         count = self.length()
@@ -80,11 +80,11 @@ class _Reader:
         return [self.value(self.take(1), depth - 1) for _ in range(count)]
 
     def object(self, depth: int) -> dict[str, Any]:
-        if self.skip(b"$"):
+        if self.takes(b"$"):
             raise ModelError(_DAMAGED)
-        count = self.length() if self.skip(b"#") else -1
+        count = self.length() if self.takes(b"#") else -1
         found = {}
-        while count and not (count < 0 and self.skip(b"}")):
+        while count and not (count < 0 and self.takes(b"}")):
             name = self.text()
             found[name] = self.value(self.take(1), depth - 1)
             count -= count > 0

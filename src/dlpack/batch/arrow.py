@@ -50,7 +50,7 @@ def arrow_type(tensor: Tensor, lists: bool = False) -> Any:
 def _element(dtype: str) -> Any:
     try:
         return pa.from_numpy_dtype(np.dtype(dtype))
-    except (TypeError, pa.ArrowNotImplementedError) as e:
+    except (TypeError, pa.ArrowNotImplementedError) as e:  # what NumPy does not know, and what Arrow does not
         raise UsageError(f"Arrow has no type for {dtype}: leave that output out of outputs") from e
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.archives import ZIP_ERRORS
 from dlpack.bundle.loader import Predictor, load, read_kernels, read_manifest
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
@@ -131,7 +132,7 @@ def _inputs(bundle: Path, names: Sequence[str], number: int) -> dict[str, Array]
         with np.load(bundle / "reference.npz") as stored:
             keys = reference_names("in", len(names), number)
             return {name: stored[key] for name, key in zip(names, keys, strict=True)}
-    except (OSError, KeyError, ValueError) as e:
+    except ZIP_ERRORS as e:
         raise UsageError(f"{bundle} has no readable reference.npz: {e}") from e
 
 

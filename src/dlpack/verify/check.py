@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.archives import ZIP_ERRORS
 from dlpack.bundle.arrays import own_outputs, restored
 from dlpack.bundle.folder import check_files
 from dlpack.bundle.loader import read_manifest
@@ -120,7 +121,7 @@ def stored_questions(bundle: Path, sets: Sequence[Mapping[str, Any]]) -> list[Qu
                 inputs = {t["name"]: restored(stored[name]) for t, name in zip(s["inputs"], names, strict=True)}
                 expected = read_expected(stored, len(own_outputs(s["outputs"])), number)
                 questions.append(Question(inputs, expected, (set_name(s),) if len(sets) > 1 else ()))
-    except (OSError, KeyError, TypeError, ValueError) as e:
+    except (*ZIP_ERRORS, TypeError) as e:
         raise UsageError(f"{bundle} has no readable reference.npz: {e}") from e
     return questions
 

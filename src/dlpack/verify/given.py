@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.archives import ZIP_ERRORS
 from dlpack.bundle.texts import encoded_inputs, is_text
 from dlpack.errors import UsageError, did_you_mean
 from dlpack.graph.ir import Array
@@ -76,6 +76,6 @@ def read_given(path: Path, option: str = "--inputs") -> Given:
             if not isinstance(stored, np.lib.npyio.NpzFile):
                 raise ValueError("it is not an .npz file; write it with numpy.savez")
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as e:
+    except ZIP_ERRORS as e:
         raise UsageError(f"{option} {path} cannot be read: {e}") from e
     return Given(path.name, hashlib.sha256(data).hexdigest(), arrays)
