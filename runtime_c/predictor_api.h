@@ -735,7 +735,7 @@ void @name@_destroy(@name@_predictor* p) {
   if (p == nullptr) return;
 //@ threads
   impl::stop_workers(*p);
-#if defined(@NAME@_POSIX_THREADS)
+#if defined(@NAME@_POSIX_THREADS) && !defined(@NAME@_FUTEXES)
   pthread_cond_destroy(&p->pool->wake);
   pthread_mutex_destroy(&p->pool->mutex);
 #endif

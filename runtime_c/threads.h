@@ -13,6 +13,13 @@ extern "C" void host_wake(const int32_t* number);
 #include <sched.h>
 #include <unistd.h>
 #define @NAME@_POSIX_THREADS
+#if defined(__linux__)
+// glibc's condition variables can lose a wake-up before 2.41 (its bug 25847).
+#include <sys/syscall.h>
+#if defined(SYS_futex)
+#define @NAME@_FUTEXES
+#endif
+#endif
 #endif
 #if defined(@NAME@_POSIX_THREADS) || defined(@NAME@_HOST_THREADS) || defined(__wasm_atomics__)
 #define @NAME@_WORKERS  // otherwise there is one thread
@@ -48,8 +55,10 @@ struct thread_pool {
   int32_t count;    // threads, including the caller
 #if defined(@NAME@_POSIX_THREADS)
   pid_t process;    // the process that the workers belong to
+#if !defined(@NAME@_FUTEXES)
   pthread_mutex_t mutex;
   pthread_cond_t wake;
+#endif
   pthread_t threads[kMostThreads];
   worker_id workers[kMostThreads];
 #endif
@@ -85,7 +94,10 @@ void take_parts(const @name@_predictor& p, int32_t worker) {
 
 void wake_workers(thread_pool& pool) {
   if (__atomic_load_n(&pool.asleep, __ATOMIC_SEQ_CST) == 0) return;
-#if defined(@NAME@_POSIX_THREADS)
+#if defined(@NAME@_FUTEXES)
+  constexpr int wake = 1 | 128;  // FUTEX_WAKE among the threads of one process
+  syscall(SYS_futex, &pool.jobs, wake, 0x7fffffff, nullptr, nullptr, 0);
+#elif defined(@NAME@_POSIX_THREADS)
   pthread_mutex_lock(&pool.mutex);
   pthread_cond_broadcast(&pool.wake);
   pthread_mutex_unlock(&pool.mutex);
@@ -128,24 +140,27 @@ void work(const @name@_predictor& p, int32_t worker) {
   int32_t seen = 0;
   while (__atomic_load_n(&pool.stop, __ATOMIC_ACQUIRE) == 0) {
     for (int32_t turns = 0; turns < 2000 && look(pool.jobs) == seen; ++turns) spin();
-#if defined(@NAME@_POSIX_THREADS)
     if (look(pool.jobs) == seen) {
+#if defined(@NAME@_POSIX_THREADS) && !defined(@NAME@_FUTEXES)
       pthread_mutex_lock(&pool.mutex);
       __atomic_add_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
       while (__atomic_load_n(&pool.jobs, __ATOMIC_SEQ_CST) == seen)
         pthread_cond_wait(&pool.wake, &pool.mutex);
       __atomic_sub_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
       pthread_mutex_unlock(&pool.mutex);
-    }
-#elif defined(@NAME@_HOST_THREADS) || defined(__wasm_atomics__)
-    __atomic_add_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
-#if defined(@NAME@_HOST_THREADS)
-    host_wait(&pool.jobs, seen);
 #else
-    __builtin_wasm_memory_atomic_wait32(&pool.jobs, seen, -1);
+      __atomic_add_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
+#if defined(@NAME@_FUTEXES)
+      constexpr int wait = 0 | 128;  // FUTEX_WAIT, unless the number has changed
+      syscall(SYS_futex, &pool.jobs, wait, seen, nullptr, nullptr, 0);
+#elif defined(@NAME@_HOST_THREADS)
+      host_wait(&pool.jobs, seen);
+#else
+      __builtin_wasm_memory_atomic_wait32(&pool.jobs, seen, -1);
 #endif
-    __atomic_sub_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
+      __atomic_sub_fetch(&pool.asleep, 1, __ATOMIC_SEQ_CST);
 #endif
+    }
     seen = __atomic_load_n(&pool.jobs, __ATOMIC_ACQUIRE);
     take_parts(p, worker);
   }
@@ -164,13 +179,15 @@ void* work_of(void* id) {
 void init_pool([[maybe_unused]] thread_pool& pool) {
 #if defined(@NAME@_POSIX_THREADS)
   pool.process = getpid();
+#if !defined(@NAME@_FUTEXES)
   pthread_mutex_init(&pool.mutex, nullptr);
   pthread_cond_init(&pool.wake, nullptr);
 #endif
+#endif
 }
 
-// After fork(), the child has no workers, and a mutex that one of them held stays locked: reset the
-// pool to one thread.
+// After fork(), the child has no workers, and a mutex that one of them held would stay locked: reset
+// the pool to one thread.
 void notice_fork([[maybe_unused]] thread_pool& pool) {
 #if defined(@NAME@_POSIX_THREADS)
   if (pool.process == getpid()) return;
