@@ -9,7 +9,7 @@ import numpy as np
 from onnx import helper
 
 from dlpack.errors import ModelError
-from dlpack.exporters.builder import OnnxBuilder
+from dlpack.exporters.builder import OnnxBuilder, Shape
 
 Converter = TypeVar("Converter", bound=Callable[..., Any])
 
@@ -22,10 +22,30 @@ class Nodes:
     def op_(self, kind: str, *inputs: str, **attrs: Any) -> str:
         return str(self.g.op(kind, *inputs, **attrs))
 
+    def scalar(self, value: float) -> str:
+        return self.g.scalar(value)
+
     def cast(self, x: str, dtype: Any) -> str:
         if self.g.dtype(x) == np.dtype(dtype):
             return x
         return self.op_("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+class Inputs(Nodes):
+    """Base class of a call whose inputs have numbers: `x(i)` is the value of input i."""
+
+    inputs: list[str]
+
+    def x(self, i: int = 0) -> str:
+        if i >= len(self.inputs):
+            raise ModelError(f"it has {len(self.inputs)} inputs; input {i} is missing")
+        return self.inputs[i]
+
+    def shape(self, i: int = 0) -> Shape:
+        return self.g.shape(self.x(i))
+
+    def rank(self, i: int = 0) -> int:
+        return len(self.shape(i))
 
 
 def from_front(axis: int, rank: int, what: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from conformance.cases import Case
 from conftest import requires_module
 from hypothesis import given
 from hypothesis import strategies as st
+from recorded import recorded_cases
 from test_export_mxnet import run
 
 from dlpack import exporters
@@ -26,15 +26,9 @@ F = torch.nn.functional
 Array = np.ndarray[Any, Any]
 
 
-@cache
 def recorded() -> dict[str, dict[str, Array]]:
     """Program → model, and bin where it has weights in a file; "weights" has the arrays that are in them."""
-    found: dict[str, dict[str, Array]] = {}
-    with np.load(Path(__file__).parent / "fixtures" / "coreml_programs.npz") as file:
-        for key in file.files:
-            name, part = key.split("/")
-            found.setdefault(name, {})[part] = file[key]
-    return found
+    return recorded_cases(Path(__file__).parent / "fixtures" / "coreml_programs.npz")
 
 
 W = {name: torch.from_numpy(array) for name, array in recorded()["weights"].items()}

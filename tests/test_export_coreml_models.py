@@ -4,7 +4,6 @@ models of tables against scikit-learn's predictions, which lie in the fixture.""
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from conformance.cases import Case
 from conftest import requires_module
 from hypothesis import given
 from hypothesis import strategies as st
+from recorded import recorded_cases
 from test_export_coreml import DEFINITIONS as PROGRAMS
 from test_export_coreml import inputs_of
 from test_export_mxnet import run
@@ -29,14 +29,9 @@ F = torch.nn.functional
 Array = np.ndarray[Any, Any]
 
 
-@cache
 def recorded() -> dict[str, dict[str, Array]]:
-    found: dict[str, dict[str, Array]] = {}
-    with np.load(Path(__file__).parent / "fixtures" / "coreml_models.npz") as file:
-        for key in file.files:
-            name, part = key.split("/")
-            found.setdefault(name, {})[part] = file[key]
-    return found
+    """Network, table or program → its model, and the results; "weights" has the arrays that are in them."""
+    return recorded_cases(Path(__file__).parent / "fixtures" / "coreml_models.npz")
 
 
 W = {name: torch.from_numpy(array) for name, array in recorded()["weights"].items()}

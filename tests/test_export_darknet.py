@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from conformance.batch import run_cases
 from conformance.cases import Case
 from hypothesis import given
 from hypothesis import strategies as st
+from recorded import recorded_cases
 from test_export_mxnet import run
 
 from dlpack import exporters
@@ -29,15 +29,9 @@ from dlpack.targets.cpu.machine import AVX2
 Array = np.ndarray[Any, Any]
 
 
-@cache
 def recorded() -> dict[str, dict[str, Array]]:
     """Network → cfg, weights, x and out0, out1 ..."""
-    found: dict[str, dict[str, Array]] = {}
-    with np.load(Path(__file__).parent / "fixtures" / "darknet_networks.npz") as file:
-        for key in file.files:
-            name, part = key.split("/")
-            found.setdefault(name, {})[part] = file[key]
-    return found
+    return recorded_cases(Path(__file__).parent / "fixtures" / "darknet_networks.npz")
 
 
 def header(*numbers: float | Array, version: tuple[int, int] = (0, 2)) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from conformance.batch import run_cases
 from conformance.cases import Case
 from hypothesis import given
 from hypothesis import strategies as st
+from recorded import recorded_cases
 from test_export_mxnet import run
 
 from dlpack import exporters
@@ -22,15 +22,9 @@ from dlpack.targets.cpu.machine import AVX2
 Array = np.ndarray[Any, Any]
 
 
-@cache
 def recorded() -> dict[str, dict[str, Array]]:
     """Layer → param, bin, its inputs a, b, c, and its outputs y0, y1 ..."""
-    found: dict[str, dict[str, Array]] = {}
-    with np.load(Path(__file__).parent / "fixtures" / "ncnn_layers.npz") as file:
-        for key in file.files:
-            name, part = key.split("/")
-            found.setdefault(name, {})[part] = file[key]
-    return found
+    return recorded_cases(Path(__file__).parent / "fixtures" / "ncnn_layers.npz")
 
 
 def export(folder: Path, text: str, weights: bytes = b"", **options: Any) -> exporters.Exported:

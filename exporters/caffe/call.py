@@ -79,9 +79,6 @@ class Layer(Nodes):
         axis = message.int(key, default)
         return from_front(axis, rank, f"axis {axis}")
 
-    def scalar(self, value: float) -> str:
-        return self.g.scalar(value)
-
 
 def converts(*names: str) -> Callable[[Converter], Converter]:
     """Registers a converter for Caffe layers of these types."""

@@ -97,9 +97,6 @@ class Call(Nodes):
         rank = self.g.rank(self.x())
         return [from_front(a, rank, f"axis {a}") for a in self.ints(name, default)]
 
-    def scalar(self, value: float) -> str:
-        return self.g.scalar(value)
-
 
 def converts(*names: str) -> Callable[[Converter], Converter]:
     """Registers a converter for MIL operations of these types."""

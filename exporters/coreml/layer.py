@@ -12,7 +12,7 @@ from typing import Any
 
 from dlpack.errors import ModelError
 from dlpack.exporters.builder import Array, OnnxBuilder, Shape
-from dlpack.exporters.call import Nodes, entering, from_front
+from dlpack.exporters.call import Inputs, entering, from_front
 from dlpack.exporters.coreml.files import Message
 from dlpack.exporters.coreml.weights import weights
 from dlpack.exporters.layers import reshape
@@ -22,7 +22,7 @@ CONVERTERS: dict[str, Converter] = {}
 
 
 @dataclass
-class Layer(Nodes):
+class Layer(Inputs):
     """One layer: `x(i)` is the value of input i, `p` its parameters' message.
 
     A converter returns its outputs' values: one name, or a list of them.
@@ -34,17 +34,6 @@ class Layer(Nodes):
     p: Message
     inputs: list[str]
     outputs: int
-
-    def x(self, i: int = 0) -> str:
-        if i >= len(self.inputs):
-            raise ModelError(f"it has {len(self.inputs)} inputs; input {i} is missing")
-        return self.inputs[i]
-
-    def shape(self, i: int = 0) -> Shape:
-        return self.g.shape(self.x(i))
-
-    def rank(self, i: int = 0) -> int:
-        return len(self.shape(i))
 
     def picture(self, i: int = 0) -> str:
         """Input i as [batch, channel, height, width]; the dimensions before these become the batch."""
@@ -90,9 +79,6 @@ class Layer(Nodes):
 
     def signed(self, field: int) -> int:
         return (self.p.wholes(field) or [0])[-1]
-
-    def scalar(self, value: float) -> str:
-        return self.g.scalar(value)
 
 
 def converts(*names: str) -> Callable[[Converter], Converter]:

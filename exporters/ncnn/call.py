@@ -13,7 +13,7 @@ from typing import Any
 
 from dlpack.errors import ModelError
 from dlpack.exporters.builder import Array, NotConverted, OnnxBuilder, Shape
-from dlpack.exporters.call import Nodes, entering, from_front
+from dlpack.exporters.call import Inputs, Nodes, entering, from_front
 from dlpack.exporters.ncnn.files import Line, Weights
 
 Converter = Callable[["Layer"], Any]
@@ -21,7 +21,7 @@ CONVERTERS: dict[str, Converter] = {}
 
 
 @dataclass
-class Layer(Nodes):
+class Layer(Inputs):
     """One layer: `x(i)` is the value of input i, `p` its parameters.
 
     A converter returns its outputs' values: one name, or a list of them.
@@ -35,14 +35,6 @@ class Layer(Nodes):
     @property
     def type(self) -> str:
         return self.p.type
-
-    def x(self, i: int = 0) -> str:
-        if i >= len(self.inputs):
-            raise ModelError(f"it has {len(self.inputs)} inputs; input {i} is missing")
-        return self.inputs[i]
-
-    def shape(self, i: int = 0) -> Shape:
-        return self.g.shape(self.x(i))
 
     def dims(self, i: int = 0) -> int:
         """How many dimensions ncnn's blob has."""
@@ -81,9 +73,6 @@ class Layer(Nodes):
         if count != self.shape()[1]:
             raise ModelError(f"its {count} weights do not fit an input of {list(self.shape()[1:])}")
         return self.plain(part, (count, *([1] * (self.dims() - 1))))
-
-    def scalar(self, value: float) -> str:
-        return self.g.scalar(value)
 
     def activated(self, y: str) -> str:
         """The activation of a convolution or product: parameters 9 and 10."""
