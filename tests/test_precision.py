@@ -127,6 +127,8 @@ def test_parts_of_a_concat_are_rounded_before_it() -> None:
     early = rounded_early(graph)
     assert [n.op for n in early.nodes] == ["DequantizeLinear"] * 2 + ["QuantizeLinear"] * 2 + ["Concat"]
     assert early.types[early.nodes[-1].inputs[0]] == TensorType("uint8", (1, 2))
+    later = Graph("g", ("a", "b", "z"), ("y",), nodes, {"s": constants["s"]}, types)
+    assert rounded_early(later) is later
     read_twice = Graph("g", ("a", "b"), ("y", "joined"), nodes, constants, types)
     assert rounded_early(read_twice) is read_twice
 

@@ -30,7 +30,7 @@ STEPS = 4
 EXACT = 1 << 24
 """Integers up to here, and their sums, are exact in float32."""
 
-_MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool")
+MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool")
 """Operators whose output holds only elements of input 0 (the padding of MaxPool is never the largest)."""
 
 
@@ -93,7 +93,7 @@ class Dots:
         if (value, zero) in self.stored:
             return self.stored[value, zero]
         node, shape = producers.get(value), b.type_of(value).shape
-        if node is not None and node.op in _MOVES and not node.domain:
+        if node is not None and node.op in MOVES and not node.domain:
             x = self.narrowed(node.inputs[0], zero, b, producers)
             made = b.add(node.op, [x, *node.inputs[1:]], shape, self.operand, None, **dict(node.attrs))
         elif node is not None and node.op == "Concat" and not node.domain:
@@ -124,7 +124,7 @@ class Dots:
         moved = {
             value: (made, self.shift(zero))
             for (value, zero), made in self.stored.items()
-            if made in producers and producers[made].op in (*_MOVES, "Concat", "Pad") and value in producers
+            if made in producers and producers[made].op in (*MOVES, "Concat", "Pad") and value in producers
         }
         shared: dict[str, str] = {}
         present: set[str] = set()

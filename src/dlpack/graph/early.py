@@ -41,7 +41,8 @@ def rounded_early(graph: Graph) -> Graph:
 
 
 def _may_move(graph: Graph, quantize: Node, concat: Node, consumers: dict[str, list[Node]]) -> bool:
-    """Whether the Concat's value is read by the QuantizeLinear alone, which has one constant scale."""
+    """Whether the Concat's value is read by the QuantizeLinear alone, whose one scale and zero point are constants."""
     value = concat.outputs[0]
-    scale = graph.constants.get(quantize.inputs[1])
-    return value not in graph.outputs and len(consumers[value]) == 1 and scale is not None and scale.size == 1
+    scaling = [graph.constants.get(name) for name in quantize.inputs[1:] if name]
+    known = all(constant is not None and constant.size == 1 for constant in scaling)
+    return value not in graph.outputs and len(consumers[value]) == 1 and known

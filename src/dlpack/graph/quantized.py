@@ -19,7 +19,7 @@ from math import inf
 
 import numpy as np
 
-from dlpack.graph.dots import EXACT, Dots
+from dlpack.graph.dots import EXACT, MOVES, Dots
 from dlpack.graph.dynamic import integer_product
 from dlpack.graph.early import rounded_early
 from dlpack.graph.ir import Array, Graph, Node
@@ -28,9 +28,6 @@ from dlpack.graph.registry import Builder
 from dlpack.graph.rewrite import remove_dead
 
 LARGEST_SUM = (1 << 31) - 1
-
-_MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool")
-"""Operators whose output holds only elements of input 0 (the padding of MaxPool is never the largest)."""
 
 
 @dataclass(frozen=True)
@@ -466,5 +463,5 @@ _HANDLERS: dict[str, _Handler] = {
     "AveragePool": _Integers.average,
     "Pad": _Integers.pad,
     "Concat": _Integers.concat,
-    **dict.fromkeys(_MOVES, _Integers.move),
+    **dict.fromkeys(MOVES, _Integers.move),
 }
