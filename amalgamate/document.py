@@ -55,7 +55,8 @@ def emit_header(codes: Sequence[Code], runtime: Mapping[str, str], classifier: C
 
 def conditions_of(codes: Sequence[Code]) -> frozenset[str]:
     """Those that hold for the runtime's text because of one of the machines."""
-    return frozenset(c for code in codes for c in code.conditions)
+    arm = any(i.startswith("arch=armv") for code in codes for i in code.instructions)
+    return frozenset(c for code in codes for c in code.conditions) | ({"arm_variants"} if arm else set())
 
 
 def with_equal_threads(codes: Sequence[Code]) -> list[Code]:

@@ -49,7 +49,8 @@ def written(
     exceed a maximum that the user has stated), no_limits; strings (there are inputs or outputs of strings), no_strings;
     known_memory (its size does not depend on the system's threads or the machine); no_cuda; and where it is among
     `conditions`: mxnet_model (MXNet's files of the model are known), no_mxnet_model, cuda (there are kernels for
-    NVIDIA's GPUs), others of the machines' own.
+    NVIDIA's GPUs), arm_variants (there are kernels for Arm's processors with more instructions than the others),
+    others of the machines' own.
     """
     several = len(program.shape_sets) > 1
     limits = {name: most for t in program.outputs for name, most in t.limits}

@@ -94,7 +94,7 @@ extern "C" unsigned long hardware_list(unsigned long kind) __asm__("getauxval")
   return hardware_list != nullptr && (hardware_list(16) & wanted) == wanted &&
       (hardware_list(26) & wanted_too) == wanted_too;
 }
-//@ machines
+//@ arm_variants
 #elif defined(__APPLE__) && defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
 // Apple's list of what the processor has; iOS before 15 and macOS before 12 know neither name.
 extern "C" int system_control(const char* name, void* value, size_t* bytes, void*,

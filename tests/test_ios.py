@@ -35,8 +35,7 @@ PLATFORM_SLICES = {
 }
 """By slice and architecture the platform and its oldest version."""
 
-MEMORY = {"free", "malloc", "bzero", "__bzero", "memcpy", "memset", "memmove", "sysctlbyname"}
-"""And what the processor has: its instructions are asked for (runtime_c/cpu.h)."""
+MEMORY = {"free", "malloc", "bzero", "__bzero", "memcpy", "memset", "memmove"}
 FILES = {"open", "close", "lseek", "mmap", "munmap", "madvise", "sysconf"}
 THREADS = {
     "getpid", "sched_yield", "sysconf", "pthread_create", "pthread_join", "pthread_mutex_init", "pthread_mutex_lock",
@@ -195,7 +194,7 @@ def test_libraries_export_the_api_alone(bundle: Path, linked_bundles: dict[str, 
 def test_libraries_need_little_of_the_system(
     bundle: Path, resource_bundle: Path, linked_bundles: dict[str, Path]
 ) -> None:
-    """Memory and the processor's instructions; a file's pages and threads only where they are used."""
+    """Memory; a file's pages and threads only where they are used."""
     for read in objects(bundle).values():
         assert undefined(read) <= MEMORY
     for read in objects(resource_bundle).values():
