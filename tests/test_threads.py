@@ -98,6 +98,45 @@ def library(busy: Path) -> Iterator[Library]:
     one("destroy", one.handle)
 
 
+def same(got: list[np.ndarray], want: list[np.ndarray]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+@pytest.fixture(scope="module")
+def alike_cores(busy: Path) -> None:
+    """Skips where a core computes something else than another one: that is a fault of the machine, and threads, which
+    move between cores, cannot be told from it. One thread stays on each core in turn.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    one = Library(busy)
+    one("set_threads", one.handle, 1)
+    allowed = os.sched_getaffinity(0)
+    results: dict[int, list[list[np.ndarray]]] = {}
+    try:
+        for core in sorted(allowed):
+            os.sched_setaffinity(0, {core})
+            results[core] = [one.outputs(1) for _ in range(4)]
+    finally:
+        os.sched_setaffinity(0, allowed)
+        one("destroy", one.handle)
+    want = next(iter(results.values()))[0]
+    other = [core for core, runs in results.items() if not all(same(got, want) for got in runs)]
+    assert len(other) < len(results), "one thread computes something else from run to run, on every core"
+    if other:
+        pytest.skip(f"cores {other} of {sorted(allowed)} compute something else than the first, with one thread")
+
+
+def difference(got: list[np.ndarray], want: list[np.ndarray]) -> str:
+    """For each output that differs: how many elements, the largest difference, and the places along each axis."""
+    texts = []
+    for k, (a, b) in enumerate(zip(got, want, strict=True)):
+        if len(where := np.argwhere(a != b)):
+            places = [f"{len(np.unique(w))} in [{w.min()}, {w.max()}]" for w in where.T]
+            texts.append(f"output {k}: {len(where)} elements, by up to {np.abs(a - b).max()}; {', '.join(places)}")
+    return "; ".join(texts)
+
+
 def test_kernels_of_every_rule_are_shared(busy: Path) -> None:
     text = (busy / "busy.cc").read_text()
     shared = [line for line in text.splitlines() if "share_trips(p, " in line]
@@ -107,6 +146,7 @@ def test_kernels_of_every_rule_are_shared(busy: Path) -> None:
     assert "--threads 4" in text.split("#ifndef")[0]
 
 
+@pytest.mark.usefixtures("alike_cores")
 def test_any_number_of_threads_computes_the_same(library: Library) -> None:
     """Bit for bit; the number is capped at what the file was made for."""
     library("set_threads", library.handle, 1)
@@ -115,8 +155,11 @@ def test_any_number_of_threads_computes_the_same(library: Library) -> None:
         assert library("set_threads", library.handle, count) == 0
         assert library("threads", library.handle) == min(count, MOST)
         for seed in range(3):
-            for got, expected in zip(library.outputs(seed), want[seed], strict=True):
-                np.testing.assert_array_equal(got, expected)
+            got, again = library.outputs(seed), library.outputs(seed)
+            assert same(got, want[seed]), (
+                f"{count} threads, inputs {seed}: {difference(got, want[seed])}; in a second run: "
+                f"{difference(again, want[seed]) or 'nothing'}"
+            )
 
 
 def test_wrong_numbers_are_refused(library: Library) -> None:
@@ -131,19 +174,21 @@ def tasks() -> int:
     return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
+@pytest.mark.usefixtures("alike_cores")
 def test_predictors_with_threads_run_side_by_side(busy: Path) -> None:
     """Each has workers of its own, which sleep between runs and end with it."""
     reference = Library(busy)
+    reference("set_threads", reference.handle, 1)
     want = reference.outputs(1)
     before = tasks()
-    wrong: list[int] = []
+    wrong: list[str] = []
 
     def use(k: int) -> None:
         one = Library(busy)
         one("set_threads", one.handle, 2 + k)
         for _ in range(20):
-            if any(not np.array_equal(a, b) for a, b in zip(one.outputs(1), want, strict=True)):
-                wrong.append(k)
+            if not same(got := one.outputs(1), want):
+                wrong.append(f"{2 + k} threads: {difference(got, want)}")
         one("destroy", one.handle)
 
     users = [threading.Thread(target=use, args=(k,)) for k in range(3)]
@@ -151,7 +196,7 @@ def test_predictors_with_threads_run_side_by_side(busy: Path) -> None:
         user.start()
     for user in users:
         user.join()
-    assert not wrong
+    assert not wrong, wrong[:5]
     end = time.monotonic() + 10  # a joined thread stays in /proc for a moment
     while tasks() > before and time.monotonic() < end:
         time.sleep(0.01)
@@ -171,7 +216,7 @@ def test_a_forked_process_computes_and_ends(busy: Path) -> None:
         assert one("threads", one.handle) == 1
         for count in (1, 3):
             assert count == 1 or one("set_threads", one.handle, count) == 0
-            assert all(np.array_equal(a, b) for a, b in zip(one.outputs(1), want, strict=True))
+            assert same(one.outputs(1), want)
             assert one("threads", one.handle) == count
         one("destroy", one.handle)
 
@@ -179,7 +224,7 @@ def test_a_forked_process_computes_and_ends(busy: Path) -> None:
     assert exit_status(work) == 0
     assert exit_status(lambda: one("destroy", one.handle)) == 0
     assert one("threads", one.handle) == MOST
-    assert all(np.array_equal(a, b) for a, b in zip(one.outputs(1), want, strict=True))
+    assert same(one.outputs(1), want)
     one("destroy", one.handle)
 
 
