@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from math import gcd
 
 import numpy as np
 
 from dlpack.amalgamate.printer import ATOM, PRECEDENCE, Printer, Term, address_wraps, used_buffers
 from dlpack.graph.ir import BITS, STORED
 from dlpack.loops.ir import (
+    FILLED,
     Array,
     Assign,
     Const,
@@ -20,6 +22,7 @@ from dlpack.loops.ir import (
     Load,
     LoopAxis,
     Op,
+    Open,
     Pointer,
     Space,
     Store,
@@ -46,6 +49,15 @@ _FUNCTIONS = {"fabs": "abs_", "nearbyint": "round_"}
 def number_type(dtype: str) -> str:
     """The type of an element as a number: small floats have their own, while kernels see bits."""
     return f"@name@_impl::{dtype}" if dtype in BITS else CPP_TYPE[dtype]
+
+
+def trips_of(o: Open) -> str:
+    """How many trips an open loop has in a run, in C++: `extent` elements of the open dimension."""
+    if o.filled:
+        return f"(extent + {FILLED - 1}) / {FILLED} * {FILLED * o.times // o.by}"
+    times, by = o.times // gcd(o.times, o.by), o.by // gcd(o.times, o.by)
+    product = f"extent * {times}" if times > 1 else "extent"
+    return product if by == 1 else f"({product} + {by - 1}) / {by}"
 
 
 class CppPrinter(Printer):
@@ -81,6 +93,8 @@ class CppPrinter(Printer):
             params.append("uint8_t* scratch")
         if kernel.trips:
             params.append("int begin, int end")
+        if kernel.opened:
+            params.append("int extent")
         head = f"void {name}({', '.join(params)}) {{"
         if len(head) <= 118:
             return [head]
@@ -91,7 +105,7 @@ class CppPrinter(Printer):
         if s.axis in (LoopAxis.BLOCK, LoopAxis.THREAD):
             raise self.lacks(f"loops whose axis is {s.axis.value}")
         step = f"++{s.var}" if s.step == 1 else f"{s.var} += {s.step}"
-        begin, end = str(s.begin), str(s.end)
+        begin, end = str(s.begin), trips_of(s.open) if s.open else str(s.end)
         if s.axis is LoopAxis.PARALLEL and self.trips:
             begin = f"begin > {s.begin} ? begin : {s.begin}" if s.begin else "begin"
             end = f"(end < {s.end} ? end : {s.end})" if s.end < self.trips else "end"

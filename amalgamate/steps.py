@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from math import gcd
 
-from dlpack.amalgamate.cpp import CPP_TYPE, literal
+from dlpack.amalgamate.cpp import CPP_TYPE, literal, trips_of
 from dlpack.amalgamate.machines import SHARE_TRIPS, called
 from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.text import signature, wrap
 from dlpack.amalgamate.wrap import wrapped
 from dlpack.graph.ir import HALVES, TensorType
+from dlpack.loops.ir import FILLED
 from dlpack.plan.program import (
     Address,
     CallStep,
     CopyStep,
     DequantizeStep,
+    FillStep,
     HaloStep,
     LoopStep,
     PackedDim,
@@ -56,6 +58,7 @@ class StepPrinter:
             lines += [
                 "// Runs trips [begin, end) of a step's loop; each worker has its own scratch memory.",
                 f"void run_part([[maybe_unused]] const @name@_predictor& p, int32_t index, {head}) {{",
+                *self.extent(),
                 "    switch (index) {",
                 *[line for case in cases for line in case],
                 "        default: (void)begin, (void)end; return;",
@@ -64,7 +67,8 @@ class StepPrinter:
                 *([] if self.machines else [SHARE_TRIPS]),
                 "",
             ]
-        lines += ["void run_step([[maybe_unused]] const @name@_predictor& p, int32_t index) {", "    switch (index) {"]
+        head = "void run_step([[maybe_unused]] const @name@_predictor& p, int32_t index) {"
+        lines += [head, *self.extent(), "    switch (index) {"]
         for k, step in enumerate(steps):
             lines += [f"        // {line}" for line in wrap([signature(starts[k])])] if k in starts else []
             lines += self.case(
@@ -101,19 +105,27 @@ class StepPrinter:
             lines += ["    }"]
         return [*([] if self.embed else _READ_ONCE.split("\n")), *lines, "}"]
 
+    def extent(self) -> list[str]:
+        """The number of elements of the open dimension, if one is."""
+        return ["    const int extent = kSmallest + p.set;"] if self.program.opened else []
+
     def case(self, k: int, body: list[str]) -> list[str]:
         if len(body) == 1:
             return [f"        case {k}: {body[0].strip()} return;"]
         return [f"        case {k}:", *["    " + line for line in body], "            return;"]
 
-    def trips(self, step: Step) -> int:
-        """Of a call: the trips that threads may share."""
-        return self.kernels[step.kernel].trips if isinstance(step, CallStep) else 0
+    def trips(self, step: Step) -> str:
+        """Of a call: the trips that threads may share, "" for none."""
+        kernel = self.kernels[step.kernel] if isinstance(step, CallStep) else None
+        if kernel is None or not kernel.trips:
+            return ""
+        return trips_of(kernel.open_trips) if kernel.open_trips else str(kernel.trips)
 
     def step_name(self, step: Step) -> str:
         if isinstance(step, CallStep):
             return step.kernel
-        return "fill_halo" if isinstance(step, HaloStep) else "loop"
+        names = {HaloStep: "fill_halo", FillStep: "fill_behind"}
+        return names.get(type(step), "loop")
 
     def step(self, step: Step, depth: int, loops: int = 0, parallel: bool = False) -> list[str]:
         """The lines of a step that stands inside of so many loops.
@@ -150,13 +162,20 @@ class StepPrinter:
                 f"{pad}    fill_halo({self.pointer(step.target)}, {rank}, shape, low, high, {value});",
                 f"{pad}}}",
             ]
+        if isinstance(step, FillStep):
+            rows = ", ".join(f"{{{n or 'extent'}, {stride}}}" for n, stride in (*step.rows, (1, 0)))
+            value = literal(step.value, step.target.dtype)
+            call = f"fill_behind({self.pointer(step.target)}, {len(step.rows)}, rows, extent, {FILLED}, {value});"
+            return [f"{pad}{{", f"{pad}    const filled_rows rows[] = {{{rows}}};", f"{pad}    {call}", f"{pad}}}"]
         assert isinstance(step, CallStep)
         kernel = self.kernels[step.kernel]
         arguments = [self.pointer(a) for a in step.arguments]
         if parallel and kernel.scratch:
             arguments[-1] += f" + worker * {kernel.scratch}"
         if kernel.trips:
-            arguments += ["begin", "end"] if parallel else ["0", str(kernel.trips)]
+            arguments += ["begin", "end"] if parallel else ["0", self.trips(step)]
+        if kernel.opened:
+            arguments.append("extent")
         return wrapped(f"{pad}{self.launch(step.kernel, arguments)}")
 
     def _repack(self, step: RepackStep, pad: str) -> list[str]:

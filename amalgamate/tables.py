@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dlpack.amalgamate.classifier import quoted
 from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.text import bytes_literal, scaling
-from dlpack.plan.program import Program, ShapeSet, Tensor
+from dlpack.plan.program import Program, Tensor
 
 _ALIGNED_EMBED_LIMIT = 1 << 20
 """Up to here embedded weights are an aligned array; beyond it a pointer to a literal, which compilers take in a
@@ -133,21 +133,20 @@ def _shapes(program: Program, machines: bool) -> list[str]:
     sets = program.shape_sets
     if len(sets) == 1:
         return []
+    if program.counted:
+        return [*_counted(program), *([] if machines else [f"constexpr int32_t kStepCount = {len(sets[0].steps)};"])]
     out, first = [], len(sets[0].steps)
-    more = ", 1" if program.by_sample else "" if machines else ", 0, kStepCount"
+    more = "" if machines else ", 0, kStepCount"
     rows = [f"{{kInputs, kOutputs{more}}}"]
     for k, s in enumerate(sets[1:], 1):
         out += [*_tensors("Input", s.inputs, k), *_tensors("Output", s.outputs, k)]
-        more = f", {s.samples}" if s.samples else "" if machines else f", {first}, {len(s.steps)}"
+        more = "" if machines else f", {first}, {len(s.steps)}"
         rows.append(f"{{kInputs_{k}, kOutputs_{k}{more}}}")
         first += len(s.steps)
-    if program.by_sample:
-        out += _strides(sets[0], sets[1])
     for kind, all_tensors in (("Input", [s.inputs for s in sets]), ("Output", [s.outputs for s in sets])):
         most = [max(t.nbytes for t in same) for same in zip(*all_tensors, strict=True)]
-        out.append(f"constexpr size_t k{kind}Room[] = {{{', '.join(map(str, (*most, 0)))}}};  // bytes, the most")
+        out.append(_room(kind, most))
     steps = [] if machines else ["  int32_t first_step, steps;  // among those of all sets"]
-    steps = ["  int32_t samples;  // each run does the steps so many times"] if program.by_sample else steps
     lines = [
         "// A set of shapes.",
         "struct shape_set {",
@@ -163,12 +162,35 @@ def _shapes(program: Program, machines: bool) -> list[str]:
     ]
 
 
-def _strides(one: ShapeSet, two: ShapeSet) -> list[str]:
-    """How many bytes the inputs and outputs of the next sample lie behind those of one; 0 where all share them."""
-    out = []
-    for kind, tensors in (("Input", (one.inputs, two.inputs)), ("Output", (one.outputs, two.outputs))):
-        strides = [str(b.nbytes - a.nbytes) for a, b in zip(*tensors, strict=True)]
-        out.append(
-            f"constexpr size_t k{kind}Stride[] = {{{', '.join([*strides, '0'])}}};  // bytes, to the next sample"
-        )
-    return out
+def _counted(program: Program) -> list[str]:
+    """Sets of shapes that differ in an open dimension: which one that is in each input and output, -1 where there is
+    none, how many bytes one more of its elements takes, and the most bytes."""
+    one, two, most = program.shape_sets[0], program.shape_sets[1], program.shape_sets[-1]
+    out = [f"constexpr int32_t kShapeCount = {len(program.shape_sets)};"]
+    out += (
+        [f"constexpr int32_t kSmallest = {one.extent};  // extent of the open dimension in set 0"] if one.extent else []
+    )
+    sizes = 0
+    for kind, tensors in (
+        ("Input", (one.inputs, two.inputs, most.inputs)),
+        ("Output", (one.outputs, two.outputs, most.outputs)),
+    ):
+        opened, strides, rooms = [], [], []
+        for a, b, c in zip(*tensors, strict=True):
+            opened.append(next((str(d) for d, (m, n) in enumerate(zip(a.shape, b.shape, strict=True)) if m != n), "-1"))
+            strides.append(b.nbytes - a.nbytes)
+            rooms.append(c.nbytes)
+            sizes += len(a.shape)
+        if program.rooms:
+            count = len(one.inputs)
+            rooms = list(program.rooms[:count] if kind == "Input" else program.rooms[count:])
+        out += [
+            f"constexpr int32_t k{kind}Open[] = {{{', '.join([*opened, '-1'])}}};\n"
+            f"constexpr size_t k{kind}Stride[] = {{{', '.join(map(str, (*strides, 0)))}}};  // bytes, from set to set",
+            _room(kind, rooms),
+        ]
+    return [*out, f"constexpr int32_t kExtentCount = {sizes};  // of all inputs and outputs"]
+
+
+def _room(kind: str, most: Sequence[int]) -> str:
+    return f"constexpr size_t k{kind}Room[] = {{{', '.join(map(str, (*most, 0)))}}};  // bytes, the most"

@@ -22,8 +22,12 @@ _WORDS = {
 }
 """What ``@word(argument)@`` in the runtime's text becomes: with one set of shapes, with several."""
 
-_OF_SAMPLES = {"steps": r"@name@_impl::sample_steps(*\1) * @name@_impl::kShapes[\1->set].samples"}
-"""The same where a run does its steps for each sample."""
+_COUNTED = {
+    "inputs": r"\1->sized_inputs",
+    "outputs": r"\1->sized_outputs",
+    "first_step": "",
+}
+"""The same where sets of shapes differ in the extent of an open dimension."""
 
 _WORDS_OF_MACHINES = _WORDS | {
     "steps": (r"\1->code->steps[0].count", r"\1->code->steps[\1->set].count"),
@@ -44,9 +48,10 @@ def written(
 
     The lines between ``//@ condition`` and ``//@ end``, which may contain others, are kept where the condition holds:
     threads, one_thread, shapes, one_shape, samples (a run does its steps for each sample), whole (it does not),
-    machines, one_machine, choices (of shapes or machines); side_file (the
-    weights are in a file of their own), no_side_file; sized (only a run knows an output's size); limited (a run may
-    exceed a maximum that the user has stated), no_limits; strings (there are inputs or outputs of strings), no_strings;
+    opened (a dimension of the kernels is open), closed, counted (one of these: samples or opened), tabled (there are
+    several sets of shapes otherwise), machines, one_machine, choices (of shapes or machines); side_file (the weights
+    are in a file of their own), no_side_file; sized (only a run knows an output's size); limited (a run may exceed a
+    maximum that the user has stated), no_limits; strings (there are inputs or outputs of strings), no_strings;
     known_memory (its size does not depend on the system's threads or the machine); no_cuda; and where it is among
     `conditions`: mxnet_model (MXNet's files of the model are known), no_mxnet_model, cuda (there are kernels for
     NVIDIA's GPUs), arm_variants (there are kernels for Arm's processors with more instructions than the others),
@@ -63,6 +68,10 @@ def written(
         "one_shape": not several,
         "samples": program.by_sample,
         "whole": not program.by_sample,
+        "counted": program.counted,
+        "tabled": several and not program.counted,
+        "opened": program.opened,
+        "closed": not program.opened,
         "machines": machines,
         "one_machine": not machines,
         "choices": machines or several,
@@ -93,8 +102,12 @@ def written(
     for word, value in _versions().items():
         text = text.replace(f"@{word}@", value)
     for word, forms in (_WORDS_OF_MACHINES if machines else _WORDS).items():
-        form = _OF_SAMPLES.get(word) if program.by_sample else None
-        text = re.sub(rf"@{word}\(([^@]*)\)@", forms[several] if form is None else form, text)
+        form = forms[several]
+        if program.counted:
+            form = forms[0] if word == "steps" else _COUNTED.get(word, form)
+        if program.by_sample and word == "steps":
+            form = r"@name@_impl::sample_steps(*\1) * (\1->set + 1)"
+        text = re.sub(rf"@{word}\(([^@]*)\)@", form, text)
     said = json.dumps(", ".join(f"--max {name}={most}" for name, most in limits.items()))[1:-1]
     return text.replace("@limits@", said).replace("@name@", program.name).replace("@NAME@", program.name.upper())
 
@@ -109,13 +122,24 @@ HANDLE_WORDS = 8
 """Words of predictor.h's handle beside a pointer to each input and output, the side file, the set and the sample."""
 
 
+TENSOR_WORDS = 8
+"""Words of api.h's description of a tensor; an extent takes up to two."""
+
+
 def _memory(program: Program, side_file: bool) -> tuple[int, int, int]:
     """A handle's words, and the bytes beside it of a predictor with and without memory for inputs and outputs."""
     variants = program.shape_sets
-    rooms = [max(t.nbytes for t in same) for same in zip(*([*v.inputs, *v.outputs] for v in variants), strict=True)]
+    rooms = list(program.rooms) or [
+        max(t.nbytes for t in same) for same in zip(*([*v.inputs, *v.outputs] for v in variants), strict=True)
+    ]
     rest = max(v.arena.size for v in variants) + program.prepared + 64
     own = sum(-(-n // 64) * 64 for n in rooms)
-    return len(rooms) + HANDLE_WORDS + side_file + (len(variants) > 1) + program.by_sample, rest + own, rest
+    words = len(rooms) + HANDLE_WORDS + side_file + (len(variants) > 1) + program.by_sample
+    if program.counted:
+        words += (
+            sum(TENSOR_WORDS + 2 * len(t.shape) for t in (*program.inputs, *program.outputs)) + 2 * TENSOR_WORDS + 2
+        )
+    return words, rest + own, rest
 
 
 _MACROS = re.compile(

@@ -35,6 +35,12 @@ struct @name@_predictor {
 //@ shapes
   int32_t set;  // number of the current set of shapes
 //@ end
+//@ counted
+  // Inputs and outputs as they are in the current set of shapes, and the extents that they point to.
+  @name@_tensor sized_inputs[impl::kInputCount + 1];
+  @name@_tensor sized_outputs[impl::kOutputCount + 1];
+  int64_t extents[impl::kExtentCount + 1];
+//@ end
 //@ samples
   size_t sample;  // that the present step computes, else 0
 //@ end
@@ -67,12 +73,14 @@ template <class T> T* prepared(const @name@_predictor& p, size_t offset) {
   return reinterpret_cast<T*>(p.prepared + offset);
 }
 //@ whole
+//@ closed
 template <class T> const T* input(const @name@_predictor& p, int index, size_t offset) {
   return reinterpret_cast<const T*>(static_cast<const uint8_t*>(p.inputs[index]) + offset);
 }
 template <class T> T* output(const @name@_predictor& p, int index, size_t offset) {
   return reinterpret_cast<T*>(static_cast<uint8_t*>(p.outputs[index]) + offset);
 }
+//@ end
 //@ end
 //@ samples
 // Of the present sample.
@@ -86,11 +94,16 @@ template <class T> T* output(const @name@_predictor& p, int index, size_t offset
 }
 //@ end
 
+//@ opened
+constexpr bool kOwnTensors = true;
+//@ end
+//@ closed
 #if defined(@NAME@_BIND_ONLY)
 constexpr bool kOwnTensors = false;
 #else
 constexpr bool kOwnTensors = true;
 #endif
+//@ end
 
 // Bytes of the predictor's own inputs and outputs.
 constexpr size_t input_storage() {
@@ -119,3 +132,41 @@ uint8_t* own_input(const @name@_predictor& p, int32_t index) {
   for (int i = 0; i < index; ++i) own += round_up(@input_room(i)@);
   return own;
 }
+//@ counted
+
+// The predictor's own memory for an output.
+uint8_t* own_output(const @name@_predictor& p, int32_t index) {
+  uint8_t* own = own_input(p, kInputCount);
+  for (int i = 0; i < index; ++i) own += round_up(@output_room(i)@);
+  return own;
+}
+
+// Describes the inputs and outputs of a set of shapes, which becomes the current one.
+void describe_set(@name@_predictor& p, int32_t number) {
+  int64_t* extents = p.extents;
+  const auto describe = [&](@name@_tensor& tensor, const @name@_tensor& first, int32_t open,
+                            size_t stride) {
+    tensor = first;
+    tensor.shape = extents;
+    tensor.bytes += stride * static_cast<size_t>(number);
+    for (int32_t d = 0; d < first.rank; ++d)
+      *extents++ = first.shape[d] + (d == open ? number : 0);
+  };
+  for (int i = 0; i < kInputCount; ++i)
+    describe(p.sized_inputs[i], kInputs[i], kInputOpen[i], kInputStride[i]);
+  for (int i = 0; i < kOutputCount; ++i)
+    describe(p.sized_outputs[i], kOutputs[i], kOutputOpen[i], kOutputStride[i]);
+  p.set = number;
+}
+//@ end
+//@ opened
+
+// Where kernels read and write: in the predictor's own memory, since they go beyond the elements of
+// a run.
+template <class T> const T* input(const @name@_predictor& p, int index, size_t offset) {
+  return reinterpret_cast<const T*>(own_input(p, index) + offset);
+}
+template <class T> T* output(const @name@_predictor& p, int index, size_t offset) {
+  return reinterpret_cast<T*>(own_output(p, index) + offset);
+}
+//@ end

@@ -104,8 +104,11 @@ namespace impl { namespace {
   p->weights = weights;
   p->flush = 0;
   p->arrived = like == nullptr ? 0 : kWeightsBytes;
-//@ shapes
+//@ tabled
   p->set = 0;
+//@ end
+//@ counted
+  describe_set(*p, 0);
 //@ end
 //@ samples
   p->sample = 0;
@@ -429,6 +432,25 @@ namespace impl { namespace {
 }
 
 //@ end
+//@ opened
+namespace impl { namespace {
+
+// Copies inputs that are bound to other memory to the predictor's own, where kernels read.
+void take_inputs(const @name@_predictor& p) {
+  for (int32_t i = 0; i < kInputCount; ++i)
+    if (p.inputs[i] != own_input(p, i))
+      copy_bytes(own_input(p, i), p.inputs[i], p.sized_inputs[i].bytes);
+}
+
+// Copies outputs to the memory that they are bound to.
+void give_outputs(const @name@_predictor& p) {
+  for (int32_t i = 0; i < kOutputCount; ++i)
+    if (p.outputs[i] != own_output(p, i))
+      copy_bytes(p.outputs[i], own_output(p, i), p.sized_outputs[i].bytes);
+}
+}}  // namespace impl
+
+//@ end
 @name@_status @name@_run(@name@_predictor* p) {
   if (p == nullptr || (!impl::kOwnTensors && !impl::all_bound(*p))) return @NAME@_BAD_ARGUMENT;
   if (p->arrived != impl::kWeightsBytes) return @NAME@_NO_WEIGHTS;
@@ -446,8 +468,14 @@ namespace impl { namespace {
   }
 //@ end
   const uint64_t floats = p->flush ? impl::flush_denormals() : 0;
+//@ opened
+  impl::take_inputs(*p);
+//@ end
 //@ whole
   for (int32_t i = 0; i < @steps(p)@; ++i) impl::run_step(*p, @first_step(p)@i);
+//@ end
+//@ opened
+  impl::give_outputs(*p);
 //@ end
 //@ samples
   const int32_t steps = @steps(p)@;
@@ -539,8 +567,14 @@ const char* @name@_variant(const @name@_predictor* p) {
   if (p->code->cuda != nullptr) return impl::after_run(*p, impl::device::run_step(*p, index));
 //@ end
   const uint64_t floats = p->flush ? impl::flush_denormals() : 0;
+//@ opened
+  if (index == 0) impl::take_inputs(*p);
+//@ end
 //@ whole
   impl::run_step(*p, @first_step(p)@index);
+//@ end
+//@ opened
+  if (index + 1 == @steps(p)@) impl::give_outputs(*p);
 //@ end
 //@ samples
   impl::run_sample_step(*p, index);
@@ -627,7 +661,7 @@ void* @name@_cuda_stream(const @name@_predictor* p) {
 }
 
 //@ end
-//@ shapes
+//@ tabled
 namespace impl { namespace {
 
 bool has_shape(const @name@_tensor& tensor, const int64_t* shape, int32_t rank) {
@@ -661,6 +695,8 @@ uint8_t* resize(T& place, uint8_t* at, size_t room, const @name@_tensor& from,
 
 }}  // namespace impl
 
+//@ end
+//@ shapes
 int32_t @name@_shape_count(void) { return impl::kShapeCount; }
 
 int32_t @name@_shape(const @name@_predictor* p) { return p != nullptr ? p->set : -1; }
@@ -673,6 +709,8 @@ const @name@_tensor* @name@_output_of(const @name@_predictor* p, int32_t index) 
   return p != nullptr && index >= 0 && index < impl::kOutputCount ? &@outputs(p)@[index] : nullptr;
 }
 
+//@ end
+//@ tabled
 @name@_status @name@_set_shape(@name@_predictor* p, int32_t number) {
   if (p == nullptr || number < 0 || number >= impl::kShapeCount) return @NAME@_BAD_ARGUMENT;
   const impl::shape_set& from = impl::kShapes[p->set];
@@ -698,6 +736,43 @@ const @name@_tensor* @name@_output_of(const @name@_predictor* p, int32_t index) 
       best = k, most = kept;
   }
   return @name@_set_shape(p, best);
+}
+
+//@ end
+//@ counted
+@name@_status @name@_set_shape(@name@_predictor* p, int32_t number) {
+  if (p == nullptr || number < 0 || number >= impl::kShapeCount) return @NAME@_BAD_ARGUMENT;
+  if (number == p->set) return @NAME@_OK;
+  impl::describe_set(*p, number);
+  // What changes its size moves to the predictor's own memory, filled with zeros.
+  for (int32_t i = 0; i < impl::kInputCount; ++i) {
+    if (impl::kInputOpen[i] < 0) continue;
+    uint8_t* const own = impl::kOwnTensors ? impl::own_input(*p, i) : nullptr;
+    for (size_t k = 0; own != nullptr && k < p->sized_inputs[i].bytes; ++k) own[k] = 0;
+    p->inputs[i] = own;
+  }
+  for (int32_t i = 0; i < impl::kOutputCount; ++i) {
+    if (impl::kOutputOpen[i] < 0) continue;
+    uint8_t* const own = impl::kOwnTensors ? impl::own_output(*p, i) : nullptr;
+    for (size_t k = 0; own != nullptr && k < p->sized_outputs[i].bytes; ++k) own[k] = 0;
+    p->outputs[i] = own;
+  }
+  return @NAME@_OK;
+}
+
+@name@_status @name@_reshape(@name@_predictor* p, int32_t input, const int64_t* shape,
+                             int32_t rank) {
+  if (p == nullptr || input < 0 || input >= impl::kInputCount || rank < 0 ||
+      (shape == nullptr && rank != 0) || rank != impl::kInputs[input].rank)
+    return @NAME@_BAD_ARGUMENT;
+  int64_t number = p->set;
+  for (int32_t d = 0; d < rank; ++d) {
+    const int64_t more = shape[d] - impl::kInputs[input].shape[d];
+    if (d == impl::kInputOpen[input]) number = more;
+    else if (more != 0) return @NAME@_BAD_ARGUMENT;
+  }
+  if (number < 0 || number >= impl::kShapeCount) return @NAME@_BAD_ARGUMENT;
+  return @name@_set_shape(p, static_cast<int32_t>(number));
 }
 
 //@ end

@@ -95,6 +95,24 @@ void fill_halo(T* p, int rank, const int32_t* shape, const int32_t* low, const i
     fill_halo(p + i, rank - 1, shape + 1, low + 1, high + 1, value);
 }
 
+//@ section fill_behind
+// The counts and strides of dimensions, the outermost first.
+struct filled_rows {
+  int32_t count;
+  ptrdiff_t stride;
+};
+
+// Fills rows behind their `used` elements, up to a multiple of `to`.
+template <class T>
+void fill_behind(T* p, int rank, const filled_rows* rows, int used, int to, T value) {
+  if (rank == 0) {
+    for (int i = used; i % to != 0; ++i) p[i] = value;
+    return;
+  }
+  for (int i = 0; i < rows->count; ++i)
+    fill_behind(p + i * rows->stride, rank - 1, rows + 1, used, to, value);
+}
+
 //@ section copy_bytes
 // memcpy.
 void copy_bytes(void* to, const void* from, size_t bytes) {

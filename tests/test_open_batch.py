@@ -298,9 +298,10 @@ def test_what_keeps_samples_apart(nodes: list[NodeProto], weights: dict[str, Any
 @pytest.mark.parametrize(
     ("shapes", "why"),
     [
-        (["x={2..8}x3"], "begins with one sample, {1..8}"),
-        (["x={1..1}x3"], "may be 2 to 256"),
-        (["x={1..257}x3"], "may be 2 to 256"),
+        (["x={0..8}x3"], "{0..8}: the bounds are at least 1 and at most 1024"),
+        (["x={3..2}x3"], "the smaller first"),
+        (["x={1..1}x3"], "the smaller first"),
+        (["x={1..1025}x3"], "at most 1024"),
         (["x={1..8}x{1..8}"], "one dimension of an input may be open; for others use --buckets"),
         (["x={1..8}x3", "y={1..9}x3"], "different bounds"),
         (["x={1..8}x3", "x={1..8}x4"], "one dimension of an input"),

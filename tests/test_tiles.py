@@ -66,11 +66,11 @@ def test_a_machine_with_few_registers_gets_a_small_tile() -> None:
 
 
 def test_what_comes_from_beyond_l1_is_read_in_long_runs() -> None:
-    assert choose_tile(14, 512, 9, AVX512, False, True, long=True) == Tile(2, 128)
-    assert choose_tile(14, 512, 9, AVX2, False, True, long=True) == Tile(2, 32)
-    assert choose_tile(1, 60, 9, AVX512, False, True, long=True) == Tile(1, 64)
+    assert choose_tile(14, 512, 9, AVX512, False, True, kind="long") == Tile(2, 128)
+    assert choose_tile(14, 512, 9, AVX2, False, True, kind="long") == Tile(2, 32)
+    assert choose_tile(1, 60, 9, AVX512, False, True, kind="long") == Tile(1, 64)
     few = choose_tile(14, 512, 9, WASM, False, True)
-    assert choose_tile(14, 512, 9, WASM, False, True, long=True) == few  # its registers leave no run of two lines
+    assert choose_tile(14, 512, 9, WASM, False, True, kind="long") == few  # its registers leave no run of two lines
 
 
 def test_depthwise_keeps_its_window_in_l1_where_channels_let_it() -> None:
@@ -189,3 +189,10 @@ def test_bundles_of_two_compilers_run_in_turn(tmp_path: Path) -> None:
     assert read_manifest(bundles[0]) == read_manifest(bundles[1])
     samples = compilers.race(bundles, 3)
     assert [len(s) for s in samples] == [3, 3] and min(map(min, samples)) > 0
+
+
+def test_open_rows_divide_into_tiles() -> None:
+    """Of 192 rows or less, tiles are whole; of 24, where much may be computed beyond the rows, they are lower."""
+    for rows, most in ((192, 12), (24, 4)):
+        tile = choose_tile(rows, 512, 256, AVX512, True, True, kind="open")
+        assert rows % tile.rows == 0 and tile.rows <= most

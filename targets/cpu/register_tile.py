@@ -108,6 +108,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
     machine = state.machine
     rows = _row_axis(found, state.spec.order)
     height = rows.extent if rows else 1
+    opened = bool(state.spec.open) and height % state.spec.open == 0  # then no tile is cut
     stays = not found.depthwise or rows is None or all(_window_stays(r, rows, info, machine) for r in found.reads)
     if found.grouped:
         tile = grouped_tile(height, found.group, machine)
@@ -119,8 +120,8 @@ def _plan(state: State, found: _Reduction) -> _Plan:
             machine,
             found.broadcast,
             bool(found.packed) or found.broadcast,
-            widths=state.widths(r.buffer for r in found.packed),
-            long=not stays,
+            widths=_widths(state, found),
+            kind="open" if opened else "" if stays else "long",
         )
     window = _window(found, rows, machine)
     steps = tuple(a for a in info.reduction if a not in window)
@@ -135,6 +136,15 @@ def _plan(state: State, found: _Reduction) -> _Plan:
         vectors_first=sum(r.size for r in found.packed) > sum(r.size for r in others),
         prefetch=prefetch and (not machine.by_lane or _tiles_beside(found, rows, tile) <= PREFETCHED_TILES),
     )
+
+
+def _widths(state: State, found: _Reduction) -> list[int]:
+    """The columns that a tile may have, if not any: those of packed weights, and what divides an open dimension."""
+    packed = state.widths(r.buffer for r in found.packed)
+    if packed or not state.spec.open or found.group % state.spec.open:
+        return packed
+    lanes = state.machine.lanes
+    return [lanes * k for k in range(1, 9) if found.group % (lanes * k) == 0 and found.group > lanes * k]
 
 
 def _apply(state: State, found: _Reduction, plan: _Plan) -> Scheduled:

@@ -11,6 +11,7 @@ from dlpack.loops.lanes import by_lane
 from dlpack.loops.layout import Layout, dense
 from dlpack.loops.lower import PARALLEL, lower_kernel
 from dlpack.loops.matrices import pairs_of_rows
+from dlpack.loops.opened import opened
 from dlpack.loops.sums import start_from_addend
 from dlpack.loops.tir import Schedule, loop_names, lower, new_schedule
 from dlpack.targets.cpu.blocks import BlockInfo, examine
@@ -79,13 +80,17 @@ class State:
             Operand(o.name, self.packed.get(i, o.layout), o.written, i in self.padded)
             for i, o in enumerate(self.spec.operands)
         ]
-        kernel = lower_kernel(lower(self.sch), operands, self.machine.lanes, self.spec.order, loop_names(self.sch))
+        kernel = lower_kernel(
+            lower(self.sch), operands, self.machine.lanes, self.spec.order, loop_names(self.sch), self.spec.open
+        )
         if self.machine.by_lane:
             constants = {kernel.params[i].name for i in self.spec.constant}
             registers = room(self.machine) if self.machine.pairs else 0
             kernel = by_lane(start_from_addend(kernel, constants), self.machine.lanes, registers)
         if self.machine.dot == "smmla":
             kernel = pairs_of_rows(kernel)
+        if self.spec.open:
+            kernel = opened(kernel, operands, [t.shape for t in self.spec.tensors], self.spec.open)
         return Scheduled(kernel, self.packed, description)
 
 

@@ -23,15 +23,17 @@ def choose_tile(
     broadcast: bool,
     streamed: bool,
     widths: Collection[int] = (),
-    long: bool = False,
+    kind: str = "",
 ) -> Tile:
     """The tile with the least estimated cycles for a `rows x columns` result over `depth` steps: see `best_tile`.
 
-    `long`: memory shall come in long runs, for what is read comes from beyond L1 each time.
+    `kind` "long": memory shall come in long runs, for what is read comes from beyond L1 each time; "open": a run may
+    have less rows, and `rows` is a multiple of the tile's height.
     """
-    if long and not widths and (run := _long_tile(rows, columns, machine)):
+    if kind == "long" and not widths and (run := _long_tile(rows, columns, machine)):
         return run
-    return best_tile(rows, columns, depth, machine, broadcast, streamed, widths=widths)[0]
+    heights = kind if kind == "open" else ""
+    return best_tile(rows, columns, depth, machine, broadcast, streamed, heights, widths)[0]
 
 
 def best_tile(
@@ -41,18 +43,19 @@ def best_tile(
     machine: Machine,
     broadcast: bool,
     streamed: bool,
-    whole: bool = False,
+    heights: str = "",
     widths: Collection[int] = (),
 ) -> tuple[Tile, float]:
     """The tile with the least estimated cycles for a `rows x columns` result over `depth` steps, and the cycles.
 
     `broadcast`: each row brings one scalar per step (a product), not a vector (depthwise, pooling).
     `streamed`: each column vector brings one load per step (packed weights).
-    `whole`: the tile's height divides the rows, if one of at least 4 does.
+    `heights`: "whole", and the tile's height divides the rows, if one of at least 4 does; "open", and it does, while a
+    run may have less rows, where what the last tile does beyond them counts.
     `widths`: the columns that a tile may have, those of weights that are packed already; by default any.
     """
     best: tuple[float, int, int] | None = None
-    whole = whole and any(rows % h == 0 for h in range(min(4, rows), min(rows, 14) + 1))
+    whole = bool(heights) and any(rows % h == 0 for h in range(min(4, rows), min(rows, 14) + 1))
     vectors_total = -(-columns // machine.lanes)
     widest, tallest = (
         (8, 14) if broadcast else (2, 6)
@@ -66,12 +69,13 @@ def best_tile(
             if not fits(height, vectors, machine, broadcast, streamed):
                 continue
             cycles = _cycles(rows, height, vectors_total, vectors, depth, machine, broadcast, streamed)
+            cycles *= _beyond(rows, height) if heights == "open" else 1
             key = (cycles, -height * vectors, vectors)
             if best is None or key < best:
                 best = key
                 tile = Tile(height, vectors * machine.lanes)
     if best is None:
-        return best_tile(rows, columns, depth, machine, broadcast, streamed, whole)
+        return best_tile(rows, columns, depth, machine, broadcast, streamed, heights)
     return tile, best[0]
 
 
@@ -151,6 +155,12 @@ def _cycles(
             step += L2_CYCLES * v * lines if from_l2 else 0
             total += n * m * (step * depth + 8 + 2 * h * v + max(0, h * v - 12) * lines)
     return total
+
+
+def _beyond(rows: int, height: int) -> float:
+    """How many rows open tiles compute for each that is there: the mean over ever smaller parts of the most rows."""
+    parts = [rows / (1 << k) for k in range(5)]
+    return sum(1 + (height - 1) / 2 / n for n in parts) / len(parts)
 
 
 LINE = 16

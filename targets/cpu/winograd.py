@@ -41,7 +41,7 @@ def winograd(state: State) -> Scheduled | None:
     if parts > 1 and not widths:
         widths = [n for n in range(machine.lanes, part + 1, machine.lanes) if part % n == 0]
     state.machine = machine = for_runs(machine, depth, points(info) * depth)
-    tile, _ = best_tile(band_rows * band_columns, part, depth, machine, True, True, whole=True, widths=widths)
+    tile, _ = best_tile(band_rows * band_columns, part, depth, machine, True, True, "whole", widths)
     part = -(-part // tile.columns) * tile.columns
     _pack(state, info, tile.columns)
 
@@ -191,7 +191,7 @@ def choose_winograd(machine: Machine, batch: int, inputs: int, outputs: int, hei
         band, _ = _bands(edge, layer, one)
         bands = -(-rows // band[0]) * -(-columns // band[1])
         paired = for_runs(machine, inputs, edge * edge * rows * columns * inputs * outputs)
-        _, product = best_tile(band[0] * band[1], outputs, inputs, paired, True, True, whole=True)
+        _, product = best_tile(band[0] * band[1], outputs, inputs, paired, True, True, "whole")
         into, out = TRANSFORM[size]
         transforms = rows * columns * (vectors_in * into + vectors_out * out)
         tensors, weights = _traffic(machine, edge, layer, band)

@@ -108,7 +108,7 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
     multiple=True,
     metavar="INPUT=1x3x224x224",
     help="Set an input's shape; repeatable. Repeat it for the same input to add another set of shapes. "
-    "{1..64}x3x224x224 leaves the batch open within bounds.",
+    "{1..64}x3x224x224 leaves the batch open within bounds, 1x{1..512} the length of a text.",
 )
 @click.option(
     "--buckets",

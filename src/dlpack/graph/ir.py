@@ -88,6 +88,7 @@ class Graph:
     0 in a run whose data exceeds one of `limits`, maxima that the user has stated.
     `strings` has the bytes of each element of inputs and outputs that are strings, which are the last dimension of
     their types here; `words` some values of such inputs.
+    `open` is the extent of the dimensions of which a run has some part, from their beginning; see `graph/opened.py`.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Graph:
     exceeded: str = ""
     strings: Mapping[str, int] = field(default_factory=dict)
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    open: int = 0
 
     def with_nodes(
         self,

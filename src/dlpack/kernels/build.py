@@ -39,12 +39,25 @@ class Argument:
 
 
 @dataclass(frozen=True)
+class Fill:
+    """An argument of a call, contiguous along the open dimension, that is to have `value` behind its elements.
+
+    `rows` has the other dimensions' extents and strides; an extent of 0 is that of the open dimension.
+    """
+
+    argument: int
+    rows: tuple[tuple[int, int], ...]
+    value: float
+
+
+@dataclass(frozen=True)
 class Call:
     """One kernel at work: `kernel` numbers it among the distinct ones."""
 
     kernel: int
     arguments: tuple[Argument, ...]
     group: Group
+    fills: tuple[Fill, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,21 @@ class KernelBuilder:
             Argument(o.buffer, o.layout.offset, packed.get(i, o.stored), o.epilogue and o.full)
             for i, o in enumerate([*job.inputs, *job.outputs])
         ]
-        return Call(number, tuple(arguments), group)
+        return Call(number, tuple(arguments), group, self._fills(job, self.entries[number].kernel))
+
+    def _fills(self, job: _Job, kernel: Kernel) -> tuple[Fill, ...]:
+        out = []
+        for number, value in kernel.fills:
+            operand = job.inputs[number]
+            if operand.constant:
+                continue
+            dims = [(n, s) for n, s in zip(operand.shape, operand.layout.strides, strict=True) if n > 1 and s]
+            rows = tuple((0 if n == self.graph.open else n, s) for n, s in dims if s != 1)
+            if (self.graph.open, 1) not in dims:
+                node = describe(job.group.nodes[0], self.graph)
+                raise UnsupportedError(f"{node}: reduces the open dimension with gaps between elements")
+            out.append(Fill(number, rows, value))
+        return tuple(out)
 
     def _aligned(self, place: Place) -> bool:
         """Whether what lies there is known to begin at a multiple of the alignment."""
@@ -113,7 +140,11 @@ class KernelBuilder:
         except NotSupported as e:
             raise UnsupportedError(f"{describe(job.group.nodes[0], self.graph)}: {e}") from e
         fixed = {i: packed for i, layouts in stored.items() if (packed := tuple(x for x in layouts if x is not None))}
-        done = self.schedule(replace(job.spec(), fixed=fixed))
+        try:
+            done = self.schedule(replace(job.spec(), fixed=fixed))
+        except UnsupportedError as e:
+            e.args = (f"{describe(job.group.nodes[0], self.graph)}: {e}",)
+            raise
         return done.kernel, done.description, done.packed
 
 
@@ -205,7 +236,7 @@ class _Job:
     def _merge(self, order: Sequence[int]) -> None:
         """Pointwise: as few loops as the operands' strides allow, in memory order."""
         operands = [*self.inputs, *self.outputs]
-        shape, layouts = merge_dims(self.outputs[0].shape, [o.layout for o in operands], order)
+        shape, layouts = merge_dims(self.outputs[0].shape, [o.layout for o in operands], order, self.graph.open)
         merged = [replace(o, shape=tuple(shape), layout=m) for o, m in zip(operands, layouts, strict=True)]
         self.inputs, self.outputs = merged[: len(self.inputs)], merged[len(self.inputs) :]
 
@@ -350,7 +381,7 @@ class _Job:
             for k, (n, o) in enumerate(zip([*names, *outs], [*self.inputs, *self.outputs], strict=True))
         ]
         constant = frozenset(k for k, o in enumerate(self.inputs) if o.constant)
-        return KernelSpec(self.tensors, operands, constant, self.order)
+        return KernelSpec(self.tensors, operands, constant, self.order, open=self.graph.open)
 
 
 def _names(inputs: Sequence[_Operand], group: Group) -> list[str]:

@@ -17,6 +17,7 @@ class KernelSpec:
 
     `order` is the main output's dimensions from outermost to innermost in memory. `fixed` has, by parameter index, the
     packed layouts in which constants are stored already: one of them is to be kept to, or the weights are stored twice.
+    `open`: dimensions whose extent is a multiple of it are open, of which a run may have less; 0 where none is.
     """
 
     tensors: Sequence[Any]
@@ -24,6 +25,7 @@ class KernelSpec:
     constant: frozenset[int]
     order: tuple[int, ...]
     fixed: Mapping[int, tuple[Layout, ...]] = field(default_factory=dict)
+    open: int = 0
 
 
 @dataclass(frozen=True)

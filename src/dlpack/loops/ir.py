@@ -100,12 +100,32 @@ Block = tuple[Stmt, ...]
 
 
 @dataclass(frozen=True)
+class Open:
+    """The trips of a loop along a dimension that is open within bounds.
+
+    A run has n of its elements: there are ``ceil(n * times / by)`` trips, of which the last may go beyond them.
+    `filled`: n is first rounded up to a multiple of `FILLED`, which `by` divides.
+    """
+
+    times: int
+    by: int
+    filled: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether no trip goes beyond the elements, however many there are."""
+        return self.times % self.by == 0 and not self.filled
+
+
+@dataclass(frozen=True)
 class For(Stmt):
     """``for (var = begin; var < end; var += step)``, whose trips `axis` runs. The compiler is asked to run
     `together` trips at a time; if `unrolled`, to write out all, so that arrays indexed by `var` become registers.
 
     Blocks of a GPU take a trip each: loops over them are around everything else, the innermost is the grid's x. The
     threads of a block share the trips of a loop of theirs, whose `step` is their number: thread t begins at begin + t.
+
+    A loop that is `open` has its trips from 0 on, and `end` if a run has the most elements.
     """
 
     var: str
@@ -116,6 +136,7 @@ class For(Stmt):
     axis: LoopAxis = LoopAxis.SERIAL
     together: int = 1
     unrolled: bool = False
+    open: Open | None = None
 
 
 @dataclass(frozen=True)
@@ -221,14 +242,28 @@ class Param:
 class Kernel:
     """`params` in calling order (inputs, then outputs); `scratch` is the bytes of arena it needs in addition.
 
-    `trips` is how many trips threads may share, 0 where one thread does all: a call then takes a part of
-    [0, trips), and each thread has a scratch of its own.
+    `trips` is how many trips threads may share, 0 where one thread does all: a call then takes a part of [0, trips),
+    and each thread has a scratch of its own. `open_trips` says how many of these a run has, if that is open.
+
+    Where a dimension is open, a call has its number of elements in a run. The parameters that are numbered in `fills`
+    are to have this value beyond those elements, up to the next multiple of `FILLED`: vectors of them are reduced.
     """
 
     params: tuple[Param, ...]
     body: Block
     scratch: int = 0
     trips: int = 0
+    open_trips: Open | None = None
+    fills: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def opened(self) -> bool:
+        """Whether a dimension is open."""
+        return any(isinstance(s, For) and s.open is not None for s in walk(self.body))
+
+
+FILLED = 64
+"""Four vectors of sixteen: as many elements as a trip of a sum takes at the most."""
 
 
 # --- the walker ------------------------------------------------------------------------------------------------------

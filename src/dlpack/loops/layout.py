@@ -102,9 +102,10 @@ def is_dense(shape: Sequence[int], layout: Layout) -> bool:
 
 
 def merge_dims(
-    shapes: Sequence[int], layouts: Sequence[Layout], order: Sequence[int]
+    shapes: Sequence[int], layouts: Sequence[Layout], order: Sequence[int], open: int = 0
 ) -> tuple[list[int], list[Layout]]:
-    """Fuses dimensions that are adjacent in `order` and contiguous in every layout.
+    """Fuses dimensions that are adjacent in `order` and contiguous in every layout; one whose extent is a multiple of
+    `open`, of which a run has a part, with none around it.
 
     Returns the new shape (outermost first) and the layouts over it: the fewest loops that walk all operands.
     """
@@ -113,7 +114,8 @@ def merge_dims(
     strides: list[list[int]] = []
     for d in dims:
         step = [layout.strides[d] for layout in layouts]
-        if shape and all(outer == s * shapes[d] for outer, s in zip(strides[-1], step, strict=True)):
+        apart = open and shapes[d] % open == 0
+        if shape and not apart and all(outer == s * shapes[d] for outer, s in zip(strides[-1], step, strict=True)):
             shape[-1] *= shapes[d]
             strides[-1] = step
         else:

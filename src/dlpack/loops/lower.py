@@ -80,13 +80,15 @@ def lower_kernel(
     lanes: int,
     order: Sequence[int] = (),
     loop_names: Mapping[Any, str] | None = None,
+    open: int = 0,
 ) -> Kernel:
     """Lowers a scheduled function (see `tir.lower`) for vectors of `lanes` 32-bit elements.
 
     `order` lists the output's dimensions from outermost to innermost in memory; local buffers of that rank follow it.
-    `loop_names` are better names for TVM's loop variables.
+    `loop_names` are better names for TVM's loop variables. Loops along a multiple of `open` elements stay loops.
     """
     lowering = Lowering(func, operands, lanes, order, loop_names or {})
+    lowering.open = open
     body = lowering.stmt(func.body)
     trips = lowering.trips if _writes_in_parallel_loops(body, {p.name for p in lowering.params}) else 0
     return allocate_registers(Kernel(tuple(lowering.params), body, 0, trips), lowering.extents)
@@ -112,7 +114,7 @@ class Lowering(ExpressionLowering):
         super().__init__()
         self.lanes, self.order, self.loop_names = lanes, tuple(order), loop_names
         self.params: list[Param] = []
-        self.trips = 0
+        self.trips = self.open = 0
         self.extents: dict[str, tuple[int, ...]] = {}
         for buffer, operand in zip(func.params, operands, strict=True):
             name = self.fresh(operand.name)
@@ -373,7 +375,8 @@ class Lowering(ExpressionLowering):
 
         parts = full + (rest > 0)
         # A loop that only copies a row would be a call of memmove to GCC.
-        if parts <= 2 or (local and full <= 16) or (parts <= 4 and _gathers(chunk(Linear(begin), width))):
+        whole = self.open and extent % self.open == 0
+        if parts <= 2 or (local and full <= 16 and not whole) or (parts <= 4 and _gathers(chunk(Linear(begin), width))):
             for k in range(full):
                 out.extend(chunk(Linear(begin + k * width), width))
         elif full:

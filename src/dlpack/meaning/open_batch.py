@@ -1,7 +1,7 @@
-"""A dimension that is open within bounds: `--shape image={1..64}x3x224x224`.
+"""A dimension that is open within bounds: `--shape image={1..64}x3x224x224`, `--shape ids=1x{1..512}:int64`.
 
-It has to be a batch, whose samples are computed one by one: a run of n samples does the steps of one sample n times.
-So there is a set of shapes for each number of samples, and all have the same steps.
+There is a set of shapes for each of its sizes, and all have the same steps: either with kernels that do any number of
+elements, or, if it is a batch, the steps of one sample again and again.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from dlpack.errors import UsageError
 
-MOST_SAMPLES = 256
-"""Each number of samples has an entry in the tables of the emitted file and in the manifest."""
+MOST = 1024
+"""Each size has an entry in the tables of the emitted file and in the manifest."""
 
 TRIED = 6
 """How many numbers of samples a build verifies at most, besides 1."""
@@ -23,10 +23,11 @@ _OPEN = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 @dataclass(frozen=True)
 class OpenBatch:
-    """From 1 to `largest` samples; `inputs` has the open dimension of each input that has one."""
+    """From `smallest` to `largest` samples; `inputs` has the open dimension of each input that has one."""
 
     inputs: Mapping[str, int]
     largest: int
+    smallest: int = 1
 
     def shapes(self, one: Mapping[str, tuple[int, ...]], samples: int) -> dict[str, tuple[int, ...]]:
         """The shapes for so many samples, given those for one."""
@@ -36,13 +37,15 @@ class OpenBatch:
         }
 
     def tried(self) -> tuple[int, ...]:
-        """The numbers of samples that a build verifies: 1, the largest, and primes between them, widely apart."""
-        primes = [n for n in range(2, self.largest) if all(n % k for k in range(2, int(n**0.5) + 1))]
+        """The numbers of samples that a build verifies: both bounds, and primes between them, widely apart."""
+        primes = [
+            n for n in range(max(2, self.smallest), self.largest) if all(n % k for k in range(2, int(n**0.5) + 1))
+        ]
         step = max(1, -(-len(primes) // (TRIED - 1)))
-        return tuple(sorted({1, self.largest, *primes[::step]}))
+        return tuple(sorted({self.smallest, self.largest, *primes[::step]}))
 
     def __str__(self) -> str:
-        return f"{{1..{self.largest}}}"
+        return f"{{{self.smallest}..{self.largest}}}"
 
 
 def opened_batch(values: Sequence[str]) -> tuple[tuple[str, ...], OpenBatch | None]:
@@ -61,14 +64,14 @@ def opened_batch(values: Sequence[str]) -> tuple[tuple[str, ...], OpenBatch | No
         for d, m in found:
             opened[name] = d
             bounds.add((int(m[1]), int(m[2])))
-        closed.append(f"{name}={_OPEN.sub('1', dims)}" if found else value)
+        closed.append(f"{name}={_OPEN.sub(lambda m: m[1], dims)}" if found else value)
     if not opened:
         return tuple(values), None
     if len(bounds) > 1:
         raise UsageError("--shape opens dimensions with different bounds: an open dimension is the batch of all inputs")
     ((low, high),) = bounds
-    if low != 1:
-        raise UsageError(f"--shape with {{{low}..{high}}}: an open batch begins with one sample, {{1..{high}}}")
-    if not 2 <= high <= MOST_SAMPLES:
-        raise UsageError(f"--shape with {{1..{high}}}: the largest number of samples may be 2 to {MOST_SAMPLES}")
-    return tuple(closed), OpenBatch(opened, high)
+    if not 1 <= low < high <= MOST:
+        raise UsageError(
+            f"--shape with {{{low}..{high}}}: the bounds are at least 1 and at most {MOST}, the smaller first"
+        )
+    return tuple(closed), OpenBatch(opened, high, low)

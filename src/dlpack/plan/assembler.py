@@ -21,6 +21,7 @@ from dlpack.plan.program import (
     Address,
     CallStep,
     CopyStep,
+    FillStep,
     HaloStep,
     LoopStep,
     NamedKernel,
@@ -94,6 +95,7 @@ class Assembler:
                 continue
             if self._scratch(k):
                 addresses.append(Address("arena", arena.offsets[f"scratch{k}"], "uint8", place=f"scratch{k}"))
+            steps += [FillStep(addresses[f.argument], f.rows, f.value) for f in call.fills]
             equal = frozenset(i for i, a in enumerate(call.arguments) if a.in_place)
             steps.append(CallStep(names[call.kernel], tuple(addresses), call.group.sources, equal))
             spans.append((before, len(steps) - 1))
@@ -490,10 +492,8 @@ def _operands(step: Step) -> tuple[Address, ...]:
         return step.arguments
     if isinstance(step, LoopStep):
         return tuple(a for inner in step.body for a in _operands(inner))
-    if isinstance(step, CopyStep):
-        return step.source, step.target
-    assert isinstance(step, HaloStep)
-    return (step.target,)
+    assert isinstance(step, CopyStep | HaloStep)
+    return (step.source, step.target) if isinstance(step, CopyStep) else (step.target,)
 
 
 def _fills_borders(steps: Iterable[Step]) -> bool:

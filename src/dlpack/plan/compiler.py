@@ -21,7 +21,18 @@ from dlpack.kernels.settled import Settled, Weights
 from dlpack.meaning.quantization import Meaning
 from dlpack.plan.assembler import Assembler
 from dlpack.plan.launches import in_launches
-from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, NamedKernel, Program, ShapeSet, Step
+from dlpack.plan.program import (
+    Address,
+    CallStep,
+    CopyStep,
+    FillStep,
+    HaloStep,
+    LoopStep,
+    NamedKernel,
+    Program,
+    ShapeSet,
+    Step,
+)
 
 
 def compile_graph(graph: Graph, name: str, backend: Backend, winograd: bool = True, threads: int = 1) -> Program:
@@ -120,7 +131,7 @@ def _renamed(step: Step, names: Mapping[str, str], places: str) -> Step:
 
     if isinstance(step, CallStep):
         return replace(step, kernel=names[step.kernel], arguments=tuple(moved(a) for a in step.arguments))
-    if isinstance(step, HaloStep):
+    if isinstance(step, HaloStep | FillStep):
         return replace(step, target=moved(step.target))
     if isinstance(step, CopyStep):
         return replace(step, source=moved(step.source), target=moved(step.target))

@@ -98,6 +98,18 @@ class HaloStep(Step):
 
 
 @dataclass(frozen=True)
+class FillStep(Step):
+    """Gives rows of the open dimension a `value` behind their elements, up to a multiple of `FILLED` (loops/ir.py).
+
+    `rows` has counts and strides, in elements, of the dimensions around; a count of 0 is that of the elements.
+    """
+
+    target: Address
+    rows: tuple[tuple[int, int], ...]
+    value: float
+
+
+@dataclass(frozen=True)
 class CopyStep(Step):
     """Copies `nbytes` from one place to another."""
 
@@ -202,6 +214,8 @@ class ShapeSet:
 
     Where `samples` is not 0, a run does the steps of the program's first set so many times, each time for the next part
     of those inputs and outputs that are larger than the first set's; of the sets, only the first has steps then.
+
+    Where `extent` is not 0, all sets have the first one's steps, and kernels do so many elements of the open dimension.
     """
 
     inputs: tuple[Tensor, ...]
@@ -212,6 +226,7 @@ class ShapeSet:
     places: tuple[Place, ...] = ()
     blocks: tuple[Block, ...] = ()
     samples: int = 0
+    extent: int = 0
 
 
 @dataclass(frozen=True)
@@ -222,6 +237,7 @@ class Program:
     `threads` may share the trips of its kernels; 1 where none is worth it.
     The steps of `prepare` run once, when a predictor is made, and fill its `prepared` bytes.
     `weight_places` and `prepared_places` say what lies in the weights and in these.
+    `rooms`, where a dimension is open: bytes of each input, then of each output, up to which kernels may go.
     """
 
     name: str
@@ -233,6 +249,7 @@ class Program:
     threads: int = 1
     weight_places: tuple[Place, ...] = ()
     prepared_places: tuple[Place, ...] = ()
+    rooms: tuple[int, ...] = ()
 
     @property
     def by_sample(self) -> bool:
@@ -240,9 +257,19 @@ class Program:
         return self.shape_sets[0].samples > 0
 
     @property
+    def opened(self) -> bool:
+        """Whether a dimension of the kernels is open."""
+        return self.shape_sets[0].extent > 0
+
+    @property
+    def counted(self) -> bool:
+        """Whether the sets of shapes differ in the extent of an open dimension, which grows by one from set to set."""
+        return self.by_sample or self.opened
+
+    @property
     def own_sets(self) -> tuple[ShapeSet, ...]:
         """The sets of shapes that have steps of their own."""
-        return self.shape_sets[:1] if self.by_sample else self.shape_sets
+        return self.shape_sets[:1] if self.counted else self.shape_sets
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from dlpack.errors import UnsupportedError
 from dlpack.meaning.labels import check_labels
 from dlpack.meaning.preprocess import Preprocess, from_metadata, resolve
 from dlpack.meaning.shape_sets import check_sets, set_name
@@ -30,6 +31,18 @@ def compile_for(
     name: str, prepared: Prepared, options: Options, builds: Sequence[Build], progress: Progress
 ) -> dict[str, Program]:
     """By machine, the program for all sets of shapes; all have the same weights, and as many threads."""
+    batch = prepared.batch
+    if batch is None or batch.graph is None:
+        return _compiled(name, prepared, options, builds, progress)
+    try:
+        return _compiled(name, prepared, options, builds, progress)
+    except UnsupportedError as e:  # no kernels for any size: then one sample after the other
+        return _compiled(name, replace(prepared, batch=batch.by_sample(e)), options, builds, progress)
+
+
+def _compiled(
+    name: str, prepared: Prepared, options: Options, builds: Sequence[Build], progress: Progress
+) -> dict[str, Program]:
     from dlpack.bundle.manifest import described
     from dlpack.kernels.settled import Weights
     from dlpack.plan.compiler import Compiler
@@ -42,14 +55,17 @@ def compile_for(
         cases = prepared.cases[:1] if prepared.batch else prepared.cases
         for case in cases:
             with progress.stage("compile") as detail:
-                shape_set = compiler.add(case.graph, case.meanings)
+                graph = prepared.batch.graph if prepared.batch else None
+                shape_set = compiler.add(graph or case.graph, case.meanings)
                 a = shape_set.arena
                 detail.append(f"{len(compiler.kernels)} kernels")
                 detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
                 detail += [set_name(described(shape_set))] if len(cases) > 1 else []
                 detail += [f"for {machine}"] if len(machines) > 1 else []
         program = compiler.program()
-        programs[machine] = by_sample(program, prepared.batch) if prepared.batch else program
+        if prepared.batch:
+            program = (by_extent if prepared.batch.graph else by_sample)(program, prepared.batch)
+        programs[machine] = program
         check_sets([described(s) for s in programs[machine].shape_sets])
     threads, blob = max(p.threads for p in programs.values()), bytes(weights.blob)
     return {machine: replace(program, weights=blob, threads=threads) for machine, program in programs.items()}
@@ -77,6 +93,28 @@ def by_sample(program: Program, batch: Batch) -> Program:
             )
             for n in range(1, batch.open.largest + 1)
         ),
+    )
+
+
+def by_extent(program: Program, batch: Batch) -> Program:
+    """The program with kernels for any size as that for each of them."""
+    most = program.shape_sets[0]
+
+    def sized(t: Tensor, dimension: int | None, n: int) -> Tensor:
+        return replace(t, shape=tuple(n if d == dimension else size for d, size in enumerate(t.shape)))
+
+    return replace(
+        program,
+        shape_sets=tuple(
+            replace(
+                most,
+                inputs=tuple(sized(t, batch.open.inputs.get(t.name), n) for t in most.inputs),
+                outputs=tuple(sized(t, batch.outputs.get(t.name), n) for t in most.outputs),
+                extent=n,
+            )
+            for n in range(batch.open.smallest, batch.open.largest + 1)
+        ),
+        rooms=tuple(t.nbytes for t in (*most.inputs, *most.outputs)),
     )
 
 

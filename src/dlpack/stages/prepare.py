@@ -49,24 +49,28 @@ class Prepared:
 
     def tried(self) -> Sequence[int]:
         """The numbers of the sets of shapes that the cases are of."""
-        return [n - 1 for n in self.batch.open.tried()] if self.batch else range(len(self.cases))
+        return [n - self.batch.open.smallest for n in self.batch.open.tried()] if self.batch else range(len(self.cases))
 
     def model(self, number: int) -> Callable[[], Any]:
         """Gives the cleaned ONNX model for the set of shapes of that number."""
-        return partial(self.batch.model, number + 1) if self.batch else self.cases[number].model
+        return partial(self.batch.model, number + self.batch.open.smallest) if self.batch else self.cases[number].model
 
 
 @dataclass(frozen=True)
 class Batch:
     """An open batch, of which the cases are some sizes, and the first that of one sample.
 
-    `outputs`: the dimension of the samples in each output that depends on them.
+    `outputs`: the dimension of the samples in each output that depends on them. `graph`: one whose kernels do any size,
+    None where a run does the first size again and again.
     """
 
     open: OpenBatch
     outputs: Mapping[str, int]
     model: Callable[[int], Any]
     """Gives the cleaned ONNX model for so many samples."""
+    by_sample: Callable[[UnsupportedError], Batch]
+    """Gives the batch whose samples are computed one by one; raises the error with what is against that, too."""
+    graph: Graph | None = None
 
 
 def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
@@ -113,7 +117,8 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
 
 
 def _open_batch(model: Path, source: Source, one: Graph, options: Options) -> Batch:
-    """Examines whether samples are independent. Raises UnsupportedError where they are not."""
+    """Finds one graph for all sizes, or that samples are independent. Raises UnsupportedError where neither holds."""
+    from dlpack.graph.opened import open_graph
     from dlpack.graph.samples import MARKER, sample_dimensions
 
     batch = options.batch
@@ -124,17 +129,35 @@ def _open_batch(model: Path, source: Source, one: Graph, options: Options) -> Ba
         proto = _read(model, options, shapes).proto if source.exported else source.proto
         return clean_graph(proto, source.open_shapes(shapes), options.maxima)
 
-    graph = cleaned(MARKER)[1]
+    def cleaned_model(samples: int) -> Any:
+        return cleaned(samples)[0]
+
+    def refused(*problems: UnsupportedError) -> UnsupportedError:
+        text = "; ".join(str(p) for p in problems)
+        return UnsupportedError(f"{describe_shapes(options.shapes, batch)}: {text}\n{_ADVICE}")
+
+    def by_sample(problem: UnsupportedError) -> Batch:
+        if batch.smallest > 1:
+            raise refused(problem) from problem
+        try:
+            graph = cleaned(MARKER)[1]
+            outputs = sample_dimensions(graph, batch.inputs)
+            for name in graph.outputs:
+                d, shape = outputs.get(name), graph.types[name].shape
+                if one.types[name].shape != tuple(n // MARKER if k == d else n for k, n in enumerate(shape)):
+                    raise UnsupportedError(f"the size of the output '{name}' is not proportional to the open dimension")
+        except UnsupportedError as e:
+            raise refused(problem, e) from e
+        return Batch(batch, outputs, cleaned_model, by_sample)
+
+    other = batch.largest - 1 if batch.largest > 2 else batch.largest + 1
     try:
-        outputs = sample_dimensions(graph, batch.inputs)
-        for name in graph.outputs:
-            d, shape = outputs.get(name), graph.types[name].shape
-            if one.types[name].shape != tuple(n // MARKER if k == d else n for k, n in enumerate(shape)):
-                raise UnsupportedError(f"the size of the output '{name}' is not proportional to the open dimension")
+        graph = open_graph(cleaned(other)[1], cleaned(batch.largest)[1], other, batch.largest)
     except UnsupportedError as e:
-        e.args = (f"{describe_shapes(options.shapes, batch)}: {e}\n{_ADVICE}",)
-        raise
-    return Batch(batch, outputs, lambda samples: cleaned(samples)[0])
+        return by_sample(e)
+    shapes = {name: graph.types[name].shape for name in graph.outputs}
+    outputs = {name: shape.index(graph.open) for name, shape in shapes.items() if graph.open in shape}
+    return Batch(batch, outputs, cleaned_model, by_sample, graph)
 
 
 _ADVICE = "Give each size that you need: --shape once for each, or --buckets for the lengths of a text"

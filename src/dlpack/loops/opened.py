@@ -1,0 +1,184 @@
+"""Loops along a dimension that is open within bounds: how many trips they have in a run.
+
+A kernel is made for the most elements; strides and tiles are those of that size. In a run with fewer, the loops along
+the dimension end earlier, with the tile or the vector in which the last element lies: what is computed beyond it is
+never read by what comes before. Only sums must not go further, so the elements that they read there are filled first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dlpack.errors import UnsupportedError
+from dlpack.loops.expressions import Operand
+from dlpack.loops.index import Linear
+from dlpack.loops.ir import (
+    FILLED,
+    Array,
+    Assign,
+    Block,
+    Declare,
+    Expr,
+    For,
+    Gathered,
+    Index,
+    Kernel,
+    Load,
+    LoopAxis,
+    Op,
+    Open,
+    Prefetch,
+    Stmt,
+    Store,
+    expressions,
+    map_stmts,
+    walk,
+)
+
+_IDENTITY = {"+": 0.0, "*": 1.0, "max": float("-inf"), "min": float("inf")}
+
+
+@dataclass(frozen=True)
+class _Dim:
+    stride: int
+    extent: int
+
+
+def opened(kernel: Kernel, operands: Sequence[Operand], shapes: Sequence[Any], most: int) -> Kernel:
+    """The kernel with loops that are open where a dimension's extent is a multiple of `most`, which is the extent of
+    the open dimension; `shapes` are the operands'.
+
+    Raises UnsupportedError where a loop along it is none that can end earlier.
+    """
+    dims = {p.name: _dims(o, shape) for p, o, shape in zip(kernel.params, operands, shapes, strict=True)}
+    arrays = {s.name for s in walk(kernel.body) if isinstance(s, Array)}
+    for s in walk(kernel.body):
+        if isinstance(s, Array) and s.size % most == 0:
+            dims[s.name] = [_Dim(1, s.size)]  # or a tile's sums, of which no loop does all
+    if not any(d.extent % most == 0 for of in dims.values() for d in of):
+        return kernel
+    found: dict[str, Open] = {}
+    for s in walk(kernel.body):
+        if isinstance(s, For) and (trips := _trips(s, dims, arrays, most)):
+            found[s.var] = trips
+    for name, index in _accesses(kernel.body):
+        if name in arrays:
+            continue
+        _check(index, dims.get(name, []), found, most)
+    numbers = {p.name: k for k, p in enumerate(kernel.params)}
+    constant = {p.name for p, o in zip(kernel.params, operands, strict=True) if o.padded}
+    fills: dict[int, float] = {}
+    summed: set[str] = set()
+    for s in walk(kernel.body):
+        if isinstance(s, For) and s.var in found and not found[s.var].exact:
+            for name, value in _summed(s, found[s.var]):
+                if name not in numbers:
+                    summed.add(name)
+                elif name not in constant and fills.setdefault(numbers[name], value) != value:
+                    raise UnsupportedError("reduces the open dimension in two ways")
+    for s in walk(kernel.body):
+        if isinstance(s, For) and s.var in found and any(isinstance(x, Store) and x.buffer in summed for x in s.body):
+            found[s.var] = replace(found[s.var], filled=True)
+    shared = {found.get(s.var) for s in walk(kernel.body) if isinstance(s, For) and s.axis is LoopAxis.PARALLEL}
+    if len(shared) > 1:
+        raise UnsupportedError("has several loops for threads")
+    body = map_stmts(
+        kernel.body, lambda s: [replace(s, open=found.get(s.var)) if isinstance(s, For) else s], lambda e: e
+    )
+    return replace(kernel, body=body, open_trips=next(iter(shared), None), fills=tuple(fills.items()))
+
+
+def _dims(operand: Operand, shape: Sequence[Any]) -> list[_Dim]:
+    """The dimensions that an address can tell apart."""
+    packed = {d for d, _ in operand.layout.blocks}
+    return [
+        _Dim(stride, int(n))
+        for d, (n, stride) in enumerate(zip(shape, operand.layout.strides, strict=True))
+        if d not in packed and stride and int(n) > 1
+    ]
+
+
+def _trips(loop: For, dims: dict[str, list[_Dim]], arrays: set[str], most: int) -> Open | None:
+    """None where the loop runs along no open dimension."""
+    found: set[Open | None] = set()
+    for name, index in _accesses(loop.body):
+        step = index.coefficient(loop.var)
+        if step == 0 or name not in dims:
+            continue
+        if step is None:
+            if any(d.extent % most == 0 for d in dims[name]):
+                raise UnsupportedError("divides its index along the open dimension")
+            continue
+        along = max((d for d in dims[name] if d.stride <= abs(step)), key=lambda d: d.stride, default=None)
+        if along is None or along.extent % most:
+            found.add(None)
+            continue
+        by, rest = divmod(step, along.stride)
+        if rest or loop.begin or loop.step != 1 or by * loop.end != along.extent:
+            if name in arrays:
+                continue
+            raise UnsupportedError("runs along a part of the open dimension")
+        found.add(Open(along.extent // most, by))
+    if len(found) > 1:
+        raise UnsupportedError("runs along the open dimension and another at once")
+    return next(iter(found), None)
+
+
+def _check(index: Linear, dims: list[_Dim], found: dict[str, Open], most: int) -> None:
+    """An access has a loop along the open dimension, or takes its first element."""
+    for d in dims:
+        if d.extent % most == 0:
+            steps = [abs(c) for a, c in index.terms if isinstance(a, str) and a in found]
+            along = any(d.stride <= step < d.stride * d.extent for step in steps)
+            if not along and index.const // d.stride % d.extent * most >= d.extent:
+                raise UnsupportedError("takes elements of the open dimension that may not be there")
+
+
+def _accesses(body: Block) -> Iterator[tuple[str, Linear]]:
+    for s in walk(body):
+        if isinstance(s, Store | Prefetch):
+            yield s.buffer, s.index
+    for e in expressions(body):
+        if isinstance(e, Load):
+            yield e.buffer, e.index
+        elif isinstance(e, Gathered):
+            for form in _forms(e.index):
+                yield e.buffer, form
+
+
+def _forms(e: Expr) -> Iterator[Linear]:
+    """What loop variables add to an address that is data."""
+    if isinstance(e, Index):
+        yield e.form
+    elif isinstance(e, Op):
+        for a in e.args:
+            yield from _forms(a)
+
+
+def _summed(loop: For, trips: Open) -> Iterator[tuple[str, float]]:
+    """What a loop reduces, and the value that changes nothing. Where it reduces a sum or a product, that is for the
+    first operand, and the others may have any finite number."""
+    within = {s.name for s in walk(loop.body) if isinstance(s, Declare | Array)}
+    for s in walk(loop.body):
+        if not _accumulates(s, loop.var, within):
+            continue
+        value = s.value  # type: ignore[attr-defined]
+        if not isinstance(value, Op) or value.op not in _IDENTITY:
+            raise UnsupportedError("reduces the open dimension by an operator that has no neutral element")
+        if FILLED * trips.times % trips.by:
+            raise UnsupportedError("reduces too much of the open dimension at a time")
+        reads = [e.buffer for e in expressions((s,)) if isinstance(e, Load) and e.index.uses(loop.var)]
+        for k, name in enumerate(dict.fromkeys(r for r in reads if r not in within)):
+            yield name, _IDENTITY[value.op] if k == 0 else 0.0
+
+
+def _accumulates(s: Stmt, var: str, within: set[str]) -> bool:
+    """Whether a statement in a loop adds to what was there before the trip."""
+    if isinstance(s, Assign):
+        return s.name not in within
+    if isinstance(s, Store):
+        again = any(isinstance(e, Load) and e.buffer == s.buffer and e.index == s.index for e in expressions((s,)))
+        return again and s.buffer not in within and not s.index.uses(var)
+    return False

@@ -1,0 +1,224 @@
+"""A dimension of the kernels that is open within bounds: `--shape ids=1x{1..80}:int64`."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import requires_tool
+from emitted_files import STRICT
+from onnx import ModelProto, NodeProto, TensorProto, helper
+from processes import run
+from shape_bundles import close, expected
+from test_open_batch import model
+from test_shapes_wasm import in_node
+
+import dlpack
+from dlpack.errors import UnsupportedError
+from dlpack.graph.opened import open_graph
+from dlpack.loops.ir import Open
+from dlpack.meaning.open_batch import opened_batch
+from dlpack.meaning.shape_sets import sets_of
+from dlpack.pipeline import Options, build
+from dlpack.stages.prepare import clean_graph
+
+SMALLEST, LARGEST = 2, 80
+SIZES = (80, 2, 3, 5, 7, 11, 12, 13, 15, 16, 17, 31, 32, 33, 47, 61, 63, 64, 65, 79)
+node = helper.make_node
+
+
+def encoder() -> ModelProto:
+    """An encoder's layer as it is exported: positions cut to the length, heads, a mask, a first token taken out, and a
+    mean of the tokens that are not masked."""
+    rng = np.random.default_rng(3)
+
+    def weights(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32)
+
+    nodes = [
+        node("Gather", ["words", "ids"], ["e"], "embed"),
+        node("Shape", ["ids"], ["sizes"], "sizes"),
+        node("Gather", ["sizes", "one"], ["length"], "length"),
+        node("Slice", ["places", "zero", "length", "zero"], ["p"], "positions"),
+        node("Add", ["e", "p"], ["x"], "embedded"),
+        node("Unsqueeze", ["mask", "inner"], ["m"], "heads_mask"),
+        node("Cast", ["m"], ["seen"], "seen", to=TensorProto.FLOAT),
+        node("Sub", ["unit", "seen"], ["hidden"], "hidden"),
+        node("Mul", ["hidden", "low"], ["bias"], "bias"),
+        *(node("MatMul", ["x", f"w{k}"], [f"{k}0"], k) for k in "qkv"),
+        *(node("Reshape", [f"{k}0", "heads"], [f"{k}1"], f"{k}_heads") for k in "qkv"),
+        node("Transpose", ["k1"], ["kt"], "turn_k", perm=[0, 2, 3, 1]),
+        *(node("Transpose", [f"{k}1"], [f"{k}t"], f"turn_{k}", perm=[0, 2, 1, 3]) for k in "qv"),
+        node("MatMul", ["qt", "kt"], ["products"], "products"),
+        node("Add", ["products", "bias"], ["scores"], "scores"),
+        node("Softmax", ["scores"], ["attention"], "softmax", axis=-1),
+        node("MatMul", ["attention", "vt"], ["mixed"], "mixed"),
+        node("Transpose", ["mixed"], ["back"], "back", perm=[0, 2, 1, 3]),
+        node("Reshape", ["back", "together"], ["joined"], "joined"),
+        node("MatMul", ["joined", "wo"], ["o"], "out"),
+        node("Add", ["o", "x"], ["r"], "residual"),
+        node("LayerNormalization", ["r", "scale"], ["n"], "norm"),
+        node("MatMul", ["n", "wf"], ["states"], "dense"),
+        node("Gather", ["states", "first"], ["class"], "class", axis=1),
+        node("Unsqueeze", ["mask", "last"], ["column"], "column"),
+        node("Cast", ["column"], ["counted"], "counted", to=TensorProto.FLOAT),
+        node("Mul", ["states", "counted"], ["kept"], "kept"),
+        node("ReduceSum", ["kept", "one"], ["sum"], "sum", keepdims=0),
+        node("ReduceSum", ["counted", "one"], ["count"], "count", keepdims=0),
+        node("Div", ["sum", "count"], ["mean"], "mean"),
+    ]
+    return model(
+        nodes,
+        {name: ([1, "s"], TensorProto.INT64) for name in ("ids", "mask")},
+        ["states", "class", "mean"],
+        words=weights(23, 24), places=weights(LARGEST, 24), wq=weights(24, 24), wk=weights(24, 24),
+        wv=weights(24, 24), wo=weights(24, 24), wf=weights(24, 40), scale=np.ones(24, np.float32),
+        unit=np.float32(1), low=np.float32(-1e4), zero=np.int64([0]), one=np.int64([1]), first=np.int64(0),
+        inner=np.int64([1, 2]), last=np.int64([2]), heads=np.int64([0, -1, 3, 8]), together=np.int64([0, -1, 24]),
+    )  # fmt: skip
+
+
+def options(**more: Any) -> Options:
+    _, batch = opened_batch([f"ids=1x{{{SMALLEST}..{LARGEST}}}", f"mask=1x{{{SMALLEST}..{LARGEST}}}"])
+    shapes = {"ids": (1, SMALLEST), "mask": (1, SMALLEST)}
+    return Options(shapes=shapes, batch=batch, ranges={"ids": (0, 22), "mask": (1, 1)}, **more)
+
+
+def question(length: int) -> dict[str, np.ndarray]:
+    """The last third of the tokens is masked."""
+    rng = np.random.default_rng(length)
+    return {
+        "ids": rng.integers(0, 23, (1, length)),
+        "mask": (np.arange(length) < length - length // 3).astype(np.int64)[None],
+    }
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("length") / "net.onnx"
+    onnx.save(encoder(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def native(net: Path) -> Path:
+    return build(net, net.parent / "native", options(threads=2))
+
+
+def test_python_takes_any_length(net: Path, native: Path) -> None:
+    """With what a longer text has left in memory, with one thread and with two."""
+    with dlpack.load(native) as predictor:
+        for length in SIZES:
+            close(predictor.run(question(length)), expected(net, question(length)))
+        with pytest.raises(ValueError, match=r"ids 1x81.* ids 1x2, .* to ids 1x80"):
+            predictor.run(question(LARGEST + 1))
+        with pytest.raises(ValueError, match=r"ids 1x1"):
+            predictor.run(question(1))
+
+
+def test_one_set_of_kernels(native: Path) -> None:
+    """Their text has the length in the loops along it alone; the tables do not grow with the bounds."""
+    text = (native / "net.cc").read_text()
+    assert "i2_tile < (extent + " in text and "k < extent; ++k" in text
+    assert "constexpr int32_t kShapeCount = 79;" in text and "constexpr int32_t kSmallest = 2;" in text
+    assert "kShapes[]" not in text and text.count("constexpr int64_t kInputShape") == 2
+
+
+def test_bound_memory_is_as_long_as_the_text(native: Path, net: Path) -> None:
+    """Kernels go beyond a run's elements, but not in the caller's memory; a run step by step is the same."""
+    library = ctypes.CDLL(str(native / "libnet.so"))
+    handle = ctypes.c_void_p()
+    size = ctypes.c_size_t
+    assert library.net_create(ctypes.byref(handle), None, size(0), None, size(0)) == 0
+    shape = (ctypes.c_int64 * 2)(1, 13)
+    assert library.net_reshape(handle, 0, shape, 3) != 0
+    assert library.net_reshape(handle, 0, shape, 2) == 0 and library.net_shape(handle) == 11
+    asked, want = question(13), expected(net, question(13))
+    guard = np.full(13 * 40 + 64, 7, np.float32)
+    for k, name in enumerate(("ids", "mask")):
+        data = asked[name]
+        assert library.net_bind_input(handle, k, data.ctypes.data_as(ctypes.c_void_p), size(data.nbytes)) == 0
+    assert library.net_bind_output(handle, 0, guard.ctypes.data_as(ctypes.c_void_p), size(13 * 40 * 4)) == 0
+    for by_steps in (False, True):
+        guard[:] = 7
+        if by_steps:
+            assert all(library.net_run_step(handle, k) == 0 for k in range(library.net_step_count()))
+        else:
+            assert library.net_run(handle) == 0
+        np.testing.assert_allclose(guard[: 13 * 40].reshape(1, 13, 40), want["states"], atol=1e-5)
+        assert (guard[13 * 40 :] == 7).all()
+    bad = (ctypes.c_int64 * 2)(1, LARGEST + 1)
+    assert library.net_reshape(handle, 0, bad, 2) != 0 and library.net_shape(handle) == 11
+    library.net_destroy(handle)
+
+
+def test_nothing_is_read_or_written_outside(native: Path, tmp_path: Path) -> None:
+    """The self-test, which has several lengths, with the checks of gcc."""
+    program = tmp_path / "selftest"
+    flags = ["-std=c++17", "-O1", "-g1", "-fsanitize=address,undefined", "-DNET_SELFTEST", *STRICT, "-Wno-psabi"]
+    done = run([requires_tool("g++"), *flags, native / "net.cc", "-o", program, "-pthread"])
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    done = run([program])
+    assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
+
+
+def test_javascript_takes_any_length(net: Path, tmp_path: Path) -> None:
+    bundle = build(net, tmp_path / "web", options(target="wasm"))
+    assert len(sets_of(dlpack.bundle.loader.read_manifest(bundle))) == LARGEST - SMALLEST + 1
+    for length in (80, 13):
+        close(in_node(bundle, tmp_path, [question(length)])[0], expected(net, question(length)))
+
+
+def opened(nodes: Sequence[NodeProto], **weights: Any) -> Any:
+    """The graph of x [1, n, 6] and k [1, 4] with n open up to 40."""
+    made = model(nodes, {"x": [1, "n", 6], "k": [1, 4]}, ["y"], **weights)
+    graphs = [clean_graph(made, {"x": (1, n, 6), "k": (1, 4)})[1] for n in (39, 40)]
+    return open_graph(*graphs, 39, 40)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "why"),
+    [
+        ([node("Transpose", ["x"], ["t"], perm=[0, 2, 1]), node("Conv", ["t", "w"], ["y"], "conv", pads=[1, 1])],
+         "Conv 'conv' is no operator"),
+        ([node("ReduceMean", ["x"], ["y"], "mean", axes=[1])], "'mean' averages over"),
+        ([node("Gather", ["x", "two"], ["y"], "third", axis=1)], "'third' chooses from"),
+        ([node("Softmax", ["x"], ["s"], axis=1), node("ArgMax", ["s"], ["y"], "best", axis=1)], "'best' works along"),
+        ([node("Concat", ["x", "one"], ["y"], "longer", axis=1)], "is 40 with 39 and 41 with 40"),
+        ([node("Slice", ["x", "two1", "end", "one1"], ["y"], "rest")], "is 37 with 39 and 38 with 40"),
+        ([node("Reshape", ["x", "flat"], ["y"], "flat")], "is 234 with 39 and 240 with 40"),
+        ([node("Transpose", ["x"], ["y"], "turned", perm=[0, 2, 1])], r"of 'y' \(1x6xn\) is not its first"),
+        ([node("Shape", ["x"], ["s"]), node("Gather", ["s", "one0"], ["n"]), node("Cast", ["n"], ["f"], to=1),
+          node("Div", ["x", "f"], ["y"], "per")], "is computed from the open dimension"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_open_is_named(nodes: Sequence[NodeProto], why: str) -> None:
+    constants = {
+        "w": np.zeros((6, 6, 3), np.float32), "two": np.int64(2), "one": np.zeros((1, 1, 6), np.float32),
+        "two1": np.int64([2]), "end": np.int64([2**62]), "one1": np.int64([1]), "flat": np.int64([1, -1]),
+        "one0": np.int64(1),
+    }  # fmt: skip
+    used = {i for n in nodes for i in n.input}
+    with pytest.raises(UnsupportedError, match=why):
+        opened(nodes, **{k: v for k, v in constants.items() if k in used})
+
+
+def test_the_extent_is_no_other_dimension() -> None:
+    graph = opened([node("MatMul", ["x", "w"], ["y"])], w=np.zeros((6, 48), np.float32))
+    assert graph.open == 60 and graph.types["y"].shape == (1, 60, 48)
+
+
+def test_trips_of_open_loops(native: Path) -> None:
+    """Tiles, vectors, single elements, and merged dimensions; what vectors reduce is filled up."""
+    from dlpack.amalgamate.cpp import trips_of
+
+    assert trips_of(Open(1, 1)) == "extent" and trips_of(Open(1, 6)) == "(extent + 5) / 6"
+    assert trips_of(Open(24, 16)) == "(extent * 3 + 1) / 2" and trips_of(Open(24, 8)) == "extent * 3"
+    assert trips_of(Open(1, 16, filled=True)) == "(extent + 63) / 64 * 4"
+    assert Open(24, 8).exact and not Open(1, 6).exact
+    assert "fill_behind(" in (native / "net.cc").read_text()
