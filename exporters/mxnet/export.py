@@ -20,6 +20,8 @@ import dlpack.exporters.mxnet.attention
 import dlpack.exporters.mxnet.detection
 import dlpack.exporters.mxnet.layers
 import dlpack.exporters.mxnet.math
+import dlpack.exporters.mxnet.numpy_math
+import dlpack.exporters.mxnet.numpy_moves
 import dlpack.exporters.mxnet.recurrent
 import dlpack.exporters.mxnet.sampling
 import dlpack.exporters.mxnet.sequences
