@@ -36,7 +36,7 @@ def trial_inputs(
     for scale, low, high in ((1.0, 0, most), (30.0, 0, most)):
         yield _drawn(shapes, lambda rng, shape, scale=scale: rng.normal(size=shape) * scale, low, high)
     if ties:
-        yield _drawn(shapes, lambda rng, shape: rng.integers(-6, 7, shape) / 2, 0, most)
+        yield _drawn(shapes, lambda rng, shape: rng.integers(-3, 4, shape) / 2, 0, most)
     if missing:
         yield _drawn(shapes, _with_gaps, 0, most)
     for low, high in ((0, 12), (-12, 13)) if whole else ():
@@ -55,7 +55,7 @@ def _drawn(
     low: int,
     high: int,
 ) -> dict[str, Array]:
-    """An input of each: floating point by `number`, whole numbers of [`low`, `high`), of 0 on where there is no sign."""
+    """An input of each: floating point by `number`, whole numbers in [`low`, `high`), from 0 where there is no sign."""
     rng = np.random.default_rng(0)
     found = {}
     for name, (shape, dtype) in shapes.items():
@@ -102,7 +102,10 @@ def check_same(
                 continue  # of large values, say
             raise
         taken += 1
+        gaps = any(v.dtype.kind == "f" and np.isnan(v).any() for v in inputs.values())
         for value, want, info in zip(got, wanted, model.graph.output, strict=False):
+            if gaps and (want.dtype.kind in "iu" or np.isnan(want).any()):
+                continue  # it lets NaN through, which operators order in many ways
             if told := difference(value, want, tolerance):
                 raise ModelError(
                     f"the exported model differs from {framework} in '{info.name}', {told}; this is a fault of the "

@@ -100,7 +100,7 @@ def test_a_folder_of_models_names_them(tmp_path: Path) -> None:
         read_source(tmp_path)
     for name in ("b.onnx", "a.tflite", "notes.txt"):
         (tmp_path / name).touch()
-    with pytest.raises(UsageError, match="give the model's file in it: a.tflite, b.onnx$"):
+    with pytest.raises(UsageError, match=r"give the model's file in it: a\.tflite, b\.onnx$"):
         read_source(tmp_path)
 
 

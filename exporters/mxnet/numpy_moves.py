@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -114,7 +115,7 @@ def split_along(c: Call) -> list[str]:
     if sections > 0:
         return split(c.g, x, axis, [size // sections] * sections)
     bounds = [*c.p.ints("indices"), size]
-    return [slice_axis(c.g, x, axis, a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [slice_axis(c.g, x, axis, a, b) for a, b in itertools.pairwise(bounds)]
 
 
 @converts("_np_roll")

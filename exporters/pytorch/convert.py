@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.builder import MAX_MADE_BYTES, MAX_VALUE_BYTES
@@ -64,6 +64,7 @@ def to_onnx(
         place.ClearField("doc_string")
     widen(model)
     _state_sizes(model)
+    _widen_indices(model)
     if len(model.graph.input) != len(inputs):
         given = {v.name for v in model.graph.input}
         raise UsageError(f"the model does not use its inputs {', '.join(n for n in inputs if n not in given)}")
@@ -116,6 +117,18 @@ def _state_sizes(model: ModelProto) -> None:
             sizes = numpy_helper.from_array(np.array(dims, np.int64), f"{node.output[0]}_sizes")
             graph.initializer.append(sizes)
             node.input[:] = [*node.input[:2], "", sizes.name]
+
+
+def _widen_indices(model: ModelProto) -> None:
+    """Makes the indices of every ScatterND int64, as ONNX has them, in place: torch.onnx takes PyTorch's int32."""
+    graph = model.graph
+    kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input)}
+    kinds |= {t.name: t.data_type for t in graph.initializer}
+    for place, node in reversed(list(enumerate(graph.node))):
+        if node.op_type == "ScatterND" and kinds.get(node.input[1]) == TensorProto.INT32:
+            wide = f"{node.output[0]}_indices"
+            graph.node.insert(place, helper.make_node("Cast", [node.input[1]], [wide], to=TensorProto.INT64))
+            node.input[1] = wide
 
 
 def _check_sizes(program: Any) -> None:

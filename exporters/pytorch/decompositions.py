@@ -264,6 +264,11 @@ def _index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = F
     return torch.where(mask.reshape(*mask.shape, *[1] * behind), values.reshape(()).to(x.dtype), x)
 
 
+def _unsafe_index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False) -> Any:
+    """Which does not check the indices."""
+    return import_torch().ops.aten.index_put(x, indices, values, accumulate)
+
+
 def _embedding_bag(  # noqa: PLR0913 - the operator's schema
     weight: Any, indices: Any, offsets: Any, scale_grad_by_freq: bool = False, mode: int = 0,  # noqa: ARG001
     sparse: bool = False, per_sample_weights: Any = None, include_last_offset: bool = False,  # noqa: ARG001
@@ -337,6 +342,7 @@ _FUNCTIONS: dict[str, tuple[str, Decomposition]] = {
     "pdist": ("default", _pdist),
     "_pdist_forward": ("default", _pdist),
     "index_put": ("default", _index_put),
+    "_unsafe_index_put": ("default", _unsafe_index_put),
     "embedding_bag": ("default padding_idx", _embedding_bag),
     "_embedding_bag": ("default", _embedding_bag),
     "_embedding_bag_forward_only": ("default", _embedding_bag),
@@ -351,5 +357,5 @@ _FUNCTIONS: dict[str, tuple[str, Decomposition]] = {
     "linalg_cholesky_ex": ("default", linear_algebra.cholesky),
     **{f"upsample_nearest{r}d": ("vec", _upsample_nearest) for r in (1, 2, 3)},
 }
-_OPENED = ("adaptive_max_pool1d", "istft")
+_OPENED = ("adaptive_max_pool1d", "istft", "unfold_backward")
 """Made of operators above; PyTorch takes composite operators apart only if the table says so."""

@@ -88,6 +88,15 @@ def cross_entropy_of_two(x: Any, target: Any, weight: Any = None, pos_weight: An
     return loss.mean() if reduction == 1 else loss.sum() if reduction == 2 else loss
 
 
+def atan2(y: Any, x: Any) -> Any:
+    """The angle of (x, y). torch.onnx makes -pi of the negative half of the axis, and NaN where x is 0."""
+    torch = import_torch()
+    near = torch.atan(y / torch.where(x == 0, torch.ones_like(x), x))
+    turned = near + torch.where(y < 0, torch.full_like(near, -math.pi), torch.full_like(near, math.pi))
+    upright = torch.sign(y) * (math.pi / 2)
+    return torch.where(x == 0, upright, torch.where(x < 0, turned, near))
+
+
 def angle(x: Any) -> Any:
     """Of complex numbers. An imaginary part that is nothing beside the real one counts as a positive zero.
 
@@ -98,7 +107,7 @@ def angle(x: Any) -> Any:
         return NotImplemented
     parts = torch.view_as_real(x)
     real, imaginary = parts[..., 0], parts[..., 1]
-    nothing = imaginary.abs() <= 2e-6 * real.abs()
+    nothing = imaginary.abs() <= 2e-5 * real.abs()
     return torch.atan2(torch.where(nothing, torch.zeros_like(imaginary), imaginary), real)
 
 
@@ -124,6 +133,8 @@ FUNCTIONS: dict[str, tuple[str, Callable[..., Any]]] = {
     "log_sigmoid": ("default", log_sigmoid),
     "log_sigmoid_forward": ("default", log_sigmoid_forward),
     "angle": ("default", angle),
+    "atan2": ("default", atan2),
+    "arctan2": ("default", atan2),
     "binary_cross_entropy_with_logits": ("default", cross_entropy_of_two),
     "rrelu": ("default", rrelu),
     "rrelu_with_noise": ("default", rrelu_with_noise),

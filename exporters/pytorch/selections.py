@@ -1,6 +1,7 @@
-"""`x[mask] = f(x[mask])` as where(mask, f(x), x): the number of elements in between depends on the data, the result not.
+"""`x[mask] = f(x[mask])` as where(mask, f(x), x): the number of elements between depends on the data, the result not.
 
-Selections that stay are written as indexing by the mask, which torch.onnx knows. It works on an exported program, so it is one for files, TorchScript and modules.
+Selections that stay are written as indexing by the mask, which torch.onnx knows. It works on an exported program, so it
+is one for files, TorchScript and modules.
 """
 
 from __future__ import annotations
