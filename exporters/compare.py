@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,14 +35,18 @@ def trial_inputs(
     """
     whole = any(np.dtype(dtype).kind in "iu" for _, dtype in shapes.values())
     for scale, low, high in ((1.0, 0, most), (30.0, 0, most)):
-        yield _drawn(shapes, lambda rng, shape, scale=scale: rng.normal(size=shape) * scale, low, high)
+        yield _drawn(shapes, partial(_normal, scale=scale), low, high)
     if ties:
         yield _drawn(shapes, lambda rng, shape: rng.integers(-3, 4, shape) / 2, 0, most)
     if missing:
         yield _drawn(shapes, _with_gaps, 0, most)
     for low, high in ((0, 12), (-12, 13)) if whole else ():
-        yield _drawn(shapes, lambda rng, shape: rng.normal(size=shape), low, high)
+        yield _drawn(shapes, partial(_normal, scale=1.0), low, high)
     yield _drawn(shapes, lambda _, shape: np.zeros(shape), 0, 1)
+
+
+def _normal(rng: np.random.Generator, shape: Sequence[int], scale: float) -> Any:
+    return rng.normal(size=shape) * scale
 
 
 def _with_gaps(rng: np.random.Generator, shape: Sequence[int]) -> Any:

@@ -18,7 +18,7 @@ WELL = np.eye(4) * 6
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "ediff1d": lambda x: np.ediff1d(x, to_begin=1.0),
     "cumprod": lambda x: np.cumprod(x, 1) + np.cumprod(x).reshape(4, 4),
-    "gradient": lambda x: tuple(np.gradient(x, 0.5)) + (np.gradient(x, axis=1),),
+    "gradient": lambda x: (*np.gradient(x, 0.5), np.gradient(x, axis=1)),
     "unwrap": lambda x: np.unwrap(5 * x, axis=0),
     "insert": lambda x: (np.insert(x, 1, 5, axis=1), np.insert(x, -1, x[0], axis=0)),
     "apply_along_axis": lambda x: np.apply_along_axis(lambda row: row / np.abs(row).sum(), 0, x),

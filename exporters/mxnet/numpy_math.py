@@ -12,9 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from dlpack.exporters.builder import NotConverted
-from dlpack.exporters.layers import reshape
+from dlpack.exporters.layers import reshape, slice_axis
 from dlpack.exporters.mxnet import math as classic
-from dlpack.exporters.mxnet import tensor
 from dlpack.exporters.mxnet.call import CONVERTERS, Call, converts
 
 # --- operators of the older interface under other names ---------------------------------------------------------------
@@ -290,7 +289,7 @@ def difference(c: Call) -> str:
     axis = c.axis(c.g.rank(x), -1)
     for _ in range(c.p.int("n", 1)):
         size = c.g.shape(x)[axis]
-        x = c.op_("Sub", tensor.slice_axis(c.g, x, axis, 1, size), tensor.slice_axis(c.g, x, axis, 0, size - 1))
+        x = c.op_("Sub", slice_axis(c.g, x, axis, 1, size), slice_axis(c.g, x, axis, 0, size - 1))
     return x
 
 
@@ -300,5 +299,5 @@ def polynomial(c: Call) -> str:
     p, x = c.floating(c.x(0)), c.floating(c.x(1))
     y = c.g.filled(c.g.shape(x), 0.0)
     for k in range(c.g.shape(p)[0]):
-        y = c.op_("Add", c.op_("Mul", y, x), tensor.slice_axis(c.g, p, 0, k, k + 1))
+        y = c.op_("Add", c.op_("Mul", y, x), slice_axis(c.g, p, 0, k, k + 1))
     return y

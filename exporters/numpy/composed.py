@@ -69,12 +69,12 @@ def unwrap(t: Trace, p: Any, discont: Any = None, axis: int = -1, *, period: flo
 @function("insert")
 def insert(t: Trace, arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
     """Before one index that is known."""
-    a = t.array(arr)
+    a: Any = t.array(arr)
     a, axis = (ravel(t, a), 0) if axis is None else (a, axis_of(axis, a.ndim))
     if not is_known(obj) or np.ndim(plain(obj)):
         t.unsupported("np.insert at several indices, or at one that depends on the input")
     place = int(plain(obj)) % (a.shape[axis] + 1) if int(plain(obj)) >= 0 else int(plain(obj)) + a.shape[axis]
-    v = t.array(values).astype(a.dtype)
+    v: Any = t.array(values).astype(a.dtype)
     v = np.expand_dims(v, axis) if v.ndim == a.ndim - 1 and v.ndim else v
     shape = [*a.shape]
     shape[axis] = v.shape[axis] if v.ndim == a.ndim else 1
@@ -87,7 +87,8 @@ def insert(t: Trace, arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
 
 @function("apply_along_axis")
 def apply_along_axis(t: Trace, func1d: Any, axis: int, arr: Any, *args: Any, **kwargs: Any) -> Any:
-    a = np.moveaxis(t.array(arr), axis, -1)
+    whole: Any = t.array(arr)
+    a = np.moveaxis(whole, axis, -1)
     if a.ndim == 1:
         return func1d(a, *args, **kwargs)
     rows = a.reshape(-1, a.shape[-1])
@@ -146,7 +147,7 @@ def histogram(t: Trace, a: Any, bins: Any = 10, range: Any = None, density: Any 
     """With edges, or a range, that are known."""
     if not is_known(bins) or (np.ndim(plain(bins)) == 0 and range is None) or density:
         t.unsupported("np.histogram without known edges or a range, or with the argument 'density'")
-    known = plain(bins)
+    known: Any = plain(bins)
     edges = np.linspace(*range, int(known) + 1) if np.ndim(known) == 0 else np.asarray(known, float)
     a = ravel(t, _real(t, a))
     place = np.searchsorted(edges.astype(np.float32), a, side="right") - 1
@@ -201,7 +202,7 @@ def piecewise(t: Trace, x: Any, condlist: Any, funclist: Any, *args: Any, **kw: 
 
 @function("choose")
 def choose(t: Trace, a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
-    index = t.array(a)
+    index: Any = t.array(a)
     if mode == "clip":
         index = np.clip(index, 0, len(choices) - 1)
     elif mode == "wrap":
@@ -234,8 +235,10 @@ def vander(t: Trace, x: Any, N: Any = None, increasing: bool = False) -> Any:
 
 
 @function("cov")
-def cov(t: Trace, m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: Any = None,  # noqa: PLR0913 - NumPy's signature
-        fweights: Any = None, aweights: Any = None, *, dtype: Any = None) -> Any:  # fmt: skip
+def cov(  # noqa: PLR0913 - NumPy's signature
+    t: Trace, m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: Any = None, fweights: Any = None,
+    aweights: Any = None, *, dtype: Any = None,
+) -> Any:  # fmt: skip
     if fweights is not None or aweights is not None:
         t.unsupported("np.cov with weights")
     a = np.atleast_2d(_real(t, m))
@@ -262,7 +265,9 @@ def corrcoef(t: Trace, x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any
 def cross(t: Trace, a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None) -> Any:
     """Of vectors of three numbers."""
     first, second, third = (axis, axis, axis) if axis is not None else (axisa, axisb, axisc)
-    a, b = np.moveaxis(t.array(a), first, -1), np.moveaxis(t.array(b), second, -1)
+    left: Any = t.array(a)
+    right: Any = t.array(b)
+    a, b = np.moveaxis(left, first, -1), np.moveaxis(right, second, -1)
     if a.shape[-1] != 3 or b.shape[-1] != 3:
         t.unsupported("np.cross of vectors that are not of three numbers")
     turn = [1, 2, 0]
