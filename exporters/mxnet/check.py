@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, helper
@@ -36,9 +37,10 @@ def compare(model: ModelProto, symbol: Path, params: Path) -> tuple[str, ...]:
     trials = list(trial_inputs(kinds, ties=takes_ties(model)))
     with tempfile.TemporaryDirectory(prefix="dlpack-") as name:
         given, result = Path(name) / "inputs.npz", Path(name) / "result.npz"
-        np.savez(given, **{f"{k}/{n}": v for k, trial in enumerate(trials) for n, v in trial.items()})
+        arrays: dict[str, Any] = {f"{k}/{n}": v for k, trial in enumerate(trials) for n, v in trial.items()}
+        np.savez(given, **arrays)
         worker = Path(__file__).with_name("worker.py")  # -I: its folder has modules of the standard library's names
-        command = [python, "-I", worker, symbol.resolve(), params.resolve(), given, result]
+        command = [python, "-I", *map(str, (worker, symbol.resolve(), params.resolve(), given, result))]
         try:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S)
         except (OSError, subprocess.TimeoutExpired) as e:

@@ -148,7 +148,11 @@ def histogram(t: Trace, a: Any, bins: Any = 10, range: Any = None, density: Any 
     if not is_known(bins) or (np.ndim(plain(bins)) == 0 and range is None) or density:
         t.unsupported("np.histogram without known edges or a range, or with the argument 'density'")
     known: Any = plain(bins)
-    edges = np.linspace(*range, int(known) + 1) if np.ndim(known) == 0 else np.asarray(known, float)
+    edges = (
+        np.linspace(float(range[0]), float(range[1]), int(known) + 1)
+        if np.ndim(known) == 0
+        else np.asarray(known, float)
+    )
     a = ravel(t, _real(t, a))
     place = np.searchsorted(edges.astype(np.float32), a, side="right") - 1
     place = np.where(a == np.float32(edges[-1]), len(edges) - 2, place)
