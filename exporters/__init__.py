@@ -14,10 +14,13 @@ from pathlib import Path
 from dlpack.errors import UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, PictureInput, check_readable, head, main_file
 from dlpack.exporters.callables import Spec, load_callable, parse_spec, uses_framework
-from dlpack.exporters.foreign import foreign, foreign_folder, is_pointer
+from dlpack.exporters.foreign import foreign, foreign_folder, in_place_of_a_model
 
 __all__ = ["ExportOptions", "Exported", "Exporter", "PictureInput", "accepted", "all_exporters", "export",
            "find_exporter", "is_callable", "model_stem"]  # fmt: skip
+
+_ONNX_STARTS = tuple(bytes([tag]) for tag in b"\x08\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca")
+"""First bytes of a ModelProto: the tags of its fields, in whatever order they are written."""
 
 
 @cache
@@ -38,7 +41,7 @@ def find_exporter(path: Path) -> Exporter | None:
         raise UsageError(f"{path}: {what}")
     check_readable(path)
     start = head(path)
-    if is_pointer(start) and (what := foreign(path, start)):
+    if what := in_place_of_a_model(start):
         raise UsageError(f"{path}: {what}")
     for exporter in all_exporters():
         if exporter.recognises(path, start):
@@ -46,7 +49,7 @@ def find_exporter(path: Path) -> Exporter | None:
     for exporter in all_exporters():
         if (advice := exporter.advises(path, start)) is not None:
             raise UsageError(f"{path}: {advice}")
-    if path.suffix != ".onnx" and (what := foreign(path, start)):
+    if not (path.suffix == ".onnx" and start[:1] in _ONNX_STARTS) and (what := foreign(path, start)):
         raise UsageError(f"{path}: {what}")
     return None
 

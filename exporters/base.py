@@ -17,6 +17,8 @@ from onnx import ModelProto
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 
 HEAD_BYTES = 4096
+_MODEL_SUFFIXES = (".onnx", ".pt2", ".pt", ".tflite", ".keras", ".h5", ".pb", ".skops", ".mlmodel", ".mlpackage",
+                   ".prototxt", "-symbol.json", ".cbm", ".ubj", ".cfg", ".param", ".safetensors")  # fmt: skip
 MAX_TEXT_BYTES = 64 << 20  # a network's description; real ones stay below 2 MB
 MAX_WEIGHTS_BYTES = 8 << 30
 MAX_JSON_DEPTH = 64
@@ -173,9 +175,19 @@ def check_readable(path: Path) -> None:
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except IsADirectoryError:
-        raise UsageError(f"{path}: this is a folder; give the model's file in it") from None
+        raise UsageError(f"{path}: {_folder(path)}") from None
     except (OSError, ValueError) as e:
         raise UsageError(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}") from None
+
+
+def _folder(path: Path) -> str:
+    """What to do with a folder that is no model itself: the files in it that may be one."""
+    files = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
+    if not files:
+        return "this folder is empty"
+    models = [n for n in files if n.endswith(_MODEL_SUFFIXES)]
+    told = f": {', '.join(models[:5])}{' ...' if len(models) > 5 else ''}" if models else ""
+    return f"this is a folder; give the model's file in it{told}"
 
 
 def head(path: Path) -> bytes:

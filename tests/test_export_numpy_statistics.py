@@ -22,6 +22,9 @@ STATISTICS: dict[str, Callable[[Any], Any]] = {
     ],
     "median": lambda x: (np.median(x, axis=1), np.median(x, axis=0, keepdims=True)),
     "digitize": lambda x: [np.digitize(x, b, right=r) for b in (POINTS, POINTS[::-1]) for r in (False, True)],
+    "digitize its bins": lambda x: [
+        np.digitize(np.round(2 * x) / 2, b, right=r) for b in (POINTS, POINTS[::-1]) for r in (False, True)
+    ],
     "searchsorted": lambda x: [np.searchsorted(POINTS, x, side=s) for s in ("left", "right")],
     "bincount": lambda x: np.bincount(np.argmax(x, axis=0), minlength=3),
     "polyval": lambda x: (np.polyval([2.0, -1, 3], x), np.polynomial.polynomial.polyval(x, [2.0, -1, 3])),

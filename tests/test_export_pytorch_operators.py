@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from conftest import skip_or_fail
 
-from dlpack.errors import UnsupportedError
+from dlpack.errors import ModelError, UnsupportedError
 
 try:
     import onnxscript  # noqa: F401
@@ -21,7 +22,7 @@ except ImportError:
 from torch import nn
 from torch_nets import compare, export, save
 
-from dlpack.exporters.pytorch import quantised
+from dlpack.exporters.pytorch import convert, quantised
 from dlpack.exporters.pytorch.files import Object, read_pickle
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch.jit is deprecated, and that is what people have
@@ -65,6 +66,101 @@ def test_operators(name: str, tmp_path: Path) -> None:
     model = export(save(net, x, tmp_path / "net", "export"))
     assert not {n.op_type for n in model.graph.node} & {"Loop", "If", "SequenceEmpty"}
     compare(model, net, {"x": x})
+
+
+class Selections(nn.Module):
+    """Assignments to what a mask selects: how many that are depends on the data, the result's shape does not."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        a, b, c, d = x.clone(), x.clone(), torch.zeros_like(x), x.clone()
+        a[a > 0] = a[a > 0] * 2 + 1
+        rows = x[..., 0] > 0
+        b[rows] = torch.relu(b[rows]) * torch.arange(4.0)
+        c[x > 0] = x.exp()[x > 0] / x[x > 0]
+        d[d > 1] = torch.masked_select(d, d > 1).sqrt()
+        return a, b, c, d
+
+
+def test_assignments_to_selections(tmp_path: Path) -> None:
+    net, x = Selections(), torch.randn(2, 4, 4)
+    model = export(save(net, x, tmp_path / "net", "export"))
+    assert not {n.op_type for n in model.graph.node} & {"NonZero", "Compress", "ScatterND"}
+    compare(model, net, {"x": x})
+
+
+def several(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    gaps = torch.where(x > 1, torch.nan, x)
+    order = x.argsort(-1)
+    index = (x > 0).long()
+    spectrum = torch.fft.rfft(x)
+    window = torch.ones(4)
+    return (
+        torch.nanmedian(gaps, 1).values,
+        torch.nanmedian(gaps),
+        torch.searchsorted(x, x.abs(), sorter=order),
+        spectrum.angle(),
+        torch.istft(torch.stft(x[0], 4, 1, window=window, return_complex=True), 4, 1, window=window),
+        torch.full((2, 4, 4), 0.5).scatter_reduce(1, index, x, "mean", include_self=False),
+        torch.full((2, 4, 4), 0.5).scatter_reduce(1, index, x, "amax", include_self=False),
+        torch.full((3, 4, 4), 0.5).index_reduce(0, torch.tensor([2, 0]), x, "mean"),
+        nn.functional.logsigmoid(50 * x),
+        nn.functional.rrelu(x),
+        nn.functional.binary_cross_entropy_with_logits(50 * x, x.sigmoid(), pos_weight=torch.tensor(2.0)),
+        x.index_put((torch.tensor([1], dtype=torch.int32),), torch.zeros(1, 4, 4)),
+    )
+
+
+def test_operators_that_torch_onnx_lacks_or_takes_for_others(tmp_path: Path) -> None:
+    torch.manual_seed(6)
+    net, x = Calls(several), torch.randn(2, 4, 4)
+    compare(export(save(net, x, tmp_path / "net", "export")), net, {"x": x})
+
+
+class Judged(nn.Module):
+    """What exporters drop or turn round without a word."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        whole = torch.nan_to_num(x, nan=7.0)
+        pooled = nn.functional.avg_pool2d(whole, 3, 2, padding=1)
+        above = whole > 0.5
+        wide = nn.functional.interpolate(whole, size=(9, 8), mode="bilinear", align_corners=True)
+        return pooled, above, torch.floor(whole), wide, nn.functional.logsigmoid(whole)
+
+
+def test_the_comparison_notices_a_wrong_model() -> None:
+    """One that differs at a window's edge, for equal values, for NaN, for negative or for large ones only."""
+    net, inputs = Judged(), {"x": torch.zeros(2, 3, 5, 6)}
+    good = convert.to_onnx(net, inputs)
+    traced = torch.export.export(net, tuple(inputs.values())).module()
+    convert._compare(good, traced, inputs, by_name=False)
+    faults: dict[str, tuple[str, Callable[[Any], None]]] = {
+        "padding counts": ("AveragePool", lambda n: attribute(n, "count_include_pad", 0)),
+        "equal values": ("Greater", lambda n: setattr(n, "op_type", "GreaterOrEqual")),
+        "NaN": ("IsNaN", lambda n: setattr(n, "op_type", "IsInf")),
+        "negative values": ("Floor", lambda n: setattr(n, "op_type", "Ceil")),
+        "corners": ("Resize", lambda n: attribute(n, "coordinate_transformation_mode", "half_pixel")),
+    }
+    for what, (kind, change) in faults.items():
+        wrong = onnx.ModelProto.FromString(good.SerializeToString())
+        change([n for n in wrong.graph.node if n.op_type == kind][-1])
+        with pytest.raises(ModelError, match="differs from PyTorch"):
+            convert._compare(wrong, traced, inputs, by_name=False)
+            pytest.fail(what)
+
+
+def attribute(node: Any, name: str, value: Any) -> None:
+    kept = [a for a in node.attribute if a.name != name]
+    del node.attribute[:]
+    node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
+
+
+def test_an_error_that_the_caller_handles_is_not_told_again() -> None:
+    try:
+        raise ModelError("another file is damaged")
+    except ModelError as handled:
+        error = RuntimeError("the shapes do not fit")
+        error.__context__ = handled
+        assert "the shapes do not fit" in str(convert._explained(error, handled))
 
 
 def test_embedding_bag(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """MXNet → ONNX: NAME-symbol.json with NAME-0000.params, or mxnet.js's single JSON. MXNet itself is not needed.
 
+Where it is there, `check.py` compares.
+
 Floating point is float32 throughout: float16 and float64 weights are converted, and a Cast between them is dropped.
 Values are named as MXNet's `list_outputs` names them (NODE_output), nodes as in the symbol. Random and training-only
 operators do what they do at inference: Dropout passes through, losses give their prediction.
@@ -20,6 +22,8 @@ import dlpack.exporters.mxnet.attention
 import dlpack.exporters.mxnet.detection
 import dlpack.exporters.mxnet.layers
 import dlpack.exporters.mxnet.math
+import dlpack.exporters.mxnet.numpy_math
+import dlpack.exporters.mxnet.numpy_moves
 import dlpack.exporters.mxnet.recurrent
 import dlpack.exporters.mxnet.sampling
 import dlpack.exporters.mxnet.sequences
@@ -28,6 +32,7 @@ from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, PictureInput, find_params, read_bytes, set_metadata
 from dlpack.exporters.builder import Array, NotConverted, OnnxBuilder, Shape
 from dlpack.exporters.mxnet.call import CONVERTERS, Call
+from dlpack.exporters.mxnet.check import compare
 from dlpack.exporters.mxnet.files import (
     LIST_MAGIC,
     Files,
@@ -78,7 +83,8 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     parts = {"params": files.params_file, "symbol": files.symbol_file}
     told = {name: asdict(part) if part else None for name, part in parts.items()}
     set_metadata(model, "dlpack.mxnet", json.dumps(told))
-    return Exported(model, files.labels, _preprocess(files, model), used, tuple(conversion.warnings))
+    compared = compare(model, path, used) if used is not None else ()
+    return Exported(model, files.labels, _preprocess(files, model), used, (*conversion.warnings, *compared))
 
 
 def _preprocess(files: Files, model: ModelProto) -> PictureInput | None:

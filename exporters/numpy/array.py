@@ -78,13 +78,15 @@ class Trace:
                 result = function(*_numbers(args), **_numbers(kwargs))
         except Exception:  # noqa: BLE001 - it takes no such numbers
             raise self.refusal() from None
+        if isinstance(result, tuple) and hasattr(result, "_fields"):
+            return type(result)(*map(self._unknown, result))
         kinds = tuple, list
         return type(result)(map(self._unknown, result)) if type(result) in kinds else self._unknown(result)
 
     def _unknown(self, value: Any) -> Traced:
         """A value of the shape and the type of `value`."""
         array = np.asarray(value)
-        if array.dtype.kind not in "fiub":
+        if array.dtype.kind not in "fiub" or not array.size:
             raise self.refusal()
         return self.wrap(self.g.input(f"absent_{len(self.missing)}_{id(value)}", array.shape, onnx_dtype(array.dtype)))
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto
 
+import dlpack.exporters.numpy.composed
 import dlpack.exporters.numpy.fourier
 import dlpack.exporters.numpy.indexing
 import dlpack.exporters.numpy.math
@@ -23,7 +24,7 @@ import dlpack.exporters.numpy.ufuncs  # noqa: F401 - these enter their converter
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions
 from dlpack.exporters.callables import user_code, uses_framework
-from dlpack.exporters.compare import check_same
+from dlpack.exporters.compare import check_same, takes_ties, trial_inputs
 from dlpack.exporters.numpy.array import Trace, Traced, is_known
 from dlpack.exporters.numpy.buffer import creating
 
@@ -155,7 +156,7 @@ def _outputs(t: Trace, result: Any, taken: set[str]) -> Iterator[tuple[str, Trac
 
 
 def _compare(target: Any, model: ModelProto, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, Any]) -> None:
-    """Runs the function itself and the model on seeded inputs, near 0 and large. Raises ModelError if they differ."""
+    """Runs the function itself and the model on seeded inputs (`trial_inputs`). Raises ModelError if they differ."""
     from dlpack.verify.runners import run_onnxruntime
 
     rng = np.random.default_rng(0)
@@ -179,9 +180,10 @@ def _compare(target: Any, model: ModelProto, shapes: Mapping[str, tuple[int, ...
                 f"the exported model differs from the function in '{info.name}' by {error:.3g} of {span:.3g}; does the "
                 "function use random numbers, or change an array through a view of it? Return new arrays"
             )
-    large = {n: v * np.float32(30) if v.dtype.kind == "f" else v for n, v in inputs.items()}
+    missing = any(n.op_type == "IsNaN" for n in model.graph.node)
+    trials = trial_inputs({n: (s, dtypes[n]) for n, s in shapes.items()}, ties=takes_ties(model), missing=missing)
     with np.errstate(all="ignore"):
-        check_same(model, lambda given: _results(target, given), iter([large]), "the function")
+        check_same(model, lambda given: _results(target, given), trials, "the function")
 
 
 def _results(target: Any, inputs: Mapping[str, Any]) -> list[Any]:

@@ -99,7 +99,7 @@ def searchsorted(t: Trace, a: Any, v: Any, side: str = "left", sorter: Any = Non
 def digitize(t: Trace, x: Any, bins: Any, right: bool = False) -> Any:
     bins = t.array(bins)
     if bins.known is not None and bins.size > 1 and bins.known[0] > bins.known[-1]:
-        return bins.size - searchsorted(t, bins.known[::-1].copy(), x, "right" if right else "left")
+        return bins.size - searchsorted(t, bins.known[::-1].copy(), x, "left" if right else "right")
     return searchsorted(t, bins, x, "left" if right else "right")
 
 

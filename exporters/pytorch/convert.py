@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.builder import MAX_MADE_BYTES, MAX_VALUE_BYTES
 from dlpack.exporters.callables import user_line
-from dlpack.exporters.compare import NARROW_TOLERANCE, TOLERANCE, check_same, trial_inputs
+from dlpack.exporters.compare import NARROW_TOLERANCE, TOLERANCE, check_same, takes_ties, trial_inputs
 from dlpack.exporters.precision import widen
 from dlpack.exporters.pytorch.decompositions import table
 from dlpack.exporters.pytorch.framework import import_torch
+from dlpack.exporters.pytorch.selections import without_selections
 
 OPSET = 18  # what torch's converters are written for; others are reached by rewriting
 
@@ -34,6 +36,7 @@ def to_onnx(
     """
     torch = import_torch()
     args, kwargs = ((), dict(inputs)) if by_name else (tuple(inputs.values()), {})
+    handled = sys.exception()
     module.eval()
     try:
         with _quiet(), torch.no_grad():
@@ -41,14 +44,14 @@ def to_onnx(
             _check_sizes(program)
             names = list(output_names) or _output_names(program)
             computes = program.module()
-            program = program.run_decompositions(table())
+            program = without_selections(program).run_decompositions(table())
             exported = torch.onnx.export(
                 program, (), input_names=list(inputs), output_names=names, opset_version=OPSET, dynamo=True,
                 verbose=False, external_data=False,
             )  # fmt: skip
             model: ModelProto = exported.model_proto
     except (Exception, AssertionError) as e:
-        raise _explained(e) from e
+        raise _explained(e, handled) from e
     for node in model.graph.node:
         node.ClearField("metadata_props")  # stack traces: the paths of this machine
         node.ClearField("doc_string")
@@ -61,6 +64,7 @@ def to_onnx(
         place.ClearField("doc_string")
     widen(model)
     _state_sizes(model)
+    _widen_indices(model)
     if len(model.graph.input) != len(inputs):
         given = {v.name for v in model.graph.input}
         raise UsageError(f"the model does not use its inputs {', '.join(n for n in inputs if n not in given)}")
@@ -82,9 +86,21 @@ def _compare(model: ModelProto, module: Any, inputs: Mapping[str, Any], by_name:
         leaves = torch.utils._pytree.tree_leaves(result)
         return [v.float().numpy() if v.dtype == torch.bfloat16 else v.numpy() for v in leaves if v is not None]
 
-    trials = trial_inputs({n: (tuple(t.shape), kinds[n]) for n, t in inputs.items()})
+    shapes = {n: (tuple(t.shape), kinds[n]) for n, t in inputs.items()}
+    trials = trial_inputs(shapes, ties=takes_ties(model), missing=_knows_nan(module))
     with _quiet():
         check_same(model, run, trials, "PyTorch", NARROW_TOLERANCE if narrow else TOLERANCE)
+
+
+def _knows_nan(module: Any) -> bool:
+    """Whether the traced module does something about NaN: isnan, nan_to_num, nanmean ..., or x != x."""
+    for node in module.graph.nodes:
+        if node.op == "call_function":
+            name = str(node.target)
+            itself = name.startswith(("aten.ne.", "aten.eq.")) and node.args[0] is node.args[-1]
+            if "nan" in name or itself:
+                return True
+    return False
 
 
 def _state_sizes(model: ModelProto) -> None:
@@ -103,8 +119,23 @@ def _state_sizes(model: ModelProto) -> None:
             node.input[:] = [*node.input[:2], "", sizes.name]
 
 
+def _widen_indices(model: ModelProto) -> None:
+    """Makes the indices of every ScatterND int64, as ONNX has them, in place: torch.onnx takes PyTorch's int32."""
+    graph = model.graph
+    kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input)}
+    kinds |= {t.name: t.data_type for t in graph.initializer}
+    for place, node in reversed(list(enumerate(graph.node))):
+        if node.op_type == "ScatterND" and kinds.get(node.input[1]) == TensorProto.INT32:
+            wide = f"{node.output[0]}_indices"
+            graph.node.insert(place, helper.make_node("Cast", [node.input[1]], [wide], to=TensorProto.INT64))
+            node.input[1] = wide
+
+
 def _check_sizes(program: Any) -> None:
-    """Rejects values that are too large; those that depend on no input are computed during the export."""
+    """Rejects values that are too large; those that depend on no input are computed during the export.
+
+    A size that depends on the data is never more than its input's.
+    """
     torch = import_torch()
     varying: set[Any] = set()
     for node in program.graph_module.graph.nodes:
@@ -113,7 +144,8 @@ def _check_sizes(program: Any) -> None:
         limit = MAX_VALUE_BYTES if node in varying else MAX_MADE_BYTES // 2
         values = node.meta.get("val")
         for value in values if isinstance(values, list | tuple) else [values]:
-            if isinstance(value, torch.Tensor) and value.numel() * value.element_size() > limit:
+            count = value.numel() if isinstance(value, torch.Tensor) else 0
+            if isinstance(count, int) and count and count * value.element_size() > limit:
                 raise ModelError(
                     f"the value '{node.name}' would have the shape {list(value.shape)}, more than {limit:,} bytes"
                 )
@@ -158,11 +190,11 @@ def _quiet() -> Iterator[None]:
                 child.disabled = disabled
 
 
-def _explained(error: BaseException) -> DlpackError:
-    """What happened, in a line."""
+def _explained(error: BaseException, handled: BaseException | None = None) -> DlpackError:
+    """What happened, in a line. `handled` is the caller's own error, of which this one is no consequence."""
     chain: list[BaseException] = []
     step: BaseException | None = error
-    while step is not None and step not in chain:
+    while step is not None and step is not handled and step not in chain:
         chain.append(step)
         step = step.__cause__ or step.__context__
     for e in chain:

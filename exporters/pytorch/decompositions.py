@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dlpack.exporters.pytorch import linear_algebra, quantised
+from dlpack.exporters.pytorch import linear_algebra, quantised, reductions
 from dlpack.exporters.pytorch.framework import import_torch
 
 Decomposition = Callable[..., Any]
@@ -19,7 +19,7 @@ def table() -> dict[Any, Decomposition]:
     """Operator overload → its replacement, for ExportedProgram.run_decompositions."""
     aten = import_torch().ops.aten
     found: dict[Any, Decomposition] = quantised.table()
-    for name, (overloads, function) in _FUNCTIONS.items():
+    for name, (overloads, function) in (_FUNCTIONS | reductions.FUNCTIONS).items():
         for overload in overloads.split():
             operator = getattr(getattr(aten, name, None), overload, None)
             if operator is not None:
@@ -30,6 +30,7 @@ def table() -> dict[Any, Decomposition]:
         operators = [getattr(packet, overload) for overload in packet.overloads()]
         found |= {operator: known[operator] for operator in operators if operator in known}
     found[aten.median.dim] = _median_dim
+    found[aten.nanmedian.dim] = reductions.nanmedian_dim
     found[aten.sort.stable] = _sort
     return found
 
@@ -165,7 +166,7 @@ def _searchsorted(
     """How many of the row are smaller, with `right` smaller or equal."""
     torch = import_torch()
     if sorter is not None:
-        return NotImplemented  # the row is not sorted: torch.onnx refuses it by name
+        sorted_sequence = sorted_sequence.gather(-1, sorter.to(torch.int64))
     row = sorted_sequence.unsqueeze(-2) if sorted_sequence.dim() > 1 else sorted_sequence
     values = (x if isinstance(x, torch.Tensor) else torch.full((), x, dtype=sorted_sequence.dtype)).unsqueeze(-1)
     before = row <= values if right or side == "right" else row < values
@@ -250,14 +251,22 @@ def _int_mm(x: Any, y: Any) -> Any:
 
 
 def _index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False) -> Any:
-    """x[mask] = value, for one value, of one mask."""
+    """x[mask] = value, for one value, of one mask; other indices as int64, which is what ScatterND takes."""
     torch = import_torch()
     given = [k for k, index in enumerate(indices) if index is not None]
+    if any(indices[k].dtype in (torch.int32, torch.int16, torch.int8) for k in given):
+        wide = [None if index is None else index.to(torch.int64) for index in indices]
+        return torch.ops.aten.index_put(x, wide, values, accumulate)
     mask = indices[given[0]] if len(given) == 1 else None
     if mask is None or mask.dtype != torch.bool or values.numel() != 1 or accumulate:
         return NotImplemented  # no mask: torch.onnx makes a ScatterND
     behind = x.dim() - given[0] - mask.dim()
     return torch.where(mask.reshape(*mask.shape, *[1] * behind), values.reshape(()).to(x.dtype), x)
+
+
+def _unsafe_index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False) -> Any:
+    """Which does not check the indices."""
+    return import_torch().ops.aten.index_put(x, indices, values, accumulate)
 
 
 def _embedding_bag(  # noqa: PLR0913 - the operator's schema
@@ -333,6 +342,7 @@ _FUNCTIONS: dict[str, tuple[str, Decomposition]] = {
     "pdist": ("default", _pdist),
     "_pdist_forward": ("default", _pdist),
     "index_put": ("default", _index_put),
+    "_unsafe_index_put": ("default", _unsafe_index_put),
     "embedding_bag": ("default padding_idx", _embedding_bag),
     "_embedding_bag": ("default", _embedding_bag),
     "_embedding_bag_forward_only": ("default", _embedding_bag),
@@ -347,5 +357,5 @@ _FUNCTIONS: dict[str, tuple[str, Decomposition]] = {
     "linalg_cholesky_ex": ("default", linear_algebra.cholesky),
     **{f"upsample_nearest{r}d": ("vec", _upsample_nearest) for r in (1, 2, 3)},
 }
-_OPENED = ("adaptive_max_pool1d",)
+_OPENED = ("adaptive_max_pool1d", "istft", "unfold_backward")
 """Made of operators above; PyTorch takes composite operators apart only if the table says so."""

@@ -22,6 +22,7 @@ from onnx import ModelProto, helper
 from dlpack.archives import ZIP_ERRORS
 from dlpack.errors import DlpackError, ModelError, ToolchainError, UnsupportedError, UsageError
 from dlpack.exporters.base import HEAD_BYTES, TABLE, Exported, Exporter, ExportOptions, rows_of, set_metadata
+from dlpack.exporters.foreign_pickles import saving
 from dlpack.exporters.sklearn.check import Check, compare
 from dlpack.exporters.sklearn.composites import register
 from dlpack.exporters.sklearn.converters import prepare
@@ -47,10 +48,7 @@ def recognises(path: Path, start: bytes) -> bool:
 
 def advises(path: Path, _start: bytes) -> str | None:
     if path.suffix in _PICKLES:
-        return (
-            "a pickle runs code when it is loaded, so it is not read. Save a scikit-learn model, in the program that "
-            "made it, with skops.io.dump(estimator, 'model.skops'), and give that file"
-        )
+        return saving(path)
     return None
 
 

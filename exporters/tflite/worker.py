@@ -55,7 +55,7 @@ def run(path: Path, shapes: Sequence[Sequence[int]]) -> dict[str, Any]:
     kinds = {str(k): (shape, d["dtype"]) for k, (d, shape) in enumerate(zip(details, shapes, strict=True))}
     found: dict[str, Any] = {}
     rng, runs, failed = np.random.default_rng(1), 0, ""
-    for inputs in trial_inputs(kinds):
+    for inputs in trial_inputs(kinds, ties=True):
         values = [_whole_range(v, d, rng) for v, d in zip(inputs.values(), details, strict=True)]
         model = ready(path, shapes)
         try:

@@ -122,7 +122,7 @@ def _parse_failure(data: bytes) -> str:
         key, pos = _varint(data, pos)
         number, wire = key >> 3, key & 7
         if number not in fields or wire not in lengths:
-            return "not an ONNX model; export the trained model to ONNX, for instance with `dlpack export`"
+            return "not an ONNX model, nor in another known format; export it again in the program that made it"
         if wire == 0:
             _, pos = _varint(data, pos)
             size = 0
