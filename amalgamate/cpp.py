@@ -57,6 +57,8 @@ def trips_of(o: Open) -> str:
         return f"(extent + {FILLED - 1}) / {FILLED} * {FILLED * o.times // o.by}"
     times, by = o.times // gcd(o.times, o.by), o.by // gcd(o.times, o.by)
     product = f"extent * {times}" if times > 1 else "extent"
+    if o.less:
+        return f"{product} - {o.less}"
     return product if by == 1 else f"({product} + {by - 1}) / {by}"
 
 

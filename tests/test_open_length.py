@@ -33,20 +33,26 @@ node = helper.make_node
 
 
 def encoder() -> ModelProto:
-    """An encoder's layer as it is exported: positions cut to the length, heads, a mask, a first token taken out, and a
-    mean of the tokens that are not masked."""
+    """An encoder's layer as it is exported: positions cut to the length and counted by a running sum, heads, a mask
+    taken by places, a first token taken out, and a mean of the tokens that are not masked."""
     rng = np.random.default_rng(3)
 
     def weights(*shape: int) -> np.ndarray:
         return (rng.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32)
 
     nodes = [
-        node("Gather", ["words", "ids"], ["e"], "embed"),
+        node("Gather", ["words", "ids"], ["e0"], "embed"),
+        node("CumSum", ["mask", "row"], ["places0"], "running"),
+        node("Gather", ["later", "places0"], ["e1"], "by_running_sum"),
+        node("Add", ["e0", "e1"], ["e"], "both"),
         node("Shape", ["ids"], ["sizes"], "sizes"),
         node("Gather", ["sizes", "one"], ["length"], "length"),
+        node("Squeeze", ["length"], ["length0"], "length0"),
         node("Slice", ["places", "zero", "length", "zero"], ["p"], "positions"),
         node("Add", ["e", "p"], ["x"], "embedded"),
-        node("Unsqueeze", ["mask", "inner"], ["m"], "heads_mask"),
+        node("Range", ["none", "length0", "step"], ["all"], "all"),
+        node("Gather", ["mask", "all"], ["own"], "own_mask", axis=1),
+        node("Unsqueeze", ["own", "inner"], ["m"], "heads_mask"),
         node("Cast", ["m"], ["seen"], "seen", to=TensorProto.FLOAT),
         node("Sub", ["unit", "seen"], ["hidden"], "hidden"),
         node("Mul", ["hidden", "low"], ["bias"], "bias"),
@@ -78,6 +84,7 @@ def encoder() -> ModelProto:
         ["states", "class", "mean"],
         words=weights(23, 24), places=weights(LARGEST, 24), wq=weights(24, 24), wk=weights(24, 24),
         wv=weights(24, 24), wo=weights(24, 24), wf=weights(24, 40), scale=np.ones(24, np.float32),
+        later=weights(LARGEST + 1, 24), row=np.int64(1), none=np.int64(0), step=np.int64(1),
         unit=np.float32(1), low=np.float32(-1e4), zero=np.int64([0]), one=np.int64([1]), first=np.int64(0),
         inner=np.int64([1, 2]), last=np.int64([2]), heads=np.int64([0, -1, 3, 8]), together=np.int64([0, -1, 24]),
     )  # fmt: skip
@@ -188,6 +195,8 @@ def opened(nodes: Sequence[NodeProto], **weights: Any) -> Any:
          "Conv 'conv' is no operator"),
         ([node("ReduceMean", ["x"], ["y"], "mean", axes=[1])], "'mean' averages over"),
         ([node("Gather", ["x", "two"], ["y"], "third", axis=1)], "'third' chooses from"),
+        ([node("Gather", ["x", "two0"], ["y"], "later", axis=1)], "'later' chooses from"),
+        ([node("CumSum", ["x", "one0"], ["y"], "back", reverse=1)], "'back' begins at the end of"),
         ([node("Softmax", ["x"], ["s"], axis=1), node("ArgMax", ["s"], ["y"], "best", axis=1)], "'best' works along"),
         ([node("Concat", ["x", "one"], ["y"], "longer", axis=1)], "is 40 with 39 and 41 with 40"),
         ([node("Slice", ["x", "two1", "end", "one1"], ["y"], "rest")], "is 37 with 39 and 38 with 40"),
@@ -201,7 +210,7 @@ def test_what_cannot_be_open_is_named(nodes: Sequence[NodeProto], why: str) -> N
     constants = {
         "w": np.zeros((6, 6, 3), np.float32), "two": np.int64(2), "one": np.zeros((1, 1, 6), np.float32),
         "two1": np.int64([2]), "end": np.int64([2**62]), "one1": np.int64([1]), "flat": np.int64([1, -1]),
-        "one0": np.int64(1),
+        "one0": np.int64(1), "two0": np.int64([0, 1]),
     }  # fmt: skip
     used = {i for n in nodes for i in n.input}
     with pytest.raises(UnsupportedError, match=why):
@@ -219,6 +228,7 @@ def test_trips_of_open_loops(native: Path) -> None:
 
     assert trips_of(Open(1, 1)) == "extent" and trips_of(Open(1, 6)) == "(extent + 5) / 6"
     assert trips_of(Open(24, 16)) == "(extent * 3 + 1) / 2" and trips_of(Open(24, 8)) == "extent * 3"
+    assert trips_of(Open(1, 1, less=1)) == "extent - 1"
     assert trips_of(Open(1, 16, filled=True)) == "(extent + 63) / 64 * 4"
     assert Open(24, 8).exact and not Open(1, 6).exact
     assert "fill_behind(" in (native / "net.cc").read_text()

@@ -90,7 +90,8 @@ class State:
         if self.machine.dot == "smmla":
             kernel = pairs_of_rows(kernel)
         if self.spec.open:
-            kernel = opened(kernel, operands, [t.shape for t in self.spec.tensors], self.spec.open)
+            shapes = [t.shape for t in self.spec.tensors]
+            kernel = opened(kernel, operands, shapes, self.spec.constant, self.spec.open)
         return Scheduled(kernel, self.packed, description)
 
 

@@ -180,14 +180,38 @@ def _reshape(n: _Node) -> str:
 
 
 def _gather(n: _Node) -> str:
-    if n.axis(0) not in n.dims(0):
-        return ""
     places = n.maybe_constant(1)
-    return (
-        ""
-        if places is not None and places.size and 0 <= int(places.min()) == int(places.max()) == 0
-        else "chooses from"
-    )
+    if n.axis(0) not in n.dims(0) or (places is not None and _within(places, n.graph.open)):
+        return ""
+    return "chooses from"
+
+
+def _gather_nd(n: _Node) -> str:
+    """Index tuples are for the first dimensions behind those of the batch."""
+    places, batch = n.maybe_constant(1), int(n.attr("batch_dims", 0))
+    rank, taken = len(n.input_type(0).shape), n.input_type(1).shape[-1]
+    along = [d + rank - batch for d in n.dims(0) if batch <= d + rank < batch + taken]
+    within = places is not None and all(_within(places[..., d], n.graph.open) for d in along)
+    return "" if within or not along else "chooses from"
+
+
+def _within(places: Array, extent: int) -> bool:
+    """Whether the elements of an index that are there choose among elements that are: none is larger than its own
+    place along an open dimension."""
+    own = [
+        np.arange(d).reshape([-1 if k == e else 1 for e in range(places.ndim)])
+        for k, d in enumerate(places.shape)
+        if d == extent
+    ]
+    most = np.maximum.reduce(np.broadcast_arrays(*own, np.zeros(places.shape, np.int64))) if own else 0
+    return bool(np.all((places >= 0) & (places <= most)))
+
+
+def _cumulate(n: _Node) -> str:
+    place = n.maybe_constant(1)
+    rank = len(n.input_type(0).shape)
+    along = place is None or int(place.reshape(())) % rank - rank in n.dims(0)
+    return "begins at the end of" if along and (place is None or n.attr("reverse", 0)) else ""
 
 
 def _slice(n: _Node) -> str:
@@ -208,5 +232,8 @@ _RULES: dict[str, Callable[[_Node], str]] = {
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), _normalise),
     "ReduceMean": _mean,
     "Gather": _gather,
+    "GatherND": _gather_nd,
+    "CumSum": _cumulate,
+    "GatherElements": lambda n: "chooses from" if n.axis(0) in n.dims(0) else "",
     "Slice": _slice,
 }

@@ -111,8 +111,6 @@ class KernelBuilder:
         out = []
         for number, value in kernel.fills:
             operand = job.inputs[number]
-            if operand.constant:
-                continue
             dims = [(n, s) for n, s in zip(operand.shape, operand.layout.strides, strict=True) if n > 1 and s]
             rows = tuple((0 if n == self.graph.open else n, s) for n, s in dims if s != 1)
             if (self.graph.open, 1) not in dims:

@@ -104,12 +104,13 @@ class Open:
     """The trips of a loop along a dimension that is open within bounds.
 
     A run has n of its elements: there are ``ceil(n * times / by)`` trips, of which the last may go beyond them.
-    `filled`: n is first rounded up to a multiple of `FILLED`, which `by` divides.
+    `filled`: n is first rounded up to a multiple of `FILLED`, which `by` divides. There are `less` trips than these.
     """
 
     times: int
     by: int
     filled: bool = False
+    less: int = 0
 
     @property
     def exact(self) -> bool:

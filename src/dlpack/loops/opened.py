@@ -13,7 +13,7 @@ from typing import Any
 
 from dlpack.errors import UnsupportedError
 from dlpack.loops.expressions import Operand
-from dlpack.loops.index import Linear
+from dlpack.loops.index import DivMod, Linear
 from dlpack.loops.ir import (
     FILLED,
     Array,
@@ -46,9 +46,11 @@ class _Dim:
     extent: int
 
 
-def opened(kernel: Kernel, operands: Sequence[Operand], shapes: Sequence[Any], most: int) -> Kernel:
+def opened(
+    kernel: Kernel, operands: Sequence[Operand], shapes: Sequence[Any], constant: frozenset[int], most: int
+) -> Kernel:
     """The kernel with loops that are open where a dimension's extent is a multiple of `most`, which is the extent of
-    the open dimension; `shapes` are the operands'.
+    the open dimension; `shapes` are the operands', and `constant` numbers those that are.
 
     Raises UnsupportedError where a loop along it is none that can end earlier.
     """
@@ -68,15 +70,15 @@ def opened(kernel: Kernel, operands: Sequence[Operand], shapes: Sequence[Any], m
             continue
         _check(index, dims.get(name, []), found, most)
     numbers = {p.name: k for k, p in enumerate(kernel.params)}
-    constant = {p.name for p, o in zip(kernel.params, operands, strict=True) if o.padded}
+    constants = {p.name for k, p in enumerate(kernel.params) if k in constant}
     fills: dict[int, float] = {}
     summed: set[str] = set()
     for s in walk(kernel.body):
         if isinstance(s, For) and s.var in found and not found[s.var].exact:
-            for name, value in _summed(s, found[s.var]):
+            for name, value in _summed(s, found[s.var], constants):
                 if name not in numbers:
                     summed.add(name)
-                elif name not in constant and fills.setdefault(numbers[name], value) != value:
+                elif fills.setdefault(numbers[name], value) != value:
                     raise UnsupportedError("reduces the open dimension in two ways")
     for s in walk(kernel.body):
         if isinstance(s, For) and s.var in found and any(isinstance(x, Store) and x.buffer in summed for x in s.body):
@@ -104,23 +106,22 @@ def _trips(loop: For, dims: dict[str, list[_Dim]], arrays: set[str], most: int) 
     """None where the loop runs along no open dimension."""
     found: set[Open | None] = set()
     for name, index in _accesses(loop.body):
-        step = index.coefficient(loop.var)
-        if step == 0 or name not in dims:
-            continue
-        if step is None:
-            if any(d.extent % most == 0 for d in dims[name]):
-                raise UnsupportedError("divides its index along the open dimension")
-            continue
-        along = max((d for d in dims[name] if d.stride <= abs(step)), key=lambda d: d.stride, default=None)
-        if along is None or along.extent % most:
-            found.add(None)
-            continue
-        by, rest = divmod(step, along.stride)
-        if rest or loop.begin or loop.step != 1 or by * loop.end != along.extent:
-            if name in arrays:
+        for atom, step in index.terms:
+            if name not in dims or not (atom == loop.var or (isinstance(atom, DivMod) and atom.form.uses(loop.var))):
                 continue
-            raise UnsupportedError("runs along a part of the open dimension")
-        found.add(Open(along.extent // most, by))
+            along = max((d for d in dims[name] if d.stride <= abs(step)), key=lambda d: d.stride, default=None)
+            if along is None or along.extent % most:
+                found.add(None)
+                continue
+            if atom != loop.var:
+                raise UnsupportedError("divides its index along the open dimension")
+            by, rest = divmod(step, along.stride)
+            less = along.extent - by * loop.end
+            one_by_one = by == 1 and less <= 1  # perhaps but the first or the last
+            if not rest and loop.step == 1 and (one_by_one or not (loop.begin or less)):
+                found.add(Open(along.extent // most, by, less=less))
+            elif name not in arrays:
+                raise UnsupportedError("runs along a part of the open dimension")
     if len(found) > 1:
         raise UnsupportedError("runs along the open dimension and another at once")
     return next(iter(found), None)
@@ -157,9 +158,9 @@ def _forms(e: Expr) -> Iterator[Linear]:
             yield from _forms(a)
 
 
-def _summed(loop: For, trips: Open) -> Iterator[tuple[str, float]]:
+def _summed(loop: For, trips: Open, constants: set[str]) -> Iterator[tuple[str, float]]:
     """What a loop reduces, and the value that changes nothing. Where it reduces a sum or a product, that is for the
-    first operand, and the others may have any finite number."""
+    first operand that is not constant, and the others may have any finite number."""
     within = {s.name for s in walk(loop.body) if isinstance(s, Declare | Array)}
     for s in walk(loop.body):
         if not _accumulates(s, loop.var, within):
@@ -170,7 +171,10 @@ def _summed(loop: For, trips: Open) -> Iterator[tuple[str, float]]:
         if FILLED * trips.times % trips.by:
             raise UnsupportedError("reduces too much of the open dimension at a time")
         reads = [e.buffer for e in expressions((s,)) if isinstance(e, Load) and e.index.uses(loop.var)]
-        for k, name in enumerate(dict.fromkeys(r for r in reads if r not in within)):
+        names = [r for r in dict.fromkeys(reads) if r not in within and r not in constants]
+        if reads and not names:
+            raise UnsupportedError("reduces a constant along the open dimension")
+        for k, name in enumerate(names):
             yield name, _IDENTITY[value.op] if k == 0 else 0.0
 
 
