@@ -76,6 +76,16 @@ def test_targets_are_listed_with_what_is_missing() -> None:
     assert "native" in dlpack("targets").stdout
 
 
+def test_what_is_wrong_is_said_before_the_model_is_read(tmp_path: Path) -> None:
+    for wrong in ("cortex-m --core m5", "source --machine neon64"):
+        told = dlpack("build", DIGITS, "-o", tmp_path / "b", "--target", *wrong.split()).stderr
+        assert told.startswith("error: --") and "unknown" in told
+    told = dlpack("build", tmp_path / "No Such.onnx", "-o", tmp_path / "b").stderr
+    assert told.startswith("error:") and "no such file" in told
+    told = dlpack("export", DIGITS, "-o", tmp_path / "x.onnx").stderr
+    assert "this is an ONNX model already" in told and "Caffe" not in told
+
+
 def test_one_target_is_told_whole() -> None:
     told = dlpack("targets", "android").stdout
     assert "neon_i8mm" in told and "--android-weights" in told
