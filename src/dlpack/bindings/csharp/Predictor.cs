@@ -54,7 +54,7 @@ namespace @Name@
 
 //@ end
     /// <summary>
-    /// The neural network @name@. @about@
+    /// The model @name@. @about@
     /// Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
     /// A predictor that is disposed of throws ObjectDisposedException.
     /// </summary>
