@@ -240,7 +240,7 @@ class Document:
         lines = [
             o.licence,
             "",
-            f"@name@: a neural network compiled to one C++ file. {signature(p.shape_sets[0])}",
+            f"@name@: a trained model compiled to one C++ file. {signature(p.shape_sets[0])}",
             *(
                 f"{'up to' if s.samples else 'or'} {signature(s)}, {s.macs:,} multiply-adds"
                 for s in (p.shape_sets[-1:] if p.by_sample else p.shape_sets[1:])

@@ -70,8 +70,10 @@ def export(path: Path, params: Path | None = None, options: ExportOptions | None
         return _trace(spec, params, options or ExportOptions())
     path = main_file(path)
     exporter = find_exporter(path)
+    if exporter is None and path.suffix == ".onnx" and head(path):
+        raise UsageError(f"{path}: there is nothing to convert, this is an ONNX model already; dlpack build takes it")
     if exporter is None:
-        raise UsageError(f"{path}: {_what(head(path), path)}; accepted are {accepted()}")
+        raise UsageError(f"{path}: {_what(head(path))}; accepted are {accepted()}")
     if params is not None:
         check_readable(params)
     if options and options.dtypes and exporter.trace is None:
@@ -106,11 +108,9 @@ def _trace(spec: Spec, params: Path | None, options: ExportOptions) -> Exported:
     raise UsageError(f"{spec}: functions over NumPy arrays or PyTorch tensors and torch.nn.Modules are traced{uses}")
 
 
-def _what(start: bytes, path: Path) -> str:
+def _what(start: bytes) -> str:
     if not start:
         return "the file is empty"
-    if path.suffix == ".onnx":
-        return "this is an ONNX model already"
     if start.lstrip()[:1] in (b"{", b"["):
         return "a JSON file, but not one of a model that is known"
     if b"\0" not in start and start.isascii():

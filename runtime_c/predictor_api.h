@@ -199,12 +199,17 @@ void leave_device(@name@_predictor& p) {
 // prepared.
 void arrive(@name@_predictor* p, size_t bytes, bool mapped) {
 //@ cuda
-  const bool failed = p->code->cuda != nullptr &&
-      (prepare(*p, p->arrived, bytes, false), !device::upload(*p, p->arrived, bytes));
-  if (failed) leave_device(*p), p->arrived = 0;
-  if (p->code->cuda == nullptr)
+  if (p->code->cuda != nullptr) {
+    prepare(*p, p->arrived, bytes, false);
+    if (device::upload(*p, p->arrived, bytes)) {
+      p->arrived = bytes;
+      return;
+    }
+    leave_device(*p);
+    p->arrived = 0;
+  }
 //@ end
-    prepare(*p, p->arrived, bytes, mapped);
+  prepare(*p, p->arrived, bytes, mapped);
   p->arrived = bytes;
 }
 

@@ -1,8 +1,9 @@
 """The parts of script/release: sets the version, takes the notes out of the changelog, checks what was built.
 
-python script/release.py prepare VERSION    pyproject.toml, src/dlpack/__init__.py and CHANGELOG.md
-python script/release.py address REPOSITORY FOLDER    README.md and pyproject.toml of a copy that is to be built
-python script/release.py check VERSION      dist/*.whl and dist/*.tar.gz; writes dist/NOTES.md
+python script/release.py prepare VERSION               pyproject.toml, src/dlpack/__init__.py and CHANGELOG.md
+python script/release.py address REPOSITORY            prints its address on the web
+python script/release.py links ADDRESS FOLDER          README.md and pyproject.toml of a copy that is to be built
+python script/release.py check VERSION                 dist/*.whl and dist/*.tar.gz; writes dist/NOTES.md
 """
 
 from __future__ import annotations
@@ -66,14 +67,19 @@ def prepare(version: str) -> None:
         file.write_text(new, encoding="utf-8")
 
 
-def address(repository: str, folder: Path) -> None:
-    """Makes the links of a copy's README.md lead into the repository, and adds its address to pyproject.toml.
-
-    Raises ValueError for an address that no browser opens.
-    """
+def address(repository: str) -> str:
+    """Where a browser finds a repository. Raises ValueError for one that no browser opens."""
     web = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", repository).removesuffix(".git").rstrip("/")
     if not web.startswith("https://"):
-        raise ValueError(f"{repository} is no address on the web: REPOSITORY=https://... script/release VERSION")
+        raise ValueError(
+            f"the repository's address {repository!r} is none on the web: "
+            "run REPOSITORY=https://... script/release VERSION"
+        )
+    return web
+
+
+def links(web: str, folder: Path) -> None:
+    """Makes the links of a copy's README.md lead into the repository, and adds its address to pyproject.toml."""
     readme, project = folder / "README.md", folder / "pyproject.toml"
     readme.write_text(absolute_links(readme.read_text(encoding="utf-8"), f"{web}/blob/HEAD/"), encoding="utf-8")
     urls = (
@@ -122,7 +128,9 @@ def main(arguments: list[str]) -> int:
         if command == "check":
             wrong = check(value, ROOT / "dist")
         elif command == "address":
-            address(value, Path(folder[0]))
+            print(address(value))
+        elif command == "links":
+            links(value, Path(folder[0]))
         else:
             prepare(value)
     except ValueError as e:

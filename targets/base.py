@@ -109,7 +109,8 @@ class Target:
     they are to be embedded, need not be compiled as text.
     `options`: those of `dlpack build` that are this target's alone; `package` and `select` get their values.
 
-    `missing()` is what is missing to build it (None: nothing).
+    `missing()` is what is missing to build it (None: nothing), `limited()` what is missing to build it without an
+    option that leaves something out, and that option.
     `run(bundle, inputs)` gives the outputs by name, for each build in the bundle, where it is not a library for
     `dlpack.load`; `measure(bundle, inputs, rounds)` gives for each build the milliseconds of the `runs`, the `cpu`
     time of each, and the `steps` of a run as (name, median).
@@ -119,6 +120,7 @@ class Target:
     about: str
     builds: tuple[Build, ...]
     missing: Callable[[], str | None] = lambda: None
+    limited: Callable[[], str | None] = lambda: None
     options: tuple[TargetOption, ...] = ()
     select: Callable[[Mapping[str, Any]], tuple[Build, ...]] | None = None
     separates_weights: bool = False
@@ -130,6 +132,10 @@ class Target:
     def chosen(self, values: Mapping[str, Any]) -> tuple[Build, ...]:
         """The builds that the target's own options ask for."""
         return self.select(values) if self.select else self.builds
+
+    def emulators(self) -> list[Emulator]:
+        """What can act as the machines of the builds, installed or not."""
+        return [e for build in self.builds for e in build.emulators]
 
     def runs_here(self) -> bool:
         """Whether this computer can run one of the builds."""

@@ -76,6 +76,38 @@ def test_targets_are_listed_with_what_is_missing() -> None:
     assert "native" in dlpack("targets").stdout
 
 
+def test_what_is_wrong_is_said_before_the_model_is_read(tmp_path: Path) -> None:
+    for wrong in ("cortex-m --core m5", "source --machine neon64"):
+        told = dlpack("build", DIGITS, "-o", tmp_path / "b", "--target", *wrong.split()).stderr
+        assert told.startswith("error: --") and "unknown" in told
+    told = dlpack("build", tmp_path / "No Such.onnx", "-o", tmp_path / "b").stderr
+    assert told.startswith("error:") and "no such file" in told
+    told = dlpack("export", DIGITS, "-o", tmp_path / "x.onnx").stderr
+    assert "this is an ONNX model already" in told and "Caffe" not in told
+
+
+def test_one_target_is_told_whole() -> None:
+    told = dlpack("targets", "android").stdout
+    assert "neon_i8mm" in told and "--android-weights" in told
+    assert json.loads(dlpack("targets", "android", "--json").stdout)["name"] == "android"
+    assert "did you mean 'android'" in dlpack("targets", "androit").output
+
+
+def test_what_to_install_keeps_its_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name in brackets is an extra of a package, and no markup of the terminal's."""
+    monkeypatch.setattr("dlpack.targets.gpu.nvrtc._library_path", lambda: None)
+    for command in (("targets", "cuda"), ("targets", "jetson-tx1"), ("doctor",)):
+        assert "dlpack-aot[cuda]" in dlpack(*command).stdout
+    assert "in part: install" in dlpack("targets", "jetson-tx1").stdout
+    (found,) = (t for t in json.loads(dlpack("doctor", "--json").stdout)["targets"] if t["target"] == "jetson-tx1")
+    assert found["missing"] is None and "--cores-only" in found["limited"]
+
+
+def test_doctor_names_every_emulator() -> None:
+    tools = {t["tool"]: t["purpose"] for t in json.loads(dlpack("doctor", "--json").stdout)["tools"]}
+    assert "rv32" in tools["qemu-riscv32"] and "windows" in tools["wine"] and "cortex-m" in tools["qemu-system-arm"]
+
+
 # --- build ------------------------------------------------------------------------------------------------------------
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from conftest import ROOT
+from processes import run
 
 CHANGELOG = "# Changelog\n\n## Unreleased\n\n- New.\n\n## 0.1.0 (2026-01-01)\n\n- Old.\n"
 FOLDERS = {"amalgamate": "amalgamate", "exporters": "exporters", "runtime_c": "runtime_c", "targets": "targets",
@@ -58,12 +61,28 @@ def test_a_wheel_of_this_tree_has_all_that_is_needed(release: ModuleType) -> Non
 def test_links_of_the_readme_lead_into_the_repository(release: ModuleType, tmp_path: Path, origin: str) -> None:
     for name in ("README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
-    release.address(origin, tmp_path)
+    release.links(release.address(origin), tmp_path)
     readme = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "](https://example.org/o/r/blob/HEAD/docs/targets.md)" in readme and release.local_links(readme) == []
     assert 'Repository = "https://example.org/o/r"' in (tmp_path / "pyproject.toml").read_text(encoding="utf-8")
 
 
-def test_a_folder_is_no_address(release: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is no address on the web"):
-        release.address("/srv/git/dlpack", tmp_path)
+@pytest.mark.parametrize("origin", ["", "/srv/git/dlpack"])
+def test_a_folder_is_no_address(release: ModuleType, origin: str) -> None:
+    with pytest.raises(ValueError, match="none on the web"):
+        release.address(origin)
+
+
+def test_a_release_without_an_address_changes_nothing(tmp_path: Path) -> None:
+    """It ends before it installs anything."""
+    (tmp_path / "script").mkdir()
+    for name in ("script/release", "script/release.py", "script/environment.sh", "pyproject.toml", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "a"]):
+        run([*git, *command], cwd=tmp_path, check=True)
+    environment = {k: v for k, v in os.environ.items() if k != "REPOSITORY"} | {"PYTHON": sys.executable}
+    done = run(["script/release", "1.2.3"], cwd=tmp_path, env=environment)
+    assert done.returncode == 1 and "REPOSITORY=https://" in done.stderr, done.stderr
+    assert run(["git", "status", "--porcelain"], cwd=tmp_path).stdout == ""
+    assert not (tmp_path / ".venv").exists()

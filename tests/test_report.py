@@ -23,6 +23,9 @@ from dlpack.bundle.read import read_kernels, read_manifest
 from dlpack.bundle.report import file_sizes, report_html
 from dlpack.cli import cli
 from dlpack.errors import UsageError
+from dlpack.graph.blocks import blocks_of
+from dlpack.graph.fuse import Group
+from dlpack.graph.ir import Graph, Node, TensorType
 from dlpack.pipeline import Options, build
 from dlpack.report.arena import arena_map, blocks, peak
 from dlpack.report.bars import error_histogram, kernel_bars, roofline
@@ -33,10 +36,22 @@ from dlpack.report.treemap import boxes, treemap
 from dlpack.verify.reference import DECADES, compare
 
 
+def svgs_of(text: str, kind: str) -> list[ET.Element]:
+    """All SVGs of a class, parsed. The pages leave out quotes where HTML allows it, XML does not."""
+    found = re.findall(rf"<svg class={kind} .*?</svg>", text, re.DOTALL)
+    return [ET.fromstring(re.sub(r"=([\w-]+)(?=[\s/>])", r"='\1'", svg)) for svg in found]
+
+
 def svg_of(text: str, kind: str) -> ET.Element:
-    """The first SVG of a class, parsed. The pages leave out quotes where HTML allows it, XML does not."""
-    (found,) = re.findall(rf"<svg class={kind} .*?</svg>", text, re.DOTALL)[:1]
-    return ET.fromstring(re.sub(r"=([\w-]+)(?=[\s/>])", r"='\1'", found))
+    """The first SVG of a class."""
+    return svgs_of(text, kind)[0]
+
+
+def network_of(text: str) -> ET.Element:
+    """The bands of a network as one element."""
+    whole = ET.Element("svg")
+    whole.extend(svgs_of(text, "network"))
+    return whole
 
 
 def rectangles(svg: ET.Element) -> list[tuple[int, int, int, int]]:
@@ -128,7 +143,7 @@ def test_an_arena_without_values_is_said_in_words() -> None:
 
 
 def test_the_network_shows_each_group_with_its_operators(digits: Path) -> None:
-    svg = svg_of((digits / "report.html").read_text(), "network")
+    svg = network_of((digits / "report.html").read_text())
     plan = read_plan(digits)["sets"][0]
     assert {b["kernel"] for b in plan["blocks"]} - {""} == {k["name"] for k in read_kernels(digits)}
     drawn = [g for g in svg.iter("g") if "block" in g.get("class", "")]
@@ -147,7 +162,7 @@ def frames(svg: ET.Element) -> list[tuple[float, float, float, float]]:
 
 
 def test_boxes_do_not_overlap_and_edges_lead_down(digits: Path) -> None:
-    svg = svg_of((digits / "report.html").read_text(), "network")
+    svg = network_of((digits / "report.html").read_text())
     found = frames(svg)
     for k, (x, y, w, h) in enumerate(found):
         for u, v, r, s in found[:k]:
@@ -157,6 +172,31 @@ def test_boxes_do_not_overlap_and_edges_lead_down(digits: Path) -> None:
     for d in paths:
         ys = [float(d.split("C")[0].split("V")[0].split()[1]), float(re.findall(r"[\d.]+", d)[-1])]
         assert ys[0] < ys[1]
+
+
+def block(output: str, inputs: list[str]) -> dict[str, Any]:
+    return {"kernel": "k", "operators": ["Relu"], "inputs": inputs, "outputs": [output], "kind": "float32[1]"}
+
+
+def test_paper_ends_between_layers() -> None:
+    """A drawing is bands, one below the other; none ends in a box, and an edge through several is in each of them."""
+    chain = [block(f"v{k}", [f"v{k - 1}"] if k else ["x"]) for k in range(12)]
+    chain[11]["inputs"].append("v0")
+    html = network_drawing(chain, ["x"], ["v11"], {})
+    bands = svgs_of(html, "network")
+    ends = [[float(v) for v in b.get("viewBox", "").split()] for b in bands]
+    assert len(bands) > 2 and ends[0][1] == 0
+    assert all(y + h == top for (_, y, _, h), (_, top, _, _) in pairwise(ends))
+    for band, (_, top, _, height) in zip(bands, ends, strict=True):
+        assert all(top <= y and y + h <= top + height for _, y, _, h in frames(band))
+        assert any(t.text == "v0: float32[1]" for t in band.iter("title"))
+    assert len([f for b in bands for f in frames(b)]) == 14
+
+
+def test_a_wide_drawing_is_first_seen_at_the_input() -> None:
+    html = network_drawing([block(f"v{k}", ["x"]) for k in range(9)], ["x"], [], {})
+    (x, _, width, _), *_ = frames(network_of(html))
+    assert f"<i style='left:{x + width / 2:g}px'>" in html
 
 
 PAIRS = st.lists(st.tuples(st.integers(0, 22), st.integers(1, 23)), max_size=40)
@@ -336,7 +376,7 @@ def test_inspect_draws_a_model_that_is_not_built(tmp_path: Path, digits: Path) -
     page = tmp_path / "digits.html"
     assert f"{page} is written" in inspect(DIGITS, "--html", page).replace("\n", " ")
     text = page.read_text()
-    svg = svg_of(text, "network")
+    svg = network_of(text)
     titles = [g.findtext("title") or "" for g in svg.iter("g")]
     assert titles[0] == "image" and titles[-1] == "probability" and any("Convolution+Add+Relu" in t for t in titles)
     found = rectangles(svg_of(text, "arena"))
@@ -371,3 +411,12 @@ def test_inspect_counts_layers_beside_pools_in_ceil_mode(tmp_path: Path) -> None
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "pools.onnx")
     facts = json.loads(inspect(tmp_path / "pools.onnx", "--json"))
     assert facts["macs"] == 4 * 14 * 14 * 27 and facts["outputs"][0]["shape"] == [1, 4, 7, 7]
+
+
+def test_a_table_counts_as_what_is_looked_up() -> None:
+    """Of a thousand rows a run reads the four of its indices; the roofline needs no more."""
+    types = {"i": TensorType("int64", (4,)), "w": TensorType("float32", (1000, 8)), "y": TensorType("float32", (4, 8))}
+    node = Node("Gather", ("w", "i"), ("y",), {"axis": 0}, "look")
+    graph = Graph("t", ("i",), ("y",), (node,), {"w": np.zeros((1000, 8), np.float32)}, types)
+    (found,) = blocks_of(graph, [Group((node,), node, ("w", "i"), ("y",))], {"look": "k00_gather"})
+    assert found.nbytes == 4 * 8 + 2 * 4 * 8 * 4

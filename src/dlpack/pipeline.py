@@ -47,10 +47,11 @@ def build_each(
     for output, options in bundles:
         target = _target(options)
         name, renamed = bundle_name(options.name, model)
-        if renamed and prepared is None:
-            progress.warn(renamed)
         with new_bundle(Path(output)) as folder:
-            prepared = prepared or prepare(model, options, progress)
+            if prepared is None:
+                prepared = prepare(model, options, progress)
+                if renamed:
+                    progress.warn(renamed)
             prepared = _fill(folder, name, target, prepared, options, progress)
         yield Path(output)
 
@@ -65,11 +66,11 @@ def _target(options: Options) -> Target:
     if target.separates_weights and options.weights == "embed":
         raise UsageError(f"target {target.name} keeps the weights in a separate file: remove --weights embed")
     check_options(target, options.target_options)
+    builds = target.chosen(options.target_options)
     if options.bindings:
         from dlpack.bindings import check_bindings
 
-        library = bool(target.chosen(options.target_options)[0].library)
-        check_bindings(options.bindings, target.name, library)
+        check_bindings(options.bindings, target.name, bool(builds[0].library))
     return target
 
 

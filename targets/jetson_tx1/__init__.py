@@ -37,9 +37,14 @@ _CORES_BESIDE_IT = replace(_CORES, flags=_GPU.flags)
 def _select(values: Mapping[str, Any]) -> tuple[Build, ...]:
     if values.get("cores-only"):
         return (_CORES,)
-    if problem := missing_nvrtc():
-        raise ToolchainError(f"kernels for the GPU cannot be compiled here: install {problem}, or give --cores-only")
+    if problem := _limited():
+        raise ToolchainError(f"kernels for the GPU cannot be compiled here: {problem}")
     return (_GPU, _CORES_BESIDE_IT)
+
+
+def _limited() -> str | None:
+    problem = missing_nvrtc()
+    return f"install {problem}, or give --cores-only" if problem else None
 
 
 TARGET = Target(
@@ -47,6 +52,7 @@ TARGET = Target(
     about="Jetson TX1: its GPU, and its processor cores where no driver works",
     builds=(_GPU, _CORES_BESIDE_IT),
     missing=missing_compiler,
+    limited=_limited,
     options=(TargetOption("cores-only", "No kernels for the GPU, and no dlopen: for static programs."),),
     select=_select,
 )

@@ -10,7 +10,7 @@ from typing import Any
 from dlpack.targets.base import Manifest
 
 _CMAKE = """\
-# @name@: a neural network as a static library. In a project for a microcontroller:
+# @name@: a trained model as a static library. In a project for a microcontroller:
 #   add_subdirectory(@name@)
 #   target_link_libraries(PROGRAM PRIVATE @name@)
 # The processor's flags are the project's; the kernels were written for @flags@.
@@ -31,7 +31,7 @@ name=@name@
 version=1.0.0
 author=@tool@
 maintainer=@tool@
-sentence=A neural network, compiled to C++ for microcontrollers.
+sentence=A trained model, compiled to C++ for microcontrollers.
 paragraph=No heap, no other library. @macs@ multiply-adds per run, @flash@ bytes of flash, @ram@ bytes of RAM.
 category=Data Processing
 url=https://onnx.ai
@@ -42,7 +42,7 @@ ldflags=-l@name@
 """
 
 _SKETCH = """\
-// Runs the neural network @name@ once a second, on zeros: put what it shall see into `inputs`.
+// Runs the model @name@ once a second, on zeros: put what it shall see into `inputs`.
 #include <@header@>
 
 alignas(64) static unsigned char memory[@NAME@_MEMORY_BYTES];

@@ -113,7 +113,7 @@ def metadata(manifest: Manifest, standalone: bool) -> str:
         "Metadata-Version: 2.4",
         f"Name: {re.sub(r'_+', '-', name)}",
         f"Version: {VERSION}",
-        f"Summary: A neural network compiled to WebAssembly by {manifest['tool']}",
+        f"Summary: A trained model compiled to WebAssembly by {manifest['tool']}",
         "License-File: NOTICE",
         "Requires-Python: >=3.11",
         *(['Requires-Dist: wasmtime>=25; sys_platform != "emscripten"'] if standalone else []),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from dlpack.errors import UsageError
+from dlpack.errors import UsageError, did_you_mean
 from dlpack.targets.base import Build, Target, TargetOption
 from dlpack.targets.cpu.machine import (
     AVX2,
@@ -88,7 +88,8 @@ def select(values: Mapping[str, Any]) -> tuple[Build, ...]:
     wanted = [w for w in named.split(",") if w] if named else [host_machine().name]
     known = {build.machine().name: build for build in BUILDS}
     if unknown := [name for name in wanted if name not in known]:
-        raise UsageError(f"--{MACHINE}: unknown machine {', '.join(unknown)}; known are: {', '.join(known)}")
+        meant = did_you_mean(unknown[0], known)
+        raise UsageError(f"--{MACHINE}: unknown machine {', '.join(unknown)}; known are: {', '.join(known)}{meant}")
     if not wanted:
         raise UsageError(f"--{MACHINE} names no machine; known are: {', '.join(known)}")
     return tuple(build for name, build in known.items() if name in wanted)

@@ -91,7 +91,7 @@ def package_json(manifest: Manifest) -> dict[str, object]:
     return {
         "name": manifest["name"],
         "version": "1.0.0",
-        "description": f"A neural network compiled to WebAssembly by {manifest['tool']}",
+        "description": f"A trained model compiled to WebAssembly by {manifest['tool']}",
         "license": "SEE LICENSE IN NOTICE",
         "private": True,
         "type": "module",
@@ -122,7 +122,7 @@ def package_json(manifest: Manifest) -> dict[str, object]:
 _README = """\
 # @name@
 
-A neural network compiled to WebAssembly by @tool@. It runs in pages, in workers and in Node.js, and needs nothing else.
+A trained model compiled to WebAssembly by @tool@. It runs in pages, in workers and in Node.js, and needs nothing else.
 
 ```js
 import { @kind@ } from "@name@";

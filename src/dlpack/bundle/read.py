@@ -74,6 +74,9 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
     path = Path(bundle) / "manifest.json"
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        what = "it has no manifest.json" if Path(bundle).is_dir() else "there is no such folder"
+        raise UsageError(f"{bundle} is not a bundle: {what}; dlpack build MODEL -o {bundle} makes one") from e
     except (OSError, ValueError) as e:
         raise UsageError(f"{bundle} is not a bundle: it has no readable manifest.json ({e})") from e
     if not isinstance(manifest, dict) or manifest.get("format") != 1:

@@ -70,7 +70,7 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
 )
 def cli() -> None:
-    """Compile a trained neural network to one C++ file without dependencies."""
+    """Compile a trained model to one C++ file without dependencies."""
 
 
 for command in (

@@ -26,15 +26,7 @@ _SOURCES = {
 }
 """Frameworks whose models need packages: the extra that installs them, and the modules."""
 
-_TOOLS = {
-    "node": "verifies and times target wasm",
-    "javac": "compiles target android (a JDK)",
-    "qemu-aarch64": "verifies targets for 64-bit Arm (Debian's package qemu-user)",
-    "qemu-arm": "verifies targets for 32-bit Arm (Debian's package qemu-user)",
-    "qemu-riscv64": "verifies target linux-riscv64 (Debian's package qemu-user)",
-    "qemu-system-arm": "verifies target cortex-m (Debian's package qemu-system-arm)",
-    "qemu-system-riscv32": "verifies target rv32 (Debian's package qemu-system-misc)",
-}
+_TOOLS = {"node": "verifies and times target wasm", "javac": "compiles target android (a JDK)"}
 
 
 def diagnosis() -> dict[str, Any]:
@@ -53,10 +45,30 @@ def diagnosis() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "packages": packages,
         "sources": sources,
-        "targets": [{"target": name, "missing": missing} for name, missing in missing_of.items()],
-        "tools": [{"tool": t, "path": shutil.which(t), "purpose": purpose} for t, purpose in _TOOLS.items()],
+        "targets": [
+            {"target": name, "missing": missing_of[name], "limited": target.limited()}
+            for name, target in all_targets().items()
+        ],
+        "tools": [
+            {"tool": t, "path": shutil.which(t), "purpose": purpose}
+            for t, purpose in {**_TOOLS, **_emulators()}.items()
+        ],
         "pictures": importlib.util.find_spec("PIL") is not None,
         "healthy": all(packages.values()) and missing_of["native"] is None,
+    }
+
+
+def _emulators() -> dict[str, str]:
+    """By command, which targets are verified with it."""
+    from dlpack.targets import all_targets
+
+    used: dict[tuple[str, str], list[str]] = {}
+    for name, target in all_targets().items():
+        for command, package in dict.fromkeys((e.command[0], e.package) for e in target.emulators() if e.command):
+            used.setdefault((command, package), []).append(name)
+    return {
+        command: f"verifies {', '.join(names)} (Debian's package {package})"
+        for (command, package), names in sorted(used.items())
     }
 
 
@@ -96,7 +108,7 @@ def _print(found: dict[str, Any]) -> None:
         for s in found["sources"]
     ]
     table("models of", [*rows, ("pictures", found["pictures"], "" if found["pictures"] else "pip install pillow")])
-    table("target", [(t["target"], t["missing"] is None, t["missing"] or "") for t in found["targets"]])
+    table("target", [(t["target"], t["missing"] is None, t["missing"] or t["limited"] or "") for t in found["targets"]])
     table("tool", [(t["tool"], bool(t["path"]), t["purpose"]) for t in found["tools"]])
     OUT.print()
     word = "works here" if found["healthy"] else "does not work here: install what is missing above"

@@ -186,21 +186,45 @@ def serve(bundle: Path, port: int) -> None:
 
 
 @click.command()
+@click.argument("name", required=False)
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
-def targets(json_: bool) -> None:
-    """List the targets, and what is missing to build for each."""
-    from dlpack.targets import all_targets
+def targets(name: str | None, json_: bool) -> None:
+    """List the targets, and what is missing to build for each; or tell all of the target NAME."""
+    from dlpack.targets import all_targets, get_target
 
-    rows = [_target_row(target) for target in all_targets().values()]
+    chosen = [get_target(name)] if name else list(all_targets().values())
+    rows = [_target_row(target) for target in chosen]
     if json_:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    table = Table("target", "description", "machine", "builds here", "runs here", box=None, pad_edge=False)
-    for row in rows:
-        here = "yes" if row["runs_here"] else ", ".join(row["runs_by"]) or f"no: {row['missing_to_run']}"
-        builds = "yes" if row["missing"] is None else f"no: {row['missing']}"
-        table.add_row(row["name"], row["about"], row["machine"], builds, here)
-    OUT.print(table)
+        click.echo(json.dumps(rows[0] if name else rows, indent=2))
+    elif name:
+        _print_target(chosen[0], rows[0])
+    else:
+        table = Table("target", "description", "builds here", "runs here", box=None, pad_edge=False)
+        for row in rows:
+            builds = "yes" if row["missing"] is None else f"no: {row['missing']}"
+            if row["missing"] is None and row["limited"]:
+                builds = f"in part: {row['limited']}"
+            by = [word for word in ("this computer", "QEMU", "Wine") if any(word in how for how in row["runs_by"])]
+            here = "yes" if row["runs_here"] else ", ".join(by) or f"no: {row['missing_to_run']}"
+            table.add_row(row["name"], row["about"], plain(builds), plain(here))
+        OUT.print(table)
+        OUT.print("dlpack targets NAME: a target's machines and options", soft_wrap=True)
+
+
+def _print_target(target: Target, row: dict[str, Any]) -> None:
+    """One target, a fact a line."""
+    missing = row["missing"] or row["limited"]
+    runs = ["this computer"] if row["runs_here"] else row["runs_by"]
+    facts = [
+        (target.name, [target.about]),
+        ("machines", [row["machine"]]),
+        ("builds here", ["yes"] if not missing else [f"{'no' if row['missing'] else 'in part'}: {missing}"]),
+        ("runs here", runs or [f"no: {row['missing_to_run']}"]),
+        ("options", [f"--{o.name}: {o.help}" for o in target.options]),
+    ]
+    for key, lines in facts:
+        for k, line in enumerate(lines):
+            OUT.print(plain(f"{key if k == 0 else '':<12} {line}"), soft_wrap=True)
 
 
 def _target_row(target: Target) -> dict[str, Any]:
@@ -212,6 +236,7 @@ def _target_row(target: Target) -> dict[str, Any]:
         "about": target.about,
         "machine": ", ".join(dict.fromkeys(b.machine().name for b in target.builds)),
         "missing": target.missing(),
+        "limited": target.limited(),
         "runs_here": "this computer" in by,
         "runs_by": by,
         "missing_to_run": None if by else not_run(target, target.builds),

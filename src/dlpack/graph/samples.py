@@ -86,7 +86,8 @@ def sample_dimensions(graph: Graph, inputs: Mapping[str, int]) -> dict[str, int]
 def _dimensions(n: _Node) -> list[int]:
     """Of each output of a node."""
     operator = find(n.node)
-    rule = _RULES.get(n.node.op) if n.node.domain in ("", "ai.onnx") else None
+    rules = _ML_RULES if n.node.domain == "ai.onnx.ml" else _RULES if n.node.domain in ("", "ai.onnx") else {}
+    rule = rules.get(n.node.op)
     if rule is None and operator is not None and operator.kind == "pointwise":
         rule = _pointwise
     if rule is None:
@@ -227,6 +228,25 @@ def _gather(n: _Node) -> int:
     return axis + n.at[1]
 
 
+def _rows_of_features(n: _Node) -> int:
+    """Operators of ai.onnx.ml over [samples, features]."""
+    given = [i for i in range(len(n.node.inputs)) if n.has_input(i)]
+    if any(n.at.get(i) != 0 or len(n.shape(i)) != 2 for i in given):
+        raise _Mixed("does not have a sample in each row of each input")
+    return 0
+
+
+def _extract(n: _Node) -> int:
+    """ArrayFeatureExtractor: elements along the last dimension of input 0, at the places that input 1 lists."""
+    if 1 in n.at:
+        if 0 in n.at or prod(n.shape(1)[: n.at[1]]) != 1:
+            raise _Mixed("takes elements of each sample at places that depend on it")
+        return len(n.output_type().shape) - 1
+    if n.only() == len(n.shape()) - 1:
+        raise _Mixed("chooses among the samples")
+    return n.at[0]
+
+
 def _matmul(n: _Node) -> int:
     ranks = len(n.shape(0)), len(n.shape(1))
     rank = len(n.output_type().shape)
@@ -300,4 +320,13 @@ _RULES: dict[str, Callable[[_Node], int | list[int]]] = {
     "Gather": _gather,
     "MatMul": _matmul,
     "Gemm": _gemm,
+}  # fmt: skip
+_ML_RULES: dict[str, Callable[[_Node], int | list[int]]] = {
+    **dict.fromkeys(
+        ("Scaler", "Normalizer", "Imputer", "FeatureVectorizer", "LinearRegressor", "LinearClassifier", "SVMRegressor",
+         "SVMClassifier", "TreeEnsemble", "TreeEnsembleRegressor", "TreeEnsembleClassifier"),
+        _rows_of_features,
+    ),
+    **dict.fromkeys(("Binarizer", "LabelEncoder", "OneHotEncoder"), lambda n: n.only()),
+    "ArrayFeatureExtractor": _extract,
 }  # fmt: skip

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from dlpack.report.text import number, shortened, size_text, title
+from dlpack.report.text import label, number, shortened, size_text, title
 
 _COLOURS = 6
-_LABELLED = 0.07, 0.05
+_LABELLED = 0.04, 0.03
 """A rectangle gets its name written into it if it takes so much of the picture's width and of its height."""
 
 
@@ -86,7 +86,7 @@ def arena_map(places: Sequence[Mapping[str, Any]], steps: Sequence[str], size: i
                 ("height", b.size / size),
             )
             style = ";".join(f"{key}:{number(100 * part)}%" for key, part in box)
-            labels.append(f"<span style='{style}'>{escape(shortened(b.name, 40))}<br>{size_text(b.size)}</span>")
+            labels.append(f"<div style='{style}'>{label(shortened(b.name, 40), b.size)}</div>")
     name = f" (<code>{escape(steps[at])}</code>)" if at < len(steps) else ""
     return "\n".join(
         [

@@ -76,7 +76,7 @@ def kernel_bars(kernels: Sequence[Mapping[str, Any]], limits: Mapping[str, float
         if limits
         else ""
     )
-    return f"<figure><div class=bars>{''.join(rows)}</div><figcaption>{ticks}{more}</figcaption></figure>"
+    return f"<figure class=long><div class=bars>{''.join(rows)}</div><figcaption>{ticks}{more}</figcaption></figure>"
 
 
 def roofline(kernels: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> str:

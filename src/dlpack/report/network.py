@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from dlpack.report.layers import Box, draw
@@ -12,6 +13,8 @@ from dlpack.report.text import number, shortened, title
 LIMIT = 1200
 """So many groups at most are drawn."""
 _OPERATORS = 5
+_BAND = 420.0
+"""A drawing is cut into bands of so many pixels, between which paper may end."""
 _WIDTH, _LINE = 186.0, 15.0
 _HEAVY = frozenset(
     {"Convolution", "Conv", "MatMul", "Gemm", "ConvTranspose", "Scan", "WinogradConvolution", "LSTM", "GRU"}
@@ -36,16 +39,46 @@ def network_drawing(
     names: dict[tuple[int, int], list[str]] = {}
     for a, b, v in edges:
         names.setdefault((a, b), []).append(f"{v}: {kinds[v]}" if v in kinds else v)
-    parts = [f"<path d='{_curve(points)}'>{title(chr(10).join(names[a, b]))}</path>" for a, b, points in drawing.paths]
-    parts += [_box(n, box, shares) for n, box in zip(nodes, drawing.boxes, strict=True)]
-    w, h = number(drawing.width), number(drawing.height)
+    parts = [
+        (points[0][1], points[-1][1], f"<path d='{_curve(points)}'>{title(chr(10).join(names[a, b]))}</path>")
+        for a, b, points in drawing.paths
+    ]
+    parts += [(box.y, box.y + box.height, _box(n, box, shares)) for n, box in zip(nodes, drawing.boxes, strict=True)]
+    cuts = [0.0, *_cuts(drawing.boxes), drawing.height]
+    bands = [
+        _band(drawing.width, a, b, "".join(text for top, foot, text in parts if top < b and foot > a))
+        for a, b in pairwise(cuts)
+    ]
+    first = drawing.boxes[0] if drawing.boxes else Box(0, 0, 0, 0)
     more = f" The last {left_out:,} groups are not drawn." if left_out > 0 else ""
     return (
-        f"<figure class=long><div class=scroll><svg class=network viewBox='0 0 {w} {h}' width='{w}' height='{h}' "
-        f"role='img' aria-label='the network in {len(blocks)} groups'>{''.join(parts)}</svg></div>"
+        f"<figure class=long><div class=scroll><i style='left:{number(first.x + first.width / 2)}px'></i>"
+        f"<div role='img' aria-label='the network in {len(blocks)} groups'>{''.join(bands)}</div></div>"
         "<figcaption>A box is a group of operators that one kernel computes; a dashed one is a view, which computes "
         f"nothing. The bar at its foot is its share.{more}</figcaption></figure>"
     )
+
+
+def _cuts(boxes: Sequence[Box]) -> list[float]:
+    """Heights between layers where the drawing is cut."""
+    layers: list[tuple[float, float]] = []
+    for box in sorted(boxes, key=lambda b: b.y):
+        foot = box.y + box.height
+        if layers and box.y <= layers[-1][1]:
+            layers[-1] = layers[-1][0], max(layers[-1][1], foot)
+        else:
+            layers.append((box.y, foot))
+    cuts = [0.0]
+    for (_, end), (start, foot) in pairwise(layers):
+        if foot - cuts[-1] > _BAND:
+            cuts.append(float(round((end + start) / 2)))
+    return cuts[1:]
+
+
+def _band(width: float, top: float, foot: float, inner: str) -> str:
+    """The drawing between two heights, as a picture of its own."""
+    w, h = number(width), number(foot - top)
+    return f"<svg class=network viewBox='0 {number(top)} {w} {h}' width='{w}' height='{h}'>{inner}</svg>"
 
 
 def _size(node: Mapping[str, Any]) -> tuple[float, float]:

@@ -13,7 +13,7 @@ STYLE = """
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 74rem; padding: 0 1rem;
   background: var(--paper); color: var(--ink); overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 h3 { font-size: 1rem; margin-bottom: .3rem; }
 p.sub, figcaption { color: var(--dim); margin: .2rem 0 .6rem; } figure { margin: .6rem 0 1.2rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
@@ -22,8 +22,12 @@ td.n, th.n { text-align: right; } td.n { white-space: nowrap; } code { font-size
 .ok { color: var(--ok); } .bad { color: var(--bad); } th { overflow-wrap: normal; }
 .ok, .bad { white-space: nowrap; } nav a { display: inline-block; color: var(--accent); margin-right: 1rem; }
 details { margin: .4rem 0; } summary { cursor: pointer; color: var(--accent); }
-.scroll { overflow: auto; max-height: 46rem; border: 1px solid var(--line); border-radius: .4rem; padding: .5rem;
-  background: var(--box); }
+.scroll { overflow: auto; position: relative; max-height: 46rem; border: 1px solid var(--line); border-radius: .4rem;
+  padding: .5rem; background: var(--box); }
+/* what is wider than the box is seen around the marker at first, and then moves freely */
+.scroll { scroll-snap-type: x mandatory; } .scroll > i { position: absolute; top: 0; width: 2px; height: 2px;
+  animation: at-first .3s; }
+@keyframes at-first { from, to { scroll-snap-align: center; } }
 .wide { overflow-x: auto; }
 .bar { background: var(--soft); height: .55rem; border-radius: .2rem; min-width: 4rem; margin-top: .45rem; }
 .bar i { display: block; height: 100%; background: var(--accent); border-radius: .2rem; }
@@ -34,9 +38,13 @@ details { margin: .4rem 0; } summary { cursor: pointer; color: var(--accent); }
   color: var(--dim); }
 .map .plot { position: relative; height: 24rem; background: var(--box); overflow: hidden; }
 .map svg { position: absolute; inset: 0; width: 100%; height: 100%; }
-.map .plot span { position: absolute; font-size: .7rem; line-height: 1.15; overflow: hidden; pointer-events: none;
-  white-space: nowrap; text-overflow: ellipsis;
+.map .plot > div { position: absolute; font-size: .7rem; line-height: 1.15; overflow: hidden; pointer-events: none;
   padding: 1px 3px; color: var(--on); }
+/* a name and a size in a rectangle: as many of the two lines as it has room for */
+.map .plot > div, .treemap div { container-type: size; }
+.name, .size { display: none; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+@container (min-width: 2.6rem) and (min-height: .8rem) { .name { display: block; } }
+@container (min-width: 2.6rem) and (min-height: 1.65rem) { .size { display: block; } }
 .c0 { fill: var(--c0); background: var(--c0); } .c1 { fill: var(--c1); background: var(--c1); }
 .c2 { fill: var(--c2); background: var(--c2); } .c3 { fill: var(--c3); background: var(--c3); }
 .c4 { fill: var(--c4); background: var(--c4); } .c5 { fill: var(--c5); background: var(--c5); }
@@ -77,8 +85,9 @@ td code { white-space: nowrap; }
   td code { white-space: normal; } table.stack td { border: 0; padding: 0; text-align: left; }
   table.stack td[data-head]:not(:empty)::before {
   content: attr(data-head) ": "; color: var(--dim); } }
-@media print { body { margin: 0; max-width: none; font-size: 11px; } nav { display: none; }
+@media print { html { font-size: 11px; } body { margin: 0; max-width: none; font-size: 1rem; } nav { display: none; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   .scroll { max-height: none; overflow: visible; border: 0; padding: 0; } .network { max-width: 100%; height: auto; }
-  figure, tr { break-inside: avoid; } figure.long { break-inside: auto; } .map .plot { height: 16rem; } }
+  figure, tr { break-inside: avoid; } figure.long { break-inside: auto; } .map .plot { height: 22rem; }
+  h2, h3, p.sub { break-after: avoid; } }
 """

@@ -31,3 +31,8 @@ def shortened(text: str, length: int) -> str:
 def title(text: str) -> str:
     """What a browser shows where the pointer rests."""
     return f"<title>{escape(text)}</title>"
+
+
+def label(name: str, size: int) -> str:
+    """What is written into a rectangle, in as much of it as fits: a name, and bytes below it."""
+    return f"<span class=name>{escape(name)}</span><span class=size>{size_text(size)}</span>"

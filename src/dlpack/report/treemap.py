@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from dlpack.report.text import number, size_text
+from dlpack.report.text import label, number
 
 _ENTRIES = 60
 """More sizes than these: the smallest are one rectangle."""
@@ -64,7 +64,7 @@ def treemap(entries: Sequence[tuple[str, int]], what: str) -> str:
     ):
         x, y, w, h = box
         style = f"left:{number(x / 2.2)}%;top:{number(y)}%;width:{number(w / 2.2)}%;height:{number(h)}%"
-        text = f"{escape(name)}<br>{size_text(size)}" if w > 8 and h > 7 else ""
+        text = label(name, size) if w > 8 and h > 3 else ""
         tells = escape(f"{name}: {size:,} bytes, {size / total:.1%}")
         small = "" if text else " bare"
         cells.append(f"<div class='c{k % 6}{small}' data-bytes='{size}' style='{style}' title='{tells}'>{text}</div>")

@@ -1,4 +1,4 @@
-"""A neural network compiled to WebAssembly: `Predictor` runs it."""
+"""A trained model compiled to WebAssembly: `Predictor` runs it."""
 
 from .predictor import Class, ExceededError, Predictor
 

@@ -54,7 +54,7 @@ namespace @Name@
 
 //@ end
     /// <summary>
-    /// The neural network @name@. @about@
+    /// The model @name@. @about@
     /// Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
     /// A predictor that is disposed of throws ObjectDisposedException.
     /// </summary>
@@ -212,22 +212,14 @@ namespace @Name@
         }
 
 //@ end
-        void Get(int index, Array data)
-        {
+        void Get(int index, Array data) =>
             Pinned(data, (address, bytes) => @name@_get_output(handle, index, address, bytes));
-        }
 
         static void Pinned(Array data, Func<IntPtr, UIntPtr, int> call)
         {
             var pin = GCHandle.Alloc(data, GCHandleType.Pinned);
-            try
-            {
-                Check(call(pin.AddrOfPinnedObject(), (UIntPtr)Buffer.ByteLength(data)));
-            }
-            finally
-            {
-                pin.Free();
-            }
+            try { Check(call(pin.AddrOfPinnedObject(), (UIntPtr)Buffer.ByteLength(data))); }
+            finally { pin.Free(); }
         }
 
         static void Check(int status)

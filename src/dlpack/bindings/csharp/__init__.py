@@ -39,11 +39,8 @@ def _declarations(api: Api) -> str:
         if f.name == "destroy":
             types["predictor*"] = "IntPtr"  # the handle itself is being released
         parameters = ", ".join(f"{types[kind]} {camel(name)}" for name, kind in f.parameters)
-        out.append(
-            "[DllImport(Library, CallingConvention = CallingConvention.Cdecl)]\n"
-            f"static extern {_C_TYPES[f.returns]} {api.name}_{f.name}({parameters});"
-        )
-    return "\n\n".join(out)
+        out.append(f"[DllImport(Library)] static extern {_C_TYPES[f.returns]} {api.name}_{f.name}({parameters});")
+    return "\n".join(out)
 
 
 def _write(bundle: Bundle, folder: Path) -> None:

@@ -1,4 +1,4 @@
-/// The neural network @name@. @about@
+/// The model @name@. @about@
 library;
 
 import 'dart:ffi';

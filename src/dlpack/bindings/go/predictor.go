@@ -1,4 +1,4 @@
-// Package @name@ runs a neural network. @about@
+// Package @name@ runs a trained model. @about@
 package @name@
 
 // #cgo CXXFLAGS: @cgo_flags@ -fno-exceptions -fno-rtti

@@ -24,7 +24,7 @@ import java.util.List;
 //@ end
 
 /**
- * The neural network @name@. @about@
+ * The model @name@. @about@
  *
  * <p>Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
  * Close it: it holds memory that the garbage collector does not know of.

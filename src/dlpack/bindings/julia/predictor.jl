@@ -1,5 +1,5 @@
 """
-The neural network @name@. @about@
+The model @name@. @about@
 
 Inputs of `run`, by name:
 

@@ -13,7 +13,7 @@ data class Classification(val index: Int, val label: String, val probability: Fl
 //@ end
 
 /**
- * The neural network @name@. @about@
+ * The model @name@. @about@
  *
  * Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
  * Close it, or let `use` do so: it holds memory that the garbage collector does not know of.

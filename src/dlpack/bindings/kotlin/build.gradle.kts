@@ -1,4 +1,4 @@
-// The neural network @name@, compiled by dlpack.
+// The model @name@, compiled by dlpack.
 plugins {
     kotlin("jvm")
     `java-library`

@@ -1,4 +1,4 @@
---- The neural network @name@. @about@
+--- The model @name@. @about@
 --
 -- Inputs of run, each a table of numbers or a cdata array, row-major:
 --

@@ -1,7 +1,7 @@
 package = "@rock@"
 version = "@version@-1"
 source = { url = "." }
-description = { summary = "A neural network compiled by dlpack" }
+description = { summary = "A trained model compiled by dlpack" }
 dependencies = { "lua == 5.1" } -- LuaJIT
 build = {
   type = "builtin",

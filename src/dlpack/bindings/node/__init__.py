@@ -43,7 +43,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
     about = {
         "name": api.name.replace("_", "-"),
         "version": values["version"],
-        "description": "A neural network compiled by dlpack",
+        "description": "A trained model compiled by dlpack",
         "type": "module",
         "main": "index.js",
         "types": "index.d.ts",

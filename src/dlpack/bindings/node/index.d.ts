@@ -1,4 +1,4 @@
-/** The neural network @name@. @about@ */
+/** The model @name@. @about@ */
 export interface Inputs {
   @input_types@
 }

@@ -1,4 +1,4 @@
-// The neural network @name@. @about@
+// The model @name@. @about@
 import { createRequire } from 'node:module';
 //@ if side
 import { fileURLToPath } from 'node:url';

@@ -1,4 +1,4 @@
-#' The neural network @name@. @about@
+#' The model @name@. @about@
 #'
 #' Inputs of `run`, by name:
 #'

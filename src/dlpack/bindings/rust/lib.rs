@@ -1,4 +1,4 @@
-//! The neural network @name@. @about@
+//! The model @name@. @about@
 use std::os::raw::{c_char, c_void};
 //@ if side
 use std::{ffi::CString, path::Path};

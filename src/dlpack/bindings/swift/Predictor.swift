@@ -36,7 +36,7 @@ public struct Detection: Sendable {
 }
 
 //@ end
-/// The neural network @name@. @about@
+/// The model @name@. @about@
 ///
 /// A predictor serves one thread at a time; make one for each. Its memory goes with the last reference to it.
 public final class Predictor {
