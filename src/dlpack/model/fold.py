@@ -188,6 +188,8 @@ class _Folder:
             if self.optional(node):
                 return []
             op = node.op_type
+        elif op == "Identity" and self.optionals.get(node.input[0]) == "":
+            self.optionals[node.output[0]] = ""
         replaced = self.sequences.visit(node, self.type(node.input[0]).shape if node.input else None)
         if replaced is not None:
             self.changed = True
@@ -233,7 +235,9 @@ class _Folder:
         there = self.type(given).elem or given in self.sequences.lists
         if node.op_type == "Optional":
             self.optionals[node.output[0]] = given
-            if given and node.output[0] not in self.pinned:
+            if there and node.output[0] in self.pinned:
+                node.op_type = "Identity"
+            elif given and node.output[0] not in self.pinned:
                 self.alias[node.output[0]] = given
                 self.changed = True
                 return True

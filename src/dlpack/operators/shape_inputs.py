@@ -13,6 +13,8 @@ _DECIDING_CODE: dict[str, tuple[int, ...]] = {
     "MelWeightMatrix": (0, 1, 2, 3, 4),
     "Pad": (1, 2, 3),
     "RNN": (1, 2, 3),
+    "SequenceErase": (1,),
+    "SequenceInsert": (2,),
     "TopK": (1,),
     "Trilu": (1,),
 }
