@@ -6,7 +6,6 @@ from dlpack.model.infer import SHAPE_INPUTS as _DECIDING_SHAPES
 
 _DECIDING_CODE: dict[str, tuple[int, ...]] = {
     "CumProd": (1,),
-    "Dropout": (1, 2),
     "GRU": (1, 2, 3),
     "LSTM": (1, 2, 3, 7),
     "Loop": (0, 1),
