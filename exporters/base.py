@@ -123,6 +123,9 @@ class Exporter:
 TABLE = "X"
 """The input of a model of tables, [rows, columns]."""
 
+TEXT = "text"
+"""The input of a table's columns of text, strings [rows, columns]."""
+
 
 def rows_of(options: ExportOptions, columns: int) -> int:
     """The number of rows of a table: of --shape X=ROWSxCOLUMNS, else 1. Raises UsageError."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
-from dlpack.exporters.base import MAX_WEIGHTS_BYTES, Exported, Exporter, ExportOptions, read_bytes, rows_of
+from dlpack.exporters.base import MAX_WEIGHTS_BYTES, Exported, Exporter, ExportOptions, parse_json, read_bytes, rows_of
 from dlpack.exporters.forest import (
     LEQ,
     MAX_COLUMNS,
@@ -85,6 +85,7 @@ def read(text: str) -> Ensemble:
     iterations = max(1, len(trees_of) // rounds)
     mean = 1.0 / iterations if re.search(r"^average_output\r?$", head, re.MULTILINE) else 1.0
     trees = [_tree(fields, k % rounds, mean, extra) for k, fields in enumerate(trees_of)]
+    texts, warnings = _texts(text, columns)
     classes = None
     if kind == "binary":
         classes = class_labels(2)
@@ -95,8 +96,25 @@ def read(text: str) -> Ensemble:
     spans = tuple(_span(told) for told in fields.get("feature_infos", "").split())
     return Ensemble(
         columns, trees, np.zeros(rounds), link, classes, sigmoid, tuple(zero),
-        names=names, ranges=spans if len(spans) == columns else (),
+        warnings=warnings, names=names, ranges=spans if len(spans) == columns else (), texts=texts,
     )  # fmt: skip
+
+
+def _texts(text: str, columns: int) -> tuple[dict[int, tuple[str, ...]], tuple[str, ...]]:
+    """The columns whose categories are words, which pandas has numbered, and what to say of those that are numbers."""
+    numbered = re.search(r"^pandas_categorical:(\[.*\])\r?$", text, re.MULTILINE)
+    known = parse_json(numbered[1], "pandas_categorical") if numbered else []
+    stated = re.search(r"^\[categorical_(?:feature|column): ?([\d, ]*)\]", text, re.MULTILINE)
+    places = [int(v) for v in (stated[1] if stated else "").replace(",", " ").split()]
+    if not known or len(places) != len(known) or any(k >= columns for k in places):
+        return {}, ()
+    words, told = {}, []
+    for place, values in zip(places, known, strict=True):
+        if values and all(isinstance(v, str) for v in values):
+            words[place] = tuple(values)
+        elif values != list(range(len(values))):
+            told.append(f"column {place} of X is the place of its value among the categories {values[:8]}")
+    return words, tuple(told)
 
 
 def _span(told: str) -> Range:

@@ -319,6 +319,9 @@ def run_types(model: ModelProto, wanted: Iterable[str], types: Mapping[str, Valu
             providers=["CPUExecutionProvider"],
             enable_fallback=0,
         )
+        if any(array.dtype == object for array in feeds.values()):  # strings, which OrtValues are not made of
+            arrays = session.run(names, feeds)
+            return {name: _type_of(array) for name, array in zip(names, arrays, strict=True)}
         results = session.run_with_ort_values(names, _ort_values(feeds))
     except Exception as error:  # noqa: BLE001 - onnxruntime raises many kinds
         try:
