@@ -43,6 +43,7 @@ from sklearn import (
     tree,
 )
 from sklearn.base import BaseEstimator
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 import dlpack
@@ -522,6 +523,9 @@ def test_columns_of_text(tmp_path: Path) -> None:
             np.testing.assert_allclose(net.run(feeds)["probabilities"], want, atol=1e-5)
         missing = {"X": feeds["X"], "text": np.array([["Atlantis", "", "b c"]])}
         assert np.isfinite(net.run(missing)["probabilities"]).all()
+    pairs = pipeline.make_pipeline(DictVectorizer(), LINEAR()).fit([{"a": 1.0, "b": "x"}, {"a": 2.0, "b": "y"}], [0, 1])
+    with pytest.raises(UnsupportedError, match="DictVectorizer reads dictionaries, and a bundle's input is a table"):
+        exported(pairs, tmp_path)
     mixed = preprocessing.OneHotEncoder().fit(table[:, [1, 0]])
     with pytest.raises(UnsupportedError, match="one OneHotEncoder encodes columns of text and columns of numbers"):
         exported(mixed, tmp_path)

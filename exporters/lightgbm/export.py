@@ -60,7 +60,8 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
             f"the file is not as LightGBM writes it ({type(e).__name__}: {e}); save the model again with "
             "booster.save_model('model.txt')"
         ) from e
-    return to_onnx(ensemble, rows_of(options, ensemble.columns))
+    texts = len(ensemble.texts)
+    return to_onnx(ensemble, rows_of(options, ensemble.columns - texts, texts))
 
 
 def read(text: str) -> Ensemble:
@@ -85,14 +86,14 @@ def read(text: str) -> Ensemble:
     iterations = max(1, len(trees_of) // rounds)
     mean = 1.0 / iterations if re.search(r"^average_output\r?$", head, re.MULTILINE) else 1.0
     trees = [_tree(fields, k % rounds, mean, extra) for k, fields in enumerate(trees_of)]
-    texts, warnings = _texts(text, columns)
+    names = tuple(fields.get("feature_names", "").split())
+    texts, warnings = _texts(text, columns, names)
     classes = None
     if kind == "binary":
         classes = class_labels(2)
     elif rounds > 1 and link in ("softmax", "sigmoid"):
         classes = class_labels(rounds)
     sigmoid = next((float(o.removeprefix("sigmoid:")) for o in options if o.startswith("sigmoid:")), 1.0)
-    names = tuple(fields.get("feature_names", "").split())
     spans = tuple(_span(told) for told in fields.get("feature_infos", "").split())
     return Ensemble(
         columns, trees, np.zeros(rounds), link, classes, sigmoid, tuple(zero),
@@ -100,7 +101,7 @@ def read(text: str) -> Ensemble:
     )  # fmt: skip
 
 
-def _texts(text: str, columns: int) -> tuple[dict[int, tuple[str, ...]], tuple[str, ...]]:
+def _texts(text: str, columns: int, names: Sequence[str]) -> tuple[dict[int, tuple[str, ...]], tuple[str, ...]]:
     """The columns whose categories are words, which pandas has numbered, and what to say of those that are numbers."""
     numbered = re.search(r"^pandas_categorical:(\[.*\])\r?$", text, re.MULTILINE)
     known = parse_json(numbered[1], "pandas_categorical") if numbered else []
@@ -113,7 +114,8 @@ def _texts(text: str, columns: int) -> tuple[dict[int, tuple[str, ...]], tuple[s
         if values and all(isinstance(v, str) for v in values):
             words[place] = tuple(values)
         elif values != list(range(len(values))):
-            told.append(f"column {place} of X is the place of its value among the categories {values[:8]}")
+            name = f"'{names[place]}'" if len(names) == columns else str(place)
+            told.append(f"the column {name} of X is the place of its value among the categories {values[:8]}")
     return words, tuple(told)
 
 

@@ -69,7 +69,7 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
             check.survives()
             estimator = load(path)
             table = table_of(estimator, _columns(estimator))
-            rows = rows_of(options, len(table.numbers) or len(table.texts))
+            rows = rows_of(options, len(table.numbers), len(table.texts))
             labels = class_names(estimator)
             model = convert(estimator, table, rows)
             number_strings(model, labels, TEXT)
@@ -115,7 +115,12 @@ def _columns(estimator: Any) -> int:
         columns = getattr(estimator, "n_features_in_", None)
     except Exception:  # noqa: BLE001 - a pipeline asks its first step
         columns = None
-    if columns is None and hasattr(_first(estimator), "vocabulary_"):
+    if columns is None and hasattr(first := _first(estimator), "vocabulary_"):
+        if hasattr(first, "feature_names_"):
+            raise UnsupportedError(
+                f"the {type(first).__name__} reads dictionaries, and a bundle's input is a table; fit a pipeline of "
+                "ColumnTransformer and OneHotEncoder on a table with a column for each key"
+            )
         return 0
     if not isinstance(columns, int | np.integer):
         raise UnsupportedError(f"the {type(estimator).__name__} has no n_features_in_: it is not fitted")
