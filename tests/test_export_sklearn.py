@@ -398,7 +398,7 @@ def test_what_cannot_be_exported_says_why(tmp_path: Path) -> None:
         ("unfitted", linear_model.Ridge(), "not fitted"),
         ("function", own, "kw_args that are no single numbers"),
         ("target", target.fit(X, VALUES), "QuantileTransformer.*MinMaxScaler"),
-        ("several", ensemble.RandomForestClassifier(2).fit(X, np.stack([WORDS, WORDS], 1)), "several outputs"),
+        ("several", ensemble.RandomForestClassifier(2).fit(X, np.stack([WORDS, WORDS], 1)), "skl2onnx"),
         ("unknown", {"weights": X}, "not an estimator"),
     ):
         skops.io.dump(estimator, tmp_path / f"{name}.skops")
