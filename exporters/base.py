@@ -125,16 +125,26 @@ class Exporter:
 TABLE = "X"
 """The input of a model of tables, [rows, columns]."""
 
+TEXT = "text"
+"""The input of a table's columns of text, strings [rows, columns]."""
 
-def rows_of(options: ExportOptions, columns: int) -> int:
-    """The number of rows of a table: of --shape X=ROWSxCOLUMNS, else 1. Raises UsageError."""
-    shapes = dict(options.shapes)
-    shape = shapes.pop(TABLE, (1, columns))
-    if shapes:
-        raise UsageError(f"--shape {min(shapes)}=...: the model's only input is '{TABLE}'")
-    if len(shape) != 2 or shape[0] < 1 or shape[1] != columns:
-        raise UsageError(f"--shape {TABLE}={'x'.join(map(str, shape))}: the model takes ROWSx{columns}")
-    return shape[0]
+
+def rows_of(options: ExportOptions, columns: int, texts: int = 0) -> int:
+    """The number of rows of a table with so many columns, and `texts` of text: of --shape X=ROWSxCOLUMNS, else 1.
+
+    Raises UsageError.
+    """
+    known = {name: count for name, count in ((TABLE, columns), (TEXT, texts)) if count}
+    rows = 1
+    for name, shape in sorted(options.shapes.items()):
+        if name not in known:
+            inputs = " and ".join(f"'{n}'" for n in known)
+            told = f"the model's only input is {inputs}" if len(known) == 1 else f"the model's inputs are {inputs}"
+            raise UsageError(f"--shape {name}=...: {told}")
+        if len(shape) != 2 or shape[0] < 1 or shape[1] != known[name] or rows not in (1, shape[0]):
+            raise UsageError(f"--shape {name}={'x'.join(map(str, shape))}: the model takes ROWSx{known[name]}")
+        rows = shape[0]
+    return rows
 
 
 def set_metadata(model: ModelProto, key: str, value: str) -> None:

@@ -1,7 +1,8 @@
 """Boosted trees as ONNX: what the readers of XGBoost's, LightGBM's and CatBoost's files share.
 
 A model is an ``Ensemble``: trees, whose leaves are added for each target, and a link behind the sums. It becomes one
-TreeEnsemble of ai.onnx.ml 5 on a table X, float32 [rows, columns], in which NaN is a missing value.
+TreeEnsemble of ai.onnx.ml 5 on a table X, float32 [rows, columns], in which NaN is a missing value. Columns of text are
+an input of their own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from dlpack.errors import ModelError, UnsupportedError
-from dlpack.exporters.base import TABLE, Exported, set_metadata
+from dlpack.exporters.base import TABLE, TEXT, Exported, set_metadata
 from dlpack.exporters.builder import Array
 from dlpack.meaning.features import Range, to_metadata
 
@@ -94,6 +95,9 @@ class Ensemble:
     """The columns' names, where the file has one for each."""
     ranges: tuple[Range, ...] = ()
     """Where the columns' values were, where the file says so; else it is taken from the thresholds."""
+    texts: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Columns of text, and the words whose places are the categories; another word is a missing value. They are an
+    input of their own, `text`, strings [rows, columns of text]; X has the others."""
 
 
 def below(threshold: float) -> float:
@@ -116,16 +120,29 @@ def to_onnx(ensemble: Ensemble, rows: int, values: Array | None = None) -> Expor
     made = helper.make_graph(
         graph.nodes,
         "model",
-        [helper.make_tensor_value_info(TABLE, TensorProto.FLOAT, (rows, ensemble.columns))],
+        [helper.make_tensor_value_info(*given) for given in graph.inputs()],
         outputs,
         graph.constants,
     )
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("ai.onnx.ml", graph.ml_opset)]
     model = helper.make_model(made, opset_imports=opsets, producer_name="dlpack")
     model.ir_version = 10
+    told = (*ensemble.warnings, *_told(ensemble))
+    if len(ensemble.texts) == ensemble.columns:
+        return Exported(model, ensemble.classes, warnings=told)
     set_metadata(model, "dlpack.ranges", json.dumps({TABLE: _range(ensemble)}))
-    features = to_metadata(_names(ensemble), ensemble.ranges or _spans(ensemble))
-    return Exported(model, ensemble.classes, warnings=ensemble.warnings, features=features)
+    numbers = [k for k in range(ensemble.columns) if k not in ensemble.texts]
+    names, ranges = _names(ensemble), ensemble.ranges or _spans(ensemble)
+    features = to_metadata([names[k] for k in numbers] if names else [], [ranges[k] for k in numbers])
+    return Exported(model, ensemble.classes, warnings=told, features=features)
+
+
+def _told(ensemble: Ensemble) -> list[str]:
+    """Which columns the input of text has."""
+    if not ensemble.texts:
+        return []
+    names = _names(ensemble) or tuple(f"column {k}" for k in range(ensemble.columns))
+    return [f"the input '{TEXT}' has the columns of text: {', '.join(names[k] for k in sorted(ensemble.texts))}"]
 
 
 def _check(ensemble: Ensemble) -> None:
@@ -198,6 +215,7 @@ class _Graph:
         self.nodes: list[NodeProto] = []
         self.constants: list[TensorProto] = []
         self.ml_opset = 5
+        self._given = ""
 
     def op(self, kind: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
         name = name or f"{kind}_{len(self.nodes)}"
@@ -223,7 +241,8 @@ class _Graph:
         if grown:
             parts.append(self.forest(grown))
         if e.linear is not None:
-            present = self.op("Where", self.op("IsNaN", TABLE), self.constant(0.0), TABLE)
+            x = self.given()
+            present = self.op("Where", self.op("IsNaN", x), self.constant(0.0), x)
             parts.append(self.op("MatMul", present, self.constant(e.linear)))
         if not parts:  # no tree has a split
             return self.constant(np.tile(base * e.factor, (self.rows, 1)))
@@ -243,14 +262,45 @@ class _Graph:
         self.ml_opset = 3
         return self.op("TreeEnsembleRegressor", self.table(), domain="ai.onnx.ml", **_regressor(trees, self.targets))
 
+    def inputs(self) -> list[tuple[str, int, tuple[int, int]]]:
+        """The graph's inputs: name, element type and shape."""
+        texts = len(self.ensemble.texts)
+        found = ((TABLE, TensorProto.FLOAT, self.ensemble.columns - texts), (TEXT, TensorProto.STRING, texts))
+        return [(name, kind, (self.rows, columns)) for name, kind, columns in found if columns]
+
+    def given(self) -> str:
+        """All columns, float32 [rows, columns]: of text the number of each word."""
+        texts = self.ensemble.texts
+        if not texts:
+            return TABLE
+        if not self._given:
+            parts, at = [], 0
+            for column in range(self.ensemble.columns):
+                name, place = (TEXT, sorted(texts).index(column)) if column in texts else (TABLE, at)
+                part = self.op("Gather", name, self.constant([place], np.int64), axis=1)
+                if column in texts:
+                    words = list(texts[column])
+                    part = self.op(
+                        "LabelEncoder",
+                        part,
+                        domain="ai.onnx.ml",
+                        keys_strings=words,
+                        values_floats=[float(k) for k in range(len(words))],
+                        default_float=float("nan"),
+                    )
+                at += column not in texts
+                parts.append(part)
+            self._given = self.op("Concat", *parts, axis=1)
+        return self._given
+
     def table(self) -> str:
         """X, and behind it the columns of `zero_missing` with NaN in the place of zeros."""
-        columns = self.ensemble.zero_missing
+        columns, x = self.ensemble.zero_missing, self.given()
         if not columns:
-            return TABLE
-        part = self.op("Gather", TABLE, self.constant(columns, np.int64), axis=1)
+            return x
+        part = self.op("Gather", x, self.constant(columns, np.int64), axis=1)
         zero = self.op("LessOrEqual", self.op("Abs", part), self.constant(ZERO))
-        return self.op("Concat", TABLE, self.op("Where", zero, self.constant(np.nan), part), axis=1)
+        return self.op("Concat", x, self.op("Where", zero, self.constant(np.nan), part), axis=1)
 
     def link(self, y: str) -> str:
         link = self.ensemble.link

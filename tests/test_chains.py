@@ -15,6 +15,9 @@ from conformance.harness import MACHINES
 from onnx import helper, parser
 from onnx.reference import ReferenceEvaluator
 
+from dlpack.graph.fuse import fuse
+from dlpack.stages.prepare import clean_graph
+
 STEPS = {
     "doubled": "{o} = Add({i}, {i})",
     "halved": "{o}s = Add({i}, {i})\n{o} = Mul({o}s, quarter)",
@@ -78,3 +81,27 @@ def test_a_step_is_a_line(tmp_path: Path) -> None:
     text = (tmp_path / "batch.cc").read_text()
     assert "add3 = add2 + add2;" in text
     assert max(len(line) for line in re.findall(r"^ .* = .*$|^.*store.*$", text, re.M)) < 180
+
+
+READ_FROM_ANOTHER = """<ir_version: 8, opset_import: ["" : 20]>
+net (float[2,3] x, float[2,3] s, float[3,3] w, float one) => (float[2,3] y)
+{
+  sum = Add (x, s)
+  z = HardSigmoid <alpha = 0.0, beta = 0.0> (sum)
+  product = MatMul (x, w)
+  t = Tanh (product)
+  rest = Sub (one, z)
+  new = Mul (rest, t)
+  old = Mul (z, s)
+  y = Add (new, old)
+}
+"""
+
+
+def test_nodes_of_a_kernel_come_behind_what_they_read() -> None:
+    """The anchor comes first; a gate that what lies behind it reads is computed before that, as in a GRU."""
+    groups = fuse(clean_graph(parser.parse_model(READ_FROM_ANOTHER), {})[1])
+    (nodes,) = (group.nodes for group in groups if len(group.nodes) > 4)
+    assert nodes[0].op == "MatMul"
+    places = {node.outputs[0]: k for k, node in enumerate(nodes)}
+    assert all(places.get(name, -1) < k for k, node in enumerate(nodes) for name in node.inputs)

@@ -210,7 +210,7 @@ def test_computes_what_onnxruntime_computes(machine: str) -> None:
 
 
 def compiled(text: str, opset: int = 18) -> Program:
-    return compile_case(Frozen(parse(text, opset), (), ()), harness.MACHINES["avx2"])
+    return compile_case(Frozen(parse(text, opset), (), (), ()), harness.MACHINES["avx2"])
 
 
 def test_a_loop_is_a_loop_in_the_program() -> None:

@@ -164,6 +164,27 @@ def test_predicts_as_lightgbm(name: str, tmp_path: Path) -> None:
     same(got["probabilities"][:, 1] if LIGHTGBM[name]["objective"] == "binary" else got[list(got)[-1]], want)
 
 
+def test_categories_that_are_words_are_an_input_of_their_own(tmp_path: Path) -> None:
+    """As pandas has numbered them, which the file says behind the trees; another word is a missing value."""
+    options = {"verbose": -1, "min_data_per_group": 1, "max_cat_to_onehot": 1, "objective": "binary"}
+    codes = np.stack([X[:, 0], _random.integers(0, 4, 300), X[:, 1], _random.integers(0, 2, 300)], axis=1)
+    data = lightgbm.Dataset(codes, TWO, categorical_feature=[1, 3], free_raw_data=False)
+    booster = lightgbm.train(options, data, 8)
+    words = [["Oslo", "Rome", "X", "Łódź"], [2001, 2005]]
+    text = booster.model_to_string().replace("pandas_categorical:null", f"pandas_categorical:{json.dumps(words)}")
+    (tmp_path / "model.txt").write_text(text, encoding="utf-8")
+    found = exporters.export(tmp_path / "model.txt", None, ExportOptions(shapes={"X": (300, 3)}))
+    assert any("'text' has the columns of text: Column_1" in told for told in found.warnings)
+    assert any(
+        "'Column_3' of X is the place of its value among the categories [2001, 2005]" in w for w in found.warnings
+    )
+    names = np.array([words[0][int(k)] for k in codes[:, 1]], object)
+    names[:20], codes[:20, 1] = "Atlantis", np.nan
+    session = onnxruntime.InferenceSession(found.model.SerializeToString())
+    feeds = {"X": codes[:, [0, 2, 3]].astype(np.float32), "text": names[:, None]}
+    same(session.run(["probabilities"], feeds)[0][:, 1], booster.predict(codes))
+
+
 def test_linear_leaves_are_refused(tmp_path: Path) -> None:
     booster = lightgbm_model({"objective": "regression", "linear_tree": True})
     booster.save_model(tmp_path / "model.txt")

@@ -52,9 +52,25 @@ def test_uniform_and_normal_numbers(tmp_path: Path) -> None:
     assert abs(np.corrcoef(u, n)[0, 1]) < 0.05
 
 
-def test_bernoulli(tmp_path: Path) -> None:
-    net = predictor(tmp_path, helper.make_node("Bernoulli", ["x"], ["y"]))
+def test_bernoulli_and_dropout_in_training(tmp_path: Path) -> None:
+    """Both draw from the seed, of which a Dropout that states one itself makes the reference's numbers at 0."""
+    constants = {"ratio": np.float32(0.25), "yes": np.array(True)}
+    given = [
+        helper.make_node("Constant", [], [name], value=onnx.numpy_helper.from_array(np.asarray(value)))
+        for name, value in constants.items()
+    ]
+    nodes = [
+        helper.make_node("Bernoulli", ["x"], ["y"]),
+        helper.make_node("Dropout", ["x", "ratio", "yes"], ["d"]),
+        helper.make_node("Dropout", ["x", "ratio", "yes"], ["s"], seed=5),
+    ]
+    net = predictor(tmp_path, *given, *nodes, outputs="y d s")
     x = np.full((64, 64), 0.3, np.float32)
-    y = net.run({"x": x, "seed": np.array([1])})["y"]
-    assert set(np.unique(y)) == {0.0, 1.0}
-    assert abs(y.mean() - 0.3) < 0.03
+    run, plain = net.run({"x": x, "seed": np.array([1])}), net.run({"x": x})
+    assert set(np.unique(run["y"])) == {0.0, 1.0}
+    assert abs(run["y"].mean() - 0.3) < 0.03
+    for name in "ds":
+        np.testing.assert_allclose(np.unique(run[name]), [0, 0.4], rtol=1e-6)
+        assert abs((run[name] == 0).mean() - 0.25) < 0.03
+        assert not np.array_equal(run[name], plain[name])
+    assert np.array_equal(plain["s"] == 0, np.random.RandomState(5).uniform(size=x.shape) < 0.25)

@@ -67,3 +67,29 @@ def test_sequences_and_optionals_as_inputs_and_outputs(tmp_path: Path) -> None:
     with dlpack.load(dlpack.build(path, tmp_path / "net", Options(maxima={"s": 2}))) as p:
         found = {name: x.tolist() for name, x in p.run(feeds).items()}
     assert found == {"t.0": [0, 0], "t.1": [1, 1], "t.2": [2, 2]}
+
+
+BRANCHES = """<ir_version: 8, opset_import: ["" : 18]>
+net (bool c, float[2] x, optional(float[2]) o) => (seq(float[2]) y, bool there)
+{
+  y = If (c) <
+    then_branch = first () => (seq(float[2]) a) { n = Neg (x) s = SequenceConstruct (n) a = SequenceInsert (s, x) },
+    else_branch = second () => (seq(float[2]) b) { b = SequenceConstruct (x, x) }
+  >
+  there = OptionalHasElement (o)
+}
+"""
+
+
+def test_branches_that_give_sequences_and_an_optional_that_is_absent(tmp_path: Path) -> None:
+    """A run decides which branch is taken, where both give as many elements."""
+    (tmp_path / "net.onnx").write_bytes(onnx.parser.parse_model(BRANCHES).SerializeToString())
+    options = Options(maxima={"o": 0})
+    with dlpack.load(dlpack.build(tmp_path / "net.onnx", tmp_path / "net", options)) as p:
+        for c in (True, False):
+            found = p.run({"c": np.array(c), "x": np.array([1, 2], np.float32)})
+            assert {name: y.tolist() for name, y in found.items()} == {
+                "y.0": [-1, -2] if c else [1, 2], "y.1": [1, 2], "there": False,
+            }  # fmt: skip
+    with pytest.raises(UsageError, match=r"--max x=0: 'x' is no sequence and no optional"):
+        dlpack.build(tmp_path / "net.onnx", tmp_path / "other", Options(maxima={"x": 0}))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
-from dlpack.exporters.base import MAX_WEIGHTS_BYTES, Exported, Exporter, ExportOptions, read_bytes, rows_of
+from dlpack.exporters.base import MAX_WEIGHTS_BYTES, Exported, Exporter, ExportOptions, parse_json, read_bytes, rows_of
 from dlpack.exporters.forest import (
     LEQ,
     MAX_COLUMNS,
@@ -60,7 +60,8 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
             f"the file is not as LightGBM writes it ({type(e).__name__}: {e}); save the model again with "
             "booster.save_model('model.txt')"
         ) from e
-    return to_onnx(ensemble, rows_of(options, ensemble.columns))
+    texts = len(ensemble.texts)
+    return to_onnx(ensemble, rows_of(options, ensemble.columns - texts, texts))
 
 
 def read(text: str) -> Ensemble:
@@ -85,18 +86,37 @@ def read(text: str) -> Ensemble:
     iterations = max(1, len(trees_of) // rounds)
     mean = 1.0 / iterations if re.search(r"^average_output\r?$", head, re.MULTILINE) else 1.0
     trees = [_tree(fields, k % rounds, mean, extra) for k, fields in enumerate(trees_of)]
+    names = tuple(fields.get("feature_names", "").split())
+    texts, warnings = _texts(text, columns, names)
     classes = None
     if kind == "binary":
         classes = class_labels(2)
     elif rounds > 1 and link in ("softmax", "sigmoid"):
         classes = class_labels(rounds)
     sigmoid = next((float(o.removeprefix("sigmoid:")) for o in options if o.startswith("sigmoid:")), 1.0)
-    names = tuple(fields.get("feature_names", "").split())
     spans = tuple(_span(told) for told in fields.get("feature_infos", "").split())
     return Ensemble(
         columns, trees, np.zeros(rounds), link, classes, sigmoid, tuple(zero),
-        names=names, ranges=spans if len(spans) == columns else (),
+        warnings=warnings, names=names, ranges=spans if len(spans) == columns else (), texts=texts,
     )  # fmt: skip
+
+
+def _texts(text: str, columns: int, names: Sequence[str]) -> tuple[dict[int, tuple[str, ...]], tuple[str, ...]]:
+    """The columns whose categories are words, which pandas has numbered, and what to say of those that are numbers."""
+    numbered = re.search(r"^pandas_categorical:(\[.*\])\r?$", text, re.MULTILINE)
+    known = parse_json(numbered[1], "pandas_categorical") if numbered else []
+    stated = re.search(r"^\[categorical_(?:feature|column): ?([\d, ]*)\]", text, re.MULTILINE)
+    places = [int(v) for v in (stated[1] if stated else "").replace(",", " ").split()]
+    if not known or len(places) != len(known) or any(k >= columns for k in places):
+        return {}, ()
+    words, told = {}, []
+    for place, values in zip(places, known, strict=True):
+        if values and all(isinstance(v, str) for v in values):
+            words[place] = tuple(values)
+        elif values != list(range(len(values))):
+            name = f"'{names[place]}'" if len(names) == columns else str(place)
+            told.append(f"the column {name} of X is the place of its value among the categories {values[:8]}")
+    return words, tuple(told)
 
 
 def _span(told: str) -> Range:

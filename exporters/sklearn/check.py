@@ -42,7 +42,8 @@ def compare(model: ModelProto, found: dict[str, Any], classes: tuple[str, ...] |
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     free = ModelProto.FromString(model.SerializeToString())
-    free.graph.input[0].type.tensor_type.shape.dim[0].ClearField("dim_value")
+    for value in free.graph.input:
+        value.type.tensor_type.shape.dim[0].ClearField("dim_value")
     for value in free.graph.output:
         value.type.tensor_type.ClearField("shape")
     for name in GROUPS:
@@ -53,7 +54,8 @@ def compare(model: ModelProto, found: dict[str, Any], classes: tuple[str, ...] |
             session = onnxruntime.InferenceSession(
                 free.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
-            outputs = session.run(None, {free.graph.input[0].name: group["x"]})
+            feeds = {"X": group["x"], "text": found.get(f"text/{name}")}
+            outputs = session.run(None, {value.name: feeds[value.name] for value in free.graph.input})
         except Exception as e:  # onnxruntime raises many kinds
             raise UnsupportedError(f"what skl2onnx makes of this {what} does not run: {str(e)[:300]}") from e
         for value, got in zip(free.graph.output, outputs, strict=True):

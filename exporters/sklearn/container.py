@@ -69,6 +69,9 @@ class Graph:
     def floats(self, *values: float) -> str:
         return self._constant(TensorProto.FLOAT, [len(values)], [float(v) for v in values])
 
+    def strings(self, *values: str) -> str:
+        return self._constant(TensorProto.STRING, [len(values)], [v.encode() for v in values])
+
     def tensor(self, tensor: TensorProto) -> str:
         """An ONNX tensor as a constant of the graph."""
         array = numpy_helper.to_array(tensor)

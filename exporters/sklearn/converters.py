@@ -17,6 +17,14 @@ from dlpack.exporters.sklearn.composites import (
     several_shapes,
 )
 from dlpack.exporters.sklearn.container import Graph
+from dlpack.exporters.sklearn.encoders import (
+    convert_one_hot,
+    convert_text_imputer,
+    encodes_text,
+    fills_text,
+    one_hot_shapes,
+    text_imputer_shapes,
+)
 from dlpack.exporters.sklearn.neighbors import convert_imputer, convert_simple_imputer, imputer_shapes
 from dlpack.exporters.sklearn.trees import convert_forest, convert_histogram, plain_node
 
@@ -33,12 +41,6 @@ def prepare(part: Any) -> None:
         part.flatten_transform = False  # of transform(), which is not exported
     elif kind == "KBinsDiscretizer" and part.encode == "onehot":
         part.encode = "onehot-dense"  # the same numbers
-    elif text := next((str(v) for c in getattr(part, "categories_", ()) for v in c if isinstance(v, str)), None):
-        raise UnsupportedError(
-            f"the {kind} encodes text (the category {text!r}), and a bundle's inputs are numbers: number the "
-            "categories before fitting (OrdinalEncoder().fit_transform), save the pipeline fitted on these numbers, "
-            "and number them in the same way in the program that calls the bundle"
-        )
     elif kind == "_CalibratedClassifier" and hasattr(part.estimator, "steps"):
         raise UnsupportedError(
             "a CalibratedClassifierCV over a pipeline is not supported; calibrate its last step: "
@@ -48,10 +50,19 @@ def prepare(part: Any) -> None:
         part.plain = [plain_node(node) for node in part.nodes]
     if kind.startswith("Voting"):
         part.weights = None if part.weights is None else np.asarray(part.weights, float)
-    if (shapes := _SHAPES.get(kind)) is not None and (kind != "SimpleImputer" or part.add_indicator):
+    if (shapes := _shapes(part, kind)) is not None:
         part.onnx_shape_calculator = lambda: shapes
     if (convert := _converter(part, kind)) is not None:
         part.onnx_converter = lambda: convert
+
+
+def _shapes(part: Any, kind: str) -> Callable[[Any], None] | None:
+    """What calculates the shapes of our converter's outputs; None if skl2onnx's does."""
+    if kind == "OneHotEncoder" and encodes_text(part):
+        return one_hot_shapes
+    if kind == "SimpleImputer" and fills_text(part):
+        return text_imputer_shapes
+    return None if kind == "SimpleImputer" and not part.add_indicator else _SHAPES.get(kind)
 
 
 def _converter(part: Any, kind: str) -> Callable[[Any, Any, Any], None] | None:
@@ -66,6 +77,10 @@ def _converter(part: Any, kind: str) -> Callable[[Any, Any, Any], None] | None:
         return convert_bagging
     if kind == "MLPClassifier" and part._label_binarizer.y_type_ == "multilabel-indicator":
         return convert_network
+    if kind == "OneHotEncoder" and encodes_text(part):
+        return convert_one_hot
+    if kind == "SimpleImputer" and fills_text(part):
+        return convert_text_imputer
     if kind == "SimpleImputer" and part.add_indicator:
         return convert_simple_imputer
     return _OURS.get(kind)

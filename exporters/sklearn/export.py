@@ -17,17 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, helper
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from dlpack.archives import ZIP_ERRORS
 from dlpack.errors import DlpackError, ModelError, ToolchainError, UnsupportedError, UsageError
-from dlpack.exporters.base import HEAD_BYTES, TABLE, Exported, Exporter, ExportOptions, rows_of, set_metadata
+from dlpack.exporters.base import HEAD_BYTES, TABLE, TEXT, Exported, Exporter, ExportOptions, rows_of, set_metadata
 from dlpack.exporters.foreign_pickles import saving
 from dlpack.exporters.sklearn.check import Check, compare
 from dlpack.exporters.sklearn.composites import register
 from dlpack.exporters.sklearn.converters import prepare
 from dlpack.exporters.sklearn.files import MAX_COLUMNS, first_line, load, parts
 from dlpack.exporters.sklearn.labels import class_names, number_strings
+from dlpack.exporters.sklearn.texts import Table, first_part, reorder, table_of
 from dlpack.meaning.features import to_metadata
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
@@ -65,51 +66,85 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
         with Check(path) as check:
             check.survives()
             estimator = load(path)
-            columns = _columns(estimator)
-            rows = rows_of(options, columns)
+            table = table_of(estimator, _columns(estimator))
+            rows = rows_of(options, len(table.numbers), len(table.texts))
             labels = class_names(estimator)
-            model = convert(estimator, columns, rows)
-            number_strings(model, labels)
+            model = convert(estimator, table, rows)
+            number_strings(model, labels, TEXT)
             found = check.predictions()
             compare(model, found, labels, type(estimator).__name__)
     _state_shapes(model)
+    if not table.numbers:
+        return Exported(model, labels, warnings=_told(estimator, table))
     set_metadata(model, "dlpack.ranges", json.dumps({TABLE: _range(model)}))
-    return Exported(model, labels, features=_features(estimator, found["near/x"]))
+    features = _features(estimator, table, found["near/x"])
+    return Exported(model, labels, warnings=_told(estimator, table), features=features)
 
 
-def _features(estimator: Any, rows: Any) -> str | None:
-    """The columns' names, where the estimator was fitted on a table that has them, and their values in `rows`."""
+def _names(estimator: Any) -> list[str]:
+    """The columns' names, where the estimator was fitted on a table that has them."""
     try:
-        names = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
+        return [str(name) for name in getattr(estimator, "feature_names_in_", ())]
     except Exception:  # noqa: BLE001 - a pipeline asks its first step
-        names = []
+        return []
+
+
+def _features(estimator: Any, table: Table, rows: Any) -> str | None:
+    """The names of the columns of numbers, and their values in `rows`."""
+    names = _names(estimator)
     low, high = rows.min(axis=0).tolist(), rows.max(axis=0).tolist()
-    return to_metadata(names, list(zip(low, high, strict=True)))
+    return to_metadata([names[k] for k in table.numbers] if names else [], list(zip(low, high, strict=True)))
+
+
+def _told(estimator: Any, table: Table) -> tuple[str, ...]:
+    """Which columns the inputs have, where there is one for text."""
+    if not table.words or table.lines:
+        return ()
+    names = _names(estimator) or [f"column {k}" for k in range(table.columns)]
+    text, numbers = (", ".join(names[k] for k in places) for places in (table.texts, table.numbers))
+    return (
+        f"the input '{TEXT}' has the columns of text: {text}" + (f"; '{TABLE}' the others: {numbers}" * bool(numbers)),
+    )
 
 
 def _columns(estimator: Any) -> int:
-    """The number of columns of the estimator's input."""
+    """The number of columns of the estimator's input; 0 where it is a list of texts."""
     try:
         columns = getattr(estimator, "n_features_in_", None)
     except Exception:  # noqa: BLE001 - a pipeline asks its first step
         columns = None
+    if columns is None and hasattr(first := _first(estimator), "vocabulary_"):
+        if hasattr(first, "feature_names_"):
+            raise UnsupportedError(
+                f"the {type(first).__name__} reads dictionaries, and a bundle's input is a table; fit a pipeline of "
+                "ColumnTransformer and OneHotEncoder on a table with a column for each key"
+            )
+        return 0
     if not isinstance(columns, int | np.integer):
-        raise UnsupportedError(
-            f"the {type(estimator).__name__} has no n_features_in_: it is not fitted, or its input is text, not "
-            "numbers; for a pipeline that reads text write an .onnx file with skl2onnx.to_onnx(pipeline, "
-            "initial_types=[('text', StringTensorType([None, 1]))]), and give that file"
-        )
+        raise UnsupportedError(f"the {type(estimator).__name__} has no n_features_in_: it is not fitted")
     if not 1 <= columns <= MAX_COLUMNS:
         raise ModelError(f"the estimator has {columns:,} columns; 1 to {MAX_COLUMNS:,} are accepted")
     return int(columns)
 
 
-def convert(estimator: Any, columns: int, rows: int) -> ModelProto:
-    """The estimator as ONNX: input X, float32 [rows, columns]; a classifier's labels and scores in a tensor each."""
-    from skl2onnx import convert_sklearn
-    from skl2onnx.common.data_types import FloatTensorType
+def _first(estimator: Any) -> Any:
+    """The innermost part that sees the input."""
+    while (inner := first_part(estimator)) is not None:
+        estimator = inner
+    return estimator
 
-    inputs = [(TABLE, FloatTensorType([None, columns]))]
+
+def convert(estimator: Any, table: Table, rows: int) -> ModelProto:
+    """The estimator as ONNX; a classifier's labels and scores are a tensor each.
+
+    Inputs, where the table has such columns: X, float32 [rows, columns], and text, strings [rows, columns].
+    """
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+
+    inputs = [(TABLE, FloatTensorType([None, len(table.numbers)]))] if table.numbers else []
+    # A variable for each: of all columns of one, skl2onnx forgets in which order a transformer takes them.
+    inputs += [(f"{TEXT}_{k}", StringTensorType([None, 1])) for k in range(len(table.texts))]
 
     def attempt(options: dict[Any, Any] | None) -> ModelProto:
         return convert_sklearn(  # type: ignore[no-any-return]
@@ -120,6 +155,8 @@ def convert(estimator: Any, columns: int, rows: int) -> ModelProto:
     try:
         for part in parts(estimator):
             prepare(part)
+        if table.words:
+            reorder(estimator, table)
         try:
             model = attempt({id(estimator): {"zipmap": False}})
         except NameError:  # an estimator without that option has tensors anyway
@@ -138,11 +175,16 @@ def convert(estimator: Any, columns: int, rows: int) -> ModelProto:
 def _finish(model: ModelProto, rows: int, estimator: Any) -> ModelProto:
     """Fixes the number of rows, names scores that are not probabilities, and drops duplicate outputs of skl2onnx."""
     graph = model.graph
-    graph.input[0].type.tensor_type.shape.dim[0].dim_value = rows
+    _join_texts(graph)
+    for value in graph.input:
+        value.type.tensor_type.shape.dim[0].dim_value = rows
     del graph.value_info[:]
     versions = {entry.domain: entry.version for entry in model.opset_import}
     del model.opset_import[:]
     model.opset_import.extend(helper.make_opsetid(d, v) for d, v in sorted(versions.items()))
+    for node in graph.node:
+        if node.op_type == "StringNormalizer" and not any(a.name == "locale" for a in node.attribute):
+            node.attribute.append(helper.make_attribute("locale", "C.UTF-8"))  # not every computer has the default
     for value in graph.output:
         if value.name == "probabilities" and not hasattr(estimator, "predict_proba"):
             value.name = "scores"
@@ -150,6 +192,25 @@ def _finish(model: ModelProto, rows: int, estimator: Any) -> ModelProto:
             graph.node.append(helper.make_node(op, ["probabilities"], ["scores"], "scores"))
     model.producer_name, model.producer_version, model.doc_string = "dlpack", "", ""
     return model
+
+
+def _join_texts(graph: GraphProto) -> None:
+    """Makes one input of those of the columns of text."""
+    singles = [value.name for value in graph.input if value.name.startswith(f"{TEXT}_")]
+    if not singles:
+        return
+    others = [value for value in graph.input if value.name not in singles]
+    text = helper.make_tensor_value_info(TEXT, TensorProto.STRING, [None, len(singles)])
+    nodes = []
+    for k, name in enumerate(singles):
+        place = numpy_helper.from_array(np.array([k], np.int64), f"{name}/column")
+        graph.initializer.append(place)
+        nodes.append(helper.make_node("Gather", [TEXT, place.name], [name], name, axis=1))
+    for node in reversed(nodes):
+        graph.node.insert(0, node)
+    kept = [ValueInfoProto.FromString(value.SerializeToString()) for value in others]
+    del graph.input[:]
+    graph.input.extend([*kept, text])
 
 
 def _state_shapes(model: ModelProto) -> None:

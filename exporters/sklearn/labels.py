@@ -35,31 +35,47 @@ def class_names(estimator: Any) -> tuple[str, ...] | None:
     return tuple(str(int(c)) if isinstance(c, float) and c.is_integer() else str(c) for c in classes.tolist())
 
 
-def number_strings(model: ModelProto, labels: Sequence[str] | None) -> None:
-    """Replaces the strings of a graph by their index among the labels, in place.
+def number_strings(model: ModelProto, labels: Sequence[str] | None, text: str) -> None:
+    """Replaces the strings of a graph by their index among the labels, in place; those of the input `text` stay.
 
-    Raises UnsupportedError for strings that are no class labels: text or categories among the features, and the labels
-    of several outputs.
+    Raises UnsupportedError for other strings that are no class labels, such as the labels of several outputs.
     """
     index = {name: k for k, name in enumerate(labels or ())}
     graph = model.graph
+    own, plain = _of_text(model, text)
     for tensor in graph.initializer:
-        if tensor.data_type == TensorProto.STRING:
+        if tensor.data_type == TensorProto.STRING and tensor.name not in own:
             tensor.CopyFrom(_numbered(tensor, index))
-    for node in graph.node:
+    for node in plain:
         _number_attributes(node, index)
     for value in (*graph.input, *graph.output):
-        if value.type.tensor_type.elem_type == TensorProto.STRING:
+        if value.type.tensor_type.elem_type == TensorProto.STRING and value.name not in own:
             value.type.tensor_type.elem_type = TensorProto.INT64
+
+
+_MOVES = ("ArrayFeatureExtractor", "Cast", "Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split",
+          "Squeeze", "StringNormalizer", "Tokenizer", "Transpose", "Unsqueeze", "Where")  # fmt: skip
+
+
+def _of_text(model: ModelProto, text: str) -> tuple[set[str], list[NodeProto]]:
+    """The strings that come from the input `text` and what they are joined with, and the nodes that read none."""
+    own, plain = {text}, []
+    for node in model.graph.node:
+        if own.isdisjoint(node.input):
+            plain.append(node)
+            continue
+        own.update(node.input)
+        if node.op_type in _MOVES:
+            own.update(node.output)
+    return own, plain
 
 
 def _number(text: bytes | str, index: dict[str, int]) -> int:
     name = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     if name not in index:
         raise UnsupportedError(
-            f"the model compares with the string {name!r}, which is not one of its classes; for categories and "
-            "text write an .onnx file with skl2onnx.to_onnx and a StringTensorType for each such column, and give that "
-            "file; encode the labels of several outputs as numbers"
+            f"the model compares with the string {name!r}, which is not one of its classes; encode the labels of "
+            "several outputs as numbers"
         )
     return index[name]
 

@@ -3,7 +3,7 @@
 ``python -m dlpack.exporters.sklearn.worker FILE.skops RESULT.npz``, started by `check.py` alone: an array of a
 damaged file can make scikit-learn's compiled code read outside of it, on loading or later, which must end this
 process and no other. RESULT.npz gets groups of rows, ``GROUP/x``, and ``GROUP/by:METHOD``, what each
-method gives for them.
+method gives for them; of columns of text there are also ``text/GROUP``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from dlpack.exporters.process import limit
 from dlpack.exporters.sklearn.files import load
+from dlpack.exporters.sklearn.texts import Table, columns_of, first_part, table_of
 
 ROWS = 64
 CPU_S, CPU_BYTES_PER_S = 8.0, 100_000
@@ -40,18 +41,15 @@ def rows_for(estimator: Any, columns: int) -> Any:
 
 def _place(x: Any, part: Any, rng: Any, depth: int) -> None:
     """Moves the columns of `x`, uniform in [-1.5, 1.5), to where `part`'s data was."""
-    inner = _first_part(part)
+    inner = first_part(part)
     if depth > 8:
         return
     if hasattr(part, "transformers_"):
-        names = list(getattr(part, "feature_names_in_", ()))
-        for _, transformer, columns in part.transformers_:
-            if not isinstance(columns, slice):
-                columns = np.flatnonzero(columns) if np.asarray(columns).dtype == bool else columns
-                columns = [names.index(c) if isinstance(c, str) else c for c in np.atleast_1d(columns).tolist()]
-            taken = x[:, columns].reshape(len(x), -1)
+        for _, transformer, given in part.transformers_:
+            columns = columns_of(part, given)
+            taken = x[:, columns]
             _place(taken, transformer, rng, depth + 1)
-            x[:, columns] = taken.reshape(x[:, columns].shape)
+            x[:, columns] = taken
     elif getattr(part, "_preprocessor", None) is not None:  # histogram gradient boosting with categories
         _place(x, part._preprocessor, rng, depth + 1)
     elif inner is not None:
@@ -65,19 +63,6 @@ def _place(x: Any, part: Any, rng: Any, depth: int) -> None:
         low, high = _span(part, x.shape[1])
         x *= (high - low) / 2
         x += (high + low) / 2
-
-
-def _first_part(part: Any) -> Any:
-    """The first part of a pipeline or composite estimator to see the input."""
-    for name in ("steps", "transformer_list"):
-        if made := [step[1] for step in getattr(part, name, ()) if not isinstance(step[1], str)]:
-            return made[0]
-    for name in ("calibrated_classifiers_", "estimators_", "_predictors"):
-        held = np.array(getattr(part, name, ()), object).reshape(-1)
-        if held.size and not hasattr(part, "estimators_features_"):
-            return held[0]
-    parts = (getattr(part, name, None) for name in ("estimator_", "estimator", "best_estimator_"))
-    return next((p for p in parts if p is not None), None)
 
 
 def _span(part: Any, columns: int) -> tuple[Any, Any]:
@@ -109,13 +94,13 @@ def _span(part: Any, columns: int) -> tuple[Any, Any]:
     return np.where(good, low, -1.0), np.where(good, high, 1.0)
 
 
-def _predict(estimator: Any, x: Any) -> dict[str, Any]:
+def _predict(estimator: Any, table: Table, x: Any, texts: Any) -> dict[str, Any]:
     """Each method's result for the rows; methods that it lacks, or that reject them, are left out."""
     found = {"x": x}
     voting = type(estimator).__name__.startswith("Voting")  # its transform() gives the votes, which are not exported
     for name in _METHODS[:-1] if voting else _METHODS:
         try:
-            y = _call(getattr(estimator, name), x)
+            y = _call(getattr(estimator, name), table, x, texts)
         except Exception:  # noqa: BLE001 - a method that does not exist, or rows that the estimator refuses
             continue
         y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
@@ -126,28 +111,38 @@ def _predict(estimator: Any, x: Any) -> dict[str, Any]:
     return found
 
 
-def _call(method: Any, x: Any) -> Any:
+def _call(method: Any, table: Table, x: Any, texts: Any) -> Any:
     """The method's result for float64, or for float32, which estimators trained with it may require."""
     try:
-        return method(x.astype(np.float64))
+        return method(table.joined(x.astype(np.float64), texts))
     except ValueError:
-        return method(x)
+        return method(table.joined(x, texts))
 
 
 def predict(path: Path) -> dict[str, Any]:
     """The rows, ``GROUP/x``, and the results of each method of the estimator in a .skops file.
 
-    Groups are those of ``GROUPS``; one that the estimator rejects, as most reject missing values, has only ``x``.
+    Groups are those of ``GROUPS``; one that the estimator rejects, as most reject missing values, has only ``x``. Far
+    outside, a third of the texts are ones that the estimator has not seen.
     """
     estimator = load(path)
-    x = rows_for(estimator, int(estimator.n_features_in_))
-    found = _predict(estimator, x)
+    columns = int(getattr(estimator, "n_features_in_", 0))
+    table = table_of(estimator, columns)
+    rng = np.random.default_rng(3)
+    texts = np.array([rng.choice(table.words[k], ROWS) for k in table.texts]).T
+    x = rows_for(estimator, columns)[:, table.numbers]
+    found = _predict(estimator, table, x, texts)
     if len(found) == 1:
         x = np.abs(x)  # counts, for instance
-        found = _predict(estimator, x)
+        found = _predict(estimator, table, x, texts)
     gaps = np.where(np.random.default_rng(1).random(x.shape) < 0.3, np.float32(np.nan), x)
-    groups = (found, _predict(estimator, gaps), _predict(estimator, x * FAR))
-    return {f"{name}/{key}": v for name, of in zip(GROUPS, groups, strict=True) for key, v in of.items()}
+    unseen = np.where(rng.random(texts.shape) < 0.3, "not seen", texts) if table.words else texts
+    given = ((x, texts), (gaps, texts), (x * FAR, unseen))
+    groups = [found, *(_predict(estimator, table, *rows) for rows in given[1:])]
+    made = {f"{name}/{key}": v for name, of in zip(GROUPS, groups, strict=True) for key, v in of.items()}
+    if table.words:
+        made |= {f"text/{name}": rows for name, (_, rows) in zip(GROUPS, given, strict=True)}
+    return made
 
 
 def main(path: Path, result: Path) -> None:

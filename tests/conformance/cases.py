@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from dlpack.graph.ir import Array
+from dlpack.model.sequences import plain_borders
 
 _CORNERS = "the test's corners do not align; onnxruntime and PyTorch align them, as we do"
 INEXACT = {
@@ -58,11 +59,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Frozen:
-    """A case with some inputs turned into constants: the data sets hold the other inputs, by name."""
+    """A case with some inputs turned into constants: the data sets hold the other inputs, by name.
+
+    `outputs` are the values of those that `expected` names. A sequence's elements are inputs and outputs of their own.
+    """
 
     model: ModelProto
     inputs: tuple[dict[str, Array], ...]
     outputs: tuple[tuple[Any, ...], ...]
+    expected: tuple[str, ...]
 
 
 @cache
@@ -110,12 +115,17 @@ def _value(value: Any) -> Any:
 
 def freeze(case: Case) -> Frozen:
     """Takes the values of the inputs that decide shapes or code, and of those that the way makes constants, from the
-    data, and the shapes of all others."""
+    data, and the shapes of all others. How many elements a sequence has is stated as `--max` does, 0 of an optional
+    that is absent."""
+    names = [value.name for value in case.model.graph.input]
+    given = zip(names, case.data_sets[0][0], strict=True)
+    counts = {name: len(value or []) for name, value in given if value is None or isinstance(value, list)}
     model = ModelProto()
-    model.CopyFrom(case.model)
+    model.CopyFrom(plain_borders(case.model, counts)[0])
     graph = model.graph
+    values = [_elements(names, inputs) for inputs, _ in case.data_sets]
+    outputs = [_elements([value.name for value in graph.output], outputs) for _, outputs in case.data_sets]
     names = [value.name for value in graph.input]
-    values = [dict(zip(names, inputs, strict=True)) for inputs, _ in case.data_sets]
     wanted = _decisive(model)
     if case.way != WAYS[0]:
         first = next((name for name in names if name not in wanted), "")
@@ -138,7 +148,18 @@ def freeze(case: Case) -> Frozen:
     graph.input.extend(kept)
     left = [info.name for info in kept]
     inputs = tuple({name: v[name] for name in left} for v in values)
-    return Frozen(model, inputs, tuple(outputs for _, outputs in case.data_sets))
+    return Frozen(model, inputs, tuple(tuple(found.values()) for found in outputs), tuple(outputs[0]))
+
+
+def _elements(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """The values by their names, a sequence's elements by theirs; absent optionals are left out."""
+    found: dict[str, Any] = {}
+    for name, value in zip(names, values, strict=True):
+        if isinstance(value, list):
+            found |= {f"{name}.{k}": np.asarray(element) for k, element in enumerate(value)}
+        elif value is not None:
+            found[name] = value
+    return found
 
 
 def _decisive(model: ModelProto) -> set[str]:
@@ -148,9 +169,16 @@ def _decisive(model: ModelProto) -> set[str]:
         node.input[index]
         for node in model.graph.node
         if node.domain == ""
-        for index in SHAPE_INPUTS.get(node.op_type, ())
+        for index in (SHAPE_INPUTS.get(node.op_type, ()) or _condition(node))
         if index < len(node.input) and node.input[index]
     }
+
+
+def _condition(node: NodeProto) -> tuple[int, ...]:
+    """The condition of an If that decides whether there is an element at all."""
+    branches = [a.g for a in node.attribute if node.op_type == "If"]
+    kinds = {value.type.WhichOneof("value") for graph in branches for value in graph.output}
+    return (0,) if "optional_type" in kinds else ()
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -27,7 +27,8 @@ errors and run, and every output is compared with the test's data within the tes
 A predictor has static shapes. The tests pass as run-time inputs also what decides a shape or the code, such as the axes
 of a reduction, the shape of a Reshape or the k of TopK. Models keep these in constants, so here such inputs are
 **frozen**: their values from the test's data become constants before the model is compiled
-(`src/dlpack/operators/shape_inputs.py` lists them). A test that has no input left then is computed at build time.
+(`src/dlpack/operators/shape_inputs.py` lists them). A test that has no input left then is computed at build time. The
+number of elements of a sequence, and whether an optional is there, is stated as by `--max`.
 
 What passes is run twice more: with all inputs but the first as constants, as exporters leave them, and with all.
 

@@ -84,7 +84,7 @@ def parse_maxima(options: tuple[str, ...]) -> dict[str, int]:
     maxima: dict[str, int] = {}
     for option in options:
         name, _, text = option.rpartition("=")
-        if not name or not text.isdigit() or int(text) < 1:
+        if not name or not text.isdigit():
             raise UsageError(f"--max {option!r}: write it as NAME=100")
         maxima[name] = int(text)
     return maxima

@@ -45,6 +45,7 @@ def fuse(graph: Graph) -> list[Group]:
     open_groups: dict[int, list[Node]] = {}
     group_of: dict[str, int] = {}
     outputs = set(graph.outputs)
+    place = {node.name: number for number, node in enumerate(graph.nodes)}
 
     def drawn_in(node: Node) -> list[int]:
         shape = graph.types[node.outputs[0]].shape
@@ -61,7 +62,7 @@ def fuse(graph: Graph) -> list[Group]:
                     continue
                 group = open_groups[k]
                 kind = registry.find(group[0])
-                is_anchor = kind is not None and kind.kind == "anchor"
+                is_anchor = _is_anchor(group[0])
                 if (
                     group[-1].outputs == (value,)
                     and (is_anchor or (kind is not None and kind.kind == "pointwise"))
@@ -75,20 +76,27 @@ def fuse(graph: Graph) -> list[Group]:
                     inside.update(n.name for n in (group[1:] if is_anchor else group))
                     anchors += is_anchor
                     changed = True
-        return sorted(taken, key=lambda k: (registry.find(open_groups[k][0]).kind != "anchor", k))  # type: ignore[union-attr]
+        return taken
 
     for number, node in enumerate(graph.nodes):
         operator = registry.find(node)
         members = [node]
         alone = any(graph.types[v].dtype in BITS for v in (*node.inputs, *node.outputs) if v)
         if operator is not None and operator.kind == "pointwise" and not alone:
-            members = [n for k in drawn_in(node) for n in open_groups.pop(k)] + [node]
+            drawn = [n for k in drawn_in(node) for n in open_groups.pop(k)]
+            # An anchor comes first, but what lies behind it may read what another of these groups computes.
+            members = sorted([*drawn, node], key=lambda n: -1 if _is_anchor(n) else place[n.name])
         open_groups[number] = members
         for n in members:
             for o in n.outputs:
                 if o:
                     group_of[o] = number
     return [_finish(nodes) for nodes in open_groups.values()]
+
+
+def _is_anchor(node: Node) -> bool:
+    operator = registry.find(node)
+    return operator is not None and operator.kind == "anchor"
 
 
 def _finish(nodes: list[Node]) -> Group:

@@ -14,8 +14,9 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from dlpack.model.control import check_bodies, ints, is_control_flow, is_typed, scan_parts
 from dlpack.model.fold import constants_to_initializers, fresh_name, rename_values
 from dlpack.model.infer import SMALL_WEIGHT_BYTES, ValueType, dynamic_values, infer_types
+from dlpack.model.sequences import open_branches
 from dlpack.model.tensors import tensor_bytes
-from dlpack.model.walk import free_names, subgraphs
+from dlpack.model.walk import free_names, graphs, subgraphs
 
 Types = Mapping[str, ValueType]
 
@@ -45,6 +46,7 @@ def clean_bodies(model: ModelProto, clean: Callable[[ModelProto], ModelProto]) -
     if not todo:
         return False
     types = infer_types(model)
+    taken = set(types) | {name for part in graphs(model.graph) for n in part.node for name in n.output}
     changed = False
     for node in todo:
         for body in subgraphs(node):
@@ -53,6 +55,8 @@ def clean_bodies(model: ModelProto, clean: Callable[[ModelProto], ModelProto]) -
                 inputs = len(body.input)
                 _put_back(model, clean(lifted), node, body, inputs)
                 changed |= is_typed(body)
+        if node.op_type == "If":
+            changed |= open_branches(model.graph, node, lambda hint: fresh_name(hint, taken))
     return changed
 
 

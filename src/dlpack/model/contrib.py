@@ -1,5 +1,6 @@
-"""Operators that onnxruntime's optimiser, its quantiser and its model builder write (domain com.microsoft), replaced by
-ONNX's own, so that all that follows (folding, exact integer networks, fusion) sees what it knows.
+"""Operators that onnxruntime's optimiser, its quantiser and its model builder write (domain com.microsoft), and those
+of training (`contrib_training`), replaced by ONNX's own, so that all that follows (folding, exact integer networks,
+fusion) sees what it knows.
 
 A file per family says what replaces what; docs/operators.md lists the operators.
 """
@@ -20,9 +21,10 @@ from dlpack.model import (  # noqa: F401
     contrib_quantised,
     contrib_recurrent,
     contrib_same,
+    contrib_training,
     contrib_weights,
 )
-from dlpack.model.contrib_node import DOMAIN, REWRITES, Call, NotKnownYet
+from dlpack.model.contrib_node import REWRITES, Call, NotKnownYet
 from dlpack.model.fold import set_items
 from dlpack.model.infer import ValueType, infer_types, value_type
 from dlpack.model.walk import opset_versions
@@ -32,7 +34,7 @@ _OWN = {"SimplifiedLayerNormalization": 1 << 31, "LayerNormalization": 17}
 
 
 def expand_contrib(model: ModelProto) -> bool:
-    """Replace the operators of com.microsoft whose inputs' shapes are known, in place; returns whether there was any.
+    """Replace the operators of other domains whose inputs' shapes are known, in place; returns whether there was any.
 
     Branches and bodies are models of their own when their turn comes. Raises UnsupportedError for an option that is
     not supported.
@@ -66,7 +68,7 @@ def expand_contrib(model: ModelProto) -> bool:
 
 def _is_contrib(node: NodeProto, opset: int) -> bool:
     key = (node.domain, node.op_type)
-    return key in REWRITES and (node.domain == DOMAIN or opset < _OWN[node.op_type])
+    return key in REWRITES and (bool(node.domain) or opset < _OWN[node.op_type])
 
 
 def _infer_outputs(

@@ -19,6 +19,7 @@ from dlpack.model.infer import (
     to_numpy,
     value_type,
 )
+from dlpack.model.pictures import decoded
 from dlpack.model.sequences import Sequences
 from dlpack.model.tensors import MAX_RANK, TENSOR_BITS, tensor_bytes, tensor_size
 from dlpack.model.walk import free_names, opset_versions, subgraphs
@@ -188,6 +189,8 @@ class _Folder:
             if self.optional(node):
                 return []
             op = node.op_type
+        elif op == "Identity" and self.optionals.get(node.input[0]) == "":
+            self.optionals[node.output[0]] = ""
         replaced = self.sequences.visit(node, self.type(node.input[0]).shape if node.input else None)
         if replaced is not None:
             self.changed = True
@@ -233,7 +236,9 @@ class _Folder:
         there = self.type(given).elem or given in self.sequences.lists
         if node.op_type == "Optional":
             self.optionals[node.output[0]] = given
-            if given and node.output[0] not in self.pinned:
+            if there and node.output[0] in self.pinned:
+                node.op_type = "Identity"
+            elif given and node.output[0] not in self.pinned:
                 self.alias[node.output[0]] = given
                 self.changed = True
                 return True
@@ -304,6 +309,10 @@ class _Folder:
         if op in ("ConstantOfShape", "Range"):
             made = _generate(node, [to_numpy(inputs[name]) for name in node.input if name])
             return None if made is None else {outputs[0]: onnx.numpy_helper.from_array(made)}
+        if op == "ImageDecoder":
+            form = next((a.s.decode() for a in node.attribute), "RGB")
+            pixels = decoded(to_numpy(inputs[node.input[0]]).tobytes(), form, MAX_FOLDED_BYTES)
+            return None if pixels is None else {outputs[0]: onnx.numpy_helper.from_array(pixels)}
         return self.compute(node, inputs, outputs)
 
     def compute(

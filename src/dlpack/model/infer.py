@@ -45,6 +45,7 @@ SHAPE_INPUTS: dict[str, tuple[int, ...]] = {
     "Expand": (1,),
     "HammingWindow": (0,),
     "HannWindow": (0,),
+    "ImageDecoder": (0,),
     "MaxUnpool": (2,),
     "MelWeightMatrix": (0, 1),
     "OneHot": (1,),
@@ -55,6 +56,7 @@ SHAPE_INPUTS: dict[str, tuple[int, ...]] = {
     "STFT": (1, 3),
     "Slice": (1, 2, 3, 4),
     "Split": (1,),
+    "SplitToSequence": (1,),
     "Squeeze": (1,),
     "Tile": (1,),
     "TopK": (1,),
@@ -317,6 +319,9 @@ def run_types(model: ModelProto, wanted: Iterable[str], types: Mapping[str, Valu
             providers=["CPUExecutionProvider"],
             enable_fallback=0,
         )
+        if any(array.dtype == object for array in feeds.values()):  # strings, which OrtValues are not made of
+            arrays = session.run(names, feeds)
+            return {name: _type_of(array) for name, array in zip(names, arrays, strict=True)}
         results = session.run_with_ort_values(names, _ort_values(feeds))
     except Exception as error:  # noqa: BLE001 - onnxruntime raises many kinds
         try:

@@ -3,6 +3,8 @@
 The same seed gives the same numbers, everywhere. Number i of a node is a permutation of the residues modulo 2^31 - 1,
 applied to i: rounds that add a key made of the seed and raise to the fifth power, which is how the cipher MiMC mixes.
 All of it are operators of ONNX on int64, so the compiler, onnxruntime and the evaluator agree.
+
+A Dropout in training mode that states a seed itself drops, where the input is 0, what ONNX's reference evaluator drops.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from dlpack.model.walk import describe, opset_versions
 
 RANDOM = frozenset(("Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"))
 
+_MAX_STATED = 1 << 16
+"""Elements of a Dropout of which the reference's numbers are kept: they are weights."""
+
 _PRIME = (1 << 31) - 1
 _ROUNDS = 4
 _DTYPES = (TensorProto.FLOAT, TensorProto.DOUBLE)
@@ -31,7 +36,7 @@ def seed_random(model: ModelProto) -> bool:
     int64 [1]: any number. Raises UnsupportedError for a type that is not float or double, and before opset 10.
     """
     graph = model.graph
-    found = [node for node in graph.node if node.op_type in RANDOM and not node.domain]
+    found = [node for node in graph.node if _is_random(node)]
     if not found:
         return False
     if opset_versions(model).get("", 0) < 10:
@@ -42,7 +47,7 @@ def seed_random(model: ModelProto) -> bool:
     graph.input.append(onnx.helper.make_tensor_value_info(seed, TensorProto.INT64, [1]))
     nodes: list[NodeProto] = []
     for node in graph.node:
-        if node.op_type in RANDOM and not node.domain:
+        if _is_random(node):
             stream = _Stream(node, len(nodes) + 1, seed, taken)
             stream.replace(types)
             nodes += stream.nodes
@@ -51,6 +56,12 @@ def seed_random(model: ModelProto) -> bool:
             nodes.append(node)
     set_items(graph.node, nodes)
     return True
+
+
+def _is_random(node: NodeProto) -> bool:
+    """Whether it draws numbers. Of a Dropout the third input says that it trains; folding drops others."""
+    trains = node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2])
+    return not node.domain and (node.op_type in RANDOM or trains)
 
 
 class _Stream:
@@ -65,12 +76,15 @@ class _Stream:
     def replace(self, types: dict[str, ValueType]) -> None:
         op = self.node.op_type
         shape, elem = tuple(self._attributes.get("shape", ())), self._attributes.get("dtype", 0)
-        if op == "Bernoulli" or op.endswith("Like"):
+        if op in ("Bernoulli", "Dropout") or op.endswith("Like"):
             like = types.get(self.node.input[0], ValueType())
             if like.shape is None:
                 raise UnsupportedError(f"{describe(self.node)}: the shape of its input is not known")
             shape, elem = like.shape, elem or like.elem
         elem, count = elem or TensorProto.FLOAT, math.prod(shape)
+        if op == "Dropout":
+            self._drop(shape, elem)
+            return
         if op != "Bernoulli" and elem not in _DTYPES:
             raise UnsupportedError(f"{describe(self.node)}: random numbers of this type are not supported")
         if op.startswith("RandomNormal"):
@@ -82,6 +96,26 @@ class _Stream:
         if op == "Bernoulli":  # onnx defines it the wrong way round; runtimes give ones with the probability
             y = self._add("Less", y, self._add("Cast", self.node.input[0], to=TensorProto.FLOAT))
         self.nodes.append(onnx.helper.make_node("Cast", [y], [self.node.output[0]], name=self.node.name, to=elem))
+
+    def _drop(self, shape: tuple[int, ...], elem: int) -> None:
+        """Dropout: in training mode it keeps the elements whose number is at least the ratio, and scales these."""
+        x, ratio, training = self.node.input
+        numbers = self._uniform(0, math.prod(shape))
+        if "seed" in self._attributes and math.prod(shape) <= _MAX_STATED:
+            stated = np.random.RandomState(self._attributes["seed"] % (1 << 32)).uniform(0, 1, math.prod(shape))
+            plain = self._add("Equal", self.seed, self._int(0))
+            numbers = self._add("Where", plain, self._array(stated.astype(np.float32)), numbers)
+        numbers = self._add("Reshape", numbers, self._array(np.array(shape, np.int64)))
+        ratio = self._add("Cast", ratio, to=TensorProto.FLOAT) if ratio else self._real(0.5)
+        ratio = self._add("Where", training, ratio, self._real(0.0))
+        dropped = self._add("Less", numbers, ratio)
+        scale = self._add("Div", self._real(1.0), self._add("Sub", self._real(1.0), ratio))
+        kept = self._add("Mul", x, self._add("Cast", scale, to=elem))
+        zero = self._add("Cast", self._real(0.0), to=elem)
+        outputs = [*self.node.output, ""][:2]
+        self.nodes.append(onnx.helper.make_node("Where", [dropped, zero, kept], outputs[:1], name=self.node.name))
+        if outputs[1]:
+            self.nodes.append(onnx.helper.make_node("Not", [dropped], outputs[1:], name=f"{self.node.name}/mask"))
 
     def _scaled(self, x: str, scale: float, shift: float) -> str:
         x = x if scale == 1 else self._add("Mul", x, self._real(scale))

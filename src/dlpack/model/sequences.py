@@ -2,7 +2,7 @@
 
 An index may come at run time where all elements have one shape. A sequence that is an output becomes an output for each
 element, NAME.0, NAME.1 ...; one that is an input, of which `--max NAME=n` says how many it has, becomes as many inputs.
-An optional input is always there.
+An optional input is there, unless `--max NAME=0` says that it is not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, helper
 
 from dlpack.errors import UsageError
 
@@ -188,40 +188,77 @@ class Sequences:
         return [*made, helper.make_node("SequenceConstruct", parts, [node.output[0]], name=f"{node.name}/sequence")]
 
 
-def plain_borders(model: ModelProto, counts: Mapping[str, int]) -> ModelProto:
-    """The model whose inputs are tensors; `counts` says how many elements sequences have.
+def plain_borders(model: ModelProto, maxima: Mapping[str, int]) -> tuple[ModelProto, dict[str, int]]:
+    """The model whose inputs are tensors, and the maxima that are not about its sequences and optionals.
 
-    Raises UsageError for a sequence of which it says nothing. `model` comes back as it is where there is nothing to do.
+    A maximum says how many elements a sequence has; 0 says of an optional tensor that it is absent. Raises UsageError
+    for a sequence of which nothing is said, and for a 0 that is about something else. `model` comes back as it is where
+    there is nothing to do.
     """
-    odd = [v for v in model.graph.input if v.type.WhichOneof("value") in ("optional_type", "sequence_type")]
+    counted = {v.name for v in model.graph.input if v.type.WhichOneof("value") in _CONTAINERS}
+    others = {name: most for name, most in maxima.items() if name not in counted}
+    for name in (name for name, most in others.items() if most == 0):
+        raise UsageError(f"--max {name}=0: '{name}' is no sequence and no optional; its maximum is 1 or more")
+    odd = [v for v in (*model.graph.input, *model.graph.output) if v.type.WhichOneof("value") in _CONTAINERS]
     if not odd:
-        return model
+        return model, others
     made = ModelProto()
     made.CopyFrom(model)
     inputs: list[ValueInfoProto] = []
-    for value in list(made.graph.input):
-        kind = value.type
-        if kind.WhichOneof("value") == "optional_type":
-            kind = kind.optional_type.elem_type
-        if kind.WhichOneof("value") != "sequence_type":
+    nodes: list[NodeProto] = []
+    for value in made.graph.input:
+        kind = _held(value.type)
+        if kind.WhichOneof("value") == "sequence_type":
+            names = _element_names(value.name, maxima)
+            inputs += [_element(name, kind) for name in names]
+            op = "SequenceConstruct" if names else "SequenceEmpty"
+            nodes.append(helper.make_node(op, names, [value.name], name=f"{value.name}.all"))
+            if not names:
+                nodes[-1].attribute.append(
+                    helper.make_attribute("dtype", _element("", kind).type.tensor_type.elem_type)
+                )
+        elif value.type.WhichOneof("value") == "optional_type" and maxima.get(value.name) == 0:
+            nodes.append(helper.make_node("Optional", [], [value.name], name=f"{value.name}.absent", type=kind))
+        else:
             inputs.append(ValueInfoProto(name=value.name, type=kind))
-            continue
-        if value.name not in counts:
-            raise UsageError(
-                f"the input '{value.name}' is a sequence: say how many tensors it has with --max {value.name}=4; they "
-                f"become the inputs {value.name}.0, {value.name}.1 ..."
-            )
-        names = [f"{value.name}.{k}" for k in range(counts[value.name])]
-        inputs += [ValueInfoProto(name=name, type=kind.sequence_type.elem_type) for name in names]
-        made.graph.node.insert(0, helper.make_node("SequenceConstruct", names, [value.name], name=f"{value.name}.all"))
+    for value in made.graph.output:
+        value.type.CopyFrom(_held(value.type))
     del made.graph.input[:]
     made.graph.input.extend(inputs)
+    for node in reversed(nodes):
+        made.graph.node.insert(0, node)
+    return made, others
+
+
+_CONTAINERS = ("optional_type", "sequence_type")
+
+
+def _held(kind: TypeProto) -> TypeProto:
+    """What an optional holds; of anything else the type itself."""
+    return kind.optional_type.elem_type if kind.WhichOneof("value") == "optional_type" else kind
+
+
+def _element_names(name: str, maxima: Mapping[str, int]) -> list[str]:
+    if name not in maxima:
+        raise UsageError(
+            f"the input '{name}' is a sequence: say how many tensors it has with --max {name}=4; they become the "
+            f"inputs {name}.0, {name}.1 ..."
+        )
+    return [f"{name}.{k}" for k in range(maxima[name])]
+
+
+def _element(name: str, kind: TypeProto) -> ValueInfoProto:
+    """An element of a sequence; a dimension that the type only names may be another one in each."""
+    made = ValueInfoProto(name=name, type=kind.sequence_type.elem_type)
+    if made.type.WhichOneof("value") == "tensor_type":
+        for dim in made.type.tensor_type.shape.dim:
+            dim.ClearField("dim_param")
     return made
 
 
 def open_outputs(graph: GraphProto) -> None:
     """Makes an output for each element of the sequences that are outputs, where their elements are known."""
-    built = {node.output[0]: node for node in graph.node if node.op_type == "SequenceConstruct"}
+    built = {n.output[0]: n for n in graph.node if n.op_type in ("SequenceConstruct", "SequenceEmpty")}
     outputs = list(graph.output)
     if not any(value.name in built for value in outputs):
         return
@@ -233,7 +270,32 @@ def open_outputs(graph: GraphProto) -> None:
         for k, item in enumerate(built[value.name].input):
             name = f"{value.name}.{k}"
             graph.node.append(helper.make_node("Identity", [item], [name], name=name))
-            graph.output.append(ValueInfoProto(name=name, type=value.type.sequence_type.elem_type))
+            graph.output.append(_element(name, value.type))
+
+
+def open_branches(graph: GraphProto, node: NodeProto, fresh: Fresh) -> bool:
+    """Where both branches of an If give a sequence of as many elements, it gives these, and the sequence is made behind
+    it; returns whether there was one."""
+    bodies = [a.g for a in node.attribute if a.name in ("then_branch", "else_branch")]
+    built = [{n.output[0]: n for n in body.node if n.op_type == "SequenceConstruct"} for body in bodies]
+    changed = False
+    for k in reversed(range(len(node.output))):
+        made = [known.get(body.output[k].name) for known, body in zip(built, bodies, strict=True)]
+        items = [list(n.input) for n in made if n is not None]
+        if len(items) != len(bodies) or len({len(names) for names in items}) != 1:
+            continue
+        given = [fresh(f"{node.output[k]}/{number}") for number in range(len(items[0]))]
+        for body, names in zip(bodies, items, strict=True):
+            own = [fresh(f"{name}/out") for name in names]
+            body.node.extend(helper.make_node("Identity", [a], [b], name=b) for a, b in zip(names, own, strict=True))
+            kept = [*body.output[:k], *(ValueInfoProto(name=name) for name in own), *body.output[k + 1 :]]
+            del body.output[:]
+            body.output.extend(kept)
+        sequence = helper.make_node("SequenceConstruct", given, [node.output[k]], name=f"{node.name}/sequence")
+        node.output[k : k + 1] = given
+        graph.node.insert(next(i for i, n in enumerate(graph.node) if n is node) + 1, sequence)
+        changed = True
+    return changed
 
 
 def _constant(value: np.ndarray[tuple[int, ...], np.dtype[np.int64]], name: str) -> NodeProto:

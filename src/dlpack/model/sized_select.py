@@ -257,4 +257,6 @@ def control(s: Sizing, node: NodeProto) -> None:
     reason = ""
     if node.op_type == "Scan":
         reason = problem_of(node, outside_of(s.model.graph, s.opset))
+    elif node.op_type == "ImageDecoder":
+        reason = "pictures that come at run time are not decoded; make an input of its output, and give it the pixels"
     raise Refused(reason or "the shape of its output depends on the data")

@@ -204,7 +204,7 @@ def dropout(ctx: Context, b: Builder) -> None:
     if ctx.node.opset >= 12 and ctx.has_input(2) and ctx.constant(2, "training_mode").any():
         ratio = ctx.constant(1, "ratio") if ctx.has_input(1) else np.array(0.5)
         if ratio.reshape(-1)[0] != 0:
-            raise NotSupported("Dropout in training mode, which is random")
+            raise NotSupported("Dropout in training mode in the body of a branch or loop")
     b.add("Identity", [ctx.node.inputs[0]], t.shape, output=ctx.node.outputs[0])
     if len(ctx.node.outputs) > 1 and ctx.node.outputs[1]:
         mask = np.ones(t.shape, ctx.output_type(1).dtype)

@@ -6,13 +6,14 @@ from dlpack.model.infer import SHAPE_INPUTS as _DECIDING_SHAPES
 
 _DECIDING_CODE: dict[str, tuple[int, ...]] = {
     "CumProd": (1,),
-    "Dropout": (1, 2),
     "GRU": (1, 2, 3),
     "LSTM": (1, 2, 3, 7),
     "Loop": (0, 1),
     "MelWeightMatrix": (0, 1, 2, 3, 4),
     "Pad": (1, 2, 3),
     "RNN": (1, 2, 3),
+    "SequenceErase": (1,),
+    "SequenceInsert": (2,),
     "TopK": (1,),
     "Trilu": (1,),
 }

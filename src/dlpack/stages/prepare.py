@@ -191,10 +191,7 @@ def clean_graph(proto: Any, shapes: Shapes, maxima: Mapping[str, int] | None = N
     from dlpack.model.sized_limits import limited
 
     try:
-        given = maxima or {}
-        counts = {v.name for v in proto.graph.input if v.type.WhichOneof("value") == "sequence_type"}
-        proto = plain_borders(proto, given)
-        given = {name: most for name, most in given.items() if name not in counts}
+        proto, given = plain_borders(proto, maxima or {})
         proto = clean(proto, shapes, lambda op, domain: not operators.supported(op, domain))
         return limited(proto, given), read_graph(proto, operators.supported, given)
     except UnsupportedError as e:
