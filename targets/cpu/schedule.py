@@ -28,7 +28,7 @@ class CpuBackend:
 
     def __init__(self, machine: Machine) -> None:
         self.machine, self.name = machine, machine.name
-        self.layouts = LayoutPreferences(dots=machine.dot_operand)
+        self.layouts = LayoutPreferences(dots=machine.dot_operand, look_up=machine.look_up)
 
     def schedule(self, spec: KernelSpec) -> Scheduled:
         return schedule(spec, self.machine)

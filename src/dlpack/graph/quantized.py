@@ -19,6 +19,7 @@ from math import inf
 
 import numpy as np
 
+from dlpack.graph.curves import QUANTIZE, Curve, dequantized, followed, quantized_levels
 from dlpack.graph.dots import EXACT, MOVES, Dots
 from dlpack.graph.dynamic import integer_product
 from dlpack.graph.early import rounded_early
@@ -92,23 +93,26 @@ def is_quantized(graph: Graph) -> bool:
 _QUANTIZED = ("DequantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger")
 
 
-def quantized(graph: Graph, dots: str = "") -> Graph:
+def quantized(graph: Graph, dots: str = "", look_up: float = inf) -> Graph:
     """The graph with its quantised layers computed on integers; a replaced node stays if others need its output.
 
     `dots`: the type ("uint8" or "int8") of the values whose dot products with int8 the machine computes, if it does.
+    `look_up`: how many instructions on vectors are worth a look-up of each element in a table of 256.
     """
     if not is_quantized(graph):
         return graph
-    return _Integers(rounded_early(graph), Dots(dots)).run()
+    return _Integers(rounded_early(graph), Dots(dots), look_up).run()
 
 
 class _Integers:
-    def __init__(self, graph: Graph, dots: Dots) -> None:
-        self.graph, self.dots = graph, dots
+    def __init__(self, graph: Graph, dots: Dots, look_up: float) -> None:
+        self.graph, self.dots, self.look_up = graph, dots, look_up
         self.constants, self.types = dict(graph.constants), dict(graph.types)
         self.real: dict[str, Real] = {}
         self.weights: dict[str, Weights] = {}
         self.centred: dict[str, Centred] = {}
+        self.curves: dict[str, Curve] = {}  # by float32 value
+        self.tables: dict[str, tuple[Curve, Array]] = {}  # by 8-bit value: the curve that was quantised, its levels
         self.nodes: list[Node] = []
 
     def run(self) -> Graph:
@@ -118,10 +122,17 @@ class _Integers:
                 handler = _HANDLERS.get(part.op) if part.domain in ("", "ai.onnx") else None
                 done = handler(self, part, builder) if handler else False
                 self.take(builder)
+                self.follow(part)
                 if not done:
                     self.nodes.append(part)
         graph = replace(self.graph, nodes=tuple(self.nodes), constants=self.constants, types=self.types)
         return rounded_to_bytes(remove_dead(self.dots.stored_once(remove_dead(graph))))
+
+    def follow(self, node: Node) -> None:
+        """Keeps what a pointwise operator makes of an 8-bit value of its output's shape."""
+        curve = followed(node, self.curves, self.constants) if self.look_up < inf else None
+        if curve is not None and self.types[curve.source].shape == self.types[node.outputs[0]].shape:
+            self.curves[node.outputs[0]] = curve
 
     def builder(self, node: Node) -> Builder:
         return Builder(replace(self.graph, constants=self.constants, types=self.types), node)
@@ -176,14 +187,17 @@ class _Integers:
             return False
         if t.dtype not in ("int8", "uint8") or scale.size > 1 or not 0 < float(scale.reshape(-1)[0]) < inf:
             return False
-        known, z = self.centred.get(x), int(zero.reshape(-1)[0])
+        known, z, info = self.centred.get(x), int(zero.reshape(-1)[0]), np.iinfo(t.dtype)
         if known is None or known.zero != z:
-            info = np.iinfo(t.dtype)
             value = b.add_internal("Centre", [x], t.shape, dtype="float32", zero=z)
             known = self.centred[x] = Centred(value, z, info.min - z, info.max - z)
         unsigned = z - np.iinfo(t.dtype).min
         term = Term(known.value, scale.astype(np.float64).reshape(()), known.low, known.high, unsigned)
         self.real[node.outputs[0]] = Real((term,))
+        before, levels = self.tables.get(x, (None, np.arange(info.min, info.max + 1)))
+        source = before.source if before else x
+        integers = levels.astype(np.float64) - z
+        self.curves[node.outputs[0]] = dequantized(source, integers, float(scale.reshape(-1)[0]), before)
         return False
 
     def scaling(self, node: Node) -> tuple[str, Array | None, Array | None]:
@@ -197,10 +211,14 @@ class _Integers:
         x, scale, zero = self.scaling(node)
         out = node.outputs[0]
         t, real = self.types[out], self.real.get(x)
-        if real is None or scale is None or zero is None or scale.size > 1 or t.dtype not in ("int8", "uint8"):
+        if scale is None or zero is None or scale.size > 1 or t.dtype not in ("int8", "uint8"):
             return False
         s, z, info = float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]), np.iinfo(t.dtype)
         if not 0 < s < inf:
+            return False
+        if self.look_up_in_table(node, b, scale.reshape(-1)[0], z):
+            return True
+        if real is None:
             return False
         low, high = (int(np.clip(np.round(v / s), info.min - z, info.max - z)) for v in (real.low, real.high))
         term = real.single
@@ -215,6 +233,16 @@ class _Integers:
             )
         b.add_internal("Narrow", [value], t.shape, out, t.dtype, zero=z)
         self.centred[out] = Centred(value, z, low, high)
+        return True
+
+    def look_up_in_table(self, node: Node, b: Builder, scale: np.float32, zero: int) -> bool:
+        """QuantizeLinear of what operators make of one 8-bit value, where these take longer than a look-up."""
+        curve, out = self.curves.get(node.inputs[0]), node.outputs[0]
+        if curve is None or curve.exact or curve.operations + QUANTIZE <= self.look_up:
+            return False
+        levels = quantized_levels(curve, scale, zero, self.types[out].dtype)
+        b.add_internal("LookUp", [curve.source, b.constant(levels, "table")], self.types[out].shape, out, levels.dtype.name)
+        self.tables[out] = curve, levels
         return True
 
     def move(self, node: Node, b: Builder) -> bool:

@@ -472,8 +472,8 @@ class Lowering(ExpressionLowering):
 
 
 def _gathers(stmts: Block) -> list[Gathered]:
-    """The vectors among the loads at addresses that are data."""
-    return [e for e in expressions(stmts) if isinstance(e, Gathered) and e.lanes > 1]
+    """The vectors among the loads at an address that is data."""
+    return [e for e in expressions(stmts) if isinstance(e, Gathered) and e.lanes > 1 and e.index.lanes == 1]
 
 
 def _unscoped(body: Block) -> Block:

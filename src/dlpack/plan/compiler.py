@@ -52,7 +52,7 @@ class Compiler:
         `meanings` are those of inputs and outputs, by name.
         """
         meanings = meanings or {}
-        graph = quantized(graph, self.backend.layouts.dots)
+        graph = quantized(graph, self.backend.layouts.dots, self.backend.layouts.look_up)
         if self.backend.layouts.widens:
             graph, packed = packed_weights(graph)
             self.settled.pack(graph, packed)
