@@ -58,6 +58,50 @@ def averaged(net: Net, x: str, scale: float, zero: int) -> str:
     return net.layer(y, scale, zero, function, x)
 
 
+def transposed(net: Net, x: str, outputs: int, scale: float, zero: int, kernel: int, pads: list[int]) -> str:
+    """A transposed convolution of stride 2, with a bias."""
+    sx, zx = net.scales[x]
+    w = net.rng.integers(-128, 128, (net.channels[x], outputs, kernel, kernel), np.int8)
+    bias = net.rng.integers(-3000, 3000, outputs, np.int32)
+    sw = net.rng.uniform(0.001, 0.004, outputs).astype(np.float32)
+    wide = net.op("DequantizeLinear", net.constant(w, np.int8), net.constant(sw, np.float32), axis=1)
+    add = net.op("DequantizeLinear", net.constant(bias, np.int32), net.constant(sx * sw, np.float32), axis=0)
+    y = net.op("ConvTranspose", net.real(x), wide, add, strides=[2, 2], pads=pads)
+
+    def function(a: np.ndarray) -> tuple[np.ndarray, list[Fraction], None]:
+        zeros = np.zeros((*a.shape[:2], 2 * a.shape[2] - 1, 2 * a.shape[3] - 1), np.int64)
+        zeros[:, :, ::2, ::2] = a - zx
+        border = [kernel - 1 - pad for pad in pads]
+        total = convolved(zeros, w[:, :, ::-1, ::-1].swapaxes(0, 1).astype(np.int64), 1, {"pads": border})
+        return total + bias.reshape(-1, 1, 1), [Fraction(float(sx)) * Fraction(float(s)) for s in sw], None
+
+    out = net.layer(y, scale, zero, function, x)
+    net.channels[out] = outputs
+    return out
+
+
+def resized(net: Net, x: str, scale: float, mode: str, places: tuple[int, int]) -> str:
+    """Twice as high and wide, from the part `places` of the channels."""
+    sx, zx = net.scales[x]
+    first, last = (net.constant([v], np.int64) for v in places)
+    part = net.op("Slice", net.real(x), first, last, net.constant([1], np.int64))
+    y = net.op("Resize", part, "", net.constant([1, 1, 2, 2], np.float32), mode=mode)
+
+    def twice(a: np.ndarray, axis: int) -> np.ndarray:
+        """Four times the value at quarters between neighbours; the edge goes on."""
+        a = np.moveaxis(a, axis, 0)
+        before, after = np.concatenate([a[:1], a[:-1]]), np.concatenate([a[1:], a[-1:]])
+        pairs = [3 * a + before, 3 * a + after] if mode == "linear" else [4 * a, 4 * a]
+        return np.moveaxis(np.stack(pairs, 1).reshape(-1, *a.shape[1:]), 0, axis)
+
+    def function(a: np.ndarray) -> tuple[np.ndarray, list[Fraction], None]:
+        return twice(twice(a[:, slice(*places)] - zx, 2), 3), [Fraction(float(sx)) / 16], None
+
+    out = net.layer(y, scale, zx, function, x)
+    net.channels[out] = places[1] - places[0]
+    return out
+
+
 def net_of_all_kinds(dtype: str) -> tuple[Net, list[str]]:
     """Windows, strides, dilations, groups, pads on some sides, channels that nothing divides, and a matrix product;
     values that only products read and values that others read too."""
@@ -69,7 +113,10 @@ def net_of_all_kinds(dtype: str) -> tuple[Net, list[str]]:
     d = net.conv(a, 9, 0.047, zero, None, kernel=5, pads=[0, 2, 0, 0], strides=[1, 3])
     e = net.conv(a, 37, 0.043, low, group=37)
     f = net.conv(c, 70, 0.082, zero, None, kernel=5)
-    return net, [b, c, d, e, f, dense(net, f, 11, 0.21, zero + 1), averaged(net, a, 0.019, zero + 2)]
+    g = transposed(net, b, 17, 0.057, zero, 2, [0] * 4)
+    h = transposed(net, resized(net, b, float(net.scales[b][0]), "nearest", (3, 12)), 6, 0.061, zero + 5, 4, [1] * 4)
+    between = [resized(net, a, float(scale), "linear", (1, 24)) for scale in (net.scales[a][0], 0.027)]
+    return net, [b, c, d, e, f, g, h, *between, dense(net, f, 11, 0.21, zero + 1), averaged(net, a, 0.019, zero + 2)]
 
 
 def saved(net: Net, outputs: list[str], folder: Path) -> Path:
@@ -89,7 +136,7 @@ def test_every_machine_is_exact(dtype: str, tmp_path: Path) -> None:
     assert all(e["passed"] and e["absolute"] == 0 for e in manifest["verification"])
     kernels = [k for k in read_kernels(bundle) if k["macs"]]
     dots = {m: sum("dot products" in k["schedule"] for k in kernels if k["machine"] == m) for m in MACHINES}
-    assert dots == dict.fromkeys(MACHINES, 7), "all but the depthwise convolution and the mean"
+    assert dots == dict.fromkeys(MACHINES, 9), "all but the depthwise convolution and the mean"
     able = {"avx512vnni": "avx512_vnni", "avx512": "avx512f", "avxvnni": "avx_vnni", "avx2": "avx2"}
     verified = " ".join(manifest["verified_on"])
     assert all(m in verified for m, feature in able.items() if feature in cpu_features())

@@ -12,6 +12,7 @@ from typing import Any
 from dlpack.kernels.backend import Layer, LayoutPreferences
 from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.loops.lower import VECTOR_REDUCE
+from dlpack.targets.cpu.attention import attention, fuses
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.dot import dot
 from dlpack.targets.cpu.machine import Machine
@@ -28,7 +29,9 @@ class CpuBackend:
 
     def __init__(self, machine: Machine) -> None:
         self.machine, self.name = machine, machine.name
-        self.layouts = LayoutPreferences(dots=machine.dot_operand, look_up=machine.look_up)
+        self.layouts = LayoutPreferences(
+            dots=machine.dot_operand, look_up=machine.look_up, attention=lambda found: fuses(found, machine)
+        )
 
     def schedule(self, spec: KernelSpec) -> Scheduled:
         return schedule(spec, self.machine)
@@ -166,4 +169,12 @@ def as_written(state: State) -> Scheduled | None:
     return state.finish("as written") if state.statements else None
 
 
-RULES: tuple[Callable[[State], Scheduled | None], ...] = (as_written, winograd, dot, register_tile, rows, generic)
+RULES: tuple[Callable[[State], Scheduled | None], ...] = (
+    as_written,
+    winograd,
+    attention,
+    dot,
+    register_tile,
+    rows,
+    generic,
+)
