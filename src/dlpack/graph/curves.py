@@ -102,21 +102,25 @@ class _Operator:
 def _clip(attrs: Mapping[str, Any], x: Array, low: Any = None, high: Any = None) -> Array:
     low = attrs.get("min", -inf) if low is None else low
     high = attrs.get("max", inf) if high is None else high
-    return np.minimum(np.maximum(x, low), high)
+    out: Array = np.minimum(np.maximum(x, low), high)
+    return out
 
 
 def _line(x: Array, slope: float, shift: float) -> Array:
     """slope x + shift, clamped to 0 to 1, each step in float32."""
     y = (x.astype(np.float32) * np.float32(slope)).astype(np.float32) + np.float32(shift)
-    return np.clip(y, np.float32(0), np.float32(1))
+    out: Array = np.clip(y, np.float32(0), np.float32(1))
+    return out
 
 
 def _sigmoid(x: Array) -> Array:
-    return 0.5 * (1 + np.tanh(0.5 * x))
+    out: Array = 0.5 * (1 + np.tanh(0.5 * x))
+    return out
 
 
 def _softplus(x: Array) -> Array:
-    return np.logaddexp(0, x)
+    out: Array = np.logaddexp(0, x)
+    return out
 
 
 def _erf(x: Array) -> Array:
@@ -124,15 +128,17 @@ def _erf(x: Array) -> Array:
 
 
 def _gelu(attrs: Mapping[str, Any], x: Array) -> Array:
-    if attrs.get("approximate", "none") in ("tanh", b"tanh"):
-        return 0.5 * x * (1 + np.tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))
-    return 0.5 * x * (1 + _erf(x * sqrt(0.5)))
+    tanh = attrs.get("approximate", "none") in ("tanh", b"tanh")
+    inner = np.tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)) if tanh else _erf(x * sqrt(0.5))
+    out: Array = 0.5 * x * (1 + inner)
+    return out
 
 
 def _below(attrs: Mapping[str, Any], x: Array, alpha: float, gamma: float = 1.0) -> Array:
     """Elu and Selu: an exponential below zero."""
     alpha, gamma = attrs.get("alpha", alpha), attrs.get("gamma", gamma)
-    return gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+    out: Array = gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+    return out
 
 
 def _celu(attrs: Mapping[str, Any], x: Array) -> Array:

@@ -142,8 +142,8 @@ class _Integers:
         self.real[node.outputs[0]] = Real((term,))
         before, levels = self.tables.get(x, (None, np.arange(info.min, info.max + 1)))
         source = before.source if before else x
-        integers = levels.astype(np.float64) - z
-        self.curves[node.outputs[0]] = dequantized(source, integers, float(scale.reshape(-1)[0]), before)
+        centred = levels.astype(np.float64) - z
+        self.curves[node.outputs[0]] = dequantized(source, centred, float(scale.reshape(-1)[0]), before)
         return False
 
     def scaling(self, node: Node) -> tuple[str, Array | None, Array | None]:
