@@ -12,7 +12,7 @@ from dlpack.bundle.loader import read_kernels, read_manifest
 from dlpack.kernels.backend import Attention
 from dlpack.pipeline import Options, build
 from dlpack.targets.cpu.attention import fuses
-from dlpack.targets.cpu.machine import AVX2, AVX512, SCALAR
+from dlpack.targets.cpu.machine import AVX2, AVX512, SCALAR, WASM
 
 
 def model(heads: int, queries: int, keys: int) -> ModelProto:
@@ -60,4 +60,5 @@ def test_scores_that_stay_in_the_cache_are_left_alone() -> None:
     assert fuses(Attention(12, 128, 128, 32, 32), AVX512)
     assert not fuses(Attention(2, 128, 128, 64, 64), AVX512)
     assert fuses(Attention(5, 128, 128, 64, 64), AVX2) and not fuses(Attention(5, 128, 128, 64, 64), AVX512)
+    assert fuses(Attention(12, 256, 256, 32, 32), WASM) and not fuses(Attention(12, 128, 128, 32, 32), WASM)
     assert not fuses(Attention(12, 128, 128, 32, 32), SCALAR)

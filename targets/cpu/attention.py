@@ -90,5 +90,7 @@ def block_of_queries(queries: int, keys: int, machine: Machine) -> int:
 
 
 def fuses(found: Attention, machine: Machine) -> bool:
-    """Whether one kernel is faster than three: where the scores leave L2."""
-    return machine.lanes > 1 and 8 * found.batch * found.queries * found.keys > machine.l2
+    """Whether one kernel is faster than three: where the scores leave L2, or in WebAssembly, whose processor is not
+    known, what an L2 may be at most."""
+    cache = machine.l3 if machine.fma_call else machine.l2
+    return machine.lanes > 1 and 8 * found.batch * found.queries * found.keys > cache
