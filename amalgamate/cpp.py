@@ -163,6 +163,10 @@ class CppPrinter(Printer):
         self.functions.add("load")
         return f"load<{kind}>({address})"
 
+    def looked_up(self, e: Gathered) -> str:
+        self.functions.add("looked_up")
+        return f"looked_up<{self.type(e.dtype, e.lanes)}>({e.buffer}, {self.expr(e.index)})"
+
     def vector_store(self, s: Store, address: str) -> str:
         if s.valid < s.value.lanes:
             self.functions.add("store_partial")

@@ -106,6 +106,10 @@ class Printer:
         """A load of a vector's valid lanes."""
         raise self.lacks("vectors")
 
+    def looked_up(self, e: Gathered) -> str:
+        """The elements of a table at a vector of indices."""
+        raise self.lacks("tables")
+
     def vector_store(self, s: Store, address: str) -> str:
         """A store of a vector's valid lanes."""
         raise self.lacks("vectors")
@@ -264,6 +268,8 @@ class Printer:
         return self.loaded(e.dtype, self.element(e.buffer, self.index(e.index)))
 
     def _Gathered(self, e: Gathered) -> Term:
+        if e.index.lanes > 1:
+            return self.looked_up(e), ATOM
         if e.lanes > 1:
             return self.vector_load(e, f"{e.buffer} + {self.expr(e.index)}"), ATOM
         return self.loaded(e.dtype, self.element(e.buffer, self.expr(e.index)))

@@ -286,6 +286,24 @@ template <class V, class From> INLINE V convert(From x) {
   else return __builtin_convertvector(x, V);
 }
 
+//@ section looked_up
+//@ needs load convert
+// table[at], lane by lane, of 256 elements of 8 bits.
+template <class V, class I> INLINE V looked_up(const elem<V>* table, I at) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(I) == 64) {  // two vectors of words at a time, then a byte of each word
+    const auto words = [table](int k) { return bits_as<I>(load<vec<elem<V>, 64>>(table + k)); };
+    I first = at >> 2, second = first;
+    asm("vpermi2d %2, %1, %0" : "+v"(first) : "v"(words(0)), "v"(words(64)));
+    asm("vpermi2d %2, %1, %0" : "+v"(second) : "v"(words(128)), "v"(words(192)));
+    return convert<V>(select(at < 128, first, second) >> ((at & 3) * 8));
+  }
+#endif
+  V y = {};
+  for (int i = 0; i < lanes<V>; ++i) y[i] = table[at[i]];
+  return y;
+}
+
 //@ section as_is
 // How weights are read that are stored as kernels use them.
 struct as_is {

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from conftest import requires_tool
 from processes import run
-from test_quantised import Net, convolved
+from test_quantised import Net, convolved, some_inputs
 
 from dlpack.amalgamate.cpp import CppPrinter
 from dlpack.bundle.loader import read_kernels
@@ -25,6 +25,8 @@ from dlpack.pipeline import Options, build
 from dlpack.stages.prepare import clean_graph
 from dlpack.targets import get_target
 from dlpack.targets.toolchains.host import cpu_features
+from dlpack.verify.exact import Certainty, exact
+from dlpack.verify.reference import run_onnxruntime
 
 MACHINES = ("avx512vnni", "avx512", "avxvnni", "avx2", "neon_i8mm", "neon_dotprod")
 
@@ -58,6 +60,50 @@ def averaged(net: Net, x: str, scale: float, zero: int) -> str:
     return net.layer(y, scale, zero, function, x)
 
 
+def transposed(net: Net, x: str, outputs: int, scale: float, zero: int, kernel: int, pads: list[int]) -> str:
+    """A transposed convolution of stride 2, with a bias."""
+    sx, zx = net.scales[x]
+    w = net.rng.integers(-128, 128, (net.channels[x], outputs, kernel, kernel), np.int8)
+    bias = net.rng.integers(-3000, 3000, outputs, np.int32)
+    sw = net.rng.uniform(0.001, 0.004, outputs).astype(np.float32)
+    wide = net.op("DequantizeLinear", net.constant(w, np.int8), net.constant(sw, np.float32), axis=1)
+    add = net.op("DequantizeLinear", net.constant(bias, np.int32), net.constant(sx * sw, np.float32), axis=0)
+    y = net.op("ConvTranspose", net.real(x), wide, add, strides=[2, 2], pads=pads)
+
+    def function(a: np.ndarray) -> tuple[np.ndarray, list[Fraction], None]:
+        zeros = np.zeros((*a.shape[:2], 2 * a.shape[2] - 1, 2 * a.shape[3] - 1), np.int64)
+        zeros[:, :, ::2, ::2] = a - zx
+        border = [kernel - 1 - pad for pad in pads]
+        total = convolved(zeros, w[:, :, ::-1, ::-1].swapaxes(0, 1).astype(np.int64), 1, {"pads": border})
+        return total + bias.reshape(-1, 1, 1), [Fraction(float(sx)) * Fraction(float(s)) for s in sw], None
+
+    out = net.layer(y, scale, zero, function, x)
+    net.channels[out] = outputs
+    return out
+
+
+def resized(net: Net, x: str, scale: float, mode: str, places: tuple[int, int]) -> str:
+    """Twice as high and wide, from the part `places` of the channels."""
+    sx, zx = net.scales[x]
+    first, last = (net.constant([v], np.int64) for v in places)
+    part = net.op("Slice", net.real(x), first, last, net.constant([1], np.int64))
+    y = net.op("Resize", part, "", net.constant([1, 1, 2, 2], np.float32), mode=mode)
+
+    def twice(a: np.ndarray, axis: int) -> np.ndarray:
+        """Four times the value at quarters between neighbours; the edge goes on."""
+        a = np.moveaxis(a, axis, 0)
+        before, after = np.concatenate([a[:1], a[:-1]]), np.concatenate([a[1:], a[-1:]])
+        pairs = [3 * a + before, 3 * a + after] if mode == "linear" else [4 * a, 4 * a]
+        return np.moveaxis(np.stack(pairs, 1).reshape(-1, *a.shape[1:]), 0, axis)
+
+    def function(a: np.ndarray) -> tuple[np.ndarray, list[Fraction], None]:
+        return twice(twice(a[:, slice(*places)] - zx, 2), 3), [Fraction(float(sx)) / 16], None
+
+    out = net.layer(y, scale, zx, function, x)
+    net.channels[out] = places[1] - places[0]
+    return out
+
+
 def net_of_all_kinds(dtype: str) -> tuple[Net, list[str]]:
     """Windows, strides, dilations, groups, pads on some sides, channels that nothing divides, and a matrix product;
     values that only products read and values that others read too."""
@@ -70,6 +116,15 @@ def net_of_all_kinds(dtype: str) -> tuple[Net, list[str]]:
     e = net.conv(a, 37, 0.043, low, group=37)
     f = net.conv(c, 70, 0.082, zero, None, kernel=5)
     return net, [b, c, d, e, f, dense(net, f, 11, 0.21, zero + 1), averaged(net, a, 0.019, zero + 2)]
+
+
+def net_of_moves(dtype: str) -> tuple[Net, list[str]]:
+    """Transposed convolutions, and what resizing makes of parts of the channels."""
+    zero = 3 if dtype == "int8" else 131
+    net = Net(22, dtype, (1, 9, 4, 5), 0.0179, zero)
+    a = transposed(net, "x", 7, 0.057, zero, 2, [0] * 4)
+    b = transposed(net, resized(net, "x", 0.0179, "nearest", (1, 8)), 6, 0.061, zero + 5, 4, [1] * 4)
+    return net, [a, b, *(resized(net, "x", scale, "linear", (2, 9)) for scale in (0.0179, 0.027))]
 
 
 def saved(net: Net, outputs: list[str], folder: Path) -> Path:
@@ -93,6 +148,29 @@ def test_every_machine_is_exact(dtype: str, tmp_path: Path) -> None:
     able = {"avx512vnni": "avx512_vnni", "avx512": "avx512f", "avxvnni": "avx_vnni", "avx2": "avx2"}
     verified = " ".join(manifest["verified_on"])
     assert all(m in verified for m, feature in able.items() if feature in cpu_features())
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_reference_of_what_moves_is_exact_too(dtype: str) -> None:
+    net, outputs = net_of_moves(dtype)
+    twin = exact(net.model(*outputs))
+    assert set(twin.certainty.values()) == {Certainty.EXACT}
+    for x in some_inputs(net, 3):
+        for name, got in zip(outputs, run_onnxruntime(twin.model, {"x": x}), strict=True):
+            np.testing.assert_array_equal(got, net.expected(x)[name], err_msg=name)
+
+
+def test_what_moves_is_exact(tmp_path: Path) -> None:
+    """Phases are dot products, and nothing is dequantised."""
+    net, outputs = net_of_moves("int8")
+    machines = ("avx512vnni", "neon_dotprod")
+    options = Options(target="source", name="net", target_options={"machine": ",".join(machines)})
+    bundle = build(saved(net, outputs, tmp_path), tmp_path / "bundle", options)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert all(e["passed"] and e["absolute"] == 0 for e in manifest["verification"])
+    kernels = read_kernels(bundle)
+    assert all("dot products" in k["schedule"] for k in kernels if k["macs"] and "conv" in k["name"])
+    assert not any("quantize" in k["name"].replace("requantize", "") for k in kernels)
 
 
 @pytest.mark.parametrize("outputs", [64, 37])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Machine:
     and adds them in pairs, which takes twice as many.
     Others sum products in one register of integers, of signed ones: "smlad" two at a time, "vmladav" 16 in two vectors
     (Cortex-M), "plain" one after the other, where floats are computed in software.
+    `look_up` is how many other instructions on vectors take as long as finding each lane in a table of 256 bytes, where
+    that is ever worth it.
     `threads` is how many cores may work on one kernel.
     `flags` turn the vector unit on, as GCC and Clang both spell them. Where a file has kernels for several machines,
     `condition` is the preprocessor's for the architecture, and `instructions` names the sets of instructions, as both
@@ -43,6 +46,7 @@ class Machine:
     in_order: bool = False
     beside: float = 0
     dot: str = ""
+    look_up: float = inf
     l1: int = 32 << 10
     l2: int = 256 << 10
     l3: int = 4 << 20
@@ -68,7 +72,7 @@ class Machine:
 
 
 # No vectors: the tile is one of scalars, 4 x 4 at most, which the 32 registers of a Cortex-M7 hold.
-SCALAR = Machine("scalar", lanes=1, registers=22, fma_ports=1, beside=0.1)
+SCALAR = Machine("scalar", lanes=1, registers=22, fma_ports=1, beside=0.1, look_up=2)
 
 _X86_64 = "defined(__x86_64__)"
 _SSE4 = ("sse3", "ssse3", "sse4.1")
@@ -87,7 +91,7 @@ AVX2 = Machine(
 )  # fmt: skip
 AVX512 = Machine(
     "avx512", lanes=16, registers=32, broadcast_operand=True, l1=48 << 10, l2=1 << 20, l3=16 << 20,
-    dot="pairs", flags=("-march=x86-64-v4",), condition=_X86_64, instructions=_V4,
+    dot="pairs", look_up=9, flags=("-march=x86-64-v4",), condition=_X86_64, instructions=_V4,
 )  # fmt: skip
 
 AVX512VNNI = replace(

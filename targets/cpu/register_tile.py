@@ -253,8 +253,12 @@ def _window_stays(read: Access, row: Axis, info: BlockInfo, machine: Machine) ->
             reach += (extent - 1) * step
         else:
             lines *= extent
-    places = CACHE_WAY // gcd(4 * pixel, CACHE_WAY)
-    return lines * (reach // pixel + 1) <= places * machine.l1 // CACHE_WAY
+    return lines * (reach // pixel + 1) <= held_lines(4 * pixel, machine)
+
+
+def held_lines(step: int, machine: Machine) -> int:
+    """How many cache lines, `step` bytes from one to the next, L1 holds at once."""
+    return CACHE_WAY // gcd(step, CACHE_WAY) * machine.l1 // CACHE_WAY
 
 
 CACHE_WAY = 4096

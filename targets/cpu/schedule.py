@@ -12,11 +12,13 @@ from typing import Any
 from dlpack.kernels.backend import Layer, LayoutPreferences
 from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.loops.lower import VECTOR_REDUCE
+from dlpack.targets.cpu.attention import attention, fuses
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.dot import dot
 from dlpack.targets.cpu.machine import Machine
-from dlpack.targets.cpu.register_tile import register_tile
+from dlpack.targets.cpu.register_tile import held_lines, register_tile
 from dlpack.targets.cpu.state import State, points
+from dlpack.targets.cpu.tiles import LINE
 from dlpack.targets.cpu.winograd import choose_winograd, winograd
 
 PARALLEL_RUN = 4096
@@ -28,7 +30,9 @@ class CpuBackend:
 
     def __init__(self, machine: Machine) -> None:
         self.machine, self.name = machine, machine.name
-        self.layouts = LayoutPreferences(dots=machine.dot_operand)
+        self.layouts = LayoutPreferences(
+            dots=machine.dot_operand, look_up=machine.look_up, attention=lambda found: fuses(found, machine)
+        )
 
     def schedule(self, spec: KernelSpec) -> Scheduled:
         return schedule(spec, self.machine)
@@ -161,9 +165,50 @@ def _unit_axis(info: BlockInfo, axes: Sequence[Any]) -> int | None:
     return best[-1] if best else None
 
 
+def across(state: State) -> Scheduled | None:
+    """One value from one memory order to another: in runs of the output whose elements are in as many lines of the
+    input, which stay in L1 until all of each line has been read."""
+    sch, order = state.sch, state.spec.order
+    inline_single_use(state)
+    blocks = state.blocks()
+    info = state.info(blocks[0])
+    plain = len(blocks) == 1 and not info.reduces and not info.opaque and state.machine.lanes > 1
+    if not plain or not order or len(info.spatial) != len(order):
+        return None
+    inner = info.spatial[order[-1]]
+    moving = [r for r in info.reads if r.size >= points(info) // 2]
+    lines = {a.name for r in moving for a in info.spatial if r.strides.get(a.name) == 1 and a.extent > 1}
+    if len(moving) != 1 or len(lines) != 1 or inner.name in lines or not (step := moving[0].strides.get(inner.name)):
+        return None
+    (d,) = (d for d in order if info.spatial[d].name in lines)
+    length = next((n for n in RUNS if n <= held_lines(4 * step, state.machine)), RUNS[-1])
+    if info.spatial[d].extent < LINE or inner.extent < 2 * length:
+        return None
+    loops = list(sch.get_loops(blocks[0]))
+    runs, run = sch.split(loops[order[-1]], [None, length])
+    outer = [loops[k] for k in order[:-1] if k != d]
+    sch.reorder(*outer, runs, loops[d], run)
+    sch.vectorize(run)
+    state.share([*outer, runs])
+    return state.finish(f"loops, in runs of {length}")
+
+
+RUNS = (64, 32, 16)
+"""Lengths of a run, in elements."""
+
+
 def as_written(state: State) -> Scheduled | None:
     """Loops that the operator wrote itself (operators/loops.py)."""
     return state.finish("as written") if state.statements else None
 
 
-RULES: tuple[Callable[[State], Scheduled | None], ...] = (as_written, winograd, dot, register_tile, rows, generic)
+RULES: tuple[Callable[[State], Scheduled | None], ...] = (
+    as_written,
+    winograd,
+    attention,
+    dot,
+    register_tile,
+    rows,
+    across,
+    generic,
+)

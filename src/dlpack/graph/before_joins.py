@@ -59,7 +59,7 @@ def _only_input(node: Node, graph: Graph) -> str | None:
 
 def _alike(node: Node, value: str, graph: Graph) -> bool:
     """Whether it treats all elements alike."""
-    return all(not i or i == value or graph.constants[i].size == 1 for i in node.inputs)
+    return all(i == value or graph.constants[i].size == 1 for i in _elements(node))
 
 
 def _per_channel(node: Node, value: str, graph: Graph) -> bool:
@@ -69,7 +69,14 @@ def _per_channel(node: Node, value: str, graph: Graph) -> bool:
     def flat(shape: tuple[int, ...]) -> bool:
         return len(shape) <= rank and all(n == 1 for n in shape[max(0, len(shape) - rank + 2) :])
 
-    return all(not i or i == value or flat(graph.types[i].shape) for i in node.inputs)
+    return all(i == value or flat(graph.types[i].shape) for i in _elements(node))
+
+
+def _elements(node: Node) -> list[str]:
+    """The inputs that have an element for each of the output's, or one for several: not tables."""
+    operator = registry.find(node)
+    tables = operator.tables if operator is not None else ()
+    return [i for k, i in enumerate(node.inputs) if i and k not in tables]
 
 
 def _again(node: Node, name: str, x: str, value: str, types: dict[str, TensorType]) -> Node:

@@ -30,8 +30,18 @@ STEPS = 4
 EXACT = 1 << 24
 """Integers up to here, and their sums, are exact in float32."""
 
-MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool")
-"""Operators whose output holds only elements of input 0 (the padding of MaxPool is never the largest)."""
+_VIEWS = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Slice", "Expand")
+MOVES = frozenset((*_VIEWS, "Tile", "MaxPool", "DepthToSpace", "SpaceToDepth", "Resize"))
+"""Operators whose output may hold only elements of input 0 (the padding of MaxPool is never the largest)."""
+
+
+def only_moves(node: Node) -> bool:
+    """Whether the output holds only elements of input 0."""
+    if node.op not in MOVES or node.domain or len([o for o in node.outputs if o]) != 1:
+        return False
+    nearest = node.attrs.get("mode", "nearest") == "nearest"
+    crops = node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    return node.op != "Resize" or (nearest and not crops and node.opset >= 11)
 
 
 @dataclass
@@ -45,8 +55,8 @@ class Dots:
     def suit(self, node: Node, integers: Array, shape: Sequence[int]) -> bool:
         """Whether a Conv or MatMul (Gemm) with these weights, [outputs, inputs, ...] or [inputs, outputs], is computed
         by dot products."""
-        conv, group = node.op == "Conv", int(node.attrs.get("group", 1))
-        inputs, outputs = integers.shape[:2] if not conv else integers.shape[1::-1]
+        group = int(node.attrs.get("group", 1))
+        inputs, outputs = integers.shape[1::-1] if node.op == "Conv" else integers.shape[:2]
         fits = integers.min() >= -128 and integers.max() <= 127
         deep = inputs >= FEWEST or (group == 1 and _along_rows(node, integers) and integers.shape[-1] > 2)
         return bool(self.operand) and bool(fits) and deep and outputs // group >= FEWEST and len(shape) > 1
@@ -73,17 +83,21 @@ class Dots:
         `x`: the value and its unsigned zero point; `before`: the nodes so far.
         """
         value, shift = self.narrowed(*x, b, {o: n for n in before for o in n.outputs}), self.shift(x[1])
-        conv = node.op == "Conv"
+        conv, transposed = node.op == "Conv", node.op == "ConvTranspose"
         if dtype == "int32" and _along_rows(node, integers):
             node, integers = _whole_steps(node, integers)
         weights = b.constant(np.ascontiguousarray(integers.astype(np.int8)), "weights")
-        attrs = {**node.attrs, "fill": shift} if conv else {}
-        y = b.add("Conv" if conv else "MatMul", [value, weights], shape, dtype, **attrs)
-        more = -shift * integers.sum(axis=tuple(range(1, integers.ndim)) if conv else 0)
+        attrs = {**node.attrs, "fill": shift} if conv or transposed else {}
+        y = b.add(node.op if conv or transposed else "MatMul", [value, weights], shape, dtype, **attrs)
+        if transposed:  # its outputs sum different parts of the weights, and take `fill` off themselves
+            more = np.zeros(shape[1], np.int64)
+        else:
+            more = -shift * integers.sum(axis=tuple(range(1, integers.ndim)) if conv else 0)
         if bias.dtype.kind == "i":
             more, bias = more + bias, np.zeros(0, np.float32)
         if np.any(more):
-            place = [-1 if d == (1 if conv else len(shape) - 1) else 1 for d in range(len(shape))]
+            across = 1 if conv or transposed else len(shape) - 1
+            place = [-1 if d == across else 1 for d in range(len(shape))]
             wrapped = (more & 0xFFFFFFFF).astype(np.uint32).view(np.int32) if dtype == "int32" else more.astype(dtype)
             y = b.add("Add", [y, b.constant(wrapped.reshape(place), "bias")], shape)
         return y, bias
@@ -93,7 +107,7 @@ class Dots:
         if (value, zero) in self.stored:
             return self.stored[value, zero]
         node, shape = producers.get(value), b.type_of(value).shape
-        if node is not None and node.op in MOVES and not node.domain:
+        if node is not None and only_moves(node):
             x = self.narrowed(node.inputs[0], zero, b, producers)
             made = b.add(node.op, [x, *node.inputs[1:]], shape, self.operand, None, **dict(node.attrs))
         elif node is not None and node.op == "Concat" and not node.domain:
@@ -124,7 +138,7 @@ class Dots:
         moved = {
             value: (made, self.shift(zero))
             for (value, zero), made in self.stored.items()
-            if made in producers and producers[made].op in (*MOVES, "Concat", "Pad") and value in producers
+            if made in producers and producers[made].op in (MOVES | {"Concat", "Pad"}) and value in producers
         }
         shared: dict[str, str] = {}
         present: set[str] = set()

@@ -29,7 +29,7 @@ def cuts_of(reach: Array, splits: bool) -> list[tuple[int, int]] | None:
 def sum_of_parts(node: Node, b: Builder, x: str, integers: Array, cuts: Sequence[tuple[int, int]], dtype: str) -> str:
     """The sum over each part of the input channels, in float32, and their sum in `dtype`."""
     shape, t = b.type_of(node.outputs[0]).shape, b.type_of(x)
-    conv = node.op == "Conv"
+    conv = node.op in ("Conv", "ConvTranspose")
     along = 1 if conv else len(t.shape) - 1
     lowest, highest = integers.min(), integers.max()
     fits = -128 <= lowest <= highest <= 127
@@ -45,9 +45,8 @@ def sum_of_parts(node: Node, b: Builder, x: str, integers: Array, cuts: Sequence
             size = [last - first if d == along else n for d, n in enumerate(t.shape)]
             source = b.add("Slice", [x, *bounds], size)
         weights = b.constant(np.ascontiguousarray(part), "weights")
-        y = b.add(
-            "Conv" if conv else "MatMul", [source, weights], shape, "float32", **(dict(node.attrs) if conv else {})
-        )
+        attrs = dict(node.attrs) if conv else {}
+        y = b.add(node.op if conv else "MatMul", [source, weights], shape, "float32", **attrs)
         y = y if dtype == "float32" else b.add("Cast", [y], shape, dtype)
         total = b.add("Add", [total, y], shape) if total else y
     return total

@@ -13,76 +13,23 @@ bits (`dots.py`). Everything else stays as ONNX writes it, in float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 
 import numpy as np
 
-from dlpack.graph.dots import EXACT, MOVES, Dots
+from dlpack.graph.curves import QUANTIZE, Curve, dequantized, followed, quantized_levels
+from dlpack.graph.dots import EXACT, MOVES, Dots, only_moves
 from dlpack.graph.dynamic import integer_product
 from dlpack.graph.early import rounded_early
 from dlpack.graph.ir import Array, Graph, Node
 from dlpack.graph.parts import cuts_of, sum_of_parts
 from dlpack.graph.registry import Builder
 from dlpack.graph.rewrite import remove_dead
+from dlpack.graph.terms import Centred, Real, Term, Weights, matrix, operands, rounded_to_bytes
 
 LARGEST_SUM = (1 << 31) - 1
-
-
-@dataclass(frozen=True)
-class Term:
-    """``integers in value * scale``: float32 or int32 integers from `low` to `high`; a scale per place or for all.
-
-    Where they come from 8 bits, `zero` is what makes them 0 to 255.
-    """
-
-    value: str
-    scale: Array
-    low: float
-    high: float
-    zero: int | None = None
-
-    @property
-    def bound(self) -> float:
-        return max(abs(self.low), abs(self.high))
-
-
-@dataclass(frozen=True)
-class Real:
-    """A float32 value of the graph as it is without rounding: the sum of its terms, clamped."""
-
-    terms: tuple[Term, ...]
-    low: float = -inf
-    high: float = inf
-
-    @property
-    def single(self) -> Term | None:
-        """Its term, where it is one unclamped term of float32 integers with one scale for all."""
-        term = self.terms[0]
-        whole = len(self.terms) == 1 and (self.low, self.high) == (-inf, inf)
-        if not whole or term.scale.size > 1 or term.bound > EXACT:
-            return None
-        return replace(term, scale=term.scale.reshape(()))
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Constant integers (zero point taken off) times a scale, one or one per place along `axis`."""
-
-    integers: Array
-    scale: Array
-    axis: int
-
-
-@dataclass(frozen=True)
-class Centred:
-    """What an 8-bit value is less its zero point, as float32 integers."""
-
-    value: str
-    zero: int
-    low: int
-    high: int
 
 
 def is_quantized(graph: Graph) -> bool:
@@ -92,23 +39,26 @@ def is_quantized(graph: Graph) -> bool:
 _QUANTIZED = ("DequantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger")
 
 
-def quantized(graph: Graph, dots: str = "") -> Graph:
+def quantized(graph: Graph, dots: str = "", look_up: float = inf) -> Graph:
     """The graph with its quantised layers computed on integers; a replaced node stays if others need its output.
 
     `dots`: the type ("uint8" or "int8") of the values whose dot products with int8 the machine computes, if it does.
+    `look_up`: how many instructions on vectors are worth a look-up of each element in a table of 256.
     """
     if not is_quantized(graph):
         return graph
-    return _Integers(rounded_early(graph), Dots(dots)).run()
+    return _Integers(rounded_early(graph), Dots(dots), look_up).run()
 
 
 class _Integers:
-    def __init__(self, graph: Graph, dots: Dots) -> None:
-        self.graph, self.dots = graph, dots
+    def __init__(self, graph: Graph, dots: Dots, look_up: float) -> None:
+        self.graph, self.dots, self.look_up = graph, dots, look_up
         self.constants, self.types = dict(graph.constants), dict(graph.types)
         self.real: dict[str, Real] = {}
         self.weights: dict[str, Weights] = {}
         self.centred: dict[str, Centred] = {}
+        self.curves: dict[str, Curve] = {}  # by float32 value
+        self.tables: dict[str, tuple[Curve, Array]] = {}  # by 8-bit value: the curve that was quantised, its levels
         self.nodes: list[Node] = []
 
     def run(self) -> Graph:
@@ -118,10 +68,17 @@ class _Integers:
                 handler = _HANDLERS.get(part.op) if part.domain in ("", "ai.onnx") else None
                 done = handler(self, part, builder) if handler else False
                 self.take(builder)
+                self.follow(part)
                 if not done:
                     self.nodes.append(part)
         graph = replace(self.graph, nodes=tuple(self.nodes), constants=self.constants, types=self.types)
         return rounded_to_bytes(remove_dead(self.dots.stored_once(remove_dead(graph))))
+
+    def follow(self, node: Node) -> None:
+        """Keeps what a pointwise operator makes of an 8-bit value of its output's shape."""
+        curve = followed(node, self.curves, self.constants) if self.look_up < inf else None
+        if curve is not None and self.types[curve.source].shape == self.types[node.outputs[0]].shape:
+            self.curves[node.outputs[0]] = curve
 
     def builder(self, node: Node) -> Builder:
         return Builder(replace(self.graph, constants=self.constants, types=self.types), node)
@@ -176,14 +133,17 @@ class _Integers:
             return False
         if t.dtype not in ("int8", "uint8") or scale.size > 1 or not 0 < float(scale.reshape(-1)[0]) < inf:
             return False
-        known, z = self.centred.get(x), int(zero.reshape(-1)[0])
+        known, z, info = self.centred.get(x), int(zero.reshape(-1)[0]), np.iinfo(t.dtype)
         if known is None or known.zero != z:
-            info = np.iinfo(t.dtype)
             value = b.add_internal("Centre", [x], t.shape, dtype="float32", zero=z)
             known = self.centred[x] = Centred(value, z, info.min - z, info.max - z)
         unsigned = z - np.iinfo(t.dtype).min
         term = Term(known.value, scale.astype(np.float64).reshape(()), known.low, known.high, unsigned)
         self.real[node.outputs[0]] = Real((term,))
+        before, levels = self.tables.get(x, (None, np.arange(info.min, info.max + 1)))
+        source = before.source if before else x
+        centred = levels.astype(np.float64) - z
+        self.curves[node.outputs[0]] = dequantized(source, centred, float(scale.reshape(-1)[0]), before)
         return False
 
     def scaling(self, node: Node) -> tuple[str, Array | None, Array | None]:
@@ -197,30 +157,48 @@ class _Integers:
         x, scale, zero = self.scaling(node)
         out = node.outputs[0]
         t, real = self.types[out], self.real.get(x)
-        if real is None or scale is None or zero is None or scale.size > 1 or t.dtype not in ("int8", "uint8"):
+        if scale is None or zero is None or scale.size > 1 or t.dtype not in ("int8", "uint8"):
             return False
         s, z, info = float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]), np.iinfo(t.dtype)
         if not 0 < s < inf:
             return False
+        if self.look_up_in_table(node, b, scale.reshape(-1)[0], z):
+            return True
+        if real is None:
+            return False
         low, high = (int(np.clip(np.round(v / s), info.min - z, info.max - z)) for v in (real.low, real.high))
         term = real.single
+        (first, *more) = real.terms
         if term is not None and float(term.scale) == s and low <= term.low and term.high <= high:
             value = term.value
+        elif not (more or first.whole) and first.scale.item() == s and low <= first.low and first.high <= high:
+            value = b.add("Round", [first.value], t.shape, "float32")  # many are ties
         else:
             terms = [replace(k, scale=k.scale / s) for k in real.terms]
             reach = max(float(k.bound * np.abs(k.scale).max()) for k in terms)
             small = max(abs(low), abs(high)) <= 512 and (len(terms) == 1 or reach <= 1024)
             value = b.add_internal(
-                "Requantize", _operands(b, terms), t.shape, dtype="float32", low=low, high=high, small=int(small)
+                "Requantize", operands(b, terms), t.shape, dtype="float32", low=low, high=high, small=int(small)
             )
         b.add_internal("Narrow", [value], t.shape, out, t.dtype, zero=z)
         self.centred[out] = Centred(value, z, low, high)
         return True
 
+    def look_up_in_table(self, node: Node, b: Builder, scale: np.float32, zero: int) -> bool:
+        """QuantizeLinear of what operators make of one 8-bit value, where these take longer than a look-up."""
+        curve, out = self.curves.get(node.inputs[0]), node.outputs[0]
+        if curve is None or curve.exact or curve.operations + QUANTIZE <= self.look_up:
+            return False
+        levels = quantized_levels(curve, scale, zero, self.types[out].dtype)
+        inputs = [curve.source, b.constant(levels, "table")]
+        b.add_internal("LookUp", inputs, self.types[out].shape, out, levels.dtype.name)
+        self.tables[out] = curve, levels
+        return True
+
     def move(self, node: Node, b: Builder) -> bool:
         """Elements are only moved: adds the same operator on the integers."""
         x, out = node.inputs[0], node.outputs[0]
-        if len([o for o in node.outputs if o]) > 1:
+        if not only_moves(node):
             return False
         shape, known, real = self.types[out].shape, self.centred.get(x), self.real.get(x)
         term = real.single if real else None
@@ -235,6 +213,40 @@ class _Integers:
             order = list(perm) if perm else list(range(w.integers.ndim))[::-1]
             self.weights[out] = replace(w, integers=w.integers.transpose(order), axis=order.index(w.axis))
         return False
+
+    def split(self, node: Node, b: Builder) -> bool:
+        """Each part is a slice."""
+        axis, first = node.attrs.get("axis", 0) % len(self.types[node.inputs[0]].shape), 0
+        for out in node.outputs:
+            last = first + (self.types[out].shape[axis] if out else 0)
+            bounds = [b.constant(np.array([v], np.int64), "bound") for v in (first, last, axis)]
+            self.move(replace(node, op="Slice", inputs=(node.inputs[0], *bounds), outputs=(out,), attrs={}), b)
+            first = last
+        return False
+
+    def resize(self, node: Node, b: Builder) -> bool:
+        """To the nearest elements, or between two whose weights have few bits, which float32 adds exactly."""
+        real, out = self.real.get(node.inputs[0]), node.outputs[0]
+        if only_moves(node):
+            return self.move(node, b)
+        if real is None or (term := real.single) is None or not self.has_short_weights(node):
+            return False
+        inputs = [term.value, *node.inputs[1:]]
+        value = b.add(node.op, inputs, self.types[out].shape, "float32", None, **dict(node.attrs))
+        self.real[out] = Real((replace(term, value=value, zero=None, whole=False),))
+        return False
+
+    def has_short_weights(self, node: Node) -> bool:
+        """Whether a linear Resize puts places at quarters, eighths and so on between two others."""
+        attrs, given = node.attrs, self.constants.get(node.inputs[2]) if len(node.inputs) > 2 else None
+        sizes = [self.types[v].shape for v in (node.inputs[0], node.outputs[0])]
+        factors = np.array([new / old for old, new in zip(*sizes, strict=True)])
+        if given is not None and given.size and not np.array_equal(given, factors.astype(given.dtype)):
+            return False
+        plain = attrs.get("mode") == "linear" and not attrs.get("antialias", 0) and not attrs.get("axes")
+        centred = attrs.get("coordinate_transformation_mode", "half_pixel") in ("half_pixel", "pytorch_half_pixel")
+        bits = np.abs(np.log2(factors))
+        return plain and centred and bool((bits == np.rint(bits)).all()) and float((bits + 1)[bits > 0].sum()) <= 8
 
     def pad(self, node: Node, b: Builder) -> bool:
         """A pad with the zero point, which is zero."""
@@ -353,18 +365,18 @@ class _Integers:
         """Conv, Gemm and MatMul with constant weights. What reads their float32 value gets the exact one rounded."""
         real, w = self.real.get(node.inputs[0]), self.weights.get(node.inputs[1])
         x = real.single if real else None
-        matrix = None if w is None else _matrix(node, w)
-        if x is None or matrix is None:
+        by_output = None if w is None else matrix(node, w)
+        if x is None or by_output is None:
             return False
-        integers, scale = matrix.integers, x.scale * matrix.scale
-        scale = np.broadcast_to(scale, integers.shape[matrix.axis])
+        integers, scale = by_output.integers, x.scale * by_output.scale
+        scale = np.broadcast_to(scale, integers.shape[by_output.axis])
         bias = self.bias(node, scale)
         if bias is None or not integers.size:
             return False
-        channel = 1 - matrix.axis  # the dimension of the input's channels
+        channel = 1 - by_output.axis  # the dimension of the input's channels
         kernel = tuple(range(2, integers.ndim))
         reach = np.moveaxis(np.abs(integers).sum(axis=kernel), channel, 0) * x.bound  # [input channels, outputs]
-        cuts = cuts_of(reach, splits=node.attrs.get("group", 1) == 1)
+        cuts = cuts_of(reach, splits=node.attrs.get("group", 1) == 1 and node.op != "ConvTranspose")
         total = float(reach.sum(axis=0).max()) + (np.abs(bias).max(initial=0) if bias.dtype.kind == "i" else 0)
         shape = self.types[node.outputs[0]].shape
         dotted = x.zero is not None and self.dots.suit(node, integers, shape)
@@ -380,7 +392,7 @@ class _Integers:
             )
         else:
             value = sum_of_parts(node, b, x.value, integers, cuts or [], dtype)
-        across = 1 if node.op == "Conv" else len(shape) - 1
+        across = 1 if node.op in ("Conv", "ConvTranspose") else len(shape) - 1
         place = [-1 if d == across else 1 for d in range(len(shape))]
         more = []
         if bias.dtype.kind == "i":
@@ -389,7 +401,7 @@ class _Integers:
             more = [Term(b.constant(bias.reshape(place), "bias"), np.ones(()), -inf, inf)]
         terms = (Term(value, scale.reshape(place), -total, total), *more)
         self.real[node.outputs[0]] = Real(terms)
-        b.add_internal("Rescale", _operands(b, terms), shape, node.outputs[0], "float32")
+        b.add_internal("Rescale", operands(b, terms), shape, node.outputs[0], "float32")
         return True
 
     def integers(self, node: Node, b: Builder) -> bool:
@@ -401,46 +413,9 @@ class _Integers:
             return np.zeros(0, np.float32)
         given, constant = self.weights.get(node.inputs[2]), self.constants.get(node.inputs[2])
         if given is not None and given.integers.size == scale.size:
-            same = np.allclose(given.scale, scale, rtol=1e-6, atol=0)
+            same = np.allclose(given.scale, scale, rtol=1e-6, atol=0) or not given.integers.any()
             return given.integers.reshape(-1) if same else None
         return constant if constant is not None and constant.size == scale.size else None
-
-
-def rounded_to_bytes(graph: Graph) -> Graph:
-    """The graph with Requantize and Narrow as one operator, where the product of one term is read in 8 bits alone."""
-    producers, consumers = graph.producers(), graph.consumers()
-    nodes: list[Node] = []
-    for node in graph.nodes:
-        before = producers.get(node.inputs[0]) if node.op == "Narrow" else None
-        alone = before is not None and len(consumers[node.inputs[0]]) == 1 and node.inputs[0] not in graph.outputs
-        if before is not None and alone and before.op == "Requantize" and len(before.inputs) == 3:
-            attrs = {"low": before.attrs["low"], "high": before.attrs["high"], "zero": node.attrs["zero"]}
-            sources = tuple(dict.fromkeys((*before.sources, *node.sources)))
-            node = replace(node, op="RequantizeByte", inputs=before.inputs, attrs=attrs, sources=sources)
-        nodes.append(node)
-    return remove_dead(replace(graph, nodes=tuple(nodes)))
-
-
-def _matrix(node: Node, w: Weights) -> Weights | None:
-    """Weights [outputs, inputs, kernel...] of Conv, [inputs, outputs] of a product; `axis` is that of the outputs."""
-    plain = node.attrs.get("alpha", 1.0) == node.attrs.get("beta", 1.0) == 1.0 and not node.attrs.get("transA", 0)
-    if not plain or (node.op != "Conv" and w.integers.ndim != 2):
-        return None
-    if node.attrs.get("transB", 0):
-        w = replace(w, integers=w.integers.T, axis=1 - w.axis)
-    outputs = 0 if node.op == "Conv" else 1
-    return replace(w, axis=outputs) if w.scale.size == 1 or w.axis == outputs else None
-
-
-def _operands(b: Builder, terms: Sequence[Term]) -> list[str]:
-    """Each term's integers and its scale as the sum of two floats, which hold 48 of its bits."""
-    out = []
-    for term in terms:
-        scale = term.scale if term.scale.ndim else term.scale.reshape(1)
-        high = scale.astype(np.float32)
-        low = (scale - high.astype(np.float64)).astype(np.float32)
-        out += [term.value, b.constant(high, "scale"), b.constant(low, "scale_rest")]
-    return out
 
 
 _Handler = Callable[[_Integers, Node, Builder], bool]
@@ -449,6 +424,7 @@ _HANDLERS: dict[str, _Handler] = {
     "DequantizeLinear": _Integers.dequantize,
     "QuantizeLinear": _Integers.quantize,
     "Conv": _Integers.product,
+    "ConvTranspose": _Integers.product,
     "Gemm": _Integers.product,
     "MatMul": _Integers.product,
     "MatMulInteger": _Integers.integers,
@@ -462,6 +438,8 @@ _HANDLERS: dict[str, _Handler] = {
     "GlobalAveragePool": _Integers.mean,
     "AveragePool": _Integers.average,
     "Pad": _Integers.pad,
+    "Split": _Integers.split,
+    "Resize": _Integers.resize,
     "Concat": _Integers.concat,
-    **dict.fromkeys(MOVES, _Integers.move),
+    **dict.fromkeys(MOVES - {"Resize"}, _Integers.move),
 }

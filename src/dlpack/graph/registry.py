@@ -76,6 +76,7 @@ class Operator:
     domain: str = ""
     view: Callable[[Context, Layout], Sequence[Layout | None]] | None = None
     constant_inputs: tuple[int, ...] = ()
+    tables: tuple[int, ...] = ()  # a pointwise operator's inputs of which it reads any element
     layout: str = "any"  # "spatial" (or "spatial input", "spatial output"): best channels-last; "rows": best row-major;
     # "same": inputs of the output's rank lie as the output does; "any": as pointwise operators, when shapes are equal
     flattens: Callable[[Context], bool] | None = None  # whether the spatial dimensions may be taken as one
@@ -99,9 +100,12 @@ def _enter(kind: str, names: tuple[str, ...], domain: str, **fields: Any) -> Cal
     return decorate
 
 
-def pointwise(*names: str, domain: str = "", constant_inputs: tuple[int, ...] = ()) -> Callable[[Function], Function]:
-    """``f(ctx, *elements) -> element``, over tirx expressions. Inputs in `constant_inputs` are not passed."""
-    return _enter("pointwise", names, domain, constant_inputs=constant_inputs)
+def pointwise(
+    *names: str, domain: str = "", constant_inputs: tuple[int, ...] = (), tables: tuple[int, ...] = ()
+) -> Callable[[Function], Function]:
+    """``f(ctx, *elements) -> element``, over tirx expressions. Inputs in `constant_inputs` are not passed, those in
+    `tables` as te tensors."""
+    return _enter("pointwise", names, domain, constant_inputs=constant_inputs, tables=tables)
 
 
 def anchor(

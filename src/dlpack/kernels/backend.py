@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from dlpack.graph.attention import Attention as Attention
@@ -22,6 +23,7 @@ class LayoutPreferences:
     `dots` is the type of 8-bit values whose dot products with int8 the machine computes ("uint8", "int8", "" for none).
     `widens`: float32 weights whose values 16 bits hold may be stored in these, and become float32 in memory when a
     predictor is made; not where memory is scarcer than storage.
+    `look_up`: how many instructions on vectors are worth a look-up of each element in a table of 256 (8-bit values).
     `attention`: which attentions one kernel computes (graph/attention.py), None for none.
     With `keeps_borders` the memory of a padded value is its own, so that the first run alone fills its border.
     """
@@ -33,6 +35,7 @@ class LayoutPreferences:
     dots: str = ""
     widens: bool = True
     keeps_borders: bool = False
+    look_up: float = inf
     attention: Callable[[Attention], bool] | None = None
 
 

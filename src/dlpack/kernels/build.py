@@ -173,6 +173,7 @@ class _Job:
         self.outputs: list[_Operand] = []
         self.scalars: dict[str, Array] = {}
         self.slots: dict[tuple[str, bool], int] = {}
+        self.places: list[Any] = []  # te's placeholders of the inputs
         self.tensors: list[Any] = []
         self._gather()
 
@@ -194,9 +195,10 @@ class _Job:
                 if constant is not None and constant.size == 1 and not is_anchor:
                     self.scalars[value] = constant
                     continue
-                if (value, is_anchor) not in self.slots:
-                    self.slots[value, is_anchor] = len(self.inputs)
-                    self.inputs.append(self._operand(value, None if is_anchor else full))
+                whole = is_anchor or k in operator.tables
+                if (value, whole) not in self.slots:
+                    self.slots[value, whole] = len(self.inputs)
+                    self.inputs.append(self._operand(value, None if whole else full))
         for value in self.group.outputs:
             self.outputs.append(self._operand(value, None))
         if anchor is None:
@@ -233,10 +235,11 @@ class _Job:
 
     def _merge(self, order: Sequence[int]) -> None:
         """Pointwise: as few loops as the operands' strides allow, in memory order."""
-        operands = [*self.inputs, *self.outputs]
+        operands = [*(o for o in self.inputs if o.epilogue), *self.outputs]
         shape, layouts = merge_dims(self.outputs[0].shape, [o.layout for o in operands], order, self.graph.open)
-        merged = [replace(o, shape=tuple(shape), layout=m) for o, m in zip(operands, layouts, strict=True)]
-        self.inputs, self.outputs = merged[: len(self.inputs)], merged[len(self.inputs) :]
+        merged = {id(o): replace(o, shape=tuple(shape), layout=m) for o, m in zip(operands, layouts, strict=True)}
+        self.inputs = [merged.get(id(o), o) for o in self.inputs]
+        self.outputs = [merged[id(o)] for o in self.outputs]
 
     def _flatten(self, anchor: Node) -> None:
         """Takes the spatial dimensions as one where the operator allows it and no operand has gaps there."""
@@ -300,6 +303,7 @@ class _Job:
     def build(self) -> None:
         names = _names(self.inputs, self.group)
         places = [te.placeholder(o.shape, dtype=o.dtype, name=n) for o, n in zip(self.inputs, names, strict=True)]
+        self.places = places
         computed: dict[str, Callable[..., Any]] = {}
         anchor = self.group.anchor
         results: list[Any] = []
@@ -364,7 +368,11 @@ class _Job:
         assert operator is not None
         dtype = _kernel_dtype(self.graph.types[node.outputs[0]])
         inputs = [
-            (terms[v] if v in terms else operand(v, index)) if v else None
+            self.places[self.slots[v, True]]
+            if k in operator.tables
+            else (terms[v] if v in terms else operand(v, index))
+            if v
+            else None
             for k, v in enumerate(node.inputs)
             if k not in operator.constant_inputs
         ]

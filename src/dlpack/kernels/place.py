@@ -348,13 +348,16 @@ def _channels_last_values(graph: Graph, groups: list[Group], prefer: LayoutPrefe
     return {v for v in list(boss) + list(spatial) if find(v) in roots and v not in fixed}
 
 
+_PRODUCTS = ("MatMul", "FusedAttention")
+
+
 def _product_orders(graph: Graph, groups: list[Group]) -> dict[str, tuple[int, ...]]:
     """Matrix products that are only transposed and then reshaped are laid out for the reshape: attention's heads."""
     consumers = graph.consumers()
     out: dict[str, tuple[int, ...]] = {}
     for group in groups:
         value, readers = group.output, consumers.get(group.output, [])
-        if group.nodes[0].op not in ("MatMul", "FusedAttention") or [n.op for n in readers] != ["Transpose"]:
+        if group.nodes[0].op not in _PRODUCTS or [n.op for n in readers] != ["Transpose"]:
             continue
         after = consumers.get(readers[0].outputs[0], [])
         rank = len(graph.types[value].shape)
@@ -414,7 +417,7 @@ def _vector_is_spatial(group: Group, graph: Graph, out: Placement) -> bool:
 
 def _readable(op: str, shape: tuple[int, ...], layout: Layout, prefer: LayoutPreferences) -> bool:
     """Whether an operator reads an operand as it lies; a copy where it is contiguous is faster, or needed, else."""
-    if op == "MatMul":
+    if op in _PRODUCTS:
         return len(shape) < 2 or min(shape[-2:]) < prefer.wide_rows or layout.strides[-1] == 1
     if op == "Convolution" and (shape[1] == 1 or layout.strides[-1] == 1):
         return True
@@ -427,11 +430,11 @@ def _with_straight_inputs(
     """Copies the inputs that must lie otherwise than they do: a matrix's rows for MatMul, a loop's slices, weights of a
     convolution that a run computes, which are read across its outputs."""
     anchor = group.anchor
-    if anchor is None or anchor.op not in ("MatMul", "Scan", "Convolution"):
+    if anchor is None or anchor.op not in (*_PRODUCTS, "Scan", "Convolution"):
         return group
     orders: dict[str, tuple[int, ...]] = {}
     if anchor.op != "Convolution":
-        candidates = anchor.inputs[1:2] if anchor.op == "MatMul" else anchor.inputs[anchor.attrs["states"] :]
+        candidates = anchor.inputs[1:2] if anchor.op in _PRODUCTS else anchor.inputs[anchor.attrs["states"] :]
     elif _vector_is_spatial(group, graph, out):
         candidates = anchor.inputs[:1]
     else:

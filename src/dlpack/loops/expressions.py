@@ -31,6 +31,9 @@ NAMED, WITH_NAMES = "dlpack.named", "dlpack.with_names"
 """Calls that TVM does not look into, as it would into its Let, whose values it writes out again to compare integers:
 ``named(k)`` is the value number k; ``with_names("a", named(0), x, "b", named(1), y, ..., z)`` is z, with x called a."""
 
+TABLE = 256
+"""Elements of 8 bits in a table that vectors of integers are looked up in."""
+
 COMPARISONS = {"LT", "LE", "GT", "GE", "EQ"}
 
 
@@ -269,6 +272,10 @@ class ExpressionLowering:
     def _TensorLoad(self, e: Any, dtype: str) -> Expr:
         name = self.buffers[e.source]
         if any(self.linear(i) is None for i in e.indices):
+            if self.lane and [int(d) for d in e.source.shape] == [TABLE] and dtype in ("int8", "uint8"):
+                at = self.expr(e.indices[0])
+                if at.lanes > 1:
+                    return Gathered(dtype, at.lanes, name, at)
             layout = self.operands[name].layout if name in self.operands else self.layouts[name]
             first, distance = self.computed_address(layout, e.indices)
             if distance not in (0, 1) or (distance and dtype not in VECTOR_DTYPES):

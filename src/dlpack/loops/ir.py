@@ -61,7 +61,8 @@ class Op(Expr):
 class Gathered(Expr):
     """A load at an address that is data: `buffer[index]` with a computed scalar `index`.
 
-    A vector's `valid` lanes are the elements from there on.
+    A vector's `valid` lanes are the elements from there on. Where `index` is a vector, each lane has its element of a
+    table of 256.
     """
 
     buffer: str

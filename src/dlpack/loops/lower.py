@@ -415,6 +415,11 @@ class Lowering(ExpressionLowering):
     def reduction_loop(self, s: Any, extent: int) -> Block:
         """``acc = acc op f(i)`` over i as vectors of partial results, then a horizontal step and a scalar rest."""
         store = s.body
+        if type(store).__name__ == "IfThenElse" and store.else_case is None:
+            truth = self.condition(store.condition)  # of the element, as it does not know the loop's variable
+            if truth is not True:
+                raise NotVectorisable
+            store = store.then_case
         if type(store).__name__ != "BufferStore":
             raise NotVectorisable
         op, value = self.reduction_of(store)
@@ -475,8 +480,8 @@ class Lowering(ExpressionLowering):
 
 
 def _gathers(stmts: Block) -> list[Gathered]:
-    """The vectors among the loads at addresses that are data."""
-    return [e for e in expressions(stmts) if isinstance(e, Gathered) and e.lanes > 1]
+    """The vectors among the loads at an address that is data."""
+    return [e for e in expressions(stmts) if isinstance(e, Gathered) and e.lanes > 1 and e.index.lanes == 1]
 
 
 def _unscoped(body: Block) -> Block:

@@ -68,6 +68,12 @@ def narrow(ctx: Context, x: Any) -> Any:
     return (x + const(float(ctx.attr("zero")), x)).astype("int32").astype(ctx.output_type().dtype)
 
 
+@pointwise("LookUp", domain="dlpack", tables=(1,))
+def look_up(ctx: Context, x: Any, table: Any) -> Any:
+    """The element of a table of 256 that an 8-bit integer numbers, from its type's least on."""
+    return table(x.astype("int32") + 128 if ctx.input_type(0).dtype == "int8" else x.astype("int32"))
+
+
 @pointwise("Rescale", domain="dlpack")
 def rescale(ctx: Context, *terms: Any) -> Any:
     """The sum of ``x * (high + low)`` over the inputs x, high, low, x, ...; the nearest float32."""

@@ -64,7 +64,10 @@ def _low_pads(ctx: Context, strides: Sequence[int], dilations: Sequence[int]) ->
 
 @rewrite("ConvTranspose")
 def conv_transpose(ctx: Context, b: Builder) -> None:
-    """ConvTranspose → a convolution for each phase, interleaved; or one whose channels are those of all phases."""
+    """ConvTranspose → a convolution for each phase, interleaved; or one whose channels are those of all phases.
+
+    `fill`, an attribute of our own: the input holds integers that are larger by so much, which is taken off again.
+    """
     strides, dilations = strides_and_dilations(ctx, len(ctx.input_type(0).shape) - 2)
     low = _low_pads(ctx, strides, dilations)
     kernel = ctx.input_type(1).shape[2:]
@@ -132,7 +135,18 @@ def _padded(
         taken = [p for p in along if p.taps]
         low.append(max(0, *(-p.first for p in taken)))
         high.append(max(0, *(p.end + count - 1 - size for p in taken)))
-    return add_pad(b, ctx.node.inputs[0], low, high, 0.0), low
+    return add_pad(b, ctx.node.inputs[0], low, high, ctx.attr("fill", 0.0)), low
+
+
+def _without_fill(ctx: Context, b: Builder, y: str, w: Array | None, name: str | None = None) -> str:
+    """Takes off what `fill` adds to sums of products with all of w [O, C, kernel...]; `name` is given to the result."""
+    fill = int(ctx.attr("fill", 0))
+    if not fill or w is None:
+        return y
+    shape = b.type_of(y).shape
+    more = -fill * w.astype(np.int64).sum(axis=tuple(range(1, w.ndim)))
+    place = [-1, *[1] * (len(shape) - 2)]
+    return b.add("Add", [y, b.constant(more.astype(b.type_of(y).dtype).reshape(place), "bias")], shape, output=name)
 
 
 def _interleaved(ctx: Context, b: Builder, phases: Sequence[Sequence[_Phase]], strides: Sequence[int]) -> None:
@@ -173,7 +187,9 @@ def _convolved(
     begin = [p.first + edge for p, edge in zip(phase, low, strict=True)]
     end = [p.end + edge + size - 1 for p, edge, size in zip(phase, low, shape[2:], strict=True)]
     window = {"strides": (1,) * n, "dilations": tuple(p.step for p in phase)}
-    return add_convolution(ctx, b, _cut(b, data, begin, end), weights.of(phase), shape, window, name)
+    w, inner = weights.of(phase), None if ctx.attr("fill") else name
+    y = add_convolution(ctx, b, _cut(b, data, begin, end), w, shape, window, inner)
+    return _without_fill(ctx, b, y, b.constants.get(w), name)
 
 
 def _cut(b: Builder, x: str, begin: Sequence[int], end: Sequence[int], name: str | None = None) -> str:
@@ -218,6 +234,7 @@ def _as_channels(ctx: Context, b: Builder, phases: Sequence[Sequence[_Phase]], s
         dilations=(1,) * n,
         group=ctx.attr("group", 1),
     )
+    y = _without_fill(ctx, b, y, wide.reshape(total, w.shape[1], *window))
     bias = ctx.maybe_constant(2)
     if bias is not None:
         each = np.repeat(bias, prod(strides)).reshape(-1, *[1] * n)

@@ -63,12 +63,12 @@ class Compiler:
         `meanings` are those of inputs and outputs, by name.
         """
         meanings = meanings or {}
-        graph = quantized(graph, self.backend.layouts.dots)
+        graph = quantized(graph, self.backend.layouts.dots, self.backend.layouts.look_up)
         if self.backend.layouts.widens:
             graph, packed = packed_weights(graph)
             self.settled.pack(graph, packed)
         graph = idioms(rewrite(graph))
-        graph = attention(graph, self.backend.layouts.attention)
+        graph = attention(graph, None if graph.open else self.backend.layouts.attention)
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         groups = fuse(graph)
         placement = place(graph, groups, self.backend.layouts)

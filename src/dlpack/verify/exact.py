@@ -22,8 +22,10 @@ from dlpack.model.infer import infer_types
 
 _STARTS = frozenset(("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"))
 _ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div", "Relu", "Clip", "ReduceMean", "MatMul", "Gemm"))
-_MOVES = frozenset(("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool"))
-_FAITHFUL = _MOVES | {"Concat", "Pad", "Slice", "Split", "Gather", "Expand", "Tile", "DepthToSpace", "SpaceToDepth"}
+_VIEWS = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Slice", "Split", "Expand")
+_PRODUCTS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+_MOVES = frozenset((*_VIEWS, "Tile", "MaxPool", "DepthToSpace", "SpaceToDepth"))
+_FAITHFUL = _MOVES | {"Concat", "Pad", "Gather"}
 """Operators that round nothing, in whatever type."""
 
 _LIMIT = 1 << 24
@@ -101,15 +103,17 @@ class _Doubles:
 
     # --- making nodes
 
-    def op(self, kind: str, *inputs: str, output: str = "", **attrs: Any) -> str:
+    def fresh(self) -> str:
         self.count += 1
-        output = output or f"dlpack.exact/{self.count}"
+        return f"dlpack.exact/{self.count}"
+
+    def op(self, kind: str, *inputs: str, output: str = "", **attrs: Any) -> str:
+        output = output or self.fresh()
         self.nodes.append(helper.make_node(kind, list(inputs), [output], **attrs))
         return output
 
     def constant(self, value: Any, dtype: Any = np.float64) -> str:
-        self.count += 1
-        name = f"dlpack.exact/{self.count}"
+        name = self.fresh()
         self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
@@ -167,22 +171,28 @@ class _Doubles:
             return self.dequantize(node, attrs.get("axis", 1))
         if kind == "QuantizeLinear":
             return inputs[0] in self.double and self.quantize(node, self.double[inputs[0]], *inputs[1:])
-        if kind in ("Conv", "Gemm", "MatMul") and inputs[0] in self.integers and inputs[1] in self.weights:
+        if kind in _PRODUCTS and inputs[0] in self.integers and inputs[1] in self.weights:
             value = self.product(kind, inputs, attrs)
             return value is not None and self.finish(node, value, whole=True)
         if kind == "QLinearConv" or kind == "QLinearMatMul":
             return self.qlinear(node, attrs)
+        return self.other(node, attrs)
+
+    def other(self, node: NodeProto, attrs: dict[str, Any]) -> bool:
+        """An operator that has to do with no integers itself."""
+        kind, inputs = node.op_type, list(node.input)
         moved = inputs[0] if inputs else ""
         if moved not in self.double:
             moved = next((v for v in inputs if v in self.double and v not in self.known), "")
+        if kind in _MOVES and moved and moved == inputs[0]:
+            return self.move(node, attrs)
         if not moved or len(node.output) != 1:
             return False
-        if kind in _MOVES and moved == inputs[0]:
-            if moved in self.integers:
-                x = self.integers[moved]
-                self.integers[node.output[0]] = _Integers(self.op(kind, x.name, *inputs[1:], **attrs), x.scale)
-            value = self.op(kind, self.double[moved], *inputs[1:], **attrs)
-            return self.finish(node, value, whole=moved in self.integers)
+        if kind == "Resize":
+            return moved in self.integers and self.resize(node, attrs)
+        if kind == "Concat":
+            wide = [self.doubled(v) for v in inputs]
+            return self.finish(node, self.op(kind, *wide, **attrs), whole=all(v in self.sums for v in inputs))
         if kind == "Clip":
             return self.clip(node, inputs)
         if kind in ("AveragePool", "GlobalAveragePool"):
@@ -194,6 +204,42 @@ class _Doubles:
             whole |= (kind == "ReduceMean" and self.is_short_mean(node)) or (kind == "Relu" and moved in self.sums)
             return self.finish(node, self.op(kind, *wide, *inputs[values:], **attrs), whole)
         return False
+
+    def move(self, node: NodeProto, attrs: dict[str, Any]) -> bool:
+        """The same operator on the value in double, and on its integers."""
+        x, *rest = node.input
+        if any(not name for name in node.output):
+            return False
+
+        def moved(value: str) -> list[str]:
+            names = [self.fresh() for _ in node.output]
+            self.nodes.append(helper.make_node(node.op_type, [value, *rest], names, **attrs))
+            return names
+
+        if x in self.integers:
+            for out, name in zip(node.output, moved(self.integers[x].name), strict=True):
+                self.integers[out] = _Integers(name, self.integers[x].scale)
+        for out, name in zip(node.output, moved(self.double[x]), strict=True):
+            single = helper.make_node(node.op_type, [x, *rest], [out])
+            self.finish(single, name, whole=x in self.integers)
+        return True
+
+    def resize(self, node: NodeProto, attrs: dict[str, Any]) -> bool:
+        """To the nearest elements, or to sums of two with weights such as 1/4, which float32 computes exactly."""
+        x, out = self.integers[node.input[0]], node.output[0]
+        mode = attrs.get("mode", b"nearest")
+        shapes = [self.types[name].shape or () for name in (node.input[0], out)]
+        whole = [max(m, n) / min(m, n) for m, n in zip(*shapes, strict=True) if m and n]
+        halves = all(factor in (1, 2, 4, 8) for factor in whole)
+        centred = attrs.get("coordinate_transformation_mode", b"half_pixel") in (b"half_pixel", b"pytorch_half_pixel")
+        exact = mode == b"nearest" or (mode == b"linear" and halves and centred and not attrs.get("antialias", 0))
+        if not exact or attrs.get("coordinate_transformation_mode") == b"tf_crop_and_resize":
+            return False
+        y = self.op("Resize", self.op("Cast", x.name, to=TensorProto.FLOAT), *node.input[1:], **attrs)
+        y = self.op("Cast", y, to=TensorProto.DOUBLE)
+        if mode == b"nearest":
+            self.integers[out] = _Integers(y, x.scale)
+        return self.finish(node, self.op("Mul", y, self.constant(x.scale)), whole=True)
 
     def is_integers(self, name: str) -> bool:
         """Whether it is integers times one scale, which the compiled network adds and multiplies without rounding."""
@@ -254,16 +300,19 @@ class _Doubles:
         """Conv, Gemm or MatMul of integers, times their scales; None where that is not exact."""
         x, (integers, scale, axis) = self.integers[inputs[0]], self.weights[inputs[1]]
         turned = bool(attrs.pop("transB", 0))
-        outputs = 0 if kind == "Conv" or turned else integers.ndim - 1
+        outputs = 0 if kind == "Conv" or turned else 1 if kind == "ConvTranspose" else integers.ndim - 1
+        spatial = kind in ("Conv", "ConvTranspose")
         if (scale.size > 1 and axis != outputs) or any(attrs.get(k, v) != v for k, v in _GEMM.items()):
             return None
-        place = [1, -1] + [1] * (integers.ndim - 2) if kind == "Conv" else [-1]
+        place = [1, -1] + [1] * (integers.ndim - 2) if spatial else [-1]
         scale = x.scale * scale
-        if kind == "Conv":
+        if kind == "ConvTranspose" and attrs.get("group", 1) > 1:
+            return None
+        if spatial:
             reach = np.abs(integers).sum(axis=tuple(range(1, integers.ndim))).max(initial=0)
             if attrs.get("group", 1) > 1 and reach * 255 > _LIMIT:
                 return None
-            total = self.conv(x.name, integers, attrs)
+            total = self.conv(x.name, integers, attrs, kind)
             if total is None:
                 return None
         else:
@@ -304,14 +353,16 @@ class _Doubles:
         total = self.conv(x.name, np.ones((channels, 1, *kernel)), {**attrs, "group": channels})
         return None if total is None else self.op("Mul", total, self.constant(x.scale / count))
 
-    def conv(self, x: str, integers: Array, attrs: dict[str, Any]) -> str | None:
+    def conv(self, x: str, integers: Array, attrs: dict[str, Any], kind: str = "Conv") -> str | None:
         high = np.floor((integers + 8) / 16)
         parts = (high, integers - 16 * high)
-        if max(np.abs(w).sum(axis=tuple(range(1, w.ndim))).max(initial=0) for w in parts) * 255 > _LIMIT:
+        outputs = 1 if kind == "ConvTranspose" else 0
+        summed = tuple(d for d in range(integers.ndim) if d != outputs)
+        if max(np.abs(w).sum(axis=summed).max(initial=0) for w in parts) * 255 > _LIMIT:
             return None
         x = self.op("Cast", x, to=TensorProto.FLOAT)
         sums = [
-            self.op("Cast", self.op("Conv", x, self.constant(w, np.float32), **attrs), to=TensorProto.DOUBLE)
+            self.op("Cast", self.op(kind, x, self.constant(w, np.float32), **attrs), to=TensorProto.DOUBLE)
             for w in parts
         ]
         return self.op("Add", self.op("Mul", sums[0], self.constant(16.0)), sums[1])
