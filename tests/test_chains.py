@@ -49,8 +49,11 @@ def chain(step: str, count: int, ahead: str = "nothing", dtype: str = "float") -
 def twice() -> onnx.ModelProto:
     """What a product's kernel and another branch use, which meet: the gate of a GRU whose activation is a constant."""
     model = chain("halved", 0, "matmul")
-    lines = "r = HardSigmoid<alpha=0.0, beta=0.25>(x)\na = Sub(quarter, r)\np = Mul(a, z0)\nq = Mul(r, quarter)\ny = Add(p, q)"
-    for line in lines.splitlines():
+    lines = (
+        "r = HardSigmoid<alpha=0.0, beta=0.25>(x)", "a = Sub(quarter, r)", "p = Mul(a, z0)", "q = Mul(r, quarter)",
+        "y = Add(p, q)",
+    )  # fmt: skip
+    for line in lines:
         model.graph.node.append(parser.parse_node(line))
     model.graph.output[0].name = "y"
     return model

@@ -51,7 +51,7 @@ class Worker:
             self.process = None
             return {"outcome": "broken", "message": f"the process ended with {code}"}
         self.done += 1
-        if self.done % 40 == 0:  # what libraries keep adds up
+        if self.done % 80 == 0:  # what libraries keep adds up
             self.close()
         return dict(json.loads(line))
 
