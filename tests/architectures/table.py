@@ -29,24 +29,24 @@ onnxruntime on seeded inputs, as `dlpack build` does.
 {versions}.
 
 A number is the largest error of the outputs relative to their range; it says that the model was built and verified.
-`float16`: a module in half precision by torch.onnx from TorchScript where that is valid ONNX (its LayerNormalization is
-not), else from torch.export or, where PyTorch writes neither, onnxruntime's converter over the model of the first column.
+`float16`: a module in half precision by torch.onnx from TorchScript where that is valid ONNX (LayerNormalization is
+not), else from torch.export, or where PyTorch writes neither, onnxruntime's converter over the first column's model.
 `0 *` in float32: on the seeded inputs the outputs are all zero or no numbers, or depend too little on them to tell
 anything (seeded weights let activations vanish; a mask of seeded numbers hides everything): the model builds, and the
 comparison says nothing of its values. In float16 an error of 0 may also mean that both round alike.
 """
 
 _TIMED = """
-`time`: our CPU time of a run over onnxruntime's of the same file, with one thread: of up to 41 rounds in which both take
-turns, the medians. They were taken on a computer that was busy with other work, and networks of this size take
-microseconds: read them as orders of magnitude. [Benchmarks](benchmarks.md) has times of larger networks on a quiet one.
-Of all networks the median is {float32:.2f} in float32 and {float16:.2f} in float16; {slower} of {count} take longer than
-onnxruntime in float32.
+`time`: our CPU time of a run over onnxruntime's of the same file, with one thread: the medians of up to 41 rounds in
+which both take turns. They were taken on a computer that was busy with other work, and networks of this size take
+microseconds: read them as orders of magnitude. [Benchmarks](benchmarks.md) has times of larger networks.
+Of all networks the median is {float32:.2f} in float32 and {float16:.2f} in float16; {slower} of {count} take longer
+than onnxruntime in float32.
 """
 
 _UNTIMED = """
-There is no comparison of times: this run shared its computer. `script/models --time` adds the columns, our CPU time over
-onnxruntime's with one thread; [benchmarks](benchmarks.md) has times of larger networks.
+There is no comparison of times: this run shared its computer. `script/models --time` adds the columns, our CPU time
+over onnxruntime's with one thread; [benchmarks](benchmarks.md) has times of larger networks.
 """
 
 
