@@ -141,7 +141,10 @@ def _half(name: str, model: Any, inputs: dict[str, Any], folder: Path) -> Path:
             return path
         except Exception:  # noqa: BLE001 - PyTorch does not write it so
             continue
-    return _converted(_written(name, "script", folder), path)
+    try:
+        return _converted(_written(name, "script", folder), path)
+    except Exception:  # noqa: BLE001 - PyTorch's old exporter lacks some of its operators
+        return _converted(_written(name, "export", folder), path)
 
 
 def _converted(file: Path, path: Path) -> Path:
