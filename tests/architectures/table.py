@@ -29,8 +29,9 @@ onnxruntime on seeded inputs, as `dlpack build` does.
 {versions}.
 
 A number is the largest error of the outputs relative to their range; it says that the model was built and verified.
-`float16`: a module in half precision by torch.onnx from TorchScript where that is valid ONNX (LayerNormalization is
-not), else from torch.export, or where PyTorch writes neither, onnxruntime's converter over the first column's model.
+`float16`: a module in half precision by torch.onnx from TorchScript (of opset 16 where it has LayerNormalization, which
+is no valid ONNX there from opset 17 on), else from torch.export or, where PyTorch writes neither, onnxruntime's
+converter over the model of another column.
 `0 *` in float32: on the seeded inputs the outputs are all zero or no numbers, or depend too little on them to tell
 anything (seeded weights let activations vanish; a mask of seeded numbers hides everything): the model builds, and the
 comparison says nothing of its values. In float16 an error of 0 may also mean that both round alike.

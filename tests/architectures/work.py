@@ -105,39 +105,39 @@ def _written(name: str, way: str, folder: Path) -> Path:
     values = tuple(inputs.values())
     with torch.no_grad():
         if way == "script":
-            return _onnx(model, inputs, folder / "model.onnx", new=False)
+            return _onnx(model, inputs, folder / "model.onnx", 17)
         if way == "file":
             path = folder / "model.pt2"
             torch.export.save(torch.export.export(model, values), str(path))
             return path
         if way == "float16":
             return _half(name, model, inputs, folder)
-        return _onnx(model, inputs, folder / "model.onnx", new=True)
+        return _onnx(model, inputs, folder / "model.onnx", None)
 
 
-def _onnx(model: Any, inputs: dict[str, Any], path: Path, *, new: bool) -> Path:
-    """The model's ONNX by torch.onnx's new exporter or by the old one."""
+def _onnx(model: Any, inputs: dict[str, Any], path: Path, opset: int | None) -> Path:
+    """The model's ONNX by torch.onnx's old exporter, of an opset, or by the new one, which has its own."""
     import torch
 
-    more: dict[str, Any] = {"verbose": False} if new else {"opset_version": 17}
+    more: dict[str, Any] = {"opset_version": opset} if opset else {"verbose": False}
     values = tuple(inputs.values())
-    torch.onnx.export(model, values, str(path), input_names=list(inputs), dynamo=new, **more)
+    torch.onnx.export(model, values, str(path), input_names=list(inputs), dynamo=not opset, **more)
     return path
 
 
 def _half(name: str, model: Any, inputs: dict[str, Any], folder: Path) -> Path:
     """The model in half precision: by the old exporter, by the new one, or by onnxruntime's converter.
 
-    The old one writes LayerNormalization with two types, which is no ONNX.
+    The old one writes LayerNormalization, which is of opset 17, with two types, which is no ONNX.
     """
     import onnx
 
     values = {k: v.half() if v.is_floating_point() else v for k, v in inputs.items()}
     path = folder / "model.onnx"
     half = copy.deepcopy(model).half()
-    for new in (False, True):
+    for opset in (17, 16, None):
         try:
-            onnx.checker.check_model(str(_onnx(half, values, path, new=new)), full_check=True)
+            onnx.checker.check_model(str(_onnx(half, values, path, opset)), full_check=True)
             return path
         except Exception:  # noqa: BLE001 - PyTorch does not write it so
             continue
