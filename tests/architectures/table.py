@@ -37,6 +37,9 @@ anything (seeded weights let activations vanish; a mask of seeded numbers hides 
 comparison says nothing of its values. In float16 an error of 0 may also mean that both round alike.
 """
 
+_EARLIER = """`†`: built by earlier code, as is the case for {count} of {all}; the others were built again since.
+"""
+
 _TIMED = """
 `time`: our CPU time of a run over onnxruntime's of the same file, with one thread: the medians of up to 41 rounds in
 which both take turns. They were taken on a computer that was busy with other work, and networks of this size take
@@ -55,6 +58,10 @@ def render(results: dict[str, Any], known: list[Architecture]) -> str:
     """The page: totals, a row per architecture, and what is not right, with the reason."""
     tried = [a for a in known if results.get(a.name)]
     lines = [_HEAD.format(count=len(tried), versions="Versions: " + ", ".join(_versions())), *_totals(results, tried)]
+    outcomes = [r for a in tried for r in results[a.name].values()]
+    earlier = sum("earlier" in r for r in outcomes)
+    if earlier:
+        lines.insert(1, _EARLIER.format(count=earlier, all=len(outcomes)))
     timed = any("ratio" in r for a in tried for r in results[a.name].values())
     lines.append(_times(results, tried) if timed else _UNTIMED)
     head = ["architecture", "from", "weights, kB", *WAYS.values(), *(["time", "time, float16"] if timed else [])]
@@ -103,8 +110,10 @@ def _cell(way: str, result: dict[str, Any] | None) -> str:
     if result is None:
         return ""
     if result["outcome"] != "right":
-        return str(result["outcome"])
-    return "0 *" if result["error"] == 0 and way != "float16" else f"{result['error']:.0e}"
+        text = str(result["outcome"])
+    else:
+        text = "0 *" if result["error"] == 0 and way != "float16" else f"{result['error']:.0e}"
+    return f"{text} †" if "earlier" in result else text
 
 
 def _failures(results: dict[str, Any], tried: list[Architecture]) -> list[str]:
