@@ -49,6 +49,19 @@ def chain(step: str, count: int, ahead: str = "nothing", dtype: str = "float") -
     return model
 
 
+def twice() -> onnx.ModelProto:
+    """What a product's kernel and another branch use, which meet: the gate of a GRU whose activation is a constant."""
+    model = chain("halved", 0, "matmul")
+    lines = (
+        "r = HardSigmoid<alpha=0.0, beta=0.25>(x)", "a = Sub(quarter, r)", "p = Mul(a, z0)", "q = Mul(r, quarter)",
+        "y = Add(p, q)",
+    )  # fmt: skip
+    for line in lines:
+        model.graph.node.append(parser.parse_node(line))
+    model.graph.output[0].name = "y"
+    return model
+
+
 def case(name: str, model: onnx.ModelProto) -> Case:
     rng = np.random.default_rng(1)
     dtype = helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
@@ -63,6 +76,7 @@ def test_results(machine: str, tmp_path: Path) -> None:
     cases = [case(f"{s} {a}", chain(s, 9, a)) for s in STEPS for a in AHEAD if s != "doubled"]
     cases += [case(f"{dtype} {s}", chain(s, 40, "nothing", dtype)) for s in ("doubled", "chosen")
               for dtype in ("int8", "int32", "int64")]  # fmt: skip
+    cases.append(case("twice", twice()))
     results = run_cases(cases, MACHINES[machine], lambda _: None, tmp_path)
     assert [r for r in results if r.outcome != "passed"] == []
 

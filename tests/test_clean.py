@@ -153,6 +153,22 @@ def test_batch_normalisation_is_folded_into_the_convolution() -> None:
     np.testing.assert_allclose(run(cleaned, {"x": x})[0], run(proto, {"x": x})[0], rtol=1e-4, atol=1e-5)
 
 
+def test_weights_that_are_standardised_by_a_batch_normalisation_in_training_are_folded() -> None:
+    """As PyTorch writes them, with outputs that nobody uses, and which the operator has nevertheless."""
+    moments = {"one": np.ones(3, np.float32), "zero": np.zeros(3, np.float32)}
+    nodes = [
+        node("BatchNormalization", "w one zero zero one", "s m v", training_mode=1, momentum=1.0),
+        node("Reshape", "s shape", "w1"),
+        node("Conv", "x w1", "y"),
+    ]
+    weights = {"w": floats(1, 3, 8), "shape": np.array([3, 2, 2, 2])}
+    given = model(nodes, [info("x", [1, 2, 4, 4])], [info("y", [1, 3, 3, 3])], **weights, **moments)
+    cleaned = clean(given)
+    assert ops(cleaned) == ["Conv"]
+    x = floats(1, 2, 4, 4)
+    np.testing.assert_allclose(run(cleaned, {"x": x})[0], run(given, {"x": x})[0], rtol=1e-5, atol=1e-5)
+
+
 def test_weights_that_are_inputs_too_become_constants() -> None:
     proto = model([node("Add", "x w", "y")], [info("x", [2, 3]), info("w", [3])], w=floats(3))
     graph = read_graph(clean(proto))

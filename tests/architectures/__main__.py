@@ -51,7 +51,7 @@ class Worker:
             self.process = None
             return {"outcome": "broken", "message": f"the process ended with {code}"}
         self.done += 1
-        if self.done % 40 == 0:  # what libraries keep adds up
+        if self.done % 80 == 0:  # what libraries keep adds up
             self.close()
         return dict(json.loads(line))
 
@@ -69,6 +69,9 @@ def main() -> int:
         print("\n".join(names))
         return 0
     STORE.parent.mkdir(parents=True, exist_ok=True)
+    if options.earlier:
+        _write({name: {way: r | {"earlier": True} for way, r in ways.items()} for name, ways in _read().items()})
+        return 0
     ways = options.way or list(WAYS)
     worker, began, count = Worker(options.time, options.seconds), time.monotonic(), 0
     jobs = [(name, way) for name in names for way in ways]
@@ -100,22 +103,28 @@ def _note(name: str, way: str, result: dict[str, Any]) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         results = _read()
         results.setdefault(name, {})[way] = result
-        STORE.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        _write(results)
 
 
 def _again(known: dict[str, Any], again: str) -> bool:
-    return again == "all" or (again == "failed" and known["outcome"] != "right")
+    failed = again == "failed" and known["outcome"] != "right"
+    return again == "all" or failed or (again == "earlier" and "earlier" in known)
 
 
 def _read() -> dict[str, Any]:
     return dict(json.loads(STORE.read_text(encoding="utf-8"))) if STORE.is_file() else {}
 
 
+def _write(results: dict[str, Any]) -> None:
+    STORE.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="script/models", description=__doc__)
     parser.add_argument("--only", metavar="REGEX", default="", help="only those whose name holds this")
     parser.add_argument("--way", choices=WAYS, action="append", help="only in this way; repeatable")
-    parser.add_argument("--again", choices=("no", "failed", "all"), default="no", help="what to do again (no)")
+    parser.add_argument("--again", choices=("no", "failed", "earlier", "all"), default="no", help="what to do again")
+    parser.add_argument("--earlier", action="store_true", help="mark what is known as of earlier code, and end")
     parser.add_argument("--time", action="store_true", help="compare the CPU time with onnxruntime's")
     parser.add_argument("--minutes", type=float, default=600, help="begin no other build after this")
     parser.add_argument("--seconds", type=int, default=300, help="what a build may take")

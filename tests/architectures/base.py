@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 SEED = 0
@@ -19,7 +19,7 @@ class Architecture:
     name: str
     family: str
     make: Callable[[], tuple[Any, dict[str, Any]]]
-    ranges: Mapping[str, tuple[float, float]] = None  # type: ignore[assignment]
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def plain(model: Any, names: Sequence[str], **fixed: Any) -> Any:

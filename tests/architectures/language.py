@@ -19,6 +19,10 @@ PAIR = {
     "max_position_embeddings": 64, "pad_token_id": 0, "decoder_start_token_id": 2,
 }  # fmt: skip
 
+MASK = {"attention_mask": (0.0, 1.0)}
+ALL = {"attention_mask": (1.0, 1.0)}
+"""Where a token that sees no other would have no meaning: all are there."""
+
 ENCODERS: dict[str, dict[str, Any]] = {
     "Bert": USUAL,
     "DistilBert": {"dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 128, "vocab_size": 512},
@@ -98,10 +102,12 @@ PAIRS: dict[str, dict[str, Any]] = {
 
 def architectures() -> Iterator[Architecture]:
     for name, config in ENCODERS.items():
-        yield Architecture(name, "transformers, text", _maker(name, "Model", config, masked=name != "FNet"))
+        masked = name != "FNet"
+        maker = _maker(name, "Model", config, masked=masked)
+        yield Architecture(name, "transformers, text", maker, MASK if masked else {})
     for name, config in DECODERS.items():
         head = {"XLNet": "LMHeadModel", "GPT2": "LMHeadModel"}.get(name, "ForCausalLM")
-        yield Architecture(name, "transformers, text", _maker(name, head, config, masked=False))
+        yield Architecture(name, "transformers, text", _maker(name, head, config, masked=True), ALL)
     for name, config in PAIRS.items():
         yield Architecture(name, "transformers, text", _pair(name, config))
 

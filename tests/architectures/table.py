@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from architectures.base import Architecture
@@ -28,16 +29,28 @@ onnxruntime on seeded inputs, as `dlpack build` does.
 {versions}.
 
 A number is the largest error of the outputs relative to their range; it says that the model was built and verified.
-`float16`: a module in half precision by torch.onnx from torch.export or, where PyTorch does not write one,
-onnxruntime's converter over the model of the first column.
+`float16`: a module in half precision by torch.onnx from TorchScript (of opset 16 where it has LayerNormalization, which
+is no valid ONNX there from opset 17 on), else from torch.export or, where PyTorch writes neither, onnxruntime's
+converter over the model of another column.
 `0 *` in float32: on the seeded inputs the outputs are all zero or no numbers, or depend too little on them to tell
 anything (seeded weights let activations vanish; a mask of seeded numbers hides everything): the model builds, and the
 comparison says nothing of its values. In float16 an error of 0 may also mean that both round alike.
 """
 
+_EARLIER = """`†`: built by earlier code, as is the case for {count} of {all}; the others were built again since.
+"""
+
+_TIMED = """
+`time`: our CPU time of a run over onnxruntime's of the same file, with one thread: the medians of up to 41 rounds in
+which both take turns. They were taken on a computer that was busy with other work, and networks of this size take
+microseconds: read them as orders of magnitude. [Benchmarks](benchmarks.md) has times of larger networks.
+Of all networks the median is {float32:.2f} in float32 and {float16:.2f} in float16; {slower} of {count} take longer
+than onnxruntime in float32.
+"""
+
 _UNTIMED = """
-There is no comparison of times: this run shared its computer. `script/models --time` adds the column, our CPU time over
-onnxruntime's with one thread; [benchmarks](benchmarks.md) has times of larger networks.
+There is no comparison of times: this run shared its computer. `script/models --time` adds the columns, our CPU time
+over onnxruntime's with one thread; [benchmarks](benchmarks.md) has times of larger networks.
 """
 
 
@@ -45,12 +58,14 @@ def render(results: dict[str, Any], known: list[Architecture]) -> str:
     """The page: totals, a row per architecture, and what is not right, with the reason."""
     tried = [a for a in known if results.get(a.name)]
     lines = [_HEAD.format(count=len(tried), versions="Versions: " + ", ".join(_versions())), *_totals(results, tried)]
+    outcomes = [r for a in tried for r in results[a.name].values()]
+    earlier = sum("earlier" in r for r in outcomes)
+    if earlier:
+        lines.insert(1, _EARLIER.format(count=earlier, all=len(outcomes)))
     timed = any("ratio" in r for a in tried for r in results[a.name].values())
-    if not timed:
-        lines.append(_UNTIMED)
-    head = ["architecture", "from", "weights, kB", *WAYS.values(), *(["time"] if timed else [])]
+    lines.append(_times(results, tried) if timed else _UNTIMED)
+    head = ["architecture", "from", "weights, kB", *WAYS.values(), *(["time", "time, float16"] if timed else [])]
     lines += [
-        *([""] if timed else []),
         "## Each architecture",
         "",
         _row(head),
@@ -60,10 +75,25 @@ def render(results: dict[str, Any], known: list[Architecture]) -> str:
         ways = results[a.name]
         weights = max((r.get("weights", 0) for r in ways.values()), default=0)
         cells = [_cell(way, ways.get(way)) for way in WAYS]
-        ratio = next((f"{r['ratio']:.2f}" for r in ways.values() if "ratio" in r), "")
-        lines.append(_row([a.name, a.family, f"{weights / 1000:,.0f}", *cells, *([ratio] if timed else [])]))
+        ratios = [f"{r:.2f}" if r else "" for r in (_ratio(ways), _ratio(ways, half=True))]
+        lines.append(_row([a.name, a.family, f"{weights / 1000:,.0f}", *cells, *(ratios if timed else [])]))
     lines += _failures(results, tried)
     return "\n".join(lines) + "\n"
+
+
+def _ratio(ways: dict[str, Any], half: bool = False) -> float | None:
+    """Our time over onnxruntime's, in float32 of the first way of which it is known."""
+    found = (ways[way].get("ratio") for way in (["float16"] if half else ["script", "export"]) if way in ways)
+    return next((ratio for ratio in found if ratio), None)
+
+
+def _times(results: dict[str, Any], tried: list[Architecture]) -> str:
+    """What the columns of times are, and their middle."""
+    single = [r for a in tried if (r := _ratio(results[a.name]))]
+    half = [r for a in tried if (r := _ratio(results[a.name], half=True))]
+    return _TIMED.format(
+        float32=median(single), float16=median(half), slower=sum(r > 1 for r in single), count=len(single)
+    )
 
 
 def _totals(results: dict[str, Any], tried: list[Architecture]) -> list[str]:
@@ -80,8 +110,10 @@ def _cell(way: str, result: dict[str, Any] | None) -> str:
     if result is None:
         return ""
     if result["outcome"] != "right":
-        return str(result["outcome"])
-    return "0 *" if result["error"] == 0 and way != "float16" else f"{result['error']:.0e}"
+        text = str(result["outcome"])
+    else:
+        text = "0 *" if result["error"] == 0 and way != "float16" else f"{result['error']:.0e}"
+    return f"{text} †" if "earlier" in result else text
 
 
 def _failures(results: dict[str, Any], tried: list[Architecture]) -> list[str]:

@@ -91,7 +91,8 @@ def fuse(graph: Graph) -> list[Group]:
             for o in n.outputs:
                 if o:
                     group_of[o] = number
-    return [_finish(nodes) for nodes in open_groups.values()]
+    number_of = {n.name: number for number, n in enumerate(graph.nodes)}
+    return [_finish([nodes[0], *sorted(nodes[1:], key=lambda n: number_of[n.name])]) for nodes in open_groups.values()]
 
 
 def _is_anchor(node: Node) -> bool:
@@ -100,6 +101,7 @@ def _is_anchor(node: Node) -> bool:
 
 
 def _finish(nodes: list[Node]) -> Group:
+    """The group of nodes in execution order: groups that were drawn in may use what others of them compute."""
     made = {o for n in nodes for o in n.outputs}
     inputs = tuple(dict.fromkeys(i for n in nodes for i in n.inputs if i and i not in made))
     operator = registry.find(nodes[0])

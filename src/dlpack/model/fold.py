@@ -434,6 +434,11 @@ def foldable_sizes(graph: GraphProto, types: Mapping[str, ValueType]) -> list[in
     return sizes
 
 
+def _trains(node: NodeProto) -> bool:
+    """Whether it is a BatchNormalization that takes the batch's own moments: it has three outputs, used or not."""
+    return any(a.name == "training_mode" and a.i for a in node.attribute)
+
+
 def drop_dead(graph: GraphProto) -> None:
     """Drop the nodes and weights that no output needs."""
     needed = {value.name for value in graph.output}
@@ -444,7 +449,7 @@ def drop_dead(graph: GraphProto) -> None:
         needed.update(name for name in node.input if name)
         for sub in subgraphs(node):
             needed |= free_names(sub)
-        if node.op_type in _OPTIONAL_OUTPUTS:
+        if node.op_type in _OPTIONAL_OUTPUTS and not _trains(node):
             for index, name in enumerate(node.output):
                 if index and name not in needed:
                     node.output[index] = ""
