@@ -62,9 +62,12 @@ def opened(
     if not any(d.extent % most == 0 for of in dims.values() for d in of):
         return kernel
     found: dict[str, Open] = {}
+    tiles: set[int] = set()
     for s in walk(kernel.body):
-        if isinstance(s, For) and (trips := _trips(s, dims, arrays, most)):
+        if isinstance(s, For) and (trips := _trips(s, dims, arrays, most, tiles)):
             found[s.var] = trips
+    if not tiles <= {trips.by for trips in found.values()}:
+        raise UnsupportedError("runs along a part of the open dimension")
     for name, index in _accesses(kernel.body):
         if name in arrays:
             continue
@@ -102,8 +105,8 @@ def _dims(operand: Operand, shape: Sequence[Any]) -> list[_Dim]:
     ]
 
 
-def _trips(loop: For, dims: dict[str, list[_Dim]], arrays: set[str], most: int) -> Open | None:
-    """None where the loop runs along no open dimension."""
+def _trips(loop: For, dims: dict[str, list[_Dim]], arrays: set[str], most: int, tiles: set[int]) -> Open | None:
+    """None where the loop runs along no open dimension, or within a tile, whose size then is in `tiles`."""
     found: set[Open | None] = set()
     for name, index in _accesses(loop.body):
         for atom, step in index.terms:
@@ -121,7 +124,10 @@ def _trips(loop: For, dims: dict[str, list[_Dim]], arrays: set[str], most: int) 
             if not rest and loop.step == 1 and (one_by_one or not (loop.begin or less)):
                 found.add(Open(along.extent // most, by, less=less))
             elif name not in arrays:
-                raise UnsupportedError("runs along a part of the open dimension")
+                if rest or loop.begin or loop.step != 1:
+                    raise UnsupportedError("runs along a part of the open dimension")
+                tiles.add(by * loop.end)
+                found.add(None)
     if len(found) > 1:
         raise UnsupportedError("runs along the open dimension and another at once")
     return next(iter(found), None)
