@@ -61,7 +61,7 @@ struct text_work {
   int32_t count;      // of `text`
   int32_t used;       // of `spare`, by words
   uint8_t* model;     // the model's own
-  bool start;         // the part is the beginning of the text
+  bool start;         // `text` begins where the text as it came does
   int32_t* ids;
   size_t capacity;    // of `ids`
   size_t skipped;     // tokens to leave out first
@@ -70,6 +70,11 @@ struct text_work {
 
 template <class T> const T* text_table(const text_work& w, size_t offset) {
   return reinterpret_cast<const T*>(w.tables + offset);
+}
+
+// A step that leaves characters out: one, after so many that remain.
+INLINE void left_out(text_work& w, int32_t made) {
+  if (made == 0) w.start = false;
 }
 
 INLINE void add_id(text_work& w, int32_t id) {
@@ -349,29 +354,31 @@ bool without_marks(text_work& w, bool every) {
   int32_t made = 0;
   for (int32_t k = 0; k < w.count; ++k) {
     const int kind = w.text[k] < 0x300 ? kCn : category_of(w, w.text[k]);
-    if (!(kind == kMn || (every && (kind == kMc || kind == kMe)))) w.text[made++] = w.text[k];
+    if (kind == kMn || (every && (kind == kMc || kind == kMe))) left_out(w, made);
+    else w.text[made++] = w.text[k];
   }
   w.count = made;
   return true;
 }
 
-//@ section text_bert
-//@ needs text_categories text_turn
+//@ section text_bert_clean
+//@ needs text_categories
 // Without control characters; every space is the same.
 bool bert_clean(text_work& w) {
   int32_t made = 0;
   for (int32_t k = 0; k < w.count; ++k) {
     const uint32_t c = w.text[k];
-    if (c == 0 || c == 0xFFFD) continue;
     const bool space = is_space(w, c) && c != 11 && c != 12 && c != 0x85;
     const int kind = space ? kZs : category_of(w, c);
-    if (kind == kCc || kind == kCf || kind == kCo || kind == kCn || kind == kCs) continue;
-    w.text[made++] = space ? ' ' : c;
+    if (c == 0xFFFD || kind == kCc || kind == kCf || kind == kCo) left_out(w, made);
+    else w.text[made++] = space ? ' ' : c;
   }
   w.count = made;
   return true;
 }
 
+//@ section text_bert_chinese
+//@ needs text_turn
 // Spaces around Chinese characters.
 bool bert_chinese(text_work& w) {
   int32_t made = 0;
@@ -394,8 +401,10 @@ bool nmt(text_work& w) {
   int32_t made = 0;
   for (int32_t k = 0; k < w.count; ++k) {
     const uint32_t c = w.text[k];
-    if ((c >= 1 && c <= 8) || c == 11 || (c >= 14 && c <= 31) || c == 0x7F || c == 0x8F || c == 0x9F)
+    if ((c >= 1 && c <= 8) || c == 11 || (c >= 14 && c <= 31) || c == 0x7F || c == 0x8F || c == 0x9F) {
+      left_out(w, made);
       continue;
+    }
     const bool space = c == 9 || c == 10 || c == 12 || c == 13 || c == 0x1680 ||
         (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF ||
         c == 0xFFFD;
@@ -411,6 +420,7 @@ bool strip(text_work& w, bool left, bool right) {
   int32_t begin = 0, end = w.count;
   while (left && begin < end && is_space(w, w.text[begin])) ++begin;
   while (right && end > begin && is_space(w, w.text[end - 1])) --end;
+  if (begin > 0) left_out(w, 0);
   for (int32_t k = begin; k < end; ++k) w.text[k - begin] = w.text[k];
   w.count = end - begin;
   return true;
@@ -424,6 +434,7 @@ bool replace(text_work& w, uint32_t program, size_t with, size_t count) {
   for (int32_t at = 0; at < w.count; at = end) {
     const int32_t begin = next_match(w, p, at, program, end);
     if (!put_all(w, made, w.text + at, static_cast<size_t>(begin - at))) return false;
+    if (begin == 0 && (end > 1 || count == 0)) left_out(w, made);
     if (begin < end && !put_all(w, made, text_table<uint32_t>(w, with), count)) return false;
   }
   return turned(w, made);

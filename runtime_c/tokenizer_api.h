@@ -60,10 +60,11 @@ bool text_part(text_work& w, const text_piece& p) {
   if (p.count > kTextRoom) return false;
   for (int32_t k = 0; k < p.count; ++k) w.text[k] = p.at[k];
   w.count = p.count;
+  w.start = p.start;
   if (!normalized(w)) return false;
   w.used = 0;
   const auto cut = [&w](const text_piece& q) { return next_level(w, 0, q); };
-  return find_added(w, kTextNormalized, {w.text, w.count, p.start}, cut);
+  return find_added(w, kTextNormalized, {w.text, w.count, w.start}, cut);
 }
 
 // Finds the ids of the text in w.raw.
@@ -268,8 +269,7 @@ void write_ids(text_out& o, const text_work& w, const int32_t* ids, size_t count
   size_t padded = *count;
   if (padded == 0 && status != @NAME@_OK) return status;
   if (padded < impl::kTextPadTo) padded = impl::kTextPadTo;
-  if (impl::kTextPadMultiple != 0)
-    padded = (padded + impl::kTextPadMultiple - 1) / impl::kTextPadMultiple * impl::kTextPadMultiple;
+  padded = (padded + impl::kTextPadMultiple - 1) / impl::kTextPadMultiple * impl::kTextPadMultiple;
   const bool fits = status == @NAME@_OK && padded <= capacity;
   if (fits) impl::pad_ids(ids, *count, padded);
   *count = padded;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from dlpack.tokenizer.decoders import raw_bytes, read_decoder
 from dlpack.tokenizer.models import MOST_TOKENS, check_token, read_model
 from dlpack.tokenizer.regex import Patterns
 from dlpack.tokenizer.spec import Added, Length, Node, Step, Tokenizer, unsupported, wrong
-from dlpack.tokenizer.steps import levels, normalizers
+from dlpack.tokenizer.steps import levels, normalized, normalizers
 
 LARGEST_FILE = 256 << 20
 _MOST_ADDED = 1 << 16
@@ -52,7 +53,7 @@ def parse_tokenizer(text: str) -> Tokenizer:
     patterns = Patterns()
     steps = normalizers(root.node("normalizer"), patterns)
     cuts = levels(root.node("pre_tokenizer"), patterns)
-    added = _added(root)
+    added = _added(root, steps)
     tokens = _tokens(model.ids, added)
     decoder = read_decoder(root.node("decoder"), tokens)
     byte_level = _byte_level(steps, cuts)
@@ -83,12 +84,17 @@ def _byte_level(steps: Sequence[Step], cuts: Sequence[Step]) -> bool:
     return ("bytes_to_characters",) in steps or ("bytes",) in cuts
 
 
-def _added(root: Node) -> list[Added]:
+def _added(root: Node, steps: Sequence[Step]) -> list[Added]:
+    """The added tokens. Those that are looked for in normalized text are normalized themselves, and such a token that
+    this changes is no longer special, as in `tokenizers`."""
     found = []
     for node in root.nodes("added_tokens"):
         check_token(node.get("content", str))
-        flags = [node.get(key, bool, False) for key in ("single_word", "lstrip", "rstrip", "normalized", "special")]
-        found.append(Added(node.number("id", 0, MOST_TOKENS - 1), node.get("content", str), *flags))
+        flags = {key: node.get(key, bool, False) for key in ("single_word", "lstrip", "rstrip", "normalized", "special")}
+        token = Added(node.number("id", 0, MOST_TOKENS - 1), node.get("content", str), **flags)
+        if token.normalized and (content := normalized(steps, token.content)) != token.content:
+            token = replace(token, content=content, special=False)
+        found.append(token)
     if len(found) > _MOST_ADDED:
         raise wrong(f"there are {len(found):,} added tokens, and {_MOST_ADDED:,} are possible")
     return [token for token in found if token.content]

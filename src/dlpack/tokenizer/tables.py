@@ -21,7 +21,7 @@ from dlpack.tokenizer.characters import (
 )
 from dlpack.tokenizer.decoders import raw_bytes
 from dlpack.tokenizer.spec import Added, Bpe, Step, Tokenizer, Unigram, WordPiece, unsupported
-from dlpack.tokenizer.steps import byte_characters, normalized
+from dlpack.tokenizer.steps import byte_characters
 
 DEFAULT_TEXT_BYTES = 1 << 15
 MOST_TEXT_BYTES = 1 << 24
@@ -170,8 +170,8 @@ _NORMALIZERS: Mapping[str, Callable[..., str]] = {
     "compose": _compose,
     "lowercase": _lowercase,
     "without_marks": _call("text_without_marks", "without_marks(w, {0})"),
-    "bert_clean": _call("text_bert", "bert_clean(w)"),
-    "bert_chinese": _call("text_bert", "bert_chinese(w)"),
+    "bert_clean": _call("text_bert_clean", "bert_clean(w)"),
+    "bert_chinese": _call("text_bert_chinese", "bert_chinese(w)"),
     "nmt": _call("text_nmt", "nmt(w)"),
     "bytes_to_characters": _call("text_bytes_to_characters", "bytes_to_characters(w)"),
     "strip": _call("text_strip", "strip(w, {0}, {1})"),
@@ -185,9 +185,7 @@ def _strings(tokenizer: Tokenizer, t: _Tables) -> None:
     """The tokens' strings by id, then those of the added tokens as they stand in a text, and the lists of these."""
     texts = {False: {}, True: {}}  # type: dict[bool, dict[bytes, Added]]
     for token in tokenizer.added:
-        content = normalized(tokenizer.normalizers, token.content) if token.normalized else token.content
-        if content:
-            texts[token.normalized].setdefault(content.encode(), token)
+        texts[token.normalized].setdefault(token.content.encode(), token)
     strings = [s or b"" for s in tokenizer.strings]
     lists = {}
     for kind, found in texts.items():
@@ -315,7 +313,8 @@ def _around(tokenizer: Tokenizer, t: _Tables) -> None:
     length = tokenizer.length
     t.size(Before=len(tokenizer.before), Behind=len(tokenizer.behind))
     t.lines.append(f"constexpr around_token kTextAround[] = {{{listed}}};")
-    t.size(Most=length.most, PadTo=length.fixed, PadMultiple=length.multiple)
+    padded = -(-length.fixed // max(1, length.multiple)) * max(1, length.multiple)  # texts beyond are not padded
+    t.size(Most=length.most, PadTo=padded, PadMultiple=max(1, 0 if padded else length.multiple))
     t.truth(CutLeft=length.cut_left, PadLeft=length.pad_left)
     t.number(PadId=pad_id(tokenizer), PadType=length.pad_type, TextType=tokenizer.text_type)
 

@@ -1,0 +1,68 @@
+"""Compares the emitted tokenizers with the package `tokenizers`: ``script/tokenizers [--count 10000] [--kind NAME ...]``.
+
+Each kind (`kinds.py`) converts texts of twenty languages, with emoji and broken UTF-8 (`samples.py`), to ids and back; each
+text that differs is printed, the first few of a kind, and ends in exit code 1. ``--file tokenizer.json`` tries that file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from texts.kinds import KINDS
+from texts.library import Library
+from texts.samples import texts
+from tokenizers import Tokenizer
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=10_000, help="texts per kind [default: 10000]")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", action="append", choices=list(KINDS), help="only these kinds")
+    parser.add_argument("--file", type=Path, help="a tokenizer.json instead")
+    options = parser.parse_args()
+    if options.file:
+        given = {"file": Tokenizer.from_file(str(options.file))}
+    else:
+        given = {name: KINDS[name]() for name in options.kind or KINDS}
+    samples = texts(options.count, options.seed)
+    different = 0
+    with tempfile.TemporaryDirectory() as folder:
+        jsons = {f"t_{name}": tokenizer.to_str() for name, tokenizer in given.items()}
+        library = Library(Path(folder), jsons, 1 << 16, "-O2")
+        for name, tokenizer in given.items():
+            began = time.perf_counter()
+            wrong = compare(library, name, tokenizer, samples)
+            different += wrong
+            told = f"{wrong} differ" if wrong else "all equal"
+            print(f"{name}: {len(samples):,} texts, {told} ({time.perf_counter() - began:.1f} s)", flush=True)
+    return 1 if different else 0
+
+
+def compare(library: Library, name: str, tokenizer: Tokenizer, samples: list[bytes]) -> int:
+    """How many texts become other ids, or other texts again, than with `tokenizer`."""
+    wrong = 0
+    for sample in samples:
+        text = sample.decode(errors="replace")
+        ids = tokenizer.encode(text).ids
+        plain = tokenizer.encode(text, add_special_tokens=False).ids
+        cases = {
+            "ids": (library.tokenize(f"t_{name}", sample), ids),
+            "ids without special ones": (library.tokenize(f"t_{name}", sample, special=False), plain),
+            "text": (library.detokenize(f"t_{name}", ids), tokenizer.decode(ids)),
+            "text with special tokens": (library.detokenize(f"t_{name}", ids, True), tokenizer.decode(ids, False)),
+        }
+        bad = {what: pair for what, pair in cases.items() if pair[0] != pair[1]}
+        wrong += bool(bad)
+        if bad and wrong <= 3:
+            for what, (got, expected) in bad.items():
+                print(f"  {name}: {sample!r}\n    {what}: {got}\n    expected: {expected}", flush=True)
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())
