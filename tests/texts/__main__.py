@@ -7,6 +7,8 @@ text that differs is printed, the first few of a kind, and ends in exit code 1. 
 from __future__ import annotations
 
 import argparse
+import gzip
+import json
 import sys
 import tempfile
 import time
@@ -18,13 +20,20 @@ from texts.samples import texts
 from tokenizers import Tokenizer
 
 
+RECORDED = Path(__file__).with_name("recorded.json.gz")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=10_000, help="texts per kind [default: 10000]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="only these kinds")
+    parser.add_argument("--record", action="store_true", help="write the cases of tests/test_tokenizer.py anew")
     parser.add_argument("--file", type=Path, help="a tokenizer.json instead")
     options = parser.parse_args()
+    if options.record:
+        record()
+        return 0
     if options.file:
         given = {"file": Tokenizer.from_file(str(options.file))}
     else:
@@ -41,6 +50,24 @@ def main() -> int:
             told = f"{wrong} differ" if wrong else "all equal"
             print(f"{name}: {len(samples):,} texts, {told} ({time.perf_counter() - began:.1f} s)", flush=True)
     return 1 if different else 0
+
+
+def record() -> None:
+    """Writes each kind's tokenizer.json, and what `tokenizers` makes of a few texts."""
+    samples = [b"", *texts(39, 1)]
+    kinds = {}
+    for name, make in KINDS.items():
+        tokenizer = make()
+        ids = [tokenizer.encode(sample.decode(errors="replace")).ids for sample in samples]
+        kinds[name] = {
+            "tokenizer": json.loads(tokenizer.to_str()),
+            "ids": ids,
+            "plain": [tokenizer.encode(s.decode(errors="replace"), add_special_tokens=False).ids for s in samples],
+            "decoded": [tokenizer.decode(x) for x in ids],
+            "all_decoded": [tokenizer.decode(x, skip_special_tokens=False) for x in ids],
+        }
+    told = {"texts": [sample.hex() for sample in samples], "kinds": kinds}
+    RECORDED.write_bytes(gzip.compress(json.dumps(told, ensure_ascii=False).encode(), 9, mtime=0))
 
 
 def compare(library: Library, name: str, tokenizer: Tokenizer, samples: list[bytes]) -> int:

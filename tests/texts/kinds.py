@@ -27,7 +27,7 @@ SPECIAL = ["<s>", "</s>", "<unk>", "<|endoftext|>", "[PAD]"]
 MARK = "\u2581"
 
 
-def _trained(tokenizer: Tokenizer, size: int = 700, **more: Any) -> Tokenizer:
+def _trained(tokenizer: Tokenizer, size: int = 420, **more: Any) -> Tokenizer:
     kind = {"BPE": trainers.BpeTrainer, "WordPiece": trainers.WordPieceTrainer, "Unigram": trainers.UnigramTrainer,
             "WordLevel": trainers.WordLevelTrainer}[type(tokenizer.model).__name__]  # fmt: skip
     tokenizer.train_from_iterator(
@@ -102,7 +102,7 @@ def llama2() -> Tokenizer:
         decoders.Replace(MARK, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)
     ])  # fmt: skip
     tokens = [*SPECIAL, *(f"<0x{b:02X}>" for b in range(256))]
-    tokenizer = _trained(tokenizer, 900, special=tokens, max_token_length=8, limit_alphabet=120)
+    tokenizer = _trained(tokenizer, 480, special=tokens, max_token_length=8, limit_alphabet=120)
     return Tokenizer.from_str(_without_added(tokenizer, lambda token: token["content"].startswith("<0x")))
 
 
@@ -150,7 +150,7 @@ def t5() -> Tokenizer:
     tokenizer.normalizer = normalizers.Precompiled(charsmap())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     tokenizer.decoder = decoders.Metaspace()
-    _trained(tokenizer, unk_token="<unk>")
+    _trained(tokenizer, 700, unk_token="<unk>")
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return tokenizer
 
@@ -162,7 +162,7 @@ def xlm_roberta() -> Tokenizer:
     ])  # fmt: skip
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     tokenizer.decoder = decoders.Metaspace()
-    _trained(tokenizer, unk_token="<unk>")
+    _trained(tokenizer, 700, unk_token="<unk>")
     tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True)])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
@@ -178,7 +178,7 @@ def albert() -> Tokenizer:
     ])  # fmt: skip
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
     tokenizer.decoder = decoders.Metaspace()
-    return _trained(tokenizer, unk_token="<unk>")
+    return _trained(tokenizer, 700, unk_token="<unk>")
 
 
 def unigram_bytes() -> Tokenizer:
@@ -211,7 +211,7 @@ def subwords() -> Tokenizer:
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Strip()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.CharDelimiterSplit(" "), pre_tokenizers.Digits()])
     tokenizer.decoder = decoders.WordPiece()
-    return _trained(tokenizer, continuing_subword_prefix="##", limit_alphabet=150)
+    return _trained(tokenizer, continuing_subword_prefix="##", limit_alphabet=120)
 
 
 def words() -> Tokenizer:
@@ -250,8 +250,9 @@ KINDS: dict[str, Callable[[], Tokenizer]] = {
 
 
 def charsmap() -> bytes:
-    """A map as SentencePiece's nmt_nfkc, for what NFKC changes below U+3400 and a few more."""
-    changed = {chr(c): unicodedata.normalize("NFKC", chr(c)) for c in (*range(0xA0, 0x3400), *range(0xFF01, 0xFFEF))}
+    """A map as SentencePiece's nmt_nfkc, for some of what NFKC changes."""
+    codes = (*range(0xA0, 0x180), *range(0x2000, 0x2130), *range(0x3380, 0x33A0), *range(0xFF01, 0xFF5F))
+    changed = {chr(c): unicodedata.normalize("NFKC", chr(c)) for c in codes}
     pairs = {key: text for key, text in changed.items() if key != text and len(key.encode()) < 6}
     pairs |= {"\t": " ", "\n": " ", "\r": " ", "\u200b": " ", "e\u0301": "é", "\x07": ""}
     texts, at = bytearray(), {}
@@ -286,6 +287,6 @@ def double_array(values: Mapping[bytes, int]) -> list[int]:
             units[child] = values[own[0]] | 1 << 31 if label == 0 else label
             if label:
                 todo.append((child, depth + 1, own))
-    return [units.get(k, 0) for k in range(max(units) + 1)]
+    return [units.get(k, 0) for k in range((max(units) | 0xFF) + 1)]  # readers look within blocks of 256
 
 
