@@ -63,8 +63,7 @@ BASELINE const char* @name@_error_text(@name@_status status) {
     case @NAME@_TOO_LONG: return "a string is longer than the elements of the input";
 //@ end
 //@ text_alone
-    case @NAME@_TOO_LONG:
-      return "the text is too long, or the memory for the result too small";
+    case @NAME@_TOO_LONG: return "the text is too long, or the memory for the result too small";
 //@ end
     case @NAME@_BAD_CPU:
       return "this code was compiled for a CPU with " CPU_NEEDED

@@ -55,17 +55,17 @@ enum text_pooling { kPoolCls, kPoolMean, kPoolMax, kPoolLast };
 // What a call works in. It lies in the predictor's memory; nothing is allocated.
 struct text_work {
   const uint8_t* tables;
-  uint32_t* raw;      // the text as it came, kTextBytes
-  uint32_t* text;     // a part of it, normalised, kTextRoom
-  uint32_t* spare;    // the next step's result; then words with something added
-  int32_t count;      // of `text`
-  int32_t used;       // of `spare`, by words
-  uint8_t* model;     // the model's own
-  bool start;         // `text` begins where the text as it came does
+  uint32_t* raw;  // the text as it came, kTextBytes
+  uint32_t* text;  // a part of it, normalised, kTextRoom
+  uint32_t* spare;  // the next step's result; then words with something added
+  int32_t count;  // of `text`
+  int32_t used;  // of `spare`, by words
+  uint8_t* model;  // the model's own
+  bool start;  // `text` begins where the text as it came does
   int32_t* ids;
-  size_t capacity;    // of `ids`
-  size_t skipped;     // tokens to leave out first
-  size_t made;        // tokens found so far
+  size_t capacity;  // of `ids`
+  size_t skipped;  // tokens to leave out first
+  size_t made;  // tokens found so far
 };
 
 template <class T> const T* text_table(const text_work& w, size_t offset) {
@@ -87,7 +87,10 @@ INLINE void add_id(text_work& w, int32_t id) {
 uint32_t next_code(const uint8_t* text, size_t bytes, size_t& at) {
   const uint32_t a = text[at++];
   if (a < 0x80) return a;
-  const int more = a >= 0xC2 && a < 0xE0 ? 1 : (a & 0xF0) == 0xE0 ? 2 : a >= 0xF0 && a < 0xF5 ? 3 : 0;
+  const int more = a >= 0xC2 && a < 0xE0 ? 1
+      : (a & 0xF0) == 0xE0               ? 2
+      : a >= 0xF0 && a < 0xF5            ? 3
+                                         : 0;
   uint32_t low = a == 0xE0 ? 0xA0 : a == 0xF0 ? 0x90 : 0x80;
   uint32_t high = a == 0xED ? 0x9F : a == 0xF4 ? 0x8F : 0xBF;
   uint32_t code = more == 1 ? a & 0x1F : more == 2 ? a & 0x0F : a & 7;
@@ -134,8 +137,36 @@ INLINE uint32_t run_of(const uint32_t* runs, int32_t count, uint32_t code) {
 //@ needs text_work
 // Unicode's general categories, in the order of dlpack.tokenizer.characters.
 enum text_category {
-  kLu, kLl, kLt, kLm, kLo, kMn, kMc, kMe, kNd, kNl, kNo, kPc, kPd, kPs, kPe, kPi, kPf, kPo, kSm, kSc,
-  kSk, kSo, kZs, kZl, kZp, kCc, kCf, kCs, kCo, kCn
+  kLu,
+  kLl,
+  kLt,
+  kLm,
+  kLo,
+  kMn,
+  kMc,
+  kMe,
+  kNd,
+  kNl,
+  kNo,
+  kPc,
+  kPd,
+  kPs,
+  kPe,
+  kPi,
+  kPf,
+  kPo,
+  kSm,
+  kSc,
+  kSk,
+  kSo,
+  kZs,
+  kZl,
+  kZp,
+  kCc,
+  kCf,
+  kCs,
+  kCo,
+  kCn
 };
 
 INLINE uint32_t category_run(const text_work& w, uint32_t code) {
@@ -293,7 +324,8 @@ bool decompose(text_work& w, const text_map& map) {
   for (int32_t k = 0; k < w.count; ++k) {
     const uint32_t c = w.text[k], hangul = c - 0xAC00;
     if (hangul < 11172) {
-      const uint32_t parts[] = {0x1100 + hangul / 588, 0x1161 + hangul % 588 / 28, 0x11A7 + hangul % 28};
+      const uint32_t parts[] = {0x1100 + hangul / 588, 0x1161 + hangul % 588 / 28,
+                                0x11A7 + hangul % 28};
       if (!put_all(w, made, parts, hangul % 28 == 0 ? 2 : 3)) return false;
     } else if (c < 0xA0 ? !put(w, made, c) : !put_mapped(w, made, map, c)) {
       return false;
@@ -401,7 +433,8 @@ bool nmt(text_work& w) {
   int32_t made = 0;
   for (int32_t k = 0; k < w.count; ++k) {
     const uint32_t c = w.text[k];
-    if ((c >= 1 && c <= 8) || c == 11 || (c >= 14 && c <= 31) || c == 0x7F || c == 0x8F || c == 0x9F) {
+    if ((c >= 1 && c <= 8) || c == 11 || (c >= 14 && c <= 31) || c == 0x7F || c == 0x8F ||
+        c == 0x9F) {
       left_out(w, made);
       continue;
     }
@@ -605,9 +638,9 @@ INLINE bool narrowed_by_code(const text_work& w, const text_order& order, text_r
 // the lowest rank first, then the leftmost.
 struct bpe_list {
   int32_t *id, *before, *next;  // of a symbol; `next` of the last one is -1
-  int32_t *rank, *merged;       // of it and the next one
-  int32_t *heap, *place;        // symbols; where a symbol is in the heap, or -1
-  int32_t size;                 // of the heap
+  int32_t *rank, *merged;  // of it and the next one
+  int32_t *heap, *place;  // symbols; where a symbol is in the heap, or -1
+  int32_t size;  // of the heap
 };
 
 INLINE bool comes_first(const bpe_list& l, int32_t a, int32_t b) {
@@ -761,7 +794,8 @@ bool model_word(text_work& w, const text_piece& p) {
     int32_t longest = -1, end = begin;
     for (int32_t k = begin; on && k < p.count; ++k) {
       on = narrowed_by_code(w, kTextOrder, range, p.at[k]);
-      const int32_t token = on && (!kTextWholeWords || k == p.count - 1) ? token_of(w, kTextOrder, range) : -1;
+      const int32_t token =
+          on && (!kTextWholeWords || k == p.count - 1) ? token_of(w, kTextOrder, range) : -1;
       if (token >= 0) longest = token, end = k + 1;
     }
     good = longest >= 0;
@@ -815,7 +849,8 @@ bool model_word(text_work& w, const text_piece& p) {
   for (int32_t from = 0; from < p.count; ++from) {
     text_range range = everything(kTextOrder);
     bool alone = false;  // the character is a token
-    for (int32_t to = from; to < p.count && narrowed_by_code(w, kTextOrder, range, p.at[to]); ++to) {
+    for (int32_t to = from; to < p.count && narrowed_by_code(w, kTextOrder, range, p.at[to]);
+         ++to) {
       const int32_t id = token_of(w, kTextOrder, range);
       if (id < 0) continue;
       reach(from, to + 1, scores[id], id);
@@ -859,9 +894,9 @@ bool rewritten(text_work& w, int32_t level, const text_piece& p) {
     ++made;
   };
   const uint32_t mark = step.kind == kStepSpace ? ' ' : step.program;
-  const bool marked = step.kind == kStepSpace ? p.at[0] == ' '
-                                              : p.at[0] == mark || p.at[0] == ' ';
-  if (step.kind != kStepBytes && !marked && (step.first == kAlways || (step.first == kFirst && p.start)))
+  const bool marked = step.kind == kStepSpace ? p.at[0] == ' ' : p.at[0] == mark || p.at[0] == ' ';
+  if (step.kind != kStepBytes && !marked &&
+      (step.first == kAlways || (step.first == kFirst && p.start)))
     add(mark);
   for (int32_t k = 0; k < p.count; ++k) {
     const uint32_t c = p.at[k];
@@ -938,7 +973,8 @@ INLINE bool next_level(text_work& w, int32_t, const text_piece& p) { return mode
 enum text_flag { kSingleWord = 1, kLstrip = 2, kRstrip = 4 };
 
 [[maybe_unused]] bool is_word(const text_work& w, uint32_t c) {
-  if (c < 128) return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_';
+  if (c < 128)
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_';
   const int kind = category_of(w, c);
   return kind <= kNl || kind == kPc || c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) ||
       (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
@@ -959,13 +995,15 @@ bool find_added(text_work& w, const added_list& list, const text_piece& p, const
     at = end;
     if (found < 0) continue;
     const uint8_t flags = text_table<uint8_t>(w, list.flags)[found];
-    const bool in_word = (begin > 0 && is_word(w, p.at[begin - 1])) || (end < p.count && is_word(w, p.at[end]));
+    const bool in_word =
+        (begin > 0 && is_word(w, p.at[begin - 1])) || (end < p.count && is_word(w, p.at[end]));
     if ((flags & kSingleWord) && in_word) continue;
     int32_t from = begin;
     while ((flags & kLstrip) && from > 0 && is_space(w, p.at[from - 1])) --from;
     if (from < done) from = done;
     while ((flags & kRstrip) && end < p.count && is_space(w, p.at[end])) ++end;
-    if (done < from && !other(text_piece{p.at + done, from - done, p.start && done == 0})) return false;
+    if (done < from && !other(text_piece{p.at + done, from - done, p.start && done == 0}))
+      return false;
     add_id(w, text_table<int32_t>(w, list.ids)[found]);
     done = end;
   }

@@ -3,7 +3,7 @@
 
 //@ section text_declaration
 #define @NAME@_TEXT_BYTES @most_bytes@ /* the longest text, in bytes (dlpack build --text-bytes) */
-#define @NAME@_TOKENS @tokens@     /* ids are below this */
+#define @NAME@_TOKENS @tokens@ /* ids are below this */
 
 /* Converts a text in UTF-8 to the model's ids, as the model's tokenizer.json says, which also cuts or pads them if
    it says so. Broken UTF-8 counts as U+FFFD. `special`: whether the tokens around a text, such as [CLS], are added.
@@ -113,7 +113,7 @@ void pad_ids(int32_t* ids, size_t count, size_t padded) {
 struct text_out {
   char* text;
   size_t capacity, made;
-  bool writes;       // otherwise nothing counts
+  bool writes;  // otherwise nothing counts
   int32_t to_strip;  // of the character kTextStripped at the beginning
   uint8_t held[4];
   int32_t held_count;
@@ -310,7 +310,7 @@ void write_ids(text_out& o, const text_work& w, const int32_t* ids, size_t count
 }
 
 //@ section embed_declaration
-#define @NAME@_EMBEDDING @size@     /* numbers of an embedding */
+#define @NAME@_EMBEDDING @size@ /* numbers of an embedding */
 #define @NAME@_EMBEDDED_TOKENS @longest@ /* the most tokens of a text, those around it included */
 
 /* Computes the embedding of a text: its tokens go into the inputs, padded to their length, and the output is
@@ -326,8 +326,8 @@ void write_ids(text_out& o, const text_work& w, const int32_t* ids, size_t count
 
 //@ section embed_definition
 namespace impl { namespace {
-template <class T> void fill_input(@name@_predictor& p, int32_t index, const int32_t* values,
-                                   int32_t count) {
+template <class T>
+void fill_input(@name@_predictor& p, int32_t index, const int32_t* values, int32_t count) {
   T* const to = reinterpret_cast<T*>(own_input(p, index));
   for (int32_t k = 0; k < count; ++k) to[k] = static_cast<T>(values[k]);
   p.inputs[index] = to;
@@ -350,18 +350,19 @@ void pool_rows(const float* rows, int32_t begin, int32_t end, float* to) {
 
 @name@_status @name@_embed(@name@_predictor* p, const char* text, size_t bytes, int32_t cut,
                            float* embedding) {
-  if (p == nullptr || (text == nullptr && bytes != 0) || embedding == nullptr ||
-      !impl::kOwnTensors)
+  if (p == nullptr || (text == nullptr && bytes != 0) || embedding == nullptr || !impl::kOwnTensors)
     return @NAME@_BAD_ARGUMENT;
   if (p->arrived != impl::kWeightsBytes) return @NAME@_NO_WEIGHTS;
-  int32_t* const ids = reinterpret_cast<int32_t*>(p->text + impl::kTextWork) - 2 * impl::kEmbedLongest;
+  int32_t* const ids =
+      reinterpret_cast<int32_t*>(p->text + impl::kTextWork) - 2 * impl::kEmbedLongest;
   int32_t* const others = ids + impl::kEmbedLongest;
   if (cut != 0 && bytes > impl::kTextBytes) {
     bytes = impl::kTextBytes;
     while (bytes > 0 && (static_cast<uint8_t>(text[bytes]) & 0xC0) == 0x80) --bytes;
   }
   constexpr size_t longest = impl::kEmbedLongest;
-  const size_t most = cut != 0 && (impl::kTextMost == 0 || impl::kTextMost > longest) ? longest : impl::kTextMost;
+  const size_t most =
+      cut != 0 && (impl::kTextMost == 0 || impl::kTextMost > longest) ? longest : impl::kTextMost;
   size_t made = 0;
   @name@_status status = impl::ids_of(*p, text, bytes, true, most, ids, longest, &made);
   if (status != @NAME@_OK) return status;
@@ -372,7 +373,8 @@ void pool_rows(const float* rows, int32_t begin, int32_t end, float* to) {
   }
   int32_t set = -1;
   for (int32_t k = 0; k < impl::kEmbedSets; ++k) {
-    if (impl::kEmbedLengths[k] >= count && (set < 0 || impl::kEmbedLengths[k] < impl::kEmbedLengths[set]))
+    if (impl::kEmbedLengths[k] >= count &&
+        (set < 0 || impl::kEmbedLengths[k] < impl::kEmbedLengths[set]))
       set = k;
   }
   const int32_t length = impl::kEmbedLengths[set];

@@ -1,7 +1,7 @@
-"""Compares the emitted tokenizers with the package `tokenizers`: ``script/tokenizers [--count 10000] [--kind NAME ...]``.
+"""Compares emitted tokenizers with the package `tokenizers`: ``script/tokenizers [--count 10000] [--kind NAME ...]``.
 
-Each kind (`kinds.py`) converts texts of twenty languages, with emoji and broken UTF-8 (`samples.py`), to ids and back; each
-text that differs is printed, the first few of a kind, and ends in exit code 1. ``--file tokenizer.json`` tries that file.
+Each kind (`kinds.py`) converts texts of twenty languages, with emoji and broken UTF-8 (`samples.py`), to ids and back.
+The first few texts of a kind that differ are printed, and end in exit code 1. ``--file FILE`` tries a tokenizer.json.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from texts.kinds import KINDS
 from texts.library import Library
 from texts.samples import texts
-from tokenizers import Tokenizer
-
 
 RECORDED = Path(__file__).with_name("recorded.json.gz")
 

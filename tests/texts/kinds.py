@@ -8,8 +8,9 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from texts.samples import LANGUAGES, PARTS
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from texts.samples import LANGUAGES, PARTS
 
 GPT4 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
@@ -288,5 +289,3 @@ def double_array(values: Mapping[bytes, int]) -> list[int]:
             if label:
                 todo.append((child, depth + 1, own))
     return [units.get(k, 0) for k in range((max(units) | 0xFF) + 1)]  # readers look within blocks of 256
-
-

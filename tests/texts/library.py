@@ -51,14 +51,28 @@ class Library:
             path.write_text(source(name, text, text_bytes), encoding="utf-8")
             sources.append(f'#include "{path.name}"\n')
         (folder / "all.cc").write_text("".join(sources), encoding="utf-8")
-        compiler = ["-std=c++17", *flags.split(), "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "all.cc", "-o", "all.so"]
+        compiler = [
+            "-std=c++17",
+            *flags.split(),
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-fPIC",
+            "-shared",
+            "all.cc",
+            "-o",
+            "all.so",
+        ]
         done = processes.run(["c++", *compiler], cwd=folder)
         assert done.returncode == 0, done.stderr[-3000:]
         self.library = ctypes.CDLL(str(folder / "all.so"))
         self.handles: dict[str, ctypes.c_void_p] = {}
         for name in tokenizers:
             handle = ctypes.c_void_p()
-            assert self.library[f"{name}_create"](ctypes.byref(handle), None, ctypes.c_size_t(0), None, ctypes.c_size_t(0)) == 0
+            assert (
+                self.library[f"{name}_create"](ctypes.byref(handle), None, ctypes.c_size_t(0), None, ctypes.c_size_t(0))
+                == 0
+            )
             self.handles[name] = handle
 
     def tokenize(self, name: str, text: bytes, special: bool = True, capacity: int = 1 << 16) -> list[int] | int:

@@ -370,12 +370,9 @@ class Predictor(TextFunctions):
         is not quantised, converts the values to its dtype. Raises ValueError for an unknown name.
         """
         tensor = self._tensor(name)
-        quantization = quantization_of(tensor)
-        return (
-            quantization.quantize(values, tensor["dtype"])
-            if quantization
-            else np.asarray(values, numpy_dtype(tensor["dtype"]))
-        )
+        if quantization := quantization_of(tensor):
+            return quantization.quantize(values, tensor["dtype"])
+        return np.asarray(values, numpy_dtype(tensor["dtype"]))
 
     def _tensor(self, name: str) -> Mapping[str, Any]:
         tensors = {t["name"]: t for t in (*self.manifest["inputs"], *self.manifest["outputs"])}

@@ -83,7 +83,7 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
         detail.append(f"{len(source.proto.graph.node)} nodes, {source.opset}")
         sets, bucketed = _shape_sets(options, source)
         _check_options(options, source, sets)
-    text = find_tokenizer(model, source, options, progress)
+    tokenizer = find_tokenizer(model, source, options, progress)
     cases: list[Case] = []
     precision: dict[str, Any] = {}
     for number, shapes in enumerate(sets):
@@ -112,7 +112,7 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
             change = reduced.change(trial.inputs, progress)
             precision = precision or change
     batch = _open_batch(model, source, cases[0].graph, options) if options.batch else None
-    return Prepared(source, tuple(cases), bucketed, precision, batch, text)
+    return Prepared(source, tuple(cases), bucketed, precision, batch, tokenizer)
 
 
 def _open_batch(model: Path, source: Source, one: Graph, options: Options) -> Batch:

@@ -134,7 +134,9 @@ def _pooling(folder: Path, options: Options) -> tuple[str, bool]:
     if options.embedding:
         words = options.embedding.split(",")
         if words[0] not in POOLINGS or words[1:] not in ([], ["normalize"]):
-            raise UsageError(f"--embedding {options.embedding}: write {', '.join(POOLINGS)}, or one of them and ,normalize")
+            raise UsageError(
+                f"--embedding {options.embedding}: write {', '.join(POOLINGS)}, or one of them and ,normalize"
+            )
         return words[0], len(words) > 1
     told = _json(folder / "1_Pooling" / "config.json")
     if not isinstance(told, dict):
@@ -143,7 +145,9 @@ def _pooling(folder: Path, options: Options) -> tuple[str, bool]:
     chosen = [mode for mode, key in modes.items() if told.get(f"pooling_mode_{key}")]
     others = [k for k, on in told.items() if k.startswith("pooling_mode_") and on is True]
     if len(chosen) != 1 or len(others) != 1:
-        raise UnsupportedError(f"{folder / '1_Pooling'}: the pooling {', '.join(others) or 'of nothing'} is not supported")
+        raise UnsupportedError(
+            f"{folder / '1_Pooling'}: the pooling {', '.join(others) or 'of nothing'} is not supported"
+        )
     modules = _json(folder / "modules.json")
     listed = modules if isinstance(modules, list) else []
     return chosen[0], any("Normalize" in str(m.get("type")) for m in listed if isinstance(m, dict))

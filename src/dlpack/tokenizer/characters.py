@@ -59,7 +59,8 @@ _CIRCLED = ((0x24B6, 0x24E9), (0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 
 def word_characters() -> Codes:
     r"""\w as Unicode's report on regular expressions has it."""
     kinds = [of_category(name) for name in ("L", "M", "Nd", "Nl", "Pc")]
-    return np.logical_or.reduce([*kinds, of_ranges((0x200C, 0x200D), *_CIRCLED)])
+    found: Codes = np.logical_or.reduce([*kinds, of_ranges((0x200C, 0x200D), *_CIRCLED)])
+    return found
 
 
 _JOINED = ((0x200C, 0x200D), (0xE33, 0xE33), (0xEB3, 0xEB3), (0xFF9E, 0xFF9F), (0x1F3FB, 0x1F3FF), (0xE0020, 0xE007F))
@@ -88,7 +89,7 @@ def category_runs(clusters: bool) -> npt.NDArray[np.uint32]:
     characters join if that is asked for."""
     values = categories() + (32 * _clusters() if clusters else 0)
     begins = np.flatnonzero(np.diff(values, prepend=255))
-    return (begins.astype(np.uint32) << 8) | values[begins]
+    return ((begins << 8) | values[begins]).astype(np.uint32)
 
 
 Pairs = Mapping[int, Sequence[int]]
@@ -117,7 +118,7 @@ def combining_runs() -> npt.NDArray[np.uint32]:
     """Runs of one combining class: where each begins times 256, plus the class."""
     values = np.fromiter((unicodedata.combining(chr(c)) for c in range(CODES)), np.uint32, CODES)
     begins = np.flatnonzero(np.diff(values, prepend=255))
-    return (begins.astype(np.uint32) << 8) | values[begins]
+    return ((begins << 8) | values[begins]).astype(np.uint32)
 
 
 def compositions() -> npt.NDArray[np.uint32]:
@@ -125,7 +126,7 @@ def compositions() -> npt.NDArray[np.uint32]:
     rows = []
     for c in range(CODES):
         told = unicodedata.decomposition(chr(c))
-        if told and "<" not in told and len(parts := [int(x, 16) for x in told.split()]) == 2:
-            if unicodedata.normalize("NFC", chr(c)) == chr(c):
-                rows.append((*parts, c))
+        parts = [int(x, 16) for x in told.split()] if "<" not in told else []
+        if len(parts) == 2 and unicodedata.normalize("NFC", chr(c)) == chr(c):
+            rows.append((*parts, c))
     return np.array(sorted(rows), np.uint32)

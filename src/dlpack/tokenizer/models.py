@@ -30,7 +30,9 @@ def _guessed(node: Node) -> str:
     """The type of files from before 0.11 that do not tell it."""
     if isinstance(node.value.get("vocab"), list):
         return "Unigram"
-    return "BPE" if "merges" in node.value else "WordPiece" if "continuing_subword_prefix" in node.value else "WordLevel"
+    return (
+        "BPE" if "merges" in node.value else "WordPiece" if "continuing_subword_prefix" in node.value else "WordLevel"
+    )
 
 
 def _ids(node: Node) -> dict[str, int]:
@@ -112,7 +114,12 @@ def _unigram(node: Node) -> Unigram:
         raise wrong(f"the vocabulary has {len(rows):,} tokens, and 1 to {MOST_TOKENS:,} are possible")
     scores, ids = [], {}
     for k, row in enumerate(rows):
-        if not isinstance(row, list) or len(row) != 2 or isinstance(row[1], bool) or not isinstance(row[1], int | float):
+        if (
+            not isinstance(row, list)
+            or len(row) != 2
+            or isinstance(row[1], bool)
+            or not isinstance(row[1], int | float)
+        ):
             raise wrong(f"the {k}th token is {str(row)[:40]}, not a pair of a token and its score")
         check_token(row[0])
         try:

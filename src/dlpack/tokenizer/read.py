@@ -1,4 +1,4 @@
-"""Reads a tokenizer.json. Nothing of it is trusted: types, sizes and ids are checked, and what is not known is refused."""
+"""Reads a tokenizer.json. Nothing of it is trusted: types, sizes and ids are checked; what is not known is refused."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def parse_tokenizer(text: str) -> Tokenizer:
     tokens = _tokens(model.ids, added)
     decoder = read_decoder(root.node("decoder"), tokens)
     byte_level = _byte_level(steps, cuts)
-    if byte_level and decoder.sink != "lossy" or decoder.sink == "lossy" and not byte_level:
+    if (byte_level and decoder.sink != "lossy") or (decoder.sink == "lossy" and not byte_level):
         raise unsupported("a pre-tokenizer ByteLevel without the decoder ByteLevel, or the reverse,")
     before, behind, text_type = _around(root.node("post_processor"), len(tokens))
     return Tokenizer(
@@ -90,7 +90,9 @@ def _added(root: Node, steps: Sequence[Step]) -> list[Added]:
     found = []
     for node in root.nodes("added_tokens"):
         check_token(node.get("content", str))
-        flags = {key: node.get(key, bool, False) for key in ("single_word", "lstrip", "rstrip", "normalized", "special")}
+        flags = {
+            key: node.get(key, bool, False) for key in ("single_word", "lstrip", "rstrip", "normalized", "special")
+        }
         token = Added(node.number("id", 0, MOST_TOKENS - 1), node.get("content", str), **flags)
         if token.normalized and (content := normalized(steps, token.content)) != token.content:
             token = replace(token, content=content, special=False)
@@ -117,10 +119,10 @@ def _around(node: Node | None, count: int) -> tuple[list[tuple[int, int]], list[
     behind: list[tuple[int, int]] = []
     text_type = 0
     for part in _processors(node, 0):
-        first, last = [], []
+        first: list[tuple[int, int]] = []
+        last: list[tuple[int, int]] = []
         if part.kind == "TemplateProcessing":
             first, last, text_type = _template(part)
-            before, behind = [(n, t) for n, t in before], [(n, t) for n, t in behind]
         elif part.kind in ("BertProcessing", "RobertaProcessing"):
             first, last = [(_named(part, "cls"), 0)], [(_named(part, "sep"), 0)]
         elif part.kind != "ByteLevel":

@@ -1,11 +1,13 @@
 r"""Regular expressions of tokenizers, as programs for the matcher in runtime_c/tokenizer.h.
 
 What they use of Oniguruma's language: literals, classes with ranges, \s \d \w \p{..} and &&, groups (?:..), (..) and
-(?i:..), alternatives, look-ahead, ^ and $, greedy and possessive repetition of one character, and of groups a few times.
+(?i:..), alternatives, look-ahead, ^ and $, greedy and possessive repetition of one character, and of groups a
+few times.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,8 +70,8 @@ class Patterns:
         self.retries = max(self.retries, 1 + sum(kind in (SET, SPLIT) for kind in kinds))
 
     def set_table(self) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
-        """A row of seven words per set: four of bits for ASCII, one of categories that are wholly in it, where its other
-        ranges begin and how many there are; then the ranges, two words each."""
+        """A row of seven words per set: four of bits for ASCII, one of categories that are wholly in it, where its
+        other ranges begin and how many there are; then the ranges, two words each."""
         rows: list[list[int]] = []
         ranges: list[tuple[int, int]] = []
         kinds = categories()
@@ -125,7 +127,9 @@ class _Parser:
             raise UnsupportedError(f"tokenizer.json: a pattern of {len(pattern):,} characters is too long")
 
     def refused(self, what: str) -> UnsupportedError:
-        return UnsupportedError(f"tokenizer.json: the pattern {self.pattern[:200]!r} has {what}, which is not supported")
+        return UnsupportedError(
+            f"tokenizer.json: the pattern {self.pattern[:200]!r} has {what}, which is not supported"
+        )
 
     def _peek(self) -> str:
         return self.pattern[self.at : self.at + 1]
@@ -360,7 +364,7 @@ class _Parser:
         return ~codes if negated else codes
 
     def _shorthand(self, kind: str) -> tuple[Codes, bool]:
-        known = {"s": spaces, "d": lambda: of_category("Nd"), "w": _words}
+        known: dict[str, Callable[[], Codes]] = {"s": spaces, "d": lambda: of_category("Nd"), "w": _words}
         if kind.lower() not in known:
             raise self.refused(f"'\\{kind}'")
         return known[kind.lower()](), kind.isupper()
@@ -385,12 +389,19 @@ _SCRIPTS = {
         (0x16FF0, 0x16FF1), (0x20000, 0x2A6DF), (0x2A700, 0x2B739), (0x2B740, 0x2B81D), (0x2B820, 0x2CEA1),
         (0x2CEB0, 0x2EBE0), (0x2EBF0, 0x2EE5D), (0x2F800, 0x2FA1D), (0x30000, 0x3134A), (0x31350, 0x323AF),
     ),
-    "Hiragana": ((0x3041, 0x3096), (0x309D, 0x309F), (0x1B001, 0x1B11F), (0x1B132, 0x1B132), (0x1B150, 0x1B152), (0x1F200, 0x1F200)),
+    "Hiragana": (
+        (0x3041, 0x3096), (0x309D, 0x309F), (0x1B001, 0x1B11F), (0x1B132, 0x1B132), (0x1B150, 0x1B152),
+        (0x1F200, 0x1F200),
+    ),
     "Katakana": (
         (0x30A1, 0x30FA), (0x30FD, 0x30FF), (0x31F0, 0x31FF), (0x32D0, 0x32FE), (0x3300, 0x3357), (0xFF66, 0xFF6F),
         (0xFF71, 0xFF9D), (0x1AFF0, 0x1AFF3), (0x1AFF5, 0x1AFFB), (0x1AFFD, 0x1AFFE), (0x1B000, 0x1B000),
         (0x1B120, 0x1B122), (0x1B155, 0x1B155), (0x1B164, 0x1B167),
     ),
-    "Hangul": ((0x1100, 0x11FF), (0x302E, 0x302F), (0x3131, 0x318E), (0x3200, 0x321E), (0x3260, 0x327E), (0xA960, 0xA97C), (0xAC00, 0xD7A3), (0xD7B0, 0xD7C6), (0xD7CB, 0xD7FB), (0xFFA0, 0xFFBE), (0xFFC2, 0xFFC7), (0xFFCA, 0xFFCF), (0xFFD2, 0xFFD7), (0xFFDA, 0xFFDC)),
+    "Hangul": (
+        (0x1100, 0x11FF), (0x302E, 0x302F), (0x3131, 0x318E), (0x3200, 0x321E), (0x3260, 0x327E), (0xA960, 0xA97C),
+        (0xAC00, 0xD7A3), (0xD7B0, 0xD7C6), (0xD7CB, 0xD7FB), (0xFFA0, 0xFFBE), (0xFFC2, 0xFFC7), (0xFFCA, 0xFFCF),
+        (0xFFD2, 0xFFD7), (0xFFDA, 0xFFDC),
+    ),
 }  # fmt: skip
 """The scripts that patterns of tokenizers name."""

@@ -61,10 +61,13 @@ class Unigram:
 
 @dataclass(frozen=True)
 class Decoder:
-    """How tokens become text. `kind`: "raw" as they are; "marked": `mark` is a space; "spaced": words are put apart,
-    but for tokens that begin with `mark`. `odd`: tokens of which this is not true, with what they are as the first
-    token and later. `sink`: "plain"; "lossy": the bytes together are UTF-8, or U+FFFD; "runs": those of byte tokens are.
-    `strip`: a character, and how often it is dropped at the beginning of the text."""
+    """How tokens become text.
+
+    `kind`: "raw" as they are; "marked": `mark` is a space; "spaced": words are put apart, but for tokens that begin
+    with `mark`. `odd`: tokens of which this is not true, with what they are as the first token and later. `bytes_of`:
+    the tokens that are a byte. `sink`: "plain"; "lossy": the bytes together are UTF-8, or U+FFFD; "runs": those of byte
+    tokens are. `strip`: a character, and how often it is dropped at the beginning of the text.
+    """
 
     kind: str
     mark: str

@@ -146,9 +146,7 @@ def _level(node: Node, patterns: Patterns) -> list[Step]:
         mark = _character(node, "replacement")
         scheme = prepend_scheme(node)
         steps = [("metaspace", mark, scheme)]
-        return steps + (
-            [split(patterns.literal(mark), "MergedWithNext")] if node.get("split", bool, True) else []
-        )
+        return steps + ([split(patterns.literal(mark), "MergedWithNext")] if node.get("split", bool, True) else [])
     raise unsupported(f"the pre-tokenizer {kind[:40]!r}")
 
 
@@ -177,13 +175,13 @@ def _character(node: Node, key: str) -> str:
 
 
 def normalized(steps: Sequence[Step], text: str) -> str:
-    """A short text as the normalizer leaves it: the content of an added token, which is looked for in normalized text."""
+    """A short text as the normalizer leaves it: the content of an added token that is looked for in such text."""
     for step in steps:
         text = _STEPS[step[0]](text, *step[1:])
     return text
 
 
-def _replaced(text: str, begin: int, content: str, pattern: str) -> str:
+def _replaced(text: str, _begin: int, content: str, pattern: str) -> str:
     try:
         return re.sub(pattern, lambda _: content, text)
     except re.error:
@@ -218,7 +216,14 @@ def _mapped(character: str, units: np.ndarray[tuple[int], np.dtype[np.uint32]], 
     return character
 
 
-_CJK = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F))
+_CJK = (
+    (0x4E00, 0x9FFF),
+    (0x3400, 0x4DBF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x2CEAF),
+    (0xF900, 0xFAFF),
+    (0x2F800, 0x2FA1F),
+)
 _CATEGORY = unicodedata.category
 
 _STEPS: Mapping[str, Callable[..., str]] = {

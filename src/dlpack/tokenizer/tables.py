@@ -57,7 +57,9 @@ class _Tables:
         self.sections += [s for s in sections if s not in self.sections]
 
 
-def text_part(tokenizer: Tokenizer, offset: int, most_bytes: int, embedding: Embedding | None) -> tuple[bytes, TextPart]:
+def text_part(
+    tokenizer: Tokenizer, offset: int, most_bytes: int, embedding: Embedding | None
+) -> tuple[bytes, TextPart]:
     """The tables, to be put at `offset` of the weights, and what a program says of them.
 
     `most_bytes`: the longest text, in bytes of UTF-8.
@@ -183,7 +185,7 @@ _NORMALIZERS: Mapping[str, Callable[..., str]] = {
 
 def _strings(tokenizer: Tokenizer, t: _Tables) -> None:
     """The tokens' strings by id, then those of the added tokens as they stand in a text, and the lists of these."""
-    texts = {False: {}, True: {}}  # type: dict[bool, dict[bytes, Added]]
+    texts: dict[bool, dict[bytes, Added]] = {False: {}, True: {}}
     for token in tokenizer.added:
         texts[token.normalized].setdefault(token.content.encode(), token)
     strings = [s or b"" for s in tokenizer.strings]
@@ -249,9 +251,7 @@ def _bpe(tokenizer: Tokenizer, model: Bpe, t: _Tables, symbols: int) -> int:
     t.truth(WholeWords=model.whole_words, ByteLevel=bytewise, FuseUnknown=model.fuse_unknown)
     t.number(Unknown=model.unknown)
     characters = set(byte_characters())
-    _vocabulary(
-        tokenizer, t, lambda token: model.whole_words and (not bytewise or characters.issuperset(token))
-    )
+    _vocabulary(tokenizer, t, lambda token: model.whole_words and (not bytewise or characters.issuperset(token)))
     _byte_tokens(model.ids, t, model.byte_fallback)
     _initials(model, t)
     last = {(left, right): (rank, both) for rank, (left, right, both) in enumerate(model.merges)}
