@@ -27,7 +27,7 @@ export class TextModel {
    */
   tokenize(text, { special = true } = {}) {
     const bytes = this._bytes(text);
-    for (let capacity = bytes.length + 512; ; ) {
+    for (let capacity = bytes.length + 512; ;) {
       const [count, ids, from] = this._places(4, 4 * capacity, bytes.length);
       this._array(Uint8Array, from, bytes.length).set(bytes);
       const status = this._call("tokenize", from, bytes.length, Number(special), ids, capacity, count);
@@ -82,7 +82,7 @@ export class TextModel {
 
   _written(what, ids, last) {
     const given = checkedIds(ids);
-    for (let capacity = 64 + 16 * given.length; ; ) {
+    for (let capacity = 64 + 16 * given.length; ;) {
       const [count, from, text] = this._places(4, 4 * given.length, capacity);
       this._array(Int32Array, from, given.length).set(given);
       const status = this._call(what, from, given.length, last, text, capacity, count);
@@ -105,7 +105,9 @@ export class TextModel {
     const { name, manifest } = this.predictor;
     const most = manifest.embedding ? ` and ${manifest.embedding.tokens} tokens` : "";
     return Object.assign(
-      new RangeError(`${name}: the text of ${bytes} bytes is too long; ${manifest.tokenizer.text_bytes} bytes${most} are possible`),
+      new RangeError(
+        `${name}: the text of ${bytes} bytes is too long; ${manifest.tokenizer.text_bytes} bytes${most} are possible`,
+      ),
       { status: TOO_LONG },
     );
   }
@@ -127,9 +129,7 @@ export class TextModel {
       const follows = this._room.at + this._room.bytes === end;
       const pages = Math.ceil((follows ? missing : total) / PAGE);
       memory.grow(pages);
-      this._room = follows
-        ? { at: this._room.at, bytes: this._room.bytes + pages * PAGE }
-        : { at: end, bytes: pages * PAGE };
+      this._room = follows ? { at: this._room.at, bytes: this._room.bytes + pages * PAGE } : { at: end, bytes: pages * PAGE };
     }
     return sizes.map((_, i) => this._room.at + (i ? ends[i - 1] : 0));
   }
