@@ -104,7 +104,8 @@ def _fills(program: Program, e: Embedding) -> list[str]:
 
 def _embedding(e: Embedding) -> list[str]:
     return [
-        f"constexpr int32_t kEmbedSize = {e.size}, kEmbedOutput = {e.output}, kEmbedSets = {len(e.lengths)};",
+        f"constexpr int32_t kEmbedSize = {e.size}, kEmbedOutput = {e.output};",
+        f"constexpr int32_t kEmbedSets = {len(e.lengths)};",
         f"constexpr int32_t kEmbedLengths[] = {{{', '.join(map(str, e.lengths))}}};",
         f"constexpr int32_t kEmbedLongest = {max(e.lengths)};",
         f"constexpr int kEmbedPooling = {_POOLINGS[e.pooling]};",

@@ -45,13 +45,15 @@ class _Tables:
         return begin
 
     def size(self, **values: int) -> None:
-        self.lines += [f"constexpr size_t kText{name} = {value};" for name, value in values.items()]
+        self.lines += [f"[[maybe_unused]] constexpr size_t kText{name} = {value};" for name, value in values.items()]
 
     def number(self, **values: int) -> None:
-        self.lines += [f"constexpr int32_t kText{name} = {value};" for name, value in values.items()]
+        self.lines += [f"[[maybe_unused]] constexpr int32_t kText{name} = {value};" for name, value in values.items()]
 
     def truth(self, **values: bool) -> None:
-        self.lines += [f"constexpr bool kText{name} = {str(value).lower()};" for name, value in values.items()]
+        self.lines += [
+            f"[[maybe_unused]] constexpr bool kText{name} = {str(value).lower()};" for name, value in values.items()
+        ]
 
     def needs(self, *sections: str) -> None:
         self.sections += [s for s in sections if s not in self.sections]
@@ -110,7 +112,7 @@ def _map(t: _Tables, name: str, pairs: Pairs) -> str:
         begins = np.cumsum([0, *(len(pairs[k]) for k in keys)])
         codes = [c for k in keys for c in pairs[k]]
         parts = f"{t.add(keys)}, {len(keys)}, {t.add(begins)}, {t.add(codes)}"
-        t.lines.append(f"constexpr text_map {constant} = {{{parts}}};")
+        t.lines.append(f"[[maybe_unused]] constexpr text_map {constant} = {{{parts}}};")
     return constant
 
 
@@ -200,7 +202,9 @@ def _strings(tokenizer: Tokenizer, t: _Tables) -> None:
         ids = t.add([token.id for token in tokens], "i4")
         name = "Normalized" if kind else "Plain"
         listed = _order(t, range(first, first + len(order)), order)
-        t.lines.append(f"constexpr added_list kText{name} = {{{listed}, {t.add(flags, 'u1')}, {ids}}};")
+        t.lines.append(
+            f"[[maybe_unused]] constexpr added_list kText{name} = {{{listed}, {t.add(flags, 'u1')}, {ids}}};"
+        )
     t.needs("text_added")
 
 
@@ -215,7 +219,7 @@ def _vocabulary(tokenizer: Tokenizer, t: _Tables, usable: Callable[[str], bool] 
     strings = tokenizer.strings
     found = sorted((strings[k] or b"", k) for token, k in tokenizer.model.ids.items() if usable(token))
     listed = _order(t, [k for _, k in found], [s for s, _ in found])
-    t.lines.append(f"constexpr text_order kTextOrder = {listed};")
+    t.lines.append(f"[[maybe_unused]] constexpr text_order kTextOrder = {listed};")
 
 
 def _byte_tokens(ids: Mapping[str, int], t: _Tables, wanted: bool) -> None:
@@ -241,7 +245,9 @@ def _model(tokenizer: Tokenizer, t: _Tables, symbols: int) -> int:
     t.needs("text_unigram")
     _byte_tokens(model.ids, t, model.byte_fallback)
     t.size(Scores=t.add(model.scores, "f8"))
-    t.lines.append(f"constexpr double kTextUnknownScore = {(min(model.scores) - UNKNOWN_PENALTY).hex()};")
+    t.lines.append(
+        f"[[maybe_unused]] constexpr double kTextUnknownScore = {(min(model.scores) - UNKNOWN_PENALTY).hex()};"
+    )
     return 16 * symbols
 
 
@@ -284,7 +290,7 @@ def _initials(model: Bpe, t: _Tables) -> None:
         known[affixes] = f"{{{t.add(low, 'i4')}, {t.add(codes)}, {t.add(high, 'i4')}, {len(codes)}}}"
     forms = [(model.prefix if k & 1 else "", model.suffix if k & 2 else "") for k in range(4)]
     rows = ",\n".join(f"    {known[affixes]}" for affixes in forms)
-    t.lines.append(f"constexpr bpe_initial kTextInitial[] = {{\n{rows}}};")
+    t.lines.append(f"[[maybe_unused]] constexpr bpe_initial kTextInitial[] = {{\n{rows}}};")
 
 
 _SCHEMES = {"never": "kNever", "first": "kFirst", "always": "kAlways"}
@@ -304,7 +310,7 @@ def _levels(steps: Sequence[Step], t: _Tables) -> None:
         return
     t.needs("text_level" if any(step[0] == "split" for step in steps) else "text_level_unsplit")
     t.number(LevelCount=len(rows))
-    t.lines.append("constexpr text_level kTextLevels[] = {\n" + ",\n".join(rows) + "};")
+    t.lines.append("[[maybe_unused]] constexpr text_level kTextLevels[] = {\n" + ",\n".join(rows) + "};")
 
 
 def _around(tokenizer: Tokenizer, t: _Tables) -> None:
@@ -312,7 +318,7 @@ def _around(tokenizer: Tokenizer, t: _Tables) -> None:
     listed = ", ".join(f"{{{number}, {kind}}}" for number, kind in rows)
     length = tokenizer.length
     t.size(Before=len(tokenizer.before), Behind=len(tokenizer.behind))
-    t.lines.append(f"constexpr around_token kTextAround[] = {{{listed}}};")
+    t.lines.append(f"[[maybe_unused]] constexpr around_token kTextAround[] = {{{listed}}};")
     padded = -(-length.fixed // max(1, length.multiple)) * max(1, length.multiple)  # texts beyond are not padded
     t.size(Most=length.most, PadTo=padded, PadMultiple=max(1, 0 if padded else length.multiple))
     t.truth(CutLeft=length.cut_left, PadLeft=length.pad_left)
@@ -353,7 +359,9 @@ def _decoder(tokenizer: Tokenizer, t: _Tables) -> None:
     t.size(Odd=t.add(rows), OddBytes=t.add(bytes(own)))
     t.number(OddCount=len(rows), MarkBytes=len(mark), Stripped=ord(character or " "), Strips=times)
     t.truth(FirstUnmarked=decoder.first_unmarked)
-    t.lines.append(f"constexpr uint8_t kTextMark[] = {{{', '.join(map(str, mark)) or '0'}}};")
+    t.lines.append(f"[[maybe_unused]] constexpr uint8_t kTextMark[] = {{{', '.join(map(str, mark)) or '0'}}};")
     sinks = {"plain": "kTextPlainSink", "lossy": "kTextLossy", "runs": "kTextRuns"}
     kinds = {"raw": "kTextRaw", "marked": "kTextMarked", "spaced": "kTextSpaced"}
-    t.lines.append(f"constexpr int kTextSink = {sinks[decoder.sink]}, kTextDecoder = {kinds[decoder.kind]};")
+    t.lines.append(
+        f"[[maybe_unused]] constexpr int kTextSink = {sinks[decoder.sink]}, kTextDecoder = {kinds[decoder.kind]};"
+    )
