@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from conftest import requires_tool
+from conftest import requires_module, requires_tool
+from manifest_schema import problems
 from onnx import TensorProto, helper, numpy_helper
 from wasm_bundles import node_json
 
@@ -87,6 +88,7 @@ def expected(ids: list[int]) -> np.ndarray:
 
 
 def test_a_text_is_embedded_as_its_folder_says(bundle: Path) -> None:
+    requires_module("jsonschema")
     with dlpack.load(bundle) as predictor:
         for text in (TEXT, "born", TEXT, ""):  # through both sets of shapes, and back
             ids = predictor.tokenize(text)
@@ -95,6 +97,7 @@ def test_a_text_is_embedded_as_its_folder_says(bundle: Path) -> None:
         assert predictor.manifest["embedding"] == {
             "output": "last_hidden_state", "size": SIZE, "tokens": 16, "pooling": "mean", "normalize": True,
         }  # fmt: skip
+        assert problems(predictor.manifest) == []
         assert predictor.detokenize(predictor.tokenize("human beings")) == "human beings"
 
 

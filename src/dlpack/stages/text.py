@@ -50,19 +50,20 @@ def find_tokenizer(model: Path, source: Source, options: Options, progress: Prog
         if options.embedding:
             raise UsageError("--embedding needs a tokenizer: give its file with --tokenizer tokenizer.json")
         return None
-    try:
-        if named is None and not token_inputs(source.proto):
-            return None
-        with progress.stage("tokenizer") as detail:
+    if named is None and not token_inputs(source.proto):
+        return None
+    with progress.stage("tokenizer") as detail:
+        try:
             tokenizer = read_tokenizer(path)
             check_fit(tokenizer, source.proto)
-            detail.append(f"{tokenizer.model_name}, {len(tokenizer.strings):,} tokens")
-    except DlpackError as e:
-        if named is not None:
-            raise
-        progress.warn(f"{path} is not used: {e}; --tokenizer none says that it is not wanted")
-        return None
-    pooling, normalize = _pooling(path.parent, options)
+            pooling, normalize = _pooling(path.parent, options)
+        except DlpackError as e:
+            if named is not None:
+                raise
+            progress.warn(f"{path} is not used: {e}; --tokenizer none says that it is not wanted")
+            detail.append("not used")
+            return None
+        detail.append(f"{tokenizer.model_name}, {len(tokenizer.strings):,} tokens")
     return Found(tokenizer, pooling, normalize, bool(options.embedding))
 
 
