@@ -55,11 +55,7 @@ class TextFunctions:
                 if status != TOO_LONG or not count.value:
                     break
         if status == TOO_LONG:
-            most = self.manifest["tokenizer"]["text_bytes"]
-            raise UsageError(
-                f"{self.name}: a text of {len(data):,} bytes is too long; the bundle was built for {most:,} "
-                "(--text-bytes), normalized"
-            )
+            raise self._too_long(data)
         self._check(status)
         found: list[int] = ids[: count.value].tolist()
         return found
@@ -106,6 +102,8 @@ class TextFunctions:
             )
             if "shapes" in self.manifest:
                 self._used(self._function("shape")(self._open()))
+        if status == TOO_LONG and len(data) > self.manifest["tokenizer"]["text_bytes"]:
+            raise self._too_long(data)
         if status == TOO_LONG:
             raise UsageError(
                 f"{self.name}: the text has more than the {self.manifest['embedding']['tokens']} tokens that the model "
@@ -113,6 +111,13 @@ class TextFunctions:
             )
         self._check(status)
         return embedding
+
+    def _too_long(self, data: bytes) -> UsageError:
+        most = self.manifest["tokenizer"]["text_bytes"]
+        told = (
+            f"a text of {len(data):,} bytes is too long; the bundle was built for {most:,} (--text-bytes), normalized"
+        )
+        return UsageError(f"{self.name}: {told}")
 
     def _has(self, what: str) -> None:
         if what not in self.manifest:
