@@ -15,6 +15,8 @@ from dlpack.amalgamate.selftest import SelfTest, selftest
 from dlpack.amalgamate.steps import StepPrinter
 from dlpack.amalgamate.tables import memory, memory_map, weights
 from dlpack.amalgamate.text import banner, signature, wrap
+from dlpack.amalgamate.tokenizer import definitions as tokenizer_text
+from dlpack.amalgamate.tokenizer import needs as tokenizer_needs
 from dlpack.amalgamate.written import own_runtime, written
 from dlpack.graph.ir import BITS, HALVES
 from dlpack.plan.program import NamedKernel
@@ -184,6 +186,7 @@ class Document:
             banner("ENTRY POINTS", "the functions declared above"),
             self.runtime["predictor_api.h"].strip(),
             *self.classifier_text(),
+            *self.tokenizer_text(),
         ]
         if self.mxnet_api:
             parts += mxnet_text(self.runtime, self.codes, self.mxnet_api)
@@ -259,6 +262,7 @@ class Document:
             "Contents (search for the words): [API] [CONFIGURATION] [RUNTIME] [WEIGHTS] [MEMORY] [KERNELS] [RUN]",
             "[ENTRY POINTS]"
             + (" [CLASSIFIER]" if self.classifier else "")
+            + (" [TOKENIZER]" if self.program.text else "")
             + (" [MXNET API]" if self.mxnet_api else "")
             + (" [SELF-TEST]" if self.test else ""),
         ]
@@ -276,6 +280,8 @@ class Document:
             macros["NO_FILES"] = "No functions of a system: weights files cannot be mapped."
         if self.classifier:
             macros["NO_CLASSIFIER"] = "Leaves the section [CLASSIFIER] out."
+        if self.program.text:
+            macros["NO_TOKENIZER"] = "Leaves the section [TOKENIZER] out."
         if self.mxnet_api:
             macros["MXNET_API"] = "Adds MXNet's c_predict_api.h, in one file of a program; see [MXNET API]."
         if self.test:
@@ -298,6 +304,18 @@ class Document:
             "#endif  // !@NAME@_NO_CLASSIFIER",
         ]
 
+    def tokenizer_text(self) -> list[str]:
+        text = tokenizer_text(self.runtime, self.program)
+        about = "from text to ids and back; left out by -D@NAME@_NO_TOKENIZER"
+        if not text:
+            return []
+        return [
+            banner("TOKENIZER", about),
+            "#if !defined(@NAME@_NO_TOKENIZER)",
+            *text,
+            "#endif  // !@NAME@_NO_TOKENIZER",
+        ]
+
     def bits_as_numbers(self) -> list[str]:
         """The sections for floats of 16 bits and fewer, if more than kernels read inputs or outputs that are such."""
         if not (self.classifier or self.test):
@@ -308,7 +326,7 @@ class Document:
 
     def runtime_text(self) -> list[str]:
         everything = {s.name: s for s in all_sections(self.runtime)}
-        others = {"float_mode", *self.classifier.needs, *self.bits_as_numbers()}
+        others = {"float_mode", *self.classifier.needs, *self.bits_as_numbers(), *tokenizer_needs(self.program)}
         others |= {"inflate", "cuda_driver"} if self.cuda else set()
         others |= {"cpuid"} if self.machines else {"cpu", "cpu_needed"}
         printer = CppPrinter() if self.machines else self.printed[0].printer

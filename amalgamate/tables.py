@@ -73,7 +73,8 @@ def memory(programs: Sequence[Program]) -> list[str]:
     prepared = max(program.prepared for program in programs)
     return [
         f"constexpr size_t kArenaBytes = {a.size};\n"
-        f"constexpr size_t kPreparedBytes = {prepared};  // weights that are computed when a predictor is made",
+        f"constexpr size_t kPreparedBytes = {prepared};  // weights that are computed when a predictor is made"
+        + (f"\nconstexpr size_t kTextWork = {p.text.work_bytes};  // what tokenizing works in" if p.text else ""),
         *_tensors("Input", p.inputs),
         *_tensors("Output", p.outputs),
         *_true_shapes(p),

@@ -52,6 +52,7 @@ def written(
     several sets of shapes otherwise), machines, one_machine, choices (of shapes or machines); side_file (the weights
     are in a file of their own), no_side_file; sized (only a run knows an output's size); limited (a run may exceed a
     maximum that the user has stated), no_limits; strings (there are inputs or outputs of strings), no_strings;
+    text (there is a tokenizer), text_alone (and no strings), unit_embedding (it has length 1);
     known_memory (its size does not depend on the system's threads or the machine); no_cuda; and where it is among
     `conditions`: mxnet_model (MXNet's files of the model are known), no_mxnet_model, cuda (there are kernels for
     NVIDIA's GPUs), arm_variants (there are kernels for Arm's processors with more instructions than the others),
@@ -82,6 +83,9 @@ def written(
         "no_limits": not limits,
         "strings": strings,
         "no_strings": not strings,
+        "text": program.text is not None,
+        "unit_embedding": bool(program.text and program.text.embedding and program.text.embedding.normalize),
+        "text_alone": program.text is not None and not strings,
         "known_memory": not several_threads and not machines,
         "no_cuda": "cuda" not in conditions,
     }
@@ -129,16 +133,15 @@ TENSOR_WORDS = 8
 def _memory(program: Program, side_file: bool) -> tuple[int, int, int]:
     """A handle's words, and the bytes beside it of a predictor with and without memory for inputs and outputs."""
     variants = program.shape_sets
-    rooms = list(program.rooms) or [
-        max(t.nbytes for t in same) for same in zip(*([*v.inputs, *v.outputs] for v in variants), strict=True)
-    ]
-    rest = max(v.arena.size for v in variants) + program.prepared + 64
+    work = program.text.work_bytes if program.text else 0
+    sets = zip(*([*v.inputs, *v.outputs] for v in variants), strict=True)
+    rooms = list(program.rooms) or [max(t.nbytes for t in same) for same in sets]
+    rest = max(v.arena.size for v in variants) + program.prepared + 64 + -(-work // 64) * 64
     own = sum(-(-n // 64) * 64 for n in rooms)
-    words = len(rooms) + HANDLE_WORDS + side_file + (len(variants) > 1) + program.by_sample
+    words = len(rooms) + HANDLE_WORDS + side_file + (len(variants) > 1) + program.by_sample + (work > 0)
     if program.counted:
-        words += (
-            sum(TENSOR_WORDS + 2 * len(t.shape) for t in (*program.inputs, *program.outputs)) + 2 * TENSOR_WORDS + 2
-        )
+        tensors = (*program.inputs, *program.outputs)
+        words += 2 * TENSOR_WORDS + 2 + sum(TENSOR_WORDS + 2 * len(t.shape) for t in tensors)
     return words, rest + own, rest
 
 

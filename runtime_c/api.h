@@ -33,6 +33,9 @@ enum {
 //@ strings
   @NAME@_TOO_LONG = 9,     /* a string has more bytes than an element of the input */
 //@ end
+//@ text_alone
+  @NAME@_TOO_LONG = 9,     /* a text is too long, or the memory for a result too small */
+//@ end
 //@ no_cuda
   @NAME@_BAD_CPU = 6       /* compiled for a CPU with instructions that this CPU lacks */
 //@ end

@@ -54,6 +54,9 @@ struct @name@_predictor {
 //@ threads
   impl::thread_pool* pool;
 //@ end
+//@ text
+  uint8_t* text;       // what tokenizing works in
+//@ end
   void* owned;         // memory to free in destroy()
 //@ side_file
   const void* mapped;  // weights file to unmap in destroy()

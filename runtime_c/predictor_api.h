@@ -6,6 +6,9 @@ constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor)) + round_up(si
 constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor));
 //@ end
 constexpr size_t kSharedMemoryBytes =
+//@ text
+    round_up(kTextWork) +
+//@ end
     kHandleBytes + kArenaBytes + input_storage() + output_storage() + 64;
 //@ known_memory
 static_assert(kSharedMemoryBytes + kPreparedBytes <= @NAME@_MEMORY_BYTES,
@@ -58,6 +61,9 @@ BASELINE const char* @name@_error_text(@name@_status status) {
       return "the weights file cannot be opened or mapped, or is not a regular file";
 //@ strings
     case @NAME@_TOO_LONG: return "a string is longer than the elements of the input";
+//@ end
+//@ text_alone
+    case @NAME@_TOO_LONG: return "the text is too long, or the memory for the result too small";
 //@ end
     case @NAME@_BAD_CPU:
       return "this code was compiled for a CPU with " CPU_NEEDED
@@ -140,6 +146,10 @@ namespace impl { namespace {
     p->outputs[i] = at;
     at += round_up(@output_room(i)@);
   }
+//@ text
+  p->text = at;
+  at += round_up(kTextWork);
+//@ end
   p->prepared = like == nullptr ? at : like->prepared;
 //@ threads
   p->pool->ticket = 0;

@@ -1,4 +1,5 @@
-// A bundle has the one of Detector, Stylizer and Writer that suits its model; everything else is in every bundle.
+// A bundle has the one of Detector, Stylizer and Writer that suits its model, and TextModel with a tokenizer; everything
+// else is in every bundle.
 /// <reference lib="dom" />
 
 /** How far the weights have come, in bytes. */
@@ -345,6 +346,22 @@ export class Writer {
   readonly labels: string[];
   /** Continues a text, one character at a time. */
   write(seed: string, options?: WriteOptions): AsyncGenerator<string>;
+  dispose(): void;
+}
+
+/** A model with a tokenizer; in bundles that have one. */
+export class TextModel {
+  static load(source: string | URL | Parts, options?: LoadOptions): Promise<TextModel>;
+  constructor(predictor: Predictor);
+  readonly predictor: Predictor;
+  /** The ids of a text, by default with the tokens around it. Broken UTF-8 counts as U+FFFD. */
+  tokenize(text: string | Uint8Array, options?: { special?: boolean }): number[];
+  /** The text of ids, by default without special tokens. */
+  detokenize(ids: ArrayLike<number>, options?: { special?: boolean }): string;
+  /** What one more id adds to the text of `ids`, whole characters only; null ends the text. */
+  detokenizeNext(ids: ArrayLike<number>, id: number | null): string;
+  /** The embedding of a text; `cut`: one with too many tokens is cut, and no error. */
+  embed(text: string | Uint8Array, options?: { cut?: boolean }): Float32Array;
   dispose(): void;
 }
 

@@ -3,4 +3,5 @@ export { Detector, WorkerDetector } from "./detector.js";
 export { Predictor, supportedBuild } from "./predictor.js";
 export { pixelsOf, preprocess } from "./preprocess.js";
 export { Stylizer, WorkerStylizer } from "./stylizer.js";
+export { TextModel } from "./text.js";
 export { Writer } from "./writer.js";

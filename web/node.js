@@ -40,3 +40,4 @@ export const Classifier = onDisk(web.Classifier);
 export const Detector = web.Detector && onDisk(web.Detector);
 export const Stylizer = web.Stylizer && onDisk(web.Stylizer);
 export const Writer = web.Writer && onDisk(web.Writer);
+export const TextModel = web.TextModel && onDisk(web.TextModel);

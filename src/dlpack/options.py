@@ -56,6 +56,12 @@ class Options:
     bindings: tuple[str, ...] = ()
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Inputs to replace by constants, each with its elements as text."""
+    tokenizer: Path | None = None
+    """A tokenizer.json; None: the one beside the model, if there is one; "none": none."""
+    text_bytes: int = 1 << 15
+    """The longest text that the tokenizer takes."""
+    embedding: str | None = None
+    """How tokens become one vector: "cls", "mean", "max" or "last", and ",normalize" behind it for length 1."""
     inputs: Path | None = None
     """An .npz file with the user's inputs, to verify with in addition to the seeded ones."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -120,6 +126,10 @@ def options_text(options: Options) -> str:
         words.append(f"--quantize {options.quantize}")
     words += [f"--range {name}={low:g}:{high:g}" for name, (low, high) in sorted(options.ranges.items())]
     words += [f"--max {name}={size}" for name, size in sorted(options.maxima.items())]
+    if options.text_bytes != Options.text_bytes:
+        words.append(f"--text-bytes {options.text_bytes}")
+    if options.embedding:
+        words.append(f"--embedding {options.embedding}")
     if options.tolerance is not None:
         words.append(f"--tolerance {options.tolerance:g}")
     return " ".join(words)

@@ -18,6 +18,7 @@ from dlpack.bundle.arrays import as_array, bytes_of, cut_to, fits, in_bucket, nu
 from dlpack.bundle.classes import CClass, Class
 from dlpack.bundle.device_arrays import DeviceArray, device_array, on_gpu
 from dlpack.bundle.read import open_library, read_kernels, read_manifest
+from dlpack.bundle.text_functions import TextFunctions
 from dlpack.bundle.texts import decoded, encoded_inputs
 from dlpack.errors import ExceededError, UsageError
 from dlpack.graph.ir import Array
@@ -49,7 +50,7 @@ def _atomic(method: Callable[Concatenate[Predictor, _P], _T]) -> Callable[Concat
     return locked
 
 
-class Predictor:
+class Predictor(TextFunctions):
     """A compiled model. `inputs` and `outputs` map names to (dtype, shape), in the set of shapes that it has now.
 
     Several threads may call one predictor: `run`, `classify` and every other call is done as a whole, one after the
@@ -259,6 +260,11 @@ class Predictor:
         """Selects a set of shapes; inputs and outputs whose shape changes are unbound."""
         if number != self._set:
             self._check(self._function("set_shape")(self._open(), number))
+            self._used(number)
+
+    def _used(self, number: int) -> None:
+        """Takes over the set of shapes that the C predictor has."""
+        if number != self._set:
             before = self.outputs
             self._set = number
             self._describe(number)
@@ -364,12 +370,9 @@ class Predictor:
         is not quantised, converts the values to its dtype. Raises ValueError for an unknown name.
         """
         tensor = self._tensor(name)
-        quantization = quantization_of(tensor)
-        return (
-            quantization.quantize(values, tensor["dtype"])
-            if quantization
-            else np.asarray(values, numpy_dtype(tensor["dtype"]))
-        )
+        if quantization := quantization_of(tensor):
+            return quantization.quantize(values, tensor["dtype"])
+        return np.asarray(values, numpy_dtype(tensor["dtype"]))
 
     def _tensor(self, name: str) -> Mapping[str, Any]:
         tensors = {t["name"]: t for t in (*self.manifest["inputs"], *self.manifest["outputs"])}

@@ -185,6 +185,24 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
     help="Largest size of what only a run knows: elements of a value that the data selects, trips of a loop, an "
     "input that is a number of these; repeatable.",
 )
+@click.option(
+    "--tokenizer",
+    type=click.Path(path_type=Path),
+    metavar="tokenizer.json|none",
+    help="Hugging Face's tokenizer of the model, for tokenize, detokenize and embed [default: the one beside it].",
+)
+@click.option(
+    "--text-bytes",
+    type=click.IntRange(16, 1 << 24),
+    default=1 << 15,
+    show_default=True,
+    help="The longest text that is tokenized; a predictor takes some 60 bytes of memory for each.",
+)
+@click.option(
+    "--embedding",
+    metavar="cls|mean|max|last[,normalize]",
+    help="How a text's embedding is made of its tokens' [default: the model's 1_Pooling, or cls].",
+)
 @inputs_option
 @tolerance_option
 @click.option("--cc", help="C++ compiler to use, with its options, instead of the bundled Clang.")
@@ -214,6 +232,9 @@ def build(
     internals: tuple[str, ...],
     ranges: tuple[str, ...],
     maxima: tuple[str, ...],
+    tokenizer: Path | None,
+    text_bytes: int,
+    embedding: str | None,
     inputs: Path | None,
     tolerance: float | None,
     cc: str | None,
@@ -260,6 +281,9 @@ def build(
         values=parse_values(values),
         ranges=parse_ranges(ranges),
         maxima=parse_maxima(maxima),
+        tokenizer=tokenizer,
+        text_bytes=text_bytes,
+        embedding=embedding,
         inputs=inputs,
         tolerance=tolerance,
     )

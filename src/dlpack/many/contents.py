@@ -16,6 +16,7 @@ from typing import Any
 
 from dlpack import __version__
 from dlpack.many.jobs import Bundle
+from dlpack.stages.text import beside
 
 RECORD = "build-all.json"
 """The record's file in the output folder."""
@@ -47,6 +48,9 @@ def stated_files(bundle: Bundle) -> list[Path]:
     options = bundle.options
     source = Path(str(bundle.source).rpartition(":")[0]) if is_code(bundle.source) else bundle.source
     named = [source, options.params, options.inputs, options.calibrate]
+    if tokenizer := options.tokenizer or (None if is_code(bundle.source) else beside(source)):
+        folder = tokenizer.parent
+        named += [path for path in (tokenizer, folder / "modules.json", folder / "1_Pooling") if path.exists()]
     named += [Path(text) for text in (options.preprocess, options.task) if text and os.path.isabs(text)]
     return [path for path in named if path is not None and (path.is_absolute() or path.exists())]
 

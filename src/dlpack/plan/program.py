@@ -230,13 +230,47 @@ class ShapeSet:
 
 
 @dataclass(frozen=True)
+class Embedding:
+    """How a text's embedding is computed: the inputs by what they take (None: there is none), the length of a text in
+    each set of shapes (0: it takes none), the output, its size, how tokens are pooled, and whether it gets length 1."""
+
+    ids: int
+    mask: int | None
+    types: int | None
+    lengths: tuple[int, ...]
+    output: int
+    size: int
+    pooling: str
+    normalize: bool
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """A tokenizer in the file. Its tables lie in the weights at `offset`.
+
+    `constants`: the lines that define them for the runtime's sections, `sections`, which `normalize` calls.
+    `work_bytes`: of a predictor's memory; `tokens`: how many ids there are; `most_bytes`: of a text.
+    """
+
+    offset: int
+    constants: tuple[str, ...]
+    sections: tuple[str, ...]
+    normalize: tuple[str, ...]
+    work_bytes: int
+    tokens: int
+    most_bytes: int
+    embedding: Embedding | None = None
+
+
+@dataclass(frozen=True)
 class Program:
     """A compiled model. `weights` are packed, in order, each at a multiple of 64 bytes of the blob.
 
     `shape_sets` has one entry for each set of input shapes, all with the same kernels and weights.
     `threads` may share the trips of its kernels; 1 where none is worth it.
     The steps of `prepare` run once, when a predictor is made, and fill its `prepared` bytes.
-    `weight_places` and `prepared_places` say what lies in the weights and in these.
+    `weight_places` and `prepared_places` say what lies in the weights and in these; behind these weights are the
+    tables of `text`, if there is a tokenizer.
     `rooms`, where a dimension is open: bytes of each input, then of each output, up to which kernels may go.
     """
 
@@ -250,6 +284,7 @@ class Program:
     weight_places: tuple[Place, ...] = ()
     prepared_places: tuple[Place, ...] = ()
     rooms: tuple[int, ...] = ()
+    text: TextPart | None = None
 
     @property
     def by_sample(self) -> bool:

@@ -16,6 +16,7 @@ from dlpack.meaning.shape_sets import Shapes, bucket_sets, describe_shapes
 from dlpack.options import Options, Progress
 from dlpack.source import Source, close_batch, read_source
 from dlpack.stages.precision import check_precision, reduce_precision
+from dlpack.stages.text import Found, find_tokenizer
 
 if TYPE_CHECKING:
     from dlpack.graph.ir import Graph
@@ -46,6 +47,7 @@ class Prepared:
     bucketed: dict[str, list[int]]
     precision: Mapping[str, Any]
     batch: Batch | None = None
+    text: Found | None = None
 
     def tried(self) -> Sequence[int]:
         """The numbers of the sets of shapes that the cases are of."""
@@ -85,6 +87,7 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
         detail.append(f"{len(source.proto.graph.node)} nodes, {source.opset}")
         sets, bucketed = _shape_sets(options, source)
         _check_options(options, source, sets)
+    tokenizer = find_tokenizer(model, source, options, progress)
     cases: list[Case] = []
     precision: dict[str, Any] = {}
     for number, shapes in enumerate(sets):
@@ -113,7 +116,7 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
             change = reduced.change(trial.inputs, progress)
             precision = precision or change
     batch = _open_batch(model, source, cases[0].graph, options) if options.batch else None
-    return Prepared(source, tuple(cases), bucketed, precision, batch)
+    return Prepared(source, tuple(cases), bucketed, precision, batch, tokenizer)
 
 
 def _open_batch(model: Path, source: Source, one: Graph, options: Options) -> Batch:

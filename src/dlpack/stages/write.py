@@ -12,6 +12,7 @@ from dlpack.meaning.shape_sets import describe_buckets
 from dlpack.options import Options, Progress, options_text
 from dlpack.stages.compile import in_file
 from dlpack.stages.prepare import Prepared, tolerance
+from dlpack.stages.text import described as described_text
 
 if TYPE_CHECKING:
     from dlpack.amalgamate.classifier import Classifier
@@ -138,6 +139,8 @@ def _manifest(
         manifest["labels"] = list(classifier.labels)
     if classifier.preprocess:
         manifest["preprocess"] = classifier.preprocess.to_json()
+    if prepared.text:
+        manifest |= described_text(program, prepared.text)
     if classifier.task:
         manifest["task"] = dict(classifier.task)
     if program.weights and not embed:

@@ -1,0 +1,1 @@
+"""Tokenizers of every kind, and texts to try them with."""
