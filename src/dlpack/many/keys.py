@@ -214,6 +214,7 @@ OPTIONS: dict[str, Callable[[Place, Any], Fields]] = {
     "keep-internals": _field("internals", Place.texts),
     "range": _field("ranges", _each(_range)),
     "max": _field("maxima", _each(Place.whole)),
+    "context": _field("context", Place.whole),
     "inputs": _field("inputs", Place.path),
     "tolerance": _field("tolerance", _tolerance),
     "cc": _field("cc", Place.text),

@@ -10,6 +10,7 @@ from dlpack.meaning.labels import check_labels
 from dlpack.meaning.preprocess import Preprocess, from_metadata, resolve
 from dlpack.meaning.shape_sets import check_sets, set_name
 from dlpack.options import Options, Progress
+from dlpack.stages.decoder import with_decoder
 from dlpack.stages.prepare import Batch, Prepared
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def compile_for(
                 detail += [set_name(described(shape_set))] if len(cases) > 1 else []
                 detail += [f"for {machine}"] if len(machines) > 1 else []
         program = compiler.program()
+        program = with_decoder(program, prepared.generation) if prepared.generation else program
         programs[machine] = by_sample(program, prepared.batch) if prepared.batch else program
         check_sets([described(s) for s in programs[machine].shape_sets])
     threads, blob = max(p.threads for p in programs.values()), bytes(weights.blob)

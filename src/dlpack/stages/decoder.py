@@ -1,0 +1,79 @@
+"""What the stages do for a decoder that generates text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from dlpack.errors import UsageError
+from dlpack.meaning.generation import CONTEXT, Decoder, Generation, generation_of
+from dlpack.options import Options, Progress
+from dlpack.source import Source
+
+if TYPE_CHECKING:
+    from dlpack.graph.ir import Graph
+    from dlpack.plan.program import Program
+
+
+def generation_for(source: Source, options: Options, progress: Progress) -> Generation | None:
+    """How the model generates text, where it does and no shapes are given.
+
+    Raises UsageError for options that do not go together with it.
+    """
+    opened = options.batch is not None or options.buckets is not None
+    found = generation_of(source.proto, options.context, {**options.shapes, **({"": ()} if opened else {})})
+    if found is None:
+        return None
+    mxnet = options.mxnet_api or source.metadata.get("dlpack.source") == "MXNet"
+    others = {
+        "--quantize": options.quantize,
+        "--max": options.maxima,
+        "--inputs": options.inputs,
+        "--keep-internals": options.internals,
+        "MXNet's API": mxnet,
+        "a target with kernels for GPUs": options.target == "cuda" or options.target_options.get("webgpu"),
+    }
+    for name, there in others.items():
+        if there:
+            raise UsageError(f"the model generates text, which does not go together with {name} yet")
+    if options.context is None:
+        progress.warn(f"the predictor keeps {CONTEXT} tokens of a text; --context gives another number")
+    return found
+
+
+def cached(
+    proto: Any, graph: Graph, generation: Generation, said: Mapping[str, tuple[float, float]]
+) -> tuple[Any, Graph, Mapping[str, tuple[float, float]]]:
+    """The cleaned model as a new predictor computes it, its graph with caches, and the ranges of seeded inputs."""
+    from dlpack.model.past import with_caches, without_past
+    from dlpack.verify.decoder import vocabulary_of
+
+    ranges = generation.ranges(vocabulary_of(proto, generation))
+    return without_past(proto, generation), with_caches(graph, generation), {**ranges, **said}
+
+
+def without_past_of(again: Callable[[], Any], generation: Generation) -> Any:
+    """The cleaned model, made again, as a new predictor computes it."""
+    from dlpack.model.past import without_past
+
+    return without_past(again(), generation)
+
+
+def check_decoder(source: Source, graph: Graph, generation: Generation) -> str:
+    """Raises UnsupportedError where the export is not right with slots left empty; says what there is else."""
+    from dlpack.verify.decoder import check_slots
+
+    check_slots(source.proto, generation, graph.types[generation.logits].shape[-1])
+    return f"{len(generation.caches)} caches of {generation.context} tokens"
+
+
+def with_decoder(program: Program, generation: Generation) -> Program:
+    """The program with what it knows of reading and writing tokens."""
+    names = [t.name for t in program.inputs]
+    places = [names.index(name) if name in names else -1 for name in (generation.tokens, generation.mask)]
+    positions = names.index(generation.positions) if generation.positions in names else -1
+    logits = [t.name for t in program.outputs].index(generation.logits)
+    vocabulary = program.outputs[logits].shape[-1]
+    decoder = Decoder(*places, positions, logits, generation.context, vocabulary, generation.sizes)
+    return replace(program, decoder=decoder)
