@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from dlpack.amalgamate import decoder
 from dlpack.amalgamate.classifier import NOTHING, Classifier, api_text, definitions
 from dlpack.amalgamate.cpp import CppPrinter
 from dlpack.amalgamate.machines import SHARE_TRIPS, Code, region, table
@@ -193,6 +194,7 @@ class Document:
             banner("ENTRY POINTS", "the functions declared above"),
             self.runtime["predictor_api.h"].strip(),
             *self.classifier_text(),
+            *self.decoder_text(),
         ]
         if self.mxnet_api:
             parts += mxnet_text(self.runtime, self.codes, self.mxnet_api)
@@ -268,6 +270,7 @@ class Document:
             "Contents (search for the words): [API] [CONFIGURATION] [RUNTIME] [WEIGHTS] [MEMORY] [KERNELS] [RUN]",
             "[ENTRY POINTS]"
             + (" [CLASSIFIER]" if self.classifier else "")
+            + (" [DECODER]" if self.program.decoder else "")
             + (" [MXNET API]" if self.mxnet_api else "")
             + (" [SELF-TEST]" if self.test else ""),
         ]
@@ -307,6 +310,12 @@ class Document:
             "#endif  // !@NAME@_NO_CLASSIFIER",
         ]
 
+    def decoder_text(self) -> list[str]:
+        if self.program.decoder is None:
+            return []
+        about = "reads and writes tokens, with the keys and values of the text so far"
+        return [banner("DECODER", about), *decoder.definitions(self.runtime, self.program)]
+
     def bits_as_numbers(self) -> list[str]:
         """The sections for floats of 16 bits and fewer, if more than kernels read inputs or outputs that are such."""
         if not (self.classifier or self.test):
@@ -317,7 +326,7 @@ class Document:
 
     def runtime_text(self) -> list[str]:
         everything = {s.name: s for s in all_sections(self.runtime)}
-        others = {"float_mode", *self.classifier.needs, *self.bits_as_numbers()}
+        others = {"float_mode", *self.classifier.needs, *decoder.needs(self.program), *self.bits_as_numbers()}
         others |= {"inflate", "cuda_driver"} if self.cuda else set()
         others |= {"cpuid"} if self.machines else {"cpu", "cpu_needed"}
         printer = CppPrinter() if self.machines else self.printed[0].printer

@@ -33,6 +33,9 @@ enum {
 //@ strings
   @NAME@_TOO_LONG = 9,     /* a string has more bytes than an element of the input */
 //@ end
+//@ decoder
+  @NAME@_FULL = 10,        /* the text would get longer than a predictor can keep */
+//@ end
 //@ no_cuda
   @NAME@_BAD_CPU = 6       /* compiled for a CPU with instructions that this CPU lacks */
 //@ end
