@@ -32,9 +32,9 @@ class Decoder:
     seed: int = 0
     slots: bool = False
     masked: bool = True
-    nodes: list[Any] = field(default_factory=list)
-    weights: list[Any] = field(default_factory=list)
-    count: int = 0
+    nodes: list[Any] = field(default_factory=list, init=False)
+    weights: list[Any] = field(default_factory=list, init=False)
+    count: int = field(default=0, init=False)
 
     @property
     def size(self) -> int:

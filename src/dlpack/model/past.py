@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 
 from dlpack.errors import UnsupportedError
-from dlpack.graph.ir import Cache, Graph, Node
+from dlpack.graph.ir import Cache, Graph, Node, TensorType
+from dlpack.graph.rewrite import remove_dead
 from dlpack.meaning.generation import Generation
 from onnx.helper import tensor_dtype_to_np_dtype
 
@@ -16,7 +18,11 @@ _CARRIED = ("Identity", "Cast")
 
 
 def without_past(model: ModelProto, generation: Generation) -> ModelProto:
-    """The cleaned model as a new predictor computes it: each past is zeros, and no present is an output."""
+    """The cleaned model as a new predictor computes it: each past is zeros, no present is an output, and scores are not
+    rounded to 16 bits at the end.
+
+    Raises UnsupportedError where they are not float32 before.
+    """
     result = ModelProto()
     result.CopyFrom(model)
     graph = result.graph
@@ -27,6 +33,14 @@ def without_past(model: ModelProto, generation: Generation) -> ModelProto:
         graph.input.remove(value)
     for output in [v for v in graph.output if v.name in generation.caches.values()]:
         graph.output.remove(output)
+    (scores,) = graph.output
+    if scores.type.tensor_type.elem_type != TensorProto.FLOAT:
+        (last,) = (n for n in graph.node if scores.name in n.output)
+        if last.op_type != "Cast":
+            raise UnsupportedError(f"the output '{scores.name}' is not float32, and not made of float32")
+        last.op_type = "Identity"
+        del last.attribute[:]
+        scores.type.tensor_type.elem_type = TensorProto.FLOAT
     return result
 
 
@@ -47,15 +61,29 @@ def with_caches(graph: Graph, generation: Generation) -> Graph:
                 "cache cannot be kept in place: give each input its --shape to build the model as it is"
             )
         caches.append(Cache(start, joined, generation.room))
+    nodes, types = _scores_in_float32(graph, generation.logits)
     hidden = {*generation.caches, *generation.caches.values()}
-    return _live(
+    started = {c.past for c in caches}
+    return remove_dead(
         replace(
             graph,
+            nodes=tuple(n for n in nodes if not started.intersection(n.outputs)),
+            types=types,
             inputs=tuple(i for i in graph.inputs if i not in hidden),
             outputs=tuple(o for o in graph.outputs if o not in hidden),
             caches=tuple(caches),
         )
     )
+
+
+def _scores_in_float32(graph: Graph, name: str) -> tuple[tuple[Node, ...], Mapping[str, TensorType]]:
+    """Nodes and types where the scores are not rounded to 16 bits at the end."""
+    last = graph.producers()[name]
+    if graph.types[name].dtype == "float32" or last.op != "Cast":
+        return graph.nodes, graph.types
+    plain = replace(last, op="Identity", attrs={})
+    types = {**graph.types, name: graph.types[last.inputs[0]]}
+    return tuple(plain if n is last else n for n in graph.nodes), types
 
 
 def _carried_back(value: str, producers: dict[str, Node]) -> str:
@@ -69,15 +97,3 @@ def _carried_on(value: str, consumers: dict[str, list[Node]]) -> str:
     while len(readers := consumers.get(value, [])) == 1 and readers[0].op in _CARRIED:
         value = readers[0].outputs[0]
     return value
-
-
-def _live(graph: Graph) -> Graph:
-    """The graph without what only a present or a past was there for."""
-    needed = {*graph.outputs, *(c.present for c in graph.caches)}
-    started = {c.past for c in graph.caches}
-    nodes = []
-    for node in reversed(graph.nodes):
-        if needed.intersection(node.outputs) and not started.intersection(node.outputs):
-            nodes.append(node)
-            needed.update(node.inputs)
-    return replace(graph, nodes=tuple(reversed(nodes)))

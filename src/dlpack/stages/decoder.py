@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpack.errors import UsageError
@@ -14,6 +16,8 @@ from dlpack.source import Source
 if TYPE_CHECKING:
     from dlpack.graph.ir import Graph
     from dlpack.plan.program import Program
+    from dlpack.stages.prepare import Prepared
+    from dlpack.verify.reference import OutputError
 
 
 def generation_for(source: Source, options: Options, progress: Progress) -> Generation | None:
@@ -66,6 +70,31 @@ def check_decoder(source: Source, graph: Graph, generation: Generation) -> str:
 
     check_slots(source.proto, generation, graph.types[generation.logits].shape[-1])
     return f"{len(generation.caches)} caches of {generation.context} tokens"
+
+
+def verify_text(bundle: Path, prepared: Prepared, relative: float) -> list[OutputError]:
+    """Reads a text with the bundle, in blocks and one by one, and compares with the export's run of a growing past."""
+    import numpy as np
+
+    from dlpack.bundle.loader import load
+    from dlpack.verify.decoder import GrowingDecoder
+    from dlpack.verify.reference import compare
+
+    generation = prepared.generation
+    assert generation is not None
+    vocabulary = prepared.cases[0].graph.types[generation.logits].shape[-1]
+    length = min(generation.context, 2 * generation.block + 5)
+    text = [int(t) for t in np.random.default_rng(2).integers(0, vocabulary, length)]
+    starts = sorted({0, length - 3, length - 1, *([generation.block + 1] if length > 8 else [])} & set(range(length)))
+    parts = [text[a:b] for a, b in pairwise([*starts, length])]
+    grown = GrowingDecoder(prepared.source.proto, generation)
+    expected = np.stack([grown.read(part)[-1] for part in parts])
+    with load(bundle) as predictor:
+        found = []
+        for part in parts:
+            predictor.append(part)
+            found.append(predictor.scores())
+    return [compare(f"{generation.logits} after {length} tokens", np.stack(found), expected, None, grown.same(relative))]
 
 
 def with_decoder(program: Program, generation: Generation) -> Program:
