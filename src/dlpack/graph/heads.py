@@ -1,6 +1,6 @@
-"""Grouped attention: heads of queries that share one of keys and values, without a copy of these for each.
+"""Attention to many keys: no pass over all of them but the products, neither to scale them nor to repeat their heads.
 
-Exports repeat the keys and values, which would be a pass over the whole cache for each token. The queries of a group
+In grouped attention heads of queries share one of keys and values. Exports repeat these, which would be a pass over the whole cache for each token. The queries of a group
 are rows of one product instead: [heads, rows, size] times keys is [shared, group * rows, size] times those shared.
 """
 
@@ -11,9 +11,44 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlpack.graph.ir import Graph, Node
+from dlpack.graph.ir import Array, Graph, Node
 from dlpack.graph.registry import Builder
 from dlpack.graph.rewrite import remove_dead
+
+
+def scaled_queries(graph: Graph) -> Graph:
+    """The graph in which a product's larger second operand is not scaled by a number, but the first is.
+
+    Exports scale queries and keys alike; the keys are all that were read so far.
+    """
+    producers, consumers = graph.producers(), graph.consumers()
+    nodes: list[Node] = []
+    constants, types = dict(graph.constants), dict(graph.types)
+    for node in graph.nodes:
+        scale = producers.get(node.inputs[1]) if node.op == "MatMul" and not node.domain else None
+        found = _scaled(scale, graph) if scale is not None and len(consumers[scale.outputs[0]]) == 1 else None
+        if found is None or graph.types[node.inputs[0]].size >= graph.types[found[0]].size:
+            nodes.append(node)
+            continue
+        b = Builder(graph, node)
+        x = b.add("Mul", [node.inputs[0], b.constant(found[1])], graph.types[node.inputs[0]].shape)
+        b.add("MatMul", [x, found[0]], graph.types[node.outputs[0]].shape, output=node.outputs[0])
+        nodes += b.nodes
+        constants |= b.constants
+        types |= b.types
+    return remove_dead(graph.with_nodes(nodes, constants, types)) if len(nodes) > len(graph.nodes) else graph
+
+
+def _scaled(node: Node, graph: Graph) -> tuple[str, Array] | None:
+    """What a product with a number of float32 multiplies, and the number."""
+    if node.op != "Mul" or node.outputs[0] in graph.outputs:
+        return None
+    for value, number in (node.inputs, node.inputs[::-1]):
+        c = graph.constants.get(number)
+        same = value not in graph.constants and graph.types[value] == graph.types[node.outputs[0]]
+        if c is not None and c.size == 1 and c.dtype == np.float32 and same:
+            return value, c.reshape(())
+    return None
 
 
 @dataclass(frozen=True)

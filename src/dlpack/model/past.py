@@ -86,14 +86,18 @@ def _scores_in_float32(graph: Graph, name: str) -> tuple[tuple[Node, ...], Mappi
     return tuple(plain if n is last else n for n in graph.nodes), types
 
 
+def _carried(node: Node) -> bool:
+    """Whether a node only copies, or changes the type: exports in 16 bits are computed in 32."""
+    return node.op in _CARRIED or (node.op == "Concat" and len(node.inputs) == 1)
+
+
 def _carried_back(value: str, producers: dict[str, Node]) -> str:
-    """The value that another is a copy of, or the same in another type: exports in 16 bits are computed in 32."""
-    while value in producers and producers[value].op in _CARRIED:
+    while value in producers and _carried(producers[value]):
         value = producers[value].inputs[0]
     return value
 
 
 def _carried_on(value: str, consumers: dict[str, list[Node]]) -> str:
-    while len(readers := consumers.get(value, [])) == 1 and readers[0].op in _CARRIED:
+    while len(readers := consumers.get(value, [])) == 1 and _carried(readers[0]):
         value = readers[0].outputs[0]
     return value
