@@ -1,4 +1,4 @@
-"""Small decoders as exports have them: rotary positions, keys and values of earlier tokens in and out, a causal mask."""
+"""Small decoders as exports have them: rotary positions, keys and values of earlier tokens, a causal mask."""
 
 from __future__ import annotations
 

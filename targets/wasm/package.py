@@ -144,7 +144,7 @@ _USES = {
     "Detector": "const found = await model.detect(image); // [{ label, score, x, y, width, height }]",
     "Stylizer": "const { data, width, height } = await model.stylize(image); // RGBA",
     "Writer": "for await (const character of model.write(text, { length: 400 })) console.log(character);",
-    "Decoder": "for await (const token of model.tokens(prompt, { maxTokens: 100, temperature: 0.8 })) console.log(token);",
+    "Decoder": "for await (const token of model.tokens(prompt, { maxTokens: 100 })) console.log(token);",
 }
 
 

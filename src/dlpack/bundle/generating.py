@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -16,6 +16,15 @@ FULL = 10
 """NAME_FULL of NAME.h."""
 
 _ON_TOKEN = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)
+
+
+class Sampling(TypedDict, total=False):
+    """The arguments of `Sampler`."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int
 
 
 class Sampler(ctypes.Structure):
@@ -62,23 +71,21 @@ class Generating:
         prompt: Iterable[int],
         max_tokens: int = 128,
         *,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        seed: int = 0,
         stop: Iterable[int] = (),
         on_token: Callable[[int], Any] | None = None,
         keep: bool = False,
+        **sampling: Unpack[Sampling],
     ) -> list[int]:
         """The tokens that the model writes after `prompt`, token ids: at most `max_tokens`.
 
-        Temperature, `top_k`, `top_p` and `seed` are those of `Sampler`; by default each token is the likeliest. A token
-        in `stop` ends the text and is not returned. `on_token` is called with each token; if it returns True, that
-        was the last. `keep`: the prompt goes on from the text that the predictor has read and written before.
+        `sampling` are `temperature`, `top_k`, `top_p` and `seed`, as of `Sampler`; by default each token is the
+        likeliest. A token in `stop` ends the text and is not returned. `on_token` is called with each token; if it
+        returns True, that was the last. `keep`: the prompt goes on from the text so far, that the predictor has read
+        and written before.
         Raises ValueError for a token that is none and an empty prompt without a text before it; FullError, with the
         tokens so far, if the text gets longer than `manifest["decoder"]["context"]`.
         """
-        sampler, ended = Sampler(temperature, top_k, top_p, seed), self._tokens(stop, "stop")
+        sampler, ended = Sampler(**sampling), self._tokens(stop, "stop")
         given = self._tokens(prompt, "the prompt")
         if max_tokens < 0:
             raise ValueError(f"max_tokens is {max_tokens}, but must be at least 0")
@@ -109,7 +116,7 @@ class Generating:
 
     def tokens(
         self, prompt: Iterable[int], max_tokens: int = 128, *, stop: Iterable[int] = (), keep: bool = False,
-        **sampling: Any,
+        **sampling: Unpack[Sampling],
     ) -> Iterator[int]:  # fmt: skip
         """The same tokens as `generate` returns, one at a time, each computed when it is asked for.
 

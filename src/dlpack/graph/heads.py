@@ -1,7 +1,8 @@
 """Attention to many keys: no pass over all of them but the products, neither to scale them nor to repeat their heads.
 
-In grouped attention heads of queries share one of keys and values. Exports repeat these, which would be a pass over the whole cache for each token. The queries of a group
-are rows of one product instead: [heads, rows, size] times keys is [shared, group * rows, size] times those shared.
+In grouped attention heads of queries share one of keys and values. Exports repeat these, which would be a pass over the
+whole cache for each token. The queries of a group are rows of one product instead: [heads, rows, size] times keys is
+[shared, group * rows, size] times those shared.
 """
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
+from onnx.helper import tensor_dtype_to_np_dtype
 
 from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Cache, Graph, Node, TensorType
 from dlpack.graph.rewrite import remove_dead
 from dlpack.meaning.generation import Generation
-from onnx.helper import tensor_dtype_to_np_dtype
 
 _CARRIED = ("Identity", "Cast")
 

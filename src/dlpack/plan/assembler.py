@@ -467,4 +467,3 @@ class Assembler:
             source = self._constant(origin, straight, as_stored=True)
             self.prepare.append(WinogradStep(source, target, edge, inputs, outputs, block.size, block.room))
         return target
-

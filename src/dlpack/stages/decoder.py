@@ -14,7 +14,7 @@ from dlpack.options import Options, Progress
 from dlpack.source import Source
 
 if TYPE_CHECKING:
-    from dlpack.graph.ir import Graph
+    from dlpack.graph.ir import Array, Graph
     from dlpack.plan.program import Program
     from dlpack.stages.prepare import Prepared
     from dlpack.verify.reference import OutputError
@@ -90,19 +90,22 @@ def verify_text(bundle: Path, prepared: Prepared, relative: float) -> list[Outpu
     grown = GrowingDecoder(prepared.source.proto, generation)
     expected = np.stack([grown.read(part)[-1] for part in parts])
     with load(bundle) as predictor:
-        found = []
+        found: list[Array] = []
         for part in parts:
             predictor.append(part)
-            found.append(predictor.scores())
-    return [compare(f"{generation.logits} after {length} tokens", np.stack(found), expected, None, grown.same(relative))]
+            scores = predictor.scores()
+            found += [] if scores is None else [scores]
+    return [
+        compare(f"{generation.logits} after {length} tokens", np.stack(found), expected, None, grown.same(relative))
+    ]
 
 
 def with_decoder(program: Program, generation: Generation) -> Program:
     """The program with what it knows of reading and writing tokens."""
     names = [t.name for t in program.inputs]
-    places = [names.index(name) if name in names else -1 for name in (generation.tokens, generation.mask)]
+    tokens, mask = names.index(generation.tokens), names.index(generation.mask)
     positions = names.index(generation.positions) if generation.positions in names else -1
     logits = [t.name for t in program.outputs].index(generation.logits)
     vocabulary = program.outputs[logits].shape[-1]
-    decoder = Decoder(*places, positions, logits, generation.context, vocabulary, generation.sizes)
+    decoder = Decoder(tokens, mask, positions, logits, generation.context, vocabulary, generation.sizes)
     return replace(program, decoder=decoder)

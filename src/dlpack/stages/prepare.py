@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
-from dlpack.meaning.labels import check_labels
 from dlpack.meaning.generation import Generation
+from dlpack.meaning.labels import check_labels
 from dlpack.meaning.open_batch import OpenBatch
 from dlpack.meaning.preprocess import resolve
 from dlpack.meaning.shape_sets import Shapes, bucket_sets, describe_shapes
@@ -106,7 +106,7 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
             proto, graph = reduced.proto, reduced.graph
             again = _same(proto)
         with progress.stage("reference") as detail:  # before it is compiled: it finds operands that do not fit
-            said = options.seeded(graph.inputs)
+            said: Mapping[str, tuple[float, float]] = options.seeded(graph.inputs)
             if generation:
                 proto, graph, said = cached(proto, graph, generation, said)
                 again = partial(without_past_of, again, generation)

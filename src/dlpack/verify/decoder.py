@@ -45,7 +45,8 @@ class GrowingDecoder:
         rows = range(length, length + len(tokens))
         found = self.ask(tokens, np.ones(rows.stop), list(rows), self.past)
         self.past = {past: found[present] for past, present in self.generation.caches.items()}
-        return np.asarray(found[self.generation.logits], np.float32)[0]
+        scores: Array = np.asarray(found[self.generation.logits], np.float32)[0]
+        return scores
 
     def ask(self, tokens: Sequence[int], mask: Array, positions: Sequence[int], past: dict[str, Array]) -> Any:
         """All outputs by name for these inputs."""
