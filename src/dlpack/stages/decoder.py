@@ -16,7 +16,6 @@ from dlpack.source import Source
 if TYPE_CHECKING:
     from dlpack.graph.ir import Array, Graph
     from dlpack.plan.program import Program
-    from dlpack.stages.prepare import Prepared
     from dlpack.verify.reference import OutputError
 
 
@@ -72,22 +71,20 @@ def check_decoder(source: Source, graph: Graph, generation: Generation) -> str:
     return f"{len(generation.caches)} caches of {generation.context} tokens"
 
 
-def verify_text(bundle: Path, prepared: Prepared, relative: float) -> list[OutputError]:
+def verify_text(bundle: Path, proto: Any, generation: Generation, relative: float) -> list[OutputError]:
     """Reads a text with the bundle, in blocks and one by one, and compares with the export's run of a growing past."""
     import numpy as np
 
-    from dlpack.bundle.loader import load
+    from dlpack.bundle.loader import load, read_manifest
     from dlpack.verify.decoder import GrowingDecoder
     from dlpack.verify.reference import compare
 
-    generation = prepared.generation
-    assert generation is not None
-    vocabulary = prepared.cases[0].graph.types[generation.logits].shape[-1]
     length = min(generation.context, 2 * generation.block + 5)
+    vocabulary = read_manifest(bundle)["decoder"]["vocabulary"]
     text = [int(t) for t in np.random.default_rng(2).integers(0, vocabulary, length)]
     starts = sorted({0, length - 3, length - 1, *([generation.block + 1] if length > 8 else [])} & set(range(length)))
     parts = [text[a:b] for a, b in pairwise([*starts, length])]
-    grown = GrowingDecoder(prepared.source.proto, generation)
+    grown = GrowingDecoder(proto, generation)
     expected = np.stack([grown.read(part)[-1] for part in parts])
     with load(bundle) as predictor:
         found: list[Array] = []
