@@ -98,14 +98,21 @@ void keep_rows(const @name@_predictor& p, const cache& c, int32_t from, int32_t 
   }
 }
 
-// The set of shapes that reads the next of `count` tokens: a block of them, or one, and then the
-// one with the fewest slots that the text fits into.
+// Whether a set of shapes reads the next of `count` tokens better than another: the largest block
+// that they fill, else the smallest that they do not fill; of equal ones that with fewer slots.
+bool reads_better(const reading_set_sizes& a, const reading_set_sizes& b, size_t count) {
+  if (a.rows == b.rows) return a.slots < b.slots;
+  const bool fills = static_cast<size_t>(a.rows) <= count;
+  return fills == (static_cast<size_t>(b.rows) <= count) ? (a.rows > b.rows) == fills : fills;
+}
+
+// The set of shapes that reads the next of `count` tokens: one, or a block of them.
 int32_t reading_set(const @name@_predictor& p, size_t count) {
   int32_t best = -1;
   for (int32_t k = 0; k < kReadingSetCount; ++k) {
     const reading_set_sizes& s = kReadingSets[k];
     if (s.slots < p.length || (s.rows > 1) != (count > 1 && kMostRows > 1)) continue;
-    if (best < 0 || s.slots < kReadingSets[best].slots) best = k;
+    if (best < 0 || reads_better(s, kReadingSets[best], count)) best = k;
   }
   return best;
 }

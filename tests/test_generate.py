@@ -317,7 +317,7 @@ def test_javascript_writes_the_same(net: Path, folder: Path, predictor: dlpack.P
 def test_the_shortest_cache_that_a_text_fits_into_is_read() -> None:
     wide = generation_of(replace(NET).model(), 2048, {})
     assert isinstance(wide, Generation)
-    assert wide.sizes == ((1, 128), (1, 512), (1, 2048), (BLOCK, 2048)) and wide.room == 2048 + BLOCK
+    assert wide.sizes == ((1, 128), (1, 512), (1, 2048), (BLOCK, 2048), (64, 2048)) and wide.room == 2048 + 64
     small = generation_of(replace(NET).model(), 1, {})
     assert small is not None and small.sizes == ((1, 1),) and small.room == 2
 
@@ -331,13 +331,19 @@ def test_caches_of_one_token_and_of_several_sizes(tmp_path: Path) -> None:
     large = dlpack.load(build(tmp_path / "small.onnx", tmp_path / "large", Options(context=512)))
     text = [int(t) for t in np.random.default_rng(1).integers(0, 11, 300)]
     grown, sets = Grown(model), []
-    for part in (text[:127], text[127:128], text[128:130], text[130:131], text[131:]):
+    for part in (text[:127], text[127:128], text[128:130], text[130:131], text[131:170], text[170:]):
         large.append(part)
         scores = large.scores()
         assert scores is not None
         np.testing.assert_allclose(scores, grown.read(part)[-1], atol=2e-5)
         sets.append(large.shape)
-    assert sets == [2, 0, 2, 1, 2]
+    assert sets == [2, 0, 2, 1, 2, 2]  # a large block with the rest, 127 = 64 + 3 * 16 + 15, 39 = 2 * 16 + 7
+    assert large.manifest["decoder"]["block"] == 64
+    large.rewind(0)
+    large.append(text[:64])
+    scores = large.scores()
+    assert scores is not None and large.shape == 3
+    np.testing.assert_allclose(scores, Grown(model).read(text[:64])[-1], atol=2e-5)
 
 
 def broken(change: Callable[[ModelProto], object]) -> ModelProto:

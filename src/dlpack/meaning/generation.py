@@ -23,6 +23,9 @@ LARGEST = 1 << 20
 BLOCK = 16
 """Tokens of a prompt that are read at once."""
 
+LARGE_BLOCK = 64
+"""The same where at least as many are to be read, of a context of four times as many or more."""
+
 _SHORTEST = 128
 """A run attends to one of a few numbers of slots; below this it makes no difference."""
 
@@ -67,21 +70,23 @@ class Generation:
     context: int = CONTEXT
 
     @property
-    def block(self) -> int:
-        return min(BLOCK, self.context)
+    def blocks(self) -> tuple[int, ...]:
+        """How many tokens are read at once where there are several."""
+        sizes = (min(BLOCK, self.context), *([LARGE_BLOCK] if self.context >= 4 * LARGE_BLOCK else []))
+        return tuple(n for n in sizes if n > 1)
 
     @property
     def room(self) -> int:
         """Rows of each cache: those of the context, and behind them room for the rows of a run."""
-        return self.context + self.block
+        return self.context + max(self.blocks, default=1)
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
-        """Tokens and slots of each set of shapes: one token with few slots and with more, then a block of tokens."""
+        """Tokens and slots of each set of shapes: one token with few slots and with more, then blocks of tokens."""
         slots = [self.context]
         while slots[0] // 4 >= _SHORTEST:
             slots.insert(0, slots[0] // 4)
-        return (*((1, n) for n in slots), *([(self.block, self.context)] if self.block > 1 else []))
+        return (*((1, n) for n in slots), *((rows, self.context) for rows in self.blocks))
 
     def shapes(self, rows: int, slots: int) -> Shapes:
         """The shapes of all inputs of the export for so many tokens after so many slots."""

@@ -79,10 +79,12 @@ def verify_text(bundle: Path, proto: Any, generation: Generation, relative: floa
     from dlpack.verify.decoder import GrowingDecoder
     from dlpack.verify.reference import compare
 
-    length = min(generation.context, 2 * generation.block + 5)
+    length = min(generation.context, 2 * max(generation.blocks, default=1) + 5)
     vocabulary = read_manifest(bundle)["decoder"]["vocabulary"]
     text = [int(t) for t in np.random.default_rng(2).integers(0, vocabulary, length)]
-    starts = sorted({0, length - 3, length - 1, *([generation.block + 1] if length > 8 else [])} & set(range(length)))
+    starts = sorted(
+        {0, length - 3, length - 1, *([generation.blocks[0] + 1] if length > 8 else [])} & set(range(length))
+    )
     parts = [text[a:b] for a, b in pairwise([*starts, length])]
     grown = GrowingDecoder(proto, generation)
     expected = np.stack([grown.read(part)[-1] for part in parts])
