@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -32,6 +33,9 @@ class Decoder:
     seed: int = 0
     slots: bool = False
     masked: bool = True
+    bits: int = 0
+    """4 or 8: products have weights of so many bits, with a scale for each `block` rows of a column."""
+    block: int = 16
     nodes: list[Any] = field(default_factory=list, init=False)
     weights: list[Any] = field(default_factory=list, init=False)
     count: int = field(default=0, init=False)
@@ -56,6 +60,17 @@ class Decoder:
     def weight(self, *shape: int) -> str:
         values = np.random.default_rng([self.seed, self.count]).standard_normal(shape, np.float32)
         return self.constant(values / np.float32(np.sqrt(shape[0])))
+
+    def matrix(self, *shape: int) -> str:
+        """The weights of a product."""
+        if not self.bits:
+            return self.weight(*shape)
+        rng, most = np.random.default_rng([self.seed, self.count]), 1 << (self.bits - 1)
+        codes = rng.integers(-most, most, shape).astype(ml_dtypes.int4 if self.bits == 4 else np.int8)
+        scales = rng.uniform(0.5, 1, (shape[0] // self.block, shape[1])).astype(np.float32) / np.float32(
+            most * shape[0] ** 0.5
+        )
+        return self.add("DequantizeLinear", self.constant(codes), self.constant(scales), axis=0, block_size=self.block)
 
     def norm(self, x: str) -> str:
         mean = self.add("ReduceMean", self.add("Mul", x, x), self.constant(np.array([-1], np.int64)), keepdims=1)
@@ -92,9 +107,9 @@ class Decoder:
 
     def layer(self, k: int, x: str, angles: tuple[str, str], bias: str) -> str:
         h, one = self.norm(x), (self.heads * self.size, self.kv * self.size)
-        q = self.split_heads(self.add("MatMul", h, self.weight(self.width, one[0])), self.heads)
-        key = self.split_heads(self.add("MatMul", h, self.weight(self.width, one[1])), self.kv)
-        value = self.split_heads(self.add("MatMul", h, self.weight(self.width, one[1])), self.kv)
+        q = self.split_heads(self.add("MatMul", h, self.matrix(self.width, one[0])), self.heads)
+        key = self.split_heads(self.add("MatMul", h, self.matrix(self.width, one[1])), self.kv)
+        value = self.split_heads(self.add("MatMul", h, self.matrix(self.width, one[1])), self.kv)
         q, key = self.rotated(q, *angles), self.rotated(key, *angles)
         for kind, new in (("key", key), ("value", value)):
             joined = [f"past_key_values.{k}.{kind}", new], [f"present.{k}.{kind}"]
@@ -107,12 +122,12 @@ class Decoder:
         shares = self.add("Softmax", self.add("Add", scores, bias), axis=-1)
         mixed = self.add("Transpose", self.add("MatMul", shares, values), perm=[0, 2, 1, 3])
         mixed = self.add("Reshape", mixed, self.constant(np.array([0, 0, self.width], np.int64)))
-        x = self.add("Add", x, self.add("MatMul", mixed, self.weight(self.width, self.width)))
+        x = self.add("Add", x, self.add("MatMul", mixed, self.matrix(self.width, self.width)))
         h = self.norm(x)
-        gate = self.add("MatMul", h, self.weight(self.width, self.hidden))
+        gate = self.add("MatMul", h, self.matrix(self.width, self.hidden))
         gate = self.add("Mul", gate, self.add("Sigmoid", gate))
-        up = self.add("Mul", gate, self.add("MatMul", h, self.weight(self.width, self.hidden)))
-        return self.add("Add", x, self.add("MatMul", up, self.weight(self.hidden, self.width)))
+        up = self.add("Mul", gate, self.add("MatMul", h, self.matrix(self.width, self.hidden)))
+        return self.add("Add", x, self.add("MatMul", up, self.matrix(self.hidden, self.width)))
 
     def model(self) -> ModelProto:
         past = self.rows("past_key_values.0.key", 2)
@@ -139,7 +154,7 @@ class Decoder:
         x = self.add("Gather", self.weight(self.vocabulary, self.width), "input_ids", axis=0)
         for k in range(self.layers):
             x = self.layer(k, x, (cos, sin), bias)
-        logits = helper.make_node("MatMul", [self.norm(x), self.weight(self.width, self.vocabulary)], ["logits"])
+        logits = helper.make_node("MatMul", [self.norm(x), self.matrix(self.width, self.vocabulary)], ["logits"])
         info = helper.make_tensor_value_info
         cache = ["batch", self.kv, "past", self.size]
         grown = ["batch", self.kv, "total", self.size]
@@ -159,7 +174,7 @@ class Decoder:
             ],
             self.weights,
         )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21 if self.bits else 18)], ir_version=10)
 
 
 class Grown:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -21,6 +22,9 @@ import dlpack
 from dlpack.bundle.generating import Sampler
 from dlpack.bundle.read import read_kernels
 from dlpack.errors import FullError, UnsupportedError, UsageError
+from dlpack.graph.bytes import read_as_bytes
+from dlpack.graph.ir import Graph, Node, TensorType
+from dlpack.graph.packed import _packed, packed_weights
 from dlpack.meaning.generation import BLOCK, Generation, generation_of
 from dlpack.pipeline import Options, build
 from dlpack.targets.wasm.run import node_command
@@ -344,6 +348,43 @@ def test_caches_of_one_token_and_of_several_sizes(tmp_path: Path) -> None:
     scores = large.scores()
     assert scores is not None and large.shape == 3
     np.testing.assert_allclose(scores, Grown(model).read(text[:64])[-1], atol=2e-5)
+
+
+def test_weights_of_few_bits_are_read_as_bytes(tmp_path: Path) -> None:
+    model = Decoder(layers=1, width=32, heads=2, kv=2, hidden=32, vocabulary=11, positions=16, bits=4).model()
+    onnx.save(model, tmp_path / "net.onnx")
+    predictor = dlpack.load(build(tmp_path / "net.onnx", tmp_path / "bundle", Options(context=1)))
+    assert predictor.generate([4], 1) == Grown(model).greedy([4], 1)
+    products = [s for s in predictor.steps if "block_matmul" in s]
+    packed = 7 * 32 * 32  # the scores have fewer weights than are worth it
+    assert len(products) == 7 and predictor.manifest["weights_by_type"]["uint8"] >= packed // 2
+    assert packed <= predictor.manifest["prepared_bytes"] < 1.2 * packed
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("block", [16, 64])
+def test_bytes_times_scales_are_the_weights(block: int, zeros: bool) -> None:
+    rng = np.random.default_rng(block)
+    weight = rng.integers(0, 16, (64, 6)).astype(ml_dtypes.uint4)
+    scales = rng.uniform(1, 2, (64 // block, 6)).astype(np.float32)
+    constants = {"w": weight.astype(np.uint8), "s": scales, "z": rng.integers(0, 16, scales.shape).astype(np.uint8)}
+    types = {"w": TensorType("uint4", (64, 6)), "s": TensorType("float32", scales.shape),
+             "z": TensorType("uint4", scales.shape), "x": TensorType("float32", (1, 64)),
+             "v": TensorType("float32", (64, 6)), "y": TensorType("float32", (1, 6))}  # fmt: skip
+    attrs = {"axis": 0, "block_size": block}
+    nodes = (
+        Node("DequantizeLinear", ("w", "s", "z") if zeros else ("w", "s"), ("v",), attrs, "dq", opset=21),
+        Node("MatMul", ("x", "v"), ("y",), {}, "product", opset=21),
+    )
+    graph, packed = packed_weights(Graph("g", ("x",), ("y",), nodes, constants, types))
+    graph, packed = read_as_bytes(graph, {"v": _packed(nodes[0], Graph("g", (), (), nodes, constants, types))} | packed)
+    (product,) = graph.nodes
+    _, codes, scale = product.inputs
+    numbers = constants["w"].astype(np.float32) - np.repeat(constants["z"] if zeros else 0 * scales, block, axis=0)
+    wanted = numbers * np.repeat(scales, block, axis=0)
+    made = graph.constants[codes] * graph.constants[scale][:, None]
+    np.testing.assert_array_equal(made.reshape(64, 6), wanted)
+    np.testing.assert_array_equal(packed[codes].values(), graph.constants[codes])
 
 
 def broken(change: Callable[[ModelProto], object]) -> ModelProto:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import dlpack.operators  # noqa: F401 - enters all operators into the registry
 from dlpack.graph.attention import attention
 from dlpack.graph.blocks import blocks_of
+from dlpack.graph.bytes import read_as_bytes
 from dlpack.graph.fuse import fuse
 from dlpack.graph.idioms import idioms
 from dlpack.graph.ir import Graph
@@ -55,6 +56,8 @@ class Compiler:
         graph = quantized(graph, self.backend.layouts.dots)
         if self.backend.layouts.widens:
             graph, packed = packed_weights(graph)
+            if graph.caches:
+                graph, packed = read_as_bytes(graph, packed)
             self.settled.pack(graph, packed)
         graph = idioms(rewrite(graph))
         graph = attention(graph, self.backend.layouts.attention)
