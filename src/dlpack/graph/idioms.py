@@ -7,13 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from dlpack.graph.before_joins import before_joins
-from dlpack.graph.heads import scaled_queries, shared_heads
 from dlpack.graph.ir import Graph, Node
 
 
 def idioms(graph: Graph) -> Graph:
     """The graph with every idiom replaced."""
-    return before_joins(_products(_erf_plus_one(shared_heads(scaled_queries(graph)))))
+    return before_joins(_products(_erf_plus_one(graph)))
 
 
 def _erf_plus_one(graph: Graph) -> Graph:

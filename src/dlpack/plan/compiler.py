@@ -10,6 +10,7 @@ from dlpack.graph.attention import attention
 from dlpack.graph.blocks import blocks_of
 from dlpack.graph.bytes import read_as_bytes
 from dlpack.graph.fuse import fuse
+from dlpack.graph.heads import scaled_queries, shared_heads
 from dlpack.graph.idioms import idioms
 from dlpack.graph.ir import Graph
 from dlpack.graph.packed import packed_weights
@@ -60,7 +61,7 @@ class Compiler:
                 graph, packed = read_as_bytes(graph, packed)
             self.settled.pack(graph, packed)
         graph = idioms(rewrite(graph))
-        graph = attention(graph, self.backend.layouts.attention)
+        graph = shared_heads(scaled_queries(attention(graph, self.backend.layouts.attention)))
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         groups = fuse(graph)
         placement = place(graph, groups, self.backend.layouts)
