@@ -28,6 +28,7 @@ from dlpack.graph.packed import _packed, packed_weights
 from dlpack.meaning.generation import BLOCK, Generation, generation_of
 from dlpack.pipeline import Options, build
 from dlpack.targets.wasm.run import node_command
+from dlpack.verify.check import verify_bundle
 
 CONTEXT = 40
 NET = Decoder(layers=1, width=24, heads=4, kv=2, hidden=20, vocabulary=37, seed=5)
@@ -316,6 +317,11 @@ def test_javascript_writes_the_same(net: Path, folder: Path, predictor: dlpack.P
 
 
 # --- builds ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_bundle_is_verified_with_its_model(bundle: Path, net: Path) -> None:
+    stored, now = verify_bundle(bundle), verify_bundle(bundle, net)
+    assert len(stored) == len(now) == 2 and all(e.passed for e in (*stored, *now))
 
 
 def test_the_shortest_cache_that_a_text_fits_into_is_read() -> None:
