@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from textwrap import indent
 from typing import Any
 
-from dlpack.amalgamate import detector, tokenizer
+from dlpack.amalgamate import decoder, detector, tokenizer
 from dlpack.amalgamate.cpp import literal, number_type
 from dlpack.amalgamate.runtime import sections
 from dlpack.amalgamate.wrap import wrapped
@@ -78,6 +78,8 @@ def api_text(runtime: Mapping[str, str], program: Program, classifier: Classifie
     methods = "".join(indent(f"{texts[f'{part}_method']}\n", "  ") for part in classifier.parts if part != "label")
     declarations += tokenizer.declarations(runtime, program)
     methods += tokenizer.methods(runtime, program)
+    declarations += decoder.declaration(runtime, program)
+    methods += decoder.methods(runtime, program)
     return runtime["api.h"].replace("@declarations@", declarations).replace("@methods@", methods)
 
 

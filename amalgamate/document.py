@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from dlpack.amalgamate import decoder
 from dlpack.amalgamate.classifier import NOTHING, Classifier, api_text, definitions
 from dlpack.amalgamate.cpp import CppPrinter
 from dlpack.amalgamate.machines import SHARE_TRIPS, Code, region, table
@@ -187,6 +188,7 @@ class Document:
             self.runtime["predictor_api.h"].strip(),
             *self.classifier_text(),
             *self.tokenizer_text(),
+            *self.decoder_text(),
         ]
         if self.mxnet_api:
             parts += mxnet_text(self.runtime, self.codes, self.mxnet_api)
@@ -263,6 +265,7 @@ class Document:
             "[ENTRY POINTS]"
             + (" [CLASSIFIER]" if self.classifier else "")
             + (" [TOKENIZER]" if self.program.text else "")
+            + (" [DECODER]" if self.program.decoder else "")
             + (" [MXNET API]" if self.mxnet_api else "")
             + (" [SELF-TEST]" if self.test else ""),
         ]
@@ -316,6 +319,12 @@ class Document:
             "#endif  // !@NAME@_NO_TOKENIZER",
         ]
 
+    def decoder_text(self) -> list[str]:
+        if self.program.decoder is None:
+            return []
+        about = "reads and writes tokens, with the keys and values of the text so far"
+        return [banner("DECODER", about), *decoder.definitions(self.runtime, self.program)]
+
     def bits_as_numbers(self) -> list[str]:
         """The sections for floats of 16 bits and fewer, if more than kernels read inputs or outputs that are such."""
         if not (self.classifier or self.test):
@@ -326,7 +335,8 @@ class Document:
 
     def runtime_text(self) -> list[str]:
         everything = {s.name: s for s in all_sections(self.runtime)}
-        others = {"float_mode", *self.classifier.needs, *self.bits_as_numbers(), *tokenizer_needs(self.program)}
+        text = {*decoder.needs(self.program), *tokenizer_needs(self.program)}
+        others = {"float_mode", *self.classifier.needs, *self.bits_as_numbers(), *text}
         others |= {"inflate", "cuda_driver"} if self.cuda else set()
         others |= {"cpuid"} if self.machines else {"cpu", "cpu_needed"}
         printer = CppPrinter() if self.machines else self.printed[0].printer

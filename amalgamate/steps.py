@@ -214,13 +214,16 @@ class StepPrinter:
         return self.addresses + self.host_pointer(address)
 
     def host_pointer(self, address: Address) -> str:
-        offset = str(address.offset) if address.space in ("input", "output") else self.places.offset(address)
+        plain = address.space in ("input", "output", "cache")
+        offset = str(address.offset) if plain else self.places.offset(address)
         for loop, step in enumerate(address.steps):
             if step:
                 offset += f" {'+' if step > 0 else '-'} {_trip(loop)} * {abs(step)}"
         kind = CPP_TYPE[address.dtype]
         if address.space == "arena":
             return f"arena<{kind}>(p, {offset})"
+        if address.space == "cache":
+            return f"cache_at<{kind}>(p, {offset})"
         if address.space == "weights":
             return f"weight<{kind}>(p, {offset})"
         if address.space == "prepared":

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from dlpack.amalgamate.classifier import quoted
+from dlpack.amalgamate.decoder import cache_bytes
 from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.text import bytes_literal, scaling
 from dlpack.plan.program import Program, Tensor
@@ -75,12 +76,23 @@ def memory(programs: Sequence[Program]) -> list[str]:
         f"constexpr size_t kArenaBytes = {a.size};\n"
         f"constexpr size_t kPreparedBytes = {prepared};  // weights that are computed when a predictor is made"
         + (f"\nconstexpr size_t kTextWork = {p.text.work_bytes};  // what tokenizing works in" if p.text else ""),
+        *_caches(p),
         *_tensors("Input", p.inputs),
         *_tensors("Output", p.outputs),
         *_true_shapes(p),
         *_exceeded(p),
         *_shapes(p, len(programs) > 1),
         *([f"constexpr int32_t kMostThreads = {p.threads};"] if p.threads > 1 else []),
+    ]
+
+
+def _caches(program: Program) -> list[str]:
+    """What lies before the arena of a decoder."""
+    if program.decoder is None:
+        return []
+    return [
+        f"constexpr size_t kSamplerOffset = {program.cached};  // the keys and values of a text lie before it\n"
+        f"constexpr size_t kCacheBytes = {cache_bytes(program)};"
     ]
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from dlpack import __version__
+from dlpack.amalgamate.decoder import cache_bytes
 from dlpack.plan.program import Program
 
 _WORDS = {
@@ -53,6 +54,7 @@ def written(
     are in a file of their own), no_side_file; sized (only a run knows an output's size); limited (a run may exceed a
     maximum that the user has stated), no_limits; strings (there are inputs or outputs of strings), no_strings;
     text (there is a tokenizer), text_alone (and no strings), unit_embedding (it has length 1);
+    decoder (it reads and writes tokens), no_decoder, positions (it has an input of positions);
     known_memory (its size does not depend on the system's threads or the machine); no_cuda; and where it is among
     `conditions`: mxnet_model (MXNet's files of the model are known), no_mxnet_model, cuda (there are kernels for
     NVIDIA's GPUs), arm_variants (there are kernels for Arm's processors with more instructions than the others),
@@ -88,6 +90,9 @@ def written(
         "text_alone": program.text is not None and not strings,
         "known_memory": not several_threads and not machines,
         "no_cuda": "cuda" not in conditions,
+        "decoder": program.decoder is not None,
+        "no_decoder": program.decoder is None,
+        "positions": program.decoder is not None and program.decoder.positions >= 0,
     }
     out: list[str] = []
     kept: list[bool] = []  # of the conditions around a line, whether each holds
@@ -136,13 +141,13 @@ def _memory(program: Program, side_file: bool) -> tuple[int, int, int]:
     work = program.text.work_bytes if program.text else 0
     sets = zip(*([*v.inputs, *v.outputs] for v in variants), strict=True)
     rooms = list(program.rooms) or [max(t.nbytes for t in same) for same in sets]
-    rest = max(v.arena.size for v in variants) + program.prepared + 64 + -(-work // 64) * 64
+    rest = max(v.arena.size for v in variants) + program.prepared + cache_bytes(program) + 64 + -(-work // 64) * 64
     own = sum(-(-n // 64) * 64 for n in rooms)
     words = len(rooms) + HANDLE_WORDS + side_file + (len(variants) > 1) + program.by_sample + (work > 0)
     if program.counted:
         tensors = (*program.inputs, *program.outputs)
         words += 2 * TENSOR_WORDS + 2 + sum(TENSOR_WORDS + 2 * len(t.shape) for t in tensors)
-    return words, rest + own, rest
+    return words + (4 if program.decoder else 0), rest + own, rest
 
 
 _MACROS = re.compile(

@@ -36,6 +36,9 @@ enum {
 //@ text_alone
   @NAME@_TOO_LONG = 9,     /* a text is too long, or the memory for a result too small */
 //@ end
+//@ decoder
+  @NAME@_FULL = 10,        /* the text would get longer than a predictor can keep */
+//@ end
 //@ no_cuda
   @NAME@_BAD_CPU = 6       /* compiled for a CPU with instructions that this CPU lacks */
 //@ end

@@ -44,6 +44,11 @@ struct @name@_predictor {
 //@ samples
   size_t sample;  // that the present step computes, else 0
 //@ end
+//@ decoder
+  int64_t waiting;  // the token that generate() gave last and that is not read yet, or -1
+  int32_t length;   // number of tokens in the caches
+  int32_t scored;   // row of the scores after the last of them, or -1
+//@ end
   const void* inputs[impl::kInputCount + 1];
   void* outputs[impl::kOutputCount + 1];
   uint8_t* arena;
@@ -75,6 +80,16 @@ template <class T> const T* weight(const @name@_predictor& p, size_t offset) {
 template <class T> T* prepared(const @name@_predictor& p, size_t offset) {
   return reinterpret_cast<T*>(p.prepared + offset);
 }
+//@ decoder
+// Caches lie before the arena.
+template <class T> T* cache_at(const @name@_predictor& p, size_t offset) {
+  return reinterpret_cast<T*>(p.arena - kCacheBytes + offset);
+}
+void clear_text(@name@_predictor& p) {
+  for (size_t k = 0; k < kCacheBytes; ++k) p.arena[k - kCacheBytes] = 0;
+  p.waiting = -1, p.length = 0, p.scored = -1;
+}
+//@ end
 //@ whole
 //@ closed
 template <class T> const T* input(const @name@_predictor& p, int index, size_t offset) {

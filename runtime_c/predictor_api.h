@@ -5,11 +5,17 @@ constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor)) + round_up(si
 //@ one_thread
 constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor));
 //@ end
+//@ no_decoder
 constexpr size_t kSharedMemoryBytes =
 //@ text
     round_up(kTextWork) +
 //@ end
     kHandleBytes + kArenaBytes + input_storage() + output_storage() + 64;
+//@ end
+//@ decoder
+constexpr size_t kSharedMemoryBytes =
+    kHandleBytes + kCacheBytes + kArenaBytes + input_storage() + output_storage() + 64;
+//@ end
 //@ known_memory
 static_assert(kSharedMemoryBytes + kPreparedBytes <= @NAME@_MEMORY_BYTES,
               "the constant in the API suffices");
@@ -59,6 +65,11 @@ BASELINE const char* @name@_error_text(@name@_status status) {
       return "wrong weights: their size or SHA-256 is not the one that this file was built with";
     case @NAME@_NO_FILE:
       return "the weights file cannot be opened or mapped, or is not a regular file";
+//@ decoder
+    case @NAME@_FULL:
+      return "the text is as long as it can get: build with a larger --context, or begin a new one "
+             "(@name@_reset())";
+//@ end
 //@ strings
     case @NAME@_TOO_LONG: return "a string is longer than the elements of the input";
 //@ end
@@ -130,7 +141,13 @@ namespace impl { namespace {
 //@ threads
   p->pool = reinterpret_cast<thread_pool*>(at + round_up(sizeof(@name@_predictor)));
 //@ end
+//@ no_decoder
   p->arena = at += kHandleBytes;
+//@ end
+//@ decoder
+  p->arena = at += kHandleBytes + kCacheBytes;
+  clear_text(*p);
+//@ end
   at += kArenaBytes;
   for (int i = 0; i < kInputCount; ++i) {
     p->inputs[i] = nullptr;

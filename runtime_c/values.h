@@ -207,14 +207,14 @@ template <int BITS> struct stored_codes {
 // scale is `step` further.
 struct dequantized_dim { size_t extent, size, outer, inner, block, step; };
 
-template <int BITS>
-void dequantize_dims(float* to, const stored_codes<BITS>& from, size_t& i, size_t scale, int rank,
+template <class T, int BITS>
+void dequantize_dims(T* to, const stored_codes<BITS>& from, size_t& i, size_t scale, int rank,
                      const dequantized_dim* dims) {
   const dequantized_dim& d = *dims;
   size_t block = 0, place = 0, within = 0;
   for (size_t k = 0; k < d.extent; ++k) {
-    float* const target = to + block + place * d.inner;
-    if (rank == 1) *target = from(i++, scale);
+    T* const target = to + block + place * d.inner;
+    if (rank == 1) *target = static_cast<T>(from(i++, scale));
     else dequantize_dims(target, from, i, scale, rank - 1, dims + 1);
     if (++place == d.size) block += d.outer, place = 0;
     if (++within == d.block) scale += d.step, within = 0;
@@ -222,8 +222,8 @@ void dequantize_dims(float* to, const stored_codes<BITS>& from, size_t& i, size_
 }
 
 // Makes weights of what is stored for them, `elements` with the zeros between them.
-template <int BITS>
-[[gnu::noinline]] void dequantize(float* to, size_t elements, const stored_codes<BITS>& from,
+template <class T, int BITS>
+[[gnu::noinline]] void dequantize(T* to, size_t elements, const stored_codes<BITS>& from,
                                   int rank, const dequantized_dim* dims) {
   for (size_t i = 0; i < elements; ++i) to[i] = 0;
   size_t i = 0;

@@ -1,5 +1,5 @@
-// A bundle has the one of Detector, Stylizer and Writer that suits its model, and TextModel with a tokenizer; everything
-// else is in every bundle.
+// A bundle has the one of Decoder, Detector, Stylizer and Writer that suits its model, and TextModel with a tokenizer;
+// everything else is in every bundle.
 /// <reference lib="dom" />
 
 /** How far the weights have come, in bytes. */
@@ -127,8 +127,19 @@ export interface Manifest {
   shapes?: { inputs: TensorInfo[]; outputs: TensorInfo[]; preprocess?: PreprocessSpec }[];
   /** Where a set is made for each length of a dimension: which dimensions are padded and cut, by input and output. */
   buckets?: { sizes: number[]; inputs: Record<string, number[]>; outputs: Record<string, number[]> };
+  /** Of a model that generates text: its inputs, the tokens that a predictor keeps, how many there are, and are read at once. */
+  decoder?: {
+    tokens: string;
+    mask: string;
+    positions?: string;
+    scores: string;
+    context: number;
+    vocabulary: number;
+    block: number;
+    cache_bytes: number;
+  };
   /** What the outputs mean; web/README.md describes the keys of each kind. */
-  task?: { kind: "classify" | "detect" | "style" | "digits" | "text"; [key: string]: unknown };
+  task?: { kind: "classify" | "detect" | "style" | "digits" | "text" | "generate"; [key: string]: unknown };
 }
 
 type Data = BufferSource | Response;
@@ -362,6 +373,61 @@ export class TextModel {
   detokenizeNext(ids: ArrayLike<number>, id: number | null): string;
   /** The embedding of a text; `cut`: one with too many tokens is cut, and no error. */
   embed(text: string | Uint8Array, options?: { cut?: boolean }): Float32Array;
+  dispose(): void;
+}
+
+/** How a token is chosen from the scores of all. */
+export interface Sampling {
+  /** Scores are divided by it; 0 takes the likeliest token (default: 0). */
+  temperature?: number;
+  /** Only so many of the likeliest tokens; 0: all (default). */
+  topK?: number;
+  /** Of these the likeliest that together have this share; 1: all (default). */
+  topP?: number;
+  /** The same seed gives the same tokens, in every language (default: 0). */
+  seed?: number | bigint;
+}
+
+export interface TokenOptions extends Sampling {
+  /** How many tokens at most (default: 128). */
+  maxTokens?: number;
+  /** Tokens that end the text; they are not given. */
+  stop?: Iterable<number>;
+  /** Goes on from the text so far; else the prompt begins a new one. */
+  keep?: boolean;
+  signal?: AbortSignal;
+}
+
+/** A language model: it reads and writes tokens, whole numbers from 0 on. */
+export class Decoder {
+  static load(source: string | URL | Parts, options?: LoadOptions): Promise<Decoder>;
+  constructor(predictor: Predictor);
+  readonly predictor: Predictor;
+  /** How many tokens a text may have. */
+  readonly context: number;
+  /** How many tokens there are. */
+  readonly vocabulary: number;
+  /** How many tokens the text so far has. */
+  readonly length: number;
+  /** The tokens that follow the prompt. Where the text gets too long a RangeError has those so far, in `tokens`. */
+  generate(
+    prompt: Iterable<number>,
+    options?: TokenOptions & { /** Returns true to end the text. */ onToken?: (token: number) => unknown },
+  ): Promise<number[]>;
+  /** The same, one at a time, each computed when it is asked for. */
+  tokens(prompt: Iterable<number>, options?: TokenOptions): AsyncGenerator<number>;
+  /** Reads tokens behind the text so far. */
+  append(tokens: Iterable<number>, options?: { signal?: AbortSignal }): Promise<void>;
+  /** The scores of all tokens to follow the text; null where nothing was read since it began or was cut. */
+  scores(): Float32Array | null;
+  /** Chooses a token to follow the text, which is not added to it; the sampler's seed changes. */
+  sample(sampler?: Sampling): number;
+  /** Adds a token to the text. */
+  accept(token: number): void;
+  /** Forgets all but the first `length` tokens of the text. */
+  rewind(length: number): void;
+  /** Forgets the text, and clears the memory where it was. */
+  reset(): void;
   dispose(): void;
 }
 

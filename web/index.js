@@ -1,4 +1,5 @@
 export { Classifier, WorkerClassifier } from "./classifier.js";
+export { Decoder } from "./decoder.js";
 export { Detector, WorkerDetector } from "./detector.js";
 export { Predictor, supportedBuild } from "./predictor.js";
 export { pixelsOf, preprocess } from "./preprocess.js";

@@ -37,6 +37,7 @@ export const Predictor = onDisk(web.Predictor);
 export const Classifier = onDisk(web.Classifier);
 
 // Of these a bundle has what its model can do.
+export const Decoder = web.Decoder && onDisk(web.Decoder);
 export const Detector = web.Detector && onDisk(web.Detector);
 export const Stylizer = web.Stylizer && onDisk(web.Stylizer);
 export const Writer = web.Writer && onDisk(web.Writer);

@@ -20,6 +20,14 @@ class ExceededError(UsageError):
     """The data of a run exceeds a maximum that the bundle was built with (`--max`)."""
 
 
+class FullError(UsageError):
+    """A text gets longer than a predictor can keep; `tokens` are those that were written until then."""
+
+    def __init__(self, message: str, tokens: tuple[int, ...] = ()) -> None:
+        self.tokens = tokens
+        super().__init__(message)
+
+
 class ModelError(DlpackError):
     """The model file is broken or not an ONNX model (exit code 3)."""
 

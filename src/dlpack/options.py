@@ -49,6 +49,8 @@ class Options:
     buckets: Buckets | None = None
     batch: OpenBatch | None = None
     """The open batch; `shapes` are those of one sample then."""
+    context: int | None = None
+    """How many tokens of a text the predictor of a decoder keeps; None: the usual number."""
     mxnet_api: bool = False
     internals: tuple[str, ...] = ()
     """Inner values to keep as further outputs, or "all"."""
@@ -111,6 +113,8 @@ def options_text(options: Options) -> str:
     words += [f"--value {name}={','.join(elements)}" for name, elements in sorted(options.values.items())]
     if options.buckets:
         words.append(str(options.buckets))
+    if options.context is not None:
+        words.append(f"--context {options.context}")
     if options.optimize != "speed":
         words.append(f"--optimize {options.optimize}")
     if options.threads != 1:

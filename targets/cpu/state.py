@@ -7,6 +7,7 @@ from typing import Any
 
 from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.loops.expressions import Operand
+from dlpack.loops.factors import factor_out
 from dlpack.loops.lanes import by_lane
 from dlpack.loops.layout import Layout, dense
 from dlpack.loops.lower import PARALLEL, lower_kernel
@@ -83,8 +84,9 @@ class State:
         kernel = lower_kernel(
             lower(self.sch), operands, self.machine.lanes, self.spec.order, loop_names(self.sch), self.spec.open
         )
+        constants = {kernel.params[i].name for i in self.spec.constant}
+        kernel = factor_out(kernel, constants, self.machine.registers)
         if self.machine.by_lane:
-            constants = {kernel.params[i].name for i in self.spec.constant}
             registers = room(self.machine) if self.machine.pairs else 0
             kernel = by_lane(start_from_addend(kernel, constants), self.machine.lanes, registers)
         if self.machine.dot == "smmla":

@@ -21,7 +21,7 @@ WEBGPU_MODULE = "webgpu.js"
 STRINGS_MODULE = "strings.js"
 """The one that is imported where the model has strings."""
 
-TASK_MODULES = {"detect": "detector.js", "style": "stylizer.js", "text": "writer.js"}
+TASK_MODULES = {"detect": "detector.js", "style": "stylizer.js", "text": "writer.js", "generate": "decoder.js"}
 """What a package has besides, by the model's task: only what it can do is downloaded."""
 
 TEXT_MODULE = "text.js"

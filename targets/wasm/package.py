@@ -138,12 +138,13 @@ the address is that of the folder where `manifest.json`, `*.wasm` and `*.weights
 alone. `index.d.ts` describes the API. For the licence of the model see NOTICE.
 """
 
-_KINDS = {"classify": "Classifier", "detect": "Detector", "style": "Stylizer", "text": "Writer"}
+_KINDS = {"classify": "Classifier", "detect": "Detector", "style": "Stylizer", "text": "Writer", "generate": "Decoder"}
 _USES = {
     "Classifier": "const [{ label, probability }] = await model.classify(image); // picture, canvas, video, ImageData",
     "Detector": "const found = await model.detect(image); // [{ label, score, x, y, width, height }]",
     "Stylizer": "const { data, width, height } = await model.stylize(image); // RGBA",
     "Writer": "for await (const character of model.write(text, { length: 400 })) console.log(character);",
+    "Decoder": "for await (const token of model.tokens(prompt, { maxTokens: 100 })) console.log(token);",
 }
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from dlpack.bundle.arrays import as_array, bytes_of, cut_to, fits, in_bucket, numpy_dtype, own_outputs
 from dlpack.bundle.classes import CClass, Class
 from dlpack.bundle.device_arrays import DeviceArray, device_array, on_gpu
+from dlpack.bundle.generating import Generating, Sampler
 from dlpack.bundle.read import open_library, read_kernels, read_manifest
 from dlpack.bundle.text_functions import TextFunctions
 from dlpack.bundle.texts import decoded, encoded_inputs
@@ -26,7 +27,7 @@ from dlpack.meaning.preprocess import to_rgb
 from dlpack.meaning.quantization import dequantized, is_real, quantization_of
 from dlpack.meaning.shape_sets import find_set, picture_set, set_names, sets_of
 
-__all__ = ["Class", "Predictor", "load", "read_kernels", "read_manifest"]
+__all__ = ["Class", "Predictor", "Sampler", "load", "read_kernels", "read_manifest"]
 
 
 _DEVICE_FAILED = 7
@@ -50,7 +51,7 @@ def _atomic(method: Callable[Concatenate[Predictor, _P], _T]) -> Callable[Concat
     return locked
 
 
-class Predictor(TextFunctions):
+class Predictor(Generating, TextFunctions):
     """A compiled model. `inputs` and `outputs` map names to (dtype, shape), in the set of shapes that it has now.
 
     Several threads may call one predictor: `run`, `classify` and every other call is done as a whole, one after the

@@ -104,6 +104,21 @@ def shapes_of(program: Program, pictures: Sequence[Preprocess | None]) -> list[d
     return sets
 
 
+def decoder_of(program: Program) -> dict[str, Any]:
+    """The manifest's `decoder`: how a predictor reads and writes tokens."""
+    d = program.decoder
+    assert d is not None
+    named = {"tokens": d.tokens, "mask": d.mask, "positions": d.positions}
+    return {
+        **{key: program.inputs[index].name for key, index in named.items() if index >= 0},
+        "scores": program.outputs[d.logits].name,
+        "context": d.context,
+        "vocabulary": d.vocabulary,
+        "block": d.block,
+        "cache_bytes": program.cached,
+    }
+
+
 def weights_of(program: Program) -> dict[str, Any]:
     """The manifest's `weights`: the separate weights file."""
     return {

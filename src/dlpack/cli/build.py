@@ -115,6 +115,12 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
     metavar="INPUT=16,32,64",
     help="Compile one set of shapes per length of the input's last open dimension; a run pads to the next length.",
 )
+@click.option(
+    "--context",
+    type=int,
+    metavar="N",
+    help="Of a decoder with past_key_values: how many tokens of a text a predictor keeps [default: 1024].",
+)
 @value_option
 @params_option
 @labels_option
@@ -216,6 +222,7 @@ def build(
     name: str,
     shapes: tuple[str, ...],
     buckets: str | None,
+    context: int | None,
     values: tuple[str, ...],
     params: Path | None,
     labels: Path | None,
@@ -278,6 +285,7 @@ def build(
         more_shapes=tuple(more),
         batch=batch,
         buckets=parse_buckets(buckets),
+        context=context,
         values=parse_values(values),
         ranges=parse_ranges(ranges),
         maxima=parse_maxima(maxima),

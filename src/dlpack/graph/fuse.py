@@ -44,7 +44,7 @@ def fuse(graph: Graph) -> list[Group]:
     consumers = graph.consumers()
     open_groups: dict[int, list[Node]] = {}
     group_of: dict[str, int] = {}
-    outputs = set(graph.outputs)
+    outputs = {*graph.outputs, *(c.present for c in graph.caches)}
     place = {node.name: number for number, node in enumerate(graph.nodes)}
 
     def drawn_in(node: Node) -> list[int]:

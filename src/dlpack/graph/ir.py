@@ -78,6 +78,19 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Cache:
+    """Rows that stay in the predictor between runs: a decoder's keys or values, of the tokens that it has read.
+
+    `past` and the value `present` are both [1, heads, rows, size]; `present` is `past` with the rows of a run behind
+    it, and both lie in one buffer, which has `room` rows. `past` is no input of the graph, `present` no output.
+    """
+
+    past: str
+    present: str
+    room: int
+
+
+@dataclass(frozen=True)
 class Graph:
     """Nodes in topological order, `types` for every value, `constants` for the values known at build time.
 
@@ -104,6 +117,7 @@ class Graph:
     strings: Mapping[str, int] = field(default_factory=dict)
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     open: int = 0
+    caches: tuple[Cache, ...] = ()
 
     def with_nodes(
         self,

@@ -73,8 +73,8 @@ def _once(graph: Graph, problems: list[str]) -> tuple[Graph, bool]:
 
 
 def remove_dead(graph: Graph) -> Graph:
-    """Drops nodes and constants that no output needs."""
-    needed = set(graph.outputs)
+    """Drops nodes and constants that no output and no cache needs."""
+    needed = {*graph.outputs, *(c.present for c in graph.caches)}
     keep: list[Node] = []
     for node in reversed(graph.nodes):
         if any(o in needed for o in node.outputs):

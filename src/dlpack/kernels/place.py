@@ -4,6 +4,7 @@
 - A concat's inputs are computed straight into the concat's buffer, and so is what is interleaved.
 - A constant pad around a computed value becomes a halo: the buffer is larger, the producer writes its inside.
 - Values around convolutions and pooling lie channels-last.
+- A cache's rows lie in one buffer, those of earlier runs first; keys that are read transposed lie transposed.
 What cannot be shared becomes a copy kernel; the result is right either way.
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from dlpack.graph import registry
 from dlpack.graph.fuse import Group
-from dlpack.graph.ir import Graph, Node, TensorType
+from dlpack.graph.ir import Cache, Graph, Node, TensorType
 from dlpack.graph.registry import Context
 from dlpack.kernels.backend import LayoutPreferences
 from dlpack.loops.layout import Layout, channels_last, dense, order_of
@@ -33,7 +34,7 @@ class Halo:
 
 @dataclass(frozen=True)
 class Buffer:
-    """A block of memory: `kind` is "input", "output", "constant" or "arena"; `elements` of `dtype`."""
+    """A block of memory: `kind` is "input", "output", "constant", "cache" or "arena"; `elements` of `dtype`."""
 
     name: str
     kind: str
@@ -96,6 +97,18 @@ class _Placer:
             t = TensorType(array.dtype.name, array.shape)
             self.out.buffers[name] = Buffer(name, "constant", t.dtype, max(t.size, 1), t.shape, dense(t.shape))
             self.out.places[name] = Place(name, dense(t.shape))
+        for cache in graph.caches:
+            self.give_cache(cache)
+
+    def give_cache(self, cache: Cache) -> None:
+        """A buffer of `room` rows, in which rows of earlier runs and this run's are one value."""
+        t = self.graph.types[cache.present]
+        batch, heads, _, size = t.shape
+        shape = batch, heads, cache.room, size
+        layout = dense(shape, (0, 1, 3, 2) if _read_transposed(cache.present, self.graph) else None)
+        elements = batch * heads * cache.room * size
+        self.out.buffers[cache.past] = Buffer(cache.past, "cache", t.dtype, elements, shape, layout)
+        self.out.places[cache.past] = self.out.places[cache.present] = Place(cache.past, layout)
 
     def add(self, group: Group) -> None:
         """Places what a group computes, and adds it unless its outputs are there by that."""
@@ -158,6 +171,14 @@ class _Placer:
 def _is_view(group: Group) -> bool:
     operator = registry.find(group.nodes[0])
     return len(group.nodes) == 1 and operator is not None and operator.view is not None
+
+
+def _read_transposed(value: str, graph: Graph) -> bool:
+    """Whether a value's rows become columns before they are computed with, as keys do."""
+    readers = graph.consumers().get(value, [])
+    while len(readers) == 1 and readers[0].op in ("Unsqueeze", "Expand", "Reshape", "Identity"):
+        readers = graph.consumers().get(readers[0].outputs[0], [])
+    return any(n.op == "Transpose" and n.attrs["perm"][-1] == len(n.attrs["perm"]) - 2 for n in readers)
 
 
 def _joins(node: Node) -> bool:
@@ -388,6 +409,8 @@ def _part_copies(
             continue
         if graph.types[i].size == 0:
             continue
+        if out.places.get(i) == Place(where.buffer, where.layout.at(part.start, part.steps)):
+            continue  # the rows of a cache
         name = f"{node.outputs[0]}/part{k}"
         types[name] = graph.types[i]
         out.places[name] = Place(where.buffer, where.layout.at(part.start, part.steps))

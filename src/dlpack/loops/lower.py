@@ -62,6 +62,9 @@ VECTOR_REDUCE = "dlpack.vector_reduce"
 PREFETCH = "dlpack.prefetch"
 """Loop annotation: how many elements ahead to prefetch the packed weights that the loop reads."""
 
+LINE = 64
+"""Bytes of a cache line."""
+
 WHOLE = "dlpack.whole"
 """Loop annotation: the loop is not cut at guards; they are tested in every trip. For long bodies and cheap tests."""
 
@@ -263,18 +266,23 @@ class Lowering(ExpressionLowering):
             body = self.with_var(s.loop_var, index, s.body)
             self.names.discard(var)
             if body and PREFETCH in s.annotations:
-                body = (*self.prefetches(body, int(s.annotations[PREFETCH])), *body)
+                body = (*self.prefetches(body, var, int(s.annotations[PREFETCH])), *body)
             if body:
                 axis = LoopAxis.PARALLEL if parallel else LoopAxis.SERIAL
                 out.append(For(var, first, last, 1, _unscoped(body), axis))
         return tuple(out)
 
-    def prefetches(self, body: Block, distance: int) -> list[Stmt]:
-        """A prefetch for each vector that a trip reads from packed weights, `distance` elements ahead."""
-        loads = {e for e in expressions(body) if isinstance(e, Load)}
-        streamed = {(e.buffer, e.index) for e in loads if e.lanes > 1 and e.buffer in self.operands}
-        streamed = {(b, i) for b, i in streamed if self.operands[b].padded}
-        return [Prefetch(b, i + distance) for b, i in sorted(streamed, key=lambda x: (x[0], x[1].const))]
+    def prefetches(self, body: Block, var: str, distance: int) -> list[Stmt]:
+        """A prefetch for each vector that a trip of the loop over `var` reads from packed weights, `distance` elements
+        ahead; where vectors are of bytes that become floats, one for each cache line, four times as far."""
+        loads = {e for e in expressions(body) if isinstance(e, Load) and e.lanes > 1 and e.buffer in self.operands}
+        streamed = {e for e in loads if self.operands[e.buffer].padded and e.index.uses(var)}
+        out: list[Stmt] = []
+        for e in sorted(streamed, key=lambda e: (e.buffer, e.index.const)):
+            narrow = e.dtype in ("int8", "uint8") and e.lanes < LINE
+            if not narrow or e.index.const % LINE == 0:
+                out.append(Prefetch(e.buffer, e.index + (4 * distance if narrow else distance)))
+        return list(dict.fromkeys(out))
 
     def with_var(self, var: Any, value: Linear, body: Any) -> Block:
         outer = self.env.get(var)

@@ -217,6 +217,7 @@ OPTIONS: dict[str, Callable[[Place, Any], Fields]] = {
     "tokenizer": _field("tokenizer", lambda place, value: Path(value) if value == "none" else place.path(value)),
     "text-bytes": _field("text_bytes", Place.whole),
     "embedding": _field("embedding", Place.text),
+    "context": _field("context", Place.whole),
     "inputs": _field("inputs", Place.path),
     "tolerance": _field("tolerance", _tolerance),
     "cc": _field("cc", Place.text),

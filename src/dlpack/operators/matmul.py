@@ -38,6 +38,20 @@ def matmul(ctx: Context, a: Any, b: Any) -> list[Any]:
     return [te.compute(tuple(shape), at, name="acc")]
 
 
+@anchor("BlockMatMul", domain="dlpack", layout="rows")
+def block_matmul(ctx: Context, a: Any, codes: Any, scales: Any) -> list[Any]:
+    """a [..., K] times float32 weights [K, N], which are bytes [blocks, K / blocks, N] times scales [blocks, N]."""
+    blocks, rows, columns = (int(d) for d in codes.shape)
+    block, row = te.reduce_axis((0, blocks), name="block"), te.reduce_axis((0, rows), name="row")
+
+    def at(*i: Any) -> Any:
+        *lead, n = i
+        weight = codes(block, row, n).astype("float32") * scales(block, n)
+        return sum_over(a(*lead, block * rows + row) * weight, axis=[block, row])
+
+    return [te.compute((*(int(d) for d in a.shape[:-1]), columns), at, name="acc")]
+
+
 @rewrite("Gemm")
 def gemm(ctx: Context, b: Builder) -> None:
     """Gemm → MatMul of (transposed) operands, factors, and the addition of C."""

@@ -15,6 +15,7 @@ from dlpack.kernels.build import Argument, Call, KernelBuilder, pack
 from dlpack.kernels.place import Buffer, Placement, place
 from dlpack.kernels.settled import Settled, Weight, Weights
 from dlpack.loops.layout import Layout, dense, is_dense, order_of
+from dlpack.plan.caches import stored_caches
 from dlpack.plan.halves import narrowed, stored_type
 from dlpack.plan.memory import ALIGNMENT, Arena, Item, plan_arena
 from dlpack.plan.program import (
@@ -33,6 +34,7 @@ from dlpack.plan.program import (
     Tensor,
     WinogradStep,
 )
+from dlpack.plan.trips import fills_borders, overwritable
 from dlpack.plan.weights import dequantize_step, operator_word, packed_dims, place_of
 
 
@@ -64,6 +66,7 @@ class Assembler:
         self.constants: dict[tuple[str, Layout | None, bool], Address] = {}
         self.merged: dict[str, str] = {}
         self.prepare: list[Step] = []
+        self.caches = {c.name: c for c in stored_caches(placement)}
 
     def program(self, body: bool = False) -> Program:
         """The program, its weights among the shared ones; those of a loop's body are its own."""
@@ -112,6 +115,7 @@ class Assembler:
             self.threads if any(k.kernel.trips for k in kernels.values()) else 1,
             tuple(self.weight_places.values()),
             tuple(self.prepared_places.values()),
+            tuple(self.caches.values()),
         )
 
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
@@ -128,7 +132,7 @@ class Assembler:
 
     def _unsafe_states(self, k: int) -> list[int]:
         states = self.calls[k].group.nodes[0].attrs["states"]
-        return [i for i in range(states) if _overwritable(self.loops[k], i) is None]
+        return [i for i in range(states) if overwritable(self.loops[k], i) is None]
 
     # --- loops --------------------------------------------------------------------------------------------------
 
@@ -187,7 +191,7 @@ class Assembler:
             outputs[i] = Address("arena", room, t.dtype, place=f"{k}/late{i}")
             late.append(CopyStep(outputs[i], inputs[i], nbytes))
             room += -(-nbytes // ALIGNMENT) * ALIGNMENT
-        unrestricted = {n for i in range(states) for n in _overwritable(body, i) or ()}
+        unrestricted = {n for i in range(states) for n in overwritable(body, i) or ()}
         rename = {n.name: f"k{k:02d}_step_{n.name.split('_', 1)[1]}_{j}" for j, n in enumerate(body.kernels)}
 
         def bound(a: Address) -> Address:
@@ -321,7 +325,7 @@ class Assembler:
 
     def _scratch_item(self, k: int) -> Item:
         """The scratch memory of a call; that of a loop with borders to keep lives as long as they."""
-        keeps = self.keeps_borders and k in self.loops and _fills_borders(self.loops[k].steps)
+        keeps = self.keeps_borders and k in self.loops and fills_borders(self.loops[k].steps)
         return Item(f"scratch{k}", self._scratch(k), *((0, len(self.calls) - 1) if keeps else (k, k)))
 
     def _write_in_place(self, lives: dict[str, tuple[int, int]]) -> set[int]:
@@ -430,6 +434,8 @@ class Assembler:
         if buffer in self.graph.derived:
             assert packed is not None
             return self._derived(buffer, packed)
+        if b.kind == "cache":
+            return Address("cache", self.caches[buffer].offset + at, b.dtype)
         if b.kind == "constant":
             base = self._constant(buffer, packed)
             return replace(base, offset=base.offset + (0 if packed else at))
@@ -463,38 +469,3 @@ class Assembler:
             source = self._constant(origin, straight, as_stored=True)
             self.prepare.append(WinogradStep(source, target, edge, inputs, outputs, block.size, block.room))
         return target
-
-
-def _overwritable(body: Program, state: int) -> set[str] | None:
-    """Whether a body may write its output `state` over its input of that number; None where it may not.
-
-    It may when every reader of the input runs before the output is written, or is the kernel that writes it and reads
-    at the same places; such kernels are returned, since their pointers are then equal. The output is written where a
-    step first names it. A loop within the body counts as one step.
-    """
-    equal: set[str] = set()
-    written = False
-    for step in body.steps:
-        arguments = _operands(step)
-        reads = {i for i, a in enumerate(arguments) if a.space == "input" and a.index == state}
-        names = any(a.space == "output" and a.index == state for a in arguments)
-        if reads and (written or names):
-            if written or not isinstance(step, CallStep) or not reads <= step.in_place:
-                return None
-            equal.add(step.kernel)
-        written |= names
-    return equal
-
-
-def _operands(step: Step) -> tuple[Address, ...]:
-    """All that a step reads or writes."""
-    if isinstance(step, CallStep):
-        return step.arguments
-    if isinstance(step, LoopStep):
-        return tuple(a for inner in step.body for a in _operands(inner))
-    assert isinstance(step, CopyStep | HaloStep)
-    return (step.source, step.target) if isinstance(step, CopyStep) else (step.target,)
-
-
-def _fills_borders(steps: Iterable[Step]) -> bool:
-    return any(isinstance(s, HaloStep) or (isinstance(s, LoopStep) and _fills_borders(s.body)) for s in steps)

@@ -8,7 +8,9 @@ from dataclasses import replace
 import dlpack.operators  # noqa: F401 - enters all operators into the registry
 from dlpack.graph.attention import attention
 from dlpack.graph.blocks import blocks_of
+from dlpack.graph.bytes import read_as_bytes
 from dlpack.graph.fuse import fuse
+from dlpack.graph.heads import scaled_queries, shared_heads
 from dlpack.graph.idioms import idioms
 from dlpack.graph.ir import Graph
 from dlpack.graph.packed import packed_weights
@@ -66,9 +68,12 @@ class Compiler:
         graph = quantized(graph, self.backend.layouts.dots, self.backend.layouts.look_up)
         if self.backend.layouts.widens:
             graph, packed = packed_weights(graph)
+            if graph.caches:
+                graph, packed = read_as_bytes(graph, packed)
             self.settled.pack(graph, packed)
         graph = idioms(rewrite(graph))
         graph = attention(graph, None if graph.open else self.backend.layouts.attention)
+        graph = shared_heads(scaled_queries(graph))
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         groups = fuse(graph)
         placement = place(graph, groups, self.backend.layouts)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from dlpack.graph.blocks import Block
 from dlpack.graph.ir import TensorType
 from dlpack.loops.ir import Kernel
+from dlpack.meaning.generation import Decoder
 from dlpack.meaning.quantization import Meaning
-from dlpack.plan.memory import Arena
+from dlpack.plan.memory import ALIGNMENT, Arena
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Address:
-    """A pointer: byte `offset` in "arena", "weights" or "prepared", or in input or output number `index`.
+    """A pointer: byte `offset` in "arena", "cache", "weights" or "prepared", or in input or output number `index`.
 
     `place` is the key of the place in the arena where it points, "" for a value without bytes. `steps` is the number of
     bytes by which it advances in each trip of the loops around it, outermost first.
@@ -263,6 +264,26 @@ class TextPart:
 
 
 @dataclass(frozen=True)
+class StoredCache:
+    """A decoder's keys or values, which lie in the predictor from run to run: byte `offset` of its caches.
+
+    `shape` is (heads, rows, size), `strides` are in elements. `name` and `present` are the ONNX values.
+    """
+
+    name: str
+    present: str
+    dtype: str
+    offset: int
+    shape: tuple[int, int, int]
+    strides: tuple[int, ...]
+
+    @property
+    def end(self) -> int:
+        """The byte behind it."""
+        return self.offset + TensorType(self.dtype, self.shape).nbytes
+
+
+@dataclass(frozen=True)
 class Program:
     """A compiled model. `weights` are packed, in order, each at a multiple of 64 bytes of the blob.
 
@@ -272,6 +293,7 @@ class Program:
     `weight_places` and `prepared_places` say what lies in the weights and in these; behind these weights are the
     tables of `text`, if there is a tokenizer.
     `rooms`, where a dimension is open: bytes of each input, then of each output, up to which kernels may go.
+    `caches` are the same in all sets of shapes; `decoder` says how a text is read with them.
     """
 
     name: str
@@ -285,6 +307,13 @@ class Program:
     prepared_places: tuple[Place, ...] = ()
     rooms: tuple[int, ...] = ()
     text: TextPart | None = None
+    caches: tuple[StoredCache, ...] = ()
+    decoder: Decoder | None = None
+
+    @property
+    def cached(self) -> int:
+        """Bytes of the caches."""
+        return max((-(-c.end // ALIGNMENT) * ALIGNMENT for c in self.caches), default=0)
 
     @property
     def by_sample(self) -> bool:

@@ -11,6 +11,7 @@ from dlpack.meaning.labels import check_labels
 from dlpack.meaning.preprocess import Preprocess, from_metadata, resolve
 from dlpack.meaning.shape_sets import check_sets, set_name
 from dlpack.options import Options, Progress
+from dlpack.stages.decoder import with_decoder
 from dlpack.stages.prepare import Batch, Prepared
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def _compiled(
                 detail += [set_name(described(shape_set))] if len(cases) > 1 else []
                 detail += [f"for {machine}"] if len(machines) > 1 else []
         program = compiler.program()
+        program = with_decoder(program, prepared.generation) if prepared.generation else program
         if prepared.batch:
             program = (by_extent if prepared.batch.graph else by_sample)(program, prepared.batch)
         programs[machine] = program
@@ -130,6 +132,8 @@ def classifier_of(options: Options, prepared: Prepared, program: Program) -> Cla
     from dlpack.bundle.manifest import described
     from dlpack.meaning.task import task_of
 
+    if prepared.generation:
+        return Classifier((), (), {"kind": "generate"})
     source = prepared.source
     labels = check_labels(options.labels, "--labels") if options.labels else source.labels or ()
     inputs = [described(s)["inputs"] for s in program.shape_sets]

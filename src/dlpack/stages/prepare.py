@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpack.errors import ModelError, UnsupportedError, UsageError
+from dlpack.meaning.generation import Generation
 from dlpack.meaning.labels import check_labels
 from dlpack.meaning.open_batch import OpenBatch
 from dlpack.meaning.preprocess import resolve
 from dlpack.meaning.shape_sets import Shapes, bucket_sets, describe_shapes
 from dlpack.options import Options, Progress
 from dlpack.source import Source, close_batch, read_source
+from dlpack.stages.decoder import cached, check_decoder, generation_for, without_past_of
 from dlpack.stages.precision import check_precision, reduce_precision
 from dlpack.stages.text import Found, find_tokenizer
 
@@ -48,6 +50,7 @@ class Prepared:
     precision: Mapping[str, Any]
     batch: Batch | None = None
     text: Found | None = None
+    generation: Generation | None = None
 
     def tried(self) -> Sequence[int]:
         """The numbers of the sets of shapes that the cases are of."""
@@ -85,7 +88,8 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
         for text in source.warnings:
             progress.warn(text)
         detail.append(f"{len(source.proto.graph.node)} nodes, {source.opset}")
-        sets, bucketed = _shape_sets(options, source)
+        generation = generation_for(source, options, progress)
+        sets, bucketed = (generation.sets(), {}) if generation else _shape_sets(options, source)
         _check_options(options, source, sets)
     tokenizer = find_tokenizer(model, source, options, progress)
     cases: list[Case] = []
@@ -109,14 +113,21 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
             proto, graph = reduced.proto, reduced.graph
             again = _same(proto)
         with progress.stage("reference") as detail:  # before it is compiled: it finds operands that do not fit
-            trial = try_model(proto, graph, source.metadata, tolerance(options), options.seeded(graph.inputs))
+            said: Mapping[str, tuple[float, float]] = options.seeded(graph.inputs)
+            if generation:
+                proto, graph, said = cached(proto, graph, generation, said)
+                again = partial(without_past_of, again, generation)
+            trial = try_model(proto, graph, source.metadata, tolerance(options), said)
             cases.append(Case(graph, meanings(graph, source.metadata), trial, again))
             detail.append("onnxruntime")
         if reduced:
             change = reduced.change(trial.inputs, progress)
             precision = precision or change
     batch = _open_batch(model, source, cases[0].graph, options) if options.batch else None
-    return Prepared(source, tuple(cases), bucketed, precision, batch, tokenizer)
+    if generation:
+        with progress.stage("decoder") as detail:
+            detail.append(check_decoder(source, cases[0].graph, generation))
+    return Prepared(source, tuple(cases), bucketed, precision, batch, tokenizer, generation)
 
 
 def _open_batch(model: Path, source: Source, one: Graph, options: Options) -> Batch:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dlpack.errors import VerificationError
 from dlpack.meaning.shape_sets import set_name
 from dlpack.options import Options, Progress
+from dlpack.stages.decoder import verify_text
 from dlpack.stages.prepare import Prepared, tolerance
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def verify(
             manifest["verified_with"] = given.to_json()
         found = answers(folder, manifest, questions, relative)
         errors = [e for answer in found for e in answer.errors]
+        if prepared.generation and "library" in manifest and "this computer" in manifest["verified_on"]:
+            errors += verify_text(folder, prepared.source.proto, prepared.generation, relative)
         manifest["verification"] = [e.__dict__ for e in errors]
         if not all(e.passed for e in errors):
             raise VerificationError(failure(errors, asked=True))

@@ -112,7 +112,7 @@ def _manifest(
     place: tuple[Target, tuple[Build, ...]], options: Options,
 ) -> dict[str, Any]:  # fmt: skip
     """The manifest before the target and the verification add to it."""
-    from dlpack.bundle.manifest import described, manifest_of, shapes_of, weights_of
+    from dlpack.bundle.manifest import decoder_of, described, manifest_of, shapes_of, weights_of
 
     source, cases, pictures = prepared.source, prepared.cases, classifier.pictures
     program = next(iter(programs.values()))
@@ -131,6 +131,8 @@ def _manifest(
         manifest["shapes"] = shapes
     if prepared.batch:
         manifest["tried"] = list(prepared.tried())
+    if program.decoder:
+        manifest["decoder"] = decoder_of(program)
     if options.buckets:
         manifest["buckets"] = describe_buckets(source.proto, options.buckets, prepared.bucketed, sets)
     if "dlpack.features" in source.metadata:

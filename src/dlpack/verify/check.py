@@ -15,6 +15,7 @@ from dlpack.bundle.folder import check_files
 from dlpack.bundle.loader import read_manifest
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
+from dlpack.meaning.generation import generation_of
 from dlpack.meaning.shape_sets import reference_names, set_name, sets_of, tried_sets
 from dlpack.verify.given import Given
 from dlpack.verify.opinions import second_opinion
@@ -74,7 +75,7 @@ def verify_bundle(
         _, inputs = given.fitting(sets, manifest.get("model_options", {}).get("maxima", {}))
         questions = [Question(inputs, questions[0].expected, (given.file,))]  # what the model gives, see below
     if model is not None:
-        cleaned = _as_built(model, manifest.get("model_options", {}))
+        cleaned = _as_built(model, manifest.get("model_options", {}), manifest.get("decoder"))
         asked = [(q, cleaned({n: x.shape for n, x in q.inputs.items()})) for q in questions]
         questions = [
             Question(q.inputs, reference(m(), q.inputs, ranges, relative, more=given is None), q.label, m)
@@ -83,11 +84,17 @@ def verify_bundle(
     return [e for answer in answers(bundle, manifest, questions, relative) for e in answer.errors]
 
 
-def _as_built(model: Path, options: Mapping[str, Any]) -> Callable[[dict[str, tuple[int, ...]]], Model]:
-    """The cleaned model of an ONNX file for a set of shapes, as a build with these options of the manifest had it."""
+def _as_built(
+    model: Path, options: Mapping[str, Any], decoder: Mapping[str, Any] | None
+) -> Callable[[dict[str, tuple[int, ...]]], Model]:
+    """The cleaned model of an ONNX file for a set of shapes, as a build with these options of the manifest had it.
+
+    `decoder`: what the manifest says of one, whose past is no input of the bundle.
+    """
     from dlpack.model.clean import clean
     from dlpack.model.internals import keep_internals
     from dlpack.model.load import load_model
+    from dlpack.model.past import without_past
     from dlpack.model.rounded import round_weights
     from dlpack.model.sized_limits import limited
     from dlpack.model.values import fix_values
@@ -102,7 +109,12 @@ def _as_built(model: Path, options: Mapping[str, Any]) -> Callable[[dict[str, tu
     if internals := options.get("internals"):
         keep_internals(proto, internals)
 
+    generation = generation_of(proto, decoder["context"], {}) if decoder else None
+
     def cleaned(shapes: dict[str, tuple[int, ...]]) -> Any:
+        if generation:
+            rows = shapes[generation.tokens][1]
+            return without_past(clean(proto, generation.shapes(rows, shapes[generation.mask][1] - rows)), generation)
         made = limited(clean(proto, shapes), options.get("maxima", {}))
         if dtype := options.get("weights_type"):
             round_weights(made, dtype)

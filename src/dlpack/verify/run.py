@@ -82,6 +82,8 @@ def _run_variants(predictor: Predictor, inputs: Mapping[str, Array]) -> dict[str
 def _outputs(predictor: Predictor, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """A run's outputs. Where the data exceeds a maximum they are what follows from that, in the reference as well."""
     predictor.bind(inputs)
+    if "decoder" in predictor.manifest:  # a trial begins without a text
+        predictor.reset()
     with suppress(ExceededError):
         predictor.compute()
     return predictor.results()

@@ -1,0 +1,174 @@
+"""Text generation: a decoder's export with its past, and the sets of shapes in which a bundle reads and writes tokens.
+
+An export in the style of transformers takes token ids, a mask, positions and the keys and values of the tokens before
+(`past_key_values.0.key`), and gives logits and the keys and values with those of the new tokens (`present.0.key`).
+In a bundle these lie in the predictor, so they are neither inputs nor outputs of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dlpack.errors import UnsupportedError, UsageError
+from dlpack.meaning.shape_sets import Shapes
+
+CONTEXT = 1024
+"""Tokens that a predictor keeps where the user states no number."""
+
+LARGEST = 1 << 20
+
+BLOCK = 16
+"""Tokens of a prompt that are read at once."""
+
+LARGE_BLOCK = 64
+"""The same where at least as many are to be read, of a context of four times as many or more."""
+
+_SHORTEST = 128
+"""A run attends to one of a few numbers of slots; below this it makes no difference."""
+
+_PAST = re.compile(r"past(?:_key_values?)?[._](.+)")
+_PRESENT = re.compile(r"present(?:_key_values?)?[._](.+)")
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What a program knows of reading and writing tokens.
+
+    `tokens`, `mask` and `positions` number the inputs (-1: there is none), `logits` the output. `sets` has of each set
+    of shapes how many tokens it reads and how many slots of the cache it attends to besides.
+    """
+
+    tokens: int
+    mask: int
+    positions: int
+    logits: int
+    context: int
+    vocabulary: int
+    sets: tuple[tuple[int, int], ...]
+
+    @property
+    def block(self) -> int:
+        return max(rows for rows, _ in self.sets)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A decoder's export: the names of its inputs and outputs, and how much of a text a predictor keeps.
+
+    `caches` has past and present of each layer's keys and values, `heads` and `size` of the past.
+    """
+
+    tokens: str
+    mask: str
+    positions: str
+    logits: str
+    caches: Mapping[str, str]
+    heads: Mapping[str, tuple[int, int]]
+    context: int = CONTEXT
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """How many tokens are read at once where there are several."""
+        sizes = (min(BLOCK, self.context), *([LARGE_BLOCK] if self.context >= 4 * LARGE_BLOCK else []))
+        return tuple(n for n in sizes if n > 1)
+
+    @property
+    def room(self) -> int:
+        """Rows of each cache: those of the context, and behind them room for the rows of a run."""
+        return self.context + max(self.blocks, default=1)
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Tokens and slots of each set of shapes: one token with few slots and with more, then blocks of tokens."""
+        slots = [self.context]
+        while slots[0] // 4 >= _SHORTEST:
+            slots.insert(0, slots[0] // 4)
+        return (*((1, n) for n in slots), *((rows, self.context) for rows in self.blocks))
+
+    def shapes(self, rows: int, slots: int) -> Shapes:
+        """The shapes of all inputs of the export for so many tokens after so many slots."""
+        own = {self.tokens: (1, rows), self.mask: (1, slots + rows), self.positions: (1, rows)}
+        past = {name: (1, heads, slots, size) for name, (heads, size) in self.heads.items()}
+        return {**{name: shape for name, shape in own.items() if name}, **past}
+
+    def sets(self) -> list[Shapes]:
+        """The shapes of all inputs of the export in each set."""
+        return [self.shapes(rows, slots) for rows, slots in self.sizes]
+
+    def ranges(self, vocabulary: int) -> dict[str, tuple[float, float]]:
+        """The seeded inputs of verification."""
+        own = {self.tokens: (0.0, vocabulary - 1.0), self.mask: (0.0, 1.0), self.positions: (0.0, self.context - 1.0)}
+        return {name: value for name, value in own.items() if name}
+
+
+def generation_of(proto: Any, context: int | None, shapes: Shapes) -> Generation | None:
+    """How the model, an ONNX ModelProto, generates text; None where it does not.
+
+    `context`: what the user states. Where `shapes` are given without it, the model is built for these shapes.
+    Raises UsageError for a context that cannot be, UnsupportedError where the user states one and the model is not a
+    decoder's export with its past.
+    """
+    if context is None and shapes:
+        return None
+    try:
+        found = _recognised(proto)
+    except UnsupportedError as error:
+        if context is None:
+            return None
+        error.args = (f"--context {context}: {error}",)
+        raise
+    if context is not None and shapes:
+        raise UsageError(f"--context {context} gives all inputs their shapes: remove --shape")
+    if context is not None and not 1 <= context <= LARGEST:
+        raise UsageError(f"--context {context}: a predictor can keep 1 to {LARGEST} tokens")
+    return Generation(**{**found, "context": CONTEXT if context is None else context})
+
+
+def _recognised(proto: Any) -> dict[str, Any]:
+    """The arguments of `Generation` but for the context. Raises UnsupportedError with what does not fit."""
+    weights = {t.name for t in proto.graph.initializer}
+    inputs = {v.name: v for v in proto.graph.input if v.name not in weights}
+    past = {m[1]: name for name in inputs if (m := _PAST.fullmatch(name))}
+    present = {m[1]: v.name for v in proto.graph.output if (m := _PRESENT.fullmatch(v.name))}
+    if not past or past.keys() != present.keys():
+        raise UnsupportedError(
+            "the model has no past_key_values.N.key with a present.N.key each, so it is not a decoder's export with "
+            "its past: export it with optimum-cli export onnx --task text-generation-with-past, say"
+        )
+    named = {
+        "tokens": _take(inputs, "input_ids", "tokens"),
+        "mask": _take(inputs, "attention_mask"),
+        "positions": _take(inputs, "position_ids"),
+    }
+    logits = [v.name for v in proto.graph.output if v.name not in present.values()]
+    if not named["tokens"] or len(logits) != 1:
+        raise UnsupportedError("the model has no input_ids, or other outputs than logits and present.N")
+    if not named["mask"]:
+        raise UnsupportedError(
+            "the model has no attention_mask, so it would attend to slots of the cache that have no token yet: export "
+            "it with one"
+        )
+    if others := inputs.keys() - {*named.values(), *past.values()}:
+        raise UnsupportedError(f"the model has the further input '{sorted(others)[0]}'; remove it with --value")
+    heads = {}
+    for name in past.values():
+        dims = [d.dim_value if d.HasField("dim_value") else 0 for d in inputs[name].type.tensor_type.shape.dim]
+        if len(dims) != 4 or dims[2] or not dims[1] or not dims[3]:
+            raise UnsupportedError(
+                f"the input '{name}' is {_dims(inputs[name])}; expected batch x heads x open x size, with heads and "
+                "size known"
+            )
+        heads[name] = dims[1], dims[3]
+    caches = {past[what]: present[what] for what in past}
+    return {**named, "logits": logits[0], "caches": caches, "heads": heads}
+
+
+def _take(inputs: Mapping[str, Any], *names: str) -> str:
+    return next((name for name in names if name in inputs), "")
+
+
+def _dims(value: Any) -> str:
+    return "x".join(str(d.dim_value or d.dim_param or "?") for d in value.type.tensor_type.shape.dim) or "a scalar"

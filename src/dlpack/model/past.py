@@ -1,0 +1,103 @@
+"""The past of a decoder's export: without it, for the reference, and as caches of the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from onnx import ModelProto, TensorProto, numpy_helper
+from onnx.helper import tensor_dtype_to_np_dtype
+
+from dlpack.errors import UnsupportedError
+from dlpack.graph.ir import Cache, Graph, Node, TensorType
+from dlpack.graph.rewrite import remove_dead
+from dlpack.meaning.generation import Generation
+
+_CARRIED = ("Identity", "Cast")
+
+
+def without_past(model: ModelProto, generation: Generation) -> ModelProto:
+    """The cleaned model as a new predictor computes it: each past is zeros, no present is an output, and scores are not
+    rounded to 16 bits at the end.
+
+    Raises UnsupportedError where they are not float32 before.
+    """
+    result = ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    for value in [v for v in graph.input if v.name in generation.caches]:
+        shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        zeros = np.zeros(shape, tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+        graph.initializer.append(numpy_helper.from_array(zeros, value.name))
+        graph.input.remove(value)
+    for output in [v for v in graph.output if v.name in generation.caches.values()]:
+        graph.output.remove(output)
+    (scores,) = graph.output
+    if scores.type.tensor_type.elem_type != TensorProto.FLOAT:
+        (last,) = (n for n in graph.node if scores.name in n.output)
+        if last.op_type != "Cast":
+            raise UnsupportedError(f"the output '{scores.name}' is not float32, and not made of float32")
+        last.op_type = "Identity"
+        del last.attribute[:]
+        scores.type.tensor_type.elem_type = TensorProto.FLOAT
+    return result
+
+
+def with_caches(graph: Graph, generation: Generation) -> Graph:
+    """The graph of the cleaned model, in which the rows of past and present lie in caches.
+
+    Raises UnsupportedError where a present is not its past with further rows behind it.
+    """
+    producers, consumers = graph.producers(), graph.consumers()
+    caches = []
+    for past, present in generation.caches.items():
+        joined, start = _carried_back(present, producers), _carried_on(past, consumers)
+        node = producers.get(joined)
+        rank = len(graph.types[joined].shape)
+        if node is None or node.op != "Concat" or node.attrs["axis"] % rank != rank - 2 or node.inputs[0] != start:
+            raise UnsupportedError(
+                f"the output '{present}' is not '{past}' with the rows of the new tokens behind it (a Concat), so the "
+                "cache cannot be kept in place: give each input its --shape to build the model as it is"
+            )
+        caches.append(Cache(start, joined, generation.room))
+    nodes, types = _scores_in_float32(graph, generation.logits)
+    hidden = {*generation.caches, *generation.caches.values()}
+    started = {c.past for c in caches}
+    return remove_dead(
+        replace(
+            graph,
+            nodes=tuple(n for n in nodes if not started.intersection(n.outputs)),
+            types=types,
+            inputs=tuple(i for i in graph.inputs if i not in hidden),
+            outputs=tuple(o for o in graph.outputs if o not in hidden),
+            caches=tuple(caches),
+        )
+    )
+
+
+def _scores_in_float32(graph: Graph, name: str) -> tuple[tuple[Node, ...], Mapping[str, TensorType]]:
+    """Nodes and types where the scores are not rounded to 16 bits at the end."""
+    last = graph.producers()[name]
+    if graph.types[name].dtype == "float32" or last.op != "Cast":
+        return graph.nodes, graph.types
+    plain = replace(last, op="Identity", attrs={})
+    types = {**graph.types, name: graph.types[last.inputs[0]]}
+    return tuple(plain if n is last else n for n in graph.nodes), types
+
+
+def _carried(node: Node) -> bool:
+    """Whether a node only copies, or changes the type: exports in 16 bits are computed in 32."""
+    return node.op in _CARRIED or (node.op == "Concat" and len(node.inputs) == 1)
+
+
+def _carried_back(value: str, producers: dict[str, Node]) -> str:
+    while value in producers and _carried(producers[value]):
+        value = producers[value].inputs[0]
+    return value
+
+
+def _carried_on(value: str, consumers: dict[str, list[Node]]) -> str:
+    while len(readers := consumers.get(value, [])) == 1 and _carried(readers[0]):
+        value = readers[0].outputs[0]
+    return value

@@ -1,0 +1,110 @@
+"""What the stages do for a decoder that generates text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlpack.errors import UsageError
+from dlpack.meaning.generation import CONTEXT, Decoder, Generation, generation_of
+from dlpack.options import Options, Progress
+from dlpack.source import Source
+
+if TYPE_CHECKING:
+    from dlpack.graph.ir import Array, Graph
+    from dlpack.plan.program import Program
+    from dlpack.verify.reference import OutputError
+
+
+def generation_for(source: Source, options: Options, progress: Progress) -> Generation | None:
+    """How the model generates text, where it does and no shapes are given.
+
+    Raises UsageError for options that do not go together with it.
+    """
+    opened = options.batch is not None or options.buckets is not None
+    found = generation_of(source.proto, options.context, {**options.shapes, **({"": ()} if opened else {})})
+    if found is None:
+        return None
+    mxnet = options.mxnet_api or source.metadata.get("dlpack.source") == "MXNet"
+    others = {
+        "--quantize": options.quantize,
+        "--max": options.maxima,
+        "--inputs": options.inputs,
+        "--keep-internals": options.internals,
+        "MXNet's API": mxnet,
+        "a target with kernels for GPUs": options.target == "cuda" or options.target_options.get("webgpu"),
+    }
+    for name, there in others.items():
+        if there:
+            raise UsageError(f"the model generates text, which does not go together with {name} yet")
+    if options.context is None:
+        progress.warn(f"the predictor keeps {CONTEXT} tokens of a text; --context gives another number")
+    return found
+
+
+def cached(
+    proto: Any, graph: Graph, generation: Generation, said: Mapping[str, tuple[float, float]]
+) -> tuple[Any, Graph, Mapping[str, tuple[float, float]]]:
+    """The cleaned model as a new predictor computes it, its graph with caches, and the ranges of seeded inputs."""
+    from dlpack.model.past import with_caches, without_past
+    from dlpack.verify.decoder import vocabulary_of
+
+    ranges = generation.ranges(vocabulary_of(proto, generation))
+    return without_past(proto, generation), with_caches(graph, generation), {**ranges, **said}
+
+
+def without_past_of(again: Callable[[], Any], generation: Generation) -> Any:
+    """The cleaned model, made again, as a new predictor computes it."""
+    from dlpack.model.past import without_past
+
+    return without_past(again(), generation)
+
+
+def check_decoder(source: Source, graph: Graph, generation: Generation) -> str:
+    """Raises UnsupportedError where the export is not right with slots left empty; says what there is else."""
+    from dlpack.verify.decoder import check_slots
+
+    check_slots(source.proto, generation, graph.types[generation.logits].shape[-1])
+    return f"{len(generation.caches)} caches of {generation.context} tokens"
+
+
+def verify_text(bundle: Path, proto: Any, generation: Generation, relative: float) -> list[OutputError]:
+    """Reads a text with the bundle, in blocks and one by one, and compares with the export's run of a growing past."""
+    import numpy as np
+
+    from dlpack.bundle.loader import load, read_manifest
+    from dlpack.verify.decoder import GrowingDecoder
+    from dlpack.verify.reference import compare
+
+    length = min(generation.context, 2 * max(generation.blocks, default=1) + 5)
+    vocabulary = read_manifest(bundle)["decoder"]["vocabulary"]
+    text = [int(t) for t in np.random.default_rng(2).integers(0, vocabulary, length)]
+    starts = sorted(
+        {0, length - 3, length - 1, *([generation.blocks[0] + 1] if length > 8 else [])} & set(range(length))
+    )
+    parts = [text[a:b] for a, b in pairwise([*starts, length])]
+    grown = GrowingDecoder(proto, generation)
+    expected = np.stack([grown.read(part)[-1] for part in parts])
+    with load(bundle) as predictor:
+        found: list[Array] = []
+        for part in parts:
+            predictor.append(part)
+            scores = predictor.scores()
+            found += [] if scores is None else [scores]
+    return [
+        compare(f"{generation.logits} after {length} tokens", np.stack(found), expected, None, grown.same(relative))
+    ]
+
+
+def with_decoder(program: Program, generation: Generation) -> Program:
+    """The program with what it knows of reading and writing tokens."""
+    names = [t.name for t in program.inputs]
+    tokens, mask = names.index(generation.tokens), names.index(generation.mask)
+    positions = names.index(generation.positions) if generation.positions in names else -1
+    logits = [t.name for t in program.outputs].index(generation.logits)
+    vocabulary = program.outputs[logits].shape[-1]
+    decoder = Decoder(tokens, mask, positions, logits, generation.context, vocabulary, generation.sizes)
+    return replace(program, decoder=decoder)

@@ -1,0 +1,91 @@
+"""A decoder's export as its authors meant it, with a past that grows, and whether it is right with slots left empty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from onnx.helper import tensor_dtype_to_np_dtype
+
+from dlpack.errors import UnsupportedError
+from dlpack.graph.ir import Array
+from dlpack.meaning.generation import Generation
+from dlpack.verify.runners import runner
+
+_SAME = {"float16": 3e-2, "bfloat16": 2e-1}
+"""How far logits may differ for another order of sums, as a part of the largest; the reference computes in 16 bits."""
+
+_TEXT = 6
+"""Tokens of the experiment."""
+
+_GAP = 5
+"""Slots that are left empty in it."""
+
+
+class GrowingDecoder:
+    """The reference's run of an export: each call reads some more tokens."""
+
+    def __init__(self, model: Any, generation: Generation) -> None:
+        self.generation, self.run = generation, runner(model)
+        self.types = {v.name: tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type) for v in model.graph.input}
+        self.outputs = [v.name for v in model.graph.output]
+        self.dtype = str(next(self.types[name].name for name in generation.caches))
+        self.past = {
+            name: np.zeros((1, heads, 0, size), self.types[name]) for name, (heads, size) in generation.heads.items()
+        }
+
+    def same(self, usual: float) -> float:
+        """How far logits may be off, as a part of the largest."""
+        return max(usual, _SAME.get(self.dtype, 0.0))
+
+    def read(self, tokens: Sequence[int]) -> Array:
+        """The logits after each of the tokens, [tokens, vocabulary], of float32."""
+        length = next(iter(self.past.values())).shape[2]
+        rows = range(length, length + len(tokens))
+        found = self.ask(tokens, np.ones(rows.stop), list(rows), self.past)
+        self.past = {past: found[present] for past, present in self.generation.caches.items()}
+        scores: Array = np.asarray(found[self.generation.logits], np.float32)[0]
+        return scores
+
+    def ask(self, tokens: Sequence[int], mask: Array, positions: Sequence[int], past: dict[str, Array]) -> Any:
+        """All outputs by name for these inputs."""
+        g = self.generation
+        own = {g.tokens: [tokens], g.mask: [mask], g.positions: [positions]}
+        given = {name: np.asarray(value, self.types[name]) for name, value in own.items() if name}
+        return dict(zip(self.outputs, self.run({**given, **past}), strict=True))
+
+
+def vocabulary_of(model: Any, generation: Generation) -> int:
+    """The number of logits of a cleaned model."""
+    (logits,) = (v for v in model.graph.output if v.name == generation.logits)
+    return int(logits.type.tensor_type.shape.dim[-1].dim_value)
+
+
+def check_slots(model: Any, generation: Generation, vocabulary: int) -> None:
+    """Runs the export with empty slots in its past, and with a block of tokens whose end is no text.
+
+    Raises UnsupportedError where its logits are not those of the text without them.
+    """
+    text = [int(t) for t in np.random.default_rng(1).integers(0, vocabulary, _TEXT)]
+    grown = GrowingDecoder(model, generation)
+    wanted = [grown.read(text[:2]), grown.read(text[2:-1])]
+    filled = {name: np.pad(x, ((0, 0), (0, 0), (0, _GAP), (0, 0))) for name, x in grown.past.items()}
+    wanted.append(grown.read(text[-1:]))
+    read = _TEXT - 1
+    mask = np.concatenate([np.ones(read), np.zeros(_GAP), np.ones(1)])
+    single = grown.ask(text[-1:], mask, [read], filled)[generation.logits]
+    started = {name: np.where(np.arange(x.shape[2])[:, None] < 2, x, 0) for name, x in filled.items()}
+    rows = read - 2
+    mask = np.concatenate([np.ones(2), np.zeros(read - 2 + _GAP), np.ones(rows), np.zeros(1)])
+    block = grown.ask([*text[2:-1], 0], mask, [*range(2, read), read - 1], started)[generation.logits]
+    found = [np.asarray(block, np.float32)[0, :rows], np.asarray(single, np.float32)[0]]
+    largest = max(float(np.abs(x).max()) for x in wanted)
+    off = max(float(np.abs(a - b).max()) for a, b in zip(found, wanted[1:], strict=True))
+    if not off <= grown.same(1e-3) * largest:
+        raise UnsupportedError(
+            f"the model's logits change by {off:.3g} (of {largest:.3g}) where slots of its past are masked, so it "
+            "computes positions or distances from the slots (ALiBi, a window, positions counted from the length of "
+            "the past) or does not heed its attention_mask. Export it with position_ids, as transformers does since "
+            "4.36, or give each input its --shape to build it as it is"
+        )
