@@ -77,7 +77,8 @@ constexpr uint32_t kSaved = 0;
   return lacks == 0;
 }
 #elif defined(__linux__) &&                                      \
-    ((defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)) || \
+    ((defined(__aarch64__) &&                                    \
+      (defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC))) || \
      (defined(__riscv) && defined(__riscv_vector)))
 // Linux's lists of what the processor has; absent where there is no libc.
 extern "C" unsigned long hardware_list(unsigned long kind) __asm__("getauxval")
@@ -85,6 +86,8 @@ extern "C" unsigned long hardware_list(unsigned long kind) __asm__("getauxval")
 [[maybe_unused]] inline bool cpu_suffices() {
 #if defined(__riscv)
   constexpr unsigned long wanted = 1ul << ('v' - 'a'), wanted_too = 0;
+#elif defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+  constexpr unsigned long wanted = 1ul << 10, wanted_too = 0;
 #elif defined(__ARM_FEATURE_MATMUL_INT8)
   constexpr unsigned long wanted = 1ul << 20,
                           wanted_too = 1ul << 13;  // dot products, and of matrices
@@ -95,8 +98,10 @@ extern "C" unsigned long hardware_list(unsigned long kind) __asm__("getauxval")
       (hardware_list(26) & wanted_too) == wanted_too;
 }
 //@ arm_variants
-#elif defined(__APPLE__) && defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
-// Apple's list of what the processor has; iOS before 15 and macOS before 12 know neither name.
+#elif defined(__APPLE__) && defined(__aarch64__) && \
+    (defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC))
+// Apple's list of what the processor has; iOS before 15 and macOS before 12 know
+// none of the names with FEAT.
 extern "C" int system_control(const char* name, void* value, size_t* bytes, void*,
                               size_t) __asm__("_sysctlbyname");
 [[maybe_unused]] inline bool cpu_has(const char* name) {
@@ -105,10 +110,13 @@ extern "C" int system_control(const char* name, void* value, size_t* bytes, void
   return system_control(name, &value, &bytes, nullptr, 0) == 0 && value != 0;
 }
 [[maybe_unused]] inline bool cpu_suffices() {
-#if defined(__ARM_FEATURE_MATMUL_INT8)
-  if (!cpu_has("hw.optional.arm.FEAT_I8MM")) return false;
-#endif
+#if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+  return cpu_has("hw.optional.arm.FEAT_FP16") || cpu_has("hw.optional.neon_fp16");  // the older name
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+  return cpu_has("hw.optional.arm.FEAT_I8MM") && cpu_has("hw.optional.arm.FEAT_DotProd");
+#else
   return cpu_has("hw.optional.arm.FEAT_DotProd");
+#endif
 }
 //@ end
 #else

@@ -120,6 +120,25 @@ template <class V> INLINE V splat(elem<V> x) {
 // mask ? a : b, lane by lane if mask is a vector.
 template <class M, class V> INLINE V select(M mask, V a, V b) { return mask ? a : b; }
 
+//@ section f16
+// float16 as the machine computes with it.
+#if defined(__clang__) || __GNUC__ >= 13
+typedef _Float16 f16;
+#else
+typedef __fp16 f16;
+#endif
+//@ section f16x2
+//@ needs f16
+typedef f16 f16x2 __attribute__((vector_size(4)));
+//@ section f16x4
+//@ needs f16
+typedef f16 f16x4 __attribute__((vector_size(8)));
+//@ section f16x8
+//@ needs f16
+typedef f16 f16x8 __attribute__((vector_size(16)));
+//@ section f16x16
+//@ needs f16
+typedef f16 f16x16 __attribute__((vector_size(32)));
 //@ section f32x2
 typedef float f32x2 __attribute__((vector_size(8)));
 //@ section f32x4

@@ -28,7 +28,7 @@ class CpuBackend:
 
     def __init__(self, machine: Machine) -> None:
         self.machine, self.name = machine, machine.name
-        self.layouts = LayoutPreferences(dots=machine.dot_operand)
+        self.layouts = LayoutPreferences(dots=machine.dot_operand, halves=machine.halves)
 
     def schedule(self, spec: KernelSpec) -> Scheduled:
         return schedule(spec, self.machine)

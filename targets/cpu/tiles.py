@@ -135,9 +135,9 @@ def _cycles(
     the next tile begins.
     """
     total = 0.0
-    lines = machine.lanes / LINE
+    lines = machine.lanes * machine.itemsize / (4 * LINE)
     by_lane = machine.by_lane and broadcast
-    from_l2 = streamed and 4 * machine.lanes * vectors * depth > machine.l1 // 2
+    from_l2 = streamed and machine.itemsize * machine.lanes * vectors * depth > machine.l1 // 2
     from_l2 |= by_lane and rows <= height  # nothing is read twice
     for n, h in ((rows // height, height), (1, rows % height)):
         for m, v in ((vectors_total // vectors, vectors), (1, vectors_total % vectors)):

@@ -4,7 +4,7 @@ of 8-bit integers (i8mm) and dot products, where the processor has them."""
 from __future__ import annotations
 
 from dlpack.targets.base import Build, Target
-from dlpack.targets.cpu.machine import NEON, NEON_DOTPROD, NEON_I8MM
+from dlpack.targets.cpu.machine import NEON, NEON_FP16, NEON_DOTPROD, NEON_I8MM
 from dlpack.targets.libc import OPTION, select_libc
 from dlpack.targets.toolchains.compiler import Toolchain, missing_compiler
 from dlpack.targets.toolchains.host import has_dot_products, has_matrix_products, is_linux_arm64
@@ -21,6 +21,7 @@ BUILDS = (
         lambda: NEON_DOTPROD, "lib{}.so", _TOOLCHAIN,
         for_dots=True, runs_here=has_dot_products, emulators=(CORTEX_A76,),
     ),
+    Build(lambda: NEON_FP16, "lib{}.so", _TOOLCHAIN, emulators=(ARM64_MAX,)),
     Build(lambda: NEON, "lib{}.so", _TOOLCHAIN, runs_here=is_linux_arm64, emulators=(CORTEX_A57,)),
 )  # fmt: skip
 

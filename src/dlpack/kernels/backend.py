@@ -23,6 +23,7 @@ class LayoutPreferences:
     `widens`: float32 weights whose values 16 bits hold may be stored in these, and become float32 in memory when a
     predictor is made; not where memory is scarcer than storage.
     `attention`: which attentions one kernel computes (graph/attention.py), None for none.
+    `halves`: the machine computes in float16 (graph/halves.py).
     With `keeps_borders` the memory of a padded value is its own, so that the first run alone fills its border.
     """
 
@@ -34,6 +35,7 @@ class LayoutPreferences:
     widens: bool = True
     keeps_borders: bool = False
     attention: Callable[[Attention], bool] | None = None
+    halves: bool = False
 
 
 class Backend(Protocol):

@@ -11,6 +11,10 @@ from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout
 
 
+WIDENED = "widened"
+"""What the name of a stage begins with that only makes float32 of float16: it is computed where it is read."""
+
+
 @dataclass(frozen=True)
 class KernelSpec:
     """A kernel to be scheduled: its te tensors (inputs, then outputs), their operands, and which are constant.

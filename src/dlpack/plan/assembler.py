@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from dlpack.graph.fuse import Group, fuse
-from dlpack.graph.ir import Array, TensorType
+from dlpack.graph.ir import HALF, Array, TensorType
 from dlpack.kernels.backend import Backend
 from dlpack.kernels.build import Argument, Call, KernelBuilder, pack
 from dlpack.kernels.place import Buffer, Placement, place
@@ -222,6 +222,8 @@ class Assembler:
             at = self.own_weights.place(weight, data)
             self.own_parts[at] = weight, place_of(weight, name, at, nbytes)
             return Address("weights", at, weight.dtype)
+        if weight.dtype == HALF:  # stored as the others' float16s, whose bits they read
+            return replace(self._stored(replace(weight, dtype="float16"), name, data), dtype=HALF)
         if weight.digest in self.settled.packed and self.widens:
             return self._dequantized(weight, name, nbytes)
         stored = self.settled.weights.in_other_layout(weight) or self._narrow(weight, data)

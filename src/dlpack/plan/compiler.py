@@ -9,6 +9,7 @@ import dlpack.operators  # noqa: F401 - enters all operators into the registry
 from dlpack.graph.attention import attention
 from dlpack.graph.blocks import blocks_of
 from dlpack.graph.fuse import fuse
+from dlpack.graph.halves import halved
 from dlpack.graph.idioms import idioms
 from dlpack.graph.ir import Graph
 from dlpack.graph.packed import packed_weights
@@ -58,6 +59,7 @@ class Compiler:
             self.settled.pack(graph, packed)
         graph = idioms(rewrite(graph))
         graph = attention(graph, self.backend.layouts.attention)
+        graph = halved(graph) if self.backend.layouts.halves else graph
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         groups = fuse(graph)
         placement = place(graph, groups, self.backend.layouts)
