@@ -179,10 +179,20 @@ class CppPrinter(Printer):
         return a, b
 
     def accumulated(self, s: Assign, x: Expr, w: Expr) -> str | None:
+        if s.value.dtype == HALF and isinstance(x, Op) and x.op == "splat":
+            return self._by_lane(s.name, x.args[0], w)
         if not self.fma_call:
             return None
         self.functions.add("madd")
         return f"madd({self.expr(x)}, {self.expr(w)}, {s.name})"
+
+    def _by_lane(self, name: str, x: Expr, w: Expr) -> str | None:
+        """``name + x * w`` of float16, where x is one lane of a vector."""
+        if not (isinstance(x, Op) and x.op == LANE):
+            return None
+        self.functions.add("madd_of_lane")
+        vector, number = map(self.expr, x.args)
+        return f"madd_of_lane<{number}>({name}, {vector}, {self.expr(w)})"
 
     def kept(self, s: Declare, load: str) -> str:
         if self.fma_call or s.lanes < 8:

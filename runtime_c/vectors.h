@@ -517,6 +517,19 @@ template <class V> INLINE V madd(V a, V b, V c) {
   return a * b + c;
 }
 
+//@ section madd_of_lane
+// acc + x[LANE] * w of float16. Clang's own choice of registers for that spills a third of a tile:
+// x has to be in one of the first 16.
+template <int LANE, class V, class X> INLINE V madd_of_lane(V acc, X x, V w) {
+#if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+  if constexpr (sizeof(V) == 16 && sizeof(X) == 16) {
+    asm("fmla %0.8h, %1.8h, %2.h[%3]" : "+w"(acc) : "w"(w), "x"(x), "i"(LANE));
+    return acc;
+  }
+#endif
+  return acc + x[LANE] * w;
+}
+
 //@ section pairs
 // In each lane the sum of two products of 16-bit integers.
 template <class V> using shorts_of = vec<int16_t, 2 * lanes<V>>;

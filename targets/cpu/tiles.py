@@ -112,7 +112,7 @@ def room(machine: Machine) -> int:
 
 def for_runs(machine: Machine, steps: int, products: int) -> Machine:
     """The machine for so many products, whose inputs lie in runs of so many steps: whether it loads them in pairs."""
-    return replace(machine, pairs=machine.by_lane and steps >= PAIRED_STEPS and products >= PAIRED_PRODUCTS)
+    return replace(machine, pairs=machine.by_lane and machine.itemsize == 4 and steps >= PAIRED_STEPS and products >= PAIRED_PRODUCTS)
 
 
 PAIRED_PRODUCTS = 1 << 23
