@@ -88,7 +88,8 @@ def all_sections(runtime: Mapping[str, str]) -> list[Section]:
 
 
 OF_STEPS = (
-    "fill_halo", "copy_bytes", "winograd_weights", "repack", "widen", "from_float16", "from_bfloat16", "dequantize"
+    "fill_halo", "copy_bytes", "winograd_weights", "repack", "widen", "from_float16", "from_bfloat16", "from_f16",
+    "to_f16", "dequantize",
 )  # fmt: skip
 """Sections that are called as functions by the steps, each of which has the name of its section."""
 
@@ -97,17 +98,7 @@ def used_sections(runtime: Mapping[str, str], printer: Printer, run: str, others
     """The sections of runtime_c that printed kernels and the text of `run` use, `others`, and all that these need."""
     everything = {s.name: s for s in all_sections(runtime)}
     wanted = {"vectors", *others} | printer.needs() | printer.overloads() & everything.keys()
-    of_steps = (
-        "fill_halo",
-        "copy_bytes",
-        "winograd_weights",
-        "repack",
-        "widen",
-        "from_float16",
-        "from_bfloat16",
-        "dequantize",
-    )
-    wanted |= {name for name in of_steps if f"{name}(" in run or f"{name}<" in run}
+    wanted |= {name for name in OF_STEPS if f"{name}(" in run or f"{name}<" in run}
     return closure(everything, wanted)
 
 

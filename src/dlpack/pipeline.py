@@ -65,6 +65,8 @@ def _target(options: Options) -> Target:
     if target.separates_weights and options.weights == "embed":
         raise UsageError(f"target {target.name} keeps the weights in a separate file: remove --weights embed")
     check_options(target, options.target_options)
+    if any(build.halves for build in target.chosen(options.target_options)) and options.weights_type != "float16":
+        raise UsageError("arithmetic in float16 takes weights of float16: add --weights-type float16")
     if options.bindings:
         from dlpack.bindings import check_bindings
 

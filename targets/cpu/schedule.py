@@ -14,7 +14,7 @@ from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.loops.lower import VECTOR_REDUCE
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.dot import dot
-from dlpack.targets.cpu.machine import Machine
+from dlpack.targets.cpu.machine import Machine, in_halves
 from dlpack.targets.cpu.register_tile import register_tile
 from dlpack.targets.cpu.state import State, points
 from dlpack.targets.cpu.winograd import choose_winograd, winograd
@@ -34,7 +34,8 @@ class CpuBackend:
         return schedule(spec, self.machine)
 
     def winograd_tile(self, layer: Layer) -> int:
-        return choose_winograd(self.machine, layer.batch, layer.inputs, layer.outputs, layer.height, layer.width)
+        machine = in_halves(self.machine) if layer.halves else self.machine
+        return choose_winograd(machine, layer.batch, layer.inputs, layer.outputs, layer.height, layer.width)
 
 
 def schedule(spec: KernelSpec, machine: Machine) -> Scheduled:

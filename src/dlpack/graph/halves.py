@@ -52,6 +52,7 @@ def halved(graph: Graph) -> Graph:
     """The graph with values and constants of float16 where they serve; nothing where it has no products."""
     if not any(_is_product(node, graph) for node in graph.nodes):
         return graph
+    graph = _with_copied_inputs(graph)
     chosen = _chosen(graph)
     types = {**graph.types, **{v: replace(graph.types[v], dtype=HALF) for v in chosen}}
     graph = replace(graph, types=types)
@@ -78,6 +79,23 @@ def halved(graph: Graph) -> Graph:
                     types[inputs[k]] = TensorType(HALF, array.shape)
         nodes.append(replace(node, inputs=tuple(inputs)))
     return graph.with_nodes(nodes, constants, types)
+
+
+def _with_copied_inputs(graph: Graph) -> Graph:
+    """The graph with a copy of each input in front of pads, which are borders of the copy then, for what is float16."""
+    consumers = graph.consumers()
+    copies: dict[str, str] = {}
+    nodes: list[Node] = []
+    types = dict(graph.types)
+    for value in graph.inputs:
+        readers = consumers.get(value, [])
+        if types[value].dtype == "float32" and any(n.op == "Pad" for n in readers) and all(_reads(n, graph) for n in readers):
+            b = Builder(graph, readers[0])
+            copies[value] = b.add_internal("Copy", [value], types[value].shape, f"{value}/copy")
+            nodes.extend(b.nodes)
+            types |= b.types
+    nodes += [replace(n, inputs=tuple(copies.get(i, i) for i in n.inputs)) for n in graph.nodes]
+    return graph.with_nodes(nodes, types=types) if copies else graph
 
 
 def computes_in_half(node: Node, graph: Graph) -> bool:

@@ -452,10 +452,11 @@ class Assembler:
         """The place of Winograd weights, which a step of `prepare` computes."""
         edge, _, inputs, outputs = self.graph.types[name].shape
         ((_, block),) = packed.blocks
-        nbytes = edge * edge * -(-outputs // block.size) * inputs * block.room * 4
+        dtype = self.graph.types[name].dtype
+        nbytes = edge * edge * -(-outputs // block.size) * inputs * block.room * TensorType(dtype, ()).itemsize
         weight = self.settled.weight(self.graph, name, packed)
         at, new = self.settled.prepare(weight, nbytes)
-        target = Address("prepared", at, "float32")
+        target = Address("prepared", at, dtype)
         if new:
             self.prepared_places[at] = place_of(weight, name, at, nbytes)
             origin = self.graph.derived[name]
