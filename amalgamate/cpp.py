@@ -33,8 +33,8 @@ CPP_TYPE = {
     **{name: f"{kind}_t" for name, kind in STORED.items()}, HALF: "f16",
 }  # fmt: skip
 _VECTOR_LETTER = {
-    "float32": "f32", "float64": "f64", HALF: "f16", "bool": "i32", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
-    "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64",
+    "float32": "f32", "float64": "f64", HALF: "f16", "bool": "i32", "int8": "i8", "int16": "i16", "int32": "i32",
+    "int64": "i64", "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64",
 }  # fmt: skip
 _SHIFTS = frozenset(("<<", ">>"))
 _SMALL = frozenset(("int8", "int16", "uint8", "uint16"))

@@ -111,8 +111,12 @@ def room(machine: Machine) -> int:
 
 
 def for_runs(machine: Machine, steps: int, products: int) -> Machine:
-    """The machine for so many products, whose inputs lie in runs of so many steps: whether it loads them in pairs."""
-    return replace(machine, pairs=machine.by_lane and machine.itemsize == 4 and steps >= PAIRED_STEPS and products >= PAIRED_PRODUCTS)
+    """The machine for so many products, whose inputs lie in runs of so many steps: whether it loads them in pairs.
+
+    Not of float16: the inputs of a tile's rows share the first 16 registers there.
+    """
+    paired = machine.by_lane and machine.itemsize == 4
+    return replace(machine, pairs=paired and steps >= PAIRED_STEPS and products >= PAIRED_PRODUCTS)
 
 
 PAIRED_PRODUCTS = 1 << 23

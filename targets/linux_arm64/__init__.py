@@ -6,7 +6,7 @@ from __future__ import annotations
 from dlpack.targets.arithmetic import OPTION as ARITHMETIC
 from dlpack.targets.arithmetic import as_asked
 from dlpack.targets.base import Build, Target
-from dlpack.targets.cpu.machine import NEON, NEON_FP16, NEON_DOTPROD, NEON_I8MM
+from dlpack.targets.cpu.machine import NEON, NEON_DOTPROD, NEON_FP16, NEON_I8MM
 from dlpack.targets.libc import OPTION as LIBC
 from dlpack.targets.libc import select_libc
 from dlpack.targets.toolchains.compiler import Toolchain, missing_compiler

@@ -89,7 +89,11 @@ def _with_copied_inputs(graph: Graph) -> Graph:
     types = dict(graph.types)
     for value in graph.inputs:
         readers = consumers.get(value, [])
-        if types[value].dtype == "float32" and any(n.op == "Pad" for n in readers) and all(_reads(n, graph) for n in readers):
+        if (
+            types[value].dtype == "float32"
+            and any(n.op == "Pad" for n in readers)
+            and all(_reads(n, graph) for n in readers)
+        ):
             b = Builder(graph, readers[0])
             copies[value] = b.add_internal("Copy", [value], types[value].shape, f"{value}/copy")
             nodes.extend(b.nodes)

@@ -322,7 +322,9 @@ class _Job:
         return Context(node, replace(self.graph, types=ChainMap(own, types)))  # type: ignore[arg-type]
 
     def _chain(self, nodes: Sequence[Node], operand: Callable[[str, tuple[Any, ...]], Any], index: Any) -> Any:
-        """The last node's element at `index`, of the output's type. A large expression that is used several times is computed once, by name.
+        """The last node's element at `index`, of the output's type.
+
+        A large expression that is used several times is computed once, by name.
 
         Where each use is written out, a chain of ``a = a + a`` doubles with each step.
         """

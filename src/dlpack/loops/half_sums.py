@@ -82,7 +82,9 @@ class _Sums:
 def _block(stmts: Block, taken: set[str]) -> Block:
     stmts = tuple(map_blocks(s, lambda block: _block(block, taken)) for s in stmts)
     zeros = [s for s in stmts if isinstance(s, Declare) and s.dtype == HALF and s.value == _zero(HALF, s.lanes)]
-    sums = _Sums(_fresh("sums", taken), {d.name: (sum(e.lanes for e in zeros[:k]), d.lanes) for k, d in enumerate(zeros)})
+    sums = _Sums(
+        _fresh("sums", taken), {d.name: (sum(e.lanes for e in zeros[:k]), d.lanes) for k, d in enumerate(zeros)}
+    )
     if sums.steps(stmts) <= MOST_STEPS:
         return stmts
     taken.add(sums.buffer)

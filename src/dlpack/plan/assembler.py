@@ -31,6 +31,7 @@ from dlpack.plan.program import (
     Step,
     Tensor,
     WinogradStep,
+    operands,
 )
 from dlpack.plan.weights import dequantize_step, operator_word, packed_dims, place_of
 
@@ -476,7 +477,7 @@ def _overwritable(body: Program, state: int) -> set[str] | None:
     equal: set[str] = set()
     written = False
     for step in body.steps:
-        arguments = _operands(step)
+        arguments = operands(step)
         reads = {i for i, a in enumerate(arguments) if a.space == "input" and a.index == state}
         names = any(a.space == "output" and a.index == state for a in arguments)
         if reads and (written or names):
@@ -485,18 +486,6 @@ def _overwritable(body: Program, state: int) -> set[str] | None:
             equal.add(step.kernel)
         written |= names
     return equal
-
-
-def _operands(step: Step) -> tuple[Address, ...]:
-    """All that a step reads or writes."""
-    if isinstance(step, CallStep):
-        return step.arguments
-    if isinstance(step, LoopStep):
-        return tuple(a for inner in step.body for a in _operands(inner))
-    if isinstance(step, CopyStep):
-        return step.source, step.target
-    assert isinstance(step, HaloStep)
-    return (step.target,)
 
 
 def _fills_borders(steps: Iterable[Step]) -> bool:

@@ -19,8 +19,8 @@ from dlpack.stages.precision import check_precision, reduce_precision
 
 if TYPE_CHECKING:
     from dlpack.graph.ir import Graph
-    from dlpack.targets.base import Build
     from dlpack.meaning.quantization import Meaning
+    from dlpack.targets.base import Build
     from dlpack.verify.trial import Trial
 
 

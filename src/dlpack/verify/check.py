@@ -151,7 +151,9 @@ def _answer(
             errors = _errors(outputs, expected, case, label, relative)
             bad = {k: outputs[name] for k, (name, e) in enumerate(zip(outputs, errors, strict=True)) if not e.passed}
             # Integer networks are exact, but for operators with a tolerance, which round near ties: Resize, Softmax.
-            doubtful = machine not in own and (not expected.more or any(expected.tolerances[k] is not None for k in bad))
+            doubtful = machine not in own and (
+                not expected.more or any(expected.tolerances[k] is not None for k in bad)
+            )
             if bad and question.model is not None and not case and doubtful:
                 expected = second_opinion(question.model(), x, expected, bad, relative, macs)
                 errors = _errors(outputs, expected, case, label, relative)
@@ -185,8 +187,8 @@ def failure(errors: Sequence[OutputError], asked: bool, own: Mapping[str, float]
     ]
     if all(any(f"({machine}" in e.name for machine in own) for e in bad):
         return (
-            f"float16 is too coarse for this model: {'; '.join(lines)}. Build it with --arithmetic float32; or, if your "
-            "application bears such an error on its own data, accept it with --tolerance"
+            f"float16 is too coarse for this model: {'; '.join(lines)}. Build it with --arithmetic float32; or, if "
+            "your application bears such an error on its own data, accept it with --tolerance"
         )
     also = ", and from all other ways to compute the model here" if asked else ""
     return (
