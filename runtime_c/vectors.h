@@ -122,11 +122,7 @@ template <class M, class V> INLINE V select(M mask, V a, V b) { return mask ? a 
 
 //@ section f16
 // float16 as the machine computes with it.
-#if defined(__clang__) || __GNUC__ >= 13
 typedef _Float16 f16;
-#else
-typedef __fp16 f16;
-#endif
 //@ section f16x2
 //@ needs f16
 typedef f16 f16x2 __attribute__((vector_size(4)));

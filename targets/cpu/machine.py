@@ -115,9 +115,11 @@ NEON_I8MM = replace(
     NEON, name="neon_i8mm", dot="smmla",
     flags=("-march=armv8.2-a+dotprod+i8mm",), instructions=("arch=armv8.2-a+dotprod+i8mm",),
 )  # fmt: skip
+# GCC before 13 computes float16s as floats.
 NEON_FP16 = replace(
-    NEON, name="neon_fp16", halves=True, flags=("-march=armv8.2-a+fp16",), instructions=("arch=armv8.2-a+fp16",)
-)
+    NEON, name="neon_fp16", halves=True, condition="defined(__aarch64__) && defined(__clang__)",
+    flags=("-march=armv8.2-a+fp16",), instructions=("arch=armv8.2-a+fp16",),
+)  # fmt: skip
 CORTEX_A53 = replace(NEON, fma_latency=4, load_ports=1, in_order=True, l2=512 << 10, l3=512 << 10)
 CORTEX_A57 = replace(NEON, fma_latency=5, load_ports=1, l2=1 << 20, l3=1 << 20)
 CORTEX_A72 = replace(CORTEX_A57, fma_latency=3)

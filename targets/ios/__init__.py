@@ -22,21 +22,24 @@ IPHONE = replace(APPLE, dot="")
 """iPhones that run iOS 13 may be older than the A13, the first with dot products; without them, floats are faster."""
 
 
-_IN_HALVES = replace(
-    IPHONE, name=NEON_FP16.name, halves=True, flags=NEON_FP16.flags, instructions=NEON_FP16.instructions
-)
-"""An iPhone from the A11 on, of which each core computes in float16."""
-
 
 def _with_dots(machine: Machine) -> Machine:
     """An iPhone that multiplies 8-bit integers as `machine` does."""
     return replace(IPHONE, name=machine.name, dot=machine.dot, flags=machine.flags, instructions=machine.instructions)
 
 
+def _in_halves() -> Machine:
+    """An iPhone from the A11 on, of which each core computes in float16."""
+    return replace(
+        IPHONE, name=NEON_FP16.name, halves=True, condition=NEON_FP16.condition, flags=NEON_FP16.flags,
+        instructions=NEON_FP16.instructions,
+    )  # fmt: skip
+
+
 BUILDS = (
     Build(lambda: _with_dots(NEON_I8MM), for_dots=True, emulators=(ARM64_MAX,)),
     Build(lambda: _with_dots(NEON_DOTPROD), for_dots=True, emulators=(CORTEX_A76,)),
-    Build(lambda: _IN_HALVES, halves=True, emulators=(ARM64_MAX,)),
+    Build(_in_halves, halves=True, emulators=(ARM64_MAX,)),
     Build(lambda: IPHONE, emulators=(CORTEX_A57,)),
     Build(lambda: AVX2, emulators=(host_processor("x86-64-v3", runs_avx2),)),
     Build(lambda: SSE4, emulators=(host_processor("x86-64-v2", runs_sse4),)),
