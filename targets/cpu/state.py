@@ -33,7 +33,7 @@ class State:
         self.root = None if self.statements else self.sch.get_sblock("root")
         self.param_index = {p: i for i, p in enumerate(func.params)}
         if any(str(t.dtype) == "float16" for t in spec.tensors):
-            self.machine = machine = in_halves(machine)
+            self.machine = in_halves(machine)
             for b in self.blocks():
                 if str(self.sch.get(b).name_hint).startswith(WIDENED):
                     self.sch.compute_inline(b)

@@ -119,8 +119,8 @@ def _manifest(
     manifest = manifest_of(programs, place[0].name, source.sha256, source.opset)
     manifest["ranges"] = [list(r) for r in cases[0].trial.ranges]
     manifest["tolerance"] = tolerance(options)
-    if own := tolerances(place[1], options):
-        manifest["tolerances"] = own
+    if apart := tolerances(place[1], options):
+        manifest["tolerances"] = apart
     own = {value.name for value in source.proto.graph.input}
     if changed := _model_options(options):
         manifest["model_options"] = changed
