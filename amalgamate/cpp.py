@@ -42,6 +42,9 @@ _COMPARISONS = frozenset(("<", "<=", ">", ">=", "==", "!="))
 _HORIZONTAL = frozenset(("hsum", "hprod", "hmax", "hmin"))
 _FUNCTIONS = {"fabs": "abs_", "nearbyint": "round_"}
 
+LARGEST_HALF = 65504.0
+"""What is larger in a float32, as the border of a maximum's window is, is infinite in a float16."""
+
 
 def number_type(dtype: str) -> str:
     """The type of an element as a number: small floats have their own, while kernels see bits."""
@@ -264,6 +267,7 @@ def literal(value: float | int | bool, dtype: str) -> str:
     if dtype == "bool":
         return "true" if value else "false"
     if dtype == HALF:
+        value = math.copysign(math.inf, value) if abs(value) > LARGEST_HALF else value
         return f"f16({literal(float(np.float16(value)), 'float32')})"
     if dtype in ("float32", "float64"):
         suffix = "f" if dtype == "float32" else ""

@@ -61,8 +61,9 @@ def halved(graph: Graph) -> Graph:
     copies: dict[str, str] = {}
     for node in graph.nodes:
         inputs = list(node.inputs)
+        product = _is_product(node, graph) and _is_native(node, graph)
         for k, value in enumerate(inputs):
-            if value and _is_product(node, graph) and value not in graph.constants and types[value].dtype == "float32":
+            if value and product and value not in graph.constants and types[value].dtype == "float32":
                 if value not in copies:
                     b = Builder(graph, node)
                     copies[value] = b.add_internal("Copy", [value], types[value].shape, f"{value}/half", HALF)
@@ -73,7 +74,7 @@ def halved(graph: Graph) -> Graph:
         if _would_compute(node, graph, types):
             for k, value in enumerate(inputs):
                 array = graph.constants.get(value)
-                if array is not None and array.dtype == np.float32 and (array.size > 1 or _is_product(node, graph)):
+                if array is not None and array.dtype == np.float32 and (array.size > 1 or product):
                     inputs[k] = f"{value}/half"
                     constants[inputs[k]] = array.astype(np.float16)
                     types[inputs[k]] = TensorType(HALF, array.shape)

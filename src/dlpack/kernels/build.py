@@ -146,6 +146,7 @@ class _Job:
         self.scalars: dict[str, Array] = {}
         self.slots: dict[tuple[str, bool], int] = {}
         self.tensors: list[Any] = []
+        self.numbers = _numbers(group, placement.graph)
         self._gather()
 
     # --- which operands, in which shape -------------------------------------------------------------------------
@@ -283,7 +284,7 @@ class _Job:
                 for k, v in enumerate(anchor.inputs)
                 if k not in operator.constant_inputs
             ]
-            if self._numbers(anchor) == "float32":
+            if self.numbers[anchor.name] == "float32":
                 operands = [_widened(x) for x in operands]
             results = operator.function(self._context(anchor), *operands)
             if len(results) != len([o for o in anchor.outputs if o]):
@@ -306,15 +307,14 @@ class _Job:
             results = [out]
         self.tensors = [*places, *results]
 
-    def _numbers(self, node: Node) -> str:
-        """The type that an operator computes in whose values, or some of them, are of float16; nothing for others."""
-        if not any(v and self.graph.types[v].dtype == HALF for v in (*node.inputs, *node.outputs)):
-            return ""
-        return "float16" if computes_in_half(node, self.graph) else "float32"
+    def _inner(self, node: Node) -> str:
+        """The type of an operator's result within the kernel."""
+        dtype = _kernel_dtype(self.graph.types[node.outputs[0]])
+        return self.numbers[node.name] or dtype if dtype in ("float16", "float32") else dtype
 
     def _context(self, node: Node) -> Context:
         """What an operator's function sees: all its numbers are of the type that it computes in."""
-        kind, types = self._numbers(node), self.graph.types
+        kind, types = self.numbers[node.name], self.graph.types
         if not kind:
             return Context(node, self.graph)
         named = [v for v in (*node.inputs, *node.outputs) if v]
@@ -328,10 +328,7 @@ class _Job:
 
         Where each use is written out, a chain of ``a = a + a`` doubles with each step.
         """
-        names = [
-            tirx.call_pure_extern(_kernel_dtype(self.graph.types[n.outputs[0]]), NAMED, tirx.const(k, "int32"))
-            for k, n in enumerate(nodes)
-        ]
+        names = [tirx.call_pure_extern(self._inner(n), NAMED, tirx.const(k, "int32")) for k, n in enumerate(nodes)]
         terms: dict[str, Any] = {n.outputs[0]: name for n, name in zip(nodes, names, strict=True)}
         uses: Counter[int] = Counter()
         written: dict[int | None, int] = {}
@@ -355,13 +352,13 @@ class _Job:
     ) -> Any:
         operator = registry.find(node)
         assert operator is not None
-        dtype = _kernel_dtype(self.graph.types[node.outputs[0]])
+        dtype = self._inner(node)
         inputs = [
             (terms[v] if v in terms else operand(v, index)) if v else None
             for k, v in enumerate(node.inputs)
             if k not in operator.constant_inputs
         ]
-        if kind := self._numbers(node):
+        if kind := self.numbers[node.name]:
             inputs = [_as(x, kind) for x in inputs]
         result = operator.function(self._context(node), *inputs)
         return result if str(result.ty.dtype) == dtype else result.astype(dtype)
@@ -404,6 +401,21 @@ def pack(array: np.ndarray[Any, Any], layout: Layout) -> np.ndarray[Any, Any]:
     out = np.zeros(layout.reach(array.shape), dtype=array.dtype)
     out[index.reshape(-1)] = array.reshape(-1)
     return out
+
+
+def _numbers(group: Group, graph: Graph) -> dict[str, str]:
+    """By node the type that it computes in, where values of it are of float16; else nothing.
+
+    What follows an operator in float32 within the kernel goes on in that, and is rounded once, at the end.
+    """
+    numbers: dict[str, str] = {}
+    wide: set[str] = set()
+    for node in group.nodes:
+        halves = any(v and graph.types[v].dtype == HALF for v in (*node.inputs, *node.outputs))
+        exact = bool(wide.intersection(node.inputs)) or not computes_in_half(node, graph)
+        numbers[node.name] = ("float32" if exact else "float16") if halves else ""
+        wide.update(node.outputs if halves and exact else ())
+    return numbers
 
 
 def _as(x: Any, kind: str) -> Any:
