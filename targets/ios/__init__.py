@@ -22,7 +22,6 @@ IPHONE = replace(APPLE, dot="")
 """iPhones that run iOS 13 may be older than the A13, the first with dot products; without them, floats are faster."""
 
 
-
 def _with_dots(machine: Machine) -> Machine:
     """An iPhone that multiplies 8-bit integers as `machine` does."""
     return replace(IPHONE, name=machine.name, dot=machine.dot, flags=machine.flags, instructions=machine.instructions)

@@ -124,9 +124,11 @@ def _is_product(node: Node, graph: Graph) -> bool:
 
 
 def _is_native(node: Node, graph: Graph) -> bool:
-    """Whether it can compute in float16."""
+    """Whether it can compute in float16; not a product of one column, which is one sum after the other."""
     if node.op == "PoolSum":
         return int(np.prod(node.attrs["kernel"])) <= LARGEST_WINDOW
+    if node.op == "MatMul" and graph.types[node.outputs[0]].shape[-1:] == (1,):
+        return False
     fits = all(np.abs(c[np.isfinite(c)]).max(initial=0) <= LARGEST for c in _float_constants(node, graph))
     return fits and (_is_product(node, graph) or node.op in _POOLS or node.op in _SIMPLE)
 
@@ -140,7 +142,7 @@ def _reads(node: Node, graph: Graph) -> bool:
     """Whether it can read float16."""
     operator = registry.find(node)
     pointwise = operator is not None and operator.kind == "pointwise"
-    return pointwise or _is_native(node, graph) or node.op in _MOVES or node.op in _READERS or node.op in _POOLS
+    return pointwise or _is_product(node, graph) or node.op in (_MOVES | _READERS | _POOLS)
 
 
 def _writes(node: Node, graph: Graph) -> bool:
