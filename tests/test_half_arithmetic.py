@@ -16,7 +16,7 @@ from onnx import helper
 
 from dlpack.bundle.loader import read_manifest
 from dlpack.cli import cli
-from dlpack.errors import ToolchainError
+from dlpack.errors import ToolchainError, UsageError
 from dlpack.graph.halves import LARGEST, computes_in_half, halved
 from dlpack.graph.ir import HALF, Graph, Node, TensorType
 from dlpack.loops.half_sums import MOST_STEPS, in_parts
@@ -130,6 +130,19 @@ def test_wrong_use_is_refused(arguments: list[str], said: str, tmp_path: Path) -
     result = CliRunner().invoke(cli, ["build", str(tmp_path / "net.onnx"), "-o", str(tmp_path / "out"), *arguments])
     assert result.exit_code and said in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_quantised_networks_are_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale"], ["q"], "quantize"),
+        helper.make_node("DequantizeLinear", ["q", "scale"], ["d"], "dequantize"),
+        helper.make_node("MatMul", ["d", "w"], ["y"], "product"),
+    ]
+    weights = {"scale": np.array(0.1, np.float32), "w": np.eye(4, dtype=np.float32)}
+    onnx.save(model(nodes, {"x": (4, 4)}, {"y": (4, 4)}, weights), tmp_path / "net.onnx")
+    options = Options(target="source", target_options={"machine": "neon_fp16,neon"}, weights_type="float16")
+    with pytest.raises(UsageError, match="has quantised values or weights"):
+        build(tmp_path / "net.onnx", tmp_path / "out", options)
 
 
 def test_what_is_said_where_float16_is_too_coarse() -> None:

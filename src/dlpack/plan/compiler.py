@@ -54,14 +54,12 @@ class Compiler:
         """
         meanings = meanings or {}
         graph = quantized(graph, self.backend.layouts.dots)
-        halves = self.backend.layouts.halves
         if self.backend.layouts.widens:
             graph, packed = packed_weights(graph)
             self.settled.pack(graph, packed)
-            halves = halves and not packed  # these become float32
         graph = idioms(rewrite(graph))
         graph = attention(graph, self.backend.layouts.attention)
-        graph = halved(graph) if halves else graph
+        graph = halved(graph) if self.backend.layouts.halves else graph
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         groups = fuse(graph)
         placement = place(graph, groups, self.backend.layouts)
