@@ -76,9 +76,9 @@ constexpr uint32_t kSaved = 0;
       (kExtendedC & ~extended.c) | (kSaved & ~saved);
   return lacks == 0;
 }
-#elif defined(__linux__) &&                                                          \
-    ((defined(__aarch64__) && (defined(__ARM_FEATURE_DOTPROD) ||                     \
-                               defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC))) ||    \
+#elif defined(__linux__) &&                                                                 \
+    ((defined(__aarch64__) &&                                                               \
+      (defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC))) || \
      (defined(__riscv) && defined(__riscv_vector)))
 // Linux's lists of what the processor has; absent where there is no libc.
 extern "C" unsigned long hardware_list(unsigned long kind) __asm__("getauxval")
