@@ -8,7 +8,7 @@ from math import gcd
 import numpy as np
 
 from dlpack.amalgamate.printer import ATOM, PRECEDENCE, Printer, Term, address_wraps, used_buffers
-from dlpack.graph.ir import BITS, STORED
+from dlpack.graph.ir import BITS, HALF, STORED
 from dlpack.loops.ir import (
     FILLED,
     Array,
@@ -33,17 +33,20 @@ CPP_TYPE = {
     "float32": "float", "float64": "double", "bool": "uint8_t",
     "int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "int64": "int64_t",
     "uint8": "uint8_t", "uint16": "uint16_t", "uint32": "uint32_t", "uint64": "uint64_t",
-    **{name: f"{kind}_t" for name, kind in STORED.items()},
+    **{name: f"{kind}_t" for name, kind in STORED.items()}, HALF: "f16",
 }  # fmt: skip
 _VECTOR_LETTER = {
-    "float32": "f32", "float64": "f64", "bool": "i32", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
-    "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64",
+    "float32": "f32", "float64": "f64", HALF: "f16", "bool": "i32", "int8": "i8", "int16": "i16", "int32": "i32",
+    "int64": "i64", "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64",
 }  # fmt: skip
 _SHIFTS = frozenset(("<<", ">>"))
 _SMALL = frozenset(("int8", "int16", "uint8", "uint16"))
 _COMPARISONS = frozenset(("<", "<=", ">", ">=", "==", "!="))
 _HORIZONTAL = frozenset(("hsum", "hprod", "hmax", "hmin"))
 _FUNCTIONS = {"fabs": "abs_", "nearbyint": "round_"}
+
+LARGEST_HALF = 65504.0
+"""What is larger in a float32, as the border of a maximum's window is, is infinite in a float16."""
 
 
 def number_type(dtype: str) -> str:
@@ -90,6 +93,7 @@ class CppPrinter(Printer):
         for p in kernel.params:
             const = "" if p.written else "const "
             label = p.name if p.name in used else f"/*{p.name}*/"
+            self.type(p.dtype, 1)
             params.append(f"{const}{CPP_TYPE[p.dtype]}* {'__restrict ' if restrict else ''}{label}")
         if kernel.scratch:
             params.append("uint8_t* scratch")
@@ -145,6 +149,7 @@ class CppPrinter(Printer):
 
     def type(self, dtype: str, lanes: int) -> str:
         if lanes == 1:
+            self.types.update(["f16"] if dtype == HALF else [])
             return "bool" if dtype == "bool" else CPP_TYPE[dtype]
         name = f"{_VECTOR_LETTER[dtype]}x{lanes}"
         self.types.add(name)
@@ -197,10 +202,20 @@ class CppPrinter(Printer):
         return a, b
 
     def accumulated(self, s: Assign, x: Expr, w: Expr) -> str | None:
+        if s.value.dtype == HALF and isinstance(x, Op) and x.op == "splat":
+            return self._by_lane(s.name, x.args[0], w)
         if not self.fma_call:
             return None
         self.functions.add("madd")
         return f"madd({self.expr(x)}, {self.expr(w)}, {s.name})"
+
+    def _by_lane(self, name: str, x: Expr, w: Expr) -> str | None:
+        """``name + x * w`` of float16, where x is one lane of a vector."""
+        if not (isinstance(x, Op) and x.op == LANE):
+            return None
+        self.functions.add("madd_of_lane")
+        vector, number = map(self.expr, x.args)
+        return f"madd_of_lane<{number}>({name}, {vector}, {self.expr(w)})"
 
     def kept(self, s: Declare, load: str) -> str:
         if self.fma_call or s.lanes < 8:
@@ -250,10 +265,14 @@ class CppPrinter(Printer):
             return self.term(a)
         if e.dtype == "bool":
             return f"{self.operand('!=', a, PRECEDENCE['!='])} != 0", PRECEDENCE["!="]
-        if a.dtype.startswith("float") and not e.dtype.startswith("float"):
+        if _is_float(a.dtype) and not _is_float(e.dtype):
             self.functions.add("to_integer")
             return f"to_integer<{CPP_TYPE[e.dtype]}>({self.expr(a)})", ATOM
         return f"static_cast<{CPP_TYPE[e.dtype]}>({self.expr(a)})", ATOM
+
+
+def _is_float(dtype: str) -> bool:
+    return dtype.startswith("float") or dtype == HALF
 
 
 def _is_zero(e: Expr) -> bool:
@@ -267,6 +286,9 @@ def literal(value: float | int | bool, dtype: str) -> str:
     """An exact C++ literal: the shortest decimal that reads back as the same number."""
     if dtype == "bool":
         return "true" if value else "false"
+    if dtype == HALF:
+        value = math.copysign(math.inf, value) if abs(value) > LARGEST_HALF else value
+        return f"f16({literal(float(np.float16(value)), 'float32')})"
     if dtype in ("float32", "float64"):
         suffix = "f" if dtype == "float32" else ""
         if math.isnan(value):

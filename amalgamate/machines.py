@@ -110,7 +110,12 @@ def table(codes: Sequence[Code]) -> str:
     return "\n".join([*lines, f'#define @NAME@_CPU_NEEDED "what one of these needs: {names}"'])
 
 
-_MACROS = {"dotprod": "__ARM_FEATURE_DOTPROD", "i8mm": "__ARM_FEATURE_MATMUL_INT8", "v": "__riscv_vector"}
+_MACROS = {
+    "dotprod": "__ARM_FEATURE_DOTPROD",
+    "i8mm": "__ARM_FEATURE_MATMUL_INT8",
+    "fp16": "__ARM_FEATURE_FP16_VECTOR_ARITHMETIC",
+    "v": "__riscv_vector",
+}
 """By extension of Arm and RISC-V, whose instructions are named by architecture: arch=armv8.2-a+dotprod."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dlpack.amalgamate.wrap import wrapped
 from dlpack.loops.index import DivMod, Linear
 from dlpack.loops.ir import (
+    HALF,
     Array,
     Assign,
     Barrier,
@@ -364,7 +365,7 @@ def _remainder_of(var: str, form: Linear) -> bool:
 
 
 def _is_float(e: Expr) -> bool:
-    return e.dtype in ("float32", "float64")
+    return e.dtype in ("float32", "float64", HALF)
 
 
 def _accumulated(s: Assign) -> Op | None:

@@ -10,7 +10,7 @@ from dlpack.amalgamate.machines import SHARE_TRIPS, called
 from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.text import signature, wrap
 from dlpack.amalgamate.wrap import wrapped
-from dlpack.graph.ir import HALVES, TensorType
+from dlpack.graph.ir import HALF, HALVES, TensorType
 from dlpack.loops.ir import FILLED
 from dlpack.plan.program import (
     Address,
@@ -142,8 +142,9 @@ class StepPrinter:
         if isinstance(step, WinogradStep):
             sizes = f"{step.inputs}, {step.outputs}, {step.columns}, {step.room}"
             lanes = gcd(step.room, 16)
+            write = ", to_f16()" if step.target.dtype == HALF else ""
             pointers = f"{self.host_pointer(step.target)}, {self.host_pointer(step.source)}"
-            return [f"{pad}winograd_weights<{step.edge}, {lanes}>({pointers}, {sizes}{_read(step.source)});"]
+            return [f"{pad}winograd_weights<{step.edge}, {lanes}>({pointers}, {sizes}{_read(step.source)}{write});"]
         if isinstance(step, RepackStep):
             return self._repack(step, pad)
         if isinstance(step, DequantizeStep):
@@ -263,6 +264,8 @@ def _size(address: Address) -> int:
 
 def _read(source: Address) -> str:
     """The argument that says how floats are made of the elements of a weight; nothing where they are floats."""
+    if source.dtype == HALF:
+        return ", from_f16()"
     return f", from_{source.dtype}()" if source.dtype in HALVES else ""
 
 

@@ -76,27 +76,35 @@ constexpr uint32_t kSaved = 0;
       (kExtendedC & ~extended.c) | (kSaved & ~saved);
   return lacks == 0;
 }
-#elif defined(__linux__) &&                                      \
-    ((defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)) || \
+#elif defined(__linux__) &&                                                                 \
+    ((defined(__aarch64__) &&                                                               \
+      (defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC))) || \
      (defined(__riscv) && defined(__riscv_vector)))
 // Linux's lists of what the processor has; absent where there is no libc.
 extern "C" unsigned long hardware_list(unsigned long kind) __asm__("getauxval")
     __attribute__((weak));
 [[maybe_unused]] inline bool cpu_suffices() {
+  unsigned long wanted = 0, wanted_too = 0;
 #if defined(__riscv)
-  constexpr unsigned long wanted = 1ul << ('v' - 'a'), wanted_too = 0;
-#elif defined(__ARM_FEATURE_MATMUL_INT8)
-  constexpr unsigned long wanted = 1ul << 20,
-                          wanted_too = 1ul << 13;  // dot products, and of matrices
-#else
-  constexpr unsigned long wanted = 1ul << 20, wanted_too = 0;
+  wanted |= 1ul << ('v' - 'a');
+#endif
+#if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+  wanted |= 1ul << 10;
+#endif
+#if defined(__ARM_FEATURE_DOTPROD)
+  wanted |= 1ul << 20;
+#endif
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+  wanted_too |= 1ul << 13;  // products of matrices
 #endif
   return hardware_list != nullptr && (hardware_list(16) & wanted) == wanted &&
       (hardware_list(26) & wanted_too) == wanted_too;
 }
 //@ arm_variants
-#elif defined(__APPLE__) && defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
-// Apple's list of what the processor has; iOS before 15 and macOS before 12 know neither name.
+#elif defined(__APPLE__) && defined(__aarch64__) && \
+    (defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC))
+// Apple's list of what the processor has; iOS before 15 and macOS before 12 know none of the names
+// with FEAT.
 extern "C" int system_control(const char* name, void* value, size_t* bytes, void*,
                               size_t) __asm__("_sysctlbyname");
 [[maybe_unused]] inline bool cpu_has(const char* name) {
@@ -105,10 +113,16 @@ extern "C" int system_control(const char* name, void* value, size_t* bytes, void
   return system_control(name, &value, &bytes, nullptr, 0) == 0 && value != 0;
 }
 [[maybe_unused]] inline bool cpu_suffices() {
+#if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+  if (!cpu_has("hw.optional.arm.FEAT_FP16") && !cpu_has("hw.optional.neon_fp16")) return false;
+#endif
+#if defined(__ARM_FEATURE_DOTPROD)
+  if (!cpu_has("hw.optional.arm.FEAT_DotProd")) return false;
+#endif
 #if defined(__ARM_FEATURE_MATMUL_INT8)
   if (!cpu_has("hw.optional.arm.FEAT_I8MM")) return false;
 #endif
-  return cpu_has("hw.optional.arm.FEAT_DotProd");
+  return true;
 }
 //@ end
 #else

@@ -146,6 +146,23 @@ struct from_bfloat16 {
   }
 };
 
+//@ section from_f16
+//@ needs convert f16
+// Floats from float16s that the machine computes with, lane by lane.
+struct from_f16 {
+  template <class X> INLINE vec<float, lanes<X>> operator()(X x) const {
+    return convert<vec<float, lanes<X>>>(x);
+  }
+};
+
+//@ section to_f16
+//@ needs convert f16
+struct to_f16 {
+  template <class X> INLINE vec<f16, lanes<X>> operator()(X x) const {
+    return convert<vec<f16, lanes<X>>>(x);
+  }
+};
+
 //@ section widen
 //@ needs load store
 // Floats from 16-bit ones in the same order.

@@ -120,6 +120,21 @@ template <class V> INLINE V splat(elem<V> x) {
 // mask ? a : b, lane by lane if mask is a vector.
 template <class M, class V> INLINE V select(M mask, V a, V b) { return mask ? a : b; }
 
+//@ section f16
+// float16 as the machine computes with it.
+typedef _Float16 f16;
+//@ section f16x2
+//@ needs f16
+typedef f16 f16x2 __attribute__((vector_size(4)));
+//@ section f16x4
+//@ needs f16
+typedef f16 f16x4 __attribute__((vector_size(8)));
+//@ section f16x8
+//@ needs f16
+typedef f16 f16x8 __attribute__((vector_size(16)));
+//@ section f16x16
+//@ needs f16
+typedef f16 f16x16 __attribute__((vector_size(32)));
 //@ section f32x2
 typedef float f32x2 __attribute__((vector_size(8)));
 //@ section f32x4
@@ -514,6 +529,19 @@ template <class V> INLINE V madd(V a, V b, V c) {
     return __builtin_wasm_relaxed_madd_f64x2(a, b, c);
 #endif
   return a * b + c;
+}
+
+//@ section madd_of_lane
+// acc + x[LANE] * w of float16. Clang's own choice of registers for that spills a third of a tile:
+// x has to be in one of the first 16.
+template <int LANE, class V, class X> INLINE V madd_of_lane(V acc, X x, V w) {
+#if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+  if constexpr (sizeof(V) == 16 && sizeof(X) == 16) {
+    asm("fmla %0.8h, %1.8h, %2.h[%3]" : "+w"(acc) : "w"(w), "x"(x), "i"(LANE));
+    return acc;
+  }
+#endif
+  return acc + x[LANE] * w;
 }
 
 //@ section pairs

@@ -42,10 +42,12 @@ template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[8]) {
 // The weights of F(E - 2 x E - 2, 3x3) (A. Lavin, S. Gray, "Fast Algorithms for Convolutional
 // Neural Networks", 2015): u = G w G^T for each pair of channels. w is [3, 3, inputs, outputs]; u
 // lies in blocks of `columns` outputs with room for `room`, a multiple of N: [E, E, outputs /
-// columns, inputs, room], with zeros beyond the last output. `read` makes floats of w's elements.
-template <int E, int N, class W, class READ = as_is>
-[[gnu::noinline]] void winograd_weights(float* u, const W* w, size_t inputs, size_t outputs,
-                                        size_t columns, size_t room, READ read = READ()) {
+// columns, inputs, room], with zeros beyond the last output. `read` makes floats of w's elements,
+// `write` makes u's elements of floats.
+template <int E, int N, class U, class W, class READ = as_is, class WRITE = as_is>
+[[gnu::noinline]] void winograd_weights(U* u, const W* w, size_t inputs, size_t outputs,
+                                        size_t columns, size_t room, READ read = READ(),
+                                        WRITE write = WRITE()) {
   typedef vec<float, N> V;
   typedef vec<W, N> S;
   const size_t matrix = (outputs + columns - 1) / columns * inputs * room, pair = inputs * outputs;
@@ -69,7 +71,7 @@ template <int E, int N, class W, class READ = as_is>
           V row[E];
           winograd_column(half[0][i], half[1][i], half[2][i], row);
 #pragma GCC unroll 8
-          for (size_t j = 0; j < E; ++j) store<V>(u + (i * E + j) * matrix, row[j]);
+          for (size_t j = 0; j < E; ++j) store<vec<U, N>>(u + (i * E + j) * matrix, write(row[j]));
         }
       }
     }

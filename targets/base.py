@@ -82,6 +82,7 @@ class Build:
     of the shared library's name, which `toolchain` compiles with `flags`; builds of the same library stand in it
     together, and it takes the first one that its computer can run. Without `library` the target's `package` compiles.
     `for_dots`: its machine differs from the next in products of 8-bit integers alone, so other models do without it.
+    `halves`: its kernels compute in float16, so the weights have to be float16s, and larger errors are accepted.
     `runs_here()` is whether this computer can run it; on others `emulators` can, to verify it.
     """
 
@@ -90,6 +91,7 @@ class Build:
     toolchain: Toolchain = field(default_factory=Toolchain)
     flags: tuple[str, ...] = ()
     for_dots: bool = False
+    halves: bool = False
     runs_here: Callable[[], bool] = lambda: False
     emulators: tuple[Emulator, ...] = ()
     backend: Callable[[Any, int], Backend] = processor

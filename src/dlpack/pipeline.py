@@ -68,6 +68,8 @@ def _target(options: Options) -> Target:
         raise UsageError(f"target {target.name} keeps the weights in a separate file: remove --weights embed")
     check_options(target, options.target_options)
     builds = target.chosen(options.target_options)
+    if any(build.halves for build in builds) and options.weights_type != "float16":
+        raise UsageError("arithmetic in float16 takes weights of float16: add --weights-type float16")
     if options.bindings:
         from dlpack.bindings import check_bindings
 

@@ -71,7 +71,7 @@ extern "C" {
 }
 
 #if defined(__aarch64__)
-// Of list 16 bit 20 is dot products, of list 26 bit 13 products of matrices. Android has this function, but a library
+// Of list 16 bit 10 is arithmetic in float16 and bit 20 dot products, of list 26 bit 13 products of matrices. Android has this function, but a library
 // that names no other may not find it, and a released app may not read Linux's lists, only its text on the processor.
 [[gnu::used]] unsigned long getauxval(unsigned long kind) {
   unsigned long pairs[128];
@@ -82,8 +82,10 @@ extern "C" {
   if (words != 0 || (kind != 16 && kind != 26)) return 0;
   char text[4096];
   const size_t bytes = read_beginning(ABOUT, text, sizeof text);
-  const bool has = has_feature(text, bytes, kind == 16 ? "asimddp" : "i8mm");
-  return has ? 1ul << (kind == 16 ? 20 : 13) : 0;
+  const auto bit = [&](const char* feature, int place) {
+    return static_cast<unsigned long>(has_feature(text, bytes, feature)) << place;
+  };
+  return kind == 16 ? bit("asimdhp", 10) | bit("asimddp", 20) : bit("i8mm", 13);
 }
 #endif
 

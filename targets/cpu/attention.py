@@ -34,8 +34,8 @@ def attention(state: State) -> Scheduled | None:
     queries, keys, size = info.spatial[-2].extent, info.spatial[-1].extent, info.extent_of_reduction
     width = state.info(out).spatial[-1].extent
     rows = block_of_queries(queries, keys, machine)
-    first, _ = best_tile(rows, keys, size, machine, True, True, whole=True)
-    last, _ = best_tile(rows, width, keys, machine, True, True, whole=True)
+    first, _ = best_tile(rows, keys, size, machine, True, True, heights="whole")
+    last, _ = best_tile(rows, width, keys, machine, True, True, heights="whole")
 
     local = sch.cache_write(scores, 0, "local")
     loops = list(sch.get_loops(out))

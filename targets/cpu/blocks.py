@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dlpack.loops.expressions import operands_of
+from dlpack.loops.expressions import dtype_of, operands_of
 from dlpack.loops.index import Linear, Range, arithmetic
 from dlpack.loops.layout import Layout
 
@@ -95,7 +95,7 @@ def examine(block: Any, layout_of: Callable[[Any], Layout]) -> BlockInfo:
         tuple(reduction),
         tuple(access(x.source, x.indices) for x in loads),
         tuple(access(x.buffer, x.indices) for x in stores),
-        str(stores[0].buffer.dtype) if stores else "",
+        dtype_of(stores[0].buffer) if stores else "",
         opaque,
     )
 

@@ -26,6 +26,8 @@ class Machine:
     (Cortex-M), "plain" one after the other, where floats are computed in software.
     `look_up` is how many other instructions on vectors take as long as finding each lane in a table of 256 bytes, where
     that is ever worth it.
+    `halves`: it computes in float16, of which a register holds twice as many (`in_halves`); `itemsize` is the bytes of
+    the elements that `lanes` counts.
     `threads` is how many cores may work on one kernel.
     `flags` turn the vector unit on, as GCC and Clang both spell them. Where a file has kernels for several machines,
     `condition` is the preprocessor's for the architecture, and `instructions` names the sets of instructions, as both
@@ -54,6 +56,8 @@ class Machine:
     flags: tuple[str, ...] = ()
     condition: str = ""
     instructions: tuple[str, ...] = ()
+    halves: bool = False
+    itemsize: int = 4
 
     @property
     def dot_operand(self) -> str:
@@ -69,6 +73,11 @@ class Machine:
     def dot_alone(self) -> bool:
         """Whether a dot product gives one sum, not one for each lane of a vector."""
         return self.dot in ("smlad", "vmladav", "plain")
+
+
+def in_halves(machine: Machine) -> Machine:
+    """The machine for a kernel that reads or writes float16."""
+    return replace(machine, lanes=2 * machine.lanes, itemsize=2)
 
 
 # No vectors: the tile is one of scalars, 4 x 4 at most, which the 32 registers of a Cortex-M7 hold.
@@ -109,6 +118,11 @@ NEON_DOTPROD = replace(
 NEON_I8MM = replace(
     NEON, name="neon_i8mm", dot="smmla",
     flags=("-march=armv8.2-a+dotprod+i8mm",), instructions=("arch=armv8.2-a+dotprod+i8mm",),
+)  # fmt: skip
+# GCC before 13 computes float16s as floats.
+NEON_FP16 = replace(
+    NEON, name="neon_fp16", halves=True, condition="defined(__aarch64__) && defined(__clang__)",
+    flags=("-march=armv8.2-a+fp16",), instructions=("arch=armv8.2-a+fp16",),
 )  # fmt: skip
 CORTEX_A53 = replace(NEON, fma_latency=4, load_ports=1, in_order=True, l2=512 << 10, l3=512 << 10)
 CORTEX_A57 = replace(NEON, fma_latency=5, load_ports=1, l2=1 << 20, l3=1 << 20)

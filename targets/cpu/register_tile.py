@@ -13,6 +13,7 @@ from typing import Any
 
 from dlpack.kernels.spec import Scheduled
 from dlpack.loops.expressions import dtype_of
+from dlpack.loops.ir import HALF
 from dlpack.loops.layout import Block, Layout
 from dlpack.loops.lower import PREFETCH
 from dlpack.targets.cpu.blocks import Access, Axis, BlockInfo
@@ -61,7 +62,7 @@ def _match(state: State) -> _Reduction | None:
         return None
     block = reductions[0]
     info = state.info(block)
-    if info.dtype not in ("float32", "int8", "uint8") or len(info.writes) != 1:
+    if info.dtype not in ("float32", HALF, "int8", "uint8") or len(info.writes) != 1:
         return None
     at = blocks.index(block)
     last = blocks[-1] if block is not blocks[-1] else None
@@ -224,7 +225,11 @@ PREFETCH_VECTORS = 32
 
 def _streams(state: State, reads: Sequence[Access]) -> bool:
     """Whether packed weights are larger than half of L2, so that they come from beyond it."""
-    return max(r.size * (1 if dtype_of(r.buffer).endswith("int8") else 4) for r in reads) > state.machine.l2 // 2
+    return max(r.size * _itemsize(dtype_of(r.buffer)) for r in reads) > state.machine.l2 // 2
+
+
+def _itemsize(dtype: str) -> int:
+    return 1 if dtype.endswith("int8") else 2 if dtype == HALF else 4
 
 
 def _tiles_beside(found: _Reduction, rows: Axis | None, tile: Tile) -> int:
@@ -253,7 +258,7 @@ def _window_stays(read: Access, row: Axis, info: BlockInfo, machine: Machine) ->
             reach += (extent - 1) * step
         else:
             lines *= extent
-    return lines * (reach // pixel + 1) <= held_lines(4 * pixel, machine)
+    return lines * (reach // pixel + 1) <= held_lines(machine.itemsize * pixel, machine)
 
 
 def held_lines(step: int, machine: Machine) -> int:

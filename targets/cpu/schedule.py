@@ -15,7 +15,7 @@ from dlpack.loops.lower import VECTOR_REDUCE
 from dlpack.targets.cpu.attention import attention, fuses
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.dot import dot
-from dlpack.targets.cpu.machine import Machine
+from dlpack.targets.cpu.machine import Machine, in_halves
 from dlpack.targets.cpu.register_tile import held_lines, register_tile
 from dlpack.targets.cpu.state import State, points
 from dlpack.targets.cpu.tiles import LINE
@@ -31,14 +31,18 @@ class CpuBackend:
     def __init__(self, machine: Machine) -> None:
         self.machine, self.name = machine, machine.name
         self.layouts = LayoutPreferences(
-            dots=machine.dot_operand, look_up=machine.look_up, attention=lambda found: fuses(found, machine)
+            dots=machine.dot_operand,
+            look_up=machine.look_up,
+            attention=None if machine.halves else lambda found: fuses(found, machine),
+            halves=machine.halves,
         )
 
     def schedule(self, spec: KernelSpec) -> Scheduled:
         return schedule(spec, self.machine)
 
     def winograd_tile(self, layer: Layer) -> int:
-        return choose_winograd(self.machine, layer.batch, layer.inputs, layer.outputs, layer.height, layer.width)
+        machine = in_halves(self.machine) if layer.halves else self.machine
+        return choose_winograd(machine, layer.batch, layer.inputs, layer.outputs, layer.height, layer.width)
 
 
 def schedule(spec: KernelSpec, machine: Machine) -> Scheduled:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dlpack.kernels.spec import KernelSpec, Scheduled
+from dlpack.kernels.spec import WIDENED, KernelSpec, Scheduled
 from dlpack.loops.expressions import Operand
 from dlpack.loops.factors import factor_out
+from dlpack.loops.half_sums import in_parts
 from dlpack.loops.lanes import by_lane
 from dlpack.loops.layout import Layout, dense
 from dlpack.loops.lower import PARALLEL, lower_kernel
@@ -16,7 +17,7 @@ from dlpack.loops.opened import opened
 from dlpack.loops.sums import start_from_addend
 from dlpack.loops.tir import Schedule, loop_names, lower, new_schedule
 from dlpack.targets.cpu.blocks import BlockInfo, examine
-from dlpack.targets.cpu.machine import Machine
+from dlpack.targets.cpu.machine import Machine, in_halves
 from dlpack.targets.cpu.tiles import room
 
 PARALLEL_CYCLES = 20_000
@@ -33,6 +34,11 @@ class State:
         self.statements = str(func.body.block.name_hint) != "root"  # one block that is not te's: operators/loops.py
         self.root = None if self.statements else self.sch.get_sblock("root")
         self.param_index = {p: i for i, p in enumerate(func.params)}
+        if any(str(t.dtype) == "float16" for t in spec.tensors):
+            self.machine = in_halves(machine)
+            for b in self.blocks():
+                if str(self.sch.get(b).name_hint).startswith(WIDENED):
+                    self.sch.compute_inline(b)
         self.packed: dict[int, Layout] = {}
         self.padded: set[int] = set()
 
@@ -87,6 +93,7 @@ class State:
         constants = {kernel.params[i].name for i in self.spec.constant}
         kernel = factor_out(kernel, constants, self.machine.registers)
         if self.machine.by_lane:
+            kernel = in_parts(kernel)
             registers = room(self.machine) if self.machine.pairs else 0
             kernel = by_lane(start_from_addend(kernel, constants), self.machine.lanes, registers)
         if self.machine.dot == "smmla":

@@ -115,8 +115,12 @@ def room(machine: Machine) -> int:
 
 
 def for_runs(machine: Machine, steps: int, products: int) -> Machine:
-    """The machine for so many products, whose inputs lie in runs of so many steps: whether it loads them in pairs."""
-    return replace(machine, pairs=machine.by_lane and steps >= PAIRED_STEPS and products >= PAIRED_PRODUCTS)
+    """The machine for so many products, whose inputs lie in runs of so many steps: whether it loads them in pairs.
+
+    Not of float16: the inputs of a tile's rows share the first 16 registers there.
+    """
+    paired = machine.by_lane and machine.itemsize == 4
+    return replace(machine, pairs=paired and steps >= PAIRED_STEPS and products >= PAIRED_PRODUCTS)
 
 
 PAIRED_PRODUCTS = 1 << 23
@@ -139,9 +143,9 @@ def _cycles(
     the next tile begins.
     """
     total = 0.0
-    lines = machine.lanes / LINE
+    lines = machine.lanes * machine.itemsize / (4 * LINE)
     by_lane = machine.by_lane and broadcast
-    from_l2 = streamed and 4 * machine.lanes * vectors * depth > machine.l1 // 2
+    from_l2 = streamed and machine.itemsize * machine.lanes * vectors * depth > machine.l1 // 2
     from_l2 |= by_lane and rows <= height  # nothing is read twice
     for n, h in ((rows // height, height), (1, rows % height)):
         for m, v in ((vectors_total // vectors, vectors), (1, vectors_total % vectors)):

@@ -116,8 +116,8 @@ def _traffic(
     """Cycles to move the transformed tensors, and the weights, all of them once per band, a cache's speed each."""
     rows, columns, inputs, outputs = layer
     bands = -(-rows // band[0]) * -(-columns // band[1])
-    per_tile = edge * edge * 4 * (inputs + outputs)
-    weights = edge * edge * 4 * inputs * outputs
+    per_tile = edge * edge * machine.itemsize * (inputs + outputs)
+    weights = edge * edge * machine.itemsize * inputs * outputs
     tensors = 2 * rows * columns * per_tile / _speed(machine, band[0] * band[1] * per_tile)
     return tensors, bands * weights / _speed(machine, weights)
 
@@ -165,6 +165,9 @@ the square root of the number of channels. (Direct, a sum in order: 1.)"""
 LARGEST_ERROR = 3e-5
 """A tile is not used where its bound is larger."""
 
+IN_HALVES = (2,)
+"""The tiles in float16, whose rounding F(4x4) would multiply by six; its weights are rounded once more, too."""
+
 
 def error_bound(size: int, inputs: int) -> float:
     """The root mean square of F(m x m, 3x3)'s rounding error over `inputs` channels, as a part of the result's."""
@@ -180,7 +183,7 @@ def choose_winograd(machine: Machine, batch: int, inputs: int, outputs: int, hei
     if machine.lanes == 1 or inputs < machine.lanes // 2 or inputs < 4 or outputs < 4:
         return 0
     vectors_in, vectors_out = -(-inputs // machine.lanes), -(-outputs // machine.lanes)
-    weights = 9 * 4 * inputs * outputs
+    weights = 9 * machine.itemsize * inputs * outputs
     direct = batch * height * width * inputs * vectors_out * 9 / machine.fma_ports
     direct += weights / _speed(machine, weights) / 2
     one = replace(machine, threads=1)
@@ -195,9 +198,10 @@ def choose_winograd(machine: Machine, batch: int, inputs: int, outputs: int, hei
         into, out = TRANSFORM[size]
         transforms = rows * columns * (vectors_in * into + vectors_out * out)
         tensors, weights = _traffic(machine, edge, layer, band)
-        if edge * edge * 4 * inputs * outputs <= machine.l2 // 2:
+        if edge * edge * machine.itemsize * inputs * outputs <= machine.l2 // 2:
             weights = 0.0  # `best_tile` has counted it
         return batch * (edge * edge * bands * product + transforms + tensors + weights)
 
-    best = min((m for m in TRANSFORM if error_bound(m, inputs) <= LARGEST_ERROR), key=cycles, default=0)
+    exact = (m for m in TRANSFORM if error_bound(m, inputs) <= LARGEST_ERROR)
+    best = min(exact if machine.itemsize == 4 else IN_HALVES, key=cycles, default=0)
     return best if best and cycles(best) < 0.9 * direct else 0

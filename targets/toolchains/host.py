@@ -86,6 +86,11 @@ def has_matrix_products() -> bool:
     return has_dot_products() and "i8mm" in cpu_features()
 
 
+def has_half_arithmetic() -> bool:
+    """Whether this computer is a 64-bit Arm with arithmetic in float16 on vectors, on Linux."""
+    return is_linux_arm64() and "asimdhp" in cpu_features()
+
+
 def is_linux_riscv64() -> bool:
     return sys.platform == "linux" and platform.machine().lower() == "riscv64"
 

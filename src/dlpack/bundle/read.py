@@ -32,7 +32,7 @@ _FORM: dict[str, type | tuple[type, ...]] = {
     "shapes": list, "variants": list, "verified_on": list, "macs": int, "weights_bytes": int, "threads": int,
     "code_bytes": int,
     "arena": dict, "weights": dict, "files": dict, "task": dict, "preprocess": dict, "wasm": dict, "android": dict,
-    "microcontroller": dict, "verification": (dict, list), "tolerance": (int, float),
+    "microcontroller": dict, "verification": (dict, list), "tolerance": (int, float), "tolerances": dict,
 }  # fmt: skip
 """The manifest's keys whose kind is checked where they are there."""
 

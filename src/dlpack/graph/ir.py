@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from dlpack.loops.ir import HALF as HALF
+
 Array = np.ndarray[Any, Any]
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dlpack.graph.ir import Graph, Node
+from dlpack.graph.ir import HALF, Graph, Node
 from dlpack.graph.registry import Builder
 
 
@@ -22,7 +22,7 @@ from dlpack.graph.registry import Builder
 class Layer:
     """A 3x3 convolution with stride 1: input channels, output channels and output size, over a batch.
 
-    `weights` is its weights' name in the graph.
+    `weights` is its weights' name in the graph. `halves`: it computes in float16.
     """
 
     batch: int
@@ -31,6 +31,7 @@ class Layer:
     height: int
     width: int
     weights: str = ""
+    halves: bool = False
 
 
 ChooseTile = Callable[[Layer], int]
@@ -64,9 +65,10 @@ def _layer(node: Node, graph: Graph) -> Layer | None:
         return None
     out, w = graph.types[node.outputs[0]], graph.types[node.inputs[1]]
     plain = node.attrs["strides"] == (1, 1) and node.attrs["dilations"] == (1, 1) and node.attrs["group"] == 1
-    if not plain or w.shape[2:] != (3, 3) or (out.dtype, w.dtype) != ("float32", "float32"):
+    types = {graph.types[v].dtype for v in (*node.inputs, node.outputs[0])}
+    if not plain or w.shape[2:] != (3, 3) or types not in ({"float32"}, {HALF}):
         return None
-    return Layer(out.shape[0], w.shape[1], w.shape[0], out.shape[2], out.shape[3], node.inputs[1])
+    return Layer(out.shape[0], w.shape[1], w.shape[0], out.shape[2], out.shape[3], node.inputs[1], types == {HALF})
 
 
 def _replace(node: Node, layer: Layer, tile: int, producers: dict[str, Node], b: Builder) -> str:
@@ -83,8 +85,9 @@ def _replace(node: Node, layer: Layer, tile: int, producers: dict[str, Node], b:
             x, low = pad.inputs[0], pad.attrs["low"]
             extra = [e + h for e, h in zip(extra, pad.attrs["high"], strict=True)]
         x = b.add_internal("Pad", [x], wide, low=low, high=tuple(extra), fill=0.0, at_least_zero=False)
-    unknown = np.broadcast_to(np.float32(np.nan), (tile + 2, tile + 2, c, o))
-    u = b.constant(unknown, "winograd")
+    number = np.float16(np.nan) if layer.halves else np.float32(np.nan)
+    u = b.constant(np.broadcast_to(number, (tile + 2, tile + 2, c, o)), "winograd")
+    b.types[u] = replace(b.types[u], dtype=HALF if layer.halves else "float32")
     b.add_internal(
         "WinogradConvolution",
         [x, u],

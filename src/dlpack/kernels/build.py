@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,12 +13,13 @@ import numpy as np
 from dlpack.errors import UnsupportedError
 from dlpack.graph import registry
 from dlpack.graph.fuse import Group
-from dlpack.graph.ir import STORED, Array, Graph, Node, TensorType
+from dlpack.graph.halves import computes_in_half
+from dlpack.graph.ir import HALF, STORED, Array, Graph, Node, TensorType
 from dlpack.graph.registry import Context, NotSupported
 from dlpack.graph.rewrite import describe
 from dlpack.kernels.place import Place, Placement
 from dlpack.kernels.settled import Settled
-from dlpack.kernels.spec import KernelSpec, Scheduled
+from dlpack.kernels.spec import WIDENED, KernelSpec, Scheduled
 from dlpack.loops.expressions import NAMED, WITH_NAMES, Operand, leaves, number_of
 from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout, dense, expand, merge_dims, order_of
@@ -175,6 +176,7 @@ class _Job:
         self.slots: dict[tuple[str, bool], int] = {}
         self.places: list[Any] = []  # te's placeholders of the inputs
         self.tensors: list[Any] = []
+        self.numbers = _numbers(group, placement.graph)
         self._gather()
 
     # --- which operands, in which shape -------------------------------------------------------------------------
@@ -315,12 +317,14 @@ class _Job:
                 for k, v in enumerate(anchor.inputs)
                 if k not in operator.constant_inputs
             ]
-            results = operator.function(Context(anchor, self.graph), *operands)
+            if self.numbers[anchor.name] == "float32":
+                operands = [_widened(x) for x in operands]
+            results = operator.function(self._context(anchor), *operands)
             if len(results) != len([o for o in anchor.outputs if o]):
                 raise NotSupported("an optional output")
             computed.update(zip((o for o in anchor.outputs if o), results, strict=True))
         chain = [n for n in self.group.nodes if n is not anchor]
-        if chain:
+        if chain or (len(results) == 1 and str(results[0].dtype) != self.outputs[0].dtype):
             shape = self.outputs[0].shape
 
             def operand(value: str, index: tuple[Any, ...]) -> Any:
@@ -336,15 +340,28 @@ class _Job:
             results = [out]
         self.tensors = [*places, *results]
 
+    def _inner(self, node: Node) -> str:
+        """The type of an operator's result within the kernel."""
+        dtype = _kernel_dtype(self.graph.types[node.outputs[0]])
+        return self.numbers[node.name] or dtype if dtype in ("float16", "float32") else dtype
+
+    def _context(self, node: Node) -> Context:
+        """What an operator's function sees: all its numbers are of the type that it computes in."""
+        kind, types = self.numbers[node.name], self.graph.types
+        if not kind:
+            return Context(node, self.graph)
+        named = [v for v in (*node.inputs, *node.outputs) if v]
+        own = {v: replace(types[v], dtype=kind) for v in named if types[v].dtype in ("float32", HALF)}
+        return Context(node, replace(self.graph, types=ChainMap(own, types)))  # type: ignore[arg-type]
+
     def _chain(self, nodes: Sequence[Node], operand: Callable[[str, tuple[Any, ...]], Any], index: Any) -> Any:
-        """The last node's element at `index`. A large expression that is used several times is computed once, by name.
+        """The last node's element at `index`, of the output's type.
+
+        A large expression that is used several times is computed once, by name.
 
         Where each use is written out, a chain of ``a = a + a`` doubles with each step.
         """
-        names = [
-            tirx.call_pure_extern(_kernel_dtype(self.graph.types[n.outputs[0]]), NAMED, tirx.const(k, "int32"))
-            for k, n in enumerate(nodes)
-        ]
+        names = [tirx.call_pure_extern(self._inner(n), NAMED, tirx.const(k, "int32")) for k, n in enumerate(nodes)]
         terms: dict[str, Any] = {n.outputs[0]: name for n, name in zip(nodes, names, strict=True)}
         uses: Counter[int] = Counter()
         written: dict[int | None, int] = {}
@@ -358,7 +375,9 @@ class _Job:
             if uses[k] > 1 and written[k] >= NAMED_LEAVES:
                 bound += [node.op.lower(), names[k], term]
                 terms[node.outputs[0]] = names[k]
-        result = terms[nodes[-1].outputs[0]]
+        result = terms[nodes[-1].outputs[0]] if nodes else operand(self.group.output, index)
+        if str(result.ty.dtype) != self.outputs[0].dtype:
+            result = result.astype(self.outputs[0].dtype)
         return tirx.call_pure_extern(str(result.ty.dtype), WITH_NAMES, *bound, result) if bound else result
 
     def _pointwise(
@@ -366,7 +385,7 @@ class _Job:
     ) -> Any:
         operator = registry.find(node)
         assert operator is not None
-        dtype = _kernel_dtype(self.graph.types[node.outputs[0]])
+        dtype = self._inner(node)
         inputs = [
             self.places[self.slots[v, True]]
             if k in operator.tables
@@ -376,7 +395,9 @@ class _Job:
             for k, v in enumerate(node.inputs)
             if k not in operator.constant_inputs
         ]
-        result = operator.function(Context(node, self.graph), *inputs)
+        if kind := self.numbers[node.name]:
+            inputs = [_as(x, kind) for x in inputs]
+        result = operator.function(self._context(node), *inputs)
         return result if str(result.ty.dtype) == dtype else result.astype(dtype)
 
     def spec(self) -> KernelSpec:
@@ -419,6 +440,35 @@ def pack(array: np.ndarray[Any, Any], layout: Layout) -> np.ndarray[Any, Any]:
     return out
 
 
+def _numbers(group: Group, graph: Graph) -> dict[str, str]:
+    """By node the type that it computes in, where values of it are of float16; else nothing.
+
+    What follows an operator in float32 within the kernel goes on in that, and is rounded once, at the end.
+    """
+    numbers: dict[str, str] = {}
+    wide: set[str] = set()
+    for node in group.nodes:
+        halves = any(v and graph.types[v].dtype == HALF for v in (*node.inputs, *node.outputs))
+        exact = bool(wide.intersection(node.inputs)) or not computes_in_half(node, graph)
+        numbers[node.name] = ("float32" if exact else "float16") if halves else ""
+        wide.update(node.outputs if halves and exact else ())
+    return numbers
+
+
+def _as(x: Any, kind: str) -> Any:
+    """An element, if it is a float, as one of type `kind`, "float16" or "float32"."""
+    if x is None or str(x.ty.dtype) not in ("float16", "float32"):
+        return x
+    return tirx.const(x.value, kind) if type(x).__name__ == "FloatImm" else x.astype(kind)
+
+
+def _widened(x: Any) -> Any:
+    """A tensor of float16 as one of float32, in a stage that schedules inline."""
+    if x is None or str(x.dtype) != "float16":
+        return x
+    return te.compute(x.shape, lambda *i: x(*i).astype("float32"), name=WIDENED)
+
+
 def _kernel_dtype(t: TensorType) -> str:
-    """The element type that kernels compute with."""
-    return STORED.get(t.dtype, t.dtype)
+    """The element type that kernels compute with, as TVM calls it."""
+    return "float16" if t.dtype == HALF else STORED.get(t.dtype, t.dtype)

@@ -17,7 +17,7 @@ import numpy as np
 
 from dlpack.graph import registry
 from dlpack.graph.fuse import Group
-from dlpack.graph.ir import Cache, Graph, Node, TensorType
+from dlpack.graph.ir import HALF, Cache, Graph, Node, TensorType
 from dlpack.graph.registry import Context
 from dlpack.kernels.backend import LayoutPreferences
 from dlpack.loops.layout import Layout, channels_last, dense, order_of
@@ -94,7 +94,8 @@ class _Placer:
         for name in graph.inputs:
             self.give_buffer(name, "input")
         for name, array in graph.constants.items():
-            t = TensorType(array.dtype.name, array.shape)
+            known = graph.types.get(name)
+            t = known if known and known.dtype == HALF else TensorType(array.dtype.name, array.shape)
             self.out.buffers[name] = Buffer(name, "constant", t.dtype, max(t.size, 1), t.shape, dense(t.shape))
             self.out.places[name] = Place(name, dense(t.shape))
         for cache in graph.caches:

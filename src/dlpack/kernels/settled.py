@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from dlpack.graph.ir import Array, Graph
+from dlpack.graph.ir import HALF, Array, Graph
 from dlpack.graph.packed import Packed
 from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout, dense
@@ -108,7 +108,8 @@ class Settled:
             return f"{graph.types[constant].shape} derived from {self.digest(graph, graph.derived[constant])}"
         array = graph.constants[constant]
         if id(array) not in self._digests:
-            self._digests[id(array)] = array, _digest(array)
+            half = graph.types[constant].dtype == HALF  # the same constant as in float32, if its numbers are the same
+            self._digests[id(array)] = array, _digest(array.astype(np.float32) if half else array)
         return self._digests[id(array)][1]
 
     def pack(self, graph: Graph, packed: Mapping[str, Packed]) -> None:

@@ -10,6 +10,9 @@ from dlpack.loops.expressions import Operand
 from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout
 
+WIDENED = "widened"
+"""What the name of a stage begins with that only makes float32 of float16: it is computed where it is read."""
+
 
 @dataclass(frozen=True)
 class KernelSpec:

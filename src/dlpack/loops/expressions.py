@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlpack.loops.index import Linear, Range, arithmetic, merge_divmod
-from dlpack.loops.ir import Const, Declare, Expr, Gathered, Index, Load, Op, Ref
+from dlpack.loops.ir import HALF, Const, Declare, Expr, Gathered, Index, Load, Op, Ref
 from dlpack.loops.layout import Layout
 
-VECTOR_DTYPES = {"float32", "int32", "uint32"}
+VECTOR_DTYPES = {"float32", "int32", "uint32", HALF}
 CONVERTIBLE = {"uint8", "int8", "int16"}
 BINARY = {
     "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Max": "max", "Min": "min",
@@ -391,7 +391,9 @@ def number_of(e: Any) -> int | None:
 
 
 def dtype_of(e: Any) -> str:
-    return str(e.dtype) if hasattr(e, "dtype") else str(e.ty.dtype)
+    """The kernel IR's name of the type of a TVM expression or buffer."""
+    dtype = str(e.dtype) if hasattr(e, "dtype") else str(e.ty.dtype)
+    return HALF if dtype == "float16" else dtype
 
 
 def _wraps(op: str, dtype: str) -> bool:

@@ -12,6 +12,9 @@ from enum import Enum
 
 from dlpack.loops.index import Linear
 
+HALF = "half"
+"""The element type of float16s that kernels compute with: values between operators (`graph/halves.py`), not borders."""
+
 # --- expressions -----------------------------------------------------------------------------------------------------
 
 

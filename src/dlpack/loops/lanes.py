@@ -18,6 +18,7 @@ from typing import TypeGuard
 
 from dlpack.loops.index import Linear
 from dlpack.loops.ir import (
+    HALF,
     Assign,
     Const,
     Declare,
@@ -125,9 +126,9 @@ def _steps(loop: For, registers: _Registers) -> list[Stmt] | None:
     middle, at_once = loop.begin + trips * len(steps), 1 if bytes_of else _trips_together(trips, extent)
     out: list[Stmt] = [*rows.addresses, replace(loop, end=middle, step=len(steps), body=tuple(body), together=at_once)]
     if trips == 1:
-        out = [Scope(tuple(_at(body, loop.var, Linear(loop.begin))))]
+        out = [Scope(tuple(at_place(body, loop.var, Linear(loop.begin))))]
     if loop.end - middle == 1:
-        out.append(Scope(tuple(_at(loop.body, loop.var, Linear(middle)))))
+        out.append(Scope(tuple(at_place(loop.body, loop.var, Linear(middle)))))
     elif loop.end > middle:
         out.append(replace(loop, begin=middle))
     return out
@@ -256,7 +257,7 @@ def _is_plain(loop: For) -> bool:
 
 
 def _is_scalar(e: Expr | None) -> TypeGuard[Load]:
-    return isinstance(e, Load) and e.lanes == 1 and e.dtype == "float32"
+    return isinstance(e, Load) and e.lanes == 1 and e.dtype in ("float32", HALF)
 
 
 def _inputs_of_dots(stmts: Iterable[Stmt]) -> set[Load]:
@@ -326,19 +327,19 @@ def _moved(step: _Step, var: str, by: int, rows: _Rows) -> Iterator[Stmt]:
             return _lane(replace(e, name=rows.names[e.name][number], lanes=rows.lanes * e.lanes), lane, e.lanes)
         return e
 
-    for s in _at(step.rest, var, Linear.var(var) + by):
+    for s in at_place(step.rest, var, Linear.var(var) + by):
         yield _mapped(s, on_expr)
 
 
-def _at(stmts: Iterable[Stmt], var: str, place: Linear) -> Iterator[Stmt]:
+def at_place(stmts: Iterable[Stmt], var: str, place: Linear) -> Iterator[Stmt]:
     """The statements with `place` for the loop's variable."""
 
     def moved(index: Linear) -> Linear:
         return index + (place - Linear.var(var)) * (index.coefficient(var) or 0)
 
     for s in stmts:
-        if isinstance(s, Scope):
-            yield Scope(tuple(_at(s.body, var, place)))
+        if isinstance(s, For | Scope):
+            yield replace(s, body=tuple(at_place(s.body, var, place)))
         elif isinstance(s, Prefetch):
             yield replace(s, index=moved(s.index))
         else:

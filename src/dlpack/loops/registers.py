@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dlpack.loops.ir import (
+    HALF,
     Array,
     Assign,
     Block,
@@ -33,7 +34,9 @@ from dlpack.loops.ir import (
 )
 
 _STACK_BYTES = 4096
-_ITEMSIZE = {"float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
+_ITEMSIZE = {
+    "float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2, HALF: 2,
+}  # fmt: skip
 
 
 def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[int, ...]], stack: int = _STACK_BYTES) -> Kernel:

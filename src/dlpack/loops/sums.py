@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from dlpack.loops.ir import (
+    HALF,
     Assign,
     Const,
     Declare,
@@ -70,8 +71,9 @@ def _block(stmts: tuple[Stmt, ...], constants: Collection[str]) -> tuple[Stmt, .
 
 
 def _is_zero(e: Expr | None) -> bool:
-    """Whether it is a vector of zeros of float32."""
-    return isinstance(e, Op) and e.op == "splat" and e.dtype == "float32" and e.args == (Const("float32", 1, 0.0),)
+    """Whether it is a vector of zeros of float32 or float16."""
+    zero = isinstance(e, Op) and e.op == "splat" and e.dtype in ("float32", HALF)
+    return zero and isinstance(e, Op) and e.args == (Const(e.dtype, 1, 0.0),)
 
 
 def _addend(e: Expr, constants: Collection[str]) -> list[tuple[str, Load]]:

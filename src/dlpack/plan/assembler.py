@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from dlpack.graph.fuse import Group, fuse
-from dlpack.graph.ir import Array, TensorType
+from dlpack.graph.ir import HALF, Array, TensorType
 from dlpack.kernels.backend import Backend
 from dlpack.kernels.build import Argument, Call, KernelBuilder, pack
 from dlpack.kernels.place import Buffer, Placement, place
@@ -115,7 +115,7 @@ class Assembler:
             self.threads if any(k.kernel.trips for k in kernels.values()) else 1,
             tuple(self.weight_places.values()),
             tuple(self.prepared_places.values()),
-            tuple(self.caches.values()),
+            caches=tuple(self.caches.values()),
         )
 
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
@@ -228,6 +228,8 @@ class Assembler:
             at = self.own_weights.place(weight, data)
             self.own_parts[at] = weight, place_of(weight, name, at, nbytes)
             return Address("weights", at, weight.dtype)
+        if weight.dtype == HALF:  # stored as the others' float16s, whose bits they read
+            return replace(self._stored(replace(weight, dtype="float16"), name, data), dtype=HALF)
         if weight.digest in self.settled.packed and self.widens:
             return self._dequantized(weight, name, nbytes)
         stored = self.settled.weights.in_other_layout(weight) or self._narrow(weight, data)
@@ -458,10 +460,11 @@ class Assembler:
         """The place of Winograd weights, which a step of `prepare` computes."""
         edge, _, inputs, outputs = self.graph.types[name].shape
         ((_, block),) = packed.blocks
-        nbytes = edge * edge * -(-outputs // block.size) * inputs * block.room * 4
+        dtype = self.graph.types[name].dtype
+        nbytes = edge * edge * -(-outputs // block.size) * inputs * block.room * TensorType(dtype, ()).itemsize
         weight = self.settled.weight(self.graph, name, packed)
         at, new = self.settled.prepare(weight, nbytes)
-        target = Address("prepared", at, "float32")
+        target = Address("prepared", at, dtype)
         if new:
             self.prepared_places[at] = place_of(weight, name, at, nbytes)
             origin = self.graph.derived[name]

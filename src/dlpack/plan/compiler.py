@@ -10,6 +10,7 @@ from dlpack.graph.attention import attention
 from dlpack.graph.blocks import blocks_of
 from dlpack.graph.bytes import read_as_bytes
 from dlpack.graph.fuse import fuse
+from dlpack.graph.halves import halved
 from dlpack.graph.heads import scaled_queries, shared_heads
 from dlpack.graph.idioms import idioms
 from dlpack.graph.ir import Graph
@@ -74,6 +75,7 @@ class Compiler:
         graph = idioms(rewrite(graph))
         graph = attention(graph, None if graph.open else self.backend.layouts.attention)
         graph = shared_heads(scaled_queries(graph))
+        graph = halved(graph) if self.backend.layouts.halves else graph
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         groups = fuse(graph)
         placement = place(graph, groups, self.backend.layouts)

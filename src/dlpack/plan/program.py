@@ -196,6 +196,18 @@ class LoopStep(Step):
     body: tuple[Step, ...]
 
 
+def operands(step: Step) -> tuple[Address, ...]:
+    """All that a step of a run reads or writes."""
+    if isinstance(step, CallStep):
+        return step.arguments
+    if isinstance(step, LoopStep):
+        return tuple(a for inner in step.body for a in operands(inner))
+    if isinstance(step, CopyStep):
+        return step.source, step.target
+    assert isinstance(step, HaloStep | FillStep)
+    return (step.target,)
+
+
 @dataclass(frozen=True)
 class NamedKernel:
     """A kernel with its name in the file, what it computes, and how often which nodes call it."""

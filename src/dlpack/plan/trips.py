@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, Program, Step
+from dlpack.plan.program import CallStep, HaloStep, LoopStep, Program, Step, operands
 
 
 def overwritable(body: Program, state: int) -> set[str] | None:
@@ -26,18 +26,6 @@ def overwritable(body: Program, state: int) -> set[str] | None:
             equal.add(step.kernel)
         written |= names
     return equal
-
-
-def operands(step: Step) -> tuple[Address, ...]:
-    """All that a step reads or writes."""
-    if isinstance(step, CallStep):
-        return step.arguments
-    if isinstance(step, LoopStep):
-        return tuple(a for inner in step.body for a in operands(inner))
-    if isinstance(step, CopyStep):
-        return step.source, step.target
-    assert isinstance(step, HaloStep)
-    return (step.target,)
 
 
 def fills_borders(steps: Iterable[Step]) -> bool:

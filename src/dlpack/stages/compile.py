@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dlpack.errors import UnsupportedError
+from dlpack.errors import UnsupportedError, UsageError
 from dlpack.meaning.labels import check_labels
 from dlpack.meaning.preprocess import Preprocess, from_metadata, resolve
 from dlpack.meaning.shape_sets import check_sets, set_name
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 
 def needed(builds: Sequence[Build], prepared: Prepared) -> tuple[Build, ...]:
-    """The builds that are of use to the model."""
+    """The builds that are of use to the model. Raises UsageError for float16 where the model is quantised."""
     from dlpack.graph.quantized import is_quantized
 
     integers = any(is_quantized(case.graph) for case in prepared.cases)
+    if integers and any(b.halves for b in builds):
+        raise UsageError("arithmetic in float16 is for networks of floats, and this one has quantised values")
     return tuple(b for b in builds if integers or not b.for_dots) or tuple(builds)
 
 

@@ -23,6 +23,7 @@ from dlpack.stages.text import Found, find_tokenizer
 if TYPE_CHECKING:
     from dlpack.graph.ir import Graph
     from dlpack.meaning.quantization import Meaning
+    from dlpack.targets.base import Build
     from dlpack.verify.trial import Trial
 
 
@@ -194,6 +195,13 @@ def tolerance(options: Options) -> float:
     from dlpack.verify.reference import RELATIVE_TOLERANCE
 
     return RELATIVE_TOLERANCE if options.tolerance is None else options.tolerance
+
+
+def tolerances(builds: Sequence[Build], options: Options) -> dict[str, float]:
+    """By name the machines that have a tolerance of their own, which one on the command line replaces."""
+    from dlpack.verify.reference import HALVES_TOLERANCE
+
+    return {b.machine().name: HALVES_TOLERANCE for b in builds if b.halves and options.tolerance is None}
 
 
 def clean_graph(proto: Any, shapes: Shapes, maxima: Mapping[str, int] | None = None) -> tuple[Any, Graph]:

@@ -56,13 +56,14 @@ def verify(
             expected = reference(model(), inputs, manifest["ranges"], relative, more=False)
             questions.append(Question(inputs, expected, (given.file,), model))
             manifest["verified_with"] = given.to_json()
-        found = answers(folder, manifest, questions, relative)
+        own = manifest.get("tolerances", {})
+        found = answers(folder, manifest, questions, relative, own)
         errors = [e for answer in found for e in answer.errors]
         if prepared.generation and "library" in manifest and "this computer" in manifest["verified_on"]:
             errors += verify_text(folder, prepared.source.proto, prepared.generation, relative)
         manifest["verification"] = [e.__dict__ for e in errors]
         if not all(e.passed for e in errors):
-            raise VerificationError(failure(errors, asked=True))
+            raise VerificationError(failure(errors, asked=True, own=own))
         if says_nothing(manifest, errors):
             progress.warn(
                 "all numbers of the outputs are zero for the inputs that were tried, so little is verified: give real "

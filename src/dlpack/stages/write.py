@@ -11,7 +11,7 @@ from dlpack.meaning.features import from_metadata
 from dlpack.meaning.shape_sets import describe_buckets
 from dlpack.options import Options, Progress, options_text
 from dlpack.stages.compile import in_file
-from dlpack.stages.prepare import Prepared, tolerance
+from dlpack.stages.prepare import Prepared, tolerance, tolerances
 from dlpack.stages.text import described as described_text
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def _emit(
             source_flags(builds[0].machine().flags if len(machines) == 1 else ()),
         )
         runtime = read_runtime()
-        tried = prepared.tried()
-        test = [self_test(program, k, c.trial) for k, c in zip(tried, prepared.cases, strict=True)]
+        tried, least = prepared.tried(), max(tolerances(builds, options).values(), default=0.0)
+        test = [self_test(program, k, c.trial, least) for k, c in zip(tried, prepared.cases, strict=True)]
         source = prepared.source
         wanted = options.mxnet_api or source.metadata.get("dlpack.source") == "MXNet"
         mxnet = mxnet_api(source.metadata, source.outputs) if wanted else None
@@ -120,6 +120,8 @@ def _manifest(
     manifest = manifest_of(programs, place[0].name, source.sha256, source.opset)
     manifest["ranges"] = [list(r) for r in cases[0].trial.ranges]
     manifest["tolerance"] = tolerance(options)
+    if apart := tolerances(place[1], options):
+        manifest["tolerances"] = apart
     own = {value.name for value in source.proto.graph.input}
     if changed := _model_options(options):
         manifest["model_options"] = changed

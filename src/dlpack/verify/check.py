@@ -67,6 +67,7 @@ def verify_bundle(
     manifest = read_manifest(bundle)
     check_files(bundle, manifest)
     relative = manifest.get("tolerance", RELATIVE_TOLERANCE) if tolerance is None else tolerance
+    own = manifest.get("tolerances", {}) if tolerance is None else {}
     sets, ranges = sets_of(manifest), manifest["ranges"]
     questions = stored_questions(bundle, tried_sets(manifest))
     if given is not None:
@@ -81,7 +82,7 @@ def verify_bundle(
             Question(q.inputs, reference(m(), q.inputs, ranges, relative, more=given is None), q.label, m)
             for q, m in asked
         ]
-    return [e for answer in answers(bundle, manifest, questions, relative) for e in answer.errors]
+    return [e for answer in answers(bundle, manifest, questions, relative, own) for e in answer.errors]
 
 
 def _as_built(
@@ -138,15 +139,19 @@ def stored_questions(bundle: Path, sets: Sequence[Mapping[str, Any]]) -> list[Qu
     return questions
 
 
-def answers(bundle: Path, manifest: Mapping[str, Any], questions: Sequence[Question], relative: float) -> list[Answer]:
-    """Runs the bundle on each question's inputs."""
+def answers(
+    bundle: Path, manifest: Mapping[str, Any], questions: Sequence[Question], relative: float, own: Mapping[str, float]
+) -> list[Answer]:
+    """Runs the bundle on each question's inputs; `own` are the tolerances of machines that have their own."""
     with bundle_runner(bundle, manifest) as run:
         if "tried" in manifest:  # what the largest run leaves behind must not matter to the smaller ones
             run(questions[-1].inputs)
-        return [_answer(run, q, manifest["ranges"], relative, manifest["macs"]) for q in questions]
+        return [_answer(run, q, manifest["ranges"], relative, own, manifest["macs"]) for q in questions]
 
 
-def _answer(run: Run, question: Question, ranges: list[list[float]], relative: float, macs: int) -> Answer:
+def _answer(
+    run: Run, question: Question, ranges: list[list[float]], usual: float, own: Mapping[str, float], macs: int
+) -> Answer:
     """Of each output of each build the worst error over all inputs."""
     worst: dict[str, OutputError] = {}
     expected = question.expected
@@ -155,10 +160,14 @@ def _answer(run: Run, question: Question, ranges: list[list[float]], relative: f
         for build, outputs in run(x).items():
             where = [w for w in (build, *question.label) if w]
             label = f" ({', '.join(where)})" if where else ""
+            machine = build.partition(" on ")[0]
+            relative = own.get(machine, usual)
             errors = _errors(outputs, expected, case, label, relative)
             bad = {k: outputs[name] for k, (name, e) in enumerate(zip(outputs, errors, strict=True)) if not e.passed}
             # Integer networks are exact, but for operators with a tolerance, which round near ties: Resize, Softmax.
-            doubtful = not expected.more or any(expected.tolerances[k] is not None for k in bad)
+            doubtful = machine not in own and (
+                not expected.more or any(expected.tolerances[k] is not None for k in bad)
+            )
             if bad and question.model is not None and not case and doubtful:
                 expected = second_opinion(question.model(), x, expected, bad, relative, macs)
                 errors = _errors(outputs, expected, case, label, relative)
@@ -179,10 +188,10 @@ def _errors(
     ]
 
 
-def failure(errors: Sequence[OutputError], asked: bool) -> str:
+def failure(errors: Sequence[OutputError], asked: bool, own: Mapping[str, float]) -> str:
     """What to say of a build whose predictor is refused: which outputs, by how much, and what may be done.
 
-    `asked`: whether there was a second opinion.
+    `asked`: whether there was a second opinion; `own` as in `answers`.
     """
     bad = [e for e in errors if not e.passed]
     lines = [
@@ -190,6 +199,11 @@ def failure(errors: Sequence[OutputError], asked: bool) -> str:
         f"{e.tolerance:.3g} is accepted)"
         for e in bad
     ]
+    if all(any(f"({machine}" in e.name for machine in own) for e in bad):
+        return (
+            f"float16 is too coarse for this model: {'; '.join(lines)}. Build it with --arithmetic float32; or, if "
+            "your application bears such an error on its own data, accept it with --tolerance"
+        )
     also = ", and from all other ways to compute the model here" if asked else ""
     return (
         f"the compiled predictor differs from onnxruntime{also}: {'; '.join(lines)}. That is a fault of dlpack: please "

@@ -31,6 +31,9 @@ from dlpack.verify.tail import run_with_tail
 RELATIVE_TOLERANCE = 1e-4
 """Largest accepted error, as a part of the output's largest absolute value."""
 
+HALVES_TOLERANCE = 1e-2
+"""The same of kernels that compute in float16, whose 11 binary digits a sum of products rounds at each step."""
+
 HALF_DIGIT = {
     "float16": 2.0**-10,
     "bfloat16": 2.0**-7,

@@ -92,8 +92,9 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int, ...], sized: bool) -> bool:
     return shape == wanted or (sized and len(shape) == len(wanted) and all(map(int.__le__, shape, wanted)))
 
 
-def self_test(program: Program, number: int, trial: Trial) -> SelfTest:
-    """What the emitted file's self-test checks in the set of shapes of that number: some elements of each output."""
+def self_test(program: Program, number: int, trial: Trial, least: float = 0.0) -> SelfTest:
+    """What the emitted file's self-test checks in the set of shapes of that number: some elements of each output, with
+    a tolerance of `least` of its range at the least."""
     shape_set, samples = program.shape_sets[number], []
     own = dict(zip((t.name for t in shape_set.outputs), trial.expected.outputs, strict=False))
     shapes = {t.true_shape: np.array(own[t.name].shape, np.int64) for t in shape_set.outputs if t.true_shape}
@@ -109,7 +110,7 @@ def self_test(program: Program, number: int, trial: Trial) -> SelfTest:
         places = np.unique(np.linspace(0, max(0, flat.size - 1), min(64, flat.size)).astype(np.int64))
         finite = flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat
         span = max(abs(float(finite.max())), abs(float(finite.min()))) if finite.size else 0.0
-        usual = span * trial.tolerance if flat.dtype.kind == "f" else 0.0
+        usual = span * max(trial.tolerance, least) if flat.dtype.kind == "f" else 0.0
         tolerance = max(usual, given.largest if given else 0.0)
         values = tuple(float(flat[p]) for p in places if p < flat.size)
         if want.shape != t.shape and places.size:  # in the largest shape they lie elsewhere
