@@ -52,10 +52,10 @@ typedef int32_t (*@name@_on_token)(void* user, int64_t token);
    possible where there is a text. @NAME@_FULL: the text has @NAME@_CONTEXT tokens, `made` of
    them are new. */
 @NAME@_API @name@_status @name@_generate(@name@_predictor* predictor, const int64_t* prompt,
-                                         size_t prompt_count, size_t most,
-                                         @name@_sampler* sampler, const int64_t* stop,
-                                         size_t stop_count, @name@_on_token on_token, void* user,
-                                         int64_t* tokens, size_t* made);
+                                         size_t prompt_count, size_t most, @name@_sampler* sampler,
+                                         const int64_t* stop, size_t stop_count,
+                                         @name@_on_token on_token, void* user, int64_t* tokens,
+                                         size_t* made);
 
 //@ section decoder_method
 @name@_status append(const int64_t* tokens, size_t count) {
@@ -230,7 +230,8 @@ int32_t draw_token(const float* scores, @name@_sampler& sampler, double* chance,
     for (int32_t root = all / 2 - 1; root >= 0; --root) sink(chance, heap, root, all);
     int32_t taken = 0;
     if (wanted < all) {
-      for (sum = 0; taken < wanted; ++taken) sum += chance[take_likeliest(chance, heap, all - taken)];
+      for (sum = 0; taken < wanted; ++taken)
+        sum += chance[take_likeliest(chance, heap, all - taken)];
     }
     while (kept < wanted && (kept == 0 || share < sampler.top_p * sum)) {
       if (kept == taken) take_likeliest(chance, heap, all - taken), ++taken;
@@ -324,8 +325,7 @@ const float* @name@_scores(@name@_predictor* p) {
                               size_t stop_count, @name@_on_token on_token, void* user,
                               int64_t* tokens, size_t* made) {
   if (made != nullptr) *made = 0;
-  if ((stop == nullptr && stop_count != 0) ||
-      (sampler != nullptr && !impl::makes_sense(*sampler)))
+  if ((stop == nullptr && stop_count != 0) || (sampler != nullptr && !impl::makes_sense(*sampler)))
     return @NAME@_BAD_ARGUMENT;
   const @name@_status status = @name@_append(p, prompt, prompt_count);
   if (status != @NAME@_OK) return status;

@@ -167,8 +167,7 @@ void describe_set(@name@_predictor& p, int32_t number) {
     tensor = first;
     tensor.shape = extents;
     tensor.bytes += stride * static_cast<size_t>(number);
-    for (int32_t d = 0; d < first.rank; ++d)
-      *extents++ = first.shape[d] + (d == open ? number : 0);
+    for (int32_t d = 0; d < first.rank; ++d) *extents++ = first.shape[d] + (d == open ? number : 0);
   };
   for (int i = 0; i < kInputCount; ++i)
     describe(p.sized_inputs[i], kInputs[i], kInputOpen[i], kInputStride[i]);

@@ -240,8 +240,8 @@ void dequantize_dims(T* to, const stored_codes<BITS>& from, size_t& i, size_t sc
 
 // Makes weights of what is stored for them, `elements` with the zeros between them.
 template <class T, int BITS>
-[[gnu::noinline]] void dequantize(T* to, size_t elements, const stored_codes<BITS>& from,
-                                  int rank, const dequantized_dim* dims) {
+[[gnu::noinline]] void dequantize(T* to, size_t elements, const stored_codes<BITS>& from, int rank,
+                                  const dequantized_dim* dims) {
   for (size_t i = 0; i < elements; ++i) to[i] = 0;
   size_t i = 0;
   dequantize_dims(to, from, i, 0, rank, dims);

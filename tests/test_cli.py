@@ -213,12 +213,15 @@ def test_an_output_folder_that_is_no_bundle_is_not_touched(tmp_path: Path) -> No
     assert result.exit_code == 2 and "is not a folder" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"not a model at all", b"PK\x03\x04 a zip file", b"\x08\x09\x3a\xff\xff\xff\xff\x07"]
-)
+@pytest.mark.parametrize("data", [b"", b"not a model at all", b"\x08\x09\x3a\xff\xff\xff\xff\x07"])
 def test_a_file_that_is_not_onnx_exits_with_3(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "model.onnx").write_bytes(data)
     assert "model.onnx" in fails(tmp_path, 3, tmp_path / "model.onnx")
+
+
+def test_a_damaged_archive_exits_with_2(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"PK\x03\x04 a zip file")
+    assert "a zip archive that is cut off or damaged" in fails(tmp_path, 2, tmp_path / "model.onnx")
 
 
 def test_all_unsupported_nodes_are_listed_at_once(tmp_path: Path, model_files: dict[str, Path]) -> None:

@@ -62,9 +62,6 @@ VECTOR_REDUCE = "dlpack.vector_reduce"
 PREFETCH = "dlpack.prefetch"
 """Loop annotation: how many elements ahead to prefetch the packed weights that the loop reads."""
 
-LINE = 64
-"""Bytes of a cache line."""
-
 WHOLE = "dlpack.whole"
 """Loop annotation: the loop is not cut at guards; they are tested in every trip. For long bodies and cheap tests."""
 
@@ -277,10 +274,10 @@ class Lowering(ExpressionLowering):
         ahead; where vectors are of bytes that become floats, one for each cache line, four times as far."""
         loads = {e for e in expressions(body) if isinstance(e, Load) and e.lanes > 1 and e.buffer in self.operands}
         streamed = {e for e in loads if self.operands[e.buffer].padded and e.index.uses(var)}
-        out: list[Stmt] = []
+        out, line = list[Stmt](), 64
         for e in sorted(streamed, key=lambda e: (e.buffer, e.index.const)):
-            narrow = e.dtype in ("int8", "uint8") and e.lanes < LINE
-            if not narrow or e.index.const % LINE == 0:
+            narrow = e.dtype in ("int8", "uint8") and e.lanes < line
+            if not narrow or e.index.const % line == 0:
                 out.append(Prefetch(e.buffer, e.index + (4 * distance if narrow else distance)))
         return list(dict.fromkeys(out))
 
@@ -383,8 +380,8 @@ class Lowering(ExpressionLowering):
 
         parts = full + (rest > 0)
         # A loop that only copies a row would be a call of memmove to GCC.
-        whole = self.open and extent % self.open == 0
-        if parts <= 2 or (local and full <= 16 and not whole) or (parts <= 4 and _gathers(chunk(Linear(begin), width))):
+        short = 2 if self.open and extent % self.open == 0 else 16
+        if parts <= 2 or (local and full <= short) or (parts <= 4 and _gathers(chunk(Linear(begin), width))):
             for k in range(full):
                 out.extend(chunk(Linear(begin + k * width), width))
         elif full:
@@ -498,6 +495,5 @@ def _unscoped(body: Block) -> Block:
 
 
 def _reads_local(e: Any) -> bool:
-    if type(e).__name__ == "TensorLoad":
-        return str(e.source.scope()) == "local"
-    return any(_reads_local(a) for a in operands_of(e))
+    load = type(e).__name__ == "TensorLoad"
+    return str(e.source.scope()) == "local" if load else any(_reads_local(a) for a in operands_of(e))
