@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from textwrap import indent
 from typing import Any
 
-from dlpack.amalgamate import decoder, detector, tokenizer
+from dlpack.amalgamate import decoder, detector, text_writer, tokenizer
 from dlpack.amalgamate.cpp import literal, number_type
 from dlpack.amalgamate.runtime import sections
 from dlpack.amalgamate.wrap import wrapped
@@ -80,6 +80,8 @@ def api_text(runtime: Mapping[str, str], program: Program, classifier: Classifie
     methods += tokenizer.methods(runtime, program)
     declarations += decoder.declaration(runtime, program)
     methods += decoder.methods(runtime, program)
+    declarations += text_writer.declaration(runtime, program)
+    methods += text_writer.methods(runtime, program)
     return runtime["api.h"].replace("@declarations@", declarations).replace("@methods@", methods)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dlpack.amalgamate import decoder
+from dlpack.amalgamate import decoder, text_writer
 from dlpack.amalgamate.classifier import NOTHING, Classifier, api_text, definitions
 from dlpack.amalgamate.cpp import CppPrinter
 from dlpack.amalgamate.machines import SHARE_TRIPS, Code, region, table
@@ -187,8 +187,8 @@ class Document:
             banner("ENTRY POINTS", "the functions declared above"),
             self.runtime["predictor_api.h"].strip(),
             *self.classifier_text(),
-            *self.tokenizer_text(),
             *self.decoder_text(),
+            *self.tokenizer_text(),
         ]
         if self.mxnet_api:
             parts += mxnet_text(self.runtime, self.codes, self.mxnet_api)
@@ -316,6 +316,7 @@ class Document:
             banner("TOKENIZER", about),
             "#if !defined(@NAME@_NO_TOKENIZER)",
             *text,
+            *([text_writer.definition(self.runtime, self.program)] if text_writer.writes(self.program) else []),
             "#endif  // !@NAME@_NO_TOKENIZER",
         ]
 

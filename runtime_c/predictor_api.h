@@ -5,17 +5,14 @@ constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor)) + round_up(si
 //@ one_thread
 constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor));
 //@ end
-//@ no_decoder
 constexpr size_t kSharedMemoryBytes =
 //@ text
     round_up(kTextWork) +
 //@ end
-    kHandleBytes + kArenaBytes + input_storage() + output_storage() + 64;
-//@ end
 //@ decoder
-constexpr size_t kSharedMemoryBytes =
-    kHandleBytes + kCacheBytes + kArenaBytes + input_storage() + output_storage() + 64;
+    kCacheBytes +
 //@ end
+    kHandleBytes + kArenaBytes + input_storage() + output_storage() + 64;
 //@ known_memory
 static_assert(kSharedMemoryBytes + kPreparedBytes <= @NAME@_MEMORY_BYTES,
               "the constant in the API suffices");

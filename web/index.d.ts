@@ -1,5 +1,5 @@
 // A bundle has the one of Decoder, Detector, Stylizer and Writer that suits its model, and TextModel with a tokenizer;
-// everything else is in every bundle.
+// TextWriter where both are; everything else is in every bundle.
 /// <reference lib="dom" />
 
 /** How far the weights have come, in bytes. */
@@ -373,6 +373,18 @@ export class TextModel {
   detokenizeNext(ids: ArrayLike<number>, id: number | null): string;
   /** The embedding of a text; `cut`: one with too many tokens is cut, and no error. */
   embed(text: string | Uint8Array, options?: { cut?: boolean }): Float32Array;
+  dispose(): void;
+}
+
+/** A decoder with its tokenizer. */
+export class TextWriter {
+  static load(source: string | URL | Parts, options?: LoadOptions): Promise<TextWriter>;
+  constructor(predictor: Predictor);
+  readonly predictor: Predictor;
+  readonly texts: TextModel;
+  readonly decoder: Decoder;
+  /** What the model writes after a prompt, piece by piece. Without `stop` it ends where the model says. */
+  write(prompt: string | Uint8Array, options?: TokenOptions): AsyncGenerator<string>;
   dispose(): void;
 }
 

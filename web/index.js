@@ -5,4 +5,5 @@ export { Predictor, supportedBuild } from "./predictor.js";
 export { pixelsOf, preprocess } from "./preprocess.js";
 export { Stylizer, WorkerStylizer } from "./stylizer.js";
 export { TextModel } from "./text.js";
+export { TextWriter } from "./text_writer.js";
 export { Writer } from "./writer.js";

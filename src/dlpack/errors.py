@@ -21,10 +21,11 @@ class ExceededError(UsageError):
 
 
 class FullError(UsageError):
-    """A text gets longer than a predictor can keep; `tokens` are those that were written until then."""
+    """A text gets longer than a predictor can keep; `tokens`, or `text`, were written until then."""
 
     def __init__(self, message: str, tokens: tuple[int, ...] = ()) -> None:
         self.tokens = tokens
+        self.text = ""
         super().__init__(message)
 
 

@@ -24,8 +24,8 @@ STRINGS_MODULE = "strings.js"
 TASK_MODULES = {"detect": "detector.js", "style": "stylizer.js", "text": "writer.js", "generate": "decoder.js"}
 """What a package has besides, by the model's task: only what it can do is downloaded."""
 
-TEXT_MODULE = "text.js"
-"""What the package of a model with a tokenizer has."""
+TEXT_MODULE, WRITER_MODULE = "text.js", "text_writer.js"
+"""What the package of a model with a tokenizer has, and of one that writes with it."""
 
 DEMO = (
     "demo_common.js", "demo_digits.js", "demo_offline.js", "demo_pictures.js", "demo_sample.js", "demo_table.js",
@@ -64,7 +64,9 @@ FILES = (
 def package_modules(manifest: Manifest) -> dict[str, str]:
     """The modules of this model's package and its index.js, which exports what they hold: their texts by name."""
     task = TASK_MODULES.get(manifest.get("task", {}).get("kind", ""))
-    names = [*MODULES, *([task] if task else []), *([TEXT_MODULE] if "tokenizer" in manifest else [])]
+    text = [TEXT_MODULE] if "tokenizer" in manifest else []
+    text += [WRITER_MODULE] if text and "decoder" in manifest else []
+    names = [*MODULES, *([task] if task else []), *text]
     index = [line for line in web_text("index.js").splitlines(keepends=True) if line.split('"./')[1][:-3] in names]
     return {**{name: web_text(name) for name in names}, "index.js": "".join(index)}
 

@@ -262,7 +262,9 @@ class TextPart:
     """A tokenizer in the file. Its tables lie in the weights at `offset`.
 
     `constants`: the lines that define them for the runtime's sections, `sections`, which `normalize` calls.
-    `work_bytes`: of a predictor's memory; `tokens`: how many ids there are; `most_bytes`: of a text.
+    `work_bytes`: of a predictor's memory; `tokens`: how many ids there are; `most_bytes`: of a text. `stops`: the ids
+    that end a text which a decoder writes, where the model's folder says so; `piece`: more bytes than an id adds to a
+    text; `writer`: where in the memory a text is written.
     """
 
     offset: int
@@ -273,6 +275,9 @@ class TextPart:
     tokens: int
     most_bytes: int
     embedding: Embedding | None = None
+    stops: tuple[int, ...] = ()
+    piece: int = 0
+    writer: int = 0
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,14 @@ class Found:
     """A tokenizer that fits the model. `pooling` and `normalize`: of the options, or of the model's folder.
 
     `asked`: the user has said how a text is embedded, so that a model for which this is impossible is an error.
+    `stops`: the tokens that end a text, as the model's folder says.
     """
 
     tokenizer: Tokenizer
     pooling: str
     normalize: bool
     asked: bool
+    stops: tuple[int, ...] = ()
 
 
 def find_tokenizer(model: Path, source: Source, options: Options, progress: Progress) -> Found | None:
@@ -64,7 +66,18 @@ def find_tokenizer(model: Path, source: Source, options: Options, progress: Prog
             detail.append("not used")
             return None
         detail.append(f"{tokenizer.model_name}, {len(tokenizer.strings):,} tokens")
-    return Found(tokenizer, pooling, normalize, bool(options.embedding))
+    return Found(tokenizer, pooling, normalize, bool(options.embedding), _stops(path.parent, len(tokenizer.strings)))
+
+
+def _stops(folder: Path, tokens: int) -> tuple[int, ...]:
+    """`eos_token_id` of generation_config.json, or else of config.json: one id or several."""
+    for name in ("generation_config.json", "config.json"):
+        told = _json(folder / name)
+        found = told.get("eos_token_id") if isinstance(told, dict) else None
+        ids = found if isinstance(found, list) else [found]
+        if all(type(i) is int and 0 <= i < tokens for i in ids):
+            return tuple(ids)
+    return ()
 
 
 def beside(model: Path) -> Path | None:
@@ -184,6 +197,11 @@ def with_tokenizer(
         )
     offset = -(-len(program.weights) // 64) * 64
     data, part = text_part(found.tokenizer, offset, options.text_bytes, embedding)
+    if program.decoder:
+        piece = 8 * max(len(s) for s in found.tokenizer.strings if s is not None) + 64
+        room = (program.decoder.context + 1) * (8 + 4) + piece
+        work = part.work_bytes + -(-room // 64) * 64
+        part = replace(part, stops=found.stops, piece=piece, writer=part.work_bytes, work_bytes=work)
     weights = program.weights.ljust(offset, b"\0") + data
     return {machine: replace(p, weights=weights, text=part) for machine, p in programs.items()}
 
@@ -244,6 +262,7 @@ def described(program: Program, found: Found) -> dict[str, Any]:
             "before": [number for number, _ in tokenizer.before],
             "behind": [number for number, _ in tokenizer.behind],
             "pad": pad_id(tokenizer),
+            **({"stop": list(part.stops)} if program.decoder else {}),
         }
     }
     if e := part.embedding:
