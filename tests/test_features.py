@@ -13,6 +13,7 @@ from dlpack.exporters.base import ExportOptions
 from dlpack.exporters.forest import Ensemble, Tree, to_onnx
 from dlpack.exporters.lightgbm.export import read as read_lightgbm
 from dlpack.exporters.sklearn.export import _features
+from dlpack.exporters.sklearn.texts import Table
 from dlpack.exporters.xgboost.export import EXPORTER as XGBOOST
 from dlpack.meaning.features import from_metadata, to_metadata
 
@@ -92,6 +93,6 @@ def test_an_estimator_says_names() -> None:
     class Fitted:
         feature_names_in_ = np.array(["age", "height"], object)
 
-    text = _features(Fitted(), np.array([[0.0, 1.0], [2.0, 5.0]], np.float32))
+    text = _features(Fitted(), Table(2, {}), np.array([[0.0, 1.0], [2.0, 5.0]], np.float32))
     assert text is not None
     assert from_metadata(text, TABLE) == [{"name": "age", "range": [0, 2]}, {"name": "height", "range": [1, 5]}]

@@ -44,8 +44,8 @@ _TIMED = """
 `time`: our CPU time of a run over onnxruntime's of the same file, with one thread: the medians of up to 41 rounds in
 which both take turns. They were taken on a computer that was busy with other work, and networks of this size take
 microseconds: read them as orders of magnitude. [Benchmarks](benchmarks.md) has times of larger networks.
-Of all networks the median is {float32:.2f} in float32 and {float16:.2f} in float16; {slower} of {count} take longer
-than onnxruntime in float32.
+Of all networks the median is {float32} in float32 and {float16} in float16; {slower} of {count} take longer than
+onnxruntime in float32.
 """
 
 _UNTIMED = """
@@ -91,9 +91,8 @@ def _times(results: dict[str, Any], tried: list[Architecture]) -> str:
     """What the columns of times are, and their middle."""
     single = [r for a in tried if (r := _ratio(results[a.name]))]
     half = [r for a in tried if (r := _ratio(results[a.name], half=True))]
-    return _TIMED.format(
-        float32=median(single), float16=median(half), slower=sum(r > 1 for r in single), count=len(single)
-    )
+    middle = [f"{median(ratios):.2f}" if ratios else "not known" for ratios in (single, half)]
+    return _TIMED.format(float32=middle[0], float16=middle[1], slower=sum(r > 1 for r in single), count=len(single))
 
 
 def _totals(results: dict[str, Any], tried: list[Architecture]) -> list[str]:

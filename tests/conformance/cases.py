@@ -154,7 +154,7 @@ def freeze(case: Case) -> Frozen:
 def _elements(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
     """The values by their names, a sequence's elements by theirs; absent optionals are left out."""
     found: dict[str, Any] = {}
-    for name, value in zip(names, values, strict=True):
+    for name, value in zip(names, values, strict=False):  # a case of our own may have no outputs
         if isinstance(value, list):
             found |= {f"{name}.{k}": np.asarray(element) for k, element in enumerate(value)}
         elif value is not None:
