@@ -95,7 +95,7 @@ def whole_net() -> ModelProto:
 
 
 def options(**more: Any) -> Options:
-    _, batch = opened_batch([f"image={{1..{LARGEST}}}x3x9x8", f"ids={{1..{LARGEST}}}x4"])
+    _, batch = opened_batch([f"image={{1..{LARGEST}}}x3x9x8", f"ids=1..{LARGEST}x4"])
     shapes = {"image": (1, 3, 9, 8), "ids": (1, 4)}
     return Options(shapes=shapes, batch=batch, ranges={"ids": (0, 10)}, **more)
 
@@ -298,7 +298,7 @@ def test_what_keeps_samples_apart(nodes: list[NodeProto], weights: dict[str, Any
 @pytest.mark.parametrize(
     ("shapes", "why"),
     [
-        (["x={0..8}x3"], "{0..8}: the bounds are at least 1 and at most 1024"),
+        (["x={0..8}x3"], "0..8: the bounds are at least 1 and at most 1024"),
         (["x={3..2}x3"], "the smaller first"),
         (["x={1..1}x3"], "the smaller first"),
         (["x={1..1025}x3"], "at most 1024"),
@@ -325,6 +325,11 @@ def test_what_does_not_go_together_is_refused(net: Path, tmp_path: Path, changes
         build(net, tmp_path / "b", options(**changes))
 
 
+def test_words_that_a_shell_made_of_braces_are_told(net: Path) -> None:
+    done = CliRunner().invoke(cli, ["build", str(net), "--shape", *(f"ids={n}x4:int64" for n in range(1, 9))])
+    assert done.exit_code == 2 and "made 8 words of the bounds in braces: write --shape ids=1x1..512" in done.output
+
+
 def test_a_sequence_is_refused_with_the_way_out(tmp_path: Path) -> None:
     """From the command line: nothing is left behind."""
     nodes = [node("Transpose", ["x"], ["t"], perm=[0, 2, 1]), node("MatMul", ["x", "t"], ["y"], "scores")]
@@ -332,7 +337,7 @@ def test_a_sequence_is_refused_with_the_way_out(tmp_path: Path) -> None:
     command = ["build", str(tmp_path / "net.onnx"), "--shape", "x=1x{1..9}x6", "-o", str(tmp_path / "b")]
     done = CliRunner().invoke(cli, command, prog_name="dlpack", env={"COLUMNS": "400"})
     assert done.exit_code == 3 and not (tmp_path / "b").exists()
-    assert "--shape x=1x{1..9}x6" in done.output and "'scores' multiplies each sample by each" in done.output
+    assert "--shape x=1x1..9x6" in done.output and "'scores' multiplies each sample by each" in done.output
     assert "--buckets" in done.output
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import replace
 from functools import cache
@@ -42,6 +43,19 @@ class _BuildCommand(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), *(option for option, _ in self._of_targets())]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        shapes = [a for a in args if _SHAPE.fullmatch(a)]
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as e:
+            if len(shapes) < 2 or "unexpected extra argument" not in e.message:
+                raise
+            name = shapes[0].partition("=")[0]
+            text = f"the shell has made {len(shapes)} words of the bounds in braces: write --shape {name}=1x1..512"
+            raise click.UsageError(
+                f"{text}: write --shape {name}=1x1..512 without them, or put it into quotes", ctx
+            ) from e
+
     @staticmethod
     @cache
     def _of_targets() -> list[tuple[click.Option, str]]:
@@ -62,6 +76,9 @@ class _BuildCommand(click.Command):
             with formatter.section(f"Options for target {whose}"):
                 formatter.write_dl([r for o, _ in options if (r := o.get_help_record(ctx)) is not None])
 
+
+_SHAPE = re.compile(r"[^=]+=\d+(x\d+)*(:\w+)?")
+"""An argument of --shape, of which a shell makes many where it finds {1..512} in one."""
 
 _EPILOG = """\b
 Examples:
@@ -108,7 +125,7 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
     multiple=True,
     metavar="INPUT=1x3x224x224",
     help="Set an input's shape; repeatable. Repeat it for the same input to add another set of shapes. "
-    "{1..64}x3x224x224 leaves the batch open within bounds, 1x{1..512} the length of a text.",
+    "1..64x3x224x224 leaves the batch open within bounds, 1x1..512 the length of a text.",
 )
 @click.option(
     "--buckets",

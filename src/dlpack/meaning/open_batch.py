@@ -1,4 +1,4 @@
-"""A dimension that is open within bounds: `--shape image={1..64}x3x224x224`, `--shape ids=1x{1..512}:int64`.
+"""A dimension that is open within bounds: `--shape image=1..64x3x224x224`, `--shape ids=1x1..512:int64`.
 
 There is a set of shapes for each of its sizes, and all have the same steps: either with kernels that do any number of
 elements, or, if it is a batch, the steps of one sample again and again.
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from dlpack.errors import UsageError
 
 MOST = 1024
-"""Each size has an entry in the tables of the emitted file and in the manifest."""
+"""Each size has an entry in the manifest."""
 
 TRIED = 6
 """How many numbers of samples a build verifies at most, besides 1."""
 
-_OPEN = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_OPEN = re.compile(r"(\{)?(\d+)\.\.(\d+)(?(1)\})")
+"""A shell may make several words of braces, so they can be left out."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class OpenBatch:
         return tuple(sorted({self.smallest, self.largest, *primes[::step]}))
 
     def __str__(self) -> str:
-        return f"{{{self.smallest}..{self.largest}}}"
+        return f"{self.smallest}..{self.largest}"
 
 
 def opened_batch(values: Sequence[str]) -> tuple[tuple[str, ...], OpenBatch | None]:
@@ -63,15 +64,13 @@ def opened_batch(values: Sequence[str]) -> tuple[tuple[str, ...], OpenBatch | No
             raise UsageError(f"--shape {value}: one dimension of an input may be open; for others use --buckets")
         for d, m in found:
             opened[name] = d
-            bounds.add((int(m[1]), int(m[2])))
-        closed.append(f"{name}={_OPEN.sub(lambda m: m[1], dims)}" if found else value)
+            bounds.add((int(m[2]), int(m[3])))
+        closed.append(f"{name}={_OPEN.sub(lambda m: m[2], dims)}" if found else value)
     if not opened:
         return tuple(values), None
     if len(bounds) > 1:
         raise UsageError("--shape opens dimensions with different bounds: an open dimension is the batch of all inputs")
     ((low, high),) = bounds
     if not 1 <= low < high <= MOST:
-        raise UsageError(
-            f"--shape with {{{low}..{high}}}: the bounds are at least 1 and at most {MOST}, the smaller first"
-        )
+        raise UsageError(f"--shape with {low}..{high}: the bounds are at least 1 and at most {MOST}, the smaller first")
     return tuple(closed), OpenBatch(opened, high, low)
