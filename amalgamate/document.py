@@ -247,8 +247,8 @@ class Document:
             "",
             f"@name@: a trained model compiled to one C++ file. {signature(p.shape_sets[0])}",
             *(
-                f"{'up to' if s.samples else 'or'} {signature(s)}, {s.macs:,} multiply-adds"
-                for s in (p.shape_sets[-1:] if p.by_sample else p.shape_sets[1:])
+                f"{'up to' if p.counted else 'or'} {signature(s)}, {s.macs:,} multiply-adds"
+                for s in (p.shape_sets[-1:] if p.counted else p.shape_sets[1:])
             ),
             f"{p.macs:,} multiply-adds per run, {len(p.weights):,} bytes of weights, {p.arena.size:,} bytes of arena"
             + (f", {p.prepared:,} bytes of weights computed at create." if p.prepared else "."),

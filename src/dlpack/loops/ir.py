@@ -262,9 +262,15 @@ class Kernel:
     fills: tuple[tuple[int, float], ...] = ()
 
     @property
-    def opened(self) -> bool:
-        """Whether a dimension is open."""
-        return any(isinstance(s, For) and s.open is not None for s in walk(self.body))
+    def opened(self) -> int:
+        """How many open dimensions it goes through, each with all of another: 0 where none is open."""
+        return _opened(self.body)
+
+
+def _opened(body: Block) -> int:
+    return max(
+        ((isinstance(s, For) and s.open is not None) + max(map(_opened, blocks(s)), default=0) for s in body), default=0
+    )
 
 
 FILLED = 64

@@ -102,10 +102,18 @@ def by_sample(program: Program, batch: Batch) -> Program:
 
 def by_extent(program: Program, batch: Batch) -> Program:
     """The program with kernels for any size as that for each of them."""
-    most = program.shape_sets[0]
+    from dlpack.plan.program import CallStep
+
+    most, graph = program.shape_sets[0], batch.graph
+    assert graph is not None
+    kernels = {k.name: k for k in program.kernels}
+    called = [kernels[s.kernel] for s in most.steps if isinstance(s, CallStep)]
 
     def sized(t: Tensor, dimension: int | None, n: int) -> Tensor:
         return replace(t, shape=tuple(n if d == dimension else size for d, size in enumerate(t.shape)))
+
+    def macs(n: int) -> int:
+        return sum(k.macs * n**k.kernel.opened // graph.open**k.kernel.opened for k in called)
 
     return replace(
         program,
@@ -114,10 +122,12 @@ def by_extent(program: Program, batch: Batch) -> Program:
                 most,
                 inputs=tuple(sized(t, batch.open.inputs.get(t.name), n) for t in most.inputs),
                 outputs=tuple(sized(t, batch.outputs.get(t.name), n) for t in most.outputs),
+                macs=macs(n),
                 extent=n,
             )
             for n in range(batch.open.smallest, batch.open.largest + 1)
         ),
+        kernels=tuple(replace(k, macs=0) if k.kernel.opened else k for k in program.kernels),
         rooms=tuple(t.nbytes for t in (*most.inputs, *most.outputs)),
     )
 
