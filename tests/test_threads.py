@@ -13,6 +13,7 @@ from pathlib import Path
 import nets
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from conftest import DIGITS, requires_tool
 from emitted_files import STRICT
@@ -135,6 +136,20 @@ def difference(got: list[np.ndarray], want: list[np.ndarray]) -> str:
             places = [f"{len(np.unique(w))} in [{w.min()}, {w.max()}]" for w in where.T]
             texts.append(f"output {k}: {len(where)} elements, by up to {np.abs(a - b).max()}; {', '.join(places)}")
     return "; ".join(texts)
+
+
+@pytest.mark.usefixtures("alike_cores")
+@pytest.mark.parametrize("count", [1, MOST])
+def test_computes_as_onnxruntime(busy: Path, library: Library, count: int) -> None:
+    """As a build verifies it: the fixture's build leaves it to this test."""
+    session = onnxruntime.InferenceSession(busy.parent / "busy.onnx")
+    rng = np.random.default_rng(1)
+    inputs = {t["name"]: rng.standard_normal(t["shape"]).astype(np.float32) for t in library.manifest["inputs"]}
+    want = dict(zip([o.name for o in session.get_outputs()], session.run(None, inputs), strict=True))
+    library("set_threads", library.handle, count)
+    for t, got in zip(library.manifest["outputs"], library.outputs(1), strict=True):
+        expected = want[t["name"]]
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 def test_kernels_of_every_rule_are_shared(busy: Path) -> None:

@@ -30,7 +30,7 @@ def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, inclu
     if include_self and reduce != "mean":
         return NotImplemented  # torch.onnx makes a ScatterElements
     if reduce == "mean" and not x.dtype.is_floating_point:
-        return NotImplemented
+        return NotImplemented  # a mean of integers rounds, which the sums below would not
     came = torch.zeros_like(x, dtype=torch.float32).scatter_add(dim, index, torch.ones_like(src, dtype=torch.float32))
     touched = came > 0
     start = x if include_self else torch.where(touched, torch.full_like(x, _neutral(reduce, x.dtype)), x)
@@ -104,7 +104,7 @@ def angle(x: Any) -> Any:
     """
     torch = import_torch()
     if not x.is_complex():
-        return NotImplemented
+        return NotImplemented  # of real numbers: left to torch.onnx
     parts = torch.view_as_real(x)
     real, imaginary = parts[..., 0], parts[..., 1]
     nothing = imaginary.abs() <= 2e-5 * real.abs()
@@ -119,6 +119,7 @@ def rrelu(
     generator: Any = None,  # noqa: ARG001
 ) -> Any:
     """At inference: a leaky ReLU of the middle slope."""
+    # In training the slope is random, which ONNX has no operator for.
     return NotImplemented if training else import_torch().nn.functional.leaky_relu(x, (lower + upper) / 2)
 
 

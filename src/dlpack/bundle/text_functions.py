@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,21 +19,15 @@ TOO_LONG = 9
 class TextFunctions:
     """What `Predictor` has for texts. Texts are str, or bytes of UTF-8, in which broken ones count as U+FFFD."""
 
-    name: str
-    manifest: dict[str, Any]
-    _lock: threading.RLock
+    if TYPE_CHECKING:
+        name: str
+        manifest: dict[str, Any]
+        _lock: threading.RLock
 
-    def _open(self) -> ctypes.c_void_p:
-        raise NotImplementedError
-
-    def _function(self, name: str) -> Any:
-        raise NotImplementedError
-
-    def _check(self, status: int) -> None:
-        raise NotImplementedError
-
-    def _used(self, number: int) -> None:
-        raise NotImplementedError
+        def _open(self) -> ctypes.c_void_p: ...
+        def _function(self, name: str) -> Any: ...
+        def _check(self, status: int) -> None: ...
+        def _used(self, number: int) -> None: ...
 
     def tokenize(self, text: str | bytes, special: bool = True) -> list[int]:
         """The ids of a text, as Hugging Face's tokenizer.json of the model says; `special`: with the tokens around it.
@@ -41,7 +35,7 @@ class TextFunctions:
         Raises UsageError for a text that is too long, and for a bundle without a tokenizer.
         """
         self._has("tokenizer")
-        data = _utf8(text)
+        data = utf8(text)
         count = ctypes.c_size_t()
         with self._lock:
             handle = self._open()
@@ -94,7 +88,7 @@ class TextFunctions:
         embeds no texts.
         """
         self._has("embedding")
-        data = _utf8(text)
+        data = utf8(text)
         embedding = np.empty(self.manifest["embedding"]["size"], np.float32)
         with self._lock:
             status = self._function("embed")(
@@ -125,7 +119,7 @@ class TextFunctions:
             raise UsageError(f"{self.name}: {needed if what == 'tokenizer' else 'the model embeds no texts'}")
 
 
-def _utf8(text: str | bytes) -> bytes:
+def utf8(text: str | bytes) -> bytes:
     if isinstance(text, bytes | bytearray):
         return bytes(text)
     if not isinstance(text, str):

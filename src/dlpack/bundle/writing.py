@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Unpack
 
 from dlpack.bundle.generating import FULL, Generating, Sampler, Sampling
-from dlpack.bundle.text_functions import TOO_LONG, TextFunctions
+from dlpack.bundle.text_functions import TOO_LONG, TextFunctions, utf8
 from dlpack.errors import FullError, UsageError
 
 _ON_TEXT = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.POINTER(ctypes.c_char), ctypes.c_size_t)
@@ -37,7 +37,7 @@ class Writing(Generating, TextFunctions):
         sampler = Sampler(**sampling)
         ended = None if stop is None else self._tokens(stop, "stop")
         self._writes()
-        data = prompt.encode("utf-8", "surrogatepass") if isinstance(prompt, str) else bytes(prompt)
+        data = utf8(prompt)
         if max_tokens < 0:
             raise ValueError(f"max_tokens is {max_tokens}, but must be at least 0")
         pieces: list[str] = []
