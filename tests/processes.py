@@ -59,6 +59,11 @@ def started(words: Words, **options: Any) -> Iterator[subprocess.Popen[str]]:
                     stream.close()
 
 
+def hear_interrupts() -> None:
+    """In a child process: when a shell runs the suite in the background, SIGINT is ignored, and children inherit it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def end(process: subprocess.Popen[Any], polite_s: float = 0) -> None:
     """Ends a process that leads a session, and all that came from it, groups of their own included.
 

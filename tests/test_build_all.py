@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pickle
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -21,7 +22,7 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import optional_module, requires_module
 from onnx import TensorProto, helper, numpy_helper
-from processes import run, started, until
+from processes import hear_interrupts, run, started, until
 
 from dlpack.cli import cli
 from dlpack.errors import UsageError
@@ -30,7 +31,8 @@ from dlpack.many.clusters import ENGINES
 from dlpack.many.contents import RECORD, Record, digest_of
 from dlpack.many.jobs import Jobs, read_jobs
 from dlpack.many.keys import OPTIONS
-from dlpack.many.tasks import tasks_of
+from dlpack.many.pool import Worker
+from dlpack.many.tasks import Outcome, tasks_of
 
 
 def small_net() -> onnx.ModelProto:
@@ -312,15 +314,25 @@ def test_an_interrupt_leaves_no_half_bundle(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(100)\n", encoding="utf-8")
     (tmp_path / "models.toml").write_text('[models.slow]\nfile = "slow.py:net"\ntargets = ["source"]', encoding="utf-8")
     command = [sys.executable, "-m", "dlpack", "build-all", str(tmp_path / "models.toml"), "--json"]
-    with started(command, stdout=-1, cwd=tmp_path) as process:
+    with started(command, stdout=-1, cwd=tmp_path, preexec_fn=hear_interrupts) as process:
         until(lambda: [*tmp_path.glob("build/slow/.source-*")], "the build begins")
-        for patience_s in (20, 20, 60):  # Python may lose an interrupt that comes while it imports
-            process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                said, _ = process.communicate(timeout=patience_s)
-                break
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in json.loads(said)["error"]
     assert not (tmp_path / "build").exists() or not [*(tmp_path / "build").rglob("*")]
+
+
+def test_a_worker_that_ends_after_its_last_answer_is_not_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = jobs_of(tmp_path, '[models.a]\nfile = "a.onnx"\ntargets = ["source"]')
+    (task,) = tasks_of([*enumerate(jobs.bundles)], tmp_path, 1)
+    told = pickle.dumps(Outcome(task.numbers[0], 1.0))
+    process = SimpleNamespace(stdin=io.BytesIO(), stdout=io.BytesIO(told))
+    worker = Worker(tmp_path)
+    monkeypatch.setattr(worker, "_started", lambda: process)
+    with worker._said:
+        assert [outcome.error for outcome in worker.run(task)] == [""]
 
 
 # --- several machines -------------------------------------------------------------------------------------------------

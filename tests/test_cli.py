@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import DIGITS
-from processes import Lines, run, running, started, until
+from processes import Lines, hear_interrupts, run, running, started, until
 
 from dlpack.bundle.loader import load, read_kernels
 from dlpack.cli import cli
@@ -265,11 +265,6 @@ def test_a_failed_build_leaves_the_old_bundle(tmp_path: Path, monkeypatch: pytes
 
 
 # --- interruption and bad disks ---------------------------------------------------------------------------------------
-
-
-def hear_interrupts() -> None:
-    """In a child process: when a shell runs the suite in the background, SIGINT is ignored, and children inherit it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("stage, number", [("read", signal.SIGINT), ("emit", signal.SIGINT), ("emit", signal.SIGTERM)])

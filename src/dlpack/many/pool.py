@@ -47,6 +47,8 @@ class Worker:
             status = self.end()
             for bundle in left.values():
                 remove_leftovers(bundle.folder)
+            if not left:  # it had told all of them
+                return
             number, *others = left
             yield Outcome(number, 0.0, f"the process that built it ended ({_ending(status)}){self._words()}", 4)
             if others and not self._closed:
