@@ -21,6 +21,8 @@ class Decoder:
 
     `kv`: heads of keys and values, fewer than `heads` share them. `slots`: positions come from the slot in the cache,
     not from position_ids, so that the export is right only for a cache without gaps. `masked`: it has attention_mask.
+    `grouped`: its attention is GroupQueryAttention with these attributes, as onnxruntime's model builder has it, which
+    counts positions from the mask and leaves the size of a head open.
     """
 
     layers: int = 2
@@ -33,10 +35,12 @@ class Decoder:
     seed: int = 0
     slots: bool = False
     masked: bool = True
+    grouped: dict[str, Any] | None = None
     bits: int = 0
     """4 or 8: products have weights of so many bits, with a scale for each `block` rows of a column."""
     block: int = 16
     nodes: list[Any] = field(default_factory=list, init=False)
+    stated: list[Any] = field(default_factory=list, init=False)
     weights: list[Any] = field(default_factory=list, init=False)
     count: int = field(default=0, init=False)
 
@@ -105,11 +109,35 @@ class Decoder:
         wide = self.add("Expand", wide, self.add("Concat", one, kv, groups, total, size, axis=0))
         return self.add("Reshape", wide, self.add("Concat", one, heads, total, size, axis=0))
 
-    def layer(self, k: int, x: str, angles: tuple[str, str], bias: str) -> str:
-        h, one = self.norm(x), (self.heads * self.size, self.kv * self.size)
-        q = self.split_heads(self.add("MatMul", h, self.matrix(self.width, one[0])), self.heads)
-        key = self.split_heads(self.add("MatMul", h, self.matrix(self.width, one[1])), self.kv)
-        value = self.split_heads(self.add("MatMul", h, self.matrix(self.width, one[1])), self.kv)
+    def grouped_attention(self, k: int, q: str, key: str, value: str, tables: tuple[str, str]) -> str:
+        """GroupQueryAttention; packed where its attributes say nothing of rotary embedding's pairs."""
+        assert self.grouped is not None
+        before = [f"past_key_values.{k}.key", f"past_key_values.{k}.value"]
+        after = [f"mixed_{k}", f"present.{k}.key", f"present.{k}.value"]
+        own = [q, key, value]
+        if "rotary_interleaved" not in self.grouped:
+            own = [self.add("Concat", *own, axis=2), "", ""]
+        new, width = (own[1], self.kv * self.size) if own[1] else (own[0], (self.heads + 2 * self.kv) * self.size)
+        self.stated.append(helper.make_tensor_value_info(new, TensorProto.FLOAT, ["batch", "rows", width]))
+        last = self.add("ReduceSum", "attention_mask", self.constant(np.array([1], np.int64)), keepdims=0)
+        last = self.add("Cast", self.add("Sub", last, self.constant(np.int64(1))), to=TensorProto.INT32)
+        total = self.add("Gather", self.add("Shape", "attention_mask"), self.constant(np.int64(1)), axis=0)
+        total = self.add("Cast", total, to=TensorProto.INT32)
+        attrs = {"num_heads": self.heads, "kv_num_heads": self.kv, "do_rotary": 1, **self.grouped}
+        inputs = [*own, *before, last, total, *tables]
+        self.nodes.append(
+            helper.make_node("GroupQueryAttention", inputs, after, domain="com.microsoft", name=f"group_{k}", **attrs)
+        )
+        return after[0]
+
+    def attention(self, k: int, x: str, angles: tuple[str, str], bias: str) -> str:
+        """[1, rows, heads * size] of the normalised input of a layer."""
+        sizes = (self.heads * self.size, self.kv * self.size, self.kv * self.size)
+        q, key, value = (self.add("MatMul", x, self.matrix(self.width, n)) for n in sizes)
+        if self.grouped is not None:
+            return self.grouped_attention(k, q, key, value, angles)
+        q = self.split_heads(q, self.heads)
+        key, value = self.split_heads(key, self.kv), self.split_heads(value, self.kv)
         q, key = self.rotated(q, *angles), self.rotated(key, *angles)
         for kind, new in (("key", key), ("value", value)):
             joined = [f"past_key_values.{k}.{kind}", new], [f"present.{k}.{kind}"]
@@ -121,7 +149,10 @@ class Decoder:
         scores = self.add("Mul", scores, self.constant(np.float32(self.size**-0.5)))
         shares = self.add("Softmax", self.add("Add", scores, bias), axis=-1)
         mixed = self.add("Transpose", self.add("MatMul", shares, values), perm=[0, 2, 1, 3])
-        mixed = self.add("Reshape", mixed, self.constant(np.array([0, 0, self.width], np.int64)))
+        return self.add("Reshape", mixed, self.constant(np.array([0, 0, self.width], np.int64)))
+
+    def layer(self, k: int, x: str, angles: tuple[str, str], bias: str) -> str:
+        mixed = self.attention(k, self.norm(x), angles, bias)
         x = self.add("Add", x, self.add("MatMul", mixed, self.matrix(self.width, self.width)))
         h = self.norm(x)
         gate = self.add("MatMul", h, self.matrix(self.width, self.hidden))
@@ -147,17 +178,21 @@ class Decoder:
         at = self.add("Unsqueeze", own, self.constant(np.array([0], np.int64))) if self.slots else "position_ids"
         angle = np.arange(self.positions)[:, None] * 1e4 ** (-np.arange(0, self.size, 2) / self.size)
         tables = [np.tile(f(angle), 2).astype(np.float32) for f in (np.cos, np.sin)]
-        cos, sin = (
-            self.add("Unsqueeze", self.add("Gather", self.constant(t), at, axis=0), self.constant(np.array([1])))
-            for t in tables
-        )
+        if self.grouped is not None:
+            cos, sin = (self.constant(t[:, : self.size // 2]) for t in tables)
+        else:
+            cos, sin = (
+                self.add("Unsqueeze", self.add("Gather", self.constant(t), at, axis=0), self.constant(np.array([1])))
+                for t in tables
+            )
         x = self.add("Gather", self.weight(self.vocabulary, self.width), "input_ids", axis=0)
         for k in range(self.layers):
             x = self.layer(k, x, (cos, sin), bias)
         logits = helper.make_node("MatMul", [self.norm(x), self.matrix(self.width, self.vocabulary)], ["logits"])
         info = helper.make_tensor_value_info
-        cache = ["batch", self.kv, "past", self.size]
-        grown = ["batch", self.kv, "total", self.size]
+        size = self.size if self.grouped is None else "kv_cache_dim"
+        cache = ["batch", self.kv, "past", size]
+        grown = ["batch", self.kv, "total", size]
         parts = [(k, kind) for k in range(self.layers) for kind in ("key", "value")]
         graph = helper.make_graph(
             [*self.nodes, logits],
@@ -165,7 +200,11 @@ class Decoder:
             [
                 info("input_ids", TensorProto.INT64, ["batch", "rows"]),
                 *([info("attention_mask", TensorProto.INT64, ["batch", "total"])] if self.masked else []),
-                *([] if self.slots else [info("position_ids", TensorProto.INT64, ["batch", "rows"])]),
+                *(
+                    []
+                    if self.slots or self.grouped is not None
+                    else [info("position_ids", TensorProto.INT64, ["batch", "rows"])]
+                ),
                 *(info(f"past_key_values.{k}.{kind}", TensorProto.FLOAT, cache) for k, kind in parts),
             ],
             [
@@ -173,21 +212,24 @@ class Decoder:
                 *(info(f"present.{k}.{kind}", TensorProto.FLOAT, grown) for k, kind in parts),
             ],
             self.weights,
+            value_info=self.stated,
         )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21 if self.bits else 18)], ir_version=10)
+        opsets = [helper.make_opsetid("", 21 if self.bits else 18), helper.make_opsetid("com.microsoft", 1)]
+        return helper.make_model(graph, opset_imports=opsets[: 1 + (self.grouped is not None)], ir_version=10)
 
 
 class Grown:
     """onnxruntime's run of such an export, with a cache that grows as its authors meant it."""
 
-    def __init__(self, model: ModelProto) -> None:
+    def __init__(self, model: ModelProto, size: int = 0) -> None:
+        """`size`: of a head, where the model leaves it open."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(model.SerializeToString(), options)
         self.inputs = {i.name: i for i in self.session.get_inputs()}
         self.length = 0
         self.past = {
-            name: np.zeros((1, i.shape[1], 0, i.shape[3]), np.float32)
+            name: np.zeros((1, i.shape[1], 0, size or i.shape[3]), np.float32)
             for name, i in self.inputs.items()
             if name.startswith("past")
         }

@@ -8,7 +8,7 @@ In a bundle these lie in the predictor, so they are neither inputs nor outputs o
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,8 +154,11 @@ def _recognised(proto: Any) -> dict[str, Any]:
     if others := inputs.keys() - {*named.values(), *past.values()}:
         raise UnsupportedError(f"the model has the further input '{sorted(others)[0]}'; remove it with --value")
     heads = {}
+    stated = {v.name: _known(v) for v in proto.graph.value_info}
     for name in past.values():
-        dims = [d.dim_value if d.HasField("dim_value") else 0 for d in inputs[name].type.tensor_type.shape.dim]
+        dims = _known(inputs[name])
+        if len(dims) == 4 and not dims[3]:
+            dims[3] = _size_from_readers(name, proto.graph.node, stated)
         if len(dims) != 4 or dims[2] or not dims[1] or not dims[3]:
             raise UnsupportedError(
                 f"the input '{name}' is {_dims(inputs[name])}; expected batch x heads x open x size, with heads and "
@@ -168,6 +171,29 @@ def _recognised(proto: Any) -> dict[str, Any]:
 
 def _take(inputs: Mapping[str, Any], *names: str) -> str:
     return next((name for name in names if name in inputs), "")
+
+
+def _known(value: Any) -> list[int]:
+    """The dimensions of a value, 0 where one is open."""
+    return [d.dim_value if d.HasField("dim_value") else 0 for d in value.type.tensor_type.shape.dim]
+
+
+def _size_from_readers(past: str, nodes: Sequence[Any], stated: Mapping[str, list[int]]) -> int:
+    """The size of a head from the new rows of what reads the past; 0 if their shapes are not stated.
+
+    onnxruntime's model builder leaves it open, since a cache of few bits is stored with another one.
+    """
+    for node in nodes:
+        if past not in node.input:
+            continue
+        count = {a.name: a.i for a in node.attribute}
+        last = {name: stated[name][-1] for name in node.input if stated.get(name)}
+        if node.op_type == "Concat":
+            return next(iter(last.values()), 0)
+        if node.op_type == "GroupQueryAttention" and (shared := count.get("kv_num_heads", 0)):
+            packed = not node.input[1]
+            return last.get(node.input[not packed], 0) // (shared + packed * (shared + count.get("num_heads", 0)))
+    return 0
 
 
 def _dims(value: Any) -> str:

@@ -45,6 +45,13 @@ def generation_for(source: Source, options: Options, progress: Progress) -> Gene
     return found
 
 
+def in_slots(proto: Any, generation: Generation) -> Any:
+    """The export as the bundle computes it: the mask says which slots of the past have a token."""
+    from dlpack.model.past_group import in_slots
+
+    return in_slots(proto, generation)
+
+
 def cached(
     proto: Any, graph: Graph, generation: Generation, said: Mapping[str, tuple[float, float]]
 ) -> tuple[Any, Graph, Mapping[str, tuple[float, float]]]:
@@ -63,11 +70,12 @@ def without_past_of(again: Callable[[], Any], generation: Generation) -> Any:
     return without_past(again(), generation)
 
 
-def check_decoder(source: Source, graph: Graph, generation: Generation) -> str:
-    """Raises UnsupportedError where the export is not right with slots left empty; says what there is else."""
+def check_decoder(export: Any, slotted: Any, graph: Graph, generation: Generation) -> str:
+    """Raises UnsupportedError where the model `slotted` is not, with slots left empty, what the export is; says what
+    there is else."""
     from dlpack.verify.decoder import check_slots
 
-    check_slots(source.proto, generation, graph.types[generation.logits].shape[-1])
+    check_slots(export, slotted, generation, graph.types[generation.logits].shape[-1])
     return f"{len(generation.caches)} caches of {generation.context} tokens"
 
 

@@ -16,7 +16,7 @@ from dlpack.meaning.preprocess import resolve
 from dlpack.meaning.shape_sets import Shapes, bucket_sets, describe_shapes
 from dlpack.options import Options, Progress
 from dlpack.source import Source, close_batch, read_source
-from dlpack.stages.decoder import cached, check_decoder, generation_for, without_past_of
+from dlpack.stages.decoder import cached, check_decoder, generation_for, in_slots, without_past_of
 from dlpack.stages.precision import check_precision, reduce_precision
 from dlpack.stages.text import Found, find_tokenizer
 
@@ -90,6 +90,7 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
             progress.warn(text)
         detail.append(f"{len(source.proto.graph.node)} nodes, {source.opset}")
         generation = generation_for(source, options, progress)
+        given = in_slots(source.proto, generation) if generation else source.proto
         sets, bucketed = (generation.sets(), {}) if generation else _shape_sets(options, source)
         _check_options(options, source, sets)
     tokenizer = find_tokenizer(model, source, options, progress)
@@ -98,7 +99,7 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
     for number, shapes in enumerate(sets):
         with progress.stage("clean") as detail:
             try:
-                proto = _read(model, options, shapes).proto if number and source.exported else source.proto
+                proto = _read(model, options, shapes).proto if number and source.exported else given
                 shapes = source.open_shapes(shapes)
                 again = _cleaned(proto, shapes, options.maxima)
                 proto, graph = clean_graph(proto, shapes, options.maxima)
@@ -127,7 +128,7 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
     batch = _open_batch(model, source, cases[0].graph, options) if options.batch else None
     if generation:
         with progress.stage("decoder") as detail:
-            detail.append(check_decoder(source, cases[0].graph, generation))
+            detail.append(check_decoder(source.proto, given, cases[0].graph, generation))
     return Prepared(source, tuple(cases), bucketed, precision, batch, tokenizer, generation)
 
 

@@ -27,7 +27,7 @@ class GrowingDecoder:
     """The reference's run of an export: each call reads some more tokens."""
 
     def __init__(self, model: Any, generation: Generation) -> None:
-        self.generation, self.run = generation, runner(model)
+        self.generation, self.run = generation, runner(_in_floats(model))
         self.types = {v.name: tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type) for v in model.graph.input}
         self.outputs = [v.name for v in model.graph.output]
         self.dtype = str(next(self.types[name].name for name in generation.caches))
@@ -56,14 +56,29 @@ class GrowingDecoder:
         return dict(zip(self.outputs, self.run({**given, **past}), strict=True))
 
 
+def _in_floats(model: Any) -> Any:
+    """The model whose products with weights of few bits do not round their other operand to 8 bits."""
+    rounds = [k for k, n in enumerate(model.graph.node) if any(a.name == "accuracy_level" for a in n.attribute)]
+    if not rounds:
+        return model
+    result = type(model)()
+    result.CopyFrom(model)
+    for k in rounds:
+        node = result.graph.node[k]
+        others = [a for a in node.attribute if a.name != "accuracy_level"]
+        del node.attribute[:]
+        node.attribute.extend(others)
+    return result
+
+
 def vocabulary_of(model: Any, generation: Generation) -> int:
     """The number of logits of a cleaned model."""
     (logits,) = (v for v in model.graph.output if v.name == generation.logits)
     return int(logits.type.tensor_type.shape.dim[-1].dim_value)
 
 
-def check_slots(model: Any, generation: Generation, vocabulary: int) -> None:
-    """Runs the export with empty slots in its past, and with a block of tokens whose end is no text.
+def check_slots(model: Any, slotted: Any, generation: Generation, vocabulary: int) -> None:
+    """Runs `slotted`, the export `model` for a past with gaps, with empty slots, and a block whose end is no text.
 
     Raises UnsupportedError where its logits are not those of the text without them.
     """
@@ -74,11 +89,12 @@ def check_slots(model: Any, generation: Generation, vocabulary: int) -> None:
     wanted.append(grown.read(text[-1:]))
     read = _TEXT - 1
     mask = np.concatenate([np.ones(read), np.zeros(_GAP), np.ones(1)])
-    single = grown.ask(text[-1:], mask, [read], filled)[generation.logits]
+    gaps = grown if slotted is model else GrowingDecoder(slotted, generation)
+    single = gaps.ask(text[-1:], mask, [read], filled)[generation.logits]
     started = {name: np.where(np.arange(x.shape[2])[:, None] < 2, x, 0) for name, x in filled.items()}
     rows = read - 2
     mask = np.concatenate([np.ones(2), np.zeros(read - 2 + _GAP), np.ones(rows), np.zeros(1)])
-    block = grown.ask([*text[2:-1], 0], mask, [*range(2, read), read - 1], started)[generation.logits]
+    block = gaps.ask([*text[2:-1], 0], mask, [*range(2, read), read - 1], started)[generation.logits]
     found = [np.asarray(block, np.float32)[0, :rows], np.asarray(single, np.float32)[0]]
     largest = max(float(np.abs(x).max()) for x in wanted)
     off = max(float(np.abs(a - b).max()) for a, b in zip(found, wanted[1:], strict=True))
