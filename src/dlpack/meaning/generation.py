@@ -186,7 +186,7 @@ def _size_from_readers(past: str, nodes: Sequence[Any], stated: Mapping[str, lis
     for node in nodes:
         if past not in node.input:
             continue
-        count = {a.name: a.i for a in node.attribute}
+        count: dict[str, int] = {a.name: a.i for a in node.attribute}
         last = {name: stated[name][-1] for name in node.input if stated.get(name)}
         if node.op_type == "Concat":
             return next(iter(last.values()), 0)
