@@ -41,6 +41,7 @@ static class Program
         Refused("token", () => predictor.Generate(new long[] { 9999 }));
         Refused("sampler", () => predictor.Write(prompt, new Generation { Temperature = 1, TopP = 2 }));
         Refused("callback", () => predictor.Write(prompt, null, piece => throw new Exception("of its own")));
+        Refused("nested", () => predictor.Write(prompt, null, piece => predictor.Write(prompt) == ""));
         predictor.Dispose();
         Refused("closed", () => predictor.Tokenize(prompt));
     }

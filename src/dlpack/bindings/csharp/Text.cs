@@ -27,7 +27,7 @@ namespace @Name@
         /// <summary>The same seed gives the same text.</summary>
         public ulong Seed { get; set; }
 
-        /// <summary>Tokens that end the text and are not given; null: those that the model names.</summary>
+        /// <summary>Tokens that end the text and are not given; null: none, or in Write those that the model names.</summary>
         public long[] Stop { get; set; }
 
         /// <summary>Whether the prompt goes on from the text so far, that the predictor has read and written.</summary>
@@ -51,7 +51,11 @@ namespace @Name@
 //@ end
     public sealed partial class Predictor
     {
-        const int BadArgument = 1, TooLong = 9, Full = 10;
+        const int TooLong = 9;
+//@ if decodes
+        const int BadArgument = 1, Full = 10;
+        bool writing;
+//@ end
 //@ if tokenizer
 
         /// <summary>The ids of a text; special: with the tokens around it.</summary>
@@ -125,17 +129,13 @@ namespace @Name@
                 tokens.Add(token);
                 return Ends(onToken, token, ref thrown);
             };
-            lock (turn)
-            {
-                if (!how.Keep) Check(@name@_rewind(handle, UIntPtr.Zero));
-                var status = @name@_generate(
-                    handle, prompt, Size(prompt), (UIntPtr)how.MaxTokens, ref sampler, stop, Size(stop), take,
-                    IntPtr.Zero, IntPtr.Zero, IntPtr.Zero);
-                thrown?.Throw();
-                if (status == Full) throw new FullException { Tokens = tokens };
-                CheckText(status);
-                return tokens;
-            }
+            var status = Alone(how, () => @name@_generate(
+                handle, prompt, Size(prompt), (UIntPtr)how.MaxTokens, ref sampler, stop, Size(stop), take, IntPtr.Zero,
+                IntPtr.Zero, IntPtr.Zero));
+            thrown?.Throw();
+            if (status == Full) throw new FullException { Tokens = tokens };
+            CheckText(status);
+            return tokens;
         }
 //@ end
 //@ if writes
@@ -158,17 +158,13 @@ namespace @Name@
                 text.Append(Encoding.UTF8.GetString(piece));
                 return Ends(onText, Encoding.UTF8.GetString(piece), ref thrown);
             };
-            lock (turn)
-            {
-                if (!how.Keep) Check(@name@_rewind(handle, UIntPtr.Zero));
-                var status = @name@_write(
-                    handle, utf8, Size(utf8), (UIntPtr)how.MaxTokens, ref sampler, how.Stop, Size(how.Stop), take,
-                    IntPtr.Zero, IntPtr.Zero, UIntPtr.Zero, IntPtr.Zero);
-                thrown?.Throw();
-                if (status == Full) throw new FullException { Text = text.ToString() };
-                CheckText(status);
-                return text.ToString();
-            }
+            var status = Alone(how, () => @name@_write(
+                handle, utf8, Size(utf8), (UIntPtr)how.MaxTokens, ref sampler, how.Stop, Size(how.Stop), take,
+                IntPtr.Zero, IntPtr.Zero, UIntPtr.Zero, IntPtr.Zero));
+            thrown?.Throw();
+            if (status == Full) throw new FullException { Text = text.ToString() };
+            CheckText(status);
+            return text.ToString();
         }
 //@ end
 
@@ -177,10 +173,25 @@ namespace @Name@
         static void CheckText(int status)
         {
             if (status == TooLong) throw new ArgumentException("@too_long@");
+//@ if decodes
             if (status == BadArgument) throw new ArgumentException("@refused@");
+//@ end
             Check(status);
         }
 //@ if decodes
+
+        // Calls what writes a text, unless it is called while another is written.
+        int Alone(Generation how, Func<int> write)
+        {
+            lock (turn)
+            {
+                if (writing) throw new InvalidOperationException("the predictor is writing");
+                if (!how.Keep) Check(@name@_rewind(handle, UIntPtr.Zero));
+                writing = true;
+                try { return write(); }
+                finally { writing = false; }
+            }
+        }
 
         // C knows no exceptions: one ends the text, and is thrown again when C has returned.
         static int Ends<T>(Func<T, bool> call, T value, ref ExceptionDispatchInfo thrown)
