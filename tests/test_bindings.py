@@ -233,15 +233,16 @@ def go(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> s
 def csharp(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> str:
     mcs, mono = requires_tool("mcs"), requires_tool("mono")
     shutil.copytree(bundle / "bindings" / "csharp", work, dirs_exist_ok=True)
-    execute(mcs, "-warnaserror", "-out:program.exe", "Predictor.cs", program, cwd=work)
+    sources = sorted(work.glob("*.cs"))
+    execute(mcs, "-warnaserror", "-out:program.exe", *sources, program, cwd=work)
     return execute(mono, "program.exe", *arguments, cwd=work)
 
 
 def java_classes(binding: Path, work: Path, *programs: Path) -> str:
     """Compiles Java's binding and programs; the class path to run them with."""
     javac = optional_tool("javac", "it takes hundreds of megabytes")
-    (source,) = (binding / "src" / "main" / "java").rglob("Predictor.java")
-    execute(javac, "-encoding", "UTF-8", "-Xlint:all", "-Werror", "-d", work, source, *programs)
+    sources = sorted((binding / "src" / "main" / "java").rglob("*.java"))
+    execute(javac, "-encoding", "UTF-8", "-Xlint:all", "-Werror", "-d", work, *sources, *programs)
     return f"{work}{os.pathsep}{binding / 'src' / 'main' / 'resources'}"
 
 

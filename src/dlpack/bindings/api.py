@@ -112,6 +112,103 @@ DETECTIONS = Function(
     ),
 )
 
+_TEXT = (("text", "const char*"), ("bytes", "size_t"))
+TOKENIZE = Function(
+    "tokenize",
+    "status",
+    (
+        _HANDLE,
+        *_TEXT,
+        ("special", "int32_t"),
+        ("ids", "int32_t*"),
+        ("capacity", "size_t"),
+        ("count", "size_t*"),
+    ),
+)
+DETOKENIZE = Function(
+    "detokenize",
+    "status",
+    (
+        ("predictor", "const predictor*"),
+        ("ids", "const int32_t*"),
+        ("count", "size_t"),
+        ("special", "int32_t"),
+        ("text", "char*"),
+        ("capacity", "size_t"),
+        ("bytes", "size_t*"),
+    ),
+)
+EMBED = Function("embed", "status", (_HANDLE, *_TEXT, ("cut", "int32_t"), ("embedding", "float*")))
+REWIND = Function("rewind", "status", (_HANDLE, ("length", "size_t")))
+_SAMPLER = (("most", "size_t"), ("sampler", "sampler*"), ("stop", "const int64_t*"), ("stop_count", "size_t"))
+GENERATE = Function(
+    "generate",
+    "status",
+    (
+        _HANDLE,
+        ("prompt", "const int64_t*"),
+        ("prompt_count", "size_t"),
+        *_SAMPLER,
+        ("on_token", "on_token"),
+        ("user", "void*"),
+        ("tokens", "int64_t*"),
+        ("made", "size_t*"),
+    ),
+)
+WRITE = Function(
+    "write",
+    "status",
+    (
+        _HANDLE,
+        ("prompt", "const char*"),
+        ("prompt_bytes", "size_t"),
+        *_SAMPLER,
+        ("on_text", "on_text"),
+        ("user", "void*"),
+        ("text", "char*"),
+        ("capacity", "size_t"),
+        ("written", "size_t*"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What a bundle does with texts; 0 where it does not.
+
+    With a tokenizer it takes texts of at most `bytes`. It embeds those of at most `tokens` as `embedding` numbers. A
+    decoder writes texts of at most `context` tokens, as ids, and with a tokenizer in words.
+    """
+
+    bytes: int = 0
+    embedding: int = 0
+    tokens: int = 0
+    context: int = 0
+
+    @property
+    def functions(self) -> Iterator[Function]:
+        """The functions of the C API for texts."""
+        if self.bytes:
+            yield TOKENIZE
+            yield DETOKENIZE
+        if self.embedding:
+            yield EMBED
+        if self.context:
+            yield REWIND
+            yield GENERATE
+        if self.bytes and self.context:
+            yield WRITE
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """What is said about wrong use, in every language the same."""
+        return {
+            "too_long": f"the text is longer than the {self.bytes} bytes that the model takes",
+            "too_many_tokens": f"the text has more than the {self.tokens} tokens that the model takes",
+            "full": f"the text would get longer than the {self.context} tokens that a predictor keeps",
+            "refused": "an empty prompt, a token that is none, or numbers of the sampler that make no sense",
+        }
+
 
 @dataclass(frozen=True)
 class Api:
@@ -121,7 +218,8 @@ class Api:
     all `outputs`. With `classes` it classifies: by the output `scores`, from a picture of bytes R, G, B if `pictures`,
     else from its inputs. With `boxes` it finds things in pictures instead: at most `most`, whose score is by default at
     least `threshold`. `labels`: its classes have names. `sets`: its sets of shapes in words, where there are several;
-    `threads`: the most that it computes on. `flags`: what NAME.cc is compiled with by hand.
+    `threads`: the most that it computes on. `texts`: what it does with texts. `flags`: what NAME.cc is compiled with by
+    hand.
     """
 
     name: str
@@ -141,6 +239,7 @@ class Api:
     most: int = 0
     sets: tuple[str, ...] = ()
     threads: int = 1
+    texts: Texts = Texts()
 
     @property
     def functions(self) -> Iterator[Function]:
@@ -160,6 +259,7 @@ class Api:
             yield SET_SHAPE
         if self.threads > 1:
             yield SET_THREADS
+        yield from self.texts.functions
 
     @property
     def conditions(self) -> frozenset[str]:
@@ -175,7 +275,12 @@ class Api:
             "shapes": bool(self.sets),
             "threads": self.threads > 1,
             "lists": self.classes or self.boxes,
-            "texts": self.classes or self.boxes or bool(self.weights),
+            "strings": self.classes or self.boxes or bool(self.weights),
+            "texts": self.texts != Texts(),
+            "tokenizer": self.texts.bytes > 0,
+            "embeds": self.texts.embedding > 0,
+            "decodes": self.texts.context > 0,
+            "writes": self.texts.bytes > 0 and self.texts.context > 0,
         }
         return frozenset(name for name, holds in told.items() if holds)
 
@@ -216,6 +321,17 @@ def describe(manifest: Mapping[str, Any], flags: str) -> Api:
         most=task["most"] if boxes else 0,
         sets=tuple(set_name(s) for s in manifest.get("shapes", ())),
         threads=manifest.get("threads", 1),
+        texts=_texts(manifest),
+    )
+
+
+def _texts(manifest: Mapping[str, Any]) -> Texts:
+    tokenizer, embedding, decoder = (manifest.get(part) or {} for part in ("tokenizer", "embedding", "decoder"))
+    return Texts(
+        bytes=tokenizer.get("text_bytes", 0),
+        embedding=embedding.get("size", 0),
+        tokens=embedding.get("tokens", 0),
+        context=decoder.get("context", 0),
     )
 
 

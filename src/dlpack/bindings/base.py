@@ -59,6 +59,14 @@ def fill(
         (folder / path).write_text(render(text, values, holds), encoding="utf-8")
 
 
+def part(package: str, template: str, api: Api, values: Mapping[str, str]) -> str:
+    """The functions for texts, which one of the package's templates has, to be put into another; empty without them."""
+    if "texts" not in api.conditions:
+        return ""
+    text = resources.files(package).joinpath(template).read_text(encoding="utf-8")
+    return render(text, values, api.conditions)
+
+
 def copy(bundle: Bundle, folder: Path, *names: str) -> None:
     """Copies files of the bundle into a folder of the binding."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -177,4 +177,7 @@ def common(api: Api, several: str = "") -> dict[str, str]:
         "threads": str(api.threads),
         "classes": str(api.outputs[api.scores].size) if api.outputs else "0",
         "class_count": class_count(api, several),
+        "text_bytes": str(api.texts.bytes),
+        "embedding": str(api.texts.embedding),
+        **api.texts.errors,
     }

@@ -3,7 +3,7 @@ using System;
 using System.Collections.Generic;
 //@ end
 using System.Runtime.InteropServices;
-//@ if texts
+//@ if strings
 using System.Text;
 //@ end
 
@@ -58,7 +58,7 @@ namespace @Name@
     /// Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
     /// A predictor that is disposed of throws ObjectDisposedException.
     /// </summary>
-    public sealed class Predictor : IDisposable
+    public sealed @partial@class Predictor : IDisposable
     {
         const string Library = "@library@";
         readonly Handle handle;

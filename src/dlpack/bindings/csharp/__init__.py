@@ -17,7 +17,9 @@ _C_TYPES = {
     "void": "void", "status": "int", "int32_t": "int", "size_t": "UIntPtr", "ptrdiff_t": "IntPtr", "void*": "IntPtr",
     "const void*": "IntPtr", "const char*": "IntPtr", "const uint8_t*": "byte[]", "predictor*": "Handle",
     "const predictor*": "Handle", "predictor**": "out Handle", "class*": "[Out] RawClass[]",
-    "detection*": "[Out] RawDetection[]", "int32_t*": "out int", "double": "double",
+    "detection*": "[Out] RawDetection[]", "int32_t*": "out int", "double": "double", "const int32_t*": "int[]",
+    "size_t*": "out UIntPtr", "char*": "[Out] byte[]", "float*": "[Out] float[]", "sampler*": "ref RawSampler",
+    "const int64_t*": "long[]", "int64_t*": "IntPtr", "on_token": "OnToken", "on_text": "OnText",
 }  # fmt: skip
 _TAKEN = frozenset(
     "abstract as base bool break byte case catch char checked class const continue decimal default delegate do double "
@@ -38,6 +40,10 @@ def _declarations(api: Api) -> str:
         types = {**_C_TYPES, "const char*": "byte[]"}  # a path in UTF-8
         if f.name == "destroy":
             types["predictor*"] = "IntPtr"  # the handle itself is being released
+        if f.name in ("generate", "write"):  # what they give comes to functions, and nothing is written
+            types |= {"char*": "IntPtr", "size_t*": "IntPtr"}
+        if f.name == "tokenize":
+            types["int32_t*"] = "[Out] int[]"
         parameters = ", ".join(f"{types[kind]} {camel(name)}" for name, kind in f.parameters)
         out.append(f"[DllImport(Library)] static extern {_C_TYPES[f.returns]} {api.name}_{f.name}({parameters});")
     return "\n".join(out)
@@ -73,7 +79,9 @@ def _write(bundle: Bundle, folder: Path) -> None:
         ),
         "get_outputs": lines("Get({index}, outputs.{name});", api.outputs, outputs),
     }
-    fill(__name__, folder, {"Predictor.cs": "Predictor.cs", f"{values['Name']}.csproj": "project.xml"}, api, values)
+    values["partial"] = "partial " if "texts" in api.conditions else ""
+    texts = {"Predictor.cs": "Predictor.cs", f"{values['Name']}.csproj": "project.xml"}
+    fill(__name__, folder, texts | ({"Text.cs": "Text.cs"} if values["partial"] else {}), api, values)
     copy(bundle, folder, str(bundle.library))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dlpack.bindings.api import Api
-from dlpack.bindings.base import Binding, Bundle, copy, fill
+from dlpack.bindings.base import Binding, Bundle, copy, fill, part
 from dlpack.bindings.text import camel, common, identifiers, joined, lines, sets
 
 _TYPES = {
@@ -18,6 +18,10 @@ _C_TYPES = {
     "ptrdiff_t": ("IntPtr", "int"), "const char*": ("Pointer<Utf8>",) * 2, "const uint8_t*": ("Pointer<Uint8>",) * 2,
     "predictor**": ("Pointer<Pointer<Void>>",) * 2, "class*": ("Pointer<_RawClass>",) * 2,
     "detection*": ("Pointer<_RawDetection>",) * 2, "int32_t*": ("Pointer<Int32>",) * 2, "double": ("Double", "double"),
+    "const int32_t*": ("Pointer<Int32>",) * 2, "size_t*": ("Pointer<Size>",) * 2, "char*": ("Pointer<Utf8>",) * 2,
+    "float*": ("Pointer<Float>",) * 2, "sampler*": ("Pointer<_Sampler>",) * 2,
+    "const int64_t*": ("Pointer<Int64>",) * 2, "int64_t*": ("Pointer<Int64>",) * 2,
+    "on_token": ("Pointer<Void>",) * 2, "on_text": ("Pointer<Void>",) * 2,
     **dict.fromkeys(("void*", "const void*", "predictor*", "const predictor*"), ("Pointer<Void>",) * 2),
 }  # fmt: skip
 _TAKEN = frozenset(
@@ -71,6 +75,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
         ),
         "get_outputs": lines("_get({index}, outputs.{name});", api.outputs, outputs),
     }
+    values["text_functions"] = part(__name__, "text.dart", api, values)
     fill(__name__, folder, {"pubspec.yaml": "pubspec.yaml", f"lib/{api.name}.dart": "predictor.dart"}, api, values)
     copy(bundle, folder / "native", str(bundle.library))
 

@@ -1,6 +1,9 @@
 /// The model @name@. @about@
 library;
 
+//@ if texts
+import 'dart:convert';
+//@ end
 import 'dart:ffi';
 import 'dart:typed_data';
 
@@ -244,3 +247,7 @@ final class Predictor implements Finalizable {
 void _check(int status) {
   if (status != 0) throw StateError(_errorText(status).toDartString());
 }
+//@ if texts
+
+@text_functions@
+//@ end

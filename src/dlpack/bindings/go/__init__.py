@@ -49,7 +49,9 @@ def _write(bundle: Bundle, folder: Path) -> None:
             "if err := get(p, {index}, out.{name}); err != nil {{\n\treturn Outputs{{}}, err\n}}", api.outputs, outputs
         ),
     }
-    fill(__name__, folder, {"go.mod": "go.mod.txt", f"{api.name}.go": "predictor.go"}, api, values)
+    texts = {"go.mod": "go.mod.txt", f"{api.name}.go": "predictor.go"}
+    texts |= {"text.go": "text.go"} if "texts" in api.conditions else {}
+    fill(__name__, folder, texts, api, values)
     copy(bundle, folder, api.source, api.header)
 
 

@@ -20,6 +20,11 @@ import java.nio.file.StandardCopyOption;
 //@ end
 //@ if lists
 import java.util.ArrayList;
+//@ end
+//@ if texts
+import java.util.Arrays;
+//@ end
+//@ if lists
 import java.util.List;
 //@ end
 
@@ -343,6 +348,10 @@ public final class Predictor implements Closeable {
   }
 //@ end
 
+  @text_functions@
+//@ if texts
+
+//@ end
   private void opened() {
     if (handle == 0) throw new IllegalStateException("the predictor is closed");
   }

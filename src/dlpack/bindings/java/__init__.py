@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dlpack.bindings.api import Api
-from dlpack.bindings.base import Binding, Bundle, fill
+from dlpack.bindings.base import Binding, Bundle, fill, part
 from dlpack.bindings.text import camel, common, identifiers, joined, lines, sets, sizes
 
 _TYPES = {
@@ -48,7 +48,7 @@ def placeholders(api: Api) -> dict[str, str]:
     inputs, outputs = names(api)
     package = package_name(api.name)
     made = "" if api.sets else " = new {type}[{size}]"
-    return {
+    values = {
         **common(api, _OUTPUT),
         "package": package,
         "jni": f"Java_dlpack_{package.replace('_', '_1')}_Predictor",
@@ -72,6 +72,8 @@ def placeholders(api: Api) -> dict[str, str]:
         "input_sizes": sizes(api, api.inputs, "{{{}}}"),
         "output_sizes": sizes(api, api.outputs, "{{{}}}"),
     }
+    texts = {"text_functions": "Text.java", "text_calls": "text.cc", "text_methods": "text_methods.cc"}
+    return values | {name: part(__name__, template, api, values) for name, template in texts.items()}
 
 
 def write(bundle: Bundle, folder: Path) -> None:

@@ -36,6 +36,10 @@ Object bytes(Environment e, const char* text) {
   if (array != nullptr) call<void>(e, 208, array, 0, length, text);
   return array;
 }
+//@ if texts
+
+@text_calls@
+//@ end
 
 }  // namespace
 
@@ -156,6 +160,10 @@ METHOD(int32_t, topK)(Environment e, Object, int64_t handle, Object indices, Obj
   }
   return status;
 }
+//@ end
+//@ if texts
+
+@text_methods@
 //@ end
 
 }  // namespace @name@_jni

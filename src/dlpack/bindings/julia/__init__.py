@@ -27,7 +27,9 @@ def _write(bundle: Bundle, folder: Path) -> None:
 
     offered = (
         ("classify", api.classes), ("detect", api.boxes), ("set_shape", api.sets), ("set_threads", api.threads > 1),
-        ("shape", api.sets),
+        ("shape", api.sets), ("tokenize", api.texts.bytes), ("detokenize", api.texts.bytes),
+        ("embed", api.texts.embedding), ("generate", api.texts.context), ("FullError", api.texts.context),
+        ("write_text", api.texts.bytes and api.texts.context),
     )  # fmt: skip
     names = [t.name for t in (*api.inputs, *api.outputs)]
     values = {
@@ -44,6 +46,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "output_docs": lines("- `{shown}`: {about}", api.outputs, names[len(api.inputs) :]),
     }
     texts = {"Project.toml": "Project.toml.txt", f"src/{values['Name']}.jl": "predictor.jl"}
+    texts |= {"src/text.jl": "text.jl"} if "texts" in api.conditions else {}
     fill(__name__, folder, texts, api, values)
     copy(bundle, folder / "lib", str(bundle.library))
 

@@ -240,5 +240,9 @@ function check(status)
     status == 0 && return nothing
     error(unsafe_string(ccall((:@name@_error_text, LIBRARY), Cstring, (Int32,), status)))
 end
+#@ if texts
+
+include("text.jl")
+#@ end
 
 end

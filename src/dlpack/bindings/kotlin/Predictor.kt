@@ -11,6 +11,34 @@ class Outputs(
 /** A class: its place in the output, its name (the place in digits where it has none) and its probability. */
 data class Classification(val index: Int, val label: String, val probability: Float)
 //@ end
+//@ if decodes
+
+/**
+ * How a text is written.
+ *
+ * @param maxTokens the most tokens to write
+ * @param temperature 0: the likeliest token each time; else a token's chance is softmax(scores / temperature)
+ * @param topK only the so many likeliest are chosen from; 0: all
+ * @param topP of those only the likeliest that together have at least this share
+ * @param seed the same seed gives the same text
+ * @param stop tokens that end the text and are not given; null: none, or in `write` those that the model names
+ * @param keep whether the prompt goes on from the text so far, that the predictor has read and written
+ */
+class Generation(
+    maxTokens: Int = 128, temperature: Float = 0f, topK: Int = 0, topP: Float = 1f, seed: Long = 0,
+    stop: LongArray? = null, keep: Boolean = false
+) {
+    internal val compiled = dlpack.@package@.Predictor.Generation().also {
+        it.maxTokens = maxTokens
+        it.temperature = temperature
+        it.topK = topK
+        it.topP = topP
+        it.seed = seed
+        it.stop = stop
+        it.keep = keep
+    }
+}
+//@ end
 
 /**
  * The model @name@. @about@
@@ -79,6 +107,7 @@ class Predictor : Closeable {
     fun classify(@parameters@, count: Int = 5): List<Classification> =
         compiled.classify(@arguments@, count).map { Classification(it.index, it.label, it.probability) }
 //@ end
+    @text_functions@
 
     /** Gives the memory back. Closing twice is no error. */
     override fun close() = compiled.close()

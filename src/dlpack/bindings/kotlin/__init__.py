@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dlpack.bindings import java
-from dlpack.bindings.base import Binding, Bundle, fill
+from dlpack.bindings.base import Binding, Bundle, fill, part
 from dlpack.bindings.text import common, joined, lines, sets
 
 _TYPES = {
@@ -31,6 +31,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "shape_docs": sets(api, "* - {number}: {shown}"),
         "results": joined(lines("it.{name}", api.outputs, outputs)),
     }
+    values["text_functions"] = part(__name__, "text.kt", api, values)
     source = f"src/main/kotlin/dlpack/{package}/kotlin/Predictor.kt"
     fill(__name__, folder, {source: "Predictor.kt", "build.gradle.kts": "build.gradle.kts"}, api, values)
 

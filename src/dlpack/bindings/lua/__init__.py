@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dlpack.bindings.api import Api
-from dlpack.bindings.base import Binding, Bundle, copy, fill
+from dlpack.bindings.base import Binding, Bundle, copy, fill, part
 from dlpack.bindings.text import common, lines, sets
 
 _TYPES = {
@@ -18,7 +18,7 @@ def _declarations(api: Api) -> str:
     """The C declarations, as NAME.h has them."""
 
     def c_type(kind: str) -> str:
-        for own in ("predictor", "class", "detection"):
+        for own in ("predictor", "class", "detection", "sampler", "on_token", "on_text"):
             kind = kind.replace(own, f"{api.name}_{own}")
         return kind.replace("status", "int32_t")
 
@@ -46,6 +46,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "input_docs": lines("-- - {shown}: {about}", api.inputs, inputs),
         "output_docs": lines("-- - {shown}: {about}", api.outputs, outputs),
     }
+    values["text_functions"] = part(__name__, "text.lua", api, values)
     rockspec = f"{api.name.replace('_', '-')}-{values['version']}-1.rockspec"
     values["rock"] = api.name.replace("_", "-")
     fill(__name__, folder, {f"{api.name}.lua": "predictor.lua", rockspec: "rockspec.lua"}, api, values)

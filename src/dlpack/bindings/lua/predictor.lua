@@ -17,6 +17,13 @@ typedef struct @name@_class { int32_t index; float probability; const char* labe
 //@ if boxes
 typedef struct @name@_detection { int32_t index; float score, x, y, width, height; const char* label; } @name@_detection;
 //@ end
+//@ if decodes
+typedef struct @name@_sampler { float temperature; int32_t top_k; float top_p; uint64_t seed; } @name@_sampler;
+typedef int32_t (*@name@_on_token)(void* user, int64_t token);
+//@ end
+//@ if writes
+typedef int32_t (*@name@_on_text)(void* user, const char* text, size_t bytes);
+//@ end
 @declarations@
 ]])
 
@@ -192,6 +199,7 @@ function Predictor:classify(inputs, count)
   return top(self.handle, count or 5)
 end
 --@ end
+@text_functions@
 
 --- Gives the memory back; closing twice is no error.
 function Predictor:close()

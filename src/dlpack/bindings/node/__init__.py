@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import resources
 from pathlib import Path
 
-from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import common, lines, literal, sets
+from dlpack.bindings.base import Binding, Bundle, copy, fill, part
+from dlpack.bindings.text import camel, common, lines, literal, sets
 from dlpack.errors import UsageError
 
 _TYPES = {
@@ -17,6 +18,12 @@ _TYPES = {
     "uint64": "BigUint64Array",
 }  # fmt: skip
 
+_BUILT_IN = frozenset(
+    "assert async_hooks buffer child_process cluster console constants crypto dgram diagnostics_channel dns domain "
+    "events fs http http2 https inspector module net os path perf_hooks process punycode querystring readline repl "
+    "stream string_decoder sys timers tls trace_events tty url util v8 vm wasi worker_threads zlib".split()
+)
+
 
 def _write(bundle: Bundle, folder: Path) -> None:
     if "linux" not in (bundle.platform or sys.platform):
@@ -24,6 +31,8 @@ def _write(bundle: Bundle, folder: Path) -> None:
             "--binding node has an addon for Linux alone; build the target wasm, whose package node loads too"
         )
     api = bundle.api
+    if api.name in _BUILT_IN:
+        raise UsageError(f"the npm package would be called {api.name!r}, which is a module of node's: give another --name")
     names = [t.name for t in (*api.inputs, *api.outputs)]
     inputs, outputs = names[: len(api.inputs)], names[len(api.inputs) :]
     size = "sizes: [{sizes}]" if api.sets else "size: {size}"
@@ -36,6 +45,16 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "input_types": lines("/** {about} */\n{literal}: {type};", api.inputs, inputs, _TYPES),
         "output_types": lines("/** {about} */\n{literal}: {type};", api.outputs, outputs, _TYPES),
     }
+    parts = {
+        "text_functions": "text.js",
+        "text_values": "text_values.js",
+        "text_types": "text.d.ts",
+        "text_calls": "text.cc",
+    }
+    values |= {name: part(__name__, template, api, values) for name, template in parts.items()}
+    called = [f.name.removesuffix("_from_file") for f in api.functions if f.name != "error_text"]
+    called += ["error_text"] if "texts" in api.conditions else []
+    values["functions"] = "\n".join(f'{{"{camel(name)}", {name}}},' for name in called)
     texts = {"index.js": "index.js", "index.d.ts": "index.d.ts", f"{api.name}_node.cc": "addon.cc"}
     if api.sets:
         values["class_count"] = f"OUTPUTS[{literal(outputs[api.scores])}].sizes[this.shape]"
@@ -51,6 +70,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "engines": {"node": ">=18"},
     }
     (folder / "package.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    (folder / "napi.h").write_bytes(resources.files(__name__).joinpath("napi.h").read_bytes())
     copy(bundle, folder, api.source, *([api.weights] if api.weights else []))
     bundle.compile(folder / f"{api.name}_node.cc", folder / f"{api.name}.node")
     (folder / api.source).unlink()

@@ -31,6 +31,26 @@ export interface Detection {
 }
 
 //@ end
+//@ if decodes
+/** How a text is written. */
+export interface Generation {
+  /** The most tokens to write; 128. */
+  maxTokens?: number;
+  /** 0: the likeliest token each time. Else a token's chance is softmax(scores / temperature). */
+  temperature?: number;
+  /** Only the so many likeliest are chosen from; 0: all. */
+  topK?: number;
+  /** Of those only the likeliest that together have at least this share; 1. */
+  topP?: number;
+  /** The same seed gives the same text. */
+  seed?: number | bigint;
+  /** Tokens that end the text and are not given; by default none, or in `write` those that the model names. */
+  stop?: Iterable<number>;
+  /** Whether the prompt goes on from the text so far, that the predictor has read and written. */
+  keep?: boolean;
+}
+
+//@ end
 /** A compiled model. Its calls return when they are done; `close` gives its memory back, else the garbage collector. */
 export class Predictor {
 //@ if side
@@ -67,6 +87,7 @@ export class Predictor {
   /** The `count` likeliest classes of the inputs that `run` takes, the likeliest first. */
   classify(inputs: Inputs, count?: number): Classification[];
 //@ end
+  @text_types@
   /** Gives the memory back. Closing twice is no error. */
   close(): void;
 }

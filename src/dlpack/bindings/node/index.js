@@ -13,6 +13,7 @@ const OUTPUTS = {
   @outputs@
 };
 
+@text_values@
 //@ if lists
 const named = (found) => ({ ...found, label: found.label ?? String(found.index) });
 
@@ -41,42 +42,40 @@ export class Predictor {
    * Setting it chooses another for what comes next.
    */
   get shape() {
-    this.#open();
-    return addon.shape(this.#handle);
+    return addon.shape(this.#open());
   }
   set shape(number) {
-    this.#open();
+    const handle = this.#open();
     if (!Number.isInteger(number) || number < 0 || number >= @shape_count@) {
       throw new RangeError(`set of shapes ${number}: there are @shape_count@, from 0 on`);
     }
-    addon.setShape(this.#handle, number);
+    addon.setShape(handle, number);
   }
 
 //@ end
 //@ if threads
   /** Computes on this many threads from now on, at most @threads@; at first on as many as there are processors. */
   setThreads(count) {
-    this.#open();
+    const handle = this.#open();
     if (!Number.isInteger(count) || count < 1 || count > @threads@) {
       throw new RangeError(`${count} threads: from 1 to @threads@ can be chosen`);
     }
-    addon.setThreads(this.#handle, count);
+    addon.setThreads(handle, count);
   }
 
 //@ end
   /** Computes all outputs: typed arrays by name, row-major. Throws for an input that is missing, unknown or ill-formed. */
   run(inputs) {
-    this.#open();
+    const handle = this.#open();
 //@ if shapes
-    const set = addon.shape(this.#handle);
+    const set = addon.shape(handle);
     const elements = ({ sizes }) => sizes[set];
 //@ else
     const elements = ({ size }) => size;
 //@ end
-    for (const name of Object.keys(inputs)) {
-      if (!Object.hasOwn(INPUTS, name)) {
-        throw new TypeError(`unknown input ${name}; the model has ${Object.keys(INPUTS).join(', ')}`);
-      }
+    const unknown = Object.keys(inputs).find((name) => !Object.hasOwn(INPUTS, name));
+    if (unknown !== undefined) {
+      throw new TypeError(`unknown input ${unknown}; the model has ${Object.keys(INPUTS).join(', ')}`);
     }
     for (const [name, input] of Object.entries(INPUTS)) {
       const data = inputs[name];
@@ -86,14 +85,16 @@ export class Predictor {
         throw new RangeError(`${what} has ${data.length} elements; ${elements(input)} are needed`);
       }
     }
+//@ if inputs
     for (const [name, { index }] of Object.entries(INPUTS)) {
-      if (inputs[name].length > 0) addon.setInput(this.#handle, index, inputs[name], inputs[name].byteLength);
+      if (inputs[name].length > 0) addon.setInput(handle, index, inputs[name], inputs[name].byteLength);
     }
-    addon.run(this.#handle);
+//@ end
+    addon.run(handle);
     const outputs = {};
     for (const [name, output] of Object.entries(OUTPUTS)) {
       const data = (outputs[name] = new output.type(elements(output)));
-      if (data.length > 0) addon.getOutput(this.#handle, output.index, data, data.byteLength);
+      if (data.length > 0) addon.getOutput(handle, output.index, data, data.byteLength);
     }
     return outputs;
   }
@@ -116,15 +117,15 @@ export class Predictor {
 //@ end
 
   #runPicture(rgb, width, height) {
-    this.#open();
+    const handle = this.#open();
     if (!(rgb instanceof Uint8Array || rgb instanceof Uint8ClampedArray)) {
       throw new TypeError('the picture is no Uint8Array');
     }
     if (![width, height].every((side) => Number.isInteger(side) && side > 0) || rgb.length !== 3 * width * height) {
       throw new RangeError(`the picture has ${rgb.length} bytes; 3 x ${width} x ${height} are needed`);
     }
-    addon.preprocessRgb(this.#handle, rgb, width, height);
-    addon.run(this.#handle);
+    addon.preprocessRgb(handle, rgb, width, height);
+    addon.run(handle);
   }
 //@ end
 //@ if numbers
@@ -144,12 +145,16 @@ export class Predictor {
 //@ if classes
 
   #top(count) {
-    if (!Number.isInteger(count) || count < 1) throw new RangeError(`count is ${count}; at least one class can be asked for`);
+    if (!Number.isInteger(count) || count < 1) {
+      throw new RangeError(`count is ${count}; at least one class can be asked for`);
+    }
     return addon.topK(this.#handle, Math.min(count, @class_count@)).map(named);
   }
 //@ end
 
   #open() {
     if (!this.#handle) throw new Error('the predictor is closed');
+    return this.#handle;
   }
+  @text_functions@
 }

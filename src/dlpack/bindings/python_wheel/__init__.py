@@ -66,6 +66,8 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "api.json": _described(api, str(bundle.library)).encode(),
         str(bundle.library): bundle.folder / str(bundle.library),
     }
+    if "texts" in api.conditions:
+        files["text.py"] = here.joinpath("text.py").read_bytes()
     if api.weights:
         files[api.weights] = bundle.folder / api.weights
     tag = f"py3-none-{wheel_platform(bundle.platform)}"
@@ -84,6 +86,8 @@ def _described(api: Api, library: str) -> str:
     functions = {f.name: [f.returns, [kind for _, kind in f.parameters]] for f in api.functions}
     told = {
         **{name: getattr(api, name) for name in ("classes", "pictures", "scores", "boxes", "threshold", "most")},
+        **({"embedding": api.texts.embedding, "text_bytes": api.texts.bytes} if "texts" in api.conditions else {}),
+        **({"errors": api.texts.errors} if "texts" in api.conditions else {}),
         **{"weights": api.weights, "sets": max(1, len(api.sets)), "threads": api.threads},
     }
     text = json.dumps({"name": api.name, "library": library, **tensors, **told, "functions": functions}, indent=1)

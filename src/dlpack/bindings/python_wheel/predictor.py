@@ -41,7 +41,7 @@ class _RawDetection(ctypes.Structure):
     )
 
 
-_C_TYPES: dict[str, Any] = {
+C_TYPES: dict[str, Any] = {
     "void": None, "status": ctypes.c_int32, "int32_t": ctypes.c_int32, "size_t": ctypes.c_size_t,
     "ptrdiff_t": ctypes.c_ssize_t, "void*": ctypes.c_void_p, "const void*": ctypes.c_void_p,
     "const char*": ctypes.c_char_p, "const uint8_t*": ctypes.c_void_p, "predictor*": ctypes.c_void_p,
@@ -92,8 +92,8 @@ class Predictor:
         self._library = ctypes.CDLL(str(folder / api["library"]))
         for name, (returns, parameters) in api["functions"].items():
             function = self._function(name)
-            function.restype, function.argtypes = _C_TYPES[returns], [_C_TYPES[kind] for kind in parameters]
-        self._lock = threading.Lock()
+            function.restype, function.argtypes = C_TYPES[returns], [C_TYPES[kind] for kind in parameters]
+        self._lock = threading.RLock()
         handle = ctypes.c_void_p()
         if api["weights"]:
             path = str(folder / api["weights"]).encode()
@@ -182,7 +182,8 @@ class Predictor:
     def close(self) -> None:
         """Gives the memory back. Closing twice is no error."""
         with self._lock:
-            self._release()
+            if self._handle:
+                self._release()
             self._handle = ctypes.c_void_p()
 
     def __enter__(self) -> Predictor:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from dlpack.bindings.api import Tensor
-from dlpack.bindings.base import Binding, Bundle, copy, fill
+from dlpack.bindings.base import Binding, Bundle, copy, fill, part
 from dlpack.bindings.text import class_count, common, lines, literal, sets
 from dlpack.errors import UsageError
 
@@ -45,6 +45,8 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "src/binding.cc": "binding.cc",
         "src/Makevars": "Makevars.txt",
     }
+    texts |= {"R/text.R": "text.R"} if "texts" in api.conditions else {}
+    values["text_calls"] = part(__name__, "text.cc", api, values)
     fill(__name__, folder, texts, api, values)
     copy(bundle, folder / "src", api.source, api.header)
 

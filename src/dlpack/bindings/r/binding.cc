@@ -156,6 +156,7 @@ SEXP set_threads(SEXP box, SEXP count) {
   return R_NilValue;
 }
 //@ end
+@text_calls@
 
 template <class Result, class... Arguments>
 R_CallMethodDef method(const char* name, Result (*function)(Arguments...)) {
@@ -182,6 +183,15 @@ extern "C" __attribute__((visibility("default"))) void R_init_@r_symbol@(DllInfo
 //@ end
 //@ if threads
       method("c_set_threads", set_threads),
+//@ end
+//@ if tokenizer
+      method("c_tokenize", tokenize), method("c_detokenize", detokenize),
+//@ end
+//@ if embeds
+      method("c_embed", embed),
+//@ end
+//@ if decodes
+      method("c_generate", generate),
 //@ end
       {nullptr, nullptr, 0},
   };

@@ -17,6 +17,9 @@ _C_TYPES = {
     "const void*": "*const c_void", "const char*": "*const c_char", "const uint8_t*": "*const u8",
     "predictor*": "*mut Handle", "const predictor*": "*const Handle", "predictor**": "*mut *mut Handle",
     "class*": "*mut RawClass", "detection*": "*mut RawDetection", "int32_t*": "*mut i32", "double": "f64",
+    "const int32_t*": "*const i32", "size_t*": "*mut usize", "char*": "*mut c_char", "float*": "*mut f32",
+    "sampler*": "*mut RawSampler", "const int64_t*": "*const i64", "int64_t*": "*mut i64", "on_token": "OnToken",
+    "on_text": "OnText",
 }  # fmt: skip
 _TAKEN = frozenset(
     "as async await box break const continue crate do dyn else enum extern false final fn for if impl in let loop "
@@ -62,9 +65,9 @@ def _write(bundle: Bundle, folder: Path) -> None:
             "{name}: self.get({index}, {size})?,", api.outputs, outputs, several=_SIZE.format("OUTPUTS")
         ),
     }
-    fill(
-        __name__, folder, {"Cargo.toml": "Cargo.toml.txt", "build.rs": "build.rs", "src/lib.rs": "lib.rs"}, api, values
-    )
+    texts = {"Cargo.toml": "Cargo.toml.txt", "build.rs": "build.rs", "src/lib.rs": "lib.rs"}
+    texts |= {"src/text.rs": "text.rs"} if "texts" in api.conditions else {}
+    fill(__name__, folder, texts, api, values)
     copy(bundle, folder / "src", api.source)
 
 

@@ -5,6 +5,21 @@ use std::{ffi::CString, path::Path};
 //@ end
 use std::{ffi::CStr, fmt, mem::size_of_val, ptr};
 
+//@ if texts
+mod text;
+//@ if decodes
+use text::RawSampler;
+pub use text::{Generation, TextError};
+
+type OnToken = unsafe extern "C" fn(*mut c_void, i64) -> i32;
+//@ if writes
+type OnText = unsafe extern "C" fn(*mut c_void, *const c_char, usize) -> i32;
+//@ end
+//@ else
+pub use text::TextError;
+//@ end
+
+//@ end
 #[repr(C)]
 struct Handle {
     _private: [u8; 0],

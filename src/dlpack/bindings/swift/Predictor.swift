@@ -40,7 +40,7 @@ public struct Detection: Sendable {
 ///
 /// A predictor serves one thread at a time; make one for each. Its memory goes with the last reference to it.
 public final class Predictor {
-    private var handle: OpaquePointer?
+    @private@var handle: OpaquePointer?
 //@ if shapes
     private static let inputSizes = [@input_sizes@]  // elements in each set of shapes
     private static let outputSizes = [@output_sizes@]
@@ -199,7 +199,7 @@ private func label(_ name: UnsafePointer<CChar>?, _ index: Int32) -> String {
 }
 
 //@ end
-private func check(_ status: Int32) throws {
+@private@func check(_ status: Int32) throws {
     if status != 0 {
         throw PredictorError(description: String(cString: @name@_error_text(status)))
     }

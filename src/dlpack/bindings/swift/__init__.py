@@ -52,6 +52,8 @@ def write_package(bundle: Path, api: Api, folder: Path, package: Package) -> Non
     if api.pictures:
         name = "Detector.swift" if api.boxes else "Classifier.swift"
         fill(__name__, swift, {name: "Classifier.swift"}, api, values, conditions)
+    if "texts" in conditions:
+        fill(__name__, swift, {"Text.swift": "Text.swift"}, api, values, conditions)
     if package.app:
         fill(__name__, swift, {"PrivacyInfo.xcprivacy": "PrivacyInfo.xcprivacy"}, api, values, conditions)
     if package.weights == "resource":
@@ -94,6 +96,7 @@ def placeholders(api: Api) -> dict[str, str]:
     result = "{name}: try get({index}, [{type}](repeating: 0, count: {size}))"
     return {
         **common(api, _OUTPUT),
+        "private": "" if "texts" in api.conditions else "private ",
         "flag_list": ", ".join(f'"{f}"' for f in [*api.flags.split()[1:], "-fno-exceptions", "-fno-rtti"]),
         "input_docs": lines("///   - {name}: {about}", api.inputs, inputs),
         "fields": lines("/// {about}\npublic let {name}: [{type}]", api.outputs, outputs, _TYPES),
