@@ -168,7 +168,7 @@ class Categories:
         }
         made = []
         for number, values in self.one_hot:
-            keys = {"keys_int64s": values, "values_floats": [float(k) for k in range(len(values))]}
+            keys: dict[str, Any] = {"keys_int64s": values, "values_floats": [float(k) for k in range(len(values))]}
             made.append(graph.op("LabelEncoder", hashes[number], domain="ai.onnx.ml", **keys, default_float=-1.0))
         made += [self._look_up(graph, mix, self._hash(graph, mix, table, hashes)) for mix in self.mixes]
         return graph.op("Concat", *made, axis=1)
@@ -183,7 +183,10 @@ class Categories:
             found, other = counts.of(feature)
             values[:, k] = other
             values[np.searchsorted(keys, counts.hashes), k] = found
-        attributes = {"keys_int64s": keys.view(np.int64).tolist(), "values_int64s": list(range(len(keys)))}
+        attributes: dict[str, Any] = {
+            "keys_int64s": keys.view(np.int64).tolist(),
+            "values_int64s": list(range(len(keys))),
+        }
         place = graph.op("LabelEncoder", hashed, domain="ai.onnx.ml", **attributes, default_int64=len(keys))
         return graph.op("Gather", graph.constant(values), graph.op("Squeeze", place, graph.constant([1], np.int64)))
 
