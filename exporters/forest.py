@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
@@ -18,6 +18,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from dlpack.errors import ModelError, UnsupportedError
 from dlpack.exporters.base import TABLE, TEXT, Exported, set_metadata
 from dlpack.exporters.builder import Array
+from dlpack.meaning.cityhash import KEY as HASHES
 from dlpack.meaning.features import Range, to_metadata
 
 LEQ, LT, GTE, GT, EQ, NEQ, MEMBER = range(7)
@@ -72,6 +73,20 @@ class Tree:
         return len(self.mode) - 1
 
 
+class Derived(Protocol):
+    """Features that are computed of the table and of its texts, which are hashed (`dlpack.meaning.cityhash`)."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def known(self) -> list[int]:
+        """Some hashes of words of the training data."""
+
+    def columns(self, graph: Graph, table: str, texts: str) -> str:
+        """The features, float32 [rows, size], of the table and of the hashes, int64 [rows, columns of text]."""
+
+
 @dataclass(frozen=True)
 class Ensemble:
     """A model: ``link(base + sum of trees)``; `base` has a number per target.
@@ -98,6 +113,8 @@ class Ensemble:
     texts: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """Columns of text, and the words whose places are the categories; another word is a missing value. They are an
     input of their own, `text`, strings [rows, columns of text]; X has the others."""
+    derived: Derived | None = None
+    """Features of the texts' hashes; trees read the k-th of them behind all other columns."""
 
 
 def below(threshold: float) -> float:
@@ -115,7 +132,7 @@ def to_onnx(ensemble: Ensemble, rows: int, values: Array | None = None) -> Expor
     Raises ModelError for what is no forest, UnsupportedError for what float32 cannot hold.
     """
     _check(ensemble)
-    graph = _Graph(ensemble, rows)
+    graph = Graph(ensemble, rows)
     outputs = graph.outputs(graph.link(graph.sums()), values)
     made = helper.make_graph(
         graph.nodes,
@@ -127,6 +144,8 @@ def to_onnx(ensemble: Ensemble, rows: int, values: Array | None = None) -> Expor
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("ai.onnx.ml", graph.ml_opset)]
     model = helper.make_model(made, opset_imports=opsets, producer_name="dlpack")
     model.ir_version = 10
+    if ensemble.derived:
+        set_metadata(model, HASHES, json.dumps({TEXT: ensemble.derived.known()}))
     told = (*ensemble.warnings, *_told(ensemble))
     if len(ensemble.texts) == ensemble.columns:
         return Exported(model, ensemble.classes, warnings=told)
@@ -152,7 +171,8 @@ def _check(ensemble: Ensemble) -> None:
             f"{ensemble.columns:,} columns, {targets:,} targets and {total:,} nodes; 1 to {MAX_COLUMNS:,}, 1 to "
             f"{MAX_TARGETS:,} and at most {MAX_NODES:,} are accepted"
         )
-    check_trees(ensemble.trees, ensemble.columns + len(ensemble.zero_missing), targets)
+    derived = ensemble.derived.size if ensemble.derived else 0
+    check_trees(ensemble.trees, ensemble.columns + len(ensemble.zero_missing) + derived, targets)
     for tree in ensemble.trees:
         for members in tree.members.values():
             if any(abs(m) > _EXACT for m in members):
@@ -207,7 +227,7 @@ def _spans(ensemble: Ensemble) -> list[Range]:
     return spans
 
 
-class _Graph:
+class Graph:
     """The nodes and constants of an ensemble."""
 
     def __init__(self, ensemble: Ensemble, rows: int) -> None:
@@ -265,7 +285,8 @@ class _Graph:
     def inputs(self) -> list[tuple[str, int, tuple[int, int]]]:
         """The graph's inputs: name, element type and shape."""
         texts = len(self.ensemble.texts)
-        found = ((TABLE, TensorProto.FLOAT, self.ensemble.columns - texts), (TEXT, TensorProto.STRING, texts))
+        words = TensorProto.INT64 if self.ensemble.derived else TensorProto.STRING
+        found = ((TABLE, TensorProto.FLOAT, self.ensemble.columns - texts), (TEXT, words, texts))
         return [(name, kind, (self.rows, columns)) for name, kind, columns in found if columns]
 
     def given(self) -> str:
@@ -273,6 +294,12 @@ class _Graph:
         texts = self.ensemble.texts
         if not texts:
             return TABLE
+        if self.ensemble.derived and not self._given:  # no tree reads the hashes themselves
+            columns = range(self.ensemble.columns)
+            numbers = [k for k in columns if k not in texts]
+            places = [numbers.index(k) if k in numbers else 0 for k in columns]
+            rest = self.constant(np.zeros((self.rows, len(places))))
+            self._given = self.op("Gather", TABLE, self.constant(places, np.int64), axis=1) if numbers else rest
         if not self._given:
             parts, at = [], 0
             for column in range(self.ensemble.columns):
@@ -294,8 +321,10 @@ class _Graph:
         return self._given
 
     def table(self) -> str:
-        """X, and behind it the columns of `zero_missing` with NaN in the place of zeros."""
+        """X, behind it the columns of `zero_missing` with NaN in the place of zeros, and what is derived."""
         columns, x = self.ensemble.zero_missing, self.given()
+        if self.ensemble.derived and self.ensemble.derived.size:
+            return self.op("Concat", x, self.ensemble.derived.columns(self, x, TEXT), axis=1)
         if not columns:
             return x
         part = self.op("Gather", x, self.constant(columns, np.int64), axis=1)

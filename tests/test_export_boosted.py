@@ -1,7 +1,7 @@
 """XGBoost, LightGBM and CatBoost: the files that they save, exported, against their own predictions.
 
 CatBoost is too large to be installed for this: data/catboost holds small models of its release 1.2.10, and what it
-predicts for 24 rows.
+predicts for 24 rows; `words` and `counts` have columns of words.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from conformance.batch import run_cases
 from conformance.cases import Case
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 from dlpack import exporters
 from dlpack.errors import DlpackError, UnsupportedError
 from dlpack.exporters import Exported, ExportOptions
+from dlpack.exporters.base import set_metadata
+from dlpack.meaning.cityhash import KEY, category_hashes, hashed_inputs, word_of
 from dlpack.targets.cpu.machine import AVX2
 
 DATA = Path(__file__).parent / "data/catboost"
@@ -79,7 +82,7 @@ XGBOOST: dict[str, dict[str, Any]] = {
 
 def xgboost_model(params: dict[str, Any]) -> tuple[Any, Any]:
     """A booster and its predictions for X."""
-    params = {"max_depth": 4, "verbosity": 0, **params}
+    params = {"max_depth": 4, "verbosity": 0, "nthread": 1, **params}
     kinds = ["q"] * 4 + ["c"] * 2 if params.pop("categories", False) else None
     family = params["objective"].partition(":")[0]
     if family == "multi":
@@ -87,7 +90,7 @@ def xgboost_model(params: dict[str, Any]) -> tuple[Any, Any]:
     y = params.pop("y", TARGETS.get(family, REAL))
     if params["objective"] in ("reg:logistic", "reg:gamma", "reg:tweedie"):
         y = TWO if params["objective"] == "reg:logistic" else POSITIVE
-    data = xgboost.DMatrix(X, y, feature_types=kinds, enable_categorical=kinds is not None)
+    data = xgboost.DMatrix(X, y, feature_types=kinds, enable_categorical=kinds is not None, nthread=1)
     booster = xgboost.train(params, data, 6)
     return booster, booster.predict(data)
 
@@ -109,7 +112,7 @@ def test_predicts_as_xgboost(name: str, suffix: str, tmp_path: Path) -> None:
 
 
 def test_early_stopping_is_followed_as_its_classifier_does(tmp_path: Path) -> None:
-    estimator = xgboost.XGBClassifier(n_estimators=60, early_stopping_rounds=3, max_depth=5, verbosity=0)
+    estimator = xgboost.XGBClassifier(n_estimators=60, early_stopping_rounds=3, max_depth=5, verbosity=0, n_jobs=1)
     estimator.fit(X[:150], THREE[:150], eval_set=[(X[150:], THREE[150:])], verbose=False)
     assert estimator.best_iteration + 1 < estimator.get_booster().num_boosted_rounds()
     estimator.save_model(tmp_path / "model.json")
@@ -213,7 +216,58 @@ def test_predicts_as_catboost(name: str, labels: tuple[str, ...] | None) -> None
         assert (got["label"] == values[want.argmax(axis=1)]).all()
 
 
+WORDS = json.loads((DATA / "words.json").read_text())
+TABLE, TEXTS = np.array(WORDS["table"], np.float32), np.array(WORDS["text"], object)
+
+
+def with_words(name: str, rows: int = len(TABLE)) -> Exported:
+    """`words`: one word each, and tables of combinations; `counts`: tables of every kind that CatBoost makes."""
+    shapes = {"X": (rows, TABLE.shape[1]), "text": (rows, TEXTS.shape[1])}
+    return exporters.export(DATA / f"{name}.cbm", None, ExportOptions(shapes=shapes))
+
+
+@pytest.mark.parametrize("name", ["words", "counts"])
+def test_words_are_looked_up_as_catboost_does(name: str) -> None:
+    """By their hashes, words that training has not seen too. One has 80 bytes, others more than 32."""
+    found = with_words(name)
+    assert "the input 'text' has the columns of text: city, size, zip" in found.warnings
+    session = onnxruntime.InferenceSession(found.model.SerializeToString())
+    same(session.run(None, {"X": TABLE, "text": category_hashes(TEXTS)})[-1], WORDS[name])
+
+
+def test_words_are_found_for_the_hashes_of_a_model() -> None:
+    """With them a build is verified: the file does not have the words themselves."""
+    (known,) = hashed_inputs({p.key: p.value for p in with_words("words").model.metadata_props}).values()
+    assert len(known) == 15
+    assert {*category_hashes(np.array([*set(TEXTS.reshape(-1)) - {"not seen"}], object))} <= {*known}
+    assert category_hashes(np.array([word_of(number) for number in known])).tolist() == known
+
+
 # --- all --------------------------------------------------------------------------------------------------------------
+
+
+def hashed_cases() -> list[Case]:
+    """A model with words, and texts of all the lengths that the hash distinguishes."""
+    short = np.array([len(word.encode()) < 64 for word in TEXTS[:, 0]])
+    model, want = with_words("words", int(short.sum())).model, np.array(WORDS["words"], np.float32)[short]
+    cases = [Case("words", "", "", model, (((TABLE[short], TEXTS[short]), (None, want)),), 1e-5, 1e-6)]
+    long = "z" * 191  # of all inputs the room is that of the longest known word
+    known = {"keys_strings": [long], "values_int64s": [7], "default_int64": 0}
+    nodes = [
+        helper.make_node("Identity", ["hash"], ["same"]),
+        helper.make_node("LabelEncoder", ["word"], ["place"], domain="ai.onnx.ml", **known),
+    ]
+    texts = np.array(
+        ["", "é", "abcd", "eight888", "nine99999", *("ab" * n for n in (8, 9, 16, 17, 32, 33, 64, 65, 95))]
+    )
+    shapes = {"hash": (TensorProto.INT64, texts.shape), "word": (TensorProto.STRING, (1,))}
+    inputs = [helper.make_tensor_value_info(name, *kind) for name, kind in shapes.items()]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.INT64, None) for name in ("same", "place")]
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("ai.onnx.ml", 4)]
+    made = helper.make_model(helper.make_graph(nodes, "hash", inputs, outputs), opset_imports=opsets, ir_version=10)
+    set_metadata(made, KEY, json.dumps({"hash": []}))
+    data = ((texts.astype(object), np.array([long], object)), (category_hashes(texts), np.array([7])))
+    return [*cases, Case("lengths", "", "", made, (data,), 0, 0)]
 
 
 def test_they_are_compiled_and_right(tmp_path: Path) -> None:
@@ -229,8 +283,11 @@ def test_they_are_compiled_and_right(tmp_path: Path) -> None:
     cases.append(("multiclass", multiclass, ROWS))
     results = run_cases(
         [
-            Case(name, "", "", found.model, (((x,), tuple(run(found, x).values())),), 1e-5, 1e-6)
-            for name, found, x in cases
+            *(
+                Case(name, "", "", found.model, (((x,), tuple(run(found, x).values())),), 1e-5, 1e-6)
+                for name, found, x in cases
+            ),
+            *hashed_cases(),
         ],
         AVX2,
         lambda _: None,
@@ -243,7 +300,7 @@ def small_files(folder: Path) -> dict[str, bytes]:
     booster.save_model(folder / "model.json")
     booster.save_model(folder / "model.ubj")
     lightgbm_model({**LIGHTGBM["sets of categories"], "num_leaves": 4}).save_model(folder / "model.txt")
-    paths = [*(folder / f"model.{s}" for s in ("json", "ubj", "txt")), DATA / "rmse.cbm", DATA / "logloss.cbm"]
+    paths = [*(folder / f"model.{s}" for s in ("json", "ubj", "txt")), DATA / "rmse.cbm", DATA / "words.cbm"]
     return {path.name: path.read_bytes() for path in paths}
 
 
@@ -262,7 +319,7 @@ def _changed(data: bytes, at: int, new: bytes) -> bytes:
 
 
 @given(
-    name=st.sampled_from(["model.json", "model.ubj", "model.txt", "rmse.cbm", "logloss.cbm"]),
+    name=st.sampled_from(["model.json", "model.ubj", "model.txt", "rmse.cbm", "words.cbm"]),
     damage=st.sampled_from([_cut, _changed]),
     at=st.integers(0, 1 << 20),
     new=st.binary(min_size=1, max_size=4),

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import skops.io
 from sklearn import compose, impute, pipeline, preprocessing
@@ -16,6 +17,8 @@ from sklearn.linear_model import LogisticRegression
 import dlpack
 from dlpack import exporters
 from dlpack.errors import UnsupportedError
+from dlpack.exporters import ExportOptions
+from dlpack.exporters.sklearn.dictionaries import keys_of
 
 
 def test_columns_of_text(tmp_path: Path) -> None:
@@ -48,12 +51,30 @@ def test_columns_of_text(tmp_path: Path) -> None:
             np.testing.assert_allclose(net.run(feeds)["probabilities"], want, atol=1e-5)
         missing = {"X": feeds["X"], "text": np.array([["Atlantis", "", "b c"]])}
         assert np.isfinite(net.run(missing)["probabilities"]).all()
-    named = [{"a": 1.0, "b": "x"}, {"a": 2.0, "b": "y"}]
-    pairs = pipeline.make_pipeline(DictVectorizer(), LogisticRegression()).fit(named, [0, 1])
-    with pytest.raises(UnsupportedError, match="DictVectorizer reads dictionaries, and a bundle's input is a table"):
-        skops.io.dump(pairs, tmp_path / "pairs.skops")
-        exporters.export(tmp_path / "pairs.skops")
     mixed = preprocessing.OneHotEncoder().fit(table[:, [1, 0]])
     with pytest.raises(UnsupportedError, match="one OneHotEncoder encodes columns of text and columns of numbers"):
         skops.io.dump(mixed, tmp_path / "mixed.skops")
         exporters.export(tmp_path / "mixed.skops")
+
+
+def test_dictionaries_are_a_table_with_a_column_for_each_key(tmp_path: Path) -> None:
+    """In the order of the vectoriser's features, words among the text; the export is compared with dictionaries."""
+    rng = np.random.default_rng(6)
+    towns = rng.choice(["Rome", "Oslo", "New York"], 90).tolist()
+    named = [{"town": town, "age": age, "b": age > 1} for town, age in zip(towns, range(90), strict=True)]
+    named[0] = {"b": False}
+    parts = DictVectorizer(), preprocessing.MaxAbsScaler(), LogisticRegression()
+    model = pipeline.make_pipeline(*parts).fit(named, [int(k % 3 == 0) for k in range(90)])
+    skops.io.dump(model, tmp_path / "net.skops")
+    shapes = {"X": (2, 2), "text": (2, 1)}
+    found = exporters.export(tmp_path / "net.skops", None, ExportOptions(shapes=shapes))
+    assert found.warnings == ("the input 'text' has the columns of text: town; 'X' the others: age, b",)
+    session = onnxruntime.InferenceSession(found.model.SerializeToString())
+    feeds = {"X": np.array([[7, 1], [0, 0]], np.float32), "text": np.array([["Oslo"], [""]], object)}
+    want = model.predict_proba([{"age": 7, "b": True, "town": "Oslo"}, {}])
+    np.testing.assert_allclose(session.run(["probabilities"], feeds)[0], want, atol=1e-6)
+
+
+def test_a_key_with_numbers_and_words_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="numbers and words for the key 'a'; give one of them another key"):
+        keys_of(DictVectorizer().fit([{"a": 1.0}, {"a": "x"}]))

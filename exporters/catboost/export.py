@@ -2,7 +2,8 @@
 
 The schema is CatBoost's catboost/libs/model/flatbuffers/model.fbs. A split is a number: the borders of all features are
 counted one after the other, and x passes the split where it is above its border. A symmetric tree has one split per
-level, the first of which is the lowest bit of the leaf's number; other trees are steps from node to node.
+level, the first of which is the lowest bit of the leaf's number; other trees are steps from node to node. Behind the
+numeric features' splits are those of words (`categories.py`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import numpy as np
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import MAX_WEIGHTS_BYTES, Exported, Exporter, ExportOptions, parse_json, read_bytes, rows_of
 from dlpack.exporters.builder import Array
+from dlpack.exporters.catboost.categories import Categories, Numeric
 from dlpack.exporters.flatbuffer import FlatFile, Table
-from dlpack.exporters.forest import GT, MAX_COLUMNS, MAX_NODES, MAX_TARGETS, Ensemble, Link, Tree, to_onnx
+from dlpack.exporters.forest import EQ, GT, MAX_COLUMNS, MAX_NODES, MAX_TARGETS, Ensemble, Link, Tree, to_onnx
 
 _MAGIC = b"CBM1"
 _MAX_DEPTH = 16
@@ -49,16 +51,18 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     if params is not None:
         raise UsageError("a .cbm file holds the whole model; leave --params out")
     ensemble, values = read(read_bytes(path, MAX_WEIGHTS_BYTES))
-    return to_onnx(ensemble, rows_of(options, ensemble.columns), values)
+    texts = len(ensemble.texts)
+    return to_onnx(ensemble, rows_of(options, ensemble.columns - texts, texts), values)
 
 
 @dataclass(frozen=True)
 class _Split:
-    """x of the column is above the border; `missing`: NaN passes too."""
+    """x of the column is above the border, or equal to it; `missing`: NaN passes too."""
 
     column: int
     border: float
-    missing: bool
+    missing: bool = False
+    mode: int = GT
 
 
 def read(data: bytes) -> tuple[Ensemble, Array | None]:
@@ -75,7 +79,7 @@ def read(data: bytes) -> tuple[Ensemble, Array | None]:
     targets = int(trees.number(0, "i", 1))
     if not 1 <= targets <= MAX_TARGETS:
         raise ModelError(f"{targets:,} targets; 1 to {MAX_TARGETS:,} are accepted")
-    columns, splits = _splits(trees)
+    columns, splits, words = _splits(trees, data[8 + size :])
     bias = trees.vector(16, "<f8")
     base = bias.astype(np.float64) if bias.size else np.full(targets, float(trees.number(15, "d", 0.0)))
     if base.size != targets:
@@ -87,35 +91,45 @@ def read(data: bytes) -> tuple[Ensemble, Array | None]:
         if trees.vector(10, "<u4").size
         else _symmetric(trees, splits, targets, scale)
     )
-    return Ensemble(columns, made, base, link, classes, names=_names(trees, columns)), values
+    texts = dict.fromkeys(words.texts if words else (), ())
+    names = _names(trees, columns, words.names if words else {})
+    return Ensemble(columns, made, base, link, classes, names=names, texts=texts, derived=words), values
 
 
-def _names(trees: Table, columns: int) -> tuple[str, ...]:
-    """The columns' names, where each has one that is not its number."""
-    names = {int(feature.number(2, "i", -1)): feature.text(4) for feature in trees.tables(5)}
+def _names(trees: Table, columns: int, words: Mapping[int, str]) -> tuple[str, ...]:
+    """The columns' names, where each has one that is not its number; `words`: those of columns of words."""
+    names = {**words, **{int(feature.number(2, "i", -1)): feature.text(4) for feature in trees.tables(5)}}
     found = tuple(names.get(k) or str(k) for k in range(columns))
     return () if found == tuple(map(str, range(columns))) else found
 
 
 def _refuse_features(trees: Table) -> None:
-    for field, what in ((4, "categories"), (12, "text"), (13, "embeddings or text")):
+    for field, what in ((12, "text_features"), (13, "embedding_features or text_features")):
         if trees.tables(field):
             raise UnsupportedError(
-                f"features of {what}, which CatBoost hashes and counts; encode them as numbers before they reach the "
+                f"{what}, which CatBoost counts by models of its own; compute features of them before they reach the "
                 "model, and train it on those"
             )
 
 
-def _splits(trees: Table) -> tuple[int, list[_Split]]:
-    """The number of columns, and the splits in the order of their numbers."""
-    columns, found = 0, []
+def _splits(trees: Table, tables: bytes) -> tuple[int, list[_Split], Categories | None]:
+    """The number of columns, the splits in the order of their numbers, and the columns of words if there are any."""
+    found, numeric = [], {}
     for feature in trees.tables(5):
         column, treatment = int(feature.number(2, "i", -1)), int(feature.number(5, "B", 0))
-        if not 0 <= column < MAX_COLUMNS:
-            raise ModelError(f"a feature of the column {column}; the file is damaged")
-        columns = max(columns, column + 1)
+        numeric[int(feature.number(1, "i", -1))] = Numeric(column, treatment == 2)
         found += [_Split(column, float(border), treatment == 2) for border in feature.vector(3, "<f4")]
-    return columns, found
+    words = Categories(trees, tables, numeric) if trees.tables(4) else None
+    taken = [feature.column for feature in numeric.values()] + (words.texts if words else [])
+    if len(set(taken)) < len(taken) or any(not 0 <= column < MAX_COLUMNS for column in taken):
+        raise ModelError(f"features of the columns {sorted(taken)[:8]}; the file is damaged")
+    columns = max(taken, default=-1) + 1
+    if words:
+        for k, (_, values) in enumerate(words.one_hot):
+            found += [_Split(columns + k, float(place), mode=EQ) for place in range(len(values))]
+        for k, borders in enumerate(words.borders):
+            found += [_Split(columns + words.place(k), float(border)) for border in borders]
+    return columns, found, words
 
 
 def _meaning(info: Mapping[str, str], targets: int) -> tuple[Link, tuple[str, ...] | None, Array | None]:
@@ -163,7 +177,7 @@ def _symmetric(trees: Table, splits: list[_Split], targets: int, scale: float) -
         for level in range(depth):
             test = levels[depth - 1 - level]
             for node in range((1 << level) - 1, (2 << level) - 1):
-                tree.add(GT, test.column, test.border, 2 * node + 2, 2 * node + 1, test.missing)
+                tree.add(test.mode, test.column, test.border, 2 * node + 2, 2 * node + 1, test.missing)
         for leaf in range(1 << depth):
             tree.leaf[tree.add()] = _leaf(values, start + leaf * targets, targets, scale)
         found.append(tree)
@@ -196,7 +210,7 @@ def _steps(trees: Table, splits: list[_Split], targets: int, scale: float) -> li
                 if not step:  # the node is a leaf for this side
                     tree.leaf[tree.add()] = _leaf(values, places[start + node], targets, scale)
                 ends.append(node + step if step else len(tree.mode) - 1)
-            tree.mode[node], tree.column[node], tree.threshold[node] = GT, test.column, test.border
+            tree.mode[node], tree.column[node], tree.threshold[node] = test.mode, test.column, test.border
             tree.no[node], tree.yes[node] = ends
             tree.missing[node] = test.missing
         found.append(tree)

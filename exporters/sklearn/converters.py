@@ -17,6 +17,7 @@ from dlpack.exporters.sklearn.composites import (
     several_shapes,
 )
 from dlpack.exporters.sklearn.container import Graph
+from dlpack.exporters.sklearn.dictionaries import convert_dictionaries, dictionary_shapes
 from dlpack.exporters.sklearn.encoders import (
     convert_one_hot,
     convert_text_imputer,
@@ -87,12 +88,14 @@ def _converter(part: Any, kind: str) -> Callable[[Any, Any, Any], None] | None:
 
 
 _OURS = {
+    "DictVectorizer": convert_dictionaries,
     "KNNImputer": convert_imputer,
     "FunctionTransformer": convert_function,
     "MultiOutputClassifier": convert_several,
 }
 _SHAPES = {"FunctionTransformer": function_shapes, "MultiOutputClassifier": several_shapes,
-           "KNNImputer": imputer_shapes, "SimpleImputer": imputer_shapes}  # fmt: skip
+           "DictVectorizer": dictionary_shapes, "KNNImputer": imputer_shapes,
+           "SimpleImputer": imputer_shapes}  # fmt: skip
 
 
 def _by_place(columns: Any, places: dict[str, int]) -> Any:

@@ -26,9 +26,10 @@ from dlpack.exporters.foreign_pickles import saving
 from dlpack.exporters.sklearn.check import Check, compare
 from dlpack.exporters.sklearn.composites import register
 from dlpack.exporters.sklearn.converters import prepare
+from dlpack.exporters.sklearn.dictionaries import reads_dictionaries
 from dlpack.exporters.sklearn.files import MAX_COLUMNS, first_line, load, parts
 from dlpack.exporters.sklearn.labels import class_names, number_strings
-from dlpack.exporters.sklearn.texts import Table, first_part, reorder, table_of
+from dlpack.exporters.sklearn.texts import Table, innermost, reorder, table_of
 from dlpack.meaning.features import to_metadata
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
@@ -81,8 +82,10 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     return Exported(model, labels, warnings=_told(estimator, table), features=features)
 
 
-def _names(estimator: Any) -> list[str]:
-    """The columns' names, where the estimator was fitted on a table that has them."""
+def _names(estimator: Any, table: Table) -> list[str]:
+    """The columns' names, where the estimator was fitted on a table that has them, or on dictionaries."""
+    if table.keys:
+        return list(table.keys)
     try:
         return [str(name) for name in getattr(estimator, "feature_names_in_", ())]
     except Exception:  # noqa: BLE001 - a pipeline asks its first step
@@ -91,7 +94,7 @@ def _names(estimator: Any) -> list[str]:
 
 def _features(estimator: Any, table: Table, rows: Any) -> str | None:
     """The names of the columns of numbers, and their values in `rows`."""
-    names = _names(estimator)
+    names = _names(estimator, table)
     low, high = rows.min(axis=0).tolist(), rows.max(axis=0).tolist()
     return to_metadata([names[k] for k in table.numbers] if names else [], list(zip(low, high, strict=True)))
 
@@ -100,7 +103,7 @@ def _told(estimator: Any, table: Table) -> tuple[str, ...]:
     """Which columns the inputs have, where there is one for text."""
     if not table.words or table.lines:
         return ()
-    names = _names(estimator) or [f"column {k}" for k in range(table.columns)]
+    names = _names(estimator, table) or [f"column {k}" for k in range(table.columns)]
     text, numbers = (", ".join(names[k] for k in places) for places in (table.texts, table.numbers))
     return (
         f"the input '{TEXT}' has the columns of text: {text}" + (f"; '{TABLE}' the others: {numbers}" * bool(numbers)),
@@ -108,30 +111,20 @@ def _told(estimator: Any, table: Table) -> tuple[str, ...]:
 
 
 def _columns(estimator: Any) -> int:
-    """The number of columns of the estimator's input; 0 where it is a list of texts."""
+    """The number of columns of the estimator's input; 0 where it is a list, of texts or dictionaries."""
     try:
         columns = getattr(estimator, "n_features_in_", None)
     except Exception:  # noqa: BLE001 - a pipeline asks its first step
         columns = None
-    if columns is None and hasattr(first := _first(estimator), "vocabulary_"):
-        if hasattr(first, "feature_names_"):
-            raise UnsupportedError(
-                f"the {type(first).__name__} reads dictionaries, and a bundle's input is a table; fit a pipeline of "
-                "ColumnTransformer and OneHotEncoder on a table with a column for each key"
-            )
+    if columns is None and hasattr(first := innermost(estimator), "vocabulary_"):
+        if reads_dictionaries(first) and sum(map(reads_dictionaries, parts(estimator))) > 1:
+            raise UnsupportedError("several DictVectorizers read the same dictionaries; fit one for all keys")
         return 0
     if not isinstance(columns, int | np.integer):
         raise UnsupportedError(f"the {type(estimator).__name__} has no n_features_in_: it is not fitted")
     if not 1 <= columns <= MAX_COLUMNS:
         raise ModelError(f"the estimator has {columns:,} columns; 1 to {MAX_COLUMNS:,} are accepted")
     return int(columns)
-
-
-def _first(estimator: Any) -> Any:
-    """The innermost part that sees the input."""
-    while (inner := first_part(estimator)) is not None:
-        estimator = inner
-    return estimator
 
 
 def convert(estimator: Any, table: Table, rows: int) -> ModelProto:
@@ -155,7 +148,7 @@ def convert(estimator: Any, table: Table, rows: int) -> ModelProto:
     try:
         for part in parts(estimator):
             prepare(part)
-        if table.words:
+        if table.words and not table.keys:
             reorder(estimator, table)
         try:
             model = attempt({id(estimator): {"zipmap": False}})

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import UnsupportedError
+from dlpack.exporters.sklearn.dictionaries import dictionaries, keys_of, reads_dictionaries
 
 _MAX_WORDS = 200
 _MAX_DEPTH = 16
@@ -21,12 +22,14 @@ _MAX_DEPTH = 16
 class Table:
     """The columns of an estimator's input; `words` has those of text, and what may stand in each.
 
-    `lines`: the estimator takes a list of texts in place of a table.
+    `lines`: the estimator takes a list of texts in place of a table; `keys`: it takes dictionaries, with a key for each
+    column.
     """
 
     columns: int
     words: Mapping[int, tuple[str, ...]]
     lines: bool = False
+    keys: tuple[str, ...] = ()
 
     @property
     def numbers(self) -> list[int]:
@@ -41,7 +44,11 @@ class Table:
         return [*self.numbers, *self.texts].index(column)
 
     def joined(self, numbers: Any, texts: Any) -> Any:
-        """What the estimator takes, of the two inputs' rows: numbers alone, an array of objects, or a list of texts."""
+        """What the estimator takes, of the two inputs' rows: numbers, an array of objects, a list of texts, or
+        dictionaries."""
+        if self.keys:
+            rows = texts if self.words else np.empty((len(numbers), 0), object)
+            return dictionaries(self.keys, numbers, rows, (self.numbers, self.texts))
         if not self.words:
             return numbers
         if self.lines:
@@ -54,6 +61,10 @@ class Table:
 
 def table_of(estimator: Any, columns: int) -> Table:
     """The table of an estimator with so many columns; 0 for one that does not say."""
+    if reads_dictionaries(first := innermost(estimator)):
+        keys = keys_of(first)
+        known = {k: words[:_MAX_WORDS] for k, words in enumerate(keys.values()) if words}
+        return Table(len(keys), known, keys=tuple(keys))
     found: dict[int, set[str]] = {}
     _search(estimator, range(max(columns, 1)), found, 0)
     words = {k: tuple(sorted(known)[:_MAX_WORDS]) for k, known in found.items()}
@@ -75,6 +86,13 @@ def first_part(part: Any) -> Any:
     if made := [step[1] for step in getattr(part, "steps", ()) if not isinstance(step[1], str)]:
         return made[0]
     return next(iter(_inner_parts(part)), None)
+
+
+def innermost(part: Any) -> Any:
+    """The innermost part that sees the input."""
+    while (inner := first_part(part)) is not None:
+        part = inner
+    return part
 
 
 def _inner_parts(part: Any) -> list[Any]:
@@ -118,7 +136,7 @@ def _search(part: Any, places: Sequence[int], found: dict[int, set[str]], depth:
     if hasattr(part, "transformers_"):
         for _, transformer, columns in part.transformers_:
             _search(transformer, [places[k] for k in columns_of(part, columns)], found, depth + 1)
-    elif hasattr(part, "vocabulary_") and not hasattr(part, "feature_names_"):
+    elif hasattr(part, "vocabulary_"):
         found.setdefault(places[0], set()).update(_lines(part))
     elif len(known) == len(places):
         texts = [{v for v in values if isinstance(v, str)} for values in known]

@@ -130,7 +130,7 @@ def predict(path: Path) -> dict[str, Any]:
     table = table_of(estimator, columns)
     rng = np.random.default_rng(3)
     texts = np.array([rng.choice(table.words[k], ROWS) for k in table.texts]).T
-    x = rows_for(estimator, columns)[:, table.numbers]
+    x = rows_for(estimator, columns or table.columns)[:, table.numbers]
     found = _predict(estimator, table, x, texts)
     if len(found) == 1:
         x = np.abs(x)  # counts, for instance

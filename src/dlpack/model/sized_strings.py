@@ -12,6 +12,7 @@ _TWO = ("SameText", "JoinText")
 @rule(
     *(f"dlpack.{op}" for op in _TWO), "dlpack.FindText", "dlpack.FitText", "dlpack.ChangeCase", "dlpack.MatchText",
     "dlpack.TextOfInteger", "dlpack.NumberOfText", "dlpack.SplitText", "dlpack.TokensOfText",
+    "dlpack.HashText",
 )  # fmt: skip
 def row_by_row(s: Sizing, node: NodeProto) -> None:
     """Each output has the rows of the first input. Two inputs with sizes are not told apart here."""

@@ -2,6 +2,7 @@
 
 A value of strings of the shape S becomes uint8 of the shape (*S, n): the UTF-8 of each string, filled up with zeros, of
 which there is one at least. Inputs have a stated n. That of every other value follows: no operator cuts a string.
+An input for the hashes of words (`meaning/cityhash.py`) becomes one of strings.
 Rules for operators are in `strings_rules.py`; where onnx has no operators for what is to be done with bytes, they write
 ours (domain "dlpack", `operators/strings.py`), which state their outputs' types in attributes.
 """
@@ -16,6 +17,7 @@ import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from dlpack.errors import UnsupportedError, UsageError
+from dlpack.meaning.cityhash import hashed_inputs, word_of
 from dlpack.model.fold import fresh_name
 from dlpack.model.infer import ValueType, infer_types, to_numpy
 from dlpack.model.walk import describe, free_names, opset_versions, subgraphs
@@ -75,12 +77,16 @@ def without_strings(model: ModelProto, types: Mapping[str, ValueType], maxima: M
 
     Raises UnsupportedError with every node that cannot be computed, UsageError for bytes that hold nothing.
     """
-    if not _has_strings(model):
+    hashed = hashed_inputs({p.key: p.value for p in model.metadata_props})
+    if not _has_strings(model) and not hashed:
         return None
     work = Writing(model, types)
     for value in model.graph.input:
         if types[value.name].elem == TensorProto.STRING:
             work.take_input(value.name, maxima)
+        elif value.name in hashed:
+            work.take_input(value.name, maxima)
+            work.hash_input(value.name, hashed[value.name])
     for node in model.graph.node:
         work.visit(node)
     if work.problems:
@@ -110,6 +116,7 @@ class Writing:
         self.model, self.types = model, dict(types)
         self.opset = opset_versions(model).get("", 0)
         self.text: dict[str, Text] = {}
+        self.hashes: dict[str, str] = {}
         self.constants = {t.name: t for t in graph.initializer}
         self.nodes: list[NodeProto] = []
         self.made: list[TensorProto] = []
@@ -134,6 +141,12 @@ class Writing:
         if shape is not None:
             self.text[name] = Text(shape, width)
 
+    def hash_input(self, name: str, known: Sequence[int]) -> None:
+        """Has an input of strings hashed where its hashes were read; `known`: those of words to try it with."""
+        text = self.text[name]
+        self.vocabulary += [word_of(number) for number in known[:_MOST_WORDS]]
+        (self.hashes[name],) = self.own("HashText", [name], [("", TensorProto.INT64, text.shape)])
+
     def _split(self) -> set[str]:
         """The values from which strings are made that are split into words."""
         found: set[str] = set()
@@ -144,6 +157,9 @@ class Writing:
 
     def visit(self, node: NodeProto) -> None:
         """Write one node of the model."""
+        if not self.hashes.keys().isdisjoint(node.input):
+            node = NodeProto.FromString(node.SerializeToString())
+            node.input[:] = [self.hashes.get(name, name) for name in node.input]
         self.node = node
         reads = [*filter(None, node.input), *(name for body in subgraphs(node) for name in free_names(body))]
         if not self.refused.isdisjoint(reads):

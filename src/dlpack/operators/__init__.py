@@ -25,6 +25,7 @@ from dlpack.operators import (  # noqa: F401
     resize,
     selection,
     strings,
+    text_hash,
     transposed,
     winograd,
     words,

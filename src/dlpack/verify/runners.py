@@ -15,6 +15,7 @@ import onnxruntime
 from dlpack.bundle.texts import objects, rows
 from dlpack.errors import ModelError
 from dlpack.graph.ir import Array
+from dlpack.meaning.cityhash import category_hashes
 from dlpack.model.half import with_wide_borders
 
 Runner = Callable[[Mapping[str, Array]], list[Array]]
@@ -62,7 +63,7 @@ def runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
                 wide.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
             wider = {n: x.astype(np.float32) for n, x in inputs.items() if x.dtype == ml_dtypes.bfloat16}
-            given = {n: objects(x) for n, x in inputs.items()} | wider
+            given = _given(model, inputs) | wider
             outputs = [rows(np.asarray(o)) for o in session.run(None, given)]
             return [o.astype(ml_dtypes.bfloat16) if n else o for n, o in zip(narrow, outputs, strict=True)]
         except Exception as e:
@@ -78,6 +79,13 @@ def runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
                 raise ModelError(f"neither onnxruntime nor onnx can run this model: {e}; {second}") from e
 
     return run
+
+
+def _given(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The inputs as a runner takes them: strings as objects, or their hashes where the model takes these."""
+    texts = {v.name for v in model.graph.input if v.type.tensor_type.elem_type == onnx.TensorProto.STRING}
+    given = {n: objects(x) for n, x in inputs.items()}
+    return {n: category_hashes(x) if x.dtype == object and n not in texts else x for n, x in given.items()}
 
 
 def _with_locale(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -114,5 +122,5 @@ def evaluated(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> list[Array
 
     old = any(o.domain == "" and o.version < 19 for o in model.opset_import)
     more: list[Any] = [DequantizeLinear] if old else []
-    given = {name: objects(x) for name, x in inputs.items()}
+    given = _given(model, inputs)
     return [rows(np.asarray(o)) for o in ReferenceEvaluator(model, new_ops=more).run(None, given)]
