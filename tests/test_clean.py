@@ -307,7 +307,7 @@ def test_attributes_are_plain_values_and_nodes_have_names() -> None:
     graph = read_graph(clean(model(nodes, [info("x", [1, 3, 8, 8])], w=floats(4, 3, 3, 3))))
     conv, relu = graph.nodes
     assert conv.name == "Conv_0" and conv.sources == ("Conv_0",) and conv.opset == 18 and conv.domain == ""
-    assert conv.attrs["strides"] == [2, 2] and conv.attrs["auto_pad"] == "SAME_UPPER"
+    assert conv.attrs == {"strides": [2, 2], "pads": [0, 0, 1, 1]}
     assert relu.attrs["alpha"] == 0.5
     assert graph.types["c"] == TensorType("float32", (1, 4, 4, 4))
     assert graph.constants["w"].dtype == np.float32

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from conformance.batch import compile_case, run_cases
 from conformance.cases import Case, freeze
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, compose, helper, numpy_helper
 
 from dlpack.errors import UnsupportedError
 from dlpack.operators.ml_forest import order_keys
@@ -284,10 +284,27 @@ def features() -> list[Case]:
     return cases
 
 
+def together(cases: Sequence[Case]) -> list[Case]:
+    """The cases as few models, which take less time: side by side, their names before those of their values."""
+    alike: dict[Any, list[Case]] = {}
+    for c in cases:
+        alike.setdefault((c.model.opset_import[1].version, c.rtol, c.atol), []).append(c)
+    made = []
+    for (version, rtol, atol), some in alike.items():
+        parts = [compose.add_prefix(c.model, f"{c.name}/") for c in some]
+        model = onnx.ModelProto()
+        model.CopyFrom(parts[0])
+        for part in parts[1:]:
+            model.graph.MergeFrom(part.graph)
+        inputs, outputs = (tuple(x for c in some for x in c.data_sets[0][k]) for k in (0, 1))
+        made.append(Case(f"version {version}", "", "ai.onnx.ml", model, ((inputs, outputs),), rtol, atol))
+    return made
+
+
 def test_equal_to_onnxruntime() -> None:
     cases = [*forests(), *numbered_forests(), *linear(), *machines(), *features()]
     assert len({c.name for c in cases}) == len(cases) > 100
-    results = run_cases(cases, AVX2, lambda _: None)
+    results = run_cases(together(cases), AVX2, lambda _: None)
     assert [(r.name, r.outcome, r.detail) for r in results if r.outcome != "passed"] == []
 
 

@@ -37,7 +37,8 @@ def test_pads_of_a_run(tmp_path: Path) -> None:
 
 SIZES = """
 net (float[1,2,5,7] x, int64[2] size, float[1] factor) => (float[1,2,a,b] near, float[1,2,a,b] aligned,
-  float[1,2,a,b] half, float[1,2,c,d] by_factor, float[1,2,a,b] whole, float[1,2,3,4] crop)
+  float[1,2,a,b] half, float[1,2,c,d] by_factor, float[1,2,a,b] whole, float[1,2,3,4] crop,
+  float[1,2,a,b] cubic, float[1,2,a,b] inside, float[1,2,c,d] cubic_by, float[1,2,c,d] middle, float[1,2,a,b] shifted)
 <int64[2] lead = {1, 2}, float[2] one = {1, 1}, int64[1] zero = {0}, int64[1] end = {1}, int64[1] axis = {2},
   int64[4] small = {1, 2, 3, 4}>
 {
@@ -52,6 +53,12 @@ net (float[1,2,5,7] x, int64[2] size, float[1] factor) => (float[1,2,a,b] near, 
   height = Slice (size, zero, end)
   part = Slice (x, zero, height, axis)
   crop = Resize <mode = "linear"> (part, , , small)
+  cubic = Resize <mode = "cubic"> (x, , , sizes)
+  inside = Resize <mode = "cubic", exclude_outside = 1, cubic_coeff_a = -0.5,
+    coordinate_transformation_mode = "align_corners"> (x, , , sizes)
+  cubic_by = Resize <mode = "cubic", coordinate_transformation_mode = "asymmetric"> (x, , factors)
+  middle = Resize <mode = "linear", coordinate_transformation_mode = "half_pixel_symmetric"> (x, , factors)
+  shifted = Resize <coordinate_transformation_mode = "tf_half_pixel_for_nn", nearest_mode = "floor"> (x, , , sizes)
 }
 """
 
@@ -61,7 +68,8 @@ def test_sizes_and_factors_of_a_run(tmp_path: Path) -> None:
         {"x": numbers((1, 2, 5, 7), 1), "size": np.array(size), "factor": np.array([factor], np.float32)}
         for size, factor in (([5, 7], 1.0), ([8, 3], 1.6), ([1, 9], 0.5), ([4, 1], 0.37))
     ]
-    check(tmp_path, SIZES, *feeds, maxima={"size": 9, "by_factor": 12}, ranges={"size": (1, 9), "factor": (0.3, 1.6)})
+    maxima = {"size": 9, "by_factor": 12, "cubic_by": 12, "middle": 12}
+    check(tmp_path, SIZES, *feeds, opset=19, maxima=maxima, ranges={"size": (1, 9), "factor": (0.3, 1.6)})
 
 
 def test_branches_of_different_sizes(tmp_path: Path) -> None:

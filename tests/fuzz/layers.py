@@ -140,10 +140,8 @@ def _window(rng: Rng, shape: tuple[int, ...], padded: bool = True) -> Attributes
     way = rng.choice(("pads", "none", "SAME_UPPER", "SAME_LOWER", "VALID"))
     if way == "pads" and padded:
         made["pads"] = [rng.randint(0, max(0, k - 1)) for k in (*kernel, *kernel)]
-    elif way not in ("pads", "none") and (way == "VALID" or "dilations" not in made):
+    elif way not in ("pads", "none"):
         made["auto_pad"] = way
-        if way != "VALID":  # with steps over elements that no window reads, opinions differ on where it begins
-            made["strides"] = [min(s, k) for s, k in zip(made["strides"], kernel, strict=True)]
     return made
 
 

@@ -89,6 +89,8 @@ def _computed(node: onnx.NodeProto, values: Sequence[Array | None], opset: int, 
         if meaning is not None and not other:
             return [np.asarray(meaning(*values, **attributes))]
         feed = {n: v for n, v in zip(node.input, values, strict=True) if v is not None}
+        if attributes.get("auto_pad", b"").startswith(b"SAME"):
+            node = _padded(node, attributes, first.shape[2:])
         graph = helper.make_graph(
             [node], "g", [info(n, v) for n, v in feed.items()], [onnx.ValueInfoProto(name=n) for n in node.output]
         )
@@ -101,6 +103,21 @@ def _computed(node: onnx.NodeProto, values: Sequence[Array | None], opset: int, 
             except Exception:  # noqa: BLE001 - it has no kernel for these types
                 continue
         return ways[-1](asked, feed)
+
+
+def _padded(node: onnx.NodeProto, attributes: dict[str, Any], sizes: Sequence[int]) -> onnx.NodeProto:
+    """The node with the pads that SAME stands for: where they would be negative, opinions differ; ONNX has no such."""
+    low, high = [], []
+    ones = [1] * len(sizes)
+    windows = zip(attributes["kernel_shape"], attributes.get("dilations", ones), strict=True)
+    for size, (k, dilation), step in zip(sizes, windows, attributes.get("strides", ones), strict=True):
+        left = size % step or step  # elements from the last window's beginning on
+        missing = max(0, dilation * (k - 1) + 1 - left)
+        small, large = missing // 2, (missing + 1) // 2
+        low.append(small if attributes["auto_pad"] == b"SAME_UPPER" else large)
+        high.append(missing - low[-1])
+    kept = {name: value for name, value in attributes.items() if name not in ("auto_pad", "ceil_mode")}
+    return helper.make_node(node.op_type, node.input, node.output, pads=[*low, *high], **kept)
 
 
 def info(name: str, value: Array) -> onnx.ValueInfoProto:

@@ -22,7 +22,8 @@ LINEAR = {"Add", "Sub", "Mul", "FloorDiv", "FloorMod", "Div", "Mod", "Max", "Min
 """Operators on integers whose result may be a linear form."""
 
 WRAPPING = {"add_": "+", "sub_": "-", "mul_": "*"}
-"""Runtime functions that compute integers modulo a power of two, where C++'s operator does not."""
+"""Runtime functions that compute integers modulo a power of two, where C++'s operator does not; of floats, the operator
+itself, which TVM does not look into."""
 
 WHOLE_NUMBERS = {"floordiv", "floormod", "%", "truncdiv_", "truncmod_", "floordiv_", "floormod_", "integer_pow_"}
 """Operations for which no machine has an instruction on vectors."""
@@ -397,8 +398,9 @@ def dtype_of(e: Any) -> str:
 
 
 def _wraps(op: str, dtype: str) -> bool:
-    """Whether C++'s operator wraps: on unsigned integers, and on what is computed as int, which holds the result."""
-    return dtype in ("int8", "uint8", "int16", "uint32", "uint64") or (dtype == "uint16" and op != "*")
+    """Whether C++'s operator will do: it wraps unsigned integers and what is computed as int."""
+    plain = ("int8", "uint8", "int16", "uint32", "uint64", "float32", "float64")
+    return dtype in plain or (dtype == "uint16" and op != "*")
 
 
 def splat(e: Expr, lanes: int) -> Expr:

@@ -15,6 +15,9 @@ from dlpack.errors import ModelError
 from dlpack.model.counted import counted_trips
 from dlpack.model.walk import describe, subgraphs
 
+LARGEST = "dlpack.largest"
+"""The attribute of a Loop that gives as many slices as it may make trips, whether it makes them or not (`sized.py`)."""
+
 MAX_TRIPS = 1 << 24
 """A loop that is to run longer is taken for a mistake, or for one that only its condition ends."""
 
@@ -183,7 +186,8 @@ def problem_of(node: NodeProto, outside: Outside) -> str:
     trips = trips_of(node, outside)
     if trips.problem or trips.count == 0:
         return trips.problem
-    if trips.conditional and any(node.output[states:]):
+    largest = any(a.name == LARGEST for a in node.attribute)
+    if trips.conditional and any(node.output[states:]) and not largest:
         return "how many slices it gives depends on its condition, which only a run knows"
     return _unsteady(body.input[2:], body.output[1 : 1 + states])
 

@@ -23,7 +23,7 @@ from dlpack.model.infer import (
     to_numpy,
 )
 from dlpack.model.sized import Sized, check_maxima, has_rule, with_sizes
-from dlpack.model.sized_work import ends_early
+from dlpack.model.sized_work import is_limited
 from dlpack.model.strings import without_strings
 from dlpack.model.walk import describe, first_line, opset_versions
 
@@ -122,7 +122,7 @@ def _sized(
     """
     unknown = [name for node in model.graph.node for name in node.output if name and not _known(known, name)]
     dynamic = dynamic_values(model) if unknown else {}
-    sized = any(name in dynamic for name in unknown) or any(ends_early(node, maxima) for node in model.graph.node)
+    sized = any(name in dynamic for name in unknown) or any(is_limited(node, maxima) for node in model.graph.node)
     if not sized or any(not _known(known, v.name) for v in model.graph.input):
         check_maxima(maxima, model, set())
         return None

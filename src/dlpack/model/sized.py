@@ -17,14 +17,15 @@ from dlpack.errors import UnsupportedError, UsageError
 from dlpack.model import (  # noqa: F401 - what they enter
     sized_branches,
     sized_combine,
+    sized_loops,
     sized_pads,
     sized_rules,
     sized_select,
     sized_strings,
 )
 from dlpack.model.infer import ValueType
-from dlpack.model.sized_work import Maxima, Sizing, has_rule
-from dlpack.model.walk import free_names, subgraphs
+from dlpack.model.sized_work import DOMAIN, Maxima, Sizing, has_rule
+from dlpack.model.walk import free_names, graphs, opset_versions, subgraphs
 
 __all__ = ["Sized", "check_maxima", "has_rule", "with_sizes"]
 
@@ -52,7 +53,7 @@ def with_sizes(
 
     Raises UnsupportedError with everything that cannot be computed, UsageError for a maximum that nothing has.
     """
-    work = Sizing(model, known, maxima)
+    work = Sizing(model, known, dict(maxima))
     for node in model.graph.node:
         work.visit(node)
     if work.problems:
@@ -65,7 +66,7 @@ def check_maxima(maxima: Maxima, model: ModelProto, used: set[str]) -> None:
     """Raises UsageError for a maximum that was of no use."""
     for name in maxima:
         if name not in used:
-            names = {n for node in model.graph.node for n in (node.name, *node.output)}
+            names = {n for part in graphs(model.graph) for node in part.node for n in (node.name, *node.output)}
             names |= {value.name for value in model.graph.input}
             what = "has a size that is known, or a bound of its own" if name in names else "is not in the model"
             raise UsageError(f"--max {name}={maxima[name]}: '{name}' {what}")
@@ -87,6 +88,8 @@ def _result(s: Sizing, strings: Mapping[str, int]) -> Sized:
     more = [*shapes.values(), *([exceeded] if exceeded else [])]
     made = ModelProto(ir_version=s.model.ir_version)
     made.opset_import.extend(s.model.opset_import)
+    if DOMAIN not in opset_versions(made):  # bodies are inferred again, where onnx asks for it
+        made.opset_import.add(domain=DOMAIN, version=1)
     made.graph.name = graph.name
     made.graph.input.extend(graph.input)
     made.graph.initializer.extend([*graph.initializer, *s.made])
@@ -109,11 +112,7 @@ def _exceeded(s: Sizing) -> str:
     """The output that says whether a run exceeds a stated maximum."""
     name = _free(s, "exceeded")
     s.node = NodeProto(output=[name], name=name)
-    over = ""
-    for number, most in s.excesses.values():
-        one = s.emit("Greater", [s.scalar(number), s.constant([most])], [1], TensorProto.BOOL)
-        over = s.emit("Or", [over, one], [1], TensorProto.BOOL) if over else one
-    return s.emit("Cast", [over], [1], TensorProto.INT64, name, to=TensorProto.INT64)
+    return s.emit("Cast", [s.over()], [1], TensorProto.INT64, name, to=TensorProto.INT64)
 
 
 def _drop_dead(model: ModelProto, types: dict[str, ValueType]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from dlpack.model.fold import rename_values
-from dlpack.model.sized_numbers import Number, element
+from dlpack.model.sized_numbers import Number, element, sub, whole
 from dlpack.model.sized_work import Refused, Sizing, rule
 
 
@@ -17,7 +17,10 @@ from dlpack.model.sized_work import Refused, Sizing, rule
 def branches(s: Sizing, node: NodeProto) -> None:
     parts = {a.name: a.g for a in node.attribute}
     told = len(s.problems)
-    first, second = (_written(s, node, parts[f"{name}_branch"], name) for name in ("then", "else"))
+    flag = s.emit("Reshape", [node.input[0], s.constant([1])], [1], TensorProto.BOOL)
+    taken = element(flag, 0, 0, 1)
+    first = _written(s, node, parts["then_branch"], "then", taken)
+    second = _written(s, node, parts["else_branch"], "else", sub(whole(1), taken))
     s.node = node
     if len(s.problems) > told:  # its outputs are not known, and the reason is told
         s.refused.update(node.output)
@@ -30,13 +33,14 @@ def branches(s: Sizing, node: NodeProto) -> None:
             _chosen(s, node.input[0], a, b, node.output[k])
 
 
-def _written(s: Sizing, node: NodeProto, graph: GraphProto, branch: str) -> list[str]:
-    """Writes the nodes of a branch; gives the names of its outputs."""
+def _written(s: Sizing, node: NodeProto, graph: GraphProto, branch: str, taken: Number) -> list[str]:
+    """Writes the nodes of a branch; gives the names of its outputs. `taken`: whether a run takes it."""
     names: dict[str, str] = {}
 
     def renamed(name: str) -> str:
         s.node = node
         names[name] = s.fresh(f"{branch}/{name}")
+        s.renamed(name, names[name])
         return names[name]
 
     for tensor in graph.initializer:
@@ -45,6 +49,7 @@ def _written(s: Sizing, node: NodeProto, graph: GraphProto, branch: str) -> list
         s.constants[copy.name] = copy
         s.made.append(copy)
         s.types[copy.name] = (copy.data_type, tuple(copy.dims))
+    s.guards.append(taken)
     for inner in graph.node:
         for name in inner.output:
             if name:
@@ -52,7 +57,9 @@ def _written(s: Sizing, node: NodeProto, graph: GraphProto, branch: str) -> list
         copied = NodeProto.FromString(inner.SerializeToString())
         rename_values(copied, names)
         copied.name = f"{node.name}/{branch}/{inner.name}"
+        s.renamed(inner.name, copied.name)
         s.visit(copied)
+    s.guards.pop()
     return [names.get(value.name, value.name) for value in graph.output]
 
 

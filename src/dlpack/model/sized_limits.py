@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from dlpack.model.fold import fresh_name, set_items
-from dlpack.model.walk import opset_versions
+from dlpack.model.walk import graphs, opset_versions
 
 _SELECTIONS = {"Compress": 0, "NonMaxSuppression": 0, "NonZero": 1, "Range": 0, "Unique": 0}
 """The axis of the elements that are selected, where no attribute says otherwise."""
@@ -16,25 +16,34 @@ _SELECTIONS = {"Compress": 0, "NonMaxSuppression": 0, "NonZero": 1, "Range": 0, 
 
 def limited(model: ModelProto, maxima: Mapping[str, int]) -> ModelProto:
     """Selections and loops for which a maximum is stated stop there. `model` comes back as it is where none is."""
-    chosen = [
-        node
-        for node in model.graph.node
-        if node.op_type in (*_SELECTIONS, "Loop") and not maxima.keys().isdisjoint((node.name, *node.output))
-    ]
-    if not chosen:
+
+    def chosen(node: NodeProto) -> bool:
+        return node.op_type in (*_SELECTIONS, "Loop") and not maxima.keys().isdisjoint((node.name, *node.output))
+
+    if not any(chosen(node) for part in graphs(model.graph) for node in part.node):
         return model
     made = ModelProto()
     made.CopyFrom(model)
-    graph = made.graph
-    taken = {name for node in graph.node for name in (*node.input, *node.output)}
-    taken |= {value.name for value in (*graph.input, *graph.initializer)}
+    parts = list(graphs(made.graph))
+    taken = {name for part in parts for node in part.node for name in (*node.input, *node.output)}
+    taken |= {value.name for part in parts for value in (*part.input, *part.initializer)}
     opset = opset_versions(model).get("", 0)
+    for part in reversed(parts):  # inner ones first: those around them are written again with copies of them
+        if any(chosen(node) for node in part.node):
+            set_items(part.node, _limited(part, maxima, chosen, taken, opset))
+    return made
+
+
+def _limited(
+    graph: GraphProto, maxima: Mapping[str, int], chosen: Callable[[NodeProto], bool], taken: set[str], opset: int
+) -> list[NodeProto]:
+    """The nodes of a graph, with limits; their numbers become weights of it."""
     nodes: list[NodeProto] = []
     for node in graph.node:
-        most = min((maxima[n] for n in (node.name, *node.output) if n in maxima), default=None)
-        if most is None or node.op_type not in (*_SELECTIONS, "Loop"):
+        if not chosen(node):
             nodes.append(node)
             continue
+        most = min(maxima[n] for n in (node.name, *node.output) if n in maxima)
 
         def constant(value: int, dtype: type = np.int64, rank: int = 1) -> str:
             name = fresh_name("limit", taken)
@@ -62,5 +71,4 @@ def limited(model: ModelProto, maxima: Mapping[str, int]) -> ModelProto:
             else:
                 inputs = [node.output[k], *(constant(v) for v in (0, most, along))]
                 nodes.append(helper.make_node("Slice", inputs, [name]))
-    set_items(graph.node, [NodeProto.FromString(node.SerializeToString()) for node in nodes])
-    return made
+    return [NodeProto.FromString(node.SerializeToString()) for node in nodes]

@@ -183,30 +183,89 @@ def _as_float(s: Sizing, number: Number) -> str:
 def _resized(s: Sizing, node: NodeProto, x: str, to: tuple[int, Number, str], output: str) -> str:
     """x resized along one axis to a size, by a factor where one is given."""
     axis, total, factor = to
-    size, rank, n = s.dims(x)[axis], len(s.shape(x)), total.high
+    size, n = s.dims(x)[axis], total.high
     mode = of_attribute(node, "mode", b"nearest").decode()
-    if mode not in ("nearest", "linear") or (mode == "linear" and s.elem(x) != _FLOAT):
-        raise Refused(f"mode {mode!r} to sizes that only a run knows is not supported")
-    last = sub(size, whole(1))
+    if mode not in ("nearest", "linear", "cubic") or (mode != "nearest" and s.elem(x) != _FLOAT):
+        kind = TensorProto.DataType.Name(s.elem(x)).lower()
+        raise Refused(f"mode {mode!r} of {kind} to sizes that only a run knows is not supported")
+    last = s.scalar(sub(size, whole(1)))
     position = _positions(s, node, (size, total), factor)
     if mode == "nearest":
         old = node.op_type == "Upsample" or s.opset < 11
         rounding = "floor" if old else of_attribute(node, "nearest_mode", b"round_prefer_floor").decode()
         nearest = s.emit("Cast", [_NEAREST[rounding](s, position, [n])], [n], TensorProto.INT64, to=TensorProto.INT64)
-        out = _gathered(s, x, s.emit("Min", [nearest, s.scalar(last)], [n]), axis, output)
+        out = _gathered(s, x, s.emit("Min", [nearest, last], [n]), axis, output)
     else:
-        position = s.emit("Min", [_float(s, "Max", position, 0.0, [n]), _as_float(s, last)], [n], _FLOAT)
-        before = s.emit("Floor", [position], [n], _FLOAT)
-        share = _along(s, s.emit("Sub", [position, before], [n], _FLOAT), axis, rank)
-        first = s.emit("Cast", [before], [n], TensorProto.INT64, to=TensorProto.INT64)
-        second = s.emit("Min", [s.emit("Add", [first, s.constant([1])], [n]), s.scalar(last)], [n])
-        a, b = (_gathered(s, x, places, axis) for places in (first, second))
-        shape = s.shape(a)
-        rest = s.emit("Sub", [s.constant([1.0], np.float32), share], s.shape(share), _FLOAT)
-        parts = [s.emit("Mul", [value, weight], shape, _FLOAT) for value, weight in ((a, rest), (b, share))]
-        out = s.emit("Add", parts, shape, _FLOAT, output)
+        taps = _linear(s, position, last) if mode == "linear" else _cubic(s, node, position, last)
+        out = _weighted(s, x, taps, axis, output)
     s.give({out: {**{d: m for d, m in s.sizes.get(x, {}).items() if d != axis}, axis: total}})
     return out
+
+
+def _weighted(s: Sizing, x: str, taps: list[tuple[str, str]], axis: int, output: str) -> str:
+    """The sum of x at places along an axis, times weights: vectors both."""
+    out = ""
+    for k, (places, weight) in enumerate(taps):
+        value = _gathered(s, x, places, axis)
+        shape = s.shape(value)
+        part = s.emit("Mul", [value, _along(s, weight, axis, len(shape))], shape, _FLOAT)
+        out = s.emit("Add", [out, part], shape, _FLOAT, output if k == len(taps) - 1 else "") if out else part
+    return out
+
+
+def _parted(s: Sizing, position: str) -> tuple[str, str]:
+    """The whole numbers below positions, int64, and what is left, float32."""
+    shape = list(s.shape(position))
+    before = s.emit("Floor", [position], shape, _FLOAT)
+    share = s.emit("Sub", [position, before], shape, _FLOAT)
+    return s.emit("Cast", [before], shape, TensorProto.INT64, to=TensorProto.INT64), share
+
+
+def _linear(s: Sizing, position: str, last: str) -> list[tuple[str, str]]:
+    """The places of both neighbours, and their weights."""
+    shape = list(s.shape(position))
+    most = s.emit("Cast", [last], [1], _FLOAT, to=_FLOAT)
+    first, share = _parted(s, s.emit("Min", [_float(s, "Max", position, 0.0, shape), most], shape, _FLOAT))
+    second = s.emit("Min", [s.emit("Add", [first, s.constant([1])], shape), last], shape)
+    rest = s.emit("Sub", [s.constant([1.0], np.float32), share], shape, _FLOAT)
+    return [(first, rest), (second, share)]
+
+
+def _cubic(s: Sizing, node: NodeProto, position: str, last: str) -> list[tuple[str, str]]:
+    """The places of four neighbours, and the weights that Keys' cubic convolution gives them."""
+    shape = list(s.shape(position))
+    a = of_attribute(node, "cubic_coeff_a", -0.75)
+    first, share = _parted(s, position)
+    near, far = (a + 2, -(a + 3), 0.0, 1.0), (a, -5 * a, 8 * a, -4 * a)
+    rest = s.emit("Sub", [s.constant([1.0], np.float32), share], shape, _FLOAT)
+    distances = ((_float(s, "Add", share, 1.0, shape), far), (share, near), (rest, near),
+                 (_float(s, "Add", rest, 1.0, shape), far))  # fmt: skip
+    places, weights = [], []
+    for k, (distance, coefficients) in enumerate(distances, -1):
+        place = s.emit("Add", [first, s.constant([k])], shape)
+        weight = _polynomial(s, distance, coefficients)
+        held = s.emit("Max", [s.emit("Min", [place, last], shape), s.constant([0])], shape)
+        if of_attribute(node, "exclude_outside", 0):
+            inside = s.emit("Equal", [place, held], shape, TensorProto.BOOL)
+            weight = s.emit("Where", [inside, weight, s.constant([0.0], np.float32)], shape, _FLOAT)
+        places.append(held)
+        weights.append(weight)
+    if of_attribute(node, "exclude_outside", 0):
+        total = s.emit("Sum", weights, shape, _FLOAT)
+        weights = [s.emit("Div", [weight, total], shape, _FLOAT) for weight in weights]
+    return list(zip(places, weights, strict=True))
+
+
+def _polynomial(s: Sizing, x: str, coefficients: tuple[float, ...]) -> str:
+    """Of a vector; the coefficient of the highest power comes first."""
+    shape = list(s.shape(x))
+    value, *others = coefficients
+    y = _float(s, "Mul", x, value, shape)
+    for k, other in enumerate(others):
+        y = _float(s, "Add", y, other, shape)
+        if k < len(others) - 1:
+            y = s.emit("Mul", [y, x], shape, _FLOAT)
+    return y
 
 
 def _positions(s: Sizing, node: NodeProto, sizes: tuple[Number, Number], factor: str) -> str:
@@ -220,14 +279,24 @@ def _positions(s: Sizing, node: NodeProto, sizes: tuple[Number, Number], factor:
         steps = _as_float(s, maximum(sub(total, whole(1)), whole(1)))
         far = s.emit("Mul", [place, _as_float(s, sub(size, whole(1)))], [n], _FLOAT)
         return s.emit("Div", [far, steps], [n], _FLOAT)
+    exact = s.emit("Mul", [factor, _as_float(s, size)], [1], _FLOAT) if factor else ""
     factor = factor or s.emit("Div", [_as_float(s, total), _as_float(s, size)], [1], _FLOAT)
     if mode == "asymmetric":
         return s.emit("Div", [place, factor], [n], _FLOAT)
-    if mode not in ("half_pixel", "pytorch_half_pixel"):
+    if mode not in ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "tf_half_pixel_for_nn"):
         raise Refused(f"{mode!r} to sizes that only a run knows is not supported")
     middle = s.emit("Div", [_float(s, "Add", place, 0.5, [n]), factor], [n], _FLOAT)
+    if mode == "tf_half_pixel_for_nn":
+        return middle
     middle = _float(s, "Sub", middle, 0.5, [n])
-    if mode == "half_pixel":
+    if (
+        mode == "half_pixel_symmetric" and exact
+    ):  # the size that the factor makes is not whole: half of the rest is left
+        part = s.emit("Div", [_as_float(s, total), exact], [1], _FLOAT)
+        rest = s.emit("Sub", [s.constant([1.0], np.float32), part], [1], _FLOAT)
+        half = _float(s, "Mul", _as_float(s, size), 0.5, [1])
+        return s.emit("Add", [middle, s.emit("Mul", [half, rest], [1], _FLOAT)], [n], _FLOAT)
+    if mode != "pytorch_half_pixel":
         return middle
     several = s.emit("Less", [s.constant([1]), s.scalar(total)], [1], TensorProto.BOOL)
     return s.emit("Where", [several, middle, s.constant([0.0], np.float32)], [n], _FLOAT)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper
 
-from dlpack.model.control import MAX_TRIPS, body_of, is_typed, outside_of, problem_of, static_shape, trips_of
 from dlpack.model.sized_moves import flat, moved_range, of_attribute, optional_input, same_size
-from dlpack.model.sized_numbers import UNKNOWN, Number, element, minimum, whole
-from dlpack.model.sized_work import DOMAIN, Refused, Sizing, ends_early, rule
-from dlpack.model.walk import free_names
+from dlpack.model.sized_numbers import Number, element, minimum, whole
+from dlpack.model.sized_work import DOMAIN, Refused, Sizing, rule
 
 
 def _count(s: Sizing, node: NodeProto, high: int, what: str) -> Number:
@@ -155,108 +152,10 @@ def non_max_suppression(s: Sizing, node: NodeProto) -> None:
     s.give({out: {0: count}})
 
 
-def _trips(s: Sizing, node: NodeProto, going: Number) -> Number:
-    """The trips that a Loop makes, unless its condition ends it; `going`: 1 if that holds after the last, else 0."""
-    trips = trips_of(node, outside_of(s.model.graph, s.opset))
-    asked = s.content(node.input[0])[0] if node.input[0] else whole(UNKNOWN)
-    try:
-        count = s.bound(node, asked, "trips", going)
-    except Refused as e:
-        raise Refused(f"{trips.problem}; {str(e).partition('; ')[2]}") from None
-    if count.high > MAX_TRIPS:
-        raise Refused(trips.problem or f"it runs up to {count.high} times; {MAX_TRIPS} are supported")
-    if trips.count is not None:
-        count = minimum(count, whole(trips.count))
-    return count
-
-
-@rule("Loop")
-def loop(s: Sizing, node: NodeProto) -> None:
-    """As many trips as there may be; those that a run does not make leave the states as they are."""
-    outside = outside_of(s.model.graph, s.opset)
-    body = body_of(node)
-    if not is_typed(body):
-        raise Refused(problem_of(node, outside) or "the shapes of its body's outputs are not known")
-    if any(name in s.sizes for name in (*node.input, *(n for n in free_names(body)))):
-        raise Refused("it reads a value whose size only a run knows")
-    states = len(body.input) - 2
-    last = s.fresh("going")  # whether the condition holds after the last trip
-    count = _trips(s, node, element(last, 0, 0, 1))
-    made = NodeProto.FromString(node.SerializeToString())
-    own = body_of(made)
-    made.input[0] = s.constant(count.high)
-    taken = {n for inner in own.node for n in (*inner.input, *inner.output)}
-    taken |= {v.name for v in (*own.input, *own.output)} | s.names
-
-    def fresh(hint: str) -> str:
-        name = f"{node.name or node.output[0]}/{hint}"
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        return name
-
-    one, following, done, going = (fresh(hint) for hint in ("one", "number", "trips", "going"))
-    flag = len(own.output[0].type.tensor_type.shape.dim)
-    own.initializer.append(numpy_helper.from_array(np.ones([1], np.int64), one))
-    # The trips made so far are a state of [1]: where a loop has ended, states stay as they are.
-    own.input.append(helper.make_tensor_value_info(done, TensorProto.INT64, [1]))
-    own.output.insert(1 + states, helper.make_tensor_value_info(following, TensorProto.INT64, [1]))
-    own.node.append(helper.make_node("Add", [done, one], [following]))
-    if not count.known:
-        limit, more, shape, met = (fresh(hint) for hint in ("limit", "more", "shape", "met"))
-        outer = s.scalar(count)
-        own.node.append(helper.make_node("Identity", [outer], [limit]))
-        own.node.append(helper.make_node("Less", [following, limit], [more]))
-        own.initializer.append(numpy_helper.from_array(np.ones([flag], np.int64), shape))
-        own.node.append(helper.make_node("Reshape", [more, shape], [met]))
-        own.node.append(helper.make_node("And", [met, own.output[0].name], [going]))
-        own.output[0].name = going
-        entered = s.emit("Less", [s.constant([0]), outer], [1], TensorProto.BOOL)
-        if node.input[1]:
-            given = s.emit("Reshape", [node.input[1], s.constant([1])], [1], TensorProto.BOOL)
-            entered = s.emit("And", [entered, given], [1])
-        made.input[1] = s.emit("Reshape", [entered, s.constant([1] * flag)], [1] * flag, TensorProto.BOOL)
-    made.input.append(s.constant([0]))
-    trips_made = s.fresh("trips")
-    outputs = [*node.output, *[""] * (len(body.output) - 1 - len(node.output))]
-    added = [trips_made]
-    if ends_early(node, s.maxima):
-        _keep_condition(s, made, own, states, last, fresh)
-        added.append(last)
-    made.output[:] = [*outputs[:states], *added, *outputs[states:]]
-    s.nodes.append(made)
-    size = element(trips_made, 0, 0, count.high)
-    s.types[trips_made] = (TensorProto.INT64, (1,))
-    for k, (name, value) in enumerate(zip(outputs, body.output[1:], strict=True)):
-        shape_ = static_shape(value.type) or ()
-        if k < states and shape_ != static_shape(body.input[2 + k].type):
-            raise Refused(problem_of(node, outside) or "the shape of a state changes from trip to trip")
-        if name:
-            s.types[name] = (value.type.tensor_type.elem_type, shape_ if k < states else (count.high, *shape_))
-            s.give({name: {} if k < states else {0: size}})
-
-
-def _keep_condition(
-    s: Sizing, made: NodeProto, own: GraphProto, states: int, last: str, fresh: Callable[[str], str]
-) -> None:
-    """Adds a state to a loop and its body: whether the body's own condition held after the last trip, bool[1]."""
-    before, after, shape = (fresh(hint) for hint in ("before", "after", "one_flag"))
-    own.initializer.append(numpy_helper.from_array(np.ones([1], np.int64), shape))
-    own.input.append(helper.make_tensor_value_info(before, TensorProto.BOOL, [1]))
-    own.output.insert(2 + states, helper.make_tensor_value_info(after, TensorProto.BOOL, [1]))
-    own.node.append(helper.make_node("Reshape", [body_of(s.node).output[0].name, shape], [after]))
-    held = s.constant([True], np.bool_)
-    if s.node.input[1]:
-        held = s.emit("Reshape", [s.node.input[1], s.constant([1])], [1], TensorProto.BOOL)
-    made.input.append(held)
-    s.types[last] = (TensorProto.BOOL, (1,))
-
-
-@rule("Scan", "SequenceMap", "ImageDecoder", "StringSplit")
-def control(s: Sizing, node: NodeProto) -> None:
-    reason = ""
-    if node.op_type == "Scan":
-        reason = problem_of(node, outside_of(s.model.graph, s.opset))
-    elif node.op_type == "ImageDecoder":
-        reason = "pictures that come at run time are not decoded; make an input of its output, and give it the pixels"
-    raise Refused(reason or "the shape of its output depends on the data")
+@rule("SequenceMap", "ImageDecoder", "StringSplit")
+def control(_: Sizing, node: NodeProto) -> None:
+    if node.op_type == "ImageDecoder":
+        raise Refused(
+            "pictures that come at run time are not decoded; make an input of its output, and give it the pixels"
+        )
+    raise Refused("the shape of its output depends on the data")

@@ -55,6 +55,11 @@ def ends_early(node: NodeProto, maxima: Maxima) -> bool:
     return node.op_type == "Loop" and not maxima.keys().isdisjoint((node.name, *node.output))
 
 
+def is_limited(node: NodeProto, maxima: Maxima) -> bool:
+    """Whether the node, or one of its bodies, is a Loop for whose trips the user states a maximum."""
+    return ends_early(node, maxima) or any(is_limited(n, maxima) for body in subgraphs(node) for n in body.node)
+
+
 def _rule_of(node: NodeProto) -> Rule | None:
     return _RULES.get(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
 
@@ -65,7 +70,7 @@ class Sizing:
 
     model: ModelProto
     known: Mapping[str, ValueType]
-    maxima: Maxima
+    maxima: dict[str, int]
     nodes: list[NodeProto] = field(default_factory=list)
     sizes: dict[str, dict[int, Number]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -74,8 +79,13 @@ class Sizing:
     """The stated maxima that the data may exceed."""
     excesses: dict[str, tuple[Number, int]] = field(default_factory=dict)
     """By its key, what exceeds a stated maximum where it is larger than this."""
+    origins: dict[str, str] = field(default_factory=dict)
+    """What the model calls nodes and values of branches, whose names are new."""
+    guards: list[Number] = field(default_factory=list)
+    """Whether a run takes the branches that are being written: each is 0 or 1."""
 
     def __post_init__(self) -> None:
+        self.maxima = dict(self.maxima)
         graph = self.model.graph
         self.opset = opset_versions(self.model).get("", 0)
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -102,7 +112,7 @@ class Sizing:
         sized = any(name in self.sizes for name in reads)
         unknown = any(name and name not in self.types for name in node.output)
         try:
-            if not sized and (not unknown or self.inferable(node)) and not ends_early(node, self.maxima):
+            if not sized and (not unknown or self.inferable(node)) and not is_limited(node, self.maxima):
                 self.keep(node, {})
                 return
             rule = _rule_of(node)
@@ -214,11 +224,13 @@ class Sizing:
     def limited(self, number: Number, name: str, counts: Number | None = None) -> Number:
         """The number, at most what the user states for `name`. `counts`, a number that is 0 or 1, says whether it
         matters in a run that it is larger."""
-        most = self.maxima[name]
-        self.used.add(name)
+        most, said = self.maxima[name], self.origins.get(name, name)
+        self.used.add(said)
         smaller = minimum(number, whole(most))
         if smaller != number:
-            self.limits[name] = most
+            self.limits[said] = most
+            for guard in self.guards:
+                counts = guard if counts is None else mul(counts, guard)
             excess = (number, most) if counts is None else (mul(minimum(number, whole(most + 1)), counts), most)
             self.excesses[f"{excess[0].key}>{most}"] = excess
         return smaller
@@ -237,6 +249,19 @@ class Sizing:
             name = next((n for n in _elements_of(number) if n in inputs), node.output[0] or node.name)
             raise Refused(f"nothing bounds the {what}; state the most there may be: --max {name}=100")
         return number
+
+    def renamed(self, name: str, new: str) -> None:
+        """A node or value of a branch has a new name; what the user states for it holds for that."""
+        if name in self.maxima:
+            self.maxima[new] = self.maxima[name]
+            self.origins[new] = self.origins.get(name, name)
+
+    def over(self, exceeded: str = "") -> str:
+        """Whether the data exceeds a stated maximum, or the bool[1] `exceeded` says so: bool[1]."""
+        for number, most in self.excesses.values():
+            one = self.emit("Greater", [self.scalar(number), self.constant([most])], [1], TensorProto.BOOL)
+            exceeded = self.emit("Or", [exceeded, one], [1], TensorProto.BOOL) if exceeded else one
+        return exceeded
 
     # --- writing ----------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dlpack.graph.registry import Context, pointwise
 from dlpack.loops.tir import tirx
-from dlpack.operators.elementwise import call, const, dtype_of, times
+from dlpack.operators.elementwise import call, const, dtype_of, minus, over, times
 
 
 def _positive(x: Any, yes: Any, no: Any) -> Any:
@@ -26,7 +26,7 @@ def relu(ctx: Context, x: Any) -> Any:
 
 @pointwise("LeakyRelu")
 def leaky_relu(ctx: Context, x: Any) -> Any:
-    return _positive(x, x, x * const(ctx.attr("alpha", 0.01), x))
+    return prelu(ctx, x, const(ctx.attr("alpha", 0.01), x))
 
 
 @pointwise("PRelu")
@@ -42,21 +42,24 @@ def thresholded_relu(ctx: Context, x: Any) -> Any:
 @pointwise("Elu")
 def elu(ctx: Context, x: Any) -> Any:
     """x, or alpha (e^x - 1) below zero."""
-    return _positive(x, x, const(ctx.attr("alpha", 1.0), x) * _expm1(x))
+    return tirx.Select(x < const(0, x), times(const(ctx.attr("alpha", 1.0), x), _expm1(x)), x)
 
 
 @pointwise("Selu")
 def selu(ctx: Context, x: Any) -> Any:
     """gamma x, or gamma alpha (e^x - 1) below zero."""
     alpha, gamma = ctx.attr("alpha", 1.67326319217681884765625), ctx.attr("gamma", 1.05070102214813232421875)
-    return const(gamma, x) * _positive(x, x, const(alpha, x) * _expm1(x))
+    return times(const(gamma, x), _positive(x, x, times(const(alpha, x), _expm1(x))))
 
 
 @pointwise("Celu")
 def celu(ctx: Context, x: Any) -> Any:
-    """x, or alpha (e^(x / alpha) - 1) below zero."""
-    alpha = ctx.attr("alpha", 1.0)
-    return _positive(x, x, const(alpha, x) * _expm1(x * const(1.0 / alpha, x)))
+    """max(x, 0) + min(alpha (e^(x / alpha) - 1), 0): for a usual alpha x, or below zero the second term."""
+    alpha, zero = ctx.attr("alpha", 1.0), const(0, x)
+    if 0 < alpha < math.inf:
+        return _positive(x, x, const(alpha, x) * _expm1(x * const(1.0 / alpha, x)))
+    curve = minus(call("exp_", dtype_of(x), over(x, const(alpha, x))), const(1, x))
+    return tirx.max(x, zero) + tirx.min(times(const(alpha, x), curve), zero)
 
 
 @pointwise("Clip")
@@ -75,7 +78,7 @@ def hard_sigmoid(ctx: Context, x: Any) -> Any:
 
 
 def _clamped_line(x: Any, slope: float, shift: float) -> Any:
-    return tirx.max(tirx.min(x * const(slope, x) + const(shift, x), const(1, x)), const(0, x))
+    return tirx.max(tirx.min(times(x, const(slope, x)) + const(shift, x), const(1, x)), const(0, x))
 
 
 @pointwise("HardSwish")
@@ -87,7 +90,7 @@ def hard_swish(ctx: Context, x: Any) -> Any:
 def swish(ctx: Context, x: Any) -> Any:
     """x sigmoid(alpha x)."""
     alpha = ctx.attr("alpha", 1.0)
-    return x * call("sigmoid_", dtype_of(x), x if alpha == 1.0 else x * const(alpha, x))
+    return x * call("sigmoid_", dtype_of(x), x if alpha == 1.0 else times(x, const(alpha, x)))
 
 
 @pointwise("Mish")

@@ -17,23 +17,9 @@ def strides_and_dilations(ctx: Context, n: int) -> tuple[list[int], list[int]]:
     return list(ctx.attr("strides") or [1] * n), list(ctx.attr("dilations") or [1] * n)
 
 
-def window_pads(
-    ctx: Context, spatial: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
-) -> list[int]:
-    """The pads of a window operator, low ones first, with `auto_pad` resolved (ONNX Conv, MaxPool, AveragePool)."""
-    n = len(spatial)
-    auto = ctx.attr("auto_pad", "NOTSET")
-    if auto == "VALID":
-        return [0] * (2 * n)
-    if auto in ("SAME_UPPER", "SAME_LOWER"):
-        pads = [0] * (2 * n)
-        for d in range(n):
-            out = -(-spatial[d] // strides[d])
-            total = max(0, (out - 1) * strides[d] + (kernel[d] - 1) * dilations[d] + 1 - spatial[d])
-            low = total // 2 if auto == "SAME_UPPER" else total - total // 2
-            pads[d], pads[n + d] = low, total - low
-        return pads
-    return list(ctx.attr("pads") or [0] * (2 * n))
+def window_pads(ctx: Context, n: int) -> list[int]:
+    """The pads of a window operator over `n` dimensions, low ones first. SAME is explicit pads (`model/padding.py`)."""
+    return list(ctx.attr("pads") or [0] * (2 * n)) if ctx.attr("auto_pad", "NOTSET") == "NOTSET" else [0] * (2 * n)
 
 
 def add_pad(
@@ -52,11 +38,9 @@ def add_pad(
 @rewrite("Conv")
 def conv(ctx: Context, b: Builder) -> None:
     """Conv → a pad, a convolution without pads, and the bias as a pointwise addition."""
-    x, w = ctx.input_type(0), ctx.input_type(1)
-    n = len(x.shape) - 2
-    kernel = list(w.shape[2:])
+    n = len(ctx.input_type(0).shape) - 2
     strides, dilations = strides_and_dilations(ctx, n)
-    pads = window_pads(ctx, x.shape[2:], kernel, strides, dilations)
+    pads = window_pads(ctx, n)
     data = ctx.node.inputs[0]
     if min(pads, default=0) < 0:
         raise NotSupported("negative pads")

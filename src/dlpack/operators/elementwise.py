@@ -42,13 +42,25 @@ def plus(a: Any, b: Any) -> Any:
 
 
 def minus(a: Any, b: Any) -> Any:
-    """``a - b``; integers wrap."""
-    return a - b if is_float(dtype_of(a)) else call("sub_", dtype_of(a), a, b)
+    """``a - b``; integers wrap. Of floats, TVM would take a + b - b for a, and a - a for 0, so it sees a call."""
+    return call("sub_", dtype_of(a), a, b)
 
 
 def times(a: Any, b: Any) -> Any:
     """``a * b``; integers wrap."""
-    return a * b if is_float(dtype_of(a)) else call("mul_", dtype_of(a), a, b)
+    return _held(a) * _held(b) if is_float(dtype_of(a)) else call("mul_", dtype_of(a), a, b)
+
+
+def over(a: Any, b: Any) -> Any:
+    """``a / b`` of floats."""
+    return tirx.div(_held(a), _held(b))
+
+
+def _held(x: Any) -> Any:
+    """The float, a constant zero as a product: TVM takes 0 times anything for 0, which infinity and NaN disprove, and
+    refuses to divide by it."""
+    zero = isinstance(x, tirx.FloatImm) and x.value == 0
+    return call("mul_", dtype_of(x), x, const(1, x)) if zero else x
 
 
 _sum_of_integers = te.comm_reducer(plus, lambda t: tirx.const(0, t), name="sum")
@@ -85,7 +97,7 @@ def mul(ctx: Context, a: Any, b: Any) -> Any:
 @pointwise("Div")
 def div(ctx: Context, a: Any, b: Any) -> Any:
     """Integers are divided towards zero; a division by zero gives zero, so that no input can stop the program."""
-    return tirx.div(a, b) if is_float(dtype_of(a)) else call("truncdiv_", dtype_of(a), a, b)
+    return over(a, b) if is_float(dtype_of(a)) else call("truncdiv_", dtype_of(a), a, b)
 
 
 @pointwise("Mod")
@@ -129,7 +141,7 @@ def sign(ctx: Context, x: Any) -> Any:
 
 @pointwise("Reciprocal")
 def reciprocal(ctx: Context, x: Any) -> Any:
-    return const(1, x) / x
+    return over(const(1, x), x)
 
 
 def _is_number(x: Any) -> bool:

@@ -319,7 +319,7 @@ def deform_conv(ctx: Context, b: Builder) -> None:
         raise NotSupported("DeformConv other than two-dimensional")
     kernel = list(w.shape[2:])
     strides, dilations = strides_and_dilations(ctx, 2)
-    pads = window_pads(ctx, x.shape[2:], kernel, strides, dilations)
+    pads = window_pads(ctx, 2)
     taps, channels = math.prod(kernel), x.shape[1]
     inputs = [ctx.node.inputs[0], ctx.node.inputs[2]] + ([ctx.node.inputs[4]] if ctx.has_input(4) else [])
     shape = [x.shape[0], channels * taps, *t.shape[2:]]

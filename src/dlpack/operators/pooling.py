@@ -18,8 +18,7 @@ def _window(ctx: Context) -> tuple[list[int], list[int], list[int], list[int], l
     kernel = list(ctx.attr("kernel_shape"))
     n = len(kernel)
     strides, dilations = strides_and_dilations(ctx, n)
-    pads = window_pads(ctx, x[2:], kernel, strides, dilations)
-    low = pads[:n]
+    low = window_pads(ctx, n)[:n]
     high = [
         max(0, (out[2 + d] - 1) * strides[d] + (kernel[d] - 1) * dilations[d] + 1 - x[2 + d] - low[d]) for d in range(n)
     ]
@@ -104,8 +103,8 @@ def average_pool(ctx: Context, b: Builder) -> None:
         "PoolSum", [x], t.shape, kernel=tuple(kernel), strides=tuple(strides), dilations=tuple(dilations)
     )
     counted = ctx.attr("count_include_pad", 0)
-    declared = window_pads(ctx, ctx.input_type(0).shape[2:], kernel, strides, dilations)
     n = len(kernel)
+    declared = window_pads(ctx, n)
     counts = np.ones(t.shape[2:])
     for d in range(n):
         size, count = ctx.input_type(0).shape[2 + d], np.zeros(t.shape[2 + d])

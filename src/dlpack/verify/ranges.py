@@ -282,7 +282,8 @@ def _mul(graph: Graph, node: Node, low: float, high: float) -> list[Demand]:
     for value, other in ((x, y), (y, x)):
         if ends := _ends(graph, other):
             least, most = ends
-            return [(value, low / (least if low > 0 else most), high / most)] if least >= 0 < most else []
+            met = most > 0 and (least > 0 if low > 0 else least >= 0)
+            return [(value, low / (least if low > 0 else most), high / most)] if met else []
     root = max(high, 1.0) ** 0.5
     return [(x, max(low, 0) ** 0.5, root), (y, max(low, 0) ** 0.5, root)]
 
