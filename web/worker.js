@@ -4,6 +4,16 @@ import * as kinds from "./index.js";
 let model = null;
 const running = new Map();
 
+/** Lets the messages come in that wait. */
+const { port1, port2 } = new MessageChannel();
+function turn() {
+  return new Promise((done) => {
+    port1.addEventListener("message", done, { once: true });
+    port1.start();
+    port2.postMessage(null);
+  });
+}
+
 const methods = {
   async load([kind, source, options], report, signal) {
     const onProgress = (progress) => report({ progress });
@@ -11,6 +21,20 @@ const methods = {
     const { manifest, build, threads, backend, backendNote } = model.predictor;
     return { manifest, build, threads, backend, backendNote, labels: model.labels };
   },
+  /** What a method of the model gives. */
+  async call([method, ...args]) {
+    return model[method](...args);
+  },
+
+  /** What an asynchronous generator of the model yields, piece by piece; an abort may arrive between two of them. */
+  async stream([method, value, options], report, signal) {
+    for await (const piece of model[method](value, { ...options, signal })) {
+      report({ progress: { piece, timing: model.timing } });
+      await turn();
+    }
+    return model.timing;
+  },
+
   async show([method, image, options]) {
     try {
       const answer = await model[method](image, options);

@@ -8,7 +8,7 @@ from dlpack.targets.base import Manifest
 
 MODULES = (
     "sha256.js", "quantization.js", "preprocess.js", "threads.js", "shapes.js", "predictor.js",
-    "picture_model.js", "classifier.js",
+    "model_worker.js", "picture_model.js", "classifier.js",
 )  # fmt: skip
 """The modules of every package in the order of their imports."""
 
@@ -32,6 +32,9 @@ DEMO = (
     "demo_text.js", "demo.js",
 )  # fmt: skip
 """The modules of the demo page, in the same order."""
+
+WRITE_DEMO, SIMILAR_DEMO = "demo_write.js", "demo_similar.js"
+"""The modules that the page imports late: the form of a decoder with its tokenizer, and that of a model that embeds texts."""
 
 FROM_FILE = "demo_file.js"
 """The page's script that is no module: it says what to do with a page that was opened as a file."""
@@ -69,6 +72,13 @@ def package_modules(manifest: Manifest) -> dict[str, str]:
     names = [*MODULES, *([task] if task else []), *text]
     index = [line for line in web_text("index.js").splitlines(keepends=True) if line.split('"./')[1][:-3] in names]
     return {**{name: web_text(name) for name in names}, "index.js": "".join(index)}
+
+
+def late_demo(manifest: Manifest) -> list[str]:
+    """What the page of this model imports besides `DEMO`."""
+    if "tokenizer" not in manifest:
+        return []
+    return [WRITE_DEMO] if "decoder" in manifest else [SIMILAR_DEMO] if "embedding" in manifest else []
 
 
 def web_text(name: str) -> str:

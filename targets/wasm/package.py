@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlpack.targets.base import Manifest, PackageOptions
 from dlpack.targets.wasm.compile import BUILDS, PAGES, STACK, THREAD_BUILDS, compile_wasm
-from dlpack.targets.wasm.modules import DEMO, FILES, FROM_FILE, package_modules, web_text
+from dlpack.targets.wasm.modules import DEMO, FILES, FROM_FILE, late_demo, package_modules, web_text
 from dlpack.targets.wasm.single_file import single_file
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
     shaders = [_write_webgpu(folder, manifest, program) for program in options.programs.values()]
     modules = package_modules(manifest)
     manifest["script_bytes"] = sum(len(text.encode()) for name, text in modules.items() if name != "index.js")
-    manifest["scripts"] = [*modules, "worker.js", *(["thread.js"] if threaded else []), *DEMO, FROM_FILE]
-    for file_name in FILES:
+    manifest["scripts"] = [*modules, "worker.js", *(["thread.js"] if threaded else []), *DEMO, *late_demo(manifest), FROM_FILE]
+    for file_name in (*FILES, *late_demo(manifest)):
         modules.setdefault(file_name, web_text(file_name))
     for file_name, text in modules.items():
         (folder / file_name).write_text(text, encoding="utf-8")
