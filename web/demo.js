@@ -66,7 +66,7 @@ async function main() {
   const Kind = kinds[kind];
   const load = Kind.inWorker && !parts ? Kind.inWorker : Kind.load;
   const backend = new URLSearchParams(location.search).get("backend") ?? undefined; // ?backend=webgpu: even if slower
-  const model = await load.call(Kind, parts ?? address, { onProgress, backend });
+  const model = await load.call(Kind, parts ?? address, { onProgress, backend, manifest });
   show("progress", false);
   say(`Ready in ${Math.round(performance.now() - began)} ms`);
   const runner = model.predictor ?? model; // a Predictor, or a model in a worker, knows it itself

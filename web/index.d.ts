@@ -171,6 +171,8 @@ export interface LoadOptions {
    * without timing. Both go on in WebAssembly where WebGPU does not work, and `backendNote` says why.
    */
   backend?: Backend | "auto";
+  /** The bundle's manifest, where the page has it already. */
+  manifest?: Manifest;
   /** Used in place of `navigator.gpu`: a GPU, as the types of WebGPU call it. */
   gpu?: { requestAdapter(): Promise<object | null> };
   /** Used in place of the global fetch. */

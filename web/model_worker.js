@@ -2,7 +2,7 @@
 
 export class ModelWorker {
   /** Starts worker.js on a bundle; `kind` is the class of index.js that runs the model there. */
-  static async start(source, { signal, onProgress, cache, build, threads, backend } = {}) {
+  static async start(source, { signal, onProgress, cache, build, threads, backend, manifest } = {}) {
     if (typeof Worker !== "function") throw new Error(`there are no web workers here: use ${this.kind}.load`);
     signal?.throwIfAborted();
     const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
@@ -10,7 +10,8 @@ export class ModelWorker {
     const page = globalThis.document?.baseURI ?? globalThis.location?.href;
     const address = new URL(String(source), page).href;
     try {
-      const about = await self._ask("load", [this.kind, address, { cache, build, threads, backend }], [], { signal, onProgress });
+      const options = { cache, build, threads, backend, manifest };
+      const about = await self._ask("load", [this.kind, address, options], [], { signal, onProgress });
       return Object.assign(self, about);
     } catch (e) {
       worker.terminate();

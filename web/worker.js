@@ -1,6 +1,7 @@
 // The worker behind inWorker(): messages {id, method, args} in; {id, progress | result | error} out.
 import * as kinds from "./index.js";
 
+const WARM_RUNS = 4;
 let model = null;
 const running = new Map();
 
@@ -21,6 +22,12 @@ const methods = {
     const { manifest, build, threads, backend, backendNote } = model.predictor;
     return { manifest, build, threads, backend, backendNote, labels: model.labels };
   },
+  /** Runs a model on zeros, without its weights. */
+  async warmUp([module, manifest, build]) {
+    const predictor = await kinds.Predictor.instance(module, manifest, build);
+    predictor.runWithoutWeights(WARM_RUNS);
+  },
+
   /** What a method of the model gives. */
   async call([method, ...args]) {
     return model[method](...args);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 
 from dlpack.targets.base import Manifest
@@ -20,6 +21,9 @@ WEBGPU_MODULE = "webgpu.js"
 
 STRINGS_MODULE = "strings.js"
 """The one that is imported where the model has strings."""
+
+WARM_UP_MODULE = "warm_up.js"
+"""The one that is imported where the weights take long to arrive."""
 
 TASK_MODULES = {"detect": "detector.js", "style": "stylizer.js", "text": "writer.js", "generate": "decoder.js"}
 """What a package has besides, by the model's task: only what it can do is downloaded."""
@@ -47,6 +51,7 @@ FILES = (
     LATE,
     WEBGPU_MODULE,
     STRINGS_MODULE,
+    WARM_UP_MODULE,
     "worker.js",
     "worker.d.ts",
     "thread.js",
@@ -82,5 +87,20 @@ def late_demo(manifest: Manifest) -> list[str]:
 
 
 def web_text(name: str) -> str:
-    """A file of web/ as text."""
-    return (resources.files("dlpack.web") / name).read_text(encoding="utf-8")
+    """A file of web/ as a package has it: scripts without comments and indentation, which are a fifth of their bytes."""
+    text = (resources.files("dlpack.web") / name).read_text(encoding="utf-8")
+    return compact(text) if name.endswith(".js") else text
+
+
+_COMMENTS = re.compile(r"^[ ]*(?:/\*\*(?:(?!\*/).)*\*/|//[^\n]*)\n", re.MULTILINE | re.DOTALL)
+_SPACE = re.compile(r"^[ ]+|^\n", re.MULTILINE)
+
+
+def compact(script: str) -> str:
+    """A script without the comments that have lines of their own, empty lines and indentation.
+
+    No text in backquotes may go over several lines: that would change.
+    """
+    if any(line.count("`") % 2 for line in script.splitlines()):
+        raise AssertionError("a template literal of several lines cannot be made compact")
+    return _SPACE.sub("", _COMMENTS.sub("", script))

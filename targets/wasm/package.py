@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpack.targets.base import Manifest, PackageOptions
 from dlpack.targets.wasm.compile import BUILDS, PAGES, STACK, THREAD_BUILDS, compile_wasm
-from dlpack.targets.wasm.modules import DEMO, FILES, FROM_FILE, late_demo, package_modules, web_text
+from dlpack.targets.wasm.modules import DEMO, FILES, FROM_FILE, LATE, late_demo, package_modules, web_text
 from dlpack.targets.wasm.single_file import single_file
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
     manifest["scripts"] = [*modules, "worker.js", *(["thread.js"] if threaded else []), *DEMO, *late_demo(manifest), FROM_FILE]
     for file_name in (*FILES, *late_demo(manifest)):
         modules.setdefault(file_name, web_text(file_name))
+    modules["index.html"] = with_links(modules["index.html"], manifest["scripts"])
     for file_name, text in modules.items():
         (folder / file_name).write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(readme(manifest), encoding="utf-8")
@@ -59,6 +61,14 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
         details.append(f"{name}.html {len(page.encode()):,} bytes")
     return ", ".join([*details, *shaders])
+
+
+def with_links(page: str, scripts: Iterable[str]) -> str:
+    """The page with links by which a browser asks for the manifest and the modules at once, not as it comes upon them."""
+    names = [name for name in dict.fromkeys(scripts) if name not in (LATE, FROM_FILE, "thread.js", "worker.js")]
+    links = ['<link rel="preload" as="fetch" crossorigin href="manifest.json">']
+    links += [f'<link rel="modulepreload" href="{name}">' for name in names]
+    return page.replace("</head>", "\n".join(links) + "\n</head>")
 
 
 def _write_webgpu(folder: Path, manifest: Manifest, program: Program) -> str:
