@@ -452,7 +452,9 @@ const scenarios = {
     const [settings, ...prompts] = files.map((text) => JSON.parse(text));
     await page.keyboard.press("Tab");
     await set(settings);
-    await page.keyboard.press("Control+Enter");
+    await page.keyboard.down("Control");
+    await page.keyboard.press("Enter");
+    await page.keyboard.up("Control");
     await page.waitForFunction(() => /token/.test(document.querySelector("#timing").textContent));
     const written = [await seen()];
     await page.evaluate(() => {

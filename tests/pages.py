@@ -78,7 +78,7 @@ def served(bundle: Path) -> Iterator[str]:
 
 
 def played(scenario: str, bundle: Path, *files: str) -> dict[str, Any]:
-    """What a scenario sees in a Chromium of its own on a bundle's page, which has no errors and the width of a phone."""
+    """What a scenario sees in a Chromium of its own on a bundle's page, which has no errors and fits a phone."""
     requires_tool("node"), requires_tool("chromium"), requires_npm("playwright-core")
     driver = Driver("chromium")
     try:

@@ -15,6 +15,7 @@ export class WorkerTextWriter extends ModelWorker {
     const abort = () => control.abort(signal.reason);
     const waiting = [];
     let [ended, wake] = [false, () => {}];
+    this.timing = null;
     const onProgress = (part) => {
       waiting.push(part);
       wake();
@@ -71,6 +72,7 @@ export class TextWriter {
    * @returns {AsyncGenerator<string>}
    */
   async *write(prompt, { stop = this._stop, keep = false, ...options } = {}) {
+    this.timing = null;
     const prompted = this.texts.tokenize(prompt, { special: !(keep && this.decoder.length) });
     const tokens = this.decoder.tokens(prompted, { ...options, stop, keep });
     const timing = (this.timing = { prompt: prompted.length, read: 0, tokens: 0, write: 0 });

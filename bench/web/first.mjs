@@ -5,7 +5,8 @@ const TYPES = { float32: Float32Array, int64: BigInt64Array, int32: Int32Array }
 /** Values of an input that need no request: fractions, or small whole numbers. */
 export function values({ dtype, shape }) {
   const count = shape.reduce((n, d) => n * d, 1);
-  const at = dtype === "int64" ? (i) => BigInt((i * 7) % 99) : dtype === "int32" ? (i) => (i * 7) % 99 : (i) => ((i * 37) % 101) / 101;
+  const at =
+    dtype === "int64" ? (i) => BigInt((i * 7) % 99) : dtype === "int32" ? (i) => (i * 7) % 99 : (i) => ((i * 37) % 101) / 101;
   return TYPES[dtype].from({ length: count }, (_, i) => at(i));
 }
 

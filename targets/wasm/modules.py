@@ -38,7 +38,7 @@ DEMO = (
 """The modules of the demo page, in the same order."""
 
 WRITE_DEMO, SIMILAR_DEMO = "demo_write.js", "demo_similar.js"
-"""The modules that the page imports late: the form of a decoder with its tokenizer, and that of a model that embeds texts."""
+"""The modules that the page imports late: forms to write with a decoder and to compare embedded texts."""
 
 FROM_FILE = "demo_file.js"
 """The page's script that is no module: it says what to do with a page that was opened as a file."""
@@ -87,7 +87,7 @@ def late_demo(manifest: Manifest) -> list[str]:
 
 
 def web_text(name: str) -> str:
-    """A file of web/ as a package has it: scripts without comments and indentation, which are a fifth of their bytes."""
+    """A file of web/ as a package has it: scripts without comments and indentation, a fifth of the bytes."""
     text = (resources.files("dlpack.web") / name).read_text(encoding="utf-8")
     return compact(text) if name.endswith(".js") else text
 

@@ -47,8 +47,9 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
     shaders = [_write_webgpu(folder, manifest, program) for program in options.programs.values()]
     modules = package_modules(manifest)
     manifest["script_bytes"] = sum(len(text.encode()) for name, text in modules.items() if name != "index.js")
-    manifest["scripts"] = [*modules, "worker.js", *(["thread.js"] if threaded else []), *DEMO, *late_demo(manifest), FROM_FILE]
-    for file_name in (*FILES, *late_demo(manifest)):
+    workers, late = ["worker.js", *(["thread.js"] if threaded else [])], late_demo(manifest)
+    manifest["scripts"] = [*modules, *workers, *DEMO, *late, FROM_FILE]
+    for file_name in (*FILES, *late):
         modules.setdefault(file_name, web_text(file_name))
     modules["index.html"] = with_links(modules["index.html"], manifest["scripts"])
     for file_name, text in modules.items():
@@ -64,7 +65,7 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
 
 
 def with_links(page: str, scripts: Iterable[str]) -> str:
-    """The page with links by which a browser asks for the manifest and the modules at once, not as it comes upon them."""
+    """The page with links, so that a browser asks for the manifest and all modules at once."""
     names = [name for name in dict.fromkeys(scripts) if name not in (LATE, FROM_FILE, "thread.js", "worker.js")]
     links = ['<link rel="preload" as="fetch" crossorigin href="manifest.json">']
     links += [f'<link rel="modulepreload" href="{name}">' for name in names]
