@@ -435,6 +435,66 @@ const scenarios = {
     return { names, limits, first, typed, random, others: await page.$$eval("#values tr", (rows) => rows.length) };
   },
 
+  /** A decoder with its tokenizer, by keyboard: it writes, is stopped, and is given texts that it cannot go on from. */
+  async writing(page) {
+    await page.goto(address);
+    await page.waitForSelector(READY);
+    const idle = () => page.waitForFunction(() => document.querySelector("#go").textContent === "Write");
+    const seen = async () => {
+      await idle();
+      const [text, status, timing] = ["#text", "#status", "#timing"].map((id) => page.textContent(id));
+      return { text: await text, status: await status, timing: await timing };
+    };
+    const set = (values) =>
+      page.evaluate((values) => {
+        for (const [id, value] of Object.entries(values)) document.getElementById(id).value = value;
+      }, values);
+    const [settings, ...prompts] = files.map((text) => JSON.parse(text));
+    await page.keyboard.press("Tab");
+    await set(settings);
+    await page.keyboard.down("Control");
+    await page.keyboard.press("Enter");
+    await page.keyboard.up("Control");
+    await page.waitForFunction(() => /token/.test(document.querySelector("#timing").textContent));
+    const written = [await seen()];
+    await page.evaluate(() => {
+      document.querySelector("#go").click(); // and, before the worker can have answered, "Stop"
+      document.querySelector("#go").click();
+    });
+    written.push(await seen());
+    for (const prompt of prompts) {
+      await set({ prompt });
+      await page.click("#go");
+      written.push(await seen());
+    }
+    return { written };
+  },
+
+  /** A model that embeds texts: those in files[1] compared with files[0], then one that is too long. */
+  async similar(page) {
+    await page.goto(address);
+    await page.waitForSelector(READY);
+    const compared = async (one, others) => {
+      await page.evaluate(
+        ([one, others]) => {
+          document.querySelector("#one").value = one;
+          document.querySelector("#others").value = others;
+          document.querySelector("#classes").replaceChildren();
+          document.querySelector("#status").textContent = "waiting";
+        },
+        [one, others],
+      );
+      await page.click("#compare");
+      await page.waitForFunction(() => document.querySelector("#status").textContent !== "waiting");
+      const rows = await page.$$eval("#classes li", (rows) => rows.map((row) => row.innerText.split("\n")));
+      return { rows, status: await page.textContent("#status") };
+    };
+    const shown = await compared(files[0], files[1]);
+    const refused = await compared(files[0], files[2]);
+    await page.click("#cut");
+    return { shown, refused, cut: await compared(files[0], files[2]), empty: await compared("", files[1]) };
+  },
+
   /** The page opened as a file, from which browsers load no modules. */
   async opened(page) {
     await page.goto(address);

@@ -8,7 +8,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any, ClassVar
 import pytest
 from conftest import ROOT, requires_tool, skip_or_fail
 from processes import Lines, end, run, started
+
+from dlpack.bundle.serve import bundle_server
 
 NODE_ENVIRONMENT = {"NODE_PATH": str(ROOT / "build" / "node" / "node_modules"), **os.environ}
 
@@ -59,6 +62,33 @@ def result_of_page(folder: Path, page: str, *flags: str) -> Any:
             thread.join()
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
+
+
+@contextmanager
+def served(bundle: Path) -> Iterator[str]:
+    """The address of a bundle's page, as `dlpack serve` has it."""
+    with bundle_server(bundle, 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://localhost:{server.server_address[1]}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def played(scenario: str, bundle: Path, *files: str) -> dict[str, Any]:
+    """What a scenario sees in a Chromium of its own on a bundle's page, which has no errors and fits a phone."""
+    requires_tool("node"), requires_tool("chromium"), requires_npm("playwright-core")
+    driver = Driver("chromium")
+    try:
+        with served(bundle) as address:
+            seen = driver.play(scenario, address, list(files))
+    finally:
+        driver.close()
+    assert "failed" not in seen, seen["failed"]
+    assert (seen["errors"], seen["foreign"], seen["wide"]) == ([], [], False)
+    return seen
 
 
 class Driver:

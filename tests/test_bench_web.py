@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))  # bench/ is run where it lies, and not installed
 from bench import contest as native  # noqa: E402
 from bench.profile import KernelTime  # noqa: E402
 from bench.rounds import Timing, WorkerError  # noqa: E402
-from bench.web import contest, report, site  # noqa: E402
+from bench.web import contest, first, report, site  # noqa: E402
 from bench.web.browser import CpuClock  # noqa: E402
 from bench.web.contest import Row, Setup, Start  # noqa: E402
 from bench.web.sizes import Size, code_size  # noqa: E402
@@ -170,3 +170,23 @@ def test_ours_in_chromium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert told.timings[OURS, 1].median_ms > 0 and told.starts[OURS].instantiate > 0
     assert 1000 < told.code[OURS].brotli < told.code[OURS].raw < 100_000
     assert told.weights[OURS] > 1000 and any("conv" in k.name for k in told.kernels)
+
+    said: list[str] = []
+    setup = Setup(tmp_path, modules, chromium, (ORT,), without, 0.0, 1, reuse=True)
+    seen = first.run_model(DIGITS, setup, [first.Network(None)], said.append)
+    assert seen.shown[OURS, "localhost"][0] > seen.ready[OURS, "localhost"][0] > 0 and len(said) == 1
+    assert (ORT in seen.failed) == (not (modules / ORT).is_dir())
+
+
+def test_the_page_of_the_first_second() -> None:
+    one = first.Row("one", {(OURS, "localhost"): [9.0, 80, 100], (ORT, "localhost"): [400.0]})
+    one.ready = {key: [5.0] for key in one.shown}
+    one.classes = {OURS: 3, ORT: 3}
+    other = first.Row("other", one.shown, one.ready, {OURS: 3, ORT: 4})
+    networks = [first.Network(None), first.Network(20)]
+    code = {"ours, one": (50_000, 20_000, 10_000)}
+    text = first.markdown(first.Benchmark([one, other], networks, [], "Chrome/1", "1.0", code, "command", 3, 1.0))
+    assert lines(text, "one")[0][1:] == ["**80.0**", "400", "5.00", "5.00", "0.20"]
+    assert lines(text, "other")[0][5] == "–", "it computes something else"
+    assert "## 20 Mbit/s" in text and "Measured under load" in text and "other: the classes differ" in text
+    assert lines(text, "ours, one")[0][1:] == ["50.0", "20.0", "10.0"]

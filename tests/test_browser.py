@@ -6,9 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -20,12 +18,11 @@ import pytest
 from conftest import DIGITS, ROOT, requires_tool
 from nets import shared_net
 from onnx import helper, numpy_helper
-from pages import Driver, requires_npm
+from pages import Driver, requires_npm, served
 from PIL import Image
 from processes import Lines, started
 
 from dlpack.bundle import serve
-from dlpack.bundle.serve import bundle_server
 from dlpack.pipeline import Options, build
 
 CHAR_LSTM = ROOT / "examples" / "char_lstm"
@@ -56,18 +53,6 @@ def play(request: pytest.FixtureRequest) -> Iterator[Play]:
     yield run
     for driver in drivers:
         driver.close()
-
-
-@contextmanager
-def served(bundle: Path) -> Iterator[str]:
-    with bundle_server(bundle, 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://localhost:{server.server_address[1]}/"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from conftest import requires_module, requires_tool
 from manifest_schema import problems
 from onnx import TensorProto, helper, numpy_helper
+from pages import played
 from wasm_bundles import node_json
 
 import dlpack
@@ -124,9 +125,25 @@ def test_python_checks_its_arguments(bundle: Path) -> None:
         assert predictor.detokenize_next([], predictor.tokenize("human", special=False)[0]) != ""
 
 
-def test_javascript_gives_the_same(folder: Path, bundle: Path) -> None:
+@pytest.fixture(scope="module")
+def wasm(folder: Path) -> Path:
+    return build(folder / "onnx" / "model.onnx", folder.parent / "wasm", options(target="wasm", verify=False))
+
+
+def test_the_page_compares_texts(wasm: Path, bundle: Path) -> None:
+    """The most similar first; a text that is too long is refused, or cut where the page is asked to."""
+    seen = played("similar", wasm, TEXT, "dignity\nAll human\n\nAll human beings", LONG)
+    with dlpack.load(bundle) as predictor:
+        one, *others = (predictor.embed(text) for text in (TEXT, "dignity", "All human", TEXT))
+    scores = sorted((float(one @ other) for other in others), reverse=True)
+    assert [float(score) for _, score in seen["shown"]["rows"]] == pytest.approx(scores, abs=6e-4)
+    assert seen["shown"]["rows"][0] == [TEXT, "1.000"] and len(seen["cut"]["rows"]) == 1
+    assert "too long" in seen["refused"]["status"] and seen["refused"]["rows"] == []
+    assert "type a text" in seen["empty"]["status"]
+
+
+def test_javascript_gives_the_same(wasm: Path, bundle: Path) -> None:
     requires_tool("node")
-    wasm = build(folder / "onnx" / "model.onnx", folder.parent / "wasm", options(target="wasm", verify=False))
     script = """
       const { TextModel } = await import(`file://${process.argv[1]}/node.js`);
       const model = await TextModel.load(process.argv[1]);

@@ -12,6 +12,7 @@ import pytest
 from conftest import requires_tool
 from decoders import Decoder
 from manifest_schema import problems
+from pages import played
 from processes import run
 from wasm_bundles import node_json
 
@@ -158,9 +159,27 @@ console.log(JSON.stringify([await list(writer.write(prompt, { ...options, maxTok
 """
 
 
-def test_javascript_writes_the_same(folder: Path, bundle: Path) -> None:
-    wasm = build(folder / "net.onnx", folder / "wasm", Options("wasm", context=CONTEXT, name="net", verify=False))
+@pytest.fixture(scope="module")
+def wasm(folder: Path) -> Path:
+    return build(folder / "net.onnx", folder / "wasm", Options("wasm", context=CONTEXT, name="net", verify=False))
+
+
+def test_javascript_writes_the_same(wasm: Path, bundle: Path) -> None:
     argument = json.dumps({"prompt": PROMPT, "sampling": SAMPLING})
     pieces, length = node_json(SCRIPT, wasm, argument)
     with dlpack.load(bundle) as net:
         assert pieces == list(net.pieces(PROMPT, 20, **SAMPLING)) and length == net.length
+
+
+def test_the_page_writes_the_same(wasm: Path, bundle: Path) -> None:
+    """In a worker; stopped, with a prompt that is too long, and until the context is full."""
+    fields = {"prompt": PROMPT, "tokens": 20, "temperature": 1.2, "top-k": 50, "top-p": 0.95, "seed": 7}
+    seen = played("writing", wasm, *map(json.dumps, (fields, "word " * CONTEXT, "z " * (CONTEXT // 2 - 2))))
+    done, stopped, long, full = seen["written"]
+    with dlpack.load(bundle) as net:
+        assert done["text"] == PROMPT + net.write(PROMPT, 20, **SAMPLING)
+        assert done["status"] == "Done." and "tokens per second; prompt of" in done["timing"]
+        assert (stopped["status"], stopped["text"]) == ("Stopped.", PROMPT)
+        assert f"is too long: the text would get longer than the {CONTEXT} tokens" in long["status"]
+        assert full["status"].startswith(f"the text would get longer than the {CONTEXT} tokens"), full
+        assert len(full["text"]) > CONTEXT

@@ -46,7 +46,9 @@ export class Decoder {
   /** Reads tokens behind the text so far; nothing is read where one is none or the text would get too long. */
   async append(tokens, { signal } = {}) {
     const all = this._checked(tokens);
-    if (all.length > this.context - this.length) this._done(FULL);
+    if (all.length > this.context - this.length) {
+      throw this._full(`the prompt of ${all.length} token${all.length === 1 ? "" : "s"} is too long: `);
+    }
     let began = performance.now();
     for (let k = 0; k < all.length; k += this._block) {
       signal?.throwIfAborted();
@@ -140,14 +142,16 @@ export class Decoder {
 
   /** Throws where a call failed. Reading has chosen a set of shapes, and the predictor's own inputs. */
   _done(status) {
-    if (status === FULL) {
-      const text = `the text would get longer than the ${this.context} tokens that the predictor keeps`;
-      throw Object.assign(new RangeError(text), { code: FULL, tokens: [] });
-    }
+    if (status === FULL) throw this._full("");
     this.predictor._check(status);
     if (!this.predictor.manifest.shapes) return;
     this.predictor._describe(this._call("shape"), 0);
     this.predictor._bind();
+  }
+
+  _full(why) {
+    const text = `${why}the text would get longer than the ${this.context} tokens that the predictor keeps`;
+    return Object.assign(new RangeError(text), { code: FULL, tokens: [] });
   }
 
   _checked(tokens) {

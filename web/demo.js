@@ -17,6 +17,14 @@ const VIEWS = {
   text: ["Writer", text],
 };
 
+/** What runs a model, and what shows it; a form that few models need is loaded with those. */
+async function viewOf(manifest) {
+  const { tokenizer, decoder, embedding, task } = manifest;
+  if (tokenizer && decoder) return ["TextWriter", (await import("./demo_write.js")).write];
+  if (tokenizer && embedding) return ["TextModel", (await import("./demo_similar.js")).similar];
+  return VIEWS[task?.kind] ?? ["Predictor", featuresOf(manifest) ? table : sample];
+}
+
 const size = (bytes) => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(bytes < 1e4 ? 1 : 0)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
 /** The bundle inside this page, where it is a single file. */
@@ -54,11 +62,11 @@ async function main() {
   }
   document.title = $("name").textContent = manifest.name;
 
-  const [kind, view] = VIEWS[manifest.task?.kind] ?? ["Predictor", featuresOf(manifest) ? table : sample];
+  const [kind, view] = await viewOf(manifest);
   const Kind = kinds[kind];
   const load = Kind.inWorker && !parts ? Kind.inWorker : Kind.load;
   const backend = new URLSearchParams(location.search).get("backend") ?? undefined; // ?backend=webgpu: even if slower
-  const model = await load.call(Kind, parts ?? address, { onProgress, backend });
+  const model = await load.call(Kind, parts ?? address, { onProgress, backend, manifest });
   show("progress", false);
   say(`Ready in ${Math.round(performance.now() - began)} ms`);
   const runner = model.predictor ?? model; // a Predictor, or a model in a worker, knows it itself

@@ -2,6 +2,7 @@
 
 export const $ = (id) => document.getElementById(id);
 export const show = (id, on = true) => ($(id).hidden = !on);
+export const made = (tag, attributes) => Object.assign(document.createElement(tag), attributes);
 export const milliseconds = (t) => `${t < 10 ? t.toFixed(2) : t.toFixed(1)} ms`;
 
 /** What computes: a Predictor, or a model in a worker. */
@@ -37,25 +38,35 @@ export function lastOnly(action) {
     waiting = args;
     if (running) return;
     running = true;
-    while (waiting) {
-      const now = waiting;
-      waiting = null;
-      await action(...now);
+    try {
+      while (waiting) {
+        const now = waiting;
+        waiting = null;
+        await action(...now);
+      }
+    } finally {
+      running = false;
     }
-    running = false;
   };
 }
 
-/** Names with their shares as bars. */
+/** A field and what it is called; `more` stands beside the name. */
+export function labelled(name, field, ...more) {
+  const line = made("p", { className: "field" });
+  line.append(made("label", { htmlFor: field.id, textContent: name }), ...more, field);
+  return line;
+}
+
+/** Names with their shares as bars, and in percent, or with a text of their own. */
 export function showBars(rows) {
   $("classes").replaceChildren(
-    ...rows.map(({ label, share, hue }) => {
-      const row = document.createElement("li");
-      const part = (name, text) => Object.assign(document.createElement("span"), { className: name, textContent: text });
+    ...rows.map(({ label, share, hue, text }) => {
+      const row = made("li");
+      const part = (className, textContent) => made("span", { className, textContent });
       const bar = part("bar", "");
       bar.setAttribute("aria-hidden", "true");
-      bar.style.width = `${100 * Math.min(1, share)}%`;
-      row.append(bar, part("label", label), part("part", `${(100 * share).toFixed(1)} %`));
+      bar.style.width = `${100 * Math.max(0, Math.min(1, share))}%`;
+      row.append(bar, part("label", label), part("part", text ?? `${(100 * share).toFixed(1)} %`));
       if (hue !== undefined) {
         row.classList.add("hued");
         row.style.setProperty("--hue", hue);

@@ -17,9 +17,16 @@ export async function keep(address, manifest, build) {
   }
 }
 
-/** Whether predictor.js has room for the weights, and has kept them by now. */
+const [TRIES, PAUSE] = [20, 250]; // milliseconds
+
+/** Whether predictor.js has room for the weights: it keeps them when the model is ready. */
 async function weightsAreKept(address, { weights }) {
   if (!weights) return true;
   const key = new URL(`${weights.file}?sha256=${weights.sha256}`, address);
-  return Boolean(await (await caches.open("dlpack")).match(key.href));
+  const cache = await caches.open("dlpack");
+  for (let k = 0; k < TRIES; k++) {
+    if (await cache.match(key.href)) return true;
+    await new Promise((done) => setTimeout(done, PAUSE));
+  }
+  return false;
 }

@@ -171,6 +171,8 @@ export interface LoadOptions {
    * without timing. Both go on in WebAssembly where WebGPU does not work, and `backendNote` says why.
    */
   backend?: Backend | "auto";
+  /** The bundle's manifest, where the page has it already. */
+  manifest?: Manifest;
   /** Used in place of `navigator.gpu`: a GPU, as the types of WebGPU call it. */
   gpu?: { requestAdapter(): Promise<object | null> };
   /** Used in place of the global fetch. */
@@ -272,16 +274,19 @@ declare abstract class PictureModel {
   dispose(): void;
 }
 
-/** The same in a worker. */
-declare abstract class PictureWorker {
+/** A model that lives in a worker. */
+declare abstract class ModelWorker<T> {
   readonly manifest: Manifest;
   readonly build: Build | ThreadBuild;
   readonly threads: number;
   readonly backend: Backend;
   readonly backendNote: string;
-  readonly labels: string[] | null;
-  readonly timing: Timing | null;
+  readonly timing: T | null;
   dispose(): void;
+}
+
+declare abstract class PictureWorker extends ModelWorker<Timing> {
+  readonly labels: string[] | null;
 }
 
 type WorkerOptions = Omit<LoadOptions, "fetch" | "gpu">;
@@ -363,6 +368,7 @@ export class Writer {
 /** A model with a tokenizer; in bundles that have one. */
 export class TextModel {
   static load(source: string | URL | Parts, options?: LoadOptions): Promise<TextModel>;
+  static inWorker(source: string | URL, options?: WorkerOptions): Promise<WorkerTextModel>;
   constructor(predictor: Predictor);
   readonly predictor: Predictor;
   /** The ids of a text, by default with the tokens around it. Broken UTF-8 counts as U+FFFD. */
@@ -376,16 +382,36 @@ export class TextModel {
   dispose(): void;
 }
 
+export class WorkerTextModel extends ModelWorker<never> {
+  embed(text: string | Uint8Array, options?: { cut?: boolean }): Promise<Float32Array>;
+}
+
+/** Of the last text: tokens of the prompt and the milliseconds until it was read, tokens written and their milliseconds. */
+export interface WritingTime {
+  prompt: number;
+  read: number;
+  /** The first of them is chosen when the prompt has been read: `write` is the time of the others. */
+  tokens: number;
+  write: number;
+}
+
 /** A decoder with its tokenizer. */
 export class TextWriter {
   static load(source: string | URL | Parts, options?: LoadOptions): Promise<TextWriter>;
+  static inWorker(source: string | URL, options?: WorkerOptions): Promise<WorkerTextWriter>;
   constructor(predictor: Predictor);
   readonly predictor: Predictor;
   readonly texts: TextModel;
   readonly decoder: Decoder;
+  readonly timing: WritingTime | null;
   /** What the model writes after a prompt, piece by piece. Without `stop` it ends where the model says. */
   write(prompt: string | Uint8Array, options?: TokenOptions): AsyncGenerator<string>;
   dispose(): void;
+}
+
+export class WorkerTextWriter extends ModelWorker<WritingTime> {
+  /** The same. The worker does not wait for the pieces to be taken; it ends where they are left, or `signal` says so. */
+  write(prompt: string | Uint8Array, options?: TokenOptions): AsyncGenerator<string>;
 }
 
 /** How a token is chosen from the scores of all. */

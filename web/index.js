@@ -4,6 +4,6 @@ export { Detector, WorkerDetector } from "./detector.js";
 export { Predictor, supportedBuild } from "./predictor.js";
 export { pixelsOf, preprocess } from "./preprocess.js";
 export { Stylizer, WorkerStylizer } from "./stylizer.js";
-export { TextModel } from "./text.js";
-export { TextWriter } from "./text_writer.js";
+export { TextModel, WorkerTextModel } from "./text.js";
+export { TextWriter, WorkerTextWriter } from "./text_writer.js";
 export { Writer } from "./writer.js";

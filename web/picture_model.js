@@ -1,4 +1,5 @@
 // What Classifier, Detector and Stylizer have in common: a predictor whose input is made of a picture, here or in a worker.
+import { ModelWorker } from "./model_worker.js";
 import { Predictor } from "./predictor.js";
 import { notReadable, preprocess, sizeOf } from "./preprocess.js";
 import { dequantized } from "./quantization.js";
@@ -14,10 +15,8 @@ export class PictureModel {
    * The same in a worker, so that the page stays responsive; `source` is an address.
    * @returns {Promise<PictureWorker>} with the same methods and dispose()
    */
-  static async inWorker(source, options = {}) {
-    if (typeof Worker !== "function") throw new Error(`there are no web workers here: use ${this.Remote.kind}.load`);
-    const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-    return this.Remote.start(worker, source, options);
+  static inWorker(source, options) {
+    return this.Remote.start(source, options);
   }
 
   constructor(predictor) {
@@ -67,57 +66,7 @@ export class PictureModel {
 }
 
 /** A PictureModel that lives in a worker. */
-export class PictureWorker {
-  static async start(worker, source, { signal, onProgress, cache, build, threads, backend } = {}) {
-    signal?.throwIfAborted();
-    const self = new this(worker);
-    const page = globalThis.document?.baseURI ?? globalThis.location?.href;
-    const address = new URL(String(source), page).href;
-    try {
-      const about = await self._ask("load", [this.kind, address, { cache, build, threads, backend }], [], { signal, onProgress });
-      return Object.assign(self, about);
-    } catch (e) {
-      worker.terminate();
-      throw e;
-    }
-  }
-
-  constructor(worker) {
-    this._worker = worker;
-    this._waiting = new Map();
-    this._next = 0;
-    this.timing = null;
-    worker.onmessage = ({ data: { id, progress, result, error } }) => {
-      const call = this._waiting.get(id);
-      if (!call) return;
-      if (progress) return call.onProgress?.(progress);
-      this._waiting.delete(id);
-      call.done();
-      if (error) call.reject(Object.assign(new Error(error.message), { name: error.name }));
-      else call.resolve(result);
-    };
-    const fail = (e) => this._end(new Error(`the worker failed: ${e.message ?? "its script cannot be loaded"}`));
-    worker.onerror = fail;
-    worker.onmessageerror = fail;
-  }
-
-  _ask(method, args, transfer, { signal, onProgress } = {}) {
-    if (!this._worker) return Promise.reject(new Error("the model is disposed of; load it again"));
-    const id = this._next++;
-    return new Promise((resolve, reject) => {
-      signal?.throwIfAborted();
-      this._worker.postMessage({ id, method, args }, transfer);
-      const abort = () => {
-        this._worker?.postMessage({ id, abort: true });
-        this._waiting.delete(id);
-        reject(signal.reason);
-      };
-      signal?.addEventListener("abort", abort, { once: true });
-      const done = () => signal?.removeEventListener("abort", abort);
-      this._waiting.set(id, { resolve, reject, onProgress, done });
-    });
-  }
-
+export class PictureWorker extends ModelWorker {
   /** Calls the model's method with a picture. */
   async _show(method, image, { signal, ...options } = {}) {
     signal?.throwIfAborted();
@@ -133,19 +82,5 @@ export class PictureWorker {
     });
     Object.assign(this, told);
     return answer;
-  }
-
-  dispose() {
-    this._end(new Error("the model is disposed of; load it again"));
-  }
-
-  _end(reason) {
-    this._worker?.terminate();
-    this._worker = null;
-    for (const call of this._waiting.values()) {
-      call.done();
-      call.reject(reason);
-    }
-    this._waiting.clear();
   }
 }

@@ -12,6 +12,9 @@ const TYPES = { float32: Float32Array, float64: Float64Array, int8: Int8Array, u
   float8_e5m2: Uint8Array, float8_e5m2fnuz: Uint8Array, float8_e8m0fnu: Uint8Array, float4_e2m1fn: Uint8Array }; // prettier-ignore
 const PAGE = 65536;
 
+// Milliseconds: the weights' speed is known after so many; so many to go are worth a worker, which few bytes may have.
+const [WATCHED, WORTH, LARGE] = [50, 250, 1 << 28];
+
 // Modules of one function that use v128.const, and f32x4.relaxed_madd on three of them.
 const V128 = [0xfd, 12, ...new Array(16).fill(0)];
 const PROBES = { relaxed: [...V128, ...V128, ...V128, 0xfd, 0x85, 2], simd: V128 };
@@ -50,13 +53,11 @@ export class Predictor {
     if (manifest.strings) (await import("./strings.js")).addTypes(TYPES, manifest);
     const opening = webGpu(manifest, parts, options);
     const module = await compile(await parts.wasm[build], `${manifest.name}.${build}.wasm`);
-    const memory = threads > 1 ? sharedMemory(manifest) : undefined;
-    const instance = await WebAssembly.instantiate(module, memory ? { env: { memory } } : {});
-    const predictor = new this(instance, manifest, build, memory);
+    const predictor = await this.instance(module, manifest, build);
     const workers = predictor._workers(module, threads);
     try {
       predictor._create();
-      if (manifest.weights) await predictor._readWeights(parts, options);
+      if (manifest.weights) await predictor._readWeights(parts, module, options);
       const { note, take } = await opening;
       predictor.backendNote = note ?? (await take(predictor));
     } catch (e) {
@@ -66,6 +67,12 @@ export class Predictor {
     }
     predictor._share(await workers);
     return predictor;
+  }
+
+  /** @hidden A predictor that is not created yet. */
+  static async instance(module, manifest, build) {
+    const memory = build.endsWith("_threads") ? sharedMemory(manifest) : undefined;
+    return new this(await WebAssembly.instantiate(module, memory ? { env: { memory } } : {}), manifest, build, memory);
   }
 
   /** @hidden */
@@ -109,27 +116,55 @@ export class Predictor {
   }
 
   /** Reads and checks the weights; what depends on them is computed meanwhile. */
-  async _readWeights(parts, { signal, onProgress }) {
+  async _readWeights(parts, module, { signal, onProgress }) {
     const { weights } = this.manifest;
     const to = this._place("weights");
     const check = checked(to, weights);
+    let [began, warming] = [0, null];
     const arrived = (loaded) => {
       onProgress?.({ loaded, total: weights.bytes });
+      const spent = performance.now() - began;
+      if (!warming && spent > WATCHED && (spent / loaded) * (weights.bytes - loaded) > WORTH) {
+        warming = this._warmUp(module);
+      }
       check.upTo(loaded);
       this._check(this._call("weights_arrived", this._handle, loaded));
     };
     const from = await parts.weights;
     if (!from) throw new TypeError(`${weights.file} is not among the parts`);
-    await read(from, to, weights, arrived, signal).catch(async (e) => {
+    began = performance.now();
+    try {
+      await read(from, to, weights, arrived, signal);
+    } catch (e) {
       if (!signal?.aborted) await parts.forget?.();
       throw e;
-    });
+    } finally {
+      warming?.then((worker) => worker?.terminate());
+    }
     signal?.throwIfAborted();
     if (!(await check.good())) {
       await parts.forget?.();
       throw new Error(`${weights.file} is damaged: its SHA-256 is not the one in manifest.json; load it again`);
     }
-    parts.keep?.(to);
+    if (parts.keep) setTimeout(() => this._memory && parts.keep(this._place("weights").slice())); // after a first run
+  }
+
+  /** Has a worker run the module meanwhile; null where that is not worth its memory, or cannot be. */
+  async _warmUp(module) {
+    const can = globalThis.navigator?.hardwareConcurrency > 1 && typeof Worker === "function";
+    if (!can || this.manifest.weights.bytes > LARGE) return null;
+    try {
+      return (await import("./warm_up.js")).warmUp(module, this.manifest, this.build);
+    } catch {
+      return null;
+    }
+  }
+
+  /** @hidden Computes on zeros as often, in a predictor that is thrown away. */
+  runWithoutWeights(times) {
+    this._create();
+    this._call("weights_arrived", this._handle, this.manifest.weights.bytes);
+    for (let k = 0; k < times; k++) this._call("run", this._handle);
   }
 
   /** Makes the predictor, before its weights are there. */
@@ -362,7 +397,8 @@ async function partsAt(source, options) {
   const page = globalThis.document?.baseURI ?? globalThis.location?.href;
   const url = new URL(String(source), page);
   if (!url.pathname.endsWith(".json")) url.pathname = `${url.pathname.replace(/\/*$/, "")}/manifest.json`;
-  const manifest = await (await fetched(url, options)).json().catch(() => null);
+  const opening = options.cache === false ? null : globalThis.caches?.open("dlpack").catch(() => null);
+  const manifest = options.manifest ?? (await (await fetched(url, options)).json().catch(() => null));
   if (manifest?.format !== 1 || !manifest.wasm) throw new Error(`${url} is not the manifest of a bundle for wasm`);
   const parts = { manifest, wasm: {} };
   const { build } = chosenBuild(manifest, options, manifest.wasm);
@@ -372,13 +408,13 @@ async function partsAt(source, options) {
   const from = new URL(manifest.weights.file, url);
   const key = new URL(from);
   key.search = `sha256=${manifest.weights.sha256}`;
-  const cache = options.cache === false ? null : await globalThis.caches?.open("dlpack").catch(() => null);
+  const cache = await opening;
   const hit = await cache?.match(key.href);
   parts.weights = hit ?? quiet(fetched(from, options));
   parts.forget = () => cache?.delete(key.href);
+  if (!cache || hit) return parts;
   parts.keep = async (bytes) => {
-    if (!cache || hit) return;
-    const response = new Response(bytes.slice(), { headers: { "content-length": String(bytes.length) } });
+    const response = new Response(bytes, { headers: { "content-length": String(bytes.length) } });
     try {
       for (const old of await cache.keys()) {
         if (new URL(old.url).pathname === key.pathname) await cache.delete(old);

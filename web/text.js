@@ -1,14 +1,29 @@
 // TextModel: a model with a tokenizer. Texts become ids and ids texts, and, where the model is of that kind, texts become
 // embeddings. The work is done by the model's own code, on memory behind the predictor's.
+import { ModelWorker } from "./model_worker.js";
 import { Predictor } from "./predictor.js";
 
 const PAGE = 65536;
 const TOO_LONG = 9; // NAME_TOO_LONG of NAME.h
 
+/** A TextModel that lives in a worker. */
+export class WorkerTextModel extends ModelWorker {
+  static kind = "TextModel";
+
+  embed(text, options) {
+    return this._ask("call", ["embed", text, options], []);
+  }
+}
+
 export class TextModel {
   /** Loads a bundle that has a tokenizer; arguments as of Predictor.load. */
   static async load(source, options) {
     return new this(await Predictor.load(source, options));
+  }
+
+  /** The same in a worker, so that the page stays responsive; `source` is an address. */
+  static inWorker(source, options) {
+    return WorkerTextModel.start(source, options);
   }
 
   constructor(predictor) {

@@ -1,8 +1,19 @@
 // The worker behind inWorker(): messages {id, method, args} in; {id, progress | result | error} out.
 import * as kinds from "./index.js";
 
+const WARM_RUNS = 4;
 let model = null;
 const running = new Map();
+
+/** Lets the messages come in that wait. */
+const { port1, port2 } = new MessageChannel();
+function turn() {
+  return new Promise((done) => {
+    port1.addEventListener("message", done, { once: true });
+    port1.start();
+    port2.postMessage(null);
+  });
+}
 
 const methods = {
   async load([kind, source, options], report, signal) {
@@ -11,6 +22,26 @@ const methods = {
     const { manifest, build, threads, backend, backendNote } = model.predictor;
     return { manifest, build, threads, backend, backendNote, labels: model.labels };
   },
+  /** Runs a model on zeros, without its weights. */
+  async warmUp([module, manifest, build]) {
+    const predictor = await kinds.Predictor.instance(module, manifest, build);
+    predictor.runWithoutWeights(WARM_RUNS);
+  },
+
+  /** What a method of the model gives. */
+  async call([method, ...args]) {
+    return model[method](...args);
+  },
+
+  /** What an asynchronous generator of the model yields, piece by piece; an abort may arrive between two of them. */
+  async stream([method, value, options], report, signal) {
+    for await (const piece of model[method](value, { ...options, signal })) {
+      report({ progress: { piece, timing: model.timing } });
+      await turn();
+    }
+    return model.timing;
+  },
+
   async show([method, image, options]) {
     try {
       const answer = await model[method](image, options);

@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -77,6 +78,11 @@ class Browser:
 
     def call(self, page: str, function: str, *arguments: Any) -> Any:
         return self._ask("call", id=page, name=function, arguments=arguments)
+
+    def visit(self, url: str, network: Mapping[str, float] | None) -> Any:
+        """What the promise globalThis.first of a page gives, in a new context. `network`: as DevTools emulate it, in
+        bytes per second and milliseconds; None for that of this machine."""
+        return self._ask("visit", url=url, network=network)
 
     def close(self, page: str) -> None:
         self._ask("close", id=page)

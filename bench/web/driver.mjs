@@ -2,6 +2,8 @@
 //   {"do": "open", "id", "url"}                a page in a context of its own, and so in a process and a cache of its own
 //   {"do": "call", "id", "name", "arguments"}  an asynchronous function of globalThis.bench in that page
 //   {"do": "close", "id"}
+//   {"do": "visit", "url", "network"}          what the promise globalThis.first of a page gives; its context is new, and
+//                                              so is its cache. network: null, or as Network.emulateNetworkConditions
 //   {"do": "processTime", "id"}                seconds of CPU time of the page's process, in ticks of 10 ms
 //   {"do": "renderers"}                        the ids of all processes that show pages
 //   {"do": "quit"}
@@ -43,6 +45,25 @@ const commands = {
     const { context } = pages.get(id);
     pages.delete(id);
     await context.close();
+  },
+
+  async visit({ url, network }) {
+    const context = await browser.createBrowserContext();
+    try {
+      const page = await context.newPage();
+      const failed = new Promise((_, fail) => {
+        for (const kind of ["error", "pageerror"]) page.on(kind, fail);
+      });
+      failed.catch(() => {});
+      const devtools = await page.createCDPSession();
+      await devtools.send("Network.enable");
+      if (network) await devtools.send("Network.emulateNetworkConditions", { offline: false, ...network });
+      await page.goto(url, { waitUntil: "domcontentloaded" });
+      await page.waitForFunction("globalThis.first");
+      return await Promise.race([page.evaluate("globalThis.first"), failed]);
+    } finally {
+      await context.close();
+    }
   },
 
   async processTime({ id }) {

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import io
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cache, partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 import onnx
 from onnx import helper
+
+from bench.web.sizes import CODE
 
 HERE = Path(__file__).parent
 
@@ -35,12 +40,25 @@ class _Handler(SimpleHTTPRequestHandler):
         ".mjs": "text/javascript",
     }
 
-    def __init__(self, *args: object, places: Mapping[str, Path]) -> None:
-        self._places = places
+    def __init__(self, *args: object, places: Mapping[str, Path], compressed: bool = False) -> None:
+        self._places, self._compressed = places, compressed
         super().__init__(*args)  # type: ignore[arg-type]
 
     def translate_path(self, path: str) -> str:
         return str(place_of(path, self._places) or HERE / "no such file")
+
+    def send_head(self) -> Any:
+        """The answer's headers and its file; code goes out compressed, where that is wanted."""
+        file = place_of(self.path, self._places)
+        if not self._compressed or file is None or file.suffix not in CODE or not file.is_file():
+            return super().send_head()
+        data = _gzipped(file)
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", self.guess_type(str(file)))
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        return io.BytesIO(data)
 
     def end_headers(self) -> None:
         for name, value in HEADERS.items():
@@ -49,6 +67,11 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+@cache
+def _gzipped(file: Path) -> bytes:
+    return gzip.compress(file.read_bytes(), 9)
 
 
 def place_of(url: str, places: Mapping[str, Path]) -> Path | None:
@@ -62,9 +85,10 @@ def place_of(url: str, places: Mapping[str, Path]) -> Path | None:
 
 
 @contextlib.contextmanager
-def serve(places: Mapping[str, Path]) -> Iterator[str]:
-    """Serves the folders of `places` under their names while the context lasts; gives the address."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, places=places)) as server:
+def serve(places: Mapping[str, Path], compressed: bool = False) -> Iterator[str]:
+    """Serves the folders of `places` under their names while the context lasts; gives the address. `compressed`: code
+    goes out as gzip."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, places=places, compressed=compressed)) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

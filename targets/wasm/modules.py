@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 
 from dlpack.targets.base import Manifest
 
 MODULES = (
     "sha256.js", "quantization.js", "preprocess.js", "threads.js", "shapes.js", "predictor.js",
-    "picture_model.js", "classifier.js",
+    "model_worker.js", "picture_model.js", "classifier.js",
 )  # fmt: skip
 """The modules of every package in the order of their imports."""
 
@@ -20,6 +21,9 @@ WEBGPU_MODULE = "webgpu.js"
 
 STRINGS_MODULE = "strings.js"
 """The one that is imported where the model has strings."""
+
+WARM_UP_MODULE = "warm_up.js"
+"""The one that is imported where the weights take long to arrive."""
 
 TASK_MODULES = {"detect": "detector.js", "style": "stylizer.js", "text": "writer.js", "generate": "decoder.js"}
 """What a package has besides, by the model's task: only what it can do is downloaded."""
@@ -33,6 +37,9 @@ DEMO = (
 )  # fmt: skip
 """The modules of the demo page, in the same order."""
 
+WRITE_DEMO, SIMILAR_DEMO = "demo_write.js", "demo_similar.js"
+"""The modules that the page imports late: forms to write with a decoder and to compare embedded texts."""
+
 FROM_FILE = "demo_file.js"
 """The page's script that is no module: it says what to do with a page that was opened as a file."""
 
@@ -44,6 +51,7 @@ FILES = (
     LATE,
     WEBGPU_MODULE,
     STRINGS_MODULE,
+    WARM_UP_MODULE,
     "worker.js",
     "worker.d.ts",
     "thread.js",
@@ -71,6 +79,28 @@ def package_modules(manifest: Manifest) -> dict[str, str]:
     return {**{name: web_text(name) for name in names}, "index.js": "".join(index)}
 
 
+def late_demo(manifest: Manifest) -> list[str]:
+    """What the page of this model imports besides `DEMO`."""
+    if "tokenizer" not in manifest:
+        return []
+    return [WRITE_DEMO] if "decoder" in manifest else [SIMILAR_DEMO] if "embedding" in manifest else []
+
+
 def web_text(name: str) -> str:
-    """A file of web/ as text."""
-    return (resources.files("dlpack.web") / name).read_text(encoding="utf-8")
+    """A file of web/ as a package has it: scripts without comments and indentation, a fifth of the bytes."""
+    text = (resources.files("dlpack.web") / name).read_text(encoding="utf-8")
+    return compact(text) if name.endswith(".js") else text
+
+
+_COMMENTS = re.compile(r"^[ ]*(?:/\*\*(?:(?!\*/).)*\*/|//[^\n]*)\n", re.MULTILINE | re.DOTALL)
+_SPACE = re.compile(r"^[ ]+|^\n", re.MULTILINE)
+
+
+def compact(script: str) -> str:
+    """A script without the comments that have lines of their own, empty lines and indentation.
+
+    No text in backquotes may go over several lines: that would change.
+    """
+    if any(line.count("`") % 2 for line in script.splitlines()):
+        raise AssertionError("a template literal of several lines cannot be made compact")
+    return _SPACE.sub("", _COMMENTS.sub("", script))

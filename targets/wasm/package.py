@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpack.targets.base import Manifest, PackageOptions
 from dlpack.targets.wasm.compile import BUILDS, PAGES, STACK, THREAD_BUILDS, compile_wasm
-from dlpack.targets.wasm.modules import DEMO, FILES, FROM_FILE, package_modules, web_text
+from dlpack.targets.wasm.modules import DEMO, FILES, FROM_FILE, LATE, late_demo, package_modules, web_text
 from dlpack.targets.wasm.single_file import single_file
 
 if TYPE_CHECKING:
@@ -46,9 +47,11 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
     shaders = [_write_webgpu(folder, manifest, program) for program in options.programs.values()]
     modules = package_modules(manifest)
     manifest["script_bytes"] = sum(len(text.encode()) for name, text in modules.items() if name != "index.js")
-    manifest["scripts"] = [*modules, "worker.js", *(["thread.js"] if threaded else []), *DEMO, FROM_FILE]
-    for file_name in FILES:
+    workers, late = ["worker.js", *(["thread.js"] if threaded else [])], late_demo(manifest)
+    manifest["scripts"] = [*modules, *workers, *DEMO, *late, FROM_FILE]
+    for file_name in (*FILES, *late):
         modules.setdefault(file_name, web_text(file_name))
+    modules["index.html"] = with_links(modules["index.html"], manifest["scripts"])
     for file_name, text in modules.items():
         (folder / file_name).write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(readme(manifest), encoding="utf-8")
@@ -59,6 +62,14 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
         details.append(f"{name}.html {len(page.encode()):,} bytes")
     return ", ".join([*details, *shaders])
+
+
+def with_links(page: str, scripts: Iterable[str]) -> str:
+    """The page with links, so that a browser asks for the manifest and all modules at once."""
+    names = [name for name in dict.fromkeys(scripts) if name not in (LATE, FROM_FILE, "thread.js", "worker.js")]
+    links = ['<link rel="preload" as="fetch" crossorigin href="manifest.json">']
+    links += [f'<link rel="modulepreload" href="{name}">' for name in names]
+    return page.replace("</head>", "\n".join(links) + "\n</head>")
 
 
 def _write_webgpu(folder: Path, manifest: Manifest, program: Program) -> str:

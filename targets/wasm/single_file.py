@@ -22,6 +22,7 @@ from dlpack.targets.wasm.modules import (
     LATE,
     STRINGS_MODULE,
     WEBGPU_MODULE,
+    late_demo,
     package_modules,
     web_text,
 )
@@ -31,7 +32,7 @@ LARGEST_WEIGHTS = 380 << 20
 
 _KEPT = frozenset(
     "format name strings inputs outputs shapes buckets ranges macs wasm webgpu script_bytes weights labels "
-    "features preprocess task".split()
+    "features preprocess task tokenizer embedding decoder".split()
 )
 _IMPORT = re.compile(r'^import (?:\* as (\w+)|(\{[^}]*\})) from "\./([\w.]+)";$', re.MULTILINE)
 _LATE = re.compile(r'\(await import\("\./([\w.]+)"\)\)')
@@ -51,7 +52,8 @@ def single_file(folder: Path, manifest: Manifest) -> str:
         weights = (folder / manifest["weights"]["file"]).read_bytes()
     shaders = {f["file"]: f for part, f in manifest.get("webgpu", {}).items() if part in ("plan", "shaders")}
     late = [LATE, *([WEBGPU_MODULE] if shaders else []), *([STRINGS_MODULE] if "strings" in manifest else [])]
-    script = bundled({**package_modules(manifest), **{name: web_text(name) for name in (*late, *DEMO)}})
+    demo = [*DEMO[:-1], *late_demo(manifest), DEMO[-1]]
+    script = bundled({**package_modules(manifest), **{name: web_text(name) for name in (*late, *demo)}})
     style = web_text("demo.css")
     data = {
         f"bundle-{build}": (folder / info["file"]).read_bytes()
