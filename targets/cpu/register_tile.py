@@ -109,7 +109,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
     machine = state.machine
     rows = _row_axis(found, state.spec.order)
     height = rows.extent if rows else 1
-    opened = bool(state.spec.open) and height % state.spec.open == 0  # then no tile is cut
+    opened = state.spec.may_be_less(height)  # then no tile is cut
     stays = not found.depthwise or rows is None or all(_window_stays(r, rows, info, machine) for r in found.reads)
     if found.grouped:
         tile = grouped_tile(height, found.group, machine)
@@ -142,7 +142,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
 def _widths(state: State, found: _Reduction) -> list[int]:
     """The columns that a tile may have, if not any: those of packed weights, and what divides an open dimension."""
     packed = state.widths(r.buffer for r in found.packed)
-    if packed or not state.spec.open or found.group % state.spec.open:
+    if packed or not state.spec.may_be_less(found.group):
         return packed
     lanes = state.machine.lanes
     return [lanes * k for k in range(1, 9) if found.group % (lanes * k) == 0 and found.group > lanes * k]
