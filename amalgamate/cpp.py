@@ -65,8 +65,10 @@ def trips_of(o: Open, sizes: Mapping[Size, str] | None = None) -> str:
     times, by = o.times // gcd(o.times, o.by), o.by // gcd(o.times, o.by)
     n = f"({n})" if o.size and not sizes and times > 1 and not n.isidentifier() else n
     product = f"{n} * {times}" if times > 1 else n
-    if o.less:
+    if o.less and not o.most:
         return f"{product} - {o.less}"
+    if o.less:
+        return f"({product} > {o.less} ? {o.most} : 0)"
     trips = product if by == 1 else f"({product} + {by - 1}) / {by}"
     return f"({trips} < {o.most} ? {trips} : {o.most})" if o.most else trips
 
@@ -129,6 +131,8 @@ class CppPrinter(Printer):
             end = f"(end < {s.end} ? end : {s.end})" if s.end < self.trips else "end"
         before = "!=" if s.together > 1 else "<"  # clang counts down to zero only where the trips are sure to end there
         head = f"{pad}for (int {s.var} = {begin}; {s.var} {before} {end}; {step}) {{"
+        if s.open and s.open.less and s.open.most == 1:
+            return [f"{pad}if ({end[1:].partition(' ?')[0]}) {{"]
         # clang 22's vectoriser takes such an address for linear: test_tile's
         # ``y[...] = x[... + i2 % 4 * 5 + i3 % 5]`` reads at 20 in trip 4 of i2. So these loops are kept from it.
         if s.step == 1 and address_wraps(s):

@@ -124,7 +124,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
             widths=_widths(state, found),
             kind="open" if opened else "" if stays else "long",
         )
-    window = _window(found, rows, machine)
+    window = _window(found, rows, machine, state.spec.reduces and bool(state.spec.tags))
     steps = tuple(a for a in info.reduction if a not in window)
     others = [r for r in found.reads if r not in found.packed]
     prefetch = bool(steps and found.packed) and _streams(state, found.packed)
@@ -283,11 +283,12 @@ def _run(found: _Reduction) -> int:
     return max((a.extent for a in found.info.reduction for r in others if r.strides.get(a.name) == 1), default=1)
 
 
-def _window(found: _Reduction, rows: Axis | None, machine: Machine) -> tuple[Axis, ...]:
-    """The reduction's steps that are unrolled, for they share loads: those of a short window along memory."""
+def _window(found: _Reduction, rows: Axis | None, machine: Machine, open: bool) -> tuple[Axis, ...]:
+    """The reduction's steps that are unrolled, for they share loads: those of a short window along memory; not those
+    of a dimension that is `open`."""
     reduction = found.info.reduction
     if not found.broadcast:  # depthwise and pooling: along the row
-        return reduction[-1:] if reduction[-1].extent <= LONGEST_ROW else ()
+        return reduction[-1:] if reduction[-1].extent <= LONGEST_ROW and not open else ()
     if not machine.by_lane or rows is None or len(reduction) < 2:
         return ()
     # By lane: a window that moves over a row of memory with the tile's rows, whose scalars are then neighbours.

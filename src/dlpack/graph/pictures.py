@@ -35,7 +35,22 @@ def open_pictures(
     `dims` has the open dimensions of each input, `bounds` the smallest and largest size of each, and the step from one
     to the next. Raises UnsupportedError, which names the node, where that cannot be.
     """
-    units = [step if low % step == 0 else 1 for low, _, step in bounds]
+    try:
+        return _opened(clean, dims, bounds, [1] * len(bounds))
+    except UnsupportedError:
+        units = [step if low % step == 0 else 1 for low, _, step in bounds]
+        if max(units) == 1:
+            raise
+        return _opened(clean, dims, bounds, units)
+
+
+def _opened(
+    clean: Callable[..., Graph],
+    dims: Mapping[str, Sequence[int]],
+    bounds: Sequence[tuple[int, int, int]],
+    units: Sequence[int],
+) -> Graph:
+    """The graph of any size that is a multiple of its unit."""
     opens = {name: {d: Size(axis, times=units[axis]) for axis, d in enumerate(own)} for name, own in dims.items()}
     largest = clean(*(high for _, high, _ in bounds))
     found = with_sizes(rewrite(for_any_size(replace(largest, opens=opens))))
@@ -191,10 +206,13 @@ def _mean(n: _Node, b: Builder) -> None:
     t, x, shape = n.output_type(), n.node.inputs[0], n.input_type(0).shape
     if t.dtype != "float32":
         raise n.fail("averages integers over the open dimension")
-    axes = list(range(2, len(shape))) if n.node.op == "GlobalAveragePool" else reduced_axes(n)
+    spatial = list(range(2, len(shape)))
+    axes = spatial if n.node.op == "GlobalAveragePool" else reduced_axes(n)
     own = [n.sizes()[a] for a in axes]
-    if n.node.op == "GlobalAveragePool":
-        total = b.add_internal("GlobalSum", [x], t.shape)
+    if axes == spatial:
+        total = b.add_internal("GlobalSum", [x], [*shape[:2], *[1] * len(spatial)])
+        if len(t.shape) == 2:
+            total = b.add("Reshape", [total, b.constant(np.array(t.shape, np.int64), "shape")], t.shape)
     else:
         keep = int(n.attr("keepdims", 1))
         total = b.add_internal("ReduceSum", [x], t.shape, axes=tuple(axes), keepdims=keep, of="")

@@ -14,7 +14,7 @@ from typing import Any
 from dlpack.errors import UnsupportedError
 from dlpack.loops.expressions import Operand
 from dlpack.loops.index import DivMod, Linear
-from dlpack.loops.ir import Block, For, Kernel, Load, LoopAxis, Open, Store, expressions, map_stmts, walk
+from dlpack.loops.ir import Block, For, Kernel, Load, LoopAxis, Open, Scope, Stmt, Store, expressions, map_blocks, walk
 from dlpack.loops.sizes import Size
 
 Tag = tuple[Size, int] | None
@@ -57,10 +57,39 @@ def sized(
     shared = {found.get(loop.var) for loop in loops if loop.axis is LoopAxis.PARALLEL}
     if len(shared) > 1:
         raise UnsupportedError("has several loops for threads")
-    body = map_stmts(
-        kernel.body, lambda s: [replace(s, open=found.get(s.var)) if isinstance(s, For) else s], lambda e: e
-    )
+    body = _ended(kernel.body, found, {k: v for k, v in dims.items() if k in written})
     return replace(kernel, body=body, open_trips=next(iter(shared), None))
+
+
+def _ended(body: Block, found: dict[str, Open], dims: dict[str, list[_Dim]]) -> Block:
+    """Statements with loops that end earlier. What lies behind a loop over whole tiles, for the elements that fill no
+    tile, is left out where there are none."""
+    out: list[Stmt] = []
+    for s in body:
+        before = out[-1] if out else None
+        s = map_blocks(s, lambda block: _ended(block, found, dims))
+        if isinstance(s, For):
+            s = replace(s, open=found.get(s.var))
+        elif isinstance(s, Scope) and isinstance(before, For) and before.open and _follows(s, before, dims):
+            o = before.open
+            rest = Open(o.times, 1, less=before.end * o.by, size=o.size, most=1)
+            s = For(f"{before.var}_rest", 0, 1, 1, s.body, open=rest)
+        out.append(s)
+    return tuple(out)
+
+
+def _follows(s: Scope, loop: For, dims: dict[str, list[_Dim]]) -> bool:
+    """Whether statements write the elements behind those of the whole tiles of a loop, and nothing else."""
+    assert loop.open is not None
+    first = next((t for t in walk(loop.body) if isinstance(t, Store) and t.buffer in dims), None)
+    if not loop.open.most or first is None:
+        return False
+    along = next((d for d, _ in _moves(loop, dims[first.buffer], first.index)), None)
+    stores = [t for t in walk(s.body) if isinstance(t, Store) and t.buffer in dims]
+    begin = loop.end * loop.open.by
+    return bool(stores) and all(
+        along in dims[t.buffer] and t.index.const // along.stride % along.extent >= begin for t in stores if along
+    )
 
 
 def _dims(operand: Operand, shape: Sequence[Any], tags: Sequence[Tag]) -> list[_Dim]:
@@ -84,8 +113,21 @@ def _over_output(loop: For, dims: dict[str, list[_Dim]]) -> Open | None:
     if dim.tag is None or not by or loop.begin or loop.step != 1:
         return None
     size, times = dim.tag
-    whole = dim.extent <= by * loop.end
-    return Open(times, by, size=size, most=0 if whole else loop.end)
+    if dim.extent <= by * loop.end:
+        return Open(times, by, size=size)
+    moved = [index for name, index in accesses if dim in dims.get(name, []) and index.uses(loop.var)]
+    if any(_within(index, by, dim) >= by for index in moved):
+        return None  # within a tile
+    return Open(times, by, size=size, most=loop.end)
+
+
+def _within(index: Linear, by: int, dim: _Dim) -> int:
+    """At which element of a dimension an access begins besides what a loop adds in steps of `by`, and others in
+    smaller ones: beyond the dimension where others add larger ones."""
+    for atom, step in index.terms:
+        if isinstance(atom, DivMod) or dim.stride * by < abs(step) < dim.stride * dim.extent:
+            return dim.extent
+    return index.const // dim.stride % dim.extent
 
 
 def _over_input(loop: For, dims: dict[str, list[_Dim]]) -> Open | None:

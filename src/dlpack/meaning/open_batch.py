@@ -26,20 +26,19 @@ _OPEN = re.compile(r"(\{)?(\d+)\.\.(\d+)(?:/(\d+))?(?(1)\})")
 
 @dataclass(frozen=True, order=True)
 class Bounds:
-    """The sizes of an open dimension: from `smallest` to `largest` in steps of `step`."""
+    """The sizes of an open dimension: from `smallest` to `largest` in steps of `step`.
+
+    A run counts them in `unit`s: 1, or the step, where the network suits multiples of that alone.
+    """
 
     smallest: int
     largest: int
     step: int = 1
+    unit: int = 1
 
     @property
     def sizes(self) -> range:
         return range(self.smallest, self.largest + 1, self.step)
-
-    @property
-    def unit(self) -> int:
-        """What all sizes are a multiple of and run-time sizes are counted in."""
-        return self.step if self.smallest % self.step == 0 else 1
 
     def tried(self) -> list[int]:
         """The sizes that a build verifies: both bounds, and primes between them, widely apart; or else any."""

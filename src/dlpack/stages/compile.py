@@ -139,9 +139,9 @@ def by_size(program: Program, batch: Batch) -> Program:
     from dlpack.plan.program import CallStep
 
     most = program.shape_sets[0]
-    bounds = batch.open.bounds
-    units = [b.unit for b in bounds]
-    made = {s.axis: n // s.times for t in most.inputs for n, s in zip(t.shape, t.sizes, strict=False) if s}
+    made = {s.axis: (n // s.times, s.times) for t in most.inputs for n, s in zip(t.shape, t.sizes, strict=False) if s}
+    units = [made[axis][1] for axis in range(len(batch.open.bounds))]
+    bounds = tuple(replace(b, unit=unit) for b, unit in zip(batch.open.bounds, units, strict=True))
     kernels = {k.name: k for k in program.kernels}
     called = [kernels[s.kernel] for s in most.steps if isinstance(s, CallStep)]
 
@@ -154,7 +154,7 @@ def by_size(program: Program, batch: Batch) -> Program:
         for k in called:
             part = float(k.macs)
             for s in k.kernel.sizes:
-                part *= s.at(numbers[s.axis]) / s.at(made[s.axis])
+                part *= s.at(numbers[s.axis]) / s.at(made[s.axis][0])
             total += round(part)
         return total
 
