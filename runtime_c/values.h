@@ -159,7 +159,10 @@ struct spread_dim {
 // Copies dense elements to places with gaps between them. Returns what lies behind those read.
 template <class T> const T* spread(T* to, const T* from, int rank, const spread_dim* dims) {
   if (rank == 1) {
-    for (int i = 0; i < dims->count; ++i) to[i * dims->stride] = from[i];
+    if (dims->stride == 1)
+      for (int i = 0; i < dims->count; ++i) to[i] = from[i];
+    else
+      for (int i = 0; i < dims->count; ++i) to[i * dims->stride] = from[i];
     return from + dims->count;
   }
   for (int i = 0; i < dims->count; ++i) from = spread(to + i * dims->stride, from, rank - 1, dims + 1);

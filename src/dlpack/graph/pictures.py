@@ -66,7 +66,8 @@ def _opened(
 
 def _number(graph: Graph, axis: int, largest: int) -> int:
     """The size, in steps, that the graph is made for, so that rows are a multiple of a tile's."""
-    rows = {s for node in graph.nodes for s in graph.types[node.outputs[0]].sizes if s and s.axis == axis}
+    written = [node.outputs[0] for node in graph.nodes if node.op != "Pad"]
+    rows = {s for v in written for s in graph.types[v].sizes if s and s.axis == axis}
 
     def cost(n: int) -> float:
         tiles = sum(next((k for k, t in enumerate(TILE_ROWS) if s.at(n) % t == 0), len(TILE_ROWS)) for s in rows)
@@ -414,6 +415,9 @@ def _part(n: _Node) -> Sizes:
 
 _RULES: dict[str, Callable[[_Node], Sizes]] = {
     **dict.fromkeys(("Convolution", "PoolMax", "PoolSum"), _window),
+    "WinogradConvolution": lambda n: tuple(
+        s and s + -(n.input_type(1).shape[0] - 1) if d > 1 else s for d, s in enumerate(n.sizes())
+    ),
     **dict.fromkeys(("GlobalSum", "GlobalMaxPool"), lambda n: (*n.sizes()[:2], *[None] * len(n.sizes()[2:]))),
     **dict.fromkeys(("ReduceSum", "ReduceMax", "ReduceMin"), _reduced),
     **dict.fromkeys(("Identity", "Copy", "Spread", "Softmax", "LogSoftmax"), _same),

@@ -44,7 +44,12 @@ def sized(
     written = {p.name for p in kernel.params if p.written}
     loops = [s for s in walk(kernel.body) if isinstance(s, For)]
     found: dict[str, Open] = {}
+    along = _row_size(operands, tags)
     for loop in loops:
+        if loop.open:
+            if along and not loop.begin:
+                found[loop.var] = replace(loop.open, size=along, most=loop.end)
+            continue
         trips = _over_output(loop, {k: v for k, v in dims.items() if k in written})
         if reduces and not trips:
             trips = _over_input(loop, {k: v for k, v in dims.items() if k not in written})
@@ -90,6 +95,12 @@ def _follows(s: Scope, loop: For, dims: dict[str, list[_Dim]]) -> bool:
     return bool(stores) and all(
         along in dims[t.buffer] and t.index.const // along.stride % along.extent >= begin for t in stores if along
     )
+
+
+def _row_size(operands: Sequence[Operand], tags: Sequence[Sequence[Tag]]) -> Size | None:
+    """How many pixels a row of the output has."""
+    own = next((tag for o, tag in zip(operands, tags, strict=True) if o.written), ())
+    return own[-1][0] if own and own[-1] else None
 
 
 def _dims(operand: Operand, shape: Sequence[Any], tags: Sequence[Tag]) -> list[_Dim]:

@@ -79,7 +79,7 @@ class Compiler:
         graph = attention(graph, None if graph.open else self.backend.layouts.attention)
         graph = shared_heads(scaled_queries(graph))
         graph = halved(graph) if self.backend.layouts.halves else graph
-        graph = winograd(graph, lambda layer: 0 if graph.opens else self._tile(layer, graph))
+        graph = winograd(graph, lambda layer: self._tile(layer, graph))
         graph = with_borders(graph) if graph.opens else graph
         groups = fuse(graph)
         placement = place(graph, groups, self.backend.layouts)
