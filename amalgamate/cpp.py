@@ -62,6 +62,9 @@ def trips_of(o: Open, sizes: Mapping[Size, str] | None = None) -> str:
     n = sizes[o.size] if o.size and sizes else o.size.text(AXES[o.size.axis]) if o.size else "extent"
     if o.filled:
         return f"({n} + {FILLED - 1}) / {FILLED} * {FILLED * o.times // o.by}"
+    if o.short:
+        more = o.by - 1 - o.short
+        return f"({n} + {more}) / {o.by}" if more else f"{n} / {o.by}"
     times, by = o.times // gcd(o.times, o.by), o.by // gcd(o.times, o.by)
     n = f"({n})" if o.size and not sizes and times > 1 and not n.isidentifier() else n
     product = f"{n} * {times}" if times > 1 else n
@@ -126,6 +129,8 @@ class CppPrinter(Printer):
             raise self.lacks(f"loops whose axis is {s.axis.value}")
         step = f"++{s.var}" if s.step == 1 else f"{s.var} += {s.step}"
         begin, end = str(s.begin), trips_of(s.open, self.sizes) if s.open else str(s.end)
+        if s.after:
+            begin = f"{trips_of(s.after.open, self.sizes)} * {s.after.times}"
         if s.axis is LoopAxis.PARALLEL and self.trips:
             begin = f"begin > {s.begin} ? begin : {s.begin}" if s.begin else "begin"
             end = f"(end < {s.end} ? end : {s.end})" if s.end < self.trips else "end"

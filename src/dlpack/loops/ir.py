@@ -119,11 +119,21 @@ class Open:
     less: int = 0
     size: Size | None = None
     most: int = 0
+    short: int = 0
+    """A last trip is left out if it has no more than so many elements."""
 
     @property
     def exact(self) -> bool:
         """Whether no trip goes beyond the elements, however many there are."""
         return self.times % self.by == 0 and not self.filled
+
+
+@dataclass(frozen=True)
+class After:
+    """Where a loop begins that goes on behind an open one: at that one's trips, each as `times` of its own."""
+
+    open: Open
+    times: int
 
 
 @dataclass(frozen=True)
@@ -146,6 +156,7 @@ class For(Stmt):
     together: int = 1
     unrolled: bool = False
     open: Open | None = None
+    after: After | None = None
 
 
 @dataclass(frozen=True)
