@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from math import gcd
 
 import numpy as np
@@ -28,6 +29,7 @@ from dlpack.loops.ir import (
     Store,
 )
 from dlpack.loops.lanes import LANE
+from dlpack.loops.sizes import Size
 
 CPP_TYPE = {
     "float32": "float", "float64": "double", "bool": "uint8_t",
@@ -54,15 +56,28 @@ def number_type(dtype: str) -> str:
     return f"@name@_impl::{dtype}" if dtype in BITS else CPP_TYPE[dtype]
 
 
-def trips_of(o: Open) -> str:
-    """How many trips an open loop has in a run, in C++: `extent` elements of the open dimension."""
+def trips_of(o: Open, sizes: Mapping[Size, str] | None = None) -> str:
+    """How many trips an open loop has in a run, in C++: `extent` elements of the open dimension, or of pictures those
+    that `sizes` names."""
+    n = sizes[o.size] if o.size and sizes else o.size.text(AXES[o.size.axis]) if o.size else "extent"
     if o.filled:
-        return f"(extent + {FILLED - 1}) / {FILLED} * {FILLED * o.times // o.by}"
+        return f"({n} + {FILLED - 1}) / {FILLED} * {FILLED * o.times // o.by}"
+    if o.short:
+        more = o.by - 1 - o.short
+        return f"({n} + {more}) / {o.by}" if more else f"{n} / {o.by}"
     times, by = o.times // gcd(o.times, o.by), o.by // gcd(o.times, o.by)
-    product = f"extent * {times}" if times > 1 else "extent"
-    if o.less:
+    n = f"({n})" if o.size and not sizes and times > 1 and not n.isidentifier() else n
+    product = f"{n} * {times}" if times > 1 else n
+    if o.less and not o.most:
         return f"{product} - {o.less}"
-    return product if by == 1 else f"({product} + {by - 1}) / {by}"
+    if o.less:
+        return f"({product} > {o.less} ? {o.most} : 0)"
+    trips = product if by == 1 else f"({product} + {by - 1}) / {by}"
+    return f"({trips} < {o.most} ? {trips} : {o.most})" if o.most else trips
+
+
+AXES = ("height", "width")
+"""What a run calls the sizes of the open dimensions of pictures."""
 
 
 class CppPrinter(Printer):
@@ -78,6 +93,7 @@ class CppPrinter(Printer):
         self.double_functions: set[str] = set()
         self.types: set[str] = set()
         self.trips = 0
+        self.sizes: dict[Size, str] = {}
 
     def needs(self) -> set[str]:
         functions = {f.removesuffix("_") for f in self.functions} - {"splat", "select", "bits_as"}  # of `vectors`
@@ -99,8 +115,9 @@ class CppPrinter(Printer):
             params.append("uint8_t* scratch")
         if kernel.trips:
             params.append("int begin, int end")
+        self.sizes = {size: f"n{k}" for k, size in enumerate(kernel.sizes)}
         if kernel.opened:
-            params.append("int extent")
+            params += [f"int {n}" for n in self.sizes.values()] or ["int extent"]
         head = f"void {name}({', '.join(params)}) {{"
         if len(head) <= 118:
             return [head]
@@ -111,12 +128,16 @@ class CppPrinter(Printer):
         if s.axis in (LoopAxis.BLOCK, LoopAxis.THREAD):
             raise self.lacks(f"loops whose axis is {s.axis.value}")
         step = f"++{s.var}" if s.step == 1 else f"{s.var} += {s.step}"
-        begin, end = str(s.begin), trips_of(s.open) if s.open else str(s.end)
+        begin, end = str(s.begin), trips_of(s.open, self.sizes) if s.open else str(s.end)
+        if s.after:
+            begin = f"{trips_of(s.after.open, self.sizes)} * {s.after.times}"
         if s.axis is LoopAxis.PARALLEL and self.trips:
             begin = f"begin > {s.begin} ? begin : {s.begin}" if s.begin else "begin"
             end = f"(end < {s.end} ? end : {s.end})" if s.end < self.trips else "end"
         before = "!=" if s.together > 1 else "<"  # clang counts down to zero only where the trips are sure to end there
         head = f"{pad}for (int {s.var} = {begin}; {s.var} {before} {end}; {step}) {{"
+        if s.open and s.open.less and s.open.most == 1:
+            return [f"{pad}if ({end[1:].partition(' ?')[0]}) {{"]
         # clang 22's vectoriser takes such an address for linear: test_tile's
         # ``y[...] = x[... + i2 % 4 * 5 + i3 % 5]`` reads at 20 in trip 4 of i2. So these loops are kept from it.
         if s.step == 1 and address_wraps(s):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from math import gcd
 
-from dlpack.amalgamate.cpp import CPP_TYPE, literal, trips_of
+from dlpack.amalgamate.cpp import AXES, CPP_TYPE, literal, trips_of
 from dlpack.amalgamate.machines import SHARE_TRIPS, called
 from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.text import signature, wrap
 from dlpack.amalgamate.wrap import wrapped
 from dlpack.graph.ir import HALF, HALVES, TensorType
 from dlpack.loops.ir import FILLED
+from dlpack.loops.sizes import Size
+from dlpack.meaning.open_batch import Bounds
 from dlpack.plan.program import (
     Address,
     CallStep,
@@ -23,6 +25,8 @@ from dlpack.plan.program import (
     PackedDim,
     Program,
     RepackStep,
+    ShareStep,
+    SpreadStep,
     Step,
     WinogradStep,
 )
@@ -107,7 +111,9 @@ class StepPrinter:
 
     def extent(self) -> list[str]:
         """The number of elements of the open dimension, if one is."""
-        return ["    const int extent = kSmallest + p.set;"] if self.program.opened else []
+        if self.program.opened:
+            return ["    const int extent = kSmallest + p.set;"]
+        return sizes_of_set(self.program.bounds)
 
     def case(self, k: int, body: list[str]) -> list[str]:
         if len(body) == 1:
@@ -124,7 +130,12 @@ class StepPrinter:
     def step_name(self, step: Step) -> str:
         if isinstance(step, CallStep):
             return step.kernel
-        names = {HaloStep: "fill_halo", FillStep: "fill_behind"}
+        names = {
+            HaloStep: "fill_halo",
+            FillStep: "fill_behind",
+            SpreadStep: "gather" if isinstance(step, SpreadStep) and step.back else "spread",
+            ShareStep: "share",
+        }
         return names.get(type(step), "loop")
 
     def step(self, step: Step, depth: int, loops: int = 0, parallel: bool = False) -> list[str]:
@@ -156,6 +167,17 @@ class StepPrinter:
                 return ", ".join(map(str, v))
 
             value = literal(step.fill, step.target.dtype)
+            if step.used:
+                inner = (n - a - b for n, a, b in zip(step.shape, step.low, step.high, strict=True))
+                used = ", ".join(_count(s or n) for s, n in zip(step.used, inner, strict=True))
+                return [
+                    f"{pad}{{",
+                    f"{pad}    constexpr int32_t shape[] = {{{ints(step.shape)}}};",
+                    f"{pad}    constexpr int32_t low[] = {{{ints(step.low)}}}, high[] = {{{ints(step.high)}}};",
+                    f"{pad}    const int32_t used[] = {{{used}}};",
+                    f"{pad}    fill_border({self.pointer(step.target)}, {rank}, shape, low, used, high, {value});",
+                    f"{pad}}}",
+                ]
             return [
                 f"{pad}{{",
                 f"{pad}    constexpr int32_t shape[] = {{{ints((*step.shape, 0))}}};",
@@ -168,6 +190,14 @@ class StepPrinter:
             value = literal(step.value, step.target.dtype)
             call = f"fill_behind({self.pointer(step.target)}, {len(step.rows)}, rows, extent, {FILLED}, {value});"
             return [f"{pad}{{", f"{pad}    const filled_rows rows[] = {{{rows}}};", f"{pad}    {call}", f"{pad}}}"]
+        if isinstance(step, SpreadStep):
+            dims = ", ".join(f"{{{_count(n)}, {stride}}}" for n, stride in step.dims)
+            pointers = f"{self.pointer(step.target)}, {self.pointer(step.source)}"
+            call = f"{'gather' if step.back else 'spread'}({pointers}, {len(step.dims)}, dims);"
+            return [f"{pad}{{", f"{pad}    const spread_dim dims[] = {{{dims}}};", f"{pad}    {call}", f"{pad}}}"]
+        if isinstance(step, ShareStep):
+            count = " * ".join(f"static_cast<float>({_count(n)})" for n in (*step.sizes, step.fixed))
+            return [f"{pad}*{self.pointer(step.target)} = 1.0f / ({count});"]
         assert isinstance(step, CallStep)
         kernel = self.kernels[step.kernel]
         arguments = [self.pointer(a) for a in step.arguments]
@@ -176,7 +206,7 @@ class StepPrinter:
         if kernel.trips:
             arguments += ["begin", "end"] if parallel else ["0", self.trips(step)]
         if kernel.opened:
-            arguments.append("extent")
+            arguments += [_count(size) for size in kernel.sizes] or ["extent"]
         return wrapped(f"{pad}{self.launch(step.kernel, arguments)}")
 
     def _repack(self, step: RepackStep, pad: str) -> list[str]:
@@ -267,6 +297,23 @@ def _read(source: Address) -> str:
     if source.dtype == HALF:
         return ", from_f16()"
     return f", from_{source.dtype}()" if source.dtype in HALVES else ""
+
+
+def _count(n: int | Size) -> str:
+    """A number of elements, which may be one of a run."""
+    return n.text(AXES[n.axis]) if isinstance(n, Size) else str(n)
+
+
+def sizes_of_set(bounds: Sequence[Bounds], place: str = "p.set") -> list[str]:
+    """The open sizes of pictures in a set of shapes, by default the current one, in units of their steps."""
+    lines = []
+    for axis, b in reversed(list(enumerate(bounds))):
+        unit = b.unit
+        number = place if axis == 0 else f"{place} % {len(b.sizes)}"
+        number += f" * {b.step // unit}" if b.step != unit else ""
+        lines.append(f"    [[maybe_unused]] const int {AXES[axis]} = {b.smallest // unit} + {number};")
+        place = f"{place} / {len(b.sizes)}"
+    return lines[::-1]
 
 
 def _trip(loop: int) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from math import prod
 
 from dlpack.amalgamate.classifier import quoted
+from dlpack.amalgamate.cpp import AXES
 from dlpack.amalgamate.decoder import cache_bytes
 from dlpack.amalgamate.places import Places
+from dlpack.amalgamate.steps import sizes_of_set
 from dlpack.amalgamate.text import bytes_literal, scaling
+from dlpack.amalgamate.wrap import wrapped
 from dlpack.plan.program import Program, Tensor
 
 _ALIGNED_EMBED_LIMIT = 1 << 20
@@ -178,6 +182,8 @@ def _shapes(program: Program, machines: bool) -> list[str]:
 def _counted(program: Program) -> list[str]:
     """Sets of shapes that differ in an open dimension: which one that is in each input and output, -1 where there is
     none, how many bytes one more of its elements takes, and the most bytes."""
+    if program.pictures:
+        return _pictures(program)
     one, two, most = program.shape_sets[0], program.shape_sets[1], program.shape_sets[-1]
     out = [f"constexpr int32_t kShapeCount = {len(program.shape_sets)};"]
     out += (
@@ -203,6 +209,43 @@ def _counted(program: Program) -> list[str]:
             _room(kind, rooms),
         ]
     return [*out, f"constexpr int32_t kExtentCount = {sizes};  // of all inputs and outputs"]
+
+
+def _pictures(program: Program) -> list[str]:
+    """Sets of shapes that differ in the sizes of pictures: which inputs and outputs that concerns, which dimensions of
+    inputs are open, and all extents in a set."""
+    one, most = program.shape_sets[0], program.shape_sets[-1]
+    out = [f"constexpr int32_t kShapeCount = {len(program.shape_sets)};"]
+    rows, extents = [], []
+    for kind, tensors, largest in (("Input", one.inputs, most.inputs), ("Output", one.outputs, most.outputs)):
+        opened = [next((str(d) for d, s in enumerate(t.sizes) if s), "-1") for t in tensors]
+        out += [
+            f"constexpr int32_t k{kind}Open[] = {{{', '.join([*opened, '-1'])}}};  // the first open dimension",
+            _room(kind, [t.nbytes for t in largest]),
+        ]
+        extents += [
+            s.text(AXES[s.axis]) if s else str(n)
+            for t in tensors
+            for n, s in zip(t.shape, t.sizes or (None,) * len(t.shape), strict=True)
+        ]
+    for k, t in enumerate(one.inputs):
+        for d, s in enumerate(t.sizes):
+            if s:
+                b, inner = program.bounds[s.axis], prod(len(b.sizes) for b in program.bounds[s.axis + 1 :])
+                rows.append(f"{{{k}, {d}, {b.step}, {len(b.sizes)}, {inner}}}")
+    return [
+        *out,
+        f"constexpr int32_t kExtentCount = {len(extents)};  // of all inputs and outputs",
+        "// An open dimension of an input: how many sizes it has, so far apart, and how many sets have the same one.",
+        "struct open_dim { int32_t input, dimension, step, count, sets; };",
+        f"constexpr open_dim kOpenDims[] = {{{', '.join(rows)}}};",
+        "// All extents of inputs and outputs in a set of shapes.",
+        "void set_extents(int32_t set, int64_t* extents) {",
+        *sizes_of_set(program.bounds, "set"),
+        *wrapped(f"    const int64_t all[] = {{{', '.join(extents)}}};"),
+        "    for (int64_t e : all) *extents++ = e;",
+        "}",
+    ]
 
 
 def _room(kind: str, most: Sequence[int]) -> str:

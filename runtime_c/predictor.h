@@ -162,6 +162,18 @@ uint8_t* own_output(const @name@_predictor& p, int32_t index) {
 // Describes the inputs and outputs of a set of shapes, which becomes the current one.
 void describe_set(@name@_predictor& p, int32_t number) {
   int64_t* extents = p.extents;
+//@ pictures
+  set_extents(number, extents);
+  const auto describe = [&](@name@_tensor& tensor, const @name@_tensor& first) {
+    tensor = first;
+    tensor.shape = extents;
+    for (int32_t d = 0; d < first.rank; ++d, ++extents)
+      tensor.bytes = tensor.bytes / static_cast<size_t>(first.shape[d]) * static_cast<size_t>(*extents);
+  };
+  for (int i = 0; i < kInputCount; ++i) describe(p.sized_inputs[i], kInputs[i]);
+  for (int i = 0; i < kOutputCount; ++i) describe(p.sized_outputs[i], kOutputs[i]);
+//@ end
+//@ linear
   const auto describe = [&](@name@_tensor& tensor, const @name@_tensor& first, int32_t open,
                             size_t stride) {
     tensor = first;
@@ -173,6 +185,7 @@ void describe_set(@name@_predictor& p, int32_t number) {
     describe(p.sized_inputs[i], kInputs[i], kInputOpen[i], kInputStride[i]);
   for (int i = 0; i < kOutputCount; ++i)
     describe(p.sized_outputs[i], kOutputs[i], kOutputOpen[i], kOutputStride[i]);
+//@ end
   p.set = number;
 }
 //@ end

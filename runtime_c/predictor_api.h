@@ -794,6 +794,7 @@ const @name@_tensor* @name@_output_of(const @name@_predictor* p, int32_t index) 
   if (p == nullptr || input < 0 || input >= impl::kInputCount || rank < 0 ||
       (shape == nullptr && rank != 0) || rank != impl::kInputs[input].rank)
     return @NAME@_BAD_ARGUMENT;
+//@ linear
   int64_t number = p->set;
   for (int32_t d = 0; d < rank; ++d) {
     const int64_t more = shape[d] - impl::kInputs[input].shape[d];
@@ -802,6 +803,23 @@ const @name@_tensor* @name@_output_of(const @name@_predictor* p, int32_t index) 
   }
   if (number < 0 || number >= impl::kShapeCount) return @NAME@_BAD_ARGUMENT;
   return @name@_set_shape(p, static_cast<int32_t>(number));
+//@ end
+//@ pictures
+  int32_t number = p->set;
+  for (int32_t d = 0; d < rank; ++d) {
+    const int64_t more = shape[d] - impl::kInputs[input].shape[d];
+    const impl::open_dim* open = nullptr;
+    for (const impl::open_dim& dim : impl::kOpenDims)
+      if (dim.input == input && dim.dimension == d) open = &dim;
+    if (open == nullptr && more != 0) return @NAME@_BAD_ARGUMENT;
+    if (open == nullptr) continue;
+    if (more < 0 || more % open->step != 0 || more / open->step >= open->count)
+      return @NAME@_BAD_ARGUMENT;
+    const int32_t place = p->set / open->sets % open->count;
+    number += (static_cast<int32_t>(more / open->step) - place) * open->sets;
+  }
+  return @name@_set_shape(p, number);
+//@ end
 }
 
 //@ end

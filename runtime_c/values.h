@@ -113,6 +113,74 @@ void fill_behind(T* p, int rank, const filled_rows* rows, int used, int to, T va
     fill_behind(p + i * rows->stride, rank - 1, rows + 1, used, to, value);
 }
 
+//@ section fill_border
+// Fills the part of a block that a run uses: low[d] + used[d] + high[d] elements in dimension d.
+template <class T, class V>
+void fill_used(T* p, int rank, const int32_t* shape, const int32_t* low, const int32_t* used,
+               const int32_t* high, V value) {
+  ptrdiff_t stride = 1;
+  bool whole = true;
+  for (int d = 1; d < rank; ++d)
+    stride *= shape[d], whole = whole && low[d] + used[d] + high[d] == shape[d];
+  const ptrdiff_t end = low[0] + used[0] + high[0];
+  for (ptrdiff_t i = 0; whole && i < end * stride; ++i) p[i] = static_cast<T>(value);
+  for (ptrdiff_t i = 0; !whole && i < end; ++i)
+    fill_used(p + i * stride, rank - 1, shape + 1, low + 1, used + 1, high + 1, value);
+}
+
+// Fills the border around the elements that a run uses of a block: low[d] and high[d] elements wide
+// in dimension d.
+template <class T, class V>
+void fill_border(T* p, int rank, const int32_t* shape, const int32_t* low, const int32_t* used,
+                 const int32_t* high, V value) {
+  bool none = true;
+  ptrdiff_t stride = 1;
+  for (int d = 0; d < rank; ++d) none = none && low[d] == 0 && high[d] == 0;
+  if (none) return;
+  for (int d = 1; d < rank; ++d) stride *= shape[d];
+  const ptrdiff_t last = low[0] + used[0], end = last + high[0];
+  const auto fill = [&](ptrdiff_t i) {
+    if (rank == 1) p[i] = static_cast<T>(value);
+    else fill_used(p + i * stride, rank - 1, shape + 1, low + 1, used + 1, high + 1, value);
+  };
+  for (ptrdiff_t i = 0; i < low[0]; ++i) fill(i);
+  for (ptrdiff_t i = last; i < end; ++i) fill(i);
+  for (ptrdiff_t i = low[0]; rank > 1 && i < last; ++i)
+    fill_border(p + i * stride, rank - 1, shape + 1, low + 1, used + 1, high + 1, value);
+}
+
+//@ section spread
+// Counts and strides of dimensions, the outermost first.
+struct spread_dim {
+  int32_t count;
+  ptrdiff_t stride;
+};
+
+// Copies dense elements to places with gaps between them. Returns what lies behind those read.
+template <class T> const T* spread(T* to, const T* from, int rank, const spread_dim* dims) {
+  if (rank == 1) {
+    if (dims->stride == 1)
+      for (int i = 0; i < dims->count; ++i) to[i] = from[i];
+    else
+      for (int i = 0; i < dims->count; ++i) to[i * dims->stride] = from[i];
+    return from + dims->count;
+  }
+  for (int i = 0; i < dims->count; ++i) from = spread(to + i * dims->stride, from, rank - 1, dims + 1);
+  return from;
+}
+
+//@ section gather
+//@ needs spread
+// Copies elements with gaps between them to dense ones. Returns what lies behind those written.
+template <class T> T* gather(T* to, const T* from, int rank, const spread_dim* dims) {
+  if (rank == 1) {
+    for (int i = 0; i < dims->count; ++i) to[i] = from[i * dims->stride];
+    return to + dims->count;
+  }
+  for (int i = 0; i < dims->count; ++i) to = gather(to, from + i * dims->stride, rank - 1, dims + 1);
+  return to;
+}
+
 //@ section copy_bytes
 // memcpy.
 void copy_bytes(void* to, const void* from, size_t bytes) {

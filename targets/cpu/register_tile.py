@@ -109,7 +109,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
     machine = state.machine
     rows = _row_axis(found, state.spec.order)
     height = rows.extent if rows else 1
-    opened = bool(state.spec.open) and height % state.spec.open == 0  # then no tile is cut
+    opened = state.spec.may_be_less(height)  # then no tile is cut
     stays = not found.depthwise or rows is None or all(_window_stays(r, rows, info, machine) for r in found.reads)
     if found.grouped:
         tile = grouped_tile(height, found.group, machine)
@@ -124,7 +124,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
             widths=_widths(state, found),
             kind="open" if opened else "" if stays else "long",
         )
-    window = _window(found, rows, machine)
+    window = _window(found, rows, machine, state.spec.reduces and bool(state.spec.tags))
     steps = tuple(a for a in info.reduction if a not in window)
     others = [r for r in found.reads if r not in found.packed]
     prefetch = bool(steps and found.packed) and _streams(state, found.packed)
@@ -142,7 +142,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
 def _widths(state: State, found: _Reduction) -> list[int]:
     """The columns that a tile may have, if not any: those of packed weights, and what divides an open dimension."""
     packed = state.widths(r.buffer for r in found.packed)
-    if packed or not state.spec.open or found.group % state.spec.open:
+    if packed or not state.spec.may_be_less(found.group):
         return packed
     lanes = state.machine.lanes
     return [lanes * k for k in range(1, 9) if found.group % (lanes * k) == 0 and found.group > lanes * k]
@@ -283,11 +283,12 @@ def _run(found: _Reduction) -> int:
     return max((a.extent for a in found.info.reduction for r in others if r.strides.get(a.name) == 1), default=1)
 
 
-def _window(found: _Reduction, rows: Axis | None, machine: Machine) -> tuple[Axis, ...]:
-    """The reduction's steps that are unrolled, for they share loads: those of a short window along memory."""
+def _window(found: _Reduction, rows: Axis | None, machine: Machine, open: bool) -> tuple[Axis, ...]:
+    """The reduction's steps that are unrolled, for they share loads: those of a short window along memory; not those
+    of a dimension that is `open`."""
     reduction = found.info.reduction
     if not found.broadcast:  # depthwise and pooling: along the row
-        return reduction[-1:] if reduction[-1].extent <= LONGEST_ROW else ()
+        return reduction[-1:] if reduction[-1].extent <= LONGEST_ROW and not open else ()
     if not machine.by_lane or rows is None or len(reduction) < 2:
         return ()
     # By lane: a window that moves over a row of memory with the tile's rows, whose scalars are then neighbours.

@@ -185,7 +185,8 @@ def across(state: State) -> Scheduled | None:
     if len(moving) != 1 or len(lines) != 1 or inner.name in lines or not (step := moving[0].strides.get(inner.name)):
         return None
     (d,) = (d for d in order if info.spatial[d].name in lines)
-    lengths = [n for n in RUNS if not state.spec.open or inner.extent % n == 0] or RUNS
+    whole = bool(state.spec.open) or state.spec.may_be_less(inner.extent)
+    lengths = [n for n in RUNS if not whole or inner.extent % n == 0] or RUNS
     length = next((n for n in lengths if n <= held_lines(4 * step, state.machine)), lengths[-1])
     if info.spatial[d].extent < LINE or inner.extent < 2 * length:
         return None

@@ -14,6 +14,8 @@ from dlpack.loops.layout import Layout, dense
 from dlpack.loops.lower import PARALLEL, lower_kernel
 from dlpack.loops.matrices import pairs_of_rows
 from dlpack.loops.opened import opened
+from dlpack.loops.rests import with_rests
+from dlpack.loops.sized import sized
 from dlpack.loops.sums import start_from_addend
 from dlpack.loops.tir import Schedule, loop_names, lower, new_schedule
 from dlpack.targets.cpu.blocks import BlockInfo, examine
@@ -101,6 +103,10 @@ class State:
         if self.spec.open:
             shapes = [t.shape for t in self.spec.tensors]
             kernel = opened(kernel, operands, shapes, self.spec.constant, self.spec.open)
+        if self.spec.tags:
+            shapes = [t.shape for t in self.spec.tensors]
+            kernel = sized(kernel, operands, shapes, self.spec.tags, self.spec.reduces)
+        kernel = with_rests(kernel) if self.spec.open or self.spec.tags else kernel
         return Scheduled(kernel, self.packed, description)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from dlpack.loops.lanes import PAIRED_STEPS
+from dlpack.loops.rests import lower_tile, tile_cycles
 from dlpack.targets.cpu.machine import Machine
 
 
@@ -69,7 +70,7 @@ def best_tile(
             if not fits(height, vectors, machine, broadcast, streamed):
                 continue
             cycles = _cycles(rows, height, vectors_total, vectors, depth, machine, broadcast, streamed)
-            cycles *= _beyond(rows, height) if heights == "open" else 1
+            cycles *= _beyond(rows, height, vectors) if heights == "open" else 1
             key = (cycles, -height * vectors, vectors)
             if best is None or key < best:
                 best = key
@@ -161,10 +162,18 @@ def _cycles(
     return total
 
 
-def _beyond(rows: int, height: int) -> float:
-    """How many rows open tiles compute for each that is there: the mean over ever smaller parts of the most rows."""
-    parts = [rows / (1 << k) for k in range(5)]
-    return sum(1 + (height - 1) / 2 / n for n in parts) / len(parts)
+def _beyond(rows: int, height: int, vectors: int) -> float:
+    """How much longer open tiles take than for the rows that are there: the mean over ever smaller parts of the most
+    rows. Lower tiles do the last rows where they are faster."""
+    lower, most = lower_tile(height, vectors) or (height, 0)
+
+    def rest(n: int) -> float:
+        """What the last tile takes for `n` rows, as rows of a whole one."""
+        return -(-n // lower) * tile_cycles(lower, vectors) / tile_cycles(height, vectors) * height if n <= most else height
+
+    beyond = sum(rest(n) - n for n in range(1, height + 1)) / height
+    parts = [rows / (1 << k) for k in range(4)]
+    return sum(1 + beyond / n for n in parts) / len(parts)
 
 
 LINE = 16

@@ -7,7 +7,7 @@ from typing import Any
 
 from dlpack.kernels.spec import Scheduled
 from dlpack.loops.layout import Block, Layout
-from dlpack.loops.lower import WHOLE
+from dlpack.loops.lower import OPEN, WHOLE
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.machine import Machine
 from dlpack.targets.cpu.state import State, points
@@ -30,18 +30,21 @@ def winograd(state: State) -> Scheduled | None:
         sch.compute_inline(b)
     out = blocks[-1]
     info = state.info(m)
-    edge, _, _, tiles, outputs = (axis.extent for axis in info.spatial)
+    edge, _, _, *tiles, outputs = (axis.extent for axis in info.spatial)
     size, depth = edge - 2, info.extent_of_reduction
     width = int(sch.get(sch.get_loops(out)[3]).extent)
     columns = -(-width // size)
-    rows = tiles // columns
+    rows = tiles[0] // columns if len(tiles) == 1 else tiles[0]
     (band_rows, band_columns), parts = _bands(edge, (rows, columns, depth, outputs), machine)
+    if len(tiles) == 2:
+        (band_rows, band_columns), parts = (_open_rows(edge, (rows, columns, depth, outputs), machine), columns), 1
     part = -(-outputs // parts // machine.lanes) * machine.lanes if parts > 1 else outputs
     widths = state.widths(r.buffer for r in info.reads if state.is_constant(r.buffer))
     if parts > 1 and not widths:
         widths = [n for n in range(machine.lanes, part + 1, machine.lanes) if part % n == 0]
     state.machine = machine = for_runs(machine, depth, points(info) * depth)
-    tile, _ = best_tile(band_rows * band_columns, part, depth, machine, True, True, "whole", widths)
+    together = band_columns * (band_rows if len(tiles) == 1 else 1)
+    tile, _ = best_tile(together, part, depth, machine, True, True, "whole" if len(tiles) == 1 else "open", widths)
     part = -(-part // tile.columns) * tile.columns
     _pack(state, info, tile.columns)
 
@@ -53,7 +56,7 @@ def winograd(state: State) -> Scheduled | None:
     xb, xo, xi = sch.split(x, [None, band_columns, size])
     oo, oi = sch.split(o, [None, machine.lanes])
     sch.reorder(n, ob, yb, xb, yo, xo, oo, yi, xi, oi)
-    _tile_in_registers(state, half_out, oo, yi, xi, oi)
+    _tile_in_registers(state, half_out, oo, yi, xi, oi, 4 + len(tiles))
     whole = [yo, xo]  # ragged edges: a test per element in place of copies of the body; ragged bands are worth copies
     whole += [yb] if rows % band_rows == 0 else []
     whole += [xb] if columns % band_columns == 0 else []
@@ -61,10 +64,12 @@ def winograd(state: State) -> Scheduled | None:
         sch.annotate(loop, WHOLE, 1)
     # The products of a band.
     sch.compute_at(local, xb, preserve_unit_loops=True)
-    i, j, b, t, k = list(sch.get_loops(local))[-5:]
+    i, j, b, *tt, k = list(sch.get_loops(local))[-4 - len(tiles) :]
     ko, ki = sch.split(k, [None, tile.columns])
-    to, ti = sch.split(t, [None, tile.rows])
-    sch.reorder(i, j, b, ko, to, ti, ki)
+    to, ti = sch.split(tt[-1], [None, tile.rows])
+    sch.reorder(i, j, b, ko, *tt[:-1], to, ti, ki)
+    if len(tiles) == 2:
+        sch.annotate(to, OPEN, tile.rows * size)
     sch.unroll(ti)
     sch.vectorize(ki)
     sch.compute_at(m, to, preserve_unit_loops=True)
@@ -75,10 +80,12 @@ def winograd(state: State) -> Scheduled | None:
     sch.decompose_reduction(m, mc)
     # The band's tiles in.
     sch.compute_at(v, xb, preserve_unit_loops=True)
-    i, j, b, t, c = list(sch.get_loops(v))[-5:]
+    i, j, b, *tt, c = list(sch.get_loops(v))[-4 - len(tiles) :]
     co, ci = sch.split(c, [None, machine.lanes])
-    sch.reorder(b, t, co, i, j, ci)
-    _tile_in_registers(state, half_in, co, i, j, ci)
+    sch.reorder(b, *tt, co, i, j, ci)
+    _tile_in_registers(state, half_in, co, i, j, ci, 4 + len(tiles))
+    if len(tiles) == 2:
+        sch.annotate(tt[-1], OPEN, size)
     state.share([ob] if parts > 1 else [n, yb, xb])
     return state.finish(
         f"Winograd F({size}x{size}, 3x3), bands of {band_rows} x {band_columns} tiles, "
@@ -86,12 +93,23 @@ def winograd(state: State) -> Scheduled | None:
     )
 
 
-def _tile_in_registers(state: State, half: Any, at: Any, i: Any, j: Any, vector: Any) -> None:
-    """Unrolls a transform's tile and computes its first half beside it."""
+def _open_rows(edge: int, layer: tuple[int, int, int, int], machine: Machine) -> int:
+    """Rows of tiles in a band of a picture that may be smaller: few, for a run computes all of its last band."""
+    rows, columns, inputs, outputs = layer
+    room = machine.l2 // 2 // (edge * edge * machine.itemsize * (inputs + outputs) * columns)
+    return next(k for k in (4, 3, 2, 1) if rows % k == 0 and (k <= room or k == 1) and k * (edge - 2) <= OPEN_ROWS)
+
+
+OPEN_ROWS = 8
+"""The most rows of pixels in such a band."""
+
+
+def _tile_in_registers(state: State, half: Any, at: Any, i: Any, j: Any, vector: Any, rank: int) -> None:
+    """Unrolls a transform's tile and computes its first half, of so many dimensions, beside it."""
     sch = state.sch
     sch.compute_at(half, at, preserve_unit_loops=True)
     sch.set_scope(half, 0, "local")
-    hi, hj, *_, hc = list(sch.get_loops(half))[-5:]
+    hi, hj, *_, hc = list(sch.get_loops(half))[-rank:]
     for loop in (hi, hj, i, j):
         sch.unroll(loop)
     sch.vectorize(hc)

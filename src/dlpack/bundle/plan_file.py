@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dlpack.errors import UsageError
-from dlpack.plan.program import CallStep, CopyStep, FillStep, HaloStep, Place, Program, ShapeSet, Step
+from dlpack.plan.program import CallStep, CopyStep, FillStep, HaloStep, Place, Program, ShapeSet, ShareStep, SpreadStep, Step
 
 
 def plan_of(programs: Mapping[str, Program]) -> dict[str, Any]:
@@ -46,7 +46,8 @@ def _block(facts: dict[str, Any]) -> dict[str, Any]:
 def _step_name(step: Step) -> str:
     if isinstance(step, CallStep):
         return step.kernel
-    return {HaloStep: "fill_halo", FillStep: "fill_behind", CopyStep: "copy"}.get(type(step), "loop")
+    names = {HaloStep: "fill_halo", FillStep: "fill_behind", CopyStep: "copy", SpreadStep: "spread", ShareStep: "share"}
+    return names.get(type(step), "loop")
 
 
 def _place(p: Place) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.loops.ir import HALF as HALF
+from dlpack.loops.sizes import Size
 
 Array = np.ndarray[Any, Any]
 
@@ -34,12 +35,20 @@ STORED = {**BITS, **SMALL_INTEGERS}
 """The element types that are others to kernels, and in memory."""
 
 
+Sizes = tuple[Size | None, ...]
+"""Of each dimension what its extent is in a run, or None where that is always the same."""
+
+
 @dataclass(frozen=True)
 class TensorType:
-    """Element type (a numpy name such as "float32") and static shape of a value."""
+    """Element type (a numpy name such as "float32") and static shape of a value.
+
+    Where dimensions are open, the shape is the one that kernels are made for, and `sizes` say what a run has of it.
+    """
 
     dtype: str
     shape: tuple[int, ...]
+    sizes: Sizes = ()
 
     @property
     def size(self) -> int:
@@ -104,6 +113,7 @@ class Graph:
     `strings` has the bytes of each element of inputs and outputs that are strings, which are the last dimension of
     their types here; `words` some values of such inputs.
     `open` is the extent of the dimensions of which a run has some part, from their beginning; see `graph/opened.py`.
+    `opens` has the open dimensions of inputs that are pictures, and what a run has of them; see `graph/pictures.py`.
     """
 
     name: str
@@ -119,6 +129,7 @@ class Graph:
     strings: Mapping[str, int] = field(default_factory=dict)
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     open: int = 0
+    opens: Mapping[str, Mapping[int, Size]] = field(default_factory=dict)
     caches: tuple[Cache, ...] = ()
 
     def with_nodes(

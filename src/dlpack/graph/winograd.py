@@ -77,6 +77,8 @@ def _replace(node: Node, layer: Layer, tile: int, producers: dict[str, Node], b:
     rows, columns = -(-layer.height // tile), -(-layer.width // tile)
     wide = [n, c, rows * tile + 2, columns * tile + 2]
     x = node.inputs[0]
+    if b.graph.opens:  # in any size, as many rows and columns as tiles may need more
+        wide = [n, c, layer.height + 1 + tile, layer.width + 1 + tile]
     extra = [w - s for w, s in zip(wide, b.type_of(x).shape, strict=True)]
     if any(extra):
         low = (0,) * 4

@@ -23,6 +23,7 @@ from dlpack.kernels.spec import WIDENED, KernelSpec, Scheduled
 from dlpack.loops.expressions import NAMED, WITH_NAMES, Operand, leaves, number_of
 from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout, dense, expand, merge_dims, order_of
+from dlpack.loops.sized import Tag
 from dlpack.loops.tir import te, tirx
 
 
@@ -162,6 +163,8 @@ class _Operand:
     aligned: bool
     stored: Layout | None = None
     """How a constant is stored where not row-major: an epilogue's, in the order of the output."""
+    tags: tuple[Tag, ...] = ()
+    """What a run has of each dimension, where it may be less."""
 
 
 class _Job:
@@ -214,6 +217,7 @@ class _Job:
         t = self.graph.types[value]
         where = self.placement.places[value]
         layout, shape = where.layout, t.shape
+        tags = tuple(s and (s, 1) for s in t.sizes or (None,) * len(shape))
         constant = value in self.graph.constants
         same = full is not None and tuple(full) == shape
         stored = None
@@ -221,7 +225,7 @@ class _Job:
             if constant and same and len(shape) > 1:
                 layout = dense(shape, order_of(shape, self.placement.places[self.group.output].layout))
                 stored = layout if layout != dense(shape) else None
-            layout, shape = expand(layout, shape, full), tuple(full)
+            layout, shape, tags = expand(layout, shape, full), tuple(full), (*(None,) * (len(full) - len(tags)), *tags)
         return _Operand(
             value,
             where.buffer,
@@ -233,13 +237,19 @@ class _Job:
             same and not constant,
             self.aligned(where),
             stored,
+            tags,
         )
 
     def _merge(self, order: Sequence[int]) -> None:
         """Pointwise: as few loops as the operands' strides allow, in memory order."""
         operands = [*(o for o in self.inputs if o.epilogue), *self.outputs]
-        shape, layouts = merge_dims(self.outputs[0].shape, [o.layout for o in operands], order, self.graph.open)
-        merged = {id(o): replace(o, shape=tuple(shape), layout=m) for o, m in zip(operands, layouts, strict=True)}
+        full, own = self.outputs[0].shape, self.outputs[0].tags
+        opened = [d for d, tag in enumerate(own) if tag]
+        shape, layouts = merge_dims(full, [o.layout for o in operands], order, self.graph.open, opened)
+        tags = _merged_tags(full, own, order, shape)
+        merged = {
+            id(o): replace(o, shape=tuple(shape), layout=m, tags=tags) for o, m in zip(operands, layouts, strict=True)
+        }
         self.inputs = [merged.get(id(o), o) for o in self.inputs]
         self.outputs = [merged[id(o)] for o in self.outputs]
 
@@ -262,14 +272,19 @@ class _Job:
                     size *= n
             ones = (1,) * (len(o.shape) - 3)
             layout = replace(o.layout, strides=(*o.layout.strides[:2], *((0,) * len(ones)), stride or 0))
-            flat[id(o)] = replace(o, shape=(*o.shape[:2], *ones, size), layout=layout)
+            first, *within = o.tags[2:] or (None,)
+            if any(within) or (first and not any(size % rows == 0 for rows in (4, 6))):
+                return  # rows of a run have gaps between them, or tiles of several rows would be cut
+            tag = first and (first[0], size // o.shape[2])
+            tags = (*o.tags[:2], *((None,) * len(ones)), tag)
+            flat[id(o)] = replace(o, shape=(*o.shape[:2], *ones, size), layout=layout, tags=tags)
         self.inputs = [flat.get(id(o), o) for o in self.inputs]
         self.outputs = [flat.get(id(o), o) for o in self.outputs]
 
     @property
     def key(self) -> Any:
         def shape(o: _Operand) -> Any:
-            return o.shape, replace(o.layout, offset=0), o.dtype, o.constant, o.aligned
+            return o.shape, replace(o.layout, offset=0), o.dtype, o.constant, o.aligned, o.tags
 
         names: dict[str, int] = {}
 
@@ -408,7 +423,31 @@ class _Job:
             for k, (n, o) in enumerate(zip([*names, *outs], [*self.inputs, *self.outputs], strict=True))
         ]
         constant = frozenset(k for k, o in enumerate(self.inputs) if o.constant)
-        return KernelSpec(self.tensors, operands, constant, self.order, open=self.graph.open)
+        own = [*self.inputs, *self.outputs]
+        tags = [o.tags for o in own] if any(tag for o in own for tag in o.tags) else []
+        reduces = any(n.op.startswith(("Global", "Reduce")) for n in self.group.nodes)
+        return KernelSpec(
+            self.tensors, operands, constant, self.order, open=self.graph.open, tags=tags, reduces=reduces
+        )
+
+
+def _merged_tags(
+    full: Sequence[int], tags: Sequence[Tag], order: Sequence[int], merged: Sequence[int]
+) -> tuple[Tag, ...]:
+    """What a run has of dimensions that became `merged`: an open one is the outermost of those in it."""
+    out: list[Tag] = []
+    dims = [d for d in order if full[d] != 1]
+    for n in merged:
+        size, tag = 1, None
+        while size < n:
+            d = dims.pop(0)
+            if tags[d]:
+                tag = tags[d]
+            elif tag:
+                tag = tag[0], tag[1] * full[d]
+            size *= full[d]
+        out.append(tag)
+    return tuple(out)
 
 
 def _names(inputs: Sequence[_Operand], group: Group) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from dlpack.loops.expressions import Operand
 from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout
+from dlpack.loops.sized import Tag
 
 WIDENED = "widened"
 """What the name of a stage begins with that only makes float32 of float16: it is computed where it is read."""
@@ -21,6 +22,8 @@ class KernelSpec:
     `order` is the main output's dimensions from outermost to innermost in memory. `fixed` has, by parameter index, the
     packed layouts in which constants are stored already: one of them is to be kept to, or the weights are stored twice.
     `open`: dimensions whose extent is a multiple of it are open, of which a run may have less; 0 where none is.
+    `tags`, where there are pictures of several sizes: of each operand's dimensions what a run has of them.
+    `reduces`: the kernel takes such dimensions of its inputs as a whole.
     """
 
     tensors: Sequence[Any]
@@ -29,6 +32,15 @@ class KernelSpec:
     order: tuple[int, ...]
     fixed: Mapping[int, tuple[Layout, ...]] = field(default_factory=dict)
     open: int = 0
+    tags: Sequence[Sequence[Tag]] = ()
+    reduces: bool = False
+
+    def may_be_less(self, extent: int) -> bool:
+        """Whether a run may have less than `extent` along a dimension."""
+        if self.open:
+            return extent % self.open == 0
+        shapes = (tuple(int(n) for n in t.shape) for t in self.tensors)
+        return any(tag and n == extent for s, own in zip(shapes, self.tags, strict=False) for n, tag in zip(s, own, strict=True))
 
 
 @dataclass(frozen=True)

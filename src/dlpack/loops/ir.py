@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from dlpack.loops.index import Linear
+from dlpack.loops.sizes import Size
 
 HALF = "half"
 """The element type of float16s that kernels compute with: values between operators (`graph/halves.py`), not borders."""
@@ -109,17 +110,30 @@ class Open:
 
     A run has n of its elements: there are ``ceil(n * times / by)`` trips, of which the last may go beyond them.
     `filled`: n is first rounded up to a multiple of `FILLED`, which `by` divides. There are `less` trips than these.
+    Where there are pictures of several sizes, n is the number that `size` gives, and there are at the most `most` trips.
     """
 
     times: int
     by: int
     filled: bool = False
     less: int = 0
+    size: Size | None = None
+    most: int = 0
+    short: int = 0
+    """A last trip is left out if it has no more than so many elements."""
 
     @property
     def exact(self) -> bool:
         """Whether no trip goes beyond the elements, however many there are."""
         return self.times % self.by == 0 and not self.filled
+
+
+@dataclass(frozen=True)
+class After:
+    """Where a loop begins that goes on behind an open one: at that one's trips, each as `times` of its own."""
+
+    open: Open
+    times: int
 
 
 @dataclass(frozen=True)
@@ -142,6 +156,7 @@ class For(Stmt):
     together: int = 1
     unrolled: bool = False
     open: Open | None = None
+    after: After | None = None
 
 
 @dataclass(frozen=True)
@@ -265,6 +280,12 @@ class Kernel:
     def opened(self) -> int:
         """How many open dimensions it goes through, each with all of another: 0 where none is open."""
         return _opened(self.body)
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """What a call is told of a picture's size, in this order."""
+        found = {s.open.size for s in walk(self.body) if isinstance(s, For) and s.open}
+        return tuple(sorted(size for size in found if size is not None))
 
 
 def _opened(body: Block) -> int:

@@ -6,7 +6,7 @@ split, a concat's inputs and the inside of a padded buffer are all views, and ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dlpack.loops.index import Linear, Range, floordiv, floormod
@@ -102,10 +102,14 @@ def is_dense(shape: Sequence[int], layout: Layout) -> bool:
 
 
 def merge_dims(
-    shapes: Sequence[int], layouts: Sequence[Layout], order: Sequence[int], open: int = 0
+    shapes: Sequence[int],
+    layouts: Sequence[Layout],
+    order: Sequence[int],
+    open: int = 0,
+    opened: Collection[int] = (),
 ) -> tuple[list[int], list[Layout]]:
     """Fuses dimensions that are adjacent in `order` and contiguous in every layout; one whose extent is a multiple of
-    `open`, of which a run has a part, with none around it.
+    `open`, or which is among those `opened`, of which a run has a part, with none around it.
 
     Returns the new shape (outermost first) and the layouts over it: the fewest loops that walk all operands.
     """
@@ -114,7 +118,7 @@ def merge_dims(
     strides: list[list[int]] = []
     for d in dims:
         step = [layout.strides[d] for layout in layouts]
-        apart = open and shapes[d] % open == 0
+        apart = d in opened or (open and shapes[d] % open == 0)
         if shape and not apart and all(outer == s * shapes[d] for outer, s in zip(strides[-1], step, strict=True)):
             shape[-1] *= shapes[d]
             strides[-1] = step

@@ -41,6 +41,7 @@ from dlpack.loops.ir import (
     Load,
     LoopAxis,
     Op,
+    Open,
     Param,
     Prefetch,
     Ref,
@@ -67,6 +68,10 @@ WHOLE = "dlpack.whole"
 
 PARALLEL = "dlpack.parallel"
 """Loop annotation: the trips are independent, and threads share them."""
+
+OPEN = "dlpack.open"
+"""Loop annotation: the loop goes along the picture's rows, each trip so many elements of the output's, in memory of the
+kernel's own; see loops/sized.py."""
 
 _VECTORIZED, _UNROLLED = 2, 3
 """What TVM's `ForKind` calls loops that a schedule has marked for vectors, or to be written out."""
@@ -266,7 +271,8 @@ class Lowering(ExpressionLowering):
                 body = (*self.prefetches(body, var, int(s.annotations[PREFETCH])), *body)
             if body:
                 axis = LoopAxis.PARALLEL if parallel else LoopAxis.SERIAL
-                out.append(For(var, first, last, 1, _unscoped(body), axis))
+                open = Open(1, int(s.annotations[OPEN])) if OPEN in s.annotations else None
+                out.append(For(var, first, last, 1, _unscoped(body), axis, open=open))
         return tuple(out)
 
     def prefetches(self, body: Block, var: str, distance: int) -> list[Stmt]:

@@ -1,6 +1,7 @@
-"""A dimension that is open within bounds: `--shape image=1..64x3x224x224`, `--shape ids=1x1..512:int64`.
+"""Dimensions that are open within bounds: `--shape image=1..64x3x224x224`, `--shape ids=1x1..512:int64`,
+`--shape image=1x3x64..512x64..512`.
 
-There is a set of shapes for each of its sizes, and all have the same steps: either with kernels that do any number of
+There is a set of shapes for each of their sizes, and all have the same steps: either with kernels that do any number of
 elements, or, if it is a batch, the steps of one sample again and again.
 """
 
@@ -9,68 +10,135 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from dlpack.errors import UsageError
 
 MOST = 1024
-"""Each size has an entry in the manifest."""
+"""The largest size of a dimension, and how many sets of shapes there may be: each has an entry in the manifest."""
 
 TRIED = 6
-"""How many numbers of samples a build verifies at most, besides 1."""
+"""How many sizes a build verifies at most, besides the smallest."""
 
-_OPEN = re.compile(r"(\{)?(\d+)\.\.(\d+)(?(1)\})")
+_OPEN = re.compile(r"(\{)?(\d+)\.\.(\d+)(?:/(\d+))?(?(1)\})")
 """A shell may make several words of braces, so they can be left out."""
+
+
+@dataclass(frozen=True, order=True)
+class Bounds:
+    """The sizes of an open dimension: from `smallest` to `largest` in steps of `step`.
+
+    A run counts them in `unit`s: 1, or the step, where the network suits multiples of that alone.
+    """
+
+    smallest: int
+    largest: int
+    step: int = 1
+    unit: int = 1
+
+    @property
+    def sizes(self) -> range:
+        return range(self.smallest, self.largest + 1, self.step)
+
+    def tried(self) -> list[int]:
+        """The sizes that a build verifies: both bounds, and primes between them, widely apart; or else any."""
+        between = [n for n in self.sizes[1:-1] if self.step > 1 or all(n % k for k in range(2, int(n**0.5) + 1))]
+        step = max(1, -(-len(between) // (TRIED - 1)))
+        return sorted({self.sizes[0], self.sizes[-1], *between[::step]})
+
+    def __str__(self) -> str:
+        return f"{self.smallest}..{self.largest}" + (f"/{self.step}" if self.step > 1 else "")
 
 
 @dataclass(frozen=True)
 class OpenBatch:
-    """From `smallest` to `largest` samples; `inputs` has the open dimension of each input that has one."""
+    """The open dimensions of each input that has some; the first of each has `bounds[0]`, the second `bounds[1]`."""
 
-    inputs: Mapping[str, int]
-    largest: int
-    smallest: int = 1
+    dims: Mapping[str, tuple[int, ...]]
+    bounds: tuple[Bounds, ...]
 
-    def shapes(self, one: Mapping[str, tuple[int, ...]], samples: int) -> dict[str, tuple[int, ...]]:
-        """The shapes for so many samples, given those for one."""
-        return {
-            name: tuple(samples if d == self.inputs.get(name) else n for d, n in enumerate(shape))
-            for name, shape in one.items()
-        }
+    @property
+    def inputs(self) -> dict[str, int]:
+        """The first open dimension of each input that has one."""
+        return {name: dims[0] for name, dims in self.dims.items()}
 
-    def tried(self) -> tuple[int, ...]:
-        """The numbers of samples that a build verifies: both bounds, and primes between them, widely apart."""
-        primes = [
-            n for n in range(max(2, self.smallest), self.largest) if all(n % k for k in range(2, int(n**0.5) + 1))
-        ]
-        step = max(1, -(-len(primes) // (TRIED - 1)))
-        return tuple(sorted({self.smallest, self.largest, *primes[::step]}))
+    @property
+    def smallest(self) -> int:
+        return self.bounds[0].smallest
 
-    def __str__(self) -> str:
-        return f"{self.smallest}..{self.largest}"
+    @property
+    def largest(self) -> int:
+        return self.bounds[0].largest
+
+    @property
+    def one(self) -> bool:
+        """Whether there is one open dimension, which grows by one from set to set."""
+        return len(self.bounds) == 1 and self.bounds[0].step == 1
+
+    @property
+    def count(self) -> int:
+        """How many sets of shapes there are."""
+        return prod(len(b.sizes) for b in self.bounds)
+
+    def sizes(self, number: int) -> tuple[int, ...]:
+        """Those of the open dimensions in the set of this number; the last changes from set to set."""
+        out: list[int] = []
+        for b in reversed(self.bounds):
+            number, k = divmod(number, len(b.sizes))
+            out.append(b.sizes[k])
+        return tuple(reversed(out))
+
+    def shapes(self, one: Mapping[str, tuple[int, ...]], *sizes: int) -> dict[str, tuple[int, ...]]:
+        """The shapes for these sizes, given any."""
+        out = {}
+        for name, shape in one.items():
+            new = dict(zip(self.dims.get(name, ()), sizes, strict=False))
+            out[name] = tuple(new.get(d, n) for d, n in enumerate(shape))
+        return out
+
+    def tried(self) -> list[int]:
+        """The numbers of the sets that a build verifies: all corners, and sizes between them."""
+        if len(self.bounds) == 1:
+            return [self.bounds[0].sizes.index(n) for n in self.bounds[0].tried()]
+        first, second = (b.tried() for b in self.bounds)
+        k = max(len(first), len(second))
+        chosen = {(a, b) for a in (first[0], first[-1]) for b in (second[0], second[-1])}
+        chosen |= {(first[i % len(first)], second[(2 * i + 1) % len(second)]) for i in range(1, k - 1)}
+        places = [(self.bounds[0].sizes.index(a), self.bounds[1].sizes.index(b)) for a, b in chosen]
+        return sorted(a * len(self.bounds[1].sizes) + b for a, b in places)
+
+    def describe(self, name: str, shape: Sequence[int]) -> str:
+        """An input's shape as on the command line."""
+        own = dict(zip(self.dims.get(name, ()), self.bounds, strict=False))
+        return "x".join(str(own.get(d, n)) for d, n in enumerate(shape))
 
 
 def opened_batch(values: Sequence[str]) -> tuple[tuple[str, ...], OpenBatch | None]:
-    """The texts of --shape with an open dimension as 1, and the batch that they open, if they do.
+    """The texts of --shape with an open dimension as its smallest size, and what they open, if anything.
 
-    Raises UsageError for more than one open dimension, and for bounds that cannot be.
+    Raises UsageError for more than two open dimensions, and for bounds that cannot be.
     """
-    opened: dict[str, int] = {}
-    bounds: set[tuple[int, int]] = set()
+    opened: dict[str, tuple[int, ...]] = {}
+    bounds: set[tuple[Bounds, ...]] = set()
     closed = []
     for value in values:
         name, _, dims = value.rpartition("=")
         found = [(d, m) for d, text in enumerate(dims.partition(":")[0].split("x")) if (m := _OPEN.fullmatch(text))]
-        if len(found) > 1 or name in opened:
-            raise UsageError(f"--shape {value}: one dimension of an input may be open; for others use --buckets")
-        for d, m in found:
-            opened[name] = d
-            bounds.add((int(m[2]), int(m[3])))
+        if len(found) > 2 or name in opened:
+            raise UsageError(f"--shape {value}: two dimensions of an input may be open; for others use --buckets")
+        if found:
+            opened[name] = tuple(d for d, _ in found)
+            bounds.add(tuple(Bounds(int(m[2]), int(m[3]), int(m[4] or 1)) for _, m in found))
         closed.append(f"{name}={_OPEN.sub(lambda m: m[2], dims)}" if found else value)
     if not opened:
         return tuple(values), None
     if len(bounds) > 1:
-        raise UsageError("--shape opens dimensions with different bounds: an open dimension is the batch of all inputs")
-    ((low, high),) = bounds
-    if not 1 <= low < high <= MOST:
-        raise UsageError(f"--shape with {low}..{high}: the bounds are at least 1 and at most {MOST}, the smaller first")
-    return tuple(closed), OpenBatch(opened, high, low)
+        raise UsageError("--shape opens dimensions with different bounds: all inputs have the same open dimensions")
+    (own,) = bounds
+    for b in own:
+        if not 1 <= b.smallest < b.largest <= MOST:
+            raise UsageError(f"--shape with {b}: the bounds are at least 1 and at most {MOST}, the smaller first")
+        if b.step < 1 or (b.largest - b.smallest) % b.step:
+            raise UsageError(f"--shape with {b}: the bounds are a multiple of the step apart")
+    batch = OpenBatch(opened, own)
+    return tuple(closed), batch

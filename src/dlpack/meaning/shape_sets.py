@@ -125,9 +125,8 @@ _OF_A_SET = ("inputs", "outputs", "preprocess")
 
 def describe_shapes(shapes: Shapes, batch: OpenBatch | None = None) -> str:
     """Shapes as written on the command line: "--shape data=1x3x224x224"; `batch` is open."""
-    opened = batch.inputs if batch else {}
     return " ".join(
-        f"--shape {name}={'x'.join(str(batch if d == opened.get(name) else n) for d, n in enumerate(shape))}"
+        f"--shape {name}={batch.describe(name, shape) if batch else 'x'.join(map(str, shape))}"
         for name, shape in shapes.items()
     )
 

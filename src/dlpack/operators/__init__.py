@@ -18,6 +18,7 @@ from dlpack.operators import (  # noqa: F401
     ml_trees,
     movement,
     normalization,
+    pictures,
     pooling,
     quantization,
     recurrent,

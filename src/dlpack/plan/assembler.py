@@ -34,6 +34,7 @@ from dlpack.plan.program import (
     Tensor,
     WinogradStep,
 )
+from dlpack.plan.pictures import A_STEP, BY_STEPS, STEP_NAMES, Borders, step_call, step_of
 from dlpack.plan.trips import fills_borders, overwritable
 from dlpack.plan.weights import dequantize_step, operator_word, packed_dims, place_of
 
@@ -55,9 +56,12 @@ class Assembler:
             if group.nodes[0].body is not None:
                 self._body(group, backend)
                 self.calls.append(self._loop_call(group))
+            elif group.nodes[0].op in BY_STEPS and group.nodes[0].domain == "dlpack":
+                self.calls.append(step_call(group, placement))
             else:
                 self.calls.append(self.builder.call(group))
         self.keeps_borders = backend.layouts.keeps_borders
+        self.borders = Borders(placement)
         self.own_weights: Weights | None = None
         self.own_parts: dict[int, tuple[Weight, Place]] = {}
         self.weight_places: dict[int, Place] = {}
@@ -83,17 +87,22 @@ class Assembler:
         spans: list[tuple[int, int]] = []  # of each call: its first step and its last
         for k, call in enumerate(self.calls):
             before = len(steps)
+            steps += [self._border(b, arena) for b in self.borders.due(call)]
             for a in call.arguments:
                 b = self.placement.buffers[a.buffer]
                 if b.kind == "arena" and a.buffer not in started:
                     started.add(a.buffer)
-                    if b.halo is not None:
+                    if b.halo is not None and a.buffer not in self.borders.sizes:
                         steps.append(self._halo(b, arena))
             addresses = [self._address(a.buffer, a.offset, a.packed, arena) for a in call.arguments]
             if k in self.loops:
                 step, own = self._loop(k, addresses, Address("arena", arena.offsets.get(f"scratch{k}", 0), "uint8"))
                 steps.append(step)
                 nested.extend(own)
+                spans.append((before, len(steps) - 1))
+                continue
+            if call.kernel == A_STEP:
+                steps.append(step_of(call.group.nodes[0], addresses, placement=self.placement))
                 spans.append((before, len(steps) - 1))
                 continue
             if self._scratch(k):
@@ -121,9 +130,12 @@ class Assembler:
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
         g, most = self.graph, {self.graph.exceeded: tuple(self.graph.limits.items())}
         own = [(n, g.border(n)) for n in names]
-        return tuple(Tensor(n, t.dtype, t.shape, true_shape=g.sizes.get(n, ""), limits=most.get(n, ())) for n, t in own)
+        return tuple(Tensor(n, t.dtype, t.shape, true_shape=g.sizes.get(n, ""), limits=most.get(n, ()), sizes=t.sizes)
+                     for n, t in own)
 
     def _scratch(self, k: int) -> int:
+        if self.calls[k].kernel == A_STEP:
+            return 0
         if k not in self.loops:
             kernel = self.builder.entries[self.calls[k].kernel].kernel
             return kernel.scratch * (self.threads if kernel.trips else 1)
@@ -293,7 +305,7 @@ class Assembler:
 
     def kernels_by_node(self) -> dict[str, str]:
         names = self._kernel_names()
-        return {n.name: names[c.kernel] if c.kernel >= 0 else "loop" for c in self.calls for n in c.group.nodes}
+        return {n.name: names[c.kernel] if c.kernel >= 0 else STEP_NAMES.get(n.op, "loop") for c in self.calls for n in c.group.nodes}
 
     def _title(self, group: Group) -> str:
         ops = " + ".join(n.op for n in group.nodes)
@@ -337,7 +349,7 @@ class Assembler:
         """
         kernels: set[int] = set()
         for k, call in enumerate(self.calls):
-            if k in self.loops:
+            if k in self.loops or call.kernel == A_STEP:
                 continue
             *inputs, out = call.arguments
             target = self.placement.buffers[out.buffer]
@@ -425,6 +437,11 @@ class Assembler:
             tuple(b.halo.high[d] for d in order),
             b.halo.fill,
         )
+
+    def _border(self, b: Buffer, arena: Arena) -> HaloStep:
+        """Fills the border around what a run has of a picture."""
+        order = sorted(range(len(b.shape)), key=lambda d: -b.layout.strides[d])
+        return replace(self._halo(b, arena), used=tuple(self.borders.sizes[b.name][d] for d in order))
 
     def _address(self, buffer: str, offset: int, packed: Layout | None, arena: Arena) -> Address:
         b = self.placement.buffers[buffer]

@@ -15,6 +15,7 @@ from dlpack.graph.heads import scaled_queries, shared_heads
 from dlpack.graph.idioms import idioms
 from dlpack.graph.ir import Graph
 from dlpack.graph.packed import packed_weights
+from dlpack.graph.pictures import with_borders
 from dlpack.graph.quantized import quantized
 from dlpack.graph.rewrite import rewrite
 from dlpack.graph.winograd import Layer, winograd
@@ -34,6 +35,8 @@ from dlpack.plan.program import (
     NamedKernel,
     Program,
     ShapeSet,
+    ShareStep,
+    SpreadStep,
     Step,
 )
 
@@ -77,6 +80,7 @@ class Compiler:
         graph = shared_heads(scaled_queries(graph))
         graph = halved(graph) if self.backend.layouts.halves else graph
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
+        graph = with_borders(graph) if graph.opens else graph
         groups = fuse(graph)
         placement = place(graph, groups, self.backend.layouts)
         assembler = Assembler(placement, self.name, self.backend, self.threads, self.settled)
@@ -138,9 +142,9 @@ def _renamed(step: Step, names: Mapping[str, str], places: str) -> Step:
 
     if isinstance(step, CallStep):
         return replace(step, kernel=names[step.kernel], arguments=tuple(moved(a) for a in step.arguments))
-    if isinstance(step, HaloStep | FillStep):
+    if isinstance(step, HaloStep | FillStep | ShareStep):
         return replace(step, target=moved(step.target))
-    if isinstance(step, CopyStep):
+    if isinstance(step, CopyStep | SpreadStep):
         return replace(step, source=moved(step.source), target=moved(step.target))
     if isinstance(step, LoopStep):
         return replace(step, body=tuple(_renamed(s, names, places) for s in step.body))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dlpack.graph.blocks import Block
-from dlpack.graph.ir import TensorType
+from dlpack.graph.ir import Sizes, TensorType
 from dlpack.loops.ir import Kernel
+from dlpack.loops.sizes import Size
 from dlpack.meaning.generation import Decoder
+from dlpack.meaning.open_batch import Bounds
 from dlpack.meaning.quantization import Meaning
 from dlpack.plan.memory import ALIGNMENT, Arena
 
@@ -26,6 +28,8 @@ class Tensor:
     meaning: Meaning = field(default_factory=Meaning)
     true_shape: str = ""
     limits: tuple[tuple[str, int], ...] = ()
+    sizes: Sizes = ()
+    """Of the dimensions of a picture what they are in a run."""
 
     @property
     def nbytes(self) -> int:
@@ -96,6 +100,30 @@ class HaloStep(Step):
     low: tuple[int, ...]
     high: tuple[int, ...]
     fill: float
+    used: tuple[Size | None, ...] = ()
+    """What a run has of each dimension within the border, where that may be less than there is room for."""
+
+
+@dataclass(frozen=True)
+class SpreadStep(Step):
+    """Copies the dense elements of an input or output to places with strides, or, if `back`, from there.
+
+    `dims` has count and stride, in elements, of each dimension, the outermost first; a `Size` is what a run has.
+    """
+
+    source: Address
+    target: Address
+    dims: tuple[tuple[int | Size, int], ...]
+    back: bool
+
+
+@dataclass(frozen=True)
+class ShareStep(Step):
+    """Writes one over the number of elements: the product of `sizes` and `fixed`."""
+
+    target: Address
+    sizes: tuple[Size, ...]
+    fixed: int
 
 
 @dataclass(frozen=True)
@@ -202,9 +230,9 @@ def operands(step: Step) -> tuple[Address, ...]:
         return step.arguments
     if isinstance(step, LoopStep):
         return tuple(a for inner in step.body for a in operands(inner))
-    if isinstance(step, CopyStep):
+    if isinstance(step, CopyStep | SpreadStep):
         return step.source, step.target
-    assert isinstance(step, HaloStep | FillStep)
+    assert isinstance(step, HaloStep | FillStep | ShareStep)
     return (step.target,)
 
 
@@ -229,6 +257,7 @@ class ShapeSet:
     of those inputs and outputs that are larger than the first set's; of the sets, only the first has steps then.
 
     Where `extent` is not 0, all sets have the first one's steps, and kernels do so many elements of the open dimension.
+    Where there are `sizes`, they are those of a picture's open dimensions, and all sets have the first one's steps.
     """
 
     inputs: tuple[Tensor, ...]
@@ -240,6 +269,7 @@ class ShapeSet:
     blocks: tuple[Block, ...] = ()
     samples: int = 0
     extent: int = 0
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -310,6 +340,7 @@ class Program:
     `weight_places` and `prepared_places` say what lies in the weights and in these; behind these weights are the
     tables of `text`, if there is a tokenizer.
     `rooms`, where a dimension is open: bytes of each input, then of each output, up to which kernels may go.
+    `bounds` are those of the open dimensions of pictures.
     `caches` are the same in all sets of shapes; `decoder` says how a text is read with them.
     """
 
@@ -323,6 +354,7 @@ class Program:
     weight_places: tuple[Place, ...] = ()
     prepared_places: tuple[Place, ...] = ()
     rooms: tuple[int, ...] = ()
+    bounds: tuple[Bounds, ...] = ()
     text: TextPart | None = None
     caches: tuple[StoredCache, ...] = ()
     decoder: Decoder | None = None
@@ -345,7 +377,12 @@ class Program:
     @property
     def counted(self) -> bool:
         """Whether the sets of shapes differ in the extent of an open dimension, which grows by one from set to set."""
-        return self.by_sample or self.opened
+        return self.by_sample or self.opened or self.pictures
+
+    @property
+    def pictures(self) -> bool:
+        """Whether kernels do pictures of several sizes."""
+        return bool(self.shape_sets[0].sizes)
 
     @property
     def own_sets(self) -> tuple[ShapeSet, ...]:

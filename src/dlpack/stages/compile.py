@@ -68,7 +68,9 @@ def _compiled(
         program = compiler.program()
         program = with_decoder(program, prepared.generation) if prepared.generation else program
         if prepared.batch:
-            program = (by_extent if prepared.batch.graph else by_sample)(program, prepared.batch)
+            graph = prepared.batch.graph
+            sized = by_size if graph and graph.opens else by_extent if graph else by_sample
+            program = sized(program, prepared.batch)
         programs[machine] = program
         check_sets([described(s) for s in programs[machine].shape_sets])
     threads, blob = max(p.threads for p in programs.values()), bytes(weights.blob)
@@ -130,6 +132,40 @@ def by_extent(program: Program, batch: Batch) -> Program:
         kernels=tuple(replace(k, macs=0) if k.kernel.opened else k for k in program.kernels),
         rooms=tuple(t.nbytes for t in (*most.inputs, *most.outputs)),
     )
+
+
+def by_size(program: Program, batch: Batch) -> Program:
+    """The program with kernels for pictures of any size as that for each of them."""
+    from dlpack.plan.program import CallStep
+
+    most = program.shape_sets[0]
+    made = {s.axis: (n // s.times, s.times) for t in most.inputs for n, s in zip(t.shape, t.sizes, strict=False) if s}
+    units = [made[axis][1] for axis in range(len(batch.open.bounds))]
+    bounds = tuple(replace(b, unit=unit) for b, unit in zip(batch.open.bounds, units, strict=True))
+    kernels = {k.name: k for k in program.kernels}
+    called = [kernels[s.kernel] for s in most.steps if isinstance(s, CallStep)]
+
+    def sized(t: Tensor, numbers: Sequence[int]) -> Tensor:
+        own = t.sizes or (None,) * len(t.shape)
+        return replace(t, shape=tuple(s.at(numbers[s.axis]) if s else n for n, s in zip(t.shape, own, strict=True)))
+
+    def macs(numbers: Sequence[int]) -> int:
+        total = 0
+        for k in called:
+            part = float(k.macs)
+            for s in k.kernel.sizes:
+                part *= s.at(numbers[s.axis]) / s.at(made[s.axis][0])
+            total += round(part)
+        return total
+
+    sets = []
+    for number in range(batch.open.count):
+        sizes = batch.open.sizes(number)
+        own = [n // unit for n, unit in zip(sizes, units, strict=True)]
+        inputs, outputs = (tuple(sized(t, own) for t in of) for of in (most.inputs, most.outputs))
+        sets.append(replace(most, inputs=inputs, outputs=outputs, macs=macs(own), sizes=sizes))
+    plain = tuple(replace(k, macs=0) if k.kernel.opened else k for k in program.kernels)
+    return replace(program, shape_sets=tuple(sets), kernels=plain, bounds=bounds)
 
 
 def in_file(programs: Mapping[str, Program], builds: Sequence[Build]) -> dict[str, Program]:

@@ -55,11 +55,11 @@ class Prepared:
 
     def tried(self) -> Sequence[int]:
         """The numbers of the sets of shapes that the cases are of."""
-        return [n - self.batch.open.smallest for n in self.batch.open.tried()] if self.batch else range(len(self.cases))
+        return self.batch.open.tried() if self.batch else range(len(self.cases))
 
     def model(self, number: int) -> Callable[[], Any]:
         """Gives the cleaned ONNX model for the set of shapes of that number."""
-        return partial(self.batch.model, number + self.batch.open.smallest) if self.batch else self.cases[number].model
+        return partial(self.batch.model, *self.batch.open.sizes(number)) if self.batch else self.cases[number].model
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Batch:
 
     open: OpenBatch
     outputs: Mapping[str, int]
-    model: Callable[[int], Any]
-    """Gives the cleaned ONNX model for so many samples."""
+    model: Callable[..., Any]
+    """Gives the cleaned ONNX model for the open dimensions' sizes."""
     by_sample: Callable[[UnsupportedError], Batch]
     """Gives the batch whose samples are computed one by one; raises the error with what is against that, too."""
     graph: Graph | None = None
@@ -135,25 +135,31 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
 def _open_batch(model: Path, source: Source, one: Graph, options: Options) -> Batch:
     """Finds one graph for all sizes, or that samples are independent. Raises UnsupportedError where neither holds."""
     from dlpack.graph.opened import open_graph
+    from dlpack.graph.pictures import open_pictures
     from dlpack.graph.samples import MARKER, sample_dimensions
 
     batch = options.batch
     assert batch is not None
 
-    def cleaned(samples: int) -> tuple[Any, Graph]:
-        shapes = batch.shapes(options.shapes, samples)
+    def cleaned(*sizes: int) -> tuple[Any, Graph]:
+        shapes = batch.shapes(options.shapes, *sizes)
         proto = _read(model, options, shapes).proto if source.exported else source.proto
         return clean_graph(proto, source.open_shapes(shapes), options.maxima)
 
-    def cleaned_model(samples: int) -> Any:
-        return cleaned(samples)[0]
+    def cleaned_model(*sizes: int) -> Any:
+        return cleaned(*sizes)[0]
+
+    def pictures() -> Batch:
+        bounds = [(b.smallest, b.largest, b.step) for b in batch.bounds]
+        graph = open_pictures(lambda *sizes: cleaned(*sizes)[1], batch.dims, bounds)
+        return Batch(batch, {}, cleaned_model, by_sample, graph)
 
     def refused(*problems: UnsupportedError) -> UnsupportedError:
         text = "; ".join(str(p) for p in problems)
         return UnsupportedError(f"{describe_shapes(options.shapes, batch)}: {text}\n{_ADVICE}")
 
     def by_sample(problem: UnsupportedError) -> Batch:
-        if batch.smallest > 1:
+        if batch.smallest > 1 or not batch.one:
             raise refused(problem) from problem
         try:
             graph = cleaned(MARKER)[1]
@@ -166,6 +172,12 @@ def _open_batch(model: Path, source: Source, one: Graph, options: Options) -> Ba
             raise refused(problem, e) from e
         return Batch(batch, outputs, cleaned_model, by_sample)
 
+    spatial = any(d > 1 and len(options.shapes[name]) > 3 for name, dims in batch.dims.items() for d in dims)
+    if spatial or not batch.one:
+        try:
+            return pictures()
+        except UnsupportedError as e:
+            raise refused(e) from e
     other = batch.largest - 1 if batch.largest > 2 else batch.largest + 1
     try:
         graph = open_graph(cleaned(other)[1], cleaned(batch.largest)[1], other, batch.largest)
@@ -228,7 +240,7 @@ def clean_graph(proto: Any, shapes: Shapes, maxima: Mapping[str, int] | None = N
 def _shape_sets(options: Options, source: Source) -> tuple[list[Shapes], dict[str, list[int]]]:
     """The sets of shapes to compile for, and the dimensions that have buckets."""
     if batch := options.batch:
-        return [batch.shapes(options.shapes, n) for n in batch.tried()], {}
+        return [batch.shapes(options.shapes, *batch.sizes(k)) for k in batch.tried()], {}
     if not options.buckets:
         return [options.shapes, *options.more_shapes], {}
     if options.more_shapes:

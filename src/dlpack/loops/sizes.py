@@ -1,0 +1,56 @@
+"""Extents that only a run knows: what remains of an open dimension behind windows, strides and enlargements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, order=True)
+class Size:
+    """``times * ((n + plus) // by) + then``, where the open dimension number `axis` has n elements in a run."""
+
+    axis: int = 0
+    plus: int = 0
+    by: int = 1
+    times: int = 1
+    then: int = 0
+
+    def at(self, n: int) -> int:
+        """The extent where the open dimension has `n` elements."""
+        return self.times * ((n + self.plus) // self.by) + self.then
+
+    def __add__(self, more: int) -> Size:
+        if self.times == 1:  # one way to write it, so that equal extents are equal
+            return self._whole(self.plus + (self.then + more) * self.by)
+        return replace(self, then=self.then + more)
+
+    def __mul__(self, times: int) -> Size:
+        if self.by == 1:
+            return replace(self, times=self.times * times, then=self.then * times)
+        return replace(self, times=self.times * times, then=self.then * times)
+
+    def __floordiv__(self, by: int) -> Size | None:
+        """None where that is no such extent."""
+        if by == 1:
+            return self
+        if self.times == 1:
+            return replace(self, plus=self.plus + self.then * self.by, by=self.by * by, then=0)
+        if self.times % by == 0:
+            return replace(self, times=self.times // by, then=0) + self.then // by
+        if by % self.times == 0:  # (t * q + c) // (t * b) is (q + c // t) // b
+            q = replace(self, times=1, then=0) + self.then // self.times
+            return q // (by // self.times)
+        return None
+
+    def _whole(self, plus: int) -> Size:
+        return replace(self, plus=plus, then=0)
+
+    def text(self, n: str) -> str:
+        """As an expression in C, `n` being the elements of the open dimension."""
+        inner = f"{n} + {self.plus}" if self.plus > 0 else f"{n} - {-self.plus}" if self.plus else n
+        if self.by > 1:
+            inner = f"({inner}) / {self.by}" if self.plus else f"{n} / {self.by}"
+            inner = f"{inner} * {self.times}" if self.times > 1 else inner
+        elif self.times > 1:
+            inner = f"({inner}) * {self.times}" if self.plus else f"{n} * {self.times}"
+        return f"{inner} + {self.then}" if self.then > 0 else f"{inner} - {-self.then}" if self.then else inner

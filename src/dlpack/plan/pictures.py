@@ -1,0 +1,59 @@
+"""Steps that there are for pictures of any size within bounds (graph/pictures.py), besides calls of kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from dlpack.graph.fuse import Group
+from dlpack.graph.ir import Node, Sizes
+from dlpack.kernels.build import Argument, Call
+from dlpack.kernels.place import Buffer, Placement
+from dlpack.plan.program import Address, ShareStep, SpreadStep, Step
+
+A_STEP = -2
+"""In place of a kernel's number: the group is a step."""
+
+STEP_NAMES = {"Spread": "spread", "Dense": "gather", "Share": "share"}
+BY_STEPS = tuple(STEP_NAMES)
+
+
+def step_call(group: Group, placement: Placement) -> Call:
+    """The operands of a step: what it reads, then what it writes."""
+    places = [placement.places[v] for v in (*group.inputs, *group.outputs)]
+    return Call(A_STEP, tuple(Argument(p.buffer, p.layout.offset) for p in places), group)
+
+
+def step_of(node: Node, addresses: Sequence[Address], placement: Placement) -> Step:
+    if node.op == "Share":
+        return ShareStep(addresses[0], node.attrs["sizes"], node.attrs["fixed"])
+    back = node.op == "Dense"
+    value = node.inputs[0] if back else node.outputs[0]
+    t, layout = placement.graph.types[value], placement.places[value].layout
+    dims = [
+        (size or n, stride)
+        for n, size, stride in zip(t.shape, t.sizes or (None,) * len(t.shape), layout.strides, strict=True)
+        if n > 1
+    ]
+    return SpreadStep(addresses[0], addresses[1], tuple(dims), back)
+
+
+class Borders:
+    """The borders that move with the size of a picture: they are filled before something reads what was written."""
+
+    def __init__(self, placement: Placement) -> None:
+        self.buffers = placement.buffers
+        types = placement.graph.types
+        self.sizes: dict[str, Sizes] = {
+            name: types[name].sizes for name, b in placement.buffers.items() if b.halo and any(types[name].sizes)
+        }
+        self.written: set[str] = set()
+
+    def due(self, call: Call) -> Iterator[Buffer]:
+        """The buffers whose border is to be filled before a call."""
+        count = len(call.group.outputs)
+        read, written = call.arguments[:-count], call.arguments[-count:]
+        for name in dict.fromkeys(a.buffer for a in read):
+            if name in self.written:
+                self.written.discard(name)
+                yield self.buffers[name]
+        self.written.update(a.buffer for a in written if a.buffer in self.sizes)
