@@ -408,7 +408,8 @@ class _Job:
             for k, (n, o) in enumerate(zip([*names, *outs], [*self.inputs, *self.outputs], strict=True))
         ]
         constant = frozenset(k for k, o in enumerate(self.inputs) if o.constant)
-        return KernelSpec(self.tensors, operands, constant, self.order, open=self.graph.open)
+        taller = bool(self.graph.caches)  # a decoder reads single tokens, then blocks of them
+        return KernelSpec(self.tensors, operands, constant, self.order, open=self.graph.open, taller=taller)
 
 
 def _names(inputs: Sequence[_Operand], group: Group) -> list[str]:

@@ -21,6 +21,7 @@ class KernelSpec:
     `order` is the main output's dimensions from outermost to innermost in memory. `fixed` has, by parameter index, the
     packed layouts in which constants are stored already: one of them is to be kept to, or the weights are stored twice.
     `open`: dimensions whose extent is a multiple of it are open, of which a run may have less; 0 where none is.
+    `taller`: the same constants are multiplied with more rows in sets of shapes that follow.
     """
 
     tensors: Sequence[Any]
@@ -29,6 +30,7 @@ class KernelSpec:
     order: tuple[int, ...]
     fixed: Mapping[int, tuple[Layout, ...]] = field(default_factory=dict)
     open: int = 0
+    taller: bool = False
 
 
 @dataclass(frozen=True)
