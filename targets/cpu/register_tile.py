@@ -156,7 +156,8 @@ def _blocks(state: State, found: _Reduction, height: int) -> dict[int, int]:
         return {width: width for width in packed or open_}
     if not found.broadcast or lanes == 1:
         return {width: width for width in packed}
-    if not packed and found.packed and state.spec.taller and height == 1 and found.group > widest:
+    floats = [r for r in found.packed if dtype_of(r.buffer) == "float32"]  # blocks of bytes are in L2 as they are
+    if not packed and floats and state.spec.taller and height == 1 and found.group > widest:
         packed = [choose_tile(TALL, found.group, found.info.extent_of_reduction, machine, True, True).columns]
     blocks = {part: width for width in packed for part in range(lanes, width, lanes) if width % part == 0}
     blocks |= {side: width for width in packed for side in range(2 * width, widest + 1, width)}
