@@ -66,6 +66,7 @@ def _tables(program: Program) -> list[str]:
         "// Of each set of shapes: the tokens that a run reads, and the slots of the cache before them.",
         "struct reading_set_sizes {\n  int32_t rows, slots;\n};",
         f"constexpr int32_t kReadingSetCount = {len(d.sets)}, kMostRows = {d.block};",
+        f"constexpr bool kScoresOfLast = {'true' if d.last else 'false'};  // of the tokens that a run reads",
         *wrapped(f"constexpr reading_set_sizes kReadingSets[] = {{{rows}}};"),
         "// Keys or values: where they lie, and how many bytes apart heads, rows and elements are.",
         "struct cache {\n  size_t offset;\n  int32_t heads, size, bytes;\n  ptrdiff_t head, row, element;\n};",

@@ -81,11 +81,15 @@ namespace impl { namespace {
 
 constexpr int64_t kNoToken = -1;
 
-// Moves `count` rows of a cache to where the text ends.
+// Moves `count` rows of a cache to where the text ends. Of transposed ones the elements of all rows
+// lie side by side, and are copied at once unless they overlap those at the end of the text.
 void keep_rows(const @name@_predictor& p, const cache& c, int32_t from, int32_t to, int32_t count) {
   uint8_t* const data = p.arena - kCacheBytes + c.offset;
+  const bool at_once = c.row == c.bytes && c.element != c.bytes && from - to >= count;
+  const int32_t runs = at_once ? 1 : count;
+  const size_t bytes = static_cast<size_t>(c.bytes) * static_cast<size_t>(at_once ? count : 1);
   for (int32_t h = 0; h < c.heads; ++h) {
-    for (int32_t r = 0; r < count; ++r) {
+    for (int32_t r = 0; r < runs; ++r) {
       uint8_t* const source = data + h * c.head + (from + r) * c.row;
       uint8_t* const target = data + h * c.head + (to + r) * c.row;
       if (c.element == c.bytes) {
@@ -93,7 +97,7 @@ void keep_rows(const @name@_predictor& p, const cache& c, int32_t from, int32_t 
         continue;
       }
       for (int32_t e = 0; e < c.size; ++e)
-        copy_bytes(target + e * c.element, source + e * c.element, static_cast<size_t>(c.bytes));
+        copy_bytes(target + e * c.element, source + e * c.element, bytes);
     }
   }
 }
@@ -144,7 +148,7 @@ int32_t reading_set(const @name@_predictor& p, size_t count) {
     if (slots != p.length) keep_rows(p, c, slots, p.length, taken);
   }
   p.length += taken;
-  p.scored = taken - 1;
+  p.scored = kScoresOfLast ? 0 : taken - 1;
   *read = static_cast<size_t>(taken);
   return @NAME@_OK;
 }

@@ -94,6 +94,7 @@ class _Plan:
     """How a reduction is computed: which loops, in which order, are around the tile, in it and unrolled."""
 
     tile: Tile
+    block: int  # columns of a block of packed weights: mostly the tile's
     rows: Axis | None  # the axis of the tile's rows
     steps: tuple[Axis, ...]  # the reduction's loops
     window: tuple[Axis, ...]  # its unrolled ones, within the others
@@ -111,6 +112,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
     height = rows.extent if rows else 1
     opened = state.spec.may_be_less(height)  # then no tile is cut
     stays = not found.depthwise or rows is None or all(_window_stays(r, rows, info, machine) for r in found.reads)
+    blocks = _blocks(state, found, height)
     if found.grouped:
         tile = grouped_tile(height, found.group, machine)
     else:
@@ -121,7 +123,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
             machine,
             found.broadcast,
             bool(found.packed) or found.broadcast,
-            widths=_widths(state, found),
+            widths=blocks,
             kind="open" if opened else "" if stays else "long",
         )
     window = _window(found, rows, machine, state.spec.reduces and bool(state.spec.tags))
@@ -130,6 +132,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
     prefetch = bool(steps and found.packed) and _streams(state, found.packed)
     return _Plan(
         tile,
+        blocks.get(tile.columns, tile.columns),
         rows,
         steps,
         window,
@@ -139,33 +142,51 @@ def _plan(state: State, found: _Reduction) -> _Plan:
     )
 
 
-def _widths(state: State, found: _Reduction) -> list[int]:
-    """The columns that a tile may have, if not any: those of packed weights, and what divides an open dimension."""
-    packed = state.widths(r.buffer for r in found.packed)
-    if packed or not state.spec.may_be_less(found.group):
-        return packed
-    lanes = state.machine.lanes
-    return [lanes * k for k in range(1, 9) if found.group % (lanes * k) == 0 and found.group > lanes * k]
+def _blocks(state: State, found: _Reduction, height: int) -> dict[int, int]:
+    """The columns that a tile may have, if not any, with those of the blocks that its weights are packed in.
+
+    A tile may take a part of a block, or several side by side: a single row wants to be wide, and more rows want to be
+    narrow, so that as many of them as possible meet a weight that is loaded once. Where more rows follow, the blocks
+    are as they want them. An open dimension's columns divide it.
+    """
+    machine, lanes, widest = state.machine, state.machine.lanes, 8 * state.machine.lanes
+    packed = sorted(state.widths(r.buffer for r in found.packed), reverse=True)
+    if state.spec.open or state.spec.tags:
+        parts = [lanes * k for k in range(1, 9) if found.group % (lanes * k) == 0 and found.group > lanes * k]
+        return {width: width for width in packed or (parts if state.spec.may_be_less(found.group) else [])}
+    if not found.broadcast or lanes == 1:
+        return {width: width for width in packed}
+    floats = [r for r in found.packed if dtype_of(r.buffer) == "float32"]  # blocks of bytes are in L2 as they are
+    if not packed and floats and state.spec.taller and height == 1 and found.group > widest:
+        packed = [choose_tile(TALL, found.group, found.info.extent_of_reduction, machine, True, True).columns]
+    blocks = {part: width for width in packed for part in range(lanes, width, lanes) if width % part == 0}
+    blocks |= {side: width for width in packed for side in range(2 * width, widest + 1, width)}
+    return blocks | {width: width for width in packed}
+
+
+TALL = 64
+"""Rows for which weights are packed that are multiplied with one row now and more later."""
 
 
 def _apply(state: State, found: _Reduction, plan: _Plan) -> Scheduled:
     for read in found.packed:
-        _pack(state, read, found.vector, plan.tile.columns, (*plan.steps, *plan.window))
+        _pack(state, read, found.vector, plan.block, (*plan.steps, *plan.window))
     out = found.last if found.last is not None else state.sch.cache_write(found.block, 0, "local")
     nest = _tile_output(state, out, found, plan)
     state.sch.compute_at(found.block, nest.innermost, preserve_unit_loops=True)
     if found.last is not None:
         state.sch.set_scope(found.block, 0, "local")
     _order_sums(state, found, plan)
-    state.share([nest.vectors, *nest.others] if plan.vectors_first else [*nest.others, nest.vectors])
+    state.share([*nest.vectors, *nest.others] if plan.vectors_first else [*nest.others, *nest.vectors])
     return state.finish(f"register tile {plan.tile.rows} x {plan.tile.columns}")
 
 
 @dataclass(frozen=True)
 class _Nest:
-    """The loops around a tile: over its vectors, over everything else, and whichever of them is the innermost."""
+    """The loops around a tile: over its vectors (blocks of weights, tiles in a block), over everything else, and
+    whichever of them is the innermost."""
 
-    vectors: Any
+    vectors: list[Any]
     others: list[Any]
     innermost: Any
 
@@ -179,16 +200,17 @@ def _tile_output(state: State, out: Any, found: _Reduction, plan: _Plan) -> _Nes
     if found.grouped:
         groups, v = sch.split(v, [None, found.group])
         outer.append(groups)
-    vo, vi = sch.split(v, [None, plan.tile.columns])
+    inside = [plan.block // plan.tile.columns] if plan.block > plan.tile.columns else []
+    *vo, vi = sch.split(v, [None, *inside, plan.tile.columns])  # within a block addresses are linear
     if plan.rows is None:
-        sch.reorder(*outer, vo, vi)
-        nest = _Nest(vo, outer, vo)
+        sch.reorder(*outer, *vo, vi)
+        nest = _Nest(vo, outer, vo[-1])
     else:
         r = loops[found.info.spatial.index(plan.rows)]
         ro, ri = sch.split(r, [None, plan.tile.rows])
         rest = [x for x in outer if x is not r]
         batch = 0 if len(rest) < 2 else 1
-        around = [*rest, ro, vo] if plan.in_memory_order else [*rest[:batch], vo, *rest[batch:], ro]
+        around = [*rest, ro, *vo] if plan.in_memory_order else [*rest[:batch], *vo, *rest[batch:], ro]
         sch.reorder(*around, ri, vi)
         sch.unroll(ri)
         nest = _Nest(vo, [*rest, ro], around[-1])
@@ -210,7 +232,9 @@ def _order_sums(state: State, found: _Reduction, plan: _Plan) -> None:
         sch.unroll(x)
     _side_by_side(state, vector)
     if plan.prefetch:
-        sch.annotate(steps[-1], PREFETCH, PREFETCH_VECTORS * state.machine.lanes)
+        sch.annotate(
+            steps[-1], PREFETCH, PREFETCH_VECTORS * state.machine.lanes * max(1, plan.block // plan.tile.columns)
+        )
     sch.decompose_reduction(found.block, (steps + window)[0])
 
 

@@ -24,6 +24,7 @@ class KernelSpec:
     `open`: dimensions whose extent is a multiple of it are open, of which a run may have less; 0 where none is.
     `tags`, where there are pictures of several sizes: of each operand's dimensions what a run has of them.
     `reduces`: the kernel takes such dimensions of its inputs as a whole.
+    `taller`: the same constants are multiplied with more rows in sets of shapes that follow.
     """
 
     tensors: Sequence[Any]
@@ -34,13 +35,18 @@ class KernelSpec:
     open: int = 0
     tags: Sequence[Sequence[Tag]] = ()
     reduces: bool = False
+    taller: bool = False
 
     def may_be_less(self, extent: int) -> bool:
         """Whether a run may have less than `extent` along a dimension."""
         if self.open:
             return extent % self.open == 0
         shapes = (tuple(int(n) for n in t.shape) for t in self.tensors)
-        return any(tag and n == extent for s, own in zip(shapes, self.tags, strict=False) for n, tag in zip(s, own, strict=True))
+        return any(
+            tag and n == extent
+            for s, own in zip(shapes, self.tags, strict=False)
+            for n, tag in zip(s, own, strict=True)
+        )
 
 
 @dataclass(frozen=True)

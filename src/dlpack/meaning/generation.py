@@ -38,7 +38,8 @@ class Decoder:
     """What a program knows of reading and writing tokens.
 
     `tokens`, `mask` and `positions` number the inputs (-1: there is none), `logits` the output. `sets` has of each set
-    of shapes how many tokens it reads and how many slots of the cache it attends to besides.
+    of shapes how many tokens it reads and how many slots of the cache it attends to besides. `last`: it gives the scores
+    of the last of them alone.
     """
 
     tokens: int
@@ -48,6 +49,7 @@ class Decoder:
     context: int
     vocabulary: int
     sets: tuple[tuple[int, int], ...]
+    last: bool
 
     @property
     def block(self) -> int:
@@ -82,11 +84,13 @@ class Generation:
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
-        """Tokens and slots of each set of shapes: one token with few slots and with more, then blocks of tokens."""
+        """Tokens and slots of each set of shapes: one token with few slots and with more, then blocks of tokens, of
+        which large ones, the beginnings of prompts, have few slots or all."""
         slots = [self.context]
         while slots[0] // 4 >= _SHORTEST:
             slots.insert(0, slots[0] // 4)
-        return (*((1, n) for n in slots), *((rows, self.context) for rows in self.blocks))
+        blocks = [(rows, n) for rows in self.blocks for n in (slots[0], slots[-1]) if rows > BLOCK or n == self.context]
+        return tuple(dict.fromkeys([*((1, n) for n in slots), *blocks]))
 
     def shapes(self, rows: int, slots: int) -> Shapes:
         """The shapes of all inputs of the export for so many tokens after so many slots."""

@@ -63,6 +63,13 @@ def cached(
     return without_past(proto, generation), with_caches(graph, generation), {**ranges, **said}
 
 
+def with_scores_of(proto: Any, generation: Generation, number: int) -> Any:
+    """The export for one of its sets of shapes, which gives no scores but those of the last token."""
+    from dlpack.model.last_scores import with_last_scores
+
+    return with_last_scores(proto, generation, *generation.sizes[number])
+
+
 def without_past_of(again: Callable[[], Any], generation: Generation) -> Any:
     """The cleaned model, made again, as a new predictor computes it."""
     from dlpack.model.past import without_past
@@ -114,5 +121,6 @@ def with_decoder(program: Program, generation: Generation) -> Program:
     positions = names.index(generation.positions) if generation.positions in names else -1
     logits = [t.name for t in program.outputs].index(generation.logits)
     vocabulary = program.outputs[logits].shape[-1]
-    decoder = Decoder(tokens, mask, positions, logits, generation.context, vocabulary, generation.sizes)
+    last = all(s.outputs[logits].shape[-2] == 1 for s in program.shape_sets)
+    decoder = Decoder(tokens, mask, positions, logits, generation.context, vocabulary, generation.sizes, last)
     return replace(program, decoder=decoder)

@@ -16,7 +16,7 @@ from dlpack.meaning.preprocess import resolve
 from dlpack.meaning.shape_sets import Shapes, bucket_sets, describe_shapes
 from dlpack.options import Options, Progress
 from dlpack.source import Source, close_batch, read_source
-from dlpack.stages.decoder import cached, check_decoder, generation_for, in_slots, without_past_of
+from dlpack.stages.decoder import cached, check_decoder, generation_for, in_slots, with_scores_of, without_past_of
 from dlpack.stages.precision import check_precision, reduce_precision
 from dlpack.stages.text import Found, find_tokenizer
 
@@ -101,8 +101,9 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
             try:
                 proto = _read(model, options, shapes).proto if number and source.exported else given
                 shapes = source.open_shapes(shapes)
-                again = _cleaned(proto, shapes, options.maxima)
-                proto, graph = clean_graph(proto, shapes, options.maxima)
+                made = partial(with_scores_of, proto, generation, number) if generation else _same(proto)
+                again = _cleaned(made, shapes, options.maxima)
+                proto, graph = clean_graph(made(), shapes, options.maxima)
             except (ModelError, UnsupportedError, UsageError) as e:
                 if number:  # the first set had no error
                     asked = describe_shapes(options.shapes, options.batch) if options.batch else describe_shapes(shapes)
@@ -196,8 +197,8 @@ def _read(model: Path, options: Options, shapes: Shapes) -> Source:
     return replace(source, warnings=(*source.warnings, *close_batch(source.proto, shapes)))
 
 
-def _cleaned(proto: Any, shapes: Shapes, maxima: Mapping[str, int]) -> Callable[[], Any]:
-    return lambda: clean_graph(proto, shapes, maxima)[0]
+def _cleaned(made: Callable[[], Any], shapes: Shapes, maxima: Mapping[str, int]) -> Callable[[], Any]:
+    return lambda: clean_graph(made(), shapes, maxima)[0]
 
 
 def _same(proto: Any) -> Callable[[], Any]:

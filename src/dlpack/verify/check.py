@@ -94,6 +94,7 @@ def _as_built(
     """
     from dlpack.model.clean import clean
     from dlpack.model.internals import keep_internals
+    from dlpack.model.last_scores import with_last_scores
     from dlpack.model.load import load_model
     from dlpack.model.past import without_past
     from dlpack.model.rounded import round_weights
@@ -115,7 +116,9 @@ def _as_built(
     def cleaned(shapes: dict[str, tuple[int, ...]]) -> Any:
         if generation:
             rows = shapes[generation.tokens][1]
-            return without_past(clean(proto, generation.shapes(rows, shapes[generation.mask][1] - rows)), generation)
+            size = rows, shapes[generation.mask][1] - rows
+            made = clean(with_last_scores(proto, generation, *size), generation.shapes(*size))
+            return without_past(made, generation)
         made = limited(clean(proto, shapes), options.get("maxima", {}))
         if dtype := options.get("weights_type"):
             round_weights(made, dtype)
