@@ -21,6 +21,7 @@ from dlpack.loops.ir import (
     Gathered,
     Kernel,
     Load,
+    LoadTwo,
     LoopAxis,
     Op,
     Open,
@@ -159,11 +160,13 @@ class CppPrinter(Printer):
 
     def pointer(self, s: Pointer) -> str:
         const = "" if s.written else "const "
-        address = self.address(s.buffer, s.index)
-        if s.apart:
-            self.functions.add("apart")
-            address = f"apart({address})"
-        return f"{const}{CPP_TYPE[s.dtype]}* const {s.name} = {address}"
+        fixed = "" if s.moves else " const"
+        return f"{const}{CPP_TYPE[s.dtype]}*{fixed} {s.name} = {self.address(s.buffer, s.index)}"
+
+    def load_two(self, s: LoadTwo) -> str:
+        self.functions.add("load_two")
+        self.type(s.dtype, s.lanes)
+        return f"const auto [{s.first}, {s.second}] = load_two({s.pointer})"
 
     def prefetch(self, address: str) -> list[str]:
         return [f"__builtin_prefetch({address})"]

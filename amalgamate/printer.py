@@ -21,6 +21,7 @@ from dlpack.loops.ir import (
     Index,
     Kernel,
     Load,
+    LoadTwo,
     Op,
     Pointer,
     Prefetch,
@@ -95,6 +96,10 @@ class Printer:
     def pointer(self, s: Pointer) -> str:
         """The declaration of a pointer."""
         raise self.lacks("pointers")
+
+    def load_two(self, s: LoadTwo) -> str:
+        """The names of two vectors at a pointer that moves."""
+        raise self.lacks("pointers that move")
 
     def barrier(self) -> str:
         raise self.lacks("barriers")
@@ -193,6 +198,9 @@ class Printer:
 
     def _Pointer(self, s: Pointer, depth: int) -> list[str]:
         return self.line(self.pointer(s), depth)
+
+    def _LoadTwo(self, s: LoadTwo, depth: int) -> list[str]:
+        return self.line(self.load_two(s), depth)
 
     def _Barrier(self, s: Barrier, depth: int) -> list[str]:
         return self.line(self.barrier(), depth)

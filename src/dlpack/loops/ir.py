@@ -232,14 +232,25 @@ class Prefetch(Stmt):
 @dataclass(frozen=True)
 class Pointer(Stmt):
     """Names the address of ``buffer[index]``; `buffer` may be a pointer too. `written`: it serves stores as well.
-    `apart`: the compiler shall keep it in a register, and not compute it from others near it."""
+    `moves`: loads of two vectors from it move it on."""
 
     name: str
     dtype: str
     written: bool
     buffer: str
     index: Linear
-    apart: bool = False
+    moves: bool = False
+
+
+@dataclass(frozen=True)
+class LoadTwo(Stmt):
+    """Names the two vectors of `lanes` elements at a pointer, and moves it behind them."""
+
+    first: str
+    second: str
+    dtype: str
+    lanes: int
+    pointer: str
 
 
 @dataclass(frozen=True)

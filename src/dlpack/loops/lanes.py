@@ -3,8 +3,9 @@
 Arm multiplies a vector by one lane of another in one instruction (``fmla v0.4s, v1.4s, v2.s[3]``). So where a reduction
 walks along memory, as many steps as a vector has lanes share one load per row in place of a load and a broadcast each;
 and where the rows of a tile lie side by side (a window that moves over a row of pixels), they share loads among them.
-A long reduction takes two vectors of each row at a time, by one instruction (``ldp``). That reaches only 1,008 bytes
-from an address, so each row then has an address of its own.
+A longer reduction takes two vectors of each row at a time, by one instruction that also moves the row's address
+(``ldp q0, q1, [x0], #32``). Each pair is loaded where it is first used: loaded together, they would push sums out of
+the registers.
 
 Dot products take four bytes of a row at a time (``sdot v0.4s, v1.16b, v2.4b[3]``), and matrix products eight: a vector
 then holds 4 or 2 steps.
@@ -27,6 +28,7 @@ from dlpack.loops.ir import (
     If,
     Kernel,
     Load,
+    LoadTwo,
     LoopAxis,
     Op,
     Pointer,
@@ -122,15 +124,20 @@ def _steps(loop: For, registers: _Registers) -> list[Stmt] | None:
     steps = [list(_moved(step, loop.var, u, rows)) for u in range(2 * lanes if paired else lanes)]
     trips = extent // len(steps)
     kept = _prefetched_lines(steps)
-    body = [*rows.loads, *(Scope(tuple(s for s in one if not isinstance(s, Prefetch) or s in kept)) for one in steps)]
-    middle, at_once = loop.begin + trips * len(steps), 1 if bytes_of else _trips_together(trips, extent)
-    out: list[Stmt] = [*rows.addresses, replace(loop, end=middle, step=len(steps), body=tuple(body), together=at_once)]
+    steps = [[s for s in one if not isinstance(s, Prefetch) or s in kept] for one in steps]
+    body = [*rows.loads]
+    if paired:
+        body += _loaded_where_used(steps.pop(0), rows, registers.taken)
+    body += [Scope(tuple(one)) for one in steps]
+    middle, at_once = loop.begin + trips * rows.steps, 1 if bytes_of else _trips_together(trips, extent)
+    out: list[Stmt] = [*rows.addresses, replace(loop, end=middle, step=rows.steps, body=tuple(body), together=at_once)]
     if trips == 1:
         out = [Scope(tuple(at_place(body, loop.var, Linear(loop.begin))))]
     if loop.end - middle == 1:
         out.append(Scope(tuple(at_place(loop.body, loop.var, Linear(middle)))))
     elif loop.end > middle:
-        out.append(replace(loop, begin=middle))
+        rest = replace(loop, begin=middle)
+        out += (paired and _steps(rest, registers)) or [rest]
     return out
 
 
@@ -147,13 +154,20 @@ MANY_STEPS = 512
 
 @dataclass(frozen=True)
 class _Rows:
-    """The vectors that hold the scalars of a trip's steps, `lanes` steps each: their names by the scalar's, in order,
-    and their `loads`, from `addresses` that stand before the loop."""
+    """The vectors that hold the scalars of a trip's steps, `lanes` steps each: their names by the scalar's, in order.
+    They are loaded by `loads` at the trip's begin, or those of a scalar by its `pair`, where it is first used, from an
+    address that one of `addresses` declares before the loop."""
 
     lanes: int
     names: Mapping[str, tuple[str, ...]]
-    loads: Sequence[Stmt]
-    addresses: Sequence[Stmt] = ()
+    loads: Sequence[Stmt] = ()
+    pairs: Mapping[str, LoadTwo] = field(default_factory=dict)
+    addresses: Sequence[Pointer] = ()
+
+    @property
+    def steps(self) -> int:
+        """In a trip."""
+        return self.lanes * max(len(names) for names in self.names.values())
 
 
 def _vectors(step: _Step, lanes: int) -> _Rows:
@@ -166,20 +180,38 @@ def _vectors(step: _Step, lanes: int) -> _Rows:
 
 
 def _pairs(step: _Step, loop: For, registers: _Registers) -> _Rows:
-    """Two vectors for each row, from an address of its own."""
-    lanes, here = registers.lanes, Linear.var(loop.var) - loop.begin
+    """Two vectors for each row, from an address of its own, which moves with the trips."""
     names: dict[str, tuple[str, ...]] = {}
-    loads: list[Stmt] = []
-    addresses: list[Stmt] = []
+    pairs: dict[str, LoadTwo] = {}
+    addresses: list[Pointer] = []
     for name, e in step.scalars.items():
         row = _fresh(f"{e.buffer}_row", registers.taken)
         start = e.index + (Linear(loop.begin) - Linear.var(loop.var))
-        addresses.append(Pointer(row, e.dtype, False, e.buffer, start, apart=True))
+        addresses.append(Pointer(row, e.dtype, False, e.buffer, start, moves=True))
         names[name] = (name, _fresh(f"{e.buffer}_by_lane", registers.taken))
-        for k, vector in enumerate(names[name]):
-            load = Load(e.dtype, lanes, row, here + k * lanes, lanes)
-            loads.append(Declare(vector, e.dtype, lanes, load, True))
-    return _Rows(lanes, names, loads, addresses)
+        pairs[name] = LoadTwo(*names[name], e.dtype, registers.lanes, row)
+    return _Rows(registers.lanes, names, pairs=pairs, addresses=addresses)
+
+
+def _loaded_where_used(first: Iterable[Stmt], rows: _Rows, taken: set[str]) -> Iterator[Stmt]:
+    """A trip's first step with the pairs of vectors, each before the first statement that uses it. The other steps are
+    scopes within the trip, so what this one names for itself gets other names."""
+    waiting = {load.first: load for load in rows.pairs.values()}
+    renamed: dict[str, str] = {}
+
+    def on_expr(e: Expr) -> Expr:
+        return replace(e, name=renamed.get(e.name, e.name)) if isinstance(e, Ref) else e
+
+    for s in first:
+        for e in _expressions((s,)):
+            if isinstance(e, Ref) and e.name in waiting:
+                yield waiting.pop(e.name)
+        s = _mapped(s, on_expr)
+        if isinstance(s, Declare):
+            stem = s.value.buffer if isinstance(s.value, Load) else s.name
+            renamed[s.name] = _fresh(f"{stem}_first", taken)
+            s = replace(s, name=renamed[s.name])
+        yield s
 
 
 def _neighbours(stmts: tuple[Stmt, ...], registers: _Registers) -> tuple[Stmt, ...] | None:
