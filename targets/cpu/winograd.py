@@ -41,7 +41,7 @@ def winograd(state: State) -> Scheduled | None:
     if parts > 1 and not widths:
         widths = [n for n in range(machine.lanes, part + 1, machine.lanes) if part % n == 0]
     state.machine = machine = for_runs(machine, depth, points(info) * depth)
-    tile, _ = best_tile(band_rows * band_columns, part, depth, machine, True, True, "whole", widths)
+    tile, _ = best_tile(band_rows * band_columns, part, depth, machine, True, True, "" if machine.pairs else "whole", widths)
     part = -(-part // tile.columns) * tile.columns
     _pack(state, info, tile.columns)
 
