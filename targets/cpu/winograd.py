@@ -41,7 +41,8 @@ def winograd(state: State) -> Scheduled | None:
     if parts > 1 and not widths:
         widths = [n for n in range(machine.lanes, part + 1, machine.lanes) if part % n == 0]
     state.machine = machine = for_runs(machine, depth, points(info) * depth)
-    tile, _ = best_tile(band_rows * band_columns, part, depth, machine, True, True, "" if machine.pairs else "whole", widths)
+    heights = "" if machine.pairs else "whole"  # loads in pairs are worth the code of a last tile of fewer rows
+    tile, _ = best_tile(band_rows * band_columns, part, depth, machine, True, True, heights, widths)
     part = -(-part // tile.columns) * tile.columns
     _pack(state, info, tile.columns)
 

@@ -74,8 +74,9 @@ def _block(stmts: tuple[Stmt, ...], constants: Collection[str]) -> tuple[Stmt, .
 
 def _is_result(s: Stmt) -> bool:
     """Whether it stores what is made of sums, in a block of its own where that has a name."""
-    named = isinstance(s, Scope) and all(isinstance(t, Store) or (isinstance(t, Declare) and t.constant) for t in s.body)
-    return isinstance(s, Store) or named
+    if isinstance(s, Scope):
+        return all(isinstance(t, Store) or (isinstance(t, Declare) and t.constant) for t in s.body)
+    return isinstance(s, Store)
 
 
 def _is_zero(e: Expr | None) -> bool:
