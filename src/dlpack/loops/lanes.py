@@ -201,8 +201,9 @@ def _pairs(step: _Step, loop: For, registers: _Registers) -> _Rows:
         row = _fresh(f"{e.buffer}_row", registers.taken)
         start = e.index + (Linear(loop.begin) - Linear.var(loop.var))
         addresses.append(Pointer(row, e.dtype, False, e.buffer, start, moves=True))
-        names[name] = (name, _fresh(f"{e.buffer}_by_lane", registers.taken))
-        pairs[name] = LoadTwo(*names[name], e.dtype, registers.lanes, row)
+        second = _fresh(f"{e.buffer}_by_lane", registers.taken)
+        names[name] = (name, second)
+        pairs[name] = LoadTwo(name, second, e.dtype, registers.lanes, row)
     return _Rows(registers.lanes, names, pairs=pairs, addresses=addresses)
 
 
