@@ -23,8 +23,9 @@ from bench.arm import cycles, emulated, zoo
 from dlpack.amalgamate.cpp import CppPrinter
 from dlpack.amalgamate.runtime import closure, sections
 from dlpack.loops.index import Linear
-from dlpack.loops.ir import Assign, Const, Declare, For, Kernel, Load, Op, Param, Prefetch, Ref, Store
+from dlpack.loops.ir import Assign, Const, Declare, For, Kernel, Load, Op, Param, Prefetch, Ref, Scope, Store
 from dlpack.loops.lanes import by_lane
+from dlpack.loops.slopes import larger_part
 from dlpack.loops.sums import start_from_addend
 from dlpack.options import Options
 from dlpack.pipeline import build
@@ -62,14 +63,19 @@ def test_steps_along_memory_share_a_vector() -> None:
     assert main.count("prefetch") == 1 and rest.count("prefetch") == 1  # four vectors of weights are a cache line
 
 
-def test_long_reductions_load_two_vectors_of_each_row_from_its_own_address() -> None:
+def test_longer_reductions_load_two_vectors_of_each_row_where_they_are_first_used() -> None:
     k = Linear.var("k")
-    loop = For("k", 0, 132, 1, (product(k + 3, k * 4),))
-    text = printed(loop, registers=4)
-    assert "const float* const x_row0 = apart(x + 3);" in text
-    assert "for (int k = 0; k != 128; k += 8)" in text and "for (int k = 128; k < 132; ++k)" in text
-    assert text.count("load<f32x4>(x_row0 + k") == 2 and "x_by_lane1[3] * load<f32x4>(w_k + 28)" in text
-    for others in (printed(loop, registers=3), printed(replace(loop, end=124), registers=4)):
+    weights = Declare("w_at0", "float32", 4, Load("float32", 4, "w", k * 4, 4), True)
+    loop = For("k", 0, 133, 1, (weights, product(k + 3, k * 4), replace(product(k + 203, k * 4), name="other")))
+    text = printed(loop, registers=7)
+    assert "const float* x_row0 = x + 3;" in text and "const float* x_row1 = x + 203;" in text
+    main, rest = text.split("k != 128; k += 8")[1].split("}  // for k")
+    lines = [line.strip() for line in main.splitlines()]
+    first, second = (lines.index(f"const auto [x_by_lane{r}, x_by_lane{r + 2}] = load_two(x_row{r});") for r in (0, 1))
+    assert lines[first - 1] == "const f32x4 w_first0 = load<f32x4>(w_k);" and second == first + 2
+    assert "x_by_lane2[3] * load<f32x4>(w_k + 28)" in main and "x_by_lane3[3]" in main
+    assert "load<f32x4>(x + 131)" in rest and "x[135]" in rest and "for" not in rest.replace("f32x4", "")  # five steps
+    for others in (printed(loop, registers=6), printed(replace(loop, end=28), registers=7)):
         assert "x_row" not in others and "k += 4" in others
 
 
@@ -108,6 +114,31 @@ def test_a_sum_starts_from_a_constant_that_is_added() -> None:
     assert start_from_addend(Kernel(PARAMS, no_sum), {"w"}).body == no_sum
     twice = (*body, Store("y", Linear(4), ACC, 4))
     assert start_from_addend(Kernel(PARAMS, twice), {"w"}).body == twice
+
+
+def test_a_sum_starts_from_a_constant_where_its_result_has_a_name() -> None:
+    bias = Load("float32", 4, "w", Linear(80), 4)
+    loop = For("k", 0, 8, 1, (product(Linear.var("k"), Linear.var("k") * 4),))
+    named = Declare("add", "float32", 4, Op("float32", 4, "+", (ACC, bias)), True)
+    add = Ref("float32", 4, "add")
+    squared = Store("y", Linear(), Op("float32", 4, "*", (add, add)), 4)
+    body = (Declare("acc", "float32", 4, ZERO), loop, Scope((named, squared)))
+    start, _, result = start_from_addend(Kernel(PARAMS, body), {"w"}).body
+    assert start == Declare("acc", "float32", 4, bias)
+    assert result == Scope((replace(named, value=ACC), squared))
+
+
+def test_a_leaky_relu_is_a_maximum() -> None:
+    def of(slope: float, condition: str = "<") -> Op:
+        part = Op("float32", 4, "*", (ACC, Op("float32", 4, "splat", (Const("float32", 1, slope),))))
+        positive = Op("bool", 4, condition, (ZERO, ACC))
+        store = Store("y", Linear(), Op("float32", 4, "select", (positive, ACC, part)), 4)
+        (made,) = larger_part(Kernel(PARAMS, (store,))).body
+        assert isinstance(made, Store) and isinstance(made.value, Op) and made.value.args[-2:] == (ACC, part)
+        return made.value
+
+    assert [of(c).op for c in (0.1, 1.0, 0.0, -0.5, 1.5, float("nan"))] == ["max", "max", *["select"] * 4]
+    assert of(0.1, "==").op == "select"
 
 
 # --- the page of counts -----------------------------------------------------------------------------------------------

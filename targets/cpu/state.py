@@ -16,6 +16,7 @@ from dlpack.loops.matrices import pairs_of_rows
 from dlpack.loops.opened import opened
 from dlpack.loops.rests import with_rests
 from dlpack.loops.sized import sized
+from dlpack.loops.slopes import larger_part
 from dlpack.loops.sums import start_from_addend
 from dlpack.loops.tir import Schedule, loop_names, lower, new_schedule
 from dlpack.targets.cpu.blocks import BlockInfo, examine
@@ -95,7 +96,7 @@ class State:
         constants = {kernel.params[i].name for i in self.spec.constant}
         kernel = factor_out(kernel, constants, self.machine.registers)
         if self.machine.by_lane:
-            kernel = in_parts(kernel)
+            kernel = in_parts(larger_part(kernel))
             registers = room(self.machine) if self.machine.pairs else 0
             kernel = by_lane(start_from_addend(kernel, constants), self.machine.lanes, registers)
         if self.machine.dot == "smmla":

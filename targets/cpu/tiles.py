@@ -155,7 +155,8 @@ def _cycles(
             inputs = h / machine.lanes if by_lane else h
             loads = (v if streamed else 0) + (inputs if broadcast else h * v)
             paired = machine.pairs and fits(h, v, replace(machine, registers_by_lane=2), broadcast, streamed)
-            step = machine.beside * (inputs / (2 if paired else 1) + -(-v // 2) + 1) if broadcast else 0
+            own = LOOP_OF_PAIRS if paired else 1
+            step = machine.beside * (inputs / (2 if paired else 1) + -(-v // 2) + own) if broadcast else 0
             step += max(h * v / machine.fma_ports, loads / machine.load_ports, machine.fma_latency if h * v else 0)
             step += L2_CYCLES * v * lines if from_l2 else 0
             total += n * m * (step * depth + 8 + 2 * h * v + max(0, h * v - 12) * lines)
@@ -175,6 +176,10 @@ def _beyond(rows: int, height: int, vectors: int) -> float:
     parts = [rows / (1 << k) for k in range(4)]
     return sum(1 + beyond / n for n in parts) / len(parts)
 
+
+LOOP_OF_PAIRS = 0.25
+"""Of instructions of the loop itself, a step's part where a trip is 8 steps, of which the compiler takes two at a time;
+else a trip is 4 steps and moves more addresses: 1."""
 
 LINE = 16
 """Elements of a cache line."""

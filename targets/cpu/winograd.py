@@ -44,7 +44,9 @@ def winograd(state: State) -> Scheduled | None:
         widths = [n for n in range(machine.lanes, part + 1, machine.lanes) if part % n == 0]
     state.machine = machine = for_runs(machine, depth, points(info) * depth)
     together = band_columns * (band_rows if len(tiles) == 1 else 1)
-    tile, _ = best_tile(together, part, depth, machine, True, True, "whole" if len(tiles) == 1 else "open", widths)
+    # Loads in pairs are worth the code of a last tile of fewer rows.
+    heights = "open" if len(tiles) > 1 else "" if machine.pairs else "whole"
+    tile, _ = best_tile(together, part, depth, machine, True, True, heights, widths)
     part = -(-part // tile.columns) * tile.columns
     _pack(state, info, tile.columns)
 

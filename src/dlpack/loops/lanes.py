@@ -55,7 +55,7 @@ LINE = 16
 """Elements of a cache line."""
 
 
-PAIRED_STEPS = 128
+PAIRED_STEPS = 32
 """Steps of a reduction from which on a trip takes two vectors of each row: fewer do not pay for the rows' addresses."""
 
 
@@ -82,7 +82,11 @@ def _block(stmts: tuple[Stmt, ...], registers: _Registers) -> tuple[Stmt, ...]:
             steps = _steps(s, registers)
             if steps is None:
                 body = _neighbours(s.body, registers) if _is_plain(s) else None
-                steps = [replace(s, body=_block(s.body, registers) if body is None else body)]
+                if body is None:
+                    s = replace(s, body=_block(s.body, registers))
+                else:
+                    s = replace(s, body=body, together=_all_of_a_few(s))
+                steps = [s]
             out.extend(steps)
             continue
         if isinstance(s, While | Scope):
@@ -152,6 +156,15 @@ def _trips_together(trips: int, steps: int) -> int:
 MANY_STEPS = 512
 
 
+def _all_of_a_few(loop: For) -> int:
+    """The trips of a short loop, over the colours of a pixel or the rows of a window; else one at a time."""
+    trips = loop.end - loop.begin
+    return trips if loop.step == 1 and trips <= A_FEW else 1
+
+
+A_FEW = 4
+
+
 @dataclass(frozen=True)
 class _Rows:
     """The vectors that hold the scalars of a trip's steps, `lanes` steps each: their names by the scalar's, in order.
@@ -188,8 +201,9 @@ def _pairs(step: _Step, loop: For, registers: _Registers) -> _Rows:
         row = _fresh(f"{e.buffer}_row", registers.taken)
         start = e.index + (Linear(loop.begin) - Linear.var(loop.var))
         addresses.append(Pointer(row, e.dtype, False, e.buffer, start, moves=True))
-        names[name] = (name, _fresh(f"{e.buffer}_by_lane", registers.taken))
-        pairs[name] = LoadTwo(*names[name], e.dtype, registers.lanes, row)
+        second = _fresh(f"{e.buffer}_by_lane", registers.taken)
+        names[name] = (name, second)
+        pairs[name] = LoadTwo(name, second, e.dtype, registers.lanes, row)
     return _Rows(registers.lanes, names, pairs=pairs, addresses=addresses)
 
 

@@ -22,8 +22,9 @@ from dlpack.loops.ir import (
     Stmt,
     Store,
     While,
+    expressions,
     exprs,
-    map_expr,
+    map_stmts,
     walk,
     walk_expr,
 )
@@ -46,12 +47,11 @@ def _block(stmts: tuple[Stmt, ...], constants: Collection[str]) -> tuple[Stmt, .
             s = replace(s, then=_block(s.then, constants), otherwise=_block(s.otherwise, constants))
         out.append(s)
     zeros = {s.name for s in out if isinstance(s, Declare) and _is_zero(s.value)}
-    reads = Counter(e.name for s in out if isinstance(s, Store) for e in walk_expr(s.value) if isinstance(e, Ref))
+    results = list(expressions(s for s in out if _is_result(s)))
+    reads = Counter(e.name for e in results if isinstance(e, Ref))
     addends = {
         name: addend
-        for s in out
-        if isinstance(s, Store)
-        for e in walk_expr(s.value)
+        for e in results
         for name, addend in _addend(e, constants)
         if name in zeros and reads[name] == 1 and _is_summed_in_loops(out, name)
     }
@@ -65,9 +65,18 @@ def _block(stmts: tuple[Stmt, ...], constants: Collection[str]) -> tuple[Stmt, .
     def started(s: Stmt) -> Stmt:
         if isinstance(s, Declare) and s.name in addends:
             return replace(s, value=addends[s.name])
-        return replace(s, value=map_expr(s.value, on_expr)) if isinstance(s, Store) else s
+        return s
 
-    return tuple(started(s) for s in out) if addends else tuple(out)
+    if not addends:
+        return tuple(out)
+    return tuple(t for s in out for t in (map_stmts((s,), lambda r: [r], on_expr) if _is_result(s) else (started(s),)))
+
+
+def _is_result(s: Stmt) -> bool:
+    """Whether it stores what is made of sums, in a block of its own where that has a name."""
+    if isinstance(s, Scope):
+        return all(isinstance(t, Store) or (isinstance(t, Declare) and t.constant) for t in s.body)
+    return isinstance(s, Store)
 
 
 def _is_zero(e: Expr | None) -> bool:
@@ -86,9 +95,9 @@ def _addend(e: Expr, constants: Collection[str]) -> list[tuple[str, Load]]:
 
 
 def _is_summed_in_loops(stmts: list[Stmt], name: str) -> bool:
-    """Whether, but for one store, the variable is used in loops alone, and nothing but added to there."""
+    """Whether, but for its result, the variable is used in loops alone, and nothing but added to there."""
     for s in stmts:
-        if isinstance(s, Store) or (isinstance(s, Declare) and s.name == name):
+        if _is_result(s) or (isinstance(s, Declare) and s.name == name):
             continue
         for t in walk((s,)):
             used = sum(isinstance(e, Ref) and e.name == name for top in exprs(t) for e in walk_expr(top))
