@@ -26,9 +26,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
     api = bundle.api
     inputs = identifiers((t.name for t in api.inputs), camel, _TAKEN)
     outputs = identifiers((t.name for t in api.outputs), pascal, ())
-    set_input = (
-        'if err := set(p, {index}, {name}, {size}, "{shown} ({kind})"); err != nil {{\n\treturn Outputs{{}}, err\n}}'
-    )
+    set_input = 'func() error {{ return set(p, {index}, {name}, {size}, "{shown} ({kind})") }},'
     values = {
         **common(api, _SIZE.format("outputSizes")),
         "input_count": str(len(inputs)),
@@ -42,16 +40,21 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "parameters": joined(lines("{name} []{type}", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(inputs),
         "set_inputs": lines(set_input, api.inputs, inputs, several=_SIZE.format("inputSizes")),
-        "make_outputs": joined(
-            lines("{name}: make([]{type}, {size})", api.outputs, outputs, _TYPES, _SIZE.format("outputSizes"))
-        ),
         "get_outputs": lines(
-            "if err := get(p, {index}, out.{name}); err != nil {{\n\treturn Outputs{{}}, err\n}}", api.outputs, outputs
+            "func() error {{ return get(p, {index}, &out.{name}, {size}) }},",
+            api.outputs,
+            outputs,
+            several=_SIZE.format("outputSizes"),
         ),
     }
-    texts = {"go.mod": "go.mod.txt", f"{api.name}.go": "predictor.go"}
+    conditions = api.conditions
+    if conditions & {"shapes", "threads", "pictures"}:
+        conditions |= {"fmt"}
+    if conditions & {"side", "pictures"}:
+        conditions |= {"unsafe"}
+    texts = {"go.mod": "go.mod.txt", f"{api.name}.go": "predictor.go", "native.go": "native.go"}
     texts |= {"text.go": "text.go"} if "texts" in api.conditions else {}
-    fill(__name__, folder, texts, api, values)
+    fill(__name__, folder, texts, api, values, conditions)
     copy(bundle, folder, api.source, api.header)
 
 
