@@ -240,13 +240,16 @@ def csharp(bundle: Path, name: str, program: Path, work: Path, *arguments: str) 
 
 def java_classes(binding: Path, work: Path, *programs: Path) -> str:
     """Compiles Java's binding and programs; the class path to run them with."""
-    javac = optional_tool("javac", "it takes hundreds of megabytes")
+    javac = (optional_tool("javac", "it takes hundreds of megabytes"), f"-J{QUICK}")
     sources = sorted((binding / "src" / "main" / "java").rglob("*.java"))
-    execute(javac, "-encoding", "UTF-8", "-Xlint:all", "-Werror", "-d", work, *sources, *programs)
+    execute(*javac, "-encoding", "UTF-8", "-Xlint:all", "-Werror", "-d", work, *sources, *programs)
     return f"{work}{os.pathsep}{binding / 'src' / 'main' / 'resources'}"
 
 
-JAVA = ("-Xcheck:jni", "-Dstdout.encoding=UTF-8", "-Dfile.encoding=UTF-8", "-cp")
+QUICK = "-XX:TieredStopAtLevel=1"
+"""Has a JVM compile what it runs once and soon, since programs and compilers here end soon."""
+
+JAVA = (QUICK, "-Xcheck:jni", "-Dstdout.encoding=UTF-8", "-Dfile.encoding=UTF-8", "-cp")
 
 
 def java(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> str:
@@ -260,7 +263,9 @@ def kotlin(bundle: Path, name: str, program: Path, work: Path, *arguments: str) 
     path = java_classes(binding, work)
     (source,) = binding.rglob("Predictor.kt")
     shutil.copy(program, work / "main.kt")
-    execute(kotlinc, "-include-runtime", "-cp", path, "-d", work / "user.jar", source, work / "main.kt")
+    execute(
+        kotlinc, "-include-runtime", "-cp", path, "-d", work / "user.jar", source, work / "main.kt", JAVA_OPTS=QUICK
+    )
     return execute(requires_tool("java"), *JAVA, f"{work / 'user.jar'}{os.pathsep}{path}", "MainKt", *arguments)
 
 

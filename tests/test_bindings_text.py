@@ -1,5 +1,5 @@
-"""Bindings: in each language that is here a program takes texts apart, writes them and errs. It gives what `dlpack.load`
-gives, and each misuse is an error that says what is wrong.
+"""Bindings: in each language that is here a program takes texts apart, writes them and errs. It gives what
+`dlpack.load` gives, and each misuse is an error that says what is wrong.
 
 The programs are tests/bindings/text.* and, for embeddings, those below; all share two small bundles.
 """
@@ -29,8 +29,7 @@ BYTES = 32_768
 """The longest text, unless --text-bytes says otherwise."""
 
 MISUSES = {"full", "long", "empty", "token", "sampler", "callback"}
-"""What every program does wrongly. Rust and Swift refuse a predictor that is closed when they compile; in others it is used
-in a function that is called while a text is written, too."""
+"""What every program does wrongly. Some also use a predictor that is closed, or that is writing a text."""
 
 
 @pytest.fixture(scope="module")

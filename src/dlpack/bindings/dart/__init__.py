@@ -42,7 +42,9 @@ def _lookups(api: Api) -> str:
     for f in api.functions:
         kinds = [_C_TYPES[kind] for _, kind in f.parameters]
         native, own = (
-            textwrap.indent(wrapped(f"{_C_TYPES[f.returns][side]} Function({', '.join(k[side] for k in kinds)})"), "    ")
+            textwrap.indent(
+                wrapped(f"{_C_TYPES[f.returns][side]} Function({', '.join(k[side] for k in kinds)})"), "    "
+            )
             for side in (0, 1)
         )
         out.append(f"final _{camel(f.name)} = _library.lookupFunction<\n{native},\n{own}>('{api.name}_{f.name}');")

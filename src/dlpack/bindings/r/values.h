@@ -1,5 +1,5 @@
-// R's numbers and those of a model. An error of R leaves by a long jump: where one may be, no object with a destructor may
-// be alive.
+// R's numbers and those of a model. An error of R leaves by a long jump: where one may be, no object with a destructor
+// may be alive.
 #pragma once
 
 #include <stdint.h>

@@ -65,7 +65,12 @@ def _write(bundle: Bundle, folder: Path) -> None:
             "{name}: self.get({index}, {size})?,", api.outputs, outputs, several=_SIZE.format("OUTPUTS")
         ),
     }
-    texts = {"Cargo.toml": "Cargo.toml.txt", "build.rs": "build.rs", "src/lib.rs": "lib.rs", "src/native.rs": "native.rs"}
+    texts = {
+        "Cargo.toml": "Cargo.toml.txt",
+        "build.rs": "build.rs",
+        "src/lib.rs": "lib.rs",
+        "src/native.rs": "native.rs",
+    }
     texts |= {"src/text.rs": "text.rs"} if "texts" in api.conditions else {}
     fill(__name__, folder, texts, api, values)
     copy(bundle, folder / "src", api.source)
