@@ -170,7 +170,7 @@ def check_texts(bundle: Path) -> None:
                 continue
             text = path.read_text(encoding="utf-8")
             assert not re.search(r"@\w+@|(//|#|--)@ (if|else|end)", text), path
-            assert len(text.splitlines()) < 260, path
+            assert len(text.splitlines()) < 330, path
 
 
 def test_the_texts_are_whole(case: Case, awkward: Path) -> None:
@@ -320,7 +320,9 @@ def r(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> st
     requires_tool("g++")
     shutil.copytree(bundle / "bindings" / "r", work / name)  # objects appear beside the sources
     (work / "library").mkdir()
-    execute(tool, "CMD", "INSTALL", "--no-docs", "-l", work / "library", work / name)
+    (work / "makevars").write_text("CXX17FLAGS = -O1\n")  # which compiles sooner
+    settings = {"R_MAKEVARS_USER": str(work / "makevars")}
+    execute(tool, "CMD", "INSTALL", "--no-docs", "-l", work / "library", work / name, **settings)
     return execute(rscript, program, *arguments, R_LIBS=str(work / "library"), LC_ALL="C.UTF-8")
 
 
@@ -367,9 +369,9 @@ def test_awkward_names_and_weights_in_a_file(language: str, awkward: Path, tmp_p
 
 @pytest.mark.parametrize("language", RUNNERS)
 def test_the_documentation(language: str, labelled: Path, tmp_path: Path) -> None:
-    """The examples of docs/bindings.md do what they say."""
+    """The programs of docs/bindings.md do what they say."""
     run, suffix, markdown = RUNNERS[language]
-    text = (ROOT / "docs" / "bindings.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "bindings.md").read_text(encoding="utf-8").partition("## Examples")[2]
     (example,) = re.findall(rf"^```{markdown}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     (tmp_path / "example").mkdir()
     (tmp_path / "work").mkdir()

@@ -29,7 +29,7 @@ namespace @Name@
     }
 
 //@ if classes
-    /// <summary>A class: its place in the output, its name (the place in digits where it has none), its probability.</summary>
+    /// <summary>A class: its place in the output, its name (the place in digits if it has none), its probability.</summary>
     public sealed class Classification
     {
         public int Index { get; internal set; }
@@ -55,7 +55,7 @@ namespace @Name@
 //@ end
     /// <summary>
     /// The model @name@. @about@
-    /// Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
+    /// Several threads may call one predictor, which serves them in turn; to compute at the same time make several.
     /// A predictor that is disposed of throws ObjectDisposedException.
     /// </summary>
     public sealed partial class Predictor : IDisposable

@@ -14,7 +14,7 @@ part 'src/native.dart';
 part 'src/text.dart';
 //@ end
 
-/// Where the shared library @library@ is: set it before the first [Predictor], unless the system finds it by its name.
+/// Where the shared library @library@ is: set it before the first [Predictor] unless the system finds it by name.
 String libraryPath = '@library@';
 
 /// What a run gives, row-major.

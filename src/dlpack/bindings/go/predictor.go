@@ -48,12 +48,6 @@ type Detection struct {
 }
 
 //@ end
-//@ if shapes
-// Elements of the inputs in each set of shapes, and of the outputs.
-var inputSizes = [@shape_count@][@input_count@]int{@input_sizes@}
-var outputSizes = [@shape_count@][@output_count@]int{@output_sizes@}
-
-//@ end
 // Predictor is a compiled model. Several goroutines may call one, which serves them in turn; to compute at the same
 // time make one for each.
 type Predictor struct {
@@ -99,8 +93,8 @@ func (p *Predictor) Shape() int { return int(C.@name@_shape(p.handle)) }
 @shape_docs@
 func (p *Predictor) SetShape(number int) error {
 	return p.do(func() error {
-		if number < 0 || number >= len(inputSizes) {
-			return fmt.Errorf("set of shapes %d: there are %d, from 0 on", number, len(inputSizes))
+		if number < 0 || number >= @shape_count@ {
+			return fmt.Errorf("set of shapes %d: there are @shape_count@, from 0 on", number)
 		}
 		return check(C.@name@_set_shape(p.handle, C.int32_t(number)))
 	})
@@ -200,8 +194,8 @@ func (p *Predictor) Classify(@parameters@, count int) (found []Class, err error)
 //@ if classes
 func (p *Predictor) top(count int) ([]Class, error) {
 	var raw [@classes@]C.@name@_class
-	if count > @class_count@ {
-		count = @class_count@
+	if most := @class_count@; count > most {
+		count = most
 	}
 	if err := check(C.@name@_top_k(p.handle, @scores@, C.int32_t(count), &raw[0])); err != nil {
 		return nil, err
