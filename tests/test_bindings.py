@@ -170,7 +170,7 @@ def check_texts(bundle: Path) -> None:
                 continue
             text = path.read_text(encoding="utf-8")
             assert not re.search(r"@\w+@|(//|#|--)@ (if|else|end)", text), path
-            assert len(text.splitlines()) < 260, path
+            assert len(text.splitlines()) < 330, path
 
 
 def test_the_texts_are_whole(case: Case, awkward: Path) -> None:
@@ -240,13 +240,16 @@ def csharp(bundle: Path, name: str, program: Path, work: Path, *arguments: str) 
 
 def java_classes(binding: Path, work: Path, *programs: Path) -> str:
     """Compiles Java's binding and programs; the class path to run them with."""
-    javac = optional_tool("javac", "it takes hundreds of megabytes")
+    javac = (optional_tool("javac", "it takes hundreds of megabytes"), f"-J{QUICK}")
     sources = sorted((binding / "src" / "main" / "java").rglob("*.java"))
-    execute(javac, "-encoding", "UTF-8", "-Xlint:all", "-Werror", "-d", work, *sources, *programs)
+    execute(*javac, "-encoding", "UTF-8", "-Xlint:all", "-Werror", "-d", work, *sources, *programs)
     return f"{work}{os.pathsep}{binding / 'src' / 'main' / 'resources'}"
 
 
-JAVA = ("-Xcheck:jni", "-Dstdout.encoding=UTF-8", "-Dfile.encoding=UTF-8", "-cp")
+QUICK = "-XX:TieredStopAtLevel=1"
+"""Has a JVM compile what it runs once and soon, since programs and compilers here end soon."""
+
+JAVA = (QUICK, "-Xcheck:jni", "-Dstdout.encoding=UTF-8", "-Dfile.encoding=UTF-8", "-cp")
 
 
 def java(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> str:
@@ -260,7 +263,9 @@ def kotlin(bundle: Path, name: str, program: Path, work: Path, *arguments: str) 
     path = java_classes(binding, work)
     (source,) = binding.rglob("Predictor.kt")
     shutil.copy(program, work / "main.kt")
-    execute(kotlinc, "-include-runtime", "-cp", path, "-d", work / "user.jar", source, work / "main.kt")
+    execute(
+        kotlinc, "-include-runtime", "-cp", path, "-d", work / "user.jar", source, work / "main.kt", JAVA_OPTS=QUICK
+    )
     return execute(requires_tool("java"), *JAVA, f"{work / 'user.jar'}{os.pathsep}{path}", "MainKt", *arguments)
 
 
@@ -315,7 +320,9 @@ def r(bundle: Path, name: str, program: Path, work: Path, *arguments: str) -> st
     requires_tool("g++")
     shutil.copytree(bundle / "bindings" / "r", work / name)  # objects appear beside the sources
     (work / "library").mkdir()
-    execute(tool, "CMD", "INSTALL", "--no-docs", "-l", work / "library", work / name)
+    (work / "makevars").write_text("CXX17FLAGS = -O1\n")  # which compiles sooner
+    settings = {"R_MAKEVARS_USER": str(work / "makevars")}
+    execute(tool, "CMD", "INSTALL", "--no-docs", "-l", work / "library", work / name, **settings)
     return execute(rscript, program, *arguments, R_LIBS=str(work / "library"), LC_ALL="C.UTF-8")
 
 
@@ -362,9 +369,9 @@ def test_awkward_names_and_weights_in_a_file(language: str, awkward: Path, tmp_p
 
 @pytest.mark.parametrize("language", RUNNERS)
 def test_the_documentation(language: str, labelled: Path, tmp_path: Path) -> None:
-    """The examples of docs/bindings.md do what they say."""
+    """The programs of docs/bindings.md do what they say."""
     run, suffix, markdown = RUNNERS[language]
-    text = (ROOT / "docs" / "bindings.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "bindings.md").read_text(encoding="utf-8").partition("## Examples")[2]
     (example,) = re.findall(rf"^```{markdown}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     (tmp_path / "example").mkdir()
     (tmp_path / "work").mkdir()

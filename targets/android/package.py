@@ -106,6 +106,10 @@ def _aar(
             f"-keepclasseswithmembernames,includedescriptorclasses class dlpack.{values['package']}.** {{\n"
             "  native <methods>;\n"
             "}\n"
+            # what native code calls while a text is written
+            f"-keepclassmembers class dlpack.{values['package']}.Predictor$Taken {{\n"
+            "  boolean take(...);\n"
+            "}\n"
         ).encode(),
         "META-INF/com/android/build/gradle/aar-metadata.properties": _METADATA.encode(),
         "META-INF/NOTICE": notice_text(manifest).encode(),

@@ -206,7 +206,7 @@ class Texts:
             "too_long": f"the text is longer than the {self.bytes} bytes that the model takes",
             "too_many_tokens": f"the text has more than the {self.tokens} tokens that the model takes",
             "full": f"the text would get longer than the {self.context} tokens that a predictor keeps",
-            "refused": "an empty prompt, a token that is none, or numbers of the sampler that make no sense",
+            "refused": "an empty prompt, an unknown token, or a sampler whose numbers make no sense",
         }
 
 

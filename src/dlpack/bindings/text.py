@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
@@ -135,6 +136,11 @@ def lines(
 def joined(text: str, by: str = ", ") -> str:
     """Lines as one."""
     return by.join(text.splitlines())
+
+
+def wrapped(declaration: str, room: int = 108) -> str:
+    """A declaration whose parameters go on in lines of their own where one line of `room` characters does not do."""
+    return "\n".join(textwrap.wrap(declaration, room, subsequent_indent="    ", break_long_words=False))
 
 
 def sets(api: Api, form: str) -> str:

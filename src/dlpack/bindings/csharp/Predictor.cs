@@ -3,7 +3,7 @@ using System;
 using System.Collections.Generic;
 //@ end
 using System.Runtime.InteropServices;
-//@ if strings
+//@ if side
 using System.Text;
 //@ end
 
@@ -29,7 +29,7 @@ namespace @Name@
     }
 
 //@ if classes
-    /// <summary>A class: its place in the output, its name (the place in digits where it has none), its probability.</summary>
+    /// <summary>A class: its place in the output, its name (the place in digits if it has none), its probability.</summary>
     public sealed class Classification
     {
         public int Index { get; internal set; }
@@ -55,12 +55,11 @@ namespace @Name@
 //@ end
     /// <summary>
     /// The model @name@. @about@
-    /// Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
+    /// Several threads may call one predictor, which serves them in turn; to compute at the same time make several.
     /// A predictor that is disposed of throws ObjectDisposedException.
     /// </summary>
-    public sealed @partial@class Predictor : IDisposable
+    public sealed partial class Predictor : IDisposable
     {
-        const string Library = "@library@";
         readonly Handle handle;
         readonly object turn = new object();
 //@ if shapes
@@ -221,57 +220,5 @@ namespace @Name@
             try { Check(call(pin.AddrOfPinnedObject(), (UIntPtr)Buffer.ByteLength(data))); }
             finally { pin.Free(); }
         }
-
-        static void Check(int status)
-        {
-            if (status != 0) throw new PredictorException(Marshal.PtrToStringAnsi(@name@_error_text(status)));
-        }
-
-//@ if lists
-        static string Label(IntPtr name, int index)
-        {
-            if (name == IntPtr.Zero) return index.ToString();
-            var length = 0;
-            while (Marshal.ReadByte(name, length) != 0) ++length;
-            var bytes = new byte[length];
-            Marshal.Copy(name, bytes, 0, length);
-            return Encoding.UTF8.GetString(bytes);
-        }
-
-//@ end
-        sealed class Handle : SafeHandle
-        {
-            Handle() : base(IntPtr.Zero, true) { }
-
-            public override bool IsInvalid => handle == IntPtr.Zero;
-
-            protected override bool ReleaseHandle()
-            {
-                @name@_destroy(handle);
-                return true;
-            }
-        }
-//@ if classes
-
-        [StructLayout(LayoutKind.Sequential)]
-        struct RawClass
-        {
-            public int Index;
-            public float Probability;
-            public IntPtr Label;
-        }
-//@ end
-//@ if boxes
-
-        [StructLayout(LayoutKind.Sequential)]
-        struct RawDetection
-        {
-            public int Index;
-            public float Score, X, Y, Width, Height;
-            public IntPtr Label;
-        }
-//@ end
-
-        @declarations@
     }
 }

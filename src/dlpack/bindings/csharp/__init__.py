@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal, sets, sizes
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal, sets, sizes, wrapped
 
 _TYPES = {
     "bool": "bool", "float32": "float", "float64": "double", "float16": "ushort", "bfloat16": "ushort",
@@ -46,7 +46,7 @@ def _declarations(api: Api) -> str:
             types["int32_t*"] = "[Out] int[]"
         parameters = ", ".join(f"{types[kind]} {camel(name)}" for name, kind in f.parameters)
         out.append(f"[DllImport(Library)] static extern {_C_TYPES[f.returns]} {api.name}_{f.name}({parameters});")
-    return "\n".join(out)
+    return "\n".join(map(wrapped, out))
 
 
 def _write(bundle: Bundle, folder: Path) -> None:
@@ -79,9 +79,9 @@ def _write(bundle: Bundle, folder: Path) -> None:
         ),
         "get_outputs": lines("Get({index}, outputs.{name});", api.outputs, outputs),
     }
-    values["partial"] = "partial " if "texts" in api.conditions else ""
-    texts = {"Predictor.cs": "Predictor.cs", f"{values['Name']}.csproj": "project.xml"}
-    fill(__name__, folder, texts | ({"Text.cs": "Text.cs"} if values["partial"] else {}), api, values)
+    texts = {"Predictor.cs": "Predictor.cs", "Native.cs": "Native.cs", f"{values['Name']}.csproj": "project.xml"}
+    texts |= {"Text.cs": "Text.cs"} if "texts" in api.conditions else {}
+    fill(__name__, folder, texts, api, values)
     copy(bundle, folder, str(bundle.library))
 
 

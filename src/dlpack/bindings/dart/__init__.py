@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from dlpack.bindings.api import Api
-from dlpack.bindings.base import Binding, Bundle, copy, fill, part
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, sets
+from dlpack.bindings.base import Binding, Bundle, copy, fill
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, sets, wrapped
 
 _TYPES = {
     "bool": "Uint8List", "float32": "Float32List", "float64": "Float64List", "float16": "Uint16List",
@@ -41,10 +42,12 @@ def _lookups(api: Api) -> str:
     for f in api.functions:
         kinds = [_C_TYPES[kind] for _, kind in f.parameters]
         native, own = (
-            f"{_C_TYPES[f.returns][side]} Function({', '.join(kind[side] for kind in kinds)})" for side in (0, 1)
+            textwrap.indent(
+                wrapped(f"{_C_TYPES[f.returns][side]} Function({', '.join(k[side] for k in kinds)})"), "    "
+            )
+            for side in (0, 1)
         )
-        lookup = f"<\n    {native},\n    {own}>('{api.name}_{f.name}');"
-        out.append(f"final _{camel(f.name)} = _library.lookupFunction{lookup}")
+        out.append(f"final _{camel(f.name)} = _library.lookupFunction<\n{native},\n{own}>('{api.name}_{f.name}');")
     return "\n".join(out)
 
 
@@ -75,8 +78,10 @@ def _write(bundle: Bundle, folder: Path) -> None:
         ),
         "get_outputs": lines("_get({index}, outputs.{name});", api.outputs, outputs),
     }
-    values["text_functions"] = part(__name__, "text.dart", api, values)
-    fill(__name__, folder, {"pubspec.yaml": "pubspec.yaml", f"lib/{api.name}.dart": "predictor.dart"}, api, values)
+    texts = {"pubspec.yaml": "pubspec.yaml", f"lib/{api.name}.dart": "predictor.dart"}
+    texts["lib/src/native.dart"] = "native.dart"
+    texts |= {"lib/src/text.dart": "text.dart"} if "texts" in api.conditions else {}
+    fill(__name__, folder, texts, api, values)
     copy(bundle, folder / "native", str(bundle.library))
 
 

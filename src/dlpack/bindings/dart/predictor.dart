@@ -9,11 +9,13 @@ import 'dart:typed_data';
 
 import 'package:ffi/ffi.dart';
 
-/// Where the shared library @library@ is: set it before the first [Predictor], unless the system finds it by its name.
-String libraryPath = '@library@';
+part 'src/native.dart';
+//@ if texts
+part 'src/text.dart';
+//@ end
 
-final _library = DynamicLibrary.open(libraryPath);
-@lookups@
+/// Where the shared library @library@ is: set it before the first [Predictor] unless the system finds it by name.
+String libraryPath = '@library@';
 
 /// What a run gives, row-major.
 final class Outputs {
@@ -29,39 +31,11 @@ final class Outputs {
 /// A class: its place in the output, its name (the place in digits where it has none) and its probability.
 typedef Classification = ({int index, String label, double probability});
 
-final class _RawClass extends Struct {
-  @Int32()
-  external int index;
-  @Float()
-  external double probability;
-  external Pointer<Utf8> label;
-}
-
 //@ end
 //@ if boxes
 /// A box in a picture: its class and its name (the place in digits where it has none), its score, its upper left corner
 /// and size in pixels.
 typedef Detection = ({int index, String label, double score, double x, double y, double width, double height});
-
-final class _RawDetection extends Struct {
-  @Int32()
-  external int index;
-  @Float()
-  external double score;
-  @Float()
-  external double x;
-  @Float()
-  external double y;
-  @Float()
-  external double width;
-  @Float()
-  external double height;
-  external Pointer<Utf8> label;
-}
-
-//@ end
-//@ if lists
-String _label(Pointer<Utf8> name, int index) => name == nullptr ? '$index' : name.toDartString();
 
 //@ end
 //@ if shapes
@@ -243,11 +217,3 @@ final class Predictor implements Finalizable {
     if (_handle == nullptr) throw StateError('the predictor is closed');
   }
 }
-
-void _check(int status) {
-  if (status != 0) throw StateError(_errorText(status).toDartString());
-}
-//@ if texts
-
-@text_functions@
-//@ end

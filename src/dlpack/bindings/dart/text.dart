@@ -1,3 +1,6 @@
+// Texts: what the predictor does with them.
+part of '../@name@.dart';
+
 const _tooLong = 9;
 //@ if decodes
 const _refused = 1;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal, sets, sizes
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal, sets
 
 _TYPES = {
     "bool": "bool", "float32": "float32", "float64": "float64", "float16": "uint16", "bfloat16": "uint16",
@@ -18,40 +18,31 @@ _TAKEN = frozenset(_TYPES.values()) | frozenset(
     "set get check errors strconv found label".split()
 )
 
-_SIZE = "{}[p.Shape()][{{index}}]"
-"""The size of an input or output where there are several sets of shapes."""
-
 
 def _write(bundle: Bundle, folder: Path) -> None:
     api = bundle.api
     inputs = identifiers((t.name for t in api.inputs), camel, _TAKEN)
     outputs = identifiers((t.name for t in api.outputs), pascal, ())
-    set_input = (
-        'if err := set(p, {index}, {name}, {size}, "{shown} ({kind})"); err != nil {{\n\treturn Outputs{{}}, err\n}}'
-    )
+    count = f"[]int{{{{{', '.join(map(str, api.outputs[api.scores].sizes))}}}}}[p.Shape()]" if api.outputs else ""
     values = {
-        **common(api, _SIZE.format("outputSizes")),
-        "input_count": str(len(inputs)),
-        "output_count": str(len(outputs)),
-        "input_sizes": sizes(api, api.inputs, "{{{}}}"),
-        "output_sizes": sizes(api, api.outputs, "{{{}}}"),
+        **common(api, count),
         "shape_docs": sets(api, "//   - {number}: {shown}"),
         "cgo_flags": api.flags.replace(" -fno-unroll-loops", ""),  # which cgo does not let pass
         "input_docs": lines("//   - {name}: {about}", api.inputs, inputs),
         "fields": lines("// {name} is {about}.\n{name} []{type}", api.outputs, outputs, _TYPES),
         "parameters": joined(lines("{name} []{type}", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(inputs),
-        "set_inputs": lines(set_input, api.inputs, inputs, several=_SIZE.format("inputSizes")),
-        "make_outputs": joined(
-            lines("{name}: make([]{type}, {size})", api.outputs, outputs, _TYPES, _SIZE.format("outputSizes"))
-        ),
-        "get_outputs": lines(
-            "if err := get(p, {index}, out.{name}); err != nil {{\n\treturn Outputs{{}}, err\n}}", api.outputs, outputs
-        ),
+        "set_inputs": lines('set(p, {index}, {name}, "{shown} ({kind})", {sizes}),', api.inputs, inputs),
+        "get_outputs": lines("get(p, {index}, &out.{name}, {sizes}),", api.outputs, outputs),
     }
-    texts = {"go.mod": "go.mod.txt", f"{api.name}.go": "predictor.go"}
+    conditions = api.conditions
+    if conditions & {"shapes", "threads", "pictures"}:
+        conditions |= {"fmt"}
+    if conditions & {"side", "pictures"}:
+        conditions |= {"unsafe"}
+    texts = {"go.mod": "go.mod.txt", f"{api.name}.go": "predictor.go", "native.go": "native.go"}
     texts |= {"text.go": "text.go"} if "texts" in api.conditions else {}
-    fill(__name__, folder, texts, api, values)
+    fill(__name__, folder, texts, api, values, conditions)
     copy(bundle, folder, api.source, api.header)
 
 

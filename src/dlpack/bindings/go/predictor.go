@@ -1,20 +1,20 @@
 // Package @name@ runs a trained model. @about@
 package @name@
 
-// #cgo CXXFLAGS: @cgo_flags@ -fno-exceptions -fno-rtti
 // #include <stdlib.h>
 // #include "@header@"
 import "C"
 
 import (
 	"errors"
+//@ if fmt
 	"fmt"
-	"runtime"
-//@ if lists
-	"strconv"
 //@ end
+	"runtime"
 	"sync"
+//@ if unsafe
 	"unsafe"
+//@ end
 )
 
 // ErrClosed is what a closed predictor answers.
@@ -46,12 +46,6 @@ type Detection struct {
 	Score               float32
 	X, Y, Width, Height float32
 }
-
-//@ end
-//@ if shapes
-// Elements of the inputs in each set of shapes, and of the outputs.
-var inputSizes = [@shape_count@][@input_count@]int{@input_sizes@}
-var outputSizes = [@shape_count@][@output_count@]int{@output_sizes@}
 
 //@ end
 // Predictor is a compiled model. Several goroutines may call one, which serves them in turn; to compute at the same
@@ -99,8 +93,8 @@ func (p *Predictor) Shape() int { return int(C.@name@_shape(p.handle)) }
 @shape_docs@
 func (p *Predictor) SetShape(number int) error {
 	return p.do(func() error {
-		if number < 0 || number >= len(inputSizes) {
-			return fmt.Errorf("set of shapes %d: there are %d, from 0 on", number, len(inputSizes))
+		if number < 0 || number >= @shape_count@ {
+			return fmt.Errorf("set of shapes %d: there are @shape_count@, from 0 on", number)
 		}
 		return check(C.@name@_set_shape(p.handle, C.int32_t(number)))
 	})
@@ -127,34 +121,23 @@ func (p *Predictor) SetThreads(count int) error {
 // Run computes all outputs.
 //@ end
 func (p *Predictor) Run(@parameters@) (out Outputs, err error) {
-	err = p.do(func() error {
-		out, err = p.run(@arguments@)
-		return err
-	})
+	err = p.do(
+		@set_inputs@
+		p.compute,
+		@get_outputs@
+	)
 	return out, err
-}
-
-func (p *Predictor) run(@parameters@) (Outputs, error) {
-	@set_inputs@
-	if err := check(C.@name@_run(p.handle)); err != nil {
-		return Outputs{}, err
-	}
-	out := Outputs{@make_outputs@}
-	@get_outputs@
-	return out, nil
 }
 
 //@ if pictures
 //@ if classes
 // Classify gives the likeliest classes of a picture, the likeliest first: height rows of width pixels R, G, B.
 func (p *Predictor) Classify(rgb []byte, width, height, count int) (found []Class, err error) {
-	err = p.do(func() error {
-		if err := p.runPicture(rgb, width, height); err != nil {
-			return err
-		}
-		found, err = p.top(count)
-		return err
-	})
+	err = p.do(
+		func() error { return p.setPicture(rgb, width, height) },
+		p.compute,
+		func() error { found, err = p.top(count); return err },
+	)
 	return found, err
 }
 
@@ -163,49 +146,47 @@ func (p *Predictor) Classify(rgb []byte, width, height, count int) (found []Clas
 // Detect gives what is in a picture, the surest first, with a score of at least threshold: height rows of width pixels
 // R, G, B.
 func (p *Predictor) Detect(rgb []byte, width, height int, threshold float64) (found []Detection, err error) {
-	err = p.do(func() error {
-		if err := p.runPicture(rgb, width, height); err != nil {
+	err = p.do(
+		func() error { return p.setPicture(rgb, width, height) },
+		p.compute,
+		func() error {
+			found, err = p.found(C.int32_t(width), C.int32_t(height), C.double(threshold))
 			return err
-		}
-		var raw [@most@]C.@name@_detection
-		var count C.int32_t
-		w, h, least := C.int32_t(width), C.int32_t(height), C.double(threshold)
-		if err := check(C.@name@_detections(p.handle, w, h, least, @most@, &raw[0], &count)); err != nil {
-			return err
-		}
-		for _, d := range raw[:count] {
-			x, y, width, height := float32(d.x), float32(d.y), float32(d.width), float32(d.height)
-			found = append(found, Detection{int(d.index), label(d.label, d.index), float32(d.score), x, y, width, height})
-		}
-		return nil
-	})
+		},
+	)
+	return found, err
+}
+
+func (p *Predictor) found(width, height C.int32_t, least C.double) (found []Detection, err error) {
+	var raw [@most@]C.@name@_detection
+	var count C.int32_t
+	err = check(C.@name@_detections(p.handle, width, height, least, @most@, &raw[0], &count))
+	for _, d := range raw[:count] {
+		x, y, width, height := float32(d.x), float32(d.y), float32(d.width), float32(d.height)
+		found = append(found, Detection{int(d.index), label(d.label, d.index), float32(d.score), x, y, width, height})
+	}
 	return found, err
 }
 
 //@ end
-func (p *Predictor) runPicture(rgb []byte, width, height int) error {
+func (p *Predictor) setPicture(rgb []byte, width, height int) error {
 	if width < 1 || height < 1 || width > 1<<20 || height > 1<<20 || len(rgb) != 3*width*height {
 		return fmt.Errorf("the picture has %d bytes; 3 x %d x %d are needed", len(rgb), width, height)
 	}
 	pixels := (*C.uint8_t)(unsafe.Pointer(&rgb[0]))
-	status := C.@name@_preprocess_rgb(p.handle, pixels, C.int32_t(width), C.int32_t(height), C.ptrdiff_t(3*width))
-	if err := check(status); err != nil {
-		return err
-	}
-	return check(C.@name@_run(p.handle))
+	w, h, row := C.int32_t(width), C.int32_t(height), C.ptrdiff_t(3*width)
+	return check(C.@name@_preprocess_rgb(p.handle, pixels, w, h, row))
 }
 
 //@ end
 //@ if numbers
 // Classify gives the likeliest classes of the inputs that Run takes, the likeliest first.
 func (p *Predictor) Classify(@parameters@, count int) (found []Class, err error) {
-	err = p.do(func() error {
-		if _, err := p.run(@arguments@); err != nil {
-			return err
-		}
-		found, err = p.top(count)
-		return err
-	})
+	err = p.do(
+		@set_inputs@
+		p.compute,
+		func() error { found, err = p.top(count); return err },
+	)
 	return found, err
 }
 
@@ -213,8 +194,8 @@ func (p *Predictor) Classify(@parameters@, count int) (found []Class, err error)
 //@ if classes
 func (p *Predictor) top(count int) ([]Class, error) {
 	var raw [@classes@]C.@name@_class
-	if count > @class_count@ {
-		count = @class_count@
+	if most := @class_count@; count > most {
+		count = most
 	}
 	if err := check(C.@name@_top_k(p.handle, @scores@, C.int32_t(count), &raw[0])); err != nil {
 		return nil, err
@@ -227,47 +208,19 @@ func (p *Predictor) top(count int) ([]Class, error) {
 }
 
 //@ end
-//@ if lists
-func label(name *C.char, index C.int32_t) string {
-	if name == nil {
-		return strconv.Itoa(int(index))
-	}
-	return C.GoString(name)
-}
+func (p *Predictor) compute() error { return check(C.@name@_run(p.handle)) }
 
-//@ end
-// do calls a function for a predictor that is open, one at a time.
-func (p *Predictor) do(call func() error) error {
+// do takes steps with a predictor that is open, one call at a time, up to the first that fails.
+func (p *Predictor) do(steps ...func() error) error {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	if p.handle == nil {
 		return ErrClosed
 	}
-	return call()
-}
-
-func set[T any](p *Predictor, index int, data []T, size int, what string) error {
-	if len(data) != size {
-		return fmt.Errorf("%s has %d elements; %d are needed", what, len(data), size)
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	if size == 0 {
-		return nil
-	}
-	bytes := C.size_t(uintptr(size) * unsafe.Sizeof(data[0]))
-	return check(C.@name@_set_input(p.handle, C.int32_t(index), unsafe.Pointer(&data[0]), bytes))
-}
-
-func get[T any](p *Predictor, index int, data []T) error {
-	if len(data) == 0 {
-		return nil
-	}
-	bytes := C.size_t(uintptr(len(data)) * unsafe.Sizeof(data[0]))
-	return check(C.@name@_get_output(p.handle, C.int32_t(index), unsafe.Pointer(&data[0]), bytes))
-}
-
-func check(status C.@name@_status) error {
-	if status == 0 {
-		return nil
-	}
-	return errors.New(C.GoString(C.@name@_error_text(status)))
+	return nil
 }

@@ -8,16 +8,7 @@ import java.nio.ByteBuffer;
 //@ else
 import java.io.Closeable;
 //@ end
-//@ if not android
-import java.io.File;
-import java.io.IOException;
-import java.io.InputStream;
-//@ end
 import java.nio.charset.StandardCharsets;
-//@ if not android
-import java.nio.file.Files;
-import java.nio.file.StandardCopyOption;
-//@ end
 //@ if lists
 import java.util.ArrayList;
 //@ end
@@ -433,24 +424,7 @@ public final class Predictor implements Closeable {
   }
 //@ else
   static {
-    load();
-  }
-
-  /** Loads the library where the system finds it (an Android package), else from this package's resources. */
-  private static void load() {
-    try {
-      System.loadLibrary("@name@_jni");
-    } catch (UnsatisfiedLinkError notInstalled) {
-      try (InputStream library = Predictor.class.getResourceAsStream("@library@")) {
-        if (library == null) throw notInstalled;
-        File file = File.createTempFile("@name@", "@library@");
-        file.deleteOnExit();
-        Files.copy(library, file.toPath(), StandardCopyOption.REPLACE_EXISTING);
-        System.load(file.getAbsolutePath());
-      } catch (IOException e) {
-        throw new IllegalStateException("@library@ cannot be unpacked: " + e.getMessage(), e);
-      }
-    }
+    Library.load();
   }
 //@ end
 }

@@ -213,7 +213,9 @@ private void generate(Generation how, Taken taken, long[] tokens, byte[] text) {
 
 //@ end
 private static void checkText(int status) {
-  if (status == TOO_LONG) throw new IllegalArgumentException("@too_long@");
+  if (status == TOO_LONG) {
+    throw new IllegalArgumentException("@too_long@");
+  }
 //@ if decodes
   if (status == BAD_ARGUMENT) {
     throw new IllegalArgumentException("@refused@");
@@ -246,6 +248,6 @@ private static native int toEmbedding(long handle, byte[] text, boolean cut, flo
 private static native int newText(long handle);
 
 private static native int write(
-    long handle, long[] tokens, byte[] text, int most, float temperature, int topK, float topP, long seed, long[] stop,
-    Taken taken);
+    long handle, long[] tokens, byte[] text, int most, float temperature, int topK, float topP, long seed,
+    long[] stop, Taken taken);
 //@ end

@@ -84,7 +84,9 @@ def write(bundle: Bundle, folder: Path) -> None:
     values = {**placeholders(api), "library": library}
     source = f"src/main/java/dlpack/{package}/Predictor.java"
     jni = f"src/main/cpp/{api.name}_jni.cc"
-    fill(__name__, folder, {source: "Predictor.java", jni: "jni.cc", "pom.xml": "pom.xml"}, api, values)
+    texts = {source: "Predictor.java", jni: "jni.cc", "pom.xml": "pom.xml"}
+    texts[source.replace("Predictor", "Library")] = "Library.java"
+    fill(__name__, folder, texts, api, values)
     resources = folder / "src/main/resources/dlpack" / package
     resources.mkdir(parents=True)
     (bundle.folder / f"{api.name}_jni.cc").write_bytes((folder / jni).read_bytes())

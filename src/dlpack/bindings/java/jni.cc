@@ -19,13 +19,16 @@ struct Elements {
   Environment e;
   Object array;
   void* data;
-  Elements(Environment environment, Object from) : e(environment), array(from), data(call<void*>(e, 222, from, nullptr)) {}
+  Elements(Environment environment, Object from)
+      : e(environment), array(from), data(call<void*>(e, 222, from, nullptr)) {}
   ~Elements() {
     if (data != nullptr) call<void>(e, 223, array, data, 0);
   }
 };
 
-@name@_predictor* predictor(int64_t handle) { return reinterpret_cast<@name@_predictor*>(static_cast<intptr_t>(handle)); }
+@name@_predictor* predictor(int64_t handle) {
+  return reinterpret_cast<@name@_predictor*>(static_cast<intptr_t>(handle));
+}
 
 // A string as bytes of UTF-8, since JNI's own strings take UTF-8 of another kind.
 Object bytes(Environment e, const char* text) {
@@ -43,7 +46,8 @@ Object bytes(Environment e, const char* text) {
 
 }  // namespace
 
-#define METHOD(result, name) extern "C" __attribute__((visibility("default"))) result @jni@_##name
+#define METHOD(result, name) \
+  extern "C" __attribute__((visibility("default"))) result @jni@_##name
 
 //@ if side
 METHOD(int32_t, create)(Environment e, Object, Object path, Object handle) {

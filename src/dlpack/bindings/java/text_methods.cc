@@ -35,8 +35,8 @@ METHOD(int32_t, toEmbedding)(Environment e, Object, int64_t handle, Object text,
 
 METHOD(int32_t, newText)(Environment, Object, int64_t handle) { return @name@_rewind(predictor(handle), 0); }
 
-METHOD(int32_t, write)(Environment e, Object, int64_t handle, Object tokens, Object text, int32_t most, float temperature,
-                       int32_t top_k, float top_p, int64_t seed, Object stop, Object taken) {
+METHOD(int32_t, write)(Environment e, Object, int64_t handle, Object tokens, Object text, int32_t most,
+                       float temperature, int32_t top_k, float top_p, int64_t seed, Object stop, Object taken) {
   const auto limit = static_cast<size_t>(most);
   const Array<int64_t> ends(e, stop, kLongs, false), prompt(e, tokens, kLongs, false);
   @name@_sampler sampler = {temperature, top_k, top_p, static_cast<uint64_t>(seed)};

@@ -45,10 +45,9 @@ mutable struct Predictor
 #@ else
     function Predictor()
         made = Ref{Ptr{Cvoid}}(C_NULL)
-        status = ccall(
+        check(ccall(
             (:@name@_create, LIBRARY), Int32, (Ref{Ptr{Cvoid}}, Ptr{Cvoid}, Csize_t, Ptr{Cvoid}, Csize_t),
-            made, C_NULL, 0, C_NULL, 0)
-        check(status)
+            made, C_NULL, 0, C_NULL, 0))
 #@ end
         return finalizer(close, new(made[]))
     end
@@ -69,9 +68,8 @@ ill-formed, and for a predictor that is closed.
 """
 function Base.run(p::Predictor, inputs::Pair...)
     handle, given = opened(p), Dict{String,Any}(inputs...)
-    for name in keys(given)
-        any(first(i) == name for i in INPUTS) || throw(ArgumentError("unknown input $name"))
-    end
+    unknown = setdiff(keys(given), first.(INPUTS))
+    isempty(unknown) || throw(ArgumentError("unknown input $(first(unknown))"))
 #@ if shapes
     set = shape(p) + 1
 #@ end

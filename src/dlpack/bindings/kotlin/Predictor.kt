@@ -80,7 +80,8 @@ class Predictor : Closeable {
      @input_docs@
      * @throws IllegalArgumentException for an input of a wrong length
      */
-    fun run(@parameters@): Outputs = compiled.run(@arguments@).let { Outputs(@results@) }
+    fun run(@parameters@): Outputs =
+        compiled.run(@arguments@).let { Outputs(@results@) }
 //@ if pictures
 //@ if classes
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, copy, fill, part
-from dlpack.bindings.text import common, lines, sets
+from dlpack.bindings.text import common, lines, literal, sets, wrapped
 
 _TYPES = {
     "bool": "bool", "float32": "float", "float64": "double", "float16": "uint16_t", "bfloat16": "uint16_t",
@@ -26,7 +26,7 @@ def _declarations(api: Api) -> str:
     for f in api.functions:
         parameters = ", ".join(f"{c_type(kind)} {name}" for name, kind in f.parameters)
         out.append(f"{c_type(f.returns)} {api.name}_{f.name}({parameters});")
-    return "\n".join(out)
+    return "\n".join(map(wrapped, out))
 
 
 def _write(bundle: Bundle, folder: Path) -> None:
@@ -44,12 +44,14 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "inputs": lines(table, api.inputs, inputs, _TYPES),
         "outputs": lines(table, api.outputs, outputs, _TYPES),
         "input_docs": lines("-- - {shown}: {about}", api.inputs, inputs),
+        "known": ", ".join(f"[{literal(name)}] = true" for name in inputs),
         "output_docs": lines("-- - {shown}: {about}", api.outputs, outputs),
     }
     values["text_functions"] = part(__name__, "text.lua", api, values)
     rockspec = f"{api.name.replace('_', '-')}-{values['version']}-1.rockspec"
     values["rock"] = api.name.replace("_", "-")
-    fill(__name__, folder, {f"{api.name}.lua": "predictor.lua", rockspec: "rockspec.lua"}, api, values)
+    texts = {f"{api.name}.lua": "predictor.lua", f"{api.name}_c.lua": "c.lua", rockspec: "rockspec.lua"}
+    fill(__name__, folder, texts, api, values)
     copy(bundle, folder, str(bundle.library))
 
 

@@ -8,27 +8,7 @@
 --
 @output_docs@
 local ffi = require("ffi")
-
-ffi.cdef([[
-typedef struct @name@_predictor @name@_predictor;
-//@ if classes
-typedef struct @name@_class { int32_t index; float probability; const char* label; } @name@_class;
-//@ end
-//@ if boxes
-typedef struct @name@_detection { int32_t index; float score, x, y, width, height; const char* label; } @name@_detection;
-//@ end
-//@ if decodes
-typedef struct @name@_sampler { float temperature; int32_t top_k; float top_p; uint64_t seed; } @name@_sampler;
-typedef int32_t (*@name@_on_token)(void* user, int64_t token);
-//@ end
-//@ if writes
-typedef int32_t (*@name@_on_text)(void* user, const char* text, size_t bytes);
-//@ end
-@declarations@
-]])
-
-local folder = debug.getinfo(1, "S").source:match("^@(.*[/\\])") or "./"
-local C = ffi.load(folder .. "@library@")
+local C = require("@name@_c")
 
 local INPUTS = {
   @inputs@
@@ -36,6 +16,7 @@ local INPUTS = {
 local OUTPUTS = {
   @outputs@
 }
+local KNOWN = { @known@ }
 
 local Predictor = {}
 Predictor.__index = Predictor
@@ -65,16 +46,16 @@ function Predictor.new()
 end
 
 local function elements(input, data, size)
-  local what = ("input %s (%s)"):format(input.name, input.kind)
-  local array = input.type .. "[" .. size .. "]"
+  local what, array = ("input %s (%s)"):format(input.name, input.kind), input.type .. "[" .. size .. "]"
+  if data == nil then error(what .. " is missing", 3) end
   if type(data) == "table" then
     if #data ~= size then error(("%s has %d elements; %d are needed"):format(what, #data, size), 3) end
     return ffi.new(array, data)
   end
-  if type(data) ~= "cdata" then error(("%s is a %s; give a table or an array"):format(what, type(data)), 3) end
-  if not ffi.istype(array, data) and not ffi.istype(input.type .. "[?]", data)
-    or ffi.sizeof(data) ~= size * ffi.sizeof(input.type) then
-    error(("%s is %s; %s is needed"):format(what, tostring(ffi.typeof(data)), array), 3)
+  local fits = ffi.istype(array, data) or ffi.istype(input.type .. "[?]", data)
+  if not fits or ffi.sizeof(data) ~= ffi.sizeof(array) then
+    local given = type(data) == "cdata" and tostring(ffi.typeof(data)) or type(data)
+    error(("%s is %s; a table or %s is needed"):format(what, given, array), 3)
   end
   return data
 end
@@ -108,22 +89,16 @@ end
 
 --- Computes all outputs: tables of numbers by name. An error for an input that is missing, unknown or ill-formed.
 function Predictor:run(inputs)
-  local handle, data = open(self), {}
-  local known = {}
-  for _, input in ipairs(INPUTS) do known[input.name] = true end
+  local handle, data, outputs = open(self), {}, {}
 --@ if shapes
   local set = C.@name@_shape(handle) + 1
 --@ end
   for name in pairs(inputs) do
-    if not known[name] then error("unknown input " .. tostring(name), 2) end
+    if not KNOWN[name] then error("unknown input " .. tostring(name), 2) end
   end
-  for i, input in ipairs(INPUTS) do
-    if inputs[input.name] == nil then error(("input %s (%s) is missing"):format(input.name, input.kind), 2) end
-    data[i] = elements(input, inputs[input.name], input.@size@)
-  end
+  for i, input in ipairs(INPUTS) do data[i] = elements(input, inputs[input.name], input.@size@) end
   for i, x in ipairs(data) do check(C.@name@_set_input(handle, i - 1, x, ffi.sizeof(x))) end
   check(C.@name@_run(handle))
-  local outputs = {}
   for i, output in ipairs(OUTPUTS) do
     local array, values = ffi.new(output.type .. "[?]", output.@size@), {}
     check(C.@name@_get_output(handle, i - 1, array, ffi.sizeof(array)))

@@ -32,7 +32,9 @@ def _write(bundle: Bundle, folder: Path) -> None:
         )
     api = bundle.api
     if api.name in _BUILT_IN:
-        raise UsageError(f"the npm package would be called {api.name!r}, which is a module of node's: give another --name")
+        raise UsageError(
+            f"the npm package would be called {api.name!r}, which is a module of node's: give another --name"
+        )
     names = [t.name for t in (*api.inputs, *api.outputs)]
     inputs, outputs = names[: len(api.inputs)], names[len(api.inputs) :]
     size = "sizes: [{sizes}]" if api.sets else "size: {size}"

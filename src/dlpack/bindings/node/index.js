@@ -64,7 +64,7 @@ export class Predictor {
   }
 
 //@ end
-  /** Computes all outputs: typed arrays by name, row-major. Throws for an input that is missing, unknown or ill-formed. */
+  /** Computes all outputs: typed arrays by name, row-major. Throws for ill-formed, missing and unknown inputs. */
   run(inputs) {
     const handle = this.#open();
 //@ if shapes

@@ -1,5 +1,5 @@
-// What addon code calls of node's N-API, whose binary interface is stable: nodejs.org/api/n-api.html. It stands for node's
-// own header, which is not everywhere that node is.
+// What addon code calls of node's N-API, whose binary interface is stable: nodejs.org/api/n-api.html. It stands for
+// node's own header, which is not everywhere that node is.
 #pragma once
 
 #include <stddef.h>

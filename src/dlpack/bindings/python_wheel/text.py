@@ -1,4 +1,4 @@
-"""The functions of a predictor for texts, of a wheel whose model has a tokenizer or writes text. Beside predictor.py."""
+"""The functions of a predictor for texts, in a wheel whose model has a tokenizer or writes text."""
 
 from __future__ import annotations
 
@@ -97,11 +97,15 @@ class Predictor(predictor.Predictor):
 
         `temperature` 0 (the default): the likeliest each time; else a token's chance is softmax(scores / temperature),
         among the `top_k` likeliest (0: all), and of those among the likeliest that together have at least the share
-        `top_p`. The same `seed` gives the same text. Tokens in `stop` end it. `keep`: the prompt goes on from the text so
-        far. `on_token` is called with each token; True ends the text.
-        Raises ValueError for a prompt that is empty or has a token that is none, FullError where the text gets too long.
+        `top_p`. The same `seed` gives the same text. Tokens in `stop` end it. `keep`: the prompt goes on from the text
+        so far. `on_token` is called with each token; True ends the text.
+        Raises ValueError for a prompt that is empty or has an unknown token, FullError where the text gets too long.
         """
-        function, given, ends = self._text_function("generate"), _array(ctypes.c_int64, prompt), _array(ctypes.c_int64, stop)
+        function, given, ends = (
+            self._text_function("generate"),
+            _array(ctypes.c_int64, prompt),
+            _array(ctypes.c_int64, stop),
+        )
         tokens: list[int] = []
 
         def take(_: object, token: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dlpack.bindings.api import Tensor
+from dlpack.bindings.api import Api, Tensor
 from dlpack.bindings.base import Binding, Bundle, copy, fill, part
 from dlpack.bindings.text import class_count, common, lines, literal, sets
 from dlpack.errors import UsageError
@@ -35,20 +35,33 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "output_docs": lines("#' - {shown}: {about}", api.outputs, outputs),
         "inputs": _shapes(api.inputs),
         "outputs": _shapes(api.outputs),
-        "to_c": lines("case {index}: return give<{type}>(p, {index}, values);", api.inputs, inputs, _C_TYPES),
-        "from_c": lines("case {index}: return take<{type}>(p, {index}, size);", api.outputs, outputs, _C_TYPES),
+        "to_c": lines("case {index}: data = values::given<{type}>(elements); break;", api.inputs, inputs, _C_TYPES),
+        "from_c": lines("case {index}: return values::taken<{type}>(size, get);", api.outputs, outputs, _C_TYPES),
     }
     texts = {
         "DESCRIPTION": "DESCRIPTION.txt",
         "NAMESPACE": "NAMESPACE.txt",
         "R/predictor.R": "predictor.R",
         "src/binding.cc": "binding.cc",
+        "src/values.h": "values.h",
         "src/Makevars": "Makevars.txt",
     }
     texts |= {"R/text.R": "text.R"} if "texts" in api.conditions else {}
     values["text_calls"] = part(__name__, "text.cc", api, values)
+    values["methods"] = "\n".join(f'values::method("c_{name}", {name}),' for name in _methods(api))
     fill(__name__, folder, texts, api, values)
     copy(bundle, folder / "src", api.source, api.header)
+
+
+def _methods(api: Api) -> list[str]:
+    """The functions of binding.cc that R calls."""
+    renamed = {
+        "create_from_file": "create",
+        "run": "compute",
+        "preprocess_rgb": "preprocess",
+    }
+    hidden = ("error_text", "rewind", "write")  # generate() calls what writes
+    return [renamed.get(f.name, f.name) for f in api.functions if f.name not in hidden]
 
 
 def _shapes(tensors: tuple[Tensor, ...]) -> str:

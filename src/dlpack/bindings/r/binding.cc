@@ -1,14 +1,11 @@
 // What R's functions call. The model is compiled with it, to one object.
 #include "@source@"
 
-#define R_NO_REMAP
-#include <R_ext/Rdynload.h>
-#include <Rinternals.h>
+#include "values.h"
 
 namespace @name@_r {  // whose names hide those of the model's code
 namespace {
 
-// No object with a destructor may be alive where these are called: an error of R leaves by a long jump.
 void check(int32_t status) {
   if (status != 0) Rf_error("%s", @name@_error_text(status));
 }
@@ -33,10 +30,7 @@ SEXP create() {
   @name@_predictor* p = nullptr;
   check(@name@_create(&p, nullptr, 0, nullptr, 0));
 //@ end
-  const SEXP box = PROTECT(R_MakeExternalPtr(p, R_NilValue, R_NilValue));
-  R_RegisterCFinalizerEx(box, release, TRUE);
-  UNPROTECT(1);
-  return box;
+  return values::boxed(p, release);
 }
 
 SEXP destroy(SEXP box) {
@@ -44,51 +38,27 @@ SEXP destroy(SEXP box) {
   return R_NilValue;
 }
 
-// Numbers of R are double, integer or logical; `values` are double.
-template <class T>
-int32_t give(@name@_predictor* p, int32_t index, SEXP values) {
-  const R_xlen_t size = XLENGTH(values);
-  auto* const data = reinterpret_cast<T*>(R_alloc(static_cast<size_t>(size) + 1, sizeof(T)));
-  constexpr bool integers = static_cast<T>(0.5) == T{0};
-  for (R_xlen_t i = 0; i < size; ++i) {
-    const double value = REAL(values)[i];
-    if (integers && !(value > -9.2e18 && value < 9.2e18)) return @NAME@_BAD_ARGUMENT;  // NA, NaN and what no integer holds
-    data[i] = integers ? static_cast<T>(static_cast<int64_t>(value)) : static_cast<T>(value);
-  }
-  return @name@_set_input(p, index, data, static_cast<size_t>(size) * sizeof(T));
-}
-
-template <class T>
-SEXP take(@name@_predictor* p, int32_t index, R_xlen_t size) {
-  auto* const data = reinterpret_cast<T*>(R_alloc(static_cast<size_t>(size) + 1, sizeof(T)));
-  check(@name@_get_output(p, index, data, static_cast<size_t>(size) * sizeof(T)));
-  const SEXP values = PROTECT(Rf_allocVector(REALSXP, size));
-  for (R_xlen_t i = 0; i < size; ++i) REAL(values)[i] = static_cast<double>(data[i]);
-  UNPROTECT(1);
-  return values;
-}
-
-int32_t set(@name@_predictor* p, int index, SEXP values) {
-  switch (index) {
+//@ if inputs
+SEXP set_input(SEXP box, SEXP index, SEXP elements) {
+  values::Data data = {nullptr, 0};
+  switch (Rf_asInteger(index)) {
     @to_c@
-    default: return @NAME@_BAD_ARGUMENT;
   }
-}
-
-SEXP set_input(SEXP box, SEXP index, SEXP values) {
-  check(set(open(box), Rf_asInteger(index), values));
+  check(@name@_set_input(open(box), Rf_asInteger(index), data.address, data.bytes));
   return R_NilValue;
 }
 
+//@ end
 SEXP compute(SEXP box) {
   check(@name@_run(open(box)));
   return R_NilValue;
 }
 
 SEXP get_output(SEXP box, SEXP index, SEXP elements) {
-  const R_xlen_t size = static_cast<R_xlen_t>(Rf_asReal(elements));
-  @name@_predictor* const p = open(box);
-  switch (Rf_asInteger(index)) {
+  const auto size = static_cast<R_xlen_t>(Rf_asReal(elements));
+  const int32_t k = Rf_asInteger(index);
+  const auto get = [&](void* data, size_t bytes) { check(@name@_get_output(open(box), k, data, bytes)); };
+  switch (k) {
     @from_c@
     default: return R_NilValue;
   }
@@ -158,45 +128,14 @@ SEXP set_threads(SEXP box, SEXP count) {
 //@ end
 @text_calls@
 
-template <class Result, class... Arguments>
-R_CallMethodDef method(const char* name, Result (*function)(Arguments...)) {
-  return {name, reinterpret_cast<DL_FUNC>(function), static_cast<int>(sizeof...(Arguments))};
-}
-
 }  // namespace
 
 extern "C" __attribute__((visibility("default"))) void R_init_@r_symbol@(DllInfo* library) {
   const R_CallMethodDef methods[] = {
-      method("c_create", create), method("c_destroy", destroy), method("c_set_input", set_input),
-      method("c_compute", compute), method("c_get_output", get_output),
-//@ if pictures
-      method("c_preprocess", preprocess),
-//@ end
-//@ if classes
-      method("c_top_k", top_k),
-//@ end
-//@ if boxes
-      method("c_detections", detections),
-//@ end
-//@ if shapes
-      method("c_shape", shape), method("c_set_shape", set_shape),
-//@ end
-//@ if threads
-      method("c_set_threads", set_threads),
-//@ end
-//@ if tokenizer
-      method("c_tokenize", tokenize), method("c_detokenize", detokenize),
-//@ end
-//@ if embeds
-      method("c_embed", embed),
-//@ end
-//@ if decodes
-      method("c_generate", generate),
-//@ end
+      @methods@
       {nullptr, nullptr, 0},
   };
-  R_registerRoutines(library, nullptr, methods, nullptr, nullptr);
-  R_useDynamicSymbols(library, FALSE);
+  values::enter(library, methods);
 }
 
 }  // namespace @name@_r

@@ -8,7 +8,7 @@
 #'
 @output_docs@
 #'
-#' An array has the tensor's dimensions (`x[n, c, h, w]`); a vector has its elements row-major, the last dimension fastest.
+#' An array has the tensor's dimensions (`x[n, c, h, w]`); a vector its elements row-major, the last dimension fastest.
 #'
 #' @name @package@
 NULL

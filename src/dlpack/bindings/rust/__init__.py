@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import common, identifiers, joined, lines, sets, snake
+from dlpack.bindings.text import common, identifiers, joined, lines, sets, snake, wrapped
 
 _TYPES = {
     "bool": "bool", "float32": "f32", "float64": "f64", "float16": "u16", "bfloat16": "u16",
@@ -36,8 +36,8 @@ def _declarations(api: Api) -> str:
     for f in api.functions:
         parameters = ", ".join(f"{name}: {_C_TYPES[kind]}" for name, kind in f.parameters)
         result = "" if f.returns == "void" else f" -> {_C_TYPES[f.returns]}"
-        out.append(f"fn {api.name}_{f.name}({parameters}){result};")
-    return "\n".join(out)
+        out.append(f"pub fn {api.name}_{f.name}({parameters}){result};")
+    return "\n".join(map(wrapped, out))
 
 
 def _write(bundle: Bundle, folder: Path) -> None:
@@ -65,7 +65,12 @@ def _write(bundle: Bundle, folder: Path) -> None:
             "{name}: self.get({index}, {size})?,", api.outputs, outputs, several=_SIZE.format("OUTPUTS")
         ),
     }
-    texts = {"Cargo.toml": "Cargo.toml.txt", "build.rs": "build.rs", "src/lib.rs": "lib.rs"}
+    texts = {
+        "Cargo.toml": "Cargo.toml.txt",
+        "build.rs": "build.rs",
+        "src/lib.rs": "lib.rs",
+        "src/native.rs": "native.rs",
+    }
     texts |= {"src/text.rs": "text.rs"} if "texts" in api.conditions else {}
     fill(__name__, folder, texts, api, values)
     copy(bundle, folder / "src", api.source)

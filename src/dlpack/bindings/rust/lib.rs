@@ -1,52 +1,18 @@
 //! The model @name@. @about@
-use std::os::raw::{c_char, c_void};
 //@ if side
 use std::{ffi::CString, path::Path};
 //@ end
-use std::{ffi::CStr, fmt, mem::size_of_val, ptr};
+use std::{fmt, mem::size_of_val, ptr};
 
+mod native;
+use native::*;
 //@ if texts
 mod text;
 //@ if decodes
-use text::RawSampler;
-pub use text::{Generation, TextError};
-
-type OnToken = unsafe extern "C" fn(*mut c_void, i64) -> i32;
-//@ if writes
-type OnText = unsafe extern "C" fn(*mut c_void, *const c_char, usize) -> i32;
+pub use text::Generation;
 //@ end
-//@ else
 pub use text::TextError;
 //@ end
-
-//@ end
-#[repr(C)]
-struct Handle {
-    _private: [u8; 0],
-}
-
-//@ if classes
-#[repr(C)]
-struct RawClass {
-    index: i32,
-    probability: f32,
-    label: *const c_char,
-}
-
-//@ end
-//@ if boxes
-#[repr(C)]
-struct RawDetection {
-    index: i32,
-    score: f32,
-    corner_and_size: [f32; 4],
-    label: *const c_char,
-}
-
-//@ end
-extern "C" {
-    @declarations@
-}
 
 //@ if shapes
 /// Elements of the inputs in each set of shapes, and of the outputs.
@@ -71,10 +37,6 @@ fn check(status: i32) -> Result<(), Error> {
         0 => Ok(()),
         _ => Err(Error(text(unsafe { @name@_error_text(status) }))),
     }
-}
-
-fn text(from: *const c_char) -> String {
-    unsafe { CStr::from_ptr(from) }.to_string_lossy().into_owned()
 }
 
 /// What a run gives, row-major.
@@ -252,9 +214,3 @@ impl Drop for Predictor {
         unsafe { @name@_destroy(self.0) }
     }
 }
-//@ if lists
-
-fn label(name: *const c_char, index: i32) -> String {
-    if name.is_null() { index.to_string() } else { text(name) }
-}
-//@ end

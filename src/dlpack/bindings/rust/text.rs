@@ -1,8 +1,13 @@
 //! Texts: what the predictor does with them.
 //@ if decodes
 use std::any::Any;
+//@ if writes
+use std::os::raw::c_char;
+//@ end
+use std::os::raw::c_void;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 //@ end
+
 use super::*;
 
 /// Why there is no text, or no more of it.
@@ -67,14 +72,6 @@ impl Default for Generation {
     fn default() -> Self {
         Generation { max_tokens: 128, temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0, stop: None, keep: false }
     }
-}
-
-#[repr(C)]
-pub(crate) struct RawSampler {
-    temperature: f32,
-    top_k: i32,
-    top_p: f32,
-    seed: u64,
 }
 
 /// What C calls with each token or piece of text. A panic ends the text, and goes on when C has returned.
