@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from dlpack.errors import ModelError
 
 OPSET = 17
+BITWISE_OPSET = 18
+"""That of models with bitwise operators, which came with it."""
 ML_OPSET = 5
 MAX_VALUE_BYTES = 2**31 - 1
 MAX_MADE_BYTES = 512 << 20
@@ -129,7 +131,8 @@ class OnnxBuilder:
     def _infer(self, node: NodeProto) -> list[tuple[np.dtype[Any], Shape]]:
         schema = self._schemas.get(node.op_type)
         if schema is None:
-            schema = self._schemas[node.op_type] = onnx.defs.get_schema(node.op_type, OPSET)
+            opset = BITWISE_OPSET if node.op_type.startswith("Bitwise") else OPSET
+            schema = self._schemas[node.op_type] = onnx.defs.get_schema(node.op_type, opset)
         types, data = {}, {}
         for name in node.input:
             if name:
@@ -251,12 +254,28 @@ class OnnxBuilder:
                 self.info(n) for node in kept[::-1] for n in node.output if n in self._types and n not in results
             ],
         )
-        opsets, ir_version = [helper.make_opsetid("", OPSET)], 8
+        bitwise = any(node.op_type.startswith("Bitwise") for node in kept)
+        if bitwise:
+            _with_axes_as_inputs(graph)
+        opsets, ir_version = [helper.make_opsetid("", BITWISE_OPSET if bitwise else OPSET)], 8
         if any(node.domain == "ai.onnx.ml" for node in kept):
             opsets, ir_version = [*opsets, helper.make_opsetid("ai.onnx.ml", ML_OPSET)], 10
         model = helper.make_model(graph, opset_imports=opsets, producer_name="dlpack")
         model.ir_version = ir_version
         return model
+
+
+def _with_axes_as_inputs(graph: GraphProto) -> None:
+    """Rewrites what opset 18 has otherwise than 17, in place: the axes of reductions, the number of a Split's parts."""
+    for node in graph.node:
+        axes = next((a for a in node.attribute if a.name == "axes" and node.op_type.startswith("Reduce")), None)
+        if axes is not None:
+            name = f"{node.output[0]}/axes"
+            graph.initializer.append(numpy_helper.from_array(np.array(axes.ints, np.int64), name))
+            node.attribute.remove(axes)
+            node.input.append(name)
+        elif node.op_type == "Split" and len(node.input) < 2:
+            node.attribute.append(helper.make_attribute("num_outputs", len(node.output)))
 
 
 def _static(node: NodeProto, found: TypeProto | None) -> tuple[np.dtype[Any], Shape]:

@@ -15,6 +15,12 @@ from dlpack.exporters.numpy.export import trace
 from dlpack.stages.prepare import clean_graph
 
 WELL = np.eye(4) * 6
+
+
+def whole(x: Any) -> Any:
+    return (50 * x).astype(np.int32)
+
+
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "ediff1d": lambda x: np.ediff1d(x, to_begin=1.0),
     "cumprod": lambda x: np.cumprod(x, 1) + np.cumprod(x).reshape(4, 4),
@@ -27,6 +33,23 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "nanmedian": lambda x: np.nanmedian(np.where(x > 0, x, np.nan), axis=1, keepdims=True),
     "histogram": lambda x: np.histogram(x, bins=4, range=(-1.0, 1.0))[0],
     "sinc": np.sinc,
+    "bitwise": lambda x: (
+        whole(x) & 12,
+        whole(x) | 5,
+        whole(x) ^ whole(-x),
+        ~whole(x),
+        np.max(whole(x) & 3, axis=1),
+        (np.abs(x) * 50).astype(np.uint8) & 6,
+        ~(x > 0) | (x < 1),
+    ),
+    "shifts": lambda x: (
+        whole(x) << 3,
+        whole(x) >> 2,
+        np.left_shift(7, np.abs(whole(x)) % 9),
+        whole(x).astype(np.int64) << 62,
+        whole(x) >> 31,
+        whole(x).astype(np.int64) >> 63,
+    ),
     "isin": lambda x: np.isin((2 * x).astype(int), [1, 2], invert=True),
     "allclose": lambda x: (np.allclose(x, x + 1e-9), np.array_equal(x, x.T)),
     "piecewise": lambda x: np.piecewise(x, [x < 0, x > 1], [lambda v: -v, 1.0, 0.5]),
@@ -65,3 +88,16 @@ def test_all_missing_functions_are_told_at_once() -> None:
     with pytest.raises(UnsupportedError) as e:
         trace(function, "f", ExportOptions({"x": (4, 4)}))
     assert all(name in str(e.value) for name in ("np.linalg.svd", "np.lexsort", "np.i0"))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: np.unique(x), "np.unique cannot be exported: how long its result is depends on the input's values"),
+        (lambda x: np.nonzero(x)[0], r"np.nonzero cannot .*; np.where\(mask, x, 0\)"),
+        (lambda x: np.linalg.qr(x)[1], r"np.linalg.qr cannot .*np.linalg.cholesky\(x.T @ x\).T is R"),
+    ],
+)
+def test_a_refusal_says_why_and_what_to_do(function: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(UnsupportedError, match=message):
+        trace(function, "f", ExportOptions({"x": (4, 4)}))

@@ -1,4 +1,5 @@
-"""TensorFlow Lite's layers of one operator, as old converters wrote them: what TensorFlow Lite computed is recorded."""
+"""TensorFlow Lite's layers of one operator, as old converters wrote them, and functions of today's converter: what
+TensorFlow Lite computed is recorded."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from dlpack.exporters.process import Results
 from dlpack.exporters.tflite import check, worker
 from dlpack.pipeline import build
 
-FIXTURE = Path(__file__).with_name("fixtures") / "tflite_layers.npz"
+FIXTURES = [Path(__file__).with_name("fixtures") / f"tflite_{name}.npz" for name in ("layers", "functions")]
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,8 @@ def _not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def recorded() -> dict[str, dict[str, Any]]:
-    return recorded_cases(FIXTURE)
+    layers, functions = map(recorded_cases, FIXTURES)
+    return layers | functions
 
 
 def file_of(name: str, folder: Path) -> Path:

@@ -18,6 +18,7 @@ import numpy as np
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.builder import NotConverted, OnnxBuilder
 from dlpack.exporters.callables import user_line
+from dlpack.exporters.numpy.absent import ABSENT
 
 UFUNCS: dict[str, Callable[..., Any]] = {}
 """Converters of ufuncs by name: (trace, inputs as the caller gave them) → Traced."""
@@ -72,7 +73,8 @@ class Trace:
 
     def absent(self, what: str, function: Any, args: Any, kwargs: Any) -> Any:
         """Notes a function without a converter; its result for some numbers stands in, so that all are told at once."""
-        self.missing[f"{what} cannot be exported{user_line(traceback.extract_stack())}"] = None
+        reason = ABSENT.get(what.removeprefix("np."), "")
+        self.missing[f"{what} cannot be exported{reason}{user_line(traceback.extract_stack())}"] = None
         try:
             with np.errstate(all="ignore"):
                 result = function(*_numbers(args), **_numbers(kwargs))

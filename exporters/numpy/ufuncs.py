@@ -82,7 +82,7 @@ _simple(
         "sinh": "Sinh", "cosh": "Cosh", "tanh": "Tanh", "arcsinh": "Asinh", "arccosh": "Acosh", "arctanh": "Atanh",
         "matmul": "MatMul", "less": "Less", "less_equal": "LessOrEqual", "greater": "Greater",
         "greater_equal": "GreaterOrEqual", "equal": "Equal", "isnan": "IsNaN", "isinf": "IsInf", "erf": "Erf",
-        "expit": "Sigmoid", "invert": "Not",
+        "expit": "Sigmoid",
     },
     {"add": "Or", "multiply": "And", "maximum": "Or", "minimum": "And"},
 )  # fmt: skip
@@ -105,17 +105,41 @@ def _truth(t: Trace, x: Any) -> Traced:
 
 for _name, _kind in (("logical_and", "And"), ("logical_or", "Or"), ("logical_xor", "Xor"), ("logical_not", "Not")):
     _logical(_name, _kind)
+
+
+def _bitwise(name: str, kind: str) -> None:
+    @ufunc(name)
+    def compute(t: Trace, a: Traced, b: Traced) -> Traced:
+        return t.op(kind if a.dtype == np.bool_ else f"Bitwise{kind}", a, b)
+
+
 for _name, _kind in (("bitwise_and", "And"), ("bitwise_or", "Or"), ("bitwise_xor", "Xor")):
+    _bitwise(_name, _kind)
 
-    def _bitwise(name: str, kind: str) -> Function:
-        def convert(t: Trace, ufunc: np.ufunc, *inputs: Any) -> Traced:
-            if any(t.array(x).dtype != np.bool_ for x in inputs):
-                t.unsupported(f"np.{name} of integers")
-            return t.op(kind, *inputs)
 
-        return convert
+@ufunc("invert")
+def invert(t: Trace, x: Traced) -> Traced:
+    return t.op("Not" if x.dtype == np.bool_ else "BitwiseNot", x)
 
-    UFUNCS[_name] = _bitwise(_name, _kind)
+
+def _powers(t: Trace, by: Traced) -> tuple[Any, Any]:
+    """Two powers of two whose product is 2 ** by, for 0 <= by < 64: int64 has neither 2 ** 63 nor 2 ** 62 * 2."""
+    half: Any = np.minimum(by, 31)
+    table = t.array(2 ** np.arange(33))
+    return np.take(table, half), np.take(table, np.clip(by - half, 0, 32))
+
+
+@ufunc("left_shift")
+def left_shift(t: Trace, x: Traced, by: Traced) -> Any:
+    near, far = _powers(t, by)
+    return x.astype(np.int64) * near * far
+
+
+@ufunc("right_shift")
+def right_shift(t: Trace, x: Traced, by: Traced) -> Any:
+    """Divided and rounded down, which is what a shift of signed numbers is."""
+    near, far = _powers(t, by)
+    return np.floor_divide(np.floor_divide(x.astype(np.int64), near), far)
 
 
 def _scalar(value: float, like: Traced) -> np.ndarray[Any, Any]:

@@ -199,6 +199,7 @@ def _explained(error: BaseException, handled: BaseException | None = None) -> Dl
         step = step.__cause__ or step.__context__
     for e in chain:
         if isinstance(e, DlpackError):
+            e.args = tuple(str(a).partition("\n\nWhile executing")[0] for a in e.args)  # torch.fx adds where it was
             return e
     text = "\n".join(str(e) for e in chain)
     operators = dict.fromkeys(re.findall(r"No ONNX function found for <\w+\(op='([^']+)'", text))

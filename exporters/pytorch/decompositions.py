@@ -5,11 +5,12 @@ Each function has its operator's schema; NotImplemented leaves the call as it is
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dlpack.exporters.pytorch import linear_algebra, quantised, reductions
+from dlpack.exporters.pytorch import linear_algebra, quantised, reductions, whole_numbers
 from dlpack.exporters.pytorch.framework import import_torch
 
 Decomposition = Callable[..., Any]
@@ -19,7 +20,7 @@ def table() -> dict[Any, Decomposition]:
     """Operator overload → its replacement, for ExportedProgram.run_decompositions."""
     aten = import_torch().ops.aten
     found: dict[Any, Decomposition] = quantised.table()
-    for name, (overloads, function) in (_FUNCTIONS | reductions.FUNCTIONS).items():
+    for name, (overloads, function) in (_FUNCTIONS | reductions.FUNCTIONS | whole_numbers.FUNCTIONS).items():
         for overload in overloads.split():
             operator = getattr(getattr(aten, name, None), overload, None)
             if operator is not None:
@@ -113,22 +114,26 @@ def _average_pool(rank: int) -> Decomposition:
     return pool
 
 
-def _adaptive_max_pool2d(x: Any, output_size: Any) -> Any:
-    """Values, and their indices in each plane: a window per output."""
+def _adaptive_max_pool(x: Any, output_size: Any) -> Any:
+    """Values, and their indices in each plane or volume: a window per output."""
     torch = import_torch()
-    height, width = x.shape[-2:]
-    rows, columns = output_size
+    sizes = x.shape[-len(output_size) :]
+    spans = [
+        [(k * n // count, -(-(k + 1) * n // count)) for k in range(count)]
+        for n, count in zip(sizes, output_size, strict=True)
+    ]
     values, places = [], []
-    for r in range(rows):
-        top, bottom = r * height // rows, -(-(r + 1) * height // rows)
-        for c in range(columns):
-            left, right = c * width // columns, -(-(c + 1) * width // columns)
-            window = x[..., top:bottom, left:right].flatten(-2)
-            values.append(window.amax(-1))
-            place = window.argmax(-1)
-            span = right - left
-            places.append((place // span + top) * width + place % span + left)
-    shape = (*x.shape[:-2], rows, columns)
+    for window in itertools.product(*spans):
+        held = x
+        for k, (start, end) in enumerate(window):
+            held = held.narrow(k - len(window), start, end - start)
+        flat = held.flatten(-len(window))
+        values.append(flat.amax(-1))
+        inside, place, step = flat.argmax(-1), 0, 1
+        for (start, end), n in zip(reversed(window), reversed(sizes), strict=True):
+            place, inside, step = place + (inside % (end - start) + start) * step, inside // (end - start), step * n
+        places.append(place)
+    shape = (*x.shape[: -len(output_size)], *output_size)
     return torch.stack(values, -1).reshape(shape), torch.stack(places, -1).reshape(shape)
 
 
@@ -322,11 +327,18 @@ def _subtracted(x: Any, other: Any, alpha: Any = 1) -> Any:
     return (y if alpha == 1 else y * alpha).neg() + other
 
 
+def _from_a_number(x: Any, other: Any, alpha: Any = 1) -> Any:
+    """x - alpha * other, where x is a number."""
+    return NotImplemented if isinstance(x, import_torch().Tensor) else _subtracted(other, x, alpha)
+
+
 _FUNCTIONS: dict[str, tuple[str, Decomposition]] = {
+    "sub": ("Tensor Scalar", _from_a_number),
     "rsub": ("Scalar Tensor", _subtracted),
     **{f"max_pool{r}d": ("default", _max_pool(r)) for r in (1, 2, 3)},
     **{f"avg_pool{r}d": ("default", _average_pool(r)) for r in (1, 2, 3)},
-    "adaptive_max_pool2d": ("default", _adaptive_max_pool2d),
+    "adaptive_max_pool2d": ("default", _adaptive_max_pool),
+    "adaptive_max_pool3d": ("default", _adaptive_max_pool),
     "kthvalue": ("default", _kthvalue),
     "median": ("default", _median),
     "sort": ("default", _sort_dim),

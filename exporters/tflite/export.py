@@ -21,27 +21,28 @@ import dlpack.exporters.tflite.detection
 import dlpack.exporters.tflite.layers
 import dlpack.exporters.tflite.math
 import dlpack.exporters.tflite.recurrent
+import dlpack.exporters.tflite.scattered
 import dlpack.exporters.tflite.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, read_bytes, set_metadata
 from dlpack.exporters.builder import NotConverted, OnnxBuilder, Shape
 from dlpack.exporters.tflite.call import CONVERTERS, MOVES, Call
 from dlpack.exporters.tflite.check import Check
+from dlpack.exporters.tflite.control import Control, Frame
 from dlpack.exporters.tflite.files import (
     IDENTIFIER,
     Operator,
     QuantizationParameters,
-    Subgraph,
     Tensor,
     TFLiteModel,
     read_label_file,
     read_model,
 )
+from dlpack.exporters.tflite.spectra import COMPLEX, TAKES_COMPLEX
 from dlpack.exporters.tflite.variables import VARIABLES, Variables
 from dlpack.meaning.quantization import METADATA_KEY, Quantization
 
 MAX_FOLDED = 4096  # elements
-MAX_STEPS = 1024  # of a loop
 MAX_NODES = 100_000
 _QUANTIZED = ("int8", "uint8", "int16", "int32", "int64")
 
@@ -68,22 +69,7 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     return Exported(model, read_label_file(data), warnings=(*conversion.batches(), *warnings))
 
 
-class Frame:
-    """A subgraph under conversion: the values of its tensors, as stored and as real numbers."""
-
-    def __init__(self, subgraph: Subgraph) -> None:
-        self.subgraph = subgraph
-        self.stored: dict[int, str] = {}
-        self.real: dict[int, str] = {}
-        self.handles: dict[int, str] = {}  # tensor → the name of the variable that it stands for
-
-    def handle(self, tensor: int) -> str:
-        if tensor not in self.handles:
-            raise NotConverted("a variable without a name of its own")
-        return self.handles[tensor]
-
-
-class Conversion:
+class Conversion(Control):
     """The conversion of one file to an ONNX graph."""
 
     def __init__(self, model: TFLiteModel, options: ExportOptions, name: str) -> None:
@@ -196,6 +182,7 @@ class Conversion:
         if tensor not in frame.stored:
             t = frame.subgraph.tensors[tensor]
             if t.data is None:
+                _kind(t)
                 what = "is a variable, which is not supported" if t.variable else "is used before it is computed"
                 raise NotConverted(f"its input '{t.name}' {what}, which")
             frame.stored[tensor] = self.g.constant(t.data, t.name or f"tensor_{tensor}")
@@ -302,10 +289,6 @@ class Conversion:
                 raise UnsupportedError(f"the model becomes more than {MAX_NODES:,} ONNX nodes")
         self.frame = before
 
-    def _label(self, operator: Operator) -> str:
-        tensors = self.frame.subgraph.tensors
-        return (tensors[operator.outputs[0]].name if operator.outputs else "") or operator.kind
-
     def _unknown(self, operator: Operator) -> None:
         self.problems.append(f"'{self._label(operator)}': {operator.kind} is not supported")
 
@@ -324,6 +307,10 @@ class Conversion:
         start = len(self.g.nodes)
         try:
             with self.g.scope(label):
+                if operator.kind not in TAKES_COMPLEX and any(
+                    tensors[i].dtype == COMPLEX for i in operator.inputs if i >= 0
+                ):
+                    raise NotConverted("a complex input")
                 as_stored = operator.kind in MOVES and self._same(operator)
                 call = Call(
                     self.g, operator.kind, operator.options, operator.inputs, operator.outputs, tensors, self, as_stored
@@ -365,8 +352,7 @@ class Conversion:
 
     def _typed(self, value: str, tensor: Tensor) -> str:
         """`value` in the type that the tensor has; float64 and float16 are float32 here."""
-        wanted = _kind(tensor)
-        if self.g.dtype(value) == wanted:
+        if tensor.dtype == COMPLEX or self.g.dtype(value) == (wanted := _kind(tensor)):
             return value
         from onnx import helper
 
@@ -424,58 +410,6 @@ class Conversion:
         except IndexError as e:
             raise ModelError(f"{where}: it has too few inputs or outputs") from e
         return True
-
-    # --- loops and branches: unrolled, where what decides them is constant
-
-    def _control(self, operator: Operator) -> bool:
-        label = self._label(operator)
-        where = f"'{label}' ({operator.kind})"
-        try:
-            values = [self.stored(i) for i in operator.inputs]
-            if operator.kind == "IF":
-                chosen = self._truth(values[0], "a branch")
-                results = self._call(operator.options["then" if chosen else "otherwise"], values[1:])
-            else:
-                results, steps = values, 0
-                while self._truth(self._call(operator.options["condition"], results)[0], "a loop"):
-                    results = self._call(operator.options["body"], results)
-                    steps += 1
-                    if steps > MAX_STEPS:
-                        raise NotConverted(f"a loop of more than {MAX_STEPS} steps")
-            if len(results) != len(operator.outputs):
-                raise ModelError(f"{where}: it has {len(operator.outputs)} outputs, its subgraph {len(results)}")
-        except NotConverted as e:
-            self.problems.append(f"{where}: {e} is not supported")
-            return False
-        except IndexError as e:
-            raise ModelError(f"{where}: it has too few inputs, or its subgraph too few outputs") from e
-        for k, value in zip(operator.outputs, results, strict=True):
-            self.frame.stored[k] = value
-        return True
-
-    def _truth(self, value: str, what: str) -> bool:
-        known = self.g.value(value)
-        if self.problems:
-            raise NotConverted(f"{what} around operators that are not supported")
-        if known is None or known.size != 1:
-            raise NotConverted(f"{what} that depends on the model's inputs")
-        return bool(known.reshape(-1)[0])
-
-    def _call(self, index: int, values: list[str]) -> list[str]:
-        """A subgraph's outputs for the given inputs."""
-        if not 0 < index < len(self.model.subgraphs):
-            raise ModelError("a loop or branch names a subgraph that the file does not hold")
-        frame = Frame(self.model.subgraphs[index])
-        if len(values) != len(frame.subgraph.inputs):
-            raise ModelError("a loop or branch gives its subgraph another number of inputs than that has")
-        frame.stored.update(zip(frame.subgraph.inputs, values, strict=True))
-        self.convert(frame)
-        if self.problems:
-            raise NotConverted("a subgraph with operators that are not supported")
-        before, self.frame = self.frame, frame
-        results = [self.stored(k) for k in frame.subgraph.outputs]
-        self.frame = before
-        return results
 
 
 def _quantization(tensor: Tensor) -> QuantizationParameters | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import ModelError
-from dlpack.exporters.builder import Array
+from dlpack.exporters.builder import Array, NotConverted
 from dlpack.exporters.layers import check_channels
 from dlpack.exporters.tflite.call import Call, converts
 
@@ -63,16 +63,28 @@ def depthwise_conv_2d(c: Call) -> str:
 @converts("TRANSPOSE_CONV")
 def transpose_conv(c: Call) -> str:
     """Inputs: the output's shape, weight (O, H, W, I), data, bias."""
-    _check_rank(c, c.x(2), 4)
+    return _transposed(c, (3, 0, 1, 2), "hw")
+
+
+@converts("CONV_3D_TRANSPOSE")
+def transpose_conv_3d(c: Call) -> str:
+    """Inputs: the output's shape, weight (D, H, W, O, I), data, bias."""
+    if any(c.p[f"dilation_{d}"] != 1 for d in "dhw"):
+        raise NotConverted("a dilated transposed convolution")
+    return _transposed(c, (4, 3, 0, 1, 2), "dhw")
+
+
+def _transposed(c: Call, order: Sequence[int], dims: str) -> str:
+    _check_rank(c, c.x(2), len(order))
     size = c.ints(0, "an output shape")
-    x, w = c.values.channels_first(c.x(2)), c.weight(1, (3, 0, 1, 2))
+    x, w = c.values.channels_first(c.x(2)), c.weight(1, order)
     check_channels(c.g, x, w, 1, transposed=True)
-    if len(size) != 4:
-        raise ModelError(f"its output shape {size} has not four dimensions")
-    stride = [c.p["stride_h"], c.p["stride_w"]]
+    if len(size) != len(order):
+        raise ModelError(f"its output shape {size} has not {len(order)} dimensions")
+    stride = [c.p[f"stride_{d}"] for d in dims]
     kernel = c.g.shape(w)[2:]
     before, after, extra = [], [], []
-    for n, out, k, s in zip(c.g.shape(x)[2:], size[1:3], kernel, stride, strict=True):
+    for n, out, k, s in zip(c.g.shape(x)[2:], size[1:-1], kernel, stride, strict=True):
         total = (n - 1) * s + k - out
         if s <= 0 or -total >= s or total >= 2 * k:
             raise ModelError(f"its output shape {size} does not fit the input {list(c.g.shape(x))}")

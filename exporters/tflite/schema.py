@@ -40,7 +40,10 @@ ACTIVATIONS = ("", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
 # else int32.
 _FIELDS = {
     "CONV_2D": "valid:b stride_w stride_h activation:b dilation_w=1 dilation_h=1",
-    "CONV_3D": "valid:b stride_d stride_w stride_h activation:b dilation_d=1 dilation_w=1 dilation_h=1",
+    **dict.fromkeys(
+        ("CONV_3D", "CONV_3D_TRANSPOSE"),
+        "valid:b stride_d stride_w stride_h activation:b dilation_d=1 dilation_w=1 dilation_h=1",
+    ),
     "DEPTHWISE_CONV_2D": "valid:b stride_w stride_h multiplier activation:b dilation_w=1 dilation_h=1",
     "TRANSPOSE_CONV": "valid:b stride_w stride_h activation:b",
     "AVERAGE_POOL_2D MAX_POOL_2D L2_POOL_2D": "valid:b stride_w stride_h filter_w filter_h activation:b",

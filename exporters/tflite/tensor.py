@@ -10,12 +10,15 @@ from dlpack.errors import ModelError
 from dlpack.exporters.builder import NotConverted, Shape
 from dlpack.exporters.layers import reshape, split
 from dlpack.exporters.tflite.call import Call, converts
+from dlpack.exporters.tflite.spectra import COMPLEX
 
 
 @converts("RESHAPE", moves=True)
 def to_shape(c: Call) -> str:
     wanted = c.ints(1, "a shape") if c.has(1) else list(c.p["shape"])
     size = math.prod(c.shape(0))
+    if c.tensor(0).dtype == COMPLEX:
+        wanted = [*wanted, 2]
     if wanted == [0] and size == 1 and not c.has(1):
         wanted = []
     rest = math.prod(d for d in wanted if d != -1)
