@@ -40,7 +40,11 @@ class KernelSpec:
         if self.open:
             return extent % self.open == 0
         shapes = (tuple(int(n) for n in t.shape) for t in self.tensors)
-        return any(tag and n == extent for s, own in zip(shapes, self.tags, strict=False) for n, tag in zip(s, own, strict=True))
+        return any(
+            tag and n == extent
+            for s, own in zip(shapes, self.tags, strict=False)
+            for n, tag in zip(s, own, strict=True)
+        )
 
 
 @dataclass(frozen=True)
