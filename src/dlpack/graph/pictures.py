@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -251,11 +252,11 @@ def _pool(n: _Node, b: Builder) -> None:
         shape = [m + a + h for m, a, h in zip(x, low, high, strict=True)]
         fill = float(np.finfo(np.float32).min) if largest else 0.0
         padded = b.add_internal("Pad", [padded], shape, low=low, high=tuple(high), fill=fill, at_least_zero=largest)
-    window = {"kernel": kernel, "strides": strides, "dilations": dilations}
+    window: dict[str, Any] = {"kernel": kernel, "strides": strides, "dilations": dilations}
     name = n.node.outputs[0]
     pooled = b.add_internal("PoolMax" if largest else "PoolSum", [padded], out, name if largest else None, **window)
     if not largest:
-        b.add("Mul", [pooled, b.constant(np.float32(1 / prod(kernel)), "factor")], out, output=name)
+        b.add("Mul", [pooled, b.constant(np.asarray(1 / prod(kernel), np.float32), "factor")], out, output=name)
 
 
 def _check_resize(n: _Node) -> None:

@@ -217,7 +217,7 @@ class _Job:
         t = self.graph.types[value]
         where = self.placement.places[value]
         layout, shape = where.layout, t.shape
-        tags = tuple(s and (s, 1) for s in t.sizes or (None,) * len(shape))
+        tags: tuple[Tag, ...] = tuple((s, 1) if s else None for s in t.sizes or (None,) * len(shape))
         constant = value in self.graph.constants
         same = full is not None and tuple(full) == shape
         stored = None

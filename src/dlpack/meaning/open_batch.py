@@ -143,6 +143,6 @@ def opened_batch(values: Sequence[str]) -> tuple[tuple[str, ...], OpenBatch | No
     batch = OpenBatch(opened, own)
     if batch.count > MOST:
         raise UsageError(
-            f"--shape opens {batch.count:,} sizes, and at most {MOST:,} are possible: give them in steps, as in 64..512/16"
+            f"--shape opens {batch.count:,} sizes, and at most {MOST:,} are possible: give steps, as in 64..512/16"
         )
     return tuple(closed), batch
