@@ -183,7 +183,7 @@ class StepPrinter:
             value = literal(step.fill, step.target.dtype)
             if step.used:
                 inner = (n - a - b for n, a, b in zip(step.shape, step.low, step.high, strict=True))
-                used = ", ".join(_count(n if s is None else s) for s, n in zip(step.used, inner, strict=True))
+                used = ", ".join(str(n) if s is None else _count(s) for s, n in zip(step.used, inner, strict=True))
                 return [
                     f"{pad}{{",
                     f"{pad}    constexpr int32_t shape[] = {{{ints(step.shape)}}};",
