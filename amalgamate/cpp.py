@@ -77,8 +77,8 @@ def trips_of(o: Open, sizes: Mapping[Size, str] | None = None) -> str:
     return f"({trips} < {o.most} ? {trips} : {o.most})" if o.most else trips
 
 
-AXES = ("height", "width")
-"""What a run calls the sizes of the open dimensions of pictures."""
+AXES = ("height", "width", "extent")
+"""What a run calls the sizes of the open dimensions of pictures, and the number of elements of any other."""
 
 
 class CppPrinter(Printer):

@@ -160,6 +160,20 @@ class StepPrinter:
             return self._repack(step, pad)
         if isinstance(step, DequantizeStep):
             return self._dequantize(step, pad)
+        if not isinstance(step, CallStep):
+            return self._moved(step, pad)
+        kernel = self.kernels[step.kernel]
+        arguments = [self.pointer(a) for a in step.arguments]
+        if parallel and kernel.scratch:
+            arguments[-1] += f" + worker * {kernel.scratch}"
+        if kernel.trips:
+            arguments += ["begin", "end"] if parallel else ["0", self.trips(step)]
+        if kernel.opened:
+            arguments += [_count(size) for size in kernel.sizes] or ["extent"]
+        return wrapped(f"{pad}{self.launch(step.kernel, arguments)}")
+
+    def _moved(self, step: Step, pad: str) -> list[str]:
+        """The lines of a step that fills or moves values."""
         if isinstance(step, HaloStep):
             rank = len(step.shape)
 
@@ -169,7 +183,7 @@ class StepPrinter:
             value = literal(step.fill, step.target.dtype)
             if step.used:
                 inner = (n - a - b for n, a, b in zip(step.shape, step.low, step.high, strict=True))
-                used = ", ".join(_count(s or n) for s, n in zip(step.used, inner, strict=True))
+                used = ", ".join(str(n) if s is None else _count(s) for s, n in zip(step.used, inner, strict=True))
                 return [
                     f"{pad}{{",
                     f"{pad}    constexpr int32_t shape[] = {{{ints(step.shape)}}};",
@@ -195,19 +209,9 @@ class StepPrinter:
             pointers = f"{self.pointer(step.target)}, {self.pointer(step.source)}"
             call = f"{'gather' if step.back else 'spread'}({pointers}, {len(step.dims)}, dims);"
             return [f"{pad}{{", f"{pad}    const spread_dim dims[] = {{{dims}}};", f"{pad}    {call}", f"{pad}}}"]
-        if isinstance(step, ShareStep):
-            count = " * ".join(f"static_cast<float>({_count(n)})" for n in (*step.sizes, step.fixed))
-            return [f"{pad}*{self.pointer(step.target)} = 1.0f / ({count});"]
-        assert isinstance(step, CallStep)
-        kernel = self.kernels[step.kernel]
-        arguments = [self.pointer(a) for a in step.arguments]
-        if parallel and kernel.scratch:
-            arguments[-1] += f" + worker * {kernel.scratch}"
-        if kernel.trips:
-            arguments += ["begin", "end"] if parallel else ["0", self.trips(step)]
-        if kernel.opened:
-            arguments += [_count(size) for size in kernel.sizes] or ["extent"]
-        return wrapped(f"{pad}{self.launch(step.kernel, arguments)}")
+        assert isinstance(step, ShareStep)
+        count = " * ".join(f"static_cast<float>({_count(n)})" for n in (*step.sizes, step.fixed))
+        return [f"{pad}*{self.pointer(step.target)} = 1.0f / ({count});"]
 
     def _repack(self, step: RepackStep, pad: str) -> list[str]:
         """Dimensions with far apart elements in the target come first, so that it is written in order."""

@@ -77,11 +77,12 @@ def encoder() -> ModelProto:
         node("ReduceSum", ["kept", "one"], ["sum"], "sum", keepdims=0),
         node("ReduceSum", ["counted", "one"], ["count"], "count", keepdims=0),
         node("Div", ["sum", "count"], ["mean"], "mean"),
+        node("ReduceMean", ["r"], ["average"], "average", axes=[1], keepdims=0),
     ]
     return model(
         nodes,
         {name: ([1, "s"], TensorProto.INT64) for name in ("ids", "mask")},
-        ["states", "class", "mean"],
+        ["states", "class", "mean", "average"],
         words=weights(23, 24), places=weights(LARGEST, 24), wq=weights(24, 24), wk=weights(24, 24),
         wv=weights(24, 24), wo=weights(24, 24), wf=weights(24, 40), scale=np.ones(24, np.float32),
         later=weights(LARGEST + 1, 24), row=np.int64(1), none=np.int64(0), step=np.int64(1),
@@ -194,7 +195,6 @@ def opened(nodes: Sequence[NodeProto], **weights: Any) -> Any:
     [
         ([node("Transpose", ["x"], ["t"], perm=[0, 2, 1]), node("Conv", ["t", "w"], ["y"], "conv", pads=[1, 1])],
          "Conv 'conv' is no operator"),
-        ([node("ReduceMean", ["x"], ["y"], "mean", axes=[1])], "'mean' averages over"),
         ([node("Gather", ["x", "two"], ["y"], "third", axis=1)], "'third' chooses from"),
         ([node("Gather", ["x", "two0"], ["y"], "later", axis=1)], "'later' chooses from"),
         ([node("CumSum", ["x", "one0"], ["y"], "back", reverse=1)], "'back' begins at the end of"),

@@ -170,7 +170,11 @@ def _beyond(rows: int, height: int, vectors: int) -> float:
 
     def rest(n: int) -> float:
         """What the last tile takes for `n` rows, as rows of a whole one."""
-        return -(-n // lower) * tile_cycles(lower, vectors) / tile_cycles(height, vectors) * height if n <= most else height
+        return (
+            -(-n // lower) * tile_cycles(lower, vectors) / tile_cycles(height, vectors) * height
+            if n <= most
+            else height
+        )
 
     beyond = sum(rest(n) - n for n in range(1, height + 1)) / height
     parts = [rows / (1 << k) for k in range(4)]

@@ -7,11 +7,12 @@ from typing import Any
 
 from dlpack.kernels.spec import Scheduled
 from dlpack.loops.layout import Block, Layout
-from dlpack.loops.lower import OPEN, WHOLE
+from dlpack.loops.lower import WHOLE
+from dlpack.loops.sized import OPEN
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.machine import Machine
 from dlpack.targets.cpu.state import State, points
-from dlpack.targets.cpu.tiles import best_tile, for_runs
+from dlpack.targets.cpu.tiles import Tile, best_tile, for_runs
 
 
 def winograd(state: State) -> Scheduled | None:
@@ -51,6 +52,7 @@ def winograd(state: State) -> Scheduled | None:
     _pack(state, info, tile.columns)
 
     local = sch.cache_write(m, 0, "local")
+    rank = 4 + len(tiles)
     # The output: bands, then tiles with their elements in registers.
     n, o, y, x = sch.get_loops(out)
     ob, o = sch.split(o, [None, min(part, outputs)])
@@ -58,20 +60,31 @@ def winograd(state: State) -> Scheduled | None:
     xb, xo, xi = sch.split(x, [None, band_columns, size])
     oo, oi = sch.split(o, [None, machine.lanes])
     sch.reorder(n, ob, yb, xb, yo, xo, oo, yi, xi, oi)
-    _tile_in_registers(state, half_out, oo, yi, xi, oi, 4 + len(tiles))
+    _tile_in_registers(state, half_out, oo, yi, xi, oi, rank)
     whole = [yo, xo]  # ragged edges: a test per element in place of copies of the body; ragged bands are worth copies
     whole += [yb] if rows % band_rows == 0 else []
     whole += [xb] if columns % band_columns == 0 else []
     for loop in whole:
         sch.annotate(loop, WHOLE, 1)
-    # The products of a band.
-    sch.compute_at(local, xb, preserve_unit_loops=True)
-    i, j, b, *tt, k = list(sch.get_loops(local))[-4 - len(tiles) :]
+    _products(state, m, local, xb, tile, rank)
+    _tiles_in(state, v, half_in, xb, rank)
+    state.share([ob] if parts > 1 else [n, yb, xb])
+    return state.finish(
+        f"Winograd F({size}x{size}, 3x3), bands of {band_rows} x {band_columns} tiles, "
+        f"register tile {tile.rows} x {tile.columns}"
+    )
+
+
+def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, rank: int) -> None:
+    """The products of a band, whose tensors have so many dimensions: one more where pictures have several sizes."""
+    sch = state.sch
+    sch.compute_at(local, band, preserve_unit_loops=True)
+    i, j, b, *tt, k = list(sch.get_loops(local))[-rank:]
     ko, ki = sch.split(k, [None, tile.columns])
     to, ti = sch.split(tt[-1], [None, tile.rows])
     sch.reorder(i, j, b, ko, *tt[:-1], to, ti, ki)
-    if len(tiles) == 2:
-        sch.annotate(to, OPEN, tile.rows * size)
+    if rank == 6:
+        sch.annotate(to, OPEN, tile.rows * (int(sch.get(i).extent) - 2))
     sch.unroll(ti)
     sch.vectorize(ki)
     sch.compute_at(m, to, preserve_unit_loops=True)
@@ -80,19 +93,18 @@ def winograd(state: State) -> Scheduled | None:
     sch.unroll(mt)
     sch.vectorize(mk)
     sch.decompose_reduction(m, mc)
-    # The band's tiles in.
-    sch.compute_at(v, xb, preserve_unit_loops=True)
-    i, j, b, *tt, c = list(sch.get_loops(v))[-4 - len(tiles) :]
-    co, ci = sch.split(c, [None, machine.lanes])
+
+
+def _tiles_in(state: State, v: Any, half_in: Any, band: Any, rank: int) -> None:
+    """The transform of a band's tiles."""
+    sch = state.sch
+    sch.compute_at(v, band, preserve_unit_loops=True)
+    i, j, b, *tt, c = list(sch.get_loops(v))[-rank:]
+    co, ci = sch.split(c, [None, state.machine.lanes])
     sch.reorder(b, *tt, co, i, j, ci)
-    _tile_in_registers(state, half_in, co, i, j, ci, 4 + len(tiles))
-    if len(tiles) == 2:
-        sch.annotate(tt[-1], OPEN, size)
-    state.share([ob] if parts > 1 else [n, yb, xb])
-    return state.finish(
-        f"Winograd F({size}x{size}, 3x3), bands of {band_rows} x {band_columns} tiles, "
-        f"register tile {tile.rows} x {tile.columns}"
-    )
+    _tile_in_registers(state, half_in, co, i, j, ci, rank)
+    if rank == 6:
+        sch.annotate(tt[-1], OPEN, int(sch.get(i).extent) - 2)
 
 
 def _open_rows(edge: int, layer: tuple[int, int, int, int], machine: Machine) -> int:

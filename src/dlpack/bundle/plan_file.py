@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from dlpack.errors import UsageError
-from dlpack.plan.program import CallStep, CopyStep, FillStep, HaloStep, Place, Program, ShapeSet, ShareStep, SpreadStep, Step
+from dlpack.plan.program import (
+    CallStep,
+    CopyStep,
+    FillStep,
+    HaloStep,
+    Place,
+    Program,
+    ShapeSet,
+    ShareStep,
+    SpreadStep,
+    Step,
+)
 
 
 def plan_of(programs: Mapping[str, Program]) -> dict[str, Any]:

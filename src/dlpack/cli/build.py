@@ -125,7 +125,8 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
     multiple=True,
     metavar="INPUT=1x3x224x224",
     help="Set an input's shape; repeatable. Repeat it for the same input to add another set of shapes. "
-    "1..64x3x224x224 leaves the batch open within bounds, 1x1..512 the length of a text.",
+    "1..64x3x224x224 leaves the batch open within bounds, 1x1..512 the length of a text, 1x3x64..512/16x64..512/16 the "
+    "sides of a picture, in steps of 16.",
 )
 @click.option(
     "--buckets",

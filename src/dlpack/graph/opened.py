@@ -15,7 +15,8 @@ import numpy as np
 
 from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Array, Graph, Node, TensorType
-from dlpack.graph.registry import Context, find
+from dlpack.graph.registry import Builder, Context, find
+from dlpack.loops.sizes import EXTENT, Size
 
 ROWS, COLUMNS = 12, 64
 """The extent is a multiple of a register tile's rows; and where vectors are along it, of so many columns."""
@@ -34,7 +35,7 @@ def open_graph(some: Graph, most: Graph, size: int, largest: int) -> Graph:
     for a, b in zip(some.nodes, most.nodes, strict=True):
         if repr(sorted(a.attrs.items())) != repr(sorted(b.attrs.items())) or a.body is not None:
             raise UnsupportedError(_of(b, "depends on the open dimension in another way than by its inputs' sizes"))
-    graph = replace(most, types=types, constants=constants, open=opening.extent)
+    graph = _with_counted_means(replace(most, types=types, constants=constants, open=opening.extent))
     for node in graph.nodes:
         _check(node, graph)
     for name in (*graph.inputs, *graph.outputs):
@@ -43,6 +44,30 @@ def open_graph(some: Graph, most: Graph, size: int, largest: int) -> Graph:
         if places and (len(places) > 1 or prod(shape[: places[0]]) > 1):
             raise UnsupportedError(f"the open dimension of '{name}' ({_sized(shape, opening.extent)}) is not its first")
     return graph
+
+
+def _with_counted_means(graph: Graph) -> Graph:
+    """The graph with means over the open dimension as a sum, times one over the number of elements of a run."""
+    nodes: list[Node] = []
+    constants, types = dict(graph.constants), dict(graph.types)
+    for node in graph.nodes:
+        n = _Node(node, graph)
+        if node.op != "ReduceMean" or not n.axes() & set(n.dims(0)) or n.input_type(0).dtype != "float32":
+            nodes.append(node)
+            continue
+        b, t, shape = Builder(graph, node), n.output_type(), n.input_type(0).shape
+        axes = b.constant(np.array(sorted(n.axes()), np.int64), "axes")
+        total = b.fresh("total")
+        b.raw(Node("ReduceSum", (node.inputs[0], axes), (total,), {"keepdims": n.attr("keepdims", 1)}, total, "",
+                   max(node.opset, 13), node.sources), [t])  # fmt: skip
+        counted = sorted(n.axes() & set(n.dims(0)))
+        fixed = prod(shape[d] for d in n.axes() if d not in counted)
+        share = b.share([Size(EXTENT)] * len(counted), fixed, len(t.shape))
+        b.add("Mul", [total, share], t.shape, output=node.outputs[0])
+        nodes.extend(b.nodes)
+        constants.update(b.constants)
+        types.update(b.types)
+    return replace(graph, nodes=tuple(nodes), constants=constants, types=types)
 
 
 def _extent(some: Graph, most: Graph, largest: int) -> int:

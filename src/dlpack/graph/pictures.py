@@ -108,7 +108,7 @@ def _of(node: Node, text: str) -> str:
 
 
 def for_any_size(graph: Graph) -> Graph:
-    """The graph with means that count at run time, and pools that are rounded up as such with a border.
+    """The graph with means that count at run time, and pools whose borders are those of all sizes.
 
     Raises UnsupportedError for operators whose kernels would be others in another size.
     """
@@ -160,6 +160,13 @@ class _Node(Context):
             return ()
         return self.known.get(self.node.inputs[i], ()) or (None,) * len(self.input_type(i).shape)
 
+    def axes(self) -> list[int]:
+        """Those of a reduction, in order."""
+        rank, axes = len(self.input_type(0).shape), self.attr("axes")
+        if axes is None and self.has_input(1):
+            axes = self.ints(1, "axes")
+        return sorted({int(a) % rank for a in axes}) if axes else list(range(rank))
+
     def fail(self, text: str) -> UnsupportedError:
         return UnsupportedError(_of(self.node, text))
 
@@ -178,22 +185,18 @@ def _any_size(n: _Node, b: Builder) -> None:
     if node.op in ("GlobalAveragePool", "ReduceMean") and node.domain in ("", "ai.onnx"):
         _mean(n, b)
         return
-    if node.op in ("MaxPool", "AveragePool") and n.attr("ceil_mode", 0):
-        _rounded_up(n, b)
+    if node.op in ("MaxPool", "AveragePool"):
+        _pool(n, b)
         return
-    if node.op == "AveragePool":
-        pads = n.attr("pads") or [0]
-        if any(pads) and not n.attr("count_include_pad", 0):
-            raise n.fail("divides by another number at the border, which the size moves")
-    elif node.op in ("Resize", "Upsample"):
+    if node.op in ("Resize", "Upsample"):
         _check_resize(n)
     elif node.op in ("Softmax", "LogSoftmax"):
         axis = int(n.attr("axis", -1 if node.opset >= 13 else 1)) % len(n.sizes())
         if n.sizes()[axis] or (node.opset < 13 and _is_open(n.sizes()[axis:])):
             raise n.fail("works along the open dimension")
-    elif node.op not in (*_AS_THEY_ARE, "MaxPool") and not (operator is not None and operator.kind == "pointwise"):
+    elif node.op not in _AS_THEY_ARE and not (operator is not None and operator.kind == "pointwise"):
         raise n.fail("is no operator that is known to compute pictures of any size")
-    if node.op in ("Conv", "MaxPool", "AveragePool", "ConvTranspose"):
+    if node.op in ("Conv", "ConvTranspose"):
         auto, strides = n.attr("auto_pad", "NOTSET"), n.attr("strides") or [1]
         if auto in ("SAME_UPPER", "SAME_LOWER") and max(strides) > 1:
             raise n.fail("pads by the size of the picture (auto_pad)")
@@ -202,13 +205,11 @@ def _any_size(n: _Node, b: Builder) -> None:
 
 def _mean(n: _Node, b: Builder) -> None:
     """A sum, and its product with one over the number of elements, which a step of the run computes."""
-    from dlpack.operators.reduction import reduced_axes
-
     t, x, shape = n.output_type(), n.node.inputs[0], n.input_type(0).shape
     if t.dtype != "float32":
         raise n.fail("averages integers over the open dimension")
     spatial = list(range(2, len(shape)))
-    axes = spatial if n.node.op == "GlobalAveragePool" else reduced_axes(n)
+    axes = spatial if n.node.op == "GlobalAveragePool" else n.axes()
     own = [n.sizes()[a] for a in axes]
     if axes == spatial:
         total = b.add_internal("GlobalSum", [x], [*shape[:2], *[1] * len(spatial)])
@@ -221,32 +222,41 @@ def _mean(n: _Node, b: Builder) -> None:
         factor = b.constant(np.asarray(1.0 / prod(shape[a] for a in axes), t.dtype), "factor")
     else:
         fixed = prod(shape[a] for a, s in zip(axes, own, strict=True) if s is None)
-        factor = b.fresh("share")
-        b.types[factor] = TensorType(t.dtype, (1,) * len(t.shape))
-        sizes = tuple(s for s in own if s is not None)
-        attrs: dict[str, Any] = {"sizes": sizes, "fixed": fixed}
-        b.nodes.append(Node("Share", (), (factor,), attrs, factor, "dlpack", 1, n.node.sources))
+        factor = b.share([s for s in own if s is not None], fixed, len(t.shape))
     b.add("Mul", [total, factor], t.shape, output=n.node.outputs[0])
 
 
-def _rounded_up(n: _Node, b: Builder) -> None:
-    """A maximum over windows of which the last may reach beyond the picture: one less than a stride at the most."""
-    from dlpack.operators.convolution import add_pad, strides_and_dilations
-
-    kernel = tuple(n.attr("kernel_shape"))
-    strides, dilations = strides_and_dilations(n, len(kernel))
-    if n.node.op != "MaxPool" or any(n.attr("pads") or ()) or len(n.node.outputs) > 1 or any(
-        k < s for k, s in zip(kernel, strides, strict=True)
-    ):
+def _pool(n: _Node, b: Builder) -> None:
+    """A pool with all of its pads, of which the last window may not reach the end in some sizes, and with those that
+    rounding the size up needs: less than a stride."""
+    kernel, pads = tuple(n.attr("kernel_shape")), list(n.attr("pads") or ())
+    count = len(kernel)
+    pads = pads or [0] * (2 * count)
+    strides, dilations = (tuple(n.attr(key) or [1] * count) for key in ("strides", "dilations"))
+    up, largest = bool(n.attr("ceil_mode", 0)), n.node.op == "MaxPool"
+    if up and (any(pads) or not largest or any(k < s for k, s in zip(kernel, strides, strict=True))):
         raise n.fail("rounds its size up (ceil_mode), which is supported for maxima without pads")
-    x, out = n.input_type(0).shape, n.output_type().shape
-    high = [
-        s - 1 if size is not None else max(0, (o - 1) * s + (k - 1) * d + 1 - m)
-        for size, o, s, k, d, m in zip(n.sizes()[2:], out[2:], strides, kernel, dilations, x[2:], strict=True)
-    ]
-    padded = add_pad(b, n.node.inputs[0], [0] * len(high), high, -3.4028234663852886e38, at_least_zero=True)
-    window = {"kernel": kernel, "strides": tuple(strides), "dilations": tuple(dilations)}
-    b.add_internal("PoolMax", [padded], out, n.node.outputs[0], **window)
+    if any(pads) and not largest and not n.attr("count_include_pad", 0):
+        raise n.fail("divides by another number at the border, which the size moves")
+    if n.attr("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or len(n.node.outputs) > 1:
+        raise n.fail("pads by the size of the picture, or says where its maxima are")
+    x, out, dtype = n.input_type(0).shape, n.output_type().shape, n.input_type(0).dtype
+    if dtype != "float32":
+        raise n.fail(f"is of {dtype}, and pictures of any size are of float32")
+    low, high = (0, 0, *pads[:count]), [0, 0, *pads[count:]]
+    for d in range(count if up else 0):
+        rest = (out[2 + d] - 1) * strides[d] + (kernel[d] - 1) * dilations[d] + 1 - x[2 + d]
+        high[2 + d] = strides[d] - 1 if n.sizes()[2 + d] else max(0, rest)
+    padded = n.node.inputs[0]
+    if any((*low, *high)):
+        shape = [m + a + h for m, a, h in zip(x, low, high, strict=True)]
+        fill = float(np.finfo(np.float32).min) if largest else 0.0
+        padded = b.add_internal("Pad", [padded], shape, low=low, high=tuple(high), fill=fill, at_least_zero=largest)
+    window: dict[str, Any] = {"kernel": kernel, "strides": strides, "dilations": dilations}
+    name = n.node.outputs[0]
+    pooled = b.add_internal("PoolMax" if largest else "PoolSum", [padded], out, name if largest else None, **window)
+    if not largest:
+        b.add("Mul", [pooled, b.constant(np.asarray(1 / prod(kernel), np.float32), "factor")], out, output=name)
 
 
 def _check_resize(n: _Node) -> None:
@@ -304,17 +314,13 @@ def with_sizes(graph: Graph, known: Mapping[str, Sizes] | None = None) -> Graph:
         n = _Node(node, graph, sizes)
         if not any(_is_open(n.sizes(k)) for k in range(len(node.inputs))):
             continue
-        for k, o in enumerate(node.outputs):
-            if o:
-                found = _sizes_of(n, k)
-                if len(found) != len(graph.types[o].shape):
-                    raise n.fail("has another rank than its kernel")
-                sizes[o] = found
+        for o in filter(None, node.outputs):
+            sizes[o] = _sizes_of(n)
     types = {v: replace(t, sizes=sizes[v]) if _is_open(sizes.get(v, ())) else t for v, t in graph.types.items()}
     return replace(graph, types=types)
 
 
-def _sizes_of(n: _Node, output: int) -> Sizes:
+def _sizes_of(n: _Node) -> Sizes:
     node = n.node
     rule = _RULES.get(node.op)
     if rule is not None:
@@ -328,9 +334,7 @@ def _sizes_of(n: _Node, output: int) -> Sizes:
 def _window(n: _Node) -> Sizes:
     kernel = n.input_type(1).shape[2:] if n.node.op == "Convolution" else n.attr("kernel")
     out: list[Size | None] = list(n.sizes()[:2])
-    for s, k, stride, dilation in zip(
-        n.sizes()[2:], kernel, n.attr("strides"), n.attr("dilations"), strict=True
-    ):
+    for s, k, stride, dilation in zip(n.sizes()[2:], kernel, n.attr("strides"), n.attr("dilations"), strict=True):
         reached = (s + (-(k - 1) * dilation - 1)) // stride if s is not None else None
         if s is not None and reached is None:
             raise n.fail("has a stride that does not divide an enlarged picture")
@@ -382,12 +386,11 @@ def _interleave(n: _Node) -> Sizes:
     if len(own) > 1:
         raise n.fail("has phases of several sizes")
     out = n.output_type().shape
-    whole = tuple(
-        s if s is None else s * step for s, step in zip(n.sizes()[2:], n.attr("steps"), strict=True)
-    )
-    if any(s is not None and step * m != o for s, step, m, o in zip(
-        n.sizes()[2:], n.attr("steps"), n.input_type(0).shape[2:], out[2:], strict=True
-    )):
+    whole = tuple(s if s is None else s * step for s, step in zip(n.sizes()[2:], n.attr("steps"), strict=True))
+    if any(
+        s is not None and step * m != o
+        for s, step, m, o in zip(n.sizes()[2:], n.attr("steps"), n.input_type(0).shape[2:], out[2:], strict=True)
+    ):
         raise n.fail("cuts the phases of the open dimension")
     return (*n.sizes()[:2], *whole)
 

@@ -21,6 +21,7 @@ import numpy as np
 from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import STORED, Array, Graph, Node, TensorType
 from dlpack.loops.layout import Layout
+from dlpack.loops.sizes import Size
 
 DTYPES = frozenset(
     ("bool", "float32", "float64", *STORED, *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
@@ -218,6 +219,14 @@ class Builder:
         """Like `add`, for an operator of our own (domain "dlpack")."""
         out = self.add(op, inputs, shape, dtype, output, **attrs)
         self.nodes[-1] = replace(self.nodes[-1], domain="dlpack")
+        return out
+
+    def share(self, sizes: Sequence[Size], fixed: int, rank: int) -> str:
+        """One over the number of elements that a run has: the product of `sizes` and `fixed`; a float of that rank."""
+        out = self.fresh("share")
+        self.types[out] = TensorType("float32", (1,) * rank)
+        attrs = {"sizes": tuple(sizes), "fixed": fixed}
+        self.nodes.append(Node("Share", (), (out,), attrs, out, "dlpack", 1, self.origin.sources))
         return out
 
     def raw(self, node: Node, types: Sequence[TensorType]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from dlpack.kernels.spec import WIDENED, KernelSpec, Scheduled
 from dlpack.loops.expressions import NAMED, WITH_NAMES, Operand, leaves, number_of
 from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout, dense, expand, merge_dims, order_of
-from dlpack.loops.sized import Tag
+from dlpack.loops.sized import Tag, merged_tags
 from dlpack.loops.tir import te, tirx
 
 
@@ -217,7 +217,7 @@ class _Job:
         t = self.graph.types[value]
         where = self.placement.places[value]
         layout, shape = where.layout, t.shape
-        tags = tuple(s and (s, 1) for s in t.sizes or (None,) * len(shape))
+        tags: tuple[Tag, ...] = tuple((s, 1) if s else None for s in t.sizes or (None,) * len(shape))
         constant = value in self.graph.constants
         same = full is not None and tuple(full) == shape
         stored = None
@@ -246,7 +246,7 @@ class _Job:
         full, own = self.outputs[0].shape, self.outputs[0].tags
         opened = [d for d, tag in enumerate(own) if tag]
         shape, layouts = merge_dims(full, [o.layout for o in operands], order, self.graph.open, opened)
-        tags = _merged_tags(full, own, order, shape)
+        tags = merged_tags(full, own, order, shape)
         merged = {
             id(o): replace(o, shape=tuple(shape), layout=m, tags=tags) for o, m in zip(operands, layouts, strict=True)
         }
@@ -437,25 +437,6 @@ class _Job:
             reduces=reduces,
             taller=taller,
         )
-
-
-def _merged_tags(
-    full: Sequence[int], tags: Sequence[Tag], order: Sequence[int], merged: Sequence[int]
-) -> tuple[Tag, ...]:
-    """What a run has of dimensions that became `merged`: an open one is the outermost of those in it."""
-    out: list[Tag] = []
-    dims = [d for d in order if full[d] != 1]
-    for n in merged:
-        size, tag = 1, None
-        while size < n:
-            d = dims.pop(0)
-            if tags[d]:
-                tag = tags[d]
-            elif tag:
-                tag = tag[0], tag[1] * full[d]
-            size *= full[d]
-        out.append(tag)
-    return tuple(out)
 
 
 def _names(inputs: Sequence[_Operand], group: Group) -> list[str]:

@@ -123,9 +123,8 @@ class _Placer:
             where = out.places[x]
             out.places[node.outputs[0]] = Place(where.buffer, where.layout.at([-p for p in low]))
             return
-        if node.op == "Pad" and node.domain == "dlpack" and any(self.types[node.outputs[0]].sizes):
-            group = self.inside(node)
-            node = group.nodes[0]
+        if node.op == "Pad" and any(self.types[node.outputs[0]].sizes):
+            node = (group := self.inside(node)).nodes[0]
         if _is_view(group) and self.view(node):
             return
         for o in group.outputs:
@@ -136,19 +135,14 @@ class _Placer:
         out.groups.append(group)
 
     def inside(self, node: Node) -> Group:
-        """What copies a pad's input into a buffer with a border, which a step of the run fills: a kernel that fills it
-        would do so at a place that only the run knows."""
-        (x, *_), (y,) = node.inputs, node.outputs
-        value, low, high = f"{y}/inside", node.attrs["low"], node.attrs["high"]
-        self.halos[value] = Halo(tuple(low), tuple(high), float(node.attrs["fill"]))
+        """What copies a pad's input into a buffer with a border, whose place only a run knows, which fills it."""
+        x, y, low = node.inputs[0], node.outputs[0], tuple(node.attrs["low"])
+        self.halos[value := f"{y}/inside"] = Halo(low, tuple(node.attrs["high"]), float(node.attrs["fill"]))
         self.types[value] = self.graph.types[x]
-        t = replace(self.types[value], shape=self.graph.types[x].shape)
-        self.graph = replace(self.graph, types={**self.graph.types, value: t})
-        if y in self.last:
-            self.last.add(value)
+        self.graph = replace(self.graph, types={**self.graph.types, value: self.types[x]})
+        self.last |= {value} if y in self.last else set()
         self.settle(value)
-        where = self.out.places[value]
-        self.out.places[y] = Place(where.buffer, where.layout.at([-p for p in low]))
+        self.out.places[y] = Place(value, self.out.places[value].layout.at([-p for p in low]))
         return _copy_group(x, value, node)
 
     def view(self, node: Node) -> bool:

@@ -110,7 +110,7 @@ class Open:
 
     A run has n of its elements: there are ``ceil(n * times / by)`` trips, of which the last may go beyond them.
     `filled`: n is first rounded up to a multiple of `FILLED`, which `by` divides. There are `less` trips than these.
-    Where there are pictures of several sizes, n is the number that `size` gives, and there are at the most `most` trips.
+    Where there are pictures of several sizes, n is what `size` gives, and there are at the most `most` trips.
     """
 
     times: int

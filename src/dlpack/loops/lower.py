@@ -1,8 +1,8 @@
 """Scheduled TVM loops → kernel IR: unrolling, loop partition, vectors, and registers.
 
-TVM's part ends with loops over buffers that still have shapes. From there this module goes its own way, since the
-emitted C++ wants what TVM's passes do not give: strided parameters, register tiles as named vectors, vector loops of
-any length whose last vector is partial, and loops split where a guard changes its answer.
+TVM's part ends with loops over buffers that still have shapes. The emitted C++ wants what its further passes do not
+give: strided parameters, register tiles as named vectors, vector loops of any length whose last vector is partial, and
+loops split where a guard changes its answer.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ from dlpack.loops.ir import (
 )
 from dlpack.loops.layout import Layout, dense
 from dlpack.loops.registers import allocate_registers
+from dlpack.loops.sized import OPEN
 
 VECTOR_REDUCE = "dlpack.vector_reduce"
 """Loop annotation: the loop is a reduction into one element, to be run on vectors of partial results."""
@@ -69,13 +70,7 @@ WHOLE = "dlpack.whole"
 PARALLEL = "dlpack.parallel"
 """Loop annotation: the trips are independent, and threads share them."""
 
-OPEN = "dlpack.open"
-"""Loop annotation: the loop goes along the picture's rows, each trip so many elements of the output's, in memory of the
-kernel's own; see loops/sized.py."""
-
-_VECTORIZED, _UNROLLED = 2, 3
-"""What TVM's `ForKind` calls loops that a schedule has marked for vectors, or to be written out."""
-
+_VECTORIZED, _UNROLLED = 2, 3  # TVM's `ForKind`s of loops for vectors, and of those to be written out
 _REDUCE_IDENTITY = {"+": 0.0, "*": 1.0, "max": -math.inf, "min": math.inf}
 
 
@@ -271,8 +266,8 @@ class Lowering(ExpressionLowering):
                 body = (*self.prefetches(body, var, int(s.annotations[PREFETCH])), *body)
             if body:
                 axis = LoopAxis.PARALLEL if parallel else LoopAxis.SERIAL
-                open = Open(1, int(s.annotations[OPEN])) if OPEN in s.annotations else None
-                out.append(For(var, first, last, 1, _unscoped(body), axis, open=open))
+                along = Open(1, int(s.annotations[OPEN])) if OPEN in s.annotations else None
+                out.append(For(var, first, last, 1, _unscoped(body), axis, open=along))
         return tuple(out)
 
     def prefetches(self, body: Block, var: str, distance: int) -> list[Stmt]:

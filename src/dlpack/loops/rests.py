@@ -57,7 +57,16 @@ def _split(loop: For, written: set[str]) -> list[Stmt]:
     o = loop.open
     assert o is not None
     rows = o.by
-    if loop.axis is not LoopAxis.SERIAL or o.exact or o.filled or o.less or o.most or o.times != 1 or rows < 2 or loop.begin:
+    if (
+        loop.axis is not LoopAxis.SERIAL
+        or o.exact
+        or o.filled
+        or o.less
+        or o.most
+        or o.times != 1
+        or rows < 2
+        or loop.begin
+    ):
         return [loop]
     stride = _stride(loop, written)
     stores = [s for s in walk(loop.body) if isinstance(s, Store) and s.buffer in written]

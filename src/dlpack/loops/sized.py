@@ -20,6 +20,10 @@ from dlpack.loops.sizes import Size
 Tag = tuple[Size, int] | None
 """Of an operand's dimension the extent in a run and by what it is multiplied; None where that is always the same."""
 
+OPEN = "dlpack.open"
+"""Loop annotation: the loop goes along the rows of the picture that a kernel writes, so many pixels in each trip, and
+through memory of the kernel's own."""
+
 
 @dataclass(frozen=True)
 class _Dim:
@@ -170,3 +174,22 @@ def _loads(body: Block) -> Iterator[tuple[str, Linear]]:
     for e in expressions(body):
         if isinstance(e, Load):
             yield e.buffer, e.index
+
+
+def merged_tags(
+    full: Sequence[int], tags: Sequence[Tag], order: Sequence[int], merged: Sequence[int]
+) -> tuple[Tag, ...]:
+    """What a run has of dimensions that became `merged`: an open one is the outermost of those in it."""
+    out: list[Tag] = []
+    dims = [d for d in order if full[d] != 1]
+    for n in merged:
+        size, tag = 1, None
+        while size < n:
+            d = dims.pop(0)
+            if tags[d]:
+                tag = tags[d]
+            elif tag:
+                tag = tag[0], tag[1] * full[d]
+            size *= full[d]
+        out.append(tag)
+    return tuple(out)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+EXTENT = 2
+"""The number of an open dimension that is none of pictures."""
+
 
 @dataclass(frozen=True, order=True)
 class Size:
@@ -21,12 +24,10 @@ class Size:
 
     def __add__(self, more: int) -> Size:
         if self.times == 1:  # one way to write it, so that equal extents are equal
-            return self._whole(self.plus + (self.then + more) * self.by)
+            return replace(self, plus=self.plus + (self.then + more) * self.by, then=0)
         return replace(self, then=self.then + more)
 
     def __mul__(self, times: int) -> Size:
-        if self.by == 1:
-            return replace(self, times=self.times * times, then=self.then * times)
         return replace(self, times=self.times * times, then=self.then * times)
 
     def __floordiv__(self, by: int) -> Size | None:
@@ -41,9 +42,6 @@ class Size:
             q = replace(self, times=1, then=0) + self.then // self.times
             return q // (by // self.times)
         return None
-
-    def _whole(self, plus: int) -> Size:
-        return replace(self, plus=plus, then=0)
 
     def text(self, n: str) -> str:
         """As an expression in C, `n` being the elements of the open dimension."""

@@ -141,4 +141,8 @@ def opened_batch(values: Sequence[str]) -> tuple[tuple[str, ...], OpenBatch | No
         if b.step < 1 or (b.largest - b.smallest) % b.step:
             raise UsageError(f"--shape with {b}: the bounds are a multiple of the step apart")
     batch = OpenBatch(opened, own)
+    if batch.count > MOST:
+        raise UsageError(
+            f"--shape opens {batch.count:,} sizes, and at most {MOST:,} are possible: give steps, as in 64..512/16"
+        )
     return tuple(closed), batch

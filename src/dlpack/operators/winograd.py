@@ -108,6 +108,7 @@ def winograd_convolution(ctx: Context, x: Any, u: Any) -> list[Any]:
     rows, columns = (high - 2) // size, (wide - 2) // size
     tiles = (rows, columns) if ctx.graph.opens else (rows * columns,)
     input_rows, output_rows = _ROWS[size]
+    names = [*(("row", "column") if ctx.graph.opens else ("t",)), "k"]
 
     def pixel(b: Any, k: Any, t: Sequence[Any], dy: Any, dx: Any) -> Any:
         row, column = t if len(t) == 2 else (tirx.floordiv(t[0], columns), tirx.floormod(t[0], columns))
@@ -117,22 +118,26 @@ def winograd_convolution(ctx: Context, x: Any, u: Any) -> list[Any]:
         (edge, edge, n, *tiles, c),
         lambda i, j, b, *t: _pick(i, input_rows([pixel(b, t[-1], t[:-1], r, j) for r in range(edge)])),
         name="half_in",
+        varargs_names=names,
     )
     v = te.compute(
         (edge, edge, n, *tiles, c),
         lambda i, j, b, *t: _pick(j, input_rows([half(i, r, b, *t) for r in range(edge)])),
         name="tiles",
+        varargs_names=names,
     )
     ic = te.reduce_axis((0, c), name="ic")
     m = te.compute(
         (edge, edge, n, *tiles, o),
         lambda i, j, b, *t: te.sum(v(i, j, b, *t[:-1], ic) * u(i, j, ic, t[-1]), axis=ic),
         name="products",
+        varargs_names=names,
     )
     half_out = te.compute(
         (size, edge, n, *tiles, o),
         lambda i, j, b, *t: _pick(i, output_rows([m(r, j, b, *t) for r in range(edge)])),
         name="half_out",
+        varargs_names=names,
     )
 
     def at(b: Any, k: Any, y: Any, xx: Any) -> Any:

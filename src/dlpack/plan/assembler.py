@@ -18,6 +18,7 @@ from dlpack.loops.layout import Layout, dense, is_dense, order_of
 from dlpack.plan.caches import stored_caches
 from dlpack.plan.halves import narrowed, stored_type
 from dlpack.plan.memory import ALIGNMENT, Arena, Item, plan_arena
+from dlpack.plan.pictures import A_STEP, BY_STEPS, STEP_NAMES, Borders, step_call, step_of
 from dlpack.plan.program import (
     Address,
     CallStep,
@@ -34,7 +35,6 @@ from dlpack.plan.program import (
     Tensor,
     WinogradStep,
 )
-from dlpack.plan.pictures import A_STEP, BY_STEPS, STEP_NAMES, Borders, step_call, step_of
 from dlpack.plan.trips import fills_borders, overwritable
 from dlpack.plan.weights import dequantize_step, operator_word, packed_dims, place_of
 
@@ -130,8 +130,10 @@ class Assembler:
     def _tensors(self, names: Iterable[str]) -> tuple[Tensor, ...]:
         g, most = self.graph, {self.graph.exceeded: tuple(self.graph.limits.items())}
         own = [(n, g.border(n)) for n in names]
-        return tuple(Tensor(n, t.dtype, t.shape, true_shape=g.sizes.get(n, ""), limits=most.get(n, ()), sizes=t.sizes)
-                     for n, t in own)
+        return tuple(
+            Tensor(n, t.dtype, t.shape, true_shape=g.sizes.get(n, ""), limits=most.get(n, ()), sizes=t.sizes)
+            for n, t in own
+        )
 
     def _scratch(self, k: int) -> int:
         if self.calls[k].kernel == A_STEP:
@@ -305,7 +307,11 @@ class Assembler:
 
     def kernels_by_node(self) -> dict[str, str]:
         names = self._kernel_names()
-        return {n.name: names[c.kernel] if c.kernel >= 0 else STEP_NAMES.get(n.op, "loop") for c in self.calls for n in c.group.nodes}
+        return {
+            n.name: names[c.kernel] if c.kernel >= 0 else STEP_NAMES.get(n.op, "loop")
+            for c in self.calls
+            for n in c.group.nodes
+        }
 
     def _title(self, group: Group) -> str:
         ops = " + ".join(n.op for n in group.nodes)

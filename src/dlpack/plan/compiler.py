@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import dlpack.operators  # noqa: F401 - enters all operators into the registry
+from dlpack.errors import UnsupportedError
 from dlpack.graph.attention import attention
 from dlpack.graph.blocks import blocks_of
 from dlpack.graph.bytes import read_as_bytes
@@ -68,6 +69,8 @@ class Compiler:
 
         `meanings` are those of inputs and outputs, by name.
         """
+        if graph.opens and self.backend.layouts.halves:
+            raise UnsupportedError("pictures of any size and arithmetic in float16 do not go together yet")
         meanings = meanings or {}
         graph = quantized(graph, self.backend.layouts.dots, self.backend.layouts.look_up)
         if self.backend.layouts.widens:

@@ -1,0 +1,231 @@
+"""Pictures of any size within bounds: `--shape image=1x3x{17..33}x{18..41}`."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import requires_tool
+from emitted_files import STRICT
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from processes import run
+from shape_bundles import close, expected
+from test_shapes_wasm import in_node
+
+import dlpack
+from dlpack.errors import UnsupportedError, UsageError
+from dlpack.graph.pictures import open_pictures
+from dlpack.loops.rests import lower_tile
+from dlpack.loops.sizes import Size
+from dlpack.meaning.open_batch import Bounds, opened_batch
+from dlpack.pipeline import Options, build
+from dlpack.stages.prepare import clean_graph
+
+SIZES = ((17, 18), (33, 41), (17, 41), (33, 18), (19, 23), (29, 31), (23, 40), (32, 32), (24, 20), (31, 37))
+node = helper.make_node
+
+
+def net(nodes: Sequence[NodeProto], outputs: Sequence[str], ranks: Sequence[int], **weights: np.ndarray) -> ModelProto:
+    """A model of a picture of any size."""
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "height", "width"])
+    results = [
+        helper.make_tensor_value_info(o, TensorProto.FLOAT, [None] * rank)
+        for o, rank in zip(outputs, ranks, strict=True)
+    ]
+    constants = [numpy_helper.from_array(v, k) for k, v in weights.items()]
+    graph = helper.make_graph(list(nodes), "net", [image], results, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def weights(*shape: int) -> np.ndarray:
+    rng = np.random.default_rng(sum(shape))
+    return (rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)
+
+
+def classifier() -> ModelProto:
+    """What networks for classes have: a stem without pads, pools that round up and that pad, 3x3 and 1x1 convolutions
+    joined and added, a depthwise one, two kinds of means; and a map of the size of its features."""
+    same: dict[str, Any] = {"pads": [1] * 4}
+    return net(
+        [
+            node("Conv", ["image", "w0"], ["a0"], "stem", strides=[2, 2]),
+            node("Relu", ["a0"], ["a"], "stem_relu"),
+            node("MaxPool", ["a"], ["b"], "pool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
+            node("Conv", ["b", "w1"], ["c0"], "squeeze"),
+            node("Relu", ["c0"], ["c"], "squeeze_relu"),
+            node("Conv", ["c", "w2"], ["d0"], "three", **same),
+            node("Conv", ["c", "w3"], ["d1"], "one"),
+            node("Concat", ["d0", "d1"], ["d"], "joined", axis=1),
+            node("Conv", ["d", "w4"], ["e0"], "depthwise", group=32, **same),
+            node("Add", ["e0", "d"], ["e"], "added"),
+            node("MaxPool", ["e"], ["f"], "padded", kernel_shape=[3, 3], strides=[2, 2], **same),
+            node("AveragePool", ["e"], ["g"], "windows", kernel_shape=[2, 2]),
+            node("GlobalAveragePool", ["f"], ["h"], "global"),
+            node("Flatten", ["h"], ["classes"], "flat"),
+            node("ReduceMean", ["g"], ["mean"], "mean", axes=[2, 3], keepdims=0),
+            node("Conv", ["e", "w5"], ["map"], "map"),
+        ],
+        ["classes", "mean", "map"], [2, 2, 4],
+        w0=weights(16, 3, 3, 3), w1=weights(16, 16, 1, 1), w2=weights(16, 16, 3, 3), w3=weights(16, 16, 1, 1),
+        w4=weights(32, 1, 3, 3), w5=weights(2, 32, 1, 1),
+    )  # fmt: skip
+
+
+def segmenter() -> ModelProto:
+    """What networks for masks have: halved twice, enlarged by both ways, and joined with what was as large before."""
+    same: dict[str, Any] = {"pads": [1] * 4}
+    pool: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    return net(
+        [
+            node("Conv", ["image", "w0"], ["a"], "first", **same),
+            node("MaxPool", ["a"], ["b0"], "half", **pool),
+            node("Conv", ["b0", "w1"], ["b"], "second", **same),
+            node("MaxPool", ["b"], ["c"], "quarter", **pool),
+            node("ConvTranspose", ["c", "w2"], ["d"], "twice", **pool),
+            node("Concat", ["d", "b"], ["e"], "with_second", axis=1),
+            node("Resize", ["e", "", "scales"], ["f"], "again", mode="nearest", nearest_mode="floor",
+                 coordinate_transformation_mode="asymmetric"),
+            node("Concat", ["f", "a"], ["g"], "with_first", axis=1),
+            node("Conv", ["g", "w3"], ["h"], "last", **same),
+            node("Sigmoid", ["h"], ["mask"], "mask"),
+        ],
+        ["mask"], [4],
+        w0=weights(8, 3, 3, 3), w1=weights(16, 8, 3, 3), w2=weights(16, 8, 2, 2), w3=weights(1, 32, 3, 3),
+        scales=np.float32([1, 1, 2, 2]),
+    )  # fmt: skip
+
+
+def options(dims: str, **more: Any) -> Options:
+    (closed,), batch = opened_batch([f"image=1x3x{dims}"])
+    return Options(shapes={"image": tuple(map(int, closed.partition("=")[2].split("x")))}, batch=batch, **more)
+
+
+def question(height: int, width: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(height * 100 + width)
+    return {"image": rng.standard_normal((1, 3, height, width)).astype(np.float32)}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    onnx.save(classifier(), folder / "classes.onnx")
+    onnx.save(segmenter(), folder / "mask.onnx")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classes(models: Path) -> Path:
+    return build(models / "classes.onnx", models / "classes", options("{17..33}x{18..41}", threads=2, verify=False))
+
+
+def test_python_takes_a_picture_of_any_size(models: Path, classes: Path) -> None:
+    """With what a larger one has left in memory."""
+    with dlpack.load(classes) as predictor:
+        for size in SIZES:
+            close(predictor.run(question(*size)), expected(models / "classes.onnx", question(*size)))
+        with pytest.raises(ValueError, match=r"image 1x3x34x18; .* image 1x3x17x18 to image 1x3x33x41"):
+            predictor.run(question(34, 18))
+
+
+def test_one_set_of_kernels(classes: Path) -> None:
+    text = (classes / "classes.cc").read_text()
+    assert "const int height = 17 + p.set / 24;" in text and "const int width = 18 + p.set % 24;" in text
+    assert "row < n0" in text and "Winograd" in text and "kShapeCount = 408;" in text
+
+
+def test_c_reshapes_without_memory(models: Path, classes: Path) -> None:
+    library = ctypes.CDLL(str(classes / "libclasses.so"))
+    handle, size = ctypes.c_void_p(), ctypes.c_size_t
+    assert library.classes_create(ctypes.byref(handle), None, size(0), None, size(0)) == 0
+    for height, width, status in ((19, 23, 0), (34, 23, 1), (19, 17, 1), (16, 23, 1), (33, 41, 0), (17, 18, 0)):
+        shape = (ctypes.c_int64 * 4)(1, 3, height, width)
+        before = library.classes_shape(handle)
+        assert (library.classes_reshape(handle, 0, shape, 4) != 0) == bool(status)
+        assert library.classes_shape(handle) == (before if status else (height - 17) * 24 + width - 18)
+    shape = (ctypes.c_int64 * 4)(1, 3, 29, 31)
+    assert library.classes_reshape(handle, 0, shape, 4) == 0
+    asked, want = question(29, 31), expected(models / "classes.onnx", question(29, 31))
+    data, given = asked["image"], np.full(want["map"].size + 64, 7, np.float32)
+    assert library.classes_bind_input(handle, 0, data.ctypes.data_as(ctypes.c_void_p), size(data.nbytes)) == 0
+    nbytes = size(want["map"].nbytes)
+    assert library.classes_bind_output(handle, 2, given.ctypes.data_as(ctypes.c_void_p), nbytes) == 0
+    assert all(library.classes_run_step(handle, k) == 0 for k in range(library.classes_step_count()))
+    np.testing.assert_allclose(given[:-64].reshape(want["map"].shape), want["map"], atol=1e-5)
+    assert (given[-64:] == 7).all()
+    library.classes_destroy(handle)
+
+
+def test_nothing_is_read_or_written_outside(models: Path, tmp_path: Path) -> None:
+    """The self-test of a network for masks, at corners and between them, with the checks of gcc."""
+    bundle = build(models / "mask.onnx", tmp_path / "mask", options("{8..24/4}x{12..28/4}"))
+    program = tmp_path / "selftest"
+    flags = ["-std=c++17", "-O1", "-g1", "-fsanitize=address,undefined", "-DMASK_SELFTEST", *STRICT, "-Wno-psabi"]
+    done = run([requires_tool("g++"), *flags, bundle / "mask.cc", "-o", program, "-pthread"])
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    done = run([program])
+    assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
+
+
+def test_javascript_takes_pictures_whose_height_is_open(models: Path, tmp_path: Path) -> None:
+    bundle = build(models / "mask.onnx", tmp_path / "web", options("{8..24/8}x16", target="wasm", verify=False))
+    for height in (24, 8):
+        close(
+            in_node(bundle, tmp_path, [question(height, 16)])[0], expected(models / "mask.onnx", question(height, 16))
+        )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "why"),
+    [
+        ([node("Conv", ["image", "w"], ["y"], "same", auto_pad="SAME_UPPER", strides=[2, 2])], "'same' pads by"),
+        ([node("AveragePool", ["image"], ["y"], "mean", kernel_shape=[3, 3], pads=[1] * 4)], "'mean' divides by"),
+        ([node("Resize", ["image", "", "twice"], ["y"], "linear", mode="linear")], "'linear' interpolates"),
+        ([node("Softmax", ["image"], ["y"], "rows", axis=2)], "'rows' works along"),
+        ([node("InstanceNormalization", ["image", "three", "three"], ["y"], "norm")], "'norm' is no operator"),
+        ([node("MaxPool", ["image"], ["a"], "half", kernel_shape=[2, 2], strides=[2, 2]),
+          node("Resize", ["a", "", "twice"], ["b"], "whole"), node("Add", ["b", "image"], ["y"], "odd")],
+         "'odd' joins values that have equal sizes only for some"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_open_is_named(nodes: Sequence[NodeProto], why: str) -> None:
+    constants = {
+        "w": weights(4, 3, 3, 3), "twice": np.float32([1, 1, 2, 2]), "three": np.ones(3, np.float32),
+    }  # fmt: skip
+    used = {i for n in nodes for i in n.input}
+    made = net(nodes, ["y"], [4], **{k: v for k, v in constants.items() if k in used})
+    with pytest.raises(UnsupportedError, match=why):
+        open_pictures(
+            lambda h, w: clean_graph(made, {"image": (1, 3, h, w)})[1], {"image": (2, 3)}, [(8, 32, 2), (8, 32, 2)][:2]
+            if "odd" not in why else [(8, 32, 1), (8, 32, 1)],
+        )  # fmt: skip
+
+
+def test_sizes_are_functions() -> None:
+    """Of windows, strides and enlargements; C's division of what is not negative is Python's."""
+    s = Size()
+    halved = (s + -1) // 2
+    assert halved is not None and [halved.at(n) for n in (3, 4, 5)] == [1, 1, 2]
+    quarter = (halved + 1) // 2
+    assert quarter is not None and quarter.text("h") == "(h + 1) / 4"
+    assert (halved * 2).at(5) == 4 and ((halved * 2 + 1) // 2) == halved and (s * 3) // 2 is None
+    assert (halved * 2 + 1).text("h") == "(h - 1) / 2 * 2 + 1"
+    assert (Size(times=8) + -1).text("h") == "h * 8 - 1"
+
+
+def test_bounds_have_steps() -> None:
+    (closed,), batch = opened_batch(["image=1x3x{64..128/32}x64..96"])
+    assert closed == "image=1x3x64x64" and batch is not None and batch.count == 3 * 33
+    assert batch.bounds == (Bounds(64, 128, 32), Bounds(64, 96)) and batch.sizes(34) == (96, 65)
+    assert {batch.sizes(k) for k in batch.tried()} >= {(64, 64), (64, 96), (128, 64), (128, 96)}
+    for wrong in ("image=1x3x64..100/32x64", "image=1..2x3x8..9x8..9", "image=1x3x64..1024x64..1024"):
+        with pytest.raises(UsageError):
+            opened_batch([wrong])
+
+
+def test_lower_tiles_do_the_last_rows_where_they_are_faster() -> None:
+    assert lower_tile(6, 2) == (3, 3) and lower_tile(12, 2) == (4, 8) and lower_tile(2, 2) is None
