@@ -146,7 +146,14 @@ export class Predictor {
       await parts.forget?.();
       throw new Error(`${weights.file} is damaged: its SHA-256 is not the one in manifest.json; load it again`);
     }
-    if (parts.keep) setTimeout(() => this._memory && parts.keep(this._place("weights").slice())); // after a first run
+    this._keep = parts.keep;
+    setTimeout(() => this._keepWeights()); // a first run comes before it
+  }
+
+  /** Puts the weights into the browser's cache, unless they are there. */
+  _keepWeights() {
+    this._keep?.(this._place("weights").slice());
+    this._keep = null;
   }
 
   /** Has a worker run the module meanwhile; null where that is not worth its memory, or cannot be. */
@@ -351,6 +358,7 @@ export class Predictor {
 
   /** Gives the memory back; the predictor cannot be used after it. */
   dispose() {
+    this._keepWeights();
     this._threads.forEach((worker) => worker.terminate());
     this._gpu?.dispose();
     this._memory = this._gpu = null;

@@ -59,8 +59,9 @@ const commands = {
       await devtools.send("Network.enable");
       if (network) await devtools.send("Network.emulateNetworkConditions", { offline: false, ...network });
       await page.goto(url, { waitUntil: "domcontentloaded" });
-      await page.waitForFunction("globalThis.first");
-      return await Promise.race([page.evaluate("globalThis.first"), failed]);
+      const seen = page.waitForFunction("'first' in globalThis").then(() => page.evaluate("globalThis.first"));
+      seen.catch(() => {});
+      return await Promise.race([seen, failed]);
     } finally {
       await context.close();
     }
