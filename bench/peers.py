@@ -257,9 +257,12 @@ class _OpenVino:
 
 
 def _convert_litert(model: Path, folder: Path, integers: str = "int64") -> Path:
-    """litert-torch converts the zoo's torch module: no converter from ONNX is left that pip installs. Its integer
-    inputs become `integers`."""
-    from bench.models import MARKER, MODELS, VERSION, make_inputs, make_module
+    """A .tflite beside the model, of which it was exported. Else litert-torch converts the zoo's torch module: no
+    converter from ONNX is left that pip installs. Its integer inputs become `integers`."""
+    from bench.models import ALL, MARKER, VERSION, make_inputs, make_module
+
+    if model.with_suffix(".tflite").is_file():
+        return model.with_suffix(".tflite")
 
     marker = model.parent / MARKER
     told = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
@@ -268,7 +271,7 @@ def _convert_litert(model: Path, folder: Path, integers: str = "int64") -> Path:
     import litert_torch
     import torch
 
-    known = MODELS[model.stem]
+    known = ALL[model.stem]
     inputs = [a.astype(integers) if a.dtype == np.int64 else a for a in make_inputs(known).values()]
     arguments = tuple(torch.from_numpy(a) for a in inputs)
     made = folder / "net.tflite"

@@ -327,7 +327,9 @@ def test_a_bundle_is_verified_with_its_model(bundle: Path, net: Path) -> None:
 def test_the_shortest_cache_that_a_text_fits_into_is_read() -> None:
     wide = generation_of(replace(NET).model(), 2048, {})
     assert isinstance(wide, Generation)
-    assert wide.sizes == ((1, 128), (1, 512), (1, 2048), (BLOCK, 2048), (64, 128), (64, 2048)) and wide.room == 2048 + 64
+    assert (
+        wide.sizes == ((1, 128), (1, 512), (1, 2048), (BLOCK, 2048), (64, 128), (64, 2048)) and wide.room == 2048 + 64
+    )
     small = generation_of(replace(NET).model(), 1, {})
     assert small is not None and small.sizes == ((1, 1),) and small.room == 2
 

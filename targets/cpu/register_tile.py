@@ -232,7 +232,9 @@ def _order_sums(state: State, found: _Reduction, plan: _Plan) -> None:
         sch.unroll(x)
     _side_by_side(state, vector)
     if plan.prefetch:
-        sch.annotate(steps[-1], PREFETCH, PREFETCH_VECTORS * state.machine.lanes * max(1, plan.block // plan.tile.columns))
+        sch.annotate(
+            steps[-1], PREFETCH, PREFETCH_VECTORS * state.machine.lanes * max(1, plan.block // plan.tile.columns)
+        )
     sch.decompose_reduction(found.block, (steps + window)[0])
 
 
