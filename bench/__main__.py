@@ -82,14 +82,19 @@ class _Asked:
     cache: Path
 
 
+_MEASURED = (".", ":(exclude)bench/results", ":(exclude)docs", ":(exclude)mkdocs.yml")
+
+
 def _tree() -> str:
-    """The commit that is measured, with a plus where files differ from it."""
+    """The commit that is measured, with a plus where files differ from it, but for what a measurement writes."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "--short", "HEAD") + (
+            "+" if git("status", "--porcelain", "-uno", "--", *_MEASURED) else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

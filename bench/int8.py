@@ -20,7 +20,7 @@ from bench.peers import PEERS, Array
 from bench.rounds import ROOT, WorkerError, ask_once, worker_command
 from bench.zoo import make_zoo
 
-NAMES = ("mobilenetv1", "mobilenetv2", "mobilenetv3", "squeezenet11", "resnet18", "resnet50")
+NAMES = ("mobilenetv2", "mobilenetv3", "squeezenet11", "resnet18", "resnet50")
 FORMS = ("qdq", "tflite")
 """By onnxruntime's quantiser, or by LiteRT's, read from the .tflite: what a row's name ends with."""
 

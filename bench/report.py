@@ -253,8 +253,9 @@ def _loads(b: Benchmark, names: Sequence[str]) -> str:
     head = ["model", *(_title(n) for n in names), "of the fastest peer", "our cycles per byte of the weights file"]
     return (
         "### Load\n\nMilliseconds of CPU time, once in a fresh process, from the model's file (ours: the library and "
-        "its weights) to a session with its inputs bound. Cycles: this time at the clock of a chain of additions "
-        f"({as_number(b.ceilings.ghz or None)} GHz), for models with a weights file.\n\n" + table(head, rows)
+        "its weights) to a session with its inputs bound; the import of the package is not counted. Cycles: this time "
+        f"at the clock of a chain of additions ({as_number(b.ceilings.ghz or None)} GHz), for models with a weights "
+        "file.\n\n" + table(head, rows)
     )
 
 

@@ -113,7 +113,7 @@ def test_onnxruntime_answers_as_a_worker(tmp_path: Path) -> None:
 
 
 def test_a_missing_peer_is_told_with_what_to_install() -> None:
-    lacking = peers.Peer("x", "X", ("numpy", "surely-not-installed"), peers._as_is, peers._Onnxruntime)
+    lacking = peers.Peer("x", "X", ("numpy", "surely-not-installed"), "numpy", peers._as_is, peers._Onnxruntime)
     with pytest.raises(peers.PeerError, match="pip install surely-not-installed"):
         peers.versions(lacking)
 
