@@ -7,26 +7,31 @@ import platform
 import time
 from pathlib import Path
 
+from bench.machines import facts_of
 from dlpack.bundle.ceilings import Ceilings, better, measure, parse
 
-__all__ = ["Ceilings", "better", "busy_cores", "machine", "measure", "parse"]
+__all__ = ["Ceilings", "better", "busy_cores", "facts", "machine", "measure", "parse"]
 
 _TELLING_FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile",
                   "avx_vnni", "asimd", "asimddp", "i8mm", "sve", "bf16")  # fmt: skip
 
 
+def facts() -> dict[str, str]:
+    """What the system says of a processor, by the keys of /proc/cpuinfo."""
+    told = {"model name": platform.processor() or platform.machine(), "flags": ""}
+    try:
+        told |= facts_of(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines())
+    except OSError:
+        return told
+    return told | ({"flags": told["Features"]} if "Features" in told else {})
+
+
 def machine() -> list[tuple[str, str]]:
     """What the figures were measured on, as rows of a table."""
-    facts = {"model name": platform.processor() or platform.machine(), "flags": ""}
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = (part.strip() for part in line.partition(":"))
-            facts[{"Features": "flags"}.get(key, key)] = value
-    except OSError:
-        pass
-    have = facts["flags"].split()
-    family = [facts[key] for key in ("cpu family", "model", "stepping") if key in facts]
-    name = facts["model name"] + (f" (family {', model '.join(family[:2])})" if len(family) > 1 else "")
+    told = facts()
+    have = told["flags"].split()
+    family = [told[key] for key in ("cpu family", "model", "stepping") if key in told]
+    name = told["model name"] + (f" (family {', model '.join(family[:2])})" if len(family) > 1 else "")
     return [
         ("CPU", name),
         ("vector units", ", ".join(flag for flag in _TELLING_FLAGS if flag in have) or "unknown"),

@@ -18,13 +18,17 @@ from typing import Any
 import numpy as np
 import onnx
 
+from bench.kinds import NATIVE, V3, Kind
 from bench.peers import CONTESTANTS, OURS, PEERS, Array
 from bench.profile import Cost, KernelTime, model_cost
-from bench.rounds import Timing, WorkerError, ask_once, race, worker_command
+from bench.rounds import ROOT, Timing, WorkerError, ask_once, race, worker_command
 
 TOLERANCE = 5e-3
 """Largest error of a peer, as a part of the output's largest value, that still counts as the same function: MNN's
 transforms and GELU are out by up to 2e-3, and what is wrong is wrong by more. (Ours must reach 1e-4 to be built.)"""
+
+INT8_TOLERANCE = 0.05
+"""The same of integer networks: runtimes round after each layer, and not all at the same places."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Setup:
     pythons: Mapping[str, str]
     known: Mapping[str, dict[str, Any]]
     rounds: int = 30
-    threads: int = 1
+    kind: Kind = NATIVE
     reuse: bool = False
 
 
@@ -67,9 +71,10 @@ class Row:
     failed: dict[str, str] = field(default_factory=dict)
     kernels: list[KernelTime] = field(default_factory=list)
     loads: dict[str, float] = field(default_factory=dict)
+    tolerance: float = TOLERANCE
 
     def agrees(self, name: str) -> bool:
-        return self.errors.get(name, np.inf) <= TOLERANCE
+        return self.errors.get(name, np.inf) <= self.tolerance
 
     def best_peer(self) -> str | None:
         """The fastest peer that computes the model."""
@@ -99,24 +104,15 @@ def probe(names: list[str], peer_python: str) -> tuple[dict[str, str], dict[str,
 def run_model(model: Path, setup: Setup) -> Row:
     """The row of one model. A failing contestant is reported in the row; only a broken model raises."""
     row = Row(model.stem, model_cost(model), model.stat().st_size)
-    files: dict[str, Path] = {}
-    for name in setup.pythons:
-        try:
-            if name == OURS.name:
-                files[name] = bundle_folder(model, setup)
-                row.bundle = build_ours(model, setup)
-            else:
-                files[name] = convert(name, model, setup)
-        except WorkerError as e:
-            row.failed[name] = str(e)
-            files.pop(name, None)
+    row.tolerance = INT8_TOLERANCE if setup.kind.int8 else TOLERANCE
+    files, row.bundle, row.failed = prepare(model, setup)
     work = setup.cache / "runs" / model.stem
     work.mkdir(parents=True, exist_ok=True)
     inputs = write_inputs(model, files.get(OURS.name), work / "inputs.npz")
-    threads = str(setup.threads)
-    arguments = {n: (str(f), str(work / "inputs.npz"), str(work / f"{n}.npz"), threads) for n, f in files.items()}
-    commands = {n: worker_command(setup.pythons[n], "run", n, *a) for n, a in arguments.items()}
-    result = race(commands, setup.rounds, threads=setup.threads)
+    threads = setup.kind.threads
+    arguments = {n: (str(f), str(work / "inputs.npz"), str(work / f"{n}.npz"), str(threads)) for n, f in files.items()}
+    commands = {n: [*_limits(n, setup), *worker_command(setup.pythons[n], "run", n, *a)] for n, a in arguments.items()}
+    result = race(commands, setup.rounds, threads=threads)
     row.failed |= result.failed
     row.timings = result.timings
     row.loads = {name: end["load_ms"] for name, end in result.ends.items()}
@@ -128,9 +124,44 @@ def run_model(model: Path, setup: Setup) -> Row:
     return row
 
 
+def prepare(model: Path, setup: Setup) -> tuple[dict[str, Path], Bundle | None, dict[str, str]]:
+    """Each contestant's form of the model, our build, and why contestants have none."""
+    files: dict[str, Path] = {}
+    failed: dict[str, str] = {}
+    bundle = None
+    for name in setup.pythons:
+        try:
+            if name == OURS.name:
+                bundle = build_ours(model, setup)
+                files[name] = bundle_folder(model, setup)
+            else:
+                files[name] = convert(name, model, setup)
+                _limits(name, setup)
+        except WorkerError as e:
+            failed[name] = str(e)
+    return files, bundle, failed
+
+
+def _limits(name: str, setup: Setup) -> list[str]:
+    """What a peer's command begins with, so that it keeps to the machine of the table."""
+    if setup.kind.machine != V3 or name == OURS.name:
+        return []
+    folder = (setup.cache / "limited" / name).resolve()
+    told, package = folder / "limited.json", CONTESTANTS[name].packages[0]
+    state = {"package": package, "version": setup.known[name]["versions"][package]}
+    if not told.is_file() or json.loads(told.read_text(encoding="utf-8")) != state:
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [setup.pythons[name], "-m", "bench.limited", str(folder), package]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        told.write_text(json.dumps(state) + "\n", encoding="utf-8")
+    return ["env", f"PYTHONPATH={folder}"]
+
+
 def bundle_folder(model: Path, setup: Setup) -> Path:
-    threads = f"-{setup.threads}-threads" if setup.threads > 1 else ""
-    return (setup.cache / "bundles" / f"{model.stem}{threads}").resolve()
+    kind = setup.kind
+    machine = f"-{kind.machine}" if kind.machine != "native" else ""
+    threads = f"-{kind.threads}-threads" if kind.threads > 1 else ""
+    return (setup.cache / "bundles" / f"{model.stem}{machine}{threads}").resolve()
 
 
 def build_ours(model: Path, setup: Setup) -> Bundle:
@@ -139,8 +170,9 @@ def build_ours(model: Path, setup: Setup) -> Bundle:
     folder = bundle_folder(model, setup)
     told = folder.with_name(f"{folder.name}.json")
     if not (setup.reuse and told.is_file() and built_from(folder) == sha256_of(model)):
-        command = [sys.executable, "-m", "dlpack.cli", "build", str(model), "--target", "native", "-o", str(folder)]
-        command += ["--threads", str(setup.threads)] if setup.threads > 1 else []
+        target, threads = setup.kind.machine, setup.kind.threads
+        command = [sys.executable, "-m", "dlpack.cli", "build", str(model), "--target", target, "-o", str(folder)]
+        command += ["--threads", str(threads)] if threads > 1 else []
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="dlpack-bench-") as fresh:
             environment = dict(os.environ, ZIG_LOCAL_CACHE_DIR=fresh)

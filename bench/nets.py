@@ -106,6 +106,54 @@ def mobilenetv2() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 1000))
 
 
+class SqueezeExcite(nn.Module):
+    """Channels scaled by what all pixels say of them."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(channels, hidden, 1), nn.Conv2d(hidden, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * F.hardsigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
+
+
+class MobileBlock(nn.Module):
+    """MobileNetV3's block: wide, by channel, perhaps scaled, narrow."""
+
+    def __init__(
+        self, inputs: int, kernel: int, wide: int, outputs: int, scaled: bool, hard: bool, stride: int
+    ) -> None:
+        super().__init__()
+        act = nn.Hardswish if hard else nn.ReLU
+        layers = [] if wide == inputs else [conv_bn(inputs, wide, 1, act=act)]
+        layers.append(conv_bn(wide, wide, kernel, stride, groups=wide, act=act))
+        layers += [SqueezeExcite(wide, -(-wide // 32) * 8)] if scaled else []
+        self.layers = nn.Sequential(*layers, conv_bn(wide, outputs, 1, act=None))
+        self.same = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layers(x)
+        return x + y if self.same else y
+
+
+def mobilenetv3() -> nn.Module:
+    """MobileNetV3-Large."""
+    rows = [
+        (3, 16, 16, 0, 0, 1), (3, 64, 24, 0, 0, 2), (3, 72, 24, 0, 0, 1), (5, 72, 40, 1, 0, 2), (5, 120, 40, 1, 0, 1),
+        (5, 120, 40, 1, 0, 1), (3, 240, 80, 0, 1, 2), (3, 200, 80, 0, 1, 1), (3, 184, 80, 0, 1, 1),
+        (3, 184, 80, 0, 1, 1), (3, 480, 112, 1, 1, 1), (3, 672, 112, 1, 1, 1), (5, 672, 160, 1, 1, 2),
+        (5, 960, 160, 1, 1, 1), (5, 960, 160, 1, 1, 1),
+    ]  # fmt: skip
+    layers: list[nn.Module] = [conv_bn(3, 16, 3, 2, act=nn.Hardswish)]
+    channels = 16
+    for kernel, wide, outputs, scaled, hard, stride in rows:
+        layers.append(MobileBlock(channels, kernel, wide, outputs, bool(scaled), bool(hard), stride))
+        channels = outputs
+    layers.append(conv_bn(channels, 960, 1, act=nn.Hardswish))
+    head = [nn.Linear(960, 1280), nn.Hardswish(), nn.Linear(1280, 1000)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head)
+
+
 class Residual(nn.Module):
     """ResNet's block around `layers`, with a projection where the shape changes."""
 

@@ -38,11 +38,13 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Peer:
-    """A contestant. `packages`: what pip installs for it, the runtime first; `host`: runs in the compiler's Python."""
+    """A contestant. `packages`: what pip installs for it, the runtime first; `module`: what a program imports of it;
+    `host`: runs in the compiler's Python."""
 
     name: str
     title: str
     packages: tuple[str, ...]
+    module: str
     convert: Callable[[Path, Path], Path]
     load: Callable[[Path, Inputs, int], Session]
     host: bool = False
@@ -257,9 +259,12 @@ class _OpenVino:
 
 
 def _convert_litert(model: Path, folder: Path, integers: str = "int64") -> Path:
-    """litert-torch converts the zoo's torch module: no converter from ONNX is left that pip installs. Its integer
-    inputs become `integers`."""
-    from bench.models import MARKER, MODELS, VERSION, make_inputs, make_module
+    """A .tflite beside the model, of which it was exported. Else litert-torch converts the zoo's torch module: no
+    converter from ONNX is left that pip installs. Its integer inputs become `integers`."""
+    from bench.models import ALL, MARKER, VERSION, make_inputs, make_module
+
+    if model.with_suffix(".tflite").is_file():
+        return model.with_suffix(".tflite")
 
     marker = model.parent / MARKER
     told = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
@@ -268,7 +273,7 @@ def _convert_litert(model: Path, folder: Path, integers: str = "int64") -> Path:
     import litert_torch
     import torch
 
-    known = MODELS[model.stem]
+    known = ALL[model.stem]
     inputs = [a.astype(integers) if a.dtype == np.int64 else a for a in make_inputs(known).values()]
     arguments = tuple(torch.from_numpy(a) for a in inputs)
     made = folder / "net.tflite"
@@ -303,21 +308,24 @@ def _number(name: str) -> int:
 
 
 _LITERT_PACKAGES = ("ai-edge-litert", "litert-torch", "torch")
+_LITERT = "ai_edge_litert.interpreter"
 
-OURS = Peer("ours", "ours", ("numpy",), _as_is, _Ours, host=True)
+OURS = Peer("ours", "ours", ("numpy",), "dlpack.bundle.loader", _as_is, _Ours, host=True)
 
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("onnxruntime", "onnxruntime", ("onnxruntime",), _as_is, _Onnxruntime, host=True),
-        Peer("ncnn", "ncnn", ("ncnn", "pnnx"), _convert_ncnn, _Ncnn),
-        Peer("mnn", "MNN", ("MNN",), _convert_mnn, _Mnn),
-        Peer("openvino", "OpenVINO", ("openvino",), _as_is, _OpenVino),
-        Peer("litert", "LiteRT", _LITERT_PACKAGES, _convert_litert, _LiteRt),
+        Peer("onnxruntime", "onnxruntime", ("onnxruntime",), "onnxruntime", _as_is, _Onnxruntime, host=True),
+        Peer("ncnn", "ncnn", ("ncnn", "pnnx"), "ncnn", _convert_ncnn, _Ncnn),
+        Peer("mnn", "MNN", ("MNN",), "MNN", _convert_mnn, _Mnn),
+        Peer("openvino", "OpenVINO", ("openvino",), "openvino", _as_is, _OpenVino),
+        Peer("litert", "LiteRT", _LITERT_PACKAGES, _LITERT, _convert_litert, _LiteRt),
     )
 }
 
-LITERT_INT32 = Peer("litert-int32", "LiteRT with int32 inputs", _LITERT_PACKAGES, _convert_litert_int32, _LiteRt)
+LITERT_INT32 = Peer(
+    "litert-int32", "LiteRT with int32 inputs", _LITERT_PACKAGES, _LITERT, _convert_litert_int32, _LiteRt
+)
 """For LiteRT.js, which takes no int64."""
 
 CONTESTANTS = {OURS.name: OURS, **PEERS, LITERT_INT32.name: LITERT_INT32}

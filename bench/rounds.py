@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -63,6 +64,7 @@ class Worker:
 
         timer = threading.Timer(self._timeout, stop)
         timer.start()
+        self._signal("SIGCONT")
         try:
             if line:
                 self._process.stdin.write(line + "\n")
@@ -72,6 +74,7 @@ class Worker:
             answer = ""
         finally:
             timer.cancel()
+        self._signal("SIGSTOP")  # threads that spin after their work would take the others' time
         if late.is_set():
             raise WorkerError(f"no answer within {self._timeout:g} s")
         if not answer:
@@ -81,7 +84,13 @@ class Worker:
             raise WorkerError(message["error"])
         return message
 
+    def _signal(self, name: str) -> None:
+        """Stops the process or lets it go on, where the system has signals for it."""
+        if hasattr(signal, name) and self._process.poll() is None:
+            self._process.send_signal(getattr(signal, name))
+
     def _last_words(self) -> str:
+        self._signal("SIGCONT")
         code = self._process.wait()
         self._log.seek(0)
         lines = [line.strip() for line in self._log if line.strip()]

@@ -25,6 +25,11 @@ def choose_models(models: Path | None, only: str, cache: Path, peer_python: str)
         raise click.UsageError(f"--only {only!r} leaves none of: {', '.join(names) or 'an empty folder'}")
     if models:
         return [models / f"{name}.onnx" for name in chosen]
+    return make_zoo(chosen, cache, peer_python)
+
+
+def make_zoo(chosen: list[str], cache: Path, peer_python: str) -> list[Path]:
+    """The files of these models, made where they are missing."""
     command = [peer_python, "-m", "bench.models", str(cache / "zoo"), *chosen]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
         raise click.UsageError(

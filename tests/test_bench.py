@@ -11,9 +11,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # bench/ is run where it lies, and not installed
 
-from bench import ceilings, contest, models, peers, profile, report, rounds, worker
+from bench import ceilings, contest, int8, limited, machines, models, peers, profile, report, rounds, summary, worker
 from bench.contest import Bundle, Row
+from bench.kinds import USUAL, V3, Kind
 from bench.profile import Cost, KernelTime
+from bench.results import Benchmark, Results, keep, read, read_all
 from bench.rounds import Timing
 from dlpack.bundle.ceilings import SOURCE
 
@@ -111,7 +113,7 @@ def test_onnxruntime_answers_as_a_worker(tmp_path: Path) -> None:
 
 
 def test_a_missing_peer_is_told_with_what_to_install() -> None:
-    lacking = peers.Peer("x", "X", ("numpy", "surely-not-installed"), peers._as_is, peers._Onnxruntime)
+    lacking = peers.Peer("x", "X", ("numpy", "surely-not-installed"), "numpy", peers._as_is, peers._Onnxruntime)
     with pytest.raises(peers.PeerError, match="pip install surely-not-installed"):
         peers.versions(lacking)
 
@@ -191,11 +193,16 @@ def row(model: str, times: dict[str, float], errors: dict[str, float] | None = N
     )
 
 
-def page(rows: list[Row], **changes: object) -> str:
+def measured(rows: list[Row], **changes: object) -> Benchmark:
     known = {n: {"versions": {n: "1.0"}, "bytes": 1_000_000} for n in ("ours", "onnxruntime", "ncnn")}
-    facts = dict(rows=rows, machine=[("CPU", "a good one")], ceilings=LIMITS, known=known, missing={},
-                 command="python -m bench", rounds=3, threads=1, load=0.0)  # fmt: skip
-    return report.markdown(report.Benchmark(**(facts | changes)))  # type: ignore[arg-type]
+    facts = dict(kind=Kind(), rows=rows, machine=[("CPU", "a good one")], ceilings=LIMITS, known=known, missing={},
+                 command="python -m bench", rounds=3, load=0.0, date="2026-11-22", tree="abc1234")  # fmt: skip
+    return Benchmark(**(facts | changes))  # type: ignore[arg-type]
+
+
+def page(rows: list[Row], **changes: object) -> str:
+    table = measured(rows, **changes)
+    return report.markdown(Results("A machine", {table.kind.key: table}))
 
 
 def line(text: str, start: str) -> list[str]:
@@ -221,7 +228,7 @@ def test_page_has_the_time_to_load_and_its_cycles_per_byte_of_weights() -> None:
     one.loads = {"ours": 5.0, "onnxruntime": 20.0, "ncnn": 1.0}
     one.bundle = Bundle(5, 70_000, 10_000_000, 4096, 4096)
     text = page([one], ceilings=replace(LIMITS, ghz=4.0))
-    load = text[text.index("## Load") :]
+    load = text[text.index("### Load") :]
     assert line(load, "one") == ["one", "**5.00**", "20.0", "1.00 †", "0.25", "2.00"], "what is wrong does not count"
 
 
@@ -235,6 +242,97 @@ def test_page_says_what_is_missing_without_paths() -> None:
     assert "Measured under load" in text and "Measured under load" not in page([one])
     assert line(text, "k00_conv")[4:] == ["3.00", "100.0 %", "–", "–", "–"]
     assert line(text, "one")[3:7] == ["–", "–", "–", "–"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "title", "stem"),
+    [
+        ({"vendor_id": "AuthenticAMD", "cpu family": "26", "model": "2", "stepping": "1", "model name": "AMD EPYC"},
+         "AMD EPYC (Zen 5)", "amd-epyc-zen5"),
+        ({"vendor_id": "GenuineIntel", "cpu family": "6", "model": "143", "stepping": "8",
+          "model name": "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"},
+         "Intel Xeon Platinum 8481C (Sapphire Rapids)", "intel-xeon-platinum-8481c-sapphire-rapids"),
+        ({"vendor_id": "GenuineIntel", "cpu family": "6", "model": "85", "stepping": "4",
+          "model name": "Intel(R) Xeon(R)"}, "Intel Xeon (Skylake)", "intel-xeon-skylake"),
+        ({"model name": "aarch64"}, "aarch64", "aarch64"),
+        ({"vendor_id": "AuthenticAMD", "model name": "AMD Ryzen 9 7950X 16-Core Processor"},
+         "AMD Ryzen 9 7950X", "amd-ryzen-9-7950x"),
+    ],
+)  # fmt: skip
+def test_a_machine_is_called_by_its_name_and_its_cores(facts: dict[str, str], title: str, stem: str) -> None:
+    assert machines.title_of(facts) == title and machines.stem_of(title) == stem
+    assert machines.facts_of([f"{key} : {value}" for key, value in facts.items()]) == facts
+
+
+def test_a_table_takes_the_place_of_the_older_one_of_its_kind(tmp_path: Path) -> None:
+    one = row("one", {"ours": 2.0, "onnxruntime": 4.0})
+    one.kernels = [KernelTime("k00_conv", "Conv", "tile", 1, 3.0, 1.0, None, 2.0, None)]
+    one.failed["ncnn"] = "it fell over"
+    first, other = measured([one]), measured([], kind=Kind(threads=2), stated={"": 0.8, "one": 1.1}, note="busy")
+    for table in (measured([], date="2026-01-01"), other, first):
+        keep(table, "A machine", "a-machine", tmp_path)
+    kept = read(tmp_path / "a-machine.json")
+    assert kept == Results("A machine", {first.kind.key: first, other.kind.key: other})
+    assert [b.kind for b in kept.in_order()] == [Kind(), Kind(threads=2)] and list(read_all(tmp_path)) == ["a-machine"]
+
+
+def test_the_pages_are_what_the_results_give() -> None:
+    for path, text in summary.pages_of(read_all()).items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run python -m bench --pages"
+
+
+def test_the_summary_compares_machines() -> None:
+    first = measured([row("one", {"ours": 2.0, "ncnn": 4.0}), row("two", {"ours": 9.0, "ncnn": 10.0})])
+    avx2 = measured([row("one", {"ours": 3.0, "ncnn": 4.0})], kind=Kind(machine=V3))
+    other = measured([], stated={"": 0.8, "one": 1.1})
+    text = summary.summary({
+        "a": Results("A", {b.kind.key: b for b in (first, avx2)}), "b": Results("B", {other.kind.key: other}),
+    })  # fmt: skip
+    assert line(text, "[A](benchmarks/a.md)")[1:] == [
+        "**0.67** (two 0.90; 2026-11-22)",
+        "**0.75** (one 0.75; 2026-11-22)",
+    ]
+    assert line(text, "[B](benchmarks/b.md)")[1:] == ["**0.80** (one 1.10; 2026-11-22)", "not measured"]
+    assert line(text, "one")[1:] == ["0.50", "1.10"] and line(text, "two")[1:] == ["0.90", "–"]
+
+
+def test_tables_say_what_is_special_about_them() -> None:
+    one = [row("one", {"ours": 2.0, "onnxruntime": 4.0})]
+    assert [kind.key for kind in USUAL] == ["float32", "float32-x86-64-v3", "float32-2-threads", "int8"]
+    texts = {kind.key: page(one, kind=kind) for kind in USUAL}
+    assert "## Float32 for x86-64-v3 (AVX2), one thread" in texts["float32-x86-64-v3"]
+    assert "keep to AVX2" in texts["float32-x86-64-v3"] and "keep to AVX2" not in texts["float32"]
+    assert "wall time per call" in texts["float32-2-threads"] and "LiteRT reads no ONNX" in texts["int8"]
+    for key, text in texts.items():
+        assert ("of the FMA ceiling" in text) == (key in ("float32", "float32-2-threads")), key
+        assert "Measured 2026-11-22, tree abc1234, by `python -m bench`" in text
+
+
+def test_bundles_of_each_kind_lie_apart_and_peers_are_limited(tmp_path: Path) -> None:
+    known = {"ncnn": {"versions": {"ncnn": "1.0"}, "bytes": 1}}
+    made = contest.Setup(tmp_path, {"ncnn": sys.executable}, known)
+    folders = {contest.bundle_folder(Path("net.onnx"), replace(made, kind=kind)).name for kind in USUAL[:3]}
+    assert folders == {"net", "net-x86-64-v3", "net-2-threads"}
+    avx2, folder = replace(made, kind=USUAL[1]), (tmp_path / "limited" / "ncnn").resolve()
+    folder.mkdir(parents=True)
+    (folder / "limited.json").write_text('{"package": "ncnn", "version": "1.0"}')
+    assert contest._limits("ncnn", avx2) == ["env", f"PYTHONPATH={folder}"]
+    assert contest._limits("ours", avx2) == contest._limits("ncnn", made) == []
+
+
+def test_a_library_without_avx512_is_told_so_where_it_asks() -> None:
+    asks, number = b"\x31\xc9\x0f\x01\xd0\x25\xe0", b"\x0f\x01\xd0 is a number here"
+    made, count = limited.without_avx512(b"\x90" + asks + b"\x00" * 40 + number)
+    assert count == 1 and made == b"\x90\x31\xc9\xb0\x07\x90\x25\xe0" + b"\x00" * 40 + number
+
+
+def test_litert_takes_part_where_its_own_file_is(tmp_path: Path) -> None:
+    file = tmp_path / "net-tflite.onnx"
+    assert not int8.takes_part("litert", file) and int8.takes_part("onnxruntime", file)
+    file.with_suffix(".tflite").touch()
+    assert int8.takes_part("litert", file)
+    assert peers._convert_litert(file, tmp_path) == file.with_suffix(".tflite")
+    assert set(int8.NAMES) <= set(models.ALL) and len(int8.samples("mobilenetv3")) == int8.SAMPLES
 
 
 def test_paths_are_cut_and_names_are_not() -> None:

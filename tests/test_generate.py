@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from dlpack.graph.bytes import read_as_bytes
 from dlpack.graph.ir import Graph, Node, TensorType
 from dlpack.graph.packed import _packed, packed_weights
 from dlpack.meaning.generation import BLOCK, Generation, generation_of
+from dlpack.meaning.shape_sets import sets_of
 from dlpack.model.past_group import in_slots
 from dlpack.pipeline import Options, build
 from dlpack.targets.wasm.run import node_command
@@ -330,16 +332,24 @@ def test_a_bundle_is_verified_with_its_model(bundle: Path, net: Path) -> None:
 def test_the_shortest_cache_that_a_text_fits_into_is_read() -> None:
     wide = generation_of(replace(NET).model(), 2048, {})
     assert isinstance(wide, Generation)
-    assert wide.sizes == ((1, 128), (1, 512), (1, 2048), (BLOCK, 2048), (64, 128), (64, 2048)) and wide.room == 2048 + 64
+    assert (
+        wide.sizes == ((1, 128), (1, 512), (1, 2048), (BLOCK, 2048), (64, 128), (64, 2048)) and wide.room == 2048 + 64
+    )
     small = generation_of(replace(NET).model(), 1, {})
     assert small is not None and small.sizes == ((1, 1),) and small.room == 2
 
 
 def test_caches_of_several_sizes(tmp_path: Path) -> None:
-    net = Decoder(layers=1, width=8, heads=2, kv=2, hidden=8, vocabulary=11, seed=2)
+    net = Decoder(layers=1, width=8, heads=2, kv=2, hidden=300, vocabulary=11, seed=2)
     model = net.model()
     onnx.save(model, tmp_path / "small.onnx")
     large = dlpack.load(build(tmp_path / "small.onnx", tmp_path / "large", Options(context=512)))
+    assert [s["outputs"][0]["shape"] for s in sets_of(large.manifest)] == [[1, 1, 11]] * 5
+    wide = [k["schedule"] for k in read_kernels(tmp_path / "large") if k["computes"].endswith("x300]")]
+    assert len({text.partition(" x ")[2] for text in wide}) > 1, "one row wants wider tiles than a block of rows"
+    stored = sum(math.prod(t.dims) * 4 for t in model.graph.initializer if t.data_type == TensorProto.FLOAT)
+    masks = sum(rows * (slots + rows) for rows, slots in ((1, 128), (1, 512), (16, 512), (64, 128), (64, 512)))
+    assert large.manifest["weights_bytes"] < stored + masks + 2 * 8 * 300 * 4, "both read the same three of 8 x 300"
     text = [int(t) for t in np.random.default_rng(1).integers(0, 11, 300)]
     grown, sets = Grown(model), []
     for part in (text[:127], text[127:128], text[128:130], text[130:131], text[131:170], text[170:]):

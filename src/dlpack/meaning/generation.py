@@ -38,8 +38,8 @@ class Decoder:
     """What a program knows of reading and writing tokens.
 
     `tokens`, `mask` and `positions` number the inputs (-1: there is none), `logits` the output. `sets` has of each set
-    of shapes how many tokens it reads and how many slots of the cache it attends to besides. `last`: it gives the scores
-    of the last of them alone.
+    of shapes how many tokens it reads and how many slots of the cache it attends to besides. `last`: a run gives the
+    scores of its last token alone.
     """
 
     tokens: int
