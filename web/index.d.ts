@@ -1,5 +1,5 @@
-// A bundle has the one of Decoder, Detector, Stylizer and Writer that suits its model, and TextModel with a tokenizer;
-// TextWriter where both are; everything else is in every bundle.
+// A bundle has the one of Decoder, Detector, Stylizer and Writer that suits its model, TextModel with a tokenizer,
+// TextWriter where it also writes, and SoundModel where it takes sound; everything else is in every bundle.
 /// <reference lib="dom" />
 
 /** How far the weights have come, in bytes. */
@@ -357,6 +357,22 @@ export class Writer {
   readonly labels: string[];
   /** Continues a text, one character at a time. */
   write(seed: string, options?: WriteOptions): AsyncGenerator<string>;
+  dispose(): void;
+}
+
+/** A model that takes sound; in bundles that were built with --sound. */
+export class SoundModel {
+  static load(source: string | URL | Parts, options?: LoadOptions): Promise<SoundModel>;
+  constructor(predictor: Predictor);
+  readonly predictor: Predictor;
+  /** Samples per second. */
+  readonly rate: number;
+  /** Samples of the model's input. */
+  readonly samples: number;
+  /** Makes the input, a spectrogram, of samples of one channel in -1..1; fewer than `samples` end in silence. */
+  preprocess(samples: Float32Array, rate: number): Float32Array;
+  /** Runs the model on samples. */
+  run<T extends TensorData | string[] = TensorData>(samples: Float32Array, rate: number): Promise<Record<string, T>>;
   dispose(): void;
 }
 

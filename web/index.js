@@ -3,6 +3,7 @@ export { Decoder } from "./decoder.js";
 export { Detector, WorkerDetector } from "./detector.js";
 export { Predictor, supportedBuild } from "./predictor.js";
 export { pixelsOf, preprocess } from "./preprocess.js";
+export { SoundModel } from "./sound.js";
 export { Stylizer, WorkerStylizer } from "./stylizer.js";
 export { TextModel } from "./text.js";
 export { TextWriter } from "./text_writer.js";

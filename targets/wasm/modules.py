@@ -27,6 +27,9 @@ TASK_MODULES = {"detect": "detector.js", "style": "stylizer.js", "text": "writer
 TEXT_MODULE, WRITER_MODULE = "text.js", "text_writer.js"
 """What the package of a model with a tokenizer has, and of one that writes with it."""
 
+SOUND_MODULE = "sound.js"
+"""What the package of a model that takes sound has."""
+
 DEMO = (
     "demo_common.js", "demo_digits.js", "demo_offline.js", "demo_pictures.js", "demo_sample.js", "demo_table.js",
     "demo_text.js", "demo.js",
@@ -66,7 +69,8 @@ def package_modules(manifest: Manifest) -> dict[str, str]:
     task = TASK_MODULES.get(manifest.get("task", {}).get("kind", ""))
     text = [TEXT_MODULE] if "tokenizer" in manifest else []
     text += [WRITER_MODULE] if text and "decoder" in manifest else []
-    names = [*MODULES, *([task] if task else []), *text]
+    sound = [SOUND_MODULE] if "sound" in manifest else []
+    names = [*MODULES, *([task] if task else []), *text, *sound]
     index = [line for line in web_text("index.js").splitlines(keepends=True) if line.split('"./')[1][:-3] in names]
     return {**{name: web_text(name) for name in names}, "index.js": "".join(index)}
 

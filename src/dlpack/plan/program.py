@@ -9,6 +9,7 @@ from dlpack.graph.ir import TensorType
 from dlpack.loops.ir import Kernel
 from dlpack.meaning.generation import Decoder
 from dlpack.meaning.quantization import Meaning
+from dlpack.meaning.sound import Sound
 from dlpack.plan.memory import ALIGNMENT, Arena
 
 
@@ -311,6 +312,7 @@ class Program:
     tables of `text`, if there is a tokenizer.
     `rooms`, where a dimension is open: bytes of each input, then of each output, up to which kernels may go.
     `caches` are the same in all sets of shapes; `decoder` says how a text is read with them.
+    `sound` says how samples become an input.
     """
 
     name: str
@@ -326,6 +328,7 @@ class Program:
     text: TextPart | None = None
     caches: tuple[StoredCache, ...] = ()
     decoder: Decoder | None = None
+    sound: Sound | None = None
 
     @property
     def cached(self) -> int:

@@ -237,6 +237,7 @@ def _shape_sets(options: Options, source: Source) -> tuple[list[Shapes], dict[st
 
 def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> None:
     """Rejects invalid preprocessing, task, labels and precision before anything is compiled."""
+    from dlpack.meaning.sound import read_sound
     from dlpack.meaning.task import read_option
     from dlpack.model.metadata import described_inputs
 
@@ -254,6 +255,8 @@ def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> 
     inputs = [described_inputs(source.proto, shapes) for shapes in sets]
     if options.preprocess and all(inputs):
         resolve(options.preprocess, inputs)
+    if options.sound and all(inputs):
+        read_sound(options.sound, inputs)
 
 
 def _check_batch(options: Options, source: Source) -> None:

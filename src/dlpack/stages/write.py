@@ -133,6 +133,8 @@ def _manifest(
         manifest["shapes"] = shapes
     if prepared.batch:
         manifest["tried"] = list(prepared.tried())
+    if program.sound:
+        manifest["sound"] = program.sound.to_json()
     if program.decoder:
         manifest["decoder"] = decoder_of(program)
     if options.buckets:
