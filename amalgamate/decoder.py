@@ -47,6 +47,7 @@ def _text(runtime: Mapping[str, str], program: Program, section: str) -> str:
     d = program.decoder
     assert d is not None
     text = sections([runtime["decoder.h"]])[section].text
+    text = text.replace("@features@", str(d.features))
     return text.replace("@context@", str(d.context)).replace("@vocabulary@", str(d.vocabulary))
 
 
@@ -60,6 +61,9 @@ def _tables(program: Program) -> list[str]:
         if index >= 0
     ]
     lines.append(f"constexpr int32_t kTokensInput = {d.tokens}, kMaskInput = {d.mask}, kLogitsOutput = {d.logits};")
+    lines.append(
+        f"constexpr int32_t kFeaturesInput = {d.features};  // read with a text's first token; -1: there are none"
+    )
     lines += [f"constexpr int32_t kPositionsInput = {d.positions};"] if d.positions >= 0 else []
     rows = ", ".join(f"{{{rows}, {slots}}}" for rows, slots in d.sets)
     lines += [
@@ -71,7 +75,7 @@ def _tables(program: Program) -> list[str]:
         "struct cache {\n  size_t offset;\n  int32_t heads, size, bytes;\n  ptrdiff_t head, row, element;\n};",
         "constexpr cache kCaches[] = {",
     ]
-    for c in program.caches:
+    for c in (c for c in program.caches if not c.heard):
         each = TensorType(c.dtype, ()).itemsize
         heads, _, size = c.shape
         strides = ", ".join(str(s * each) for s in c.strides)

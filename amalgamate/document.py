@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dlpack.amalgamate import decoder, sound, text_writer
+from dlpack.amalgamate import decoder, sound, text_writer, transcriber
 from dlpack.amalgamate.classifier import NOTHING, Classifier, api_text, definitions
 from dlpack.amalgamate.cpp import CppPrinter
 from dlpack.amalgamate.machines import SHARE_TRIPS, Code, region, table
@@ -187,8 +187,8 @@ class Document:
             banner("ENTRY POINTS", "the functions declared above"),
             self.runtime["predictor_api.h"].strip(),
             *self.classifier_text(),
-            *self.sound_text(),
             *self.decoder_text(),
+            *self.sound_text(),
             *self.tokenizer_text(),
         ]
         if self.mxnet_api:
@@ -319,6 +319,7 @@ class Document:
             "#if !defined(@NAME@_NO_TOKENIZER)",
             *text,
             *([text_writer.definition(self.runtime, self.program)] if text_writer.writes(self.program) else []),
+            *transcriber.definitions(self.runtime, self.program),
             "#endif  // !@NAME@_NO_TOKENIZER",
         ]
 

@@ -3,11 +3,14 @@
 // tables, into NAME.cc.
 
 //@ section sound_declaration
-#define @NAME@_SOUND_RATE @rate@       /* samples per second */
+#define @NAME@_SOUND_RATE @rate@ /* samples per second */
 #define @NAME@_SOUND_SAMPLES @samples@ /* of the input: @seconds@ seconds */
 
 /* Fills input @input@ from samples of one channel in -1..1: their log-mel spectrogram,
    @mels@ mels x @frames@ frames. Where there are fewer than @NAME@_SOUND_SAMPLES, silence follows.
+//@ speech
+   A new text begins, as with hear().
+//@ end
    @NAME@_BAD_ARGUMENT: no samples or more than these, another rate, numbers that are not finite. */
 @NAME@_API @name@_status @name@_preprocess_sound(@name@_predictor* predictor, const float* samples,
                                                  size_t count, int32_t rate);
@@ -92,16 +95,26 @@ void spectrogram(const float* samples, size_t count, float* to) {
 //@ end
 }
 
+// Whether samples are such: at least one, all finite, and of the model's rate.
+bool is_sound(const float* samples, size_t count, int32_t rate) {
+  if (samples == nullptr || count == 0 || rate != @NAME@_SOUND_RATE) return false;
+  for (size_t k = 0; k < count; ++k) {
+    if (samples[k] - samples[k] != 0) return false;
+  }
+  return true;
+}
+
 }}  // namespace impl
 
 @name@_status @name@_preprocess_sound(@name@_predictor* p, const float* samples, size_t count,
                                       int32_t rate) {
-  if (p == nullptr || samples == nullptr || !impl::kOwnTensors || rate != @NAME@_SOUND_RATE ||
-      count == 0 || count > @NAME@_SOUND_SAMPLES)
+  if (p == nullptr || !impl::kOwnTensors || count > @NAME@_SOUND_SAMPLES ||
+      !impl::is_sound(samples, count, rate))
     return @NAME@_BAD_ARGUMENT;
-  for (size_t k = 0; k < count; ++k) {
-    if (samples[k] - samples[k] != 0) return @NAME@_BAD_ARGUMENT;  // an infinity or no number
-  }
+//@ speech
+  const @name@_status begun = impl::begin_hearing(*p);
+  if (begun != @NAME@_OK) return begun;
+//@ end
   float* const to = reinterpret_cast<float*>(impl::own_input(*p, impl::kSoundInput));
   p->inputs[impl::kSoundInput] = to;
   impl::spectrogram(samples, count, to);

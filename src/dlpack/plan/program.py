@@ -10,6 +10,7 @@ from dlpack.loops.ir import Kernel
 from dlpack.meaning.generation import Decoder
 from dlpack.meaning.quantization import Meaning
 from dlpack.meaning.sound import Sound
+from dlpack.meaning.speech import Speech
 from dlpack.plan.memory import ALIGNMENT, Arena
 
 
@@ -296,6 +297,11 @@ class StoredCache:
     strides: tuple[int, ...]
 
     @property
+    def heard(self) -> bool:
+        """Whether its rows are of what was heard, not of tokens."""
+        return self.name == self.present
+
+    @property
     def end(self) -> int:
         """The byte behind it."""
         return self.offset + TensorType(self.dtype, self.shape).nbytes
@@ -312,7 +318,7 @@ class Program:
     tables of `text`, if there is a tokenizer.
     `rooms`, where a dimension is open: bytes of each input, then of each output, up to which kernels may go.
     `caches` are the same in all sets of shapes; `decoder` says how a text is read with them.
-    `sound` says how samples become an input.
+    `sound` says how samples become an input, `speech` which tokens are around a text of what is heard.
     """
 
     name: str
@@ -329,6 +335,7 @@ class Program:
     caches: tuple[StoredCache, ...] = ()
     decoder: Decoder | None = None
     sound: Sound | None = None
+    speech: Speech | None = None
 
     @property
     def cached(self) -> int:

@@ -16,7 +16,7 @@ from dlpack.meaning.preprocess import resolve
 from dlpack.meaning.shape_sets import Shapes, bucket_sets, describe_shapes
 from dlpack.options import Options, Progress
 from dlpack.source import Source, close_batch, read_source
-from dlpack.stages.decoder import cached, check_decoder, generation_for, without_past_of
+from dlpack.stages.decoder import cached, check_decoder, generation_for, part_of, without_past_of
 from dlpack.stages.precision import check_precision, reduce_precision
 from dlpack.stages.text import Found, find_tokenizer
 
@@ -98,8 +98,10 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
     for number, shapes in enumerate(sets):
         with progress.stage("clean") as detail:
             try:
-                proto = _read(model, options, shapes).proto if number and source.exported else source.proto
-                shapes = source.open_shapes(shapes)
+                again_read = number and source.exported and not generation
+                proto = _read(model, options, shapes).proto if again_read else source.proto
+                proto = part_of(proto, generation, number)
+                shapes = shapes if generation else source.open_shapes(shapes)
                 again = _cleaned(proto, shapes, options.maxima)
                 proto, graph = clean_graph(proto, shapes, options.maxima)
             except (ModelError, UnsupportedError, UsageError) as e:
@@ -256,7 +258,7 @@ def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> 
     if options.preprocess and all(inputs):
         resolve(options.preprocess, inputs)
     if options.sound and all(inputs):
-        read_sound(options.sound, inputs)
+        read_sound(options.sound, inputs if len(sets) == 1 else inputs[:1])
 
 
 def _check_batch(options: Options, source: Source) -> None:

@@ -135,6 +135,8 @@ def _manifest(
         manifest["tried"] = list(prepared.tried())
     if program.sound:
         manifest["sound"] = program.sound.to_json()
+    if program.speech:
+        manifest["speech"] = program.speech.to_json()
     if program.decoder:
         manifest["decoder"] = decoder_of(program)
     if options.buckets:

@@ -95,7 +95,7 @@ def _as_built(
     from dlpack.model.clean import clean
     from dlpack.model.internals import keep_internals
     from dlpack.model.load import load_model
-    from dlpack.model.past import without_past
+    from dlpack.model.past import without_encoder, without_past
     from dlpack.model.rounded import round_weights
     from dlpack.model.sized_limits import limited
     from dlpack.model.values import fix_values
@@ -115,7 +115,10 @@ def _as_built(
     def cleaned(shapes: dict[str, tuple[int, ...]]) -> Any:
         if generation:
             rows = shapes[generation.tokens][1]
-            return without_past(clean(proto, generation.shapes(rows, shapes[generation.mask][1] - rows)), generation)
+            slots = shapes[generation.mask][1] - rows
+            hears = bool(generation.features) and shapes[generation.features] == generation.heard
+            part = without_encoder(proto, generation) if generation.features and not hears else proto
+            return without_past(clean(part, generation.shapes(rows, slots, hears)), generation)
         made = limited(clean(proto, shapes), options.get("maxima", {}))
         if dtype := options.get("weights_type"):
             round_weights(made, dtype)
