@@ -34,7 +34,10 @@ def declaration(runtime: Mapping[str, str], program: Program) -> str:
 
 def methods(runtime: Mapping[str, str], program: Program) -> str:
     """The same as methods of NAME::Predictor."""
-    return indent(_text(runtime, program, "decoder_method") + "\n", "  ") if program.decoder else ""
+    if program.decoder is None:
+        return ""
+    parts = (*(["hear_method"] if program.decoder.features >= 0 else []), "decoder_method")
+    return "".join(indent(_text(runtime, program, part) + "\n", "  ") for part in parts)
 
 
 def definitions(runtime: Mapping[str, str], program: Program) -> list[str]:

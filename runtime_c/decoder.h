@@ -65,12 +65,12 @@ typedef int32_t (*@name@_on_token)(void* user, int64_t token);
                                          @name@_on_token on_token, void* user, int64_t* tokens,
                                          size_t* made);
 
-//@ section decoder_method
-//@ speech
+//@ section hear_method
 @name@_status hear(const float* features, size_t bytes) {
   return @name@_hear(handle_, features, bytes);
 }
-//@ end
+
+//@ section decoder_method
 @name@_status append(const int64_t* tokens, size_t count) {
   return @name@_append(handle_, tokens, count);
 }

@@ -7,4 +7,5 @@ export { SoundModel } from "./sound.js";
 export { Stylizer, WorkerStylizer } from "./stylizer.js";
 export { TextModel } from "./text.js";
 export { TextWriter } from "./text_writer.js";
+export { Transcriber } from "./transcriber.js";
 export { Writer } from "./writer.js";
