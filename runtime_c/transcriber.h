@@ -21,8 +21,8 @@
 @name@_status transcribe(const float* samples, size_t count, int32_t rate, const char* language,
                          int32_t translate, @name@_sampler* sampler, @name@_on_text on_text,
                          void* user, char* text, size_t capacity, size_t* written) {
-  return @name@_transcribe(handle_, samples, count, rate, language, translate, sampler, on_text, user,
-                           text, capacity, written);
+  return @name@_transcribe(handle_, samples, count, rate, language, translate, sampler, on_text,
+                           user, text, capacity, written);
 }
 
 //@ section transcriber_definition
@@ -78,7 +78,8 @@ bool ends_speech(int64_t token) {
 }
 
 // Writes what is said in a window; `last` becomes true where `on_text` ends the text.
-@name@_status write_window(@name@_predictor& p, @name@_sampler* sampler, text_writer& w, bool& last) {
+@name@_status write_window(@name@_predictor& p, @name@_sampler* sampler, text_writer& w,
+                           bool& last) {
   w.count = 0;
   for (bool first = true; @name@_length(&p) < @NAME@_CONTEXT; first = false) {
     const float* const scores = @name@_scores(&p);
@@ -112,8 +113,7 @@ bool ends_speech(int64_t token) {
   if (language != nullptr && (spoken = impl::token_of(language)) == impl::kNoToken)
     return @NAME@_BAD_ARGUMENT;
   uint8_t* const memory = p->text + impl::kWriterOffset;
-  int32_t* const ids =
-      reinterpret_cast<int32_t*>(memory + impl::kMostWritten * sizeof(int64_t));
+  int32_t* const ids = reinterpret_cast<int32_t*>(memory + impl::kMostWritten * sizeof(int64_t));
   char* const piece = reinterpret_cast<char*>(ids + impl::kMostWritten);
   impl::text_writer w = {p, ids, 0, piece, on_text, user, text, capacity, 0, @NAME@_OK};
   @name@_status status = @NAME@_OK;

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import wave
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import requires_tool
 from manifest_schema import problems
 from processes import run
@@ -17,6 +19,7 @@ from wasm_bundles import node_json
 from whispers import Whisper
 
 import dlpack
+from dlpack.cli import cli
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.meaning.speech import from_metadata
 from dlpack.pipeline import Options, build
@@ -158,6 +161,18 @@ def test_c_and_javascript_write_the_same(folder: Path, bundle: Path, tmp_path: P
         expected.append(net.transcribe(x, 16000, temperature=1.5, seed=3))
     assert texts == expected and (done.returncode, done.stdout) == (0, expected[0])
     assert "16000 samples per second" in refused[0] and "does not know the language fr" in refused[1]
+
+
+def test_run_writes_what_a_file_says(bundle: Path, tmp_path: Path) -> None:
+    ints = (sound(5, 4000) * 32767).astype(np.int16)
+    with wave.open(str(tmp_path / "x.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(ints.tobytes())
+    done = CliRunner().invoke(cli, ["run", str(bundle), "--input", str(tmp_path / "x.wav"), "--json"])
+    with dlpack.load(bundle) as net:
+        assert done.exit_code == 0 and json.loads(done.stdout) == {"text": net.transcribe(ints, 16000)}
 
 
 def test_folders_that_are_no_whisper_s_are_refused(folder: Path, tmp_path: Path) -> None:

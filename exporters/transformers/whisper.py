@@ -233,8 +233,9 @@ class _Whisper:
         self.decoded(self.encoded())
         info, size = helper.make_tensor_value_info, s.width // heads
         parts = [f"{k}.{kind}" for k in range(layers) for kind in ("key", "value")]
-        rows: list[str | int] = [1, "rows"]
-        whole = {"input_ids": rows, "attention_mask": [1, "total"], "position_ids": rows}
+        whole: dict[str, list[str | int | None]] = {
+            "input_ids": [1, "rows"], "attention_mask": [1, "total"], "position_ids": [1, "rows"],
+        }  # fmt: skip
         graph = helper.make_graph(
             self.nodes,
             "whisper",

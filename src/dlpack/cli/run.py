@@ -38,7 +38,7 @@ _VALUES = 6
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the outputs to this .npz file.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON, without the values of outputs.")
 def run(bundle: Path, inputs: tuple[str, ...], output: Path | None, json_: bool) -> None:
-    """Run BUNDLE once, and show classes, boxes or a summary of each output.
+    """Run BUNDLE once, and show classes, boxes, what is said or a summary of each output.
 
     Pictures and sounds are prepared as the bundle's --preprocess and --sound say. Without --input it runs on the inputs
     of its verification.
@@ -46,6 +46,9 @@ def run(bundle: Path, inputs: tuple[str, ...], output: Path | None, json_: bool)
     from dlpack.bundle.loader import load
 
     with load(bundle) as predictor:
+        if len(inputs) == 1 and inputs[0].lower().endswith(".wav") and "speech" in predictor.manifest:
+            _write_speech(predictor, Path(inputs[0]), json_)
+            return
         arrays, size = _inputs(predictor, inputs, bundle)
         try:
             found = predictor.run(arrays)
@@ -126,6 +129,20 @@ def _heard(path: Path, name: str, predictor: Predictor) -> Array:
         return predictor.preprocess_sound(*read_wav(path))
     except ValueError as e:
         raise UsageError(f"--input {path}: {e}") from e
+
+
+def _write_speech(predictor: Predictor, path: Path, as_json: bool) -> None:
+    """Prints what is said in a file, as it is written; with `as_json` when it is."""
+    from dlpack.meaning.sound import read_wav
+
+    def show(piece: str) -> None:
+        click.echo(piece, nl=False)
+
+    try:
+        text = predictor.transcribe(*read_wav(path), on_text=None if as_json else show)
+    except ValueError as e:
+        raise UsageError(f"--input {path}: {e}") from e
+    click.echo(json.dumps({"text": text}) if as_json else "")
 
 
 def _summary(name: str, x: Array) -> dict[str, Any]:

@@ -69,8 +69,10 @@ def from_metadata(metadata: Mapping[str, str]) -> Speech | None:
         raise UsageError(f"{where}: there are languages, but no token transcribe")
     if not all(code.isascii() and code.isalpha() for code in languages):
         raise UsageError(f"{where}: a language's code has letters other than a to z")
-    sorted_lists = {key: tuple(dict.fromkeys(value)) for key, value in lists.items()}
-    return Speech(**tokens, languages=tuple(languages.items()), **sorted_lists, context=context)
+    kinds = ("suppressed", "suppressed_first", "ends")
+    suppressed, first, ends = (tuple(dict.fromkeys(lists[key])) for key in kinds)
+    known = tuple(languages.items())
+    return Speech(**tokens, languages=known, suppressed=suppressed, suppressed_first=first, ends=ends, context=context)
 
 
 def largest_token(speech: Speech) -> int:
