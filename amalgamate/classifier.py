@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from textwrap import indent
 from typing import Any
 
-from dlpack.amalgamate import decoder, detector, text_writer, tokenizer
+from dlpack.amalgamate import decoder, detector, sound, text_writer, tokenizer, transcriber
 from dlpack.amalgamate.cpp import literal, number_type
 from dlpack.amalgamate.runtime import sections
 from dlpack.amalgamate.wrap import wrapped
@@ -76,12 +76,16 @@ def api_text(runtime: Mapping[str, str], program: Program, classifier: Classifie
         quantised = " Then quantises." if classifier.preprocess.quantization else ""
         declarations = declarations.replace("@quantised@", quantised)
     methods = "".join(indent(f"{texts[f'{part}_method']}\n", "  ") for part in classifier.parts if part != "label")
+    declarations += sound.declaration(runtime, program)
+    methods += sound.methods(runtime, program)
     declarations += tokenizer.declarations(runtime, program)
     methods += tokenizer.methods(runtime, program)
     declarations += decoder.declaration(runtime, program)
     methods += decoder.methods(runtime, program)
     declarations += text_writer.declaration(runtime, program)
     methods += text_writer.methods(runtime, program)
+    declarations += transcriber.declaration(runtime, program)
+    methods += transcriber.methods(runtime, program)
     return runtime["api.h"].replace("@declarations@", declarations).replace("@methods@", methods)
 
 

@@ -34,7 +34,10 @@ def declaration(runtime: Mapping[str, str], program: Program) -> str:
 
 def methods(runtime: Mapping[str, str], program: Program) -> str:
     """The same as methods of NAME::Predictor."""
-    return indent(_text(runtime, program, "decoder_method") + "\n", "  ") if program.decoder else ""
+    if program.decoder is None:
+        return ""
+    parts = (*(["hear_method"] if program.decoder.features >= 0 else []), "decoder_method")
+    return "".join(indent(_text(runtime, program, part) + "\n", "  ") for part in parts)
 
 
 def definitions(runtime: Mapping[str, str], program: Program) -> list[str]:
@@ -47,6 +50,7 @@ def _text(runtime: Mapping[str, str], program: Program, section: str) -> str:
     d = program.decoder
     assert d is not None
     text = sections([runtime["decoder.h"]])[section].text
+    text = text.replace("@features@", str(d.features))
     return text.replace("@context@", str(d.context)).replace("@vocabulary@", str(d.vocabulary))
 
 
@@ -60,6 +64,9 @@ def _tables(program: Program) -> list[str]:
         if index >= 0
     ]
     lines.append(f"constexpr int32_t kTokensInput = {d.tokens}, kMaskInput = {d.mask}, kLogitsOutput = {d.logits};")
+    lines.append(
+        f"constexpr int32_t kFeaturesInput = {d.features};  // read with a text's first token; -1: there are none"
+    )
     lines += [f"constexpr int32_t kPositionsInput = {d.positions};"] if d.positions >= 0 else []
     rows = ", ".join(f"{{{rows}, {slots}}}" for rows, slots in d.sets)
     lines += [
@@ -72,7 +79,7 @@ def _tables(program: Program) -> list[str]:
         "struct cache {\n  size_t offset;\n  int32_t heads, size, bytes;\n  ptrdiff_t head, row, element;\n};",
         "constexpr cache kCaches[] = {",
     ]
-    for c in program.caches:
+    for c in (c for c in program.caches if not c.heard):
         each = TensorType(c.dtype, ()).itemsize
         heads, _, size = c.shape
         strides = ", ".join(str(s * each) for s in c.strides)

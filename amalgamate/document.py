@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dlpack.amalgamate import decoder, text_writer
+from dlpack.amalgamate import decoder, sound, text_writer, transcriber
 from dlpack.amalgamate.classifier import NOTHING, Classifier, api_text, definitions
 from dlpack.amalgamate.cpp import CppPrinter
 from dlpack.amalgamate.machines import SHARE_TRIPS, Code, region, table
@@ -188,6 +188,7 @@ class Document:
             self.runtime["predictor_api.h"].strip(),
             *self.classifier_text(),
             *self.decoder_text(),
+            *self.sound_text(),
             *self.tokenizer_text(),
         ]
         if self.mxnet_api:
@@ -264,6 +265,7 @@ class Document:
             "Contents (search for the words): [API] [CONFIGURATION] [RUNTIME] [WEIGHTS] [MEMORY] [KERNELS] [RUN]",
             "[ENTRY POINTS]"
             + (" [CLASSIFIER]" if self.classifier else "")
+            + (" [SOUND]" if self.program.sound else "")
             + (" [TOKENIZER]" if self.program.text else "")
             + (" [DECODER]" if self.program.decoder else "")
             + (" [MXNET API]" if self.mxnet_api else "")
@@ -317,8 +319,14 @@ class Document:
             "#if !defined(@NAME@_NO_TOKENIZER)",
             *text,
             *([text_writer.definition(self.runtime, self.program)] if text_writer.writes(self.program) else []),
+            *transcriber.definitions(self.runtime, self.program),
             "#endif  // !@NAME@_NO_TOKENIZER",
         ]
+
+    def sound_text(self) -> list[str]:
+        if self.program.sound is None:
+            return []
+        return [banner("SOUND", "from samples to the input"), *sound.definitions(self.runtime, self.program)]
 
     def decoder_text(self) -> list[str]:
         if self.program.decoder is None:
@@ -336,7 +344,7 @@ class Document:
 
     def runtime_text(self) -> list[str]:
         everything = {s.name: s for s in all_sections(self.runtime)}
-        text = {*decoder.needs(self.program), *tokenizer_needs(self.program)}
+        text = {*decoder.needs(self.program), *tokenizer_needs(self.program), *sound.needs(self.program)}
         others = {"float_mode", *self.classifier.needs, *self.bits_as_numbers(), *text}
         others |= {"inflate", "cuda_driver"} if self.cuda else set()
         others |= {"cpuid"} if self.machines else {"cpu", "cpu_needed"}

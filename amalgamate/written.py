@@ -56,6 +56,8 @@ def written(
     maximum that the user has stated), no_limits; strings (there are inputs or outputs of strings), no_strings;
     text (there is a tokenizer), text_alone (and no strings), unit_embedding (it has length 1);
     decoder (it reads and writes tokens), no_decoder, positions (it has an input of positions);
+    speech (its texts are about features that it hears first);
+    sound_scaled (a spectrogram's values are scaled by the largest of them);
     known_memory (its size does not depend on the system's threads or the machine); no_cuda; and where it is among
     `conditions`: mxnet_model (MXNet's files of the model are known), no_mxnet_model, cuda (there are kernels for
     NVIDIA's GPUs), arm_variants (there are kernels for Arm's processors with more instructions than the others),
@@ -95,6 +97,8 @@ def written(
         "no_cuda": "cuda" not in conditions,
         "decoder": program.decoder is not None,
         "no_decoder": program.decoder is None,
+        "speech": program.decoder is not None and program.decoder.features >= 0,
+        "sound_scaled": program.sound is not None and program.sound.values == "whisper",
         "positions": program.decoder is not None and program.decoder.positions >= 0,
     }
     out: list[str] = []

@@ -21,6 +21,14 @@ typedef struct @name@_sampler {
   uint64_t seed;
 } @name@_sampler;
 
+//@ speech
+/* A text is about the features that hear() was given last, those of input @features@. It begins a new
+   text, and so it does with the same features after rewind(p, 0). @NAME@_BAD_ARGUMENT for another
+   size. */
+@NAME@_API @name@_status @name@_hear(@name@_predictor* predictor, const float* features,
+                                     size_t bytes);
+
+//@ end
 /* append() reads tokens behind those that were read before, several at a time.
    @NAME@_BAD_ARGUMENT for a token that is none; @NAME@_FULL if the text would get longer than
    @NAME@_CONTEXT: in both cases nothing is read. length() is the number of tokens
@@ -56,6 +64,11 @@ typedef int32_t (*@name@_on_token)(void* user, int64_t token);
                                          const int64_t* stop, size_t stop_count,
                                          @name@_on_token on_token, void* user, int64_t* tokens,
                                          size_t* made);
+
+//@ section hear_method
+@name@_status hear(const float* features, size_t bytes) {
+  return @name@_hear(handle_, features, bytes);
+}
 
 //@ section decoder_method
 @name@_status append(const int64_t* tokens, size_t count) {
@@ -113,7 +126,10 @@ bool reads_better(const reading_set_sizes& a, const reading_set_sizes& b, size_t
 // The set of shapes that reads the next of `count` tokens: one, or a block of them.
 int32_t reading_set(const @name@_predictor& p, size_t count) {
   int32_t best = -1;
-  for (int32_t k = 0; k < kReadingSetCount; ++k) {
+//@ speech
+  if (p.length == 0 && p.set == 0) return 0;  // the first token after hear()
+//@ end
+  for (int32_t k = kFeaturesInput < 0 ? 0 : 1; k < kReadingSetCount; ++k) {
     const reading_set_sizes& s = kReadingSets[k];
     if (s.slots < p.length || (s.rows > 1) != (count > 1 && kMostRows > 1)) continue;
     if (best < 0 || reads_better(s, kReadingSets[best], count)) best = k;
@@ -253,6 +269,14 @@ int32_t draw_token(const float* scores, @name@_sampler& sampler, double* chance,
   return token;
 }
 
+//@ speech
+// Begins a text about other features, which can be written to the input then.
+@name@_status begin_hearing(@name@_predictor& p) {
+  p.waiting = kNoToken, p.length = 0, p.scored = -1;
+  return @name@_set_shape(&p, 0);
+}
+
+//@ end
 bool makes_sense(const @name@_sampler& s) {
   return s.temperature >= 0 && s.temperature < 0x1p127f && s.top_k >= 0 && s.top_p > 0 &&
       s.top_p <= 1;
@@ -260,6 +284,20 @@ bool makes_sense(const @name@_sampler& s) {
 
 }}  // namespace impl
 
+//@ speech
+@name@_status @name@_hear(@name@_predictor* p, const float* features, size_t bytes) {
+  if (p == nullptr || features == nullptr || !impl::kOwnTensors ||
+      bytes != impl::kInputs[impl::kFeaturesInput].bytes)
+    return @NAME@_BAD_ARGUMENT;
+  const @name@_status status = impl::begin_hearing(*p);
+  if (status != @NAME@_OK) return status;
+  uint8_t* const to = impl::own_input(*p, impl::kFeaturesInput);
+  p->inputs[impl::kFeaturesInput] = to;
+  impl::copy_bytes(to, features, bytes);
+  return @NAME@_OK;
+}
+
+//@ end
 @name@_status @name@_append(@name@_predictor* p, const int64_t* tokens, size_t count) {
   if (p == nullptr || (tokens == nullptr && count != 0) || !impl::kOwnTensors)
     return @NAME@_BAD_ARGUMENT;

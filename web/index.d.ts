@@ -1,5 +1,6 @@
-// A bundle has the one of Decoder, Detector, Stylizer and Writer that suits its model, and TextModel with a tokenizer;
-// TextWriter where both are; everything else is in every bundle.
+// A bundle has the one of Decoder, Detector, Stylizer and Writer that suits its model, TextModel with a tokenizer,
+// TextWriter where it also writes, SoundModel where it takes sound, Transcriber where it writes speech; everything else is
+// in every bundle.
 /// <reference lib="dom" />
 
 /** How far the weights have come, in bytes. */
@@ -139,7 +140,7 @@ export interface Manifest {
     cache_bytes: number;
   };
   /** What the outputs mean; web/README.md describes the keys of each kind. */
-  task?: { kind: "classify" | "detect" | "style" | "digits" | "text" | "generate"; [key: string]: unknown };
+  task?: { kind: "classify" | "detect" | "style" | "digits" | "text" | "generate" | "transcribe"; [key: string]: unknown };
 }
 
 type Data = BufferSource | Response;
@@ -365,6 +366,22 @@ export class Writer {
   dispose(): void;
 }
 
+/** A model that takes sound; in bundles that were built with --sound. */
+export class SoundModel {
+  static load(source: string | URL | Parts, options?: LoadOptions): Promise<SoundModel>;
+  constructor(predictor: Predictor);
+  readonly predictor: Predictor;
+  /** Samples per second. */
+  readonly rate: number;
+  /** Samples of the model's input. */
+  readonly samples: number;
+  /** Makes the input, a spectrogram, of samples of one channel in -1..1; fewer than `samples` end in silence. */
+  preprocess(samples: Float32Array, rate: number): Float32Array;
+  /** Runs the model on samples. */
+  run<T extends TensorData | string[] = TensorData>(samples: Float32Array, rate: number): Promise<Record<string, T>>;
+  dispose(): void;
+}
+
 /** A model with a tokenizer; in bundles that have one. */
 export class TextModel {
   static load(source: string | URL | Parts, options?: LoadOptions): Promise<TextModel>;
@@ -412,6 +429,29 @@ export class TextWriter {
 export class WorkerTextWriter extends ModelWorker<WritingTime> {
   /** The same. The worker does not wait for the pieces to be taken; it ends where they are left, or `signal` says so. */
   write(prompt: string | Uint8Array, options?: TokenOptions): AsyncGenerator<string>;
+}
+
+/** A model of speech with its tokenizer, such as Whisper. */
+export class Transcriber {
+  static load(source: string | URL | Parts, options?: LoadOptions): Promise<Transcriber>;
+  constructor(predictor: Predictor);
+  readonly predictor: Predictor;
+  readonly sound: SoundModel;
+  readonly decoder: Decoder;
+  readonly texts: TextModel;
+  /** What is said in samples of one channel in -1..1, of any length, piece by piece. */
+  transcribe(samples: Float32Array, rate: number, options?: SpeechOptions): AsyncGenerator<string>;
+  /** The same as one text. */
+  write(samples: Float32Array, rate: number, options?: SpeechOptions): Promise<string>;
+  dispose(): void;
+}
+
+export interface SpeechOptions extends Sampling {
+  /** A code such as "en"; without one the model finds it out in the first window. */
+  language?: string;
+  /** Writes English. */
+  translate?: boolean;
+  signal?: AbortSignal;
 }
 
 /** How a token is chosen from the scores of all. */

@@ -41,5 +41,7 @@ export const Decoder = web.Decoder && onDisk(web.Decoder);
 export const Detector = web.Detector && onDisk(web.Detector);
 export const Stylizer = web.Stylizer && onDisk(web.Stylizer);
 export const Writer = web.Writer && onDisk(web.Writer);
+export const SoundModel = web.SoundModel && onDisk(web.SoundModel);
+export const Transcriber = web.Transcriber && onDisk(web.Transcriber);
 export const TextModel = web.TextModel && onDisk(web.TextModel);
 export const TextWriter = web.TextWriter && onDisk(web.TextWriter);

@@ -28,6 +28,7 @@ from dlpack.exporters.base import (
 from dlpack.exporters.builder import Shape
 from dlpack.exporters.pytorch.convert import to_onnx
 from dlpack.exporters.pytorch.framework import example, import_torch
+from dlpack.exporters.transformers.whisper import export_whisper, is_whisper
 
 INSTALL = "pip install 'dlpack-aot[transformers]'"
 _CONFIG = re.compile(rb'\s*\{.*"(model_type|architectures|transformers_version)"\s*:', re.DOTALL)
@@ -44,6 +45,8 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     folder = path.parent
     if params is not None:
         raise UsageError("the weights of a Hugging Face model are read from its folder; leave --params out")
+    if is_whisper(folder):
+        return export_whisper(folder, options)
     transformers = _import(folder)
     torch = import_torch()
     files = sorted(folder.glob("*.safetensors"))

@@ -40,6 +40,7 @@ class Options:
     cc: str | None = None
     verify: bool = True
     preprocess: str | None = None
+    sound: str | None = None
     optimize: str = "speed"
     params: Path | None = None
     dtypes: Mapping[str, str] = field(default_factory=dict)

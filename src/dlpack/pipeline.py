@@ -12,6 +12,7 @@ from dlpack.options import Options, Progress
 from dlpack.stages.compile import classifier_of, compile_for, in_file, needed
 from dlpack.stages.precision import gains_little
 from dlpack.stages.prepare import Prepared, prepare
+from dlpack.stages.sound import with_sound
 from dlpack.stages.text import with_tokenizer
 from dlpack.stages.verify import runs_here, verify
 from dlpack.stages.write import write
@@ -91,6 +92,7 @@ def _fill(
 
     builds = needed(target.chosen(options.target_options), prepared)
     programs = compile_for(name, prepared, options, builds, progress)
+    programs = with_sound(programs, prepared.source.metadata, options)
     programs = with_tokenizer(programs, prepared.text, prepared.source.outputs, options)
     program = next(iter(programs.values()))
     classifier = classifier_of(options, prepared, program)

@@ -25,11 +25,17 @@ STRINGS_MODULE = "strings.js"
 WARM_UP_MODULE = "warm_up.js"
 """The one that is imported where the weights take long to arrive."""
 
-TASK_MODULES = {"detect": "detector.js", "style": "stylizer.js", "text": "writer.js", "generate": "decoder.js"}
+TASK_MODULES = {
+    "detect": "detector.js", "style": "stylizer.js", "text": "writer.js", "generate": "decoder.js",
+    "transcribe": "decoder.js",
+}  # fmt: skip
 """What a package has besides, by the model's task: only what it can do is downloaded."""
 
 TEXT_MODULE, WRITER_MODULE = "text.js", "text_writer.js"
 """What the package of a model with a tokenizer has, and of one that writes with it."""
+
+SOUND_MODULE, SPEECH_MODULE = "sound.js", "transcriber.js"
+"""What the package of a model that takes sound has, and of one that writes what is said."""
 
 DEMO = (
     "demo_common.js", "demo_digits.js", "demo_offline.js", "demo_pictures.js", "demo_sample.js", "demo_table.js",
@@ -74,7 +80,9 @@ def package_modules(manifest: Manifest) -> dict[str, str]:
     task = TASK_MODULES.get(manifest.get("task", {}).get("kind", ""))
     text = [TEXT_MODULE] if "tokenizer" in manifest else []
     text += [WRITER_MODULE] if text and "decoder" in manifest else []
-    names = [*MODULES, *([task] if task else []), *text]
+    sound = [SOUND_MODULE] if "sound" in manifest else []
+    sound += [SPEECH_MODULE] if text and "speech" in manifest else []
+    names = [*MODULES, *([task] if task else []), *text, *sound]
     index = [line for line in web_text("index.js").splitlines(keepends=True) if line.split('"./')[1][:-3] in names]
     return {**{name: web_text(name) for name in names}, "index.js": "".join(index)}
 

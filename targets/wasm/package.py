@@ -149,12 +149,16 @@ the address is that of the folder where `manifest.json`, `*.wasm` and `*.weights
 alone. `index.d.ts` describes the API. For the licence of the model see NOTICE.
 """
 
-_KINDS = {"classify": "Classifier", "detect": "Detector", "style": "Stylizer", "text": "Writer", "generate": "Decoder"}
+_KINDS = {
+    "classify": "Classifier", "detect": "Detector", "style": "Stylizer", "text": "Writer", "generate": "Decoder",
+    "transcribe": "Decoder",
+}  # fmt: skip
 _USES = {
     "Classifier": "const [{ label, probability }] = await model.classify(image); // picture, canvas, video, ImageData",
     "Detector": "const found = await model.detect(image); // [{ label, score, x, y, width, height }]",
     "Stylizer": "const { data, width, height } = await model.stylize(image); // RGBA",
     "Writer": "for await (const character of model.write(text, { length: 400 })) console.log(character);",
+    "Transcriber": "for await (const piece of model.transcribe(samples, 16000)) console.log(piece); // Float32Array",
     "Decoder": "for await (const token of model.tokens(prompt, { maxTokens: 100 })) console.log(token);",
 }
 
@@ -164,6 +168,7 @@ def readme(manifest: Manifest) -> str:
     kind = _KINDS.get(
         manifest.get("task", {}).get("kind", ""), "Classifier" if "preprocess" in manifest else "Predictor"
     )
+    kind = "Transcriber" if "speech" in manifest and "tokenizer" in manifest else kind
     inputs = ", ".join(f"{json.dumps(t['name'])}: x{k}" for k, t in enumerate(manifest["inputs"]))
     rows = [
         f"| {what} | `{t['name']}` | {t['dtype']} | {' x '.join(map(str, t['shape'])) or 'a number'} |"

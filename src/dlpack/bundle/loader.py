@@ -18,9 +18,9 @@ from dlpack.bundle.arrays import as_array, bytes_of, cut_to, fits, in_bucket, nu
 from dlpack.bundle.classes import CClass, Class
 from dlpack.bundle.device_arrays import DeviceArray, device_array, on_gpu
 from dlpack.bundle.generating import Sampler
+from dlpack.bundle.hearing import Hearing
 from dlpack.bundle.read import open_library, read_kernels, read_manifest
 from dlpack.bundle.texts import decoded, encoded_inputs
-from dlpack.bundle.writing import Writing
 from dlpack.errors import ExceededError, UsageError
 from dlpack.graph.ir import Array
 from dlpack.meaning.preprocess import to_rgb
@@ -51,7 +51,7 @@ def _atomic(method: Callable[Concatenate[Predictor, _P], _T]) -> Callable[Concat
     return locked
 
 
-class Predictor(Writing):
+class Predictor(Hearing):
     """A compiled model. `inputs` and `outputs` map names to (dtype, shape), in the set of shapes that it has now.
 
     Several threads may call one predictor: `run`, `classify` and every other call is done as a whole, one after the

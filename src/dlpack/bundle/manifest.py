@@ -108,7 +108,7 @@ def decoder_of(program: Program) -> dict[str, Any]:
     """The manifest's `decoder`: how a predictor reads and writes tokens."""
     d = program.decoder
     assert d is not None
-    named = {"tokens": d.tokens, "mask": d.mask, "positions": d.positions}
+    named = {"tokens": d.tokens, "mask": d.mask, "positions": d.positions, "features": d.features}
     return {
         **{key: program.inputs[index].name for key, index in named.items() if index >= 0},
         "scores": program.outputs[d.logits].name,

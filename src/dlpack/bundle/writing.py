@@ -13,6 +13,22 @@ from dlpack.errors import FullError, UsageError
 _ON_TEXT = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.POINTER(ctypes.c_char), ctypes.c_size_t)
 
 
+def collector(on_text: Callable[[str], Any] | None) -> tuple[Any, list[str], list[BaseException]]:
+    """What C calls with each piece of a text, the pieces, and what `on_text` has raised, which ends the text."""
+    pieces: list[str] = []
+    failed: list[BaseException] = []
+
+    def took(_: object, text: Any, size: int) -> int:
+        pieces.append(text[:size].decode())
+        try:
+            return int(on_text is not None and on_text(pieces[-1]) is True)
+        except BaseException as error:  # noqa: BLE001 - C has no exceptions: the caller raises it again
+            failed.append(error)
+            return 1
+
+    return _ON_TEXT(took), pieces, failed
+
+
 class Writing(Generating, TextFunctions):
     """The part of a predictor that writes text. Its methods raise UsageError for other models."""
 
@@ -40,23 +56,13 @@ class Writing(Generating, TextFunctions):
         data = utf8(prompt)
         if max_tokens < 0:
             raise ValueError(f"max_tokens is {max_tokens}, but must be at least 0")
-        pieces: list[str] = []
-        failed: list[BaseException] = []
-
-        def took(_: object, text: Any, size: int) -> int:
-            pieces.append(text[:size].decode())
-            try:
-                return int(on_text is not None and on_text(pieces[-1]) is True)
-            except BaseException as error:  # noqa: BLE001 - C has no exceptions: it is raised again below
-                failed.append(error)
-                return 1
-
+        took, pieces, failed = collector(on_text)
         with self._lock:
             if not keep:
                 self.rewind(0)
             status = self._function("write")(
                 self._open(), data, ctypes.c_size_t(len(data)), ctypes.c_size_t(max_tokens), ctypes.byref(sampler),
-                ended, ctypes.c_size_t(0 if ended is None else len(ended)), _ON_TEXT(took), None, None,
+                ended, ctypes.c_size_t(0 if ended is None else len(ended)), took, None, None,
                 ctypes.c_size_t(0), None,
             )  # fmt: skip
             self._after()

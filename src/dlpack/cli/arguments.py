@@ -121,6 +121,9 @@ labels_option = click.option("--labels", type=click.Path(path_type=Path), help="
 preprocess_option = click.option(
     "--preprocess", metavar="imagenet|caffe|tf|none|FILE.json", help="How a picture is turned into an input."
 )
+sound_option = click.option(
+    "--sound", metavar="whisper|FILE.json", help="How samples of sound are turned into an input (docs/sound.md)."
+)
 task_option = click.option(
     "--task", metavar="FILE.json", help="What the outputs mean: boxes, classes, a picture or text."
 )

@@ -26,6 +26,7 @@ from dlpack.cli.arguments import (
     parse_values,
     preprocess_option,
     quiet_option,
+    sound_option,
     task_option,
     tolerance_option,
     value_option,
@@ -143,6 +144,7 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
 @params_option
 @labels_option
 @preprocess_option
+@sound_option
 @task_option
 @click.option(
     "--weights",
@@ -245,6 +247,7 @@ def build(
     params: Path | None,
     labels: Path | None,
     preprocess: str | None,
+    sound: str | None,
     task: str | None,
     weights: str,
     optimize: str,
@@ -289,6 +292,7 @@ def build(
         weights=weights,
         cc=cc,
         preprocess=preprocess,
+        sound=sound,
         optimize=optimize,
         weights_type=weights_type,
         quantize=quantize,

@@ -32,18 +32,23 @@ _VALUES = 6
     "inputs",
     multiple=True,
     metavar="[INPUT=]FILE",
-    help="A .npy file or a picture for an input; without INPUT for the only one. Repeatable. [default: seeded values]",
+    help="A .npy file, a picture or a .wav file for an input; without INPUT for the only one. Repeatable. "
+    "[default: seeded values]",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the outputs to this .npz file.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON, without the values of outputs.")
 def run(bundle: Path, inputs: tuple[str, ...], output: Path | None, json_: bool) -> None:
-    """Run BUNDLE once, and show classes, boxes or a summary of each output.
+    """Run BUNDLE once, and show classes, boxes, what is said or a summary of each output.
 
-    Pictures are prepared as the bundle's --preprocess says. Without --input it runs on the inputs of its verification.
+    Pictures and sounds are prepared as the bundle's --preprocess and --sound say. Without --input it runs on the inputs
+    of its verification.
     """
     from dlpack.bundle.loader import load
 
     with load(bundle) as predictor:
+        if len(inputs) == 1 and inputs[0].lower().endswith(".wav") and "speech" in predictor.manifest:
+            _write_speech(predictor, Path(inputs[0]), json_)
+            return
         arrays, size = _inputs(predictor, inputs, bundle)
         try:
             found = predictor.run(arrays)
@@ -95,6 +100,8 @@ def _read(path: Path, name: str, predictor: Predictor) -> tuple[Array, tuple[int
     """The array in a file; of a picture also its width and height."""
     import numpy as np
 
+    if path.suffix.lower() == ".wav":
+        return _heard(path, name, predictor), None
     try:
         if path.suffix.lower() == ".npy":
             return np.load(path, allow_pickle=False), None
@@ -109,6 +116,33 @@ def _read(path: Path, name: str, predictor: Predictor) -> tuple[Array, tuple[int
     if spec and spec["input"] != name:
         raise UsageError(f"--input {name}={path}: pictures are for the input {spec['input']!r}; give a .npy file")
     return predictor.preprocess(picture), (picture.shape[1], picture.shape[0])
+
+
+def _heard(path: Path, name: str, predictor: Predictor) -> Array:
+    """The input that a sound file becomes."""
+    from dlpack.meaning.sound import read_wav
+
+    spec = predictor.manifest.get("sound") or {}
+    if spec and spec["input"] != name:
+        raise UsageError(f"--input {name}={path}: sound is for the input {spec['input']!r}; give a .npy file")
+    try:
+        return predictor.preprocess_sound(*read_wav(path))
+    except ValueError as e:
+        raise UsageError(f"--input {path}: {e}") from e
+
+
+def _write_speech(predictor: Predictor, path: Path, as_json: bool) -> None:
+    """Prints what is said in a file, as it is written; with `as_json` when it is."""
+    from dlpack.meaning.sound import read_wav
+
+    def show(piece: str) -> None:
+        click.echo(piece, nl=False)
+
+    try:
+        text = predictor.transcribe(*read_wav(path), on_text=None if as_json else show)
+    except ValueError as e:
+        raise UsageError(f"--input {path}: {e}") from e
+    click.echo(json.dumps({"text": text}) if as_json else "")
 
 
 def _summary(name: str, x: Array) -> dict[str, Any]:

@@ -94,11 +94,14 @@ class Cache:
 
     `past` and the value `present` are both [1, heads, rows, size]; `present` is `past` with the rows of a run behind
     it, and both lie in one buffer, which has `room` rows. `past` is no input of the graph, `present` no output.
+    One value that is both is written by one set of shapes and read by others. `turned`: whether rows lie as columns, as
+    keys are read; None: as this graph reads them.
     """
 
     past: str
     present: str
     room: int
+    turned: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,8 @@ class _Placer:
         t = self.graph.types[cache.present]
         batch, heads, _, size = t.shape
         shape = batch, heads, cache.room, size
-        layout = dense(shape, (0, 1, 3, 2) if _read_transposed(cache.present, self.graph) else None)
+        turned = _read_transposed(cache.present, self.graph) if cache.turned is None else cache.turned
+        layout = dense(shape, (0, 1, 3, 2) if turned else None)
         elements = batch * heads * cache.room * size
         self.out.buffers[cache.past] = Buffer(cache.past, "cache", t.dtype, elements, shape, layout)
         self.out.places[cache.past] = self.out.places[cache.present] = Place(cache.past, layout)

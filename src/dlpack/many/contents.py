@@ -51,7 +51,7 @@ def stated_files(bundle: Bundle) -> list[Path]:
     if tokenizer := options.tokenizer or (None if is_code(bundle.source) else beside(source)):
         folder = tokenizer.parent
         named += [path for path in (tokenizer, folder / "modules.json", folder / "1_Pooling") if path.exists()]
-    named += [Path(text) for text in (options.preprocess, options.task) if text and os.path.isabs(text)]
+    named += [Path(text) for text in (options.preprocess, options.sound, options.task) if text and os.path.isabs(text)]
     return [path for path in named if path is not None and (path.is_absolute() or path.exists())]
 
 

@@ -11,6 +11,7 @@ from dlpack.errors import UsageError, did_you_mean
 from dlpack.meaning.labels import read_labels
 from dlpack.meaning.preprocess import PRESETS
 from dlpack.meaning.shape_sets import Buckets, alternatives
+from dlpack.meaning.sound import PRESETS as SOUNDS
 from dlpack.options import CHOICES, DTYPES
 
 
@@ -183,6 +184,11 @@ def _preset_or_path(place: Place, value: Any) -> str:
     return text if text in (*PRESETS, "none") else str(place.path(text))
 
 
+def _sound(place: Place, value: Any) -> str:
+    text = place.text(value)
+    return text if text in SOUNDS else str(place.path(text))
+
+
 def _tolerance(place: Place, value: Any) -> float:
     number = place.number(value)
     if not 0 < number <= 1:
@@ -205,6 +211,7 @@ OPTIONS: dict[str, Callable[[Place, Any], Fields]] = {
     "params": _field("params", Place.path),
     "labels": _field("labels", _labels),
     "preprocess": _field("preprocess", _preset_or_path),
+    "sound": _field("sound", _sound),
     "task": _field("task", lambda place, value: str(place.path(value))),
     **{key: _field(key.replace("-", "_"), _choice(names)) for key, names in CHOICES.items()},
     "calibrate": _field("calibrate", Place.path),

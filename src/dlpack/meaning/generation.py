@@ -3,13 +3,17 @@
 An export in the style of transformers takes token ids, a mask, positions and the keys and values of the tokens before
 (`past_key_values.0.key`), and gives logits and the keys and values with those of the new tokens (`present.0.key`).
 In a bundle these lie in the predictor, so they are neither inputs nor outputs of it.
+
+A model of speech has its encoder in the same graph: the input `input_features`, from which alone the outputs
+`cross_key_values.0.key` are computed, the keys and values to which the decoder attends besides. In a bundle they lie in
+the predictor, too: the first token of a text is read together with the features, the others without them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dlpack.errors import UnsupportedError, UsageError
@@ -31,15 +35,16 @@ _SHORTEST = 128
 
 _PAST = re.compile(r"past(?:_key_values?)?[._](.+)")
 _PRESENT = re.compile(r"present(?:_key_values?)?[._](.+)")
+_CROSS = re.compile(r"cross(?:_key_values?)?[._](.+)")
 
 
 @dataclass(frozen=True)
 class Decoder:
     """What a program knows of reading and writing tokens.
 
-    `tokens`, `mask` and `positions` number the inputs (-1: there is none), `logits` the output. `sets` has of each set
-    of shapes how many tokens it reads and how many slots of the cache it attends to besides. `last`: a run gives the
-    scores of its last token alone.
+    `tokens`, `mask`, `positions` and `features` number the inputs (-1: there is none), `logits` the output. `sets` has
+    of each set of shapes how many tokens it reads and how many slots of the cache it attends to besides; with features,
+    the first is for the first token of a text alone. `last`: a run gives the scores of its last token alone.
     """
 
     tokens: int
@@ -50,6 +55,7 @@ class Decoder:
     vocabulary: int
     sets: tuple[tuple[int, int], ...]
     last: bool
+    features: int = -1
 
     @property
     def block(self) -> int:
@@ -60,7 +66,9 @@ class Decoder:
 class Generation:
     """A decoder's export: the names of its inputs and outputs, and how much of a text a predictor keeps.
 
-    `caches` has past and present of each layer's keys and values, `heads` and `size` of the past.
+    `caches` has past and present of each layer's keys and values, `heads` and `size` of the past. `features` is the
+    input of a model of speech, `heard` its shape, and `cross` has what the decoder reads of the encoder, each with its
+    shape.
     """
 
     tokens: str
@@ -70,11 +78,15 @@ class Generation:
     caches: Mapping[str, str]
     heads: Mapping[str, tuple[int, int]]
     context: int = CONTEXT
+    features: str = ""
+    heard: tuple[int, ...] = ()
+    cross: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def blocks(self) -> tuple[int, ...]:
         """How many tokens are read at once where there are several."""
-        sizes = (min(BLOCK, self.context), *([LARGE_BLOCK] if self.context >= 4 * LARGE_BLOCK else []))
+        large = self.context >= 4 * LARGE_BLOCK and not self.features  # prompts of speech are short
+        sizes = (min(BLOCK, self.context), *([LARGE_BLOCK] if large else []))
         return tuple(n for n in sizes if n > 1)
 
     @property
@@ -90,17 +102,24 @@ class Generation:
         while slots[0] // 4 >= _SHORTEST:
             slots.insert(0, slots[0] // 4)
         blocks = [(rows, n) for rows in self.blocks for n in (slots[0], slots[-1]) if rows > BLOCK or n == self.context]
-        return tuple(dict.fromkeys([*((1, n) for n in slots), *blocks]))
+        later = tuple(dict.fromkeys([*((1, n) for n in slots), *blocks]))
+        return ((1, 1), *later) if self.features else later
 
-    def shapes(self, rows: int, slots: int) -> Shapes:
-        """The shapes of all inputs of the export for so many tokens after so many slots."""
+    def shapes(self, rows: int, slots: int, hears: bool = False) -> Shapes:
+        """The shapes of all inputs of the export for so many tokens after so many slots; `hears`: with the features.
+
+        Without them an input of that name is there, of one frame.
+        """
         own = {self.tokens: (1, rows), self.mask: (1, slots + rows), self.positions: (1, rows)}
         past = {name: (1, heads, slots, size) for name, (heads, size) in self.heads.items()}
-        return {**{name: shape for name, shape in own.items() if name}, **past}
+        shapes = {**{name: shape for name, shape in own.items() if name}, **past}
+        if self.features:
+            shapes[self.features] = self.heard if hears else (*self.heard[:-1], 1)
+        return shapes if hears else {**shapes, **self.cross}
 
     def sets(self) -> list[Shapes]:
         """The shapes of all inputs of the export in each set."""
-        return [self.shapes(rows, slots) for rows, slots in self.sizes]
+        return [self.shapes(*size, bool(self.features) and not k) for k, size in enumerate(self.sizes)]
 
     def ranges(self, vocabulary: int) -> dict[str, tuple[float, float]]:
         """The seeded inputs of verification."""
@@ -147,7 +166,14 @@ def _recognised(proto: Any) -> dict[str, Any]:
         "mask": _take(inputs, "attention_mask"),
         "positions": _take(inputs, "position_ids"),
     }
-    logits = [v.name for v in proto.graph.output if v.name not in present.values()]
+    cross = {v.name: _shape(v) for v in proto.graph.output if _CROSS.fullmatch(v.name)}
+    named["features"] = _take(inputs, "input_features") if cross else ""
+    heard = _shape(inputs[named["features"]]) if named["features"] else ()
+    if any(not n for shape in (heard, *cross.values()) for n in shape) or bool(cross) != bool(heard):
+        raise UnsupportedError(
+            "cross_key_values.N.key are computed from an input_features, all of shapes that are known"
+        )
+    logits = [v.name for v in proto.graph.output if v.name not in {*present.values(), *cross}]
     if not named["tokens"] or len(logits) != 1:
         raise UnsupportedError("the model has no input_ids, or other outputs than logits and present.N")
     if not named["mask"]:
@@ -158,9 +184,9 @@ def _recognised(proto: Any) -> dict[str, Any]:
     if others := inputs.keys() - {*named.values(), *past.values()}:
         raise UnsupportedError(f"the model has the further input '{sorted(others)[0]}'; remove it with --value")
     heads = {}
-    stated = {v.name: _known(v) for v in proto.graph.value_info}
+    stated = {v.name: _shape(v) for v in proto.graph.value_info}
     for name in past.values():
-        dims = _known(inputs[name])
+        dims = list(_shape(inputs[name]))
         if len(dims) == 4 and not dims[3]:
             dims[3] = _size_from_readers(name, proto.graph.node, stated)
         if len(dims) != 4 or dims[2] or not dims[1] or not dims[3]:
@@ -170,19 +196,19 @@ def _recognised(proto: Any) -> dict[str, Any]:
             )
         heads[name] = dims[1], dims[3]
     caches = {past[what]: present[what] for what in past}
-    return {**named, "logits": logits[0], "caches": caches, "heads": heads}
+    return {**named, "logits": logits[0], "caches": caches, "heads": heads, "cross": cross, "heard": heard}
 
 
 def _take(inputs: Mapping[str, Any], *names: str) -> str:
     return next((name for name in names if name in inputs), "")
 
 
-def _known(value: Any) -> list[int]:
-    """The dimensions of a value, 0 where one is open."""
-    return [d.dim_value if d.HasField("dim_value") else 0 for d in value.type.tensor_type.shape.dim]
+def _shape(value: Any) -> tuple[int, ...]:
+    """The dimensions, 0 where one is open."""
+    return tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
 
 
-def _size_from_readers(past: str, nodes: Sequence[Any], stated: Mapping[str, list[int]]) -> int:
+def _size_from_readers(past: str, nodes: Sequence[Any], stated: Mapping[str, tuple[int, ...]]) -> int:
     """The size of a head from the new rows of what reads the past; 0 if their shapes are not stated.
 
     onnxruntime's model builder leaves it open, since a cache of few bits is stored with another one.

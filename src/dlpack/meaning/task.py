@@ -97,7 +97,7 @@ def from_json(value: Any, inputs: Tensors, outputs: Tensors, where: str = "--tas
     if not isinstance(value, dict):
         raise UsageError(f"{where}: not a JSON object")
     kind = value.get("kind")
-    kinds = ("classify", "detect", "style", "digits", "text")  # and "generate", which the build finds itself
+    kinds = ("classify", "detect", "style", "digits", "text")  # and "generate" and "transcribe", which the build finds
     if kind not in kinds:
         raise UsageError(f"{where}: kind {kind!r} is not one of {', '.join(kinds)}")
     formats = ("corners", "anchors", "rows", "grid")

@@ -13,8 +13,39 @@ from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Cache, Graph, Node, TensorType
 from dlpack.graph.rewrite import remove_dead
 from dlpack.meaning.generation import Generation
+from dlpack.model.last_scores import with_last_scores
 
 _CARRIED = ("Identity", "Cast")
+
+
+def without_encoder(model: ModelProto, generation: Generation) -> ModelProto:
+    """The model of speech as it reads all tokens but the first: what it has heard are inputs, not outputs."""
+    needed = {v.name for v in model.graph.output if v.name not in generation.cross}
+    nodes = []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output) and not generation.cross.keys() & {*node.output}:
+            nodes.append(node)
+            needed.update(node.input)
+            needed.update(name for a in node.attribute for inner in a.g.node for name in inner.input)
+    result = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    graph, own = result.graph, model.graph
+    graph.name = own.name
+    graph.node.extend(reversed(nodes))
+    graph.initializer.extend(t for t in own.initializer if t.name in needed)
+    graph.input.extend(v for v in own.input if v.name not in {t.name for t in own.initializer})
+    graph.input.extend(v for v in own.output if v.name in generation.cross)
+    graph.output.extend(v for v in own.output if v.name not in generation.cross)
+    for value in graph.input:
+        if value.name == generation.features:
+            value.type.tensor_type.shape.dim[len(generation.heard) - 1].dim_value = 1
+    return result
+
+
+def part_of(model: ModelProto, generation: Generation, size: tuple[int, int], hears: bool) -> ModelProto:
+    """What a set of shapes computes of a decoder's export: scores of the last token alone, and of speech the encoder
+    only if it `hears`. `size`: its tokens and slots."""
+    part = without_encoder(model, generation) if generation.features and not hears else model
+    return with_last_scores(part, generation, *size)
 
 
 def without_past(model: ModelProto, generation: Generation) -> ModelProto:
@@ -26,12 +57,13 @@ def without_past(model: ModelProto, generation: Generation) -> ModelProto:
     result = ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    for value in [v for v in graph.input if v.name in generation.caches]:
+    kept = {*generation.caches, *generation.cross}
+    for value in [v for v in graph.input if v.name in kept]:
         shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
         zeros = np.zeros(shape, tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
         graph.initializer.append(numpy_helper.from_array(zeros, value.name))
         graph.input.remove(value)
-    for output in [v for v in graph.output if v.name in generation.caches.values()]:
+    for output in [v for v in graph.output if v.name in {*generation.caches.values(), *generation.cross}]:
         graph.output.remove(output)
     (scores,) = graph.output
     if scores.type.tensor_type.elem_type != TensorProto.FLOAT:
@@ -62,8 +94,10 @@ def with_caches(graph: Graph, generation: Generation) -> Graph:
             )
         caches.append(Cache(start, joined, generation.room))
     nodes, types = _scores_in_float32(graph, generation.logits)
-    hidden = {*generation.caches, *generation.caches.values()}
-    started = {c.past for c in caches}
+    nodes, types = _kept(nodes, types, generation)
+    caches += [Cache(name, name, shape[2], name.endswith("key")) for name, shape in generation.cross.items()]
+    hidden = {*generation.caches, *generation.caches.values(), *generation.cross}
+    started = {c.past for c in caches if c.past != c.present}
     return remove_dead(
         replace(
             graph,
@@ -84,6 +118,20 @@ def _scores_in_float32(graph: Graph, name: str) -> tuple[tuple[Node, ...], Mappi
     plain = replace(last, op="Identity", attrs={})
     types = {**graph.types, name: graph.types[last.inputs[0]]}
     return tuple(plain if n is last else n for n in graph.nodes), types
+
+
+def _kept(
+    nodes: tuple[Node, ...], types: Mapping[str, TensorType], generation: Generation
+) -> tuple[tuple[Node, ...], Mapping[str, TensorType]]:
+    """The nodes where what is heard is copied to its place in the predictor, as it may be a view of something else."""
+    made = {o for n in nodes for o in n.outputs} & generation.cross.keys()
+    inner = {name: f"{name}/value" for name in made}
+    out: list[Node] = []
+    for node in nodes:
+        out.append(replace(node, outputs=tuple(inner.get(o, o) for o in node.outputs)))
+        for name in made.intersection(node.outputs):
+            out.append(Node("Copy", (inner[name],), (name,), {}, f"{name}/copy", "dlpack", 1, node.sources))
+    return tuple(out), {**types, **{inner[name]: types[name] for name in made}}
 
 
 def _carried(node: Node) -> bool:

@@ -114,6 +114,8 @@ class Compiler:
     def program(self) -> Program:
         """The program for all sets added."""
         self.settled.weights.settle()
+        places = {tuple((c.offset, c.shape, c.strides) for c in part.caches) for part in self.parts}
+        assert len(places) == 1, "caches lie in the same places in all sets of shapes"
         whole = replace(
             self.parts[0],
             shape_sets=tuple(s for p in self.parts for s in p.shape_sets),

@@ -11,6 +11,8 @@ from dlpack.loops.sizes import Size
 from dlpack.meaning.generation import Decoder
 from dlpack.meaning.open_batch import Bounds
 from dlpack.meaning.quantization import Meaning
+from dlpack.meaning.sound import Sound
+from dlpack.meaning.speech import Speech
 from dlpack.plan.memory import ALIGNMENT, Arena
 
 
@@ -325,6 +327,11 @@ class StoredCache:
     strides: tuple[int, ...]
 
     @property
+    def heard(self) -> bool:
+        """Whether its rows are of what was heard, not of tokens."""
+        return self.name == self.present
+
+    @property
     def end(self) -> int:
         """The byte behind it."""
         return self.offset + TensorType(self.dtype, self.shape).nbytes
@@ -342,6 +349,7 @@ class Program:
     `rooms`, where a dimension is open: bytes of each input, then of each output, up to which kernels may go.
     `bounds` are those of the open dimensions of pictures.
     `caches` are the same in all sets of shapes; `decoder` says how a text is read with them.
+    `sound` says how samples become an input, `speech` which tokens are around a text of what is heard.
     """
 
     name: str
@@ -358,6 +366,8 @@ class Program:
     text: TextPart | None = None
     caches: tuple[StoredCache, ...] = ()
     decoder: Decoder | None = None
+    sound: Sound | None = None
+    speech: Speech | None = None
 
     @property
     def cached(self) -> int:

@@ -181,7 +181,7 @@ def classifier_of(options: Options, prepared: Prepared, program: Program) -> Cla
     from dlpack.meaning.task import task_of
 
     if prepared.generation:
-        return Classifier((), (), {"kind": "generate"})
+        return Classifier((), (), {"kind": "transcribe" if prepared.generation.features else "generate"})
     source = prepared.source
     labels = check_labels(options.labels, "--labels") if options.labels else source.labels or ()
     inputs = [described(s)["inputs"] for s in program.shape_sets]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlpack.errors import UsageError
 from dlpack.meaning.generation import CONTEXT, Decoder, Generation, generation_of
+from dlpack.meaning.speech import from_metadata
 from dlpack.options import Options, Progress
 from dlpack.source import Source
 
@@ -25,7 +26,9 @@ def generation_for(source: Source, options: Options, progress: Progress) -> Gene
     Raises UsageError for options that do not go together with it.
     """
     opened = options.batch is not None or options.buckets is not None
-    found = generation_of(source.proto, options.context, {**options.shapes, **({"": ()} if opened else {})})
+    speech = from_metadata(source.metadata)
+    context = speech.context if speech and options.context is None and not options.shapes else options.context
+    found = generation_of(source.proto, context, {**options.shapes, **({"": ()} if opened else {})})
     if found is None:
         return None
     mxnet = options.mxnet_api or source.metadata.get("dlpack.source") == "MXNet"
@@ -40,7 +43,9 @@ def generation_for(source: Source, options: Options, progress: Progress) -> Gene
     for name, there in others.items():
         if there:
             raise UsageError(f"the model generates text, which does not go together with {name} yet")
-    if options.context is None:
+    if speech and found.context > speech.context:
+        raise UsageError(f"--context {found.context}: the model knows texts of {speech.context} tokens")
+    if context is None:
         progress.warn(f"the predictor keeps {CONTEXT} tokens of a text; --context gives another number")
     return found
 
@@ -52,22 +57,21 @@ def in_slots(proto: Any, generation: Generation) -> Any:
     return in_slots(proto, generation)
 
 
+def part_of(proto: Any, generation: Generation, number: int) -> Any:
+    """What the set of shapes of that number computes of the model."""
+    from dlpack.model.past import part_of
+
+    return part_of(proto, generation, generation.sizes[number], bool(generation.features) and not number)
+
+
 def cached(
     proto: Any, graph: Graph, generation: Generation, said: Mapping[str, tuple[float, float]]
 ) -> tuple[Any, Graph, Mapping[str, tuple[float, float]]]:
     """The cleaned model as a new predictor computes it, its graph with caches, and the ranges of seeded inputs."""
     from dlpack.model.past import with_caches, without_past
-    from dlpack.verify.decoder import vocabulary_of
 
-    ranges = generation.ranges(vocabulary_of(proto, generation))
+    ranges = generation.ranges(graph.types[generation.logits].shape[-1])
     return without_past(proto, generation), with_caches(graph, generation), {**ranges, **said}
-
-
-def with_scores_of(proto: Any, generation: Generation, number: int) -> Any:
-    """The export for one of its sets of shapes, which gives no scores but those of the last token."""
-    from dlpack.model.last_scores import with_last_scores
-
-    return with_last_scores(proto, generation, *generation.sizes[number])
 
 
 def without_past_of(again: Callable[[], Any], generation: Generation) -> Any:
@@ -91,7 +95,7 @@ def verify_text(bundle: Path, proto: Any, generation: Generation, relative: floa
     import numpy as np
 
     from dlpack.bundle.loader import load, read_manifest
-    from dlpack.verify.decoder import GrowingDecoder
+    from dlpack.verify.decoder import GrowingDecoder, some_features
     from dlpack.verify.reference import compare
 
     length = min(generation.context, 2 * max(generation.blocks, default=1) + 5)
@@ -105,6 +109,8 @@ def verify_text(bundle: Path, proto: Any, generation: Generation, relative: floa
     expected = np.stack([grown.read(part)[-1] for part in parts])
     with load(bundle) as predictor:
         found: list[Array] = []
+        if generation.features:
+            predictor.hear(some_features(generation))
         for part in parts:
             predictor.append(part)
             scores = predictor.scores()
@@ -118,9 +124,11 @@ def with_decoder(program: Program, generation: Generation) -> Program:
     """The program with what it knows of reading and writing tokens."""
     names = [t.name for t in program.inputs]
     tokens, mask = names.index(generation.tokens), names.index(generation.mask)
+    features = names.index(generation.features) if generation.features else -1
     positions = names.index(generation.positions) if generation.positions in names else -1
     logits = [t.name for t in program.outputs].index(generation.logits)
     vocabulary = program.outputs[logits].shape[-1]
     last = all(s.outputs[logits].shape[-2] == 1 for s in program.shape_sets)
-    decoder = Decoder(tokens, mask, positions, logits, generation.context, vocabulary, generation.sizes, last)
+    sizes, context = generation.sizes, generation.context
+    decoder = Decoder(tokens, mask, positions, logits, context, vocabulary, sizes, last, features)
     return replace(program, decoder=decoder)

@@ -16,7 +16,7 @@ from dlpack.meaning.preprocess import resolve
 from dlpack.meaning.shape_sets import Shapes, bucket_sets, describe_shapes
 from dlpack.options import Options, Progress
 from dlpack.source import Source, close_batch, read_source
-from dlpack.stages.decoder import cached, check_decoder, generation_for, in_slots, with_scores_of, without_past_of
+from dlpack.stages.decoder import cached, check_decoder, generation_for, in_slots, part_of, without_past_of
 from dlpack.stages.precision import check_precision, reduce_precision
 from dlpack.stages.text import Found, find_tokenizer
 
@@ -99,9 +99,10 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
     for number, shapes in enumerate(sets):
         with progress.stage("clean") as detail:
             try:
-                proto = _read(model, options, shapes).proto if number and source.exported else given
-                shapes = source.open_shapes(shapes)
-                made = partial(with_scores_of, proto, generation, number) if generation else _same(proto)
+                again_read = number and source.exported and not generation
+                proto = _read(model, options, shapes).proto if again_read else given
+                shapes = shapes if generation else source.open_shapes(shapes)
+                made = partial(part_of, proto, generation, number) if generation else _same(proto)
                 again = _cleaned(made, shapes, options.maxima)
                 proto, graph = clean_graph(made(), shapes, options.maxima)
             except (ModelError, UnsupportedError, UsageError) as e:
@@ -251,6 +252,7 @@ def _shape_sets(options: Options, source: Source) -> tuple[list[Shapes], dict[st
 
 def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> None:
     """Rejects invalid preprocessing, task, labels and precision before anything is compiled."""
+    from dlpack.meaning.sound import read_sound
     from dlpack.meaning.task import read_option
     from dlpack.model.metadata import described_inputs
 
@@ -268,6 +270,8 @@ def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> 
     inputs = [described_inputs(source.proto, shapes) for shapes in sets]
     if options.preprocess and all(inputs):
         resolve(options.preprocess, inputs)
+    if options.sound and all(inputs):
+        read_sound(options.sound, inputs if len(sets) == 1 else inputs[:1])
 
 
 def _check_batch(options: Options, source: Source) -> None:

@@ -133,6 +133,10 @@ def _manifest(
         manifest["shapes"] = shapes
     if prepared.batch:
         manifest["tried"] = list(prepared.tried())
+    if program.sound:
+        manifest["sound"] = program.sound.to_json()
+    if program.speech:
+        manifest["speech"] = program.speech.to_json()
     if program.decoder:
         manifest["decoder"] = decoder_of(program)
     if options.buckets:

@@ -94,9 +94,9 @@ def _as_built(
     """
     from dlpack.model.clean import clean
     from dlpack.model.internals import keep_internals
-    from dlpack.model.last_scores import with_last_scores
     from dlpack.model.load import load_model
-    from dlpack.model.past import without_past
+    from dlpack.model.past import part_of, without_past
+    from dlpack.model.past_group import in_slots
     from dlpack.model.rounded import round_weights
     from dlpack.model.sized_limits import limited
     from dlpack.model.values import fix_values
@@ -112,13 +112,15 @@ def _as_built(
         keep_internals(proto, internals)
 
     generation = generation_of(proto, decoder["context"], {}) if decoder else None
+    proto = in_slots(proto, generation) if generation else proto
 
     def cleaned(shapes: dict[str, tuple[int, ...]]) -> Any:
         if generation:
             rows = shapes[generation.tokens][1]
             size = rows, shapes[generation.mask][1] - rows
-            made = clean(with_last_scores(proto, generation, *size), generation.shapes(*size))
-            return without_past(made, generation)
+            hears = bool(generation.features) and shapes[generation.features] == generation.heard
+            part = part_of(proto, generation, size, hears)
+            return without_past(clean(part, generation.shapes(*size, hears)), generation)
         made = limited(clean(proto, shapes), options.get("maxima", {}))
         if dtype := options.get("weights_type"):
             round_weights(made, dtype)

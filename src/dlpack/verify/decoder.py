@@ -11,6 +11,7 @@ from onnx.helper import tensor_dtype_to_np_dtype
 from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Array
 from dlpack.meaning.generation import Generation
+from dlpack.model.past import without_encoder
 from dlpack.verify.runners import runner
 
 _SAME = {"float16": 3e-2, "bfloat16": 2e-1}
@@ -27,13 +28,29 @@ class GrowingDecoder:
     """The reference's run of an export: each call reads some more tokens."""
 
     def __init__(self, model: Any, generation: Generation) -> None:
-        self.generation, self.run = generation, runner(_in_floats(model))
+        self.generation, self.heard = generation, dict[str, Array]()
+        if generation.features:
+            model = self._hear(model)
+        self.run = runner(_in_floats(model))
         self.types = {v.name: tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type) for v in model.graph.input}
         self.outputs = [v.name for v in model.graph.output]
         self.dtype = str(next(self.types[name].name for name in generation.caches))
         self.past = {
             name: np.zeros((1, heads, 0, size), self.types[name]) for name, (heads, size) in generation.heads.items()
         }
+
+    def _hear(self, model: Any) -> Any:
+        """Gives some features to a model of speech; returns the model that reads tokens after them."""
+        g, one = self.generation, np.ones((1, 1), np.int64)
+        types = {v.name: tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type) for v in model.graph.input}
+        features = some_features(g)
+        own = {g.features: features, g.tokens: one, g.mask: one, g.positions: 0 * one}
+        past = {name: np.zeros((1, heads, 0, size)) for name, (heads, size) in g.heads.items()}
+        given = {name: value.astype(types[name]) for name, value in {**own, **past}.items() if name}
+        found = dict(zip([v.name for v in model.graph.output], runner(model)(given), strict=True))
+        self.heard = {name: found[name] for name in g.cross}
+        self.heard[g.features] = features[..., :1].astype(types[g.features])
+        return without_encoder(model, g)
 
     def same(self, usual: float) -> float:
         """How far logits may be off, as a part of the largest."""
@@ -53,7 +70,7 @@ class GrowingDecoder:
         g = self.generation
         own = {g.tokens: [tokens], g.mask: [mask], g.positions: [positions]}
         given = {name: np.asarray(value, self.types[name]) for name, value in own.items() if name}
-        return dict(zip(self.outputs, self.run({**given, **past}), strict=True))
+        return dict(zip(self.outputs, self.run({**given, **past, **self.heard}), strict=True))
 
 
 def _in_floats(model: Any) -> Any:
@@ -75,6 +92,11 @@ def vocabulary_of(model: Any, generation: Generation) -> int:
     """The number of logits of a cleaned model."""
     (logits,) = (v for v in model.graph.output if v.name == generation.logits)
     return int(logits.type.tensor_type.shape.dim[-1].dim_value)
+
+
+def some_features(generation: Generation) -> Array:
+    """Features with which a model of speech is tried: float32."""
+    return np.random.default_rng(3).standard_normal(generation.heard, np.float32)
 
 
 def check_slots(model: Any, slotted: Any, generation: Generation, vocabulary: int) -> None:
