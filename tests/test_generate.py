@@ -386,6 +386,7 @@ def test_grouped_attention_writes_the_same(tmp_path: Path) -> None:
     model = replace(GROUPED, grouped={"local_window_size": 9}).model()
     onnx.save(model, tmp_path / "net.onnx")
     predictor = dlpack.load(build(tmp_path / "net.onnx", tmp_path / "bundle", Options(context=CONTEXT)))
+    assert all(e.passed for e in verify_bundle(tmp_path / "bundle", tmp_path / "net.onnx"))
     assert predictor.generate(PROMPT, 15) == Grown(model, GROUPED.size).greedy(PROMPT, 15)
 
 
