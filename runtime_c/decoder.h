@@ -22,9 +22,9 @@ typedef struct @name@_sampler {
 } @name@_sampler;
 
 //@ speech
-/* A text is about the features that hear() was given last, those of input @features@. It begins a new
-   text, and so it does with the same features after rewind(p, 0). @NAME@_BAD_ARGUMENT for another
-   size. */
+/* Takes what a text is about, the numbers of input @features@, and begins a new text: they are read
+   together with its first token. After rewind(p, 0) another text about the same begins.
+   @NAME@_BAD_ARGUMENT for another size. */
 @NAME@_API @name@_status @name@_hear(@name@_predictor* predictor, const float* features,
                                      size_t bytes);
 

@@ -190,6 +190,11 @@ def test_folders_that_are_no_whisper_s_are_refused(folder: Path, tmp_path: Path)
         (changed("config.json", decoder_layers=2), ModelError, "decoder.layers.1.self_attn_layer_norm.weight is not"),
         (changed("config.json", activation_function="relu"), UnsupportedError, "the activation 'relu'"),
         (changed("preprocessor_config.json", chunk_length=30), ModelError, "30 seconds are not 20 frames"),
+        (
+            changed("preprocessor_config.json", hop_length=None),
+            ModelError,
+            "hop_length, sampling_rate, chunk_length are",
+        ),
     ):
         with pytest.raises(error, match=words):
             read_source(path)

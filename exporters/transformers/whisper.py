@@ -84,8 +84,10 @@ class _Sizes:
         if config.get("activation_function", "gelu") != "gelu":
             raise UnsupportedError(f"the activation {config['activation_function']!r}; Whisper has 'gelu'")
         self.embedded = math.sqrt(self.width) if config.get("scale_embedding") else 1.0
-        hop, chunk = sound.get("hop_length", 160), sound.get("chunk_length", self.heard * 2 * 160 / 16000)
-        rate = sound.get("sampling_rate", 16000)
+        usual = {"hop_length": 160, "sampling_rate": 16000, "chunk_length": self.heard * 2 * 160 / 16000}
+        hop, rate, chunk = (sound.get(key, value) for key, value in usual.items())
+        if not all(isinstance(n, int | float) for n in (hop, rate, chunk)):
+            raise ModelError(f"preprocessor_config.json: {', '.join(usual)} are not all numbers")
         if chunk * rate != 2 * self.heard * hop:
             raise ModelError(
                 f"preprocessor_config.json and config.json differ: {chunk} seconds are not {2 * self.heard} frames"
@@ -165,7 +167,7 @@ class _Whisper:
 
     def hidden(self, x: str, layer: str) -> str:
         """The two linear layers behind an attention, and what they are added to."""
-        first = self.tensors.get(f"model.{layer}.fc1.weight", np.zeros((1, 1))).shape[0]
+        first = self.tensors.get(f"model.{layer}.fc1.bias", np.zeros(1)).size
         h = self.norm(x, f"{layer}.final_layer_norm")
         h = self.gelu(self.linear(h, f"{layer}.fc1", self.sizes.width, first))
         return self.add("Add", x, self.linear(h, f"{layer}.fc2", first, self.sizes.width))
