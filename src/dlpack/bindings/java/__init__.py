@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from dlpack.bindings.api import Api
@@ -87,12 +88,16 @@ def write(bundle: Bundle, folder: Path) -> None:
     texts = {source: "Predictor.java", jni: "jni.cc", "pom.xml": "pom.xml"}
     texts[source.replace("Predictor", "Library")] = "Library.java"
     fill(__name__, folder, texts, api, values)
-    resources = folder / "src/main/resources/dlpack" / package
-    resources.mkdir(parents=True)
+    to = folder / "src/main/resources/dlpack" / package / library
+    to.parent.mkdir(parents=True)
+    made = bundle.folder / "bindings/java/src/main/resources/dlpack" / package / library
+    if made.exists():  # Kotlin's is the same
+        shutil.copyfile(made, to)
+        return
     (bundle.folder / f"{api.name}_jni.cc").write_bytes((folder / jni).read_bytes())
     try:
-        bundle.compile(bundle.folder / f"{api.name}_jni.cc", resources / library)
-        (resources / library).with_suffix(".lib").unlink(missing_ok=True)  # what Windows' linker leaves beside
+        bundle.compile(bundle.folder / f"{api.name}_jni.cc", to)
+        to.with_suffix(".lib").unlink(missing_ok=True)  # what Windows' linker leaves beside
     finally:
         (bundle.folder / f"{api.name}_jni.cc").unlink()
 

@@ -102,7 +102,7 @@ extension Predictor {
         let utf8 = Array(text.utf8CString)
         var embedding = [Float](repeating: 0, count: @embedding@)
         let status = @name@_embed(handle, utf8, utf8.count - 1, cut ? 1 : 0, &embedding)
-        if status == tooLong && utf8.count <= @text_bytes@ {
+        if status == tooLong && utf8.count - 1 <= @text_bytes@ {
             throw PredictorError(description: "@too_many_tokens@")
         }
         try checkText(status)
