@@ -61,6 +61,22 @@ OPERATORS: dict[str, Callable[[torch.Tensor], Any]] = {
     "gcd": lambda x: torch.gcd((50 * x).int(), torch.tensor([12, 0, 30, -7], dtype=torch.int32)),
     "lcm": lambda x: torch.lcm((50 * x).to(torch.int16), torch.tensor([12, 0, 30, 8], dtype=torch.int16)),
     "bincount": lambda x: torch.bincount((3 * x).abs().long().clamp(max=8).flatten(), x.flatten(), minlength=9),
+    "old names": lambda x: (
+        torch.cholesky_solve(x, torch.linalg.cholesky(with_diagonal(x))),
+        torch.triangular_solve(x, with_diagonal(x).tril(), upper=False)[0],
+    ),
+    "slogdet": lambda x: tuple(torch.linalg.slogdet(with_diagonal(x))),
+    "scatter": lambda x: torch.ones(2, 4, 4).scatter(1, (x > 0).long()[:, :2], x, reduce="multiply"),
+    "bilinear": lambda x: nn.functional.bilinear(x, x.flip(2), torch.arange(48.0).reshape(3, 4, 4) / 48),
+    "mean of volumes": lambda x: nn.functional.adaptive_avg_pool3d(x[:, None], (2, 3, 1)),
+    "volumes at places": lambda x: tuple(
+        nn.functional.grid_sample(x.reshape(1, 1, 2, 4, 4), x[:, :, :3].tanh()[None, :, None] * 1.2, **options)
+        for options in (
+            {"align_corners": False},
+            {"align_corners": True, "padding_mode": "reflection"},
+            {"align_corners": False, "padding_mode": "border", "mode": "nearest"},
+        )
+    ),
     "a number minus whole numbers": lambda x: torch.sub(2.5, (3 * x).long(), alpha=2),
 }
 

@@ -20,7 +20,8 @@ def table() -> dict[Any, Decomposition]:
     """Operator overload → its replacement, for ExportedProgram.run_decompositions."""
     aten = import_torch().ops.aten
     found: dict[Any, Decomposition] = quantised.table()
-    for name, (overloads, function) in (_FUNCTIONS | reductions.FUNCTIONS | whole_numbers.FUNCTIONS).items():
+    every = _FUNCTIONS | linear_algebra.FUNCTIONS | reductions.FUNCTIONS | whole_numbers.FUNCTIONS
+    for name, (overloads, function) in every.items():
         for overload in overloads.split():
             operator = getattr(getattr(aten, name, None), overload, None)
             if operator is not None:
@@ -135,6 +136,16 @@ def _adaptive_max_pool(x: Any, output_size: Any) -> Any:
         places.append(place)
     shape = (*x.shape[: -len(output_size)], *output_size)
     return torch.stack(values, -1).reshape(shape), torch.stack(places, -1).reshape(shape)
+
+
+def _adaptive_average(x: Any, output_size: Sequence[int]) -> Any:
+    """Of volumes, one dimension after the other: a mean of means over windows of one size."""
+    torch = import_torch()
+    for dim, count in zip((-3, -2, -1), output_size, strict=True):
+        n = x.shape[dim]
+        spans = [(k * n // count, -(-(k + 1) * n // count)) for k in range(count)]
+        x = torch.cat([x.narrow(dim, a, b - a).mean(dim, keepdim=True) for a, b in spans], dim)
+    return x
 
 
 # --- order ------------------------------------------------------------------------------------------------------------
@@ -338,6 +349,8 @@ _FUNCTIONS: dict[str, tuple[str, Decomposition]] = {
     **{f"max_pool{r}d": ("default", _max_pool(r)) for r in (1, 2, 3)},
     **{f"avg_pool{r}d": ("default", _average_pool(r)) for r in (1, 2, 3)},
     "adaptive_max_pool2d": ("default", _adaptive_max_pool),
+    "_adaptive_avg_pool3d": ("default", _adaptive_average),
+    "adaptive_avg_pool3d": ("default", _adaptive_average),
     "adaptive_max_pool3d": ("default", _adaptive_max_pool),
     "kthvalue": ("default", _kthvalue),
     "median": ("default", _median),
@@ -359,14 +372,6 @@ _FUNCTIONS: dict[str, tuple[str, Decomposition]] = {
     "_embedding_bag": ("default", _embedding_bag),
     "_embedding_bag_forward_only": ("default", _embedding_bag),
     "_int_mm": ("default", _int_mm),
-    "inverse": ("default", linear_algebra.inverse_alone),
-    "linalg_inv": ("default", linear_algebra.inverse_alone),
-    "linalg_inv_ex": ("default", linear_algebra.inverse),
-    "linalg_solve": ("default", linear_algebra.solve_alone),
-    "_linalg_solve_ex": ("default", linear_algebra.solve),
-    "linalg_solve_triangular": ("default", linear_algebra.triangular),
-    "linalg_cholesky": ("default", linear_algebra.cholesky_alone),
-    "linalg_cholesky_ex": ("default", linear_algebra.cholesky),
     **{f"upsample_nearest{r}d": ("vec", _upsample_nearest) for r in (1, 2, 3)},
 }
 _OPENED = ("adaptive_max_pool1d", "istft", "unfold_backward")

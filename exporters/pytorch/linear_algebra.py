@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dlpack.errors import UnsupportedError
@@ -103,3 +104,53 @@ def cholesky(a: Any, *, upper: bool = False, check_errors: bool = False) -> Any:
 def cholesky_alone(a: Any, *, upper: bool = False) -> Any:
     """aten::linalg_cholesky."""
     return cholesky(a, upper=upper)[0]
+
+
+def cholesky_of_old(a: Any, upper: bool = False) -> Any:
+    """aten::cholesky."""
+    return cholesky(a, upper=upper)[0]
+
+
+def cholesky_solve(b: Any, factor: Any, upper: bool = False) -> Any:
+    torch = import_torch()
+    lower = factor.mT if upper else factor
+    half = torch.linalg.solve_triangular(lower, b, upper=False)
+    return torch.linalg.solve_triangular(lower.mT, half, upper=True)
+
+
+def triangular_of_old(b: Any, a: Any, upper: bool = True, transpose: bool = False, unitriangular: bool = False) -> Any:
+    """aten::triangular_solve: the solution and the matrix."""
+    torch = import_torch()
+    made = a.mT if transpose else a
+    solved = torch.linalg.solve_triangular(made, b, upper=upper != transpose, unitriangular=unitriangular)
+    return solved, a.clone()
+
+
+def slogdet(a: Any) -> Any:
+    """aten::_linalg_slogdet, without the factors of `a`."""
+    torch = import_torch()
+    value = torch.linalg.det(a)
+    return value.sign(), value.abs().log(), a.clone(), torch.zeros(a.shape[:-1], dtype=torch.int32)
+
+
+def slogdet_alone(a: Any) -> Any:
+    """aten::linalg_slogdet."""
+    return slogdet(a)[:2]
+
+
+FUNCTIONS: dict[str, tuple[str, Callable[..., Any]]] = {
+    "inverse": ("default", inverse_alone),
+    "linalg_inv": ("default", inverse_alone),
+    "linalg_inv_ex": ("default", inverse),
+    "linalg_solve": ("default", solve_alone),
+    "_linalg_solve_ex": ("default", solve),
+    "linalg_solve_triangular": ("default", triangular),
+    "linalg_cholesky": ("default", cholesky_alone),
+    "linalg_cholesky_ex": ("default", cholesky),
+    "cholesky": ("default", cholesky_of_old),
+    "cholesky_solve": ("default", cholesky_solve),
+    "triangular_solve": ("default", triangular_of_old),
+    "_linalg_slogdet": ("default", slogdet),
+    "linalg_slogdet": ("default", slogdet_alone),
+    "slogdet": ("default", slogdet_alone),
+}

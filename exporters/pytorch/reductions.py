@@ -127,7 +127,26 @@ def rrelu_with_noise(x: Any, noise: Any, *options: Any) -> Any:  # noqa: ARG001 
     return rrelu(x, *options)
 
 
+def scatter_and_reduce(x: Any, dim: int, index: Any, src: Any, *, reduce: str) -> Any:
+    """aten::scatter.reduce, whose names for sum and product are others; `src` may have more elements than `index`."""
+    for k, n in enumerate(index.shape):
+        src = src.narrow(k, 0, n)
+    return x.scatter_reduce(dim, index, src, {"add": "sum", "multiply": "prod"}[reduce])
+
+
+def trilinear(
+    a: Any, b: Any, c: Any, expand1: Any, expand2: Any, expand3: Any, sumdim: Any, unroll_dim: int = 1,  # noqa: ARG001
+) -> Any:  # fmt: skip
+    """What nn.Bilinear computes: the sums of products of three arrays with new dimensions."""
+    for dims, index in ((expand1, 0), (expand2, 1), (expand3, 2)):
+        for dim in dims:
+            a, b, c = (v.unsqueeze(dim) if k == index else v for k, v in enumerate((a, b, c)))
+    return (a * b * c).sum(list(sumdim))
+
+
 FUNCTIONS: dict[str, tuple[str, Callable[..., Any]]] = {
+    "scatter": ("reduce", scatter_and_reduce),
+    "_trilinear": ("default", trilinear),
     "scatter_reduce": ("two", scatter_reduce),
     "index_reduce": ("default", index_reduce),
     "nanmedian": ("default", nanmedian),
