@@ -74,6 +74,16 @@ def test_a_pooling_that_onnxruntime_refuses_is_given_to_it_with_explicit_pads() 
     assert got.tolist() == [[[0.0, 3.0]]]
 
 
+def test_a_sum_of_products_over_nothing_is_zero() -> None:
+    """onnxruntime divides by the number of elements there."""
+    node = helper.make_node("Einsum", ["x", "w"], ["y"], equation="ij,kj->ik")
+    inputs = [helper.make_tensor_value_info(name, 1, shape) for name, shape in (("x", [2, 0]), ("w", [3, 0]))]
+    graph = helper.make_graph([node], "net", inputs, [helper.make_tensor_value_info("y", 1, None)])
+    cleaned = clean(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=7))
+    feeds = {"x": np.zeros((2, 0), np.float32), "w": np.zeros((3, 0), np.float32)}
+    assert run_onnxruntime(cleaned, feeds)[0].tolist() == [[0.0] * 3] * 2
+
+
 def test_models_of_old_opsets_have_slices_of_ours() -> None:
     """Those of negative pads, and of groups whose weights come at run time; an empty sum is zero besides."""
     generator = np.random.default_rng(0)
