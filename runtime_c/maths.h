@@ -544,7 +544,8 @@ template <class V> INLINE V erf_plus_one_(V x) {
       exp2_fast(a *
                 horner(a, -0x1.a0be9ep+0f, -0x1.d63aacp-1f, -0x1.301722p-3f, 0x1.cee886p-6f,
                        -0x1.9620fep-11f, -0x1.8672cp-10f, 0x1.d32610p-12f, -0x1.7c7edcp-15f));
-  return select(x == x, select(x < 0.0f, e, 2.0f - e), x);
+  const V below = select(x < -4.2f, splat<V>(0.0f), e);  // large numbers are multiplied by it
+  return select(x == x, select(x < 0.0f, below, 2.0f - e), x);
 }
 
 //@ section erf_f64

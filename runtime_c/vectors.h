@@ -512,17 +512,17 @@ template <class V> INLINE elem<V> hprod(V v) {
 
 //@ section hmax
 //@ needs reduce vmax
-// The largest lane; NaN as in vmax.
+// The largest lane; NaN where one is NaN.
 struct larger {  // no lambda: clang-cl forgets the machine's instructions in it
-  template <class V> INLINE V operator()(V a, V b) const { return vmax(a, b); }
+  template <class V> INLINE V operator()(V a, V b) const { return select(a == a, vmax(a, b), a); }
 };
 template <class V> INLINE elem<V> hmax(V v) { return reduce(v, larger()); }
 
 //@ section hmin
 //@ needs reduce vmin
-// The smallest lane; NaN as in vmin.
+// The smallest lane; NaN where one is NaN.
 struct smaller {  // no lambda: clang-cl forgets the machine's instructions in it
-  template <class V> INLINE V operator()(V a, V b) const { return vmin(a, b); }
+  template <class V> INLINE V operator()(V a, V b) const { return select(a == a, vmin(a, b), a); }
 };
 template <class V> INLINE elem<V> hmin(V v) { return reduce(v, smaller()); }
 

@@ -12,7 +12,14 @@ from dlpack.targets.cpu.machine import AVX2
 from dlpack.verify.runners import run_onnxruntime
 
 X = np.array([1, np.inf, np.nan, -np.inf, -1, 0, -0.0, 3, 2e38], np.float32)
-CONSTANTS = {"zero": 0.0, "minus_zero": -0.0, "large": 3e38, "magic": 12582912.0}
+CONSTANTS = {
+    "zero": np.float32(0),
+    "minus_zero": np.float32(-0.0),
+    "large": np.float32(3e38),
+    "magic": np.float32(12582912),
+    "infinity": np.float32(np.inf),
+    "yes": np.bool_(True),
+}
 NODES = {
     "times zero": ("Mul", "x zero"),
     "zero times": ("Mul", "minus_zero x"),
@@ -24,11 +31,25 @@ NODES = {
     "sum, less one": ("Sub", "sum large"),
     "a sum": ("Add", "x magic"),
     "rounded to whole numbers": ("Sub", "a_sum magic"),
+    "equal": ("Equal", "x x"),
+    "any": ("Or", "equal yes"),
+    "highest": ("Where", "any infinity x"),
+    "lowest": ("Neg", "highest"),
     "mean": ("ReduceMean", "x"),
     "mean, less itself": ("Sub", "mean mean"),
 }
 ALPHAS = {"LeakyRelu": (0.0, np.inf), "Elu": (0.0, np.inf), "Celu": (0.0, -1.0, np.inf), "HardSigmoid": (0.0,),
           "Selu": (0.0,)}  # fmt: skip
+
+# NaN is the extreme, as for numpy; infinities are found as numbers are.
+EXTREMES = [
+    ("ArgMax", "x", np.array([2])),
+    ("ArgMin", "x", np.array([2])),
+    ("ArgMax", "lowest", np.array([0])),
+    ("ArgMin", "highest", np.array([0])),
+    ("ReduceLogSumExp", "highest", np.array([np.inf], np.float32)),
+    ("ReduceLogSumExp", "lowest", np.array([-np.inf], np.float32)),
+]
 
 
 def test_arithmetic_is_that_of_floats_and_not_of_real_numbers() -> None:
@@ -42,11 +63,19 @@ def test_arithmetic_is_that_of_floats_and_not_of_real_numbers() -> None:
         nodes,
         "net",
         [helper.make_tensor_value_info("x", 1, X.shape)],
-        [helper.make_tensor_value_info(node.output[0], 1, None) for node in nodes],
-        [onnx.numpy_helper.from_array(np.float32(value), name) for name, value in CONSTANTS.items()],
+        [onnx.ValueInfoProto(name=node.output[0]) for node in nodes],
+        [onnx.numpy_helper.from_array(np.array(value), name) for name, value in CONSTANTS.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = onnx.shape_inference.infer_shapes(model)
     wanted = tuple(run_onnxruntime(model, {"x": X}))
+    for op, of, want in EXTREMES:
+        node = helper.make_node(op, [of], [f"{op} of {of}"], **({} if "Log" in op else {"axis": 0}))
+        model.graph.node.append(node)
+        model.graph.output.append(
+            helper.make_tensor_value_info(node.output[0], helper.np_dtype_to_tensor_dtype(want.dtype), want.shape)
+        )
+        wanted += (want,)
     case = Case("exceptional", "Mul", "", model, (((X,), wanted),), 1e-5, 1e-5)
     (result,) = run_cases([case], AVX2, lambda _: None)
     assert (result.outcome, result.detail) == ("passed", "")

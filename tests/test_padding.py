@@ -72,3 +72,38 @@ def test_a_pooling_that_onnxruntime_refuses_is_given_to_it_with_explicit_pads() 
     assert not any(a.name == "auto_pad" for a in cleaned.graph.node[0].attribute)
     (got,) = run_onnxruntime(cleaned, {"x": np.arange(5, dtype=np.float32).reshape(1, 1, 5)})
     assert got.tolist() == [[[0.0, 3.0]]]
+
+
+def test_a_sum_of_products_over_nothing_is_zero() -> None:
+    """onnxruntime divides by the number of elements there."""
+    node = helper.make_node("Einsum", ["x", "w"], ["y"], equation="ij,kj->ik")
+    inputs = [helper.make_tensor_value_info(name, 1, shape) for name, shape in (("x", [2, 0]), ("w", [3, 0]))]
+    graph = helper.make_graph([node], "net", inputs, [helper.make_tensor_value_info("y", 1, None)])
+    cleaned = clean(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=7))
+    feeds = {"x": np.zeros((2, 0), np.float32), "w": np.zeros((3, 0), np.float32)}
+    assert run_onnxruntime(cleaned, feeds)[0].tolist() == [[0.0] * 3] * 2
+
+
+def test_models_of_old_opsets_have_slices_of_ours() -> None:
+    """Those of negative pads, and of groups whose weights come at run time; an empty sum is zero besides."""
+    generator = np.random.default_rng(0)
+    x, w = (generator.normal(size=shape).astype(np.float32) for shape in ((1, 4, 3, 5), (16, 2, 2, 2)))
+    nothing = np.zeros((2, 0), np.float32)
+    made = {
+        "pad": (helper.make_node("Pad", ["x"], ["y"], pads=[0, -1, 1, -1, 0, 0, 2, 0], value=2.5), 7, {"x": x}),
+        "groups": (helper.make_node("Conv", ["x", "w"], ["y"], group=2), 8, {"x": x, "w": w}),
+        "sum": (
+            helper.make_node("Einsum", ["x", "w"], ["y"], equation="ij,jk->ik"),
+            12,
+            {"x": nothing, "w": nothing.T},
+        ),
+    }
+    cases = []
+    for name, (node, opset, feeds) in made.items():
+        inputs = [helper.make_tensor_value_info(n, 1, v.shape) for n, v in feeds.items()]
+        graph = helper.make_graph([node], name, inputs, [onnx.ValueInfoProto(name="y")])
+        asked = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)
+        asked = onnx.shape_inference.infer_shapes(asked)
+        wanted = tuple(run_onnxruntime(asked, feeds))
+        cases.append(Case(name, node.op_type, "", asked, ((tuple(feeds.values()), wanted),), 1e-4, 1e-5))
+    assert [(r.outcome, r.detail) for r in run_cases(cases, AVX2, lambda _: None)] == [("passed", "")] * 3

@@ -161,7 +161,7 @@ fn erf_plus_one_(x: f32) -> f32 {
     let p = fma(a, fma(a, fma(a, -0x1.7c7edcp-15f, 0x1.d32610p-12f), -0x1.8672cp-10f), -0x1.9620fep-11f);
     let q = fma(a, fma(a, fma(a, p, 0x1.cee886p-6f), -0x1.301722p-3f), -0x1.d63aacp-1f);
     let e = exp2_fast(a * fma(a, q, -0x1.a0be9ep+0f));
-    return select(2.0f - e, e, x < 0.0f);
+    return select(2.0f - e, select(e, 0.0f, x < -4.2f), x < 0.0f);
 }
 
 //@ section log_parts

@@ -46,8 +46,8 @@ from dlpack.model.infer import (
     set_opset,
     value_type,
 )
-from dlpack.model.padding import state_padding
 from dlpack.model.random import seed_random
+from dlpack.model.restated import restate
 from dlpack.model.sequences import open_outputs
 from dlpack.model.tensors import MAX_MODEL_BYTES, MAX_RANK, TENSOR_BITS
 from dlpack.model.unroll import unroll
@@ -113,13 +113,13 @@ def _simplify(model: ModelProto, inline_ops: InlineOps | None, room: Room) -> Mo
 
     def everywhere(part: ModelProto) -> ModelProto:
         constants_to_initializers(part.graph)
-        state_padding(part)  # before the fold computes constants by onnxruntime
+        restate(part)  # before the fold computes constants by onnxruntime
         part = _inline_operators(part, inline_ops, room)
         while expand_contrib(part):
             part = _inline_operators(part, inline_ops, room)
         while clean_bodies(part, clean_body) or unroll(part):
             part = _inline_operators(part, inline_ops, room)
-        state_padding(part)
+        restate(part)
         return part
 
     def clean_body(body: ModelProto) -> ModelProto:

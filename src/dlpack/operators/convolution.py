@@ -18,7 +18,7 @@ def strides_and_dilations(ctx: Context, n: int) -> tuple[list[int], list[int]]:
 
 
 def window_pads(ctx: Context, n: int) -> list[int]:
-    """The pads of a window operator over `n` dimensions, low ones first. SAME is explicit pads (`model/padding.py`)."""
+    """The pads of a window operator over `n` dimensions, low ones first (SAME: `model/restated.py`)."""
     return list(ctx.attr("pads") or [0] * (2 * n)) if ctx.attr("auto_pad", "NOTSET") == "NOTSET" else [0] * (2 * n)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dlpack.graph.registry import Builder, Context, NotSupported, compute, rewrite
 from dlpack.loops.tir import te, tirx
-from dlpack.operators.elementwise import call, sum_over, times
+from dlpack.operators.elementwise import call, const, dtype_of, sum_over, times
 from dlpack.operators.loops import Local, block, loop, nest, sequential, store, when
 
 
@@ -43,10 +43,12 @@ def einsum(ctx: Context, *xs: Any) -> list[Any]:
     sizes: dict[str, int] = {}
     for labels, shape in zip(inputs, shapes, strict=True):
         for label, n in zip(labels, shape, strict=True):
-            sizes[label] = max(n, sizes.get(label, 1))
+            sizes[label] = sizes.get(label, 1) if n == 1 else n
     summed = {c: te.reduce_axis((0, sizes[c]), name=f"r_{c}") for c in sizes if c not in output}
 
     def at(*i: Any) -> Any:
+        if not all(sizes[c] for c in summed):
+            return const(0, dtype_of(xs[0](*[0] * len(shapes[0]))))
         where = {**dict(zip(output, i, strict=True)), **summed}
         product: Any = None
         for x, labels, shape in zip(xs, inputs, shapes, strict=True):

@@ -94,10 +94,13 @@ def _padded(ctx: Context, x: Any, fill: Callable[[], Any]) -> list[Any]:
 
 
 def slice_parameters(ctx: Context) -> tuple[list[int], list[int]]:
-    """Start and step for every dimension (ONNX Slice, both the attribute and the input form)."""
+    """Start and step for every dimension (ONNX Slice, both the attribute and the input form).
+
+    Ours are of the input form, in a model of any opset.
+    """
     shape = ctx.input_type(0).shape
     rank = len(shape)
-    if ctx.node.opset < 10:
+    if ctx.attr("starts") is not None:
         starts, axes, steps = ctx.attr("starts"), ctx.attr("axes"), None
     else:
         starts = ctx.ints(1, "starts")

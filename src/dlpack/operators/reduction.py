@@ -10,7 +10,7 @@ import numpy as np
 
 from dlpack.graph.registry import Builder, Context, NotSupported, anchor, rewrite
 from dlpack.loops.tir import te, tirx
-from dlpack.operators.elementwise import call, dtype_of, magnitude, sum_over, times
+from dlpack.operators.elementwise import call, const, dtype_of, is_float, is_nan, magnitude, sum_over, times
 
 
 def reduced_axes(ctx: Context) -> list[int]:
@@ -183,14 +183,20 @@ def reduce_log_sum_exp(ctx: Context, b: Builder) -> None:
 def log_sum_exp(ctx: Context, x: Any) -> list[Any]:
     axes, keepdims, dtype = list(ctx.attr("axes")), bool(ctx.attr("keepdims")), dtype_of(x(*[0] * len(x.shape)))
     top = reduce_tensor(x, axes, True, te.max, "top")
-    powers = te.compute(x.shape, lambda *i: call("exp_", dtype, x(*i) - top(*_kept(i, axes))), name="power")
+    largest = const(float(np.finfo(dtype).max), dtype)
+
+    def finite(*i: Any) -> Any:
+        """The maximum: infinity less itself would be NaN."""
+        return tirx.min(top(*i), largest)
+
+    powers = te.compute(x.shape, lambda *i: call("exp_", dtype, x(*i) - finite(*_kept(i, axes))), name="power")
     total = reduce_tensor(powers, axes, True, te.sum, "total")
     rank = len(x.shape)
 
     def at(*i: Any) -> Any:
         rest = list(i)
         place = i if keepdims else tuple(0 if d in axes else rest.pop(0) for d in range(rank))
-        return call("log_", dtype, total(*place)) + top(*place)
+        return call("log_", dtype, total(*place)) + finite(*place)
 
     return [te.compute(ctx.output_type().shape, at, name="out")]
 
@@ -224,18 +230,24 @@ def reduce_mean(ctx: Context, b: Builder) -> None:
 
 @anchor("ArgMax", "ArgMin", layout="rows")
 def arg_extreme(ctx: Context, x: Any) -> list[Any]:
-    """The place of the extreme along an axis: the first one of those that equal it, or the last."""
+    """The place of the extreme along an axis: the first one of those that equal it, or the last. NaN is the extreme."""
     rank = len(x.shape)
     axis = ctx.attr("axis", 0) % rank
     n = int(x.shape[axis])
     last, keepdims = bool(ctx.attr("select_last_index", 0)), ctx.attr("keepdims", 1) == 1
-    top = reduce_tensor(x, [axis], True, te.max if ctx.node.op == "ArgMax" else te.min, "top")
+    largest = ctx.node.op == "ArgMax"
+    top = reduce_tensor(x, [axis], True, te.max if largest else te.min, "top")
     k = te.reduce_axis((0, n), name="k")
 
     def at(*i: Any) -> Any:
         place = list(i) if keepdims else [*i[:axis], 0, *i[axis:]]
         one = [*place[:axis], 0, *place[axis + 1 :]]
-        here = tirx.EQ(x(*place[:axis], k, *place[axis + 1 :]), top(*one))
+        value = x(*place[:axis], k, *place[axis + 1 :])
+        here = tirx.EQ(value, top(*one))
+        if is_float(dtype := dtype_of(value)):  # the reduction begins with the least finite number, or the largest one
+            bound = const(float(np.finfo(dtype).min if largest else np.finfo(dtype).max), dtype)
+            held = (tirx.max if largest else tirx.min)(value, bound)
+            here = tirx.Or(tirx.EQ(held, top(*one)), is_nan(ctx, value))
         missed = tirx.const(-1 if last else n, "int32")
         return (te.max if last else te.min)(tirx.Select(here, k, missed), axis=k)
 
