@@ -20,8 +20,11 @@ from dlpack.graph.registry import Builder, Context, find
 from dlpack.graph.rewrite import rewrite
 from dlpack.loops.sizes import Size
 
-TILE_ROWS = (12, 6, 4, 3, 2)
-"""Heights of register tiles, the best first: the rows of a picture should be a multiple of one."""
+TILE_ROWS = {12: 0.0, 8: 0.0, 6: 0.5, 4: 1.0, 3: 2.0, 2: 3.0, 1: 5.0}
+"""Heights of register tiles, of which the rows of a picture should be a multiple, and how much worse they are."""
+
+WINOGRAD = 4
+"""Rows of a tile of Winograd's convolution, of which two are computed together."""
 
 REACH = 192
 """By how much the graph's size may be above the largest."""
@@ -70,8 +73,9 @@ def _number(graph: Graph, axis: int, largest: int) -> int:
     rows = {s for v in written for s in graph.types[v].sizes if s and s.axis == axis}
 
     def cost(n: int) -> float:
-        tiles = sum(next((k for k, t in enumerate(TILE_ROWS) if s.at(n) % t == 0), len(TILE_ROWS)) for s in rows)
-        return tiles / max(1, len(rows)) + 2 * (n - largest) / largest
+        tiles = sum(min(worse for height, worse in TILE_ROWS.items() if s.at(n) % height == 0) for s in rows)
+        pairs = sum(s.at(n) > 2 * WINOGRAD and -(-s.at(n) // WINOGRAD) % 2 for s in rows) if axis == 0 else 0
+        return (tiles + pairs) / max(1, len(rows)) + 2 * (n - largest) / largest
 
     return min(range(largest, largest + min(REACH, max(12, largest // 4)) + 1), key=cost)
 
