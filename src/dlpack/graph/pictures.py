@@ -68,14 +68,22 @@ def _opened(
 
 
 def _number(graph: Graph, axis: int, largest: int) -> int:
-    """The size, in steps, that the graph is made for, so that rows are a multiple of a tile's."""
-    written = [node.outputs[0] for node in graph.nodes if node.op != "Pad"]
-    rows = {s for v in written for s in graph.types[v].sizes if s and s.axis == axis}
+    """The size, in steps, that the graph is made for: where much is computed, rows are a multiple of a tile's."""
+    work: dict[Size, int] = {}
+    for node in graph.nodes:
+        t = graph.types[node.outputs[0]]
+        products = prod(graph.types[node.inputs[1]].shape[1:]) if node.op == "Convolution" else 1
+        for s in t.sizes:
+            if s and s.axis == axis and node.op != "Pad":
+                work[s] = work.get(s, 0) + t.size * products
 
     def cost(n: int) -> float:
-        tiles = sum(min(worse for height, worse in TILE_ROWS.items() if s.at(n) % height == 0) for s in rows)
-        pairs = sum(s.at(n) > 2 * WINOGRAD and -(-s.at(n) // WINOGRAD) % 2 for s in rows) if axis == 0 else 0
-        return (tiles + pairs) / max(1, len(rows)) + 2 * (n - largest) / largest
+        worse = 0.0
+        for s, w in work.items():
+            rows = s.at(n)
+            worse += w * min(more for height, more in TILE_ROWS.items() if rows % height == 0)
+            worse += w * (axis == 0 and rows > 2 * WINOGRAD and -(-rows // WINOGRAD) % 2)
+        return worse / max(1, sum(work.values())) + 2 * (n - largest) / largest
 
     return min(range(largest, largest + min(REACH, max(12, largest // 4)) + 1), key=cost)
 
