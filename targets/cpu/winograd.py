@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,10 +45,11 @@ def winograd(state: State) -> Scheduled | None:
     if parts > 1 and not widths:
         widths = [n for n in range(machine.lanes, part + 1, machine.lanes) if part % n == 0]
     state.machine = machine = for_runs(machine, depth, points(info) * depth)
-    together = band_columns * (band_rows if len(tiles) == 1 else 1)
-    # Loads in pairs are worth the code of a last tile of fewer rows.
-    heights = "open" if len(tiles) > 1 else "" if machine.pairs else "whole"
-    tile, _ = best_tile(together, part, depth, machine, True, True, heights, widths)
+    if len(tiles) == 1:
+        heights = "" if machine.pairs else "whole"  # loads in pairs are worth the code of a last tile of fewer rows
+        tile, _ = best_tile(band_rows * band_columns, part, depth, machine, True, True, heights, widths)
+    else:
+        tile = _open_tile(band_rows, band_columns, part, depth, machine, widths)
     part = -(-part // tile.columns) * tile.columns
     _pack(state, info, tile.columns)
 
@@ -81,16 +83,19 @@ def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, rank: int
     sch.compute_at(local, band, preserve_unit_loops=True)
     i, j, b, *tt, k = list(sch.get_loops(local))[-rank:]
     ko, ki = sch.split(k, [None, tile.columns])
-    to, ti = sch.split(tt[-1], [None, tile.rows])
-    sch.reorder(i, j, b, ko, *tt[:-1], to, ti, ki)
+    band_rows = int(sch.get(tt[0]).extent) if rank == 6 else 1  # all of them are in a register tile then
+    to, ti = sch.split(tt[-1], [None, tile.rows // band_rows])
+    sch.reorder(i, j, b, ko, to, *tt[:-1], ti, ki)
     if rank == 6:
-        sch.annotate(to, OPEN, tile.rows * (int(sch.get(i).extent) - 2))
-    sch.unroll(ti)
+        sch.annotate(to, OPEN, tile.rows // band_rows * (int(sch.get(i).extent) - 2))
+    for loop in (*tt[:-1], ti):
+        sch.unroll(loop)
     sch.vectorize(ki)
     sch.compute_at(m, to, preserve_unit_loops=True)
-    *_, mt, mk, mc = list(sch.get_loops(m))
-    sch.reorder(mc, mt, mk)
-    sch.unroll(mt)
+    *mt, mk, mc = list(sch.get_loops(m))[-rank + 2 :]
+    sch.reorder(mc, *mt, mk)
+    for loop in mt:
+        sch.unroll(loop)
     sch.vectorize(mk)
     sch.decompose_reduction(m, mc)
 
@@ -110,12 +115,29 @@ def _tiles_in(state: State, v: Any, half_in: Any, band: Any, rank: int) -> None:
 def _open_rows(edge: int, layer: tuple[int, int, int, int], machine: Machine) -> int:
     """Rows of tiles in a band of a picture that may be smaller: few, for a run computes all of its last band."""
     rows, columns, inputs, outputs = layer
-    room = machine.l2 // 2 // (edge * edge * machine.itemsize * (inputs + outputs) * columns)
+    room = machine.l2 // (edge * edge * machine.itemsize * (inputs + outputs) * columns)
     return next(k for k in (4, 3, 2, 1) if rows % k == 0 and (k <= room or k == 1) and k * (edge - 2) <= OPEN_ROWS)
 
 
 OPEN_ROWS = 8
 """The most rows of pixels in such a band."""
+
+
+def _open_tile(rows: int, columns: int, outputs: int, depth: int, machine: Machine, widths: Sequence[int]) -> Tile:
+    """The register tile of a band of a picture that may be smaller: all its rows of tiles, and some columns of them,
+    which divide it."""
+    best: tuple[float, Tile] | None = None
+    for n in (k for k in range(1, columns + 1) if columns % k == 0 and rows * k <= OPEN_TILES):
+        tile, cycles = best_tile(rows * n, outputs, depth, machine, True, True, "", widths)
+        read = -(-outputs // tile.columns) * depth * tile.columns / machine.lanes  # few rows wait for weights
+        cost = (cycles + read / 2) / n * (1 + (n - 1) / 2 / columns)  # a run may have fewer columns
+        if tile.rows == rows * n and (best is None or cost < best[0]):
+            best = cost, tile
+    return best[1] if best else best_tile(rows, outputs, depth, machine, True, True, "", widths)[0]
+
+
+OPEN_TILES = 14
+"""The most rows of a register tile."""
 
 
 def _tile_in_registers(state: State, half: Any, at: Any, i: Any, j: Any, vector: Any, rank: int) -> None:

@@ -20,8 +20,11 @@ from dlpack.graph.registry import Builder, Context, find
 from dlpack.graph.rewrite import rewrite
 from dlpack.loops.sizes import Size
 
-TILE_ROWS = (12, 6, 4, 3, 2)
-"""Heights of register tiles, the best first: the rows of a picture should be a multiple of one."""
+TILE_ROWS = {12: 0.0, 8: 0.0, 6: 0.5, 4: 1.0, 3: 2.0, 2: 3.0, 1: 5.0}
+"""Heights of register tiles, of which the rows of a picture should be a multiple, and how much worse they are."""
+
+WINOGRAD = 4
+"""Rows of a tile of Winograd's convolution, of which two are computed together."""
 
 REACH = 192
 """By how much the graph's size may be above the largest."""
@@ -65,13 +68,22 @@ def _opened(
 
 
 def _number(graph: Graph, axis: int, largest: int) -> int:
-    """The size, in steps, that the graph is made for, so that rows are a multiple of a tile's."""
-    written = [node.outputs[0] for node in graph.nodes if node.op != "Pad"]
-    rows = {s for v in written for s in graph.types[v].sizes if s and s.axis == axis}
+    """The size, in steps, that the graph is made for: where much is computed, rows are a multiple of a tile's."""
+    work: dict[Size, int] = {}
+    for node in graph.nodes:
+        t = graph.types[node.outputs[0]]
+        products = prod(graph.types[node.inputs[1]].shape[1:]) if node.op == "Convolution" else 1
+        for s in t.sizes:
+            if s and s.axis == axis and node.op != "Pad":
+                work[s] = work.get(s, 0) + t.size * products
 
     def cost(n: int) -> float:
-        tiles = sum(next((k for k, t in enumerate(TILE_ROWS) if s.at(n) % t == 0), len(TILE_ROWS)) for s in rows)
-        return tiles / max(1, len(rows)) + 2 * (n - largest) / largest
+        worse = 0.0
+        for s, w in work.items():
+            rows = s.at(n)
+            worse += w * min(more for height, more in TILE_ROWS.items() if rows % height == 0)
+            worse += w * (axis == 0 and rows > 2 * WINOGRAD and -(-rows // WINOGRAD) % 2)
+        return worse / max(1, sum(work.values())) + 2 * (n - largest) / largest
 
     return min(range(largest, largest + min(REACH, max(12, largest // 4)) + 1), key=cost)
 
