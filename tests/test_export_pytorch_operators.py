@@ -65,6 +65,7 @@ OPERATORS: dict[str, Callable[[torch.Tensor], Any]] = {
         torch.cholesky_solve(x, torch.linalg.cholesky(with_diagonal(x))),
         torch.triangular_solve(x, with_diagonal(x).tril(), upper=False)[0],
     ),
+    "numbers": lambda x: (torch.fmax(x.log(), -x), torch.fmin(x.log(), x), torch.copysign(x + 1, x)),
     "slogdet": lambda x: tuple(torch.linalg.slogdet(with_diagonal(x))),
     "scatter": lambda x: torch.ones(2, 4, 4).scatter(1, (x > 0).long()[:, :2], x, reduce="multiply"),
     "bilinear": lambda x: nn.functional.bilinear(x, x.flip(2), torch.arange(48.0).reshape(3, 4, 4) / 48),

@@ -97,6 +97,25 @@ def atan2(y: Any, x: Any) -> Any:
     return torch.where(x == 0, upright, torch.where(x < 0, turned, near))
 
 
+def larger_number(x: Any, y: Any) -> Any:
+    """aten::fmax: NaN counts for nothing beside a number."""
+    torch = import_torch()
+    return torch.where(x.isnan(), y, torch.where(y.isnan(), x, torch.maximum(x, y)))
+
+
+def smaller_number(x: Any, y: Any) -> Any:
+    """aten::fmin."""
+    torch = import_torch()
+    return torch.where(x.isnan(), y, torch.where(y.isnan(), x, torch.minimum(x, y)))
+
+
+def copysign(x: Any, y: Any) -> Any:
+    """With the sign of y, of its zeros too."""
+    torch = import_torch()
+    negative = (y < 0) | ((y == 0) & (1 / y < 0))
+    return torch.where(negative, -x.abs(), x.abs())
+
+
 def angle(x: Any) -> Any:
     """Of complex numbers. An imaginary part that is nothing beside the real one counts as a positive zero.
 
@@ -153,6 +172,9 @@ FUNCTIONS: dict[str, tuple[str, Callable[..., Any]]] = {
     "log_sigmoid": ("default", log_sigmoid),
     "log_sigmoid_forward": ("default", log_sigmoid_forward),
     "angle": ("default", angle),
+    "fmax": ("default", larger_number),
+    "fmin": ("default", smaller_number),
+    "copysign": ("Tensor", copysign),
     "atan2": ("default", atan2),
     "arctan2": ("default", atan2),
     "binary_cross_entropy_with_logits": ("default", cross_entropy_of_two),
