@@ -210,7 +210,7 @@ class StepPrinter:
             call = f"{'gather' if step.back else 'spread'}({pointers}, {len(step.dims)}, dims);"
             return [f"{pad}{{", f"{pad}    const spread_dim dims[] = {{{dims}}};", f"{pad}    {call}", f"{pad}}}"]
         assert isinstance(step, ShareStep)
-        count = " * ".join(f"static_cast<float>({_count(n)})" for n in (*step.sizes, step.fixed))
+        count = " * ".join(f"static_cast<float>({n})" for n in (*map(_count, step.sizes), step.fixed))
         return [f"{pad}*{self.pointer(step.target)} = 1.0f / ({count});"]
 
     def _repack(self, step: RepackStep, pad: str) -> list[str]:

@@ -302,9 +302,10 @@ def test_what_keeps_samples_apart(nodes: list[NodeProto], weights: dict[str, Any
         (["x={3..2}x3"], "the smaller first"),
         (["x={1..1}x3"], "the smaller first"),
         (["x={1..1025}x3"], "at most 1024"),
-        (["x={1..8}x{1..8}"], "one dimension of an input may be open; for others use --buckets"),
+        (["x={1..8}x{1..8}x{1..8}"], "two dimensions of an input may be open; for others use --buckets"),
+        (["x={1..8}x3x{1..999}"], "7,992 sizes, and at most 1,024 are possible: give steps"),
         (["x={1..8}x3", "y={1..9}x3"], "different bounds"),
-        (["x={1..8}x3", "x={1..8}x4"], "one dimension of an input"),
+        (["x={1..8}x3", "x={1..8}x4"], "two dimensions of an input"),
     ],
 )
 def test_bounds_that_cannot_be(shapes: list[str], why: str) -> None:
