@@ -25,9 +25,8 @@ from conftest import DIGITS, ROOT, optional_tool, requires_tool
 from onnx import TensorProto, helper, numpy_helper
 
 import dlpack
-from dlpack.bindings import all_bindings, write_bindings
+from dlpack.bindings import all_bindings
 from dlpack.bindings.api import ALWAYS, CREATE, CREATE_FROM_FILE, PREPROCESS_RGB, SET_INPUT, TOP_K, describe
-from dlpack.bindings.base import Bundle
 from dlpack.bindings.python_wheel import wheel_platform
 from dlpack.bindings.text import camel, identifiers, pascal, render, snake
 from dlpack.errors import UsageError
@@ -178,33 +177,6 @@ def test_the_texts_are_whole(case: Case, awkward: Path) -> None:
     for bundle in (case.bundle, awkward):
         check_texts(bundle)
         assert json.loads((bundle / "manifest.json").read_text())["bindings"] == list(LANGUAGES)
-
-
-LINE_COMMENTS = {".jl": "#", ".R": "#", ".lua": "--"}
-BLOCK_COMMENTS = r'/\*.*?\*/|^ *""".*?"""$|^"[^"\n]*"$'
-FIXED = ("values.h", "napi.h", "build.rs")
-"""The same for all models."""
-
-
-def lines_of_code(path: Path) -> int:
-    """How many lines a text has without comments and blank ones."""
-    text = re.sub(BLOCK_COMMENTS, "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    mark = LINE_COMMENTS.get(path.suffix, "//")
-    return sum(bool(line.strip()) and not line.strip().startswith(mark) for line in text.splitlines())
-
-
-def test_plain_bindings_are_thin(case: Case, tmp_path: Path) -> None:
-    """What is called of a model with one input and one output, and what is between it and C, take 60 lines at most."""
-    manifest = json.loads((case.bundle / "manifest.json").read_text())
-    plain = {key: value for key, value in manifest.items() if key not in ("labels", "preprocess", "task")}
-    for name in ("digits.cc", "digits.h", "libdigits.so"):
-        (tmp_path / name).touch()
-    bundle = Bundle(tmp_path, describe(plain, ""), plain, "libdigits.so", lambda _, to: to.touch(), "", "")
-    write_bindings(bundle, LANGUAGES)
-    suffixes = (".cs", ".dart", ".go", ".java", ".jl", ".kt", ".lua", ".js", ".R", ".rs", ".swift", ".cc")
-    texts = [p for p in (tmp_path / "bindings").rglob("*") if p.suffix in suffixes and p.name not in FIXED]
-    lengths = {p.relative_to(tmp_path / "bindings"): lines_of_code(p) for p in texts if p.stat().st_size}
-    assert len(lengths) > 15 and {path: n for path, n in lengths.items() if n > 60} == {}
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Bindings: floats of 16 bits, and what the compilers of languages with static types refuse."""
+"""Bindings: floats of 16 bits, how long the texts are, and what compilers of languages with static types refuse."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import onnx
 import pytest
 from conftest import DIGITS
 from onnx import TensorProto, helper
-from test_bindings import RUNNERS
+from test_bindings import LANGUAGES, RUNNERS
 
+from dlpack.bindings import write_bindings
+from dlpack.bindings.api import describe
+from dlpack.bindings.base import Bundle
 from dlpack.pipeline import Options, build
 
 HALVES = {
@@ -127,6 +131,33 @@ predictor that was not made, and in Rust one that is gone."""
 @pytest.fixture(scope="module")
 def digits_(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(DIGITS, tmp_path_factory.mktemp("digits") / "bundle", Options(bindings=tuple(COMPILERS)))
+
+
+LINE_COMMENTS = {".jl": "#", ".R": "#", ".lua": "--"}
+BLOCK_COMMENTS = r'/\*.*?\*/|^ *""".*?"""$|^"[^"\n]*"$'
+FIXED = ("values.h", "napi.h", "build.rs")
+"""The same for all models."""
+
+
+def lines_of_code(path: Path) -> int:
+    """How many lines a text has without comments and blank ones."""
+    text = re.sub(BLOCK_COMMENTS, "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    mark = LINE_COMMENTS.get(path.suffix, "//")
+    return sum(bool(line.strip()) and not line.strip().startswith(mark) for line in text.splitlines())
+
+
+def test_plain_bindings_are_thin(digits_: Path, tmp_path: Path) -> None:
+    """What is called of a model with one input and one output, and what is between it and C, take 60 lines at most."""
+    manifest = json.loads((digits_ / "manifest.json").read_text())
+    plain = {key: value for key, value in manifest.items() if key not in ("labels", "preprocess", "task")}
+    for name in ("digits.cc", "digits.h", "libdigits.so"):
+        (tmp_path / name).touch()
+    bundle = Bundle(tmp_path, describe(plain, ""), plain, "libdigits.so", lambda _, to: to.touch(), "", "")
+    write_bindings(bundle, LANGUAGES)
+    suffixes = (".cs", ".dart", ".go", ".java", ".jl", ".kt", ".lua", ".js", ".R", ".rs", ".swift", ".cc")
+    texts = [p for p in (tmp_path / "bindings").rglob("*") if p.suffix in suffixes and p.name not in FIXED]
+    lengths = {p.relative_to(tmp_path / "bindings"): lines_of_code(p) for p in texts if p.stat().st_size}
+    assert len(lengths) > 15 and {path: n for path, n in lengths.items() if n > 60} == {}
 
 
 @pytest.mark.parametrize("language", COMPILERS)

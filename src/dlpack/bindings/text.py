@@ -140,7 +140,10 @@ def joined(text: str, by: str = ", ") -> str:
 
 def wrapped(declaration: str, room: int = 108) -> str:
     """A declaration whose parameters go on in lines of their own where one line of `room` characters does not do."""
-    return "\n".join(textwrap.wrap(declaration, room, subsequent_indent="    ", break_long_words=False))
+    joined_words = re.sub(r"(?<!,) ", "\0", declaration)  # a parameter stays whole
+    return "\n".join(textwrap.wrap(joined_words, room, subsequent_indent="    ", break_long_words=False)).replace(
+        "\0", " "
+    )
 
 
 def sets(api: Api, form: str) -> str:
