@@ -157,12 +157,14 @@ MANY_STEPS = 512
 
 
 def _all_of_a_few(loop: For) -> int:
-    """The trips of a short loop, over the colours of a pixel or the rows of a window; else one at a time."""
+    """The trips of a short loop, over the colours of a pixel or the rows of a window; else one at a time, as where the
+    tile is the last of a row, which is not worth the code."""
     trips = loop.end - loop.begin
-    return trips if loop.step == 1 and trips <= A_FEW else 1
+    products = sum(isinstance(s, Assign) for s in loop.body)
+    return trips if loop.step == 1 and trips <= A_FEW and products >= MANY_PRODUCTS else 1
 
 
-A_FEW = 4
+A_FEW, MANY_PRODUCTS = 4, 32
 
 
 @dataclass(frozen=True)
