@@ -68,13 +68,12 @@ class Trace:
         return UsageError(f"{text}{user_line(traceback.extract_stack())}")
 
     def unsupported(self, what: str, hint: str = "") -> NoReturn:
-        hint = f"; {hint}" if hint else ""
-        raise UnsupportedError(f"{what} cannot be exported{hint}{user_line(traceback.extract_stack())}")
+        raise UnsupportedError(f"{what} cannot be exported{hint and f'; {hint}'}{user_line(traceback.extract_stack())}")
 
     def absent(self, what: str, function: Any, args: Any, kwargs: Any) -> Any:
         """Notes a function without a converter; its result for some numbers stands in, so that all are told at once."""
-        reason = ABSENT.get(what.removeprefix("np."), "")
-        self.missing[f"{what} cannot be exported{reason}{user_line(traceback.extract_stack())}"] = None
+        why = ABSENT.get(what.removeprefix("np."), "") + user_line(traceback.extract_stack())
+        self.missing[f"{what} cannot be exported{why}"] = None
         try:
             with np.errstate(all="ignore"):
                 result = function(*_numbers(args), **_numbers(kwargs))

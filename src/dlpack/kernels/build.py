@@ -425,8 +425,6 @@ class _Job:
         constant = frozenset(k for k, o in enumerate(self.inputs) if o.constant)
         own = [*self.inputs, *self.outputs]
         tags = [o.tags for o in own] if any(tag for o in own for tag in o.tags) else []
-        taller = bool(self.graph.caches)  # a decoder reads single tokens, then blocks of them
-        reduces = any(n.op.startswith(("Global", "Reduce")) for n in self.group.nodes)
         return KernelSpec(
             self.tensors,
             operands,
@@ -434,8 +432,8 @@ class _Job:
             self.order,
             open=self.graph.open,
             tags=tags,
-            reduces=reduces,
-            taller=taller,
+            reduces=any(n.op.startswith(("Global", "Reduce")) for n in self.group.nodes),
+            taller=bool(self.graph.caches),  # a decoder reads single tokens, then blocks of them
         )
 
 

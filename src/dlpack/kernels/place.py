@@ -108,8 +108,7 @@ class _Placer:
         shape = batch, heads, cache.room, size
         turned = _read_transposed(cache.present, self.graph) if cache.turned is None else cache.turned
         layout = dense(shape, (0, 1, 3, 2) if turned else None)
-        elements = batch * heads * cache.room * size
-        self.out.buffers[cache.past] = Buffer(cache.past, "cache", t.dtype, elements, shape, layout)
+        self.out.buffers[cache.past] = Buffer(cache.past, "cache", t.dtype, product(shape), shape, layout)
         self.out.places[cache.past] = self.out.places[cache.present] = Place(cache.past, layout)
 
     def add(self, group: Group) -> None:
