@@ -168,7 +168,8 @@ void describe_set(@name@_predictor& p, int32_t number) {
     tensor = first;
     tensor.shape = extents;
     for (int32_t d = 0; d < first.rank; ++d, ++extents)
-      tensor.bytes = tensor.bytes / static_cast<size_t>(first.shape[d]) * static_cast<size_t>(*extents);
+      tensor.bytes =
+          tensor.bytes / static_cast<size_t>(first.shape[d]) * static_cast<size_t>(*extents);
   };
   for (int i = 0; i < kInputCount; ++i) describe(p.sized_inputs[i], kInputs[i]);
   for (int i = 0; i < kOutputCount; ++i) describe(p.sized_outputs[i], kOutputs[i]);

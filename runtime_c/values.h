@@ -165,7 +165,8 @@ template <class T> const T* spread(T* to, const T* from, int rank, const spread_
       for (int i = 0; i < dims->count; ++i) to[i * dims->stride] = from[i];
     return from + dims->count;
   }
-  for (int i = 0; i < dims->count; ++i) from = spread(to + i * dims->stride, from, rank - 1, dims + 1);
+  for (int i = 0; i < dims->count; ++i)
+    from = spread(to + i * dims->stride, from, rank - 1, dims + 1);
   return from;
 }
 
@@ -177,7 +178,8 @@ template <class T> T* gather(T* to, const T* from, int rank, const spread_dim* d
     for (int i = 0; i < dims->count; ++i) to[i] = from[i * dims->stride];
     return to + dims->count;
   }
-  for (int i = 0; i < dims->count; ++i) to = gather(to, from + i * dims->stride, rank - 1, dims + 1);
+  for (int i = 0; i < dims->count; ++i)
+    to = gather(to, from + i * dims->stride, rank - 1, dims + 1);
   return to;
 }
 

@@ -260,14 +260,14 @@ template <class V> INLINE V load(const elem<V>* p) {
 //@ needs f32x4 load
 // The two vectors at p, which then points behind them. Clang would compute the addresses of several
 // rows from one, from which most are too far away for one instruction, or add to each by another.
-struct f32x4_pair {
-  f32x4 first, second;
-};
+struct f32x4_pair { f32x4 first, second; };
 INLINE f32x4_pair load_two(const float*& p) {
   f32x4_pair at;
 #if defined(__aarch64__)
   typedef float eight[8];
-  asm("ldp %q0, %q1, [%2], #32" : "=w"(at.first), "=w"(at.second), "+r"(p) : "m"(*reinterpret_cast<const eight*>(p)));
+  asm("ldp %q0, %q1, [%2], #32"
+      : "=w"(at.first), "=w"(at.second), "+r"(p)
+      : "m"(*reinterpret_cast<const eight*>(p)));
 #else
   at = {load<f32x4>(p), load<f32x4>(p + 4)};
   p += 8;

@@ -108,7 +108,7 @@ class _Placer:
         shape = batch, heads, cache.room, size
         turned = _read_transposed(cache.present, self.graph) if cache.turned is None else cache.turned
         layout = dense(shape, (0, 1, 3, 2) if turned else None)
-        self.out.buffers[cache.past] = Buffer(cache.past, "cache", t.dtype, product(shape), shape, layout)
+        self.out.buffers[cache.past] = Buffer(cache.past, "cache", t.dtype, int(np.prod(shape)), shape, layout)
         self.out.places[cache.past] = self.out.places[cache.present] = Place(cache.past, layout)
 
     def add(self, group: Group) -> None:
