@@ -82,11 +82,7 @@ def _block(stmts: tuple[Stmt, ...], registers: _Registers) -> tuple[Stmt, ...]:
             steps = _steps(s, registers)
             if steps is None:
                 body = _neighbours(s.body, registers) if _is_plain(s) else None
-                if body is None:
-                    s = replace(s, body=_block(s.body, registers))
-                else:
-                    s = replace(s, body=body, together=_all_of_a_few(s))
-                steps = [s]
+                steps = [replace(s, body=_block(s.body, registers) if body is None else body)]
             out.extend(steps)
             continue
         if isinstance(s, While | Scope):
@@ -154,17 +150,6 @@ def _trips_together(trips: int, steps: int) -> int:
 
 
 MANY_STEPS = 512
-
-
-def _all_of_a_few(loop: For) -> int:
-    """The trips of a short loop, over the colours of a pixel or the rows of a window; else one at a time, as where the
-    tile is the last of a row, which is not worth the code."""
-    trips = loop.end - loop.begin
-    products = sum(isinstance(s, Assign) for s in loop.body)
-    return trips if loop.step == 1 and trips <= A_FEW and products >= MANY_PRODUCTS else 1
-
-
-A_FEW, MANY_PRODUCTS = 4, 32
 
 
 @dataclass(frozen=True)
