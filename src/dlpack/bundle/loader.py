@@ -29,12 +29,8 @@ from dlpack.meaning.shape_sets import find_set, picture_set, set_names, sets_of
 
 __all__ = ["Class", "Predictor", "Sampler", "load", "read_kernels", "read_manifest"]
 
-
-_DEVICE_FAILED = 7
-"""NAME_DEVICE_FAILED of NAME.h."""
-
-_TOO_MANY = 8
-"""NAME_TOO_MANY of NAME.h."""
+_DEVICE_FAILED, _TOO_MANY = 7, 8
+"""NAME_DEVICE_FAILED and NAME_TOO_MANY of NAME.h."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -96,7 +92,8 @@ class Predictor(Hearing):
             self._check(self._function("map_weights")(path, ctypes.byref(weights), ctypes.byref(size)))
         # The predictor works in memory of numpy's, so that outputs which outlive it stay readable.
         self._memory = np.empty(self._function("memory_size")(), np.uint8)
-        self._release = weakref.finalize(self, self._function("unmap_weights"), weights, size)
+        own = self._function("destroy"), self._handle, self._function("unmap_weights"), weights, size
+        self._release = weakref.finalize(self, _end, self._memory, *own)
         address = ctypes.c_void_p(self._memory.ctypes.data)
         bytes_ = ctypes.c_size_t(self._memory.nbytes)
         where = () if device is None else (self._check_device(device),)
@@ -437,12 +434,10 @@ class Predictor(Hearing):
     @_atomic
     def close(self) -> None:
         """Releases the weights; outputs still held stay valid. Closing twice is not an error."""
-        if self._handle:
-            self._function("destroy")(self._handle)
-            self._handle = ctypes.c_void_p()
-            self._keep.clear()
-            self._bound.clear()
         self._release()
+        self._handle = ctypes.c_void_p()
+        self._keep.clear()
+        self._bound.clear()
 
     def __enter__(self) -> Predictor:
         self._open()
@@ -475,6 +470,12 @@ class Predictor(Hearing):
             if status == _DEVICE_FAILED and self._has_gpus() and self._handle:
                 text = self.device
             raise (ExceededError if status == _TOO_MANY else UsageError)(f"{self.name}: {text}")
+
+
+def _end(memory: Array, destroy: Any, handle: Any, unmap: Any, *weights: Any) -> None:  # noqa: ARG001
+    """Ends what a predictor has of the system. Its threads work in `memory`, which has to be there until then."""
+    destroy(handle)
+    unmap(*weights)
 
 
 _LIVING: weakref.WeakSet[Predictor] = weakref.WeakSet()
