@@ -27,6 +27,7 @@ from processes import run
 
 import dlpack
 from dlpack.bundle.generating import Generating
+from dlpack.bundle.hearing import Hearing
 from dlpack.bundle.text_functions import TextFunctions
 from dlpack.bundle.writing import Writing
 from dlpack.errors import UsageError
@@ -174,8 +175,8 @@ def test_an_installed_wheel_predicts(bundle: Path, image: np.ndarray, expected: 
 
 
 def test_the_api_is_that_of_dlpack_load(digits: Predictor, native: dlpack.Predictor) -> None:
-    text = {n for part in (Writing, Generating, TextFunctions) for n in vars(part)}  # the page's JavaScript has these
-    public = {n for n in dir(native) if not n.startswith("_")} - text
+    parts = (Hearing, Writing, Generating, TextFunctions)  # the page's JavaScript has these
+    public = {n for n in dir(native) if not n.startswith("_")} - {n for part in parts for n in vars(part)}
     assert public <= {n for n in dir(digits)}
     assert (digits.name, digits.inputs, digits.outputs, digits.labels) == (
         native.name, native.inputs, native.outputs, native.labels,

@@ -114,7 +114,8 @@ def test_how_it_works_shows_the_operator() -> None:
 
 def test_the_comparison_has_measured_figures_alone() -> None:
     """Every number with decimals, and every count above 100, stands on a page of benchmarks."""
-    measured = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "docs").glob("benchmarks*.md"))
+    pages = [*(ROOT / "docs").glob("benchmarks*.md"), *(ROOT / "docs/benchmarks").glob("*.md")]
+    measured = "".join(p.read_text(encoding="utf-8") for p in pages)
     page = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
     figures = set(
         re.findall(r"(?<![\w.])(?:\d+\.\d+|\d{1,3}(?:,\d{3})+|\d{3,})(?![\w.]*\d)", page.replace("AVX-512", ""))
