@@ -126,10 +126,9 @@ def test_clang_compiles_for_visual_studio(tmp_path: Path, machine: str) -> None:
     assert (tmp_path / "net.obj").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("target", ["s390x-linux-musl", "powerpc64-linux-musl"])
+@pytest.mark.parametrize("target", ["s390x-none", "powerpc64-none"])
 def test_big_endian_machines_are_refused(bundle: Bundle, target: str) -> None:
-    requires_module("ziglang")
     source = bundle("digits", "first") / "first.cc"
-    zig = [sys.executable, "-m", "ziglang", "c++", "-target", target, "-std=c++17", "-DFIRST_FREESTANDING"]
-    done = processes.run([*zig, "-fsyntax-only", source])
+    flags = [f"--target={target}", "-nostdlibinc", "-ffreestanding", "-std=c++17", "-DFIRST_FREESTANDING"]
+    done = processes.run([requires_tool("clang++"), *flags, "-fsyntax-only", source])
     assert done.returncode != 0 and "compile this file for a little-endian machine" in done.stderr
