@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import onnx
 import processes
 import pytest
-from conftest import requires_module, requires_tool
+from conftest import requires_tool
 from emitted_files import COMPILERS, READ, STRICT, run
 
 from dlpack.bundle.loader import read_manifest
