@@ -195,7 +195,7 @@ def _fix_shapes(graph: GraphProto, shapes: Shapes) -> None:
                 if other != size:
                     raise UsageError(f"{option}: makes '{dim.dim_param}' {size}, but {where} makes it {other}")
             elif dim.HasField("dim_value") and dim.dim_value >= 0 and dim.dim_value != size:
-                raise UsageError(f"{option}: the model fixes that input to {stated}")
+                raise UsageError(f"{option}: the model fixes that input to {stated}; export it with open sizes")
             dim.dim_value = size
     open_inputs = []
     for value in graph.input:
