@@ -47,6 +47,13 @@ def run(*words: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
+def selftest_with_checks(source: Path, folder: Path) -> None:
+    """An emitted file's self-test passes with the checks of g++ for memory and undefined behaviour."""
+    flags = ["-std=c++17", "-O1", f"-D{source.stem.upper()}_SELFTEST", *SANITIZE, *STRICT, "-Wno-psabi", "-pthread"]
+    run(requires_tool("g++"), *flags, source, "-o", folder / "selftest")
+    run(folder / "selftest")
+
+
 def build_program(
     folder: Path, code: str, models: Iterable[Emitted], options: Iterable[str] = (), defines: Iterable[str] = ()
 ) -> Path:

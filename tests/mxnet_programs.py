@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import processes
 from conftest import requires_tool
+from emitted_files import SANITIZE
 
 STRICT = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"]
 
 # The declarations of MXNet 1.9's c_predict_api.h, as a program for it sees them, and those that a monitor uses.
 DECLARATIONS = """\

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import onnx
 import pytest
-from decoders import Decoder
 from test_bindings import LANGUAGES, PROGRAMS, RUNNERS, check_texts
 from test_text_models import TEXT, encoder
 from test_text_models import TOKENIZER as WORDS
 from test_text_models import options as encoder_options
-from test_text_writer import CONTEXT, PROMPT, TOKENIZER, TOKENS
+from test_text_writer import CONTEXT, PROMPT, writer_folder
 
 import dlpack
 from dlpack.bindings.api import ALWAYS, CREATE, SET_INPUT, Texts, describe
@@ -35,12 +34,7 @@ MISUSES = {"full", "long", "empty", "token", "sampler", "callback"}
 @pytest.fixture(scope="module")
 def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A decoder of few tokens, with its tokenizer."""
-    folder = tmp_path_factory.mktemp("writer")
-    onnx.save(
-        Decoder(layers=1, width=24, heads=4, kv=2, hidden=20, vocabulary=TOKENS, seed=9).model(), folder / "net.onnx"
-    )
-    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, TOKENS - 1]}))
+    folder = writer_folder(tmp_path_factory.mktemp("writer"))
     options = Options(context=CONTEXT, name="writer", bindings=LANGUAGES, verify=False)
     return build(folder / "net.onnx", folder / "bundle", options)
 

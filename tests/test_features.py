@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import requires_module
 
 from dlpack.errors import UsageError
 from dlpack.exporters.base import ExportOptions
@@ -79,7 +80,7 @@ def test_lightgbm_says_names_and_ranges() -> None:
 
 
 def test_xgboost_says_names(tmp_path: Path) -> None:
-    xgboost = pytest.importorskip("xgboost")
+    xgboost = requires_module("xgboost")
     x = np.arange(40, dtype=np.float32).reshape(20, 2)
     data = xgboost.DMatrix(x, x[:, 0] > 9, feature_names=["age", "hours per week"])
     xgboost.train({"objective": "binary:logistic", "max_depth": 2}, data, 2).save_model(tmp_path / "model.json")

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import requires_tool
-from emitted_files import STRICT
+from emitted_files import selftest_with_checks
 from onnx import ModelProto, NodeProto, TensorProto, helper
-from processes import run
 from shape_bundles import close, expected
 from test_open_batch import model
 from test_shapes_wasm import in_node
@@ -168,12 +166,7 @@ def test_bound_memory_is_as_long_as_the_text(native: Path, net: Path) -> None:
 
 def test_nothing_is_read_or_written_outside(native: Path, tmp_path: Path) -> None:
     """The self-test, which has several lengths, with the checks of gcc."""
-    program = tmp_path / "selftest"
-    flags = ["-std=c++17", "-O1", "-g1", "-fsanitize=address,undefined", "-DNET_SELFTEST", *STRICT, "-Wno-psabi"]
-    done = run([requires_tool("g++"), *flags, native / "net.cc", "-o", program, "-pthread"])
-    assert done.returncode == 0 and not done.stderr, done.stderr
-    done = run([program])
-    assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
+    selftest_with_checks(native / "net.cc", tmp_path)
 
 
 def test_javascript_takes_any_length(net: Path, tmp_path: Path) -> None:

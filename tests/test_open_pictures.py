@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import requires_tool
-from emitted_files import STRICT
+from emitted_files import selftest_with_checks
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from processes import run
 from shape_bundles import close, expected
 from test_shapes_wasm import in_node
 
@@ -163,12 +161,7 @@ def test_c_reshapes_without_memory(models: Path, classes: Path) -> None:
 def test_nothing_is_read_or_written_outside(models: Path, tmp_path: Path) -> None:
     """The self-test of a network for masks, at corners and between them, with the checks of gcc."""
     bundle = build(models / "mask.onnx", tmp_path / "mask", options("{8..24/4}x{12..28/4}"))
-    program = tmp_path / "selftest"
-    flags = ["-std=c++17", "-O1", "-g1", "-fsanitize=address,undefined", "-DMASK_SELFTEST", *STRICT, "-Wno-psabi"]
-    done = run([requires_tool("g++"), *flags, bundle / "mask.cc", "-o", program, "-pthread"])
-    assert done.returncode == 0 and not done.stderr, done.stderr
-    done = run([program])
-    assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
+    selftest_with_checks(bundle / "mask.cc", tmp_path)
 
 
 def test_javascript_takes_pictures_whose_height_is_open(models: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import requires_tool
+from emitted_files import SANITIZE
 from onnx import helper
 from processes import run
 
@@ -18,7 +19,6 @@ from dlpack.bundle.loader import read_manifest
 from dlpack.pipeline import Options, build
 
 STRICT = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror", "-Wno-psabi"]
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"]
 
 PROGRAM = r"""
 #include <stdio.h>

@@ -30,16 +30,19 @@ PROMPT = "All human beings \u732b"
 SAMPLING: dict[str, Any] = {"temperature": 1.2, "top_k": 50, "top_p": 0.95, "seed": 7}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As Hugging Face's folders are; the text ends at one of two tokens."""
-    path = tmp_path_factory.mktemp("writer")
+def writer_folder(path: Path) -> Path:
+    """A decoder as Hugging Face's folders are; the text ends at one of two tokens."""
     onnx.save(
         Decoder(layers=1, width=24, heads=4, kv=2, hidden=20, vocabulary=TOKENS, seed=9).model(), path / "net.onnx"
     )
     (path / "tokenizer.json").write_text(json.dumps(TOKENIZER))
     (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, TOKENS - 1]}))
     return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return writer_folder(tmp_path_factory.mktemp("writer"))
 
 
 @pytest.fixture(scope="module")

@@ -340,7 +340,9 @@ def _subtracted(x: Any, other: Any, alpha: Any = 1) -> Any:
 
 def _from_a_number(x: Any, other: Any, alpha: Any = 1) -> Any:
     """x - alpha * other, where x is a number."""
-    return NotImplemented if isinstance(x, import_torch().Tensor) else _subtracted(other, x, alpha)
+    if isinstance(x, import_torch().Tensor):
+        return NotImplemented  # torch.onnx converts these rightly
+    return _subtracted(other, x, alpha)
 
 
 _FUNCTIONS: dict[str, tuple[str, Decomposition]] = {

@@ -138,8 +138,9 @@ def rrelu(
     generator: Any = None,  # noqa: ARG001
 ) -> Any:
     """At inference: a leaky ReLU of the middle slope."""
-    # In training the slope is random, which ONNX has no operator for.
-    return NotImplemented if training else import_torch().nn.functional.leaky_relu(x, (lower + upper) / 2)
+    if training:
+        return NotImplemented  # the slope is random, which ONNX has no operator for: torch.onnx refuses it
+    return import_torch().nn.functional.leaky_relu(x, (lower + upper) / 2)
 
 
 def rrelu_with_noise(x: Any, noise: Any, *options: Any) -> Any:  # noqa: ARG001 - the schema
