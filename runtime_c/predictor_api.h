@@ -166,7 +166,7 @@ namespace impl { namespace {
 //@ end
   p->prepared = like == nullptr ? at : like->prepared;
 //@ threads
-  p->pool->ticket = 0;
+  for (thread_share& share : p->pool->shares) share.parts = 0;
   init_pool(*p->pool);
   start_workers(*p, first_count());
 //@ end

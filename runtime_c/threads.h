@@ -26,35 +26,47 @@ extern "C" void host_wake(const int32_t* number);
 #endif
 
 //@ section thread_pool
-// Hints to the CPU that this is a spin loop.
+// A turn of a spin loop, and the turns of about half a millisecond: longer than the steps between two
+// shared ones, since to wake a sleeping thread takes tens of microseconds.
 #if defined(__x86_64__) || defined(__i386__)
 INLINE void spin() { __builtin_ia32_pause(); }
-#elif defined(__aarch64__) || defined(__arm__)
-INLINE void spin() { __asm__ volatile("yield"); }
+constexpr int32_t kSpinTurns = 20000;
+#elif defined(__aarch64__)
+INLINE void spin() { __asm__ volatile("isb" ::: "memory"); }  // "yield" does nothing on most cores
+constexpr int32_t kSpinTurns = 20000;
 #else
 INLINE void spin() {}
+constexpr int32_t kSpinTurns = 200000;
 #endif
 
-// A predictor's threads. They run one job at a time: the trips of one step, split into parts. The
-// caller and the workers claim parts one by one, so a slow core claims fewer. After a job, workers
-// spin briefly for the next one, then sleep. Nothing is allocated after create.
+// A predictor's threads. They run one job at a time: the trips of one step, split into parts. Each
+// thread has a share of the parts, the same fraction of every step, so that it mostly reads what it
+// has written itself in the step before. A thread whose share is empty takes from the others', so a
+// slow core does less. After a job, workers spin briefly for the next one, then sleep. Nothing is
+// allocated after create.
 }  // namespace
 struct worker_id {
   @name@_predictor* predictor;
   int32_t number;
 };
 
+// What one thread changes often lies in a cache line of its own.
+struct alignas(64) thread_share {
+  uint64_t parts;  // job number * 2^32 + first unclaimed part * 2^16 + end of the unclaimed parts
+};
+
 struct thread_pool {
-  uint64_t ticket;  // job number * 2^32 + number of unclaimed parts
-  int32_t step, trips, part;  // the job: a step, its trips, and the trips per part
-  int32_t flush;    // whether the job treats denormals as zeros
-  int32_t done;     // finished parts
-  int32_t jobs;     // job counter; workers wait for it to change
-  int32_t asleep;   // sleeping workers
-  int32_t stop;     // nonzero: workers exit
-  int32_t count;    // threads, including the caller
+  alignas(64) int32_t step;  // the job: a step,
+  int32_t trips, parts;  // its trips, and the parts that they are split into
+  int32_t flush;  // whether the job treats denormals as zeros
+  int32_t jobs;  // job counter; workers wait for it to change
+  int32_t stop;  // nonzero: workers exit
+  int32_t count;  // threads, including the caller
+  alignas(64) int32_t done;  // finished parts
+  int32_t asleep;  // sleeping workers
+  thread_share shares[kMostThreads];
 #if defined(@NAME@_POSIX_THREADS)
-  pid_t process;    // the process that the workers belong to
+  pid_t process;  // the process that the workers belong to
 #if !defined(@NAME@_FUTEXES)
   pthread_mutex_t mutex;
   pthread_cond_t wake;
@@ -71,25 +83,38 @@ template <class T> INLINE void put(T& x, T value) { __atomic_store_n(&x, value, 
 
 //@ section thread_work
 #if defined(@NAME@_WORKERS)
-// Runs parts of the job until none is left. Decrementing the ticket claims a part. Its upper half
-// is the job number, so the exchange fails if a new job has started since step and trips were read.
+// Runs parts of the job until none is left: the thread's own share from its front, then the others'
+// from their ends. The upper half of a share is the job number, so the exchange that claims a part
+// fails if a new job has started since step, trips and parts were read.
 void take_parts(const @name@_predictor& p, int32_t worker) {
   thread_pool& pool = *p.pool;
-  uint64_t ticket = __atomic_load_n(&pool.ticket, __ATOMIC_ACQUIRE);
-  while (static_cast<uint32_t>(ticket) != 0) {
-    const int32_t step = look(pool.step), trips = look(pool.trips), part = look(pool.part);
-    // The caller has set its mode for the whole run.
-    const bool flush = worker != 0 && look(pool.flush) != 0;
-    if (!__atomic_compare_exchange_n(&pool.ticket, &ticket, ticket - 1, false, __ATOMIC_ACQ_REL,
-                                     __ATOMIC_ACQUIRE))
-      continue;
-    const int32_t begin = (static_cast<int32_t>(static_cast<uint32_t>(ticket)) - 1) * part;
-    const uint64_t floats = flush ? flush_denormals() : 0;
-    run_part(p, step, begin, trips - begin < part ? trips : begin + part, worker);
-    if (flush) restore_floats(floats);
-    __atomic_add_fetch(&pool.done, 1, __ATOMIC_RELEASE);
-    ticket = __atomic_load_n(&pool.ticket, __ATOMIC_ACQUIRE);
+  const int32_t count = look(pool.count);
+  int32_t done = 0;
+  for (int32_t k = 0; k < count; ++k) {
+    uint64_t& share = pool.shares[(worker + k) % count].parts;
+    uint64_t unclaimed = __atomic_load_n(&share, __ATOMIC_ACQUIRE);
+    for (;;) {
+      const int32_t first = static_cast<int32_t>(unclaimed >> 16 & 0xffff);
+      const int32_t last = static_cast<int32_t>(unclaimed & 0xffff) - 1;
+      if (first > last) break;
+      const int32_t step = look(pool.step);
+      const int64_t trips = look(pool.trips), parts = look(pool.parts);
+      // The caller has set its mode for the whole run.
+      const bool flush = worker != 0 && look(pool.flush) != 0;
+      if (!__atomic_compare_exchange_n(&share, &unclaimed,
+                                       k == 0 ? unclaimed + 0x10000 : unclaimed - 1, false,
+                                       __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        continue;
+      const int64_t part = k == 0 ? first : last;
+      const uint64_t floats = flush ? flush_denormals() : 0;
+      run_part(p, step, static_cast<int32_t>(trips * part / parts),
+               static_cast<int32_t>(trips * (part + 1) / parts), worker);
+      if (flush) restore_floats(floats);
+      ++done;
+      unclaimed = __atomic_load_n(&share, __ATOMIC_ACQUIRE);
+    }
   }
+  if (done != 0) __atomic_add_fetch(&pool.done, done, __ATOMIC_RELEASE);
 }
 
 void wake_workers(thread_pool& pool) {
@@ -115,11 +140,17 @@ void share_trips(const @name@_predictor& p, int32_t step, int32_t trips) {
   thread_pool& pool = *p.pool;
   if (pool.count == 1) return run_part(p, step, 0, trips, 0);
 #if defined(@NAME@_WORKERS)
-  const int32_t part = (trips - 1) / (4 * pool.count) + 1, parts = (trips - 1) / part + 1;
-  put(pool.step, step), put(pool.trips, trips), put(pool.part, part), put(pool.flush, p.flush),
+  const int32_t most = 8 * pool.count, parts = trips < most ? trips : most;
+  put(pool.step, step), put(pool.trips, trips), put(pool.parts, parts), put(pool.flush, p.flush),
       put(pool.done, 0);
-  const uint64_t number = (look(pool.ticket) >> 32) + 1;
-  __atomic_store_n(&pool.ticket, number << 32 | static_cast<uint64_t>(parts), __ATOMIC_SEQ_CST);
+  const uint64_t number = (look(pool.shares[0].parts) >> 32) + 1;
+  int32_t first = 0;
+  for (int32_t k = 0; k < pool.count; ++k) {
+    const int32_t end = parts * (k + 1) / pool.count;
+    __atomic_store_n(&pool.shares[k].parts, number << 32 | static_cast<uint32_t>(first << 16 | end),
+                     __ATOMIC_RELEASE);
+    first = end;
+  }
   __atomic_add_fetch(&pool.jobs, 1, __ATOMIC_SEQ_CST);
   wake_workers(pool);
   take_parts(p, 0);
@@ -133,13 +164,12 @@ void share_trips(const @name@_predictor& p, int32_t step, int32_t trips) {
 }
 
 #if defined(@NAME@_WORKERS)
-// A worker's main loop: waits for a job (spins for about 50 microseconds, then sleeps) and runs
-// parts of it.
+// A worker's main loop: waits for a job (spins for a while, then sleeps) and runs parts of it.
 void work(const @name@_predictor& p, int32_t worker) {
   thread_pool& pool = *p.pool;
   int32_t seen = 0;
   while (__atomic_load_n(&pool.stop, __ATOMIC_ACQUIRE) == 0) {
-    for (int32_t turns = 0; turns < 2000 && look(pool.jobs) == seen; ++turns) spin();
+    for (int32_t turns = 0; turns < kSpinTurns && look(pool.jobs) == seen; ++turns) spin();
     if (look(pool.jobs) == seen) {
 #if defined(@NAME@_POSIX_THREADS) && !defined(@NAME@_FUTEXES)
       pthread_mutex_lock(&pool.mutex);

@@ -177,7 +177,7 @@ def _apply(state: State, found: _Reduction, plan: _Plan) -> Scheduled:
     if found.last is not None:
         state.sch.set_scope(found.block, 0, "local")
     _order_sums(state, found, plan)
-    state.share([*nest.vectors, *nest.others] if plan.vectors_first else [*nest.others, *nest.vectors])
+    state.share([*nest.others, *nest.vectors])
     return state.finish(f"register tile {plan.tile.rows} x {plan.tile.columns}")
 
 

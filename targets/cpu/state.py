@@ -23,7 +23,7 @@ from dlpack.targets.cpu.blocks import BlockInfo, examine
 from dlpack.targets.cpu.machine import Machine, in_halves
 from dlpack.targets.cpu.tiles import room
 
-PARALLEL_CYCLES = 20_000
+PARALLEL_CYCLES = 6000
 """Kernels that take fewer are not worth a second thread: to wake and to wait for it takes one or two microseconds."""
 
 
