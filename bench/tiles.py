@@ -1,4 +1,4 @@
-"""The tile chooser beside an exhaustive sweep: `python -m bench.tiles [--only REGEX]`.
+"""The tile chooser beside an exhaustive sweep: `python -m bench.tiles [--only REGEX] [--target x86-64-v3]`.
 
 For each layer the kernel is built for this machine with every register tile that fits the registers, all of them are
 timed in interleaved rounds, and the chosen tile is held against the best. Times are CPU time of one thread.
@@ -25,6 +25,7 @@ import onnx
 import onnx.helper as oh
 import onnx.numpy_helper as nh
 
+from bench.kinds import V3
 from dlpack.targets.cpu.tiles import Tile, choose_tile, fits
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ LAYERS = (
     Layer("conv 1x1 256 to 18, 26x26", 256, 18, 26, 26, kernel=1),
     Layer("conv 3x3 depthwise 512, 14x14", 512, 512, 14, 14, kernel=3, group=512),
     Layer("product 128x384x1536", 384, 1536, 128),
+    Layer("product 128x128x512", 128, 512, 128),
     Layer("product 1x4096x4096", 4096, 4096, 1),
     Layer("product 1x512x10", 512, 10, 1),
 )
@@ -226,18 +228,17 @@ def variants_of(layer: Layer, machine: Machine) -> list[Variant]:
     return [chosen, *(Variant(layer, machine, t) for t in tiles)]
 
 
-def compile_variants(variants: Sequence[Variant], folder: Path, cc: str | None) -> Path:
+def compile_variants(variants: Sequence[Variant], folder: Path, flags: Sequence[str], cc: str | None) -> Path:
     """One shared library with a function for each."""
     from dlpack.amalgamate.batch import BatchPrinter
     from dlpack.runtime_c import read_runtime
-    from dlpack.targets import get_target
     from dlpack.targets.toolchains.compiler import compile_library
 
     printer = BatchPrinter(read_runtime())
     texts = [printer.program(v.program, v.label) for v in variants]
     source, library = folder / "layer.cc", folder / "layer.so"
     source.write_text("\n\n".join([printer.opening(), *texts]), encoding="utf-8")
-    compile_library(source, library, "", get_target("native").builds[0].flags, cc)
+    compile_library(source, library, "", tuple(flags), cc)
     return library
 
 
@@ -282,12 +283,14 @@ def ranking(result: Result, count: int = 8) -> str:
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--only", default="", help="Regular expression: the layers to run.", metavar="REGEX")
 @click.option("--rounds", default=20, type=click.IntRange(1), help="Rounds, per layer.")
+@click.option("--target", default="native", type=click.Choice(["native", V3]), help="Whose kernels.")
 @click.option("--cc", default=None, help="The C++ compiler (default: the bundled Clang).", metavar="PATH")
-def main(only: str, rounds: int, cc: str | None) -> None:
+def main(only: str, rounds: int, target: str, cc: str | None) -> None:
     """Holds the chosen register tiles against every tile that fits the registers, on this machine."""
-    from dlpack.targets.toolchains.host import host_machine
+    from dlpack.targets import get_target
 
-    machine = host_machine()
+    build = get_target(target).builds[0]
+    machine = build.machine()
     layers = [layer for layer in LAYERS if re.search(only, layer.name)]
     if not layers or machine.lanes == 1:
         raise click.UsageError("this machine has no vectors" if layers else f"--only {only!r} leaves no layer")
@@ -298,7 +301,7 @@ def main(only: str, rounds: int, cc: str | None) -> None:
             variants = variants_of(layer, machine)
             own = Path(folder, str(number))
             own.mkdir()
-            waiting.append((layer, variants, compilers.submit(compile_variants, variants, own, cc)))
+            waiting.append((layer, variants, compilers.submit(compile_variants, variants, own, build.flags, cc)))
         libraries = [library.result() for _, _, library in waiting]  # nothing compiles while something is timed
         for (layer, variants, _), library in zip(waiting, libraries, strict=True):
             results.append(run_layer(layer, variants, library, rounds))

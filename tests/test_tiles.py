@@ -60,6 +60,11 @@ def test_a_product_has_enough_sums_to_hide_latency() -> None:
     assert choose_tile(10, 40, 9, AVX512, True, True, widths=[16]).columns == 16
 
 
+def test_more_sums_than_the_latency_needs_are_worth_a_rest_of_the_rows() -> None:
+    assert choose_tile(128, 512, 128, AVX2, True, True) == Tile(6, 16)  # 128 = 21 x 6 + 2; 4 x 16 is 14 % slower
+    assert choose_tile(196, 96, 800, AVX2, True, True).rows * 16 > 64
+
+
 def test_a_machine_with_few_registers_gets_a_small_tile() -> None:
     assert fits(4, 2, WASM, True, True) and not fits(5, 2, WASM, True, True)
     assert fits(6, 2, AVX2, True, True) and not fits(7, 2, AVX2, True, True)
@@ -104,14 +109,15 @@ def test_a_layer_is_built_with_the_tile_that_is_asked_for(layer: Layer, question
 def test_every_tile_computes_the_same(tmp_path: Path) -> None:
     import ctypes
 
-    from dlpack.targets.toolchains.host import host_machine
+    from dlpack.targets import get_target
 
-    machine = host_machine()
+    build = get_target("native").builds[0]
+    machine = build.machine()
     if machine.lanes == 1:
         return  # no vectors, no tiles
     layer = Layer("product", 21, 3 * machine.lanes - 1, 5)
     variants = [Variant(layer, machine, Tile(h, v * machine.lanes)) for h, v in ((1, 1), (2, 3), (4, 2), (5, 1))]
-    library = ctypes.CDLL(str(tiles.compile_variants(variants, tmp_path, None)))
+    library = ctypes.CDLL(str(tiles.compile_variants(variants, tmp_path, build.flags, None)))
     memory = [np.zeros(n + 64, np.uint8)[:n] for n in (max(s) for s in zip(*(v.sizes for v in variants), strict=True))]
     memory[2].view(np.float32)[:] = np.random.default_rng(3).random(memory[2].size // 4, dtype=np.float32)
     results = []

@@ -19,6 +19,8 @@ class Machine:
     itself; `in_order` that an instruction which waits holds up those behind it.
     `beside` is the cycles that each instruction of a product beside its FMAs adds (a load of inputs, a load of two
     vectors of weights, the loop's own): the FMAs leave room to issue them, but not always.
+    `exposed` is the part of `fma_latency` that each step of a product adds where there are just as many sums as hide
+    it: a late load then holds them up. It falls with the third power of how many more there are.
     `dot` is the instruction that sums four products of 8-bit integers: "vnni" (x86) takes unsigned by signed ones,
     "sdot" (Arm) signed ones; "smmla" (Arm) sums eight, of two rows by two columns; "pairs" multiplies 16-bit integers
     and adds them in pairs, which takes twice as many.
@@ -47,6 +49,7 @@ class Machine:
     fma_call: bool = False
     in_order: bool = False
     beside: float = 0
+    exposed: float = 0
     dot: str = ""
     look_up: float = inf
     l1: int = 32 << 10
@@ -95,7 +98,7 @@ SSE4 = Machine(
     flags=("-msse4.1",), condition=_X86_64, instructions=_SSE4,
 )  # fmt: skip
 AVX2 = Machine(
-    "avx2", lanes=8, registers=16, l2=512 << 10, l3=8 << 20,
+    "avx2", lanes=8, registers=16, exposed=0.2, l2=512 << 10, l3=8 << 20,
     dot="pairs", flags=("-march=x86-64-v3",), condition=_X86_64, instructions=_V3,
 )  # fmt: skip
 AVX512 = Machine(

@@ -138,7 +138,8 @@ def _cycles(
     broadcast: bool,
     streamed: bool,
 ) -> float:
-    """Sum over full and partial tiles of the slowest of: FMA issue, loads, FMA latency; plus a cost per tile.
+    """Sum over full and partial tiles of the slowest of FMA issue, loads and FMA latency, plus what shows of the latency
+    all the same, and a cost per tile.
 
     By cache lines count the weights that come from L2 and the sums after the first 12, which are not all written while
     the next tile begins.
@@ -158,6 +159,8 @@ def _cycles(
             own = LOOP_OF_PAIRS if paired else 1
             step = machine.beside * (inputs / (2 if paired else 1) + -(-v // 2) + own) if broadcast else 0
             step += max(h * v / machine.fma_ports, loads / machine.load_ports, machine.fma_latency if h * v else 0)
+            hidden = h * v / machine.fma_ports / machine.fma_latency
+            step += machine.exposed * machine.fma_latency / max(1, hidden) ** 3
             step += L2_CYCLES * v * lines if from_l2 else 0
             total += n * m * (step * depth + 8 + 2 * h * v + max(0, h * v - 12) * lines)
     return total
