@@ -138,8 +138,8 @@ def _cycles(
     broadcast: bool,
     streamed: bool,
 ) -> float:
-    """Sum over full and partial tiles of the slowest of FMA issue, loads and FMA latency, plus what shows of the latency
-    all the same, and a cost per tile.
+    """Sum over full and partial tiles of the slowest of FMA issue, loads and FMA latency, what shows of the latency all
+    the same, and a cost per tile.
 
     By cache lines count the weights that come from L2 and the sums after the first 12, which are not all written while
     the next tile begins.
