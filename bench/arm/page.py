@@ -115,15 +115,16 @@ LOOPS_TEXT = """\
 
 By llvm-mca, LLVM's models of the processors, with everything in L1: a bound, not a measurement. LLVM models the A76
 and the X1 like the A57, so the Neoverse N1 stands for them. Its model of the A53 retires in order, so it makes a load
-behind an FMA wait for that; the core does not. Rows of a bundle are its different loops.
+behind an FMA wait for that; the core does not. Rows of a bundle are its different loops, each with
+the first kernel that has it. Loops below 0.95 and 1.9 are of depthwise layers and others with few channels, and of the
+last columns of a product of one row, whose two sums wait for each other.
 """
 
 
 def loops_table(lines: Sequence[str], cpus: Sequence[str]) -> str:
     """Rows of `bench.arm.cycles` under their heading."""
-    return "\n".join(
-        [f"| bundle | instructions | FMAs | {' | '.join(cpus)} |", f"|---|--:|--:|{'--:|' * len(cpus)}", *lines]
-    )
+    head = f"| bundle | kernel | instructions | FMAs | {' | '.join(cpus)} |"
+    return "\n".join([head, f"|---|---|--:|--:|{'--:|' * len(cpus)}", *lines])
 
 
 def _loops(rows: Sequence[Row]) -> str:
