@@ -20,6 +20,7 @@ from bench.peers import CONTESTANTS, OURS, PEERS
 from bench.profile import profile_bundle
 from bench.report import LOADED, deliver, markdown, without_paths
 from bench.results import Benchmark, Results, keep
+from bench.revision import revision
 from bench.rounds import ROOT, WorkerError
 from bench.summary import write_pages
 from bench.zoo import choose_models
@@ -82,23 +83,6 @@ class _Asked:
     cache: Path
 
 
-_MEASURED = (".", ":(exclude)bench/results", ":(exclude)docs", ":(exclude)mkdocs.yml")
-
-
-def _tree() -> str:
-    """The commit that is measured, with a plus where files differ from it, but for what a measurement writes."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + (
-            "+" if git("status", "--porcelain", "-uno", "--", *_MEASURED) else ""
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
 def _table(asked: _Asked, command: str, prepare: bool) -> Benchmark | None:
     """Measures one table, or only makes models and bundles for it."""
     kind, cache = asked.kind, asked.cache
@@ -138,7 +122,9 @@ def _table(asked: _Asked, command: str, prepare: bool) -> Benchmark | None:
     load = max(load, ceilings.busy_cores())
     limits = ceilings.better(limits, ceilings.measure(cache))  # a short disturbance hits one of the two at most
     date = time.strftime("%Y-%m-%d")
-    return Benchmark(kind, rows, ceilings.machine(), limits, known, missing, command, asked.rounds, load, date, _tree())
+    return Benchmark(
+        kind, rows, ceilings.machine(), limits, known, missing, command, asked.rounds, load, date, revision()
+    )
 
 
 def _taking_part(pythons: dict[str, str], file: Path, asked: _Asked) -> dict[str, str]:

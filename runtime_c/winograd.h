@@ -39,6 +39,14 @@ template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[8]) {
   to[7] = c;
 }
 
+// At most n floats of a vector: four where no processor has more, so that a transform fits the
+// registers, and weights in blocks of all widths share its code.
+#if defined(__aarch64__) || defined(__arm__) || defined(__wasm__)
+constexpr int own_lanes(int n) { return n < 4 ? n : 4; }
+#else
+constexpr int own_lanes(int n) { return n; }
+#endif
+
 // The weights of F(E - 2 x E - 2, 3x3) (A. Lavin, S. Gray, "Fast Algorithms for Convolutional
 // Neural Networks", 2015): u = G w G^T for each pair of channels. w is [3, 3, inputs, outputs]; u
 // lies in blocks of `columns` outputs with room for `room`, a multiple of N: [E, E, outputs /

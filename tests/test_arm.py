@@ -20,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # bench/ is run where it 
 import nets
 
 from bench.arm import cycles, emulated, zoo
+from bench.arm.page import page
+from bench.arm.results import KEPT, Results, Row
 from dlpack.amalgamate.cpp import CppPrinter
 from dlpack.amalgamate.runtime import closure, sections
 from dlpack.loops.index import Linear
@@ -146,9 +148,9 @@ def test_a_leaky_relu_is_a_maximum() -> None:
 
 def test_the_page_says_what_is_missing_and_what_is_wrong() -> None:
     errors = dict.fromkeys(zoo.CHECKED, 1e-6)
-    one = zoo.Row("resnet18", {"ours": 50.0, "onnxruntime": 100.0, "ncnn": 40.0}, {}, errors, 1234)
-    two = zoo.Row("mf", {"ours": 2.0, "onnxruntime": 1.0}, {"ncnn": "ended with code -11"}, {**errors, "a53": 0.5})
-    text = zoo.page([two, one], None)
+    one = Row("resnet18", {"ours": 50.0, "onnxruntime": 100.0, "ncnn": 40.0}, {}, errors, 1234)
+    two = Row("mf", {"ours": 2.0, "onnxruntime": 1.0}, {"ncnn": "ended with code -11"}, {**errors, "a53": 0.5})
+    text = page([two, one])
     assert "counts, not times" in text
     assert text.index("| resnet18 | 50.0 | 100.0 | 40.0 | 0.50 | 1.25 | 1,234 |") < text.index(
         "| mf | 2.00 | 1.00 | - |"
@@ -159,19 +161,43 @@ def test_the_page_says_what_is_missing_and_what_is_wrong() -> None:
 
 
 def test_results_go_on_where_they_stopped(tmp_path: Path) -> None:
-    results = zoo.Results(tmp_path / "cache" / "results.json")
-    results.rows["mlp"] = zoo.Row("mlp", {"ours": 1.0, "ncnn": 2.0}, {}, {"a57": 1e-7}, 9)
+    results = Results(tmp_path / "cache" / "results.json")
+    results.rows["mlp"] = Row("mlp", {"ours": 1.0, "ncnn": 2.0}, {}, {"a57": 1e-7}, 9)
     results.save()
-    again = zoo.Results(tmp_path / "cache" / "results.json")
+    again = Results(tmp_path / "cache" / "results.json")
     assert again.rows == results.rows
     assert again.rows["mlp"].has("ncnn") and not again.rows["mlp"].has("onnxruntime")
+
+
+def test_the_page_is_what_its_results_give() -> None:
+    text = page(list(Results(KEPT).rows.values()))
+    assert (zoo.ROOT / "docs" / "benchmarks-arm.md").read_text(encoding="utf-8") == text
+
+
+def test_a_column_says_what_it_is_of(tmp_path: Path) -> None:
+    """Each result has a commit or a version and a day, also after new source has made others out of date."""
+    row = Row("mlp", {"ours": 1.0, "ncnn": 2.0}, {"armhf": "ended with code 1"}, {"a57": 1e-7}, 9)
+    row.stamps = {w: ("abc", "2026-01-01") for w in ("ours", "a57", "armhf")} | {"ncnn": ("1.0", "2025-01-01")}
+    other = Row("mf", {"ours": 1.0}, stamps={"ours": ("def+", "2026-01-02")})
+    results = Results(tmp_path / "results.json")
+    results.rows |= {"mlp": row, "mf": other}
+    results.save()
+    text = page(list(Results(tmp_path / "results.json").rows.values()))
+    assert (
+        "| ours | abc | 2026-01-01 | mlp |\n| ours | def+ | 2026-01-02 | mf |\n| ncnn | 1.0 | 2025-01-01 | all |"
+        in text
+    )
+    assert "ncnn 1.0 are their wheels" in text
+    row.forget("ours")
+    assert "| ours | abc" not in page([row, other]) and "| a57 | abc" in page([row, other])
+    assert row.code == 0 and not row.has("ours") and row.has("armhf")
 
 
 def test_another_model_of_the_same_name_is_measured_anew(tmp_path: Path) -> None:
     model = tmp_path / "mlp.onnx"
     model.write_bytes(b"one")
     model.with_suffix(".npz").write_bytes(b"inputs")
-    results = zoo.Results(tmp_path / "results.json")
+    results = Results(tmp_path / "results.json")
     results.row(model).counts["ncnn"] = 2.0
     assert results.row(model).counts
     model.write_bytes(b"two")
@@ -183,10 +209,10 @@ def test_a_step_that_fails_leaves_its_reason(tmp_path: Path) -> None:
     model = tmp_path / "wrong.onnx"
     model.write_bytes(b"no model")
     model.with_suffix(".npz").write_bytes(b"no inputs")
-    results = zoo.Results(tmp_path / "results.json")
+    results = Results(tmp_path / "results.json")
     bench = zoo.Bench(None, tmp_path / "bundles", 60.0)
     zoo.measure(model, bench, results, lambda _: None)
-    reasons = zoo.Results(tmp_path / "results.json").rows["wrong"].reasons
+    reasons = Results(tmp_path / "results.json").rows["wrong"].reasons
     assert reasons.keys() == {"linux-arm64", "linux-armhf"} and "ended with code" in reasons["linux-arm64"]
     slow = subprocess.TimeoutExpired(["qemu-aarch64"], 60.0)
     assert zoo.reason_of(slow, 60.0) == "took more than 60 s under emulation"
@@ -272,7 +298,7 @@ def test_most_instructions_of_a_run_are_multiply_adds(bundles: dict[str, Path], 
     counted = emulated.count(bundles["winograd"], emulated.MACHINES["generic"], tmp_path)
     assert counted.error < 1e-5 and counted.instructions["fmla"] > 0.4 * counted.total
     loops = cycles.product_loops(emulated.assembly(bundles["winograd"], emulated.MACHINES["generic"]))
-    assert loops and loops[0].fmas >= 64 and loops[0].share > 0.75
+    assert loops and loops[0].fmas >= 64 and loops[0].share > 0.75 and "winograd" in loops[0].kernel
 
 
 def test_max_and_min_tell_nan(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import signal
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -24,10 +25,13 @@ from conftest import DIGITS
 from onnx import helper
 
 import dlpack
+from dlpack.bundle.foreign import this_computer
 from dlpack.bundle.loader import read_manifest
 from dlpack.cli import cli
-from dlpack.errors import UsageError
+from dlpack.errors import ToolchainError, UsageError
 from dlpack.pipeline import build
+from dlpack.targets import get_target
+from dlpack.verify.check import verify_bundle
 
 SHAPE = (1, 1, 8, 8)
 
@@ -357,6 +361,46 @@ def test_what_cannot_be_loaded_is_told(tmp_path: Path, digits: Path) -> None:
     (broken / read_manifest(broken)["library"]).write_bytes(b"not a library")
     with pytest.raises(UsageError, match="cannot be loaded on this computer"):
         dlpack.load(broken)
+
+
+LIBRARIES = {
+    "macos": (b"\xcf\xfa\xed\xfe" + struct.pack("<II", 0x0100000C, 0), "macOS on 64-bit Arm"),
+    "windows": (b"MZ" + bytes(58) + struct.pack("<I", 64) + b"PE\0\0" + struct.pack("<HH", 0xAA64, 1),
+                "Windows on 64-bit Arm"),
+    "linux-armhf": (b"\x7fELF\x01\x01" + bytes(12) + struct.pack("<H", 40), "Linux on 32-bit Arm"),
+    "linux-riscv64": (b"\x7fELF\x02\x01" + bytes(12) + struct.pack("<H", 243), "Linux on RISC-V"),
+}  # fmt: skip
+"""By target the beginning of a library, and what it is for."""
+
+
+@pytest.mark.parametrize("target", [*LIBRARIES, "android", "cortex-m"])
+def test_a_bundle_for_another_machine_says_so(tmp_path: Path, digits: Path, target: str) -> None:
+    """What it is for, that it cannot run here, and how to build one that can: in every command that runs it."""
+    other = shutil.copytree(digits, tmp_path / "other")
+    manifest = read_manifest(other) | {"target": target, "verified_on": ["QEMU's Pony"]}
+    library = other / manifest["library"]
+    if target in LIBRARIES:
+        header, machine = LIBRARIES[target]
+        library.write_bytes(header)
+        wanted = f"is for {machine} (target {target}), and this computer is {this_computer()}: it cannot run here"
+    else:
+        del manifest["library"]
+        wanted = f"is built for target {target} ({get_target(target).about}): it has no library that can be loaded here"
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    for command in ("run", "bench"):
+        told = CliRunner().invoke(cli, [command, str(other)])
+        assert told.exit_code == 2 and wanted in told.stderr
+        assert "dlpack build MODEL --target native" in told.stderr
+        assert f"dlpack verify {other} runs it on QEMU's Pony" in told.stderr
+
+
+def test_what_nothing_here_runs_is_not_verified(tmp_path: Path, digits: Path) -> None:
+    other = shutil.copytree(digits, tmp_path / "other")
+    manifest = read_manifest(other) | {"target": "macos"}
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    if not get_target("macos").runs_here():
+        with pytest.raises(ToolchainError, match=r"is for macOS .*cannot be run on this computer.*--target native"):
+            verify_bundle(other)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such pipes")

@@ -14,8 +14,10 @@ import click
 
 from bench.arm.cycles import table
 from bench.arm.emulated import MACHINES, count
+from bench.arm.page import loops_table, page
 from bench.arm.peers import make_root
-from bench.arm.zoo import Bench, Results, measure, page
+from bench.arm.results import KEPT, Results
+from bench.arm.zoo import Bench, measure
 from bench.rounds import ROOT
 from bench.zoo import choose_models
 
@@ -61,13 +63,13 @@ def cycles_command(bundles: tuple[Path, ...], machine: str, cpus: tuple[str, ...
 
 
 def cycles_table(bundles: Sequence[Path], machine: str, cpus: Sequence[str], mca: str) -> str:
-    lines = [f"| bundle | instructions | FMAs | {' | '.join(cpus)} |", f"|---|--:|--:|{'--:|' * len(cpus)}"]
+    lines: list[str] = []
     for bundle in bundles:
         try:
             lines += table(bundle, MACHINES[machine], cpus, shlex.split(mca))
         except subprocess.CalledProcessError as e:
             raise click.ClickException(f"{e}\n{e.stderr}") from e
-    return "\n".join(lines)
+    return loops_table(lines, cpus)
 
 
 @main.command("root", context_settings={"help_option_names": ["-h", "--help"]})
@@ -88,7 +90,7 @@ def root_command(folder: Path) -> None:
 @click.option("--only", default="", metavar="REGEX", help="Measure those models alone; the page has all measured ones.")
 @click.option("--cache", default=ROOT / "build" / "bench" / "arm", show_default="build/bench/arm", metavar="DIR",
               type=click.Path(file_okay=False, path_type=Path),
-              help="For models, bundles and results; the contestants' are measured once.")  # fmt: skip
+              help="For models and bundles.")  # fmt: skip
 @click.option("--timeout", default=3600.0, type=click.FloatRange(0, min_open=True), metavar="SECONDS",
               help="What one step may take: a build, a count, a check.")  # fmt: skip
 @click.option("--measure", "wanted", default="missing", type=click.Choice(["missing", "failed", "nothing"]),
@@ -96,32 +98,24 @@ def root_command(folder: Path) -> None:
 @click.option("--mca", metavar="COMMAND", help="llvm-mca, 16 or newer, for the table of FMAs per cycle.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The page; else it is printed.")
 def zoo_command(
-    root: Path | None, models: Path | None, only: str, cache: Path, timeout: float, wanted: str, mca: str | None,
-    output: Path | None,
+    root: Path | None, models: Path | None, only: str, cache: Path, timeout: float, wanted: str,
+    mca: str | None, output: Path | None,
 ) -> None:  # fmt: skip
     """Whether the zoo is right on four Arm processors, and the instructions of ours, onnxruntime and ncnn: a page.
 
-    A run goes on where the last one stopped: a result stands while its model, and of ours the emitted source, is the
-    same."""
+    What was measured is kept in bench/results/arm/zoo.json, and a run completes it: a result stands while its model,
+    and of ours the emitted source, is the same."""
     cache = cache.resolve()
-    results, bench = Results(cache / "results.json"), Bench(root, cache / "bundles", timeout)
+    results, bench = Results(KEPT), Bench(root, cache / "bundles", timeout, mca)
     if wanted == "failed":
         results.forget_reasons()
     for model in () if wanted == "nothing" else choose_models(models, only, cache, sys.executable):
         measure(model, bench, results, lambda text: click.echo(text, err=True))
-    loops = ""
-    if mca:
-        chosen = [bench.bundles / "linux-arm64" / name for name in LOOPS_OF]
-        loops = cycles_table([b for b in chosen if b.is_dir()], "generic", ("cortex-a57", "neoverse-n1"), mca)
-    text = page(list(results.rows.values()), root, loops)
+    text = page(list(results.rows.values()))
     if output:
         output.write_text(text, encoding="utf-8")
     else:
         click.echo(text, nl=False)
-
-
-LOOPS_OF = ("squeezenet11", "mobilenetv2", "resnet18")
-"""The models whose loops the page shows."""
 
 
 if __name__ == "__main__":

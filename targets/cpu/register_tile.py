@@ -19,7 +19,7 @@ from dlpack.loops.lower import PREFETCH
 from dlpack.targets.cpu.blocks import Access, Axis, BlockInfo
 from dlpack.targets.cpu.machine import Machine
 from dlpack.targets.cpu.state import State, points
-from dlpack.targets.cpu.tiles import LONG_RUN, Tile, choose_tile, for_runs, grouped_tile
+from dlpack.targets.cpu.tiles import LONG_RUN, TALLEST_BY_LANE, Tile, choose_tile, for_runs, grouped_tile
 
 GROUP = "dlpack.group"
 """Block annotation: outputs of so many neighbouring channels read the same inputs (grouped convolution)."""
@@ -112,6 +112,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
     height = rows.extent if rows else 1
     opened = state.spec.may_be_less(height)  # then no tile is cut
     stays = not found.depthwise or rows is None or all(_window_stays(r, rows, info, machine) for r in found.reads)
+    short = machine.by_lane and rows is not None and all(_tile_stays(r, rows, info, machine) for r in found.reads)
     blocks = _blocks(state, found, height)
     if found.grouped:
         tile = grouped_tile(height, found.group, machine)
@@ -124,7 +125,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
             found.broadcast,
             bool(found.packed) or found.broadcast,
             widths=blocks,
-            kind="open" if opened else "" if stays else "long",
+            kind="open" if opened else "" if stays or short else "long",
         )
     window = _window(found, rows, machine, state.spec.reduces and bool(state.spec.tags))
     steps = tuple(a for a in info.reduction if a not in window)
@@ -283,6 +284,18 @@ def _window_stays(read: Access, row: Axis, info: BlockInfo, machine: Machine) ->
         else:
             lines *= extent
     return lines * (reach // pixel + 1) <= held_lines(machine.itemsize * pixel, machine)
+
+
+def _tile_stays(read: Access, row: Axis, info: BlockInfo, machine: Machine) -> bool:
+    """Whether the pixels under the windows of a tile stay in L1 until the tile of the next channels, which then finds
+    the rest of their cache lines there."""
+    along = abs(read.strides.get(row.name) or 0)
+    *outer, last = info.reduction
+    pixel = abs(read.strides.get(last.name) or 0)
+    if not along or not pixel:
+        return True
+    pixels = prod(a.extent for a in outer) * ((TALLEST_BY_LANE - 1) * along // pixel + last.extent)
+    return pixels <= held_lines(machine.itemsize * pixel, machine)
 
 
 def held_lines(step: int, machine: Machine) -> int:

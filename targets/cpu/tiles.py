@@ -58,9 +58,9 @@ def best_tile(
     best: tuple[float, int, int] | None = None
     whole = bool(heights) and any(rows % h == 0 for h in range(min(4, rows), min(rows, 14) + 1))
     vectors_total = -(-columns // machine.lanes)
-    widest, tallest = (
-        (8, 14) if broadcast else (2, 6)
-    )  # without a product there is little to share: keep the code small
+    widest, tallest = 8, 14
+    if not broadcast:  # without a product there is little to share: keep the code small
+        widest, tallest = 2, TALLEST_BY_LANE if machine.by_lane else 6
     for vectors in range(1, min(widest, vectors_total) + 1):
         if widths and vectors * machine.lanes not in widths:
             continue
@@ -192,6 +192,10 @@ LINE = 16
 """Elements of a cache line."""
 
 LONG_RUN = 2 * LINE
+
+TALLEST_BY_LANE = 7
+"""Rows of a depthwise tile: they divide 7, 14, 28, 56 and 112, and its two vectors' sums leave registers for a window's
+pixels."""
 
 L2_CYCLES = 0.2
 """What is seen of a line's way from L2, which is known long before."""

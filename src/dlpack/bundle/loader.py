@@ -57,11 +57,6 @@ class Predictor(Hearing):
     def __init__(self, bundle: str | Path, device: str | None = None) -> None:
         bundle = Path(bundle)
         manifest = read_manifest(bundle)
-        library = manifest.get("library")
-        if not library:
-            raise UsageError(
-                f"{bundle} contains no library (target {manifest['target']}): build it with --target native to load it"
-            )
         self.manifest: dict[str, Any] = manifest
         self.name: str = manifest["name"]
         self.labels: list[str] | None = manifest.get("labels")
@@ -69,7 +64,7 @@ class Predictor(Hearing):
         self._choices = len(self._sets) > 1 or "variants" in manifest
         self._set, self._length = 0, 0
         self._describe(0)
-        self._library = open_library(bundle / library)
+        self._library = open_library(bundle, manifest)
         for name, kind in (
             ("memory_size", ctypes.c_size_t),
             ("input_data", ctypes.c_void_p),

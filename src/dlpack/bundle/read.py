@@ -5,15 +5,21 @@ from __future__ import annotations
 import ctypes
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dlpack.bundle.foreign import why_not_here
 from dlpack.errors import UsageError
 
 
-def open_library(path: Path) -> ctypes.CDLL:
-    """The shared library at `path` as it is now: the system's loader takes a name that it has seen for the same file,
-    also after a new build, so each load goes by a name of its own."""
+def open_library(bundle: Path, manifest: Mapping[str, Any]) -> ctypes.CDLL:
+    """The bundle's shared library as it is now: the system's loader takes a name that it has seen for the same file,
+    also after a new build, so each load goes by a name of its own. Raises UsageError where there is none for this
+    computer."""
+    if not manifest.get("library"):
+        raise UsageError(why_not_here(bundle, manifest))
+    path = bundle / manifest["library"]
     try:
         with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
             alias = Path(folder) / path.name
@@ -23,7 +29,8 @@ def open_library(path: Path) -> ctypes.CDLL:
                 alias = path.resolve()
             return ctypes.CDLL(str(alias))
     except OSError as e:
-        raise UsageError(f"{path} cannot be loaded on this computer: {e}") from e
+        told = why_not_here(bundle, manifest)
+        raise UsageError(told or f"{path} cannot be loaded on this computer: {e}") from e
 
 
 _FORM: dict[str, type | tuple[type, ...]] = {

@@ -119,7 +119,8 @@ def _steps(loop: For, registers: _Registers) -> list[Stmt] | None:
     step = _take_scalars(loop, bytes_of, registers.taken) if extent >= lanes else _Step()
     if not step.scalars:
         return None
-    paired = not bytes_of and extent >= PAIRED_STEPS and step.registers(2) <= registers.number
+    several = len(step.scalars) > 1  # one row's loads are few beside those of the weights
+    paired = several and not bytes_of and extent >= PAIRED_STEPS and step.registers(2) <= registers.number
     rows = _pairs(step, loop, registers) if paired else _vectors(step, lanes)
     steps = [list(_moved(step, loop.var, u, rows)) for u in range(2 * lanes if paired else lanes)]
     trips = extent // len(steps)
@@ -129,7 +130,7 @@ def _steps(loop: For, registers: _Registers) -> list[Stmt] | None:
     if paired:
         body += _loaded_where_used(steps.pop(0), rows, registers.taken)
     body += [Scope(tuple(one)) for one in steps]
-    middle, at_once = loop.begin + trips * rows.steps, 1 if bytes_of else _trips_together(trips, extent)
+    middle, at_once = loop.begin + trips * rows.steps, 1 if bytes_of else _trips_together(trips, extent, paired)
     out: list[Stmt] = [*rows.addresses, replace(loop, end=middle, step=rows.steps, body=tuple(body), together=at_once)]
     if trips == 1:
         out = [Scope(tuple(at_place(body, loop.var, Linear(loop.begin))))]
@@ -141,10 +142,10 @@ def _steps(loop: For, registers: _Registers) -> list[Stmt] | None:
     return out
 
 
-def _trips_together(trips: int, steps: int) -> int:
+def _trips_together(trips: int, steps: int, paired: bool) -> int:
     """How many of a reduction's trips the compiler shall run at a time: each saves the loop's own instructions (an
-    addition for each row's address), and takes code."""
-    if steps >= MANY_STEPS and trips % 4 == 0:
+    addition for each row's address, unless its loads move it), and takes code. Twice 8 steps as four times 4."""
+    if steps >= MANY_STEPS and trips % 4 == 0 and not paired:
         return 4
     return 2 if trips > 3 and trips % 2 == 0 else 1
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpack.bundle.arrays import true_sizes
+from dlpack.bundle.foreign import here
 from dlpack.bundle.loader import Predictor, load
 from dlpack.errors import ExceededError, ToolchainError, UsageError
 from dlpack.graph.ir import Array
@@ -34,7 +35,8 @@ def bundle_runner(bundle: Path, manifest: Mapping[str, Any]) -> Iterator[Run]:
     library = "library" in manifest and any(b.runs_here() for b in builds)
     emulated = _emulators(builds)
     if not library and not emulated:
-        raise ToolchainError(f"{bundle} cannot be run on this computer: {not_run(target, builds)}")
+        why = f"is for {target.about} (target {target.name}) and cannot be run on this computer"
+        raise ToolchainError(f"{bundle} {why}: {not_run(target, builds)}; {here()}")
 
     def emulate(inputs: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
         found = {label: e.run(bundle, inputs, machine) for label, (e, machine) in emulated.items()}
