@@ -19,6 +19,7 @@ CONSTANTS = {
     "magic": np.float32(12582912),
     "infinity": np.float32(np.inf),
     "yes": np.bool_(True),
+    "row": np.array([1, 1, -1]),
 }
 NODES = {
     "times zero": ("Mul", "x zero"),
@@ -35,6 +36,7 @@ NODES = {
     "any": ("Or", "equal yes"),
     "highest": ("Where", "any infinity x"),
     "lowest": ("Neg", "highest"),
+    "row of the lowest": ("Reshape", "lowest row"),
     "mean": ("ReduceMean", "x"),
     "mean, less itself": ("Sub", "mean mean"),
 }
@@ -59,11 +61,12 @@ def test_arithmetic_is_that_of_floats_and_not_of_real_numbers() -> None:
         for op, alphas in ALPHAS.items()
         for k, alpha in enumerate(alphas)
     ]
+    nodes.append(helper.make_node("MaxPool", ["row_of_the_lowest"], ["top", "place"], kernel_shape=[3], pads=[1, 1]))
     graph = helper.make_graph(
         nodes,
         "net",
         [helper.make_tensor_value_info("x", 1, X.shape)],
-        [onnx.ValueInfoProto(name=node.output[0]) for node in nodes],
+        [onnx.ValueInfoProto(name=name) for node in nodes for name in node.output],
         [onnx.numpy_helper.from_array(np.array(value), name) for name, value in CONSTANTS.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

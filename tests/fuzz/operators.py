@@ -37,7 +37,7 @@ BATCH = 60
 NODES = 4
 """Nodes of a case."""
 
-SANITIZE = ("-fsanitize=undefined", "-fsanitize-trap=undefined")
+SANITIZE = ("-fsanitize=undefined", "-fsanitize-trap=undefined", "-O0")
 """Undefined behaviour ends the process."""
 
 OPSETS = (13, 17, 18, 19, 20, 21, 22, 23)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -262,7 +262,7 @@ def _pool(n: _Node, b: Builder) -> None:
     padded = n.node.inputs[0]
     if any((*low, *high)):
         shape = [m + a + h for m, a, h in zip(x, low, high, strict=True)]
-        fill = float(np.finfo(np.float32).min) if largest else 0.0
+        fill = -inf if largest else 0.0
         padded = b.add_internal("Pad", [padded], shape, low=low, high=tuple(high), fill=fill, at_least_zero=largest)
     window: dict[str, Any] = {"kernel": kernel, "strides": strides, "dilations": dilations}
     name = n.node.outputs[0]

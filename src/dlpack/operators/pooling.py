@@ -10,6 +10,7 @@ import numpy as np
 from dlpack.graph.registry import Builder, Context, anchor, compute, rewrite
 from dlpack.loops.tir import te, tirx
 from dlpack.operators.convolution import add_pad, axis_names, strides_and_dilations, window_pads
+from dlpack.operators.reduction import greatest
 
 
 def _window(ctx: Context) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
@@ -27,10 +28,8 @@ def _window(ctx: Context) -> tuple[list[int], list[int], list[int], list[int], l
 
 @rewrite("MaxPool")
 def max_pool(ctx: Context, b: Builder) -> None:
-    if ctx.input_type(0).dtype not in ("float32", "float64"):
-        lowest: float = float(np.iinfo(ctx.input_type(0).dtype).min)
-    else:
-        lowest = -3.4028234663852886e38
+    dtype = ctx.input_type(0).dtype
+    lowest = -math.inf if dtype.startswith("float") else float(np.iinfo(dtype).min)
     kernel, strides, dilations, low, high = _window(ctx)
     window: dict[str, Any] = {"kernel": tuple(kernel), "strides": tuple(strides), "dilations": tuple(dilations)}
     x = add_pad(b, ctx.node.inputs[0], low, high, lowest, at_least_zero=True)
@@ -139,7 +138,7 @@ def _pool(ctx: Context, x: Any, reduce: Any) -> list[Any]:
 
 @anchor("PoolMax", domain="dlpack", layout="spatial")
 def pool_max(ctx: Context, x: Any) -> list[Any]:
-    return _pool(ctx, x, te.max)
+    return _pool(ctx, x, greatest)
 
 
 @anchor("PoolSum", domain="dlpack", layout="spatial")
@@ -168,4 +167,4 @@ def global_sum(ctx: Context, x: Any) -> list[Any]:
 
 @anchor("GlobalMaxPool", layout="spatial")
 def global_max_pool(ctx: Context, x: Any) -> list[Any]:
-    return _global(ctx, x, te.max)
+    return _global(ctx, x, greatest)

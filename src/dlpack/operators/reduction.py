@@ -35,6 +35,10 @@ def _extreme_reducer(combine: Callable[[Any, Any], Any], side: int) -> Callable[
     return lambda e, axis: reducer(e, axis=axis)
 
 
+greatest = _extreme_reducer(lambda a, b: tirx.max(a, b), -1)
+"""The maximum over `axis`, minus infinity where there is nothing else."""
+
+
 def reduce_tensor(x: Any, axes: list[int], keepdims: bool, combine: Callable[..., Any], name: str = "acc") -> Any:
     shape = [int(d) for d in x.shape]
     iters = {d: te.reduce_axis((0, shape[d]), name=f"r{d}") for d in axes}
@@ -77,7 +81,7 @@ def _reduce(combine: Callable[..., Any]) -> Callable[[Context, Any], list[Any]]:
 
 _COMBINE = {
     "Sum": sum_over,
-    "Max": _extreme_reducer(lambda a, b: tirx.max(a, b), -1),
+    "Max": greatest,
     "Min": _extreme_reducer(lambda a, b: tirx.min(a, b), 1),
     "Prod": _product,
 }
