@@ -56,8 +56,8 @@ async function main() {
   let manifest = parts?.manifest;
   const address = new URL(".", document.baseURI);
   if (!parts) {
-    const answer = await fetch(new URL("manifest.json", address)).catch((e) => ({ status: e.message }));
-    if (!answer.ok) throw new Error(`manifest.json cannot be loaded: ${answer.status}`);
+    const answer = await fetch(new URL("page.json", address)).catch((e) => ({ status: e.message }));
+    if (!answer.ok) throw new Error(`page.json cannot be loaded: ${answer.status}`);
     manifest = await answer.json();
   }
   document.title = $("name").textContent = manifest.name;

@@ -1,7 +1,6 @@
 // The demo page's pad: a digit is drawn, by pointer or keyboard, and read.
-import { Classifier } from "./classifier.js";
 import { $, attempt, say, show, showClasses, showTiming } from "./demo_common.js";
-import { limits } from "./quantization.js";
+import { Classifier, limits } from "./index.js";
 
 const UNPREPARED =
   "Draw a digit. How ink becomes the input is a guess, as the model was built without --preprocess: if it reads badly, " +

@@ -7,7 +7,7 @@ export async function keep(address, manifest, build) {
     await navigator.serviceWorker.register(new URL("sw.js", address));
     await navigator.serviceWorker.ready;
     const cache = await caches.open("dlpack page");
-    const files = ["./", "demo.css", "manifest.json", manifest.wasm[build].file, ...manifest.scripts];
+    const files = ["./", "demo.css", "page.json", manifest.wasm[build].file, ...manifest.scripts];
     const { plan, shaders } = manifest.webgpu ?? {};
     if (plan && (await navigator.gpu?.requestAdapter())) files.push("webgpu.js", plan.file, shaders.file);
     await cache.addAll(files.map((file) => new URL(file, address).href));

@@ -1,6 +1,6 @@
 // The demo page's pictures: dropped, pasted, chosen or from the camera; shows classes, boxes or another picture.
 import { $, attempt, lastOnly, say, show, showBars, showClasses, showTiming } from "./demo_common.js";
-import { sizeOf } from "./preprocess.js";
+import { sizeOf } from "./index.js";
 
 const METHODS = { classify: "classify", detect: "detect", style: "stylize" };
 const MOST_PIXELS = 4096 * 4096; // of a canvas on a phone

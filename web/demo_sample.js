@@ -1,6 +1,6 @@
 // The demo page for a model with an unknown task: random numbers in, a table out.
 import { $, attempt, milliseconds, onWhat, say, show } from "./demo_common.js";
-import { dequantized } from "./quantization.js";
+import { dequantized } from "./index.js";
 
 export function sample(predictor, manifest) {
   show("sample");

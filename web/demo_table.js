@@ -1,6 +1,6 @@
 // The demo page for a model of tables: a field for each feature of a row; classes as bars, other outputs in a table.
 import { $, attempt, lastOnly, milliseconds, onWhat, say, show, showBars } from "./demo_common.js";
-import { dequantized } from "./quantization.js";
+import { dequantized } from "./index.js";
 
 /** So many fields a person may fill in. */
 const MOST = 64;

@@ -1,5 +1,5 @@
 // mxnet.js's API over a bundle, for pages written for it; README.md shows the line to change.
-import { Predictor as Compiled } from "./predictor.js";
+import { Predictor as Compiled } from "./index.js";
 
 /**
  * Loads the model that `new Predictor(model, shapes)` takes.

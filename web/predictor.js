@@ -404,7 +404,7 @@ async function fetched(url, { fetch = globalThis.fetch, signal }) {
 async function partsAt(source, options) {
   const page = globalThis.document?.baseURI ?? globalThis.location?.href;
   const url = new URL(String(source), page);
-  if (!url.pathname.endsWith(".json")) url.pathname = `${url.pathname.replace(/\/*$/, "")}/manifest.json`;
+  if (!url.pathname.endsWith(".json")) url.pathname = `${url.pathname.replace(/\/*$/, "")}/page.json`;
   const opening = options.cache === false ? null : globalThis.caches?.open("dlpack").catch(() => null);
   const manifest = options.manifest ?? (await (await fetched(url, options)).json().catch(() => null));
   if (manifest?.format !== 1 || !manifest.wasm) throw new Error(`${url} is not the manifest of a bundle for wasm`);

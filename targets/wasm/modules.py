@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 
 from dlpack.targets.base import Manifest
+from dlpack.targets.wasm.bundling import bundled
+from dlpack.targets.wasm.minify import free_names, minified
 
 MODULES = (
     "sha256.js", "quantization.js", "preprocess.js", "threads.js", "shapes.js", "predictor.js",
@@ -53,7 +56,6 @@ COMPAT = ("mxnet_compat.js", "mxnet_compat.d.ts")
 """mxnet.js's API."""
 
 FILES = (
-    *MODULES,
     LATE,
     WEBGPU_MODULE,
     STRINGS_MODULE,
@@ -66,13 +68,15 @@ FILES = (
     "index.d.ts",
     "node.d.ts",
     *COMPAT,
-    *DEMO,
     FROM_FILE,
     "index.html",
     "demo.css",
     "sw.js",
 )
-"""What lies in every package as it lies in web/."""
+"""What lies in every package, beside index.js and demo.js, which are made of modules."""
+
+SOURCE = "source"
+"""The folder of a package in which its scripts lie as they were written."""
 
 
 def package_modules(manifest: Manifest) -> dict[str, str]:
@@ -83,8 +87,27 @@ def package_modules(manifest: Manifest) -> dict[str, str]:
     sound = [SOUND_MODULE] if "sound" in manifest else []
     sound += [SPEECH_MODULE] if text and "speech" in manifest else []
     names = [*MODULES, *([task] if task else []), *text, *sound]
-    index = [line for line in web_text("index.js").splitlines(keepends=True) if line.split('"./')[1][:-3] in names]
-    return {**{name: web_text(name) for name in names}, "index.js": "".join(index)}
+    index = [line for line in written("index.js").splitlines(keepends=True) if line.split('"./')[1][:-3] in names]
+    return {**{name: written(name) for name in names}, "index.js": "".join(index)}
+
+
+def demo_modules(manifest: Manifest) -> dict[str, str]:
+    """The modules of this model's page, likewise; what it imports late comes before what imports it."""
+    names = [*DEMO[:-1], *late_demo(manifest), DEMO[-1]]
+    return {name: written(name) for name in names}
+
+
+def package_scripts(manifest: Manifest) -> dict[str, str]:
+    """The scripts that a page of this model loads first: the package's entry point and the demo, a file each."""
+    kept = names_of_browsers()
+    entry = bundled(package_modules(manifest), kept, "index.js")
+    return {"index.js": entry, "demo.js": bundled(demo_modules(manifest), kept)}
+
+
+def script_sources(manifest: Manifest) -> dict[str, str]:
+    """All scripts of this model's package as they were written."""
+    others = [name for name in FILES if name.endswith(".js")]
+    return {**package_modules(manifest), **demo_modules(manifest), **{name: written(name) for name in others}}
 
 
 def late_demo(manifest: Manifest) -> list[str]:
@@ -94,21 +117,36 @@ def late_demo(manifest: Manifest) -> list[str]:
     return [WRITE_DEMO] if "decoder" in manifest else [SIMILAR_DEMO] if "embedding" in manifest else []
 
 
+def written(name: str) -> str:
+    """A file of web/ as it was written."""
+    return (resources.files("dlpack.web") / name).read_text(encoding="utf-8")
+
+
 def web_text(name: str) -> str:
-    """A file of web/ as a package has it: scripts without comments and indentation, a fifth of the bytes."""
-    text = (resources.files("dlpack.web") / name).read_text(encoding="utf-8")
-    return compact(text) if name.endswith(".js") else text
+    """A file of web/ as a package has it: scripts minified."""
+    return minified(written(name), names_of_browsers()) + "\n" if name.endswith(".js") else written(name)
 
 
-_COMMENTS = re.compile(r"^[ ]*(?:/\*\*(?:(?!\*/).)*\*/|//[^\n]*)\n", re.MULTILINE | re.DOTALL)
-_SPACE = re.compile(r"^[ ]+|^\n", re.MULTILINE)
+@cache
+def names_of_browsers() -> frozenset[str]:
+    """What some script of web/ takes from the browser: no script has another thing of that name renamed."""
+    folder = resources.files("dlpack.web")
+    scripts = [file.read_text(encoding="utf-8") for file in folder.iterdir() if file.name.endswith(".js")]
+    return frozenset().union(*map(free_names, scripts))
 
 
-def compact(script: str) -> str:
-    """A script without the comments that have lines of their own, empty lines and indentation.
+_REPORTS = frozenset(
+    "tool target machine model_sha256 opset source header weights_bytes weights_by_type prepared_bytes arena tolerance "
+    "tolerances model_options seeds precision tried bindings verified_on verified_with verification files".split()
+)
+"""What of the manifest is for people and for `dlpack`, not for a page."""
 
-    No text in backquotes may go over several lines: that would change.
-    """
-    if any(line.count("`") % 2 for line in script.splitlines()):
-        raise AssertionError("a template literal of several lines cannot be made compact")
-    return _SPACE.sub("", _COMMENTS.sub("", script))
+
+def page_manifest(manifest: Manifest) -> dict[str, object]:
+    """What of the manifest a page reads."""
+    kept: dict[str, object] = {key: value for key, value in manifest.items() if key not in _REPORTS}
+    return kept | {"wasm": {build: _without_digest(info) for build, info in manifest["wasm"].items()}}
+
+
+def _without_digest(info: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in info.items() if key != "sha256"}

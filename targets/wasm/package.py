@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from dlpack.targets.base import Manifest, PackageOptions
 from dlpack.targets.wasm.compile import BUILDS, PAGES, STACK, THREAD_BUILDS, compile_wasm
-from dlpack.targets.wasm.modules import DEMO, FILES, FROM_FILE, LATE, late_demo, package_modules, web_text
+from dlpack.targets.wasm.modules import (
+    FILES,
+    FROM_FILE,
+    SOURCE,
+    package_scripts,
+    page_manifest,
+    script_sources,
+    web_text,
+)
 from dlpack.targets.wasm.single_file import single_file
 
 if TYPE_CHECKING:
@@ -21,6 +29,9 @@ SINGLE_FILE = "single-file-html"
 
 WEBGPU = "webgpu"
 """The option that adds NAME.wgsl and NAME.webgpu.json."""
+
+PAGE = "page.json"
+"""What of the manifest a page reads."""
 
 CHUNK = 4 << 20
 """Bytes of weights that the page checks at a time, while the next are on their way."""
@@ -45,14 +56,15 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
         chunks = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)]
         manifest["weights"] |= {"chunk_bytes": CHUNK, "chunk_sha256": [hashlib.sha256(c).hexdigest() for c in chunks]}
     shaders = [_write_webgpu(folder, manifest, program) for program in options.programs.values()]
-    modules = package_modules(manifest)
-    manifest["script_bytes"] = sum(len(text.encode()) for name, text in modules.items() if name != "index.js")
-    workers, late = ["worker.js", *(["thread.js"] if threaded else [])], late_demo(manifest)
-    manifest["scripts"] = [*modules, *workers, *DEMO, *late, FROM_FILE]
-    for file_name in (*FILES, *late):
-        modules.setdefault(file_name, web_text(file_name))
-    modules["index.html"] = with_links(modules["index.html"], manifest["scripts"])
-    for file_name, text in modules.items():
+    scripts = package_scripts(manifest)
+    manifest["script_bytes"] = len(scripts["index.js"].encode())
+    manifest["scripts"] = ["index.js", "worker.js", *(["thread.js"] if threaded else []), "demo.js", FROM_FILE]
+    files = scripts | {file_name: web_text(file_name) for file_name in FILES}
+    files["index.html"] = with_links(files["index.html"], scripts)
+    files[PAGE] = json.dumps(page_manifest(manifest), ensure_ascii=False, separators=(",", ":")) + "\n"
+    files |= {f"{SOURCE}/{file_name}": text for file_name, text in script_sources(manifest).items()}
+    (folder / SOURCE).mkdir(exist_ok=True)
+    for file_name, text in files.items():
         (folder / file_name).write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(readme(manifest), encoding="utf-8")
     (folder / "package.json").write_text(json.dumps(package_json(manifest), indent=2) + "\n", encoding="utf-8")
@@ -65,10 +77,9 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
 
 
 def with_links(page: str, scripts: Iterable[str]) -> str:
-    """The page with links, so that a browser asks for the manifest and all modules at once."""
-    names = [name for name in dict.fromkeys(scripts) if name not in (LATE, FROM_FILE, "thread.js", "worker.js")]
-    links = ['<link rel="preload" as="fetch" crossorigin href="manifest.json">']
-    links += [f'<link rel="modulepreload" href="{name}">' for name in names]
+    """The page with links, so that a browser asks for the manifest and the scripts at once."""
+    links = [f'<link rel="preload" as="fetch" crossorigin href="{PAGE}">']
+    links += [f'<link rel="modulepreload" href="{name}">' for name in scripts]
     return page.replace("</head>", "\n".join(links) + "\n</head>")
 
 
@@ -119,13 +130,13 @@ def package_json(manifest: Manifest) -> dict[str, object]:
                 f"./{name}.js": {"types": f"./{name}.d.ts", "default": f"./{name}.js"}
                 for name in ("worker", "thread", "mxnet_compat")
             },
-            "./manifest.json": "./manifest.json",
+            **{f"./{name}.json": f"./{name}.json" for name in ("manifest", "page")},
             **{f"./*.{kind}": f"./*.{kind}" for kind in kinds},
             "./package.json": "./package.json",
         },
         "files": [
             *("*.js", "!demo*.js", "!sw.js", "*.d.ts", *(f"*.{kind}" for kind in kinds)),
-            *("manifest.json", "NOTICE", "README.md"),
+            *("manifest.json", PAGE, "NOTICE", "README.md"),
         ],
     }
 

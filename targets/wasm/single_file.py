@@ -9,36 +9,27 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from dlpack.errors import UsageError
 from dlpack.targets.base import Manifest
+from dlpack.targets.wasm.bundling import bundled
 from dlpack.targets.wasm.compile import BUILDS
 from dlpack.targets.wasm.modules import (
-    DEMO,
     FROM_FILE,
     LATE,
     STRINGS_MODULE,
     WEBGPU_MODULE,
-    late_demo,
+    demo_modules,
+    names_of_browsers,
     package_modules,
+    page_manifest,
     web_text,
+    written,
 )
 
 LARGEST_WEIGHTS = 380 << 20
 """Browsers hold no text longer than 512 MiB, and base64 makes 4 characters of 3 bytes."""
-
-_KEPT = frozenset(
-    "format name strings inputs outputs shapes buckets ranges macs wasm webgpu script_bytes weights labels "
-    "features preprocess task tokenizer embedding decoder".split()
-)
-_IMPORT = re.compile(r'^import (?:\* as (\w+)|(\{[^}]*\})) from "\./([\w.]+)";$', re.MULTILINE)
-_LATE = re.compile(r'\(await import\("\./([\w.]+)"\)\)')
-_PASS_ON = re.compile(r'^export (\{[^}]*\}) from "\./([\w.]+)";$', re.MULTILINE)
-_EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) ([\w$]+))", re.MULTILINE)
-
 
 def single_file(folder: Path, manifest: Manifest) -> str:
     """The page of a bundle whose files lie in `folder`."""
@@ -52,8 +43,8 @@ def single_file(folder: Path, manifest: Manifest) -> str:
         weights = (folder / manifest["weights"]["file"]).read_bytes()
     shaders = {f["file"]: f for part, f in manifest.get("webgpu", {}).items() if part in ("plan", "shaders")}
     late = [LATE, *([WEBGPU_MODULE] if shaders else []), *([STRINGS_MODULE] if "strings" in manifest else [])]
-    demo = [*DEMO[:-1], *late_demo(manifest), DEMO[-1]]
-    script = bundled({**package_modules(manifest), **{name: web_text(name) for name in (*late, *demo)}})
+    modules = {**package_modules(manifest), **{name: written(name) for name in late}, **demo_modules(manifest)}
+    script = bundled(modules, names_of_browsers())
     style = web_text("demo.css")
     data = {
         f"bundle-{build}": (folder / info["file"]).read_bytes()
@@ -62,7 +53,7 @@ def single_file(folder: Path, manifest: Manifest) -> str:
     }
     if weights:
         data["bundle-weights"] = weights
-    texts = {"manifest": {k: v for k, v in manifest.items() if k in _KEPT}}
+    texts = {"manifest": {k: v for k, v in page_manifest(manifest).items() if k not in ("scripts", "wasm_threads")}}
     if shaders:
         texts["webgpu"] = {name: (folder / name).read_text(encoding="utf-8") for name in shaders}
     policy = (
@@ -94,24 +85,3 @@ def _json(value: object) -> str:
 
 def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def bundled(modules: Mapping[str, str]) -> str:
-    """Modules, their texts by name, as one script: each a function that is called once and returns its exports.
-
-    They are written for this: an import or an export takes one line, and names its module as "./FILE".
-    """
-    parts = ["const modules = {};"]
-    for name, text in modules.items():
-        text = _IMPORT.sub(lambda m: f'const {m[1] or m[2].replace(" as ", ": ")} = modules["{m[3]}"];', text)
-        text = _LATE.sub(r'modules["\1"]', text)
-        passed_on = [(m[1], m[2]) for m in _PASS_ON.finditer(text)]
-        exports = [m[2] for m in _EXPORT.finditer(text)]
-        text = _EXPORT.sub(r"\1", _PASS_ON.sub("", text))
-        for names_of, module in passed_on:
-            text += f'const {names_of} = modules["{module}"];\n'
-            exports += re.findall(r"\w+", names_of)
-        if re.search(r"^(import|export) ", text, re.MULTILINE) or "</script" in text:
-            raise AssertionError(f"web/{name}: an import or export that cannot be inlined")
-        parts.append(f'modules["{name}"] = (() => {{\n{text}\nreturn {{ {", ".join(exports)} }};\n}})();')
-    return "\n".join(parts) + "\n"
