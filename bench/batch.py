@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -269,20 +270,44 @@ def ray_sides(folder: Path) -> Iterator[Callable[[str], dict[str, Callable[[], f
 # --- rounds -----------------------------------------------------------------------------------------------------------
 
 
-def processor_seconds() -> float:
-    """Processor time of this process and all below it, with those that they have waited for."""
-    fields: dict[int, list[str]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended
-            continue
-    mine, found = {os.getpid()}, 0
-    while len(mine) > found:
-        found = len(mine)
-        mine |= {pid for pid, values in fields.items() if int(values[1]) in mine}
-    ticks = sum(int(value) for pid in mine for value in fields[pid][11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
+class Processors:
+    """Processor time of this process and all below it, looked at twice a second, as workers end within a round."""
+
+    def __init__(self) -> None:
+        self._ticks: dict[tuple[int, str], int] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Processors:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def seconds(self) -> float:
+        self._look()
+        return sum(self._ticks.values()) / os.sysconf("SC_CLK_TCK")
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.5):
+            self._look()
+
+    def _look(self) -> None:
+        fields: dict[int, list[str]] = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
+            except OSError:  # it has ended
+                continue
+        mine, found = {os.getpid()}, 0
+        while len(mine) > found:
+            found = len(mine)
+            mine |= {pid for pid, values in fields.items() if int(values[1]) in mine}
+        for pid in mine:
+            values = fields[pid]
+            self._ticks[pid, values[19]] = int(values[11]) + int(values[12])  # 19: when it began
 
 
 def alternate(sides: dict[str, Callable[[], float]]) -> dict[str, list[tuple[float, float]]]:
@@ -290,11 +315,12 @@ def alternate(sides: dict[str, Callable[[], float]]) -> dict[str, list[tuple[flo
     results = {name: run() for name, run in sides.items()}
     np.testing.assert_allclose(*results.values(), rtol=2e-3)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
-    for number in range(ROUNDS):
-        for name, run in sorted(sides.items(), reverse=number % 2 == 1):
-            began, used = time.perf_counter(), processor_seconds()
-            run()
-            times[name].append((time.perf_counter() - began, processor_seconds() - used))
+    with Processors() as processors:
+        for number in range(ROUNDS):
+            for name, run in sorted(sides.items(), reverse=number % 2 == 1):
+                began, used = time.perf_counter(), processors.seconds()
+                run()
+                times[name].append((time.perf_counter() - began, processors.seconds() - used))
     return times
 
 
