@@ -27,12 +27,19 @@ INLINE taps taps_of(int64_t i, int64_t size, int64_t resized) {
   return t;
 }
 
+// Sums are exact in both types: vectors of double are fast, and small processors have no double.
+#if __SIZEOF_POINTER__ >= 8
+typedef double tap_sum;
+#else
+typedef int64_t tap_sum;
+#endif
+
 // The weighted mean of bytes, rounded: floor(sum / total + 1/2). The quotient in double is off by
 // at most one.
-INLINE int64_t mean_of(const taps& t, int64_t sum) {
-  const int64_t parts = 2 * sum + t.total, whole = 2 * t.total;
-  const int64_t q = static_cast<int64_t>(static_cast<double>(parts) * t.per_part),
-                rest = parts - q * whole;
+INLINE int32_t mean_of(tap_sum total, double per_part, tap_sum sum) {
+  const tap_sum parts = 2 * sum + total, whole = 2 * total;
+  const int32_t q = static_cast<int32_t>(static_cast<double>(parts) * per_part);
+  const tap_sum rest = parts - static_cast<tap_sum>(q) * whole;
   return q + (rest >= whole) - (rest < 0);
 }
 

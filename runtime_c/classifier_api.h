@@ -98,18 +98,17 @@ const char* @name@_label(int32_t index) {
                                      : (c * size.height + y) * size.width + x;
   };
   p->inputs[impl::kPictureInput] = to;
-  if (new_width == width &&
-      new_height == height) {  // nothing is resized: a table gives the same values
-    impl::picture_value table[impl::kPictureChannels][256];
-    for (int c = 0; c < impl::kPictureChannels; ++c) {
-      for (int byte = 0; byte < 256; ++byte) table[c][byte] = impl::picture_element(byte, c);
-    }
+  constexpr int kChannels = impl::kPictureChannels;
+  impl::picture_value table[kChannels][256];
+  for (int c = 0; c < kChannels; ++c) {
+    for (int byte = 0; byte < 256; ++byte) table[c][byte] = impl::picture_element(byte, c);
+  }
+  if (new_width == width && new_height == height) {  // nothing is resized
     for (int64_t y = 0; y < size.height; ++y) {
       const uint8_t* pixel =
           rgb + static_cast<ptrdiff_t>(top + y) * stride + static_cast<ptrdiff_t>(3 * left);
       for (int64_t x = 0; x < size.width; ++x, pixel += 3) {
-        if constexpr (impl::kPictureChannels == 1)
-          to[place_of(y, x, 0)] = table[0][impl::grey_of(pixel)];
+        if constexpr (kChannels == 1) to[place_of(y, x, 0)] = table[0][impl::grey_of(pixel)];
         else
           for (int c = 0; c < 3; ++c)
             to[place_of(y, x, c)] = table[c][pixel[impl::kPictureBgr ? 2 - c : c]];
@@ -117,38 +116,63 @@ const char* @name@_label(int32_t index) {
     }
     return @NAME@_OK;
   }
-  constexpr int64_t kStrip = 32;  // columns per pass
-  impl::taps columns[kStrip];
+  // Strips of columns, in each the rows from the top. What a source row is across is kept, as the
+  // next rows of the result need it too; of their window that is more than kRows it is made anew.
+  constexpr int kStrip = 32, kLanes = kStrip * kChannels, kRows = 8;
   for (int64_t first = 0; first < size.width; first += kStrip) {
-    const int64_t last = first + kStrip < size.width ? first + kStrip : size.width;
-    for (int64_t x = first; x < last; ++x)
-      columns[x - first] = impl::taps_of(left + x, width, new_width);
+    const int count = first + kStrip < size.width ? kStrip : static_cast<int>(size.width - first);
+    impl::taps columns[kStrip];
+    impl::tap_sum totals[kLanes];
+    double parts[kLanes];
+    for (int k = 0; k < kLanes; ++k) totals[k] = 1, parts[k] = 0.5;
+    for (int x = 0; x < count; ++x) {
+      columns[x] = impl::taps_of(left + first + x, width, new_width);
+      for (int k = x * kChannels; k < (x + 1) * kChannels; ++k)
+        totals[k] = static_cast<impl::tap_sum>(columns[x].total), parts[k] = columns[x].per_part;
+    }
+    uint8_t across[kRows][kLanes];
+    int64_t held[kRows];
+    for (int64_t& row : held) row = -1;
     for (int64_t y = 0; y < size.height; ++y) {
       const impl::taps rows = impl::taps_of(top + y, height, new_height);
-      for (int64_t x = first; x < last; ++x) {
-        const impl::taps& t = columns[x - first];
-        int64_t down[3] = {};
-        for (int64_t j = rows.low, place = rows.offset; j < rows.high; ++j, place += rows.step) {
-          const uint8_t* pixel =
-              rgb + static_cast<ptrdiff_t>(j) * stride + static_cast<ptrdiff_t>(3 * t.low);
-          int64_t across[3] = {};
-          for (int64_t i = t.low, at = t.offset; i < t.high; ++i, at += t.step, pixel += 3) {
-            const int64_t weight = impl::tap(t, at);
-            if constexpr (impl::kPictureChannels == 1) {
-              across[0] += weight * impl::grey_of(pixel);
-            } else {
-              across[0] += weight * pixel[0], across[1] += weight * pixel[1],
-                  across[2] += weight * pixel[2];
+      impl::tap_sum down[kLanes] = {};
+      for (int64_t j = rows.low, place = rows.offset; j < rows.high; ++j, place += rows.step) {
+        uint8_t* const row = across[j % kRows];
+        if (held[j % kRows] != j) {
+          held[j % kRows] = j;
+          impl::tap_sum sums[kLanes] = {};
+          for (int x = 0; x < count; ++x) {
+            const impl::taps& t = columns[x];
+            const uint8_t* pixel =
+                rgb + static_cast<ptrdiff_t>(j) * stride + static_cast<ptrdiff_t>(3 * t.low);
+            int64_t sum[3] = {};
+            for (int64_t i = t.low, at = t.offset; i < t.high; ++i, at += t.step, pixel += 3) {
+              const int64_t weight = impl::tap(t, at);
+              if constexpr (kChannels == 1) {
+                sum[0] += weight * impl::grey_of(pixel);
+              } else {
+                sum[0] += weight * pixel[0], sum[1] += weight * pixel[1],
+                    sum[2] += weight * pixel[2];
+              }
             }
+            for (int c = 0; c < kChannels; ++c)
+              sums[x * kChannels + c] = static_cast<impl::tap_sum>(sum[c]);
           }
-          for (int c = 0; c < impl::kPictureChannels; ++c)
-            down[c] += impl::tap(rows, place) * impl::mean_of(t, across[c]);
+          for (int k = 0; k < kLanes; ++k)
+            row[k] = static_cast<uint8_t>(impl::mean_of(totals[k], parts[k], sums[k]));
         }
-        for (int c = 0; c < impl::kPictureChannels; ++c) {
-          const double byte =
-              static_cast<double>(impl::mean_of(rows, down[impl::kPictureBgr ? 2 - c : c]));
-          to[place_of(y, x, c)] = impl::picture_element(byte, c);
-        }
+        const impl::tap_sum weight = static_cast<impl::tap_sum>(impl::tap(rows, place));
+        for (int k = 0; k < kLanes; ++k) down[k] += weight * row[k];
+      }
+      uint8_t bytes[kLanes];
+      for (int k = 0; k < kLanes; ++k) {
+        const impl::tap_sum total = static_cast<impl::tap_sum>(rows.total);
+        bytes[k] = static_cast<uint8_t>(impl::mean_of(total, rows.per_part, down[k]));
+      }
+      for (int x = 0; x < count; ++x) {
+        const uint8_t* const pixel = bytes + x * kChannels;
+        for (int c = 0; c < kChannels; ++c)
+          to[place_of(y, first + x, c)] = table[c][pixel[impl::kPictureBgr ? 2 - c : c]];
       }
     }
   }

@@ -86,7 +86,8 @@ template <class T> T* cache_at(const @name@_predictor& p, size_t offset) {
   return reinterpret_cast<T*>(p.arena - kCacheBytes + offset);
 }
 void clear_text(@name@_predictor& p) {
-  for (size_t k = 0; k < kCacheBytes; ++k) p.arena[k - kCacheBytes] = 0;
+  uint8_t* const caches = p.arena - kCacheBytes;
+  for (size_t k = 0; k < kCacheBytes; ++k) caches[k] = 0;
   p.waiting = -1, p.length = 0, p.scored = -1;
 }
 //@ end

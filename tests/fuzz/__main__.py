@@ -1,6 +1,7 @@
 """Mutates model files and builds them: ``script/fuzz --count 20000 [--format NAME ...]``.
 
-With ``--operators`` small graphs of every operator and element type are compiled and compared instead (`operators.py`).
+With ``--operators`` small graphs of every operator and element type are compiled and compared instead (`operators.py`),
+with ``--interface`` the C API of bundles is called in any order with any arguments (`interface.py`).
 
 Each mutation must end in a clear error or in a verified build: no crash, no other exception, no more than 10 s of CPU
 time, no more than 4 GiB, no file outside the output folder. Mutation k of a seed is the same on every machine:
@@ -146,7 +147,13 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=0, help="show this many of the commonest error messages")
     parser.add_argument("--operators", action="store_true", help="random graphs of operators in place of damaged files")
     parser.add_argument("--machine", default="avx2", help="with --operators: whose vectors the code is written for")
+    parser.add_argument("--interface", action="store_true", help="calls of bundles' C API in place of damaged files")
+    parser.add_argument("--seconds", type=int, default=60, help="with --interface: how long for each bundle")
     given = parser.parse_args()
+    if given.interface:
+        from fuzz import interface
+
+        return 1 if interface.fuzz(given.seconds, given.seed) else 0
     if given.operators:
         from fuzz import operators
 

@@ -65,7 +65,7 @@ class Pictures:
 
     def take(self, start: int, count: int, size: int) -> Array:
         rows = [self._preprocess(_decoded(p, start + k)) for k, p in enumerate(self._pictures[start : start + count])]
-        return Whole(np.concatenate(rows)).take(0, count, size)
+        return Whole(rows[0] if count == 1 else np.concatenate(rows)).take(0, count, size)
 
 
 def _decoded(picture: Any, row: int) -> Array:
