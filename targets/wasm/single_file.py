@@ -20,6 +20,7 @@ from dlpack.targets.wasm.modules import (
     DEMO,
     FROM_FILE,
     LATE,
+    OPEN_MODULE,
     STRINGS_MODULE,
     WEBGPU_MODULE,
     late_demo,
@@ -31,7 +32,7 @@ LARGEST_WEIGHTS = 380 << 20
 """Browsers hold no text longer than 512 MiB, and base64 makes 4 characters of 3 bytes."""
 
 _KEPT = frozenset(
-    "format name strings inputs outputs shapes buckets ranges macs wasm webgpu script_bytes weights labels "
+    "format name strings inputs outputs shapes open buckets ranges macs wasm webgpu script_bytes weights labels "
     "features preprocess task tokenizer embedding decoder".split()
 )
 _IMPORT = re.compile(r'^import (?:\* as (\w+)|(\{[^}]*\})) from "\./([\w.]+)";$', re.MULTILINE)
@@ -52,6 +53,7 @@ def single_file(folder: Path, manifest: Manifest) -> str:
         weights = (folder / manifest["weights"]["file"]).read_bytes()
     shaders = {f["file"]: f for part, f in manifest.get("webgpu", {}).items() if part in ("plan", "shaders")}
     late = [LATE, *([WEBGPU_MODULE] if shaders else []), *([STRINGS_MODULE] if "strings" in manifest else [])]
+    late += [OPEN_MODULE] if "open" in manifest else []
     demo = [*DEMO[:-1], *late_demo(manifest), DEMO[-1]]
     script = bundled({**package_modules(manifest), **{name: web_text(name) for name in (*late, *demo)}})
     style = web_text("demo.css")

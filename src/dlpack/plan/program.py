@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
 from dlpack.graph.blocks import Block
 from dlpack.graph.ir import Sizes, TensorType
@@ -275,6 +277,30 @@ class ShapeSet:
 
 
 @dataclass(frozen=True)
+class OpenSets(Sequence[ShapeSet]):
+    """The sets of shapes of a program with open dimensions: so many, each made when it is asked for."""
+
+    size: int
+    made: Callable[[int], ShapeSet]
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, number: int) -> ShapeSet: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[ShapeSet]: ...
+
+    def __getitem__(self, number: int | slice) -> ShapeSet | Sequence[ShapeSet]:
+        if isinstance(number, slice):
+            return tuple(self.made(k) for k in range(*number.indices(self.size)))
+        if not -self.size <= number < self.size:
+            raise IndexError(number)
+        return self.made(number % self.size)
+
+
+@dataclass(frozen=True)
 class Embedding:
     """How a text's embedding is computed: the inputs by what they take (None: there is none), the length of a text in
     each set of shapes (0: it takes none), the output, its size, how tokens are pooled, and whether it gets length 1."""
@@ -353,7 +379,7 @@ class Program:
     """
 
     name: str
-    shape_sets: tuple[ShapeSet, ...]
+    shape_sets: Sequence[ShapeSet]
     kernels: tuple[NamedKernel, ...]
     weights: bytes
     prepare: tuple[Step, ...] = ()
@@ -395,9 +421,14 @@ class Program:
         return bool(self.shape_sets[0].sizes)
 
     @property
-    def own_sets(self) -> tuple[ShapeSet, ...]:
+    def own_sets(self) -> Sequence[ShapeSet]:
         """The sets of shapes that have steps of their own."""
         return self.shape_sets[:1] if self.counted else self.shape_sets
+
+    @property
+    def ends(self) -> Sequence[ShapeSet]:
+        """All sets of shapes, or where sizes are open the smallest and the largest, between which all others lie."""
+        return (self.shape_sets[0], self.shape_sets[-1]) if self.counted else self.shape_sets
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -419,4 +450,4 @@ class Program:
     @property
     def arena(self) -> Arena:
         """The largest, which all sets of shapes work in."""
-        return max((s.arena for s in self.shape_sets), key=lambda a: a.size)
+        return max((s.arena for s in self.own_sets), key=lambda a: a.size)
