@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import ClassVar, overload
 
 from dlpack.graph.blocks import Block
 from dlpack.graph.ir import Sizes, TensorType
@@ -131,6 +131,25 @@ class ShareStep(Step):
 
 
 @dataclass(frozen=True)
+class TapsStep(Step):
+    """Writes of which elements, and with which weights, each element along a dimension is made: interpolation, borders.
+
+    `places` (int32) and `weights` (float32, where there are some) have `whole` rows, more than the `to` elements of a
+    run; `source` is the run's number of elements that are read. `how` has the numbers of `HOW`, in its order, as
+    runtime_c/values.h describes them.
+    """
+
+    HOW: ClassVar = ("taps", "start", "low", "positions", "kernel", "rounding", "normalise", "scale", "shrink", "cubic")
+
+    places: Address
+    weights: Address | None
+    source: Size | int
+    to: Size | int
+    whole: int
+    how: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class FillStep(Step):
     """Gives rows of the open dimension a `value` behind their elements, up to a multiple of `FILLED` (loops/ir.py).
 
@@ -236,6 +255,8 @@ def operands(step: Step) -> tuple[Address, ...]:
         return tuple(a for inner in step.body for a in operands(inner))
     if isinstance(step, CopyStep | SpreadStep):
         return step.source, step.target
+    if isinstance(step, TapsStep):
+        return (step.places, *([step.weights] if step.weights else []))
     assert isinstance(step, HaloStep | FillStep | ShareStep)
     return (step.target,)
 
