@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.graph.ir import Sizes, TensorType
-from dlpack.graph.picture_node import PictureNode, is_open
+from dlpack.graph.ir import Node, Sizes, TensorType
+from dlpack.graph.picture_node import PictureNode, Witness, is_open
 from dlpack.graph.registry import Builder
 from dlpack.loops.sizes import Size
 
@@ -30,17 +30,28 @@ _DENOMINATOR = 64
 """Scales are fractions with at most this below the line."""
 
 
-def taps(n: PictureNode, b: Builder, x: str, axis: int, to: Size | None, **how: Any) -> str:
-    """A value along an axis at places that the step "Taps" computes; see `TapsStep`."""
+_ONE_PLACE = {
+    "taps": 1, "start": 0, "low": 0, "positions": 0, "rounding": 0, "normalise": 0, "scale": 0.0, "shrink": 1.0,
+    "cubic": 0.0,
+}  # fmt: skip
+
+
+def _followed(n: PictureNode, b: Builder, x: str, axis: int, to: Size | None, **how: Any) -> str:
+    """A value along an axis at places that the step "Taps" computes; see `TapsStep`, whose rule is `how`."""
+    how = {**_ONE_PLACE, **how}
     shape = list(b.type_of(x).shape)
-    own = {"from": n.known.get(x, (None,) * len(shape))[axis] or shape[axis], "to": to, **how}
+    sizes = n.known.get(x) or (None,) * len(shape)
+    own = {"from": sizes[axis] or shape[axis], "to": to, **how}
     shape[axis] = how["whole"]
     rows = (how["whole"], how["taps"])
     names = [b.fresh("places"), *([b.fresh("weights")] if KERNELS[how["kernel"]] in ("linear", "cubic") else [])]
     for name, dtype in zip(names, ("int32", "float32"), strict=False):
         b.types[name] = TensorType(dtype, rows)
     b.raw_internal("Taps", (), names, own)
-    return b.add_internal("FollowTaps", [x, *names], shape, axis=axis, to=to)
+    y = b.add_internal("FollowTaps", [x, *names], shape, axis=axis, to=to)
+    known = {**n.known, y: tuple(to if d == axis else s for d, s in enumerate(sizes))}
+    object.__setattr__(n, "known", known)
+    return y
 
 
 def _resize(n: PictureNode, b: Builder) -> bool:
@@ -61,7 +72,6 @@ def _resize(n: PictureNode, b: Builder) -> bool:
         raise n.fail("keeps the aspect ratio (keep_aspect_ratio_policy), so its scale depends on both sides")
     reach = {"nearest": 0, "linear": 1, "cubic": 2}[kernel]
     x = node.inputs[0]
-    known = dict(n.known)
     for d in sorted(changed, key=lambda a: t.shape[a] / shape[a]):
         scale, shrink = scales[d], 1.0
         if n.attr("antialias", 0) and reach and (scale is None or scale < 1):
@@ -69,18 +79,34 @@ def _resize(n: PictureNode, b: Builder) -> bool:
                 raise n.fail("smooths (antialias) by a scale that depends on the size: give it scales, not sizes")
             shrink = scale
         start = int(np.floor(-reach / shrink)) + 1
-        count = 2 * (1 - start) if reach else 1
-        whole = t.shape[d]
-        y = taps(
-            n, b, x, d, sizes[d], whole=whole, taps=count, start=start, scale=scale or 0.0, shrink=shrink,
+        x = _followed(
+            n, b, x, d, sizes[d], whole=t.shape[d], taps=2 * (1 - start) if reach else 1, start=start,
             positions=POSITIONS.index(mode), kernel=KERNELS.index(kernel), rounding=ROUNDINGS.index(rounding),
+            normalise=int(n.attr("exclude_outside", 0)) + 2 * (shrink < 1), scale=scale or 0.0, shrink=shrink,
             cubic=float(n.attr("cubic_coeff_a", -0.75)),
-            normalise=bool(n.attr("exclude_outside", 0)) + 2 * (shrink < 1), low=0,
         )  # fmt: skip
-        known[y] = tuple(sizes[d] if k == d else s for k, s in enumerate(known.get(x) or (None,) * len(shape)))
-        object.__setattr__(n, "known", known)
-        x = y
     b.add("Identity", [x], t.shape, output=node.outputs[0])
+    return True
+
+
+def enlarged(node: Node, witnesses: Sequence[Witness]) -> bool:
+    """Whether a value whose size is always the same is brought to one that depends on the picture's."""
+    if node.op not in ("Resize", "Upsample", "Expand"):
+        return False
+    return len({w.graph.types[node.outputs[0]].shape for w in witnesses if node.outputs[0] in w.graph.types}) > 1
+
+
+def _expand(n: PictureNode, b: Builder) -> bool:
+    """Repeated pixels, each by taps of a border."""
+    x, t = n.node.inputs[0], n.output_type()
+    shape = n.input_type(0).shape
+    if len(shape) != len(t.shape) or t.dtype != "float32":
+        raise n.fail("repeats a value over the picture, which is supported for values of as many dimensions of float32")
+    sizes = _new_sizes(n)
+    for d, (a, m) in enumerate(zip(shape, t.shape, strict=True)):
+        if a != m:
+            x = _followed(n, b, x, d, sizes[d], whole=m, kernel=KERNELS.index("edge"))
+    b.add("Identity", [x], t.shape, output=n.node.outputs[0])
     return True
 
 
@@ -165,21 +191,13 @@ def _pad(n: PictureNode, b: Builder) -> bool:
         return True
     if n.output_type().dtype != "float32":
         raise n.fail(f"mirrors {n.output_type().dtype}, and pictures of any size are of float32")
-    x, shape = n.node.inputs[0], list(n.input_type(0).shape)
-    known = dict(n.known)
+    x, shape = n.node.inputs[0], n.input_type(0).shape
     for d in range(rank):
         low, high = pads[d], pads[rank + d]
-        if not low and not high:
-            continue
-        size = n.sizes()[d]
-        to = None if size is None else size + (low + high)
-        y = taps(
-            n, b, x, d, to, whole=shape[d] + low + high, taps=1, start=0, scale=0.0, shrink=1.0, positions=0,
-            kernel=KERNELS.index(mode), rounding=0, cubic=0.0, normalise=0, low=low,
-        )  # fmt: skip
-        known[y] = tuple(to if k == d else s for k, s in enumerate(known.get(x) or (None,) * rank))
-        object.__setattr__(n, "known", known)
-        x = y
+        if low or high:
+            size = n.sizes()[d]
+            to = None if size is None else size + (low + high)
+            x = _followed(n, b, x, d, to, whole=shape[d] + low + high, kernel=KERNELS.index(mode), low=low)
     b.add("Identity", [x], n.output_type().shape, output=n.node.outputs[0])
     return True
 
@@ -308,6 +326,7 @@ def _arg_extreme(n: PictureNode, b: Builder) -> bool:
 
 REPLACED: Mapping[str, Callable[[PictureNode, Builder], bool]] = {
     **dict.fromkeys(("Resize", "Upsample"), _resize),
+    "Expand": _expand,
     "Pad": _pad,
     "InstanceNormalization": _instance_norm,
     "GroupNormalization": _group_norm,

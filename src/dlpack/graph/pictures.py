@@ -18,7 +18,7 @@ from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Graph, Node, Sizes, TensorType
 from dlpack.graph.picture_groups import plain_groups
 from dlpack.graph.picture_node import PictureNode, Witness, is_open, told
-from dlpack.graph.picture_rules import REPLACED, reshaped
+from dlpack.graph.picture_rules import REPLACED, enlarged, reshaped
 from dlpack.graph.registry import Builder, find
 from dlpack.graph.rewrite import rewrite
 from dlpack.loops.sizes import Size
@@ -99,7 +99,7 @@ def _compare(some: Graph, whole: Graph, sizes: Mapping[str, Sizes], numbers: Seq
     """Whether the model at another size is what the functions say."""
     if [(n.op, n.inputs, n.outputs) for n in some.nodes] != [(n.op, n.inputs, n.outputs) for n in whole.nodes]:
         raise UnsupportedError("the model has other nodes in another size")
-    resized = {i for n in whole.nodes if n.op in ("Resize", "Upsample", "Reshape") for i in n.inputs[1:]}
+    resized = {i for n in whole.nodes if n.op in ("Resize", "Upsample", "Reshape", "Expand") for i in n.inputs[1:]}
     for a, b in zip(some.nodes, whole.nodes, strict=True):
         if repr(sorted(a.attrs.items())) != repr(sorted(b.attrs.items())) or a.body is not None:
             raise UnsupportedError(told(b, "depends on the open dimension in another way than by its inputs' sizes"))
@@ -134,7 +134,7 @@ def for_any_size(graph: Graph, witnesses: Sequence[Witness] = ()) -> Graph:
     constants, types = dict(graph.constants), dict(graph.types)
     for node in graph.nodes:
         now = replace(graph, constants=constants, types=types)
-        if not any(is_open(sizes.get(i, ())) for i in node.inputs):
+        if not any(is_open(sizes.get(i, ())) for i in node.inputs) and not enlarged(node, witnesses):
             nodes.append(node)
             continue
         builder = Builder(now, node)
@@ -171,7 +171,7 @@ def _input_sizes(graph: Graph, name: str) -> Sizes:
 _AS_THEY_ARE = (
     "Conv", "GlobalMaxPool", "Transpose", "Concat", "BatchNormalization",
     "Identity", "Split", "Slice", "ConvTranspose", "Reshape", "DepthToSpace", "SpaceToDepth",
-    "ReduceLogSumExp", "Unsqueeze", "Squeeze",
+    "ReduceLogSumExp", "Unsqueeze", "Squeeze", "MatMul",
 )  # fmt: skip
 """Operators that become the same nodes in every size, besides the pointwise ones."""
 
@@ -299,7 +299,9 @@ def with_sizes(graph: Graph, known: Mapping[str, Sizes] | None = None) -> Graph:
         n = PictureNode(node, graph, sizes)
         if node.op == "Taps" and node.domain == "dlpack":
             sizes |= {o: (node.attrs["to"], None) for o in node.outputs}
-        if not any(is_open(n.sizes(k)) for k in range(len(node.inputs))):
+            continue
+        opens = (node.attrs.get("to"), *(s for k in range(len(node.inputs)) for s in n.sizes(k)))
+        if not is_open(opens):
             continue
         for o in filter(None, node.outputs):
             sizes[o] = _sizes_of(n)
@@ -391,6 +393,13 @@ def _reduced(n: PictureNode) -> Sizes:
     return tuple(None if d in axes else s for d, s in enumerate(n.sizes()) if keep or d not in axes)
 
 
+def _product(n: PictureNode) -> Sizes:
+    """Of channels, which come last, by the same matrix for all pixels."""
+    if n.sizes()[-1] or is_open(n.sizes(1)) or len(n.input_type(1).shape) != 2:
+        raise n.fail("sums over the open dimension, or has a matrix that depends on it (as attention over pixels has)")
+    return (*n.sizes()[:-1], None)
+
+
 def _sum_of_powers(n: PictureNode) -> Sizes:
     if any(n.sizes()[a] for a in n.attr("axes")):
         raise n.fail("sums powers over the open dimension")
@@ -428,6 +437,7 @@ _RULES: dict[str, Callable[[PictureNode], Sizes]] = {
     **dict.fromkeys(("ArgMax", "ArgMin"), _arg_extreme),
     "NormalizeRows": _same,
     "LogSumExp": _sum_of_powers,
+    "MatMul": _product,
     "Concat": _concat,
     "FollowTaps": lambda n: tuple(n.attr("to") if d == n.attr("axis") else s for d, s in enumerate(n.sizes())),
     "Repeat": _repeat,
