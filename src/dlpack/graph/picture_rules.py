@@ -163,14 +163,14 @@ def _new_sizes(n: PictureNode) -> Sizes:
 
 def _candidates(n: PictureNode, d: int, scale: float | None) -> Iterator[Size]:
     size = n.sizes()[d]
+    for sizes in n.known.values() if scale is None else ():  # what a size was taken from
+        yield from (s for k, s in enumerate(sizes) if s is not None and k == d)
     if size is not None:
         a, m = n.input_type(0).shape[d], n.output_type().shape[d]
         part = Fraction(scale).limit_denominator(_DENOMINATOR) if scale else Fraction(m, a)
         scaled = (size * part.numerator) // part.denominator
         if scaled is not None:
             yield scaled
-    for sizes in n.known.values():
-        yield from (s for k, s in enumerate(sizes) if s is not None and k == d)
 
 
 def _pad(n: PictureNode, b: Builder) -> bool:

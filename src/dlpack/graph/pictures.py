@@ -59,10 +59,10 @@ def _opened(
     """The graph of any size that is a multiple of its unit."""
     opens = {name: {d: Size(axis, times=units[axis]) for axis, d in enumerate(own)} for name, own in dims.items()}
     largest = clean(*(high for _, high, _ in bounds))
-    others: list[Witness] = []
-    for lower in (True, False):
-        other = [b[0] if lower else b[1] - b[2] for b in bounds]
-        others.append(Witness(clean(*other), tuple(n // u for n, u in zip(other, units, strict=True))))
+    others = [
+        Witness(clean(*other), tuple(n // u for n, u in zip(other, units, strict=True)))
+        for other in _other_sizes(largest, bounds)
+    ]
     own = Witness(largest, tuple(b[1] // u for b, u in zip(bounds, units, strict=True)))
     found = with_sizes(rewrite(for_any_size(replace(largest, opens=opens), (own, *others))))
     numbers = [_number(found, axis, b[1] // u) for axis, (b, u) in enumerate(zip(bounds, units, strict=True))]
@@ -72,6 +72,18 @@ def _opened(
     for w in others:
         _compare(w.graph, whole, sizes, w.numbers)
     return graph
+
+
+def _other_sizes(graph: Graph, bounds: Sequence[tuple[int, int, int]]) -> list[tuple[int, ...]]:
+    """Sizes at which the model is compared with the functions; more where functions are found by what they give."""
+    found = [tuple(low for low, _, _ in bounds), tuple(high - step for _, high, step in bounds)]
+    if any(n.op in ("Resize", "Upsample", "Expand") for n in graph.nodes):
+        found += [tuple(min(low + k * step, high) for low, high, step in bounds) for k in _APART]
+    return list(dict.fromkeys(found))
+
+
+_APART = (1, 2, 3, 5, 7, 12)
+"""Steps above the smallest size at which functions with different divisors differ."""
 
 
 def _number(graph: Graph, axis: int, largest: int) -> int:
