@@ -9,11 +9,12 @@ from textwrap import indent
 from typing import Any
 
 from dlpack.amalgamate import decoder, detector, sound, text_writer, tokenizer, transcriber
-from dlpack.amalgamate.cpp import literal, number_type
+from dlpack.amalgamate.cpp import AXES, literal, number_type
 from dlpack.amalgamate.runtime import sections
+from dlpack.amalgamate.steps import sizes_of_set
 from dlpack.amalgamate.wrap import wrapped
 from dlpack.graph.ir import BITS
-from dlpack.meaning.preprocess import CHANNELS, Preprocess
+from dlpack.meaning.preprocess import CHANNELS, Preprocess, by_shorter_side
 from dlpack.meaning.quantization import Quantization
 from dlpack.plan.program import Program, Tensor
 
@@ -98,7 +99,7 @@ def definitions(runtime: Mapping[str, str], program: Program, classifier: Classi
     if classifier.detector:
         tables += detector.tables(runtime, program, classifier.detector)
     code = "\n\n".join(texts[f"{part}_definition"] for part in classifier.parts)
-    cases = "\n".join(_case(k, [s.outputs[k] for s in program.shape_sets]) for k in range(len(program.outputs)))
+    cases = "\n".join(_case(k, [s.outputs[k] for s in program.ends]) for k in range(len(program.outputs)))
     code = code.replace("@cases@", cases)
     for place in ("classes[j]", "d"):
         label = f"@name@_label({place}.index)" if classifier.labels else "nullptr"
@@ -172,13 +173,17 @@ def _how(p: Preprocess, several: bool) -> str:
 def _picture(program: Program, p: Preprocess, sets: Sequence[Preprocess | None]) -> str:
     channels = CHANNELS[p.channels]
     rows = [f"{{{q.height}, {q.width}, {q.resize or 0}}}" if q else "{0, 0, 0}" for q in sets]
-    sizes = f"kPicture = {rows[0]}" if len(rows) == 1 else f"kPictures[] = {{{', '.join(rows)}}}"
+    sizes = f"constexpr picture_size kPicture = {rows[0]};"
+    if program.counted:
+        sizes = _open_picture(program, p, sets, rows)
+    elif len(rows) > 1:
+        sizes = f"constexpr picture_size kPictures[] = {{{', '.join(rows)}}};"
     mean, std = (", ".join(literal(v, "float64") for v in _numbers(values, channels)) for values in (p.mean, p.std))
     return "\n".join([
         f"constexpr int32_t kPictureInput = {_input(program, p)};",
         "// `resize`: size of the shorter side before cropping; 0: no cropping.\n"
         "struct picture_size {\n  int64_t height, width, resize;\n};",
-        f"constexpr picture_size {sizes};",
+        sizes,
         f"constexpr int kPictureChannels = {channels};",
         f"constexpr bool kPictureBgr = {_bool(p.channels == 'BGR')};",
         f"constexpr bool kPictureInterleaved = {_bool(p.layout == 'NHWC')};",
@@ -188,6 +193,34 @@ def _picture(program: Program, p: Preprocess, sets: Sequence[Preprocess | None])
         f"typedef {number_type(p.dtype)} picture_value;",
         *(_quantised_element(p.quantization) if p.quantization else _real_element(p.dtype)),
     ])  # fmt: skip
+
+
+def _open_picture(program: Program, p: Preprocess, sets: Sequence[Preprocess | None], rows: Sequence[str]) -> str:
+    """A function that gives the size in a set of shapes; `sets` and `rows` are those of some of them, the first one's
+    first."""
+    lines = ["picture_size picture_of([[maybe_unused]] int32_t set) {"]
+    if not program.pictures:  # of a batch one picture alone
+        same = all(row == rows[0] for row in rows)
+        return "\n".join(
+            [*lines, f"    return {'' if same else 'set != 0 ? picture_size{0, 0, 0} : '}picture_size{rows[0]};", "}"]
+        )
+    sizes = program.inputs[_input(program, p)].sizes
+    sides = sizes[2:] if p.layout == "NCHW" else sizes[1:3]
+    high, wide = (s.text(AXES[s.axis]) if s else str(n) for s, n in zip(sides, (p.height, p.width), strict=True))
+    lines += [
+        *sizes_of_set(program.bounds, "set"),
+        f"    const int64_t rows = {high}, columns = {wide};",
+    ]
+    if p.resize is None:
+        return "\n".join([*lines, "    return {rows, columns, 0};", "}"])
+    lines += [
+        "    const int64_t shorter = rows < columns ? rows : columns;",
+        "    [[maybe_unused]] const int64_t longer = rows < columns ? columns : rows;",
+    ]
+    resize = f"shorter * {p.resize} / {min(p.height, p.width)}"
+    if by_shorter_side([s for s in sets if s]):
+        resize = "shorter * 8 / 7 > longer ? shorter * 8 / 7 : longer"
+    return "\n".join([*lines, f"    return {{rows, columns, {resize}}};", "}"])
 
 
 def _real_element(dtype: str) -> tuple[str, ...]:

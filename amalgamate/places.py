@@ -18,7 +18,7 @@ class Places:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.arena = {p.key: p for s in program.shape_sets for p in s.places}
+        self.arena = {p.key: p for s in program.own_sets for p in s.places}
         self.stored = {
             "weights": sorted(program.weight_places, key=lambda p: p.offset),
             "prepared": sorted(program.prepared_places, key=lambda p: p.offset),

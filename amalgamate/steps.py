@@ -28,6 +28,7 @@ from dlpack.plan.program import (
     ShareStep,
     SpreadStep,
     Step,
+    TapsStep,
     WinogradStep,
 )
 
@@ -135,6 +136,7 @@ class StepPrinter:
             FillStep: "fill_behind",
             SpreadStep: "gather" if isinstance(step, SpreadStep) and step.back else "spread",
             ShareStep: "share",
+            TapsStep: "taps",
         }
         return names.get(type(step), "loop")
 
@@ -210,6 +212,16 @@ class StepPrinter:
             pointers = f"{self.pointer(step.target)}, {self.pointer(step.source)}"
             call = f"{'gather' if step.back else 'spread'}({pointers}, {len(step.dims)}, dims);"
             return [f"{pad}{{", f"{pad}    const spread_dim dims[] = {{{dims}}};", f"{pad}    {call}", f"{pad}}}"]
+        if isinstance(step, TapsStep):
+            weights = self.pointer(step.weights) if step.weights else "nullptr"
+            sizes = f"{_count(step.source)}, {_count(step.to)}, {step.whole}"
+            how = ", ".join(literal(v, "float64") if isinstance(v, float) else str(int(v)) for v in step.how)
+            return [
+                f"{pad}{{",
+                *wrapped(f"{pad}    const taps_rule rule = {{{sizes}, {how}}};"),
+                f"{pad}    write_taps({self.pointer(step.places)}, {weights}, rule);",
+                f"{pad}}}",
+            ]
         assert isinstance(step, ShareStep)
         count = " * ".join(f"static_cast<float>({n})" for n in (*map(_count, step.sizes), step.fixed))
         return [f"{pad}*{self.pointer(step.target)} = 1.0f / ({count});"]

@@ -41,7 +41,7 @@ def definitions(runtime: Mapping[str, str], program: Program) -> list[str]:
     return [
         "namespace @name@_impl { namespace {",
         next(s.text for s in wanted if s.name == "text_types"),
-        "\n".join([*part.constants, *(_embedding(part.embedding) if part.embedding else ())]),
+        "\n".join([*part.constants, *(_embedding(program, part.embedding) if part.embedding else ())]),
         *(s.text for s in wanted if s.name != "text_types"),
         f"// The steps of the normalizer.\nbool normalized({unused}text_work& w) {{\n  return {calls};\n}}",
         "}}  // namespace @name@_impl",
@@ -102,11 +102,19 @@ def _fills(program: Program, e: Embedding) -> list[str]:
     return lines
 
 
-def _embedding(e: Embedding) -> list[str]:
+def _embedding(program: Program, e: Embedding) -> list[str]:
+    if program.counted:
+        first, last = e.lengths
+        sets = len(program.shape_sets) if last else 1  # else of a batch, one text alone
+        step = (last - first) // (sets - 1) if sets > 1 else 0
+        told = f"return {first} + {step} * set;"
+    else:
+        sets = len(e.lengths)
+        told = f"constexpr int32_t lengths[] = {{{', '.join(map(str, e.lengths))}}};\n    return lengths[set];"
     return [
         f"constexpr int32_t kEmbedSize = {e.size}, kEmbedOutput = {e.output};",
-        f"constexpr int32_t kEmbedSets = {len(e.lengths)};",
-        f"constexpr int32_t kEmbedLengths[] = {{{', '.join(map(str, e.lengths))}}};",
+        f"constexpr int32_t kEmbedSets = {sets};",
+        f"int32_t embed_length([[maybe_unused]] int32_t set) {{\n    {told}\n}}",
         f"constexpr int32_t kEmbedLongest = {max(e.lengths)};",
         f"constexpr int kEmbedPooling = {_POOLINGS[e.pooling]};",
         f"constexpr bool kEmbedPooled = {str(e.pooling == 'none').lower()};  // the output is one row",

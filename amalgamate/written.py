@@ -27,6 +27,7 @@ _COUNTED = {
     "inputs": r"\1->sized_inputs",
     "outputs": r"\1->sized_outputs",
     "first_step": "",
+    "picture": r"@name@_impl::picture_of(\1->set)",
 }
 """The same where sets of shapes differ in the extent of an open dimension."""
 
@@ -144,7 +145,7 @@ TENSOR_WORDS = 8
 
 def _memory(program: Program, side_file: bool) -> tuple[int, int, int]:
     """A handle's words, and the bytes beside it of a predictor with and without memory for inputs and outputs."""
-    variants = program.shape_sets
+    variants = program.ends
     work = program.text.work_bytes if program.text else 0
     sets = zip(*([*v.inputs, *v.outputs] for v in variants), strict=True)
     rooms = list(program.rooms) or [max(t.nbytes for t in same) for same in sets]

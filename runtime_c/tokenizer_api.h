@@ -373,11 +373,11 @@ void pool_rows(const float* rows, int32_t begin, int32_t end, float* to) {
   }
   int32_t set = -1;
   for (int32_t k = 0; k < impl::kEmbedSets; ++k) {
-    if (impl::kEmbedLengths[k] >= count &&
-        (set < 0 || impl::kEmbedLengths[k] < impl::kEmbedLengths[set]))
+    if (impl::embed_length(k) >= count &&
+        (set < 0 || impl::embed_length(k) < impl::embed_length(set)))
       set = k;
   }
-  const int32_t length = impl::kEmbedLengths[set];
+  const int32_t length = impl::embed_length(set);
   const int32_t begin = impl::kTextPadLeft ? length - count : 0, end = begin + count;
 //@ shapes
   status = @name@_set_shape(p, set);

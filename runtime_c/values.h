@@ -170,6 +170,85 @@ template <class T> const T* spread(T* to, const T* from, int rank, const spread_
   return from;
 }
 
+//@ section write_taps
+// How the elements along a dimension are made of those of another: see TapsStep (plan/program.py).
+struct taps_rule {
+  int32_t from, to, whole;  // elements that are read, those of a run, and rows of the tables
+  int32_t taps, start, low;  // elements per row, the first beside its place, and a border's width
+  int32_t positions, kernel, rounding, normalise;  // numbers of names in graph/picture_rules.py
+  double scale, shrink, cubic;  // scale 0: to / from
+};
+
+inline int64_t floor_of(double x) {
+  const int64_t k = static_cast<int64_t>(x);
+  return static_cast<double>(k) > x ? k - 1 : k;
+}
+
+// Where element i lies among those that are read.
+inline double tap_position(const taps_rule& r, int64_t i, double scale) {
+  const double x = static_cast<double>(i);
+  switch (r.positions) {
+    case 0: return x / scale;
+    case 1: return r.to != 1 ? x * (r.from - 1) / (r.to - 1) : 0;
+    case 3: return r.to > 1 ? (x + 0.5) / scale - 0.5 : 0;
+    case 4: return r.from / 2.0 * (1 - r.to / (scale * r.from)) + (x + 0.5) / scale - 0.5;
+    case 5: return (x + 0.5) / scale;
+    default: return (x + 0.5) / scale - 0.5;
+  }
+}
+
+// Of an element so far away.
+inline double tap_weight(const taps_rule& r, double distance) {
+  const double d = distance < 0 ? -distance : distance, a = r.cubic;
+  if (r.kernel == 1) return d < 1 ? 1 - d : 0;
+  if (d <= 1) return ((a + 2) * d - (a + 3)) * d * d + 1;
+  return d < 2 ? ((a * d - 5 * a) * d + 8 * a) * d - 4 * a : 0;
+}
+
+// The element that is nearest, or that a border repeats.
+inline int64_t tap_place(const taps_rule& r, int64_t i, double scale) {
+  const int64_t n = r.from, k = i - r.low;
+  if (r.kernel == 4) return k;
+  if (r.kernel == 5) return (k % n + n) % n;
+  if (r.kernel == 3) {
+    if (n == 1) return 0;
+    const int64_t m = (k % (2 * n - 2) + 2 * n - 2) % (2 * n - 2);
+    return m < n ? m : 2 * n - 2 - m;
+  }
+  const double x = static_cast<double>(floor_of(tap_position(r, i, scale) * 1e9 + 0.5)) / 1e9;
+  const int64_t down = floor_of(x), up = -floor_of(-x);
+  switch (r.rounding) {
+    case 0: return -floor_of(-(x - 0.5));
+    case 1: return floor_of(x + 0.5);
+    case 2: return down;
+    default: return up;
+  }
+}
+
+// Writes the rows of the tables; those behind a run's repeat its last.
+inline void write_taps(int32_t* places, float* weights, const taps_rule& r) {
+  const double scale = r.scale != 0 ? r.scale : static_cast<double>(r.to) / r.from;
+  for (int64_t row = 0; row < r.whole; ++row, places += r.taps) {
+    const int64_t i = row < r.to ? row : r.to - 1;
+    const double x = weights != nullptr ? tap_position(r, i, scale) : 0;
+    const int64_t first = weights != nullptr ? -floor_of(-x) - 1 + r.start : tap_place(r, i, scale);
+    double total = 0;
+    for (int32_t t = 0; t < r.taps; ++t) {
+      const int64_t k = first + t;
+      places[t] = static_cast<int32_t>(k < 0 ? 0 : k < r.from ? k : r.from - 1);
+      if (weights == nullptr) continue;
+      const bool outside = (r.normalise & 1) != 0 && (k < 0 || k >= r.from);
+      const double w = outside ? 0 : tap_weight(r, (static_cast<double>(k) - x) * r.shrink);
+      weights[t] = static_cast<float>(w);
+      total += w;
+    }
+    if (weights == nullptr) continue;
+    for (int32_t t = 0; r.normalise != 0 && t < r.taps; ++t)
+      weights[t] = static_cast<float>(weights[t] / (total == 0 ? 1 : total));
+    weights += r.taps;
+  }
+}
+
 //@ section gather
 //@ needs spread
 // Copies elements with gaps between them to dense ones. Returns what lies behind those written.

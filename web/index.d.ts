@@ -9,6 +9,15 @@ export interface Progress {
   total: number;
 }
 
+/** An extent: times * floor((size + plus) / by) + then; what is left out is 1 of factors, else 0. */
+export interface ExtentRule {
+  dimension: number;
+  plus?: number;
+  by?: number;
+  times?: number;
+  then?: number;
+}
+
 export interface TensorInfo {
   name: string;
   dtype:
@@ -126,6 +135,16 @@ export interface Manifest {
    * in which the input takes a picture: its batch is 1.
    */
   shapes?: { inputs: TensorInfo[]; outputs: TensorInfo[]; preprocess?: PreprocessSpec }[];
+  /** Where sizes are open: their bounds, and by tensor and dimension the extents that follow from them. */
+  open?: {
+    dimensions: { smallest: number; largest: number; step: number }[];
+    inputs: Record<string, Record<number, ExtentRule>>;
+    outputs: Record<string, Record<number, ExtentRule>>;
+    /** Multiply-adds of a run of the largest size. */
+    macs: number;
+    /** "8/7": pictures are resized to that part of the shorter side; else in proportion to the first set's. */
+    resize?: string;
+  };
   /** Where a set is made for each length of a dimension: which dimensions are padded and cut, by input and output. */
   buckets?: { sizes: number[]; inputs: Record<string, number[]>; outputs: Record<string, number[]> };
   /** Of a model that generates text: its inputs, the tokens that a predictor keeps, how many there are, and are read at once. */
@@ -203,9 +222,10 @@ export class Predictor {
   readonly shape: number;
   /**
    * Takes the set of that number, for inputs that have as many elements in several; else their lengths choose it, that of
-   * the last run first. With buckets, inputs between two of them are padded with zeros and outputs are cut back.
+   * the last run first. With buckets, inputs between two of them are padded with zeros and outputs are cut back. Where
+   * sizes are open, the shapes of inputs may stand for the number: `setShape({ image: [1, 3, 480, 640] })`.
    */
-  setShape(number: number): void;
+  setShape(shape: number | Record<string, number[]>): void;
   /** Computes all outputs; data are in the order of the shapes. */
   run<T extends TensorData | string[] = TensorData>(
     inputs: Record<string, TensorData | number[] | string[]>,

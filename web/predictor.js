@@ -50,6 +50,7 @@ export class Predictor {
       throw new TypeError("load expects a bundle's address or its parts, {manifest, wasm, weights}");
     const manifest = parts.manifest;
     const { build, threads } = chosenBuild(manifest, options, parts.wasm);
+    if (manifest.open) (await import("./open_sizes.js")).addSets(manifest);
     if (manifest.strings) (await import("./strings.js")).addTypes(TYPES, manifest);
     const opening = webGpu(manifest, parts, options);
     const module = await compile(await parts.wasm[build], `${manifest.name}.${build}.wasm`);
@@ -203,9 +204,10 @@ export class Predictor {
     this.outputs = ownOutputs(outputs).map((t) => ({ ...t, shape: resized(t.shape, dims(t.name), length) }));
   }
 
-  /** Takes the set of shapes of that number in `manifest.shapes`; inputs of another length do so, too. */
-  setShape(number) {
+  /** Takes the set of shapes of that number, or with open sizes of those shapes; inputs of another length do so, too. */
+  setShape(shape) {
     this._open();
+    const number = this._sets.numberOf?.(shape) ?? shape;
     if (!this._sets[number]) throw new RangeError(`${this.name} has no shapes number ${number}; it has ${this._sets.length}`);
     if (number !== this.shape) {
       this._check(this._call("set_shape", this._handle, number));

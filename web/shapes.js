@@ -13,7 +13,7 @@ export function pictureSet(sets, now) {
 /** The number of the set in which the inputs have as many elements as these, `now` before the others; -1 without one. */
 export function fittingSet(sets, now, inputs) {
   const fits = (set) => set.inputs.every((t) => inputs[t.name]?.length === product(t.shape));
-  return fits(sets[now]) ? now : sets.findIndex(fits);
+  return fits(sets[now]) ? now : (sets.fitting?.(inputs) ?? sets.findIndex(fits));
 }
 
 /** The inputs padded with zeros to the next bucket, and their length; 0 where they fill one, or fit none. */

@@ -55,7 +55,7 @@ def _inspect_bundle(path: Path) -> dict[str, Any]:
 
     m = read_manifest(path)
     try:
-        more: dict[str, Any] = {key: m[key] for key in ("shapes", "tried") if key in m}
+        more: dict[str, Any] = {key: m[key] for key in ("shapes", "open", "tried") if key in m}
         return {
             "inputs": m["inputs"],
             "outputs": m["outputs"],

@@ -18,7 +18,7 @@ import numpy as np
 
 from dlpack.amalgamate.written import HANDLE_WORDS
 from dlpack.errors import ToolchainError, UsageError
-from dlpack.meaning.shape_sets import sets_of
+from dlpack.meaning.shape_sets import shown_sets
 from dlpack.targets.base import Manifest
 
 _ALLOC, _WRITE, _EXEC = 2, 1, 4
@@ -91,9 +91,9 @@ def read_stack(usage: Path, name: str) -> int:
 
 def predictor_ram(manifest: Manifest, stack: int, bind: bool) -> Ram:
     """What the emitted file lays out in a predictor's memory on a 32-bit machine: NAME_MEMORY_BYTES, and the stack."""
-    sets = sets_of(manifest)
+    sets = list(shown_sets(manifest).values())
     rooms = [max(map(_nbytes, same)) for kind in _KINDS for same in zip(*(s[kind] for s in sets), strict=True)]
-    words = len(rooms) + HANDLE_WORDS + ("weights" in manifest) + (len(sets) > 1) + ("tried" in manifest)
+    words = len(rooms) + HANDLE_WORDS + ("weights" in manifest) + (len(sets) > 1) + ("open" in manifest)
     tensors = 0 if bind else sum(map(_round_up, rooms))
     return Ram(manifest["arena"]["bytes"] + manifest["prepared_bytes"], tensors, _round_up(4 * words) + 64, stack)
 

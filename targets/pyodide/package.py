@@ -103,7 +103,9 @@ def python_files(kind: str) -> dict[str, bytes | Path]:
     runtime = resources.files("dlpack.targets.wasm.runtime")
     opener = {"wasm": "standalone.py"}.get(kind, f"{kind}.py")
     names = ("__init__.py", "module.py", "buffers.py", "predictor.py", opener)
-    return {**{name: (runtime / name).read_bytes() for name in names}, "py.typed": b""}
+    sizes = resources.files("dlpack.meaning") / "open_sizes.py"
+    files = {**{name: (runtime / name).read_bytes() for name in names}, sizes.name: sizes.read_bytes()}
+    return {**files, "py.typed": b""}
 
 
 def metadata(manifest: Manifest, standalone: bool) -> str:

@@ -19,11 +19,11 @@ def run_wheel(folder: Path, name: str, wheel: str) -> None:
     predictor = package.Predictor()
     formats = package.buffers.FORMATS
     inputs = {}
-    sets = predictor.manifest.get("shapes")
-    for k, (tensor, (dtype, _)) in enumerate(predictor.inputs.items()):
+    predictor.set_shape(int((folder / "in" / "set").read_text()))
+    shaped = {"shapes", "open"} & predictor.manifest.keys()
+    for k, (tensor, (dtype, shape)) in enumerate(predictor.inputs.items()):
         data = memoryview(bytearray((folder / "in" / str(k)).read_bytes()))
-        shape = sets[int((folder / "in" / "set").read_text())]["inputs"][k]["shape"] if sets else None
-        inputs[tensor] = data.cast(formats[dtype], shape) if shape else data.cast(formats[dtype])
+        inputs[tensor] = data.cast(formats[dtype], shape) if shape and shaped else data.cast(formats[dtype])
     for build in predictor.manifest.get("wasm") or predictor.manifest["side_module"]:
         out = folder / f"{wheel} out" / build
         out.mkdir(parents=True)

@@ -114,7 +114,7 @@ def _program(emulator: Emulator, bundle: Path, digest: str) -> Path:  # noqa: AR
             f'-DHEADER="{manifest["header"]}"',
             f"-I{bundle}",
         ]
-        defines += ["-DSEVERAL_SHAPES"] if "shapes" in manifest else []
+        defines += ["-DSEVERAL_SHAPES"] if {"shapes", "open"} & manifest.keys() else []
         defines += ["-DSEVERAL_VARIANTS"] if "variants" in manifest else []
         defines += ["-DBIND_ONLY"] if manifest.get("microcontroller", {}).get("bind") else []
         flags = [*FLAGS, *defines, *emulator.link_flags(scratch), *emulator.flags]

@@ -25,6 +25,9 @@ WEBGPU_MODULE = "webgpu.js"
 STRINGS_MODULE = "strings.js"
 """The one that is imported where the model has strings."""
 
+OPEN_MODULE = "open_sizes.js"
+"""The one that is imported where sizes are open."""
+
 WARM_UP_MODULE = "warm_up.js"
 """The one that is imported where the weights take long to arrive."""
 
@@ -59,6 +62,7 @@ FILES = (
     LATE,
     WEBGPU_MODULE,
     STRINGS_MODULE,
+    OPEN_MODULE,
     WARM_UP_MODULE,
     "worker.js",
     "worker.d.ts",

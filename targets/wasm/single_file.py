@@ -18,6 +18,7 @@ from dlpack.targets.wasm.compile import BUILDS
 from dlpack.targets.wasm.modules import (
     FROM_FILE,
     LATE,
+    OPEN_MODULE,
     STRINGS_MODULE,
     WEBGPU_MODULE,
     demo_modules,
@@ -43,6 +44,7 @@ def single_file(folder: Path, manifest: Manifest) -> str:
         weights = (folder / manifest["weights"]["file"]).read_bytes()
     shaders = {f["file"]: f for part, f in manifest.get("webgpu", {}).items() if part in ("plan", "shaders")}
     late = [LATE, *([WEBGPU_MODULE] if shaders else []), *([STRINGS_MODULE] if "strings" in manifest else [])]
+    late += [OPEN_MODULE] if "open" in manifest else []
     modules = {**package_modules(manifest), **{name: written(name) for name in late}, **demo_modules(manifest)}
     script = bundled(modules, names_of_browsers())
     style = web_text("demo.css")

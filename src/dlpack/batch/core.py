@@ -94,7 +94,10 @@ class Scorer:
                 )
         self.inputs = {t["name"]: Tensor(t["dtype"], tuple(t["shape"][1:])) for t in rowed}
         self.outputs = {t["name"]: Tensor(t["dtype"], tuple(t["shape"][1:])) for t in wanted}
-        self.batches = tuple(sorted({size for s in sets_of(manifest) if (size := self._batch_of(s))}))
+        sets = sets_of(manifest)
+        if len(manifest.get("open", {}).get("dimensions", ())) > 1:
+            sets = sets[:1]  # rows of other sizes are other rows
+        self.batches = tuple(sorted({size for s in sets if (size := self._batch_of(s))}))
         if pictures is not None and "preprocess" not in manifest:
             raise UsageError(f"{self._name} takes no pictures: build it with --preprocess")
         self._picture_input = manifest["preprocess"]["input"] if pictures is not None else None

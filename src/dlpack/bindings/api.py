@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from dlpack.graph.ir import HALVES, STORED
 from dlpack.meaning.quantization import is_real
-from dlpack.meaning.shape_sets import set_name
+from dlpack.meaning.open_sizes import OpenSizes
+from dlpack.meaning.shape_sets import set_name, sets_of
+
+_T = TypeVar("_T")
 
 _STORED = {name: kind for name, kind in STORED.items() if name not in HALVES}
 """The types that no language has; each element is in a byte."""
@@ -19,19 +22,20 @@ _STORED = {name: kind for name, kind in STORED.items() if name not in HALVES}
 class Tensor:
     """An input or output: row-major, of `shape`; `dtype` as in numpy; `meaning` says what its numbers stand for.
 
-    `shapes`: that in each set of shapes, where there are several.
+    `shapes`: that in each set of shapes, where there are several; `ends`: of open sizes the smallest and the largest.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     meaning: str = ""
-    shapes: tuple[tuple[int, ...], ...] = ()
+    shapes: Sequence[tuple[int, ...]] = ()
+    ends: tuple[tuple[int, ...], ...] = ()
 
     @property
     def size(self) -> int:
         """The number of elements, of several sets of shapes the most."""
-        return max(map(math.prod, self.shapes or (self.shape,)))
+        return max(map(math.prod, self.ends or self.shapes or (self.shape,)))
 
     @property
     def sizes(self) -> list[int]:
@@ -41,8 +45,23 @@ class Tensor:
     @property
     def type(self) -> str:
         """As in "float32 1x3x224x224"."""
-        told = dict.fromkeys("x".join(map(str, shape)) or "scalar" for shape in self.shapes or (self.shape,))
-        return f"{self.dtype} {' or '.join(told)}"
+        several = self.ends or self.shapes or (self.shape,)
+        told = dict.fromkeys("x".join(map(str, shape)) or "scalar" for shape in several)
+        return f"{self.dtype} {(' to ' if self.ends else ' or ').join(told)}"
+
+
+@dataclass(frozen=True)
+class _OfSets(Sequence[_T]):
+    """Something of each set of shapes, made when it is asked for."""
+
+    sets: Sequence[Mapping[str, Any]]
+    of: Callable[[Mapping[str, Any]], _T]
+
+    def __len__(self) -> int:
+        return len(self.sets)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.of(self.sets[number])
 
 
 @dataclass(frozen=True)
@@ -218,6 +237,7 @@ class Api:
     all `outputs`. With `classes` it classifies: by the output `scores`, from a picture of bytes R, G, B if `pictures`,
     else from its inputs. With `boxes` it finds things in pictures instead: at most `most`, whose score is by default at
     least `threshold`. `labels`: its classes have names. `sets`: its sets of shapes in words, where there are several;
+    `open`: the rule that they follow (the manifest's), where sizes are open;
     `threads`: the most that it computes on. `texts`: what it does with texts. `flags`: what NAME.cc is compiled with by
     hand.
     """
@@ -237,9 +257,10 @@ class Api:
     boxes: bool = False
     threshold: float = 0.0
     most: int = 0
-    sets: tuple[str, ...] = ()
+    sets: Sequence[str] = ()
     threads: int = 1
     texts: Texts = Texts()
+    open: Mapping[str, Any] | None = None
 
     @property
     def functions(self) -> Iterator[Function]:
@@ -296,12 +317,12 @@ def describe(manifest: Mapping[str, Any], flags: str) -> Api:
     classes = (bool(manifest.get("labels") and manifest["inputs"]) or pictures) and not detects
     use = "detect" if boxes else "classify"
     inputs = tuple(
-        _tensor(t, f"what {use} makes of a picture" if picture else "", shapes=_shapes(manifest, "inputs", k))
-        for k, t in enumerate(manifest["inputs"])
+        _tensor(manifest, "inputs", k, f"what {use} makes of a picture" if picture else "")
+        for k in range(len(manifest["inputs"]))
     )
     outputs = tuple(
-        _tensor(t, "a score for each class" if classes else "", k == scores, _shapes(manifest, "outputs", k))
-        for k, t in enumerate(manifest["outputs"])
+        _tensor(manifest, "outputs", k, "a score for each class" if classes else "", k == scores)
+        for k in range(len(manifest["outputs"]))
     )
     return Api(
         name=manifest["name"],
@@ -319,9 +340,10 @@ def describe(manifest: Mapping[str, Any], flags: str) -> Api:
         boxes=boxes,
         threshold=float(task["threshold"]) if boxes else 0.0,
         most=task["most"] if boxes else 0,
-        sets=tuple(set_name(s) for s in manifest.get("shapes", ())),
+        sets=_OfSets(_several(manifest), set_name),
         threads=manifest.get("threads", 1),
         texts=_texts(manifest),
+        open=manifest.get("open"),
     )
 
 
@@ -335,13 +357,13 @@ def _texts(manifest: Mapping[str, Any]) -> Texts:
     )
 
 
-def _shapes(manifest: Mapping[str, Any], side: str, index: int) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(s[side][index]["shape"]) for s in manifest.get("shapes", ()))
+def _several(manifest: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The sets of shapes where there are several."""
+    return sets_of(manifest) if {"shapes", "open"} & manifest.keys() else ()
 
 
-def _tensor(
-    told: Mapping[str, Any], meaning: str, applies: bool = True, shapes: tuple[tuple[int, ...], ...] = ()
-) -> Tensor:
+def _tensor(manifest: Mapping[str, Any], side: str, index: int, meaning: str, applies: bool = True) -> Tensor:
+    told = manifest[side][index]
     parts = [meaning] if meaning and applies else []
     if told.get("probabilities"):
         parts = ["a probability for each class" if parts else "probabilities"]
@@ -349,13 +371,18 @@ def _tensor(
         parts.append(f"quantised: q stands for (q - {quantization['zero_point']}) * {quantization['scale']:g}")
     if told["dtype"] in _STORED:
         parts.insert(0, f"{told['dtype']}, each in a byte")
+    width: tuple[int, ...] = ()
     if told["dtype"].startswith("S"):
-        width = int(told["dtype"][1:])
-        parts.insert(0, f"strings: UTF-8 in {width} bytes each, filled up with zeros, one at least")
-        shapes = tuple((*shape, width) for shape in shapes)
-        return Tensor(told["name"], "uint8", (*told["shape"], width), "; ".join(parts), shapes)
-    dtype = _STORED.get(told["dtype"], told["dtype"])
-    return Tensor(told["name"], dtype, tuple(told["shape"]), "; ".join(parts), shapes)
+        width = (int(told["dtype"][1:]),)
+        parts.insert(0, f"strings: UTF-8 in {width[0]} bytes each, filled up with zeros, one at least")
+
+    def shape(s: Mapping[str, Any]) -> tuple[int, ...]:
+        return (*s[side][index]["shape"], *width)
+
+    dtype = "uint8" if width else _STORED.get(told["dtype"], told["dtype"])
+    sets = _several(manifest)
+    ends = tuple(map(shape, sets.ends().values())) if isinstance(sets, OpenSizes) else ()
+    return Tensor(told["name"], dtype, shape(manifest), "; ".join(parts), _OfSets(sets, shape), ends)
 
 
 def _scores(manifest: Mapping[str, Any]) -> int:

@@ -34,12 +34,14 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Binding:
-    """A language. `write(bundle, folder)` fills bindings/NAME; `needs_library`: only where the target has a library."""
+    """A language. `write(bundle, folder)` fills bindings/NAME; `needs_library`: only where the target has a library;
+    `by_rule`: it has no tables by set of shapes, so there may be any number of them."""
 
     name: str
     about: str
     write: Callable[[Bundle, Path], None]
     needs_library: bool = True
+    by_rule: bool = False
 
 
 def fill(

@@ -147,8 +147,9 @@ def wrapped(declaration: str, room: int = 108) -> str:
 
 
 def sets(api: Api, form: str) -> str:
-    """A line per set of shapes, by a `form` with {number} and {shown}, its shapes."""
-    return "\n".join(form.format(number=number, shown=shown(name)) for number, name in enumerate(api.sets))
+    """A line per set of shapes, by a `form` with {number} and {shown}, its shapes; of open sizes the first and last."""
+    numbers = (0, len(api.sets) - 1) if api.open else range(len(api.sets))
+    return "\n".join(form.format(number=number, shown=shown(api.sets[number])) for number in numbers)
 
 
 def sizes(api: Api, tensors: Iterable[Tensor], row: str = "[{}]") -> str:

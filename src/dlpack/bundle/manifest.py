@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dlpack import __version__
-from dlpack.meaning.preprocess import Preprocess
+from dlpack.meaning.open_batch import OpenBatch
+from dlpack.meaning.preprocess import Preprocess, by_shorter_side
 from dlpack.meaning.quantization import Meaning
 from dlpack.plan.memory import Arena
 from dlpack.plan.program import Program, ShapeSet, Tensor
@@ -95,13 +96,58 @@ def kernels_of(programs: Mapping[str, Program]) -> list[dict[str, Any]]:
 
 
 def shapes_of(program: Program, pictures: Sequence[Preprocess | None]) -> list[dict[str, Any]]:
-    """The manifest's `shapes`: an entry for each set of shapes if there are several, else empty."""
-    if len(program.shape_sets) == 1:
+    """The manifest's `shapes`: an entry for each set of shapes if there are several, else empty; those of open
+    dimensions follow a rule, see `open_of`."""
+    if len(program.shape_sets) == 1 or program.counted:
         return []
     sets = [{**described(s), "macs": s.macs, "arena": arena_facts(s.arena)} for s in program.shape_sets]
     for entry, picture in zip(sets, pictures, strict=False):
         entry |= {"preprocess": picture.to_json()} if picture else {}
     return sets
+
+
+def open_of(program: Program, dimensions: OpenBatch, pictures: Sequence[Preprocess | None]) -> dict[str, Any]:
+    """The manifest's `open`: the sizes of open dimensions, and the extents that follow from them, by tensor and
+    dimension; see `OpenSizes`. `pictures` is the preprocessing in some sets of shapes."""
+    taken = [p for p in pictures if p]
+    return {
+        "dimensions": [{"smallest": b.smallest, "largest": b.largest, "step": b.step} for b in dimensions.bounds],
+        **{
+            kind: {t.name: rules for k, t in enumerate(tensors) if (rules := _rules(program, kind, k))}
+            for kind, tensors in (("inputs", program.inputs), ("outputs", program.outputs))
+        },
+        "macs": program.shape_sets[-1].macs,
+        **({"resize": "8/7"} if taken and by_shorter_side(taken) else {}),
+    }
+
+
+def _rules(program: Program, kind: str, k: int) -> dict[str, dict[str, int]]:
+    """The open dimensions of an input or output: each extent as a function of the size of the `dimension`, which is
+    ``times * ((size + plus) // by) + then``. What is left out is 1 of factors, else 0."""
+    first, second = (getattr(s, kind)[k] for s in program.shape_sets[:2])
+    rules = {}
+    for d, (a, b) in enumerate(zip(first.shape, second.shape, strict=True)):
+        size = first.sizes[d] if first.sizes else None
+        if program.pictures and size:
+            unit = program.bounds[size.axis].unit
+            told = {"plus": size.plus * unit, "by": size.by * unit, "times": size.times, "then": size.then}
+            if told == {"plus": 0, "by": unit, "times": unit, "then": 0}:
+                told = {}
+            rules[str(d)] = {"dimension": size.axis, **_but_usual(told)}
+        elif not program.pictures and a != b:  # it grows by as much from set to set
+            smallest = _first_size(program)
+            rules[str(d)] = {"dimension": 0, **_but_usual({"times": b - a, "then": a - (b - a) * smallest})}
+    return rules
+
+
+def _first_size(program: Program) -> int:
+    """The size of the open dimension in the first set of shapes."""
+    return program.shape_sets[0].extent or program.shape_sets[0].samples
+
+
+def _but_usual(rule: Mapping[str, int]) -> dict[str, int]:
+    usual = {"plus": 0, "by": 1, "times": 1, "then": 0}
+    return {key: n for key, n in rule.items() if n != usual[key]}
 
 
 def decoder_of(program: Program) -> dict[str, Any]:

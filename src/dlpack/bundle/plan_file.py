@@ -20,6 +20,7 @@ from dlpack.plan.program import (
     ShareStep,
     SpreadStep,
     Step,
+    TapsStep,
 )
 
 
@@ -57,7 +58,10 @@ def _block(facts: dict[str, Any]) -> dict[str, Any]:
 def _step_name(step: Step) -> str:
     if isinstance(step, CallStep):
         return step.kernel
-    names = {HaloStep: "fill_halo", FillStep: "fill_behind", CopyStep: "copy", SpreadStep: "spread", ShareStep: "share"}
+    names = {
+        HaloStep: "fill_halo", FillStep: "fill_behind", CopyStep: "copy", SpreadStep: "spread", ShareStep: "share",
+        TapsStep: "taps",
+    }  # fmt: skip
     return names.get(type(step), "loop")
 
 

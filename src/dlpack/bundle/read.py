@@ -37,7 +37,7 @@ _FORM: dict[str, type | tuple[type, ...]] = {
     "name": str, "tool": str, "target": str, "machine": str, "model_sha256": str, "opset": str, "source": str,
     "header": str, "library": str, "inputs": list, "outputs": list, "ranges": list, "labels": list, "features": list,
     "shapes": list, "variants": list, "verified_on": list, "macs": int, "weights_bytes": int, "threads": int,
-    "code_bytes": int,
+    "code_bytes": int, "open": dict,
     "arena": dict, "weights": dict, "files": dict, "task": dict, "preprocess": dict, "wasm": dict, "android": dict,
     "microcontroller": dict, "verification": (dict, list), "tolerance": (int, float), "tolerances": dict,
 }  # fmt: skip
@@ -45,6 +45,25 @@ _FORM: dict[str, type | tuple[type, ...]] = {
 
 _NEEDED = ("name", "target", "source", "header", "inputs", "outputs", "ranges")
 """The keys without which nothing can be done with a bundle."""
+
+
+def _are_open(told: dict[str, Any]) -> bool:
+    """Whether these are sizes of open dimensions, and extents that follow from them."""
+
+    def numbers(of: Any, *needed: str) -> bool:
+        return isinstance(of, dict) and {*needed} <= of.keys() and all(type(n) is int for n in of.values())
+
+    dims = told.get("dimensions")
+    if type(told.get("macs")) is not int or not isinstance(dims, list) or not all(numbers(d, "smallest", "largest", "step") and d["step"] > 0 for d in dims):
+        return False
+    rules = [told.get(kind) for kind in ("inputs", "outputs")]
+    if not all(isinstance(of, dict) and all(isinstance(own, dict) for own in of.values()) for of in rules):
+        return False
+    extents = [(d, rule) for of in rules if of for own in of.values() for d, rule in own.items()]
+    return all(
+        d.isdigit() and numbers(rule, "dimension") and rule["dimension"] in range(len(dims)) and rule.get("by", 1) > 0
+        for d, rule in extents
+    )
 
 
 def _damage(manifest: dict[str, Any]) -> str:
@@ -62,6 +81,8 @@ def _damage(manifest: dict[str, Any]) -> str:
         for tensor in (*place["inputs"], *place["outputs"]):
             if not _is_tensor(tensor):
                 return f"{str(tensor)[:60]} is no input or output"
+    if "open" in manifest and not _are_open(manifest["open"]):
+        return "its 'open' is no rule for sizes"
     if not all(isinstance(text, str) for text in manifest.get("files", {}).values()):
         return "its 'files' are no checksums"
     return ""

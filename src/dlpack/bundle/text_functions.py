@@ -94,7 +94,7 @@ class TextFunctions:
             status = self._function("embed")(
                 self._open(), data, ctypes.c_size_t(len(data)), int(cut), _address(embedding)
             )
-            if "shapes" in self.manifest:
+            if {"shapes", "open"} & self.manifest.keys():
                 self._used(self._function("shape")(self._open()))
         if status == TOO_LONG and len(data) > self.manifest["tokenizer"]["text_bytes"]:
             raise self._too_long(data)

@@ -16,7 +16,10 @@ import numpy as np
 
 from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Graph, Node, Sizes, TensorType
-from dlpack.graph.registry import Builder, Context, find
+from dlpack.graph.picture_groups import plain_groups
+from dlpack.graph.picture_node import PictureNode, Witness, is_open, told
+from dlpack.graph.picture_rules import REPLACED, enlarged, reshaped
+from dlpack.graph.registry import Builder, find
 from dlpack.graph.rewrite import rewrite
 from dlpack.loops.sizes import Size
 
@@ -56,15 +59,31 @@ def _opened(
     """The graph of any size that is a multiple of its unit."""
     opens = {name: {d: Size(axis, times=units[axis]) for axis, d in enumerate(own)} for name, own in dims.items()}
     largest = clean(*(high for _, high, _ in bounds))
-    found = with_sizes(rewrite(for_any_size(replace(largest, opens=opens))))
+    others = [
+        Witness(clean(*other), tuple(n // u for n, u in zip(other, units, strict=True)))
+        for other in _other_sizes(largest, bounds)
+    ]
+    own = Witness(largest, tuple(b[1] // u for b, u in zip(bounds, units, strict=True)))
+    found = with_sizes(rewrite(for_any_size(replace(largest, opens=opens), (own, *others))))
     numbers = [_number(found, axis, b[1] // u) for axis, (b, u) in enumerate(zip(bounds, units, strict=True))]
     whole = clean(*(n * u for n, u in zip(numbers, units, strict=True)))
-    graph = for_any_size(replace(whole, opens=opens))
+    graph = for_any_size(replace(whole, opens=opens), (Witness(whole, tuple(numbers)), own, *others))
     sizes = {v: t.sizes for v, t in with_sizes(rewrite(graph)).types.items()}
-    for lower in (True, False):
-        other = [b[0] if lower else b[1] - b[2] for b in bounds]
-        _compare(clean(*other), whole, sizes, [n // u for n, u in zip(other, units, strict=True)])
+    for w in others:
+        _compare(w.graph, whole, sizes, w.numbers)
     return graph
+
+
+def _other_sizes(graph: Graph, bounds: Sequence[tuple[int, int, int]]) -> list[tuple[int, ...]]:
+    """Sizes at which the model is compared with the functions; more where functions are found by what they give."""
+    found = [tuple(low for low, _, _ in bounds), tuple(high - step for _, high, step in bounds)]
+    if any(n.op in ("Resize", "Upsample", "Expand") for n in graph.nodes):
+        found += [tuple(min(low + k * step, high) for low, high, step in bounds) for k in _APART]
+    return list(dict.fromkeys(found))
+
+
+_APART = (1, 2, 3, 5, 7, 12)
+"""Steps above the smallest size at which functions with different divisors differ."""
 
 
 def _number(graph: Graph, axis: int, largest: int) -> int:
@@ -92,10 +111,10 @@ def _compare(some: Graph, whole: Graph, sizes: Mapping[str, Sizes], numbers: Seq
     """Whether the model at another size is what the functions say."""
     if [(n.op, n.inputs, n.outputs) for n in some.nodes] != [(n.op, n.inputs, n.outputs) for n in whole.nodes]:
         raise UnsupportedError("the model has other nodes in another size")
-    resized = {i for n in whole.nodes if n.op in ("Resize", "Upsample") for i in n.inputs[1:]}
+    resized = {i for n in whole.nodes if n.op in ("Resize", "Upsample", "Reshape", "Expand") for i in n.inputs[1:]}
     for a, b in zip(some.nodes, whole.nodes, strict=True):
         if repr(sorted(a.attrs.items())) != repr(sorted(b.attrs.items())) or a.body is not None:
-            raise UnsupportedError(_of(b, "depends on the open dimension in another way than by its inputs' sizes"))
+            raise UnsupportedError(told(b, "depends on the open dimension in another way than by its inputs' sizes"))
     for name, c in whole.constants.items():
         if name not in resized and not np.array_equal(c, some.constants[name], equal_nan=c.dtype.kind == "f"):
             raise UnsupportedError(f"the constant '{name}' is computed from the open dimension")
@@ -112,34 +131,41 @@ def _text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def _of(node: Node, text: str) -> str:
-    return f"{node.op} '{(node.sources or (node.name or node.outputs[0],))[0]}' {text}"
-
-
 # --- what of the model's operators does not depend on the size -----------------------------------------------------
 
 
-def for_any_size(graph: Graph) -> Graph:
+def for_any_size(graph: Graph, witnesses: Sequence[Witness] = ()) -> Graph:
     """The graph with means that count at run time, and pools whose borders are those of all sizes.
 
+    `witnesses`: the model at some sizes, this graph's among them, which say what sizes of Resize follow from.
     Raises UnsupportedError for operators whose kernels would be others in another size.
     """
     sizes: dict[str, Sizes] = {name: _input_sizes(graph, name) for name in graph.inputs}
+    graph = plain_groups(graph, _open_values(graph))
     nodes: list[Node] = []
     constants, types = dict(graph.constants), dict(graph.types)
     for node in graph.nodes:
         now = replace(graph, constants=constants, types=types)
-        if not any(_is_open(sizes.get(i, ())) for i in node.inputs):
+        if not any(is_open(sizes.get(i, ())) for i in node.inputs) and not enlarged(node, witnesses):
             nodes.append(node)
             continue
         builder = Builder(now, node)
-        _any_size(_Node(node, now, sizes), builder)
+        _any_size(PictureNode(node, now, sizes, witnesses), builder)
         constants.update(builder.constants)
         types.update(builder.types)
         own = rewrite(_alone(replace(now, constants=constants, types=types), builder.nodes, node))
         sizes |= {v: t.sizes for v, t in with_sizes(own, sizes).types.items() if v in node.outputs}
         nodes.extend(builder.nodes)
     return replace(graph, nodes=tuple(nodes), constants=constants, types=types)
+
+
+def _open_values(graph: Graph) -> dict[str, None]:
+    """What depends on an open input."""
+    found = dict.fromkeys(name for name in graph.inputs if name in graph.opens)
+    for node in graph.nodes:
+        if any(i in found for i in node.inputs):
+            found |= dict.fromkeys(node.outputs)
+    return found
 
 
 def _alone(graph: Graph, nodes: Sequence[Node], node: Node) -> Graph:
@@ -154,43 +180,15 @@ def _input_sizes(graph: Graph, name: str) -> Sizes:
     return tuple(own.get(d) for d in range(len(graph.types[name].shape))) if own else ()
 
 
-def _is_open(sizes: Sizes) -> bool:
-    return any(s is not None for s in sizes)
-
-
-class _Node(Context):
-    """A node, and what is known of its inputs' sizes."""
-
-    def __init__(self, node: Node, graph: Graph, sizes: Mapping[str, Sizes]) -> None:
-        super().__init__(node, graph)
-        object.__setattr__(self, "known", sizes)
-
-    known: Mapping[str, Sizes]
-
-    def sizes(self, i: int = 0) -> Sizes:
-        if not self.has_input(i):
-            return ()
-        return self.known.get(self.node.inputs[i], ()) or (None,) * len(self.input_type(i).shape)
-
-    def axes(self) -> list[int]:
-        """Those of a reduction, in order."""
-        rank, axes = len(self.input_type(0).shape), self.attr("axes")
-        if axes is None and self.has_input(1):
-            axes = self.ints(1, "axes")
-        return sorted({int(a) % rank for a in axes}) if axes else list(range(rank))
-
-    def fail(self, text: str) -> UnsupportedError:
-        return UnsupportedError(_of(self.node, text))
-
-
 _AS_THEY_ARE = (
-    "Conv", "GlobalMaxPool", "ReduceSum", "ReduceMax", "ReduceMin", "Transpose", "Concat", "BatchNormalization",
-    "Identity", "Softmax", "LogSoftmax", "Split", "Slice", "ConvTranspose",
+    "Conv", "GlobalMaxPool", "Transpose", "Concat", "BatchNormalization",
+    "Identity", "Split", "Slice", "ConvTranspose", "Reshape", "DepthToSpace", "SpaceToDepth",
+    "ReduceLogSumExp", "Unsqueeze", "Squeeze", "MatMul",
 )  # fmt: skip
 """Operators that become the same nodes in every size, besides the pointwise ones."""
 
 
-def _any_size(n: _Node, b: Builder) -> None:
+def _any_size(n: PictureNode, b: Builder) -> None:
     """Adds what replaces a node."""
     node = n.node
     operator = find(node)
@@ -200,13 +198,9 @@ def _any_size(n: _Node, b: Builder) -> None:
     if node.op in ("MaxPool", "AveragePool"):
         _pool(n, b)
         return
-    if node.op in ("Resize", "Upsample"):
-        _check_resize(n)
-    elif node.op in ("Softmax", "LogSoftmax"):
-        axis = int(n.attr("axis", -1 if node.opset >= 13 else 1)) % len(n.sizes())
-        if n.sizes()[axis] or (node.opset < 13 and _is_open(n.sizes()[axis:])):
-            raise n.fail("works along the open dimension")
-    elif node.op not in _AS_THEY_ARE and not (operator is not None and operator.kind == "pointwise"):
+    if node.op in REPLACED and REPLACED[node.op](n, b):
+        return
+    if node.op not in _AS_THEY_ARE and not (operator is not None and operator.kind == "pointwise"):
         raise n.fail("is no operator that is known to compute pictures of any size")
     if node.op in ("Conv", "ConvTranspose"):
         auto, strides = n.attr("auto_pad", "NOTSET"), n.attr("strides") or [1]
@@ -215,7 +209,7 @@ def _any_size(n: _Node, b: Builder) -> None:
     b.raw(node, [b.type_of(o) if o else TensorType("float32", ()) for o in node.outputs])
 
 
-def _mean(n: _Node, b: Builder) -> None:
+def _mean(n: PictureNode, b: Builder) -> None:
     """A sum, and its product with one over the number of elements, which a step of the run computes."""
     t, x, shape = n.output_type(), n.node.inputs[0], n.input_type(0).shape
     if t.dtype != "float32":
@@ -238,7 +232,7 @@ def _mean(n: _Node, b: Builder) -> None:
     b.add("Mul", [total, factor], t.shape, output=n.node.outputs[0])
 
 
-def _pool(n: _Node, b: Builder) -> None:
+def _pool(n: PictureNode, b: Builder) -> None:
     """A pool with all of its pads, of which the last window may not reach the end in some sizes, and with those that
     rounding the size up needs: less than a stride."""
     kernel, pads = tuple(n.attr("kernel_shape")), list(n.attr("pads") or ())
@@ -271,15 +265,6 @@ def _pool(n: _Node, b: Builder) -> None:
         b.add("Mul", [pooled, b.constant(np.asarray(1 / prod(kernel), np.float32), "factor")], out, output=name)
 
 
-def _check_resize(n: _Node) -> None:
-    mode = n.attr("coordinate_transformation_mode", "half_pixel")
-    if n.attr("mode", "nearest") != "nearest" or mode in ("align_corners", "tf_crop_and_resize"):
-        raise n.fail("interpolates between pixels along the open dimension")
-    for size, a, b in zip(n.sizes(), n.input_type(0).shape, n.output_type().shape, strict=True):
-        if size is not None and b % a:
-            raise n.fail("enlarges by no whole number along the open dimension")
-
-
 # --- for the compiler ----------------------------------------------------------------------------------------------
 
 
@@ -298,7 +283,7 @@ def with_borders(graph: Graph) -> Graph:
     types, last = dict(graph.types), list[Node]()
     given: dict[str, str] = {}
     for name in graph.outputs:
-        if _is_open(types[name].sizes):
+        if is_open(types[name].sizes):
             given[name] = f"{name}/spread"
             types[given[name]] = types[name]
             last.append(Node("Dense", (given[name],), (name,), {}, f"{name}/dense", "dlpack", 1, (name,)))
@@ -323,16 +308,20 @@ def with_sizes(graph: Graph, known: Mapping[str, Sizes] | None = None) -> Graph:
     """
     sizes = {name: (known or {}).get(name, ()) if known else _input_sizes(graph, name) for name in graph.inputs}
     for node in graph.nodes:
-        n = _Node(node, graph, sizes)
-        if not any(_is_open(n.sizes(k)) for k in range(len(node.inputs))):
+        n = PictureNode(node, graph, sizes)
+        if node.op == "Taps" and node.domain == "dlpack":
+            sizes |= {o: (node.attrs["to"], None) for o in node.outputs}
+            continue
+        opens = (node.attrs.get("to"), *(s for k in range(len(node.inputs)) for s in n.sizes(k)))
+        if not is_open(opens):
             continue
         for o in filter(None, node.outputs):
             sizes[o] = _sizes_of(n)
-    types = {v: replace(t, sizes=sizes[v]) if _is_open(sizes.get(v, ())) else t for v, t in graph.types.items()}
+    types = {v: replace(t, sizes=sizes[v]) if is_open(sizes.get(v, ())) else t for v, t in graph.types.items()}
     return replace(graph, types=types)
 
 
-def _sizes_of(n: _Node) -> Sizes:
+def _sizes_of(n: PictureNode) -> Sizes:
     node = n.node
     rule = _RULES.get(node.op)
     if rule is not None:
@@ -343,7 +332,7 @@ def _sizes_of(n: _Node) -> Sizes:
     raise n.fail("is no operator that is known to compute pictures of any size")
 
 
-def _window(n: _Node) -> Sizes:
+def _window(n: PictureNode) -> Sizes:
     kernel = n.input_type(1).shape[2:] if n.node.op == "Convolution" else n.attr("kernel")
     out: list[Size | None] = list(n.sizes()[:2])
     for s, k, stride, dilation in zip(n.sizes()[2:], kernel, n.attr("strides"), n.attr("dilations"), strict=True):
@@ -354,12 +343,12 @@ def _window(n: _Node) -> Sizes:
     return tuple(out)
 
 
-def _pad(n: _Node) -> Sizes:
+def _pad(n: PictureNode) -> Sizes:
     low, high = n.attr("low"), n.attr("high")
     return tuple(None if s is None else s + (a + b) for s, a, b in zip(n.sizes(), low, high, strict=True))
 
 
-def _broadcast(n: _Node) -> Sizes:
+def _broadcast(n: PictureNode) -> Sizes:
     shape = n.output_type().shape
     out: list[Size | None] = []
     for d in range(-len(shape), 0):
@@ -378,7 +367,7 @@ _UNEQUAL = (
 )
 
 
-def _concat(n: _Node) -> Sizes:
+def _concat(n: PictureNode) -> Sizes:
     axis = int(n.attr("axis", 0)) % len(n.sizes())
     own = {n.sizes(k) for k in range(len(n.node.inputs))}
     if any(sizes[axis] for sizes in own):
@@ -388,12 +377,12 @@ def _concat(n: _Node) -> Sizes:
     return n.sizes()
 
 
-def _repeat(n: _Node) -> Sizes:
+def _repeat(n: PictureNode) -> Sizes:
     axis = n.attr("axis")
     return tuple(s * n.attr("factor") if s is not None and d == axis else s for d, s in enumerate(n.sizes()))
 
 
-def _interleave(n: _Node) -> Sizes:
+def _interleave(n: PictureNode) -> Sizes:
     own = {n.sizes(k) for k in range(len(n.node.inputs))}
     if len(own) > 1:
         raise n.fail("has phases of several sizes")
@@ -407,20 +396,38 @@ def _interleave(n: _Node) -> Sizes:
     return (*n.sizes()[:2], *whole)
 
 
-def _same(n: _Node) -> Sizes:
+def _same(n: PictureNode) -> Sizes:
     return n.sizes()
 
 
-def _reduced(n: _Node) -> Sizes:
+def _reduced(n: PictureNode) -> Sizes:
     axes, keep = n.attr("axes"), n.attr("keepdims")
     return tuple(None if d in axes else s for d, s in enumerate(n.sizes()) if keep or d not in axes)
 
 
-def _transposed(n: _Node) -> Sizes:
+def _product(n: PictureNode) -> Sizes:
+    """Of channels, which come last, by the same matrix for all pixels."""
+    if n.sizes()[-1] or is_open(n.sizes(1)) or len(n.input_type(1).shape) != 2:
+        raise n.fail("sums over the open dimension, or has a matrix that depends on it (as attention over pixels has)")
+    return (*n.sizes()[:-1], None)
+
+
+def _sum_of_powers(n: PictureNode) -> Sizes:
+    if any(n.sizes()[a] for a in n.attr("axes")):
+        raise n.fail("sums powers over the open dimension")
+    return _reduced(n)
+
+
+def _arg_extreme(n: PictureNode) -> Sizes:
+    axis, sizes = int(n.attr("axis", 0)) % len(n.sizes()), n.sizes()
+    return (*sizes[:axis], *((None,) if n.attr("keepdims", 1) else ()), *sizes[axis + 1 :])
+
+
+def _transposed(n: PictureNode) -> Sizes:
     return tuple(n.sizes()[d] for d in n.attr("perm") or range(len(n.sizes()))[::-1])
 
 
-def _part(n: _Node) -> Sizes:
+def _part(n: PictureNode) -> Sizes:
     """A slice or a part: along other dimensions."""
     old, new = n.input_type(0).shape, n.output_type().shape
     if any(s is not None and a != b for s, a, b in zip(n.sizes(), old, new, strict=True)):
@@ -428,7 +435,7 @@ def _part(n: _Node) -> Sizes:
     return n.sizes()
 
 
-_RULES: dict[str, Callable[[_Node], Sizes]] = {
+_RULES: dict[str, Callable[[PictureNode], Sizes]] = {
     **dict.fromkeys(("Convolution", "PoolMax", "PoolSum"), _window),
     "WinogradConvolution": lambda n: tuple(
         s and s + -(n.input_type(1).shape[0] - 1) if d > 1 else s for d, s in enumerate(n.sizes())
@@ -438,7 +445,13 @@ _RULES: dict[str, Callable[[_Node], Sizes]] = {
     **dict.fromkeys(("Identity", "Copy", "Spread", "Softmax", "LogSoftmax"), _same),
     **dict.fromkeys(("Slice", "Split"), _part),
     "Pad": _pad,
+    **dict.fromkeys(("Reshape", "Unsqueeze", "Squeeze"), reshaped),
+    **dict.fromkeys(("ArgMax", "ArgMin"), _arg_extreme),
+    "NormalizeRows": _same,
+    "LogSumExp": _sum_of_powers,
+    "MatMul": _product,
     "Concat": _concat,
+    "FollowTaps": lambda n: tuple(n.attr("to") if d == n.attr("axis") else s for d, s in enumerate(n.sizes())),
     "Repeat": _repeat,
     "Interleave": _interleave,
     "Transpose": _transposed,

@@ -12,7 +12,7 @@ An operator is one function, registered by a decorator that also states how it m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -228,6 +228,11 @@ class Builder:
         attrs = {"sizes": tuple(sizes), "fixed": fixed}
         self.nodes.append(Node("Share", (), (out,), attrs, out, "dlpack", 1, self.origin.sources))
         return out
+
+    def raw_internal(self, op: str, inputs: Sequence[str], outputs: Sequence[str], attrs: Mapping[str, Any]) -> None:
+        """Adds a node of an operator of our own, whose outputs' types are known."""
+        names = tuple(outputs)
+        self.nodes.append(Node(op, tuple(inputs), names, dict(attrs), names[0], "dlpack", 1, self.origin.sources))
 
     def raw(self, node: Node, types: Sequence[TensorType]) -> tuple[str, ...]:
         """Adds a node unchanged, with the types of its outputs."""

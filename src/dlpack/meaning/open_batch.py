@@ -14,8 +14,11 @@ from math import prod
 
 from dlpack.errors import UsageError
 
-MOST = 1024
-"""The largest size of a dimension, and how many sets of shapes there may be: each has an entry in the manifest."""
+MOST = 1 << 16
+"""The largest size of a dimension."""
+
+MOST_SETS = (1 << 31) - 1
+"""How many sets of shapes there may be: an int32_t numbers them."""
 
 TRIED = 6
 """How many sizes a build verifies at most, besides the smallest."""
@@ -137,12 +140,12 @@ def opened_batch(values: Sequence[str]) -> tuple[tuple[str, ...], OpenBatch | No
     (own,) = bounds
     for b in own:
         if not 1 <= b.smallest < b.largest <= MOST:
-            raise UsageError(f"--shape with {b}: the bounds are at least 1 and at most {MOST}, the smaller first")
+            raise UsageError(f"--shape with {b}: the bounds are at least 1 and at most {MOST:,}, the smaller first")
         if b.step < 1 or (b.largest - b.smallest) % b.step:
             raise UsageError(f"--shape with {b}: the bounds are a multiple of the step apart")
     batch = OpenBatch(opened, own)
-    if batch.count > MOST:
+    if batch.count > MOST_SETS:
         raise UsageError(
-            f"--shape opens {batch.count:,} sizes, and at most {MOST:,} are possible: give steps, as in 64..512/16"
+            f"--shape opens {batch.count:,} sizes, and at most {MOST_SETS:,} are possible: give steps, as in 64..512/16"
         )
     return tuple(closed), batch

@@ -155,6 +155,12 @@ def for_sets(
     return tuple(found)
 
 
+def by_shorter_side(pictures: Sequence[Preprocess]) -> bool:
+    """Whether pictures are resized to 8/7 of each set's shorter side, and not in proportion to the first set's."""
+    sides = [(min(p.height, p.width), max(p.height, p.width), p.resize) for p in pictures]
+    return all(resize == max(short * 8 // 7, longer) for short, longer, resize in sides)
+
+
 def _is_picture(tensor: Mapping[str, Any]) -> bool:
     return len(tensor["shape"]) == 4 and tensor["shape"][0] == 1
 

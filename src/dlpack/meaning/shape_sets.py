@@ -8,6 +8,7 @@ from typing import Any
 
 from dlpack.errors import UsageError
 from dlpack.meaning.open_batch import OpenBatch
+from dlpack.meaning.open_sizes import OpenSizes
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -131,22 +132,28 @@ def describe_shapes(shapes: Shapes, batch: OpenBatch | None = None) -> str:
     )
 
 
-def sets_of(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def sets_of(manifest: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The sets of shapes of a bundle: at least one, each with `inputs` and `outputs`, and `preprocess` if it takes a
-    picture."""
+    picture. Those of open dimensions are made when they are asked for."""
+    if "open" in manifest:
+        return OpenSizes(manifest)
     return list(manifest.get("shapes") or [{k: manifest[k] for k in _OF_A_SET if k in manifest}])
 
 
 def tried_sets(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The sets of shapes that the build verifies, which are those of reference.npz: all but where a batch is open."""
+    """The sets of shapes that the build verifies, which are those of reference.npz: all but where a size is open."""
     sets = sets_of(manifest)
     return [sets[number] for number in manifest.get("tried", range(len(sets)))]
 
 
 def shown_sets(manifest: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
-    """The sets of shapes to show to people, by number: all, or the smallest and the largest of an open batch."""
-    sets = dict(enumerate(sets_of(manifest)))
-    return {k: s for k, s in sets.items() if k in (0, len(sets) - 1) or "tried" not in manifest}
+    """The sets of shapes to show to people, by number: all, or the smallest and the largest where a size is open, each
+    with `macs` and `arena`."""
+    sets = sets_of(manifest)
+    if not isinstance(sets, OpenSizes):
+        return dict(enumerate(sets))
+    macs, arena = (manifest["macs"], manifest["open"]["macs"]), manifest.get("arena")
+    return {k: {**s, "macs": n, "arena": arena} for (k, s), n in zip(sets.ends().items(), macs, strict=True)}
 
 
 def set_name(shapes: Mapping[str, Any]) -> str:
@@ -156,16 +163,19 @@ def set_name(shapes: Mapping[str, Any]) -> str:
 
 def set_names(manifest: Mapping[str, Any]) -> str:
     """What a bundle's inputs may be, as text."""
-    return (" to " if "tried" in manifest else " or ").join(map(set_name, shown_sets(manifest).values()))
+    return (" to " if "open" in manifest else " or ").join(map(set_name, shown_sets(manifest).values()))
 
 
 def picture_set(sets: Sequence[Mapping[str, Any]], now: int) -> int | None:
     """The number of the set for a picture: `now` if that takes one, else the first that does."""
-    return next((k for k in (now, *range(len(sets))) if "preprocess" in sets[k]), None)
+    others = (0,) if isinstance(sets, OpenSizes) else range(len(sets))  # of open sizes, all do or the first alone
+    return next((k for k in (now, *others) if "preprocess" in sets[k]), None)
 
 
 def find_set(manifest: Mapping[str, Any], shapes: Mapping[str, Iterable[int]]) -> int | None:
     """The number of the set in which the inputs have these shapes."""
+    if "open" in manifest:
+        return OpenSizes(manifest).find(shapes)
     for number, s in enumerate(sets_of(manifest)):
         if all(t["name"] in shapes and t["shape"] == list(shapes[t["name"]]) for t in s["inputs"]):
             return number

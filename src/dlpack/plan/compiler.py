@@ -39,6 +39,7 @@ from dlpack.plan.program import (
     ShareStep,
     SpreadStep,
     Step,
+    TapsStep,
 )
 
 
@@ -149,6 +150,8 @@ def _renamed(step: Step, names: Mapping[str, str], places: str) -> Step:
         return replace(step, kernel=names[step.kernel], arguments=tuple(moved(a) for a in step.arguments))
     if isinstance(step, HaloStep | FillStep | ShareStep):
         return replace(step, target=moved(step.target))
+    if isinstance(step, TapsStep):
+        return replace(step, places=moved(step.places), weights=moved(step.weights) if step.weights else None)
     if isinstance(step, CopyStep | SpreadStep):
         return replace(step, source=moved(step.source), target=moved(step.target))
     if isinstance(step, LoopStep):

@@ -8,12 +8,12 @@ from dlpack.graph.fuse import Group
 from dlpack.graph.ir import Node, Sizes
 from dlpack.kernels.build import Argument, Call
 from dlpack.kernels.place import Buffer, Placement
-from dlpack.plan.program import Address, ShareStep, SpreadStep, Step
+from dlpack.plan.program import Address, ShareStep, SpreadStep, Step, TapsStep
 
 A_STEP = -2
 """In place of a kernel's number: the group is a step."""
 
-STEP_NAMES = {"Spread": "spread", "Dense": "gather", "Share": "share"}
+STEP_NAMES = {"Spread": "spread", "Dense": "gather", "Share": "share", "Taps": "taps"}
 BY_STEPS = tuple(STEP_NAMES)
 
 
@@ -26,6 +26,11 @@ def step_call(group: Group, placement: Placement) -> Call:
 def step_of(node: Node, addresses: Sequence[Address], placement: Placement) -> Step:
     if node.op == "Share":
         return ShareStep(addresses[0], node.attrs["sizes"], node.attrs["fixed"])
+    if node.op == "Taps":
+        a = node.attrs
+        to = a["whole"] if a["to"] is None else a["to"]
+        how = tuple(a[key] for key in TapsStep.HOW)
+        return TapsStep(addresses[0], addresses[1] if len(addresses) > 1 else None, a["from"], to, a["whole"], how)
     back = node.op == "Dense"
     value = node.inputs[0] if back else node.outputs[0]
     t, layout = placement.graph.types[value], placement.places[value].layout

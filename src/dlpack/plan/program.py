@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar, overload
 
 from dlpack.graph.blocks import Block
 from dlpack.graph.ir import Sizes, TensorType
@@ -129,6 +131,25 @@ class ShareStep(Step):
 
 
 @dataclass(frozen=True)
+class TapsStep(Step):
+    """Writes of which elements, and with which weights, each element along a dimension is made: interpolation, borders.
+
+    `places` (int32) and `weights` (float32, where there are some) have `whole` rows, more than the `to` elements of a
+    run; `source` is the run's number of elements that are read. `how` has the numbers of `HOW`, in its order, as
+    runtime_c/values.h describes them.
+    """
+
+    HOW: ClassVar = ("taps", "start", "low", "positions", "kernel", "rounding", "normalise", "scale", "shrink", "cubic")
+
+    places: Address
+    weights: Address | None
+    source: Size | int
+    to: Size | int
+    whole: int
+    how: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class FillStep(Step):
     """Gives rows of the open dimension a `value` behind their elements, up to a multiple of `FILLED` (loops/ir.py).
 
@@ -234,6 +255,8 @@ def operands(step: Step) -> tuple[Address, ...]:
         return tuple(a for inner in step.body for a in operands(inner))
     if isinstance(step, CopyStep | SpreadStep):
         return step.source, step.target
+    if isinstance(step, TapsStep):
+        return (step.places, *([step.weights] if step.weights else []))
     assert isinstance(step, HaloStep | FillStep | ShareStep)
     return (step.target,)
 
@@ -272,6 +295,30 @@ class ShapeSet:
     samples: int = 0
     extent: int = 0
     sizes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class OpenSets(Sequence[ShapeSet]):
+    """The sets of shapes of a program with open dimensions: so many, each made when it is asked for."""
+
+    size: int
+    made: Callable[[int], ShapeSet]
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, number: int) -> ShapeSet: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[ShapeSet]: ...
+
+    def __getitem__(self, number: int | slice) -> ShapeSet | Sequence[ShapeSet]:
+        if isinstance(number, slice):
+            return tuple(self.made(k) for k in range(*number.indices(self.size)))
+        if not -self.size <= number < self.size:
+            raise IndexError(number)
+        return self.made(number % self.size)
 
 
 @dataclass(frozen=True)
@@ -353,7 +400,7 @@ class Program:
     """
 
     name: str
-    shape_sets: tuple[ShapeSet, ...]
+    shape_sets: Sequence[ShapeSet]
     kernels: tuple[NamedKernel, ...]
     weights: bytes
     prepare: tuple[Step, ...] = ()
@@ -395,9 +442,14 @@ class Program:
         return bool(self.shape_sets[0].sizes)
 
     @property
-    def own_sets(self) -> tuple[ShapeSet, ...]:
+    def own_sets(self) -> Sequence[ShapeSet]:
         """The sets of shapes that have steps of their own."""
         return self.shape_sets[:1] if self.counted else self.shape_sets
+
+    @property
+    def ends(self) -> Sequence[ShapeSet]:
+        """All sets of shapes, or where sizes are open the smallest and the largest, between which all others lie."""
+        return (self.shape_sets[0], self.shape_sets[-1]) if self.counted else self.shape_sets
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -419,4 +471,4 @@ class Program:
     @property
     def arena(self) -> Arena:
         """The largest, which all sets of shapes work in."""
-        return max((s.arena for s in self.shape_sets), key=lambda a: a.size)
+        return max((s.arena for s in self.own_sets), key=lambda a: a.size)

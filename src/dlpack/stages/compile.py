@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from dlpack.errors import UnsupportedError, UsageError
@@ -16,7 +17,7 @@ from dlpack.stages.prepare import Batch, Prepared
 
 if TYPE_CHECKING:
     from dlpack.amalgamate.classifier import Classifier
-    from dlpack.plan.program import Program, Tensor
+    from dlpack.plan.program import Program, ShapeSet, Tensor
     from dlpack.targets.base import Build
 
 
@@ -72,39 +73,40 @@ def _compiled(
             sized = by_size if graph and graph.opens else by_extent if graph else by_sample
             program = sized(program, prepared.batch)
         programs[machine] = program
-        check_sets([described(s) for s in programs[machine].shape_sets])
+        check_sets([described(s) for s in programs[machine].ends])
     threads, blob = max(p.threads for p in programs.values()), bytes(weights.blob)
     return {machine: replace(program, weights=blob, threads=threads) for machine, program in programs.items()}
 
 
 def by_sample(program: Program, batch: Batch) -> Program:
     """The program for one sample as that for up to the batch's largest number of them."""
+    from dlpack.plan.program import OpenSets
+
     one = program.shape_sets[0]
 
     def several(t: Tensor, dimension: int | None, samples: int) -> Tensor:
         return replace(t, shape=tuple(n * samples if d == dimension else n for d, n in enumerate(t.shape)))
 
-    return replace(
-        program,
-        shape_sets=tuple(
-            replace(
-                one,
-                inputs=tuple(several(t, batch.open.inputs.get(t.name), n) for t in one.inputs),
-                outputs=tuple(several(t, batch.outputs.get(t.name), n) for t in one.outputs),
-                macs=one.macs * n,
-                steps=one.steps if n == 1 else (),
-                places=one.places if n == 1 else (),
-                blocks=one.blocks if n == 1 else (),
-                samples=n,
-            )
-            for n in range(1, batch.open.largest + 1)
-        ),
-    )
+    @lru_cache(16)
+    def of_number(number: int) -> ShapeSet:
+        n = number + 1
+        return replace(
+            one,
+            inputs=tuple(several(t, batch.open.inputs.get(t.name), n) for t in one.inputs),
+            outputs=tuple(several(t, batch.outputs.get(t.name), n) for t in one.outputs),
+            macs=one.macs * n,
+            steps=one.steps if n == 1 else (),
+            places=one.places if n == 1 else (),
+            blocks=one.blocks if n == 1 else (),
+            samples=n,
+        )
+
+    return replace(program, shape_sets=OpenSets(batch.open.largest, of_number))
 
 
 def by_extent(program: Program, batch: Batch) -> Program:
     """The program with kernels for any size as that for each of them."""
-    from dlpack.plan.program import CallStep
+    from dlpack.plan.program import CallStep, OpenSets
 
     most, graph = program.shape_sets[0], batch.graph
     assert graph is not None
@@ -117,18 +119,20 @@ def by_extent(program: Program, batch: Batch) -> Program:
     def macs(n: int) -> int:
         return sum(k.macs * n**k.kernel.opened // graph.open**k.kernel.opened for k in called)
 
+    @lru_cache(16)
+    def of_number(number: int) -> ShapeSet:
+        n = batch.open.smallest + number
+        return replace(
+            most,
+            inputs=tuple(sized(t, batch.open.inputs.get(t.name), n) for t in most.inputs),
+            outputs=tuple(sized(t, batch.outputs.get(t.name), n) for t in most.outputs),
+            macs=macs(n),
+            extent=n,
+        )
+
     return replace(
         program,
-        shape_sets=tuple(
-            replace(
-                most,
-                inputs=tuple(sized(t, batch.open.inputs.get(t.name), n) for t in most.inputs),
-                outputs=tuple(sized(t, batch.outputs.get(t.name), n) for t in most.outputs),
-                macs=macs(n),
-                extent=n,
-            )
-            for n in range(batch.open.smallest, batch.open.largest + 1)
-        ),
+        shape_sets=OpenSets(batch.open.count, of_number),
         kernels=tuple(replace(k, macs=0) if k.kernel.opened else k for k in program.kernels),
         rooms=tuple(t.nbytes for t in (*most.inputs, *most.outputs)),
     )
@@ -136,7 +140,7 @@ def by_extent(program: Program, batch: Batch) -> Program:
 
 def by_size(program: Program, batch: Batch) -> Program:
     """The program with kernels for pictures of any size as that for each of them."""
-    from dlpack.plan.program import CallStep
+    from dlpack.plan.program import CallStep, OpenSets
 
     most = program.shape_sets[0]
     made = {s.axis: (n // s.times, s.times) for t in most.inputs for n, s in zip(t.shape, t.sizes, strict=False) if s}
@@ -158,14 +162,15 @@ def by_size(program: Program, batch: Batch) -> Program:
             total += round(part)
         return total
 
-    sets = []
-    for number in range(batch.open.count):
+    @lru_cache(16)
+    def of_number(number: int) -> ShapeSet:
         sizes = batch.open.sizes(number)
         own = [n // unit for n, unit in zip(sizes, units, strict=True)]
         inputs, outputs = (tuple(sized(t, own) for t in of) for of in (most.inputs, most.outputs))
-        sets.append(replace(most, inputs=inputs, outputs=outputs, macs=macs(own), sizes=sizes))
+        return replace(most, inputs=inputs, outputs=outputs, macs=macs(own), sizes=sizes)
+
     plain = tuple(replace(k, macs=0) if k.kernel.opened else k for k in program.kernels)
-    return replace(program, shape_sets=tuple(sets), kernels=plain, bounds=bounds)
+    return replace(program, shape_sets=OpenSets(batch.open.count, of_number), kernels=plain, bounds=bounds)
 
 
 def in_file(programs: Mapping[str, Program], builds: Sequence[Build]) -> dict[str, Program]:
@@ -184,7 +189,8 @@ def classifier_of(options: Options, prepared: Prepared, program: Program) -> Cla
         return Classifier((), (), {"kind": "transcribe" if prepared.generation.features else "generate"})
     source = prepared.source
     labels = check_labels(options.labels, "--labels") if options.labels else source.labels or ()
-    inputs = [described(s)["inputs"] for s in program.shape_sets]
+    sets = [program.shape_sets[k] for k in prepared.tried()]
+    inputs = [described(s)["inputs"] for s in sets]
     pictures: tuple[Preprocess | None, ...] = ()
     if options.preprocess:
         pictures = resolve(options.preprocess, inputs)
@@ -192,6 +198,6 @@ def classifier_of(options: Options, prepared: Prepared, program: Program) -> Cla
         pictures = from_metadata(source.metadata["dlpack.preprocess"], inputs)
     number = next((k for k, picture in enumerate(pictures) if picture), 0)
     expected = prepared.cases[number].trial.expected.outputs[: source.outputs]
-    told = described(program.shape_sets[number])
+    told = described(sets[number])
     own = {**told, "outputs": told["outputs"][: source.outputs], **({"preprocess": {}} if any(pictures) else {})}
     return Classifier(labels, pictures, task_of(options.task, source.metadata, own, expected))

@@ -24,7 +24,7 @@ def with_sound(programs: Mapping[str, Program], metadata: Mapping[str, str], opt
     if speech and program.decoder and speaking.largest_token(speech) >= program.decoder.vocabulary:
         largest, vocabulary = speaking.largest_token(speech), program.decoder.vocabulary
         raise UsageError(f"the model's metadata name the token {largest}, and it has {vocabulary}")
-    sets = program.shape_sets[:1] if program.decoder else program.shape_sets  # its first set is the one that hears
+    sets = program.shape_sets[:1] if program.decoder else program.ends  # its first set is the one that hears
     inputs = [described(s)["inputs"] for s in sets]
     sound = None
     if options.sound:

@@ -219,7 +219,7 @@ def embedding_of(program: Program, found: Found, outputs: int) -> Embedding | No
     if "ids" not in roles:
         return None
     lengths = []
-    for shapes in program.shape_sets:
+    for shapes in program.ends:
         found_shapes = {shapes.inputs[k].shape for k in roles.values()}
         (shape,) = found_shapes if len(found_shapes) == 1 else ((),)
         lengths.append(shape[1] if len(shape) == 2 and shape[0] == 1 else 0)
@@ -229,7 +229,7 @@ def embedding_of(program: Program, found: Found, outputs: int) -> Embedding | No
     number = lengths.index(max(lengths))
     candidates = {
         t.name: (k, t.shape, t.shape[:2] == (1, lengths[number]) and len(t.shape) == 3)
-        for k, t in enumerate(program.shape_sets[number].outputs[:outputs])
+        for k, t in enumerate(program.ends[number].outputs[:outputs])
         if t.dtype == "float32" and not t.true_shape and t.shape and t.shape[-1] != len(found.tokenizer.strings)
     }
     whole = [name for name in ("sentence_embedding", "text_embeds", "embeddings") if name in candidates]

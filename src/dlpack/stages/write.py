@@ -112,11 +112,11 @@ def _manifest(
     place: tuple[Target, tuple[Build, ...]], options: Options,
 ) -> dict[str, Any]:  # fmt: skip
     """The manifest before the target and the verification add to it."""
-    from dlpack.bundle.manifest import decoder_of, described, manifest_of, shapes_of, weights_of
+    from dlpack.bundle.manifest import decoder_of, described, manifest_of, open_of, shapes_of, weights_of
 
     source, cases, pictures = prepared.source, prepared.cases, classifier.pictures
     program = next(iter(programs.values()))
-    sets = [described(s) for s in program.shape_sets]
+    sets = [described(s) for s in program.ends]
     manifest = manifest_of(programs, place[0].name, source.sha256, source.opset)
     manifest["ranges"] = [list(r) for r in cases[0].trial.ranges]
     manifest["tolerance"] = tolerance(options)
@@ -132,6 +132,7 @@ def _manifest(
     if shapes := shapes_of(program, pictures):
         manifest["shapes"] = shapes
     if prepared.batch:
+        manifest["open"] = open_of(program, prepared.batch.open, pictures)
         manifest["tried"] = list(prepared.tried())
     if program.sound:
         manifest["sound"] = program.sound.to_json()

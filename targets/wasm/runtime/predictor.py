@@ -9,7 +9,7 @@ import math
 import struct
 import threading
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from importlib import resources
@@ -18,6 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .buffers import FORMATS, byte_count, copied, dtype_of, nearest, rgb_bytes
 from .module import Module
+from .open_sizes import OpenSizes
 
 _CHUNK = 4 << 20
 _CLASS = struct.Struct("<ifI")
@@ -75,7 +76,9 @@ class Predictor:
         self.name: str = self.manifest["name"]
         self.device: str = "wasm"
         self.labels: list[str] | None = self.manifest.get("labels")
-        self._sets: list[Any] = self.manifest.get("shapes") or [self.manifest]
+        self._sets: Sequence[Any] = self.manifest.get("shapes") or [self.manifest]
+        if "open" in self.manifest:
+            self._sets = OpenSizes(self.manifest)
         self._length = 0  # of outputs that are cut; 0: none is
         self._describe(0)
         self._numpy = _optional("numpy")
@@ -188,12 +191,13 @@ class Predictor:
         takes no picture, since its batch is not 1, for the first that does.
         Raises ValueError for what is no picture, and for a model without preprocessing.
         """
-        taking = [k for k in (self._set, *range(len(self._sets))) if "preprocess" in self._sets[k]]
-        if not taking:
+        others = range(len(self._sets)) if "open" not in self.manifest else (0,)  # if any takes one, the first does
+        taken = next((k for k in (self._set, *others) if "preprocess" in self._sets[k]), None)
+        if taken is None:
             raise ValueError(f"{self.name} takes no pictures: build it with --preprocess (imagenet, caffe, tf ...)")
         module = self._open()
-        self._use(taking[0])
-        spec = self._sets[taking[0]]["preprocess"]
+        self._use(taken)
+        spec = self._sets[taken]["preprocess"]
         rgb, height, width = rgb_bytes(picture)
         address = module.place("picture", rgb, 1)
         self._check(module.call("preprocess_rgb", self._handle, address, width, height, 3 * width))
@@ -368,13 +372,19 @@ class Predictor:
                 whole = tuple(size if d in dims else n for d, n in enumerate(shapes[name]))
                 form: Any = view.format
                 views[name] = memoryview(copied(view, shapes[name], whole)).cast(form, whole)
-        order = sorted(range(len(self._sets)), key=lambda k: k != self._set)
-        for number in order:
+        for number in self._order(views):
             wanted = {t["name"]: tuple(t["shape"]) for t in self._sets[number]["inputs"]}
             if all(n in views and views[n].shape in (s, (math.prod(s),)) for n, s in wanted.items()):
                 self._use(number)
                 break
         return views
+
+    def _order(self, views: Mapping[str, memoryview[Any]]) -> list[int]:
+        """The numbers of the sets that inputs may ask for, the present one first."""
+        if isinstance(self._sets, OpenSizes):
+            found = self._sets.find({name: view.shape or () for name, view in views.items()})
+            return [self._set if found is None else found]
+        return sorted(range(len(self._sets)), key=lambda k: k != self._set)
 
     def _open(self) -> Module:
         if self._module is None:
@@ -397,7 +407,9 @@ class Predictor:
         got = dtype_of(view)
         if got != dtype or view.shape not in (shape, (math.prod(shape),)):
             index = list(self.inputs).index(name)
-            shapes = " or ".join(str(tuple(s["inputs"][index]["shape"])) for s in self._sets)
+            ends = isinstance(self._sets, OpenSizes)
+            shown = (self._sets[0], self._sets[len(self._sets) - 1]) if ends else self._sets
+            shapes = (" to " if ends else " or ").join(str(tuple(s["inputs"][index]["shape"])) for s in shown)
             raise ValueError(f"input {name!r} is {got} of shape {view.shape}; the model takes {dtype} of {shapes}")
         if view.c_contiguous and view.format in FORMATS.values():
             return view

@@ -20,7 +20,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
     def table(side: str) -> str:
         tensors = getattr(api, side)
         types = lines("{type}", tensors, [t.name for t in tensors], _TYPES).splitlines()
-        shapes = [str(t.shapes or t.shape) for t in tensors]
+        shapes = [str(tuple(t.shapes) or t.shape) for t in tensors]
         return "\n".join(
             f"{literal(t.name)} => ({kind}, {shape})," for t, kind, shape in zip(tensors, types, shapes, strict=True)
         )

@@ -66,6 +66,8 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "api.json": _described(api, str(bundle.library)).encode(),
         str(bundle.library): bundle.folder / str(bundle.library),
     }
+    if api.open:
+        files["open_sizes.py"] = (resources.files("dlpack.meaning") / "open_sizes.py").read_bytes()
     if "texts" in api.conditions:
         files["text.py"] = here.joinpath("text.py").read_bytes()
     if api.weights:
@@ -79,7 +81,8 @@ def _described(api: Api, library: str) -> str:
     """api.json: what predictor.py asks of the API."""
     tensors = {
         side: [
-            {"name": t.name, "dtype": t.dtype, "shapes": [list(shape) for shape in t.shapes or (t.shape,)]} for t in of
+            {"name": t.name, "dtype": t.dtype, "shapes": [list(s) for s in (not api.open and t.shapes) or (t.shape,)]}
+            for t in of
         ]
         for side, of in (("inputs", api.inputs), ("outputs", api.outputs))
     }
@@ -88,10 +91,11 @@ def _described(api: Api, library: str) -> str:
         **{name: getattr(api, name) for name in ("classes", "pictures", "scores", "boxes", "threshold", "most")},
         **({"embedding": api.texts.embedding, "text_bytes": api.texts.bytes} if "texts" in api.conditions else {}),
         **({"errors": api.texts.errors} if "texts" in api.conditions else {}),
+        **({"open": api.open} if api.open else {}),
         **{"weights": api.weights, "sets": max(1, len(api.sets)), "threads": api.threads},
     }
     text = json.dumps({"name": api.name, "library": library, **tensors, **told, "functions": functions}, indent=1)
     return f"{text}\n"
 
 
-BINDING = Binding("python-wheel", "a wheel for the target's platform", _write)
+BINDING = Binding("python-wheel", "a wheel for the target's platform", _write, by_rule=True)

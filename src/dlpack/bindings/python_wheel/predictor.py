@@ -76,7 +76,7 @@ class Detection:
 
 class Predictor:
     """A compiled model. `inputs` and `outputs` map names to (dtype, shape), in the set of shapes that `shape` names;
-    `shapes` are its sets, as (inputs, outputs) each.
+    `shapes` are its sets, as (inputs, outputs) each, or where sizes are open the smallest and the largest.
 
     Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
     Raises RuntimeError where it cannot be made.
@@ -87,7 +87,9 @@ class Predictor:
         api = json.loads((folder / "api.json").read_text(encoding="utf-8"))
         self._api = api
         self.name: str = api["name"]
-        self.shapes = [(_kinds(api["inputs"], k), _kinds(api["outputs"], k)) for k in range(api["sets"])]
+        self._sets = _sets_of(api)
+        ends = (0, len(self._sets) - 1) if "open" in api else range(len(self._sets))
+        self.shapes = [tuple(_kinds(self._sets[k][of]) for of in ("inputs", "outputs")) for k in ends]
         self._use(0)
         self._library = ctypes.CDLL(str(folder / api["library"]))
         for name, (returns, parameters) in api["functions"].items():
@@ -106,14 +108,16 @@ class Predictor:
     @property
     def shape(self) -> int:
         """The number of the set of shapes that inputs and outputs have, at first 0."""
-        return self._number
+        return self._set
 
-    def set_shape(self, number: int) -> None:
-        """Chooses a set of shapes for what comes next. Raises ValueError for a number that none has."""
-        if number not in range(len(self.shapes)):
-            raise ValueError(f"set of shapes {number}: there are {len(self.shapes)}, from 0 on")
+    def set_shape(self, shape: int | Mapping[str, Any]) -> None:
+        """Chooses a set of shapes for what comes next, by its number or by the shapes of all inputs,
+        {"image": (1, 3, 480, 640)}. Raises ValueError for what none has."""
+        number = shape if isinstance(shape, int) else self._number(shape)
+        if number not in range(len(self._sets)):
+            raise ValueError(f"set of shapes {shape}: there are {len(self._sets)}, from 0 on")
         with self._lock:
-            if len(self.shapes) > 1:
+            if len(self._sets) > 1:
                 self._check(self._function("set_shape")(self._open(), number))
             self._use(number)
 
@@ -194,8 +198,17 @@ class Predictor:
         self.close()
 
     def _use(self, number: int) -> None:
-        self._number = number
-        self.inputs, self.outputs = self.shapes[number]
+        self._set = number
+        self.inputs, self.outputs = (_kinds(self._sets[number][of]) for of in ("inputs", "outputs"))
+
+    def _number(self, shapes: Mapping[str, Any]) -> int:
+        """That of the set with these inputs, -1 without one."""
+        if "open" in self._api:
+            found = self._sets.find(shapes)
+            return -1 if found is None else found
+        wanted = {name: tuple(shape) for name, shape in shapes.items()}
+        own = ({t["name"]: tuple(t["shape"]) for t in s["inputs"]} for s in self._sets)
+        return next((k for k, inputs in enumerate(own) if inputs == wanted), -1)
 
     def _run_picture(self, picture: Any) -> tuple[int, int]:
         handle, view = self._open(), memoryview(picture)
@@ -236,8 +249,21 @@ class Predictor:
         return getattr(self._library, f"{self._api['name']}_{name}")
 
 
-def _kinds(tensors: list[dict[str, Any]], shape: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    return {t["name"]: (t["dtype"], tuple(t["shapes"][shape])) for t in tensors}
+def _sets_of(api: dict[str, Any]) -> Any:
+    """The sets of shapes: those of open sizes are made when they are asked for."""
+    if "open" in api:
+        from .open_sizes import OpenSizes
+
+        return OpenSizes({**_set_of(api, 0), "open": api["open"]})
+    return [_set_of(api, k) for k in range(api["sets"])]
+
+
+def _set_of(api: dict[str, Any], number: int) -> dict[str, Any]:
+    return {of: [{**t, "shape": t["shapes"][number]} for t in api[of]] for of in ("inputs", "outputs")}
+
+
+def _kinds(tensors: list[dict[str, Any]]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {t["name"]: (t["dtype"], tuple(t["shape"])) for t in tensors}
 
 
 def _label(found: Any) -> str:

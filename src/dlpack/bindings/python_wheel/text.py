@@ -192,7 +192,7 @@ class Predictor(predictor.Predictor):
 
     def _read_shape(self) -> None:
         """What takes a text has chosen a set of shapes."""
-        if len(self.shapes) > 1:
+        if len(self._sets) > 1:
             self._use(self._function("shape")(self._open()))
 
     def _text_function(self, name: str) -> Any:

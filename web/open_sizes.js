@@ -1,0 +1,121 @@
+// The sets of shapes of a bundle with open dimensions, by the rule in its manifest (`open`): nothing lists them.
+
+/** Gives a manifest with open dimensions its sets, as `shapes`; a copy, as a worker gets, goes without them. */
+export function addSets(manifest) {
+  const sets = new OpenSizes(manifest);
+  const at = (of, key) => (typeof key === "string" && /^\d+$/.test(key) ? of.at(Number(key)) : of[key]);
+  Object.defineProperty(manifest, "shapes", { value: new Proxy(sets, { get: at }) });
+}
+
+/** In the order of their numbers, each made when it is asked for; the last open dimension changes first. */
+class OpenSizes {
+  constructor(manifest) {
+    this.manifest = manifest;
+    this.rule = manifest.open;
+    this.counts = this.rule.dimensions.map((d) => (d.largest - d.smallest) / d.step + 1);
+    this.length = this.counts.reduce((n, count) => n * count, 1);
+  }
+
+  /** The set of that number. */
+  at(number) {
+    if (!(number >= 0 && number < this.length)) return undefined;
+    const sizes = [];
+    for (let axis = this.counts.length - 1; axis >= 0; axis--) {
+      const { smallest, step } = this.rule.dimensions[axis];
+      sizes[axis] = smallest + step * (number % this.counts[axis]);
+      number = Math.floor(number / this.counts[axis]);
+    }
+    const sized = (kind) => this.manifest[kind].map((t) => ({ ...t, shape: this._shape(t, this.rule[kind][t.name], sizes) }));
+    const set = { inputs: sized("inputs"), outputs: sized("outputs") };
+    const preprocess = this._picture(set);
+    return preprocess ? { ...set, preprocess } : set;
+  }
+
+  /** Of the first and the last, whose tensors are the smallest and the largest. */
+  map(of) {
+    return [0, this.length - 1].map((number) => of(this.at(number)));
+  }
+
+  /** Those of which one takes pictures if any does. */
+  keys() {
+    return [0];
+  }
+
+  /** The number of the set in which inputs have these shapes, {name: [1, 3, 480, 640]}; a number stands for itself. */
+  numberOf(shapes) {
+    if (typeof shapes === "number") return shapes;
+    const sizes = [];
+    for (const [name, rules] of Object.entries(this.rule.inputs)) {
+      for (const [d, { dimension }] of Object.entries(rules)) sizes[dimension] ??= shapes[name]?.[d];
+    }
+    const number = this._number(sizes);
+    const fits = (t) => shapes[t.name] === undefined || String(shapes[t.name]) === String(t.shape);
+    if (number < 0 || !this.at(number).inputs.every(fits)) {
+      const [first, last] = this.map((set) => set.inputs.map((t) => `${t.name} ${t.shape.join("x")}`).join(", "));
+      throw new RangeError(`${this.manifest.name} takes ${first} to ${last}, not ${JSON.stringify(shapes)}`);
+    }
+    return number;
+  }
+
+  /** The number of the set in which the inputs have as many elements as these; -1 without one. */
+  fitting(inputs) {
+    const [name, rules] = Object.entries(this.rule.inputs).sort((a, b) => Object.keys(b[1]).length - Object.keys(a[1]).length)[0];
+    const { shape } = this.manifest.inputs.find((t) => t.name === name);
+    const dims = Object.keys(rules).map(Number);
+    const rest = shape.reduce((n, extent, d) => (dims.includes(d) ? n : n * extent), 1);
+    const product = inputs[name]?.length / rest;
+    const [first, second] = dims.map((d) => rules[d].dimension);
+    const found = [];
+    const { smallest, largest, step } = this.rule.dimensions[first];
+    for (let n = smallest; n <= largest; n += step) {
+      const sizes = [];
+      sizes[first] = n;
+      if (second !== undefined) sizes[second] = product / n;
+      else if (n !== product) continue;
+      const number = this._number(sizes);
+      if (number >= 0) found.push(number);
+    }
+    if (found.length > 1) {
+      const told = found.slice(0, 2).map((k) => this.at(k).inputs.find((t) => t.name === name).shape.join("x"));
+      const shown = `${told.join(" or ")}${found.length > 2 ? " or others" : ""}`;
+      throw new TypeError(`input "${name}" is ${shown}: say which with setShape({ ${name}: [...] })`);
+    }
+    return found.length ? found[0] : -1;
+  }
+
+  /** The number of the set with these sizes; -1 without one. */
+  _number(sizes) {
+    let number = 0;
+    for (const [axis, { smallest, largest, step }] of this.rule.dimensions.entries()) {
+      const k = (sizes[axis] - smallest) / step;
+      if (!Number.isInteger(k) || k < 0 || sizes[axis] > largest) return -1;
+      number = number * this.counts[axis] + k;
+    }
+    return number;
+  }
+
+  _shape({ shape }, rules = {}, sizes) {
+    return shape.map((extent, d) => {
+      if (!rules[d]) return extent;
+      const { dimension, plus = 0, by = 1, times = 1, then = 0 } = rules[d];
+      return times * Math.floor((sizes[dimension] + plus) / by) + then;
+    });
+  }
+
+  /** How a picture becomes the input, in a set that takes one. */
+  _picture({ inputs }) {
+    const spec = this.manifest.preprocess;
+    if (!spec) return undefined;
+    const sides = (tensors) => {
+      const { shape } = tensors.find((t) => t.name === spec.input);
+      return [shape[0], ...(spec.layout === "NCHW" ? shape.slice(2) : shape.slice(1, 3))];
+    };
+    const [batch, height, width] = sides(inputs);
+    if (batch !== 1) return undefined;
+    const shorter = Math.min(height, width);
+    let { resize } = spec;
+    if (this.rule.resize === "8/7") resize = Math.max(Math.floor((shorter * 8) / 7), height, width);
+    else if (resize) resize = Math.floor((resize * shorter) / Math.min(...sides(this.manifest.inputs).slice(1)));
+    return { ...spec, height, width, resize };
+  }
+}
