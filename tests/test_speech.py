@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import tarfile
 import wave
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 from conftest import requires_tool
@@ -173,6 +175,30 @@ def test_run_writes_what_a_file_says(bundle: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["run", str(bundle), "--input", str(tmp_path / "x.wav"), "--json"])
     with dlpack.load(bundle) as net:
         assert done.exit_code == 0 and json.loads(done.stdout) == {"text": net.transcribe(ints, 16000)}
+
+
+@pytest.mark.parametrize("place", [".", "onnx"])
+def test_an_export_of_optimum_is_the_model_of_its_checkpoint(folder: Path, tmp_path: Path, place: str) -> None:
+    """Encoder and decoder in files of their own, beside config.json or in a folder of the hub's; changed ones fail."""
+    for file in folder.glob("*.json"):
+        shutil.copy(file, tmp_path)
+    files, decoder = tmp_path / place, "decoder_model.onnx" if place == "." else "decoder_model_merged.onnx"
+    with tarfile.open(Path(__file__).parent / "fixtures" / "optimum_whisper.tar.xz") as archive:
+        for name in ("encoder_model.onnx", decoder):
+            archive.extract(name, files, filter="data")
+    found = read_source(tmp_path).proto.SerializeToString(deterministic=True)
+    assert found == read_source(folder).proto.SerializeToString(deterministic=True)
+    model = onnx.load(files / "encoder_model.onnx")
+    names = [node.name for node in model.graph.node]
+    model.graph.node[names.index("/layers.0/self_attn/k_proj/MatMul")].name = "MatMul_7"
+    onnx.save(model, files / "encoder_model.onnx")
+    with pytest.raises(ModelError, match=r"encoder\.layers\.0\.self_attn\.k_proj\.weight is not there.*optimised or"):
+        read_source(tmp_path)
+    model.graph.node[names.index("/layers.0/self_attn/k_proj/MatMul")].name = "/layers.0/self_attn/k_proj/MatMul"
+    model.graph.node[names.index("/layers.0/activation_fn/Erf")].op_type = "Tanh"
+    onnx.save(model, files / "encoder_model.onnx")
+    with pytest.raises(ModelError, match=r"the scores of encoder_model\.onnx and its decoder differ"):
+        read_source(tmp_path)
 
 
 def test_folders_that_are_no_whisper_s_are_refused(folder: Path, tmp_path: Path) -> None:

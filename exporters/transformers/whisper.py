@@ -19,6 +19,7 @@ from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, ExportOptions, parse_json, read_text, set_metadata
 from dlpack.exporters.builder import Array
 from dlpack.exporters.pytorch.weights import read_safetensors
+from dlpack.exporters.transformers.optimum import DECODERS, ENCODER, check_exported, exported_files, read_exported
 from dlpack.meaning.sound import METADATA_KEY as SOUND
 from dlpack.meaning.speech import METADATA_KEY as SPEECH
 from dlpack.meaning.speech import NONE
@@ -37,13 +38,20 @@ def export_whisper(folder: Path, options: ExportOptions) -> Exported:
     """The folder's model. Raises UnsupportedError for what this is not written for, ModelError for damaged files."""
     if options.shapes:
         raise UsageError("the sizes of a Whisper are those of its files: remove --shape")
-    files = _weight_files(folder)
-    tensors: dict[str, Array] = {}
-    for file in files:
-        tensors |= read_safetensors(file)
     sound = _settings(folder, "preprocessor_config.json")
-    graph = _Whisper(_Sizes(_settings(folder, "config.json"), sound), tensors)
-    model = graph.model()
+    sizes = _Sizes(_settings(folder, "config.json"), sound)
+    files = _weight_files(folder)
+    if files[0].suffix == ".onnx":
+        tensors, given = read_exported(files[0], files[1])
+        graph = _Whisper(sizes, tensors, f"{files[0].name} and {files[1].name}")
+        model = graph.model()
+        check_exported(model, given)
+    else:
+        tensors = {}
+        for file in files:
+            tensors |= read_safetensors(file)
+        graph = _Whisper(sizes, tensors, "")
+        model = graph.model()
     speech, said = _speech(folder, graph.sizes)
     set_metadata(model, SOUND, json.dumps(_sound(sound, graph.sizes)))
     set_metadata(model, SPEECH, json.dumps(speech))
@@ -53,8 +61,11 @@ def export_whisper(folder: Path, options: ExportOptions) -> Exported:
 def _weight_files(folder: Path) -> list[Path]:
     whole = folder / "model.safetensors"
     files = [whole] if whole.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
-    if not files:
-        raise UsageError(f"{folder} has no model.safetensors: save it again with model.save_pretrained(FOLDER)")
+    if not files and not (files := list(exported_files(folder) or ())):
+        raise UsageError(
+            f"{folder} has no model.safetensors: save it again with model.save_pretrained(FOLDER); optimum's files "
+            f"would be {ENCODER} and {' or '.join(DECODERS)}"
+        )
     return files
 
 
@@ -97,8 +108,9 @@ class _Sizes:
 class _Whisper:
     """The graph in the making; values are named by strings."""
 
-    def __init__(self, sizes: _Sizes, tensors: Mapping[str, Array]) -> None:
-        self.sizes, self.tensors = sizes, tensors
+    def __init__(self, sizes: _Sizes, tensors: Mapping[str, Array], exported: str) -> None:
+        """`exported`: the files of an ONNX export that the tensors are of, if they are."""
+        self.sizes, self.tensors, self.exported = sizes, tensors, exported
         self.nodes: list[Any] = []
         self.weights: dict[str, Any] = {}
         self.bytes = 0
@@ -125,7 +137,8 @@ class _Whisper:
         tensor = self.tensors.get(full)
         if tensor is None or tensor.shape != shape:
             got = "is not there" if tensor is None else f"has the shape {list(tensor.shape)}"
-            raise ModelError(f"the weight {full} {got}; config.json says {list(shape)}")
+            told = f"in {self.exported}, which may be optimised or quantised after the export" if self.exported else ""
+            raise ModelError(f"the weight {full} {got}; config.json says {list(shape)}{told and f' ({told})'}")
         value = tensor.astype(np.float32)
         return self.constant(value.T if turned else value, f"{full}.T" if turned else full)
 
