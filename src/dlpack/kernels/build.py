@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from dlpack.errors import UnsupportedError
 from dlpack.graph import registry
 from dlpack.graph.fuse import Group
@@ -447,23 +445,6 @@ def _names(inputs: Sequence[_Operand], group: Group) -> list[str]:
         else:
             out.append("a" if "a" not in out and group.anchor is None else next(letters))
     return [n if out.index(n) == k else f"{n}{k}" for k, n in enumerate(out)]
-
-
-def pack(array: np.ndarray[Any, Any], layout: Layout) -> np.ndarray[Any, Any]:
-    """A constant's elements in a layout, as a flat array; fills up blocks with zeros."""
-    blocks = dict(layout.blocks)
-    index = np.zeros(array.shape, dtype=np.int64) + layout.offset
-    for d, n in enumerate(array.shape):
-        k = np.arange(n, dtype=np.int64)
-        if d in blocks:
-            block = blocks[d]
-            place = k // block.size * layout.strides[d] + k % block.size * block.inner
-        else:
-            place = k * layout.strides[d]
-        index = index + place.reshape([-1 if e == d else 1 for e in range(array.ndim)])
-    out = np.zeros(layout.reach(array.shape), dtype=array.dtype)
-    out[index.reshape(-1)] = array.reshape(-1)
-    return out
 
 
 def _numbers(group: Group, graph: Graph) -> dict[str, str]:
