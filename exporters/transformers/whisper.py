@@ -99,6 +99,7 @@ class _Sizes:
         hop, rate, chunk = (sound.get(key, value) for key, value in usual.items())
         if not all(isinstance(n, int | float) for n in (hop, rate, chunk)):
             raise ModelError(f"preprocessor_config.json: {', '.join(usual)} are not all numbers")
+        self.hop = int(hop)
         if chunk * rate != 2 * self.heard * hop:
             raise ModelError(
                 f"preprocessor_config.json and config.json differ: {chunk} seconds are not {2 * self.heard} frames"
@@ -278,6 +279,14 @@ def _sound(said: Mapping[str, Any], sizes: _Sizes) -> dict[str, Any]:
     return {"input": "input_features", "mels": sizes.mels, "layout": "mels x frames", **told}
 
 
+def _times(told: Mapping[str, Any], sizes: _Sizes) -> dict[str, int]:
+    """The tokens that are times, which follow the one that says that there are none."""
+    quiet, latest = told.get("no_timestamps_token_id"), told.get("max_initial_timestamp_index")
+    if type(quiet) is not int or not 0 <= quiet < sizes.vocabulary - 1:
+        return {}
+    return {"times": quiet + 1, "step": 2 * sizes.hop, "latest_first": latest if type(latest) is int else NONE}
+
+
 def _speech(folder: Path, sizes: _Sizes) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The tokens around a text, and what to warn of."""
     generation, config = _settings(folder, "generation_config.json"), _settings(folder, "config.json")
@@ -296,6 +305,7 @@ def _speech(folder: Path, sizes: _Sizes) -> tuple[dict[str, Any], tuple[str, ...
         "suppressed_first": told.get("begin_suppress_tokens") or [],
         "ends": ends if isinstance(ends, list) else [NONE if ends is None else ends],
         "context": sizes.context,
+        **_times(told, sizes),
     }
     missing = told.get("is_multilingual", True) and not languages
     said = ("generation_config.json names no languages: texts begin without the token of one",) if missing else ()

@@ -32,7 +32,7 @@ LARGEST_WEIGHTS = 380 << 20
 
 _KEPT = frozenset(
     "format name strings inputs outputs shapes buckets ranges macs wasm webgpu script_bytes weights labels "
-    "features preprocess task tokenizer embedding decoder".split()
+    "features preprocess task tokenizer embedding decoder sound speech".split()
 )
 _IMPORT = re.compile(r'^import (?:\* as (\w+)|(\{[^}]*\})) from "\./([\w.]+)";$', re.MULTILINE)
 _LATE = re.compile(r'\(await import\("\./([\w.]+)"\)\)')
