@@ -456,9 +456,9 @@ def _numbers(group: Group, graph: Graph) -> dict[str, str]:
     wide: set[str] = set()
     for node in group.nodes:
         halves = any(v and graph.types[v].dtype == HALF for v in (*node.inputs, *node.outputs))
-        exact = bool(wide.intersection(node.inputs)) or not computes_in_half(node, graph)
+        exact = halves and (bool(wide.intersection(node.inputs)) or not computes_in_half(node, graph))
         numbers[node.name] = ("float32" if exact else "float16") if halves else ""
-        wide.update(node.outputs if halves and exact else ())
+        wide.update(node.outputs if exact else ())
     return numbers
 
 
