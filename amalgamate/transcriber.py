@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from textwrap import indent, wrap
 
 from dlpack.amalgamate.runtime import sections
+from dlpack.meaning.speech import NONE
 from dlpack.plan.program import Program
 
 
@@ -16,12 +17,15 @@ def transcribes(program: Program) -> bool:
 
 def declaration(runtime: Mapping[str, str], program: Program) -> str:
     """What stands in NAME.h."""
-    return _text(runtime, "transcriber_declaration") + "\n\n" if transcribes(program) else ""
+    if not transcribes(program):
+        return ""
+    text = _text(runtime, "transcriber_declaration", _timed(program))
+    return text.replace("@time_step@", str(program.speech.step if program.speech else 0)) + "\n\n"
 
 
 def methods(runtime: Mapping[str, str], program: Program) -> str:
     """The same as a method of NAME::Predictor."""
-    return indent(_text(runtime, "transcriber_method") + "\n", "  ") if transcribes(program) else ""
+    return indent(_text(runtime, "transcriber_method", _timed(program)) + "\n", "  ") if transcribes(program) else ""
 
 
 def definitions(runtime: Mapping[str, str], program: Program) -> list[str]:
@@ -29,11 +33,18 @@ def definitions(runtime: Mapping[str, str], program: Program) -> list[str]:
     if not transcribes(program):
         return []
     tables = ["namespace @name@_impl { namespace {", *_tables(program), "}}  // namespace @name@_impl"]
-    return ["\n".join(tables), _text(runtime, "transcriber_definition")]
+    return ["\n".join(tables), _text(runtime, "transcriber_definition", _timed(program))]
 
 
-def _text(runtime: Mapping[str, str], section: str) -> str:
-    return sections([runtime["transcriber.h"]])[section].text
+def _timed(program: Program) -> bool:
+    return program.speech is not None and program.speech.times != NONE
+
+
+def _text(runtime: Mapping[str, str], section: str, timed: bool) -> str:
+    """A section; `timed`: and what the model's tokens for times add to it."""
+    found = sections([runtime["transcriber.h"]])
+    names = [section, *([f"timed_{section}"] if timed else [])]
+    return "\n\n".join(found[name].text for name in names)
 
 
 def _tables(program: Program) -> list[str]:
@@ -43,6 +54,11 @@ def _tables(program: Program) -> list[str]:
     return [
         f"constexpr int64_t kSpeechStart = {s.start}, kSpeechQuiet = {s.quiet};  // -1: there is none",
         f"constexpr int64_t kSpeechTranscribe = {s.transcribe}, kSpeechTranslate = {s.translate};",
+        *(
+            [f"constexpr int64_t kFirstTime = {s.times}, kTimeStep = {s.step}, kLatestFirst = {s.latest_first};"]
+            if s.times != NONE
+            else []
+        ),
         "struct speech_language {\n  const char* code;\n  int64_t token;\n};",
         f"constexpr int32_t kLanguageCount = {len(s.languages)};",
         *_table("speech_language kLanguages", languages),

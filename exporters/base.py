@@ -173,7 +173,9 @@ def main_file(path: Path) -> Path:
     """The file to read of a model that is a folder: SavedModel, TF.js, Core ML's package, Hugging Face."""
     inside = [path / "saved_model.pb", path / "model.json", path / "Data" / "com.apple.CoreML" / "model.mlmodel"]
     if not any((path / other).is_file() for other in ("MLmodel", "inference.pdmodel", "inference.json")):
-        inside.append(path / "config.json")
+        weights = any(path.glob("*.safetensors"))
+        exports = [] if weights else [path / "model.onnx", path / "onnx" / "model.onnx"]  # of optimum, and of the hub
+        inside += [*exports, path / "config.json"] if (path / "config.json").is_file() else []
     return next((file for file in inside if file.is_file()), path)
 
 

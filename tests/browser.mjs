@@ -471,6 +471,48 @@ const scenarios = {
   },
 
   /** A model that embeds texts: those in files[1] compared with files[0], then one that is too long. */
+  /** Speech: a file of sound, a recording of a microphone that hums, one that is refused, and a page that may not. */
+  async hearing(page) {
+    await page.addInitScript(() => {
+      navigator.mediaDevices.getUserMedia = async () => {
+        if (window.refused) throw new DOMException("no", "NotAllowedError");
+        const context = new AudioContext();
+        const hum = context.createOscillator();
+        const target = context.createMediaStreamDestination();
+        hum.connect(target);
+        hum.start();
+        return target.stream;
+      };
+    });
+    await page.goto(address);
+    await page.waitForSelector(READY);
+    const lines = () => page.$$eval(".said", (rows) => rows.map((row) => row.lastChild.textContent));
+    const status = async (pattern) => {
+      const there = (text) => new RegExp(text).test(document.querySelector("#status").textContent);
+      await page.waitForFunction(there, pattern);
+      return page.textContent("#status");
+    };
+    await page.setInputFiles("#sound", files[0]);
+    await status("Done");
+    const [written, timing] = [await lines(), await page.textContent("#timing")];
+    await page.click("#record");
+    await status("Recording, 0:00.[3-9]");
+    const meter = await page.isVisible("#level");
+    await page.click("#record");
+    await status("Done|Nothing");
+    const recorded = await page.textContent("#timing");
+    await page.setInputFiles("#sound", files[1]);
+    const noSound = await status("browser can read");
+    await page.evaluate(() => (window.refused = true));
+    await page.click("#record");
+    const refused = await status("may not use");
+    await page.addInitScript(() => Object.defineProperty(globalThis, "isSecureContext", { value: false }));
+    await page.reload();
+    await page.waitForSelector(READY);
+    const insecure = [await page.isDisabled("#record"), await page.textContent("#room")];
+    return { written, timing, meter, recorded, noSound, refused, insecure };
+  },
+
   async similar(page) {
     await page.goto(address);
     await page.waitForSelector(READY);

@@ -14,6 +14,7 @@ from test_export_mxnet import run
 from dlpack import exporters
 from dlpack.errors import ModelError, UsageError
 from dlpack.exporters import ExportOptions
+from dlpack.exporters.base import main_file
 
 torch = requires_module("torch")
 SMALL = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -71,6 +72,17 @@ def test_a_language_model_gives_its_logits_alone(tmp_path: Path) -> None:
     with torch.no_grad():
         wanted = module(**{n: torch.from_numpy(v) for n, v in inputs.items()}).logits.numpy()
     np.testing.assert_allclose(run(model, inputs)[0], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_with_an_export_and_no_weights_is_that_export(tmp_path: Path) -> None:
+    """As optimum writes it, or the hub has it in a folder of its own."""
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    for name in ("onnx/model.onnx", "model.onnx"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\x08\x08")
+        assert main_file(tmp_path) == tmp_path / name
+    (tmp_path / "model.safetensors").touch()
+    assert main_file(tmp_path) == tmp_path / "config.json"
 
 
 def test_what_is_wrong_is_told(tmp_path: Path) -> None:

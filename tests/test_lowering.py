@@ -12,7 +12,7 @@ import pytest
 from onnx import helper
 
 from dlpack.bundle.loader import load, read_kernels
-from dlpack.kernels.build import pack
+from dlpack.kernels.packing import pack
 from dlpack.loops.index import Linear, floordiv, floormod, merge_divmod
 from dlpack.loops.layout import Block, Layout, channels_last, dense, expand, merge_dims, order_of, reshape
 from dlpack.pipeline import build

@@ -5,15 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import tarfile
 import wave
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 from conftest import requires_tool
 from manifest_schema import problems
+from pages import played
 from processes import run
 from wasm_bundles import node_json
 from whispers import Whisper
@@ -79,6 +82,27 @@ def test_longer_sounds_are_taken_in_windows(bundle: Path, whisper: Whisper) -> N
         assert drawn == net.transcribe(x, 16000, temperature=1.5, seed=3) != "".join(parts)
 
 
+def test_segments_have_times(bundle: Path, whisper: Whisper, digits: Path) -> None:
+    """As transformers' rules have it: of windows that end with a time, with a pair of times, and in the middle."""
+    counts = set()
+    with dlpack.load(bundle) as net:
+        for seed, count in ((6, 12000), (2, 6000), (3, 100)):
+            x = sound(seed, count)
+            wanted = whisper.timed(x, whisper.language(x[:WINDOW]))
+            found = net.segments(x, 16000)
+            assert [s.text for s in found] == [net.detokenize(ids) for *_, ids in wanted]
+            np.testing.assert_allclose([s[:2] for s in found], [(a, b) for a, b, _ in wanted], atol=1e-9)
+            counts.add(len(found))
+            assert net.segments(x, 16000, on_segment=lambda _: True) == found[:1]
+        assert len(counts) == 3
+        with pytest.raises(ZeroDivisionError):
+            net.segments(x, 16000, on_segment=lambda _: 1 // 0)
+        with pytest.raises(ValueError, match="there are no samples"):
+            net.segments(x[:0], 16000)
+    with dlpack.load(digits) as net, pytest.raises(UsageError, match="tells no times"):
+        net.segments(x, 16000)
+
+
 def test_the_same_sound_can_be_written_again(bundle: Path, whisper: Whisper) -> None:
     """The encoder's keys and values stay until something else is heard; generate takes the tokens before the text."""
     x = sound(2, 2500)
@@ -115,6 +139,12 @@ def test_what_cannot_be_written_is_an_error(bundle: Path, digits: Path) -> None:
 PROGRAM = r"""
 #include <stdio.h>
 #include "net.h"
+static int32_t show(void* user, double begin, double end, const char* text, size_t bytes) {
+  (void)user;
+  printf("|%.2f %.2f ", begin, end);
+  fwrite(text, 1, bytes, stdout);
+  return 0;
+}
 int main(void) {
   net_predictor* p = 0;
   static float x[7000];
@@ -127,14 +157,34 @@ int main(void) {
   if (net_transcribe(p, x, 7000, 16000, 0, 0, 0, 0, 0, text, 2, &size) != NET_TOO_LONG || size < 3) return 5;
   if (net_transcribe(p, x, 7000, 16000, 0, 0, 0, 0, 0, text, sizeof text, &size) != NET_OK) return 6;
   if (net_hear(p, x, 5) != NET_BAD_ARGUMENT) return 7;
+  char part[400];
+  if (net_transcribe_timed(p, x, 7000, 16000, 0, 0, 0, 0, 0, 0, 9) != NET_BAD_ARGUMENT) return 8;
+  if (net_transcribe_timed(p, x, 7000, 16000, 0, 0, 0, 0, 0, part, 1) != NET_TOO_LONG) return 9;
   fwrite(text, 1, size, stdout);
+  if (net_transcribe_timed(p, x, 7000, 16000, 0, 0, 0, show, 0, part, sizeof part) != NET_OK) return 10;
   net_destroy(p);
   return 0;
 }
 """
 
 
-def test_c_and_javascript_write_the_same(folder: Path, bundle: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def wasm(folder: Path) -> Path:
+    return build(folder, folder.parent / "wasm", Options("wasm", name="net", verify=False))
+
+
+def write_wav(path: Path, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The samples as 16 bits, as the file has them."""
+    ints = (x * 32767).astype(np.int16)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(ints.tobytes())
+    return ints
+
+
+def test_c_and_javascript_write_the_same(wasm: Path, bundle: Path, tmp_path: Path) -> None:
     """A C program with the library of the bundle, and the package for pages in node."""
     x = sound(5, 7000)
     (tmp_path / "main.c").write_text(PROGRAM)
@@ -143,7 +193,6 @@ def test_c_and_javascript_write_the_same(folder: Path, bundle: Path, tmp_path: P
     done = run([*command, f"-Wl,-rpath,{bundle}"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     done = run(["sh", "-c", "./main < x.f32"], cwd=tmp_path)
-    wasm = build(folder, tmp_path / "wasm", Options("wasm", name="net", verify=False))
     script = """
       const { Transcriber } = await import(`file://${process.argv[1]}/node.js`);
       const model = await Transcriber.load(process.argv[1]);
@@ -153,26 +202,70 @@ def test_c_and_javascript_write_the_same(folder: Path, bundle: Path, tmp_path: P
         await model.write(x, rate, options).catch((e) => refused.push(e.message));
       const texts = [await model.write(x, 16000), await model.write(x, 16000, { language: "de", translate: true })];
       texts.push(await model.write(x, 16000, { temperature: 1.5, seed: 3 }));
-      console.log(JSON.stringify([texts, refused]));
+      const segments = [];
+      for await (const { start, end, text } of model.segments(x, 16000)) segments.push([start, end, text]);
+      console.log(JSON.stringify([texts, refused, segments]));
     """
-    texts, refused = node_json(script, wasm, tmp_path / "x.f32")
+    texts, refused, segments = node_json(script, wasm, tmp_path / "x.f32")
     with dlpack.load(bundle) as net:
         expected = [net.transcribe(x, 16000), net.transcribe(x, 16000, language="de", translate=True)]
         expected.append(net.transcribe(x, 16000, temperature=1.5, seed=3))
-    assert texts == expected and (done.returncode, done.stdout) == (0, expected[0])
+        timed = net.segments(x, 16000)
+    printed = "".join(f"|{s.start:.2f} {s.end:.2f} {s.text}" for s in timed)
+    assert texts == expected and (done.returncode, done.stdout) == (0, expected[0] + printed)
+    assert [s[2] for s in segments] == [s.text for s in timed]
+    np.testing.assert_allclose([s[:2] for s in segments], [s[:2] for s in timed], atol=1e-9)
     assert "16000 samples per second" in refused[0] and "does not know the language fr" in refused[1]
 
 
 def test_run_writes_what_a_file_says(bundle: Path, tmp_path: Path) -> None:
-    ints = (sound(5, 4000) * 32767).astype(np.int16)
-    with wave.open(str(tmp_path / "x.wav"), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16000)
-        file.writeframes(ints.tobytes())
+    ints = write_wav(tmp_path / "x.wav", sound(5, 4000))
     done = CliRunner().invoke(cli, ["run", str(bundle), "--input", str(tmp_path / "x.wav"), "--json"])
     with dlpack.load(bundle) as net:
-        assert done.exit_code == 0 and json.loads(done.stdout) == {"text": net.transcribe(ints, 16000)}
+        found = net.segments(ints, 16000)
+    assert done.exit_code == 0
+    told = {"text": "".join(s.text for s in found), "segments": [s._asdict() for s in found]}
+    assert json.loads(done.stdout) == told
+    lines = CliRunner().invoke(cli, ["run", str(bundle), "--input", str(tmp_path / "x.wav")]).stdout
+    assert lines.startswith(f"00:{found[0].start:05.2f} 00:{found[0].end:05.2f}  {found[0].text.strip()}")
+
+
+def test_the_page_hears(wasm: Path, bundle: Path, tmp_path: Path) -> None:
+    """A file, a recording, and what it says where there is no sound or no microphone."""
+    ints = write_wav(tmp_path / "x.wav", sound(5, 7000))
+    (tmp_path / "text.wav").write_text("no sound")
+    seen = played("hearing", wasm, str(tmp_path / "x.wav"), str(tmp_path / "text.wav"))
+    with dlpack.load(bundle) as net:
+        assert seen["written"] == [s.text for s in net.segments(ints, 16000)]
+    assert "0:00.4 of 0:00.4 heard" in seen["timing"] and seen["meter"]
+    assert seen["recorded"] != seen["timing"] and "heard" in seen["recorded"]
+    assert "no sound that the browser can read" in seen["noSound"]
+    assert seen["refused"].startswith("The page may not use the microphone")
+    assert seen["insecure"] == [True, "A page records only over https or on localhost. Files work here, too."]
+
+
+@pytest.mark.parametrize("place", [".", "onnx"])
+def test_an_export_of_optimum_is_the_model_of_its_checkpoint(folder: Path, tmp_path: Path, place: str) -> None:
+    """Encoder and decoder in files of their own, beside config.json or in a folder of the hub's; changed ones fail."""
+    for file in folder.glob("*.json"):
+        shutil.copy(file, tmp_path)
+    files, decoder = tmp_path / place, "decoder_model.onnx" if place == "." else "decoder_model_merged.onnx"
+    with tarfile.open(Path(__file__).parent / "fixtures" / "optimum_whisper.tar.xz") as archive:
+        for name in ("encoder_model.onnx", decoder):
+            archive.extract(name, files, filter="data")
+    found = read_source(tmp_path).proto.SerializeToString(deterministic=True)
+    assert found == read_source(folder).proto.SerializeToString(deterministic=True)
+    model = onnx.load(files / "encoder_model.onnx")
+    names = [node.name for node in model.graph.node]
+    model.graph.node[names.index("/layers.0/self_attn/k_proj/MatMul")].name = "MatMul_7"
+    onnx.save(model, files / "encoder_model.onnx")
+    with pytest.raises(ModelError, match=r"encoder\.layers\.0\.self_attn\.k_proj\.weight is not there.*optimised or"):
+        read_source(tmp_path)
+    model.graph.node[names.index("/layers.0/self_attn/k_proj/MatMul")].name = "/layers.0/self_attn/k_proj/MatMul"
+    model.graph.node[names.index("/layers.0/activation_fn/Erf")].op_type = "Tanh"
+    onnx.save(model, files / "encoder_model.onnx")
+    with pytest.raises(ModelError, match=r"the scores of encoder_model\.onnx and its decoder differ"):
+        read_source(tmp_path)
 
 
 def test_folders_that_are_no_whisper_s_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -200,7 +293,7 @@ def test_folders_that_are_no_whisper_s_are_refused(folder: Path, tmp_path: Path)
             read_source(path)
     with pytest.raises(UsageError, match="remove --shape"):
         read_source(folder, shapes={"input_features": (1, 6, 20)})
-    with pytest.raises(UsageError, match="texts of 12 tokens"):
+    with pytest.raises(UsageError, match="texts of 16 tokens"):
         build(folder, tmp_path / "out", Options(context=99))
 
 
@@ -212,6 +305,7 @@ def test_folders_that_are_no_whisper_s_are_refused(folder: Path, tmp_path: Path)
         ('{"start": 1, "ends": [], "context": 9}', "start and ends"),
         ('{"start": 1.5, "ends": [2], "context": 9}', "start and ends"),
         ('{"start": 1, "ends": [2], "context": 2}', "context 2"),
+        ('{"start": 1, "ends": [2], "context": 9, "times": 7}', "step 0"),
         ('{"start": 1, "ends": [2], "context": 9, "languages": {"en": 3}}', "no token transcribe"),
         ('{"start": 1, "ends": [2], "context": 9, "transcribe": 4, "languages": {"e\\"n": 3}}', "letters other than"),
     ],

@@ -15,6 +15,7 @@ from dlpack.meaning.sound import Sound
 
 Array = np.ndarray[Any, Any]
 SPECIAL = ("<|end|>", "<|start|>", "<|en|>", "<|de|>", "<|translate|>", "<|transcribe|>", "<|notimestamps|>")
+TIMES = tuple(f"<|{k / 50:.2f}|>" for k in range(11))
 
 
 @dataclass
@@ -26,13 +27,13 @@ class Whisper:
     heads: int = 2
     mels: int = 6
     heard: int = 10
-    context: int = 12
+    context: int = 16
     tensors: dict[str, Array] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         count = len(self.words["model"]["vocab"])
-        self.ids = {name: count + k for k, name in enumerate(SPECIAL)}
-        self.vocabulary = count + len(SPECIAL)
+        self.ids = {name: count + k for k, name in enumerate((*SPECIAL, *TIMES))}
+        self.vocabulary, self.times = count + len(self.ids), self.ids[TIMES[0]]
         self.suppressed = [3, 5, self.ids["<|start|>"]]
         self.suppressed_first = [self.ids["<|end|>"]]
         rng, w = np.random.default_rng(8), self.width
@@ -77,6 +78,7 @@ class Whisper:
             "lang_to_id": {code: ids[code] for code in ("<|en|>", "<|de|>")},
             "task_to_id": {task: ids[f"<|{task}|>"] for task in ("transcribe", "translate")},
             "suppress_tokens": self.suppressed, "begin_suppress_tokens": self.suppressed_first,
+            "max_initial_timestamp_index": 3,
         }  # fmt: skip
         sound = {"feature_size": self.mels, "sampling_rate": 16000, "n_fft": 400, "hop_length": 160,
                  "chunk_length": 2 * self.heard * 160 / 16000}  # fmt: skip
@@ -167,6 +169,54 @@ class Whisper:
                 break
             text.append(token)
         return text[begin:]
+
+    def timed(self, samples: Array, language: str) -> list[tuple[float, float, list[int]]]:
+        """Begin, end and tokens of each segment, as transformers' rules for texts with times have it."""
+        told, at, window = [], 0, 320 * self.heard
+        while at < len(samples):
+            ids, heard = self.timed_window(samples[at : at + window], language), min(window, len(samples) - at)
+            time = [t - self.times if t >= self.times else None for t in ids]
+            cuts = [k for k in range(1, len(ids)) if time[k - 1] is not None and time[k] is not None]
+            closed = len(ids) > 1 and time[-1] is not None and time[-2] is None
+            seen, begin = heard, 0
+            for cut in [*cuts, *([len(ids)] if cuts and closed else [])]:
+                told.append((at / 16000 + time[begin] / 50, at / 16000 + time[cut - 1] / 50, ids[begin:cut]))
+                seen, begin = heard if closed else 320 * time[cut - 1], cut
+            if not cuts:
+                last = [t for t in time if t is not None]
+                end = last[-1] if last and last[-1] else heard // 320
+                told.append((at / 16000, at / 16000 + end / 50, ids))
+            at += seen or heard
+        words = [(begin, end, [t for t in ids if t < self.times]) for begin, end, ids in told]
+        return [segment for segment in words if segment[2]]
+
+    def timed_window(self, samples: Array, language: str) -> list[int]:
+        heard, names = self.encoded(samples), ("<|start|>", f"<|{language}|>", "<|transcribe|>")
+        prompt = [self.ids[name] for name in names]
+        ids: list[int] = []
+        while len(prompt) + len(ids) < self.context:
+            scores = self.scores(heard, [*prompt, *ids])
+            scores[[*self.suppressed, self.ids["<|notimestamps|>"]]] = -np.inf
+            kinds = [t >= self.times for t in ids]
+            times = [t for t in ids if t >= self.times]
+            opened = kinds[-1:] == [True] and (len(ids) < 2 or kinds[-2])
+            closing = kinds[-1:] == [True] and not opened
+            if opened:
+                scores[self.times :] = -np.inf
+            if closing:
+                scores[: self.ids["<|end|>"]] = -np.inf
+            if times:
+                scores[self.times : times[-1] + (0 if closing else 1)] = -np.inf
+            if not ids:
+                scores[: self.times], scores[self.times + 4 :] = -np.inf, -np.inf
+            with np.errstate(over="ignore", divide="ignore"):
+                if np.log(np.exp(scores[self.times :]).sum()) > scores[: self.times].max():
+                    scores[: self.times] = -np.inf
+            token = int(scores.argmax())
+            if token == self.ids["<|end|>"]:
+                break
+            ids.append(token)
+        return ids
 
 
 def gelu(x: Array) -> Array:

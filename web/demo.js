@@ -19,7 +19,8 @@ const VIEWS = {
 
 /** What runs a model, and what shows it; a form that few models need is loaded with those. */
 async function viewOf(manifest) {
-  const { tokenizer, decoder, embedding, task } = manifest;
+  const { tokenizer, decoder, embedding, speech, task } = manifest;
+  if (tokenizer && speech) return ["Transcriber", (await import("./demo_hear.js")).hear];
   if (tokenizer && decoder) return ["TextWriter", (await import("./demo_write.js")).write];
   if (tokenizer && embedding) return ["TextModel", (await import("./demo_similar.js")).similar];
   return VIEWS[task?.kind] ?? ["Predictor", featuresOf(manifest) ? table : sample];

@@ -451,9 +451,23 @@ export class WorkerTextWriter extends ModelWorker<WritingTime> {
   write(prompt: string | Uint8Array, options?: TokenOptions): AsyncGenerator<string>;
 }
 
+/** A part of what is said. */
+export interface Segment {
+  start: number;
+  end: number;
+  text: string;
+}
+
+/** A Transcriber in a worker. */
+export class WorkerTranscriber extends ModelWorker<null> {
+  /** The same. The worker does not wait for the pieces to be taken; it ends where they are left, or `signal` says so. */
+  hear(samples: Float32Array, options: SpeechOptions & { rate: number }): AsyncGenerator<Segment | { text: string }>;
+}
+
 /** A model of speech with its tokenizer, such as Whisper. */
 export class Transcriber {
   static load(source: string | URL | Parts, options?: LoadOptions): Promise<Transcriber>;
+  static inWorker(source: string | URL, options?: WorkerOptions): Promise<WorkerTranscriber>;
   constructor(predictor: Predictor);
   readonly predictor: Predictor;
   readonly sound: SoundModel;
@@ -461,6 +475,10 @@ export class Transcriber {
   readonly texts: TextModel;
   /** What is said in samples of one channel in -1..1, of any length, piece by piece. */
   transcribe(samples: Float32Array, rate: number, options?: SpeechOptions): AsyncGenerator<string>;
+  /** The same in segments with times in seconds, which the model tells. */
+  segments(samples: Float32Array, rate: number, options?: SpeechOptions): AsyncGenerator<Segment>;
+  /** Segments where the model tells times, else pieces of the text. */
+  hear(samples: Float32Array, options: SpeechOptions & { rate: number }): AsyncGenerator<Segment | { text: string }>;
   /** The same as one text. */
   write(samples: Float32Array, rate: number, options?: SpeechOptions): Promise<string>;
   dispose(): void;

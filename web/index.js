@@ -8,5 +8,5 @@ export { SoundModel } from "./sound.js";
 export { Stylizer, WorkerStylizer } from "./stylizer.js";
 export { TextModel, WorkerTextModel } from "./text.js";
 export { TextWriter, WorkerTextWriter } from "./text_writer.js";
-export { Transcriber } from "./transcriber.js";
+export { Transcriber, WorkerTranscriber } from "./transcriber.js";
 export { Writer } from "./writer.js";

@@ -10,39 +10,43 @@ export class WorkerTextWriter extends ModelWorker {
   static kind = "TextWriter";
 
   /** As TextWriter.write; the worker writes ahead of who takes the pieces, until the text ends or is left. */
-  async *write(prompt, { signal, stop, ...options } = {}) {
-    const control = new AbortController();
-    const abort = () => control.abort(signal.reason);
-    const waiting = [];
-    let [ended, wake] = [false, () => {}];
-    this.timing = null;
-    const onProgress = (part) => {
-      waiting.push(part);
-      wake();
-    };
-    signal?.throwIfAborted();
-    signal?.addEventListener("abort", abort);
-    const given = { ...options, ...(stop && { stop: Array.from(stop) }) };
-    const answer = this._ask("stream", ["write", prompt, given], [], { signal: control.signal, onProgress });
-    const end = () => {
-      ended = true;
-      wake();
-    };
-    answer.then(end, end);
-    try {
-      while (!ended || waiting.length) {
-        signal?.throwIfAborted();
-        if (waiting.length) {
-          const { piece, timing } = waiting.shift();
-          this.timing = timing;
-          yield piece;
-        } else await new Promise((next) => (wake = next));
-      }
-      this.timing = await answer;
-    } finally {
-      signal?.removeEventListener("abort", abort);
-      control.abort();
+  write(prompt, { signal, stop, ...options } = {}) {
+    return streamed(this, "write", prompt, { ...options, ...(stop && { stop: Array.from(stop) }) }, signal);
+  }
+}
+
+/** What an asynchronous generator of the model in a worker yields for a value and options. */
+export async function* streamed(model, method, value, options, signal) {
+  const control = new AbortController();
+  const abort = () => control.abort(signal.reason);
+  const waiting = [];
+  let [ended, wake] = [false, () => {}];
+  model.timing = null;
+  const onProgress = (part) => {
+    waiting.push(part);
+    wake();
+  };
+  signal?.throwIfAborted();
+  signal?.addEventListener("abort", abort);
+  const answer = model._ask("stream", [method, value, options], [], { signal: control.signal, onProgress });
+  const end = () => {
+    ended = true;
+    wake();
+  };
+  answer.then(end, end);
+  try {
+    while (!ended || waiting.length) {
+      signal?.throwIfAborted();
+      if (waiting.length) {
+        const { piece, timing } = waiting.shift();
+        model.timing = timing;
+        yield piece;
+      } else await new Promise((next) => (wake = next));
     }
+    model.timing = await answer;
+  } finally {
+    signal?.removeEventListener("abort", abort);
+    control.abort();
   }
 }
 

@@ -19,6 +19,7 @@ from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, ExportOptions, parse_json, read_text, set_metadata
 from dlpack.exporters.builder import Array
 from dlpack.exporters.pytorch.weights import read_safetensors
+from dlpack.exporters.transformers.optimum import DECODERS, ENCODER, check_exported, exported_files, read_exported
 from dlpack.meaning.sound import METADATA_KEY as SOUND
 from dlpack.meaning.speech import METADATA_KEY as SPEECH
 from dlpack.meaning.speech import NONE
@@ -37,13 +38,20 @@ def export_whisper(folder: Path, options: ExportOptions) -> Exported:
     """The folder's model. Raises UnsupportedError for what this is not written for, ModelError for damaged files."""
     if options.shapes:
         raise UsageError("the sizes of a Whisper are those of its files: remove --shape")
-    files = _weight_files(folder)
-    tensors: dict[str, Array] = {}
-    for file in files:
-        tensors |= read_safetensors(file)
     sound = _settings(folder, "preprocessor_config.json")
-    graph = _Whisper(_Sizes(_settings(folder, "config.json"), sound), tensors)
-    model = graph.model()
+    sizes = _Sizes(_settings(folder, "config.json"), sound)
+    files = _weight_files(folder)
+    if files[0].suffix == ".onnx":
+        tensors, given = read_exported(files[0], files[1])
+        graph = _Whisper(sizes, tensors, f"{files[0].name} and {files[1].name}")
+        model = graph.model()
+        check_exported(model, given)
+    else:
+        tensors = {}
+        for file in files:
+            tensors |= read_safetensors(file)
+        graph = _Whisper(sizes, tensors, "")
+        model = graph.model()
     speech, said = _speech(folder, graph.sizes)
     set_metadata(model, SOUND, json.dumps(_sound(sound, graph.sizes)))
     set_metadata(model, SPEECH, json.dumps(speech))
@@ -53,8 +61,11 @@ def export_whisper(folder: Path, options: ExportOptions) -> Exported:
 def _weight_files(folder: Path) -> list[Path]:
     whole = folder / "model.safetensors"
     files = [whole] if whole.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
-    if not files:
-        raise UsageError(f"{folder} has no model.safetensors: save it again with model.save_pretrained(FOLDER)")
+    if not files and not (files := list(exported_files(folder) or ())):
+        raise UsageError(
+            f"{folder} has no model.safetensors: save it again with model.save_pretrained(FOLDER); optimum's files "
+            f"would be {ENCODER} and {' or '.join(DECODERS)}"
+        )
     return files
 
 
@@ -88,6 +99,7 @@ class _Sizes:
         hop, rate, chunk = (sound.get(key, value) for key, value in usual.items())
         if not all(isinstance(n, int | float) for n in (hop, rate, chunk)):
             raise ModelError(f"preprocessor_config.json: {', '.join(usual)} are not all numbers")
+        self.hop = int(hop)
         if chunk * rate != 2 * self.heard * hop:
             raise ModelError(
                 f"preprocessor_config.json and config.json differ: {chunk} seconds are not {2 * self.heard} frames"
@@ -97,8 +109,9 @@ class _Sizes:
 class _Whisper:
     """The graph in the making; values are named by strings."""
 
-    def __init__(self, sizes: _Sizes, tensors: Mapping[str, Array]) -> None:
-        self.sizes, self.tensors = sizes, tensors
+    def __init__(self, sizes: _Sizes, tensors: Mapping[str, Array], exported: str) -> None:
+        """`exported`: the files of an ONNX export that the tensors are of, if they are."""
+        self.sizes, self.tensors, self.exported = sizes, tensors, exported
         self.nodes: list[Any] = []
         self.weights: dict[str, Any] = {}
         self.bytes = 0
@@ -125,7 +138,8 @@ class _Whisper:
         tensor = self.tensors.get(full)
         if tensor is None or tensor.shape != shape:
             got = "is not there" if tensor is None else f"has the shape {list(tensor.shape)}"
-            raise ModelError(f"the weight {full} {got}; config.json says {list(shape)}")
+            told = f"in {self.exported}, which may be optimised or quantised after the export" if self.exported else ""
+            raise ModelError(f"the weight {full} {got}; config.json says {list(shape)}{told and f' ({told})'}")
         value = tensor.astype(np.float32)
         return self.constant(value.T if turned else value, f"{full}.T" if turned else full)
 
@@ -265,6 +279,14 @@ def _sound(said: Mapping[str, Any], sizes: _Sizes) -> dict[str, Any]:
     return {"input": "input_features", "mels": sizes.mels, "layout": "mels x frames", **told}
 
 
+def _times(told: Mapping[str, Any], sizes: _Sizes) -> dict[str, int]:
+    """The tokens that are times, which follow the one that says that there are none."""
+    quiet, latest = told.get("no_timestamps_token_id"), told.get("max_initial_timestamp_index")
+    if type(quiet) is not int or not 0 <= quiet < sizes.vocabulary - 1:
+        return {}
+    return {"times": quiet + 1, "step": 2 * sizes.hop, "latest_first": latest if type(latest) is int else NONE}
+
+
 def _speech(folder: Path, sizes: _Sizes) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The tokens around a text, and what to warn of."""
     generation, config = _settings(folder, "generation_config.json"), _settings(folder, "config.json")
@@ -283,6 +305,7 @@ def _speech(folder: Path, sizes: _Sizes) -> tuple[dict[str, Any], tuple[str, ...
         "suppressed_first": told.get("begin_suppress_tokens") or [],
         "ends": ends if isinstance(ends, list) else [NONE if ends is None else ends],
         "context": sizes.context,
+        **_times(told, sizes),
     }
     missing = told.get("is_multilingual", True) and not languages
     said = ("generation_config.json names no languages: texts begin without the token of one",) if missing else ()

@@ -49,8 +49,8 @@ DEMO = (
 )  # fmt: skip
 """The modules of the demo page, in the same order."""
 
-WRITE_DEMO, SIMILAR_DEMO = "demo_write.js", "demo_similar.js"
-"""The modules that the page imports late: forms to write with a decoder and to compare embedded texts."""
+WRITE_DEMO, SIMILAR_DEMO, HEAR_DEMO = "demo_write.js", "demo_similar.js", "demo_hear.js"
+"""The modules that the page imports late: forms to write with a decoder, to compare embedded texts, and to record."""
 
 FROM_FILE = "demo_file.js"
 """The page's script that is no module: it says what to do with a page that was opened as a file."""
@@ -118,6 +118,8 @@ def late_demo(manifest: Manifest) -> list[str]:
     """What the page of this model imports besides `DEMO`."""
     if "tokenizer" not in manifest:
         return []
+    if "speech" in manifest:
+        return [HEAR_DEMO]
     return [WRITE_DEMO] if "decoder" in manifest else [SIMILAR_DEMO] if "embedding" in manifest else []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
@@ -12,6 +12,21 @@ from dlpack.bundle.generating import Sampler, Sampling
 from dlpack.bundle.writing import Writing, collector
 from dlpack.errors import UsageError
 from dlpack.graph.ir import Array
+
+_ON_SEGMENT = ctypes.CFUNCTYPE(
+    ctypes.c_int32, ctypes.c_void_p, ctypes.c_double, ctypes.c_double, ctypes.POINTER(ctypes.c_char), ctypes.c_size_t
+)
+
+_TOKEN_BYTES = 256
+"""More than a token has of a text."""
+
+
+class Segment(NamedTuple):
+    """A part of what is said, from `start` to `end` in seconds from the first sample on."""
+
+    start: float
+    end: float
+    text: str
 
 
 class Hearing(Writing):
@@ -89,29 +104,80 @@ class Hearing(Writing):
         Raises UsageError for a model that does not do this, ValueError for samples as `preprocess_sound` refuses them,
         and for a language or a translation that the model does not know.
         """
+        took, pieces, failed = collector(on_text)
+        asked = samples, rate, language, translate, Sampler(**sampling)
+        self._transcribe("transcribe", asked, failed, took, None, None, ctypes.c_size_t(0), None)
+        return "".join(pieces)
+
+    def segments(
+        self,
+        samples: Any,
+        rate: int,
+        *,
+        language: str | None = None,
+        translate: bool = False,
+        on_segment: Callable[[Segment], Any] | None = None,
+        **sampling: Unpack[Sampling],
+    ) -> list[Segment]:
+        """What `transcribe` gives, in segments with the times that the model tells.
+
+        A window begins where the last whole segment before it has ended, so no word is cut at its border. `on_segment`
+        is called with each; if it returns True, that was the last. Else as `transcribe`.
+        Raises UsageError for a model that does not do this, ValueError as `transcribe` does.
+        """
+        if "times" not in self.manifest.get("speech", {}):
+            raise UsageError(
+                f"{self.name} tells no times: that takes a model such as Whisper, which has tokens for them"
+            )
+        found: list[Segment] = []
+        failed: list[BaseException] = []
+
+        def took(_: object, start: float, end: float, text: Any, size: int) -> int:
+            found.append(Segment(start, end, text[:size].decode()))
+            try:
+                return int(on_segment is not None and on_segment(found[-1]) is True)
+            except BaseException as error:  # noqa: BLE001 - C has no exceptions: the caller raises it again
+                failed.append(error)
+                return 1
+
+        room = ctypes.create_string_buffer(self.manifest["decoder"]["context"] * _TOKEN_BYTES)
+        asked = samples, rate, language, translate, Sampler(**sampling)
+        self._transcribe("transcribe_timed", asked, failed, _ON_SEGMENT(took), None, room, ctypes.c_size_t(len(room)))
+        return found
+
+    def _transcribe(
+        self,
+        function: str,
+        asked: tuple[Any, int, str | None, bool, Sampler],
+        failed: list[BaseException],
+        *results: Any,
+    ) -> None:
+        """Calls a C function for what is `asked` of samples; `results` are its last arguments.
+
+        Raises as `transcribe` does, and the first of `failed`, which is what the user's function has raised.
+        """
+        samples, rate, language, translate, sampler = asked
         if "speech" not in self.manifest or "tokenizer" not in self.manifest:
             raise UsageError(
                 f"{self.name} does not write speech: that takes a model such as Whisper, with its tokenizer.json"
             )
-        speech, sampler, given = self.manifest["speech"], Sampler(**sampling), self._samples(samples, rate)
+        speech, given = self.manifest["speech"], self._samples(samples, rate)
         known = speech["languages"]
         if language is not None and language not in known:
             told = f"it knows {', '.join(sorted(known))}" if known else "it knows one, which is not named"
             raise ValueError(f"{self.name} does not know the language {language!r}; {told}")
         if translate and "translate" not in speech:
             raise ValueError(f"{self.name} does not translate")
-        took, pieces, failed = collector(on_text)
         code = None if language is None else language.encode()
         with self._lock:
-            status = self._function("transcribe")(
+            status = self._function(function)(
                 self._open(), ctypes.c_void_p(given.ctypes.data), ctypes.c_size_t(len(given)), ctypes.c_int32(rate),
-                code, ctypes.c_int32(translate), ctypes.byref(sampler), took, None, None, ctypes.c_size_t(0), None,
+                code, ctypes.c_int32(translate), ctypes.byref(sampler), *results,
             )  # fmt: skip
             self._after()
         if failed:
             raise failed[0]
         self._check(status)
-        return "".join(pieces)
 
     def _sound(self) -> dict[str, Any]:
         if "sound" not in self.manifest:

@@ -14,6 +14,7 @@ from dlpack.cli.console import OUT, plain
 from dlpack.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    from dlpack.bundle.hearing import Segment
     from dlpack.bundle.loader import Predictor
     from dlpack.graph.ir import Array
 
@@ -132,17 +133,33 @@ def _heard(path: Path, name: str, predictor: Predictor) -> Array:
 
 
 def _write_speech(predictor: Predictor, path: Path, as_json: bool) -> None:
-    """Prints what is said in a file, as it is written; with `as_json` when it is."""
+    """Prints what is said in a file, as it is written, a line for each segment where the model tells times; with
+    `as_json` the text when it is written, and the segments.
+    """
     from dlpack.meaning.sound import read_wav
 
     def show(piece: str) -> None:
         click.echo(piece, nl=False)
 
+    def tell(segment: Segment) -> None:
+        click.echo(f"{_clock(segment.start)} {_clock(segment.end)}  {segment.text.strip()}")
+
     try:
-        text = predictor.transcribe(*read_wav(path), on_text=None if as_json else show)
+        if "times" in predictor.manifest["speech"]:
+            found = predictor.segments(*read_wav(path), on_segment=None if as_json else tell)
+            told = {"text": "".join(s.text for s in found), "segments": [s._asdict() for s in found]}
+        else:
+            told = {"text": predictor.transcribe(*read_wav(path), on_text=None if as_json else show)}
+            click.echo("", nl=not as_json)
     except ValueError as e:
         raise UsageError(f"--input {path}: {e}") from e
-    click.echo(json.dumps({"text": text}) if as_json else "")
+    if as_json:
+        click.echo(json.dumps(told))
+
+
+def _clock(seconds: float) -> str:
+    """Minutes, seconds and hundredths."""
+    return f"{int(seconds // 60):02}:{seconds % 60:05.2f}"
 
 
 def _summary(name: str, x: Array) -> dict[str, Any]:

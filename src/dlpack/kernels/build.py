@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from dlpack.errors import UnsupportedError
 from dlpack.graph import registry
 from dlpack.graph.fuse import Group
@@ -449,23 +447,6 @@ def _names(inputs: Sequence[_Operand], group: Group) -> list[str]:
     return [n if out.index(n) == k else f"{n}{k}" for k, n in enumerate(out)]
 
 
-def pack(array: np.ndarray[Any, Any], layout: Layout) -> np.ndarray[Any, Any]:
-    """A constant's elements in a layout, as a flat array; fills up blocks with zeros."""
-    blocks = dict(layout.blocks)
-    index = np.zeros(array.shape, dtype=np.int64) + layout.offset
-    for d, n in enumerate(array.shape):
-        k = np.arange(n, dtype=np.int64)
-        if d in blocks:
-            block = blocks[d]
-            place = k // block.size * layout.strides[d] + k % block.size * block.inner
-        else:
-            place = k * layout.strides[d]
-        index = index + place.reshape([-1 if e == d else 1 for e in range(array.ndim)])
-    out = np.zeros(layout.reach(array.shape), dtype=array.dtype)
-    out[index.reshape(-1)] = array.reshape(-1)
-    return out
-
-
 def _numbers(group: Group, graph: Graph) -> dict[str, str]:
     """By node the type that it computes in, where values of it are of float16; else nothing.
 
@@ -475,9 +456,9 @@ def _numbers(group: Group, graph: Graph) -> dict[str, str]:
     wide: set[str] = set()
     for node in group.nodes:
         halves = any(v and graph.types[v].dtype == HALF for v in (*node.inputs, *node.outputs))
-        exact = bool(wide.intersection(node.inputs)) or not computes_in_half(node, graph)
+        exact = halves and (bool(wide.intersection(node.inputs)) or not computes_in_half(node, graph))
         numbers[node.name] = ("float32" if exact else "float16") if halves else ""
-        wide.update(node.outputs if halves and exact else ())
+        wide.update(node.outputs if exact else ())
     return numbers
 
 

@@ -99,6 +99,7 @@ class Settled:
         self.layouts: Choices[Layout | None] = Choices()  # of a weight; None: not packed
         self.winograd: Choices[int] = Choices()  # the tile of a weight's convolution, 0: it is not Winograd's
         self.kernels: Choices[tuple[Kernel, str, Mapping[int, Layout]]] = Choices()
+        self._stored_types: dict[Weight, str] = {}
         self.packed: dict[str, Packed] = {}  # by the digest of the float32 numbers
         self._digests: dict[int, tuple[Array, str]] = {}
 
@@ -111,6 +112,12 @@ class Settled:
             half = graph.types[constant].dtype == HALF  # the same constant as in float32, if its numbers are the same
             self._digests[id(array)] = array, _digest(array.astype(np.float32) if half else array)
         return self._digests[id(array)][1]
+
+    def stored_type(self, weight: Weight, find: Callable[[], str]) -> str:
+        """The type in which a weight of float32 is stored; `find` says so where no set has asked."""
+        if weight not in self._stored_types:
+            self._stored_types[weight] = find()
+        return self._stored_types[weight]
 
     def pack(self, graph: Graph, packed: Mapping[str, Packed]) -> None:
         """Notes how weights are stored; later stages may have transposed them."""

@@ -4,6 +4,9 @@ A text begins with `start`, then, where the model knows several languages, with 
 `transcribe` or `translate` (into English), then with `quiet`, which says that it has no times. It ends at one of
 `ends`. Tokens in `suppressed` are never written, those in `suppressed_first` not at the beginning.
 
+A text with times has no `quiet`. The tokens from `times` on are times then: the first is the beginning of the window,
+each further one `step` samples later. A text begins with one, of which at most `latest_first` is after the first.
+
 The ONNX metadata key `dlpack.speech` has it as JSON, with `context`, the most tokens of a text.
 """
 
@@ -20,6 +23,8 @@ METADATA_KEY = "dlpack.speech"
 NONE = -1
 """In place of a token that the model has not."""
 
+_TOKENS = ("start", "transcribe", "translate", "quiet", "times")
+
 
 @dataclass(frozen=True)
 class Speech:
@@ -34,10 +39,14 @@ class Speech:
     suppressed_first: tuple[int, ...]
     ends: tuple[int, ...]
     context: int
+    times: int = NONE
+    step: int = 0
+    latest_first: int = NONE
 
     def to_json(self) -> dict[str, Any]:
         """The manifest's `speech`; tokens that the model has not are left out."""
-        tokens = {key: getattr(self, key) for key in ("start", "transcribe", "translate", "quiet")}
+        tokens = {key: getattr(self, key) for key in (*_TOKENS, "latest_first")}
+        tokens |= {"step": self.step} if self.times != NONE else {}
         lists = {key: list(getattr(self, key)) for key in ("suppressed", "suppressed_first", "ends")}
         return {**{k: v for k, v in tokens.items() if v != NONE}, "languages": dict(self.languages), **lists}
 
@@ -53,7 +62,7 @@ def from_metadata(metadata: Mapping[str, str]) -> Speech | None:
         raise UsageError(f"{where} is not JSON: {e}") from e
     if not isinstance(told, dict):
         raise UsageError(f"{where} is not a JSON object")
-    tokens = {key: told.get(key, NONE) for key in ("start", "transcribe", "translate", "quiet")}
+    tokens = {key: told.get(key, NONE) for key in _TOKENS}
     lists = {key: told.get(key, []) for key in ("suppressed", "suppressed_first", "ends")}
     languages, context = told.get("languages", {}), told.get("context")
     if not isinstance(languages, dict) or not all(isinstance(v, list) for v in lists.values()):
@@ -63,6 +72,11 @@ def from_metadata(metadata: Mapping[str, str]) -> Speech | None:
         raise UsageError(
             f"{where}: start and ends, and all other tokens that it names, must be whole numbers from 0 on"
         )
+    step, latest = told.get("step", 0), told.get("latest_first", NONE)
+    if not all(type(n) is int and NONE <= n < 1 << 31 for n in (step, latest)) or (
+        tokens["times"] != NONE and step < 1
+    ):
+        raise UsageError(f"{where}: step {step!r} and latest_first {latest!r} make no sense of tokens that are times")
     if type(context) is not int or context < 5:
         raise UsageError(f"{where}: context {context!r} is no number of tokens")
     if languages and tokens["transcribe"] == NONE:
@@ -72,10 +86,13 @@ def from_metadata(metadata: Mapping[str, str]) -> Speech | None:
     kinds = ("suppressed", "suppressed_first", "ends")
     suppressed, first, ends = (tuple(dict.fromkeys(lists[key])) for key in kinds)
     known = tuple(languages.items())
-    return Speech(**tokens, languages=known, suppressed=suppressed, suppressed_first=first, ends=ends, context=context)
+    return Speech(
+        **tokens, languages=known, suppressed=suppressed, suppressed_first=first, ends=ends, context=context, step=step,
+        latest_first=latest,
+    )  # fmt: skip
 
 
 def largest_token(speech: Speech) -> int:
     """The largest of the tokens that it names."""
-    named = (speech.start, speech.transcribe, speech.translate, speech.quiet)
+    named = [getattr(speech, key) for key in _TOKENS]
     return max(*named, *speech.suppressed, *speech.suppressed_first, *speech.ends, *(t for _, t in speech.languages))

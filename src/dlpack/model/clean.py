@@ -5,20 +5,14 @@ Most of it is done by others: onnx's inliner and onnxruntime's basic optimisatio
 
 from __future__ import annotations
 
-import errno
 import math
-import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import onnx
 import onnx.inliner
 import onnx.reference
-import onnxruntime
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from dlpack.errors import UnsupportedError, UsageError, did_you_mean
@@ -38,30 +32,18 @@ from dlpack.model.fold import (
 from dlpack.model.half import widen
 from dlpack.model.infer import (
     ValueType,
-    for_onnxruntime,
     infer_types,
     lighten,
     restore,
-    session_options,
-    set_opset,
     value_type,
 )
+from dlpack.model.optimize import optimize
 from dlpack.model.random import seed_random
 from dlpack.model.restated import restate
 from dlpack.model.sequences import open_outputs
-from dlpack.model.tensors import MAX_MODEL_BYTES, MAX_RANK, TENSOR_BITS
+from dlpack.model.tensors import MAX_MODEL_BYTES, MAX_RANK, TENSOR_BITS, tensor_bytes
 from dlpack.model.unroll import unroll
 from dlpack.model.walk import describe, first_line, free_names, opset_versions, subgraphs
-
-# Transformers of onnxruntime that make operators of its own, that suit only the machine that runs them, or that put
-# reshapes and foreign names around a product (MatMulAddFusion).
-_DISABLED_TRANSFORMERS = (
-    "MatMulAddFusion",
-    "Avx2WeightS8ToU8Transformer",
-    "QDQS8ToU8Transformer",
-    "DQMatMulNBitsFusion",
-    "LabelEncoderFusion",
-)
 
 # The definition of Range is a loop with a trip for each element, that of Bernoulli has the wrong sign.
 _NOT_INLINED = frozenset((("", "Range"), ("", "Bernoulli")))
@@ -93,14 +75,15 @@ def clean(model: ModelProto, shapes: Shapes | None = None, inline_ops: InlineOps
     result = _inline_functions(result)
     forget_types(result.graph, opset)
     widen(result)
-    room = Room(result.ByteSize())
+    light, heavy = lighten(result)
+    room = Room(light.ByteSize() + sum(map(tensor_bytes, heavy)))
     result = _simplify(result, inline_ops, room)
     open_outputs(result.graph)
     if seed_random(result):
         result = _simplify(result, inline_ops, room)
     types = infer_types(result)
     _check_sizes(result, types)
-    result = _optimize(result, room.take(foldable_sizes(result.graph, types)))
+    result = optimize(result, room.take(foldable_sizes(result.graph, types)))
     forget_types(result.graph, opset)
     result = _simplify(result, inline_ops, room)
     _finish(result)
@@ -372,71 +355,6 @@ def _name_inlined(graph: GraphProto, before: list[tuple[str, list[str]]]) -> Non
         current = next((owner[name] for name in node.output if name in owner), current)
         if not node.name:
             node.name = fresh_name(f"{current}/{node.op_type}", names)
-
-
-# --- onnxruntime ------------------------------------------------------------------------------------------------------
-
-
-def _optimize(model: ModelProto, folds: bool) -> ModelProto:
-    """onnxruntime's basic optimisation, that of constants if `folds`. A model that it does not take comes back as it
-    is.
-    """
-    options = session_options(onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC)
-    options.add_session_config_entry("session.disable_aot_function_inlining", "1")
-    disabled = (*_DISABLED_TRANSFORMERS, *(() if folds else ("ConstantFolding",)))
-    options.add_session_config_entry("optimization.disable_specified_optimizers", ";".join(disabled))
-    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(MAX_MODEL_BYTES))
-    known = {(node.domain, node.op_type) for node in _every_node(model.graph.node)}
-    data = for_onnxruntime(model)
-    try:
-        with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
-            if shutil.disk_usage(folder).free < 2 * data.ByteSize() + (1 << 20):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            file = Path(folder, "optimized.onnx")
-            options.optimized_model_filepath = str(file)
-            try:
-                onnxruntime.InferenceSession(
-                    data.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
-                )
-                optimized = onnx.load(file)
-            except Exception:  # noqa: BLE001 - onnxruntime raises many kinds: an operator or a type that it lacks
-                return model
-    except OSError as error:
-        place = tempfile.gettempdir()
-        raise UsageError(f"the folder for temporary files, {place}: {error.strerror}; set TMPDIR to another") from None
-    for node in _every_node(optimized.graph.node):
-        if node.domain == "ai.onnx":
-            node.domain = ""
-        if (node.domain, node.op_type) not in known and not _standard(node, opset_versions(optimized)):
-            return model
-    owner = {name: node.name for node in model.graph.node for name in node.output if name}
-    names = {node.name for node in optimized.graph.node if node.name}
-    for node in optimized.graph.node:
-        if not node.name:
-            source = node.output[0].removeprefix("InsertedPrecisionFreeCast_")
-            node.name = fresh_name(f"{owner[source]}/{node.op_type}" if source in owner else node.op_type, names)
-    used = {node.domain for node in _every_node(optimized.graph.node)} | {""}
-    version = opset_versions(model)
-    set_items(optimized.opset_import, [entry for entry in optimized.opset_import if entry.domain in used])
-    set_opset(optimized, version[""])
-    optimized.ir_version = model.ir_version
-    optimized.graph.name = model.graph.name
-    return optimized
-
-
-def _standard(node: NodeProto, versions: Mapping[str, int]) -> bool:
-    try:
-        onnx.defs.get_schema(node.op_type, versions.get(node.domain, 1), node.domain)
-    except onnx.defs.SchemaError:
-        return False
-    return True
-
-
-def _every_node(nodes: Iterable[NodeProto]) -> Iterable[NodeProto]:
-    for node in nodes:
-        yield node
-        for sub in subgraphs(node):
-            yield from _every_node(sub.node)
 
 
 def _check_sizes(model: ModelProto, types: Mapping[str, ValueType]) -> None:

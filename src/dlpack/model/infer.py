@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -113,8 +113,13 @@ def shape_inputs(node: NodeProto, opset: int) -> list[int]:
     return [index for index in indices if index < len(node.input) and node.input[index]]
 
 
-def lighten(model: ModelProto) -> tuple[ModelProto, list[TensorProto]]:
-    """The model with its large weights as graph inputs, and those weights: cheap to serialise for onnx's C++ passes."""
+def lighten(
+    model: ModelProto, chosen: Callable[[TensorProto], bool] = lambda _: True
+) -> tuple[ModelProto, list[TensorProto]]:
+    """The model with its large weights as graph inputs, and those weights: cheap to serialise for onnx's C++ passes.
+
+    Only those that are `chosen` become inputs.
+    """
     light = ModelProto()
     for field, value in model.ListFields():
         if field.name == "graph":
@@ -127,7 +132,7 @@ def lighten(model: ModelProto) -> tuple[ModelProto, list[TensorProto]]:
     for field, value in model.graph.ListFields():
         if field.name == "initializer":
             for tensor in value:
-                if tensor_bytes(tensor) <= SMALL_WEIGHT_BYTES:
+                if tensor_bytes(tensor) <= SMALL_WEIGHT_BYTES or not chosen(tensor):
                     light.graph.initializer.append(tensor)
                 else:
                     heavy.append(tensor)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
 from dlpack.graph.fuse import Group, fuse
 from dlpack.graph.ir import HALF, Array, TensorType
 from dlpack.kernels.backend import Backend
-from dlpack.kernels.build import Argument, Call, KernelBuilder, pack
+from dlpack.kernels.build import Argument, Call, KernelBuilder
+from dlpack.kernels.packing import pack
 from dlpack.kernels.place import Buffer, Placement, place
 from dlpack.kernels.settled import Settled, Weight, Weights
 from dlpack.loops.layout import Layout, dense, is_dense, order_of
@@ -278,7 +280,7 @@ class Assembler:
         """The weight with the type in which it is stored."""
         if weight.dtype != "float32" or not self.widens:
             return weight
-        return replace(weight, dtype=stored_type(data()))
+        return replace(weight, dtype=self.settled.stored_type(weight, lambda: stored_type(data())))
 
     def _stored(self, weight: Weight, name: str, data: Callable[[], bytes]) -> Address:
         """Where a weight lies among those of all programs."""
@@ -472,6 +474,7 @@ class Assembler:
         if key not in self.constants:
             array: Array = self.graph.constants[name]
 
+            @cache
             def data() -> bytes:
                 flat = pack(array, packed) if packed else np.ascontiguousarray(array).reshape(-1)
                 return (flat.astype(np.uint8) if array.dtype.name == "bool" else flat).tobytes()

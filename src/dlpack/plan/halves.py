@@ -8,12 +8,20 @@ import numpy as np
 LEAST_BYTES = 4096
 """What a smaller weight would save is not worth a step."""
 
+_BEYOND = 0x1FFF
+"""The bits of a float32 that neither a float16 nor a bfloat16 has."""
+
+_FEW = 4096
+"""Numbers that are looked at first, since they decide for most weights."""
+
 
 def stored_type(data: bytes) -> str:
     """The element type in which the float32s `data` are stored, without loss: "float16", "bfloat16" or "float32"."""
     if len(data) < LEAST_BYTES:
         return "float32"
     bits = np.frombuffer(data, np.uint32)
+    if (bits[:_FEW] & _BEYOND).any():
+        return "float32"
     if not (bits & 0xFFFF).any():
         return "bfloat16"
     with np.errstate(over="ignore"):

@@ -81,16 +81,20 @@ def without_past_of(again: Callable[[], Any], generation: Generation) -> Any:
     return without_past(again(), generation)
 
 
-def check_decoder(export: Any, slotted: Any, graph: Graph, generation: Generation) -> str:
-    """Raises UnsupportedError where the model `slotted` is not, with slots left empty, what the export is; says what
-    there is else."""
+def check_decoder(
+    export: Any, slotted: Any, graph: Graph, generation: Generation, detail: list[str]
+) -> Mapping[str, Array]:
+    """Raises UnsupportedError where the model `slotted` is not, with slots left empty, what the export is; says else in
+    `detail` what there is, and gives what a model of speech has heard."""
     from dlpack.verify.decoder import check_slots
 
-    check_slots(export, slotted, generation, graph.types[generation.logits].shape[-1])
-    return f"{len(generation.caches)} caches of {generation.context} tokens"
+    detail.append(f"{len(generation.caches)} caches of {generation.context} tokens")
+    return check_slots(export, slotted, generation, graph.types[generation.logits].shape[-1])
 
 
-def verify_text(bundle: Path, proto: Any, generation: Generation, relative: float) -> list[OutputError]:
+def verify_text(
+    bundle: Path, proto: Any, generation: Generation, heard: Mapping[str, Array], relative: float
+) -> list[OutputError]:
     """Reads a text with the bundle, in blocks and one by one, and compares with the export's run of a growing past."""
     import numpy as np
 
@@ -105,7 +109,7 @@ def verify_text(bundle: Path, proto: Any, generation: Generation, relative: floa
         {0, length - 3, length - 1, *([generation.blocks[0] + 1] if length > 8 else [])} & set(range(length))
     )
     parts = [text[a:b] for a, b in pairwise([*starts, length])]
-    grown = GrowingDecoder(proto, generation)
+    grown = GrowingDecoder(proto, generation, heard)
     expected = np.stack([grown.read(part)[-1] for part in parts])
     with load(bundle) as predictor:
         found: list[Array] = []

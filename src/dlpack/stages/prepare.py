@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from dlpack.stages.precision import check_precision, reduce_precision
 from dlpack.stages.text import Found, find_tokenizer
 
 if TYPE_CHECKING:
-    from dlpack.graph.ir import Graph
+    from dlpack.graph.ir import Array, Graph
     from dlpack.meaning.quantization import Meaning
     from dlpack.targets.base import Build
     from dlpack.verify.trial import Trial
@@ -52,6 +52,8 @@ class Prepared:
     batch: Batch | None = None
     text: Found | None = None
     generation: Generation | None = None
+    heard: Mapping[str, Array] = field(default_factory=dict)
+    """What the decoder of a model of speech reads of its encoder, for the features that it is verified with."""
 
     def tried(self) -> Sequence[int]:
         """The numbers of the sets of shapes that the cases are of."""
@@ -128,10 +130,11 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
             change = reduced.change(trial.inputs, progress)
             precision = precision or change
     batch = _open_batch(model, source, cases[0].graph, options) if options.batch else None
+    heard: Mapping[str, Array] = {}
     if generation:
         with progress.stage("decoder") as detail:
-            detail.append(check_decoder(source.proto, given, cases[0].graph, generation))
-    return Prepared(source, tuple(cases), bucketed, precision, batch, tokenizer, generation)
+            heard = check_decoder(source.proto, given, cases[0].graph, generation, detail)
+    return Prepared(source, tuple(cases), bucketed, precision, batch, tokenizer, generation, heard)
 
 
 def _open_batch(model: Path, source: Source, one: Graph, options: Options) -> Batch:

@@ -17,6 +17,7 @@ from dlpack.errors import ModelError
 from dlpack.graph.ir import Array
 from dlpack.meaning.cityhash import category_hashes
 from dlpack.model.half import with_wide_borders
+from dlpack.model.infer import lighten, restore, to_numpy
 
 Runner = Callable[[Mapping[str, Array]], list[Array]]
 
@@ -59,9 +60,7 @@ def runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
     def run(inputs: Mapping[str, Array]) -> list[Array]:
         nonlocal session
         try:
-            session = session or onnxruntime.InferenceSession(
-                wide.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            session = session or _session(wide, options)
             wider = {n: x.astype(np.float32) for n, x in inputs.items() if x.dtype == ml_dtypes.bfloat16}
             given = _given(model, inputs) | wider
             outputs = [rows(np.asarray(o)) for o in session.run(None, given)]
@@ -79,6 +78,33 @@ def runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
                 raise ModelError(f"neither onnxruntime nor onnx can run this model: {e}; {second}") from e
 
     return run
+
+
+_HELD = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.INT64,
+    onnx.TensorProto.INT32,
+    onnx.TensorProto.INT8,
+    onnx.TensorProto.UINT8,
+)
+"""Types of weights that onnxruntime takes as arrays."""
+
+
+def _session(model: onnx.ModelProto, options: Any) -> Any:
+    """A session of the model; it takes large weights as arrays, since to write and read them as a file takes long."""
+    light, heavy = lighten(model, lambda tensor: tensor.data_type in _HELD)
+    place = onnx.StringStringEntryProto(key="location", value="memory")
+    restore(
+        light,
+        [
+            onnx.TensorProto(name=t.name, data_type=t.data_type, dims=t.dims, data_location=1, external_data=[place])
+            for t in heavy
+        ],
+    )
+    arrays = [onnxruntime.OrtValue.ortvalue_from_numpy(to_numpy(t)) for t in heavy]
+    if heavy:
+        options.add_external_initializers([t.name for t in heavy], arrays)
+    return onnxruntime.InferenceSession(light.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _given(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> dict[str, Array]:
