@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -240,10 +240,7 @@ class OnnxBuilder:
         for node in reversed(self.nodes):
             if needed.intersection(node.output):
                 kept.append(node)
-                needed.update(node.input)
-                for attribute in node.attribute:
-                    if attribute.HasField("g"):
-                        needed.update(n for sub in attribute.g.node for n in sub.input)
+                needed.update(n for inner in with_bodies([node]) for n in inner.input)
         graph = helper.make_graph(
             kept[::-1],
             self.name or "model",
@@ -263,6 +260,15 @@ class OnnxBuilder:
         model = helper.make_model(graph, opset_imports=opsets, producer_name="dlpack")
         model.ir_version = ir_version
         return model
+
+
+def with_bodies(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """The nodes, and those of the bodies of loops and branches."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from with_bodies(attribute.g.node)
 
 
 def _with_axes_as_inputs(graph: GraphProto) -> None:

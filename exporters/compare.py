@@ -10,7 +10,7 @@ import numpy as np
 from onnx import ModelProto
 
 from dlpack.errors import ModelError
-from dlpack.exporters.builder import Array
+from dlpack.exporters.builder import Array, with_bodies
 
 TOLERANCE = 1e-3
 """Of an output's largest absolute value."""
@@ -75,9 +75,9 @@ _CHOICES = frozenset({"ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "Unique"}
 
 def takes_ties(model: ModelProto) -> bool:
     """Whether equal values decide nothing that frameworks leave open: which of them is the first, or the largest."""
-    kinds = {n.op_type for n in model.graph.node} | {n.op_type for f in model.functions for n in f.node}
-    places = any(n.op_type == "MaxPool" and len(n.output) > 1 for n in model.graph.node)
-    return not kinds & _CHOICES and not places
+    nodes = [*with_bodies(model.graph.node), *(n for f in model.functions for n in with_bodies(f.node))]
+    places = any(n.op_type == "MaxPool" and len(n.output) > 1 for n in nodes)
+    return not {n.op_type for n in nodes} & _CHOICES and not places
 
 
 def check_same(

@@ -34,10 +34,10 @@ from dlpack.exporters.builder import Array, NotConverted, OnnxBuilder, Shape
 from dlpack.exporters.mxnet.call import CONVERTERS, Call
 from dlpack.exporters.mxnet.check import compare
 from dlpack.exporters.mxnet.files import (
-    LIST_MAGIC,
     Files,
     Symbol,
     SymbolNode,
+    are_arrays,
     digest_of,
     looks_like_mxnetjs,
     looks_like_symbol,
@@ -62,8 +62,8 @@ def recognises(_path: Path, start: bytes) -> bool:
     return looks_like_symbol(start) or looks_like_mxnetjs(start)
 
 
-def advises(_path: Path, start: bytes) -> str | None:
-    if start.startswith(LIST_MAGIC):
+def advises(path: Path, start: bytes) -> str | None:
+    if path.suffix == ".params" and are_arrays(start):
         return "these are MXNet's weights; give the NAME-symbol.json beside them, and this file with --params"
     return None
 
@@ -73,7 +73,7 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     used = None
     if not files.arrays:
         stem = path.stem.removesuffix("-symbol").removesuffix("_symbol")
-        used = find_params(path, params, [stem, path.stem], ".params", lambda b: b.startswith(LIST_MAGIC))
+        used = find_params(path, params, [stem, path.stem], ".params", are_arrays)
         data = read_bytes(used)
         files = replace(files, arrays=read_arrays(data), params_file=digest_of(data))
     elif params is not None:

@@ -3,7 +3,7 @@
 The formats, from MXNet's src/ndarray/ndarray.cc and nnvm's pass/saveload_json.cc: a list file is u64 0x112, u64 0,
 u64 count, arrays, u64 count, names (u64 length, bytes). An array begins with a magic number: v1 0xF993fac8, v2
 0xF993fac9 (adds the storage type), v3 0xF993faca (NumPy shapes: rank 0 is a scalar, -1 nothing); v0 has none, its first
-word is the rank and its dimensions have 32 bits.
+word is the rank and its dimensions have 32 bits. MXNet 2 writes .params as NumPy's archive instead (`archive.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 from dlpack.errors import ModelError, UnsupportedError
 from dlpack.exporters.base import MAX_TEXT_BYTES, parse_json, read_bytes, read_labels
 from dlpack.exporters.builder import Array, NotConverted, Shape
+from dlpack.exporters.mxnet.archive import MARKS, read_archive
 
 LIST_MAGIC = struct.pack("<QQ", 0x112, 0)
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -58,8 +59,15 @@ class _Reader:
         return int(struct.unpack("<" + code, self.take(struct.calcsize(code), what))[0])
 
 
+def are_arrays(start: bytes) -> bool:
+    """Whether a file with this beginning has arrays: MXNet's list, or MXNet 2's archive."""
+    return start.startswith((LIST_MAGIC, *MARKS))
+
+
 def read_arrays(data: bytes) -> dict[str, Array]:
-    """The arrays of a list file by name (including `arg:` and `aux:`); unnamed ones are "0", "1", ..."""
+    """The arrays of a .params file by name (including `arg:` and `aux:`); unnamed ones are "0", "1", ..."""
+    if data.startswith(MARKS):
+        return read_archive(data)
     r = _Reader(data)
     if r.take(16, "the header") != LIST_MAGIC:
         raise ModelError("this is not an MXNet array file: it does not begin with 0x112")

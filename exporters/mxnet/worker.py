@@ -1,8 +1,8 @@
-"""Computes a symbol with MXNet 1.9 itself, for the comparison with the exported model (`check.py`).
+"""Computes a symbol with MXNet 1.9 or 2 itself, for the comparison with the exported model (`check.py`).
 
 ``python -I worker.py SYMBOL.json WEIGHTS.params INPUTS.npz RESULT.npz``, in a Python that has MXNet and not dlpack:
-MXNet needs a NumPy before 1.24. INPUTS.npz has the input NAME of run R as ``R/NAME``; RESULT.npz gets its outputs,
-``R/0``, ``R/1`` ...
+MXNet needs a NumPy before 1.24, MXNet 2 one before 1.20, and Python 3.8. INPUTS.npz has the input NAME of run R as
+``R/NAME``; RESULT.npz gets its outputs, ``R/0``, ``R/1`` ...
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _modern(mx: Any, symbol_file: str, params_file: str, values: dict[str, Any])
     mx.util.set_np()
     block = mx.gluon.SymbolBlock.imports(symbol_file, list(values), params_file, allow_missing=True)
     outputs = block(*(mx.np.array(v) for v in values.values()))
-    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]  # before Python 3.10, too
 
 
 def _classic(mx: Any, symbol_file: str, params_file: str, values: dict[str, Any]) -> list[Any]:

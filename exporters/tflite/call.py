@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from onnx import TensorProto, helper
 
 from dlpack.errors import ModelError
 from dlpack.exporters.builder import Array, NotConverted, OnnxBuilder, Shape
@@ -75,11 +76,15 @@ class Call(Nodes):
 
     def known(self, i: int, what: str) -> Array:
         """An input that must be a constant, as it is stored."""
-        self.tensor(i)
-        value = self.g.value(self.values.stored(self.inputs[i]))
+        value = self.value(i)
         if value is None:
             raise NotConverted(f"{what} that is computed while the model runs")
         return value
+
+    def value(self, i: int) -> Array | None:
+        """A constant input, as it is stored; None for others."""
+        self.tensor(i)
+        return self.g.value(self.values.stored(self.inputs[i]))
 
     def ints(self, i: int, what: str) -> list[int]:
         return [int(v) for v in self.known(i, what).reshape(-1)]
@@ -143,6 +148,15 @@ def activate(c: Call, kind: str, y: str) -> str:
         low, high = limits[kind]
         return c.op_("Clip", y, c.g.scalar(low, y), c.g.scalar(high, y))
     raise NotConverted(f"the activation {kind}")
+
+
+def chosen(g: OnnxBuilder, condition: str, a: str, b: str) -> str:
+    """a where the condition holds, else b; ONNX's runtimes choose among few types."""
+    kind = g.dtype(a)
+    if kind in (np.float32, np.int32, np.int64, np.uint8):
+        return str(g.op("Where", condition, a, b))
+    made = g.op("Where", condition, *(g.op("Cast", v, to=TensorProto.INT32) for v in (a, b)))
+    return str(g.op("Cast", made, to=helper.np_dtype_to_tensor_dtype(kind)))
 
 
 def converts(*names: str, moves: bool = False) -> Callable[[Converter], Converter]:

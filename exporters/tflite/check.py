@@ -37,9 +37,9 @@ def installed() -> bool:
 class Check:
     """The interpreter's results for a file, whose inputs get these shapes. It starts at once, if it is installed."""
 
-    def __init__(self, path: Path, shapes: Sequence[Shape]) -> None:
-        module = "dlpack.exporters.tflite.worker"
-        self._results = Results(module, path, _NAME, TIMEOUT_S, json.dumps(shapes)) if installed() else None
+    def __init__(self, path: Path, file: TFLiteModel, shapes: Sequence[Shape]) -> None:
+        module, more = "dlpack.exporters.tflite.worker", (json.dumps(shapes), str(_knows_nan(file)))
+        self._results = Results(module, path, _NAME, TIMEOUT_S, *more) if installed() else None
 
     def __enter__(self) -> Check:
         return self
@@ -66,6 +66,12 @@ class Check:
             return (f"what it computes was not compared with TensorFlow Lite, which refuses it: {found['error']}",)
         compare(model, found, QUANTIZED_TOLERANCE if narrow else TOLERANCE)
         return ()
+
+
+def _knows_nan(file: TFLiteModel) -> bool:
+    """Whether it asks of a value if it is NaN, x != x."""
+    operators = [o for s in file.subgraphs for o in s.operators]
+    return any(o.kind in ("NOT_EQUAL", "EQUAL") and len(set(o.inputs)) == 1 for o in operators)
 
 
 def compare(model: ModelProto, found: dict[str, Any], tolerance: float) -> None:

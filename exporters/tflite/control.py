@@ -1,20 +1,29 @@
-"""TensorFlow Lite's loops and branches: unrolled where what decides them is constant, else both branches computed."""
+"""TensorFlow Lite's loops and branches.
+
+Loops whose end is constant are unrolled, others become ONNX's Loop. A branch that is constant is taken; of others both
+are computed.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import helper
 
 from dlpack.errors import ModelError
 from dlpack.exporters.builder import NotConverted, OnnxBuilder
 from dlpack.exporters.layers import reshape
+from dlpack.exporters.tflite.call import chosen
 from dlpack.exporters.tflite.files import Operator, Subgraph, TFLiteModel
 
 MAX_STEPS = 1024
-"""Of a loop."""
+"""Of a loop that is unrolled."""
+_STATEFUL = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"})
+
+
+class Inside(NotConverted):
+    """Something in a subgraph is not supported, which `problems` says."""
 
 
 class Frame:
@@ -38,6 +47,7 @@ class Control(ABC):
     model: TFLiteModel
     g: OnnxBuilder
     frame: Frame
+    turned: dict[str, str]
     problems: list[str]
 
     @abstractmethod
@@ -61,14 +71,11 @@ class Control(ABC):
                 chosen = self._truth(values[0], "a branch")
                 results = self._call(operator.options["then" if chosen else "otherwise"], values[1:])
             else:
-                results, steps = values, 0
-                while self._truth(self._call(operator.options["condition"], results)[0], "a loop"):
-                    results = self._call(operator.options["body"], results)
-                    steps += 1
-                    if steps > MAX_STEPS:
-                        raise NotConverted(f"a loop of more than {MAX_STEPS} steps")
+                results = self._repeat(operator, values)
             if len(results) != len(operator.outputs):
                 raise ModelError(f"{where}: it has {len(operator.outputs)} outputs, its subgraph {len(results)}")
+        except Inside:
+            return False
         except NotConverted as e:
             self.problems.append(f"{where}: {e} is not supported")
             return False
@@ -78,13 +85,51 @@ class Control(ABC):
             self.frame.stored[k] = value
         return True
 
+    def _repeat(self, operator: Operator, values: list[str]) -> list[str]:
+        """What a loop makes of the values."""
+        condition, body = operator.options["condition"], operator.options["body"]
+        results, start = values, len(self.g.nodes)
+        for _ in range(MAX_STEPS):
+            going = self._call(condition, results)[0]
+            if self.g.value(going) is None:
+                return self._loop(condition, body, results, going)
+            if not self._truth(going, "a loop"):
+                return results
+            results = self._call(body, results)
+        del self.g.nodes[start:]
+        return self._loop(condition, body, values, self._call(condition, values)[0])
+
+    def _loop(self, condition: int, body: int, values: list[str], going: str) -> list[str]:
+        """ONNX's Loop from these values on; `going`: whether it makes a first trip."""
+        g = self.g
+        for index in (condition, body):
+            if any(o.kind in _STATEFUL for o in self._subgraph(index).operators):
+                raise NotConverted("a loop that depends on the model's inputs and reads or assigns a variable")
+        turned = dict(self.turned)
+        with g.body() as nodes:
+            inputs = [g.argument("trip", (), np.int64), g.argument("going", (), np.bool_)]
+            inputs += [g.argument("state", g.shape(v), g.dtype(v)) for v in values]
+            after = self._call(body, inputs[2:])
+            for a, b in zip(values, after, strict=True):
+                if g.shape(a) != g.shape(b) or g.dtype(a) != g.dtype(b):
+                    raise NotConverted("a loop that depends on the model's inputs, whose values change their shape")
+            outputs: list[str] = []
+            for value in (reshape(g, self._call(condition, after)[0], ()), *after):
+                made = any(value in n.output for n in nodes) and value not in outputs
+                outputs.append(value if made else str(g.op("Identity", value)))
+            graph = helper.make_graph(nodes, "body", [g.info(n) for n in inputs], [g.info(n) for n in outputs])
+        self.turned = turned  # what was made inside is not known outside
+        types = [(g.dtype(v), g.shape(v)) for v in values]
+        made = g.op("Loop", "", reshape(g, going, ()), *values, outputs=len(types), types=types, body=graph)
+        return [made] if len(types) == 1 else list(made)
+
     def _both(self, operator: Operator, values: list[str]) -> list[str]:
         """What both branches compute, of which the condition chooses."""
         if self.problems:
-            raise NotConverted("a branch around operators that are not supported")
+            raise Inside
         branches = [operator.options["then"], operator.options["otherwise"]]
         for index in branches:
-            inside = self.model.subgraphs[index].operators if 0 < index < len(self.model.subgraphs) else ()
+            inside = self._subgraph(index).operators
             if any(o.kind in ("ASSIGN_VARIABLE", "IF", "WHILE") for o in inside):
                 raise NotConverted("a branch that depends on the model's inputs and assigns a variable or has another")
         results = []
@@ -92,36 +137,31 @@ class Control(ABC):
             kind = self.g.dtype(a)
             if self.g.shape(a) != self.g.shape(b) or kind != self.g.dtype(b):
                 raise NotConverted("a branch that depends on the model's inputs, with results of other shapes or types")
-            results.append(self._chosen(reshape(self.g, values[0], ()), a, b, kind))
+            results.append(chosen(self.g, reshape(self.g, values[0], ()), a, b))
         return results
-
-    def _chosen(self, condition: str, a: str, b: str, kind: np.dtype[Any]) -> str:
-        """a where the condition holds, else b; ONNX's runtimes choose among few types."""
-        if kind in (np.float32, np.int32, np.int64, np.uint8):
-            return str(self.g.op("Where", condition, a, b))
-        wide = [str(self.g.op("Cast", v, to=TensorProto.INT32)) for v in (a, b)]
-        made = self.g.op("Where", condition, *wide)
-        return str(self.g.op("Cast", made, to=helper.np_dtype_to_tensor_dtype(kind)))
 
     def _truth(self, value: str, what: str) -> bool:
         known = self.g.value(value)
         if self.problems:
-            raise NotConverted(f"{what} around operators that are not supported")
+            raise Inside
         if known is None or known.size != 1:
             raise NotConverted(f"{what} that depends on the model's inputs")
         return bool(known.reshape(-1)[0])
 
-    def _call(self, index: int, values: list[str]) -> list[str]:
-        """A subgraph's outputs for the given inputs."""
+    def _subgraph(self, index: int) -> Subgraph:
         if not 0 < index < len(self.model.subgraphs):
             raise ModelError("a loop or branch names a subgraph that the file does not hold")
-        frame = Frame(self.model.subgraphs[index])
+        return self.model.subgraphs[index]
+
+    def _call(self, index: int, values: list[str]) -> list[str]:
+        """A subgraph's outputs for the given inputs."""
+        frame = Frame(self._subgraph(index))
         if len(values) != len(frame.subgraph.inputs):
             raise ModelError("a loop or branch gives its subgraph another number of inputs than that has")
         frame.stored.update(zip(frame.subgraph.inputs, values, strict=True))
         self.convert(frame)
         if self.problems:
-            raise NotConverted("a subgraph with operators that are not supported")
+            raise Inside
         before, self.frame = self.frame, frame
         results = [self.stored(k) for k in frame.subgraph.outputs]
         self.frame = before

@@ -9,7 +9,7 @@ otherwise. What only moves elements stays on the integers.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ import dlpack.exporters.tflite.layers
 import dlpack.exporters.tflite.math
 import dlpack.exporters.tflite.recurrent
 import dlpack.exporters.tflite.scattered
+import dlpack.exporters.tflite.suppression
 import dlpack.exporters.tflite.tensor  # noqa: F401 - these enter their converters
 from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import Exported, Exporter, ExportOptions, read_bytes, set_metadata
 from dlpack.exporters.builder import NotConverted, OnnxBuilder, Shape
 from dlpack.exporters.tflite.call import CONVERTERS, MOVES, Call
 from dlpack.exporters.tflite.check import Check
-from dlpack.exporters.tflite.control import Control, Frame
+from dlpack.exporters.tflite.control import Control, Frame, Inside
 from dlpack.exporters.tflite.files import (
     IDENTIFIER,
     Operator,
@@ -38,6 +39,7 @@ from dlpack.exporters.tflite.files import (
     read_label_file,
     read_model,
 )
+from dlpack.exporters.tflite.lists import assignments
 from dlpack.exporters.tflite.spectra import COMPLEX, TAKES_COMPLEX
 from dlpack.exporters.tflite.variables import VARIABLES, Variables
 from dlpack.meaning.quantization import METADATA_KEY, Quantization
@@ -63,7 +65,7 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
     data = read_bytes(path)
     file = read_model(data)
     conversion = Conversion(file, options, path.stem)
-    with Check(path, conversion.input_shapes()) as check:
+    with Check(path, file, conversion.input_shapes()) as check:
         model = conversion.run()
         warnings = check.compare(model, file)
     return Exported(model, read_label_file(data), warnings=(*conversion.batches(), *warnings))
@@ -280,14 +282,28 @@ class Conversion(Control):
         """All operators of a subgraph whose inputs have their values."""
         before, self.frame = self.frame, frame
         failed: set[int] = set()
-        for operator in frame.subgraph.operators:
+        for operator in self._with_assignments(frame):
             if any(i in failed for i in operator.inputs) or not self._operator(operator):
                 failed.update(operator.outputs)
-                if operator.kind not in CONVERTERS:
+                if operator.kind not in CONVERTERS and operator.kind not in ("WHILE", "IF", *VARIABLES):
                     self._unknown(operator)
             if len(self.g.nodes) > MAX_NODES:
                 raise UnsupportedError(f"the model becomes more than {MAX_NODES:,} ONNX nodes")
         self.frame = before
+
+    def _with_assignments(self, frame: Frame) -> Iterator[Operator]:
+        """The operators in order; a list that is assigned at a place that only a run knows is updated in place."""
+        found = assignments(frame.subgraph)
+        updates: dict[tuple[int, ...], Operator] = {}
+        left_out: set[int] = set()
+        for k, operator in enumerate(frame.subgraph.operators):
+            behind, update = found.get(k, (-1, None))
+            place = frame.stored.get(update.inputs[2]) if update is not None else None
+            if update is not None and place is not None and self.g.value(place) is None:
+                updates[update.outputs] = update
+                left_out |= {k, behind}
+            if k not in left_out:
+                yield updates.get(operator.outputs, operator)
 
     def _unknown(self, operator: Operator) -> None:
         self.problems.append(f"'{self._label(operator)}': {operator.kind} is not supported")
@@ -404,6 +420,8 @@ class Conversion(Control):
             else:
                 with self.variables.beginning():
                     self._call(operator.options["subgraph"], [])
+        except Inside:
+            return False
         except NotConverted as e:
             self.problems.append(f"{where}: {e} is not supported")
             return False

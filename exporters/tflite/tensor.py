@@ -10,6 +10,7 @@ from dlpack.errors import ModelError
 from dlpack.exporters.builder import NotConverted, Shape
 from dlpack.exporters.layers import reshape, split
 from dlpack.exporters.tflite.call import Call, converts
+from dlpack.exporters.tflite.places import element_at, gather_rows, slice_at, update_at
 from dlpack.exporters.tflite.spectra import COMPLEX
 
 
@@ -109,6 +110,8 @@ def split_by_sizes(c: Call) -> list[str]:
 
 @converts("SLICE", moves=True)
 def slice_(c: Call) -> str:
+    if c.value(1) is None:
+        return slice_at(c)
     shape, begin, size = c.shape(0), c.ints(1, "a place"), c.ints(2, "a size")
     if not len(shape) == len(begin) == len(size):
         raise ModelError(f"its slice from {begin} of {size} does not fit the input {list(shape)}")
@@ -125,6 +128,8 @@ def slice_(c: Call) -> str:
 @converts("STRIDED_SLICE", moves=True)
 def strided_slice(c: Call) -> str:
     """As Python slices; bit k of a mask is about the k-th entry of begin, end and strides."""
+    if c.value(1) is None:
+        return element_at(c)
     shape = c.shape(0)
     begin, end, step = (c.ints(i, "a slice's bounds") for i in (1, 2, 3))
     p = c.p
@@ -215,9 +220,8 @@ def mirror_pad(c: Call) -> str:
 @converts("GATHER", moves=True)
 def gather(c: Call) -> str:
     axis, batch = c.axis(c.p["axis"], len(c.shape(0))), c.p["batch_dims"]
-    if batch:
-        raise NotConverted(f"a gather with {batch} batch dimensions")
-    return c.op_("Gather", c.x(0), _places(c, 1), axis=axis)
+    batch += c.g.rank(_places(c, 1)) if batch < 0 else 0
+    return gather_rows(c, _places(c, 1), batch, axis) if batch else c.op_("Gather", c.x(0), _places(c, 1), axis=axis)
 
 
 @converts("EMBEDDING_LOOKUP", moves=True)
@@ -240,6 +244,8 @@ def _places(c: Call, i: int) -> str:
 def dynamic_update_slice(c: Call) -> str:
     """The update in place of a part of the data, along one dimension or several; the place is clamped."""
     shape, part = c.shape(0), c.shape(1)
+    if c.value(2) is None:
+        return update_at(c)
     begin = c.ints(2, "a place")
     if not len(shape) == len(part) == len(begin) or any(p > n for p, n in zip(part, shape, strict=True)):
         raise ModelError(f"its update {list(part)} at {begin} does not fit {list(shape)}")

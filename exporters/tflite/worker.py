@@ -1,8 +1,8 @@
 """The process in which TensorFlow Lite's interpreter runs a file, for the comparison with the exported model.
 
-``python -m dlpack.exporters.tflite.worker FILE.tflite RESULT.npz SHAPES``, started by `check.py` alone; SHAPES is a
-JSON list of the inputs' shapes. RESULT.npz gets, of each run R, ``R/in:K`` and ``R/out:K`` in the file's order, or
-``error``, the first line of what the interpreter said.
+``python -m dlpack.exporters.tflite.worker FILE.tflite RESULT.npz SHAPES MISSING``, started by `check.py` alone: SHAPES
+is a JSON list of the inputs' shapes, MISSING whether to try NaN (True or False). RESULT.npz gets, of each run R,
+``R/in:K`` and ``R/out:K`` in the file's order, or ``error``, the first line of what the interpreter said.
 """
 
 from __future__ import annotations
@@ -49,13 +49,14 @@ def ready(path: Path, shapes: Sequence[Sequence[int]]) -> Any:
     return model
 
 
-def run(path: Path, shapes: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """The runs; a run that the interpreter refuses, as for an index beyond its table, is left out."""
+def run(path: Path, shapes: Sequence[Sequence[int]], missing: bool = False) -> dict[str, Any]:
+    """The runs, with `missing` one of numbers among which are NaN; a run that the interpreter refuses, as for an index
+    beyond its table, is left out."""
     details = ready(path, shapes).get_input_details()
     kinds = {str(k): (shape, d["dtype"]) for k, (d, shape) in enumerate(zip(details, shapes, strict=True))}
     found: dict[str, Any] = {}
     rng, runs, failed = np.random.default_rng(1), 0, ""
-    for inputs in trial_inputs(kinds, ties=True):
+    for inputs in trial_inputs(kinds, ties=True, missing=missing):
         values = [_whole_range(v, d, rng) for v, d in zip(inputs.values(), details, strict=True)]
         model = ready(path, shapes)
         try:
@@ -95,17 +96,17 @@ def _line(text: str) -> Any:
     return np.array((text.strip().splitlines() or ["nothing"])[0][:300])
 
 
-def main(path: Path, result: Path, shapes: str) -> None:
+def main(path: Path, result: Path, shapes: str, missing: str) -> None:
     size = path.stat().st_size
     limit(CPU_S + size / CPU_BYTES_PER_S, MEMORY_BYTES + 12 * size)
     os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     warnings.simplefilter("ignore")
     try:
-        found = run(path, json.loads(shapes))
+        found = run(path, json.loads(shapes), missing == "True")
     except Exception as e:  # noqa: BLE001 - it raises many kinds
         found = {"error": _line(str(e))}
     np.savez(result, **found)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
