@@ -183,7 +183,7 @@ def _input_sizes(graph: Graph, name: str) -> Sizes:
 _AS_THEY_ARE = (
     "Conv", "GlobalMaxPool", "Transpose", "Concat", "BatchNormalization",
     "Identity", "Split", "Slice", "ConvTranspose", "Reshape", "DepthToSpace", "SpaceToDepth",
-    "ReduceLogSumExp", "Unsqueeze", "Squeeze", "MatMul",
+    "ReduceLogSumExp", "Unsqueeze", "Squeeze", "MatMul", "QuantizeLinear", "DequantizeLinear",
 )  # fmt: skip
 """Operators that become the same nodes in every size, besides the pointwise ones."""
 
