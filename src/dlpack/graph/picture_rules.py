@@ -352,7 +352,8 @@ def reshaped(n: PictureNode) -> Sizes:
     out: list[Size | None] = []
     left, sizes = [(m, s) for m, s in zip(old, n.sizes(), strict=True) if m != 1 or s is not None], list(new)
     while sizes:
-        group, made = [], [sizes.pop(0)]
+        group: list[tuple[int, Size | None]] = []
+        made = [sizes.pop(0)]
         if made[0] == 1 and not (left and left[0][1] is not None and left[0][0] == 1):
             out.append(None)
             continue
