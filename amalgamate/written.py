@@ -51,7 +51,8 @@ def written(
     The lines between ``//@ condition`` and ``//@ end``, which may contain others, are kept where the condition holds:
     threads, one_thread, shapes, one_shape, samples (a run does its steps for each sample), whole (it does not),
     opened (a dimension of the kernels is open), closed, pictures (dimensions of pictures are), counted (one of these:
-    samples, opened or pictures), linear (samples or opened), tabled (there are
+    samples, opened or pictures), linear (samples or opened), touched (samples or pictures:
+    memory behind the elements is never read), untouched, tabled (there are
     several sets of shapes otherwise), machines, one_machine, choices (of shapes or machines); side_file (the weights
     are in a file of their own), no_side_file; sized (only a run knows an output's size); limited (a run may exceed a
     maximum that the user has stated), no_limits; strings (there are inputs or outputs of strings), no_strings;
@@ -78,6 +79,8 @@ def written(
         "counted": program.counted,
         "linear": program.counted and not program.pictures,
         "pictures": program.pictures,
+        "touched": program.counted and not program.opened,
+        "untouched": not program.counted or program.opened,
         "tabled": several and not program.counted,
         "opened": program.opened,
         "closed": not program.opened,

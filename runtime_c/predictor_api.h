@@ -149,14 +149,24 @@ namespace impl { namespace {
   for (int i = 0; i < kInputCount; ++i) {
     p->inputs[i] = nullptr;
     if (!kOwnTensors) continue;
+//@ touched
+    for (size_t k = 0; k < p->sized_inputs[i].bytes; ++k) at[k] = 0;  // others when they are used
+//@ end
+//@ untouched
     for (size_t k = 0; k < @input_room(i)@; ++k) at[k] = 0;
+//@ end
     p->inputs[i] = at;
     at += round_up(@input_room(i)@);
   }
   for (int i = 0; i < kOutputCount; ++i) {
     p->outputs[i] = nullptr;
     if (!kOwnTensors) continue;
+//@ touched
+    for (size_t k = 0; k < p->sized_outputs[i].bytes; ++k) at[k] = 0;  // others when they are used
+//@ end
+//@ untouched
     for (size_t k = 0; k < @output_room(i)@; ++k) at[k] = 0;
+//@ end
     p->outputs[i] = at;
     at += round_up(@output_room(i)@);
   }

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from emitted_files import selftest_with_checks
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from processes import run
 from shape_bundles import close, expected
 from test_shapes_wasm import in_node
 
@@ -21,8 +22,10 @@ from dlpack.graph.pictures import open_pictures
 from dlpack.loops.rests import lower_tile
 from dlpack.loops.sizes import Size
 from dlpack.meaning.open_batch import Bounds, opened_batch
+from dlpack.meaning.shape_sets import find_set, sets_of
 from dlpack.pipeline import Options, build
 from dlpack.stages.prepare import clean_graph
+from dlpack.targets.wasm.run import node_command
 
 SIZES = ((17, 18), (33, 41), (17, 41), (33, 18), (19, 23), (29, 31), (23, 40), (32, 32), (24, 20), (31, 37))
 node = helper.make_node
@@ -98,6 +101,46 @@ def segmenter() -> ModelProto:
     )  # fmt: skip
 
 
+def painter() -> ModelProto:
+    """What networks for styles, masks and larger pictures have besides: mirrored borders, normalisation by instance and
+    by group, interpolation to a factor and to the size of another value, blocks of pixels, products of channels,
+    reductions."""
+    size: dict[str, Any] = {"coordinate_transformation_mode": "align_corners", "mode": "linear"}
+    made = net(
+        [
+            node("Pad", ["image", "mirror"], ["r"], "mirror", mode="reflect"),
+            node("Conv", ["r", "w0"], ["a"], "first"),
+            node("InstanceNormalization", ["a", "gain", "shift"], ["b"], "instance"),
+            node("Conv", ["b", "w1"], ["c"], "half", strides=[2, 2], pads=[1] * 4),
+            node("Reshape", ["c", "groups"], ["d0"], "groups"),
+            node("InstanceNormalization", ["d0", "ones", "zeros"], ["d1"], "group"),
+            node("Shape", ["c"], ["d2"], "shape_of_groups"),
+            node("Reshape", ["d1", "d2"], ["d"], "ungrouped"),
+            node("Shape", ["image"], ["sides"], "sides", start=2, end=4),
+            node("Concat", ["front", "sides"], ["target"], "target", axis=0),
+            node("Resize", ["d", "", "", "target"], ["e"], "as_large", **size),
+            node("GlobalAveragePool", ["d"], ["f0"], "whole"),
+            node("Resize", ["f0", "", "", "target"], ["f"], "everywhere", mode="linear"),
+            node("Resize", ["d", "", "twice"], ["g"], "smooth", mode="cubic"),
+            node("Conv", ["g", "w2"], ["h0"], "blocks"),
+            node("DepthToSpace", ["h0"], ["large"], "pixels", blocksize=2, mode="CRD"),
+            node("Add", ["e", "f"], ["i"], "sum"),
+            node("Transpose", ["i"], ["i0"], "channels_last", perm=[0, 2, 3, 1]),
+            node("LayerNormalization", ["i0", "scale"], ["i1"], "rows"),
+            node("MatMul", ["i1", "w3"], ["j"], "product"),
+            node("ArgMax", ["i"], ["classes"], "classes", axis=1, keepdims=0),
+            node("ReduceL2", ["j"], ["length0"], "length", axes=[1, 2], keepdims=0),
+        ],
+        ["large", "j", "classes", "length0"], [4, 4, 3, 2],
+        w0=weights(8, 3, 3, 3), w1=weights(8, 8, 3, 3), w2=weights(12, 8, 1, 1), w3=weights(8, 5),
+        gain=np.float32(np.arange(8) / 4), shift=np.ones(8, np.float32), scale=np.ones(8, np.float32),
+        ones=np.ones(2, np.float32), zeros=np.zeros(2, np.float32), groups=np.int64([0, 2, -1]),
+        mirror=np.int64([0, 0, 1, 1] * 2), front=np.int64([1, 8]), twice=np.float32([1, 1, 2, 2]),
+    )  # fmt: skip
+    made.graph.output[2].type.tensor_type.elem_type = TensorProto.INT64
+    return made
+
+
 def options(dims: str, **more: Any) -> Options:
     (closed,), batch = opened_batch([f"image=1x3x{dims}"])
     return Options(shapes={"image": tuple(map(int, closed.partition("=")[2].split("x")))}, batch=batch, **more)
@@ -113,6 +156,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     onnx.save(classifier(), folder / "classes.onnx")
     onnx.save(segmenter(), folder / "mask.onnx")
+    onnx.save(painter(), folder / "paint.onnx")
     return folder
 
 
@@ -128,6 +172,14 @@ def test_python_takes_a_picture_of_any_size(models: Path, classes: Path) -> None
             close(predictor.run(question(*size)), expected(models / "classes.onnx", question(*size)))
         with pytest.raises(ValueError, match=r"image 1x3x34x18; .* image 1x3x17x18 to image 1x3x33x41"):
             predictor.run(question(34, 18))
+
+
+def test_what_styles_masks_and_larger_pictures_need(models: Path, tmp_path: Path) -> None:
+    """At corners, and at sizes that a half and the tiles do not divide."""
+    bundle = build(models / "paint.onnx", tmp_path / "paint", options("{6..40}x{7..33}", verify=False))
+    with dlpack.load(bundle) as predictor:
+        for size in ((40, 33), (6, 7), (13, 32), (6, 33), (39, 10), (40, 7), (17, 31)):
+            close(predictor.run(question(*size)), expected(models / "paint.onnx", question(*size)))
 
 
 def test_one_set_of_kernels(classes: Path) -> None:
@@ -164,12 +216,50 @@ def test_nothing_is_read_or_written_outside(models: Path, tmp_path: Path) -> Non
     selftest_with_checks(bundle / "mask.cc", tmp_path)
 
 
-def test_javascript_takes_pictures_whose_height_is_open(models: Path, tmp_path: Path) -> None:
-    bundle = build(models / "mask.onnx", tmp_path / "web", options("{8..24/8}x16", target="wasm", verify=False))
-    for height in (24, 8):
-        close(
-            in_node(bundle, tmp_path, [question(height, 16)])[0], expected(models / "mask.onnx", question(height, 16))
-        )
+def test_javascript_chooses_by_the_number_of_pixels_or_the_shape(models: Path, tmp_path: Path) -> None:
+    """Where two sizes have as many pixels, setShape says which."""
+    bundle = build(models / "mask.onnx", tmp_path / "web", options("{8..24/8}x{16..32/8}", target="wasm", verify=False))
+    sizes = ((24, 32), (8, 16), (24, 24))
+    *found, either = in_node(bundle, tmp_path, [question(*size) for size in (*sizes, (24, 16))])
+    for size, outputs in zip(sizes, found, strict=True):
+        close(outputs, expected(models / "mask.onnx", question(*size)))
+    assert "is 1x3x16x24 or 1x3x24x16: say which with setShape({ image: [...] })" in either
+    (tmp_path / "shapes.mjs").write_text(
+        f"""import {{ Predictor, openBundle }} from "{bundle}/node.js";
+        const p = await Predictor.load(await openBundle("{bundle}"));
+        p.setShape({{ image: [1, 3, 24, 16] }});
+        const {{ mask }} = p.runSync({{ image: new Float32Array(24 * 16 * 3) }});
+        console.log(p.shape, mask.length, p.outputs[0].shape.join("x"));
+        try {{ p.setShape({{ image: [1, 3, 24, 17] }}); }} catch (e) {{ console.log(e.message); }}"""
+    )
+    done = run([*node_command(), tmp_path / "shapes.mjs"], limit_s=60)
+    assert done.stdout.splitlines() == [
+        "6 384 1x1x24x16", 'mask takes image 1x3x8x16 to image 1x3x24x32, not {"image":[1,3,24,17]}',
+    ], done.stderr  # fmt: skip
+
+
+def test_millions_of_sizes_are_a_rule() -> None:
+    """The set of a number, the number of a set's shapes, and how a picture becomes the input in it."""
+    rule = {"dimension": 0, "plus": 3, "by": 4, "times": 2, "then": 1}
+    spec = {"input": "image", "layout": "NCHW", "height": 1, "width": 1, "resize": None}
+    manifest = {
+        "inputs": [{"name": "image", "shape": [1, 3, 1, 1]}],
+        "outputs": [{"name": "map", "shape": [1, 3]}],
+        "preprocess": spec,
+        "open": {
+            "dimensions": [{"smallest": 1, "largest": 2048, "step": 1}] * 2,
+            "inputs": {"image": {"2": {"dimension": 0}, "3": {"dimension": 1}}},
+            "outputs": {"map": {"1": rule}},
+            "macs": 1,
+        },
+    }
+    sets = sets_of(manifest)
+    assert len(sets) == 2048 * 2048 and find_set(manifest, {"image": (1, 3, 480, 641)}) == 479 * 2048 + 640
+    own = sets[479 * 2048 + 640]
+    assert own["inputs"][0]["shape"] == [1, 3, 480, 641] and own["outputs"][0]["shape"] == [1, 241]
+    assert own["preprocess"] == {**spec, "height": 480, "width": 641}
+    assert find_set(manifest, {"image": (1, 3, 480, 2049)}) is None
+    assert find_set(manifest, {"image": (2, 3, 480, 640)}) is None and find_set(manifest, {}) is None
 
 
 @pytest.mark.parametrize(
@@ -177,9 +267,11 @@ def test_javascript_takes_pictures_whose_height_is_open(models: Path, tmp_path: 
     [
         ([node("Conv", ["image", "w"], ["y"], "same", auto_pad="SAME_UPPER", strides=[2, 2])], "'same' depends on"),
         ([node("AveragePool", ["image"], ["y"], "mean", kernel_shape=[3, 3], pads=[1] * 4)], "'mean' divides by"),
-        ([node("Resize", ["image", "", "twice"], ["y"], "linear", mode="linear")], "'linear' interpolates"),
+        ([node("Resize", ["image", "", "twice"], ["y"], "crop", coordinate_transformation_mode="tf_crop_and_resize")],
+         "'crop' resizes by nearest, tf_crop_and_resize"),
+        ([node("Reshape", ["image", "flat"], ["y"], "flat")], "'flat' joins the open dimension with others"),
         ([node("Softmax", ["image"], ["y"], "rows", axis=2)], "'rows' works along"),
-        ([node("InstanceNormalization", ["image", "three", "three"], ["y"], "norm")], "'norm' is no operator"),
+        ([node("LRN", ["image"], ["y"], "norm", size=3)], "'norm' is no operator"),
         ([node("MaxPool", ["image"], ["a"], "half", kernel_shape=[2, 2], strides=[2, 2]),
           node("Resize", ["a", "", "twice"], ["b"], "whole"), node("Add", ["b", "image"], ["y"], "odd")],
          "'odd' joins values that have equal sizes only for some"),
@@ -187,7 +279,7 @@ def test_javascript_takes_pictures_whose_height_is_open(models: Path, tmp_path: 
 )  # fmt: skip
 def test_what_cannot_be_open_is_named(nodes: Sequence[NodeProto], why: str) -> None:
     constants = {
-        "w": weights(4, 3, 3, 3), "twice": np.float32([1, 1, 2, 2]), "three": np.ones(3, np.float32),
+        "w": weights(4, 3, 3, 3), "twice": np.float32([1, 1, 2, 2]), "flat": np.int64([1, -1]),
     }  # fmt: skip
     used = {i for n in nodes for i in n.input}
     made = net(nodes, ["y"], [4], **{k: v for k, v in constants.items() if k in used})

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dlpack.graph.ir import HALVES, STORED
-from dlpack.meaning.quantization import is_real
 from dlpack.meaning.open_sizes import OpenSizes
+from dlpack.meaning.quantization import is_real
 from dlpack.meaning.shape_sets import set_name, sets_of
 
 _T = TypeVar("_T")

@@ -54,7 +54,11 @@ def _are_open(told: dict[str, Any]) -> bool:
         return isinstance(of, dict) and {*needed} <= of.keys() and all(type(n) is int for n in of.values())
 
     dims = told.get("dimensions")
-    if type(told.get("macs")) is not int or not isinstance(dims, list) or not all(numbers(d, "smallest", "largest", "step") and d["step"] > 0 for d in dims):
+    if (
+        type(told.get("macs")) is not int
+        or not isinstance(dims, list)
+        or not all(numbers(d, "smallest", "largest", "step") and d["step"] > 0 for d in dims)
+    ):
         return False
     rules = [told.get(kind) for kind in ("inputs", "outputs")]
     if not all(isinstance(of, dict) and all(isinstance(own, dict) for own in of.values()) for of in rules):

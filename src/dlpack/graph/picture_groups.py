@@ -19,7 +19,7 @@ def plain_groups(graph: Graph, opened: Mapping[str, object]) -> Graph:
     """The graph without dimensions that are several others of a picture; `opened` are the values that depend on its
     size. Raises UnsupportedError for an operator that needs such a dimension."""
     apart = _Apart(graph)
-    nodes = [made for node in graph.nodes for made in apart.nodes_for(node, node.inputs[:1] and node.inputs[0] in opened)]
+    nodes = [made for node in graph.nodes for made in apart.nodes_for(node, any(i in opened for i in node.inputs[:1]))]
     types = {name: t for name, t in apart.types.items() if name not in apart.names}
     return replace(graph, nodes=tuple(nodes), constants=apart.constants, types=types)
 

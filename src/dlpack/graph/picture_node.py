@@ -24,9 +24,7 @@ class PictureNode(Context):
     known: Mapping[str, Sizes]
     witnesses: Sequence[Witness]
 
-    def __init__(
-        self, node: Node, graph: Graph, sizes: Mapping[str, Sizes], witnesses: Sequence[Witness] = ()
-    ) -> None:
+    def __init__(self, node: Node, graph: Graph, sizes: Mapping[str, Sizes], witnesses: Sequence[Witness] = ()) -> None:
         super().__init__(node, graph)
         object.__setattr__(self, "known", sizes)
         object.__setattr__(self, "witnesses", witnesses)

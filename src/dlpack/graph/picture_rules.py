@@ -205,7 +205,7 @@ def _pad(n: PictureNode, b: Builder) -> bool:
 # --- means and deviations ---------------------------------------------------------------------------------------------
 
 
-def _average(n: PictureNode, b: Builder, x: str, axes: Sequence[int], sizes: Sequence[Size | None]) -> str:
+def _average(b: Builder, x: str, axes: Sequence[int], sizes: Sequence[Size | None]) -> str:
     """The mean along some axes, which are kept; `sizes` are those of all."""
     shape = b.type_of(x).shape
     kept = [1 if d in axes else m for d, m in enumerate(shape)]
@@ -234,7 +234,11 @@ def _reduce(n: PictureNode, b: Builder) -> bool:
         x = b.add(_OF[op], [x, x] if _OF[op] == "Mul" else [x], shape)
     if op == "ReduceMin":
         x = b.add("Neg", [x], shape)
-    y = b.add("GlobalMaxPool", [x], kept) if op in ("ReduceMax", "ReduceMin") else b.add_internal("GlobalSum", [x], kept)
+    y = (
+        b.add("GlobalMaxPool", [x], kept)
+        if op in ("ReduceMax", "ReduceMin")
+        else b.add_internal("GlobalSum", [x], kept)
+    )
     if op == "ReduceMin":
         y = b.add("Neg", [y], kept)
     if op in _THEN:
@@ -261,8 +265,8 @@ def _instance_norm(n: PictureNode, b: Builder) -> bool:
     rank = len(t.shape)
     axes = list(range(2, rank))
     kept = [*t.shape[:2], *[1] * (rank - 2)]
-    centred = b.add("Sub", [x, _average(n, b, x, axes, n.sizes())], t.shape)
-    variance = _average(n, b, b.add("Mul", [centred, centred], t.shape), axes, n.sizes())
+    centred = b.add("Sub", [x, _average(b, x, axes, n.sizes())], t.shape)
+    variance = _average(b, b.add("Mul", [centred, centred], t.shape), axes, n.sizes())
     _scaled(n, b, centred, variance, kept)
     return True
 
@@ -287,7 +291,7 @@ def _group_norm(n: PictureNode, b: Builder) -> bool:
 
     def of_group(value: str) -> str:
         """The mean over a group of its channels' means, for each channel."""
-        mean = _average(n, b, value, list(range(2, rank)), n.sizes())
+        mean = _average(b, value, list(range(2, rank)), n.sizes())
         rows = b.add("Reshape", [mean, b.constant(np.array(split, np.int64), "shape")], split)
         total = b.add_internal("ReduceSum", [rows], [batch, groups, 1], axes=(2,), keepdims=1, of="")
         share = b.constant(np.asarray(1.0 / each, t.dtype), "factor")
@@ -348,7 +352,8 @@ def reshaped(n: PictureNode) -> Sizes:
     out: list[Size | None] = []
     left, sizes = [(m, s) for m, s in zip(old, n.sizes(), strict=True) if m != 1 or s is not None], list(new)
     while sizes:
-        group, made = [], [sizes.pop(0)]
+        group: list[tuple[int, Size | None]] = []
+        made = [sizes.pop(0)]
         if made[0] == 1 and not (left and left[0][1] is not None and left[0][0] == 1):
             out.append(None)
             continue

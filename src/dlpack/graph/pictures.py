@@ -59,12 +59,19 @@ def _opened(
     """The graph of any size that is a multiple of its unit."""
     opens = {name: {d: Size(axis, times=units[axis]) for axis, d in enumerate(own)} for name, own in dims.items()}
     largest = clean(*(high for _, high, _ in bounds))
-    others = [
-        Witness(clean(*other), tuple(n // u for n, u in zip(other, units, strict=True)))
-        for other in _other_sizes(largest, bounds)
-    ]
+    others: list[Witness] = []
+    problem: UnsupportedError | None = None
+    for other in _other_sizes(largest, bounds):
+        try:
+            some = clean(*other)
+        except UnsupportedError as e:
+            problem = e  # what is found below says it better
+            continue
+        others.append(Witness(some, tuple(n // u for n, u in zip(other, units, strict=True))))
     own = Witness(largest, tuple(b[1] // u for b, u in zip(bounds, units, strict=True)))
     found = with_sizes(rewrite(for_any_size(replace(largest, opens=opens), (own, *others))))
+    if problem:
+        raise problem
     numbers = [_number(found, axis, b[1] // u) for axis, (b, u) in enumerate(zip(bounds, units, strict=True))]
     whole = clean(*(n * u for n, u in zip(numbers, units, strict=True)))
     graph = for_any_size(replace(whole, opens=opens), (Witness(whole, tuple(numbers)), own, *others))
@@ -183,7 +190,7 @@ def _input_sizes(graph: Graph, name: str) -> Sizes:
 _AS_THEY_ARE = (
     "Conv", "GlobalMaxPool", "Transpose", "Concat", "BatchNormalization",
     "Identity", "Split", "Slice", "ConvTranspose", "Reshape", "DepthToSpace", "SpaceToDepth",
-    "ReduceLogSumExp", "Unsqueeze", "Squeeze", "MatMul",
+    "ReduceLogSumExp", "Unsqueeze", "Squeeze", "MatMul", "QuantizeLinear", "DequantizeLinear",
 )  # fmt: skip
 """Operators that become the same nodes in every size, besides the pointwise ones."""
 

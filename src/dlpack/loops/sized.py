@@ -47,38 +47,39 @@ def sized(
         return kernel
     written = {p.name for p in kernel.params if p.written}
     loops = [s for s in walk(kernel.body) if isinstance(s, For)]
-    found: dict[str, Open] = {}
+    found: dict[int, Open] = {}  # by the loop itself: several may have variables of the same name
     along = _row_size(operands, tags)
     for loop in loops:
         if loop.open:
             if along and not loop.begin:
-                found[loop.var] = replace(loop.open, size=along, most=loop.end)
+                found[id(loop)] = replace(loop.open, size=along, most=loop.end)
             continue
         trips = _over_output(loop, {k: v for k, v in dims.items() if k in written})
         if reduces and not trips:
             trips = _over_input(loop, {k: v for k, v in dims.items() if k not in written})
         if trips:
-            found[loop.var] = trips
+            found[id(loop)] = trips
     if reduces:
         ends = {trips.size for trips in found.values()}
         if any(d.tag and d.tag[0] not in ends for own in dims.values() for d in own):
             raise UnsupportedError("reduces the open dimension in parts")
-    shared = {found.get(loop.var) for loop in loops if loop.axis is LoopAxis.PARALLEL}
+    shared = {found.get(id(loop)) for loop in loops if loop.axis is LoopAxis.PARALLEL}
     if len(shared) > 1:
         raise UnsupportedError("has several loops for threads")
     body = _ended(kernel.body, found, {k: v for k, v in dims.items() if k in written})
     return replace(kernel, body=body, open_trips=next(iter(shared), None))
 
 
-def _ended(body: Block, found: dict[str, Open], dims: dict[str, list[_Dim]]) -> Block:
+def _ended(body: Block, found: dict[int, Open], dims: dict[str, list[_Dim]]) -> Block:
     """Statements with loops that end earlier. What lies behind a loop over whole tiles, for the elements that fill no
     tile, is left out where there are none."""
     out: list[Stmt] = []
     for s in body:
         before = out[-1] if out else None
+        ends = found.get(id(s))
         s = map_blocks(s, lambda block: _ended(block, found, dims))
         if isinstance(s, For):
-            s = replace(s, open=found.get(s.var))
+            s = replace(s, open=ends)
         elif isinstance(s, Scope) and isinstance(before, For) and before.open and _follows(s, before, dims):
             o = before.open
             rest = Open(o.times, 1, less=before.end * o.by, size=o.size, most=1)

@@ -69,7 +69,7 @@ class OpenSizes(Sequence[Set]):
         number = 0
         for axis, sizes in enumerate(self._sizes):
             size = next(self._given(axis, shapes), None)
-            if size not in sizes:
+            if size is None or size not in sizes:
                 return None
             number = number * len(sizes) + sizes.index(size)
         return number
