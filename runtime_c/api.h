@@ -139,10 +139,9 @@ typedef struct @name@_tensor {
 /* Creates a predictor with weights from a file, which is memory-mapped. One that is damaged or
    belongs to another build gives @NAME@_BAD_WEIGHTS; it is recognised by a fingerprint, which
    does not stop somebody who makes a file to pass: for that, compare the SHA-256 in
-   manifest.json. Do not change
-   the file while it is mapped: if it is truncated then, reading the missing pages raises SIGBUS.
-   To update it, write a new file and rename it over the old one. Returns @NAME@_NO_FILE if the
-   weights are inside this file. */
+   manifest.json. Do not change the file while it is mapped: if it is truncated then, reading the
+   missing pages raises SIGBUS. To update it, write a new file and rename it over the old one.
+   Returns @NAME@_NO_FILE if the weights are inside this file. */
 @NAME@_API @name@_status @name@_create_from_file(@name@_predictor** predictor,
                                                  const char* weights_path);
 
