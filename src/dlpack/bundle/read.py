@@ -14,13 +14,14 @@ from typing import Any
 from dlpack.errors import UsageError
 
 _LOADS = itertools.count()
+_LINUX = sys.platform == "linux"
 
 
 def open_library(path: Path) -> ctypes.CDLL:
     """The shared library at `path` as it is now: the system's loader takes a name that it has seen for the same file,
     also after a new build, so each load goes by a name of its own."""
     try:
-        if sys.platform == "linux":  # names are compared letter by letter there
+        if _LINUX:  # names are compared letter by letter there
             return ctypes.CDLL(_spelled(path, next(_LOADS)))
         with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
             alias = Path(folder) / path.name
