@@ -24,7 +24,7 @@ from dlpack.plan.program import NamedKernel
 
 _RUNTIME_PARTS = (
     "vectors.h", "maths.h", "values.h", "half.h", "small_floats.h", "winograd.h", "classifier.h", "cpu.h", "sha256.h",
-    "files.h", "inflate.h", "cuda_driver.h",
+    "fingerprint.h", "files.h", "inflate.h", "cuda_driver.h",
 )  # fmt: skip
 
 
@@ -352,7 +352,9 @@ class Document:
         run = "" if self.machines else self.printed[0].run
         parts = used_sections(self.runtime, printer, run + self.runtime["predictor_api.h"], others)
         used = {s.name for s in parts}
-        hosted = closure(everything, ["sha256", "files"] if self.side_file else ["sha256"] if self.mxnet_api else [])
+        mxnet = self.mxnet_api is not None
+        wanted = {"files": self.side_file, "fingerprint": self.side_file or mxnet, "sha256": mxnet}
+        hosted = closure(everything, [name for name, needed in wanted.items() if needed])
         hosted = [s for s in hosted if s.name not in used]
         outside = [s for s in [*parts, *hosted] if s.scope == "file"]
         return [

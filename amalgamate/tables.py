@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from math import prod
 
 from dlpack.amalgamate.classifier import quoted
 from dlpack.amalgamate.cpp import AXES
 from dlpack.amalgamate.decoder import cache_bytes
+from dlpack.amalgamate.fingerprint import fingerprint
 from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.steps import sizes_of_set
 from dlpack.amalgamate.text import bytes_literal, scaling
@@ -21,14 +21,14 @@ fraction of the memory (clang 19: 16 bytes per byte of weights instead of 88).""
 
 
 def weights(program: Program, places: Places | None, embed: bool) -> list[str]:
-    """The packed weights, what lies where in them if all machines read them alike, and their digest; the bytes
+    """The packed weights, what lies where in them if all machines read them alike, and their fingerprint; the bytes
     themselves where they are to be embedded."""
     data = program.weights
-    digest = hashlib.sha256(data).digest()
+    mark = fingerprint(data)
     out = [
         f"constexpr size_t kWeightsBytes = {len(data)};",
-        "[[maybe_unused]] constexpr uint8_t kWeightsDigest[32] = {  // SHA-256\n    "
-        + ",\n    ".join(", ".join(f"0x{b:02x}" for b in digest[i : i + 16]) for i in (0, 16))
+        "[[maybe_unused]] constexpr uint8_t kWeightsFingerprint[32] = {\n    "
+        + ",\n    ".join(", ".join(f"0x{b:02x}" for b in mark[i : i + 16]) for i in (0, 16))
         + "};",
         *(["// Offsets in the weights.", *places.stored_table("weights")] if data and places else []),
     ]

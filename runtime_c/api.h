@@ -25,7 +25,7 @@ enum {
   @NAME@_BAD_ARGUMENT = 1, /* null or misaligned pointer, index out of range, wrong byte count */
   @NAME@_NO_MEMORY = 2,    /* the memory is too small, or none could be allocated */
   @NAME@_NO_WEIGHTS = 3,   /* the weights are in a separate file, or not yet complete */
-  @NAME@_BAD_WEIGHTS = 4,  /* the weights do not match this file (size or SHA-256) */
+  @NAME@_BAD_WEIGHTS = 4,  /* the weights do not match this file (size or content) */
   @NAME@_NO_FILE = 5,      /* the weights file cannot be read or is not a regular file */
 //@ limited
   @NAME@_TOO_MANY = 8,     /* a run exceeds a maximum that this file was built with; see run() */
@@ -136,11 +136,12 @@ typedef struct @name@_tensor {
 @NAME@_API @name@_status @name@_create_shared(@name@_predictor** predictor, void* memory,
                                               size_t memory_bytes, const @name@_predictor* like);
 
-/* Creates a predictor with weights from a file, which is memory-mapped and checked against its
-   SHA-256. A file that is too short when it is opened gives @NAME@_BAD_WEIGHTS. Do not change
-   the file while it is mapped: if it is truncated then, reading the missing pages raises SIGBUS.
-   To update it, write a new file and rename it over the old one. Returns @NAME@_NO_FILE if the
-   weights are inside this file. */
+/* Creates a predictor with weights from a file, which is memory-mapped. One that is damaged or
+   belongs to another build gives @NAME@_BAD_WEIGHTS; it is recognised by a fingerprint, which
+   does not stop somebody who makes a file to pass: for that, compare the SHA-256 in
+   manifest.json. Do not change the file while it is mapped: if it is truncated then, reading the
+   missing pages raises SIGBUS. To update it, write a new file and rename it over the old one.
+   Returns @NAME@_NO_FILE if the weights are inside this file. */
 @NAME@_API @name@_status @name@_create_from_file(@name@_predictor** predictor,
                                                  const char* weights_path);
 

@@ -18,7 +18,7 @@
 //@ end
 //@ end
 //@ side_file
-// - param_bytes is the content of @name@.weights (checked by its SHA-256). It is copied once for
+// - param_bytes is the content of @name@.weights (checked by a fingerprint). It is copied once for
 //   all handles that MXPredCreateMultiThread and MXPredReshape make of it.
 //@ end
 //@ one_shape
@@ -205,6 +205,7 @@ int32_t mx_find_set(const char* call, const shape_set& now, mx_uint count, const
 //@ end
 
 // --- the model's files
+//@ mxnet_model
 
 // Whether these bytes have this SHA-256.
 bool mx_has_digest(const void* data, size_t size, const uint8_t* digest) {
@@ -212,7 +213,6 @@ bool mx_has_digest(const void* data, size_t size, const uint8_t* digest) {
   sha256(static_cast<const uint8_t*>(data), size, own);
   return memcmp(own, digest, sizeof own) == 0;
 }
-//@ mxnet_model
 
 // The first bytes of a SHA-256 as text, to tell files apart.
 struct mx_digest_text {
@@ -272,8 +272,8 @@ int mx_check_params(const char* call, const void* data, int given, bool* copied)
   const size_t size = given > 0 ? static_cast<size_t>(given) : 0;
   if (given < 0 || (data == nullptr && size != 0))
     return mx_fail("%s: param_bytes is %d bytes%s", call, given, data == nullptr ? " at null" : "");
-  const bool packed =
-      size != 0 && size == kWeightsBytes && mx_has_digest(data, size, kWeightsDigest);
+  const bool packed = size != 0 && size == kWeightsBytes &&
+      has_fingerprint(static_cast<const uint8_t*>(data), size, kWeightsFingerprint);
 //@ side_file
   *copied = packed;
   if (packed) return 0;
@@ -285,9 +285,9 @@ int mx_check_params(const char* call, const void* data, int given, bool* copied)
         call);
 //@ end
   return mx_fail(
-      "%s: param_bytes has to be the content of @name@.weights (%zu bytes, checked by its "
-      "SHA-256), and is other %d bytes; only a model from MXNet that is built with --weights embed "
-      "takes MXNet's own file",
+      "%s: param_bytes has to be the content of @name@.weights (%zu bytes, checked by a "
+      "fingerprint), and is other %d bytes; only a model from MXNet that is built with --weights "
+      "embed takes MXNet's own file",
       call, kWeightsBytes, given);
 //@ end
 //@ no_side_file

@@ -59,7 +59,7 @@ BASELINE const char* @name@_error_text(@name@_status status) {
       return "no weights: they are in a separate file (see @name@_create_from_file()), or have not "
              "all arrived";
     case @NAME@_BAD_WEIGHTS:
-      return "wrong weights: their size or SHA-256 is not the one that this file was built with";
+      return "wrong weights: they are not those that this file was built with";
     case @NAME@_NO_FILE:
       return "the weights file cannot be opened or mapped, or is not a regular file";
 //@ decoder
@@ -322,11 +322,7 @@ void unbind_device(@name@_predictor& p) {
 #else
   mapped_file file = {};
   if (!map_file(path, &file)) return @NAME@_NO_FILE;
-  uint8_t digest[32] = {};
-  bool good = file.size == kWeightsBytes;
-  if (good) sha256(file.data, file.size, digest);
-  for (int i = 0; i < 32; ++i) good = good && digest[i] == kWeightsDigest[i];
-  if (!good) {
+  if (file.size != kWeightsBytes || !has_fingerprint(file.data, file.size, kWeightsFingerprint)) {
     unmap_file(&file);
     return @NAME@_BAD_WEIGHTS;
   }

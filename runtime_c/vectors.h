@@ -10,8 +10,8 @@
 // The lines that start with //@ and the text before a file's first section are not pasted. Section
 // names are unique in the folder. A section needs only sections before it, in its file or in an
 // earlier file of the order vectors.h, maths.h, values.h, winograd.h, classifier.h, cpu.h,
-// sha256.h, files.h, inflate.h, cuda_driver.h: a document pastes the closure of what it uses in that order
-// (amalgamate/runtime.py). All of vectors.h and maths.h needs the section `vectors`, which is not
+// sha256.h, fingerprint.h, files.h, inflate.h, cuda_driver.h: a document pastes the closure of what it
+// uses in that order (amalgamate/runtime.py). All of vectors.h and maths.h needs the section `vectors`, which is not
 // named in `needs`.
 //
 // Everything is generic: V is a vector type or its element type, so that the same kernel text

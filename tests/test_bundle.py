@@ -263,11 +263,15 @@ def damage(bundle: Path, how: str) -> None:
         path.mkdir()
     else:
         changed = bytes([data[0] ^ 1]) + data[1:]
-        path.write_bytes({"wrong": changed, "short": data[:-1], "long": data + b"\0", "empty": b""}[how])
+        at_end = data[:-1] + bytes([data[-1] ^ 128])
+        path.write_bytes(
+            {"wrong": changed, "wrong at the end": at_end, "short": data[:-1], "long": data + b"\0", "empty": b""}[how]
+        )
 
 
 DAMAGES = {
     "wrong": "wrong weights",
+    "wrong at the end": "wrong weights",
     "short": "wrong weights",
     "long": "wrong weights",
     "empty": "wrong weights",

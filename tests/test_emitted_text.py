@@ -40,7 +40,7 @@ def test_the_header_has_the_version_as_text_and_numbers(embedded: str) -> None:
 
 
 def test_what_maps_weights_is_there_for_a_weights_file(embedded: str, beside: str) -> None:
-    for word in ("sha256(", "mmap(", "_HOSTED_FILES"):
+    for word in ("fingerprint(", "mmap(", "_HOSTED_FILES"):
         assert word not in embedded and word in beside
 
 

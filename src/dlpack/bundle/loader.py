@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit  # noqa: F401 - weakref imports it for the first finalizer, which takes longer than all else of it
 import ctypes
 import os
 import re
