@@ -130,7 +130,7 @@ def _steps(loop: For, registers: _Registers) -> list[Stmt] | None:
     if paired:
         body += _loaded_where_used(steps.pop(0), rows, registers.taken)
     body += [Scope(tuple(one)) for one in steps]
-    middle, at_once = loop.begin + trips * rows.steps, 1 if bytes_of else _trips_together(trips, extent, paired)
+    middle, at_once = loop.begin + trips * rows.steps, 1 if bytes_of else _trips_together(trips)
     out: list[Stmt] = [*rows.addresses, replace(loop, end=middle, step=rows.steps, body=tuple(body), together=at_once)]
     if trips == 1:
         out = [Scope(tuple(at_place(body, loop.var, Linear(loop.begin))))]
@@ -142,15 +142,15 @@ def _steps(loop: For, registers: _Registers) -> list[Stmt] | None:
     return out
 
 
-def _trips_together(trips: int, steps: int, paired: bool) -> int:
+def _trips_together(trips: int) -> int:
     """How many of a reduction's trips the compiler shall run at a time: each saves the loop's own instructions (an
-    addition for each row's address, unless its loads move it), and takes code. Twice 8 steps as four times 4."""
-    if steps >= MANY_STEPS and trips % 4 == 0 and not paired:
+    addition for each row's address, unless its loads move it), and takes code."""
+    if trips >= MANY_TRIPS and trips % 4 == 0:
         return 4
     return 2 if trips > 3 and trips % 2 == 0 else 1
 
 
-MANY_STEPS = 512
+MANY_TRIPS = 128
 
 
 @dataclass(frozen=True)
