@@ -298,7 +298,7 @@ class Printer:
             return f"{op}{self.expr(args[0], UNARY)}", UNARY
         if op == "bitwise_not":
             return self.narrow(e, "~", f"~{self.expr(args[0], UNARY)}", UNARY)
-        if op == "select" and e.lanes == 1:
+        if op == "select" and e.args[0].lanes == 1:  # what is not chosen may lie outside, and is not loaded
             text = f"{self.expr(args[0], 1)} ? {self.expr(args[1], 1)} : {self.expr(args[2], 0)}"
             return self.narrow(e, "?", text, 0)
         if op == "cast":

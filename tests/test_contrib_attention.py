@@ -94,15 +94,19 @@ def test_multi_head_attention(given: str, causal: int) -> None:
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_cross_attention(bias: bool) -> None:
-    """Keys and values have another length, here also as an encoder leaves them in a cache, with heads of their own."""
+    """Keys and values have another length, here also as an encoder leaves them in a cache, with heads of their own.
+
+    A causal one counts queries and keys from the first; onnxruntime's last query sees all keys.
+    """
+    attrs = {"num_heads": HEADS, "unidirectional": int(bias)}
     inputs = {
         "x": floats(BATCH, LENGTH, HIDDEN), "k": floats(BATCH, 7, HIDDEN, seed=1), 
         "v": floats(BATCH, 7, HIDDEN, seed=2),
         "b": floats(3 * HIDDEN, seed=3) if bias else None, "m": np.array([5, 7], np.int32),
     }  # fmt: skip
-    compare(*one_node("MultiHeadAttention", inputs, run_time="x k v m", num_heads=HEADS))
+    compare(*one_node("MultiHeadAttention", inputs, run_time="x k v m", **attrs))
     inputs |= {"k": floats(BATCH, HEADS, 7, SIZE, seed=1), "v": floats(BATCH, HEADS, 7, SIZE, seed=2), "m": None}
-    compare(*one_node("MultiHeadAttention", inputs, run_time="x k v", num_heads=HEADS))
+    compare(*one_node("MultiHeadAttention", inputs, run_time="x k v", **attrs))
 
 
 def test_packed_queries_keys_and_values() -> None:

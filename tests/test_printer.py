@@ -16,6 +16,7 @@ from dlpack.loops.ir import (
     LoopAxis,
     Op,
     Param,
+    Ref,
     Space,
     Store,
     expressions,
@@ -190,3 +191,10 @@ def test_the_walker_sees_and_rebuilds_every_statement() -> None:
     assert map_stmts(TURN.body, lambda s: [s], lambda e: e) == TURN.body
     squared = map_stmts(TURN.body, lambda s: [s], lambda e: times(e, e) if isinstance(e, Load) else e)
     assert sum(isinstance(e, Load) for e in expressions(squared)) == 4
+
+
+def test_a_vector_that_is_not_chosen_is_not_loaded() -> None:
+    chosen, other = (Load("float32", 4, name, Linear(0), 3) for name in ("a", "b"))
+    truth = Ref("bool", 1, "inside")
+    text = CppPrinter().expr(Op("float32", 4, "select", (truth, chosen, other)))
+    assert text.startswith("inside ? load_partial")

@@ -15,14 +15,19 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from dlpack.model import (  # noqa: F401
     contrib_attention,
+    contrib_experts,
     contrib_group,
     contrib_layers,
     contrib_norm,
+    contrib_positions,
     contrib_quantised,
     contrib_recurrent,
     contrib_same,
+    contrib_state,
     contrib_training,
+    contrib_vision,
     contrib_weights,
+    contrib_words,
 )
 from dlpack.model.contrib_node import REWRITES, Call, NotKnownYet
 from dlpack.model.fold import set_items

@@ -20,7 +20,7 @@ _LOWEST = float(np.finfo(np.float32).min)
 @dataclass(frozen=True)
 class Sizes:
     """Of an attention: `length` is S, `total` is T; a head of the queries and keys has `size` numbers, one of the
-    values `value_size`.
+    values `value_size`. The first `past` keys are those of the past.
     """
 
     batch: int
@@ -29,6 +29,7 @@ class Sizes:
     total: int
     size: int
     value_size: int
+    past: int = 0
 
 
 def real(call: Call, value: float) -> str:
@@ -87,7 +88,8 @@ def mask_of(call: Call, index: int, s: Sizes) -> str:
         hidden = real(call, call.attr("mask_filter_value", -10000.0))
         mask = call.add("Where", _masked(call, index, s), hidden, real(call, 0.0))
     if call.attr("unidirectional", 0):
-        seen = np.tri(s.length, s.total, s.total - s.length, dtype=bool)[None, None]
+        seen = np.tri(s.length, s.total, s.past, dtype=bool)[None, None]
+        seen[..., -1, :] = True  # as in onnxruntime, also where there are more keys
         mask = call.add("Where", call.array(seen), mask or real(call, 0.0), real(call, _LOWEST))
     return mask
 
@@ -123,7 +125,7 @@ def _self_attention(call: Call, projected: str, hidden: tuple[int, int, int], ma
     heads = call.attr("num_heads", 1)
     batch, length = call.shape(0)[:2]
     before = call.shape(past)[3] if call.has(past) else 0
-    s = Sizes(batch, heads, length, before + length, hidden[0] // heads, hidden[2] // heads)
+    s = Sizes(batch, heads, length, before + length, hidden[0] // heads, hidden[2] // heads, before)
     q, k, v = (
         heads_of(call, x, batch, length, heads, size // heads)
         for x, size in zip(_split(call, projected, hidden), hidden, strict=True)
@@ -218,7 +220,7 @@ def _attention_of_projections(call: Call, at: _Places) -> None:
     given = _projected(call)
     size, value_size = (n // heads for n in given.hidden)
     past = call.shape(at.past)[2] if call.has(at.past) else 0
-    s = Sizes(batch, heads, length, past + given.kv_length, size, value_size)
+    s = Sizes(batch, heads, length, past + given.kv_length, size, value_size, past)
     q = heads_of(call, _biased(call, given.q, at.bias, 0, given.hidden[0]), batch, length, heads, size)
     k, v = given.k, given.v
     if not given.own_heads:

@@ -63,7 +63,7 @@ def bias_split_gelu(call: Call) -> None:
 # --- convolutions and products ----------------------------------------------------------------------------------------
 
 
-def _activation(call: Call, x: str, parameters: list[float]) -> str:
+def activation_of(call: Call, x: str, parameters: list[float]) -> str:
     """The activation that the attribute names; its parameters are those of ONNX's operators."""
     name = call.attr("activation", "")
     if not name:
@@ -90,7 +90,7 @@ def fused_conv(call: Call) -> None:
     y = call.add("Conv", *(call.input(k) for k in range(3 if call.has(2) else 2)), **attrs)
     if call.has(3):
         y = call.add("Add", y, call.input(3))
-    call.give(0, _activation(call, y, list(call.attr("activation_params", []))))
+    call.give(0, activation_of(call, y, list(call.attr("activation_params", []))))
 
 
 @contrib("FusedGemm")
@@ -99,7 +99,7 @@ def fused_gemm(call: Call) -> None:
     y = call.add("Gemm", *(call.input(k) for k in range(3 if call.has(2) else 2)), **attrs)
     names = ("activation_alpha", "activation_beta")
     parameters = [call.attr(name, None) for name in names]
-    call.give(0, _activation(call, y, parameters))
+    call.give(0, activation_of(call, y, parameters))
 
 
 @contrib("FusedMatMul", "TransposeMatMul")

@@ -134,7 +134,9 @@ class Call:
 
     def require_opset(self, version: int) -> None:
         if self.opset < version:
-            self.refuse(f"it is not supported in opset {self.opset}; export the model with opset 11 or newer")
+            self.refuse(
+                f"it is not supported in opset {self.opset}; export the model with opset {max(version, 11)} or newer"
+            )
 
     def slice(self, x: str, axis: int, start: int, stop: int) -> str:
         self.require_opset(10)

@@ -20,6 +20,76 @@ def same(call: Call) -> None:
     call.give(0, call.add(call.node.op_type, *filter(None, call.node.input), **call.attributes("upper")))
 
 
+@contrib("SampleOp", "TorchEmbedding")
+def plain(call: Call) -> None:
+    """The input itself, and the rows of a table."""
+    embedding = call.node.op_type == "TorchEmbedding"
+    call.give(
+        0, call.add("Gather" if embedding else "Identity", *(call.input(k) for k in range(2 if embedding else 1)))
+    )
+
+
+@contrib("Range")
+def counted(call: Call) -> None:
+    """As ONNX's, which has had it since opset 11, with a step of 1 where none is given."""
+    call.require_opset(11)
+    step = call.input(2) if call.has(2) else number(call, 1)
+    call.give(0, call.add("Range", call.input(0), call.input(1), step))
+
+
+@contrib("Unique")
+def unique(call: Call) -> None:
+    """In the order in which they come first; the place of each element among them; how often each is there."""
+    call.require_opset(11)
+    y, _, places, counts = call.add_many(4, "Unique", call.input(0), sorted=0)
+    for index, value in enumerate((y, places, counts)):
+        call.give(index, value)
+
+
+@contrib("ComplexMul", "ComplexMulConj")
+def complex_product(call: Call) -> None:
+    """Of pairs of a real and an imaginary part, the second operand conjugated or not."""
+    (a, b), (c, d) = ([call.slice(call.input(k), len(call.shape(k)) - 1, n, n + 1) for n in (0, 1)] for k in (0, 1))
+    ac, bd, ad, bc = (call.add("Mul", *pair) for pair in ((a, c), (b, d), (a, d), (b, c)))
+    conjugated = call.node.op_type == "ComplexMulConj"
+    real = call.add("Add" if conjugated else "Sub", ac, bd)
+    imaginary = call.add("Sub", bc, ad) if conjugated else call.add("Add", ad, bc)
+    call.give(0, call.add("Concat", real, imaginary, axis=-1))
+
+
+@contrib("MulInteger")
+def product_of_integers(call: Call) -> None:
+    """(A - its zero point) (B - its zero point), in 32 bits."""
+    factors = []
+    for index in (0, 2):
+        x = call.add("Cast", call.input(index), to=6)
+        if call.has(index + 1):
+            x = call.add("Sub", x, call.add("Cast", call.input(index + 1), to=6))
+        factors.append(x)
+    call.give(0, call.add("Mul", *factors))
+
+
+@contrib("ReduceSumInteger")
+def sum_of_integers(call: Call) -> None:
+    """In 32 bits."""
+    shape = call.shape(0)
+    axes = sorted({axis % len(shape) for axis in call.attr("axes", range(len(shape)))})
+    y = call.add("Cast", call.input(0), to=12 if call.dtype(0) == np.uint8 else 6)
+    for axis in axes:
+        y = call.sum(y, axis)
+    kept = call.attr("keepdims", 1)
+    call.give(0, y if kept else call.reshape(y, *(n for axis, n in enumerate(shape) if axis not in axes)))
+
+
+@contrib("BiasDropout")
+def bias_dropout(call: Call) -> None:
+    """data + bias + residual, where nothing is trained."""
+    if call.has(4) and call.weight(4, "training_mode").any():
+        call.refuse("it is in training mode")
+    y = call.add("Add", call.input(0), call.input(1))
+    call.give(0, call.add("Add", y, call.input(2)) if call.has(2) else y)
+
+
 @contrib("GridSample")
 def grid_sample(call: Call) -> None:
     attrs = call.attributes("align_corners", "padding_mode")
@@ -187,6 +257,22 @@ def branchwise_rms_norm(call: Call) -> None:
             call.refuse(f"its scale of the shape {list(call.shape(1))} is not supported")
         scale = call.reshape(call.input(1), *whole)
     call.give(0, _grouped(call, call.input(0), shape, size, call.attr("epsilon", 1e-6), scale))
+
+
+@contrib("HyperConnectionPostMix")
+def mix_streams(call: Call) -> None:
+    """Streams, mixed by a matrix if there is one, and a share of what a block gave for each of them."""
+    shape, block = call.shape(0), call.shape(1)
+    count = call.attr("num_branches", 0) or shape[-2]
+    whole = [*block[:-1], count, block[-1]]
+    x = call.reshape(call.input(0), *whole)
+    shares = call.reshape(call.input(2), *whole[:-1], product(call.shape(2)) // product(whole[:-1]))
+    if call.has(3):
+        mix = call.reshape(call.input(3), *whole[:-1], count)
+        rank = len(whole)
+        x = call.add("MatMul", call.transpose(mix, *range(rank - 2), rank - 1, rank - 2), x)
+    added = call.add("Mul", shares, call.reshape(call.input(1), *block[:-1], 1, block[-1]))
+    call.give(0, call.reshape(call.add("Add", x, added), *shape))
 
 
 # --- Fourier transforms -----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import numpy as np
 from dlpack.model.contrib_node import Array, Call, contrib
 
 
-def _unpack(packed: Array, bits: int) -> Array:
+def unpack(packed: Array, bits: int) -> Array:
     """Bytes [..., n] as integers [..., n * 8 / bits], the lowest bits first."""
     parts = [(packed >> shift) & ((1 << bits) - 1) for shift in range(0, 8, bits)]
     return np.stack(parts, -1).reshape(*packed.shape[:-1], -1)
@@ -20,7 +20,7 @@ def _zeros(call: Call, bits: int, columns: int, blocks: int) -> Array:
     given = call.weight(3, "zero_points")
     if given.dtype != np.uint8:
         return np.asarray(given.reshape(columns, blocks).astype(np.float32))
-    return np.asarray(_unpack(given.reshape(columns, -1), bits)[:, :blocks].astype(np.float32))
+    return np.asarray(unpack(given.reshape(columns, -1), bits)[:, :blocks].astype(np.float32))
 
 
 @contrib("MatMulNBits")
@@ -32,7 +32,7 @@ def matmul_n_bits(call: Call) -> None:
     if bits not in (2, 4, 8):
         call.refuse(f"weights of {bits} bits are not supported")
     blocks = -(-rows // block)
-    integers = _unpack(call.weight(1, "B").view(np.uint8).reshape(columns, -1), bits)
+    integers = unpack(call.weight(1, "B").view(np.uint8).reshape(columns, -1), bits)
     groups = call.weight(4, "g_idx")[:rows] if call.has(4) else np.arange(rows) // block
     scales = call.weight(2, "scales").reshape(columns, blocks).astype(np.float32)
     zeros = _zeros(call, bits, columns, blocks)
@@ -90,13 +90,13 @@ def gather_block_quantized(call: Call) -> None:
     given, scales = call.weight(0, "data"), call.weight(2, "scales").astype(np.float32)
     bits = call.attr("bits", 4) if given.dtype == np.uint8 else 4
     packed = given.dtype == np.uint8
-    data = _unpack(given, bits) if packed else given
+    data = unpack(given, bits) if packed else given
     data = np.asarray(data).astype(np.float32)
     axis, block = call.attr("quantize_axis", 1) % data.ndim, call.attr("block_size", 128)
     zero: Array = np.array(1 << (bits - 1) if packed else 0, np.float32)
     if call.has(3):
         zero = call.weight(3, "zero_points")
-        zero = np.asarray(_unpack(zero, bits) if packed else zero).astype(np.float32)
+        zero = np.asarray(unpack(zero, bits) if packed else zero).astype(np.float32)
         zero = np.take(zero, np.arange(data.shape[axis]) // block, axis)
     numbers = (data - zero) * np.take(scales, np.arange(data.shape[axis]) // block, axis)
     table = call.array(numbers, call.dtype(2))

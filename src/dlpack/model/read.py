@@ -13,6 +13,7 @@ from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import BITS, STORED, Array, Graph, Node, TensorType
 from dlpack.model import strings_moves, strings_rules  # noqa: F401 - what it enters
 from dlpack.model.bodies import captured, lift
+from dlpack.model.contrib_absent import advice
 from dlpack.model.control import Outside, is_control_flow, trips_of
 from dlpack.model.infer import (
     ValueType,
@@ -228,8 +229,10 @@ def _unsupported_nodes(
         if not good:
             name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
             version = versions.get(node.domain)
+            instead = advice(node.op_type, node.domain)
             problems.append(
                 f"{describe(node)}: the operator {name}{f' (opset {version})' if version else ''} is not supported"
+                f"{f'; {instead}' if instead else ''}"
             )
     return problems
 
