@@ -158,7 +158,8 @@ def test_scripts_lie_beside_as_they_were_written(digits_wasm: Path, tmp_path: Pa
         ("const found = text.match(/[/*]+/g) / /x/.y;", "const a=text.match(/[/*]+/g)/ /x/.y;"),
         ("const count = left - -right + +more++;", "const a=left- -right+ +more++;"),
         ("const { name, other: local = fetch } = that;\nlocal.other();", "const{name,other:a=fetch}=that;a.other();"),
-        ("class Kind {\n  static kind = 1;\n  show(kind) {\n    return kind;\n  }\n}", "class b{static kind=1;show(a){return a}}"),
+        ("class Kind {\n  static kind = 1;\n  show(kind) {\n    return kind;\n  }\n}",
+         "class b{static kind=1;show(a){return a}}"),
     ],
 )  # fmt: skip
 def test_a_minified_script_says_the_same(script: str, expected: str) -> None:
