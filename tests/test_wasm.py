@@ -144,7 +144,7 @@ def test_scripts_lie_beside_as_they_were_written(digits_wasm: Path, tmp_path: Pa
         for name, text in sources.items():
             (tmp_path / folder / name).write_text(change(text), encoding="utf-8")
     files = [f"{folder}/{name}" for folder in ("written", "minified") for name in sources]
-    done = processes.run([esbuild, "--minify", "--outdir=out", *files], cwd=tmp_path, limit_s=60)
+    done = processes.run([esbuild, "--minify", "--format=esm", "--outdir=out", *files], cwd=tmp_path, limit_s=60)
     assert done.returncode == 0, done.stderr
     lengths = {f: [(tmp_path / "out" / f / name).stat().st_size for name in sources] for f in ("written", "minified")}
     assert lengths["written"] == lengths["minified"]
