@@ -66,7 +66,9 @@ template <int E, int N, class U, class W, class READ = as_is, class WRITE = as_i
         const W* const from = w + c * outputs + first + o;
         const ptrdiff_t n = o < here ? static_cast<ptrdiff_t>(here - o) : 0;
         V half[3][E];
+#ifndef __wasm__  // there the loops are a third of the code and as fast
 #pragma GCC unroll 3
+#endif
         for (size_t x = 0; x < 3; ++x) {
           if (n == 0) winograd_column(V{}, V{}, V{}, half[x]);
           else
@@ -74,7 +76,9 @@ template <int E, int N, class U, class W, class READ = as_is, class WRITE = as_i
                             read(load_partial<S>(from + (3 + x) * pair, n)),
                             read(load_partial<S>(from + (6 + x) * pair, n)), half[x]);
         }
+#ifndef __wasm__
 #pragma GCC unroll 8
+#endif
         for (size_t i = 0; i < E; ++i) {
           V row[E];
           winograd_column(half[0][i], half[1][i], half[2][i], row);

@@ -142,7 +142,7 @@ def test_the_api_in_a_page(play: Play, digits: Path) -> None:
     assert seen["stopped"] == ["Error: no more"] * 2
     assert seen["unready"] == ["TypeError: not a picture, or not loaded yet: it has no width or height"] * 2
     assert "disposed of" in seen["disposed"]
-    assert "nowhere/manifest.json cannot be loaded: HTTP 404" in seen["lost"]
+    assert "nowhere/page.json cannot be loaded: HTTP 404" in seen["lost"]
     assert seen["growth"] == 0 and seen["isolated"]
 
 
@@ -265,7 +265,7 @@ def test_the_demo_page_on_threads(on_threads: Any) -> None:
     assert (" for the network on 2 threads, " in on_threads["timing"]) == several
     one, two = on_threads["ways"]["load ."]["found"]
     name = (two if several else one)["build"]
-    assert {"thread.js", "threads.js", f"shared.{name}.wasm"} <= set(on_threads["kept"])
+    assert {"thread.js", "index.js", f"shared.{name}.wasm"} <= set(on_threads["kept"])
     assert ("relaxed SIMD" in on_threads["bytes"]) == name.startswith("relaxed")
 
 

@@ -63,14 +63,14 @@ def test_files_that_are_something_else_are_named(digits_wasm: Path) -> None:
         for (const [pattern, change] of cases) seen.push(await load(only(pattern, change)));
         print(seen);"""
     manifest, null, page, half, weights, broken = of_load(digits_wasm, script)
-    assert manifest == null == "Error: http://example.test/manifest.json is not the manifest of a bundle for wasm"
+    assert manifest == null == "Error: http://example.test/page.json is not the manifest of a bundle for wasm"
     for text in (page, half):
         assert ".wasm cannot be compiled: " in text
     assert "digits.weights is damaged: it has 35 bytes of" in weights
     assert broken == "Error: digits.weights cannot be loaded to its end: the line is dead; load it again"
 
 
-@pytest.mark.parametrize("phase", ["manifest", "wasm", "weights"])
+@pytest.mark.parametrize("phase", ["page", "wasm", "weights"])
 def test_an_abort_gives_its_reason_in_every_phase(digits_wasm: Path, phase: str) -> None:
     """Where the file itself is still on its way, and where it has begun to come."""
     script = f"""
@@ -131,7 +131,7 @@ def test_addresses(digits_wasm: Path) -> None:
         }
         print(all);"""
     for urls in of_load(digits_wasm, script):
-        assert urls[0].split("?")[0] == "http://a.test/manifest.json"
+        assert urls[0].split("?")[0] == f"http://a.test/{'manifest' if 'manifest' in urls[0] else 'page'}.json"
         assert [u.split("/")[-1].split(".")[-1] for u in urls[1:]] == ["wasm", "weights"]
         assert all("?" not in u for u in urls[1:])
 

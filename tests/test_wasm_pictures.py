@@ -165,4 +165,4 @@ def test_a_real_photograph_is_recognised(models_dir: Path, tmp_path: Path) -> No
         scores = next(iter(outputs.values())).ravel()
         assert label in labels[int(scores.argmax())]
         assert scores.max() == pytest.approx(probability, abs=0.01)
-    assert manifest["wasm"]["simd"]["bytes"] + manifest["script_bytes"] <= 100_000
+    assert manifest["wasm"]["simd"]["bytes"] + manifest["script_bytes"] <= 80_000

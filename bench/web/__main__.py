@@ -13,9 +13,10 @@ import click
 from bench import ceilings, contest
 from bench.peers import LITERT_INT32
 from bench.report import LOADED, deliver, without_paths
-from bench.rounds import ROOT, WorkerError
+from bench.rounds import WorkerError
 from bench.web.browser import CHECK_MS, Browser
 from bench.web.contest import PACKAGES, TITLES, Row, Setup, run_model
+from bench.web.options import command_line, common_options
 from bench.web.report import Benchmark, markdown
 from bench.web.site import HERE, make_site, serve
 from bench.zoo import choose_models
@@ -55,22 +56,12 @@ def _line(row: Row) -> str:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--models", type=click.Path(exists=True, file_okay=False, path_type=Path), help="ONNX files to run in "
-              "place of the zoo; a model's inputs are read from NAME.npz.")  # fmt: skip
-@click.option("--only", default="", help="Regular expression: the models to run.", metavar="REGEX")
+@common_options("docs/benchmarks-web.md")
 @click.option("--peer-python", default=sys.executable, show_default="this one", metavar="PATH",
               help="The Python of the environment with litert-torch, which converts models for LiteRT.js.")  # fmt: skip
-@click.option("--npm", "folder", default=ROOT / "build" / "node-bench", show_default="build/node-bench", metavar="DIR",
-              type=click.Path(file_okay=False, path_type=Path), help="Where npm has installed the peers.")  # fmt: skip
-@click.option("--chromium", default="chromium", metavar="PATH", help="The browser.")
 @click.option("--rounds", default=10, type=click.IntRange(1), help="Rounds that count, per contestant and model.")
 @click.option("--loads", default=3, type=click.IntRange(1), help="Pages that time the start, per contestant and model.")
 @click.option("--profile", is_flag=True, help="Also the time of each of our kernels.")
-@click.option("--reuse", is_flag=True, help="Take the bundles of the last run, without building them again.")
-@click.option("--cache", default=ROOT / "build" / "bench", show_default="build/bench", metavar="DIR",
-              type=click.Path(file_okay=False, path_type=Path), help="For models and conversions.")  # fmt: skip
-@click.option("-o", "--output", default=None, type=click.Path(dir_okay=False, path_type=Path),
-              help="The page to write, as docs/benchmarks-web.md; else it is printed.")  # fmt: skip
 def main(  # noqa: PLR0913 - an argument per option
     models: Path | None, only: str, peer_python: str, folder: Path, chromium: str, rounds: int, loads: int,
     profile: bool, reuse: bool, cache: Path, output: Path | None,
@@ -114,8 +105,8 @@ def main(  # noqa: PLR0913 - an argument per option
         raise click.ClickException(f"{e.cmd[0]} failed: {e.stderr}") from e
     except WorkerError as e:
         raise click.ClickException(f"Chromium cannot be measured: {e}") from e
-    words = ["python -m bench.web", *(["--models DIR"] if models else []), *([f"--only '{only}'"] if only else [])]
-    command = " ".join([*words, f"--rounds {rounds} --loads {loads}", *(["--profile"] if profile else [])])
+    rest = f"--rounds {rounds} --loads {loads}{' --profile' if profile else ''}"
+    command = command_line("python -m bench.web", models, only, rest)
     page = markdown(
         Benchmark(rows, ceilings.machine(), browser, ceiling, clock, versions, missing, command, rounds, loads, load)
     )

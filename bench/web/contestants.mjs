@@ -18,7 +18,7 @@ async function ours({ model, threads, inputs, mark }) {
     return () => predictor.run(feeds);
   }
   const build = supportedBuild();
-  const manifest = await (await fetch(`${model}manifest.json`)).json();
+  const manifest = await (await fetch(`${model}page.json`)).json();
   const weights = {
     /** A promise that starts when it is awaited: after the code has been instantiated. */
     then(resolve, reject) {

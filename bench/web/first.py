@@ -9,16 +9,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import click
 
 from bench import ceilings
 from bench import contest as native
 from bench.report import LOADED, as_number, as_ratio, deliver, geometric_mean, marked, table, without_paths
-from bench.rounds import ROOT, WorkerError
+from bench.rounds import WorkerError
 from bench.web.browser import Browser
 from bench.web.contest import OURS, TITLES, Entry, Setup, build_ours
+from bench.web.options import command_line, common_options
 from bench.web.site import HERE, serve
 from bench.web.sizes import code_size
 from bench.zoo import choose_models
@@ -103,12 +103,6 @@ def page(title: str, script: str, links: Sequence[str], words: Mapping[str, str]
     return text
 
 
-def modules_of(manifest: Mapping[str, Any]) -> list[str]:
-    """What index.js of a bundle imports, and itself."""
-    late = ("sha256_script.js", "worker.js", "thread.js")
-    return [name for name in manifest["scripts"] if not name.startswith("demo") and name not in late]
-
-
 def module_link(address: str) -> str:
     return f'<link rel="modulepreload" href="{address}">'
 
@@ -122,9 +116,8 @@ def write_pages(model: Path, bundle: Path, folder: Path) -> None:
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
     inputs = [{key: t[key] for key in ("name", "dtype", "shape")} for t in manifest["inputs"]]
     words = {"inputs": json.dumps(inputs), "output": json.dumps(manifest["outputs"][0]["name"]), "file": model.name}
-    needed = ["manifest.json", manifest["wasm"]["relaxed"]["file"], manifest.get("weights", {}).get("file")]
-    ours = [module_link(f"/model-ours/{name}") for name in modules_of(manifest)]
-    ours += [fetch_link(f"/model-ours/{name}") for name in needed if name]
+    needed = ["page.json", manifest["wasm"]["relaxed"]["file"], manifest.get("weights", {}).get("file")]
+    ours = [module_link("/model-ours/index.js"), *(fetch_link(f"/model-ours/{name}") for name in needed if name)]
     dist = "/npm/onnxruntime-web/dist/"
     theirs = [module_link(dist + name) for name in ORT_CODE[:2]]
     theirs += [fetch_link(dist + ORT_CODE[2]), fetch_link(f"/model-onnx/{model.name}")]
@@ -221,7 +214,7 @@ def _times(b: Benchmark, network: Network) -> str:
 
 def _code(b: Benchmark) -> str:
     rows = [[name, *(f"{n / 1e3:.1f}" for n in sizes)] for name, sizes in b.code.items()]
-    text = "What a page loads beside the model: JavaScript, WebAssembly, and for ours the manifest."
+    text = "What a page loads beside the model: JavaScript, WebAssembly, and for ours what it reads of the manifest."
     return f"## Code\n\n{text}\n\n{table(['code', 'raw kB', 'gzip kB', 'brotli kB'], rows)}"
 
 
@@ -232,9 +225,7 @@ def _code_sizes(rows: Sequence[Row], setup: Setup, entries: Mapping[str, Entry])
     for row in rows:
         bundle = entries[row.model].place
         manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-        files = [
-            bundle / name for name in [*modules_of(manifest), "manifest.json", manifest["wasm"]["relaxed"]["file"]]
-        ]
+        files = [bundle / name for name in ("index.js", "page.json", manifest["wasm"]["relaxed"]["file"])]
         found[f"ours, {row.model}"] = code_size(files, known)
     dist = setup.modules / ORT / "dist"
     found[f"{ORT}, any model"] = code_size([dist / name for name in ORT_CODE], known)
@@ -242,23 +233,13 @@ def _code_sizes(rows: Sequence[Row], setup: Setup, entries: Mapping[str, Entry])
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--models", type=click.Path(exists=True, file_okay=False, path_type=Path), help="ONNX files to run in "
-              "place of the zoo.")  # fmt: skip
-@click.option("--only", default="", help="Regular expression: the models to run.", metavar="REGEX")
+@common_options("docs/benchmarks-page.md")
 @click.option("--python", default=sys.executable, show_default="this one", metavar="PATH",
               help="The Python with PyTorch, which makes the zoo.")  # fmt: skip
-@click.option("--npm", "folder", default=ROOT / "build" / "node-bench", show_default="build/node-bench", metavar="DIR",
-              type=click.Path(file_okay=False, path_type=Path), help="Where npm has installed the peer.")  # fmt: skip
-@click.option("--chromium", default="chromium", metavar="PATH", help="The browser.")
 @click.option("--rounds", default=7, type=click.IntRange(1), help="Visits that count, per contestant and network.")
 @click.option(
     "--mbit", default=20.0, type=click.FloatRange(0), help="Megabits per second of a second network; 0: none."
 )
-@click.option("--reuse", is_flag=True, help="Take the bundles of the last run, without building them again.")
-@click.option("--cache", default=ROOT / "build" / "bench", show_default="build/bench", metavar="DIR",
-              type=click.Path(file_okay=False, path_type=Path), help="For models and bundles.")  # fmt: skip
-@click.option("-o", "--output", default=None, type=click.Path(dir_okay=False, path_type=Path),
-              help="The page to write, as docs/benchmarks-page.md; else it is printed.")  # fmt: skip
 def main(  # noqa: PLR0913 - an argument per option
     models: Path | None, only: str, python: str, folder: Path, chromium: str, rounds: int, mbit: float, reuse: bool,
     cache: Path, output: Path | None,
@@ -286,12 +267,8 @@ def main(  # noqa: PLR0913 - an argument per option
     with Browser(program, modules) as browser:
         name = browser.version
     load = max(load, ceilings.busy_cores())
-    words = [
-        "python -m bench.web.first",
-        *(["--models DIR"] if models else []),
-        *([f"--only '{only}'"] if only else []),
-    ]
-    command = " ".join([*words, f"--rounds {rounds}", *([f"--mbit {mbit:g}"] if mbit != 20 else [])])
+    rest = f"--rounds {rounds}{f' --mbit {mbit:g}' if mbit != 20 else ''}"
+    command = command_line("python -m bench.web.first", models, only, rest)
     code = _code_sizes(rows, setup, entries)
     deliver(markdown(Benchmark(rows, networks, ceilings.machine(), name, version, code, command, rounds, load)), output)
 

@@ -14,8 +14,9 @@ _EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) ([\w$]+))", 
 
 
 def bundled(modules: Mapping[str, str], kept: Iterable[str], entry: str | None = None) -> str:
-    """Modules, their texts by name in the order of their imports, as one minified script, in which names in `kept` stay.
+    """Modules, their texts by name in the order of their imports, as one minified script.
 
+    Names in `kept` stay.
     Each becomes a function that is called once and returns its exports. The script itself exports what the module
     `entry` does, which only passes on exports of others. What is not among `modules` is imported as it is.
 

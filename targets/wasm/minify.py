@@ -18,7 +18,7 @@ _TOKEN = re.compile(
     |(?P<name>[\#]?[A-Za-z_$][\w$]*)|(?P<number>\d[\w.]*)|(?P<sign>\?\.(?!\d)|\.\.\.|=>|\+\+|--|.)""",
     re.VERBOSE | re.DOTALL,
 )
-_REGEX = re.compile(r"/(?:[^/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/[a-z]*")
+_REGEX = re.compile(r"/(?![/*])(?:[^/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/[a-z]*")
 _KEYWORDS = frozenset(
     "async await break case catch class const continue debugger default delete do else export extends false finally "
     "for from function get if import in instanceof let new null of return set static super switch this throw true try "
@@ -57,11 +57,10 @@ def _tokens(script: str) -> list[_Token]:
     open_braces: list[bool] = []  # whether each ends a template's expression
     at = 0
     while at < len(script):
-        if script[at] == "/" and _value_follows(tokens) and (regex := _REGEX.match(script, at)):
-            if script[at + 1] not in "/*":
-                tokens.append(_Token("text", regex[0]))
-                at = regex.end()
-                continue
+        if _value_follows(tokens) and (regex := _REGEX.match(script, at)):
+            tokens.append(_Token("text", regex[0]))
+            at = regex.end()
+            continue
         if script[at] == "}" and open_braces and open_braces[-1]:
             open_braces.pop()
             at = _template(script, at, tokens, open_braces)
@@ -146,7 +145,8 @@ def _is_key(tokens: list[_Token], at: int) -> bool:
     if tokens[at].inside == "class":
         return before in ("{", "}", ";", "static", "async", "get", "set", "*")
     if tokens[at].inside == "object":
-        return (before in ("{", ",") and after in (":", "(")) or before in ("async", "get", "set", "*") and after == "("
+        method = before in ("async", "get", "set", "*") and after == "("
+        return method or (before in ("{", ",") and after in (":", "("))
     return False
 
 
@@ -248,11 +248,16 @@ def _joined(tokens: list[_Token], names: dict[str, str]) -> str:
         ended = text == ";" and after == "}"
         if token.kind == "sign" and (ended or (text == "," and after in (")", "]", "}"))):
             continue
-        last = out[-1][-1] if out else " "
-        if _is_word(last) and _is_word(text[0]) or last == text[0] and last in "+-/" or (last.isdigit() and text == "."):
+        if out and _would_join(out[-1][-1], text):
             out.append(" ")
         out.append(text)
     return "".join(out)
+
+
+def _would_join(last: str, text: str) -> bool:
+    """Whether a character and the token behind it would be read as one."""
+    words = _is_word(last) and _is_word(text[0])
+    return words or (last == text[0] and last in "+-/") or (last.isdigit() and text == ".")
 
 
 def _is_word(character: str) -> bool:

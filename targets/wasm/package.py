@@ -156,7 +156,7 @@ const model = await @kind@.load(@address@);
 @tensors@
 
 In Node.js, `load(new URL(".", import.meta.resolve("@name@/package.json")))` finds the model beside its code. In a page
-the address is that of the folder where `manifest.json`, `*.wasm` and `*.weights` are served: bundlers take the code
+the address is that of the folder where `page.json`, `*.wasm` and `*.weights` are served: bundlers take the code
 alone. `index.d.ts` describes the API. For the licence of the model see NOTICE.
 """
 

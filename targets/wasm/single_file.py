@@ -32,6 +32,7 @@ from dlpack.targets.wasm.modules import (
 LARGEST_WEIGHTS = 380 << 20
 """Browsers hold no text longer than 512 MiB, and base64 makes 4 characters of 3 bytes."""
 
+
 def single_file(folder: Path, manifest: Manifest) -> str:
     """The page of a bundle whose files lie in `folder`."""
     weights = b""
