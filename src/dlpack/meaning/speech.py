@@ -94,5 +94,5 @@ def from_metadata(metadata: Mapping[str, str]) -> Speech | None:
 
 def largest_token(speech: Speech) -> int:
     """The largest of the tokens that it names."""
-    named = [getattr(speech, key) for key in _TOKENS]
+    named: list[int] = [getattr(speech, key) for key in _TOKENS]
     return max(*named, *speech.suppressed, *speech.suppressed_first, *speech.ends, *(t for _, t in speech.languages))

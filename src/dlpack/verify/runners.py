@@ -97,7 +97,9 @@ def _session(model: onnx.ModelProto, options: Any) -> Any:
     restore(
         light,
         [
-            onnx.TensorProto(name=t.name, data_type=t.data_type, dims=t.dims, data_location=1, external_data=[place])
+            onnx.TensorProto(
+                name=t.name, data_type=t.data_type, dims=t.dims, data_location="EXTERNAL", external_data=[place]
+            )
             for t in heavy
         ],
     )
