@@ -1,7 +1,8 @@
 """XGBoost, LightGBM and CatBoost: the files that they save, exported, against their own predictions.
 
 CatBoost is too large to be installed for this: data/catboost holds small models of its release 1.2.10, and what it
-predicts for 24 rows; `words` and `counts` have columns of words.
+predicts for 24 rows; `words`, `counts` and `means` have columns of words. CatBoost trains the two kinds of tables of
+`means` on GPUs alone, so it was trained with others, which were renamed in its JSON form.
 """
 
 from __future__ import annotations
@@ -131,6 +132,32 @@ def test_what_xgboost_computes_otherwise_is_refused(tmp_path: Path) -> None:
         exported(tmp_path / "model.json")
 
 
+def test_categories_that_xgboost_keeps_as_words_are_an_input_of_their_own(tmp_path: Path) -> None:
+    """XGBoost 3.1 and later write the categories of the table, UTF-8 as signed bytes; another word is missing."""
+    codes = np.stack([X[:, 0], _random.integers(0, 4, 300), X[:, 1], _random.integers(0, 2, 300)], axis=1)
+    codes[:20, 1] = np.nan
+    data = xgboost.DMatrix(codes, TWO, feature_types=["float", "c", "float", "c"], enable_categorical=True)
+    options = {"objective": "binary:logistic", "max_cat_to_onehot": 1, "nthread": 1}
+    booster = xgboost.train(options, data, 8)
+    document = json.loads(booster.save_raw("json"))
+    words = ["Oslo", "", "X", "Łódź"]
+    letters = np.frombuffer("".join(words).encode(), np.int8).tolist()
+    ends = np.cumsum([0, *(len(w.encode()) for w in words)]).tolist()
+    empty: dict[str, Any] = {"offsets": [], "values": []}
+    document["learner"]["gradient_booster"]["model"]["cats"] = {
+        "enc": [empty, {"offsets": ends, "values": letters}, empty, {"type": 15, "values": [2001, 2005]}]
+    }
+    (tmp_path / "model.json").write_text(json.dumps(document))
+    found = exporters.export(tmp_path / "model.json", None, ExportOptions(shapes={"X": (300, 3)}))
+    told = "the column 3 of X is the place of its value among the categories [2001, 2005]"
+    assert {"the input 'text' has the columns of text: column 1", told} <= {*found.warnings}
+    names = np.array([words[int(np.nan_to_num(k))] for k in codes[:, 1]], object)
+    names[:20] = "Atlantis"
+    session = onnxruntime.InferenceSession(found.model.SerializeToString())
+    feeds = {"X": codes[:, [0, 2, 3]].astype(np.float32), "text": names[:, None]}
+    same(session.run(["probabilities"], feeds)[0][:, 1], booster.predict(data))
+
+
 # --- LightGBM ---------------------------------------------------------------------------------------------------------
 
 LIGHTGBM: dict[str, dict[str, Any]] = {
@@ -221,12 +248,12 @@ TABLE, TEXTS = np.array(WORDS["table"], np.float32), np.array(WORDS["text"], obj
 
 
 def with_words(name: str, rows: int = len(TABLE)) -> Exported:
-    """`words`: one word each, and tables of combinations; `counts`: tables of every kind that CatBoost makes."""
+    """`words`: one word each, and tables of combinations; `counts` and `means`: tables of every kind."""
     shapes = {"X": (rows, TABLE.shape[1]), "text": (rows, TEXTS.shape[1])}
     return exporters.export(DATA / f"{name}.cbm", None, ExportOptions(shapes=shapes))
 
 
-@pytest.mark.parametrize("name", ["words", "counts"])
+@pytest.mark.parametrize("name", ["words", "counts", "means"])
 def test_words_are_looked_up_as_catboost_does(name: str) -> None:
     """By their hashes, words that training has not seen too. One has 80 bytes, others more than 32."""
     found = with_words(name)

@@ -15,6 +15,7 @@ from test_export_mxnet import run, write_model
 from dlpack import exporters
 from dlpack.errors import ModelError, UnsupportedError
 from dlpack.exporters import ExportOptions
+from dlpack.exporters.mxnet.files import read_arrays
 from dlpack.stages.prepare import clean_graph
 
 CASES = recorded_cases(Path(__file__).with_name("fixtures") / "mxnet_numpy.npz")
@@ -84,3 +85,26 @@ def test_what_mx_np_has_and_onnx_has_not_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError) as e:
         exporters.export(path, options=ExportOptions({"x": (3, 3)}))
     assert "_npi_solve" in str(e.value) and "_npi_svd" in str(e.value)
+
+
+TWO = Path(__file__).with_name("fixtures") / "mxnet_two.npz"
+
+
+def test_mxnet_2_writes_numpy_archives_and_other_names(tmp_path: Path) -> None:
+    """A network as MXNet 2.0.0b1 exports it: 29 outputs, each as it computed."""
+    with np.load(TWO) as file:
+        record = dict(file)
+    path = tmp_path / "net-symbol.json"
+    path.write_text(str(record["symbol"]))
+    weights = record["params"].tobytes()
+    (tmp_path / "net-0000.params").write_bytes(weights)
+    model = exporters.export(path, options=ExportOptions({"data": record["x"].shape})).model
+    onnx.checker.check_model(model, full_check=True)
+    for k, got in enumerate(run(model, {"data": record["x"]})):
+        want = record[f"out:{k}"]
+        assert got.shape == want.shape, k
+        np.testing.assert_allclose(got.astype(want.dtype), want, rtol=1e-4, atol=2e-5, err_msg=str(k))
+    for damaged in (weights[:-30], weights.replace(b"'shape': (4,", b"'shape': (9,")):
+        with pytest.raises(ModelError, match="damaged"):
+            read_arrays(damaged)
+    assert read_arrays(b"PK\x05\x06" + bytes(18)) == {}  # a network without weights

@@ -19,7 +19,7 @@ from dlpack.errors import DlpackError, ModelError, UnsupportedError, UsageError
 from dlpack.exporters import ExportOptions
 from dlpack.exporters.tflite.call import CONVERTERS
 from dlpack.exporters.tflite.files import read_model
-from dlpack.exporters.tflite.schema import CUSTOM_OPERATORS, OPERATORS
+from dlpack.exporters.tflite.schema import CUSTOM_OPERATORS, OPERATORS, REASONS
 
 
 @pytest.fixture(autouse=True)
@@ -185,7 +185,7 @@ def test_operators_that_are_not_supported_are_all_told(tmp_path: Path) -> None:
         try:
             exporters.export(path)
         except UnsupportedError as e:
-            assert e.problems == ("'PartitionedCall:0': UNIQUE is not supported",)
+            assert e.problems == (f"'PartitionedCall:0': UNIQUE is not supported: {REASONS['UNIQUE']}",)
             return
         except ModelError:
             continue

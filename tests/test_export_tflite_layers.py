@@ -231,9 +231,9 @@ def test_what_cannot_be_compared_is_told(
 def test_the_interpreter_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
     if not any(check.importlib.util.find_spec(n) for n in ("ai_edge_litert", "tensorflow")):
         skip_or_fail("neither ai-edge-litert nor tensorflow is installed")
-    with Results(worker.__name__, file_of("svdf", tmp_path), "TensorFlow Lite", 120, "[[2, 3]]") as process:
+    with Results(worker.__name__, file_of("svdf", tmp_path), "TensorFlow Lite", 120, "[[2, 3]]", "False") as process:
         found = process.arrays()
     assert {k.partition("/")[0] for k in found} == {"0", "1", "2", "3"} and found["0/out:0"].shape == (2, 4)
     check.compare(model_of("svdf", tmp_path), found, 1e-3)
-    with Results(worker.__name__, file_of("svdf", tmp_path), "TensorFlow Lite", 120, "[[2, 4]]") as process:
+    with Results(worker.__name__, file_of("svdf", tmp_path), "TensorFlow Lite", 120, "[[2, 4]]", "False") as process:
         assert "error" in process.arrays()

@@ -61,6 +61,13 @@ class Call(Nodes):
     def norm(self, axis: int, rank: int, key: str = "axis") -> int:
         return from_front(axis, rank, f"parameter {key}={axis}")
 
+    def number(self, key: str, default: float | None = None) -> float:
+        """A parameter that MXNet 2 keeps by its type: `KEY_int`, `KEY_uint` or `KEY_double`."""
+        if "value_type" in self.p:
+            kind = ("int", "uint", "double")[min(2, max(0, self.p.int("value_type")))]
+            key = next((k for k in (f"{key}_{kind}", f"{kind}_{key}") if k in self.p), key)
+        return self.p.float(key, default)
+
     def floating(self, x: str) -> str:
         return x if self.g.dtype(x).kind == "f" else self.cast(x, np.float32)
 

@@ -24,6 +24,7 @@ import dlpack.exporters.mxnet.layers
 import dlpack.exporters.mxnet.math
 import dlpack.exporters.mxnet.numpy_math
 import dlpack.exporters.mxnet.numpy_moves
+import dlpack.exporters.mxnet.numpy_two
 import dlpack.exporters.mxnet.recurrent
 import dlpack.exporters.mxnet.sampling
 import dlpack.exporters.mxnet.sequences

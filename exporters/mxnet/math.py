@@ -272,7 +272,7 @@ def topk(c: Call) -> str | list[str]:
 def sort(c: Call) -> str:
     x = c.floating(c.x(0))
     axis = c.axis(c.g.rank(x), -1)
-    size, largest = c.g.shape(x)[axis], int(not c.p.bool("is_ascend", True))
+    size, largest = c.g.shape(x)[axis], int(not c.p.bool("is_ascend", c.p.bool("is_ascend_s", True)))
     values, places = c.g.op("TopK", x, c.g.ints([size]), axis=axis, largest=largest, outputs=2)
     return values if c.op == "sort" else c.cast(places, c.p.dtype("dtype"))
 

@@ -32,12 +32,13 @@ _SAME = {
 }  # fmt: skip
 
 
-def _under(name: str) -> Callable[[Call], object]:
+def under(name: str) -> Callable[[Call], object]:
+    """A converter of an operator that is `name` under another name."""
     return lambda c: CONVERTERS[name](replace(c, op=name))
 
 
 for _new, _old in _SAME.items():
-    converts(_new)(_under(_old))
+    converts(_new)(under(_old))
 
 
 @converts("_npi_around")
@@ -139,12 +140,17 @@ def binary(c: Call) -> str:
     return _apply(c, _PLAIN[c.op], c.x(0), c.x(1))
 
 
-@converts(*_SCALAR, *_REVERSED)
-def with_scalar(c: Call) -> str:
+def scalar_and_value(c: Call) -> tuple[str, str]:
+    """The input, and the parameter `scalar` in its type, which is a floating one unless both are whole."""
     x, value = c.x(0), c.p.float("scalar", 1.0)
     if c.g.dtype(x).kind not in "iu" or not c.p.bool("is_int", True) or value != math.floor(value):
         x = x if c.g.dtype(x).kind == "f" else c.cast(x, np.float32)
-    other = c.g.scalar(value, like=x)
+    return x, c.g.scalar(value, like=x)
+
+
+@converts(*_SCALAR, *_REVERSED)
+def with_scalar(c: Call) -> str:
+    x, other = scalar_and_value(c)
     if c.op in _REVERSED:
         return _apply(c, _REVERSED[c.op], other, x)
     return _apply(c, _SCALAR[c.op], x, other)

@@ -253,7 +253,7 @@ def eye(c: Call) -> str:
 @converts("_linspace", "_npi_linspace", "_npi_logspace")
 def spaced(c: Call) -> str:
     count, ends = c.p.int("num"), c.p.bool("endpoint", True)
-    start, stop = c.p.float("start"), c.p.float("stop")
+    start, stop = c.number("start"), c.number("stop")
 
     def values() -> Any:
         line = np.linspace(start, stop, count, ends)

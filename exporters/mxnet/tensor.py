@@ -308,7 +308,7 @@ def crop(c: Call) -> str:
 @converts("_zeros", "zeros", "_ones", "ones", "_full", "full", "_np_zeros", "_np_ones", "_zeros_without_dtype")
 def filled(c: Call) -> str:
     """A constant; a dimension of 0 is open in MXNet (an unknown batch size) and becomes 1, which broadcasts."""
-    value = c.p.float("value", 0.0) if "full" in c.op else float("ones" in c.op)
+    value = c.number("value", 0.0) if "full" in c.op else float("ones" in c.op)
     return c.g.filled(tuple(n or 1 for n in c.p.ints("shape")), value, c.p.dtype("dtype"))
 
 

@@ -13,7 +13,7 @@ from dlpack.errors import UnsupportedError
 from dlpack.exporters.process import Results
 from dlpack.exporters.sklearn.worker import GROUPS
 
-TIMEOUT_S = 60
+TIMEOUT_S = 300
 TOLERANCE = 1e-3
 """Of an output's largest absolute value."""
 ACCEPTED = 0.1

@@ -88,18 +88,18 @@ class Control(ABC):
     def _repeat(self, operator: Operator, values: list[str]) -> list[str]:
         """What a loop makes of the values."""
         condition, body = operator.options["condition"], operator.options["body"]
-        results, start = values, len(self.g.nodes)
+        results, start, label = values, len(self.g.nodes), self._label(operator)
         for _ in range(MAX_STEPS):
             going = self._call(condition, results)[0]
             if self.g.value(going) is None:
-                return self._loop(condition, body, results, going)
+                return self._loop(label, condition, body, results, going)
             if not self._truth(going, "a loop"):
                 return results
             results = self._call(body, results)
         del self.g.nodes[start:]
-        return self._loop(condition, body, values, self._call(condition, values)[0])
+        return self._loop(label, condition, body, values, self._call(condition, values)[0])
 
-    def _loop(self, condition: int, body: int, values: list[str], going: str) -> list[str]:
+    def _loop(self, label: str, condition: int, body: int, values: list[str], going: str) -> list[str]:
         """ONNX's Loop from these values on; `going`: whether it makes a first trip."""
         g = self.g
         for index in (condition, body):
@@ -120,7 +120,8 @@ class Control(ABC):
             graph = helper.make_graph(nodes, "body", [g.info(n) for n in inputs], [g.info(n) for n in outputs])
         self.turned = turned  # what was made inside is not known outside
         types = [(g.dtype(v), g.shape(v)) for v in values]
-        made = g.op("Loop", "", reshape(g, going, ()), *values, outputs=len(types), types=types, body=graph)
+        with g.scope(label):
+            made = g.op("Loop", "", reshape(g, going, ()), *values, outputs=len(types), types=types, body=graph)
         return [made] if len(types) == 1 else list(made)
 
     def _both(self, operator: Operator, values: list[str]) -> list[str]:

@@ -40,6 +40,7 @@ from dlpack.exporters.tflite.files import (
     read_model,
 )
 from dlpack.exporters.tflite.lists import assignments
+from dlpack.exporters.tflite.schema import LOOK_UP, REASONS
 from dlpack.exporters.tflite.spectra import COMPLEX, TAKES_COMPLEX
 from dlpack.exporters.tflite.variables import VARIABLES, Variables
 from dlpack.meaning.quantization import METADATA_KEY, Quantization
@@ -306,7 +307,11 @@ class Conversion(Control):
                 yield updates.get(operator.outputs, operator)
 
     def _unknown(self, operator: Operator) -> None:
-        self.problems.append(f"'{self._label(operator)}': {operator.kind} is not supported")
+        reason = REASONS.get(operator.kind, "")
+        if operator.kind.startswith("the custom operator Flex"):
+            reason = "it is TensorFlow's own; convert without SELECT_TF_OPS, or give the SavedModel"
+        more = f": {reason}" if reason else ""
+        self.problems.append(f"'{self._label(operator)}': {operator.kind} is not supported{more}")
 
     def _operator(self, operator: Operator) -> bool:
         """Whether it could be converted; if not, `problems` says why."""
@@ -442,7 +447,9 @@ def _zeros(q: QuantizationParameters, kind: np.dtype[Any]) -> Any:
 
 
 def _kind(tensor: Tensor) -> np.dtype[Any]:
-    if tensor.dtype.startswith("type ") or tensor.dtype == "string":
+    if tensor.dtype == "string":
+        raise UnsupportedError(f"tensor '{tensor.name}' holds strings, which are not supported; {LOOK_UP}")
+    if tensor.dtype.startswith("type "):
         raise UnsupportedError(f"tensor '{tensor.name}' holds {tensor.dtype}, which is not supported")
     kind = np.dtype(tensor.dtype)
     return np.dtype(np.float32) if kind.kind == "f" else kind

@@ -28,6 +28,16 @@ _NAMES = (
 )
 OPERATORS = dict(enumerate(_NAMES.split()))
 
+LOOK_UP = "look words up outside of the network, which then has their numbers"
+_RANDOM = "give the random numbers as an input"
+REASONS = {
+    "UNIQUE": "how many values it gives depends on the data",
+    "WHERE": "how many places it gives depends on the data; tf.where(c, x, y), or a product with a mask, keeps it",
+    **dict.fromkeys(("RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM", "MULTINOMIAL"), _RANDOM),
+    **dict.fromkeys(("HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE", "HASHTABLE_LOOKUP"), LOOK_UP),
+}
+"""Why operators are not read, or what to do."""
+
 CUSTOM_OPERATORS = ("TFLite_Detection_PostProcess",)
 
 # complex, variant, bfloat16 and 2-bit types are not accepted; of resources, variables are

@@ -38,7 +38,8 @@ def _number(c: Call, i: int, what: str) -> float:
 
 def _select(c: Call, sigma: float) -> tuple[str, str, str]:
     """Inputs: boxes (N, 4: two opposite corners, y before x), scores (N), M, the share from which a box is dropped,
-    the score that is too low. Each step of a loop takes the best box left and lowers the scores of the others."""
+    the score that is too low. Each step of a loop takes the best box left and drops those that overlap it, or lowers
+    their scores. The box itself is one of them, so that, as in TensorFlow Lite, one without an area stays."""
     g = c.g
     count = c.shape(1)[0] if len(c.shape(1)) == 1 else 0
     if c.shape(0) != (count, 4):
@@ -52,7 +53,6 @@ def _select(c: Call, sigma: float) -> tuple[str, str, str]:
     size = c.op_("Sub", high, low)
     area = c.op_("ReduceProd", size, axes=[1], keepdims=0)
     zero, nothing = g.scalar(0.0), g.scalar(LOWEST)
-    numbers = g.constant(np.arange(count, dtype=np.int64))
 
     def step(states: list[str], _parts: list[str]) -> tuple[list[str], list[str]]:
         (scores,) = states
@@ -69,7 +69,6 @@ def _select(c: Call, sigma: float) -> tuple[str, str, str]:
             factor = c.op_("Exp", c.op_("Mul", c.op_("Mul", share, share), g.scalar(-0.5 / sigma)))
             scores = c.op_("Mul", scores, factor)
             gone = c.op_("Or", gone, c.op_("LessOrEqual", scores, least))
-        gone = c.op_("Or", gone, c.op_("Equal", numbers, at))
         return [c.op_("Where", gone, nothing, scores)], [at, best]
 
     first = c.op_("Where", c.op_("Greater", c.x(1), least), c.x(1), nothing)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
             f"the file is not as XGBoost writes it ({type(e).__name__}: {e}); save the model again with "
             "booster.save_model('model.json')"
         ) from e
-    return to_onnx(ensemble, rows_of(options, ensemble.columns))
+    texts = len(ensemble.texts)
+    return to_onnx(ensemble, rows_of(options, ensemble.columns - texts, texts))
 
 
 def read(document: Mapping[str, Any]) -> Ensemble:
@@ -99,7 +101,8 @@ def read(document: Mapping[str, Any]) -> Ensemble:
     drop: Sequence[float] | None = None
     if booster["name"] == "dart":
         drop, booster = booster["weight_drop"], booster["gbtree"]
-    _refuse_names(booster["model"].get("cats"))
+    names_of = _features(learner)
+    texts, told = _categories(booster["model"].get("cats"), columns, names_of)
     count, warnings = _used(learner, booster["model"], len(booster["model"]["trees"]))
     trees = [
         _tree(found, int(group), 1.0 if drop is None else float(drop[k]))
@@ -107,7 +110,7 @@ def read(document: Mapping[str, Any]) -> Ensemble:
             zip(booster["model"]["trees"][:count], booster["model"]["tree_info"][:count], strict=True)
         )
     ]
-    return Ensemble(columns, trees, base, link, names, warnings=warnings, names=_features(learner))
+    return Ensemble(columns, trees, base, link, names, warnings=(*told, *warnings), names=names_of, texts=texts)
 
 
 def _features(learner: Mapping[str, Any]) -> tuple[str, ...]:
@@ -135,13 +138,30 @@ def _margins(score: Array, objective: str, targets: int) -> Array:
     return np.broadcast_to(score, (targets,)).astype(np.float64)
 
 
-def _refuse_names(cats: Any) -> None:
-    """Categories that the model itself encodes from text or arbitrary numbers (XGBoost 3.1 on)."""
-    if cats and any(cats.get("enc") or ()):
-        raise UnsupportedError(
-            "the model encodes its categories from a table's own values; train it on the categories' codes "
-            "(frame[column].cat.codes), and give codes to the predictor"
-        )
+def _categories(
+    cats: Mapping[str, Any] | None, columns: int, names: Sequence[str]
+) -> tuple[dict[int, tuple[str, ...]], tuple[str, ...]]:
+    """The columns whose categories are words, and what to say of those that are numbers: XGBoost 3.1 and later keep the
+    categories of the table of the training. Words lie as UTF-8 one behind another in `values`, which are signed bytes,
+    and begin at `offsets`."""
+    encoders = (cats or {}).get("enc") or ()
+    if not any(e["values"] or e.get("offsets") for e in encoders):
+        return {}, ()
+    if len(encoders) != columns:
+        raise ModelError(f"the categories of {len(encoders)} columns, of {columns}; the file is damaged")
+    words, told = {}, []
+    for column, encoder in enumerate(encoders):
+        values = [int(v) for v in encoder["values"]]
+        offsets = [int(v) for v in encoder.get("offsets") or ()]
+        if offsets:
+            text = bytes(v & 255 for v in values)
+            if offsets[0] or offsets[-1] != len(text) or offsets != sorted(offsets):
+                raise ModelError(f"the words of column {column} do not fit their offsets; the file is damaged")
+            words[column] = tuple(text[a:b].decode("utf-8") for a, b in pairwise(offsets))
+        elif values and values != list(range(len(values))):
+            name = f"'{names[column]}'" if len(names) == columns else str(column)
+            told.append(f"the column {name} of X is the place of its value among the categories {values[:8]}")
+    return words, tuple(told)
 
 
 def _used(learner: Mapping[str, Any], model: Mapping[str, Any], trees: int) -> tuple[int, tuple[str, ...]]:

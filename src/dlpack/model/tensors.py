@@ -192,6 +192,8 @@ def _tensors(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
 def _attribute_tensors(nodes: Iterable[NodeProto]) -> Iterator[tuple[str, TensorProto]]:
     for node in nodes:
         for attribute in node.attribute:
+            if node.op_type == "TreeEnsemble" and attribute.name == "membership_values":
+                continue  # sets, which NaN separates
             where = f"attribute '{attribute.name}' of {describe(node)}"
             if attribute.HasField("t"):
                 yield where, attribute.t
