@@ -157,8 +157,8 @@ class StepPrinter:
             lanes = gcd(step.room, 16)
             write = ", to_f16()" if step.target.dtype == HALF else ""
             pointers = f"{self.host_pointer(step.target)}, {self.host_pointer(step.source)}"
-            arguments = f"{pointers}, {sizes}{_read(step.source)}{write}"
-            return [f"{pad}winograd_weights<{step.edge}, own_lanes({lanes})>({arguments});"]
+            given = f"{pointers}, {sizes}{_read(step.source)}{write}"
+            return [f"{pad}winograd_weights<{step.edge}, own_lanes({lanes})>({given});"]
         if isinstance(step, RepackStep):
             return self._repack(step, pad)
         if isinstance(step, DequantizeStep):

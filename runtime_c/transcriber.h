@@ -108,10 +108,8 @@ bool ends_speech(int64_t token) {
 @name@_status next_spoken(@name@_predictor& p, @name@_sampler* sampler, int64_t* token) {
   const @name@_status status = @name@_sample(&p, sampler, token);
   if (status != @NAME@_OK) return status;
-  if (ends_speech(*token))
-    *token = kNoToken;
-  else
-    p.waiting = *token;  // sample() has read the one before
+  if (ends_speech(*token)) *token = kNoToken;
+  else p.waiting = *token;  // sample() has read the one before
   return @NAME@_OK;
 }
 
@@ -219,8 +217,7 @@ void keep_times(float* scores, const int32_t* ids, size_t count) {
   if (k > 0) suppress_range(scores, kFirstTime, ids[k - 1] + (last && !before_last ? 0 : 1));
   if (count == 0) {
     suppress_range(scores, 0, kFirstTime);
-    if (kLatestFirst >= 0)
-      suppress_range(scores, kFirstTime + kLatestFirst + 1, @NAME@_VOCABULARY);
+    if (kLatestFirst >= 0) suppress_range(scores, kFirstTime + kLatestFirst + 1, @NAME@_VOCABULARY);
   }
   if (times_are_likelier(scores)) suppress_range(scores, 0, kFirstTime);
 }
@@ -249,9 +246,9 @@ struct timed_window {
   if (w.writer.written == 0 || w.on_segment == nullptr) return @NAME@_OK;
   const double first = static_cast<double>(w.at) / @NAME@_SOUND_RATE;
   const double step = static_cast<double>(kTimeStep) / @NAME@_SOUND_RATE;
-  w.last = w.on_segment(w.user, first + step * static_cast<double>(begin),
-                        first + step * static_cast<double>(end), w.writer.text,
-                        w.writer.written) != 0;
+  w.last =
+      w.on_segment(w.user, first + step * static_cast<double>(begin),
+                   first + step * static_cast<double>(end), w.writer.text, w.writer.written) != 0;
   return @NAME@_OK;
 }
 
@@ -310,8 +307,8 @@ struct timed_window {
   int32_t* const ids = reinterpret_cast<int32_t*>(p->text + impl::kWriterOffset);
   int32_t* const words = ids + 2 * impl::kMostWritten;
   char* const piece = reinterpret_cast<char*>(words + impl::kMostWritten);
-  const impl::text_writer writer = {p, words, 0, piece, nullptr, nullptr, text, capacity, 0,
-                                    @NAME@_OK};
+  const impl::text_writer writer = {p,       words, 0,        piece, nullptr,
+                                    nullptr, text,  capacity, 0,     @NAME@_OK};
   impl::timed_window w = {writer, ids, on_segment, user, 0, false};
   while (w.at < count && !w.last) {
     const size_t left = count - w.at;

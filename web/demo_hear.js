@@ -127,7 +127,8 @@ export function hear(model, manifest) {
       const tell = (heard) => {
         bar.value = heard / seconds;
         const speed = (1e3 * heard) / (performance.now() - began);
-        $("timing").textContent = `${clock(heard)} of ${clock(seconds)} heard, ${speed.toFixed(1)} times as fast as it is said${onWhat()}`;
+        $("timing").textContent =
+          `${clock(heard)} of ${clock(seconds)} heard, ${speed.toFixed(1)} times as fast as it is said${onWhat()}`;
       };
       for await (const part of model.hear(samples, { ...read(), rate, signal: control.signal })) {
         const line = made("span", { className: "said", textContent: part.text });

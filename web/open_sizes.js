@@ -76,7 +76,11 @@ class OpenSizes {
       if (number >= 0) found.push(number);
     }
     if (found.length > 1) {
-      const told = found.slice(0, 2).map((k) => this.at(k).inputs.find((t) => t.name === name).shape.join("x"));
+      const told = found.slice(0, 2).map((k) =>
+        this.at(k)
+          .inputs.find((t) => t.name === name)
+          .shape.join("x"),
+      );
       const shown = `${told.join(" or ")}${found.length > 2 ? " or others" : ""}`;
       throw new TypeError(`input "${name}" is ${shown}: say which with setShape({ ${name}: [...] })`);
     }
