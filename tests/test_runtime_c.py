@@ -393,36 +393,13 @@ def test_sha256_leaves_the_upper_halves_of_registers_alone(flags: list[str], tmp
     assert not re.search(r"%[yz]mm", code)
 
 
-PIECE = 65536
-
-
 def test_fingerprint(library: ctypes.CDLL) -> None:
-    data = np.random.default_rng(4).bytes(2 * PIECE + 300)
-    for n in [*range(20), 255, 256, 257, PIECE - 1, PIECE, PIECE + 1, PIECE + 256, len(data)]:
+    piece = 65536
+    data = np.random.default_rng(4).bytes(2 * piece + 300)
+    for n in [*range(20), 255, 256, 257, piece - 1, piece, piece + 1, piece + 256, len(data)]:
         out = ctypes.create_string_buffer(32)
         library.mark(data[:n], ctypes.c_size_t(n), out)
         assert out.raw == fingerprint(data[:n]), n
-    assert fingerprint(bytes(range(256)) * 300).hex() == KNOWN
-
-
-KNOWN = "e25f39c51c0ff7e624190634e7772c90dcd6a6445a7c720b98775ea2c474caa9"
-"""So that bundles of one version of the definition are not mistaken for those of another."""
-
-
-def test_a_fingerprint_tells_damage() -> None:
-    """One bit anywhere; two sign bits, a row or a piece apart; pieces, rows and words in another order; zeros more."""
-    data = bytearray(np.random.default_rng(5).bytes(2 * PIECE + 300))
-    marks = [fingerprint(bytes(data)), fingerprint(bytes(data) + b"\0"), fingerprint(bytes(data[:-1]))]
-    for places in ([0], [7], [255], [256], [PIECE - 1], [PIECE], [2 * PIECE], [-1], [7, 263], [7, PIECE + 7]):
-        for k in places:
-            data[k] ^= 128
-        marks.append(fingerprint(bytes(data)))
-        for k in places:
-            data[k] ^= 128
-    for size in (8, 256, PIECE):
-        marks.append(fingerprint(bytes(data[size : 2 * size] + data[:size] + data[2 * size :])))
-    assert len(set(marks)) == len(marks)
-    assert all(len({mark[k : k + 8] for mark in marks[:3]}) == 3 for k in range(0, 32, 8)), "the length is in each word"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files are mapped on POSIX systems only")
