@@ -42,9 +42,9 @@ template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[8]) {
 // At most n floats of a vector: four where no processor has more, so that a transform fits the
 // registers, and weights in blocks of all widths share its code.
 #if defined(__aarch64__) || defined(__arm__) || defined(__wasm__)
-constexpr int own_lanes(int n) { return n < 4 ? n : 4; }
+[[maybe_unused]] constexpr int own_lanes(int n) { return n < 4 ? n : 4; }
 #else
-constexpr int own_lanes(int n) { return n; }
+[[maybe_unused]] constexpr int own_lanes(int n) { return n; }
 #endif
 
 // The weights of F(E - 2 x E - 2, 3x3) (A. Lavin, S. Gray, "Fast Algorithms for Convolutional
