@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import onnx
-from onnx import GraphProto, NodeProto, TensorProto
+from onnx import GraphProto, TensorProto
 
+from dlpack.model.contrib_body import Body
 from dlpack.model.contrib_node import Call, contrib
 
 _ORDINARY = ["Sigmoid", "Tanh", "Tanh"]
@@ -83,31 +82,15 @@ def _direction(call: Call, s: _Sizes, direction: int, backwards: int) -> tuple[s
 
 def _step(prefix: str, s: _Sizes, r: str, scale: str, zero: str) -> GraphProto:
     """One step: (h, c, gates of the input) to (h, c, h)."""
-    nodes: list[NodeProto] = []
-
-    def add(op: str, *inputs: str, outputs: int = 1, **attrs: Any) -> list[str]:
-        names = [f"{prefix}/{op}_{len(nodes)}_{n}" for n in range(outputs)]
-        nodes.append(onnx.helper.make_node(op, list(inputs), names, name=names[0], **attrs))
-        return names
-
-    h, c, x = (f"{prefix}/{name}" for name in "hcx")
-    q, qs, qz = add("DynamicQuantizeLinear", h, outputs=3)
-    (y,) = add("Cast", *add("MatMulInteger", q, r, qz, zero), to=1)
-    (y,) = add("Add", *add("Mul", y, *add("Mul", qs, scale)), x)
-    i, o, f, g = add("Split", y, f"{prefix}/quarters", outputs=4, axis=1)
-    i, o, f = (add("Sigmoid", gate)[0] for gate in (i, o, f))
-    (cell,) = add("Add", *add("Mul", f, c), *add("Mul", i, *add("Tanh", g)))
-    (hidden,) = add("Mul", o, *add("Tanh", cell))
-    (copy,) = add("Identity", hidden)
-    quarters = onnx.numpy_helper.from_array(np.full(4, s.hidden, np.int64), f"{prefix}/quarters")
-
-    def value(name: str, columns: int) -> onnx.ValueInfoProto:
-        return onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, [s.batch, columns])
-
-    return onnx.helper.make_graph(
-        nodes,
-        prefix,
-        [value(h, s.hidden), value(c, s.hidden), value(x, 4 * s.hidden)],
-        [value(name, s.hidden) for name in (hidden, cell, copy)],
-        [quarters],
-    )
+    b = Body(prefix)
+    h, c = (b.input(name, TensorProto.FLOAT, [s.batch, s.hidden]) for name in "hc")
+    x = b.input("x", TensorProto.FLOAT, [s.batch, 4 * s.hidden])
+    q, qs, qz = b.add_many(3, "DynamicQuantizeLinear", h)
+    y = b.add("Cast", b.add("MatMulInteger", q, r, qz, zero), to=1)
+    y = b.add("Add", b.add("Mul", y, b.add("Mul", qs, scale)), x)
+    i, o, f, g = b.add_many(4, "Split", y, b.array([s.hidden] * 4), axis=1)
+    i, o, f = (b.add("Sigmoid", gate) for gate in (i, o, f))
+    cell = b.add("Add", b.add("Mul", f, c), b.add("Mul", i, b.add("Tanh", g)))
+    hidden = b.add("Mul", o, b.add("Tanh", cell))
+    outputs = (hidden, cell, b.add("Identity", hidden))
+    return b.graph(*((name, TensorProto.FLOAT, [s.batch, s.hidden]) for name in outputs))

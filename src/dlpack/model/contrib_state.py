@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import GraphProto, NodeProto, TensorProto
+from onnx import GraphProto, TensorProto
 
+from dlpack.model.contrib_body import Body
 from dlpack.model.contrib_node import Call, contrib, number
 
 
@@ -87,38 +87,20 @@ def linear_attention(call: Call) -> None:
 def _step(prefix: str, shape: list[int], group: int, widths: list[int], elem: int) -> GraphProto:
     """(S, q, k, v, decay, beta) to (S, o); `widths` are those of the last two, 0 where the rule has none."""
     batch, heads, size, value_size = shape
-    nodes: list[NodeProto] = []
-    weights: list[Any] = []
-
-    def add(op: str, *inputs: str, **attrs: Any) -> str:
-        name = f"{prefix}/{op}_{len(nodes)}"
-        nodes.append(onnx.helper.make_node(op, list(inputs), [name], name=name, **attrs))
-        return name
-
-    def reshaped(x: str, *to: int) -> str:
-        weights.append(onnx.numpy_helper.from_array(np.array(to), f"{prefix}/shape_{len(weights)}"))
-        return add("Reshape", x, str(weights[-1].name))
-
-    s, q, k, v, decay, beta = (f"{prefix}/{name}" for name in ("s", "q", "k", "v", "decay", "beta"))
-    inputs = [(s, shape), (q, [batch, heads * group, size]), (k, [batch, heads, size]), (v, [batch, heads, value_size])]
-    value, old = reshaped(v, batch, heads, 1, value_size), s
+    b = Body(prefix)
+    s = b.input("s", elem, shape)
+    q = b.input("q", elem, [batch, heads * group, size])
+    k = b.input("k", elem, [batch, heads, size])
+    v = b.input("v", elem, [batch, heads, value_size])
+    value, old = b.reshape(v, batch, heads, 1, value_size), s
     if widths[0]:
-        inputs.append((decay, [batch, heads, widths[0]]))
-        old = add("Mul", s, add("Exp", reshaped(decay, batch, heads, widths[0], 1)))
+        decay = b.input("decay", elem, [batch, heads, widths[0]])
+        old = b.add("Mul", s, b.add("Exp", b.reshape(decay, batch, heads, widths[0], 1)))
     if widths[1]:
-        inputs.append((beta, [batch, heads, widths[1]]))
-        known = add("MatMul", reshaped(k, batch, heads, 1, size), old)
-        value = add("Mul", add("Sub", value, known), reshaped(beta, batch, heads, 1, 1))
-    new = add("Add", old, add("MatMul", reshaped(k, batch, heads, size, 1), value))
-    y = reshaped(add("MatMul", reshaped(q, batch, heads, group, size), new), batch, heads * group, value_size)
-    copy = add("Identity", new)
-    return onnx.helper.make_graph(
-        nodes,
-        prefix,
-        [onnx.helper.make_tensor_value_info(name, elem, dims) for name, dims in inputs],
-        [
-            onnx.helper.make_tensor_value_info(copy, elem, shape),
-            onnx.helper.make_tensor_value_info(y, elem, [batch, heads * group, value_size]),
-        ],
-        weights,
-    )
+        beta = b.input("beta", elem, [batch, heads, widths[1]])
+        known = b.add("MatMul", b.reshape(k, batch, heads, 1, size), old)
+        value = b.add("Mul", b.add("Sub", value, known), b.reshape(beta, batch, heads, 1, 1))
+    new = b.add("Add", old, b.add("MatMul", b.reshape(k, batch, heads, size, 1), value))
+    y = b.add("MatMul", b.reshape(q, batch, heads, group, size), new)
+    y = b.reshape(y, batch, heads * group, value_size)
+    return b.graph((b.add("Identity", new), elem, shape), (y, elem, [batch, heads * group, value_size]))

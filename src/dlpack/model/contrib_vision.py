@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
-from onnx import GraphProto, NodeProto
+from onnx import GraphProto, TensorProto
 
+from dlpack.model.contrib_body import Body
 from dlpack.model.contrib_layers import activation_of
 from dlpack.model.contrib_node import Call, contrib, number, product
 
@@ -108,44 +107,23 @@ def inverse(call: Call) -> None:
 
 def _clear_column(prefix: str, count: int, n: int, elem: int) -> GraphProto:
     """(k, go on, [A | B]) to (go on, [A | B]), after which column k of A is that of the unit matrix."""
-    nodes: list[NodeProto] = []
-    weights: list[Any] = []
-
-    def add(op: str, *inputs: str, **attrs: Any) -> str:
-        name = f"{prefix}/{op}_{len(nodes)}"
-        nodes.append(onnx.helper.make_node(op, list(inputs), [name], name=name, **attrs))
-        return name
-
-    def array(value: Any, dtype: Any = np.int64) -> str:
-        weights.append(onnx.numpy_helper.from_array(np.asarray(value, dtype), f"{prefix}/constant_{len(weights)}"))
-        return str(weights[-1].name)
-
-    k, go_on, both = (f"{prefix}/{name}" for name in ("k", "go_on", "both"))
-    real = onnx.helper.tensor_dtype_to_np_dtype(elem)
-    rows = array(np.arange(n).reshape(1, n))
-    column = add("Gather", both, k, axis=2)
-    sizes = add("Where", add("Less", rows, k), array(-1, real), add("Abs", column))
-    pivot = add("ArgMax", sizes, axis=1, keepdims=1)
-    moved = add("Where", add("Equal", rows, pivot), k, rows)
-    order = add("Where", add("Equal", rows, k), pivot, moved)
-    order = add("Expand", add("Reshape", order, array([count, n, 1])), array([count, n, 2 * n]))
-    swapped = add("GatherElements", both, order, axis=1)
-    row = add("Gather", swapped, add("Reshape", k, array([1])), axis=1)
-    row = add("Div", row, add("Gather", row, add("Reshape", k, array([1])), axis=2))
-    factors = add("Gather", swapped, add("Reshape", k, array([1])), axis=2)
-    cleared = add("Sub", swapped, add("Mul", factors, row))
-    here = add("Equal", array(np.arange(n).reshape(1, n, 1)), k)
-    after = add("Where", here, row, cleared)
-    kept = add("Identity", go_on)
-    value = onnx.helper.make_tensor_value_info
-    return onnx.helper.make_graph(
-        nodes,
-        prefix,
-        [
-            value(k, onnx.TensorProto.INT64, []),
-            value(go_on, onnx.TensorProto.BOOL, []),
-            value(both, elem, [count, n, 2 * n]),
-        ],
-        [value(kept, onnx.TensorProto.BOOL, []), value(after, elem, [count, n, 2 * n])],
-        weights,
-    )
+    b = Body(prefix)
+    k = b.input("k", TensorProto.INT64, [])
+    go_on = b.input("go_on", TensorProto.BOOL, [])
+    both = b.input("both", elem, [count, n, 2 * n])
+    rows = b.array(np.arange(n).reshape(1, n))
+    column = b.add("Gather", both, k, axis=2)
+    lowest = b.array(-1, onnx.helper.tensor_dtype_to_np_dtype(elem))
+    sizes = b.add("Where", b.add("Less", rows, k), lowest, b.add("Abs", column))
+    pivot = b.add("ArgMax", sizes, axis=1, keepdims=1)
+    moved = b.add("Where", b.add("Equal", rows, pivot), k, rows)
+    order = b.add("Where", b.add("Equal", rows, k), pivot, moved)
+    order = b.add("Expand", b.reshape(order, count, n, 1), b.array([count, n, 2 * n]))
+    swapped = b.add("GatherElements", both, order, axis=1)
+    at = b.reshape(k, 1)
+    row = b.add("Gather", swapped, at, axis=1)
+    row = b.add("Div", row, b.add("Gather", row, at, axis=2))
+    cleared = b.add("Sub", swapped, b.add("Mul", b.add("Gather", swapped, at, axis=2), row))
+    here = b.add("Equal", b.array(np.arange(n).reshape(1, n, 1)), k)
+    after = b.add("Where", here, row, cleared)
+    return b.graph((b.add("Identity", go_on), TensorProto.BOOL, []), (after, elem, [count, n, 2 * n]))
