@@ -34,7 +34,7 @@ def machine_of(library: Path) -> str | None:
     try:
         with library.open("rb") as file:
             return _machine(file.read(64), file)
-    except (OSError, struct.error):
+    except (OSError, IndexError, struct.error):  # too short to be one
         return None
 
 
