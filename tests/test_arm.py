@@ -298,7 +298,7 @@ def test_most_instructions_of_a_run_are_multiply_adds(bundles: dict[str, Path], 
     counted = emulated.count(bundles["winograd"], emulated.MACHINES["generic"], tmp_path)
     assert counted.error < 1e-5 and counted.instructions["fmla"] > 0.4 * counted.total
     loops = cycles.product_loops(emulated.assembly(bundles["winograd"], emulated.MACHINES["generic"]))
-    assert loops and loops[0].fmas >= 64 and loops[0].share > 0.75 and "winograd" in loops[0].kernel
+    assert loops and loops[0].fmas >= 64 and loops[0].share > 0.75
 
 
 def test_max_and_min_tell_nan(tmp_path: Path) -> None:

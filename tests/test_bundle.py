@@ -33,7 +33,8 @@ def manifest_of(bundle: Path) -> dict[str, Any]:
 
 
 def contents(bundle: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in sorted(bundle.iterdir())}
+    files = sorted(p for p in bundle.rglob("*") if p.is_file())
+    return {p.relative_to(bundle).as_posix(): p.read_bytes() for p in files}
 
 
 # --- what is in it ----------------------------------------------------------------------------------------------------

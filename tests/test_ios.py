@@ -35,7 +35,7 @@ PLATFORM_SLICES = {
 }
 """By slice and architecture the platform and its oldest version."""
 
-MEMORY = {"free", "malloc", "bzero", "__bzero", "memcpy", "memset", "memmove"}
+MEMORY = {"free", "malloc", "bzero", "__bzero", "memcpy", "memset", "memset_pattern16", "memmove"}
 FILES = {"open", "close", "lseek", "mmap", "munmap", "madvise", "sysconf"}
 THREADS = {
     "getpid", "sched_yield", "sysconf", "pthread_create", "pthread_join", "pthread_mutex_init", "pthread_mutex_lock",

@@ -130,7 +130,7 @@ def test_python_takes_any_length(net: Path, native: Path) -> None:
 def test_one_set_of_kernels(native: Path) -> None:
     """Their text has the length in the loops along it alone; the tables do not grow with the bounds."""
     text = (native / "net.cc").read_text()
-    assert "i2_tile < (extent + " in text and "k < extent; ++k" in text
+    assert "i1_tile < (extent + " in text and "k < extent; ++k" in text
     assert "constexpr int32_t kShapeCount = 79;" in text and "constexpr int32_t kSmallest = 2;" in text
     assert text.count("multiply-adds") == 2 and "// or ids" not in text  # of the smallest and the largest size
     assert "kShapes[]" not in text and text.count("constexpr int64_t kInputShape") == 2

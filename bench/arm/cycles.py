@@ -44,7 +44,7 @@ def product_loops(text: str) -> list[Loop]:
 
 
 def _innermost(lines: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """The innermost loops, with the name of the kernel that each is of ("": of none)."""
+    """The innermost loops, with the kernel that each is of ("": the compiler has put it into another function)."""
     labels: dict[str, int] = {}
     kernel = ""
     for number, line in enumerate(lines):

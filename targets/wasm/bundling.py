@@ -10,7 +10,7 @@ from dlpack.targets.wasm.minify import minified
 _IMPORT = re.compile(r'^import (?:\* as (\w+)|(\{[^}]*\})) from "\./([\w.]+)";$', re.MULTILINE)
 _LATE = re.compile(r'\(await import\("\./([\w.]+)"\)\)')
 _PASS_ON = re.compile(r'^export (\{[^}]*\}) from "\./([\w.]+)";$', re.MULTILINE)
-_EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) ([\w$]+))", re.MULTILINE)
+_EXPORT = re.compile(r"^export ((?:async )?(?:function\*?|class|const) ([\w$]+))", re.MULTILINE)
 
 
 def bundled(modules: Mapping[str, str], kept: Iterable[str], entry: str | None = None) -> str:

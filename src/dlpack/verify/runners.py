@@ -49,10 +49,6 @@ def run_onnxruntime(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> list
 
 def runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
     """The model in onnxruntime, or in onnx's reference evaluator where onnxruntime cannot run it."""
-    levels = onnxruntime.GraphOptimizationLevel
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
-    options.log_severity_level = 4  # its errors come as exceptions, which we report
     session: Any = None
     wide = _with_locale(with_wide_borders(model))
     narrow = [o.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16 for o in model.graph.output]
@@ -60,7 +56,7 @@ def runner(model: onnx.ModelProto, optimised: bool = False) -> Runner:
     def run(inputs: Mapping[str, Array]) -> list[Array]:
         nonlocal session
         try:
-            session = session or _session(wide, options)
+            session = session or _session(wide, optimised)
             wider = {n: x.astype(np.float32) for n, x in inputs.items() if x.dtype == ml_dtypes.bfloat16}
             given = _given(model, inputs) | wider
             outputs = [rows(np.asarray(o)) for o in session.run(None, given)]
@@ -90,8 +86,12 @@ _HELD = (
 """Types of weights that onnxruntime takes as arrays."""
 
 
-def _session(model: onnx.ModelProto, options: Any) -> Any:
+def _session(model: onnx.ModelProto, optimised: bool) -> Any:
     """A session of the model; it takes large weights as arrays, since to write and read them as a file takes long."""
+    levels = onnxruntime.GraphOptimizationLevel
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
+    options.log_severity_level = 4  # its errors come as exceptions, which we report
     light, heavy = lighten(model, lambda tensor: tensor.data_type in _HELD)
     place = onnx.StringStringEntryProto(key="location", value="memory")
     restore(
