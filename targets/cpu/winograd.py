@@ -46,8 +46,7 @@ def winograd(state: State) -> Scheduled | None:
         widths = [n for n in range(machine.lanes, part + 1, machine.lanes) if part % n == 0]
     state.machine = machine = for_runs(machine, depth, points(info) * depth)
     if len(tiles) == 1:
-        heights = "" if machine.pairs else "whole"  # loads in pairs are worth the code of a last tile of fewer rows
-        tile, _ = best_tile(band_rows * band_columns, part, depth, machine, True, True, heights, widths)
+        tile, _ = best_tile(band_rows * band_columns, part, depth, machine, True, True, _heights(machine), widths)
     else:
         tile = _open_tile(band_rows, band_columns, part, depth, machine, widths)
     part = -(-part // tile.columns) * tile.columns
@@ -228,6 +227,11 @@ def error_bound(size: int, inputs: int) -> float:
     return float(ERROR[size] * inputs**0.5 * 2**-24)
 
 
+def _heights(machine: Machine) -> str:
+    """Loads in pairs, and more sums where they hide latency, are worth the code of a last tile of fewer rows."""
+    return "" if machine.pairs or machine.exposed else "whole"
+
+
 def choose_winograd(machine: Machine, batch: int, inputs: int, outputs: int, height: int, width: int) -> int:
     """The m for which F(m x m, 3x3) takes the fewest cycles by estimate; 0 where none is faster than the direct one.
 
@@ -248,7 +252,7 @@ def choose_winograd(machine: Machine, batch: int, inputs: int, outputs: int, hei
         band, _ = _bands(edge, layer, one)
         bands = -(-rows // band[0]) * -(-columns // band[1])
         paired = for_runs(machine, inputs, edge * edge * rows * columns * inputs * outputs)
-        _, product = best_tile(band[0] * band[1], outputs, inputs, paired, True, True, "whole")
+        _, product = best_tile(band[0] * band[1], outputs, inputs, paired, True, True, "" if one.exposed else "whole")
         into, out = TRANSFORM[size]
         transforms = rows * columns * (vectors_in * into + vectors_out * out)
         tensors, weights = _traffic(machine, edge, layer, band)
