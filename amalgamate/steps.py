@@ -157,7 +157,8 @@ class StepPrinter:
             lanes = gcd(step.room, 16)
             write = ", to_f16()" if step.target.dtype == HALF else ""
             pointers = f"{self.host_pointer(step.target)}, {self.host_pointer(step.source)}"
-            given = f"{pointers}, {sizes}{_read(step.source)}{write}"
+            window = f"winograd_{step.window}x{step.window}()"
+            given = f"{pointers}, {sizes}, {window}{_read(step.source)}{write}"
             return [f"{pad}winograd_weights<{step.edge}, own_lanes({lanes})>({given});"]
         if isinstance(step, RepackStep):
             return self._repack(step, pad)
@@ -292,7 +293,7 @@ void read_once([[maybe_unused]] const void* data, [[maybe_unused]] size_t bytes)
 def _reads(step: Step) -> Iterator[tuple[Address, int]]:
     """The weights that a step of `prepare` reads, and how many bytes."""
     if isinstance(step, WinogradStep):
-        yield step.source, 9 * step.inputs * step.outputs * _size(step.source)
+        yield step.source, step.window**2 * step.inputs * step.outputs * _size(step.source)
     elif isinstance(step, RepackStep):
         yield step.source, step.read
     else:

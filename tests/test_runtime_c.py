@@ -140,11 +140,13 @@ void convert_all(float* y, uint8_t* q, const uint8_t* x, const float* z) {
   store(q, convert<u8x8>(load<f32x8>(z)));
   store(y + 16, convert<f32x8>(convert<f64x8>(load<f32x8>(z))));
 }
-EXPORT void winograd(size_t edge, float* u, const float* w, size_t i, size_t o, size_t c, size_t r);
-void winograd(size_t edge, float* u, const float* w, size_t i, size_t o, size_t c, size_t r) {
-  if (edge == 4) winograd_weights<4, 8>(u, w, i, o, c, r);
-  if (edge == 6) winograd_weights<6, 8>(u, w, i, o, c, r);
-  if (edge == 8) winograd_weights<8, 8>(u, w, i, o, c, r);
+EXPORT void winograd(size_t edge, size_t window, float* u, const float* w, size_t i, size_t o, size_t c, size_t r);
+void winograd(size_t edge, size_t window, float* u, const float* w, size_t i, size_t o, size_t c, size_t r) {
+  if (edge == 4) winograd_weights<4, 8>(u, w, i, o, c, r, winograd_3x3());
+  else if (edge == 6 && window == 3) winograd_weights<6, 8>(u, w, i, o, c, r, winograd_3x3());
+  else if (edge == 6) winograd_weights<6, 8>(u, w, i, o, c, r, winograd_5x5());
+  else if (window == 3) winograd_weights<8, 8>(u, w, i, o, c, r, winograd_3x3());
+  else winograd_weights<8, 8>(u, w, i, o, c, r, winograd_5x5());
 }
 EXPORT void digest(const uint8_t* data, size_t n, uint8_t* out);
 void digest(const uint8_t* data, size_t n, uint8_t* out) { sha256(data, n, out); }
@@ -324,25 +326,26 @@ def test_conversions(library: ctypes.CDLL) -> None:
     np.testing.assert_array_equal(q, z.astype(np.uint8))
 
 
-@pytest.mark.parametrize("edge", [4, 6, 8])
+@pytest.mark.parametrize(("edge", "window"), [(4, 3), (6, 3), (8, 3), (6, 5), (8, 5)])
 @pytest.mark.parametrize(("outputs", "columns", "room"), [(24, 24, 24), (37, 24, 24), (5, 12, 16), (16, 8, 8)])
-def test_winograd_weights(library: ctypes.CDLL, edge: int, outputs: int, columns: int, room: int) -> None:
+def test_winograd_weights(library: ctypes.CDLL, edge: int, window: int, outputs: int, columns: int, room: int) -> None:
     """G w G^T, in blocks of columns, to 4 ulp of its largest element; zeros where a block is not filled."""
     inputs, blocks = 3, -(-outputs // columns)
-    w = np.random.default_rng(outputs).standard_normal((3, 3, inputs, outputs)).astype(np.float32)
-    g = {
-        4: np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2.0,
-        6: np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24.0,
-        8: np.array([[180, 0, 0], [-40, -40, -40], [-40, 40, -40], [2, 4, 8], [2, -4, 8], [4, 2, 1], [4, -2, 1],
-                     [0, 0, 180]]) / 180.0,
-    }[edge]  # fmt: skip
+    w = np.random.default_rng(outputs).standard_normal((window, window, inputs, outputs)).astype(np.float32)
+    factors = {4: (1, 1 / 2), 6: (1 / 4, -1 / 6, 1 / 24), 8: (1, -2 / 9, 1 / 90, 1 / 45)}[edge]
+    of_points = [(f, (p, -p)) for f, p in zip(factors[1:], (1, 2, 1 / 2), strict=False)]
+    points = [(factors[0], 0), *((f, p) for f, both in of_points for p in both)]
+    powers = range(window)
+    g = np.array([[f * float(p) ** k for k in powers] for f, p in points] + [[k == window - 1 for k in powers]])
     full = np.zeros((edge, edge, inputs, blocks * columns))
     full[..., :outputs] = np.einsum("iy,jx,yxco->ijco", g, g, w.astype(np.float64))
     want = np.zeros((edge, edge, blocks, inputs, room))
     want[..., :columns] = full.reshape(edge, edge, inputs, blocks, columns).transpose(0, 1, 3, 2, 4)
     u = np.full(want.shape, np.nan, np.float32)
     sizes = [ctypes.c_size_t(n) for n in (inputs, outputs, columns, room)]
-    library.winograd(ctypes.c_size_t(edge), *(a.ctypes.data_as(ctypes.c_void_p) for a in (u, w)), *sizes)
+    library.winograd(
+        ctypes.c_size_t(edge), ctypes.c_size_t(window), *(a.ctypes.data_as(ctypes.c_void_p) for a in (u, w)), *sizes
+    )
     assert np.abs(u - want).max() <= 4 * np.spacing(np.float32(np.abs(want).max()))
     assert not u[want == 0].any()
 

@@ -69,26 +69,29 @@ def test_convolutions_run_in_register_tiles(
     assert all(s.startswith("register tile") for s in schedules(bundle)), schedules(bundle)
 
 
-@pytest.mark.parametrize("tile", TRANSFORM)
-@pytest.mark.parametrize("size", [16, 19, 26])
+@pytest.mark.parametrize(("tile", "edge"), TRANSFORM)
+@pytest.mark.parametrize("size", [19, 26])
 def test_winograd_gets_ragged_edges_right(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int, size: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int, edge: int, size: int
 ) -> None:
+    window = edge - tile + 1
     monkeypatch.setattr("dlpack.targets.cpu.schedule.choose_winograd", lambda *_: tile)
-    model = conv_net(tmp_path / "net.onnx", 64, 40, size, 3)
+    model = conv_net(tmp_path / "net.onnx", 64, 40, size, window)
     bundle = dlpack.build(model, tmp_path / "bundle", Options(optimize="speed"))
-    assert any(f"Winograd F({tile}x{tile}, 3x3)" in s for s in schedules(bundle)), schedules(bundle)
+    assert any(f"Winograd F({tile}x{tile}, {window}x{window})" in s for s in schedules(bundle)), schedules(bundle)
 
 
-@pytest.mark.parametrize("tile", TRANSFORM)
-@pytest.mark.parametrize("channels", [8, 200])
+@pytest.mark.parametrize(
+    ("tile", "edge", "channels"), [*((*t, 200) for t in TRANSFORM), *((m, m + 2, 8) for m in (2, 4, 6))]
+)
 def test_winograd_keeps_its_error_bound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int, channels: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int, edge: int, channels: int
 ) -> None:
     """Against the convolution in double precision, on inputs that are no better than the bound's own."""
     monkeypatch.setattr("dlpack.targets.cpu.schedule.choose_winograd", lambda *_: tile)
     rng = np.random.default_rng(channels + tile)
-    w = rng.standard_normal((24, channels, 3, 3)).astype(np.float32)
+    window = edge - tile + 1
+    w = rng.standard_normal((24, channels, window, window)).astype(np.float32)
     x = rng.standard_normal((1, channels, 20, 22)).astype(np.float32)
     graph = oh.make_graph(
         [oh.make_node("Conv", ["x", "w"], ["y"])],
@@ -100,10 +103,11 @@ def test_winograd_keeps_its_error_bound(
     onnx.save(oh.make_model(graph, opset_imports=[oh.make_opsetid("", 17)], ir_version=9), tmp_path / "conv.onnx")
     with dlpack.load(dlpack.build(tmp_path / "conv.onnx", tmp_path / "bundle")) as predictor:
         y = np.asarray(predictor.run({"x": x})["y"])
-    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 3), (2, 3))
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (window, window), (2, 3))
     want = np.einsum("bcyxij,ocij->boyx", windows, w.astype(np.float64))
     error = np.sqrt(np.mean((y - want) ** 2) / np.mean(want**2))
-    assert 0.2 * error_bound(tile, channels) < error < error_bound(tile, channels)
+    bound = error_bound(tile, channels, window)
+    assert 0.2 * bound < error < bound
 
 
 def test_winograd_is_used_where_multiplications_dominate() -> None:
@@ -113,6 +117,7 @@ def test_winograd_is_used_where_multiplications_dominate() -> None:
     assert choose_winograd(AVX512, 1, 3, 64, 112, 112) == 0  # three channels: the transforms cost more than they save
     assert choose_winograd(AVX512, 1, 512, 512, 7, 7) == 0  # the weights would be too much to stream
     assert choose_winograd(AVX512, 1, 512, 1024, 13, 13) == 2  # those of a larger tile would
+    assert choose_winograd(AVX2, 1, 64, 192, 27, 27, 5) == 4  # AlexNet's 5x5
     assert choose_winograd(AVX512, 1, 512, 512, 30, 30) == 6  # wide: the products outweigh the transforms
 
 

@@ -42,7 +42,8 @@ class CpuBackend:
 
     def winograd_tile(self, layer: Layer) -> int:
         machine = in_halves(self.machine) if layer.halves else self.machine
-        return choose_winograd(machine, layer.batch, layer.inputs, layer.outputs, layer.height, layer.width)
+        sizes = (layer.batch, layer.inputs, layer.outputs, layer.height, layer.width)
+        return choose_winograd(machine, *sizes, layer.window)
 
 
 def schedule(spec: KernelSpec, machine: Machine) -> Scheduled:

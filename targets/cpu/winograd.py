@@ -33,13 +33,17 @@ def winograd(state: State) -> Scheduled | None:
     out = blocks[-1]
     info = state.info(m)
     edge, _, _, *tiles, outputs = (axis.extent for axis in info.spatial)
-    size, depth = edge - 2, info.extent_of_reduction
+    size, depth = state.info(half_out).spatial[0].extent, info.extent_of_reduction
+    window = edge - size + 1
     width = int(sch.get(sch.get_loops(out)[3]).extent)
     columns = -(-width // size)
     rows = tiles[0] // columns if len(tiles) == 1 else tiles[0]
-    (band_rows, band_columns), parts = _bands(edge, (rows, columns, depth, outputs), machine)
+    (band_rows, band_columns), parts = _bands(size, edge, (rows, columns, depth, outputs), machine)
     if len(tiles) == 2:
-        (band_rows, band_columns), parts = (_open_rows(edge, (rows, columns, depth, outputs), machine), columns), 1
+        (band_rows, band_columns), parts = (
+            (_open_rows(size, edge, (rows, columns, depth, outputs), machine), columns),
+            1,
+        )
     part = -(-outputs // parts // machine.lanes) * machine.lanes if parts > 1 else outputs
     widths = state.widths(r.buffer for r in info.reads if state.is_constant(r.buffer))
     if parts > 1 and not widths:
@@ -67,17 +71,18 @@ def winograd(state: State) -> Scheduled | None:
     whole += [xb] if columns % band_columns == 0 else []
     for loop in whole:
         sch.annotate(loop, WHOLE, 1)
-    _products(state, m, local, xb, tile, rank)
-    _tiles_in(state, v, half_in, xb, rank)
+    _products(state, m, local, xb, tile, size, rank)
+    _tiles_in(state, v, half_in, xb, size, rank)
     state.share([ob] if parts > 1 else [n, yb, xb])
     return state.finish(
-        f"Winograd F({size}x{size}, 3x3), bands of {band_rows} x {band_columns} tiles, "
+        f"Winograd F({size}x{size}, {window}x{window}), bands of {band_rows} x {band_columns} tiles, "
         f"register tile {tile.rows} x {tile.columns}"
     )
 
 
-def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, rank: int) -> None:
-    """The products of a band, whose tensors have so many dimensions: one more where pictures have several sizes."""
+def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, size: int, rank: int) -> None:
+    """The products of a band, whose tensors have so many dimensions: one more where pictures have several sizes, where
+    they end with the rows of pixels, `size` to a tile."""
     sch = state.sch
     sch.compute_at(local, band, preserve_unit_loops=True)
     i, j, b, *tt, k = list(sch.get_loops(local))[-rank:]
@@ -86,7 +91,7 @@ def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, rank: int
     to, ti = sch.split(tt[-1], [None, tile.rows // band_rows])
     sch.reorder(i, j, b, ko, to, *tt[:-1], ti, ki)
     if rank == 6:
-        sch.annotate(to, OPEN, tile.rows // band_rows * (int(sch.get(i).extent) - 2))
+        sch.annotate(to, OPEN, tile.rows // band_rows * size)
     for loop in (*tt[:-1], ti):
         sch.unroll(loop)
     sch.vectorize(ki)
@@ -99,7 +104,7 @@ def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, rank: int
     sch.decompose_reduction(m, mc)
 
 
-def _tiles_in(state: State, v: Any, half_in: Any, band: Any, rank: int) -> None:
+def _tiles_in(state: State, v: Any, half_in: Any, band: Any, size: int, rank: int) -> None:
     """The transform of a band's tiles."""
     sch = state.sch
     sch.compute_at(v, band, preserve_unit_loops=True)
@@ -108,14 +113,14 @@ def _tiles_in(state: State, v: Any, half_in: Any, band: Any, rank: int) -> None:
     sch.reorder(b, *tt, co, i, j, ci)
     _tile_in_registers(state, half_in, co, i, j, ci, rank)
     if rank == 6:
-        sch.annotate(tt[-1], OPEN, int(sch.get(i).extent) - 2)
+        sch.annotate(tt[-1], OPEN, size)
 
 
-def _open_rows(edge: int, layer: tuple[int, int, int, int], machine: Machine) -> int:
+def _open_rows(size: int, edge: int, layer: tuple[int, int, int, int], machine: Machine) -> int:
     """Rows of tiles in a band of a picture that may be smaller: few, for a run computes all of its last band."""
     rows, columns, inputs, outputs = layer
     room = machine.l2 // (edge * edge * machine.itemsize * (inputs + outputs) * columns)
-    return next(k for k in (4, 3, 2, 1) if rows % k == 0 and (k <= room or k == 1) and k * (edge - 2) <= OPEN_ROWS)
+    return next(k for k in (4, 3, 2, 1) if rows % k == 0 and (k <= room or k == 1) and k * size <= OPEN_ROWS)
 
 
 OPEN_ROWS = 8
@@ -180,7 +185,7 @@ def _speed(machine: Machine, size: int) -> int:
     return 32 if size <= machine.l2 // 2 else 16 if size < machine.l3 else 8
 
 
-def _bands(edge: int, layer: tuple[int, int, int, int], machine: Machine) -> tuple[tuple[int, int], int]:
+def _bands(size: int, edge: int, layer: tuple[int, int, int, int], machine: Machine) -> tuple[tuple[int, int], int]:
     """Tile rows and columns of a band, by least cost: a part of one row, or several whole rows; and in how many parts
     the output channels are computed. `layer`: rows and columns of tiles, input channels, output channels.
 
@@ -191,7 +196,7 @@ def _bands(edge: int, layer: tuple[int, int, int, int], machine: Machine) -> tup
     ends = [(1, -(-columns // k)) for k in range(2, 9) if columns // k >= 8]
     whole = [(k, columns) for k in range(1, rows + 1) if rows % k == 0]
     products = edge * edge * rows * columns * inputs * outputs / machine.lanes / machine.fma_ports
-    transforms = rows * columns * -(-inputs // machine.lanes) * TRANSFORM[edge - 2][0]
+    transforms = rows * columns * -(-inputs // machine.lanes) * TRANSFORM[size, edge][0]
 
     def cost(choice: tuple[tuple[int, int], int]) -> float:
         band, parts = choice
@@ -208,12 +213,13 @@ def _uneven(parts: int, threads: int) -> float:
     return -(-parts // threads) * threads / parts
 
 
-TRANSFORM = {2: (20, 14), 4: (150, 105), 6: (1000, 700)}
-"""By output tile m: cycles to transform a tile of one vector of input channels, and of output channels (fitted)."""
+TRANSFORM = {(2, 4): (20, 14), (4, 6): (150, 105), (6, 8): (1000, 700), (2, 6): (150, 40), (4, 8): (1000, 400)}
+"""By tile of the output and of the input: cycles to transform a tile of one vector of input channels, and of output
+channels (fitted for 3x3)."""
 
-ERROR = {2: 1, 4: 6, 6: 12}
-"""By output tile m, in units of 2^-24: the bound of the error's root mean square as a part of the result's, divided by
-the square root of the number of channels. (Direct, a sum in order: 1.)"""
+ERROR = {(2, 4): 1, (4, 6): 6, (6, 8): 12, (2, 6): 8, (4, 8): 12}
+"""By tile of the output and of the input, in units of 2^-24: the bound of the error's root mean square as a part of the
+result's, divided by the square root of the number of channels. (Direct, a sum in order: 1.)"""
 
 LARGEST_ERROR = 3e-5
 """A tile is not used where its bound is larger."""
@@ -222,9 +228,9 @@ IN_HALVES = (2,)
 """The tiles in float16, whose rounding F(4x4) would multiply by six; its weights are rounded once more, too."""
 
 
-def error_bound(size: int, inputs: int) -> float:
-    """The root mean square of F(m x m, 3x3)'s rounding error over `inputs` channels, as a part of the result's."""
-    return float(ERROR[size] * inputs**0.5 * 2**-24)
+def error_bound(size: int, inputs: int, window: int = 3) -> float:
+    """The root mean square of F(m x m, r x r)'s rounding error over `inputs` channels, as a part of the result's."""
+    return float(ERROR[size, size + window - 1] * inputs**0.5 * 2**-24)
 
 
 def _heights(machine: Machine) -> str:
@@ -232,34 +238,39 @@ def _heights(machine: Machine) -> str:
     return "" if machine.pairs or machine.exposed else "whole"
 
 
-def choose_winograd(machine: Machine, batch: int, inputs: int, outputs: int, height: int, width: int) -> int:
-    """The m for which F(m x m, 3x3) takes the fewest cycles by estimate; 0 where none is faster than the direct one.
+def choose_winograd(
+    machine: Machine, batch: int, inputs: int, outputs: int, height: int, width: int, window: int = 3
+) -> int:
+    """The m for which F(m x m, r x r), r the `window`, takes the fewest cycles by estimate; 0 where none is faster than
+    the direct convolution.
 
-    Direct: the FMA peak. Winograd: (m + 2)^2 matrix products for each band (`best_tile`), the transforms (`TRANSFORM`),
-    and the traffic of the transformed tensors and weights.
+    Direct: the FMA peak. Winograd: (m + r - 1)^2 matrix products for each band (`best_tile`), the transforms
+    (`TRANSFORM`), and the traffic of the transformed tensors and weights.
     """
     if machine.lanes == 1 or inputs < machine.lanes // 2 or inputs < 4 or outputs < 4:
         return 0
     vectors_in, vectors_out = -(-inputs // machine.lanes), -(-outputs // machine.lanes)
-    weights = 9 * machine.itemsize * inputs * outputs
-    direct = batch * height * width * inputs * vectors_out * 9 / machine.fma_ports
+    weights = window**2 * machine.itemsize * inputs * outputs
+    direct = batch * height * width * inputs * vectors_out * window**2 / machine.fma_ports
     direct += weights / _speed(machine, weights) / 2
     one = replace(machine, threads=1)
 
     def cycles(size: int) -> float:
         layer = rows, columns, _, _ = -(-height // size), -(-width // size), inputs, outputs
-        edge = size + 2
-        band, _ = _bands(edge, layer, one)
+        edge = size + window - 1
+        band, _ = _bands(size, edge, layer, one)
         bands = -(-rows // band[0]) * -(-columns // band[1])
         paired = for_runs(machine, inputs, edge * edge * rows * columns * inputs * outputs)
         _, product = best_tile(band[0] * band[1], outputs, inputs, paired, True, True, "" if one.exposed else "whole")
-        into, out = TRANSFORM[size]
+        into, out = TRANSFORM[size, edge]
         transforms = rows * columns * (vectors_in * into + vectors_out * out)
         tensors, weights = _traffic(machine, edge, layer, band)
         if edge * edge * machine.itemsize * inputs * outputs <= machine.l2 // 2:
             weights = 0.0  # `best_tile` has counted it
         return batch * (edge * edge * bands * product + transforms + tensors + weights)
 
-    exact = (m for m in TRANSFORM if error_bound(m, inputs) <= LARGEST_ERROR)
-    best = min(exact if machine.itemsize == 4 else IN_HALVES, key=cycles, default=0)
+    sizes = [m for m, edge in TRANSFORM if edge == m + window - 1]
+    exact = (m for m in sizes if error_bound(m, inputs, window) <= LARGEST_ERROR)
+    halves = (m for m in IN_HALVES if window == 3)
+    best = min(exact if machine.itemsize == 4 else halves, key=cycles, default=0)
     return best if best and cycles(best) < 0.9 * direct else 0

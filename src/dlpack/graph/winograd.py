@@ -1,10 +1,10 @@
-"""Winograd's convolution: 3x3 convolutions with a fraction of the multiplications, where the target says it pays.
+"""Winograd's convolution: 3x3 and 5x5 ones with a fraction of the multiplications, where the target says it pays.
 
-F(m x m, 3x3) of A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), for m = 2, 4, 6: each
-m x m tile of the output is A^T [(G w G^T) * (B^T d B)] A, where d is the tile of the input, two larger; summed over
-channels, the products are (m + 2)^2 matrix products. G w G^T is computed when the predictor is made
-(runtime_c/winograd.h), so that the weights that are stored and sent stay small; the rest is the operator
-WinogradConvolution.
+F(m x m, r x r) of A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), for r = 3 and
+m = 2, 4, 6, and for r = 5 and m = 2, 4: each m x m tile of the output is A^T [(G w G^T) * (B^T d B)] A, where d is the
+tile of the input, r - 1 larger; summed over channels, the products are (m + r - 1)^2 matrix products. B depends on
+m + r alone. G w G^T is computed when the predictor is made (runtime_c/winograd.h), so that the weights that are stored
+and sent stay small; the rest is the operator WinogradConvolution.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from dlpack.graph.registry import Builder
 
 @dataclass(frozen=True)
 class Layer:
-    """A 3x3 convolution with stride 1: input channels, output channels and output size, over a batch.
+    """A convolution with stride 1 and a `window` of 3x3 or 5x5: input channels, output channels and output size, over
+    a batch.
 
     `weights` is its weights' name in the graph. `halves`: it computes in float16.
     """
@@ -32,10 +33,11 @@ class Layer:
     width: int
     weights: str = ""
     halves: bool = False
+    window: int = 3
 
 
 ChooseTile = Callable[[Layer], int]
-"""The m of F(m x m, 3x3) for a layer: 2, 4 or 6; 0 for the direct convolution."""
+"""The m of F(m x m, r x r) for a layer: 2, 4 or, of 3x3, 6; 0 for the direct convolution."""
 
 
 def winograd(graph: Graph, choose_tile: ChooseTile) -> Graph:
@@ -66,19 +68,21 @@ def _layer(node: Node, graph: Graph) -> Layer | None:
     out, w = graph.types[node.outputs[0]], graph.types[node.inputs[1]]
     plain = node.attrs["strides"] == (1, 1) and node.attrs["dilations"] == (1, 1) and node.attrs["group"] == 1
     types = {graph.types[v].dtype for v in (*node.inputs, node.outputs[0])}
-    if not plain or w.shape[2:] != (3, 3) or types not in ({"float32"}, {HALF}):
+    if not plain or w.shape[2:] not in ((3, 3), (5, 5)) or types not in ({"float32"}, {HALF}):
         return None
-    return Layer(out.shape[0], w.shape[1], w.shape[0], out.shape[2], out.shape[3], node.inputs[1], types == {HALF})
+    shape = (out.shape[0], w.shape[1], w.shape[0], out.shape[2], out.shape[3])
+    return Layer(*shape, node.inputs[1], types == {HALF}, w.shape[2])
 
 
 def _replace(node: Node, layer: Layer, tile: int, producers: dict[str, Node], b: Builder) -> str:
     """Returns the name of the transformed weights."""
     n, c, o = layer.batch, layer.inputs, layer.outputs
     rows, columns = -(-layer.height // tile), -(-layer.width // tile)
-    wide = [n, c, rows * tile + 2, columns * tile + 2]
+    beyond = layer.window - 1
+    wide = [n, c, rows * tile + beyond, columns * tile + beyond]
     x = node.inputs[0]
     if b.graph.opens:  # in any size, as many rows and columns as tiles may need more
-        wide = [n, c, layer.height + 1 + tile, layer.width + 1 + tile]
+        wide = [n, c, layer.height + tile + beyond - 1, layer.width + tile + beyond - 1]
     extra = [w - s for w, s in zip(wide, b.type_of(x).shape, strict=True)]
     if any(extra):
         low = (0,) * 4
@@ -88,7 +92,8 @@ def _replace(node: Node, layer: Layer, tile: int, producers: dict[str, Node], b:
             extra = [e + h for e, h in zip(extra, pad.attrs["high"], strict=True)]
         x = b.add_internal("Pad", [x], wide, low=low, high=tuple(extra), fill=0.0, at_least_zero=False)
     number = np.float16(np.nan) if layer.halves else np.float32(np.nan)
-    u = b.constant(np.broadcast_to(number, (tile + 2, tile + 2, c, o)), "winograd")
+    edge = tile + beyond
+    u = b.constant(np.broadcast_to(number, (edge, edge, c, o)), "winograd")
     b.types[u] = replace(b.types[u], dtype=HALF if layer.halves else "float32")
     b.add_internal(
         "WinogradConvolution",
@@ -97,6 +102,7 @@ def _replace(node: Node, layer: Layer, tile: int, producers: dict[str, Node], b:
         output=node.outputs[0],
         height=layer.height,
         width=layer.width,
-        macs=n * layer.height * layer.width * c * o * 9,
+        window=layer.window,
+        macs=n * layer.height * layer.width * c * o * layer.window**2,
     )
     return u

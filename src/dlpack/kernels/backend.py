@@ -56,4 +56,4 @@ class Backend(Protocol):
         """Schedules and lowers one kernel."""
 
     def winograd_tile(self, layer: Layer) -> int:
-        """The m of Winograd's F(m x m, 3x3) for a layer, or 0 where the direct convolution is faster."""
+        """The m of Winograd's F(m x m, r x r) for a layer, or 0 where the direct convolution is faster."""

@@ -24,18 +24,19 @@ def _c(value: float) -> Any:
     return const(value, "float32")
 
 
-# B^T d and A^T m for each tile, written so that the rows share their terms.
+# B^T d for each edge of an input's tile, at 0, 1, -1, infinity, then 2, -2, then 1/2, -1/2, and A^T m for each tile
+# of the output and each edge, written so that the rows share their terms.
 
 
-def _input_2(d: Sequence[Any]) -> list[Any]:
+def _input_of_4(d: Sequence[Any]) -> list[Any]:
     return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[3] - d[1]]
 
 
-def _output_2(m: Sequence[Any]) -> list[Any]:
+def _output_2_of_4(m: Sequence[Any]) -> list[Any]:
     return [m[0] + (m[1] + m[2]), m[3] + (m[1] - m[2])]
 
 
-def _input_4(d: Sequence[Any]) -> list[Any]:
+def _input_of_6(d: Sequence[Any]) -> list[Any]:
     even, odd = d[4] - d[2] * _c(4), d[3] - d[1] * _c(4)
     near, far = d[4] - d[2], (d[3] - d[1]) * _c(2)
     return [
@@ -48,7 +49,7 @@ def _input_4(d: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _output_4(m: Sequence[Any]) -> list[Any]:
+def _output_4_of_6(m: Sequence[Any]) -> list[Any]:
     near_sum, near_difference = m[1] + m[2], m[1] - m[2]
     far_sum, far_difference = m[3] + m[4], m[3] - m[4]
     return [
@@ -59,8 +60,7 @@ def _output_4(m: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _input_6(d: Sequence[Any]) -> list[Any]:
-    """The interpolation points are 0, 1, -1, 2, -2, 1/2, -1/2 and infinity."""
+def _input_of_8(d: Sequence[Any]) -> list[Any]:
     one_even, one_odd = d[2] + d[6] - d[4] * _c(4.25), d[1] + d[5] - d[3] * _c(4.25)
     two_even = d[6] + d[2] * _c(0.25) - d[4] * _c(1.25)
     two_odd = d[1] * _c(0.5) - d[3] * _c(2.5) + d[5] * _c(2)
@@ -78,7 +78,7 @@ def _input_6(d: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _output_6(m: Sequence[Any]) -> list[Any]:
+def _output_6_of_8(m: Sequence[Any]) -> list[Any]:
     one_sum, one_difference = m[1] + m[2], m[1] - m[2]
     two_sum, two_difference = m[3] + m[4], m[3] - m[4]
     half_sum, half_difference = m[5] + m[6], m[5] - m[6]
@@ -92,22 +92,47 @@ def _output_6(m: Sequence[Any]) -> list[Any]:
     ]
 
 
-_ROWS: dict[int, tuple[Rows, Rows]] = {2: (_input_2, _output_2), 4: (_input_4, _output_4), 6: (_input_6, _output_6)}
+def _output_2_of_6(m: Sequence[Any]) -> list[Any]:
+    return [
+        m[0] + (m[1] + m[2]) + (m[3] + m[4]),
+        (m[1] - m[2]) + (m[3] - m[4]) * _c(2) + m[5],
+    ]
+
+
+def _output_4_of_8(m: Sequence[Any]) -> list[Any]:
+    one_sum, one_difference = m[1] + m[2], m[1] - m[2]
+    two_sum, two_difference = m[3] + m[4], m[3] - m[4]
+    half_sum, half_difference = m[5] + m[6], m[5] - m[6]
+    return [
+        m[0] + one_sum + two_sum + half_sum * _c(32),
+        one_difference + two_difference * _c(2) + half_difference * _c(16),
+        one_sum + two_sum * _c(4) + half_sum * _c(8),
+        one_difference + two_difference * _c(8) + half_difference * _c(4) + m[7],
+    ]
+
+
+_INPUT: dict[int, Rows] = {4: _input_of_4, 6: _input_of_6, 8: _input_of_8}
+_OUTPUT: dict[tuple[int, int], Rows] = {
+    (2, 4): _output_2_of_4, (4, 6): _output_4_of_6, (6, 8): _output_6_of_8,
+    (2, 6): _output_2_of_6, (4, 8): _output_4_of_8,
+}  # fmt: skip
 
 
 @anchor("WinogradConvolution", domain="dlpack", layout="spatial")
 def winograd_convolution(ctx: Context, x: Any, u: Any) -> list[Any]:
-    """x [N, C, m rows + 2, m columns + 2], u = G w G^T [m + 2, m + 2, C, O] → A^T [sum over C of (B^T d B) * u] A.
+    """x [N, C, m rows + r - 1, m columns + r - 1], u = G w G^T [m + r - 1, m + r - 1, C, O], r the `window`
+    → A^T [sum over C of (B^T d B) * u] A.
 
     Tiles are numbered t = row * columns + column, or, where there are pictures of several sizes, by row and column. The
     last stage's name is what the schedule knows the kernel by.
     """
     n, c, high, wide = (int(d) for d in x.shape)
     edge, o = int(u.shape[0]), int(u.shape[3])
-    size = edge - 2
-    rows, columns = (high - 2) // size, (wide - 2) // size
+    beyond = int(ctx.attr("window")) - 1
+    size = edge - beyond
+    rows, columns = (high - beyond) // size, (wide - beyond) // size
     tiles = (rows, columns) if ctx.graph.opens else (rows * columns,)
-    input_rows, output_rows = _ROWS[size]
+    input_rows, output_rows = _INPUT[edge], _OUTPUT[size, edge]
     names = [*(("row", "column") if ctx.graph.opens else ("t",)), "k"]
 
     def pixel(b: Any, k: Any, t: Sequence[Any], dy: Any, dx: Any) -> Any:

@@ -494,7 +494,8 @@ class Assembler:
         if new:
             self.prepared_places[at] = place_of(weight, name, at, nbytes)
             origin = self.graph.derived[name]
-            straight = dense(self.graph.types[origin].shape, (2, 3, 1, 0))
+            shape = self.graph.types[origin].shape
+            straight = dense(shape, (2, 3, 1, 0))
             source = self._constant(origin, straight, as_stored=True)
-            self.prepare.append(WinogradStep(source, target, edge, inputs, outputs, block.size, block.room))
+            self.prepare.append(WinogradStep(source, target, edge, shape[3], inputs, outputs, block.size, block.room))
         return target

@@ -172,7 +172,8 @@ class CopyStep(Step):
 
 @dataclass(frozen=True)
 class WinogradStep(Step):
-    """Computes a layer's Winograd weights [edge, edge, inputs, outputs] from the weights [3, 3, inputs, outputs].
+    """Computes a layer's Winograd weights [edge, edge, inputs, outputs] from the weights [window, window, inputs,
+    outputs]; the window is 3 or 5.
 
     They lie in blocks of `columns` outputs with room for `room`: [edge, edge, outputs / columns, inputs, room].
     """
@@ -180,6 +181,7 @@ class WinogradStep(Step):
     source: Address
     target: Address
     edge: int
+    window: int
     inputs: int
     outputs: int
     columns: int
