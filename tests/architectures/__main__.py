@@ -9,57 +9,15 @@ import argparse
 import fcntl
 import json
 import re
-import select
-import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from architectures import table
 from architectures.work import WAYS, catalogue
+from architectures.worker import HERE, Worker
 
-HERE = Path(__file__).resolve().parent.parent
 STORE = HERE.parent / "build" / "models" / "results.json"
-
-
-class Worker:
-    """A process that builds; it is started when it is needed, and again after its end."""
-
-    def __init__(self, timed: bool, seconds: int) -> None:
-        self.command = [sys.executable, "-m", "architectures.work", *(["--time"] if timed else [])]
-        self.seconds = seconds
-        self.process: subprocess.Popen[str] | None = None
-        self.done = 0
-
-    def build(self, name: str, way: str) -> dict[str, Any]:
-        if self.process is None:
-            log = open(STORE.parent / "log.txt", "a", encoding="utf-8")  # noqa: SIM115 - the process's
-            self.process = subprocess.Popen(
-                self.command, cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-            )
-            log.close()
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(f"{name} {way}\n")
-        self.process.stdin.flush()
-        if not select.select([self.process.stdout], [], [], self.seconds)[0]:
-            self.close()
-            return {"outcome": "broken", "message": f"took more than {self.seconds} s"}
-        line = self.process.stdout.readline()
-        if not line:
-            code = self.process.wait()
-            self.process = None
-            return {"outcome": "broken", "message": f"the process ended with {code}"}
-        self.done += 1
-        if self.done % 80 == 0:  # what libraries keep adds up
-            self.close()
-        return dict(json.loads(line))
-
-    def close(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
 
 
 def main() -> int:
@@ -73,7 +31,9 @@ def main() -> int:
         _write({name: {way: r | {"earlier": True} for way, r in ways.items()} for name, ways in _read().items()})
         return 0
     ways = options.way or list(WAYS)
-    worker, began, count = Worker(options.time, options.seconds), time.monotonic(), 0
+    timed = ["--time"] if options.time else []
+    worker = Worker("architectures.work", STORE.parent / "log.txt", options.seconds, *timed)
+    began = time.monotonic()
     jobs = [(name, way) for name in names for way in ways]
     if options.table:
         jobs = []
@@ -85,8 +45,9 @@ def main() -> int:
         if time.monotonic() - began > options.minutes * 60:
             break
         started = time.monotonic()
-        result = worker.build(name, way)
-        count += 1
+        result = worker.ask(f"{name} {way}")
+        if "failed" in result:
+            result = {"outcome": "broken", "message": result["failed"]}
         _note(name, way, result)
         told = result.get("message") or f"{result['error']:.1e}"
         print(f"{name} {way}: {result['outcome']}: {told} ({time.monotonic() - started:.0f} s)", flush=True)

@@ -64,3 +64,15 @@ def noise(*shape: int) -> Any:
 
 def picture(size: int = 64, channels: int = 3) -> Any:
     return noise(1, channels, size, size)
+
+
+def seeded(maker: Callable[[], Any], inputs: dict[str, Any]) -> Callable[[], tuple[Any, dict[str, Any]]]:
+    """What makes a module of torch with weights of the fixed seed, and gives its inputs."""
+
+    def make() -> tuple[Any, dict[str, Any]]:
+        import torch
+
+        torch.manual_seed(SEED)
+        return maker().eval(), inputs
+
+    return make

@@ -100,16 +100,32 @@ PAIRS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def architectures() -> Iterator[Architecture]:
+_WIDTHS = (
+    "hidden_size", "intermediate_size", "max_position_embeddings", "n_embd", "n_positions", "d_model", "d_inner",
+    "d_head", "d_kv", "d_ff", "encoder_ffn_dim", "decoder_ffn_dim", "dim", "hidden_dim", "ffn_dim", "head_dim",
+    "embedding_size", "intra_bottleneck_size", "word_embed_proj_dim", "max_seq_len", "moe_intermediate_size",
+    "input_embedding_size", "output_embedding_size", "max_encoder_position_embeddings",
+    "max_decoder_position_embeddings", "rotary_dim", "query_pre_attn_scalar",
+)  # fmt: skip
+"""What grows with a model's scale; layers, heads and the vocabulary stay."""
+
+
+def architectures(scale: int = 1) -> Iterator[Architecture]:
+    """All of them; `scale` multiplies widths and tokens."""
     for name, config in ENCODERS.items():
         masked = name != "FNet"
-        maker = _maker(name, "Model", config, masked=masked)
+        maker = _maker(name, "Model", _scaled(config, scale), masked=masked, length=16 * scale)
         yield Architecture(name, "transformers, text", maker, MASK if masked else {})
     for name, config in DECODERS.items():
         head = {"XLNet": "LMHeadModel", "GPT2": "LMHeadModel"}.get(name, "ForCausalLM")
-        yield Architecture(name, "transformers, text", _maker(name, head, config, masked=True), ALL)
+        maker = _maker(name, head, _scaled(config, scale), masked=True, length=16 * scale)
+        yield Architecture(name, "transformers, text", maker, ALL)
     for name, config in PAIRS.items():
-        yield Architecture(name, "transformers, text", _pair(name, config))
+        yield Architecture(name, "transformers, text", _pair(name, _scaled(config, scale), 16 * scale))
+
+
+def _scaled(config: dict[str, Any], scale: int) -> dict[str, Any]:
+    return {key: value * scale if key in _WIDTHS else value for key, value in config.items()}
 
 
 def make(name: str, suffix: str, config: dict[str, Any]) -> Any:
@@ -132,22 +148,22 @@ def make(name: str, suffix: str, config: dict[str, Any]) -> Any:
     raise ValueError(name)
 
 
-def _maker(name: str, suffix: str, config: dict[str, Any], *, masked: bool) -> Any:
+def _maker(name: str, suffix: str, config: dict[str, Any], *, masked: bool, length: int) -> Any:
     def maker() -> tuple[Any, dict[str, Any]]:
         import torch
 
-        inputs = {"input_ids": tokens()}
+        inputs = {"input_ids": tokens(length)}
         if masked:
-            inputs["attention_mask"] = torch.ones(1, 16, dtype=torch.int64)
+            inputs["attention_mask"] = torch.ones(1, length, dtype=torch.int64)
         fixed = {} if name in ENCODERS else {"use_cache": False}
         return plain(make(name, suffix, config), list(inputs), **fixed), inputs
 
     return maker
 
 
-def _pair(name: str, config: dict[str, Any]) -> Any:
+def _pair(name: str, config: dict[str, Any], length: int) -> Any:
     def maker() -> tuple[Any, dict[str, Any]]:
-        inputs = {"input_ids": tokens(), "decoder_input_ids": tokens(8)}
+        inputs = {"input_ids": tokens(length), "decoder_input_ids": tokens(length // 2)}
         model = make(name, "ForConditionalGeneration" if name != "Marian" else "MTModel", config)
         return plain(model, list(inputs), use_cache=False), inputs
 

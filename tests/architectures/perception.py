@@ -77,9 +77,9 @@ SOUNDS: dict[str, tuple[str, dict[str, Any], str, tuple[int, ...]]] = {
 
 def architectures() -> Iterator[Architecture]:
     for name, (suffix, config, size) in PICTURES.items():
-        yield Architecture(name, "transformers, pictures", _picture(name, suffix, config, size))
+        yield Architecture(name, "transformers, pictures", picture_model(name, suffix, config, size))
     for name, (suffix, config, given, shape) in SOUNDS.items():
-        yield Architecture(name, "transformers, sound", _sound(name, suffix, config, given, shape))
+        yield Architecture(name, "transformers, sound", sound_model(name, suffix, config, given, shape))
     for name, maker in MORE.items():
         family = (
             "transformers, pictures and text" if name in ("CLIP", "SigLIP", "Blip", "ViLT") else "transformers, sound"
@@ -87,7 +87,9 @@ def architectures() -> Iterator[Architecture]:
         yield Architecture(name, f"transformers, {family}", maker)
 
 
-def _picture(name: str, suffix: str, config: dict[str, Any], size: int) -> Callable[[], tuple[Any, dict[str, Any]]]:
+def picture_model(
+    name: str, suffix: str, config: dict[str, Any], size: int
+) -> Callable[[], tuple[Any, dict[str, Any]]]:
     def maker() -> tuple[Any, dict[str, Any]]:
         inputs = {"pixel_values": picture(size)}
         if suffix in ("Detr", "ConditionalDetr"):
@@ -102,7 +104,7 @@ def _picture(name: str, suffix: str, config: dict[str, Any], size: int) -> Calla
     return maker
 
 
-def _sound(name: str, suffix: str, config: dict[str, Any], given: str, shape: tuple[int, ...]) -> Any:
+def sound_model(name: str, suffix: str, config: dict[str, Any], given: str, shape: tuple[int, ...]) -> Any:
     def maker() -> tuple[Any, dict[str, Any]]:
         return plain(make(name, suffix, config), [given]), {given: noise(*shape)}
 

@@ -39,9 +39,9 @@ KERAS: dict[str, dict[str, Any]] = {
 
 def architectures() -> Iterator[Architecture]:
     for name, given in TIMM.items():
-        yield Architecture(name, "timm", _timm(name, given))
+        yield Architecture(name, "timm", timm_model(name, given))
     for name, size in TORCHVISION.items():
-        yield Architecture(name, "torchvision", _torchvision(name, size))
+        yield Architecture(name, "torchvision", torchvision_model(name, size))
     yield Architecture("YOLOv8-like", "written here", _yolo)
     for name, given in KERAS.items():
         yield Architecture(f"keras {name}", "keras", _keras(name, given))
@@ -60,7 +60,7 @@ def import_torchvision() -> None:
         import torchvision  # noqa: F401
 
 
-def _timm(name: str, given: dict[str, Any]) -> Callable[[], tuple[Any, dict[str, Any]]]:
+def timm_model(name: str, given: dict[str, Any]) -> Callable[[], tuple[Any, dict[str, Any]]]:
     def maker() -> tuple[Any, dict[str, Any]]:
         import timm
         import torch
@@ -73,7 +73,7 @@ def _timm(name: str, given: dict[str, Any]) -> Callable[[], tuple[Any, dict[str,
     return maker
 
 
-def _torchvision(name: str, size: int) -> Callable[[], tuple[Any, dict[str, Any]]]:
+def torchvision_model(name: str, size: int) -> Callable[[], tuple[Any, dict[str, Any]]]:
     def maker() -> tuple[Any, dict[str, Any]]:
         import torch
         from torchvision import models

@@ -61,17 +61,17 @@ def build(name: str, way: str, timed: bool, keep: Path | None = None) -> dict[st
                 warnings.simplefilter("ignore")
                 file = _written(name, way, place)
         except Exception as e:  # noqa: BLE001 - the framework's, of whatever kind
-            return {"outcome": "not exported", "message": _short(f"{type(e).__name__}: {_root(e)}")}
+            return {"outcome": "not exported", "message": shortened(f"{type(e).__name__}: {root_of(e)}")}
         began = time.monotonic()
         try:
             told = _built(name, file, Path(folder, "bundle"))
         except VerificationError as e:
-            return {"outcome": "wrong", "message": _short(str(e))}
+            return {"outcome": "wrong", "message": shortened(str(e))}
         except DlpackError as e:
-            return {"outcome": "refused", "message": _short(str(e))}
+            return {"outcome": "refused", "message": shortened(str(e))}
         except Exception as e:  # noqa: BLE001 - a mistake of ours that the table tells
             at = traceback.extract_tb(e.__traceback__)[-1]
-            return {"outcome": "broken", "message": _short(f"{type(e).__name__} at {at.filename}:{at.lineno}: {e}")}
+            return {"outcome": "broken", "message": shortened(f"{type(e).__name__} at {at.filename}:{at.lineno}: {e}")}
         told["seconds"] = round(time.monotonic() - began, 1)
         if timed and way != "file":
             told |= _compared(file, Path(folder, "bundle"))
@@ -106,17 +106,17 @@ def _written(name: str, way: str, folder: Path) -> Path:
     with torch.no_grad():
         if way == "script":
             # Some modules keep what they met while they were traced.
-            return _onnx(copy.deepcopy(model), inputs, folder / "model.onnx", 17)
+            return onnx_file(copy.deepcopy(model), inputs, folder / "model.onnx", 17)
         if way == "file":
             path = folder / "model.pt2"
             torch.export.save(torch.export.export(model, values), str(path))
             return path
         if way == "float16":
             return _half(name, model, inputs, folder)
-        return _onnx(model, inputs, folder / "model.onnx", None)
+        return onnx_file(model, inputs, folder / "model.onnx", None)
 
 
-def _onnx(model: Any, inputs: dict[str, Any], path: Path, opset: int | None) -> Path:
+def onnx_file(model: Any, inputs: dict[str, Any], path: Path, opset: int | None) -> Path:
     """The model's ONNX by torch.onnx's old exporter, of an opset, or by the new one, which has its own."""
     import torch
 
@@ -124,7 +124,7 @@ def _onnx(model: Any, inputs: dict[str, Any], path: Path, opset: int | None) -> 
     values = tuple(inputs.values())
     torch.onnx.export(model, values, str(path), input_names=list(inputs), dynamo=not opset, **more)
     if opset:  # the old exporter writes LayerNormalization in half precision with two types, and some wrong shapes
-        _session(path)
+        open_session(path)
     return path
 
 
@@ -135,7 +135,7 @@ def _half(name: str, model: Any, inputs: dict[str, Any], folder: Path) -> Path:
     half = copy.deepcopy(model).half()
     for opset in (17, 16, None):
         try:
-            return _onnx(copy.deepcopy(half), values, path, opset)
+            return onnx_file(copy.deepcopy(half), values, path, opset)
         except Exception:  # noqa: BLE001 - PyTorch does not write it so
             continue
     try:
@@ -172,14 +172,14 @@ def _compared(file: Path, bundle: Path) -> dict[str, Any]:
     try:
         return {"ratio": _ratio(file, bundle)}
     except Exception as e:  # noqa: BLE001 - onnxruntime's
-        return {"untimed": _short(f"{type(e).__name__}: {e}")}
+        return {"untimed": shortened(f"{type(e).__name__}: {e}")}
 
 
 def _ratio(file: Path, bundle: Path) -> float:
     """Our CPU time over onnxruntime's, each the median of rounds that take turns, with one thread."""
     import dlpack
 
-    session = _session(file)
+    session = open_session(file)
     predictor = dlpack.load(bundle)
     rng = np.random.default_rng(0)
     feed = {}
@@ -201,7 +201,7 @@ def _ratio(file: Path, bundle: Path) -> float:
     return round(ours / theirs, 3)
 
 
-def _session(file: Path) -> Any:
+def open_session(file: Path) -> Any:
     """onnxruntime's session of one thread; raises its errors."""
     import onnxruntime
 
@@ -210,14 +210,14 @@ def _session(file: Path) -> Any:
     return onnxruntime.InferenceSession(str(file), options)
 
 
-def _root(error: BaseException) -> BaseException:
+def root_of(error: BaseException) -> BaseException:
     """What an exporter's error came of."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
-def _short(text: str) -> str:
+def shortened(text: str) -> str:
     return " ".join(text.split())[:400]
 
 

@@ -1,7 +1,7 @@
 """Pointwise operators before what only moves elements to their places, so that they join the convolutions behind it.
 
-A transposed convolution's parts are put together by Interleave, or by reshapes around a transpose. An activation that
-follows would be a pass over memory of its own.
+A transposed convolution's parts are put together by Interleave, or by reshapes around a transpose, the groups that
+Winograd's algorithm computes by Concat. An activation that follows would be a pass over memory of its own.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from dlpack.graph import registry
-from dlpack.graph.ir import Graph, Node, TensorType
+from dlpack.graph.ir import Array, Graph, Node, TensorType
 
 _MOVES = ("Reshape", "Transpose")
 
 
 def before_joins(graph: Graph) -> Graph:
-    """The graph in which operators that treat all elements, or all of a channel, alike come before an Interleave; those
-    that treat all elements alike also before reshapes and transposes of what a convolution computes."""
-    if not any(n.op == "Interleave" or n.op == "Convolution" for n in graph.nodes):
+    """The graph in which operators that treat all elements, or all of a channel, alike come before an Interleave or a
+    Concat of Winograd's groups; those that treat all elements alike also before reshapes and transposes of what a
+    convolution computes."""
+    if not any(n.op in ("Interleave", "Convolution", "WinogradConvolution") for n in graph.nodes):
         return graph
     readers = {value: len(nodes) for value, nodes in graph.consumers().items()}
     made: dict[str, Node] = {}
-    types = dict(graph.types)
+    types, constants = dict(graph.types), dict(graph.constants)
     nodes: dict[str, Node] = {}
     for node in graph.nodes:
         value = _only_input(node, graph)
@@ -30,8 +33,8 @@ def before_joins(graph: Graph) -> Graph:
         join = made.get(value) if single and value is not None else None
         if value is None or join is None:
             new = [node]
-        elif (join.op, join.domain) == ("Interleave", "dlpack") and _per_channel(node, value, graph):
-            new = _over_parts(node, join, value, types)
+        elif _joins_parts(join, made) and _per_channel(node, value, graph):
+            new = _over_parts(node, join, value, types, constants)
             del nodes[join.name]
         elif _alike(node, value, graph):
             chain = _moves(join, made, readers, graph)
@@ -43,7 +46,23 @@ def before_joins(graph: Graph) -> Graph:
         for each in new:
             nodes[each.name] = each
             made.update({o: each for o in each.outputs if o})
-    return replace(graph, nodes=tuple(nodes.values()), types=types)
+    return replace(graph, nodes=tuple(nodes.values()), types=types, constants=constants)
+
+
+def _joins_parts(join: Node, made: Mapping[str, Node]) -> bool:
+    """Whether it puts phases of a transposed convolution together, or groups of channels by Winograd's algorithm."""
+    if join.op != "Concat" or join.attrs.get("axis") != 1:
+        return (join.op, join.domain) == ("Interleave", "dlpack")
+    return all(_by_winograd(part, made) for part in join.inputs)
+
+
+def _by_winograd(value: str, made: Mapping[str, Node]) -> bool:
+    node = made.get(value)
+    while node is not None and node.op != "WinogradConvolution":
+        operator = registry.find(node)
+        sources = [made[i] for i in node.inputs if i in made]
+        node = sources[0] if operator is not None and operator.kind == "pointwise" and len(sources) == 1 else None
+    return node is not None
 
 
 def _only_input(node: Node, graph: Graph) -> str | None:
@@ -85,10 +104,30 @@ def _again(node: Node, name: str, x: str, value: str, types: dict[str, TensorTyp
     return replace(node, name=name, inputs=tuple(x if i == value else i for i in node.inputs), outputs=(name,))
 
 
-def _over_parts(node: Node, join: Node, value: str, types: dict[str, TensorType]) -> list[Node]:
+def _over_parts(
+    node: Node, join: Node, value: str, types: dict[str, TensorType], constants: dict[str, Array]
+) -> list[Node]:
     out = node.outputs[0]
     parts = [_again(node, f"{out}/phase{k}", x, value, types) for k, x in enumerate(join.inputs)]
+    if join.op == "Concat":
+        end = 0
+        for k, part in enumerate(parts):
+            begin, end = end, end + types[part.outputs[0]].shape[1]
+            parts[k] = _of_channels(part, begin, end, types, constants)
     return [*parts, replace(join, name=out, inputs=tuple(p.outputs[0] for p in parts), outputs=(out,))]
+
+
+def _of_channels(node: Node, begin: int, end: int, types: dict[str, TensorType], constants: dict[str, Array]) -> Node:
+    """The operator with what constants have of these channels."""
+    axis = 1 - len(types[node.outputs[0]].shape)
+    inputs, elements = list(node.inputs), _elements(node)
+    for k, name in enumerate(node.inputs):
+        constant = constants.get(name)
+        if name in elements and constant is not None and constant.ndim >= -axis and constant.shape[axis] > 1:
+            inputs[k] = f"{name}/{begin}_{end}"
+            constants[inputs[k]] = np.take(constant, range(begin, end), axis)
+            types[inputs[k]] = TensorType(types[name].dtype, constants[inputs[k]].shape)
+    return replace(node, inputs=tuple(inputs))
 
 
 def _moves(last: Node, made: Mapping[str, Node], readers: Mapping[str, int], graph: Graph) -> list[Node]:

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from dlpack.graph.before_joins import before_joins
+from dlpack.graph.few_sums import few_sums
 from dlpack.graph.ir import Graph, Node
 
 
 def idioms(graph: Graph) -> Graph:
     """The graph with every idiom replaced."""
-    return before_joins(_products(_erf_plus_one(graph)))
+    return before_joins(few_sums(_products(_erf_plus_one(graph))))
 
 
 def _erf_plus_one(graph: Graph) -> Graph:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dlpack.graph.before_joins import before_joins
 from dlpack.graph.ir import HALF, Graph, Node
 from dlpack.graph.registry import Builder
 
@@ -23,7 +24,8 @@ class Layer:
     """A convolution with stride 1 and a `window` of 3x3 or 5x5: input channels, output channels and output size, over
     a batch.
 
-    `weights` is its weights' name in the graph. `halves`: it computes in float16.
+    `weights` is its weights' name in the graph. `halves`: it computes in float16. `groups`: it is one of so many, each
+    with channels of its own.
     """
 
     batch: int
@@ -34,7 +36,11 @@ class Layer:
     weights: str = ""
     halves: bool = False
     window: int = 3
+    groups: int = 1
 
+
+MOST_GROUPS = 8
+"""A convolution of more groups stays one kernel."""
 
 ChooseTile = Callable[[Layer], int]
 """The m of F(m x m, r x r) for a layer: 2, 4 or, of 3x3, 6; 0 for the direct convolution."""
@@ -44,6 +50,7 @@ def winograd(graph: Graph, choose_tile: ChooseTile) -> Graph:
     """Replaces the convolutions for which `choose_tile(layer)` is not 0."""
     producers = graph.producers()
     nodes: list[Node] = []
+    replaced: list[Layer] = []
     constants, types, derived = dict(graph.constants), dict(graph.types), dict(graph.derived)
     for node in graph.nodes:
         layer = _layer(node, graph)
@@ -51,32 +58,52 @@ def winograd(graph: Graph, choose_tile: ChooseTile) -> Graph:
         if layer is None or not tile:
             nodes.append(node)
             continue
+        replaced.append(layer)
         builder = Builder(replace(graph, constants=constants, types=types), node)
-        derived[_replace(node, layer, tile, producers, builder)] = node.inputs[1]
+        derived.update(_replace(node, layer, tile, producers, builder))
         nodes.extend(builder.nodes)
         constants.update(builder.constants)
         types.update(builder.types)
     # What padded the input of a convolution that pads for itself now may have no reader left.
     read = {*graph.outputs, *(i for node in nodes for i in node.inputs)}
     kept = tuple(n for n in nodes if n.domain != "dlpack" or n.op != "Pad" or n.outputs[0] in read)
-    return replace(graph, nodes=kept, constants=constants, types=types, derived=derived)
+    new = replace(graph, nodes=kept, constants=constants, types=types, derived=derived)
+    return before_joins(new) if any(layer.groups > 1 for layer in replaced) else new
 
 
 def _layer(node: Node, graph: Graph) -> Layer | None:
     if node.op != "Convolution" or node.inputs[1] not in graph.constants:
         return None
     out, w = graph.types[node.outputs[0]], graph.types[node.inputs[1]]
-    plain = node.attrs["strides"] == (1, 1) and node.attrs["dilations"] == (1, 1) and node.attrs["group"] == 1
+    groups, most = node.attrs["group"], 1 if graph.opens else MOST_GROUPS
+    plain = node.attrs["strides"] == (1, 1) and node.attrs["dilations"] == (1, 1) and groups <= most
     types = {graph.types[v].dtype for v in (*node.inputs, node.outputs[0])}
     if not plain or w.shape[2:] not in ((3, 3), (5, 5)) or types not in ({"float32"}, {HALF}):
         return None
-    shape = (out.shape[0], w.shape[1], w.shape[0], out.shape[2], out.shape[3])
-    return Layer(*shape, node.inputs[1], types == {HALF}, w.shape[2])
+    (n, outputs, height, width), halves = out.shape, types == {HALF}
+    return Layer(n, w.shape[1], outputs // groups, height, width, node.inputs[1], halves, w.shape[2], groups)
 
 
-def _replace(node: Node, layer: Layer, tile: int, producers: dict[str, Node], b: Builder) -> str:
-    """Returns the name of the transformed weights."""
-    n, c, o = layer.batch, layer.inputs, layer.outputs
+def _replace(node: Node, layer: Layer, tile: int, producers: dict[str, Node], b: Builder) -> dict[str, str]:
+    """Returns the names of the transformed weights, with those of the weights."""
+    x, w = _widened(node, layer, tile, producers, b), node.inputs[1]
+    if layer.groups == 1:
+        return {_convolution(x, layer, tile, b, node.outputs[0])[1]: w}
+    c, o, derived, parts = layer.inputs, layer.outputs, {}, []
+    for k in range(layer.groups):
+        shape = list(b.type_of(x).shape)
+        shape[1] = c
+        bounds = [b.constant(np.array([v], np.int64)) for v in (k * c, (k + 1) * c, 1)]
+        part, transformed = _convolution(b.add("Slice", [x, *bounds], shape), layer, tile, b)
+        derived[transformed] = b.constant(b.graph.constants[w][k * o : (k + 1) * o], f"weights{k}")
+        parts.append(part)
+    b.add("Concat", parts, b.graph.types[node.outputs[0]].shape, output=node.outputs[0], axis=1)
+    return derived
+
+
+def _widened(node: Node, layer: Layer, tile: int, producers: dict[str, Node], b: Builder) -> str:
+    """The input with what whole tiles need."""
+    n, c = layer.batch, layer.inputs * layer.groups
     rows, columns = -(-layer.height // tile), -(-layer.width // tile)
     beyond = layer.window - 1
     wide = [n, c, rows * tile + beyond, columns * tile + beyond]
@@ -91,18 +118,24 @@ def _replace(node: Node, layer: Layer, tile: int, producers: dict[str, Node], b:
             x, low = pad.inputs[0], pad.attrs["low"]
             extra = [e + h for e, h in zip(extra, pad.attrs["high"], strict=True)]
         x = b.add_internal("Pad", [x], wide, low=low, high=tuple(extra), fill=0.0, at_least_zero=False)
+    return x
+
+
+def _convolution(x: str, layer: Layer, tile: int, b: Builder, output: str | None = None) -> tuple[str, str]:
+    """The names of what is computed and of the transformed weights."""
+    n, c, o = layer.batch, layer.inputs, layer.outputs
     number = np.float16(np.nan) if layer.halves else np.float32(np.nan)
-    edge = tile + beyond
+    edge = tile + layer.window - 1
     u = b.constant(np.broadcast_to(number, (edge, edge, c, o)), "winograd")
     b.types[u] = replace(b.types[u], dtype=HALF if layer.halves else "float32")
-    b.add_internal(
+    y = b.add_internal(
         "WinogradConvolution",
         [x, u],
         [n, o, layer.height, layer.width],
-        output=node.outputs[0],
+        output=output,
         height=layer.height,
         width=layer.width,
         window=layer.window,
         macs=n * layer.height * layer.width * c * o * layer.window**2,
     )
-    return u
+    return y, u

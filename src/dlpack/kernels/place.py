@@ -20,6 +20,7 @@ from dlpack.graph.fuse import Group
 from dlpack.graph.ir import HALF, Cache, Graph, Node, TensorType
 from dlpack.graph.registry import Context
 from dlpack.kernels.backend import LayoutPreferences
+from dlpack.kernels.channels_last import channels_last_values
 from dlpack.loops.layout import Layout, channels_last, dense, order_of
 
 
@@ -87,7 +88,7 @@ class _Placer:
     def __init__(self, graph: Graph, groups: list[Group], prefer: LayoutPreferences) -> None:
         self.graph, self.prefer = graph, prefer
         self.parents, self.halos, self.shared_pads = _destinations(graph, groups)
-        self.last = _channels_last_values(graph, groups, prefer)
+        self.last = channels_last_values(graph, groups, prefer)
         self.orders = _product_orders(graph, groups)
         self.types = dict(graph.types)
         self.out = Placement(graph, [])
@@ -231,7 +232,7 @@ def _separate_outputs(
     The copy comes right after what computes the value, so that the arena holds it no longer than others need it; in a
     loop's body it comes last, when the states that its outputs replace are no longer read.
     """
-    last = _channels_last_values(graph, groups, prefer)
+    last = channels_last_values(graph, groups, prefer)
     producers = {o: g for g in groups for o in g.outputs}
     consumers = {i for g in groups for i in g.inputs}
     renames: dict[str, str] = {}
@@ -348,41 +349,6 @@ def _nonnegative(graph: Graph) -> set[str]:
     return out
 
 
-def _channels_last_values(graph: Graph, groups: list[Group], prefer: LayoutPreferences) -> set[str]:
-    """Values that lie channels-last: all that reach a spatial operator through shape-preserving ones."""
-    boss: dict[str, str] = {}
-
-    def find(v: str) -> str:
-        while boss.setdefault(v, v) != v:
-            boss[v] = boss[boss[v]]
-            v = boss[v]
-        return v
-
-    spatial: set[str] = set()
-    for group in groups:
-        for node in group.nodes:
-            operator = registry.find(node)
-            if operator is None or not node.outputs[0]:
-                continue
-            rank = len(graph.types[node.outputs[0]].shape)
-            if rank < 3:
-                continue
-            same = [i for i in node.inputs if i and i not in graph.constants and len(graph.types[i].shape) == rank]
-            if operator.layout.startswith("spatial") and not _few_channels(node, graph, prefer):
-                spatial.update([] if operator.layout == "spatial input" else node.outputs[:1])
-                few = graph.types[node.inputs[0]].shape[1] <= prefer.few_channels
-                planes = node.op == "Convolution" and few
-                spatial.update([] if operator.layout == "spatial output" or planes else node.inputs[:1])
-            elif operator.kind == "pointwise" or operator.layout == "same":
-                for i in same:
-                    if graph.types[i].shape == graph.types[node.outputs[0]].shape or operator.layout == "same":
-                        for o in filter(None, node.outputs):
-                            boss[find(i)] = find(o)
-    roots = {find(v) for v in spatial}
-    fixed = {*graph.inputs, *(o for g in groups if g.nodes[0].body is not None for o in g.nodes[0].outputs)}
-    return {v for v in list(boss) + list(spatial) if find(v) in roots and v not in fixed}
-
-
 _PRODUCTS = ("MatMul", "FusedAttention")
 
 
@@ -400,14 +366,6 @@ def _product_orders(graph: Graph, groups: list[Group]) -> dict[str, tuple[int, .
         if after and all(n.op == "Reshape" for n in after) and len(order) == rank and order[-1] == rank - 1:
             out[value] = order
     return out
-
-
-def _few_channels(node: Node, graph: Graph, prefer: LayoutPreferences) -> bool:
-    """A convolution to few channels fills no vector with them: its vectors run along the rows of pixels."""
-    if node.op != "Convolution" or node.attrs["group"] != 1 or node.attrs["strides"][-1] != 1:
-        return False
-    out = graph.types[node.outputs[0]].shape
-    return out[1] <= prefer.few_channels and out[-1] >= prefer.long_row
 
 
 def _part_copies(

@@ -16,6 +16,7 @@ from dlpack.graph.heads import scaled_queries, shared_heads
 from dlpack.graph.idioms import idioms
 from dlpack.graph.ir import Graph
 from dlpack.graph.packed import packed_weights
+from dlpack.graph.parallel import parallel_convolutions
 from dlpack.graph.pictures import with_borders
 from dlpack.graph.quantized import quantized
 from dlpack.graph.rewrite import rewrite
@@ -73,6 +74,7 @@ class Compiler:
         if graph.opens and self.backend.layouts.halves:
             raise UnsupportedError("pictures of any size and arithmetic in float16 do not go together yet")
         meanings = meanings or {}
+        graph = parallel_convolutions(graph)
         graph = quantized(graph, self.backend.layouts.dots, self.backend.layouts.look_up)
         if self.backend.layouts.widens:
             graph, packed = packed_weights(graph)

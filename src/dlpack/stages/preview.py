@@ -101,6 +101,7 @@ def _placed(graph: Graph) -> tuple[Graph, Placement, list[dict[str, Any]]]:
     from dlpack.graph.blocks import blocks_of
     from dlpack.graph.fuse import fuse
     from dlpack.graph.idioms import idioms
+    from dlpack.graph.parallel import parallel_convolutions
     from dlpack.graph.quantized import quantized
     from dlpack.graph.rewrite import rewrite
     from dlpack.kernels.place import place
@@ -108,7 +109,7 @@ def _placed(graph: Graph) -> tuple[Graph, Placement, list[dict[str, Any]]]:
 
     build = get_target("native").builds[0]
     layouts = build.backend(build.machine(), 1).layouts
-    graph = idioms(rewrite(quantized(graph, layouts.dots)))
+    graph = idioms(rewrite(quantized(parallel_convolutions(graph), layouts.dots)))
     groups = fuse(graph)
     placement = place(graph, groups, layouts)
     computed = {n.name: "+".join(m.op for m in g.nodes) for g in placement.groups for n in g.nodes}
