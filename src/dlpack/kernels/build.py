@@ -282,7 +282,11 @@ class _Job:
     @property
     def key(self) -> Any:
         def shape(o: _Operand) -> Any:
-            return o.shape, replace(o.layout, offset=0), o.dtype, o.constant, o.aligned, o.tags
+            layout = replace(o.layout, offset=0)
+            if any(o.tags):  # where there is one picture, none is found by its stride
+                strides = (0 if n == 1 else s for n, s in zip(o.shape, layout.strides, strict=True))
+                layout = replace(layout, strides=tuple(strides))
+            return o.shape, layout, o.dtype, o.constant, o.aligned, o.tags
 
         names: dict[str, int] = {}
 

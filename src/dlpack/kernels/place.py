@@ -20,17 +20,9 @@ from dlpack.graph.fuse import Group
 from dlpack.graph.ir import HALF, Cache, Graph, Node, TensorType
 from dlpack.graph.registry import Context
 from dlpack.kernels.backend import LayoutPreferences
+from dlpack.kernels.borders import Halo, nonnegative, wider_rows
 from dlpack.kernels.channels_last import channels_last_values
 from dlpack.loops.layout import Layout, channels_last, dense, order_of
-
-
-@dataclass(frozen=True)
-class Halo:
-    """A border of `low[d]` and `high[d]` elements around dimension d, filled with `fill` before the inside is used."""
-
-    low: tuple[int, ...]
-    high: tuple[int, ...]
-    fill: float
 
 
 @dataclass(frozen=True)
@@ -88,6 +80,7 @@ class _Placer:
     def __init__(self, graph: Graph, groups: list[Group], prefer: LayoutPreferences) -> None:
         self.graph, self.prefer = graph, prefer
         self.parents, self.halos, self.shared_pads = _destinations(graph, groups)
+        self.wider = wider_rows(graph, self.halos)
         self.last = channels_last_values(graph, groups, prefer)
         self.orders = _product_orders(graph, groups)
         self.types = dict(graph.types)
@@ -176,6 +169,8 @@ class _Placer:
         shape = t.shape
         if halo:
             shape = tuple(n + a + b for n, a, b in zip(t.shape, halo.low, halo.high, strict=True))
+        elif kind == "arena" and t.sizes and t.sizes[-1]:
+            shape = (*shape[:-1], shape[-1] + self.wider.get(shape, 0))
         order = channels_last(len(shape)) if value in self.last else self.orders.get(value)
         layout = dense(shape, order if kind == "arena" else None)
         size = int(np.prod(shape, dtype=np.int64)) if shape else 1
@@ -291,7 +286,7 @@ def _destinations(
     free: dict[str, tuple[str, tuple[int, ...]]] = {}
     computed = {o: g for g in groups if not _is_view(g) for o in g.outputs}
     producers = {o: g for g in groups for o in g.outputs}
-    nonnegative = _nonnegative(graph)
+    never_below = nonnegative(graph)
     for group in groups:
         node = group.nodes[0]
         if _joins(node) and len(group.nodes) == 1:
@@ -306,7 +301,7 @@ def _destinations(
             continue
         x = node.inputs[0]
         low, high, fill = node.attrs["low"], node.attrs["high"], float(node.attrs["fill"])
-        if node.attrs.get("at_least_zero") and x in nonnegative:
+        if node.attrs.get("at_least_zero") and x in never_below:
             fill = 0.0
         g = computed.get(x)
         writable = (g is not None and g.nodes[0].op not in ("Pad", "Scan")) or (
@@ -330,23 +325,6 @@ def _destinations(
         )
         free[node.outputs[0]] = (x, tuple(low))
     return parents, halos, free
-
-
-def _nonnegative(graph: Graph) -> set[str]:
-    """Values that are never below zero: behind Relu, Sigmoid, Softmax, or a maximum, concat, pooling of such."""
-    out: set[str] = set()
-    for n in graph.nodes:
-        if n.op in ("Relu", "Sigmoid", "Softmax", "Exp", "Abs", "Sqrt"):
-            out.update(n.outputs)
-        elif n.op == "Clip":
-            low = graph.constants.get(n.inputs[1]) if len(n.inputs) > 1 else None
-            if low is not None and low.size == 1 and float(low.reshape(-1)[0]) >= 0:
-                out.update(n.outputs)
-        elif n.op in ("Concat", "Interleave", "MaxPool", "AveragePool", "Pad", "Identity", "Copy") and all(
-            i in out for i in n.inputs if i and i not in graph.constants
-        ):
-            out.update(n.outputs)
-    return out
 
 
 _PRODUCTS = ("MatMul", "FusedAttention")
