@@ -49,7 +49,7 @@ class Code:
     addresses: str = ""
 
 
-SHARE_TRIPS = "void share_trips(const @name@_predictor& p, int32_t index, int32_t trips);"
+SHARE_TRIPS = "void share_trips(const @name@_predictor& p, int32_t index, int32_t trips, size_t trip = 0);"
 """Declared before the regions, defined behind them."""
 
 

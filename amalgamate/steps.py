@@ -50,6 +50,7 @@ class StepPrinter:
         self.places = Places(program)
         self.kernels = {k.name: k.kernel for k in program.kernels}
         self.threaded = program.threads > 1
+        self.inside: dict[Step, int] = {}  # calls in loops that threads share → their numbers as jobs
 
     def run(self) -> str:
         sets = self.program.own_sets
@@ -58,7 +59,13 @@ class StepPrinter:
         parallel = {k: s for k, s in enumerate(steps) if isinstance(s, CallStep) and self.trips(s) and self.threaded}
         lines: list[str] = []
         if self.threaded:
+            calls = (s for step in steps if isinstance(step, LoopStep) for s in step.body if self.trips(s))
+            self.inside = {s: len(steps) + k for k, s in enumerate(dict.fromkeys(calls))}
             cases = [self.case(k, self.step(s, 2, parallel=True)) for k, s in parallel.items()]
+            trip = f"    [[maybe_unused]] const size_t {_trip(0)} = look(p.pool->trip);"
+            for s, k in self.inside.items():
+                call = ["    " + line for line in self.step(s, 2, parallel=True)]
+                cases.append([f"        case {k}: {{", f"        {trip}", *call, "            return;", "        }"])
             head = "int begin, int end, [[maybe_unused]] int32_t worker"
             lines += [
                 "// Runs trips [begin, end) of a step's loop; each worker has its own scratch memory.",
@@ -166,6 +173,8 @@ class StepPrinter:
             return self._dequantize(step, pad)
         if not isinstance(step, CallStep):
             return self._moved(step, pad)
+        if loops == 1 and step in self.inside:
+            return [f"{pad}share_trips(p, {self.inside[step]}, {self.trips(step)}, {_trip(0)});"]
         kernel = self.kernels[step.kernel]
         arguments = [self.pointer(a) for a in step.arguments]
         if parallel and kernel.scratch:

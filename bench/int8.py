@@ -1,6 +1,7 @@
 """The integer networks: the zoo's, quantised by onnxruntime and by LiteRT's quantiser, each as its users have it.
 
-`python -m bench.int8 FLOAT.tflite INT8.tflite INPUTS.npz` quantises for LiteRT, in whichever Python has its quantiser.
+`python -m bench.int8 FLOAT.tflite INT8.tflite INPUTS.npz [floats]` quantises for LiteRT, in whichever Python has its
+quantiser.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ PACKAGE = "ai-edge-quantizer"
 SAMPLES = 4
 
 
-def choose_int8(only: str, cache: Path, peer_python: str) -> list[Path]:
-    """The ONNX files to run, beside those of LiteRT their .tflite; makes those that are not in the cache."""
+def choose_int8(only: str, cache: Path, peer_python: str, floats: bool = False) -> list[Path]:
+    """The ONNX files to run, beside those of LiteRT their .tflite; makes those that are not in the cache. `floats`:
+    LiteRT's have floats as inputs and outputs."""
     names = [(name, form) for name in NAMES for form in FORMS if re.search(only, f"{name}-{form}")]
     if not names:
         raise click.UsageError(f"--only {only!r} leaves none of the integer networks: {', '.join(NAMES)}")
-    folder = cache / "int8"
+    folder = cache / ("int8-floats" if floats else "int8")
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for name, form in names:
@@ -42,7 +44,7 @@ def choose_int8(only: str, cache: Path, peer_python: str) -> list[Path]:
             click.echo(f"making {file.stem}", err=True)
             (model,) = make_zoo([name], cache, peer_python)
             try:
-                _by_onnxruntime(model, file) if form == "qdq" else _by_litert(model, file, cache, peer_python)
+                _by_onnxruntime(model, file) if form == "qdq" else _by_litert(model, file, cache, peer_python, floats)
             except (WorkerError, subprocess.CalledProcessError) as e:
                 click.echo(f"{file.stem}: left out: {e}", err=True)
                 continue
@@ -79,7 +81,7 @@ def _by_onnxruntime(model: Path, file: Path) -> None:
     np.savez(file.with_suffix(".npz"), **{f"in_{key}": x for key, x in make_inputs(ALL[model.stem]).items()})  # type: ignore[arg-type]
 
 
-def _by_litert(model: Path, file: Path, cache: Path, peer_python: str) -> None:
+def _by_litert(model: Path, file: Path, cache: Path, peer_python: str, floating_ends: bool) -> None:
     import onnx
     from onnx.helper import tensor_dtype_to_np_dtype
 
@@ -91,6 +93,7 @@ def _by_litert(model: Path, file: Path, cache: Path, peer_python: str) -> None:
     integers, data = file.with_suffix(".tflite").resolve(), folder / "samples.npz"
     np.savez(data, *(x for sample in samples(model.stem) for x in sample.values()))
     command = [peer_python, "-m", "bench.int8", str(floats), str(integers), str(data)]
+    command += ["floats"] if floating_ends else []
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     command = [sys.executable, "-m", "dlpack.cli", "export", str(integers), "-o", str(file.resolve())]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
@@ -105,18 +108,21 @@ def _by_litert(model: Path, file: Path, cache: Path, peer_python: str) -> None:
     np.savez(file.with_suffix(".npz"), **inputs)  # type: ignore[arg-type]
 
 
-def quantise(floats: Path, integers: Path, data: Path) -> None:
-    """LiteRT's own quantiser: weights and activations of 8 bits, by channel and by tensor."""
+def quantise(floats: Path, integers: Path, data: Path, floating_ends: bool) -> None:
+    """LiteRT's own quantiser: weights and activations of 8 bits, by channel and by tensor. `floating_ends`: but for the
+    model's inputs and outputs."""
     from ai_edge_litert.interpreter import Interpreter
-    from ai_edge_quantizer import quantizer, recipe
+    from ai_edge_quantizer import algorithm_manager, qtyping, quantizer, recipe
 
     ((signature, names),) = Interpreter(str(floats)).get_signature_list().items()
     with np.load(data) as stored:
         given = [{names["inputs"][0]: stored[key]} for key in stored.files]
     made = quantizer.Quantizer(str(floats))
     made.load_quantization_recipe(recipe.static_wi8_ai8())
+    for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT) if floating_ends else ():
+        made.update_quantization_recipe(".*", end, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)
     made.quantize(made.calibrate({signature: given})).export_model(str(integers))
 
 
 if __name__ == "__main__":
-    quantise(*map(Path, sys.argv[1:]))
+    quantise(*map(Path, sys.argv[1:4]), floating_ends=sys.argv[4:] == ["floats"])

@@ -58,6 +58,7 @@ struct alignas(64) thread_share {
 struct thread_pool {
   alignas(64) int32_t step;  // the job: a step,
   int32_t trips, parts;  // its trips, and the parts that they are split into
+  size_t trip;  // the trip of the loop that the step stands in
   int32_t flush;  // whether the job treats denormals as zeros
   int32_t jobs;  // job counter; workers wait for it to change
   int32_t stop;  // nonzero: workers exit
@@ -135,9 +136,11 @@ void wake_workers(thread_pool& pool) {
 
 #endif  // @NAME@_WORKERS
 
-// Runs all trips of a step on all threads and waits for them.
-void share_trips(const @name@_predictor& p, int32_t step, int32_t trips) {
+// Runs all trips of a step on all threads and waits for them. A step in a loop has a number behind
+// the program's steps; `trip` is that of the loop.
+void share_trips(const @name@_predictor& p, int32_t step, int32_t trips, size_t trip) {
   thread_pool& pool = *p.pool;
+  put(pool.trip, trip);
   if (pool.count == 1) return run_part(p, step, 0, trips, 0);
 #if defined(@NAME@_WORKERS)
   const int32_t most = 8 * pool.count, parts = trips < most ? trips : most;

@@ -29,7 +29,7 @@ MOST = 4
 
 
 def busy_net() -> onnx.ModelProto:
-    """A kernel of each rule that is large enough to be shared, and a small one that is not."""
+    """A kernel of each rule that is large enough to be shared, one in a loop, and a small one that is not."""
     node = helper.make_node
     pads = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
     return nets.model(
@@ -43,10 +43,13 @@ def busy_net() -> onnx.ModelProto:
             node("Softmax", ["g"], ["h"], "rows", axis=-1),
             node("Sin", ["signal"], ["sine"], "pointwise"),
             node("GlobalAveragePool", ["d"], ["pooled"], "pool"),
+            node("LSTM", ["words", "w4", "w5"], ["states"], "loop", hidden_size=96),
         ],
-        {"image": (1, 3, 121, 90), "signal": (200_001,)},
-        {"h": (1, 61, 45, 40), "pooled": (1, 64, 1, 1), "sine": (200_001,)},
-        nets._random(5, w0=(64, 3, 5, 5), w1=(64, 64, 3, 3), w2=(64, 1, 3, 3), w3=(64, 40)),
+        {"image": (1, 3, 121, 90), "signal": (200_001,), "words": (5, 8, 16)},
+        {"h": (1, 61, 45, 40), "pooled": (1, 64, 1, 1), "sine": (200_001,), "states": (5, 1, 8, 96)},
+        nets._random(
+            5, w0=(64, 3, 5, 5), w1=(64, 64, 3, 3), w2=(64, 1, 3, 3), w3=(64, 40), w4=(1, 384, 16), w5=(1, 384, 96)
+        ),
     )
 
 
@@ -118,7 +121,8 @@ def test_kernels_of_every_rule_are_shared(busy: Path) -> None:
     shared = [line for line in text.splitlines() if "share_trips(p, " in line]
     rules = {k["schedule"].split()[0] for k in read_kernels(busy)}
     assert rules >= {"Winograd", "register", "rows", "loops"}
-    assert len(shared) >= 6
+    assert len(shared) >= 7
+    assert any(line.strip().endswith(", t);") for line in shared), "the product in the loop"
     assert "--threads 4" in text.split("#ifndef")[0]
 
 

@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from bench import ceilings, contest
+from bench import contest
+from bench.int8 import choose_int8
 from bench.peers import LITERT_INT32
-from bench.report import LOADED, deliver, without_paths
+from bench.report import without_paths
 from bench.rounds import WorkerError
+from bench.web import kept
 from bench.web.browser import CHECK_MS, Browser
-from bench.web.contest import PACKAGES, TITLES, Row, Setup, run_model
-from bench.web.options import command_line, common_options
-from bench.web.report import Benchmark, markdown
+from bench.web.contest import PEERS, TITLES, Row, Setup, prepare, run_model
+from bench.web.options import Asked, common_options, warn_of_load
+from bench.web.report import markdown
 from bench.web.site import HERE, make_site, serve
 from bench.zoo import choose_models
+
+PAGE = "docs/benchmarks-web.md"
 
 
 def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def package_versions(modules: Path) -> dict[str, str]:
-    """The versions of the peers' npm packages, of those that are installed."""
-    found = {}
-    for name, package in PACKAGES.items():
-        file = modules / package / "package.json"
-        if file.is_file():
-            found[name] = str(json.loads(file.read_text(encoding="utf-8"))["version"])
-    return found
-
-
 def _measure_ceiling(cache: Path, modules: Path, chromium: str) -> tuple[str, float, float]:
-    """The browser's name and version, GFLOP/s of one core, and the check of the clock."""
+    """The browser's name and version, GFLOP/s of one core, and the check of the clock: the best of two."""
     places = {"bench": HERE, "site": cache / "web" / "site"}
-    with serve(places) as address, Browser(chromium, modules) as browser:
-        page = browser.open("ceiling", f"{address}/bench/page.html")
-        return browser.version, float(page.call("ceiling", "/site/ceiling.wasm")), page.check_clock()
+    best, clock = 0.0, 0.0
+    for _ in range(2):
+        with serve(places) as address, Browser(chromium, modules) as browser:
+            page = browser.open("ceiling", f"{address}/bench/page.html")
+            best = max(best, float(page.call("ceiling", "/site/ceiling.wasm")))
+            clock = max(clock, page.check_clock())
+            name = browser.version
+    return name, best, clock
 
 
 def _line(row: Row) -> str:
@@ -56,61 +53,63 @@ def _line(row: Row) -> str:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@common_options("docs/benchmarks-web.md")
-@click.option("--peer-python", default=sys.executable, show_default="this one", metavar="PATH",
-              help="The Python of the environment with litert-torch, which converts models for LiteRT.js.")  # fmt: skip
-@click.option("--rounds", default=10, type=click.IntRange(1), help="Rounds that count, per contestant and model.")
+@common_options(PAGE, rounds=10)
+@click.option("--int8", is_flag=True, help="Integer networks, by onnxruntime's quantiser and by LiteRT's.")
 @click.option("--loads", default=3, type=click.IntRange(1), help="Pages that time the start, per contestant and model.")
 @click.option("--profile", is_flag=True, help="Also the time of each of our kernels.")
-def main(  # noqa: PLR0913 - an argument per option
-    models: Path | None, only: str, peer_python: str, folder: Path, chromium: str, rounds: int, loads: int,
-    profile: bool, reuse: bool, cache: Path, output: Path | None,
-) -> None:  # fmt: skip
+def main(asked: Asked, int8: bool, loads: int, profile: bool) -> None:
     """Times our bundles for wasm beside onnxruntime-web and LiteRT.js in Chromium, and writes a page of Markdown."""
-    cache, modules = cache.resolve(), (folder / "node_modules").resolve()
+    rows: dict[str, list[Row]] = {"float32": [], "int8": []}
+    if not asked.pages:
+        rows["int8" if int8 else "float32"] = _measure(asked, int8, loads, profile)
+    if asked.prepare:
+        return
+    if asked.keep or asked.pages:
+        rows = {kind: kept.read(Row, kept.path_of(kind)) for kind in rows}
+    asked.deliver(markdown(rows["float32"], rows["int8"]), PAGE)
+
+
+def _measure(asked: Asked, int8: bool, loads: int, profile: bool) -> list[Row]:
+    cache, program = asked.cache, asked.program()
     cache.mkdir(parents=True, exist_ok=True)
-    program = shutil.which(chromium)
-    if program is None or shutil.which("node") is None:
-        raise click.UsageError(f"{'node' if program else chromium} is not installed")
-    if not (modules / "puppeteer-core").is_dir():
-        raise click.UsageError(f"puppeteer-core is not in {folder}: npm install --prefix {folder} puppeteer-core "
-                               f"{' '.join(PACKAGES.values())}")  # fmt: skip
-    files = choose_models(models, only, cache, peer_python)
-    versions = package_versions(modules)
-    missing = {name: f"not installed: npm install {PACKAGES[name]}" for name in PACKAGES if name not in versions}
-    pythons, known, without = contest.probe(["litert", LITERT_INT32.name], peer_python)
+    if int8 and asked.models is None:
+        files = choose_int8(asked.only, cache, asked.peer_python, floats=True)
+    else:
+        files = choose_models(asked.models, asked.only, cache, asked.peer_python)
+    pythons, known, without = contest.probe(["litert", LITERT_INT32.name], asked.peer_python)
+    missing = asked.missing()
     for why in [*(f"{TITLES[n]}: {m}" for n, m in missing.items()), *(f"litert-torch: {m}" for m in without.values())]:
         _say(without_paths(why))
-    load = ceilings.busy_cores()
-    if load > LOADED:
-        _say(f"warning: other programs keep {load:.1f} cores busy; the figures will not be worth publishing")
+    peers = tuple(name for name in PEERS if name not in missing)
+    native = contest.Setup(cache, pythons, known)
+    setup = Setup(cache, asked.modules, program, peers, native, None, asked.rounds, loads, profile, asked.reuse, int8)
+    if asked.prepare:
+        for file in files:
+            _say(file.stem)
+            prepare(file, setup, Row(file.stem, 0))
+        return []
+    warn_of_load(_say)
     try:
         make_site(cache / "web" / "site")
-        browser, ceiling, clock = _measure_ceiling(cache, modules, program)
+        browser, ceiling, clock = _measure_ceiling(cache, asked.modules, program)
         _say(f"{browser}: {ceiling:.1f} GFLOP/s, {CHECK_MS} ms of work measured as {clock:.1f}")
-        native = contest.Setup(cache, pythons, known)
-        setup = Setup(cache, modules, program, tuple(versions), native, ceiling, rounds, loads, profile, reuse)
+        rest = [f"--loads {loads}", *(["--profile"] if profile else []), *(["--int8"] if int8 else [])]
+        stamp = asked.stamp(asked.command("bench.web", rest), browser, ceiling=ceiling, clock=clock)
         rows = []
         for file in files:
             try:
-                rows.append(run_model(file, setup))
+                rows.append(run_model(file, replace(setup, stamp=stamp)))
             except WorkerError as e:
                 _say(f"{file.stem}: left out: {without_paths(str(e))}")
                 continue
             _say(_line(rows[-1]))
-        load = max(load, ceilings.busy_cores())
-        _, again, clock_again = _measure_ceiling(cache, modules, program)
-        ceiling, clock = max(ceiling, again), max(clock, clock_again)  # a disturbance hits one of the two at most
+            if asked.keep:
+                kept.enter(rows[-1], kept.path_of("int8" if int8 else "float32"))
     except subprocess.CalledProcessError as e:
         raise click.ClickException(f"{e.cmd[0]} failed: {e.stderr}") from e
     except WorkerError as e:
         raise click.ClickException(f"Chromium cannot be measured: {e}") from e
-    rest = f"--rounds {rounds} --loads {loads}{' --profile' if profile else ''}"
-    command = command_line("python -m bench.web", models, only, rest)
-    page = markdown(
-        Benchmark(rows, ceilings.machine(), browser, ceiling, clock, versions, missing, command, rounds, loads, load)
-    )
-    deliver(page, output)
+    return rows
 
 
 if __name__ == "__main__":

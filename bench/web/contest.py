@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ import numpy as np
 import onnx
 
 from bench import contest
-from bench.ceilings import Ceilings
-from bench.contest import TOLERANCE, built_from, largest_error, reference, sha256_of
+from bench.ceilings import Ceilings, busy_cores
+from bench.contest import INT8_TOLERANCE, TOLERANCE, built_from, largest_error, reference, sha256_of
+from bench.int8 import takes_part
 from bench.peers import LITERT_INT32, Array
 from bench.profile import Initializers, KernelTime, kernel_times, model_cost
 from bench.rounds import Timing, WorkerError, summarise
 from bench.web.browser import Browser, Page
+from bench.web.kept import Stamp, joined, parted
 from bench.web.site import HERE, place_of, serve
 from bench.web.sizes import Size, code_size
 
@@ -49,18 +51,20 @@ Key = tuple[str, int]
 @dataclass(frozen=True)
 class Setup:
     """`peers`: those that take part; `native`: what converts a model for LiteRT; `loads`: pages that are started
-    to time a start; `ceiling`: GFLOP/s of one core in WebAssembly; `profile`: also time each of our kernels."""
+    to time a start; `profile`: also time each of our kernels; `int8`: the models are integer networks; `stamp`: of
+    this run."""
 
     cache: Path
     modules: Path
     chromium: str
     peers: tuple[str, ...]
     native: contest.Setup
-    ceiling: float
+    stamp: Stamp | None = None
     rounds: int = 10
     loads: int = 3
     profile: bool = False
     reuse: bool = False
+    int8: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ class Start:
 @dataclass
 class Row:
     """The benchmark's results for one model. `timings` count CPU time, and wall time beside it; `errors` are parts of
-    the output's range; `code` and `weights` (bytes) and `starts` are those of one thread."""
+    the output's range; `code` and `weights` (bytes) and `starts`, of `loads` pages, are those of one thread. `alone`:
+    none of our kernels is worth a second thread. `load`: cores that other programs kept busy."""
 
     model: str
     flops: float
@@ -88,9 +93,32 @@ class Row:
     code: dict[str, Size] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
     kernels: list[KernelTime] = field(default_factory=list)
+    int8: bool = False
+    alone: bool = False
+    loads: int = 0
+    load: float = 0.0
+    stamp: Stamp | None = None
+
+    def told(self) -> dict[str, Any]:
+        parts = {key: joined(getattr(self, key)) for key in ("timings", "errors", "failed")}
+        return asdict(replace(self, **parts))  # type: ignore[arg-type]
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Row:
+        parts: dict[str, Any] = {key: parted(told[key], int) for key in ("timings", "errors", "failed")}
+        parts["timings"] = {key: Timing(**timing) for key, timing in parts["timings"].items()}
+        parts["starts"] = {name: Start(**start) for name, start in told["starts"].items()}
+        parts["code"] = {name: Size(**size) for name, size in told["code"].items()}
+        parts["kernels"] = [KernelTime(**kernel) for kernel in told["kernels"]]
+        return cls(**{**told, **parts, "stamp": Stamp.of(told["stamp"]) if told["stamp"] else None})
 
     def agrees(self, key: Key) -> bool:
-        return self.errors.get(key, np.inf) <= (OURS_TOLERANCE if key[0] == OURS else TOLERANCE)
+        return self.errors.get(key, np.inf) <= self.tolerance(key[0])
+
+    def tolerance(self, name: str) -> float:
+        if self.int8:
+            return INT8_TOLERANCE
+        return OURS_TOLERANCE if name == OURS else TOLERANCE
 
     def time(self, key: Key, wall: bool = False) -> float | None:
         """Milliseconds per call of one that ran and agrees with the reference."""
@@ -114,35 +142,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Entry:
-    """A contestant's model: its address, its folder of files, what of it is weights in bytes, most threads."""
+    """A contestant's model: its address, its folder of files, what of it is weights in bytes; `alone` as in Row."""
 
     url: str
     place: Path
     weights: int
-    threads: int = max(THREADS)
+    alone: bool = False
 
 
 def run_model(model: Path, setup: Setup) -> Row:
     """The row of one model. A failing contestant is reported in the row; only a broken model raises WorkerError."""
-    row = Row(model.stem, model_cost(model).flops)
-    work = (setup.cache / "web" / "runs" / model.stem).resolve()
-    work.mkdir(parents=True, exist_ok=True)
-    entries: dict[str, Entry] = {}
-
-    def enter(name: str, make: Callable[[], Entry]) -> None:
-        try:
-            entries[name] = make()
-        except WorkerError as e:
-            row.failed.update({(name, threads): str(e) for threads in THREADS})
-
-    enter(OURS, lambda: build_ours(model, setup))
-    bundle = entries[OURS].place if OURS in entries else None
-    inputs = contest.write_inputs(model, bundle, work / "inputs.npz")
-    for name in setup.peers:
-        enter(name, partial(_convert, name, model, inputs, setup))
+    row = Row(model.stem, model_cost(model).flops, int8=setup.int8, loads=setup.loads, stamp=setup.stamp)
+    row.load = busy_cores()
+    entries, inputs = prepare(model, setup, row)
+    work = _work(model, setup)
     places = {f"model-{name}": entry.place for name, entry in entries.items()}
     places |= {"bench": HERE, "npm": setup.modules, "site": setup.cache / "web" / "site", "run": work}
     row.weights = {name: entry.weights for name, entry in entries.items()}
+    row.alone = OURS in entries and entries[OURS].alone
     expected = reference(model, inputs)
     with serve(places) as address, Browser(setup.chromium, setup.modules) as browser:
         heat = _Heat(model, browser, address, _write_inputs(inputs, work), entries, setup, row)
@@ -152,7 +169,33 @@ def run_model(model: Path, setup: Setup) -> Row:
                 for name, urls in files.items():
                     loaded = [file for url in urls if (file := place_of(url, places))]
                     row.code[name] = code_size(loaded, setup.cache / "web" / "sizes.json")
+    row.load = max(row.load, busy_cores())
     return row
+
+
+def _work(model: Path, setup: Setup) -> Path:
+    folder = (setup.cache / "web" / "runs" / model.stem).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def prepare(model: Path, setup: Setup, row: Row) -> tuple[dict[str, Entry], dict[str, Array]]:
+    """Each contestant's form of the model, and the inputs; why a contestant has none is said in the row."""
+    entries: dict[str, Entry] = {}
+
+    def enter(name: str, make: Callable[[], Entry]) -> None:
+        try:
+            entries[name] = make()
+        except WorkerError as e:
+            row.failed.update({(name, threads): str(e) for threads in THREADS})
+
+    enter(OURS, lambda: build_ours(model, setup))
+    inputs = contest.write_inputs(model, entries[OURS].place if OURS in entries else None,
+                                  _work(model, setup) / "inputs.npz")  # fmt: skip
+    for name in setup.peers:
+        if not setup.int8 or takes_part(name, model):
+            enter(name, partial(convert, name, model, inputs, setup))
+    return entries, inputs
 
 
 def build_ours(model: Path, setup: Setup) -> Entry:
@@ -168,11 +211,11 @@ def build_ours(model: Path, setup: Setup) -> Entry:
             lines = (process.stderr.strip() or process.stdout.strip()).splitlines()
             raise WorkerError(f"dlpack build, exit code {process.returncode}: {' '.join(lines[-3:])}")
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    threads = max(THREADS) if "wasm_threads" in manifest else 1
-    return Entry(f"/model-{OURS}/", folder, manifest.get("weights", {}).get("bytes", 0), threads)
+    alone = "wasm_threads" not in manifest
+    return Entry(f"/model-{OURS}/", folder, manifest.get("weights", {}).get("bytes", 0), alone)
 
 
-def _convert(name: str, model: Path, inputs: Mapping[str, Array], setup: Setup) -> Entry:
+def convert(name: str, model: Path, inputs: Mapping[str, Array], setup: Setup) -> Entry:
     """A peer's model. Raises WorkerError where it cannot be converted."""
     if name == "litert":
         narrow = any(value.dtype == np.int64 for value in inputs.values())
@@ -205,7 +248,7 @@ class _Heat:
 
     def run(self, threads: int, expected: Mapping[str, Array]) -> dict[str, list[str]]:
         """Starts, races and closes the contestants; gives the addresses that each of them loaded."""
-        names = [name for name, entry in self._entries.items() if entry.threads >= threads]
+        names = list(self._entries)
         files: dict[str, list[str]] = {}
         pages: dict[str, Page] = {}
         starts: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
@@ -288,7 +331,7 @@ class _Heat:
 
         bundle = self._entries[OURS].place
         weights = Initializers(onnx.load(str(self._model), load_external_data=False))
-        ceilings = Ceilings(self._setup.ceiling, {1: math.inf}, 128)
+        ceilings = Ceilings(self._setup.stamp.ceiling if self._setup.stamp else math.inf, {1: math.inf}, 128)
         return kernel_times(rows, read_manifest(bundle), read_kernels(bundle), weights, ceilings)
 
 

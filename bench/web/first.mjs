@@ -2,8 +2,9 @@
 
 const TYPES = { float32: Float32Array, int64: BigInt64Array, int32: Int32Array };
 
-/** Values of an input that need no request: fractions, or small whole numbers. */
-export function values({ dtype, shape }) {
+/** Values of an input that need no request: fractions, or small whole numbers. `narrow`: int64 becomes int32. */
+export function values({ dtype: known, shape, narrow }) {
+  const dtype = narrow && known === "int64" ? "int32" : known;
   const count = shape.reduce((n, d) => n * d, 1);
   const at =
     dtype === "int64" ? (i) => BigInt((i * 7) % 99) : dtype === "int32" ? (i) => (i * 7) % 99 : (i) => ((i * 37) % 101) / 101;

@@ -123,7 +123,7 @@ class Assembler:
             bytes(self.own_weights.blob) if self.own_weights else b"",
             tuple(self.prepare),
             self.settled.prepared,
-            self.threads if any(k.kernel.trips for k in kernels.values()) else 1,
+            self.threads if any(k.kernel.trips for k in (*kernels.values(), *nested)) else 1,
             tuple(self.weight_places.values()),
             tuple(self.prepared_places.values()),
             caches=tuple(self.caches.values()),
