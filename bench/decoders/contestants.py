@@ -62,9 +62,7 @@ class _Onnxruntime:
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        self._session = ort.InferenceSession(
-            str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
         self._value = ort.OrtValue.ortvalue_from_numpy
         shape = (1, sizes.kv, sizes.context, sizes.head)
         names = [f"{k}.{kind}" for k in range(sizes.layers) for kind in ("key", "value")]

@@ -1,6 +1,6 @@
 """One engine's process: `python -m bench.decoders.worker ENGINE FOLDER THREADS`, spoken to by `bench.rounds.Worker`.
 
-It loads the decoder, warms up, and says so. A line `round` is answered with the times of one round, `end` with the
+Without a folder it tells the engine's version. Else it loads the decoder, warms up, and says so. A line `round` is answered with the times of one round, `end` with the
 scores after the short prompt, which go to a file, and the tokens that follow.
 """
 
@@ -62,7 +62,7 @@ def serve(engine: str, folder: Path, threads: int, lines: TextIO, tell: Callable
     one_round(loaded, prompts)
     gc.collect()
     gc.disable()
-    tell({"ready": True, "load_ms": load_ms, "version": contestant.version()})
+    tell({"load_ms": load_ms})
     for line in lines:
         if line.strip() == "round":
             tell({"times": one_round(loaded, prompts)})
@@ -73,7 +73,7 @@ def serve(engine: str, folder: Path, threads: int, lines: TextIO, tell: Callable
         return
 
 
-def main(engine: str, folder: str, threads: str) -> int:
+def main(engine: str, folder: str = "", threads: str = "1") -> int:
     pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print
 
@@ -82,6 +82,9 @@ def main(engine: str, folder: str, threads: str) -> int:
         pipe.flush()
 
     try:
+        if not folder:
+            tell({"version": CONTESTANTS[engine].version()})
+            return 0
         serve(engine, Path(folder), int(threads), sys.stdin, tell)
     except Exception as e:  # noqa: BLE001 - engines raise anything
         tell({"error": f"{type(e).__name__}: {e}".splitlines()[0]})
