@@ -157,7 +157,7 @@ def _blocks(state: State, found: _Reduction, height: int) -> dict[int, int]:
         return {width: width for width in packed or (parts if state.spec.may_be_less(found.group) else [])}
     if not found.broadcast or lanes == 1:
         return {width: width for width in packed}
-    floats = [r for r in found.packed if dtype_of(r.buffer) == "float32"]  # blocks of bytes are in L2 as they are
+    floats = all(dtype_of(r.buffer) == "float32" for r in found.packed)  # bytes stream better in wide blocks
     if not packed and floats and state.spec.taller and height == 1 and found.group > widest:
         packed = [choose_tile(TALL, found.group, found.info.extent_of_reduction, machine, True, True).columns]
     blocks = {part: width for width in packed for part in range(lanes, width, lanes) if width % part == 0}

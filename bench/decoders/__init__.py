@@ -1,0 +1,1 @@
+"""`python -m bench.decoders`: how fast decoders read prompts and write, beside other engines."""
