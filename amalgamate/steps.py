@@ -156,7 +156,11 @@ class StepPrinter:
         if isinstance(step, LoopStep):
             t = _trip(loops)
             body = [line for s in step.body for line in self.step(s, depth + 1, loops + 1)]
-            return [f"{pad}for (size_t {t} = 0; {t} < {step.count}; ++{t}) {{", *body, f"{pad}}}"]
+            count = _count(step.count)
+            if isinstance(step.count, Size):
+                count = f"static_cast<size_t>({count})"
+            order = f"{t} = {count}; {t}-- > 0;" if step.backwards else f"{t} = 0; {t} < {count}; ++{t}"
+            return [f"{pad}for (size_t {order}) {{", *body, f"{pad}}}"]
         if isinstance(step, CopyStep):
             return [f"{pad}copy_bytes({self.pointer(step.target)}, {self.pointer(step.source)}, {step.nbytes});"]
         if isinstance(step, WinogradStep):

@@ -239,6 +239,12 @@ def _cumulate(n: _Node) -> str:
     return "begins at the end of" if along and (place is None or n.attr("reverse", 0)) else ""
 
 
+def _recurrent(n: _Node) -> str:
+    """The loop ends earlier; samples would be an open dimension of its body."""
+    time = -2 if n.attr("layout", 0) else -3
+    return "" if n.dims(0) == [time] else "computes samples of"
+
+
 def _slice(n: _Node) -> str:
     rank = len(n.input_type(0).shape)
     same = n.input_type(0).shape == n.output_type().shape
@@ -259,6 +265,7 @@ _RULES: dict[str, Callable[[_Node], str]] = {
     "Gather": _gather,
     "GatherND": _gather_nd,
     "CumSum": _cumulate,
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
     "GatherElements": lambda n: "chooses from" if n.axis(0) in n.dims(0) else "",
     "Slice": _slice,
 }

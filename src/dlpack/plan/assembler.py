@@ -17,6 +17,7 @@ from dlpack.kernels.packing import pack
 from dlpack.kernels.place import Buffer, Placement, place
 from dlpack.kernels.settled import Settled, Weight, Weights
 from dlpack.loops.layout import Layout, dense, is_dense, order_of
+from dlpack.loops.sizes import EXTENT, Size
 from dlpack.plan.caches import stored_caches
 from dlpack.plan.halves import narrowed, stored_type
 from dlpack.plan.memory import ALIGNMENT, Arena, Item, plan_arena
@@ -37,7 +38,7 @@ from dlpack.plan.program import (
     Tensor,
     WinogradStep,
 )
-from dlpack.plan.trips import fills_borders, overwritable
+from dlpack.plan.trips import fills_borders, overwritable, rebound
 from dlpack.plan.weights import dequantize_step, operator_word, packed_dims, place_of
 
 
@@ -168,16 +169,22 @@ class Assembler:
         return Call(-1, tuple(Argument(p.buffer, p.layout.offset) for p in places), group)
 
     def _loop(self, k: int, addresses: list[Address], arena: Address) -> tuple[LoopStep, list[NamedKernel]]:
-        """The loop's steps with the body's operands replaced by ours, and its kernels under new names."""
+        """The loop's steps with the body's operands replaced by ours, and its kernels under new names.
+
+        Along an open dimension a loop from the last slice counts its trips backwards, since a run has another last one.
+        """
         node, body = self.calls[k].group.nodes[0], self.loops[k]
         states, scans, count = node.attrs["states"], node.attrs["scans"], node.attrs["count"]
         inputs, outputs = addresses[: len(body.inputs)], addresses[len(body.inputs) :]
+        back = node.attrs["reverse"]  # of each sliced input, then of each sliced output
+        opened = count == self.graph.open
+        backwards = opened and all(back)
 
         def slices(address: Address, t: Tensor, back: bool) -> Address:
-            start = address.offset + (count - 1) * t.nbytes if back else address.offset
-            return replace(address, offset=start, steps=(-t.nbytes if back else t.nbytes,))
+            if not back or backwards:
+                return replace(address, steps=(t.nbytes,))
+            return replace(address, offset=address.offset + (count - 1) * t.nbytes, steps=(-t.nbytes,))
 
-        back = node.attrs["reverse"]  # of each sliced input, then of each sliced output
         inputs = [
             slices(a, t, back[i - states]) if states <= i < states + scans else a
             for i, (a, t) in enumerate(zip(inputs, body.inputs, strict=True))
@@ -222,20 +229,11 @@ class Assembler:
             steps = (*(outer.steps or (0,)), *a.steps)
             return replace(outer, offset=outer.offset + a.offset, dtype=a.dtype, steps=steps)
 
-        def inside(s: Step) -> Step:
-            if isinstance(s, CallStep):
-                return replace(s, kernel=rename[s.kernel], arguments=tuple(bound(a) for a in s.arguments))
-            if isinstance(s, HaloStep):
-                return replace(s, target=bound(s.target))
-            if isinstance(s, CopyStep):
-                return replace(s, source=bound(s.source), target=bound(s.target))
-            assert isinstance(s, LoopStep)
-            return replace(s, body=tuple(inside(inner) for inner in s.body))
-
         kernels_out = [
             replace(n, name=rename[n.name], restrict=n.restrict and n.name not in unrestricted) for n in body.kernels
         ]
-        return LoopStep(count, (*(inside(s) for s in body.steps), *late)), kernels_out
+        trips = Size(EXTENT) if opened else count
+        return LoopStep(trips, (*(rebound(s, rename, bound) for s in body.steps), *late), backwards), kernels_out
 
     def _weight(self, weight: Weight, name: str, data: Callable[[], bytes], as_stored: bool = False) -> Address:
         """Where a weight lies: stored, or repacked or widened from where it is stored, or `as_stored`, in 16 bits."""

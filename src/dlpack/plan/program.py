@@ -243,10 +243,11 @@ class PackedDim:
 
 @dataclass(frozen=True)
 class LoopStep(Step):
-    """Runs `body` `count` times."""
+    """Runs `body` `count` times, a number that may be one of a run; `backwards`: the last trip first."""
 
-    count: int
+    count: int | Size
     body: tuple[Step, ...]
+    backwards: bool = False
 
 
 def operands(step: Step) -> tuple[Address, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
-from dlpack.plan.program import CallStep, HaloStep, LoopStep, Program, Step, operands
+from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, Program, Step, operands
 
 
 def overwritable(body: Program, state: int) -> set[str] | None:
@@ -30,3 +31,15 @@ def overwritable(body: Program, state: int) -> set[str] | None:
 
 def fills_borders(steps: Iterable[Step]) -> bool:
     return any(isinstance(s, HaloStep) or (isinstance(s, LoopStep) and fills_borders(s.body)) for s in steps)
+
+
+def rebound(step: Step, kernels: Mapping[str, str], bound: Callable[[Address], Address]) -> Step:
+    """A body's step with the loop's operands and names of kernels."""
+    if isinstance(step, CallStep):
+        return replace(step, kernel=kernels[step.kernel], arguments=tuple(bound(a) for a in step.arguments))
+    if isinstance(step, HaloStep):
+        return replace(step, target=bound(step.target))
+    if isinstance(step, CopyStep):
+        return replace(step, source=bound(step.source), target=bound(step.target))
+    assert isinstance(step, LoopStep)
+    return replace(step, body=tuple(rebound(s, kernels, bound) for s in step.body))

@@ -106,18 +106,23 @@ def by_sample(program: Program, batch: Batch) -> Program:
 
 def by_extent(program: Program, batch: Batch) -> Program:
     """The program with kernels for any size as that for each of them."""
-    from dlpack.plan.program import CallStep, OpenSets
+    from dlpack.plan.program import CallStep, LoopStep, OpenSets
 
     most, graph = program.shape_sets[0], batch.graph
     assert graph is not None
     kernels = {k.name: k for k in program.kernels}
     called = [kernels[s.kernel] for s in most.steps if isinstance(s, CallStep)]
+    in_loops = [
+        kernels[s.kernel] for step in most.steps if isinstance(step, LoopStep) for s in step.body
+        if isinstance(s, CallStep)
+    ]  # fmt: skip
 
     def sized(t: Tensor, dimension: int | None, n: int) -> Tensor:
         return replace(t, shape=tuple(n if d == dimension else size for d, size in enumerate(t.shape)))
 
     def macs(n: int) -> int:
-        return sum(k.macs * n**k.kernel.opened // graph.open**k.kernel.opened for k in called)
+        own = sum(k.macs * n**k.kernel.opened // graph.open**k.kernel.opened for k in called)
+        return own + n * sum(k.macs for k in in_loops)
 
     @lru_cache(16)
     def of_number(number: int) -> ShapeSet:
