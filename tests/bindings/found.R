@@ -8,20 +8,25 @@ fails <- function(name, expression) {
 
 p <- predictor()
 set_threads(p, 2)
+set_shape_of(p, "image", c(1, 3, 8, 8))
 twice <- run(p, list(image = array(1.5, c(1, 3, 8, 8))))$twice
 cat("set", shape(p), length(twice), twice[1, 3, 8, 8], "\n")
-set_shape(p, 1)
+set_shape(p, 0)
 twice <- run(p, list(image = rep(2.5, 108)))$twice
 cat("set", shape(p), length(twice), twice[1, 3, 6, 6], "\n")
 for (d in split(found <- detect(p, picture), seq_len(nrow(found)))) {
   cat("found", d$index, d$label, format(unlist(d[3:7]), digits = 9), "\n")
 }
 cat("sure", nrow(detect(p, picture, 2)), "\n")
+fails("bounds", set_shape_of(p, "image", c(1, 3, 8, 208)))
+fails("step", set_shape_of(p, "image", c(1, 3, 8, 7)))
+fails("name", set_shape_of(p, "picture", c(1, 3, 8, 8)))
 fails("length", run(p, list(image = rep(1, 192))))
 fails("picture", detect(p, picture[, , 1]))
-fails("shape", set_shape(p, 2))
+fails("shape", set_shape(p, 10201))
 fails("threads", set_threads(p, 3))
 close(p)
 fails("closed", set_shape(p, 0))
+fails("closed", set_shape_of(p, "image", c(1, 3, 8, 8)))
 fails("closed", set_threads(p, 1))
 fails("closed", detect(p, picture))

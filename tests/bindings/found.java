@@ -13,9 +13,10 @@ class Main {
     Arrays.fill(second, 2.5f);
     Predictor p = new Predictor();
     p.setThreads(2);
+    p.reshapeImage(1, 3, 8, 8);
     float[] twice = p.run(first).twice;
     System.out.println("set " + p.getShape() + " " + twice.length + " " + twice[191]);
-    p.setShape(1);
+    p.setShape(0);
     twice = p.run(second).twice;
     System.out.println("set " + p.getShape() + " " + twice.length + " " + twice[107]);
     for (Predictor.Detection d : p.detect(picture, 7, 5, Predictor.THRESHOLD)) {
@@ -23,12 +24,15 @@ class Main {
           + d.height);
     }
     System.out.println("sure " + p.detect(picture, 7, 5, 2).size());
+    fails("bounds", () -> p.reshapeImage(1, 3, 8, 208));
+    fails("step", () -> p.reshapeImage(1, 3, 8, 7));
     fails("length", () -> p.run(first));
     fails("picture", () -> p.detect(picture, 8, 5, 0.5));
-    fails("shape", () -> p.setShape(2));
+    fails("shape", () -> p.setShape(10201));
     fails("threads", () -> p.setThreads(3));
     p.close();
     fails("closed", () -> p.setShape(0));
+    fails("closed", () -> p.reshapeImage(1, 3, 8, 8));
     fails("closed", () -> p.setThreads(1));
     fails("closed", () -> p.detect(picture, 7, 5, 0.5));
   }

@@ -16,21 +16,26 @@ function fails(name, action) {
 }
 
 p.setThreads(2);
+p.reshape("image", [1, 3, 8, 8]);
 let { twice } = p.run({ image: first });
 console.log("set", p.shape, twice.length, twice[191]);
-p.shape = 1;
+p.shape = 0;
 ({ twice } = p.run({ image: new Float32Array(108).fill(2.5) }));
 console.log("set", p.shape, twice.length, twice[107]);
 for (const d of p.detect(picture, 7, 5)) {
   console.log("found", d.index, d.label, d.score, d.x, d.y, d.width, d.height);
 }
 console.log("sure", p.detect(picture, 7, 5, 2).length);
+fails("bounds", () => p.reshape("image", [1, 3, 8, 208]));
+fails("step", () => p.reshape("image", [1, 3, 8, 7]));
+fails("name", () => p.reshape("picture", [1, 3, 8, 8]));
 fails("length", () => p.run({ image: first }));
 fails("picture", () => p.detect(picture, 8, 5));
-fails("shape", () => (p.shape = 2));
+fails("shape", () => (p.shape = 10201));
 fails("shape", () => (p.shape = 0.5));
 fails("threads", () => p.setThreads(3));
 p.close();
 fails("closed", () => (p.shape = 0));
+fails("closed", () => p.reshape("image", [1, 3, 8, 8]));
 fails("closed", () => p.setThreads(1));
 fails("closed", () => p.detect(picture, 7, 5));

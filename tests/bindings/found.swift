@@ -15,16 +15,19 @@ let picture = [UInt8](try Data(contentsOf: URL(fileURLWithPath: CommandLine.argu
 let first = [Float](repeating: 1.5, count: 192)
 let p = try Predictor()
 try p.setThreads(2)
+try p.reshape(image: [1, 3, 8, 8])
 var twice = try p.run(image: first).twice
 print("set", p.shape, twice.count, twice[191])
-try p.setShape(1)
+try p.setShape(0)
 twice = try p.run(image: [Float](repeating: 2.5, count: 108)).twice
 print("set", p.shape, twice.count, twice[107])
 for d in try p.detect(rgb: picture, width: 7, height: 5) {
     print("found", d.index, d.label, d.score, d.x, d.y, d.width, d.height)
 }
 print("sure", try p.detect(rgb: picture, width: 7, height: 5, threshold: 2).count)
+fails("bounds") { try p.reshape(image: [1, 3, 8, 208]) }
+fails("step") { try p.reshape(image: [1, 3, 8, 7]) }
 fails("length") { _ = try p.run(image: first) }
 fails("picture") { _ = try p.detect(rgb: picture, width: 8, height: 5) }
-fails("shape") { try p.setShape(2) }
+fails("shape") { try p.setShape(10201) }
 fails("threads") { try p.setThreads(3) }

@@ -9,9 +9,6 @@ from collections.abc import Iterable
 from dlpack.bindings.base import Binding, Bundle
 from dlpack.errors import UsageError
 
-LISTED = 1024
-"""So many sets of shapes have a place in the tables of a binding."""
-
 
 def all_bindings() -> dict[str, Binding]:
     """Every binding by name, in alphabetical order."""
@@ -40,11 +37,6 @@ def write_bindings(bundle: Bundle, names: Iterable[str]) -> str:
     """Writes bindings/NAME into a bundle for each name, once; returns a line for the log."""
     known, wanted = all_bindings(), list(dict.fromkeys(names))
     for name in wanted:
-        if len(bundle.api.sets) > LISTED and not known[name].by_rule:
-            raise UsageError(
-                f"--binding {name} lists the sizes of inputs and outputs, and {len(bundle.api.sets):,} are more than "
-                f"{LISTED:,}: give the open dimensions steps, as in 64..512/16, or take the binding python-wheel"
-            )
         folder = bundle.folder / "bindings" / name
         folder.mkdir(parents=True)
         known[name].write(bundle, folder)

@@ -22,7 +22,9 @@ _STORED = {name: kind for name, kind in STORED.items() if name not in HALVES}
 class Tensor:
     """An input or output: row-major, of `shape`; `dtype` as in numpy; `meaning` says what its numbers stand for.
 
-    `shapes`: that in each set of shapes, where there are several; `ends`: of open sizes the smallest and the largest.
+    `shapes`: that in each set of shapes, where there are several; `ends`: of open sizes the smallest and the largest;
+    `choice`: what may be chosen, as in "1x3x64..512/16x224", empty where nothing may. `width`: the last dimension of
+    strings, which C does not count among dimensions.
     """
 
     name: str
@@ -31,16 +33,13 @@ class Tensor:
     meaning: str = ""
     shapes: Sequence[tuple[int, ...]] = ()
     ends: tuple[tuple[int, ...], ...] = ()
+    choice: str = ""
+    width: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
         """The number of elements, of several sets of shapes the most."""
         return max(map(math.prod, self.ends or self.shapes or (self.shape,)))
-
-    @property
-    def sizes(self) -> list[int]:
-        """The number of elements in each set of shapes."""
-        return [math.prod(shape) for shape in self.shapes]
 
     @property
     def type(self) -> str:
@@ -116,6 +115,13 @@ PREPROCESS_RGB = Function(
 )
 SHAPE = Function("shape", "int32_t", (("predictor", "const predictor*"),))
 SET_SHAPE = Function("set_shape", "status", (_HANDLE, ("number", "int32_t")))
+RESHAPE = Function(
+    "reshape", "status", (_HANDLE, ("input", "int32_t"), ("shape", "const int64_t*"), ("rank", "int32_t"))
+)
+INPUT_OF, OUTPUT_OF = (
+    Function(name, "const tensor*", (("predictor", "const predictor*"), ("index", "int32_t")))
+    for name in ("input_of", "output_of")
+)
 SET_THREADS = Function("set_threads", "status", (_HANDLE, ("count", "int32_t")))
 DETECTIONS = Function(
     "detections",
@@ -278,6 +284,9 @@ class Api:
         if self.sets:
             yield SHAPE
             yield SET_SHAPE
+            yield RESHAPE
+            yield INPUT_OF
+            yield OUTPUT_OF
         if self.threads > 1:
             yield SET_THREADS
         yield from self.texts.functions
@@ -295,6 +304,7 @@ class Api:
             "boxes": self.boxes,
             "shapes": bool(self.sets),
             "threads": self.threads > 1,
+            "arrays": bool(self.sets) or self.texts != Texts(),
             "lists": self.classes or self.boxes,
             "strings": self.classes or self.boxes or bool(self.weights),
             "texts": self.texts != Texts(),
@@ -382,7 +392,24 @@ def _tensor(manifest: Mapping[str, Any], side: str, index: int, meaning: str, ap
     dtype = "uint8" if width else _STORED.get(told["dtype"], told["dtype"])
     sets = _several(manifest)
     ends = tuple(map(shape, sets.ends().values())) if isinstance(sets, OpenSizes) else ()
-    return Tensor(told["name"], dtype, shape(manifest), "; ".join(parts), _OfSets(sets, shape), ends)
+    choice = _choice(manifest, side, index)
+    return Tensor(told["name"], dtype, shape(manifest), "; ".join(parts), _OfSets(sets, shape), ends, choice, width)
+
+
+def _choice(manifest: Mapping[str, Any], side: str, index: int) -> str:
+    """The shapes of a tensor that may be chosen, in words; empty where there is one alone."""
+    told = manifest[side][index]
+    if rule := manifest.get("open"):
+        dims = rule[side].get(told["name"], {})
+        each = [
+            "{smallest}..{largest}/{step}".format(**rule["dimensions"][dims[str(d)]["dimension"]]).removesuffix("/1")
+            if str(d) in dims
+            else str(extent)
+            for d, extent in enumerate(told["shape"])
+        ]
+        return "x".join(each) if dims else ""
+    shapes = dict.fromkeys("x".join(map(str, s[side][index]["shape"])) for s in _several(manifest))
+    return " or ".join(shapes) if len(shapes) > 1 else ""
 
 
 def _scores(manifest: Mapping[str, Any]) -> int:

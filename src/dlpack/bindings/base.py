@@ -34,14 +34,12 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Binding:
-    """A language. `write(bundle, folder)` fills bindings/NAME; `needs_library`: only where the target has a library;
-    `by_rule`: it has no tables by set of shapes, so there may be any number of them."""
+    """A language. `write(bundle, folder)` fills bindings/NAME; `needs_library`: only where the target has a library."""
 
     name: str
     about: str
     write: Callable[[Bundle, Path], None]
     needs_library: bool = True
-    by_rule: bool = False
 
 
 def fill(

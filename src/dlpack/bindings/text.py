@@ -105,9 +105,10 @@ def lines(
     several: str = "",
 ) -> str:
     """A line per tensor, by a `form` with {name} (an identifier), {shown}, {literal} (its own name), {index}, {size},
-    {sizes} (one per set of shapes), {bytes}, {type} (a language's, from `types`), {kind} ("float32 1x10") and {about}.
+    {each} (the bytes of an element), {choice} (the shapes that it may have), {type} (a language's, from `types`),
+    {kind} ("float32 1x10") and {about}.
 
-    Where there are several sets of shapes, size and bytes are expressions of the language: `several`, with {{index}}.
+    Where there are several sets of shapes, size is an expression of the language: `several`, with {{index}}, {{each}}.
     Raises UsageError where the language has no such type.
     """
     out = []
@@ -115,22 +116,31 @@ def lines(
         if types is not None and tensor.dtype not in types:
             raise UsageError(f"--binding: {tensor.name!r} is {tensor.dtype}, which this language has no type for")
         fields = {"type": types[tensor.dtype] if types else "", "kind": tensor.type, "about": about(tensor)}
-        each = np.dtype(_STORED.get(tensor.dtype, tensor.dtype)).itemsize
-        size: int | str = tensor.size
-        bytes_: int | str = tensor.size * each
-        if tensor.shapes:
-            size = several.format(index=index)
-            bytes_ = f"{each} * {size}"
-        each_set = ", ".join(map(str, tensor.sizes or [tensor.size]))
+        each = element_bytes(tensor)
         own = {
-            "size": size,
-            "sizes": each_set,
-            "bytes": bytes_,
+            "size": several.format(index=index, each=each) if tensor.shapes else tensor.size,
+            "each": each,
+            "choice": tensor.choice or "x".join(map(str, tensor.shape)),
             "shown": shown(tensor.name),
             "literal": literal(tensor.name),
         }
         out.append(form.format(name=name, index=index, dtype=tensor.dtype, **own, **fields))
     return "\n".join(out)
+
+
+def element_bytes(tensor: Tensor) -> int:
+    """How many bytes an element takes."""
+    return np.dtype(_STORED.get(tensor.dtype, tensor.dtype)).itemsize
+
+
+def reshapes(form: str, api: Api, names: Iterable[str]) -> str:
+    """A text per input whose shape may be chosen, with blank lines between, by a `form` with {name}, its identifier,
+    {Name} (the same with a capital), {shown}, {index}, and {choice}, the shapes that it may have."""
+    out = []
+    for index, (tensor, name) in enumerate(zip(api.inputs, names, strict=True)):
+        own = {"Name": name[:1].upper() + name[1:], "shown": shown(tensor.name), "choice": tensor.choice}
+        out += [form.format(name=name, index=index, **own)] if tensor.choice else []
+    return "\n\n".join(out)
 
 
 def joined(text: str, by: str = ", ") -> str:
@@ -152,22 +162,18 @@ def sets(api: Api, form: str) -> str:
     return "\n".join(form.format(number=number, shown=shown(api.sets[number])) for number in numbers)
 
 
-def sizes(api: Api, tensors: Iterable[Tensor], row: str = "[{}]") -> str:
-    """The elements of tensors in each set of shapes: a `row` of numbers for each, "[64, 3], [128, 3]"."""
-    columns = [t.sizes for t in tensors]
-    return ", ".join(row.format(", ".join(str(c[k]) for c in columns)) for k in range(len(api.sets)))
-
-
 def class_count(api: Api, several: str) -> str:
-    """How many classes there are: a number, or `several` with {index} where there are several sets of shapes."""
+    """How many classes there are: a number, or `several` with {index} and {each}, the bytes of an element, where there
+    are several sets of shapes."""
     if not api.outputs:
         return "0"
-    return several.format(index=api.scores) if api.sets else str(api.outputs[api.scores].size)
+    scores = api.outputs[api.scores]
+    return several.format(index=api.scores, each=element_bytes(scores)) if api.sets else str(scores.size)
 
 
 def common(api: Api, several: str = "") -> dict[str, str]:
-    """The placeholders of every language: the model's name in each style, provenance, flags, the scores' place, the
-    sizes in each set of shapes, and limits. `several` gives the size of output {index} where there are several sets."""
+    """The placeholders of every language: the model's name in each style, provenance, flags, the scores' place, and
+    limits. `several` gives the size of output {index}, of {each} bytes an element, where there are several sets."""
     return {
         "name": api.name,
         "Name": pascal(api.name),
@@ -181,8 +187,6 @@ def common(api: Api, several: str = "") -> dict[str, str]:
         "scores": str(api.scores),
         "threshold": repr(api.threshold),
         "most": str(api.most),
-        "input_sizes": sizes(api, api.inputs),
-        "output_sizes": sizes(api, api.outputs),
         "shape_count": str(len(api.sets)),
         "threads": str(api.threads),
         "classes": str(api.outputs[api.scores].size) if api.outputs else "0",

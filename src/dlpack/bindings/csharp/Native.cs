@@ -40,6 +40,18 @@ namespace @Name@
             return Encoding.UTF8.GetString(bytes);
         }
 //@ end
+//@ if shapes
+
+        [StructLayout(LayoutKind.Sequential)]
+        struct RawTensor
+        {
+            public IntPtr Name, Dtype, Shape;
+            public int Rank;
+            public UIntPtr Bytes;
+            public float Scale;
+            public int ZeroPoint;
+        }
+//@ end
 //@ if classes
 
         [StructLayout(LayoutKind.Sequential)]

@@ -21,7 +21,7 @@ namespace @Name@
         @fields@
 //@ if shapes
 
-        internal Outputs(int shape)
+        internal Outputs(Predictor of)
         {
             @make_fields@
         }
@@ -62,10 +62,6 @@ namespace @Name@
     {
         readonly Handle handle;
         readonly object turn = new object();
-//@ if shapes
-        internal static readonly int[][] InputSizes = { @input_sizes@ }; // elements in each set of shapes
-        internal static readonly int[][] OutputSizes = { @output_sizes@ };
-//@ end
 
 //@ if side
         /// <summary>Maps the weights, the file @weights@ of the bundle.</summary>
@@ -96,6 +92,20 @@ namespace @Name@
                 lock (turn) Check(@name@_set_shape(handle, value));
             }
         }
+
+        @reshapes@
+
+        void Reshape(int input, long[] extents, string what)
+        {
+            if (extents == null) throw new ArgumentNullException(nameof(extents));
+            lock (turn)
+                if (@name@_reshape(handle, input, extents, extents.Length) != 0)
+                    throw new ArgumentException($"{what}, not {string.Join("x", extents)}");
+        }
+
+        int InputBytes(int index) => (int)Marshal.PtrToStructure<RawTensor>(@name@_input_of(handle, index)).Bytes;
+
+        internal int OutputBytes(int index) => (int)Marshal.PtrToStructure<RawTensor>(@name@_output_of(handle, index)).Bytes;
 
 //@ end
 //@ if threads

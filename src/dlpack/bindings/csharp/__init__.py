@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal, sets, sizes, wrapped
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal, reshapes, sets, wrapped
 
 _TYPES = {
     "bool": "bool", "float32": "float", "float64": "double", "float16": "ushort", "bfloat16": "ushort",
@@ -20,6 +20,7 @@ _C_TYPES = {
     "detection*": "[Out] RawDetection[]", "int32_t*": "out int", "double": "double", "const int32_t*": "int[]",
     "size_t*": "out UIntPtr", "char*": "[Out] byte[]", "float*": "[Out] float[]", "sampler*": "ref RawSampler",
     "const int64_t*": "long[]", "int64_t*": "IntPtr", "on_token": "OnToken", "on_text": "OnText",
+    "const tensor*": "IntPtr",
 }  # fmt: skip
 _TAKEN = frozenset(
     "abstract as base bool break byte case catch char checked class const continue decimal default delegate do double "
@@ -30,8 +31,12 @@ _TAKEN = frozenset(
     "outputs".split()
 )
 
-_SIZE, _FIELD = "{}[Shape][{{index}}]", "Predictor.OutputSizes[shape][{index}]"
-"""The size of an input or output where there are several sets of shapes; that of an output where outputs are made."""
+_INPUT, _OUTPUT = "InputBytes({index}) / {each}", "OutputBytes({index}) / {each}"
+"""The sizes of an input and an output where there are several sets of shapes."""
+
+_RESHAPE = """/// <summary>Gives {name} another shape, and all else what goes with it: {choice}.</summary>
+/// <exception cref="ArgumentException">It is none of these.</exception>
+public void Reshape{Name}(params long[] extents) => Reshape({index}, extents, "{shown} can be {choice}");"""
 
 
 def _declarations(api: Api) -> str:
@@ -57,11 +62,10 @@ def _write(bundle: Bundle, folder: Path) -> None:
     )
     made = "" if api.sets else " = new {type}[{size}]"
     values = {
-        **common(api, _SIZE.format("OutputSizes")),
-        "input_sizes": sizes(api, api.inputs, "new[] {{ {} }}"),
-        "output_sizes": sizes(api, api.outputs, "new[] {{ {} }}"),
+        **common(api, _OUTPUT),
+        "reshapes": reshapes(_RESHAPE, api, inputs),
         "shape_docs": sets(api, "/// <para>{number}: {shown}</para>"),
-        "shape": "Shape" if api.sets else "",
+        "shape": "this" if api.sets else "",
         "library": str(bundle.library),
         "declarations": _declarations(api),
         "input_docs": lines('/// <param name="{name}">{about}</param>', api.inputs, inputs),
@@ -71,12 +75,10 @@ def _write(bundle: Bundle, folder: Path) -> None:
             outputs,
             _TYPES,
         ),
-        "make_fields": lines("{name} = new {type}[{size}];", api.outputs, outputs, _TYPES, _FIELD),
+        "make_fields": lines("{name} = new {type}[{size}];", api.outputs, outputs, _TYPES, f"of.{_OUTPUT}"),
         "parameters": joined(lines("{type}[] {name}", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(inputs),
-        "set_inputs": lines(
-            'Set({index}, {name}, {size}, "{shown} ({kind})");', api.inputs, inputs, several=_SIZE.format("InputSizes")
-        ),
+        "set_inputs": lines('Set({index}, {name}, {size}, "{shown} ({kind})");', api.inputs, inputs, several=_INPUT),
         "get_outputs": lines("Get({index}, outputs.{name});", api.outputs, outputs),
     }
     texts = {"Predictor.cs": "Predictor.cs", "Native.cs": "Native.cs", f"{values['Name']}.csproj": "project.xml"}

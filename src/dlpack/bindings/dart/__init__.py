@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, sets, wrapped
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, reshapes, sets, wrapped
 
 _TYPES = {
     "bool": "Uint8List", "float32": "Float32List", "float64": "Float64List", "float16": "Uint16List",
@@ -22,6 +22,7 @@ _C_TYPES = {
     "const int32_t*": ("Pointer<Int32>",) * 2, "size_t*": ("Pointer<Size>",) * 2, "char*": ("Pointer<Utf8>",) * 2,
     "float*": ("Pointer<Float>",) * 2, "sampler*": ("Pointer<_Sampler>",) * 2,
     "const int64_t*": ("Pointer<Int64>",) * 2, "int64_t*": ("Pointer<Int64>",) * 2,
+    "const tensor*": ("Pointer<_RawTensor>",) * 2,
     "on_token": ("Pointer<Void>",) * 2, "on_text": ("Pointer<Void>",) * 2,
     **dict.fromkeys(("void*", "const void*", "predictor*", "const predictor*"), ("Pointer<Void>",) * 2),
 }  # fmt: skip
@@ -33,8 +34,13 @@ _TAKEN = frozenset(
     "yield".split()
 )
 
-_SIZE = "{}[_shape(_handle)][{{index}}]"
-"""The size of an input or output where there are several sets of shapes."""
+_SIZE = "_{}Of({}).ref.bytes ~/ {{each}}"
+_INPUT, _OUTPUT = _SIZE.format("input", "_handle, {index}"), _SIZE.format("output", "_handle, {index}")
+"""The sizes of an input and an output where there are several sets of shapes."""
+
+_RESHAPE = """/// Gives `{name}` another shape, and all else what goes with it: {choice}. Any other throws
+/// [ArgumentError].
+void reshape{Name}(List<int> extents) => _chooseExtents({index}, extents, '{shown} can be {choice}');"""
 
 
 def _lookups(api: Api) -> str:
@@ -57,13 +63,14 @@ def _write(bundle: Bundle, folder: Path) -> None:
     outputs = identifiers((t.name for t in api.outputs), camel, _TAKEN)
     field = "final {type} {name}" if api.sets else "final {name} = {type}({size})"
     values = {
-        **common(api, _SIZE.format("_outputSizes")),
+        **common(api, _OUTPUT),
+        "reshapes": reshapes(_RESHAPE, api, inputs),
         "shape_docs": sets(api, "/// - {number}: {shown}"),
         "make_fields": joined(
-            lines("{name} = {type}({size})", api.outputs, outputs, _TYPES, "_outputSizes[shape][{index}]"),
+            lines("{name} = {type}({size})", api.outputs, outputs, _TYPES, _OUTPUT.replace("_handle", "handle")),
             ",\n        ",
         ),
-        "new": "._(_shape(_handle))" if api.sets else "()",
+        "new": "._(_handle)" if api.sets else "()",
         "library": str(bundle.library),
         "lookups": _lookups(api),
         "input_docs": lines("/// - [{name}]: {about}", api.inputs, inputs),
@@ -74,7 +81,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
             "_set({index}, {name}, {size}, '{shown} ({kind})');",
             api.inputs,
             inputs,
-            several=_SIZE.format("_inputSizes"),
+            several=_INPUT,
         ),
         "get_outputs": lines("_get({index}, outputs.{name});", api.outputs, outputs),
     }

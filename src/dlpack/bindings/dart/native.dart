@@ -7,6 +7,22 @@ final _library = DynamicLibrary.open(libraryPath);
 void _check(int status) {
   if (status != 0) throw StateError(_errorText(status).toDartString());
 }
+//@ if shapes
+
+final class _RawTensor extends Struct {
+  external Pointer<Utf8> name;
+  external Pointer<Utf8> dtype;
+  external Pointer<Int64> shape;
+  @Int32()
+  external int rank;
+  @Size()
+  external int bytes;
+  @Float()
+  external double scale;
+  @Int32()
+  external int zeroPoint;
+}
+//@ end
 //@ if classes
 
 final class _RawClass extends Struct {

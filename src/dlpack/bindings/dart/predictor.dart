@@ -20,7 +20,7 @@ String libraryPath = '@library@';
 /// What a run gives, row-major.
 final class Outputs {
 //@ if shapes
-  Outputs._(int shape)
+  Outputs._(Pointer<Void> handle)
       : @make_fields@;
 
 //@ end
@@ -36,12 +36,6 @@ typedef Classification = ({int index, String label, double probability});
 /// A box in a picture: its class and its name (the place in digits where it has none), its score, its upper left corner
 /// and size in pixels.
 typedef Detection = ({int index, String label, double score, double x, double y, double width, double height});
-
-//@ end
-//@ if shapes
-// Elements of the inputs in each set of shapes, and of the outputs.
-const _inputSizes = [@input_sizes@];
-const _outputSizes = [@output_sizes@];
 
 //@ end
 /// A compiled model. [close] gives its memory back, else the garbage collector does.
@@ -87,6 +81,18 @@ final class Predictor implements Finalizable {
       throw ArgumentError('set of shapes $number: there are @shape_count@, from 0 on');
     }
     _check(_setShape(_handle, number));
+  }
+
+  @reshapes@
+
+  void _chooseExtents(int input, List<int> extents, String what) {
+    _open();
+    using((arena) {
+      final shape = arena<Int64>(extents.length + 1)..asTypedList(extents.length).setAll(0, extents);
+      if (_reshape(_handle, input, shape, extents.length) != 0) {
+        throw ArgumentError('$what, not ${extents.join('x')}');
+      }
+    });
   }
 
 //@ end

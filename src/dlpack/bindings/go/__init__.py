@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal, sets
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal, reshapes, sets
 
 _TYPES = {
     "bool": "bool", "float32": "float32", "float64": "float64", "float16": "uint16", "bfloat16": "uint16",
@@ -19,21 +19,30 @@ _TAKEN = frozenset(_TYPES.values()) | frozenset(
 )
 
 
+_RESHAPE = """// Reshape{Name} gives {name} another shape, and all else what goes with it: {choice}. Any other is
+// an error.
+func (p *Predictor) Reshape{Name}(extents ...int64) error {{
+	return p.reshape({index}, extents, "{shown} can be {choice}")
+}}"""
+
+
 def _write(bundle: Bundle, folder: Path) -> None:
     api = bundle.api
     inputs = identifiers((t.name for t in api.inputs), camel, _TAKEN)
     outputs = identifiers((t.name for t in api.outputs), pascal, ())
-    count = f"[]int{{{{{', '.join(map(str, api.outputs[api.scores].sizes))}}}}}[p.Shape()]" if api.outputs else ""
+    count = f"int(C.{api.name}_output_of(p.handle, {{index}}).bytes) / {{each}}"
+    size = "" if api.sets else ", {size}"
     values = {
         **common(api, count),
+        "reshapes": reshapes(_RESHAPE, api, inputs),
         "shape_docs": sets(api, "//   - {number}: {shown}"),
         "cgo_flags": api.flags.replace(" -fno-unroll-loops", ""),  # which cgo does not let pass
         "input_docs": lines("//   - {name}: {about}", api.inputs, inputs),
         "fields": lines("// {name} is {about}.\n{name} []{type}", api.outputs, outputs, _TYPES),
         "parameters": joined(lines("{name} []{type}", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(inputs),
-        "set_inputs": lines('set(p, {index}, {name}, "{shown} ({kind})", {sizes}),', api.inputs, inputs),
-        "get_outputs": lines("get(p, {index}, &out.{name}, {sizes}),", api.outputs, outputs),
+        "set_inputs": lines('set(p, {index}, {name}, "{shown} ({kind})"' + size + "),", api.inputs, inputs),
+        "get_outputs": lines("get(p, {index}, &out.{name}" + size + "),", api.outputs, outputs),
     }
     conditions = api.conditions
     if conditions & {"shapes", "threads", "pictures"}:

@@ -22,35 +22,44 @@ func label(name *C.char, index C.int32_t) string {
 }
 
 //@ end
-// set is the step that gives an input its elements, and get that which takes an output's: as many as sizes says, which
-// has a number for each set of shapes.
-func set[T any](p *Predictor, index int, data []T, what string, sizes ...int) func() error {
-	return func() error {
+// set is the step that gives an input its elements, and get that which takes an output's.
 //@ if shapes
-		size := sizes[p.Shape()]
+func set[T any](p *Predictor, index C.int32_t, data []T, what string) func() error {
+	return func() error {
+		size := elements[T](C.@name@_input_of(p.handle, index))
 //@ else
-		size := sizes[0]
+func set[T any](p *Predictor, index C.int32_t, data []T, what string, size int) func() error {
+	return func() error {
 //@ end
 		if len(data) != size {
 			return fmt.Errorf("%s has %d elements; %d are needed", what, len(data), size)
 		}
 		address, bytes := memory(data)
-		return check(C.@name@_set_input(p.handle, C.int32_t(index), address, bytes))
+		return check(C.@name@_set_input(p.handle, index, address, bytes))
 	}
 }
 
-func get[T any](p *Predictor, index int, to *[]T, sizes ...int) func() error {
-	return func() error {
 //@ if shapes
-		*to = make([]T, sizes[p.Shape()])
+func get[T any](p *Predictor, index C.int32_t, to *[]T) func() error {
+	return func() error {
+		*to = make([]T, elements[T](C.@name@_output_of(p.handle, index)))
 //@ else
-		*to = make([]T, sizes[0])
+func get[T any](p *Predictor, index C.int32_t, to *[]T, size int) func() error {
+	return func() error {
+		*to = make([]T, size)
 //@ end
 		address, bytes := memory(*to)
-		return check(C.@name@_get_output(p.handle, C.int32_t(index), address, bytes))
+		return check(C.@name@_get_output(p.handle, index, address, bytes))
 	}
 }
 
+//@ if shapes
+func elements[T any](tensor *C.@name@_tensor) int {
+	var element T
+	return int(uintptr(tensor.bytes) / unsafe.Sizeof(element))
+}
+
+//@ end
 // memory is where elements are, and how many bytes; C wants an address of none, too.
 func memory[T any](data []T) (unsafe.Pointer, C.size_t) {
 	if len(data) == 0 {

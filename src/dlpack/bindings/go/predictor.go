@@ -100,6 +100,18 @@ func (p *Predictor) SetShape(number int) error {
 	})
 }
 
+@reshapes@
+
+func (p *Predictor) reshape(input C.int32_t, extents []int64, what string) error {
+	return p.do(func() error {
+		shape, _ := memory(extents)
+		if C.@name@_reshape(p.handle, input, (*C.int64_t)(shape), C.int32_t(len(extents))) != 0 {
+			return fmt.Errorf("%s, not %v", what, extents)
+		}
+		return nil
+	})
+}
+
 //@ end
 //@ if threads
 // SetThreads computes on this many threads from now on, at most @threads@; at first on as many as there are processors.

@@ -12,7 +12,7 @@ import java.nio.charset.StandardCharsets;
 //@ if lists
 import java.util.ArrayList;
 //@ end
-//@ if texts
+//@ if arrays
 import java.util.Arrays;
 //@ end
 //@ if lists
@@ -34,10 +34,6 @@ public final class Predictor implements Closeable {
 
   /** How many sets of shapes inputs and outputs may have; see {@link #setShape}. */
   public static final int SHAPES = @shape_count@;
-
-  private static final int[][] INPUTS = {@input_sizes@}; // elements in each set
-  private static final int[][] OUTPUTS = {@output_sizes@};
-  private int shape;
 //@ end
 //@ if threads
 
@@ -54,7 +50,7 @@ public final class Predictor implements Closeable {
     @fields@
 //@ if shapes
 
-    Outputs(int shape) {
+    Outputs(long handle) {
       @make_fields@
     }
 //@ end
@@ -155,7 +151,8 @@ public final class Predictor implements Closeable {
 //@ if shapes
   /** The number of the set of shapes that inputs and outputs have, at first 0. */
   public synchronized int getShape() {
-    return shape;
+    opened();
+    return currentShape(handle);
   }
 
   /**
@@ -173,7 +170,15 @@ public final class Predictor implements Closeable {
       throw new IllegalArgumentException("set of shapes " + number + ": there are " + SHAPES + ", from 0 on");
     }
     check(chooseShape(handle, number));
-    shape = number;
+  }
+
+  @reshapes@
+
+  private synchronized void reshape(int input, long[] extents, String what) {
+    opened();
+    if (chooseExtents(handle, input, extents) != 0) {
+      throw new IllegalArgumentException(what + ", not " + Arrays.toString(extents));
+    }
   }
 
 //@ end
@@ -381,7 +386,15 @@ public final class Predictor implements Closeable {
   private static native byte[] errorText(int status);
 
 //@ if shapes
+  private static native int currentShape(long handle);
+
   private static native int chooseShape(long handle, int number);
+
+  private static native int chooseExtents(long handle, int input, long[] extents);
+
+  private static native int inputBytes(long handle, int index);
+
+  private static native int outputBytes(long handle, int index);
 
 //@ end
 //@ if threads

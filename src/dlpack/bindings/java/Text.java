@@ -147,9 +147,6 @@ public synchronized float[] embed(String text, boolean cut) {
   byte[] utf8 = text.getBytes(StandardCharsets.UTF_8);
   float[] embedding = new float[@embedding@];
   int status = toEmbedding(handle, utf8, cut, embedding);
-//@ if shapes
-  shape = currentShape(handle);
-//@ end
   if (status == TOO_LONG && utf8.length <= @text_bytes@) {
     throw new IllegalArgumentException("@too_many_tokens@");
   }
@@ -203,9 +200,6 @@ private void generate(Generation how, Taken taken, long[] tokens, byte[] text) {
     status = write(own, tokens, text, how.maxTokens, how.temperature, how.topK, how.topP, how.seed, how.stop, taken);
   } finally {
     handle = own;
-//@ if shapes
-    shape = currentShape(handle);
-//@ end
   }
   if (status == FULL) throw new FullException(taken);
   checkText(status);
@@ -229,10 +223,6 @@ private static final int BAD_ARGUMENT = 1;
 private static final int FULL = 10;
 //@ end
 private static final int TOO_LONG = 9;
-//@ if shapes
-
-private static native int currentShape(long handle);
-//@ end
 //@ if tokenizer
 
 private static native int toIds(long handle, byte[] text, boolean special, int[] ids, int[] count);

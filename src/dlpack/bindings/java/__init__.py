@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, fill, part
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, sets, sizes
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, reshapes, sets
 
 _TYPES = {
     "bool": "boolean", "float32": "float", "float64": "double", "float16": "short", "bfloat16": "short",
@@ -23,8 +23,17 @@ TAKEN = frozenset(
 )
 
 
-_INPUT, _OUTPUT = "INPUTS[shape][{index}]", "OUTPUTS[shape][{index}]"
+_INPUT, _OUTPUT = "inputBytes(handle, {index}) / {each}", "outputBytes(handle, {index}) / {each}"
 """The sizes of an input and an output where there are several sets of shapes."""
+
+_RESHAPE = """/**
+ * Gives {name} another shape, and all else what goes with it: {choice}.
+ *
+ * @throws IllegalArgumentException for any other
+ */
+public void reshape{Name}(long... extents) {{
+  reshape({index}, extents, "{shown} can be {choice}");
+}}"""
 
 
 def package_name(name: str) -> str:
@@ -39,8 +48,7 @@ def library_name(bundle: Bundle) -> str:
 
 def names(api: Api) -> tuple[list[str], list[str]]:
     """The identifiers of inputs and of outputs, in Java and in Kotlin."""
-    taken = TAKEN | ({"shape"} if api.sets else set())
-    inputs, outputs = (identifiers((t.name for t in side), camel, taken) for side in (api.inputs, api.outputs))
+    inputs, outputs = (identifiers((t.name for t in side), camel, TAKEN) for side in (api.inputs, api.outputs))
     return inputs, outputs
 
 
@@ -64,14 +72,13 @@ def placeholders(api: Api) -> dict[str, str]:
             inputs,
             several=_INPUT,
         ),
-        "set_inputs": lines("check(setInput(handle, {index}, {name}, {bytes}));", api.inputs, inputs, several=_INPUT),
+        "set_inputs": lines("check(setInput(handle, {index}, {name}, {each} * {name}.length));", api.inputs, inputs),
         "get_outputs": lines(
-            "check(getOutput(handle, {index}, outputs.{name}, {bytes}));", api.outputs, outputs, several=_OUTPUT
+            "check(getOutput(handle, {index}, outputs.{name}, {each} * outputs.{name}.length));", api.outputs, outputs
         ),
-        "shape": "shape" if api.sets else "",
+        "shape": "handle" if api.sets else "",
         "shape_docs": sets(api, "* <li>{number}: {shown}"),
-        "input_sizes": sizes(api, api.inputs, "{{{}}}"),
-        "output_sizes": sizes(api, api.outputs, "{{{}}}"),
+        "reshapes": reshapes(_RESHAPE, api, inputs),
     }
     texts = {"text_functions": "Text.java", "text_calls": "text.cc", "text_methods": "text_methods.cc"}
     return values | {name: part(__name__, template, api, values) for name, template in texts.items()}

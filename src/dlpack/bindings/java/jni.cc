@@ -92,8 +92,24 @@ METHOD(void, destroy)(Environment, Object, int64_t handle) { @name@_destroy(pred
 METHOD(Object, errorText)(Environment e, Object, int32_t status) { return bytes(e, @name@_error_text(status)); }
 
 //@ if shapes
+METHOD(int32_t, currentShape)(Environment, Object, int64_t handle) { return @name@_shape(predictor(handle)); }
+
 METHOD(int32_t, chooseShape)(Environment, Object, int64_t handle, int32_t number) {
   return @name@_set_shape(predictor(handle), number);
+}
+
+METHOD(int32_t, chooseExtents)(Environment e, Object, int64_t handle, int32_t input, Object extents) {
+  const int32_t rank = call<int32_t>(e, 171, extents);
+  const Elements elements(e, extents);
+  return @name@_reshape(predictor(handle), input, static_cast<const int64_t*>(elements.data), rank);
+}
+
+METHOD(int32_t, inputBytes)(Environment, Object, int64_t handle, int32_t index) {
+  return static_cast<int32_t>(@name@_input_of(predictor(handle), index)->bytes);
+}
+
+METHOD(int32_t, outputBytes)(Environment, Object, int64_t handle, int32_t index) {
+  return static_cast<int32_t>(@name@_output_of(predictor(handle), index)->bytes);
 }
 
 //@ end

@@ -1,7 +1,3 @@
-//@ if shapes
-METHOD(int32_t, currentShape)(Environment, Object, int64_t handle) { return @name@_shape(predictor(handle)); }
-
-//@ end
 //@ if tokenizer
 METHOD(int32_t, toIds)(Environment e, Object, int64_t handle, Object text, uint8_t special, Object ids, Object count) {
   const Array<char> given(e, text, kBytes, false);

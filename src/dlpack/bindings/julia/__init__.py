@@ -20,23 +20,22 @@ def _write(bundle: Bundle, folder: Path) -> None:
     def table(side: str) -> str:
         tensors = getattr(api, side)
         types = lines("{type}", tensors, [t.name for t in tensors], _TYPES).splitlines()
-        shapes = [str(tuple(t.shapes) or t.shape) for t in tensors]
+        shapes = [f'"{t.choice or t.shape}", {t.width}' if api.sets else str(t.shape) for t in tensors]
         return "\n".join(
             f"{literal(t.name)} => ({kind}, {shape})," for t, kind, shape in zip(tensors, types, shapes, strict=True)
         )
 
     offered = (
         ("classify", api.classes), ("detect", api.boxes), ("set_shape", api.sets), ("set_threads", api.threads > 1),
-        ("shape", api.sets), ("tokenize", api.texts.bytes), ("detokenize", api.texts.bytes),
+        ("set_shape_of", api.sets), ("shape", api.sets), ("tokenize", api.texts.bytes), ("detokenize", api.texts.bytes),
         ("embed", api.texts.embedding), ("generate", api.texts.context), ("FullError", api.texts.context),
         ("write_text", api.texts.bytes and api.texts.context),
     )  # fmt: skip
     names = [t.name for t in (*api.inputs, *api.outputs)]
     values = {
         **common(api),
-        "class_count": class_count(api, f"prod(OUTPUTS[{api.scores + 1}].second[2][shape(handle) + 1])"),
+        "class_count": class_count(api, "prod(output_shape(handle, {index}))"),
         "exports": ", ".join(["Predictor", *(name for name, there in offered if there)]),
-        "set": "[set]" if api.sets else "",
         "shape_docs": sets(api, "- {number}: {shown}"),
         "library": str(bundle.library),
         "uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"dlpack:{api.name}:{api.about}")),

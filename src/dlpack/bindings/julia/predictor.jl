@@ -71,9 +71,11 @@ function Base.run(p::Predictor, inputs::Pair...)
     unknown = setdiff(keys(given), first.(INPUTS))
     isempty(unknown) || throw(ArgumentError("unknown input $(first(unknown))"))
 #@ if shapes
-    set = shape(p) + 1
+    dims = [(input_shape(handle, i - 1)..., more...) for (i, (_, (_, _, more))) in enumerate(INPUTS)]
+    data = [row_major(name, get(given, name, nothing), type, d) for ((name, (type, _)), d) in zip(INPUTS, dims)]
+#@ else
+    data = [row_major(name, get(given, name, nothing), type, dims) for (name, (type, dims)) in INPUTS]
 #@ end
-    data = [row_major(name, get(given, name, nothing), type, dims@set@) for (name, (type, dims)) in INPUTS]
     GC.@preserve p begin
         for (index, x) in enumerate(data)
             check(ccall(
@@ -81,7 +83,12 @@ function Base.run(p::Predictor, inputs::Pair...)
                 handle, index - 1, x, sizeof(x)))
         end
         compute(handle)
-        return Dict(name => output(handle, i, type, dims@set@) for (i, (name, (type, dims))) in enumerate(OUTPUTS))
+#@ if shapes
+        dims = [(output_shape(handle, i - 1)..., more...) for (i, (_, (_, _, more))) in enumerate(OUTPUTS)]
+        return Dict(name => output(handle, i, type, dims[i]) for (i, (name, (type, _))) in enumerate(OUTPUTS))
+#@ else
+        return Dict(name => output(handle, i, type, dims) for (i, (name, (type, dims))) in enumerate(OUTPUTS))
+#@ end
     end
 end
 #@ if shapes
@@ -105,6 +112,42 @@ function set_shape(p::Predictor, number::Integer)
     handle = opened(p)
     0 <= number < @shape_count@ || throw(ArgumentError("set of shapes $number: there are @shape_count@, from 0 on"))
     GC.@preserve p check(ccall((:@name@_set_shape, LIBRARY), Int32, (Ptr{Cvoid}, Int32), handle, number))
+end
+
+"""
+    set_shape_of(predictor, name, extents)
+
+Gives an input another shape, as in `set_shape_of(p, "image", (1, 3, 64, 64))`, and all else what goes with it; throws
+`ArgumentError` for one that it cannot have.
+"""
+function set_shape_of(p::Predictor, name::AbstractString, extents)
+    handle, index = opened(p), findfirst(==(name), first.(INPUTS))
+    index === nothing && throw(ArgumentError("unknown input $name"))
+    status = GC.@preserve p ccall(
+        (:@name@_reshape, LIBRARY), Int32, (Ptr{Cvoid}, Int32, Ptr{Int64}, Int32),
+        handle, index - 1, collect(Int64, extents), length(extents))
+    status == 0 || throw(ArgumentError("input $name can be $(INPUTS[index].second[2]), not $(join(extents, "x"))"))
+    return nothing
+end
+
+struct RawTensor
+    name::Ptr{UInt8}
+    dtype::Ptr{UInt8}
+    shape::Ptr{Int64}
+    rank::Int32
+    bytes::Csize_t
+    scale::Float32
+    zero_point::Int32
+end
+
+function input_shape(handle, index)
+    t = unsafe_load(ccall((:@name@_input_of, LIBRARY), Ptr{RawTensor}, (Ptr{Cvoid}, Int32), handle, index))
+    return Tuple(unsafe_load(t.shape, k) for k in 1:t.rank)
+end
+
+function output_shape(handle, index)
+    t = unsafe_load(ccall((:@name@_output_of, LIBRARY), Ptr{RawTensor}, (Ptr{Cvoid}, Int32), handle, index))
+    return Tuple(unsafe_load(t.shape, k) for k in 1:t.rank)
 end
 #@ end
 #@ if threads

@@ -67,6 +67,8 @@ class Predictor : Closeable {
     var shape: Int
         get() = compiled.shape
         set(number) { compiled.shape = number }
+
+    @reshapes@
 //@ end
 //@ if threads
 

@@ -6,13 +6,17 @@ from pathlib import Path
 
 from dlpack.bindings import java
 from dlpack.bindings.base import Binding, Bundle, fill, part
-from dlpack.bindings.text import common, joined, lines, sets
+from dlpack.bindings.text import common, joined, lines, reshapes, sets
 
 _TYPES = {
     "bool": "BooleanArray", "float32": "FloatArray", "float64": "DoubleArray", "float16": "ShortArray",
     "bfloat16": "ShortArray", "int8": "ByteArray", "uint8": "ByteArray", "int16": "ShortArray",
     "uint16": "ShortArray", "int32": "IntArray", "uint32": "IntArray", "int64": "LongArray", "uint64": "LongArray",
 }  # fmt: skip
+
+
+_RESHAPE = """/** Gives {name} another shape, and all else what goes with it: {choice}. */
+fun reshape{Name}(vararg extents: Long) = compiled.reshape{Name}(*extents)"""
 
 
 def _write(bundle: Bundle, folder: Path) -> None:
@@ -28,6 +32,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "fields": lines("/** {about} */\nval {name}: {type},", api.outputs, outputs, _TYPES).removesuffix(","),
         "parameters": joined(lines("{name}: {type}", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(inputs),
+        "reshapes": reshapes(_RESHAPE, api, inputs),
         "shape_docs": sets(api, "* - {number}: {shown}"),
         "results": joined(lines("it.{name}", api.outputs, outputs)),
     }

@@ -18,7 +18,7 @@ def _declarations(api: Api) -> str:
     """The C declarations, as NAME.h has them."""
 
     def c_type(kind: str) -> str:
-        for own in ("predictor", "class", "detection", "sampler", "on_token", "on_text"):
+        for own in ("predictor", "tensor", "class", "detection", "sampler", "on_token", "on_text"):
             kind = kind.replace(own, f"{api.name}_{own}")
         return kind.replace("status", "int32_t")
 
@@ -33,11 +33,12 @@ def _write(bundle: Bundle, folder: Path) -> None:
     api = bundle.api
     names = [t.name for t in (*api.inputs, *api.outputs)]
     inputs, outputs = names[: len(api.inputs)], names[len(api.inputs) :]
-    size = "sizes = {{ {sizes} }}" if api.sets else "size = {size}"
+    size = 'shapes = "{choice}"' if api.sets else "size = {size}"
     table = f'{{{{ name = {{literal}}, type = "{{type}}", {size}, kind = "{{kind}}" }}}},'
     values = {
-        **common(api, "OUTPUTS[{index} + 1].sizes[C.@name@_shape(handle) + 1]".replace("@name@", api.name)),
-        "size": "sizes[set]" if api.sets else "size",
+        **common(api, f"size(C.{api.name}_output_of(handle, {{index}}), OUTPUTS[{{index}} + 1])"),
+        "input_size": f"size(C.{api.name}_input_of(handle, i - 1), input)" if api.sets else "input.size",
+        "output_size": f"size(C.{api.name}_output_of(handle, i - 1), output)" if api.sets else "output.size",
         "shape_docs": sets(api, "-- - {number}: {shown}"),
         "library": str(bundle.library),
         "declarations": _declarations(api),

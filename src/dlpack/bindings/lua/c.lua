@@ -3,6 +3,11 @@ local ffi = require("ffi")
 
 ffi.cdef([[
 typedef struct @name@_predictor @name@_predictor;
+//@ if shapes
+typedef struct @name@_tensor {
+  const char* name; const char* dtype; const int64_t* shape; int32_t rank; size_t bytes; float scale; int32_t zero_point;
+} @name@_tensor;
+//@ end
 //@ if classes
 typedef struct @name@_class { int32_t index; float probability; const char* label; } @name@_class;
 //@ end

@@ -74,6 +74,22 @@ function Predictor:set_shape(number)
   end
   check(C.@name@_set_shape(handle, number))
 end
+
+--- Gives an input another shape, as in reshape("image", { 1, 3, 64, 64 }), and all else what goes with it.
+function Predictor:reshape(name, extents)
+  local handle, whole = open(self), true
+  for _, extent in ipairs(extents) do whole = whole and extent % 1 == 0 end
+  for i, input in ipairs(INPUTS) do
+    if input.name == name then
+      local shape = ffi.new("int64_t[?]", #extents, extents)
+      if whole and C.@name@_reshape(handle, i - 1, shape, #extents) == 0 then return end
+      error(("input %s can be %s, not %s"):format(name, input.shapes, table.concat(extents, "x")), 2)
+    end
+  end
+  error("unknown input " .. tostring(name), 2)
+end
+
+local function size(now, tensor) return tonumber(now.bytes) / ffi.sizeof(tensor.type) end
 --@ end
 --@ if threads
 
@@ -90,19 +106,16 @@ end
 --- Computes all outputs: tables of numbers by name. An error for an input that is missing, unknown or ill-formed.
 function Predictor:run(inputs)
   local handle, data, outputs = open(self), {}, {}
---@ if shapes
-  local set = C.@name@_shape(handle) + 1
---@ end
   for name in pairs(inputs) do
     if not KNOWN[name] then error("unknown input " .. tostring(name), 2) end
   end
-  for i, input in ipairs(INPUTS) do data[i] = elements(input, inputs[input.name], input.@size@) end
+  for i, input in ipairs(INPUTS) do data[i] = elements(input, inputs[input.name], @input_size@) end
   for i, x in ipairs(data) do check(C.@name@_set_input(handle, i - 1, x, ffi.sizeof(x))) end
   check(C.@name@_run(handle))
   for i, output in ipairs(OUTPUTS) do
-    local array, values = ffi.new(output.type .. "[?]", output.@size@), {}
+    local array, values = ffi.new(output.type .. "[?]", @output_size@), {}
     check(C.@name@_get_output(handle, i - 1, array, ffi.sizeof(array)))
-    for k = 0, output.@size@ - 1 do values[k + 1] = array[k] end
+    for k = 0, @output_size@ - 1 do values[k + 1] = array[k] end
     outputs[output.name] = values
   end
   return outputs

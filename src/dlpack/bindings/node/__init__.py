@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from dlpack.bindings.base import Binding, Bundle, copy, fill, part
-from dlpack.bindings.text import camel, common, lines, literal, sets
+from dlpack.bindings.text import camel, class_count, common, lines, sets
 from dlpack.errors import UsageError
 
 _TYPES = {
@@ -37,13 +37,13 @@ def _write(bundle: Bundle, folder: Path) -> None:
         )
     names = [t.name for t in (*api.inputs, *api.outputs)]
     inputs, outputs = names[: len(api.inputs)], names[len(api.inputs) :]
-    size = "sizes: [{sizes}]" if api.sets else "size: {size}"
-    table = f"{{literal}}: {{{{ index: {{index}}, type: {{type}}, {size}, kind: '{{kind}}' }}}},"
+    size = "bytes: addon.{}Bytes, shapes: '{{choice}}'" if api.sets else "size: {{size}}"
+    table = "{{literal}}: {{{{ index: {{index}}, type: {{type}}, " + size + ", kind: '{{kind}}' }}}},"
     values = {
         **common(api),
         "shape_docs": sets(api, "* - {number}: {shown}"),
-        "inputs": lines(table, api.inputs, inputs, _TYPES),
-        "outputs": lines(table, api.outputs, outputs, _TYPES),
+        "inputs": lines(table.format("input"), api.inputs, inputs, _TYPES),
+        "outputs": lines(table.format("output"), api.outputs, outputs, _TYPES),
         "input_types": lines("/** {about} */\n{literal}: {type};", api.inputs, inputs, _TYPES),
         "output_types": lines("/** {about} */\n{literal}: {type};", api.outputs, outputs, _TYPES),
     }
@@ -56,10 +56,11 @@ def _write(bundle: Bundle, folder: Path) -> None:
     values |= {name: part(__name__, template, api, values) for name, template in parts.items()}
     called = [f.name.removesuffix("_from_file") for f in api.functions if f.name != "error_text"]
     called += ["error_text"] if "texts" in api.conditions else []
+    called = [{"input_of": "input_bytes", "output_of": "output_bytes"}.get(name, name) for name in called]
     values["functions"] = "\n".join(f'{{"{camel(name)}", {name}}},' for name in called)
     texts = {"index.js": "index.js", "index.d.ts": "index.d.ts", f"{api.name}_node.cc": "addon.cc"}
     if api.sets:
-        values["class_count"] = f"OUTPUTS[{literal(outputs[api.scores])}].sizes[this.shape]"
+        values["class_count"] = class_count(api, "addon.outputBytes(this.#handle, {index}) / {each}")
     fill(__name__, folder, texts, api, values)
     about = {
         "name": api.name.replace("_", "-"),

@@ -13,6 +13,9 @@ const OUTPUTS = {
   @outputs@
 };
 
+const unknownInput = (name) =>
+  new TypeError(`unknown input ${name}; the model has ${Object.keys(INPUTS).join(', ')}`);
+
 @text_values@
 //@ if lists
 const named = (found) => ({ ...found, label: found.label ?? String(found.index) });
@@ -52,6 +55,15 @@ export class Predictor {
     addon.setShape(handle, number);
   }
 
+  /** Gives an input another shape, as in `reshape('image', [1, 3, 64, 64])`, and all else what goes with it. */
+  reshape(name, extents) {
+    const handle = this.#open();
+    if (!Object.hasOwn(INPUTS, name)) throw unknownInput(name);
+    if (addon.reshape(handle, INPUTS[name].index, BigInt64Array.from(extents, BigInt)) !== 0) {
+      throw new RangeError(`input ${name} can be ${INPUTS[name].shapes}, not ${extents.join('x')}`);
+    }
+  }
+
 //@ end
 //@ if threads
   /** Computes on this many threads from now on, at most @threads@; at first on as many as there are processors. */
@@ -68,15 +80,12 @@ export class Predictor {
   run(inputs) {
     const handle = this.#open();
 //@ if shapes
-    const set = addon.shape(handle);
-    const elements = ({ sizes }) => sizes[set];
+    const elements = ({ bytes, index, type }) => bytes(handle, index) / type.BYTES_PER_ELEMENT;
 //@ else
     const elements = ({ size }) => size;
 //@ end
     const unknown = Object.keys(inputs).find((name) => !Object.hasOwn(INPUTS, name));
-    if (unknown !== undefined) {
-      throw new TypeError(`unknown input ${unknown}; the model has ${Object.keys(INPUTS).join(', ')}`);
-    }
+    if (unknown !== undefined) throw unknownInput(unknown);
     for (const [name, input] of Object.entries(INPUTS)) {
       const data = inputs[name];
       const what = `input ${name} (${input.kind})`;

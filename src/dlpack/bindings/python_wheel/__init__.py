@@ -10,7 +10,7 @@ import sysconfig
 from importlib import resources
 from pathlib import Path
 
-from dlpack.bindings.api import Api
+from dlpack.bindings.api import INPUT_OF, OUTPUT_OF, RESHAPE, Api
 from dlpack.bindings.base import Binding, Bundle
 from dlpack.bindings.text import common, lines, render
 from dlpack.errors import UsageError
@@ -86,7 +86,11 @@ def _described(api: Api, library: str) -> str:
         ]
         for side, of in (("inputs", api.inputs), ("outputs", api.outputs))
     }
-    functions = {f.name: [f.returns, [kind for _, kind in f.parameters]] for f in api.functions}
+    functions = {
+        f.name: [f.returns, [kind for _, kind in f.parameters]]
+        for f in api.functions
+        if f not in (RESHAPE, INPUT_OF, OUTPUT_OF)  # predictor.py knows all shapes
+    }
     told = {
         **{name: getattr(api, name) for name in ("classes", "pictures", "scores", "boxes", "threshold", "most")},
         **({"embedding": api.texts.embedding, "text_bytes": api.texts.bytes} if "texts" in api.conditions else {}),
@@ -98,4 +102,4 @@ def _described(api: Api, library: str) -> str:
     return f"{text}\n"
 
 
-BINDING = Binding("python-wheel", "a wheel for the target's platform", _write, by_rule=True)
+BINDING = Binding("python-wheel", "a wheel for the target's platform", _write)

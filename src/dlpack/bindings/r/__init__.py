@@ -24,10 +24,13 @@ def _write(bundle: Bundle, folder: Path) -> None:
         raise UsageError("--binding r: R wants a package's name to have two letters; give the bundle one with --name")
     names = [t.name for t in (*api.inputs, *api.outputs)]
     inputs, outputs = names[: len(api.inputs)], names[len(api.inputs) :]
+    own = "INPUTS[[k]]"
     values = {
         **common(api),
-        "class_count": class_count(api, f"prod(OUTPUTS[[{api.scores + 1}]][[shape(predictor) + 1]])"),
-        "set": "[[set]]" if api.sets else "",
+        "class_count": class_count(api, "prod(.Call(c_output_of, predictor$handle, {index}L))"),
+        "input_shape": f"c(.Call(c_input_of, predictor$handle, k - 1L), {own})" if api.sets else own,
+        "output_shape": "c(.Call(c_output_of, predictor$handle, k - 1L), OUTPUTS[[k]])" if api.sets else "OUTPUTS[[k]]",
+        "shapes": ", ".join(f'"{t.choice or t.shape}"' for t in api.inputs),
         "shape_docs": sets(api, "#' - {number}: {shown}"),
         "package": package,
         "r_symbol": package.replace(".", "_"),
@@ -65,12 +68,11 @@ def _methods(api: Api) -> list[str]:
 
 
 def _shapes(tensors: tuple[Tensor, ...]) -> str:
-    """An entry per tensor of a list: its name and its dimensions, of several sets of shapes each set's."""
+    """An entry per tensor of a list: its name and its dimensions, of several sets of shapes those that C has not."""
     entries = []
     for t in tensors:
-        shapes = [f"c({', '.join(f'{d}L' for d in shape) or '1L'})" for shape in t.shapes or (t.shape,)]
-        told = f"list({', '.join(shapes)})" if t.shapes else shapes[0]
-        entries.append(f"{literal(t.name)} = {told}")
+        shape = t.width if t.shapes else t.shape or (1,)
+        entries.append(f"{literal(t.name)} = c({', '.join(f'{d}L' for d in shape)})")
     return ",\n".join(entries)
 
 

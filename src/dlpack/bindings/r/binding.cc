@@ -118,6 +118,25 @@ SEXP set_shape(SEXP box, SEXP number) {
   check(@name@_set_shape(open(box), Rf_asInteger(number)));
   return R_NilValue;
 }
+
+// Whether an input may have these extents.
+SEXP reshape(SEXP box, SEXP input, SEXP extents) {
+  const values::Data shape = values::given<int64_t>(extents);
+  const auto rank = static_cast<int32_t>(XLENGTH(extents));
+  const auto* const numbers = static_cast<const int64_t*>(shape.address);
+  return Rf_ScalarLogical(@name@_reshape(open(box), Rf_asInteger(input), numbers, rank) == 0);
+}
+
+SEXP dimensions(const @name@_tensor* tensor) {
+  const SEXP shape = PROTECT(Rf_allocVector(INTSXP, tensor->rank));
+  for (int32_t k = 0; k < tensor->rank; ++k) INTEGER(shape)[k] = static_cast<int32_t>(tensor->shape[k]);
+  UNPROTECT(1);
+  return shape;
+}
+
+SEXP input_of(SEXP box, SEXP index) { return dimensions(@name@_input_of(open(box), Rf_asInteger(index))); }
+
+SEXP output_of(SEXP box, SEXP index) { return dimensions(@name@_output_of(open(box), Rf_asInteger(index))); }
 //@ end
 //@ if threads
 

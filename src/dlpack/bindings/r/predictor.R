@@ -45,17 +45,14 @@ predictor <- function() {
 #' @export
 run <- function(predictor, inputs) {
   stopifnot(inherits(predictor, "dlpack_predictor"), is.list(inputs))
-#@ if shapes
-  set <- shape(predictor) + 1L
-#@ end
   known <- names(INPUTS)
   unknown <- setdiff(names(inputs), known)
   if (length(unknown)) stop("unknown input ", unknown[1], "; the model has ", toString(known), call. = FALSE)
-  values <- lapply(known, function(name) row_major(name, inputs[[name]], INPUTS[[name]]@set@))
+  values <- lapply(seq_along(known), function(k) row_major(known[k], inputs[[known[k]]], @input_shape@))
   for (k in seq_along(known)) .Call(c_set_input, predictor$handle, k - 1L, values[[k]])
   .Call(c_compute, predictor$handle)
   values <- lapply(seq_along(OUTPUTS), function(k) {
-    shape <- OUTPUTS[[k]]@set@
+    shape <- @output_shape@
     aperm(array(.Call(c_get_output, predictor$handle, k - 1L, prod(shape)), rev(shape)))
   })
   stats::setNames(values, names(OUTPUTS))
@@ -96,6 +93,23 @@ set_shape <- function(predictor, number) {
   stopifnot(inherits(predictor, "dlpack_predictor"))
   if (!number %in% 0:(@shape_count@ - 1)) stop("set of shapes ", number, ": there are @shape_count@, from 0 on", call. = FALSE)
   invisible(.Call(c_set_shape, predictor$handle, as.integer(number)))
+}
+
+#' Gives an input another shape, and all else what goes with it
+#'
+#' @param predictor A predictor.
+#' @param name The input's name.
+#' @param extents Its dimensions, as in `c(1, 3, 64, 64)`.
+#' @export
+set_shape_of <- function(predictor, name, extents) {
+  stopifnot(inherits(predictor, "dlpack_predictor"), is.numeric(extents))
+  index <- match(name, names(INPUTS))
+  if (is.na(index)) stop("unknown input ", name, "; the model has ", toString(names(INPUTS)), call. = FALSE)
+  if (!.Call(c_reshape, predictor$handle, index - 1L, as.double(extents))) {
+    told <- c(@shapes@)[index]
+    stop("input ", name, " can be ", told, ", not ", paste(extents, collapse = "x"), call. = FALSE)
+  }
+  invisible(NULL)
 }
 #@ end
 #@ if threads

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import common, identifiers, joined, lines, sets, snake, wrapped
+from dlpack.bindings.text import common, identifiers, joined, lines, reshapes, sets, snake, wrapped
 
 _TYPES = {
     "bool": "bool", "float32": "f32", "float64": "f64", "float16": "u16", "bfloat16": "u16",
@@ -19,7 +19,7 @@ _C_TYPES = {
     "class*": "*mut RawClass", "detection*": "*mut RawDetection", "int32_t*": "*mut i32", "double": "f64",
     "const int32_t*": "*const i32", "size_t*": "*mut usize", "char*": "*mut c_char", "float*": "*mut f32",
     "sampler*": "*mut RawSampler", "const int64_t*": "*const i64", "int64_t*": "*mut i64", "on_token": "OnToken",
-    "on_text": "OnText",
+    "on_text": "OnText", "const tensor*": "*const RawTensor",
 }  # fmt: skip
 _TAKEN = frozenset(
     "as async await box break const continue crate do dyn else enum extern false final fn for if impl in let loop "
@@ -27,8 +27,14 @@ _TAKEN = frozenset(
     "unsafe unsized use virtual where while yield abstract become count rgb width height check".split()
 )
 
-_SIZE = "{}[self.shape()][{{index}}]"
+_SIZE = "unsafe {{{{ (*{}_of(self.0, {{index}})).bytes }}}} / {{each}}"
 """The size of an input or output where there are several sets of shapes."""
+
+
+_RESHAPE = """/// Gives `{name}` another shape, and all else what goes with it: {choice}. Fails for any other.
+pub fn reshape_{name}(&mut self, extents: &[i64]) -> Result<(), Error> {{
+    self.reshape({index}, extents, "{shown} can be {choice}")
+}}"""
 
 
 def _declarations(api: Api) -> str:
@@ -45,13 +51,12 @@ def _write(bundle: Bundle, folder: Path) -> None:
     inputs = identifiers((t.name for t in api.inputs), snake, _TAKEN)
     outputs = identifiers((t.name for t in api.outputs), snake, _TAKEN)
     values = {
-        **common(api, _SIZE.format("OUTPUTS")),
+        **common(api, _SIZE.format(f"{api.name}_output")),
         "declarations": _declarations(api),
         "flag_list": ", ".join(f'"{flag}"' for flag in api.flags.split()),
         "input_docs": lines("/// - `{name}`: {about}", api.inputs, inputs),
-        "input_count": str(len(inputs)),
-        "output_count": str(len(outputs)),
         "shape_docs": sets(api, "/// - {number}: {shown}"),
+        "reshapes": reshapes(_RESHAPE, api, inputs),
         "fields": lines("/// {about}\npub {name}: Vec<{type}>,", api.outputs, outputs, _TYPES),
         "parameters": joined(lines("{name}: &[{type}]", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(inputs),
@@ -59,10 +64,10 @@ def _write(bundle: Bundle, folder: Path) -> None:
             'self.set({index}, {name}, {size}, "{shown} ({kind})")?;',
             api.inputs,
             inputs,
-            several=_SIZE.format("INPUTS"),
+            several=_SIZE.format(f"{api.name}_input"),
         ),
         "get_outputs": lines(
-            "{name}: self.get({index}, {size})?,", api.outputs, outputs, several=_SIZE.format("OUTPUTS")
+            "{name}: self.get({index}, {size})?,", api.outputs, outputs, several=_SIZE.format(f"{api.name}_output")
         ),
     }
     texts = {

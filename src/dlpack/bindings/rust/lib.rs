@@ -14,12 +14,6 @@ pub use text::Generation;
 pub use text::TextError;
 //@ end
 
-//@ if shapes
-/// Elements of the inputs in each set of shapes, and of the outputs.
-const INPUTS: [[usize; @input_count@]; @shape_count@] = [@input_sizes@];
-const OUTPUTS: [[usize; @output_count@]; @shape_count@] = [@output_sizes@];
-
-//@ end
 /// What went wrong, in words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Error(pub String);
@@ -109,6 +103,15 @@ impl Predictor {
             return Err(Error(format!("set of shapes {number}: there are @shape_count@, from 0 on")));
         }
         check(unsafe { @name@_set_shape(self.0, number as i32) })
+    }
+
+    @reshapes@
+
+    fn reshape(&mut self, input: i32, extents: &[i64], what: &str) -> Result<(), Error> {
+        match unsafe { @name@_reshape(self.0, input, extents.as_ptr(), extents.len() as i32) } {
+            0 => Ok(()),
+            _ => Err(Error(format!("{what}, not {extents:?}"))),
+        }
     }
 
 //@ end

@@ -7,6 +7,18 @@ pub struct Handle {
     _private: [u8; 0],
 }
 
+//@ if shapes
+#[repr(C)]
+pub struct RawTensor {
+    _text: [*const c_char; 2],
+    _shape: *const i64,
+    _rank: i32,
+    pub bytes: usize,
+    _scale: f32,
+    _zero_point: i32,
+}
+
+//@ end
 //@ if classes
 #[repr(C)]
 pub struct RawClass {

@@ -42,8 +42,6 @@ public struct Detection: Sendable {
 public final class Predictor {
     @private@var handle: OpaquePointer?
 //@ if shapes
-    private static let inputSizes = [@input_sizes@]  // elements in each set of shapes
-    private static let outputSizes = [@output_sizes@]
 
     /// The number of the set of shapes that inputs and outputs have, at first 0:
     @shape_docs@
@@ -88,10 +86,18 @@ public final class Predictor {
     /// Chooses a set of shapes for what comes next.
     /// - Throws: `PredictorError` for a number that none has.
     public func setShape(_ number: Int) throws {
-        guard Predictor.inputSizes.indices.contains(number) else {
+        guard (0..<@shape_count@).contains(number) else {
             throw PredictorError(description: "set of shapes \(number): there are @shape_count@, from 0 on")
         }
         try check(@name@_set_shape(handle, Int32(number)))
+    }
+
+    @reshapes@
+
+    private func reshape(_ input: Int32, _ extents: [Int], _ what: String) throws {
+        guard @name@_reshape(handle, input, extents.map(Int64.init), Int32(extents.count)) == 0 else {
+            throw PredictorError(description: "\(what), not \(extents)")
+        }
     }
 
 //@ end

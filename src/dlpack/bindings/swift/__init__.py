@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, sets
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, reshapes, sets
 
 _TYPES = {
     "bool": "Bool", "float32": "Float", "float64": "Double", "float16": "UInt16", "bfloat16": "UInt16",
@@ -21,8 +21,14 @@ _TAKEN = frozenset(
     "true try rgb width height count handle set get check".split()
 )
 
-_INPUT, _OUTPUT = "Predictor.inputSizes[shape][{index}]", "Predictor.outputSizes[shape][{index}]"
-"""The sizes of an input and an output where there are several sets of shapes."""
+_SIZE = "{}_of(handle, {{index}}).pointee.bytes / {{each}}"
+"""The size of an input or output where there are several sets of shapes."""
+
+_RESHAPE = """/// Gives `{name}` another shape, and all else what goes with it: {choice}.
+/// - Throws: `PredictorError` for any other.
+public func reshape({name} extents: [Int]) throws {{
+    try reshape({index}, extents, "{shown} can be {choice}")
+}}"""
 
 
 @dataclass(frozen=True)
@@ -90,20 +96,26 @@ def _resources(api: Api, package: Package) -> list[str]:
 
 def placeholders(api: Api) -> dict[str, str]:
     """The placeholders of the templates."""
-    taken = _TAKEN | ({"shape"} if api.sets else set())
-    inputs = identifiers((t.name for t in api.inputs), camel, taken)
+    inputs = identifiers((t.name for t in api.inputs), camel, _TAKEN)
     outputs = identifiers((t.name for t in api.outputs), camel, _TAKEN)
+    output = _SIZE.format(f"{api.name}_output")
     result = "{name}: try get({index}, [{type}](repeating: 0, count: {size}))"
     return {
-        **common(api, _OUTPUT),
+        **common(api, output),
+        "reshapes": reshapes(_RESHAPE, api, inputs),
         "private": "" if "texts" in api.conditions else "private ",
         "flag_list": ", ".join(f'"{f}"' for f in [*api.flags.split()[1:], "-fno-exceptions", "-fno-rtti"]),
         "input_docs": lines("///   - {name}: {about}", api.inputs, inputs),
         "fields": lines("/// {about}\npublic let {name}: [{type}]", api.outputs, outputs, _TYPES),
         "parameters": joined(lines("{name}: [{type}]", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(f"{name}: {name}" for name in inputs),
-        "set_inputs": lines('try set({index}, {name}, {size}, "{shown} ({kind})")', api.inputs, inputs, several=_INPUT),
-        "results": joined(lines(result, api.outputs, outputs, _TYPES, _OUTPUT)).replace(
+        "set_inputs": lines(
+            'try set({index}, {name}, {size}, "{shown} ({kind})")',
+            api.inputs,
+            inputs,
+            several=_SIZE.format(f"{api.name}_input"),
+        ),
+        "results": joined(lines(result, api.outputs, outputs, _TYPES, output)).replace(
             "[Bool](repeating: 0", "[Bool](repeating: false"
         ),
         "shape_docs": sets(api, "/// - {number}: {shown}"),
