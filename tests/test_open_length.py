@@ -12,6 +12,7 @@ import onnx
 import pytest
 from exact_memory import NO_MEMORY, OK, Native, check, selftest_with_checks
 from onnx import ModelProto, NodeProto, TensorProto, helper
+from processes import run
 from shape_bundles import close, expected
 from test_open_batch import model
 from test_shapes_wasm import in_node
@@ -24,6 +25,7 @@ from dlpack.meaning.open_batch import opened_batch
 from dlpack.meaning.shape_sets import sets_of
 from dlpack.pipeline import Options, build
 from dlpack.stages.prepare import clean_graph
+from dlpack.targets.wasm.run import node_command
 
 SMALLEST, LARGEST = 2, 80
 SIZES = (80, 2, 3, 5, 7, 11, 12, 13, 15, 16, 17, 31, 32, 33, 47, 61, 63, 64, 65, 79)
@@ -231,6 +233,33 @@ def test_javascript_takes_any_length(net: Path, tmp_path: Path) -> None:
     assert len(sets_of(dlpack.bundle.loader.read_manifest(bundle))) == LARGEST - SMALLEST + 1
     for length in (80, 13):
         close(in_node(bundle, tmp_path, [question(length)])[0], expected(net, question(length)))
+    (tmp_path / "largest.mjs").write_text(LARGEST_IN_NODE.replace("BUNDLE", str(bundle)))
+    done = run([*node_command(), tmp_path / "largest.mjs"], limit_s=60)
+    assert done.stdout.splitlines() == [
+        "true 20,12,2 true",
+        "net takes ids 1x2, mask 1x2 to ids 1x20, mask 1x20, not {\"ids\":[1,21]}",
+        'input "ids" is BigInt64Array of 21; the model takes BigInt64Array of 2 (1 x 2) or 20 (1 x 20)',
+        "net takes ids 1x2, mask 1x2 to ids 1x80, mask 1x80, not {\"ids\":[1,81]}",
+    ], done.stderr  # fmt: skip
+
+
+LARGEST_IN_NODE = """\
+import { Predictor, openBundle } from "BUNDLE/node.js";
+const parts = await openBundle("BUNDLE");
+const whole = await Predictor.load(parts);
+const small = await Predictor.load(parts, { largest: { ids: [1, 20] } });
+const told = (f) => { try { f(); } catch (e) { console.log(e.message); } };
+const question = (n) => ({ ids: new BigInt64Array(n).fill(3n), mask: new BigInt64Array(n).fill(1n) });
+const same = [20, 12, 2].map((n) => {
+  const [a, b] = [whole, small].map((p) => p.runSync(question(n)).states);
+  return a.length === n * 40 && a.every((x, k) => x === b[k]) ? n : null;
+});
+const bytes = [whole, small].map((p) => p._memory.buffer.byteLength);
+console.log(bytes[1] < bytes[0], String(same), whole.runSync(question(80)).states.length === 3200);
+told(() => small.setShape({ ids: [1, 21] }));
+told(() => small.runSync(question(21)));
+await Predictor.load(parts, { largest: { ids: [1, 81] } }).catch((e) => console.log(e.message));
+"""
 
 
 def opened(nodes: Sequence[NodeProto], **weights: Any) -> Any:
