@@ -7,7 +7,9 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from dlpack.amalgamate.text import plain, wrap
+from dlpack.amalgamate.wrap import wrapped
 from dlpack.plan.program import Address, Place, Program
+from dlpack.plan.stages import offsets
 
 _LONGEST = 48
 """Characters of a place's own name; of a longer one the end is kept, where ONNX's names differ."""
@@ -23,6 +25,8 @@ class Places:
             "weights": sorted(program.weight_places, key=lambda p: p.offset),
             "prepared": sorted(program.prepared_places, key=lambda p: p.offset),
         }
+        first = self.program.shape_sets[0].places if self.program.staged else ()
+        self.keys = [p.key for p in sorted(first, key=lambda p: (p.offset, p.first))]
         self.arena_names = _names("arena", self.arena.values())
         self.stored_names = {space: _names(space, places) for space, places in self.stored.items()}
 
@@ -37,7 +41,10 @@ class Places:
         if place is None:
             return str(address.offset)
         inside = address.offset - place.offset
-        return names[place.key] + (f" + {inside}" if inside > 0 else f" - {-inside}" if inside else "")
+        name = names[place.key]
+        if address.space == "arena" and self.program.staged:
+            name = f"p.places[{name}]"
+        return name + (f" + {inside}" if inside > 0 else f" - {-inside}" if inside else "")
 
     def stored_table(self, space: str) -> list[str]:
         """What lies in the weights, or in the prepared weights."""
@@ -48,8 +55,11 @@ class Places:
         return ["\n".join(lines)] if lines else []
 
     def arena_table(self) -> list[str]:
-        """What lies in the arena, from its beginning to its end, for each set of shapes."""
-        lines, start = [], 0
+        """What lies in the arena, from its beginning to its end, for each set of shapes.
+
+        Where the places depend on the size of a run, these are their numbers, and a table has the offsets.
+        """
+        lines, start, numbers = [], 0, {key: k for k, key in enumerate(self.keys)}
         for number, s in enumerate(self.program.own_sets):
             if number:
                 lines += ["", f"// With set of shapes {number}:"]
@@ -57,9 +67,23 @@ class Places:
                 first, last = start + p.first, start + p.last
                 steps = f"step {first}" if first == last else f"steps {first} to {last}"
                 lines += _comment(f"{p.nbytes:,} bytes, {steps}", p)
-                lines.append(f"constexpr size_t {self.arena_names[p.key]} = {p.offset};")
+                name = self.arena_names[p.key]
+                value = f"int32_t {name} = {numbers[p.key]}" if self.program.staged else f"size_t {name} = {p.offset}"
+                lines.append(f"constexpr {value};")
             start += len(s.steps)
-        return ["\n".join(lines)] if lines else []
+        return ["\n".join([*lines, *self._stages()])] if lines else []
+
+    def _stages(self) -> list[str]:
+        """The table of offsets, where they depend on the size of a run."""
+        if not self.program.staged:
+            return []
+        rows = [f"    {{{', '.join(map(str, offsets(self.program, s, self.keys)))}}}" for s in self.program.stages]
+        body = ",\n".join("\n".join(wrapped(row)) for row in rows)
+        return [
+            "// Offsets of all these for each kStages, smaller sizes first.",
+            f"constexpr place_offset kPlaces[][{len(self.keys)}] = {{",
+            f"{body}}};",
+        ]
 
 
 def _comment(size: str, p: Place) -> list[str]:

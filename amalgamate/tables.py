@@ -14,6 +14,7 @@ from dlpack.amalgamate.steps import sizes_of_set
 from dlpack.amalgamate.text import bytes_literal, scaling
 from dlpack.amalgamate.wrap import wrapped
 from dlpack.plan.program import Program, Tensor
+from dlpack.plan.stages import stage_arena, stage_rooms
 
 _ALIGNED_EMBED_LIMIT = 1 << 20
 """Up to here embedded weights are an aligned array; beyond it a pointer to a literal, which compilers take in a
@@ -86,7 +87,28 @@ def memory(programs: Sequence[Program]) -> list[str]:
         *_true_shapes(p),
         *_exceeded(p),
         *_shapes(p, len(programs) > 1),
+        *_stages(programs),
         *([f"constexpr int32_t kMostThreads = {p.threads};"] if p.threads > 1 else []),
+    ]
+
+
+def _stages(programs: Sequence[Program]) -> list[str]:
+    """Where smaller sizes have plans of their own: up to which set of shapes each suffices, and what it takes."""
+    p = programs[0]
+    if not p.staged:
+        return []
+    rows = []
+    for same in zip(*(program.stages for program in programs), strict=True):
+        rooms = f", {{{', '.join(map(str, stage_rooms(same)))}}}" if p.opened else ""
+        rows.append(f"    {{{same[0].last}, {stage_arena(same)}{rooms}}}")
+    most = max(program.arena.size for program in programs)
+    rooms = " size_t rooms[kInputCount + kOutputCount];" if p.opened else ""
+    return [
+        f"typedef uint{32 if most < 1 << 32 else 64}_t place_offset;  // in the arena",
+        "// The last set of shapes for which these bytes suffice: of the arena"
+        + (", and of each input and output." if p.opened else "."),
+        f"struct memory_stage {{ int32_t last; size_t arena;{rooms} }};\n"
+        "constexpr memory_stage kStages[] = {\n" + ",\n".join(rows) + "};",
     ]
 
 

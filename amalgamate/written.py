@@ -49,21 +49,19 @@ def written(
     """The text as it is for a program: with its name, and what there is of threads, shapes and machines.
 
     The lines between ``//@ condition`` and ``//@ end``, which may contain others, are kept where the condition holds:
-    threads, one_thread, shapes, one_shape, samples (a run does its steps for each sample), whole (it does not),
-    opened (a dimension of the kernels is open), closed, pictures (dimensions of pictures are), counted (one of these:
-    samples, opened or pictures), linear (samples or opened), touched (samples or pictures:
-    memory behind the elements is never read), untouched, tabled (there are
-    several sets of shapes otherwise), machines, one_machine, choices (of shapes or machines); side_file (the weights
-    are in a file of their own), no_side_file; sized (only a run knows an output's size); limited (a run may exceed a
-    maximum that the user has stated), no_limits; strings (there are inputs or outputs of strings), no_strings;
-    text (there is a tokenizer), text_alone (and no strings), unit_embedding (it has length 1);
-    decoder (it reads and writes tokens), no_decoder, positions (it has an input of positions);
-    speech (its texts are about features that it hears first);
-    sound_scaled (a spectrogram's values are scaled by the largest of them);
-    known_memory (its size does not depend on the system's threads or the machine); no_cuda; and where it is among
-    `conditions`: mxnet_model (MXNet's files of the model are known), no_mxnet_model, cuda (there are kernels for
-    NVIDIA's GPUs), arm_variants (there are kernels for Arm's processors with more instructions than the others),
-    others of the machines' own.
+    threads, one_thread, shapes, one_shape, samples (a run does its steps for each sample), whole (it does not), opened
+    (a dimension of the kernels is open), closed, pictures (dimensions of pictures are), counted (one of these: samples,
+    opened or pictures), uncounted, linear (samples or opened), staged (smaller sizes have plans of memory of their
+    own), unstaged, tabled (there are several sets of shapes otherwise), machines, one_machine, choices (of shapes or
+    machines); side_file (the weights are in a file of their own), no_side_file; sized (only a run knows an output's
+    size); limited (a run may exceed a maximum that the user has stated), no_limits; strings (there are inputs or
+    outputs of strings), no_strings; text (there is a tokenizer), text_alone (and no strings), unit_embedding (it has
+    length 1); decoder (it reads and writes tokens), no_decoder, positions (it has an input of positions); speech (its
+    texts are about features that it hears first); sound_scaled (a spectrogram's values are scaled by the largest of
+    them); known_memory (its size does not depend on the system's threads or the machine); no_cuda; and where it is
+    among `conditions`: mxnet_model (MXNet's files of the model are known), no_mxnet_model, cuda (there are kernels for
+    NVIDIA's GPUs), arm_variants (there are kernels for Arm's processors with more instructions than the others), others
+    of the machines' own.
     """
     several = len(program.shape_sets) > 1
     limits = {name: most for t in program.outputs for name, most in t.limits}
@@ -77,10 +75,11 @@ def written(
         "samples": program.by_sample,
         "whole": not program.by_sample,
         "counted": program.counted,
+        "uncounted": not program.counted,
+        "staged": program.staged,
+        "unstaged": not program.staged,
         "linear": program.counted and not program.pictures,
         "pictures": program.pictures,
-        "touched": program.counted and not program.opened,
-        "untouched": not program.counted or program.opened,
         "tabled": several and not program.counted,
         "opened": program.opened,
         "closed": not program.opened,
@@ -157,7 +156,7 @@ def _memory(program: Program, side_file: bool) -> tuple[int, int, int]:
     words = len(rooms) + HANDLE_WORDS + side_file + (len(variants) > 1) + program.by_sample + (work > 0)
     if program.counted:
         tensors = (*program.inputs, *program.outputs)
-        words += 2 * TENSOR_WORDS + 2 + sum(TENSOR_WORDS + 2 * len(t.shape) for t in tensors)
+        words += 2 * TENSOR_WORDS + 6 + len(tensors) + sum(TENSOR_WORDS + 2 * len(t.shape) for t in tensors)
     return words + (4 if program.decoder else 0), rest + own, rest
 
 

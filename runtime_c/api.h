@@ -98,6 +98,17 @@ typedef struct @name@_tensor {
 @NAME@_API @name@_status @name@_set_shape(@name@_predictor* predictor, int32_t number);
 
 //@ end
+//@ counted
+/* A predictor may have less than @name@_memory_size() bytes, if it is to take no more than some
+   shapes. These functions give the bytes that suffice for this shape of an input and all smaller
+   ones, of a predictor and of one that shares another's weights; 0 if no set has this shape. Give
+   as many to a function that creates a predictor, with memory or with null to have as much
+   allocated (0: for all shapes). In a predictor of less memory than a set of shapes needs,
+   reshape() and set_shape() change nothing and return @NAME@_NO_MEMORY. */
+@NAME@_API size_t @name@_memory_size_for(int32_t input, const int64_t* shape, int32_t rank);
+@NAME@_API size_t @name@_shared_memory_size_for(int32_t input, const int64_t* shape, int32_t rank);
+
+//@ end
 /* Sizes in bytes: a predictor's working memory, that of a predictor which shares another's weights,
    and the weights. */
 @NAME@_API size_t @name@_memory_size(void);

@@ -15,6 +15,10 @@ struct machine_code {
   void (*run_part)(const @name@_predictor& p, int32_t index, int begin, int end, int32_t worker);
 //@ end
   void (*prepare)(const @name@_predictor& p, size_t from, size_t to, bool mapped);
+//@ staged
+  const place_offset* places;  // offsets in the arena, of each stage
+  int32_t place_count;
+//@ end
 //@ cuda
   const cuda_program* cuda;  // null: the kernels are for the processor
 //@ end

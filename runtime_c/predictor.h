@@ -40,6 +40,14 @@ struct @name@_predictor {
   @name@_tensor sized_inputs[impl::kInputCount + 1];
   @name@_tensor sized_outputs[impl::kOutputCount + 1];
   int64_t extents[impl::kExtentCount + 1];
+  // Memory for inputs, outputs and the arena, and where in it the current set has inputs and, behind
+  // them, outputs.
+  uint8_t* room;
+  size_t room_bytes;
+  uint8_t* own[impl::kInputCount + impl::kOutputCount + 1];
+//@ end
+//@ staged
+  const impl::place_offset* places;  // offsets in the arena
 //@ end
 //@ samples
   size_t sample;  // that the present step computes, else 0
@@ -145,19 +153,19 @@ constexpr size_t output_storage() {
   return all;
 }
 
+//@ uncounted
 // The predictor's own memory for an input.
 uint8_t* own_input(const @name@_predictor& p, int32_t index) {
   uint8_t* own = p.arena + kArenaBytes;
   for (int i = 0; i < index; ++i) own += round_up(@input_room(i)@);
   return own;
 }
+//@ end
 //@ counted
-
-// The predictor's own memory for an output.
+// The predictor's own memory for an input, or an output.
+uint8_t* own_input(const @name@_predictor& p, int32_t index) { return p.own[index]; }
 uint8_t* own_output(const @name@_predictor& p, int32_t index) {
-  uint8_t* own = own_input(p, kInputCount);
-  for (int i = 0; i < index; ++i) own += round_up(@output_room(i)@);
-  return own;
+  return p.own[kInputCount + index];
 }
 
 // Describes the inputs and outputs of a set of shapes, which becomes the current one.
@@ -189,6 +197,74 @@ void describe_set(@name@_predictor& p, int32_t number) {
     describe(p.sized_outputs[i], kOutputs[i], kOutputOpen[i], kOutputStride[i]);
 //@ end
   p.set = number;
+}
+
+//@ staged
+// The first stage whose memory suffices for the current set of shapes.
+int32_t stage_of(const @name@_predictor& p) {
+  int32_t stage = 0;
+  while (kStages[stage].last < p.set) ++stage;
+  return stage;
+}
+
+//@ end
+// Bytes of the predictor's own memory for an input or, behind them, an output.
+size_t own_bytes(const @name@_predictor& p, int32_t index) {
+  if (!kOwnTensors) return 0;
+//@ opened
+//@ staged
+  return round_up(kStages[stage_of(p)].rooms[index]);
+//@ end
+//@ unstaged
+  return round_up(index < kInputCount ? kInputRoom[index] : kOutputRoom[index - kInputCount]);
+//@ end
+//@ end
+//@ closed
+  return round_up(index < kInputCount ? p.sized_inputs[index].bytes
+                                      : p.sized_outputs[index - kInputCount].bytes);
+//@ end
+}
+
+// Bytes that inputs, outputs and the arena take with a set of shapes.
+size_t room_for(int32_t number) {
+  @name@_predictor p;
+  describe_set(p, number);
+//@ staged
+  size_t bytes = kStages[stage_of(p)].arena;
+//@ end
+//@ unstaged
+  size_t bytes = kArenaBytes;
+//@ end
+  for (int32_t i = 0; i < kInputCount + kOutputCount; ++i) bytes += own_bytes(p, i);
+  return bytes;
+}
+
+// Gives all these their places for the current set of shapes. What has the same size in all sets
+// comes first, so that it stays where it is.
+void lay_out(@name@_predictor& p) {
+  uint8_t* at = p.room;
+  for (int open = 0; open < 2; ++open) {
+    for (int32_t i = 0; i < kInputCount + kOutputCount; ++i) {
+      if (((i < kInputCount ? kInputOpen[i] : kOutputOpen[i - kInputCount]) >= 0) != (open != 0))
+        continue;
+      p.own[i] = kOwnTensors ? at : nullptr;
+      at += own_bytes(p, i);
+    }
+  }
+  p.arena = at;
+//@ staged
+//@ machines
+  p.places = p.code->places + stage_of(p) * p.code->place_count;
+//@ end
+//@ one_machine
+  p.places = kPlaces[stage_of(p)];
+//@ end
+//@ end
+}
+
+// Fills the predictor's own memory for an input, or behind them an output, with zeros.
+void clear_own(const @name@_predictor& p, int32_t index) {
+  for (size_t k = 0; k < own_bytes(p, index); ++k) p.own[index][k] = 0;
 }
 //@ end
 //@ opened

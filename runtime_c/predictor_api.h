@@ -5,6 +5,8 @@ constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor)) + round_up(si
 //@ one_thread
 constexpr size_t kHandleBytes = round_up(sizeof(@name@_predictor));
 //@ end
+// Of inputs, outputs and the arena, the most.
+constexpr size_t kRoomBytes = kArenaBytes + input_storage() + output_storage();
 constexpr size_t kSharedMemoryBytes =
 //@ text
     round_up(kTextWork) +
@@ -12,7 +14,7 @@ constexpr size_t kSharedMemoryBytes =
 //@ decoder
     kCacheBytes +
 //@ end
-    kHandleBytes + kArenaBytes + input_storage() + output_storage() + 64;
+    kHandleBytes + kRoomBytes + 64;
 //@ known_memory
 static_assert(kSharedMemoryBytes + kPreparedBytes <= @NAME@_MEMORY_BYTES,
               "the constant in the API suffices");
@@ -54,7 +56,14 @@ BASELINE const char* @name@_error_text(@name@_status status) {
     case @NAME@_BAD_ARGUMENT:
       return "bad argument: a null or misaligned pointer, an index out of range, or a wrong number "
              "of bytes";
+//@ uncounted
     case @NAME@_NO_MEMORY: return "not enough memory: give at least @name@_memory_size() bytes";
+//@ end
+//@ counted
+    case @NAME@_NO_MEMORY:
+      return "not enough memory: give @name@_memory_size() bytes, or @name@_memory_size_for() the "
+             "largest shape";
+//@ end
     case @NAME@_NO_WEIGHTS:
       return "no weights: they are in a separate file (see @name@_create_from_file()), or have not "
              "all arrived";
@@ -98,16 +107,28 @@ namespace impl { namespace {
 @name@_status make(@name@_predictor** predictor, void* memory, size_t memory_bytes,
                    const uint8_t* weights, const @name@_predictor* like) {
   const size_t bytes = like == nullptr ? @name@_memory_size() : @name@_shared_memory_size();
+//@ counted
+  // There may be less than all sets of shapes need.
+  if (memory == nullptr && (memory_bytes == 0 || memory_bytes > bytes)) memory_bytes = bytes;
+  if (memory_bytes < bytes - kRoomBytes + room_for(0)) return @NAME@_NO_MEMORY;
+//@ end
   void* owned = nullptr;
   if (memory == nullptr) {
 #if defined(@NAME@_FREESTANDING)
     return @NAME@_NO_MEMORY;
 #else
+//@ uncounted
     memory_bytes = bytes;
-    owned = memory = __builtin_malloc(bytes);
+//@ end
+    owned = memory = __builtin_malloc(memory_bytes);
 #endif
   }
+//@ uncounted
   if (memory == nullptr || memory_bytes < bytes) return @NAME@_NO_MEMORY;
+//@ end
+//@ counted
+  if (memory == nullptr) return @NAME@_NO_MEMORY;
+//@ end
   uint8_t* at = static_cast<uint8_t*>(memory);
   at += (64 - reinterpret_cast<uintptr_t>(at) % 64) % 64;
   @name@_predictor* const p = reinterpret_cast<@name@_predictor*>(at);
@@ -120,9 +141,6 @@ namespace impl { namespace {
   p->arrived = like == nullptr ? 0 : kWeightsBytes;
 //@ tabled
   p->set = 0;
-//@ end
-//@ counted
-  describe_set(*p, 0);
 //@ end
 //@ samples
   p->sample = 0;
@@ -138,6 +156,23 @@ namespace impl { namespace {
 //@ threads
   p->pool = reinterpret_cast<thread_pool*>(at + round_up(sizeof(@name@_predictor)));
 //@ end
+//@ counted
+  at += kHandleBytes;
+//@ text
+  p->text = at;
+  at += round_up(kTextWork);
+//@ end
+  p->prepared = like == nullptr ? at : like->prepared;
+  at += like == nullptr ? kPreparedBytes : 0;
+  p->room = at;
+  p->room_bytes = memory_bytes - static_cast<size_t>(at - static_cast<uint8_t*>(memory));
+  describe_set(*p, 0);
+  lay_out(*p);
+  for (int32_t i = 0; i < kInputCount + kOutputCount; ++i) clear_own(*p, i);
+  for (int32_t i = 0; i < kInputCount; ++i) p->inputs[i] = own_input(*p, i);
+  for (int32_t i = 0; i < kOutputCount; ++i) p->outputs[i] = own_output(*p, i);
+//@ end
+//@ uncounted
 //@ no_decoder
   p->arena = at += kHandleBytes;
 //@ end
@@ -149,24 +184,14 @@ namespace impl { namespace {
   for (int i = 0; i < kInputCount; ++i) {
     p->inputs[i] = nullptr;
     if (!kOwnTensors) continue;
-//@ touched
-    for (size_t k = 0; k < p->sized_inputs[i].bytes; ++k) at[k] = 0;  // others when they are used
-//@ end
-//@ untouched
     for (size_t k = 0; k < @input_room(i)@; ++k) at[k] = 0;
-//@ end
     p->inputs[i] = at;
     at += round_up(@input_room(i)@);
   }
   for (int i = 0; i < kOutputCount; ++i) {
     p->outputs[i] = nullptr;
     if (!kOwnTensors) continue;
-//@ touched
-    for (size_t k = 0; k < p->sized_outputs[i].bytes; ++k) at[k] = 0;  // others when they are used
-//@ end
-//@ untouched
     for (size_t k = 0; k < @output_room(i)@; ++k) at[k] = 0;
-//@ end
     p->outputs[i] = at;
     at += round_up(@output_room(i)@);
   }
@@ -175,6 +200,7 @@ namespace impl { namespace {
   at += round_up(kTextWork);
 //@ end
   p->prepared = like == nullptr ? at : like->prepared;
+//@ end
 //@ threads
   for (thread_share& share : p->pool->shares) share.parts = 0;
   init_pool(*p->pool);
@@ -581,6 +607,9 @@ const char* @name@_variant(const @name@_predictor* p) {
 //@ end
   if (!p->owns_prepared) return @NAME@_BAD_ARGUMENT;
   p->code = code;
+//@ staged
+  impl::lay_out(*p);
+//@ end
   impl::prepare(*p, 0, p->arrived, false);
 //@ cuda
   if (code->cuda == nullptr) impl::unbind_device(*p);
@@ -778,54 +807,68 @@ const @name@_tensor* @name@_output_of(const @name@_predictor* p, int32_t index) 
 @name@_status @name@_set_shape(@name@_predictor* p, int32_t number) {
   if (p == nullptr || number < 0 || number >= impl::kShapeCount) return @NAME@_BAD_ARGUMENT;
   if (number == p->set) return @NAME@_OK;
+  if (impl::room_for(number) > p->room_bytes) return @NAME@_NO_MEMORY;
   impl::describe_set(*p, number);
+  impl::lay_out(*p);
   // What changes its size moves to the predictor's own memory, filled with zeros.
   for (int32_t i = 0; i < impl::kInputCount; ++i) {
     if (impl::kInputOpen[i] < 0) continue;
-    uint8_t* const own = impl::kOwnTensors ? impl::own_input(*p, i) : nullptr;
-    for (size_t k = 0; own != nullptr && k < p->sized_inputs[i].bytes; ++k) own[k] = 0;
-    p->inputs[i] = own;
+    impl::clear_own(*p, i);
+    p->inputs[i] = impl::own_input(*p, i);
   }
   for (int32_t i = 0; i < impl::kOutputCount; ++i) {
     if (impl::kOutputOpen[i] < 0) continue;
-    uint8_t* const own = impl::kOwnTensors ? impl::own_output(*p, i) : nullptr;
-    for (size_t k = 0; own != nullptr && k < p->sized_outputs[i].bytes; ++k) own[k] = 0;
-    p->outputs[i] = own;
+    impl::clear_own(*p, impl::kInputCount + i);
+    p->outputs[i] = impl::own_output(*p, i);
   }
   return @NAME@_OK;
 }
 
-@name@_status @name@_reshape(@name@_predictor* p, int32_t input, const int64_t* shape,
-                             int32_t rank) {
-  if (p == nullptr || input < 0 || input >= impl::kInputCount || rank < 0 ||
-      (shape == nullptr && rank != 0) || rank != impl::kInputs[input].rank)
-    return @NAME@_BAD_ARGUMENT;
+namespace impl { namespace {
+
+// The set in which an input has this shape, with open dimensions of others as in set `from`, or -1.
+int32_t set_with(int32_t from, int32_t input, const int64_t* shape, int32_t rank) {
+  if (input < 0 || input >= kInputCount || (shape == nullptr && rank != 0) ||
+      rank != kInputs[input].rank)
+    return -1;
+  int64_t number = from;
 //@ linear
-  int64_t number = p->set;
   for (int32_t d = 0; d < rank; ++d) {
-    const int64_t more = shape[d] - impl::kInputs[input].shape[d];
-    if (d == impl::kInputOpen[input]) number = more;
-    else if (more != 0) return @NAME@_BAD_ARGUMENT;
+    const int64_t more = shape[d] - kInputs[input].shape[d];
+    if (d == kInputOpen[input]) number = more;
+    else if (more != 0) return -1;
   }
-  if (number < 0 || number >= impl::kShapeCount) return @NAME@_BAD_ARGUMENT;
-  return @name@_set_shape(p, static_cast<int32_t>(number));
 //@ end
 //@ pictures
-  int32_t number = p->set;
   for (int32_t d = 0; d < rank; ++d) {
-    const int64_t more = shape[d] - impl::kInputs[input].shape[d];
-    const impl::open_dim* open = nullptr;
-    for (const impl::open_dim& dim : impl::kOpenDims)
+    const int64_t more = shape[d] - kInputs[input].shape[d];
+    const open_dim* open = nullptr;
+    for (const open_dim& dim : kOpenDims)
       if (dim.input == input && dim.dimension == d) open = &dim;
-    if (open == nullptr && more != 0) return @NAME@_BAD_ARGUMENT;
+    if (open == nullptr && more != 0) return -1;
     if (open == nullptr) continue;
-    if (more < 0 || more % open->step != 0 || more / open->step >= open->count)
-      return @NAME@_BAD_ARGUMENT;
-    const int32_t place = p->set / open->sets % open->count;
-    number += (static_cast<int32_t>(more / open->step) - place) * open->sets;
+    if (more < 0 || more % open->step != 0 || more / open->step >= open->count) return -1;
+    number += (more / open->step - from / open->sets % open->count) * open->sets;
   }
-  return @name@_set_shape(p, number);
 //@ end
+  return number >= 0 && number < kShapeCount ? static_cast<int32_t>(number) : -1;
+}
+}}  // namespace impl
+
+@name@_status @name@_reshape(@name@_predictor* p, int32_t input, const int64_t* shape,
+                             int32_t rank) {
+  if (p == nullptr) return @NAME@_BAD_ARGUMENT;
+  return @name@_set_shape(p, impl::set_with(p->set, input, shape, rank));
+}
+
+size_t @name@_memory_size_for(int32_t input, const int64_t* shape, int32_t rank) {
+  const size_t shared = @name@_shared_memory_size_for(input, shape, rank);
+  return shared != 0 ? shared + impl::kPreparedBytes : 0;
+}
+
+size_t @name@_shared_memory_size_for(int32_t input, const int64_t* shape, int32_t rank) {
+  const int32_t number = impl::set_with(0, input, shape, rank);
+  return number < 0 ? 0 : impl::kSharedMemoryBytes - impl::kRoomBytes + impl::room_for(number);
 }
 
 //@ end

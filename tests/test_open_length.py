@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from emitted_files import selftest_with_checks
+from exact_memory import NO_MEMORY, OK, Native, check, selftest_with_checks
 from onnx import ModelProto, NodeProto, TensorProto, helper
+from processes import run
 from shape_bundles import close, expected
 from test_open_batch import model
 from test_shapes_wasm import in_node
 
 import dlpack
-from dlpack.errors import UnsupportedError
+from dlpack.errors import UnsupportedError, UsageError
 from dlpack.graph.opened import open_graph
 from dlpack.loops.ir import Open
 from dlpack.meaning.open_batch import opened_batch
 from dlpack.meaning.shape_sets import sets_of
 from dlpack.pipeline import Options, build
 from dlpack.stages.prepare import clean_graph
+from dlpack.targets.wasm.run import node_command
 
 SMALLEST, LARGEST = 2, 80
 SIZES = (80, 2, 3, 5, 7, 11, 12, 13, 15, 16, 17, 31, 32, 33, 47, 61, 63, 64, 65, 79)
@@ -165,8 +167,65 @@ def test_bound_memory_is_as_long_as_the_text(native: Path, net: Path) -> None:
 
 
 def test_nothing_is_read_or_written_outside(native: Path, tmp_path: Path) -> None:
-    """The self-test, which has several lengths, with the checks of gcc."""
-    selftest_with_checks(native / "net.cc", tmp_path)
+    """The self-test, which has several lengths, and runs in no more memory than they need, with the checks of gcc."""
+    selftest_with_checks(native / "net.cc", tmp_path, [(1, n) for n in (2, 10, 11, 30, 31, 50, 70, 80)])
+
+
+def test_c_takes_texts_up_to_its_memory(native: Path) -> None:
+    library = Native(native)
+    shapes = [(1, n) for n in (2, 3, 11, 12, 13, 20, 21, 40, 41, 63, 64, 79, 80)]
+    check(library, shapes, lambda _, n: question(n))
+    sizes = [library.of_shape("memory_size_for", 1, n) for n in range(2, 81)]
+    assert sizes == sorted(sizes) and sizes[-1] == library["memory_size"]() and sizes[0] < sizes[-1] * 3 // 4
+    prepared = library["memory_size"]() - library["shared_memory_size"]()
+    assert library.of_shape("shared_memory_size_for", 1, 20) == library.of_shape("memory_size_for", 1, 20) - prepared
+    assert [library.of_shape("memory_size_for", *shape) for shape in ((1, 1), (1, 81), (2, 20), (20,))] == [0] * 4
+    assert library["memory_size_for"](2, None, 0) == library["memory_size_for"](-1, None, 0) == 0
+
+
+def test_memory_may_be_allocated(native: Path) -> None:
+    """With null a predictor allocates as many bytes as are asked for, all for 0, and no more than all for any."""
+    library, handle, size = Native(native), ctypes.c_void_p(), ctypes.c_size_t
+    some = library.of_shape("memory_size_for", 1, 20)
+    for nbytes, most in ((0, 80), (1 << 40, 80), (some, 20)):
+        assert library["create"](ctypes.byref(handle), None, size(nbytes), None, size(0)) == OK
+        assert library.of_shape("reshape", 1, 80, handle=(handle,)) == (OK if most == 80 else NO_MEMORY)
+        shared, less = ctypes.c_void_p(), library.of_shape("shared_memory_size_for", 1, 13)
+        assert library["create_shared"](ctypes.byref(shared), None, size(less), handle) == OK
+        assert library.of_shape("reshape", 1, 80, handle=(shared,)) == NO_MEMORY
+        assert library.of_shape("reshape", 1, 13, handle=(shared,)) == OK
+        for one in (shared, handle):
+            assert library.of_shape("reshape", 1, 13, handle=(one,)) == OK
+        asked = list(question(13).values())
+        assert library.outputs(shared, asked) == library.outputs(handle, asked)
+        library["destroy"](shared)
+        library["destroy"](handle)
+    assert library["create"](ctypes.byref(handle), None, size(64), None, size(0)) == NO_MEMORY
+
+
+def test_python_loads_for_the_largest_shape(native: Path) -> None:
+    with dlpack.load(native) as whole, dlpack.load(native, largest={"ids": (1, 20)}) as small:
+        assert small._memory.nbytes < whole._memory.nbytes * 3 // 4
+        states = np.empty((1, 20, 40), np.float32)
+        for length in (20, 2, 13, 20):
+            want = whole.run(question(length))
+            for name, value in small.run(question(length)).items():
+                assert np.array_equal(value, want[name])
+        small.bind_outputs({"states": states})
+        assert small.run(question(20))["states"] is states
+        small.bind_outputs({"states": None})
+        assert np.array_equal(small.run(question(20), copy=False)["states"], states)
+        with pytest.raises(ValueError, match=r"net: .* memory for shapes up to ids 1x20, and these need more"):
+            small.run(question(80))
+        assert small.inputs["ids"][1] == (1, 20)
+    for wrong, why in (({"id": (1, 20)}, "unknown input 'id'"), ({"ids": (1, 81)}, "cannot have the shape 1x81")):
+        with pytest.raises(ValueError, match=why):
+            dlpack.load(native, largest=wrong)
+
+
+def test_only_open_dimensions_have_a_largest(bundles: Callable[[str], Path]) -> None:
+    with pytest.raises(UsageError, match="digits has no open dimensions"):
+        dlpack.load(bundles("digits"), largest={"image": (1, 64)})
 
 
 def test_javascript_takes_any_length(net: Path, tmp_path: Path) -> None:
@@ -174,6 +233,33 @@ def test_javascript_takes_any_length(net: Path, tmp_path: Path) -> None:
     assert len(sets_of(dlpack.bundle.loader.read_manifest(bundle))) == LARGEST - SMALLEST + 1
     for length in (80, 13):
         close(in_node(bundle, tmp_path, [question(length)])[0], expected(net, question(length)))
+    (tmp_path / "largest.mjs").write_text(LARGEST_IN_NODE.replace("BUNDLE", str(bundle)))
+    done = run([*node_command(), tmp_path / "largest.mjs"], limit_s=60)
+    assert done.stdout.splitlines() == [
+        "true 20,12,2 true",
+        "net takes ids 1x2, mask 1x2 to ids 1x20, mask 1x20, not {\"ids\":[1,21]}",
+        'input "ids" is BigInt64Array of 21; the model takes BigInt64Array of 2 (1 x 2) or 20 (1 x 20)',
+        "net takes ids 1x2, mask 1x2 to ids 1x80, mask 1x80, not {\"ids\":[1,81]}",
+    ], done.stderr  # fmt: skip
+
+
+LARGEST_IN_NODE = """\
+import { Predictor, openBundle } from "BUNDLE/node.js";
+const parts = await openBundle("BUNDLE");
+const whole = await Predictor.load(parts);
+const small = await Predictor.load(parts, { largest: { ids: [1, 20] } });
+const told = (f) => { try { f(); } catch (e) { console.log(e.message); } };
+const question = (n) => ({ ids: new BigInt64Array(n).fill(3n), mask: new BigInt64Array(n).fill(1n) });
+const same = [20, 12, 2].map((n) => {
+  const [a, b] = [whole, small].map((p) => p.runSync(question(n)).states);
+  return a.length === n * 40 && a.every((x, k) => x === b[k]) ? n : null;
+});
+const bytes = [whole, small].map((p) => p._memory.buffer.byteLength);
+console.log(bytes[1] < bytes[0], String(same), whole.runSync(question(80)).states.length === 3200);
+told(() => small.setShape({ ids: [1, 21] }));
+told(() => small.runSync(question(21)));
+await Predictor.load(parts, { largest: { ids: [1, 81] } }).catch((e) => console.log(e.message));
+"""
 
 
 def opened(nodes: Sequence[NodeProto], **weights: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from emitted_files import selftest_with_checks
+from exact_memory import Native, check, selftest_with_checks
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from processes import run
 from shape_bundles import close, expected
@@ -210,10 +210,24 @@ def test_c_reshapes_without_memory(models: Path, classes: Path) -> None:
     library.classes_destroy(handle)
 
 
+def test_c_takes_pictures_up_to_its_memory(classes: Path) -> None:
+    """Of two with the same height the narrower needs less: inputs and outputs are as wide as the picture."""
+    library = Native(classes)
+    shapes = [
+        (1, 3, *size) for size in ((17, 18), (17, 41), (20, 30), (21, 18), (24, 24), (25, 41), (33, 18), (33, 41))
+    ]
+    sizes = check(library, shapes, lambda _, __, height, width: question(height, width))
+    for (_, _, *a), less in zip(shapes, sizes, strict=True):
+        assert all(less < more for (_, _, *b), more in zip(shapes, sizes, strict=True) if a[0] <= b[0] and a[1] < b[1])
+    assert sizes[-1] == library["memory_size"]() and sizes[0] < sizes[-1] * 5 // 6
+
+
 def test_nothing_is_read_or_written_outside(models: Path, tmp_path: Path) -> None:
-    """The self-test of a network for masks, at corners and between them, with the checks of gcc."""
+    """The self-test of a network for masks, at corners and between them, and runs in no more memory than they need,
+    with the checks of gcc."""
     bundle = build(models / "mask.onnx", tmp_path / "mask", options("{8..24/4}x{12..28/4}"))
-    selftest_with_checks(bundle / "mask.cc", tmp_path)
+    sizes = ((8, 12), (8, 28), (12, 16), (16, 20), (20, 28), (24, 12), (24, 28))
+    selftest_with_checks(bundle / "mask.cc", tmp_path, [(1, 3, *size) for size in sizes])
 
 
 def test_javascript_chooses_by_the_number_of_pixels_or_the_shape(models: Path, tmp_path: Path) -> None:

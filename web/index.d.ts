@@ -179,6 +179,11 @@ export interface LoadOptions {
   onProgress?: (progress: Progress) => void;
   /** false: the weights are not kept in the browser's cache. */
   cache?: boolean;
+  /**
+   * Of a model with open dimensions the largest shape that an input is to have, { ids: [1, 128] }: the predictor takes
+   * memory for no more, and refuses larger ones.
+   */
+  largest?: Record<string, number[]>;
   /** Which build to run (default: the fastest that this browser supports). */
   build?: Build;
   /**

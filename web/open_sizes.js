@@ -1,10 +1,14 @@
 // The sets of shapes of a bundle with open dimensions, by the rule in its manifest (`open`): nothing lists them.
 
-/** Gives a manifest with open dimensions its sets, as `shapes`; a copy, as a worker gets, goes without them. */
-export function addSets(manifest) {
+/**
+ * Gives a manifest with open dimensions its sets, as `shapes`; a copy, as a worker gets, goes without them. Where inputs
+ * have a `largest` shape, {name: [1, 3, 480, 640]}, the sets end there.
+ */
+export function addSets(manifest, largest) {
   const sets = new OpenSizes(manifest);
+  if (largest) sets.end(sets.numberOf(largest));
   const at = (of, key) => (typeof key === "string" && /^\d+$/.test(key) ? of.at(Number(key)) : of[key]);
-  Object.defineProperty(manifest, "shapes", { value: new Proxy(sets, { get: at }) });
+  Object.defineProperty(manifest, "shapes", { value: new Proxy(sets, { get: at }), configurable: true });
 }
 
 /** In the order of their numbers, each made when it is asked for; the last open dimension changes first. */
@@ -14,17 +18,40 @@ class OpenSizes {
     this.rule = manifest.open;
     this.counts = this.rule.dimensions.map((d) => (d.largest - d.smallest) / d.step + 1);
     this.length = this.counts.reduce((n, count) => n * count, 1);
+    this.largest = this.rule.dimensions.map((d) => d.largest);
   }
 
-  /** The set of that number. */
-  at(number) {
-    if (!(number >= 0 && number < this.length)) return undefined;
+  /** Leaves out the sets with a larger size than the one of that number has. */
+  end(number) {
+    this.largest = this._sizes(number);
+    this.length = number + 1;
+  }
+
+  /** Bytes of a predictor for the sets; its C functions can use the memory behind `free`. */
+  bytes({ _call, _memory }, free) {
+    const input = this.manifest.inputs.findIndex((t) => this.rule.inputs[t.name]);
+    const { shape } = this.at(this.length - 1).inputs[input];
+    const at = Math.ceil(free / 8) * 8;
+    if (at + 8 * shape.length > _memory.buffer.byteLength) _memory.grow(1);
+    new BigInt64Array(_memory.buffer, at, shape.length).set(shape.map(BigInt));
+    return _call("memory_size_for", input, at, shape.length);
+  }
+
+  _sizes(number) {
     const sizes = [];
     for (let axis = this.counts.length - 1; axis >= 0; axis--) {
       const { smallest, step } = this.rule.dimensions[axis];
       sizes[axis] = smallest + step * (number % this.counts[axis]);
       number = Math.floor(number / this.counts[axis]);
     }
+    return sizes;
+  }
+
+  /** The set of that number. */
+  at(number) {
+    if (!(number >= 0 && number < this.length)) return undefined;
+    const sizes = this._sizes(number);
+    if (sizes.some((size, axis) => size > this.largest[axis])) return undefined;
     const sized = (kind) => this.manifest[kind].map((t) => ({ ...t, shape: this._shape(t, this.rule[kind][t.name], sizes) }));
     const set = { inputs: sized("inputs"), outputs: sized("outputs") };
     const preprocess = this._picture(set);
@@ -90,9 +117,9 @@ class OpenSizes {
   /** The number of the set with these sizes; -1 without one. */
   _number(sizes) {
     let number = 0;
-    for (const [axis, { smallest, largest, step }] of this.rule.dimensions.entries()) {
+    for (const [axis, { smallest, step }] of this.rule.dimensions.entries()) {
       const k = (sizes[axis] - smallest) / step;
-      if (!Number.isInteger(k) || k < 0 || sizes[axis] > largest) return -1;
+      if (!Number.isInteger(k) || k < 0 || sizes[axis] > this.largest[axis]) return -1;
       number = number * this.counts[axis] + k;
     }
     return number;

@@ -50,7 +50,7 @@ export class Predictor {
       throw new TypeError("load expects a bundle's address or its parts, {manifest, wasm, weights}");
     const manifest = parts.manifest;
     const { build, threads } = chosenBuild(manifest, options, parts.wasm);
-    if (manifest.open) (await import("./open_sizes.js")).addSets(manifest);
+    if (manifest.open) (await import("./open_sizes.js")).addSets(manifest, options.largest);
     if (manifest.strings) (await import("./strings.js")).addTypes(TYPES, manifest);
     const opening = webGpu(manifest, parts, options);
     const module = await compile(await parts.wasm[build], `${manifest.name}.${build}.wasm`);
@@ -96,9 +96,9 @@ export class Predictor {
       this._at[what] = { at, bytes };
       end = at + bytes;
     };
+    reserve("predictor", (this._sets.bytes?.(this, end) ?? this._call("memory_size")) >>> 0);
     reserve("weights", manifest.weights?.bytes ?? 0);
     this.inputs.forEach((_, i) => reserve(`input ${i}`, Math.max(...this._sets.map((set) => byteLength(set.inputs[i])))));
-    reserve("predictor", this._call("memory_size") >>> 0);
     reserve("handle", 4);
     if (memory) reserve("stacks", (manifest.wasm_threads.count - 1) * manifest.wasm_threads.stack);
     const missing = end - this._memory.buffer.byteLength;

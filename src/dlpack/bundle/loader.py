@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -20,12 +20,14 @@ from dlpack.bundle.classes import CClass, Class
 from dlpack.bundle.device_arrays import DeviceArray, device_array, on_gpu
 from dlpack.bundle.generating import Sampler
 from dlpack.bundle.hearing import Hearing
+from dlpack.bundle.quantised import QuantisedValues
 from dlpack.bundle.read import open_library, read_kernels, read_manifest
+from dlpack.bundle.room import NO_MEMORY, memory_bytes, too_large
 from dlpack.bundle.texts import decoded, encoded_inputs
 from dlpack.errors import ExceededError, UsageError
 from dlpack.graph.ir import Array
 from dlpack.meaning.preprocess import to_rgb
-from dlpack.meaning.quantization import dequantized, is_real, quantization_of
+from dlpack.meaning.quantization import is_real
 from dlpack.meaning.shape_sets import find_set, picture_set, set_names, sets_of
 
 __all__ = ["Class", "Predictor", "Sampler", "load", "read_kernels", "read_manifest"]
@@ -48,20 +50,23 @@ def _atomic(method: Callable[Concatenate[Predictor, _P], _T]) -> Callable[Concat
     return locked
 
 
-class Predictor(Hearing):
+class Predictor(Hearing, QuantisedValues):
     """A compiled model. `inputs` and `outputs` map names to (dtype, shape), in the set of shapes that it has now.
 
     Several threads may call one predictor: `run`, `classify` and every other call is done as a whole, one after the
     other. To compute at the same time make one predictor per thread; they share the mapped weights' pages.
     """
 
-    def __init__(self, bundle: str | Path, device: str | None = None) -> None:
+    def __init__(
+        self, bundle: str | Path, device: str | None = None, largest: Mapping[str, Iterable[int]] | None = None
+    ) -> None:
         bundle = Path(bundle)
         manifest = read_manifest(bundle)
         self.manifest: dict[str, Any] = manifest
         self.name: str = manifest["name"]
         self.labels: list[str] | None = manifest.get("labels")
         self._sets = sets_of(manifest)
+        self._largest = largest
         self._choices = len(self._sets) > 1 or "variants" in manifest
         self._set, self._length = 0, 0
         self._describe(0)
@@ -87,7 +92,7 @@ class Predictor(Hearing):
             path = str(bundle / side["file"]).encode()
             self._check(self._function("map_weights")(path, ctypes.byref(weights), ctypes.byref(size)))
         # The predictor works in memory of numpy's, so that outputs which outlive it stay readable.
-        self._memory = np.empty(self._function("memory_size")(), np.uint8)
+        self._memory = np.empty(memory_bytes(manifest, self._function, largest), np.uint8)
         own = self._function("destroy"), self._handle, self._function("unmap_weights"), weights, size
         self._release = weakref.finalize(self, _end, self._memory, *own)
         address = ctypes.c_void_p(self._memory.ctypes.data)
@@ -102,8 +107,8 @@ class Predictor(Hearing):
             raise UsageError(f"{self.name}: there is no {device} here ({told})")
         self._run = self._function("run")
         self._run_step = self._function("run_step")
-        own = self._function("output_data")
-        self._own: list[int] = [own(self._handle, k) for k in range(len(self.outputs))]
+        self._own: dict[int, int] = {}
+        self._find_own()
         _LIVING.add(self)
 
     @_atomic
@@ -253,7 +258,10 @@ class Predictor(Hearing):
     def _use(self, number: int) -> None:
         """Selects a set of shapes; inputs and outputs whose shape changes are unbound."""
         if number != self._set:
-            self._check(self._function("set_shape")(self._open(), number))
+            status = self._function("set_shape")(self._open(), number)
+            if status == NO_MEMORY:
+                raise too_large(self.name, self._largest)
+            self._check(status)
             self._used(number)
 
     def _used(self, number: int) -> None:
@@ -265,6 +273,13 @@ class Predictor(Hearing):
             for index, (name, kind) in enumerate(self.outputs.items()):
                 if before[name] != kind:
                     self._bound.pop(index, None)
+            if "open" in self.manifest:
+                self._find_own()
+
+    def _find_own(self) -> None:
+        """Notes where the predictor's own memory for outputs is, which moves with their shapes."""
+        address = self._function("output_data")
+        self._own |= {k: address(self._handle, k) for k in range(len(self.outputs)) if k not in self._bound}
 
     def _describe(self, number: int) -> None:
         s = self._sets[number]
@@ -351,29 +366,6 @@ class Predictor(Hearing):
         fits = (t["name"] for t in self._sets[self._set]["outputs"] if is_real(t) and np.prod(t["shape"]) == size)
         name: str = next(fits, next(iter(self.outputs)))
         return name
-
-    def dequantize(self, name: str, values: Any) -> Array:
-        """Converts the integers of a quantised input or output to the real numbers they represent, in float32.
-
-        Values that are not quantised, or already floats, are returned unchanged. Raises ValueError for an unknown name.
-        """
-        return dequantized(self._tensor(name), np.asarray(values))
-
-    def quantize(self, name: str, values: Any) -> Array:
-        """Converts real numbers to the nearest integers of a quantised input or output, with ties to even. For one that
-        is not quantised, converts the values to its dtype. Raises ValueError for an unknown name.
-        """
-        tensor = self._tensor(name)
-        if quantization := quantization_of(tensor):
-            return quantization.quantize(values, tensor["dtype"])
-        return np.asarray(values, numpy_dtype(tensor["dtype"]))
-
-    def _tensor(self, name: str) -> Mapping[str, Any]:
-        tensors = {t["name"]: t for t in (*self.manifest["inputs"], *self.manifest["outputs"])}
-        if name not in tensors:
-            raise ValueError(f"unknown name {name!r}; the model has {', '.join(tensors)}")
-        found: Mapping[str, Any] = tensors[name]
-        return found
 
     @property
     def steps(self) -> list[str]:
@@ -487,10 +479,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def load(bundle: str | Path, device: str | None = None) -> Predictor:
+def load(
+    bundle: str | Path, device: str | None = None, largest: Mapping[str, Iterable[int]] | None = None
+) -> Predictor:
     """Loads a bundle built for this computer. Raises UsageError if it cannot be loaded.
 
     A bundle of the target cuda runs on the GPU of the current CUDA context, else on the first one, else on the CPU;
     `device` asks for one: "cuda", "cuda:1" (UsageError where it does not work, with the reason), "cpu".
+
+    Of a bundle with open dimensions, `largest` has the largest shape that an input is to have, {"ids": (1, 128)}: the
+    predictor gets memory for no more, and `run` raises ValueError for what needs more. Raises ValueError for a shape
+    that the bundle does not take.
     """
-    return Predictor(Path(bundle), device)
+    return Predictor(Path(bundle), device, largest)

@@ -22,6 +22,7 @@ from dlpack.graph.registry import Context
 from dlpack.kernels.backend import LayoutPreferences
 from dlpack.kernels.borders import Halo, nonnegative, wider_rows
 from dlpack.kernels.channels_last import channels_last_values
+from dlpack.kernels.orders import PRODUCTS, opened_orders, product_orders
 from dlpack.loops.layout import Layout, channels_last, dense, order_of
 
 
@@ -82,7 +83,7 @@ class _Placer:
         self.parents, self.halos, self.shared_pads = _destinations(graph, groups)
         self.wider = wider_rows(graph, self.halos)
         self.last = channels_last_values(graph, groups, prefer)
-        self.orders = _product_orders(graph, groups)
+        self.orders = {**opened_orders(graph), **product_orders(graph, groups)}
         self.types = dict(graph.types)
         self.out = Placement(graph, [])
         for name in graph.inputs:
@@ -327,25 +328,6 @@ def _destinations(
     return parents, halos, free
 
 
-_PRODUCTS = ("MatMul", "FusedAttention")
-
-
-def _product_orders(graph: Graph, groups: list[Group]) -> dict[str, tuple[int, ...]]:
-    """Matrix products that are only transposed and then reshaped are laid out for the reshape: attention's heads."""
-    consumers = graph.consumers()
-    out: dict[str, tuple[int, ...]] = {}
-    for group in groups:
-        value, readers = group.output, consumers.get(group.output, [])
-        if group.nodes[0].op not in _PRODUCTS or [n.op for n in readers] != ["Transpose"]:
-            continue
-        after = consumers.get(readers[0].outputs[0], [])
-        rank = len(graph.types[value].shape)
-        order = tuple(readers[0].attrs.get("perm", ()))
-        if after and all(n.op == "Reshape" for n in after) and len(order) == rank and order[-1] == rank - 1:
-            out[value] = order
-    return out
-
-
 def _part_copies(
     node: Node, graph: Graph, parents: Mapping[str, _Part], out: Placement, types: dict[str, TensorType]
 ) -> list[Group]:
@@ -390,7 +372,7 @@ def _vector_is_spatial(group: Group, graph: Graph, out: Placement) -> bool:
 
 def _readable(op: str, shape: tuple[int, ...], layout: Layout, prefer: LayoutPreferences) -> bool:
     """Whether an operator reads an operand as it lies; a copy where it is contiguous is faster, or needed, else."""
-    if op in _PRODUCTS:
+    if op in PRODUCTS:
         return len(shape) < 2 or min(shape[-2:]) < prefer.wide_rows or layout.strides[-1] == 1
     if op == "Convolution" and (shape[1] == 1 or layout.strides[-1] == 1):
         return True
@@ -403,11 +385,11 @@ def _with_straight_inputs(
     """Copies the inputs that must lie otherwise than they do: a matrix's rows for MatMul, a loop's slices, weights of a
     convolution that a run computes, which are read across its outputs."""
     anchor = group.anchor
-    if anchor is None or anchor.op not in (*_PRODUCTS, "Scan", "Convolution"):
+    if anchor is None or anchor.op not in (*PRODUCTS, "Scan", "Convolution"):
         return group
     orders: dict[str, tuple[int, ...]] = {}
     if anchor.op != "Convolution":
-        candidates = anchor.inputs[1:2] if anchor.op in _PRODUCTS else anchor.inputs[anchor.attrs["states"] :]
+        candidates = anchor.inputs[1:2] if anchor.op in PRODUCTS else anchor.inputs[anchor.attrs["states"] :]
     elif _vector_is_spatial(group, graph, out):
         candidates = anchor.inputs[:1]
     else:

@@ -25,13 +25,15 @@ class Item:
 
 @dataclass(frozen=True)
 class Arena:
-    """`offsets` by name; `size` bytes in all, beside the lower bound (most bytes alive at once) and the naive sum."""
+    """`offsets` by name; `size` bytes in all, beside the lower bound (most bytes alive at once) and the naive sum.
+    `items` are what lies in it."""
 
     offsets: dict[str, int]
     size: int
     lower_bound: int
     naive: int
     strategy: str
+    items: tuple[Item, ...] = ()
 
 
 def plan_arena(items: Sequence[Item]) -> Arena:
@@ -56,7 +58,7 @@ def plan_arena(items: Sequence[Item]) -> Arena:
     assert best is not None
     if best[0] > bound and len(items) <= REPAIRED_ITEMS:
         best = min(best, _repair(items, orders[best[1]], best, bound), key=lambda b: b[0])
-    return Arena(best[2], best[0], bound, sum(i.size for i in items), best[1])
+    return Arena(best[2], best[0], bound, sum(i.size for i in items), best[1], tuple(items))
 
 
 def _repair(

@@ -301,6 +301,18 @@ class ShapeSet:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """The memory that suffices for the sets of shapes up to number `last`: another plan of the same items.
+
+    `rooms` are bytes of inputs and outputs, as `Program.rooms`.
+    """
+
+    last: int
+    arena: Arena
+    rooms: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class OpenSets(Sequence[ShapeSet]):
     """The sets of shapes of a program with open dimensions: so many, each made when it is asked for."""
 
@@ -397,7 +409,7 @@ class Program:
     `weight_places` and `prepared_places` say what lies in the weights and in these; behind these weights are the
     tables of `text`, if there is a tokenizer.
     `rooms`, where a dimension is open: bytes of each input, then of each output, up to which kernels may go.
-    `bounds` are those of the open dimensions of pictures.
+    `bounds` are those of the open dimensions of pictures. `stages`: plans of the arena, those for smaller sizes first.
     `caches` are the same in all sets of shapes; `decoder` says how a text is read with them.
     `sound` says how samples become an input, `speech` which tokens are around a text of what is heard.
     """
@@ -413,6 +425,7 @@ class Program:
     prepared_places: tuple[Place, ...] = ()
     rooms: tuple[int, ...] = ()
     bounds: tuple[Bounds, ...] = ()
+    stages: tuple[Stage, ...] = ()
     text: TextPart | None = None
     caches: tuple[StoredCache, ...] = ()
     decoder: Decoder | None = None
@@ -438,6 +451,11 @@ class Program:
     def counted(self) -> bool:
         """Whether the sets of shapes differ in the extent of an open dimension, which grows by one from set to set."""
         return self.by_sample or self.opened or self.pictures
+
+    @property
+    def staged(self) -> bool:
+        """Whether a smaller run has its values in other places."""
+        return len(self.stages) > 1
 
     @property
     def pictures(self) -> bool:

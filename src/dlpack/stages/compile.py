@@ -50,8 +50,10 @@ def _compiled(
     from dlpack.bundle.manifest import described
     from dlpack.kernels.settled import Weights
     from dlpack.plan.compiler import Compiler
+    from dlpack.plan.stages import with_stages
 
-    weights, programs = Weights(), {}
+    weights = Weights()
+    programs: dict[str, Program] = {}
     machines = {build.machine().name: build for build in builds}
     for machine, build in machines.items():
         backend = build.backend(build.machine(), options.threads)
@@ -74,6 +76,8 @@ def _compiled(
             program = sized(program, prepared.batch)
         programs[machine] = program
         check_sets([described(s) for s in programs[machine].ends])
+    if prepared.batch and prepared.batch.graph:
+        programs = with_stages(programs, prepared.batch.open)
     threads, blob = max(p.threads for p in programs.values()), bytes(weights.blob)
     return {machine: replace(program, weights=blob, threads=threads) for machine, program in programs.items()}
 

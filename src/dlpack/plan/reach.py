@@ -1,0 +1,182 @@
+"""How far into a block of memory the steps of a run go, where open dimensions have no more than so many elements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from dlpack.graph.ir import TensorType
+from dlpack.loops.index import Linear, Range
+from dlpack.loops.ir import (
+    FILLED,
+    Block,
+    Expr,
+    For,
+    Gathered,
+    Kernel,
+    Load,
+    LoadTwo,
+    Open,
+    Pointer,
+    ScatteredStore,
+    Stmt,
+    Store,
+    exprs,
+    walk_expr,
+)
+from dlpack.loops.ir import blocks as inner_blocks
+from dlpack.loops.sizes import EXTENT, Size
+from dlpack.plan.program import (
+    Address,
+    CallStep,
+    CopyStep,
+    FillStep,
+    HaloStep,
+    LoopStep,
+    ShareStep,
+    SpreadStep,
+    Step,
+    TapsStep,
+    operands,
+)
+
+ALL = 1 << 60
+"""Of an operand of which nothing is known: as many bytes as it has."""
+
+Sizes = Mapping[int, int]
+"""By the number of an open dimension, as `Size.axis` has it, its elements in a run."""
+
+
+def reaches(steps: Sequence[Step], kernels: Mapping[str, Kernel], sizes: Sizes) -> Iterator[tuple[Address, int]]:
+    """Each operand of the steps, and how many bytes from its address on a run of up to these sizes reads or writes."""
+    known: dict[str, dict[str, int]] = {}
+    for step in steps:
+        if isinstance(step, CallStep):
+            kernel = kernels[step.kernel]
+            if step.kernel not in known:
+                known[step.kernel] = kernel_reaches(kernel, sizes)
+            own = known[step.kernel]
+            yield from zip(step.arguments, (own[p.name] for p in kernel.params), strict=False)
+            if kernel.scratch:
+                yield step.arguments[-1], ALL  # of each thread
+        else:
+            yield from _of_step(step, sizes)
+
+
+def _of_step(step: Step, sizes: Sizes) -> Iterator[tuple[Address, int]]:
+    def count(n: int | Size) -> int:
+        return n if isinstance(n, int) else n.at(sizes[n.axis])
+
+    def elements(address: Address, number: int) -> tuple[Address, int]:
+        return address, number * TensorType(address.dtype, ()).itemsize
+
+    if isinstance(step, HaloStep) and step.used:
+        last = 0
+        whole = zip(step.shape, step.low, step.used, step.high, strict=True)
+        for n, low, used, high in whole:
+            last = last * n + (n if used is None else low + count(used) + high) - 1
+        yield elements(step.target, last + 1)
+    elif isinstance(step, FillStep):
+        extent = sizes[EXTENT]
+        last = sum(((n or extent) - 1) * stride for n, stride in step.rows)
+        yield elements(step.target, last + -(-extent // FILLED) * FILLED)
+    elif isinstance(step, SpreadStep):
+        strided = 1 + sum((count(n) - 1) * stride for n, stride in step.dims)
+        dense = prod(count(n) for n, _ in step.dims)
+        yield elements(step.source, strided if step.back else dense)
+        yield elements(step.target, dense if step.back else strided)
+    elif isinstance(step, ShareStep):
+        yield elements(step.target, 1)
+    else:
+        assert isinstance(step, HaloStep | CopyStep | LoopStep | TapsStep)
+        for address in operands(step):
+            yield address, ALL
+
+
+def trips_at(o: Open, sizes: Sizes) -> int:
+    """How many trips an open loop has in a run."""
+    n = o.size.at(sizes[o.size.axis]) if o.size else sizes[EXTENT]
+    if o.filled:
+        return -(-n // FILLED) * (FILLED * o.times // o.by)
+    if o.short:
+        return (n + o.by - 1 - o.short) // o.by
+    if o.less and o.most:
+        return o.most if n * o.times > o.less else 0
+    trips = -(-n * o.times // o.by) - o.less
+    return min(trips, o.most) if o.most else trips
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a pointer is: a parameter, and how many elements behind its beginning at the most."""
+
+    buffer: str
+    ahead: int
+
+
+@dataclass
+class _Reach:
+    sizes: Sizes
+    bytes_: dict[str, int]
+    items: dict[str, int]
+    pointers: dict[str, _Place] = field(default_factory=dict)
+
+    def block(self, stmts: Block, ranges: Mapping[str, Range]) -> None:
+        for s in stmts:
+            inner = ranges
+            if isinstance(s, For):
+                begin = trips_at(s.after.open, self.sizes) * s.after.times if s.after else s.begin
+                end = trips_at(s.open, self.sizes) if s.open else s.end
+                if end <= begin:
+                    continue
+                inner = {**ranges, s.var: (begin, begin + (end - begin - 1) // s.step * s.step)}
+            self.statement(s, ranges)
+            for block in inner_blocks(s):
+                self.block(block, inner)
+
+    def statement(self, s: Stmt, ranges: Mapping[str, Range]) -> None:
+        if isinstance(s, Pointer):
+            place = self.pointers.get(s.buffer, _Place(s.buffer, 0))
+            self.pointers[s.name] = _Place(place.buffer, place.ahead + _most(s.index, ranges))
+            if s.moves:
+                self.all_of(s.name)
+        elif isinstance(s, LoadTwo):
+            self.all_of(s.pointer)
+        elif isinstance(s, Store):
+            self.access(s.buffer, s.index, s.valid, ranges)
+        elif isinstance(s, ScatteredStore):
+            self.all_of(s.buffer)
+        for top in exprs(s):
+            for e in walk_expr(top):
+                self.expression(e, ranges)
+
+    def expression(self, e: Expr, ranges: Mapping[str, Range]) -> None:
+        if isinstance(e, Load):
+            self.access(e.buffer, e.index, e.valid, ranges)
+        elif isinstance(e, Gathered):
+            self.all_of(e.buffer)
+
+    def access(self, buffer: str, index: Linear, count: int, ranges: Mapping[str, Range]) -> None:
+        place = self.pointers.get(buffer, _Place(buffer, 0))
+        if place.buffer in self.bytes_:
+            end = (place.ahead + _most(index, ranges) + count) * self.items[place.buffer]
+            self.bytes_[place.buffer] = max(self.bytes_[place.buffer], min(end, ALL))
+
+    def all_of(self, buffer: str) -> None:
+        name = self.pointers[buffer].buffer if buffer in self.pointers else buffer
+        if name in self.bytes_:
+            self.bytes_[name] = ALL
+
+
+def kernel_reaches(kernel: Kernel, sizes: Sizes) -> dict[str, int]:
+    """How many bytes of each parameter a call reads or writes."""
+    items = {p.name: TensorType(p.dtype, ()).itemsize for p in kernel.params}
+    reach = _Reach(sizes, dict.fromkeys(items, 0), items)
+    reach.block(kernel.body, {})
+    return reach.bytes_
+
+
+def _most(index: Linear, ranges: Mapping[str, Range]) -> int:
+    """The largest value of an index, 0 where all are negative."""
+    return max(0, index.bounds(ranges)[1])
