@@ -48,8 +48,8 @@ def written(
 ) -> str:
     """The text as it is for a program: with its name, and what there is of threads, shapes and machines.
 
-    The lines between ``//@ condition`` and ``//@ end``, which may contain others, are kept where the condition holds:
-    threads, one_thread, shapes, one_shape, samples (a run does its steps for each sample), whole (it does not), opened
+    The lines between ``//@ condition`` and ``//@ end``, which may contain others and be indented, are kept where the
+    condition holds: threads, one_thread, shapes, one_shape, samples (a run does its steps for each sample), whole (it does not), opened
     (a dimension of the kernels is open), closed, pictures (dimensions of pictures are), counted (one of these: samples,
     opened or pictures), uncounted, linear (samples or opened), staged (smaller sizes have plans of memory of their
     own), unstaged, tabled (there are several sets of shapes otherwise), machines, one_machine, choices (of shapes or
@@ -61,7 +61,7 @@ def written(
     them); known_memory (its size does not depend on the system's threads or the machine); no_cuda; and where it is
     among `conditions`: mxnet_model (MXNet's files of the model are known), no_mxnet_model, cuda (there are kernels for
     NVIDIA's GPUs), arm_variants (there are kernels for Arm's processors with more instructions than the others), others
-    of the machines' own.
+    of the machines' own. Raises ValueError for a condition without end.
     """
     several = len(program.shape_sets) > 1
     limits = {name: most for t in program.outputs for name, most in t.limits}
@@ -107,12 +107,15 @@ def written(
     out: list[str] = []
     kept: list[bool] = []  # of the conditions around a line, whether each holds
     for line in text.split("\n"):
-        if line == "//@ end":
+        mark = line.strip()
+        if mark == "//@ end":
             kept.pop()
-        elif line.startswith("//@ "):
-            kept.append(holds.get(line[4:], line[4:] in conditions))
+        elif mark.startswith("//@ "):
+            kept.append(holds.get(mark[4:], mark[4:] in conditions))
         elif all(kept):
             out.append(line)
+    if kept:
+        raise ValueError(f"a condition of the runtime has no end:\n{text[:200]}")
     text = "\n".join(out)
     words, own, rest = _memory(program, side_file)
     text = (

@@ -52,7 +52,17 @@ def test_the_description_has_what_the_bundle_does_with_texts(writer: Path) -> No
     api = describe(json.loads((writer / "manifest.json").read_text()), "")
     assert api.texts == Texts(bytes=BYTES, context=CONTEXT)
     names = [f.name for f in api.functions if f not in (CREATE, *ALWAYS, SET_INPUT)]
-    assert names == ["shape", "set_shape", "tokenize", "detokenize", "rewind", "generate", "write"]
+    assert names == [
+        "shape",
+        "set_shape",
+        "input_of",
+        "output_of",
+        "tokenize",
+        "detokenize",
+        "rewind",
+        "generate",
+        "write",
+    ]
     header = " ".join((writer / "writer.h").read_text().split())
     for f in api.texts.functions:
         own = ", ".join(f"{kind} {name}".replace("* ", "* ") for name, kind in f.parameters)

@@ -10,7 +10,10 @@ import pytest
 from conftest import DIGITS
 
 import dlpack
+from dlpack.amalgamate.written import written
 from dlpack.pipeline import Options, build
+from dlpack.plan.memory import Arena
+from dlpack.plan.program import Program, ShapeSet
 
 
 def emitted(folder: Path, **options: object) -> str:
@@ -67,3 +70,22 @@ def test_comments_fit_into_100_columns(tmp_path: Path) -> None:
     assert len(lines) > 100
     assert [line for line in lines if len(line) > 100 and "[" not in line] == []
     assert not re.search(r"\b(tells?|told|unless given|hangs? on|shall|surer)\b", "\n".join(lines))
+
+
+def test_conditions_of_the_runtime_may_be_indented_and_have_an_end() -> None:
+    program = Program("net", (ShapeSet((), (), (), Arena({}, 0, 0, 0, "none"), 0, ()),), (), b"")
+    text = """\
+  if (@name@_kind == 1) {
+    //@ shapes
+    several();
+    //@ end
+    //@ one_shape
+    //@ threads
+    shared();
+    //@ end
+    one();
+    //@ end
+  }"""
+    assert written(text, program) == "  if (net_kind == 1) {\n    one();\n  }"
+    with pytest.raises(ValueError, match="has no end"):
+        written("//@ one_shape\none();", program)

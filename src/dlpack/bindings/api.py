@@ -23,8 +23,8 @@ class Tensor:
     """An input or output: row-major, of `shape`; `dtype` as in numpy; `meaning` says what its numbers stand for.
 
     `shapes`: that in each set of shapes, where there are several; `ends`: of open sizes the smallest and the largest;
-    `choice`: what may be chosen, as in "1x3x64..512/16x224", empty where nothing may. `width`: the last dimension of
-    strings, which C does not count among dimensions.
+    `choice`: which it may have of these, as in "1x3x64..512/16x224", empty where it has none. `width`: the last
+    dimension of strings, which C does not count among dimensions.
     """
 
     name: str
@@ -284,9 +284,10 @@ class Api:
         if self.sets:
             yield SHAPE
             yield SET_SHAPE
-            yield RESHAPE
             yield INPUT_OF
             yield OUTPUT_OF
+        if self.open:
+            yield RESHAPE
         if self.threads > 1:
             yield SET_THREADS
         yield from self.texts.functions
@@ -303,8 +304,9 @@ class Api:
             "labels": self.labels,
             "boxes": self.boxes,
             "shapes": bool(self.sets),
+            "open": bool(self.open),
             "threads": self.threads > 1,
-            "arrays": bool(self.sets) or self.texts != Texts(),
+            "arrays": bool(self.open) or self.texts != Texts(),
             "lists": self.classes or self.boxes,
             "strings": self.classes or self.boxes or bool(self.weights),
             "texts": self.texts != Texts(),
@@ -392,24 +394,20 @@ def _tensor(manifest: Mapping[str, Any], side: str, index: int, meaning: str, ap
     dtype = "uint8" if width else _STORED.get(told["dtype"], told["dtype"])
     sets = _several(manifest)
     ends = tuple(map(shape, sets.ends().values())) if isinstance(sets, OpenSizes) else ()
-    choice = _choice(manifest, side, index)
+    choice = _choice(manifest, side, index) if side == "inputs" else ""
     return Tensor(told["name"], dtype, shape(manifest), "; ".join(parts), _OfSets(sets, shape), ends, choice, width)
 
 
 def _choice(manifest: Mapping[str, Any], side: str, index: int) -> str:
-    """The shapes of a tensor that may be chosen, in words; empty where there is one alone."""
+    """The shapes of a tensor with open sizes, as --shape has them; empty where it has none."""
     told = manifest[side][index]
-    if rule := manifest.get("open"):
-        dims = rule[side].get(told["name"], {})
-        each = [
-            "{smallest}..{largest}/{step}".format(**rule["dimensions"][dims[str(d)]["dimension"]]).removesuffix("/1")
-            if str(d) in dims
-            else str(extent)
-            for d, extent in enumerate(told["shape"])
-        ]
-        return "x".join(each) if dims else ""
-    shapes = dict.fromkeys("x".join(map(str, s[side][index]["shape"])) for s in _several(manifest))
-    return " or ".join(shapes) if len(shapes) > 1 else ""
+    rule = manifest.get("open") or {side: {}}
+    dims = rule[side].get(told["name"], {})
+    each = list(map(str, told["shape"]))
+    for d, of in dims.items():
+        bounds = rule["dimensions"][of["dimension"]]
+        each[int(d)] = "{smallest}..{largest}/{step}".format(**bounds).removesuffix("/1")
+    return "x".join(each) if dims else ""
 
 
 def _scores(manifest: Mapping[str, Any]) -> int:

@@ -92,6 +92,7 @@ namespace @Name@
                 lock (turn) Check(@name@_set_shape(handle, value));
             }
         }
+//@ if open
 
         @reshapes@
 
@@ -102,6 +103,7 @@ namespace @Name@
                 if (@name@_reshape(handle, input, extents, extents.Length) != 0)
                     throw new ArgumentException($"{what}, not {string.Join("x", extents)}");
         }
+//@ end
 
         int InputBytes(int index) => (int)Marshal.PtrToStructure<RawTensor>(@name@_input_of(handle, index)).Bytes;
 

@@ -82,6 +82,7 @@ final class Predictor implements Finalizable {
     }
     _check(_setShape(_handle, number));
   }
+//@ if open
 
   @reshapes@
 
@@ -94,6 +95,7 @@ final class Predictor implements Finalizable {
       }
     });
   }
+//@ end
 
 //@ end
 //@ if threads

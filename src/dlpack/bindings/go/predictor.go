@@ -100,6 +100,7 @@ func (p *Predictor) SetShape(number int) error {
 	})
 }
 
+//@ if open
 @reshapes@
 
 func (p *Predictor) reshape(input C.int32_t, extents []int64, what string) error {
@@ -112,6 +113,7 @@ func (p *Predictor) reshape(input C.int32_t, extents []int64, what string) error
 	})
 }
 
+//@ end
 //@ end
 //@ if threads
 // SetThreads computes on this many threads from now on, at most @threads@; at first on as many as there are processors.

@@ -171,6 +171,7 @@ public final class Predictor implements Closeable {
     }
     check(chooseShape(handle, number));
   }
+//@ if open
 
   @reshapes@
 
@@ -180,6 +181,7 @@ public final class Predictor implements Closeable {
       throw new IllegalArgumentException(what + ", not " + Arrays.toString(extents));
     }
   }
+//@ end
 
 //@ end
 //@ if threads
@@ -390,8 +392,10 @@ public final class Predictor implements Closeable {
 
   private static native int chooseShape(long handle, int number);
 
+//@ if open
   private static native int chooseExtents(long handle, int input, long[] extents);
 
+//@ end
   private static native int inputBytes(long handle, int index);
 
   private static native int outputBytes(long handle, int index);

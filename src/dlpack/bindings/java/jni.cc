@@ -98,12 +98,14 @@ METHOD(int32_t, chooseShape)(Environment, Object, int64_t handle, int32_t number
   return @name@_set_shape(predictor(handle), number);
 }
 
+//@ if open
 METHOD(int32_t, chooseExtents)(Environment e, Object, int64_t handle, int32_t input, Object extents) {
   const int32_t rank = call<int32_t>(e, 171, extents);
   const Elements elements(e, extents);
   return @name@_reshape(predictor(handle), input, static_cast<const int64_t*>(elements.data), rank);
 }
 
+//@ end
 METHOD(int32_t, inputBytes)(Environment, Object, int64_t handle, int32_t index) {
   return static_cast<int32_t>(@name@_input_of(predictor(handle), index)->bytes);
 }

@@ -18,16 +18,18 @@ def _write(bundle: Bundle, folder: Path) -> None:
     api = bundle.api
 
     def table(side: str) -> str:
-        tensors = getattr(api, side)
+        tensors, open_ = getattr(api, side), api.open and side == "inputs"
         types = lines("{type}", tensors, [t.name for t in tensors], _TYPES).splitlines()
-        shapes = [f'"{t.choice or t.shape}", {t.width}' if api.sets else str(t.shape) for t in tensors]
+        told = lines('"{choice}"', tensors, [t.name for t in tensors]).splitlines()
+        dims = [str(t.width if api.sets else t.shape) for t in tensors]
+        shapes = [f"{d}, {words}" if open_ else d for d, words in zip(dims, told, strict=True)]
         return "\n".join(
             f"{literal(t.name)} => ({kind}, {shape})," for t, kind, shape in zip(tensors, types, shapes, strict=True)
         )
 
     offered = (
         ("classify", api.classes), ("detect", api.boxes), ("set_shape", api.sets), ("set_threads", api.threads > 1),
-        ("set_shape_of", api.sets), ("shape", api.sets), ("tokenize", api.texts.bytes), ("detokenize", api.texts.bytes),
+        ("set_shape_of", api.open), ("shape", api.sets), ("tokenize", api.texts.bytes), ("detokenize", api.texts.bytes),
         ("embed", api.texts.embedding), ("generate", api.texts.context), ("FullError", api.texts.context),
         ("write_text", api.texts.bytes and api.texts.context),
     )  # fmt: skip

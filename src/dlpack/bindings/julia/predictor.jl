@@ -71,7 +71,7 @@ function Base.run(p::Predictor, inputs::Pair...)
     unknown = setdiff(keys(given), first.(INPUTS))
     isempty(unknown) || throw(ArgumentError("unknown input $(first(unknown))"))
 #@ if shapes
-    dims = [(input_shape(handle, i - 1)..., more...) for (i, (_, (_, _, more))) in enumerate(INPUTS)]
+    dims = [(input_shape(handle, i - 1)..., more...) for (i, (_, (_, more))) in enumerate(INPUTS)]
     data = [row_major(name, get(given, name, nothing), type, d) for ((name, (type, _)), d) in zip(INPUTS, dims)]
 #@ else
     data = [row_major(name, get(given, name, nothing), type, dims) for (name, (type, dims)) in INPUTS]
@@ -84,7 +84,7 @@ function Base.run(p::Predictor, inputs::Pair...)
         end
         compute(handle)
 #@ if shapes
-        dims = [(output_shape(handle, i - 1)..., more...) for (i, (_, (_, _, more))) in enumerate(OUTPUTS)]
+        dims = [(output_shape(handle, i - 1)..., more...) for (i, (_, (_, more))) in enumerate(OUTPUTS)]
         return Dict(name => output(handle, i, type, dims[i]) for (i, (name, (type, _))) in enumerate(OUTPUTS))
 #@ else
         return Dict(name => output(handle, i, type, dims) for (i, (name, (type, dims))) in enumerate(OUTPUTS))
@@ -113,6 +113,7 @@ function set_shape(p::Predictor, number::Integer)
     0 <= number < @shape_count@ || throw(ArgumentError("set of shapes $number: there are @shape_count@, from 0 on"))
     GC.@preserve p check(ccall((:@name@_set_shape, LIBRARY), Int32, (Ptr{Cvoid}, Int32), handle, number))
 end
+#@ if open
 
 """
     set_shape_of(predictor, name, extents)
@@ -126,9 +127,10 @@ function set_shape_of(p::Predictor, name::AbstractString, extents)
     status = GC.@preserve p ccall(
         (:@name@_reshape, LIBRARY), Int32, (Ptr{Cvoid}, Int32, Ptr{Int64}, Int32),
         handle, index - 1, collect(Int64, extents), length(extents))
-    status == 0 || throw(ArgumentError("input $name can be $(INPUTS[index].second[2]), not $(join(extents, "x"))"))
+    status == 0 || throw(ArgumentError("input $name can be $(INPUTS[index].second[3]), not $(join(extents, "x"))"))
     return nothing
 end
+#@ end
 
 struct RawTensor
     name::Ptr{UInt8}

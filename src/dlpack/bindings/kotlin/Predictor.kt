@@ -67,8 +67,10 @@ class Predictor : Closeable {
     var shape: Int
         get() = compiled.shape
         set(number) { compiled.shape = number }
+//@ if open
 
     @reshapes@
+//@ end
 //@ end
 //@ if threads
 

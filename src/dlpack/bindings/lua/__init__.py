@@ -33,8 +33,9 @@ def _write(bundle: Bundle, folder: Path) -> None:
     api = bundle.api
     names = [t.name for t in (*api.inputs, *api.outputs)]
     inputs, outputs = names[: len(api.inputs)], names[len(api.inputs) :]
-    size = 'shapes = "{choice}"' if api.sets else "size = {size}"
-    table = f'{{{{ name = {{literal}}, type = "{{type}}", {size}, kind = "{{kind}}" }}}},'
+    size = "" if api.sets else ", size = {size}"
+    table = f'{{{{ name = {{literal}}, type = "{{type}}", kind = "{{kind}}"{size}'
+    shapes = ', shapes = "{choice}"' if api.open else ""
     values = {
         **common(api, f"size(C.{api.name}_output_of(handle, {{index}}), OUTPUTS[{{index}} + 1])"),
         "input_size": f"size(C.{api.name}_input_of(handle, i - 1), input)" if api.sets else "input.size",
@@ -42,8 +43,8 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "shape_docs": sets(api, "-- - {number}: {shown}"),
         "library": str(bundle.library),
         "declarations": _declarations(api),
-        "inputs": lines(table, api.inputs, inputs, _TYPES),
-        "outputs": lines(table, api.outputs, outputs, _TYPES),
+        "inputs": lines(table + shapes + " }},", api.inputs, inputs, _TYPES),
+        "outputs": lines(table + " }},", api.outputs, outputs, _TYPES),
         "input_docs": lines("-- - {shown}: {about}", api.inputs, inputs),
         "known": ", ".join(f"[{literal(name)}] = true" for name in inputs),
         "output_docs": lines("-- - {shown}: {about}", api.outputs, outputs),

@@ -74,6 +74,7 @@ function Predictor:set_shape(number)
   end
   check(C.@name@_set_shape(handle, number))
 end
+--@ if open
 
 --- Gives an input another shape, as in reshape("image", { 1, 3, 64, 64 }), and all else what goes with it.
 function Predictor:reshape(name, extents)
@@ -88,6 +89,7 @@ function Predictor:reshape(name, extents)
   end
   error("unknown input " .. tostring(name), 2)
 end
+--@ end
 
 local function size(now, tensor) return tonumber(now.bytes) / ffi.sizeof(tensor.type) end
 --@ end

@@ -37,13 +37,14 @@ def _write(bundle: Bundle, folder: Path) -> None:
         )
     names = [t.name for t in (*api.inputs, *api.outputs)]
     inputs, outputs = names[: len(api.inputs)], names[len(api.inputs) :]
-    size = "bytes: addon.{}Bytes, shapes: '{{choice}}'" if api.sets else "size: {{size}}"
-    table = "{{literal}}: {{{{ index: {{index}}, type: {{type}}, " + size + ", kind: '{{kind}}' }}}},"
+    size = "bytes: addon.{}Bytes" if api.sets else "size: {{size}}"
+    table = "{{literal}}: {{{{ index: {{index}}, type: {{type}}, " + size + ", kind: '{{kind}}'"
+    shapes = ", shapes: '{choice}'" if api.open else ""
     values = {
         **common(api),
         "shape_docs": sets(api, "* - {number}: {shown}"),
-        "inputs": lines(table.format("input"), api.inputs, inputs, _TYPES),
-        "outputs": lines(table.format("output"), api.outputs, outputs, _TYPES),
+        "inputs": lines(table.format("input") + shapes + " }},", api.inputs, inputs, _TYPES),
+        "outputs": lines(table.format("output") + " }},", api.outputs, outputs, _TYPES),
         "input_types": lines("/** {about} */\n{literal}: {type};", api.inputs, inputs, _TYPES),
         "output_types": lines("/** {about} */\n{literal}: {type};", api.outputs, outputs, _TYPES),
     }

@@ -119,12 +119,14 @@ napi_value detections(const Call& call) {
 napi_value shape(const Call& call) { return call.integer(@name@_shape(predictor(call))); }
 
 napi_value set_shape(const Call& call) { return check(call, @name@_set_shape(predictor(call), call.number(1))); }
+//@ if open
 
 napi_value reshape(const Call& call) {
   const Array shape = call.array(2);
   const auto rank = static_cast<int32_t>(shape.size);
   return call.integer(@name@_reshape(predictor(call), call.number(1), shape.as<const int64_t>(), rank));
 }
+//@ end
 
 napi_value input_bytes(const Call& call) {
   return call.integer(static_cast<int32_t>(@name@_input_of(predictor(call), call.number(1))->bytes));

@@ -65,8 +65,10 @@ export class Predictor {
    * Setting it chooses another for what comes next; throws for a number that none has.
    */
   shape: number;
+//@ if open
   /** Gives an input another shape, and all else what goes with it; throws for one that it cannot have. */
   reshape(name: keyof Inputs, extents: number[]): void;
+//@ end
 //@ end
 //@ if threads
   /** Computes on this many threads from now on, at most @threads@; at first on as many as there are processors. */

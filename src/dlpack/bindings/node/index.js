@@ -54,6 +54,7 @@ export class Predictor {
     }
     addon.setShape(handle, number);
   }
+//@ if open
 
   /** Gives an input another shape, as in `reshape('image', [1, 3, 64, 64])`, and all else what goes with it. */
   reshape(name, extents) {
@@ -63,6 +64,7 @@ export class Predictor {
       throw new RangeError(`input ${name} can be ${INPUTS[name].shapes}, not ${extents.join('x')}`);
     }
   }
+//@ end
 
 //@ end
 //@ if threads

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api, Tensor
 from dlpack.bindings.base import Binding, Bundle, copy, fill, part
-from dlpack.bindings.text import class_count, common, lines, literal, sets
+from dlpack.bindings.text import class_count, common, joined, lines, literal, sets
 from dlpack.errors import UsageError
 
 _C_TYPES = {
@@ -30,7 +30,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "class_count": class_count(api, "prod(.Call(c_output_of, predictor$handle, {index}L))"),
         "input_shape": f"c(.Call(c_input_of, predictor$handle, k - 1L), {own})" if api.sets else own,
         "output_shape": "c(.Call(c_output_of, predictor$handle, k - 1L), OUTPUTS[[k]])" if api.sets else "OUTPUTS[[k]]",
-        "shapes": ", ".join(f'"{t.choice or t.shape}"' for t in api.inputs),
+        "shapes": joined(lines('"{choice}"', api.inputs, inputs)),
         "shape_docs": sets(api, "#' - {number}: {shown}"),
         "package": package,
         "r_symbol": package.replace(".", "_"),

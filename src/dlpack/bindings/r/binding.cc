@@ -118,6 +118,7 @@ SEXP set_shape(SEXP box, SEXP number) {
   check(@name@_set_shape(open(box), Rf_asInteger(number)));
   return R_NilValue;
 }
+//@ if open
 
 // Whether an input may have these extents.
 SEXP reshape(SEXP box, SEXP input, SEXP extents) {
@@ -126,6 +127,7 @@ SEXP reshape(SEXP box, SEXP input, SEXP extents) {
   const auto* const numbers = static_cast<const int64_t*>(shape.address);
   return Rf_ScalarLogical(@name@_reshape(open(box), Rf_asInteger(input), numbers, rank) == 0);
 }
+//@ end
 
 SEXP dimensions(const @name@_tensor* tensor) {
   const SEXP shape = PROTECT(Rf_allocVector(INTSXP, tensor->rank));

@@ -94,6 +94,7 @@ set_shape <- function(predictor, number) {
   if (!number %in% 0:(@shape_count@ - 1)) stop("set of shapes ", number, ": there are @shape_count@, from 0 on", call. = FALSE)
   invisible(.Call(c_set_shape, predictor$handle, as.integer(number)))
 }
+#@ if open
 
 #' Gives an input another shape, and all else what goes with it
 #'
@@ -111,6 +112,7 @@ set_shape_of <- function(predictor, name, extents) {
   }
   invisible(NULL)
 }
+#@ end
 #@ end
 #@ if threads
 

@@ -104,6 +104,7 @@ impl Predictor {
         }
         check(unsafe { @name@_set_shape(self.0, number as i32) })
     }
+//@ if open
 
     @reshapes@
 
@@ -113,6 +114,7 @@ impl Predictor {
             _ => Err(Error(format!("{what}, not {extents:?}"))),
         }
     }
+//@ end
 
 //@ end
 //@ if threads

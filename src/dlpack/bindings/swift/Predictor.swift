@@ -91,6 +91,7 @@ public final class Predictor {
         }
         try check(@name@_set_shape(handle, Int32(number)))
     }
+//@ if open
 
     @reshapes@
 
@@ -99,6 +100,7 @@ public final class Predictor {
             throw PredictorError(description: "\(what), not \(extents)")
         }
     }
+//@ end
 
 //@ end
 //@ if threads
