@@ -32,8 +32,13 @@ def _line(row: Row) -> str:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--peer-python", default=sys.executable, show_default="this one", metavar="PATH",
-              help="The Python of the environment with onnxruntime, onnxruntime-genai, llama-cpp-python and gguf.")  # fmt: skip
+@click.option(
+    "--peer-python",
+    default=sys.executable,
+    show_default="this one",
+    metavar="PATH",
+    help="The Python that has onnxruntime, onnxruntime-genai, llama-cpp-python and gguf.",
+)
 @click.option("--forms", default=",".join(FORMS), help="Forms of the weights.", metavar="LIST")
 @click.option("--threads", default="1,2", help="Numbers of threads, one after the other.", metavar="LIST")
 @click.option("--rounds", default=10, type=click.IntRange(1), help="Rounds that count, per engine.")

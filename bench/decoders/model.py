@@ -136,7 +136,7 @@ class _Net:
 
 
 def make_onnx(sizes: Sizes, form: str) -> Any:
-    """The decoder with its past, as onnxruntime-genai's builder has it."""
+    """The decoder with its past, as onnxruntime-genai's builder has it. transformers.js knows sizes by their names."""
     from onnx import TensorProto, helper
 
     net = _Net(sizes, form)
@@ -168,18 +168,21 @@ def make_onnx(sizes: Sizes, form: str) -> Any:
     info, cache = helper.make_tensor_value_info, [(k, kind) for k in range(sizes.layers) for kind in ("key", "value")]
 
     def caches(which: str, rows: str) -> list[Any]:
-        shape = ["batch", sizes.kv, rows, sizes.head]
+        shape = ["batch_size", sizes.kv, rows, sizes.head]
         return [info(f"{which}.{k}.{kind}", TensorProto.FLOAT, shape) for k, kind in cache]
 
     graph = helper.make_graph(
         net.nodes,
         "decoder",
         [
-            info("input_ids", TensorProto.INT64, ["batch", "rows"]),
-            info("attention_mask", TensorProto.INT64, ["batch", "total"]),
-            *caches("past_key_values", "past"),
+            info("input_ids", TensorProto.INT64, ["batch_size", "sequence_length"]),
+            info("attention_mask", TensorProto.INT64, ["batch_size", "total_sequence_length"]),
+            *caches("past_key_values", "past_sequence_length"),
         ],
-        [info("logits", TensorProto.FLOAT, ["batch", "rows", sizes.vocabulary]), *caches("present", "total")],
+        [
+            info("logits", TensorProto.FLOAT, ["batch_size", "sequence_length", sizes.vocabulary]),
+            *caches("present", "total_sequence_length"),
+        ],
         net.weights,
     )
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]

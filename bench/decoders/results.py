@@ -1,4 +1,4 @@
-"""What was measured of decoders: bench/results/decoders/MACHINE.json, from which docs/benchmarks-decoders.md is written."""
+"""What was measured of decoders: bench/results/decoders/MACHINE.json, of which docs/benchmarks-decoders.md is made."""
 
 from __future__ import annotations
 

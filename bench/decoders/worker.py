@@ -1,7 +1,8 @@
 """One engine's process: `python -m bench.decoders.worker ENGINE FOLDER THREADS`, spoken to by `bench.rounds.Worker`.
 
-Without a folder it tells the engine's version. Else it loads the decoder, warms up, and says so. A line `round` is answered with the times of one round, `end` with the
-scores after the short prompt, which go to a file, and the tokens that follow.
+Without a folder it tells the engine's version. Else it loads the decoder, warms up, and says so. A line `round` is
+answered with the times of one round; `end` with the tokens that follow the first prompt, and the scores after it go to
+a file.
 """
 
 from __future__ import annotations
