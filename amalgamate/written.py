@@ -49,19 +49,19 @@ def written(
     """The text as it is for a program: with its name, and what there is of threads, shapes and machines.
 
     The lines between ``//@ condition`` and ``//@ end``, which may contain others and be indented, are kept where the
-    condition holds: threads, one_thread, shapes, one_shape, samples (a run does its steps for each sample), whole (it does not), opened
-    (a dimension of the kernels is open), closed, pictures (dimensions of pictures are), counted (one of these: samples,
-    opened or pictures), uncounted, linear (samples or opened), staged (smaller sizes have plans of memory of their
-    own), unstaged, tabled (there are several sets of shapes otherwise), machines, one_machine, choices (of shapes or
-    machines); side_file (the weights are in a file of their own), no_side_file; sized (only a run knows an output's
-    size); limited (a run may exceed a maximum that the user has stated), no_limits; strings (there are inputs or
-    outputs of strings), no_strings; text (there is a tokenizer), text_alone (and no strings), unit_embedding (it has
-    length 1); decoder (it reads and writes tokens), no_decoder, positions (it has an input of positions); speech (its
-    texts are about features that it hears first); sound_scaled (a spectrogram's values are scaled by the largest of
-    them); known_memory (its size does not depend on the system's threads or the machine); no_cuda; and where it is
-    among `conditions`: mxnet_model (MXNet's files of the model are known), no_mxnet_model, cuda (there are kernels for
-    NVIDIA's GPUs), arm_variants (there are kernels for Arm's processors with more instructions than the others), others
-    of the machines' own. Raises ValueError for a condition without end.
+    condition holds: threads, one_thread, shapes, one_shape, samples (a run does its steps for each sample), whole (it
+    does not), opened (a dimension of the kernels is open), closed, pictures (dimensions of pictures are), counted (one
+    of these: samples, opened or pictures), uncounted, linear (samples or opened), staged (smaller sizes have plans of
+    memory of their own), unstaged, tabled (there are several sets of shapes otherwise), machines, one_machine, choices
+    (of shapes or machines); side_file (the weights are in a file of their own), no_side_file; sized (only a run knows
+    an output's size); limited (a run may exceed a maximum that the user has stated), no_limits; strings (there are
+    inputs or outputs of strings), no_strings; text (there is a tokenizer), text_alone (and no strings), unit_embedding
+    (it has length 1); decoder (it reads and writes tokens), no_decoder, positions (it has an input of positions);
+    speech (its texts are about features that it hears first); sound_scaled (a spectrogram's values are scaled by the
+    largest of them); known_memory (its size does not depend on the system's threads or the machine); no_cuda; and
+    where it is among `conditions`: mxnet_model (MXNet's files of the model are known), no_mxnet_model, cuda (there are
+    kernels for NVIDIA's GPUs), arm_variants (there are kernels for Arm's processors with more instructions than the
+    others), others of the machines' own. Raises ValueError for a condition without end.
     """
     several = len(program.shape_sets) > 1
     limits = {name: most for t in program.outputs for name, most in t.limits}
