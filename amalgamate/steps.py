@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from math import gcd
 
 from dlpack.amalgamate.cpp import AXES, CPP_TYPE, literal, trips_of
@@ -158,13 +159,31 @@ class StepPrinter:
             write = ", to_f16()" if step.target.dtype == HALF else ""
             pointers = f"{self.host_pointer(step.target)}, {self.host_pointer(step.source)}"
             given = f"{pointers}, {sizes}{_read(step.source)}{write}"
-            return [f"{pad}winograd_weights<{step.edge}, own_lanes({lanes})>({given});"]
+            blocks = ", true" if step.blocks else ""
+            return [f"{pad}winograd_weights<{step.edge}, own_lanes({lanes}){blocks}>({given});"]
         if isinstance(step, RepackStep):
             return self._repack(step, pad)
         if isinstance(step, DequantizeStep):
             return self._dequantize(step, pad)
         if not isinstance(step, CallStep):
             return self._moved(step, pad)
+        return self._call(step, pad, parallel)
+
+    def _call(self, step: CallStep, pad: str, parallel: bool) -> list[str]:
+        """The lines of a call, and of that for a small picture."""
+        if few := step.few:
+            sides = [_count(few.height), _count(few.width)]
+            tests = [f"({sides[0]}) * ({sides[1]}) <= {few.most}"]
+            tests += [f"{side} <= {n}" for side, n in zip(sides, few.longest, strict=True) if n < few.most]
+            small = CallStep(few.kernel, few.arguments)
+            return [
+                *wrapped(f"{pad}if ({' && '.join(tests)}) {{"),
+                *([f"{pad}    if (begin) return;"] if parallel else []),
+                *self._call(small, pad + "    ", False),
+                f"{pad}}} else {{",
+                *self._call(replace(step, few=None), pad + "    ", parallel),
+                f"{pad}}}",
+            ]
         kernel = self.kernels[step.kernel]
         arguments = [self.pointer(a) for a in step.arguments]
         if parallel and kernel.scratch:
@@ -292,7 +311,8 @@ void read_once([[maybe_unused]] const void* data, [[maybe_unused]] size_t bytes)
 def _reads(step: Step) -> Iterator[tuple[Address, int]]:
     """The weights that a step of `prepare` reads, and how many bytes."""
     if isinstance(step, WinogradStep):
-        yield step.source, 9 * step.inputs * step.outputs * _size(step.source)
+        outputs = -(-step.outputs // step.columns) * step.room if step.blocks else step.outputs
+        yield step.source, 9 * step.inputs * outputs * _size(step.source)
     elif isinstance(step, RepackStep):
         yield step.source, step.read
     else:

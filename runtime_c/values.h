@@ -133,10 +133,9 @@ void fill_used(T* p, int rank, const int32_t* shape, const int32_t* low, const i
 template <class T, class V>
 void fill_border(T* p, int rank, const int32_t* shape, const int32_t* low, const int32_t* used,
                  const int32_t* high, V value) {
-  bool none = true;
+  bool within = false;
   ptrdiff_t stride = 1;
-  for (int d = 0; d < rank; ++d) none = none && low[d] == 0 && high[d] == 0;
-  if (none) return;
+  for (int d = 1; d < rank; ++d) within = within || low[d] != 0 || high[d] != 0;
   for (int d = 1; d < rank; ++d) stride *= shape[d];
   const ptrdiff_t last = low[0] + used[0], end = last + high[0];
   const auto fill = [&](ptrdiff_t i) {
@@ -145,7 +144,7 @@ void fill_border(T* p, int rank, const int32_t* shape, const int32_t* low, const
   };
   for (ptrdiff_t i = 0; i < low[0]; ++i) fill(i);
   for (ptrdiff_t i = last; i < end; ++i) fill(i);
-  for (ptrdiff_t i = low[0]; rank > 1 && i < last; ++i)
+  for (ptrdiff_t i = low[0]; within && i < last; ++i)
     fill_border(p + i * stride, rank - 1, shape + 1, low + 1, used + 1, high + 1, value);
 }
 

@@ -50,20 +50,23 @@ template <class V> INLINE void winograd_column(V a, V b, V c, V (&to)[8]) {
 // The weights of F(E - 2 x E - 2, 3x3) (A. Lavin, S. Gray, "Fast Algorithms for Convolutional
 // Neural Networks", 2015): u = G w G^T for each pair of channels. w is [3, 3, inputs, outputs]; u
 // lies in blocks of `columns` outputs with room for `room`, a multiple of N: [E, E, outputs /
-// columns, inputs, room], with zeros beyond the last output. `read` makes floats of w's elements,
-// `write` makes u's elements of floats.
-template <int E, int N, class U, class W, class READ = as_is, class WRITE = as_is>
+// columns, inputs, room], with zeros beyond the last output. If BLOCKS, w lies in such blocks too:
+// [outputs / columns, 3, 3, inputs, room]. `read` makes floats of w's elements, `write` makes u's
+// elements of floats.
+template <int E, int N, bool BLOCKS = false, class U, class W, class READ = as_is,
+          class WRITE = as_is>
 [[gnu::noinline]] void winograd_weights(U* u, const W* w, size_t inputs, size_t outputs,
                                         size_t columns, size_t room, READ read = READ(),
                                         WRITE write = WRITE()) {
   typedef vec<float, N> V;
   typedef vec<W, N> S;
-  const size_t matrix = (outputs + columns - 1) / columns * inputs * room, pair = inputs * outputs;
+  const size_t matrix = (outputs + columns - 1) / columns * inputs * room,
+               across = BLOCKS ? room : outputs, pair = inputs * across;
   for (size_t first = 0; first < outputs; first += columns) {
     const size_t here = outputs - first < columns ? outputs - first : columns;
     for (size_t c = 0; c < inputs; ++c) {
       for (size_t o = 0; o < room; o += N, u += N) {
-        const W* const from = w + c * outputs + first + o;
+        const W* const from = w + (BLOCKS ? first / columns * 9 * pair : first) + c * across + o;
         const ptrdiff_t n = o < here ? static_cast<ptrdiff_t>(here - o) : 0;
         V half[3][E];
 #ifndef __wasm__  // there the loops are a third of the code and as fast

@@ -24,6 +24,7 @@ class KernelSpec:
     `open`: dimensions whose extent is a multiple of it are open, of which a run may have less; 0 where none is.
     `tags`, where there are pictures of several sizes: of each operand's dimensions what a run has of them.
     `reduces`: the kernel takes such dimensions of its inputs as a whole.
+    `few`: in runs with few pixels, the rows and columns of the squares in which they are done.
     `taller`: the same constants are multiplied with more rows in sets of shapes that follow.
     """
 
@@ -36,6 +37,7 @@ class KernelSpec:
     tags: Sequence[Sequence[Tag]] = ()
     reduces: bool = False
     taller: bool = False
+    few: tuple[int, ...] = ()
 
     def may_be_less(self, extent: int) -> bool:
         """Whether a run may have less than `extent` along a dimension."""

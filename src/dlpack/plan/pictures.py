@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from dlpack.graph.few import FEW
 from dlpack.graph.fuse import Group
 from dlpack.graph.ir import Node, Sizes
-from dlpack.kernels.build import Argument, Call
+from dlpack.kernels.calls import Argument, Call
+from dlpack.kernels.few import longest, squares
 from dlpack.kernels.place import Buffer, Placement
-from dlpack.plan.program import Address, ShareStep, SpreadStep, Step, TapsStep
+from dlpack.plan.program import Address, FewCall, ShareStep, SpreadStep, Step, TapsStep
 
 A_STEP = -2
 """In place of a kernel's number: the group is a step."""
@@ -40,6 +42,16 @@ def step_of(node: Node, addresses: Sequence[Address], placement: Placement) -> S
         if n > 1
     ]
     return SpreadStep(addresses[0], addresses[1], tuple(dims), back)
+
+
+def few_step(call: Call, placement: Placement, names: Sequence[str], address: Callable[[Argument], Address]) -> FewCall:
+    """What is called for small pictures."""
+    t = placement.graph.types[call.group.output]
+    height, width = (s or n for n, s in zip(t.shape[2:], t.sizes[2:], strict=True))
+    arguments = tuple(address(a) for a in call.arguments)
+    node = call.group.nodes[0]
+    sides = tuple(longest(n, side) for n, side in zip(t.shape[2:], squares(node), strict=True))
+    return FewCall(names[call.kernel], arguments, height, width, node.attrs[FEW].most, sides)
 
 
 class Borders:

@@ -86,13 +86,30 @@ class Step:
 
 
 @dataclass(frozen=True)
+class FewCall:
+    """Another kernel that is called in place of a step's where a run's picture has at most `most` pixels, and at most
+    `longest` rows and columns: one thread does all of it."""
+
+    kernel: str
+    arguments: tuple[Address, ...]
+    height: Size | int
+    width: Size | int
+    most: int
+    longest: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class CallStep(Step):
-    """Calls a kernel; the arguments numbered in `in_place` are read only where the output is then written."""
+    """Calls a kernel; the arguments numbered in `in_place` are read only where the output is then written.
+
+    `few`: what is called instead for a small picture.
+    """
 
     kernel: str
     arguments: tuple[Address, ...]
     sources: tuple[str, ...] = ()
     in_place: frozenset[int] = frozenset()
+    few: FewCall | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +191,8 @@ class CopyStep(Step):
 class WinogradStep(Step):
     """Computes a layer's Winograd weights [edge, edge, inputs, outputs] from the weights [3, 3, inputs, outputs].
 
-    They lie in blocks of `columns` outputs with room for `room`: [edge, edge, outputs / columns, inputs, room].
+    They lie in blocks of `columns` outputs with room for `room`: [edge, edge, outputs / columns, inputs, room]. So do
+    those that they are made of, if these are in `blocks`: [outputs / columns, 3, 3, inputs, room].
     """
 
     source: Address
@@ -184,6 +202,7 @@ class WinogradStep(Step):
     outputs: int
     columns: int
     room: int
+    blocks: bool = False
 
 
 @dataclass(frozen=True)
@@ -250,7 +269,7 @@ class LoopStep(Step):
 def operands(step: Step) -> tuple[Address, ...]:
     """All that a step of a run reads or writes."""
     if isinstance(step, CallStep):
-        return step.arguments
+        return (*step.arguments, *(step.few.arguments if step.few else ()))
     if isinstance(step, LoopStep):
         return tuple(a for inner in step.body for a in operands(inner))
     if isinstance(step, CopyStep | SpreadStep):
