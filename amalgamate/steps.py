@@ -26,6 +26,7 @@ from dlpack.plan.program import (
     PackedDim,
     Program,
     RepackStep,
+    RowsStep,
     ShareStep,
     SpreadStep,
     Step,
@@ -137,6 +138,7 @@ class StepPrinter:
             FillStep: "fill_behind",
             SpreadStep: "gather" if isinstance(step, SpreadStep) and step.back else "spread",
             ShareStep: "share",
+            RowsStep: "move_rows",
             TapsStep: "taps",
         }
         return names.get(type(step), "loop")
@@ -172,9 +174,11 @@ class StepPrinter:
     def _call(self, step: CallStep, pad: str, parallel: bool) -> list[str]:
         """The lines of a call, and of that for a small picture."""
         if few := step.few:
-            sides = [_count(few.height), _count(few.width)]
-            tests = [f"({sides[0]}) * ({sides[1]}) <= {few.most}"]
-            tests += [f"{side} <= {n}" for side, n in zip(sides, few.longest, strict=True) if n < few.most]
+            extents = [_count(n) for n in few.extents]
+            squares = (f"(({n}) + {side - 1}) / {side}" for n, side in zip(extents, few.sides, strict=True))
+            tests = [f"{' * '.join(f'({n})' for n in squares)} <= {few.most}"]
+            reach = (side * few.most for side in few.sides)
+            tests += [f"{n} <= {most}" for n, most, r in zip(extents, few.longest, reach, strict=True) if most < r]
             small = CallStep(few.kernel, few.arguments)
             return [
                 *wrapped(f"{pad}if ({' && '.join(tests)}) {{"),
@@ -191,7 +195,9 @@ class StepPrinter:
         if kernel.trips:
             arguments += ["begin", "end"] if parallel else ["0", self.trips(step)]
         if kernel.opened:
-            arguments += [_count(size) for size in kernel.sizes] or ["extent"]
+            rows, columns = step.one_row or (None, None)
+            whole = {rows: "1", columns: f"({_count(rows)}) * ({_count(columns)})"} if rows and columns else {}
+            arguments += [whole.get(size) or _count(size) for size in kernel.sizes] or ["extent"]
         return wrapped(f"{pad}{self.launch(step.kernel, arguments)}")
 
     def _moved(self, step: Step, pad: str) -> list[str]:
@@ -231,6 +237,9 @@ class StepPrinter:
             pointers = f"{self.pointer(step.target)}, {self.pointer(step.source)}"
             call = f"{'gather' if step.back else 'spread'}({pointers}, {len(step.dims)}, dims);"
             return [f"{pad}{{", f"{pad}    const spread_dim dims[] = {{{dims}}};", f"{pad}    {call}", f"{pad}}}"]
+        if isinstance(step, RowsStep):
+            sizes = f"{_count(step.rows)}, {_count(step.columns)}, {step.channels}, {step.pixel}, {step.row}"
+            return wrapped(f"{pad}move_rows<{str(step.apart).lower()}>({self.pointer(step.target)}, {sizes});")
         if isinstance(step, TapsStep):
             weights = self.pointer(step.weights) if step.weights else "nullptr"
             sizes = f"{_count(step.source)}, {_count(step.to)}, {step.whole}"

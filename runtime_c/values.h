@@ -148,6 +148,23 @@ void fill_border(T* p, int rank, const int32_t* shape, const int32_t* low, const
     fill_border(p + i * stride, rank - 1, shape + 1, low + 1, used + 1, high + 1, value);
 }
 
+//@ section move_rows
+// Moves the rows of a picture, of so many channels, in its memory: one behind the other, or, if
+// APART, from there to their places. Pixels and rows are so many elements apart.
+template <bool APART, class T>
+void move_rows(T* p, int rows, int columns, int channels, ptrdiff_t pixel, ptrdiff_t row) {
+  const int pixels = rows * columns;
+  for (int k = 0; k < pixels; ++k) {
+    const int at = APART ? pixels - 1 - k : k;
+    T* const together = p + at * pixel;
+    T* const place = p + at / columns * row + at % columns * pixel;
+    if (together == place) continue;  // the first row
+    const T* const __restrict from = APART ? together : place;
+    T* const __restrict to = APART ? place : together;
+    for (int c = 0; c < channels; ++c) to[c] = from[c];
+  }
+}
+
 //@ section spread
 // Counts and strides of dimensions, the outermost first.
 struct spread_dim {

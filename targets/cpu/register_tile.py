@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import gcd, prod
 from typing import Any
 
-from dlpack.kernels.spec import Scheduled
+from dlpack.kernels.spec import FewPixels, Scheduled
 from dlpack.loops.expressions import dtype_of
 from dlpack.loops.ir import HALF
 from dlpack.loops.layout import Block, Layout
@@ -119,8 +119,8 @@ def _plan(state: State, found: _Reduction) -> _Plan:
         state.machine = for_runs(state.machine, _run(found), points(info) * info.extent_of_reduction)
     machine = state.machine
     rows = _row_axis(found, state.spec.order)
-    if state.spec.few and rows is not None:  # there are two dimensions of pixels
-        return _few_pixels(state, found, rows)
+    if state.spec.few and rows is not None:
+        return _few_pixels(state, found, rows, state.spec.few)
     height = rows.extent if rows else 1
     opened = state.spec.may_be_less(height)  # then no tile is cut
     stays = not found.depthwise or rows is None or all(_window_stays(r, rows, info, machine) for r in found.reads)
@@ -130,7 +130,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
         tile = grouped_tile(height, found.group, machine)
     else:
         tile = choose_tile(
-            height,
+            height * MANY_ROWS if state.spec.one_row else height,
             found.group,
             info.extent_of_reduction,
             machine,
@@ -155,11 +155,15 @@ def _plan(state: State, found: _Reduction) -> _Plan:
     )
 
 
-def _few_pixels(state: State, found: _Reduction, rows: Axis) -> _Plan:
+MANY_ROWS = 17
+"""Rows of a picture that lie one behind the other: a number that gives tiles no other heights than one row does."""
+
+
+def _few_pixels(state: State, found: _Reduction, rows: Axis, few: FewPixels) -> _Plan:
     """For small pictures: a square of pixels, so that weights, which are most of what is read, are read few times."""
     info, order = found.info, state.spec.order
     around = info.spatial[order[order.index(info.spatial.index(rows)) - 1]]
-    high, wide = state.spec.few
+    high, wide = few.high, few.wide
     blocks = _blocks(state, found, rows.extent)
 
     def tile_of(pixels: int) -> Tile:

@@ -1,62 +1,72 @@
-"""Convolutions that another kernel does where a run's picture is small, among pictures of any size within bounds.
+"""Convolutions that are done otherwise where a run's picture is small, among pictures of any size within bounds.
 
-Two kinds of layers are slower in small pictures than they need be: Winograd's convolution, whose tiles reach beyond the
-picture and whose transformed weights are read for few of them; and any whose many weights are read anew for each row of
-pixels. A kernel for squares of pixels does both, directly.
+Winograd's convolution is slow there: its tiles reach beyond the picture, and its transformed weights are read for few
+of them. A kernel for squares of pixels does it directly. Where a product of channels has many weights, it has the rows
+of the picture one behind the other, as one row that fills its tiles.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 
 from dlpack.graph.ir import HALF, Graph, Node
 from dlpack.graph.winograd import ChooseTile, Layer
 
 FEW = "few"
-"""Attribute of a convolution that another kernel does for small pictures: `FewPixels`."""
+"""Attribute of a Winograd's convolution that another kernel does for small pictures: `FewPixels`."""
 
-MANY_WEIGHTS = 1 << 17
-"""Weights that no L1 holds, so that each row of pixels takes them from beyond it."""
+ONE_ROW = "one_row"
+"""Attribute of a convolution that has the rows of the picture as one, if others do not need them where they are."""
 
-SMALL, SMALLEST = 25, 16
-"""Up to how many pixels a layer of many weights is done in squares, if the smallest picture has so many or fewer."""
+MOST_SQUARES = 4
+"""More squares of pixels take longer than Winograd's tiles for as many."""
 
-LARGEST_SIDE = 8
-"""Of a picture that is done without Winograd's algorithm, where larger ones are done with it."""
+WORTH_MOVING = 128
+"""Products per element that is read or written, from which on it is worth moving them."""
 
 
 @dataclass(frozen=True)
 class FewPixels:
-    """Pictures of at most `most` pixels have a kernel of their own; the smallest has these sides."""
+    """Pictures of at most so many squares of `high` by `wide` pixels have a kernel of their own."""
 
     most: int
-    height: int
-    width: int
+    high: int
+    wide: int
 
 
-def with_few_pixels(graph: Graph, choose_tile: ChooseTile) -> Graph:
-    """Gives convolutions the attribute `FEW` where the smallest picture is small and another kernel faster for it."""
+def with_small_pictures(graph: Graph, choose_tile: ChooseTile) -> Graph:
+    """Gives convolutions the attributes `FEW` and `ONE_ROW` where that is faster; values have their sizes."""
     nodes = []
     for node in graph.nodes:
-        if node.op in ("Convolution", "WinogradConvolution"):
-            t = graph.types[node.outputs[0]]
-            sides = zip(t.shape[2:], t.sizes[2:] or (None,) * len(t.shape[2:]), strict=True)
-            smallest = [s.at(graph.smallest[s.axis]) if s else n for n, s in sides]
-            most = _few(node, graph, choose_tile)
-            if len(smallest) == 2 and t.sizes and smallest[0] * smallest[1] <= most:
-                node = replace(node, attrs={**node.attrs, FEW: FewPixels(most, *smallest)})
+        if node.op in ("Convolution", "WinogradConvolution") and len(graph.types[node.outputs[0]].sizes) == 4:
+            if node.op == "WinogradConvolution" and (few := _few(node, graph, choose_tile)):
+                node = replace(node, attrs={**node.attrs, FEW: few})
+            elif node.op == "Convolution" and _has_one_row(node, graph):
+                node = replace(node, attrs={**node.attrs, ONE_ROW: True})
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
 
 
-def _few(node: Node, graph: Graph, choose_tile: ChooseTile) -> int:
-    """Up to how many pixels another kernel may be faster for a convolution: 0 for none."""
-    out = graph.types[node.outputs[0]]
-    if node.op == "Convolution":
-        w = graph.types[node.inputs[1]]
-        plain = node.inputs[1] in graph.constants and node.attrs["group"] == 1 and out.dtype == "float32"
-        return SMALL if plain and w.size >= MANY_WEIGHTS else 0
-    w = graph.types[graph.derived[node.inputs[1]]]
-    layer = Layer(out.shape[0], w.shape[1], w.shape[0], 1, 1, halves=out.dtype == HALF)
-    direct = [not choose_tile(replace(layer, height=side, width=side)) for side in range(1, LARGEST_SIDE + 1)]
-    return max((side * side for side in range(2, LARGEST_SIDE + 1) if all(direct[side - 2 : side])), default=0)
+def _few(node: Node, graph: Graph, choose_tile: ChooseTile) -> FewPixels | None:
+    """The squares for the smallest picture, if it has few and no algorithm of Winograd's is faster for it."""
+    out, w = graph.types[node.outputs[0]], graph.types[graph.derived[node.inputs[1]]]
+    height, width = (
+        s.at(graph.smallest[s.axis]) if s else n for n, s in zip(out.shape[2:], out.sizes[2:], strict=True)
+    )
+    few = FewPixels(MOST_SQUARES, _side(height, (1, 2, 3, 2)), _side(width, (1, 2, 3, 4)))
+    layer = Layer(out.shape[0], w.shape[1], w.shape[0], height, width, halves=out.dtype == HALF)
+    squares = -(-height // few.high) * -(-width // few.wide)
+    return few if squares <= MOST_SQUARES and not choose_tile(layer) else None
+
+
+def _side(smallest: int, sides: tuple[int, ...]) -> int:
+    return sides[smallest - 1] if smallest <= len(sides) else 3
+
+
+def _has_one_row(node: Node, graph: Graph) -> bool:
+    out, w = graph.types[node.outputs[0]], graph.types[node.inputs[1]]
+    outputs, inputs, *window = w.shape
+    plain = node.attrs["group"] == 1 and prod((*window, *node.attrs["strides"])) == 1 and out.dtype == "float32"
+    many = node.inputs[1] in graph.constants and inputs * outputs >= WORTH_MOVING * (inputs + outputs)
+    return plain and many and all(out.sizes[2:])

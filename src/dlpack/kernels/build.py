@@ -10,13 +10,14 @@ from typing import Any
 
 from dlpack.errors import UnsupportedError
 from dlpack.graph import registry
+from dlpack.graph.few import FEW, ONE_ROW, FewPixels
 from dlpack.graph.fuse import Group
 from dlpack.graph.halves import computes_in_half
 from dlpack.graph.ir import HALF, STORED, Array, Graph, Node, TensorType
 from dlpack.graph.registry import Context, NotSupported
 from dlpack.graph.rewrite import describe
 from dlpack.kernels.calls import Argument, Call, Fill, KernelEntry
-from dlpack.kernels.few import few_pixels, squares, weights_layout
+from dlpack.kernels.few import few_pixels, weights_layout
 from dlpack.kernels.place import Place, Placement
 from dlpack.kernels.settled import Settled
 from dlpack.kernels.spec import WIDENED, KernelSpec, Scheduled
@@ -54,7 +55,7 @@ class KernelBuilder:
 
     def _call(self, group: Group, placement: Placement, weights: Layout | None = None) -> Call:
         """Builds the call; `weights`: how those of a convolution are stored."""
-        job = _Job(group, placement, self._aligned, squares(group.nodes[0]) if weights else ())
+        job = _Job(group, placement, self._aligned, group.nodes[0].attrs[FEW] if weights else None)
         constants = {i: self.settled.digest(self.graph, o.value) for i, o in enumerate(job.inputs) if o.constant}
         stored = {i: tuple(self.settled.layouts.earlier(digest)) for i, digest in constants.items()}
         if weights:
@@ -136,9 +137,9 @@ class _Job:
     """One group on its way to a `KernelSpec`."""
 
     def __init__(
-        self, group: Group, placement: Placement, aligned: Callable[[Place], bool], squares: tuple[int, ...] = ()
+        self, group: Group, placement: Placement, aligned: Callable[[Place], bool], few: FewPixels | None = None
     ) -> None:
-        self.group, self.placement, self.aligned, self.squares = group, placement, aligned, squares
+        self.group, self.placement, self.aligned, self.few = group, placement, aligned, few
         self.graph = placement.graph
         self.inputs: list[_Operand] = []
         self.outputs: list[_Operand] = []
@@ -284,7 +285,7 @@ class _Job:
             )
             for n in self.group.nodes
         )
-        return nodes, tuple(shape(o) for o in self.inputs), tuple(shape(o) for o in self.outputs), self.squares
+        return nodes, tuple(shape(o) for o in self.inputs), tuple(shape(o) for o in self.outputs), self.few
 
     # --- the tensor expression ----------------------------------------------------------------------------------
 
@@ -405,7 +406,8 @@ class _Job:
             tags=tags,
             reduces=any(n.op.startswith(("Global", "Reduce")) for n in self.group.nodes),
             taller=bool(self.graph.caches),  # a decoder reads single tokens, then blocks of them
-            few=self.squares,
+            one_row=ONE_ROW in self.group.nodes[0].attrs,
+            few=self.few,
         )
 
 

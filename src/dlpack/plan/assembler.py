@@ -22,7 +22,7 @@ from dlpack.loops.layout import Layout, dense, is_dense, order_of
 from dlpack.plan.caches import stored_caches
 from dlpack.plan.halves import narrowed, stored_type
 from dlpack.plan.memory import ALIGNMENT, Arena, Item, plan_arena
-from dlpack.plan.pictures import A_STEP, BY_STEPS, STEP_NAMES, Borders, few_step, step_call, step_of
+from dlpack.plan.pictures import A_STEP, BY_STEPS, STEP_NAMES, Borders, few_step, in_one_row, step_call, step_of
 from dlpack.plan.program import (
     Address,
     CallStep,
@@ -114,7 +114,9 @@ class Assembler:
             steps += [FillStep(addresses[f.argument], f.rows, f.value) for f in call.fills]
             equal = frozenset(i for i, a in enumerate(call.arguments) if a.in_place)
             few = few_step(call.few, self.placement, names, partial(self._argument, arena)) if call.few else None
-            steps.append(CallStep(names[call.kernel], tuple(addresses), call.group.sources, equal, few))
+            called = CallStep(names[call.kernel], tuple(addresses), call.group.sources, equal, few)
+            last = lives.get(call.arguments[0].buffer, (0, -1))[1] == k
+            steps += in_one_row(called, call, self.placement, self.builder.entries[call.kernel].kernel, last)
             spans.append((before, len(steps) - 1))
         macs = sum(macs_of(c.group, self.graph) if k not in self.loops
                    else self.loops[k].macs * c.group.nodes[0].attrs["count"]

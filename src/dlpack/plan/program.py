@@ -87,13 +87,13 @@ class Step:
 
 @dataclass(frozen=True)
 class FewCall:
-    """Another kernel that is called in place of a step's where a run's picture has at most `most` pixels, and at most
-    `longest` rows and columns: one thread does all of it."""
+    """Another kernel that is called in place of a step's where a run's picture, of `extents`, has at most `most`
+    squares with such `sides`, and at most `longest` rows and columns: one thread does all of it."""
 
     kernel: str
     arguments: tuple[Address, ...]
-    height: Size | int
-    width: Size | int
+    extents: tuple[Size | int, Size | int]
+    sides: tuple[int, int]
     most: int
     longest: tuple[int, ...]
 
@@ -102,7 +102,7 @@ class FewCall:
 class CallStep(Step):
     """Calls a kernel; the arguments numbered in `in_place` are read only where the output is then written.
 
-    `few`: what is called instead for a small picture.
+    `few`: what is called instead for a small picture. `one_row`: rows and columns of a picture that lies in one row.
     """
 
     kernel: str
@@ -110,6 +110,7 @@ class CallStep(Step):
     sources: tuple[str, ...] = ()
     in_place: frozenset[int] = frozenset()
     few: FewCall | None = None
+    one_row: tuple[Size, Size] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,22 @@ class SpreadStep(Step):
     target: Address
     dims: tuple[tuple[int | Size, int], ...]
     back: bool
+
+
+@dataclass(frozen=True)
+class RowsStep(Step):
+    """Moves the rows of a picture in its memory: one behind the other, or, if `apart`, from there to their places.
+
+    A pixel has so many `channels`; pixels and rows are so many elements `pixel` and `row` apart.
+    """
+
+    target: Address
+    rows: Size
+    columns: Size
+    channels: int
+    pixel: int
+    row: int
+    apart: bool
 
 
 @dataclass(frozen=True)
@@ -276,7 +293,7 @@ def operands(step: Step) -> tuple[Address, ...]:
         return step.source, step.target
     if isinstance(step, TapsStep):
         return (step.places, *([step.weights] if step.weights else []))
-    assert isinstance(step, HaloStep | FillStep | ShareStep)
+    assert isinstance(step, HaloStep | FillStep | ShareStep | RowsStep)
     return (step.target,)
 
 
