@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from math import gcd
 
 from dlpack.amalgamate.cpp import AXES, CPP_TYPE, literal, trips_of
@@ -25,6 +26,7 @@ from dlpack.plan.program import (
     PackedDim,
     Program,
     RepackStep,
+    RowsStep,
     ShareStep,
     SpreadStep,
     Step,
@@ -143,6 +145,7 @@ class StepPrinter:
             FillStep: "fill_behind",
             SpreadStep: "gather" if isinstance(step, SpreadStep) and step.back else "spread",
             ShareStep: "share",
+            RowsStep: "move_rows",
             TapsStep: "taps",
         }
         return names.get(type(step), "loop")
@@ -170,7 +173,8 @@ class StepPrinter:
             pointers = f"{self.host_pointer(step.target)}, {self.host_pointer(step.source)}"
             window = f"winograd_{step.window}x{step.window}()"
             given = f"{pointers}, {sizes}, {window}{_read(step.source)}{write}"
-            return [f"{pad}winograd_weights<{step.edge}, own_lanes({lanes})>({given});"]
+            blocks = ", true" if step.blocks else ""
+            return [f"{pad}winograd_weights<{step.edge}, own_lanes({lanes}){blocks}>({given});"]
         if isinstance(step, RepackStep):
             return self._repack(step, pad)
         if isinstance(step, DequantizeStep):
@@ -179,6 +183,25 @@ class StepPrinter:
             return self._moved(step, pad)
         if loops == 1 and step in self.inside:
             return [f"{pad}share_trips(p, {self.inside[step]}, {self.trips(step)}, {_trip(0)});"]
+        return self._call(step, pad, parallel)
+
+    def _call(self, step: CallStep, pad: str, parallel: bool) -> list[str]:
+        """The lines of a call, and of that for a small picture."""
+        if few := step.few:
+            extents = [_count(n) for n in few.extents]
+            squares = (f"(({n}) + {side - 1}) / {side}" for n, side in zip(extents, few.sides, strict=True))
+            tests = [f"{' * '.join(f'({n})' for n in squares)} <= {few.most}"]
+            reach = (side * few.most for side in few.sides)
+            tests += [f"{n} <= {most}" for n, most, r in zip(extents, few.longest, reach, strict=True) if most < r]
+            small = CallStep(few.kernel, few.arguments)
+            return [
+                *wrapped(f"{pad}if ({' && '.join(tests)}) {{"),
+                *([f"{pad}    if (begin) return;"] if parallel else []),
+                *self._call(small, pad + "    ", False),
+                f"{pad}}} else {{",
+                *self._call(replace(step, few=None), pad + "    ", parallel),
+                f"{pad}}}",
+            ]
         kernel = self.kernels[step.kernel]
         arguments = [self.pointer(a) for a in step.arguments]
         if parallel and kernel.scratch:
@@ -186,7 +209,9 @@ class StepPrinter:
         if kernel.trips:
             arguments += ["begin", "end"] if parallel else ["0", self.trips(step)]
         if kernel.opened:
-            arguments += [_count(size) for size in kernel.sizes] or ["extent"]
+            rows, columns = step.one_row or (None, None)
+            whole = {rows: "1", columns: f"({_count(rows)}) * ({_count(columns)})"} if rows and columns else {}
+            arguments += [whole.get(size) or _count(size) for size in kernel.sizes] or ["extent"]
         return wrapped(f"{pad}{self.launch(step.kernel, arguments)}")
 
     def _moved(self, step: Step, pad: str) -> list[str]:
@@ -226,6 +251,9 @@ class StepPrinter:
             pointers = f"{self.pointer(step.target)}, {self.pointer(step.source)}"
             call = f"{'gather' if step.back else 'spread'}({pointers}, {len(step.dims)}, dims);"
             return [f"{pad}{{", f"{pad}    const spread_dim dims[] = {{{dims}}};", f"{pad}    {call}", f"{pad}}}"]
+        if isinstance(step, RowsStep):
+            sizes = f"{_count(step.rows)}, {_count(step.columns)}, {step.channels}, {step.pixel}, {step.row}"
+            return wrapped(f"{pad}move_rows<{str(step.apart).lower()}>({self.pointer(step.target)}, {sizes});")
         if isinstance(step, TapsStep):
             weights = self.pointer(step.weights) if step.weights else "nullptr"
             sizes = f"{_count(step.source)}, {_count(step.to)}, {step.whole}"
@@ -306,7 +334,8 @@ void read_once([[maybe_unused]] const void* data, [[maybe_unused]] size_t bytes)
 def _reads(step: Step) -> Iterator[tuple[Address, int]]:
     """The weights that a step of `prepare` reads, and how many bytes."""
     if isinstance(step, WinogradStep):
-        yield step.source, step.window**2 * step.inputs * step.outputs * _size(step.source)
+        outputs = -(-step.outputs // step.columns) * step.room if step.blocks else step.outputs
+        yield step.source, step.window**2 * step.inputs * outputs * _size(step.source)
     elif isinstance(step, RepackStep):
         yield step.source, step.read
     else:

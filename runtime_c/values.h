@@ -133,10 +133,9 @@ void fill_used(T* p, int rank, const int32_t* shape, const int32_t* low, const i
 template <class T, class V>
 void fill_border(T* p, int rank, const int32_t* shape, const int32_t* low, const int32_t* used,
                  const int32_t* high, V value) {
-  bool none = true;
+  bool within = false;
   ptrdiff_t stride = 1;
-  for (int d = 0; d < rank; ++d) none = none && low[d] == 0 && high[d] == 0;
-  if (none) return;
+  for (int d = 1; d < rank; ++d) within = within || low[d] != 0 || high[d] != 0;
   for (int d = 1; d < rank; ++d) stride *= shape[d];
   const ptrdiff_t last = low[0] + used[0], end = last + high[0];
   const auto fill = [&](ptrdiff_t i) {
@@ -145,8 +144,25 @@ void fill_border(T* p, int rank, const int32_t* shape, const int32_t* low, const
   };
   for (ptrdiff_t i = 0; i < low[0]; ++i) fill(i);
   for (ptrdiff_t i = last; i < end; ++i) fill(i);
-  for (ptrdiff_t i = low[0]; rank > 1 && i < last; ++i)
+  for (ptrdiff_t i = low[0]; within && i < last; ++i)
     fill_border(p + i * stride, rank - 1, shape + 1, low + 1, used + 1, high + 1, value);
+}
+
+//@ section move_rows
+// Moves the rows of a picture, of so many channels, in its memory: one behind the other, or, if
+// APART, from there to their places. Pixels and rows are so many elements apart.
+template <bool APART, class T>
+void move_rows(T* p, int rows, int columns, int channels, ptrdiff_t pixel, ptrdiff_t row) {
+  const int pixels = rows * columns;
+  for (int k = 0; k < pixels; ++k) {
+    const int at = APART ? pixels - 1 - k : k;
+    T* const together = p + at * pixel;
+    T* const place = p + at / columns * row + at % columns * pixel;
+    if (together == place) continue;  // the first row
+    const T* const __restrict from = APART ? together : place;
+    T* const __restrict to = APART ? place : together;
+    for (int c = 0; c < channels; ++c) to[c] = from[c];
+  }
 }
 
 //@ section spread

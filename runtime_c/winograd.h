@@ -95,21 +95,23 @@ struct winograd_5x5 {
 // Neural Networks", 2015) with tiles of E x E of the input: u = G w G^T for each pair of channels,
 // where `g` multiplies by G. w is [size, size, inputs, outputs], size G's; u lies in blocks of
 // `columns` outputs with room for `room`, a multiple of N: [E, E, outputs / columns, inputs, room],
-// with zeros beyond the last output. `read` makes floats of w's elements, `write` makes u's
-// elements of floats.
-template <int E, int N, class U, class W, class G, class READ = as_is, class WRITE = as_is>
+// with zeros beyond the last output. If BLOCKS, w lies in such blocks too: [outputs / columns, size,
+// size, inputs, room]. `read` makes floats of w's elements, `write` makes u's elements of floats.
+template <int E, int N, bool BLOCKS = false, class U, class W, class G, class READ = as_is,
+          class WRITE = as_is>
 [[gnu::noinline]] void winograd_weights(U* u, const W* w, size_t inputs, size_t outputs,
                                         size_t columns, size_t room, G g, READ read = READ(),
                                         WRITE write = WRITE()) {
   typedef vec<float, N> V;
   typedef vec<W, N> S;
   constexpr size_t size = G::size;
-  const size_t matrix = (outputs + columns - 1) / columns * inputs * room, pair = inputs * outputs;
+  const size_t matrix = (outputs + columns - 1) / columns * inputs * room,
+               across = BLOCKS ? room : outputs, pair = inputs * across;
   for (size_t first = 0; first < outputs; first += columns) {
     const size_t here = outputs - first < columns ? outputs - first : columns;
     for (size_t c = 0; c < inputs; ++c) {
       for (size_t o = 0; o < room; o += N, u += N) {
-        const W* const from = w + c * outputs + first + o;
+        const W* const from = w + (BLOCKS ? first / columns * size * size * pair : first) + c * across + o;
         const ptrdiff_t n = o < here ? static_cast<ptrdiff_t>(here - o) : 0;
         V half[size][E];
 #ifndef __wasm__  // there the loops are a third of the code and as fast

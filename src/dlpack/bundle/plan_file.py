@@ -16,6 +16,7 @@ from dlpack.plan.program import (
     HaloStep,
     Place,
     Program,
+    RowsStep,
     ShapeSet,
     ShareStep,
     SpreadStep,
@@ -60,7 +61,7 @@ def _step_name(step: Step) -> str:
         return step.kernel
     names = {
         HaloStep: "fill_halo", FillStep: "fill_behind", CopyStep: "copy", SpreadStep: "spread", ShareStep: "share",
-        TapsStep: "taps",
+        TapsStep: "taps", RowsStep: "move_rows",
     }  # fmt: skip
     return names.get(type(step), "loop")
 

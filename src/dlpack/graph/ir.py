@@ -117,6 +117,7 @@ class Graph:
     their types here; `words` some values of such inputs.
     `open` is the extent of the dimensions of which a run has some part, from their beginning; see `graph/opened.py`.
     `opens` has the open dimensions of inputs that are pictures, and what a run has of them; see `graph/pictures.py`.
+    `smallest` is what a run has of these at the least, by their number.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Graph:
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     open: int = 0
     opens: Mapping[str, Mapping[int, Size]] = field(default_factory=dict)
+    smallest: tuple[int, ...] = ()
     caches: tuple[Cache, ...] = ()
 
     def with_nodes(

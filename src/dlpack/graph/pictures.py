@@ -78,7 +78,7 @@ def _opened(
     sizes = {v: t.sizes for v, t in with_sizes(rewrite(graph)).types.items()}
     for w in others:
         _compare(w.graph, whole, sizes, w.numbers)
-    return graph
+    return replace(graph, smallest=tuple(b[0] // u for b, u in zip(bounds, units, strict=True)))
 
 
 def _other_sizes(graph: Graph, bounds: Sequence[tuple[int, int, int]]) -> list[tuple[int, ...]]:

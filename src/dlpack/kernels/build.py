@@ -10,11 +10,14 @@ from typing import Any
 
 from dlpack.errors import UnsupportedError
 from dlpack.graph import registry
+from dlpack.graph.few import FEW, ONE_ROW, FewPixels
 from dlpack.graph.fuse import Group
 from dlpack.graph.halves import computes_in_half
 from dlpack.graph.ir import HALF, STORED, Array, Graph, Node, TensorType
 from dlpack.graph.registry import Context, NotSupported
 from dlpack.graph.rewrite import describe
+from dlpack.kernels.calls import Argument, Call, Fill, KernelEntry
+from dlpack.kernels.few import few_pixels, weights_layout
 from dlpack.kernels.place import Place, Placement
 from dlpack.kernels.settled import Settled
 from dlpack.kernels.spec import WIDENED, KernelSpec, Scheduled
@@ -23,49 +26,6 @@ from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout, dense, expand, merge_dims, order_of
 from dlpack.loops.sized import Tag, merged_tags
 from dlpack.loops.tir import te, tirx
-
-
-@dataclass(frozen=True)
-class Argument:
-    """What a kernel is called with: a buffer, an element offset, and the packed layout where it is a packed constant.
-
-    `in_place` marks an input that the kernel reads only where it then writes the output.
-    """
-
-    buffer: str
-    offset: int
-    packed: Layout | None = None
-    in_place: bool = False
-
-
-@dataclass(frozen=True)
-class Fill:
-    """An argument of a call, contiguous along the open dimension, that is to have `value` behind its elements.
-
-    `rows` has the other dimensions' extents and strides; an extent of 0 is that of the open dimension.
-    """
-
-    argument: int
-    rows: tuple[tuple[int, int], ...]
-    value: float
-
-
-@dataclass(frozen=True)
-class Call:
-    """One kernel at work: `kernel` numbers it among the distinct ones."""
-
-    kernel: int
-    arguments: tuple[Argument, ...]
-    group: Group
-    fills: tuple[Fill, ...] = ()
-
-
-@dataclass(frozen=True)
-class KernelEntry:
-    kernel: Kernel
-    description: str
-    inputs: int
-
 
 Schedule = Callable[[KernelSpec], Scheduled]
 _Stored = Mapping[int, tuple[Layout | None, ...]]
@@ -89,9 +49,17 @@ class KernelBuilder:
         self._known: dict[Any, tuple[int, dict[int, Layout]]] = {}
 
     def call(self, group: Group) -> Call:
-        job = _Job(group, self.placement, self._aligned)
+        made = self._call(group, self.placement)
+        small, layout = few_pixels(group, self.placement), weights_layout(made, self.graph)
+        return replace(made, few=self._call(*small, layout)) if small and layout else made
+
+    def _call(self, group: Group, placement: Placement, weights: Layout | None = None) -> Call:
+        """Builds the call; `weights`: how those of a convolution are stored."""
+        job = _Job(group, placement, self._aligned, group.nodes[0].attrs[FEW] if weights else None)
         constants = {i: self.settled.digest(self.graph, o.value) for i, o in enumerate(job.inputs) if o.constant}
         stored = {i: tuple(self.settled.layouts.earlier(digest)) for i, digest in constants.items()}
+        if weights:
+            stored[job.slots[group.nodes[0].inputs[1], True]] = (weights,)
         key = job.key, tuple(stored.items())
         if key not in self._known:
             kernel, description, packed = self._earlier(key[0], stored) or self._build(job, stored)
@@ -168,8 +136,10 @@ class _Operand:
 class _Job:
     """One group on its way to a `KernelSpec`."""
 
-    def __init__(self, group: Group, placement: Placement, aligned: Callable[[Place], bool]) -> None:
-        self.group, self.placement, self.aligned = group, placement, aligned
+    def __init__(
+        self, group: Group, placement: Placement, aligned: Callable[[Place], bool], few: FewPixels | None = None
+    ) -> None:
+        self.group, self.placement, self.aligned, self.few = group, placement, aligned, few
         self.graph = placement.graph
         self.inputs: list[_Operand] = []
         self.outputs: list[_Operand] = []
@@ -315,7 +285,7 @@ class _Job:
             )
             for n in self.group.nodes
         )
-        return nodes, tuple(shape(o) for o in self.inputs), tuple(shape(o) for o in self.outputs)
+        return nodes, tuple(shape(o) for o in self.inputs), tuple(shape(o) for o in self.outputs), self.few
 
     # --- the tensor expression ----------------------------------------------------------------------------------
 
@@ -436,6 +406,8 @@ class _Job:
             tags=tags,
             reduces=any(n.op.startswith(("Global", "Reduce")) for n in self.group.nodes),
             taller=bool(self.graph.caches),  # a decoder reads single tokens, then blocks of them
+            one_row=ONE_ROW in self.group.nodes[0].attrs,
+            few=self.few,
         )
 
 

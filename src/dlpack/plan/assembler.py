@@ -5,14 +5,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
 from dlpack.graph.fuse import Group, fuse
 from dlpack.graph.ir import HALF, Array, TensorType
 from dlpack.kernels.backend import Backend
-from dlpack.kernels.build import Argument, Call, KernelBuilder
+from dlpack.kernels.build import KernelBuilder
+from dlpack.kernels.calls import Argument, Call
+from dlpack.kernels.few import direct_layout
 from dlpack.kernels.packing import pack
 from dlpack.kernels.place import Buffer, Placement, place
 from dlpack.kernels.settled import Settled, Weight, Weights
@@ -21,7 +23,7 @@ from dlpack.loops.sizes import EXTENT, Size
 from dlpack.plan.caches import stored_caches
 from dlpack.plan.halves import narrowed, stored_type
 from dlpack.plan.memory import ALIGNMENT, Arena, Item, plan_arena
-from dlpack.plan.pictures import A_STEP, BY_STEPS, STEP_NAMES, Borders, step_call, step_of
+from dlpack.plan.pictures import A_STEP, BY_STEPS, STEP_NAMES, Borders, few_step, in_one_row, step_call, step_of
 from dlpack.plan.program import (
     Address,
     CallStep,
@@ -39,7 +41,7 @@ from dlpack.plan.program import (
     WinogradStep,
 )
 from dlpack.plan.trips import fills_borders, overwritable, rebound
-from dlpack.plan.weights import dequantize_step, operator_word, packed_dims, place_of
+from dlpack.plan.weights import dequantize_step, macs_of, operator_word, packed_dims, place_of
 
 
 class Assembler:
@@ -97,7 +99,7 @@ class Assembler:
                     started.add(a.buffer)
                     if b.halo is not None and a.buffer not in self.borders.sizes:
                         steps.append(self._halo(b, arena))
-            addresses = [self._address(a.buffer, a.offset, a.packed, arena) for a in call.arguments]
+            addresses = [self._argument(arena, a) for a in call.arguments]
             if k in self.loops:
                 step, own = self._loop(k, addresses, Address("arena", arena.offsets.get(f"scratch{k}", 0), "uint8"))
                 steps.append(step)
@@ -112,9 +114,13 @@ class Assembler:
                 addresses.append(Address("arena", arena.offsets[f"scratch{k}"], "uint8", place=f"scratch{k}"))
             steps += [FillStep(addresses[f.argument], f.rows, f.value) for f in call.fills]
             equal = frozenset(i for i, a in enumerate(call.arguments) if a.in_place)
-            steps.append(CallStep(names[call.kernel], tuple(addresses), call.group.sources, equal))
+            few = few_step(call.few, self.placement, names, partial(self._argument, arena)) if call.few else None
+            called = CallStep(names[call.kernel], tuple(addresses), call.group.sources, equal, few)
+            last = lives.get(call.arguments[0].buffer, (0, -1))[1] == k
+            steps += in_one_row(called, call, self.placement, self.builder.entries[call.kernel].kernel, last)
             spans.append((before, len(steps) - 1))
-        macs = sum(self.loops[k].macs * c.group.nodes[0].attrs["count"] if k in self.loops else self._macs(c.group)
+        macs = sum(macs_of(c.group, self.graph) if k not in self.loops
+                   else self.loops[k].macs * c.group.nodes[0].attrs["count"]
                    for k, c in enumerate(self.calls))  # fmt: skip
         inputs, outputs = self._tensors(self.graph.inputs), self._tensors(self.graph.outputs)
         return Program(
@@ -290,19 +296,19 @@ class Assembler:
     # --- kernels ------------------------------------------------------------------------------------------------
 
     def _named(self, number: int, name: str, restrict: bool) -> NamedKernel:
-        users = [c.group for c in self.calls if c.kernel == number]
+        users = [c.group for call in self.calls for c in call.each if c.kernel == number]
         entry = self.builder.entries[number]
         sources = tuple(dict.fromkeys(s for g in users for s in g.sources))
-        return NamedKernel(
-            name, entry.kernel, self._title(users[0]), entry.description, sources, self._macs(users[0]), restrict
-        )
+        title, macs = self._title(users[0]), macs_of(users[0], self.graph)
+        return NamedKernel(name, entry.kernel, title, entry.description, sources, macs, restrict)
 
     def _kernel_names(self) -> list[str]:
         out = []
         for number in range(len(self.builder.entries)):
-            first = next(k for k, c in enumerate(self.calls) if c.kernel == number)
-            words = [operator_word(n.op) for n in self.calls[first].group.nodes]
-            out.append(f"k{first:02d}_" + "_".join(words[:4]))
+            first, call = next((k, c) for k, of in enumerate(self.calls) for c in of.each if c.kernel == number)
+            words = [operator_word(n.op) for n in call.group.nodes]
+            few = "_few" if call is self.calls[first].few else ""
+            out.append(f"k{first:02d}_" + "_".join(words[:4]) + few)
         return out
 
     def kernels_by_node(self) -> dict[str, str]:
@@ -317,19 +323,6 @@ class Assembler:
         ops = " + ".join(n.op for n in group.nodes)
         inputs = ", ".join(str(self.graph.types[i]) for i in group.inputs if i not in self.graph.constants)
         return f"{ops}: {inputs} -> {self.graph.types[group.output]}"
-
-    def _macs(self, group: Group) -> int:
-        """Multiply-adds of convolutions and matrix products (ONNX shapes)."""
-        node = group.nodes[0]
-        if "macs" in node.attrs:
-            return int(node.attrs["macs"])
-        out = self.graph.types[node.outputs[0]]
-        if node.op == "Convolution":
-            w = self.graph.types[node.inputs[1]].shape
-            return out.size * int(np.prod(w[1:], dtype=np.int64))
-        if node.op == "MatMul":
-            return out.size * self.graph.types[node.inputs[0]].shape[-1]
-        return 0
 
     # --- memory -------------------------------------------------------------------------------------------------
 
@@ -449,6 +442,9 @@ class Assembler:
         order = sorted(range(len(b.shape)), key=lambda d: -b.layout.strides[d])
         return replace(self._halo(b, arena), used=tuple(self.borders.sizes[b.name][d] for d in order))
 
+    def _argument(self, arena: Arena, a: Argument) -> Address:
+        return self._address(a.buffer, a.offset, a.packed, arena)
+
     def _address(self, buffer: str, offset: int, packed: Layout | None, arena: Arena) -> Address:
         b = self.placement.buffers[buffer]
         at = offset * TensorType(b.dtype, ()).itemsize
@@ -492,8 +488,10 @@ class Assembler:
         if new:
             self.prepared_places[at] = place_of(weight, name, at, nbytes)
             origin = self.graph.derived[name]
+            blocks = any(call.few for call in self.calls)  # which small pictures read as they are
             shape = self.graph.types[origin].shape
-            straight = dense(shape, (2, 3, 1, 0))
-            source = self._constant(origin, straight, as_stored=True)
-            self.prepare.append(WinogradStep(source, target, edge, shape[3], inputs, outputs, block.size, block.room))
+            layout = direct_layout(shape, block) if blocks else dense(shape, (2, 3, 1, 0))
+            source = self._constant(origin, layout, as_stored=True)
+            sizes = edge, shape[3], inputs, outputs, block.size, block.room
+            self.prepare.append(WinogradStep(source, target, *sizes, blocks))
         return target

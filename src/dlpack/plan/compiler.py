@@ -10,6 +10,7 @@ from dlpack.errors import UnsupportedError
 from dlpack.graph.attention import attention
 from dlpack.graph.blocks import blocks_of
 from dlpack.graph.bytes import read_as_bytes
+from dlpack.graph.few import with_small_pictures
 from dlpack.graph.fuse import fuse
 from dlpack.graph.halves import halved
 from dlpack.graph.heads import scaled_queries, shared_heads
@@ -36,6 +37,7 @@ from dlpack.plan.program import (
     LoopStep,
     NamedKernel,
     Program,
+    RowsStep,
     ShapeSet,
     ShareStep,
     SpreadStep,
@@ -86,7 +88,8 @@ class Compiler:
         graph = shared_heads(scaled_queries(graph))
         graph = halved(graph) if self.backend.layouts.halves else graph
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
-        graph = with_borders(graph) if graph.opens else graph
+        if graph.opens:
+            graph = with_small_pictures(with_borders(graph), self.backend.winograd_tile)
         groups = fuse(graph)
         placement = place(graph, groups, self.backend.layouts)
         assembler = Assembler(placement, self.name, self.backend, self.threads, self.settled)
@@ -149,8 +152,14 @@ def _renamed(step: Step, names: Mapping[str, str], places: str) -> Step:
         return replace(a, place=f"{places}{a.place}") if a.place else a
 
     if isinstance(step, CallStep):
-        return replace(step, kernel=names[step.kernel], arguments=tuple(moved(a) for a in step.arguments))
-    if isinstance(step, HaloStep | FillStep | ShareStep):
+        few = step.few
+        return replace(
+            step,
+            kernel=names[step.kernel],
+            arguments=tuple(moved(a) for a in step.arguments),
+            few=few and replace(few, kernel=names[few.kernel], arguments=tuple(moved(a) for a in few.arguments)),
+        )
+    if isinstance(step, HaloStep | FillStep | ShareStep | RowsStep):
         return replace(step, target=moved(step.target))
     if isinstance(step, TapsStep):
         return replace(step, places=moved(step.places), weights=moved(step.weights) if step.weights else None)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
+from dlpack.graph.few import FEW, ONE_ROW
 from dlpack.graph.fuse import Group
 from dlpack.graph.ir import Node, Sizes
-from dlpack.kernels.build import Argument, Call
+from dlpack.kernels.calls import Argument, Call
+from dlpack.kernels.few import longest
 from dlpack.kernels.place import Buffer, Placement
-from dlpack.plan.program import Address, ShareStep, SpreadStep, Step, TapsStep
+from dlpack.loops.ir import For, Kernel, walk
+from dlpack.plan.program import Address, CallStep, FewCall, RowsStep, ShareStep, SpreadStep, Step, TapsStep
 
 A_STEP = -2
 """In place of a kernel's number: the group is a step."""
@@ -40,6 +44,44 @@ def step_of(node: Node, addresses: Sequence[Address], placement: Placement) -> S
         if n > 1
     ]
     return SpreadStep(addresses[0], addresses[1], tuple(dims), back)
+
+
+def few_step(call: Call, placement: Placement, names: Sequence[str], address: Callable[[Argument], Address]) -> FewCall:
+    """What is called for small pictures."""
+    t = placement.graph.types[call.group.output]
+    height, width = (s or n for n, s in zip(t.shape[2:], t.sizes[2:], strict=True))
+    arguments = tuple(address(a) for a in call.arguments)
+    node = call.group.nodes[0]
+    few = node.attrs[FEW]
+    sides = few.high, few.wide
+    most = tuple(longest(n, side) for n, side in zip(t.shape[2:], sides, strict=True))
+    return FewCall(names[call.kernel], arguments, (height, width), sides, few.most, most)
+
+
+def in_one_row(step: CallStep, call: Call, placement: Placement, kernel: Kernel, last: bool) -> list[Step]:
+    """The step, with the rows of the picture one behind the other meanwhile where the operator profits from that.
+
+    `last`: nothing else reads the input later. The kernel's loop along a row must end with any tile.
+    """
+    node, types = call.group.nodes[0], placement.graph.types
+    t = types[call.group.output]
+    buffers = [placement.places[v].buffer for v in (node.inputs[0], call.group.output)]
+    pictures = [v for v in call.group.inputs if types[v].sizes]
+    rows, columns = t.sizes[2:] if ONE_ROW in node.attrs else (None, None)
+    if rows is None or columns is None or not last or pictures != [node.inputs[0]] or kernel.open_trips:
+        return [step]
+    if any(placement.buffers[b].kind != "arena" for b in buffers) or set(kernel.sizes) != {rows, columns}:
+        return [step]
+    ends = [s.open for s in walk(kernel.body) if isinstance(s, For) and s.open]
+    if any(o.size == columns and (o.most or o.less) for o in ends):
+        return [step]
+    moved: list[RowsStep] = []
+    for value, address in ((node.inputs[0], step.arguments[0]), (call.group.output, step.arguments[-1])):
+        _, channel, row, pixel = placement.places[value].layout.strides
+        if channel != 1:
+            return [step]
+        moved.append(RowsStep(address, rows, columns, types[value].shape[1], pixel, row, bool(moved)))
+    return [moved[0], replace(step, one_row=(rows, columns)), moved[1]]
 
 
 class Borders:

@@ -86,13 +86,31 @@ class Step:
 
 
 @dataclass(frozen=True)
+class FewCall:
+    """Another kernel that is called in place of a step's where a run's picture, of `extents`, has at most `most`
+    squares with such `sides`, and at most `longest` rows and columns: one thread does all of it."""
+
+    kernel: str
+    arguments: tuple[Address, ...]
+    extents: tuple[Size | int, Size | int]
+    sides: tuple[int, int]
+    most: int
+    longest: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class CallStep(Step):
-    """Calls a kernel; the arguments numbered in `in_place` are read only where the output is then written."""
+    """Calls a kernel; the arguments numbered in `in_place` are read only where the output is then written.
+
+    `few`: what is called instead for a small picture. `one_row`: rows and columns of a picture that lies in one row.
+    """
 
     kernel: str
     arguments: tuple[Address, ...]
     sources: tuple[str, ...] = ()
     in_place: frozenset[int] = frozenset()
+    few: FewCall | None = None
+    one_row: tuple[Size, Size] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +137,22 @@ class SpreadStep(Step):
     target: Address
     dims: tuple[tuple[int | Size, int], ...]
     back: bool
+
+
+@dataclass(frozen=True)
+class RowsStep(Step):
+    """Moves the rows of a picture in its memory: one behind the other, or, if `apart`, from there to their places.
+
+    A pixel has so many `channels`; pixels and rows are so many elements `pixel` and `row` apart.
+    """
+
+    target: Address
+    rows: Size
+    columns: Size
+    channels: int
+    pixel: int
+    row: int
+    apart: bool
 
 
 @dataclass(frozen=True)
@@ -175,7 +209,8 @@ class WinogradStep(Step):
     """Computes a layer's Winograd weights [edge, edge, inputs, outputs] from the weights [window, window, inputs,
     outputs]; the window is 3 or 5.
 
-    They lie in blocks of `columns` outputs with room for `room`: [edge, edge, outputs / columns, inputs, room].
+    They lie in blocks of `columns` outputs with room for `room`: [edge, edge, outputs / columns, inputs, room]. So do
+    those that they are made of, if these are in `blocks`: [outputs / columns, window, window, inputs, room].
     """
 
     source: Address
@@ -186,6 +221,7 @@ class WinogradStep(Step):
     outputs: int
     columns: int
     room: int
+    blocks: bool = False
 
 
 @dataclass(frozen=True)
@@ -253,14 +289,14 @@ class LoopStep(Step):
 def operands(step: Step) -> tuple[Address, ...]:
     """All that a step of a run reads or writes."""
     if isinstance(step, CallStep):
-        return step.arguments
+        return (*step.arguments, *(step.few.arguments if step.few else ()))
     if isinstance(step, LoopStep):
         return tuple(a for inner in step.body for a in operands(inner))
     if isinstance(step, CopyStep | SpreadStep):
         return step.source, step.target
     if isinstance(step, TapsStep):
         return (step.places, *([step.weights] if step.weights else []))
-    assert isinstance(step, HaloStep | FillStep | ShareStep)
+    assert isinstance(step, HaloStep | FillStep | ShareStep | RowsStep)
     return (step.target,)
 
 

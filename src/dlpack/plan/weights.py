@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from math import prod
 
-from dlpack.graph.ir import Array
+from dlpack.graph.fuse import Group
+from dlpack.graph.ir import Array, Graph
 from dlpack.graph.packed import Packed
 from dlpack.kernels.settled import Weight
 from dlpack.loops.layout import order_of
@@ -41,6 +43,19 @@ def place_of(weight: Weight, name: str, offset: int, nbytes: int) -> Place:
     order = order_of(weight.shape, weight.layout)
     blocks = tuple((d, b.size) for d, b in weight.layout.blocks)
     return Place(str(offset), name, offset, nbytes, (name,), weight.dtype, weight.shape, order, blocks)
+
+
+def macs_of(group: Group, graph: Graph) -> int:
+    """Multiply-adds of convolutions and matrix products (ONNX shapes)."""
+    node = group.nodes[0]
+    if "macs" in node.attrs:
+        return int(node.attrs["macs"])
+    out = graph.types[node.outputs[0]]
+    if node.op == "Convolution":
+        return out.size * prod(graph.types[node.inputs[1]].shape[1:])
+    if node.op == "MatMul":
+        return out.size * graph.types[node.inputs[0]].shape[-1]
+    return 0
 
 
 def operator_word(op: str) -> str:

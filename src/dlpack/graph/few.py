@@ -1,0 +1,72 @@
+"""Convolutions that are done otherwise where a run's picture is small, among pictures of any size within bounds.
+
+Winograd's convolution is slow there: its tiles reach beyond the picture, and its transformed weights are read for few
+of them. A kernel for squares of pixels does it directly. Where a product of channels has many weights, it has the rows
+of the picture one behind the other, as one row that fills its tiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+
+from dlpack.graph.ir import HALF, Graph, Node
+from dlpack.graph.winograd import ChooseTile, Layer
+
+FEW = "few"
+"""Attribute of a Winograd's convolution that another kernel does for small pictures: `FewPixels`."""
+
+ONE_ROW = "one_row"
+"""Attribute of a convolution that has the rows of the picture as one, if others do not need them where they are."""
+
+MOST_SQUARES = 4
+"""More squares of pixels take longer than Winograd's tiles for as many."""
+
+WORTH_MOVING = 128
+"""Products per element that is read or written, from which on it is worth moving them."""
+
+
+@dataclass(frozen=True)
+class FewPixels:
+    """Pictures of at most so many squares of `high` by `wide` pixels have a kernel of their own."""
+
+    most: int
+    high: int
+    wide: int
+
+
+def with_small_pictures(graph: Graph, choose_tile: ChooseTile) -> Graph:
+    """Gives convolutions the attributes `FEW` and `ONE_ROW` where that is faster; values have their sizes."""
+    nodes = []
+    for node in graph.nodes:
+        if node.op in ("Convolution", "WinogradConvolution") and len(graph.types[node.outputs[0]].sizes) == 4:
+            if node.op == "WinogradConvolution" and (few := _few(node, graph, choose_tile)):
+                node = replace(node, attrs={**node.attrs, FEW: few})
+            elif node.op == "Convolution" and _has_one_row(node, graph):
+                node = replace(node, attrs={**node.attrs, ONE_ROW: True})
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _few(node: Node, graph: Graph, choose_tile: ChooseTile) -> FewPixels | None:
+    """The squares for the smallest picture, if it has few and no algorithm of Winograd's is faster for it."""
+    out, w = graph.types[node.outputs[0]], graph.types[graph.derived[node.inputs[1]]]
+    height, width = (
+        s.at(graph.smallest[s.axis]) if s else n for n, s in zip(out.shape[2:], out.sizes[2:], strict=True)
+    )
+    few = FewPixels(MOST_SQUARES, _side(height, (1, 2, 3, 2)), _side(width, (1, 2, 3, 4)))
+    layer = Layer(out.shape[0], w.shape[1], w.shape[0], height, width, halves=out.dtype == HALF)
+    squares = -(-height // few.high) * -(-width // few.wide)
+    return few if squares <= MOST_SQUARES and not choose_tile(layer) else None
+
+
+def _side(smallest: int, sides: tuple[int, ...]) -> int:
+    return sides[smallest - 1] if smallest <= len(sides) else 3
+
+
+def _has_one_row(node: Node, graph: Graph) -> bool:
+    out, w = graph.types[node.outputs[0]], graph.types[node.inputs[1]]
+    outputs, inputs, *window = w.shape
+    plain = node.attrs["group"] == 1 and prod((*window, *node.attrs["strides"])) == 1 and out.dtype == "float32"
+    many = node.inputs[1] in graph.constants and inputs * outputs >= WORTH_MOVING * (inputs + outputs)
+    return plain and many and all(out.sizes[2:])
