@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from test_shapes_wasm import in_node
 
 import dlpack
 from dlpack.errors import UnsupportedError, UsageError
+from dlpack.graph.heads import shared_heads
 from dlpack.graph.opened import open_graph
 from dlpack.loops.ir import Open
 from dlpack.meaning.open_batch import opened_batch
@@ -295,6 +297,24 @@ def test_what_cannot_be_open_is_named(nodes: Sequence[NodeProto], why: str) -> N
     used = {i for n in nodes for i in n.input}
     with pytest.raises(UnsupportedError, match=why):
         opened(nodes, **{k: v for k, v in constants.items() if k in used})
+
+
+def test_heads_that_share_keys_stay_apart() -> None:
+    """The rows of one head do not lie behind those of another in a run, so they are no rows of one product."""
+    graph = opened(
+        [
+            node("Reshape", ["x", "six"], ["q0"]), node("Transpose", ["q0"], ["q"], perm=[0, 2, 1, 3]),
+            node("MatMul", ["x", "w"], ["k0"]), node("Reshape", ["k0", "three"], ["k1"]),
+            node("Transpose", ["k1"], ["k2"], perm=[0, 2, 1, 3]), node("Unsqueeze", ["k2", "two"], ["k3"]),
+            node("Expand", ["k3", "twice"], ["k4"]), node("Reshape", ["k4", "heads"], ["k5"]),
+            node("Transpose", ["k5"], ["kt"], perm=[0, 1, 3, 2]), node("MatMul", ["q", "kt"], ["s"], "scores"),
+            node("ReduceMax", ["s"], ["y"], axes=[1, 3], keepdims=0),
+        ],
+        w=np.ones((6, 3), np.float32), six=np.int64([0, 0, 6, 1]), three=np.int64([0, 0, 3, 1]), two=np.int64([2]),
+        twice=np.int64([1, 3, 2, 1, 1]), heads=np.int64([1, 6, -1, 1]),
+    )  # fmt: skip
+    assert "Expand" not in {n.op for n in shared_heads(replace(graph, open=0)).nodes}
+    assert shared_heads(graph) is graph
 
 
 def test_the_extent_is_no_other_dimension() -> None:

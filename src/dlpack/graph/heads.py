@@ -61,18 +61,22 @@ class _Repeated:
 
 
 def shared_heads(graph: Graph) -> Graph:
-    """The graph in which products with repeated heads are products with those that are there."""
+    """The graph in which products with repeated heads are products with those that are there.
+
+    Not where the queries are an open dimension: a run's rows of one head do not lie behind those of another.
+    """
     producers = graph.producers()
     nodes: list[Node] = []
     constants, types = dict(graph.constants), dict(graph.types)
     for node in graph.nodes:
         found = _repeated(node.inputs[1], graph, producers) if node.op == "MatMul" and not node.domain else None
-        if found is None or len(graph.types[node.inputs[0]].shape) != 4 or graph.types[node.inputs[0]].shape[0] != 1:
+        given = graph.types[node.inputs[0]].shape if found else ()
+        if found is None or len(given) != 4 or given[0] != 1 or given[2] == graph.open:
             nodes.append(node)
             continue
         b = Builder(graph, node)
         _, shared, slots, size = graph.types[found.value].shape
-        _, heads, rows, depth = graph.types[node.inputs[0]].shape
+        _, heads, rows, depth = given
         out = graph.types[node.outputs[0]].shape
         whole = heads // shared * rows
         queries = [1, shared, whole, depth]
