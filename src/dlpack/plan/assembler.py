@@ -495,7 +495,6 @@ class Assembler:
             self.prepared_places[at] = place_of(weight, name, at, nbytes)
             origin = self.graph.derived[name]
             shape = self.graph.types[origin].shape
-            straight = dense(shape, (2, 3, 1, 0))
-            source = self._constant(origin, straight, as_stored=True)
+            source = self._constant(origin, dense(shape, (2, 3, 1, 0)), as_stored=True)
             self.prepare.append(WinogradStep(source, target, edge, shape[3], inputs, outputs, block.size, block.room))
         return target
