@@ -23,14 +23,17 @@ def next_block_pays(machine: Machine, size: int, tiles: int) -> bool:
     return not machine.by_lane and machine.lanes > 1 and size > machine.l1 and 1 < tiles <= MOST_TILES
 
 
-def prefetch_next_block(state: State, step: Any, around: Sequence[Any], depth: int, columns: int) -> None:
+def prefetch_next_block(state: State, steps: Sequence[Any], around: Sequence[Any], columns: int) -> None:
     """Lets each trip of the loops `around` a tile's sums, the outermost first, prefetch its part of the next block.
 
-    `step` is the loop over the block's `depth` steps, of `columns` elements each.
+    `steps` are the loops over the block, in the order in which it is packed, `columns` elements for each step.
     """
     extents = [int(state.sch.get(loop).extent) for loop in around]
+    lengths = [int(state.sch.get(loop).extent) for loop in steps]
     part = -(-columns // prod(extents))
-    state.sch.annotate(step, PREFETCH, depth * columns)
-    state.sch.annotate(step, PREFETCH_STEP, part)
+    state.sch.annotate(steps[-1], PREFETCH, prod(lengths) * columns)
+    state.sch.annotate(steps[-1], PREFETCH_STEP, part)
+    for k, loop in enumerate(steps[:-1]):  # whose trips have moved by whole steps already
+        state.sch.annotate(loop, PREFETCH_TRIP, prod(lengths[k + 1 :]) * (part - columns))
     for k, loop in enumerate(around):
-        state.sch.annotate(loop, PREFETCH_TRIP, prod(extents[k + 1 :]) * depth * part)
+        state.sch.annotate(loop, PREFETCH_TRIP, prod([*extents[k + 1 :], *lengths]) * part)

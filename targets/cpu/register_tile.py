@@ -235,7 +235,7 @@ def _order_sums(state: State, found: _Reduction, plan: _Plan, nest: _Nest) -> No
         sch.unroll(x)
     _side_by_side(state, vector)
     if _next_block(state, found, plan, nest):
-        prefetch_next_block(state, steps[-1], nest.inside, plan.steps[-1].extent, plan.tile.columns)
+        prefetch_next_block(state, steps, nest.inside, plan.tile.columns)
     elif plan.prefetch:
         sch.annotate(
             steps[-1], PREFETCH, PREFETCH_VECTORS * state.machine.lanes * max(1, plan.block // plan.tile.columns)
@@ -245,8 +245,7 @@ def _order_sums(state: State, found: _Reduction, plan: _Plan, nest: _Nest) -> No
 
 def _next_block(state: State, found: _Reduction, plan: _Plan, nest: _Nest) -> bool:
     """Whether the next block of packed weights is prefetched during all tiles of the present one."""
-    one_loop = all(a.extent == 1 for a in plan.steps[:-1]) and not plan.window
-    plain = plan.steps and one_loop and len(found.packed) == 1 and not found.grouped
+    plain = plan.steps and not plan.window and len(found.packed) == 1 and not found.grouped
     if not plain or not found.broadcast or plan.block != plan.tile.columns or state.spec.open or state.spec.tags:
         return False
     weights = found.packed[0]

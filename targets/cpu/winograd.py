@@ -102,10 +102,9 @@ def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, size: int
     for loop in mt:
         sch.unroll(loop)
     sch.vectorize(mk)
-    depth = int(sch.get(mc).extent)
     tiles = int(sch.get(to).extent)
     if rank == 5 and next_block_pays(state.machine, weights, tiles):
-        prefetch_next_block(state, mc, [to], depth, tile.columns)
+        prefetch_next_block(state, [mc], [to], tile.columns)
     sch.decompose_reduction(m, mc)
 
 
