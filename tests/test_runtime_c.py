@@ -143,10 +143,10 @@ void convert_all(float* y, uint8_t* q, const uint8_t* x, const float* z) {
 EXPORT void winograd(size_t edge, size_t window, float* u, const float* w, size_t i, size_t o, size_t c, size_t r);
 void winograd(size_t edge, size_t window, float* u, const float* w, size_t i, size_t o, size_t c, size_t r) {
   if (edge == 4) winograd_weights<4, 8>(u, w, i, o, c, r, winograd_3x3());
-  else if (edge == 6 && window == 3) winograd_weights<6, 8>(u, w, i, o, c, r, winograd_3x3());
-  else if (edge == 6) winograd_weights<6, 8>(u, w, i, o, c, r, winograd_5x5());
-  else if (window == 3) winograd_weights<8, 8>(u, w, i, o, c, r, winograd_3x3());
-  else winograd_weights<8, 8>(u, w, i, o, c, r, winograd_5x5());
+  if (edge == 6 && window == 3) winograd_weights<6, 8>(u, w, i, o, c, r, winograd_3x3());
+  if (edge == 8 && window == 3) winograd_weights<8, 8>(u, w, i, o, c, r, winograd_3x3());
+  if (edge == 6 && window == 5) winograd_weights<6, 8>(u, w, i, o, c, r, winograd_5x5());
+  if (edge == 8 && window == 5) winograd_weights<8, 8>(u, w, i, o, c, r, winograd_5x5());
 }
 EXPORT void digest(const uint8_t* data, size_t n, uint8_t* out);
 void digest(const uint8_t* data, size_t n, uint8_t* out) { sha256(data, n, out); }
@@ -332,20 +332,16 @@ def test_winograd_weights(library: ctypes.CDLL, edge: int, window: int, outputs:
     """G w G^T, in blocks of columns, to 4 ulp of its largest element; zeros where a block is not filled."""
     inputs, blocks = 3, -(-outputs // columns)
     w = np.random.default_rng(outputs).standard_normal((window, window, inputs, outputs)).astype(np.float32)
-    factors = {4: (1, 1 / 2), 6: (1 / 4, -1 / 6, 1 / 24), 8: (1, -2 / 9, 1 / 90, 1 / 45)}[edge]
-    of_points = [(f, (p, -p)) for f, p in zip(factors[1:], (1, 2, 1 / 2), strict=False)]
-    points = [(factors[0], 0), *((f, p) for f, both in of_points for p in both)]
-    powers = range(window)
-    g = np.array([[f * float(p) ** k for k in powers] for f, p in points] + [[k == window - 1 for k in powers]])
+    zero, *factors = {4: (1, 1 / 2), 6: (1 / 4, -1 / 6, 1 / 24), 8: (1, -2 / 9, 1 / 90, 1 / 45)}[edge]
+    points = [(zero, 0.0), *((f, s * p) for f, p in zip(factors, (1, 2, 1 / 2), strict=False) for s in (1, -1))]
+    g = np.array([[f * p**k for k in range(window)] for f, p in points] + [[0] * (window - 1) + [1]])
     full = np.zeros((edge, edge, inputs, blocks * columns))
     full[..., :outputs] = np.einsum("iy,jx,yxco->ijco", g, g, w.astype(np.float64))
     want = np.zeros((edge, edge, blocks, inputs, room))
     want[..., :columns] = full.reshape(edge, edge, inputs, blocks, columns).transpose(0, 1, 3, 2, 4)
     u = np.full(want.shape, np.nan, np.float32)
-    sizes = [ctypes.c_size_t(n) for n in (inputs, outputs, columns, room)]
-    library.winograd(
-        ctypes.c_size_t(edge), ctypes.c_size_t(window), *(a.ctypes.data_as(ctypes.c_void_p) for a in (u, w)), *sizes
-    )
+    tile, sizes = ([ctypes.c_size_t(n) for n in ns] for ns in ((edge, window), (inputs, outputs, columns, room)))
+    library.winograd(*tile, *(a.ctypes.data_as(ctypes.c_void_p) for a in (u, w)), *sizes)
     assert np.abs(u - want).max() <= 4 * np.spacing(np.float32(np.abs(want).max()))
     assert not u[want == 0].any()
 

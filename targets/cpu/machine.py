@@ -30,6 +30,7 @@ class Machine:
     that is ever worth it.
     `halves`: it computes in float16, of which a register holds twice as many (`in_halves`); `itemsize` is the bytes of
     the elements that `lanes` counts.
+    `tallest` is how many rows a register tile may have.
     `threads` is how many cores may work on one kernel.
     `flags` turn the vector unit on, as GCC and Clang both spell them. Where a file has kernels for several machines,
     `condition` is the preprocessor's for the architecture, and `instructions` names the sets of instructions, as both
@@ -55,6 +56,7 @@ class Machine:
     l1: int = 32 << 10
     l2: int = 256 << 10
     l3: int = 4 << 20
+    tallest: int = 14
     threads: int = 1
     flags: tuple[str, ...] = ()
     condition: str = ""

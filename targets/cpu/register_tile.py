@@ -7,7 +7,7 @@ reduction reads across the vector are packed so that one step of the reduction r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd, prod
 from typing import Any
 
@@ -15,9 +15,10 @@ from dlpack.kernels.spec import FewPixels, Scheduled
 from dlpack.loops.expressions import dtype_of
 from dlpack.loops.ir import HALF
 from dlpack.loops.layout import Block, Layout
-from dlpack.loops.lower import PREFETCH
+from dlpack.loops.prefetch import PREFETCH
 from dlpack.targets.cpu.blocks import Access, Axis, BlockInfo
 from dlpack.targets.cpu.machine import Machine
+from dlpack.targets.cpu.prefetch import next_block_pays, prefetch_next_block
 from dlpack.targets.cpu.state import State, points
 from dlpack.targets.cpu.tiles import (
     LONG_RUN,
@@ -133,7 +134,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
             height * MANY_ROWS if state.spec.one_row else height,
             found.group,
             info.extent_of_reduction,
-            machine,
+            replace(machine, tallest=_rows_that_stay(found, rows, machine)),
             found.broadcast,
             bool(found.packed) or found.broadcast,
             widths=blocks,
@@ -212,7 +213,7 @@ def _apply(state: State, found: _Reduction, plan: _Plan) -> Scheduled:
     state.sch.compute_at(found.block, nest.innermost, preserve_unit_loops=True)
     if found.last is not None:
         state.sch.set_scope(found.block, 0, "local")
-    _order_sums(state, found, plan)
+    _order_sums(state, found, plan, nest)
     state.share([*nest.others, *nest.vectors])
     several = f"{plan.several} x " if plan.several > 1 else ""
     return state.finish(f"register tile {several}{plan.tile.rows} x {plan.tile.columns}")
@@ -226,6 +227,7 @@ class _Nest:
     vectors: list[Any]
     others: list[Any]
     innermost: Any
+    inside: list[Any]  # of the others, those around which a block of weights stays the same
 
 
 def _tile_output(state: State, out: Any, found: _Reduction, plan: _Plan) -> _Nest:
@@ -241,7 +243,7 @@ def _tile_output(state: State, out: Any, found: _Reduction, plan: _Plan) -> _Nes
     *vo, vi = sch.split(v, [None, *inside, plan.tile.columns])  # within a block addresses are linear
     if plan.rows is None:
         sch.reorder(*outer, *vo, vi)
-        nest = _Nest(vo, outer, vo[-1])
+        nest = _Nest(vo, outer, vo[-1], [])
     else:
         r = loops[found.info.spatial.index(plan.rows)]
         ro, ri = sch.split(r, [None, plan.tile.rows])
@@ -257,12 +259,12 @@ def _tile_output(state: State, out: Any, found: _Reduction, plan: _Plan) -> _Nes
         sch.reorder(*around, *tall, ri, vi)
         for x in (*tall, ri):
             sch.unroll(x)
-        nest = _Nest(vo, [*rest, ro], around[-1])
+        nest = _Nest(vo, [*rest, ro], around[-1], [] if plan.in_memory_order else [*rest[batch:], ro])
     _side_by_side(state, vi)
     return nest
 
 
-def _order_sums(state: State, found: _Reduction, plan: _Plan) -> None:
+def _order_sums(state: State, found: _Reduction, plan: _Plan, nest: _Nest) -> None:
     """Puts a tile's sums inside the steps of the reduction, which start from zeros of their own."""
     sch, info = state.sch, found.info
     inner = list(sch.get_loops(found.block))[-len(info.spatial) - len(info.reduction) :]
@@ -275,11 +277,24 @@ def _order_sums(state: State, found: _Reduction, plan: _Plan) -> None:
     for x in (*window, *tile):
         sch.unroll(x)
     _side_by_side(state, vector)
-    if plan.prefetch:
+    if _next_block(state, found, plan, nest):
+        prefetch_next_block(state, steps, nest.inside, plan.tile.columns)
+    elif plan.prefetch:
         sch.annotate(
             steps[-1], PREFETCH, PREFETCH_VECTORS * state.machine.lanes * max(1, plan.block // plan.tile.columns)
         )
     sch.decompose_reduction(found.block, (steps + window)[0])
+
+
+def _next_block(state: State, found: _Reduction, plan: _Plan, nest: _Nest) -> bool:
+    """Whether the next block of packed weights is prefetched during all tiles of the present one."""
+    plain = plan.steps and not plan.window and len(found.packed) == 1 and not found.grouped
+    if not plain or not found.broadcast or plan.block != plan.tile.columns or state.spec.open or state.spec.tags:
+        return False
+    weights = found.packed[0]
+    size = weights.size * _itemsize(dtype_of(weights.buffer))
+    tiles = prod(int(state.sch.get(loop).extent) for loop in nest.inside)
+    return dtype_of(weights.buffer) in ("float32", HALF) and next_block_pays(state.machine, size, tiles)
 
 
 def _side_by_side(state: State, loop: Any) -> None:
@@ -348,6 +363,23 @@ def held_lines(step: int, machine: Machine) -> int:
 
 CACHE_WAY = 4096
 """Bytes of L1 in which no two lines share a set: a page, on nearly all processors."""
+
+
+def _rows_that_stay(found: _Reduction, rows: Axis | None, machine: Machine) -> int:
+    """The most rows of a tile of a product, each of which reads a cache line of inputs in several steps: as many as L1
+    holds beside the weights. Rows that lie a multiple of a large power of two apart share few of its sets."""
+    if not found.broadcast or machine.by_lane or rows is None:
+        return machine.tallest
+    steps = [
+        machine.itemsize * abs(r.strides.get(rows.name) or 0)
+        for r in found.reads
+        if r not in found.packed and any(r.strides.get(a.name) == 1 for a in found.info.reduction)
+    ]
+    return max(1, min([machine.tallest, *(held_lines(step, machine) - WAYS_OF_WEIGHTS for step in steps if step)]))
+
+
+WAYS_OF_WEIGHTS = 2
+"""Of each set's lines, those through which the weights pass."""
 
 
 def _row_axis(found: _Reduction, order: Sequence[int]) -> Axis | None:

@@ -56,9 +56,9 @@ def best_tile(
     `widths`: the columns that a tile may have, those of weights that are packed already; by default any.
     """
     best: tuple[float, int, int] | None = None
-    whole = bool(heights) and any(rows % h == 0 for h in range(min(4, rows), min(rows, 14) + 1))
+    whole = bool(heights) and any(rows % h == 0 for h in range(min(4, rows), min(rows, machine.tallest) + 1))
     vectors_total = -(-columns // machine.lanes)
-    widest, tallest = 8, 14
+    widest, tallest = 8, machine.tallest
     if not broadcast:  # without a product there is little to share: keep the code small
         widest, tallest = 2, TALLEST_BY_LANE if machine.by_lane else 6
     for vectors in range(1, min(widest, vectors_total) + 1):

@@ -12,6 +12,7 @@ from dlpack.loops.lower import WHOLE
 from dlpack.loops.sized import OPEN
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.machine import Machine
+from dlpack.targets.cpu.prefetch import next_block_pays, prefetch_next_block
 from dlpack.targets.cpu.state import State, points
 from dlpack.targets.cpu.tiles import Tile, best_tile, for_runs
 
@@ -71,7 +72,7 @@ def winograd(state: State) -> Scheduled | None:
     whole += [xb] if columns % band_columns == 0 else []
     for loop in whole:
         sch.annotate(loop, WHOLE, 1)
-    _products(state, m, local, xb, tile, size, rank)
+    _products(state, m, local, xb, tile, size, rank, edge * edge * machine.itemsize * depth * outputs)
     _tiles_in(state, v, half_in, xb, size, rank)
     state.share([ob] if parts > 1 else [n, yb, xb])
     return state.finish(
@@ -80,9 +81,9 @@ def winograd(state: State) -> Scheduled | None:
     )
 
 
-def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, size: int, rank: int) -> None:
+def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, size: int, rank: int, weights: int) -> None:
     """The products of a band, whose tensors have so many dimensions: one more where pictures have several sizes, where
-    they end with the rows of pixels, `size` to a tile."""
+    they end with the rows of pixels, `size` to a tile. `weights`: their bytes."""
     sch = state.sch
     sch.compute_at(local, band, preserve_unit_loops=True)
     i, j, b, *tt, k = list(sch.get_loops(local))[-rank:]
@@ -101,6 +102,9 @@ def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, size: int
     for loop in mt:
         sch.unroll(loop)
     sch.vectorize(mk)
+    tiles = int(sch.get(to).extent)
+    if rank == 5 and next_block_pays(state.machine, weights, tiles):
+        prefetch_next_block(state, [mc], [to], tile.columns)
     sch.decompose_reduction(m, mc)
 
 

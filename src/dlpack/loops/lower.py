@@ -43,7 +43,6 @@ from dlpack.loops.ir import (
     Op,
     Open,
     Param,
-    Prefetch,
     Ref,
     ScatteredStore,
     Scope,
@@ -55,14 +54,12 @@ from dlpack.loops.ir import (
     map_stmts,
 )
 from dlpack.loops.layout import Layout, dense
+from dlpack.loops.prefetch import PREFETCH, PREFETCH_TRIP, prefetches
 from dlpack.loops.registers import allocate_registers
 from dlpack.loops.sized import OPEN
 
 VECTOR_REDUCE = "dlpack.vector_reduce"
 """Loop annotation: the loop is a reduction into one element, to be run on vectors of partial results."""
-
-PREFETCH = "dlpack.prefetch"
-"""Loop annotation: how many elements ahead to prefetch the packed weights that the loop reads."""
 
 WHOLE = "dlpack.whole"
 """Loop annotation: the loop is not cut at guards; they are tested in every trip. For long bodies and cheap tests."""
@@ -113,6 +110,7 @@ class Lowering(ExpressionLowering):
     ) -> None:
         super().__init__()
         self.lanes, self.order, self.loop_names = lanes, tuple(order), loop_names
+        self.ahead = Linear(0)  # how far loops around have moved on what is prefetched
         self.params: list[Param] = []
         self.trips = self.open = 0
         self.extents: dict[str, tuple[int, ...]] = {}
@@ -254,33 +252,29 @@ class Lowering(ExpressionLowering):
             self.trips = begin + extent
         for first, last in self.partition(s, begin, begin + extent):
             if last - first == 1 and not parallel:
-                trip = self.with_var(s.loop_var, Linear(first), s.body)
+                trip = self.trip(s, Linear(first))
                 out.extend([Scope(trip)] if any(isinstance(t, Array | Declare) for t in trip) else trip)
                 continue
             var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
             self.ranges[var] = (first, last - 1)
             index = Linear.var(var) if last - first > 1 else Linear(first)
-            body = self.with_var(s.loop_var, index, s.body)
+            body = self.trip(s, index)
             self.names.discard(var)
             if body and PREFETCH in s.annotations:
-                body = (*self.prefetches(body, var, int(s.annotations[PREFETCH])), *body)
+                body = (*prefetches(body, var, s.annotations, self.ahead, self.operands), *body)
             if body:
                 axis = LoopAxis.PARALLEL if parallel else LoopAxis.SERIAL
                 along = Open(1, int(s.annotations[OPEN])) if OPEN in s.annotations else None
                 out.append(For(var, first, last, 1, _unscoped(body), axis, open=along))
         return tuple(out)
 
-    def prefetches(self, body: Block, var: str, distance: int) -> list[Stmt]:
-        """A prefetch for each vector that a trip of the loop over `var` reads from packed weights, `distance` elements
-        ahead; where vectors are of bytes that become floats, one for each cache line, four times as far."""
-        loads = {e for e in expressions(body) if isinstance(e, Load) and e.lanes > 1 and e.buffer in self.operands}
-        streamed = {e for e in loads if self.operands[e.buffer].padded and e.index.uses(var)}
-        out, line = list[Stmt](), 64
-        for e in sorted(streamed, key=lambda e: (e.buffer, e.index.const)):
-            narrow = e.dtype in ("int8", "uint8") and e.lanes < line
-            if not narrow or e.index.const % line == 0:
-                out.append(Prefetch(e.buffer, e.index + (4 * distance if narrow else distance)))
-        return list(dict.fromkeys(out))
+    def trip(self, s: Any, index: Linear) -> Block:
+        """The body of a loop in the trip `index`."""
+        ahead = self.ahead
+        self.ahead = ahead + index * int(s.annotations.get(PREFETCH_TRIP, 0))
+        body = self.with_var(s.loop_var, index, s.body)
+        self.ahead = ahead
+        return body
 
     def with_var(self, var: Any, value: Linear, body: Any) -> Block:
         outer = self.env.get(var)
