@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from architectures import table, work
+from architectures import sized, table, times_page, work
 from architectures.base import Architecture
 from conftest import requires_module
 
@@ -35,3 +35,25 @@ def test_page() -> None:
     assert "| a | timm | 4 | 2e-07 |  |  |  | 0.51 |" in page
     assert "- b (torch.onnx, TorchScript): refused: operator X" in page
     assert "| c |" not in page
+
+
+def test_enough_architectures_have_their_times_compared() -> None:
+    requires_module("torch")
+    names = list(sized.catalogue())
+    assert len(names) > 200
+    assert set(names[: len(sized.FIRST)]) == set(sized.FIRST)
+    assert {*sized.OWN, *sized.FITTED} <= {*sized.TIMM}
+
+
+def test_page_of_times(tmp_path: Path) -> None:
+    path = tmp_path / "machine.json"
+    row = {"family": "timm", "macs": 2e6, "ours": 0.5, "theirs": 1.0, "ratio": 0.5, "of_medians": 0.51, "load": 0.1,
+           "date": "2026-01-02", "tree": "abc+"}  # fmt: skip
+    times_page.keep(path, "A machine", "fast", row)
+    times_page.keep(path, "A machine", "slow", row | {"ratio": 2.0, "load": 1.5, "date": "2026-01-01"})
+    times_page.keep(path, "A machine", "odd", {"family": "timm", "failed": "no room in /home/someone/model.onnx"})
+    page = times_page.section(times_page.read(path))
+    assert "2 architectures: geometric mean **1.00**, 1 above 0.9." in page
+    assert "Measured 2026-01-01 to 2026-01-02, trees abc. **1 of them while other programs" in page
+    assert page.index("| slow | timm | 2.00 |") < page.index("### The others") < page.index("| fast | timm |")
+    assert "- odd: no room in model.onnx" in page

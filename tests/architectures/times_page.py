@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,17 +30,21 @@ least. [Benchmarks](benchmarks.md) has more peers on fewer models, [architecture
 
 
 def read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return dict(json.loads(text)) if text else {}
 
 
 def keep(path: Path, title: str, name: str, row: Mapping[str, Any]) -> None:
-    """Enters a row into a machine's results, a line each, so that changes can be read."""
-    rows = read(path).get("rows", {}) | {name: dict(row)}
-    machine = json.dumps(ceilings.machine(), ensure_ascii=False)
-    lines = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(rows.items()))
+    """Enters a row into a machine's results, which another run may write too: a line each, so that changes can be
+    read."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = f'{{\n "title": {json.dumps(title)},\n "machine": {machine},\n "rows": {{\n{lines}\n }}\n}}\n'
-    path.write_text(text, encoding="utf-8")
+    with open(path, "a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        rows = read(path).get("rows", {}) | {name: dict(row)}
+        machine = json.dumps(ceilings.machine(), ensure_ascii=False)
+        lines = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(rows.items()))
+        file.truncate(0)
+        file.write(f'{{\n "title": {json.dumps(title)},\n "machine": {machine},\n "rows": {{\n{lines}\n }}\n}}\n')
 
 
 def write() -> None:

@@ -165,6 +165,17 @@ def global_sum(ctx: Context, x: Any) -> list[Any]:
     return _global(ctx, x, te.sum)
 
 
+@anchor("GlobalSquares", domain="dlpack", layout="spatial")
+def global_squares(ctx: Context, x: Any, mean: Any) -> list[Any]:
+    """The sums of squared distances from `mean` [N, C, 1 ...], a channel each."""
+    ones = [0] * (len(x.shape) - 2)
+
+    def squares(n: Any, c: Any, *place: Any) -> Any:
+        return (x(n, c, *place) - mean(n, c, *ones)) * (x(n, c, *place) - mean(n, c, *ones))
+
+    return _global(ctx, te.compute(x.shape, squares, name="squares"), te.sum)
+
+
 @anchor("GlobalMaxPool", layout="spatial")
 def global_max_pool(ctx: Context, x: Any) -> list[Any]:
     return _global(ctx, x, greatest)

@@ -12,6 +12,7 @@ from dlpack.graph.blocks import blocks_of
 from dlpack.graph.bytes import read_as_bytes
 from dlpack.graph.few import with_small_pictures
 from dlpack.graph.fuse import fuse
+from dlpack.graph.group_norms import group_norms
 from dlpack.graph.halves import halved
 from dlpack.graph.heads import scaled_queries, shared_heads
 from dlpack.graph.idioms import idioms
@@ -83,7 +84,7 @@ class Compiler:
             if graph.caches:
                 graph, packed = read_as_bytes(graph, packed)
             self.settled.pack(graph, packed)
-        graph = idioms(rewrite(graph))
+        graph = idioms(rewrite(group_norms(graph)))
         graph = attention(graph, None if graph.open else self.backend.layouts.attention)
         graph = shared_heads(scaled_queries(graph))
         graph = halved(graph) if self.backend.layouts.halves else graph

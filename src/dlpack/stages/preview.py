@@ -100,6 +100,7 @@ def _placed(graph: Graph) -> tuple[Graph, Placement, list[dict[str, Any]]]:
 
     from dlpack.graph.blocks import blocks_of
     from dlpack.graph.fuse import fuse
+    from dlpack.graph.group_norms import group_norms
     from dlpack.graph.idioms import idioms
     from dlpack.graph.parallel import parallel_convolutions
     from dlpack.graph.quantized import quantized
@@ -109,7 +110,7 @@ def _placed(graph: Graph) -> tuple[Graph, Placement, list[dict[str, Any]]]:
 
     build = get_target("native").builds[0]
     layouts = build.backend(build.machine(), 1).layouts
-    graph = idioms(rewrite(quantized(parallel_convolutions(graph), layouts.dots)))
+    graph = idioms(rewrite(group_norms(quantized(parallel_convolutions(graph), layouts.dots))))
     groups = fuse(graph)
     placement = place(graph, groups, layouts)
     computed = {n.name: "+".join(m.op for m in g.nodes) for g in placement.groups for n in g.nodes}
