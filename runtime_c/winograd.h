@@ -111,7 +111,8 @@ template <int E, int N, bool BLOCKS = false, class U, class W, class G, class RE
     const size_t here = outputs - first < columns ? outputs - first : columns;
     for (size_t c = 0; c < inputs; ++c) {
       for (size_t o = 0; o < room; o += N, u += N) {
-        const W* const from = w + (BLOCKS ? first / columns * size * size * pair : first) + c * across + o;
+        const W* const from =
+            w + (BLOCKS ? first / columns * size * size * pair : first) + c * across + o;
         const ptrdiff_t n = o < here ? static_cast<ptrdiff_t>(here - o) : 0;
         V half[size][E];
 #ifndef __wasm__  // there the loops are a third of the code and as fast

@@ -125,7 +125,7 @@ def by_extent(program: Program, batch: Batch) -> Program:
         return replace(t, shape=tuple(n if d == dimension else size for d, size in enumerate(t.shape)))
 
     def macs(n: int) -> int:
-        own = sum(k.macs * n**k.kernel.opened // graph.open**k.kernel.opened for k in called)
+        own: int = sum(k.macs * n**k.kernel.opened // graph.open**k.kernel.opened for k in called)
         return own + n * sum(k.macs for k in in_loops)
 
     @lru_cache(16)
