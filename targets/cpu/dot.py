@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 from dlpack.kernels.spec import Scheduled
@@ -19,6 +20,7 @@ from dlpack.loops.expressions import dtype_of
 from dlpack.loops.layout import Block, Layout
 from dlpack.targets.cpu.blocks import Access, Axis, BlockInfo
 from dlpack.targets.cpu.machine import Machine
+from dlpack.targets.cpu.prefetch import next_block_pays, prefetch_next_block
 from dlpack.targets.cpu.state import State
 from dlpack.targets.cpu.tiles import Tile, choose_tile, grouped_tile
 
@@ -52,7 +54,7 @@ def dot(state: State) -> Scheduled | None:
     product = _match(state)
     if product is None:
         return None
-    sch, info = state.sch, product.info
+    sch, info, machine = state.sch, product.info, state.machine
     tile = _tile(state, product)
     _pack(state, product, tile.columns)
     out = product.after[-1] if product.after else sch.cache_write(product.acc, 0, "local")
@@ -68,25 +70,32 @@ def dot(state: State) -> Scheduled | None:
         ro, ri = sch.split(r, [None, tile.rows])
         rest = [x for x in outer if x is not r]
         nest = [*rest[:1], vo, *rest[1:], ro] if len(rest) > 1 else [vo, *rest, ro]
+        inside = nest[nest.index(vo) + 1 :]
         sch.reorder(*nest, ri, vi)
         sch.unroll(ri)
         around = [*rest, ro]
     else:
         nest = [*outer, vo]
         sch.reorder(*nest, vi)
-        around = outer
+        around, inside = outer, []
     _side_by_side(state, vi)
     sch.compute_at(product.acc, nest[-1], preserve_unit_loops=True)
     if product.after:
         sch.set_scope(product.acc, 0, "local")
-    _order_sums(state, product)
+    steps = _order_sums(state, product)
+    tiles = prod(int(sch.get(loop).extent) for loop in inside)
+    whole = product.group == product.vector.extent and not (state.spec.open or state.spec.tags)
+    if whole and not machine.dot_alone and next_block_pays(machine, product.w.size, tiles):
+        room = -(-tile.columns // machine.lanes) * machine.lanes
+        prefetch_next_block(state, steps, inside, room * machine.dot_steps)
     heavy = product.w.size > product.x.size
     state.share([vo, *around] if heavy else [*around, vo])
     return state.finish(f"dot products, register tile {tile.rows} x {tile.columns}")
 
 
-def _order_sums(state: State, product: _Product) -> None:
-    """The loops of the sums: the window, the channels by four, the tile, and in a vector the four products."""
+def _order_sums(state: State, product: _Product) -> list[Any]:
+    """The loops of the sums: the window, the channels by four, the tile, and in a vector the four products. Returns
+    those over the weights' steps, the innermost last."""
     sch, info = state.sch, product.info
     inner = list(sch.get_loops(product.acc))[-len(info.spatial) - len(info.reduction) :]
     spatial, reduction = inner[: len(info.spatial)], inner[len(info.spatial) :]
@@ -101,6 +110,7 @@ def _order_sums(state: State, product: _Product) -> None:
     _side_by_side(state, vloop)
     sch.annotate(four, DOT, 1)
     sch.decompose_reduction(product.acc, [*reduction, steps][0])
+    return [*reduction, steps]
 
 
 def _side_by_side(state: State, loop: Any) -> None:
