@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from exact_memory import NO_MEMORY, OK, Native, check, selftest_with_checks
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from processes import run
 from shape_bundles import close, expected
 from test_open_batch import model
@@ -25,8 +25,9 @@ from dlpack.graph.opened import open_graph
 from dlpack.loops.ir import Open
 from dlpack.meaning.open_batch import opened_batch
 from dlpack.meaning.shape_sets import sets_of
+from dlpack.options import Progress
 from dlpack.pipeline import Options, build
-from dlpack.stages.prepare import clean_graph
+from dlpack.stages.prepare import clean_graph, prepare
 from dlpack.targets.wasm.run import node_command
 
 SMALLEST, LARGEST = 2, 80
@@ -297,6 +298,18 @@ def test_what_cannot_be_open_is_named(nodes: Sequence[NodeProto], why: str) -> N
     used = {i for n in nodes for i in n.input}
     with pytest.raises(UnsupportedError, match=why):
         opened(nodes, **{k: v for k, v in constants.items() if k in used})
+
+
+def test_weights_are_rounded_at_every_size(net: Path) -> None:
+    """A table of positions is small in small sizes alone: those of all sizes are the first rows of one."""
+    prepared = prepare(net, options(weights_type="float16"), Progress())
+    assert prepared.batch is not None and prepared.batch.graph is not None
+    tables = [c for c in prepared.batch.graph.constants.values() if c.dtype == np.float32 and c.ndim > 1 and c.size > 1]
+    assert tables and all(np.array_equal(c, c.astype(np.float16)) for c in tables)
+    for number in (0, -1):
+        own = prepared.model(range(LARGEST - SMALLEST + 1)[number])().graph.initializer
+        floats = [a for a in map(numpy_helper.to_array, own) if a.dtype == np.float32 and a.ndim > 1 and a.size > 1]
+        assert floats and all(np.array_equal(a, a.astype(np.float16)) for a in floats)
 
 
 def test_heads_that_share_keys_stay_apart() -> None:

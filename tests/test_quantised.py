@@ -25,7 +25,7 @@ from dlpack.runtime_c import read_runtime
 from dlpack.stages import prepare
 from dlpack.targets.toolchains.compiler import zig_command
 from dlpack.verify.exact import Certainty, exact
-from dlpack.verify.reference import Tolerance, compare, run_onnxruntime
+from dlpack.verify.reference import Tolerance, _tolerance, compare, run_onnxruntime
 
 
 class Net:
@@ -295,6 +295,19 @@ def test_quantised_outputs_are_judged_by_largest_and_mean_error() -> None:
     assert passed == [True, True, False, False]
     assert not compare("y", one_off, want).passed
     assert compare("y", far, want, allowed).absolute == 2.0
+
+
+def test_a_unit_of_floats_is_one_between_rounded_numbers() -> None:
+    """As a DeepLab has whose size is no multiple of its steps: interpolation puts values on ties."""
+    scale = np.float32(0.0017865448)
+    want = np.arange(-152, 100).astype(np.float32) * scale
+    got = want.copy()
+    got[1] = np.float32(-150) * scale
+    assert abs(float(got[1]) - float(want[1])) > float(scale)
+    allowed = _tolerance(want, Certainty.UNIT, float(scale), Tolerance(0.0, 0.0), 1e-6)
+    assert compare("y", got, want, allowed).passed
+    got[2] = np.float32(-148) * scale
+    assert not compare("y", got, want, allowed).passed
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------

@@ -69,16 +69,16 @@ def reduce_precision(
     if options.quantize:
         return _quantized(proto, graph, clean, metadata, options, progress)
     if options.weights_type != "float32":
-        return _rounded(proto, clean, options.weights_type, progress)
+        return _rounded(proto, clean, options, progress)
     return None
 
 
-def _rounded(proto: Any, clean: Clean, dtype: str, progress: Progress) -> Reduced:
+def _rounded(proto: Any, clean: Clean, options: Options, progress: Progress) -> Reduced:
     from dlpack.model.rounded import round_weights
 
-    rounded = type(proto)()
+    rounded, dtype = type(proto)(), options.weights_type
     rounded.CopyFrom(proto)
-    if left := round_weights(rounded, dtype):
+    if left := round_weights(rounded, dtype, options.batch is not None):
         progress.warn(f"{dtype} cannot hold the values of {', '.join(left)}: they stay float32")
     return Reduced(proto, *clean(rounded), (), {"weights": dtype})
 

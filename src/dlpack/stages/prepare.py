@@ -149,7 +149,10 @@ def _open_batch(model: Path, source: Source, one: Graph, options: Options) -> Ba
     def cleaned(*sizes: int) -> tuple[Any, Graph]:
         shapes = batch.shapes(options.shapes, *sizes)
         proto = _read(model, options, shapes).proto if source.exported else source.proto
-        return clean_graph(proto, source.open_shapes(shapes), options.maxima)
+        clean = partial(clean_graph, shapes=source.open_shapes(shapes), maxima=options.maxima)
+        made, graph = clean(proto)
+        reduced = reduce_precision(made, graph, clean, source.metadata, options, Progress())
+        return (reduced.proto, reduced.graph) if reduced else (made, graph)
 
     def cleaned_model(*sizes: int) -> Any:
         return cleaned(*sizes)[0]

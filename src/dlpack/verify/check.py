@@ -76,7 +76,7 @@ def verify_bundle(
         _, inputs = given.fitting(sets, manifest.get("model_options", {}).get("maxima", {}))
         questions = [Question(inputs, questions[0].expected, (given.file,))]  # what the model gives, see below
     if model is not None:
-        cleaned = _as_built(model, manifest.get("model_options", {}), manifest.get("decoder"))
+        cleaned = _as_built(model, manifest.get("model_options", {}), manifest.get("decoder"), "tried" in manifest)
         asked = [(q, cleaned({n: x.shape for n, x in q.inputs.items()})) for q in questions]
         questions = [
             Question(q.inputs, reference(m(), q.inputs, ranges, relative, more=given is None), q.label, m)
@@ -86,11 +86,11 @@ def verify_bundle(
 
 
 def _as_built(
-    model: Path, options: Mapping[str, Any], decoder: Mapping[str, Any] | None
+    model: Path, options: Mapping[str, Any], decoder: Mapping[str, Any] | None, opened: bool
 ) -> Callable[[dict[str, tuple[int, ...]]], Model]:
     """The cleaned model of an ONNX file for a set of shapes, as a build with these options of the manifest had it.
 
-    `decoder`: what the manifest says of one, whose past is no input of the bundle.
+    `decoder`: what the manifest says of one, whose past is no input of the bundle; `opened`: whether sizes are open.
     """
     from dlpack.model.clean import clean
     from dlpack.model.internals import keep_internals
@@ -123,7 +123,7 @@ def _as_built(
             return without_past(clean(part, generation.shapes(*size, hears)), generation)
         made = limited(clean(proto, shapes), options.get("maxima", {}))
         if dtype := options.get("weights_type"):
-            round_weights(made, dtype)
+            round_weights(made, dtype, opened)
         return made
 
     return lambda shapes: lambda: cleaned(shapes)

@@ -1,0 +1,1 @@
+"""Networks with open dimensions, each at twenty sizes, compared with onnxruntime: script/sizes."""
