@@ -60,7 +60,12 @@ def _compiled(
         for case in cases:
             with progress.stage("compile") as detail:
                 graph = prepared.batch.graph if prepared.batch else None
-                shape_set = compiler.add(graph or case.graph, case.meanings)
+                try:
+                    shape_set = compiler.add(graph or case.graph, case.meanings)
+                except UnsupportedError as e:
+                    if graph and build.halves:
+                        e.args = (f"{e} (--arithmetic float32 may do it)",)
+                    raise
                 a = shape_set.arena
                 detail.append(f"{len(compiler.kernels)} kernels")
                 detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
@@ -121,7 +126,7 @@ def by_extent(program: Program, batch: Batch) -> Program:
         return replace(t, shape=tuple(n if d == dimension else size for d, size in enumerate(t.shape)))
 
     def macs(n: int) -> int:
-        own = sum(k.macs * n**k.kernel.opened // graph.open**k.kernel.opened for k in called)
+        own: int = sum(k.macs * n**k.kernel.opened // graph.open**k.kernel.opened for k in called)
         return own + n * sum(k.macs for k in in_loops)
 
     @lru_cache(16)
