@@ -62,7 +62,12 @@ def _compiled(
         for case in cases:
             with progress.stage("compile") as detail:
                 graph = prepared.batch.graph if prepared.batch else None
-                shape_set = compiler.add(graph or case.graph, case.meanings)
+                try:
+                    shape_set = compiler.add(graph or case.graph, case.meanings)
+                except UnsupportedError as e:
+                    if graph and build.halves:
+                        e.args = (f"{e} (--arithmetic float32 may do it)",)
+                    raise
                 a = shape_set.arena
                 detail.append(f"{len(compiler.kernels)} kernels")
                 detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
