@@ -77,6 +77,27 @@ def classifier() -> ModelProto:
     )  # fmt: skip
 
 
+def features() -> ModelProto:
+    """A 3x3 convolution whose result is joined with what it reads, and a product of many channels."""
+    return net(
+        [
+            node("Conv", ["image", "w0"], ["a0"], "first"),
+            node("Relu", ["a0"], ["a"], "first_relu"),
+            node("Conv", ["a", "w1"], ["b0"], "three", pads=[1] * 4),
+            node("Relu", ["b0"], ["b"], "three_relu"),
+            node("Concat", ["b", "a"], ["c"], "joined", axis=1),
+            node("Conv", ["c", "w2"], ["d"], "wide"),
+            node("Conv", ["d", "w3"], ["e0"], "product"),
+            node("Relu", ["e0"], ["e"], "product_relu"),
+            node("Conv", ["e", "w4"], ["map"], "map", pads=[1] * 4),
+            node("GlobalAveragePool", ["e"], ["mean"], "mean"),
+        ],
+        ["map", "mean"], [4, 4],
+        w0=weights(16, 3, 1, 1), w1=weights(64, 16, 3, 3), w2=weights(256, 80, 1, 1), w3=weights(256, 256, 1, 1),
+        w4=weights(2, 256, 3, 3),
+    )  # fmt: skip
+
+
 def segmenter() -> ModelProto:
     """What networks for masks have: halved twice, enlarged by both ways, and joined with what was as large before."""
     same: dict[str, Any] = {"pads": [1] * 4}
@@ -186,6 +207,18 @@ def test_one_set_of_kernels(classes: Path) -> None:
     text = (classes / "classes.cc").read_text()
     assert "const int height = 17 + p.set / 24;" in text and "const int width = 18 + p.set % 24;" in text
     assert "row < n0" in text and "Winograd" in text and "kShapeCount = 408;" in text
+
+
+def test_small_pictures_are_done_otherwise(tmp_path: Path) -> None:
+    """Directly where large ones are Winograd's, by the same weights, and with their rows one behind the other; the
+    squares of pixels and the tiles of rows, which reach beyond the picture, leave what others read as it is."""
+    onnx.save(features(), tmp_path / "features.onnx")
+    bundle = build(tmp_path / "features.onnx", tmp_path / "bundle", options("{2..20}x{3..21}", threads=2, verify=False))
+    text = (bundle / "features.cc").read_text()
+    assert "Winograd" in text and "_few(" in text and "move_rows<true>" in text
+    with dlpack.load(bundle) as predictor:
+        for size in ((20, 21), (2, 3), (3, 3), (20, 3), (2, 21), (4, 6), (5, 7), (7, 5), (2, 7), (19, 17)):
+            close(predictor.run(question(*size)), expected(tmp_path / "features.onnx", question(*size)))
 
 
 def test_c_reshapes_without_memory(models: Path, classes: Path) -> None:

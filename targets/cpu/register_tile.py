@@ -174,7 +174,8 @@ def _few_pixels(state: State, found: _Reduction, rows: Axis, few: FewPixels) -> 
     if tile.rows < high * wide:  # they do not fit the registers
         high, tile = 1, tile_of(wide)
     block = blocks[tile.columns]
-    return _Plan(Tile(wide, tile.columns), block, rows, info.reduction, (), False, False, False, around, high)
+    prefetch = not state.machine.by_lane and _streams(state, found.packed)
+    return _Plan(Tile(wide, tile.columns), block, rows, info.reduction, (), False, False, prefetch, around, high)
 
 
 def _blocks(state: State, found: _Reduction, height: int) -> dict[int, int]:
@@ -214,7 +215,7 @@ def _apply(state: State, found: _Reduction, plan: _Plan) -> Scheduled:
     if found.last is not None:
         state.sch.set_scope(found.block, 0, "local")
     _order_sums(state, found, plan, nest)
-    state.share([*nest.others, *nest.vectors])
+    state.share([*([] if state.spec.one_row else nest.others), *nest.vectors])  # rows are one then
     several = f"{plan.several} x " if plan.several > 1 else ""
     return state.finish(f"register tile {several}{plan.tile.rows} x {plan.tile.columns}")
 

@@ -171,7 +171,7 @@ class _Placer:
         if halo:
             shape = tuple(n + a + b for n, a, b in zip(t.shape, halo.low, halo.high, strict=True))
         if kind == "arena" and t.sizes and t.sizes[-1]:
-            shape = (*shape[:-1], t.shape[-1] + self.wider.get(t.shape, 0))
+            shape = (*shape[:-1], max(shape[-1], t.shape[-1] + self.wider.get(t.shape, 0)))
         order = channels_last(len(shape)) if value in self.last else self.orders.get(value)
         layout = dense(shape, order if kind == "arena" else None)
         size = int(np.prod(shape, dtype=np.int64)) if shape else 1

@@ -89,7 +89,7 @@ def _compiled(
 
 def by_sample(program: Program, batch: Batch) -> Program:
     """The program for one sample as that for up to the batch's largest number of them."""
-    from dlpack.plan.program import OpenSets
+    from dlpack.plan.open_sets import OpenSets
 
     one = program.shape_sets[0]
 
@@ -115,7 +115,8 @@ def by_sample(program: Program, batch: Batch) -> Program:
 
 def by_extent(program: Program, batch: Batch) -> Program:
     """The program with kernels for any size as that for each of them."""
-    from dlpack.plan.program import CallStep, LoopStep, OpenSets
+    from dlpack.plan.open_sets import OpenSets
+    from dlpack.plan.program import CallStep, LoopStep
 
     most, graph = program.shape_sets[0], batch.graph
     assert graph is not None
@@ -154,7 +155,8 @@ def by_extent(program: Program, batch: Batch) -> Program:
 
 def by_size(program: Program, batch: Batch) -> Program:
     """The program with kernels for pictures of any size as that for each of them."""
-    from dlpack.plan.program import CallStep, OpenSets
+    from dlpack.plan.open_sets import OpenSets
+    from dlpack.plan.program import CallStep
 
     most = program.shape_sets[0]
     made = {s.axis: (n // s.times, s.times) for t in most.inputs for n, s in zip(t.shape, t.sizes, strict=False) if s}
