@@ -164,9 +164,7 @@ uint8_t* own_input(const @name@_predictor& p, int32_t index) {
 //@ counted
 // The predictor's own memory for an input, or an output.
 uint8_t* own_input(const @name@_predictor& p, int32_t index) { return p.own[index]; }
-uint8_t* own_output(const @name@_predictor& p, int32_t index) {
-  return p.own[kInputCount + index];
-}
+uint8_t* own_output(const @name@_predictor& p, int32_t index) { return p.own[kInputCount + index]; }
 
 // Describes the inputs and outputs of a set of shapes, which becomes the current one.
 void describe_set(@name@_predictor& p, int32_t number) {
