@@ -219,6 +219,8 @@ def test_small_pictures_are_done_otherwise(tmp_path: Path) -> None:
     with dlpack.load(bundle) as predictor:
         for size in ((20, 21), (2, 3), (3, 3), (20, 3), (2, 21), (4, 6), (5, 7), (7, 5), (2, 7), (19, 17)):
             close(predictor.run(question(*size)), expected(tmp_path / "features.onnx", question(*size)))
+    shapes = [(1, 3, *size) for size in ((2, 3), (5, 7), (7, 21), (13, 5), (20, 21))]
+    check(Native(bundle), shapes, lambda *shape: question(*shape[2:]))
 
 
 def test_c_reshapes_without_memory(models: Path, classes: Path) -> None:

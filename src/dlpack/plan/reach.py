@@ -34,6 +34,7 @@ from dlpack.plan.program import (
     FillStep,
     HaloStep,
     LoopStep,
+    RowsStep,
     ShareStep,
     SpreadStep,
     Step,
@@ -44,6 +45,9 @@ from dlpack.plan.program import (
 ALL = 1 << 60
 """Of an operand of which nothing is known: as many bytes as it has."""
 
+TALLEST = 64
+"""More pixels than a tile has: so many may be computed behind the last one of a picture in one row."""
+
 Sizes = Mapping[int, int]
 """By the number of an open dimension, as `Size.axis` has it, its elements in a run."""
 
@@ -53,13 +57,14 @@ def reaches(steps: Sequence[Step], kernels: Mapping[str, Kernel], sizes: Sizes) 
     known: dict[str, dict[str, int]] = {}
     for step in steps:
         if isinstance(step, CallStep):
-            kernel = kernels[step.kernel]
-            if step.kernel not in known:
-                known[step.kernel] = kernel_reaches(kernel, sizes)
-            own = known[step.kernel]
-            yield from zip(step.arguments, (own[p.name] for p in kernel.params), strict=False)
-            if kernel.scratch:
-                yield step.arguments[-1], ALL  # of each thread
+            for call in (step, step.few) if step.few else (step,):
+                kernel = kernels[call.kernel]
+                if call.kernel not in known:
+                    known[call.kernel] = kernel_reaches(kernel, sizes)
+                own = known[call.kernel]
+                yield from zip(call.arguments, (own[p.name] for p in kernel.params), strict=False)
+                if kernel.scratch:
+                    yield call.arguments[-1], ALL  # of each thread
         else:
             yield from _of_step(step, sizes)
 
@@ -86,6 +91,10 @@ def _of_step(step: Step, sizes: Sizes) -> Iterator[tuple[Address, int]]:
         dense = prod(count(n) for n, _ in step.dims)
         yield elements(step.source, strided if step.back else dense)
         yield elements(step.target, dense if step.back else strided)
+    elif isinstance(step, RowsStep):
+        rows, columns = count(step.rows), count(step.columns)
+        apart = (rows - 1) * step.row + columns * step.pixel
+        yield elements(step.target, max(apart, (rows * columns + TALLEST) * step.pixel))
     elif isinstance(step, ShareStep):
         yield elements(step.target, 1)
     else:
