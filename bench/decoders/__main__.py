@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 
-from bench import ceilings, machines
+from bench import ceilings
 from bench.decoders.contestants import CONTESTANTS
 from bench.decoders.measure import Setup, bandwidth, prepare, probe, race, told
 from bench.decoders.model import FORMS, Sizes
-from bench.decoders.page import markdown, write_page
-from bench.decoders.results import Row, Table, keep
+from bench.decoders.page import deliver, write_page
+from bench.decoders.results import Row, Table
 from bench.report import LOADED, without_paths
 from bench.revision import revision
 from bench.rounds import ROOT, WorkerError
@@ -91,16 +91,12 @@ def main(  # noqa: PLR0913 - an argument per option
     words += [f"--threads {threads}"] if threads != "1,2" else []
     words += [f"--layers {layers}"] if layers != Sizes.layers else []
     command = " ".join(["python -m bench.decoders", *words, f"--rounds {rounds}"])
-    title, load = machines.title_of(ceilings.facts()), max(load, ceilings.busy_cores())
+    load = max(load, ceilings.busy_cores())
     table = Table(
         "native", ceilings.machine(), told(setup.sizes), rates, limits.gflops, known, missing, command, rounds, load,
         time.strftime("%Y-%m-%d"), revision(), rows,
     )  # fmt: skip
-    if keep_:
-        keep(table, title, machines.stem_of(title))
-        _say(f"wrote {write_page().relative_to(ROOT)}")
-    else:
-        click.echo(markdown({title: [table]}))
+    deliver(table, keep_)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import click
+
+from bench import ceilings
 from bench.decoders.contestants import CONTESTANTS, OURS
 from bench.decoders.model import BLOCK, FORMS, Sizes, weight_bytes
-from bench.decoders.results import Row, Table, read_all
+from bench.decoders.results import Row, Table, keep, read_all
 from bench.decoders.worker import PROMPTS, WRITTEN
+from bench.machines import stem_of, title_of
 from bench.report import LOADED, as_megabytes, as_number, as_percent, as_ratio, table, without_paths
 from bench.rounds import ROOT
 
@@ -144,3 +148,13 @@ def write_page(page: Path = PAGE) -> Path:
     """Writes the page of all that is kept."""
     page.write_text(markdown(read_all()), encoding="utf-8")
     return page
+
+
+def deliver(table: Table, kept: bool) -> None:
+    """Enters a table into the page, if it is to be `kept`, or prints it."""
+    title = title_of(ceilings.facts())
+    if kept:
+        keep(table, title, stem_of(title))
+        click.echo(f"wrote {write_page().relative_to(ROOT)}", err=True)
+    else:
+        click.echo(markdown({title: [table]}))

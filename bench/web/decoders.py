@@ -13,12 +13,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from bench import ceilings, machines
+from bench import ceilings
 from bench.decoders.contestants import OURS
 from bench.decoders.measure import agreeing, build, difference, summarised, told
 from bench.decoders.model import FORMS, Sizes, make_folder
-from bench.decoders.page import markdown, write_page
-from bench.decoders.results import Row, Table, keep
+from bench.decoders.page import deliver
+from bench.decoders.results import Row, Table
 from bench.decoders.worker import PROMPTS, WRITTEN, prompt
 from bench.report import LOADED, without_paths
 from bench.revision import revision
@@ -153,16 +153,12 @@ def main(
     except WorkerError as e:
         raise click.ClickException(without_paths(str(e))) from e
     words = f"--forms {forms} --threads {threads} --rounds {rounds}"
-    title, load = machines.title_of(ceilings.facts()), max(load, ceilings.busy_cores())
+    load = max(load, ceilings.busy_cores())
     table = Table(
         version, ceilings.machine(), told(sizes), {}, 0, {OURS: "", **known}, missing,
         f"python -m bench.web.decoders {words}", rounds, load, time.strftime("%Y-%m-%d"), revision(), rows,
     )  # fmt: skip
-    if keep_:
-        keep(table, title, machines.stem_of(title))
-        _say(f"wrote {write_page().relative_to(ROOT)}")
-    else:
-        click.echo(markdown({title: [table]}))
+    deliver(table, keep_)
 
 
 if __name__ == "__main__":

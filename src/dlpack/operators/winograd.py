@@ -49,14 +49,14 @@ def _input_of_6(d: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _output_4_of_6(m: Sequence[Any]) -> list[Any]:
+def _output_of_6(m: Sequence[Any]) -> list[Any]:
     near_sum, near_difference = m[1] + m[2], m[1] - m[2]
     far_sum, far_difference = m[3] + m[4], m[3] - m[4]
     return [
         m[0] + near_sum + far_sum,
         near_difference + far_difference * _c(2),
         near_sum + far_sum * _c(4),
-        near_difference + far_difference * _c(8) + m[5],
+        near_difference + far_difference * _c(8),
     ]
 
 
@@ -78,7 +78,7 @@ def _input_of_8(d: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _output_6_of_8(m: Sequence[Any]) -> list[Any]:
+def _output_of_8(m: Sequence[Any]) -> list[Any]:
     one_sum, one_difference = m[1] + m[2], m[1] - m[2]
     two_sum, two_difference = m[3] + m[4], m[3] - m[4]
     half_sum, half_difference = m[5] + m[6], m[5] - m[6]
@@ -88,34 +88,26 @@ def _output_6_of_8(m: Sequence[Any]) -> list[Any]:
         one_sum + two_sum * _c(4) + half_sum * _c(8),
         one_difference + two_difference * _c(8) + half_difference * _c(4),
         one_sum + two_sum * _c(16) + half_sum * _c(2),
-        one_difference + two_difference * _c(32) + half_difference + m[7],
+        one_difference + two_difference * _c(32) + half_difference,
     ]
 
 
-def _output_2_of_6(m: Sequence[Any]) -> list[Any]:
-    return [
-        m[0] + (m[1] + m[2]) + (m[3] + m[4]),
-        (m[1] - m[2]) + (m[3] - m[4]) * _c(2) + m[5],
-    ]
+def _first(size: int, rows: Rows) -> Rows:
+    """So many rows, the last of which has the value at infinity too."""
 
+    def chosen(m: Sequence[Any]) -> list[Any]:
+        *others, last = rows(m)[:size]
+        return [*others, last + m[-1]]
 
-def _output_4_of_8(m: Sequence[Any]) -> list[Any]:
-    one_sum, one_difference = m[1] + m[2], m[1] - m[2]
-    two_sum, two_difference = m[3] + m[4], m[3] - m[4]
-    half_sum, half_difference = m[5] + m[6], m[5] - m[6]
-    return [
-        m[0] + one_sum + two_sum + half_sum * _c(32),
-        one_difference + two_difference * _c(2) + half_difference * _c(16),
-        one_sum + two_sum * _c(4) + half_sum * _c(8),
-        one_difference + two_difference * _c(8) + half_difference * _c(4) + m[7],
-    ]
+    return chosen
 
 
 _INPUT: dict[int, Rows] = {4: _input_of_4, 6: _input_of_6, 8: _input_of_8}
 _OUTPUT: dict[tuple[int, int], Rows] = {
-    (2, 4): _output_2_of_4, (4, 6): _output_4_of_6, (6, 8): _output_6_of_8,
-    (2, 6): _output_2_of_6, (4, 8): _output_4_of_8,
-}  # fmt: skip
+    (2, 4): _output_2_of_4,
+    **{(size, 6): _first(size, _output_of_6) for size in (2, 4)},
+    **{(size, 8): _first(size, _output_of_8) for size in (4, 6)},
+}
 
 
 @anchor("WinogradConvolution", domain="dlpack", layout="spatial")
