@@ -116,8 +116,11 @@ def test_wrong_inputs_raise_value_error(digits: Path, inputs: dict[str, Any], to
 
 
 def test_what_is_no_array_raises_type_error(digits: Path) -> None:
-    with dlpack.load(digits) as p, pytest.raises(TypeError, match="'image' is a list"):
-        p.run({"image": [[[[0.0] * 8] * 8]]})
+    with dlpack.load(digits) as p:
+        with pytest.raises(TypeError, match="'image' is a list"):
+            p.run({"image": [[[[0.0] * 8] * 8]]})
+        with pytest.raises(TypeError, match="a mapping of names to arrays, {'image': ...}, not ndarray"):
+            p.run(np.zeros(SHAPE, np.float32))  # type: ignore[arg-type]
 
 
 def test_a_refused_input_leaves_the_predictor_usable(digits: Path, image: np.ndarray, expected: np.ndarray) -> None:

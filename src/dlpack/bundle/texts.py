@@ -43,7 +43,13 @@ def _row(name: str, element: Any, width: int) -> bytes:
 
 
 def encoded_inputs(kinds: Mapping[str, tuple[str, tuple[int, ...]]], inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The inputs, those that are strings as rows of bytes; `kinds`: type and shape by name."""
+    """The inputs, those that are strings as rows of bytes; `kinds`: type and shape by name.
+
+    Raises TypeError for what is not a mapping of names, an array for example.
+    """
+    if not isinstance(inputs, Mapping):
+        names = ", ".join(f"{name!r}: ..." for name in kinds)
+        raise TypeError(f"inputs are a mapping of names to arrays, {{{names}}}, not {type(inputs).__name__}")
     texts = {n: encoded(n, inputs[n], dtype) for n, (dtype, _) in kinds.items() if is_text(dtype) and n in inputs}
     return {**inputs, **texts} if texts else inputs
 

@@ -55,7 +55,7 @@ def _few(node: Node, graph: Graph, choose_tile: ChooseTile) -> FewPixels | None:
         s.at(graph.smallest[s.axis]) if s else n for n, s in zip(out.shape[2:], out.sizes[2:], strict=True)
     )
     few = FewPixels(MOST_SQUARES, _side(height, (1, 2, 3, 2)), _side(width, (1, 2, 3, 4)))
-    layer = Layer(out.shape[0], w.shape[1], w.shape[0], height, width, halves=out.dtype == HALF)
+    layer = Layer(out.shape[0], w.shape[1], w.shape[0], height, width, halves=out.dtype == HALF, window=w.shape[2])
     squares = -(-height // few.high) * -(-width // few.wide)
     return few if squares <= MOST_SQUARES and not choose_tile(layer) else None
 
