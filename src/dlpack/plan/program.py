@@ -266,6 +266,9 @@ class DequantizeStep(Step):
     """How many scales there are."""
     written: int
     """Bytes of the target, those between the elements included, which become zero."""
+    pairs: int = 0
+    """Where it is not 0, two elements share a byte of the target: of every two vectors of so many, the first ones have
+    the low four bits of the bytes, the second ones the high four."""
 
 
 @dataclass(frozen=True)
