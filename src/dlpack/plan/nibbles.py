@@ -95,7 +95,8 @@ def _with(program: Program, packed: set[int], kernels: dict[str, Kernel], lanes:
     def prepared(s: Step) -> Step:
         if isinstance(s, DequantizeStep) and s.target.offset in packed:
             s = replace(s, written=s.written // 2, pairs=lanes)
-        return _mapped(s, address)
+        moved_up: Step = _mapped(s, address)
+        return moved_up
 
     return replace(
         program,
