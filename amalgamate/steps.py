@@ -292,11 +292,13 @@ class StepPrinter:
         rows = [f"{{{n}, {p.size}, {p.outer}, {p.inner}, {block}, {each}}}" for n, p, block, each in dims]
         codes, table, scales = (self.host_pointer(a) for a in (step.source, step.table, step.scales))
         zeros = self.host_pointer(step.zeros) if step.zeros else "nullptr"
-        elements = step.written // _size(step.target)
+        elements, target = step.written // _size(step.target), self.host_pointer(step.target)
+        if step.pairs:
+            elements, target = 2 * elements, f"nibble_place<{step.pairs}>{{{target}, 0}}"
         return [
             f"{pad}constexpr dequantized_dim dims[] = {{{', '.join(rows)}}};",
             f"{pad}const stored_codes<{step.bits}> from = {{{codes}, {table}, {scales}, {zeros}}};",
-            f"{pad}dequantize({self.host_pointer(step.target)}, {elements}, from, {len(rows)}, dims);",
+            f"{pad}dequantize({target}, {elements}, from, {len(rows)}, dims);",
         ]
 
     def pointer(self, address: Address) -> str:

@@ -370,6 +370,22 @@ template <class T, class F, class READ = as_is>
   repack_dims(to, from, rank, dims, read);
 }
 
+//@ section nibble_place
+// Element `at` of numbers from -8 to 7, two to a byte: of every two vectors of LANES the first has
+// the low four bits.
+template <int LANES> struct nibble_place {
+  uint8_t* bytes;
+  size_t at;
+  nibble_place operator+(size_t n) const { return {bytes, at + n}; }
+};
+
+template <int LANES> void put(nibble_place<LANES> to, float number) {
+  constexpr size_t N = LANES;
+  uint8_t& byte = to.bytes[to.at / (2 * N) * N + to.at % N];
+  const int shift = to.at / N % 2 * 4, bits = static_cast<int>(number) & 15;
+  byte = static_cast<uint8_t>((byte & (240 >> shift)) | bits << shift);
+}
+
 //@ section dequantize
 // Codes of BITS bits, the first in the lowest of a byte, and what they stand for: the number in the
 // table less that of the zero point (a code too), times the scale.
@@ -389,14 +405,16 @@ template <int BITS> struct stored_codes {
 // scale is `step` further.
 struct dequantized_dim { size_t extent, size, outer, inner, block, step; };
 
-template <class T, int BITS>
-void dequantize_dims(T* to, const stored_codes<BITS>& from, size_t& i, size_t scale, int rank,
+template <class T> void put(T* to, float number) { *to = static_cast<T>(number); }
+
+template <class TO, int BITS>
+void dequantize_dims(TO to, const stored_codes<BITS>& from, size_t& i, size_t scale, int rank,
                      const dequantized_dim* dims) {
   const dequantized_dim& d = *dims;
   size_t block = 0, place = 0, within = 0;
   for (size_t k = 0; k < d.extent; ++k) {
-    T* const target = to + block + place * d.inner;
-    if (rank == 1) *target = static_cast<T>(from(i++, scale));
+    const TO target = to + (block + place * d.inner);
+    if (rank == 1) put(target, from(i++, scale));
     else dequantize_dims(target, from, i, scale, rank - 1, dims + 1);
     if (++place == d.size) block += d.outer, place = 0;
     if (++within == d.block) scale += d.step, within = 0;
@@ -404,10 +422,10 @@ void dequantize_dims(T* to, const stored_codes<BITS>& from, size_t& i, size_t sc
 }
 
 // Makes weights of what is stored for them, `elements` with the zeros between them.
-template <class T, int BITS>
-[[gnu::noinline]] void dequantize(T* to, size_t elements, const stored_codes<BITS>& from, int rank,
+template <class TO, int BITS>
+[[gnu::noinline]] void dequantize(TO to, size_t elements, const stored_codes<BITS>& from, int rank,
                                   const dequantized_dim* dims) {
-  for (size_t i = 0; i < elements; ++i) to[i] = 0;
+  for (size_t i = 0; i < elements; ++i) put(to + i, 0);
   size_t i = 0;
   dequantize_dims(to, from, i, 0, rank, dims);
 }

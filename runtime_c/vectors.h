@@ -330,6 +330,35 @@ template <class V, class I> INLINE V looked_up(const elem<V>* table, I at) {
   return y;
 }
 
+//@ section nibbles
+//@ needs convert
+// The numbers from -8 to 7 in four bits of each byte, from bit FROM on.
+template <int FROM, class U> INLINE vec<float, lanes<U>> nibbles(U bytes) {
+  typedef vec<float, lanes<U>> V;
+#if defined(__AVX512F__)
+  if constexpr (lanes<U> == 16) {  // a look-up heeds only the low four bits of each lane
+    const V numbers = {0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1};
+#if defined(__clang__)
+    return __builtin_ia32_permvarsf512(numbers, convert<ints<V>>(bytes) >> FROM);
+#else  // GCC 12 converts in halves
+    const auto all = static_cast<uint16_t>(-1);
+    const ints<V> x = __builtin_ia32_pmovzxbd512_mask(bits_as<vec<char, 16>>(bytes), ints<V>{}, all);
+    return __builtin_ia32_permvarsf512_mask(numbers, x >> FROM, numbers, all);
+#endif
+  }
+#endif
+  return convert<V>(((convert<ints<V>>(bytes) >> FROM & 15) ^ 8) - 8);
+}
+
+//@ section low_nibbles
+//@ needs nibbles
+// The numbers in the low, or high, four bits of each byte.
+template <class U> INLINE vec<float, lanes<U>> low_nibbles_(U bytes) { return nibbles<0>(bytes); }
+
+//@ section high_nibbles
+//@ needs nibbles
+template <class U> INLINE vec<float, lanes<U>> high_nibbles_(U bytes) { return nibbles<4>(bytes); }
+
 //@ section as_is
 // How weights are read that are stored as kernels use them.
 struct as_is {

@@ -365,7 +365,7 @@ def test_caches_of_several_sizes(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores, Grown(model).read(text[:64])[-1], atol=2e-5)
 
 
-def test_weights_of_few_bits_are_read_as_bytes(tmp_path: Path) -> None:
+def test_weights_of_few_bits_stay_few_bits(tmp_path: Path) -> None:
     model = Decoder(layers=1, width=32, heads=2, kv=2, hidden=32, vocabulary=11, positions=16, bits=4).model()
     onnx.save(model, tmp_path / "net.onnx")
     predictor = dlpack.load(build(tmp_path / "net.onnx", tmp_path / "bundle", Options(context=1)))
@@ -373,6 +373,8 @@ def test_weights_of_few_bits_are_read_as_bytes(tmp_path: Path) -> None:
     products = [s for s in predictor.steps if "block_matmul" in s]
     packed = 7 * 32 * 32  # the scores have fewer weights than are worth it
     assert len(products) == 7 and predictor.manifest["weights_by_type"]["uint8"] >= packed // 2
+    if "nibble_place<16>" in (tmp_path / "bundle" / "net.cc").read_text():
+        packed //= 2  # AVX-512; other machines have a byte for each
     assert packed <= predictor.manifest["prepared_bytes"] < 1.2 * packed
 
 

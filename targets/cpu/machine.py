@@ -28,6 +28,8 @@ class Machine:
     (Cortex-M), "plain" one after the other, where floats are computed in software.
     `look_up` is how many other instructions on vectors take as long as finding each lane in a table of 256 bytes, where
     that is ever worth it.
+    `looks_up_16`: one instruction finds each lane in a table of 16 floats that a register holds. So it makes floats of
+    four bits as fast as of bytes, and weights of four bits stay two to a byte; on others they become bytes.
     `halves`: it computes in float16, of which a register holds twice as many (`in_halves`); `itemsize` is the bytes of
     the elements that `lanes` counts.
     `tallest` is how many rows a register tile may have.
@@ -53,6 +55,7 @@ class Machine:
     exposed: float = 0
     dot: str = ""
     look_up: float = inf
+    looks_up_16: bool = False
     l1: int = 32 << 10
     l2: int = 256 << 10
     l3: int = 4 << 20
@@ -105,7 +108,7 @@ AVX2 = Machine(
 )  # fmt: skip
 AVX512 = Machine(
     "avx512", lanes=16, registers=32, broadcast_operand=True, l1=48 << 10, l2=1 << 20, l3=16 << 20,
-    dot="pairs", look_up=9, flags=("-march=x86-64-v4",), condition=_X86_64, instructions=_V4,
+    dot="pairs", look_up=9, looks_up_16=True, flags=("-march=x86-64-v4",), condition=_X86_64, instructions=_V4,
 )  # fmt: skip
 
 AVX512VNNI = replace(

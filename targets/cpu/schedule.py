@@ -35,6 +35,7 @@ class CpuBackend:
             look_up=machine.look_up,
             attention=None if machine.halves else lambda found: fuses(found, machine),
             halves=machine.halves,
+            nibbles=machine.lanes if machine.looks_up_16 else 0,
         )
 
     def schedule(self, spec: KernelSpec) -> Scheduled:

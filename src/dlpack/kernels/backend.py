@@ -25,6 +25,8 @@ class LayoutPreferences:
     predictor is made; not where memory is scarcer than storage.
     `look_up`: how many instructions on vectors are worth a look-up of each element in a table of 256 (8-bit values).
     `attention`: which attentions one kernel computes (graph/attention.py), None for none.
+    `nibbles`: weights of four bits are two to a byte in memory, of which a load gives two vectors of so many; 0 where
+    bytes are faster.
     `halves`: the machine computes in float16 (graph/halves.py).
     With `keeps_borders` the memory of a padded value is its own, so that the first run alone fills its border.
     """
@@ -39,6 +41,7 @@ class LayoutPreferences:
     look_up: float = inf
     attention: Callable[[Attention], bool] | None = None
     halves: bool = False
+    nibbles: int = 0
 
 
 class Backend(Protocol):

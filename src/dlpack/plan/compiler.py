@@ -29,6 +29,7 @@ from dlpack.kernels.settled import Settled, Weights
 from dlpack.meaning.quantization import Meaning
 from dlpack.plan.assembler import Assembler
 from dlpack.plan.launches import in_launches
+from dlpack.plan.nibbles import in_nibbles
 from dlpack.plan.program import (
     Address,
     CallStep,
@@ -134,7 +135,7 @@ class Compiler:
             prepared_places=tuple(place for p in self.parts for place in p.prepared_places),
             threads=max(p.threads for p in self.parts),
         )
-        return in_launches(whole)
+        return in_launches(in_nibbles(whole, self.backend.layouts.nibbles))
 
     def _tile(self, layer: Layer, graph: Graph) -> int:
         """Winograd's tile for a layer; where the weights are stored for one algorithm already, they stay with it."""

@@ -244,10 +244,13 @@ class RepackStep(Step):
 
 @dataclass(frozen=True)
 class DequantizeStep(Step):
-    """Makes a float32 weight: element i is (table[code i] - table[zero point]) * scale.
+    """Makes a weight: element i is (table[code i] - table[zero point]) * scale.
 
     The row-major codes have `bits` bits, the first the lowest of a byte; zero points are codes in bytes. Those and the
-    scales are numbered: element i has the one at the sum of ``i[d] // blocks[d] * steps[d]``.
+    scales are numbered: element i has the one at the sum of ``i[d] // blocks[d] * steps[d]``. There are `count` scales,
+    and codes of `read` bytes; the target's `written` bytes include those between the elements, which become zero.
+    Unless `pairs` is 0, two elements share a byte of the target: of every two vectors of `pairs`, the first has the low
+    four bits of the bytes, the second the high ones.
     """
 
     source: Address
@@ -261,11 +264,9 @@ class DequantizeStep(Step):
     steps: tuple[int, ...]
     places: tuple[PackedDim, ...]
     read: int
-    """Bytes of the codes."""
     count: int
-    """How many scales there are."""
     written: int
-    """Bytes of the target, those between the elements included, which become zero."""
+    pairs: int = 0
 
 
 @dataclass(frozen=True)
