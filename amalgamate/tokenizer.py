@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from textwrap import indent
 
 from dlpack.amalgamate.runtime import closure, sections
-from dlpack.plan.program import Embedding, Program, TextPart
+from dlpack.plan.program import Program
+from dlpack.plan.text_part import Embedding, TextPart
 
 _POOLED = {
     "cls": "its first token's row",

@@ -342,7 +342,8 @@ template <int FROM, class U> INLINE vec<float, lanes<U>> nibbles(U bytes) {
     return __builtin_ia32_permvarsf512(numbers, convert<ints<V>>(bytes) >> FROM);
 #else  // GCC 12 converts in halves
     const auto all = static_cast<uint16_t>(-1);
-    const ints<V> x = __builtin_ia32_pmovzxbd512_mask(bits_as<vec<char, 16>>(bytes), ints<V>{}, all);
+    const ints<V> x =
+        __builtin_ia32_pmovzxbd512_mask(bits_as<vec<char, 16>>(bytes), ints<V>{}, all);
     return __builtin_ia32_permvarsf512_mask(numbers, x >> FROM, numbers, all);
 #endif
   }

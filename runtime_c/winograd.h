@@ -4,7 +4,7 @@
 //@ section winograd_3x3
 // G times a column w of a 3x3 window, for each size of tile.
 struct winograd_3x3 {
-  static constexpr size_t size = 3;
+  [[maybe_unused]] static constexpr size_t size = 3;
 
   // F(2x2, 3x3): G = [1 0 0; 1/2 1/2 1/2; 1/2 -1/2 1/2; 0 0 1].
   template <class V> INLINE void operator()(const V (&w)[3], V (&to)[4]) const {
@@ -48,7 +48,7 @@ struct winograd_3x3 {
 //@ section winograd_5x5
 // G times a column w of a 5x5 window: at the same points as for 3x3, two more powers of each.
 struct winograd_5x5 {
-  static constexpr size_t size = 5;
+  [[maybe_unused]] static constexpr size_t size = 5;
 
   // F(2x2, 5x5), at 0, 1, -1, 2, -2 and infinity.
   template <class V> INLINE void operator()(const V (&w)[5], V (&to)[6]) const {

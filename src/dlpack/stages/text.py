@@ -13,7 +13,8 @@ from dlpack.options import Options, Progress
 from dlpack.source import Source
 
 if TYPE_CHECKING:
-    from dlpack.plan.program import Embedding, Program
+    from dlpack.plan.program import Program
+    from dlpack.plan.text_part import Embedding
     from dlpack.tokenizer.spec import Tokenizer
 
 NONE = "none"
@@ -208,7 +209,7 @@ def with_tokenizer(
 
 def embedding_of(program: Program, found: Found, outputs: int) -> Embedding | None:
     """How the model embeds a text; None where it is not of that kind."""
-    from dlpack.plan.program import Embedding
+    from dlpack.plan.text_part import Embedding
 
     roles: dict[str, int] = {}
     for k, tensor in enumerate(program.inputs):

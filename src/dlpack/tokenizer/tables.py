@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlpack.plan.program import Embedding, TextPart
+from dlpack.plan.text_part import Embedding, TextPart
 from dlpack.tokenizer.characters import (
     Pairs,
     category_runs,
