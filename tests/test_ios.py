@@ -309,6 +309,7 @@ def test_linked_weights_give_what_embedded_ones_give(
         c = folder / "Sources" / "Cdigits" if linked else folder
         sources = [tmp_path / "main.cc", c / "digits.cc", *([c / "digits_weights.cc"] if linked else [])]
         flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", *(["-DLINKED"] if linked else [])]
+        flags += ["-Wno-psabi"] if compiler == "g++" else []  # vectors wider than registers
         program = tmp_path / "program"
         run([cc, *flags, "-I", c, "-I", c / "include", *sources, "-o", program], check=True)
         said.append(run([program], check=True).stdout)
@@ -427,8 +428,8 @@ def test_shapes_and_threads(resource_bundle: Path, tmp_path: Path) -> None:
     options = Options("ios", name="wide", shapes={"x": (1,)}, more_shapes=({"x": (2,)},), verify=False)
     bundle = build(tmp_path / "open.onnx", tmp_path / "shapes", options)
     text = (bundle / "Sources" / "Wide" / "Predictor.swift").read_text()
-    assert "inputSizes = [[1], [2]]" in text and "/// - 1: x 2" in text and "public func setShape(" in text
-    assert "try set(0, x, Predictor.inputSizes[shape][0]," in text
-    assert "count: Predictor.outputSizes[shape][0])" in text and "setThreads" not in text
+    assert "/// - 1: x 2" in text and "public func setShape(" in text and "setThreads" not in text
+    assert "try set(0, x, wide_input_of(handle, 0).pointee.bytes / 4," in text
+    assert "count: wide_output_of(handle, 0).pointee.bytes / 4)" in text
     threads = (resource_bundle / "Sources" / "Wide" / "Predictor.swift").read_text()
     assert "guard (1...2).contains(count)" in threads and "setShape" not in threads
