@@ -42,7 +42,7 @@ def _row(name: str, element: Any, width: int) -> bytes:
     return row
 
 
-def encoded_inputs(kinds: Mapping[str, tuple[str, tuple[int, ...]]], inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+def encoded_inputs(kinds: Mapping[str, tuple[str, tuple[int, ...]]], inputs: Any) -> Mapping[str, Any]:
     """The inputs, those that are strings as rows of bytes; `kinds`: type and shape by name.
 
     Raises TypeError for what is not a mapping of names, an array for example.
