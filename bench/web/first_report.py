@@ -88,15 +88,8 @@ def _absent(rows: Sequence[Row]) -> str:
 
 
 def _commands(rows: Sequence[Row]) -> str:
-    packages = " ".join(PACKAGES.values())
-    commands = "\n".join(run.command for run in kept.stamps(rows)) or "python -m bench.web.first --keep"
-    return f"""## To repeat it
-
-```
-pip install -e .
-npm install --prefix build/node-bench {packages} puppeteer-core
-{commands}
-```
+    again = kept.commands(rows, PACKAGES.values(), "python -m bench.web.first --keep")
+    return f"""{again}
 
 It wants Linux, node and Chromium, and for LiteRT.js a Python with litert-torch (`--peer-python PATH_TO_ITS_PYTHON`).
 `--keep` enters each row into this page in the place of its older one. `script/bench --first` makes the environments and

@@ -123,6 +123,18 @@ def stamps(rows: Iterable[Row]) -> list[Stamp]:
     return sorted(found, key=lambda stamp: stamp.date, reverse=True)
 
 
+def commands(rows: Iterable[Row], packages: Iterable[str], otherwise: str) -> str:
+    """How to make the page again: by the runs' commands, or `otherwise`."""
+    lines = "\n".join(run.command for run in stamps(rows)) or otherwise
+    return f"""## To repeat it
+
+```
+pip install -e .
+npm install --prefix build/node-bench {" ".join(packages)} puppeteer-core
+{lines}
+```"""
+
+
 def measured(rows: Sequence[Row], visits: Callable[[Any], str]) -> str:
     """When and how the rows were measured: a sentence where all are of one run on a quiet machine, else a table.
     `visits`: how often a row was measured."""

@@ -234,15 +234,8 @@ def _plain(text: str) -> str:
 
 
 def _commands(rows: Iterable[Row]) -> str:
-    packages = " ".join(PACKAGES.values())
-    commands = "\n".join(run.command for run in kept.stamps(rows)) or "python -m bench.web --profile --keep"
-    return f"""## To repeat it
-
-```
-pip install -e .
-npm install --prefix build/node-bench {packages} puppeteer-core
-{commands}
-```
+    again = kept.commands(rows, PACKAGES.values(), "python -m bench.web --profile --keep")
+    return f"""{again}
 
 It wants Linux, node and Chromium. LiteRT.js runs what litert-torch makes of the zoo: `pip install litert-torch torch
 ai-edge-litert`, perhaps in another environment, then add `--peer-python PATH_TO_ITS_PYTHON`. `--only REGEX` chooses,

@@ -33,18 +33,12 @@ from dlpack.plan.nibbles import in_nibbles
 from dlpack.plan.program import (
     Address,
     CallStep,
-    CopyStep,
-    FillStep,
-    HaloStep,
     LoopStep,
     NamedKernel,
     Program,
-    RowsStep,
     ShapeSet,
-    ShareStep,
-    SpreadStep,
     Step,
-    TapsStep,
+    with_addresses,
 )
 
 
@@ -153,20 +147,10 @@ def _renamed(step: Step, names: Mapping[str, str], places: str) -> Step:
     def moved(a: Address) -> Address:
         return replace(a, place=f"{places}{a.place}") if a.place else a
 
-    if isinstance(step, CallStep):
-        few = step.few
-        return replace(
-            step,
-            kernel=names[step.kernel],
-            arguments=tuple(moved(a) for a in step.arguments),
-            few=few and replace(few, kernel=names[few.kernel], arguments=tuple(moved(a) for a in few.arguments)),
-        )
-    if isinstance(step, HaloStep | FillStep | ShareStep | RowsStep):
-        return replace(step, target=moved(step.target))
-    if isinstance(step, TapsStep):
-        return replace(step, places=moved(step.places), weights=moved(step.weights) if step.weights else None)
-    if isinstance(step, CopyStep | SpreadStep):
-        return replace(step, source=moved(step.source), target=moved(step.target))
     if isinstance(step, LoopStep):
         return replace(step, body=tuple(_renamed(s, names, places) for s in step.body))
-    return step
+    if isinstance(step, CallStep):
+        few = step.few and replace(step.few, kernel=names[step.few.kernel])
+        step = replace(step, kernel=names[step.kernel], few=few)
+    renamed: Step = with_addresses(step, moved)
+    return renamed

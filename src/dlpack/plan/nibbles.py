@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from dlpack.loops.ir import Kernel
 from dlpack.loops.nibbles import HIGHEST, LOWEST, with_nibbles
 from dlpack.plan.memory import ALIGNMENT
-from dlpack.plan.program import Address, CallStep, DequantizeStep, FewCall, Place, Program, Step
+from dlpack.plan.program import Address, DequantizeStep, Place, Program, Step, calls, with_addresses
 
 
 def in_nibbles(program: Program, lanes: int) -> Program:
@@ -31,7 +29,7 @@ def in_nibbles(program: Program, lanes: int) -> Program:
         return program
     starts = sorted(p.offset for p in program.prepared_places)
     readers: dict[tuple[str, int], set[int]] = defaultdict(set)
-    for call in (c for s in program.shape_sets for step in s.steps for c in _calls(step)):
+    for call in (c for s in program.shape_sets for step in s.steps for c in calls(step)):
         for number, a in enumerate(call.arguments):
             if a.space == "prepared":
                 start = starts[bisect_right(starts, a.offset) - 1]
@@ -62,18 +60,6 @@ def _in_range(step: DequantizeStep, weights: bytes) -> bool:
     return bool(table.min() >= LOWEST and table.max() <= HIGHEST)
 
 
-def _calls(value: Any) -> Iterator[CallStep | FewCall]:
-    """The calls of kernels in a step: of a loop those of its body."""
-    if isinstance(value, CallStep | FewCall):
-        yield value
-    if isinstance(value, tuple):
-        for v in value:
-            yield from _calls(v)
-    elif is_dataclass(value):
-        for f in fields(value):
-            yield from _calls(getattr(value, f.name))
-
-
 def _with(program: Program, packed: set[int], kernels: dict[str, Kernel], lanes: int) -> Program:
     """The program with the weights at these places packed, and the prepared weights behind them moved up."""
     places: list[Place] = []
@@ -95,25 +81,16 @@ def _with(program: Program, packed: set[int], kernels: dict[str, Kernel], lanes:
     def prepared(s: Step) -> Step:
         if isinstance(s, DequantizeStep) and s.target.offset in packed:
             s = replace(s, written=s.written // 2, pairs=lanes)
-        moved_up: Step = _mapped(s, address)
+        moved_up: Step = with_addresses(s, address)
         return moved_up
 
     return replace(
         program,
-        shape_sets=tuple(replace(s, steps=tuple(_mapped(t, address) for t in s.steps)) for s in program.shape_sets),
+        shape_sets=tuple(
+            replace(s, steps=tuple(with_addresses(t, address) for t in s.steps)) for s in program.shape_sets
+        ),
         kernels=tuple(replace(k, kernel=kernels.get(k.name, k.kernel)) for k in program.kernels),
         prepare=tuple(prepared(s) for s in program.prepare),
         prepared=end,
         prepared_places=tuple(places),
     )
-
-
-def _mapped(value: Any, f: Callable[[Address], Address]) -> Any:
-    """A step with each address in it passed through `f`."""
-    if isinstance(value, Address):
-        return f(value)
-    if isinstance(value, tuple):
-        return tuple(_mapped(v, f) for v in value)
-    if isinstance(value, Step | FewCall):
-        return replace(value, **{x.name: _mapped(getattr(value, x.name), f) for x in fields(value)})
-    return value

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
 
 from dlpack.graph.blocks import Block
 from dlpack.graph.ir import Sizes, TensorType
@@ -300,6 +300,26 @@ def operands(step: Step) -> tuple[Address, ...]:
         return (step.places, *([step.weights] if step.weights else []))
     assert isinstance(step, HaloStep | FillStep | ShareStep | RowsStep)
     return (step.target,)
+
+
+def calls(step: Step) -> Iterator[CallStep | FewCall]:
+    """The calls of kernels in a step: also that for a small picture, and of a loop those of its body."""
+    if isinstance(step, CallStep):
+        yield from (step, step.few) if step.few else (step,)
+    elif isinstance(step, LoopStep):
+        for inner in step.body:
+            yield from calls(inner)
+
+
+def with_addresses(value: Any, f: Callable[[Address], Address]) -> Any:
+    """A step, or a part of one, with each address in it passed through `f`."""
+    if isinstance(value, Address):
+        return f(value)
+    if isinstance(value, tuple):
+        return tuple(with_addresses(v, f) for v in value)
+    if isinstance(value, Step | FewCall):
+        return replace(value, **{x.name: with_addresses(getattr(value, x.name), f) for x in fields(value)})
+    return value
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from dlpack.plan.program import (
     SpreadStep,
     Step,
     TapsStep,
+    calls,
     operands,
 )
 
@@ -57,7 +58,7 @@ def reaches(steps: Sequence[Step], kernels: Mapping[str, Kernel], sizes: Sizes) 
     known: dict[str, dict[str, int]] = {}
     for step in steps:
         if isinstance(step, CallStep):
-            for call in (step, step.few) if step.few else (step,):
+            for call in calls(step):
                 kernel = kernels[call.kernel]
                 if call.kernel not in known:
                     known[call.kernel] = kernel_reaches(kernel, sizes)
