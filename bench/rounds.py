@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import statistics
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,43 @@ class Worker:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What workers told, by contestant: when ready, in each round, at the end; and why some fell out."""
+
+    ready: dict[str, dict[str, Any]]
+    rounds: dict[str, list[dict[str, Any]]]
+    ends: dict[str, dict[str, Any]]
+    failed: dict[str, str]
+
+
+def in_turn(commands: Mapping[str, Sequence[str]], rounds: int, timeout_s: float = 600, threads: int = 1) -> Answers:
+    """Starts a worker for each command, and asks for `rounds` rounds of each, one in turn: A B C, A B C, ..."""
+    told = Answers({}, {name: [] for name in commands}, {}, {})
+    workers: dict[str, Worker] = {}
+
+    def ask(name: str, line: str, put: Callable[[dict[str, Any]], object]) -> None:
+        if name not in told.failed:
+            try:
+                put(workers[name].ask(line))
+            except WorkerError as e:
+                told.failed[name] = str(e)
+
+    try:
+        for name, command in commands.items():  # one after the other, so that they do not disturb their warm-ups
+            workers[name] = Worker(command, timeout_s, threads)
+            ask(name, "", functools.partial(told.ready.__setitem__, name))
+        for _ in range(rounds):
+            for name in commands:
+                ask(name, "round", told.rounds[name].append)
+        for name in commands:
+            ask(name, "end", functools.partial(told.ends.__setitem__, name))
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return told
+
+
+@dataclass(frozen=True)
 class Race:
     """What a race gave: timings and last answers by contestant, and the reason for each that fell out."""
 
@@ -119,43 +157,20 @@ class Race:
 
 
 def race(commands: Mapping[str, Sequence[str]], rounds: int, timeout_s: float = 600, threads: int = 1) -> Race:
-    """Starts a worker for each command and times `rounds` rounds of each, one in turn: A B C, A B C, ...
+    """Times `rounds` rounds of the workers of the commands, in turn.
 
-    The first round of each is not counted. Median and minimum are of CPU time with one thread, of wall time with more.
+    The first round of each is not counted. Median and minimum are of `clock(threads)`.
     """
-    workers: dict[str, Worker] = {}
-    failed: dict[str, str] = {}
-    ready: dict[str, dict[str, Any]] = {}
-    ends: dict[str, dict[str, Any]] = {}
-    samples: dict[str, list[dict[str, Any]]] = {}
-    try:
-        for name, command in commands.items():
-            workers[name] = Worker(command, timeout_s, threads)
-            try:
-                ready[name] = workers[name].ask()  # one after the other, so that they do not disturb their warm-ups
-                samples[name] = []
-            except WorkerError as e:
-                failed[name] = str(e)
-        for number in range(rounds + 1):
-            for name in [n for n in samples if n not in failed]:
-                try:
-                    sample = workers[name].ask("round")
-                except WorkerError as e:
-                    failed[name] = str(e)
-                    continue
-                if number:
-                    samples[name].append(sample)
-        for name in [n for n in samples if n not in failed]:
-            try:
-                ends[name] = ready[name] | workers[name].ask("end")
-            except WorkerError as e:
-                failed[name] = str(e)
-    finally:
-        for worker in workers.values():
-            worker.close()
-    key = "cpu_ms" if threads == 1 else "wall_ms"
-    timings = {name: summarise(samples[name], key, ready[name].get("calls", 1)) for name in ends}
-    return Race(timings, ends, failed)
+    told = in_turn(commands, rounds + 1, timeout_s, threads)
+    timings = {
+        name: summarise(told.rounds[name][1:], clock(threads), told.ready[name].get("calls", 1)) for name in told.ends
+    }
+    return Race(timings, {name: told.ready[name] | end for name, end in told.ends.items()}, told.failed)
+
+
+def clock(threads: int) -> str:
+    """The time of a round that counts: CPU time with one thread, wall time with more."""
+    return "cpu_ms" if threads == 1 else "wall_ms"
 
 
 def summarise(samples: Sequence[Mapping[str, float]], key: str, calls: int) -> Timing:

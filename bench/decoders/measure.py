@@ -18,7 +18,7 @@ from bench.ceilings import Ceilings
 from bench.decoders.contestants import CONTESTANTS, OURS
 from bench.decoders.model import Sizes, make_folder
 from bench.decoders.results import Row
-from bench.rounds import ROOT, Worker, WorkerError, ask_once
+from bench.rounds import ROOT, WorkerError, ask_once, clock, in_turn
 
 
 @dataclass(frozen=True)
@@ -72,31 +72,12 @@ def _run(command: Sequence[str]) -> None:
 
 def race(form: str, threads: int, folder: Path, setup: Setup) -> list[Row]:
     """Times the engines with one form of weights, a process each; one that is not in turn is stopped."""
-    workers: dict[str, Worker] = {}
-    failed: dict[str, str] = {}
-    samples: dict[str, list[dict[str, Any]]] = {}
-    ends: dict[str, dict[str, Any]] = {}
-    try:
-        for name, python in setup.pythons.items():
-            command = [python, "-m", "bench.decoders.worker", name, str(folder), str(threads)]
-            workers[name], samples[name] = Worker(command, threads=threads), []
-        for number in range(-1, setup.rounds + 1):  # the first answer says that it is ready; no more
-            for name, worker in workers.items():
-                if name in failed:
-                    continue
-                try:
-                    if number < 0:
-                        worker.ask()
-                    elif number < setup.rounds:
-                        samples[name].append(worker.ask("round")["times"])
-                    else:
-                        ends[name] = worker.ask("end")
-                except WorkerError as e:
-                    failed[name] = str(e)
-    finally:
-        for worker in workers.values():
-            worker.close()
-    key = "cpu_ms" if threads == 1 else "wall_ms"
+    commands = {
+        name: [python, "-m", "bench.decoders.worker", name, str(folder), str(threads)]
+        for name, python in setup.pythons.items()
+    }
+    told = in_turn(commands, setup.rounds, threads=threads)
+    failed, ends, key = told.failed, told.ends, clock(threads)
     ours = _scores(folder, OURS, threads) if OURS in ends else None
     rows = []
     for name in setup.pythons:
@@ -105,7 +86,7 @@ def race(form: str, threads: int, folder: Path, setup: Setup) -> list[Row]:
             continue
         error = None if ours is None else difference(_scores(folder, name, threads), ours)
         same = None if ours is None else agreeing(ends[name]["tokens"], ends[OURS]["tokens"])
-        times = summarised([{what: t[key] for what, t in s.items()} for s in samples[name]])
+        times = summarised([{what: t[key] for what, t in s["times"].items()} for s in told.rounds[name]])
         rows.append(Row(name, form, threads, times, error, same, ends[name]["peak_bytes"]))
     return rows
 

@@ -22,7 +22,7 @@ from bench.decoders.results import Row, Table
 from bench.decoders.worker import PROMPTS, WRITTEN, prompt
 from bench.report import LOADED, without_paths
 from bench.revision import revision
-from bench.rounds import ROOT, WorkerError
+from bench.rounds import ROOT, WorkerError, clock
 from bench.web.browser import Browser, Page
 from bench.web.site import HERE, serve
 
@@ -93,7 +93,7 @@ def race(form: str, threads: int, engines: list[str], rounds: int, browser: Brow
                 failed[name] = str(e)
     for page in pages.values():
         page.close()
-    key, rows, ours = "cpu_ms" if threads == 1 else "wall_ms", [], scores.get(OURS)
+    key, rows, ours = clock(threads), [], scores.get(OURS)
     for name in engines:
         if name in failed:
             rows.append(Row(name, form, threads, failed=failed[name]))
