@@ -28,6 +28,7 @@ from dlpack.loops.ir import (
     Pointer,
     Space,
     Store,
+    walk,
 )
 from dlpack.loops.lanes import LANE
 from dlpack.loops.sizes import Size
@@ -77,6 +78,13 @@ def trips_of(o: Open, sizes: Mapping[Size, str] | None = None) -> str:
     return f"({trips} < {o.most} ? {trips} : {o.most})" if o.most else trips
 
 
+def _sizes_of_loops(kernel: Kernel) -> set[Size | None]:
+    """The sizes of a run that its loops go by, None for `extent`. One that threads share goes by `begin` and `end`."""
+    loops = [s for s in walk(kernel.body) if isinstance(s, For)]
+    own = {s.open.size for s in loops if s.open and not (s.axis is LoopAxis.PARALLEL and kernel.trips)}
+    return own | {s.after.open.size for s in loops if s.after}
+
+
 AXES = ("height", "width", "extent")
 """What a run calls the sizes of the open dimensions of pictures, and the number of elements of any other."""
 
@@ -118,7 +126,9 @@ class CppPrinter(Printer):
             params.append("int begin, int end")
         self.sizes = {size: f"n{k}" for k, size in enumerate(kernel.sizes)}
         if kernel.opened:
-            params += [f"int {n}" for n in self.sizes.values()] or ["int extent"]
+            known = _sizes_of_loops(kernel)
+            names: Mapping[Size | None, str] = {**self.sizes} or {None: "extent"}
+            params += [f"int {n if size in known else f'/*{n}*/'}" for size, n in names.items()]
         head = f"void {name}({', '.join(params)}) {{"
         if len(head) <= 118:
             return [head]

@@ -11,6 +11,8 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from conftest import requires_tool
+from emitted_files import STRICT
+from emitted_files import run as run_cleanly
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from processes import run
 from shape_bundles import close, expected
@@ -217,6 +219,25 @@ def test_c_reshapes_without_allocating(net: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         done = run([tmp_path / "program"], limit_s=60)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_kernels_that_threads_share_compile_without_warnings(tmp_path: Path) -> None:
+    """A kernel whose rows are all shared goes by its part of them, and has no use for how many a run has."""
+    rng = np.random.default_rng(3)
+    nodes = [node("MatMul", ["x", "w"], ["y"]), node("Relu", ["y"], ["z"]), node("Softmax", ["z"], ["out"])]
+    dense = model(nodes, {"x": ["n", 64]}, ["out"], w=rng.standard_normal((64, 48)).astype(np.float32))
+    onnx.save(dense, tmp_path / "net.onnx")
+    asked = Options(
+        target="source",
+        shapes={"x": (1, 64)},
+        batch=opened_batch(["x={1..64}x64"])[1],
+        threads=2,
+        target_options={"machine": "avx2,scalar"},
+        verify=False,
+    )
+    bundle = build(tmp_path / "net.onnx", tmp_path / "b", asked)
+    assert "/*extent*/" in (bundle / "net.cc").read_text()
+    run_cleanly(requires_tool("g++"), "-std=c++17", "-fsyntax-only", *STRICT, "-Wno-psabi", bundle / "net.cc")
 
 
 def test_javascript_chooses_by_the_inputs(net: Path, tmp_path: Path) -> None:
