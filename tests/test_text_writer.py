@@ -78,13 +78,15 @@ def test_prompt_and_what_is_written_are_one_text(kind: str, tmp_path: Path) -> N
     with dlpack.load(build(tmp_path / "a", tmp_path / "out", Options(context=CONTEXT, name="net"))) as net:
         ids = net.tokenize("All human beings")
         words = 0
-        for seed in range(4):
+        for seed in range(8):
             how = {**SAMPLING, "seed": seed}
             tokens = net.generate(ids, 12, **how)
             written = net.write("All human beings", 12, **how)
             assert written == "".join(net.pieces("All human beings", 12, **how))
-            assert net.detokenize(ids) + written == net.detokenize([*ids, *tokens])
-            words += written.startswith(" ")
+            whole = net.detokenize([*ids, *tokens])
+            if "\ufffd" not in whole:  # of bytes that are no character a whole text makes other ones
+                assert net.detokenize(ids) + written == whole
+                words += written.startswith(" ")
         assert words
 
 
