@@ -37,7 +37,7 @@ constexpr size_t kMostWritten = @NAME@_CONTEXT + 1;  // the last one is not read
 // A text while it is written.
 struct text_writer {
   const @name@_predictor* predictor;
-  int32_t* ids;  // of the text that write() has written so far
+  int32_t* ids;  // of the prompt and of what has been written behind it
   size_t count;
   char* piece;
   @name@_on_text on_text;
@@ -83,7 +83,7 @@ int32_t write_token(void* user, int64_t token) {
   if (status != @NAME@_OK) return status;
   for (size_t k = 0; k < count; ++k) tokens[k] = ids[k];
   char* const piece = reinterpret_cast<char*>(ids + impl::kMostWritten);
-  impl::text_writer w = {p, ids, 0, piece, on_text, user, text, capacity, 0, @NAME@_OK};
+  impl::text_writer w = {p, ids, count, piece, on_text, user, text, capacity, 0, @NAME@_OK};
   if (stop == nullptr) stop = impl::kTextStops, stop_count = impl::kTextStopCount;
   status = @name@_generate(p, tokens, count, most, sampler, stop, stop_count, impl::write_token, &w,
                            nullptr, nullptr);

@@ -20,7 +20,8 @@ class Decoder:
     """A Llama-like decoder with random weights, written node by node.
 
     `kv`: heads of keys and values, fewer than `heads` share them. `slots`: positions come from the slot in the cache,
-    not from position_ids, so that the export is right only for a cache without gaps. `masked`: it has attention_mask.
+    not from position_ids, so that the export is right only for a cache without gaps. `window`: a token sees the last so
+    many, counted by slots. `masked`: it has attention_mask, and `heeded`: it looks at it.
     `grouped`: its attention is GroupQueryAttention with these attributes, as onnxruntime's model builder has it, which
     counts positions from the mask and leaves the size of a head open.
     """
@@ -34,7 +35,9 @@ class Decoder:
     positions: int = 4096
     seed: int = 0
     slots: bool = False
+    window: int = 0
     masked: bool = True
+    heeded: bool = True
     grouped: dict[str, Any] | None = None
     bits: int = 0
     """4 or 8: products have weights of so many bits, with a scale for each `block` rows of a column."""
@@ -170,7 +173,10 @@ class Decoder:
         own = self.add("Range", self.add("Reshape", past, scalar), self.add("Reshape", total, scalar), one)
         column = self.add("Unsqueeze", own, self.constant(np.array([1], np.int64)))
         seen = self.add("LessOrEqual", every, column)  # [rows, slots]
-        if self.masked:
+        if self.window:
+            first = self.add("Sub", column, self.constant(np.int64(self.window)))
+            seen = self.add("And", seen, self.add("Greater", every, first))
+        if self.masked and self.heeded:
             there = self.add("Cast", "attention_mask", to=TensorProto.BOOL)
             there = self.add("Unsqueeze", there, self.constant(np.array([1, 2], np.int64)))
             seen = self.add("And", seen, there)

@@ -419,7 +419,7 @@ def _reversed_joins(model: ModelProto) -> None:
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (replace(NET, slots=True).model(), "positions or distances from the slots"),
+        (replace(NET, heeded=False).model(), "does not heed its attention_mask"),
         (replace(NET, masked=False).model(), "no attention_mask"),
         (broken(_reversed_joins), "rows of the new tokens behind it"),
         (

@@ -163,6 +163,8 @@ def test_nothing_to_quantise(files: Path, tmp_path: Path) -> None:
         ({"z": np.zeros((1, 3, 16, 16), np.float32)}, "arrays 'z', and the model has the inputs 'x'"),
         ({"x": np.zeros((1, 3, 16, 16))}, "'x' is float64, and the input float32"),
         ({"x": np.zeros((1, 3, 16, 15), np.float32)}, "has the shape"),
+        ({"x": np.full((1, 3, 16, 16), np.nan, np.float32)}, "not finite"),
+        ({"x": np.zeros((0, 3, 16, 16), np.float32)}, "no run at all"),
     ],
 )
 def test_calibration_data_that_do_not_fit(tmp_path: Path, arrays: dict, said: str) -> None:

@@ -187,6 +187,37 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     assert any("is not used" in text and "does not fit" in text for text in warnings)
 
 
+POOLING = {"mean": {"pooling_mode_mean_tokens": True}, "named": {"pooling_mode": "mean", "include_prompt": True},
+           "weighted": {"pooling_mode_weightedmean_tokens": True}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pooling", "modules", "said"),
+    [
+        ("mean", ["Transformer", "Pooling", "Dense", "Normalize"], "the module Dense"),
+        ("weighted", ["Transformer", "Pooling"], "pooling pooling_mode_weightedmean_tokens"),
+        ("named", ["Transformer", "Pooling", "Dropout", "Normalize"], ""),
+    ],
+)
+def test_what_sentence_transformers_do_besides_is_not_left_out(
+    pooling: str, modules: list[str], said: str, tmp_path: Path
+) -> None:
+    onnx.save(encoder(), tmp_path / "model.onnx")
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENIZER), encoding="utf-8")
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(POOLING[pooling]), encoding="utf-8")
+    listed = [{"type": f"sentence_transformers.models.{name}"} for name in modules]
+    (tmp_path / "modules.json").write_text(json.dumps(listed), encoding="utf-8")
+    warnings: list[str] = []
+    given = options(target="source", verify=False)
+    out = build(tmp_path / "model.onnx", tmp_path / "out", given, Progress(warn=warnings.append))
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    assert "tokenizer" in manifest and ("embedding" in manifest) is not bool(said)
+    assert any(said in text and "no embed()" in text for text in warnings) is bool(said)
+    given = options(target="source", verify=False, embedding="mean")
+    assert "embedding" in json.loads((build(tmp_path / "model.onnx", out, given) / "manifest.json").read_text())
+
+
 def test_options_that_cannot_be_are_errors(tmp_path: Path) -> None:
     onnx.save(encoder(), tmp_path / "model.onnx")
     (tmp_path / "damaged.json").write_text('{"model": {"type": "BPE"', encoding="utf-8")

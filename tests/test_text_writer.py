@@ -68,6 +68,29 @@ def test_a_text_is_written_token_by_token(bundle: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("kind", ["llama2", "t5", "words"])
+def test_prompt_and_what_is_written_are_one_text(kind: str, tmp_path: Path) -> None:
+    """Also where the tokenizer writes no space at the beginning of a text."""
+    tokenizer = RECORDED["kinds"][kind]["tokenizer"]
+    size = len(tokenizer["model"]["vocab"]) + len(tokenizer["added_tokens"])
+    onnx.save(Decoder(layers=1, width=24, heads=4, kv=2, hidden=20, vocabulary=size, seed=9).model(), tmp_path / "a")
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with dlpack.load(build(tmp_path / "a", tmp_path / "out", Options(context=CONTEXT, name="net"))) as net:
+        ids = net.tokenize("All human beings")
+        begun = net.detokenize(ids)
+        spaces = 0
+        for seed in range(50):
+            how: dict[str, Any] = {"temperature": 9.0, "seed": seed}
+            whole = net.detokenize([*ids, *net.generate(ids, 3, **how)])
+            written = net.write("All human beings", 3, **how)
+            assert written == "".join(net.pieces("All human beings", 3, **how))
+            if "\ufffd" not in whole:  # of bytes that are no character a whole text makes others
+                assert begun + written == whole
+            spaces += written.startswith(" ")
+            assert written.startswith(" ") is whole.startswith(begun + " ")
+        assert spaces
+
+
 def test_a_text_goes_on_where_it_was(bundle: Path) -> None:
     """Without another first token in its middle."""
     with dlpack.load(bundle) as net:

@@ -78,9 +78,9 @@ export class TextWriter {
   async *write(prompt, { stop = this._stop, keep = false, ...options } = {}) {
     this.timing = null;
     const prompted = this.texts.tokenize(prompt, { special: !(keep && this.decoder.length) });
+    const ids = [...prompted]; // a piece may begin with a space only behind something
     const tokens = this.decoder.tokens(prompted, { ...options, stop, keep });
     const timing = (this.timing = { prompt: prompted.length, read: 0, tokens: 0, write: 0 });
-    const ids = [];
     try {
       for (;;) {
         const began = performance.now();

@@ -93,7 +93,7 @@ def _fill(
     builds = needed(target.chosen(options.target_options), prepared)
     programs = compile_for(name, prepared, options, builds, progress)
     programs = with_sound(programs, prepared.source.metadata, options)
-    programs = with_tokenizer(programs, prepared.text, prepared.source.outputs, options)
+    programs = with_tokenizer(programs, prepared.text, prepared.source.outputs, options, progress)
     program = next(iter(programs.values()))
     classifier = classifier_of(options, prepared, program)
     if classifier.preprocess and (misfit := classifier.preprocess.misfit()):

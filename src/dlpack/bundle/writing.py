@@ -89,8 +89,8 @@ class Writing(Generating, TextFunctions):
         self._writes()
         ended = self.manifest["tokenizer"].get("stop", []) if stop is None else stop
         special = not (keep and self.length)
-        ids: list[int] = []
-        for token in self.tokens(self.tokenize(prompt, special), max_tokens, stop=ended, keep=keep, **sampling):
+        ids = self.tokenize(prompt, special)  # a piece may begin with a space only behind something
+        for token in self.tokens(tuple(ids), max_tokens, stop=ended, keep=keep, **sampling):
             if piece := self.detokenize_next(ids, token):
                 yield piece
             ids.append(token)

@@ -38,7 +38,7 @@ def in_slots(model: ModelProto, generation: Generation) -> ModelProto:
     elems = {v.name: v.type.tensor_type.elem_type for v in graph.input}
     tables = {t.name: tuple(t.dims) for t in graph.initializer}
     nodes: list[Any] = []
-    slots: _Slots | None = None
+    slots: Slots | None = None
     for node in graph.node:
         past = node.input[3] if len(node.input) > 4 else ""
         if node.op_type != _OP or node.domain != DOMAIN or past not in generation.caches:
@@ -46,7 +46,7 @@ def in_slots(model: ModelProto, generation: Generation) -> ModelProto:
             continue
         call = Call(node, {}, {}, opset_versions(model)[""], taken)
         call.require_opset(13)
-        slots = slots or _Slots(call, generation)
+        slots = slots or Slots(call, generation)
         shared, size = generation.heads[past]
         angles = tables.get(call.optional(7), (0, size // 2))[-1]
         _attention(call, slots, _Heads(call.attr("num_heads", 0), shared, size, 2 * angles), elems[past])
@@ -68,7 +68,7 @@ class _Heads:
     rotary: int
 
 
-class _Slots:
+class Slots:
     """Which token each slot has, and each new row; computed once, by the nodes of the first attention.
 
     `rows`: the positions of the new tokens, [1, S]. `keys`: those of all slots, [1, 1, 1, P + S]. `there`: whether a
@@ -109,7 +109,7 @@ def _size(call: Call, value: str, axis: int) -> str:
     return call.add("Gather", call.add("Shape", value), call.array([axis], _INTS), axis=0)
 
 
-def _attention(call: Call, slots: _Slots, heads: _Heads, elem: int) -> None:
+def _attention(call: Call, slots: Slots, heads: _Heads, elem: int) -> None:
     call.refuse_attributes(
         causal=1, sliding_window_cache=0, k_quant_type="NONE", v_quant_type="NONE", kv_cache_bit_width=0, qk_output=0
     )
@@ -145,7 +145,7 @@ def _split(call: Call, heads: _Heads) -> list[str]:
     ]
 
 
-def _turned(call: Call, slots: _Slots, q: str, k: str, heads: _Heads) -> list[str]:
+def _turned(call: Call, slots: Slots, q: str, k: str, heads: _Heads) -> list[str]:
     """Queries and keys with rotary embedding at their positions."""
     positions = call.input(9) if call.has(9) else slots.rows
     axis = call.array([1], _INTS)
@@ -166,7 +166,7 @@ def _repeated(call: Call, x: str, heads: _Heads) -> str:
     return call.reshape(wide, 1, heads.queries, -1, heads.size)
 
 
-def _probabilities(call: Call, slots: _Slots, x: str, heads: int, dtype: np.dtype[Any]) -> str:
+def _probabilities(call: Call, slots: Slots, x: str, heads: int, dtype: np.dtype[Any]) -> str:
     """Softmax of [1, heads, S, P + S], with a sink in the denominator where there is one."""
     if call.has(11):
         sink = call.reshape(call.input(11), 1, heads, 1, 1)

@@ -45,6 +45,8 @@ def read_samples(path: Path, inputs: Mapping[str, tuple[tuple[int, ...], str]], 
         runs = _prepared(path, pictures, inputs, picture)
     else:
         runs = [run for p in arrays for run in _runs_of(p, inputs)][:MOST]
+    if not runs:
+        raise UsageError(f"--calibrate {path} holds arrays for no run at all")
     return Samples(path.name, tuple(runs))
 
 
@@ -81,6 +83,8 @@ def _split(file: Path, name: str, array: Array, shape: tuple[int, ...], dtype: s
     make: Callable[[Array], Array] = np.ascontiguousarray
     if array.dtype.name != dtype:
         raise UsageError(f"--calibrate {file}: '{name}' is {array.dtype.name}, and the input {dtype}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise UsageError(f"--calibrate {file}: '{name}' has values that are not finite, which have no range")
     if array.shape == shape:
         return [make(array)]
     if array.shape[1:] == shape:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpack.errors import UsageError
+from dlpack.errors import UnsupportedError, UsageError
 from dlpack.meaning.generation import CONTEXT, Decoder, Generation, generation_of
 from dlpack.meaning.speech import from_metadata
 from dlpack.options import Options, Progress
@@ -83,13 +83,26 @@ def without_past_of(again: Callable[[], Any], generation: Generation) -> Any:
 
 def check_decoder(
     export: Any, slotted: Any, graph: Graph, generation: Generation, detail: list[str]
-) -> Mapping[str, Array]:
-    """Raises UnsupportedError where the model `slotted` is not, with slots left empty, what the export is; says else in
-    `detail` what there is, and gives what a model of speech has heard."""
+) -> tuple[Mapping[str, Array], Any]:
+    """What a model of speech has heard, and the model that is right with slots left empty: `slotted`, or one that
+    counts positions where it counts slots.
+
+    Raises UnsupportedError where neither is what the export is; says else in `detail` what there is.
+    """
+    from dlpack.model.past_positions import in_positions
     from dlpack.verify.decoder import check_slots
+    from dlpack.verify.runners import runner
 
     detail.append(f"{len(generation.caches)} caches of {generation.context} tokens")
-    return check_slots(export, slotted, generation, graph.types[generation.logits].shape[-1])
+    vocabulary = graph.types[generation.logits].shape[-1]
+    try:
+        return check_slots(export, slotted, generation, vocabulary), slotted
+    except UnsupportedError:
+        counted = in_positions(slotted, generation, runner)
+        if counted is None:
+            raise
+        detail.append("positions in place of slots")
+        return check_slots(export, counted, generation, vocabulary), counted
 
 
 def verify_text(

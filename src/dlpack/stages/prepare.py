@@ -83,9 +83,6 @@ class Batch:
 
 def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
     """Reads the model, and for each set of shapes cleans it and runs the reference."""
-    from dlpack.model.meaning import meanings
-    from dlpack.verify.trial import try_model
-
     with progress.stage("read") as detail:
         source = _read(model, options, options.shapes)
         for text in source.warnings:
@@ -96,6 +93,30 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
         sets, bucketed = (generation.sets(), {}) if generation else _shape_sets(options, source)
         _check_options(options, source, sets)
     tokenizer = find_tokenizer(model, source, options, progress)
+    cases, precision = _cases(model, source, given, sets, generation, options, progress)
+    batch = _open_batch(model, source, cases[0].graph, options) if options.batch else None
+    heard: Mapping[str, Array] = {}
+    if generation:
+        with progress.stage("decoder") as detail:
+            heard, counted = check_decoder(source.proto, given, cases[0].graph, generation, detail)
+        if counted is not given:
+            cases, precision = _cases(model, source, counted, sets, generation, options, progress)
+    return Prepared(source, tuple(cases), bucketed, precision, batch, tokenizer, generation, heard)
+
+
+def _cases(
+    model: Path,
+    source: Source,
+    given: Any,
+    sets: Sequence[Shapes],
+    generation: Generation | None,
+    options: Options,
+    progress: Progress,
+) -> tuple[list[Case], dict[str, Any]]:
+    """Cleans the model `given` and runs the reference for each set of shapes; and what smaller numbers change."""
+    from dlpack.model.meaning import meanings
+    from dlpack.verify.trial import try_model
+
     cases: list[Case] = []
     precision: dict[str, Any] = {}
     for number, shapes in enumerate(sets):
@@ -129,12 +150,7 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
         if reduced:
             change = reduced.change(trial.inputs, progress)
             precision = precision or change
-    batch = _open_batch(model, source, cases[0].graph, options) if options.batch else None
-    heard: Mapping[str, Array] = {}
-    if generation:
-        with progress.stage("decoder") as detail:
-            heard = check_decoder(source.proto, given, cases[0].graph, generation, detail)
-    return Prepared(source, tuple(cases), bucketed, precision, batch, tokenizer, generation, heard)
+    return cases, precision
 
 
 def _open_batch(model: Path, source: Source, one: Graph, options: Options) -> Batch:

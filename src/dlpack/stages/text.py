@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpack.errors import DlpackError, UnsupportedError, UsageError
+from dlpack.errors import DlpackError, UsageError
 from dlpack.options import Options, Progress
 from dlpack.source import Source
 
@@ -25,7 +25,8 @@ POOLINGS = ("cls", "mean", "max", "last")
 
 @dataclass(frozen=True)
 class Found:
-    """A tokenizer that fits the model. `pooling` and `normalize`: of the options, or of the model's folder.
+    """A tokenizer that fits the model. `pooling` and `normalize`: of the options, or of the model's folder; `misfit`:
+    what the folder says that is not supported, "" where everything is.
 
     `asked`: the user has said how a text is embedded, so that a model for which this is impossible is an error.
     `stops`: the tokens that end a text, as the model's folder says.
@@ -36,6 +37,7 @@ class Found:
     normalize: bool
     asked: bool
     stops: tuple[int, ...] = ()
+    misfit: str = ""
 
 
 def find_tokenizer(model: Path, source: Source, options: Options, progress: Progress) -> Found | None:
@@ -59,7 +61,7 @@ def find_tokenizer(model: Path, source: Source, options: Options, progress: Prog
         try:
             tokenizer = read_tokenizer(path)
             check_fit(tokenizer, source.proto)
-            pooling, normalize = _pooling(path.parent, options)
+            pooling, normalize, misfit = _pooling(path.parent, options)
         except DlpackError as e:
             if named is not None:
                 raise
@@ -67,7 +69,8 @@ def find_tokenizer(model: Path, source: Source, options: Options, progress: Prog
             detail.append("not used")
             return None
         detail.append(f"{tokenizer.model_name}, {len(tokenizer.strings):,} tokens")
-    return Found(tokenizer, pooling, normalize, bool(options.embedding), _stops(path.parent, len(tokenizer.strings)))
+    stops = _stops(path.parent, len(tokenizer.strings))
+    return Found(tokenizer, pooling, normalize, bool(options.embedding), stops, misfit)
 
 
 def _stops(folder: Path, tokens: int) -> tuple[int, ...]:
@@ -144,28 +147,40 @@ def role_of(name: str) -> str:
     return "ids" if any(word in name for word in ("id", "token", "input", "text")) else ""
 
 
-def _pooling(folder: Path, options: Options) -> tuple[str, bool]:
-    """How tokens become one vector: as the options say, or the folder of a sentence-transformers model."""
+_MODES = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max", "lasttoken": "last"}
+"""sentence-transformers' names of poolings, behind pooling_mode_."""
+
+_MODULES = ("Transformer", "Pooling", "Normalize", "Dropout")
+"""The modules of sentence-transformers that are known; Dropout does nothing here."""
+
+
+def _pooling(folder: Path, options: Options) -> tuple[str, bool, str]:
+    """How tokens become one vector: as the options say, or the folder of a sentence-transformers model; and what that
+    says which is not supported."""
     if options.embedding:
         words = options.embedding.split(",")
         if words[0] not in POOLINGS or words[1:] not in ([], ["normalize"]):
             raise UsageError(
                 f"--embedding {options.embedding}: write {', '.join(POOLINGS)}, or one of them and ,normalize"
             )
-        return words[0], len(words) > 1
+        return words[0], len(words) > 1, ""
     told = _json(folder / "1_Pooling" / "config.json")
     if not isinstance(told, dict):
-        return "cls", False
-    modes = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens", "last": "lasttoken"}
-    chosen = [mode for mode, key in modes.items() if told.get(f"pooling_mode_{key}")]
-    others = [k for k, on in told.items() if k.startswith("pooling_mode_") and on is True]
-    if len(chosen) != 1 or len(others) != 1:
-        raise UnsupportedError(
-            f"{folder / '1_Pooling'}: the pooling {', '.join(others) or 'of nothing'} is not supported"
-        )
-    modules = _json(folder / "modules.json")
-    listed = modules if isinstance(modules, list) else []
-    return chosen[0], any("Normalize" in str(m.get("type")) for m in listed if isinstance(m, dict))
+        return "cls", False, ""
+    modes = [_MODES.get(k.removeprefix("pooling_mode_"), k) for k, on in told.items()
+             if k.startswith("pooling_mode_") and on is True]  # fmt: skip
+    if "pooling_mode" in told:  # newer files name it
+        named = told["pooling_mode"]
+        modes = [_MODES.get(str(n), str(n)) for n in (named if isinstance(named, list) else [named])]
+    listed = _json(folder / "modules.json")
+    modules = [m for m in listed if isinstance(m, dict)] if isinstance(listed, list) else []
+    kinds = [str(m.get("type")).rpartition(".")[2] for m in modules]
+    misfit = ""
+    if len(modes) != 1 or modes[0] not in POOLINGS:
+        misfit = f"{folder / '1_Pooling'}: the pooling {', '.join(modes) or 'of nothing'} is not supported"
+    elif others := [kind for kind in kinds if kind not in _MODULES]:
+        misfit = f"{folder / 'modules.json'}: the module {others[0]} behind the pooling is not supported"
+    return modes[0] if modes else "", "Normalize" in kinds, misfit
 
 
 def _json(path: Path) -> Any:
@@ -179,11 +194,12 @@ def _json(path: Path) -> Any:
 
 
 def with_tokenizer(
-    programs: Mapping[str, Program], found: Found | None, outputs: int, options: Options
+    programs: Mapping[str, Program], found: Found | None, outputs: int, options: Options, progress: Progress
 ) -> dict[str, Program]:
     """The programs with the tokenizer's tables behind their weights; `outputs`: how many are the model's own.
 
-    Raises UsageError where the user has said how a text is embedded, and the model is not of that kind.
+    Warns where texts cannot be embedded as the model's folder says. Raises UsageError where the user has said how a
+    text is embedded, and the model is not of that kind.
     """
     from dlpack.tokenizer.tables import text_part
 
@@ -191,6 +207,9 @@ def with_tokenizer(
         return dict(programs)
     program = next(iter(programs.values()))
     embedding = embedding_of(program, found, outputs)
+    if embedding and embedding.pooling != "none" and found.misfit:
+        progress.warn(f"{found.misfit}, so there is no embed(); --embedding mean, say, makes one of the tokens alone")
+        embedding = None
     if embedding is None and found.asked:
         raise UsageError(
             f"--embedding {options.embedding}: a model that embeds texts has inputs input_ids, and perhaps "

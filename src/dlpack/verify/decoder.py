@@ -21,7 +21,7 @@ _TEXT = 6
 """Tokens of the experiment."""
 
 _GAP = 5
-"""Slots that are left empty in it."""
+"""Slots that are left empty in it, at least."""
 
 
 class GrowingDecoder:
@@ -103,21 +103,23 @@ def some_features(generation: Generation) -> Array:
 def check_slots(model: Any, slotted: Any, generation: Generation, vocabulary: int) -> Mapping[str, Array]:
     """Runs `slotted`, the export `model` for a past with gaps, with empty slots, and a block whose end is no text.
 
+    There are as many slots as a bundle has: in fewer, a window that is made of slots may do no harm.
     Gives what a model of speech has heard meanwhile.
     Raises UnsupportedError where its logits are not those of the text without them.
     """
     text = [int(t) for t in np.random.default_rng(1).integers(0, vocabulary, _TEXT)]
     grown = GrowingDecoder(model, generation)
     wanted = [grown.read(text[:2]), grown.read(text[2:-1])]
-    filled = {name: np.pad(x, ((0, 0), (0, 0), (0, _GAP), (0, 0))) for name, x in grown.past.items()}
-    wanted.append(grown.read(text[-1:]))
     read = _TEXT - 1
-    mask = np.concatenate([np.ones(read), np.zeros(_GAP), np.ones(1)])
+    rows = read - 2
+    gap = max(_GAP, generation.room - read - rows - 1)
+    filled = {name: np.pad(x, ((0, 0), (0, 0), (0, gap), (0, 0))) for name, x in grown.past.items()}
+    wanted.append(grown.read(text[-1:]))
+    mask = np.concatenate([np.ones(read), np.zeros(gap), np.ones(1)])
     gaps = grown if slotted is model else GrowingDecoder(slotted, generation)
     single = gaps.ask(text[-1:], mask, [read], filled)[generation.logits]
     started = {name: np.where(np.arange(x.shape[2])[:, None] < 2, x, 0) for name, x in filled.items()}
-    rows = read - 2
-    mask = np.concatenate([np.ones(2), np.zeros(read - 2 + _GAP), np.ones(rows), np.zeros(1)])
+    mask = np.concatenate([np.ones(2), np.zeros(rows + gap), np.ones(rows), np.zeros(1)])
     block = gaps.ask([*text[2:-1], 0], mask, [*range(2, read), read - 1], started)[generation.logits]
     found = [np.asarray(block, np.float32)[0, :rows], np.asarray(single, np.float32)[0]]
     largest = max(float(np.abs(x).max()) for x in wanted)
