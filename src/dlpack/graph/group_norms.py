@@ -19,6 +19,9 @@ from dlpack.graph.registry import Builder
 SPATIAL = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
 """What computes values that lie channels-last."""
 
+_SAME_ORDER = ("Concat", "Resize", "InstanceNormalization", "BatchNormalization", "Reshape", "Transpose")
+"""Operators whose first input lies as their output does."""
+
 FURTHEST = 40
 """Operators among which one of those is looked for."""
 
@@ -89,7 +92,7 @@ def _by_convolutions(value: str, graph: Graph, producers: Mapping[str, Node]) ->
             return True
         operator = registry.find(node)
         shape = graph.types[node.outputs[0]].shape
-        if node.op in ("Concat", "Resize", "InstanceNormalization", "BatchNormalization", "Reshape"):
+        if node.op in _SAME_ORDER:
             left += node.inputs[:1]
         elif operator is not None and operator.kind == "pointwise":
             left += [i for i in node.inputs if i and graph.types[i].shape == shape]

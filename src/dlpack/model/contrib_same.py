@@ -175,12 +175,11 @@ def group_norm(call: Call) -> None:
     if last:
         x = call.transpose(x, 0, 3, 1, 2)
     flat = call.reshape(x, shape[0], groups, product(shape[1:]) // groups)
-    flat = call.add("Sub", flat, call.mean(flat, 2))
-    y = call.reshape(simplified(call, flat, call.attr("epsilon", 1e-5), 0), shape[0], channels, -1)
-    y = call.add("Mul", y, call.reshape(call.input(1), channels, 1))
-    y = call.add("Add", y, call.reshape(call.input(2), channels, 1))
-    height, width = (shape[1], shape[2]) if last else (shape[2], shape[3])
-    y = call.reshape(y, shape[0], channels, height, width)
+    one, zero = (call.array(np.full(groups, v), np.float32) for v in (1, 0))
+    flat = call.add("InstanceNormalization", flat, one, zero, epsilon=call.attr("epsilon", 1e-5))
+    y = call.reshape(flat, shape[0], channels, *(shape[1:3] if last else shape[2:]))
+    y = call.add("Mul", y, call.reshape(call.input(1), channels, 1, 1))
+    y = call.add("Add", y, call.reshape(call.input(2), channels, 1, 1))
     if last:
         y = call.transpose(y, 0, 2, 3, 1)
     call.give(0, call.add("Mul", y, call.add("Sigmoid", y)) if call.attr("activation", 0) else y)

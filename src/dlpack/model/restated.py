@@ -7,6 +7,9 @@ from operator to operator: they begin later, refuse the node, or leave a window 
 dilations.
 
 Einsum of operands without elements becomes zeros: onnxruntime divides by their number.
+
+GroupNormalization becomes InstanceNormalization between reshapes, as PyTorch writes it: onnxruntime has no kernel for
+it, and puts a definition in its place whose variance is the difference of two means, which cancels.
 """
 
 from __future__ import annotations
@@ -15,8 +18,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from dlpack.model.contrib_body import Body
+from dlpack.model.fold import set_items
 from dlpack.model.infer import ValueType, infer_types
 
 _WEIGHTS: Mapping[str, int] = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
@@ -27,8 +32,8 @@ _POOLS = frozenset(("AveragePool", "LpPool", "MaxPool"))
 def restate(model: ModelProto) -> None:
     """Changes the nodes of `model` for which this is needed, as far as the shapes of their operands are known."""
     padded = [node for node in model.graph.node if _pads_same(node)]
-    sums = [node for node in model.graph.node if node.op_type == "Einsum" and not node.domain]
-    if not padded and not sums:
+    sums, norms = (_of_op(model.graph, op) for op in ("Einsum", "GroupNormalization"))
+    if not padded and not sums and not norms:
         return
     types = infer_types(model)
     for node in padded:
@@ -37,6 +42,14 @@ def restate(model: ModelProto) -> None:
         shapes = [types.get(name, ValueType()).shape for name in node.input]
         if any(shape is not None and 0 in shape for shape in shapes):
             _state_zeros(node, model.graph, [types.get(name, ValueType()) for name in node.input])
+    stated = {node.output[0]: _stated_groups(node, types, model.graph) for node in norms}
+    if stated:
+        nodes = ((n, stated.get(n.output[0]) if n.output else None) for n in model.graph.node)
+        set_items(model.graph.node, [new for node, instead in nodes for new in instead or [node]])
+
+
+def _of_op(graph: GraphProto, op: str) -> list[NodeProto]:
+    return [node for node in graph.node if node.op_type == op and not node.domain]
 
 
 def _pads_same(node: NodeProto) -> bool:
@@ -81,3 +94,36 @@ def _state_zeros(node: NodeProto, graph: GraphProto, operands: Sequence[ValueTyp
         name = f"{node.output[0]}/zeros"
         graph.initializer.append(numpy_helper.from_array(np.asarray(zeros, dtype), name))
         node.CopyFrom(helper.make_node("Identity", [name], node.output, name=node.name))
+
+
+def _stated_groups(node: NodeProto, types: Mapping[str, ValueType], graph: GraphProto) -> list[NodeProto]:
+    """What computes a GroupNormalization of float32: the values of each group in one row, which is normalised. Nothing
+    for one of another type, or a damaged one, which is reported elsewhere.
+
+    Scale and bias are those of channels, or up to opset 20 of groups.
+    """
+    x, *factors = (types.get(name, ValueType()) for name in node.input)
+    groups = next((a.i for a in node.attribute if a.name == "num_groups"), 0)
+    shape = x.shape or ()
+    if x.elem != TensorProto.FLOAT or len(shape) < 3 or 0 in shape or groups < 1 or shape[1] % groups:
+        return []
+    if len(factors) != 2 or any(f.shape not in ((groups,), (shape[1],)) for f in factors):
+        return []
+    body = Body(node.output[0])
+    one, zero = (body.array(np.full(groups, v), np.float32) for v in (1, 0))
+    kept = {a.name: a.f for a in node.attribute if a.name == "epsilon"}
+    y = body.add("InstanceNormalization", body.reshape(node.input[0], 0, groups, -1), one, zero, **kept)
+    y = body.reshape(y, 0, *shape[1:])
+    channels = [shape[1], *[1] * (len(shape) - 2)]
+
+    def of_channels(name: str, kind: ValueType) -> str:
+        if kind.shape != (shape[1],):
+            same = body.array([groups, shape[1] // groups])
+            name = body.add("Expand", body.reshape(name, groups, 1), same)
+        return body.reshape(name, *channels)
+
+    y = body.add("Mul", y, of_channels(node.input[1], factors[0]))
+    body.add("Add", y, of_channels(node.input[2], factors[1]))
+    body.nodes[-1].output[0], body.nodes[-1].name = node.output[0], node.name
+    graph.initializer.extend(body.arrays)
+    return body.nodes
