@@ -36,7 +36,8 @@ from dlpack.loops.ir import (
 )
 from dlpack.loops.lanes import LANE
 from dlpack.targets.cpu.blocks import Axis
-from dlpack.targets.gpu.cost import Tile, choose_tile
+from dlpack.targets.gpu.cost import NARROWEST, Tile, choose_tile
+from dlpack.targets.gpu.launch import MOST_BLOCKS
 from dlpack.targets.gpu.lowering import below
 from dlpack.targets.gpu.product import (
     SUMS,
@@ -68,7 +69,7 @@ def gemm(state: GpuState) -> Scheduled | None:
     if product is None:
         return None
     batch, m, n, k = product.sizes
-    if min(m, n, k) < FEWEST:
+    if min(m, n, k) < FEWEST or n > NARROWEST * MOST_BLOCKS:
         return None
     tile, seconds = choose_tile(state.gpu, batch, m, n, k)
     if tile.parts == 1:
