@@ -107,7 +107,10 @@ class CudaPrinter(GpuPrinter, CppPrinter):
 
     def vector_store(self, s: Store, address: str) -> str:
         if s.buffer in self.vectors:
-            return f"{self.element(s.buffer, self.index(in_vectors(s.index)))} = {self.expr(s.value)}"
+            target, value = self.element(s.buffer, self.index(in_vectors(s.index))), s.value
+            if isinstance(value, Op) and value.op == "+" and self.expr(value.args[0]) == target:
+                return f"{target} += {self.expr(value.args[1])}"
+            return f"{target} = {self.expr(value)}"
         self.functions.add("store4")
         return f"store4({address}, {self.expr(s.value)})"
 

@@ -214,8 +214,10 @@ class TileWriter:
             index = {**self.batch_index, **where, **self.step_index(self.chunk(v("trip")), step)}
             address = read.address(index)
             fixed = Linear(address.const, tuple(t for t in address.terms if not Linear(0, (t,)).uses("trip")))
-            name = f"{read.name}_at{j}"
-            bases.append(Declare(name, "int32", 1, Index("int32", 1, fixed), True))
+            base = Index("int32", 1, fixed)
+            name = next((b.name for b in bases if b.value == base), f"{read.name}_at{len(bases)}")
+            if all(b.name != name for b in bases):
+                bases.append(Declare(name, "int32", 1, base, True))
             at: Expr = Ref("int32", 1, name)
             if address != fixed:
                 at = Op("int32", 1, "+", (at, Index("int32", 1, address - fixed)))
