@@ -81,6 +81,11 @@ namespace device {
 
 constexpr size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
 
+// Of a predictor's own inputs and outputs, whole pages.
+constexpr size_t tensor_bytes() {
+  return (input_storage() + output_storage() + kPageBytes - 1) / kPageBytes * kPageBytes;
+}
+
 // Whether a function of the driver has succeeded; remembers the first failure's words.
 bool good(cuda_device& d, const char* function, int32_t error) {
   if (error == 0) return true;
@@ -243,11 +248,19 @@ bool open_context(cuda_device& d, int32_t wanted) {
   return true;
 }
 
+// Whether an architecture is that of a Jetson, DRIVE or Thor, whose code no other GPU runs, and which run no other's.
+constexpr bool stands_alone(int32_t arch) {
+  return arch == 53 || arch == 62 || arch == 72 || arch == 87 || arch == 88 || arch == 101 ||
+      arch == 110;
+}
+
 // How well an image suits: 3 for the GPU's own architecture, 2 for code of the same major number, 1 for PTX, 0 not.
 int32_t suits(const cuda_device& d, const cuda_image& image) {
   if (image.arch > d.arch) return 0;
   if (image.ptx) return 1;
-  return image.arch == d.arch ? 3 : image.arch / 10 == d.arch / 10 ? 2 : 0;
+  if (image.arch == d.arch) return 3;
+  const bool compatible = !stands_alone(image.arch) && !stands_alone(d.arch);
+  return compatible && image.arch / 10 == d.arch / 10 ? 2 : 0;
 }
 
 bool load_image(cuda_device& d, const cuda_program& program, const cuda_image& image) {
@@ -287,7 +300,8 @@ bool load_kernels(cuda_device& d, const machine_code& code) {
   return true;
 }
 
-// Allocates the arena, inputs and outputs, and has the driver keep the host's memory for these in place, if it can.
+// Allocates the arena, inputs and outputs, and has the driver keep the host's memory for these in place, if it can: that
+// of a Jetson TX1 or TX2 cannot.
 bool open_memory(cuda_device& d, uint8_t* tensors) {
   size_t bytes = aligned(kArenaBytes), at[kInputCount + kOutputCount + 1] = {};
   for (int i = 0; i < kInputCount; ++i) at[i] = bytes, bytes += aligned(@input_room(i)@);
@@ -296,10 +310,9 @@ bool open_memory(cuda_device& d, uint8_t* tensors) {
   if (!good(d, "cuMemAlloc", d.driver.allocate(&d.memory, bytes + 256))) return false;
   for (int i = 0; i < kInputCount + kOutputCount; ++i) d.tensors[i].own = d.memory + at[i];
   constexpr uint32_t kPortable = 1, kMapped = 2;
-  const size_t storage = input_storage() + output_storage();
-  if (storage != 0 &&
-      d.driver.host_register(tensors, storage, d.integrated ? kPortable | kMapped : kPortable) ==
-          0) {
+  if (tensor_bytes() != 0 &&
+      d.driver.host_register(tensors, tensor_bytes(),
+                             d.integrated ? kPortable | kMapped : kPortable) == 0) {
     d.registered = tensors;
     if (d.integrated && d.driver.host_mapped(&d.mapped, tensors, 0) != 0) d.mapped = 0;
   }
@@ -440,8 +453,8 @@ void place_tensors(const @name@_predictor& p) {
     tensor& t = d.tensors[i];
     const uint8_t* const data = static_cast<const uint8_t*>(data_of(p, i));
     const bool at_caller = bound(p, i);
-    const bool kept = d.registered != nullptr && data >= d.registered &&
-        data < d.registered + input_storage() + output_storage();
+    const bool kept =
+        d.registered != nullptr && data >= d.registered && data < d.registered + tensor_bytes();
     const bool mapped = kept && d.mapped != 0;
     const bool misaligned = at_caller && t.bound % kKernelAlignment != 0;
     t.address = at_caller && !misaligned ? t.bound

@@ -154,9 +154,24 @@ constexpr size_t output_storage() {
 }
 
 //@ uncounted
+//@ cuda
+constexpr size_t kPageBytes = 4096;
+//@ end
+// Where the predictor's own inputs and outputs begin.
+uint8_t* own_tensors(const @name@_predictor& p) {
+//@ cuda
+  // On pages of their own, since a driver keeps whole pages in place, and none of them twice.
+  const size_t over = (reinterpret_cast<uintptr_t>(p.arena) + kArenaBytes) % kPageBytes;
+  return p.arena + kArenaBytes + (over == 0 ? 0 : kPageBytes - over);
+//@ end
+//@ no_cuda
+  return p.arena + kArenaBytes;
+//@ end
+}
+
 // The predictor's own memory for an input.
 uint8_t* own_input(const @name@_predictor& p, int32_t index) {
-  uint8_t* own = p.arena + kArenaBytes;
+  uint8_t* own = own_tensors(p);
   for (int i = 0; i < index; ++i) own += round_up(@input_room(i)@);
   return own;
 }

@@ -14,6 +14,9 @@ constexpr size_t kSharedMemoryBytes =
 //@ decoder
     kCacheBytes +
 //@ end
+//@ cuda
+    2 * kPageBytes +
+//@ end
     kHandleBytes + kRoomBytes + 64;
 //@ known_memory
 static_assert(kSharedMemoryBytes + kPreparedBytes <= @NAME@_MEMORY_BYTES,
@@ -180,7 +183,7 @@ namespace impl { namespace {
   p->arena = at += kHandleBytes + kCacheBytes;
   clear_text(*p);
 //@ end
-  at += kArenaBytes;
+  at = own_tensors(*p);
   for (int i = 0; i < kInputCount; ++i) {
     p->inputs[i] = nullptr;
     if (!kOwnTensors) continue;
@@ -195,6 +198,9 @@ namespace impl { namespace {
     p->outputs[i] = at;
     at += round_up(@output_room(i)@);
   }
+//@ cuda
+  at = own_tensors(*p) + device::tensor_bytes();
+//@ end
 //@ text
   p->text = at;
   at += round_up(kTextWork);
@@ -225,7 +231,7 @@ void describe_device(@name@_predictor& p, const short_text& problem) {
 void open_device(@name@_predictor& p, int32_t wanted, const @name@_predictor* like) {
   short_text problem = {};
   const bool on_cpu = like != nullptr && like->code->cuda == nullptr;
-  p.gpu = device::open(on_cpu ? device::kNoDevice : wanted, p.arena + kArenaBytes,
+  p.gpu = device::open(on_cpu ? device::kNoDevice : wanted, own_tensors(p),
                        like != nullptr ? like->gpu : nullptr, problem);
   if (p.gpu != nullptr) p.code = p.gpu->code;
   else if (p.code->cuda != nullptr) p.code = chosen();
@@ -333,7 +339,7 @@ void unbind_device(@name@_predictor& p) {
   for (int32_t i = 0; i < kInputCount; ++i) {
     if (device::bound(p, i)) p.inputs[i] = kOwnTensors ? own_input(p, i) : nullptr;
   }
-  uint8_t* own = p.arena + kArenaBytes + input_storage();
+  uint8_t* own = own_tensors(p) + input_storage();
   for (int32_t i = 0; i < kOutputCount; own += round_up(@output_room(i)@), ++i) {
     if (device::bound(p, kInputCount + i)) p.outputs[i] = kOwnTensors ? own : nullptr;
   }
@@ -606,6 +612,14 @@ const char* @name@_variant(const @name@_predictor* p) {
   if (!code->suffices()) return @NAME@_BAD_CPU;
 //@ end
   if (!p->owns_prepared) return @NAME@_BAD_ARGUMENT;
+//@ cuda
+//@ threads
+  // The GPU's code has no work for threads.
+  const bool leaves = p->code->cuda != nullptr && code->cuda == nullptr;
+  if (leaves) impl::start_workers(*p, impl::first_count());
+  else if (code->cuda != nullptr) impl::stop_workers(*p);
+//@ end
+//@ end
   p->code = code;
 //@ staged
   impl::lay_out(*p);
@@ -779,7 +793,7 @@ const @name@_tensor* @name@_output_of(const @name@_predictor* p, int32_t index) 
   if (p == nullptr || number < 0 || number >= impl::kShapeCount) return @NAME@_BAD_ARGUMENT;
   const impl::shape_set& from = impl::kShapes[p->set];
   const impl::shape_set& to = impl::kShapes[number];
-  uint8_t* at = p->arena + impl::kArenaBytes;
+  uint8_t* at = impl::own_tensors(*p);
   for (int i = 0; i < impl::kInputCount; ++i)
     at = impl::resize(p->inputs[i], at, impl::kInputRoom[i], from.inputs[i], to.inputs[i]);
   for (int i = 0; i < impl::kOutputCount; ++i)

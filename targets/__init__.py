@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from dlpack.errors import UsageError, did_you_mean
 from dlpack.targets.base import Target, TargetOption
@@ -26,6 +27,11 @@ def get_target(name: str) -> Target:
     if name not in targets:
         raise UsageError(f"unknown target {name!r}; known are: {', '.join(targets)}{did_you_mean(name, targets)}")
     return targets[name]
+
+
+def takes_any_size(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether all kernels of a target, with its own options, can do less than their largest size (`Build.opens`)."""
+    return all(build.opens for build in get_target(name).chosen(values))
 
 
 def target_options() -> dict[str, tuple[TargetOption, list[str]]]:

@@ -96,60 +96,15 @@ def compiled_for(graph: Graph, gpu: Gpu = SM_53) -> Program:
     return compile_graph(graph, "net", GpuBackend(gpu))
 
 
-class Runner:
-    """Runs a program's steps with the kernels of a compiled library."""
+class Weights:
+    """A program's weights as its kernels read them: those of the file, and those that a predictor makes of them."""
 
-    def __init__(self, program: Program, library: Path, order: str = "f") -> None:
-        self.program = program
-        self.api = ctypes.CDLL(str(library))
-        self.api.cuda_on_host_faults.restype = ctypes.c_ulonglong
-        self.api.cuda_on_host_order(ctypes.c_char(order.encode()))
-        self.launched: dict[str, Launch] = {k.name: launch_of(k.kernel) for k in program.kernels}
-        self.arena = _aligned(program.arena.size, FILL)
+    def __init__(self, program: Program) -> None:
         self.weights = _aligned(len(program.weights), 0)
         self.weights[: len(program.weights)] = np.frombuffer(program.weights, np.uint8)
         self.prepared = _aligned(program.prepared, 0)
         for step in program.prepare:
             self.prepare(step)
-        self.launches = 0
-        self.overrun = False
-        """Whether a run has written beyond an output's end."""
-
-    @property
-    def faults(self) -> int:
-        """Barriers that not all threads of a block came to."""
-        return int(self.api.cuda_on_host_faults())
-
-    def run(self, inputs: Mapping[str, Any], number: int = 0) -> list[np.ndarray[Any, Any]]:
-        shapes = self.program.shape_sets[number]
-        self.inputs = [np.ascontiguousarray(np.asarray(inputs[t.name]).reshape(t.shape)) for t in shapes.inputs]
-        self.outputs = [np.full(t.nbytes + BEYOND, FILL, np.uint8) for t in shapes.outputs]
-        for step in shapes.steps:
-            self.step(step, ())
-        sizes = [t.nbytes for t in shapes.outputs]
-        self.overrun = any((o[n:] != FILL).any() for o, n in zip(self.outputs, sizes, strict=True))
-        return [
-            o[: t.nbytes].view(_dtype(t.dtype)).reshape(t.shape)
-            for o, t in zip(self.outputs, shapes.outputs, strict=True)
-        ]
-
-    def address(self, a: Address, trips: Sequence[int]) -> int:
-        memory = {"arena": self.arena, "weights": self.weights, "prepared": self.prepared}
-        base = memory[a.space] if a.space in memory else getattr(self, f"{a.space}s")[a.index]
-        return int(base.ctypes.data) + a.offset + sum(t * s for t, s in zip(trips, a.steps, strict=False))
-
-    def step(self, step: Step, trips: tuple[int, ...]) -> None:
-        if isinstance(step, LoopStep):
-            for t in range(step.count):
-                for s in step.body:
-                    self.step(s, (*trips, t))
-        elif isinstance(step, CopyStep):
-            ctypes.memmove(self.address(step.target, trips), self.address(step.source, trips), step.nbytes)
-        elif isinstance(step, HaloStep):
-            self.halo(step, self.address(step.target, trips))
-        else:
-            assert isinstance(step, CallStep), step
-            self.launch(step, [ctypes.c_void_p(self.address(a, trips)) for a in step.arguments])
 
     def prepare(self, step: Step) -> None:
         """Makes a weight of what is stored, as a predictor does when it is created."""
@@ -193,6 +148,58 @@ class Runner:
         memory = self.prepared if a.space == "prepared" else self.weights
         return memory[a.offset :][: count * dtype.itemsize].view(dtype)
 
+
+class Runner(Weights):
+    """Runs a program's steps with the kernels of a compiled library."""
+
+    def __init__(self, program: Program, library: Path, order: str = "f") -> None:
+        super().__init__(program)
+        self.program = program
+        self.api = ctypes.CDLL(str(library))
+        self.api.cuda_on_host_faults.restype = ctypes.c_ulonglong
+        self.api.cuda_on_host_order(ctypes.c_char(order.encode()))
+        self.launched: dict[str, Launch] = {k.name: launch_of(k.kernel) for k in program.kernels}
+        self.arena = _aligned(program.arena.size, FILL)
+        self.launches = 0
+        self.overrun = False
+        """Whether a run has written beyond an output's end."""
+
+    @property
+    def faults(self) -> int:
+        """Barriers that not all threads of a block came to."""
+        return int(self.api.cuda_on_host_faults())
+
+    def run(self, inputs: Mapping[str, Any], number: int = 0) -> list[np.ndarray[Any, Any]]:
+        shapes = self.program.shape_sets[number]
+        self.inputs = [np.ascontiguousarray(np.asarray(inputs[t.name]).reshape(t.shape)) for t in shapes.inputs]
+        self.outputs = [np.full(t.nbytes + BEYOND, FILL, np.uint8) for t in shapes.outputs]
+        for step in shapes.steps:
+            self.step(step, ())
+        sizes = [t.nbytes for t in shapes.outputs]
+        self.overrun = any((o[n:] != FILL).any() for o, n in zip(self.outputs, sizes, strict=True))
+        return [
+            o[: t.nbytes].view(_dtype(t.dtype)).reshape(t.shape)
+            for o, t in zip(self.outputs, shapes.outputs, strict=True)
+        ]
+
+    def address(self, a: Address, trips: Sequence[int]) -> int:
+        memory = {"arena": self.arena, "weights": self.weights, "prepared": self.prepared}
+        base = memory[a.space] if a.space in memory else getattr(self, f"{a.space}s")[a.index]
+        return int(base.ctypes.data) + a.offset + sum(t * s for t, s in zip(trips, a.steps, strict=False))
+
+    def step(self, step: Step, trips: tuple[int, ...]) -> None:
+        if isinstance(step, LoopStep):
+            for t in range(step.count):
+                for s in step.body:
+                    self.step(s, (*trips, t))
+        elif isinstance(step, CopyStep):
+            ctypes.memmove(self.address(step.target, trips), self.address(step.source, trips), step.nbytes)
+        elif isinstance(step, HaloStep):
+            self.halo(step, self.address(step.target, trips))
+        else:
+            assert isinstance(step, CallStep), step
+            self.launch(step, [ctypes.c_void_p(self.address(a, trips)) for a in step.arguments])
+
     def halo(self, step: HaloStep, at: int) -> None:
         dtype = _dtype(step.target.dtype)
         memory = (ctypes.c_char * (prod(step.shape) * dtype.itemsize)).from_address(at)
@@ -210,6 +217,12 @@ class Runner:
         run = ctypes.cast(getattr(self.api, f"run_{step.kernel}"), ctypes.c_void_p)
         self.api.cuda_on_host_launch(run, arguments, grid_block)
         self.launches += 1
+
+
+def prepared(program: Program) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays "weights" and "prepared" of a program, as bytes."""
+    made = Weights(program)
+    return {"weights": made.weights[: len(program.weights)], "prepared": made.prepared[: program.prepared]}
 
 
 def _dtype(name: str) -> np.dtype[Any]:

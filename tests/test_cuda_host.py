@@ -70,7 +70,7 @@ def test_every_arch_from_the_oldest_on_has_an_image(computer: Computer, arch: st
 
 SCENARIOS = (
     "by_name every_failure_of_create every_failure_of_a_run a_refused_image two_threads shared_weights "
-    "memory_of_the_gpu a_context_of_the_callers memory_of_the_host steps early_weights"
+    "memory_of_the_gpu mapped_memory neighbours a_context_of_the_callers memory_of_the_host steps early_weights"
 ).split()
 
 
@@ -123,6 +123,20 @@ def test_a_cubin_for_another_arch_is_refused_by_the_driver(computer: Computer) -
     computer.run("on_the_cpu", bundle / "libsample.so", WHY="no kernels for sm_90")
     why = "cuModuleLoadData: no kernel image is available for execution on the device (209)"
     computer.run("on_the_cpu", bundle / "libsample.so", WHY=why, FAKE_CUDA_ARCH="75", FAIL_AT="cuModuleLoadData:1:209")
+
+
+def test_a_jetsons_cubin_is_for_it_alone(computer: Computer) -> None:
+    """Other GPUs run code of their own major number; a Jetson's own code is no other's, and it takes no other's."""
+    bundle = sample.write_bundle(computer.folder / "major", ("sm_80", "sm_87"))
+    computer.compile([bundle / "sample.cc"], bundle / "libsample.so", *STRICT)
+    for arch in ("80", "86", "87"):
+        computer.run("computes", bundle / "libsample.so", FAKE_CUDA_ARCH=arch)
+    jetson = sample.write_bundle(computer.folder / "jetson", ("sm_87",))
+    computer.compile([jetson / "sample.cc"], jetson / "libsample.so", *STRICT)
+    computer.run("on_the_cpu", jetson / "libsample.so", WHY="no kernels for sm_89", FAKE_CUDA_ARCH="89")
+    desktop = sample.write_bundle(computer.folder / "desktop", ("sm_86",))
+    computer.compile([desktop / "sample.cc"], desktop / "libsample.so", *STRICT)
+    computer.run("on_the_cpu", desktop / "libsample.so", WHY="no kernels for sm_87", FAKE_CUDA_ARCH="87")
 
 
 def test_damaged_images_are_not_loaded(computer: Computer) -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import processes
 import pytest
-from conftest import DIGITS, ROOT, requires_module
+from conftest import DIGITS, requires_module
 from fake_driver import kernels_of
 from test_control_flow import SCAN, parse
 
@@ -78,35 +76,6 @@ def test_models_run_on_the_gpu(model: str, built: Callable[[str], Path], cuda_dr
     variants = ["cuda_sm_90", "cuda_generic", "avx512", "avx2"]
     assert run(bundle, cuda_driver, "cuda_sm_90", "90") == ["cuda: Fake GPU 0 (sm_90)", variants[0], variants]
     assert run(bundle, cuda_driver, "cuda_generic", "75") == ["cuda: Fake GPU 0 (sm_75)", variants[1], variants]
-
-
-def test_the_bench_on_gpus(models: dict[str, Path], cuda_driver: Path, tmp_path: Path) -> None:
-    """It runs bundles, those of a packed file too, and reports peers that are not there, and bundles that are wrong."""
-    from bench.gpu.build import build_all, pack
-
-    assert build_all([models["conv_net"]], tmp_path / "gpu", "sm_90", True, light=True, jobs=1) == []
-    bundle, other = tmp_path / "gpu" / "conv_net", tmp_path / "gpu" / "conv_net_8"
-    assert (tmp_path / "gpu" / "conv_net_8.onnx").is_file()
-    kernels = kernels_of(bundle, "cuda_sm_90")
-    assert (other / "manifest.json").is_file()
-    shutil.rmtree(other)
-    pack(tmp_path / "gpu", tmp_path / "carried.tar.xz")
-    environment = os.environ | {"LD_LIBRARY_PATH": str(cuda_driver.parent), "FAKE_CUDA_ARCH": "90"}
-    environment["FAKE_CUDA_KERNELS"] = str(kernels)
-    result = tmp_path / "gpu.json"
-    command = [sys.executable, "-m", "bench.gpu", "measure", tmp_path / "carried.tar.xz", "-o", result]
-    done = processes.run(command, cwd=ROOT, env=environment)
-    assert done.returncode == 0, done.stderr
-    row = json.loads(result.read_text())["rows"]["conv_net"]
-    assert row["device"] == "cuda: Fake GPU 0 (sm_90)" and row["right"] and row["host_s"] > 0
-    assert "error" in row["pytorch"] and "conv_net.onnx is not there" in row["onnxruntime"]["error"]
-    with np.load(bundle / "reference.npz") as file:
-        arrays = dict(file)
-    np.savez(bundle / "reference.npz", **{**arrays, "out_0": arrays["out_0"] + 1})
-    command[4] = tmp_path / "gpu"
-    done = processes.run(command, cwd=ROOT, env=environment)
-    assert done.returncode == 1 and "1 wrong: conv_net" in done.stdout
-    assert "no CUDA provider" in json.loads(result.read_text())["rows"]["conv_net"]["onnxruntime"]["error"]
 
 
 def test_archs_are_chosen(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ from dlpack.targets.cpu.schedule import CpuBackend
 
 GOLDEN = Path(__file__).parent / "golden"
 MACHINES = {"avx2": AVX2, "wasm": WASM, "scalar": SCALAR}
+GPU_LANGUAGES = ("cuda", "wgsl")
+"""Of the texts that test_golden_gpu.py compares."""
 HEAD = "// Sections of the file that dlpack emits; written by pytest tests/test_golden.py --update-golden\n"
 
 
@@ -155,7 +157,8 @@ def test_emitted_code_computes_what_onnxruntime_does_and_reads_as_before(
 
 
 def test_a_golden_for_each_model_and_machine_and_no_other() -> None:
-    assert {p.stem for p in GOLDEN.iterdir()} == {f"{name}-{machine}" for name in MODELS for machine in MACHINES}
+    kinds = (*MACHINES, *GPU_LANGUAGES)
+    assert {p.stem for p in GOLDEN.iterdir()} == {f"{name}-{kind}" for name in MODELS for kind in kinds}
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda p: p.stem)

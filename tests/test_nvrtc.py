@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from conftest import requires_module
 from dlpack.errors import ToolchainError, UsageError
 from dlpack.targets.gpu import nvrtc
 from dlpack.targets.gpu.blob import pack, unpack
-from dlpack.targets.gpu.host import DEFAULT_ARCHS
+from dlpack.targets.gpu.host import DEFAULT_ARCHS, taken_by
 from dlpack.targets.gpu.nvrtc import Launch, compile_images
 
 REVERSED = """\
@@ -87,6 +88,12 @@ def test_threads_beyond_the_limit_are_refused() -> None:
         compile_images(REVERSED, ["sm_90"], [Launch("reversed", (1, 1, 1), (2048, 1, 1))])
 
 
+def test_a_grid_beyond_the_limit_is_refused() -> None:
+    said = "kernel reversed: a grid of 1 x 65,536 x 1 blocks, sm_90 allows 2,147,483,647 x 65,535 x 65,535"
+    with pytest.raises(ToolchainError, match=said):
+        compile_images(REVERSED, ["sm_90"], [Launch("reversed", (1, 65536, 1), (128, 1, 1))])
+
+
 def test_a_launch_of_no_kernel_is_refused() -> None:
     with pytest.raises(ToolchainError, match="kernel absent is launched, but not in the source for sm_90"):
         compile_images(REVERSED, ["sm_90"], [Launch("absent", (1, 1, 1), (1, 1, 1))])
@@ -96,10 +103,12 @@ def test_spills_are_told() -> None:
     bounded = GREEDY.replace("__global__ void", "__global__ void __launch_bounds__(1024)")
     images = compile_images(bounded, ["sm_53", "sm_90"], [Launch("greedy", (1, 1, 1), (1024, 1, 1))])
     assert images[0].kernels["greedy"].registers == 32
-    lines = nvrtc.spilling(images)
-    assert len(lines) == 2
-    assert lines[0].startswith("greedy on sm_53: ")
-    assert nvrtc.spilling(compile_images(REVERSED, ["sm_53"])) == []
+    told = re.fullmatch(
+        r"  // sm_53: 32 registers, .*?(\d+) bytes spilled; sm_90: .* spilled", taken_by("greedy", images)
+    )
+    assert told and int(told[1]) == images[0].kernels["greedy"].spills
+    (image,) = compile_images(REVERSED, ["sm_53"])
+    assert re.fullmatch(r"  // sm_53: \d+ registers, 1024 bytes shared", taken_by("reversed", [image]))
 
 
 def test_equal_sources_are_compiled_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -343,6 +343,7 @@ def test_bounds_that_cannot_be(shapes: list[str], why: str) -> None:
     ("changes", "why"),
     [
         ({"target": "cuda"}, "kernels for GPUs do not go together yet"),
+        ({"target": "jetson-tx1"}, "kernels for GPUs do not go together yet"),
         ({"mxnet_api": True}, "MXNet's API do not go"),
         ({"more_shapes": ({"x": (2, 4)},)}, "several sets of shapes do not go"),
     ],

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 
@@ -43,10 +45,12 @@ def build(
     carry: Path | None,
 ) -> None:
     """Builds a bundle per model and batch into FOLDER; needs no GPU."""
-    from bench.gpu.build import build_all, pack
+    from bench.gpu.build import build_all, pack, write_cases
     from bench.zoo import choose_models
 
     failures = build_all(choose_models(models, only, cache, peer_python), folder, arch, keep_models, carry is not None)
+    if problem := write_cases(folder):
+        failures.append(problem)
     if carry:
         pack(folder, carry)
         click.echo(f"{carry}: {carry.stat().st_size:,} bytes", err=True)
@@ -58,18 +62,26 @@ def build(
 @main.command()
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="JSON to write.")
-@click.option("--minutes", default=7.0, show_default=True, help="After this time no further peer is measured.")
+@click.option("--minutes", default=7.0, show_default=True, help="What is not measured after this time is left out.")
 def measure(folder: Path, output: Path, minutes: float) -> None:
-    """Runs the bundles of FOLDER, or of a file of --carry, on this machine's GPU; exits with 1 where one is wrong."""
+    """Runs what is in FOLDER, or in a file of --carry, on this machine's GPU, and writes what it finds row by row;
+    exits with 1 where something is wrong."""
+
+    def keep(found: Mapping[str, Any]) -> None:
+        part = output.with_name(f"{output.name}.part")
+        part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        part.replace(output)
+
     with TemporaryDirectory() as scratch:
         if folder.is_file():
             with tarfile.open(folder) as tar:
                 tar.extractall(scratch, filter="data")
             folder = Path(scratch)
-        found = measuring.measure_all(folder, minutes, lambda line: click.echo(line, err=True))
-    output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    wrong = [name for name, row in found["rows"].items() if not row["right"]]
-    click.echo(f"{len(found['rows'])} bundles on {found['machine']['gpu']}, {len(wrong)} wrong: {', '.join(wrong)}")
+        found = measuring.measure_all(folder, minutes, lambda line: click.echo(line, err=True), keep)
+    told = found["summary"]
+    wrong = [*told["wrong"], *told["cases_wrong"]]
+    right = f"{told['right']} bundles and {told['cases_right']} node tests are right on {found['machine']['gpu']}"
+    click.echo(f"{right}, {len(wrong)} wrong{': ' if wrong else ''}{', '.join(wrong)}")
     sys.exit(1 if wrong else 0)
 
 

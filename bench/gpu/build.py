@@ -1,10 +1,13 @@
-"""Bundles for a machine with a GPU: every model of the zoo at batch 1 and 8."""
+"""What a machine with a GPU is given: bundles of every model of the zoo at batch 1 and 8, their kernels as files by
+which the cost model is compared with it, and a sample of ONNX's node tests."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +19,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from bench.gpu import kernels
+from bench.rounds import ROOT
 from dlpack.errors import DlpackError
 from dlpack.options import Options
 from dlpack.pipeline import build
@@ -23,6 +28,9 @@ from dlpack.pipeline import build
 BATCHES = (1, 8)
 CARRIED = ("manifest.json", "reference.npz", "*.so", "*.weights")
 """What `measure` reads of a bundle."""
+
+CASES = 12
+"""Of the node tests every so many-th is in the sample."""
 
 LEAST_ELEMENTS = 1024
 """Of a weight that `lightened` changes; smaller ones are biases and scales."""
@@ -132,6 +140,7 @@ def build_one(work: Work) -> str:
         with TemporaryDirectory() as scratch:
             source = batched(work.model, work.batch, Path(scratch), work.light)
             build(source, target, Options("cuda", name="net", target_options={"arch": work.archs}))
+            write_kernels(source, work.folder / "kernels" / f"{work.name}.npz", work.archs)
             if work.light:
                 coarse_reference(target, source)
             if work.keep_model:
@@ -140,6 +149,31 @@ def build_one(work: Work) -> str:
         shutil.rmtree(target, ignore_errors=True)
         return f"{work.name}: {str(e).splitlines()[0]}"
     return ""
+
+
+def write_kernels(model: Path, path: Path, archs: str) -> None:
+    """Writes a model's kernels as they are scheduled for the first of the GPUs, without weights, to be timed."""
+    from dlpack.plan.compiler import compile_graph
+    from dlpack.stages.prepare import clean_graph
+    from dlpack.targets.gpu.build import archs_of, text_of
+    from dlpack.targets.gpu.machine import GENERIC, GPUS
+    from dlpack.targets.gpu.nvrtc import compile_images
+    from dlpack.targets.gpu.schedule import GpuBackend
+
+    gpu = GPUS.get(archs_of(archs)[0], GENERIC)
+    _, graph = clean_graph(onnx.load(model), {})
+    program = compile_graph(graph, "net", GpuBackend(gpu))
+    images = compile_images(text_of(program), list(dict.fromkeys([gpu.arch, GENERIC.arch])))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kernels.write(path, kernels.plan_of(program), {image.name: image.data for image in images}, {})
+
+
+def write_cases(folder: Path, every: int = CASES) -> str:
+    """Writes a sample of the node tests; "" or what went wrong."""
+    command = [sys.executable, "-m", "conformance.gpu", str(every), "0", "--pack", str(folder.resolve() / "cases")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
+    done = subprocess.run(command, cwd=ROOT / "tests", env=environment, capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else f"node tests: {(done.stdout + done.stderr).strip()[-400:]}"
 
 
 def pack(folder: Path, archive: Path) -> None:
@@ -155,6 +189,8 @@ def pack(folder: Path, archive: Path) -> None:
             for pattern in CARRIED:
                 for path in sorted(manifest.parent.glob(pattern)):
                     tar.add(path, path.relative_to(folder))
+        for path in sorted((*folder.glob("kernels/*.npz"), *folder.glob("cases/*.npz"))):
+            tar.add(path, path.relative_to(folder))
 
 
 def _share(weights: Path, first: Path) -> None:

@@ -1,27 +1,31 @@
-"""What bundles and their peers compute on the GPU of this machine, and how long they take."""
+"""Everything that a machine with a GPU is asked for, what matters most first; each row is kept as it comes."""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
+import queue
 import shutil
-import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import dlpack
-from dlpack.errors import DlpackError
+from bench.gpu.kernels import calibration
 
-TOLERANCE = 1e-4
-"""Of an output's largest absolute value."""
-WARM_UP_S, ROUNDS, RUN_S = 0.2, 5, 0.1
-SANITIZED = ("lenet5", "mlp", "bert_2x128")
+SANITIZED = ("lenet5", "mlp", "lstm", "bert_2x128")
+TOOLS = ("memcheck", "racecheck")
+PATIENCE_S = 90.0
+"""How long a row may take."""
+
+Row = dict[str, Any]
+Tell = Callable[[str], None]
 
 
 def machine() -> dict[str, str]:
@@ -36,186 +40,128 @@ def machine() -> dict[str, str]:
     return told
 
 
-def timed(run: Callable[[], object]) -> float:
-    """Seconds that one call takes: the median of rounds, each of them the mean over a tenth of a second."""
-    end = time.perf_counter() + WARM_UP_S
-    count = 0
-    while time.perf_counter() < end or count < 3:
-        run()
-        count += 1
-    per_round = max(1, int(count / WARM_UP_S * RUN_S))
-    rounds = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        for _ in range(per_round):
-            run()
-        rounds.append((time.perf_counter() - start) / per_round)
-    return statistics.median(rounds)
+def rows_of(
+    kind: str, paths: Sequence[Path], end: float, around: Sequence[str] = (), patience: float = PATIENCE_S
+) -> Iterator[tuple[Path, Row]]:
+    """A row for each path, computed by processes of `worker.py`, the next one where one dies or says nothing for
+    `patience` seconds. None begins after `end` (of time.monotonic). `around`: the command that workers run under."""
+    left = list(paths)
+    while left:
+        if time.monotonic() > end:
+            yield from ((path, {"problem": "not measured: the time was up"}) for path in left)
+            return
+        command = [*around, sys.executable, "-m", "bench.gpu.worker", kind, *map(str, left)]
+        with tempfile.TemporaryFile() as errors, _started(command, errors) as process:
+            lines = _lines_of(process)
+            while left and time.monotonic() < end:
+                wait = min(patience, max(1.0, end - time.monotonic()))
+                try:
+                    line = lines.get(timeout=wait)
+                except queue.Empty:
+                    yield left.pop(0), {"problem": f"no result within {wait:.0f} s"}
+                    break
+                if line is None:
+                    process.wait()
+                    if process.returncode != _LOST:
+                        errors.seek(0)
+                        last = errors.read()[-400:].decode(errors="replace")
+                        yield left.pop(0), {"problem": f"the process ended with {process.returncode}: {last}"}
+                    break
+                yield left.pop(0), json.loads(line)
+            process.kill()
 
 
-def measure(bundle: Path, device: str = "cuda") -> dict[str, Any]:
-    """Correctness against the reference in the bundle, and latency from host memory and from the GPU's."""
-    with dlpack.load(bundle, device=device) as predictor:
-        with np.load(bundle / "reference.npz") as reference:
-            inputs = {name: reference[f"in_{k}"] for k, name in enumerate(predictor.inputs)}
-            wanted = [reference[f"out_{k}"] for k in range(len(predictor.outputs))]
-        got = predictor.run(inputs)
-        errors = []
-        for name, want in zip(predictor.outputs, wanted, strict=True):
-            span = float(np.abs(want).max()) or 1.0
-            errors.append(float(np.abs(got[name].astype(np.float64) - want).max()) / span)
-        found: dict[str, Any] = {
-            "device": predictor.device,
-            "variant": predictor.variant,
-            "error": max(errors),
-            "right": max(errors) <= TOLERANCE,
-            "host_s": timed(lambda: predictor.run(inputs, copy=False)),
-        }
-        found |= _on_device(predictor, inputs)
-    return found
+_LOST = 3
+"""What a worker ends with after a row that says why."""
 
 
-def _on_device(predictor: Any, inputs: dict[str, Any]) -> dict[str, float]:
-    """Latency with inputs and outputs in the GPU's memory, if PyTorch is there to hold them."""
-    try:
-        import torch
-    except ImportError:
-        return {}
-    if not torch.cuda.is_available():
-        return {}
-    there = {name: torch.from_numpy(np.ascontiguousarray(x)).cuda() for name, x in inputs.items()}
-    outputs = {
-        name: torch.empty(shape, dtype=getattr(torch, dtype), device="cuda")
-        for name, (dtype, shape) in predictor.outputs.items()
-    }
-    torch.cuda.synchronize()
-    predictor.bind_outputs(outputs)
-    try:
-        return {"device_s": timed(lambda: predictor.run(there))}
-    finally:
-        predictor.bind_outputs(dict.fromkeys(outputs))
+def _started(command: Sequence[str], errors: Any) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
 
 
-def _pytorch_module(bundle: Path) -> tuple[Any, list[Any]]:
-    """The bundle's model in PyTorch, in float32 (no TF32), and its inputs, on the GPU."""
-    import torch
+def _lines_of(process: subprocess.Popen[str]) -> queue.Queue[str | None]:
+    """The lines with rows that a process prints, as they come; None at its end."""
+    lines: queue.Queue[str | None] = queue.Queue()
 
-    from bench.models import MODELS, make_inputs, make_module
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("{"):  # peers talk, and so do tools around them
+                lines.put(line)
+        lines.put(None)
 
-    name, batch = (bundle.name.removesuffix("_8"), 8) if bundle.name.endswith("_8") else (bundle.name, 1)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = True
-    module = make_module(MODELS[name]).cuda()
-    given = []
-    for value in make_inputs(MODELS[name]).values():
-        if batch > 1:
-            if value.shape[0] != 1:
-                raise ValueError(f"{name} has no batch dimension")
-            value = np.repeat(value, batch, axis=0)
-        given.append(torch.from_numpy(value).cuda())
-    return module, given
+    threading.Thread(target=read, daemon=True).start()
+    return lines
 
 
-def _finished(run: Callable[[], object]) -> Callable[[], None]:
-    import torch
-
-    def whole() -> None:
-        run()
-        torch.cuda.synchronize()
-
-    return whole
-
-
-def _measure_pytorch(bundle: Path) -> dict[str, Any]:
-    """PyTorch's latency: as it is, and as a CUDA graph."""
-    import torch
-
-    module, given = _pytorch_module(bundle)
-    found: dict[str, Any] = {}
-    with torch.inference_mode():
-        found["eager_s"] = timed(_finished(lambda: module(*given)))
-        side = torch.cuda.Stream()
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                module(*given)
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            module(*given)
-        found["graph_s"] = timed(_finished(graph.replay))
-    return found
-
-
-def _measure_compiled(bundle: Path) -> dict[str, Any]:
-    """The latency of what torch.compile makes, which takes it up to a minute."""
-    import torch
-
-    module, given = _pytorch_module(bundle)
-    with torch.inference_mode():
-        compiled = torch.compile(module, mode="max-autotune-no-cudagraphs")
-        return {"s": timed(_finished(lambda: compiled(*given)))}
-
-
-def _measure_onnxruntime(bundle: Path) -> dict[str, Any]:
-    """onnxruntime's latency by its CUDA provider, if this installation has one and NAME.onnx lies beside the bundle."""
-    import onnxruntime
-
-    model = bundle.with_name(f"{bundle.name}.onnx")
-    if not model.is_file():
-        return {"error": f"{model.name} is not there; build with --keep-models"}
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        return {"error": "this onnxruntime has no CUDA provider"}
-    provider = ("CUDAExecutionProvider", {"use_tf32": "0"})
-    session = onnxruntime.InferenceSession(model, providers=[provider])
-    with np.load(bundle / "reference.npz") as reference:
-        inputs = {value.name: reference[f"in_{k}"] for k, value in enumerate(session.get_inputs())}
-    return {"host_s": timed(lambda: session.run(None, inputs))}
-
-
-def sanitized(bundle: Path) -> str:
+def sanitized(bundle: Path, tool: str, end: float) -> str:
     """What compute-sanitizer says of one run: "" where it finds nothing."""
-    tool = shutil.which("compute-sanitizer")
-    if tool is None:
+    program = shutil.which("compute-sanitizer")
+    if program is None:
         return "compute-sanitizer is not installed"
-    code = f"from bench.gpu import measure; measure.one_run({str(bundle)!r})"
-    command = [tool, "--error-exitcode", "9", sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode == 0:
+    with tempfile.NamedTemporaryFile("r") as log:
+        around = [program, "--tool", tool, "--log-file", log.name]
+        ((_, row),) = rows_of("once", [bundle], end, around)
+        said = [line for line in log.read().splitlines() if line.strip(" =")]
+    clean = any("ERROR SUMMARY: 0 errors" in line or "0 hazards" in line for line in said)
+    if clean and "problem" not in row:
         return ""
-    return "\n".join((done.stdout + done.stderr).splitlines()[-6:])
+    return "\n".join([*said[-6:], *([row["problem"]] if "problem" in row else [])])
 
 
-def one_run(bundle: str) -> None:
-    with dlpack.load(bundle, device="cuda") as predictor, np.load(Path(bundle) / "reference.npz") as reference:
-        predictor.run({name: reference[f"in_{k}"] for k, name in enumerate(predictor.inputs)})
-
-
-def measure_all(folder: Path, minutes: float, tell: Callable[[str], None]) -> dict[str, Any]:
-    """All bundles of the folder; peers after them, as long as the time lasts."""
+def measure_all(folder: Path, minutes: float, tell: Tell, keep: Callable[[Mapping[str, Any]], None]) -> Row:
+    """What `folder` has: bundles, files of tests and of kernels. `keep` gets what is known after each row."""
     end = time.monotonic() + 60 * minutes
     bundles = sorted(path.parent for path in folder.glob("*/manifest.json"))
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, Row] = {bundle.name: {} for bundle in bundles}
+    cases: dict[str, Row] = {}
+    kernels: dict[str, Row] = {}
+    found: Row = {"machine": machine(), "dlpack": dlpack.__version__, "rows": rows, "cases": cases, "kernels": kernels}
+
+    def take(kind: str, paths: Sequence[Path], put: Callable[[Path, Row], None]) -> None:
+        for path, row in rows_of(kind, paths, end):
+            put(path, row)
+            if kind != "cases" or not row.get("right"):
+                brief = {key: value for key, value in row.items() if key != "kernels"}
+                tell(f"{path.stem if path.is_file() else path.name}: {kind} {json.dumps(brief)}")
+            keep(found)
+
+    take("bundles", bundles, lambda path, row: rows[path.name].update({"right": False, **row}))
+    take("cases", sorted(folder.glob("cases/*.npz")), lambda p, row: cases.update({p.stem: {"right": False, **row}}))
+    take("kernels", sorted(folder.glob("kernels/*.npz")), lambda path, row: kernels.update({path.stem: row}))
+    found["calibration"] = calibration(list(kernels.values()))
+    take("pytorch", bundles, lambda path, row: rows[path.name].update(pytorch=row))
     for bundle in bundles:
-        try:
-            row = measure(bundle)
-        except (DlpackError, OSError, ValueError) as e:
-            row = {"error": None, "right": False, "problem": str(e)}
-        rows[bundle.name] = row
-        tell(f"{bundle.name}: {json.dumps(row)}")
-    for bundle in bundles:
-        if bundle.name in SANITIZED and time.monotonic() < end:
-            rows[bundle.name]["sanitizer"] = sanitized(bundle)
-    peers = (("pytorch", _measure_pytorch), ("onnxruntime", _measure_onnxruntime), ("compiled", _measure_compiled))
-    for peer, run in peers:  # the slowest last
-        for bundle in bundles:
-            if time.monotonic() > end:
-                rows[bundle.name][peer] = {"error": "not measured: the time was up"}
-                continue
-            try:
-                row = run(bundle)
-            except Exception as e:  # noqa: BLE001 - a peer that fails is reported as that
-                row = {"error": f"{type(e).__name__}: {str(e)[:200]}"}
-            rows[bundle.name][peer] = row
-            tell(f"{bundle.name}: {peer} {json.dumps(row)}")
-    return {"machine": machine(), "dlpack": dlpack.__version__, "rows": rows}
+        for tool in TOOLS if bundle.name in SANITIZED else ():
+            if time.monotonic() < end:
+                rows[bundle.name][tool] = sanitized(bundle, tool, end)
+                tell(f"{bundle.name}: {tool} {rows[bundle.name][tool] or 'finds nothing'}")
+                keep(found)
+    take("onnxruntime", bundles, lambda path, row: rows[path.name].update(onnxruntime=row))
+    take("compiled", bundles, lambda path, row: rows[path.name].update(compiled=row))
+    found["summary"] = summary(found)
+    keep(found)
+    return found
+
+
+def summary(found: Mapping[str, Any]) -> Row:
+    """How many bundles and tests are right, what is wrong, and of the rows with a peer the time over the best peer's
+    from memory of the GPU at batch 1: the geometric mean, and the rows above 1."""
+    from math import exp, log
+
+    rows, cases = found["rows"], found["cases"]
+    ratios = {}
+    for name, row in rows.items():
+        peers = [t for t in (row.get("pytorch", {}).get("graph_s"), row.get("compiled", {}).get("s")) if t]
+        if peers and row.get("device_s") and not name.endswith("_8"):
+            ratios[name] = row["device_s"] / min(peers)
+    mean = exp(sum(map(log, ratios.values())) / len(ratios)) if ratios else None
+    return {
+        "right": sum(row["right"] for row in rows.values()),
+        "wrong": sorted(name for name, row in rows.items() if not row["right"]),
+        "cases_right": sum(row["right"] for row in cases.values()),
+        "cases_wrong": sorted(name for name, row in cases.items() if not row["right"]),
+        "over_best_peer": {name: round(ratio, 3) for name, ratio in ratios.items()},
+        "geometric_mean": mean and round(mean, 3),
+    }

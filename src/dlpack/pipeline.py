@@ -91,6 +91,11 @@ def _fill(
     from dlpack.bundle.report import write_report
 
     builds = needed(target.chosen(options.target_options), prepared)
+    if (prepared.batch or prepared.generation) and not all(build.opens for build in builds):
+        what = "an open batch" if prepared.batch else "the generation of text"
+        raise UsageError(
+            f"target {target.name}: kernels for GPUs and {what} do not go together yet; leave the target out"
+        )
     programs = compile_for(name, prepared, options, builds, progress)
     programs = with_sound(programs, prepared.source.metadata, options)
     programs = with_tokenizer(programs, prepared.text, prepared.source.outputs, options, progress)

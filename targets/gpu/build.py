@@ -42,7 +42,7 @@ def gpu_build(gpu: Gpu, archs: Sequence[str]) -> Build:
     It has no toolchain and library: the target puts it beside the builds for processors, whose library it joins.
     """
     machine = replace(gpu, name=f"cuda_{gpu.name}")
-    return Build(lambda: machine, backend=_backend, code=lambda gpu, program: gpu_code(gpu, program, archs))
+    return Build(lambda: machine, backend=_backend, code=lambda g, program: gpu_code(g, program, archs), opens=False)
 
 
 def _backend(gpu: Any, threads: int) -> Backend:
@@ -50,6 +50,13 @@ def _backend(gpu: Any, threads: int) -> Backend:
 
     del threads  # a GPU's are its own
     return GpuBackend(gpu)
+
+
+def text_of(program: Program) -> str:
+    """A program's kernels in CUDA C, behind the device functions that they need."""
+    printer = CudaPrinter()
+    kernels = [printer.kernel(k.kernel, k.name, k.restrict) for k in program.kernels]
+    return "\n\n".join([device_functions(printer), *kernels]) + "\n"
 
 
 def gpu_code(gpu: Gpu, program: Program, archs: Sequence[str]) -> Code:

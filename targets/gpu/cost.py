@@ -21,6 +21,9 @@ loaded, stores it to shared memory, and meets at two barriers. Other blocks comp
 OVERHEAD = 12
 """Instructions of each thread in a step of the reduction beside products and loads: addresses, stores, barriers."""
 
+NARROWEST = 32
+"""The fewest columns of a tile."""
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -60,7 +63,7 @@ class Tile:
 
 def tiles(gpu: Gpu, k: int) -> Iterator[Tile]:
     """The tiles that fit a GPU, for a reduction of `k` steps."""
-    shapes = ((16, 32, 2, 4), (16, 64, 2, 4), (32, 32, 4, 4), (32, 64, 4, 4), (64, 64, 4, 8), (64, 64, 8, 4),
+    shapes = ((16, NARROWEST, 2, 4), (16, 64, 2, 4), (32, 32, 4, 4), (32, 64, 4, 4), (64, 64, 4, 8), (64, 64, 8, 4),
               (128, 64, 8, 8), (128, 128, 8, 8))  # fmt: skip
     for rows, columns, high, wide in shapes:
         for slices in (1, 2, 4):

@@ -11,6 +11,7 @@ from dlpack.amalgamate.runtime import closure, sections
 from dlpack.loops.index import Linear
 from dlpack.loops.ir import (
     Array,
+    Barrier,
     Const,
     Declare,
     For,
@@ -21,6 +22,8 @@ from dlpack.loops.ir import (
     Op,
     Space,
     Store,
+    expressions,
+    walk,
 )
 from dlpack.loops.lanes import LANE
 from dlpack.runtime_c import read_runtime
@@ -37,13 +40,12 @@ class CudaPrinter(GpuPrinter, CppPrinter):
         return super().needs() - {"scalar_loop", "twice"}
 
     def head(self, kernel: Kernel, name: str, restrict: bool) -> list[str]:
-        used = used_buffers(kernel)
+        used, passed = used_buffers(kernel), passed_on(kernel)
         params = []
         for p in kernel.params:
             label = p.name if p.name in used else f"/*{p.name}*/"
-            params.append(
-                f"{'' if p.written else 'const '}{CPP_TYPE[p.dtype]}* {'__restrict__ ' if restrict else ''}{label}"
-            )
+            alone = "__restrict__ " if restrict and p.name not in passed else ""
+            params.append(f"{'' if p.written else 'const '}{CPP_TYPE[p.dtype]}* {alone}{label}")
         if kernel.scratch:
             params.append("uint8_t* scratch")
         threads = launch_of(kernel).block[0]
@@ -105,7 +107,10 @@ class CudaPrinter(GpuPrinter, CppPrinter):
 
     def vector_store(self, s: Store, address: str) -> str:
         if s.buffer in self.vectors:
-            return f"{self.element(s.buffer, self.index(in_vectors(s.index)))} = {self.expr(s.value)}"
+            target, value = self.element(s.buffer, self.index(in_vectors(s.index))), s.value
+            if isinstance(value, Op) and value.op == "+" and self.expr(value.args[0]) == target:
+                return f"{target} += {self.expr(value.args[1])}"
+            return f"{target} = {self.expr(value)}"
         self.functions.add("store4")
         return f"store4({address}, {self.expr(s.value)})"
 
@@ -123,6 +128,15 @@ class CudaPrinter(GpuPrinter, CppPrinter):
             text = f"{self.expr(e.args[0], 1)} ? {self.expr(e.args[1], 1)} : {self.expr(e.args[2], 0)}"
             return self.narrow(e, "?", text, 0)
         return super()._Op(e)
+
+
+def passed_on(kernel: Kernel) -> set[str]:
+    """The parameters through which threads of a block may pass values on: written and read, on two sides of a barrier.
+    They are not __restrict__, by which a compiler may keep what it has read across the barrier."""
+    meets = any(isinstance(s, Barrier) for s in walk(kernel.body))
+    meets |= any(isinstance(e, Op) and e.op in OVER_BLOCK for e in expressions(kernel.body))
+    read = {e.buffer for e in expressions(kernel.body) if isinstance(e, Load | Gathered)}
+    return {p.name for p in kernel.params if p.written and p.name in read} if meets else set()
 
 
 def device_functions(printer: CudaPrinter) -> str:

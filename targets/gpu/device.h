@@ -2,7 +2,7 @@
 // header, so that NVRTC needs none. A section here stands in the place of runtime_c's of the same name; so
 // kernels of GPUs and CPUs have the same maths with the same bounds of error (grammar: runtime_c/vectors.h).
 //
-// tests/gpu/cuda_on_host.h compiles the same text for a CPU (CUDA_ON_HOST), where the types are known.
+// tests/cuda_on_host.h compiles the same text for a CPU (CUDA_ON_HOST), where the types are known.
 
 //@ section compiler
 #if !defined(CUDA_ON_HOST)

@@ -36,7 +36,8 @@ from dlpack.loops.ir import (
 )
 from dlpack.loops.lanes import LANE
 from dlpack.targets.cpu.blocks import Axis
-from dlpack.targets.gpu.cost import Tile, choose_tile
+from dlpack.targets.gpu.cost import NARROWEST, Tile, choose_tile
+from dlpack.targets.gpu.launch import MOST_BLOCKS
 from dlpack.targets.gpu.lowering import below
 from dlpack.targets.gpu.product import (
     SUMS,
@@ -68,7 +69,7 @@ def gemm(state: GpuState) -> Scheduled | None:
     if product is None:
         return None
     batch, m, n, k = product.sizes
-    if min(m, n, k) < FEWEST:
+    if min(m, n, k) < FEWEST or n > NARROWEST * MOST_BLOCKS:
         return None
     tile, seconds = choose_tile(state.gpu, batch, m, n, k)
     if tile.parts == 1:
@@ -213,8 +214,10 @@ class TileWriter:
             index = {**self.batch_index, **where, **self.step_index(self.chunk(v("trip")), step)}
             address = read.address(index)
             fixed = Linear(address.const, tuple(t for t in address.terms if not Linear(0, (t,)).uses("trip")))
-            name = f"{read.name}_at{j}"
-            bases.append(Declare(name, "int32", 1, Index("int32", 1, fixed), True))
+            base = Index("int32", 1, fixed)
+            name = next((b.name for b in bases if b.value == base), f"{read.name}_at{len(bases)}")
+            if all(b.name != name for b in bases):
+                bases.append(Declare(name, "int32", 1, base, True))
             at: Expr = Ref("int32", 1, name)
             if address != fixed:
                 at = Op("int32", 1, "+", (at, Index("int32", 1, address - fixed)))

@@ -30,6 +30,7 @@ from dlpack.loops.ir import (
     Store,
 )
 from dlpack.targets.gpu.cost import PARTS, WARP, sum_seconds, traffic_seconds
+from dlpack.targets.gpu.launch import MOST_BLOCKS
 from dlpack.targets.gpu.lowering import below
 from dlpack.targets.gpu.product import SUMS, Product, ProductWriter, match_product, split, zero
 from dlpack.targets.gpu.split import PARTIAL, Partial
@@ -53,6 +54,8 @@ def gemv(state: GpuState) -> Scheduled | None:
         return None
     batch, m, n, k = product.sizes
     if product.w.strides[product.column.name] != 1 or k < FEWEST_STEPS or n < WARP // 2:
+        return None
+    if batch * m > MOST_BLOCKS:
         return None
     slices = 2
     while slices * WARP < state.gpu.threads and k >= slices * 16:

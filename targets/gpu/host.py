@@ -10,8 +10,8 @@ from dlpack.amalgamate.machines import Code
 from dlpack.amalgamate.printer import Printer
 from dlpack.amalgamate.text import bytes_literal
 from dlpack.plan.program import HaloStep, LoopStep, Program, Step
-from dlpack.targets.gpu.blob import Blob, pack
-from dlpack.targets.gpu.nvrtc import Launch, compile_images
+from dlpack.targets.gpu.blob import pack
+from dlpack.targets.gpu.nvrtc import Image, Launch, compile_images
 
 DEFAULT_ARCHS = ("sm_53", "sm_62", "sm_72", "sm_87", "sm_90", "compute_53")
 """Jetson TX1, TX2, Xavier and Orin, Hopper, and what the driver compiles for all others from the TX1 on."""
@@ -86,7 +86,7 @@ def cuda_code(
     preamble = "\n\n".join([*([preamble] if preamble else []), *(text for _, text in borders)])
     kernels = [writing.kernel(k.kernel, k.name, k.restrict) for k in program.kernels]
     images = compile_images("\n\n".join([preamble, *kernels]) + "\n", archs, every)
-    text = tables(every, pack(images))
+    text = tables(every, images)
     return Code(
         program,
         machine,
@@ -106,13 +106,16 @@ def launch_statement(kernel: str, arguments: Sequence[str]) -> str:
     return f"device::launch({', '.join(['p', f'launch_{kernel}', *arguments])});"
 
 
-def tables(launches: Sequence[Launch], blob: Blob) -> str:
-    """The C++ tables of launches and images, and the packed images."""
+def tables(launches: Sequence[Launch], compiled: Sequence[Image]) -> str:
+    """The C++ tables of launches, with what each kernel takes of a GPU, and of images; and the packed images."""
+    blob = pack(compiled)
 
     def triple(values: tuple[int, int, int]) -> str:
         return "{" + ", ".join(map(str, values)) + "}"
 
-    rows = [f'    {{"{k.kernel}", {triple(k.grid)}, {triple(k.block)}}},' for k in launches]
+    rows = [
+        f'    {{"{k.kernel}", {triple(k.grid)}, {triple(k.block)}}},{taken_by(k.kernel, compiled)}' for k in launches
+    ]
     images = [
         f"    {{{e.arch}, {'true' if e.kind == 'ptx' else 'false'}, {e.offset}, {e.packed}, {e.size}}},"
         for e in blob.entries
@@ -120,7 +123,7 @@ def tables(launches: Sequence[Launch], blob: Blob) -> str:
     numbers = [f"[[maybe_unused]] constexpr int32_t launch_{k.kernel} = {i};" for i, k in enumerate(launches)]
     return "\n".join(
         [
-            "// Kernels, their grids and blocks.",
+            "// Kernels, their grids and blocks, and what a thread or a block takes.",
             "constexpr cuda_kernel kLaunches[] = {",
             *rows,
             "};",
@@ -134,3 +137,17 @@ def tables(launches: Sequence[Launch], blob: Blob) -> str:
             f"constexpr cuda_program kCuda = {{kLaunches, {len(launches)}, kImages, {len(blob.entries)}, kPacked}};",
         ]
     )
+
+
+def taken_by(kernel: str, images: Iterable[Image]) -> str:
+    """A comment behind a kernel's launch: its registers, shared memory and spilled bytes, by the assembler's report."""
+    told = []
+    for image in images:
+        if (r := image.kernels.get(kernel)) is None:
+            continue
+        words = [f"{r.registers} registers"]
+        words += [f"{r.shared} bytes shared"] if r.shared else []
+        words += [f"{r.stack} bytes of stack"] if r.stack else []
+        words += [f"{r.spills} bytes spilled"] if r.spills else []
+        told.append(f"{image.name}: {', '.join(words)}")
+    return f"  // {'; '.join(told)}" if told else ""

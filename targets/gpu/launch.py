@@ -9,6 +9,9 @@ from dlpack.loops.ir import Array, For, Kernel, LoopAxis, Space, walk
 ITEMSIZE = {"float64": 8, "int64": 8, "uint64": 8, "int8": 1, "uint8": 1, "bool": 1, "int16": 2, "uint16": 2}
 """Bytes of an element, where they are not 4."""
 
+MOST_BLOCKS = 65535
+"""Blocks in the second and third dimension of a grid, on all GPUs; on WebGPU also in the first."""
+
 
 @dataclass(frozen=True)
 class Launch:

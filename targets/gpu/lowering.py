@@ -153,12 +153,14 @@ class GpuLowering(Lowering):
         blocks = -(-total // self.threads)
         block, thread, item = self.fresh("block"), self.fresh("thread"), self.fresh("item")
         self.ranges.update({block: (0, blocks - 1), thread: (0, self.threads - 1)})
-        number = Linear.var(block) * self.threads + Linear.var(thread) if blocks > 1 else Linear.var(thread)
+        number = Linear.var(block) * self.threads + Linear.var(thread)
         inside: Block = self.numbered(item, total, loops, body)
-        if total % self.threads and blocks > 1:
+        if blocks == 1:
+            return (For(block, 0, 1, 1, (For(item, 0, total, self.threads, inside, LoopAxis.THREAD),), LoopAxis.BLOCK),)
+        if total % self.threads:
             inside = (If(below(Linear.var(item), total), inside),)
         declared = Declare(item, "int32", 1, Index("int32", 1, number), True)
-        shared = For(thread, 0, min(total, self.threads), self.threads, (declared, *inside), LoopAxis.THREAD)
+        shared = For(thread, 0, self.threads, self.threads, (declared, *inside), LoopAxis.THREAD)
         return (For(block, 0, blocks, 1, (shared,), LoopAxis.BLOCK),)
 
     def numbered(self, item: str, total: int, loops: Sequence[Any], body: Any) -> Block:

@@ -71,11 +71,13 @@ class Launch:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a block may take, of CUDA's table of compute capabilities; of static shared memory 48 KiB on all."""
+    """What a block may take, and how many blocks a grid, of CUDA's table of compute capabilities; of static shared
+    memory 48 KiB on all."""
 
     registers: int = 65536
     shared: int = 48 << 10
     threads: int = 1024
+    grid: tuple[int, int, int] = (2**31 - 1, 65535, 65535)
 
 
 LIMITS = {53: Limits(registers=32768), 62: Limits(registers=32768)}
@@ -115,9 +117,13 @@ def check_arch(arch: str) -> None:
 
 
 def check_limits(image: Image, launches: Iterable[Launch]) -> None:
-    """Raises ToolchainError where a launch takes more registers, threads or shared memory than a block has."""
+    """Raises ToolchainError where a launch takes more registers, threads or shared memory than a block has, or more
+    blocks than a grid."""
     limits = LIMITS.get(image.arch, Limits())
     for launch in launches:
+        if any(n > most for n, most in zip(launch.grid, limits.grid, strict=True)):
+            of, allowed = (" x ".join(f"{n:,}" for n in shape) for shape in (launch.grid, limits.grid))
+            raise ToolchainError(f"kernel {launch.kernel}: a grid of {of} blocks, {image.name} allows {allowed}")
         if launch.threads > limits.threads:
             raise ToolchainError(
                 f"kernel {launch.kernel}: {launch.threads} threads a block, {image.name} allows {limits.threads}"
@@ -139,16 +145,6 @@ def check_limits(image: Image, launches: Iterable[Launch]) -> None:
                 f"kernel {launch.kernel} takes {takes.shared:,} bytes of shared memory a block on {image.name}; there "
                 f"are {limits.shared:,}"
             )
-
-
-def spilling(images: Iterable[Image]) -> list[str]:
-    """For each kernel that keeps values in memory for lack of registers, a line about it."""
-    return [
-        f"{name} on {image.name}: {r.spills:,} bytes of registers spilled"
-        for image in images
-        for name, r in image.kernels.items()
-        if r.spills
-    ]
 
 
 # --- the library ------------------------------------------------------------------------------------------------------

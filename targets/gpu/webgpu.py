@@ -28,8 +28,8 @@ from dlpack.plan.program import (
     Step,
     Tensor,
 )
-from dlpack.targets.gpu.launch import launch_of
-from dlpack.targets.gpu.wgsl import MOST_BLOCKS, Unsupported, WgslPrinter
+from dlpack.targets.gpu.launch import MOST_BLOCKS, launch_of
+from dlpack.targets.gpu.wgsl import Unsupported, WgslPrinter
 
 BINDING = 128 << 20
 """Bytes of a buffer that a shader of any adapter can see."""

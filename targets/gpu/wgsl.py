@@ -33,14 +33,11 @@ from dlpack.loops.ir import (
     walk,
 )
 from dlpack.loops.lanes import LANE
-from dlpack.targets.gpu.launch import launch_of
+from dlpack.targets.gpu.launch import MOST_BLOCKS, launch_of
 from dlpack.targets.gpu.printer import LANES, OVER_BLOCK, GpuPrinter, arrays_of_vectors, in_vectors
 
 MOST_OPERANDS = 64
 """Of a kernel: a uniform binding of 256 bytes tells where they are."""
-
-MOST_BLOCKS = 65535
-"""Of a dispatch in one dimension."""
 
 _TYPE = {"float32": "f32", "int32": "i32", "int64": "i32", "uint32": "u32", "bool": "bool"}
 _BYTES = ("bool", "int8", "uint8")

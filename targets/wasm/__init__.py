@@ -25,7 +25,7 @@ def _gpu(machine: Any, threads: int) -> Backend:
 
 def select(values: Mapping[str, Any]) -> tuple[Build, ...]:
     """The processor's build and, with --webgpu, the GPU's, which `package` writes."""
-    gpu = Build(lambda: GPU, backend=_gpu, code=None)
+    gpu = Build(lambda: GPU, backend=_gpu, code=None, opens=False)
     return (SIMD, gpu) if values.get(WEBGPU) else (SIMD,)
 
 

@@ -1,6 +1,8 @@
 """A sample of ONNX's node tests by kernels of GPUs, whose CUDA C runs on this computer (`gpu_text`).
 
 ``python -m conformance.gpu STEP FIRST``, from tests/: every STEP-th case from number FIRST on; 1 0 for all.
+With ``--pack FOLDER`` behind it the cases do not run here: FOLDER gets a file of each, which `bench.gpu` runs on a GPU;
+the repository's root must be in PYTHONPATH then.
 """
 
 from __future__ import annotations
@@ -9,15 +11,17 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from gpu_text import Runner, compile_for_host, cuda_text
+from gpu_text import Runner, compile_for_host, cuda_text, prepared
 
 from conformance.batch import compile_for
 from conformance.cases import INEXACT, Case, freeze, select
 from conformance.differences import difference
 from dlpack.errors import DlpackError
-from dlpack.targets.gpu.machine import SM_53, Gpu
+from dlpack.targets.gpu.machine import GENERIC, SM_53, SM_90, Gpu
+from dlpack.targets.gpu.nvrtc import compile_images
 from dlpack.targets.gpu.schedule import GpuBackend
 
 RIGHT = ("right", "constant", "inexact", "unsupported")
@@ -48,13 +52,58 @@ def outcome(case: Case, folder: Path, gpu: Gpu = SM_53) -> str:
     return "right"
 
 
+def one_of_each() -> list[Case]:
+    """For each operator the first of its tests whose values are exact."""
+    found: dict[tuple[str, str], Case] = {}
+    for case in select():
+        if case.name not in INEXACT:
+            found.setdefault((case.domain, case.operator), case)
+    return list(found.values())
+
+
+def packed(case: Case, folder: Path, gpu: Gpu = SM_90) -> str:
+    """Writes the files CASE.npz, for each of its data sets one, as `bench.gpu.kernels` reads them; "right" if there are
+    such, else what `outcome` says."""
+    from bench.gpu.kernels import plan_of, write
+
+    if case.name in INEXACT:
+        return "inexact"
+    frozen = freeze(case)
+    try:
+        program = compile_for(frozen, GpuBackend(gpu))
+    except DlpackError as e:
+        return f"unsupported: {e}"
+    if not program.inputs:
+        return "constant"
+    names = [gpu.arch, GENERIC.arch] if gpu.arch != GENERIC.arch else [gpu.arch]
+    compiled = compile_images(str(cuda_text(program)), names)
+    images = {image.name: image.data for image in compiled}
+    for number, (inputs, outputs) in enumerate(zip(frozen.inputs, frozen.outputs, strict=True)):
+        arrays = prepared(program)
+        for k, t in enumerate(program.inputs):
+            arrays[f"in_{k}"] = _bytes(np.asarray(inputs[t.name]))
+        for k, want in enumerate(outputs):
+            arrays[f"out_{k}"] = _bytes(np.asarray(want))
+        path = folder / f"{case.name}{f'_{number}' if number else ''}.npz"
+        write(path, {**plan_of(program), "rtol": case.rtol, "atol": case.atol}, images, arrays)
+    return "right"
+
+
+def _bytes(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+
+
 def main() -> int:
-    step, first = (int(a) for a in sys.argv[1:3])
+    step, first, *rest = sys.argv[1:]
     counts: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory(prefix="dlpack-") as folder:
-        for case in select()[first::step]:
+    with tempfile.TemporaryDirectory(prefix="dlpack-") as scratch:
+        folder, do = Path(scratch), outcome
+        if rest:
+            folder, do = Path(rest[1]), packed
+            folder.mkdir(parents=True, exist_ok=True)
+        for case in select()[int(first) :: int(step)]:
             try:
-                done = outcome(case, Path(folder))
+                done = do(case, folder)
             except (Exception, SystemExit) as e:  # noqa: BLE001 - one case's trouble is that case's
                 done = f"error: {type(e).__name__}: {str(e)[-300:]}"
             kind = done.split(":")[0]

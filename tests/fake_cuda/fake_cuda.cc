@@ -48,7 +48,7 @@ enum Error {
 
 // What each object belongs to, so that a destroyed context takes them along.
 struct Object { virtual ~Object() = default; Object* context = nullptr; };
-struct Context : Object { bool primary = false; };
+struct Context : Object { int device = 0; };
 struct Kernel { void (*run)(void**); std::string params; };  // a letter for each parameter: p an address, i 4 bytes, l 8, c 1, h 2
 struct Module : Object { std::map<std::string, Kernel> kernels; };
 struct Node { enum { LAUNCH, TO_DEVICE, TO_HOST, ON_DEVICE } kind; Kernel* kernel; unsigned shape[6]; std::vector<Address> values; Address to, from; size_t bytes; };
@@ -58,11 +58,13 @@ struct Stream : Object { bool capturing = false, invalid = false; std::vector<No
 std::recursive_mutex mutex;
 std::set<Object*> live;
 std::map<Address, std::pair<size_t, Object*>> blocks;       // the GPU's memory: sizes and contexts
-std::map<Address, std::pair<size_t, unsigned>> registered;  // the host's memory that the driver knows: sizes and flags
+struct Registered { size_t bytes; unsigned flags; Object* context; };
+std::map<Address, Registered> registered;  // the host's memory that the driver keeps in place, whole pages
+constexpr Address kPage = 4096;
 std::map<std::string, int> calls;
 thread_local std::vector<Context*> stack;
-Context* primary;
-int retained, faults, initialised;
+std::map<int, std::pair<Context*, int>> primary;  // by device: its primary context, and how often it is retained
+int faults, initialised;
 void* kernels;
 constexpr size_t kMemory = size_t{1} << 30;
 uint8_t* memory;
@@ -128,7 +130,23 @@ bool known(Address address, size_t bytes, unsigned flags) {
   auto block = registered.upper_bound(address);
   if (block == registered.begin()) return false;
   --block;
-  return address + bytes <= block->first + block->second.first && (block->second.second & flags) == flags;
+  return address + bytes <= block->first + block->second.bytes && (block->second.flags & flags) == flags;
+}
+
+bool registered_in(Address address, size_t bytes) {
+  for (const auto& block : registered) {
+    if (address < block.first + block.second.bytes && block.first < address + bytes) return true;
+  }
+  return false;
+}
+
+// Whether some pages of the host's memory are kept in place, and others not: the driver refuses to copy such.
+bool half_known(Address address, size_t bytes) { return !known(address, bytes, 0) && registered_in(address, bytes); }
+
+// The device in whose context memory was allocated; that of the current one for memory of the host.
+int device_of(Address address) {
+  const auto block = blocks.upper_bound(address);
+  return static_cast<Context*>(on_device(address, 1) ? std::prev(block)->second.second : stack.back())->device;
 }
 
 bool reachable(Address address, size_t bytes) { return on_device(address, bytes) || known(address, bytes, 2); }
@@ -155,6 +173,8 @@ int execute(const Node& node) {
   }
   if (node.kind != Node::TO_HOST && !reachable(node.to, node.bytes)) return fault(INVALID_VALUE, "a copy to what is no memory of the GPU");
   if (node.kind != Node::TO_DEVICE && !reachable(node.from, node.bytes)) return fault(INVALID_VALUE, "a copy from what is no memory of the GPU");
+  if ((node.kind == Node::TO_DEVICE && half_known(node.from, node.bytes)) || (node.kind == Node::TO_HOST && half_known(node.to, node.bytes)))
+    return fault(INVALID_VALUE, "a copy of host memory of which the driver keeps a part in place");
   if (node.kind == Node::TO_DEVICE && on_device(node.from, 1)) return fault(INVALID_VALUE, "a copy to the GPU from its own memory");
   if (node.kind == Node::TO_HOST && on_device(node.to, 1)) return fault(INVALID_VALUE, "a copy to the host into the GPU's memory");
   memmove(reinterpret_cast<void*>(node.to), reinterpret_cast<const void*>(node.from), node.bytes);
@@ -175,7 +195,7 @@ int submit(Stream* stream, const Node& node) {
 
 void destroy_context(Context* context) {
   for (auto block = blocks.begin(); block != blocks.end();) block = block->second.second == context ? blocks.erase(block) : std::next(block);
-  registered.clear();
+  for (auto block = registered.begin(); block != registered.end();) block = block->second.context == context ? registered.erase(block) : std::next(block);
   std::vector<Object*> gone;
   for (Object* object : live) {
     if (object->context == context) gone.push_back(object);
@@ -198,7 +218,9 @@ int check_image(const char* image) {
     uint32_t flags = 0;
     memcpy(&flags, image + 48, 4);
     const int built = static_cast<int>(flags & 0xff);
-    return built / 10 == arch / 10 && built <= arch ? OK : NO_BINARY_FOR_GPU;
+    const auto alone = [](int a) { return a == 53 || a == 62 || a == 72 || a == 87; };  // a Jetson's
+    const bool compatible = built / 10 == arch / 10 && built <= arch && !alone(built) && !alone(arch);
+    return built == arch || compatible ? OK : NO_BINARY_FOR_GPU;
   }
   const char* isa = strstr(image, ".version ");
   const char* target = strstr(image, ".target sm_");
@@ -247,25 +269,32 @@ API int cuDeviceGetAttribute(int* value, int attribute, int device) {
 API int cuDevicePrimaryCtxRetain(Context** context, int device) {
   CALL("cuDevicePrimaryCtxRetain");
   if (const int error = device_is(device)) return error;
-  if (retained++ == 0) primary = new Context, primary->primary = true, live.insert(primary);
-  *context = primary;
+  auto& [own, retained] = primary[device];
+  if (retained++ == 0) own = new Context, own->device = device, live.insert(own);
+  *context = own;
   return OK;
 }
-API int cuDevicePrimaryCtxRelease(int) {
+API int cuDevicePrimaryCtxRelease(int device) {
   CALL("cuDevicePrimaryCtxRelease");
+  auto& [own, retained] = primary[device];
   if (retained == 0) return fault(INVALID_CONTEXT, "the primary context is released too often");
   if (--retained == 0) {
     for (const auto& block : blocks) {
-      if (block.second.second == primary) fault(0, "the primary context is released with memory in it");
+      if (block.second.second == own) fault(0, "the primary context is released with memory in it");
     }
-    destroy_context(primary);
+    destroy_context(own);
   }
   return OK;
 }
 #ifndef CUDA_10_2
 API int cuDevicePrimaryCtxRelease_v2(int device) { return cuDevicePrimaryCtxRelease(device); }
 #endif
-API int cuCtxCreate_v2(Context** context, unsigned, int) { CALL("cuCtxCreate_v2"); *context = new Context; live.insert(*context); stack.push_back(*context); return OK; }
+API int cuCtxCreate_v2(Context** context, unsigned, int device) {
+  CALL("cuCtxCreate_v2");
+  *context = new Context, (*context)->device = device;
+  live.insert(*context), stack.push_back(*context);
+  return OK;
+}
 API int cuCtxDestroy_v2(Context* context) {
   CALL("cuCtxDestroy_v2");
   ALIVE(context);
@@ -274,7 +303,7 @@ API int cuCtxDestroy_v2(Context* context) {
   return OK;
 }
 API int cuCtxGetCurrent(Context** context) { CALL("cuCtxGetCurrent"); *context = current(); return OK; }
-API int cuCtxGetDevice(int* device) { CALL_IN_CONTEXT("cuCtxGetDevice"); *device = 0; return OK; }
+API int cuCtxGetDevice(int* device) { CALL_IN_CONTEXT("cuCtxGetDevice"); *device = current()->device; return OK; }
 API int cuCtxPushCurrent_v2(Context* context) { CALL("cuCtxPushCurrent_v2"); if (!live.count(context)) return INVALID_CONTEXT; stack.push_back(context); return OK; }
 API int cuCtxPopCurrent_v2(Context** context) {
   CALL("cuCtxPopCurrent_v2");
@@ -318,15 +347,14 @@ API int cuMemHostRegister_v2(void* data, size_t bytes, unsigned flags) {
   if (number("FAKE_CUDA_NO_REGISTER", 0)) return NOT_SUPPORTED;
   const Address at = reinterpret_cast<Address>(data);
   if (bytes == 0) return fault(INVALID_VALUE, "no bytes are registered");
-  for (const auto& block : registered) {
-    if (at < block.first + block.second.first && block.first < at + bytes) return HOST_MEMORY_ALREADY_REGISTERED;
-  }
-  registered[at] = {bytes, flags};
+  const Address first = at / kPage * kPage, size = (at + bytes - first + kPage - 1) / kPage * kPage;
+  if (registered_in(first, size)) return HOST_MEMORY_ALREADY_REGISTERED;
+  registered[first] = {size, flags, current()};
   return OK;
 }
 API int cuMemHostUnregister(void* data) {
   CALL_IN_CONTEXT("cuMemHostUnregister");
-  return registered.erase(reinterpret_cast<Address>(data)) ? OK : fault(HOST_MEMORY_NOT_REGISTERED, "unregistered twice, or never registered");
+  return registered.erase(reinterpret_cast<Address>(data) / kPage * kPage) ? OK : fault(HOST_MEMORY_NOT_REGISTERED, "unregistered twice, or never registered");
 }
 API int cuMemHostGetDevicePointer_v2(Address* address, void* data, unsigned) {
   CALL_IN_CONTEXT("cuMemHostGetDevicePointer_v2");
@@ -335,9 +363,11 @@ API int cuMemHostGetDevicePointer_v2(Address* address, void* data, unsigned) {
 }
 API int cuPointerGetAttribute(void* value, int attribute, Address address) {
   CALL_IN_CONTEXT("cuPointerGetAttribute");
-  if (attribute == 9) return memset(value, 0, 4), reachable(address, 1) ? OK : INVALID_VALUE;
-  if (attribute != 3) return fault(INVALID_VALUE, "an attribute that the fake does not know");
+  if (attribute != 3 && attribute != 9) return fault(INVALID_VALUE, "an attribute that the fake does not know");
   if (!reachable(address, 1)) return INVALID_VALUE;
+  const int device = device_of(address);
+  if (attribute == 9) return memcpy(value, &device, sizeof device), OK;
+  if (device != current()->device) return INVALID_VALUE;
   memcpy(value, &address, sizeof address);
   return OK;
 }
@@ -414,7 +444,11 @@ API int cuGraphLaunch(Graph* exec, Stream* stream) {
 API int cuGraphExecDestroy(Graph* exec) { CALL_IN_CONTEXT("cuGraphExecDestroy"); ALIVE(exec); live.erase(exec); delete exec; return OK; }
 API int cuGraphDestroy(Graph* graph) { CALL_IN_CONTEXT("cuGraphDestroy"); ALIVE(graph); live.erase(graph); delete graph; return OK; }
 
-API int fake_cuda_leaks() { return static_cast<int>(live.size() + blocks.size() + registered.size()) + retained + static_cast<int>(stack.size()); }
+API int fake_cuda_leaks() {
+  size_t count = live.size() + blocks.size() + registered.size() + stack.size();
+  for (const auto& device : primary) count += static_cast<size_t>(device.second.second);
+  return static_cast<int>(count);
+}
 API int fake_cuda_faults() { return faults; }
 API int fake_cuda_calls(const char* name) { return calls[name]; }
 API int fake_cuda_copy(void* to, const void* from, size_t bytes) {  // for tests: to or from memory of the GPU

@@ -329,6 +329,50 @@ def memory_of_the_gpu(library: ctypes.CDLL) -> None:
     nothing_left()
 
 
+def mapped_memory(library: ctypes.CDLL) -> None:
+    """Memory of the host that the caller has mapped is used in place; that of another GPU is refused."""
+    contexts = [ctypes.c_void_p(), ctypes.c_void_p()]
+    fake().cuInit(0)
+    fake().cuCtxCreate_v2(ctypes.byref(contexts[1]), 0, 1)
+    others = gpu_memory(96)
+    fake().cuCtxCreate_v2(ctypes.byref(contexts[0]), 0, 0)
+    p = Predictor(library)
+    size, x, mapped = ctypes.c_size_t(96), numbers(20), ctypes.c_uint64()
+    pages = np.zeros(8192, np.uint8)
+    at = pages.ctypes.data + -pages.ctypes.data % 4096
+    ctypes.memmove(at, x.ctypes.data, 96)
+    assert fake().cuMemHostRegister_v2(ctypes.c_void_p(at), size, 2) == 0
+    assert fake().cuMemHostGetDevicePointer_v2(ctypes.byref(mapped), ctypes.c_void_p(at), 0) == 0
+    copies = calls("cuMemcpyHtoDAsync_v2")
+    p("bind_input_device", 0, ctypes.c_void_p(mapped.value), size)
+    p("run")
+    np.testing.assert_allclose(p.output(0), sample.expected(x), rtol=1e-6)
+    assert calls("cuMemcpyHtoDAsync_v2") == copies
+    try:
+        p("bind_input_device", 0, ctypes.c_void_p(others), size)
+        raise AssertionError("memory of another GPU is taken")
+    except Failed as e:
+        assert e.status == BAD_ARGUMENT
+    p.close()
+    fake().cuMemHostUnregister(ctypes.c_void_p(at))
+    fake().cuCtxDestroy_v2(contexts[0])
+    fake().cuMemFree_v2(ctypes.c_uint64(others))
+    fake().cuCtxDestroy_v2(contexts[1])
+    nothing_left()
+
+
+def neighbours(library: ctypes.CDLL) -> None:
+    """Small predictors lie beside each other in memory; the driver keeps each one's inputs and outputs in place."""
+    predictors = [Predictor(library) for _ in range(4)]
+    for seed in range(2):
+        for p in predictors:
+            p.computes(seed)
+    assert calls("cuMemcpyHtoDAsync_v2") == 8, "the weights and a recorded input of each"
+    for p in predictors:
+        p.close()
+    nothing_left()
+
+
 def a_context_of_the_callers(library: ctypes.CDLL) -> None:
     """The current context is used, and stays current. When it is destroyed, a run says so, and the CPU can go on."""
     context = ctypes.c_void_p()

@@ -17,17 +17,25 @@ _KINDS = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 6: "bool"}
 
 @dataclass(frozen=True)
 class DeviceArray:
-    """A dense array in a GPU's memory at `address`; `owner` keeps it alive."""
+    """An array in a GPU's memory at `address`; `owner` keeps it alive, and `capsule`, what that gave by DLPack."""
 
     address: int
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     contiguous: bool
     owner: Any
+    capsule: Any = None
 
     @property
     def nbytes(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def wait(self, stream: int | None) -> None:
+        """Makes work on `stream` (a CUstream) come after what the owner has begun to do with the array."""
+        if self.capsule is not None:
+            self.owner.__dlpack__(stream=stream)
+        elif (theirs := self.owner.__cuda_array_interface__.get("stream")) is not None:
+            _wait(theirs)
 
 
 class _Tensor(ctypes.Structure):
@@ -81,7 +89,7 @@ def _by_dlpack(name: str, value: Any, stream: int | None) -> DeviceArray:
     dtype = numpy_dtype("bool" if t.code == 6 else f"{_KINDS[t.code]}{t.bits}")
     shape = tuple(t.shape[d] for d in range(t.ndim))
     dense = not t.strides or _dense(shape, tuple(t.strides[d] for d in range(t.ndim)))
-    return DeviceArray((t.data or 0) + t.byte_offset, dtype, shape, dense, (value, capsule))
+    return DeviceArray((t.data or 0) + t.byte_offset, dtype, shape, dense, value, capsule)
 
 
 def _dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

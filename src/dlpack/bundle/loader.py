@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -162,8 +162,9 @@ class Predictor(Hearing, QuantisedValues):
                 raise ValueError(f"unknown output {name!r}; the model has {', '.join(self.outputs)}")
             index, (dtype, shape) = list(self.outputs).index(name), self.outputs[name]
             if on_gpu(value):
-                self._bind_device("output", index, self._device_array(name, value, dtype, shape))
-                self._bound[index] = value
+                there = self._device_array(name, value, dtype, shape)
+                self._bind_device("output", index, there)
+                self._bound[index] = there
                 continue
             fitting[index] = None if value is None else as_array(name, value, "output")
             array = fitting[index]
@@ -291,7 +292,12 @@ class Predictor(Hearing, QuantisedValues):
     @_atomic
     def compute(self) -> None:
         """Computes all outputs from the last bound inputs (zeros if none were bound)."""
-        self._check(self._run(self._open()))
+        handle = self._open()
+        there = [a for a in (*self._keep.values(), *self._bound.values()) if isinstance(a, DeviceArray)]
+        stream = self._function("cuda_stream")(handle) if there else None
+        for array in there:  # its owner may still write an input, or read an output of the last run
+            array.wait(stream)
+        self._check(self._run(handle))
 
     @_atomic
     def set_flush_denormals(self, flush: bool = True) -> None:
@@ -442,6 +448,8 @@ class Predictor(Hearing, QuantisedValues):
     def _output(self, index: int, dtype: str, shape: tuple[int, ...]) -> Array:
         """A view of an output as the last run wrote it."""
         bound = self._bound.get(index)
+        if isinstance(bound, DeviceArray):
+            return cast(Array, bound.owner)
         return self._view("output_data", index, dtype, shape) if bound is None else bound
 
     def _view(self, function: str, index: int, dtype: str, shape: tuple[int, ...]) -> Array:

@@ -25,6 +25,8 @@ def generation_for(source: Source, options: Options, progress: Progress) -> Gene
 
     Raises UsageError for options that do not go together with it.
     """
+    from dlpack.targets import takes_any_size
+
     opened = options.batch is not None or options.buckets is not None
     speech = from_metadata(source.metadata)
     context = speech.context if speech and options.context is None and not options.shapes else options.context
@@ -38,7 +40,7 @@ def generation_for(source: Source, options: Options, progress: Progress) -> Gene
         "--inputs": options.inputs,
         "--keep-internals": options.internals,
         "MXNet's API": mxnet,
-        "a target with kernels for GPUs": options.target == "cuda" or options.target_options.get("webgpu"),
+        "a target with kernels for GPUs": not takes_any_size(options.target, options.target_options),
     }
     for name, there in others.items():
         if there:

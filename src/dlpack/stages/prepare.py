@@ -298,6 +298,8 @@ def _check_options(options: Options, source: Source, sets: Sequence[Shapes]) -> 
 
 def _check_batch(options: Options, source: Source) -> None:
     """Rejects what does not go together with an open batch."""
+    from dlpack.targets import takes_any_size
+
     text = describe_shapes(options.shapes, options.batch)
     mxnet = options.mxnet_api or source.metadata.get("dlpack.source") == "MXNet"
     others = {
@@ -305,7 +307,7 @@ def _check_batch(options: Options, source: Source) -> None:
         "--quantize": options.quantize,
         "--max": options.maxima,
         "MXNet's API": mxnet,
-        "a target with kernels for GPUs": options.target == "cuda" or options.target_options.get("webgpu"),
+        "a target with kernels for GPUs": not takes_any_size(options.target, options.target_options),
     }
     for name, there in others.items():
         if there:
