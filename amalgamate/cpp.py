@@ -64,9 +64,6 @@ def trips_of(o: Open, sizes: Mapping[Size, str] | None = None) -> str:
     n = sizes[o.size] if o.size and sizes else o.size.text(AXES[o.size.axis]) if o.size else "extent"
     if o.filled:
         return f"({n} + {FILLED - 1}) / {FILLED} * {FILLED * o.times // o.by}"
-    if o.short:
-        more = o.by - 1 - o.short
-        return f"({n} + {more}) / {o.by}" if more else f"{n} / {o.by}"
     times, by = o.times // gcd(o.times, o.by), o.by // gcd(o.times, o.by)
     n = f"({n})" if o.size and not sizes and times > 1 and not n.isidentifier() else n
     product = f"{n} * {times}" if times > 1 else n
@@ -103,6 +100,7 @@ class CppPrinter(Printer):
         self.types: set[str] = set()
         self.trips = 0
         self.sizes: dict[Size, str] = {}
+        self.tiled: dict[Open, str] = {}
 
     def needs(self) -> set[str]:
         functions = {f.removesuffix("_") for f in self.functions} - {"splat", "select", "bits_as"}  # of `vectors`
@@ -131,17 +129,35 @@ class CppPrinter(Printer):
             params += [f"int {n if size in known else f'/*{n}*/'}" for size, n in names.items()]
         head = f"void {name}({', '.join(params)}) {{"
         if len(head) <= 118:
-            return [head]
+            return [head, *self._tiled_rows(kernel)]
         *first, last = params
-        return [f"void {name}(", *(f"    {p}," for p in first), f"    {last}) {{"]
+        return [f"void {name}(", *(f"    {p}," for p in first), f"    {last}) {{", *self._tiled_rows(kernel)]
+
+    def _tiled_rows(self, kernel: Kernel) -> list[str]:
+        """How tiles of several heights share the rows of a run."""
+        found = dict.fromkeys(s.open for s in walk(kernel.body) if isinstance(s, For) and s.open and s.open.tiles)
+        self.tiled = {o: f"tiles{k or ''}" for k, o in enumerate(found)}
+        lines = []
+        for o, name in self.tiled.items():
+            assert o.tiles is not None
+            self.functions.add("shared_rows")
+            n = self.sizes[o.size] if o.size else "extent"
+            masks = ", ".join(f"0x{m:x}" for m in (o.tiles.more, o.tiles.less, o.tiles.middles))
+            lines.append(f"    const tiled_rows {name} = shared_rows({n}, {o.tiles.rows}, {masks});")
+        return lines
 
     def loop(self, s: For, pad: str) -> list[str]:
         if s.axis in (LoopAxis.BLOCK, LoopAxis.THREAD):
             raise self.lacks(f"loops whose axis is {s.axis.value}")
         step = f"++{s.var}" if s.step == 1 else f"{s.var} += {s.step}"
         begin, end = str(s.begin), trips_of(s.open, self.sizes) if s.open else str(s.end)
+        if s.open and s.open.tiles:
+            end = f"{self.tiled[s.open]}.whole"
         if s.after:
-            begin = f"{trips_of(s.after.open, self.sizes)} * {s.after.times}"
+            t, rows = s.after.tiles, self.tiled[s.after.open]
+            begin = f"{rows}.whole * {t.rows // t.unit}"
+            behind = f"{begin} + {rows}.middle * {t.middle // t.unit}" if t.middle else begin
+            begin, end = (begin, behind) if s.after.middle else (behind, end)
         if s.axis is LoopAxis.PARALLEL and self.trips:
             begin = f"begin > {s.begin} ? begin : {s.begin}" if s.begin else "begin"
             end = f"(end < {s.end} ? end : {s.end})" if s.end < self.trips else "end"

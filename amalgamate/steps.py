@@ -19,6 +19,7 @@ from dlpack.plan.program import (
     Address,
     CallStep,
     CopyStep,
+    CountStep,
     DequantizeStep,
     FillStep,
     HaloStep,
@@ -145,6 +146,7 @@ class StepPrinter:
             FillStep: "fill_behind",
             SpreadStep: "gather" if isinstance(step, SpreadStep) and step.back else "spread",
             ShareStep: "share",
+            CountStep: "count",
             RowsStep: "move_rows",
             TapsStep: "taps",
         }
@@ -264,6 +266,9 @@ class StepPrinter:
                 f"{pad}    write_taps({self.pointer(step.places)}, {weights}, rule);",
                 f"{pad}}}",
             ]
+        if isinstance(step, CountStep):
+            kind = CPP_TYPE[step.target.dtype]
+            return [f"{pad}*{self.pointer(step.target)} = static_cast<{kind}>({_count(step.size)});"]
         assert isinstance(step, ShareStep)
         count = " * ".join(f"static_cast<float>({n})" for n in (*map(_count, step.sizes), step.fixed))
         return [f"{pad}*{self.pointer(step.target)} = 1.0f / ({count});"]

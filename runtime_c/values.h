@@ -95,6 +95,21 @@ void fill_halo(T* p, int rank, const int32_t* shape, const int32_t* low, const i
     fill_halo(p + i, rank - 1, shape + 1, low + 1, high + 1, value);
 }
 
+//@ section shared_rows
+// How many tiles of all rows do a run's rows, and how many of fewer rows follow, of one height.
+struct tiled_rows {
+  int whole, middle;
+};
+
+// Of n rows: a bit of `more`, `less` and `middles` stands for a number of rows that fill no tile.
+INLINE tiled_rows shared_rows(int n, int rows, uint32_t more, uint32_t less, uint32_t middles) {
+  const int rest = n % rows;
+  int whole = n / rows;
+  whole += whole > 0 && (less >> rest & 1) != 0 ? -1 : static_cast<int>(more >> rest & 1);
+  const int left = n - whole * rows;
+  return {whole, left > 0 ? static_cast<int>(middles >> left & 1) : 0};
+}
+
 //@ section fill_behind
 // The counts and strides of dimensions, the outermost first.
 struct filled_rows {

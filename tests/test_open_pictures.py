@@ -19,7 +19,8 @@ from test_shapes_wasm import in_node
 import dlpack
 from dlpack.errors import UnsupportedError, UsageError
 from dlpack.graph.pictures import open_pictures
-from dlpack.loops.rests import lower_tile
+from dlpack.loops.ir import After, Open
+from dlpack.loops.rests import tiles_for
 from dlpack.loops.sizes import Size
 from dlpack.meaning.open_batch import Bounds, opened_batch
 from dlpack.meaning.shape_sets import find_set, sets_of
@@ -362,4 +363,14 @@ def test_bounds_have_steps() -> None:
 
 
 def test_lower_tiles_do_the_last_rows_where_they_are_faster() -> None:
-    assert lower_tile(6, 2) == (3, 3) and lower_tile(12, 2) == (4, 8) and lower_tile(2, 2) is None
+    """12 rows of two vectors have tiles of 6 and 4 behind them: 13 rows are 6 and twice 4, and not 12 and 4."""
+    tiles = tiles_for(12, 2)
+    assert tiles is not None and (tiles.middle, tiles.low, tiles.unit) == (6, 4, 2) and tiles_for(2, 2) is None
+    shared = {n: tiles.shared(n) for n in range(1, 200)}
+    assert shared[4] == (0, 0) and shared[5] == (0, 1) and shared[11] == (1, 0) and shared[13] == (0, 1)
+    assert shared[30] == (2, 1) and shared[38] == (2, 1) and shared[36] == (3, 0)
+    for n, (whole, middle) in shared.items():
+        after = After(Open(1, 12, tiles=tiles)), After(Open(1, 12, tiles=tiles), middle=True)
+        (low, end), (begin, behind) = (a.range(n) for a in after)
+        assert begin == whole * 6 and behind == low == begin + middle * 3 and end == -(-n // 2)
+        assert low * 2 + -(-max(0, n - low * 2) // 4) * 4 <= -(-n // 12) * 12  # never beyond whole tiles

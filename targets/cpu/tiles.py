@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from dlpack.loops.lanes import PAIRED_STEPS
-from dlpack.loops.rests import lower_tile, tile_cycles
+from dlpack.loops.rests import beyond, tiles_for, whole_tiles
 from dlpack.targets.cpu.machine import Machine
 
 
@@ -169,19 +169,9 @@ def _cycles(
 def _beyond(rows: int, height: int, vectors: int) -> float:
     """How much longer open tiles take than for the rows that are there: the mean over ever smaller parts of the most
     rows. Lower tiles do the last rows where they are faster."""
-    lower, most = lower_tile(height, vectors) or (height, 0)
-
-    def rest(n: int) -> float:
-        """What the last tile takes for `n` rows, as rows of a whole one."""
-        return (
-            -(-n // lower) * tile_cycles(lower, vectors) / tile_cycles(height, vectors) * height
-            if n <= most
-            else height
-        )
-
-    beyond = sum(rest(n) - n for n in range(1, height + 1)) / height
+    more = beyond(tiles_for(height, vectors) or whole_tiles(height), vectors)
     parts = [rows / (1 << k) for k in range(4)]
-    return sum(1 + beyond / n for n in parts) / len(parts)
+    return sum(1 + more / n for n in parts) / len(parts)
 
 
 LOOP_OF_PAIRS = 0.25

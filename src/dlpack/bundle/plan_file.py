@@ -12,6 +12,7 @@ from dlpack.errors import UsageError
 from dlpack.plan.program import (
     CallStep,
     CopyStep,
+    CountStep,
     FillStep,
     HaloStep,
     Place,
@@ -61,7 +62,7 @@ def _step_name(step: Step) -> str:
         return step.kernel
     names = {
         HaloStep: "fill_halo", FillStep: "fill_behind", CopyStep: "copy", SpreadStep: "spread", ShareStep: "share",
-        TapsStep: "taps", RowsStep: "move_rows",
+        CountStep: "count", TapsStep: "taps", RowsStep: "move_rows",
     }  # fmt: skip
     return names.get(type(step), "loop")
 

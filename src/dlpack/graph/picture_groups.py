@@ -60,10 +60,14 @@ class _Apart:
         if node.op == "Reshape" and first and self.types[out].size == self.types[first].size:
             return self._reshape(first, out, node)
         whole = max((self.types[self.names[i]].shape for i in node.inputs if i in self.names), key=prod)
-        if node.op in ("ReduceMean", "ReduceSum", "ReduceMax") and self.types[out].shape == (*whole[:2], 1):
+        if node.op in ("ReduceMean", "ReduceSum", "ReduceMax") and self.types[out].shape in (
+            whole[:2],
+            (*whole[:2], 1),
+        ):
             axes = tuple(range(2, len(whole)))
-            kept = self._apart(out, (*whole[:2], *[1] * len(axes)))
-            return replace(node, inputs=(first,), outputs=(kept,), attrs={"axes": axes, "keepdims": 1}, opset=11)
+            keep = len(self.types[out].shape) == 3
+            kept = self._apart(out, (*whole[:2], *[1] * len(axes))) if keep else out
+            return replace(node, inputs=(first,), outputs=(kept,), attrs={"axes": axes, "keepdims": keep}, opset=11)
         if node.op == "InstanceNormalization":
             return replace(node, inputs=(first, *node.inputs[1:]), outputs=(self._apart(out, whole),))
         if operator is None or operator.kind != "pointwise":

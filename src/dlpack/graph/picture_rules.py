@@ -205,14 +205,26 @@ def _pad(n: PictureNode, b: Builder) -> bool:
 # --- means and deviations ---------------------------------------------------------------------------------------------
 
 
-def _average(b: Builder, x: str, axes: Sequence[int], sizes: Sequence[Size | None]) -> str:
+def over_pictures(b: Builder, x: str, axes: Sequence[int], largest: bool = False) -> str:
+    """The sum, or the maximum, along some axes, which are kept: first over the pixels of each channel, if over all."""
+    shape = list(b.type_of(x).shape)
+    spatial = list(range(2, len(shape)))
+    if spatial and set(axes) >= set(spatial):
+        shape[2:] = [1] * len(spatial)
+        x = b.add("GlobalMaxPool", [x], shape) if largest else b.add_internal("GlobalSum", [x], shape)
+        axes = [a for a in axes if a < 2 and shape[a] != 1]
+    if axes:
+        kept = [1 if d in axes else m for d, m in enumerate(shape)]
+        op = "ReduceMax" if largest else "ReduceSum"
+        x = b.add_internal(op, [x], kept, axes=tuple(axes), keepdims=1, of="")
+    return x
+
+
+def average(b: Builder, x: str, axes: Sequence[int], sizes: Sequence[Size | None]) -> str:
     """The mean along some axes, which are kept; `sizes` are those of all."""
     shape = b.type_of(x).shape
     kept = [1 if d in axes else m for d, m in enumerate(shape)]
-    if list(axes) == list(range(2, len(shape))):
-        total = b.add_internal("GlobalSum", [x], kept)
-    else:
-        total = b.add_internal("ReduceSum", [x], kept, axes=tuple(axes), keepdims=1, of="")
+    total = over_pictures(b, x, axes)
     fixed = prod(shape[a] for a in axes if sizes[a] is None)
     own = [s for a in axes if (s := sizes[a]) is not None]
     factor = b.share(own, fixed, len(shape)) if own else b.constant(np.asarray(1.0 / fixed, np.float32), "factor")
@@ -226,19 +238,15 @@ _THEN = {"ReduceL2": "Sqrt", "ReduceLogSum": "Log"}
 def _reduce(n: PictureNode, b: Builder) -> bool:
     """Over all pixels, a sum or a maximum of pictures; over other dimensions as it is."""
     t, shape, op = n.output_type(), n.input_type(0).shape, n.node.op
-    if n.axes() != list(range(2, len(shape))) or t.dtype != "float32":
+    if not n.axes() or n.axes()[-(len(shape) - 2) :] != list(range(2, len(shape))) or t.dtype != "float32":
         b.raw(n.node, [t])
         return True
-    x, kept = n.node.inputs[0], [*shape[:2], *[1] * (len(shape) - 2)]
+    x, kept = n.node.inputs[0], [1 if d in n.axes() else m for d, m in enumerate(shape)]
     if op in _OF:
         x = b.add(_OF[op], [x, x] if _OF[op] == "Mul" else [x], shape)
     if op == "ReduceMin":
         x = b.add("Neg", [x], shape)
-    y = (
-        b.add("GlobalMaxPool", [x], kept)
-        if op in ("ReduceMax", "ReduceMin")
-        else b.add_internal("GlobalSum", [x], kept)
-    )
+    y = over_pictures(b, x, n.axes(), largest=op in ("ReduceMax", "ReduceMin"))
     if op == "ReduceMin":
         y = b.add("Neg", [y], kept)
     if op in _THEN:
@@ -265,8 +273,8 @@ def _instance_norm(n: PictureNode, b: Builder) -> bool:
     rank = len(t.shape)
     axes = list(range(2, rank))
     kept = [*t.shape[:2], *[1] * (rank - 2)]
-    centred = b.add("Sub", [x, _average(b, x, axes, n.sizes())], t.shape)
-    variance = _average(b, b.add("Mul", [centred, centred], t.shape), axes, n.sizes())
+    centred = b.add("Sub", [x, average(b, x, axes, n.sizes())], t.shape)
+    variance = average(b, b.add("Mul", [centred, centred], t.shape), axes, n.sizes())
     _scaled(n, b, centred, variance, kept)
     return True
 
@@ -291,7 +299,7 @@ def _group_norm(n: PictureNode, b: Builder) -> bool:
 
     def of_group(value: str) -> str:
         """The mean over a group of its channels' means, for each channel."""
-        mean = _average(b, value, list(range(2, rank)), n.sizes())
+        mean = average(b, value, list(range(2, rank)), n.sizes())
         rows = b.add("Reshape", [mean, b.constant(np.array(split, np.int64), "shape")], split)
         total = b.add_internal("ReduceSum", [rows], [batch, groups, 1], axes=(2,), keepdims=1, of="")
         share = b.constant(np.asarray(1.0 / each, t.dtype), "factor")
@@ -321,6 +329,20 @@ def _softmax(n: PictureNode, b: Builder) -> bool:
     return True
 
 
+def _gather(n: PictureNode, b: Builder) -> bool:
+    """Places from the end of an open dimension are counted in a run."""
+    axis = int(n.attr("axis", 0)) % len(n.sizes())
+    size, places, t = n.sizes()[axis], n.maybe_constant(1), n.output_type()
+    if size is None:
+        b.raw(n.node, [t])
+        return True
+    if places is None or places.size != 1 or places.item() >= 0:
+        raise n.fail("chooses from the open dimension, and not its last element")
+    place = b.count(size + int(places.item()), places.ndim, places.dtype.name)
+    b.add("Gather", [n.node.inputs[0], place], t.shape, output=n.node.outputs[0], axis=axis)
+    return True
+
+
 def _arg_extreme(n: PictureNode, b: Builder) -> bool:
     if n.sizes()[int(n.attr("axis", 0)) % len(n.sizes())] is not None:
         raise n.fail("looks for a place along the open dimension")
@@ -338,6 +360,7 @@ REPLACED: Mapping[str, Callable[[PictureNode, Builder], bool]] = {
     **dict.fromkeys((*_OF, *_THEN, "ReduceSum", "ReduceMax", "ReduceMin"), _reduce),
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
     **dict.fromkeys(("ArgMax", "ArgMin"), _arg_extreme),
+    "Gather": _gather,
 }
 """By operator, what adds the nodes that replace it, and says whether it did."""
 

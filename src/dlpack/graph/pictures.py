@@ -18,9 +18,10 @@ from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Graph, Node, Sizes, TensorType
 from dlpack.graph.picture_groups import plain_groups
 from dlpack.graph.picture_node import PictureNode, Witness, is_open, told
-from dlpack.graph.picture_rules import REPLACED, enlarged, reshaped
-from dlpack.graph.registry import Builder, find
+from dlpack.graph.picture_rules import REPLACED, average, enlarged, reshaped
+from dlpack.graph.registry import Builder, find, slice_of
 from dlpack.graph.rewrite import rewrite
+from dlpack.graph.spread import dense_outputs, spread_inputs
 from dlpack.loops.sizes import Size
 
 TILE_ROWS = {12: 0.0, 8: 0.0, 6: 0.5, 4: 1.0, 3: 2.0, 2: 3.0, 1: 5.0}
@@ -190,7 +191,7 @@ def _input_sizes(graph: Graph, name: str) -> Sizes:
 _AS_THEY_ARE = (
     "Conv", "GlobalMaxPool", "Transpose", "Concat", "BatchNormalization",
     "Identity", "Split", "Slice", "ConvTranspose", "Reshape", "DepthToSpace", "SpaceToDepth",
-    "ReduceLogSumExp", "Unsqueeze", "Squeeze", "MatMul", "QuantizeLinear", "DequantizeLinear",
+    "ReduceLogSumExp", "Unsqueeze", "Squeeze", "MatMul", "QuantizeLinear", "DequantizeLinear", "Flatten", "Gemm",
 )  # fmt: skip
 """Operators that become the same nodes in every size, besides the pointwise ones."""
 
@@ -218,25 +219,12 @@ def _any_size(n: PictureNode, b: Builder) -> None:
 
 def _mean(n: PictureNode, b: Builder) -> None:
     """A sum, and its product with one over the number of elements, which a step of the run computes."""
-    t, x, shape = n.output_type(), n.node.inputs[0], n.input_type(0).shape
+    t, rank = n.output_type(), len(n.sizes())
     if t.dtype != "float32":
         raise n.fail("averages integers over the open dimension")
-    spatial = list(range(2, len(shape)))
-    axes = spatial if n.node.op == "GlobalAveragePool" else n.axes()
-    own = [n.sizes()[a] for a in axes]
-    if axes == spatial:
-        total = b.add_internal("GlobalSum", [x], [*shape[:2], *[1] * len(spatial)])
-        if len(t.shape) == 2:
-            total = b.add("Reshape", [total, b.constant(np.array(t.shape, np.int64), "shape")], t.shape)
-    else:
-        keep = int(n.attr("keepdims", 1))
-        total = b.add_internal("ReduceSum", [x], t.shape, axes=tuple(axes), keepdims=keep, of="")
-    if not any(own):
-        factor = b.constant(np.asarray(1.0 / prod(shape[a] for a in axes), t.dtype), "factor")
-    else:
-        fixed = prod(shape[a] for a, s in zip(axes, own, strict=True) if s is None)
-        factor = b.share([s for s in own if s is not None], fixed, len(t.shape))
-    b.add("Mul", [total, factor], t.shape, output=n.node.outputs[0])
+    axes = list(range(2, rank)) if n.node.op == "GlobalAveragePool" else n.axes()
+    mean = average(b, n.node.inputs[0], axes, n.sizes())
+    b.add("Reshape", [mean, b.constant(np.array(t.shape, np.int64), "shape")], t.shape, output=n.node.outputs[0])
 
 
 def _pool(n: PictureNode, b: Builder) -> None:
@@ -278,31 +266,8 @@ def _pool(n: PictureNode, b: Builder) -> None:
 def with_borders(graph: Graph) -> Graph:
     """The graph, of operators that have kernels, with the sizes of its values, and its open inputs and outputs, which
     are dense, copied from and to values of constant strides."""
-    types, renamed = dict(graph.types), {}
-    first: list[Node] = []
-    for name in graph.inputs:
-        if name in graph.opens:
-            renamed[name] = f"{name}/spread"
-            types[renamed[name]] = types[name]
-            first.append(Node("Spread", (name,), (renamed[name],), {}, renamed[name], "dlpack", 1, (name,)))
-    nodes = [replace(n, inputs=tuple(renamed.get(i, i) for i in n.inputs)) for n in graph.nodes]
-    graph = with_sizes(replace(graph, nodes=(*first, *nodes), types=types))
-    types, last = dict(graph.types), list[Node]()
-    given: dict[str, str] = {}
-    for name in graph.outputs:
-        if is_open(types[name].sizes):
-            given[name] = f"{name}/spread"
-            types[given[name]] = types[name]
-            last.append(Node("Dense", (given[name],), (name,), {}, f"{name}/dense", "dlpack", 1, (name,)))
-    nodes = [
-        replace(
-            n,
-            inputs=tuple(given.get(i, i) for i in n.inputs),
-            outputs=tuple(given.get(o, o) for o in n.outputs),
-        )
-        for n in graph.nodes
-    ]
-    return replace(graph, nodes=(*nodes, *last), types=types)
+    graph = with_sizes(spread_inputs(graph, [name for name in graph.inputs if name in graph.opens]))
+    return dense_outputs(graph, [name for name in graph.outputs if is_open(graph.types[name].sizes)])
 
 
 # --- functions of the size -----------------------------------------------------------------------------------------
@@ -435,11 +400,25 @@ def _transposed(n: PictureNode) -> Sizes:
 
 
 def _part(n: PictureNode) -> Sizes:
-    """A slice or a part: along other dimensions."""
+    """A slice or a part: along other dimensions, or without the first elements, or the last ones, of an open one."""
     old, new = n.input_type(0).shape, n.output_type().shape
-    if any(s is not None and a != b for s, a, b in zip(n.sizes(), old, new, strict=True)):
-        raise n.fail("cuts the open dimension")
-    return n.sizes()
+    out = list(n.sizes())
+    cut = {d for d, (s, a, b) in enumerate(zip(out, old, new, strict=True)) if s is not None and a != b}
+    if cut and n.node.op != "Slice":
+        raise n.fail("divides the open dimension")
+    for start, end, axis, step in zip(*slice_of(n), strict=True) if cut else ():
+        size = out[axis]
+        if axis in cut and size is not None:
+            if step != 1 or start < 0 or 0 <= end < old[axis]:
+                raise n.fail("cuts the open dimension, but for its first or its last elements")
+            out[axis] = size + (new[axis] - old[axis])
+    return tuple(out)
+
+
+def _chosen(n: PictureNode) -> Sizes:
+    """Rows of a table, at places that are a picture's or a text's."""
+    axis = int(n.attr("axis", 0)) % len(n.sizes())
+    return (*n.sizes()[:axis], *n.sizes(1), *n.sizes()[axis + 1 :])
 
 
 _RULES: dict[str, Callable[[PictureNode], Sizes]] = {
@@ -457,6 +436,7 @@ _RULES: dict[str, Callable[[PictureNode], Sizes]] = {
     "NormalizeRows": _same,
     "LogSumExp": _sum_of_powers,
     "MatMul": _product,
+    "Gather": _chosen,
     "Concat": _concat,
     "FollowTaps": lambda n: tuple(n.attr("to") if d == n.attr("axis") else s for d, s in enumerate(n.sizes())),
     "Repeat": _repeat,

@@ -67,6 +67,19 @@ class Context:
         return [int(v) for v in self.constant(i, what).reshape(-1)]
 
 
+def slice_of(ctx: Context) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Starts, ends, axes (from the first dimension) and steps of a Slice: of its attributes, or of its inputs."""
+    rank = len(ctx.input_type(0).shape)
+    if ctx.attr("starts") is not None:
+        starts, ends, axes, steps = list(ctx.attr("starts")), list(ctx.attr("ends")), ctx.attr("axes"), None
+    else:
+        starts, ends = ctx.ints(1, "starts"), ctx.ints(2, "ends")
+        axes = ctx.ints(3, "axes") if ctx.has_input(3) else None
+        steps = ctx.ints(4, "steps") if ctx.has_input(4) else None
+    axes = list(range(len(starts))) if axes is None else [int(a) % rank for a in axes]
+    return starts, ends, axes, steps or [1] * len(starts)
+
+
 @dataclass
 class Operator:
     """One ONNX operator's entry; `kind` is the decorator that made it."""
@@ -227,6 +240,13 @@ class Builder:
         self.types[out] = TensorType("float32", (1,) * rank)
         attrs = {"sizes": tuple(sizes), "fixed": fixed}
         self.nodes.append(Node("Share", (), (out,), attrs, out, "dlpack", 1, self.origin.sources))
+        return out
+
+    def count(self, size: Size, rank: int, dtype: str = "int64") -> str:
+        """A number of elements that a run has, as one element of that rank."""
+        out = self.fresh("count")
+        self.types[out] = TensorType(dtype, (1,) * rank)
+        self.nodes.append(Node("Count", (), (out,), {"size": size}, out, "dlpack", 1, self.origin.sources))
         return out
 
     def raw_internal(self, op: str, inputs: Sequence[str], outputs: Sequence[str], attrs: Mapping[str, Any]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import ChainMap, Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from dlpack.errors import UnsupportedError
 from dlpack.graph import registry
@@ -84,6 +87,9 @@ class KernelBuilder:
             if (self.graph.open, 1) not in dims:
                 node = describe(job.group.nodes[0], self.graph)
                 raise UnsupportedError(f"{node}: reduces the open dimension with gaps between elements")
+            if math.isinf(value) and operand.dtype.startswith(("int", "uint")):
+                info = np.iinfo(operand.dtype)
+                value = int(info.max if value > 0 else info.min)
             out.append(Fill(number, rows, value))
         return tuple(out)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
+from math import gcd
 
 from dlpack.loops.index import Linear
 from dlpack.loops.sizes import Size
@@ -105,6 +106,36 @@ Block = tuple[Stmt, ...]
 
 
 @dataclass(frozen=True)
+class Tiles:
+    """How tiles of several heights share n rows, in this order: whole ones, of `rows`, at the most one of `middle`
+    rows, and those of `low` rows.
+
+    There are ``n // rows`` whole ones; with a remainder that has its bit in `less` one less, unless there is none, or
+    else, with one that has it in `more`, one more. There is a middle one where the number of rows that are then left
+    has its bit in `middles`.
+    """
+
+    rows: int
+    middle: int
+    low: int
+    more: int
+    less: int
+    middles: int
+
+    @property
+    def unit(self) -> int:
+        """Where the lower tiles begin is a multiple of so many rows."""
+        return gcd(self.rows, self.middle, self.low)
+
+    def shared(self, n: int) -> tuple[int, int]:
+        """How many whole tiles do `n` rows, and how many middle ones."""
+        whole, rest = divmod(n, self.rows)
+        whole += -1 if whole and self.less >> rest & 1 else self.more >> rest & 1
+        left = n - whole * self.rows
+        return whole, (self.middles >> left & 1 if left > 0 else 0)
+
+
+@dataclass(frozen=True)
 class Open:
     """The trips of a loop along a dimension that is open within bounds.
 
@@ -119,8 +150,8 @@ class Open:
     less: int = 0
     size: Size | None = None
     most: int = 0
-    short: int = 0
-    """A last trip is left out if it has no more than so many elements."""
+    tiles: Tiles | None = None
+    """A trip is that of a whole tile of rows, and lower ones follow."""
 
     @property
     def exact(self) -> bool:
@@ -130,10 +161,23 @@ class Open:
 
 @dataclass(frozen=True)
 class After:
-    """Where a loop begins that goes on behind an open one: at that one's trips, each as `times` of its own."""
+    """A loop that goes on behind an open one over whole tiles, whose variable counts in `Tiles.unit`s of rows: that of
+    the `middle` tile, or of the low ones behind that."""
 
     open: Open
-    times: int
+    middle: bool = False
+
+    @property
+    def tiles(self) -> Tiles:
+        assert self.open.tiles is not None
+        return self.open.tiles
+
+    def range(self, n: int) -> tuple[int, int]:
+        """Where it begins and ends with `n` rows, in units."""
+        t = self.tiles
+        whole, middle = t.shared(n)
+        begin, behind = whole * t.rows // t.unit, (whole * t.rows + middle * t.middle) // t.unit
+        return (begin, behind) if self.middle else (behind, -(-n // t.unit))
 
 
 @dataclass(frozen=True)

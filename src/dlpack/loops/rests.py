@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
+from math import inf
 
 from dlpack.loops.index import Linear
 from dlpack.loops.ir import (
@@ -26,6 +28,7 @@ from dlpack.loops.ir import (
     Scope,
     Stmt,
     Store,
+    Tiles,
     expressions,
     exprs,
     map_blocks,
@@ -72,34 +75,81 @@ def _split(loop: For, written: set[str]) -> list[Stmt]:
     stores = [s for s in walk(loop.body) if isinstance(s, Store) and s.buffer in written]
     if not stride or len(stores) % rows:
         return [loop]
-    found = lower_tile(rows, len(stores) // rows)
-    if found is None:
+    tiles = tiles_for(rows, len(stores) // rows)
+    if tiles is None:
         return [loop]
-    height, most = found
-    lower = _rows(loop.body, loop.var, stride, rows, height, written)
-    if lower is None:
-        return [loop]
-    first = replace(o, short=most)
-    rest = replace(o, by=height)
-    behind = replace(loop, open=rest, after=After(first, rows // height), body=lower, end=loop.end * rows // height)
-    return [replace(loop, open=first), behind]
+    first = replace(o, tiles=tiles)
+    out = [replace(loop, open=first)]
+    for height in filter(None, (tiles.middle, tiles.low)):
+        lower = _rows(loop.body, loop.var, stride, tiles, height, written)
+        if lower is None:
+            return [loop]
+        end, after = loop.end * rows // tiles.unit, After(first, height == tiles.middle)
+        rest = replace(o, by=tiles.unit)
+        out.append(replace(loop, open=rest, after=after, body=lower, end=end, step=height // tiles.unit, together=1))
+    return out
 
 
-def lower_tile(rows: int, vectors: int) -> tuple[int, int] | None:
-    """The height of the lower tile, and up to how many rows it is faster than a whole tile of `rows` by `vectors`."""
+@cache
+def tiles_for(rows: int, vectors: int) -> Tiles | None:
+    """How tiles of `rows` by `vectors` and lower ones share the rows of a run in the least time; None where whole ones
+    alone do."""
+    best: tuple[float, Tiles] | None = None
+    for low in range(1, rows):
+        for middle in (0, *range(low + 1, rows)):
+            tiles = _shared(rows, middle, low, vectors)
+            worse = beyond(tiles, vectors) + (WORTH_CODE if middle else 0)
+            if best is None or worse < best[0]:
+                best = worse, tiles
+    return best[1] if best and best[0] < beyond(whole_tiles(rows), vectors) else None
 
-    def cycles(height: int) -> int:
-        return tile_cycles(height, vectors)
 
-    best: tuple[int, int, int] | None = None
-    for height in range(1, rows // 2 + 1):
-        if rows % height:
-            continue
-        most = max((k * height for k in range(1, rows // height) if k * cycles(height) < cycles(rows)), default=0)
-        gain = sum(cycles(rows) - -(-n // height) * cycles(height) for n in range(1, most + 1))
-        if gain and (best is None or gain > best[0]):
-            best = gain, height, most
-    return best and best[1:]
+def whole_tiles(rows: int) -> Tiles:
+    """Tiles of one height."""
+    return Tiles(rows, 0, 0, (1 << rows) - 2, 0, 0)
+
+
+WORTH_CODE = 0.5
+"""Rows that a third height must save in the mean."""
+
+
+def _shared(rows: int, middle: int, low: int, vectors: int) -> Tiles:
+    """The best use of tiles of three heights, or of two if `middle` is 0."""
+
+    def cost(left: int, middles: int = 0) -> float:
+        """What lower tiles take for so many rows; they must not reach beyond the whole tiles that these would need."""
+        lows = -(-max(0, left - middles * middle) // low)
+        if middles > (middle > 0) or middles * middle + lows * low > -(-left // rows) * rows:
+            return inf
+        return middles * tile_cycles(middle, vectors) + lows * tile_cycles(low, vectors)
+
+    whole, most = tile_cycles(rows, vectors), min(2 * rows, _BITS)
+    middles = sum(1 << n for n in range(1, most) if cost(n, 1) < cost(n))
+    more = less = 0
+    for rest in range(1, rows):
+        own = min(cost(rest), cost(rest, 1))
+        more |= (whole <= own) << rest
+        both = min(cost(rest + rows), cost(rest + rows, 1)) if rest + rows < most else inf
+        less |= (both < whole + min(own, whole)) << rest
+    return Tiles(rows, middle, low, more, less, middles)
+
+
+_BITS = 32
+"""Of the masks in `Tiles`."""
+
+
+def beyond(tiles: Tiles, vectors: int) -> float:
+    """What tiles take besides the rows that there are, as rows of a whole one: the mean up to two tiles'."""
+    t = tiles
+
+    def cycles(n: int) -> float:
+        whole, middle = t.shared(n)
+        left = n - whole * t.rows - middle * t.middle
+        lows = -(-max(0, left) // t.low) * tile_cycles(t.low, vectors) if t.low else 0
+        return whole * tile_cycles(t.rows, vectors) + (middle and tile_cycles(t.middle, vectors)) + lows
+
+    each = tile_cycles(t.rows, vectors) / t.rows
+    return sum(cycles(n) / each - n for n in range(1, 2 * t.rows + 1)) / (2 * t.rows)
 
 
 def tile_cycles(height: int, vectors: int) -> int:
@@ -115,8 +165,10 @@ def _stride(loop: For, written: set[str]) -> int:
     return step // loop.open.by if step and step > 0 and step % loop.open.by == 0 else 0
 
 
-def _rows(body: Block, var: str, stride: int, rows: int, height: int, written: set[str]) -> Block | None:
-    """A tile's statements for its first `height` rows; None where its addresses do not tell the rows apart."""
+def _rows(body: Block, var: str, stride: int, tiles: Tiles, height: int, written: set[str]) -> Block | None:
+    """A tile's statements for its first `height` rows, of a loop that counts units of rows; None where its addresses do
+    not tell the rows apart."""
+    rows = tiles.rows
     stores = [s for s in walk(body) if isinstance(s, Store) and s.buffer in written]
     base = min(s.index.const for s in stores)
     if Counter((s.index.const - base) // stride for s in stores) != dict.fromkeys(range(rows), len(stores) // rows):
@@ -127,7 +179,7 @@ def _rows(body: Block, var: str, stride: int, rows: int, height: int, written: s
         return [] if beyond else [s]
 
     lower = without_unused(map_stmts(body, keep, lambda e: e))
-    times = rows // height
+    times = rows // tiles.unit
     if any(form.uses(var) and (form.coefficient(var) or 1) % times for form in _forms(lower)):
         return None
     return _slower(lower, var, times)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.graph.registry import Builder, Context, NotSupported, compute, rewrite, view
+from dlpack.graph.registry import Builder, Context, NotSupported, compute, rewrite, slice_of, view
 from dlpack.loops.layout import Layout
 from dlpack.loops.layout import reshape as reshape_layout
 from dlpack.loops.tir import te, tirx
@@ -99,21 +99,13 @@ def slice_parameters(ctx: Context) -> tuple[list[int], list[int]]:
     Ours are of the input form, in a model of any opset.
     """
     shape = ctx.input_type(0).shape
-    rank = len(shape)
-    if ctx.attr("starts") is not None:
-        starts, axes, steps = ctx.attr("starts"), ctx.attr("axes"), None
-    else:
-        starts = ctx.ints(1, "starts")
-        axes = ctx.ints(3, "axes") if ctx.has_input(3) else None
-        steps = ctx.ints(4, "steps") if ctx.has_input(4) else None
-    axes = axes if axes is not None else list(range(len(starts)))
-    steps = steps or [1] * len(starts)
-    first, step = [0] * rank, [1] * rank
+    starts, _, axes, steps = slice_of(ctx)
+    first, step = [0] * len(shape), [1] * len(shape)
     for start, axis, k in zip(starts, axes, steps, strict=True):
-        n = shape[axis % rank]
+        n = shape[axis]
         start = start + n if start < 0 else start
-        first[axis % rank] = min(max(start, 0), n if k > 0 else n - 1)
-        step[axis % rank] = k
+        first[axis] = min(max(start, 0), n if k > 0 else n - 1)
+        step[axis] = k
     return first, step
 
 

@@ -12,12 +12,13 @@ from dlpack.kernels.calls import Argument, Call
 from dlpack.kernels.few import longest
 from dlpack.kernels.place import Buffer, Placement
 from dlpack.loops.ir import For, Kernel, walk
-from dlpack.plan.program import Address, CallStep, FewCall, RowsStep, ShareStep, SpreadStep, Step, TapsStep
+from dlpack.loops.sizes import EXTENT, Size
+from dlpack.plan.program import Address, CallStep, CountStep, FewCall, RowsStep, ShareStep, SpreadStep, Step, TapsStep
 
 A_STEP = -2
 """In place of a kernel's number: the group is a step."""
 
-STEP_NAMES = {"Spread": "spread", "Dense": "gather", "Share": "share", "Taps": "taps"}
+STEP_NAMES = {"Spread": "spread", "Dense": "gather", "Share": "share", "Count": "count", "Taps": "taps"}
 BY_STEPS = tuple(STEP_NAMES)
 
 
@@ -30,6 +31,8 @@ def step_call(group: Group, placement: Placement) -> Call:
 def step_of(node: Node, addresses: Sequence[Address], placement: Placement) -> Step:
     if node.op == "Share":
         return ShareStep(addresses[0], node.attrs["sizes"], node.attrs["fixed"])
+    if node.op == "Count":
+        return CountStep(addresses[0], node.attrs["size"])
     if node.op == "Taps":
         a = node.attrs
         to = a["whole"] if a["to"] is None else a["to"]
@@ -38,11 +41,9 @@ def step_of(node: Node, addresses: Sequence[Address], placement: Placement) -> S
     back = node.op == "Dense"
     value = node.inputs[0] if back else node.outputs[0]
     t, layout = placement.graph.types[value], placement.places[value].layout
-    dims = [
-        (size or n, stride)
-        for n, size, stride in zip(t.shape, t.sizes or (None,) * len(t.shape), layout.strides, strict=True)
-        if n > 1
-    ]
+    opened = placement.graph.open
+    sizes = t.sizes or tuple(Size(EXTENT) if n == opened else None for n in t.shape)
+    dims = [(size or n, stride) for n, size, stride in zip(t.shape, sizes, layout.strides, strict=True) if n > 1]
     return SpreadStep(addresses[0], addresses[1], tuple(dims), back)
 
 

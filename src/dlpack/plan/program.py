@@ -166,6 +166,14 @@ class ShareStep(Step):
 
 
 @dataclass(frozen=True)
+class CountStep(Step):
+    """Writes a number of elements that a run has, in the type of the target."""
+
+    target: Address
+    size: Size
+
+
+@dataclass(frozen=True)
 class TapsStep(Step):
     """Writes of which elements, and with which weights, each element along a dimension is made: interpolation, borders.
 
@@ -298,7 +306,7 @@ def operands(step: Step) -> tuple[Address, ...]:
         return step.source, step.target
     if isinstance(step, TapsStep):
         return (step.places, *([step.weights] if step.weights else []))
-    assert isinstance(step, HaloStep | FillStep | ShareStep | RowsStep)
+    assert isinstance(step, HaloStep | FillStep | ShareStep | CountStep | RowsStep)
     return (step.target,)
 
 

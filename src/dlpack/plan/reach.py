@@ -31,6 +31,7 @@ from dlpack.plan.program import (
     Address,
     CallStep,
     CopyStep,
+    CountStep,
     FillStep,
     HaloStep,
     LoopStep,
@@ -96,7 +97,7 @@ def _of_step(step: Step, sizes: Sizes) -> Iterator[tuple[Address, int]]:
         rows, columns = count(step.rows), count(step.columns)
         apart = (rows - 1) * step.row + columns * step.pixel
         yield elements(step.target, max(apart, (rows * columns + TALLEST) * step.pixel))
-    elif isinstance(step, ShareStep):
+    elif isinstance(step, ShareStep | CountStep):
         yield elements(step.target, 1)
     else:
         assert isinstance(step, HaloStep | CopyStep | LoopStep | TapsStep)
@@ -104,13 +105,18 @@ def _of_step(step: Step, sizes: Sizes) -> Iterator[tuple[Address, int]]:
             yield address, ALL
 
 
+def elements_at(o: Open, sizes: Sizes) -> int:
+    """How many elements an open loop goes along in a run."""
+    return o.size.at(sizes[o.size.axis]) if o.size else sizes[EXTENT]
+
+
 def trips_at(o: Open, sizes: Sizes) -> int:
     """How many trips an open loop has in a run."""
-    n = o.size.at(sizes[o.size.axis]) if o.size else sizes[EXTENT]
+    n = elements_at(o, sizes)
     if o.filled:
         return -(-n // FILLED) * (FILLED * o.times // o.by)
-    if o.short:
-        return (n + o.by - 1 - o.short) // o.by
+    if o.tiles:
+        return o.tiles.shared(n)[0]
     if o.less and o.most:
         return o.most if n * o.times > o.less else 0
     trips = -(-n * o.times // o.by) - o.less
@@ -136,8 +142,9 @@ class _Reach:
         for s in stmts:
             inner = ranges
             if isinstance(s, For):
-                begin = trips_at(s.after.open, self.sizes) * s.after.times if s.after else s.begin
-                end = trips_at(s.open, self.sizes) if s.open else s.end
+                begin, end = s.begin, trips_at(s.open, self.sizes) if s.open else s.end
+                if s.after:
+                    begin, end = s.after.range(elements_at(s.after.open, self.sizes))
                 if end <= begin:
                     continue
                 inner = {**ranges, s.var: (begin, begin + (end - begin - 1) // s.step * s.step)}

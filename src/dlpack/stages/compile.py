@@ -40,8 +40,9 @@ def compile_for(
         return _compiled(name, prepared, options, builds, progress)
     try:
         return _compiled(name, prepared, options, builds, progress)
-    except UnsupportedError as e:  # no kernels for any size: then one sample after the other
-        return _compiled(name, replace(prepared, batch=batch.by_sample(e)), options, builds, progress)
+    except UnsupportedError as e:  # no kernels for any size
+        other = replace(prepared, batch=batch.otherwise(e))
+        return compile_for(name, other, options, builds, progress)
 
 
 def _compiled(

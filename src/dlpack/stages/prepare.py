@@ -76,8 +76,9 @@ class Batch:
     outputs: Mapping[str, int]
     model: Callable[..., Any]
     """Gives the cleaned ONNX model for the open dimensions' sizes."""
-    by_sample: Callable[[UnsupportedError], Batch]
-    """Gives the batch whose samples are computed one by one; raises the error with what is against that, too."""
+    otherwise: Callable[[UnsupportedError], Batch]
+    """Gives the batch that is computed in another way where there are no kernels for this one; raises the error with
+    what is against all others, too."""
     graph: Graph | None = None
 
 
@@ -154,10 +155,14 @@ def _cases(
 
 
 def _open_batch(model: Path, source: Source, one: Graph, options: Options) -> Batch:
-    """Finds one graph for all sizes, or that samples are independent. Raises UnsupportedError where neither holds."""
+    """Finds one graph for all sizes, or that samples are independent. Raises UnsupportedError where neither holds.
+
+    It has more ways where there are no kernels for the first (`Batch.otherwise`).
+    """
     from dlpack.graph.opened import open_graph
     from dlpack.graph.pictures import open_pictures
     from dlpack.graph.samples import MARKER, sample_dimensions
+    from dlpack.graph.trimmed import trimmed
 
     batch = options.batch
     assert batch is not None
@@ -173,45 +178,52 @@ def _open_batch(model: Path, source: Source, one: Graph, options: Options) -> Ba
     def cleaned_model(*sizes: int) -> Any:
         return cleaned(*sizes)[0]
 
-    def pictures() -> Batch:
+    Way = tuple[dict[str, int], "Graph | None"]
+
+    def any_size() -> Way:
+        other = batch.largest - 1 if batch.largest > 2 else batch.largest + 1
+        some, most = (trimmed(cleaned(n)[1]) for n in (other, batch.largest))
+        graph = open_graph(some, most, other, batch.largest, one, batch.smallest)
+        shapes = {name: graph.types[name].shape for name in graph.outputs}
+        outputs = {name: shape.index(graph.open) for name, shape in shapes.items() if graph.open in shape}
+        return outputs, graph
+
+    def pictures() -> Way:
         bounds = [(b.smallest, b.largest, b.step) for b in batch.bounds]
-        graph = open_pictures(lambda *sizes: cleaned(*sizes)[1], batch.dims, bounds)
-        return Batch(batch, {}, cleaned_model, by_sample, graph)
+        return {}, open_pictures(lambda *sizes: trimmed(cleaned(*sizes)[1]), batch.dims, bounds)
 
-    def refused(*problems: UnsupportedError) -> UnsupportedError:
+    def by_sample() -> Way:
+        graph = cleaned(MARKER)[1]
+        outputs = sample_dimensions(graph, batch.inputs)
+        for name in graph.outputs:
+            d, shape = outputs.get(name), graph.types[name].shape
+            if one.types[name].shape != tuple(n // MARKER if k == d else n for k, n in enumerate(shape)):
+                raise UnsupportedError(f"the size of the output '{name}' is not proportional to the open dimension")
+        return outputs, None
+
+    dims = [(d, len(options.shapes[name])) for name, own in batch.dims.items() for d in own]
+    if not batch.one or any(d > 1 and rank > 3 for d, rank in dims):
+        ways = [pictures]
+    else:  # convolutions along one dimension are those of a picture of one side
+        along = all(d > 0 for d, _ in dims) and any(n.op in _WINDOWS for n in one.nodes)
+        ways = [*([pictures] if along else []), any_size, *([by_sample] if batch.smallest == 1 else [])]
+
+    def first_way(after: int, *problems: UnsupportedError) -> Batch:
+        """Of those behind so many, of which `problems` say what is against them."""
+        for k, way in enumerate(ways[after:], after):
+            try:
+                outputs, graph = way()
+            except UnsupportedError as e:
+                problems = (*problems, e)
+                continue
+            return Batch(batch, outputs, cleaned_model, partial(first_way, k + 1, *problems), graph)
         text = "; ".join(str(p) for p in problems)
-        return UnsupportedError(f"{describe_shapes(options.shapes, batch)}: {text}\n{_ADVICE}")
+        raise UnsupportedError(f"{describe_shapes(options.shapes, batch)}: {text}\n{_ADVICE}") from problems[-1]
 
-    def by_sample(problem: UnsupportedError) -> Batch:
-        if batch.smallest > 1 or not batch.one:
-            raise refused(problem) from problem
-        try:
-            graph = cleaned(MARKER)[1]
-            outputs = sample_dimensions(graph, batch.inputs)
-            for name in graph.outputs:
-                d, shape = outputs.get(name), graph.types[name].shape
-                if one.types[name].shape != tuple(n // MARKER if k == d else n for k, n in enumerate(shape)):
-                    raise UnsupportedError(f"the size of the output '{name}' is not proportional to the open dimension")
-        except UnsupportedError as e:
-            raise refused(problem, e) from e
-        return Batch(batch, outputs, cleaned_model, by_sample)
-
-    spatial = any(d > 1 and len(options.shapes[name]) > 3 for name, dims in batch.dims.items() for d in dims)
-    if spatial or not batch.one:
-        try:
-            return pictures()
-        except UnsupportedError as e:
-            raise refused(e) from e
-    other = batch.largest - 1 if batch.largest > 2 else batch.largest + 1
-    try:
-        graph = open_graph(cleaned(other)[1], cleaned(batch.largest)[1], other, batch.largest)
-    except UnsupportedError as e:
-        return by_sample(e)
-    shapes = {name: graph.types[name].shape for name in graph.outputs}
-    outputs = {name: shape.index(graph.open) for name, shape in shapes.items() if graph.open in shape}
-    return Batch(batch, outputs, cleaned_model, by_sample, graph)
+    return first_way(0)
 
 
+_WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
 _ADVICE = "Give each size that you need: --shape once for each, or --buckets for the lengths of a text"
 
 

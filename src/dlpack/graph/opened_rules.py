@@ -1,0 +1,163 @@
+"""Operators that are made anew where they depend on the number of elements that a run has of an open dimension: means,
+what counts from the end, and where an extreme is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from dlpack.graph.ir import Array, Node, TensorType
+from dlpack.graph.opened_node import OpenNode
+from dlpack.graph.opened_numbers import affine
+from dlpack.graph.opened_windows import convolution
+from dlpack.graph.registry import Builder, slice_of
+from dlpack.loops.sizes import EXTENT, Size
+
+
+def _mean(n: OpenNode, b: Builder) -> bool:
+    """A sum, times one over the number of elements."""
+    counted = sorted(n.axes() & set(n.dims(0)))
+    if not counted or n.input_type(0).dtype != "float32":
+        return False
+    t, shape = n.output_type(), n.input_type(0).shape
+    total = _reduced("ReduceSum", n, b, n.node.inputs[0], sorted(n.axes()), int(n.attr("keepdims", 1)), t)
+    fixed = prod(shape[d] for d in n.axes() if d not in counted)
+    share = b.share([Size(EXTENT)] * len(counted), fixed, len(t.shape))
+    b.add("Mul", [total, share], t.shape, output=n.node.outputs[0])
+    return True
+
+
+def _reduced(op: str, n: OpenNode, b: Builder, x: str, axes: list[int], keepdims: int, t: TensorType) -> str:
+    """A reduction of ONNX's, whose axes are an input."""
+    total, given = b.fresh(op.lower()), b.constant(np.array(axes, np.int64), "axes")
+    b.raw(Node(op, (x, given), (total,), {"keepdims": keepdims}, total, "", 18, n.node.sources), [t])
+    return total
+
+
+# --- places that count from the end ----------------------------------------------------------------------------------
+
+
+def _from_the_start(n: OpenNode, b: Builder, which: Array) -> str | None:
+    """An index (input 1) as one that counts from the first element alone; None where it does so already.
+
+    `which`, 1 or 0, says of its last dimension (or of all) whether it goes along the open dimension.
+    """
+    places, t = n.maybe_constant(1), n.input_type(1)
+    if places is None:
+        back = b.add("Less", [n.node.inputs[1], b.constant(np.zeros((), t.dtype), "zero")], t.shape, "bool")
+        more = b.count(Size(EXTENT), 0, t.dtype)
+        if not which.all():
+            more = b.add("Mul", [more, b.constant(which.astype(t.dtype), "which")], which.shape)
+        moved = b.add("Add", [n.node.inputs[1], more], t.shape)
+        return b.add("Where", [back, moved, n.node.inputs[1]], t.shape, t.dtype)
+    back_there = (places < 0) & (which == 1)
+    if not back_there.any():
+        return None
+    if places[back_there].min() < -n.smallest:
+        raise n.fail(f"chooses from before the first of {n.smallest} elements of the open dimension")
+    return affine(places, back_there.astype(places.dtype), b)
+
+
+def _gather(n: OpenNode, b: Builder) -> bool:
+    if n.axis(0) not in n.dims(0):
+        return False
+    return _with_places(n, b, _from_the_start(n, b, np.array(1)))
+
+
+def _gather_nd(n: OpenNode, b: Builder) -> bool:
+    """Index tuples are for the first dimensions behind those of the batch."""
+    batch = int(n.attr("batch_dims", 0))
+    rank, taken = len(n.input_type(0).shape), n.input_type(1).shape[-1]
+    which = np.array([batch + d - rank in n.dims(0) for d in range(taken)], np.int64)
+    return bool(which.any()) and _with_places(n, b, _from_the_start(n, b, which))
+
+
+def _with_places(n: OpenNode, b: Builder, places: str | None) -> bool:
+    if places is None:
+        return False
+    b.add(n.node.op, [n.node.inputs[0], places], n.output_type().shape, output=n.node.outputs[0], **n.node.attrs)
+    return True
+
+
+def _slice(n: OpenNode, b: Builder) -> bool:
+    """The last elements, or all in reversed order, are chosen by their places."""
+    old, new = n.input_type(0).shape, n.output_type().shape
+    starts, ends, axes, steps = slice_of(n)
+    rank = len(old)
+    for start, axis, step in zip(starts, axes, steps, strict=True):
+        count = new[axis]
+        if axis - rank not in n.dims(0):
+            continue
+        if step == -1 and count == old[axis] and (start == -1 or start >= count - 1):
+            places = affine(-1 - np.arange(count, dtype=np.int64), np.ones(1, np.int64), b)
+        elif step == 1 and count != old[axis] and start < 0:
+            if -start > n.smallest:
+                raise n.fail(f"cuts off the last {-start} elements, and a run may have {n.smallest}")
+            base = start + np.arange(count, dtype=np.int64)
+            places = affine(base, np.ones(count if count == 1 else 1, np.int64), b)
+        else:
+            continue
+        own = [count if d == axis else m for d, m in enumerate(old)]
+        rest = [k for k, a in enumerate(axes) if a != axis]
+        chosen = b.add("Gather", [n.node.inputs[0], places], own, output=None if rest else n.node.outputs[0], axis=axis)
+        if rest:
+            columns = [np.array([v[k] for k in rest], np.int64) for v in (starts, ends, axes, steps)]
+            given = [b.constant(c, "part") for c in columns]
+            part = Node("Slice", (chosen, *given), n.node.outputs, {}, n.node.name, "", 13, n.node.sources)
+            b.raw(part, [n.output_type()])
+        return True
+    return False
+
+
+# --- along the dimension ---------------------------------------------------------------------------------------------
+
+
+def _arg_extreme(n: OpenNode, b: Builder) -> bool:
+    """The first place, or the last, of those whose element is the extreme."""
+    axis = n.axis(0)
+    if axis not in n.dims(0):
+        return False
+    x, t, shape = n.node.inputs[0], n.output_type(), n.input_type(0).shape
+    last, keep = bool(n.attr("select_last_index", 0)), int(n.attr("keepdims", 1))
+    kept = [1 if d - len(shape) == axis else m for d, m in enumerate(shape)]
+    op = "ReduceMax" if n.node.op == "ArgMax" else "ReduceMin"
+    extreme = _reduced(op, n, b, x, [axis], 1, TensorType(n.input_type(0).dtype, tuple(kept)))
+    extent = shape[axis]
+    row = np.arange(extent, dtype=np.int32).reshape([-1 if d - len(shape) == axis else 1 for d in range(len(shape))])
+    missed = b.constant(np.int32(-1 if last else extent), "missed")
+    places = b.add("Where", [b.add("Equal", [x, extreme], shape, "bool"), b.constant(row, "places"), missed],
+                   shape, "int32")  # fmt: skip
+    chosen = _reduced("ReduceMax" if last else "ReduceMin", n, b, places, [axis], keep, TensorType("int32", t.shape))
+    bound = b.constant(np.int32(0), "zero") if last else b.count(Size(EXTENT) + -1, 0, "int32")
+    inside = b.add("Max" if last else "Min", [chosen, bound], t.shape)  # NaN equals no extreme
+    b.add("Cast", [inside], t.shape, t.dtype, n.node.outputs[0])
+    return True
+
+
+def _backwards(n: OpenNode, b: Builder) -> bool:
+    """A running sum from the end is the whole sum less that of what comes before."""
+    place, rank = n.maybe_constant(1), len(n.input_type(0).shape)
+    if place is None or not n.attr("reverse", 0) or (axis := int(place.reshape(())) % rank - rank) not in n.dims(0):
+        return False
+    x, t = n.node.inputs[0], n.output_type()
+    kept = tuple(1 if d - rank == axis else m for d, m in enumerate(t.shape))
+    total = _reduced("ReduceSum", n, b, x, [axis], 1, TensorType(t.dtype, kept))
+    attrs: dict[str, Any] = {"exclusive": 1 - int(n.attr("exclusive", 0))}
+    before = b.add("CumSum", [x, n.node.inputs[1]], t.shape, **attrs)
+    b.add("Sub", [total, before], t.shape, output=n.node.outputs[0])
+    return True
+
+
+REPLACED: Mapping[str, Callable[[OpenNode, Builder], bool]] = {
+    "ReduceMean": _mean,
+    **dict.fromkeys(("Gather", "GatherElements"), _gather),
+    "GatherND": _gather_nd,
+    "Slice": _slice,
+    **dict.fromkeys(("ArgMax", "ArgMin"), _arg_extreme),
+    "CumSum": _backwards,
+    "Conv": convolution,
+}
+"""By operator, what adds the nodes that replace it, and says whether it did."""
