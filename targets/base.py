@@ -83,6 +83,7 @@ class Build:
     together, and it takes the first one that its computer can run. Without `library` the target's `package` compiles.
     `for_dots`: its machine differs from the next in products of 8-bit integers alone, so other models do without it.
     `halves`: its kernels compute in float16, so the weights have to be float16s, and larger errors are accepted.
+    `rounds`: they round what they multiply with weights of few bits, and larger errors are accepted of them too.
     `runs_here()` is whether this computer can run it; on others `emulators` can, to verify it.
     """
 
@@ -92,6 +93,7 @@ class Build:
     flags: tuple[str, ...] = ()
     for_dots: bool = False
     halves: bool = False
+    rounds: bool = False
     runs_here: Callable[[], bool] = lambda: False
     emulators: tuple[Emulator, ...] = ()
     backend: Callable[[Any, int], Backend] = processor
