@@ -316,6 +316,27 @@ struct from_float16 {
   }
 };
 
+//@ section float_of_half
+//@ needs from_float16
+// Floats from the bits of float16s.
+template <class S> INLINE vec<float, lanes<S>> float_of_half_(S bits) {
+#if defined(__F16C__)
+  if constexpr (lanes<S> == 8) {
+    vec<float, 8> y;
+    asm("vcvtph2ps %1, %0" : "=x"(y) : "x"(bits));
+    return y;
+  }
+#endif
+#if defined(__AVX512F__)
+  if constexpr (lanes<S> == 16) {
+    vec<float, 16> y;
+    asm("vcvtph2ps %1, %0" : "=v"(y) : "v"(bits));
+    return y;
+  }
+#endif
+  return from_float16()(bits_as<vec<uint16_t, lanes<S>>>(bits));
+}
+
 //@ section from_bfloat16
 //@ needs convert
 // Floats from bfloat16s, lane by lane; x has their bits.

@@ -230,6 +230,10 @@ typedef uint8_t u8x4 __attribute__((vector_size(4)));
 typedef uint8_t u8x8 __attribute__((vector_size(8)));
 //@ section u8x16
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
+//@ section u8x32
+typedef uint8_t u8x32 __attribute__((vector_size(32)));
+//@ section u8x64
+typedef uint8_t u8x64 __attribute__((vector_size(64)));
 
 //@ section scalar_loop
 // Precedes loops whose addresses contain a remainder of the loop variable: clang 22's vectoriser
@@ -671,6 +675,58 @@ template <class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {
   return bits_as<V>(bits_as<uints<V>>(acc) + bits_as<uints<V>>(pairs<V>(x_even, w_even)) +
                     bits_as<uints<V>>(pairs<V>(x_odd, w_odd)));
 }
+
+//@ section unsigned_dot
+//@ needs pairs
+// The same of four int8_t and weights that are unsigned.
+template <class V> INLINE V unsigned_dot_(V acc, vec<int8_t, 4> x, vec<uint8_t, 4 * lanes<V>> w) {
+  const V four = splat<V>(bits_as<int32_t>(x));
+#if defined(__AVX512VNNI__)
+  if constexpr (sizeof(V) == 64) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(w), "v"(four));
+    return acc;
+  }
+#elif defined(__AVXVNNI__)
+  if constexpr (sizeof(V) == 32) {
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(w), "x"(four));
+    return acc;
+  }
+#endif
+  typedef shorts_of<V> S;
+  typedef uints<S> U;
+  const U u = bits_as<U>(w);
+  const S s = bits_as<S>(four), odd = s >> 8, even = bits_as<S>(bits_as<U>(s) << 8) >> 8;
+  return bits_as<V>(bits_as<uints<V>>(acc) + bits_as<uints<V>>(pairs<V>(even, bits_as<S>(u & 255))) +
+                    bits_as<uints<V>>(pairs<V>(odd, bits_as<S>(u >> 8))));
+}
+
+//@ section nibble_dot
+//@ needs unsigned_dot
+// The same with weights from 0 to 15.
+template <class V> INLINE V nibble_dot_(V acc, vec<int8_t, 4> x, vec<uint8_t, 4 * lanes<V>> w) {
+  // Two products of such weights fit 16 bits.
+#if defined(__AVX512BW__) && !defined(__AVX512VNNI__)
+  if constexpr (sizeof(V) == 64) {
+    shorts_of<V> two;
+    asm("vpmaddubsw %2, %1, %0" : "=v"(two) : "v"(w), "v"(splat<V>(bits_as<int32_t>(x))));
+    return acc + pairs<V>(two, shorts_of<V>{} + 1);
+  }
+#elif defined(__AVX2__) && !defined(__AVX512F__) && !defined(__AVXVNNI__)
+  if constexpr (sizeof(V) == 32) {
+    shorts_of<V> two;
+    asm("vpmaddubsw %2, %1, %0" : "=x"(two) : "x"(w), "x"(splat<V>(bits_as<int32_t>(x))));
+    return acc + pairs<V>(two, shorts_of<V>{} + 1);
+  }
+#endif
+  return unsigned_dot_(acc, x, w);
+}
+
+//@ section low_bits
+// The low, or high, four bits of each byte.
+template <class U> INLINE U low_bits_(U bytes) { return bytes & 15; }
+
+//@ section high_bits
+template <class U> INLINE U high_bits_(U bytes) { return bytes >> 4; }
 
 //@ section dot_of_lane
 //@ needs dot

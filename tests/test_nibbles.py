@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dlpack.loops.dots import NIBBLE_DOT, UNSIGNED_DOT
 from dlpack.loops.index import Linear
-from dlpack.loops.ir import Assign, Declare, Expr, For, Kernel, Load, Op, Param, Prefetch, Ref, Stmt
+from dlpack.loops.ir import Assign, Declare, Expr, For, Kernel, Load, Op, Param, Prefetch, Ref, Stmt, Store
 from dlpack.loops.nibbles import with_nibbles
 from dlpack.plan.memory import Arena
 from dlpack.plan.nibbles import in_nibbles
@@ -57,6 +58,29 @@ def test_two_vectors_share_a_load() -> None:
         added(low),
         added(replace(second, dtype="float32")),
     )
+
+
+def dotted(w: Expr) -> Stmt:
+    acc, x = Ref("int32", LANES // 4, "acc"), Load("int8", 4, "x", Linear.var("row") * 4, 4)
+    return Assign("acc", Op("int32", LANES // 4, UNSIGNED_DOT, (acc, x, w)))
+
+
+def test_dot_products_take_two_vectors_of_a_load() -> None:
+    """Of numbers without a sign, which stay bytes; one of them by a name."""
+    second = Ref("uint8", LANES, "v")
+    body = Declare("v", "uint8", LANES, load("uint8", 4, 8)), dotted(load("uint8", 0, 8)), dotted(second)
+    whole = replace(kernel(*body), params=(Param("w", "uint8", False),))
+    found = with_nibbles(whole, 0, LANES)
+    low, high = (Op("uint8", LANES, f"{half}_bits_", (load("uint8", 0, 4),)) for half in ("low", "high"))
+    assert found is not None and found.params == whole.params
+    (loop,) = found.body
+    assert isinstance(loop, For)
+    assert loop.body[0] == Declare("v", "uint8", LANES, high)
+    for s, w in zip(loop.body[1:], (low, second), strict=True):
+        assert isinstance(s, Assign) and isinstance(s.value, Op)
+        assert (s.value.op, s.value.args[-1]) == (NIBBLE_DOT, w)
+    stored = Store("y", Linear(0), load("uint8", 0, 8), LANES)
+    assert with_nibbles(replace(whole, body=(*whole.body, stored)), 0, LANES) is None
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -80,8 +81,10 @@ def main(  # noqa: PLR0913 - an argument per option
         rows = []
         for count in counts:
             for form in chosen:
-                rows += race(form, count, folders[form], setup)
-                for row in rows[-len(pythons) :]:
+                taking = {n: p for n, p in pythons.items() if FORMS[form] or not CONTESTANTS[n].rounds}
+                found = race(form, count, folders[form], replace(setup, pythons=taking))
+                rows += found
+                for row in found:
                     _say(_line(row))
         _, again = bandwidth(cache, counts)  # a short disturbance hits one of the two at most
     except (WorkerError, OSError, subprocess.CalledProcessError) as e:

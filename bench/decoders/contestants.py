@@ -35,10 +35,12 @@ class Engine(Protocol):
 
 
 class _Ours:
+    BUNDLE = "native"
+
     def __init__(self, folder: Path, _sizes: Sizes, threads: int) -> None:
         from dlpack.bundle.loader import load
 
-        self._predictor = load(folder / "native")
+        self._predictor = load(folder / self.BUNDLE)
         status = self._predictor._function("set_threads")(self._predictor._open(), ctypes.c_int32(threads))
         self._predictor._check(status)
 
@@ -51,6 +53,10 @@ class _Ours:
 
     def write(self, count: int) -> list[int]:
         return self._predictor.generate([], count, keep=True)
+
+
+class _OursInBytes(_Ours):
+    BUNDLE = "native-int8"
 
 
 class _Onnxruntime:
@@ -179,16 +185,19 @@ class Contestant:
     package: str
     load: Callable[[Path, Sizes, int], Engine]
     host: bool = False
+    rounds: bool = False
+    """Ours with --arithmetic int8: for weights of few bits alone."""
 
     def version(self) -> str:
         """Raises PackageNotFoundError where it is not installed."""
         return importlib.metadata.version(self.package)
 
 
-OURS = "ours"
+OURS, OURS_IN_BYTES = "ours", "ours_int8"
 
 CONTESTANTS = {
     OURS: Contestant("ours", "numpy", _Ours, host=True),
+    OURS_IN_BYTES: Contestant("ours, --arithmetic int8", "numpy", _OursInBytes, host=True, rounds=True),
     "onnxruntime": Contestant("onnxruntime", "onnxruntime", _Onnxruntime),
     "genai": Contestant("onnxruntime-genai", "onnxruntime-genai", _Genai),
     "llamacpp": Contestant("llama.cpp", "llama-cpp-python", _LlamaCpp),

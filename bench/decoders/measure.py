@@ -15,8 +15,8 @@ import numpy as np
 
 from bench import ceilings
 from bench.ceilings import Ceilings
-from bench.decoders.contestants import CONTESTANTS, OURS
-from bench.decoders.model import Sizes, make_folder
+from bench.decoders.contestants import CONTESTANTS, OURS, OURS_IN_BYTES
+from bench.decoders.model import FORMS, Sizes, make_folder
 from bench.decoders.results import Row
 from bench.rounds import ROOT, WorkerError, ask_once, clock, in_turn
 
@@ -34,9 +34,9 @@ class Setup:
 
 def probe(peer_python: str) -> tuple[dict[str, str], dict[str, str]]:
     """The versions of the engines that are installed, and why the others do not take part."""
-    known, missing = {OURS: ""}, {}
+    known, missing = {OURS: "", OURS_IN_BYTES: ""}, {}
     for name, contestant in CONTESTANTS.items():
-        if name == OURS:
+        if contestant.host:
             continue
         try:
             known[name] = str(ask_once([peer_python, "-m", "bench.decoders.worker", name])["version"])
@@ -49,18 +49,19 @@ def prepare(form: str, setup: Setup) -> Path:
     """The folder of a form of weights, with every engine's files; raises WorkerError where they cannot be made."""
     folder = setup.cache / "decoders" / form
     model = make_folder(setup.sizes, form, folder)
-    file, bundle = folder / "model.gguf", folder / "native"
+    file = folder / "model.gguf"
     if "llamacpp" in setup.pythons and (not file.is_file() or file.stat().st_mtime < model.stat().st_mtime):
         _run([setup.pythons["llamacpp"], "-m", "bench.decoders.model", str(folder), form])
-    if not (setup.reuse and (bundle / "manifest.json").is_file()):
-        build(model, bundle, "native", setup.sizes)
+    for bundle, *more in [("native",), *([("native-int8", "--arithmetic", "int8")] if FORMS[form] else [])]:
+        if not (setup.reuse and (folder / bundle / "manifest.json").is_file()):
+            build(model, folder / bundle, "native", setup.sizes, *more)
     return folder
 
 
-def build(model: Path, bundle: Path, target: str, sizes: Sizes) -> None:
-    """Our bundle, for two threads at most."""
+def build(model: Path, bundle: Path, target: str, sizes: Sizes, *more: str) -> None:
+    """Our bundle, for two threads at most; `more` are further options."""
     command = [sys.executable, "-m", "dlpack.cli", "build", str(model), "-o", str(bundle), "--target", target]
-    _run([*command, "--context", str(sizes.context), "--threads", "2"])
+    _run([*command, "--context", str(sizes.context), "--threads", "2", *more])
 
 
 def _run(command: Sequence[str]) -> None:

@@ -34,7 +34,8 @@ def markdown(machines: Mapping[str, Sequence[Table]]) -> str:
         "file. The ONNX file has the operators that onnxruntime-genai's model builder writes (GroupQueryAttention, "
         f"MatMulNBits with `accuracy_level` 4); int8 and int4 are whole numbers in blocks of {BLOCK} rows with a scale "
         "that is a float16, which are llama.cpp's Q8_0 and Q4_0. Vectors of tokens and norms are float32. With weights "
-        "of int8 and int4 we multiply floats; the others round what is multiplied to 8 bits, so their scores differ.",
+        "of int8 and int4 we multiply floats, but with `--arithmetic int8`; the others round what is multiplied to 8 "
+        "bits, so their scores differ.",
         f"Reading: a prompt of {PROMPTS[0]} or {PROMPTS[1]} tokens, to the scores of the token that follows. Writing: "
         f"a token, the mean of {WRITTEN} that follow the first prompt, the likeliest each time. Every engine in a "
         "process of its own; the rounds go in turn (A B C, A B C, ...); natively, one that is not in turn is stopped.",
@@ -61,7 +62,7 @@ def _section(t: Table) -> list[str]:
             f"**Measured under load**: other programs kept {t.load:.1f} cores busy. Take these figures for no more "
             "than proportions."
         )
-    facts = [*t.machine, *((TITLES[n], v) for n, v in t.known.items() if n != OURS)]
+    facts = [*t.machine, *((TITLES[n], v) for n, v in t.known.items() if v)]
     facts += [(TITLES[n], without_paths(why)) for n, why in t.missing.items()]
     if t.gbps:
         facts += [
@@ -110,18 +111,24 @@ def _per_second(times: tuple[float, float], tokens: int) -> str:
 
 def _against(rows: Sequence[Row]) -> str:
     """Our time over that of each peer and of the best, by medians."""
-    peers = [n for n in TITLES if n != OURS and any(row.engine == n for row in rows)]
+    own = [name for name, contestant in CONTESTANTS.items() if contestant.host]
+    peers = [n for n in TITLES if n not in own and any(row.engine == n for row in rows)]
     lines = []
     for form in FORMS:
         found = {row.engine: row for row in rows if row.form == form and not row.failed}
-        if OURS not in found:
-            continue
-        for what in found[OURS].times:
-            ours = found[OURS].times[what][0]
+        for name, what in [(n, what) for n in own if n in found for what in found[n].times]:
+            ours = found[name].times[what][0]
             ratios = {n: ours / found[n].times[what][0] for n in peers if n in found}
             title = "writing" if what == "write" else f"reading {what.partition('_')[2]}"
             best = as_ratio(max(ratios.values(), default=None))
-            lines.append([form, title, *(as_ratio(ratios.get(n)) for n in peers), f"**{best}**"])
+            lines.append(
+                [
+                    form if name == OURS else f"{form}, {TITLES[name].partition(', ')[2]}",
+                    title,
+                    *(as_ratio(ratios.get(n)) for n in peers),
+                    f"**{best}**",
+                ]
+            )
     head = ["weights", "ours / theirs", *(TITLES[n] for n in peers), "the best of them"]
     return "Time of ours over theirs, below 1 where we are faster:\n\n" + table(head, lines, left=2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from dlpack.errors import ToolchainError, UsageError
 from dlpack.meaning.labels import labels_warning
 from dlpack.options import Options, Progress
 from dlpack.stages.compile import classifier_of, compile_for, in_file, needed
-from dlpack.stages.precision import gains_little
+from dlpack.stages.precision import gains_little, rounding
 from dlpack.stages.prepare import Prepared, prepare
 from dlpack.stages.sound import with_sound
 from dlpack.stages.text import with_tokenizer
@@ -105,6 +106,10 @@ def _fill(
         progress.warn(misfit)
     if options.quantize and (warning := gains_little(program)):
         progress.warn(warning)
+    first = prepared.cases[0]
+    rounds = any(build.rounds for build in builds)
+    arithmetic = rounding(program, first.model, first.trial.inputs, progress) if rounds else None
+    prepared = replace(prepared, arithmetic=arithmetic)
     kernels = kernels_of(in_file(programs, builds))
     write_json(folder / "kernels.json", kernels)
     write_plan(folder / "plan.json", plan := plan_of(programs))

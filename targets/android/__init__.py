@@ -8,8 +8,8 @@ from typing import Any
 from dlpack.errors import UsageError
 from dlpack.targets.android.java import missing_jdk
 from dlpack.targets.android.package import PLACES, WEIGHTS, package
+from dlpack.targets.arithmetic import HALVES, as_asked
 from dlpack.targets.arithmetic import OPTION as ARITHMETIC
-from dlpack.targets.arithmetic import as_asked
 from dlpack.targets.base import Build, Target, TargetOption
 from dlpack.targets.cpu.machine import AVX2, NEON, NEON32, NEON_DOTPROD, NEON_FP16, NEON_I8MM, SSE4
 from dlpack.targets.toolchains.compiler import missing_compiler
@@ -34,7 +34,7 @@ may have."""
 def _select(values: Mapping[str, Any]) -> tuple[Build, ...]:
     if (place := values.get(WEIGHTS)) not in (None, *PLACES):
         raise UsageError(f"--{WEIGHTS} {place}: the weights can be in the {' or the '.join(PLACES)}")
-    return as_asked(BUILDS, values)
+    return as_asked(BUILDS, values, HALVES)
 
 
 TARGET = Target(

@@ -30,6 +30,7 @@ class Machine:
     that is ever worth it.
     `looks_up_16`: one instruction finds each lane in a table of 16 floats that a register holds. So it makes floats of
     four bits as fast as of bytes, and weights of four bits stay two to a byte; on others they become bytes.
+    `rounds`, on request: what is multiplied with weights of 8 bits and fewer is rounded to 8 bits, for `dot`.
     `halves`: it computes in float16, of which a register holds twice as many (`in_halves`); `itemsize` is the bytes of
     the elements that `lanes` counts.
     `tallest` is how many rows a register tile may have.
@@ -64,6 +65,7 @@ class Machine:
     flags: tuple[str, ...] = ()
     condition: str = ""
     instructions: tuple[str, ...] = ()
+    rounds: bool = False
     halves: bool = False
     itemsize: int = 4
 

@@ -13,6 +13,7 @@ from dlpack.kernels.backend import Layer, LayoutPreferences
 from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.loops.lower import VECTOR_REDUCE
 from dlpack.targets.cpu.attention import attention, fuses
+from dlpack.targets.cpu.block_dot import block_dot, round_blocks
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.dot import dot
 from dlpack.targets.cpu.machine import Machine, in_halves
@@ -36,6 +37,7 @@ class CpuBackend:
             attention=None if machine.halves else lambda found: fuses(found, machine),
             halves=machine.halves,
             nibbles=machine.lanes if machine.looks_up_16 else 0,
+            rounds=machine.lanes if machine.rounds else 0,
         )
 
     def schedule(self, spec: KernelSpec) -> Scheduled:
@@ -214,6 +216,8 @@ RULES: tuple[Callable[[State], Scheduled | None], ...] = (
     as_written,
     winograd,
     attention,
+    round_blocks,
+    block_dot,
     dot,
     register_tile,
     rows,

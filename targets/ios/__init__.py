@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dlpack.targets.arithmetic import HALVES, as_asked
 from dlpack.targets.arithmetic import OPTION as ARITHMETIC
-from dlpack.targets.arithmetic import as_asked
 from dlpack.targets.base import Build, Target, TargetOption
 from dlpack.targets.cpu.machine import APPLE, AVX2, NEON_DOTPROD, NEON_FP16, NEON_I8MM, SSE4, Machine
 from dlpack.targets.ios.package import XCODE_SOURCE, package
@@ -48,7 +48,7 @@ TARGET = Target(
     name="ios",
     about="a Swift package for iOS and macOS",
     builds=BUILDS,
-    select=lambda values: as_asked(BUILDS, values),
+    select=lambda values: as_asked(BUILDS, values, HALVES),
     missing=missing_compiler,
     options=(
         TargetOption(XCODE_SOURCE, "The package has the .cc file, which Xcode compiles, and no xcframework."),

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from dlpack.errors import UsageError, did_you_mean
+from dlpack.targets.arithmetic import ARITHMETIC, BYTES, OPTION, as_asked
 from dlpack.targets.base import Build, Target, TargetOption
 from dlpack.targets.cpu.machine import (
     AVX2,
@@ -85,16 +86,17 @@ BUILDS = (
 
 
 def select(values: Mapping[str, Any]) -> tuple[Build, ...]:
-    """The builds for the machines named by --machine, this computer's where none is."""
-    named = values.get(MACHINE)
-    wanted = [w for w in named.split(",") if w] if named else [host_machine().name]
+    """The builds for the machines named by --machine, this computer's where none is; those in float16 by that alone."""
+    given = values.get(MACHINE)
+    wanted = [w for w in given.split(",") if w] if given else [host_machine().name]
     known = {build.machine().name: build for build in BUILDS}
     if unknown := [name for name in wanted if name not in known]:
         meant = did_you_mean(unknown[0], known)
         raise UsageError(f"--{MACHINE}: unknown machine {', '.join(unknown)}; known are: {', '.join(known)}{meant}")
     if not wanted:
         raise UsageError(f"--{MACHINE} names no machine; known are: {', '.join(known)}")
-    return tuple(build for name, build in known.items() if name in wanted)
+    named = tuple(build for name, build in known.items() if name in wanted)
+    return named if values.get(ARITHMETIC) in (None, "float32") else as_asked(named, values, BYTES)
 
 
 TARGET = Target(
@@ -109,5 +111,6 @@ TARGET = Target(
             "[default: this computer's].",
             metavar="NAME,...",
         ),
+        OPTION,
     ),
 )

@@ -143,7 +143,8 @@ def names_of_browsers() -> frozenset[str]:
 
 _REPORTS = frozenset(
     "tool target machine model_sha256 opset source header weights_bytes weights_by_type prepared_bytes arena tolerance "
-    "tolerances model_options seeds precision tried bindings verified_on verified_with verification files".split()
+    "tolerances model_options seeds precision arithmetic tried bindings verified_on verified_with verification "
+    "files".split()
 )
 """What of the manifest is for people and for `dlpack`, not for a page."""
 

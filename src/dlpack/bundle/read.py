@@ -54,6 +54,7 @@ _FORM: dict[str, type | tuple[type, ...]] = {
     "code_bytes": int, "open": dict,
     "arena": dict, "weights": dict, "files": dict, "task": dict, "preprocess": dict, "wasm": dict, "android": dict,
     "microcontroller": dict, "verification": (dict, list), "tolerance": (int, float), "tolerances": dict,
+    "arithmetic": dict,
 }  # fmt: skip
 """The manifest's keys whose kind is checked where they are there."""
 

@@ -80,6 +80,7 @@ def _agreement(m: Facts) -> list[str]:
         table(("output", "#largest error", "#relative to range", "#range", ""), rows),
         *(error_histogram(e) for e in m["verification"]),
         *_precision(m.get("precision")),
+        *_precision(m.get("arithmetic")),
     ]
 
 
@@ -87,6 +88,11 @@ def _precision(facts: Facts | None) -> list[str]:
     """What smaller numbers have changed of the model, where the user asked for them."""
     if not facts:
         return []
+    if "products" in facts:
+        what = f"{facts['products']} products multiply what is rounded to 8 bits"
+    else:
+        what = f"Weights {escape(facts['weights'])}"
+        what += f", activations {escape(facts['activations'])}" if "activations" in facts else ""
     runs = facts["compared_on"]["runs"]
     data = f"{runs} runs of the calibration data" if facts["compared_on"]["calibration"] else "seeded inputs"
     rows = [
@@ -98,10 +104,9 @@ def _precision(facts: Facts | None) -> list[str]:
         )
         for c in facts["changes"]
     ]
-    activations = f", activations {escape(facts['activations'])}" if "activations" in facts else ""
     return [
         "<h3>Smaller numbers</h3>",
-        f"<p class=sub>Weights {escape(facts['weights'])}{activations}; the model as it was, and as it is, run by "
+        f"<p class=sub>{what}; the model as it was, and as it is, run by "
         f"onnxruntime on {data}. Errors as parts of the output's largest value.</p>",
         table(("output", "#root mean square", "#largest", "#same class"), rows),
     ]

@@ -27,6 +27,8 @@ class LayoutPreferences:
     `attention`: which attentions one kernel computes (graph/attention.py), None for none.
     `nibbles`: weights of four bits are two to a byte in memory, of which a load gives two vectors of so many; 0 where
     bytes are faster.
+    `rounds`: what is multiplied with weights of 8 bits and fewer is rounded to 8 bits (graph/rounded.py), and a vector
+    has so many sums of dot products; 0: it is not rounded.
     `halves`: the machine computes in float16 (graph/halves.py).
     With `keeps_borders` the memory of a padded value is its own, so that the first run alone fills its border.
     """
@@ -42,6 +44,7 @@ class LayoutPreferences:
     attention: Callable[[Attention], bool] | None = None
     halves: bool = False
     nibbles: int = 0
+    rounds: int = 0
 
 
 class Backend(Protocol):

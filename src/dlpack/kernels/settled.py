@@ -126,6 +126,10 @@ class Settled:
             if how.codes.ndim == 2:
                 self.packed.setdefault(_digest(np.ascontiguousarray(graph.constants[name].T)), how.transposed())
 
+    def packed_of(self, graph: Graph, constant: str) -> Packed | None:
+        """How a constant is stored, where that is in few bits."""
+        return self.packed.get(self.digest(graph, constant)) if graph.constants[constant].dtype == np.float32 else None
+
     @staticmethod
     def plain(array: Array) -> Weight:
         """What is stored row-major, and is no operand of a kernel."""

@@ -16,6 +16,9 @@ from dlpack.loops.ir import Block, Expr, Load, Op, Store
 DOT = "dlpack.dot"
 """Loop annotation: the loop's trips are products of 8-bit integers, summed in 32 bits; their constants are padded."""
 
+UNSIGNED_DOT, NIBBLE_DOT = "unsigned_dot_", "nibble_dot_"
+"""The same operation with weights that are unsigned, or from 0 to 15, and signed numbers beside them."""
+
 
 def dot(lowering: ExpressionLowering, loop: Any) -> Block:
     """The statement for a loop so annotated. Where a guard cuts the loop, only those of x are read that are inside.
@@ -37,7 +40,7 @@ def dot(lowering: ExpressionLowering, loop: Any) -> Block:
         along = [(f[1].coefficient(step), f[1].coefficient(lane) if lane else 0) for f in (x, w)]
         if not isinstance(index, Linear) or along != [(1, 0), (1, four if lane else 0)]:
             raise NotVectorisable
-        if lane and index.coefficient(lane) != 1:
+        if (lane and index.coefficient(lane) != 1) or (not lane and w[2] != "int8"):
             raise NotVectorisable
     finally:
         lowering.names.discard(step)
@@ -48,7 +51,8 @@ def dot(lowering: ExpressionLowering, loop: Any) -> Block:
     weights = Load(w[2], four * width, w[0], start, four * width)
     name = lowering.buffers[body.buffer]
     old: Expr = Load("int32", width, name, index, width)
-    return (Store(name, index, Op("int32", width, "dot_", (old, inputs, weights)), width),)
+    op = "dot_" if w[2] == "int8" else UNSIGNED_DOT
+    return (Store(name, index, Op("int32", width, op, (old, inputs, weights)), width),)
 
 
 def _inside(lowering: ExpressionLowering, condition: Any, step: str, four: int) -> int:

@@ -12,6 +12,8 @@ from dlpack.loops.layout import Layout
 
 VECTOR_DTYPES = {"float32", "int32", "uint32", HALF}
 CONVERTIBLE = {"uint8", "int8", "int16"}
+CONVERTING = {"cast", "max", "min", "float_of_half_"}
+"""What vectors of these types are good for."""
 BINARY = {
     "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Max": "max", "Min": "min",
     "FloorDiv": "floordiv", "FloorMod": "floormod", "Mod": "%",
@@ -257,7 +259,7 @@ class ExpressionLowering:
     def op(self, dtype: str, op: str, *args: Expr) -> Expr:
         lanes = max(a.lanes for a in args)
         if lanes > 1:
-            allowed = VECTOR_DTYPES | {"bool"} | (CONVERTIBLE if op in ("cast", "max", "min") else set())
+            allowed = VECTOR_DTYPES | {"bool"} | (CONVERTIBLE if op in CONVERTING else set())
             if not {dtype, *(a.dtype for a in args if a.lanes > 1)} <= allowed:
                 raise NotVectorisable
             if op in WHOLE_NUMBERS or (op == "/" and dtype != "float32"):

@@ -1,7 +1,8 @@
 """Weights of four bits, two to a byte, which a kernel takes apart in registers.
 
 Of every two vectors of elements the first lie in the low four bits of as many bytes, and the second in the high ones:
-one load gives both. A byte has two numbers from -8 to 7, each in two's complement.
+one load gives both. Of bytes with a sign, numbers from -8 to 7 in two's complement, it makes floats; those without one,
+from 0 to 15, are what dot products multiply.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from dlpack.loops.dots import NIBBLE_DOT, UNSIGNED_DOT
 from dlpack.loops.index import Linear
 from dlpack.loops.ir import (
     Block,
@@ -33,18 +35,22 @@ from dlpack.loops.ir import (
 )
 from dlpack.loops.prefetch import LINE
 
-LOWEST, HIGHEST = -8, 7
-"""The numbers that four bits hold."""
+RANGES = {"int8": (-8, 7), "uint8": (0, 15)}
+"""The least and the largest of the bytes of each type that four bits hold."""
 
-_HALVES = ("low_nibbles_", "high_nibbles_")
+_HALVES = {"int8": ("low_nibbles_", "high_nibbles_"), "uint8": ("low_bits_", "high_bits_")}
+_NUMBERS = {"int8": "float32", "uint8": "uint8"}
+"""What is made of them."""
 
 
 def with_nibbles(kernel: Kernel, number: int, lanes: int) -> Kernel | None:
-    """The kernel that reads parameter `number`, which is int8, as four bits each, in pairs of vectors of `lanes`.
+    """The kernel that reads parameter `number`, which is int8 or uint8, as four bits each, in pairs of vectors of
+    `lanes`.
 
-    None where it does not read whole such vectors, or makes anything but float32 of them.
+    None where it does not read whole such vectors, or makes anything but float32, or dot products, of them.
     """
-    buffer = kernel.params[number].name
+    buffer, kind = kernel.params[number].name, kernel.params[number].dtype
+    made = _NUMBERS[kind]
     named = {
         s.name
         for s in walk(kernel.body)
@@ -57,12 +63,18 @@ def with_nibbles(kernel: Kernel, number: int, lanes: int) -> Kernel | None:
         if isinstance(e, Load) and e.buffer == buffer:
             half = e.index.const // lanes % 2
             packed = Load("uint8", lanes, buffer, _halved(e.index - half * lanes), lanes)
-            return Op("float32", lanes, _HALVES[half], (packed,))
+            return Op(made, lanes, _HALVES[kind][half], (packed,))
         if isinstance(e, Ref) and e.name in named:
-            return replace(e, dtype="float32")
+            return replace(e, dtype=made)
         if isinstance(e, Op) and e.op == "cast" and e.args[0].dtype == "float32" == e.dtype:
             return e.args[0]
+        if isinstance(e, Op) and e.op == UNSIGNED_DOT and taken(e.args[-1]):
+            return replace(e, op=NIBBLE_DOT)
         return e
+
+    def taken(e: Expr) -> bool:
+        """Whether it is a vector of the buffer's numbers."""
+        return (isinstance(e, Ref) and e.name in named) or (isinstance(e, Op) and e.op in _HALVES["uint8"])
 
     def on_block(block: Block) -> Block:
         out: list[Stmt] = []
@@ -70,7 +82,7 @@ def with_nibbles(kernel: Kernel, number: int, lanes: int) -> Kernel | None:
         for s in block:
             s = map_exprs(map_blocks(s, on_block), value)
             if isinstance(s, Declare) and s.name in named:
-                s = replace(s, dtype="float32")
+                s = replace(s, dtype=made)
             if isinstance(s, Prefetch) and s.buffer == buffer:
                 s = replace(s, index=_halved(s.index))
                 if any(0 <= s.index.const - a.const < LINE and (s.index - a).is_const for a in asked):
@@ -93,20 +105,20 @@ def _fits(s: Stmt, buffer: str, named: set[str], lanes: int) -> bool:
         return False
     for top in exprs(s):
         declared = isinstance(s, Declare) and s.name in named
-        for e, cast in _within(top, declared):
+        for e, served in _within(top, declared):
             if isinstance(e, Gathered) and e.buffer == buffer:
                 return False
-            if isinstance(e, Ref) and e.name in named and not cast:
+            if isinstance(e, Ref) and e.name in named and not served:
                 return False
-            if isinstance(e, Load) and e.buffer == buffer and not (cast and _whole(e, lanes)):
+            if isinstance(e, Load) and e.buffer == buffer and not (served and _whole(e, lanes)):
                 return False
     return True
 
 
-def _within(e: Expr, cast: bool) -> Iterator[tuple[Expr, bool]]:
-    """An expression and all below it, each with whether it is made float32."""
-    yield e, cast
-    below = isinstance(e, Op) and e.op == "cast" and e.dtype == "float32"
+def _within(e: Expr, served: bool) -> Iterator[tuple[Expr, bool]]:
+    """An expression and all below it, each with whether it is made float32, or multiplied in a dot product."""
+    yield e, served
+    below = isinstance(e, Op) and ((e.op == "cast" and e.dtype == "float32") or e.op == UNSIGNED_DOT)
     for c in children(e):
         yield from _within(c, below)
 

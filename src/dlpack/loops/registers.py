@@ -21,6 +21,7 @@ from dlpack.loops.ir import (
     Kernel,
     Load,
     Ref,
+    Scope,
     Space,
     Stmt,
     Store,
@@ -146,13 +147,14 @@ def _drop_unused(stmts: Block) -> Block:
 
 
 def _drop_unread(stmts: Block) -> Block:
-    """Removes variables of straight-line code that nothing reads: a tile's elements beyond a ragged edge."""
+    """Removes variables of straight-line code that nothing reads: a tile's elements beyond a ragged edge; and loops
+    that nothing is left of."""
     out: list[Stmt] = []
     read: set[str] = set()
     for s in reversed(stmts):
         if not isinstance(s, If):
             s = map_blocks(s, _drop_unread)
-        if isinstance(s, Declare) and s.name not in read:
+        if (isinstance(s, Declare) and s.name not in read) or (isinstance(s, For | Scope) and not s.body):
             continue
         assigned = {t.name for t in walk((s,)) if isinstance(t, Assign)}
         read |= assigned | {e.name for e in expressions((s,)) if isinstance(e, Ref)} | variables((s,))

@@ -24,6 +24,7 @@ from dlpack.operators import (  # noqa: F401
     recurrent,
     reduction,
     resize,
+    rounded,
     selection,
     strings,
     text_hash,

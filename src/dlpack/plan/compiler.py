@@ -22,6 +22,7 @@ from dlpack.graph.parallel import parallel_convolutions
 from dlpack.graph.pictures import with_borders
 from dlpack.graph.quantized import quantized
 from dlpack.graph.rewrite import rewrite
+from dlpack.graph.rounded import rounded, rounded_sources
 from dlpack.graph.winograd import Layer, winograd
 from dlpack.kernels.backend import Backend
 from dlpack.kernels.place import place
@@ -63,6 +64,7 @@ class Compiler:
         self.settled = Settled(weights)
         self.parts: list[Program] = []
         self.kernels: dict[int, NamedKernel] = {}  # by the kernel's identity
+        self.rounded: dict[str, int] = {}  # by ONNX node, in blocks of how many elements
 
     def add(self, graph: Graph, meanings: Mapping[str, Meaning] | None = None) -> ShapeSet:
         """Compiles the graph for one more set of shapes; the first set's schedules decide how weights are laid out.
@@ -71,15 +73,22 @@ class Compiler:
         """
         if graph.opens and self.backend.layouts.halves:
             raise UnsupportedError("pictures of any size and arithmetic in float16 do not go together yet")
+        if (graph.open or graph.opens) and self.backend.layouts.rounds:
+            raise UnsupportedError("open dimensions and arithmetic in int8 do not go together yet")
         meanings = meanings or {}
         graph = parallel_convolutions(graph)
         graph = quantized(graph, self.backend.layouts.dots, self.backend.layouts.look_up)
         if self.backend.layouts.widens:
             graph, packed = packed_weights(graph)
-            if graph.caches:
+            if graph.caches and not self.backend.layouts.rounds:
                 graph, packed = read_as_bytes(graph, packed)
             self.settled.pack(graph, packed)
-        graph = idioms(rewrite(group_norms(graph)))
+        graph = rewrite(group_norms(graph))
+        if self.backend.layouts.rounds:
+            graph, packed = rounded(graph, lambda name: self.settled.packed_of(graph, name), self.backend.layouts.dots)
+            self.settled.pack(graph, packed)
+            self.rounded |= rounded_sources(graph)
+        graph = idioms(graph)
         graph = attention(graph, None if graph.open else self.backend.layouts.attention)
         graph = shared_heads(scaled_queries(graph))
         graph = halved(graph) if self.backend.layouts.halves else graph
@@ -128,8 +137,9 @@ class Compiler:
             weight_places=tuple({place.key: place for p in self.parts for place in p.weight_places}.values()),
             prepared_places=tuple(place for p in self.parts for place in p.prepared_places),
             threads=max(p.threads for p in self.parts),
+            rounded=self.rounded,
         )
-        return in_launches(in_nibbles(whole, self.backend.layouts.nibbles))
+        return in_launches(in_nibbles(whole, self.backend.layouts.nibbles, self.backend.layouts.rounds))
 
     def _tile(self, layer: Layer, graph: Graph) -> int:
         """Winograd's tile for a layer; where the weights are stored for one algorithm already, they stay with it."""

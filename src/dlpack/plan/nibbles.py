@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from dlpack.loops.ir import Kernel
-from dlpack.loops.nibbles import HIGHEST, LOWEST, with_nibbles
+from dlpack.loops.nibbles import RANGES, with_nibbles
 from dlpack.plan.memory import ALIGNMENT
 from dlpack.plan.program import Address, DequantizeStep, Place, Program, Step, calls, with_addresses
 
 
-def in_nibbles(program: Program, lanes: int) -> Program:
-    """The program with such weights two to a byte, in pairs of vectors of `lanes`; 0 lanes: as it is.
+def in_nibbles(program: Program, floats: int, dots: int = 0) -> Program:
+    """The program with such weights two to a byte, in pairs of vectors: of `floats` where they become that, of four
+    times `dots` where so many dot products are computed at once. 0: they stay bytes.
 
     A weight stays bytes where any kernel that reads it cannot change, or reads another weight in its place that cannot.
     """
+    lanes = {"int8": floats, "uint8": 4 * dots}
     made = {
         s.target.offset: s
         for s in program.prepare
-        if isinstance(s, DequantizeStep) and s.target.dtype == "int8" and _in_range(s, program.weights)
+        if isinstance(s, DequantizeStep) and lanes.get(s.target.dtype) and _in_range(s, program.weights)
     }
-    kept = {at for at, s in made.items() if lanes and s.written % (2 * lanes) == 0}
+    kept = {at for at, s in made.items() if s.written % (2 * lanes[s.target.dtype]) == 0}
     if not kept:
         return program
     starts = sorted(p.offset for p in program.prepared_places)
@@ -41,7 +44,8 @@ def in_nibbles(program: Program, lanes: int) -> Program:
         for (name, number), weights in readers.items():
             if not weights & kept:
                 continue
-            kernel = with_nibbles(changed.get(name, kernels[name]), number, lanes) if weights <= kept else None
+            kernel = changed.get(name, kernels[name])
+            kernel = with_nibbles(kernel, number, lanes[kernel.params[number].dtype]) if weights <= kept else None
             if kernel is None:
                 lost |= weights & kept
             else:
@@ -56,11 +60,14 @@ def _in_range(step: DequantizeStep, weights: bytes) -> bool:
     """Whether four bits hold all of a weight's numbers."""
     if step.zeros is not None:
         return False
-    table = np.frombuffer(weights, np.float32, 1 << step.bits, step.table.offset)
-    return bool(table.min() >= LOWEST and table.max() <= HIGHEST)
+    table, (lowest, highest) = (
+        np.frombuffer(weights, np.float32, 1 << step.bits, step.table.offset),
+        RANGES[step.target.dtype],
+    )
+    return bool(table.min() >= lowest and table.max() <= highest)
 
 
-def _with(program: Program, packed: set[int], kernels: dict[str, Kernel], lanes: int) -> Program:
+def _with(program: Program, packed: set[int], kernels: dict[str, Kernel], lanes: Mapping[str, int]) -> Program:
     """The program with the weights at these places packed, and the prepared weights behind them moved up."""
     places: list[Place] = []
     moved: dict[int, int] = {}
@@ -80,7 +87,7 @@ def _with(program: Program, packed: set[int], kernels: dict[str, Kernel], lanes:
 
     def prepared(s: Step) -> Step:
         if isinstance(s, DequantizeStep) and s.target.offset in packed:
-            s = replace(s, written=s.written // 2, pairs=lanes)
+            s = replace(s, written=s.written // 2, pairs=lanes[s.target.dtype])
         moved_up: Step = with_addresses(s, address)
         return moved_up
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
@@ -415,6 +415,7 @@ class Program:
     `rooms`, where a dimension is open: bytes of each input, then of each output, up to which kernels may go.
     `bounds` are those of the open dimensions of pictures. `stages`: plans of the arena, those for smaller sizes first.
     `caches` are the same in all sets of shapes; `decoder` says how a text is read with them.
+    `rounded` has the ONNX nodes whose first operand is rounded to 8 bits, in blocks of so many elements.
     `sound` says how samples become an input, `speech` which tokens are around a text of what is heard.
     """
 
@@ -435,6 +436,7 @@ class Program:
     decoder: Decoder | None = None
     sound: Sound | None = None
     speech: Speech | None = None
+    rounded: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def cached(self) -> int:

@@ -28,7 +28,7 @@ def needed(builds: Sequence[Build], prepared: Prepared) -> tuple[Build, ...]:
     integers = any(is_quantized(case.graph) for case in prepared.cases)
     if integers and any(b.halves for b in builds):
         raise UsageError("arithmetic in float16 is for networks of floats, and this one has quantised values")
-    return tuple(b for b in builds if integers or not b.for_dots) or tuple(builds)
+    return tuple(b for b in builds if integers or b.rounds or not b.for_dots) or tuple(builds)
 
 
 def compile_for(
@@ -66,7 +66,7 @@ def _compiled(
                 try:
                     shape_set = compiler.add(graph or case.graph, case.meanings)
                 except UnsupportedError as e:
-                    if graph and build.halves:
+                    if graph and (build.halves or build.rounds):
                         e.args = (f"{e} (--arithmetic float32 may do it)",)
                     raise
                 a = shape_set.arena

@@ -110,6 +110,31 @@ def _picture(graph: Graph, metadata: Mapping[str, str], options: Options) -> Pre
     return None
 
 
+def rounding(
+    program: Program, model: Callable[[], Any], seeded: Mapping[str, Array], progress: Progress
+) -> dict[str, Any]:
+    """What the manifest says of arithmetic in int8: how many products it is for, and how far the outputs move where
+    onnxruntime, which runs the cleaned `model`, rounds as they do.
+
+    Raises UsageError for a model that has no such products.
+    """
+    from dlpack.precision.accuracy import changes, described
+    from dlpack.precision.operands import round_operands
+
+    if not program.rounded:
+        raise UsageError(
+            "--arithmetic int8 is for products with constant weights of 8 bits and fewer (MatMulNBits, "
+            "DequantizeLinear), whose scales are those of columns or of blocks of 16 rows or more; the model has none"
+        )
+    with progress.stage("accuracy") as detail:
+        before = model()
+        found = changes(before, round_operands(before, program.rounded), (seeded,))
+        detail.append(f"{len(program.rounded)} products in int8, {described(found)}")
+        on = {"runs": 1, "calibration": False}
+        return {"type": "int8", "products": len(program.rounded), "compared_on": on,
+                "changes": [asdict(c) for c in found]}  # fmt: skip
+
+
 def gains_little(program: Program) -> str | None:
     """A warning where a quantised network's products are not 8-bit dot products: int8 then saves memory alone."""
     total = sum(k.macs for k in program.kernels)

@@ -42,7 +42,8 @@ class Case:
 class Prepared:
     """A model as every target compiles it; `bucketed`: the dimensions of its inputs that have buckets.
 
-    `precision`: what the manifest says of smaller numbers that the user asked for, of the first set of shapes.
+    `precision`: what the manifest says of smaller numbers that the user asked for, of the first set of shapes, and
+    `arithmetic` of kernels that round to 8 bits.
     """
 
     source: Source
@@ -54,6 +55,7 @@ class Prepared:
     generation: Generation | None = None
     heard: Mapping[str, Array] = field(default_factory=dict)
     """What the decoder of a model of speech reads of its encoder, for the features that it is verified with."""
+    arithmetic: Mapping[str, Any] | None = None
 
     def tried(self) -> Sequence[int]:
         """The numbers of the sets of shapes that the cases are of."""
@@ -248,9 +250,12 @@ def tolerance(options: Options) -> float:
 
 def tolerances(builds: Sequence[Build], options: Options) -> dict[str, float]:
     """By name the machines that have a tolerance of their own, which one on the command line replaces."""
-    from dlpack.verify.reference import HALVES_TOLERANCE
+    from dlpack.verify.reference import HALVES_TOLERANCE, ROUNDED_TOLERANCE
 
-    return {b.machine().name: HALVES_TOLERANCE for b in builds if b.halves and options.tolerance is None}
+    own = {
+        b.machine().name: HALVES_TOLERANCE if b.halves else ROUNDED_TOLERANCE for b in builds if b.halves or b.rounds
+    }
+    return own if options.tolerance is None else {}
 
 
 def clean_graph(proto: Any, shapes: Shapes, maxima: Mapping[str, int] | None = None) -> tuple[Any, Graph]:

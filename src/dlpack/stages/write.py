@@ -129,6 +129,8 @@ def _manifest(
         manifest["seeds"] = seeds
     if prepared.precision:
         manifest["precision"] = dict(prepared.precision)
+    if prepared.arithmetic:
+        manifest["arithmetic"] = dict(prepared.arithmetic)
     if shapes := shapes_of(program, pictures):
         manifest["shapes"] = shapes
     if prepared.batch:

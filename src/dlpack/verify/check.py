@@ -21,6 +21,7 @@ from dlpack.verify.given import Given
 from dlpack.verify.opinions import second_opinion
 from dlpack.verify.reference import (
     RELATIVE_TOLERANCE,
+    ROUNDED_TOLERANCE,
     Expected,
     OutputError,
     compare,
@@ -148,15 +149,26 @@ def answers(
     bundle: Path, manifest: Mapping[str, Any], questions: Sequence[Question], relative: float, own: Mapping[str, float]
 ) -> list[Answer]:
     """Runs the bundle on each question's inputs; `own` are the tolerances of machines that have their own."""
+    alone = "" if len(manifest.get("variants", ())) > 1 else manifest["machine"]
     with bundle_runner(bundle, manifest) as run:
         if "tried" in manifest:  # what the largest run leaves behind must not matter to the smaller ones
             run(questions[-1].inputs)
-        return [_answer(run, q, manifest["ranges"], relative, own, manifest["macs"]) for q in questions]
+        return [_answer(run, q, manifest["ranges"], relative, _Own(own, alone), manifest["macs"]) for q in questions]
 
 
-def _answer(
-    run: Run, question: Question, ranges: list[list[float]], usual: float, own: Mapping[str, float], macs: int
-) -> Answer:
+@dataclass(frozen=True)
+class _Own:
+    """The tolerances of machines that have their own, and the only machine, if there is but one."""
+
+    tolerances: Mapping[str, float]
+    alone: str
+
+    def of(self, build: str) -> float | None:
+        """The tolerance of a build; None where its machine has none of its own."""
+        return self.tolerances.get(self.alone or build.partition(" on ")[0])
+
+
+def _answer(run: Run, question: Question, ranges: list[list[float]], usual: float, own: _Own, macs: int) -> Answer:
     """Of each output of each build the worst error over all inputs."""
     worst: dict[str, OutputError] = {}
     expected = question.expected
@@ -165,14 +177,12 @@ def _answer(
         for build, outputs in run(x).items():
             where = [w for w in (build, *question.label) if w]
             label = f" ({', '.join(where)})" if where else ""
-            machine = build.partition(" on ")[0]
-            relative = own.get(machine, usual)
+            apart = own.of(build)
+            relative = usual if apart is None else apart
             errors = _errors(outputs, expected, case, label, relative)
             bad = {k: outputs[name] for k, (name, e) in enumerate(zip(outputs, errors, strict=True)) if not e.passed}
             # Integer networks are exact, but for operators with a tolerance, which round near ties: Resize, Softmax.
-            doubtful = machine not in own and (
-                not expected.more or any(expected.tolerances[k] is not None for k in bad)
-            )
+            doubtful = apart is None and (not expected.more or any(expected.tolerances[k] is not None for k in bad))
             if bad and question.model is not None and not case and doubtful:
                 expected = second_opinion(question.model(), x, expected, bad, relative, macs)
                 errors = _errors(outputs, expected, case, label, relative)
@@ -204,10 +214,12 @@ def failure(errors: Sequence[OutputError], asked: bool, own: Mapping[str, float]
         f"{e.tolerance:.3g} is accepted)"
         for e in bad
     ]
-    if all(any(f"({machine}" in e.name for machine in own) for e in bad):
+    rounds = ROUNDED_TOLERANCE in own.values()  # then all machines do
+    if rounds or all(any(f"({machine}" in e.name for machine in own) for e in bad):
         return (
-            f"float16 is too coarse for this model: {'; '.join(lines)}. Build it with --arithmetic float32; or, if "
-            "your application bears such an error on its own data, accept it with --tolerance"
+            f"{'int8' if rounds else 'float16'} is too coarse for this model: {'; '.join(lines)}. Build it with "
+            "--arithmetic float32; or, if your application bears such an error on its own data, accept it with "
+            "--tolerance"
         )
     also = ", and from all other ways to compute the model here" if asked else ""
     return (
