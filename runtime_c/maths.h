@@ -243,9 +243,39 @@ template <class X, class... R> INLINE auto requantized_small_(X x, R... rest) {
 
 //@ section requantized_byte
 //@ needs requantized within convert madd vmin vmax
-// One product x (high + low) rounded to an integer, ties to even, clamped, plus zero. In float32 it
-// is computed twice, with a factor too small and one too large by more than all rounding errors: if
-// both round to one integer (in the last place of 1.5 * 2^23), the product does too, and is no tie.
+// One product x (high + low) between -2^21 and 2^21 rounded to an integer, ties to even, clamped to
+// first and last, plus zero, by when it is an int8_t or uint8_t. In float32 it is computed twice,
+// with a factor too small and one too large by more than all rounding errors: if both round to one
+// integer (in the last place of 1.5 * 2^23), the product does too, and is no tie.
+#if defined(__wasm_simd128__)
+// Integers as bytes of the type T, those beyond its range as its ends.
+template <class T, class I> INLINE vec<T, lanes<I>> saturated(I x) {
+  if constexpr (lanes<I> < 16) {
+    return low(saturated<T>(join(x, x)));
+  } else {
+    const auto first = __builtin_wasm_narrow_s_i16x8_i32x4(low(low(x)), high(low(x))),
+               last = __builtin_wasm_narrow_s_i16x8_i32x4(low(high(x)), high(high(x)));
+    if constexpr (T(-1) < 0)
+      return bits_as<vec<T, 16>>(__builtin_wasm_narrow_s_i8x16_i16x8(first, last));
+    else return bits_as<vec<T, 16>>(__builtin_wasm_narrow_u_i8x16_i16x8(first, last));
+  }
+}
+// The bytes that the products are rounded to, if `less` and `more` have the same ones.
+template <class T, class V, class I, class SLOW>
+INLINE I byte_of_both(V less, V more, I first, I last, SLOW slow) {
+  typedef vec<T, lanes<V>> B;
+  const I one = bits_as<I>(splat<V>(0x1.8p23f));
+  const B a = saturated<T>(bits_as<I>(less) - one), b = saturated<T>(bits_as<I>(more) - one);
+  if (__builtin_expect(__builtin_reduce_or(a != b) != 0, 0)) return slow();
+  return convert<I>(vmin(vmax(a, saturated<T>(first)), saturated<T>(last)));
+}
+// Out of line: it is rarely needed, and long.
+template <class X, class V>
+[[gnu::noinline]] vec<int32_t, lanes<X>> requantized_byte_slowly(X x, V high, V low, V first,
+                                                                 V last, V zero) {
+  return convert<vec<int32_t, lanes<X>>>(within_(requantized_(x, high, low), first, last) + zero);
+}
+#endif
 template <class X, class V>
 INLINE vec<int32_t, lanes<X>> requantized_byte_(X x, V high, V low, V first, V last, V zero) {
   typedef vec<int32_t, lanes<X>> I;
@@ -262,10 +292,17 @@ INLINE vec<int32_t, lanes<X>> requantized_byte_(X x, V high, V low, V first, V l
     else value = convert<V>(x);
     const V less = madd(value, high * (1 - apart), from),
             more = madd(value, high * (1 + apart), from);
+#if defined(__wasm_simd128__)
+    const I least = convert<I>(first + zero), most = convert<I>(last + zero);
+    const auto slow = [=] { return requantized_byte_slowly(x, high, low, first, last, zero); };
+    if (least[0] < 0) return byte_of_both<int8_t>(less, more, least, most, slow);
+    else return byte_of_both<uint8_t>(less, more, least, most, slow);
+#else
     I sum = vmin(vmax(bits_as<I>(less), bits_as<I>(from + first)), bits_as<I>(from + last));
     if (__builtin_expect(__builtin_reduce_or(less != more) != 0, 0))
       sum = bits_as<I>(within_(requantized_(x, high, low), first, last) + from);
     return sum - bits_as<I>(one);  // none of whose last bits are set
+#endif
   }
 #endif
   return convert<I>(within_(requantized_(x, high, low), first, last) + zero);

@@ -647,33 +647,68 @@ template <class X> INLINE int32_t dot_(int32_t acc, X x, vec<int8_t, lanes<X>> w
   }
 }
 template <class V> using bytes_of = vec<int8_t, 4 * lanes<V>>;
-template <class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {
+// The same with four of x for each lane.
+template <class V, class X> INLINE V dot_of_fours(V acc, X x, bytes_of<V> w) {
   [[maybe_unused]] constexpr bool is_signed = elem<X>(-1) < 0;
-  const V four = splat<V>(bits_as<int32_t>(x));
 #if defined(__AVX512VNNI__)
   if constexpr (!is_signed && sizeof(V) == 64) {
-    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(four), "v"(w));
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "v"(w));
     return acc;
   }
 #elif defined(__AVXVNNI__)
   if constexpr (!is_signed && sizeof(V) == 32) {
-    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(four), "x"(w));
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(x), "x"(w));
     return acc;
   }
 #elif defined(__ARM_FEATURE_DOTPROD)
   if constexpr (is_signed && sizeof(V) == 16) {
-    asm("sdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(w), "w"(four));
+    asm("sdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(w), "w"(x));
     return acc;
   }
+#elif defined(__wasm_simd128__)
+  if constexpr (sizeof(V) > 16)
+    return join(dot_of_fours(low(acc), low(x), low(w)), dot_of_fours(high(acc), high(x), high(w)));
+#if defined(@NAME@_DOTS)
+  // Only where a page has found that the engine takes all 8 bits of its second factor, unsigned.
+  if constexpr (!is_signed && sizeof(V) == 16)
+    return __builtin_wasm_relaxed_dot_i8x16_i7x16_add_s_i32x4(w, bits_as<bytes_of<V>>(x), acc);
+#endif
 #endif
   typedef shorts_of<V> S;
   typedef uints<S> U;
-  const S s = bits_as<S>(w), t = bits_as<S>(four);
+  const S s = bits_as<S>(w), t = bits_as<S>(x);
   const S w_odd = s >> 8, w_even = bits_as<S>(bits_as<U>(s) << 8) >> 8;
   const S x_odd = is_signed ? t >> 8 : bits_as<S>(bits_as<U>(t) >> 8);
   const S x_even = is_signed ? bits_as<S>(bits_as<U>(t) << 8) >> 8 : t & 255;
   return bits_as<V>(bits_as<uints<V>>(acc) + bits_as<uints<V>>(pairs<V>(x_even, w_even)) +
                     bits_as<uints<V>>(pairs<V>(x_odd, w_odd)));
+}
+template <class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {
+  return dot_of_fours(
+      acc, bits_as<vec<elem<X>, 4 * lanes<V>>>(splat<V>(bits_as<int32_t>(x))), w);
+}
+
+//@ section dot_each
+//@ needs dot
+// The same where each lane has its elements of a, b, c and d.
+#if __has_builtin(__builtin_shufflevector)
+template <class R, class V, int... I> INLINE R zipped(V a, V b, indices<I...>) {
+  return __builtin_shufflevector(a, b, I / 2 + I % 2 * lanes<V>...);
+}
+template <class V> INLINE auto zipped(V a, V b) {
+  return zipped<vec<elem<V>, 2 * lanes<V>>>(a, b, typename count_to<2 * lanes<V>>::type());
+}
+#else
+template <class V> INLINE auto zipped(V a, V b) {
+  vec<elem<V>, 2 * lanes<V>> v;
+  for (int i = 0; i < 2 * lanes<V>; ++i) v[i] = i % 2 ? b[i / 2] : a[i / 2];
+  return v;
+}
+#endif
+template <class V, class X> INLINE V dot_each_(V acc, X a, X b, X c, X d, bytes_of<V> w) {
+  typedef vec<uint16_t, lanes<V>> P;
+  const auto fours = zipped(bits_as<P>(zipped(a, b)), bits_as<P>(zipped(c, d)));
+  return dot_of_fours(acc, bits_as<vec<elem<X>, 4 * lanes<V>>>(fours), w);
 }
 
 //@ section unsigned_dot

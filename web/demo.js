@@ -36,14 +36,14 @@ function inlined() {
     return binary && Uint8Array.from(binary, (c) => c.charCodeAt(0));
   };
   if (!text("bundle-manifest")) return null;
-  const wasm = { simd: bytes("bundle-simd"), relaxed: bytes("bundle-relaxed") };
+  const wasm = Object.fromEntries(["simd", "relaxed", "dots"].map((build) => [build, bytes(`bundle-${build}`)]));
   const webgpu = async (file) => JSON.parse(text("bundle-webgpu"))[file];
   return { manifest: JSON.parse(text("bundle-manifest")), wasm, weights: bytes("bundle-weights") ?? undefined, webgpu };
 }
 
 /** What computes, and why that, where it could be another. */
 function what({ build, backend, backendNote }, { webgpu }) {
-  const name = backend === "webgpu" ? "WebGPU" : `WebAssembly ${build.startsWith("relaxed") ? "relaxed SIMD" : "SIMD"}`;
+  const name = backend === "webgpu" ? "WebGPU" : `WebAssembly ${/^simd/.test(build) ? "SIMD" : "relaxed SIMD"}`;
   return webgpu?.plan ? `${name} (${backendNote})` : name;
 }
 

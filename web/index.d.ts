@@ -65,7 +65,8 @@ export interface Quantization {
   zero_point: number;
 }
 
-export type Build = "relaxed" | "simd";
+/** `dots` is of models with products of 8-bit integers: `relaxed` with the processor's own dot products. */
+export type Build = "dots" | "relaxed" | "simd";
 
 export type Backend = "wasm" | "webgpu";
 
@@ -78,7 +79,7 @@ export interface RunOptions {
 }
 
 /** A model built for threads also has these. */
-export type ThreadBuild = "relaxed_threads" | "simd_threads";
+export type ThreadBuild = "dots_threads" | "relaxed_threads" | "simd_threads";
 
 export type TensorData =
   | Float32Array
@@ -204,8 +205,11 @@ export interface LoadOptions {
   fetch?: typeof fetch;
 }
 
-/** Which of a bundle's builds this browser can run; null without WebAssembly SIMD. */
-export function supportedBuild(): Build | null;
+/**
+ * Which of a bundle's builds (`manifest.wasm`) this browser runs fastest; null without WebAssembly SIMD. Without an
+ * argument, of those that every bundle has.
+ */
+export function supportedBuild(builds?: Partial<Record<Build | ThreadBuild, unknown>>): Build | null;
 
 /** A predictor. One run at a time; make several for more. */
 export class Predictor {

@@ -15,16 +15,24 @@ const PAGE = 65536;
 // Milliseconds: the weights' speed is known after so many; so many to go are worth a worker, which few bytes may have.
 const [WATCHED, WORTH, LARGE] = [50, 250, 1 << 28];
 
-// Modules of one function that use v128.const, and f32x4.relaxed_madd on three of them.
-const V128 = [0xfd, 12, ...new Array(16).fill(0)];
-const PROBES = { relaxed: [...V128, ...V128, ...V128, 0xfd, 0x85, 2], simd: V128 };
+// Functions without arguments: v128.const; f32x4.relaxed_madd on three; i32x4.relaxed_dot_i8x16_i7x16_add_s of 127, 255.
+const all = (byte) => [0xfd, 12, ...new Array(16).fill(byte)];
+const PROBES = {
+  dots: [...all(127), ...all(255), ...all(0), 0xfd, 0x93, 2],
+  relaxed: [...all(0), ...all(0), ...all(0), 0xfd, 0x85, 2],
+  simd: all(0),
+};
+const EIGHT_BITS = 4 * 127 * 255; // what a lane of such a product is if it takes 255 as it is
 
-/** The fastest of a bundle's builds that this browser can run: "relaxed", "simd" or null. */
-export function supportedBuild() {
-  const able = ([, code]) => {
-    const body = [0, ...code, 0x1a, 0x0b]; // no locals; drop; end
-    const head = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0];
-    return WebAssembly.validate(new Uint8Array([...head, 10, body.length + 2, 1, body.length, ...body]));
+/** The fastest of these builds that this browser can run: "dots" (if it is named), "relaxed", "simd" or null. */
+export function supportedBuild(builds = { relaxed: 1, simd: 1 }) {
+  const able = ([build, code]) => {
+    if (!builds[build] && !builds[`${build}_threads`]) return false;
+    const body = [0, ...code, 0xfd, 27, 0, 0x0b]; // no locals; i32x4.extract_lane 0; end
+    const head = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 5, 1, 0x60, 0, 1, 0x7f, 3, 2, 1, 0, 7, 5, 1, 1, 0x66, 0, 0];
+    const bytes = new Uint8Array([...head, 10, body.length + 2, 1, body.length, ...body]);
+    if (!WebAssembly.validate(bytes)) return false;
+    return build !== "dots" || new WebAssembly.Instance(new WebAssembly.Module(bytes)).exports.f() === EIGHT_BITS;
   };
   return typeof WebAssembly === "object" ? (Object.entries(PROBES).find(able)?.[0] ?? null) : null;
 }
@@ -371,8 +379,8 @@ export class Predictor {
 }
 
 /** Which of the builds to run and on how many threads. */
-function chosenBuild(manifest, { build = supportedBuild(), threads }, builds) {
-  const wanted = build.replace("_threads", "");
+function chosenBuild(manifest, { build, threads }, builds) {
+  const wanted = (build ?? supportedBuild(builds) ?? "simd").replace("_threads", "");
   const several = `${wanted}_threads`;
   const count = builds[several] ? threadCount(manifest, threads) : 1;
   return count > 1 ? { build: several, threads: count } : { build: builds[wanted] ? wanted : "simd", threads: 1 };

@@ -17,8 +17,8 @@ async function ours({ model, threads, inputs, mark }) {
     const predictor = await Predictor.load(model, { threads, cache: false });
     return () => predictor.run(feeds);
   }
-  const build = supportedBuild();
   const manifest = await (await fetch(`${model}page.json`)).json();
+  const build = supportedBuild(manifest.wasm);
   const weights = {
     /** A promise that starts when it is awaited: after the code has been instantiated. */
     then(resolve, reject) {

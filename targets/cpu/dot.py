@@ -2,9 +2,10 @@
 
 A tile of int32 sums is held in registers, as in the schedule of float32 products. A step of the reduction takes four
 channels: for each row four neighbours in memory, for each vector of outputs the packed weights
-``[blocks of columns][window][channels / 4][columns][4]``. Channels left over meet zeros. If a dot product
-gives one sum (`Machine.dot_alone`), the tile is one of scalars; with 16 products at once (Cortex-M55) the four is 16.
-For products of matrices of 2 x 8 bytes the four is 8, and rows are computed in pairs (loops/matrices.py).
+``[blocks of columns][window][channels / 4][columns][4]``. Channels left over meet zeros. Of a convolution of each
+channel by itself the four are neighbours in a row of its window, and each lane has its own (`Machine.dot_each`). If a
+dot product gives one sum (`Machine.dot_alone`), the tile is one of scalars; with 16 products at once (Cortex-M55) the
+four is 16. For products of matrices of 2 x 8 bytes the four is 8, and rows are computed in pairs (loops/matrices.py).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class _Product:
     """A product of 8-bit integers: its sums' block and stages after it, what it reads, and its axes.
 
     The vector runs along `vector`, of whose outputs `group` at a time read the same of `x`; the rows of a tile along
-    `rows`; `Machine.dot_steps` steps at a time along `depth`.
+    `rows`; `Machine.dot_steps` steps at a time along `depth`. `each`: an output reads its own channel of `x` alone.
     """
 
     acc: Any
@@ -45,6 +46,7 @@ class _Product:
     rows: Axis | None
     depth: Axis
     group: int
+    each: bool = False
 
 
 def dot(state: State) -> Scheduled | None:
@@ -70,6 +72,7 @@ def dot(state: State) -> Scheduled | None:
         ro, ri = sch.split(r, [None, tile.rows])
         rest = [x for x in outer if x is not r]
         nest = [*rest[:1], vo, *rest[1:], ro] if len(rest) > 1 else [vo, *rest, ro]
+        nest = [*rest, ro, vo] if product.each else nest
         inside = nest[nest.index(vo) + 1 :]
         sch.reorder(*nest, ri, vi)
         sch.unroll(ri)
@@ -84,12 +87,13 @@ def dot(state: State) -> Scheduled | None:
         sch.set_scope(product.acc, 0, "local")
     steps = _order_sums(state, product)
     tiles = prod(int(sch.get(loop).extent) for loop in inside)
-    whole = product.group == product.vector.extent and not (state.spec.open or state.spec.tags)
+    whole = product.group == product.vector.extent and not (product.each or state.spec.open or state.spec.tags)
     if whole and not machine.dot_alone and next_block_pays(machine, product.w.size, tiles):
         room = -(-tile.columns // machine.lanes) * machine.lanes
         prefetch_next_block(state, steps, inside, room * machine.dot_steps)
     heavy = product.w.size > product.x.size
     state.share([vo, *around] if heavy else [*around, vo])
+    state.machine = replace(machine, lanes=machine.lanes_of_bytes(tile.columns))
     return state.finish(f"dot products, register tile {tile.rows} x {tile.columns}")
 
 
@@ -135,23 +139,27 @@ def _match(state: State) -> _Product | None:
         return None
     vector = info.spatial[order[-1]]
     group = int(sch.get(acc).annotations.get(GROUP, vector.extent))
-    depth = next((a for a in reversed(info.reduction) if x.strides.get(a.name) == 1), None)
     step = x.strides.get(vector.name)
+    each = state.machine.dot_each and step == 1
+    along = (a for a in reversed(info.reduction) if each or x.strides.get(a.name) == 1)
+    depth = next(along, None)
     if depth is None or vector.extent < 2 or vector.name not in w.dimension_of or depth.name not in w.dimension_of:
         return None
-    if step != 0 and not (step is None and group < vector.extent):
+    if step != 0 and not each and not (step is None and group < vector.extent):
         return None
     for b in after[:-1]:
         sch.compute_inline(b)
     axes = [info.spatial[d] for d in reversed(order[:-1]) if info.spatial[d].extent > 1]
     rows = next((a for a in axes if w.strides.get(a.name) == 0), axes[0] if axes else None)
-    return _Product(acc, after, state.info(acc), x, w, vector, rows, depth, group)
+    return _Product(acc, after, state.info(acc), x, w, vector, rows, depth, group, each)
 
 
 def _tile(state: State, product: _Product) -> Tile:
     """As for products of floats, over a fourth of the depth; what holds four inputs for all lanes takes a register."""
     machine = for_dots(state.machine)
     height = product.rows.extent if product.rows else 1
+    if product.each:
+        return Tile(min(height, ROWS_OF_EACH), machine.byte_lanes)
     if product.group < product.vector.extent:
         return grouped_tile(height, product.group, replace(machine, lanes=state.machine.lanes))
     depth = (
@@ -160,10 +168,25 @@ def _tile(state: State, product: _Product) -> Tile:
     fixed = state.spec.fixed.get(state.param_index[product.w.buffer], ())
     along = product.w.dimension_of[product.vector.name]
     widths = [block.size for layout in fixed for d, block in layout.blocks if d == along]
+    if not widths and machine.byte_lanes:
+        widths = _widths_of_bytes(product.group, machine)
     if state.machine.dot != "smmla":
         return choose_tile(height, product.group, depth, machine, True, True, widths=widths)
     pairs = choose_tile(-(-height // 2), product.group, depth, machine, True, True, widths=widths or MATRIX_WIDTHS)
     return Tile(min(height, 2 * pairs.rows), pairs.columns)
+
+
+ROWS_OF_EACH = 2
+"""Rows of a tile of windows of each channel: their sums, the weights and the pixels fill 16 registers."""
+
+
+def _widths_of_bytes(columns: int, machine: Machine) -> list[int]:
+    """Columns of a tile that are rounded to whole registers of bytes, or to halves where no more are left over; none
+    where there are fewer columns."""
+    half = machine.byte_lanes // 2
+    halves = 0 < columns % machine.byte_lanes <= half and columns < 4 * machine.byte_lanes
+    step = half if halves else machine.byte_lanes
+    return list(range(step, 8 * machine.lanes + 1, step)) if columns >= half else []
 
 
 MATRIX_WIDTHS = (4, 8, 12, 16)

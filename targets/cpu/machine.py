@@ -26,6 +26,9 @@ class Machine:
     and adds them in pairs, which takes twice as many.
     Others sum products in one register of integers, of signed ones: "smlad" two at a time, "vmladav" 16 in two vectors
     (Cortex-M), "plain" one after the other, where floats are computed in software.
+    `dot_each`: it is also what sums the window of a convolution of each channel by itself fastest.
+    `byte_lanes`: sums of 8-bit integers are vectors of up to so many lanes, which several registers hold, so that what
+    they are rounded to fills a register; by default of `lanes`.
     `look_up` is how many other instructions on vectors take as long as finding each lane in a table of 256 bytes, where
     that is ever worth it.
     `looks_up_16`: one instruction finds each lane in a table of 16 floats that a register holds. So it makes floats of
@@ -55,6 +58,8 @@ class Machine:
     beside: float = 0
     exposed: float = 0
     dot: str = ""
+    dot_each: bool = False
+    byte_lanes: int = 0
     look_up: float = inf
     looks_up_16: bool = False
     l1: int = 32 << 10
@@ -73,6 +78,11 @@ class Machine:
     def dot_operand(self) -> str:
         """The type that it multiplies int8 by; empty where it has no such products."""
         return {"": "", "vnni": "uint8", "pairs": "uint8"}.get(self.dot, "int8")
+
+    def lanes_of_bytes(self, columns: int) -> int:
+        """The lanes of the vectors of a tile with so many columns whose sums are rounded to bytes."""
+        wide = (n for n in (self.byte_lanes, self.byte_lanes // 2) if n > self.lanes and columns % n == 0)
+        return next(wide, self.lanes)
 
     @property
     def dot_steps(self) -> int:
@@ -159,6 +169,8 @@ WASM = Machine(
     registers=13,
     fma_call=True,
     dot="pairs",
+    dot_each=True,
+    byte_lanes=16,
     flags=("-msimd128",),
     condition="defined(__wasm_simd128__)",
 )

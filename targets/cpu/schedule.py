@@ -33,6 +33,7 @@ class CpuBackend:
         self.machine, self.name = machine, machine.name
         self.layouts = LayoutPreferences(
             dots=machine.dot_operand,
+            dots_each=machine.dot_each,
             look_up=machine.look_up,
             attention=None if machine.halves else lambda found: fuses(found, machine),
             halves=machine.halves,

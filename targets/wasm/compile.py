@@ -11,8 +11,13 @@ from dlpack.targets.toolchains.compiler import FLAGS, compile_with, missing_comp
 BUILDS = {"simd": "generic+simd128+bulk_memory", "relaxed": "generic+simd128+bulk_memory+relaxed_simd"}
 """The builds and the processor that zig calls them by; the page takes the fastest that the browser can run."""
 
-THREAD_BUILDS = {f"{build}_threads": f"{processor}+atomics" for build, processor in BUILDS.items()}
-"""The same for several threads, which share the memory: a model that is built for them has these builds too."""
+DOTS = "dots"
+"""A third build of models with products of 8-bit integers: `relaxed`, with the engine's own dot product, for engines
+that take all 8 bits of its second factor as unsigned. The specification leaves open what becomes of the highest, so a
+page tries it."""
+
+THREADS = "_threads"
+"""What the name of a build ends with that is for several threads, which share the memory."""
 
 PAGES = (64, 1 << 15)
 """Pages of 64 KiB that the memory of several threads has at first, and up to which it may grow."""
@@ -21,8 +26,19 @@ STACK = 256 << 10
 """Bytes of stack; it lies below everything else, so that an overflow traps."""
 
 
+def builds_of(source: str, name: str, threads: int) -> dict[str, tuple[str, ...]]:
+    """The builds of a NAME.cc with this text, and the options that each is compiled with, the processor's first."""
+    builds: dict[str, tuple[str, ...]] = {build: (processor,) for build, processor in BUILDS.items()}
+    macro = f"{name.upper()}_DOTS"
+    if macro in source:
+        builds[DOTS] = (BUILDS["relaxed"], f"-D{macro}")
+    for build, (processor, *more) in list(builds.items()) if threads > 1 else ():
+        builds[build + THREADS] = (f"{processor}+atomics", *more)
+    return builds
+
+
 def compile_wasm(
-    source: Path, output: Path, processor: str, name: str, cc: str | None, classifier: bool = False
+    source: Path, output: Path, processor: str, name: str, cc: str | None, *options: str, classifier: bool = False
 ) -> None:
     """Compiles NAME.cc to a module that exports the C API and `__heap_base`.
 
@@ -39,7 +55,7 @@ def compile_wasm(
         *zig_command(processor, name, cc), *([] if classifier else [f"-D{name.upper()}_NO_CLASSIFIER"]),
         "-target", "wasm32-freestanding", "-nostdlib", "-Wl,--no-entry", "-Wl,--export-dynamic",
         "-Wl,--export=__heap_base", f"-Wl,-z,stack-size={STACK}",
-        *(shared if "atomics" in processor else []), "-s", str(source), "-o", str(output),
+        *(shared if "atomics" in processor else []), *options, "-s", str(source), "-o", str(output),
     ]  # fmt: skip
     compile_with(command, output)
 

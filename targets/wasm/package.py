@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpack.targets.base import Manifest, PackageOptions
-from dlpack.targets.wasm.compile import BUILDS, PAGES, STACK, THREAD_BUILDS, compile_wasm
+from dlpack.targets.wasm.compile import PAGES, STACK, builds_of, compile_wasm
 from dlpack.targets.wasm.modules import (
     FILES,
     FROM_FILE,
@@ -41,15 +41,16 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
     """Writes into a bundle all that the target wasm adds."""
     name = manifest["name"]
     builds: dict[str, dict[str, Any]] = {}
-    threaded = manifest.get("threads", 1) > 1
-    for build, processor in (BUILDS | (THREAD_BUILDS if threaded else {})).items():
+    threads = manifest.get("threads", 1)
+    source = folder / manifest["source"]
+    for build, (processor, *more) in builds_of(source.read_text(encoding="utf-8"), name, threads).items():
         file = folder / f"{name}.{build}.wasm"
-        compile_wasm(folder / manifest["source"], file, processor, name, options.cc)
+        compile_wasm(source, file, processor, name, options.cc, *more)
         file.chmod(0o644)  # it is no program
         data = file.read_bytes()
         builds[build] = {"file": file.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     manifest["wasm"] = builds
-    if threaded:
+    if threads > 1:
         manifest["wasm_threads"] = {"count": manifest["threads"], "pages": PAGES, "stack": STACK}
     if "weights" in manifest:
         data = (folder / manifest["weights"]["file"]).read_bytes()
@@ -58,7 +59,7 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
     shaders = [_write_webgpu(folder, manifest, program) for program in options.programs.values()]
     scripts = package_scripts(manifest)
     manifest["script_bytes"] = len(scripts["index.js"].encode())
-    manifest["scripts"] = ["index.js", "worker.js", *(["thread.js"] if threaded else []), "demo.js", FROM_FILE]
+    manifest["scripts"] = ["index.js", "worker.js", *(["thread.js"] if threads > 1 else []), "demo.js", FROM_FILE]
     files = scripts | {file_name: web_text(file_name) for file_name in FILES}
     files["index.html"] = with_links(files["index.html"], scripts)
     files[PAGE] = json.dumps(page_manifest(manifest), ensure_ascii=False, separators=(",", ":")) + "\n"

@@ -20,7 +20,7 @@ from dlpack.bundle.arrays import own_outputs
 from dlpack.errors import ToolchainError
 from dlpack.meaning.shape_sets import find_set, sets_of
 from dlpack.targets.base import Array
-from dlpack.targets.wasm.compile import BUILDS
+from dlpack.targets.wasm.compile import BUILDS, DOTS
 
 _RELAXED = "--experimental-wasm-relaxed-simd"
 
@@ -48,11 +48,22 @@ def run(bundle: Path, inputs: Mapping[str, Array]) -> dict[str, dict[str, Array]
 
 
 def measure(bundle: Path, inputs: Mapping[str, Array], rounds: int) -> dict[str, dict[str, Any]]:
-    """For each build, the times that `run_in_node` measures."""
+    """For each build that node can run, the times that `run_in_node` measures."""
     if not node_command():
         raise ToolchainError("a bundle for wasm is timed in node, which is not installed here")
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    return {build: run_in_node(bundle, manifest, build, inputs, rounds)[1] for build in manifest["wasm"]}
+    return {b: run_in_node(bundle, manifest, b, inputs, rounds)[1] for b in _timed_builds(bundle, manifest)}
+
+
+def _timed_builds(bundle: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """The builds of the bundle that node need not emulate."""
+    builds = list(manifest["wasm"])
+    if DOTS in builds:
+        ask = "import(process.argv[1]).then((m) => process.exit(m.supportedBuild({ dots: 1 }) ? 0 : 1))"
+        command = [*node_command(), "-e", ask, (bundle / "index.js").resolve().as_uri()]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            return [build for build in builds if not build.startswith(DOTS)]
+    return builds
 
 
 def run_in_node(

@@ -14,7 +14,7 @@ from pathlib import Path
 from dlpack.errors import UsageError
 from dlpack.targets.base import Manifest
 from dlpack.targets.wasm.bundling import bundled
-from dlpack.targets.wasm.compile import BUILDS
+from dlpack.targets.wasm.compile import THREADS
 from dlpack.targets.wasm.modules import (
     FROM_FILE,
     LATE,
@@ -52,7 +52,7 @@ def single_file(folder: Path, manifest: Manifest) -> str:
     data = {
         f"bundle-{build}": (folder / info["file"]).read_bytes()
         for build, info in manifest["wasm"].items()
-        if build in BUILDS
+        if not build.endswith(THREADS)
     }
     if weights:
         data["bundle-weights"] = weights

@@ -5,8 +5,9 @@ integers ``q - zero point``; it is stored as ``q - zero point + shift``, with th
 too large by shift times the sum of the weights, a constant that the bias takes off. The border of a convolution is
 filled with the shift. Sums wrap, so only their results must fit 32 bits.
 
-Convolutions of each channel by itself read 8 bits too, and sum in float32. Of a picture's few planes the four
-neighbours are those of a row. Where a value is stored in 8 bits, operators on float32 read it from there too.
+Convolutions of each channel by itself read 8 bits too, and sum in float32, or by dot products of a window's rows. Of a
+picture's few planes the four neighbours are those of a row. Where a value is stored in 8 bits, operators on float32
+read it from there too.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from dlpack.graph.rewrite import remove_dead
 
 FEWEST = 5
 """Channels of input and of output from which on a product is one of dots: fewer fill neither them nor vectors."""
+
+FEWEST_EACH = 16
+"""Channels from which on windows of each are products of dots: as many as are rounded to a register of bytes."""
 
 STEPS = 4
 """Neighbours in memory that one dot product takes, on most machines."""
@@ -46,9 +50,11 @@ def only_moves(node: Node) -> bool:
 
 @dataclass
 class Dots:
-    """`operand`: the type of the values that the machine multiplies by int8, empty where it has no such instruction."""
+    """`operand`: the type of the values that the machine multiplies by int8, empty where it has no such instruction;
+    `each`: whether its products may be those of one channel and a window of its pixels."""
 
     operand: str
+    each: bool = False
     stored: dict[tuple[str, int], str] = field(default_factory=dict)
     """By value and its unsigned zero point: the same integers in 8 bits."""
 
@@ -71,6 +77,12 @@ class Dots:
         each = node.op == "Conv" and integers.shape[1] == 1 and int(node.attrs.get("group", 1)) > 1
         return bool(self.operand) and each and bool(small) and total + more <= EXACT
 
+    def suit_each(self, node: Node, integers: Array, total: float) -> bool:
+        """Whether a convolution with a window for each channel is computed by dot products of the window's rows."""
+        rows = integers.ndim == 4 and integers.shape[-1] > 1 and integers.shape[0] >= FEWEST_EACH
+        alone = integers.shape[0] == int(node.attrs.get("group", 1))
+        return self.each and rows and alone and self.reads(node, integers, total)
+
     def shift(self, zero: int) -> int:
         return zero if self.operand == "uint8" else zero - 128
 
@@ -84,7 +96,7 @@ class Dots:
         """
         value, shift = self.narrowed(*x, b, {o: n for n in before for o in n.outputs}), self.shift(x[1])
         conv, transposed = node.op == "Conv", node.op == "ConvTranspose"
-        if dtype == "int32" and _along_rows(node, integers):
+        if dtype == "int32" and int(node.attrs.get("group", 1)) == 1 and _along_rows(node, integers):
             node, integers = _whole_steps(node, integers)
         weights = b.constant(np.ascontiguousarray(integers.astype(np.int8)), "weights")
         attrs = {**node.attrs, "fill": shift} if conv or transposed else {}

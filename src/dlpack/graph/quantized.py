@@ -30,6 +30,8 @@ from dlpack.graph.rewrite import remove_dead
 from dlpack.graph.terms import Centred, Real, Term, Weights, matrix, operands, rounded_to_bytes
 
 LARGEST_SUM = (1 << 31) - 1
+NEAR = 1 << 21
+"""What is rounded to a byte in float32 has a smaller product: `requantized_byte_` in runtime_c/maths.h."""
 
 
 def is_quantized(graph: Graph) -> bool:
@@ -39,15 +41,16 @@ def is_quantized(graph: Graph) -> bool:
 _QUANTIZED = ("DequantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger")
 
 
-def quantized(graph: Graph, dots: str = "", look_up: float = inf) -> Graph:
+def quantized(graph: Graph, dots: str = "", look_up: float = inf, dots_each: bool = False) -> Graph:
     """The graph with its quantised layers computed on integers; a replaced node stays if others need its output.
 
     `dots`: the type ("uint8" or "int8") of the values whose dot products with int8 the machine computes, if it does.
+    `dots_each`: of each channel by itself, too.
     `look_up`: how many instructions on vectors are worth a look-up of each element in a table of 256.
     """
     if not is_quantized(graph):
         return graph
-    return _Integers(rounded_early(graph), Dots(dots), look_up).run()
+    return _Integers(rounded_early(graph), Dots(dots, dots_each), look_up).run()
 
 
 class _Integers:
@@ -177,9 +180,8 @@ class _Integers:
             terms = [replace(k, scale=k.scale / s) for k in real.terms]
             reach = max(float(k.bound * np.abs(k.scale).max()) for k in terms)
             small = max(abs(low), abs(high)) <= 512 and (len(terms) == 1 or reach <= 1024)
-            value = b.add_internal(
-                "Requantize", operands(b, terms), t.shape, dtype="float32", low=low, high=high, small=int(small)
-            )
+            ends = {"low": low, "high": high, "small": int(small), "near": int(reach < NEAR)}
+            value = b.add_internal("Requantize", operands(b, terms), t.shape, dtype="float32", **ends)
         b.add_internal("Narrow", [value], t.shape, out, t.dtype, zero=z)
         self.centred[out] = Centred(value, z, low, high)
         return True
@@ -382,8 +384,9 @@ class _Integers:
         dotted = x.zero is not None and self.dots.suit(node, integers, shape)
         if (cuts is None and not dotted) or total > LARGEST_SUM:
             return False
-        dtype = "int32" if dotted or total > EXACT else "float32"
-        if x.zero is not None and dotted:
+        by_window = x.zero is not None and not dotted and self.dots.suit_each(node, integers, total)
+        dtype = "int32" if dotted or by_window or total > EXACT else "float32"
+        if x.zero is not None and (dotted or by_window):
             value, bias = self.dots.product(node, b, (x.value, x.zero), integers, shape, bias, self.nodes)
             value = value if total > EXACT else b.add("Cast", [value], shape, "float32", to=1)
         elif x.zero is not None and self.dots.reads(node, integers, total):

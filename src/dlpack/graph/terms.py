@@ -72,13 +72,14 @@ class Centred:
 
 
 def rounded_to_bytes(graph: Graph) -> Graph:
-    """The graph with Requantize and Narrow as one operator, where the product of one term is read in 8 bits alone."""
+    """The graph with Requantize and Narrow as one operator, where one small product is read in 8 bits alone."""
     producers, consumers = graph.producers(), graph.consumers()
     nodes: list[Node] = []
     for node in graph.nodes:
         before = producers.get(node.inputs[0]) if node.op == "Narrow" else None
         alone = before is not None and len(consumers[node.inputs[0]]) == 1 and node.inputs[0] not in graph.outputs
-        if before is not None and alone and before.op == "Requantize" and len(before.inputs) == 3:
+        single = before is not None and before.op == "Requantize" and len(before.inputs) == 3 and before.attrs["near"]
+        if before is not None and alone and single:
             attrs = {"low": before.attrs["low"], "high": before.attrs["high"], "zero": node.attrs["zero"]}
             sources = tuple(dict.fromkeys((*before.sources, *node.sources)))
             node = replace(node, op="RequantizeByte", inputs=before.inputs, attrs=attrs, sources=sources)

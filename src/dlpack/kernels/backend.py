@@ -21,6 +21,7 @@ class LayoutPreferences:
     least `long_row` pixels. A matrix with at least `wide_rows` rows and columns is copied where its rows are strided.
     Kernels differ by whether their operands begin at a multiple of `alignment` elements (1: they do not).
     `dots` is the type of 8-bit values whose dot products with int8 the machine computes ("uint8", "int8", "" for none).
+    `dots_each`: it computes them of each channel by itself, too.
     `widens`: float32 weights whose values 16 bits hold may be stored in these, and become float32 in memory when a
     predictor is made; not where memory is scarcer than storage.
     `look_up`: how many instructions on vectors are worth a look-up of each element in a table of 256 (8-bit values).
@@ -38,6 +39,7 @@ class LayoutPreferences:
     wide_rows: int = 4
     alignment: int = 1
     dots: str = ""
+    dots_each: bool = False
     widens: bool = True
     keeps_borders: bool = False
     look_up: float = inf

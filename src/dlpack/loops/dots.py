@@ -2,16 +2,17 @@
 memory.
 
 In a vector loop over outputs, ``acc += x[k] * w[k]`` for four k is one operation: ``dot_(acc, four of x, four of w for
-each lane)`` (runtime_c/vectors.h). Outside of one it is the same for a single sum.
+each lane)`` (runtime_c/vectors.h). Outside of one it is the same for a single sum. Where x moves with the lane too, as
+in windows of each channel by itself, each lane has a four of its own: ``dot_each_(acc, x[0], x[1], x[2], x[3], w)``.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from dlpack.loops.expressions import ExpressionLowering, NotVectorisable, dtype_of, operands_of
+from dlpack.loops.expressions import ExpressionLowering, NotVectorisable, dtype_of, operands_of, splat
 from dlpack.loops.index import Linear
-from dlpack.loops.ir import Block, Expr, Load, Op, Store
+from dlpack.loops.ir import Block, Const, Expr, Load, Op, Store
 
 DOT = "dlpack.dot"
 """Loop annotation: the loop's trips are products of 8-bit integers, summed in 32 bits; their constants are padded."""
@@ -38,19 +39,25 @@ def dot(lowering: ExpressionLowering, loop: Any) -> Block:
         factors = [_factor(lowering, e) for e in _loads(body.value) if dtype_of(e) in ("int8", "uint8")]
         x, w = sorted(factors, key=lambda f: lowering.operands[f[0]].padded)
         along = [(f[1].coefficient(step), f[1].coefficient(lane) if lane else 0) for f in (x, w)]
-        if not isinstance(index, Linear) or along != [(1, 0), (1, four if lane else 0)]:
+        each = bool(lane) and along[0][1] == 1
+        if not isinstance(index, Linear) or along[1] != (1, four if lane else 0) or (along[0] != (1, 0) and not each):
             raise NotVectorisable
-        if (lane and index.coefficient(lane) != 1) or (not lane and w[2] != "int8"):
+        if (lane and index.coefficient(lane) != 1) or (w[2] != "int8" and (each or not lane)):
             raise NotVectorisable
     finally:
         lowering.names.discard(step)
         del lowering.env[loop.loop_var]
     index, width = index - Linear.var(lane) if lane else index, lowering.width
-    inputs = Load(x[2], four, x[0], x[1] - Linear.var(step), steps)
     start = w[1] - Linear.var(step) - (Linear.var(lane) * four if lane else 0)
     weights = Load(w[2], four * width, w[0], start, four * width)
     name = lowering.buffers[body.buffer]
     old: Expr = Load("int32", width, name, index, width)
+    if each:
+        first, apart = x[1] - Linear.var(step) * along[0][0] - Linear.var(lane), along[0][0]
+        pixels: list[Expr] = [Load(x[2], width, x[0], first + k * apart, lowering.valid) for k in range(steps)]
+        pixels += [splat(Const(x[2], 1, 0), width)] * (four - steps)
+        return (Store(name, index, Op("int32", width, "dot_each_", (old, *pixels, weights)), width),)
+    inputs = Load(x[2], four, x[0], x[1] - Linear.var(step), steps)
     op = "dot_" if w[2] == "int8" else UNSIGNED_DOT
     return (Store(name, index, Op("int32", width, op, (old, inputs, weights)), width),)
 
@@ -60,6 +67,8 @@ def _inside(lowering: ExpressionLowering, condition: Any, step: str, four: int) 
     and nothing stores them: a guard on the lane alone admits all steps."""
     if type(condition).__name__ == "Call" and str(condition.op.name).endswith("likely"):
         return _inside(lowering, condition.args[0], step, four)
+    if type(condition).__name__ == "And":
+        return min(_inside(lowering, c, step, four) for c in (condition.a, condition.b))
     known = lowering.known(condition)
     if known is not None:
         return four if known else 0

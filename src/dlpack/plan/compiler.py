@@ -75,9 +75,9 @@ class Compiler:
             raise UnsupportedError("pictures of any size and arithmetic in float16 do not go together yet")
         if (graph.open or graph.opens) and self.backend.layouts.rounds:
             raise UnsupportedError("open dimensions and arithmetic in int8 do not go together yet")
-        meanings = meanings or {}
+        meanings, layouts = meanings or {}, self.backend.layouts
         graph = parallel_convolutions(graph)
-        graph = quantized(graph, self.backend.layouts.dots, self.backend.layouts.look_up)
+        graph = quantized(graph, layouts.dots, layouts.look_up, layouts.dots_each)
         if self.backend.layouts.widens:
             graph, packed = packed_weights(graph)
             if graph.caches and not self.backend.layouts.rounds:
