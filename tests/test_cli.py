@@ -420,6 +420,9 @@ def test_an_open_batch_is_one_and_that_is_said() -> None:
         assert close_batch(net, {"x": (3, 4)}) == ()
         assert bool(close_batch(net, {})) == taken
         assert net.graph.input[0].type.tensor_type.shape.dim[0].dim_value == taken
+    for dims, bucketed, taken in ((("batch", "n"), "x", True), (("batch", "n"), "", False), (("batch", 4), "x", False)):
+        net = nets.model([helper.make_node("Relu", ["x"], ["y"])], {"x": dims}, {"y": dims})
+        assert bool(close_batch(net, {}, bucketed)) == taken
 
 
 @pytest.mark.parametrize("arguments", [[], ["--model", DIGITS]])

@@ -180,6 +180,8 @@ def test_nan_and_infinite_weights_are_warned_of(tmp_path: Path) -> None:
         numpy_helper.from_array(np.array([1, 2, 3], np.int64), "i"),
     ]
     loaded = load_model(save(model([node("Add", "x w", "y")], weights), tmp_path))
+    for mask in (np.float32(-np.inf), np.triu(np.full((3, 3), -np.inf, np.float32), 1)):
+        loaded.graph.initializer.append(numpy_helper.from_array(mask, "mask"))
     assert weight_warnings(loaded) == [
         "weight 'w' has 1 NaN and 1 infinite values of 3",
         "weight 'h' has 1 NaN and 0 infinite values of 3",

@@ -94,20 +94,28 @@ def read_source(
     return Source(proto, digest, opset, metadata, labels, (*warnings, *weight_warnings(proto)), made, outputs)
 
 
-def close_batch(proto: Any, shapes: Shapes) -> tuple[str, ...]:
+def _open(value: Any) -> list[int]:
+    """The open dimensions of an input."""
+    dims = value.type.tensor_type.shape.dim
+    return [k for k, d in enumerate(dims) if not d.HasField("dim_value") or d.dim_value < 0]
+
+
+def close_batch(proto: Any, shapes: Shapes, bucketed: str = "") -> tuple[str, ...]:
     """Makes the first dimension of each input 1 where it alone is open and is a batch, in place, and says so.
 
-    Nothing is changed where another dimension is open, or where `shapes` gives the size.
+    Nothing is changed where another dimension is open, unless the input `bucketed` has one of those, for which there
+    are buckets; or where `shapes` gives the size.
     """
     constants = {tensor.name for tensor in proto.graph.initializer}
     inputs = [v for v in proto.graph.input if v.name not in constants and v.type.WhichOneof("value") == "tensor_type"]
     found, names = [], set()
+    if any(value.name == bucketed and _open(value) == [0] for value in inputs):
+        return ()
     for value in inputs:
-        tensor = value.type.tensor_type
-        opened = [k for k, d in enumerate(tensor.shape.dim) if not d.HasField("dim_value") or d.dim_value < 0]
-        if not tensor.HasField("shape") or opened not in ([], [0]):
+        tensor, opened = value.type.tensor_type, _open(value)
+        if not tensor.HasField("shape") or (opened not in ([], [0]) and not bucketed):
             return ()
-        if opened:
+        if 0 in opened:
             found.append(value)
             names.add(tensor.shape.dim[0].dim_param)
     batch = len(names) == 1 and _BATCH.fullmatch(next(iter(names)))

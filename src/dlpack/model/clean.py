@@ -201,6 +201,7 @@ def _fix_shapes(graph: GraphProto, shapes: Shapes) -> None:
 def _open_message(values: list[Any]) -> str:
     lines = ["the model leaves input dimensions open; give each input its shape:"]
     options = []
+    symbols: dict[str, None] = {}
     for value in values:
         if not value.type.tensor_type.HasField("shape"):
             lines.append(f"  - input '{value.name}': its number of dimensions and all of them")
@@ -214,10 +215,13 @@ def _open_message(values: list[Any]) -> str:
                 continue
             names.append(f"'{dim.dim_param}'" if dim.dim_param else f"dimension {index} (unnamed)")
             batch = index == 0 and len(value.type.tensor_type.shape.dim) > 1 and _is_batch(dim.dim_param)
-            proposal.append("1" if batch else (dim.dim_param or f"D{index}").replace(" ", ""))
+            symbol = (dim.dim_param or f"D{index}").replace(" ", "")
+            proposal.append("1" if batch else symbol)
+            symbols.update({} if batch else {symbol: None})
         lines.append(f"  - input '{value.name}' {_dims(value)}: {', '.join(names)}")
         options.append(f"--shape {value.name}={'x'.join(proposal)}")
-    return "\n".join([*lines, f"for example: {' '.join(options)}"])
+    numbers = f", with a number for {', '.join(symbols)}, or bounds such as 1..512" if symbols else ""
+    return "\n".join([*lines, f"for example{numbers}: {' '.join(options)}"])
 
 
 def _is_batch(symbol: str) -> bool:

@@ -206,7 +206,7 @@ def _attribute_tensors(nodes: Iterable[NodeProto]) -> Iterator[tuple[str, Tensor
 
 
 def weight_warnings(model: ModelProto) -> list[str]:
-    """A line for each weight that holds NaN or infinite values."""
+    """A line for each weight that holds NaN or infinite values, but for masks and bounds, which are meant so."""
     warnings = []
     for where, tensor in _tensors(model):
         if tensor.data_type not in _FLOATS or tensor.data_location == TensorProto.EXTERNAL:
@@ -218,6 +218,9 @@ def weight_warnings(model: ModelProto) -> list[str]:
             continue
         nans = int(np.isnan(values).sum())
         infinities = int(np.isinf(values).sum())
+        mask = np.isin(values, (0, -np.inf)).all() or values.size == 1
+        if mask and not nans:
+            continue
         warnings.append(f"{where} has {nans} NaN and {infinities} infinite values of {values.size}")
     return warnings
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpack.errors import UnsupportedError, UsageError
+from dlpack.errors import UsageError
 from dlpack.meaning.generation import CONTEXT, Decoder, Generation, generation_of
 from dlpack.meaning.speech import from_metadata
 from dlpack.options import Options, Progress
@@ -17,6 +17,7 @@ from dlpack.source import Source
 if TYPE_CHECKING:
     from dlpack.graph.ir import Array, Graph
     from dlpack.plan.program import Program
+    from dlpack.stages.precision import Reduced
     from dlpack.verify.reference import OutputError
 
 
@@ -76,6 +77,13 @@ def cached(
     return without_past(proto, generation), with_caches(graph, generation), {**ranges, **said}
 
 
+def new_texts(reduced: Reduced, generation: Generation, proto: Any) -> Reduced:
+    """The change of a model as a new predictor computes it, which is `proto` with smaller numbers."""
+    from dlpack.model.past import without_past
+
+    return replace(reduced, before=without_past(reduced.before, generation), proto=proto)
+
+
 def without_past_of(again: Callable[[], Any], generation: Generation) -> Any:
     """The cleaned model, made again, as a new predictor computes it."""
     from dlpack.model.past import without_past
@@ -86,34 +94,26 @@ def without_past_of(again: Callable[[], Any], generation: Generation) -> Any:
 def check_decoder(
     export: Any, slotted: Any, graph: Graph, generation: Generation, detail: list[str]
 ) -> tuple[Mapping[str, Array], Any]:
-    """What a model of speech has heard, and the model that is right with slots left empty: `slotted`, or one that
-    counts positions where it counts slots.
-
-    Raises UnsupportedError where neither is what the export is; says else in `detail` what there is.
-    """
-    from dlpack.model.past_positions import in_positions
-    from dlpack.verify.decoder import check_slots
-    from dlpack.verify.runners import runner
+    """What a model of speech has heard, and the model that is right with slots left empty; says in `detail` what there
+    is. Raises UnsupportedError where none is what the export is."""
+    from dlpack.verify.decoder import right_with_gaps
 
     detail.append(f"{len(generation.caches)} caches of {generation.context} tokens")
-    vocabulary = graph.types[generation.logits].shape[-1]
-    try:
-        return check_slots(export, slotted, generation, vocabulary), slotted
-    except UnsupportedError:
-        counted = in_positions(slotted, generation, runner)
-        if counted is None:
-            raise
+    heard, counted = right_with_gaps(export, slotted, generation, graph.types[generation.logits].shape[-1])
+    if counted is not slotted:
         detail.append("positions in place of slots")
-        return check_slots(export, counted, generation, vocabulary), counted
+    return heard, counted
 
 
 def verify_text(
-    bundle: Path, proto: Any, generation: Generation, heard: Mapping[str, Array], relative: float
+    bundle: Path, proto: Any, generation: Generation, heard: Mapping[str, Array], relative: float, weights: str
 ) -> list[OutputError]:
-    """Reads a text with the bundle, in blocks and one by one, and compares with the export's run of a growing past."""
+    """Reads a text with the bundle, in blocks and one by one, and compares with the export's run of a growing past,
+    whose weights are rounded to the type `weights`."""
     import numpy as np
 
     from dlpack.bundle.loader import load, read_manifest
+    from dlpack.model.rounded import round_weights
     from dlpack.verify.decoder import GrowingDecoder, some_features
     from dlpack.verify.reference import compare
 
@@ -124,6 +124,10 @@ def verify_text(
         {0, length - 3, length - 1, *([generation.blocks[0] + 1] if length > 8 else [])} & set(range(length))
     )
     parts = [text[a:b] for a, b in pairwise([*starts, length])]
+    if weights != "float32":
+        export, proto = proto, type(proto)()
+        proto.CopyFrom(export)
+        round_weights(proto, weights)
     grown = GrowingDecoder(proto, generation, heard)
     expected = np.stack([grown.read(part)[-1] for part in parts])
     with load(bundle) as predictor:

@@ -16,7 +16,15 @@ from dlpack.meaning.preprocess import resolve
 from dlpack.meaning.shape_sets import Shapes, bucket_sets, describe_shapes
 from dlpack.options import Options, Progress
 from dlpack.source import Source, close_batch, read_source
-from dlpack.stages.decoder import cached, check_decoder, generation_for, in_slots, part_of, without_past_of
+from dlpack.stages.decoder import (
+    cached,
+    check_decoder,
+    generation_for,
+    in_slots,
+    new_texts,
+    part_of,
+    without_past_of,
+)
 from dlpack.stages.precision import check_precision, reduce_precision
 from dlpack.stages.text import Found, find_tokenizer
 
@@ -147,12 +155,12 @@ def _cases(
             if generation:
                 proto, graph, said = cached(proto, graph, generation, said)
                 again = partial(without_past_of, again, generation)
+                reduced = new_texts(reduced, generation, proto) if reduced else None
             trial = try_model(proto, graph, source.metadata, tolerance(options), said)
             cases.append(Case(graph, meanings(graph, source.metadata), trial, again))
             detail.append("onnxruntime")
-        if reduced:
-            change = reduced.change(trial.inputs, progress)
-            precision = precision or change
+        if reduced and not precision:
+            precision = reduced.change(trial.inputs, progress)
     return cases, precision
 
 
@@ -230,8 +238,9 @@ _ADVICE = "Give each size that you need: --shape once for each, or --buckets for
 
 
 def _read(model: Path, options: Options, shapes: Shapes) -> Source:
+    bucketed = options.buckets.input if options.buckets else ""
     source = read_source(model, options.params, shapes, options.dtypes, options.values, options.internals)
-    return replace(source, warnings=(*source.warnings, *close_batch(source.proto, shapes)))
+    return replace(source, warnings=(*source.warnings, *close_batch(source.proto, shapes, bucketed)))
 
 
 def _cleaned(made: Callable[[], Any], shapes: Shapes, maxima: Mapping[str, int]) -> Callable[[], Any]:

@@ -60,8 +60,8 @@ def verify(
         found = answers(folder, manifest, questions, relative, own)
         errors = [e for answer in found for e in answer.errors]
         if prepared.generation and "library" in manifest and "this computer" in manifest["verified_on"]:
-            accepted = max(relative, *own.values(), 0.0)
-            errors += verify_text(folder, prepared.source.proto, prepared.generation, prepared.heard, accepted)
+            export, heard, accepted = prepared.source.proto, prepared.heard, max(relative, *own.values(), 0.0)
+            errors += verify_text(folder, export, prepared.generation, heard, accepted, options.weights_type)
         manifest["verification"] = [e.__dict__ for e in errors]
         if not all(e.passed for e in errors):
             raise VerificationError(failure(errors, asked=True, own=own))

@@ -101,6 +101,7 @@ def _as_built(
     from dlpack.model.rounded import round_weights
     from dlpack.model.sized_limits import limited
     from dlpack.model.values import fix_values
+    from dlpack.verify.decoder import right_with_gaps
 
     if options.get("quantize"):
         raise UsageError(
@@ -113,7 +114,10 @@ def _as_built(
         keep_internals(proto, internals)
 
     generation = generation_of(proto, decoder["context"], {}) if decoder else None
-    proto = in_slots(proto, generation) if generation else proto
+    if generation and decoder:
+        _, proto = right_with_gaps(proto, in_slots(proto, generation), generation, decoder["vocabulary"])
+
+    dtype = options.get("weights_type")
 
     def cleaned(shapes: dict[str, tuple[int, ...]]) -> Any:
         if generation:
@@ -121,9 +125,12 @@ def _as_built(
             size = rows, shapes[generation.mask][1] - rows
             hears = bool(generation.features) and shapes[generation.features] == generation.heard
             part = part_of(proto, generation, size, hears)
-            return without_past(clean(part, generation.shapes(*size, hears)), generation)
+            made = clean(part, generation.shapes(*size, hears))
+            if dtype:
+                round_weights(made, dtype)
+            return without_past(made, generation)
         made = limited(clean(proto, shapes), options.get("maxima", {}))
-        if dtype := options.get("weights_type"):
+        if dtype:
             round_weights(made, dtype, opened)
         return made
 

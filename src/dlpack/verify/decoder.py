@@ -12,6 +12,7 @@ from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Array
 from dlpack.meaning.generation import Generation
 from dlpack.model.past import without_encoder
+from dlpack.model.past_positions import in_positions
 from dlpack.verify.runners import runner
 
 _SAME = {"float16": 3e-2, "bfloat16": 2e-1}
@@ -98,6 +99,20 @@ def vocabulary_of(model: Any, generation: Generation) -> int:
 def some_features(generation: Generation) -> Array:
     """Features with which a model of speech is tried: float32."""
     return np.random.default_rng(3).standard_normal(generation.heard, np.float32)
+
+
+def right_with_gaps(
+    model: Any, slotted: Any, generation: Generation, vocabulary: int
+) -> tuple[Mapping[str, Array], Any]:
+    """What a model of speech has heard, and the model that is right with slots left empty: `slotted`, or one that
+    counts positions where that counts slots. Raises UnsupportedError where neither is what the export `model` is."""
+    try:
+        return check_slots(model, slotted, generation, vocabulary), slotted
+    except UnsupportedError:
+        counted = in_positions(slotted, generation, runner)
+        if counted is None:
+            raise
+        return check_slots(model, counted, generation, vocabulary), counted
 
 
 def check_slots(model: Any, slotted: Any, generation: Generation, vocabulary: int) -> Mapping[str, Array]:
