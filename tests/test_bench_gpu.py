@@ -71,7 +71,9 @@ def worker(kind: str, path: Path, variables: dict[str, str]) -> dict[str, Any]:
     return row
 
 
-@pytest.mark.parametrize("name", ["softmax_axis_1", "top_k", "conv_with_strides_padding", "cast_FLOAT_to_BFLOAT16"])
+@pytest.mark.parametrize(
+    "name", ["softmax_axis_1", "top_k", "conv_with_strides_padding", "nonzero_example", "string_concat"]
+)
 def test_node_tests_are_carried(name: str, cuda_driver: Path, tmp_path: Path) -> None:
     """A file has all that a GPU needs to compute a test, and to say whether it is right."""
     (case,) = find([f"test_{name}"])

@@ -277,13 +277,14 @@ def test_states_stay_on_the_gpu(bundles: Path) -> None:
         for (const backend of ["webgpu", "wasm"]) {{
           const p = await load("memory", {{ backend }});
           const states = {{ h: "h_out", c: "c_out" }};
+          const early = await p.run({{ x: new Float32Array(80) }}, {{ states }}).catch((e) => e.message);
           let outputs, first = {{ h: zero, c: zero }};
           for (const x of {json.dumps([x.ravel().tolist() for x in parts])}) {{
             outputs = await p.run({{ x, ...first }}, {{ states }});
             first = {{}};
           }}
           const wrong = await p.run({{ x: zero }}, {{ states: {{ x: "h_out" }} }}).catch((e) => e.message);
-          seen.push({{ ...told(p), outputs: lists(outputs), wrong }});
+          seen.push({{ ...told(p), outputs: lists(outputs), wrong, early }});
         }}
         return seen;
     """
@@ -295,6 +296,7 @@ def test_states_stay_on_the_gpu(bundles: Path) -> None:
         assert seen["backend"] == backend and list(seen["outputs"]) == ["y"]
         assert np.allclose(seen["outputs"]["y"], want["y"].ravel(), atol=1e-5)
         assert 'input "x"' in seen["wrong"]
+        assert seen["early"] == 'input "h" is missing: no run has left it yet'
 
 
 def test_the_faster_one_computes(bundles: Path) -> None:
@@ -323,7 +325,11 @@ def test_a_lost_device_leaves_the_run_to_wasm(bundles: Path) -> None:
         await q.run({ x, h, c: h }, { states });
         q._gpu._runner.device.destroy();
         const lost = await q.run({ x }, { states }).catch((e) => e.message);
-        return { before, there, after, lost, now: told(p), warnings };
+        await new Promise((done) => setTimeout(done, 50));
+        const later = await q.run({ x }, { states }).catch((e) => e.message);
+        const anew = lists(await q.run({ x, h, c: h }, { states }));
+        const next = lists(await q.run({ x }, { states }));
+        return { before, there, after, lost, later, anew, next, now: told(p), warnings };
     """
     seen = in_page(bundles, script)
     for outputs in (seen["there"], seen["after"]):
@@ -332,6 +338,12 @@ def test_a_lost_device_leaves_the_run_to_wasm(bundles: Path) -> None:
     assert (
         seen["lost"] == "memory: the states are on the WebGPU device, which is lost or cannot compute with these inputs"
     )
+    assert seen["later"] == "memory: the states are on the WebGPU device, which is lost"
+    x, h = np.zeros((5, 1, 16), np.float32), np.zeros((1, 1, 24), np.float32)
+    first = expected(bundles, "memory", {"x": x, "h": h, "c": h})
+    second = expected(bundles, "memory", {"x": x, "h": first["h_out"], "c": first["c_out"]})
+    for got, want in ((seen["anew"], first), (seen["next"], second)):
+        assert np.allclose(got["y"], want["y"].ravel(), atol=1e-5)
     assert seen["warnings"][0].startswith("digits runs in WebAssembly: the WebGPU device is lost: ")
 
 

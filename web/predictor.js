@@ -257,20 +257,29 @@ export class Predictor {
 
   /** Computes all outputs: {name: typed array or array} in, {name: typed array} out; see index.d.ts. */
   async run(inputs, { states } = {}) {
-    if (this._gpu) return this._gpu.compute(this, inputs, states);
-    if (!states) return this.runSync(inputs);
-    const last = this.outputValues();
-    const all = { ...inputs };
-    for (const [to, from] of Object.entries(states)) all[to] ??= last[from];
+    const all = states ? this._continued(inputs, states) : inputs;
+    if (this._gpu) return this._gpu.compute(this, all, states);
     const outputs = this.runSync(all);
-    for (const from of Object.values(states)) delete outputs[from];
+    for (const from of Object.values(states ?? {})) delete outputs[from];
     return outputs;
+  }
+
+  /** The inputs with the states that the last run has left, unless they are where the next one finds them. */
+  _continued(inputs, states) {
+    const missing = Object.keys(states).filter((to) => inputs[to] === undefined);
+    const left = this._left;
+    if (!missing.length || (left && left === this._gpu)) return inputs;
+    if (left) throw new Error(`${this.name}: the states are on the WebGPU device, which is lost`);
+    if (left === undefined) throw new TypeError(`input "${missing[0]}" is missing: no run has left it yet`);
+    const last = this.outputValues();
+    return { ...Object.fromEntries(missing.map((to) => [to, last[states[to]]])), ...inputs };
   }
 
   /** The same, at once, in WebAssembly. */
   runSync(inputs) {
     this.setInputs(inputs);
     this._check(this._call("run", this._handle));
+    this._left = null; // where the outputs are, as states of the next run: in WebAssembly
     return this.outputValues();
   }
 

@@ -112,6 +112,7 @@ class OnGpu {
         `${predictor.name}: the states are on the WebGPU device, which is lost or cannot compute with these inputs`,
       );
     }
+    if (outputs) predictor._left = this;
     outputs ??= predictor.runSync(inputs);
     for (const from of Object.values(states)) delete outputs[from];
     return outputs;
