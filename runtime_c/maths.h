@@ -572,10 +572,60 @@ template <class V> INLINE V erf_(V x) {
 }
 
 //@ section erf_plus_one
-//@ needs exp2_fast abs vmin
-// 1 + erf x with an error of 1.3e-7: erfc |x| = 2^p(|x|) serves both signs, since 1 + erf x is erfc
-// |x| for x < 0 and 2 - erfc |x| else.
+//@ needs exp2_fast abs vmin madd look_up_16
+#if defined(__AVX512F__)
+// erfc(k / 3.47 + t / 3.47) for |t| <= 1/2 as polynomials of t, the coefficients of each k of a
+// power in a vector; 0 from 14.5 / 3.47 on.
+constexpr vec<float, 16> kErfc0 = {
+    0x1p+0f,         0x1.5e00fp-1f,   0x1.a8f86ap-2f,  0x1.c58b4p-3f,
+    0x1.a61d98p-4f,  0x1.549068p-5f,  0x1.da38f6p-7f,  0x1.1bef2cp-8f,
+    0x1.239d04p-10f, 0x1.00576cp-12f, 0x1.811934p-15f, 0x1.edb53p-18f,
+    0x1.0dca7cp-20f, 0x1.f64caep-24f, 0x1.8dff86p-27f, 0};
+constexpr vec<float, 16> kErfc1 = {
+    -0x1.4cfc54p-2f,  -0x1.3272c4p-2f,  -0x1.ddbadap-3f,  -0x1.3b6292p-3f,
+    -0x1.60b0a8p-4f,  -0x1.4e0c46p-5f,  -0x1.0bf894p-6f,  -0x1.6c220cp-8f,
+    -0x1.a3140ap-10f, -0x1.98802cp-12f, -0x1.51400ep-14f, -0x1.d7a198p-17f,
+    -0x1.174eb2p-19f, -0x1.18303cp-22f, -0x1.dc1b18p-26f, 0};
+constexpr vec<float, 16> kErfc2 = {
+    0x1.34380ap-31f, 0x1.973202p-6f,  0x1.3d65b6p-5f,  0x1.3a4fd2p-5f,
+    0x1.d4a95cp-6f,  0x1.156f3ap-6f,  0x1.0b113p-7f,   0x1.a7611p-9f,
+    0x1.166bdep-10f, 0x1.3149ap-12f,  0x1.17ffeap-14f, 0x1.aea064p-17f,
+    0x1.161ebp-19f,  0x1.2e1ee8p-22f, 0x1.1448cep-25f, 0};
+constexpr vec<float, 16> kErfc3 = {
+    0x1.26f94cp-7f,   0x1.c4bcfap-8f,   0x1.1c08d8p-9f,   -0x1.148668p-9f,
+    -0x1.02eeaep-8f,  -0x1.d26cfep-9f,  -0x1.2784a6p-9f,  -0x1.1fdcb2p-10f,
+    -0x1.bef76ap-12f, -0x1.19c0f2p-13f, -0x1.239c6ep-15f, -0x1.f310d8p-18f,
+    -0x1.62cd9ep-20f, -0x1.a49b98p-23f, -0x1.a0cec4p-26f, 0};
+constexpr vec<float, 16> kErfc4 = {
+    -0x1.986922p-29f, -0x1.fa2bccp-11f, -0x1.45ce52p-10f, -0x1.a1c15ep-11f,
+    -0x1.23faaep-13f, 0x1.168c16p-12f,  0x1.5e3f06p-12f,  0x1.e1ce74p-13f,
+    0x1.d942a4p-14f,  0x1.65babep-15f,  0x1.ae149ap-17f,  0x1.a299ccp-19f,
+    0x1.4d76fep-21f,  0x1.b601c4p-24f,  0x1.dcbccp-27f,   0};
+constexpr vec<float, 16> kErfc5 = {
+    -0x1.d248d6p-13f, -0x1.215b46p-13f, 0x1.ea7eeap-16f,  0x1.12b0eep-13f,
+    0x1.e377fp-14f,   0x1.6b9782p-15f,  -0x1.677b7ep-17f, -0x1.b17d92p-16f,
+    -0x1.3f0454p-16f, -0x1.33b37ep-17f, -0x1.b92002p-19f, -0x1.ed2f7p-21f,
+    -0x1.b89dc8p-23f, -0x1.3f1f3ap-25f, -0x1.7a410ep-28f, 0};
+#endif
+// 1 + erf x with an error of 1.3e-7: erfc |x| serves both signs, since 1 + erf x is erfc |x| for
+// x < 0 and 2 - erfc |x| else. It is 2^p(|x|), or where a register holds a table, polynomials of
+// parts of the axis.
 template <class V> INLINE V erf_plus_one_(V x) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(V) == 64) {
+    const V shift = splat<V>(0x1.8p23f), inverse = splat<V>(3.47f);
+    const V b = vmin(splat<V>(15 / 3.47f), abs_(x)), shifted = madd(b, inverse, shift);
+    const V t = madd(b, inverse, shift - shifted);
+    const ints<V> k = bits_as<ints<V>>(shifted);
+    V e = look_up_16(kErfc5, k);
+    e = madd(e, t, look_up_16(kErfc4, k));
+    e = madd(e, t, look_up_16(kErfc3, k));
+    e = madd(e, t, look_up_16(kErfc2, k));
+    e = madd(e, t, look_up_16(kErfc1, k));
+    e = madd(e, t, look_up_16(kErfc0, k));
+    return select(x < 0.0f, e, 2.0f - e);
+  }
+#endif
   const V a = vmin(splat<V>(4.2f), abs_(x));
   const V e =
       exp2_fast(a *

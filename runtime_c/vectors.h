@@ -334,8 +334,20 @@ template <class V, class I> INLINE V looked_up(const elem<V>* table, I at) {
   return y;
 }
 
+//@ section look_up_16
+#if defined(__AVX512F__)
+// table[at & 15], lane by lane.
+INLINE vec<float, 16> look_up_16(vec<float, 16> table, vec<int32_t, 16> at) {
+#if defined(__clang__)
+  return __builtin_ia32_permvarsf512(table, at);
+#else
+  return __builtin_ia32_permvarsf512_mask(table, at, table, static_cast<uint16_t>(-1));
+#endif
+}
+#endif
+
 //@ section nibbles
-//@ needs convert
+//@ needs convert look_up_16
 // The numbers from -8 to 7 in four bits of each byte, from bit FROM on.
 template <int FROM, class U> INLINE vec<float, lanes<U>> nibbles(U bytes) {
   typedef vec<float, lanes<U>> V;
@@ -343,12 +355,12 @@ template <int FROM, class U> INLINE vec<float, lanes<U>> nibbles(U bytes) {
   if constexpr (lanes<U> == 16) {  // a look-up heeds only the low four bits of each lane
     const V numbers = {0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1};
 #if defined(__clang__)
-    return __builtin_ia32_permvarsf512(numbers, convert<ints<V>>(bytes) >> FROM);
+    return look_up_16(numbers, convert<ints<V>>(bytes) >> FROM);
 #else  // GCC 12 converts in halves
     const auto all = static_cast<uint16_t>(-1);
     const ints<V> x =
         __builtin_ia32_pmovzxbd512_mask(bits_as<vec<char, 16>>(bytes), ints<V>{}, all);
-    return __builtin_ia32_permvarsf512_mask(numbers, x >> FROM, numbers, all);
+    return look_up_16(numbers, x >> FROM);
 #endif
   }
 #endif

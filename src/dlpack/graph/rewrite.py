@@ -18,7 +18,7 @@ def rewrite(graph: Graph) -> Graph:
         if problems:
             raise UnsupportedError("this model cannot be compiled:", tuple(dict.fromkeys(problems)))
         if not changed:
-            return remove_dead(graph)
+            return remove_dead(_without_names(graph))
     raise AssertionError("rewriting does not end")
 
 
@@ -70,6 +70,28 @@ def _once(graph: Graph, problems: list[str]) -> tuple[Graph, bool]:
             problems.append(f"{describe(node, graph)}: output {missing[0]!r} is not computed")
         changed = True
     return replace(graph, nodes=tuple(nodes), constants=constants, types=types), changed
+
+
+def _without_names(graph: Graph) -> Graph:
+    """The graph without Identities that only give a computed value another name, as rewrites end with: what computes it
+    takes that name, and may then write into what it is joined to."""
+    producers = graph.producers()
+    kept = {*graph.outputs, *(v for c in graph.caches for v in (c.past, c.present))}
+    names: dict[str, str] = {}
+    for node in graph.nodes:
+        if node.op == "Identity" and not node.domain:
+            (x,), (y,) = node.inputs, node.outputs
+            alone = x in producers and producers[x].body is None and x not in kept and x not in names
+            if alone and x not in names.values() and graph.types[x] == graph.types[y]:
+                names[x] = y
+    if not names:
+        return graph
+    nodes = []
+    for n in graph.nodes:
+        inputs, outputs = (tuple(names.get(v, v) for v in values) for values in (n.inputs, n.outputs))
+        if n.op != "Identity" or n.domain or inputs != n.outputs:
+            nodes.append(replace(n, inputs=inputs, outputs=outputs))
+    return replace(graph, nodes=tuple(nodes))
 
 
 def remove_dead(graph: Graph) -> Graph:

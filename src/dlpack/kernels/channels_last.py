@@ -47,6 +47,9 @@ def channels_last_values(graph: Graph, groups: list[Group], prefer: LayoutPrefer
         roots = {find(v) for v in spatial}
         if parts and group.anchor is None and all(find(v) in roots for v in parts):
             spatial.add(group.output)
+    for node in reversed(nodes):  # what is joined to such a value
+        if node.op == "Concat" and find(node.outputs[0]) in {find(v) for v in spatial}:
+            spatial.update(_variables(node, graph))
     roots = {find(v) for v in spatial}
     fixed = {*graph.inputs, *(o for g in groups if g.nodes[0].body is not None for o in g.nodes[0].outputs)}
     return {v for v in list(boss) + list(spatial) if find(v) in roots and v not in fixed}
