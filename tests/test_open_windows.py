@@ -127,6 +127,7 @@ def test_what_attention_and_strides_do_not_share(tmp_path: Path) -> None:
     del made.graph.node[6:]
     made.graph.node[5].attribute.append(helper.make_attribute("strides", [2]))
     made.graph.node[5].output[0] = "states"
+    onnx.save(made, tmp_path / "net.onnx")
     _, batch = opened_batch(["x=1x2..70x8"])
     with pytest.raises(UnsupportedError, match=r"MatMul 'scores' (.|\n)*; .* is 35 with"):
         build(tmp_path / "net.onnx", tmp_path / "net", Options(shapes={"x": (1, 2, 8)}, batch=batch))

@@ -190,7 +190,8 @@ def _blocks(state: State, found: _Reduction, height: int) -> dict[int, int]:
     if state.spec.few:
         return {part: width for width in packed for part in range(lanes, width + 1, lanes) if width % part == 0}
     if state.spec.open or state.spec.tags:
-        parts = [lanes * k for k in range(1, 9) if found.group % (lanes * k) == 0 and found.group > lanes * k]
+        most = 2 if state.spec.open else 8  # vectors: all columns of a run's last tile are computed
+        parts = [lanes * k for k in range(1, most + 1) if found.group % (lanes * k) == 0 and found.group > lanes * k]
         return {width: width for width in packed or (parts if state.spec.may_be_less(found.group) else [])}
     if not found.broadcast or lanes == 1:
         return {width: width for width in packed}

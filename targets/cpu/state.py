@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from typing import Any
 
 from dlpack.kernels.spec import WIDENED, KernelSpec, Scheduled
@@ -21,7 +22,7 @@ from dlpack.loops.sums import start_from_addend
 from dlpack.loops.tir import Schedule, loop_names, lower, new_schedule
 from dlpack.targets.cpu.blocks import BlockInfo, examine
 from dlpack.targets.cpu.machine import Machine, in_halves
-from dlpack.targets.cpu.tiles import room
+from dlpack.targets.cpu.tiles import are_far, room
 
 PARALLEL_CYCLES = 6000
 """Kernels that take fewer are not worth a second thread: to wake and to wait for it takes one or two microseconds."""
@@ -107,7 +108,9 @@ class State:
         if self.spec.tags:
             shapes = [t.shape for t in self.spec.tensors]
             kernel = sized(kernel, operands, shapes, self.spec.tags, self.spec.reduces)
-        kernel = with_rests(kernel) if self.spec.open or self.spec.tags else kernel
+        if self.spec.open or self.spec.tags:
+            weights = (prod(map(int, self.spec.tensors[i].shape)) for i in self.spec.constant)
+            kernel = with_rests(kernel, any(are_far(n, self.machine) for n in weights))
         return Scheduled(kernel, self.packed, description)
 
 

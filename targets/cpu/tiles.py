@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from dlpack.loops.lanes import PAIRED_STEPS
-from dlpack.loops.rests import beyond, tiles_for, whole_tiles
+from dlpack.loops.rests import beyond
 from dlpack.targets.cpu.machine import Machine
 
 
@@ -70,7 +70,8 @@ def best_tile(
             if not fits(height, vectors, machine, broadcast, streamed):
                 continue
             cycles = _cycles(rows, height, vectors_total, vectors, depth, machine, broadcast, streamed)
-            cycles *= _beyond(rows, height, vectors) if heights == "open" else 1
+            if heights == "open":
+                cycles *= beyond(rows, height, vectors, are_far(columns * depth, machine))
             key = (cycles, -height * vectors, vectors)
             if best is None or key < best:
                 best = key
@@ -166,12 +167,9 @@ def _cycles(
     return total
 
 
-def _beyond(rows: int, height: int, vectors: int) -> float:
-    """How much longer open tiles take than for the rows that are there: the mean over ever smaller parts of the most
-    rows. Lower tiles do the last rows where they are faster."""
-    more = beyond(tiles_for(height, vectors) or whole_tiles(height), vectors)
-    parts = [rows / (1 << k) for k in range(4)]
-    return sum(1 + more / n for n in parts) / len(parts)
+def are_far(weights: int, machine: Machine) -> bool:
+    """Whether so many weights come from beyond L2, which those of other kernels fill as well."""
+    return machine.itemsize * weights > machine.l2 // 2
 
 
 LOOP_OF_PAIRS = 0.25

@@ -41,21 +41,22 @@ IN_FLIGHT = 8
 """Fused multiply-adds that a processor has under way: a tile of fewer sums waits for its own."""
 
 
-def with_rests(kernel: Kernel) -> Kernel:
-    """The kernel with a second loop behind each open one over register tiles, for rows that are fewer than a tile's."""
+def with_rests(kernel: Kernel, far: bool) -> Kernel:
+    """The kernel with loops over lower tiles behind each open one over register tiles; `far`: its weights come from
+    beyond L2."""
     written = {p.name for p in kernel.params if p.written}
-    return replace(kernel, body=_with_rests(kernel.body, written))
+    return replace(kernel, body=_with_rests(kernel.body, written, far))
 
 
-def _with_rests(body: Block, written: set[str]) -> Block:
+def _with_rests(body: Block, written: set[str], far: bool) -> Block:
     out: list[Stmt] = []
     for s in body:
-        s = map_blocks(s, lambda block: _with_rests(block, written))
-        out.extend(_split(s, written) if isinstance(s, For) and s.open else [s])
+        s = map_blocks(s, lambda block: _with_rests(block, written, far))
+        out.extend(_split(s, written, far) if isinstance(s, For) and s.open else [s])
     return tuple(out)
 
 
-def _split(loop: For, written: set[str]) -> list[Stmt]:
+def _split(loop: For, written: set[str], far: bool) -> list[Stmt]:
     """The loop, whose last trip is left out where few rows remain, and one of lower tiles for these."""
     o = loop.open
     assert o is not None
@@ -75,7 +76,7 @@ def _split(loop: For, written: set[str]) -> list[Stmt]:
     stores = [s for s in walk(loop.body) if isinstance(s, Store) and s.buffer in written]
     if not stride or len(stores) % rows:
         return [loop]
-    tiles = tiles_for(rows, len(stores) // rows)
+    tiles = tiles_for(rows, len(stores) // rows, far)
     if tiles is None:
         return [loop]
     first = replace(o, tiles=tiles)
@@ -91,17 +92,23 @@ def _split(loop: For, written: set[str]) -> list[Stmt]:
 
 
 @cache
-def tiles_for(rows: int, vectors: int) -> Tiles | None:
+def tiles_for(rows: int, vectors: int, far: bool) -> Tiles | None:
     """How tiles of `rows` by `vectors` and lower ones share the rows of a run in the least time; None where whole ones
     alone do."""
-    best: tuple[float, Tiles] | None = None
+    best: tuple[float, Tiles] = _excess(whole_tiles(rows), vectors, far), whole_tiles(rows)
     for low in range(1, rows):
         for middle in (0, *range(low + 1, rows)):
-            tiles = _shared(rows, middle, low, vectors)
-            worse = beyond(tiles, vectors) + (WORTH_CODE if middle else 0)
-            if best is None or worse < best[0]:
-                best = worse, tiles
-    return best[1] if best and best[0] < beyond(whole_tiles(rows), vectors) else None
+            tiles = _shared(rows, middle, low, vectors, far)
+            worth = WORTH_CODE if middle else 0
+            best = min(best, (_excess(tiles, vectors, far) + worth, tiles), key=lambda b: b[0])
+    return best[1] if best[1].low else None
+
+
+def _excess(tiles: Tiles, vectors: int, far: bool) -> float:
+    """What tiles take as a part of what tiles of just the rows that there are would: the most of it, and twice the
+    mean, since each number of rows shall be fast."""
+    parts = [row_cycles(tiles, vectors, n, far) / tile_cycles(n, vectors, far) for n in range(1, 4 * tiles.rows)]
+    return max(parts) + 2 * sum(parts) / len(parts)
 
 
 def whole_tiles(rows: int) -> Tiles:
@@ -109,11 +116,11 @@ def whole_tiles(rows: int) -> Tiles:
     return Tiles(rows, 0, 0, (1 << rows) - 2, 0, 0)
 
 
-WORTH_CODE = 0.5
-"""Rows that a third height must save in the mean."""
+WORTH_CODE = 0.15
+"""What a third height must save of this."""
 
 
-def _shared(rows: int, middle: int, low: int, vectors: int) -> Tiles:
+def _shared(rows: int, middle: int, low: int, vectors: int, far: bool) -> Tiles:
     """The best use of tiles of three heights, or of two if `middle` is 0."""
 
     def cost(left: int, middles: int = 0) -> float:
@@ -121,9 +128,9 @@ def _shared(rows: int, middle: int, low: int, vectors: int) -> Tiles:
         lows = -(-max(0, left - middles * middle) // low)
         if middles > (middle > 0) or middles * middle + lows * low > -(-left // rows) * rows:
             return inf
-        return middles * tile_cycles(middle, vectors) + lows * tile_cycles(low, vectors)
+        return middles * tile_cycles(middle, vectors, far) + lows * tile_cycles(low, vectors, far)
 
-    whole, most = tile_cycles(rows, vectors), min(2 * rows, _BITS)
+    whole, most = tile_cycles(rows, vectors, far), min(2 * rows, _BITS)
     middles = sum(1 << n for n in range(1, most) if cost(n, 1) < cost(n))
     more = less = 0
     for rest in range(1, rows):
@@ -138,23 +145,38 @@ _BITS = 32
 """Of the masks in `Tiles`."""
 
 
-def beyond(tiles: Tiles, vectors: int) -> float:
-    """What tiles take besides the rows that there are, as rows of a whole one: the mean up to two tiles'."""
-    t = tiles
-
-    def cycles(n: int) -> float:
-        whole, middle = t.shared(n)
-        left = n - whole * t.rows - middle * t.middle
-        lows = -(-max(0, left) // t.low) * tile_cycles(t.low, vectors) if t.low else 0
-        return whole * tile_cycles(t.rows, vectors) + (middle and tile_cycles(t.middle, vectors)) + lows
-
-    each = tile_cycles(t.rows, vectors) / t.rows
-    return sum(cycles(n) / each - n for n in range(1, 2 * t.rows + 1)) / (2 * t.rows)
+def row_cycles(tiles: Tiles, vectors: int, n: int, far: bool) -> float:
+    """What tiles of so many vectors take for `n` rows."""
+    whole, middle = tiles.shared(n)
+    left = n - whole * tiles.rows - middle * tiles.middle
+    lows = -(-max(0, left) // tiles.low) if tiles.low else 0
+    counts = (whole, tiles.rows), (middle, tiles.middle), (lows, tiles.low)
+    return sum(count * tile_cycles(height, vectors, far) for count, height in counts if count)
 
 
-def tile_cycles(height: int, vectors: int) -> int:
-    """What a step of a tile takes, compared with others."""
-    return max(height * vectors, IN_FLIGHT)
+def beyond(rows: int, height: int, vectors: int, far: bool) -> float:
+    """How much longer tiles take than the rows of a run need, for up to `rows` of them: the mean, where each doubling
+    of the rows counts the same."""
+    tiles, total, count = tiles_for(height, vectors, far) or whole_tiles(height), 0.0, 0.0
+    for n in range(1, min(rows, MANY) + 1):
+        total += row_cycles(tiles, vectors, n, far) / vectors / max(n, FAR if far else NEAR) / n
+        count += 1 / n
+    return total / count
+
+
+MANY = 128
+"""Rows from which on it hardly matters how the last ones are done."""
+
+
+def tile_cycles(height: int, vectors: int, far: bool) -> float:
+    """What a step of a tile takes, compared with others, in fused multiply-adds."""
+    own = max(height * vectors, IN_FLIGHT, (FAR if far else NEAR) * vectors)
+    return own + (PASS * vectors if far else 0)
+
+
+NEAR, FAR, PASS = 2.0, 4.5, 1.5
+"""Fused multiply-adds in the time in which a vector of weights comes from L2, and from far away, which is seen beside
+products, too: measured with AVX-512."""
 
 
 def _stride(loop: For, written: set[str]) -> int:
