@@ -106,7 +106,7 @@ Block = tuple[Stmt, ...]
 
 
 @dataclass(frozen=True)
-class Tiles:
+class TiledRows:
     """How tiles of several heights share n rows, in this order: whole ones, of `rows`, at the most one of `middle`
     rows, and those of `low` rows.
 
@@ -150,7 +150,7 @@ class Open:
     less: int = 0
     size: Size | None = None
     most: int = 0
-    tiles: Tiles | None = None
+    tiles: TiledRows | None = None
     """A trip is that of a whole tile of rows, and lower ones follow."""
 
     @property
@@ -161,14 +161,14 @@ class Open:
 
 @dataclass(frozen=True)
 class After:
-    """A loop that goes on behind an open one over whole tiles, whose variable counts in `Tiles.unit`s of rows: that of
+    """A loop that goes on behind an open one over whole tiles, whose variable counts in `TiledRows.unit`s of rows: that of
     the `middle` tile, or of the low ones behind that."""
 
     open: Open
     middle: bool = False
 
     @property
-    def tiles(self) -> Tiles:
+    def tiles(self) -> TiledRows:
         assert self.open.tiles is not None
         return self.open.tiles
 

@@ -28,7 +28,7 @@ from dlpack.loops.ir import (
     Scope,
     Stmt,
     Store,
-    Tiles,
+    TiledRows,
     expressions,
     exprs,
     map_blocks,
@@ -92,10 +92,10 @@ def _split(loop: For, written: set[str], far: bool) -> list[Stmt]:
 
 
 @cache
-def tiles_for(rows: int, vectors: int, far: bool) -> Tiles | None:
+def tiles_for(rows: int, vectors: int, far: bool) -> TiledRows | None:
     """How tiles of `rows` by `vectors` and lower ones share the rows of a run in the least time; None where whole ones
     alone do."""
-    best: tuple[float, Tiles] = _excess(whole_tiles(rows), vectors, far), whole_tiles(rows)
+    best: tuple[float, TiledRows] = _excess(whole_tiles(rows), vectors, far), whole_tiles(rows)
     for low in range(1, rows):
         for middle in (0, *range(low + 1, rows)):
             tiles = _shared(rows, middle, low, vectors, far)
@@ -104,23 +104,23 @@ def tiles_for(rows: int, vectors: int, far: bool) -> Tiles | None:
     return best[1] if best[1].low else None
 
 
-def _excess(tiles: Tiles, vectors: int, far: bool) -> float:
+def _excess(tiles: TiledRows, vectors: int, far: bool) -> float:
     """What tiles take as a part of what tiles of just the rows that there are would: the most of it, and twice the
     mean, since each number of rows shall be fast."""
     parts = [row_cycles(tiles, vectors, n, far) / tile_cycles(n, vectors, far) for n in range(1, 4 * tiles.rows)]
     return max(parts) + 2 * sum(parts) / len(parts)
 
 
-def whole_tiles(rows: int) -> Tiles:
+def whole_tiles(rows: int) -> TiledRows:
     """Tiles of one height."""
-    return Tiles(rows, 0, 0, (1 << rows) - 2, 0, 0)
+    return TiledRows(rows, 0, 0, (1 << rows) - 2, 0, 0)
 
 
 WORTH_CODE = 0.15
 """What a third height must save of this."""
 
 
-def _shared(rows: int, middle: int, low: int, vectors: int, far: bool) -> Tiles:
+def _shared(rows: int, middle: int, low: int, vectors: int, far: bool) -> TiledRows:
     """The best use of tiles of three heights, or of two if `middle` is 0."""
 
     def cost(left: int, middles: int = 0) -> float:
@@ -138,14 +138,14 @@ def _shared(rows: int, middle: int, low: int, vectors: int, far: bool) -> Tiles:
         more |= (whole <= own) << rest
         both = min(cost(rest + rows), cost(rest + rows, 1)) if rest + rows < most else inf
         less |= (both < whole + min(own, whole)) << rest
-    return Tiles(rows, middle, low, more, less, middles)
+    return TiledRows(rows, middle, low, more, less, middles)
 
 
 _BITS = 32
-"""Of the masks in `Tiles`."""
+"""Of the masks in `TiledRows`."""
 
 
-def row_cycles(tiles: Tiles, vectors: int, n: int, far: bool) -> float:
+def row_cycles(tiles: TiledRows, vectors: int, n: int, far: bool) -> float:
     """What tiles of so many vectors take for `n` rows."""
     whole, middle = tiles.shared(n)
     left = n - whole * tiles.rows - middle * tiles.middle
@@ -187,7 +187,7 @@ def _stride(loop: For, written: set[str]) -> int:
     return step // loop.open.by if step and step > 0 and step % loop.open.by == 0 else 0
 
 
-def _rows(body: Block, var: str, stride: int, tiles: Tiles, height: int, written: set[str]) -> Block | None:
+def _rows(body: Block, var: str, stride: int, tiles: TiledRows, height: int, written: set[str]) -> Block | None:
     """A tile's statements for its first `height` rows, of a loop that counts units of rows; None where its addresses do
     not tell the rows apart."""
     rows = tiles.rows
