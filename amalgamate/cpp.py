@@ -30,7 +30,7 @@ from dlpack.loops.ir import (
     Store,
 )
 from dlpack.loops.lanes import LANE
-from dlpack.loops.sizes import Size
+from dlpack.loops.sizes import Size, Tiles
 
 CPP_TYPE = {
     "float32": "float", "float64": "double", "bool": "uint8_t",
@@ -60,7 +60,7 @@ def number_type(dtype: str) -> str:
 def trips_of(o: Open, sizes: Mapping[Size, str] | None = None) -> str:
     """How many trips an open loop has in a run, in C++: `extent` elements of the open dimension, or of pictures those
     that `sizes` names."""
-    n = sizes[o.size] if o.size and sizes else o.size.text(AXES[o.size.axis]) if o.size else "extent"
+    n = _elements(o, sizes)
     if o.filled:
         return f"({n} + {FILLED - 1}) / {FILLED} * {FILLED * o.times // o.by}"
     if o.short:
@@ -75,6 +75,47 @@ def trips_of(o: Open, sizes: Mapping[Size, str] | None = None) -> str:
         return f"({product} > {o.less} ? {o.most} : 0)"
     trips = product if by == 1 else f"({product} + {by - 1}) / {by}"
     return f"({trips} < {o.most} ? {trips} : {o.most})" if o.most else trips
+
+
+def _elements(o: Open, sizes: Mapping[Size, str] | None) -> str:
+    """How many elements an open loop goes through."""
+    if isinstance(o.size, Tiles):
+        if o.band:
+            return f"{o.band.var}_tiles"
+        return "tile_count" if sizes else " * ".join(f"({n})" for n in _grid(o.size))
+    return "extent" if o.size is None else sizes[o.size] if sizes else o.size.text(AXES[o.size.axis])
+
+
+def _grid(tiles: Tiles, sizes: Mapping[Size, str] | None = None) -> tuple[str, str]:
+    """Rows and columns of a picture's tiles."""
+
+    def along(n: Size | int) -> str:
+        if isinstance(n, int):
+            return str(-(-n // tiles.side))
+        count = sizes[n] if sizes else n.text(AXES[n.axis])
+        return count if tiles.side == 1 else f"({count} + {tiles.side - 1}) / {tiles.side}"
+
+    return along(tiles.height), along(tiles.width)
+
+
+def _of_tiles(var: str, o: Open) -> list[str]:
+    """What a trip of a loop over tiles begins with: how many a band has, where a tile lies."""
+    if o.by > 1 and not o.places:
+        left = f"tile_count - {var} * {o.by}"
+        return [] if o.band else [f"const int {var}_tiles = {left} < {o.by} ? {left} : {o.by};"]
+    first = f"{o.band.var} * {o.band.most} + " if o.band else ""
+    lines = []
+    for k, (row, column) in enumerate(o.places):
+        number = f"{first}{var}" if o.by == 1 else f"{var} * {o.by}"
+        if k:
+            number += f" + {k}"
+            if not o.full:
+                number = f"{number} < tile_count ? {number} : tile_count - 1"
+            lines.append(f"const int tile{k} = {number};")
+            number = f"tile{k}"
+        number = number if number.isidentifier() else f"({number})"
+        lines.append(f"const int {row} = {number} / tile_columns, {column} = {number} % tile_columns;")
+    return lines
 
 
 AXES = ("height", "width", "extent")
@@ -119,11 +160,15 @@ class CppPrinter(Printer):
         self.sizes = {size: f"n{k}" for k, size in enumerate(kernel.sizes)}
         if kernel.opened:
             params += [f"int {n}" for n in self.sizes.values()] or ["int extent"]
+        tiles = []
+        if kernel.tiles:
+            rows, columns = _grid(kernel.tiles, self.sizes)
+            tiles = [f"    const int tile_columns = {columns}, tile_count = {rows} * tile_columns;"]
         head = f"void {name}({', '.join(params)}) {{"
         if len(head) <= 118:
-            return [head]
+            return [head, *tiles]
         *first, last = params
-        return [f"void {name}(", *(f"    {p}," for p in first), f"    {last}) {{"]
+        return [f"void {name}(", *(f"    {p}," for p in first), f"    {last}) {{", *tiles]
 
     def loop(self, s: For, pad: str) -> list[str]:
         if s.axis in (LoopAxis.BLOCK, LoopAxis.THREAD):
@@ -147,6 +192,8 @@ class CppPrinter(Printer):
         if s.together > 1:
             self.functions.add("together")
             return [f"{pad}@NAME@_TOGETHER({s.together})", head]
+        if s.open and isinstance(s.open.size, Tiles):
+            return [head, *(f"{pad}    {line}" for line in _of_tiles(s.var, s.open))]
         return [head]
 
     def array(self, s: Array) -> str:

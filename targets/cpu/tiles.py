@@ -80,6 +80,29 @@ def best_tile(
     return tile, best[0]
 
 
+def open_cycles(rows: int, tile: Tile, columns: int, depth: int, machine: Machine) -> float:
+    """Estimated cycles of a product where a run has `rows`, which whole tiles do, and lower ones the last of them where
+    they are faster (loops/rests.py)."""
+    vectors, total = tile.columns // machine.lanes, -(-columns // machine.lanes)
+    lower, most = lower_tile(tile.rows, vectors) or (tile.rows, 0)
+    whole, rest = divmod(rows, tile.rows)
+    parts = [(whole + (rest > most), tile.rows), (-(-rest // lower) if rest <= most else 0, lower)]
+    return sum(_cycles(n * h, h, total, vectors, depth, machine, True, True) for n, h in parts if n)
+
+
+def open_tiles(most: int, columns: int, machine: Machine, widths: Collection[int] = ()) -> list[Tile]:
+    """The tiles of products that `open_cycles` may be asked for: their heights divide `most` rows. `widths` as for
+    `best_tile`, where no tile of these widths fits any."""
+    vectors = range(1, min(8, -(-columns // machine.lanes)) + 1)
+    tiles = [
+        Tile(h, v * machine.lanes)
+        for h in range(1, machine.tallest + 1)
+        for v in vectors
+        if most % h == 0 and fits(h, v, machine, True, True)
+    ]
+    return [tile for tile in tiles if tile.columns in widths] or tiles
+
+
 def grouped_tile(rows: int, group: int, machine: Machine) -> Tile:
     """The tile within a group of channels: as many columns as divide the group and leave registers for some rows."""
     divisors = [d for d in range(1, group + 1) if group % d == 0 and -(-d // machine.lanes) <= 4]

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlpack.graph.few import FewPixels as FewPixels
 from dlpack.loops.expressions import Operand
 from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout
@@ -26,7 +25,6 @@ class KernelSpec:
     `tags`, where there are pictures of several sizes: of each operand's dimensions what a run has of them.
     `reduces`: the kernel takes such dimensions of its inputs as a whole.
     `one_row`: a run has the rows of the picture one behind the other, as one.
-    `few`: runs have few pixels, which are done in squares.
     `taller`: the same constants are multiplied with more rows in sets of shapes that follow.
     """
 
@@ -40,7 +38,6 @@ class KernelSpec:
     reduces: bool = False
     taller: bool = False
     one_row: bool = False
-    few: FewPixels | None = None
 
     def may_be_less(self, extent: int) -> bool:
         """Whether a run may have less than `extent` along a dimension."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TypeVar
 
 from dlpack.loops.index import Linear
-from dlpack.loops.sizes import Size
+from dlpack.loops.sizes import Size, Tiles
 
 HALF = "half"
 """The element type of float16s that kernels compute with: values between operators (`graph/halves.py`), not borders."""
@@ -105,22 +106,39 @@ Block = tuple[Stmt, ...]
 
 
 @dataclass(frozen=True)
+class Band:
+    """The tiles of one trip of the loop over `var`: `most`, of which the last trip has what is left."""
+
+    var: str
+    most: int
+
+
+@dataclass(frozen=True)
 class Open:
     """The trips of a loop along a dimension that is open within bounds.
 
     A run has n of its elements: there are ``ceil(n * times / by)`` trips, of which the last may go beyond them.
     `filled`: n is first rounded up to a multiple of `FILLED`, which `by` divides. There are `less` trips than these.
-    Where there are pictures of several sizes, n is what `size` gives, and there are at the most `most` trips.
+    Where there are pictures of several sizes, n is what `size` gives, and there are at the most `most` trips. Of a
+    picture's tiles the loop goes through all, or through those of the `band` that a trip of a loop around has.
     """
 
     times: int
     by: int
     filled: bool = False
     less: int = 0
-    size: Size | None = None
+    size: Size | Tiles | None = None
     most: int = 0
     short: int = 0
     """A last trip is left out if it has no more than so many elements."""
+    band: Band | None = None
+    places: tuple[tuple[str, str], ...] = ()
+    """The integers that have the row and the column of each of a trip's tiles; behind the last, its."""
+
+    @property
+    def full(self) -> bool:
+        """Whether a last trip is left out if it would go beyond the elements."""
+        return self.short == self.by - 1
 
     @property
     def exact(self) -> bool:
@@ -296,7 +314,13 @@ class Kernel:
     def sizes(self) -> tuple[Size, ...]:
         """What a call is told of a picture's size, in this order."""
         found = {s.open.size for s in walk(self.body) if isinstance(s, For) and s.open}
-        return tuple(sorted(size for size in found if size is not None))
+        return tuple(sorted({size for n in found if n for size in (n.sizes if isinstance(n, Tiles) else (n,))}))
+
+    @property
+    def tiles(self) -> Tiles | None:
+        """The tiles of a picture that the kernel numbers."""
+        found = (s.open.size for s in walk(self.body) if isinstance(s, For) and s.open)
+        return next((size for size in found if isinstance(size, Tiles)), None)
 
 
 def _opened(body: Block) -> int:
@@ -361,6 +385,12 @@ def variables(stmts: Iterable[Stmt]) -> set[str]:
     return out
 
 
+def names(kernel: Kernel) -> set[str]:
+    """The names of a kernel's parameters, variables and arrays."""
+    declared = {s.name for s in walk(kernel.body) if isinstance(s, Array | Declare)}
+    return {p.name for p in kernel.params} | declared | {s.var for s in walk(kernel.body) if isinstance(s, For)}
+
+
 def map_expr(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
     """Rebuilds `e` from the leaves up, each node passed through `f`."""
     if isinstance(e, Op):
@@ -369,6 +399,9 @@ def map_expr(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
     elif isinstance(e, Gathered):
         e = replace(e, index=map_expr(e.index, f))
     return f(e)
+
+
+Node = TypeVar("Node", Expr, Stmt)
 
 
 def map_blocks(s: Stmt, f: Callable[[Block], Block]) -> Stmt:
@@ -381,6 +414,16 @@ def map_exprs(s: Stmt, f: Callable[[Expr], Expr]) -> Stmt:
     """One statement with each expression directly inside it rebuilt as `map_expr` does."""
     changed = {name: map_expr(v, f) for name, v in vars(s).items() if isinstance(v, Expr)}
     return replace(s, **changed) if changed else s
+
+
+def map_forms(stmts: Block, f: Callable[[Linear], Linear]) -> Block:
+    """Rebuilds statements with each address and each integer passed through `f`."""
+
+    def mapped(node: Node) -> Node:
+        changed = {name: f(v) for name, v in vars(node).items() if isinstance(v, Linear)}
+        return replace(node, **changed) if changed else node
+
+    return map_stmts(stmts, lambda s: [mapped(s)], mapped)
 
 
 def map_stmts(stmts: Block, f: Callable[[Stmt], list[Stmt]], g: Callable[[Expr], Expr]) -> Block:

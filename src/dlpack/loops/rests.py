@@ -12,23 +12,22 @@ from dataclasses import replace
 from dlpack.loops.index import Linear
 from dlpack.loops.ir import (
     After,
+    Array,
     Assign,
     Block,
     Declare,
-    Expr,
     For,
-    Index,
     Kernel,
-    Load,
     LoopAxis,
-    Prefetch,
     Ref,
     Scope,
+    Space,
     Stmt,
     Store,
     expressions,
     exprs,
     map_blocks,
+    map_forms,
     map_stmts,
     walk,
     walk_expr,
@@ -41,6 +40,7 @@ IN_FLIGHT = 8
 def with_rests(kernel: Kernel) -> Kernel:
     """The kernel with a second loop behind each open one over register tiles, for rows that are fewer than a tile's."""
     written = {p.name for p in kernel.params if p.written}
+    written |= {s.name for s in walk(kernel.body) if isinstance(s, Array) and s.space is Space.SCRATCH}
     return replace(kernel, body=_with_rests(kernel.body, written))
 
 
@@ -171,12 +171,4 @@ def _slower(body: Block, var: str, times: int) -> Block:
     def form(index: Linear) -> Linear:
         return Linear(index.const, tuple((a, c // times if a == var else c) for a, c in index.terms))
 
-    def expr(e: Expr) -> Expr:
-        if isinstance(e, Load):
-            return replace(e, index=form(e.index))
-        return replace(e, form=form(e.form)) if isinstance(e, Index) else e
-
-    def stmt(s: Stmt) -> list[Stmt]:
-        return [replace(s, index=form(s.index))] if isinstance(s, Store | Prefetch) else [s]
-
-    return map_stmts(body, stmt, expr)
+    return map_forms(body, form)
