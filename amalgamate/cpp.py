@@ -109,9 +109,7 @@ def _of_tiles(var: str, o: Open) -> list[str]:
         number = f"{first}{var}" if o.by == 1 else f"{var} * {o.by}"
         if k:
             number += f" + {k}"
-            if not o.full:
-                number = f"{number} < tile_count ? {number} : tile_count - 1"
-            lines.append(f"const int tile{k} = {number};")
+            lines.append(f"const int tile{k} = {number} < tile_count ? {number} : tile_count - 1;")
             number = f"tile{k}"
         number = number if number.isidentifier() else f"({number})"
         lines.append(f"const int {row} = {number} / tile_columns, {column} = {number} % tile_columns;")

@@ -3,15 +3,13 @@ pixels by their number, of one row or of several."""
 
 from __future__ import annotations
 
-from math import isqrt
-
 from dlpack.kernels.spec import Scheduled
 from dlpack.loops.numbered import TILES, TOGETHER, as_numbered
 from dlpack.loops.prefetch import PREFETCH
 from dlpack.targets.cpu.machine import Machine
 from dlpack.targets.cpu.register_tile import PREFETCH_VECTORS
 from dlpack.targets.cpu.state import State
-from dlpack.targets.cpu.tiles import Tile, open_cycles, open_tiles
+from dlpack.targets.cpu.tiles import open_tiles, tile_for_pictures
 
 FEW_PIXELS = "dlpack.few_pixels"
 """Block annotation: a run has at least and at most so many pixels."""
@@ -33,7 +31,9 @@ def pixels(state: State) -> Scheduled | None:
     ((_, block),) = layout.blocks
     state.packed[index] = layout
     state.padded.add(index)
-    tile = _tile((fewest, most), outputs, depth, machine, block.size)
+    parts = [n for n in range(machine.lanes, block.size + 1, machine.lanes) if block.size % n == 0]
+    tiles = open_tiles(TOGETHER, outputs, machine, parts)
+    tile = tile_for_pictures((fewest, most), tiles, outputs, depth, machine, lower_tiles=False)
 
     n, o, y, x = sch.get_loops(out)
     rows, wide = as_numbered(*(int(sch.get(loop).extent) for loop in (y, x)))
@@ -62,15 +62,3 @@ def pixels(state: State) -> Scheduled | None:
 def _streams(machine: Machine, outputs: int, depth: int) -> bool:
     """Whether the weights come from beyond L2."""
     return machine.itemsize * outputs * depth > machine.l2 // 2
-
-
-def _tile(pixels: tuple[int, int], outputs: int, depth: int, machine: Machine, block: int) -> Tile:
-    """The tile with the least cycles of a pixel, the mean over square pictures of at least and at most so many
-    `pixels`; its columns are a part of the `block` in which weights lie."""
-    sides = range(max(1, isqrt(pixels[0])), isqrt(pixels[1]) + 1)
-    parts = [n for n in range(machine.lanes, block + 1, machine.lanes) if block % n == 0]
-
-    def cost(tile: Tile) -> float:
-        return sum(open_cycles(side**2, tile, outputs, depth, machine) / side**2 for side in sides)
-
-    return min(open_tiles(TOGETHER, outputs, machine, parts), key=cost)

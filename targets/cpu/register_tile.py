@@ -27,6 +27,8 @@ from dlpack.targets.cpu.tiles import (
     choose_tile,
     for_runs,
     grouped_tile,
+    open_tiles,
+    tile_for_pictures,
 )
 
 GROUP = "dlpack.group"
@@ -122,14 +124,19 @@ def _plan(state: State, found: _Reduction) -> _Plan:
     stays = not found.depthwise or rows is None or all(_window_stays(r, rows, info, machine) for r in found.reads)
     short = machine.by_lane and rows is not None and all(_tile_stays(r, rows, info, machine) for r in found.reads)
     blocks = _blocks(state, found, height)
+    tallest = _rows_that_stay(found, rows, machine)
     if found.grouped:
         tile = grouped_tile(height, found.group, machine)
+    elif state.spec.one_row:
+        pixels, limited = (state.spec.one_row, height**2), replace(machine, tallest=tallest)
+        tiles = open_tiles(height, found.group, limited, blocks)
+        tile = tile_for_pictures(pixels, tiles, found.group, info.extent_of_reduction, limited)
     else:
         tile = choose_tile(
-            height * MANY_ROWS if state.spec.one_row else height,
+            height,
             found.group,
             info.extent_of_reduction,
-            replace(machine, tallest=_rows_that_stay(found, rows, machine)),
+            replace(machine, tallest=tallest),
             found.broadcast,
             bool(found.packed) or found.broadcast,
             widths=blocks,
@@ -149,10 +156,6 @@ def _plan(state: State, found: _Reduction) -> _Plan:
         vectors_first=sum(r.size for r in found.packed) > sum(r.size for r in others),
         prefetch=prefetch and (not machine.by_lane or _tiles_beside(found, rows, tile) <= PREFETCHED_TILES),
     )
-
-
-MANY_ROWS = 17
-"""Rows of a picture that lie one behind the other: a number that gives tiles no other heights than one row does."""
 
 
 def _blocks(state: State, found: _Reduction, height: int) -> dict[int, int]:

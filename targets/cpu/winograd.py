@@ -14,7 +14,7 @@ from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.machine import Machine
 from dlpack.targets.cpu.prefetch import next_block_pays, prefetch_next_block
 from dlpack.targets.cpu.state import State, points
-from dlpack.targets.cpu.tiles import Tile, best_tile, for_runs, open_cycles, open_tiles
+from dlpack.targets.cpu.tiles import Tile, best_tile, bytes_per_cycle, for_runs, open_cycles, open_tiles
 
 
 def winograd(state: State) -> Scheduled | None:
@@ -57,31 +57,19 @@ def winograd(state: State) -> Scheduled | None:
     _pack(state, info, tile.columns)
 
     local = sch.cache_write(m, 0, "local")
-    # The output: bands, then tiles with their elements in registers.
-    n, o, y, x = sch.get_loops(out)
     if numbers:
-        yo, yi = sch.split(y, [numbers[0], size])
-        xo, xi = sch.split(x, [numbers[1], size])
-        oo, oi = sch.split(o, [None, machine.lanes])
-        sch.reorder(n, yo, xo, oo, yi, xi, oi)
-        at, t = sch.split(sch.fuse(yo, xo), [None, count])
-        shared, whole = [n, at], [at, t]
-        sch.annotate(at, TILES, [count, size, numbers[1]])
-        sch.annotate(t, TILES, [1, size, numbers[1]])
+        at, shared, whole, tiles_out = _numbered_bands(sch, out, size, numbers, count, machine.lanes)
     else:
-        ob, o = sch.split(o, [None, min(part, outputs)])
-        yb, yo, yi = sch.split(y, [None, band[0], size])
-        at, xo, xi = sch.split(x, [None, band[1], size])
-        oo, oi = sch.split(o, [None, machine.lanes])
-        sch.reorder(n, ob, yb, at, yo, xo, oo, yi, xi, oi)
-        shared = [ob] if parts > 1 else [n, yb, at]
-        # Ragged edges: a test per element in place of copies of the body; ragged bands are worth copies.
-        whole = [yo, xo, *([yb] if rows % band[0] == 0 else []), *([at] if columns % band[1] == 0 else [])]
-    _tile_in_registers(state, half_out, oo, yi, xi, oi)
+        grid = rows, columns
+        at, shared, whole, tiles_out = _bands_of_rows(sch, out, size, grid, band, min(part, outputs), machine.lanes)
+    _tile_in_registers(state, half_out, *tiles_out)
     for loop in whole:
         sch.annotate(loop, WHOLE, 1)
     numbering = [size, numbers[1]] if numbers else []
-    _products(state, m, local, at, tile, numbering, edge * edge * machine.itemsize * depth * outputs)
+    weights = edge * edge * machine.itemsize * depth * outputs
+    trips = -(-(count if numbers else band[0] * band[1]) // tile.rows)
+    trips = trips if next_block_pays(machine, weights, trips) else 0
+    _products(state, m, local, at, tile, numbering, trips)
     _tiles_in(state, v, half_in, at, numbering)
     state.share(shared, there)
     return state.finish(
@@ -90,8 +78,42 @@ def winograd(state: State) -> Scheduled | None:
     )
 
 
-def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, numbering: Sequence[int], weights: int) -> None:
-    """The products of a band. `numbering`: of tiles whose number only a run knows. `weights`: their bytes."""
+_Loops = tuple[Any, list[Any], list[Any], tuple[Any, Any, Any, Any]]
+"""Of an output: the loop of a band, those that threads may share, those that are not cut, and those of a tile: over its
+vectors, rows, columns and lanes."""
+
+
+def _numbered_bands(sch: Any, out: Any, size: int, numbers: tuple[int, int], count: int, lanes: int) -> _Loops:
+    """The output in bands of `count` tiles by their number (loops/numbered.py)."""
+    n, o, y, x = sch.get_loops(out)
+    yo, yi = sch.split(y, [numbers[0], size])
+    xo, xi = sch.split(x, [numbers[1], size])
+    oo, oi = sch.split(o, [None, lanes])
+    sch.reorder(n, yo, xo, oo, yi, xi, oi)
+    at, t = sch.split(sch.fuse(yo, xo), [None, count])
+    sch.annotate(at, TILES, [count, size, numbers[1]])
+    sch.annotate(t, TILES, [1, size, numbers[1]])
+    return at, [n, at], [at, t], (oo, yi, xi, oi)
+
+
+def _bands_of_rows(
+    sch: Any, out: Any, size: int, grid: tuple[int, int], band: tuple[int, int], part: int, lanes: int
+) -> _Loops:
+    """The output in bands of so many rows and columns of the `grid` of tiles, and in parts of the channels."""
+    n, o, y, x = sch.get_loops(out)
+    ob, o = sch.split(o, [None, part])
+    yb, yo, yi = sch.split(y, [None, band[0], size])
+    at, xo, xi = sch.split(x, [None, band[1], size])
+    oo, oi = sch.split(o, [None, lanes])
+    sch.reorder(n, ob, yb, at, yo, xo, oo, yi, xi, oi)
+    # Ragged edges: a test per element in place of copies of the body; ragged bands are worth copies.
+    whole = [yo, xo] + [loop for loop, n, b in zip((yb, at), grid, band, strict=True) if n % b == 0]
+    return at, [ob] if int(sch.get(ob).extent) > 1 else [n, yb, at], whole, (oo, yi, xi, oi)
+
+
+def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, numbering: Sequence[int], trips: int) -> None:
+    """The products of a band. `numbering`: of tiles whose number only a run knows. `trips`: by so many register tiles
+    the next block of weights is prefetched, 0 if it is not."""
     sch = state.sch
     sch.compute_at(local, band, preserve_unit_loops=True)
     i, j, b, t, k = list(sch.get_loops(local))[-5:]
@@ -107,9 +129,8 @@ def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, numbering
     sch.reorder(mc, mt, mk)
     sch.unroll(mt)
     sch.vectorize(mk)
-    tiles = int(sch.get(to).extent)
-    if not numbering and next_block_pays(state.machine, weights, tiles):
-        prefetch_next_block(state, [mc], [to], tile.columns)
+    if trips:
+        prefetch_next_block(state, [mc], [to], tile.columns, [trips])
     sch.decompose_reduction(m, mc)
 
 
@@ -142,7 +163,9 @@ def _open_band(
             bands = -(-tiles // band)
             products = (bands - 1) * open_cycles(band, tile, outputs, inputs, machine)
             products += open_cycles(tiles - (bands - 1) * band, tile, outputs, inputs, machine)
-            moved = 2 * tiles * each / _speed(machine, band * each) + bands * weights / _speed(machine, weights)
+            moved = 2 * tiles * each / bytes_per_cycle(machine, band * each) + bands * weights / bytes_per_cycle(
+                machine, weights
+            )
             total += (edge * edge * products * _uneven(bands, machine.threads) + moved) / tiles
         return total
 
@@ -188,13 +211,8 @@ def _traffic(
     bands = -(-rows // band[0]) * -(-columns // band[1])
     per_tile = edge * edge * machine.itemsize * (inputs + outputs)
     weights = edge * edge * machine.itemsize * inputs * outputs
-    tensors = 2 * rows * columns * per_tile / _speed(machine, band[0] * band[1] * per_tile)
-    return tensors, bands * weights / _speed(machine, weights)
-
-
-def _speed(machine: Machine, size: int) -> int:
-    """Bytes per cycle from the cache that holds `size` bytes beside what else is in use."""
-    return 32 if size <= machine.l2 // 2 else 16 if size < machine.l3 else 8
+    tensors = 2 * rows * columns * per_tile / bytes_per_cycle(machine, band[0] * band[1] * per_tile)
+    return tensors, bands * weights / bytes_per_cycle(machine, weights)
 
 
 def _bands(size: int, edge: int, layer: tuple[int, int, int, int], machine: Machine) -> tuple[tuple[int, int], int]:
@@ -250,11 +268,16 @@ def _heights(machine: Machine) -> str:
     return "" if machine.pairs or machine.exposed else "whole"
 
 
+WORTH_A_KERNEL = 1.25
+"""So many times as long takes what is worth another kernel for some sizes of a run."""
+
+
 def choose_winograd(
     machine: Machine, batch: int, inputs: int, outputs: int, height: int, width: int, window: int = 3, only: int = 0
 ) -> int:
-    """The m for which F(m x m, r x r), r the `window`, takes the fewest cycles by estimate, or `only` this one; 0 where
-    none is faster than the direct convolution.
+    """The m for which F(m x m, r x r), r the `window`, takes the fewest cycles by estimate; 0 where none is faster than
+    the direct convolution. With `only`, this m, or 0 where the direct convolution is so much faster that it is worth a
+    kernel besides.
 
     Direct: the FMA peak. Winograd: (m + r - 1)^2 matrix products for each band (`best_tile`), the transforms
     (`TRANSFORM`), and the traffic of the transformed tensors and weights.
@@ -264,7 +287,7 @@ def choose_winograd(
     vectors_in, vectors_out = -(-inputs // machine.lanes), -(-outputs // machine.lanes)
     weights = window**2 * machine.itemsize * inputs * outputs
     direct = batch * height * width * inputs * vectors_out * window**2 / machine.fma_ports
-    direct += weights / _speed(machine, weights) / 2
+    direct += weights / bytes_per_cycle(machine, weights) / 2
     one = replace(machine, threads=1)
 
     def cycles(size: int) -> float:
@@ -285,4 +308,4 @@ def choose_winograd(
     exact = (m for m in sizes if error_bound(m, inputs, window) <= LARGEST_ERROR)
     halves = (m for m in IN_HALVES if window == 3)
     best = min(exact if machine.itemsize == 4 else halves, key=cycles, default=0)
-    return best if best and cycles(best) < 0.9 * direct else 0
+    return best if best and cycles(best) < (WORTH_A_KERNEL if only else 0.9) * direct else 0

@@ -18,7 +18,8 @@ FEW = "few"
 many it does."""
 
 ONE_ROW = "one_row"
-"""Attribute of a convolution that has the rows of the picture as one, if others do not need them where they are."""
+"""Attribute of a convolution that has the rows of the picture as one, if others do not need them where they are: the
+pixels of the smallest picture."""
 
 WORTH_MOVING = 128
 """Products per element that is read or written, from which on it is worth moving them."""
@@ -32,7 +33,7 @@ def with_small_pictures(graph: Graph, choose_tile: ChooseTile) -> Graph:
             if node.op == "WinogradConvolution" and (few := _few(node, graph, choose_tile)):
                 node = replace(node, attrs={**node.attrs, FEW: few})
             elif node.op == "Convolution" and _has_one_row(node, graph):
-                node = replace(node, attrs={**node.attrs, ONE_ROW: True})
+                node = replace(node, attrs={**node.attrs, ONE_ROW: prod(_smallest(node, graph))})
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
 
@@ -43,14 +44,20 @@ def _few(node: Node, graph: Graph, choose_tile: ChooseTile) -> tuple[int, int] |
     out, w = graph.types[node.outputs[0]], graph.types[graph.derived[node.inputs[1]]]
     window = w.shape[2]
     tile = graph.types[node.inputs[1]].shape[0] - window + 1
-    smallest = [s.at(graph.smallest[s.axis]) if s else n for n, s in zip(out.shape[2:], out.sizes[2:], strict=True)]
 
     def direct(side: int) -> bool:
         sizes = out.shape[0], w.shape[1], w.shape[0], side, side
         return not choose_tile(Layer(*sizes, halves=out.dtype == HALF, window=window, tile=tile))
 
     side = next(n for n in range(max(out.shape[2:]) + 1) if not direct(n + 1))
-    return (prod(smallest), side**2) if side**2 >= prod(smallest) else None
+    fewest = prod(_smallest(node, graph))
+    return (fewest, side**2) if side**2 >= fewest else None
+
+
+def _smallest(node: Node, graph: Graph) -> list[int]:
+    """Height and width of the smallest picture that a node gives."""
+    out = graph.types[node.outputs[0]]
+    return [s.at(graph.smallest[s.axis]) if s else n for n, s in zip(out.shape[2:], out.sizes[2:], strict=True)]
 
 
 def _has_one_row(node: Node, graph: Graph) -> bool:

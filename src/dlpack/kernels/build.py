@@ -404,7 +404,7 @@ class _Job:
             tags=tags,
             reduces=any(n.op.startswith(("Global", "Reduce")) for n in self.group.nodes),
             taller=bool(self.graph.caches),  # a decoder reads single tokens, then blocks of them
-            one_row=ONE_ROW in self.group.nodes[0].attrs,
+            one_row=self.group.nodes[0].attrs.get(ONE_ROW, 0),
         )
 
 

@@ -136,11 +136,6 @@ class Open:
     """The integers that have the row and the column of each of a trip's tiles; behind the last, its."""
 
     @property
-    def full(self) -> bool:
-        """Whether a last trip is left out if it would go beyond the elements."""
-        return self.short == self.by - 1
-
-    @property
     def exact(self) -> bool:
         """Whether no trip goes beyond the elements, however many there are."""
         return self.times % self.by == 0 and not self.filled

@@ -14,7 +14,6 @@ from functools import reduce
 from dlpack.loops.expressions import Operand
 from dlpack.loops.index import DivMod, Linear, Range
 from dlpack.loops.ir import (
-    After,
     Band,
     Block,
     Const,
@@ -25,24 +24,21 @@ from dlpack.loops.ir import (
     Kernel,
     Load,
     Op,
-    Open,
     Ref,
     Stmt,
     Store,
     expressions,
     map_blocks,
     map_forms,
-    map_stmts,
     walk,
 )
-from dlpack.loops.rests import lower_tile, without_unused
 from dlpack.loops.sizes import Size, Tiles
 
 TILES = "dlpack.tiles"
 """Loop annotation: the loop goes along the tiles of the picture that a kernel writes. Their number in each trip, the
 pixels of a side (1: a tile is a pixel), and how many make a row in the schedule."""
 
-TOGETHER = 1680
+TOGETHER = 5040
 """Tiles that are computed together are so many that they divide this number."""
 
 
@@ -86,9 +82,7 @@ class _Numbering:
             return (replace(loop, body=self.block(s.body, Band(s.var, s.open.by))),)
         if not any(i.uses(s.var) for _, i in self.accesses(s.body)):
             return (loop,)  # along tiles that lie one behind the other, in memory of the kernel's own
-        if s.open.by == 1:
-            return (self.one_by_one(loop),)
-        return self.together(loop)
+        return (self.one_by_one(loop) if s.open.by == 1 else self.together(loop),)
 
     def accesses(self, body: Block) -> Iterator[tuple[Stmt | Expr, Linear]]:
         """Those outside of the kernel's own memory."""
@@ -104,51 +98,32 @@ class _Numbering:
         body = self.placed(loop.body, o.band.var, o.band.most, t) if o.band else self.placed(loop.body, loop.var, 1)
         return replace(loop, open=replace(o, places=PLACE), body=body)
 
-    def together(self, loop: For) -> Block:
-        """A loop whose trips do several tiles at once, and one of fewer at once for the last. Behind a picture's last
-        tile, the last one is computed again, and not written."""
+    def together(self, loop: For) -> For:
+        """A loop whose trips do several tiles at once. Behind the last tile of a picture, it is computed again, and not
+        written."""
         o = loop.open
         assert o is not None and o.band is None
-        stores = [i for s, i in self.accesses(loop.body) if isinstance(s, Store)]
-        lower = lower_tile(o.by, len(stores) // o.by)
-        if lower is None:
-            return (self.at_once(loop, o, o.by),)
-        height, most = lower
-        first = replace(o, short=most)
-        rest = self.at_once(loop, replace(o, by=height), height)
-        after = After(first, o.by // height)
-        return self.at_once(loop, first, o.by), replace(rest, end=loop.end * after.times, after=after)
-
-    def at_once(self, loop: For, o: Open, count: int) -> For:
-        """The loop with the first `count` tiles of its trips."""
-        assert loop.open is not None
-        by = loop.open.by
-        places = tuple((f"row{k}", f"column{k}") for k in range(count))
 
         def tile_of(s: Stmt) -> int | None:
             """Which of its trip's tiles a statement writes."""
             stores = [t for t in walk((s,)) if isinstance(t, Store) and t.buffer in self.outside]
-            found = {self.tile_in(t.index, loop.var, by) for t in stores}
+            found = {self.tile_in(t.index, loop.var, o.by) for t in stores}
             return found.pop() if len(found) == 1 else None
-
-        def kept(s: Stmt) -> list[Stmt]:
-            tile = tile_of(s) if isinstance(s, Store) else None
-            return [] if tile is not None and tile >= count else [s]
 
         def guarded(body: Block) -> Block:
             out: list[Stmt] = []
             for s in body:
                 tile = tile_of(s)
-                if o.full or not tile:
+                if not tile:
                     out.append(map_blocks(s, guarded) if tile is None else s)
                     continue
-                there = Op("bool", 1, "<", (Index("int32", 1, Linear.var(loop.var) * count + tile), COUNT))
+                there = Op("bool", 1, "<", (Index("int32", 1, Linear.var(loop.var) * o.by + tile), COUNT))
                 before = out.pop() if out and isinstance(out[-1], If) and out[-1].condition == there else If(there, ())
                 out.append(replace(before, then=(*before.then, s)))
             return tuple(out)
 
-        body = loop.body if count == by else without_unused(map_stmts(loop.body, kept, lambda e: e))
-        return replace(loop, open=replace(o, places=places), body=self.placed(guarded(body), loop.var, by))
+        places = tuple((f"row{k}", f"column{k}") for k in range(o.by))
+        return replace(loop, open=replace(o, places=places), body=self.placed(guarded(loop.body), loop.var, o.by))
 
     def tile_in(self, index: Linear, var: str, by: int) -> int:
         """Which of its trip's tiles an address is of: trips go along columns."""
