@@ -31,7 +31,7 @@ from dlpack.loops.ir import (
     walk,
 )
 from dlpack.loops.lanes import LANE
-from dlpack.loops.sizes import Size
+from dlpack.loops.sizes import Size, Tiles
 
 CPP_TYPE = {
     "float32": "float", "float64": "double", "bool": "uint8_t",
@@ -61,7 +61,7 @@ def number_type(dtype: str) -> str:
 def trips_of(o: Open, sizes: Mapping[Size, str] | None = None) -> str:
     """How many trips an open loop has in a run, in C++: `extent` elements of the open dimension, or of pictures those
     that `sizes` names."""
-    n = sizes[o.size] if o.size and sizes else o.size.text(AXES[o.size.axis]) if o.size else "extent"
+    n = _elements(o, sizes)
     if o.filled:
         return f"({n} + {FILLED - 1}) / {FILLED} * {FILLED * o.times // o.by}"
     times, by = o.times // gcd(o.times, o.by), o.by // gcd(o.times, o.by)
@@ -78,8 +78,49 @@ def trips_of(o: Open, sizes: Mapping[Size, str] | None = None) -> str:
 def _sizes_of_loops(kernel: Kernel) -> set[Size | None]:
     """The sizes of a run that its loops go by, None for `extent`. One that threads share goes by `begin` and `end`."""
     loops = [s for s in walk(kernel.body) if isinstance(s, For)]
-    own = {s.open.size for s in loops if s.open and not (s.axis is LoopAxis.PARALLEL and kernel.trips)}
-    return own | {s.after.open.size for s in loops if s.after}
+    opens = [s.open for s in loops if s.open and not (s.axis is LoopAxis.PARALLEL and kernel.trips)]
+    found = {o.size for o in (*opens, *(s.after.open for s in loops if s.after))}
+    of_tiles = kernel.tiles.sizes if kernel.tiles else ()
+    return {size for size in found if not isinstance(size, Tiles)} | set(of_tiles)
+
+
+def _elements(o: Open, sizes: Mapping[Size, str] | None) -> str:
+    """How many elements an open loop goes through."""
+    if isinstance(o.size, Tiles):
+        if o.band:
+            return f"{o.band.var}_tiles"
+        return "tile_count" if sizes else " * ".join(f"({n})" for n in _grid(o.size))
+    return "extent" if o.size is None else sizes[o.size] if sizes else o.size.text(AXES[o.size.axis])
+
+
+def _grid(tiles: Tiles, sizes: Mapping[Size, str] | None = None) -> tuple[str, str]:
+    """Rows and columns of a picture's tiles."""
+
+    def along(n: Size | int) -> str:
+        if isinstance(n, int):
+            return str(-(-n // tiles.side))
+        count = sizes[n] if sizes else n.text(AXES[n.axis])
+        return count if tiles.side == 1 else f"({count} + {tiles.side - 1}) / {tiles.side}"
+
+    return along(tiles.height), along(tiles.width)
+
+
+def _of_tiles(var: str, o: Open) -> list[str]:
+    """What a trip of a loop over tiles begins with: how many a band has, where a tile lies."""
+    if o.by > 1 and not o.places:
+        left = f"tile_count - {var} * {o.by}"
+        return [] if o.band else [f"const int {var}_tiles = {left} < {o.by} ? {left} : {o.by};"]
+    first = f"{o.band.var} * {o.band.most} + " if o.band else ""
+    lines = []
+    for k, (row, column) in enumerate(o.places):
+        number = f"{first}{var}" if o.by == 1 else f"{var} * {o.by}"
+        if k:
+            number += f" + {k}"
+            lines.append(f"const int tile{k} = {number} < tile_count ? {number} : tile_count - 1;")
+            number = f"tile{k}"
+        number = number if number.isidentifier() else f"({number})"
+        lines.append(f"const int {row} = {number} / tile_columns, {column} = {number} % tile_columns;")
+    return lines
 
 
 AXES = ("height", "width", "extent")
@@ -127,23 +168,29 @@ class CppPrinter(Printer):
             known = _sizes_of_loops(kernel)
             names: Mapping[Size | None, str] = {**self.sizes} or {None: "extent"}
             params += [f"int {n if size in known else f'/*{n}*/'}" for size, n in names.items()]
+        first = []
+        if kernel.tiles:
+            rows, columns = _grid(kernel.tiles, self.sizes)
+            first = [f"    const int tile_columns = {columns}, tile_count = {rows} * tile_columns;"]
+        opens = dict.fromkeys(s.open for s in walk(kernel.body) if isinstance(s, For) and s.open and s.open.tiles)
+        self.tiled = {o: f"tiles{k or ''}" for k, o in enumerate(opens)}
+        first += [f"    {line}" for line in self._tiled_rows(None)]
         head = f"void {name}({', '.join(params)}) {{"
         if len(head) <= 118:
-            return [head, *self._tiled_rows(kernel)]
-        *first, last = params
-        return [f"void {name}(", *(f"    {p}," for p in first), f"    {last}) {{", *self._tiled_rows(kernel)]
+            return [head, *first]
+        *others, last = params
+        return [f"void {name}(", *(f"    {p}," for p in others), f"    {last}) {{", *first]
 
-    def _tiled_rows(self, kernel: Kernel) -> list[str]:
-        """How tiles of several heights share the rows of a run."""
-        found = dict.fromkeys(s.open for s in walk(kernel.body) if isinstance(s, For) and s.open and s.open.tiles)
-        self.tiled = {o: f"tiles{k or ''}" for k, o in enumerate(found)}
+    def _tiled_rows(self, band: str | None) -> list[str]:
+        """How tiles of several heights share the rows of a run, or of a trip of the loop over `band`."""
         lines = []
         for o, name in self.tiled.items():
             assert o.tiles is not None
-            self.functions.add("shared_rows")
-            n = self.sizes[o.size] if o.size else "extent"
-            masks = ", ".join(f"0x{m:x}" for m in (o.tiles.more, o.tiles.less, o.tiles.middles))
-            lines.append(f"    const tiled_rows {name} = shared_rows({n}, {o.tiles.rows}, {masks});")
+            if (o.band and o.band.var) == band:
+                self.functions.add("shared_rows")
+                masks = ", ".join(f"0x{m:x}" for m in (o.tiles.more, o.tiles.less, o.tiles.middles))
+                rows = _elements(o, self.sizes)
+                lines.append(f"const tiled_rows {name} = shared_rows({rows}, {o.tiles.rows}, {masks});")
         return lines
 
     def loop(self, s: For, pad: str) -> list[str]:
@@ -173,6 +220,8 @@ class CppPrinter(Printer):
         if s.together > 1:
             self.functions.add("together")
             return [f"{pad}@NAME@_TOGETHER({s.together})", head]
+        if s.open and isinstance(s.open.size, Tiles):
+            return [head, *(f"{pad}    {line}" for line in (*_of_tiles(s.var, s.open), *self._tiled_rows(s.var)))]
         return [head]
 
     def array(self, s: Array) -> str:

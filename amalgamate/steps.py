@@ -21,6 +21,7 @@ from dlpack.plan.program import (
     CopyStep,
     CountStep,
     DequantizeStep,
+    FewCall,
     FillStep,
     HaloStep,
     LoopStep,
@@ -136,7 +137,10 @@ class StepPrinter:
         kernel = self.kernels[step.kernel] if isinstance(step, CallStep) else None
         if kernel is None or not kernel.trips:
             return ""
-        return trips_of(kernel.open_trips) if kernel.open_trips else str(kernel.trips)
+        trips = trips_of(kernel.open_trips) if kernel.open_trips else str(kernel.trips)
+        if isinstance(step, CallStep) and (few := step.few):
+            return f"{_is_small(few)} ? {self.kernels[few.kernel].trips or 1} : {trips}"
+        return trips
 
     def step_name(self, step: Step) -> str:
         if isinstance(step, CallStep):
@@ -190,16 +194,9 @@ class StepPrinter:
     def _call(self, step: CallStep, pad: str, parallel: bool) -> list[str]:
         """The lines of a call, and of that for a small picture."""
         if few := step.few:
-            extents = [_count(n) for n in few.extents]
-            squares = (f"(({n}) + {side - 1}) / {side}" for n, side in zip(extents, few.sides, strict=True))
-            tests = [f"{' * '.join(f'({n})' for n in squares)} <= {few.most}"]
-            reach = (side * few.most for side in few.sides)
-            tests += [f"{n} <= {most}" for n, most, r in zip(extents, few.longest, reach, strict=True) if most < r]
-            small = CallStep(few.kernel, few.arguments)
             return [
-                *wrapped(f"{pad}if ({' && '.join(tests)}) {{"),
-                *([f"{pad}    if (begin) return;"] if parallel else []),
-                *self._call(small, pad + "    ", False),
+                *wrapped(f"{pad}if ({_is_small(few)}) {{"),
+                *self._call(CallStep(few.kernel, few.arguments), pad + "    ", parallel),
                 f"{pad}}} else {{",
                 *self._call(replace(step, few=None), pad + "    ", parallel),
                 f"{pad}}}",
@@ -364,6 +361,11 @@ def _read(source: Address) -> str:
     if source.dtype == HALF:
         return ", from_f16()"
     return f", from_{source.dtype}()" if source.dtype in HALVES else ""
+
+
+def _is_small(few: FewCall) -> str:
+    """Whether a run's picture has few pixels."""
+    return f"{' * '.join(f'({_count(n)})' for n in few.extents)} <= {few.most}"
 
 
 def _count(n: int | Size) -> str:

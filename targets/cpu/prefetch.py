@@ -23,12 +23,15 @@ def next_block_pays(machine: Machine, size: int, tiles: int) -> bool:
     return not machine.by_lane and machine.lanes > 1 and size > machine.l1 and 1 < tiles <= MOST_TILES
 
 
-def prefetch_next_block(state: State, steps: Sequence[Any], around: Sequence[Any], columns: int) -> None:
+def prefetch_next_block(
+    state: State, steps: Sequence[Any], around: Sequence[Any], columns: int, trips: Sequence[int] = ()
+) -> None:
     """Lets each trip of the loops `around` a tile's sums, the outermost first, prefetch its part of the next block.
 
-    `steps` are the loops over the block, in the order in which it is packed, `columns` elements for each step.
+    `steps` are the loops over the block, in the order in which it is packed, `columns` elements for each step. `trips`:
+    those of the loops around in a run, if only that knows them; further ones prefetch of the blocks behind the next.
     """
-    extents = [int(state.sch.get(loop).extent) for loop in around]
+    extents = list(trips) or [int(state.sch.get(loop).extent) for loop in around]
     lengths = [int(state.sch.get(loop).extent) for loop in steps]
     part = -(-columns // prod(extents))
     state.sch.annotate(steps[-1], PREFETCH, prod(lengths) * columns)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import gcd, prod
 from typing import Any
 
-from dlpack.kernels.spec import FewPixels, Scheduled
+from dlpack.kernels.spec import Scheduled
 from dlpack.loops.expressions import dtype_of
 from dlpack.loops.ir import HALF
 from dlpack.loops.layout import Block, Layout
@@ -24,10 +24,11 @@ from dlpack.targets.cpu.tiles import (
     LONG_RUN,
     TALLEST_BY_LANE,
     Tile,
-    best_tile,
     choose_tile,
     for_runs,
     grouped_tile,
+    open_tiles,
+    tile_for_pictures,
 )
 
 GROUP = "dlpack.group"
@@ -110,8 +111,6 @@ class _Plan:
     in_memory_order: bool  # whether the output's loops are; else the vectors are around all but the batch
     vectors_first: bool  # whether threads rather take different vectors than different rows
     prefetch: bool
-    around: Axis | None = None  # the axis next to that of the rows, of which the tile has several, too
-    several: int = 1  # so many
 
 
 def _plan(state: State, found: _Reduction) -> _Plan:
@@ -120,21 +119,24 @@ def _plan(state: State, found: _Reduction) -> _Plan:
         state.machine = for_runs(state.machine, _run(found), points(info) * info.extent_of_reduction)
     machine = state.machine
     rows = _row_axis(found, state.spec.order)
-    if state.spec.few and rows is not None:
-        return _few_pixels(state, found, rows, state.spec.few)
     height = rows.extent if rows else 1
     opened = state.spec.may_be_less(height)  # then no tile is cut
     stays = not found.depthwise or rows is None or all(_window_stays(r, rows, info, machine) for r in found.reads)
     short = machine.by_lane and rows is not None and all(_tile_stays(r, rows, info, machine) for r in found.reads)
     blocks = _blocks(state, found, height)
+    tallest = _rows_that_stay(found, rows, machine)
     if found.grouped:
         tile = grouped_tile(height, found.group, machine)
+    elif state.spec.one_row:
+        pixels, limited = (state.spec.one_row, height**2), replace(machine, tallest=tallest)
+        tiles = open_tiles(height, found.group, limited, blocks)
+        tile = tile_for_pictures(pixels, tiles, found.group, info.extent_of_reduction, limited)
     else:
         tile = choose_tile(
-            height * MANY_ROWS if state.spec.one_row else height,
+            height,
             found.group,
             info.extent_of_reduction,
-            replace(machine, tallest=_rows_that_stay(found, rows, machine)),
+            replace(machine, tallest=tallest),
             found.broadcast,
             bool(found.packed) or found.broadcast,
             widths=blocks,
@@ -156,28 +158,6 @@ def _plan(state: State, found: _Reduction) -> _Plan:
     )
 
 
-MANY_ROWS = 17
-"""Rows of a picture that lie one behind the other: a number that gives tiles no other heights than one row does."""
-
-
-def _few_pixels(state: State, found: _Reduction, rows: Axis, few: FewPixels) -> _Plan:
-    """For small pictures: a square of pixels, so that weights, which are most of what is read, are read few times."""
-    info, order = found.info, state.spec.order
-    around = info.spatial[order[order.index(info.spatial.index(rows)) - 1]]
-    high, wide = few.high, few.wide
-    blocks = _blocks(state, found, rows.extent)
-
-    def tile_of(pixels: int) -> Tile:
-        return best_tile(pixels, found.group, info.extent_of_reduction, state.machine, True, True, "whole", blocks)[0]
-
-    tile = tile_of(high * wide)
-    if tile.rows < high * wide:  # they do not fit the registers
-        high, tile = 1, tile_of(wide)
-    block = blocks[tile.columns]
-    prefetch = not state.machine.by_lane and _streams(state, found.packed)
-    return _Plan(Tile(wide, tile.columns), block, rows, info.reduction, (), False, False, prefetch, around, high)
-
-
 def _blocks(state: State, found: _Reduction, height: int) -> dict[int, int]:
     """The columns that a tile may have, if not any, with those of the blocks that its weights are packed in.
 
@@ -187,8 +167,6 @@ def _blocks(state: State, found: _Reduction, height: int) -> dict[int, int]:
     """
     machine, lanes, widest = state.machine, state.machine.lanes, 8 * state.machine.lanes
     packed = sorted(state.widths(r.buffer for r in found.packed), reverse=True)
-    if state.spec.few:
-        return {part: width for width in packed for part in range(lanes, width + 1, lanes) if width % part == 0}
     if state.spec.open or state.spec.tags:
         most = 2 if state.spec.open else 8  # vectors: all columns of a run's last tile are computed
         parts = [lanes * k for k in range(1, most + 1) if found.group % (lanes * k) == 0 and found.group > lanes * k]
@@ -217,8 +195,7 @@ def _apply(state: State, found: _Reduction, plan: _Plan) -> Scheduled:
         state.sch.set_scope(found.block, 0, "local")
     _order_sums(state, found, plan, nest)
     state.share([*([] if state.spec.one_row else nest.others), *nest.vectors])  # rows are one then
-    several = f"{plan.several} x " if plan.several > 1 else ""
-    return state.finish(f"register tile {several}{plan.tile.rows} x {plan.tile.columns}")
+    return state.finish(f"register tile {plan.tile.rows} x {plan.tile.columns}")
 
 
 @dataclass(frozen=True)
@@ -250,17 +227,10 @@ def _tile_output(state: State, out: Any, found: _Reduction, plan: _Plan) -> _Nes
         r = loops[found.info.spatial.index(plan.rows)]
         ro, ri = sch.split(r, [None, plan.tile.rows])
         rest = [x for x in outer if x is not r]
-        tall = []
-        if plan.around is not None:
-            y = loops[found.info.spatial.index(plan.around)]
-            yo, yi = sch.split(y, [None, plan.several])
-            rest = [yo if x is y else x for x in rest]
-            tall = [yi]
         batch = 0 if len(rest) < 2 else 1
         around = [*rest, ro, *vo] if plan.in_memory_order else [*rest[:batch], *vo, *rest[batch:], ro]
-        sch.reorder(*around, *tall, ri, vi)
-        for x in (*tall, ri):
-            sch.unroll(x)
+        sch.reorder(*around, ri, vi)
+        sch.unroll(ri)
         nest = _Nest(vo, [*rest, ro], around[-1], [] if plan.in_memory_order else [*rest[batch:], ro])
     _side_by_side(state, vi)
     return nest
@@ -272,8 +242,8 @@ def _order_sums(state: State, found: _Reduction, plan: _Plan, nest: _Nest) -> No
     inner = list(sch.get_loops(found.block))[-len(info.spatial) - len(info.reduction) :]
     loop_of = dict(zip((*info.spatial, *info.reduction), inner, strict=True))
     vector = loop_of[found.vector]
-    tile = [loop_of[a] for a in (plan.around, plan.rows) if a is not None]
-    rest = [loop_of[a] for a in info.spatial if a not in (found.vector, plan.around, plan.rows)]
+    tile = [loop_of[plan.rows]] if plan.rows is not None else []
+    rest = [loop_of[a] for a in info.spatial if a not in (found.vector, plan.rows)]
     steps, window = [loop_of[a] for a in plan.steps], [loop_of[a] for a in plan.window]
     sch.reorder(*rest, *steps, *window, *tile, vector)
     for x in (*window, *tile):

@@ -17,6 +17,7 @@ from dlpack.targets.cpu.block_dot import block_dot, round_blocks
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.dot import dot
 from dlpack.targets.cpu.machine import Machine, in_halves
+from dlpack.targets.cpu.pixels import pixels
 from dlpack.targets.cpu.register_tile import held_lines, register_tile
 from dlpack.targets.cpu.state import State, points
 from dlpack.targets.cpu.tiles import LINE
@@ -47,7 +48,7 @@ class CpuBackend:
     def winograd_tile(self, layer: Layer) -> int:
         machine = in_halves(self.machine) if layer.halves else self.machine
         sizes = (layer.batch, layer.inputs, layer.outputs, layer.height, layer.width)
-        return choose_winograd(machine, *sizes, layer.window)
+        return choose_winograd(machine, *sizes, layer.window, layer.tile)
 
 
 def schedule(spec: KernelSpec, machine: Machine) -> Scheduled:
@@ -217,6 +218,7 @@ def as_written(state: State) -> Scheduled | None:
 RULES: tuple[Callable[[State], Scheduled | None], ...] = (
     as_written,
     winograd,
+    pixels,
     attention,
     round_blocks,
     block_dot,

@@ -66,13 +66,14 @@ class State:
         fixed = (self.spec.fixed.get(self.param_index[b], ()) for b in buffers)
         return [block.size for layouts in fixed for layout in layouts for _, block in layout.blocks]
 
-    def share(self, loops: Sequence[Any]) -> None:
+    def share(self, loops: Sequence[Any], part: float = 1.0) -> None:
         """Lets threads share the trips of that loop of `loops` that splits most evenly, an earlier rather than a later.
 
         They are loops over the output around all that the kernel does. A kernel of a few microseconds is left alone.
+        `part`: of what the schedule's loops go through, so much is computed.
         """
         threads = self.machine.threads
-        if threads == 1 or self.cycles() < PARALLEL_CYCLES:
+        if threads == 1 or self.cycles() * part < PARALLEL_CYCLES:
             return
         extents = [int(self.sch.get(x).extent) for x in loops]
         uneven = [-(-n // threads) * threads / n for n in extents]

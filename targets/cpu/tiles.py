@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from math import isqrt
 
 from dlpack.loops.lanes import PAIRED_STEPS
-from dlpack.loops.rests import beyond
+from dlpack.loops.rests import beyond, tiles_for, whole_tiles
 from dlpack.targets.cpu.machine import Machine
 
 
@@ -79,6 +80,56 @@ def best_tile(
     if best is None:
         return best_tile(rows, columns, depth, machine, broadcast, streamed, heights)
     return tile, best[0]
+
+
+def open_cycles(rows: int, tile: Tile, columns: int, depth: int, machine: Machine, lower_tiles: bool = True) -> float:
+    """Estimated cycles of a product where a run has `rows`, which whole tiles do, and `lower_tiles` the last of them
+    where they are faster (loops/rests.py). L1 holds two blocks of weights, of which one is prefetched; larger ones come
+    from beyond it for each tile."""
+    vectors, total = tile.columns // machine.lanes, -(-columns // machine.lanes)
+    half = replace(machine, l1=machine.l1 // 2)
+    far = are_far(columns * depth, machine)
+    parts = ((lower_tiles and tiles_for(tile.rows, vectors, far)) or whole_tiles(tile.rows)).counts(rows)
+    cycles = sum(_cycles(n * h, h, total, vectors, depth, half, True, True) for n, h in parts)
+    block, weights = (machine.itemsize * depth * n for n in (tile.columns, columns))
+    if block <= half.l1 // 2:
+        return cycles
+    return max(cycles, sum(n for n, _ in parts) * weights / bytes_per_cycle(machine, block))
+
+
+def bytes_per_cycle(machine: Machine, size: int) -> int:
+    """From the cache that holds `size` bytes beside what else is in use."""
+    return 32 if size <= machine.l2 // 2 else 16 if size < machine.l3 else 8
+
+
+def open_tiles(most: int, columns: int, machine: Machine, widths: Collection[int] = ()) -> list[Tile]:
+    """The tiles of products that `open_cycles` may be asked for: their heights divide `most` rows, their columns are
+    among `widths`, by default any; or any too, where none fits."""
+    tiles = [
+        Tile(h, v * machine.lanes)
+        for h in range(1, machine.tallest + 1)
+        for v in range(1, min(8, -(-columns // machine.lanes)) + 1)
+        if most % h == 0 and fits(h, v, machine, True, True)
+    ]
+    return [tile for tile in tiles if tile.columns in widths] or tiles
+
+
+def tile_for_pictures(
+    pixels: tuple[int, int],
+    tiles: Sequence[Tile],
+    columns: int,
+    depth: int,
+    machine: Machine,
+    lower_tiles: bool = True,
+) -> Tile:
+    """Of some tiles that with the least cycles of a pixel, the mean over square pictures with at least and at most so
+    many `pixels`; see `open_cycles`."""
+    sides = range(max(1, isqrt(pixels[0])), isqrt(pixels[1]) + 1)
+
+    def cost(tile: Tile) -> float:
+        return sum(open_cycles(side**2, tile, columns, depth, machine, lower_tiles) / side**2 for side in sides)
+
+    return min(tiles, key=cost)
 
 
 def grouped_tile(rows: int, group: int, machine: Machine) -> Tile:

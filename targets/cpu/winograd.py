@@ -9,12 +9,12 @@ from typing import Any
 from dlpack.kernels.spec import Scheduled
 from dlpack.loops.layout import Block, Layout
 from dlpack.loops.lower import WHOLE
-from dlpack.loops.sized import OPEN
+from dlpack.loops.numbered import TILES, TOGETHER, as_numbered
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.machine import Machine
 from dlpack.targets.cpu.prefetch import next_block_pays, prefetch_next_block
 from dlpack.targets.cpu.state import State, points
-from dlpack.targets.cpu.tiles import Tile, best_tile, for_runs
+from dlpack.targets.cpu.tiles import Tile, best_tile, bytes_per_cycle, for_runs, open_cycles, open_tiles
 
 
 def winograd(state: State) -> Scheduled | None:
@@ -33,127 +33,158 @@ def winograd(state: State) -> Scheduled | None:
         sch.compute_inline(b)
     out = blocks[-1]
     info = state.info(m)
-    edge, _, _, *tiles, outputs = (axis.extent for axis in info.spatial)
+    edge, _, _, tiles, outputs = (axis.extent for axis in info.spatial)
     size, depth = state.info(half_out).spatial[0].extent, info.extent_of_reduction
     window = edge - size + 1
-    width = int(sch.get(sch.get_loops(out)[3]).extent)
-    columns = -(-width // size)
-    rows = tiles[0] // columns if len(tiles) == 1 else tiles[0]
-    (band_rows, band_columns), parts = _bands(size, edge, (rows, columns, depth, outputs), machine)
-    if len(tiles) == 2:
-        (band_rows, band_columns), parts = (
-            (_open_rows(size, edge, (rows, columns, depth, outputs), machine), columns),
-            1,
-        )
+    height, width = (int(sch.get(x).extent) for x in sch.get_loops(out)[2:])
+    rows, columns = -(-height // size), -(-width // size)
+    numbers = as_numbered(rows, columns) if state.spec.tags else None  # where only a run knows how many there are
+    layer = rows, columns, depth, outputs
+    band, parts = ((1, 1), 1) if numbers else _bands(size, edge, layer, machine)
     part = -(-outputs // parts // machine.lanes) * machine.lanes if parts > 1 else outputs
     widths = state.widths(r.buffer for r in info.reads if state.is_constant(r.buffer))
     if parts > 1 and not widths:
         widths = [n for n in range(machine.lanes, part + 1, machine.lanes) if part % n == 0]
-    state.machine = machine = for_runs(machine, depth, points(info) * depth)
-    if len(tiles) == 1:
-        tile, _ = best_tile(band_rows * band_columns, part, depth, machine, True, True, _heights(machine), widths)
+    there = rows * columns / tiles
+    state.machine = machine = for_runs(machine, depth, int(points(info) * there) * depth)
+    if numbers:
+        count, tile = _open_band(edge, layer, machine, widths)
+        told = f"{count}"
     else:
-        tile = _open_tile(band_rows, band_columns, part, depth, machine, widths)
+        tile, _ = best_tile(band[0] * band[1], part, depth, machine, True, True, _heights(machine), widths)
+        told = f"{band[0]} x {band[1]}"
     part = -(-part // tile.columns) * tile.columns
     _pack(state, info, tile.columns)
 
     local = sch.cache_write(m, 0, "local")
-    rank = 4 + len(tiles)
-    # The output: bands, then tiles with their elements in registers.
-    n, o, y, x = sch.get_loops(out)
-    ob, o = sch.split(o, [None, min(part, outputs)])
-    yb, yo, yi = sch.split(y, [None, band_rows, size])
-    xb, xo, xi = sch.split(x, [None, band_columns, size])
-    oo, oi = sch.split(o, [None, machine.lanes])
-    sch.reorder(n, ob, yb, xb, yo, xo, oo, yi, xi, oi)
-    _tile_in_registers(state, half_out, oo, yi, xi, oi, rank)
-    whole = [yo, xo]  # ragged edges: a test per element in place of copies of the body; ragged bands are worth copies
-    whole += [yb] if rows % band_rows == 0 else []
-    whole += [xb] if columns % band_columns == 0 else []
+    if numbers:
+        at, shared, whole, tiles_out = _numbered_bands(sch, out, size, numbers, count, machine.lanes)
+    else:
+        grid = rows, columns
+        at, shared, whole, tiles_out = _bands_of_rows(sch, out, size, grid, band, min(part, outputs), machine.lanes)
+    _tile_in_registers(state, half_out, *tiles_out)
     for loop in whole:
         sch.annotate(loop, WHOLE, 1)
-    _products(state, m, local, xb, tile, size, rank, edge * edge * machine.itemsize * depth * outputs)
-    _tiles_in(state, v, half_in, xb, size, rank)
-    state.share([ob] if parts > 1 else [n, yb, xb])
+    numbering = [size, numbers[1]] if numbers else []
+    weights = edge * edge * machine.itemsize * depth * outputs
+    trips = -(-(count if numbers else band[0] * band[1]) // tile.rows)
+    trips = trips if next_block_pays(machine, weights, trips) else 0
+    _products(state, m, local, at, tile, numbering, trips)
+    _tiles_in(state, v, half_in, at, numbering)
+    state.share(shared, there)
     return state.finish(
-        f"Winograd F({size}x{size}, {window}x{window}), bands of {band_rows} x {band_columns} tiles, "
+        f"Winograd F({size}x{size}, {window}x{window}), bands of {told} tiles, "
         f"register tile {tile.rows} x {tile.columns}"
     )
 
 
-def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, size: int, rank: int, weights: int) -> None:
-    """The products of a band, whose tensors have so many dimensions: one more where pictures have several sizes, where
-    they end with the rows of pixels, `size` to a tile. `weights`: their bytes."""
+_Loops = tuple[Any, list[Any], list[Any], tuple[Any, Any, Any, Any]]
+"""Of an output: the loop of a band, those that threads may share, those that are not cut, and those of a tile: over its
+vectors, rows, columns and lanes."""
+
+
+def _numbered_bands(sch: Any, out: Any, size: int, numbers: tuple[int, int], count: int, lanes: int) -> _Loops:
+    """The output in bands of `count` tiles by their number (loops/numbered.py)."""
+    n, o, y, x = sch.get_loops(out)
+    yo, yi = sch.split(y, [numbers[0], size])
+    xo, xi = sch.split(x, [numbers[1], size])
+    oo, oi = sch.split(o, [None, lanes])
+    sch.reorder(n, yo, xo, oo, yi, xi, oi)
+    at, t = sch.split(sch.fuse(yo, xo), [None, count])
+    sch.annotate(at, TILES, [count, size, numbers[1]])
+    sch.annotate(t, TILES, [1, size, numbers[1]])
+    return at, [n, at], [at, t], (oo, yi, xi, oi)
+
+
+def _bands_of_rows(
+    sch: Any, out: Any, size: int, grid: tuple[int, int], band: tuple[int, int], part: int, lanes: int
+) -> _Loops:
+    """The output in bands of so many rows and columns of the `grid` of tiles, and in parts of the channels."""
+    n, o, y, x = sch.get_loops(out)
+    ob, o = sch.split(o, [None, part])
+    yb, yo, yi = sch.split(y, [None, band[0], size])
+    at, xo, xi = sch.split(x, [None, band[1], size])
+    oo, oi = sch.split(o, [None, lanes])
+    sch.reorder(n, ob, yb, at, yo, xo, oo, yi, xi, oi)
+    # Ragged edges: a test per element in place of copies of the body; ragged bands are worth copies.
+    whole = [yo, xo] + [loop for loop, n, b in zip((yb, at), grid, band, strict=True) if n % b == 0]
+    return at, [ob] if int(sch.get(ob).extent) > 1 else [n, yb, at], whole, (oo, yi, xi, oi)
+
+
+def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, numbering: Sequence[int], trips: int) -> None:
+    """The products of a band. `numbering`: of tiles whose number only a run knows. `trips`: by so many register tiles
+    the next block of weights is prefetched, 0 if it is not."""
     sch = state.sch
     sch.compute_at(local, band, preserve_unit_loops=True)
-    i, j, b, *tt, k = list(sch.get_loops(local))[-rank:]
+    i, j, b, t, k = list(sch.get_loops(local))[-5:]
     ko, ki = sch.split(k, [None, tile.columns])
-    band_rows = int(sch.get(tt[0]).extent) if rank == 6 else 1  # all of them are in a register tile then
-    to, ti = sch.split(tt[-1], [None, tile.rows // band_rows])
-    sch.reorder(i, j, b, ko, to, *tt[:-1], ti, ki)
-    if rank == 6:
-        sch.annotate(to, OPEN, tile.rows // band_rows * size)
-    for loop in (*tt[:-1], ti):
-        sch.unroll(loop)
+    to, ti = sch.split(t, [None, tile.rows])
+    sch.reorder(i, j, b, ko, to, ti, ki)
+    if numbering:
+        sch.annotate(to, TILES, [tile.rows, *numbering])
+    sch.unroll(ti)
     sch.vectorize(ki)
     sch.compute_at(m, to, preserve_unit_loops=True)
-    *mt, mk, mc = list(sch.get_loops(m))[-rank + 2 :]
-    sch.reorder(mc, *mt, mk)
-    for loop in mt:
-        sch.unroll(loop)
+    mt, mk, mc = list(sch.get_loops(m))[-3:]
+    sch.reorder(mc, mt, mk)
+    sch.unroll(mt)
     sch.vectorize(mk)
-    tiles = int(sch.get(to).extent)
-    if rank == 5 and next_block_pays(state.machine, weights, tiles):
-        prefetch_next_block(state, [mc], [to], tile.columns)
+    if trips:
+        prefetch_next_block(state, [mc], [to], tile.columns, [trips])
     sch.decompose_reduction(m, mc)
 
 
-def _tiles_in(state: State, v: Any, half_in: Any, band: Any, size: int, rank: int) -> None:
+def _tiles_in(state: State, v: Any, half_in: Any, band: Any, numbering: Sequence[int]) -> None:
     """The transform of a band's tiles."""
     sch = state.sch
     sch.compute_at(v, band, preserve_unit_loops=True)
-    i, j, b, *tt, c = list(sch.get_loops(v))[-rank:]
+    i, j, b, t, c = list(sch.get_loops(v))[-5:]
     co, ci = sch.split(c, [None, state.machine.lanes])
-    sch.reorder(b, *tt, co, i, j, ci)
-    _tile_in_registers(state, half_in, co, i, j, ci, rank)
-    if rank == 6:
-        sch.annotate(tt[-1], OPEN, size)
+    sch.reorder(b, t, co, i, j, ci)
+    _tile_in_registers(state, half_in, co, i, j, ci)
+    if numbering:
+        sch.annotate(t, TILES, [1, *numbering])
 
 
-def _open_rows(size: int, edge: int, layer: tuple[int, int, int, int], machine: Machine) -> int:
-    """Rows of tiles in a band of a picture that may be smaller: few, for a run computes all of its last band."""
+def _open_band(
+    edge: int, layer: tuple[int, int, int, int], machine: Machine, widths: Sequence[int]
+) -> tuple[int, Tile]:
+    """How many tiles a band has, and the register tile, where runs have any number of tiles up to the layer's: those
+    with the least cost of a tile, the mean over pictures of several sizes. `layer` as for `_bands`."""
     rows, columns, inputs, outputs = layer
-    room = machine.l2 // (edge * edge * machine.itemsize * (inputs + outputs) * columns)
-    return next(k for k in (4, 3, 2, 1) if rows % k == 0 and (k <= room or k == 1) and k * size <= OPEN_ROWS)
+    weights = edge * edge * machine.itemsize * inputs * outputs
+    each = edge * edge * machine.itemsize * (inputs + outputs)
+    counts = [-(-rows * part // PARTS) * -(-columns * part // PARTS) for part in range(1, PARTS + 1)]
+
+    def cost(choice: tuple[int, Tile]) -> float:
+        band, tile = choice
+        total = 0.0
+        for tiles in counts:
+            bands = -(-tiles // band)
+            products = (bands - 1) * open_cycles(band, tile, outputs, inputs, machine)
+            products += open_cycles(tiles - (bands - 1) * band, tile, outputs, inputs, machine)
+            moved = 2 * tiles * each / bytes_per_cycle(machine, band * each) + bands * weights / bytes_per_cycle(
+                machine, weights
+            )
+            total += (edge * edge * products * _uneven(bands, machine.threads) + moved) / tiles
+        return total
+
+    return min(((n, tile) for n in OPEN_BANDS for tile in open_tiles(n, outputs, machine, widths)), key=cost)
 
 
-OPEN_ROWS = 8
-"""The most rows of pixels in such a band."""
+OPEN_BANDS = tuple(n for n in range(6, 49) if TOGETHER % n == 0)
+"""Numbers of tiles that bands may have, where only a run knows how many there are."""
+
+PARTS = 4
+"""Bands are chosen for pictures with one to four quarters of the largest's rows and columns."""
 
 
-def _open_tile(rows: int, columns: int, outputs: int, depth: int, machine: Machine, widths: Sequence[int]) -> Tile:
-    """The register tile of a band of a picture that may be smaller: all its rows of tiles, and some columns of them,
-    which divide it."""
-    best: tuple[float, Tile] | None = None
-    for n in (k for k in range(1, columns + 1) if columns % k == 0 and rows * k <= OPEN_TILES):
-        tile, cycles = best_tile(rows * n, outputs, depth, machine, True, True, "", widths)
-        read = -(-outputs // tile.columns) * depth * tile.columns / machine.lanes  # few rows wait for weights
-        cost = (cycles + read / 2) / n * (1 + (n - 1) / 2 / columns)  # a run may have fewer columns
-        if tile.rows == rows * n and (best is None or cost < best[0]):
-            best = cost, tile
-    return best[1] if best else best_tile(rows, outputs, depth, machine, True, True, "", widths)[0]
-
-
-OPEN_TILES = 14
-"""The most rows of a register tile."""
-
-
-def _tile_in_registers(state: State, half: Any, at: Any, i: Any, j: Any, vector: Any, rank: int) -> None:
-    """Unrolls a transform's tile and computes its first half, of so many dimensions, beside it."""
+def _tile_in_registers(state: State, half: Any, at: Any, i: Any, j: Any, vector: Any) -> None:
+    """Unrolls a transform's tile and computes its first half beside it."""
     sch = state.sch
     sch.compute_at(half, at, preserve_unit_loops=True)
     sch.set_scope(half, 0, "local")
-    hi, hj, *_, hc = list(sch.get_loops(half))[-rank:]
+    hi, hj, *_, hc = list(sch.get_loops(half))[-5:]
     for loop in (hi, hj, i, j):
         sch.unroll(loop)
     sch.vectorize(hc)
@@ -180,13 +211,8 @@ def _traffic(
     bands = -(-rows // band[0]) * -(-columns // band[1])
     per_tile = edge * edge * machine.itemsize * (inputs + outputs)
     weights = edge * edge * machine.itemsize * inputs * outputs
-    tensors = 2 * rows * columns * per_tile / _speed(machine, band[0] * band[1] * per_tile)
-    return tensors, bands * weights / _speed(machine, weights)
-
-
-def _speed(machine: Machine, size: int) -> int:
-    """Bytes per cycle from the cache that holds `size` bytes beside what else is in use."""
-    return 32 if size <= machine.l2 // 2 else 16 if size < machine.l3 else 8
+    tensors = 2 * rows * columns * per_tile / bytes_per_cycle(machine, band[0] * band[1] * per_tile)
+    return tensors, bands * weights / bytes_per_cycle(machine, weights)
 
 
 def _bands(size: int, edge: int, layer: tuple[int, int, int, int], machine: Machine) -> tuple[tuple[int, int], int]:
@@ -242,11 +268,16 @@ def _heights(machine: Machine) -> str:
     return "" if machine.pairs or machine.exposed else "whole"
 
 
+WORTH_A_KERNEL = 1.25
+"""So many times as long takes what is worth another kernel for some sizes of a run."""
+
+
 def choose_winograd(
-    machine: Machine, batch: int, inputs: int, outputs: int, height: int, width: int, window: int = 3
+    machine: Machine, batch: int, inputs: int, outputs: int, height: int, width: int, window: int = 3, only: int = 0
 ) -> int:
     """The m for which F(m x m, r x r), r the `window`, takes the fewest cycles by estimate; 0 where none is faster than
-    the direct convolution.
+    the direct convolution. With `only`, this m, or 0 where the direct convolution is so much faster that it is worth a
+    kernel besides.
 
     Direct: the FMA peak. Winograd: (m + r - 1)^2 matrix products for each band (`best_tile`), the transforms
     (`TRANSFORM`), and the traffic of the transformed tensors and weights.
@@ -256,7 +287,7 @@ def choose_winograd(
     vectors_in, vectors_out = -(-inputs // machine.lanes), -(-outputs // machine.lanes)
     weights = window**2 * machine.itemsize * inputs * outputs
     direct = batch * height * width * inputs * vectors_out * window**2 / machine.fma_ports
-    direct += weights / _speed(machine, weights) / 2
+    direct += weights / bytes_per_cycle(machine, weights) / 2
     one = replace(machine, threads=1)
 
     def cycles(size: int) -> float:
@@ -273,8 +304,8 @@ def choose_winograd(
             weights = 0.0  # `best_tile` has counted it
         return batch * (edge * edge * bands * product + transforms + tensors + weights)
 
-    sizes = [m for m, edge in TRANSFORM if edge == m + window - 1]
+    sizes = [m for m, edge in TRANSFORM if edge == m + window - 1 and only in (0, m)]
     exact = (m for m in sizes if error_bound(m, inputs, window) <= LARGEST_ERROR)
     halves = (m for m in IN_HALVES if window == 3)
     best = min(exact if machine.itemsize == 4 else halves, key=cycles, default=0)
-    return best if best and cycles(best) < 0.9 * direct else 0
+    return best if best and cycles(best) < (WORTH_A_KERNEL if only else 0.9) * direct else 0

@@ -1,38 +1,28 @@
 """Convolutions that are done otherwise where a run's picture is small, among pictures of any size within bounds.
 
 Winograd's convolution is slow there: its tiles reach beyond the picture, and its transformed weights are read for few
-of them. A kernel for squares of pixels does it directly. Where a product of channels has many weights, it has the rows
-of the picture one behind the other, as one row that fills its tiles.
+of them. Another kernel does it directly. Where a product of channels has many weights, it has the rows of the picture
+one behind the other, as one row that fills its tiles.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 from dlpack.graph.ir import HALF, Graph, Node
 from dlpack.graph.winograd import ChooseTile, Layer
 
 FEW = "few"
-"""Attribute of a Winograd's convolution that another kernel does for small pictures: `FewPixels`."""
+"""Attribute of a Winograd's convolution that another kernel does for small pictures: the fewest pixels, and up to how
+many it does."""
 
 ONE_ROW = "one_row"
-"""Attribute of a convolution that has the rows of the picture as one, if others do not need them where they are."""
-
-MOST_SQUARES = 4
-"""More squares of pixels take longer than Winograd's tiles for as many."""
+"""Attribute of a convolution that has the rows of the picture as one, if others do not need them where they are: the
+pixels of the smallest picture."""
 
 WORTH_MOVING = 128
 """Products per element that is read or written, from which on it is worth moving them."""
-
-
-@dataclass(frozen=True)
-class FewPixels:
-    """Pictures of at most so many squares of `high` by `wide` pixels have a kernel of their own."""
-
-    most: int
-    high: int
-    wide: int
 
 
 def with_small_pictures(graph: Graph, choose_tile: ChooseTile) -> Graph:
@@ -43,25 +33,31 @@ def with_small_pictures(graph: Graph, choose_tile: ChooseTile) -> Graph:
             if node.op == "WinogradConvolution" and (few := _few(node, graph, choose_tile)):
                 node = replace(node, attrs={**node.attrs, FEW: few})
             elif node.op == "Convolution" and _has_one_row(node, graph):
-                node = replace(node, attrs={**node.attrs, ONE_ROW: True})
+                node = replace(node, attrs={**node.attrs, ONE_ROW: prod(_smallest(node, graph))})
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
 
 
-def _few(node: Node, graph: Graph, choose_tile: ChooseTile) -> FewPixels | None:
-    """The squares for the smallest picture, if it has few and no algorithm of Winograd's is faster for it."""
+def _few(node: Node, graph: Graph, choose_tile: ChooseTile) -> tuple[int, int] | None:
+    """The pixels of the smallest picture, and up to how many the direct convolution is faster, by estimates for square
+    pictures; None where those are fewer."""
     out, w = graph.types[node.outputs[0]], graph.types[graph.derived[node.inputs[1]]]
-    height, width = (
-        s.at(graph.smallest[s.axis]) if s else n for n, s in zip(out.shape[2:], out.sizes[2:], strict=True)
-    )
-    few = FewPixels(MOST_SQUARES, _side(height, (1, 2, 3, 2)), _side(width, (1, 2, 3, 4)))
-    layer = Layer(out.shape[0], w.shape[1], w.shape[0], height, width, halves=out.dtype == HALF, window=w.shape[2])
-    squares = -(-height // few.high) * -(-width // few.wide)
-    return few if squares <= MOST_SQUARES and not choose_tile(layer) else None
+    window = w.shape[2]
+    tile = graph.types[node.inputs[1]].shape[0] - window + 1
+
+    def direct(side: int) -> bool:
+        sizes = out.shape[0], w.shape[1], w.shape[0], side, side
+        return not choose_tile(Layer(*sizes, halves=out.dtype == HALF, window=window, tile=tile))
+
+    side = next(n for n in range(max(out.shape[2:]) + 1) if not direct(n + 1))
+    fewest = prod(_smallest(node, graph))
+    return (fewest, side**2) if side**2 >= fewest else None
 
 
-def _side(smallest: int, sides: tuple[int, ...]) -> int:
-    return sides[smallest - 1] if smallest <= len(sides) else 3
+def _smallest(node: Node, graph: Graph) -> list[int]:
+    """Height and width of the smallest picture that a node gives."""
+    out = graph.types[node.outputs[0]]
+    return [s.at(graph.smallest[s.axis]) if s else n for n, s in zip(out.shape[2:], out.sizes[2:], strict=True)]
 
 
 def _has_one_row(node: Node, graph: Graph) -> bool:

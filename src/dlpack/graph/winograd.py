@@ -25,7 +25,7 @@ class Layer:
     a batch.
 
     `weights` is its weights' name in the graph. `halves`: it computes in float16. `groups`: it is one of so many, each
-    with channels of its own.
+    with channels of its own. `tile`: the m that it has if it is Winograd's, where that is known; 0 where it is not.
     """
 
     batch: int
@@ -37,6 +37,7 @@ class Layer:
     halves: bool = False
     window: int = 3
     groups: int = 1
+    tile: int = 0
 
 
 MOST_GROUPS = 8

@@ -13,7 +13,7 @@ import numpy as np
 
 from dlpack.errors import UnsupportedError
 from dlpack.graph import registry
-from dlpack.graph.few import FEW, ONE_ROW, FewPixels
+from dlpack.graph.few import ONE_ROW
 from dlpack.graph.fuse import Group
 from dlpack.graph.halves import computes_in_half
 from dlpack.graph.ir import HALF, STORED, Array, Graph, Node, TensorType
@@ -52,13 +52,13 @@ class KernelBuilder:
         self._known: dict[Any, tuple[int, dict[int, Layout]]] = {}
 
     def call(self, group: Group) -> Call:
-        made = self._call(group, self.placement)
-        small, layout = few_pixels(group, self.placement), weights_layout(made, self.graph)
-        return replace(made, few=self._call(*small, layout)) if small and layout else made
+        made = self._call(group)
+        small, layout = few_pixels(group, self.graph), weights_layout(made, self.graph)
+        return replace(made, few=self._call(small, layout)) if small and layout else made
 
-    def _call(self, group: Group, placement: Placement, weights: Layout | None = None) -> Call:
+    def _call(self, group: Group, weights: Layout | None = None) -> Call:
         """Builds the call; `weights`: how those of a convolution are stored."""
-        job = _Job(group, placement, self._aligned, group.nodes[0].attrs[FEW] if weights else None)
+        job = _Job(group, self.placement, self._aligned)
         constants = {i: self.settled.digest(self.graph, o.value) for i, o in enumerate(job.inputs) if o.constant}
         stored = {i: tuple(self.settled.layouts.earlier(digest)) for i, digest in constants.items()}
         if weights:
@@ -142,10 +142,8 @@ class _Operand:
 class _Job:
     """One group on its way to a `KernelSpec`."""
 
-    def __init__(
-        self, group: Group, placement: Placement, aligned: Callable[[Place], bool], few: FewPixels | None = None
-    ) -> None:
-        self.group, self.placement, self.aligned, self.few = group, placement, aligned, few
+    def __init__(self, group: Group, placement: Placement, aligned: Callable[[Place], bool]) -> None:
+        self.group, self.placement, self.aligned = group, placement, aligned
         self.graph = placement.graph
         self.inputs: list[_Operand] = []
         self.outputs: list[_Operand] = []
@@ -291,7 +289,7 @@ class _Job:
             )
             for n in self.group.nodes
         )
-        return nodes, tuple(shape(o) for o in self.inputs), tuple(shape(o) for o in self.outputs), self.few
+        return nodes, tuple(shape(o) for o in self.inputs), tuple(shape(o) for o in self.outputs)
 
     # --- the tensor expression ----------------------------------------------------------------------------------
 
@@ -412,8 +410,7 @@ class _Job:
             tags=tags,
             reduces=any(n.op.startswith(("Global", "Reduce")) for n in self.group.nodes),
             taller=bool(self.graph.caches),  # a decoder reads single tokens, then blocks of them
-            one_row=ONE_ROW in self.group.nodes[0].attrs,
-            few=self.few,
+            one_row=self.group.nodes[0].attrs.get(ONE_ROW, 0),
         )
 
 

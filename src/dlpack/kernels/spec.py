@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlpack.graph.few import FewPixels as FewPixels
 from dlpack.loops.expressions import Operand
 from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout
@@ -25,8 +24,7 @@ class KernelSpec:
     `open`: dimensions whose extent is a multiple of it are open, of which a run may have less; 0 where none is.
     `tags`, where there are pictures of several sizes: of each operand's dimensions what a run has of them.
     `reduces`: the kernel takes such dimensions of its inputs as a whole.
-    `one_row`: a run has the rows of the picture one behind the other, as one.
-    `few`: runs have few pixels, which are done in squares.
+    `one_row`: a run has the rows of the picture one behind the other, as one, of at least so many pixels; else 0.
     `taller`: the same constants are multiplied with more rows in sets of shapes that follow.
     """
 
@@ -39,8 +37,7 @@ class KernelSpec:
     tags: Sequence[Sequence[Tag]] = ()
     reduces: bool = False
     taller: bool = False
-    one_row: bool = False
-    few: FewPixels | None = None
+    one_row: int = 0
 
     def may_be_less(self, extent: int) -> bool:
         """Whether a run may have less than `extent` along a dimension."""

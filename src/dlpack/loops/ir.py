@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from math import gcd
+from typing import TypeVar
 
 from dlpack.loops.index import Linear
-from dlpack.loops.sizes import Size
+from dlpack.loops.sizes import Size, Tiles
 
 HALF = "half"
 """The element type of float16s that kernels compute with: values between operators (`graph/halves.py`), not borders."""
@@ -134,6 +135,21 @@ class TiledRows:
         left = n - whole * self.rows
         return whole, (self.middles >> left & 1 if left > 0 else 0)
 
+    def counts(self, n: int) -> list[tuple[int, int]]:
+        """How many tiles of which heights do `n` rows."""
+        whole, middle = self.shared(n)
+        left = n - whole * self.rows - middle * self.middle
+        lows = -(-max(0, left) // self.low) if self.low else 0
+        return [(k, height) for k, height in ((whole, self.rows), (middle, self.middle), (lows, self.low)) if k]
+
+
+@dataclass(frozen=True)
+class Band:
+    """The tiles of one trip of the loop over `var`: `most`, of which the last trip has what is left."""
+
+    var: str
+    most: int
+
 
 @dataclass(frozen=True)
 class Open:
@@ -141,17 +157,21 @@ class Open:
 
     A run has n of its elements: there are ``ceil(n * times / by)`` trips, of which the last may go beyond them.
     `filled`: n is first rounded up to a multiple of `FILLED`, which `by` divides. There are `less` trips than these.
-    Where there are pictures of several sizes, n is what `size` gives, and there are at the most `most` trips.
+    Where there are pictures of several sizes, n is what `size` gives, and there are at the most `most` trips. Of a
+    picture's tiles the loop goes through all, or through those of the `band` that a trip of a loop around has.
     """
 
     times: int
     by: int
     filled: bool = False
     less: int = 0
-    size: Size | None = None
+    size: Size | Tiles | None = None
     most: int = 0
     tiles: TiledRows | None = None
     """A trip is that of a whole tile of rows, and lower ones follow."""
+    band: Band | None = None
+    places: tuple[tuple[str, str], ...] = ()
+    """The integers that have the row and the column of each of a trip's tiles; behind the last, its."""
 
     @property
     def exact(self) -> bool:
@@ -161,8 +181,8 @@ class Open:
 
 @dataclass(frozen=True)
 class After:
-    """A loop that goes on behind an open one over whole tiles, whose variable counts in `TiledRows.unit`s of rows: that of
-    the `middle` tile, or of the low ones behind that."""
+    """A loop that goes on behind an open one over whole tiles, whose variable counts in units of rows
+    (`TiledRows.unit`): that of the `middle` tile, or of the low ones behind that."""
 
     open: Open
     middle: bool = False
@@ -340,7 +360,13 @@ class Kernel:
     def sizes(self) -> tuple[Size, ...]:
         """What a call is told of a picture's size, in this order."""
         found = {s.open.size for s in walk(self.body) if isinstance(s, For) and s.open}
-        return tuple(sorted(size for size in found if size is not None))
+        return tuple(sorted({size for n in found if n for size in (n.sizes if isinstance(n, Tiles) else (n,))}))
+
+    @property
+    def tiles(self) -> Tiles | None:
+        """The tiles of a picture that the kernel numbers."""
+        found = (s.open.size for s in walk(self.body) if isinstance(s, For) and s.open)
+        return next((size for size in found if isinstance(size, Tiles)), None)
 
 
 def _opened(body: Block) -> int:
@@ -405,6 +431,12 @@ def variables(stmts: Iterable[Stmt]) -> set[str]:
     return out
 
 
+def names(kernel: Kernel) -> set[str]:
+    """The names of a kernel's parameters, variables and arrays."""
+    declared = {s.name for s in walk(kernel.body) if isinstance(s, Array | Declare)}
+    return {p.name for p in kernel.params} | declared | {s.var for s in walk(kernel.body) if isinstance(s, For)}
+
+
 def map_expr(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
     """Rebuilds `e` from the leaves up, each node passed through `f`."""
     if isinstance(e, Op):
@@ -413,6 +445,9 @@ def map_expr(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
     elif isinstance(e, Gathered):
         e = replace(e, index=map_expr(e.index, f))
     return f(e)
+
+
+Node = TypeVar("Node", Expr, Stmt)
 
 
 def map_blocks(s: Stmt, f: Callable[[Block], Block]) -> Stmt:
@@ -425,6 +460,16 @@ def map_exprs(s: Stmt, f: Callable[[Expr], Expr]) -> Stmt:
     """One statement with each expression directly inside it rebuilt as `map_expr` does."""
     changed = {name: map_expr(v, f) for name, v in vars(s).items() if isinstance(v, Expr)}
     return replace(s, **changed) if changed else s
+
+
+def map_forms(stmts: Block, f: Callable[[Linear], Linear]) -> Block:
+    """Rebuilds statements with each address and each integer passed through `f`."""
+
+    def mapped(node: Node) -> Node:
+        changed = {name: f(v) for name, v in vars(node).items() if isinstance(v, Linear)}
+        return replace(node, **changed) if changed else node
+
+    return map_stmts(stmts, lambda s: [mapped(s)], mapped)
 
 
 def map_stmts(stmts: Block, f: Callable[[Stmt], list[Stmt]], g: Callable[[Expr], Expr]) -> Block:

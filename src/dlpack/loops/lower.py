@@ -54,9 +54,10 @@ from dlpack.loops.ir import (
     map_stmts,
 )
 from dlpack.loops.layout import Layout, dense
+from dlpack.loops.numbered import TILES
 from dlpack.loops.prefetch import PREFETCH, PREFETCH_TRIP, prefetches
 from dlpack.loops.registers import allocate_registers
-from dlpack.loops.sized import OPEN
+from dlpack.loops.sizes import Tiles
 
 VECTOR_REDUCE = "dlpack.vector_reduce"
 """Loop annotation: the loop is a reduction into one element, to be run on vectors of partial results."""
@@ -227,7 +228,7 @@ class Lowering(ExpressionLowering):
             except NotVectorisable:
                 if self.lane:
                     raise
-        if extent == 1 and kind != _VECTORIZED:
+        if extent == 1 and kind != _VECTORIZED and TILES not in s.annotations:
             return self.with_var(s.loop_var, Linear(begin), s.body)
         if VECTOR_REDUCE in s.annotations and self.lanes > 1 and not self.lane:
             saved = dict(self.env)
@@ -250,21 +251,22 @@ class Lowering(ExpressionLowering):
         parallel = PARALLEL in s.annotations
         if parallel:
             self.trips = begin + extent
+        each, *numbering = (int(n) for n in s.annotations.get(TILES, (0,)))
+        along = Open(1, each, size=Tiles(*numbering)) if each else None
         for first, last in self.partition(s, begin, begin + extent):
-            if last - first == 1 and not parallel:
+            if last - first == 1 and not parallel and not along:
                 trip = self.trip(s, Linear(first))
                 out.extend([Scope(trip)] if any(isinstance(t, Array | Declare) for t in trip) else trip)
                 continue
             var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
             self.ranges[var] = (first, last - 1)
-            index = Linear.var(var) if last - first > 1 else Linear(first)
+            index = Linear.var(var) if last - first > 1 or along else Linear(first)
             body = self.trip(s, index)
             self.names.discard(var)
             if body and PREFETCH in s.annotations:
                 body = (*prefetches(body, var, s.annotations, self.ahead, self.operands), *body)
             if body:
                 axis = LoopAxis.PARALLEL if parallel else LoopAxis.SERIAL
-                along = Open(1, int(s.annotations[OPEN])) if OPEN in s.annotations else None
                 out.append(For(var, first, last, 1, _unscoped(body), axis, open=along))
         return tuple(out)
 

@@ -90,7 +90,7 @@ class _Pointers:
 
         out = made
         for s in stmts:
-            inner = (*loops, s.var) if isinstance(s, For) else loops
+            inner = (*loops, *_variables_of(s)) if isinstance(s, For) else loops
             s = map_exprs(map_blocks(s, partial(self.block, loops=inner, bases=bases)), load)
             if isinstance(s, Store | Prefetch):
                 buffer, index = _rebased(s.buffer, s.index, bases)
@@ -180,3 +180,8 @@ def _alone(terms: _Terms) -> _Terms:
 
 def _variables(atom: Atom) -> set[str]:
     return {atom} if isinstance(atom, str) else atom.form.variables()
+
+
+def _variables_of(loop: For) -> tuple[str, ...]:
+    """The integers that a loop's body knows by it."""
+    return (loop.var, *(name for place in loop.open.places for name in place)) if loop.open else (loop.var,)

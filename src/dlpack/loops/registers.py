@@ -29,6 +29,7 @@ from dlpack.loops.ir import (
     exprs,
     map_blocks,
     map_stmts,
+    names,
     variables,
     walk,
     walk_expr,
@@ -70,7 +71,7 @@ def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[int, ...]], s
         if hasattr(s, "buffer") and not isinstance(s, Store) and s.buffer in fixed:
             fixed[s.buffer] = False
     named = {n: buffers[n] for n in buffers if fixed[n] and len(starts[n]) <= 64 and _disjoint(starts[n])}
-    variables = _variables(named, starts, _names(kernel) - named.keys())
+    variables = _variables(named, starts, names(kernel) - named.keys())
 
     def on_expr(e: Expr) -> Expr:
         if isinstance(e, Load) and e.buffer in named:
@@ -88,12 +89,6 @@ def allocate_registers(kernel: Kernel, buffers: Mapping[str, tuple[int, ...]], s
     body = _declare_with_value(_drop_unused(map_stmts(kernel.body, on_stmt, on_expr)))
     body, scratch = _large_arrays_to_scratch(body, stack)
     return replace(kernel, body=_name_repeated_loads(_drop_unread(body), Counter()), scratch=scratch)
-
-
-def _names(kernel: Kernel) -> set[str]:
-    """The names of a kernel's parameters, variables and arrays."""
-    declared = {s.name for s in walk(kernel.body) if isinstance(s, Array | Declare)}
-    return {p.name for p in kernel.params} | declared | {s.var for s in walk(kernel.body) if isinstance(s, For)}
 
 
 def _variables(

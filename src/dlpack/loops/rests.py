@@ -14,24 +14,23 @@ from math import inf
 from dlpack.loops.index import Linear
 from dlpack.loops.ir import (
     After,
+    Array,
     Assign,
     Block,
     Declare,
-    Expr,
     For,
-    Index,
     Kernel,
-    Load,
     LoopAxis,
-    Prefetch,
     Ref,
     Scope,
+    Space,
     Stmt,
     Store,
     TiledRows,
     expressions,
     exprs,
     map_blocks,
+    map_forms,
     map_stmts,
     walk,
     walk_expr,
@@ -45,6 +44,7 @@ def with_rests(kernel: Kernel, far: bool) -> Kernel:
     """The kernel with loops over lower tiles behind each open one over register tiles; `far`: its weights come from
     beyond L2."""
     written = {p.name for p in kernel.params if p.written}
+    written |= {s.name for s in walk(kernel.body) if isinstance(s, Array) and s.space is Space.SCRATCH}
     return replace(kernel, body=_with_rests(kernel.body, written, far))
 
 
@@ -147,11 +147,7 @@ _BITS = 32
 
 def row_cycles(tiles: TiledRows, vectors: int, n: int, far: bool) -> float:
     """What tiles of so many vectors take for `n` rows."""
-    whole, middle = tiles.shared(n)
-    left = n - whole * tiles.rows - middle * tiles.middle
-    lows = -(-max(0, left) // tiles.low) if tiles.low else 0
-    counts = (whole, tiles.rows), (middle, tiles.middle), (lows, tiles.low)
-    return sum(count * tile_cycles(height, vectors, far) for count, height in counts if count)
+    return sum(count * tile_cycles(height, vectors, far) for count, height in tiles.counts(n))
 
 
 def beyond(rows: int, height: int, vectors: int, far: bool) -> float:
@@ -245,12 +241,4 @@ def _slower(body: Block, var: str, times: int) -> Block:
     def form(index: Linear) -> Linear:
         return Linear(index.const, tuple((a, c // times if a == var else c) for a, c in index.terms))
 
-    def expr(e: Expr) -> Expr:
-        if isinstance(e, Load):
-            return replace(e, index=form(e.index))
-        return replace(e, form=form(e.form)) if isinstance(e, Index) else e
-
-    def stmt(s: Stmt) -> list[Stmt]:
-        return [replace(s, index=form(s.index))] if isinstance(s, Store | Prefetch) else [s]
-
-    return map_stmts(body, stmt, expr)
+    return map_forms(body, form)

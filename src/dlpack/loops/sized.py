@@ -15,14 +15,11 @@ from dlpack.errors import UnsupportedError
 from dlpack.loops.expressions import Operand
 from dlpack.loops.index import DivMod, Linear
 from dlpack.loops.ir import Block, For, Kernel, Load, LoopAxis, Open, Scope, Stmt, Store, expressions, map_blocks, walk
+from dlpack.loops.numbered import numbered
 from dlpack.loops.sizes import Size
 
 Tag = tuple[Size, int] | None
 """Of an operand's dimension the extent in a run and by what it is multiplied; None where that is always the same."""
-
-OPEN = "dlpack.open"
-"""Loop annotation: the loop goes along the rows of the picture that a kernel writes, so many pixels in each trip, and
-through memory of the kernel's own."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +43,14 @@ def sized(
     if not any(d.tag for own in dims.values() for d in own):
         return kernel
     written = {p.name for p in kernel.params if p.written}
+    picture = next(k for k, o in enumerate(operands) if o.written)
+    shape, own = (int(n) for n in shapes[picture]), [tag and tag[0] for tag in tags[picture]]
+    kernel = numbered(kernel, operands, tuple(shape), own)
     loops = [s for s in walk(kernel.body) if isinstance(s, For)]
     found: dict[int, Open] = {}  # by the loop itself: several may have variables of the same name
-    along = _row_size(operands, tags)
     for loop in loops:
         if loop.open:
-            if along and not loop.begin:
-                found[id(loop)] = replace(loop.open, size=along, most=loop.end)
+            found[id(loop)] = loop.open
             continue
         trips = _over_output(loop, {k: v for k, v in dims.items() if k in written})
         if reduces and not trips:
@@ -100,12 +98,6 @@ def _follows(s: Scope, loop: For, dims: dict[str, list[_Dim]]) -> bool:
     return bool(stores) and all(
         along in dims[t.buffer] and t.index.const // along.stride % along.extent >= begin for t in stores if along
     )
-
-
-def _row_size(operands: Sequence[Operand], tags: Sequence[Sequence[Tag]]) -> Size | None:
-    """How many pixels a row of the output has."""
-    own = next((tag for o, tag in zip(operands, tags, strict=True) if o.written), ())
-    return own[-1][0] if own and own[-1] else None
 
 
 def _dims(operand: Operand, shape: Sequence[Any], tags: Sequence[Tag]) -> list[_Dim]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 EXTENT = 2
@@ -52,3 +53,29 @@ class Size:
         elif self.times > 1:
             inner = f"({inner}) * {self.times}" if self.plus else f"{n} * {self.times}"
         return f"{inner} + {self.then}" if self.then > 0 else f"{inner} - {-self.then}" if self.then else inner
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The tiles of `side` by `side` pixels that cover a picture, numbered row by row.
+
+    In a run, the picture has `height` by `width` pixels. In kernels as they are scheduled, a row has `wide` tiles, more
+    than any picture's.
+    """
+
+    side: int
+    wide: int
+    height: Size | int = 0
+    width: Size | int = 0
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """What a run must know to number them."""
+        return tuple(n for n in (self.height, self.width) if isinstance(n, Size))
+
+    def grid(self, numbers: Mapping[int, int]) -> tuple[int, int]:
+        """Rows and columns where open dimensions have so many elements, by their number."""
+        rows, columns = (
+            -(-(n.at(numbers[n.axis]) if isinstance(n, Size) else n) // self.side) for n in (self.height, self.width)
+        )
+        return rows, columns

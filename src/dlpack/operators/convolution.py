@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from dlpack.graph.registry import Builder, Context, NotSupported, anchor, rewrite
-from dlpack.loops.tir import te
+from dlpack.loops.numbered import as_numbered
+from dlpack.loops.tir import te, tirx
 from dlpack.operators.elementwise import sum_over, times
 
 
@@ -141,3 +142,23 @@ def convolution(ctx: Context, x: Any, w: Any) -> list[Any]:
 
     grouped = {"dlpack.group": per_group} if group > 1 and per_group > 1 else None
     return [te.compute((xs[0], ws[0], *out), at, name="acc", varargs_names=axis_names(n), attrs=grouped)]
+
+
+@anchor("PixelConvolution", domain="dlpack", layout="spatial")
+def pixel_convolution(ctx: Context, x: Any, w: Any) -> list[Any]:
+    """Convolution without pads, strides and dilations, of pictures of several sizes: x [N, C, H + KH - 1, W + KW - 1],
+    w [O, C, KH, KW] → [N, O, H, W].
+
+    Pixels are numbered as if a row had more than any picture's (loops/numbered.py).
+    """
+    n, o, high, wide = ctx.output_type().shape
+    rows, columns = as_numbered(high, wide)
+    ic, ky, kx = (te.reduce_axis((0, int(w.shape[d])), name=name) for d, name in ((1, "ic"), (2, "ky"), (3, "kx")))
+
+    def pixel(b: Any, t: Any, k: Any) -> Any:
+        row, column = tirx.floordiv(t, columns), tirx.floormod(t, columns)
+        return sum_over(times(x(b, ic, row + ky, column + kx), w(k, ic, ky, kx)), axis=[ky, kx, ic])
+
+    few = {"dlpack.few_pixels": list(ctx.attr("few"))}
+    sums = te.compute((n, rows * columns, o), pixel, name="pixels", attrs=few)
+    return [te.compute((n, o, high, wide), lambda b, k, y, xx: sums(b, y * columns + xx, k), name="few_pixels")]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dlpack.graph.registry import Context, anchor
+from dlpack.loops.numbered import as_numbered
 from dlpack.loops.tir import te, tirx
 from dlpack.operators.elementwise import const
 
@@ -115,52 +116,46 @@ def winograd_convolution(ctx: Context, x: Any, u: Any) -> list[Any]:
     """x [N, C, m rows + r - 1, m columns + r - 1], u = G w G^T [m + r - 1, m + r - 1, C, O], r the `window`
     → A^T [sum over C of (B^T d B) * u] A.
 
-    Tiles are numbered t = row * columns + column, or, where there are pictures of several sizes, by row and column. The
-    last stage's name is what the schedule knows the kernel by.
+    Tiles are numbered t = row * columns + column; where there are pictures of several sizes, as if a row had more of
+    them than any picture's (loops/numbered.py). The last stage's name is what the schedule knows the kernel by.
     """
     n, c, high, wide = (int(d) for d in x.shape)
     edge, o = int(u.shape[0]), int(u.shape[3])
     beyond = int(ctx.attr("window")) - 1
     size = edge - beyond
     rows, columns = (high - beyond) // size, (wide - beyond) // size
-    tiles = (rows, columns) if ctx.graph.opens else (rows * columns,)
+    if any(ctx.output_type().sizes):
+        rows, columns = as_numbered(rows, columns)
     input_rows, output_rows = _INPUT[edge], _OUTPUT[size, edge]
-    names = [*(("row", "column") if ctx.graph.opens else ("t",)), "k"]
 
-    def pixel(b: Any, k: Any, t: Sequence[Any], dy: Any, dx: Any) -> Any:
-        row, column = t if len(t) == 2 else (tirx.floordiv(t[0], columns), tirx.floormod(t[0], columns))
-        return x(b, k, row * size + dy, column * size + dx)
+    def pixel(b: Any, k: Any, t: Any, dy: Any, dx: Any) -> Any:
+        return x(b, k, tirx.floordiv(t, columns) * size + dy, tirx.floormod(t, columns) * size + dx)
 
     half = te.compute(
-        (edge, edge, n, *tiles, c),
-        lambda i, j, b, *t: _pick(i, input_rows([pixel(b, t[-1], t[:-1], r, j) for r in range(edge)])),
+        (edge, edge, n, rows * columns, c),
+        lambda i, j, b, t, k: _pick(i, input_rows([pixel(b, k, t, r, j) for r in range(edge)])),
         name="half_in",
-        varargs_names=names,
     )
     v = te.compute(
-        (edge, edge, n, *tiles, c),
-        lambda i, j, b, *t: _pick(j, input_rows([half(i, r, b, *t) for r in range(edge)])),
+        (edge, edge, n, rows * columns, c),
+        lambda i, j, b, t, k: _pick(j, input_rows([half(i, r, b, t, k) for r in range(edge)])),
         name="tiles",
-        varargs_names=names,
     )
     ic = te.reduce_axis((0, c), name="ic")
     m = te.compute(
-        (edge, edge, n, *tiles, o),
-        lambda i, j, b, *t: te.sum(v(i, j, b, *t[:-1], ic) * u(i, j, ic, t[-1]), axis=ic),
+        (edge, edge, n, rows * columns, o),
+        lambda i, j, b, t, k: te.sum(v(i, j, b, t, ic) * u(i, j, ic, k), axis=ic),
         name="products",
-        varargs_names=names,
     )
     half_out = te.compute(
-        (size, edge, n, *tiles, o),
-        lambda i, j, b, *t: _pick(i, output_rows([m(r, j, b, *t) for r in range(edge)])),
+        (size, edge, n, rows * columns, o),
+        lambda i, j, b, t, k: _pick(i, output_rows([m(r, j, b, t, k) for r in range(edge)])),
         name="half_out",
-        varargs_names=names,
     )
 
     def at(b: Any, k: Any, y: Any, xx: Any) -> Any:
-        t = [tirx.floordiv(y, size), tirx.floordiv(xx, size)]
-        t = t if len(tiles) == 2 else [t[0] * columns + t[1]]
+        t = tirx.floordiv(y, size) * columns + tirx.floordiv(xx, size)
         row, column = tirx.floormod(y, size), tirx.floormod(xx, size)
-        return _pick(column, output_rows([half_out(row, r, b, *t, k) for r in range(edge)]))
+        return _pick(column, output_rows([half_out(row, r, b, t, k) for r in range(edge)]))
 
     return [te.compute((n, o, ctx.attr("height"), ctx.attr("width")), at, name="winograd_out")]

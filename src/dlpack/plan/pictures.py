@@ -9,7 +9,6 @@ from dlpack.graph.few import FEW, ONE_ROW
 from dlpack.graph.fuse import Group
 from dlpack.graph.ir import Node, Sizes
 from dlpack.kernels.calls import Argument, Call
-from dlpack.kernels.few import longest
 from dlpack.kernels.place import Buffer, Placement
 from dlpack.loops.ir import For, Kernel, walk
 from dlpack.loops.sizes import EXTENT, Size
@@ -52,11 +51,8 @@ def few_step(call: Call, placement: Placement, names: Sequence[str], address: Ca
     t = placement.graph.types[call.group.output]
     height, width = (s or n for n, s in zip(t.shape[2:], t.sizes[2:], strict=True))
     arguments = tuple(address(a) for a in call.arguments)
-    node = call.group.nodes[0]
-    few = node.attrs[FEW]
-    sides = few.high, few.wide
-    most = tuple(longest(n, side) for n, side in zip(t.shape[2:], sides, strict=True))
-    return FewCall(names[call.kernel], arguments, (height, width), sides, few.most, most)
+    _, most = call.group.nodes[0].attrs[FEW]
+    return FewCall(names[call.kernel], arguments, (height, width), most)
 
 
 def in_one_row(step: CallStep, call: Call, placement: Placement, kernel: Kernel, last: bool) -> list[Step]:

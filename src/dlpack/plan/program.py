@@ -89,14 +89,12 @@ class Step:
 @dataclass(frozen=True)
 class FewCall:
     """Another kernel that is called in place of a step's where a run's picture, of `extents`, has at most `most`
-    squares with such `sides`, and at most `longest` rows and columns: one thread does all of it."""
+    pixels."""
 
     kernel: str
     arguments: tuple[Address, ...]
     extents: tuple[Size | int, Size | int]
-    sides: tuple[int, int]
     most: int
-    longest: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from dlpack.loops.ir import (
     walk_expr,
 )
 from dlpack.loops.ir import blocks as inner_blocks
-from dlpack.loops.sizes import EXTENT, Size
+from dlpack.loops.sizes import EXTENT, Size, Tiles
 from dlpack.plan.program import (
     Address,
     CallStep,
@@ -107,6 +107,9 @@ def _of_step(step: Step, sizes: Sizes) -> Iterator[tuple[Address, int]]:
 
 def elements_at(o: Open, sizes: Sizes) -> int:
     """How many elements an open loop goes along in a run."""
+    if isinstance(o.size, Tiles):
+        n = prod(o.size.grid(sizes))
+        return min(n, o.band.most) if o.band else n
     return o.size.at(sizes[o.size.axis]) if o.size else sizes[EXTENT]
 
 
@@ -148,6 +151,9 @@ class _Reach:
                 if end <= begin:
                     continue
                 inner = {**ranges, s.var: (begin, begin + (end - begin - 1) // s.step * s.step)}
+                if s.open and isinstance(s.open.size, Tiles):
+                    grid = s.open.size.grid(self.sizes)
+                    inner |= {v: (0, n - 1) for place in s.open.places for v, n in zip(place, grid, strict=True)}
             self.statement(s, ranges)
             for block in inner_blocks(s):
                 self.block(block, inner)
