@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,14 @@ from test_shapes_wasm import in_node
 import dlpack
 from dlpack.errors import UnsupportedError, UsageError
 from dlpack.graph.pictures import open_pictures
+<<<<<<< HEAD
 from dlpack.loops.ir import After, Open
 from dlpack.loops.rests import tiles_for
 from dlpack.loops.sizes import Size
+=======
+from dlpack.loops.rests import lower_tile
+from dlpack.loops.sizes import Size, Tiles
+>>>>>>> sizes
 from dlpack.meaning.open_batch import Bounds, opened_batch
 from dlpack.meaning.shape_sets import find_set, sets_of
 from dlpack.pipeline import Options, build
@@ -212,15 +218,25 @@ def test_one_set_of_kernels(classes: Path) -> None:
 
 def test_small_pictures_are_done_otherwise(tmp_path: Path) -> None:
     """Directly where large ones are Winograd's, by the same weights, and with their rows one behind the other; the
-    squares of pixels and the tiles of rows, which reach beyond the picture, leave what others read as it is."""
+    pixels and the tiles that reach beyond the picture leave what others read as it is. The sizes lie on both sides of
+    where another kernel, another band of tiles begins."""
     onnx.save(features(), tmp_path / "features.onnx")
-    bundle = build(tmp_path / "features.onnx", tmp_path / "bundle", options("{2..20}x{3..21}", threads=2, verify=False))
+    bundle = build(tmp_path / "features.onnx", tmp_path / "bundle", options("{2..40}x{3..41}", threads=2, verify=False))
     text = (bundle / "features.cc").read_text()
     assert "Winograd" in text and "_few(" in text and "move_rows<true>" in text
+    (most,), (side, band) = (
+        map(int, re.search(pattern, text).groups())  # type: ignore[union-attr]
+        for pattern in (r"if \(\(height\) \* \(width\) <= (\d+)\) {", r"Winograd F\((\d)x.*, bands of (\d+) tiles")
+    )
+    every = [(high, wide) for high in range(2, 41) for wide in range(3, 42)]
+    sizes = [(40, 41), (2, 3), (3, 3), (40, 3), (2, 41), (4, 6), (5, 7), (7, 5), (39, 17)]
+    for bound, count in ((most, lambda n: n), (band, lambda n: -(-n // side)), (2 * band, lambda n: -(-n // side))):
+        for number in (bound - 1, bound, bound + 1):
+            sizes += [size for size in every if count(size[0]) * count(size[1]) == number][::31]
     with dlpack.load(bundle) as predictor:
-        for size in ((20, 21), (2, 3), (3, 3), (20, 3), (2, 21), (4, 6), (5, 7), (7, 5), (2, 7), (19, 17)):
+        for size in sizes:
             close(predictor.run(question(*size)), expected(tmp_path / "features.onnx", question(*size)))
-    shapes = [(1, 3, *size) for size in ((2, 3), (5, 7), (7, 21), (13, 5), (20, 21))]
+    shapes = [(1, 3, *size) for size in ((2, 3), (5, 7), (7, 41), (13, 5), (40, 41))]
     check(Native(bundle), shapes, lambda *shape: question(*shape[2:]))
 
 
@@ -350,6 +366,12 @@ def test_sizes_are_functions() -> None:
     assert (halved * 2).at(5) == 4 and ((halved * 2 + 1) // 2) == halved and (s * 3) // 2 is None
     assert (halved * 2 + 1).text("h") == "(h - 1) / 2 * 2 + 1"
     assert (Size(times=8) + -1).text("h") == "h * 8 - 1"
+
+
+def test_tiles_cover_a_picture() -> None:
+    tiles = Tiles(4, 5040, Size(0, plus=-1, by=2), 9)
+    assert tiles.sizes == (Size(0, plus=-1, by=2),)
+    assert [tiles.grid({0: n}) for n in (9, 10, 11)] == [(1, 3), (1, 3), (2, 3)]
 
 
 def test_bounds_have_steps() -> None:

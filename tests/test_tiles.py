@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # bench/ is run where it 
 from bench import compilers, depth, tiles
 from bench.tiles import Layer, Question, Result, Variant
 from dlpack.targets.cpu.machine import AVX2, AVX512, NEON, NEON32, WASM, Machine
-from dlpack.targets.cpu.tiles import Tile, choose_tile, fits
+from dlpack.targets.cpu.tiles import Tile, choose_tile, fits, open_cycles, open_tiles, tile_for_pictures
 
 MACHINES = [AVX2, AVX512, NEON, NEON32, WASM]
 QUESTIONS = [
@@ -195,6 +195,17 @@ def test_bundles_of_two_compilers_run_in_turn(tmp_path: Path) -> None:
     assert read_manifest(bundles[0]) == read_manifest(bundles[1])
     samples = compilers.race(bundles, 3)
     assert [len(s) for s in samples] == [3, 3] and min(map(min, samples)) > 0
+
+
+def test_tiles_are_chosen_for_pictures_of_several_sizes() -> None:
+    """Lower tiles do the last pixels where they are faster, and what a tile leaves over counts for small pictures."""
+    twelve = Tile(12, 32)
+    whole, lower = (open_cycles(13, twelve, 64, 64, AVX512, lower_tiles=lower) for lower in (False, True))
+    assert open_cycles(12, twelve, 64, 64, AVX512) < lower < whole == open_cycles(24, twelve, 64, 64, AVX512)
+    tiles = open_tiles(5040, 256, AVX512, [32, 64])
+    assert {t.columns for t in tiles} == {32, 64} and all(5040 % t.rows == 0 for t in tiles)
+    nine, large = (tile_for_pictures(n, tiles, 256, 64, AVX512, lower_tiles=False) for n in ((9, 9), (900, 2500)))
+    assert 9 % nine.rows == 0 and large.rows >= 6
 
 
 def test_open_rows_divide_into_tiles() -> None:

@@ -268,7 +268,7 @@ def _heights(machine: Machine) -> str:
     return "" if machine.pairs or machine.exposed else "whole"
 
 
-WORTH_A_KERNEL = 1.25
+WORTH_A_KERNEL = 1.75
 """So many times as long takes what is worth another kernel for some sizes of a run."""
 
 
