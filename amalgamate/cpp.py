@@ -173,7 +173,7 @@ class CppPrinter(Printer):
             rows, columns = _grid(kernel.tiles, self.sizes)
             first = [f"    const int tile_columns = {columns}, tile_count = {rows} * tile_columns;"]
         opens = dict.fromkeys(s.open for s in walk(kernel.body) if isinstance(s, For) and s.open and s.open.tiles)
-        self.tiled = {o: f"shares{k or ''}" for k, o in enumerate(opens)}
+        self.tiled = {o: f"rows_in_tiles{k or ''}" for k, o in enumerate(opens)}
         first += [f"    {line}" for line in self._tiled_rows(None)]
         head = f"void {name}({', '.join(params)}) {{"
         if len(head) <= 118:

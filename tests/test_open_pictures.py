@@ -20,14 +20,9 @@ from test_shapes_wasm import in_node
 import dlpack
 from dlpack.errors import UnsupportedError, UsageError
 from dlpack.graph.pictures import open_pictures
-<<<<<<< HEAD
 from dlpack.loops.ir import After, Open
 from dlpack.loops.rests import tiles_for
-from dlpack.loops.sizes import Size
-=======
-from dlpack.loops.rests import lower_tile
 from dlpack.loops.sizes import Size, Tiles
->>>>>>> sizes
 from dlpack.meaning.open_batch import Bounds, opened_batch
 from dlpack.meaning.shape_sets import find_set, sets_of
 from dlpack.pipeline import Options, build
