@@ -381,8 +381,8 @@ def test_bounds_have_steps() -> None:
 
 def test_lower_tiles_do_the_last_rows_where_they_are_faster() -> None:
     """12 rows of two vectors have tiles of 6 and 4 behind them: 13 rows are 6 and twice 4, and not 12 and 4."""
-    tiles = tiles_for(12, 2)
-    assert tiles is not None and (tiles.middle, tiles.low, tiles.unit) == (6, 4, 2) and tiles_for(2, 2) is None
+    tiles = tiles_for(12, 2, False)
+    assert tiles is not None and (tiles.middle, tiles.low, tiles.unit) == (6, 4, 2) and tiles_for(2, 2, False) is None
     shared = {n: tiles.shared(n) for n in range(1, 200)}
     assert shared[4] == (0, 0) and shared[5] == (0, 1) and shared[11] == (1, 0) and shared[13] == (0, 1)
     assert shared[30] == (2, 1) and shared[38] == (2, 1) and shared[36] == (3, 0)

@@ -152,13 +152,16 @@ def row_cycles(tiles: TiledRows, vectors: int, n: int, far: bool) -> float:
 
 def beyond(rows: int, height: int, vectors: int, far: bool) -> float:
     """How much longer tiles take than the rows of a run need, for up to `rows` of them: the mean, where each doubling
-    of the rows counts the same."""
-    tiles, total, count = tiles_for(height, vectors, far) or whole_tiles(height), 0.0, 0.0
+    of the rows counts the same, and a part of the most of it."""
+    tiles, total, count, most = tiles_for(height, vectors, far) or whole_tiles(height), 0.0, 0.0, 0.0
     for n in range(1, min(rows, MANY) + 1):
-        total += row_cycles(tiles, vectors, n, far) / vectors / max(n, FAR if far else NEAR) / n
-        count += 1 / n
-    return total / count
+        part = row_cycles(tiles, vectors, n, far) / vectors / max(n, FAR if far else NEAR)
+        total, count, most = total + part / n, count + 1 / n, max(most, part)
+    return total / count + WORST * most
 
+
+WORST = 0.5
+"""What the most counts beside the mean."""
 
 MANY = 128
 """Rows from which on it hardly matters how the last ones are done."""
@@ -170,7 +173,7 @@ def tile_cycles(height: int, vectors: int, far: bool) -> float:
     return own + (PASS * vectors if far else 0)
 
 
-NEAR, FAR, PASS = 2.0, 4.5, 1.5
+NEAR, FAR, PASS = 2.0, 4.5, 0.5
 """Fused multiply-adds in the time in which a vector of weights comes from L2, and from far away, which is seen beside
 products, too: measured with AVX-512."""
 
