@@ -67,9 +67,8 @@ def winograd(state: State) -> Scheduled | None:
         sch.annotate(loop, WHOLE, 1)
     numbering = [size, numbers[1]] if numbers else []
     weights = edge * edge * machine.itemsize * depth * outputs
-    in_band = min(count, max(tile.rows, rows * columns // PARTS)) if numbers else band[0] * band[1]  # mostly
-    trips = -(-in_band // tile.rows)
-    trips = trips if next_block_pays(machine, weights, 2 if numbers else trips) else 0
+    trips = -(-(count if numbers else band[0] * band[1]) // tile.rows)
+    trips = trips if next_block_pays(machine, weights, trips) else 0
     _products(state, m, local, at, tile, numbering, trips)
     _tiles_in(state, v, half_in, at, numbering)
     state.share(shared, there)
