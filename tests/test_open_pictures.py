@@ -95,7 +95,7 @@ def features() -> ModelProto:
             node("GlobalAveragePool", ["e"], ["mean"], "mean"),
         ],
         ["map", "mean"], [4, 4],
-        w0=weights(16, 3, 1, 1), w1=weights(64, 16, 3, 3), w2=weights(256, 80, 1, 1), w3=weights(256, 256, 1, 1),
+        w0=weights(48, 3, 1, 1), w1=weights(192, 48, 3, 3), w2=weights(256, 240, 1, 1), w3=weights(256, 256, 1, 1),
         w4=weights(2, 256, 3, 3),
     )  # fmt: skip
 

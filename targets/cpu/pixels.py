@@ -31,7 +31,9 @@ def pixels(state: State) -> Scheduled | None:
     ((_, block),) = layout.blocks
     state.packed[index] = layout
     state.padded.add(index)
-    parts = [n for n in range(machine.lanes, block.size + 1, machine.lanes) if block.size % n == 0]
+    streams = _streams(machine, outputs, depth)  # then in the order in which they lie: whole blocks
+    parts = [n for n in range(machine.lanes, block.size + 1, machine.lanes) if n == block.size or not streams]
+    parts = [n for n in parts if block.size % n == 0]
     tiles = open_tiles(TOGETHER, outputs, machine, parts)
     tile = tile_for_pictures((fewest, most), tiles, outputs, depth, machine, lower_tiles=False)
 
@@ -52,7 +54,7 @@ def pixels(state: State) -> Scheduled | None:
     sch.reorder(ky, kx, ic, t, k)
     sch.unroll(t)
     sch.vectorize(k)
-    if not machine.by_lane and _streams(machine, outputs, depth):
+    if streams and not machine.by_lane:
         sch.annotate(ic, PREFETCH, PREFETCH_VECTORS * machine.lanes * (block.size // tile.columns))
     sch.decompose_reduction(sums, ky)
     state.share([n, ob, oo], most / info.spatial[1].extent)

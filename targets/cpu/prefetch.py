@@ -29,7 +29,7 @@ def prefetch_next_block(
     """Lets each trip of the loops `around` a tile's sums, the outermost first, prefetch its part of the next block.
 
     `steps` are the loops over the block, in the order in which it is packed, `columns` elements for each step. `trips`:
-    those of the loops around in a run, if only that knows them; further ones prefetch of the blocks behind the next.
+    those of the loops around, if these say it otherwise.
     """
     extents = list(trips) or [int(state.sch.get(loop).extent) for loop in around]
     lengths = [int(state.sch.get(loop).extent) for loop in steps]

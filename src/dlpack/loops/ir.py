@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from math import gcd
-from typing import TypeVar
+from typing import Any
 
 from dlpack.loops.index import Linear
 from dlpack.loops.sizes import Size, Tiles
@@ -447,9 +447,6 @@ def map_expr(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
     return f(e)
 
 
-Node = TypeVar("Node", Expr, Stmt)
-
-
 def map_blocks(s: Stmt, f: Callable[[Block], Block]) -> Stmt:
     """One statement with each block directly inside it passed through `f`."""
     changed = {name: f(v) for name, v in vars(s).items() if isinstance(v, tuple)}
@@ -465,7 +462,7 @@ def map_exprs(s: Stmt, f: Callable[[Expr], Expr]) -> Stmt:
 def map_forms(stmts: Block, f: Callable[[Linear], Linear]) -> Block:
     """Rebuilds statements with each address and each integer passed through `f`."""
 
-    def mapped(node: Node) -> Node:
+    def mapped(node: Any) -> Any:
         changed = {name: f(v) for name, v in vars(node).items() if isinstance(v, Linear)}
         return replace(node, **changed) if changed else node
 

@@ -118,8 +118,11 @@ class _Numbering:
                     out.append(map_blocks(s, guarded) if tile is None else s)
                     continue
                 there = Op("bool", 1, "<", (Index("int32", 1, Linear.var(loop.var) * o.by + tile), COUNT))
-                before = out.pop() if out and isinstance(out[-1], If) and out[-1].condition == there else If(there, ())
-                out.append(replace(before, then=(*before.then, s)))
+                before = out[-1] if out else None
+                if isinstance(before, If) and before.condition == there:
+                    out[-1] = replace(before, then=(*before.then, s))
+                else:
+                    out.append(If(there, (s,)))
             return tuple(out)
 
         places = tuple((f"row{k}", f"column{k}") for k in range(o.by))
