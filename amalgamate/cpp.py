@@ -127,7 +127,7 @@ class CppPrinter(Printer):
     def _tiled_rows(self, kernel: Kernel) -> list[str]:
         """How tiles of several heights share the rows of a run."""
         found = dict.fromkeys(s.open for s in walk(kernel.body) if isinstance(s, For) and s.open and s.open.tiles)
-        self.tiled = {o: f"tiles{k or ''}" for k, o in enumerate(found)}
+        self.tiled = {o: f"rows_in_tiles{k or ''}" for k, o in enumerate(found)}
         lines = []
         for o, name in self.tiled.items():
             assert o.tiles is not None

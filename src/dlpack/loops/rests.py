@@ -45,18 +45,18 @@ def with_rests(kernel: Kernel, far: bool) -> Kernel:
     """The kernel with loops over lower tiles behind each open one over register tiles; `far`: its weights come from
     beyond L2."""
     written = {p.name for p in kernel.params if p.written}
-    return replace(kernel, body=_with_rests(kernel.body, written, far))
+    return replace(kernel, body=_with_rests(kernel.body, written, {p.name for p in kernel.params}, far))
 
 
-def _with_rests(body: Block, written: set[str], far: bool) -> Block:
+def _with_rests(body: Block, written: set[str], params: set[str], far: bool) -> Block:
     out: list[Stmt] = []
     for s in body:
-        s = map_blocks(s, lambda block: _with_rests(block, written, far))
-        out.extend(_split(s, written, far) if isinstance(s, For) and s.open else [s])
+        s = map_blocks(s, lambda block: _with_rests(block, written, params, far))
+        out.extend(_split(s, written, params, far) if isinstance(s, For) and s.open else [s])
     return tuple(out)
 
 
-def _split(loop: For, written: set[str], far: bool) -> list[Stmt]:
+def _split(loop: For, written: set[str], params: set[str], far: bool) -> list[Stmt]:
     """The loop, whose last trip is left out where few rows remain, and one of lower tiles for these."""
     o = loop.open
     assert o is not None
@@ -82,7 +82,7 @@ def _split(loop: For, written: set[str], far: bool) -> list[Stmt]:
     first = replace(o, tiles=tiles)
     out = [replace(loop, open=first)]
     for height in filter(None, (tiles.middle, tiles.low)):
-        lower = _rows(loop.body, loop.var, stride, tiles, height, written)
+        lower = _rows(loop.body, loop.var, stride, tiles, height, written, params)
         if lower is None:
             return [loop]
         end, after = loop.end * rows // tiles.unit, After(first, height == tiles.middle)
@@ -190,7 +190,9 @@ def _stride(loop: For, written: set[str]) -> int:
     return step // loop.open.by if step and step > 0 and step % loop.open.by == 0 else 0
 
 
-def _rows(body: Block, var: str, stride: int, tiles: Tiles, height: int, written: set[str]) -> Block | None:
+def _rows(
+    body: Block, var: str, stride: int, tiles: Tiles, height: int, written: set[str], params: set[str]
+) -> Block | None:
     """A tile's statements for its first `height` rows, of a loop that counts units of rows; None where its addresses do
     not tell the rows apart."""
     rows = tiles.rows
@@ -203,6 +205,9 @@ def _rows(body: Block, var: str, stride: int, tiles: Tiles, height: int, written
         beyond = isinstance(s, Store) and s.buffer in written and (s.index.const - base) // stride >= height
         return [] if beyond else [s]
 
+    accesses = [s for s in walk(body) if isinstance(s, Store)] + [e for e in expressions(body) if isinstance(e, Load)]
+    if any(a.index.uses(var) and a.buffer not in params for a in accesses):
+        return None  # what the kernel has in its own memory lies by whole tiles
     lower = without_unused(map_stmts(body, keep, lambda e: e))
     times = rows // tiles.unit
     if any(form.uses(var) and (form.coefficient(var) or 1) % times for form in _forms(lower)):
