@@ -44,7 +44,10 @@ def open_graph(
         assert first is not None
         shape = tuple(smallest if d == opening.extent else d for d in types[name].shape)
         if first.types[name].shape != shape:
-            raise UnsupportedError(f"'{name}' is {first.types[name]} with {smallest}, and not {_text(shape)}")
+            sizes = (
+                f"{_text(first.types[name].shape)} with {smallest} and {_text(most.types[name].shape)} with {largest}"
+            )
+            raise UnsupportedError(f"the output '{name}' is {sizes}, which does not follow the open dimension")
     constants, varying = opening.constants(some, most)
     graph = replace(most, types=types, constants=constants, open=opening.extent)
     seen = {

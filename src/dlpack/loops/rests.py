@@ -20,6 +20,7 @@ from dlpack.loops.ir import (
     Declare,
     For,
     Kernel,
+    Load,
     LoopAxis,
     Ref,
     Scope,
@@ -45,18 +46,18 @@ def with_rests(kernel: Kernel, far: bool) -> Kernel:
     beyond L2."""
     written = {p.name for p in kernel.params if p.written}
     written |= {s.name for s in walk(kernel.body) if isinstance(s, Array) and s.space is Space.SCRATCH}
-    return replace(kernel, body=_with_rests(kernel.body, written, far))
+    return replace(kernel, body=_with_rests(kernel.body, written, {p.name for p in kernel.params}, far))
 
 
-def _with_rests(body: Block, written: set[str], far: bool) -> Block:
+def _with_rests(body: Block, written: set[str], params: set[str], far: bool) -> Block:
     out: list[Stmt] = []
     for s in body:
-        s = map_blocks(s, lambda block: _with_rests(block, written, far))
-        out.extend(_split(s, written, far) if isinstance(s, For) and s.open else [s])
+        s = map_blocks(s, lambda block: _with_rests(block, written, params, far))
+        out.extend(_split(s, written, params, far) if isinstance(s, For) and s.open else [s])
     return tuple(out)
 
 
-def _split(loop: For, written: set[str], far: bool) -> list[Stmt]:
+def _split(loop: For, written: set[str], params: set[str], far: bool) -> list[Stmt]:
     """The loop, whose last trip is left out where few rows remain, and one of lower tiles for these."""
     o = loop.open
     assert o is not None
@@ -82,7 +83,7 @@ def _split(loop: For, written: set[str], far: bool) -> list[Stmt]:
     first = replace(o, tiles=tiles)
     out = [replace(loop, open=first)]
     for height in filter(None, (tiles.middle, tiles.low)):
-        lower = _rows(loop.body, loop.var, stride, tiles, height, written)
+        lower = _rows(loop.body, loop.var, stride, tiles, height, written, params)
         if lower is None:
             return [loop]
         end, after = loop.end * rows // tiles.unit, After(first, height == tiles.middle)
@@ -186,7 +187,25 @@ def _stride(loop: For, written: set[str]) -> int:
     return step // loop.open.by if step and step > 0 and step % loop.open.by == 0 else 0
 
 
-def _rows(body: Block, var: str, stride: int, tiles: TiledRows, height: int, written: set[str]) -> Block | None:
+def _by_rows(body: Block, var: str, rows: int, params: set[str]) -> bool:
+    """Whether what a tile has in the kernel's own memory lies row by row there, and not tile by tile."""
+    own: dict[str, list[Linear]] = {}
+    for node in (*walk(body), *expressions(body)):
+        if isinstance(node, Store | Load) and node.buffer not in params and node.index.uses(var):
+            own.setdefault(node.buffer, []).append(node.index)
+    for places in own.values():
+        first, steps = min(i.const for i in places), {i.coefficient(var) for i in places}
+        apart = min(steps) // rows
+        if len(steps) > 1 or apart < 1 or apart * rows not in steps:
+            return False
+        if Counter((i.const - first) // apart for i in places) != dict.fromkeys(range(rows), len(places) // rows):
+            return False
+    return True
+
+
+def _rows(
+    body: Block, var: str, stride: int, tiles: TiledRows, height: int, written: set[str], params: set[str]
+) -> Block | None:
     """A tile's statements for its first `height` rows, of a loop that counts units of rows; None where its addresses do
     not tell the rows apart."""
     rows = tiles.rows
@@ -199,6 +218,8 @@ def _rows(body: Block, var: str, stride: int, tiles: TiledRows, height: int, wri
         beyond = isinstance(s, Store) and s.buffer in written and (s.index.const - base) // stride >= height
         return [] if beyond else [s]
 
+    if not _by_rows(body, var, rows, params):
+        return None
     lower = without_unused(map_stmts(body, keep, lambda e: e))
     times = rows // tiles.unit
     if any(form.uses(var) and (form.coefficient(var) or 1) % times for form in _forms(lower)):
