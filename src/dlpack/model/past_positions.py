@@ -106,7 +106,7 @@ def _counted(model: ModelProto, generation: Generation, run: Run) -> dict[str, t
 
 def _found(values: Mapping[str, Array], slots: int, rows: int) -> dict[str, tuple[str, int, int, int]]:
     """Those of the values of a run that number its slots."""
-    found = {}
+    found: dict[str, tuple[str, int, int, int]] = {}
     for name, value in values.items():
         if value.dtype.kind not in "if":
             continue

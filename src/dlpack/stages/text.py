@@ -167,8 +167,8 @@ def _pooling(folder: Path, options: Options) -> tuple[str, bool, str]:
     told = _json(folder / "1_Pooling" / "config.json")
     if not isinstance(told, dict):
         return "cls", False, ""
-    modes = [_MODES.get(k.removeprefix("pooling_mode_"), k) for k, on in told.items()
-             if k.startswith("pooling_mode_") and on is True]  # fmt: skip
+    modes: list[str] = [_MODES.get(str(k).removeprefix("pooling_mode_"), str(k)) for k, on in told.items()
+                        if str(k).startswith("pooling_mode_") and on is True]  # fmt: skip
     if "pooling_mode" in told:  # newer files name it
         named = told["pooling_mode"]
         modes = [_MODES.get(str(n), str(n)) for n in (named if isinstance(named, list) else [named])]
