@@ -61,6 +61,14 @@ def test_ptx_is_for_the_oldest_driver() -> None:
     assert b"\n.version 6.4\n" not in newer.data
 
 
+def test_ptx_says_nothing_that_the_oldest_driver_does_not_know() -> None:
+    """Newer PTX says of a vector which of its bytes are used."""
+    load = b"\tld.shared.v4.f32 \t{%f1, %f2, %f3, %f4}, [%rd1];\n"
+    text = b'.version 8.8\n\t.pragma "used_bytes_mask 255";\n' + load + b'\t.pragma "nounroll";\n'
+    assert nvrtc._ptx(text, "compute_53") == b".version 6.4\n" + load + b'\t.pragma "nounroll";\n\0'
+    assert nvrtc._ptx(text, "compute_90") == text + b"\0"
+
+
 def test_an_error_names_the_line() -> None:
     with pytest.raises(
         ToolchainError, match=r'refuses line 8 for sm_90: identifier "absent" is undefined\n    return absent'

@@ -26,6 +26,9 @@ OLDEST_PTX = "6.4"
 """The PTX ISA of CUDA 10.1, the oldest driver that the runtime works with. NVRTC writes its own, newer one, which a
 driver refuses that does not know it, although the text for compute_53 uses nothing newer."""
 
+_HINT = re.compile(rb"^\s*\.pragma \"used_bytes_mask [^\n]*\n", re.MULTILINE)
+"""The only thing of ISA 8.3 that NVRTC writes into such PTX: which bytes of a vector are used."""
+
 _OPTIONS = ("--std=c++17", "-default-device", "--ptxas-options=-v")
 
 
@@ -245,6 +248,7 @@ def _ptx(text: bytes, arch: str) -> bytes:
     """PTX as drivers take it: with a zero behind it, for the oldest architecture in the ISA of the oldest driver."""
     text = text.rstrip(b"\0")
     if arch == "compute_53":
+        text = _HINT.sub(b"", text)
         text = re.sub(rb"^\.version \d+\.\d+$", b".version " + OLDEST_PTX.encode(), text, count=1, flags=re.MULTILINE)
     return text + b"\0"
 
@@ -273,7 +277,7 @@ def resources(log: str) -> dict[str, Resources]:
 def _compiled(source: str, arch: str) -> Image:
     """The image of a source, from the cache if it is there."""
     number, kind = int(arch.split("_")[1]), "cubin" if arch.startswith("sm_") else "ptx"
-    words = [str(version()), arch, OLDEST_PTX, *_OPTIONS, source]
+    words = [str(version()), arch, OLDEST_PTX, _HINT.pattern.decode(), *_OPTIONS, source]
     key = hashlib.sha256("\0".join(words).encode()).hexdigest()
     found = _recalled(key)
     if found is None:

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -293,10 +293,9 @@ class Predictor(Hearing, QuantisedValues):
     def compute(self) -> None:
         """Computes all outputs from the last bound inputs (zeros if none were bound)."""
         handle = self._open()
-        there = [a for a in (*self._keep.values(), *self._bound.values()) if isinstance(a, DeviceArray)]
-        stream = self._function("cuda_stream")(handle) if there else None
-        for array in there:  # its owner may still write an input, or read an output of the last run
-            array.wait(stream)
+        for array in (*self._keep.values(), *self._bound.values()):
+            if isinstance(array, DeviceArray):  # its owner may still write an input, or read an output of the last run
+                array.wait(self._function("cuda_stream")(handle))
         self._check(self._run(handle))
 
     @_atomic
@@ -448,9 +447,8 @@ class Predictor(Hearing, QuantisedValues):
     def _output(self, index: int, dtype: str, shape: tuple[int, ...]) -> Array:
         """A view of an output as the last run wrote it."""
         bound = self._bound.get(index)
-        if isinstance(bound, DeviceArray):
-            return cast(Array, bound.owner)
-        return self._view("output_data", index, dtype, shape) if bound is None else bound
+        value = bound.owner if isinstance(bound, DeviceArray) else bound
+        return self._view("output_data", index, dtype, shape) if value is None else value
 
     def _view(self, function: str, index: int, dtype: str, shape: tuple[int, ...]) -> Array:
         """A view of the predictor's memory at the address that the C function returns."""
