@@ -40,3 +40,28 @@ def test_enlarged_rows_of_a_product(mode: str, tmp_path: Path) -> None:
     computed = [k["computes"].split(":")[0] for k in kernels]
     assert computed.count("Copy") == 1, computed  # of the result, into the rows that the caller reads
     assert "Pad" not in computed and "Reshape" not in computed
+
+
+def test_rows_of_a_picture_with_a_border(tmp_path: Path) -> None:
+    """As attention has whose values go through a window, too: one copy without the border, in runs of channels."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["v"]),
+        helper.make_node("Conv", ["v", "w1"], ["local"], pads=[1] * 4, group=C),
+        helper.make_node("Reshape", ["v", "heads"], ["h"]),
+        helper.make_node("Transpose", ["h"], ["t"], perm=[0, 1, 3, 2]),
+        helper.make_node("MatMul", ["a", "t"], ["y"]),
+    ]
+    constants = {
+        "w0": rng.random((C, 3, 1, 1), np.float32), "w1": rng.random((C, 1, 3, 3), np.float32),
+        "heads": np.array([1, 2, C // 2, SIDE * SIDE]),
+    }  # fmt: skip
+    shapes = {"x": (1, 3, SIDE, SIDE), "a": (1, 2, SIDE * SIDE, SIDE * SIDE)}
+    outputs = {"local": (1, C, SIDE, SIDE), "y": (1, 2, SIDE * SIDE, C // 2)}
+    onnx.save(model(nodes, shapes, outputs, constants), tmp_path / "net.onnx")
+    kernels = read_kernels(dlpack.build(tmp_path / "net.onnx", tmp_path / "bundle"))  # compared with onnxruntime
+    before = [k["computes"] for k in kernels if k["computes"].startswith(("Copy", "Reshape"))]
+    assert not [c for c in before if c.startswith(f"Copy: float32[1x2x{SIDE * SIDE}")], before
+    text = (tmp_path / "bundle" / "net.cc").read_text(encoding="utf-8")
+    body = text.split("_reshape(const float* __restrict x, float* __restrict y) {")[1].split("\n}")[0]
+    assert "store(y" in body  # whole vectors

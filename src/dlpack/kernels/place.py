@@ -23,7 +23,7 @@ from dlpack.kernels.backend import LayoutPreferences
 from dlpack.kernels.borders import Halo, nonnegative, wider_rows
 from dlpack.kernels.channels_last import channels_last_values
 from dlpack.kernels.orders import PRODUCTS, opened_orders, product_orders
-from dlpack.loops.layout import Layout, channels_last, dense, order_of
+from dlpack.loops.layout import Layout, channels_last, dense, is_dense, order_of
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,10 @@ class _Placer:
             return
         if node.op == "Pad" and any(self.types[node.outputs[0]].sizes):
             node = (group := self.inside(node)).nodes[0]
-        if _is_view(group) and self.view(node):
-            return
+        if _is_view(group):
+            if self.view(node):
+                return
+            self.keep_order(node)
         for o in group.outputs:
             self.settle(o)
         group = _with_straight_inputs(group, self.graph, out, self.types, self.prefer)
@@ -151,6 +153,19 @@ class _Placer:
             raise AssertionError(f"{node.op}: all outputs are views, or none is")
         self.out.places.update(places)
         return len(places) == len(views)
+
+    def keep_order(self, node: Node) -> None:
+        """A copy for want of a border alone lies as the view of a value without one would: runs stay runs."""
+        x, out = node.inputs[0], node.outputs[0]
+        shape, new = self.types[x].shape, self.types[out].shape
+        operator = registry.find(node)
+        assert operator is not None and operator.view is not None
+        if len(node.outputs) > 1 or self.graph.open or any(self.types[x].sizes) or 0 in shape:
+            return
+        plain = dense(shape, order_of(shape, self.out.places[x].layout))
+        (layout,) = operator.view(Context(node, self.graph), plain)
+        if layout is not None and is_dense(new, layout):
+            self.orders.setdefault(out, order_of(new, layout))
 
     def settle(self, value: str) -> None:
         """Gives a computed value its place, its parent's first."""
