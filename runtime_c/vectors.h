@@ -696,8 +696,7 @@ template <class V, class X> INLINE V dot_of_fours(V acc, X x, bytes_of<V> w) {
                     bits_as<uints<V>>(pairs<V>(x_odd, w_odd)));
 }
 template <class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {
-  return dot_of_fours(
-      acc, bits_as<vec<elem<X>, 4 * lanes<V>>>(splat<V>(bits_as<int32_t>(x))), w);
+  return dot_of_fours(acc, bits_as<vec<elem<X>, 4 * lanes<V>>>(splat<V>(bits_as<int32_t>(x))), w);
 }
 
 //@ section dot_each

@@ -66,6 +66,14 @@ def test_windows_of_each_channel_are_dot_products(channels: int, attrs: dict[str
     assert all(e["absolute"] == 0 for e in manifest_of(bundle)["verification"])
 
 
+def test_nothing_is_read_beyond_the_channels(tmp_path: Path) -> None:
+    """Of 40 channels the last vector's 16 lanes have 8: more would be the next pixel's, and none behind the last."""
+    net = Net(9, "uint8", (1, 40, 6, 6), 0.02, 128)
+    path = saved(net, [net.conv("x", 40, 0.03, 0, group=40, pads=[1] * 4)], tmp_path)
+    text = kernels_of(build(path, tmp_path / "bundle", Options("wasm", name="net")))
+    assert "load_partial<u8x16>(x_" in text and not re.search(r"load<u8x16>\(x_\w+ \+ (32|72)\)", text)
+
+
 def test_models_without_such_products_have_no_such_build(digits_wasm: Path) -> None:
     assert list(manifest_of(digits_wasm)["wasm"]) == ["simd", "relaxed"]
 

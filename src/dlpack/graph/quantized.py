@@ -180,8 +180,10 @@ class _Integers:
             terms = [replace(k, scale=k.scale / s) for k in real.terms]
             reach = max(float(k.bound * np.abs(k.scale).max()) for k in terms)
             small = max(abs(low), abs(high)) <= 512 and (len(terms) == 1 or reach <= 1024)
-            ends = {"low": low, "high": high, "small": int(small), "near": int(reach < NEAR)}
-            value = b.add_internal("Requantize", operands(b, terms), t.shape, dtype="float32", **ends)
+            inputs, near = operands(b, terms), int(reach < NEAR)
+            value = b.add_internal(
+                "Requantize", inputs, t.shape, dtype="float32", low=low, high=high, small=int(small), near=near
+            )
         b.add_internal("Narrow", [value], t.shape, out, t.dtype, zero=z)
         self.centred[out] = Centred(value, z, low, high)
         return True

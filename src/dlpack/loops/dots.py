@@ -30,19 +30,23 @@ def dot(lowering: ExpressionLowering, loop: Any) -> Block:
     lowering.ranges[step] = (0, four - 1)
     lowering.env[loop.loop_var] = Linear.var(step)
     try:
-        body, steps = loop.body, four
+        body, steps, valid = loop.body, four, lowering.valid
         while type(body).__name__ == "IfThenElse":
-            steps, body = min(steps, _inside(lowering, body.condition, step, four)), body.then_case
+            steps = min(steps, _inside(lowering, body.condition, step, four))
+            valid, body = min(valid, _lanes(lowering, body.condition)), body.then_case
         if steps <= 0:
             return ()
         index = lowering.address(lowering.buffers[body.buffer], body.indices)
         factors = [_factor(lowering, e) for e in _loads(body.value) if dtype_of(e) in ("int8", "uint8")]
         x, w = sorted(factors, key=lambda f: lowering.operands[f[0]].padded)
         along = [(f[1].coefficient(step), f[1].coefficient(lane) if lane else 0) for f in (x, w)]
-        each = bool(lane) and along[0][1] == 1
+        apart = along[0][0]
+        each = lane is not None and apart is not None and along[0][1] == 1
         if not isinstance(index, Linear) or along[1] != (1, four if lane else 0) or (along[0] != (1, 0) and not each):
             raise NotVectorisable
-        if (lane and index.coefficient(lane) != 1) or (w[2] != "int8" and (each or not lane)):
+        if lane and (index.coefficient(lane) != 1 or (each and valid < 1)):
+            raise NotVectorisable
+        if w[2] != "int8" and (each or not lane):
             raise NotVectorisable
     finally:
         lowering.names.discard(step)
@@ -52,9 +56,9 @@ def dot(lowering: ExpressionLowering, loop: Any) -> Block:
     weights = Load(w[2], four * width, w[0], start, four * width)
     name = lowering.buffers[body.buffer]
     old: Expr = Load("int32", width, name, index, width)
-    if each:
-        first, apart = x[1] - Linear.var(step) * along[0][0] - Linear.var(lane), along[0][0]
-        pixels: list[Expr] = [Load(x[2], width, x[0], first + k * apart, lowering.valid) for k in range(steps)]
+    if each and lane is not None and apart is not None:
+        first = x[1] - Linear.var(step) * apart - Linear.var(lane)
+        pixels: list[Expr] = [Load(x[2], width, x[0], first + k * apart, valid) for k in range(steps)]
         pixels += [splat(Const(x[2], 1, 0), width)] * (four - steps)
         return (Store(name, index, Op("int32", width, "dot_each_", (old, *pixels, weights)), width),)
     inputs = Load(x[2], four, x[0], x[1] - Linear.var(step), steps)
@@ -81,6 +85,19 @@ def _inside(lowering: ExpressionLowering, condition: Any, step: str, four: int) 
     if not room.is_const:
         raise NotVectorisable
     return room.const + 1
+
+
+def _lanes(lowering: ExpressionLowering, condition: Any) -> int:
+    """How many of the lanes a guard admits, of which x is read where each lane has its own; none if that is unknown."""
+    if type(condition).__name__ == "Call" and str(condition.op.name).endswith("likely"):
+        return _lanes(lowering, condition.args[0])
+    if type(condition).__name__ == "And":
+        return min(_lanes(lowering, c) for c in (condition.a, condition.b))
+    forms = lowering.comparison(condition) or ()
+    if not lowering.lane or lowering.known(condition) or not any(f.coefficient(lowering.lane) for f in forms):
+        return lowering.width
+    room = forms[0] + Linear.var(lowering.lane)
+    return room.const + 1 if len(forms) == 1 and room.is_const else 0
 
 
 def _factor(lowering: ExpressionLowering, e: Any) -> tuple[str, Linear, str]:
