@@ -299,8 +299,8 @@ class StepPrinter:
             elements, target = 2 * elements, f"nibble_place<{step.pairs}>{{{target}, 0}}"
         return [
             f"{pad}constexpr dequantized_dim dims[] = {{{', '.join(rows)}}};",
-            f"{pad}const stored_codes<{step.bits}> from = {{{codes}, {table}, {scales}, {zeros}}};",
-            f"{pad}dequantize({target}, {elements}, from, {len(rows)}, dims);",
+            f"{pad}const stored_codes<{step.bits}> stored = {{{codes}, {table}, {scales}, {zeros}}};",
+            f"{pad}dequantize({target}, {elements}, stored, {len(rows)}, dims);",
         ]
 
     def pointer(self, address: Address) -> str:

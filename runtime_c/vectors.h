@@ -742,7 +742,8 @@ template <class V> INLINE V unsigned_dot_(V acc, vec<int8_t, 4> x, vec<uint8_t, 
   typedef uints<S> U;
   const U u = bits_as<U>(w);
   const S s = bits_as<S>(four), odd = s >> 8, even = bits_as<S>(bits_as<U>(s) << 8) >> 8;
-  return bits_as<V>(bits_as<uints<V>>(acc) + bits_as<uints<V>>(pairs<V>(even, bits_as<S>(u & 255))) +
+  return bits_as<V>(bits_as<uints<V>>(acc) +
+                    bits_as<uints<V>>(pairs<V>(even, bits_as<S>(u & 255))) +
                     bits_as<uints<V>>(pairs<V>(odd, bits_as<S>(u >> 8))));
 }
 

@@ -6,7 +6,7 @@ gcc keeps such variables in registers where it would keep an array of them in me
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from dlpack.loops.ir import (
@@ -151,10 +151,18 @@ def _drop_unread(stmts: Block) -> Block:
             s = map_blocks(s, _drop_unread)
         if (isinstance(s, Declare) and s.name not in read) or (isinstance(s, For | Scope) and not s.body):
             continue
+        if isinstance(s, Array) and not _accesses(out, s.name):
+            continue
         assigned = {t.name for t in walk((s,)) if isinstance(t, Assign)}
         read |= assigned | {e.name for e in expressions((s,)) if isinstance(e, Ref)} | variables((s,))
         out.append(s)
     return tuple(reversed(out))
+
+
+def _accesses(stmts: Sequence[Stmt], buffer: str) -> bool:
+    """Whether statements read or write a buffer."""
+    nodes: Iterable[Stmt | Expr] = (*walk(tuple(stmts)), *expressions(stmts))
+    return any(buffer in (getattr(n, "buffer", None), getattr(n, "pointer", None)) for n in nodes)
 
 
 def _large_arrays_to_scratch(stmts: Block, stack: int) -> tuple[Block, int]:

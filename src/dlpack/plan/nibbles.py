@@ -44,8 +44,8 @@ def in_nibbles(program: Program, floats: int, dots: int = 0) -> Program:
         for (name, number), weights in readers.items():
             if not weights & kept:
                 continue
-            kernel = changed.get(name, kernels[name])
-            kernel = with_nibbles(kernel, number, lanes[kernel.params[number].dtype]) if weights <= kept else None
+            before = changed.get(name, kernels[name])
+            kernel = with_nibbles(before, number, lanes[before.params[number].dtype]) if weights <= kept else None
             if kernel is None:
                 lost |= weights & kept
             else:
