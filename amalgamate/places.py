@@ -71,17 +71,19 @@ class Places:
                 value = f"int32_t {name} = {numbers[p.key]}" if self.program.staged else f"size_t {name} = {p.offset}"
                 lines.append(f"constexpr {value};")
             start += len(s.steps)
-        return ["\n".join([*lines, *self._stages()])] if lines else []
+        lines += self._stages()
+        return ["\n".join(lines)] if lines else []
 
     def _stages(self) -> list[str]:
         """The table of offsets, where they depend on the size of a run."""
         if not self.program.staged:
             return []
-        rows = [f"    {{{', '.join(map(str, offsets(self.program, s, self.keys)))}}}" for s in self.program.stages]
+        found = [offsets(self.program, s, self.keys) or [0] for s in self.program.stages]  # where nothing lies there
+        rows = [f"    {{{', '.join(map(str, row))}}}" for row in found]
         body = ",\n".join("\n".join(wrapped(row)) for row in rows)
         return [
             "// Offsets of all these for each kStages, smaller sizes first.",
-            f"constexpr place_offset kPlaces[][{len(self.keys)}] = {{",
+            f"constexpr place_offset kPlaces[][{len(found[0])}] = {{",
             f"{body}}};",
         ]
 

@@ -156,6 +156,14 @@ typedef struct @name@_tensor {
 @NAME@_API @name@_status @name@_create_from_file(@name@_predictor** predictor,
                                                  const char* weights_path);
 
+//@ counted
+/* The same with `memory_bytes` bytes of memory, as @name@_memory_size_for() gives them (0: for all
+   shapes). */
+@NAME@_API @name@_status @name@_create_from_file_within(@name@_predictor** predictor,
+                                                        const char* weights_path,
+                                                        size_t memory_bytes);
+
+//@ end
 /* Maps and checks a weights file that several predictors share (as above; the same holds for
    truncation). Pass the result to create_mapped(). Unmap it after destroying the last of them. */
 @NAME@_API @name@_status @name@_map_weights(const char* weights_path, const void** weights,
@@ -301,6 +309,15 @@ class Predictor {
     return *this;
   }
 
+//@ counted
+  // With as much memory as @name@_memory_size_for() gives for the largest shape that it is to take,
+  // and with the weights inside this file or `weights`.
+  static Predictor within(size_t memory_bytes, const void* weights = nullptr, size_t bytes = 0) {
+    @name@_predictor* handle = nullptr;
+    const @name@_status status = @name@_create(&handle, nullptr, memory_bytes, weights, bytes);
+    return Predictor(handle, status);
+  }
+//@ end
   // Another predictor with the same weights, for another thread. This one must outlive it.
   Predictor share() const {
     @name@_predictor* handle = nullptr;

@@ -364,12 +364,14 @@ void unbind_device(@name@_predictor& p) {
 #endif
 }
 
-@name@_status create_from_file(@name@_predictor** predictor, const char* path) {
+@name@_status create_from_file(@name@_predictor** predictor, const char* path,
+                               size_t memory_bytes) {
   const void* weights = nullptr;
   size_t bytes = 0;
   @name@_status status = map_weights(path, &weights, &bytes);
   if (status != @NAME@_OK) return status;
-  status = create(predictor, nullptr, 0, weights, bytes, kWeightsBytes, weights != nullptr);
+  status =
+      create(predictor, nullptr, memory_bytes, weights, bytes, kWeightsBytes, weights != nullptr);
   if (status == @NAME@_OK) (*predictor)->mapped = weights;
   else @name@_unmap_weights(weights, bytes);
   return status;
@@ -437,12 +439,28 @@ void @name@_unmap_weights([[maybe_unused]] const void* weights, [[maybe_unused]]
 //@ end
 }
 
+//@ uncounted
 BASELINE @name@_status @name@_create_from_file(@name@_predictor** predictor, const char* path) {
+//@ end
+//@ counted
+BASELINE @name@_status @name@_create_from_file(@name@_predictor** predictor, const char* path) {
+  return @name@_create_from_file_within(predictor, path, 0);
+}
+
+BASELINE @name@_status @name@_create_from_file_within(@name@_predictor** predictor,
+                                                      const char* path,
+                                                      [[maybe_unused]] size_t memory_bytes) {
+//@ end
   const @name@_status status = impl::begin_create(predictor);
   if (status != @NAME@_OK) return status;
   if (path == nullptr) return @NAME@_BAD_ARGUMENT;
 //@ side_file
-  return impl::create_from_file(predictor, path);
+//@ uncounted
+  return impl::create_from_file(predictor, path, 0);
+//@ end
+//@ counted
+  return impl::create_from_file(predictor, path, memory_bytes);
+//@ end
 //@ end
 //@ no_side_file
   return @NAME@_NO_FILE;  // the weights are in this file

@@ -26,7 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import dlpack
 from dlpack.bindings import all_bindings
-from dlpack.bindings.api import ALWAYS, CREATE, CREATE_FROM_FILE, PREPROCESS_RGB, SET_INPUT, TOP_K, describe
+from dlpack.bindings.api import ALWAYS, CREATE, CREATE_FROM_FILE, PREPROCESS_RGB, SET_INPUT, TOP_K, Function, describe
 from dlpack.bindings.python_wheel import wheel_platform
 from dlpack.bindings.text import camel, identifiers, pascal, render, snake
 from dlpack.errors import UsageError
@@ -120,25 +120,27 @@ AWKWARD = ["func 70 90 110", "in 10 20 30", "class z", "length error", "weights 
 # --- the description --------------------------------------------------------------------------------------------------
 
 
+def check_header(bundle: Path, functions: set[Function]) -> None:
+    """Bindings of a bundle declare these functions, as they are in NAME.h, with the same types."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    name = manifest["name"]
+    declared = {
+        f: [r.strip(), *(re.sub(r"\s+", " ", p).strip() for p in a.split(","))]
+        for r, f, a in re.findall(
+            rf"{name.upper()}_API ([\w ]+\*?) ?{name}_(\w+)\(([^)]*)\);", (bundle / f"{name}.h").read_text()
+        )
+    }
+    assert set(describe(manifest, "").functions) == functions
+    for f in functions:
+        own = [f.returns, *(f"{kind} {parameter}" for parameter, kind in f.parameters)]
+        types = r"\b(predictor|class|status|tensor|detection)(\*| |$)"
+        own = [re.sub(types, rf"{name}_\1\2", text, count=1) for text in own]
+        assert own == declared[f.name]
+
+
 def test_the_description_is_the_header(case: Case, awkward: Path) -> None:
-    """The functions that bindings declare are those of NAME.h, with the same types."""
-
-    def declared(header: str, name: str) -> dict[str, list[str]]:
-        found = re.findall(rf"{name.upper()}_API ([\w ]+\*?) ?{name}_(\w+)\(([^)]*)\);", header)
-        return {f: [r.strip(), *(re.sub(r"\s+", " ", p).strip() for p in a.split(","))] for r, f, a in found}
-
-    for bundle, functions in (
-        (case.bundle, (CREATE, *ALWAYS, SET_INPUT, TOP_K, PREPROCESS_RGB)),
-        (awkward, (CREATE_FROM_FILE, *ALWAYS, SET_INPUT, TOP_K)),
-    ):
-        manifest = json.loads((bundle / "manifest.json").read_text())
-        name = manifest["name"]
-        header = declared((bundle / f"{name}.h").read_text(), name)
-        assert set(describe(manifest, "").functions) == set(functions)
-        for f in functions:
-            own = [f.returns, *(f"{kind} {parameter}" for parameter, kind in f.parameters)]
-            own = [re.sub(r"\b(predictor|class|status)(\*| |$)", rf"{name}_\1\2", text, count=1) for text in own]
-            assert own == header[f.name]
+    check_header(case.bundle, {CREATE, *ALWAYS, SET_INPUT, TOP_K, PREPROCESS_RGB})
+    check_header(awkward, {CREATE_FROM_FILE, *ALWAYS, SET_INPUT, TOP_K})
 
 
 def test_names_follow_the_conventions() -> None:

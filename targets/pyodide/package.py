@@ -33,8 +33,8 @@ VERSION = "1.0.0"
 """The wheels' version: that of their format, not the model's, which has none."""
 
 _KEPT = frozenset(
-    "format name tool model_sha256 inputs outputs shapes buckets ranges macs weights weights_bytes labels preprocess "
-    "task".split()
+    "format name tool model_sha256 inputs outputs shapes open buckets ranges macs weights weights_bytes labels "
+    "preprocess task".split()
 )
 _TAKEN = sys.stdlib_module_names | {*keyword.kwlist, "dlpack", "js", "micropip", "numpy", "pyodide", "wasmtime"}
 

@@ -18,6 +18,13 @@ for (d in split(found <- detect(p, picture), seq_len(nrow(found)))) {
   cat("found", d$index, d$label, format(unlist(d[3:7]), digits = 9), "\n")
 }
 cat("sure", nrow(detect(p, picture, 2)), "\n")
+small <- predictor(largest = list(image = c(1, 3, 8, 8)))
+set_shape_of(small, "image", c(1, 3, 8, 8))
+cat("small", run(small, list(image = rep(1.5, 192)))$twice[1, 3, 8, 8], "\n")
+fails("memory", set_shape_of(small, "image", c(1, 3, 206, 206)))
+fails("memory", set_shape(small, 10200))
+fails("largest", predictor(largest = list(image = c(1, 3, 8, 7))))
+fails("input", predictor(largest = list(picture = c(1, 3, 8, 8))))
 fails("bounds", set_shape_of(p, "image", c(1, 3, 8, 208)))
 fails("step", set_shape_of(p, "image", c(1, 3, 8, 7)))
 fails("name", set_shape_of(p, "picture", c(1, 3, 8, 8)))

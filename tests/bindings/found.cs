@@ -23,6 +23,12 @@ static class Program
         foreach (var d in p.Detect(picture, 7, 5))
             Console.WriteLine("found {0} {1} {2} {3} {4} {5} {6}", d.Index, d.Label, d.Score, d.X, d.Y, d.Width, d.Height);
         Console.WriteLine("sure {0}", p.Detect(picture, 7, 5, 2).Count);
+        var small = new Predictor(memory: Predictor.MemoryForImage(1, 3, 8, 8));
+        small.ReshapeImage(1, 3, 8, 8);
+        Console.WriteLine("small {0}", small.Run(first).Twice[191]);
+        Fails("memory", () => small.ReshapeImage(1, 3, 206, 206));
+        Fails("memory", () => small.Shape = 10200);
+        Fails("largest", () => Predictor.MemoryForImage(1, 3, 8, 7));
         Fails("bounds", () => p.ReshapeImage(1, 3, 8, 208));
         Fails("step", () => p.ReshapeImage(1, 3, 8, 7));
         Fails("length", () => p.Run(first));

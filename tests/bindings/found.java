@@ -24,6 +24,13 @@ class Main {
           + d.height);
     }
     System.out.println("sure " + p.detect(picture, 7, 5, 2).size());
+    Predictor small = new Predictor(Predictor.memoryForImage(1, 3, 8, 8));
+    small.reshapeImage(1, 3, 8, 8);
+    System.out.println("small " + small.run(first).twice[191]);
+    fails("memory", () -> small.reshapeImage(1, 3, 206, 206));
+    fails("memory", () -> small.setShape(10200));
+    small.close();
+    fails("largest", () -> Predictor.memoryForImage(1, 3, 8, 7));
     fails("bounds", () -> p.reshapeImage(1, 3, 8, 208));
     fails("step", () -> p.reshapeImage(1, 3, 8, 7));
     fails("length", () -> p.run(first));

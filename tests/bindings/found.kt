@@ -23,6 +23,13 @@ fun main(arguments: Array<String>) {
         println("found ${d.index} ${d.label} ${d.score} ${d.x} ${d.y} ${d.width} ${d.height}")
     }
     println("sure ${p.detect(picture, 7, 5, 2.0).size}")
+    Predictor(Predictor.memoryForImage(1, 3, 8, 8)).use { small ->
+        small.reshapeImage(1, 3, 8, 8)
+        println("small ${small.run(first).twice[191]}")
+        fails("memory") { small.reshapeImage(1, 3, 206, 206) }
+        fails("memory") { small.shape = 10200 }
+    }
+    fails("largest") { Predictor.memoryForImage(1, 3, 8, 7) }
     fails("bounds") { p.reshapeImage(1, 3, 8, 208) }
     fails("step") { p.reshapeImage(1, 3, 8, 7) }
     fails("length") { p.run(first) }

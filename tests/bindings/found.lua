@@ -26,6 +26,13 @@ for _, d in ipairs(p:detect(picture, 7, 5)) do
   print("found", d.index, d.label, ("%.9g %.9g %.9g %.9g %.9g"):format(d.score, d.x, d.y, d.width, d.height))
 end
 print("sure", #p:detect(picture, 7, 5, 2))
+local small = Predictor.new({ largest = { image = { 1, 3, 8, 8 } } })
+small:reshape("image", { 1, 3, 8, 8 })
+print("small", small:run({ image = numbers(1.5, 192) }).twice[192])
+fails("memory", small.reshape, small, "image", { 1, 3, 206, 206 })
+fails("memory", small.set_shape, small, 10200)
+fails("largest", Predictor.new, { largest = { image = { 1, 3, 8, 7 } } })
+fails("input", Predictor.new, { largest = { picture = { 1, 3, 8, 8 } } })
 fails("bounds", p.reshape, p, "image", { 1, 3, 8, 208 })
 fails("step", p.reshape, p, "image", { 1, 3, 8, 7 })
 fails("name", p.reshape, p, "picture", { 1, 3, 8, 8 })

@@ -26,6 +26,13 @@ for (const d of p.detect(picture, 7, 5)) {
   console.log("found", d.index, d.label, d.score, d.x, d.y, d.width, d.height);
 }
 console.log("sure", p.detect(picture, 7, 5, 2).length);
+const small = new Predictor({ largest: { image: [1, 3, 8, 8] } });
+small.reshape("image", [1, 3, 8, 8]);
+console.log("small", small.run({ image: first }).twice[191]);
+fails("memory", () => small.reshape("image", [1, 3, 206, 206]));
+fails("memory", () => (small.shape = 10200));
+fails("largest", () => new Predictor({ largest: { image: [1, 3, 8, 7] } }));
+fails("input", () => new Predictor({ largest: { picture: [1, 3, 8, 8] } }));
 fails("bounds", () => p.reshape("image", [1, 3, 8, 208]));
 fails("step", () => p.reshape("image", [1, 3, 8, 7]));
 fails("name", () => p.reshape("picture", [1, 3, 8, 8]));

@@ -29,6 +29,13 @@ for d in p.detect(picture):
     assert isinstance(d, found.Detection)
     print("found", d.index, d.label, d.score, d.x, d.y, d.width, d.height)
 print("sure", len(p.detect(picture, 2.0)))
+with found.Predictor(largest={"image": (1, 3, 8, 8)}) as small:
+    small.set_shape({"image": (1, 3, 8, 8)})
+    print("small", small.run({"image": first})["twice"].tolist()[0][2][7][7])
+    fails("memory", small.set_shape, {"image": (1, 3, 206, 206)})
+    fails("memory", small.set_shape, 10200)
+fails("largest", found.Predictor, {"image": (1, 3, 8, 7)})
+fails("input", found.Predictor, {"picture": (1, 3, 8, 8)})
 fails("bounds", p.set_shape, {"image": (1, 3, 8, 208)})
 fails("step", p.set_shape, {"image": (1, 3, 8, 7)})
 fails("length", p.run, {"image": first})

@@ -16,6 +16,12 @@ fn main() {
         println!("found {} {} {:e} {:e} {:e} {:e} {:e}", d.index, d.label, d.score, d.x, d.y, d.width, d.height);
     }
     println!("sure {}", p.detect(&picture, 7, 5, Some(2.0)).unwrap().len());
+    let mut small = Predictor::within(Predictor::memory_for_image(&[1, 3, 8, 8]).unwrap()).unwrap();
+    small.reshape_image(&[1, 3, 8, 8]).unwrap();
+    println!("small {}", small.run(&first).unwrap().twice[191]);
+    println!("memory: {}", small.reshape_image(&[1, 3, 206, 206]).unwrap_err());
+    println!("memory: {}", small.set_shape(10200).unwrap_err());
+    println!("largest: {}", Predictor::memory_for_image(&[1, 3, 8, 7]).unwrap_err());
     println!("bounds: {}", p.reshape_image(&[1, 3, 8, 208]).unwrap_err());
     println!("step: {}", p.reshape_image(&[1, 3, 8, 7]).unwrap_err());
     println!("length: {}", p.run(&first).unwrap_err());

@@ -25,6 +25,12 @@ for d in try p.detect(rgb: picture, width: 7, height: 5) {
     print("found", d.index, d.label, d.score, d.x, d.y, d.width, d.height)
 }
 print("sure", try p.detect(rgb: picture, width: 7, height: 5, threshold: 2).count)
+let small = try Predictor(memory: Predictor.memoryFor(image: [1, 3, 8, 8]))
+try small.reshape(image: [1, 3, 8, 8])
+print("small", try small.run(image: first).twice[191])
+fails("memory") { try small.reshape(image: [1, 3, 206, 206]) }
+fails("memory") { try small.setShape(10200) }
+fails("largest") { _ = try Predictor.memoryFor(image: [1, 3, 8, 7]) }
 fails("bounds") { try p.reshape(image: [1, 3, 8, 208]) }
 fails("step") { try p.reshape(image: [1, 3, 8, 7]) }
 fails("length") { _ = try p.run(image: first) }

@@ -88,6 +88,9 @@ CREATE = Function(
 CREATE_FROM_FILE = Function(
     "create_from_file", "status", (("predictor", "predictor**"), ("weights_path", "const char*"))
 )
+CREATE_FROM_FILE_WITHIN = Function(
+    "create_from_file_within", "status", (*CREATE_FROM_FILE.parameters, ("memory_bytes", "size_t"))
+)
 ALWAYS = (
     Function("destroy", "void", (_HANDLE,)),
     Function("error_text", "const char*", (("status", "status"),)),
@@ -117,6 +120,9 @@ SHAPE = Function("shape", "int32_t", (("predictor", "const predictor*"),))
 SET_SHAPE = Function("set_shape", "status", (_HANDLE, ("number", "int32_t")))
 RESHAPE = Function(
     "reshape", "status", (_HANDLE, ("input", "int32_t"), ("shape", "const int64_t*"), ("rank", "int32_t"))
+)
+MEMORY_SIZE_FOR = Function(
+    "memory_size_for", "size_t", (("input", "int32_t"), ("shape", "const int64_t*"), ("rank", "int32_t"))
 )
 INPUT_OF, OUTPUT_OF = (
     Function(name, "const tensor*", (("predictor", "const predictor*"), ("index", "int32_t")))
@@ -271,7 +277,8 @@ class Api:
     @property
     def functions(self) -> Iterator[Function]:
         """The functions of the C API that a binding calls."""
-        yield CREATE_FROM_FILE if self.weights else CREATE
+        from_file = CREATE_FROM_FILE_WITHIN if self.open else CREATE_FROM_FILE
+        yield from_file if self.weights else CREATE
         yield from ALWAYS
         if self.inputs:
             yield SET_INPUT
@@ -288,6 +295,7 @@ class Api:
             yield OUTPUT_OF
         if self.open:
             yield RESHAPE
+            yield MEMORY_SIZE_FOR
         if self.threads > 1:
             yield SET_THREADS
         yield from self.texts.functions

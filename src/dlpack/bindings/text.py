@@ -143,6 +143,14 @@ def reshapes(form: str, api: Api, names: Iterable[str]) -> str:
     return "\n\n".join(out)
 
 
+def memory_docs(form: str, function: str, api: Api, names: Iterable[str]) -> str:
+    """What an argument `memory` is, by a `form` with {about}; empty without open sizes. `function` names those that
+    give it, with {name}, an input's identifier, and {Name} as `reshapes` has them."""
+    open_ = [name for tensor, name in zip(api.inputs, names, strict=True) if tensor.choice]
+    told = " or ".join(function.format(name=name, Name=name[:1].upper() + name[1:]) for name in open_)
+    return form.format(about=f"The bytes that it takes, from {told}; 0: for all sizes.") if open_ else ""
+
+
 def joined(text: str, by: str = ", ") -> str:
     """Lines as one."""
     return by.join(text.splitlines())

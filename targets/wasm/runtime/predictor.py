@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import math
@@ -17,16 +16,14 @@ from importlib.resources.abc import Traversable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .buffers import FORMATS, byte_count, copied, dtype_of, nearest, rgb_bytes
-from .module import Module
+from .module import Module, memory_bytes_for, read_weights
 from .open_sizes import OpenSizes
 
-_CHUNK = 4 << 20
 _CLASS = struct.Struct("<ifI")
 """NAME_class of NAME.h: index, probability and the label's address."""
 
-
-_TOO_MANY = 8
-"""NAME_TOO_MANY of NAME.h."""
+_NO_MEMORY, _TOO_MANY = 2, 8
+"""NAME_NO_MEMORY and NAME_TOO_MANY of NAME.h."""
 
 
 class ExceededError(RuntimeError):
@@ -66,11 +63,18 @@ class Predictor:
     other. To compute at the same time make one predictor per thread.
 
     `folder` holds the files (default: this package; a bundle for wasm has them, too, but for pictures and classes),
-    `build` names one of its builds ("simd", "relaxed").
-    Raises OSError for files that are missing or damaged, RuntimeError where WebAssembly has no SIMD, MemoryError.
+    `build` names one of its builds ("simd", "relaxed"). Of a model with open sizes, `largest` has the largest shape
+    that an input is to have, {"image": (1, 3, 480, 640)}: the predictor takes memory for no more.
+    Raises OSError for files that are missing or damaged, RuntimeError where WebAssembly has no SIMD, MemoryError,
+    ValueError for a shape that an input cannot have.
     """
 
-    def __init__(self, folder: Traversable | None = None, build: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Traversable | None = None,
+        build: str | None = None,
+        largest: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
         folder = resources.files(__package__) if folder is None else folder
         self.manifest: dict[str, Any] = json.loads(folder.joinpath("manifest.json").read_text(encoding="utf-8"))
         self.name: str = self.manifest["name"]
@@ -85,7 +89,7 @@ class Predictor:
         self._lock = threading.RLock()
         self._bound: dict[str, tuple[Any, memoryview[Any]]] = {}
         self._module: Module | None = _load(folder, self.manifest, build)
-        self._handle = self._create(self._module, folder)
+        self._handle = self._create(self._module, folder, largest or {})
         self._found = (0, 0)  # the address and size of what top_k finds
 
     @_atomic
@@ -313,14 +317,14 @@ class Predictor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _create(self, module: Module, folder: Traversable) -> int:
+    def _create(self, module: Module, folder: Traversable, largest: Mapping[str, Sequence[int]]) -> int:
         weights = self.manifest.get("weights")
         at, size = 0, 0
         if weights:
             size = weights["bytes"]
             at = module.reserve(size)
-            _read_weights(folder.joinpath(weights["file"]), weights, module, at)
-        handle_at, memory_bytes = module.reserve(4), module.call("memory_size")
+            read_weights(folder.joinpath(weights["file"]), weights, module, at)
+        handle_at, memory_bytes = module.reserve(4), memory_bytes_for(module, self.manifest, largest)
         memory = module.reserve(memory_bytes)
         self._check(module.call("create", handle_at, memory, memory_bytes, at, size))
         return int.from_bytes(module.read(handle_at, 4), "little")
@@ -351,7 +355,10 @@ class Predictor:
     def _use(self, number: int) -> None:
         """Takes a set of shapes."""
         if number != self._set:
-            self._check(self._open().call("set_shape", self._handle, number))
+            status = self._open().call("set_shape", self._handle, number)
+            if status == _NO_MEMORY and "open" in self.manifest:
+                raise ValueError(f"{self.name}: these shapes need more memory than those in `largest`")
+            self._check(status)
             before = self.outputs
             self._describe(number)
             self._bound = {name: x for name, x in self._bound.items() if self.outputs[name] == before[name]}
@@ -482,16 +489,3 @@ def _load(folder: Traversable, manifest: Mapping[str, Any], build: str | None) -
     from .standalone import open_standalone
 
     return open_standalone(folder, manifest["name"], manifest["wasm"], build)
-
-
-def _read_weights(file: Traversable, about: Mapping[str, Any], module: Module, at: int) -> None:
-    """Reads the weights to an address; raises OSError where they are not those that the model was built with."""
-    digest, done = hashlib.sha256(), 0
-    with file.open("rb") as stream:
-        while chunk := stream.read(min(_CHUNK, about["bytes"] + 1 - done)):
-            if done + len(chunk) <= about["bytes"]:
-                module.write(at + done, chunk)
-            digest.update(chunk)
-            done += len(chunk)
-    if done != about["bytes"] or digest.hexdigest() != about["sha256"]:
-        raise OSError(f"{about['file']} is damaged: it differs from the one in manifest.json; install it again")

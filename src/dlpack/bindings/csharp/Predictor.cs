@@ -65,10 +65,29 @@ namespace @Name@
 
 //@ if side
         /// <summary>Maps the weights, the file @weights@ of the bundle.</summary>
+//@ if open
+        @memory_docs@
+//@ end
         /// <exception cref="PredictorException">The weights are missing or damaged.</exception>
+//@ if open
+        public Predictor(string weights, long memory = 0)
+        {
+            var path = Encoding.UTF8.GetBytes(weights + "\0");
+            Check(@name@_create_from_file_within(out handle, path, (UIntPtr)(ulong)memory));
+        }
+//@ else
         public Predictor(string weights)
         {
             Check(@name@_create_from_file(out handle, Encoding.UTF8.GetBytes(weights + "\0")));
+        }
+//@ end
+//@ else
+//@ if open
+        @memory_docs@
+        /// <exception cref="PredictorException">No memory, or a processor that lacks what the code needs.</exception>
+        public Predictor(long memory = 0)
+        {
+            Check(@name@_create(out handle, IntPtr.Zero, (UIntPtr)(ulong)memory, IntPtr.Zero, UIntPtr.Zero));
         }
 //@ else
         /// <exception cref="PredictorException">No memory, or a processor that lacks what the code needs.</exception>
@@ -76,6 +95,7 @@ namespace @Name@
         {
             Check(@name@_create(out handle, IntPtr.Zero, UIntPtr.Zero, IntPtr.Zero, UIntPtr.Zero));
         }
+//@ end
 //@ end
 
 //@ if shapes
@@ -100,8 +120,18 @@ namespace @Name@
         {
             if (extents == null) throw new ArgumentNullException(nameof(extents));
             lock (turn)
-                if (@name@_reshape(handle, input, extents, extents.Length) != 0)
-                    throw new ArgumentException($"{what}, not {string.Join("x", extents)}");
+            {
+                var status = @name@_reshape(handle, input, extents, extents.Length);
+                if (status == 1) throw new ArgumentException($"{what}, not {string.Join("x", extents)}");
+                Check(status);
+            }
+        }
+
+        static long Memory(int input, long[] extents, string what)
+        {
+            if (extents == null) throw new ArgumentNullException(nameof(extents));
+            var bytes = (long)@name@_memory_size_for(input, extents, extents.Length);
+            return bytes > 0 ? bytes : throw new ArgumentException($"{what}, not {string.Join("x", extents)}");
         }
 //@ end
 

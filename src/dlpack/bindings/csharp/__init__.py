@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal, reshapes, sets, wrapped
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, memory_docs, pascal, reshapes, sets, wrapped
 
 _TYPES = {
     "bool": "bool", "float32": "float", "float64": "double", "float16": "ushort", "bfloat16": "ushort",
@@ -36,7 +36,11 @@ _INPUT, _OUTPUT = "InputBytes({index}) / {each}", "OutputBytes({index}) / {each}
 
 _RESHAPE = """/// <summary>Gives {name} another shape, and all else what goes with it: {choice}.</summary>
 /// <exception cref="ArgumentException">It is none of these.</exception>
-public void Reshape{Name}(params long[] extents) => Reshape({index}, extents, "{shown} can be {choice}");"""
+public void Reshape{Name}(params long[] extents) => Reshape({index}, extents, "{shown} can be {choice}");
+
+/// <summary>The bytes of a predictor that takes no larger {name} than this, for <c>memory</c>.</summary>
+/// <exception cref="ArgumentException">It is none that {name} can be.</exception>
+public static long MemoryFor{Name}(params long[] extents) => Memory({index}, extents, "{shown} can be {choice}");"""
 
 
 def _declarations(api: Api) -> str:
@@ -64,6 +68,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
     values = {
         **common(api, _OUTPUT),
         "reshapes": reshapes(_RESHAPE, api, inputs),
+        "memory_docs": memory_docs('/// <param name="memory">{about}</param>', "<c>MemoryFor{Name}</c>", api, inputs),
         "shape_docs": sets(api, "/// <para>{number}: {shown}</para>"),
         "shape": "this" if api.sets else "",
         "library": str(bundle.library),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, reshapes, sets, wrapped
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, memory_docs, reshapes, sets, wrapped
 
 _TYPES = {
     "bool": "Uint8List", "float32": "Float32List", "float64": "Float64List", "float16": "Uint16List",
@@ -40,7 +40,10 @@ _INPUT, _OUTPUT = _SIZE.format("input", "_handle, {index}"), _SIZE.format("outpu
 
 _RESHAPE = """/// Gives `{name}` another shape, and all else what goes with it: {choice}. Any other throws
 /// [ArgumentError].
-void reshape{Name}(List<int> extents) => _chooseExtents({index}, extents, '{shown} can be {choice}');"""
+void reshape{Name}(List<int> extents) => _chooseExtents({index}, extents, '{shown} can be {choice}');
+
+/// The bytes of a predictor that takes no larger `{name}` than this. Throws [ArgumentError] for what it cannot be.
+static int memoryFor{Name}(List<int> extents) => _memoryFor({index}, extents, '{shown} can be {choice}');"""
 
 
 def _lookups(api: Api) -> str:
@@ -65,6 +68,8 @@ def _write(bundle: Bundle, folder: Path) -> None:
     values = {
         **common(api, _OUTPUT),
         "reshapes": reshapes(_RESHAPE, api, inputs),
+        "memory": "memory" if api.open else "0",
+        "memory_docs": memory_docs("/// `memory`: {about}", "[memoryFor{Name}]", api, inputs),
         "shape_docs": sets(api, "/// - {number}: {shown}"),
         "make_fields": joined(
             lines("{name} = {type}({size})", api.outputs, outputs, _TYPES, _OUTPUT.replace("_handle", "handle")),

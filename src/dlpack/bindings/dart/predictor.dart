@@ -46,18 +46,32 @@ final class Predictor implements Finalizable {
 
 //@ if side
   /// Maps the weights, the file @weights@ of the bundle, of that path. Throws [StateError] where they are damaged.
+//@ if open
+  @memory_docs@
+  Predictor(String weights, {int memory = 0}) {
+//@ else
   Predictor(String weights) {
+//@ end
     using((arena) {
       final made = arena<Pointer<Void>>();
+//@ if open
+      _check(_createFromFileWithin(made, weights.toNativeUtf8(allocator: arena), memory));
+//@ else
       _check(_createFromFile(made, weights.toNativeUtf8(allocator: arena)));
+//@ end
       _handle = made.value;
     });
 //@ else
   /// Throws [StateError] without memory, or on a processor that lacks what the code was compiled for.
+//@ if open
+  @memory_docs@
+  Predictor({int memory = 0}) {
+//@ else
   Predictor() {
+//@ end
     using((arena) {
       final made = arena<Pointer<Void>>();
-      _check(_create(made, nullptr, 0, nullptr, 0));
+      _check(_create(made, nullptr, @memory@, nullptr, 0));
       _handle = made.value;
     });
 //@ end
@@ -89,12 +103,19 @@ final class Predictor implements Finalizable {
   void _chooseExtents(int input, List<int> extents, String what) {
     _open();
     using((arena) {
-      final shape = arena<Int64>(extents.length + 1)..asTypedList(extents.length).setAll(0, extents);
-      if (_reshape(_handle, input, shape, extents.length) != 0) {
-        throw ArgumentError('$what, not ${extents.join('x')}');
-      }
+      final status = _reshape(_handle, input, _extents(arena, extents), extents.length);
+      if (status == 1) throw ArgumentError('$what, not ${extents.join('x')}');
+      _check(status);
     });
   }
+
+  static int _memoryFor(int input, List<int> extents, String what) => using((arena) {
+        final bytes = _memorySizeFor(input, _extents(arena, extents), extents.length);
+        return bytes > 0 ? bytes : throw ArgumentError('$what, not ${extents.join('x')}');
+      });
+
+  static Pointer<Int64> _extents(Arena arena, List<int> extents) =>
+      arena<Int64>(extents.length + 1)..asTypedList(extents.length).setAll(0, extents);
 //@ end
 
 //@ end

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, pascal, reshapes, sets
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, memory_docs, pascal, reshapes, sets
 
 _TYPES = {
     "bool": "bool", "float32": "float32", "float64": "float64", "float16": "uint16", "bfloat16": "uint16",
@@ -23,6 +23,11 @@ _RESHAPE = """// Reshape{Name} gives {name} another shape, and all else what goe
 // an error.
 func (p *Predictor) Reshape{Name}(extents ...int64) error {{
 	return p.reshape({index}, extents, "{shown} can be {choice}")
+}}
+
+// MemoryFor{Name} gives the bytes of a predictor that takes no larger {name} than this, for NewWithin.
+func MemoryFor{Name}(extents ...int64) (uint64, error) {{
+	return memoryFor({index}, extents, "{shown} can be {choice}")
 }}"""
 
 
@@ -35,6 +40,9 @@ def _write(bundle: Bundle, folder: Path) -> None:
     values = {
         **common(api, count),
         "reshapes": reshapes(_RESHAPE, api, inputs),
+        "memory_docs": memory_docs(
+            "// NewWithin makes a predictor within memory. {about}", "MemoryFor{Name}", api, inputs
+        ),
         "shape_docs": sets(api, "//   - {number}: {shown}"),
         "cgo_flags": api.flags.replace(" -fno-unroll-loops", ""),  # which cgo does not let pass
         "input_docs": lines("//   - {name}: {about}", api.inputs, inputs),

@@ -56,17 +56,39 @@ type Predictor struct {
 }
 
 //@ if side
+//@ if open
+// New maps the weights, the file @weights@ of the bundle, and makes a predictor for all sizes.
+func New(weights string) (*Predictor, error) { return NewWithin(0, weights) }
+
+@memory_docs@
+func NewWithin(memory uint64, weights string) (*Predictor, error) {
+	path := C.CString(weights)
+	defer C.free(unsafe.Pointer(path))
+	p := &Predictor{}
+	if err := check(C.@name@_create_from_file_within(&p.handle, path, C.size_t(memory))); err != nil {
+//@ else
 // New maps the weights, the file @weights@ of the bundle, and makes a predictor.
 func New(weights string) (*Predictor, error) {
 	path := C.CString(weights)
 	defer C.free(unsafe.Pointer(path))
 	p := &Predictor{}
 	if err := check(C.@name@_create_from_file(&p.handle, path)); err != nil {
+//@ end
+//@ else
+//@ if open
+// New makes a predictor for all sizes.
+func New() (*Predictor, error) { return NewWithin(0) }
+
+@memory_docs@
+func NewWithin(memory uint64) (*Predictor, error) {
+	p := &Predictor{}
+	if err := check(C.@name@_create(&p.handle, nil, C.size_t(memory), nil, 0)); err != nil {
 //@ else
 // New makes a predictor.
 func New() (*Predictor, error) {
 	p := &Predictor{}
 	if err := check(C.@name@_create(&p.handle, nil, 0, nil, 0)); err != nil {
+//@ end
 //@ end
 		return nil, err
 	}
@@ -106,11 +128,21 @@ func (p *Predictor) SetShape(number int) error {
 func (p *Predictor) reshape(input C.int32_t, extents []int64, what string) error {
 	return p.do(func() error {
 		shape, _ := memory(extents)
-		if C.@name@_reshape(p.handle, input, (*C.int64_t)(shape), C.int32_t(len(extents))) != 0 {
+		status := C.@name@_reshape(p.handle, input, (*C.int64_t)(shape), C.int32_t(len(extents)))
+		if status == C.@NAME@_BAD_ARGUMENT {
 			return fmt.Errorf("%s, not %v", what, extents)
 		}
-		return nil
+		return check(status)
 	})
+}
+
+func memoryFor(input C.int32_t, extents []int64, what string) (uint64, error) {
+	shape, _ := memory(extents)
+	bytes := C.@name@_memory_size_for(input, (*C.int64_t)(shape), C.int32_t(len(extents)))
+	if bytes == 0 {
+		return 0, fmt.Errorf("%s, not %v", what, extents)
+	}
+	return uint64(bytes), nil
 }
 
 //@ end

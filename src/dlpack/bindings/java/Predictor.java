@@ -109,8 +109,20 @@ public final class Predictor implements Closeable {
    * @throws IllegalStateException where they are missing or damaged
    */
   public Predictor(String weights) {
+//@ if open
+    this(weights, 0);
+  }
+
+  /**
+   * Maps the weights, the file @weights@ of the bundle.
+   *
+   @memory_docs@
+   * @throws IllegalStateException where they are missing or damaged
+   */
+  public Predictor(String weights, long memory) {
+//@ end
     long[] made = new long[1];
-    check(create((weights + "\0").getBytes(StandardCharsets.UTF_8), made));
+    check(create((weights + "\0").getBytes(StandardCharsets.UTF_8), made@memory@));
 //@ else
 //@ if asset
   /**
@@ -120,8 +132,19 @@ public final class Predictor implements Closeable {
    * @throws IllegalStateException without memory, or where the asset is another model's
    */
   public Predictor(AssetManager assets) throws IOException {
-    this(Weights.of(assets));
+    this(Weights.of(assets)@all@);
   }
+//@ if open
+
+  /**
+   * The same with less memory.
+   *
+   @memory_docs@
+   */
+  public Predictor(AssetManager assets, long memory) throws IOException {
+    this(Weights.of(assets), memory);
+  }
+//@ end
 
   /**
    * Takes weights from elsewhere, such as a file that the app has mapped.
@@ -129,20 +152,41 @@ public final class Predictor implements Closeable {
    * @param weights the content of @weights@ in a direct buffer that begins at a multiple of 16 bytes
    */
   public Predictor(ByteBuffer weights) {
-    this(new Weights(weights, false));
+    this(new Weights(weights, false)@all@);
   }
+//@ if open
 
-  private Predictor(Weights weights) {
+  /**
+   * The same with less memory.
+   *
+   @memory_docs@
+   */
+  public Predictor(ByteBuffer weights, long memory) {
+    this(new Weights(weights, false), memory);
+  }
+//@ end
+
+  private Predictor(Weights weights@memory_parameter@) {
     this.weights = weights;
     long[] made = new long[1];
-    int status = create(weights.data, made);
+    int status = create(weights.data, made@memory@);
     if (status != 0) weights.close();
     check(status);
 //@ else
   /** @throws IllegalStateException without memory, or on a processor that lacks what the code was compiled for */
   public Predictor() {
+//@ if open
+    this(0);
+  }
+
+  /**
+   @memory_docs@
+   * @throws IllegalStateException without memory, or on a processor that lacks what the code was compiled for
+   */
+  public Predictor(long memory) {
+//@ end
     long[] made = new long[1];
-    check(create(made));
+    check(create(made@memory@));
 //@ end
 //@ end
     handle = made[0];
@@ -177,9 +221,15 @@ public final class Predictor implements Closeable {
 
   private synchronized void reshape(int input, long[] extents, String what) {
     opened();
-    if (chooseExtents(handle, input, extents) != 0) {
-      throw new IllegalArgumentException(what + ", not " + Arrays.toString(extents));
-    }
+    int status = chooseExtents(handle, input, extents);
+    if (status == 1) throw new IllegalArgumentException(what + ", not " + Arrays.toString(extents));
+    check(status);
+  }
+
+  private static long memory(int input, long[] extents, String what) {
+    long bytes = memoryFor(input, extents);
+    if (bytes == 0) throw new IllegalArgumentException(what + ", not " + Arrays.toString(extents));
+    return bytes;
   }
 //@ end
 
@@ -366,10 +416,10 @@ public final class Predictor implements Closeable {
   }
 
 //@ if side
-  private static native int create(byte[] path, long[] handle);
+  private static native int create(byte[] path, long[] handle@memory_parameter@);
 //@ else
 //@ if asset
-  private static native int create(ByteBuffer weights, long[] handle);
+  private static native int create(ByteBuffer weights, long[] handle@memory_parameter@);
 
   /** A direct buffer beyond the garbage collector's reach, null without memory; {@link #free} gives it back. */
   static native ByteBuffer allocate(int bytes);
@@ -379,7 +429,7 @@ public final class Predictor implements Closeable {
   /** Whether a direct buffer begins at a multiple of 16 bytes. */
   static native boolean aligned(ByteBuffer buffer);
 //@ else
-  private static native int create(long[] handle);
+  private static native int create(long[] handle@memory_parameter@);
 //@ end
 //@ end
 
@@ -394,6 +444,8 @@ public final class Predictor implements Closeable {
 
 //@ if open
   private static native int chooseExtents(long handle, int input, long[] extents);
+
+  private static native long memoryFor(int input, long[] extents);
 
 //@ end
   private static native int inputBytes(long handle, int index);

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, fill, part
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, reshapes, sets
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, memory_docs, reshapes, sets
 
 _TYPES = {
     "bool": "boolean", "float32": "float", "float64": "double", "float16": "short", "bfloat16": "short",
@@ -33,6 +33,15 @@ _RESHAPE = """/**
  */
 public void reshape{Name}(long... extents) {{
   reshape({index}, extents, "{shown} can be {choice}");
+}}
+
+/**
+ * The bytes of a predictor that takes no larger {name} than this.
+ *
+ * @throws IllegalArgumentException for a shape that it cannot have
+ */
+public static long memoryFor{Name}(long... extents) {{
+  return memory({index}, extents, "{shown} can be {choice}");
 }}"""
 
 
@@ -77,6 +86,12 @@ def placeholders(api: Api) -> dict[str, str]:
             "check(getOutput(handle, {index}, outputs.{name}, {each} * outputs.{name}.length));", api.outputs, outputs
         ),
         "shape": "handle" if api.sets else "",
+        "memory_docs": memory_docs("* @param memory {about}", "{{@link #memoryFor{Name}}}", api, inputs),
+        "memory": ", memory" if api.open else "",
+        "all": ", 0" if api.open else "",
+        "memory_parameter": ", long memory" if api.open else "",
+        "c_memory": "static_cast<size_t>(memory)" if api.open else "0",
+        "c_memory_parameter": ", int64_t memory" if api.open else "",
         "shape_docs": sets(api, "* <li>{number}: {shown}"),
         "reshapes": reshapes(_RESHAPE, api, inputs),
     }

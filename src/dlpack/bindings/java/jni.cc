@@ -50,23 +50,29 @@ Object bytes(Environment e, const char* text) {
   extern "C" __attribute__((visibility("default"))) result @jni@_##name
 
 //@ if side
-METHOD(int32_t, create)(Environment e, Object, Object path, Object handle) {
+METHOD(int32_t, create)(Environment e, Object, Object path, Object handle@c_memory_parameter@) {
   @name@_predictor* made = nullptr;
   const void* const name = call<void*>(e, 184, path, nullptr);  // bytes that end with a zero
   if (name == nullptr) return 2;
+//@ if open
+  const int32_t status =
+      @name@_create_from_file_within(&made, static_cast<const char*>(name), static_cast<size_t>(memory));
+//@ else
   const int32_t status = @name@_create_from_file(&made, static_cast<const char*>(name));
+//@ end
   call<void>(e, 192, path, name, 2);
 //@ else
 //@ if asset
-METHOD(int32_t, create)(Environment e, Object, Object weights, Object handle) {
+METHOD(int32_t, create)(Environment e, Object, Object weights, Object handle@c_memory_parameter@) {
   @name@_predictor* made = nullptr;
   const void* const data = call<void*>(e, 230, weights);  // null unless it is a direct buffer
   const int64_t bytes = call<int64_t>(e, 231, weights);
-  const int32_t status = data == nullptr ? 1 : @name@_create(&made, nullptr, 0, data, static_cast<size_t>(bytes));
+  const int32_t status =
+      data == nullptr ? 1 : @name@_create(&made, nullptr, @c_memory@, data, static_cast<size_t>(bytes));
 //@ else
-METHOD(int32_t, create)(Environment e, Object, Object handle) {
+METHOD(int32_t, create)(Environment e, Object, Object handle@c_memory_parameter@) {
   @name@_predictor* made = nullptr;
-  const int32_t status = @name@_create(&made, nullptr, 0, nullptr, 0);
+  const int32_t status = @name@_create(&made, nullptr, @c_memory@, nullptr, 0);
 //@ end
 //@ end
   const int64_t value = static_cast<int64_t>(reinterpret_cast<intptr_t>(made));
@@ -103,6 +109,12 @@ METHOD(int32_t, chooseExtents)(Environment e, Object, int64_t handle, int32_t in
   const int32_t rank = call<int32_t>(e, 171, extents);
   const Elements elements(e, extents);
   return @name@_reshape(predictor(handle), input, static_cast<const int64_t*>(elements.data), rank);
+}
+
+METHOD(int64_t, memoryFor)(Environment e, Object, int32_t input, Object extents) {
+  const int32_t rank = call<int32_t>(e, 171, extents);
+  const Elements elements(e, extents);
+  return static_cast<int64_t>(@name@_memory_size_for(input, static_cast<const int64_t*>(elements.data), rank));
 }
 
 //@ end

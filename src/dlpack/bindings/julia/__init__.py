@@ -38,6 +38,8 @@ def _write(bundle: Bundle, folder: Path) -> None:
         **common(api),
         "class_count": class_count(api, "prod(output_shape(handle, {index}))"),
         "exports": ", ".join(["Predictor", *(name for name, there in offered if there)]),
+        "memory": "memory_for(largest)" if api.open else "0",
+        "largest_parameter": "; largest = ()" if api.open else "",
         "shape_docs": sets(api, "- {number}: {shown}"),
         "library": str(bundle.library),
         "uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"dlpack:{api.name}:{api.about}")),

@@ -25,29 +25,38 @@ const OUTPUTS = [
 
 """
 #@ if side
-    Predictor(weights)
+    Predictor(weights@largest_parameter@)
 
 Maps the weights, the file @weights@ of the bundle, of that path.
 #@ else
-    Predictor()
+    Predictor(@largest_parameter@)
 #@ end
 
 A compiled model. It serves one task at a time; make one for each. `close` gives its memory back, else the garbage
 collector does.
+#@ if open
+It takes memory for inputs of any size, or of no more than the shapes in `largest`: `["image" => (1, 3, 64, 64)]`.
+#@ end
 """
 mutable struct Predictor
     handle::Ptr{Cvoid}
 
 #@ if side
-    function Predictor(weights::AbstractString)
+    function Predictor(weights::AbstractString@largest_parameter@)
         made = Ref{Ptr{Cvoid}}(C_NULL)
-        check(ccall((:@name@_create_from_file, LIBRARY), Int32, (Ref{Ptr{Cvoid}}, Cstring), made, weights))
+#@ if open
+        check(ccall(
+            (:@name@_create_from_file_within, LIBRARY), Int32, (Ref{Ptr{Cvoid}}, Cstring, Csize_t),
+            made, weights, memory_for(largest)))
 #@ else
-    function Predictor()
+        check(ccall((:@name@_create_from_file, LIBRARY), Int32, (Ref{Ptr{Cvoid}}, Cstring), made, weights))
+#@ end
+#@ else
+    function Predictor(@largest_parameter@)
         made = Ref{Ptr{Cvoid}}(C_NULL)
         check(ccall(
             (:@name@_create, LIBRARY), Int32, (Ref{Ptr{Cvoid}}, Ptr{Cvoid}, Csize_t, Ptr{Cvoid}, Csize_t),
-            made, C_NULL, 0, C_NULL, 0))
+            made, C_NULL, @memory@, C_NULL, 0))
 #@ end
         return finalizer(close, new(made[]))
     end
@@ -122,13 +131,34 @@ Gives an input another shape, as in `set_shape_of(p, "image", (1, 3, 64, 64))`, 
 `ArgumentError` for one that it cannot have.
 """
 function set_shape_of(p::Predictor, name::AbstractString, extents)
-    handle, index = opened(p), findfirst(==(name), first.(INPUTS))
-    index === nothing && throw(ArgumentError("unknown input $name"))
+    handle, index = opened(p), index_of(name)
     status = GC.@preserve p ccall(
         (:@name@_reshape, LIBRARY), Int32, (Ptr{Cvoid}, Int32, Ptr{Int64}, Int32),
         handle, index - 1, collect(Int64, extents), length(extents))
-    status == 0 || throw(ArgumentError("input $name can be $(INPUTS[index].second[3]), not $(join(extents, "x"))"))
-    return nothing
+    status == 1 && throw(misfit(index, extents))
+    return check(status)
+end
+
+function index_of(name)
+    index = findfirst(==(name), first.(INPUTS))
+    return index === nothing ? throw(ArgumentError("unknown input $name")) : index
+end
+
+function misfit(index, extents)
+    name, (_, _, shapes) = INPUTS[index]
+    return ArgumentError("input $name can be $shapes, not $(join(extents, "x"))")
+end
+
+"The bytes of a predictor for no more than these shapes; 0, which stands for all, without any."
+function memory_for(largest)
+    sizes = map(collect(largest)) do (name, extents)
+        index = index_of(name)
+        bytes = ccall(
+            (:@name@_memory_size_for, LIBRARY), Csize_t, (Int32, Ptr{Int64}, Int32),
+            index - 1, collect(Int64, extents), length(extents))
+        return bytes == 0 ? throw(misfit(index, extents)) : bytes
+    end
+    return reduce(max, sizes; init = Csize_t(0))
 end
 #@ end
 

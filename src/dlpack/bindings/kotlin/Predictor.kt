@@ -48,14 +48,27 @@ class Generation(
 //@ if side
  * @param weights the path of the file @weights@ of the bundle
 //@ end
+//@ if open
+ @memory_docs@
+//@ end
  * @throws IllegalStateException where it cannot be made; from its functions where it is closed
  */
 //@ if side
+//@ if open
+class Predictor(weights: String, memory: Long = 0) : Closeable {
+    private val compiled = dlpack.@package@.Predictor(weights, memory)
+//@ else
 class Predictor(weights: String) : Closeable {
     private val compiled = dlpack.@package@.Predictor(weights)
+//@ end
+//@ else
+//@ if open
+class Predictor(memory: Long = 0) : Closeable {
+    private val compiled = dlpack.@package@.Predictor(memory)
 //@ else
 class Predictor : Closeable {
     private val compiled = dlpack.@package@.Predictor()
+//@ end
 //@ end
 //@ if shapes
 
@@ -70,6 +83,10 @@ class Predictor : Closeable {
 //@ if open
 
     @reshapes@
+
+    companion object {
+        @memories@
+    }
 //@ end
 //@ end
 //@ if threads

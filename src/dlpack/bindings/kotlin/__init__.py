@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlpack.bindings import java
 from dlpack.bindings.base import Binding, Bundle, fill, part
-from dlpack.bindings.text import common, joined, lines, reshapes, sets
+from dlpack.bindings.text import common, joined, lines, memory_docs, reshapes, sets
 
 _TYPES = {
     "bool": "BooleanArray", "float32": "FloatArray", "float64": "DoubleArray", "float16": "ShortArray",
@@ -17,6 +17,8 @@ _TYPES = {
 
 _RESHAPE = """/** Gives {name} another shape, and all else what goes with it: {choice}. */
 fun reshape{Name}(vararg extents: Long) = compiled.reshape{Name}(*extents)"""
+_MEMORY = """/** The bytes of a predictor that takes no larger {name} than this. */
+fun memoryFor{Name}(vararg extents: Long) = dlpack.{package}.Predictor.memoryFor{Name}(*extents)"""
 
 
 def _write(bundle: Bundle, folder: Path) -> None:
@@ -33,6 +35,8 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "parameters": joined(lines("{name}: {type}", api.inputs, inputs, _TYPES)),
         "arguments": ", ".join(inputs),
         "reshapes": reshapes(_RESHAPE, api, inputs),
+        "memories": reshapes(_MEMORY.replace("{package}", package), api, inputs),
+        "memory_docs": memory_docs("* @param memory {about}", "[memoryFor{Name}]", api, inputs),
         "shape_docs": sets(api, "* - {number}: {shown}"),
         "results": joined(lines("it.{name}", api.outputs, outputs)),
     }

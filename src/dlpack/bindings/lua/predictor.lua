@@ -30,17 +30,53 @@ local function open(self)
   return self.handle
 end
 
+--@ if open
+-- What gives an input's number, counted from 0, and shape to `call`, and what that gives; nil where it is no shape.
+local function sized(name, extents, call)
+  for i, input in ipairs(INPUTS) do
+    if input.name == name then
+      local whole, shape = true, ffi.new("int64_t[?]", #extents, extents)
+      for _, extent in ipairs(extents) do whole = whole and extent % 1 == 0 end
+      return whole and call(i - 1, shape, #extents) or error(("input %s can be %s, not %s"):format(
+        name, input.shapes, table.concat(extents, "x")), 3)
+    end
+  end
+  error("unknown input " .. tostring(name), 3)
+end
+
+local function memory_for(how)
+  local most = 0
+  for name, extents in pairs(how and how.largest or {}) do
+    most = math.max(most, sized(name, extents, function(index, shape, rank)
+      local bytes = tonumber(C.@name@_memory_size_for(index, shape, rank))
+      return bytes > 0 and bytes
+    end))
+  end
+  return most
+end
+
+--@ end
 --@ if side
 --- A predictor with the weights in a file: @weights@ of the bundle.
-function Predictor.new(weights)
+--@ if open
+-- how.largest, as in { image = { 1, 3, 64, 64 } }: it takes memory for no larger inputs.
+--@ end
+function Predictor.new(weights@more_how@)
   if type(weights) ~= "string" then error("new takes the path of the file @weights@", 2) end
   local made = ffi.new("@name@_predictor*[1]")
+--@ if open
+  check(C.@name@_create_from_file_within(made, weights, memory_for(how)))
+--@ else
   check(C.@name@_create_from_file(made, weights))
+--@ end
 --@ else
 --- A predictor.
-function Predictor.new()
+--@ if open
+-- how.largest, as in { image = { 1, 3, 64, 64 } }: it takes memory for no larger inputs.
+--@ end
+function Predictor.new(@how@)
   local made = ffi.new("@name@_predictor*[1]")
-  check(C.@name@_create(made, nil, 0, nil, 0))
+  check(C.@name@_create(made, nil, @memory@, nil, 0))
 --@ end
   return setmetatable({ handle = ffi.gc(made[0], C.@name@_destroy) }, Predictor)
 end
@@ -78,16 +114,11 @@ end
 
 --- Gives an input another shape, as in reshape("image", { 1, 3, 64, 64 }), and all else what goes with it.
 function Predictor:reshape(name, extents)
-  local handle, whole = open(self), true
-  for _, extent in ipairs(extents) do whole = whole and extent % 1 == 0 end
-  for i, input in ipairs(INPUTS) do
-    if input.name == name then
-      local shape = ffi.new("int64_t[?]", #extents, extents)
-      if whole and C.@name@_reshape(handle, i - 1, shape, #extents) == 0 then return end
-      error(("input %s can be %s, not %s"):format(name, input.shapes, table.concat(extents, "x")), 2)
-    end
-  end
-  error("unknown input " .. tostring(name), 2)
+  local handle = open(self)
+  check(sized(name, extents, function(index, shape, rank)
+    local status = C.@name@_reshape(handle, index, shape, rank)
+    return status ~= 1 and status
+  end))
 end
 --@ end
 

@@ -25,6 +25,13 @@ _BUILT_IN = frozenset(
 )
 
 
+_RENAMED = {
+    "create_from_file": "create", "create_from_file_within": "create", "input_of": "input_bytes",
+    "output_of": "output_bytes",
+}  # fmt: skip
+"""What the addon calls what it makes of functions of the C API."""
+
+
 def _write(bundle: Bundle, folder: Path) -> None:
     if "linux" not in (bundle.platform or sys.platform):
         raise UsageError(
@@ -42,6 +49,13 @@ def _write(bundle: Bundle, folder: Path) -> None:
     shapes = ", shapes: '{choice}'" if api.open else ""
     values = {
         **common(api),
+        "options": "{ largest = {} } = {}" if api.open else "",
+        "more_options": ", { largest = {} } = {}" if api.open else "",
+        "memory": "memoryFor(largest)" if api.open else "",
+        "more_memory": ", memoryFor(largest)" if api.open else "",
+        "option_types": "options?: Options",
+        "more_option_types": ", options?: Options" if api.open else "",
+        "c_memory": "static_cast<size_t>(call.real(0))" if api.open else "0",
         "shape_docs": sets(api, "* - {number}: {shown}"),
         "inputs": lines(table.format("input") + shapes + " }},", api.inputs, inputs, _TYPES),
         "outputs": lines(table.format("output") + " }},", api.outputs, outputs, _TYPES),
@@ -55,9 +69,9 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "text_calls": "text.cc",
     }
     values |= {name: part(__name__, template, api, values) for name, template in parts.items()}
-    called = [f.name.removesuffix("_from_file") for f in api.functions if f.name != "error_text"]
+    called = [f.name for f in api.functions if f.name != "error_text"]
     called += ["error_text"] if "texts" in api.conditions else []
-    called = [{"input_of": "input_bytes", "output_of": "output_bytes"}.get(name, name) for name in called]
+    called = [_RENAMED.get(name, name) for name in called]
     values["functions"] = "\n".join(f'{{"{camel(name)}", {name}}},' for name in called)
     texts = {"index.js": "index.js", "index.d.ts": "index.d.ts", f"{api.name}_node.cc": "addon.cc"}
     if api.sets:

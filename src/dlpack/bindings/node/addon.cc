@@ -30,9 +30,13 @@ napi_value create(const Call& call) {
 //@ if side
   char path[4096];
   napi_get_value_string_utf8(call.env, call.arguments[0], path, sizeof path, nullptr);
-  const int32_t status = @name@_create_from_file(box, path);
+//@ if open
+  const int32_t status = @name@_create_from_file_within(box, path, static_cast<size_t>(call.real(1)));
 //@ else
-  const int32_t status = @name@_create(box, nullptr, 0, nullptr, 0);
+  const int32_t status = @name@_create_from_file(box, path);
+//@ end
+//@ else
+  const int32_t status = @name@_create(box, nullptr, @c_memory@, nullptr, 0);
 //@ end
   napi_value value = nullptr;
   if (status != 0 || napi_create_external(call.env, box, release, nullptr, &value) != 0) {
@@ -124,7 +128,15 @@ napi_value set_shape(const Call& call) { return check(call, @name@_set_shape(pre
 napi_value reshape(const Call& call) {
   const Array shape = call.array(2);
   const auto rank = static_cast<int32_t>(shape.size);
-  return call.integer(@name@_reshape(predictor(call), call.number(1), shape.as<const int64_t>(), rank));
+  const int32_t status = @name@_reshape(predictor(call), call.number(1), shape.as<const int64_t>(), rank);
+  return status == 0 ? call.integer(0) : status == @NAME@_BAD_ARGUMENT ? nullptr : check(call, status);
+}
+
+napi_value memory_size_for(const Call& call) {
+  const Array shape = call.array(1);
+  const auto rank = static_cast<int32_t>(shape.size);
+  const size_t bytes = @name@_memory_size_for(call.number(0), shape.as<const int64_t>(), rank);
+  return bytes == 0 ? nullptr : call.real_number(static_cast<double>(bytes));
 }
 //@ end
 

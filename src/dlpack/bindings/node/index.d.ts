@@ -51,11 +51,23 @@ export interface Generation {
 }
 
 //@ end
+//@ if open
+export interface Options {
+  /** The shapes that inputs have at most, as in `{ image: [1, 3, 64, 64] }`: the predictor takes memory for no more.
+   * Without them, it does for all. */
+  largest?: Partial<Record<keyof Inputs, number[]>>;
+}
+
+//@ end
 /** A compiled model. Its calls return when they are done; `close` gives its memory back, else the garbage collector. */
 export class Predictor {
 //@ if side
   /** Maps the weights: those of this package, or the file of that path. */
-  constructor(weights?: string);
+  constructor(weights?: string@more_option_types@);
+//@ else
+//@ if open
+  constructor(@option_types@);
+//@ end
 //@ end
 //@ if shapes
   /** The number of the set of shapes that inputs and outputs have, at first 0:

@@ -16,6 +16,20 @@ const OUTPUTS = {
 const unknownInput = (name) =>
   new TypeError(`unknown input ${name}; the model has ${Object.keys(INPUTS).join(', ')}`);
 
+//@ if open
+/** What `call` makes of an input's number and shape; throws where that is undefined: it cannot have the shape. */
+function sized(name, extents, call) {
+  if (!Object.hasOwn(INPUTS, name)) throw unknownInput(name);
+  const made = call(INPUTS[name].index, BigInt64Array.from(extents, BigInt));
+  if (made === undefined) throw new RangeError(`input ${name} can be ${INPUTS[name].shapes}, not ${extents.join('x')}`);
+  return made;
+}
+
+/** The bytes of a predictor for inputs of no more than these shapes; 0, which stands for all, without any. */
+const memoryFor = (largest) =>
+  Math.max(0, ...Object.entries(largest).map(([name, extents]) => sized(name, extents, addon.memorySizeFor)));
+
+//@ end
 @text_values@
 //@ if lists
 const named = (found) => ({ ...found, label: found.label ?? String(found.index) });
@@ -27,13 +41,13 @@ export class Predictor {
 
 //@ if side
   /** Maps the weights: those of this package, or the file of that path. */
-  constructor(weights = fileURLToPath(new URL('@weights@', import.meta.url))) {
+  constructor(weights = fileURLToPath(new URL('@weights@', import.meta.url))@more_options@) {
     if (Buffer.byteLength(weights) > 4095) throw new RangeError('the path of the weights is longer than 4095 bytes');
-    this.#handle = addon.create(weights);
+    this.#handle = addon.create(weights@more_memory@);
   }
 //@ else
-  constructor() {
-    this.#handle = addon.create();
+  constructor(@options@) {
+    this.#handle = addon.create(@memory@);
   }
 //@ end
 
@@ -59,10 +73,7 @@ export class Predictor {
   /** Gives an input another shape, as in `reshape('image', [1, 3, 64, 64])`, and all else what goes with it. */
   reshape(name, extents) {
     const handle = this.#open();
-    if (!Object.hasOwn(INPUTS, name)) throw unknownInput(name);
-    if (addon.reshape(handle, INPUTS[name].index, BigInt64Array.from(extents, BigInt)) !== 0) {
-      throw new RangeError(`input ${name} can be ${INPUTS[name].shapes}, not ${extents.join('x')}`);
-    }
+    sized(name, extents, (index, shape) => addon.reshape(handle, index, shape));
   }
 //@ end
 

@@ -83,6 +83,11 @@ struct Call {
     napi_create_int32(env, number, &value);
     return value;
   }
+  napi_value real_number(double number) const {
+    napi_value value = nullptr;
+    napi_create_double(env, number, &value);
+    return value;
+  }
 };
 
 struct Function {

@@ -47,8 +47,11 @@ C_TYPES: dict[str, Any] = {
     "const char*": ctypes.c_char_p, "const uint8_t*": ctypes.c_void_p, "predictor*": ctypes.c_void_p,
     "const predictor*": ctypes.c_void_p, "predictor**": ctypes.POINTER(ctypes.c_void_p),
     "class*": ctypes.POINTER(_RawClass), "detection*": ctypes.POINTER(_RawDetection), "double": ctypes.c_double,
-    "int32_t*": ctypes.POINTER(ctypes.c_int32),
+    "int32_t*": ctypes.POINTER(ctypes.c_int32), "const int64_t*": ctypes.POINTER(ctypes.c_int64),
 }  # fmt: skip
+
+_NO_MEMORY = 2
+"""NAME_NO_MEMORY of NAME.h."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,14 @@ class Predictor:
     """A compiled model. `inputs` and `outputs` map names to (dtype, shape), in the set of shapes that `shape` names;
     `shapes` are its sets, as (inputs, outputs) each, or where sizes are open the smallest and the largest.
 
+    Of a model with open sizes, `largest` has the largest shape that an input is to have, {"image": (1, 3, 480, 640)}:
+    the predictor takes memory for no more.
+
     Several threads may call one predictor, which serves them in turn; to compute at the same time make one for each.
-    Raises RuntimeError where it cannot be made.
+    Raises RuntimeError where it cannot be made, ValueError for a shape that an input cannot have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, largest: Mapping[str, Any] | None = None) -> None:
         folder = Path(__file__).parent
         api = json.loads((folder / "api.json").read_text(encoding="utf-8"))
         self._api = api
@@ -96,12 +102,15 @@ class Predictor:
             function = self._function(name)
             function.restype, function.argtypes = C_TYPES[returns], [C_TYPES[kind] for kind in parameters]
         self._lock = threading.RLock()
-        handle = ctypes.c_void_p()
-        if api["weights"]:
-            path = str(folder / api["weights"]).encode()
-            self._check(self._function("create_from_file")(ctypes.byref(handle), path))
+        handle, memory = ctypes.c_void_p(), self._memory_for(largest or {})
+        if not api["weights"]:
+            self._check(self._function("create")(ctypes.byref(handle), None, memory, None, 0))
         else:
-            self._check(self._function("create")(ctypes.byref(handle), None, 0, None, 0))
+            path = str(folder / api["weights"]).encode()
+            if "open" in api:
+                self._check(self._function("create_from_file_within")(ctypes.byref(handle), path, memory))
+            else:
+                self._check(self._function("create_from_file")(ctypes.byref(handle), path))
         self._handle = handle
         self._release = weakref.finalize(self, self._function("destroy"), handle)
 
@@ -117,8 +126,10 @@ class Predictor:
         if number not in range(len(self._sets)):
             raise ValueError(f"set of shapes {shape}: there are {len(self._sets)}, from 0 on")
         with self._lock:
-            if len(self._sets) > 1:
-                self._check(self._function("set_shape")(self._open(), number))
+            status = self._function("set_shape")(self._open(), number) if len(self._sets) > 1 else 0
+            if status == _NO_MEMORY and "open" in self._api:
+                raise ValueError(f"{self.name}: these shapes need more memory than those in `largest`")
+            self._check(status)
             self._use(number)
 
     def set_threads(self, count: int) -> None:
@@ -196,6 +207,21 @@ class Predictor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _memory_for(self, largest: Mapping[str, Any]) -> int:
+        """The bytes for inputs of no more than these shapes; 0, which stands for all, without any."""
+        if largest and "open" not in self._api:
+            raise ValueError(f"{self.name} has no open sizes: it takes as much memory for any of its shapes")
+        sizes = [0]
+        for name, shape in largest.items():
+            if name not in self.inputs:
+                raise ValueError(f"unknown input {name!r}; the model has {', '.join(self.inputs)}")
+            extents = (ctypes.c_int64 * len(shape))(*shape)
+            sizes.append(self._function("memory_size_for")(list(self.inputs).index(name), extents, len(shape)))
+            if not sizes[-1]:
+                first, last = (inputs[name][1] for inputs, _ in self.shapes)
+                raise ValueError(f"input {name!r} can be {first} to {last}, not {tuple(shape)}")
+        return max(sizes)
 
     def _use(self, number: int) -> None:
         self._set = number

@@ -31,6 +31,9 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "input_shape": f"c(.Call(c_input_of, predictor$handle, k - 1L), {own})" if api.sets else own,
         "output_shape": "c(.Call(c_output_of, predictor$handle, k - 1L), OUTPUTS[[k]])" if api.sets else "OUTPUTS[[k]]",
         "shapes": joined(lines('"{choice}"', api.inputs, inputs)),
+        "memory": "static_cast<size_t>(Rf_asReal(memory))" if api.open else "0",
+        "memory_parameter": ", SEXP memory" if api.open else "",
+        "only_memory": "SEXP memory" if api.open else "",
         "shape_docs": sets(api, "#' - {number}: {shown}"),
         "package": package,
         "r_symbol": package.replace(".", "_"),
@@ -60,6 +63,7 @@ def _methods(api: Api) -> list[str]:
     """The functions of binding.cc that R calls."""
     renamed = {
         "create_from_file": "create",
+        "create_from_file_within": "create",
         "run": "compute",
         "preprocess_rgb": "preprocess",
     }

@@ -22,13 +22,18 @@ void release(SEXP box) {
 }
 
 //@ if side
-SEXP create(SEXP path) {
+SEXP create(SEXP path@memory_parameter@) {
   @name@_predictor* p = nullptr;
-  check(@name@_create_from_file(&p, R_ExpandFileName(Rf_translateChar(STRING_ELT(path, 0)))));
+  const char* const file = R_ExpandFileName(Rf_translateChar(STRING_ELT(path, 0)));
+//@ if open
+  check(@name@_create_from_file_within(&p, file, @memory@));
 //@ else
-SEXP create() {
+  check(@name@_create_from_file(&p, file));
+//@ end
+//@ else
+SEXP create(@only_memory@) {
   @name@_predictor* p = nullptr;
-  check(@name@_create(&p, nullptr, 0, nullptr, 0));
+  check(@name@_create(&p, nullptr, @memory@, nullptr, 0));
 //@ end
   return values::boxed(p, release);
 }
@@ -120,12 +125,25 @@ SEXP set_shape(SEXP box, SEXP number) {
 }
 //@ if open
 
+struct Extents {
+  explicit Extents(SEXP from)
+      : numbers(static_cast<const int64_t*>(values::given<int64_t>(from).address)),
+        rank(static_cast<int32_t>(XLENGTH(from))) {}
+  const int64_t* numbers;
+  int32_t rank;
+};
+
 // Whether an input may have these extents.
 SEXP reshape(SEXP box, SEXP input, SEXP extents) {
-  const values::Data shape = values::given<int64_t>(extents);
-  const auto rank = static_cast<int32_t>(XLENGTH(extents));
-  const auto* const numbers = static_cast<const int64_t*>(shape.address);
-  return Rf_ScalarLogical(@name@_reshape(open(box), Rf_asInteger(input), numbers, rank) == 0);
+  const Extents shape(extents);
+  const int32_t status = @name@_reshape(open(box), Rf_asInteger(input), shape.numbers, shape.rank);
+  if (status != @NAME@_BAD_ARGUMENT) check(status);
+  return Rf_ScalarLogical(status == 0);
+}
+
+SEXP memory_size_for(SEXP input, SEXP extents) {
+  const Extents shape(extents);
+  return Rf_ScalarReal(static_cast<double>(@name@_memory_size_for(Rf_asInteger(input), shape.numbers, shape.rank)));
 }
 //@ end
 

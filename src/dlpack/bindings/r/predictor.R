@@ -25,15 +25,54 @@ OUTPUTS <- list(
 #@ if side
 #' @param weights The path of the file @weights@ of the bundle.
 #@ end
+#@ if open
+#' @param largest The shapes that inputs have at most, as in `list(image = c(1, 3, 64, 64))`: it takes memory for no
+#'   more. Without it, it does for all.
+#@ end
 #' @return A predictor for `run`; `close` gives its memory back, else the garbage collector does.
 #' @export
 #@ if side
+#@ if open
+predictor <- function(weights, largest = list()) {
+  structure(list(handle = .Call(c_create, weights, memory_for(largest))), class = "dlpack_predictor")
+}
+#@ else
 predictor <- function(weights) {
   structure(list(handle = .Call(c_create, weights)), class = "dlpack_predictor")
+}
+#@ end
+#@ else
+#@ if open
+predictor <- function(largest = list()) {
+  structure(list(handle = .Call(c_create, memory_for(largest))), class = "dlpack_predictor")
 }
 #@ else
 predictor <- function() {
   structure(list(handle = .Call(c_create)), class = "dlpack_predictor")
+}
+#@ end
+#@ end
+#@ if open
+
+memory_for <- function(largest) {
+  sizes <- vapply(names(largest), function(name) {
+    index <- index_of(name)
+    bytes <- .Call(c_memory_size_for, index - 1L, as.double(largest[[name]]))
+    if (bytes == 0) misfit(index, largest[[name]])
+    bytes
+  }, 0)
+  max(0, sizes)
+}
+
+index_of <- function(name) {
+  index <- match(name, names(INPUTS))
+  if (is.na(index)) stop("unknown input ", name, "; the model has ", toString(names(INPUTS)), call. = FALSE)
+  index
+}
+
+misfit <- function(index, extents) {
+  told <- c(@shapes@)[index]
+  stop("input ", names(INPUTS)[index], " can be ", told, ", not ", paste(extents, collapse = "x"), call. = FALSE)
 }
 #@ end
 
@@ -104,12 +143,8 @@ set_shape <- function(predictor, number) {
 #' @export
 set_shape_of <- function(predictor, name, extents) {
   stopifnot(inherits(predictor, "dlpack_predictor"), is.numeric(extents))
-  index <- match(name, names(INPUTS))
-  if (is.na(index)) stop("unknown input ", name, "; the model has ", toString(names(INPUTS)), call. = FALSE)
-  if (!.Call(c_reshape, predictor$handle, index - 1L, as.double(extents))) {
-    told <- c(@shapes@)[index]
-    stop("input ", name, " can be ", told, ", not ", paste(extents, collapse = "x"), call. = FALSE)
-  }
+  index <- index_of(name)
+  if (!.Call(c_reshape, predictor$handle, index - 1L, as.double(extents))) misfit(index, extents)
   invisible(NULL)
 }
 #@ end

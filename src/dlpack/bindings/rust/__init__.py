@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, copy, fill
-from dlpack.bindings.text import common, identifiers, joined, lines, reshapes, sets, snake, wrapped
+from dlpack.bindings.text import common, identifiers, joined, lines, memory_docs, reshapes, sets, snake, wrapped
 
 _TYPES = {
     "bool": "bool", "float32": "f32", "float64": "f64", "float16": "u16", "bfloat16": "u16",
@@ -34,6 +34,11 @@ _SIZE = "unsafe {{{{ (*{}_of(self.0, {{index}})).bytes }}}} / {{each}}"
 _RESHAPE = """/// Gives `{name}` another shape, and all else what goes with it: {choice}. Fails for any other.
 pub fn reshape_{name}(&mut self, extents: &[i64]) -> Result<(), Error> {{
     self.reshape({index}, extents, "{shown} can be {choice}")
+}}
+
+/// The bytes of a predictor that takes no larger `{name}` than this.
+pub fn memory_for_{name}(extents: &[i64]) -> Result<usize, Error> {{
+    Self::memory({index}, extents, "{shown} can be {choice}")
 }}"""
 
 
@@ -55,6 +60,8 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "declarations": _declarations(api),
         "flag_list": ", ".join(f'"{flag}"' for flag in api.flags.split()),
         "input_docs": lines("/// - `{name}`: {about}", api.inputs, inputs),
+        "memory": "memory" if api.open else "0",
+        "memory_docs": memory_docs("{about}", "`memory_for_{name}`", api, inputs),
         "shape_docs": sets(api, "/// - {number}: {shown}"),
         "reshapes": reshapes(_RESHAPE, api, inputs),
         "fields": lines("/// {about}\npub {name}: Vec<{type}>,", api.outputs, outputs, _TYPES),

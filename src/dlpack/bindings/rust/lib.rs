@@ -74,17 +74,35 @@ impl Predictor {
 //@ if side
     /// Maps the weights, the file @weights@ of the bundle. Fails where they are missing or damaged.
     pub fn open(weights: impl AsRef<Path>) -> Result<Self, Error> {
+//@ if open
+        Self::open_within(0, weights)
+    }
+
+    /// The same with less memory. @memory_docs@
+    pub fn open_within(memory: usize, weights: impl AsRef<Path>) -> Result<Self, Error> {
+//@ end
         let path = weights.as_ref().to_str().and_then(|path| CString::new(path).ok());
         let path = path.ok_or_else(|| Error("the path of the weights is no text, or holds a null byte".into()))?;
         let mut handle = ptr::null_mut();
+//@ if open
+        check(unsafe { @name@_create_from_file_within(&mut handle, path.as_ptr(), memory) })?;
+//@ else
         check(unsafe { @name@_create_from_file(&mut handle, path.as_ptr()) })?;
+//@ end
         Ok(Predictor(handle))
     }
 //@ else
     /// Fails where there is no memory, or on a processor that lacks what the code was compiled for.
     pub fn new() -> Result<Self, Error> {
+//@ if open
+        Self::within(0)
+    }
+
+    /// The same with less memory. @memory_docs@
+    pub fn within(memory: usize) -> Result<Self, Error> {
+//@ end
         let mut handle = ptr::null_mut();
-        check(unsafe { @name@_create(&mut handle, ptr::null_mut(), 0, ptr::null(), 0) })?;
+        check(unsafe { @name@_create(&mut handle, ptr::null_mut(), @memory@, ptr::null(), 0) })?;
         Ok(Predictor(handle))
     }
 //@ end
@@ -110,8 +128,15 @@ impl Predictor {
 
     fn reshape(&mut self, input: i32, extents: &[i64], what: &str) -> Result<(), Error> {
         match unsafe { @name@_reshape(self.0, input, extents.as_ptr(), extents.len() as i32) } {
-            0 => Ok(()),
-            _ => Err(Error(format!("{what}, not {extents:?}"))),
+            1 => Err(Error(format!("{what}, not {extents:?}"))),
+            status => check(status),
+        }
+    }
+
+    fn memory(input: i32, extents: &[i64], what: &str) -> Result<usize, Error> {
+        match unsafe { @name@_memory_size_for(input, extents.as_ptr(), extents.len() as i32) } {
+            0 => Err(Error(format!("{what}, not {extents:?}"))),
+            bytes => Ok(bytes),
         }
     }
 //@ end

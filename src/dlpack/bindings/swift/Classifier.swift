@@ -16,14 +16,20 @@ public final class Detector {
 
 //@ if side
     /// Maps the weights, the file @weights@ of the bundle.
+//@ if open
+    @memory_docs@
+//@ end
     /// - Throws: `PredictorError` where they are missing or damaged.
-    public init(weights: String) throws {
-        predictor = try Predictor(weights: weights)
+    public init(weights: String@more_memory@) throws {
+        predictor = try Predictor(weights: weights@pass_memory@)
     }
 //@ else
+//@ if open
+    @memory_docs@
+//@ end
     /// - Throws: `PredictorError`, as `Predictor.init`.
-    public init() throws {
-        predictor = try Predictor()
+    public init(@memory_parameter@) throws {
+        predictor = try Predictor(@memory_argument@)
     }
 //@ end
 

@@ -50,31 +50,51 @@ public final class Predictor {
 
 //@ if side
     /// Maps the weights, the file @weights@ of the bundle.
+//@ if open
+    @memory_docs@
+//@ end
     /// - Throws: `PredictorError` where they are missing or damaged.
-    public init(weights: String) throws {
+    public init(weights: String@more_memory@) throws {
+//@ if open
+        try check(@name@_create_from_file_within(&handle, weights, memory))
+//@ else
         try check(@name@_create_from_file(&handle, weights))
+//@ end
     }
 //@ end
 //@ if resource
     /// Maps the weights, a resource of this package.
+//@ if open
+    @memory_docs@
+//@ end
     /// - Throws: `PredictorError` where they are missing or damaged.
-    public init() throws {
+    public init(@memory_parameter@) throws {
         guard let weights = Bundle.module.path(forResource: "@name@", ofType: "weights") else {
             throw PredictorError(description: "the resource @name@.weights is missing: the app lacks the package's bundle")
         }
+//@ if open
+        try check(@name@_create_from_file_within(&handle, weights, memory))
+//@ else
         try check(@name@_create_from_file(&handle, weights))
+//@ end
     }
 //@ end
 //@ if linked
+//@ if open
+    @memory_docs@
+//@ end
     /// - Throws: `PredictorError` without memory, or on a processor that lacks what the code was compiled for.
-    public init() throws {
-        try check(@name@_create(&handle, nil, 0, @name@_weights(), @name@_weights_size()))
+    public init(@memory_parameter@) throws {
+        try check(@name@_create(&handle, nil, @memory@, @name@_weights(), @name@_weights_size()))
     }
 //@ end
 //@ if inside
+//@ if open
+    @memory_docs@
+//@ end
     /// - Throws: `PredictorError` without memory, or on a processor that lacks what the code was compiled for.
-    public init() throws {
-        try check(@name@_create(&handle, nil, 0, nil, 0))
+    public init(@memory_parameter@) throws {
+        try check(@name@_create(&handle, nil, @memory@, nil, 0))
     }
 //@ end
 
@@ -96,9 +116,15 @@ public final class Predictor {
     @reshapes@
 
     private func reshape(_ input: Int32, _ extents: [Int], _ what: String) throws {
-        guard @name@_reshape(handle, input, extents.map(Int64.init), Int32(extents.count)) == 0 else {
-            throw PredictorError(description: "\(what), not \(extents)")
-        }
+        let status = @name@_reshape(handle, input, extents.map(Int64.init), Int32(extents.count))
+        guard status != 1 else { throw PredictorError(description: "\(what), not \(extents)") }
+        try check(status)
+    }
+
+    private static func memory(_ input: Int32, _ extents: [Int], _ what: String) throws -> Int {
+        let bytes = @name@_memory_size_for(input, extents.map(Int64.init), Int32(extents.count))
+        guard bytes > 0 else { throw PredictorError(description: "\(what), not \(extents)") }
+        return bytes
     }
 //@ end
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dlpack.bindings.api import Api
 from dlpack.bindings.base import Binding, Bundle, fill
-from dlpack.bindings.text import camel, common, identifiers, joined, lines, reshapes, sets
+from dlpack.bindings.text import camel, common, identifiers, joined, lines, memory_docs, reshapes, sets
 
 _TYPES = {
     "bool": "Bool", "float32": "Float", "float64": "Double", "float16": "UInt16", "bfloat16": "UInt16",
@@ -28,6 +28,12 @@ _RESHAPE = """/// Gives `{name}` another shape, and all else what goes with it: 
 /// - Throws: `PredictorError` for any other.
 public func reshape({name} extents: [Int]) throws {{
     try reshape({index}, extents, "{shown} can be {choice}")
+}}
+
+/// The bytes of a predictor that takes no larger `{name}` than this.
+/// - Throws: `PredictorError` for what it cannot be.
+public static func memoryFor({name} extents: [Int]) throws -> Int {{
+    try memory({index}, extents, "{shown} can be {choice}")
 }}"""
 
 
@@ -118,6 +124,12 @@ def placeholders(api: Api) -> dict[str, str]:
         "results": joined(lines(result, api.outputs, outputs, _TYPES, output)).replace(
             "[Bool](repeating: 0", "[Bool](repeating: false"
         ),
+        "memory": "memory" if api.open else "0",
+        "memory_parameter": "memory: Int = 0" if api.open else "",
+        "memory_argument": "memory: memory" if api.open else "",
+        "more_memory": ", memory: Int = 0" if api.open else "",
+        "pass_memory": ", memory: memory" if api.open else "",
+        "memory_docs": memory_docs("/// - Parameter memory: {about}", "`Predictor.memoryFor({name}:)`", api, inputs),
         "shape_docs": sets(api, "/// - {number}: {shown}"),
     }
 
