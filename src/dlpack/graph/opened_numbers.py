@@ -87,7 +87,7 @@ def _last_rows(seen: Sequence[Seen], shape: Sequence[int], b: Builder) -> str | 
         if not np.array_equal(last, at.value):
             return None
     extent = shape[axis]
-    room = np.array([extent + 1 if d == axis else n for d, n in enumerate(shape)])  # so the table is not open
+    room = [extent + 1 if d == axis else n for d, n in enumerate(shape)]  # so the table is not open
     places = affine(np.arange(extent, dtype=np.int64) + most.size, np.array([-1], np.int64), b)
     table = b.constant(padded(most.value, room), "rows")
     return b.add("Gather", [table, places], shape, axis=axis)

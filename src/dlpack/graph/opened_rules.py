@@ -127,11 +127,11 @@ def _arg_extreme(n: OpenNode, b: Builder) -> bool:
     extreme = _reduced(op, n, b, x, [axis], 1, TensorType(n.input_type(0).dtype, tuple(kept)))
     extent = shape[axis]
     row = np.arange(extent, dtype=np.int32).reshape([-1 if d - len(shape) == axis else 1 for d in range(len(shape))])
-    missed = b.constant(np.int32(-1 if last else extent), "missed")
+    missed = b.constant(np.array(-1 if last else extent, np.int32), "missed")
     places = b.add("Where", [b.add("Equal", [x, extreme], shape, "bool"), b.constant(row, "places"), missed],
                    shape, "int32")  # fmt: skip
     chosen = _reduced("ReduceMax" if last else "ReduceMin", n, b, places, [axis], keep, TensorType("int32", t.shape))
-    bound = b.constant(np.int32(0), "zero") if last else b.count(Size(EXTENT) + -1, 0, "int32")
+    bound = b.constant(np.array(0, np.int32), "zero") if last else b.count(Size(EXTENT) + -1, 0, "int32")
     inside = b.add("Max" if last else "Min", [chosen, bound], t.shape)  # NaN equals no extreme
     b.add("Cast", [inside], t.shape, t.dtype, n.node.outputs[0])
     return True

@@ -81,7 +81,7 @@ def _split(loop: For, written: set[str], params: set[str], far: bool) -> list[St
     if tiles is None:
         return [loop]
     first = replace(o, tiles=tiles)
-    out = [replace(loop, open=first)]
+    out: list[Stmt] = [replace(loop, open=first)]
     for height in filter(None, (tiles.middle, tiles.low)):
         lower = _rows(loop.body, loop.var, stride, tiles, height, written, params)
         if lower is None:
