@@ -166,8 +166,8 @@ class CppPrinter(Printer):
         self.sizes = {size: f"n{k}" for k, size in enumerate(kernel.sizes)}
         if kernel.opened:
             known = _sizes_of_loops(kernel)
-            names: Mapping[Size | None, str] = {**self.sizes} or {None: "extent"}
-            params += [f"int {n if size in known else f'/*{n}*/'}" for size, n in names.items()]
+            names: list[tuple[Size | None, str]] = [*self.sizes.items()] or [(None, "extent")]
+            params += [f"int {n if size in known else f'/*{n}*/'}" for size, n in names]
         first = []
         if kernel.tiles:
             rows, columns = _grid(kernel.tiles, self.sizes)

@@ -192,7 +192,7 @@ def across(state: State) -> Scheduled | None:
         return None
     (d,) = (d for d in order if info.spatial[d].name in lines)
     whole = bool(state.spec.open) or state.spec.may_be_less(inner.extent)
-    lengths = [n for n in RUNS if not whole or inner.extent % n == 0] or RUNS
+    lengths = [n for n in RUNS if not whole or inner.extent % n == 0] or [*RUNS]
     lengths = lengths[-1:] if state.spec.open and state.spec.may_be_less(inner.extent) else lengths  # few are beyond
     length = next((n for n in lengths if n <= held_lines(4 * step, state.machine)), lengths[-1])
     if info.spatial[d].extent < LINE or inner.extent < 2 * length:

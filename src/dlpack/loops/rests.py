@@ -194,10 +194,10 @@ def _by_rows(body: Block, var: str, rows: int, params: set[str]) -> bool:
         if isinstance(node, Store | Load) and node.buffer not in params and node.index.uses(var):
             own.setdefault(node.buffer, []).append(node.index)
     for places in own.values():
-        first, steps = min(i.const for i in places), {i.coefficient(var) for i in places}
-        apart = min(steps) // rows
-        if len(steps) > 1 or apart < 1 or apart * rows not in steps:
+        first, step = min(i.const for i in places), places[0].coefficient(var)
+        if not step or step < 0 or step % rows or any(i.coefficient(var) != step for i in places):
             return False
+        apart = step // rows
         if Counter((i.const - first) // apart for i in places) != dict.fromkeys(range(rows), len(places) // rows):
             return False
     return True
