@@ -97,9 +97,7 @@ void fill_halo(T* p, int rank, const int32_t* shape, const int32_t* low, const i
 
 //@ section shared_rows
 // How many tiles of all rows do a run's rows, and how many of fewer rows follow, of one height.
-struct tiled_rows {
-  int whole, middle;
-};
+struct tiled_rows { int whole, middle; };
 
 // Of n rows: a bit of `more`, `less` and `middles` stands for a number of rows that fill no tile.
 INLINE tiled_rows shared_rows(int n, int rows, uint32_t more, uint32_t less, uint32_t middles) {
