@@ -163,9 +163,11 @@ def test_a_golden_for_each_model_and_machine_and_no_other() -> None:
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda p: p.stem)
 def test_kernels_can_be_read(path: Path) -> None:
-    """No line of a kernel is longer than a page is wide, no bracket stands twice, no statement is empty."""
-    kernels = path.read_text(encoding="utf-8").partition("[KERNELS]")[2].partition("// [RUN]")[0]
-    assert [line for line in kernels.splitlines() if len(line) > 120] == []
+    """No line of a kernel is longer than a page is wide, but of shaders, which are downloaded; no bracket stands twice,
+    no statement is empty."""
+    text = path.read_text(encoding="utf-8")
+    kernels = text.partition("[KERNELS]")[2].partition("// [RUN]")[0] or text
+    assert path.stem.endswith("-wgsl") or [line for line in kernels.splitlines() if len(line) > 120] == []
     assert doubled(kernels) == []
     assert not re.search(r"^\s*;", kernels, re.MULTILINE)
 
