@@ -17,12 +17,12 @@ import numpy as np
 from gpu_text import Runner, compile_for_host, cuda_text, prepared
 
 from conformance.batch import compile_for
-from conformance.cases import INEXACT, Case, freeze, select
+from conformance.cases import INEXACT, Case, Frozen, freeze, select
 from conformance.differences import difference
 from dlpack.bundle.arrays import cut_to
 from dlpack.bundle.texts import encoded, is_text
 from dlpack.errors import DlpackError
-from dlpack.plan.program import Tensor
+from dlpack.plan.program import Program, Tensor
 from dlpack.targets.gpu.machine import GENERIC, SM_53, SM_90, Gpu
 from dlpack.targets.gpu.nvrtc import compile_images
 from dlpack.targets.gpu.schedule import GpuBackend
@@ -31,9 +31,8 @@ RIGHT = ("right", "constant", "inexact", "unsupported")
 """What may become of a case."""
 
 
-def outcome(case: Case, folder: Path, gpu: Gpu = SM_53) -> str:
-    """What becomes of a case: "right", "constant", "inexact" (the expected values are), "unsupported: ..." as for
-    processors, or what is wrong."""
+def _compiled(case: Case, gpu: Gpu) -> tuple[Frozen, Program] | str:
+    """The case with the inputs that it needs as constants, and its program; or why there is nothing to run."""
     if case.name in INEXACT:
         return "inexact"
     frozen = freeze(case)
@@ -41,8 +40,16 @@ def outcome(case: Case, folder: Path, gpu: Gpu = SM_53) -> str:
         program = compile_for(frozen, GpuBackend(gpu))
     except DlpackError as e:
         return f"unsupported: {e}"
-    if not program.inputs:
-        return "constant"
+    return (frozen, program) if program.inputs else "constant"
+
+
+def outcome(case: Case, folder: Path, gpu: Gpu = SM_53) -> str:
+    """What becomes of a case: "right", "constant", "inexact" (the expected values are), "unsupported: ..." as for
+    processors, or what is wrong."""
+    made = _compiled(case, gpu)
+    if isinstance(made, str):
+        return made
+    frozen, program = made
     library = compile_for_host(program, str(cuda_text(program)), folder, case.name)
     for inputs, outputs in zip(frozen.inputs, frozen.outputs, strict=True):
         runner = Runner(program, library)
@@ -73,15 +80,10 @@ def packed(case: Case, folder: Path, gpu: Gpu = SM_90) -> str:
     such, else what `outcome` says."""
     from bench.gpu.kernels import plan_of, write
 
-    if case.name in INEXACT:
-        return "inexact"
-    frozen = freeze(case)
-    try:
-        program = compile_for(frozen, GpuBackend(gpu))
-    except DlpackError as e:
-        return f"unsupported: {e}"
-    if not program.inputs:
-        return "constant"
+    made = _compiled(case, gpu)
+    if isinstance(made, str):
+        return made
+    frozen, program = made
     compiled = compile_images(str(cuda_text(program)), list(dict.fromkeys([gpu.arch, GENERIC.arch])))
     images = {image.name: image.data for image in compiled}
     tensors, names = program.outputs, [t.name for t in program.outputs]
