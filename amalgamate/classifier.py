@@ -206,7 +206,7 @@ def _open_picture(program: Program, p: Preprocess, sets: Sequence[Preprocess | N
         )
     sizes = program.inputs[_input(program, p)].sizes
     sides = sizes[2:] if p.layout == "NCHW" else sizes[1:3]
-    high, wide = (s.text(AXES[s.axis]) if s else str(n) for s, n in zip(sides, (p.height, p.width), strict=True))
+    high, wide = (s.text(*AXES) if s else str(n) for s, n in zip(sides, (p.height, p.width), strict=True))
     lines += [
         *sizes_of_set(program.bounds, "set"),
         f"    const int64_t rows = {high}, columns = {wide};",

@@ -90,7 +90,7 @@ def _elements(o: Open, sizes: Mapping[Size, str] | None) -> str:
         if o.band:
             return f"{o.band.var}_tiles"
         return "tile_count" if sizes else " * ".join(f"({n})" for n in _grid(o.size))
-    return "extent" if o.size is None else sizes[o.size] if sizes else o.size.text(AXES[o.size.axis])
+    return "extent" if o.size is None else sizes[o.size] if sizes else o.size.text(*AXES)
 
 
 def _grid(tiles: Tiles, sizes: Mapping[Size, str] | None = None) -> tuple[str, str]:
@@ -99,7 +99,7 @@ def _grid(tiles: Tiles, sizes: Mapping[Size, str] | None = None) -> tuple[str, s
     def along(n: Size | int) -> str:
         if isinstance(n, int):
             return str(-(-n // tiles.side))
-        count = sizes[n] if sizes else n.text(AXES[n.axis])
+        count = sizes[n] if sizes else n.text(*AXES)
         return count if tiles.side == 1 else f"({count} + {tiles.side - 1}) / {tiles.side}"
 
     return along(tiles.height), along(tiles.width)

@@ -26,12 +26,14 @@ from dlpack.plan.program import (
     HaloStep,
     LoopStep,
     PackedDim,
+    PixelsStep,
     Program,
     RepackStep,
     RowsStep,
     ShareStep,
     SpreadStep,
     Step,
+    Stride,
     TapsStep,
     WinogradStep,
 )
@@ -152,6 +154,7 @@ class StepPrinter:
             ShareStep: "share",
             CountStep: "count",
             RowsStep: "move_rows",
+            PixelsStep: "move_pixels",
             TapsStep: "taps",
         }
         return names.get(type(step), "loop")
@@ -241,15 +244,24 @@ class StepPrinter:
                 f"{pad}}}",
             ]
         if isinstance(step, FillStep):
-            rows = ", ".join(f"{{{n or 'extent'}, {stride}}}" for n, stride in (*step.rows, (1, 0)))
-            value = literal(step.value, step.target.dtype)
-            call = f"fill_behind({self.pointer(step.target)}, {len(step.rows)}, rows, extent, {FILLED}, {value});"
+            extent, value = _count(step.size), literal(step.value, step.target.dtype)
+            rows = ", ".join(f"{{{_count(n)}, {stride}}}" for n, stride in (*step.rows, (1, 0)))
+            call = f"fill_behind({self.pointer(step.target)}, {len(step.rows)}, rows, {extent}, {FILLED}, {value});"
             return [f"{pad}{{", f"{pad}    const filled_rows rows[] = {{{rows}}};", f"{pad}    {call}", f"{pad}}}"]
         if isinstance(step, SpreadStep):
             dims = ", ".join(f"{{{_count(n)}, {stride}}}" for n, stride in step.dims)
             pointers = f"{self.pointer(step.target)}, {self.pointer(step.source)}"
             call = f"{'gather' if step.back else 'spread'}({pointers}, {len(step.dims)}, dims);"
             return [f"{pad}{{", f"{pad}    const spread_dim dims[] = {{{dims}}};", f"{pad}    {call}", f"{pad}}}"]
+        if isinstance(step, PixelsStep):
+            dims = ", ".join(f"{{{_count(n)}, {_stride(a)}, {_stride(b)}}}" for n, a, b in step.dims)
+            call = f"move_pixels({self.pointer(step.target)}, {self.pointer(step.source)}, {len(step.dims)}, dims);"
+            return [
+                f"{pad}{{",
+                *wrapped(f"{pad}    const moved_dim dims[] = {{{dims}}};"),
+                f"{pad}    {call}",
+                f"{pad}}}",
+            ]
         if isinstance(step, RowsStep):
             sizes = f"{_count(step.rows)}, {_count(step.columns)}, {step.channels}, {step.pixel}, {step.row}"
             return wrapped(f"{pad}move_rows<{str(step.apart).lower()}>({self.pointer(step.target)}, {sizes});")
@@ -370,7 +382,15 @@ def _is_small(few: FewCall) -> str:
 
 def _count(n: int | Size) -> str:
     """A number of elements, which may be one of a run."""
-    return n.text(AXES[n.axis]) if isinstance(n, Size) else str(n)
+    return n.text(*AXES) if isinstance(n, Size) else str(n)
+
+
+def _stride(stride: Stride) -> str:
+    """How far apart elements are, which may depend on how many a run has in a row."""
+    if isinstance(stride, int):
+        return str(stride)
+    count, each = stride
+    return f"({_count(count)}) * {each}"
 
 
 def sizes_of_set(bounds: Sequence[Bounds], place: str = "p.set") -> list[str]:

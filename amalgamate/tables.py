@@ -246,7 +246,7 @@ def _pictures(program: Program) -> list[str]:
             _room(kind, [t.nbytes for t in largest]),
         ]
         extents += [
-            s.text(AXES[s.axis]) if s else str(n)
+            s.text(*AXES) if s else str(n)
             for t in tensors
             for n, s in zip(t.shape, t.sizes or (None,) * len(t.shape), strict=True)
         ]

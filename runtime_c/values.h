@@ -178,6 +178,24 @@ void move_rows(T* p, int rows, int columns, int channels, ptrdiff_t pixel, ptrdi
   }
 }
 
+//@ section move_pixels
+// The count and the strides of a dimension, in the source and in the target.
+struct moved_dim {
+  int32_t count;
+  ptrdiff_t from, to;
+};
+
+// Copies elements, which lie apart in both places, the outermost dimension first.
+template <class T> void move_pixels(T* to, const T* from, int rank, const moved_dim* dims) {
+  if (rank == 1 && dims->from == 1 && dims->to == 1)
+    for (int i = 0; i < dims->count; ++i) to[i] = from[i];
+  else if (rank == 1)
+    for (int i = 0; i < dims->count; ++i) to[i * dims->to] = from[i * dims->from];
+  else
+    for (int i = 0; i < dims->count; ++i)
+      move_pixels(to + i * dims->to, from + i * dims->from, rank - 1, dims + 1);
+}
+
 //@ section spread
 // Counts and strides of dimensions, the outermost first.
 struct spread_dim {

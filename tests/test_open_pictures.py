@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from conftest import requires_module
 from exact_memory import Native, check, selftest_with_checks
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from processes import run
@@ -299,25 +301,51 @@ def test_javascript_chooses_by_the_number_of_pixels_or_the_shape(models: Path, t
     ], done.stderr  # fmt: skip
 
 
+def test_pyodide_takes_pictures_up_to_its_memory(models: Path, tmp_path: Path) -> None:
+    """The wheel that CPython runs, too, with memory for all sizes and for some."""
+    requires_module("wasmtime")
+    from dlpack.targets.wasm.runtime import Predictor
+
+    bundle = build(models / "mask.onnx", tmp_path / "web", options("{8..24/8}x{16..32/8}", target="pyodide"))
+    (wheel,) = bundle.glob("*-any.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(tmp_path / "wheel")
+    with Predictor(tmp_path / "wheel" / "mask", largest={"image": (1, 3, 16, 24)}) as predictor:
+        for size in ((16, 24), (8, 16)):
+            close(predictor.run(question(*size)), expected(models / "mask.onnx", question(*size)))
+        with pytest.raises(ValueError, match="need more memory than those in `largest`"):
+            predictor.run(question(24, 32))
+        assert predictor.outputs["mask"][1] == (1, 1, 8, 16)
+    with Predictor(tmp_path / "wheel" / "mask") as predictor:
+        close(predictor.run(question(24, 32)), expected(models / "mask.onnx", question(24, 32)))
+    for wrong, why in (
+        ({"image": (1, 3, 16, 25)}, "cannot have the shape 1x3x16x25"),
+        ({"x": ()}, "unknown input 'x'"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            Predictor(tmp_path / "wheel" / "mask", largest=wrong)
+
+
 def test_millions_of_sizes_are_a_rule() -> None:
     """The set of a number, the number of a set's shapes, and how a picture becomes the input in it."""
     rule = {"dimension": 0, "plus": 3, "by": 4, "times": 2, "then": 1}
+    pixels = {**rule, "columns": {"dimension": 1, "by": 8}}
     spec = {"input": "image", "layout": "NCHW", "height": 1, "width": 1, "resize": None}
     manifest = {
         "inputs": [{"name": "image", "shape": [1, 3, 1, 1]}],
-        "outputs": [{"name": "map", "shape": [1, 3]}],
+        "outputs": [{"name": "map", "shape": [1, 3, 0]}],
         "preprocess": spec,
         "open": {
             "dimensions": [{"smallest": 1, "largest": 2048, "step": 1}] * 2,
             "inputs": {"image": {"2": {"dimension": 0}, "3": {"dimension": 1}}},
-            "outputs": {"map": {"1": rule}},
+            "outputs": {"map": {"1": rule, "2": pixels}},
             "macs": 1,
         },
     }
     sets = sets_of(manifest)
     assert len(sets) == 2048 * 2048 and find_set(manifest, {"image": (1, 3, 480, 641)}) == 479 * 2048 + 640
     own = sets[479 * 2048 + 640]
-    assert own["inputs"][0]["shape"] == [1, 3, 480, 641] and own["outputs"][0]["shape"] == [1, 241]
+    assert own["inputs"][0]["shape"] == [1, 3, 480, 641] and own["outputs"][0]["shape"] == [1, 241, 241 * 80]
     assert own["preprocess"] == {**spec, "height": 480, "width": 641}
     assert find_set(manifest, {"image": (1, 3, 480, 2049)}) is None
     assert find_set(manifest, {"image": (2, 3, 480, 640)}) is None and find_set(manifest, {}) is None

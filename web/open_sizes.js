@@ -126,11 +126,7 @@ class OpenSizes {
   }
 
   _shape({ shape }, rules = {}, sizes) {
-    return shape.map((extent, d) => {
-      if (!rules[d]) return extent;
-      const { dimension, plus = 0, by = 1, times = 1, then = 0 } = rules[d];
-      return times * Math.floor((sizes[dimension] + plus) / by) + then;
-    });
+    return shape.map((extent, d) => (rules[d] ? extentOf(rules[d], sizes) : extent));
   }
 
   /** How a picture becomes the input, in a set that takes one. */
@@ -149,4 +145,10 @@ class OpenSizes {
     else if (resize) resize = Math.floor((resize * shorter) / Math.min(...sides(this.manifest.inputs).slice(1)));
     return { ...spec, height, width, resize };
   }
+}
+
+/** What follows from the size of an open dimension; of rows that are one dimension with their columns, all pixels. */
+function extentOf({ dimension, plus = 0, by = 1, times = 1, then = 0, columns }, sizes) {
+  const own = times * Math.floor((sizes[dimension] + plus) / by) + then;
+  return columns ? own * extentOf(columns, sizes) : own;
 }

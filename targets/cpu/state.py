@@ -93,7 +93,7 @@ class State:
             for i, o in enumerate(self.spec.operands)
         ]
         kernel = lower_kernel(
-            lower(self.sch), operands, self.machine.lanes, self.spec.order, loop_names(self.sch), self.spec.open
+            lower(self.sch), operands, self.machine.lanes, self.spec.order, loop_names(self.sch), list(self.spec.open)
         )
         constants = {kernel.params[i].name for i in self.spec.constant}
         kernel = factor_out(kernel, constants, self.machine.registers)
@@ -105,8 +105,8 @@ class State:
             kernel = pairs_of_rows(kernel)
         if self.spec.open:
             shapes = [t.shape for t in self.spec.tensors]
-            kernel = opened(kernel, operands, shapes, self.spec.constant, self.spec.open)
-        if self.spec.tags:
+            kernel = opened(kernel, operands, shapes, self.spec.tags, self.spec.constant, self.spec.open)
+        elif self.spec.tags:
             shapes = [t.shape for t in self.spec.tensors]
             kernel = sized(kernel, operands, shapes, self.spec.tags, self.spec.reduces)
         if self.spec.open or self.spec.tags:

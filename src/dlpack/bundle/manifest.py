@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dlpack import __version__
-from dlpack.meaning.open_batch import OpenBatch
+from dlpack.loops.sizes import Size
+from dlpack.meaning.open_batch import Bounds, OpenBatch
 from dlpack.meaning.preprocess import Preprocess, by_shorter_side
 from dlpack.meaning.quantization import Meaning
 from dlpack.plan.memory import Arena
@@ -121,23 +122,31 @@ def open_of(program: Program, dimensions: OpenBatch, pictures: Sequence[Preproce
     }
 
 
-def _rules(program: Program, kind: str, k: int) -> dict[str, dict[str, int]]:
+def _rules(program: Program, kind: str, k: int) -> dict[str, dict[str, Any]]:
     """The open dimensions of an input or output: each extent as a function of the size of the `dimension`, which is
-    ``times * ((size + plus) // by) + then``. What is left out is 1 of factors, else 0."""
+    ``times * ((size + plus) // by) + then``. What is left out is 1 of factors, else 0. Of rows and columns that are one
+    dimension, `columns` has the rule of these."""
     first, second = (getattr(s, kind)[k] for s in program.shape_sets[:2])
     rules = {}
     for d, (a, b) in enumerate(zip(first.shape, second.shape, strict=True)):
         size = first.sizes[d] if first.sizes else None
         if program.pictures and size:
-            unit = program.bounds[size.axis].unit
-            told = {"plus": size.plus * unit, "by": size.by * unit, "times": size.times, "then": size.then}
-            if told == {"plus": 0, "by": unit, "times": unit, "then": 0}:
-                told = {}
-            rules[str(d)] = {"dimension": size.axis, **_but_usual(told)}
+            rules[str(d)] = _rule(size, program.bounds)
         elif not program.pictures and a != b:  # it grows by as much from set to set
             smallest = _first_size(program)
             rules[str(d)] = {"dimension": 0, **_but_usual({"times": b - a, "then": a - (b - a) * smallest})}
     return rules
+
+
+def _rule(size: Size, bounds: Sequence[Bounds]) -> dict[str, Any]:
+    """What follows from the size of a picture, which kernels count in steps."""
+    unit = bounds[size.axis].unit
+    each = size.columns if isinstance(size.columns, int) else 1
+    told = {"plus": size.plus * unit, "by": size.by * unit, "times": size.times * each, "then": size.then * each}
+    if told == {"plus": 0, "by": unit, "times": unit, "then": 0}:
+        told = {}
+    more = {"columns": _rule(size.columns, bounds)} if isinstance(size.columns, Size) else {}
+    return {"dimension": size.axis, **_but_usual(told), **more}
 
 
 def _first_size(program: Program) -> int:

@@ -15,6 +15,7 @@ from dlpack.plan.program import (
     CountStep,
     FillStep,
     HaloStep,
+    PixelsStep,
     Place,
     Program,
     RowsStep,
@@ -62,7 +63,7 @@ def _step_name(step: Step) -> str:
         return step.kernel
     names = {
         HaloStep: "fill_halo", FillStep: "fill_behind", CopyStep: "copy", SpreadStep: "spread", ShareStep: "share",
-        CountStep: "count", TapsStep: "taps", RowsStep: "move_rows",
+        CountStep: "count", TapsStep: "taps", RowsStep: "move_rows", PixelsStep: "move_pixels",
     }  # fmt: skip
     return names.get(type(step), "loop")
 

@@ -78,11 +78,15 @@ def _are_open(told: dict[str, Any]) -> bool:
     rules = [told.get(kind) for kind in ("inputs", "outputs")]
     if not all(isinstance(of, dict) and all(isinstance(own, dict) for own in of.values()) for of in rules):
         return False
+
+    def is_rule(rule: Any, columns: bool = True) -> bool:
+        if columns and isinstance(rule, dict) and "columns" in rule:
+            own = {key: n for key, n in rule.items() if key != "columns"}
+            return is_rule(own) and is_rule(rule["columns"], False)
+        return numbers(rule, "dimension") and rule["dimension"] in range(len(dims)) and rule.get("by", 1) > 0
+
     extents = [(d, rule) for of in rules if of for own in of.values() for d, rule in own.items()]
-    return all(
-        d.isdigit() and numbers(rule, "dimension") and rule["dimension"] in range(len(dims)) and rule.get("by", 1) > 0
-        for d, rule in extents
-    )
+    return all(d.isdigit() and is_rule(rule) for d, rule in extents)
 
 
 def _damage(manifest: dict[str, Any]) -> str:

@@ -57,7 +57,7 @@ def _few(node: Node, graph: Graph, choose_tile: ChooseTile) -> tuple[int, int] |
 def _smallest(node: Node, graph: Graph) -> list[int]:
     """Height and width of the smallest picture that a node gives."""
     out = graph.types[node.outputs[0]]
-    return [s.at(graph.smallest[s.axis]) if s else n for n, s in zip(out.shape[2:], out.sizes[2:], strict=True)]
+    return [s.in_run(graph.smallest) if s else n for n, s in zip(out.shape[2:], out.sizes[2:], strict=True)]
 
 
 def _has_one_row(node: Node, graph: Graph) -> bool:

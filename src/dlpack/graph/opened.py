@@ -7,7 +7,7 @@ computed of the first n elements must depend on none behind them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -57,7 +57,7 @@ def open_graph(
     }  # fmt: skip
     graph = _for_a_run(graph, opening, seen, smallest)
     for node in graph.nodes:
-        _check(node, graph, smallest)
+        check_node(node, graph, smallest)
     inner: dict[str, None] = {}
     for name in (*graph.inputs, *graph.outputs):
         shape = graph.types[name].shape
@@ -124,15 +124,23 @@ def _extent(some: Graph, most: Graph, largest: int) -> int:
     windows = [(w, int(n.attrs.get("group", 1))) for n in most.nodes if n.op == "Conv" for w in
                (most.types[n.inputs[1]].shape,)]  # fmt: skip
     others |= {prod(w[1:]) * times for w, group in windows for times in (1, group)}  # of graph/opened_windows.py
+    return padded_extent(largest, others, inner or reduced)
+
+
+def padded_extent(largest: int, others: Collection[int], columns: bool, apart: Collection[int] = ()) -> int:
+    """The extent that kernels are made for: none of the `others` is a multiple, and it is none of those `apart`.
+    `columns`: vectors lie along it."""
 
     def next_of(unit: int) -> int:
         extent = -(-max(largest, 2 * ROWS) // unit) * unit
-        while any(d and d % extent == 0 for d in others):
+        while any(d and d % extent == 0 for d in others) or any(extent % d == 0 for d in apart):
             extent += unit
         return extent
 
-    if not (inner or reduced):
+    if not columns:
         return next_of(ROWS)
+    if any(3 * COLUMNS % d == 0 for d in apart):
+        return next_of(COLUMNS)
     best = next_of(3 * COLUMNS)  # tiles may have 6 and 12 rows, too
     return best if best <= 1.5 * largest else next_of(COLUMNS)
 
@@ -196,7 +204,9 @@ def _sized(shape: tuple[int, ...], extent: int) -> str:
 # --- which nodes compute the first elements from the first alone ---------------------------------------------------
 
 
-def _check(node: Node, graph: Graph, smallest: int) -> None:
+def check_node(node: Node, graph: Graph, smallest: int = 1) -> None:
+    """Whether a node computes the first elements of the graph's open dimension, of which a run has `smallest` at the
+    least, from the first alone. Raises UnsupportedError, which names it, where it does not."""
     values = [v for v in (*node.inputs, *node.outputs) if v]
     if not any(graph.open in graph.types[v].shape for v in values):
         return

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Graph, Node, Sizes
 from dlpack.graph.registry import Context
+from dlpack.loops.sizes import Size
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class PictureNode(Context):
         if axes is None and self.has_input(1):
             axes = self.ints(1, "axes")
         return sorted({int(a) % rank for a in axes}) if axes else list(range(rank))
+
+    def alone(self, sizes: Collection[Size]) -> None:
+        """Refuses a node whose inputs have extents of all pixels of a picture and others that are open."""
+        if any(s.columns is None for s in sizes):
+            raise self.fail("computes with all pixels of a picture as one dimension and with another open one")
 
     def fail(self, text: str) -> UnsupportedError:
         return UnsupportedError(told(self.node, text))

@@ -154,7 +154,7 @@ def _new_sizes(n: PictureNode) -> Sizes:
         if n.sizes()[d] is None and all(m == extent for _, m in seen):
             out.append(None)
             continue
-        found = next((s for s in _candidates(n, d, scales[d]) if all(s.at(at[s.axis]) == m for at, m in seen)), None)
+        found = next((s for s in _candidates(n, d, scales[d]) if all(s.in_run(at) == m for at, m in seen)), None)
         if found is None and any(m != extent for _, m in seen):
             raise n.fail("has a size that is no function of the open dimension that is known: give steps, as in /16")
         out.append(found)
@@ -236,17 +236,18 @@ _THEN = {"ReduceL2": "Sqrt", "ReduceLogSum": "Log"}
 
 
 def _reduce(n: PictureNode, b: Builder) -> bool:
-    """Over all pixels, a sum or a maximum of pictures; over other dimensions as it is."""
-    t, shape, op = n.output_type(), n.input_type(0).shape, n.node.op
-    if not n.axes() or n.axes()[-(len(shape) - 2) :] != list(range(2, len(shape))) or t.dtype != "float32":
+    """Over all pixels, and perhaps others, a sum or a maximum of pictures; over other dimensions as it is."""
+    t, shape, op, axes = n.output_type(), n.input_type(0).shape, n.node.op, n.axes()
+    spatial = set(range(2, len(shape)))
+    if not spatial or not spatial <= set(axes) or t.dtype != "float32":
         b.raw(n.node, [t])
         return True
-    x, kept = n.node.inputs[0], [1 if d in n.axes() else m for d, m in enumerate(shape)]
+    x, kept = n.node.inputs[0], [1 if d in axes else m for d, m in enumerate(shape)]
     if op in _OF:
         x = b.add(_OF[op], [x, x] if _OF[op] == "Mul" else [x], shape)
     if op == "ReduceMin":
         x = b.add("Neg", [x], shape)
-    y = over_pictures(b, x, n.axes(), largest=op in ("ReduceMax", "ReduceMin"))
+    y = over_pictures(b, x, axes, largest=op in ("ReduceMax", "ReduceMin"))
     if op == "ReduceMin":
         y = b.add("Neg", [y], kept)
     if op in _THEN:
@@ -259,12 +260,11 @@ def _per_channel(n: PictureNode, b: Builder, name: str) -> str:
     """A value per channel, or up to opset 20 per group of channels, as one that is broadcast."""
     _, channels, *rest = n.output_type().shape
     shape = [channels] + [1] * len(rest)
-    count = b.type_of(name).shape[0]
-    if count != channels:
-        value = b.graph.constants.get(name)
-        if value is None:
-            raise n.fail("has a scale per group that only a run knows")
+    count, value = b.type_of(name).shape[0], b.graph.constants.get(name)
+    if value is not None:
         return b.constant(np.repeat(value, channels // count).reshape(shape), "channel")
+    if count != channels:
+        raise n.fail("has a scale per group that only a run knows")
     return b.add("Reshape", [name, b.constant(np.array(shape, np.int64), "shape")], shape)
 
 
@@ -279,12 +279,18 @@ def _instance_norm(n: PictureNode, b: Builder) -> bool:
     return True
 
 
+def _deviation(n: PictureNode, b: Builder, variance: str, kept: Sequence[int]) -> str:
+    """One over the deviation."""
+    dtype = n.output_type().dtype
+    epsilon = b.constant(np.asarray(n.attr("epsilon", 1e-5), dtype), "epsilon")
+    shifted = b.add("Add", [variance, epsilon], kept)
+    return b.add("Pow", [shifted, b.constant(np.asarray(-0.5, dtype), "power")], kept)
+
+
 def _scaled(n: PictureNode, b: Builder, centred: str, variance: str, kept: Sequence[int]) -> None:
     """What is centred by its deviation, times a scale and plus a bias per channel."""
     t = n.output_type()
-    epsilon = b.constant(np.asarray(n.attr("epsilon", 1e-5), t.dtype), "epsilon")
-    shifted = b.add("Add", [variance, epsilon], kept)
-    factor = b.add("Pow", [shifted, b.constant(np.asarray(-0.5, t.dtype), "power")], kept)
+    factor = _deviation(n, b, variance, kept)
     factor = b.add("Mul", [factor, _per_channel(n, b, n.node.inputs[1])], kept)
     y = b.add("Mul", [centred, factor], t.shape)
     b.add("Add", [y, _per_channel(n, b, n.node.inputs[2])], t.shape, output=n.node.outputs[0])
@@ -314,10 +320,22 @@ def _group_norm(n: PictureNode, b: Builder) -> bool:
 
 
 def _layer_norm(n: PictureNode, b: Builder) -> bool:
-    rank = len(n.sizes())
-    if is_open(n.sizes()[int(n.attr("axis", -1)) % rank :]):
-        raise n.fail("has a scale for each pixel of a picture, whose size is open")
-    b.raw(n.node, [b.type_of(o) if o else TensorType("float32", ()) for o in n.node.outputs])
+    """Over channels as it is; over whole pictures as means, with scales that are the same for all pixels."""
+    x, t, rank = n.node.inputs[0], n.output_type(), len(n.sizes())
+    axes = list(range(int(n.attr("axis", -1)) % rank, rank))
+    if not is_open(tuple(n.sizes()[a] for a in axes)):
+        b.raw(n.node, [b.type_of(o) if o else TensorType("float32", ()) for o in n.node.outputs])
+        return True
+    kept = [1 if d in axes else m for d, m in enumerate(t.shape)]
+    if any(n.node.outputs[1:]) or t.dtype != "float32":
+        raise n.fail("gives its means as well, or is not of float32, which is not supported for pictures of any size")
+    centred = b.add("Sub", [x, average(b, x, axes, n.sizes())], t.shape)
+    variance = average(b, b.add("Mul", [centred, centred], t.shape), axes, n.sizes())
+    y = b.add("Mul", [centred, _deviation(n, b, variance, kept)], t.shape)
+    for op, i in (("Mul", 1), ("Add", 2)):
+        if n.has_input(i):
+            y = b.add(op, [y, n.node.inputs[i]], t.shape)
+    b.add("Identity", [y], t.shape, output=n.node.outputs[0])
     return True
 
 
@@ -393,6 +411,8 @@ def reshaped(n: PictureNode) -> Sizes:
 
 def _group(n: PictureNode, group: Sequence[tuple[int, Size | None]], made: Sequence[int]) -> list[Size | None]:
     (_, first), *within = group
+    if first is not None and first.columns is not None and (within or len(made) > 1):
+        raise n.fail("joins all pixels of a picture with other dimensions, or splits them")
     if any(s is not None for _, s in within):
         raise n.fail("joins the open dimension with others")
     if first is None:

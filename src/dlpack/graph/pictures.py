@@ -7,6 +7,7 @@ refused by name.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf, prod
@@ -18,8 +19,10 @@ from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Graph, Node, Sizes, TensorType
 from dlpack.graph.picture_groups import plain_groups
 from dlpack.graph.picture_node import PictureNode, Witness, is_open, told
-from dlpack.graph.picture_rules import REPLACED, average, enlarged, reshaped
-from dlpack.graph.registry import Builder, find, slice_of
+from dlpack.graph.picture_rules import REPLACED, average, enlarged
+from dlpack.graph.picture_sizes import input_sizes, with_sizes
+from dlpack.graph.picture_tokens import Tokens
+from dlpack.graph.registry import Builder, find
 from dlpack.graph.rewrite import rewrite
 from dlpack.graph.spread import dense_outputs, spread_inputs
 from dlpack.loops.sizes import Size
@@ -42,13 +45,13 @@ def open_pictures(
     `dims` has the open dimensions of each input, `bounds` the smallest and largest size of each, and the step from one
     to the next. Raises UnsupportedError, which names the node, where that cannot be.
     """
-    try:
-        return _opened(clean, dims, bounds, [1] * len(bounds))
-    except UnsupportedError:
-        units = [step if low % step == 0 else 1 for low, _, step in bounds]
-        if max(units) == 1:
-            raise
-        return _opened(clean, dims, bounds, units)
+    steps = [step if low % step == 0 else 1 for low, _, step in bounds]
+    ways = [([1] * len(bounds), False), *([(steps, False)] if max(steps) > 1 else [])]
+    ways += [(units, True) for units, _ in ways if len(bounds) == 1]
+    for units, joined in ways[:-1]:
+        with contextlib.suppress(UnsupportedError):
+            return _opened(clean, dims, bounds, units, joined)
+    return _opened(clean, dims, bounds, *ways[-1])
 
 
 def _opened(
@@ -56,8 +59,9 @@ def _opened(
     dims: Mapping[str, Sequence[int]],
     bounds: Sequence[tuple[int, int, int]],
     units: Sequence[int],
+    joined: bool,
 ) -> Graph:
-    """The graph of any size that is a multiple of its unit."""
+    """The graph of any size that is a multiple of its unit; `joined` as for `for_any_size`."""
     opens = {name: {d: Size(axis, times=units[axis]) for axis, d in enumerate(own)} for name, own in dims.items()}
     largest = clean(*(high for _, high, _ in bounds))
     others: list[Witness] = []
@@ -70,12 +74,12 @@ def _opened(
             continue
         others.append(Witness(some, tuple(n // u for n, u in zip(other, units, strict=True))))
     own = Witness(largest, tuple(b[1] // u for b, u in zip(bounds, units, strict=True)))
-    found = with_sizes(rewrite(for_any_size(replace(largest, opens=opens), (own, *others))))
+    found = with_sizes(rewrite(for_any_size(replace(largest, opens=opens), (own, *others), joined)))
     if problem:
         raise problem
     numbers = [_number(found, axis, b[1] // u) for axis, (b, u) in enumerate(zip(bounds, units, strict=True))]
     whole = clean(*(n * u for n, u in zip(numbers, units, strict=True)))
-    graph = for_any_size(replace(whole, opens=opens), (Witness(whole, tuple(numbers)), own, *others))
+    graph = for_any_size(replace(whole, opens=opens), (Witness(whole, tuple(numbers)), own, *others), joined)
     sizes = {v: t.sizes for v, t in with_sizes(rewrite(graph)).types.items()}
     for w in others:
         _compare(w.graph, whole, sizes, w.numbers)
@@ -101,7 +105,7 @@ def _number(graph: Graph, axis: int, largest: int) -> int:
         t = graph.types[node.outputs[0]]
         products = prod(graph.types[node.inputs[1]].shape[1:]) if node.op == "Convolution" else 1
         for s in t.sizes:
-            if s and s.axis == axis and node.op != "Pad":
+            if s and s.axis == axis and s.columns is None and node.op != "Pad":
                 work[s] = work.get(s, 0) + t.size * products
 
     def cost(n: int) -> float:
@@ -128,7 +132,7 @@ def _compare(some: Graph, whole: Graph, sizes: Mapping[str, Sizes], numbers: Seq
             raise UnsupportedError(f"the constant '{name}' is computed from the open dimension")
     for name, t in whole.types.items():
         own = sizes.get(name, ()) or (None,) * len(t.shape)
-        shape = tuple(n if s is None else s.at(numbers[s.axis]) for n, s in zip(t.shape, own, strict=True))
+        shape = tuple(n if s is None else s.in_run(numbers) for n, s in zip(t.shape, own, strict=True))
         if name in sizes and some.types[name].shape != shape:
             raise UnsupportedError(f"'{name}' is {some.types[name]}, and not {_text(shape)}, in another size")
         if 0 in some.types[name].shape:
@@ -142,14 +146,16 @@ def _text(shape: Sequence[int]) -> str:
 # --- what of the model's operators does not depend on the size -----------------------------------------------------
 
 
-def for_any_size(graph: Graph, witnesses: Sequence[Witness] = ()) -> Graph:
+def for_any_size(graph: Graph, witnesses: Sequence[Witness], joined: bool) -> Graph:
     """The graph with means that count at run time, and pools whose borders are those of all sizes.
 
-    `witnesses`: the model at some sizes, this graph's among them, which say what sizes of Resize follow from.
+    `witnesses`: the model at some sizes, this graph first, which say what sizes of Resize follow from. `joined`: pixels
+    may become one dimension by a step of the run also where rows have a fixed width.
     Raises UnsupportedError for operators whose kernels would be others in another size.
     """
-    sizes: dict[str, Sizes] = {name: _input_sizes(graph, name) for name in graph.inputs}
+    sizes: dict[str, Sizes] = {name: input_sizes(graph, name) for name in graph.inputs}
     graph = plain_groups(graph, _open_values(graph))
+    tokens = Tokens(graph.types, witnesses, joined)
     nodes: list[Node] = []
     constants, types = dict(graph.constants), dict(graph.types)
     for node in graph.nodes:
@@ -157,8 +163,10 @@ def for_any_size(graph: Graph, witnesses: Sequence[Witness] = ()) -> Graph:
         if not any(is_open(sizes.get(i, ())) for i in node.inputs) and not enlarged(node, witnesses):
             nodes.append(node)
             continue
-        builder = Builder(now, node)
-        _any_size(PictureNode(node, now, sizes, witnesses), builder)
+        types |= {o: tokens.type_of(o) for o in node.outputs if o}
+        builder, n = Builder(now, node), PictureNode(node, now, sizes, witnesses)
+        if node.op in _COUNTED or not tokens.add(n, builder):
+            _any_size(n, builder)
         constants.update(builder.constants)
         types.update(builder.types)
         own = rewrite(_alone(replace(now, constants=constants, types=types), builder.nodes, node))
@@ -183,10 +191,9 @@ def _alone(graph: Graph, nodes: Sequence[Node], node: Node) -> Graph:
     return replace(graph, inputs=inputs, outputs=outputs, nodes=tuple(nodes))
 
 
-def _input_sizes(graph: Graph, name: str) -> Sizes:
-    own = graph.opens.get(name, {})
-    return tuple(own.get(d) for d in range(len(graph.types[name].shape))) if own else ()
-
+_AVERAGES = ("GlobalAveragePool", "ReduceMean")
+_COUNTED = (*_AVERAGES, "InstanceNormalization", "GroupNormalization")
+"""Operators that count elements, for which a step of the run does."""
 
 _AS_THEY_ARE = (
     "Conv", "GlobalMaxPool", "Transpose", "Concat", "BatchNormalization",
@@ -200,7 +207,7 @@ def _any_size(n: PictureNode, b: Builder) -> None:
     """Adds what replaces a node."""
     node = n.node
     operator = find(node)
-    if node.op in ("GlobalAveragePool", "ReduceMean") and node.domain in ("", "ai.onnx"):
+    if node.op in _AVERAGES and node.domain in ("", "ai.onnx"):
         _mean(n, b)
         return
     if node.op in ("MaxPool", "AveragePool"):
@@ -268,178 +275,3 @@ def with_borders(graph: Graph) -> Graph:
     are dense, copied from and to values of constant strides."""
     graph = with_sizes(spread_inputs(graph, [name for name in graph.inputs if name in graph.opens]))
     return dense_outputs(graph, [name for name in graph.outputs if is_open(graph.types[name].sizes)])
-
-
-# --- functions of the size -----------------------------------------------------------------------------------------
-
-
-def with_sizes(graph: Graph, known: Mapping[str, Sizes] | None = None) -> Graph:
-    """The graph, of operators that have kernels, with the sizes of all values in their types.
-
-    `known`: those of its inputs; else they follow from `opens`.
-    """
-    sizes = {name: (known or {}).get(name, ()) if known else _input_sizes(graph, name) for name in graph.inputs}
-    for node in graph.nodes:
-        n = PictureNode(node, graph, sizes)
-        if node.op == "Taps" and node.domain == "dlpack":
-            sizes |= {o: (node.attrs["to"], None) for o in node.outputs}
-            continue
-        opens = (node.attrs.get("to"), *(s for k in range(len(node.inputs)) for s in n.sizes(k)))
-        if not is_open(opens):
-            continue
-        for o in filter(None, node.outputs):
-            sizes[o] = _sizes_of(n)
-    types = {v: replace(t, sizes=sizes[v]) if is_open(sizes.get(v, ())) else t for v, t in graph.types.items()}
-    return replace(graph, types=types)
-
-
-def _sizes_of(n: PictureNode) -> Sizes:
-    node = n.node
-    rule = _RULES.get(node.op)
-    if rule is not None:
-        return rule(n)
-    operator = find(node)
-    if operator is not None and operator.kind == "pointwise":
-        return _broadcast(n)
-    raise n.fail("is no operator that is known to compute pictures of any size")
-
-
-def _window(n: PictureNode) -> Sizes:
-    kernel = n.input_type(1).shape[2:] if n.node.op == "Convolution" else n.attr("kernel")
-    out: list[Size | None] = list(n.sizes()[:2])
-    for s, k, stride, dilation in zip(n.sizes()[2:], kernel, n.attr("strides"), n.attr("dilations"), strict=True):
-        reached = (s + (-(k - 1) * dilation - 1)) // stride if s is not None else None
-        if s is not None and reached is None:
-            raise n.fail("has a stride that does not divide an enlarged picture")
-        out.append(None if reached is None else reached + 1)
-    return tuple(out)
-
-
-def _pad(n: PictureNode) -> Sizes:
-    low, high = n.attr("low"), n.attr("high")
-    return tuple(None if s is None else s + (a + b) for s, a, b in zip(n.sizes(), low, high, strict=True))
-
-
-def _broadcast(n: PictureNode) -> Sizes:
-    shape = n.output_type().shape
-    out: list[Size | None] = []
-    for d in range(-len(shape), 0):
-        own: set[Size | None] = set()
-        for k in range(len(n.node.inputs)):
-            if n.has_input(k) and len(n.input_type(k).shape) >= -d and n.input_type(k).shape[d] != 1:
-                own.add(n.sizes(k)[d])
-        if len(own) > 1:
-            raise n.fail(_UNEQUAL)
-        out.append(next(iter(own), None))
-    return tuple(out)
-
-
-_UNEQUAL = (
-    "joins values that have equal sizes only for some sizes of the picture: give its sizes in steps, as in 64..512/16"
-)
-
-
-def _concat(n: PictureNode) -> Sizes:
-    axis = int(n.attr("axis", 0)) % len(n.sizes())
-    own = {n.sizes(k) for k in range(len(n.node.inputs))}
-    if any(sizes[axis] for sizes in own):
-        raise n.fail("joins along the open dimension")
-    if len(own) > 1:
-        raise n.fail(_UNEQUAL)
-    return n.sizes()
-
-
-def _repeat(n: PictureNode) -> Sizes:
-    axis = n.attr("axis")
-    return tuple(s * n.attr("factor") if s is not None and d == axis else s for d, s in enumerate(n.sizes()))
-
-
-def _interleave(n: PictureNode) -> Sizes:
-    own = {n.sizes(k) for k in range(len(n.node.inputs))}
-    if len(own) > 1:
-        raise n.fail("has phases of several sizes")
-    out = n.output_type().shape
-    whole = tuple(s if s is None else s * step for s, step in zip(n.sizes()[2:], n.attr("steps"), strict=True))
-    if any(
-        s is not None and step * m != o
-        for s, step, m, o in zip(n.sizes()[2:], n.attr("steps"), n.input_type(0).shape[2:], out[2:], strict=True)
-    ):
-        raise n.fail("cuts the phases of the open dimension")
-    return (*n.sizes()[:2], *whole)
-
-
-def _same(n: PictureNode) -> Sizes:
-    return n.sizes()
-
-
-def _reduced(n: PictureNode) -> Sizes:
-    axes, keep = n.attr("axes"), n.attr("keepdims")
-    return tuple(None if d in axes else s for d, s in enumerate(n.sizes()) if keep or d not in axes)
-
-
-def _product(n: PictureNode) -> Sizes:
-    """Of channels, which come last, by the same matrix for all pixels."""
-    if n.sizes()[-1] or is_open(n.sizes(1)) or len(n.input_type(1).shape) != 2:
-        raise n.fail("sums over the open dimension, or has a matrix that depends on it (as attention over pixels has)")
-    return (*n.sizes()[:-1], None)
-
-
-def _sum_of_powers(n: PictureNode) -> Sizes:
-    if any(n.sizes()[a] for a in n.attr("axes")):
-        raise n.fail("sums powers over the open dimension")
-    return _reduced(n)
-
-
-def _arg_extreme(n: PictureNode) -> Sizes:
-    axis, sizes = int(n.attr("axis", 0)) % len(n.sizes()), n.sizes()
-    return (*sizes[:axis], *((None,) if n.attr("keepdims", 1) else ()), *sizes[axis + 1 :])
-
-
-def _transposed(n: PictureNode) -> Sizes:
-    return tuple(n.sizes()[d] for d in n.attr("perm") or range(len(n.sizes()))[::-1])
-
-
-def _part(n: PictureNode) -> Sizes:
-    """A slice or a part: along other dimensions, or without the first elements, or the last ones, of an open one."""
-    old, new = n.input_type(0).shape, n.output_type().shape
-    out = list(n.sizes())
-    cut = {d for d, (s, a, b) in enumerate(zip(out, old, new, strict=True)) if s is not None and a != b}
-    if cut and n.node.op != "Slice":
-        raise n.fail("divides the open dimension")
-    for start, end, axis, step in zip(*slice_of(n), strict=True) if cut else ():
-        size = out[axis]
-        if axis in cut and size is not None:
-            if step != 1 or start < 0 or 0 <= end < old[axis]:
-                raise n.fail("cuts the open dimension, but for its first or its last elements")
-            out[axis] = size + (new[axis] - old[axis])
-    return tuple(out)
-
-
-def _chosen(n: PictureNode) -> Sizes:
-    """Rows of a table, at places that are a picture's or a text's."""
-    axis = int(n.attr("axis", 0)) % len(n.sizes())
-    return (*n.sizes()[:axis], *n.sizes(1), *n.sizes()[axis + 1 :])
-
-
-_RULES: dict[str, Callable[[PictureNode], Sizes]] = {
-    **dict.fromkeys(("Convolution", "PoolMax", "PoolSum"), _window),
-    "WinogradConvolution": lambda n: tuple(
-        s and s + -(n.input_type(1).shape[0] - 1) if d > 1 else s for d, s in enumerate(n.sizes())
-    ),
-    **dict.fromkeys(("GlobalSum", "GlobalMaxPool"), lambda n: (*n.sizes()[:2], *[None] * len(n.sizes()[2:]))),
-    **dict.fromkeys(("ReduceSum", "ReduceMax", "ReduceMin"), _reduced),
-    **dict.fromkeys(("Identity", "Copy", "Spread", "Softmax", "LogSoftmax"), _same),
-    **dict.fromkeys(("Slice", "Split"), _part),
-    "Pad": _pad,
-    **dict.fromkeys(("Reshape", "Unsqueeze", "Squeeze"), reshaped),
-    **dict.fromkeys(("ArgMax", "ArgMin"), _arg_extreme),
-    "NormalizeRows": _same,
-    "LogSumExp": _sum_of_powers,
-    "MatMul": _product,
-    "Gather": _chosen,
-    "Concat": _concat,
-    "FollowTaps": lambda n: tuple(n.attr("to") if d == n.attr("axis") else s for d, s in enumerate(n.sizes())),
-    "Repeat": _repeat,
-    "Interleave": _interleave,
-    "Transpose": _transposed,
-}

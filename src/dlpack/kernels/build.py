@@ -27,7 +27,9 @@ from dlpack.kernels.spec import WIDENED, KernelSpec, Scheduled
 from dlpack.loops.expressions import NAMED, WITH_NAMES, Operand, leaves, number_of
 from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout, dense, expand, merge_dims, order_of
-from dlpack.loops.sized import Tag, merged_tags
+from dlpack.loops.opened import Opens
+from dlpack.loops.sized import merged_tags
+from dlpack.loops.sizes import EXTENT, Size, Tag
 from dlpack.loops.tir import te, tirx
 
 Schedule = Callable[[KernelSpec], Scheduled]
@@ -82,15 +84,20 @@ class KernelBuilder:
         out = []
         for number, value in kernel.fills:
             operand = job.inputs[number]
-            dims = [(n, s) for n, s in zip(operand.shape, operand.layout.strides, strict=True) if n > 1 and s]
-            rows = tuple((0 if n == self.graph.open else n, s) for n, s in dims if s != 1)
-            if (self.graph.open, 1) not in dims:
+            whole = {self.graph.open: Size(EXTENT)} if self.graph.open else {}
+            dims = [
+                (tag[0] if tag and tag[1] == 1 else whole.get(n, n), s)
+                for n, s, tag in zip(operand.shape, operand.layout.strides, operand.tags, strict=True)
+                if n > 1 and s
+            ]
+            size = next((n for n, s in dims if s == 1), None)
+            if not isinstance(size, Size):
                 node = describe(job.group.nodes[0], self.graph)
                 raise UnsupportedError(f"{node}: reduces the open dimension with gaps between elements")
             if math.isinf(value) and operand.dtype.startswith(("int", "uint")):
                 info = np.iinfo(operand.dtype)
                 value = int(info.max if value > 0 else info.min)
-            out.append(Fill(number, rows, value))
+            out.append(Fill(number, tuple((n, s) for n, s in dims if s != 1), value, size))
         return tuple(out)
 
     def _aligned(self, place: Place) -> bool:
@@ -406,12 +413,20 @@ class _Job:
             operands,
             constant,
             self.order,
-            open=self.graph.open,
+            open=self._opens(),
             tags=tags,
             reduces=any(n.op.startswith(("Global", "Reduce")) for n in self.group.nodes),
             taller=bool(self.graph.caches),  # a decoder reads single tokens, then blocks of them
             one_row=self.group.nodes[0].attrs.get(ONE_ROW, 0),
         )
+
+    def _opens(self) -> Opens:
+        """The extents of the dimensions that are as the length of a text."""
+        if self.graph.open:
+            return {self.graph.open: None}
+        types = [self.graph.types[v] for v in (*self.group.inputs, *self.group.outputs)]
+        dims = ((s, n) for t in types for s, n in zip(t.sizes, t.shape, strict=False))
+        return {n: s for s, n in dims if s and s.columns is not None}
 
 
 def _names(inputs: Sequence[_Operand], group: Group) -> list[str]:

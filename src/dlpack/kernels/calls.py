@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dlpack.graph.fuse import Group
 from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout
+from dlpack.loops.sizes import Size
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,13 @@ class Argument:
 class Fill:
     """An argument of a call, contiguous along the open dimension, that is to have `value` behind its elements.
 
-    `rows` has the other dimensions' extents and strides; an extent of 0 is that of the open dimension.
+    `rows` has the other dimensions' extents and strides; a `Size` is what a run has, and `size` that of the dimension.
     """
 
     argument: int
-    rows: tuple[tuple[int, int], ...]
+    rows: tuple[tuple[int | Size, int], ...]
     value: float
+    size: Size
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dlpack.graph.fuse import Group
-from dlpack.graph.ir import Graph
+from dlpack.graph.ir import Graph, Node
 
 PRODUCTS = ("MatMul", "FusedAttention")
 
@@ -30,7 +30,34 @@ def opened_orders(graph: Graph) -> dict[str, tuple[int, ...]]:
     out = {}
     for value, t in graph.types.items():
         rank = len(t.shape)
-        pairs = rank > 2 and graph.open and all(n % graph.open == 0 for n in t.shape[-2:])
-        if pairs and all(n % graph.open for n in t.shape[:-2]):
+        pixels = [bool(s and s.columns is not None) for s in t.sizes] or [False] * rank
+        opened = [n % graph.open == 0 if graph.open else own for n, own in zip(t.shape, pixels, strict=True)]
+        if rank > 2 and all(opened[-2:]) and not any(opened[:-2]):
             out[value] = (rank - 2, *range(rank - 2), rank - 1)
     return out
+
+
+def joined_orders(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """All pixels of a picture as one dimension, whose channels are read one after the other, as queries and values are,
+    have the channels innermost, as the picture has."""
+    consumers = graph.consumers()
+
+    def turned(value: str) -> bool:
+        return any(
+            turned(n.outputs[0]) if n.op in ("Reshape", "Unsqueeze", "Squeeze", "Identity") else _turns_last(n)
+            for n in consumers.get(value, [])
+        )
+
+    joined = (n for n in graph.nodes if n.op == "JoinPixels" and turned(n.outputs[0]))
+    out = {}
+    for n in joined:
+        rank, d = len(graph.types[n.outputs[0]].shape), n.attrs["axis"]
+        if d == rank - 1:
+            out[n.outputs[0]] = (0, d, *range(1, d))
+    return out
+
+
+def _turns_last(node: Node) -> bool:
+    """Whether a node transposes the last dimension away from there."""
+    perm = node.attrs.get("perm", ())
+    return node.op == "Transpose" and bool(perm) and perm[-1] != len(perm) - 1

@@ -9,7 +9,8 @@ from typing import Any
 from dlpack.loops.expressions import Operand
 from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout
-from dlpack.loops.sized import Tag
+from dlpack.loops.opened import Opens
+from dlpack.loops.sizes import Tag
 
 WIDENED = "widened"
 """What the name of a stage begins with that only makes float32 of float16: it is computed where it is read."""
@@ -21,7 +22,8 @@ class KernelSpec:
 
     `order` is the main output's dimensions from outermost to innermost in memory. `fixed` has, by parameter index, the
     packed layouts in which constants are stored already: one of them is to be kept to, or the weights are stored twice.
-    `open`: dimensions whose extent is a multiple of it are open, of which a run may have less; 0 where none is.
+    `open`: dimensions whose extent is a multiple of one of these are open, of which a run may have less; what it has,
+    where they are all pixels of a picture.
     `tags`, where there are pictures of several sizes: of each operand's dimensions what a run has of them.
     `reduces`: the kernel takes such dimensions of its inputs as a whole.
     `one_row`: a run has the rows of the picture one behind the other, as one, of at least so many pixels; else 0.
@@ -33,7 +35,7 @@ class KernelSpec:
     constant: frozenset[int]
     order: tuple[int, ...]
     fixed: Mapping[int, tuple[Layout, ...]] = field(default_factory=dict)
-    open: int = 0
+    open: Opens = field(default_factory=dict)
     tags: Sequence[Sequence[Tag]] = ()
     reduces: bool = False
     taller: bool = False
@@ -42,7 +44,7 @@ class KernelSpec:
     def may_be_less(self, extent: int) -> bool:
         """Whether a run may have less than `extent` along a dimension."""
         if self.open:
-            return extent % self.open == 0
+            return any(extent % n == 0 for n in self.open)
         shapes = (tuple(int(n) for n in t.shape) for t in self.tensors)
         return any(
             tag and n == extent

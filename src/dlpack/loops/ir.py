@@ -360,7 +360,8 @@ class Kernel:
     def sizes(self) -> tuple[Size, ...]:
         """What a call is told of a picture's size, in this order."""
         found = {s.open.size for s in walk(self.body) if isinstance(s, For) and s.open}
-        return tuple(sorted({size for n in found if n for size in (n.sizes if isinstance(n, Tiles) else (n,))}))
+        own = {size for n in found if n for size in (n.sizes if isinstance(n, Tiles) else (n,))}
+        return tuple(sorted(own, key=lambda size: size.order))
 
     @property
     def tiles(self) -> Tiles | None:

@@ -8,7 +8,7 @@ loops split where a guard changes its answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -78,12 +78,12 @@ def lower_kernel(
     lanes: int,
     order: Sequence[int] = (),
     loop_names: Mapping[Any, str] | None = None,
-    open: int = 0,
+    open: Collection[int] = (),
 ) -> Kernel:
     """Lowers a scheduled function (see `tir.lower`) for vectors of `lanes` 32-bit elements.
 
     `order` lists the output's dimensions from outermost to innermost in memory; local buffers of that rank follow it.
-    `loop_names` are better names for TVM's loop variables. Loops along a multiple of `open` elements stay loops.
+    `loop_names` are better names for TVM's loop variables. Loops along a multiple of some `open` elements stay loops.
     """
     lowering = Lowering(func, operands, lanes, order, loop_names or {})
     lowering.open = open
@@ -113,7 +113,8 @@ class Lowering(ExpressionLowering):
         self.lanes, self.order, self.loop_names = lanes, tuple(order), loop_names
         self.ahead = Linear(0)  # how far loops around have moved on what is prefetched
         self.params: list[Param] = []
-        self.trips = self.open = 0
+        self.trips = 0
+        self.open: Collection[int] = ()
         self.extents: dict[str, tuple[int, ...]] = {}
         for buffer, operand in zip(func.params, operands, strict=True):
             name = self.fresh(operand.name)
@@ -377,7 +378,7 @@ class Lowering(ExpressionLowering):
 
         parts = full + (rest > 0)
         # A loop that only copies a row would be a call of memmove to GCC.
-        short = 2 if self.open and extent % self.open == 0 else 16
+        short = 2 if any(extent % n == 0 for n in self.open) else 16
         if parts <= 2 or (local and full <= short) or (parts <= 4 and _gathers(chunk(Linear(begin), width))):
             for k in range(full):
                 out.extend(chunk(Linear(begin + k * width), width))

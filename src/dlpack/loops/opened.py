@@ -7,7 +7,7 @@ never read by what comes before. Only sums must not go further, so the elements 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +36,7 @@ from dlpack.loops.ir import (
     map_stmts,
     walk,
 )
+from dlpack.loops.sizes import Size, Tag
 
 _IDENTITY = {"+": 0.0, "*": 1.0, "max": float("-inf"), "min": float("inf")}
 
@@ -44,34 +45,49 @@ _IDENTITY = {"+": 0.0, "*": 1.0, "max": float("-inf"), "min": float("inf")}
 class _Dim:
     stride: int
     extent: int
+    most: int = 0
+    """The extent of the open dimension of which this is a multiple; 0 where it is none."""
+
+
+Opens = Mapping[int, Size | None]
+"""The extents of open dimensions, and what they are in a run; None for the only one of a text or a batch."""
 
 
 def opened(
-    kernel: Kernel, operands: Sequence[Operand], shapes: Sequence[Any], constant: frozenset[int], most: int
+    kernel: Kernel,
+    operands: Sequence[Operand],
+    shapes: Sequence[Any],
+    tags: Sequence[Sequence[Tag]],
+    constant: frozenset[int],
+    opens: Opens,
 ) -> Kernel:
-    """The kernel with loops that are open where a dimension's extent is a multiple of `most`, which is the extent of
-    the open dimension; `shapes` are the operands', and `constant` numbers those that are.
+    """The kernel with loops that are open where a dimension's extent is a multiple of an open one's; `shapes` are the
+    operands', and `constant` numbers those that are. `tags`, if there are some, say which dimensions are open.
 
     Raises UnsupportedError where a loop along it is none that can end earlier.
     """
-    dims = {p.name: _dims(o, shape) for p, o, shape in zip(kernel.params, operands, shapes, strict=True)}
+    own = tags or [()] * len(operands)
+    dims = {
+        p.name: _dims(o, shape, tag, opens)
+        for p, o, shape, tag in zip(kernel.params, operands, shapes, own, strict=True)
+    }
     arrays = {s.name for s in walk(kernel.body) if isinstance(s, Array)}
     for s in walk(kernel.body):
-        if isinstance(s, Array) and s.size % most == 0:
-            dims[s.name] = [_Dim(1, s.size)]  # or a tile's sums, of which no loop does all
-    if not any(d.extent % most == 0 for of in dims.values() for d in of):
+        if isinstance(s, Array) and (most := _of(s.size, opens)):
+            dims[s.name] = [_Dim(1, s.size, most)]  # or a tile's sums, of which no loop does all
+    if not any(d.most for of in dims.values() for d in of):
         return kernel
     found: dict[str, Open] = {}
     tiles: set[int] = set()
     for s in walk(kernel.body):
-        if isinstance(s, For) and (trips := _trips(s, dims, arrays, most, tiles)):
+        if isinstance(s, For) and (trips := _trips(s, dims, arrays, opens, tiles)):
             found[s.var] = trips
     if not tiles <= {trips.by for trips in found.values()}:
         raise UnsupportedError("runs along a part of the open dimension")
     for name, index in _accesses(kernel.body):
         if name in arrays:
             continue
-        _check(index, dims.get(name, []), found, most)
+        _check(index, dims.get(name, []), found)
     numbers = {p.name: k for k, p in enumerate(kernel.params)}
     constants = {p.name for k, p in enumerate(kernel.params) if k in constant}
     fills: dict[int, float] = {}
@@ -95,17 +111,23 @@ def opened(
     return replace(kernel, body=body, open_trips=next(iter(shared), None), fills=tuple(fills.items()))
 
 
-def _dims(operand: Operand, shape: Sequence[Any]) -> list[_Dim]:
+def _of(extent: int, opens: Opens) -> int:
+    """The extent of the open dimension of which another is a multiple, if there is one."""
+    return next((n for n in sorted(opens, reverse=True) if extent % n == 0), 0)
+
+
+def _dims(operand: Operand, shape: Sequence[Any], tags: Sequence[Tag], opens: Opens) -> list[_Dim]:
     """The dimensions that an address can tell apart."""
     packed = {d for d, _ in operand.layout.blocks}
+    own = [int(n) // tag[1] if tag else 0 for n, tag in zip(shape, tags, strict=True)] if tags else None
     return [
-        _Dim(stride, int(n))
+        _Dim(stride, int(n), own[d] if own else _of(int(n), opens))
         for d, (n, stride) in enumerate(zip(shape, operand.layout.strides, strict=True))
         if d not in packed and stride and int(n) > 1
     ]
 
 
-def _trips(loop: For, dims: dict[str, list[_Dim]], arrays: set[str], most: int, tiles: set[int]) -> Open | None:
+def _trips(loop: For, dims: dict[str, list[_Dim]], arrays: set[str], opens: Opens, tiles: set[int]) -> Open | None:
     """None where the loop runs along no open dimension, or within a tile, whose size then is in `tiles`."""
     found: set[Open | None] = set()
     for name, index in _accesses(loop.body):
@@ -113,7 +135,7 @@ def _trips(loop: For, dims: dict[str, list[_Dim]], arrays: set[str], most: int, 
             if name not in dims or not (atom == loop.var or (isinstance(atom, DivMod) and atom.form.uses(loop.var))):
                 continue
             along = max((d for d in dims[name] if d.stride <= abs(step)), key=lambda d: d.stride, default=None)
-            if along is None or along.extent % most:
+            if along is None or not along.most:
                 found.add(None)
                 continue
             if atom != loop.var:
@@ -122,7 +144,7 @@ def _trips(loop: For, dims: dict[str, list[_Dim]], arrays: set[str], most: int, 
             less = along.extent - by * loop.end
             one_by_one = by == 1 and less <= 1  # perhaps but the first or the last
             if not rest and loop.step == 1 and (one_by_one or not (loop.begin or less)):
-                found.add(Open(along.extent // most, by, less=less))
+                found.add(Open(along.extent // along.most, by, less=less, size=opens[along.most]))
             elif name not in arrays:
                 if rest or loop.begin or loop.step != 1:
                     raise UnsupportedError("runs along a part of the open dimension")
@@ -133,13 +155,13 @@ def _trips(loop: For, dims: dict[str, list[_Dim]], arrays: set[str], most: int, 
     return next(iter(found), None)
 
 
-def _check(index: Linear, dims: list[_Dim], found: dict[str, Open], most: int) -> None:
+def _check(index: Linear, dims: list[_Dim], found: dict[str, Open]) -> None:
     """An access has a loop along the open dimension, or takes its first element."""
     for d in dims:
-        if d.extent % most == 0:
+        if d.most:
             steps = [abs(c) for a, c in index.terms if isinstance(a, str) and a in found]
             along = any(d.stride <= step < d.stride * d.extent for step in steps)
-            if not along and index.const // d.stride % d.extent * most >= d.extent:
+            if not along and index.const // d.stride % d.extent * d.most >= d.extent:
                 raise UnsupportedError("takes elements of the open dimension that may not be there")
 
 

@@ -16,10 +16,7 @@ from dlpack.loops.expressions import Operand
 from dlpack.loops.index import DivMod, Linear
 from dlpack.loops.ir import Block, For, Kernel, Load, LoopAxis, Open, Scope, Stmt, Store, expressions, map_blocks, walk
 from dlpack.loops.numbered import numbered
-from dlpack.loops.sizes import Size
-
-Tag = tuple[Size, int] | None
-"""Of an operand's dimension the extent in a run and by what it is multiplied; None where that is always the same."""
+from dlpack.loops.sizes import Tag
 
 
 @dataclass(frozen=True)

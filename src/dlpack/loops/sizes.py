@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 EXTENT = 2
 """The number of an open dimension that is none of pictures."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Size:
-    """``times * ((n + plus) // by) + then``, where the open dimension number `axis` has n elements in a run."""
+    """``times * ((n + plus) // by) + then``, where the open dimension number `axis` has n elements in a run.
+
+    Where all pixels of a picture are one dimension, that is its rows, and there are as many pixels in each as `columns`
+    says: such an extent is no longer made another.
+    """
 
     axis: int = 0
     plus: int = 0
     by: int = 1
     times: int = 1
     then: int = 0
+    columns: Size | int | None = None
 
     def at(self, n: int) -> int:
         """The extent where the open dimension has `n` elements."""
         return self.times * ((n + self.plus) // self.by) + self.then
+
+    def in_run(self, numbers: Sequence[int] | Mapping[int, int]) -> int:
+        """The extent where the open dimensions have so many elements, by their number."""
+        columns = self.columns.in_run(numbers) if isinstance(self.columns, Size) else self.columns
+        return self.at(numbers[self.axis]) * (1 if columns is None else columns)
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Sizes in one kernel are told apart, and sorted, by this."""
+        columns = self.columns.order if isinstance(self.columns, Size) else (self.columns or 0,)
+        return self.axis, self.plus, self.by, self.times, self.then, *columns
 
     def __add__(self, more: int) -> Size:
         if self.times == 1:  # one way to write it, so that equal extents are equal
@@ -44,8 +60,12 @@ class Size:
             return q // (by // self.times)
         return None
 
-    def text(self, n: str) -> str:
-        """As an expression in C, `n` being the elements of the open dimension."""
+    def text(self, *names: str) -> str:
+        """As an expression in C, with names for the elements of the open dimensions, by their number."""
+        if self.columns is not None:
+            columns = self.columns.text(*names) if isinstance(self.columns, Size) else str(self.columns)
+            return " * ".join(f"({x})" if " " in x else x for x in (replace(self, columns=None).text(*names), columns))
+        n = names[self.axis]
         inner = f"{n} + {self.plus}" if self.plus > 0 else f"{n} - {-self.plus}" if self.plus else n
         if self.by > 1:
             inner = f"({inner}) / {self.by}" if self.plus else f"{n} / {self.by}"
@@ -73,9 +93,13 @@ class Tiles:
         """What a run must know to number them."""
         return tuple(n for n in (self.height, self.width) if isinstance(n, Size))
 
-    def grid(self, numbers: Mapping[int, int]) -> tuple[int, int]:
+    def grid(self, numbers: Sequence[int] | Mapping[int, int]) -> tuple[int, int]:
         """Rows and columns where open dimensions have so many elements, by their number."""
         rows, columns = (
-            -(-(n.at(numbers[n.axis]) if isinstance(n, Size) else n) // self.side) for n in (self.height, self.width)
+            -(-(n.in_run(numbers) if isinstance(n, Size) else n) // self.side) for n in (self.height, self.width)
         )
         return rows, columns
+
+
+Tag = tuple[Size, int] | None
+"""Of an operand's dimension the extent in a run and by what it is multiplied; None where that is always the same."""

@@ -81,12 +81,12 @@ class OpenSizes(Sequence[Set]):
                 if rule["dimension"] == axis and len(shapes.get(name, ())) > int(d):
                     yield shapes[name][int(d)]
 
-    def _tensor(self, first: Set, rules: Mapping[str, Mapping[str, int]], sizes: Sequence[int]) -> Set:
+    def _tensor(self, first: Set, rules: Mapping[str, Mapping[str, Any]], sizes: Sequence[int]) -> Set:
         if not rules:
             return first
         shape = list(first["shape"])
         for d, rule in rules.items():
-            shape[int(d)] = extent(rule, sizes[rule["dimension"]])
+            shape[int(d)] = extent(rule, sizes)
         return {**first, "shape": shape}
 
     def _picture(self, inputs: Sequence[Set]) -> dict[str, Any]:
@@ -108,7 +108,9 @@ class OpenSizes(Sequence[Set]):
         return {"preprocess": {**spec, "height": height, "width": width, "resize": resize}}
 
 
-def extent(rule: Mapping[str, int], size: int) -> int:
-    """The extent that follows from the size of an open dimension: ``times * ((size + plus) // by) + then``."""
+def extent(rule: Mapping[str, Any], sizes: Sequence[int]) -> int:
+    """The extent that follows from the size of an open dimension: ``times * ((size + plus) // by) + then``, and where
+    that is rows, which are one dimension with their `columns`, times what their rule gives."""
     plus, by, times, then = (rule.get(k, d) for k, d in (("plus", 0), ("by", 1), ("times", 1), ("then", 0)))
-    return times * ((size + plus) // by) + then
+    own: int = times * ((sizes[rule["dimension"]] + plus) // by) + then
+    return own * extent(rule["columns"], sizes) if "columns" in rule else own

@@ -26,9 +26,9 @@ def follow_taps(ctx: Context, x: Any, places: Any, weights: Any = None) -> list[
     return [te.compute(ctx.output_type().shape, at, name="out")]
 
 
-@compute("Spread", "Dense", "Share", "Count", "Taps", domain="dlpack")
+@compute("Spread", "Dense", "Share", "Count", "Taps", "JoinPixels", "PartPixels", domain="dlpack")
 def by_a_step(ctx: Context, *_: Any) -> list[Any]:
     """Dense elements of an input to places with constant strides; those of a value to a dense output; one over the
-    number of elements that a mean is of; a number of elements; tables for `FollowTaps`. `plan/assembler.py` makes steps
-    of these."""
+    number of elements that a mean is of; a number of elements; tables for `FollowTaps`; all pixels of a picture one
+    behind the other, and back. `plan/assembler.py` makes steps of these."""
     raise AssertionError(f"{ctx.node.op} is no kernel")

@@ -112,7 +112,7 @@ class Assembler:
                 continue
             if self._scratch(k):
                 addresses.append(Address("arena", arena.offsets[f"scratch{k}"], "uint8", place=f"scratch{k}"))
-            steps += [FillStep(addresses[f.argument], f.rows, f.value) for f in call.fills]
+            steps += [FillStep(addresses[f.argument], f.rows, f.value, f.size) for f in call.fills]
             equal = frozenset(i for i, a in enumerate(call.arguments) if a.in_place)
             few = few_step(call.few, self.placement, names, partial(self._argument, arena)) if call.few else None
             called = CallStep(names[call.kernel], tuple(addresses), call.group.sources, equal, few)

@@ -39,8 +39,8 @@ from dlpack.plan.program import (
     Program,
     ShapeSet,
     Step,
-    with_addresses,
 )
+from dlpack.plan.steps import with_addresses
 
 
 def compile_graph(graph: Graph, name: str, backend: Backend, winograd: bool = True, threads: int = 1) -> Program:
@@ -89,7 +89,8 @@ class Compiler:
             self.settled.pack(graph, packed)
             self.rounded |= rounded_sources(graph)
         graph = idioms(graph)
-        graph = attention(graph, None if graph.open else self.backend.layouts.attention)
+        along = graph.open or any(n.op == "JoinPixels" for n in graph.nodes)
+        graph = attention(graph, None if along else self.backend.layouts.attention)
         graph = shared_heads(scaled_queries(graph))
         graph = halved(graph) if self.backend.layouts.halves else graph
         graph = winograd(graph, lambda layer: self._tile(layer, graph))

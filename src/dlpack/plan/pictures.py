@@ -12,12 +12,27 @@ from dlpack.kernels.calls import Argument, Call
 from dlpack.kernels.place import Buffer, Placement
 from dlpack.loops.ir import For, Kernel, walk
 from dlpack.loops.sizes import EXTENT, Size
-from dlpack.plan.program import Address, CallStep, CountStep, FewCall, RowsStep, ShareStep, SpreadStep, Step, TapsStep
+from dlpack.plan.program import (
+    Address,
+    CallStep,
+    CountStep,
+    FewCall,
+    PixelsStep,
+    RowsStep,
+    ShareStep,
+    SpreadStep,
+    Step,
+    Stride,
+    TapsStep,
+)
 
 A_STEP = -2
 """In place of a kernel's number: the group is a step."""
 
-STEP_NAMES = {"Spread": "spread", "Dense": "gather", "Share": "share", "Count": "count", "Taps": "taps"}
+STEP_NAMES = {
+    "Spread": "spread", "Dense": "gather", "Share": "share", "Count": "count", "Taps": "taps",
+    "JoinPixels": "move_pixels", "PartPixels": "move_pixels",
+}  # fmt: skip
 BY_STEPS = tuple(STEP_NAMES)
 
 
@@ -37,6 +52,8 @@ def step_of(node: Node, addresses: Sequence[Address], placement: Placement) -> S
         to = a["whole"] if a["to"] is None else a["to"]
         how = tuple(a[key] for key in TapsStep.HOW)
         return TapsStep(addresses[0], addresses[1] if len(addresses) > 1 else None, a["from"], to, a["whole"], how)
+    if node.op in ("JoinPixels", "PartPixels"):
+        return _pixels_step(node, addresses, placement)
     back = node.op == "Dense"
     value = node.inputs[0] if back else node.outputs[0]
     t, layout = placement.graph.types[value], placement.places[value].layout
@@ -44,6 +61,22 @@ def step_of(node: Node, addresses: Sequence[Address], placement: Placement) -> S
     sizes = t.sizes or tuple(Size(EXTENT) if n == opened else None for n in t.shape)
     dims = [(size or n, stride) for n, size, stride in zip(t.shape, sizes, layout.strides, strict=True) if n > 1]
     return SpreadStep(addresses[0], addresses[1], tuple(dims), back)
+
+
+def _pixels_step(node: Node, addresses: Sequence[Address], placement: Placement) -> PixelsStep:
+    """The picture's dimensions, as they lie in memory, where the pixels are one dimension of the other value."""
+    join, d = node.op == "JoinPixels", node.attrs["axis"]
+    picture, row = (node.inputs[0], node.outputs[0])[:: 1 if join else -1]
+    shape = placement.graph.types[picture].shape
+    apart, behind = (placement.places[v].layout.strides for v in (picture, row))
+    rows, columns = node.attrs["sides"]
+    dims: list[tuple[int | Size, Stride, Stride]] = []
+    for k in sorted(range(len(shape)), key=lambda k: -apart[k]):
+        count = rows if k == d else columns if k == d + 1 else shape[k]
+        one = (columns, behind[d]) if k == d else behind[k if k < d else k - 1]
+        if count != 1:
+            dims.append((count, apart[k], one) if join else (count, one, apart[k]))
+    return PixelsStep(addresses[0], addresses[1], tuple(dims))
 
 
 def few_step(call: Call, placement: Placement, names: Sequence[str], address: Callable[[Argument], Address]) -> FewCall:

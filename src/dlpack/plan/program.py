@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from dlpack.graph.blocks import Block
 from dlpack.graph.ir import Sizes, TensorType
@@ -81,6 +81,9 @@ class Address:
     place: str = ""
 
 
+Stride = int | tuple[Size | int, int]
+
+
 @dataclass(frozen=True)
 class Step:
     """One thing that a run does."""
@@ -155,6 +158,19 @@ class RowsStep(Step):
 
 
 @dataclass(frozen=True)
+class PixelsStep(Step):
+    """Copies all pixels of a picture: those of its rows one behind the other, or back.
+
+    `dims` has count and strides, in elements, in the source and in the target, of each dimension, the outermost first.
+    A `Size` is what a run has; a stride that is a pair is the product.
+    """
+
+    source: Address
+    target: Address
+    dims: tuple[tuple[int | Size, Stride, Stride], ...]
+
+
+@dataclass(frozen=True)
 class ShareStep(Step):
     """Writes one over the number of elements: the product of `sizes` and `fixed`."""
 
@@ -194,12 +210,14 @@ class TapsStep(Step):
 class FillStep(Step):
     """Gives rows of the open dimension a `value` behind their elements, up to a multiple of `FILLED` (loops/ir.py).
 
-    `rows` has counts and strides, in elements, of the dimensions around; a count of 0 is that of the elements.
+    `rows` has counts and strides, in elements, of the dimensions around; a `Size` is what a run has, and `size` that of
+    the elements.
     """
 
     target: Address
-    rows: tuple[tuple[int, int], ...]
+    rows: tuple[tuple[int | Size, int], ...]
     value: float
+    size: Size
 
 
 @dataclass(frozen=True)
@@ -292,40 +310,6 @@ class LoopStep(Step):
     count: int | Size
     body: tuple[Step, ...]
     backwards: bool = False
-
-
-def operands(step: Step) -> tuple[Address, ...]:
-    """All that a step of a run reads or writes."""
-    if isinstance(step, CallStep):
-        return (*step.arguments, *(step.few.arguments if step.few else ()))
-    if isinstance(step, LoopStep):
-        return tuple(a for inner in step.body for a in operands(inner))
-    if isinstance(step, CopyStep | SpreadStep):
-        return step.source, step.target
-    if isinstance(step, TapsStep):
-        return (step.places, *([step.weights] if step.weights else []))
-    assert isinstance(step, HaloStep | FillStep | ShareStep | CountStep | RowsStep)
-    return (step.target,)
-
-
-def calls(step: Step) -> Iterator[CallStep | FewCall]:
-    """The calls of kernels in a step: also that for a small picture, and of a loop those of its body."""
-    if isinstance(step, CallStep):
-        yield from (step, step.few) if step.few else (step,)
-    elif isinstance(step, LoopStep):
-        for inner in step.body:
-            yield from calls(inner)
-
-
-def with_addresses(value: Any, f: Callable[[Address], Address]) -> Any:
-    """A step, or a part of one, with each address in it passed through `f`."""
-    if isinstance(value, Address):
-        return f(value)
-    if isinstance(value, tuple):
-        return tuple(with_addresses(v, f) for v in value)
-    if isinstance(value, Step | FewCall):
-        return replace(value, **{x.name: with_addresses(getattr(value, x.name), f) for x in fields(value)})
-    return value
 
 
 @dataclass(frozen=True)

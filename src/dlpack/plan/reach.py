@@ -35,14 +35,14 @@ from dlpack.plan.program import (
     FillStep,
     HaloStep,
     LoopStep,
+    PixelsStep,
     RowsStep,
     ShareStep,
     SpreadStep,
     Step,
     TapsStep,
-    calls,
-    operands,
 )
+from dlpack.plan.steps import calls, operands
 
 ALL = 1 << 60
 """Of an operand of which nothing is known: as many bytes as it has."""
@@ -73,7 +73,7 @@ def reaches(steps: Sequence[Step], kernels: Mapping[str, Kernel], sizes: Sizes) 
 
 def _of_step(step: Step, sizes: Sizes) -> Iterator[tuple[Address, int]]:
     def count(n: int | Size) -> int:
-        return n if isinstance(n, int) else n.at(sizes[n.axis])
+        return n if isinstance(n, int) else n.in_run(sizes)
 
     def elements(address: Address, number: int) -> tuple[Address, int]:
         return address, number * TensorType(address.dtype, ()).itemsize
@@ -85,14 +85,21 @@ def _of_step(step: Step, sizes: Sizes) -> Iterator[tuple[Address, int]]:
             last = last * n + (n if used is None else low + count(used) + high) - 1
         yield elements(step.target, last + 1)
     elif isinstance(step, FillStep):
-        extent = sizes[EXTENT]
-        last = sum(((n or extent) - 1) * stride for n, stride in step.rows)
+        extent = count(step.size)
+        last = sum((count(n) - 1) * stride for n, stride in step.rows)
         yield elements(step.target, last + -(-extent // FILLED) * FILLED)
     elif isinstance(step, SpreadStep):
         strided = 1 + sum((count(n) - 1) * stride for n, stride in step.dims)
         dense = prod(count(n) for n, _ in step.dims)
         yield elements(step.source, strided if step.back else dense)
         yield elements(step.target, dense if step.back else strided)
+    elif isinstance(step, PixelsStep):
+        for side, address in enumerate((step.source, step.target)):
+            last = 0
+            for number, *strides in step.dims:
+                s = strides[side]
+                last += (count(number) - 1) * (s if isinstance(s, int) else count(s[0]) * s[1])
+            yield elements(address, last + 1)
     elif isinstance(step, RowsStep):
         rows, columns = count(step.rows), count(step.columns)
         apart = (rows - 1) * step.row + columns * step.pixel
@@ -110,7 +117,7 @@ def elements_at(o: Open, sizes: Sizes) -> int:
     if isinstance(o.size, Tiles):
         n = prod(o.size.grid(sizes))
         return min(n, o.band.most) if o.band else n
-    return o.size.at(sizes[o.size.axis]) if o.size else sizes[EXTENT]
+    return o.size.in_run(sizes) if o.size else sizes[EXTENT]
 
 
 def trips_at(o: Open, sizes: Sizes) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, Program, Step, operands
+from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, Program, Step
+from dlpack.plan.steps import operands
 
 
 def overwritable(body: Program, state: int) -> set[str] | None:

@@ -161,21 +161,21 @@ def by_size(program: Program, batch: Batch) -> Program:
 
     most = program.shape_sets[0]
     made = {s.axis: (n // s.times, s.times) for t in most.inputs for n, s in zip(t.shape, t.sizes, strict=False) if s}
-    units = [made[axis][1] for axis in range(len(batch.open.bounds))]
+    whole, units = ([made[axis][k] for axis in range(len(batch.open.bounds))] for k in range(2))
     bounds = tuple(replace(b, unit=unit) for b, unit in zip(batch.open.bounds, units, strict=True))
     kernels = {k.name: k for k in program.kernels}
     called = [kernels[s.kernel] for s in most.steps if isinstance(s, CallStep)]
 
     def sized(t: Tensor, numbers: Sequence[int]) -> Tensor:
         own = t.sizes or (None,) * len(t.shape)
-        return replace(t, shape=tuple(s.at(numbers[s.axis]) if s else n for n, s in zip(t.shape, own, strict=True)))
+        return replace(t, shape=tuple(s.in_run(numbers) if s else n for n, s in zip(t.shape, own, strict=True)))
 
     def macs(numbers: Sequence[int]) -> int:
         total = 0
         for k in called:
             part = float(k.macs)
             for s in k.kernel.sizes:
-                part *= s.at(numbers[s.axis]) / s.at(made[s.axis][0])
+                part *= s.in_run(numbers) / s.in_run(whole)
             total += round(part)
         return total
 
