@@ -132,6 +132,13 @@ def test_python_takes_any_length(net: Path, native: Path) -> None:
             predictor.run(question(1))
 
 
+@pytest.mark.parametrize("target", ["linux-arm64", "linux-riscv64", "wasm"])
+def test_other_machines(net: Path, tmp_path: Path, target: str) -> None:
+    """A build verifies the bounds and lengths between, where the machine can be emulated. A sum over tokens ends with the
+    last one, also where products take several steps at a time."""
+    build(net, tmp_path / "bundle", options(target=target))
+
+
 def test_one_set_of_kernels(native: Path) -> None:
     """Their text has the length in the loops along it alone; the tables do not grow with the bounds."""
     text = (native / "net.cc").read_text()

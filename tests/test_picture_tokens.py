@@ -159,7 +159,7 @@ def test_pixels_as_one_dimension(name: str, dims: str, tmp_path: Path) -> None:
             close(predictor.run(question(*size)), expected(tmp_path / "net.onnx", question(*size)))
 
 
-@pytest.mark.parametrize("target", ["linux-riscv64", "x86-64-v3", "wasm"])
+@pytest.mark.parametrize("target", ["linux-arm64", "linux-riscv64", "x86-64-v3", "wasm"])
 def test_pixels_on_other_machines(target: str, tmp_path: Path) -> None:
     """A build verifies corners and sizes between, where the machine can be emulated."""
     onnx.save(attentions(), tmp_path / "net.onnx")

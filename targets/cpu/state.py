@@ -100,7 +100,8 @@ class State:
         if self.machine.by_lane:
             kernel = in_parts(larger_part(kernel))
             registers = room(self.machine) if self.machine.pairs else 0
-            kernel = by_lane(start_from_addend(kernel, constants), self.machine.lanes, registers)
+            kernel = start_from_addend(kernel, constants)
+            kernel = by_lane(kernel, self.machine.lanes, registers, tuple(self.spec.open))
         if self.machine.dot == "smmla":
             kernel = pairs_of_rows(kernel)
         if self.spec.open:

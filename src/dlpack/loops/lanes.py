@@ -61,18 +61,21 @@ PAIRED_STEPS = 32
 
 @dataclass(frozen=True)
 class _Registers:
-    """`lanes` floats lie in each of `number` registers; `taken` are the names in use."""
+    """`lanes` floats lie in each of `number` registers; `taken` are the names in use. Loops along dimensions of these
+    extents, `opens`, may end earlier, after any step."""
 
     lanes: int
     number: int
     taken: set[str]
+    opens: tuple[int, ...]
 
 
-def by_lane(kernel: Kernel, lanes: int, registers: int) -> Kernel:
+def by_lane(kernel: Kernel, lanes: int, registers: int, opens: tuple[int, ...] = ()) -> Kernel:
     """The kernel with the loops of its products unrolled by `lanes` where a step's scalars follow the last one's, or by
-    twice as many where `registers` hold the vectors of a trip (0: nowhere)."""
+    twice as many where `registers` hold the vectors of a trip (0: nowhere). Sums along open dimensions, whose extents
+    divide by one of `opens`, stay: they end with a run's last element."""
     taken = {s.name for s in walk(kernel.body) if isinstance(s, Declare)} | {p.name for p in kernel.params}
-    return replace(kernel, body=_block(kernel.body, _Registers(lanes, registers, taken)))
+    return replace(kernel, body=_block(kernel.body, _Registers(lanes, registers, taken, opens)))
 
 
 def _block(stmts: tuple[Stmt, ...], registers: _Registers) -> tuple[Stmt, ...]:
@@ -116,6 +119,8 @@ def _steps(loop: For, registers: _Registers) -> list[Stmt] | None:
     together = {e.lanes for e in bytes_of}
     lanes = BYTES // together.pop() if len(together) == 1 else registers.lanes
     extent = loop.end - loop.begin
+    if any(extent % n == 0 for n in registers.opens):
+        return None
     step = _take_scalars(loop, bytes_of, registers.taken) if extent >= lanes else _Step()
     if not step.scalars:
         return None
