@@ -134,8 +134,8 @@ def test_python_takes_any_length(net: Path, native: Path) -> None:
 
 @pytest.mark.parametrize("target", ["linux-arm64", "linux-riscv64", "wasm"])
 def test_other_machines(net: Path, tmp_path: Path, target: str) -> None:
-    """A build verifies the bounds and lengths between, where the machine can be emulated. A sum over tokens ends with the
-    last one, also where products take several steps at a time."""
+    """A build verifies the bounds and lengths between, where the machine can be emulated. A sum over tokens ends with
+    the last one, also where products take several steps at a time."""
     build(net, tmp_path / "bundle", options(target=target))
 
 
