@@ -571,11 +571,11 @@ template <class V> INLINE V erf_(V x) {
   return with_sign(select(a >= 1.0f, 1.0f - rest, madd(a, odd, a)), x);
 }
 
-//@ section erf_plus_one
-//@ needs exp2_fast abs vmin madd look_up_16
+//@ section erfc_parts
+//@ needs abs vmin madd look_up_16
 #if defined(__AVX512F__)
-// erfc(k / 3.47 + t / 3.47) for |t| <= 1/2 as polynomials of t, the coefficients of each k of a
-// power in a vector; 0 from 14.5 / 3.47 on.
+// erfc |x| where |x| is k / 3.47 + t / 3.47, |t| <= 1/2: polynomials of t, the coefficients of
+// each k of a power in a vector; 0 from 14.5 / 3.47 on.
 constexpr vec<float, 16> kErfc0 = {
     0x1p+0f,         0x1.5e00fp-1f,   0x1.a8f86ap-2f,  0x1.c58b4p-3f,
     0x1.a61d98p-4f,  0x1.549068p-5f,  0x1.da38f6p-7f,  0x1.1bef2cp-8f,
@@ -606,23 +606,31 @@ constexpr vec<float, 16> kErfc5 = {
     0x1.e377fp-14f,   0x1.6b9782p-15f,  -0x1.677b7ep-17f, -0x1.b17d92p-16f,
     -0x1.3f0454p-16f, -0x1.33b37ep-17f, -0x1.b92002p-19f, -0x1.ed2f7p-21f,
     -0x1.b89dc8p-23f, -0x1.3f1f3ap-25f, -0x1.7a410ep-28f, 0};
+
+INLINE vec<float, 16> erfc_of_parts(vec<float, 16> x) {
+  typedef vec<float, 16> V;
+  const V shift = splat<V>(0x1.8p23f), inverse = splat<V>(3.47f);
+  const V b = vmin(splat<V>(15 / 3.47f), abs_(x)), shifted = madd(b, inverse, shift);
+  const V t = madd(b, inverse, shift - shifted);
+  const ints<V> k = bits_as<ints<V>>(shifted);
+  V e = look_up_16(kErfc5, k);
+  e = madd(e, t, look_up_16(kErfc4, k));
+  e = madd(e, t, look_up_16(kErfc3, k));
+  e = madd(e, t, look_up_16(kErfc2, k));
+  e = madd(e, t, look_up_16(kErfc1, k));
+  return madd(e, t, look_up_16(kErfc0, k));
+}
 #endif
+
+//@ section erf_plus_one
+//@ needs exp2_fast abs vmin madd erfc_parts
 // 1 + erf x with an error of 1.3e-7: erfc |x| serves both signs, since 1 + erf x is erfc |x| for
 // x < 0 and 2 - erfc |x| else. It is 2^p(|x|), or where a register holds a table, polynomials of
 // parts of the axis.
 template <class V> INLINE V erf_plus_one_(V x) {
 #if defined(__AVX512F__)
   if constexpr (sizeof(V) == 64) {
-    const V shift = splat<V>(0x1.8p23f), inverse = splat<V>(3.47f);
-    const V b = vmin(splat<V>(15 / 3.47f), abs_(x)), shifted = madd(b, inverse, shift);
-    const V t = madd(b, inverse, shift - shifted);
-    const ints<V> k = bits_as<ints<V>>(shifted);
-    V e = look_up_16(kErfc5, k);
-    e = madd(e, t, look_up_16(kErfc4, k));
-    e = madd(e, t, look_up_16(kErfc3, k));
-    e = madd(e, t, look_up_16(kErfc2, k));
-    e = madd(e, t, look_up_16(kErfc1, k));
-    e = madd(e, t, look_up_16(kErfc0, k));
+    const V e = erfc_of_parts(x);
     return select(x < 0.0f, e, 2.0f - e);
   }
 #endif

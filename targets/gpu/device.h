@@ -115,6 +115,8 @@ template <class F, class X, class... R> INLINE float of_products(F f, X x, R... 
   return static_cast<float>(f(products(x, rest...)));
 }
 
+//@ section erfc_parts
+
 //@ section sqrt
 // The square root, correctly rounded.
 INLINE float sqrt_(float x) { return sqrtf(x); }
