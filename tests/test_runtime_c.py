@@ -167,7 +167,7 @@ int read_file(const char* path, uint8_t* out, size_t* size) {
 }
 """
     ]
-    return "\n".join(out)
+    return "\n".join(out).replace("@NAME@", "DRIVER")
 
 
 VECTORS = {"f32x2": "float", "f32x4": "float", "f32x8": "float", "f32x16": "float", "f64x4": "double"}
@@ -441,6 +441,7 @@ def test_no_warnings(compiler: str, standard: str, tmp_path: Path) -> None:
         ["-target", "aarch64-linux-gnu.2.23"],
         ["-target", "arm-linux-gnueabihf"],
         ["-target", "wasm32-freestanding", "-mcpu=generic+simd128+relaxed_simd+bulk_memory"],
+        ["-target", "wasm32-freestanding", "-mcpu=generic+simd128+relaxed_simd+bulk_memory", "-DDRIVER_DOTS"],
         ["-target", "wasm32-freestanding", "-mcpu=generic+simd128+bulk_memory"],
     ],
     ids=lambda t: "-".join(t[1:]),
