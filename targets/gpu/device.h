@@ -1,6 +1,7 @@
 // What the sections of runtime_c/maths.h and runtime_c/values.h need to become device code: one lane, no
 // header, so that NVRTC needs none. A section here stands in the place of runtime_c's of the same name; so
-// kernels of GPUs and CPUs have the same maths with the same bounds of error (grammar: runtime_c/vectors.h).
+// kernels of GPUs and CPUs have the same maths with the same bounds of error (grammar: runtime_c/vectors.h). What is
+// empty here no kernel of a GPU calls.
 //
 // tests/cuda_on_host.h compiles the same text for a CPU (CUDA_ON_HOST), where the types are known.
 
@@ -116,6 +117,8 @@ template <class F, class X, class... R> INLINE float of_products(F f, X x, R... 
 }
 
 //@ section erfc_parts
+
+//@ section float_of_half
 
 //@ section sqrt
 // The square root, correctly rounded.
