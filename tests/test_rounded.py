@@ -152,7 +152,7 @@ def test_onnxruntime_rounds_so_too_with_accuracy_level_4(bundle: Path) -> None:
             compared += 1
             assert np.abs(got[f"y{k}"] - others).max() < 0.2 * moved, f"y{k}"
     if not compared:
-        pytest.skip("onnxruntime does not round on this computer")
+        pytest.skip("onnxruntime multiplies floats on this computer at any accuracy level: there is nothing to compare")
 
 
 def test_the_build_says_what_it_is_and_what_it_changes(bundle: Path) -> None:
@@ -171,10 +171,10 @@ def test_weights_of_four_bits_share_bytes(bundle: Path) -> None:
     """Of those that fill pairs of vectors."""
     text = (bundle / "net.cc").read_text()
     assert "nibble_dot_(" in text and "unsigned_dot_(" in text
-    assert {"nibble_place<64>", "nibble_place<32>"} <= {text[i : i + 16] for i in range(len(text)) if text[i] == "n"}
+    assert "nibble_place<64>" in text and "nibble_place<32>" in text
 
 
-@pytest.mark.skipif(host_machine().dot_operand != "uint8", reason="this computer's kernels do not round")
+@pytest.mark.skipif(host_machine().dot_operand != "uint8", reason="no products of 8 bits here: it refuses")
 @pytest.mark.parametrize("bits", [4, 8])
 def test_a_decoder_writes_with_products_in_int8(bits: int, tmp_path: Path) -> None:
     net = Decoder(layers=2, width=64, heads=4, kv=2, hidden=96, vocabulary=61, bits=bits, block=32)

@@ -6,7 +6,7 @@ A tile of fewer rows is the tile without what its further rows store, and withou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from math import inf
@@ -197,10 +197,15 @@ def _by_rows(body: Block, var: str, rows: int, params: set[str]) -> bool:
         first, step = min(i.const for i in places), places[0].coefficient(var)
         if not step or step < 0 or step % rows or any(i.coefficient(var) != step for i in places):
             return False
-        apart = step // rows
-        if Counter((i.const - first) // apart for i in places) != dict.fromkeys(range(rows), len(places) // rows):
+        if not _of_each_row((i.const - first for i in places), step // rows, rows):
             return False
     return True
+
+
+def _of_each_row(places: Iterable[int], stride: int, rows: int) -> bool:
+    """Whether each of the rows has as many of the places; the first row begins at 0."""
+    counts = Counter(place // stride for place in places)
+    return counts.keys() == set(range(rows)) and len(set(counts.values())) == 1
 
 
 def _rows(
@@ -211,7 +216,7 @@ def _rows(
     rows = tiles.rows
     stores = [s for s in walk(body) if isinstance(s, Store) and s.buffer in written]
     base = min(s.index.const for s in stores)
-    if Counter((s.index.const - base) // stride for s in stores) != dict.fromkeys(range(rows), len(stores) // rows):
+    if not _of_each_row((s.index.const - base for s in stores), stride, rows):
         return None
 
     def keep(s: Stmt) -> list[Stmt]:
