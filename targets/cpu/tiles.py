@@ -97,9 +97,11 @@ def open_cycles(rows: int, tile: Tile, columns: int, depth: int, machine: Machin
     return max(cycles, sum(n for n, _ in parts) * weights / bytes_per_cycle(machine, block))
 
 
-def bytes_per_cycle(machine: Machine, size: int) -> int:
+def bytes_per_cycle(machine: Machine, size: int) -> float:
     """From the cache that holds `size` bytes beside what else is in use."""
-    return 32 if size <= machine.l2 // 2 else 16 if size < machine.l3 else 8
+    if size <= machine.l2 // 2:
+        return machine.l2_rate
+    return machine.l3_rate if size < machine.l3 else machine.memory_rate
 
 
 def open_tiles(most: int, columns: int, machine: Machine, widths: Collection[int] = ()) -> list[Tile]:

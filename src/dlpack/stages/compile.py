@@ -52,6 +52,7 @@ def _compiled(
     from dlpack.kernels.settled import Weights
     from dlpack.plan.compiler import Compiler
     from dlpack.plan.stages import with_stages
+    from dlpack.targets.base import about
 
     weights = Weights()
     programs: dict[str, Program] = {}
@@ -74,6 +75,7 @@ def _compiled(
                 detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
                 detail += [set_name(described(shape_set))] if len(cases) > 1 else []
                 detail += [f"for {machine}"] if len(machines) > 1 else []
+                detail += [f"for {told}"] if (told := about(build.machine())) else []
         program = compiler.program()
         program = with_decoder(program, prepared.generation) if prepared.generation else program
         if prepared.batch:
