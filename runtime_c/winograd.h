@@ -1,5 +1,5 @@
-// Winograd's weights, which a predictor computes when it is created. The top of vectors.h explains
-// the sections.
+// Winograd's and Strassen's weights, which a predictor computes when it is created. The top of
+// vectors.h explains the sections.
 
 //@ section winograd_3x3
 // G times a column w of a 3x3 window, for each size of tile.
@@ -81,8 +81,7 @@ struct winograd_5x5 {
   }
 };
 
-//@ section winograd_weights
-//@ needs load_partial store as_is
+//@ section own_lanes
 // At most n floats of a vector: four where no processor has more, so that a transform fits the
 // registers, and weights in blocks of all widths share its code.
 #if defined(__aarch64__) || defined(__arm__) || defined(__wasm__)
@@ -91,6 +90,8 @@ struct winograd_5x5 {
 [[maybe_unused]] constexpr int own_lanes(int n) { return n; }
 #endif
 
+//@ section winograd_weights
+//@ needs load_partial store as_is own_lanes
 // The weights of Winograd's convolution (A. Lavin, S. Gray, "Fast Algorithms for Convolutional
 // Neural Networks", 2015) with tiles of E x E of the input: u = G w G^T for each pair of channels,
 // where `g` multiplies by G. w is [size, size, inputs, outputs], size G's; u lies in blocks of
@@ -138,5 +139,22 @@ template <int E, int N, bool BLOCKS = false, class U, class W, class G, class RE
         }
       }
     }
+  }
+}
+
+//@ section summed_weights
+//@ needs load store own_lanes
+// Writes n sums of `parts`, each times its sign, n a multiple of N.
+template <int N, size_t COUNT>
+[[gnu::noinline]] void summed_weights(float* to, size_t n, const float* const (&parts)[COUNT],
+                                      const int (&signs)[COUNT]) {
+  typedef vec<float, N> V;
+  for (size_t i = 0; i < n; i += N) {
+    V sum{};
+    for (size_t k = 0; k < COUNT; ++k) {
+      const V part = load<V>(parts[k] + i);
+      sum += signs[k] > 0 ? part : -part;
+    }
+    store<V>(to + i, sum);
   }
 }

@@ -110,6 +110,7 @@ class Graph:
 
     `derived` names constants that the predictor computes from another when it is made, and that one: Winograd's
     weights, up to seven times as large as what they come from. Their elements in `constants` are not there (NaN).
+    `sums` names others, which are sums of constants of the same shape, with signs: Strassen's weights.
     `sizes` names outputs whose size only a run knows, and the output with the true shape of each; their own type has
     the largest. These further outputs come last. `exceeded`, if there is such a one, is the very last: int64[1], not
     0 in a run whose data exceeds one of `limits`, maxima that the user has stated.
@@ -127,6 +128,7 @@ class Graph:
     constants: Mapping[str, Array]
     types: Mapping[str, TensorType]
     derived: Mapping[str, str] = field(default_factory=dict)
+    sums: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     sizes: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     exceeded: str = ""

@@ -23,6 +23,7 @@ from dlpack.graph.pictures import with_borders
 from dlpack.graph.quantized import quantized
 from dlpack.graph.rewrite import rewrite
 from dlpack.graph.rounded import rounded, rounded_sources
+from dlpack.graph.strassen import strassen
 from dlpack.graph.winograd import Layer, winograd
 from dlpack.kernels.backend import Backend
 from dlpack.kernels.place import place
@@ -57,10 +58,18 @@ class Compiler:
     """Compiles the graphs of a model, one for each set of input shapes, to one program; see `compile_graph`."""
 
     def __init__(
-        self, name: str, backend: Backend, winograd: bool = True, threads: int = 1, weights: Weights | None = None
+        self,
+        name: str,
+        backend: Backend,
+        winograd: bool = True,
+        threads: int = 1,
+        weights: Weights | None = None,
+        alone: bool = True,
     ) -> None:
-        """`weights`: those of the bundle's programs that are compiled before this one, for other machines."""
+        """`weights`: those of the bundle's programs that are compiled before this one, for other machines. `alone`:
+        there are no other programs and no other sets of shapes, which would read weights as they are."""
         self.name, self.backend, self.winograd, self.threads = name, backend, winograd, threads
+        self.alone = alone
         self.settled = Settled(weights)
         self.parts: list[Program] = []
         self.kernels: dict[int, NamedKernel] = {}  # by the kernel's identity
@@ -96,6 +105,8 @@ class Compiler:
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         if graph.opens:
             graph = with_small_pictures(with_borders(graph), self.backend.winograd_tile)
+        if self.winograd and self.alone:
+            graph = strassen(graph, layouts.strassen, lambda name: self.settled.packed_of(graph, name) is None)
         groups = fuse(graph)
         placement = place(graph, groups, self.backend.layouts)
         assembler = Assembler(placement, self.name, self.backend, self.threads, self.settled)

@@ -17,6 +17,7 @@ from dlpack.plan.program import (
     CallStep,
     CountStep,
     FewCall,
+    HaloStep,
     PixelsStep,
     RowsStep,
     ShareStep,
@@ -115,7 +116,7 @@ def in_one_row(step: CallStep, call: Call, placement: Placement, kernel: Kernel,
 
 
 class Borders:
-    """The borders that move with the size of a picture: they are filled before something reads what was written."""
+    """Borders, which steps fill; those that move with the size of a picture before something reads what was written."""
 
     def __init__(self, placement: Placement) -> None:
         self.buffers = placement.buffers
@@ -134,3 +135,11 @@ class Borders:
                 self.written.discard(name)
                 yield self.buffers[name]
         self.written.update(a.buffer for a in written if a.buffer in self.sizes)
+
+    def step(self, b: Buffer, target: Address) -> HaloStep:
+        """Fills the border of a buffer that lies at `target`, of a picture of any size that around what a run has."""
+        assert b.halo is not None
+        order = sorted(range(len(b.shape)), key=lambda d: -b.layout.strides[d])
+        shape, low, high = (tuple(of[d] for d in order) for of in (b.shape, b.halo.low, b.halo.high))
+        used = tuple(self.sizes[b.name][d] for d in order) if b.name in self.sizes else ()
+        return HaloStep(target, shape, low, high, b.halo.fill, used)

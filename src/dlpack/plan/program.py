@@ -250,6 +250,20 @@ class WinogradStep(Step):
 
 
 @dataclass(frozen=True)
+class SumStep(Step):
+    """Makes `count` float32 weights, each the sum of those of `sources`, with `signs`, at the same place.
+
+    A multiple of `lanes` of them.
+    """
+
+    sources: tuple[Address, ...]
+    signs: tuple[int, ...]
+    target: Address
+    count: int
+    lanes: int
+
+
+@dataclass(frozen=True)
 class RepackStep(Step):
     """Repacks a weight: from the layout in which another machine's kernels read it to this one's.
 

@@ -57,10 +57,11 @@ def _compiled(
     weights = Weights()
     programs: dict[str, Program] = {}
     machines = {build.machine().name: build for build in builds}
+    cases = prepared.cases[:1] if prepared.batch else prepared.cases
+    alone = len(machines) == len(cases) == 1
     for machine, build in machines.items():
         backend = build.backend(build.machine(), options.threads)
-        compiler = Compiler(name, backend, options.optimize != "size", options.threads, weights)
-        cases = prepared.cases[:1] if prepared.batch else prepared.cases
+        compiler = Compiler(name, backend, options.optimize != "size", options.threads, weights, alone)
         for case in cases:
             with progress.stage("compile") as detail:
                 graph = prepared.batch.graph if prepared.batch else None
