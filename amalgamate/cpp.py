@@ -205,10 +205,14 @@ class CppPrinter(Printer):
             begin = f"{rows}.whole * {t.rows // t.unit}"
             behind = f"{begin} + {rows}.middle * {t.middle // t.unit}" if t.middle else begin
             begin, end = (begin, behind) if s.after.middle else (behind, end)
+        if s.until:
+            end = self.expr(s.until, PRECEDENCE["<"] + 1)
         if s.axis is LoopAxis.PARALLEL and self.trips:
             begin = f"begin > {s.begin} ? begin : {s.begin}" if s.begin else "begin"
             end = f"(end < {s.end} ? end : {s.end})" if s.end < self.trips else "end"
-        before = "!=" if s.together > 1 else "<"  # clang counts down to zero only where the trips are sure to end there
+        before = (
+            "!=" if s.together > 1 and not s.until else "<"
+        )  # clang counts down to zero only where the trips are sure to end there
         head = f"{pad}for (int {s.var} = {begin}; {s.var} {before} {end}; {step}) {{"
         if s.open and s.open.less and s.open.most == 1:
             return [f"{pad}if ({end[1:].partition(' ?')[0]}) {{"]

@@ -119,6 +119,8 @@ class Graph:
     `open` is the extent of the dimensions of which a run has some part, from their beginning; see `graph/opened.py`.
     `opens` has the open dimensions of inputs that are pictures, and what a run has of them; see `graph/pictures.py`.
     `smallest` is what a run has of these at the least, by their number.
+    `caches` are those of a decoder; `filled` is then the input, [1, rows], that says which of their rows have a token
+    (not 0), those of a run among them; "": none does.
     """
 
     name: str
@@ -138,6 +140,7 @@ class Graph:
     opens: Mapping[str, Mapping[int, Size]] = field(default_factory=dict)
     smallest: tuple[int, ...] = ()
     caches: tuple[Cache, ...] = ()
+    filled: str = ""
 
     def with_nodes(
         self,

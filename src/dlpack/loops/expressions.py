@@ -291,10 +291,12 @@ class ExpressionLowering:
         k = index.coefficient(self.lane)
         if k == 0:
             return Load(dtype, 1, name, index, 1)
-        if k != 1 or dtype not in VECTOR_DTYPES | CONVERTIBLE:
+        if k != 1 or dtype not in VECTOR_DTYPES | CONVERTIBLE | {"bool"}:
             raise NotVectorisable
         whole = name in self.locals or (name in self.operands and self.operands[name].padded)
-        return Load(dtype, self.width, name, index - Linear.var(self.lane), self.width if whole else self.valid)
+        stored = "uint8" if dtype == "bool" else dtype
+        load = Load(stored, self.width, name, index - Linear.var(self.lane), self.width if whole else self.valid)
+        return self.op("bool", "!=", self.op("int32", "cast", load), Const("int32", 1, 0)) if dtype == "bool" else load
 
     def comparison(self, e: Any) -> tuple[Linear, ...] | None:
         """The forms that must all be >= 0 for an integer comparison to hold."""

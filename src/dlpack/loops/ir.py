@@ -208,7 +208,8 @@ class For(Stmt):
     Blocks of a GPU take a trip each: loops over them are around everything else, the innermost is the grid's x. The
     threads of a block share the trips of a loop of theirs, whose `step` is their number: thread t begins at begin + t.
 
-    A loop that is `open` has its trips from 0 on, and `end` if a run has the most elements.
+    A loop that is `open` has its trips from 0 on, and `end` if a run has the most elements. One with `until`, an
+    integer that is at the most `end`, ends there.
     """
 
     var: str
@@ -221,6 +222,7 @@ class For(Stmt):
     unrolled: bool = False
     open: Open | None = None
     after: After | None = None
+    until: Expr | None = None
 
 
 @dataclass(frozen=True)

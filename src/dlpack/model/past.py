@@ -106,6 +106,7 @@ def with_caches(graph: Graph, generation: Generation) -> Graph:
             inputs=tuple(i for i in graph.inputs if i not in hidden),
             outputs=tuple(o for o in graph.outputs if o not in hidden),
             caches=tuple(caches),
+            filled=generation.mask,
         )
     )
 
