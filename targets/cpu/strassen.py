@@ -19,7 +19,7 @@ def strassen_pays(product: Product, machine: Machine) -> bool:
     sums = QUARTERS_MOVED * quarters / bytes_per_cycle(machine, 4 * quarters)
     weights = machine.itemsize * depth * columns
     more = 3 * weights / 4 / bytes_per_cycle(machine, 7 * weights // 4) / 2  # most of it comes while others are used
-    return products + sums + more < WORTH_SUMS * direct
+    return products + sums + more + CALLS < WORTH_SUMS * direct
 
 
 LEAST_LANES = 8
@@ -31,6 +31,9 @@ MOST_PRODUCTS = 16
 QUARTERS_MOVED = 6
 """Sums of the input's quarters read eight and write four, as do those of the result; half of that time is seen, for
 much is read and written while products are computed."""
+
+CALLS = 5000
+"""Cycles of twelve more calls of kernels, each of which begins with nothing in the core's window."""
 
 WORTH_SUMS = 0.95
 """The sums round more often and the weights are 1.75 times as large, which less of a gain is not worth."""
