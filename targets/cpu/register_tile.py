@@ -374,8 +374,10 @@ WAYS_OF_WEIGHTS = 2
 
 
 def _row_axis(found: _Reduction, order: Sequence[int]) -> Axis | None:
-    """The axis of the tile's rows: the innermost along which something that moves with the vector is used again."""
+    """The axis of the tile's rows: the innermost along which something that moves with the vector is used again; none
+    along which data says which weights are meant."""
     axes = [found.info.spatial[d] for d in reversed(order[:-1]) if found.info.spatial[d].extent > 1]
+    axes = [a for a in axes if all(r.strides.get(a.name) is not None for r in found.packed)]
     moving = [r for r in found.reads if r.strides.get(found.vector.name) != 0]
     return next((a for a in axes if any(r.strides.get(a.name) == 0 for r in moving)), axes[0] if axes else None)
 

@@ -40,6 +40,7 @@ class CpuBackend:
             attention=None if machine.halves else lambda found: fuses(found, machine),
             strassen=None if machine.halves else lambda product: strassen_pays(product, machine),
             halves=machine.halves,
+            chooses=machine.lanes > 1 and not machine.by_lane,
             nibbles=machine.lanes if machine.looks_up_16 else 0,
             rounds=machine.lanes if machine.rounds else 0,
         )

@@ -28,6 +28,7 @@ class LayoutPreferences:
     `look_up`: how many instructions on vectors are worth a look-up of each element in a table of 256 (8-bit values).
     `attention`: which attentions one kernel computes (graph/attention.py), None for none.
     `strassen`: which products are computed by Strassen's algorithm (graph/strassen.py), None for none.
+    `chooses`: products read the matrices that a run chooses from a table where they lie (graph/chosen.py).
     `nibbles`: weights of four bits are two to a byte in memory, of which a load gives two vectors of so many; 0 where
     bytes are faster.
     `rounds`: what is multiplied with weights of 8 bits and fewer is rounded to 8 bits (graph/rounded.py), and a vector
@@ -48,6 +49,7 @@ class LayoutPreferences:
     attention: Callable[[Attention], bool] | None = None
     strassen: Callable[[Product], bool] | None = None
     halves: bool = False
+    chooses: bool = False
     nibbles: int = 0
     rounds: int = 0
 

@@ -10,6 +10,7 @@ from dlpack.errors import UnsupportedError
 from dlpack.graph.attention import attention
 from dlpack.graph.blocks import blocks_of
 from dlpack.graph.bytes import read_as_bytes
+from dlpack.graph.chosen import chosen_products
 from dlpack.graph.few import with_small_pictures
 from dlpack.graph.fuse import fuse
 from dlpack.graph.group_norms import group_norms
@@ -98,6 +99,8 @@ class Compiler:
             self.settled.pack(graph, packed)
             self.rounded |= rounded_sources(graph)
         graph = idioms(graph)
+        if layouts.chooses:
+            graph = chosen_products(graph, lambda table: self.settled.packed_of(graph, table) is not None)
         along = graph.open or any(n.op == "JoinPixels" for n in graph.nodes)
         graph = attention(graph, None if along else self.backend.layouts.attention)
         graph = shared_heads(scaled_queries(graph))

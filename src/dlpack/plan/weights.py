@@ -59,7 +59,7 @@ def macs_of(group: Group, graph: Graph) -> int:
     out = graph.types[node.outputs[0]]
     if node.op == "Convolution":
         return out.size * prod(graph.types[node.inputs[1]].shape[1:])
-    if node.op == "MatMul":
+    if node.op in ("MatMul", "ChosenMatMul"):
         return out.size * graph.types[node.inputs[0]].shape[-1]
     return 0
 
