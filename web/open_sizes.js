@@ -79,9 +79,35 @@ class OpenSizes {
     const fits = (t) => shapes[t.name] === undefined || String(shapes[t.name]) === String(t.shape);
     if (number < 0 || !this.at(number).inputs.every(fits)) {
       const [first, last] = this.map((set) => set.inputs.map((t) => `${t.name} ${t.shape.join("x")}`).join(", "));
-      throw new RangeError(`${this.manifest.name} takes ${first} to ${last}, not ${JSON.stringify(shapes)}`);
+      const wrong = this._wrong(shapes);
+      const told = `${this.manifest.name} takes ${first} to ${last}, not ${JSON.stringify(shapes)}`;
+      throw new RangeError(wrong ? `${told}: ${wrong}` : told);
     }
     return number;
+  }
+
+  /** The first dimension of shapes of inputs that is none of theirs, in words; undefined where there is none. */
+  _wrong(shapes) {
+    const sizes = {};
+    for (const { name, shape: own } of this.manifest.inputs) {
+      const shape = shapes[name];
+      if (!shape) continue;
+      if (shape.length !== own.length) return `${name} has ${own.length} dimensions, not ${shape.length}`;
+      for (const [d, n] of shape.entries()) {
+        const axis = this.rule.inputs[name]?.[d]?.dimension;
+        const told = `dimension ${d} of ${name}`;
+        if (axis === undefined) {
+          if (n !== own[d]) return `${told} is ${own[d]}, not ${n}`;
+          continue;
+        }
+        const { smallest, step } = this.rule.dimensions[axis];
+        const bounds = `${smallest} to ${this.largest[axis]}${step > 1 ? ` in steps of ${step}` : ""}`;
+        if (!(n >= smallest && n <= this.largest[axis] && (n - smallest) % step === 0)) return `${told} is ${bounds}, not ${n}`;
+        const [first, before] = (sizes[axis] ??= [n, told]);
+        if (n !== first) return `${told} is ${n}, and ${before} ${first}: they are equal`;
+      }
+    }
+    return undefined;
   }
 
   /** The number of the set in which the inputs have as many elements as these; -1 without one. */

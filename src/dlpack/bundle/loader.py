@@ -26,7 +26,7 @@ from dlpack.errors import ExceededError, UsageError
 from dlpack.graph.ir import Array
 from dlpack.meaning.preprocess import to_rgb
 from dlpack.meaning.quantization import is_real
-from dlpack.meaning.shape_sets import find_set, picture_set, set_names, sets_of
+from dlpack.meaning.shape_sets import find_set, no_set, picture_set, sets_of
 
 __all__ = ["Class", "Predictor", "Sampler", "load", "read_kernels", "read_manifest"]
 
@@ -220,8 +220,7 @@ class Predictor(Hearing, QuantisedValues):
         padded, self._length = in_bucket(arrays, buckets) if buckets else (arrays, 0)
         number = find_set(self.manifest, {name: x.shape for name, x in padded.items()})
         if number is None and arrays.keys() == self.inputs.keys():
-            given = ", ".join(f"{name} {'x'.join(map(str, x.shape))}" for name, x in arrays.items())
-            raise ValueError(f"the shapes are {given}; the model expects {set_names(self.manifest)}")
+            raise ValueError(no_set(self.manifest, {name: x.shape for name, x in arrays.items()}))
         if number is not None:
             self._use(number)
         return padded
