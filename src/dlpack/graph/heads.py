@@ -71,7 +71,13 @@ def shared_heads(graph: Graph) -> Graph:
     for node in graph.nodes:
         found = _repeated(node.inputs[1], graph, producers) if node.op == "MatMul" and not node.domain else None
         given = graph.types[node.inputs[0]].shape if found else ()
-        if found is None or len(given) != 4 or given[0] != 1 or given[2] == graph.open or graph.opens:
+        if (
+            found is None
+            or len(given) != 4
+            or given[0] != 1
+            or given[2] == graph.open
+            or (graph.opens and not graph.open)
+        ):
             nodes.append(node)
             continue
         b = Builder(graph, node)

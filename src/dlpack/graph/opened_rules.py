@@ -14,7 +14,6 @@ from dlpack.graph.opened_node import OpenNode
 from dlpack.graph.opened_numbers import affine
 from dlpack.graph.opened_windows import convolution
 from dlpack.graph.registry import Builder, slice_of
-from dlpack.loops.sizes import EXTENT, Size
 
 
 def _mean(n: OpenNode, b: Builder) -> bool:
@@ -25,7 +24,7 @@ def _mean(n: OpenNode, b: Builder) -> bool:
     t, shape = n.output_type(), n.input_type(0).shape
     total = _reduced("ReduceSum", n, b, n.node.inputs[0], sorted(n.axes()), int(n.attr("keepdims", 1)), t)
     fixed = prod(shape[d] for d in n.axes() if d not in counted)
-    share = b.share([Size(EXTENT)] * len(counted), fixed, len(t.shape))
+    share = b.share([n.size] * len(counted), fixed, len(t.shape))
     b.add("Mul", [total, share], t.shape, output=n.node.outputs[0])
     return True
 
@@ -48,7 +47,7 @@ def _from_the_start(n: OpenNode, b: Builder, which: Array) -> str | None:
     places, t = n.maybe_constant(1), n.input_type(1)
     if places is None:
         back = b.add("Less", [n.node.inputs[1], b.constant(np.zeros((), t.dtype), "zero")], t.shape, "bool")
-        more = b.count(Size(EXTENT), 0, t.dtype)
+        more = b.count(n.size, 0, t.dtype)
         if not which.all():
             more = b.add("Mul", [more, b.constant(which.astype(t.dtype), "which")], which.shape)
         moved = b.add("Add", [n.node.inputs[1], more], t.shape)
@@ -58,7 +57,7 @@ def _from_the_start(n: OpenNode, b: Builder, which: Array) -> str | None:
         return None
     if places[back_there].min() < -n.smallest:
         raise n.fail(f"chooses from before the first of {n.smallest} elements of the open dimension")
-    return affine(places, back_there.astype(places.dtype), b)
+    return affine(places, back_there.astype(places.dtype), n.size, b)
 
 
 def _gather(n: OpenNode, b: Builder) -> bool:
@@ -92,12 +91,12 @@ def _slice(n: OpenNode, b: Builder) -> bool:
         if axis - rank not in n.dims(0):
             continue
         if step == -1 and count == old[axis] and (start == -1 or start >= count - 1):
-            places = affine(-1 - np.arange(count, dtype=np.int64), np.ones(1, np.int64), b)
+            places = affine(-1 - np.arange(count, dtype=np.int64), np.ones(1, np.int64), n.size, b)
         elif step == 1 and count != old[axis] and start < 0:
             if -start > n.smallest:
                 raise n.fail(f"cuts off the last {-start} elements, and a run may have {n.smallest}")
             base = start + np.arange(count, dtype=np.int64)
-            places = affine(base, np.ones(count if count == 1 else 1, np.int64), b)
+            places = affine(base, np.ones(count if count == 1 else 1, np.int64), n.size, b)
         else:
             continue
         own = [count if d == axis else m for d, m in enumerate(old)]
@@ -131,7 +130,7 @@ def _arg_extreme(n: OpenNode, b: Builder) -> bool:
     places = b.add("Where", [b.add("Equal", [x, extreme], shape, "bool"), b.constant(row, "places"), missed],
                    shape, "int32")  # fmt: skip
     chosen = _reduced("ReduceMax" if last else "ReduceMin", n, b, places, [axis], keep, TensorType("int32", t.shape))
-    bound = b.constant(np.array(0, np.int32), "zero") if last else b.count(Size(EXTENT) + -1, 0, "int32")
+    bound = b.constant(np.array(0, np.int32), "zero") if last else b.count(n.size + -1, 0, "int32")
     inside = b.add("Max" if last else "Min", [chosen, bound], t.shape)  # NaN equals no extreme
     b.add("Cast", [inside], t.shape, t.dtype, n.node.outputs[0])
     return True

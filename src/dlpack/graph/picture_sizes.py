@@ -19,11 +19,15 @@ def input_sizes(graph: Graph, name: str) -> Sizes:
     return tuple(own.get(d) for d in range(len(graph.types[name].shape))) if own else ()
 
 
-def with_sizes(graph: Graph, known: Mapping[str, Sizes] | None = None) -> Graph:
+def with_sizes(
+    graph: Graph, known: Mapping[str, Sizes] | None = None, tokens: Mapping[int, Size] | None = None
+) -> Graph:
     """The graph, of operators that have kernels, with the sizes of all values in their types.
 
-    `known`: those of its inputs; else they follow from `opens`.
+    `known`: those of its inputs; else they follow from `opens`. `tokens`: what a run has of dimensions that are all
+    pixels of a picture, or one side as a length, by their extent; more follow from nodes.
     """
+    extents = dict(tokens or {})
     sizes = {name: (known or {}).get(name, ()) if known else input_sizes(graph, name) for name in graph.inputs}
     for node in graph.nodes:
         n = PictureNode(node, graph, sizes)
@@ -32,6 +36,11 @@ def with_sizes(graph: Graph, known: Mapping[str, Sizes] | None = None) -> Graph:
             continue
         opens = (node.attrs.get("to"), *(s for k in range(len(node.inputs)) for s in n.sizes(k)))
         if not is_open(opens):
+            continue
+        if node.op == "JoinPixels":
+            extents[n.output_type().shape[node.attrs["axis"]]] = node.attrs["size"]
+        if any(s is not None and s.columns == 1 for s in opens) and node.op != "PartPixels":
+            sizes |= {o: tuple(map(extents.get, graph.types[o].shape)) for o in node.outputs if o}
             continue
         for o in filter(None, node.outputs):
             sizes[o] = _sizes_of(n)
@@ -123,7 +132,7 @@ def _same(n: PictureNode) -> Sizes:
 
 
 def _reduced(n: PictureNode) -> Sizes:
-    axes, keep = n.attr("axes"), n.attr("keepdims")
+    axes, keep = n.attr("axes") or [int(n.attr("axis", 0)) % len(n.sizes())], n.attr("keepdims", 1)
     return tuple(None if d in axes else s for d, s in enumerate(n.sizes()) if keep or d not in axes)
 
 
@@ -149,7 +158,7 @@ def _token_product(n: PictureNode) -> Sizes:
 
 def _joined(n: PictureNode) -> Sizes:
     d = n.attr("axis")
-    return (*n.sizes()[:d], n.attr("size"), *n.sizes()[d + 2 :])
+    return (*n.sizes()[:d], n.attr("size"), *n.sizes()[d + len(n.attr("sides")) :])
 
 
 def _parted(n: PictureNode) -> Sizes:
@@ -162,11 +171,6 @@ def _sum_of_powers(n: PictureNode) -> Sizes:
     if any(n.sizes()[a] for a in n.attr("axes")):
         raise n.fail("sums powers over the open dimension")
     return _reduced(n)
-
-
-def _arg_extreme(n: PictureNode) -> Sizes:
-    axis, sizes = int(n.attr("axis", 0)) % len(n.sizes()), n.sizes()
-    return (*sizes[:axis], *((None,) if n.attr("keepdims", 1) else ()), *sizes[axis + 1 :])
 
 
 def _transposed(n: PictureNode) -> Sizes:
@@ -201,12 +205,11 @@ _RULES: dict[str, Callable[[PictureNode], Sizes]] = {
         s and s + -(n.input_type(1).shape[0] - 1) if d > 1 else s for d, s in enumerate(n.sizes())
     ),
     **dict.fromkeys(("GlobalSum", "GlobalMaxPool"), lambda n: (*n.sizes()[:2], *[None] * len(n.sizes()[2:]))),
-    **dict.fromkeys(("ReduceSum", "ReduceMax", "ReduceMin"), _reduced),
+    **dict.fromkeys(("ReduceSum", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin"), _reduced),
     **dict.fromkeys(("Identity", "Copy", "Spread", "Softmax", "LogSoftmax"), _same),
     **dict.fromkeys(("Slice", "Split"), _part),
     "Pad": _pad,
     **dict.fromkeys(("Reshape", "Unsqueeze", "Squeeze"), reshaped),
-    **dict.fromkeys(("ArgMax", "ArgMin"), _arg_extreme),
     "NormalizeRows": _same,
     "LogSumExp": _sum_of_powers,
     "MatMul": _product,

@@ -8,7 +8,7 @@ refused by name.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from math import inf, prod
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 
 from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Graph, Node, Sizes, TensorType
+from dlpack.graph.opened import with_lengths
 from dlpack.graph.picture_groups import plain_groups
 from dlpack.graph.picture_node import PictureNode, Witness, is_open, told
 from dlpack.graph.picture_rules import REPLACED, average, enlarged
@@ -62,7 +63,9 @@ def _opened(
     joined: bool,
 ) -> Graph:
     """The graph of any size that is a multiple of its unit; `joined` as for `for_any_size`."""
-    opens = {name: {d: Size(axis, times=units[axis]) for axis, d in enumerate(own)} for name, own in dims.items()}
+    opens = {
+        name: {d: Size(axis, times=units[axis]) for axis, d in enumerate(own) if d >= 0} for name, own in dims.items()
+    }
     largest = clean(*(high for _, high, _ in bounds))
     others: list[Witness] = []
     problem: UnsupportedError | None = None
@@ -74,15 +77,15 @@ def _opened(
             continue
         others.append(Witness(some, tuple(n // u for n, u in zip(other, units, strict=True))))
     own = Witness(largest, tuple(b[1] // u for b, u in zip(bounds, units, strict=True)))
-    found = with_sizes(rewrite(for_any_size(replace(largest, opens=opens), (own, *others), joined)))
+    found = with_sizes(rewrite(for_any_size(replace(largest, opens=opens), (own, *others), joined)[0]))
     if problem:
         raise problem
     numbers = [_number(found, axis, b[1] // u) for axis, (b, u) in enumerate(zip(bounds, units, strict=True))]
     whole = clean(*(n * u for n, u in zip(numbers, units, strict=True)))
-    graph = for_any_size(replace(whole, opens=opens), (Witness(whole, tuple(numbers)), own, *others), joined)
+    graph, counted = for_any_size(replace(whole, opens=opens), (Witness(whole, tuple(numbers)), own, *others), joined)
     sizes = {v: t.sizes for v, t in with_sizes(rewrite(graph)).types.items()}
     for w in others:
-        _compare(w.graph, whole, sizes, w.numbers)
+        _compare(w.graph, whole, sizes, w.numbers, counted)
     return replace(graph, smallest=tuple(b[0] // u for b, u in zip(bounds, units, strict=True)))
 
 
@@ -119,7 +122,9 @@ def _number(graph: Graph, axis: int, largest: int) -> int:
     return min(range(largest, largest + min(REACH, max(12, largest // 4)) + 1), key=cost)
 
 
-def _compare(some: Graph, whole: Graph, sizes: Mapping[str, Sizes], numbers: Sequence[int]) -> None:
+def _compare(
+    some: Graph, whole: Graph, sizes: Mapping[str, Sizes], numbers: Sequence[int], counted: Collection[str]
+) -> None:
     """Whether the model at another size is what the functions say."""
     if [(n.op, n.inputs, n.outputs) for n in some.nodes] != [(n.op, n.inputs, n.outputs) for n in whole.nodes]:
         raise UnsupportedError("the model has other nodes in another size")
@@ -128,7 +133,9 @@ def _compare(some: Graph, whole: Graph, sizes: Mapping[str, Sizes], numbers: Seq
         if repr(sorted(a.attrs.items())) != repr(sorted(b.attrs.items())) or a.body is not None:
             raise UnsupportedError(told(b, "depends on the open dimension in another way than by its inputs' sizes"))
     for name, c in whole.constants.items():
-        if name not in resized and not np.array_equal(c, some.constants[name], equal_nan=c.dtype.kind == "f"):
+        if name in resized or name in counted:
+            continue
+        if not np.array_equal(c, some.constants[name], equal_nan=c.dtype.kind == "f"):
             raise UnsupportedError(f"the constant '{name}' is computed from the open dimension")
     for name, t in whole.types.items():
         own = sizes.get(name, ()) or (None,) * len(t.shape)
@@ -146,8 +153,9 @@ def _text(shape: Sequence[int]) -> str:
 # --- what of the model's operators does not depend on the size -----------------------------------------------------
 
 
-def for_any_size(graph: Graph, witnesses: Sequence[Witness], joined: bool) -> Graph:
-    """The graph with means that count at run time, and pools whose borders are those of all sizes.
+def for_any_size(graph: Graph, witnesses: Sequence[Witness], joined: bool) -> tuple[Graph, set[str]]:
+    """The graph with means that count at run time, and pools whose borders are those of all sizes; and its constants
+    that are others in each size, which it no longer has.
 
     `witnesses`: the model at some sizes, this graph first, which say what sizes of Resize follow from. `joined`: pixels
     may become one dimension by a step of the run also where rows have a fixed width.
@@ -163,16 +171,38 @@ def for_any_size(graph: Graph, witnesses: Sequence[Witness], joined: bool) -> Gr
         if not any(is_open(sizes.get(i, ())) for i in node.inputs) and not enlarged(node, witnesses):
             nodes.append(node)
             continue
-        types |= {o: tokens.type_of(o) for o in node.outputs if o}
-        builder, n = Builder(now, node), PictureNode(node, now, sizes, witnesses)
-        if node.op in _COUNTED or not tokens.add(n, builder):
-            _any_size(n, builder)
+        builder, known = _in_a_form(node, now, sizes, witnesses, tokens)
         constants.update(builder.constants)
         types.update(builder.types)
-        own = rewrite(_alone(replace(now, constants=constants, types=types), builder.nodes, node))
-        sizes |= {v: t.sizes for v, t in with_sizes(own, sizes).types.items() if v in node.outputs}
+        sizes |= known
         nodes.extend(builder.nodes)
-    return replace(graph, nodes=tuple(nodes), constants=constants, types=types)
+    return replace(graph, nodes=tuple(nodes), constants=constants, types=types), tokens.counted
+
+
+def _in_a_form(
+    node: Node, now: Graph, sizes: Mapping[str, Sizes], witnesses: Sequence[Witness], tokens: Tokens
+) -> tuple[Builder, dict[str, Sizes]]:
+    """What stands for a node, and what a run has of its outputs, and of its inputs where these are other values."""
+    problem: UnsupportedError | None = None
+    for form in tokens.forms(node, sizes):
+        types = {**now.types, **{o: tokens.type_of(o, bool(form.as_lengths)) for o in node.outputs if o}}
+        builder = Builder(replace(now, types=types), node)
+        try:
+            own, known = tokens.turn(form, node, sizes, builder)
+            graph = replace(now, types={**types, **builder.types})
+            n = PictureNode(own, graph, {**sizes, **known}, witnesses)
+            if (own.op in _COUNTED and not form.as_lengths) or not tokens.add(n, builder):
+                _any_size(n, builder)
+            whole = replace(now, types={**types, **builder.types}, constants={**now.constants, **builder.constants})
+            made = rewrite(_alone(whole, builder.nodes, node))
+            made = with_sizes(made, {**sizes, **known}, tokens.sizes)
+        except UnsupportedError as e:
+            problem = problem or e
+            continue
+        tokens.turned = form.turned
+        return builder, known | {v: t.sizes for v, t in made.types.items() if v in node.outputs}
+    assert problem is not None
+    raise problem
 
 
 def _open_values(graph: Graph) -> dict[str, None]:
@@ -273,5 +303,6 @@ def _pool(n: PictureNode, b: Builder) -> None:
 def with_borders(graph: Graph) -> Graph:
     """The graph, of operators that have kernels, with the sizes of its values, and its open inputs and outputs, which
     are dense, copied from and to values of constant strides."""
-    graph = with_sizes(spread_inputs(graph, [name for name in graph.inputs if name in graph.opens]))
+    graph = spread_inputs(graph, [name for name in graph.inputs if name in graph.opens])
+    graph = with_lengths(graph) if graph.open else with_sizes(graph)
     return dense_outputs(graph, [name for name in graph.outputs if is_open(graph.types[name].sizes)])
