@@ -1,9 +1,9 @@
 """Operators that are made anew where they depend on the number of elements that a run has of an open dimension: means,
-what counts from the end, and where an extreme is."""
+what counts from the end, and where the extremes are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -120,19 +120,72 @@ def _arg_extreme(n: OpenNode, b: Builder) -> bool:
     if axis not in n.dims(0):
         return False
     x, t, shape = n.node.inputs[0], n.output_type(), n.input_type(0).shape
-    last, keep = bool(n.attr("select_last_index", 0)), int(n.attr("keepdims", 1))
-    kept = [1 if d - len(shape) == axis else m for d, m in enumerate(shape)]
+    last, kept = bool(n.attr("select_last_index", 0)), _kept(shape, axis)
     op = "ReduceMax" if n.node.op == "ArgMax" else "ReduceMin"
-    extreme = _reduced(op, n, b, x, [axis], 1, TensorType(n.input_type(0).dtype, tuple(kept)))
-    extent = shape[axis]
-    row = np.arange(extent, dtype=np.int32).reshape([-1 if d - len(shape) == axis else 1 for d in range(len(shape))])
-    missed = b.constant(np.array(-1 if last else extent, np.int32), "missed")
-    places = b.add("Where", [b.add("Equal", [x, extreme], shape, "bool"), b.constant(row, "places"), missed],
-                   shape, "int32")  # fmt: skip
-    chosen = _reduced("ReduceMax" if last else "ReduceMin", n, b, places, [axis], keep, TensorType("int32", t.shape))
-    bound = b.constant(np.array(0, np.int32), "zero") if last else b.count(n.size + -1, 0, "int32")
-    inside = b.add("Max" if last else "Min", [chosen, bound], t.shape)  # NaN equals no extreme
+    extreme = _reduced(op, n, b, x, [axis], 1, TensorType(n.input_type(0).dtype, kept))
+    there = b.add("Equal", [x, extreme], shape, "bool")
+    inside = _place(n, b, there, axis, last, int(n.attr("keepdims", 1)), t.shape)
     b.add("Cast", [inside], t.shape, t.dtype, n.node.outputs[0])
+    return True
+
+
+def _kept(shape: Sequence[int], axis: int) -> tuple[int, ...]:
+    """A shape with one element along an axis, which counts from the end."""
+    return tuple(1 if d - len(shape) == axis else m for d, m in enumerate(shape))
+
+
+def _row(shape: Sequence[int], axis: int, b: Builder) -> str:
+    """The places along an axis."""
+    own = [-1 if d - len(shape) == axis else 1 for d in range(len(shape))]
+    return b.constant(np.arange(shape[axis], dtype=np.int32).reshape(own), "places")
+
+
+def _place(n: OpenNode, b: Builder, there: str, axis: int, last: bool, keepdims: int, out: tuple[int, ...]) -> str:
+    """The first place along an axis, or the last, of the elements that are `there`; one that a run has if none is."""
+    shape = b.type_of(there).shape
+    missed = b.constant(np.array(-1 if last else shape[axis], np.int32), "missed")
+    places = b.add("Where", [there, _row(shape, axis, b), missed], shape, "int32")
+    op, t = "ReduceMax" if last else "ReduceMin", TensorType("int32", out)
+    chosen = _reduced(op, n, b, places, [axis], keepdims, t)
+    bound = b.constant(np.array(0, np.int32), "zero") if last else b.count(n.size + -1, 0, "int32")
+    return b.add("Max" if last else "Min", [chosen, bound], out)  # NaN equals no extreme
+
+
+MOST_CHOSEN = 16
+"""Up to so many of the largest elements are found one after the other."""
+
+
+def _top_k(n: OpenNode, b: Builder) -> bool:
+    """The extreme, then that of the others, and so on."""
+    axis = n.axis(-1)
+    if axis not in n.dims(0):
+        return False
+    count, t = int(n.attr("k") or n.ints(1, "k")[0]), n.input_type(0)
+    if count > min(MOST_CHOSEN, n.smallest):
+        most = f"at most {MOST_CHOSEN} of" if n.smallest >= MOST_CHOSEN else f"{n.smallest} at the least along"
+        raise n.fail(f"chooses {count} elements, of {most}")
+    largest, kept = bool(n.attr("largest", 1)), _kept(t.shape, axis)
+    info = np.finfo(t.dtype) if t.dtype.startswith("float") else np.iinfo(t.dtype)
+    worst = (-np.inf if largest else np.inf) if t.dtype.startswith("float") else info.min if largest else info.max
+    lowest = b.constant(np.array(worst, t.dtype), "lowest")
+    rest, taken = n.node.inputs[0], ""
+    values, places = [], []
+    for _ in range(count):
+        extreme = _reduced("ReduceMax" if largest else "ReduceMin", n, b, rest, [axis], 1, TensorType(t.dtype, kept))
+        there = b.add("Equal", [rest, extreme], t.shape, "bool")
+        if taken:  # elements that are the lowest themselves
+            free = b.add("Not", [taken], t.shape, "bool")
+            there = b.add("And", [there, free], t.shape, "bool")
+        place = _place(n, b, there, axis, False, 1, kept)
+        here = b.add("Equal", [_row(t.shape, axis, b), place], t.shape, "bool")
+        taken = b.add("Or", [taken, here], t.shape, "bool") if taken else here
+        rest = b.add("Where", [here, lowest, rest], t.shape, t.dtype)
+        values.append(extreme)
+        places.append(b.add("Cast", [place], kept, "int64"))
+    for k, parts in enumerate((values, places)):
+        for name in filter(None, n.node.outputs[k : k + 1]):
+            out = n.graph.types[name]
+            b.add("Concat", parts, out.shape, out.dtype, name, axis=axis)
     return True
 
 
@@ -142,7 +195,7 @@ def _backwards(n: OpenNode, b: Builder) -> bool:
     if place is None or not n.attr("reverse", 0) or (axis := int(place.reshape(())) % rank - rank) not in n.dims(0):
         return False
     x, t = n.node.inputs[0], n.output_type()
-    kept = tuple(1 if d - rank == axis else m for d, m in enumerate(t.shape))
+    kept = _kept(t.shape, axis)
     total = _reduced("ReduceSum", n, b, x, [axis], 1, TensorType(t.dtype, kept))
     attrs: dict[str, Any] = {"exclusive": 1 - int(n.attr("exclusive", 0))}
     before = b.add("CumSum", [x, n.node.inputs[1]], t.shape, **attrs)
@@ -156,6 +209,7 @@ REPLACED: Mapping[str, Callable[[OpenNode, Builder], bool]] = {
     "GatherND": _gather_nd,
     "Slice": _slice,
     **dict.fromkeys(("ArgMax", "ArgMin"), _arg_extreme),
+    "TopK": _top_k,
     "CumSum": _backwards,
     "Conv": convolution,
 }
