@@ -165,8 +165,10 @@ def _top_k(n: OpenNode, b: Builder) -> bool:
         most = f"at most {MOST_CHOSEN} of" if n.smallest >= MOST_CHOSEN else f"{n.smallest} at the least along"
         raise n.fail(f"chooses {count} elements, of {most}")
     largest, kept = bool(n.attr("largest", 1)), _kept(t.shape, axis)
-    info = np.finfo(t.dtype) if t.dtype.startswith("float") else np.iinfo(t.dtype)
-    worst = (-np.inf if largest else np.inf) if t.dtype.startswith("float") else info.min if largest else info.max
+    if t.dtype.startswith("float"):
+        worst = -np.inf if largest else np.inf
+    else:
+        worst = np.iinfo(t.dtype).min if largest else np.iinfo(t.dtype).max
     lowest = b.constant(np.array(worst, t.dtype), "lowest")
     rest, taken = n.node.inputs[0], ""
     values, places = [], []

@@ -90,10 +90,17 @@ def _opened(
 
 
 def _other_sizes(graph: Graph, bounds: Sequence[tuple[int, int, int]]) -> list[tuple[int, ...]]:
-    """Sizes at which the model is compared with the functions; more where functions are found by what they give."""
+    """Sizes at which the model is compared with the functions; more where functions are found by what they give.
+
+    Height and width differ in some, so that one is not taken for the other where their bounds are the same.
+    """
     found = [tuple(low for low, _, _ in bounds), tuple(high - step for _, high, step in bounds)]
+    if len(bounds) > 1:
+        found.append((bounds[0][1], *(low for low, _, _ in bounds[1:])))
     if any(n.op in ("Resize", "Upsample", "Expand") for n in graph.nodes):
-        found += [tuple(min(low + k * step, high) for low, high, step in bounds) for k in _APART]
+        for k in range(len(_APART)):
+            steps = [_APART[(k + axis) % len(_APART)] for axis in range(len(bounds))]
+            found.append(tuple(min(low + k * step, high) for k, (low, high, step) in zip(steps, bounds, strict=True)))
     return list(dict.fromkeys(found))
 
 
