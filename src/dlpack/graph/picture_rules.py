@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from math import gcd, prod
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from dlpack.graph.ir import Node, Sizes, TensorType
-from dlpack.graph.picture_node import PictureNode, Witness, is_open
+from dlpack.graph.picture_node import PictureNode, Witness, differ, is_open
 from dlpack.graph.registry import Builder
 from dlpack.loops.sizes import Size
 
@@ -155,22 +155,10 @@ def _new_sizes(n: PictureNode) -> Sizes:
             out.append(None)
             continue
         found = [s for s in dict.fromkeys(_candidates(n, d, scales[d])) if all(s.in_run(at) == m for at, m in seen)]
-        if (not found and any(m != extent for _, m in seen)) or _differ(found, [at for at, _ in seen]):
+        if (not found and any(m != extent for _, m in seen)) or differ(found, [at for at, _ in seen]):
             raise n.fail("has a size that is no function of the open dimension that is known: give steps, as in /16")
         out.append(found[0] if found else None)
     return tuple(out)
-
-
-def _differ(found: Sequence[Size], numbers: Sequence[Sequence[int]]) -> bool:
-    """Whether sizes that agree at all known ones, of which these are the numbers, do not at one between."""
-    for other in found[1:]:
-        if other.axis != found[0].axis:
-            return True
-        own = sorted(at[other.axis] for at in numbers)
-        step = gcd(*(n - own[0] for n in own)) or 1
-        if any(other.at(n) != found[0].at(n) for n in range(own[0], own[-1] + 1, step)):
-            return True
-    return False
 
 
 def _candidates(n: PictureNode, d: int, scale: float | None) -> Iterator[Size]:

@@ -29,6 +29,7 @@ def with_sizes(
     """
     extents = dict(tokens or {})
     sizes = {name: (known or {}).get(name, ()) if known else input_sizes(graph, name) for name in graph.inputs}
+    sizes |= {name: t.sizes for name in graph.constants if (t := graph.types.get(name)) and t.sizes}
     for node in graph.nodes:
         n = PictureNode(node, graph, sizes)
         if node.op == "Taps" and node.domain == "dlpack":

@@ -48,8 +48,6 @@ class Tokens:
         self.extents: dict[Size, int] = {}
         self.sides: dict[Size, tuple[Size | int, Size | int]] = {}
         self.turned: dict[tuple[str, bool], str] = {}
-        self.counted: set[str] = set()
-        """Constants that are others in each size, of which a run has what is right for its own."""
 
     @property
     def sizes(self) -> dict[int, Size]:
@@ -126,7 +124,6 @@ class Tokens:
             made = self._table(i, seen, size, b) if is_data(node, k) else self._number(seen, size, b)
             if made is None:
                 raise n.fail(f"has a constant, '{i}', computed from the open dimension")
-            self.counted.add(i)
             inputs[k] = made
         return replace(node, inputs=tuple(inputs))
 

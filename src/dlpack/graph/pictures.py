@@ -8,7 +8,7 @@ refused by name.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf, prod
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Graph, Node, Sizes, TensorType
 from dlpack.graph.opened import with_lengths
+from dlpack.graph.picture_constants import constants_of_a_run
 from dlpack.graph.picture_groups import plain_groups
 from dlpack.graph.picture_node import PictureNode, Witness, is_open, told
 from dlpack.graph.picture_rules import REPLACED, average, enlarged
@@ -77,15 +78,15 @@ def _opened(
             continue
         others.append(Witness(some, tuple(n // u for n, u in zip(other, units, strict=True))))
     own = Witness(largest, tuple(b[1] // u for b, u in zip(bounds, units, strict=True)))
-    found = with_sizes(rewrite(for_any_size(replace(largest, opens=opens), (own, *others), joined)[0]))
+    found = with_sizes(rewrite(for_any_size(replace(largest, opens=opens), (own, *others), joined)))
     if problem:
         raise problem
     numbers = [_number(found, axis, b[1] // u) for axis, (b, u) in enumerate(zip(bounds, units, strict=True))]
     whole = clean(*(n * u for n, u in zip(numbers, units, strict=True)))
-    graph, counted = for_any_size(replace(whole, opens=opens), (Witness(whole, tuple(numbers)), own, *others), joined)
+    graph = for_any_size(replace(whole, opens=opens), (Witness(whole, tuple(numbers)), own, *others), joined)
     sizes = {v: t.sizes for v, t in with_sizes(rewrite(graph)).types.items()}
     for w in others:
-        _compare(w.graph, whole, sizes, w.numbers, counted)
+        _compare(w.graph, whole, graph, sizes, w.numbers)
     return replace(graph, smallest=tuple(b[0] // u for b, u in zip(bounds, units, strict=True)))
 
 
@@ -129,22 +130,25 @@ def _number(graph: Graph, axis: int, largest: int) -> int:
     return min(range(largest, largest + min(REACH, max(12, largest // 4)) + 1), key=cost)
 
 
-def _compare(
-    some: Graph, whole: Graph, sizes: Mapping[str, Sizes], numbers: Sequence[int], counted: Collection[str]
-) -> None:
-    """Whether the model at another size is what the functions say."""
+def _compare(some: Graph, whole: Graph, graph: Graph, sizes: Mapping[str, Sizes], numbers: Sequence[int]) -> None:
+    """Whether the model at another size is what the functions say, and no constant that the graph of any size still has
+    is another there."""
     if [(n.op, n.inputs, n.outputs) for n in some.nodes] != [(n.op, n.inputs, n.outputs) for n in whole.nodes]:
         raise UnsupportedError("the model has other nodes in another size")
     resized = {i for n in whole.nodes if n.op in ("Resize", "Upsample", "Reshape", "Expand") for i in n.inputs[1:]}
     for a, b in zip(some.nodes, whole.nodes, strict=True):
         if repr(sorted(a.attrs.items())) != repr(sorted(b.attrs.items())) or a.body is not None:
             raise UnsupportedError(told(b, "depends on the open dimension in another way than by its inputs' sizes"))
+    read = {i for n in graph.nodes for i in n.inputs}
     for name, c in whole.constants.items():
-        if name in resized or name in counted:
+        if name in resized or name not in read or graph.types[name].sizes:
             continue
         if not np.array_equal(c, some.constants[name], equal_nan=c.dtype.kind == "f"):
             raise UnsupportedError(f"the constant '{name}' is computed from the open dimension")
+    made = {o for n in graph.nodes for o in n.outputs}
     for name, t in whole.types.items():
+        if name not in read and name not in made:
+            continue
         own = sizes.get(name, ()) or (None,) * len(t.shape)
         shape = tuple(n if s is None else s.in_run(numbers) for n, s in zip(t.shape, own, strict=True))
         if name in sizes and some.types[name].shape != shape:
@@ -160,9 +164,8 @@ def _text(shape: Sequence[int]) -> str:
 # --- what of the model's operators does not depend on the size -----------------------------------------------------
 
 
-def for_any_size(graph: Graph, witnesses: Sequence[Witness], joined: bool) -> tuple[Graph, set[str]]:
-    """The graph with means that count at run time, and pools whose borders are those of all sizes; and its constants
-    that are others in each size, which it no longer has.
+def for_any_size(graph: Graph, witnesses: Sequence[Witness], joined: bool) -> Graph:
+    """The graph with means that count at run time, and pools whose borders are those of all sizes.
 
     `witnesses`: the model at some sizes, this graph first, which say what sizes of Resize follow from. `joined`: pixels
     may become one dimension by a step of the run also where rows have a fixed width.
@@ -183,7 +186,7 @@ def for_any_size(graph: Graph, witnesses: Sequence[Witness], joined: bool) -> tu
         types.update(builder.types)
         sizes |= known
         nodes.extend(builder.nodes)
-    return replace(graph, nodes=tuple(nodes), constants=constants, types=types), tokens.counted
+    return replace(graph, nodes=tuple(nodes), constants=constants, types=types)
 
 
 def _in_a_form(
@@ -198,6 +201,12 @@ def _in_a_form(
             own, known = tokens.turn(form, node, sizes, builder)
             graph = replace(now, types={**types, **builder.types})
             n = PictureNode(own, graph, {**sizes, **known}, witnesses)
+            tables: dict[str, Sizes] = {}
+            if not form.as_lengths:
+                own, tables = constants_of_a_run(n, builder)
+                builder.types |= {i: replace(builder.type_of(i), sizes=s) for i, s in tables.items()}
+                graph = replace(graph, types={**graph.types, **builder.types})
+                n = PictureNode(own, graph, {**sizes, **known, **tables}, witnesses)
             if (own.op in _COUNTED and not form.as_lengths) or not tokens.add(n, builder):
                 _any_size(n, builder)
             whole = replace(now, types={**types, **builder.types}, constants={**now.constants, **builder.constants})
