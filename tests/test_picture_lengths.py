@@ -47,7 +47,7 @@ def speech() -> ModelProto:
     """A sound's windows with strides, then a Conformer's blocks: positions and a causal mask that are made of the
     number of steps, attention, windows by channel between, attention again; classes, the last step, a mean, the step
     with the largest value, the steps from the second on."""
-    return model(
+    made = model(
         [
             node("Conv", ["sound", "w0"], ["a0"], "front", strides=[3]),
             node("Relu", ["a0"], ["a1"]),
@@ -87,6 +87,8 @@ def speech() -> ModelProto:
         zero0=np.int64(0), one0=np.int64(1), low=np.float32(-1e9), none=np.float32(0), minus=np.int64(-1),
         end=np.int64([2**62]),
     )  # fmt: skip
+    made.graph.output[3].type.tensor_type.elem_type = TensorProto.INT64
+    return made
 
 
 def words() -> ModelProto:

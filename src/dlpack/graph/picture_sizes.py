@@ -41,7 +41,8 @@ def with_sizes(
         if node.op == "JoinPixels":
             extents[n.output_type().shape[node.attrs["axis"]]] = node.attrs["size"]
         if any(s is not None and s.columns == 1 for s in opens) and node.op != "PartPixels":
-            sizes |= {o: tuple(map(extents.get, graph.types[o].shape)) for o in node.outputs if o}
+            own = (*node.outputs, *(i for i in node.inputs if i in graph.constants))
+            sizes |= {v: tuple(map(extents.get, graph.types[v].shape)) for v in own if v}
             continue
         for o in filter(None, node.outputs):
             sizes[o] = _sizes_of(n)
