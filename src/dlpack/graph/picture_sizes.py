@@ -40,7 +40,7 @@ def with_sizes(
             continue
         if node.op == "JoinPixels":
             extents[n.output_type().shape[node.attrs["axis"]]] = node.attrs["size"]
-        if any(s is not None and s.columns == 1 for s in opens) and node.op != "PartPixels":
+        if any(isinstance(s, Size) and s.columns == 1 for s in opens) and node.op != "PartPixels":
             own = (*node.outputs, *(i for i in node.inputs if i in graph.constants))
             sizes |= {v: tuple(map(extents.get, graph.types[v].shape)) for v in own if v}
             continue

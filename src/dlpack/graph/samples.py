@@ -221,11 +221,25 @@ def _gather(n: _Node) -> int:
     if 1 not in n.at:
         d = n.only()
         if d == axis:
-            raise _Mixed("chooses among the samples")
+            return axis + _own_places(n, d)
         return d if d < axis else d - 1 + len(n.shape(1))
     if 0 in n.at:
         raise _Mixed("takes elements of each sample at places that depend on it")
     return axis + n.at[1]
+
+
+def _own_places(n: _Node, d: int) -> int:
+    """The dimension of the samples in an index (input 1) into all elements of all of them, [samples * elements]."""
+    places, elements = n.maybe_constant(1), n.shape()[d] // MARKER
+    for p in range(places.ndim if places is not None else 0):
+        assert places is not None
+        first = np.take(places, [0], axis=p)
+        if places.shape[p] != MARKER or first.size == 0 or first.min() < 0 or first.max() >= elements:
+            continue
+        numbers = np.arange(MARKER).reshape([-1 if k == p else 1 for k in range(places.ndim)])
+        if np.array_equal(places, first + numbers * elements):
+            return p
+    raise _Mixed("chooses among the samples")
 
 
 def _gather_elements(n: _Node) -> int:

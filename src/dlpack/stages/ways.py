@@ -82,7 +82,8 @@ def _of_any_size(
     dims = [(d, len(shapes[name])) for name, d in batch.inputs.items()]
     along = all(d > 0 for d, _ in dims) and any(n.op in _WINDOWS for n in one.nodes)
     first = along or batch.bounds[0].step > 1 or any(d > 1 and rank > 3 for d, rank in dims)
-    return [*([pictures] if first else []), partial(_any_size, batch, one, clean, sized)]
+    lengths = partial(_any_size, batch, one, clean, sized)
+    return [pictures, lengths] if first else [lengths, pictures]
 
 
 def _any_size(batch: OpenBatch, one: Graph, clean: Callable[..., Graph], sized: bool) -> _Way:
