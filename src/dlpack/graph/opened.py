@@ -153,7 +153,7 @@ def _extent(some: Graph, most: Graph, largest: int) -> int:
     """An extent of which no dimension of the model is a multiple, and at least two tiles."""
     pairs = [(t.shape, some.types[name].shape) for name, t in most.types.items()]
     inner = any(prod(t[:-1]) > 1 and t[-1] != s[-1] for t, s in pairs if len(t) == len(s) > 0)
-    reduced = any(n.op in (*_SUMS, "ArgMax", "ArgMin") for n in most.nodes)
+    reduced = any(n.op in (*_SUMS, "ArgMax", "ArgMin", "ReduceLogSumExp") for n in most.nodes)
     others = {d for t, s in pairs for d, e in zip(t, s, strict=False) if d == e}
     windows = [(w, int(n.attrs.get("group", 1))) for n in most.nodes if n.op == "Conv" for w in
                (most.types[n.inputs[1]].shape,)]  # fmt: skip
@@ -349,7 +349,9 @@ def _slice(n: OpenNode) -> str:
 _SUMS = ("ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare")
 
 _RULES: dict[str, Callable[[OpenNode], str]] = {
-    **dict.fromkeys(("MatMul", "Gemm", "Transpose", "Expand", "Identity", "BatchNormalization", *_SUMS), _any),
+    **dict.fromkeys(
+        ("MatMul", "Gemm", "Transpose", "Expand", "Identity", "BatchNormalization", "Einsum", *_SUMS), _any
+    ),
     **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Flatten"), _reshape),
     **dict.fromkeys(("Concat", "Split"), _not_along(0)),
     **dict.fromkeys(("ArgMax", "ArgMin"), _not_along(0)),

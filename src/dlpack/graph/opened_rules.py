@@ -151,6 +151,46 @@ def _place(n: OpenNode, b: Builder, there: str, axis: int, last: bool, keepdims:
     return b.add("Max" if last else "Min", [chosen, bound], out)  # NaN equals no extreme
 
 
+def _softmax(n: OpenNode, b: Builder) -> bool:
+    """Along the dimension where it is not the innermost: transposed, and back."""
+    axis, rank = n.axis(-1), len(n.input_type(0).shape)
+    if n.node.opset < 13 or axis not in n.dims(0) or axis == -1:
+        return False
+    perm = [*(d for d in range(rank) if d != rank + axis), rank + axis]
+    shape = n.input_type(0).shape
+    turned = [shape[d] for d in perm]
+    y = b.add(n.node.op, [b.add("Transpose", [n.node.inputs[0]], turned, perm=perm)], turned, axis=-1)
+    b.add("Transpose", [y], shape, output=n.node.outputs[0], perm=[perm.index(d) for d in range(rank)])
+    return True
+
+
+def _log_sum_exp(n: OpenNode, b: Builder) -> bool:
+    """With the maximum taken out, the logarithm of a sum."""
+    if not n.axes() & set(n.dims(0)) or n.input_type(0).dtype != "float32":
+        return False
+    x, t, shape, axes = n.node.inputs[0], n.output_type(), n.input_type(0).shape, sorted(n.axes())
+    kept = TensorType(t.dtype, tuple(1 if d - len(shape) in axes else m for d, m in enumerate(shape)))
+    most = _reduced("ReduceMax", n, b, x, axes, 1, kept)
+    parts = b.add("Exp", [b.add("Sub", [x, most], shape)], shape)
+    total = b.add("Log", [_reduced("ReduceSum", n, b, parts, axes, 1, kept)], kept.shape)
+    whole = b.add("Add", [total, most], kept.shape)
+    b.add("Reshape", [whole, b.constant(np.array(t.shape, np.int64), "shape")], t.shape, output=n.node.outputs[0])
+    return True
+
+
+def _triangle(n: OpenNode, b: Builder) -> bool:
+    """What a constant mask keeps, which begins alike in all sizes."""
+    k = n.maybe_constant(1) if n.has_input(1) else np.zeros((), np.int64)
+    t = n.output_type()
+    if k is None or not n.dims(0):
+        return False
+    below = np.tri(*t.shape[-2:], int(k.reshape(())) - int(n.attr("upper", 1)), dtype=bool)
+    mask = b.constant(~below if n.attr("upper", 1) else below, "mask")
+    zero = b.constant(np.zeros((), t.dtype), "zero")
+    b.add("Where", [mask, n.node.inputs[0], zero], t.shape, t.dtype, n.node.outputs[0])
+    return True
+
+
 MOST_CHOSEN = 16
 """Up to so many of the largest elements are found one after the other."""
 
@@ -212,6 +252,9 @@ REPLACED: Mapping[str, Callable[[OpenNode, Builder], bool]] = {
     "Slice": _slice,
     **dict.fromkeys(("ArgMax", "ArgMin"), _arg_extreme),
     "TopK": _top_k,
+    "Trilu": _triangle,
+    **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
+    "ReduceLogSumExp": _log_sum_exp,
     "CumSum": _backwards,
     "Conv": convolution,
 }

@@ -21,6 +21,15 @@ from dlpack.graph.registry import Builder
 from dlpack.loops.sizes import Size
 
 
+def varies(node: Node, witnesses: Sequence[Witness]) -> bool:
+    """Whether a node reads the elements of constants that are others in each size."""
+    for k, i in enumerate(node.inputs):
+        seen = [w.graph.constants[i] for w in witnesses if i in w.graph.constants]
+        if len(seen) > 1 and is_data(node, k) and any(not _same(value, seen[0]) for value in seen):
+            return True
+    return False
+
+
 def constants_of_a_run(n: PictureNode, b: Builder) -> tuple[Node, dict[str, Sizes]]:
     """The node with constants that are right in any size; and what a run has of tables, by name. Those that follow no
     known function are left as they are."""
@@ -67,18 +76,21 @@ def _number(n: PictureNode, whole: Array, seen: Sequence[tuple[Witness, Array]],
         others = [[s for s in sizes if all(s.in_run(at) == t.in_run(at) for at in numbers)] for t in own]
         if 0 in count or any(differ(found, numbers) for found in others):
             continue
-        if [whole.dtype.type(c) for c in count] == values:
-            size = own[0] if len(own) == 1 else replace(own[0], columns=own[1])
-            return b.count(size, whole.ndim, whole.dtype.name)
+        for less in (0, 1):
+            if [whole.dtype.type(c - less) for c in count] == values:
+                size = own[0] if len(own) == 1 else replace(own[0], columns=own[1])
+                made = b.count(size, whole.ndim, whole.dtype.name)
+                one = b.constant(np.ones((), whole.dtype), "one") if less else ""
+                return b.add("Sub", [made, one], whole.shape) if less else made
         if whole.dtype == np.float32 and [np.float32(1) / np.float32(c) for c in count] == values:
             return b.share(own, 1, whole.ndim)
     return ""
 
 
 def _sizes(known: Mapping[str, Sizes]) -> list[Size]:
-    """All extents of sides that are known, and one less."""
+    """All extents of sides that are known."""
     found = dict.fromkeys(s for sizes in known.values() for s in sizes if s is not None and s.columns is None)
-    return [*found, *(s + -1 for s in found)]
+    return list(found)
 
 
 def _same(a: Array, b: Array) -> bool:

@@ -101,13 +101,13 @@ _UNEQUAL = (
 
 
 def _concat(n: PictureNode) -> Sizes:
-    axis = int(n.attr("axis", 0)) % len(n.sizes())
-    own = {n.sizes(k) for k in range(len(n.node.inputs))}
-    if any(sizes[axis] for sizes in own):
-        raise n.fail("joins along the open dimension")
-    if len(own) > 1:
+    axis, *before, last = int(n.attr("axis", 0)) % len(n.sizes()), *(n.sizes(k) for k in range(len(n.node.inputs)))
+    if any(sizes[axis] for sizes in before):
+        raise n.fail("joins along the open dimension, which may come last")
+    if len({(*sizes[:axis], *sizes[axis + 1 :]) for sizes in (*before, last)}) > 1:
         raise n.fail(_UNEQUAL)
-    return n.sizes()
+    first = sum(n.input_type(k).shape[axis] for k in range(len(before)))
+    return tuple(s + first if s is not None and d == axis else s for d, s in enumerate(last))
 
 
 def _repeat(n: PictureNode) -> Sizes:
@@ -186,12 +186,13 @@ def _part(n: PictureNode) -> Sizes:
     cut = {d for d, (s, a, b) in enumerate(zip(out, old, new, strict=True)) if s is not None and a != b}
     if cut and n.node.op != "Slice":
         raise n.fail("divides the open dimension")
-    for start, end, axis, step in zip(*slice_of(n), strict=True) if cut else ():
+    for start, end, axis, step in zip(*slice_of(n), strict=True) if n.node.op == "Slice" else ():
         size = out[axis]
-        if axis in cut and size is not None:
-            if step != 1 or start < 0 or 0 <= end < old[axis]:
-                raise n.fail("cuts the open dimension, but for its first or its last elements")
-            out[axis] = size + (new[axis] - old[axis])
+        if size is not None and (axis in cut or step != 1):
+            own = size + (new[axis] - old[axis]) if step == 1 else (size + (step - 1 - start)) // max(step, 1)
+            if step < 1 or start < 0 or 0 <= end < old[axis] or own is None:
+                raise n.fail("cuts the open dimension, but for its first or its last elements, or each so many")
+            out[axis] = own
     return tuple(out)
 
 

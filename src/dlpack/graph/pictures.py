@@ -18,7 +18,7 @@ import numpy as np
 from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Graph, Node, Sizes, TensorType
 from dlpack.graph.opened import with_lengths
-from dlpack.graph.picture_constants import constants_of_a_run
+from dlpack.graph.picture_constants import constants_of_a_run, varies
 from dlpack.graph.picture_groups import plain_groups
 from dlpack.graph.picture_node import PictureNode, Witness, is_open, told
 from dlpack.graph.picture_rules import REPLACED, average, enlarged
@@ -178,7 +178,8 @@ def for_any_size(graph: Graph, witnesses: Sequence[Witness], joined: bool) -> Gr
     constants, types = dict(graph.constants), dict(graph.types)
     for node in graph.nodes:
         now = replace(graph, constants=constants, types=types)
-        if not any(is_open(sizes.get(i, ())) for i in node.inputs) and not enlarged(node, witnesses):
+        opened = any(is_open(sizes.get(i, ())) for i in node.inputs)
+        if not opened and not enlarged(node, witnesses) and not varies(node, witnesses):
             nodes.append(node)
             continue
         builder, known = _in_a_form(node, now, sizes, witnesses, tokens)
