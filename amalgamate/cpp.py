@@ -123,7 +123,7 @@ def _of_tiles(var: str, o: Open) -> list[str]:
     return lines
 
 
-AXES = ("height", "width", "extent")
+AXES = ("height", "width", "extent", "samples")
 """What a run calls the sizes of the open dimensions of pictures, and the number of elements of any other."""
 
 

@@ -412,11 +412,11 @@ def _stride(stride: Stride) -> str:
 def sizes_of_set(bounds: Sequence[Bounds], place: str = "p.set") -> list[str]:
     """The open sizes of pictures in a set of shapes, by default the current one, in units of their steps."""
     lines = []
-    for axis, b in reversed(list(enumerate(bounds))):
+    for k, b in reversed(list(enumerate(bounds))):
         unit = b.unit
-        number = place if axis == 0 else f"{place} % {len(b.sizes)}"
+        number = place if k == 0 else f"{place} % {len(b.sizes)}"
         number += f" * {b.step // unit}" if b.step != unit else ""
-        lines.append(f"    [[maybe_unused]] const int {AXES[axis]} = {b.smallest // unit} + {number};")
+        lines.append(f"    [[maybe_unused]] const int {AXES[b.axis]} = {b.smallest // unit} + {number};")
         place = f"{place} / {len(b.sizes)}"
     return lines[::-1]
 

@@ -128,7 +128,8 @@ def written(
         if program.counted:
             form = forms[0] if word == "steps" else _COUNTED.get(word, form)
         if program.by_sample and word == "steps":
-            form = r"@name@_impl::sample_steps(*\1) * (\1->set + 1)"
+            count = r"@name@_impl::samples_in(\1->set)" if program.pictures else r"(\1->set + 1)"
+            form = rf"@name@_impl::sample_steps(*\1) * {count}"
         text = re.sub(rf"@{word}\(([^@]*)\)@", form, text)
     said = json.dumps(", ".join(f"--max {name}={most}" for name, most in limits.items()))[1:-1]
     return text.replace("@limits@", said).replace("@name@", program.name).replace("@NAME@", program.name.upper())
@@ -159,6 +160,7 @@ def _memory(program: Program, side_file: bool) -> tuple[int, int, int]:
     words = len(rooms) + HANDLE_WORDS + side_file + (len(variants) > 1) + program.by_sample + (work > 0)
     if program.counted:
         tensors = (*program.inputs, *program.outputs)
+        words += len(tensors) + 1 if program.by_sample and program.pictures else 0
         words += 2 * TENSOR_WORDS + 6 + len(tensors) + sum(TENSOR_WORDS + 2 * len(t.shape) for t in tensors)
     return words + (4 if program.decoder else 0), rest + own, rest
 

@@ -51,6 +51,10 @@ struct @name@_predictor {
 //@ end
 //@ samples
   size_t sample;  // that the present step computes, else 0
+//@ pictures
+  // Bytes of a sample in the current set of shapes: of inputs, then outputs; 0 where all share one.
+  size_t strides[impl::kInputCount + impl::kOutputCount + 1];
+//@ end
 //@ end
 //@ decoder
   int64_t waiting;  // the token that generate() gave last and that is not read yet, or -1
@@ -113,11 +117,21 @@ template <class T> T* output(const @name@_predictor& p, int index, size_t offset
 // Of the present sample.
 template <class T> const T* input(const @name@_predictor& p, int index, size_t offset) {
   const uint8_t* const first = static_cast<const uint8_t*>(p.inputs[index]);
+//@ linear
   return reinterpret_cast<const T*>(first + p.sample * kInputStride[index] + offset);
+//@ end
+//@ pictures
+  return reinterpret_cast<const T*>(first + p.sample * p.strides[index] + offset);
+//@ end
 }
 template <class T> T* output(const @name@_predictor& p, int index, size_t offset) {
   uint8_t* const first = static_cast<uint8_t*>(p.outputs[index]);
+//@ linear
   return reinterpret_cast<T*>(first + p.sample * kOutputStride[index] + offset);
+//@ end
+//@ pictures
+  return reinterpret_cast<T*>(first + p.sample * p.strides[kInputCount + index] + offset);
+//@ end
 }
 //@ end
 
@@ -195,6 +209,14 @@ void describe_set(@name@_predictor& p, int32_t number) {
   };
   for (int i = 0; i < kInputCount; ++i) describe(p.sized_inputs[i], kInputs[i]);
   for (int i = 0; i < kOutputCount; ++i) describe(p.sized_outputs[i], kOutputs[i]);
+//@ samples
+  const size_t samples = static_cast<size_t>(samples_in(number));
+  for (int i = 0; i < kInputCount; ++i)
+    p.strides[i] = kOfSamples[i] ? p.sized_inputs[i].bytes / samples : 0;
+  for (int i = 0; i < kOutputCount; ++i)
+    p.strides[kInputCount + i] =
+        kOfSamples[kInputCount + i] ? p.sized_outputs[i].bytes / samples : 0;
+//@ end
 //@ end
 //@ linear
   const auto describe = [&](@name@_tensor& tensor, const @name@_tensor& first, int32_t open,

@@ -65,7 +65,7 @@ def shared_heads(graph: Graph) -> Graph:
 
     Not where the queries are an open dimension: a run's rows of one head do not lie behind those of another.
     """
-    if graph.opens:
+    if graph.opens and not graph.open:
         return graph
     producers = graph.producers()
     nodes: list[Node] = []

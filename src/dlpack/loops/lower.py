@@ -370,7 +370,8 @@ class Lowering(GuardedLowering):
         index = self.address(target, store.indices)
         if not isinstance(index, Linear):
             raise NotVectorisable
-        parts = min(4, full)
+        several = any(extent % n == 0 for n in self.open)  # trips, of which a run may have fewer
+        parts = min(4, full // 2 if several and full > 1 else full)
         lane = self.fresh("lane")
         self.ranges[lane] = (0, width - 1)
         acc = [self.fresh("part") for _ in range(parts)]

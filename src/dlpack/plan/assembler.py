@@ -19,7 +19,6 @@ from dlpack.kernels.packing import pack
 from dlpack.kernels.place import Buffer, Placement, place
 from dlpack.kernels.settled import Settled, Weight, Weights
 from dlpack.loops.layout import Layout, dense, is_dense, order_of
-from dlpack.loops.sizes import EXTENT, Size
 from dlpack.plan.caches import stored_caches
 from dlpack.plan.halves import narrowed, stored_type
 from dlpack.plan.memory import ALIGNMENT, Arena, Item, plan_arena
@@ -182,7 +181,9 @@ class Assembler:
         states, scans, count = node.attrs["states"], node.attrs["scans"], node.attrs["count"]
         inputs, outputs = addresses[: len(body.inputs)], addresses[len(body.inputs) :]
         back = node.attrs["reverse"]  # of each sliced input, then of each sliced output
-        opened = count == self.graph.open
+        scanned = (*node.inputs[states : states + scans], *node.outputs[states:])
+        sizes = [s for v in scanned for s in self.graph.types[v].sizes[:1] if s]
+        opened = count == self.graph.open or bool(sizes)
         backwards = opened and all(back)
 
         def slices(address: Address, t: Tensor, back: bool) -> Address:
@@ -237,7 +238,7 @@ class Assembler:
         kernels_out = [
             replace(n, name=rename[n.name], restrict=n.restrict and n.name not in unrestricted) for n in body.kernels
         ]
-        trips = Size(EXTENT) if opened else count
+        trips = next(iter(sizes), self.graph.length) if opened else count
         return LoopStep(trips, (*(rebound(s, rename, bound) for s in body.steps), *late), backwards), kernels_out
 
     def _weight(self, weight: Weight, name: str, data: Callable[[], bytes], as_stored: bool = False) -> Address:

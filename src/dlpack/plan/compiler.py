@@ -81,7 +81,7 @@ class Compiler:
 
         `meanings` are those of inputs and outputs, by name.
         """
-        if graph.opens and self.backend.layouts.halves:
+        if graph.opens and not graph.open and self.backend.layouts.halves:
             raise UnsupportedError("pictures of any size and arithmetic in float16 do not go together yet")
         if (graph.open or graph.opens) and self.backend.layouts.rounds:
             raise UnsupportedError("open dimensions and arithmetic in int8 do not go together yet")
