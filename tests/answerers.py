@@ -204,6 +204,7 @@ class Bart(Answerer):
             "model_type": self.kind, "architectures": [names[self.kind]], "d_model": self.width,
             "vocab_size": self.vocabulary, "encoder_layers": self.layers, "decoder_layers": self.layers,
             "encoder_attention_heads": self.heads, "decoder_attention_heads": self.heads,
+            "encoder_ffn_dim": self.hidden, "decoder_ffn_dim": self.hidden,
             "max_position_embeddings": self.positions, "scale_embedding": True, "pad_token_id": 4,
             "activation_function": "swish" if self.kind == "marian" else "relu",
             "decoder_start_token_id": self.start[0], "eos_token_id": 1, **own,
@@ -284,3 +285,8 @@ class Bart(Answerer):
         x = self.norm(x, "decoder.layer_norm") if self.first else x
         result: Array = x[-1] @ self.weight("model.shared.weight").T + self.weight("final_logits_bias")[0]
         return result
+
+
+def small(kind: str, words: Mapping[str, Any]) -> Answerer:
+    """One of "t5", "marian" and "mbart"."""
+    return T5(words) if kind == "t5" else Bart(words, kind=kind)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Callable
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from answerers import T5, Answerer, Bart
+from answerers import Answerer, small
 from conftest import requires_tool
 from manifest_schema import problems
 from pages import played
@@ -23,21 +24,20 @@ from dlpack.errors import FullError, ModelError, UnsupportedError, UsageError
 from dlpack.meaning.answers import from_metadata
 from dlpack.pipeline import Options, build
 from dlpack.source import read_source
+from dlpack.verify.runners import run_onnxruntime
 
 RECORDED = json.loads(gzip.decompress((Path(__file__).parent / "texts" / "recorded.json.gz").read_bytes()))
 WORDS: dict[str, Any] = RECORDED["kinds"]["t5"]["tokenizer"]
 """Unigram, with </s> behind each text."""
 
-MAKE: dict[str, Callable[[], Answerer]] = {
-    "t5": lambda: T5(WORDS), "marian": lambda: Bart(WORDS, kind="marian"), "mbart": lambda: Bart(WORDS, kind="mbart"),
-}  # fmt: skip
+KINDS = ("t5", "marian", "mbart")
 CONTEXT, SOURCE = 24, 40
 TEXT = "All human beings are born free"
 
 
 @pytest.fixture(scope="module")
 def model() -> Answerer:
-    return MAKE["t5"]()
+    return small("t5", WORDS)
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +56,10 @@ def texts(vocabulary: int) -> list[list[int]]:
     return [rng.integers(0, vocabulary, n).tolist() for n in (1, 9, 10, 11, SOURCE)]
 
 
-@pytest.mark.parametrize("kind", MAKE)
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_answer_is_that_of_numpy(kind: str, tmp_path: Path) -> None:
     """The likeliest tokens for texts of several lengths, one after the other; each begins anew."""
-    model = MAKE[kind]()
+    model = small(kind, WORDS)
     folder = model.save(tmp_path / "in")
     with dlpack.load(build(folder, tmp_path / "out", Options(name="net", context=CONTEXT, source=SOURCE))) as net:
         assert not list(problems(net.manifest))
@@ -215,6 +215,45 @@ def test_the_page_answers(wasm: Path, bundle: Path) -> None:
     assert "prompt of" in done["timing"] and f"the encoder reads {SOURCE}" in long["status"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_export_of_optimum_is_the_model_of_its_checkpoint(kind: str, tmp_path: Path) -> None:
+    """Encoder and decoder in files of their own; a file that was changed is an error."""
+    folder = small(kind, WORDS).save(tmp_path / "in")
+    whole = read_source(folder)
+    (folder / "model.safetensors").unlink()
+    with tarfile.open(Path(__file__).parent / "fixtures" / "optimum_answers.tar.xz") as archive:
+        for member in archive.getmembers():
+            if member.name.startswith(f"{kind}/"):
+                member.name = member.name.removeprefix(f"{kind}/")
+                archive.extract(member, folder, filter="data")
+    found = read_source(folder)
+    assert found.metadata == whole.metadata
+    scores = [_scores(source.proto) for source in (whole, found)]
+    assert np.abs(scores[0]).max() > 1
+    np.testing.assert_array_equal(*scores)
+    model = onnx.load(folder / "encoder_model.onnx")
+    last = model.graph.node[[n.op_type for n in model.graph.node].index("Softmax")]
+    last.op_type = "Tanh"
+    del last.attribute[:]
+    onnx.save(model, folder / "encoder_model.onnx")
+    with pytest.raises(ModelError, match=r"the scores of encoder_model\.onnx and its decoder differ"):
+        read_source(folder)
+
+
+def _scores(model: onnx.ModelProto) -> np.ndarray[Any, Any]:
+    given: dict[str, Any] = {
+        "encoder_input_ids": np.array([[5, 9, 3, 1, 0]]), "encoder_attention_mask": np.array([[1, 1, 1, 1, 0]]),
+        "input_ids": np.array([[0, 7, 4]]), "attention_mask": np.ones((1, 3), np.int64),
+        "position_ids": np.arange(3)[None],
+    }  # fmt: skip
+    for value in model.graph.input:
+        if value.name.startswith("past"):
+            _, heads, _, size = (d.dim_value for d in value.type.tensor_type.shape.dim)
+            given[value.name] = np.zeros((1, heads, 0, size), np.float32)
+    result: np.ndarray[Any, Any] = run_onnxruntime(model, given)[0]
+    return result
+
+
 def test_folders_that_are_damaged_are_refused(folder: Path, tmp_path: Path) -> None:
     def changed(**values: Any) -> Path:
         where = tmp_path / f"{len(list(tmp_path.iterdir()))}"
@@ -246,7 +285,7 @@ def test_folders_that_are_damaged_are_refused(folder: Path, tmp_path: Path) -> N
 
 
 def test_a_model_knows_so_many_positions(tmp_path: Path) -> None:
-    folder = MAKE["marian"]().save(tmp_path / "in")
+    folder = small("marian", WORDS).save(tmp_path / "in")
     for options, words in (
         (Options(source=49), "--source 49: the model knows texts of 48 tokens"),
         (Options(context=49), "--context 49: the model knows texts of 48 tokens"),

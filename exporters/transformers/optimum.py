@@ -114,7 +114,7 @@ def _tensors(model: ModelProto, side: str) -> dict[str, Array]:
 
 def _says(name: str) -> bool:
     """Whether a constant's name says of which module it is."""
-    return ("." in name or name == _BIAS) and ":" not in name
+    return ("." in name or _MERGED.sub("", name) == _BIAS) and ":" not in name
 
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -123,7 +123,8 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 def _read(node: NodeProto, constants: dict[str, TensorProto]) -> Iterator[tuple[str, TensorProto, bool]]:
     """Name, value and whether it is turned of the weights that a node reads; the module's name is in the node's."""
     module = ".".join(node.name.strip("/").split("/")[:-1])
-    held = [constants[name] for name in node.input if name in constants and constants[name].dims and name != _BIAS]
+    held = [constants[name] for name in node.input if name in constants and constants[name].dims]
+    held = [t for t in held if _MERGED.sub("", t.name) != _BIAS]
     if node.op_type in ("MatMul", "Gemm") and held and len(held[0].dims) == 2:
         turn = not any(a.name == "transB" and a.i for a in node.attribute)
         yield f"{module}.weight", held[0], turn
