@@ -60,6 +60,9 @@ struct @name@_predictor {
   int64_t waiting;  // the token that generate() gave last and that is not read yet, or -1
   int32_t length;   // number of tokens in the caches
   int32_t scored;   // row of the scores after the last of them, or -1
+//@ answers
+  int32_t heard;    // number of tokens that the encoder reads or has read
+//@ end
 //@ end
   const void* inputs[impl::kInputCount + 1];
   void* outputs[impl::kOutputCount + 1];
@@ -101,6 +104,9 @@ void clear_text(@name@_predictor& p) {
   uint8_t* const caches = p.arena - kCacheBytes;
   for (size_t k = 0; k < kCacheBytes; ++k) caches[k] = 0;
   p.waiting = -1, p.length = 0, p.scored = -1;
+//@ answers
+  p.heard = 0;
+//@ end
 }
 //@ end
 //@ whole

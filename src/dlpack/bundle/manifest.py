@@ -8,6 +8,7 @@ from typing import Any
 
 from dlpack import __version__
 from dlpack.loops.sizes import Size
+from dlpack.meaning.generation import TextEncoder
 from dlpack.meaning.open_batch import OpenBatch
 from dlpack.meaning.preprocess import Preprocess, by_shorter_side
 from dlpack.meaning.quantization import Meaning
@@ -167,11 +168,22 @@ def decoder_of(program: Program) -> dict[str, Any]:
     named = {"tokens": d.tokens, "mask": d.mask, "positions": d.positions, "features": d.features}
     return {
         **{key: program.inputs[index].name for key, index in named.items() if index >= 0},
+        **({"encoder": _encoder_of(program, d.encoder)} if d.encoder else {}),
         "scores": program.outputs[d.logits].name,
         "context": d.context,
         "vocabulary": d.vocabulary,
         "block": d.block,
         "cache_bytes": program.cached,
+    }
+
+
+def _encoder_of(program: Program, e: TextEncoder) -> dict[str, Any]:
+    return {
+        "tokens": program.inputs[e.tokens].name,
+        "mask": program.inputs[e.mask].name,
+        "most": e.lengths[-1],
+        "vocabulary": e.vocabulary,
+        "start": list(e.start),
     }
 
 

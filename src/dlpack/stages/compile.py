@@ -230,7 +230,8 @@ def classifier_of(options: Options, prepared: Prepared, program: Program) -> Cla
     from dlpack.meaning.task import task_of
 
     if prepared.generation:
-        return Classifier((), (), {"kind": "transcribe" if prepared.generation.features else "generate"})
+        hears = prepared.generation.features and not prepared.generation.heard_mask
+        return Classifier((), (), {"kind": "transcribe" if hears else "generate"})
     source = prepared.source
     labels = check_labels(options.labels, "--labels") if options.labels else source.labels or ()
     sets = [program.shape_sets[k] for k in prepared.tried()]

@@ -19,6 +19,7 @@ from dlpack.stages.decoder import (
     cached,
     check_decoder,
     generation_for,
+    in_positions,
     in_slots,
     new_texts,
     part_of,
@@ -86,7 +87,13 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
         sets, bucketed = (generation.sets(), {}) if generation else _shape_sets(options, source)
         _check_options(options, source, sets)
     tokenizer = find_tokenizer(model, source, options, progress)
-    cases, precision = _cases(model, source, given, sets, generation, options, progress)
+    try:
+        cases, precision = _cases(model, source, given, sets, generation, options, progress)
+    except (ModelError, UnsupportedError):
+        given = in_positions(given, generation) if generation else None
+        if given is None:
+            raise
+        cases, precision = _cases(model, source, given, sets, generation, options, progress)
     batch = _open_batch(model, source, cases[0].graph, options) if options.batch else None
     heard: Mapping[str, Array] = {}
     if generation:

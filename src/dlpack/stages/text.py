@@ -219,7 +219,7 @@ def with_tokenizer(
     data, part = text_part(found.tokenizer, offset, options.text_bytes, embedding)
     if program.decoder:
         piece = 8 * max(len(s) for s in found.tokenizer.strings if s is not None) + 64
-        room = (program.decoder.context + 1) * (8 + 4) + piece
+        room = (program.decoder.most + 1) * (8 + 4) + piece
         work = part.work_bytes + -(-room // 64) * 64
         part = replace(part, stops=found.stops, piece=piece, writer=part.work_bytes, work_bytes=work)
     weights = program.weights.ljust(offset, b"\0") + data
