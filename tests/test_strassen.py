@@ -77,8 +77,9 @@ def save(net: Net, folder: Path) -> Path:
 
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products are computed by Strassen's algorithm, however small they are."""
-    monkeypatch.setattr(strassen, "WORTH_SUMS", 1e3)
+    """Products are computed by Strassen's algorithm on any machine with vectors, however small they are."""
+    for name, value in (("WORTH_SUMS", 1e3), ("MOST_PRODUCTS", 1e3), ("LEAST_LANES", 2)):
+        monkeypatch.setattr(strassen, name, value)
 
 
 def products(bundle: Path) -> int:

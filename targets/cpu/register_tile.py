@@ -298,8 +298,9 @@ PREFETCH_VECTORS = 32
 
 
 def _streams(state: State, reads: Sequence[Access]) -> bool:
-    """Whether packed weights are larger than half of L2, so that they come from beyond it."""
-    return max(r.size * _itemsize(dtype_of(r.buffer)) for r in reads) > state.machine.l2 // 2
+    """Whether packed weights are larger than most of L2, so that they come from beyond it: those of a loop stay there,
+    and to ask for them takes time."""
+    return max(r.size * _itemsize(dtype_of(r.buffer)) for r in reads) > state.machine.l2 * 3 // 4
 
 
 def _itemsize(dtype: str) -> int:

@@ -214,7 +214,8 @@ def _cycles(
             paired = machine.pairs and fits(h, v, replace(machine, registers_by_lane=2), broadcast, streamed)
             own = LOOP_OF_PAIRS if paired else 1
             step = machine.beside * (inputs / (2 if paired else 1) + -(-v // 2) + own) if broadcast else 0
-            step += max(h * v / machine.fma_ports, loads / machine.load_ports, machine.fma_latency if h * v else 0)
+            reading = loads / machine.load_ports * (UNEVEN_LOADS if machine.exposed and broadcast and h > 1 else 1)
+            step += max(h * v / machine.fma_ports, reading, machine.fma_latency if h * v else 0)
             hidden = h * v / machine.fma_ports / machine.fma_latency
             step += machine.exposed * machine.fma_latency / max(1, hidden) ** 3
             step += L2_CYCLES * v * lines if from_l2 else 0
@@ -242,6 +243,10 @@ WIDEST_ALONE = 2
 TALLEST_BY_LANE = 7
 """Rows of a depthwise tile: they divide 7, 14, 28, 56 and 112, and its two vectors' sums leave registers for a window's
 pixels."""
+
+UNEVEN_LOADS = 1.12
+"""Where a late load holds sums up, as many loads as can start in a step's cycles take longer than these: with AVX2 on
+Zen 4, a step of 13 x 8 takes 8 cycles for its 14 loads, one of 5 x 16 takes 5.75 for ten sums."""
 
 L2_CYCLES = 0.2
 """What is seen of a line's way from L2, which is known long before."""
