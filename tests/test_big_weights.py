@@ -41,7 +41,7 @@ def saved(folder: Path, count: int, shared: bool) -> Path:
 
 def test_more_bytes_than_a_message_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In several weights; the limit is lowered, since real ones take gigabytes."""
-    monkeypatch.setattr(tensors, "MAX_MODEL_BYTES", 2 * BYTES)
+    monkeypatch.setattr(tensors, "MAX_SHARED_BYTES", 2 * BYTES)
     path = saved(tmp_path, 5, shared=False)
     bundle = build(path, tmp_path / "out", Options(name="net"))
     x = np.random.default_rng(1).standard_normal((2, SIDE), np.float32)
@@ -55,10 +55,10 @@ def test_more_bytes_than_a_message_holds(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_small_file_claims_no_large_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many weights of the same bytes."""
     assert len(load_model(saved(tmp_path, 9, shared=True)).graph.initializer) == 9
-    monkeypatch.setattr(tensors, "MAX_MODEL_BYTES", 2 * BYTES)
+    monkeypatch.setattr(tensors, "MAX_SHARED_BYTES", 2 * BYTES)
     with pytest.raises(UnsupportedError, match=f"{3 * BYTES:,} bytes of external data, and the files {BYTES:,}"):
         load_model(tmp_path / "net.onnx")
-    monkeypatch.setattr(tensors, "MAX_MODEL_BYTES", BYTES - 1)
+    monkeypatch.setattr(tensors, "MAX_WEIGHT_BYTES", BYTES - 1)
     with pytest.raises(UnsupportedError, match=r"weight 'w0' has the shape \[32, 32\]; more than 2 GiB"):
         load_model(tmp_path / "net.onnx")
 
