@@ -447,8 +447,8 @@ const float* @name@_scores(@name@_predictor* p) {
   if ((stop == nullptr && stop_count != 0) || (sampler != nullptr && !impl::makes_sense(*sampler)))
     return @NAME@_BAD_ARGUMENT;
 //@ answers
-  const @name@_status status = prompt_count != 0 ? @name@_read(p, prompt, prompt_count)
-                                                 : @name@_append(p, nullptr, 0);
+  const @name@_status status =
+      prompt_count != 0 ? @name@_read(p, prompt, prompt_count) : @name@_append(p, nullptr, 0);
 //@ end
 //@ no_answers
   const @name@_status status = @name@_append(p, prompt, prompt_count);

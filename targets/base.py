@@ -89,6 +89,7 @@ class Build:
     `for_dots`: its machine differs from the next in products of 8-bit integers alone, so other models do without it.
     `halves`: its kernels compute in float16, so the weights have to be float16s, and larger errors are accepted.
     `opens`: its kernels can do less than their largest size, which open dimensions and texts that grow need.
+    `address_bits`: of a pointer, which bounds what a predictor and its weights may take.
     `rounds`: they round what they multiply with weights of few bits, and larger errors are accepted of them too.
     `runs_here()` is whether this computer can run it; on others `emulators` can, to verify it.
     """
@@ -101,6 +102,7 @@ class Build:
     halves: bool = False
     opens: bool = True
     rounds: bool = False
+    address_bits: int = 64
     runs_here: Callable[[], bool] = lambda: False
     emulators: tuple[Emulator, ...] = ()
     backend: Callable[[Any, int], Backend] = processor

@@ -30,6 +30,18 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "GPT-2": ("GPT2", {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}),
     "GPT-NeoX": ("GPTNeoX", {**_SIZES, "intermediate_size": 48, "max_position_embeddings": 128}),
     "OPT": ("OPT", {**_SIZES, "ffn_dim": 48, "word_embed_proj_dim": 32, "max_position_embeddings": 128}),
+    "GPT-Neo": (
+        "GPTNeo",
+        {
+            "vocab_size": VOCABULARY,
+            "hidden_size": 32,
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+            "window_size": 5,
+            "max_position_embeddings": 128,
+        },
+    ),
     "BLOOM": ("Bloom", {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4}),
 }
 """By name: transformers' classes without "Config" and "ForCausalLM", and the configuration."""

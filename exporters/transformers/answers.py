@@ -43,8 +43,15 @@ def export_answers(folder: Path, options: ExportOptions) -> Exported:
         model = graph.model()
     told = {**config, **{k: v for k, v in settings(folder, "generation_config.json").items() if v is not None}}
     answers, said = _answers(told, graph.known)
+    if not (folder / "tokenizer.json").is_file() and (pieces := _pieces(folder)):
+        said = (*said, f"{pieces} is no tokenizer.json, which is what is read: texts are lists of tokens then")
     set_metadata(model, METADATA_KEY, json.dumps(answers))
     return Exported(model, params=files[0], warnings=said)
+
+
+def _pieces(folder: Path) -> str:
+    """A file of SentencePiece's in the folder; "" where there is none."""
+    return next((p.name for p in sorted(folder.iterdir()) if p.suffix in (".spm", ".model")), "")
 
 
 def _graph(config: Mapping[str, Any], tensors: Mapping[str, Array], exported: str) -> bart.Bart | t5.T5:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dlpack.errors import ToolchainError, UsageError
 from dlpack.meaning.labels import labels_warning
 from dlpack.options import Options, Progress
-from dlpack.stages.compile import classifier_of, compile_for, in_file, needed
+from dlpack.stages.compile import check_addresses, classifier_of, compile_for, in_file, needed
 from dlpack.stages.precision import gains_little, rounding
 from dlpack.stages.prepare import Prepared, prepare
 from dlpack.stages.sound import with_sound
@@ -100,6 +100,7 @@ def _fill(
     programs = compile_for(name, prepared, options, builds, progress)
     programs = with_sound(programs, prepared.source.metadata, options)
     programs = with_tokenizer(programs, prepared.text, prepared.source.outputs, options, progress)
+    check_addresses(target.name, programs, builds)
     program = next(iter(programs.values()))
     classifier = classifier_of(options, prepared, program)
     if classifier.preprocess and (misfit := classifier.preprocess.misfit()):

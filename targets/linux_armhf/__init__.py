@@ -13,7 +13,7 @@ from dlpack.targets.toolchains.processors import ARM32_FLAGS, CORTEX_A15
 BUILDS = (
     Build(
         lambda: NEON32, "lib{}.so", Toolchain("arm-linux-gnueabihf.2.23"), ARM32_FLAGS,
-        runs_here=is_linux_armhf, emulators=(CORTEX_A15,),
+        address_bits=32, runs_here=is_linux_armhf, emulators=(CORTEX_A15,),
     ),
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ from dlpack.targets.toolchains.compiler import missing_compiler
 TARGET = Target(
     name="pyodide",
     about="wheels for Pyodide and, with wasmtime, CPython",
-    builds=(Build(lambda: WASM, runs_here=runs_here),),
+    builds=(Build(lambda: WASM, address_bits=32, runs_here=runs_here),),
     missing=missing_compiler,
     separates_weights=True,
     package=package,

@@ -13,7 +13,7 @@ from dlpack.targets.toolchains.compiler import missing_compiler
 from dlpack.targets.wasm.package import SINGLE_FILE, WEBGPU, package
 from dlpack.targets.wasm.run import measure, run, runs_here
 
-SIMD = Build(lambda: WASM, runs_here=runs_here)
+SIMD = Build(lambda: WASM, address_bits=32, runs_here=runs_here)
 
 
 def _gpu(machine: Any, threads: int) -> Backend:

@@ -16,6 +16,8 @@ from dlpack.errors import ModelError, UnsupportedError
 from dlpack.model.walk import describe, graphs, subgraphs
 
 MAX_MODEL_BYTES = 2**31 - 1  # what one protobuf message can hold
+MAX_WEIGHT_BYTES = MAX_MODEL_BYTES  # of external data
+MAX_SHARED_BYTES = MAX_MODEL_BYTES  # of external data that need not be there for each weight apart
 MAX_RANK = 32
 
 _BITS_BY_NAME = {
@@ -89,7 +91,7 @@ def load_tensors(model: ModelProto, path: Path) -> None:
         claim = tensor_bytes(tensor)
         external = tensor.data_location == TensorProto.EXTERNAL
         if external:
-            if claim > MAX_MODEL_BYTES:
+            if claim > MAX_WEIGHT_BYTES:
                 raise UnsupportedError(f"{where} has the shape {list(tensor.dims)}; more than 2 GiB")
             _read_external(tensor, where, path, read)
         elif not _fields_match(tensor, claim):
@@ -128,7 +130,7 @@ class _External:
         """Counts `claim` bytes of a file. Raises UnsupportedError where over 2 GiB are mostly shared."""
         self.sizes[file] = size
         self.total += claim
-        if self.total > max(MAX_MODEL_BYTES, 2 * sum(self.sizes.values())):
+        if self.total > max(MAX_SHARED_BYTES, 2 * sum(self.sizes.values())):
             raise UnsupportedError(
                 f"the weights have {self.total:,} bytes of external data, and the files "
                 f"{sum(self.sizes.values()):,}: many share the same bytes, which is not supported"

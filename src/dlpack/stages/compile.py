@@ -33,6 +33,23 @@ def needed(builds: Sequence[Build], prepared: Prepared) -> tuple[Build, ...]:
     return tuple(b for b in builds if integers or b.rounds or not b.for_dots) or tuple(builds)
 
 
+REACH = {32: 1 << 32}
+"""The bytes that addresses of so many bits reach; those of 64 reach more than there are."""
+
+
+def check_addresses(target: str, programs: Mapping[str, Program], builds: Sequence[Build]) -> None:
+    """Raises UnsupportedError where a predictor and its weights are more than a build's addresses reach."""
+    for build in builds:
+        program, most = programs[build.machine().name], REACH.get(build.address_bits)
+        arena = max(s.arena.size for s in program.ends)
+        taken = len(program.weights) + program.prepared + program.cached + arena
+        if most is not None and taken >= most:
+            raise UnsupportedError(
+                f"target {target}: weights of {len(program.weights):,} bytes and {taken - len(program.weights):,} of a "
+                f"predictor are more than the {most:,} bytes that its addresses of {build.address_bits} bits reach"
+            )
+
+
 def compile_for(
     name: str, prepared: Prepared, options: Options, builds: Sequence[Build], progress: Progress
 ) -> dict[str, Program]:
