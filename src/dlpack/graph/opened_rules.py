@@ -202,8 +202,8 @@ def _top_k(n: OpenNode, b: Builder) -> bool:
         return False
     count, t = int(n.attr("k") or n.ints(1, "k")[0]), n.input_type(0)
     if count > min(MOST_CHOSEN, n.smallest):
-        most = f"at most {MOST_CHOSEN} of" if n.smallest >= MOST_CHOSEN else f"{n.smallest} at the least along"
-        raise n.fail(f"chooses {count} elements, of {most}")
+        most = f"at most {MOST_CHOSEN} along" if n.smallest >= MOST_CHOSEN else f"{n.smallest} at the least along"
+        raise n.fail(f"chooses {count} elements, of {most} the open dimension")
     largest, kept = bool(n.attr("largest", 1)), _kept(t.shape, axis)
     if t.dtype.startswith("float"):
         worst = -np.inf if largest else np.inf
