@@ -128,6 +128,12 @@ def test_over_a_picture(name: str, tmp_path: Path) -> None:
     check(made, "1x3x9..41x10..37", [(1, 3, *size) for size in SIDES], tmp_path)
 
 
+def test_an_output_of_all_pairs(tmp_path: Path) -> None:
+    """It has the open dimension twice."""
+    nodes = [node("Transpose", ["x"], ["t"], perm=[0, 2, 1]), node("MatMul", ["x", "t"], ["y"])]
+    check(model(nodes, {"x": [1, "n", 6]}, ["y"]), "1x1..70x6", [(1, n, 6) for n in (70, 1, 2, 13, 64, 65)], tmp_path)
+
+
 def test_too_many_of_the_largest_are_named(tmp_path: Path) -> None:
     nodes = [node("TopK", ["a", "many"], ["b", "unused"], "chosen", axis=1)]
     first, last = node("MatMul", ["x", "w0"], ["a"]), node("MatMul", ["b", "w1"], ["y"])

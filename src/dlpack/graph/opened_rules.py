@@ -184,7 +184,8 @@ def _triangle(n: OpenNode, b: Builder) -> bool:
     t = n.output_type()
     if k is None or not n.dims(0):
         return False
-    below = np.tri(*t.shape[-2:], int(k.reshape(())) - int(n.attr("upper", 1)), dtype=bool)
+    rows, columns = t.shape[-2:]
+    below = np.tri(rows, columns, int(k.reshape(())) - int(n.attr("upper", 1)), dtype=bool)
     mask = b.constant(~below if n.attr("upper", 1) else below, "mask")
     zero = b.constant(np.zeros((), t.dtype), "zero")
     b.add("Where", [mask, n.node.inputs[0], zero], t.shape, t.dtype, n.node.outputs[0])
