@@ -433,7 +433,7 @@ def test_bounds_have_steps() -> None:
     assert closed == "image=1x3x64x64" and batch is not None and batch.count == 3 * 33
     assert batch.bounds == (Bounds(64, 128, 32), Bounds(64, 96)) and batch.sizes(34) == (96, 65)
     assert {batch.sizes(k) for k in batch.tried()} >= {(64, 64), (64, 96), (128, 64), (128, 96)}
-    for wrong in ("image=1x3x64..100/32x64", "image=1..2x3x8..9x8..9", "image=1x3x1..65536x1..65536"):
+    for wrong in ("image=1x3x64..100/32x64", "image=1..2x3..4x8..9x8..9", "image=1x3x1..65536x1..65536"):
         with pytest.raises(UsageError):
             opened_batch([wrong])
 

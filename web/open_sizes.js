@@ -116,7 +116,11 @@ class OpenSizes {
     const found = [...this._fitting(inputs, [])];
     if (found.length > 1) {
       const { name } = this._told();
-      const told = found.slice(0, 2).map((k) => this.at(k).inputs.find((t) => t.name === name).shape.join("x"));
+      const told = found.slice(0, 2).map((k) =>
+        this.at(k)
+          .inputs.find((t) => t.name === name)
+          .shape.join("x"),
+      );
       const shown = `${told.join(" or ")}${found.length > 2 ? " or others" : ""}`;
       throw new TypeError(`input "${name}" is ${shown}: say which with setShape({ ${name}: [...] })`);
     }

@@ -159,7 +159,9 @@ def _vectorise_stage(state: State, block: Any, info: BlockInfo, order: Sequence[
     others = [r for r in info.reads if r.buffer != info.writes[0].buffer]
     if any(r.strides.get(last.name) == 1 for r in others) and all(r.strides.get(last.name) in (0, 1) for r in others):
         sch.decompose_reduction(block, reduction[0])
-        sch.annotate(sch.get_loops(block)[-1], VECTOR_REDUCE, 1)
+        exact = state.spec.reduces and state.spec.tags and not state.spec.open  # ends with any pixel of a row
+        if not exact or not state.spec.may_be_less(last.extent):
+            sch.annotate(sch.get_loops(block)[-1], VECTOR_REDUCE, 1)
         return
     inner = _unit_axis(info, info.spatial)
     if inner is None:

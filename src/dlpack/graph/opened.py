@@ -330,6 +330,10 @@ def _cumulate(n: OpenNode) -> str:
     return "begins at the end of" if along and (place is None or n.attr("reverse", 0)) else ""
 
 
+def _concat(n: OpenNode) -> str:
+    return "works along" if any(n.axis(0) in n.dims(k) for k in range(len(n.node.inputs))) else ""
+
+
 def _recurrent(n: OpenNode) -> str:
     """The loop ends earlier; samples would be an open dimension of its body."""
     time = -2 if n.attr("layout", 0) else -3
@@ -353,7 +357,8 @@ _RULES: dict[str, Callable[[OpenNode], str]] = {
         ("MatMul", "Gemm", "Transpose", "Expand", "Identity", "BatchNormalization", "Einsum", *_SUMS), _any
     ),
     **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Flatten"), _reshape),
-    **dict.fromkeys(("Concat", "Split"), _not_along(0)),
+    "Concat": _concat,
+    "Split": _not_along(0),
     **dict.fromkeys(("ArgMax", "ArgMin"), _not_along(0)),
     **dict.fromkeys(("LpNormalization", "Hardmax", "TopK"), _not_along(-1)),
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),

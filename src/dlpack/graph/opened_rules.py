@@ -184,7 +184,8 @@ def _triangle(n: OpenNode, b: Builder) -> bool:
     t = n.output_type()
     if k is None or not n.dims(0):
         return False
-    below = np.tri(*t.shape[-2:], int(k.reshape(())) - int(n.attr("upper", 1)), dtype=bool)
+    rows, columns = t.shape[-2:]
+    below = np.tri(rows, columns, int(k.reshape(())) - int(n.attr("upper", 1)), dtype=bool)
     mask = b.constant(~below if n.attr("upper", 1) else below, "mask")
     zero = b.constant(np.zeros((), t.dtype), "zero")
     b.add("Where", [mask, n.node.inputs[0], zero], t.shape, t.dtype, n.node.outputs[0])
@@ -202,8 +203,8 @@ def _top_k(n: OpenNode, b: Builder) -> bool:
         return False
     count, t = int(n.attr("k") or n.ints(1, "k")[0]), n.input_type(0)
     if count > min(MOST_CHOSEN, n.smallest):
-        most = f"at most {MOST_CHOSEN} of" if n.smallest >= MOST_CHOSEN else f"{n.smallest} at the least along"
-        raise n.fail(f"chooses {count} elements, of {most}")
+        most = f"at most {MOST_CHOSEN} along" if n.smallest >= MOST_CHOSEN else f"{n.smallest} at the least along"
+        raise n.fail(f"chooses {count} elements, of {most} the open dimension")
     largest, kept = bool(n.attr("largest", 1)), _kept(t.shape, axis)
     if t.dtype.startswith("float"):
         worst = -np.inf if largest else np.inf

@@ -195,7 +195,7 @@ class Tokens:
     def _join(self, n: PictureNode, b: Builder) -> bool:
         """Rows one behind the other, then what a reshape makes of the other dimensions."""
         x, y = n.node.inputs[0], n.node.outputs[0]
-        old, new, sizes = self.types[x].shape, self.types[y].shape, n.sizes()
+        old, new, sizes = n.input_type(0).shape, self.types[y].shape, n.sizes()
         for d in range(len(old) - 1):
             opened = [k for k in (d, d + 1) if sizes[k]]
             picture = len(old) - d == 2 or (len(old), d) == (4, 1)

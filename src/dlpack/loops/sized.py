@@ -56,7 +56,8 @@ def sized(
             found[id(loop)] = trips
     if reduces:
         ends = {trips.size for trips in found.values()}
-        if any(d.tag and d.tag[0] not in ends for own in dims.values() for d in own):
+        kept = {d.tag[0] for name in written for d in dims[name] if d.tag}
+        if any(d.tag and d.tag[0] not in ends | kept for own in dims.values() for d in own):
             raise UnsupportedError("reduces the open dimension in parts")
     shared = {found.get(id(loop)) for loop in loops if loop.axis is LoopAxis.PARALLEL}
     if len(shared) > 1:

@@ -75,8 +75,8 @@ def _pixels_step(node: Node, addresses: Sequence[Address], placement: Placement)
     for k in sorted(range(len(shape)), key=lambda k: -apart[k]):
         inside = columns and k == d + 1
         count = rows if k == d else columns[0] if inside else shape[k]
-        one = behind[k if k <= d else k - len(columns)]
-        one = (columns[0], one) if columns and k == d else one
+        stride = behind[k if k <= d else k - len(columns)]
+        one = (columns[0], stride) if columns and k == d else stride
         if count != 1:
             dims.append((count, apart[k], one) if join else (count, one, apart[k]))
     return PixelsStep(addresses[0], addresses[1], tuple(dims))
