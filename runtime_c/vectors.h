@@ -604,6 +604,7 @@ template <int LANE, class V, class X> INLINE V madd_of_lane(V acc, X x, V w) {
 //@ section pairs
 // In each lane the sum of two products of 16-bit integers.
 template <class V> using shorts_of = vec<int16_t, 2 * lanes<V>>;
+template <class V> using bytes_of = vec<int8_t, 4 * lanes<V>>;
 template <class V> INLINE V pairs(shorts_of<V> a, shorts_of<V> b) {
 #if defined(__AVX512BW__)
   if constexpr (sizeof(V) == 64) {
@@ -658,7 +659,6 @@ template <class X> INLINE int32_t dot_(int32_t acc, X x, vec<int8_t, lanes<X>> w
     return dot_(dot_(acc, low(x), low(w)), high(x), high(w));
   }
 }
-template <class V> using bytes_of = vec<int8_t, 4 * lanes<V>>;
 // The same with four of x for each lane.
 template <class V, class X> INLINE V dot_of_fours(V acc, X x, bytes_of<V> w) {
   [[maybe_unused]] constexpr bool is_signed = elem<X>(-1) < 0;
@@ -675,6 +675,16 @@ template <class V, class X> INLINE V dot_of_fours(V acc, X x, bytes_of<V> w) {
 #elif defined(__ARM_FEATURE_DOTPROD)
   if constexpr (is_signed && sizeof(V) == 16) {
     asm("sdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(w), "w"(x));
+    return acc;
+  }
+#elif defined(__aarch64__)
+  // Only rounded operands come here, of which none is -128: sums of two products fit 16 bits.
+  if constexpr (is_signed && sizeof(V) == 16) {
+    vec<int16_t, 8> first, last;
+    asm("smull %0.8h, %1.8b, %2.8b" : "=w"(first) : "w"(w), "w"(x));
+    asm("smull2 %0.8h, %1.16b, %2.16b" : "=w"(last) : "w"(w), "w"(x));
+    asm("addp %0.8h, %0.8h, %1.8h" : "+w"(first) : "w"(last));
+    asm("sadalp %0.4s, %1.8h" : "+w"(acc) : "w"(first));
     return acc;
   }
 #elif defined(__wasm_simd128__)
@@ -722,11 +732,10 @@ template <class V, class X> INLINE V dot_each_(V acc, X a, X b, X c, X d, bytes_
   return dot_of_fours(acc, bits_as<vec<elem<X>, 4 * lanes<V>>>(fours), w);
 }
 
-//@ section unsigned_dot
+//@ section unsigned_products
 //@ needs pairs
-// The same of four int8_t and weights that are unsigned.
-template <class V> INLINE V unsigned_dot_(V acc, vec<int8_t, 4> x, vec<uint8_t, 4 * lanes<V>> w) {
-  const V four = splat<V>(bits_as<int32_t>(x));
+// The same of the four int8_t in each lane of `four` and weights that are unsigned.
+template <class V> INLINE V unsigned_products(V acc, V four, vec<uint8_t, 4 * lanes<V>> w) {
 #if defined(__AVX512VNNI__)
   if constexpr (sizeof(V) == 64) {
     asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(w), "v"(four));
@@ -747,25 +756,48 @@ template <class V> INLINE V unsigned_dot_(V acc, vec<int8_t, 4> x, vec<uint8_t, 
                     bits_as<uints<V>>(pairs<V>(odd, bits_as<S>(u >> 8))));
 }
 
+//@ section unsigned_dot
+//@ needs unsigned_products
+// The same of four int8_t.
+template <class V> INLINE V unsigned_dot_(V acc, vec<int8_t, 4> x, vec<uint8_t, 4 * lanes<V>> w) {
+  const V four = splat<V>(bits_as<int32_t>(x));
+#if defined(__wasm_relaxed_simd__)
+#if defined(@NAME@_DOTS)
+  if constexpr (sizeof(V) == 16)  // see dot_of_fours
+    return __builtin_wasm_relaxed_dot_i8x16_i7x16_add_s_i32x4(bits_as<bytes_of<V>>(four),
+                                                              bits_as<bytes_of<V>>(w), acc);
+#endif
+#endif
+  return unsigned_products(acc, four, w);
+}
+
 //@ section nibble_dot
-//@ needs unsigned_dot
+//@ needs unsigned_products
 // The same with weights from 0 to 15.
 template <class V> INLINE V nibble_dot_(V acc, vec<int8_t, 4> x, vec<uint8_t, 4 * lanes<V>> w) {
+  const V four = splat<V>(bits_as<int32_t>(x));
   // Two products of such weights fit 16 bits.
 #if defined(__AVX512BW__) && !defined(__AVX512VNNI__)
   if constexpr (sizeof(V) == 64) {
     shorts_of<V> two;
-    asm("vpmaddubsw %2, %1, %0" : "=v"(two) : "v"(w), "v"(splat<V>(bits_as<int32_t>(x))));
+    asm("vpmaddubsw %2, %1, %0" : "=v"(two) : "v"(w), "v"(four));
     return acc + pairs<V>(two, shorts_of<V>{} + 1);
   }
 #elif defined(__AVX2__) && !defined(__AVX512F__) && !defined(__AVXVNNI__)
   if constexpr (sizeof(V) == 32) {
     shorts_of<V> two;
-    asm("vpmaddubsw %2, %1, %0" : "=x"(two) : "x"(w), "x"(splat<V>(bits_as<int32_t>(x))));
+    asm("vpmaddubsw %2, %1, %0" : "=x"(two) : "x"(w), "x"(four));
     return acc + pairs<V>(two, shorts_of<V>{} + 1);
   }
+#elif defined(__wasm_relaxed_simd__)
+#if defined(@NAME@_DOTS_OF_7_BITS)
+  // Any engine's is right that keeps to the specification.
+  if constexpr (sizeof(V) == 16)
+    return __builtin_wasm_relaxed_dot_i8x16_i7x16_add_s_i32x4(bits_as<bytes_of<V>>(four),
+                                                              bits_as<bytes_of<V>>(w), acc);
 #endif
-  return unsigned_dot_(acc, x, w);
+#endif
+  return unsigned_products(acc, four, w);
 }
 
 //@ section low_bits
@@ -774,6 +806,18 @@ template <class U> INLINE U low_bits_(U bytes) { return bytes & 15; }
 
 //@ section high_bits
 template <class U> INLINE U high_bits_(U bytes) { return bytes >> 4; }
+
+//@ section low_signed
+// The numbers from -8 to 7 in the low, or high, four bits of each byte.
+template <class U> INLINE vec<int8_t, lanes<U>> low_signed_(U bytes) {
+  typedef vec<int8_t, lanes<U>> V;
+  return bits_as<V>(bytes << 4) >> 4;
+}
+
+//@ section high_signed
+template <class U> INLINE vec<int8_t, lanes<U>> high_signed_(U bytes) {
+  return bits_as<vec<int8_t, lanes<U>>>(bytes) >> 4;
+}
 
 //@ section dot_of_lane
 //@ needs dot

@@ -17,6 +17,7 @@ from onnx import ModelProto, helper, numpy_helper
 import dlpack
 from dlpack.bundle.loader import read_kernels, read_manifest
 from dlpack.cli import cli
+from dlpack.errors import UsageError
 from dlpack.graph.ir import Graph, Node, TensorType
 from dlpack.graph.packed import Packed
 from dlpack.graph.rounded import rounded
@@ -24,6 +25,7 @@ from dlpack.options import Options
 from dlpack.pipeline import build
 from dlpack.precision.operands import round_operands
 from dlpack.targets.toolchains.host import host_machine
+from dlpack.targets.wasm.run import node_command
 from dlpack.verify.check import failure, verify_bundle
 from dlpack.verify.reference import ROUNDED_TOLERANCE, OutputError, run_onnxruntime, seeded_input
 from dlpack.verify.run import bundle_runner
@@ -31,6 +33,7 @@ from dlpack.verify.run import bundle_runner
 Array = np.ndarray[Any, Any]
 
 MACHINES = ("avx512vnni", "avx512", "avxvnni", "avx2")
+ARM = ("neon_i8mm", "neon_dotprod", "neon")
 ASKED = {"arithmetic": "int8"}
 K = 256
 
@@ -120,15 +123,58 @@ def outputs(bundle: Path, x: Array) -> dict[str, dict[str, Array]]:
         return {machine: dict(found) for machine, found in run({"x": x}).items()}
 
 
+def built(rows: int, folder: Path, target: str = "source", machines: tuple[str, ...] = MACHINES) -> Path:
+    onnx.save(products(rows), folder / "net.onnx")
+    options = {**ASKED, **({"machine": ",".join(machines)} if target == "source" else {})}
+    return build(folder / "net.onnx", folder / "bundle", Options(target, name="net", target_options=options))
+
+
 @pytest.fixture(scope="module", params=[1, 13])
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rounded")
-    onnx.save(products(request.param), folder / "net.onnx")
-    options = {**ASKED, "machine": ",".join(MACHINES)}
-    return build(folder / "net.onnx", folder / "bundle", Options(target="source", target_options=options))
+    return built(request.param, tmp_path_factory.mktemp("rounded"))
 
 
 def test_every_machine_rounds_as_it_is_said(bundle: Path) -> None:
+    assert_right(bundle)
+
+
+@pytest.mark.parametrize("rows", [1, 13])
+def test_arm_rounds_so_too(rows: int, tmp_path: Path) -> None:
+    """Arm, under emulation, with products of numbers with a sign, whose zero is 0 where weights are symmetric."""
+    arm = built(rows, tmp_path, machines=ARM)
+    assert_right(arm)
+    text = (arm / "net.cc").read_text()
+    assert "low_signed_(" in text and "unsigned_dot_(" not in text and "nibble_place<16>" in text
+
+
+@pytest.mark.skipif(not node_command(), reason="node is not installed")
+@pytest.mark.parametrize("rows", [1, 13])
+def test_webassembly_rounds_so_too(rows: int, tmp_path: Path) -> None:
+    """Its third build, too, in which the engine's dot product is emulated where node has none that is right."""
+    bundle = built(rows, tmp_path, "wasm")
+    manifest = read_manifest(bundle)
+    assert list(manifest["wasm"]) == ["simd", "relaxed", "dots"] and "bits" not in manifest["wasm"]["dots"]
+    assert_right(bundle)
+
+
+def test_seven_bits_suffice_where_all_weights_have_four(tmp_path: Path) -> None:
+    """Then any engine's own dot product will do that keeps to the specification."""
+    node, weights = Form(4, 32, 96).node("x", "y")
+    onnx.save(model([node], {"x": (2, K)}, {"y": (2, 96)}, weights, ["com.microsoft"]), tmp_path / "net.onnx")
+    bundle = build(tmp_path / "net.onnx", tmp_path / "bundle", Options("wasm", name="net", target_options=ASKED))
+    assert read_manifest(bundle)["wasm"]["dots"]["bits"] == 7
+    assert all(e["passed"] for e in read_manifest(bundle)["verification"])
+
+
+def test_shaders_do_not_round(tmp_path: Path) -> None:
+    onnx.save(products(1), tmp_path / "net.onnx")
+    asked = {**ASKED, "webgpu": True}
+    with pytest.raises(UsageError, match="do not go together"):
+        build(tmp_path / "net.onnx", tmp_path / "bundle", Options("wasm", target_options=asked))
+
+
+def assert_right(bundle: Path) -> None:
+    """Against the rounding in double."""
     x = seeded_input(0, tuple(read_manifest(bundle)["inputs"][0]["shape"]), "float32", -1.5, 1.5)
     x[0, :128] = 0  # blocks of nothing
     x[-1, 200:] *= 1e-33
@@ -287,10 +333,12 @@ def test_onnxruntime_is_asked_with_the_same_rounding() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--target", "linux-arm64", "--arithmetic", "int8"], "known are float32 and float16"),
+        (["--target", "android", "--arithmetic", "int8"], "known are float32 and float16"),
+        (["--target", "linux-arm64", "--arithmetic", "int4"], "known are float32, float16 and int8"),
+        (["--target", "linux-arm64", "--arithmetic", "int8"], "the model has none"),
         (["--target", "native", "--arithmetic", "float16"], "known are float32 and int8"),
         (["--target", "windows", "--arithmetic", "int8"], "is an option of"),
-        (["--target", "source", "--machine", "neon", "--arithmetic", "int8"], "there are no such kernels for neon"),
+        (["--target", "source", "--machine", "neon32", "--arithmetic", "int8"], "there are no such kernels for neon32"),
         (["--target", "source", "--machine", "avx2", "--arithmetic", "int8"], "the model has none"),
     ],
 )

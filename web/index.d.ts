@@ -65,7 +65,10 @@ export interface Quantization {
   zero_point: number;
 }
 
-/** `dots` is of models with products of 8-bit integers: `relaxed` with the processor's own dot products. */
+/**
+ * `dots` is of models with products of 8-bit integers: `relaxed` with the processor's own dot products. `bits` of its
+ * entry in the manifest is 7 where engines need not take all 8 bits of the second factor.
+ */
 export type Build = "dots" | "relaxed" | "simd";
 
 export type Backend = "wasm" | "webgpu";
@@ -121,7 +124,7 @@ export interface Manifest {
   name: string;
   inputs: TensorInfo[];
   outputs: TensorInfo[];
-  wasm: Record<Build, FileInfo> & Partial<Record<ThreadBuild, FileInfo>>;
+  wasm: Record<Build, FileInfo & { bits?: number }> & Partial<Record<ThreadBuild, FileInfo & { bits?: number }>>;
   /** Of the builds for threads: how many at most, 64 KiB pages of memory at first and at most, bytes of a thread's stack. */
   wasm_threads?: { count: number; pages: [number, number]; stack: number };
   /** Of a bundle that was built with --webgpu: the shaders and the plan of their launches, or why there are none. */

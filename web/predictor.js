@@ -15,24 +15,27 @@ const PAGE = 65536;
 // Milliseconds: the weights' speed is known after so many; so many to go are worth a worker, which few bytes may have.
 const [WATCHED, WORTH, LARGE] = [50, 250, 1 << 28];
 
-// Functions without arguments: v128.const; f32x4.relaxed_madd on three; i32x4.relaxed_dot_i8x16_i7x16_add_s of 127, 255.
+// Functions without arguments: v128.const; f32x4.relaxed_madd on three; i32x4.relaxed_dot_i8x16_i7x16_add_s of 127 and
+// the largest number of 8 or 7 bits.
 const all = (byte) => [0xfd, 12, ...new Array(16).fill(byte)];
 const PROBES = {
-  dots: [...all(127), ...all(255), ...all(0), 0xfd, 0x93, 2],
-  relaxed: [...all(0), ...all(0), ...all(0), 0xfd, 0x85, 2],
-  simd: all(0),
+  dots: (most) => [...all(127), ...all(most), ...all(0), 0xfd, 0x93, 2],
+  relaxed: () => [...all(0), ...all(0), ...all(0), 0xfd, 0x85, 2],
+  simd: () => all(0),
 };
-const EIGHT_BITS = 4 * 127 * 255; // what a lane of such a product is if it takes 255 as it is
 
 /** The fastest of these builds that this browser can run: "dots" (if it is named), "relaxed", "simd" or null. */
 export function supportedBuild(builds = { relaxed: 1, simd: 1 }) {
   const able = ([build, code]) => {
-    if (!builds[build] && !builds[`${build}_threads`]) return false;
-    const body = [0, ...code, 0xfd, 27, 0, 0x0b]; // no locals; i32x4.extract_lane 0; end
+    const named = builds[build] ?? builds[`${build}_threads`];
+    if (!named) return false;
+    const most = named.bits === 7 ? 127 : 255;
+    const body = [0, ...code(most), 0xfd, 27, 0, 0x0b]; // no locals; i32x4.extract_lane 0; end
     const head = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 5, 1, 0x60, 0, 1, 0x7f, 3, 2, 1, 0, 7, 5, 1, 1, 0x66, 0, 0];
     const bytes = new Uint8Array([...head, 10, body.length + 2, 1, body.length, ...body]);
     if (!WebAssembly.validate(bytes)) return false;
-    return build !== "dots" || new WebAssembly.Instance(new WebAssembly.Module(bytes)).exports.f() === EIGHT_BITS;
+    // A lane of such a product, if the engine takes the second factor as it is and adds it once.
+    return build !== "dots" || new WebAssembly.Instance(new WebAssembly.Module(bytes)).exports.f() === 4 * 127 * most;
   };
   return typeof WebAssembly === "object" ? (Object.entries(PROBES).find(able)?.[0] ?? null) : null;
 }
@@ -389,7 +392,9 @@ export class Predictor {
 
 /** Which of the builds to run and on how many threads. */
 function chosenBuild(manifest, { build, threads }, builds) {
-  const wanted = (build ?? supportedBuild(builds) ?? "simd").replace("_threads", "");
+  const there = Object.entries(builds).filter(([, given]) => given);
+  const known = Object.fromEntries(there.map(([name, given]) => [name, manifest.wasm?.[name] ?? given]));
+  const wanted = (build ?? supportedBuild(known) ?? "simd").replace("_threads", "");
   const several = `${wanted}_threads`;
   const count = builds[several] ? threadCount(manifest, threads) : 1;
   return count > 1 ? { build: several, threads: count } : { build: builds[wanted] ? wanted : "simd", threads: 1 };

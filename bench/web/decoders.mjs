@@ -10,9 +10,10 @@ const largest = (scores) => {
 };
 
 const engines = {
-  async ours({ model, threads }) {
-    const { Decoder } = await import(`${model}/wasm/index.js`);
-    const decoder = await Decoder.load(`${model}/wasm/`, threads > 1 ? { threads, cache: false } : { cache: false });
+  async ours({ model, threads, bundle = "wasm" }) {
+    const { Decoder } = await import(`${model}/${bundle}/index.js`);
+    const options = threads > 1 ? { threads, cache: false } : { cache: false };
+    const decoder = await Decoder.load(`${model}/${bundle}/`, options);
     return {
       read: async (tokens) => {
         decoder.rewind(0);
@@ -22,6 +23,8 @@ const engines = {
       scores: () => decoder.scores(),
     };
   },
+
+  ours_int8: (setup) => engines.ours({ ...setup, bundle: "wasm-int8" }),
 
   /** The loop is ours: what a run gives as `present` is the `past` of the next. */
   async ortweb({ model, threads, sizes }) {

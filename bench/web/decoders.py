@@ -14,7 +14,7 @@ import click
 import numpy as np
 
 from bench import ceilings
-from bench.decoders.contestants import OURS
+from bench.decoders.contestants import OURS, OURS_IN_BYTES
 from bench.decoders.measure import agreeing, build, difference, summarised, told
 from bench.decoders.model import FORMS, Sizes, make_folder
 from bench.decoders.page import deliver
@@ -138,16 +138,18 @@ def main(
         for form in chosen:
             model = make_folder(sizes, form, models / form)
             make_config(models / form, sizes)
-            if not (reuse and (models / form / "wasm" / "manifest.json").is_file()):
-                build(model, models / form / "wasm", "wasm", sizes)
+            for bundle, *more in [("wasm",), *([("wasm-int8", "--arithmetic", "int8")] if FORMS[form] else [])]:
+                if not (reuse and (models / form / bundle / "manifest.json").is_file()):
+                    build(model, models / form / bundle, "wasm", sizes, *more)
         load, rows = ceilings.busy_cores(), []
         if load > LOADED:
             _say(f"warning: other programs keep {load:.1f} cores busy; the figures will not be worth publishing")
         with serve({"bench": HERE, "npm": modules, "models": models}) as address, Browser(program, modules) as browser:
             for count in map(int, threads.split(",")):
                 for form in chosen:
-                    rows += race(form, count, [OURS, *known], rounds, browser, address, sizes)
-                    for row in rows[-1 - len(known) :]:
+                    engines = [OURS, *([OURS_IN_BYTES] if FORMS[form] else []), *known]
+                    rows += race(form, count, engines, rounds, browser, address, sizes)
+                    for row in rows[-len(engines) :]:
                         _say(f"{form}, {count}: {row.engine}: {without_paths(row.failed) or dict(row.times)}")
             version = browser.version
     except WorkerError as e:
@@ -155,7 +157,7 @@ def main(
     words = f"--forms {forms} --threads {threads} --rounds {rounds}"
     load = max(load, ceilings.busy_cores())
     table = Table(
-        version, ceilings.machine(), told(sizes), {}, 0, {OURS: "", **known}, missing,
+        version, ceilings.machine(), told(sizes), {}, 0, {OURS: "", OURS_IN_BYTES: "", **known}, missing,
         f"python -m bench.web.decoders {words}", rounds, load, time.strftime("%Y-%m-%d"), revision(), rows,
     )  # fmt: skip
     deliver(table, keep_)

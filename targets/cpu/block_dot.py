@@ -110,10 +110,12 @@ def _columns(state: State, product: _Product) -> int:
 
 
 def _tile(state: State, product: _Product, columns: int) -> Tile:
-    """As for other dot products, with half of the registers: each sum takes two."""
+    """As for other dot products, with half of the registers: each sum takes two. V8 keeps the float32 ones in memory,
+    which only the end of a block touches."""
     if product.rows is None:
         return Tile(1, columns)
-    machine = replace(state.machine, broadcast_operand=False, registers=state.machine.registers // 2)
+    share = 1 if state.machine.name == "wasm" else 2
+    machine = replace(state.machine, broadcast_operand=False, registers=state.machine.registers // share)
     depth = product.info.extent_of_reduction * _rows_of_a_block(product) // state.machine.dot_steps
     vectors = columns // machine.lanes
     parts = [k * machine.lanes for k in range(1, vectors + 1) if vectors % k == 0 and (k % 2 == 0 or vectors == 1)]

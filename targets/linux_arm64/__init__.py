@@ -3,7 +3,7 @@ of 8-bit integers (i8mm) and dot products, where the processor has them; on requ
 
 from __future__ import annotations
 
-from dlpack.targets.arithmetic import HALVES, as_asked
+from dlpack.targets.arithmetic import BYTES, HALVES, as_asked
 from dlpack.targets.arithmetic import OPTION as ARITHMETIC
 from dlpack.targets.base import Build, Target
 from dlpack.targets.cpu.machine import NEON, NEON_DOTPROD, NEON_FP16, NEON_I8MM
@@ -35,7 +35,7 @@ TARGET = Target(
     name="linux-arm64",
     about="Linux on 64-bit Arm",
     builds=BUILDS,
-    select=lambda values: as_asked(select_libc(BUILDS)(values), values, HALVES),
+    select=lambda values: as_asked(select_libc(BUILDS)(values), values, HALVES, BYTES),
     missing=missing_compiler,
     options=(LIBC, ARITHMETIC),
 )

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dlpack.errors import UsageError
 from dlpack.kernels.backend import Backend
+from dlpack.targets.arithmetic import ARITHMETIC, BYTES, as_asked
+from dlpack.targets.arithmetic import OPTION as ARITHMETIC_OPTION
 from dlpack.targets.base import Build, Target, TargetOption
 from dlpack.targets.cpu.machine import WASM
 from dlpack.targets.gpu.machine import WEBGPU as GPU
@@ -25,8 +28,12 @@ def _gpu(machine: Any, threads: int) -> Backend:
 
 def select(values: Mapping[str, Any]) -> tuple[Build, ...]:
     """The processor's build and, with --webgpu, the GPU's, which `package` writes."""
-    gpu = Build(lambda: GPU, backend=_gpu, code=None, opens=False)
-    return (SIMD, gpu) if values.get(WEBGPU) else (SIMD,)
+    builds = as_asked((SIMD,), values, BYTES)
+    if not values.get(WEBGPU):
+        return builds
+    if any(b.rounds for b in builds):
+        raise UsageError(f"--{ARITHMETIC} {BYTES} and --{WEBGPU} do not go together: its shaders compute in float32")
+    return (*builds, Build(lambda: GPU, backend=_gpu, code=None, opens=False))
 
 
 TARGET = Target(
@@ -42,5 +49,6 @@ TARGET = Target(
     options=(
         TargetOption(SINGLE_FILE, "Also write NAME.html: one page with code and weights inside."),
         TargetOption(WEBGPU, "Also write shaders for WebGPU, which pages use where that is faster."),
+        ARITHMETIC_OPTION,
     ),
 )

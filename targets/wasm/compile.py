@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -14,7 +15,10 @@ BUILDS = {"simd": "generic+simd128+bulk_memory", "relaxed": "generic+simd128+bul
 DOTS = "dots"
 """A third build of models with products of 8-bit integers: `relaxed`, with the engine's own dot product, for engines
 that take all 8 bits of its second factor as unsigned. The specification leaves open what becomes of the highest, so a
-page tries it."""
+page tries it. Where all second factors have 4 bits, 7 suffice; a page tries these too, as V8 11.3 doubles their sum."""
+
+OF_7_BITS = "_OF_7_BITS"
+"""What the name of the macro ends with for products of which 7 bits suffice."""
 
 THREADS = "_threads"
 """What the name of a build ends with that is for several threads, which share the memory."""
@@ -26,12 +30,20 @@ STACK = 256 << 10
 """Bytes of stack; it lies below everything else, so that an overflow traps."""
 
 
+def dot_bits(source: str, name: str) -> int:
+    """How many bits of second factors the engine's dot product has to take for a NAME.cc with this text: 8, 7, or 0,
+    where there are no such products."""
+    macro = f"{name.upper()}_DOTS"
+    found = set(re.findall(rf"\b{macro}(?:{OF_7_BITS})?\b", source))
+    return 8 if macro in found else 7 if found else 0
+
+
 def builds_of(source: str, name: str, threads: int) -> dict[str, tuple[str, ...]]:
     """The builds of a NAME.cc with this text, and the options that each is compiled with, the processor's first."""
     builds: dict[str, tuple[str, ...]] = {build: (processor,) for build, processor in BUILDS.items()}
-    macro = f"{name.upper()}_DOTS"
-    if macro in source:
-        builds[DOTS] = (BUILDS["relaxed"], f"-D{macro}")
+    if dot_bits(source, name):
+        macro = f"-D{name.upper()}_DOTS"
+        builds[DOTS] = (BUILDS["relaxed"], macro, macro + OF_7_BITS)
     for build, (processor, *more) in list(builds.items()) if threads > 1 else ():
         builds[build + THREADS] = (f"{processor}+atomics", *more)
     return builds

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpack.targets.base import Manifest, PackageOptions
-from dlpack.targets.wasm.compile import PAGES, STACK, builds_of, compile_wasm
+from dlpack.targets.wasm.compile import DOTS, PAGES, STACK, builds_of, compile_wasm, dot_bits
 from dlpack.targets.wasm.modules import (
     FILES,
     FROM_FILE,
@@ -43,12 +43,15 @@ def package(folder: Path, manifest: Manifest, options: PackageOptions) -> str:
     builds: dict[str, dict[str, Any]] = {}
     threads = manifest.get("threads", 1)
     source = folder / manifest["source"]
-    for build, (processor, *more) in builds_of(source.read_text(encoding="utf-8"), name, threads).items():
+    text = source.read_text(encoding="utf-8")
+    for build, (processor, *more) in builds_of(text, name, threads).items():
         file = folder / f"{name}.{build}.wasm"
         compile_wasm(source, file, processor, name, options.cc, *more)
         file.chmod(0o644)  # it is no program
         data = file.read_bytes()
         builds[build] = {"file": file.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        if build.startswith(DOTS) and (bits := dot_bits(text, name)) < 8:
+            builds[build]["bits"] = bits
     manifest["wasm"] = builds
     if threads > 1:
         manifest["wasm_threads"] = {"count": manifest["threads"], "pages": PAGES, "stack": STACK}

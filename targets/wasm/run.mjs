@@ -6,7 +6,8 @@ import { pathToFileURL } from "node:url";
 const [bundle, build, from, to, set, rounds] = process.argv.slice(2);
 const { Predictor, openBundle, supportedBuild } = await import(pathToFileURL(`${bundle}/node.js`));
 const parts = await openBundle(bundle);
-if (build.startsWith("dots") && !supportedBuild({ dots: 1 })) parts.wasm[build] = withProducts(parts.wasm[build]);
+const known = supportedBuild({ dots: parts.manifest.wasm[build] });
+if (build.startsWith("dots") && !known) parts.wasm[build] = withProducts(parts.wasm[build]);
 const threads = build.endsWith("_threads") ? parts.manifest.wasm_threads.count : 1;
 const predictor = await Predictor.load(parts, { build, threads });
 const Types = {

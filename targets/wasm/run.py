@@ -59,8 +59,9 @@ def _timed_builds(bundle: Path, manifest: Mapping[str, Any]) -> list[str]:
     """The builds of the bundle that node need not emulate."""
     builds = list(manifest["wasm"])
     if DOTS in builds:
-        ask = "import(process.argv[1]).then((m) => process.exit(m.supportedBuild({ dots: 1 }) ? 0 : 1))"
-        command = [*node_command(), "-e", ask, (bundle / "index.js").resolve().as_uri()]
+        ask = "import(process.argv[1]).then((m) => process.exit(m.supportedBuild(JSON.parse(process.argv[2])) ? 0 : 1))"
+        dots = json.dumps({DOTS: manifest["wasm"][DOTS]})
+        command = [*node_command(), "-e", ask, (bundle / "index.js").resolve().as_uri(), dots]
         if subprocess.run(command, capture_output=True, check=False).returncode:
             return [build for build in builds if not build.startswith(DOTS)]
     return builds

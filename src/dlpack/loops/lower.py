@@ -407,6 +407,7 @@ class Lowering(GuardedLowering):
         of_rows = trips_of_rows(s)
         if of_rows:
             (loop,) = run(0, of_rows // width)
+            assert isinstance(loop, For)
             out.append(ending(loop, s, self.param, parts * width))
         out += run(of_rows, full - of_rows // width)
         total: Expr = Ref(dtype, width, acc[0])

@@ -1,8 +1,8 @@
 """Weights of four bits, two to a byte, which a kernel takes apart in registers.
 
 Of every two vectors of elements the first lie in the low four bits of as many bytes, and the second in the high ones:
-one load gives both. Of bytes with a sign, numbers from -8 to 7 in two's complement, it makes floats; those without one,
-from 0 to 15, are what dot products multiply.
+one load gives both. Of numbers with a sign, from -8 to 7 in two's complement, it makes floats, or dot products multiply
+them, as they do those without one, from 0 to 15.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from dlpack.loops.ir import (
     Stmt,
     Store,
     children,
+    expressions,
     exprs,
     map_blocks,
     map_exprs,
@@ -38,9 +39,15 @@ from dlpack.loops.prefetch import LINE
 RANGES = {"int8": (-8, 7), "uint8": (0, 15)}
 """The least and the largest of the bytes of each type that four bits hold."""
 
-_HALVES = {"int8": ("low_nibbles_", "high_nibbles_"), "uint8": ("low_bits_", "high_bits_")}
-_NUMBERS = {"int8": "float32", "uint8": "uint8"}
-"""What is made of them."""
+_HALVES = {
+    "float32": ("low_nibbles_", "high_nibbles_"),
+    "int8": ("low_signed_", "high_signed_"),
+    "uint8": ("low_bits_", "high_bits_"),
+}
+"""By what is made of them: the numbers in the low bits of bytes, and those in the high ones."""
+
+_DOTS = {"dot_": "dot_", UNSIGNED_DOT: NIBBLE_DOT}
+"""The dot products that take them, and what these become."""
 
 
 def with_nibbles(kernel: Kernel, number: int, lanes: int) -> Kernel | None:
@@ -49,8 +56,9 @@ def with_nibbles(kernel: Kernel, number: int, lanes: int) -> Kernel | None:
 
     None where it does not read whole such vectors, or makes anything but float32, or dot products, of them.
     """
-    buffer, kind = kernel.params[number].name, kernel.params[number].dtype
-    made = _NUMBERS[kind]
+    buffer, made = kernel.params[number].name, kernel.params[number].dtype
+    dots = any(isinstance(e, Op) and e.op in _DOTS for e in expressions(kernel.body))
+    made = made if dots else "float32"
     named = {
         s.name
         for s in walk(kernel.body)
@@ -63,18 +71,18 @@ def with_nibbles(kernel: Kernel, number: int, lanes: int) -> Kernel | None:
         if isinstance(e, Load) and e.buffer == buffer:
             half = e.index.const // lanes % 2
             packed = Load("uint8", lanes, buffer, _halved(e.index - half * lanes), lanes)
-            return Op(made, lanes, _HALVES[kind][half], (packed,))
+            return Op(made, lanes, _HALVES[made][half], (packed,))
         if isinstance(e, Ref) and e.name in named:
             return replace(e, dtype=made)
         if isinstance(e, Op) and e.op == "cast" and e.args[0].dtype == "float32" == e.dtype:
             return e.args[0]
-        if isinstance(e, Op) and e.op == UNSIGNED_DOT and taken(e.args[-1]):
-            return replace(e, op=NIBBLE_DOT)
+        if isinstance(e, Op) and e.op in _DOTS and taken(e.args[-1]):
+            return replace(e, op=_DOTS[e.op])
         return e
 
     def taken(e: Expr) -> bool:
         """Whether it is a vector of the buffer's numbers."""
-        return (isinstance(e, Ref) and e.name in named) or (isinstance(e, Op) and e.op in _HALVES["uint8"])
+        return (isinstance(e, Ref) and e.name in named) or (isinstance(e, Op) and e.op in _HALVES[made])
 
     def on_block(block: Block) -> Block:
         out: list[Stmt] = []
@@ -118,7 +126,7 @@ def _fits(s: Stmt, buffer: str, named: set[str], lanes: int) -> bool:
 def _within(e: Expr, served: bool) -> Iterator[tuple[Expr, bool]]:
     """An expression and all below it, each with whether it is made float32, or multiplied in a dot product."""
     yield e, served
-    below = isinstance(e, Op) and ((e.op == "cast" and e.dtype == "float32") or e.op == UNSIGNED_DOT)
+    below = isinstance(e, Op) and ((e.op == "cast" and e.dtype == "float32") or e.op in _DOTS)
     for c in children(e):
         yield from _within(c, below)
 

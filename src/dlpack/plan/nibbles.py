@@ -18,11 +18,12 @@ from dlpack.plan.steps import calls, with_addresses
 
 def in_nibbles(program: Program, floats: int, dots: int = 0) -> Program:
     """The program with such weights two to a byte, in pairs of vectors: of `floats` where they become that, of four
-    times `dots` where so many dot products are computed at once. 0: they stay bytes.
+    times `dots` where so many dot products are computed at once. 0: they stay bytes. A machine that has dot products of
+    numbers with a sign makes no floats of them.
 
     A weight stays bytes where any kernel that reads it cannot change, or reads another weight in its place that cannot.
     """
-    lanes = {"int8": floats, "uint8": 4 * dots}
+    lanes = {"int8": floats or 4 * dots, "uint8": 4 * dots}
     made = {
         s.target.offset: s
         for s in program.prepare
