@@ -23,7 +23,20 @@ from dlpack.many.jobs import Bundle
 from dlpack.pipeline import Options, build
 from dlpack.targets import all_targets, native
 from dlpack.targets.cpu.cores import core_of
-from dlpack.targets.cpu.machine import APPLE, AVX2, AVX512, AVX512VNNI, CORTEX_A76, NEON, NEON32, SCALAR, SSE4, Machine
+from dlpack.targets.cpu.machine import (
+    APPLE,
+    AVX2,
+    AVX512,
+    AVX512VNNI,
+    CORTEX_A76,
+    NEON,
+    NEON32,
+    SCALAR,
+    SSE4,
+    Machine,
+    narrower,
+)
+from dlpack.targets.cpu.tiles import Tile, choose_tile
 from dlpack.targets.toolchains import host
 from dlpack.targets.toolchains.host import described
 from dlpack.targets.toolchains.processor import Caches, Processor, read_identifier, read_linux, read_sysctl
@@ -278,6 +291,10 @@ def test_few_columns_take_half_a_vector_where_that_takes_half_the_time() -> None
     tiles = [compile_layer(layer, m)[0].kernels[0].schedule for layer in layers for m in (zen_4, AVX512)]
     columns = [int(re.findall(r"\d+", tile)[1]) for tile in tiles]
     assert columns == [24, 32, 32, 32]
+    assert [4 * m.lanes * m.ahead for m in (zen_4, narrower(zen_4) or zen_4, AVX512)] == [4096, 4096, 2048]
+    assert choose_tile(7, 960, 9, zen_4, False, True) == Tile(4, 32)  # 4 + 3 rows, not 6 + 1
+    assert choose_tile(112, 32, 9, zen_4, False, True, kind="long") == Tile(6, 32)  # all channels, so long anyway
+    assert choose_tile(112, 96, 9, zen_4, False, True, kind="long") == Tile(2, 96)
 
 
 def test_sets_of_shapes_share_weights_in_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
