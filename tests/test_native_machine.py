@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import nets
+import numpy as np
+import onnx
 import pytest
 from conftest import DIGITS
 
+sys.path.insert(0, str(Path(__file__).parent.parent))  # bench/ is run where it lies, and not installed
+
+from bench.tiles import Layer, compile_layer
 from dlpack.many import contents
 from dlpack.many.jobs import Bundle
 from dlpack.pipeline import Options, build
-from dlpack.targets import all_targets
+from dlpack.targets import all_targets, native
 from dlpack.targets.cpu.cores import core_of
-from dlpack.targets.cpu.machine import APPLE, AVX2, AVX512, AVX512VNNI, CORTEX_A76, NEON, NEON32, SCALAR, SSE4, Machine
+from dlpack.targets.cpu.machine import (
+    APPLE,
+    AVX2,
+    AVX512,
+    AVX512VNNI,
+    CORTEX_A76,
+    NEON,
+    NEON32,
+    SCALAR,
+    SSE4,
+    Machine,
+    narrower,
+)
+from dlpack.targets.cpu.tiles import Tile, choose_tile
 from dlpack.targets.toolchains import host
 from dlpack.targets.toolchains.host import described
 from dlpack.targets.toolchains.processor import Caches, Processor, read_identifier, read_linux, read_sysctl
@@ -259,3 +280,49 @@ def test_a_bundle_is_built_again_where_the_processor_is_another(
     taken_for(replace(ZEN_4, caches=Caches(32 * K, 1 * M, 16 * M)), monkeypatch)
     assert keys()[0] != native and keys()[1] == fixed
     contents.host_key.cache_clear()
+
+
+# --- vectors in halves ------------------------------------------------------------------------------------------------
+
+
+def test_few_columns_take_half_a_vector_where_that_takes_half_the_time() -> None:
+    zen_4 = described(replace(ZEN_4, features=frozenset(V4.split())), "x86_64")
+    layers = [Layer("", 144, columns, 14, 14, kernel=1) for columns in (24, 32)]
+    tiles = [compile_layer(layer, m)[0].kernels[0].schedule for layer in layers for m in (zen_4, AVX512)]
+    columns = [int(re.findall(r"\d+", tile)[1]) for tile in tiles]
+    assert columns == [24, 32, 32, 32]
+    assert [4 * m.lanes * m.ahead for m in (zen_4, narrower(zen_4) or zen_4, AVX512)] == [4096, 4096, 2048]
+    assert choose_tile(7, 960, 9, zen_4, False, True) == Tile(4, 32)  # 4 + 3 rows, not 6 + 1
+    assert choose_tile(112, 32, 9, zen_4, False, True, kind="long") == Tile(6, 32)  # all channels, so long anyway
+    assert choose_tile(112, 96, 9, zen_4, False, True, kind="long") == Tile(2, 96)
+
+
+def test_sets_of_shapes_share_weights_in_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verified, with this computer's vectors taken for two halves: the columns are one and a half."""
+    own = host.host_machine()
+    if own.lanes < 8:
+        pytest.skip("its vectors have no halves")
+    columns = 3 * own.lanes // 2
+    node, rng = onnx.helper.make_node, np.random.default_rng(4)
+    shapes = {"a": (columns, 20, 1, 1), "b": (columns, 1, 3, 3), "c": (columns, columns // 2, 1, 1)}
+    nodes = [
+        node("Conv", ["x", "a"], ["p"]),
+        node("Conv", ["p", "b"], ["q"], group=columns, pads=[1, 1, 1, 1]),
+        node("Relu", ["q"], ["r"]),
+        node("Conv", ["r", "c"], ["y"], group=2),
+    ]
+    weights = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    model = nets.model(nodes, {"x": (1, 20, "h", "w")}, {"y": (1, columns, "h", "w")}, weights)
+    onnx.save(model, tmp_path / "net.onnx")
+    half = tuple(2 * n for n in (own.fma_ports, own.add_ports, own.load_ports))
+    machine = replace(own, halved=half)
+    monkeypatch.setattr(native, "BUILDS", (replace(native.BUILDS[0], machine=lambda: machine),))
+    target = replace(native.TARGET, builds=native.BUILDS, select=None)
+    monkeypatch.setattr("dlpack.targets.get_target", lambda name: target)
+    sizes = [{"x": (1, 20, n, n)} for n in (9, 6)]
+    options = Options("native", shapes=sizes[0], more_shapes=tuple(sizes[1:]))
+    bundle = build(tmp_path / "net.onnx", tmp_path / "net", options)
+    tiles = [k["schedule"] for k in json.loads((bundle / "kernels.json").read_text()) if k["macs"]]
+    assert any(int(re.findall(r"\d+", tile)[1]) == columns for tile in tiles), tiles
+    once = 4 * sum(map(np.size, weights.values()))
+    assert json.loads((bundle / "manifest.json").read_text())["weights_bytes"] < 2 * once

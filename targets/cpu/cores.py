@@ -32,7 +32,7 @@ class Core:
     its processors has, or what one of many cores can count on.
 
     `narrow`: of vectors of 256 bits; `wide`: of 512, None where it has no AVX-512. `l2_rate`, `l3_rate`: as in Machine,
-    where they are known to differ from those of the generic description.
+    where they are known to differ from those of the generic description; `ahead`: in bytes, where it was measured.
     """
 
     name: str
@@ -44,13 +44,14 @@ class Core:
     wide: Ports | None = None
     l2_rate: float = 0
     l3_rate: float = 0
+    ahead: int = 0
 
 
 # AMD. Zen computes 256 bits in two halves, Zen 4 and the mobile Zen 5 do so with 512.
 ZEN = Core("Zen", 32, 512, 4096, fma_latency=5, narrow=Ports(1, 1, 1))
 ZEN_2 = Core("Zen 2", 32, 512, 4096, fma_latency=5)
 ZEN_3 = Core("Zen 3", 32, 512, 16384)
-ZEN_4 = Core("Zen 4", 32, 1024, 16384, wide=Ports(1, 1, 1))
+ZEN_4 = Core("Zen 4", 32, 1024, 16384, wide=Ports(1, 1, 1), ahead=4096)
 ZEN_5 = Core("Zen 5", 48, 1024, 32768, wide=Ports())
 ZEN_5_MOBILE = replace(ZEN_5, l3=16384, wide=Ports(1, 1, 1))
 
@@ -143,6 +144,7 @@ def as_core(machine: Machine, core: Core) -> Machine:
         l3=core.l3 * KIB,
         l2_rate=core.l2_rate or machine.l2_rate,
         l3_rate=core.l3_rate or machine.l3_rate,
+        ahead=core.ahead // (machine.lanes * machine.itemsize) or machine.ahead,
     )
 
 

@@ -14,6 +14,8 @@ class Machine:
     started per cycle, `fma_latency` cycles until one is done, `add_ports` and `load_ports` additions and loads of
     vectors per cycle; caches in bytes, and `l2_rate`, `l3_rate` and `memory_rate` the bytes per cycle that come from
     them beside computing: about half of what reading alone gets.
+    `ahead` is how many vectors ahead packed weights that stream are prefetched: what comes from memory in the time that
+    a line takes; hardware stops at each page of 4 KiB.
     `halved`: it computes vectors in two halves; then `fma_ports`, `add_ports` and `load_ports` of half a vector.
     `broadcast_operand`: whether an FMA can take a scalar in memory for all its lanes (AVX-512), so that no
     register holds it; `by_lane` whether it can take a lane of a vector (64-bit Arm), so that `registers_by_lane`
@@ -74,6 +76,7 @@ class Machine:
     l2_rate: float = 32
     l3_rate: float = 16
     memory_rate: float = 8
+    ahead: int = 32
     tallest: int = 14
     threads: int = 1
     about: str = ""
@@ -115,7 +118,8 @@ def narrower(machine: Machine) -> Machine | None:
     if not machine.halved:
         return None
     fmas, adds, loads = machine.halved
-    return replace(machine, lanes=machine.lanes // 2, fma_ports=fmas, add_ports=adds, load_ports=loads, halved=())
+    half = replace(machine, lanes=machine.lanes // 2, ahead=2 * machine.ahead, halved=())
+    return replace(half, fma_ports=fmas, add_ports=adds, load_ports=loads)
 
 
 # No vectors: the tile is one of scalars, 4 x 4 at most, which the 32 registers of a Cortex-M7 hold.

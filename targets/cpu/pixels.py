@@ -7,7 +7,6 @@ from dlpack.kernels.spec import Scheduled
 from dlpack.loops.numbered import TILES, TOGETHER, as_numbered
 from dlpack.loops.prefetch import PREFETCH
 from dlpack.targets.cpu.machine import Machine
-from dlpack.targets.cpu.register_tile import PREFETCH_VECTORS
 from dlpack.targets.cpu.state import State
 from dlpack.targets.cpu.tiles import open_tiles, tile_for_pictures
 
@@ -55,7 +54,7 @@ def pixels(state: State) -> Scheduled | None:
     sch.unroll(t)
     sch.vectorize(k)
     if streams and not machine.by_lane:
-        sch.annotate(ic, PREFETCH, PREFETCH_VECTORS * machine.lanes * (block.size // tile.columns))
+        sch.annotate(ic, PREFETCH, machine.ahead * machine.lanes * (block.size // tile.columns))
     sch.decompose_reduction(sums, ky)
     state.share([n, ob, oo], most / info.spatial[1].extent)
     return state.finish(f"pixels by number, register tile {tile.rows} x {tile.columns}")

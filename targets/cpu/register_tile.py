@@ -272,7 +272,7 @@ def _order_sums(state: State, found: _Reduction, plan: _Plan, nest: _Nest) -> No
         prefetch_next_block(state, steps, nest.inside, plan.tile.columns)
     elif plan.prefetch:
         sch.annotate(
-            steps[-1], PREFETCH, PREFETCH_VECTORS * state.machine.lanes * max(1, plan.block // plan.tile.columns)
+            steps[-1], PREFETCH, state.machine.ahead * state.machine.lanes * max(1, plan.block // plan.tile.columns)
         )
     sch.decompose_reduction(found.block, (steps + window)[0])
 
@@ -291,10 +291,6 @@ def _next_block(state: State, found: _Reduction, plan: _Plan, nest: _Nest) -> bo
 def _side_by_side(state: State, loop: Any) -> None:
     """Makes a loop a vector, or as many scalars where the machine has no vectors."""
     (state.sch.vectorize if state.machine.lanes > 1 else state.sch.unroll)(loop)
-
-
-PREFETCH_VECTORS = 32
-"""How many vectors ahead packed weights are prefetched: hardware stops at each page of 4 KiB."""
 
 
 def _streams(state: State, reads: Sequence[Access]) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -55,9 +54,9 @@ class Processor:
 @cache
 def this_processor() -> Processor:
     """This computer's, read once."""
-    if sys.platform == "linux":
+    if platform.system() == "Linux":
         return read_linux(Path("/"))
-    if sys.platform == "darwin":
+    if platform.system() == "Darwin":
         return read_sysctl(_sysctl())
     return read_identifier(platform.processor())
 
@@ -72,11 +71,13 @@ def read_linux(root: Path) -> Processor:
     except OSError:
         lines = []
     facts = facts_of(lines)
-    numbers = (_number(facts.get(key, "")) for key in ("cpu family", "model", "stepping"))
+    family, model, stepping = (_number(facts.get(key, "")) for key in ("cpu family", "model", "stepping"))
     every = [(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in lines)]
     return Processor(
         facts.get("vendor_id", ""),
-        *numbers,
+        family,
+        model,
+        stepping,
         title=facts.get("model name", ""),
         features=frozenset((facts.get("flags") or facts.get("Features") or "").split()),
         implementer=facts.get("CPU implementer", ""),
@@ -128,10 +129,13 @@ def read_sysctl(told: Mapping[str, str]) -> Processor:
     def size(name: str) -> int:
         return _bytes(told.get(f"hw.perflevel0.{name}", "") or told.get(f"hw.{name}", ""))
 
+    family, model, stepping = (_number(told.get(f"machdep.cpu.{key}", "")) for key in ("family", "model", "stepping"))
     flags = " ".join(told.get(f"machdep.cpu.{key}", "") for key in ("features", "leaf7_features")).lower()
     return Processor(
         told.get("machdep.cpu.vendor", ""),
-        *(_number(told.get(f"machdep.cpu.{key}", "")) for key in ("family", "model", "stepping")),
+        family,
+        model,
+        stepping,
         title=told.get("machdep.cpu.brand_string", ""),
         features=frozenset(flags.replace(".", "_").split()),
         mac=True,
@@ -142,7 +146,7 @@ def read_sysctl(told: Mapping[str, str]) -> Processor:
 def read_identifier(text: str) -> Processor:
     """From Windows' words: `Intel64 Family 6 Model 151 Stepping 2, GenuineIntel`."""
     found = re.search(r"Family (\d+) Model (\d+) Stepping (\d+), (\w+)", text)
-    return Processor(found[4], *(int(found[k]) for k in (1, 2, 3))) if found else Processor()
+    return Processor(found[4], int(found[1]), int(found[2]), int(found[3])) if found else Processor()
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
