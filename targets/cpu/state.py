@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from dlpack.kernels.spec import WIDENED, KernelSpec, Scheduled
+from dlpack.loops.bytes_together import bytes_together
 from dlpack.loops.expressions import Operand, dtype_of
 from dlpack.loops.factors import factor_out
 from dlpack.loops.half_sums import in_parts
@@ -107,6 +108,8 @@ class State:
             registers = room(self.machine) if self.machine.pairs else 0
             kernel = start_from_addend(kernel, constants)
             kernel = by_lane(kernel, self.machine.lanes, registers, tuple(self.spec.open))
+        if self.machine.narrows_together:
+            kernel = bytes_together(start_from_addend(kernel, constants, ("int32",)))
         if self.machine.dot == "smmla":
             kernel = pairs_of_rows(kernel)
         if self.spec.open:
